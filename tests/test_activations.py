@@ -26,6 +26,7 @@ from interp.activations import (
     scatter,
     shards,
 )
+from interp.storage.folders import unfinished
 
 D = 6
 
@@ -472,16 +473,15 @@ def test_a_disk_too_small_is_known_before_a_row_is_written(tmp_path, monkeypatch
     monkeypatch.setattr(os, "posix_fallocate", no_room)
     with pytest.raises(OSError, match="no room on the disk for the store .* GB") as error:
         store_of(numbered(200), tmp_path)
-    assert error.value.errno == errno.ENOSPC and error.value.filename == str(tmp_path)
-    assert not list(tmp_path.iterdir())
+    assert error.value.errno == errno.ENOSPC and str(tmp_path) in error.value.filename
+    assert not list(tmp_path.iterdir()) and not unfinished(tmp_path).exists()
 
 
 def test_a_disk_that_fills_up_leaves_nothing_that_looks_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "pwrite", no_room)
     with pytest.raises(OSError, match="no room on the disk"):
         store_of(numbered(200), tmp_path)
-    with pytest.raises(ValueError, match="cut off"):
-        ActivationStore.open(tmp_path)
+    assert not list(tmp_path.iterdir()) and not unfinished(tmp_path).exists()
 
 
 def test_shards_may_stay_empty(tmp_path):
@@ -493,17 +493,27 @@ def test_shards_may_stay_empty(tmp_path):
     assert tuple(len(load_file(file)["row_ids"]) for file in files) == store.shard_rows
 
 
-def test_other_files_in_the_folder_stay(tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
-    store_of(numbered(200), tmp_path)
-    store_of(numbered(60), tmp_path)
-    names = sorted(file.name for file in tmp_path.iterdir())
-    assert names == [
-        "manifest.json",
-        "notes.txt",
-        *(f"shard-0000{i}.safetensors" for i in (0, 1)),
-        "statistics.safetensors",
-    ]
+def test_a_store_takes_the_place_of_another_only_where_that_is_said_and_once_it_is_whole(tmp_path):
+    folder = tmp_path / "store"
+    before = store_of(numbered(200), folder).fingerprint
+    with pytest.raises(ValueError, match="store holds other work.*overwrite=True"):
+        store_of(numbered(60), folder)
+    bad = {
+        "nothing": [],
+        "one dimension": [torch.zeros(4)],
+        "unlike widths": [torch.zeros(2, 3), torch.zeros(2, 4)],
+        "not finite": [torch.tensor([[1.0, float("nan")]])],
+        "no tensor": [None],
+    }
+    for each in bad.values():
+        with pytest.raises((ValueError, AttributeError)):
+            ActivationStore.from_batches(each, folder, overwrite=True)
+    assert ActivationStore.open(folder).fingerprint == before and list(tmp_path.iterdir()) == [folder]
+    assert len(store_of(numbered(60), folder, overwrite=True)) == 60
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"notes.txt was not written here"):
+        store_of(numbered(60), folder, overwrite=True)
+    assert (folder / "notes.txt").read_text() == "mine" and len(ActivationStore.open(folder)) == 60
 
 
 def test_a_row_costs_little_more_than_its_values():

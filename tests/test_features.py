@@ -21,6 +21,7 @@ from interp.features import examples, joined_pieces, table_passes
 from interp.features.examples import N_INTERVALS
 from interp.features.feature_store import FeatureStore, ScanConfig, fit_half, scan_features
 from interp.features.table_passes import SCHEMAS
+from interp.storage.folders import unfinished
 from models.transformer import Transformer, TransformerConfig
 
 HOOK, MLP = "blocks.0.hook_resid_post", "blocks.0.mlp.hook_post"
@@ -490,14 +491,15 @@ def test_a_scan_that_was_killed_goes_on_to_the_same_bytes(sae, store, tmp_path):
     command = [sys.executable, "-c", textwrap.dedent(KILLED), str(store.path), str(tmp_path)]
     subprocess.run(command, check=True, cwd=Path(__file__).parents[1], env={**os.environ, "PYTHONPATH": "."})
     for name in "abc":
-        runs = sorted((tmp_path / name / "codes").glob("run-*.safetensors"))
+        runs = sorted((unfinished(tmp_path / name) / "new" / "codes").glob("run-*.safetensors"))
         assert 0 < len(runs) < store.n_shards if name == "a" else len(runs) == store.n_shards
         with pytest.raises(ValueError, match="no finished scan"):
             FeatureStore.open(tmp_path / name)
-        before = {file: file.stat().st_mtime_ns for file in runs}
+        before = {file.name: file.stat().st_mtime_ns for file in runs}
         resumed = scan_features(sae, store, HOOK, tmp_path / name)
         assert tables_as_bytes(resumed.path) == tables_as_bytes(whole.path)
-        assert {file: file.stat().st_mtime_ns for file in runs} == before, "what was encoded is not encoded again"
+        runs = (resumed.path / "codes").glob("run-*.safetensors")
+        assert {file.name: file.stat().st_mtime_ns for file in runs} == before, "what was encoded is not encoded again"
 
 
 def test_a_finished_scan_is_opened_and_another_is_refused(features, sae, store, model, labels, tmp_path):
@@ -506,10 +508,10 @@ def test_a_finished_scan_is_opened_and_another_is_refused(features, sae, store, 
     assert (again.path / "meta.json").stat().st_mtime_ns == stamp
     out = tmp_path / "features"
     first = scan_features(sae, store, HOOK, out, settings=SETTINGS)
-    with pytest.raises(ValueError, match="a scan with other dictionary, settings: choose another folder"):
+    with pytest.raises(ValueError, match="other work: another dictionary; another settings; choose another folder"):
         scan_features(RandomDictionary(16, D_SAE, 4, seed=2), store, HOOK, out)
     n_alive = first.meta["n_alive"]
-    redone = scan_features(RandomDictionary(16, 7, 3), store, HOOK, out, resume=False)
+    redone = scan_features(RandomDictionary(16, 7, 3), store, HOOK, out, overwrite=True)
     assert redone.d_sae == 7 and n_alive != 7 and len(redone.table()) == 7
 
 

@@ -3,13 +3,25 @@
 import json
 import multiprocessing
 import os
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from interp.storage.files import atomic, open_tensors, read_json, write_json, write_tensors, write_text
-from interp.storage.folders import MANIFEST, is_whole, locked, read_manifest, verify, whole_folder, write_manifest
+from interp.storage.folders import (
+    MANIFEST,
+    check_free,
+    holds,
+    is_whole,
+    locked,
+    read_manifest,
+    unfinished,
+    verify,
+    whole_folder,
+    write_manifest,
+)
 
 
 @pytest.fixture
@@ -161,9 +173,8 @@ def test_a_folder_appears_whole_or_stays_as_it_was(tmp_path):
     folder = tmp_path / "codes"
 
     def make(text: str, fails: bool = False) -> None:
-        with whole_folder(folder) as new:
-            assert not new.exists()
-            new.mkdir()
+        with whole_folder(folder, {"kind": "codes"}) as new:
+            assert not any(new.iterdir())
             (new / "file").write_text(text)
             if fails:
                 raise KeyboardInterrupt
@@ -180,13 +191,122 @@ def test_a_folder_appears_whole_or_stays_as_it_was(tmp_path):
 
 
 def test_what_a_killed_process_left_of_a_folder_is_removed_or_put_back(tmp_path):
-    folder, work = tmp_path / "codes", tmp_path / ".codes-unfinished"
-    (work / "new").mkdir(parents=True)
-    (work / "new" / "part").touch()
-    folder.mkdir()
-    (folder / "file").write_text("first")
-    folder.rename(work / "old")  # killed between the two renames
-    with pytest.raises(KeyboardInterrupt), whole_folder(folder) as new:
-        assert not new.exists() and (folder / "file").read_text() == "first"
+    folder, made_of = tmp_path / "codes", {"kind": "codes"}
+    with whole_folder(folder, made_of) as new:
+        (new / "file").write_text("first")
+    with pytest.raises(KeyboardInterrupt), whole_folder(folder, made_of, resume=True, overwrite=True) as new:
+        (new / "part").touch()
+        raise KeyboardInterrupt
+    folder.rename(unfinished(folder) / "old")  # as if killed between the two renames
+    assert holds(folder, made_of) and not (unfinished(folder) / "old").exists()
+    with pytest.raises(KeyboardInterrupt), whole_folder(folder, made_of) as new:
+        assert not any(new.iterdir()) and (folder / "file").read_text() == "first"
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_other_work_gives_way_only_where_that_is_said_and_goes_on_only_as_itself(tmp_path):
+    folder = tmp_path / "store"
+
+    def make(k: int, fails: bool = False, **options) -> list[str]:
+        with whole_folder(folder, {"kind": "store", "k": k}, resume=True, **options) as new:
+            there = sorted(file.name for file in new.iterdir())
+            (new / f"part-{k}").touch()
+            if fails:
+                raise KeyboardInterrupt
+            return there
+
+    with pytest.raises(KeyboardInterrupt):
+        make(1, fails=True)
+    with pytest.raises(ValueError, match="store was begun as other work: k is 1, not 2;.*overwrite=True"):
+        make(2)
+    assert make(1) == ["part-1"] and list(tmp_path.iterdir()) == [folder]
+    assert holds(folder, {"kind": "store", "k": 1}) and not holds(folder, {"kind": "store", "k": 2})
+    with pytest.raises(ValueError, match="store holds other work: k is 1, not 2;.*overwrite=True"):
+        make(2)
+    with pytest.raises(KeyboardInterrupt):
+        make(2, fails=True, overwrite=True)
+    assert holds(folder, {"kind": "store", "k": 1})
+    assert make(2, overwrite=True) == ["part-2"] and holds(folder, {"kind": "store", "k": 2})
+
+
+def test_what_was_not_written_here_is_never_replaced(tmp_path, monkeypatch):
+    def make(folder: Path, **options) -> None:
+        with whole_folder(folder, {"kind": "store"}, overwrite=True, **options) as new:
+            (new / "inner").mkdir()
+            (new / "inner" / "file").touch()
+
+    make(tmp_path / "ours")
+    for name in ("mine.txt", "inner/mine.txt", "link"):
+        mine = tmp_path / "ours" / name
+        mine.symlink_to(tmp_path) if name == "link" else mine.write_text("mine")
+        with pytest.raises(ValueError, match=f"{name} was not written here, and would be lost"):
+            make(tmp_path / "ours")
+        mine.unlink()
+    make(tmp_path / "ours")
+    with pytest.raises(ValueError, match="inner belongs to .*ours"):
+        make(tmp_path / "ours" / "inner")
+    make(tmp_path / "ours" / "beside")  # whatever is new there
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "manifest.json").write_text('{"name": "a web page"}')
+    (tmp_path / "file").touch()
+    (tmp_path / "new.unfinished").mkdir()
+    (tmp_path / "new.unfinished" / "mine").touch()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.toml").touch()
+    monkeypatch.chdir(tmp_path / "theirs")
+    for name, message in {
+        "theirs": "is the folder that you are in",
+        "theirs/..": "is the folder that you are in",
+        "file": "is a file",
+        "new": "new.unfinished, where .* would be made, was not written here",
+        "run": "run.toml was not written here",
+        "run/sae": "lies in the run folder",
+        "/proc": "or a disk",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            make(tmp_path / name)
+    make(tmp_path / "run" / "sae", run=tmp_path / "run")
+    make(tmp_path / "theirs" / "new")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"theirs/manifest.json was not written here"):
+        make(tmp_path / "theirs")
+
+
+def test_files_that_may_be_edited_pass_until_they_would_be_lost(tmp_path):
+    def make(**options) -> None:
+        with whole_folder(tmp_path / "card", {"kind": "card"}, editable=True, **options) as new:
+            (new / "README.md").write_text("ours")
+
+    make()
+    make()
+    (tmp_path / "card" / "README.md").write_text("mine")
+    verify(tmp_path / "card")
+    with pytest.raises(ValueError, match=r"README.md is altered.*overwrite=True"):
+        make()
+    make(overwrite=True)
+    assert (tmp_path / "card" / "README.md").read_text() == "ours"
+
+
+def _write_slowly(folder, ready, end):
+    with whole_folder(folder, {"kind": "store"}, resume=True) as new:
+        (new / "part").touch()
+        ready.set()
+        end.wait(30)
+
+
+def test_of_two_that_write_one_folder_the_second_is_refused_and_goes_on_when_the_first_was_killed(tmp_path):
+    context = multiprocessing.get_context("fork")
+    ready, end = context.Event(), context.Event()
+    writer = context.Process(target=_write_slowly, args=(tmp_path / "store", ready, end))
+    writer.start()
+    assert ready.wait(10)
+    for check in (lambda: check_free(tmp_path / "store"), lambda: _write_slowly(tmp_path / "store", ready, end)):
+        with pytest.raises(ValueError, match="store is in use by another process"):
+            check()
+    writer.kill()
+    writer.join()
+    assert not (tmp_path / "store").exists()
+    with whole_folder(tmp_path / "store", {"kind": "store"}, resume=True) as new:
+        assert (new / "part").exists()
+    assert list(tmp_path.iterdir()) == [tmp_path / "store"]

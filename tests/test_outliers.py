@@ -112,7 +112,7 @@ def test_a_store_that_keeps_outliers_says_so(model, tokens, tmp_path, caplog):
     kept = harvest(model, tokens, [HOOK], tmp_path / "kept", exclude=[BOS], max_norm=None)
     assert len(kept) == N_SEQ * (N_CTX - 1) and kept.keeps_outliers
     (warning,) = [record.getMessage() for record in caplog.records]
-    assert "kept keeps outliers at blocks.0.hook_resid_post" in warning and "select" in warning
+    assert "the store keeps outliers at blocks.0.hook_resid_post" in warning and "select" in warning
     caplog.clear()
     rare = torch.randn(60_000, 8, generator=torch.Generator().manual_seed(0))
     rare[41_234] *= 1000  # in none of the rows that the statistics are estimated from
@@ -367,7 +367,7 @@ def test_a_selection_of_nothing_is_refused(stores, tmp_path):
     with pytest.raises(ValueError, match="is the store that is selected from"):
         store.select(store.path)
     store.select(tmp_path / "some", positions=[4])
-    with pytest.raises(ValueError, match="another config: exclude_positions is"):
+    with pytest.raises(ValueError, match="other work: another exclude_positions"):
         store.select(tmp_path / "some", positions=[5])
     rows = ActivationStore.from_batches(torch.randn(50, 4), tmp_path / "rows")
     assert len(rows.select(tmp_path / "rows, again", max_norm="auto")) == 50

@@ -17,13 +17,13 @@ import torch
 from interp.compare.null_dictionaries import NullsConfig, compare_with_nulls
 from interp.evaluation.baselines import shuffled_model
 from interp.pipeline.config import RunConfig
-from interp.pipeline.execution import BUILDING, run_alone, run_stages
+from interp.pipeline.execution import run_alone, run_stages
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stages import STAGES, stage
 from interp.report.panels import Panel
 from interp.report.payloads import effects_of
 from interp.sae import JumpReLUConfig, load_sae
-from interp.storage.folders import locked
+from interp.storage.folders import locked, unfinished
 from tests.tiny import TINY
 
 ROOT = Path(__file__).parents[1]
@@ -258,23 +258,20 @@ run_alone(run, "ranking", config=config, progress=lambda done, total, note: None
     assert ran_now(TINY, copied.path) == []
 
 
-@pytest.mark.parametrize("new_is_whole", [True, False])
-def test_a_stage_that_was_cut_off_while_it_was_replaced_is_there_again(copied, new_is_whole):
-    building = copied.path / BUILDING
-    copied_print = copied.manifest("concepts")["fingerprint"]
-    building.mkdir()
-    (copied.path / "concepts").rename(building / "concepts.old")
-    if new_is_whole:
-        shutil.copytree(building / "concepts.old", building / "concepts")
-        (building / "concepts" / "new").touch()
-    (building / "concepts.json").write_text(json.dumps({"fingerprint": copied_print}))
-    if new_is_whole:  # and once more from where the new one is in its place, but the note of it still there
-        assert ran_now(TINY, copied.path) == []
-        assert (copied.path / "concepts" / "new").exists() and not building.exists()
-        building.mkdir()
-        (building / "concepts.json").write_text(json.dumps({"fingerprint": copied_print}))
+@pytest.mark.parametrize("new_in_place", [True, False])
+def test_a_stage_that_was_cut_off_while_it_was_replaced_is_there_again(copied, new_in_place):
+    """Killed before the new one is in its place, or behind that."""
+    work = unfinished(copied.path / "concepts")
+    work.mkdir()
+    made_of = {"stage": "concepts", "fingerprint": copied.manifest("concepts")["fingerprint"]}
+    (work / "begun.json").write_text(json.dumps({"made_of": made_of, "resumes": True}))
+    if new_in_place:
+        shutil.copytree(copied.path / "concepts", work / "old")
+    else:
+        (copied.path / "concepts").rename(work / "old")
+    assert ran_now(TINY, copied.path) == []
     run_alone(copied, "concepts", progress=lambda done, total, note: None)
-    assert ran_now(TINY, copied.path) == [] and not building.exists()
+    assert ran_now(TINY, copied.path) == [] and not work.exists()
 
 
 def test_what_is_missing_or_cut_off_is_made_again_and_what_is_altered_refused_with_its_name(copied):

@@ -12,6 +12,7 @@ import torch
 from interp.activations import ActivationStore
 from interp.sae import TopKConfig, train_sae
 from interp.sae.learner import Learner
+from interp.storage.folders import unfinished
 
 HOOK = "activations"
 
@@ -49,7 +50,7 @@ def cut_and_go_on(store, out, monkeypatch, log) -> None:
         patch.setattr("interp.sae.training._Clock.due", lambda self: next(due))
         with pytest.raises(Cut):
             train_sae(store, HOOK, topk(), out, log=log)
-    assert len(metrics(out)) == 12
+    assert len(metrics(unfinished(out) / "new")) == 12
     train_sae(store, HOOK, topk(), out, log=log)
 
 
@@ -102,12 +103,9 @@ class Server(types.ModuleType):
 def test_wandb_goes_on_with_the_same_run_and_lacks_no_step(store, tmp_path, monkeypatch):
     server = Server()
     monkeypatch.setitem(sys.modules, "wandb", server)
-    unsent = tmp_path / "wandb/offline-run-1-old"
-    unsent.mkdir(parents=True)
     cut_and_go_on(store, tmp_path, monkeypatch, "wandb")
     assert list(server.runs.values()) == [list(range(1, 21))]
-    assert server.asked[0]["dir"] == tmp_path and server.asked[0]["config"]["k"] == 2
-    assert unsent.exists()
+    assert server.asked[0]["dir"] == unfinished(tmp_path) / "new" and server.asked[0]["config"]["k"] == 2
     train_sae(store, HOOK, topk(), tmp_path, log="wandb", resume=False)
     assert len(server.runs) == 2
 
@@ -119,7 +117,7 @@ def test_a_run_kept_offline_is_not_kept_twice(store, tmp_path, monkeypatch):
 
     def offline(**asked):
         server.runs.clear()
-        (tmp_path / f"wandb/offline-run-{len(server.asked)}-{asked['id']}").mkdir(parents=True)
+        (asked["dir"] / f"wandb/offline-run-{len(server.asked)}-{asked['id']}").mkdir(parents=True)
         return init(**asked)
 
     monkeypatch.setattr(server, "init", offline)

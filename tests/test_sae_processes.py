@@ -210,7 +210,7 @@ def interrupt() -> None:
 def checkpoints(out: Path) -> list[int]:
     """The steps at which the members of a sweep would go on."""
     found = []
-    for file in sorted(out.glob("*/checkpoint.safetensors")):
+    for file in sorted(out.glob("*.unfinished/new/checkpoint.safetensors")):
         with safe_open(file, "pt") as tensors:
             found.append(json.loads(tensors.metadata()["state"])["learner"]["steps_done"])
     return found

@@ -34,7 +34,9 @@ from interp.sae import (
     training,
 )
 from interp.sae.scales import HookScales
+from interp.sae.training import METRICS, RESULTS
 from interp.storage import processes
+from interp.storage.folders import MANIFEST, unfinished
 from tests.test_sae_architectures import CONFIGS, planted
 
 A, B = "a/activations", "b/activations"
@@ -70,6 +72,11 @@ class Job(NamedTuple):
         """Where each config's files are."""
         return ("",) if isinstance(self.config, SAEConfig) else tuple(f"{i}/" for i in range(len(self.config)))
 
+    @property
+    def begun(self) -> tuple[str, ...]:
+        """Where they are until they are whole, as `Moments` and `contents` name it."""
+        return tuple(f"{member.removesuffix('/')}.unfinished/new/" for member in self.members)
+
 
 NEVER = 10**9
 JOBS = {
@@ -90,7 +97,7 @@ class Moments:
     """The moments of a folder, by name; SIGKILL comes at the fatal one. Amid a write, half a line is written."""
 
     def __init__(self, folder: Path, fatal: Fatal):
-        self.folder, self.fatal, self.passed = f"{folder}/", fatal, list[str]()
+        self.folder, self.fatal, self.passed = str(folder), fatal, list[str]()
         safetensors.torch.save_file = _announced(safetensors.torch.save_file)
         sys.addaudithook(self._hear)
 
@@ -100,7 +107,7 @@ class Moments:
         file = str(arguments[event == "os.rename"])
         if not file.startswith(self.folder) or (event == "os.remove" and not os.path.exists(file)):
             return
-        name = f"{event} {file.removeprefix(self.folder)}"
+        name = f"{event} {file.removeprefix(self.folder).removeprefix('/')}"
         if event != "open":
             self._pass(name)
         elif arguments[2] & (os.O_WRONLY | os.O_RDWR):
@@ -177,8 +184,9 @@ def train(stores, tmp_path_factory) -> Iterator[Train]:
 
 
 def contents(folder: Path) -> dict[str, Any]:
-    """Each file, without the clock's readings."""
-    return {str(f.relative_to(folder)): _content(f) for f in sorted(folder.rglob("*")) if f.is_file()}
+    """Each file, of what is unfinished too, without the clock's readings."""
+    files = sorted(file for each in (folder, unfinished(folder)) for file in each.rglob("*") if file.is_file())
+    return {str(file).removeprefix(str(folder)).removeprefix("/"): _content(file) for file in files}
 
 
 def _content(file: Path) -> Any:
@@ -186,6 +194,10 @@ def _content(file: Path) -> Any:
         return [_timeless(json.loads(line)) for line in file.read_text().splitlines()]
     if file.name == "results.json":
         return _timeless(json.loads(file.read_text()))
+    if file.name == MANIFEST:
+        manifest = json.loads(file.read_text())
+        sums = {name: entry for name, entry in manifest["files"].items() if name not in (METRICS, RESULTS)}
+        return manifest["made_of"], sums, sorted(manifest["files"])
     if file.name != training.CHECKPOINT:
         return file.read_bytes()
     with safe_open(str(file), "pt") as opened:
@@ -206,9 +218,10 @@ def test_killed_at_any_moment_and_resumed_nothing_differs(job, train, tmp_path):
     Of a sweep of two, whose moments come in pairs, every other one is enough.
     """
     moments = train(job, tmp_path / "whole")
-    for member in job.members:
-        names = [f"os.rename {member}{name}" for name in (training.CHECKPOINT, *FILES)]
-        names += [f"amid {member}metrics.jsonl", f"os.remove {member}{training.CHECKPOINT}"]
+    for member, begun in zip(job.members, job.begun, strict=True):
+        names = [f"os.rename {begun}{name}" for name in (training.CHECKPOINT, *FILES)]
+        names += [f"amid {begun}metrics.jsonl", f"os.remove {begun}{training.CHECKPOINT}"]
+        names += [f"os.rename {member.removesuffix('/')}"]
         assert set(names) <= set(moments)
     whole = contents(tmp_path / "whole")
     assert sorted(whole) == sorted(f"{member}{name}" for member in job.members for name in (*FILES, "metrics.jsonl"))
@@ -221,9 +234,9 @@ def test_killed_at_any_moment_and_resumed_nothing_differs(job, train, tmp_path):
 
 def test_killed_once_more_while_it_resumes_nothing_differs(train, tmp_path):
     """The first kill left half a line in a log that is ahead of its checkpoint."""
-    job, rename = JOBS["sweep"], f"os.rename {{}}/{training.CHECKPOINT}"
+    job, rename = JOBS["sweep"], f"os.rename {{}}.unfinished/new/{training.CHECKPOINT}"
     train(job, tmp_path / "whole")
-    assert train(job, tmp_path / "cut", ("amid 0/metrics.jsonl", 3)) is None
+    assert train(job, tmp_path / "cut", ("amid 0.unfinished/new/metrics.jsonl", 3)) is None
     resumed = train(job, shutil.copytree(tmp_path / "cut", tmp_path / "resumed"))
     for n in range(resumed.index(rename.format(0)) + 1):
         out = shutil.copytree(tmp_path / "cut", tmp_path / str(n))
@@ -248,11 +261,11 @@ def test_what_is_resumed_stands_where_it_would_have_stood(job, train, tmp_path):
     """The last checkpoints are compared: all that the optimizer, the architecture and the reader remember."""
     job = job._replace(threads=2)
     train(job, tmp_path / "whole")
-    last = (f"open {job.members[0]}{FILES[0]}.tmp", 1)
+    last = (f"open {job.begun[0]}{FILES[0]}.tmp", 1)
     assert train(job, tmp_path / "uncut", last) is None
-    assert train(job, tmp_path / "cut", (f"amid {job.members[-1]}metrics.jsonl", 3)) is None
+    assert train(job, tmp_path / "cut", (f"amid {job.begun[-1]}metrics.jsonl", 3)) is None
     assert train(job, tmp_path / "cut", last) is None
-    assert f"{job.members[0]}{training.CHECKPOINT}" in contents(tmp_path / "cut")
+    assert f"{job.begun[0]}{training.CHECKPOINT}" in contents(tmp_path / "cut")
     assert contents(tmp_path / "cut") == contents(tmp_path / "uncut")
     train(job, tmp_path / "cut")
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
@@ -263,11 +276,11 @@ def test_every_kind_killed_twice_equals_itself_trained_alone(train, tmp_path):
 
     Each time some kinds have a later checkpoint than others.
     """
-    last = (f"open 0/{FILES[0]}.tmp", 1)
+    last = (f"open 0.unfinished/new/{FILES[0]}.tmp", 1)
     assert train(ALL, tmp_path / "uncut", last) is None
-    assert train(ALL, tmp_path / "cut", (f"os.rename 7/{training.CHECKPOINT}", 2)) is None
+    assert train(ALL, tmp_path / "cut", (f"os.rename 7.unfinished/new/{training.CHECKPOINT}", 2)) is None
     assert steps_saved(tmp_path / "cut") == [8] * 7 + [4] * 4
-    assert train(ALL, tmp_path / "cut", (f"os.rename 9/{training.CHECKPOINT}", 4)) is None
+    assert train(ALL, tmp_path / "cut", (f"os.rename 9.unfinished/new/{training.CHECKPOINT}", 4)) is None
     assert steps_saved(tmp_path / "cut") == [20] * 9 + [16] * 2
     assert train(ALL, tmp_path / "cut", last) is None
     assert steps_saved(tmp_path / "cut") == [24] * 11
@@ -280,14 +293,14 @@ def test_every_kind_killed_twice_equals_itself_trained_alone(train, tmp_path):
 
 def steps_saved(folder: Path) -> list[int]:
     found = contents(folder)
-    return [found[f"{member}{training.CHECKPOINT}"][0]["learner"]["steps_done"] for member in ALL.members]
+    return [found[f"{begun}{training.CHECKPOINT}"][0]["learner"]["steps_done"] for begun in ALL.begun]
 
 
 def test_a_member_that_waited_for_the_others_goes_on_alone(train, tmp_path):
     """It was a checkpoint ahead of them; those that the others made meanwhile are none for it."""
     sweep, alone = Job(A, [BATCH, RESAMPLED], every=4), Job(A, BATCH, every=NEVER)
     train(alone, tmp_path / "whole")
-    first = (f"os.rename 1/{training.CHECKPOINT}", 1)
+    first = (f"os.rename 1.unfinished/new/{training.CHECKPOINT}", 1)
     assert train(sweep, tmp_path / "cut", first) is None
     assert train(sweep._replace(every=1), tmp_path / "cut", first) is None
     train(alone, tmp_path / "cut" / "0")

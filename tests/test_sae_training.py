@@ -11,6 +11,7 @@ from interp.sae import SAE, BatchTopKConfig, TopKConfig, train_sae, training
 from interp.sae.architectures.thresholds import rise
 from interp.sae.learner import Learner
 from interp.sae.scales import HookScales
+from interp.storage.folders import unfinished
 
 D_IN, D_SAE = 16, 48
 HOOK = "activations"
@@ -168,7 +169,7 @@ def test_a_cut_between_checkpoints_repeats_no_step_in_the_log(store, tmp_path, m
         patch.setattr("interp.sae.training._Clock.due", lambda self: next(due))
         with pytest.raises(Cut):
             train_sae(store, HOOK, config, tmp_path / "cut")
-    assert len(metrics(tmp_path / "cut")) == 24
+    assert len(metrics(unfinished(tmp_path / "cut") / "new")) == 24
     seen = []
     train_sae(store, HOOK, config, tmp_path / "cut", progress=lambda done, total, note: seen.append((done, total)))
     assert seen[-1] == (25, 25)
@@ -185,7 +186,7 @@ def test_a_finished_run_is_loaded_not_repeated(store, tmp_path, monkeypatch):
 
 def test_training_of_another_config_is_refused_with_what_differs(store, tmp_path):
     train_sae(store, HOOK, topk(), tmp_path)
-    with pytest.raises(ValueError, match=r"seed is 0, not 1; k is 4, not 5\."):
+    with pytest.raises(ValueError, match="k is 4, not 5; seed is 0, not 1; choose.*overwrite=True"):
         train_sae(store, HOOK, topk(k=5, seed=1), tmp_path)
     assert train_sae(store, HOOK, topk(k=5), tmp_path, resume=False).config.k == 5
 
@@ -203,7 +204,7 @@ def test_training_on_another_store_is_refused(store, tmp_path):
     train_sae(store, HOOK, topk(), tmp_path / "run")
     for name, rows in {"as wide": planted() + 1, "wider": torch.cat([planted()] * 2, 1)}.items():
         another = ActivationStore.from_batches(rows, tmp_path / name, dtype="float32")
-        with pytest.raises(ValueError, match="run holds training on another store"):
+        with pytest.raises(ValueError, match="run holds other work: another store"):
             train_sae(another, HOOK, topk(), tmp_path / "run")
 
 
@@ -222,10 +223,17 @@ def test_weights_that_are_not_finite_after_the_last_step_are_not_saved(store, tm
 
 @pytest.mark.parametrize("name", ["checkpoint.safetensors", "results.json"])
 def test_a_damaged_file_is_named(store, tmp_path, name):
-    (tmp_path / name).write_bytes(b"{")
-    with pytest.raises(ValueError, match=f"{name} is damaged.*resume=False"):
-        train_sae(store, HOOK, topk(), tmp_path)
-    assert train_sae(store, HOOK, topk(), tmp_path, resume=False).config == topk()
+    out = tmp_path / "out"
+
+    def cut(done, total, note):
+        raise Cut
+
+    with pytest.raises(Cut):
+        train_sae(store, HOOK, topk(), out, progress=cut)
+    (unfinished(out) / "new" / name).write_bytes(b"{")
+    with pytest.raises(ValueError, match=f"{name} is damaged.*delete"):
+        train_sae(store, HOOK, topk(), out)
+    assert train_sae(store, HOOK, topk(), out, resume=False).config == topk()
 
 
 def test_the_speed_in_the_log_is_that_since_the_resume(store, tmp_path, monkeypatch):

@@ -199,8 +199,7 @@ def check_same(there: Mapping[str, Any], asked: Mapping[str, Any], folder: Path)
     differ = [key for key in sorted({*there, *asked}) if there.get(key) != asked.get(key)]
     if differ:
         differences = "; ".join(f"{key} is {_short(there.get(key))}, not {_short(asked.get(key))}" for key in differ)
-        what = f"{folder} holds a store of another config: {differences}"
-        raise ValueError(f"{what}. Choose another folder, or resume=False to replace it")
+        raise ValueError(f"{folder} holds a store of another config: {differences}; delete it, or choose another")
 
 
 def _short(value: Any) -> str:

@@ -27,14 +27,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.activations.filling import ScatterConfig, check_same
+from interp.activations.filling import ScatterConfig
 from interp.activations.hooks import Model, evaluating, has_hook, hooked_rows, module_of, resolve_hooks
 from interp.activations.model_rows import ModelPasses, check_model_takes, fingerprint
 from interp.activations.scatter import ScatterWriter
 from interp.activations.sources import StoredRows
 from interp.activations.store import ActivationStore
 from interp.storage.files import Progress, digest_json, no_progress
-from interp.storage.folders import MANIFEST
+from interp.storage.folders import MANIFEST, holds
 from interp.storage.processes import Processes, processes
 
 MAX_UNLIKE = 0.1
@@ -55,7 +55,7 @@ def harvest(
     max_norm: float | Literal["auto"] | None = "auto",
     rows_per_shard: int | None = None,
     seed: int = 0,
-    resume: bool = True,
+    overwrite: bool = False,
     progress: Progress | None = None,
 ) -> ActivationStore:
     """Store the activations of `hook_names` over `tokens` in the folder `out`.
@@ -63,9 +63,9 @@ def harvest(
     A hook with several names in the model (`model.layers.3`, `blocks.3.hook_resid_post`) is stored under the first of
     them, and found in the store by all.
 
-    `batch_size` counts sequences a forward pass. A shard has about `rows_per_shard` rows (by default 64 MiB). With
-    `resume`, a finished store of the same config is opened as it is, and one that was cut off is finished, to the same
-    bytes. `progress` is told (tokens done, tokens in all, note).
+    `batch_size` counts sequences a forward pass. A shard has about `rows_per_shard` rows (by default 64 MiB). A
+    finished store of the same config is opened as it is, and one that was cut off is finished, to the same bytes;
+    `overwrite` makes it anew, also in the place of another. `progress` is told (tokens done, tokens in all, note).
 
     Left out and counted are rows of the token ids `exclude`, at the positions `exclude_positions` of a sequence, and
     with a norm above `max_norm` × the median norm of a sample (8,192 tokens) at any hook. "auto" sets that limit, 10 ×
@@ -81,16 +81,14 @@ def harvest(
     """
     passes = ModelPasses(model, tokens, hook_names, batch_size, exclude, exclude_positions)
     rest = {"rows_per_shard": rows_per_shard, "seed": seed}
-    origin = {"source": "harvest", **passes.described(dtype, max_norm), **rest}
+    origin = {"kind": "activations", "source": "harvest", **passes.described(dtype, max_norm), **rest}
     team = processes()
     _check_alike(team, origin)
-    with team.locked(out):
-        if not team.all_do(lambda: resume and (Path(out) / MANIFEST).exists()):
-            with evaluating(passes.module):
-                _write(_Shared(passes, team), Path(out), origin, resume, progress or no_progress)
-    store = ActivationStore.open(out)
-    check_same(store.manifest["config"], origin, Path(out))
-    return store
+    if overwrite or not team.all_do(lambda: holds(out, origin)):
+        with team.whole_folder(out, origin, resume=True, overwrite=overwrite) as new, evaluating(passes.module):
+            if not team.all_do((new / MANIFEST).exists):
+                _write(_Shared(passes, team), new, origin, progress or no_progress)
+    return ActivationStore.open(out)
 
 
 @dataclass(frozen=True)
@@ -133,7 +131,7 @@ class _Shared:
             progress(stop * n_ctx, n_seq * n_ctx, "tokens")
 
 
-def _write(shared: _Shared, out: Path, origin: Mapping[str, Any], resume: bool, progress: Progress) -> None:
+def _write(shared: _Shared, out: Path, origin: Mapping[str, Any], progress: Progress) -> None:
     """Run the model over the sequences that the store has not got yet: in each round, a batch in each process."""
     team, passes = shared.team, shared.passes
     n_seq, n_ctx = passes.tokens.shape
@@ -148,7 +146,7 @@ def _write(shared: _Shared, out: Path, origin: Mapping[str, Any], resume: bool, 
 
     def make() -> ScatterWriter:
         shard_rows = config.shard_rows(passes.row_ids(), config.n_shards(passes.n_rows))
-        return ScatterWriter(out, config, shard_rows, batch_rows=batch_rows, resume=resume)
+        return ScatterWriter(out, config, shard_rows, batch_rows=batch_rows)
 
     writer = team.all_do(lambda: make() if team.is_first else None)
     with writer or nullcontext():

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from interp.activations.filling import ScatterConfig, check_dtype, naming_full_disk
 from interp.activations.scatter import ScatterWriter
-from interp.activations.shards import DTYPES, clear
-from interp.storage.folder_kinds import check_local
+from interp.activations.shards import DTYPES
+from interp.storage.folders import check_output, whole_folder
 
 _ROWS_AT_ONCE = 8192
 
@@ -22,31 +22,28 @@ Batches = Iterable[Float[Tensor, "batch d"]] | Float[Tensor, "row d"]
 
 
 def scatter_batches(
-    batches: Batches, out: Path, hook_name: str, dtype: str, rows_per_shard: int | None, seed: int
+    batches: Batches, out: Path, hook_name: str, dtype: str, rows_per_shard: int | None, seed: int, overwrite: bool
 ) -> None:
     """See `ActivationStore.from_batches`."""
     check_dtype(dtype)
-    check_local(out)
-    out.mkdir(parents=True, exist_ok=True)
-    clear(out)
-    spool = out / "rows.tmp"
-    try:
+    origin = {"kind": "activations", "source": "batches", "hook_names": [hook_name], "seed": seed}
+    check_output(out, {**origin, "rows": "those given"}, overwrite=overwrite)
+    with whole_folder(out, origin, overwrite=True) as new:
+        spool = new / "rows.tmp"
         with naming_full_disk(out):
             n_rows, d = _spool(batches, spool, DTYPES[dtype])
-        origin = {"source": "batches", "hook_names": [hook_name], "seed": seed}
         config = ScatterConfig(
             widths={hook_name: d}, dtype=dtype, rows_per_shard=rows_per_shard, n_ids=n_rows, seed=seed, origin=origin
         )
         blocks = [(start, min(start + _ROWS_AT_ONCE, n_rows)) for start in range(0, n_rows, _ROWS_AT_ONCE)]
         shard_rows = config.shard_rows((torch.arange(*block) for block in blocks), config.n_shards(n_rows))
-        with ScatterWriter(out, config, shard_rows, batch_rows=_ROWS_AT_ONCE) as writer, open(spool, "rb") as rows:
+        with ScatterWriter(new, config, shard_rows, batch_rows=_ROWS_AT_ONCE) as writer, open(spool, "rb") as rows:
             for start, stop in blocks:
                 raw = np.fromfile(rows, np.uint8, (stop - start) * d * DTYPES[dtype].itemsize)
                 acts = torch.from_numpy(raw).view(DTYPES[dtype]).view(-1, d)
                 writer.add(torch.arange(start, stop), {hook_name: acts}, stop)
             writer.finish()
-    finally:
-        spool.unlink(missing_ok=True)
+        spool.unlink()
 
 
 def _spool(batches: Batches, file: Path, dtype: torch.dtype) -> tuple[int, int]:

@@ -58,7 +58,6 @@ class ScatterWriter:
         shard_rows: tuple[int, ...],
         *,
         batch_rows: int,
-        resume: bool = True,
     ):
         self.out, self.config = Path(out), config
         self.position = 0
@@ -75,7 +74,7 @@ class ScatterWriter:
         self._shards = FillingShards(self.out, columns, shard_rows, config.seed)
         self._pending: Future | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scatter")
-        if resume and (self.out / PROGRESS).exists():
+        if (self.out / PROGRESS).exists():
             self._restore()
             return
         try:
@@ -238,7 +237,7 @@ class ScatterWriter:
             statistics = statistics_of(self._sums[hook], n_rows, sample)
             if (outliers := outliers_among(sample, statistics, self.config.n_ctx)).dominate:
                 remedy = "`store.select(…, max_norm='auto')` makes one without them"
-                log.warning("the store %s keeps outliers at %s: %s; %s", self.out, hook, outliers.summary, remedy)
+                log.warning("the store keeps outliers at %s: %s; %s", hook, outliers.summary, remedy)
             values = vars(statistics)
             tensors |= {f"{hook}/{name}": values[name] for name in TENSORS if values[name] is not None}
             numbers = {name: values[name] for name in values if name not in (*TENSORS, "n_rows")}

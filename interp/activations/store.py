@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.activations.batches import ActivationBatches, ShardColumn
-from interp.activations.filling import ScatterConfig, check_max_norm, check_same
+from interp.activations.filling import ScatterConfig, check_max_norm
 from interp.activations.hooks import UNNAMED
 from interp.activations.ready_rows import scatter_batches
 from interp.activations.row_statistics import (
@@ -49,8 +49,8 @@ from interp.activations.shards import (
 )
 from interp.activations.sources import Limited, Provenance, Shard
 from interp.display.cards import card, facts
-from interp.storage.files import Progress, digest_file, no_progress, read_json
-from interp.storage.folders import MANIFEST, locked
+from interp.storage.files import Progress, digest_file, no_progress
+from interp.storage.folders import MANIFEST, holds, whole_folder
 
 log = logging.getLogger(__name__)
 _ROWS_AT_ONCE = 8192
@@ -79,12 +79,15 @@ class ActivationStore:
         dtype: str = "bfloat16",
         rows_per_shard: int | None = None,
         seed: int = 0,
+        overwrite: bool = False,
     ) -> "ActivationStore":
-        """A store of rows that were made elsewhere; row ids count them as they come. A store in `out` is replaced.
+        """A store of rows that were made elsewhere; row ids count them as they come. `overwrite`: a store that is in
+        `out` is replaced, once the new one is whole.
 
-        Raises ValueError on batches that are empty, not 2-D, of unlike widths or not finite.
+        Raises ValueError on batches that are empty, not 2-D, of unlike widths or not finite, and where `out` holds
+        something.
         """
-        scatter_batches(batches, Path(out), hook_name, dtype, rows_per_shard, seed)
+        scatter_batches(batches, Path(out), hook_name, dtype, rows_per_shard, seed, overwrite)
         return cls.open(out)
 
     @property
@@ -260,7 +263,7 @@ class ActivationStore:
         max_norm: float | Literal["auto"] | None = None,
         positions: Sequence[int] | None = None,
         hook_names: Sequence[str] | None = None,
-        resume: bool = True,
+        overwrite: bool = False,
         progress: Progress = no_progress,
     ) -> "ActivationStore":
         """Another store, of a part of the rows, without a forward pass: of those within `max_norm` (as in `harvest`; of
@@ -269,7 +272,7 @@ class ActivationStore:
         Rows stay in the shard that their id belongs to, so each shard of the new store is a part of one of the old, and
         as random. In memory are one shard and the buffers of `scatter`.
         Raises ValueError where nothing is left, and if `out` holds another store."""
-        _select(self, Path(out), max_norm, positions, hook_names, resume, progress)
+        _select(self, Path(out), max_norm, positions, hook_names, overwrite, progress)
         return ActivationStore.open(out)
 
     def verify(self) -> None:
@@ -293,7 +296,7 @@ def _select(
     max_norm: float | str | None,
     positions: Sequence[int] | None,
     hook_names: Sequence[str] | None,
-    resume: bool,
+    overwrite: bool,
     progress: Progress,
 ) -> None:
     """See `ActivationStore.select`."""
@@ -315,11 +318,12 @@ def _select(
     shard_rows = config.shard_rows(row_ids, store.n_shards)
     if not sum(shard_rows):
         raise ValueError(f"positions={positions} leaves no row of {store.path}: name more of them")
-    with locked(out):
-        if resume and (out / MANIFEST).exists():
-            check_same(read_json(out / MANIFEST, "select again").get("config", {}), config.origin, out)
+    if holds(out, config.origin) and not overwrite:
+        return
+    with whole_folder(out, config.origin, resume=True, overwrite=overwrite) as new:
+        if (new / MANIFEST).exists():
             return
-        with ScatterWriter(out, config, shard_rows, batch_rows=_ROWS_AT_ONCE, resume=resume) as writer:
+        with ScatterWriter(new, config, shard_rows, batch_rows=_ROWS_AT_ONCE) as writer:
             writer.limits, writer.outliers = _limits(store, names, max_norm)
             for ids, acts, position in _blocks(store, names, writer.position):
                 keep = kept[ids % len(kept)]

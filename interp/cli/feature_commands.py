@@ -1,7 +1,6 @@
 """Features: `scan` gathers statistics, `rank` judges, `report` writes a page."""
 
 import dataclasses
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,6 +8,7 @@ from typer import Argument, Option
 
 from interp.cli.console import Bar
 from interp.cli.paths import (
+    OVERWRITE,
     TABLES,
     check_writable,
     hook_to_scan,
@@ -46,6 +46,7 @@ def scan_command(
     tokenizer: Annotated[Path | None, Option(help="the tokenizer folder (default: beside the tokens)")] = None,
     tokens: Annotated[Path | None, Option(help="the labelled tokens that were harvested")] = None,
     max_neurons: Annotated[int, Option(help="of `neurons`: so many, the strongest, fire at a token")] = 32,
+    overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
     """SAE + store → feature store
 
@@ -69,7 +70,7 @@ def scan_command(
         has = f"--model {model} is of {opened.d_vocab} tokens"
         raise ValueError(f"{has}, the tokenizer of {len(vocab)}: name the model's own with --tokenizer")
     with Bar("scan") as bar:
-        known: Any = {"model": opened, "vocab": vocab, "labels": labels, "progress": bar}
+        known: Any = {"model": opened, "vocab": vocab, "labels": labels, "overwrite": overwrite, "progress": bar}
         features = scan_features(dictionary, acts, hook_to_scan(acts, hook, dictionary), out, **known)
     print(f"{features.d_sae:,} features in {out}")
 
@@ -185,28 +186,29 @@ def report_command(
     *,
     out: Annotated[Path | None, Option(help="the page's folder; needed for a feature store")] = None,
     ranking: Annotated[Path | None, Option(help="a .parquet file, as rank writes it (default: the run's)")] = None,
+    overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
     """run folder or feature store → page
 
     Write a page that works offline. Of a run folder it goes where its stage puts it, RUN/report/page, or to --out; of a
-    feature store to --out."""
+    feature store, and with another --ranking, to --out."""
     in_run = _check_source(source, out, "the page's folder")
+    if ranking is not None and out is None:
+        raise ValueError(f"--ranking {ranking} is not the run's own: name a folder for its page with --out")
     if ranking is not None and ranking.suffix != ".parquet":
         raise ValueError(f"--ranking {ranking} must end in .parquet: a .csv does not keep the senses")
     from interp.pipeline.opening import open_any
     from interp.report import write_report
-    from interp.storage.folders import locked
 
     more: dict[str, Any] = {}
     if ranking is not None:
         more["ranking"] = read_table("--ranking", ranking, [], open_any(source, "features"))
     subject = open_any(source, "run" if in_run else "features")
     with Bar("report") as bar:
-        if out is None and not more:
+        if out is None:
             from interp.pipeline.execution import run_alone
 
             page = source / run_alone(subject, "report", progress=bar)["results"]["page"]
         else:
-            with nullcontext() if out else locked(source):
-                page = write_report(subject, out or source / "report" / "page", progress=bar, **more)
+            page = write_report(subject, out, overwrite=overwrite, progress=bar, **more)
     print(page)

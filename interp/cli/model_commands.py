@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from typer import Argument, Option
 
 from interp.cli.console import Bar, is_first
-from interp.cli.paths import TABLES, check_writable, only_hook, open_model, open_sae, write_table
+from interp.cli.paths import OVERWRITE, TABLES, check_writable, only_hook, open_model, open_sae, write_table
 
 MODEL = (
     "a run folder or one of Hugging Face, a name on the hub, a .gguf file, or SOURCE:NAME of a source that "
@@ -28,11 +28,13 @@ def tokenize_command(
     context: Annotated[int, Option(help="tokens of a sequence")] = 128,
     field: Annotated[str, Option(help="of JSON lines")] = "text",
     max_characters: Annotated[int | None, Option(help="read only so many, from the start")] = None,
+    overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
     """text → tokens of a model
 
     Read text with a model's own tokenizer; documents that repeat one another are taken once."""
     check_writable("--out", out)
+    from interp.storage.folders import whole_folder
     from models import load_tokenizer, tokenize
     from models.corpus import CorpusConfig, load_documents, source_of
 
@@ -41,10 +43,12 @@ def tokenize_command(
         source=source_of(texts), paths=tuple(texts), characters=max_characters, field=field, val_fraction=0
     )
     documents = load_documents(corpus)
-    with Bar("tokenize") as bar:
-        tokens = tokenize(documents, tokenizer, context, progress=bar)
-    tokenizer.save(out / "tokenizer")
-    tokens.save(out / "tokens")
+    made_of = {"kind": "tokens", "model": model, "context": context, "texts": texts, "characters": max_characters}
+    with whole_folder(out, made_of, overwrite=overwrite) as new:
+        with Bar("tokenize") as bar:
+            tokens = tokenize(documents, tokenizer, context, progress=bar)
+        tokenizer.save(new / "tokenizer")
+        tokens.save(new / "tokens")
     print(f"{tokens.tokens.numel():,} tokens in sequences of {context} in {out / 'tokens'}")
 
 
@@ -67,6 +71,7 @@ def harvest_command(
         str, Option(help="leave out rows above so many median norms; auto: attention sinks; none")
     ] = "auto",
     seed: Annotated[int, Option(help="of the order of the rows")] = 0,
+    overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
     """model + tokens → activation store
 
@@ -78,7 +83,7 @@ def harvest_command(
     opened = open_model(model)
     options: Any = {"dtype": dtype, "batch_size": batch_size, "max_norm": _limit(max_norm), "seed": seed}
     options |= {"exclude": opened.special_ids if exclude is None else _token_ids(exclude)}
-    options |= {"exclude_positions": tuple(exclude_position or ())}
+    options |= {"exclude_positions": tuple(exclude_position or ()), "overwrite": overwrite}
     with Bar("harvest") as bar:
         store = harvest(opened, ids, hook, out, progress=bar, **options)
     if is_first():

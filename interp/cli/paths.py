@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from typer import Option
+
 from interp.cli.console import is_first, one_line
 from interp.storage.folder_kinds import check_local, find, is_meant_as_path
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from interp.features.feature_store import FeatureStore
 
 TABLES = (".parquet", ".csv")
+OVERWRITE = Option("--overwrite", help="make it anew, in the place of what an earlier command left there")
 
 
 def open_model(name: str) -> Any:
@@ -111,8 +114,9 @@ def write_table(table: "pd.DataFrame", out: Path) -> None:
 
 def check_writable(flag: str, out: Path, *endings: str) -> None:
     """Raises ValueError where a file of one of these endings, or without any a folder's files, could not be put at
-    `out`, and while another process holds that folder: to be asked before libraries that take seconds."""
-    from interp.storage.folders import check_free
+    `out` or belong to a run, and while another process holds that folder: to be asked before libraries that take
+    seconds."""
+    from interp.storage.folders import check_free, check_outside
 
     check_local(out)
     if endings:
@@ -125,6 +129,7 @@ def check_writable(flag: str, out: Path, *endings: str) -> None:
         raise ValueError(f"{flag} {out} cannot be made: {there} is a file, not a folder; name another path")
     if not os.access(there, os.W_OK | os.X_OK):
         raise ValueError(f"{flag} {out} cannot be made: nothing may be written in {there}; name another path")
+    check_outside(out)
     if not endings and is_first():
         check_free(out)
 

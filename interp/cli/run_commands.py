@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from typer import Argument, Option
 
 from interp.cli.console import Bar
-from interp.cli.paths import check_writable
+from interp.cli.paths import OVERWRITE, check_writable
 from interp.storage.folder_kinds import check_there
 
 if TYPE_CHECKING:
@@ -159,6 +159,7 @@ def publish_command(
     repo: Annotated[
         str | None, Option(help="hub: upload to this repository, NAME/REPOSITORY (default: write the folder only)")
     ] = None,
+    overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
     """run → files for Neuronpedia, Delphi or the hub
 
@@ -170,6 +171,7 @@ def publish_command(
         raise ValueError("--to neuronpedia needs --model-id and --sae-set, the names of the source there")
     if to == "delphi" and not model_id:
         raise ValueError("--to delphi needs --model-id, by which transformers finds the tokenizer")
+    check_writable("--out", out)
     from interp.pipeline.opening import open_any
 
     opened = open_any(run, "run")
@@ -179,11 +181,13 @@ def publish_command(
     with Bar("publish") as bar:
         if to == "neuronpedia":
             source: Any = {"model_id": model_id, "layer": layer, "sae_set": sae_set}
-            exchange.write_neuronpedia(opened.features, out, **source, progress=bar)
+            exchange.write_neuronpedia(opened.features, out, **source, overwrite=overwrite, progress=bar)
         elif to == "delphi":
-            written = exchange.write_delphi(opened.features, out, model_name=str(model_id), progress=bar)
+            written = exchange.write_delphi(
+                opened.features, out, model_name=str(model_id), overwrite=overwrite, progress=bar
+            )
         else:
-            written = exchange.write_hub_folder(opened, out)
+            written = exchange.write_hub_folder(opened, out, overwrite=overwrite)
     print(exchange.upload_to_hub(written, repo) if repo else written)
 
 

@@ -15,7 +15,7 @@ import typer
 from typer import Argument, Option
 
 from interp.cli.console import Bar, assignment, is_first, one_line, toml_value, toml_values
-from interp.cli.paths import check_writable, only_hook, open_sae
+from interp.cli.paths import OVERWRITE, check_writable, only_hook, open_sae
 
 if TYPE_CHECKING:
     from interp.sae import SAEConfig
@@ -56,7 +56,7 @@ def train_sae_command(
     set: Annotated[list[str] | None, Option(help="FIELD=VALUE, the same as --FIELD VALUE; several times")] = None,
     sweep: Annotated[list[str] | None, Option(help="FIELD=A,B: a dictionary for each value; several times")] = None,
     log: Annotated[Literal["tensorboard", "wandb"] | None, Option(help="send the metrics there too")] = None,
-    redo: Annotated[bool, Option("--redo", help="begin from the start, whatever OUT holds")] = False,
+    overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
     """activation store → dictionary
 
@@ -73,7 +73,7 @@ def train_sae_command(
     from interp.storage.processes import processes
 
     opened, hooks, configs = processes().all_do(lambda: _prepared(store, hook, architecture, set or [], sweep or []))
-    options: Any = {"out": out, "target": target, "log": log, "resume": not redo}
+    options: Any = {"out": out, "target": target, "log": log, "overwrite": overwrite}
     with Bar("sae") as bar:
         if sweep:
             saes = train_sweep(opened, hooks, configs, progress=bar, **options)
@@ -199,10 +199,11 @@ def export_command(
     out: Annotated[Path, Option(help="the folder to write")],
     sae_id: Annotated[str | None, Option(help="which SAE of a release")] = None,
     format: Annotated[Literal["saelens", "interp"], Option(help="whose format")] = "saelens",
+    overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
     """dictionary → folder in another format
 
     saelens: as sae_lens.SAE.load_from_disk reads it. interp: any dictionary, bit for bit, for interp."""
     check_writable("--out", out)
-    open_sae(sae, sae_id).save(out, format=format)
+    open_sae(sae, sae_id).save(out, format=format, overwrite=overwrite)
     print(out)

@@ -51,7 +51,7 @@ class SideBySide:
         folder = self.work / f"codes-{name.replace(' ', '-')}"
         if not folder.exists():
             done, maxima = 0, torch.zeros(d_sae)
-            with whole_folder(folder) as new:
+            with whole_folder(folder, {"kind": "codes", "latents": chosen.tolist()}) as new:
                 codes = CodeStore.create(new, n_rows=self.n_rows, d_sae=len(chosen))
                 for i, (row_ids, part) in enumerate(parts):
                     codes.write_run(f"{i:05d}", row_ids, _firings(part, chosen))

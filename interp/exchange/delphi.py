@@ -14,14 +14,17 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from interp.activations.hooks import UNNAMED
+from interp.features.belonging import identity
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_input import latent_blocks
 from interp.storage.files import Progress, no_progress, write_json, write_tensors
+from interp.storage.folders import whole_folder
 
 MAX_FIRINGS = 1 << 23
 MIN_ACTIVATION = 1e-5
@@ -29,10 +32,16 @@ _ROWS_AT_ONCE = 1 << 16
 
 
 def write_delphi(
-    features: FeatureStore, out: str | Path, *, model_name: str, dataset: str = "", progress: Progress = no_progress
+    features: FeatureStore,
+    out: str | Path,
+    *,
+    model_name: str,
+    dataset: str = "",
+    overwrite: bool = False,
+    progress: Progress = no_progress,
 ) -> Path:
     """Write the folder of the hook below `out`, and return `out`. model_name: by which transformers finds the
-    tokenizer; dataset: where the text is from.
+    tokenizer; dataset: where the text is from. overwrite: also in the place of other features of that hook.
 
     Raises ValueError where an activation is beyond float16.
     """
@@ -40,9 +49,15 @@ def write_delphi(
     if (most := float(table["max"].max())) > torch.finfo(torch.float16).max:
         raise ValueError(f"an activation of {most:.4g} is beyond float16, which Delphi keeps: scale the dictionary")
     folder = Path(out) / (re.sub(r"[^\w.-]+", "_", features.meta.get("hook_name", "")).lstrip(".") or UNNAMED)
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in (*folder.glob("config.json"), *folder.glob("*.safetensors")):
-        old.unlink()
+    made_of = {"kind": "Delphi", "features": identity(features), "model_name": model_name, "dataset": dataset}
+    with whole_folder(folder, made_of, overwrite=overwrite, editable=True) as new:
+        _write(features, table, new, model_name, dataset, progress)
+    return Path(out)
+
+
+def _write(
+    features: FeatureStore, table: pd.DataFrame, folder: Path, model_name: str, dataset: str, progress: Progress
+) -> None:
     spans = latent_blocks(table["n_active"].fillna(0).to_numpy(np.int64), features.d_sae, MAX_FIRINGS)
     for done, (first, stop) in enumerate(spans, 1):
         locations, activations = _firings(features, first, stop)
@@ -54,7 +69,6 @@ def write_delphi(
     sizes = {"n_tokens": features.tokens.numel(), "cache_ctx_len": features.n_ctx, "n_splits": len(spans)}
     text = {"dataset_repo": dataset, "dataset_split": "", "dataset_name": "", "dataset_column": ""}
     write_json(folder / "config.json", {**text, **sizes, "ctx_len": features.n_ctx, "model_name": model_name})
-    return Path(out)
 
 
 def _firings(features: FeatureStore, first: int, stop: int) -> tuple[Int[Tensor, "firing 3"], Tensor]:

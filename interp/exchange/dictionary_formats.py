@@ -31,31 +31,31 @@ from interp.codes.sparse_codes import SparseCodes
 from interp.report.inputs import FinishedRun
 from interp.sae import train_sae
 from interp.sae.architectures.sae_config import ARCHITECTURES, SAEConfig, config_from_dict
-from interp.storage.files import write_text
+from interp.storage.files import digest, write_text
+from interp.storage.folders import whole_folder
 
 UPSTREAM = ("corpus", "model", "activations", "sae", "features")
 """Stages whose summaries say how the dictionary was made."""
 SHARES = ("monosemantic", "polysemantic", "single-token")
 
 
-def write_hub_folder(run: FinishedRun, out: str | Path, *, license: str | None = None) -> Path:
+def write_hub_folder(run: FinishedRun, out: str | Path, *, license: str | None = None, overwrite: bool = False) -> Path:
     """Write what is to be uploaded to the folder `out`, and return it; nothing leaves the machine. run: a `Run` whose
-    dictionary and features are finished. license: a name of the hub's, such as "mit", for the card's head.
+    dictionary and features are finished. license: a name of the hub's, such as "mit", for the card's head. overwrite:
+    also in the place of another dictionary's, and of a card that was edited.
 
     Raises FileNotFoundError for a run without a dictionary, ValueError for a folder that holds other things.
     """
-    out = Path(out)
-    if out.exists() and any(out.iterdir()) and not (out / "cfg.json").is_file():
-        raise ValueError(f"{out} holds other things: give a new folder")
     sae = run.sae
-    out.mkdir(parents=True, exist_ok=True)
-    sae.save(out, format=sae.preferred_format)
-    if run.manifest("ranking") is not None:
-        shutil.copyfile(run.place("ranking"), out / "ranking.parquet")
-    if run.manifest("features") is not None:
-        shutil.copyfile(run.place("features") / "features.parquet", out / "features.parquet")
-    write_text(out / "README.md", model_card(run, license=license))
-    return out
+    made_of = {"kind": "hub folder", "dictionary": digest(*sae.parameters())}
+    with whole_folder(out, made_of, overwrite=overwrite, editable=True) as new:
+        sae.save(new, format=sae.preferred_format)
+        if run.manifest("ranking") is not None:
+            shutil.copyfile(run.place("ranking"), new / "ranking.parquet")
+        if run.manifest("features") is not None:
+            shutil.copyfile(run.place("features") / "features.parquet", new / "features.parquet")
+        write_text(new / "README.md", model_card(run, license=license))
+    return Path(out)
 
 
 def upload_to_hub(folder: str | Path, repo_id: str, *, private: bool = True) -> str:

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from interp.features.belonging import identity
 from interp.features.bins import merged_bins
 from interp.features.feature_store import FeatureStore
 from interp.storage.files import Progress, no_progress, write_json, write_text
+from interp.storage.folders import whole_folder
 
 BATCH = 128
 """Features a file."""
@@ -35,31 +37,35 @@ def write_neuronpedia(
     layer: int,
     sae_set: str,
     dataset: str = "",
+    overwrite: bool = False,
     progress: Progress = no_progress,
 ) -> Path:
     """Write all features that fire to the folder `out`, and return it. model_id, layer and sae_set name the source on
-    Neuronpedia, `dataset` where the text is from. Raises ValueError for a layer below 0."""
+    Neuronpedia, `dataset` where the text is from. overwrite: also in the place of other features, or another source.
+    Raises ValueError for a layer below 0."""
     if layer < 0:
         raise ValueError(f"layer={layer} must be 0 or more")
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    for old in out.glob("batch-*.json"):
-        old.unlink()
+    named: dict[str, Any] = {"model_id": model_id, "layer": layer, "sae_set": sae_set}
+    made_of = {"kind": "Neuronpedia", "features": identity(features), **named, "dataset": dataset}
+    with whole_folder(out, made_of, overwrite=overwrite, editable=True) as new:
+        _write(features, new, named, dataset, progress)
+    return Path(out)
+
+
+def _write(features: FeatureStore, out: Path, named: dict[str, Any], dataset: str, progress: Progress) -> None:
     table = features.table().sort_values("latent")
     fires = table[table["n_active"] > 0]
     batches = [fires.iloc[start : start + BATCH] for start in range(0, len(fires), BATCH)]
-    named: dict[str, Any] = {"model_id": model_id, "layer": layer, "sae_set": sae_set}
     for number, rows in enumerate(batches):
         batch = {**named, "sae_id_suffix": None, "features": _batch(features, rows, dataset)}
         write_text(out / f"batch-{number}.json", json.dumps(batch, separators=(",", ":"), allow_nan=False))
         progress(number + 1, len(batches), "writing features")
     skipped = [int(latent) for latent in table["latent"][table["n_active"] == 0]]
     sparsity = {"log_sparsity": None, "skipped_indexes": skipped}
-    write_json(out / "skipped_indexes.json", {**named, "layer": str(layer), **sparsity})
+    write_json(out / "skipped_indexes.json", {**named, "layer": str(named["layer"]), **sparsity})
     sizes = {"n_prompts_total": features.meta["n_sequences"], "n_tokens_in_prompt": features.n_ctx}
     settings = {**named, **sizes, "huggingface_dataset_path": dataset, "n_features_per_batch": BATCH}
     write_json(out / "run_settings.json", settings)
-    return out
 
 
 def _batch(features: FeatureStore, rows: pd.DataFrame, dataset: str) -> list[dict[str, Any]]:

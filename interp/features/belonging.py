@@ -9,6 +9,7 @@ import torch
 
 from interp.activations import StoredRows
 from interp.features.feature_store import FeatureStore
+from interp.features.scan import SCAN
 from interp.storage.files import read_json
 
 _TELLING = ("dictionary", "codes", "tokens")
@@ -16,7 +17,7 @@ _TELLING = ("dictionary", "codes", "tokens")
 
 def scanned(features: FeatureStore) -> dict[str, str]:
     """Digests of all that went into the scan."""
-    return read_json(features.path / "scan.json", "scan again")
+    return read_json(features.path / SCAN, "scan again")
 
 
 def identity(features: FeatureStore) -> dict[str, str]:

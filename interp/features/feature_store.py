@@ -34,7 +34,6 @@ from interp.features.scan_input import ScanConfig, fit_half
 from interp.features.table_passes import SCHEMAS
 from interp.storage.checks import check_finite, check_token_ids, validated
 from interp.storage.files import Progress, open_tensors, read_any_json
-from interp.storage.folders import locked
 
 __all__ = ["FeatureStore", "ScanConfig", "fit_half", "scan_features"]
 
@@ -67,7 +66,7 @@ class FeatureStore:
         labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None,
         hook_name: str = "",
         settings: ScanConfig | None = None,
-        resume: bool = True,
+        overwrite: bool = False,
         progress: Progress | None = None,
     ) -> "FeatureStore":
         """A store from codes of any producer, sparse or not, rows in token order (row = seq * n_ctx + pos).
@@ -84,10 +83,10 @@ class FeatureStore:
                 raise ValueError(f"W_dec is {tuple(W_dec.shape)}, W_U {tuple(W_U.shape)}: inner widths must agree")
             check_unembedding(W_U, tokens)
             path = LogitPath("logit effects W_dec W_U", W_dec.detach().float().cpu(), W_U.detach().float().cpu())
-        scan = Scan(Path(out), tokens, vocab, labels, settings, hook_name, progress)
+        scan = Scan(tokens, vocab, labels, settings, hook_name, progress)
         inputs = {"codes": tensor_digest(codes.offsets, codes.latents, codes.values), "hook": hook_name}
-        with locked(out):
-            store = scan.begin({**inputs, "decoder": tensor_digest(W_dec, W_U)}, codes.d_sae, 0, resume)
+        inputs["decoder"] = tensor_digest(W_dec, W_U)
+        with scan.begin(Path(out), inputs, codes.d_sae, 0, overwrite) as store:
             if store is not None:
                 write_codes(codes, store)
                 del codes  # they may be the caller's last
@@ -199,29 +198,30 @@ def scan_features(
     vocab: Sequence[str] | None = None,
     labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None,
     settings: ScanConfig | None = None,
-    resume: bool = True,
+    overwrite: bool = False,
     progress: Progress | None = None,
 ) -> FeatureStore:
     """Encode every row of the store and write the statistics of every latent to `out`.
 
     `model` gives the direct logit effects, where a direct path from the hook to the logits is known. `vocab` has one
     string a token id, by default as the model's tokenizer shows it or, where there is none, the id; `labels` one mask a
-    label. A scan that was cut off goes on behind the last shard it encoded; a finished one is opened. Rows above the
-    dictionary's norm limit count as left out. Raises ValueError if the widths differ, if the dictionary was trained on
-    another hook that the store has too (`hooks.check_own_hook`), if the labels are those of other tokens or the model
-    another than was harvested, or if `out` holds the scan of something else.
+    label. A scan that was cut off goes on behind the last shard it encoded; a finished one is opened; `overwrite` makes
+    it anew, also in the place of another. Rows above the dictionary's norm limit count as left out. Raises ValueError if
+    the widths differ, if the dictionary was trained on another hook that the store has too (`hooks.check_own_hook`), if
+    the labels are those of other tokens or the model another than was harvested, or if `out` holds the scan of
+    something else.
     """
     tokens, hook = _checked_tokens(sae, store, hook, model), store.name_of(hook)
     vocab = words_of(model) if vocab is None and model is not None else vocab
-    scan = Scan(Path(out), tokens, vocab, labels, settings, hook, progress)
+    scan = Scan(tokens, vocab, labels, settings, hook, progress)
     inputs = {"dictionary": dictionary_digest(sae), "activations": store.fingerprint, "hook": hook}
     inputs["model"] = tensor_digest(getattr(model, "W_U", None))
     if (limit := limit_on(sae, store, hook)) is not None:
         inputs["norm_limit"] = str(limit)
     written = hook if sae.kind == "sae" else sae.metadata.get("hook_name_out", "")
-    with locked(out):
-        if (codes := scan.begin(inputs, sae.d_sae, len(store), resume)) is not None:
-            contributions = Contributions(sae, Path(out) / CONTRIBUTIONS)
+    with scan.begin(Path(out), inputs, sae.d_sae, len(store), overwrite) as codes:
+        if codes is not None:
+            contributions = Contributions(sae, scan.folder / CONTRIBUTIONS)
             encode_store(sae, store, hook, codes, contributions, scan.advance)
             decoder = Decoder(sae.W_dec, getattr(sae, "W_enc", None), fvu_rise=contributions.fvu_rise(store.n_shards))
             if model is not None:

@@ -1,12 +1,13 @@
-"""One scan into one folder: what it is of, how far it is, and when it is whole.
+"""One scan into one folder: what it is of, how far it is, and what it writes.
 
-`scan.json` holds a digest of everything that went in, so that a scan that was cut off goes on with the same things or
-not at all. Every file appears whole, and `meta.json` comes last.
+`scan.json` holds a digest of everything that went in: a scan that was cut off goes on with the same things or not at
+all (`storage.folders.whole_folder`). Every file appears whole, and `meta.json` comes last.
 """
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,12 +24,12 @@ from interp.codes.sparse_codes import Dictionary
 from interp.features.decoder import Decoder
 from interp.features.labelling import LabelSets
 from interp.features.scan_input import ScanConfig, ScanRows
-from interp.features.table_passes import SCHEMAS, n_passes, write_tables
+from interp.features.table_passes import n_passes, write_tables
 from interp.storage.checks import Amount, Count, check_token_ids, validated
 from interp.storage.files import Progress, digest, no_progress, read_json, write_json, write_tensors
-from interp.storage.folders import MANIFEST, verify, write_manifest
+from interp.storage.folders import holds, verify, whole_folder
 
-CONTRIBUTIONS = "contributions"
+CONTRIBUTIONS, SCAN = "contributions", "scan.json"
 
 
 class _Meta(TypedDict):
@@ -50,7 +51,6 @@ class Scan:
 
     def __init__(
         self,
-        out: Path,
         tokens: Int[Tensor, "seq pos"],
         vocab: Sequence[str] | None,
         labels: Mapping[str, Any] | None,
@@ -68,40 +68,41 @@ class Scan:
         for name, mask in (labels or {}).items():
             if tuple(mask.shape) != tuple(tokens.shape):
                 raise ValueError(f"label {name!r} is {tuple(mask.shape)}, the tokens are {tuple(tokens.shape)}")
-        check_labelled(labels, tokens, out)
-        self.out, self.tokens, self.labels = out, tokens.int().cpu(), labels or {}
+        check_labelled(labels, tokens, "this scan")
+        self.tokens, self.labels = tokens.int().cpu(), labels or {}
         self.settings, self.hook_name, self.progress = settings or ScanConfig(), hook_name, progress or no_progress
         self.done, self.total = 0, 0
 
-    def begin(self, inputs: Mapping[str, str], d_sae: int, n_to_encode: int, resume: bool) -> CodeStore | None:
-        """Claim the folder: where the codes go, or None if the same scan is there already, whole.
-
-        Progress counts the rows to encode and those that the tables are read from. ValueError if the folder holds
-        another scan.
-        """
-        identity = {
+    def identity(self, inputs: Mapping[str, str]) -> dict[str, str]:
+        """Digests of all that goes in, of the codes as `inputs` says."""
+        return {
             **inputs,
             "tokens": tensor_digest(self.tokens),
             "vocab": digest(json.dumps(self.vocab if self.is_spelt else None)),
             "labels": labels_digest(self.labels, list(self.labels)),
             "settings": json.dumps(asdict(self.settings)),
         }
-        file = self.out / "scan.json"
-        if not resume:
-            _clear(self.out)
-        if file.exists():
-            before = read_json(file, "remove the folder, and scan again")
-            changed = [key for key in {**before, **identity} if before.get(key) != identity.get(key)]
-            if changed:
-                other = f"{self.out} holds a scan with other {', '.join(changed)}"
-                raise ValueError(f"{other}: choose another folder, or resume=False")
-            if (self.out / "meta.json").exists():
-                return None
-        self.out.mkdir(parents=True, exist_ok=True)
-        write_json(file, identity)
-        n_rows = self.tokens.numel()
-        self.total = n_to_encode + n_passes(self.settings, d_sae) * n_rows
-        return CodeStore.create(self.out / "codes", n_rows=n_rows, d_sae=d_sae)
+
+    @contextmanager
+    def begin(
+        self, out: Path, inputs: Mapping[str, str], d_sae: int, n_to_encode: int, overwrite: bool
+    ) -> Iterator[CodeStore | None]:
+        """Where the codes go, or None where `out` holds the same scan already. When the block ends, what `finish` wrote
+        becomes `out`.
+
+        Progress counts the rows to encode and those that the tables are read from. ValueError if `out` holds another
+        scan, unless it may be overwritten.
+        """
+        identity = self.identity(inputs)
+        made_of = {"kind": "features", **identity}
+        if not overwrite and holds(out, made_of):
+            yield None
+            return
+        with whole_folder(out, made_of, resume=True, overwrite=overwrite) as self.folder:
+            write_json(self.folder / SCAN, identity)
+            n_rows = self.tokens.numel()
+            self.total = n_to_encode + n_passes(self.settings, d_sae) * n_rows
+            yield CodeStore.create(self.folder / "codes", n_rows=n_rows, d_sae=d_sae)
 
     def advance(self, rows: int, note: str) -> None:
         self.done += rows
@@ -112,11 +113,11 @@ class Scan:
         codes.finish()
         rows = ScanRows(codes, self.tokens.numpy(), len(self.vocab), self.settings)
         labels = LabelSets.gather(self.labels, rows) if self.labels else None
-        n_alive = write_tables(rows, labels, decoder, self.out, self.advance)
-        write_json(self.out / "vocab.json", self.vocab)
-        write_tensors(self.out / "tokens.safetensors", {"tokens": self.tokens})
+        n_alive = write_tables(rows, labels, decoder, self.folder, self.advance)
+        write_json(self.folder / "vocab.json", self.vocab)
+        write_tensors(self.folder / "tokens.safetensors", {"tokens": self.tokens})
         if decoder.W_dec is not None:
-            write_tensors(self.out / "decoder.safetensors", {"W_dec": decoder.W_dec.float()})
+            write_tensors(self.folder / "decoder.safetensors", {"W_dec": decoder.W_dec.float()})
         meta = {
             "d_sae": codes.d_sae,
             "n_ctx": rows.n_ctx,
@@ -130,9 +131,8 @@ class Scan:
             "logit_effects": decoder.logits.note,
             "settings": asdict(self.settings),
         }
-        write_json(self.out / "meta.json", meta)
-        shutil.rmtree(self.out / CONTRIBUTIONS, ignore_errors=True)
-        write_manifest(self.out, {"kind": "features"})
+        write_json(self.folder / "meta.json", meta)
+        shutil.rmtree(self.folder / CONTRIBUTIONS, ignore_errors=True)
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
@@ -170,13 +170,3 @@ def tensor_digest(*tensors: Tensor | None) -> str:
     """SHA-256 of dtypes, shapes and bytes."""
     present = [tensor for tensor in tensors if tensor is not None]
     return digest(*(part for x in present for part in (str((x.dtype, tuple(x.shape))), x)))
-
-
-def _clear(out: Path) -> None:
-    """Remove what a scan writes, meta.json first, and nothing else."""
-    for name in (MANIFEST, "meta.json", "scan.json", "vocab.json", "tokens.safetensors", "decoder.safetensors"):
-        (out / name).unlink(missing_ok=True)
-    for name in SCHEMAS:
-        (out / f"{name}.parquet").unlink(missing_ok=True)
-    for folder in ("codes", CONTRIBUTIONS):
-        shutil.rmtree(out / folder, ignore_errors=True)

@@ -4,14 +4,13 @@
 
 Digests of the run's plugins are part of every stage's configuration: what a user's own code changes is not known.
 
-A stage is done whose manifest carries the expected fingerprint and whose files are all there. Any other is built in
-`.building/STAGE`: on what a process that was killed left there, if that began with the same fingerprint, and in an
-empty folder otherwise. When it is whole it takes the place of what the run had of it. One process at a time writes.
+A stage is done whose manifest carries the expected fingerprint and whose files are all there. Any other is built beside
+its place (`storage.folders.whole_folder`): on what a process that was killed left, if that began with the same
+fingerprint. When it is whole it takes the place of what the run had of it. One process at a time writes.
 """
 
 import logging
 import platform
-import shutil
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -25,14 +24,13 @@ from interp.pipeline.plugins import check_imported
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stages import STAGES, Stage
 from interp.storage.checks import forget_peak, peak_memory
-from interp.storage.files import Progress, digest_json, no_progress, read_json, write_json, write_text
+from interp.storage.files import Progress, digest_json, no_progress, write_text
 from interp.storage.folder_kinds import RUN_FILE
-from interp.storage.folders import MANIFEST, is_whole, locked, write_manifest
+from interp.storage.folders import MADE_OF, is_whole, locked, put_back, whole_folder, write_manifest
 
 VERSIONED = ("interp", "torch", "numpy", "transformer-lens", "sae-lens")
 FORMAT = 4
 """The version of what stages write. It is raised when a stage's results are no longer what they were."""
-BUILDING = ".building"
 log = logging.getLogger(__name__)
 
 
@@ -60,7 +58,7 @@ def run_stages(
     with locked(out):
         _claim(Path(out), config, redo)
         run = Run(out)
-        _finish_replacing(run.path)
+        _put_back(run.path)
         fingerprints: dict[str, str] = {}
         checked, asked = False, stages[: None if until is None else names.index(until) + 1]
         for stage in asked:
@@ -86,7 +84,7 @@ def run_alone(run: Run, name: str, *, config: RunConfig | None = None, progress:
     config, stage = config or run.config, STAGES[name]
     check_imported(config.plugins, run.path)
     with locked(run.path):
-        _finish_replacing(run.path)
+        _put_back(run.path)
         before = [each for each in STAGES if each in stage.reads]
         done = {each: manifest for each in before if (manifest := run.manifest(each)) is not None}
         if missing := [each for each in stage.inputs if each not in done]:
@@ -125,48 +123,26 @@ def _done(run: Run, stage: str, fingerprint: str) -> dict[str, Any] | None:
 
 def _build(stage: Stage, run: Run, expected: dict[str, Any], progress: Progress) -> dict[str, Any]:
     """Returns the manifest, which is written last."""
-    folder, started = run.path / BUILDING / stage.name, run.path / BUILDING / f"{stage.name}.json"
-    begun = {"fingerprint": expected["fingerprint"]}
-    if not (folder.is_dir() and started.is_file() and read_json(started, f"delete {started}") == begun):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        write_json(started, begun)
-    begin = time.monotonic()
-    forget_peak()
-    progress(0, 1, "starting")
-    results = stage.build(run, folder, progress)
-    manifest = expected | {
-        "results": results,
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in VERSIONED},
-        "wall_seconds": round(time.monotonic() - begin, 2),
-        "peak_megabytes": round(peak_memory() / 1e6),
-    }
-    manifest = write_manifest(folder, manifest)
-    _replace(run.path, stage.name)
-    return manifest
+    made_of = {name: expected[name] for name in ("stage", "fingerprint")}
+    with whole_folder(run.path / stage.name, made_of, resume=True, overwrite=True, run=run.path) as folder:
+        begin = time.monotonic()
+        forget_peak()
+        progress(0, 1, "starting")
+        results = stage.build(run, folder, progress)
+        manifest = expected | {
+            MADE_OF: made_of,
+            "results": results,
+            "versions": {"python": platform.python_version()} | {name: version(name) for name in VERSIONED},
+            "wall_seconds": round(time.monotonic() - begin, 2),
+            "peak_megabytes": round(peak_memory() / 1e6),
+        }
+        return write_manifest(folder, manifest)
 
 
-def _replace(run: Path, stage: str) -> None:
-    """Put a stage that was built in its place; what was there goes."""
-    building = run / BUILDING
-    if (run / stage).exists():
-        (run / stage).rename(building / f"{stage}.old")
-    (building / stage).rename(run / stage)
-    _finish_replacing(run)
-
-
-def _finish_replacing(run: Path) -> None:
-    """Also what a process that was killed at it left: the new one in its place, where that is whole."""
-    for old in (run / BUILDING).glob("*.old"):
-        new, place = old.with_suffix(""), run / old.stem
-        if not place.exists():
-            (new if (new / MANIFEST).is_file() else old).rename(place)
-        shutil.rmtree(old, ignore_errors=True)
-    for started in (run / BUILDING).glob("*.json"):
-        if not started.with_suffix("").exists():
-            started.unlink()
-    if (run / BUILDING).is_dir() and not any((run / BUILDING).iterdir()):
-        (run / BUILDING).rmdir()
+def _put_back(run: Path) -> None:
+    """The stages that a process was replacing when it was killed."""
+    for name in STAGES:
+        put_back(run / name)
 
 
 def _claim(out: Path, config: RunConfig, redo: bool) -> None:

@@ -143,7 +143,9 @@ class Run:
     def manifest(self, stage: str) -> dict[str, Any] | None:
         """The manifest of a finished stage, or None. Raises ValueError for one that is not as it was written."""
         manifest = read_manifest(self.path / stage)
-        return manifest if manifest and "fingerprint" in manifest else None
+        if manifest is not None and manifest.get("stage") != stage:
+            raise ValueError(f"{self.path / stage} was not made by this run: `interp run` makes the stage again")
+        return manifest
 
     def has(self, stage: str) -> bool:
         """Whether a stage is finished, and its results are not left out."""

@@ -2,7 +2,6 @@
 
 import html
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.resources import files
@@ -24,9 +23,7 @@ from interp.report.payloads import CHUNK, effects_of, payloads, row_evidence
 from interp.report.summary import summary
 from interp.report.verdict_evidence import alike, explanations, sense_rows, senses_in, senses_of, verdict_evidence
 from interp.storage.files import Progress, no_progress
-from interp.storage.folders import locked
-
-GENERATOR = '<meta name="generator" content="interp">'
+from interp.storage.folders import whole_folder
 
 
 def write_report(
@@ -39,6 +36,7 @@ def write_report(
     nulls: Nulls | None = None,
     title: str | None = None,
     seed: int = 0,
+    overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Path:
     """Write the page to the folder `out`, whole or not at all, and return the path of its index.html.
@@ -46,41 +44,19 @@ def write_report(
     run_or_features: a `Run` (its ranking, nulls, quality, curves, wall times and panels are read where they
     are), or a FeatureStore. `ranking`, `nulls`, `quality` (one row a dictionary), `curves` ({"model": rows of metrics,
     "sae": …}) and `title` stand in for those of the run; what is missing leaves its panel out, with a word why. seed:
-    that of the map.
+    that of the map. overwrite: also in the place of the page of other features.
 
     Raises ValueError when the source is neither, when a table is of other features, when a stage of the run was made of
     other inputs than the run now has, or when `out` holds something else than a report.
     """
-    out = Path(out)
-    _check_replaceable(out)
     tables: dict[str, Any] = {"ranking": ranking, "quality": quality, "curves": curves, "nulls": nulls, "title": title}
     instead = {name: value for name, value in tables.items() if value is not None}
     inputs = replace(report_inputs(run_or_features), **instead)
-    with locked(out):
-        temporary = out.with_name(f".{out.name}-unfinished")
-        if temporary.exists():  # what a process that was killed left
-            shutil.rmtree(temporary)
-        temporary.mkdir()
-        new, old = temporary / "new", temporary / "old"
-        try:
-            _write_assets(new, inputs.title)
-            _write_data(new / "data", inputs, seed, progress or no_progress)
-            _replace(out, new, old)
-        finally:
-            shutil.rmtree(temporary)
-    return out / "index.html"
-
-
-def _replace(out: Path, new: Path, old: Path) -> None:
-    """Move `out` to `old` and `new` to `out`, or leave all as it is."""
-    if out.exists():
-        out.rename(old)
-    try:
-        new.rename(out)
-    except OSError:
-        if old.exists():
-            old.rename(out)
-        raise
+    made_of = {"kind": "page", "features": features_key(inputs.store)}
+    with whole_folder(out, made_of, overwrite=overwrite) as new:
+        _write_assets(new, inputs.title)
+        _write_data(new / "data", inputs, seed, progress or no_progress)
+    return Path(out) / "index.html"
 
 
 def assets() -> dict[str, str]:
@@ -164,12 +140,3 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
 
 def _write_script(folder: Path, name: str, data: Any) -> None:
     (folder / f"{name}.js").write_text(f"receive({json.dumps(name)},{script_json(data)});\n", encoding="utf-8")
-
-
-def _check_replaceable(out: Path) -> None:
-    if not out.exists():
-        return
-    index = out / "index.html"
-    ours = index.is_file() and GENERATOR in index.read_text(encoding="utf-8", errors="replace")[:4096]
-    if not out.is_dir() or (any(out.iterdir()) and not ours):
-        raise ValueError(f"{out} exists and is not a report; give write_report a new folder, or remove it")

@@ -13,7 +13,7 @@ the file and what is wrong with it.
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -26,26 +26,29 @@ from interp.sae.parts import Parts, whole_number
 from interp.sae.saelens import from_saelens, to_saelens
 from interp.sae.stored import Stored, config_and_metadata, metadata_with_config
 from interp.storage.files import read_json, write_json, write_tensors
-from interp.storage.folder_kinds import check_local
-from interp.storage.folders import MANIFEST, verify
+from interp.storage.folders import verify
 
 WEIGHTS, CONFIG, _SCALER, _SPARSIFY = "sae_weights.safetensors", "cfg.json", "activation_scaler.json", "sae.safetensors"
 _REMEDY = "save it again, or fetch it from where it came"
 _KINDS = ("transcoder", "crosscoder", "sae")
 
 
-def write(stored: Stored, folder: Path, format: str) -> None:
+class Encoded(NamedTuple):
+    """A dictionary as a format has it."""
+
+    cfg: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+    def write(self, folder: Path) -> None:
+        write_tensors(folder / WEIGHTS, self.tensors)
+        write_json(folder / CONFIG, self.cfg)
+
+
+def encoded(stored: Stored, format: str) -> Encoded:
     """Raises ValueError for a format that is not known, or that has no place for the dictionary."""
     if format not in ("saelens", "interp"):
         raise ValueError(f"format={format!r} is not known; 'saelens' and 'interp' are")
-    check_local(folder)
-    if (folder / _SPARSIFY).exists():
-        raise ValueError(f"{folder} holds another dictionary's {_SPARSIFY}: choose another folder")
-    cfg, tensors = _to_native(stored) if format == "interp" else to_saelens(stored, _saelens_form(stored))
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / MANIFEST).unlink(missing_ok=True)
-    write_tensors(folder / WEIGHTS, tensors)
-    write_json(folder / CONFIG, cfg)
+    return Encoded(*(_to_native(stored) if format == "interp" else to_saelens(stored, _saelens_form(stored))))
 
 
 def read(path_or_release: str | Path, sae_id: str | None) -> Stored:

@@ -37,8 +37,8 @@ def check_log(log: Log, out: object) -> None:
         raise ValueError(f"log={log!r} needs a package that is not installed: pip install {log}")
 
 
-def open_log(log: str, folder: Path, config: dict[str, Any], going_on: bool) -> OpenLog:
-    return _tensorboard(folder) if log == "tensorboard" else _wandb(folder, config, going_on)
+def open_log(log: str, folder: Path, name: str, config: dict[str, Any], going_on: bool) -> OpenLog:
+    return _tensorboard(folder) if log == "tensorboard" else _wandb(folder, name, config, going_on)
 
 
 def _tensorboard(folder: Path) -> OpenLog:
@@ -57,14 +57,14 @@ def _tensorboard(folder: Path) -> OpenLog:
     return OpenLog(write, writer.close)
 
 
-def _wandb(folder: Path, config: dict[str, Any], going_on: bool) -> OpenLog:
+def _wandb(folder: Path, name: str, config: dict[str, Any], going_on: bool) -> OpenLog:
     """The id is kept in the folder, so that a training that goes on is the same run there."""
     import wandb
 
     try:
         run = wandb.init(
             project=os.environ.get("WANDB_PROJECT", "interp"),
-            name="/".join(folder.resolve().parts[-2:]),
+            name=name,
             dir=folder,
             id=_wandb_id(folder, going_on),
             resume="allow",

@@ -26,6 +26,8 @@ from interp.sae.architectures.encoders import Encoder, Weights
 from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.kernels.dispatch import kernels
 from interp.sae.stored import Stored
+from interp.storage.files import digest, digest_json
+from interp.storage.folders import whole_folder
 
 _SPARSITY = ("k", "target_l0", "l1")
 """Options that set how many latents fire; the first of them that a dictionary has is told."""
@@ -97,13 +99,17 @@ class SAE(nn.Module):
     def forward(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:
         return self.decode(self.encode(x))
 
-    def save(self, path: str | Path, format: str = "saelens") -> None:
-        """Write `sae_weights.safetensors` and `cfg.json` into `path`.
+    def save(self, path: str | Path, format: str = "saelens", *, overwrite: bool = False) -> None:
+        """Write the folder `path`: `sae_weights.safetensors` and `cfg.json`. `overwrite`: also in the place of another
+        dictionary's.
 
         `saelens`: as `sae_lens.SAE.load_from_disk` reads them; ValueError for what it has no architecture for (it names
         the format to use). `interp`: any dictionary, for `load_sae`.
         """
-        formats.write(self._stored(), Path(path), format)
+        files = formats.encoded(self.stored(), format)
+        made_of = {"kind": "dictionary", "cfg": digest_json(files.cfg), "weights": digest(*files.tensors.values())}
+        with whole_folder(path, made_of, overwrite=overwrite, editable=True) as new:
+            files.write(new)
 
     @property
     def preferred_format(self) -> str:
@@ -134,7 +140,8 @@ class SAE(nn.Module):
         changed = {name: value for name, value in options.items() if value != default[name] or name in _ALWAYS_TOLD}
         return card(repr(self), facts(known), facts({"trained on": f"{config.tokens:,} tokens", **changed}))
 
-    def _stored(self) -> Stored:
+    def stored(self) -> Stored:
+        """Everything that files hold of it."""
         return Stored(
             kind=self.kind,
             W_enc=self.W_enc,

@@ -8,9 +8,10 @@
 and gives each to the runs that need it; a run gives it to its learner, logs, saves and finishes.
 
 A sweep takes one pass over the data for each batch size and seed among its configs; each result is the one that
-training it alone gives. A run that was cut off goes on from its last checkpoint: the weights come out bit for
-bit as without the cut, and each step stands in metrics.jsonl once. Under `torchrun` each process takes its part of each
-batch; the first one writes, all read.
+training it alone gives. While a run is under way its folder is `OUT.unfinished/new`. One
+that was cut off goes on from its last checkpoint: the weights come out bit for bit as without the cut, and each step
+stands in metrics.jsonl once. Under `torchrun` each process takes its part of each batch; the first one writes, all
+read.
 """
 
 import json
@@ -29,8 +30,8 @@ from torch import Tensor
 from interp.activations import ActivationSource
 from interp.activations.hooks import Model
 from interp.activations.stream import ActivationStream
+from interp.sae import formats
 from interp.sae.architectures.sae_config import SAEConfig, config_to_dict
-from interp.sae.formats import CONFIG, WEIGHTS
 from interp.sae.learner import Learner, StepResult
 from interp.sae.metric_logs import Log, Row, check_log, open_log
 from interp.sae.model import SAE, load_sae
@@ -39,7 +40,6 @@ from interp.sae.training_rows import TrainingRows
 from interp.storage.checks import check_memory
 from interp.storage.files import (
     Progress,
-    as_json,
     digest,
     no_progress,
     open_tensors,
@@ -48,13 +48,12 @@ from interp.storage.files import (
     write_tensors,
     write_text,
 )
-from interp.storage.folders import write_manifest
+from interp.storage.folders import holds
 from interp.storage.processes import Processes, device_named, processes, torch_on_one_thread
 
 LOGGED_STEPS = 500
 CHECKPOINT, RESULTS, METRICS = "checkpoint.safetensors", "results.json", "metrics.jsonl"
-_ANEW = "begin anew with resume=False (--redo)"
-_REMEDY = f"delete it, or {_ANEW}"
+_REMEDY = "delete its folder to train again, or use overwrite=True (--overwrite)"
 logger = logging.getLogger(__name__)
 
 
@@ -68,6 +67,7 @@ def train_sae(
     harvesting: Mapping[str, Any] = {},
     target: str | None = None,
     resume: bool = True,
+    overwrite: bool = False,
     progress: Progress = no_progress,
     checkpoint_seconds: float = 30.0,
     log: Log = None,
@@ -77,21 +77,23 @@ def train_sae(
     tokens: where a model stands in the place of a store, what it runs on; `harvesting` are options of
     `harvest` and `buffer_bytes` (`interp.activations.stream.ActivationStream`).
     log: where the rows of metrics.jsonl go too: "tensorboard" or "wandb" (into `out`), or a function of a row.
+    overwrite: train anew, also in the place of another dictionary. resume=False does so too, from the first step.
 
     Raises ValueError on an empty store, a hook that it lacks, a batch that is not finite (which of its rows), a loss
-    that is not finite, and, with `resume`, where `out` is damaged or holds training of another config or on another
-    store (what differs); `resume=False` begins anew.
+    that is not finite, and where `out` is damaged or holds training of another config or on another store (what
+    differs).
     """
     if isinstance(config, list | tuple):
         options: dict[str, Any] = {"checkpoint_seconds": checkpoint_seconds, "target": target, "resume": resume}
-        options |= {"tokens": tokens, "harvesting": harvesting}
+        options |= {"tokens": tokens, "harvesting": harvesting, "overwrite": overwrite}
         return train_sweep(store, hook, config, out, progress=progress, log=log, **options)  # type: ignore[return-value]
     check_log(log, out)
     clock = _Clock(checkpoint_seconds, progress)
     source = _source(store, hook, target, tokens, harvesting, clock)
-    with source.processes.locked(out):
-        run = TrainingRun(source, config, None if out is None else Path(out), log, resume)
-        return _train(source, [run], clock)[0]
+    with ExitStack() as folders:
+        run = _begin(folders, source, config, None if out is None else Path(out), log, resume, overwrite)
+        trained = _train(source, [run], clock)
+    return trained[0]
 
 
 def train_sweep(
@@ -104,6 +106,7 @@ def train_sweep(
     harvesting: Mapping[str, Any] = {},
     target: str | None = None,
     resume: bool = True,
+    overwrite: bool = False,
     progress: Progress = no_progress,
     checkpoint_seconds: float = 30.0,
     log: Log = None,
@@ -119,10 +122,33 @@ def train_sweep(
     source = _source(store, hook, target, tokens, harvesting, clock)
     folders = [None if out is None else Path(out) / str(i) for i in range(len(configs))]
     logs = [_numbered(log, i) for i in range(len(configs))]
-    with source.processes.locked(out):
+    with ExitStack() as opened:
         each = zip(configs, folders, logs, strict=True)
-        runs = [TrainingRun(source, config, folder, log, resume) for config, folder, log in each]
+        runs = [_begin(opened, source, config, folder, log, resume, overwrite) for config, folder, log in each]
         return _train(source, runs, clock)
+
+
+def _begin(
+    folders: ExitStack,
+    source: TrainingRows,
+    config: SAEConfig,
+    out: Path | None,
+    log: Log,
+    resume: bool,
+    overwrite: bool,
+) -> "TrainingRun":
+    """The training of one config: finished where `out` holds it, or with its folder, which `folders` makes whole."""
+    if not isinstance(config, SAEConfig):
+        raise ValueError(f"config={config!r} must be a config, as TopKConfig(…), or several")
+    key = {**source.key, **config_to_dict(config)}
+    if out is None:
+        return TrainingRun(source, config, key, None, log)
+    made_of = {"kind": "dictionary", **key}
+    del made_of["device"]
+    if resume and not overwrite and source.processes.all_do(lambda: holds(out, made_of)):
+        return TrainingRun(source, config, key, out, log)
+    new = source.processes.whole_folder(out, made_of, resume=resume, overwrite=overwrite or not resume)
+    return TrainingRun(source, config, key, folders.enter_context(new), log, out)
 
 
 def _source(
@@ -203,12 +229,17 @@ class TrainingRun:
     `sae` is there once it is trained; before, `learner` is, where the checkpoint left it.
     """
 
-    def __init__(self, source: TrainingRows, config: SAEConfig, folder: Path | None, log: Log, resume: bool):
-        if not isinstance(config, SAEConfig):
-            raise ValueError(f"config={config!r} must be a config, as TopKConfig(…), or several")
-        self.config, self.folder, self.log, self.source = config, folder, log, source
+    def __init__(
+        self,
+        source: TrainingRows,
+        config: SAEConfig,
+        key: dict[str, Any],
+        folder: Path | None,
+        log: Log,
+        name: Path | None = None,
+    ):
+        self.config, self.key, self.folder, self.log, self.source, self.name = config, key, folder, log, source, name
         self.out = folder if source.processes.is_first else None
-        self.key = {**source.key, **config_to_dict(config)}
         self.sae: SAE | None = None
         self.reader: dict[str, Any] = {}
         self.last: StepResult | None = None
@@ -217,21 +248,12 @@ class TrainingRun:
         self._write: Callable[[Row], None] = lambda row: None
         self.open_log = ExitStack()
         device = device_named(config.device)
-        source.processes.all_do(lambda: self._clear(resume))
         source.processes.all_do(lambda: self._take_over(device))
 
-    def _clear(self, resume: bool) -> None:
-        """Remove what an earlier training left, unless there is something to go on from."""
-        if self.out is None:
-            return
-        self.out.mkdir(parents=True, exist_ok=True)
-        if not resume or not any((self.out / name).exists() for name in (RESULTS, CHECKPOINT)):
-            self._drop(CHECKPOINT, RESULTS, METRICS)
-
     def _take_over(self, device: torch.device) -> None:
-        """A finished result, or a checkpoint. Another config's are refused."""
+        """A finished result, or a checkpoint."""
         if self.folder is not None and (results := self.folder / RESULTS).exists():
-            self._check_config(read_json(results, _REMEDY).get("config") or {})
+            read_json(results, _REMEDY)
             self.sae = load_sae(self.folder, device=str(device))
             self._drop(CHECKPOINT)
             return
@@ -239,29 +261,18 @@ class TrainingRun:
             _check_room(self.config, self.source.hooks, self.source.processes.count)
         self.learner = Learner(self.config, self.source.hooks, device, processes=self.source.processes)
         if self.folder is None or not (checkpoint := self.folder / CHECKPOINT).exists():
+            self._drop(METRICS)
             return
         with open_tensors(checkpoint, _REMEDY) as file:
             state = json.loads(file.metadata()["state"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}
             if state.get("sha256") != _sum_of(tensors):
                 raise ValueError(f"{checkpoint} is altered: {_REMEDY}")
-        self._check_config(state["config"])
         self.learner.load_state(tensors, state["learner"])
         self.reader, self._rows, self._seconds = state["reader"], state["rows"], state["seconds"]
         if self.out is not None:
             write_text(self.out / METRICS, "".join(json.dumps(row) + "\n" for row in self._rows))
         logger.info("going on at step %d of %d in %s", self.learner.steps_done, self.config.steps, self.folder)
-
-    def _check_config(self, saved: dict[str, Any]) -> None:
-        key = as_json(self.key)
-        if saved.get("store") != key["store"]:
-            raise ValueError(f"{self.folder} holds training on another store. Choose another folder, or {_ANEW}")
-        names = [name for name in {**saved, **key} if saved.get(name) != key.get(name) and name != "device"]
-        if names:
-            differ = "; ".join(f"{name} is {saved.get(name)!r}, not {key.get(name)!r}" for name in names)
-            raise ValueError(
-                f"{self.folder} holds training of another config: {differ}. Choose another folder, or {_ANEW}"
-            )
 
     def start(self) -> None:
         self.source.processes.all_do(self._open_log)
@@ -274,7 +285,8 @@ class TrainingRun:
             if self.source.processes.is_first:
                 self._write = lambda row: log(dict(row))
         elif log is not None and self.out is not None:
-            self._write, close = open_log(log, self.out, self.key, bool(self._rows))
+            name = "/".join((self.name or self.out).resolve().parts[-2:])
+            self._write, close = open_log(log, self.out, name, self.key, bool(self._rows))
             self.open_log.callback(close)
             for row in self._rows:
                 self._write(row)
@@ -308,8 +320,7 @@ class TrainingRun:
         del self.learner
         if self.out is None:
             return
-        self.sae.save(self.out, format=self.sae.preferred_format)
-        write_manifest(self.out, {"kind": "dictionary"}, [CONFIG, WEIGHTS])
+        formats.encoded(self.sae.stored(), self.sae.preferred_format).write(self.out)
         ending = self._rows[-math.ceil(len(self._rows) / 20) :]
         results = {
             name: sum(row[name] for row in ending) / len(ending) for name in ("loss", "fvu", "l0", "dead", "faint")
@@ -327,14 +338,14 @@ class TrainingRun:
         state["sha256"] = _sum_of(tensors)
         write_tensors(self.out / CHECKPOINT, tensors, {"state": json.dumps(state)})
 
+    def _drop(self, name: str) -> None:
+        """Delete a file, and what a kill left of the next one."""
+        if self.out is not None:
+            for file in (name, f"{name}.tmp"):
+                (self.out / file).unlink(missing_ok=True)
+
     def _wall(self) -> float:
         return self._seconds + time.perf_counter() - self._started
-
-    def _drop(self, *names: str) -> None:
-        """Delete files, also a checkpoint that a kill left unfinished."""
-        if self.out is not None:
-            for name in (*names, f"{CHECKPOINT}.tmp"):
-                (self.out / name).unlink(missing_ok=True)
 
 
 def _check_room(config: SAEConfig, hooks: HookScales, processes: int) -> None:

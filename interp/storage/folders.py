@@ -1,9 +1,15 @@
-"""A folder that is written: one process holds it, and a manifest says what it holds when it is finished.
+"""A folder that is written: it appears whole or not at all, and a manifest says what it holds and what made it.
 
-    with locked(folder): …                           # whoever writes to a folder holds it; a second one is refused
-    write_manifest(folder, {"stage": "sae", …})      # the last file of a folder; "files" and its own "sha256" are added
+    with whole_folder(out, made_of) as new: …        # fill `new`, which becomes `out` when the block ends
+    holds(out, made_of)                              # whether `out` holds the same work, whole
     verify(folder / "sae_weights.safetensors")       # a file or a folder, against the nearest manifest that lists it
-    with whole_folder(out) as new: …                 # makes a folder that appears whole or not at all
+    with locked(folder): …                           # whoever writes to a folder holds it; a second one is refused
+
+The rule for everything that writes a folder. `made_of` says what the work depends on, as digests and settings. While
+it is under way it lies in `OUT.unfinished`, where the same work goes on after a kill. `out` may be a new folder, an
+empty one, or one that an earlier work left: the same work is taken as it is, other work gives way only where the caller
+says `overwrite=True`, and files that we did not write are never touched. Nothing is written inside a run folder or
+another finished folder.
 
 The lock is the system's, on the folder itself (flock): it leaves no file, and ends with the process, however that ends.
 
@@ -14,10 +20,11 @@ INTERP_VERIFY=0 (`interp --no-verify`) only sizes are compared.
 """
 
 import fcntl
+import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,24 +35,28 @@ from interp.storage.folder_kinds import RUN_FILE, check_local
 log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
+MADE_OF, EDITABLE = "made_of", "editable"
+BEGUN = "begun.json"
+_OF_WORK = {BEGUN, f"{BEGUN}.tmp", "new", "old", "new.unfinished"}
+_SHOWN = 60
+_OF_THE_SYSTEM = (".DS_Store", "Thumbs.db")
 
 _verified: set[tuple[str, int, int, int]] = set()
 """Path, inode, size and time of change."""
 
 
 @contextmanager
-def locked(folder: str | Path) -> Iterator[None]:
+def locked(folder: str | Path, *, name: str | Path | None = None) -> Iterator[None]:
     """Hold the folder, which is made where it is not there and removed if the block leaves it empty.
 
-    Raises ValueError while another process holds it, and for an address such as s3://….
+    Raises ValueError while another process holds it, and for an address such as s3://…; `name` is what the error calls
+    the folder.
     """
     check_local(folder)
     folder = Path(folder)
     made = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
+    handle = _held(folder, name or folder)
     try:
-        _take(handle, folder)
         yield
     finally:
         if made and folder.is_dir() and not any(folder.iterdir()):
@@ -54,45 +65,127 @@ def locked(folder: str | Path) -> Iterator[None]:
 
 
 @contextmanager
-def whole_folder(folder: str | Path) -> Iterator[Path]:
-    """A path to make a folder at, which takes the place of `folder` when the block ends; after an error `folder` stays.
+def whole_folder(
+    out: str | Path,
+    made_of: Mapping[str, Any],
+    *,
+    resume: bool | None = None,
+    overwrite: bool = False,
+    editable: bool = False,
+    run: Path | None = None,
+) -> Iterator[Path]:
+    """A folder to fill. When the block ends it takes the place of `out`; after an error or a kill `out` is as it was.
 
-    Whoever calls it holds the lock of what both lie in. What a process left that was killed meanwhile is removed, or
-    put back where it was killed between the two renames.
+    made_of: JSON of what its content depends on; a manifest that says so is written at the end, unless the block wrote
+    one. resume: True goes on from what the same work left when it was cut off, False begins anew; None is for a block
+    that cannot go on, of which an error leaves nothing. overwrite: other work, and files of ours that were changed
+    since, may give way. editable: people and other tools may change the files, so that `verify` lets them pass (only
+    giving way to a new folder do they count as changed). run: the run folder whose own the new folder is.
+
+    Raises ValueError for an `out` that may not be written or replaced (`check_output`), and while another process
+    writes it.
     """
-    folder = Path(folder)
-    work = folder.with_name(f".{folder.name}-unfinished")
-    new, old = work / "new", work / "old"
-    if old.exists() and not folder.exists():
-        old.rename(folder)
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    try:
-        yield new
-        if folder.exists():
-            folder.rename(old)
+    out, work = Path(out), unfinished(out)
+    made_of = as_json(made_of)
+    check_output(out, made_of, overwrite=overwrite, run=run)
+    work.parent.mkdir(parents=True, exist_ok=True)
+    with locked(work, name=out):
+        put_back(out)
+        check_output(out, made_of, overwrite=overwrite, run=run)
+        new = work / "new"
+        if not (resume and _begun(work) == made_of):
+            for path in (new, unfinished(new)):
+                shutil.rmtree(path, ignore_errors=True)
+        write_json(work / BEGUN, {MADE_OF: made_of, "resumes": resume is not None})
+        new.mkdir(exist_ok=True)
         try:
-            new.rename(folder)
-        except OSError:
-            if old.exists():
-                old.rename(folder)
+            yield new
+            if _made_of(new) != made_of:
+                write_manifest(new, {MADE_OF: made_of, **({EDITABLE: True} if editable else {})})
+            _swap(new, out.resolve(), work / "old")
+        except BaseException:
+            if resume is None or not any(path.is_file() and path.name != BEGUN for path in work.rglob("*")):
+                shutil.rmtree(work)
             raise
-    finally:
         shutil.rmtree(work)
 
 
+def holds(out: str | Path, made_of: Mapping[str, Any]) -> bool:
+    """Whether `out` holds this work, finished."""
+    if (unfinished(out) / "old").is_dir():
+        with locked(unfinished(out), name=out):
+            put_back(Path(out))
+    return _made_of(Path(out)) == as_json(made_of)
+
+
+def put_back(out: Path) -> None:
+    """Put back what a process had moved away when it was killed, or remove it where the new folder is in its place."""
+    old = unfinished(out) / "old"
+    if old.exists() and not out.exists():
+        old.rename(out.resolve())
+    elif old.exists():
+        shutil.rmtree(old)
+
+
+def unfinished(out: str | Path) -> Path:
+    """Where the work on a folder lies until it is whole: in `new`, beside a note of what it is made of."""
+    out = Path(out).resolve()
+    return out.with_name(f"{out.name}.unfinished")
+
+
+def check_output(
+    out: str | Path, made_of: Mapping[str, Any] | None = None, *, overwrite: bool = False, run: Path | None = None
+) -> None:
+    """Raises ValueError unless a folder may be written at `out`: it is not there, is empty or was written here, and the
+    work in it or begun for it is the same (any, where `made_of` is None) or may be overwritten."""
+    place, work = Path(out).resolve(), unfinished(out)
+    check_outside(out, run=run)
+    if place.is_mount() or Path.cwd().is_relative_to(place):
+        raise ValueError(f"{out} is the folder that you are in, or a disk: name a folder inside it")
+    if place.exists() and not place.is_dir():
+        raise ValueError(f"{out} is a file: name a folder")
+    if strange := _first_stranger(place, any_file=run is None):
+        raise ValueError(f"{strange} was not written here, and would be lost: choose another folder, or move it away")
+    if work.exists() and not {file.name for file in work.iterdir()} <= _OF_WORK:
+        raise ValueError(f"{work}, where {out} would be made, was not written here: choose another folder")
+    if made_of is None or overwrite:
+        return
+    for there, how in ((_made_of(place), "holds"), (_begun(work), "was begun as")):
+        if there is not None and (differs := _differences(there, as_json(made_of))):
+            remedy = "choose another folder, or replace it with overwrite=True (--overwrite)"
+            raise ValueError(f"{out} {how} other work: {differs}; {remedy}")
+    try:
+        verify(place, edited=False)
+    except ValueError as error:
+        raise ValueError(f"{error}; or replace it with overwrite=True (--overwrite)") from None
+
+
+def check_outside(out: str | Path, *, run: Path | None = None) -> None:
+    """Raises ValueError for a path inside a run folder, other than `run`, or of a file or folder of a finished one."""
+    check_local(out)
+    place = Path(out).resolve()
+    for folder, parent in zip((place, *place.parents), place.parents, strict=False):
+        if folder.name == "new" and (parent / BEGUN).is_file():
+            return
+        if (parent / RUN_FILE).is_file() and (run is None or parent != run.resolve()):
+            raise ValueError(f"{out} lies in the run folder {parent}, which only `interp run` writes: name another")
+        name = place.relative_to(parent).as_posix()
+        if any(f"{file}/".startswith(f"{name}/") for file in _listed(parent) or ()):
+            raise ValueError(f"{out} belongs to {parent}, by its {MANIFEST}: name another")
+
+
 def check_free(folder: str | Path) -> None:
-    """Raises ValueError while another process holds the folder: to be asked before libraries that take seconds."""
-    if Path(folder).is_dir():
-        with locked(folder):
-            pass
+    """Raises ValueError while another process writes the folder: to be asked before libraries that take seconds."""
+    for place in (Path(folder), unfinished(folder)):
+        if place.is_dir():
+            with locked(place, name=folder):
+                pass
 
 
-def write_manifest(folder: Path, content: dict[str, Any], names: Sequence[str] | None = None) -> dict[str, Any]:
-    """names: the files that it answers for, by default all. Raises TypeError for content that is no JSON. Returns what
-    is written."""
-    files = {name: entry for name, entry in _listing(folder) if names is None or name in names}
-    manifest = as_json({**content, "files": files})
+def write_manifest(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
+    """The last file of a folder: `content`, its "files", and its own "sha256". Raises TypeError for content that is no
+    JSON. Returns what is written."""
+    manifest = as_json({**content, "files": dict(_listing(folder))})
     manifest["sha256"] = digest_json(manifest)
     write_json(folder / MANIFEST, manifest)
     return manifest
@@ -111,13 +204,16 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     return manifest
 
 
-def verify(path: str | Path) -> None:
+def verify(path: str | Path, *, edited: bool = True) -> None:
     """Raises ValueError for the first file, of those that the nearest manifest lists at or below `path`, that is
-    missing or not as it was written."""
+    missing or not as it was written. edited: files that may be edited pass."""
     path = Path(path).absolute()
     for folder in (path, *path.parents[:3]):
-        files = (read_manifest(folder) or {}).get("files")
+        manifest = read_manifest(folder) or {}
+        files = manifest.get("files")
         if isinstance(files, dict):
+            if edited and manifest.get(EDITABLE):
+                return
             below = {name: entry for name, entry in files.items() if path in (folder / name, *(folder / name).parents)}
             for name, entry in below.items():
                 _compare(folder, name, entry)
@@ -143,14 +239,81 @@ def is_whole(folder: Path, manifest: dict[str, Any]) -> bool:
     return all(file.is_file() and file.stat().st_size == size for file, size in places.items())
 
 
-def _take(handle: int, folder: Path) -> None:
+def _held(folder: Path, name: str | Path) -> int:
+    """An open descriptor that holds the lock of the folder that is there now, not of one that is gone since."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            busy = f"{name} is in use by another process"
+            raise ValueError(f"{busy}: wait until it has ended, or choose another folder") from None
+        except OSError as error:
+            log.warning("%s cannot be locked (%s): see that no other process writes to it", name, error.strerror)
+        if folder.exists() and os.path.samestat(os.fstat(handle), os.stat(folder)):
+            return handle
+        os.close(handle)
+
+
+def _swap(new: Path, out: Path, old: Path) -> None:
+    """Move `out` to `old` and `new` to `out`, or leave all as it is."""
+    if out.exists():
+        out.rename(old)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        busy = f"{folder} is in use by another process"
-        raise ValueError(f"{busy}: wait until it has ended, or choose another folder") from None
-    except OSError as error:
-        log.warning("%s cannot be locked (%s): see that no other process writes to it", folder, error.strerror)
+        new.rename(out)
+    except OSError:
+        if old.exists():
+            old.rename(out)
+        raise
+
+
+def _made_of(folder: Path) -> Any:
+    """What a finished folder says that it was made of; None where it is no finished folder."""
+    manifest = read_manifest(folder)
+    return None if manifest is None else manifest.get(MADE_OF, manifest.get("config", {}))
+
+
+def _begun(work: Path) -> Any:
+    """What an unfinished work that can go on is made of; None where there is none."""
+    if not (work / BEGUN).is_file():
+        return None
+    begun = read_json(work / BEGUN, f"delete {work}")
+    return begun.get(MADE_OF) if begun.get("resumes") else None
+
+
+def _listed(folder: Path) -> set[str] | None:
+    """The files that a folder's manifest says are ours; None where it has no manifest of ours, or a damaged one."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        return {MANIFEST, *manifest["files"], *(shard["file"] for shard in manifest.get("shards", ()))}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def _first_stranger(folder: Path, *, any_file: bool) -> Path | None:
+    """A file that we did not write. any_file: each is one in a folder without a manifest of ours."""
+    listed = _listed(folder)
+    if not folder.is_dir() or (listed is None and not any_file):
+        return None
+    for file in sorted(folder.rglob("*")):
+        name = file.relative_to(folder).as_posix()
+        if not (name in (listed or ()) or file.name in _OF_THE_SYSTEM or (file.is_dir() and not file.is_symlink())):
+            return file
+    return None
+
+
+def _differences(there: Any, here: Mapping[str, Any]) -> str:
+    there = there if isinstance(there, dict) else {}
+    names = [name for name in sorted({*there, *here}) if there.get(name) != here.get(name)]
+    if there.get("kind") != here.get("kind"):
+        names = ["kind"]
+    return "; ".join(_difference(name, repr(there.get(name)), repr(here.get(name))) for name in names)
+
+
+def _difference(name: str, there: str, here: str) -> str:
+    return f"{name} is {there}, not {here}" if max(len(there), len(here)) <= _SHOWN else f"another {name}"
 
 
 def _listing(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -18,7 +18,7 @@ import atexit
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
@@ -34,7 +34,7 @@ import torch.distributed as dist
 from jaxtyping import Shaped
 from torch import Tensor
 
-from interp.storage.folders import locked
+from interp.storage.folders import unfinished, whole_folder
 
 Piece = TypeVar("Piece")
 Result = TypeVar("Result")
@@ -101,12 +101,13 @@ class Processes:
         return result
 
     @contextmanager
-    def locked(self, folder: str | Path | None) -> Iterator[None]:
-        """The first process holds the folder for all (`folders.locked`). None: nothing is held."""
+    def whole_folder(self, out: str | Path, made_of: Mapping[str, Any], **options: Any) -> Iterator[Path]:
+        """A folder that the first process fills, and all may read (`folders.whole_folder`)."""
         with ExitStack() as stack:
-            if folder is not None:
-                self.all_do(lambda: stack.enter_context(locked(folder)) if self.is_first else None)
-            yield
+            new = whole_folder(out, made_of, **options)
+            self.all_do(lambda: stack.enter_context(new) if self.is_first else None)
+            yield unfinished(out) / "new"
+            self.all_do(stack.close)
 
     @contextmanager
     def _speaking(self) -> Iterator[None]:

@@ -204,12 +204,12 @@ def scan_features(
     """Encode every row of the store and write the statistics of every latent to `out`.
 
     `model` gives the direct logit effects, where a direct path from the hook to the logits is known. `vocab` has one
-    string a token id, by default as the model's tokenizer shows it or, where there is none, the id; `labels` one mask a
-    label. A scan that was cut off goes on behind the last shard it encoded; a finished one is opened; `overwrite` makes
-    it anew, also in the place of another. Rows above the dictionary's norm limit count as left out. Raises ValueError if
-    the widths differ, if the dictionary was trained on another hook that the store has too (`hooks.check_own_hook`), if
-    the labels are those of other tokens or the model another than was harvested, or if `out` holds the scan of
-    something else.
+    string a token id, by default as the model's tokenizer shows it or, where there is none, the id; `labels` one mask
+    a label. A scan that was cut off goes on behind the last shard it encoded; a finished one is opened; `overwrite`
+    makes it anew, also in the place of another. Rows above the dictionary's norm limit count as left out. Raises
+    ValueError if the widths differ, if the dictionary was trained on another hook that the store has too
+    (`hooks.check_own_hook`), if the labels are those of other tokens or the model another than was harvested, or if
+    `out` holds the scan of something else.
     """
     tokens, hook = _checked_tokens(sae, store, hook, model), store.name_of(hook)
     vocab = words_of(model) if vocab is None and model is not None else vocab

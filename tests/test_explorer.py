@@ -2,10 +2,13 @@
 
 import http.client
 import json
+import os
 import re
 import shutil
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -16,7 +19,9 @@ from interp.activations.hooks import evaluating
 from interp.cli import main
 from interp.effects import ABLATE, dose_response, intervene, steer
 from interp.report.live import Explorer, LiveModel
-from interp.report.notes import edit_notes
+from interp.report.notes import edit_notes, features_key
+from interp.storage.files import digest_json, write_json
+from interp.storage.folders import MANIFEST, write_manifest
 
 TEXT = "Once upon a time"
 
@@ -68,6 +73,94 @@ def test_the_page_is_served_with_what_is_live_and_nothing_else_of_the_machine(se
     ):
         assert request(server, "GET", path)[0] == 404, path
     assert post(server, "no", {})[0] == 404
+
+
+@pytest.fixture
+def foreign(run, tmp_path) -> Run:
+    """A run folder that somebody else made, with manifests that fit whatever is in it."""
+    return Run(shutil.copytree(run.path, tmp_path / "foreign"))
+
+
+def sign_again(run: Run) -> None:
+    """Make the manifests fit what is in the stage of the page."""
+    folder = run.path / "report"
+    manifest = json.loads((folder / MANIFEST).read_text())
+    (folder / "page" / MANIFEST).unlink(missing_ok=True)
+    write_manifest(folder, {key: value for key, value in manifest.items() if key not in ("files", "sha256")})
+
+
+def serving(run: Run, path: str) -> tuple[int, dict, bytes]:
+    with Explorer(run) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            return request(server, "GET", path)
+        finally:
+            server.shutdown()
+
+
+def test_of_a_foreign_run_only_data_are_served(foreign, tmp_path):
+    page, secret = foreign.path / "report" / "page", tmp_path / "secret"
+    secret.write_text("mine")
+    (page / "index.html").write_text("<script>steal()</script>")
+    (page / "assets" / "plotly.js").write_text("steal()")
+    (page / "data" / "link.js").symlink_to(secret)
+    (page / "data" / "hidden.js").write_text('receive("hidden",1);\n')
+    (page / "data" / "code.js").write_text('receive("code",1);steal(1);\n')
+    (page / "data" / "map.js").rename(tmp_path / "map.js")
+    (page / "data" / "map.js").symlink_to(tmp_path / "map.js")
+    sign_again(foreign)
+    manifest = json.loads((foreign.path / "report" / MANIFEST).read_text())
+    del manifest["files"]["page/data/hidden.js"], manifest["sha256"]
+    write_json(foreign.path / "report" / MANIFEST, manifest | {"sha256": digest_json(manifest)})
+    status, headers, body = serving(foreign, "/")
+    policy = headers["Content-Security-Policy"]
+    assert status == 200 and b"steal" not in body and b"assets/try.js" in body
+    assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy and "script-src 'self'" in policy
+    assert b"steal" not in serving(foreign, "/assets/plotly.js")[2]
+    assert serving(foreign, "/data/page.js")[0] == 200
+    for name, answer in {"link.js": 404, "hidden.js": 404, "map.js": 404, "code.js": 400}.items():
+        status, _, body = serving(foreign, f"/data/{name}")
+        assert status == answer and b"mine" not in body, name
+
+
+def test_a_request_that_drips_is_cut_off(server, monkeypatch):
+    """Each of its bytes comes in time, the whole does not."""
+    monkeypatch.setattr("interp.report.live.server._Request.timeout", 1.0)
+    with socket.create_connection(("127.0.0.1", server.server_port)) as slow:
+        slow.settimeout(10)
+        slow.sendall(b"GET /data/page.js HTTP/1.1\r\n")
+        ended = threading.Event()
+
+        def drip() -> None:
+            with suppress(OSError):
+                while not ended.wait(0.1):
+                    slow.sendall(b"X: y\r\n")
+
+        threading.Thread(target=drip, daemon=True).start()
+        with suppress(ConnectionResetError):
+            assert b"200" not in slow.recv(1 << 16), "the server hung up"
+        ended.set()
+
+
+def test_long_notes_can_be_edited_and_what_others_keep_in_the_file_stays(foreign):
+    file, key = foreign.path / "notes.json", features_key(foreign.features)
+    long = "x" * 30_000
+    note = {"star": False, "label": "", "note": long, "colour": "red"}
+    write_json(file, {"format": "interp-notes", "features": key, "by": "another", "notes": {"3": note}})
+    with Explorer(foreign) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        status, _ = post(server, "notes", {"edits": {"3": {"note": [long, long[1:]]}}})
+        assert status == 200 and post(server, "notes", {"edits": {"3": {"note": [long[1:], long * 2]}}})[0] == 400
+        server.shutdown()
+    kept = json.loads(file.read_text())
+    assert kept["by"] == "another" and kept["notes"]["3"] == note | {"note": long[1:]}
+    assert foreign.notes.note[0] == long[1:]
+
+
+def test_notes_that_are_a_pipe_are_refused(foreign):
+    os.mkfifo(foreign.path / "notes.json")
+    with pytest.raises(ValueError, match=r"notes.json is no file"):
+        Explorer(foreign)
 
 
 def test_other_sites_and_other_names_are_refused(server):

@@ -97,7 +97,8 @@ def truth(folder: Path, name: str, world: World) -> Truth:
     if not (rows / "model").exists():
         with quiet(0):
             model = synthetic_model(synthetic(world))
-            ActivationStore.from_batches(sampled(model, world), rows / "store", hook_name=HOOK, dtype="float32")
+            made, options = sampled(model, world), {"hook_name": HOOK, "dtype": "float32", "overwrite": True}
+            ActivationStore.from_batches(made, rows / "store", **options)
             model.save(rows / "model")
     model = SyntheticModel.load_from_disk(rows / "model")
     with quiet(1):

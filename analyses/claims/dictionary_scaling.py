@@ -109,7 +109,9 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 def of_seed(seed: int, setting: Setting, work: Path) -> dict[str, Any]:
     """Error of every dictionary, and which concepts those of three widths have."""
     world = World(setting, seed)
-    store = ActivationStore.from_batches(world.batches(max(setting.tokens)), work / "store", hook_name=HOOK)
+    store = ActivationStore.from_batches(
+        world.batches(max(setting.tokens)), work / "store", hook_name=HOOK, overwrite=True
+    )
     z = world.concepts(setting.judged)
     x, truth = world.rows(z), SparseCodes.from_dense(z)
     made: dict[str, Any] = {"fvu": np.zeros((len(setting.widths), len(setting.tokens)))}

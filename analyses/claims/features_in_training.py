@@ -104,7 +104,7 @@ def planted_births(seed: int, setting: Setting, work: Path) -> dict[str, Any]:
         directions = torch.nn.functional.normalize(torch.randn(n, setting.d, generator=generator), dim=1)
         x, y = ((each * there) @ directions for each in (z, judged))
         x = x + 0.02 * torch.randn(x.shape, generator=generator)
-        store = ActivationStore.from_batches(x.split(4096), work / f"planted-{seed}-{checkpoint}")
+        store = ActivationStore.from_batches(x.split(4096), work / f"planted-{seed}-{checkpoint}", overwrite=True)
         config = BatchTopKConfig(d_sae=n + n // 4, k=3, tokens=2 * setting.rows, batch_size=512, seed=seed)
         codes.append(train_sae(store, store.hook_names[0], config).codes(y))
     lives = feature_lives(codes, seed=seed)

@@ -44,7 +44,7 @@ def one_line(error: BaseException) -> str:
         return f"{printable(str(error.filename))}: {error.strerror}"
     message = printable(str(error)) or type(error).__name__
     if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or any(words in message for words in _FULL):
-        file = f" ({error.filename})" if isinstance(error, OSError) and error.filename else ""
+        file = f" ({printable(str(error.filename))})" if isinstance(error, OSError) and error.filename else ""
         return f"the disk is full{file}: free some space and run the same command again"
     if _lacks_memory(error):
         return f"there is not enough memory ({message}): lower the batch size, the latents or the tokens"
@@ -61,7 +61,7 @@ def usage_line(error: Any) -> str:
     """Says what is wrong with the words of a command (typer's error), the nearest option, and where to read on."""
     message = printable(error.format_message()).removesuffix(".")
     if near := getattr(error, "possibilities", None):
-        message = f"{printable(error.message)}. Did you mean {', '.join(near)}?"
+        message = f"{printable(error.message)}. Did you mean {', '.join(map(printable, near))}?"
     elif hasattr(error.__cause__, "errors"):  # pydantic says what a value should be, and not what it was
         value = error.__cause__.errors()[0]["input"]
         message = message.replace("Invalid value for", f"Invalid value {value!r} for").replace("Value error, ", "")

@@ -112,6 +112,8 @@ class RunConfig(SimpleNamespace):
 
         Raises ValueError for TOML that cannot be parsed, for a plugin that is no Python file, and as `from_dict`,
         naming the file."""
+        if not Path(path).is_file():  # a device may never end
+            raise ValueError(f"{path} is no file: name a .toml file")
         try:
             sections = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except UnicodeDecodeError as error:

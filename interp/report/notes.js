@@ -8,7 +8,6 @@ report.notes = (() => {
   const { key, latents } = report.data.page;
   const PLACE = `interp-notes/${key}`;
   const FORMAT = "interp-notes";
-  const MOST = 20_000;
   const listeners = [];
   let kept = read();
   let write = null, repaint = null;
@@ -28,7 +27,7 @@ report.notes = (() => {
       if (!/^\d+$/.test(latent) || Number(latent) >= latents) throw new TypeError(`it has a note of latent ${latent}, which is not here`);
       const { star = false, label = "", note: text = "" } = note ?? {};
       if (typeof star !== "boolean" || typeof label !== "string" || typeof text !== "string") throw new TypeError(`its note of latent ${latent} is none`);
-      if (star || label || text) notes[latent] = { star, label: label.slice(0, MOST), note: text.slice(0, MOST) };
+      if (star || label || text) notes[latent] = { star, label, note: text };
     }
     return notes;
   }

@@ -4,6 +4,7 @@
 """
 
 import fcntl
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,28 +44,35 @@ def read_notes(file: str | Path) -> pd.DataFrame:
 
 def notes_of(file: Path, key: str) -> dict[str, dict[str, Any]]:
     """Latent → note; none where there is no file. Raises ValueError for notes of other features."""
-    kept: dict[str, Any] = _checked(file) if file.exists() else {"notes": {}, "features": key}
+    return _kept(file, key)["notes"]
+
+
+def _kept(file: Path, key: str) -> dict[str, Any]:
+    """All that the file holds."""
+    kept: dict[str, Any] = _checked(file) if os.path.lexists(file) else {"format": FORMAT, "features": key, "notes": {}}
     if kept.get("features") != key:
         raise ValueError(f"{file} is of other features than this page: move it away, and export or import its notes")
-    return kept["notes"]
+    return kept
 
 
 def edit_notes(file: Path, key: str, edits: Mapping[str, Mapping[str, Sequence]]) -> dict[str, dict[str, Any]]:
     """Change fields of notes in a run folder, each from what its writer saw to what it is to be, and return all notes.
 
-    edits: latent → field → (before, after). A text that somebody else changed meanwhile stays beside the new one.
+    edits: latent → field → (before, after). A text that somebody else changed meanwhile stays beside the new one, and
+    so does what another program keeps in the file.
     """
     with open(file.parent / RUN_FILE) as config:
         fcntl.flock(
             config, fcntl.LOCK_EX
         )  # waits for other writers; not the folder's own lock, which a stage holds long
-        notes = notes_of(file, key)
+        kept = _kept(file, key)
+        notes = kept["notes"]
         for latent, fields in edits.items():
             note = {**EMPTY, **notes.pop(latent, {})}
             note |= {name: _merged(BETWEEN.get(name), note[name], *pair) for name, pair in fields.items()}
             if note != EMPTY:
                 notes[latent] = note
-        write_json(file, {"format": FORMAT, "features": key, "notes": notes})
+        write_json(file, kept)
     return notes
 
 
@@ -85,5 +93,5 @@ def _checked(file: str | Path) -> dict[str, Any]:
         fields = {**EMPTY, **note} if isinstance(note, dict) else {}
         if not latent.isdecimal() or [type(fields.get(name)) for name in EMPTY] != [bool, str, str]:
             raise ValueError(f"{file} is damaged, its note of latent {latent!r} is none: export the notes again")
-        notes[latent] = {name: fields[name] for name in EMPTY}
+        notes[latent] = fields
     return exported

@@ -2,6 +2,7 @@
 
 import html
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.resources import files
@@ -68,6 +69,38 @@ def assets() -> dict[str, str]:
     return texts
 
 
+def index(title: str) -> str:
+    """The page without its data."""
+    page = files("interp.report").joinpath("page.html").read_text(encoding="utf-8")
+    return page.replace("{{title}}", html.escape(title))
+
+
+def page_policy() -> str:
+    """The content security policy of the page."""
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', index(""))
+    assert policy is not None
+    return policy[1]
+
+
+def plotly_script() -> str:
+    """plotly.js, packed."""
+    from plotly.offline import get_plotlyjs
+
+    return _script("plotly", pack(get_plotlyjs()))
+
+
+def check_data_script(file: str, script: bytes) -> None:
+    """Raises ValueError for a file of a page's data that holds anything but data."""
+    name, (first, last) = json.dumps(Path(file).stem), (b"receive(", b");\n")
+    start = first + name.encode() + b","
+    try:
+        if not (script.startswith(start) and script.endswith(last)):
+            raise ValueError("it does not begin or end as data does")
+        json.loads(script[len(start) : -len(last)])
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"data/{file} holds no data of a page ({error}): `interp report` writes it anew") from None
+
+
 def script_json(value: Any) -> str:
     """JSON that may stand in a script, inline or not: nothing in it can close the script or end a line."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -77,14 +110,10 @@ def script_json(value: Any) -> str:
 
 
 def _write_assets(folder: Path, title: str) -> None:
-    from plotly.offline import get_plotlyjs
-
     (folder / "assets").mkdir(parents=True)
-    for name, text in assets().items():
+    for name, text in {**assets(), "plotly.js": plotly_script()}.items():
         (folder / "assets" / name).write_text(text, encoding="utf-8")
-    _write_script(folder / "assets", "plotly", pack(get_plotlyjs()))
-    page = files("interp.report").joinpath("page.html").read_text(encoding="utf-8")
-    (folder / "index.html").write_text(page.replace("{{title}}", html.escape(title)), encoding="utf-8")
+    (folder / "index.html").write_text(index(title), encoding="utf-8")
 
 
 def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progress) -> None:
@@ -139,4 +168,8 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
 
 
 def _write_script(folder: Path, name: str, data: Any) -> None:
-    (folder / f"{name}.js").write_text(f"receive({json.dumps(name)},{script_json(data)});\n", encoding="utf-8")
+    (folder / f"{name}.js").write_text(_script(name, data), encoding="utf-8")
+
+
+def _script(name: str, data: Any) -> str:
+    return f"receive({json.dumps(name)},{script_json(data)});\n"

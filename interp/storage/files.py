@@ -68,10 +68,12 @@ def as_json(content: Any) -> Any:
 
 
 def read_any_json(file: str | Path, remedy: str) -> Any:
-    """Raises ValueError, with the remedy, for a file that is no JSON."""
+    """Raises ValueError, with the remedy, for a file that is no JSON, and for a pipe or device, which may never end."""
+    if Path(file).exists() and not Path(file).is_file():
+        raise ValueError(f"{file} is no file: {remedy}")
     try:
         return json.loads(Path(file).read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is damaged, it is not valid JSON ({error}): {remedy}") from None
 
 

@@ -1,16 +1,23 @@
 """A run's page with its model behind it, over HTTP on 127.0.0.1.
 
-    GET  /, /assets/…, /data/…     the page that the stage `report` wrote, with what is live added
+    GET  /, /assets/…              the page, with what is live added
+    GET  /data/…                   what the stage `report` wrote of the run
     GET  /api/notes                the notes in the run folder
     POST /api/{read,at,steer,dose,without,notes}      JSON in, JSON out; a refusal is {"error": "…"}
 
 No other site can use it from the browser: the host must be this machine by name (DNS rebinding), what is posted must be
 JSON and come from this page (forged requests), and what is served is for this page only.
+
+A run folder may come from elsewhere: the page and its code are those of the installation, and of the folder only data
+are served, from files that the run's manifest lists, that are no links, and that hold JSON, so that none can run code.
 """
 
 import json
 import logging
+import socket
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
@@ -23,7 +30,7 @@ from typing_extensions import TypedDict
 from interp.report.inputs import FinishedRun
 from interp.report.live.live_model import LiveModel
 from interp.report.notes import NAME, edit_notes, features_key, notes_of
-from interp.report.writing import assets
+from interp.report.writing import assets, check_data_script, index, page_policy, plotly_script
 from interp.storage.checks import STRICT, Amount, Count, validated
 
 log = logging.getLogger(__name__)
@@ -38,7 +45,7 @@ KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 POLICY = "default-src 'none'"
 HEADERS = {
     "Cache-Control": "no-store",
-    "Content-Security-Policy": "frame-ancestors 'none'",
+    "Content-Security-Policy": f"{page_policy()}; connect-src 'self'; frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
@@ -52,7 +59,8 @@ ADDED = '<link rel="stylesheet" href="assets/live.css">' + "".join(
 )
 
 Latent = Annotated[str, Field(pattern="^(0|[1-9][0-9]{0,8})$")]
-Text = Annotated[str, Field(max_length=20_000)]
+MAX_NOTE = 20_000
+"""Characters of a label or note; a longer one from elsewhere can be edited, and may not grow."""
 Multiple = Annotated[float, Field(ge=-MAX_MULTIPLE, le=MAX_MULTIPLE)]
 
 
@@ -86,8 +94,8 @@ class _Without(_Dose):
 
 class _Edit(_Asked):
     star: NotRequired[Annotated[list[bool], Field(min_length=2, max_length=2)]]
-    label: NotRequired[Annotated[list[Text], Field(min_length=2, max_length=2)]]
-    note: NotRequired[Annotated[list[Text], Field(min_length=2, max_length=2)]]
+    label: NotRequired[Annotated[list[str], Field(min_length=2, max_length=2)]]
+    note: NotRequired[Annotated[list[str], Field(min_length=2, max_length=2)]]
 
 
 class _Edits(_Asked):
@@ -111,10 +119,14 @@ class Explorer(ThreadingHTTPServer):
         self.live, self.notes = LiveModel(run), run.path / NAME
         self.key = features_key(self.live.features)
         notes_of(self.notes, self.key)
-        self._folder = run.page.parent
-        there = {file.name: file.read_bytes() for file in (self._folder / "assets").iterdir()}
-        if any(there.get(name) != text.encode() for name, text in assets().items()):
+        self._assets = {name: text.encode() for name, text in assets().items()}
+        self._folder, self._index = run.page.parent.resolve(), index(run.path.resolve().name)
+        self._listed = set(run.manifest("report")["files"])
+        if any(self._read(f"assets/{name}") != text for name, text in self._assets.items()):
             raise ValueError(f"{self._folder} is of another version: `interp report {run.path}` writes it anew")
+        self._assets["plotly.js"] = plotly_script().encode()
+        live = files("interp.report.live")
+        self._assets |= {name: live.joinpath(name).read_bytes() for name in ASSETS}
         try:
             super().__init__((HOSTS[0], port), _Request)
         except OSError as error:
@@ -126,21 +138,27 @@ class Explorer(ThreadingHTTPServer):
 
     def index(self) -> bytes:
         """The page with what is live in it, which may ask this server."""
-        text = (self._folder / "index.html").read_text(encoding="utf-8")
-        text = text.replace(POLICY, f"{POLICY}; connect-src 'self'", 1)
+        text = self._index.replace(POLICY, f"{POLICY}; connect-src 'self'", 1)
         return text.replace(LAST_SCRIPT, ADDED + LAST_SCRIPT).encode()
 
     def file(self, path: str) -> tuple[str, bytes]:
-        """Its media type and bytes. Only what lies in the page's two folders has a path."""
+        """Its media type and bytes. Only the page, its code and its data have a path."""
         if path in ("/", "/index.html"):
             return KINDS[".html"], self.index()
         _, folder, name = path.split("/") if path.count("/") == 2 else ("", "", "")
-        if folder == "assets" and name in ASSETS:
-            return KINDS[Path(name).suffix], files("interp.report.live").joinpath(name).read_bytes()
-        place = self._folder / folder
-        if folder not in ("assets", "data") or name not in {file.name for file in place.iterdir()}:
-            raise Refused(HTTPStatus.NOT_FOUND, f"there is no {path}")
-        return KINDS[Path(name).suffix], (place / name).read_bytes()
+        if folder == "assets" and name in self._assets:
+            return KINDS[Path(name).suffix], self._assets[name]
+        if folder == "data" and name.endswith(".js") and (script := self._read(f"data/{name}")) is not None:
+            check_data_script(name, script)
+            return KINDS[".js"], script
+        raise Refused(HTTPStatus.NOT_FOUND, f"there is no {path}")
+
+    def _read(self, name: str) -> bytes | None:
+        """A file of the page's folder; None for what the run did not write, and for what leads elsewhere."""
+        file = self._folder / name
+        if f"{self._folder.name}/{name}" not in self._listed or file.resolve() != file or not file.is_file():
+            return None
+        return file.read_bytes()
 
     def answer(self, path: str, asked: Any) -> Any:
         """Answer what is posted. Raises ValueError for what cannot be done."""
@@ -163,6 +181,12 @@ class Explorer(ThreadingHTTPServer):
     def _edit(self, edits: dict[str, dict[str, list]]) -> dict[str, Any]:
         if wrong := [latent for latent in edits if int(latent) >= self.live.features.d_sae]:
             raise ValueError(f"latent {wrong[0]} is not in 0..{self.live.features.d_sae - 1}")
+        for latent, fields in edits.items():
+            for name, (before, after) in fields.items():
+                if name != "star" and len(after) > max(MAX_NOTE, len(before)):
+                    raise ValueError(
+                        f"the {name} of latent {latent} has {len(after):,} characters: at most {MAX_NOTE:,}"
+                    )
         return edit_notes(self.notes, self.key, edits)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -173,6 +197,21 @@ class Explorer(ThreadingHTTPServer):
 class _Request(BaseHTTPRequestHandler):
     server: Explorer
     timeout = SECONDS
+
+    def setup(self) -> None:
+        """A request that has not arrived in time is cut off, however steadily its bytes drip."""
+        super().setup()
+        self._late = threading.Timer(self.timeout, self._cut_off)
+        self._late.daemon = True
+        self._late.start()
+
+    def finish(self) -> None:
+        self._late.cancel()
+        super().finish()
+
+    def _cut_off(self) -> None:
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RD)
 
     def do_GET(self) -> None:
         if self.path == "/api/notes":

@@ -84,6 +84,8 @@ def test_hooks_are_gone_after_an_error_and_mistakes_are_named(prompts):
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
     with pytest.raises(ValueError, match="name the earlier one first"):
         feature_edges(model, prompts, (DOWN, later), (UP, sae().double()))
+    with pytest.raises(ValueError, match="is where both dictionaries are"):
+        feature_edges(model, prompts, (UP, sae().double()), (UP, later))
     with pytest.raises(ValueError, match="positions \\[7, 7, 7\\] must be one of 0..6"):
         feature_edges(model, prompts, (UP, later), (DOWN, later), positions=torch.tensor([7, 7, 7]))
     with pytest.raises(ValueError, match="has no W_enc"):

@@ -492,8 +492,34 @@ def test_steering_brings_what_the_direction_says_and_costs_more_with_the_dose(tm
     assert dose.kl[0] == 0 < dose.kl[1] < dose.kl[2] < dose.kl[3] and np.isnan(dose.multiple[0])
     with pytest.raises(ValueError, match="the model has no tokenizer: give token ids"):
         steer(features, model, POST, dictionary, {0: 4}, "seven", 3)
-    with pytest.raises(ValueError, match=f"is of {features.d_sae} latents, not of 3"):
+    with pytest.raises(ValueError, match=f"is a scan of {features.d_sae} latents of another dictionary"):
         steer(features, model, POST, RandomDictionary(D, 3, k=2, seed=0), {0: 4}, tokens, 3)
+
+
+def test_what_is_not_of_the_scan_or_of_the_model_is_refused_in_a_line(tmp_path):
+    model, tokens = ours(), torch.randint(0, V, (6, N_CTX), generator=seeded(5))
+    dictionary = RandomDictionary(D, 8, k=2, seed=0)
+    acts = capture(model, tokens, resolve_hooks(model, [POST]))[POST].float().flatten(0, 1)
+    known = {"W_dec": dictionary.W_dec, "hook_name": POST}
+    features = FeatureStore.from_codes(tokens, dictionary.codes(acts), tmp_path / "features", **known)
+    null, fires = RandomDictionary(D, 8, k=2, seed=1), int(features.table()["latent"].iloc[0])
+    other = "is a scan of 8 latents of another dictionary"
+    for call in (
+        lambda: feature_effects(features, model, POST, null, latents=[fires]),
+        lambda: steer(features, model, POST, null, {fires: 1}, tokens, 1),
+        lambda: dose_response(features, model, POST, null, fires),
+    ):
+        with pytest.raises(ValueError, match=other):
+            call()
+    with pytest.raises(ValueError, match=f"is a scan of {POST}, not of blocks.1"):
+        steer(features, model, "blocks.1.hook_resid_post", dictionary, {fires: 1}, tokens, 1)
+    for latents in ([1.5], [True], ["1"]):
+        with pytest.raises(ValueError, match=f"latent {latents[0]!r} is no whole number"):
+            feature_effects(features, model, POST, dictionary, latents=latents)
+    with pytest.raises(ValueError, match=f"token id {V} occurs"):
+        steer(features, model, POST, dictionary, {fires: 1}, torch.tensor([[V]]), 1)
+    cold, greedy = (steer(features, model, POST, dictionary, {}, tokens, 3, temperature=t) for t in (1e-45, 0))
+    assert torch.equal(cold, greedy)
 
 
 def test_a_prompt_may_be_text(tmp_path):
@@ -541,7 +567,7 @@ def test_what_does_not_belong_together_is_refused(tokens, tmp_path):
     with pytest.raises(ValueError, match="reads width 5, but its hook has width 16"):
         with intervene(model, POST, NeuronDictionary(5), {0: ABLATE}):
             model(tokens)
-    with pytest.raises(ValueError, match="is of 20 latents, not of 16"):
+    with pytest.raises(ValueError, match="a scan of 20 latents of another dictionary"):
         feature_effects(features, model, POST, NeuronDictionary(16))
     with pytest.raises(ValueError, match="must be different ones of 0..19"):
         feature_effects(features, model, POST, dictionary, latents=[1, 1])

@@ -406,6 +406,26 @@ def test_save_writes_what_the_ending_says(ranking, tmp_path):
     assert not list(tmp_path.glob("*.tmp"))
 
 
+def test_a_figure_takes_the_place_of_a_figure_and_of_nothing_else(ranking, tmp_path):
+    figure, file = figures.score_distributions(ranking), tmp_path / "scores.json"
+    figures.save(figure, file)
+    figures.save(figure, file)
+    for name in ("mine.json", "beside.html.json"):
+        (tmp_path / name).write_text("{}")
+        path = tmp_path / name.replace(".html.json", ".html")
+        with pytest.raises(ValueError, match=f"{name} was not written by figures.save.*overwrite=True"):
+            figures.save(figure, path)
+        assert (tmp_path / name).read_text() == "{}"
+        figures.save(figure, path, overwrite=True)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.toml").touch()
+    with pytest.raises(ValueError, match="lies in the run folder"):
+        figures.save(figure, tmp_path / "run" / "scores.html")
+    for width in (float("inf"), float("nan"), 0, -1, 1e9):
+        with pytest.raises(ValueError, match="must be above 0 mm and below"):
+            figures.save(figure, tmp_path / "scores.svg", width=width)
+
+
 @pytest.mark.skipif(not (shutil.which("chromium") or shutil.which("google-chrome")), reason="needs Chrome or Chromium")
 def test_images_have_the_width_of_print(ranking, tmp_path):
     figure = figures.score_distributions(ranking, score="monosemanticity")

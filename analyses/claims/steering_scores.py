@@ -62,7 +62,7 @@ def steering_scores(
     """
     if not kl > 0 or sequences < 1 or not len(latents):
         raise ValueError(f"kl={kl} must be above 0, sequences={sequences} and latents ({len(latents)}) at least 1")
-    module, maxima = module_of(model), pins(features, dictionary, dict.fromkeys(latents, 1.0))
+    module, maxima = module_of(model), pins(features, dict.fromkeys(latents, 1.0))
     generator = torch.Generator().manual_seed(seed)
     tokens = features.tokens[torch.randperm(len(features.tokens), generator=generator)[:sequences]]
     rows = []
@@ -111,7 +111,7 @@ def steering_success(
         return np.array([concept[tokens].mean(), (z > 0).double().mean()])
 
     rows = []
-    for (latent, action), concept in zip(pins(features, dictionary, multiples).items(), concepts.T, strict=True):
+    for (latent, action), concept in zip(pins(features, multiples).items(), concepts.T, strict=True):
         written = Steered(model, hook, dictionary, {latent: action}).sample(begun, n_tokens, 1.0, seed)
         rows.append((latent, *(shares(latent, written, concept) - shares(latent, free, concept))))
     return pd.DataFrame(rows, columns=["latent", "success", "self_success"])

@@ -67,6 +67,8 @@ def feature_edges(
     """
     module, tokens = module_of(model), to_model(module_of(model), tokens)
     up, down = dictionary_hooks(model, *upstream), dictionary_hooks(model, *downstream)
+    if up.writes == down.reads:
+        raise ValueError(f"{upstream[0]} is where both dictionaries are: name a later hook for the second")
     W_enc = _encoder_of(*downstream)
     at = _checked(positions, tokens, targets)
     with evaluating(module):

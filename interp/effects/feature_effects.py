@@ -27,6 +27,7 @@ of the same few sequences share theirs: on the demo they agree over latents by 0
 """
 
 from collections.abc import Sequence
+from numbers import Integral
 
 import numpy as np
 import pandas as pd
@@ -39,9 +40,9 @@ from interp.activations.hooks import Model, evaluating, module_of, size_of, to_m
 from interp.activations.next_tokens import check_predicts_next
 from interp.codes.sparse_codes import Dictionary
 from interp.effects.ablations import NUMBERS_AT_ONCE, AblationBatch, Firings, Others, sampled_sequences
-from interp.effects.interventions import check_width
 from interp.evaluation.dictionary_hooks import dictionary_hooks
 from interp.evaluation.downstream import Downstream
+from interp.features.belonging import check_scanned
 from interp.features.feature_store import FeatureStore
 from interp.storage.checks import check_token_ids
 from interp.storage.files import Progress, no_progress, ratio
@@ -87,7 +88,8 @@ def feature_effects(
     module, hooks = module_of(model), dictionary_hooks(model, hook, dictionary, writes)
     check_token_ids(features.tokens, size_of(module, "d_vocab"))
     check_predicts_next(model, features.tokens)
-    chosen = _chosen(features, dictionary, latents)
+    check_scanned(features, dictionary, hook)
+    chosen = _chosen(features, latents)
     if sequences < 1 or n_tokens < 1 or integrated_steps < 0:
         asked = f"sequences={sequences}, n_tokens={n_tokens} and integrated_steps={integrated_steps}"
         raise ValueError(f"{asked} must be at least 1, 1 and 0")
@@ -116,10 +118,12 @@ def _whole(features: FeatureStore, parts: Sequence[pd.DataFrame], gradients: Seq
     return table
 
 
-def _chosen(features: FeatureStore, dictionary: Dictionary, latents: Sequence[int] | None) -> Int[Tensor, " latent"]:
-    """`latents`, by default all. ValueError where they, or the dictionary, are not of the scan."""
-    chosen = torch.arange(features.d_sae) if latents is None else torch.tensor(list(latents), dtype=torch.long)
-    check_width(features, dictionary)
+def _chosen(features: FeatureStore, latents: Sequence[int] | None) -> Int[Tensor, " latent"]:
+    """`latents`, by default all. ValueError where they are not of the scan."""
+    asked = range(features.d_sae) if latents is None else list(latents)
+    if wrong := [latent for latent in asked if isinstance(latent, bool) or not isinstance(latent, Integral)]:
+        raise ValueError(f"latent {wrong[0]!r} is no whole number: name latents by their numbers")
+    chosen = torch.tensor([int(latent) for latent in asked], dtype=torch.long)
     if not 0 < len(chosen) == len(chosen.unique()) or not 0 <= int(chosen.min()) <= int(chosen.max()) < features.d_sae:
         raise ValueError(f"latents {chosen.tolist()[:8]} must be different ones of 0..{features.d_sae - 1}")
     return chosen

@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from interp.activations.hooks import Model, module_of
 from interp.codes.sparse_codes import Dictionary, reconstruction
 from interp.evaluation.dictionary_hooks import dictionary_hooks
-from interp.features.feature_store import FeatureStore
 
 
 class Action(NamedTuple):
@@ -48,12 +47,6 @@ def add(value: float) -> Action:
 
 Positions = Bool[Tensor, "seq pos"] | Sequence[int] | None
 """A mask over all tokens, or positions that are the same in each sequence (from the end where negative); None: all."""
-
-
-def check_width(features: FeatureStore, dictionary: Dictionary) -> None:
-    """ValueError for the scan of a dictionary of another size."""
-    if dictionary.d_sae != features.d_sae:
-        raise ValueError(f"the scan {features.path} is of {features.d_sae} latents, not of {dictionary.d_sae}")
 
 
 def is_taught(tokens: Int[Tensor, "seq pos"], module: nn.Module, dictionary: Dictionary) -> Bool[Tensor, "seq pos"]:

@@ -25,14 +25,15 @@ from interp.activations.next_tokens import check_predicts_next, logits_of
 from interp.codes.sparse_codes import Dictionary
 from interp.effects.interventions import (
     Action,
-    check_width,
     columns,
     intervene,
     is_taught,
     pin,
 )
 from interp.evaluation.dictionary_hooks import DictionaryHooks, dictionary_hooks
+from interp.features.belonging import check_scanned
 from interp.features.feature_store import FeatureStore
+from interp.storage.checks import check_token_ids
 
 MULTIPLES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 CACHES = ("cache", "past_key_values")
@@ -53,8 +54,8 @@ def steer(
 ) -> Int[Tensor, "batch pos_plus_n"]:
     """The prompt and `n_tokens` more, drawn from softmax(logits / temperature); at temperature 0 the likeliest.
 
-    Raises ValueError for a latent that never fires, for a text where the model has no tokenizer, for the scan of a
-    dictionary of another size, and for a model that predicts no next tokens.
+    Raises ValueError for a latent that never fires, for a text where the model has no tokenizer, for the scan of
+    another dictionary, for tokens that the model does not have, and for a model that predicts no next tokens.
     """
     if isinstance(prompt, str):
         tokenizer = getattr(module_of(model), "tokenizer", None)
@@ -65,7 +66,9 @@ def steer(
         what = f"prompt {tuple(prompt.shape)}, n_tokens={n_tokens}, temperature={temperature}"
         raise ValueError(f"{what}: [batch, pos ≥ 1], at least 1 and at least 0 are needed")
     check_predicts_next(model, features.tokens)
-    steered = Steered(model, hook, dictionary, pins(features, dictionary, multiples))
+    check_scanned(features, dictionary, hook)
+    check_token_ids(prompt, size_of(module_of(model), "d_vocab"))
+    steered = Steered(model, hook, dictionary, pins(features, multiples))
     return steered.sample(prompt, n_tokens, temperature, seed)
 
 
@@ -93,12 +96,13 @@ def dose_response(
     concept     mean probability on the sequences that the next token is one of `concept`, such as the latent's
                 likelier_tokens of `feature_effects`; NaN without
     """
+    check_scanned(features, dictionary, hook)
     if sequences < 1 or n_tokens < 1:
         raise ValueError(f"sequences={sequences} and n_tokens={n_tokens} must be at least 1")
     check_predicts_next(model, features.tokens)
     generator = torch.Generator().manual_seed(seed)
     tokens = features.tokens[torch.randperm(len(features.tokens), generator=generator)[:sequences]]
-    prompts, maximum = tokens[:, : max(1, tokens.shape[1] // 2)], pins(features, dictionary, {latent: 1.0})[latent].plus
+    prompts, maximum = tokens[:, : max(1, tokens.shape[1] // 2)], pins(features, {latent: 1.0})[latent].plus
     targets = to_model(module_of(model), tokens)[:, 1:].flatten()
     hooks, rows, clean = dictionary_hooks(model, hook, dictionary), [], None
     for multiple in (None, *multiples):
@@ -161,7 +165,8 @@ class Steered:
             if temperature == 0:
                 chosen = logits.argmax(1, keepdim=True)
             else:
-                chosen = torch.multinomial((logits / temperature).softmax(1), 1, generator=generator)
+                below = (logits - logits.amax(1, keepdim=True)).double() / temperature  # however low it is
+                chosen = torch.multinomial(below.softmax(1).to(logits), 1, generator=generator)
             tokens = torch.cat([tokens, chosen], 1)
         return tokens
 
@@ -185,8 +190,7 @@ class Steered:
         return intervene(self.model, self.hook, self.dictionary, self.actions, positions=usable)
 
 
-def pins(features: FeatureStore, dictionary: Dictionary, multiples: Mapping[int, float]) -> dict[int, Action]:
-    check_width(features, dictionary)
+def pins(features: FeatureStore, multiples: Mapping[int, float]) -> dict[int, Action]:
     table = features.table().set_index("latent")
     if never := [latent for latent in multiples if latent not in table.index or not table["max"][latent] > 0]:
         raise ValueError(f"latents {never} never fire in {features.path}, and have no maximum: choose others")

@@ -8,11 +8,14 @@ import pandas as pd
 import torch
 
 from interp.activations import StoredRows
+from interp.codes.sparse_codes import Dictionary
 from interp.features.feature_store import FeatureStore
 from interp.features.scan import SCAN
 from interp.storage.files import read_json
 
 _TELLING = ("dictionary", "codes", "tokens")
+_ROUNDING = 0.01
+"""The share of its norm by which a decoder in bfloat16 may differ; another seed's differs by more than all of it."""
 
 
 def scanned(features: FeatureStore) -> dict[str, str]:
@@ -44,6 +47,22 @@ def check_table(
             ]
     if differs:
         raise ValueError(f"{name} is not of the features in {features.path}, but of {' and '.join(differs)}: {remedy}")
+
+
+def check_scanned(features: FeatureStore, dictionary: Dictionary, hook: str) -> None:
+    """Raises ValueError for a dictionary that is not the one that was scanned, told by its directions, in whatever
+    precision, and for another hook."""
+    W_dec, there = dictionary.W_dec.detach().float().cpu(), features.W_dec
+    same = dictionary.d_sae == features.d_sae
+    if same and there is not None:
+        same = W_dec.shape == there.shape and float((W_dec - there).norm()) <= _ROUNDING * float(there.norm())
+    if not same:
+        what = f"{features.path} is a scan of {features.d_sae} latents of another dictionary"
+        raise ValueError(
+            f"{what} than this {type(dictionary).__name__} of {dictionary.d_sae}: give the one that was scanned"
+        )
+    if features.meta["hook_name"] not in ("", hook):
+        raise ValueError(f"{features.path} is a scan of {features.meta['hook_name']}, not of {hook}: name that hook")
 
 
 def check_scan_of(features: FeatureStore, store: StoredRows, hook: str | None = None) -> None:

@@ -16,6 +16,8 @@ import plotly.graph_objects as go
 
 from interp.figures.theme import GREY, HEIGHT, INK, WIDTH, without_slider
 
+MAX_WIDTH = 10_000
+"""Of a figure, in millimetres: what a browser draws without running out of memory."""
 WIDTHS = {"column": 84.5, "icml": 82.6, "page": 139.7}
 """Millimetres: a column of ACM's two and of ICML's, the text of NeurIPS."""
 MIN_FONT = 7 * 96 / 72
@@ -83,12 +85,12 @@ def for_print(fig: go.Figure, width: str | float = "column", *, title: bool = Fa
 
 def in_pixels(width: str | float) -> float:
     """The width of a name of WIDTHS, or of millimetres, in pixels. Raises ValueError for a name that is not there and
-    for a width of 0 or less."""
+    for a width that is not above 0, or above ten metres."""
     if isinstance(width, str) and width not in WIDTHS:
         raise ValueError(f"width={width!r} must be one of {', '.join(WIDTHS)}, or millimetres")
     pixels = (WIDTHS[width] if isinstance(width, str) else width) / 25.4 * 96
-    if not pixels > 0:
-        raise ValueError(f"width={width} must be above 0 mm")
+    if not 0 < pixels < MAX_WIDTH / 25.4 * 96:
+        raise ValueError(f"width={width} must be above 0 mm and below {MAX_WIDTH:,}")
     return pixels
 
 

@@ -22,17 +22,20 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, suppress
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 from xml.etree import ElementTree
 
 import plotly.graph_objects as go
 
 from interp.figures.print_layout import for_print, in_pixels
-from interp.storage.files import digest, write_json, write_text
+from interp.storage.files import digest, read_json, write_json, write_text
+from interp.storage.folders import check_outside
 
 if TYPE_CHECKING:
     from fontTools.ttLib import TTFont
@@ -50,23 +53,44 @@ log = logging.getLogger(__name__)
 
 
 def save(
-    fig: go.Figure, path: str | Path, *, width: str | float = "column", title: bool = False, made_from: Any = None
+    fig: go.Figure,
+    path: str | Path,
+    *,
+    width: str | float = "column",
+    title: bool = False,
+    made_from: Any = None,
+    overwrite: bool = False,
 ) -> Path:
     """Write `fig` to `path`, whole or not at all. width: of an image, "column" (84.5 mm), "icml" (82.6), "page" (139.7)
     or in millimetres. title: keep it in an image, where a caption says it otherwise. made_from: a run, whose seeds,
-    tokens and configuration are written beside the figure, or a mapping of such facts.
+    tokens and configuration are written beside the figure, or a mapping of such facts. overwrite: also in the place of
+    a file that is no figure of ours, which has its facts beside it.
 
-    Raises ValueError for an ending or a width that there is not, RuntimeError for an image without a browser.
+    Raises ValueError for an ending or a width that there is not, and for a file that would be lost; RuntimeError for an
+    image without a browser.
     """
     path = Path(path)
+    beside = path.with_name(f"{path.name}.json")
+    check_outside(path)
+    if not overwrite:
+        _check_ours(path, beside)
     if path.suffix in IMAGES:
         write_images({path: for_print(fig, width, title=title)})
     elif path.suffix in (".html", ".json"):
         write_text(path, fig.to_html() if path.suffix == ".html" else str(fig.to_json()))
     else:
         raise ValueError(f"{path} must end in one of {', '.join((*IMAGES, '.html', '.json'))}")
-    write_json(path.with_name(f"{path.name}.json"), provenance(fig, path, width, made_from))
+    write_json(beside, provenance(fig, path, width, made_from))
     return path
+
+
+def _check_ours(path: Path, beside: Path) -> None:
+    """Raises ValueError where one of the two files is there, and they are no figure with its facts."""
+    there = [file for file in (path, beside) if os.path.lexists(file)]
+    with suppress(OSError, ValueError, TypeError):
+        if not there or "figure_sha256" in read_json(beside, ""):
+            return
+    raise ValueError(f"{there[0]} was not written by figures.save: choose another name, or say overwrite=True")
 
 
 def provenance(fig: go.Figure, path: Path, width: str | float, made_from: Any) -> dict[str, Any]:
@@ -88,19 +112,21 @@ def write_images(figures: Mapping[Path, go.Figure]) -> None:
 
     page = kaleido.PageGenerator()
     page.footer = _WHOLE_PAGE + page.footer
-    temporary = {path: path.with_name(f"{path.stem}.tmp{path.suffix}") for path in figures}
-    specs = []
-    for path, fig in figures.items():
-        options = {"format": path.suffix[1:], "scale": 1 if path.suffix in (".svg", ".pdf") else PIXEL_RATIO}
-        specs.append({"fig": fig.to_dict(), "path": str(temporary[path]), "opts": options})
-    try:
-        kaleido.write_fig_from_object_sync(specs, cancel_on_error=True, kopts={"page_generator": page})
-    except ChromeNotFoundError as error:
-        raise RuntimeError("images are drawn by Chrome or Chromium: install one, or save .html or .json") from error
-    for path, written in temporary.items():
-        if path.suffix == ".svg":
-            written.write_text(with_fonts(written.read_text(encoding="utf-8")), encoding="utf-8")
-        os.replace(written, path)
+    with ExitStack() as folders:
+        drawn, specs = {}, []
+        for path, fig in figures.items():
+            folder = folders.enter_context(TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent))
+            drawn[path] = Path(folder) / path.name
+            options = {"format": path.suffix[1:], "scale": 1 if path.suffix in (".svg", ".pdf") else PIXEL_RATIO}
+            specs.append({"fig": fig.to_dict(), "path": str(drawn[path]), "opts": options})
+        try:
+            kaleido.write_fig_from_object_sync(specs, cancel_on_error=True, kopts={"page_generator": page})
+        except ChromeNotFoundError as error:
+            raise RuntimeError("images are drawn by Chrome or Chromium: install one, or save .html or .json") from error
+        for path, written in drawn.items():
+            if path.suffix == ".svg":
+                written.write_text(with_fonts(written.read_text(encoding="utf-8")), encoding="utf-8")
+            os.replace(written, path)
 
 
 class Face(NamedTuple):

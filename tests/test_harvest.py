@@ -222,7 +222,7 @@ def test_a_finished_store_is_opened_and_one_of_another_config_refused(tmp_path, 
     with pytest.raises(ValueError, match="batch_size is 4, not 5; .*seed is 0, not 1"):
         harvest(model, tokens, ["first"], tmp_path, batch_size=5, seed=1)
     model.first.weight.data.add_(1)
-    with pytest.raises(ValueError, match="weights is"):
+    with pytest.raises(ValueError, match="not the same weights"):
         harvest(model, tokens, ["first"], tmp_path, batch_size=4)
     assert contents(tmp_path) == before
 

@@ -367,7 +367,7 @@ def test_a_selection_of_nothing_is_refused(stores, tmp_path):
     with pytest.raises(ValueError, match="is the store that is selected from"):
         store.select(store.path)
     store.select(tmp_path / "some", positions=[4])
-    with pytest.raises(ValueError, match="other work: another exclude_positions"):
+    with pytest.raises(ValueError, match="other work: not the same exclude_positions"):
         store.select(tmp_path / "some", positions=[5])
     rows = ActivationStore.from_batches(torch.randn(50, 4), tmp_path / "rows")
     assert len(rows.select(tmp_path / "rows, again", max_norm="auto")) == 50

@@ -204,7 +204,7 @@ def test_training_on_another_store_is_refused(store, tmp_path):
     train_sae(store, HOOK, topk(), tmp_path / "run")
     for name, rows in {"as wide": planted() + 1, "wider": torch.cat([planted()] * 2, 1)}.items():
         another = ActivationStore.from_batches(rows, tmp_path / name, dtype="float32")
-        with pytest.raises(ValueError, match="run holds other work: another store"):
+        with pytest.raises(ValueError, match="run holds other work: not the same store"):
             train_sae(another, HOOK, topk(), tmp_path / "run")
 
 

@@ -139,7 +139,7 @@ def test_a_training_that_was_cut_off_goes_on_to_the_same_weights(model, tokens, 
     steps = [json.loads(line)["step"] for line in (tmp_path / "0" / "metrics.jsonl").read_text().splitlines()]
     assert steps == list(range(1, 24)) and any("running the model: " in note for *_, note in notes)
     if options is SMALL:
-        with pytest.raises(ValueError, match="training on another store"):
+        with pytest.raises(ValueError, match="not the same store"):
             train_sae(model, HOOK, CONFIG, tmp_path / "0", tokens=tokens, harvesting=OPTIONS)
 
 

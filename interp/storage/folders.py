@@ -313,7 +313,7 @@ def _differences(there: Any, here: Mapping[str, Any]) -> str:
 
 
 def _difference(name: str, there: str, here: str) -> str:
-    return f"{name} is {there}, not {here}" if max(len(there), len(here)) <= _SHOWN else f"another {name}"
+    return f"{name} is {there}, not {here}" if max(len(there), len(here)) <= _SHOWN else f"not the same {name}"
 
 
 def _listing(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:

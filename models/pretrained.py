@@ -6,7 +6,7 @@ model is loaded, so that a configuration can check its source's name without the
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -162,7 +162,9 @@ def _from_transformers(name: str, folder: str, dtype: str, revision: str | None,
     revision = revision or "main"
     with _one_line(name), _without_progress_bars():
         config = AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=False, **options)
-        loaded: Any = auto_class(config).from_pretrained(
+        door = auto_class(config)
+        _check_size(door, config, Path(folder), options.get("gguf_file"))
+        loaded: Any = door.from_pretrained(
             folder,
             dtype=dtype,
             revision=revision,
@@ -179,6 +181,21 @@ def _from_transformers(name: str, folder: str, dtype: str, revision: str | None,
     opened = LanguageModel(model.eval(), name=Path(name).name if Path(name).exists() else name)
     opened.tokenizer = wrapped(tokenizer, opened.d_vocab)
     return opened
+
+
+def _check_size(door: Any, config: Any, folder: Path, gguf_file: str | None) -> None:
+    """Raises ValueError where a configuration describes more weights than its files can hold, at a bit each: before
+    memory is taken for them."""
+    import torch
+
+    files = [folder / gguf_file] if gguf_file else list(folder.glob("*.safetensors"))
+    if not files or not folder.is_dir():  # a name on the hub
+        return
+    n_bytes = sum(file.stat().st_size for file in files)
+    with suppress(NotImplementedError), torch.device("meta"):
+        described = sum(weight.numel() for weight in door.from_config(config).parameters())
+        if described > 8 * n_bytes:
+            raise ValueError(f"it describes {described:,} weights, its files have {n_bytes:,} bytes")
 
 
 def auto_class(config: Any) -> Any:
@@ -204,7 +221,7 @@ def _one_line(name: str) -> Iterator[None]:
     """Raises ValueError with the first line of what a library says at length when it cannot load a model."""
     try:
         yield
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+    except Exception as error:  # whatever a damaged file makes the library raise
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))
         what = f"{name} cannot be loaded as a language model ({reason})"
         raise ValueError(f"{what}: name a folder, a GGUF file or a model of Hugging Face") from error

@@ -127,11 +127,10 @@ class PretrainedTokenizer:
         elif not (place / "tokenizer.json").is_file():
             kind = AutoTokenizer
         try:
-            inner = kind.from_pretrained(str(source), **options)
+            tokenizer = cls(kind.from_pretrained(str(source), **options), d_vocab=d_vocab)
         except Exception as error:  # whatever a damaged file makes the library raise
             reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
             raise ValueError(f"{place} has no tokenizer that can be read ({reason}): {REMEDY}") from None
-        tokenizer = cls(inner, d_vocab=d_vocab)
         if set(tokenizer._pieces) <= set(tokenizer.special_ids):  # the library's answer where the files are missing
             raise ValueError(f"{place} has no tokenizer that can be read (it has no words): {REMEDY}")
         return tokenizer

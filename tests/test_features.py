@@ -508,7 +508,9 @@ def test_a_finished_scan_is_opened_and_another_is_refused(features, sae, store, 
     assert (again.path / "meta.json").stat().st_mtime_ns == stamp
     out = tmp_path / "features"
     first = scan_features(sae, store, HOOK, out, settings=SETTINGS)
-    with pytest.raises(ValueError, match="other work: not the same dictionary; not the same settings; choose another folder"):
+    with pytest.raises(
+        ValueError, match="other work: not the same dictionary; not the same settings; choose another folder"
+    ):
         scan_features(RandomDictionary(16, D_SAE, 4, seed=2), store, HOOK, out)
     n_alive = first.meta["n_alive"]
     redone = scan_features(RandomDictionary(16, 7, 3), store, HOOK, out, overwrite=True)

@@ -1,6 +1,9 @@
 """Models of other makers at the one door: the four families of `tests.foreign_models`."""
 
 import copy
+import json
+import re
+import struct
 from types import SimpleNamespace
 
 import pytest
@@ -240,6 +243,38 @@ def test_what_cannot_be_loaded_is_said_in_one_line(tmp_path):
         assert "\n" not in str(raised.value)
     with pytest.raises(ValueError, match="dtype='int8' must be one of auto, float32"):
         load_model(model, dtype="int8")
+
+
+def test_a_model_larger_than_its_files_is_refused_before_memory_is_taken(tmp_path, monkeypatch):
+    """A GGUF file of a name alone is read with the sizes of a model of seven billion."""
+    name = b"general.architecture"
+    header = struct.pack("<4sIQQ", b"GGUF", 3, 0, 1) + struct.pack("<Q", len(name)) + name
+    (tmp_path / "none.gguf").write_bytes(header + struct.pack("<IQ", 8, 5) + b"llama")
+    folder = write_foreign("gpt2", tmp_path / "wide")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"n_embd": 1 << 15, "n_head": 4}))
+    monkeypatch.setattr("torch.nn.Module.to_empty", lambda *_: pytest.fail("memory is taken"))
+    for place in (tmp_path / "none.gguf", folder):
+        with pytest.raises(
+            ValueError, match=r"cannot be loaded .*describes [\d,]+ weights, its files have [\d,]+ bytes"
+        ):
+            load_model(place)
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("damage", ["empty", "a bit", "cut", "null", "list", "zeros", "words"])
+def test_a_damaged_model_is_said_in_one_line(tmp_path, file, damage):
+    folder = write_foreign("gpt2", tmp_path / "model")
+    whole = (folder / file).read_bytes()
+    flipped = bytes([whole[0] ^ 1]) + whole[1:]
+    contents = {"empty": b"", "a bit": flipped, "cut": whole[: len(whole) // 2], "null": b"null", "list": b"[]"}
+    contents["zeros"] = re.sub(rb": \d+", b": 0", whole) if file.endswith(".json") else bytes(len(whole))
+    contents["words"] = re.sub(rb": \d+", b': "x"', whole) if file.endswith(".json") else b"x" * 100
+    (folder / file).write_bytes(contents[damage])
+    try:
+        load_model(folder)
+    except (ValueError, OSError) as error:
+        assert "\n" not in str(error) and folder.name in str(error)
 
 
 def test_a_dictionary_may_call_its_hook_by_any_of_its_names():

@@ -32,6 +32,7 @@ from torch import Tensor
 from analyses.bench.step_contenders import Size, ours, random_rows
 from interp import ActivationStore, SAEConfig, TopKConfig, load_sae, train_sae
 from interp.sae import ARCHITECTURES, ForwardPass, Threshold, check_gradients
+from interp.storage.folders import unfinished
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +158,7 @@ def killed(store: ActivationStore, sizes: Sizes, folder: Path) -> dict[str, Any]
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True)
     if done.returncode != -signal.SIGKILL:
         raise RuntimeError(f"the process was to be killed, but ended with {done.returncode}: {done.stderr}")
-    log = (folder / "cut" / "metrics.jsonl").read_text().splitlines()
+    log = (unfinished(folder / "cut") / "new" / "metrics.jsonl").read_text().splitlines()
     train_sae(store, HOOK, config_of(sizes), folder / "cut")
     return {"killed_after_rows_of_the_log": len(log), "same_bytes": same_bytes(folder / "cut", folder / "alone")}
 

@@ -209,7 +209,7 @@ IN_PYTHON: dict[str, tuple[Callable[[Files, Path], Any], str]] = {
     ),
     "folder and dictionary in sparsify's format": (
         lambda f, out: over_sparsify(out),
-        "holds another dictionary's sae.safetensors: choose another folder",
+        "sae.safetensors was not written here, and would be lost: choose another folder",
     ),
     "SAE and hook of the store": (
         lambda f, out: scan(f, out, hook=OTHER_HOOK),

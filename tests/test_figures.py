@@ -32,7 +32,7 @@ def ranking() -> pd.DataFrame:
             "latent": range(60),
             "verdict": verdicts,
             "monosemanticity": generator.random(60),
-            "likeness": generator.random(60),
+            "concentration": generator.random(60),
             "density": np.where(np.array(verdicts) == "dead", 0, 10 ** -generator.uniform(1, 5, 60)),
             "x": generator.normal(size=60),
             "y": generator.normal(size=60),
@@ -278,8 +278,8 @@ def test_corpus_text_is_never_markup():
 
 
 def test_a_table_without_its_columns_is_refused_by_name(ranking):
-    with pytest.raises(ValueError, match="likeness"):
-        figures.coherence_density(ranking.drop(columns="likeness"))
+    with pytest.raises(ValueError, match="concentration"):
+        figures.coherence_density(ranking.drop(columns="concentration"))
     with pytest.raises(ValueError, match="no logit effects"):
         figures.logit_bars(
             {"top_logit_tokens": None, "top_logits": None, "bottom_logit_tokens": None, "bottom_logits": None}, []

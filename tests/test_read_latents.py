@@ -6,8 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analyses.scorecard.ablations import GROUPS, PLACES, ablations, group_of
 from analyses.scorecard.judged import READ, claimed, fit_to
-from analyses.scorecard.read_latents import agreement, read_latents, read_sources
+from analyses.scorecard.planted_latents import WorldConfig
+from analyses.scorecard.read_latents import agreement, disagreements, read_latents, read_sources
+from interp.text.kinds import KINDS
 from interp.verdict.calibration import Calibration
 from interp.verdict.similarity import NAMES
 
@@ -44,12 +47,30 @@ def test_what_readers_say_is_held_against_the_verdict(folder):
     assert list(judged.is_one) == [True] * 12 + [False] * 12 and set(judged.true_senses[12:]) == {3}
     found = agreement(judged).set_index("source").loc["all"]
     assert found.auroc > 0.95 and found.readers == 0.5 and abs(found.verdict - 0.5) < 0.15
-    assert found.n_senses == 12 and found.senses > 0.6
+    assert found.n_senses == 12 and found.senses > 0.6 and found.senses <= found.senses_near <= 1
+    worst = disagreements(judged.assign(monosemanticity=np.where(judged.latent == 3, 0.0, judged.monosemanticity)), 5)
+    assert len(worst) == 5 and worst.latent[0] == 3 and worst.readers[0] == 0.875 and worst.meaning_1[0] == "words"
 
 
 def test_read_latents_are_fitted_like_any_others(folder):
     statistics = read_latents(folder, "mine")
     assert "monosemanticity" not in statistics and len(claimed(statistics)) == 24
     fitted = fit_to(statistics)
-    p = fitted.probability(statistics[list(NAMES)].to_numpy(), np.zeros((24, 2, 2))).one
+    p = fitted.probability(statistics[list(NAMES)].to_numpy(), np.zeros((24, len(NAMES), len(NAMES)))).one
     assert p[:12].min() > p[12:].max()
+
+
+def test_without_the_tokens_themselves_latents_of_single_words_are_told_less_well(folder):
+    worlds = [WorldConfig(family=family, seed=1, n_seq=256, n_ctx=64, n_latents=40) for family in ("topics", "slots")]
+    table = ablations(folder, ["mine"], worlds).set_index("without")
+    assert {"nothing", *NAMES, PLACES} <= set(table.index) and table.notna().all(axis=None)
+    assert table.readings_auroc["nothing"] > 0.95
+    assert table.planted_worst["nothing"] <= table.planted_auroc["nothing"] <= 1
+    columns = ["readings_auroc", "planted_auroc"]
+    assert (table.loc[["the token", "topic", "role"], columns] != table.loc["nothing", columns]).any(axis=None)
+
+
+def test_each_kind_that_is_compared_is_of_one_group():
+    groups = {kind: group_of(kind) for kind, each in KINDS.items() if each.compares}
+    assert set(groups.values()) == {*GROUPS, PLACES}
+    assert groups["before_previous"] == "tokens two away" and groups["indent"] == groups["url"] == PLACES

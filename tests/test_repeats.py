@@ -118,5 +118,5 @@ def test_evidence_is_of_each_window_once():
         rank_codes(torch.from_numpy(tokens), SparseCodes.from_dense(torch.from_numpy(each))) for each in (z, silent)
     ]
     assert (tables[0]["n_active"] > tables[1]["n_active"]).all()
-    for name in ("latent", "monosemanticity", "ci_low", "ci_high", "n_senses", "likeness"):
+    for name in ("latent", "monosemanticity", "ci_low", "ci_high", "n_senses", "concentration"):
         np.testing.assert_array_equal(tables[0][name], tables[1][name])

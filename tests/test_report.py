@@ -77,12 +77,12 @@ def planted_ranking() -> pd.DataFrame:
     table["n_senses"] = 1 + (score < 0.5)
     table["explanation"] = [f"fires on {VOCAB[j % len(VOCAB)]}" for j in range(D_SAE)]
     table["explanation_f1"] = score
-    table["likeness"] = score / 2
+    table["concentration"] = score / 2
     table.at[WHOLE, "n_senses"] = 1
     names = ("measure", "value", "z", "null_low", "null_high")
     table["evidence"] = [
         [
-            dict(zip(names, ("likeness", at / 2, at * 5, -0.1, 0.1 + at / 10), strict=True)),
+            dict(zip(names, ("concentration", at / 2, at * 5, -0.1, 0.1 + at / 10), strict=True)),
             dict(zip(names, ("n_senses", float(n), -at, None, None), strict=True)),
             dict(zip(names, ("my_own", None, None, None, None), strict=True)),
         ]
@@ -305,9 +305,9 @@ def evidence_of(page: Path, latent: int) -> dict[str, tuple]:
 def test_evidence_stands_beside_its_z_and_its_null(page):
     score = planted_ranking().set_index("latent").loc[9, "monosemanticity"]
     shown = evidence_of(page, 9)
-    assert set(shown) == {"Likeness", "Senses", "Twin seed"}
+    assert set(shown) == {"Concentration", "Senses", "Twin seed"}
     assert all(measure["null"] and measure["meaning"] for measure, *_ in shown.values())
-    coherence, *found = shown["Likeness"]
+    coherence, *found = shown["Concentration"]
     assert found == pytest.approx([score / 2, score * 5, -0.1, 0.1 + score / 10], rel=1e-3)
     senses, *found = shown["Senses"]
     assert found == [1 + (score < 0.5), pytest.approx(-score, rel=1e-3), None, None]
@@ -316,9 +316,9 @@ def test_evidence_stands_beside_its_z_and_its_null(page):
 
 def test_evidence_bars_hold_nearly_all_latents_and_the_band_of_the_null(page):
     ranking, shown = planted_ranking(), evidence_of(page, 9)
-    low, high = shown["Likeness"][0]["domain"]
-    inside = ranking["likeness"].between(low, high).mean()
-    assert low == pytest.approx(-0.1) and high < ranking["likeness"].max() and inside > 0.95
+    low, high = shown["Concentration"][0]["domain"]
+    inside = ranking["concentration"].between(low, high).mean()
+    assert low == pytest.approx(-0.1) and high < ranking["concentration"].max() and inside > 0.95
     assert shown["Senses"][0]["domain"] == [1, 2], "no band was given"
 
 

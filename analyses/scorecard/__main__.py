@@ -4,6 +4,7 @@
     python -m analyses.scorecard --short         without the synthetic worlds and the knobs
     python -m analyses.scorecard --run RUN       and the labelled corpus of a run, judged by its labels
     python -m analyses.scorecard --readings DIR  and latents of real dictionaries that careful readers judged
+    python -m analyses.scorecard --readings DIR --ablate         without each statistic, and each kind of predicate
     python -m analyses.scorecard --readings DIR --calibrate      fits the calibration, writes it into the package
     python -m analyses.scorecard --quick         small worlds, for the tests
 
@@ -34,7 +35,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -44,11 +45,12 @@ import pandas as pd
 
 from analyses.record import check_run
 from analyses.scorecard import figures
+from analyses.scorecard.ablations import ablations
 from analyses.scorecard.foreign_worlds import TEXTS, foreign_scores, judge_foreign
 from analyses.scorecard.judged import READ, calibration_worlds, claimed, family_calibrations, fit_to, judge_world
 from analyses.scorecard.learned_world import QUICK, TRAINED, Sizes
 from analyses.scorecard.planted_latents import WorldConfig, planted_world
-from analyses.scorecard.read_latents import agreement, read_latents, read_sources
+from analyses.scorecard.read_latents import agreement, disagreements, judged_by_both, read_latents, read_sources
 from analyses.scorecard.report import OURS, SINGLE, by_group, of_families, plain, report, scores_alone
 from analyses.scorecard.scores import calibration_curve
 from analyses.scorecard.synthetic import synthetic_world, synthetic_worlds
@@ -95,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     results: dict[str, Any] = {"seeds": options.seeds, "model_seeds": options.model_seeds}
     singles = OURS if options.quick else SINGLE
     if sources:
-        results["readings"] = readings(options, calibrations)
+        results["readings"] = readings(options, read, calibrations)
     results |= world_a(planted, singles) | world_b(learnt, singles) | {"nulls": nulls(learnt)}
     if options.run:
         results |= labelled_run(options, fit_to(statistics))
@@ -109,15 +111,26 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     return results
 
 
-def readings(options: argparse.Namespace, calibrations: dict[str, Calibration]) -> list[dict[str, Any]]:
+def readings(
+    options: argparse.Namespace, sources: Iterable[str], calibrations: dict[str, Calibration]
+) -> dict[str, list[dict[str, Any]]]:
     """Latents that readers judged, those of each source by a calibration on all others and on planted text."""
     tables = []
-    for name in read_sources(options.readings):
+    for name in sources:
         judge = partial(read_latents, options.readings, name)
         tables.append(judged(options.out, f"read-{name}", judge, calibrations[READ + name]))
-    table = agreement(pd.concat(tables))
-    print("readers' judgement, each source left out", table.round(3).to_string(index=False), sep="\n", flush=True)
-    return table.to_dict(orient="records")
+    table = pd.concat(tables)
+    found = {
+        "readers' judgement, each source left out": agreement(table),
+        "calibration on readings": calibration_curve(judged_by_both(table)),
+        "where probability and readers are furthest apart": disagreements(table),
+    }
+    if options.ablate:
+        worlds = [config for _, config in calibration_worlds(1)]
+        found["lost without a statistic or a kind of predicate"] = ablations(options.readings, sources, worlds)
+    for title, part in found.items():
+        print(title, part.round(3).to_string(index=False, max_colwidth=48), sep="\n", flush=True)
+    return {title: part.to_dict(orient="records") for title, part in found.items()}
 
 
 def judges(options: argparse.Namespace) -> Iterator[tuple[str, str, Judge]]:
@@ -263,8 +276,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--short", action="store_true", help="neither worlds C nor knobs")
     parser.add_argument("--calibrate", action="store_true", help="fit the shipped calibration and stop")
     parser.add_argument("--readings", type=Path, help="a folder of latents that readers judged (`read_latents`)")
+    parser.add_argument("--ablate", action="store_true", help="and the readings without each statistic and kind")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args(arguments)
+    if options.ablate and not options.readings:
+        parser.error("--ablate needs --readings")
     if options.run:
         check_run(parser, "--run", options.run, ("corpus", "features", "neurons"))
     return options

@@ -29,7 +29,7 @@ from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore, ScanConfig
 from interp.storage.files import Progress, no_progress
 from interp.verdict import evidence
-from interp.verdict.calibration import Calibration, fit_calibration
+from interp.verdict.calibration import FITS, Calibration, fit_calibration
 from interp.verdict.measures import measure_values
 from interp.verdict.similarity import NAMES
 
@@ -118,8 +118,6 @@ def judge_latents(
     columns = about | {"latent": np.arange(len(facts.maxima))} | {name: getattr(truth, name) for name in TRUE}
     columns |= {"true_senses": truth.n_senses, "n_active": facts.n_active, "tested": found.testable}
     columns |= {name: found.of(name) for name in NAMES}
-    errors = found.found.covariance
-    columns |= {"variance": errors[:, 0, 0], "covariance": errors[:, 0, 1], "variance_of_likeness": errors[:, 1, 1]}
     if calibration is None:
         return pd.DataFrame(columns)
     columns |= _verdict(found, calibration, truth, factors, len(latents.codes))
@@ -164,11 +162,11 @@ def family_calibrations(judged: pd.DataFrame) -> dict[str, Calibration]:
     return {family: fit_to(judged[judged.family != family]) for family in judged.family.unique()}
 
 
-def fit_to(judged: pd.DataFrame) -> Calibration:
+def fit_to(judged: pd.DataFrame, fits: int = FITS) -> Calibration:
     """A calibration on all latents of the table whose truth is claimed."""
     table = claimed(judged)
     one, read = table.is_one.to_numpy(bool), table.family.str.startswith(READ).to_numpy(bool)
     # Read latents and planted ones weigh the same; of the planted ones, those of one meaning and those of several.
     kinds = [read, ~read & one, ~read & ~one]
     weight = np.select(kinds, [share / max(kind.sum(), 1) for kind, share in zip(kinds, (2, 1, 1), strict=True)])
-    return fit_calibration(table[list(NAMES)].to_numpy(float), one, table.family.to_numpy(str), weight)
+    return fit_calibration(table[list(NAMES)].to_numpy(float), one, table.family.to_numpy(str), weight, fits)

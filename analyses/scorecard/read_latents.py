@@ -1,14 +1,15 @@
 """Latents of real dictionaries that careful readers judged, as rows beside those of planted worlds.
 
-In: a folder with `readings.csv` (source, latent, text_of, draw, p_one_1, p_one_2, n_meanings_1, n_meanings_2),
-`codes.parquet` (source, latent, row = seq · n_ctx + pos, value), `tokens-TEXT.parquet` and `vocab-TEXT.json`. Out: one
-row a latent, as `judged.judge_latents` has them: `family` (the source, behind READ), the statistics and their errors,
-`is_one` (readers' mean p_one ≥ 50), `is_several`, `true_senses` (where both readers count as many, else 0).
+In: a folder with `readings.csv` (source, latent, text_of, draw; of both readers p_one, n_meanings and meaning, as
+p_one_1, p_one_2, …), `codes.parquet` (source, latent, row = seq · n_ctx + pos, value), `tokens-TEXT.parquet` and
+`vocab-TEXT.json`. Out: one row a latent, as `judged.judge_latents` has them: `family` (the source, behind READ), the
+statistics, `is_one` (readers' mean p_one ≥ 50), `is_several`, `true_senses` (where both readers count as many, else 0).
 """
 
 import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,15 +26,25 @@ from interp.verdict.similarity import NAMES
 
 MANY = 9
 """What readers write for many meanings, or none to be seen."""
-COVARIANCE = ("variance", "covariance", "variance_of_likeness")
 
 
 def read_sources(folder: Path) -> list[str]:
     return list(pd.read_csv(folder / "readings.csv").source.unique())
 
 
-def read_latents(folder: Path, source: str, calibration: Calibration | None = None) -> pd.DataFrame:
-    """The latents of a source; with a calibration also `monosemanticity`, `ci_low`, `ci_high` and `n_senses`."""
+class Source(NamedTuple):
+    """The latents of one source, and the text on which they fire."""
+
+    rows: pd.DataFrame
+    """Of `readings.csv`."""
+    tokens: torch.Tensor
+    """[seq, pos]"""
+    codes: scipy.sparse.csr_matrix
+    """[row, latent]: latents in the order of the rows."""
+    vocab: list[str]
+
+
+def open_source(folder: Path, source: str) -> Source:
     rows = pd.read_csv(folder / "readings.csv").query("source == @source").reset_index(drop=True)
     text = rows.text_of[0]
     meta = json.loads((folder / f"vocab-{text}.json").read_text())
@@ -42,48 +53,69 @@ def read_latents(folder: Path, source: str, calibration: Calibration | None = No
     place = {latent: number for number, latent in enumerate(rows.latent)}
     shape = (tokens.size, len(rows))
     codes = scipy.sparse.csr_matrix((entries.value, (entries.row, entries.latent.map(place))), shape=shape)
+    return Source(rows, torch.tensor(tokens), codes, meta["vocab"])
+
+
+def told_by_readers(rows: pd.DataFrame) -> dict[str, np.ndarray]:
+    one = (rows[["p_one_1", "p_one_2"]].mean(axis=1) >= 50).to_numpy()
+    agreed = (rows.n_meanings_1 == rows.n_meanings_2) & (rows.n_meanings_1 < MANY)
+    return {"is_one": one, "is_several": ~one, "true_senses": np.where(agreed, rows.n_meanings_1, 0)}
+
+
+def read_latents(folder: Path, source: str, calibration: Calibration | None = None) -> pd.DataFrame:
+    """The latents of a source; with a calibration also `monosemanticity`, `ci_low`, `ci_high`, `n_senses` and `alike`,
+    what the firings of the largest sense share."""
+    rows, tokens, codes, vocab = open_source(folder, source)
     with TemporaryDirectory() as out:
         counts = ScanConfig(n_top=0, n_per_interval=0, n_coactivations=0, n_neighbours=0)
-        features = FeatureStore.from_codes(torch.tensor(tokens), codes, out, vocab=meta["vocab"], settings=counts)
+        features = FeatureStore.from_codes(tokens, codes, out, vocab=vocab, settings=counts)
         found = evidence.collect_evidence(
             features.tokens,
             features.codes,
-            n_vocab=len(meta["vocab"]),
+            n_vocab=len(vocab),
             maxima=features.table().sort_values("latent")["max"].fillna(0).to_numpy(np.float32),
             calibration=calibration or ALWAYS_ONE,
-            vocab=meta["vocab"],
+            vocab=vocab,
             nulls=0,
         )
-    one = rows[["p_one_1", "p_one_2"]].mean(axis=1) >= 50
-    agreed = (rows.n_meanings_1 == rows.n_meanings_2) & (rows.n_meanings_1 < MANY)
-    judged, covariance = found.found, found.found.covariance
-    columns = {
-        "family": READ + source,
-        "world": READ + source,
-        "is_one": one,
-        "is_several": ~one,
-        "true_senses": np.where(agreed, rows.n_meanings_1, 0),
-        "tested": found.testable,
-    }
+    judged = found.found
+    columns = {"family": READ + source, "world": READ + source, "tested": found.testable} | told_by_readers(rows)
     columns |= {name: found.of(name) for name in NAMES}
-    columns |= dict(zip(COVARIANCE, (covariance[:, 0, 0], covariance[:, 0, 1], covariance[:, 1, 1]), strict=True))
     if calibration is not None:
-        chance = calibration.probability(judged.statistics, covariance)
+        chance = calibration.probability(judged.statistics, judged.covariance)
         columns |= {"monosemanticity": chance.one, "ci_low": chance.low, "ci_high": chance.high}
-        columns |= {"n_senses": judged.n_senses}
+        common = [judged.common.get((latent, 0), []) for latent in range(len(rows))]
+        columns |= {"n_senses": judged.n_senses, "alike": [shared[0].words if shared else "" for shared in common]}
     return rows.assign(**columns)
+
+
+def judged_by_both(judged: pd.DataFrame) -> pd.DataFrame:
+    """The latents that were tested; single tokens, which the verdict knows by their number, are left out."""
+    return judged[judged.tested & (judged.draw != "lexical")]
 
 
 def agreement(judged: pd.DataFrame) -> pd.DataFrame:
     """One row a source, and one of all: `auroc`, `ece` of the probability of one meaning for readers' judgement;
-    `readers` and `verdict`, the shares of one meaning among latents drawn at random; `senses`, the share of the
-    `n_senses` latents whose number of meanings both readers agree on for which it is found."""
-    judged, rows = judged[judged.tested & (judged.draw != "lexical")], []
+    `readers` and `verdict`, the shares of one meaning among latents drawn at random; of the `n_senses` latents whose
+    number of meanings both readers agree on, the share for which it is found, `senses`, or missed by one at most,
+    `senses_near`."""
+    judged, rows = judged_by_both(judged), []
     for name, part in [*judged.groupby("family"), ("all", judged)]:
         p, one = part.monosemanticity.to_numpy(float), part.is_one.to_numpy(bool)
         random, counted = part[part.draw == "random"], part[~part.is_one & (part.true_senses > 1)]
+        apart = (counted.n_senses - counted.true_senses).abs()
         row = {"source": name, "n": len(part), "auroc": auroc(one, p, np.ones(len(p)))}
         row |= {"ece": expected_calibration_error(p, one), "readers": random.is_one.mean()}
         row |= {"verdict": (random.monosemanticity >= 0.5).mean(), "n_senses": len(counted)}
-        rows.append(row | {"senses": (counted.n_senses == counted.true_senses).mean()})
+        rows.append(row | {"senses": (apart == 0).mean(), "senses_near": (apart <= 1).mean()})
     return pd.DataFrame(rows)
+
+
+def disagreements(judged: pd.DataFrame, n: int = 20) -> pd.DataFrame:
+    """Of each source the n latents where the probability is furthest from the readers' mean, with what a reader said
+    and what the firings share."""
+    readers = judged[["p_one_1", "p_one_2"]].mean(axis=1) / 100
+    table = judged_by_both(judged.assign(readers=readers, apart=(judged.monosemanticity - readers).abs()))
+    worst = table.sort_values("apart", ascending=False).groupby("source", sort=False).head(n)
+    shown = ["source", "latent", "readers", "monosemanticity", "n_senses", "meaning_1", "alike"]
+    return worst.sort_values(["source", "apart"], ascending=[True, False])[shown].reset_index(drop=True)

@@ -38,8 +38,9 @@ MAX_NAMED = 3
 """Dictionaries whose numbers of ultra-low latents are told."""
 UNITS = {
     "monosemanticity": "monosemanticity (probability)",
-    "likeness": "likeness of two firings",
-    "concentration": "concentration (gap between the largest eigenvalues)",
+    "concentration": "concentration (gap of eigenvalues)",
+    "told": "told by one predicate (share)",
+    "evenness": "evenness of likeness",
     "token_entropy": "entropy of the firing token (nats)",
     "explanation_f1": "F1 of the explanation (held out)",
     "density": "density (share of tokens)",
@@ -125,7 +126,7 @@ def scores_beside_nulls(verdicts: pd.DataFrame, *, score: str = "monosemanticity
     return fig.update_yaxes(range=[len(fig.data) - 0.6, -1.0], showgrid=False, ticks="")
 
 
-def coherence_density(ranking: pd.DataFrame, *, score: str = "likeness") -> go.Figure:
+def coherence_density(ranking: pd.DataFrame, *, score: str = "concentration") -> go.Figure:
     """A score against firing density, coloured by verdict: a score that only follows density says little."""
     need(ranking, "latent", "verdict", "density", score)
     rows = ranking[ranking["density"] > 0].dropna(subset=[score])

@@ -118,7 +118,7 @@ def _population(inputs: ReportInputs) -> list[dict]:
         missing = "No ranking: verdicts and scores are left out. interp rank writes one, or pass ranking=."
         return [Panel(note=missing).payload()]
     ranking = inputs.verdicts[~inputs.verdicts["verdict"].isin(UNTESTED)]
-    known = ("likeness", "explanation_f1")
+    known = ("concentration", "explanation_f1")
     scores = [name for name in known if name in ranking and ranking[name].notna().any()]
     panels = [] if scores else [Panel(note="No latent has a score: none fires often enough to be judged.")]
     if "explanation_f1" in scores:

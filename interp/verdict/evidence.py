@@ -12,7 +12,7 @@ In: tokens and the codes of their rows. Out: `Evidence`: an array a statistic, t
        meaning.
     4  The same for some latents on shifted text: their firings moved by one shift through the text as in a ring.
 
-A firing in tenth t (0 … 9), of n sampled there, weighs √(t + ½) / max(n, FULL): a tenth of few firings says less, and
+A firing in tenth t (0 … 9), of n sampled there, weighs (t + ½)^¾ / max(n, FULL): a tenth of few firings says less, and
 readers forgive stragglers among the weakest.
 """
 
@@ -37,7 +37,7 @@ from interp.verdict.null_scale import MIN_BLOCK, MIN_GROUPS, NullScale, circular
 from interp.verdict.senses import MAX_SENSES, most_shared, sense_of_each
 from interp.verdict.similarity import NAMES, TYPICAL, Shared, likeness, similarities
 
-TENTHS, PER_TENTH, FULL = 10, 12, 8
+TENTHS, PER_TENTH, FULL, STRENGTH = 10, 12, 8, 0.75
 MIN_FIRINGS = 6
 """Of a sense with fewer it is not asked whether it has one meaning."""
 NULL_LATENTS = 256
@@ -199,8 +199,8 @@ class _Judge(NamedTuple):
         present = np.flatnonzero(self.rows[latent] >= 0)
         weights, density = firing_weights(present // PER_TENTH), float(self.densities[latent])
         shared = Shared.among(holds, weights, self.predicates.surprise)
-        r = similarities(shared, len(rows), density)
-        alike = likeness(r, weights)
+        r, worth = similarities(shared, len(rows), density), shared.worth(density)
+        alike = likeness(r, weights, shared.best(worth, weights))
         out.statistics[latent], out.covariance[latent] = alike.values, alike.covariance
         is_sure = self.calibration.probability(alike.values, alike.covariance).low > 0.5
         sense = np.zeros(len(rows), np.int64) if is_sure else sense_of_each(r, weights)
@@ -211,7 +211,8 @@ class _Judge(NamedTuple):
             part = weights[own] / weights[own].sum()
             if n_senses > 1 and len(own) >= MIN_FIRINGS:
                 # By what sets these firings off from the text among all of the latent's: any part shares something.
-                within = likeness(r[np.ix_(own, own)], part)
+                explained = shared.best(worth, np.where(sense == number, weights, 0))[own]
+                within = likeness(r[np.ix_(own, own)], part, explained)
                 out.sense_one[latent, number] = self.calibration.probability(within.values, within.covariance).one
             if said:
                 of_sense = (
@@ -227,7 +228,7 @@ class _Judge(NamedTuple):
 def firing_weights(tenth: Int64[np.ndarray, " firing"]) -> Float64[np.ndarray, " firing"]:
     """Of firings in these tenths; they sum to 1."""
     n = np.bincount(tenth, minlength=TENTHS)[tenth]
-    weights = np.sqrt(tenth + 0.5) / np.maximum(n, FULL)
+    weights = (tenth + 0.5) ** STRENGTH / np.maximum(n, FULL)
     return weights / weights.sum()
 
 

@@ -1,0 +1,148 @@
+"""What each statistic and each kind of predicate carries: the verdict fitted without it.
+
+In: a folder of latents that readers judged, and planted worlds. Out: a table with a row for the whole, for each
+statistic and each group of kinds that is left out,
+
+    readings_auroc, readings_ece      of all read latents, those of each source by a fit to all else
+    planted_auroc, planted_worst, planted_ece      mean of the families, worst, mean; each family by a fit to all else
+
+Each firing's predicates are looked up once, and those of the kinds left out are taken away.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+from analyses.scorecard.judged import ALWAYS_ONE, READ, claimed, fit_to
+from analyses.scorecard.planted_latents import WorldConfig, planted_world
+from analyses.scorecard.read_latents import open_source, told_by_readers
+from analyses.scorecard.scores import auroc, expected_calibration_error, matched_weights
+from interp.codes.reading import count_firings
+from interp.codes.sparse_codes import SparseCodes
+from interp.text.surprise import Predicates
+from interp.verdict.evidence import PER_TENTH, collect_evidence, firing_weights
+from interp.verdict.similarity import NAMES, Shared, likeness, similarities
+
+GROUPS = {
+    "the token": ("token",),
+    "script, shape, length": ("script", "shape", "start", "letters", "length"),
+    "first letters": ("first_", "stem"),
+    "last letters": ("last_",),
+    "role": ("role_",),
+    "about": ("about_",),
+    "the token before": ("previous",),
+    "the token behind": ("next",),
+    "tokens two away": ("before_previous", "after_next"),
+    "the line's head": ("line_head",),
+    "topic": ("topic_",),
+    "tokens around": ("around",),
+}
+"""The beginnings of the names of the kinds of each group."""
+PLACES = "places"
+"""The group of all other kinds."""
+LATENTS = 120
+"""Of each planted world."""
+
+
+class Sampled(NamedTuple):
+    """The sampled firings of the latents of one text."""
+
+    table: pd.DataFrame
+    """One row a latent: `family`, `is_one`, `is_several`, `tested`, `n_active`."""
+    holds: list[np.ndarray]
+    """Of each latent, the predicates at each firing."""
+    tenths: list[np.ndarray]
+    predicates: Predicates
+
+
+def ablations(folder: Path, sources: Sequence[str], worlds: Iterable[WorldConfig]) -> pd.DataFrame:
+    """One row a fit, the whole first; `without` names what it lacks."""
+    sampled = [*_read(folder, sources), *_planted(worlds)]
+    kinds = list(dict.fromkeys(group_of(kind) for one in sampled for kind in one.predicates.compared))
+    whole = pd.concat([_statistics(each, None) for each in sampled])
+    rows = [{"without": "nothing"} | _scores(whole, NAMES)]
+    rows += [{"without": name} | _scores(whole, [other for other in NAMES if other != name]) for name in NAMES]
+    for group in kinds:
+        rows.append({"without": group} | _scores(pd.concat([_statistics(each, group) for each in sampled]), NAMES))
+    return pd.DataFrame(rows)
+
+
+def group_of(kind: str) -> str:
+    return next((group for group, begins in GROUPS.items() if kind.startswith(begins)), PLACES)
+
+
+def _read(folder: Path, sources: Sequence[str]) -> Iterator[Sampled]:
+    for name in sources:
+        source = open_source(folder, name)
+        about = told_by_readers(source.rows) | {"family": READ + name}
+        kept = (source.rows.draw != "lexical").to_numpy()
+        yield _sample(source.tokens, SparseCodes.from_scipy(source.codes), source.vocab, pd.DataFrame(about), kept)
+
+
+def _planted(worlds: Iterable[WorldConfig]) -> Iterator[Sampled]:
+    for config in worlds:
+        world = planted_world(config)
+        about = {"family": config.family, "is_one": world.truth.is_one, "is_several": world.truth.is_several}
+        table = pd.DataFrame(about)
+        yield _sample(world.tokens, world.codes, world.vocab, table, np.arange(len(table)) < LATENTS)
+
+
+def _sample(
+    tokens: torch.Tensor, codes: SparseCodes, vocab: Sequence[str], table: pd.DataFrame, kept: np.ndarray
+) -> Sampled:
+    facts = count_firings(codes)
+    options = {"n_vocab": len(vocab), "maxima": facts.maxima, "calibration": ALWAYS_ONE, "vocab": vocab, "nulls": 0}
+    found = collect_evidence(tokens, codes, chosen=np.zeros(len(table), bool), **options)
+    table = table.assign(tested=found.testable, n_active=facts.n_active, density=facts.n_active / len(codes))
+    chosen = np.flatnonzero(kept & found.testable & (table.is_one | table.is_several).to_numpy())
+    predicates = Predicates.count(tokens.numpy(), len(vocab), vocab)
+    present = [np.flatnonzero(found.rows[latent] >= 0) for latent in chosen]
+    rows = [found.rows[latent, places] for latent, places in zip(chosen, present, strict=True)]
+    holds = predicates.at(np.concatenate(rows), predicates.compared)
+    parts = np.split(holds, np.cumsum([len(own) for own in rows])[:-1])
+    return Sampled(table.iloc[chosen], parts, [places // PER_TENTH for places in present], predicates)
+
+
+def _statistics(sampled: Sampled, without: str | None) -> pd.DataFrame:
+    """The table with the statistics, in which predicates of one group of kinds do not count."""
+    predicates, values = sampled.predicates, []
+    starts = np.array([*predicates.first.values()])
+    left_out = np.array([group_of(kind) == without for kind in predicates.first])
+    for holds, tenths, density in zip(sampled.holds, sampled.tenths, sampled.table.density, strict=True):
+        kept = np.where(left_out[np.searchsorted(starts, holds, side="right") - 1], -1, holds)
+        weights = firing_weights(tenths)
+        shared = Shared.among(kept, weights, predicates.surprise)
+        r, worth = similarities(shared, len(weights), density), shared.worth(density)
+        values.append(likeness(r, weights, shared.best(worth, weights)).values)
+    return sampled.table.assign(**dict(zip(NAMES, np.array(values).T, strict=True)))
+
+
+def _scores(table: pd.DataFrame, names: Sequence[str]) -> dict[str, float]:
+    """Of a fit to some of the statistics."""
+    table = claimed(table).reset_index(drop=True)
+    for name in set(NAMES) - set(names):
+        table[name] = 0.0
+    one, p = table.is_one.to_numpy(bool), np.zeros(len(table))
+    for family in table.family.unique():
+        own = (table.family == family).to_numpy()
+        fitted = fit_to(table[~own], fits=1)
+        errors = np.zeros((own.sum(), len(NAMES), len(NAMES)))
+        p[own] = fitted.probability(table.loc[own, list(NAMES)].to_numpy(float), errors).one
+    read = table.family.str.startswith(READ).to_numpy(bool)
+    of_families = []
+    for family in table.family[~read].unique():
+        own = (table.family == family).to_numpy()
+        matched = matched_weights(table.n_active.to_numpy()[own], one[own])
+        of_families.append((auroc(one[own], p[own], matched), expected_calibration_error(p[own], one[own])))
+    mean, worst = np.mean(of_families, axis=0), np.min(of_families, axis=0)
+    return {
+        "readings_auroc": auroc(one[read], p[read], np.ones(read.sum())),
+        "readings_ece": expected_calibration_error(p[read], one[read]),
+        "planted_auroc": mean[0],
+        "planted_worst": worst[0],
+        "planted_ece": mean[1],
+    }

@@ -224,13 +224,13 @@ def test_matching_for_two_values_is_within_the_fifths_of_both():
 def test_the_probability_is_right_on_families_it_was_not_calibrated_on(judged):
     held_out = judged
     table = scorecard(held_out, {"monosemanticity": 1, "token_entropy": -1, "burstiness": 1}).set_index("score")
-    assert table.auroc["monosemanticity"] > 0.93 and table.index[0] == "monosemanticity"
+    assert table.auroc["monosemanticity"] > 0.95 and table.index[0] == "monosemanticity"
     assert table.auroc_low["monosemanticity"] <= table.auroc["monosemanticity"] <= table.auroc_high["monosemanticity"]
     quality = verdict_quality(held_out)
-    assert quality["accuracy"] > 0.88 and quality["ece"] < 0.1
+    assert quality["accuracy"] > 0.9 and quality["ece"] < 0.1
     assert quality["senses_exact"] < quality["senses_of_sample"] < quality["senses_of_sample_countable"] <= 1
     assert quality["n_parts"] > 100 and 0.85 < quality["parts_one"] < 1, "nearly all senses have one meaning"
-    assert quality["parts_auroc"] > 0.6, "a dozen do not: a weak number"
+    assert quality["parts_auroc"] > 0.8
     curve = calibration_curve(held_out)
     assert curve.n.sum() == len(claimed(held_out)) and curve.p.is_monotonic_increasing
     assert ((curve.low <= curve.share) & (curve.share <= curve.high)).all()

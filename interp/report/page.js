@@ -138,16 +138,17 @@ function visible(token) {
 /* A token on its own; bdi keeps its writing direction to itself. */
 const tokenElement = (token) => h("bdi.token", token.trim() ? null : { role: "img", "aria-label": spelled(token) }, visible(token));
 
-/* A rule in words. Spaces and tabs inside its quotes are drawn, since a page folds them into one: the style draws ␣ and ⇥, so
- * that what is copied is the rule itself. pieces: its text; every second piece is what a search found. */
+/* A rule in words. What stands in its quotes keeps its writing direction to itself, and its spaces and tabs are drawn, since a
+ * page folds them into one: the style draws ␣ and ⇥, so that what is copied is the rule itself. pieces: its text; every second
+ * piece is what a search found. */
 function ruleText(...pieces) {
   let isQuoted = false;
   const drawn = (part) => {
     if (part === '"') isQuoted = !isQuoted;
-    return isQuoted ? visible(part) : part;
+    return isQuoted && part !== '"' ? h("bdi", null, visible(part)) : part;
   };
   return h("bdi.quoting", null, pieces.map((piece, k) => {
-    const parts = piece.split(/(")/).map(drawn);
+    const parts = piece.split(/(")/).filter(Boolean).map(drawn);
     return k % 2 ? h("mark", null, parts) : parts;
   }));
 }

@@ -57,7 +57,7 @@ report.views.summary = (() => {
       const open = unsure(verdict);
       return h("tr", null, h("th", { scope: "row" }, verdictElement(verdict)),
         h("td.bar", { "--share": n / counts[0][1], "--unsure": n ? open / n : 0, "--hue": hueOfVerdict(verdict) }, h("i")),
-        h("td", null, format.count(n)), h("td.muted", null, `${(100 * n / latents).toFixed(1)} %`), h("td.muted", null, open ? `${format.count(open)} unsure` : ""));
+        h("td", null, format.count(n)), h("td.muted", null, format.percent(n / latents)), h("td.muted", null, open ? `${format.count(open)} unsure` : ""));
     })));
   };
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_HOMES` is what runs
     from interp import exchange as exchange
     from interp import figures as figures
     from interp.activations import ActivationStore as ActivationStore
+    from interp.activations import ActivationStream as ActivationStream
     from interp.activations import join_stores as join_stores
     from interp.activations.harvesting import harvest as harvest
     from interp.codes.sparse_codes import SparseCodes as SparseCodes
@@ -52,7 +53,7 @@ if TYPE_CHECKING:  # what type checkers and editors read; `_HOMES` is what runs
 
 _PACKAGES = ("effects", "exchange", "figures")
 _NAMES = {
-    "interp.activations": ("ActivationStore", "join_stores"),
+    "interp.activations": ("ActivationStore", "ActivationStream", "join_stores"),
     "interp.activations.harvesting": ("harvest",),
     "interp.codes.sparse_codes": ("SparseCodes",),
     "interp.evaluation.baselines": ("NeuronDictionary", "PCADictionary", "RandomDictionary"),

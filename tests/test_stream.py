@@ -59,6 +59,29 @@ def test_where_all_rows_fit_the_weights_are_those_of_a_harvested_store(model, to
     handle.remove()
 
 
+def test_a_generator_of_token_batches_is_read_as_far_as_it_is_needed(model, tokens, tmp_path):
+    read = []
+
+    def endless():
+        for batch in itertools.cycle(tokens.split(5)):
+            read.append(len(batch))
+            yield batch
+
+    streamed = train_sae(model, HOOK, CONFIG, tokens=endless(), harvesting=OPTIONS)
+    n_seq = sum(read)
+    assert n_seq * N_CTX >= CONFIG.tokens > (n_seq - 5) * N_CTX
+    text = tokens.repeat(4, 1)[:n_seq]
+    assert same(streamed, train_sae(model, HOOK, CONFIG, tokens=text, harvesting=OPTIONS))
+    store = harvest(model, (batch for batch in tokens.split(7)), [HOOK], tmp_path / "store", **OPTIONS)
+    assert torch.equal(store.tokens, tokens.int())
+    for wrong, said in (
+        ([], "gives no batch"),
+        ([tokens, tokens[:, :4]], "batch 1 of the tokens, .* must be integers"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            ActivationStream(model, iter(wrong), [HOOK])
+
+
 def test_a_stream_is_a_source_and_no_store(model, tokens):
     stream = ActivationStream(model, tokens, [HOOK, MLP], **SMALL)
     assert isinstance(stream, ActivationSource) and not isinstance(stream, ActivationStore)

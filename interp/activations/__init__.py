@@ -5,12 +5,14 @@ from interp.activations.joined import JoinedStore, join_stores
 from interp.activations.row_statistics import ActivationStatistics, geometric_median
 from interp.activations.sources import ActivationSource, Shard, StoredRows
 from interp.activations.store import ActivationStore
+from interp.activations.stream import ActivationStream
 
 __all__ = [
     "ActivationBatches",
     "ActivationSource",
     "ActivationStatistics",
     "ActivationStore",
+    "ActivationStream",
     "JoinedStore",
     "Shard",
     "StoredRows",

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from interp.activations.filling import ScatterConfig
 from interp.activations.hooks import Model, evaluating, has_hook, hooked_rows, module_of, resolve_hooks
-from interp.activations.model_rows import ModelPasses, check_model_takes, fingerprint
+from interp.activations.model_rows import ModelPasses, TokenBatches, check_model_takes, fingerprint, gathered
 from interp.activations.scatter import ScatterWriter
 from interp.activations.sources import StoredRows
 from interp.activations.store import ActivationStore
@@ -44,7 +44,7 @@ _OTHER = "give the model that was harvested"
 
 def harvest(
     model: Model,
-    tokens: Int[Tensor, "seq pos"],
+    tokens: TokenBatches,
     hook_names: Sequence[str],
     out: str | Path,
     *,
@@ -60,8 +60,8 @@ def harvest(
 ) -> ActivationStore:
     """Store the activations of `hook_names` over `tokens` in the folder `out`.
 
-    A hook with several names in the model (`model.layers.3`, `blocks.3.hook_resid_post`) is stored under the first of
-    them, and found in the store by all.
+    `tokens` are ids [seq, pos], or a generator of batches of them, which ends. A hook with several names in the model
+    (`model.layers.3`, `blocks.3.hook_resid_post`) is stored under the first of them, and found in the store by all.
 
     `batch_size` counts sequences a forward pass. A shard has about `rows_per_shard` rows (by default 64 MiB). A
     finished store of the same config is opened as it is, and one that was cut off is finished, to the same bytes;
@@ -79,7 +79,7 @@ def harvest(
     hook, sequence and position) and if `out` holds a store of another config (naming what differs); OSError if the
     disk is full.
     """
-    passes = ModelPasses(model, tokens, hook_names, batch_size, exclude, exclude_positions)
+    passes = ModelPasses(model, gathered(tokens), hook_names, batch_size, exclude, exclude_positions)
     rest = {"rows_per_shard": rows_per_shard, "seed": seed}
     origin = {"kind": "activations", "source": "harvest", **passes.described(dtype, max_norm), **rest}
     team = processes()

@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -24,6 +24,8 @@ from interp.activations.hooks import (
 from interp.activations.row_statistics import SAMPLE_ROWS, Outliers, find_outliers, some_of
 from interp.storage.files import digest
 
+TokenBatches = Int[Tensor, "seq pos"] | Iterable[Int[Tensor, "seq pos"]]
+"""Token ids, or what gives batches of them."""
 _SEQUENCES_AT_ONCE = 256
 _CENTRE_ROWS = 512
 log = logging.getLogger(__name__)
@@ -153,6 +155,27 @@ class ModelPasses:
             **self._left_out,
             "max_norm": max_norm,
         }
+
+
+def gathered(tokens: TokenBatches, most: int | None = None) -> Int[Tensor, "seq pos"]:
+    """Token ids in one tensor (4 bytes each), of a generator's batches as many as give `most` tokens.
+
+    Raises ValueError where there is no batch, and for batches of unlike lengths."""
+    if isinstance(tokens, Tensor):
+        return tokens
+    batches, n_tokens = list[Tensor](), 0
+    for batch in tokens:
+        batch = torch.as_tensor(batch)
+        if batch.ndim != 2 or batch.is_floating_point() or batch.shape[1] != (batches or [batch])[0].shape[1]:
+            like = f"integers [seq, {batches[0].shape[1]}]" if batches else "integers [seq, pos]"
+            raise ValueError(f"batch {len(batches)} of the tokens, {tuple(batch.shape)} {batch.dtype}, must be {like}")
+        batches.append(batch.int())
+        n_tokens += batch.numel()
+        if most is not None and n_tokens >= most:
+            break
+    if not batches:
+        raise ValueError("tokens gives no batch: a generator can be read only once")
+    return torch.cat(batches)
 
 
 class NormSample:

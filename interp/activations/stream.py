@@ -21,7 +21,7 @@ from torch import Tensor
 
 from interp.activations.batches import check_state, gather
 from interp.activations.hooks import Model, evaluating
-from interp.activations.model_rows import ModelPasses
+from interp.activations.model_rows import ModelPasses, TokenBatches, gathered
 from interp.activations.row_statistics import ActivationStatistics, running_sums, sample_rows, statistics_of
 from interp.activations.shards import DTYPES
 from interp.activations.sources import Limited, Provenance
@@ -44,13 +44,14 @@ class Chunk(NamedTuple):
 class ActivationStream:
     """The `ActivationSource` of a model that runs meanwhile.
 
-    Options are those of `harvest`; `buffer_bytes` bounds the rows in memory. `progress` is told of each chunk.
+    `tokens` and options are those of `harvest`; `buffer_bytes` bounds the rows in memory. `progress` is told of each
+    chunk.
     """
 
     def __init__(
         self,
         model: Model,
-        tokens: Int[Tensor, "seq pos"],
+        tokens: TokenBatches,
         hook_names: Sequence[str],
         *,
         dtype: str = "bfloat16",
@@ -63,6 +64,7 @@ class ActivationStream:
     ):
         if buffer_bytes < 1:
             raise ValueError(f"buffer_bytes={buffer_bytes} must be at least 1")
+        tokens = gathered(tokens)
         self.passes = ModelPasses(model, tokens, hook_names, batch_size, exclude, exclude_positions)
         config = {"source": "stream", **self.passes.described(dtype, max_norm)}
         self.progress, self._dtype = progress, DTYPES[dtype]

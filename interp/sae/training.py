@@ -24,11 +24,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from interp.activations import ActivationSource
 from interp.activations.hooks import Model
+from interp.activations.model_rows import TokenBatches, gathered
 from interp.activations.stream import ActivationStream
 from interp.sae import formats
 from interp.sae.architectures.sae_config import SAEConfig, config_to_dict
@@ -63,7 +64,7 @@ def train_sae(
     config: SAEConfig,
     out: str | Path | None = None,
     *,
-    tokens: Int[Tensor, "seq pos"] | None = None,
+    tokens: TokenBatches | None = None,
     harvesting: Mapping[str, Any] = {},
     target: str | None = None,
     resume: bool = True,
@@ -74,7 +75,8 @@ def train_sae(
 ) -> SAE:
     """Train on the rows of `hook`; without `out` no files are written. (A list of configs is a `train_sweep`.)
 
-    tokens: where a model stands in the place of a store, what it runs on; `harvesting` are options of
+    tokens: where a model stands in the place of a store, what it runs on, or a generator of batches [seq, pos], of
+    which as many are read as the training needs; `harvesting` are options of
     `harvest` and `buffer_bytes` (`interp.activations.stream.ActivationStream`).
     log: where the rows of metrics.jsonl go too: "tensorboard" or "wandb" (into `out`), or a function of a row.
     overwrite: train anew, also in the place of another dictionary. resume=False does so too, from the first step.
@@ -89,7 +91,7 @@ def train_sae(
         return train_sweep(store, hook, config, out, progress=progress, log=log, **options)  # type: ignore[return-value]
     check_log(log, out)
     clock = _Clock(checkpoint_seconds, progress)
-    source = _source(store, hook, target, tokens, harvesting, clock)
+    source = _source(store, hook, target, tokens, harvesting, config.tokens, clock)
     with ExitStack() as folders:
         run = _begin(folders, source, config, None if out is None else Path(out), log, resume, overwrite)
         trained = _train(source, [run], clock)
@@ -102,7 +104,7 @@ def train_sweep(
     configs: Sequence[SAEConfig],
     out: str | Path | None = None,
     *,
-    tokens: Int[Tensor, "seq pos"] | None = None,
+    tokens: TokenBatches | None = None,
     harvesting: Mapping[str, Any] = {},
     target: str | None = None,
     resume: bool = True,
@@ -119,7 +121,7 @@ def train_sweep(
     if not configs:
         raise ValueError("configs=[] must be a config, as TopKConfig(…), or several")
     clock = _Clock(checkpoint_seconds, progress)
-    source = _source(store, hook, target, tokens, harvesting, clock)
+    source = _source(store, hook, target, tokens, harvesting, max(config.tokens for config in configs), clock)
     folders = [None if out is None else Path(out) / str(i) for i in range(len(configs))]
     logs = [_numbered(log, i) for i in range(len(configs))]
     with ExitStack() as opened:
@@ -155,15 +157,16 @@ def _source(
     store: ActivationSource | Model,
     hook: str | Sequence[str],
     target: str | None,
-    tokens: Int[Tensor, "seq pos"] | None,
+    tokens: TokenBatches | None,
     harvesting: Mapping[str, Any],
+    most_tokens: int,
     clock: "_Clock",
 ) -> TrainingRows:
     if not isinstance(store, ActivationSource):
         if tokens is None:
             raise ValueError("to train on a model without a store, give tokens=; or give a store")
         names = [*((hook,) if isinstance(hook, str) else hook), *(() if target is None else (target,))]
-        store = ActivationStream(store, tokens, names, progress=clock.model_runs, **harvesting)
+        store = ActivationStream(store, gathered(tokens, most_tokens), names, progress=clock.model_runs, **harvesting)
     elif tokens is not None or harvesting:
         raise ValueError("tokens= and harvesting= go with a model; the rows of a store are there already")
     return TrainingRows(store, hook, target, processes())

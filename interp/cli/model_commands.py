@@ -96,6 +96,7 @@ def quality_command(
     model: Annotated[str, Option(help=MODEL)],
     tokens: Annotated[Path, Option(help=TOKENS)],
     hook: Annotated[str | None, Option(help="(default: the one that the SAE was trained on)")] = None,
+    target: Annotated[str | None, Option(help="the hook that a transcoder writes (default: as it says)")] = None,
     sae_id: Annotated[str | None, Option(help="which SAE of a release")] = None,
     max_tokens: Annotated[int, Option(help="measure on so many tokens, from the start", min=1)] = 100_000,
     batch_size: Annotated[int, Option(help="sequences a forward")] = 16,
@@ -116,7 +117,7 @@ def quality_command(
         raise ValueError(f"{sae[0]} does not say which hook it was trained on: name it with --hook")
     ids, opened = _ids(tokens, max_tokens), open_model(model)
     with Bar("quality") as bar:
-        options: Any = {"batch_size": batch_size, "exclude": opened.special_ids, "progress": bar}
+        options: Any = {"batch_size": batch_size, "exclude": opened.special_ids, "writes": target, "progress": bar}
         table = quality_table(opened, hook, dictionaries, ids, **options)
     if out is not None:
         write_table(table, out)

@@ -60,8 +60,8 @@ def hook_to_scan(store: Any, hook: str | None, sae: Any) -> str:
     if None not in (model, store.weights) and model != store.weights:
         meant = f"say --hook {trained_on if trained_on in store.hook_names else 'NAME'} if it is meant"
         raise ValueError(f"the SAE was trained on activations of another model than {store.path} holds: {meant}")
-    if trained_on in store.hook_names:
-        return trained_on
+    if any(trained_on in (name, *store.aliases.get(name, ())) for name in store.hook_names):
+        return store.name_of(trained_on)
     only = only_hook(store, None)
     if sae.config is not None and store.d(only) == sae.d_in and not trained_on.endswith(f"/{only}"):
         raise ValueError(

@@ -69,8 +69,8 @@ def tokens():
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_stage_works_or_says_why_not(family, tokens, tmp_path, caplog):
-    model = load_model(made(family))
-    store = harvest(model, tokens, [BLOCKS.get(family, "model.layers.1")], tmp_path / "store")
+    model, native = load_model(made(family)), BLOCKS.get(family, "model.layers.1")
+    store = harvest(model, tokens, [native], tmp_path / "store")
     assert store.hook_names == (HOOK,), "whatever the family calls it"
     sae = train_sae(store, HOOK, TopKConfig(d_sae=24, k=4, tokens=4_000, batch_size=256), out=tmp_path / "sae")
     features = scan_features(sae, store, HOOK, tmp_path / "features", model=model)
@@ -90,8 +90,10 @@ def test_every_stage_works_or_says_why_not(family, tokens, tmp_path, caplog):
             loss = cross_entropy(model(tokens[:20])[:, :-1].flatten(0, 1), tokens[:20, 1:].flatten())
         assert quality.ce_clean[0] == pytest.approx(float(loss), rel=1e-4) != pytest.approx(quality.ce_spliced[0])
         assert features.table().top_logits.notna().any()
-        effects = feature_effects(features, model, HOOK, sae, sequences=2)
-        assert np.isfinite(effects.dropna(subset=["n_firings"]).loss_change).any()
+        effects = feature_effects(features, model, native, sae, sequences=2)
+        assert np.isfinite(effects.loss_change).any()
+        strongest = int(features.table().sort_values("max").latent.iloc[-1])
+        assert steer(features, model, native, sae, {strongest: 1.0}, tokens[:1, :4], 2).shape == (1, 6)
     page = write_report(features, tmp_path / "page", ranking=rank_features(features, nulls=1))
     assert page.is_file()
 

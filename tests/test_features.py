@@ -21,6 +21,7 @@ from interp.features import examples, joined_pieces, table_passes
 from interp.features.examples import N_INTERVALS
 from interp.features.feature_store import FeatureStore, ScanConfig, fit_half, scan_features
 from interp.features.table_passes import SCHEMAS
+from interp.sae import Crosscoder, TopK
 from interp.storage.folders import unfinished
 from models.transformer import Transformer, TransformerConfig
 
@@ -385,6 +386,19 @@ def test_logit_effects_are_listed_of_tokens_that_occur(tmp_path):
         assert np.abs(np.cumsum(row.logit_counts) - np.cumsum(spread)).max() <= 1 and row.logit_counts[-1] >= 1
         assert row.logit_counts.sum() == len(shown)
     assert not {8, 9, 10} & listed and 11 in listed
+
+
+def test_a_crosscoder_is_not_scanned(store, tmp_path):
+    shared = {
+        "W_enc": torch.zeros(32, 4),
+        "W_dec": torch.zeros(4, 32),
+        "b_enc": torch.zeros(4),
+        "b_dec": torch.zeros(32),
+    }
+    crosscoder = Crosscoder(widths=(16, 16), encoder=TopK(2), metadata={"hook_names": [HOOK, "other"]}, **shared)
+    with pytest.raises(ValueError, match=f"the crosscoder reads {HOOK} and other side by side, and cannot be scanned"):
+        scan_features(crosscoder, store, HOOK, tmp_path / "scan")
+    assert not (tmp_path / "scan").exists()
 
 
 def test_without_a_path_to_the_logits_they_are_null(sae, store, model, tmp_path):

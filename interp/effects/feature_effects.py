@@ -88,7 +88,7 @@ def feature_effects(
     module, hooks = module_of(model), dictionary_hooks(model, hook, dictionary, writes)
     check_token_ids(features.tokens, size_of(module, "d_vocab"))
     check_predicts_next(model, features.tokens)
-    check_scanned(features, dictionary, hook)
+    check_scanned(features, dictionary, model, hook)
     chosen = _chosen(features, latents)
     if sequences < 1 or n_tokens < 1 or integrated_steps < 0:
         asked = f"sequences={sequences}, n_tokens={n_tokens} and integrated_steps={integrated_steps}"

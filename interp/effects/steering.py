@@ -66,7 +66,7 @@ def steer(
         what = f"prompt {tuple(prompt.shape)}, n_tokens={n_tokens}, temperature={temperature}"
         raise ValueError(f"{what}: [batch, pos ≥ 1], at least 1 and at least 0 are needed")
     check_predicts_next(model, features.tokens)
-    check_scanned(features, dictionary, hook)
+    check_scanned(features, dictionary, model, hook)
     check_token_ids(prompt, size_of(module_of(model), "d_vocab"))
     steered = Steered(model, hook, dictionary, pins(features, multiples))
     return steered.sample(prompt, n_tokens, temperature, seed)
@@ -96,7 +96,7 @@ def dose_response(
     concept     mean probability on the sequences that the next token is one of `concept`, such as the latent's
                 likelier_tokens of `feature_effects`; NaN without
     """
-    check_scanned(features, dictionary, hook)
+    check_scanned(features, dictionary, model, hook)
     if sequences < 1 or n_tokens < 1:
         raise ValueError(f"sequences={sequences} and n_tokens={n_tokens} must be at least 1")
     check_predicts_next(model, features.tokens)

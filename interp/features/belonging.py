@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 
 from interp.activations import StoredRows
+from interp.activations.hooks import Model, names_of, resolve_hooks
 from interp.codes.sparse_codes import Dictionary
 from interp.features.feature_store import FeatureStore
 from interp.features.scan import SCAN
@@ -49,9 +50,9 @@ def check_table(
         raise ValueError(f"{name} is not of the features in {features.path}, but of {' and '.join(differs)}: {remedy}")
 
 
-def check_scanned(features: FeatureStore, dictionary: Dictionary, hook: str) -> None:
+def check_scanned(features: FeatureStore, dictionary: Dictionary, model: Model, hook: str) -> None:
     """Raises ValueError for a dictionary that is not the one that was scanned, told by its directions, in whatever
-    precision, and for another hook."""
+    precision, and for another hook of the model, by whichever of its names."""
     W_dec, there = dictionary.W_dec.detach().float().cpu(), features.W_dec
     same = dictionary.d_sae == features.d_sae
     if same and there is not None:
@@ -61,7 +62,8 @@ def check_scanned(features: FeatureStore, dictionary: Dictionary, hook: str) -> 
         raise ValueError(
             f"{what} than this {type(dictionary).__name__} of {dictionary.d_sae}: give the one that was scanned"
         )
-    if features.meta["hook_name"] not in ("", hook):
+    names = names_of(model, resolve_hooks(model, [hook])[hook])
+    if features.meta["hook_name"] not in ("", hook, *names):
         raise ValueError(f"{features.path} is a scan of {features.meta['hook_name']}, not of {hook}: name that hook")
 
 

@@ -8,12 +8,12 @@ import torch
 
 from interp.codes.reading import read_chunks
 from interp.codes.sparse_codes import SparseCodes
-from interp.text.places import PLACES
+from interp.text.kinds import KINDS, Positions, kind
+from interp.text.surprise import Predicates
 from interp.verdict import explain
-from interp.verdict.background import SAMPLE, FitSample
 from interp.verdict.counting import count_rules
-from interp.verdict.predicates import KINDS, PLANES, Atom, Kind, Text
-from interp.verdict.search import merged
+from interp.verdict.rules import Atom, merged
+from interp.verdict.search import SAMPLE, FitSample
 from tests.test_scores import hash_of
 
 WORDS = [
@@ -46,21 +46,39 @@ def random_text(rng, n_seq=1500, n_ctx=24):
     return np.where(hebrew, rng.integers(9, 12, size=hebrew.shape), other).astype(np.int32)
 
 
-def truth_of(atom, text):
+def read(tokens):
+    return Predicates.count(tokens, len(WORDS), WORDS)
+
+
+def values_everywhere(kind, corpus):
+    """[row, value]"""
+    return KINDS[kind].values(Positions(corpus, np.arange(corpus.tokens.size))).reshape(corpus.tokens.size, -1)
+
+
+def truth_of(atom, corpus):
     """Where an atom holds, by whole arrays [seq, pos]."""
-    tokens, reach = text.tokens, KINDS[atom.kind].reach
-    if reach is None:
-        bits = text.planes(slice(0, len(tokens)))[:, PLANES.index(atom.kind)]
-        return ((bits >> np.uint64(atom.which)) & np.uint64(1)).astype(bool).reshape(tokens.shape)
-    member, out = np.isin(tokens, text.tokens_of(atom)), np.zeros(tokens.shape, bool)
-    low, high = {"after": (1, 1), "after2": (2, 2), "near": (1, 8), "far": (1, 32)}.get(atom.kind, (0, 0))
+    tokens, reach = corpus.tokens, {"token": (0, 0), "previous": (1, 1), "before_previous": (2, 2), "before": (1, 8)}
+    if atom.kind not in reach:
+        return np.isin(values_everywhere(atom.kind, corpus), atom.values).any(1).reshape(tokens.shape)
+    member, out = np.isin(tokens, atom.values), np.zeros(tokens.shape, bool)
+    low, high = reach[atom.kind]
     for back in range(low, min(high, tokens.shape[1] - 1) + 1):
         out[:, back:] |= member[:, : tokens.shape[1] - back]
     return out
 
 
-def truth(rule, text):
-    return np.any([np.all([truth_of(atom, text) for atom in part], axis=0) for part in rule], axis=0).reshape(-1)
+def truth(rule, corpus):
+    return np.any([np.all([truth_of(atom, corpus) for atom in part], axis=0) for part in rule], axis=0).reshape(-1)
+
+
+def atom(corpus, kind, *wanted):
+    """The atom of a kind whose values are called so; tokens by their strings."""
+    if kind in ("token", "previous", "before_previous", "before"):
+        values = [WORDS.index(string) for string in wanted]
+        return Atom(kind, tuple(values), tuple(corpus.quoted(value) for value in values))
+    values, rows = np.unique(values_everywhere(kind, corpus)[:, 0], return_index=True)
+    called = {KINDS[kind].name(corpus, v, r): int(v) for v, r in zip(values, rows, strict=True) if v >= 0}
+    return Atom(kind, tuple(called[name] for name in wanted), wanted)
 
 
 def firing_where(fires):
@@ -77,78 +95,65 @@ def explained(tokens, fires, **options):
     return explain(*given, maxima=maxima, **options).latents
 
 
-def place(words):
-    return Atom("place", which=[own.words for own in PLACES].index(words))
+def planted(corpus):
+    def say(kind, *wanted):
+        return atom(corpus, kind, *wanted)
 
-
-def class_of(text, called):
-    return [name for name, _ in text.vocabulary.class_names].index(called)
-
-
-def planted(text):
-    hebrew, ing = class_of(text, "tokens in Hebrew script"), text.vocabulary.affixes.index(("ing", True))
-    comma = (Atom("token", (0,)), Atom("after", (15,)))
-    line = (Atom("token", (12,)), place("on an indented line"))
+    hebrew = say("inside", corpus.like("script", corpus.tables["script"][WORDS.index("שלום")]))
+    comma = (say("token", "alpha"), say("previous", ","))
+    line = (say("token", "if"), say("indented", "on an indented line"))
     return {
-        '"Delta"': ((Atom("token", (3,)),),),
-        '"alpha" or "gamma"': ((Atom("token", (0, 2)),),),
-        'tokens after "("': ((Atom("after", (4,)),),),
-        'tokens two after ")"': ((Atom("after2", (5,)),),),
-        '"if" or "def" after a newline': ((Atom("token", (12, 13)), Atom("after", (6,))),),
-        "tokens in Hebrew script": ((Atom("class", which=hebrew),),),
-        "tokens inside Hebrew script": ((Atom("inside", which=hebrew),),),
-        'tokens within 8 tokens after "THE"': ((Atom("near", (14,)),),),
-        "a comma inside Hebrew script": ((Atom("token", (15,)), Atom("inside", which=hebrew)),),
-        'tokens that end in "ing"': ((Atom("affix", which=ing),),),
-        "tokens in a comment": ((place("in a comment"),),),
-        "tokens in double quotes": ((place("in double quotes"),),),
-        '"Delta" in parentheses': ((Atom("token", (3,)), place("in parentheses")),),
-        "tokens three or more brackets deep": ((place("three or more brackets deep"),),),
-        '"gamma" exactly one bracket deep': ((Atom("token", (2,)), place("exactly one bracket deep")),),
-        "tokens two or more quotes deep": ((place("two or more quotes deep"),),),
-        '"alpha" or "beta" in a string literal': ((Atom("token", (0, 1)), place("in a string literal")),),
+        '"Delta"': ((say("token", "Delta"),),),
+        '"alpha" or "gamma"': ((say("token", "alpha", "gamma"),),),
+        'tokens after "("': ((say("previous", "("),),),
+        'tokens two after ")"': ((say("before_previous", ")"),),),
+        '"if" or "def" after a newline': ((say("token", "if", "def"), say("previous", "\n")),),
+        f"tokens among {hebrew.names[0]}": ((hebrew,),),
+        'tokens within 8 tokens after "THE"': ((say("before", "THE"),),),
+        f"a comma among {hebrew.names[0]}": ((say("token", ","), hebrew),),
+        'tokens that end in "ng"': ((say("last_2", 'tokens that end in "ng"'),),),
+        "tokens in a comment": ((say("comment", "in a comment"),),),
+        "tokens in quotes": ((say("quotes", "in quotes"),),),
+        '"Delta" in parentheses': ((say("token", "Delta"), say("parentheses", "in parentheses")),),
+        "tokens three brackets deep": ((say("brackets", "three brackets deep"),),),
+        '"gamma" one bracket deep': ((say("token", "gamma"), say("brackets", "one bracket deep")),),
+        "tokens in quotes within quotes": ((say("quotes", "in quotes within quotes"),),),
+        '"alpha" or "beta" in a string literal': (
+            (say("token", "alpha", "beta"), say("literal", "in a string literal")),
+        ),
         '"alpha" after a comma, or "if" on an indented line': (comma, line),
         '"alpha" after a comma, or "if" on an indented line, or "beta" in parentheses': (
             comma,
             line,
-            (Atom("token", (1,)), place("in parentheses")),
+            (say("token", "beta"), say("parentheses", "in parentheses")),
         ),
-        '"beta" after "(" in a comment': ((Atom("token", (1,)), Atom("after", (4,)), place("in a comment")),),
+        '"beta" after "(" in a comment': (
+            (say("token", "beta"), say("previous", "("), say("comment", "in a comment")),
+        ),
     }
 
 
 def test_names_of_tokens_are_not_read_as_their_spelling():
     """The same strings, as names: rules say which tokens, and what of their places is known without strings."""
     tokens = random_text(np.random.default_rng(2))
-    text, names = Text.read(tokens, WORDS), Text.read(tokens, WORDS, spelt=False)
-    spelt = {
-        "tokens in Hebrew script",
-        "tokens inside Hebrew script",
-        'tokens that end in "ing"',
-        "tokens in a comment",
-    }
-    rules = [planted(text)[words] for words in sorted(spelt)]
-    repeats = ((place("that repeat the token before"),),)
-    fires = np.stack([truth(rule, text) for rule in [*rules, repeats]], 1)
+    corpus = read(tokens).corpus
+    rules = {words: rule for words, rule in planted(corpus).items() if " in a comment" in words or "ing" in words}
+    fires = np.stack([truth(rule, corpus) for rule in rules.values()], 1)
     got = explained(tokens, fires, spelt=False)
     kinds = {atom.kind for rule in got.rules for part in rule for atom in part}
-    assert not kinds & {"affix", "class", "after_class", "inside"} and not spelt & set(got.phrases)
-    assert got.phrases[-1] == "tokens that repeat the token before" and got.f1[-1] == 1
-    places = np.bitwise_or.reduce(names.planes(slice(None))[:, PLANES.index("place")])
-    held = {own.words for i, own in enumerate(PLACES) if int(places) >> i & 1}
-    assert held == {own.words for own in PLACES if own.group == "repeat" or "of a sequence" in own.words}
+    assert kinds and not any(KINDS[kind].needs_strings for kind in kinds) and not set(rules) & set(got.phrases)
+    assert all("token " in phrase for phrase in got.phrases)
     parts = [(0, np.flatnonzero(fires[:, 0])[:400])]
-    maxima = np.ones(1, np.float32)
-    given = (torch.from_numpy(tokens), firing_where(fires[:, :1]), WORDS, fit_half(tokens), parts)
-    (rule,) = explain(*given[:4], senses=parts, maxima=maxima, spelt=False).senses.rules
-    assert rule and not {atom.kind for part in rule for atom in part} & {"affix", "class", "after_class", "inside"}
+    given = (torch.from_numpy(tokens), firing_where(fires[:, :1]), WORDS, fit_half(tokens))
+    (rule,) = explain(*given, senses=parts, maxima=np.ones(1, np.float32), spelt=False).senses.rules
+    assert rule and not any(KINDS[atom.kind].needs_strings for part in rule for atom in part)
 
 
 def test_planted_rules_are_found_and_said():
     tokens = random_text(np.random.default_rng(2))
-    text = Text.read(tokens, WORDS)
-    rules = planted(text)
-    got = explained(tokens, np.stack([truth(rule, text) for rule in rules.values()], 1))
+    corpus = read(tokens).corpus
+    rules = planted(corpus)
+    got = explained(tokens, np.stack([truth(rule, corpus) for rule in rules.values()], 1))
     said = dict(zip(rules, got.phrases, strict=True))
     in_any_order = {words: sorted(re.findall(r'".*?"|\w+', words)) for words in (*said, *said.values())}
     assert {words: in_any_order[words] for words in said} == {words: in_any_order[got] for words, got in said.items()}
@@ -156,7 +161,7 @@ def test_planted_rules_are_found_and_said():
     assert (got.f1_one[[len(rule) == 1 for rule in rules.values()]] == 1).all()
     assert (got.f1_one[[len(rule) > 1 for rule in rules.values()]] < 1).all()
     held_out = np.repeat(~fit_half(tokens).numpy(), tokens.shape[1])
-    assert got.n_examples.tolist() == [truth(rule, text)[held_out].sum() for rule in rules.values()]
+    assert got.n_examples.tolist() == [truth(rule, corpus)[held_out].sum() for rule in rules.values()]
 
 
 def test_labels_are_used_where_given():
@@ -180,11 +185,11 @@ def noisy_latents(rng, tokens):
 def test_scores_are_those_of_the_held_out_half_by_brute_force():
     rng = np.random.default_rng(1)
     tokens = random_text(rng)
-    text, values = Text.read(tokens, WORDS), noisy_latents(rng, tokens)
+    corpus, values = read(tokens).corpus, noisy_latents(rng, tokens)
     got = explained(tokens, values)
     held_out = np.repeat(~fit_half(tokens).numpy(), tokens.shape[1])
     for latent, rule in enumerate(got.rules):
-        says, strength = truth(rule, text)[held_out], values[held_out, latent] / values[:, latent].max()
+        says, strength = truth(rule, corpus)[held_out], values[held_out, latent] / values[:, latent].max()
         fires = strength > 0
         both = (says & fires).sum()
         precision = both / says.sum()
@@ -204,23 +209,24 @@ def test_exact_counts_of_any_rule_are_those_of_brute_force(monkeypatch):
     monkeypatch.setattr("interp.codes.reading.ROWS_PER_CHUNK", 1000)
     rng = np.random.default_rng(5)
     tokens = random_text(rng, 200, 40)
-    text, fires = Text.read(tokens, WORDS), rng.random((tokens.size, 3)) < 0.05
-    half = fit_half(tokens).numpy()
+    predicates, fires = read(tokens), rng.random((tokens.size, 3)) < 0.05
+    corpus, half = predicates.corpus, fit_half(tokens).numpy()
+    present = {kind: np.unique(values_everywhere(kind, corpus)) for kind in corpus.kinds}
 
-    def atom():
-        kind = str(rng.choice(list(KINDS)))
-        if not text.names[kind] and KINDS[kind].reach:
-            return Atom(kind, tuple(int(t) for t in rng.choice(len(WORDS), rng.integers(1, 4), replace=False)))
-        return Atom(kind, which=int(rng.integers(0, len(text.names[kind])))) if text.names[kind] else atom()
+    def drawn():
+        kind = str(rng.choice(list(corpus.kinds)))
+        values = present[kind][present[kind] >= 0]
+        values = rng.choice(values, min(len(values), rng.integers(1, 4)), replace=False).tolist()
+        return Atom(kind, tuple(values), tuple(map(str, values)))
 
     rules = [
-        [tuple(tuple(atom() for _ in range(rng.integers(1, 4))) for _ in range(rng.integers(1, 4))) for _ in range(9)]
+        [tuple(tuple(drawn() for _ in range(rng.integers(1, 4))) for _ in range(rng.integers(1, 4))) for _ in range(9)]
     ]
     rules += [[], rules[0][:4]]
     counted = rng.random(tokens.size) < 0.8
     sampled = [np.sort(rng.choice(np.flatnonzero(counted), 50, replace=False)) for _ in rules]
     counts = count_rules(
-        text,
+        predicates,
         firing_where(fires),
         half,
         counted,
@@ -232,7 +238,7 @@ def test_exact_counts_of_any_rule_are_those_of_brute_force(monkeypatch):
     )
     for unit, latent in enumerate((2, 1, 0)):
         for number, rule in enumerate(rules[unit]):
-            says = truth(rule, text)
+            says = truth(rule, corpus)
             for side, part in enumerate((half, ~half)):
                 rows = np.repeat(part, tokens.shape[1]) & counted
                 assert counts.holds[side, unit, number] == (says & rows).sum()
@@ -273,26 +279,33 @@ def test_the_same_seed_gives_the_same_rules_whatever_the_threads():
 
 
 def test_a_long_text_is_searched_on_a_part_of_it(monkeypatch):
-    monkeypatch.setattr("interp.verdict.background.MAX_ROWS", 2000)
+    monkeypatch.setattr("interp.verdict.search.MAX_ROWS", 2000)
     tokens = random_text(np.random.default_rng(2))
-    text = Text.read(tokens, WORDS)
-    rules = [planted(text)[words] for words in ('"alpha" or "gamma"', "tokens in a comment", '"Delta" in parentheses')]
-    got = explained(tokens, np.stack([truth(rule, text) for rule in rules], 1))
+    corpus = read(tokens).corpus
+    rules = [
+        planted(corpus)[words] for words in ('"alpha" or "gamma"', "tokens in a comment", '"Delta" in parentheses')
+    ]
+    got = explained(tokens, np.stack([truth(rule, corpus) for rule in rules], 1))
     assert got.phrases[1:] == ["tokens in a comment", '"Delta" in parentheses'] and (got.f1 == 1).all()
 
 
+def numbered(kind, *values):
+    return Atom(kind, values, tuple(f'"{value}"' for value in values))
+
+
 def test_parts_that_differ_in_one_set_are_one():
-    a, b, after = Atom("token", (1,)), Atom("token", (2,)), Atom("after", (3,))
-    assert merged([(a,), (b,)]) == ((Atom("token", (1, 2)),),)
-    assert merged([(a, after), (b, after), (a,)]) == ((Atom("token", (1, 2)), after), (a,))
-    assert merged([(Atom("token", (1, 2, 3, 4, 5)),), (Atom("token", (6, 7, 8, 9)),)])[1:] != ()
+    a, b, after = numbered("token", 1), numbered("token", 2), numbered("previous", 3)
+    assert merged([(a,), (b,)]) == ((numbered("token", 1, 2),),)
+    assert merged([(a, after), (b, after), (a,)]) == ((numbered("token", 1, 2), after), (a,))
+    assert merged([(numbered("token", 1, 2, 3, 4, 5),), (numbered("token", 6, 7, 8, 9),)])[1:] != ()
 
 
-def senses_of(tokens, text, rng):
+def senses_of(tokens, corpus, rng):
     """Two latents, a sample of their firings by sense: one of "alpha" after a comma and "Delta" in comments, one of
     "beta" only."""
-    first = truth(((Atom("token", (0,)), Atom("after", (15,))),), text)
-    second, only = truth(((Atom("token", (3,)), place("in a comment")),), text), tokens.reshape(-1) == 1
+    first = truth(((atom(corpus, "token", "alpha"), atom(corpus, "previous", ",")),), corpus)
+    second = truth(((atom(corpus, "token", "Delta"), atom(corpus, "comment", "in a comment")),), corpus)
+    only = tokens.reshape(-1) == 1
     fires = np.stack([first | second, only], 1)
     rows = [rng.choice(np.flatnonzero(own), 120, replace=False) for own in fires.T]
     return fires, [(0, rows[0][first[rows[0]]]), (0, rows[0][second[rows[0]]]), (1, rows[1])]
@@ -301,15 +314,15 @@ def senses_of(tokens, text, rng):
 def test_each_sense_has_its_own_rule_and_scores_by_brute_force():
     rng = np.random.default_rng(8)
     tokens = random_text(rng)
-    text = Text.read(tokens, WORDS)
-    fires, parts = senses_of(tokens, text, rng)
+    corpus = read(tokens).corpus
+    fires, parts = senses_of(tokens, corpus, rng)
     maxima = np.ones(2, np.float32)
     given = (torch.from_numpy(tokens), firing_where(fires), WORDS, fit_half(tokens))
     got = explain(*given, senses=parts, maxima=maxima).senses
     assert got.phrases == ['"alpha" after a comma', '"Delta" in a comment', '"beta"']
     held_out = ~fit_half(tokens).numpy()
     for part, (latent, rows) in enumerate(parts):
-        says = truth(got.rules[part], text)
+        says = truth(got.rules[part], corpus)
         own = rows[held_out[rows // tokens.shape[1]]]
         everywhere = np.repeat(held_out, tokens.shape[1])
         precision, recall = fires[says & everywhere, latent].mean(), says[own].mean()
@@ -336,26 +349,30 @@ def test_senses_with_few_rows_or_wrong_ones():
 
 
 def test_a_kind_of_predicates_is_one_entry(monkeypatch):
-    """A window of another width, and a bit of a row, are searched, counted, said and measured like any other."""
-    even = Kind(
-        words="at {}",
-        slot=60,
-        bits=lambda text, which: np.broadcast_to(np.arange(text.n_ctx) % 2 == 0, text.tokens[which].shape).astype(
-            np.uint64
-        ),
-        names=lambda text: ["even places"],
-    )
-    monkeypatch.setitem(KINDS, "nearer", Kind(words="within 3 tokens after {}", slot=10, reach=(1, 3)))
-    monkeypatch.setitem(KINDS, "even", even)
-    PLANES.append("even")
-    try:
-        tokens = random_text(np.random.default_rng(2))
-        near = sum(np.roll(tokens == 14, back, 1) & (np.arange(24) >= back) for back in (1, 2, 3)) > 0
-        fires = np.stack([near.reshape(-1), (np.arange(tokens.size) % 2 == 0) & (tokens.reshape(-1) == 0)], 1)
-        got = explained(tokens, fires)
-    finally:
-        PLANES.remove("even")
+    """A kind that a user writes is searched, counted, said and compared like any other."""
+    monkeypatch.setattr("interp.text.kinds.KINDS", KINDS)
+    for name in ("nearer", "even"):
+        monkeypatch.setitem(KINDS, name, None)
+    names = [lambda corpus, value, row: corpus.quoted(value), ["at odd places", "at even places"]]
+
+    @kind(len(WORDS), names[0], words="within 3 tokens after {}", speaks_of="tokens around")
+    def nearer(at):
+        return np.stack([at.token(-back) for back in (1, 2, 3)], 1)
+
+    @kind(2, lambda corpus, value, row: names[1][value], speaks_of="parity")
+    def even(at):
+        return 1 - at.place % 2
+
+    tokens = random_text(np.random.default_rng(2))
+    near = sum(np.roll(tokens == 14, back, 1) & (np.arange(24) >= back) for back in (1, 2, 3)) > 0
+    fires = np.stack([near.reshape(-1), (np.arange(tokens.size) % 2 == 0) & (tokens.reshape(-1) == 0)], 1)
+    got = explained(tokens, fires)
     assert got.phrases == ['tokens within 3 tokens after "THE"', '"alpha" at even places'] and (got.f1 == 1).all()
+    predicates = read(tokens)
+    shared = set(predicates.at(np.array([4]), predicates.compared)[0]) & set(
+        predicates.at(np.array([26]), predicates.compared)[0]
+    )
+    assert {"even"} <= {predicates.kind_of(number) for number in shared if number >= 0}
 
 
 def test_firings_of_the_fit_half_are_sampled_by_their_hash(monkeypatch):

@@ -475,7 +475,7 @@ def test_what_a_latent_promotes_is_counted_among_what_follows_in_the_same_sequen
 
 def test_what_a_sense_tells_is_documented_and_a_verdict_by_probability_is_sure_or_not(ranking):
     told = {key for senses in ranking.senses for sense in senses for key in sense}
-    of_one = {"monosemanticity", "by_chance"}
+    of_one = {"monosemanticity", "by_chance", "precision", "recall"}
     assert told == {"share", "rule", "f1", "n", "rows", "following", "promoted", "common", "weak_rows"} | of_one
     assert all(f"`{key}`" in describe.__doc__ for key in told)
     shares = verdict_shares(ranking).set_index("verdict")

@@ -8,15 +8,16 @@ import pytest
 import torch
 
 from analyses.claims.rewriting import _exchanged, loss_in_words, main, rewrite_in_words
+from analyses.claims.rule_strengths import cases, first_that_hold, learn_strengths
 from interp import Run
 from interp.activations.harvesting import harvest
 from interp.codes.sparse_codes import SparseCodes
 from interp.evaluation.baselines import FixedDictionary
 from interp.features.feature_store import FeatureStore
-from interp.verdict.counting import cases, learn_strengths
-from interp.verdict.explanations import as_json, from_json
-from interp.verdict.holding import Numbered, first_that_hold
-from interp.verdict.predicates import KINDS, MAX_ATOMS, MAX_PARTS, PLANES, Atom, Text
+from interp.text.kinds import KINDS, Positions
+from interp.text.surprise import Predicates
+from interp.verdict.counting import NumberedRules
+from interp.verdict.rules import MAX_ATOMS, MAX_PARTS, Atom, as_json, from_json
 from models.transformer import Transformer, TransformerConfig
 
 WORDS = [
@@ -42,33 +43,42 @@ HOOK = "blocks.0.hook_resid_post"
 
 def text_of(n_seq, n_ctx, seed=0):
     tokens = np.random.default_rng(seed).integers(0, len(WORDS), (n_seq, n_ctx)).astype(np.int32)
-    return Text.read(tokens, WORDS)
+    return Predicates.count(tokens, len(WORDS), WORDS)
 
 
-def random_rules(text, n, seed=0):
-    rng, names = np.random.default_rng(seed), text.names
+def an_atom(kind, *values):
+    return Atom(kind, values, tuple(map(str, values)))
+
+
+def random_rules(predicates, n, seed=0):
+    rng, corpus = np.random.default_rng(seed), predicates.corpus
+    every = Positions(corpus, np.arange(corpus.tokens.size))
 
     def atom(kind):
-        if names[kind]:
-            return Atom(kind, which=int(rng.integers(len(names[kind]))))
-        return Atom(kind, tuple(rng.choice(len(WORDS), rng.integers(1, 4), replace=False).tolist()))
+        values = np.unique(KINDS[kind].values(every))
+        values = values[values >= 0] if values[-1] >= 0 else np.zeros(1, int)
+        values = rng.choice(values, min(rng.integers(1, 4), len(values)), replace=False)
+        return an_atom(kind, *values.tolist())
 
     def part():
-        kinds = rng.choice([kind for kind in KINDS if kind != "label"], rng.integers(1, MAX_ATOMS + 1), replace=False)
+        kinds = rng.choice(list(corpus.kinds), rng.integers(1, MAX_ATOMS + 1), replace=False)
         return tuple(atom(str(kind)) for kind in kinds)
 
     return [tuple(part() for _ in range(rng.integers(1, MAX_PARTS + 1))) for _ in range(n)]
 
 
-def atom_holds(atom, text, seq, pos):
-    """Read at one position, from the tokens before it."""
-    kind = KINDS[atom.kind]
-    if kind.reach is None:
-        plane = text.planes(slice(seq, seq + 1))[pos, PLANES.index(atom.kind)]
-        return bool(int(plane) >> atom.which & 1)
-    low, high = kind.reach
-    window = text.tokens[seq, max(0, pos - high) : max(0, pos - low + 1)].tolist()
-    return any(token in window for token in np.asarray(text.tokens_of(atom)).tolist())
+OFFSETS = {"token": [0], "previous": [-1], "before_previous": [-2], "next": [1], "before": range(-8, 0)}
+
+
+def atom_holds(atom, predicates, seq, pos):
+    """Read at one position, for kinds of tokens from the tokens around it."""
+    corpus = predicates.corpus
+    n_ctx = corpus.tokens.shape[1]
+    if atom.kind not in OFFSETS:
+        values = KINDS[atom.kind].values(Positions(corpus, np.array([seq * n_ctx + pos])))
+        return bool(np.isin(values, atom.values).any())
+    around = [corpus.tokens[seq, pos + offset] for offset in OFFSETS[atom.kind] if 0 <= pos + offset < n_ctx]
+    return any(token in atom.values for token in around)
 
 
 def rule_holds(rule, text, seq, pos):
@@ -78,7 +88,7 @@ def rule_holds(rule, text, seq, pos):
 def test_rules_on_new_text_hold_where_a_reader_position_by_position_says():
     text = text_of(5, 15)
     units = [random_rules(text, n, seed) for seed, n in enumerate((3, 1, 0, 4, 2))]
-    held = first_that_hold(text, slice(1, 5), Numbered.of(units, text)).dense().numpy()
+    held = first_that_hold(text, slice(1, 5), NumberedRules.of(units, text)).dense().numpy()
     expected = np.zeros_like(held)
     starts = np.cumsum([0, *map(len, units)])
     for row in range(len(expected)):
@@ -92,23 +102,24 @@ def test_rules_on_new_text_hold_where_a_reader_position_by_position_says():
 def test_rules_are_read_as_they_were_written():
     text = text_of(2, 9)
     rules = random_rules(text, 50)
-    assert [from_json(as_json(rule, text), text) for rule in rules] == rules
+    assert [from_json(as_json(rule), text.corpus) for rule in rules] == rules
     for broken in (
-        '[[["token", [99]]]]',
+        '[[["token", [99], ["x"]]]]',
+        '[[["token", [1], []]]]',
         '[[["place", "nowhere", 0]]]',
-        '[[["odd", [1]]]]',
+        '[[["odd", [1], ["x"]]]]',
+        '[[["label", [0], ["x"]]]]',
         "[",
         "[[]]",
-        '[[["class", [1]]]]',
     ):
         with pytest.raises(ValueError, match="rank"):
-            from_json(broken, text)
+            from_json(broken, text.corpus)
 
 
 def test_a_case_is_a_conjunction_with_one_token():
-    after = Atom("after", (4, 5))
-    rule = ((Atom("token", (0, 1)), after), (after,))
-    assert cases(rule) == [((Atom("token", (0,)), after),), ((Atom("token", (1,)), after),), ((after,),)]
+    after = an_atom("previous", 4, 5)
+    rule = ((an_atom("token", 0, 1), after), (after,))
+    assert cases(rule) == [((an_atom("token", 0), after),), ((an_atom("token", 1), after),), ((after,),)]
     assert cases(()) == []
 
 
@@ -117,40 +128,41 @@ def world(tmp_path_factory):
     """Latent 0 fires at "a" (strength 1) or "b" (3), 1 after "(", 2 at half of all commas, 3 at random."""
     folder, rng = tmp_path_factory.mktemp("rewriting"), np.random.default_rng(1)
     text = text_of(256, 16, seed=3)
-    z = np.zeros((*text.tokens.shape, 4), np.float32)
-    z[..., 0] = (text.tokens == 0) + 3 * (text.tokens == 1)
-    z[:, 1:, 1] = 2 * (text.tokens[:, :-1] == 4)
-    z[..., 2] = (text.tokens == 13) & (rng.random(text.tokens.shape) < 0.5)
-    z[..., 3] = rng.random(text.tokens.shape) < 0.1
+    tokens = text.corpus.tokens
+    z = np.zeros((*tokens.shape, 4), np.float32)
+    z[..., 0] = (tokens == 0) + 3 * (tokens == 1)
+    z[:, 1:, 1] = 2 * (tokens[:, :-1] == 4)
+    z[..., 2] = (tokens == 13) & (rng.random(tokens.shape) < 0.5)
+    z[..., 3] = rng.random(tokens.shape) < 0.1
     codes = SparseCodes.from_dense(torch.from_numpy(z.reshape(-1, 4)))
-    features = FeatureStore.from_codes(torch.from_numpy(text.tokens), codes, folder / "features", vocab=WORDS)
-    rules = [((Atom("token", (0, 1)),),), ((Atom("after", (4,)),),), ((Atom("token", (13,)),),), ()]
+    features = FeatureStore.from_codes(torch.from_numpy(tokens), codes, folder / "features", vocab=WORDS)
+    rules = [((an_atom("token", 0, 1),),), ((an_atom("previous", 4),),), ((an_atom("token", 13),),), ()]
     return text, z, features, rules
 
 
 def test_strengths_are_means_over_the_places_of_the_fit_half(world):
     text, z, features, rules = world
-    strengths = learn_strengths(features, text, rules)
+    strengths, tokens = learn_strengths(features, text, rules), text.corpus.tokens
     fit = features.fit_half().numpy()
-    at_comma = z[fit][text.tokens[fit] == 13][:, 2].mean()
+    at_comma = z[fit][tokens[fit] == 13][:, 2].mean()
     assert strengths.elsewhere[:3] == pytest.approx([0, 0, 0]) and strengths.elsewhere[3] == pytest.approx(
         z[fit][..., 3].mean()
     )
     assert strengths.rises == pytest.approx([1, 3, 2, at_comma])
     held = z[~fit].reshape(-1, 4)
     predicted = np.zeros_like(held)
-    predicted[:, 2] = np.where(text.tokens[~fit].reshape(-1) == 13, at_comma, 0)
+    predicted[:, 2] = np.where(tokens[~fit].reshape(-1) == 13, at_comma, 0)
     share = 1 - np.square(held - predicted)[:, 2].sum() / np.square(held - held.mean(0))[:, 2].sum()
     assert strengths.shares[:3] == pytest.approx([1, 1, share]) and 0.3 < share < 0.7
     assert abs(strengths.shares[3]) < 0.01
-    new = text_of(3, 16, seed=9)
+    new = text.with_text(text_of(3, 16, seed=9).corpus.tokens)
     rises = strengths.rises_on(new, slice(0, 3)).dense().numpy().reshape(3, 16, 4)
-    assert rises[..., 0] == pytest.approx((new.tokens == 0) + 3.0 * (new.tokens == 1))
+    assert rises[..., 0] == pytest.approx((new.corpus.tokens == 0) + 3.0 * (new.corpus.tokens == 1))
     assert rises[..., 3].max() == 0
 
 
 def test_rules_are_exchanged_among_latents_of_about_equal_density():
-    rules = [((Atom("token", (0,)),),)] * 40 + [()] * 3
+    rules = [((an_atom("token", 0),),)] * 40 + [()] * 3
     density = np.arange(43)[::-1]
     out = _exchanged(rules, density, seed=0)
     assert sorted(out) == list(range(43)) and (out[:40] != np.arange(40)).all() and (out[40:] == range(40, 43)).all()
@@ -166,13 +178,13 @@ def rewritten(tmp_path_factory):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
-    tokens = torch.from_numpy(text_of(300, 12, seed=5).tokens)
+    tokens = torch.from_numpy(text_of(300, 12, seed=5).corpus.tokens)
     store = harvest(model, tokens, [HOOK], folder / "store", dtype="float32", max_norm=None)
     return folder, model, tokens, store
 
 
-def ranking_of(features, rules, text):
-    written = [as_json(rule, text) if rule else "" for rule in rules]
+def ranking_of(rules):
+    written = [as_json(rule) if rule else "" for rule in rules]
     return pd.DataFrame({"latent": range(len(rules)), "explanation_json": written})
 
 
@@ -195,9 +207,8 @@ def test_words_of_single_tokens_are_the_lookup(rewritten):
     features = FeatureStore.from_codes(
         tokens, SparseCodes.from_dense(z), folder / "features", W_dec=dictionary.W_dec, vocab=WORDS, hook_name=HOOK
     )
-    text = Text.read(tokens.numpy(), WORDS)
-    ranking = ranking_of(features, [((Atom("token", (t,)),),) for t in range(16)], text)
-    new = torch.from_numpy(text_of(40, 12, seed=8).tokens)
+    ranking = ranking_of([((an_atom("token", t),),) for t in range(16)])
+    new = torch.from_numpy(text_of(40, 12, seed=8).corpus.tokens)
     found = rewrite_in_words(features, ranking, dictionary, store, model, new, batch_size=7)
     losses = found.losses.set_index("reconstruction")
     assert losses.ce_spliced["words"] == pytest.approx(losses.ce_spliced["token lookup"], abs=0.02)
@@ -210,8 +221,8 @@ def test_words_of_single_tokens_are_the_lookup(rewritten):
 
 def test_what_does_not_belong_together_is_named(rewritten, world):
     _, model, tokens, store = rewritten
-    text, _, features, rules = world
-    ranking = ranking_of(features, rules, text)
+    _, _, features, rules = world
+    ranking = ranking_of(rules)
     dictionary = FixedDictionary(torch.zeros(32, 4), torch.zeros(4, 32), torch.zeros(32), None)
     with pytest.raises(ValueError, match="other tokens"):
         rewrite_in_words(features, ranking, dictionary, store, model, tokens)

@@ -10,9 +10,9 @@ from interp import FeatureStore
 from interp.activations.hooks import capture, resolve_hooks
 from interp.codes.sparse_codes import SparseCodes
 from interp.evaluation.baselines import FixedDictionary
-from interp.verdict.predicates import Atom, Text
+from interp.text.surprise import Predicates
 from models.transformer import Transformer, TransformerConfig
-from tests.test_rewriting import WORDS, atom_holds
+from tests.test_rewriting import WORDS, an_atom, atom_holds
 
 V, N_CTX = len(WORDS), 40
 HOOK = "hook_embed"
@@ -36,8 +36,8 @@ def world(tmp_path_factory):
 
 def test_a_row_is_absorbed_where_another_supplies_the_direction(world):
     store, taken = world
-    text = Text.read(store.tokens.numpy(), WORDS)
-    rules = {4: ((Atom("token", (4,)),),), 6: ((Atom("token", (6, 7)),),)}
+    text = Predicates.count(store.tokens.numpy(), len(WORDS), WORDS)
+    rules = {4: ((an_atom("token", 4),),), 6: ((an_atom("token", 6, 7),),)}
     four, six = absorption(store, text, rules).itertuples()
     n = int((store.tokens == 4).sum())
     assert four.n_rule == n and four.absorbed == pytest.approx(int(taken.sum()) / n)
@@ -53,8 +53,8 @@ def test_absorption_equals_a_loop_over_rows(world):
     W = torch.randn(10, 6, generator=generator)
     folder = store.path.parent / "random"
     random = FeatureStore.from_codes(store.tokens, SparseCodes.from_dense(z), folder, W_dec=W, vocab=WORDS)
-    text = Text.read(store.tokens.numpy(), WORDS)
-    rules = {2: ((Atom("near", (1, 2)),),), 7: ((Atom("token", (5, 6)), Atom("after", (0, 1, 2, 3))),)}
+    text = Predicates.count(store.tokens.numpy(), len(WORDS), WORDS)
+    rules = {2: ((an_atom("before", 1, 2),),), 7: ((an_atom("token", 5, 6), an_atom("previous", 0, 1, 2, 3)),)}
     table = absorption(random, text, rules, min_share=0.6).set_index("latent")
     for latent, rule in rules.items():
         counts, unit = np.zeros(3), W[latent] / W[latent].norm()
@@ -75,10 +75,10 @@ def test_a_latent_that_follows_its_rule_is_sensitive_to_it(world):
         model.embed.W_E.copy_(torch.eye(V))
     dictionary = FixedDictionary(torch.eye(V), torch.eye(V), torch.zeros(V), None)
     rules = {
-        4: ((Atom("token", (4,)), Atom("after", (3,))),),
-        6: ((Atom("after", (6,)),),),
-        2: ((Atom("token", (2,)),), (Atom("token", (3,)),)),
-        9: ((Atom("label", which=0),),),
+        4: ((an_atom("token", 4), an_atom("previous", 3)),),
+        6: ((an_atom("previous", 6),),),
+        2: ((an_atom("token", 2),), (an_atom("token", 3),)),
+        9: ((an_atom("label", 0),),),
     }
     table = sensitivity(store, model, HOOK, dictionary, rules, windows=60).set_index("latent")
     assert table.sensitivity[4] == 1 and table.unchanged[4] < 0.3 and 40 < table.n[4] <= 60

@@ -8,7 +8,7 @@ The run's features, their ranking with its rules, and held-out text, on which no
 hook the activations are replaced, in turn, by
 
     dictionary       decode(codes(x))
-    words            b_dec + Σ_j ẑ_j W_dec_j, ẑ_j what the rule of latent j says of the text alone (`verdict.counting`)
+    words            b_dec + Σ_j ẑ_j W_dec_j, ẑ_j what the rule of latent j says of the text alone (`rule_strengths`)
     token lookup     the mean activation of the training text at the same token: the strongest that knows no context
     permuted rules   as words, with the rules exchanged among latents of about equal density, and learnt anew for them
 
@@ -32,6 +32,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
+from analyses.claims.rule_strengths import Strengths, learn_strengths
 from analyses.record import check_run
 from interp import Run
 from interp.activations import ActivationStore
@@ -44,9 +45,9 @@ from interp.features.scan import dictionary_digest
 from interp.figures.theme import BLUE, GREY, INK, escaped, need, styled
 from interp.report.panels import Panel
 from interp.storage.files import Progress, no_progress, ratio, write_json, write_parquet
-from interp.verdict.counting import Strengths, learn_strengths
-from interp.verdict.explanations import from_json
-from interp.verdict.predicates import Rule, Text
+from interp.text.kinds import Corpus
+from interp.text.surprise import Predicates
+from interp.verdict.rules import Rule, from_json
 
 NEAR = 16
 """Latents of about equal density, among which rules are exchanged."""
@@ -68,7 +69,7 @@ class InWords(NamedTuple):
     n_tokens (replaced)."""
     shares: pd.DataFrame
     """A row a latent: latent, words_share, the share of its variance on the held-out half of the features' text that
-    its words explain (`verdict.counting`); 0 without a rule, NaN where it is constant there."""
+    its words explain (`rule_strengths`); 0 without a rule, NaN where it is constant there."""
 
 
 def main(arguments: list[str] | None = None) -> InWords:
@@ -140,9 +141,10 @@ def rewrite_in_words(
     """
     hook_name = _checked_hook(features, ranking, dictionary, store)
     known, held_out = labels or (None, None)
-    text = Text.read(features.tokens.numpy(), features.vocab, known, spelt=features.is_spelt)
-    new_text = Text.read(tokens.int().numpy(), features.vocab, held_out, spelt=features.is_spelt)
-    rules = _rules(ranking, text, features.d_sae)
+    vocab = features.vocab if features.is_spelt else None
+    text = Predicates.count(features.tokens.numpy(), len(features.vocab), vocab).with_labels(known or {})
+    new_text = text.with_text(tokens.int().numpy(), held_out)
+    rules = _rules(ranking, text.corpus, features.d_sae)
     words = learn_strengths(features, text, rules, progress)
     permuted = learn_strengths(features, text, [rules[j] for j in _exchanged(rules, _counts(features), seed)], progress)
     means = _token_means(store, hook_name, dictionary, len(features.vocab))
@@ -170,13 +172,13 @@ def _checked_hook(features: FeatureStore, ranking: pd.DataFrame, dictionary: Dic
     return hook_name
 
 
-def _rules(ranking: pd.DataFrame, text: Text, d_sae: int) -> list[Rule]:
+def _rules(ranking: pd.DataFrame, corpus: Corpus, d_sae: int) -> list[Rule]:
     """The rules of each latent; () for one that was not ranked or has none."""
     if "explanation_json" not in ranking:
         raise ValueError("the ranking has no column explanation_json, by which rules are read: `interp rank` makes one")
     rules: list[Rule] = [()] * d_sae
     for latent, written in zip(ranking["latent"], ranking["explanation_json"].fillna(""), strict=True):
-        rules[latent] = from_json(written, text) if written else ()
+        rules[latent] = from_json(written, corpus) if written else ()
     return rules
 
 
@@ -212,11 +214,16 @@ def _token_means(
 
 
 def _in_words(
-    strengths: Strengths, text: Text, dictionary: Dictionary, x: Float[Tensor, "row d_in"], rows: Int[Tensor, " row"]
+    strengths: Strengths,
+    text: Predicates,
+    dictionary: Dictionary,
+    x: Float[Tensor, "row d_in"],
+    rows: Int[Tensor, " row"],
 ) -> Float[Tensor, "row d_in"]:
     """The rows of some neighbouring sequences, from the text alone."""
-    first, last = int(rows[0]) // text.n_ctx, int(rows[-1]) // text.n_ctx
-    codes = strengths.rises_on(text, slice(first, last + 1)).take(rows - first * text.n_ctx)
+    n_ctx = text.corpus.tokens.shape[1]
+    first, last = int(rows[0]) // n_ctx, int(rows[-1]) // n_ctx
+    codes = strengths.rises_on(text, slice(first, last + 1)).take(rows - first * n_ctx)
     device = dictionary.W_dec.device
     always = torch.from_numpy(strengths.elsewhere).to(device) @ dictionary.W_dec.detach().float()
     offsets, latents, values = (part.to(device) for part in (codes.offsets, codes.latents, codes.values))

@@ -31,6 +31,7 @@ import pandas as pd
 import torch
 from jaxtyping import Bool, Float32, Int, Int64
 
+from analyses.claims.rule_strengths import first_that_hold
 from interp.activations.hooks import Model
 from interp.codes.reading import CodeSource, encoded_rows
 from interp.codes.sparse_codes import Dictionary, SparseCodes
@@ -39,13 +40,15 @@ from interp.effects.steering import activations
 from interp.evaluation.dictionary_hooks import dictionary_hooks
 from interp.features.feature_store import FeatureStore
 from interp.storage.files import ratio
-from interp.verdict.holding import Numbered, first_that_hold
-from interp.verdict.predicates import KINDS, Atom, Conjunction, Rule, Text
+from interp.text.surprise import Predicates
+from interp.verdict.counting import NumberedRules
+from interp.verdict.rules import Atom, Conjunction, Rule
 
 _WINDOW, _FIRST = 32, 16
 """Tokens of a window, and the first position at which a rule is to hold."""
-_PLACED = {"class": (0, 0), "after_class": (1, 1)}
-"""Kinds that name classes, and how far behind their token stands."""
+_BEHIND = {"before_previous": (2, 2), "before": (1, 8)}
+"""How far behind the tokens of some kinds stand; those of other kinds that are of tokens or classes of tokens, 0, or 1
+behind for `previous` ones."""
 _ROWS_AT_ONCE = 1 << 15
 _PAIRS_AT_ONCE = 1 << 18
 Windows = Int[np.ndarray, "window pos"]
@@ -68,7 +71,8 @@ def sensitivity(
     `dictionary_hooks`."""
     if windows < 1 or features.n_ctx < _WINDOW:
         raise ValueError(f"windows={windows} must be at least 1, and sequences ({features.n_ctx}) {_WINDOW} tokens")
-    text = Text.read(features.tokens.numpy(), features.vocab, spelt=features.is_spelt)
+    vocab = features.vocab if features.is_spelt else None
+    text = Predicates.count(features.tokens.numpy(), len(features.vocab), vocab)
     writer, hooks, rows = _Writer(text, seed), dictionary_hooks(model, hook, dictionary), []
     for latent, rule in rules.items():
         before, after, at = writer.windows(rule, windows)
@@ -85,15 +89,15 @@ def sensitivity(
 class _Writer:
     """Changes windows of a text until a rule holds in them."""
 
-    def __init__(self, text: Text, seed: int):
-        self.text, self.generator = text, np.random.default_rng(seed)
-        self.frequency = np.bincount(text.tokens.reshape(-1), minlength=len(text.vocabulary)).astype(float)
+    def __init__(self, text: Predicates, seed: int):
+        self.text, self.generator, self.tokens = text, np.random.default_rng(seed), text.corpus.tokens
+        self.frequency = text.corpus.neighbours.counts.astype(float)
 
     def windows(self, rule: Rule, n: int) -> tuple[Windows, Windows, Int[np.ndarray, " window"]]:
         """Windows as they were and as they are, and a position of each: the rule holds there now, and did not."""
-        seq = self.generator.integers(len(self.text.tokens), size=n)
-        start = self.generator.integers(self.text.n_ctx - _WINDOW + 1, size=n)
-        before = self.text.tokens[seq[:, None], start[:, None] + np.arange(_WINDOW)]
+        seq = self.generator.integers(len(self.tokens), size=n)
+        start = self.generator.integers(self.tokens.shape[1] - _WINDOW + 1, size=n)
+        before = self.tokens[seq[:, None], start[:, None] + np.arange(_WINDOW)]
         at = self.generator.integers(_FIRST, _WINDOW, size=n)
         after = before.copy()
         for window in range(n):
@@ -113,29 +117,31 @@ class _Writer:
 
     def _back(self, atom: Atom) -> tuple[int, int]:
         """How far before the position its token may stand; −1 for what no token brings about."""
-        reach = KINDS[atom.kind].reach
-        return (reach[0], min(reach[1], _FIRST)) if reach is not None else _PLACED.get(atom.kind, (-1, -1))
+        if atom.kind in _BEHIND:
+            return _BEHIND[atom.kind]
+        is_placed = atom.kind.removeprefix("previous_") in self.text.corpus.tables or atom.kind == "previous"
+        return (int(atom.kind.startswith("previous")),) * 2 if is_placed else (-1, -1)  # type: ignore[return-value]
 
     def _tokens(self, atom: Atom) -> Int[np.ndarray, " token"]:
-        if KINDS[atom.kind].reach is not None:
-            return np.asarray(self.text.tokens_of(atom), int)
-        return np.flatnonzero(self.text.vocabulary.classes >> np.uint64(max(atom.which, 0)) & np.uint64(1))
+        table = self.text.corpus.tables.get(atom.kind.removeprefix("previous_"))
+        return np.array(atom.values) if table is None else np.flatnonzero(np.isin(table[:-1], atom.values))
 
     def _holds(self, rule: Rule, windows: Windows, at: Int[np.ndarray, " window"]) -> Bool[np.ndarray, " window"]:
-        text = Text(np.ascontiguousarray(windows), self.text.vocabulary, self.text.spelling, {})
         if any(atom.kind == "label" for part in rule for atom in part):
             return np.zeros(len(windows), bool)
-        held = first_that_hold(text, slice(0, len(windows)), Numbered.of([[rule]], text))
+        text = self.text.with_text(windows)
+        held = first_that_hold(text, slice(0, len(windows)), NumberedRules.of([[rule]], text))
         return held.dense()[:, 0].numpy().reshape(windows.shape)[np.arange(len(at)), at] > 0
 
 
 def absorption(
-    features: FeatureStore, text: Text, rules: Mapping[int, Rule], *, min_share: float = 0.5, seed: int = 0
+    features: FeatureStore, text: Predicates, rules: Mapping[int, Rule], *, min_share: float = 0.5, seed: int = 0
 ) -> pd.DataFrame:
     """A row a latent: latent, n_rule (rows where its rule holds), fires, absorbed (shares of them), by_chance (the same
     share of rows of shifted codes), taker (the latent that absorbs most; −1 for none) and taker_share of the absorbed.
 
-    text: of the features' tokens. Raises ValueError for a store without a decoder, and for a latent without a rule.
+    text: what holds in the features' tokens. Raises ValueError for a store without a decoder, and for a latent without
+    a rule.
     """
     if features.W_dec is None:
         raise ValueError(f"{features.path} has no decoder (W_dec), by which latents supply one another's directions")
@@ -146,7 +152,7 @@ def absorption(
     W, chosen = features.W_dec, torch.from_numpy(latents)
     need = min_share * (table["mean"].reindex(latents).to_numpy() * W[chosen].norm(dim=1).numpy())
     supply = (W @ torch.nn.functional.normalize(W[chosen], dim=1).T).numpy()
-    numbered = Numbered.of([[rule] for rule in rules.values()], text)
+    numbered = NumberedRules.of([[rule] for rule in rules.values()], text)
     counts, chance = (_Absorbed(latents, supply, need) for _ in range(2))
     counts.count(features.codes, text, numbered)
     chance.count(ShiftedCodes.drawn(features.codes, seed), text, numbered)
@@ -171,11 +177,12 @@ class _Absorbed:
         self.n, self.fires = np.zeros((2, len(latents)), int)
         self.takers = np.zeros(supply.T.shape, np.int32)
 
-    def count(self, codes: CodeSource, text: Text, rules: Numbered) -> None:
-        per_chunk = max(1, _ROWS_AT_ONCE // text.n_ctx)
-        for start in range(0, len(text.tokens), per_chunk):
-            stop = min(start + per_chunk, len(text.tokens))
-            rows = slice(start * text.n_ctx, stop * text.n_ctx)
+    def count(self, codes: CodeSource, text: Predicates, rules: NumberedRules) -> None:
+        n_seq, n_ctx = text.corpus.tokens.shape
+        per_chunk = max(1, _ROWS_AT_ONCE // n_ctx)
+        for start in range(0, n_seq, per_chunk):
+            stop = min(start + per_chunk, n_seq)
+            rows = slice(start * n_ctx, stop * n_ctx)
             held, there = first_that_hold(text, slice(start, stop), rules), encoded_rows(codes, rows.start, rows.stop)
             kept = there[held.rows]
             row, unit, part = held.rows[kept].numpy(), held.latents[kept].numpy(), codes[rows]

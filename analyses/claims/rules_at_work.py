@@ -27,8 +27,9 @@ from analyses.claims.rule_measures import absorption, sensitivity
 from analyses.record import Claim, Record, interval
 from interp import FeatureStore, ScanConfig, scan_features
 from interp.compare import MIN_FIRED
+from interp.text.surprise import Predicates
 from interp.verdict import explain
-from interp.verdict.predicates import Rule, Text
+from interp.verdict.rules import Rule
 
 PAIRS = ScanConfig(n_top=0, n_per_interval=0, n_neighbours=0)
 SHARES = ("sensitivity", "unchanged", "fires", "absorbed", "by_chance")
@@ -65,7 +66,7 @@ def of_seed(seed: int, setting: Setting, studied: Studied) -> dict[str, Any]:
     sae = studied.dictionary(setting.factor, seed)
     vocab, out = studied.run.tokenizer.display(), studied.work / f"features-{seed}"
     features = scan_features(sae, studied.judged, HOOK, out, vocab=vocab, settings=PAIRS)
-    text = Text.read(features.tokens.numpy(), vocab)
+    text = Predicates.count(features.tokens.numpy(), len(vocab), vocab)
     rules = rules_of(features, setting, seed)
     absorbed = absorption(features, text, rules, seed=seed)
     fresh = sensitivity(features, studied.run.model, HOOK, sae, rules, windows=setting.windows, seed=seed)

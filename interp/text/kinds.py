@@ -60,10 +60,13 @@ class Kind:
     """How it is said; {} stands for the names of one value or of several."""
     speaks_of: str
     """A conjunction of a rule says one thing of each at most; what is said of "token" is its subject."""
+    items: float = 1
+    """What a reader of a rule has to take in for each value."""
     needs_strings: bool = False
     """Tokens that are only numbered have no value of this kind."""
     compares: bool = True
-    """Two positions are alike by a value that they share. Other kinds are of rules alone."""
+    """Two positions are alike by a value that they share; other kinds are of rules alone."""
+    in_rules: bool = True
 
 
 KINDS: dict[str, Kind] = {}
@@ -194,7 +197,9 @@ def kind(size: int, name: str | Callable[[Corpus, int, int], str], **fields: Any
     return register
 
 
-def of_token(name: str, table: str, words: str = "{}", offset: int = 0, speaks_of: str = "token") -> None:
+def of_token(
+    name: str, table: str, words: str = "{}", offset: int = 0, speaks_of: str = "token", *, in_rules: bool = True
+) -> None:
     """Register the class that the token at an offset has in a table; {} stands for what the class is called."""
     KINDS[name] = Kind(
         values=lambda at: at.of(table, offset),
@@ -202,13 +207,15 @@ def of_token(name: str, table: str, words: str = "{}", offset: int = 0, speaks_o
         name=lambda corpus, value, row: _class_name(corpus, table, value),
         words=words,
         speaks_of=speaks_of,
+        items=1 if table == "token" else 1.5 if table in SPELLINGS else 2,
         needs_strings=table in SPELLINGS,
+        in_rules=in_rules,
     )
 
 
 def _class_name(corpus: Corpus, table: str, value: int) -> str:
     """What the tokens of a class are called: by how they are spelt, or by those that are commonest."""
-    if table not in SPELT_NAMES:
+    if table not in SPELT_NAMES or (corpus.tables[table] == value).sum() <= LISTED:
         return corpus.like(table, value)
     return SPELT_NAMES[table](corpus.spellings[table][value])
 
@@ -344,7 +351,7 @@ of_token("token", "token")
 for _offset, _name in ((-1, "previous"), (1, "next"), (-2, "before_previous"), (2, "after_next")):
     of_token(_name, "token", f"{BESIDE[_offset]} {{}}", _offset, f"token {_offset}")
 for _table in SPELLINGS:
-    of_token(_table, _table)
+    of_token(_table, _table, in_rules=_table != "length")
 for _table in (*(f"role_{n}" for n in ROLE_GRAINS), *(f"about_{n}" for n in ABOUT_GRAINS)):
     of_token(_table, _table)
 for _table in ("role_40", "role_120", "about_40", "about_400"):
@@ -358,6 +365,7 @@ for _table in ("role_40", "role_120"):
     lambda corpus, value, row: _word_at(corpus, row),
     words="in words that begin like {}",
     speaks_of="word",
+    items=1.5,
     needs_strings=True,
 )
 def stem(at: Positions) -> Values:
@@ -379,12 +387,16 @@ def line_head(at: Positions) -> Values:
     return _heads(at.tokens, at.rows, at.corpus.tables["breaks"], at.corpus.tables["blank"])
 
 
-@kind(9, "{}", words="{} tokens into a line", speaks_of="place in the line", needs_strings=True)
+def _ordinal(corpus: Corpus, value: int, row: int) -> str:
+    return f"{value + 1}" if value < 8 else "9 or later"
+
+
+@kind(9, _ordinal, words="at token {} of a line", speaks_of="place in the line", needs_strings=True)
 def line_place(at: Positions) -> Values:
     return np.where(at.state.line_known, np.minimum(at.state.line_tokens, 8), -1)
 
 
-@kind(9, "{}", words="{} tokens into a sentence", speaks_of="place in the sentence", needs_strings=True)
+@kind(9, _ordinal, words="at token {} of a sentence", speaks_of="place in the sentence", needs_strings=True)
 def sentence_place(at: Positions) -> Values:
     return _since(at.tokens, at.rows, at.corpus.tables["stops"], 8)
 
@@ -411,12 +423,25 @@ def sequence_place(at: Positions) -> Values:
     return np.where(at.place < 2, at.place, 1 + np.log2(np.maximum(at.place, 1)).astype(np.int64))
 
 
-@kind(6, "{}", words="in lines indented {} times", speaks_of="indentation", needs_strings=True)
+INDENTS = (
+    "in lines that are not indented",
+    *(f"in lines indented by {4 * n - 3} to {4 * n} spaces" for n in range(1, 5)),
+)
+
+
+@kind(
+    6,
+    lambda corpus, value, row: (*INDENTS, "in lines indented by more than 16 spaces")[value],
+    speaks_of="indentation",
+    needs_strings=True,
+)
 def indent(at: Positions) -> Values:
     return np.where(at.state.line_known, np.minimum((at.state.indent + 3) // 4, 5), -1)
 
 
-def _place(kind_name: str, names: Sequence[str], speaks_of: str, of: Callable[[Any], Any], size: int = 0) -> None:
+def _place(
+    kind_name: str, names: Sequence[str], speaks_of: str, of: Callable[[Any], Any], size: int = 0, **fields: Any
+) -> None:
     """Register what the reader of places knows: one of some values, each with its name; the last is of all above."""
     size = size or len(names)
 
@@ -429,6 +454,7 @@ def _place(kind_name: str, names: Sequence[str], speaks_of: str, of: Callable[[A
         name=lambda corpus, value, row: names[min(value, len(names) - 1)],
         speaks_of=speaks_of,
         needs_strings=True,
+        **fields,
     )
 
 
@@ -498,8 +524,9 @@ def _topic(grain: int) -> None:
         values=lambda at: at.topic(grain),
         size=lambda corpus: len(corpus.topics[grain]),
         name=name,
-        words="in text about {}",
+        words="in text rich in {}",
         speaks_of="topic",
+        items=2,
     )
 
 
@@ -507,7 +534,7 @@ for _grain in TOPIC_GRAINS:
     _topic(_grain)
 
 
-def _window(kind_name: str, offsets: range, words: str, *, compares: bool = True) -> None:
+def _window(kind_name: str, offsets: range, words: str, **fields: Any) -> None:
     """Register the tokens at some offsets."""
     KINDS[kind_name] = Kind(
         values=lambda at: np.stack([at.token(offset) for offset in offsets], 1),
@@ -515,30 +542,40 @@ def _window(kind_name: str, offsets: range, words: str, *, compares: bool = True
         name=lambda corpus, value, row: corpus.quoted(value),
         words=words,
         speaks_of="tokens around",
-        compares=compares,
+        **fields,
     )
 
 
-_window("around", range(-AROUND, AROUND + 1), f"within {AROUND} tokens of {{}}")
+_window("around", range(-AROUND, AROUND + 1), f"within {AROUND} tokens of {{}}", in_rules=False)
 _window("before", range(-BEFORE, 0), f"within {BEFORE} tokens after {{}}", compares=False)
+
+
+_place(
+    "indented",
+    ["on a line that is not indented", "on an indented line"],
+    "indentation",
+    lambda s: s.line_known & (s.indent >= 2),
+    compares=False,
+)
 
 
 @kind(
     HASHED,
-    lambda corpus, value, row: _class_name(corpus, "shape", value),
+    lambda corpus, value, row: _class_name(corpus, "script", value),
     words="among {}",
     speaks_of="text around",
     needs_strings=True,
     compares=False,
 )
 def inside(at: Positions) -> Values:
-    """The shape that five of the eight tokens before have, or more."""
-    shape = at.corpus.tables["shape"]
-    return _most_before(at.tokens, at.rows, shape, BEFORE, 5)
+    """The script that five of the eight tokens before have, or more."""
+    return _most_before(at.tokens, at.rows, at.corpus.tables["script"], BEFORE, 5)
 
 
 def _labels(at: Positions) -> Values:
     sequence = at.rows // at.n_ctx
+    if not at.corpus.labels:  # a text beside the one that is labelled
+        return np.full((len(at.rows), 1), -1)
     masks = [mask[at.sequences].numpy()[sequence, at.place] for mask in at.corpus.labels.values()]
     return np.stack([np.where(mask, number, -1) for number, mask in enumerate(masks)], 1)
 

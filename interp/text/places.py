@@ -1,6 +1,6 @@
 """Where in the text a token stands: in its line and sentence, in brackets, quotes, a comment, a string literal, …
 
-In: tokens, and how each is spelt. Out: for each place of `PLACES`, at which tokens it holds.
+In: tokens, and how each is spelt. Out: the reader's state at each token.
 
 One reader goes over the characters of each sequence from left to right. Its state at a token is what was opened before
 the token and not closed before it: an opening bracket is outside, the closing one inside. A sequence's start, a control
@@ -8,60 +8,17 @@ token and, for all but triple quotes, a blank line reset the state. From the cha
 ambiguities: a line that begins with "#" is a comment even where it is a heading.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int, Int32, UInt8, UInt64
+from jaxtyping import Int, Int32, UInt8
 from numba import njit
 
 from interp.text.vocabulary import characters, is_control
 
 RECENT = 8
 
-
-class Place(NamedTuple):
-    words: str
-    group: str
-    """A conjunction says one thing of a group at most."""
-    holds: Callable[[Any], Any]
-    """Given the reader's state at each token, as arrays (`STATE` and `AT_TOKEN`)."""
-
-
-PLACES = (
-    Place("at the start of a sequence", "sequence", lambda s: s.position == 0),
-    Place("in the first 4 tokens of a sequence", "sequence", lambda s: s.position < 4),
-    Place("in the first 8 tokens after a control token", "sequence", lambda s: (0 <= s.text) & (s.text < 8)),
-    Place("at the start of a line", "line", lambda s: s.line_start),
-    Place("in the first 4 tokens of a line", "line", lambda s: s.line_known & (s.line_tokens < 4)),
-    Place("at the start of a paragraph", "line", lambda s: s.line_start & s.paragraph),
-    Place("on an indented line", "indent", lambda s: s.line_known & (s.indent >= 2)),
-    Place("at the start of a sentence", "sentence", lambda s: s.sentence_start),
-    Place("inside a word", "word", lambda s: s.in_word),
-    Place("at the start of a word", "word", lambda s: s.word_start),
-    Place("in parentheses", "brackets", lambda s: s.parens),
-    Place("in square brackets", "brackets", lambda s: s.squares),
-    Place("in braces", "brackets", lambda s: s.braces),
-    Place("exactly one bracket deep", "bracket depth", lambda s: s.brackets == 1),
-    Place("exactly two brackets deep", "bracket depth", lambda s: s.brackets == 2),
-    Place("two or more brackets deep", "bracket depth", lambda s: s.brackets > 1),
-    Place("three or more brackets deep", "bracket depth", lambda s: s.brackets > 2),
-    Place("in double quotes", "quotes", lambda s: s.double | s.other),
-    Place("in single quotes", "quotes", lambda s: s.in_single),
-    Place("in a triple-quoted string", "quotes", lambda s: s.triple),
-    Place("in a string literal", "quotes", lambda s: s.literal | s.triple),
-    Place("exactly one quote deep", "quote depth", lambda s: s.quotes == 1),
-    Place("two or more quotes deep", "quote depth", lambda s: s.quotes > 1),
-    Place("three or more quotes deep", "quote depth", lambda s: s.quotes > 2),
-    Place("in a comment", "comment", lambda s: s.comment),
-    Place("in a <tag>", "markup", lambda s: s.tag),
-    Place("between $ signs", "markup", lambda s: s.math),
-    Place("in a URL", "markup", lambda s: s.url),
-    Place("between ** marks", "markup", lambda s: s.bold),
-    Place("between _ marks", "markup", lambda s: s.italic),
-    Place("that repeat the token before", "repeat", lambda s: s.repeats == 1),
-    Place(f"that occur among the {RECENT} tokens before", "repeat", lambda s: s.repeats),
-)
 
 OTHER, LETTER, DIGIT, SPACE, NEWLINE, STOP, OPENS, CLOSES, CONTROL, ASSIGNS = range(10)
 _MARKS = "()[]{}\"'#/:<>$*_\\,„“‚‘’"
@@ -99,14 +56,6 @@ def spelling(strings: Sequence[str]) -> Spelling:
     kinds = [[CONTROL] if is_control(string) else [_kind_of(c) for c in characters(string)] for string in strings]
     first = np.concatenate([[0], np.cumsum([len(own) for own in kinds])]).astype(np.int32)
     return Spelling(np.array([kind for own in kinds for kind in own], np.uint8), first)
-
-
-def states(tokens: Int[np.ndarray, "seq pos"], spelt: Spelling) -> UInt64[np.ndarray, "seq pos"]:
-    """Bit b of a token: PLACES[b] holds there. Where no token is spelt, only its sequence and repeats are told."""
-    state, bits = read_states(tokens, spelt), np.zeros(tokens.shape, np.uint64)
-    for number, place in enumerate(PLACES):
-        bits |= (place.holds(state) != 0).astype(np.uint64) << np.uint64(number)
-    return bits
 
 
 def read_states(tokens: Int[np.ndarray, "seq pos"], spelt: Spelling) -> Any:

@@ -58,10 +58,21 @@ class Predicates:
         surprise = np.append(self.surprise, -np.log(shares)).astype(np.float32)
         return replace(self, corpus=corpus, first=self.first | {"label": len(self.surprise)}, surprise=surprise)
 
+    def with_text(
+        self, tokens: Int[np.ndarray, "seq pos"], labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None
+    ) -> "Predicates":
+        """The same predicates, with the same numbers, at positions of another text; labels: of that text."""
+        return replace(self, corpus=self.corpus.with_text(tokens, labels))
+
     @property
     def compared(self) -> list[str]:
         """The kinds by which positions are compared."""
         return [name for name in self.first if KINDS[name].compares]
+
+    @property
+    def in_rules(self) -> list[str]:
+        """The kinds of which rules are made."""
+        return [name for name in self.first if KINDS[name].in_rules]
 
     def at(
         self, rows: Int64[np.ndarray, " row"], kinds: Collection[str] | None = None
@@ -69,6 +80,8 @@ class Predicates:
         """The numbers of the predicates that hold at each row; −1 fills. Fastest for ascending rows. kinds: those that
         are asked for, if not all."""
         first = {name: number for name, number in self.first.items() if kinds is None or name in kinds}
+        if not first or not len(rows):
+            return np.full((len(rows), 0), -1, np.int32)
         step = max(1, SEQUENCES_AT_ONCE // self.corpus.tokens.shape[1]) * self.corpus.tokens.shape[1]
         order = np.argsort(rows, kind="stable")
         ends = np.searchsorted(rows[order] // step, np.unique(rows // step)[1:])

@@ -8,14 +8,13 @@ ranking        all of it as one table;   verdicts   what the table says in sum; 
 
 A rule in words, found on one half of the text and scored on the other:
 
-predicates     the kinds of predicates that rules are made of
-background     the rows that candidates are tried on;   beam, search   candidate rules from a sample of firings
-holding        where rules hold, in any text;   counting   how often on all tokens, and how strongly latents fire there
-explanations   the best rule, in words;   described   of each latent and sense, beside what else is known
+rules          what a rule is, in words and as JSON;   search, beam   candidate rules from a sample of firings
+counting       where rules hold, exactly;   explanations   the best rule of each
+described      of each latent and sense, beside what else is known
 """
 
-from interp.verdict.background import FitSample
 from interp.verdict.described import Explained, describe, explain
 from interp.verdict.explanations import Explanations
+from interp.verdict.search import FitSample
 
 __all__ = ["Explained", "Explanations", "FitSample", "describe", "explain"]

@@ -1,47 +1,36 @@
-"""What is counted over all codes: where rules hold and what they hit, exactly; and how strongly latents fire there.
+"""Where rules hold, counted exactly over all of a text and its codes.
 
     holds = positions where the rule holds,   both = those where its latent fires too, by slices of the strength
 
-`Strengths` predict the codes of any text from the rules. The cases of a rule are its conjunctions, one for each token
-where x_t is one of several; of those that hold at t the first counts:
-
-    ẑ_j(t)  = the mean of z_j over the fit half's positions at which the same case holds; where none does, over those
-    share_j = 1 − Σ_t (z_j − ẑ_j)² / Σ_t (z_j − z̄_j)²            on the held-out half
-
-The means are over all positions of a case, 0 where the latent is silent: the least-squares values. A mean over firings
-alone is too large where a rule is imprecise. Latents without a rule are their mean everywhere, as in mean ablation.
-A share of 1: the words tell every value; of 0: no better than a constant; below: worse, on text not learnt from.
-
-A row whose window stands in an earlier sequence counts for none of them (`features.examples`): it would count twice, or
-in both halves. Each is one pass over codes and text, a chunk at a time. Memory: a chunk, and the counts.
+The text is read a chunk at a time: what is true at each of its rows (`text.surprise`), as a list of rows of each
+predicate that a rule names, and as bits (row i is bit i % 64 of word i // 64) where it is common. Rules are ands and
+ors of words. A row whose window stands in an earlier sequence counts for none (`features.examples`): it would count
+twice, or in both halves. Memory: the predicates of a chunk, and the counts.
 """
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.sparse
 import torch
-from jaxtyping import Bool, Float32, Float64, Int64
+from jaxtyping import Bool, Float32, Int32, Int64, UInt64
 from numba import njit
 
-from interp.codes.reading import ROWS_PER_CHUNK, CodeChunk, CodeSource, read_chunks
-from interp.codes.sparse_codes import SparseCodes
-from interp.features.examples import first_windows
-from interp.features.feature_store import FeatureStore
-from interp.storage.files import Progress, no_progress, ratio
+from interp.codes.reading import CodeChunk, CodeSource, read_chunks
+from interp.storage.files import Progress, no_progress
 from interp.storage.processes import in_threads
-from interp.verdict.holding import Numbered, TextBits, atom_bits, begins, first_that_hold, pack, popcount, rule_bits
-from interp.verdict.predicates import Atom, Rule, Text
+from interp.text.surprise import Predicates
+from interp.verdict.beam import cover, mark, popcount
+from interp.verdict.rules import MAX_ATOMS, MAX_PARTS, Rule
 
 N_SLICES = 5
-Latents = Float64[np.ndarray, " d_sae"]
+COMMON = 64
+"""A predicate is kept as bits where it holds at more than one of so many rows: a list would be longer."""
 
 
-class Counts(NamedTuple):
+class RuleCounts(NamedTuple):
     """Half 0 is the one that rules are chosen on; units are latents, or senses of one."""
 
     holds: Int64[np.ndarray, "2 unit candidate"]
@@ -52,8 +41,59 @@ class Counts(NamedTuple):
     """Of the unit's sampled rows."""
 
 
+class NumberedRules(NamedTuple):
+    """The rules of all units, one unit after the other, as places among the unit's atoms; −1 for none."""
+
+    first_rule: Int64[np.ndarray, " unit_plus_1"]
+    rules: Int64[np.ndarray, f"rule {MAX_PARTS} {MAX_ATOMS}"]
+    first_atom: Int64[np.ndarray, " unit_plus_1"]
+    first_value: Int64[np.ndarray, " atom_plus_1"]
+    values: Int64[np.ndarray, " value"]
+    """Places among `numbers`."""
+    numbers: Int64[np.ndarray, " predicate"]
+    """The predicates that the rules name, ascending."""
+
+    @classmethod
+    def of(cls, proposed: Sequence[Sequence[Rule]], predicates: Predicates) -> "NumberedRules":
+        """proposed: the rules of each unit."""
+        atoms = [list(dict.fromkeys(a for rule in rules for part in rule for a in part)) for rules in proposed]
+        first_rule = begins(proposed)
+        rules = np.full((first_rule[-1], MAX_PARTS, MAX_ATOMS), -1)
+        for first, rules_of_unit, atoms_of_unit in zip(first_rule, proposed, atoms, strict=False):
+            place = {atom: i for i, atom in enumerate(atoms_of_unit)}
+            for number, rule in enumerate(rules_of_unit):
+                for side, part in enumerate(rule):
+                    rules[first + number, side, : len(part)] = [place[atom] for atom in part]
+        every = [atom for atoms_of_unit in atoms for atom in atoms_of_unit]
+        values = [predicates.first[atom.kind] + value for atom in every for value in atom.values]
+        numbers, places = np.unique(np.array(values, np.int64), return_inverse=True)
+        first_value = begins([atom.values for atom in every])
+        return cls(first_rule, rules, begins(atoms), first_value, places.astype(np.int64), numbers)
+
+
+class TextBits(NamedTuple):
+    """The rows of a chunk of text where each predicate of some rules holds."""
+
+    first: Int64[np.ndarray, " predicate_plus_1"]
+    """Where each begins in `rows`."""
+    rows: Int32[np.ndarray, " entry"]
+    bits: UInt64[np.ndarray, "common word"]
+    bits_of: Int32[np.ndarray, " predicate"]
+    """Its place in `bits`; −1 for a predicate that is not common."""
+    n_rows: int
+
+    @classmethod
+    def read(cls, predicates: Predicates, rows: Int64[np.ndarray, " row"], rules: NumberedRules) -> "TextBits":
+        kinds = np.unique(np.searchsorted(list(predicates.first.values()), rules.numbers, side="right") - 1)
+        holds = predicates.at(rows, [list(predicates.first)[kind] for kind in kinds])
+        lookup = np.full(len(predicates.surprise) + 1, -1, np.int32)  # the last for −1, no predicate
+        lookup[rules.numbers] = np.arange(len(rules.numbers))
+        first, placed, bits, bits_of = _text_bits(holds, lookup, len(rules.numbers))
+        return cls(first, placed, bits, bits_of, len(rows))
+
+
 def count_rules(
-    text: Text,
+    predicates: Predicates,
     codes: CodeSource,
     half: Bool[np.ndarray, " seq"],
     counted: Bool[np.ndarray, " row"],
@@ -63,7 +103,7 @@ def count_rules(
     sampled: Sequence[Int64[np.ndarray, " row"]],
     units: Int64[np.ndarray, " some"],
     progress: Progress = no_progress,
-) -> Counts:
+) -> RuleCounts:
     """Count the rules proposed for each unit over all codes.
 
     latents: whose firings each unit's rules are held against; sampled: ascending rows of each unit to count hits on;
@@ -71,36 +111,104 @@ def count_rules(
     """
     shape = (2, len(proposed), max([1, *map(len, proposed)]))
     sizes = (shape, (*shape, N_SLICES), (2, len(proposed), N_SLICES), shape)
-    counts = Counts(*(np.zeros(size, np.int64) for size in sizes))
+    counts = RuleCounts(*(np.zeros(size, np.int64) for size in sizes))
+    rules, n_ctx = NumberedRules.of(proposed, predicates), predicates.corpus.tokens.shape[1]
     hit_rows, first_hit = np.concatenate([*sampled, np.zeros(0, np.int64)]), begins(sampled)
-    given = (latents, Numbered.of(proposed, text), hit_rows, first_hit)
     threads = torch.get_num_threads()
-    spans = np.array_split(units, 8 * threads)
 
-    def count(arrays: tuple[Any, ...], span: Int64[np.ndarray, " some"]) -> None:
-        _count(*(span, *given, *arrays, *counts))
+    def arrays_of(chunk: CodeChunk) -> tuple[Any, ...]:
+        rows = np.arange(chunk.start, chunk.stop)
+        masks = pack(counted[rows]), pack(np.repeat(half[chunk.start // n_ctx : chunk.stop // n_ctx], n_ctx))
+        return (TextBits.read(predicates, rows, rules), chunk.start, *masks, *_firings_by_latent(chunk))
+
+    def count(span: Int64[np.ndarray, " some"], arrays: tuple[Any, ...]) -> None:
+        _count(*(span, latents, rules, hit_rows, first_hit, *arrays, *counts))
 
     note = "scoring explanations"
-    read = read_chunks(codes, text.n_ctx, maxima=maxima, counted=counted, progress=progress, note=note)
+    read = read_chunks(codes, n_ctx, maxima=maxima, counted=counted, progress=progress, note=note)
     with ThreadPoolExecutor(threads) as pool:
-        for arrays in in_threads(partial(_chunk_arrays, text, half, counted, codes.d_sae), read, 1):
-            for _ in pool.map(partial(count, arrays), spans):
-                pass
+        for arrays in in_threads(arrays_of, read, 1):
+            for task in [pool.submit(count, span, arrays) for span in np.array_split(units, 8 * threads)]:
+                task.result()
     return counts
 
 
-def _chunk_arrays(
-    text: Text, half: Bool[np.ndarray, " seq"], counted: Bool[np.ndarray, " row"], n_latents: int, codes: CodeChunk
-) -> tuple[Any, ...]:
-    """The text's bits; the first row; bits of the rows that count, and of those of the fit half; the firings by latent:
-    where each latent's begin, their rows and slices."""
-    sequences = slice(codes.start // text.n_ctx, codes.stop // text.n_ctx)
-    bits = pack(counted[codes.start : codes.stop]), pack(np.repeat(half[sequences], text.n_ctx))
-    shape = (codes.stop - codes.start, n_latents)
-    fired = scipy.sparse.csr_matrix((codes.values.astype(float), codes.latents, codes.offsets), shape).tocsc()
+def begins(lists: Sequence[Sequence[Any] | np.ndarray]) -> Int64[np.ndarray, " list_plus_1"]:
+    """Where each list begins, with one behind the other."""
+    return np.concatenate([[0], np.cumsum([len(each) for each in lists])]).astype(np.int64)
+
+
+def pack(mask: Bool[np.ndarray, " row"]) -> UInt64[np.ndarray, " word"]:
+    padded = np.zeros(-(-len(mask) // 64) * 64, bool)
+    padded[: len(mask)] = mask
+    return np.packbits(padded, bitorder="little").view(np.uint64)
+
+
+def _firings_by_latent(chunk: CodeChunk) -> tuple[np.ndarray, ...]:
+    """Where each latent's firings begin, their rows in the chunk, and the slice of each one's strength."""
+    shape = (chunk.stop - chunk.start, chunk.d_sae)
+    fired = scipy.sparse.csr_matrix((chunk.values.astype(float), chunk.latents, chunk.offsets), shape).tocsc()
     fired.eliminate_zeros()
     slices = np.clip(np.ceil(fired.data * N_SLICES) - 1, 0, N_SLICES - 1).astype(np.int64)
-    return TextBits.of(text, sequences), codes.start, *bits, fired.indptr, fired.indices, slices
+    return fired.indptr, fired.indices, slices
+
+
+@njit(cache=True, nogil=True)
+def _text_bits(holds, lookup, n):
+    n_rows, n_words = len(holds), (len(holds) + 63) // 64
+    newest, first = np.full(n, -1, np.int32), np.zeros(n + 1, np.int64)
+    for row in range(n_rows):
+        for number in holds[row]:
+            place = lookup[number]
+            if place >= 0 and newest[place] != row:
+                newest[place] = row
+                first[place + 1] += 1
+    common = np.flatnonzero(first[1:] > n_rows // COMMON)
+    bits, bits_of = np.zeros((len(common), n_words), np.uint64), np.full(n, -1, np.int32)
+    for number in range(len(common)):
+        bits_of[common[number]] = number
+        first[common[number] + 1] = 0
+    first = np.cumsum(first)
+    rows, end = np.empty(first[-1], np.int32), first[:-1].copy()
+    newest[:] = -1
+    for row in range(n_rows):
+        for number in holds[row]:
+            place = lookup[number]
+            if place < 0 or newest[place] == row:
+                continue
+            newest[place] = row
+            if bits_of[place] >= 0:
+                mark(bits[bits_of[place]], row)
+            else:
+                rows[end[place]] = row
+                end[place] += 1
+    return first, rows, bits, bits_of
+
+
+@njit(cache=True, nogil=True)
+def atom_bits(rules, text, unit):
+    """The rows where each atom of a unit holds."""
+    n_words = (text.n_rows + 63) // 64
+    out = np.zeros((rules.first_atom[unit + 1] - rules.first_atom[unit], n_words), np.uint64)
+    for place in range(len(out)):
+        atom = rules.first_atom[unit] + place
+        for value in rules.values[rules.first_value[atom] : rules.first_value[atom + 1]]:
+            if text.bits_of[value] >= 0:
+                out[place] |= text.bits[text.bits_of[value]]
+            else:
+                for row in text.rows[text.first[value] : text.first[value + 1]]:
+                    mark(out[place], row)
+    return out
+
+
+@njit(cache=True, nogil=True)
+def rule_bits(rule, atoms, within):
+    """The rows `within` where a rule holds, given those of its unit's atoms."""
+    held = np.zeros_like(within)
+    for part in rule:
+        if part[0] >= 0:
+            held |= cover(atoms, part, within)
+    return held
 
 
 @njit(cache=True, nogil=True)
@@ -114,7 +222,6 @@ def _count(
     holds, both, fires, hits,
 ):  # fmt: skip
     """Add the counts of some units in the chunk to those so far."""
-    n_rows = len(text.order)
     for unit in units:
         atoms = atom_bits(rules, text, unit)
         firings = range(first_firing[latents[unit]], first_firing[latents[unit] + 1])
@@ -123,111 +230,15 @@ def _count(
             fires[1 - _bit(fit, fired[firing]), unit, slices[firing]] += 1
         for place in range(rules.first_rule[unit + 1] - rules.first_rule[unit]):
             held = rule_bits(rules.rules[rules.first_rule[unit] + place], atoms, counted)
-            in_fit, in_all = _n_held(held, fit)
-            holds[0, unit, place] += in_fit
-            holds[1, unit, place] += in_all - in_fit
+            in_fit, in_all = np.uint64(0), np.uint64(0)
+            for word in range(len(fit)):
+                in_fit += popcount(held[word] & fit[word])
+                in_all += popcount(held[word])
+            holds[0, unit, place] += np.int64(in_fit)
+            holds[1, unit, place] += np.int64(in_all - in_fit)
             for firing in firings:
                 row = fired[firing]
                 both[1 - _bit(fit, row), unit, place, slices[firing]] += _bit(held, row)
             for row in inside:
-                if 0 <= row < n_rows:
+                if 0 <= row < text.n_rows:
                     hits[1 - _bit(fit, row), unit, place] += _bit(held, row)
-
-
-@njit(cache=True, nogil=True)
-def _n_held(held, fit):
-    in_fit, in_all = np.uint64(0), np.uint64(0)
-    for word in range(len(fit)):
-        in_fit += popcount(held[word] & fit[word])
-        in_all += popcount(held[word])
-    return np.int64(in_fit), np.int64(in_all)
-
-
-@dataclass(frozen=True)
-class Strengths:
-    cases: Numbered
-    latents: Int64[np.ndarray, " case"]
-    rises: Float32[np.ndarray, " case"]
-    """The mean activation in a case, less that where no case of its latent holds."""
-    elsewhere: Float32[np.ndarray, " d_sae"]
-    """The mean activation where no case holds."""
-    shares: Float64[np.ndarray, " d_sae"]
-    """NaN for a latent that is constant on the held-out half."""
-
-    def rises_on(self, text: Text, sequences: slice) -> SparseCodes:
-        """What is to be added to `elsewhere` at each position of the sequences. The text's vocabulary and names of
-        labels are those that the strengths were learnt with."""
-        held = first_that_hold(text, sequences, self.cases)
-        which = held.latents.long()
-        latents, rises = torch.from_numpy(self.latents)[which], torch.from_numpy(self.rises)[which]
-        return SparseCodes(held.offsets, latents.int(), rises, len(self.elsewhere))
-
-
-def learn_strengths(
-    features: FeatureStore, text: Text, rules: Sequence[Rule], progress: Progress = no_progress
-) -> Strengths:
-    """From one pass over the codes. text: that of the features; rules: one a latent, () for none."""
-    by_case = [cases(rule) for rule in rules]
-    numbered, latents = Numbered.of(by_case, text), np.repeat(np.arange(len(rules)), [len(own) for own in by_case])
-    fit, counted = features.fit_half().numpy(), first_windows(text.tokens)
-    step, halves = max(1, ROWS_PER_CHUNK // text.n_ctx), [_Sums(latents, features.d_sae) for _ in range(2)]
-    for start in range(0, len(text.tokens), step):
-        sequences = slice(start, min(start + step, len(text.tokens)))
-        rows = slice(sequences.start * text.n_ctx, sequences.stop * text.n_ctx)
-        counts, learns = counted[rows] & features.codes.present(rows.start, rows.stop).numpy(), fit[sequences]
-        held, z = first_that_hold(text, sequences, numbered).scipy(), features.codes[rows].scipy().maximum(0)
-        for sums, half in zip(halves, (learns, ~learns), strict=True):
-            own = np.flatnonzero(counts & np.repeat(half, text.n_ctx))
-            sums.add(held[own], z[own].astype(np.float64))
-        progress(sequences.stop, len(text.tokens), "learning how strongly rules fire")
-    values, elsewhere = halves[0].means()
-    shares = halves[1].shares(values, elsewhere)
-    rises = (values - elsewhere[latents]).astype(np.float32)
-    return Strengths(numbered, latents, rises, elsewhere.astype(np.float32), shares)
-
-
-def cases(rule: Rule) -> list[Rule]:
-    """Each of one conjunction, in the order of the rule."""
-    found: list[Rule] = []
-    for part in rule:
-        own = next((atom for atom in part if atom.kind == "token"), None)
-        single = [Atom("token", (token,)) for token in own.tokens] if own else []
-        found += [(tuple(one if atom is own else atom for atom in part),) for one in single] or [(part,)]
-    return list(dict.fromkeys(found))
-
-
-class _Sums:
-    """Of the rows of one half: how many, Σ z and Σ z² of each latent, and of each case its rows and Σ z there."""
-
-    def __init__(self, latents: Int64[np.ndarray, " case"], d_sae: int):
-        self.latents, self.rows = latents, 0
-        self.total, self.squares = np.zeros((2, d_sae))
-        self.n, self.in_case = np.zeros((2, len(latents)))
-
-    def add(self, held: scipy.sparse.csr_matrix, z: scipy.sparse.csr_matrix) -> None:
-        """held: [row, case], 1 where it holds; z: [row, d_sae], of the same rows."""
-        row, case = held.nonzero()
-        self.rows += z.shape[0]
-        self.total += np.asarray(z.sum(0)).ravel()
-        self.squares += np.asarray(z.power(2).sum(0)).ravel()
-        self.n += np.bincount(case, minlength=len(self.n))
-        self.in_case += np.bincount(case, np.asarray(z[row, self.latents[case]]).ravel(), len(self.n))
-
-    def outside(self) -> tuple[Latents, Latents]:
-        """At how many rows no case of a latent holds, and its activation there."""
-        n_inside, inside = (np.bincount(self.latents, own, len(self.total)) for own in (self.n, self.in_case))
-        return self.rows - n_inside, self.total - inside
-
-    def means(self) -> tuple[Float64[np.ndarray, " case"], Latents]:
-        """In each case, and where none holds; a case that does not occur is as if it did not hold."""
-        n, activation = self.outside()
-        elsewhere = activation / np.maximum(n, 1)
-        return np.where(self.n > 0, self.in_case / np.maximum(self.n, 1), elsewhere[self.latents]), elsewhere
-
-    def shares(self, values: Float64[np.ndarray, " case"], elsewhere: Latents) -> Latents:
-        """1 − Σ (z − ẑ)² / Σ (z − z̄)², by Σ (z − ẑ)² = Σ z² − Σ ẑ (2 z − ẑ)."""
-        n, activation = self.outside()
-        told = np.bincount(self.latents, values * (2 * self.in_case - values * self.n), len(elsewhere))
-        told = told + elsewhere * (2 * activation - elsewhere * n)
-        variance = self.squares - self.total**2 / max(self.rows, 1)
-        return 1 - ratio(self.squares - told, np.where(variance > 1e-12 * self.squares, variance, 0))

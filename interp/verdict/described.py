@@ -19,24 +19,26 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int, Int64
+from jaxtyping import Bool, Float32, Int, Int32, Int64
 from torch import Tensor
 
 from interp.codes.reading import CodeSource, check_codes, read_chunks
 from interp.features.examples import first_windows
 from interp.features.feature_store import FeatureStore
 from interp.storage.files import Progress, no_progress
-from interp.verdict.background import Background, FitSample
+from interp.text.surprise import Predicates
 from interp.verdict.counting import count_rules
 from interp.verdict.evidence import Evidence
 from interp.verdict.explanations import Explanations, choose
-from interp.verdict.predicates import Rule, Text
-from interp.verdict.search import candidates
+from interp.verdict.rules import Rule
+from interp.verdict.search import Background, FitSample, candidates
 
 SHOWN = 8
 """Example rows of a sense, the strongest."""
 SHOWN_WEAK = 4
 """The same, the weakest."""
+UNITS_AT_ONCE = 512
+"""Latents and senses whose firings' predicates are in memory."""
 FOLLOWING = 5
 """Tokens that follow in a sense."""
 Sense = tuple[int, Int64[np.ndarray, " firing"]]
@@ -69,7 +71,8 @@ def describe(
 
     A sense is `share` of the activation mass, `monosemanticity` and what of it is `by_chance`, what its firings
     share (`common`, in words), `n` sampled firings, `rows` of the strongest and `weak_rows`, `following` tokens,
-    `promoted` share, `rule` and its `f1`; where no rule was found, the first of `common` is it.
+    `promoted` share, `rule` with its `f1`, `precision` and `recall`; where no rule was found, the first of `common` is
+    it.
     """
     found = _senses(features, evidence)
     words, senses = explain(
@@ -77,6 +80,7 @@ def describe(
         features.codes,
         features.vocab,
         features.fit_half(),
+        predicates=evidence.predicates,
         maxima=maxima,
         senses=[(latent, rows) for latent, rows, _ in found],
         chosen=chosen,
@@ -86,8 +90,9 @@ def describe(
         progress=progress or no_progress,
     )
     described: list[list[dict[str, Any]]] = [[] for _ in range(features.d_sae)]
-    for (latent, _, sense), rule, f1 in zip(found, senses.phrases, senses.f1, strict=True):
-        described[latent].append(sense | {"rule": rule or next(iter(sense["common"]), ""), "f1": _known(f1)})
+    for place, (latent, _, sense) in enumerate(found):
+        scores = {name: _known(getattr(senses, name)[place]) for name in ("f1", "precision", "recall")}
+        described[latent].append(sense | {"rule": senses.phrases[place] or next(iter(sense["common"]), "")} | scores)
     return Described(words, described)
 
 
@@ -103,6 +108,7 @@ def explain(
     labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None,
     spelt: bool = True,
     seed: int = 0,
+    predicates: Predicates | None = None,
     sample: FitSample | None = None,
     progress: Progress = no_progress,
 ) -> Explained:
@@ -113,33 +119,36 @@ def explain(
     chosen: the latents to explain (all); of others nothing is looked for or counted.
     labels: names that rules may use, with the positions that carry them; without, rules know tokens and strings only.
     spelt: False if `vocab` only names the tokens (by their ids, say): rules then leave out how they are spelt.
-    sample: of an earlier pass over the same codes; without, one is drawn.
+    predicates: of these tokens, where they are known already. sample: of an earlier pass over the same codes; without,
+    one is drawn.
     Raises ValueError for codes that are not of the tokens or point outside, for a sense of a latent or with a row that
     the codes do not have, or for unfitting labels.
     """
     check_codes(codes, tokens)
-    text, half, n = Text.read(tokens.numpy(), vocab, labels, spelt=spelt), fit_half.numpy(), codes.d_sae
-    counted = first_windows(text.tokens)
+    half, n, n_ctx = fit_half.numpy(), codes.d_sae, tokens.shape[1]
+    predicates = predicates or Predicates.count(tokens.numpy(), len(vocab), vocab if spelt else None)
+    predicates = predicates.with_labels(labels) if labels else predicates
+    counted = first_windows(tokens.numpy())
     if sample is None:
-        sample = FitSample(n, text.n_ctx, half, seed)
+        sample = FitSample(n, n_ctx, half, seed)
         note = "sampling firings to explain"
-        for chunk in read_chunks(codes, text.n_ctx, maxima=maxima, counted=counted, progress=progress, note=note):
+        for chunk in read_chunks(codes, n_ctx, maxima=maxima, counted=counted, progress=progress, note=note):
             sample.add(chunk)
     of_sense, sampled = _checked(senses, codes)
-    in_fit = [rows[half[rows // text.n_ctx]] for rows in sampled]
+    in_fit = [rows[half[rows // n_ctx]] for rows in sampled]
     n_sampled = np.array(
         [[len(fit), len(rows) - len(fit)] for fit, rows in zip(in_fit, sampled, strict=True)], int
     ).reshape(-1, 2)
     n_fire = np.concatenate([sample.count, _share_of_firings(of_sense, n_sampled[:, 0], sample.count)])
     chosen = np.ones(n, bool) if chosen is None else chosen
     firings = [np.sort(own[own >= 0]) for own in np.where(chosen[:, None], sample.rows[:, 0], -1)] + in_fit
-    proposed = _propose(Background.of(text, half, counted), firings, n_fire, n, progress)
+    proposed = _propose(Background.of(predicates, half, counted), firings, n_fire, n, progress)
     latents, sampled = np.concatenate([np.arange(n), of_sense]), [np.zeros(0, np.int64)] * n + sampled
     units = np.concatenate([np.flatnonzero(chosen), np.arange(n, len(latents))])
-    counts = count_rules(text, codes, half, counted, proposed, latents, maxima, sampled, units, progress)
+    counts = count_rules(predicates, codes, half, counted, proposed, latents, maxima, sampled, units, progress)
     counts.hits[:, :n] = counts.both[:, :n].sum(-1)
     n_firings = np.concatenate([counts.fires[:, :n].sum(-1), n_sampled.T], 1)
-    every = choose(text, proposed, counts, n_firings, n_fire)
+    every = choose(predicates.corpus, proposed, counts, n_firings, n_fire)
     return Explained(*(Explanations._make(values[own] for values in every) for own in (slice(n), slice(n, None))))
 
 
@@ -168,15 +177,19 @@ def _propose(
 ) -> list[list[Rule]]:
     """Candidate rules of each latent, then of each sense, from ascending rows of the fit half that stand for n_fire."""
 
-    def of_unit(unit: int) -> list[Rule]:
-        return candidates(background, firings[unit], float(n_fire[unit]), joined_by_or=unit < n_latents)
+    def of_unit(unit: int, holds: Int32[np.ndarray, "firing place"]) -> list[Rule]:
+        is_latent = unit < n_latents
+        return candidates(background, holds, firings[unit], float(n_fire[unit]), joined_by_or=is_latent)
 
     proposed: list[list[Rule]] = []
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for rules in pool.map(of_unit, range(len(firings))):
-            proposed.append(rules)
-            if len(proposed) % 64 == 0:
-                progress(len(proposed), len(firings), "proposing explanations")
+        for start in range(0, len(firings), UNITS_AT_ONCE):
+            units = range(start, min(start + UNITS_AT_ONCE, len(firings)))
+            rows, place = np.unique(np.concatenate([firings[unit] for unit in units]), return_inverse=True)
+            holds = background.predicates.at(rows, background.predicates.in_rules)
+            ends = np.cumsum([len(firings[unit]) for unit in units])[:-1]
+            proposed += pool.map(of_unit, units, (holds[places] for places in np.split(place, ends)))
+            progress(len(proposed), len(firings), "proposing explanations")
     return proposed
 
 

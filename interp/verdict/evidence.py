@@ -98,6 +98,8 @@ class Evidence:
     """(Σ_g m_g)² / Σ_g m_g² of the groups' activation masses: how many groups the firings really spread over."""
     testable: Bool[np.ndarray, " d_sae"]
     """Fires in at least MIN_GROUPS groups."""
+    predicates: Predicates | None
+    """What is true in the text; None where nothing was looked at."""
 
     def of(self, name: str) -> Float64[np.ndarray, " d_sae"]:
         return self.found.statistics[:, NAMES.index(name)]
@@ -157,13 +159,14 @@ def collect_evidence(
     wanted = np.flatnonzero(testable if chosen is None else testable & chosen)
     drawn = [np.sort(rng.permutation(np.flatnonzero(testable))[:NULL_LATENTS]) for _ in shifts]
     found, *others = (Judged.empty(codes.d_sae, rows.shape[1]) for _ in range(1 + len(shifts)))
+    predicates = None
     if len(wanted) or any(map(len, drawn)):
         predicates = Predicates.count(tokens.numpy(), n_vocab, vocab)
         judge = _Judge(predicates, calibration, rows, sampler.count / max(counted.sum(), 1))
         judge(wanted, found, progress=progress or no_progress)
         for shift, some, null in zip(shifts, drawn, others, strict=True):
             judge(some, null, shift)
-    return Evidence(found, others, rows, shares, groups.effective, testable)
+    return Evidence(found, others, rows, shares, groups.effective, testable, predicates)
 
 
 class _Judge(NamedTuple):

@@ -1,217 +1,365 @@
-"""Candidate rules of a latent, from a sample of its firings and the rows of `background`.
+"""Candidate rules of a latent, or of one of its senses, from a sample of its firings and a sample of the text.
 
-    1  Atoms that hold at enough of the firings: bits of rows, affixes, tokens near; token sets grow in the search.
-    2  The best conjunctions (`beam`), then for a few of them the best one to join by "or", and a third to those.
+    1  The predicates that the firings share (`text.surprise`), of each kind those that tell best where it fires.
+    2  The best conjunctions of them (`beam`); for a few of these the best one to join by "or", and a third to those.
     3  Each part of the best union is looked for anew with the others in place.
 
-Estimates rank them; some two dozen go on to be counted exactly.
+Estimates rank them; some two dozen go on to be counted exactly (`counting`). They are tried on rows that are densest
+where it counts:
+
+    stratum            rows                                                              weight of a row
+    firings            a sample of the latent's own                                      n_fire / sampled
+    predicate a        where a holds, for the best START predicates                      n(a) / sampled, 1 for a rare a
+    elsewhere          a uniform sample, the same for all latents                        rows / sampled
+
+The sums of weights over the last two, each row in one of them only, estimate at how many positions a rule holds; the
+first estimates how many firings it hits. Memory: the predicates of MAX_ROWS rows, twice.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int64, UInt64
+from jaxtyping import Bool, Float64, Int16, Int32, Int64, UInt64
 from numba import njit
 
+from interp.codes.reading import CodeChunk
+from interp.codes.sampling import FiringSampler
+from interp.text.kinds import KINDS
+from interp.text.surprise import Predicates
 from interp.verdict import beam
-from interp.verdict.background import Background, Universe
-from interp.verdict.holding import by_id, cover, mark, pack, transpose
-from interp.verdict.predicates import GROWN, KINDS, MAX_CONTEXT_TOKENS, MAX_PARTS, MAX_TOKENS, PLANES, Atom, Rule
+from interp.verdict.beam import CAPACITY, mark
+from interp.verdict.rules import MAX_PARTS, MAX_VALUES, SUBJECT, Atom, Rule, merged, most_values
 
+SAMPLE = 256
+"""Firings of a latent that propose rules."""
+MAX_ROWS = 1 << 19
+"""Of a longer text, sequences spread over it."""
+ELSEWHERE = 1 << 13
+STARTS, ROWS_OF_START = 12, 192
 MIN_FIRINGS = 5
 """With fewer, no rule is proposed."""
-MIN_SHARE, MIN_HITS = 0.05, 3
-"""Of the sampled firings, at which an atom must hold."""
-MAX_FIXED = 200
-MAX_NAMED = 6
-"""Sets, and tokens near, of each kind."""
+MIN_SHARE, MIN_HITS, MIN_LIFT = 0.01, 2, 1.2
+"""Of the sampled firings, at which a predicate must hold; and how much oftener than in the text."""
+OF_SUBJECT, OF_KIND = 32, 12
+"""Predicates of a kind that are tried, where it is about the token itself and elsewhere."""
+ALONE, BEGUN, JOINED = 5, 2, 3
+"""Conjunctions kept of each list; how many unions begin with, and how many are kept of each."""
 CANDIDATES = 24
-ALONE, STARTS, JOINED = 6, 3, 3
-"""Conjunctions kept of each kind; how many unions begin with, and how many are kept of each."""
+LAST = 32767
+"""Rank of a predicate that no stratum begins with."""
+WEIGHT_STEP = 2.0**-20
+"""Weights are multiples of it, so that their sums are exact in any order, up to 2^33 rows."""
 
 Members = tuple[int, ...]
 """Places of the atoms of a conjunction."""
 Parts = tuple[Members, ...]
-Found = tuple[Atom, UInt64[np.ndarray, " word"]]
+
+
+class FitSample(FiringSampler):
+    """SAMPLE firings of each latent, and how many it has, in the fit half of the sequences. A listener."""
+
+    def __init__(self, d_sae: int, n_ctx: int, half: Bool[np.ndarray, " seq"], seed: int):
+        super().__init__(d_sae, 1, SAMPLE, seed, 1)
+        self._fit = np.repeat(half, n_ctx)
+
+    def add(self, chunk: CodeChunk) -> None:
+        fit = np.repeat(self._fit[chunk.start : chunk.stop], np.diff(chunk.offsets))
+        super().add(replace(chunk, values=chunk.values * fit))
+
+
+@dataclass(frozen=True)
+class Background:
+    """Rows of the fit half, with what holds at each and where each predicate holds."""
+
+    predicates: Predicates
+    rows: Int64[np.ndarray, " row"]
+    holds: Int32[np.ndarray, "row place"]
+    where: Int32[np.ndarray, " entry"]
+    """Places in `rows`, by predicate."""
+    first: Int64[np.ndarray, " predicate_plus_1"]
+    """Where each predicate begins in `where`."""
+    scale: float
+    """Positions of the fit half for each row."""
+    elsewhere: tuple[int, Int32[np.ndarray, " entry"], Int64[np.ndarray, " predicate_plus_1"]]
+    """How many rows the uniform sample has, and where each predicate holds there, as `where` and `first`."""
+    lookups: list["Lookup"] = field(default_factory=list)
+    """Those that no search is using."""
+    names: dict[int, str] = field(default_factory=dict)
+    """What predicates are called whose names were asked for."""
+
+    @classmethod
+    def of(
+        cls, predicates: Predicates, half: Bool[np.ndarray, " seq"], counted: Bool[np.ndarray, " row"]
+    ) -> "Background":
+        """half: the sequences that rules are chosen on; counted: the rows that count at all."""
+        n_ctx, sequences = predicates.corpus.tokens.shape[1], np.flatnonzero(half)
+        kept = sequences[:: max(1, -(-len(sequences) * n_ctx // MAX_ROWS))]
+        rows = (kept[:, None] * n_ctx + np.arange(n_ctx)).reshape(-1)
+        rows = rows[counted[rows]]
+        holds = predicates.at(rows, predicates.in_rules)
+        where, first = where_each_holds(holds, len(predicates.surprise))
+        elsewhere = np.unique(np.linspace(0, max(len(rows) - 1, 0), ELSEWHERE).astype(np.int64))[: len(rows)]
+        scale = len(sequences) / max(1, len(kept))
+        sampled = len(elsewhere), *where_each_holds(holds[elsewhere], len(predicates.surprise))
+        return cls(predicates, rows, holds, where, first, scale, sampled)
+
+
+class Lookup(NamedTuple):
+    """What a search notes of predicates by their number, and takes back when it is done."""
+
+    newest: Int32[np.ndarray, " predicate"]
+    """−1"""
+    times: Int32[np.ndarray, " predicate"]
+    """0"""
+    place: Int16[np.ndarray, " predicate"]
+    """−1"""
+    rank: Int16[np.ndarray, " predicate"]
+    """LAST"""
+
+    @classmethod
+    def empty(cls, n: int) -> "Lookup":
+        return cls(
+            np.full(n, -1, np.int32), np.zeros(n, np.int32), np.full(n, -1, np.int16), np.full(n, LAST, np.int16)
+        )
+
+
+class Universe(NamedTuple):
+    """The rows of one search as bits, each stratum from a new word on."""
+
+    valid: UInt64[np.ndarray, " word"]
+    weights: Float64[np.ndarray, " word"]
+    n_firing_words: int
+    n_sampled: int
+    firing_weight: float
+    n_fire: float
 
 
 def candidates(
-    background: Background, firings: Int64[np.ndarray, " firing"], n_fire: float, *, joined_by_or: bool
+    background: Background,
+    holds: Int32[np.ndarray, "firing place"],
+    rows: Int64[np.ndarray, " firing"],
+    n_fire: float,
+    *,
+    joined_by_or: bool,
 ) -> list[Rule]:
-    """Up to CANDIDATES rules, each once; firings: ascending rows of the fit half, a sample of n_fire."""
-    if len(firings) < MIN_FIRINGS:
+    """Up to CANDIDATES rules, each once. holds: the predicates at `rows`, a sample of n_fire firings."""
+    if len(holds) < MIN_FIRINGS:
         return []
-    search = _Search(background, firings, n_fire)
+    try:
+        lookup = background.lookups.pop()  # of another search, in this thread or another
+    except IndexError:
+        lookup = Lookup.empty(len(background.predicates.surprise))
+    search = _Search(background, holds, rows, n_fire, lookup)
+    background.lookups.append(lookup)
     alone = search.conjunctions((), ALONE)
     rules: list[Parts] = [(members,) for _, members in alone]
     if joined_by_or and alone:
-        starts = dict.fromkeys((members,) for _, members in [*_best(alone)[:STARTS], alone[-1]])
-        joined = [pair for start in starts for pair in search.unions(start)]
-        joined += [pair for _, parts in _best(joined)[:STARTS] for pair in search.unions(parts)]
-        unions = [parts for _, parts in _best(joined)]
-        refined = [search.refined(unions[0])] if unions else []
-        rules = [*rules[:1], *refined, *rules[1:], *unions]
+        begun = dict.fromkeys((members,) for _, members in [*_best(alone)[:BEGUN], alone[-1]])
+        pairs = [union for parts in begun for union in search.unions(parts)]
+        triples = [union for _, parts in _best(pairs)[:BEGUN] for union in search.unions(parts)]
+        unions = [parts for _, parts in _best([*pairs, *triples])]
+        rules = [*rules[:2], *map(search.refined, unions[:1]), *unions, *rules[2:]]
     return list(dict.fromkeys(search.rule(parts) for parts in rules))[:CANDIDATES]
 
 
-def merged(rule: Iterable[tuple[Atom, ...]]) -> Rule:
-    """With those parts joined that differ in one set of tokens only; each part once."""
-    parts = list(dict.fromkeys(rule))
-    for i, first in enumerate(parts):
-        for j in range(i + 1, len(parts)):
-            differ = [(a, b) for a, b in zip(first, parts[j], strict=False) if a != b]
-            if len(first) == len(parts[j]) and len(differ) == 1 and differ[0][0].kind == differ[0][1].kind:
-                a, b = differ[0]
-                tokens = tuple(dict.fromkeys(a.tokens + b.tokens))
-                if a.tokens and len(tokens) <= (MAX_CONTEXT_TOKENS if a.slot else MAX_TOKENS):
-                    both = tuple(Atom(a.kind, tokens) if atom == a else atom for atom in first)
-                    return merged([*parts[:i], both, *parts[i + 1 : j], *parts[j + 1 :]])
-    return tuple(parts)
-
-
-def _best(found: list[tuple[float, Any]]) -> list[tuple[float, Any]]:
-    return sorted(found, key=lambda pair: -pair[0])
+def _best(scored: list[tuple[float, Any]]) -> list[tuple[float, Any]]:
+    return sorted(scored, key=lambda pair: -pair[0])
 
 
 class _Search:
-    """One latent's atoms and rows: first the named atoms, behind them the token sets that grow."""
+    """The atoms and rows of one latent or sense."""
 
-    def __init__(self, background: Background, firings: Int64[np.ndarray, " firing"], n_fire: float):
-        self.rows, text = Universe.of(background, firings, n_fire), background.text
-        found = [*_plane_atoms(background, self.rows), *_token_atoms(background, self.rows)][:MAX_FIXED]
-        self.named = {place: atom for place, (atom, _) in enumerate(found)}
-        own = [np.unique(before, return_counts=True) for before in self.rows.before[:, : len(firings)]]
-        self.tokens = [tokens[tokens >= 0] for tokens, _ in own]
-        """Of each slot, the tokens of the firings: what local ids stand for."""
-        self.counts = [counts[tokens >= 0] for tokens, counts in own]
-        lookup = np.full((len(GROWN), len(text.vocabulary) + 1), -1, np.int16)  # the last for −1, no token
-        for slot, tokens in enumerate(self.tokens):
-            lookup[slot, tokens] = np.arange(len(tokens))
-        local = np.stack([own[before] for own, before in zip(lookup, self.rows.before, strict=True)])
-        order, first = zip(*(by_id(own, max(map(len, self.tokens))) for own in local), strict=True)
-        self.atoms = beam.Atoms(
-            bits=np.zeros((beam.CAPACITY, len(self.rows.valid)), np.uint64),
-            slots=np.zeros(beam.CAPACITY, np.int64),
-            costs=np.ones(beam.CAPACITY),
-            sets=np.full((beam.CAPACITY, MAX_TOKENS), -1, np.int16),
-            local=local,
-            known=np.stack([pack(own >= 0) for own in local]),
-            order=np.stack(order),
-            first=np.stack(first),
-            n_local=np.array([len(tokens) for tokens in self.tokens]),
-            used=np.array([len(found)]),
+    def __init__(self, background: Background, holds: np.ndarray, rows: np.ndarray, n_fire: float, lookup: Lookup):
+        self.background, self.kinds = background, list(background.predicates.first)
+        numbers, self.counts, example, kind, n_text, f1 = _shared_best(background, holds, n_fire, lookup)
+        self.numbers, self.rows = numbers, rows[example]
+        starts = numbers[np.argsort(-f1, kind="stable")[:STARTS]]
+        bits, valid, weights, n_firing_words = _universe(
+            numbers,
+            starts,
+            holds,
+            background.holds,
+            background.where,
+            background.first,
+            background.scale,
+            background.elsewhere,
+            len(background.rows) * background.scale / max(1, background.elsewhere[0]),
+            lookup,
         )
-        for place, (atom, bits) in enumerate(found):
-            self.atoms.bits[place], self.atoms.slots[place], self.atoms.costs[place] = bits, atom.slot, atom.cost
+        weights = np.round(weights / WEIGHT_STEP) * WEIGHT_STEP
+        self.universe = Universe(valid, weights, n_firing_words, len(holds), n_fire / len(holds), n_fire)
+        subjects = list(dict.fromkeys(KINDS[name].speaks_of for name in self.kinds))
+        subject = np.array([subjects.index(KINDS[name].speaks_of) for name in self.kinds])
+        items = np.array([KINDS[name].items for name in self.kinds])
+        n_sets = CAPACITY - len(numbers)
+        self.atoms = beam.Atoms(
+            bits=bits,
+            kind=np.append(kind, np.zeros(n_sets, np.int64)),
+            subject=np.append(subject[kind], np.zeros(n_sets, np.int64)),
+            items=np.append(items[kind], np.zeros(n_sets)),
+            n_text=np.append(n_text, np.zeros(n_sets)),
+            members=np.full((CAPACITY, MAX_VALUES), -1, np.int16),
+            first_of_kind=np.searchsorted(kind, np.arange(len(self.kinds) + 1)),
+            most=np.array([most_values(name) for name in self.kinds]),
+            used=np.array([len(numbers)]),
+        )
+        self.atoms.members[: len(numbers), 0] = np.arange(len(numbers))
 
     def conjunctions(self, parts: Parts, n_best: int) -> list[tuple[float, Members]]:
         """Those to join to the parts, by F₁, then those by F_½, and what each is worth."""
-        covered = np.zeros_like(self.rows.valid)
+        covered = np.zeros_like(self.universe.valid)
         for part in parts:
-            covered |= cover(self.atoms.bits, np.array(part), self.rows.valid)
-        found, values = beam.search(self.atoms, self.rows, covered, n_best)
-        members = (tuple(sorted(atom for atom in own if atom >= 0)) for own in found.tolist())
-        return [(value, own) for value, own in zip(values.tolist(), members, strict=True) if own]
+            covered |= beam.cover(self.atoms.bits, np.array(part), self.universe.valid)
+        found, values = beam.best_conjunctions(self.atoms, self.universe, covered, n_best)
+        members = (tuple(sorted(atom for atom in row if atom >= 0)) for row in found.tolist())
+        return [(value, atoms) for value, atoms in zip(values.tolist(), members, strict=True) if atoms]
 
     def unions(self, parts: Parts) -> list[tuple[float, Parts]]:
         """The parts with one more, and what that is worth."""
         if len(parts) == MAX_PARTS:
             return []
-        fixed = sum(float(self.atoms.costs[list(part)].sum()) for part in parts)
-        price = beam.item_price(self.rows.n_fire) * fixed + beam.PART_PRICE * len(parts)
-        return _best([(value - price, (*parts, own)) for value, own in self.conjunctions(parts, JOINED)])[:JOINED]
+        fixed = sum(float(self.atoms.items[list(part)].sum()) for part in parts)
+        price = beam.item_price(self.universe.n_sampled) * fixed + beam.PART_PRICE * len(parts)
+        return _best([(value - price, (*parts, part)) for value, part in self.conjunctions(parts, JOINED)])[:JOINED]
 
     def refined(self, parts: Parts) -> Parts:
         """The union with each part in turn replaced by the best one beside the others."""
         for place in range(len(parts)):
             others = parts[:place] + parts[place + 1 :]
-            for _, found in self.conjunctions(others, 1)[:1]:
-                parts = (*parts[:place], found, *parts[place + 1 :])
+            for _, members in self.conjunctions(others, 1)[:1]:
+                parts = (*parts[:place], members, *parts[place + 1 :])
         return parts
 
     def rule(self, parts: Parts) -> Rule:
-        atoms = [[self._atom(place) for place in part] for part in parts]
-        return merged([tuple(sorted(part, key=lambda atom: atom.slot)) for part in atoms])
+        return merged(tuple(self._atom(place) for place in part) for part in parts)
 
     def _atom(self, place: int) -> Atom:
-        if place not in self.named:
-            slot = int(self.atoms.slots[place])
-            own = self.atoms.sets[place, : int(self.atoms.costs[place])]
-            by_count = own[np.argsort(-self.counts[slot][own], kind="stable")]
-            self.named[place] = Atom(GROWN[slot], tuple(self.tokens[slot][by_count].tolist()))
-        return self.named[place]
+        kind = self.kinds[self.atoms.kind[place]]
+        members = self.atoms.members[place]
+        members = members[members >= 0]
+        members = members[np.argsort(-self.counts[members], kind="stable")]
+        first, names = self.background.predicates.first[kind], self.background.names
+        numbers = self.numbers[members].tolist()
+        for number, row in zip(numbers, self.rows[members].tolist(), strict=True):
+            if number not in names:
+                names[number] = self.background.predicates.name(number, row)
+        return Atom(kind, tuple(number - first for number in numbers), tuple(names[number] for number in numbers))
 
 
-def _min_hits(universe: Universe) -> float:
-    return max(MIN_HITS, MIN_SHARE * len(universe.firings))
+def _shared_best(background: Background, holds: np.ndarray, n_fire: float, lookup: Lookup) -> tuple[np.ndarray, ...]:
+    """The predicates that firings share, of each kind those that tell best where the latent fires: numbers, ascending;
+    firings at which each holds; one of these; the kind; positions of the text at which each holds; its F₁."""
+    predicates = background.predicates
+    numbers, hits, example = _shared(holds, lookup)
+    n_text = (background.first[numbers + 1] - background.first[numbers]) * background.scale
+    both = hits * n_fire / len(holds)
+    f1 = 2 * both / (n_fire + np.maximum(n_text, both))
+    is_often = hits >= max(MIN_HITS, MIN_SHARE * len(holds))
+    is_telling = hits / len(holds) > MIN_LIFT * n_text / max(1.0, len(background.rows) * background.scale)
+    kind = np.searchsorted(list(predicates.first.values()), numbers, side="right") - 1
+    usable = np.flatnonzero(is_often & is_telling)
+    order = usable[np.lexsort((-f1[usable], kind[usable]))]
+    place_in_kind = np.arange(len(order)) - np.searchsorted(kind[order], kind[order])
+    most = np.array([OF_SUBJECT if KINDS[name].speaks_of == SUBJECT else OF_KIND for name in predicates.first])
+    order = order[np.argsort(place_in_kind / most[kind[order]], kind="stable")][: CAPACITY // 2]
+    kept = order[np.argsort(numbers[order])]
+    return numbers[kept], hits[kept], example[kept], kind[kept], n_text[kept], f1[kept]
 
 
-def _plane_atoms(background: Background, universe: Universe) -> Iterator[Found]:
-    """The bits that enough firings have."""
-    planes, n_firings = background.planes_of(universe.rows[: universe.n_own]), len(universe.firings)
-    for plane, kind in enumerate(PLANES):
-        counts = ((planes[:n_firings, plane, None] >> np.arange(64, dtype=np.uint64)) & np.uint64(1)).sum(0)
-        wanted = np.flatnonzero(counts >= _min_hits(universe))
-        bits = np.hstack([transpose(planes, plane, wanted), background.elsewhere_bits[plane, wanted]])
-        yield from ((Atom(kind, which=int(which)), rows) for which, rows in zip(wanted, bits, strict=True))
-
-
-def _token_atoms(background: Background, universe: Universe) -> Iterator[Found]:
-    """Of the named sets of tokens, and of the tokens of a window, those with the best estimated F₁; the latter also
-    joined as long as F₁ rises. A set has two tokens of the firings or more."""
-    text = background.text
-    for name, kind in KINDS.items():
-        if kind.reach is None or name in GROWN:
-            continue
-        best = _best_sets(background, universe, name, kind.reach)
-        atoms = [Atom(name, which=which) if kind.sets else Atom(name, (which,)) for which in best]
-        members, own = np.zeros(len(text.vocabulary), np.uint64), universe.n_own
-        bits, near = np.zeros((len(atoms), len(universe.valid)), np.uint64), background.elsewhere_within[name]
-        for number, atom in enumerate(atoms):
-            members[np.array(text.tokens_of(atom))] |= np.uint64(1 << number)
-            mark(near.indices[near.indptr[best[number]] : near.indptr[best[number] + 1]], bits[number, own // 64 :])
-        _window_bits(text.tokens.reshape(-1), text.n_ctx, universe.rows[:own], *kind.reach, members, bits)
-        yield from zip(atoms, bits, strict=True)
-        chosen = [] if kind.sets else _greedy_union(bits, universe)
-        if len(chosen) > 1:
-            yield Atom(name, tuple(best[place] for place in chosen)), np.bitwise_or.reduce(bits[chosen])
-
-
-def _best_sets(background: Background, universe: Universe, name: str, reach: tuple[int, int]) -> list[int]:
-    """The kind's tokens, or named sets of tokens, that enough firings have, by their estimated F₁."""
-    hits, enough = background.seen(universe.firings, reach), _min_hits(universe)
-    if name in background.sets:
-        tokens = np.flatnonzero(hits)
-        having = background.sets[name][tokens]
-        hits = having.T @ hits[tokens]
-        hits[having.getnnz(0) < 2] = 0
-    which = np.flatnonzero(hits >= enough)
-    both = hits[which] * universe.firing_weight
-    f1 = 2 * both / (universe.n_fire + np.maximum(background.holds[name][which], both))
-    return which[np.argsort(-f1, kind="stable")[:MAX_NAMED]].tolist()
-
-
-def _greedy_union(bits: UInt64[np.ndarray, "set word"], rows: Universe) -> list[int]:
-    joined, best = np.zeros(len(rows.valid), np.uint64), 0.0
-    chosen: list[int] = []
-    while len(chosen) < MAX_CONTEXT_TOKENS:
-        counts = [beam.measure(rows.valid, own, joined, rows) for own in bits]
-        worth = [2 * both / (rows.n_fire + holds) for both, holds in counts]
-        if not worth or max(worth) <= best + beam.ITEM_PRICE:
-            break
-        best = max(worth)
-        chosen.append(int(np.argmax(worth)))
-        joined |= bits[chosen[-1]] & rows.valid
-    return chosen
+def where_each_holds(
+    holds: Int32[np.ndarray, "row place"], n_predicates: int
+) -> tuple[Int32[np.ndarray, " entry"], Int64[np.ndarray, " predicate_plus_1"]]:
+    """The rows where each predicate holds, ascending, one predicate after the other; and where each begins."""
+    first = np.zeros(n_predicates + 1, np.int64)
+    return _where(holds, first), first
 
 
 @njit(cache=True, nogil=True)
-def _window_bits(tokens, n_ctx, rows, low, high, sets, out):
-    """out[s]: the rows that have a token with bit s of its `sets` set among those `low` to `high` before."""
-    for i in range(len(rows)):
-        found = np.uint64(0)
-        for back in range(low, min(high, rows[i] % n_ctx) + 1 if rows[i] >= 0 else 0):
-            found |= sets[tokens[rows[i] - back]]
-        for number in range(len(out) if found else 0):
-            out[number, i >> 6] |= ((found >> np.uint64(number)) & np.uint64(1)) << np.uint64(i & 63)
+def _where(holds, first):
+    newest = np.full(len(first), -1, np.int32)
+    for row in range(len(holds)):
+        for number in holds[row]:
+            if number >= 0 and newest[number] != row:
+                newest[number] = row
+                first[number + 1] += 1
+    first[:] = np.cumsum(first)
+    out, end = np.empty(first[-1], np.int32), first[:-1].copy()
+    newest[:] = -1
+    for row in range(len(holds)):
+        for number in holds[row]:
+            if number >= 0 and newest[number] != row:
+                newest[number] = row
+                out[end[number]] = row
+                end[number] += 1
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _shared(holds, lookup):
+    """The predicates that two firings share or more, at how many each holds, and the last of these."""
+    newest, times = lookup.newest, lookup.times
+    seen, n_seen, n = np.empty(holds.size, np.int64), 0, 0
+    for firing in range(len(holds)):
+        for number in holds[firing]:
+            if number >= 0 and newest[number] != firing:
+                if newest[number] < 0:
+                    seen[n_seen] = number
+                    n_seen += 1
+                newest[number] = firing
+                times[number] += 1
+    numbers, hits, example = np.empty(n_seen, np.int64), np.empty(n_seen, np.int64), np.empty(n_seen, np.int64)
+    for number in seen[:n_seen]:
+        if times[number] > 1:
+            numbers[n], hits[n], example[n] = number, times[number], newest[number]
+            n += 1
+        newest[number], times[number] = -1, 0
+    return numbers[:n], hits[:n], example[:n]
+
+
+@njit(cache=True, nogil=True)
+def _universe(numbers, starts, firing_holds, text_holds, where, first, scale, elsewhere, elsewhere_weight, lookup):
+    """The rows of each stratum, each stratum from a new word on: the bits of each predicate, those of the rows that
+    count, the weights by word, and how many words are of firings. elsewhere: how many rows, and where each predicate
+    holds there, as `where` and `first` are of all rows."""
+    local, rank, n_starts = lookup.place, lookup.rank, len(starts)
+    for place in range(len(numbers)):
+        local[numbers[place]] = place
+    for place in range(n_starts):
+        rank[starts[place]] = place
+    sizes = np.array([first[start + 1] - first[start] for start in starts], np.int64)
+    taken = np.minimum(sizes, ROWS_OF_START)
+    n_firing_words, n_elsewhere = (len(firing_holds) + 63) // 64, elsewhere[0]
+    last = n_firing_words + np.sum((taken + 63) // 64)
+    words = last + (n_elsewhere + 63) // 64
+    bits, valid, weights = np.zeros((CAPACITY, words), np.uint64), np.zeros(words, np.uint64), np.zeros(words)
+    for row in range(len(firing_holds)):
+        mark(valid, row)
+        for number in firing_holds[row]:
+            if number >= 0 and local[number] >= 0:
+                mark(bits[local[number]], row)
+    word = n_firing_words
+    for stratum in range(n_starts):
+        n = taken[stratum]
+        for i in range(n):
+            row = where[first[starts[stratum]] + i * sizes[stratum] // n]
+            lowest = LAST
+            for number in text_holds[row]:
+                if number >= 0 and local[number] >= 0:
+                    mark(bits[local[number]], 64 * word + i)
+                    lowest = min(lowest, rank[number])
+            if lowest == stratum:  # it belongs to no earlier stratum
+                mark(valid, 64 * word + i)
+        weights[word : word + (n + 63) // 64] = scale * sizes[stratum] / max(n, 1)
+        word += (n + 63) // 64
+    weights[last:] = elsewhere_weight
+    for row in range(n_elsewhere):
+        mark(valid[last:], row)
+    for place in range(len(numbers)):
+        for row in elsewhere[1][elsewhere[2][numbers[place]] : elsewhere[2][numbers[place] + 1]]:
+            mark(bits[place, last:], row)
+            if rank[numbers[place]] != LAST:
+                valid[last + (row >> 6)] &= ~(np.uint64(1) << np.uint64(row & 63))
+    for number in numbers:
+        local[number], rank[number] = -1, LAST
+    return bits, valid, weights, n_firing_words

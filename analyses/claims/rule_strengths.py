@@ -1,0 +1,163 @@
+"""How strongly do latents fire where their rules hold? Codes of any text, predicted from the rules alone.
+
+The cases of a rule are its conjunctions, one for each token where the token is one of several; of those that hold at t
+the first counts:
+
+    ẑ_j(t)  = the mean of z_j over the fit half's positions at which the same case holds; where none does, over those
+    share_j = 1 − Σ_t (z_j − ẑ_j)² / Σ_t (z_j − z̄_j)²            on the held-out half
+
+The means are over all positions of a case, 0 where the latent is silent: the least-squares values. A mean over firings
+alone is too large where a rule is imprecise. Latents without a rule are their mean everywhere, as in mean ablation.
+A share of 1: the words tell every value; of 0: no better than a constant; below: worse, on text not learnt from.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse
+import torch
+from jaxtyping import Float32, Float64, Int64
+from numba import njit
+
+from interp.codes.reading import ROWS_PER_CHUNK
+from interp.codes.sparse_codes import SparseCodes
+from interp.features.examples import first_windows
+from interp.features.feature_store import FeatureStore
+from interp.storage.files import Progress, no_progress, ratio
+from interp.text.surprise import Predicates
+from interp.verdict.beam import popcount
+from interp.verdict.counting import NumberedRules, TextBits, atom_bits, rule_bits
+from interp.verdict.rules import Rule
+
+Latents = Float64[np.ndarray, " d_sae"]
+
+
+@dataclass(frozen=True)
+class Strengths:
+    cases: NumberedRules
+    latents: Int64[np.ndarray, " case"]
+    rises: Float32[np.ndarray, " case"]
+    """The mean activation in a case, less that where no case of its latent holds."""
+    elsewhere: Float32[np.ndarray, " d_sae"]
+    """The mean activation where no case holds."""
+    shares: Float64[np.ndarray, " d_sae"]
+    """NaN for a latent that is constant on the held-out half."""
+
+    def rises_on(self, predicates: Predicates, sequences: slice) -> SparseCodes:
+        """What is to be added to `elsewhere` at each position of the sequences. The predicates are those that the
+        strengths were learnt with, of this text or another."""
+        held = first_that_hold(predicates, sequences, self.cases)
+        which = held.latents.long()
+        latents, rises = torch.from_numpy(self.latents)[which], torch.from_numpy(self.rises)[which]
+        return SparseCodes(held.offsets, latents.int(), rises, len(self.elsewhere))
+
+
+def learn_strengths(
+    features: FeatureStore, predicates: Predicates, rules: Sequence[Rule], progress: Progress = no_progress
+) -> Strengths:
+    """Learn them in one pass over the codes. predicates: of the features' text; rules: one a latent, () for none."""
+    by_case = [cases(rule) for rule in rules]
+    numbered = NumberedRules.of(by_case, predicates)
+    latents = np.repeat(np.arange(len(rules)), [len(each) for each in by_case])
+    tokens, n_ctx = predicates.corpus.tokens, features.n_ctx
+    fit, counted = features.fit_half().numpy(), first_windows(tokens)
+    step, halves = max(1, ROWS_PER_CHUNK // n_ctx), [_Sums(latents, features.d_sae) for _ in range(2)]
+    for start in range(0, len(tokens), step):
+        sequences = slice(start, min(start + step, len(tokens)))
+        rows = slice(sequences.start * n_ctx, sequences.stop * n_ctx)
+        counts, learns = counted[rows] & features.codes.present(rows.start, rows.stop).numpy(), fit[sequences]
+        held, z = first_that_hold(predicates, sequences, numbered).scipy(), features.codes[rows].scipy().maximum(0)
+        for sums, half in zip(halves, (learns, ~learns), strict=True):
+            of_half = np.flatnonzero(counts & np.repeat(half, n_ctx))
+            sums.add(held[of_half], z[of_half].astype(np.float64))
+        progress(sequences.stop, len(tokens), "learning how strongly rules fire")
+    values, elsewhere = halves[0].means()
+    shares = halves[1].shares(values, elsewhere)
+    rises = (values - elsewhere[latents]).astype(np.float32)
+    return Strengths(numbered, latents, rises, elsewhere.astype(np.float32), shares)
+
+
+def cases(rule: Rule) -> list[Rule]:
+    """The rule's parts, in its order, each a rule; where its token is one of several, one for each of these."""
+    listed: list[Rule] = []
+    for part in rule:
+        token = next((atom for atom in part if atom.kind == "token"), None)
+        names = zip(token.values, token.names, strict=True) if token else ()
+        single = [token._replace(values=(value,), names=(name,)) for value, name in names] if token else []
+        listed += [(tuple(one if atom is token else atom for atom in part),) for one in single] or [(part,)]
+    return list(dict.fromkeys(listed))
+
+
+def first_that_hold(predicates: Predicates, sequences: slice, rules: NumberedRules) -> SparseCodes:
+    """1 where a rule holds and none before it of the same unit does: a row each position of the sequences, a column
+    each rule, in the order of `rules`."""
+    n_ctx = predicates.corpus.tokens.shape[1]
+    text = TextBits.read(predicates, np.arange(sequences.start * n_ctx, sequences.stop * n_ctx), rules)
+    counts, rows = _first_rows(rules, text)
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    held = (np.ones(len(rows), np.float32), rows, starts)
+    return SparseCodes.from_scipy(scipy.sparse.csc_matrix(held, (text.n_rows, len(counts))).tocsr())
+
+
+@njit(cache=True, nogil=True)
+def _first_rows(rules, text):
+    """At how many rows each rule is the first of its unit that holds, and at which, one rule after the other."""
+    n_rows, n = text.n_rows, 0
+    counts, rows = np.zeros(len(rules.rules), np.int64), np.empty(n_rows, np.int32)
+    for unit in range(len(rules.first_rule) - 1):
+        atoms = atom_bits(rules, text, unit)
+        left = np.full((n_rows + 63) // 64, ~np.uint64(0))
+        if n_rows & 63:
+            left[-1] = (np.uint64(1) << np.uint64(n_rows & 63)) - np.uint64(1)
+        for number in range(rules.first_rule[unit], rules.first_rule[unit + 1]):
+            held = rule_bits(rules.rules[number], atoms, left)
+            if n + n_rows > len(rows):
+                rows = np.concatenate((rows, np.empty(len(rows) + n_rows, np.int32)))  # twice the room
+            before = n
+            for word in range(len(held)):
+                left[word] &= ~held[word]
+                while held[word]:
+                    others = held[word] & (held[word] - np.uint64(1))
+                    rows[n] = 64 * word + np.int64(popcount((held[word] ^ others) - np.uint64(1)))
+                    held[word] = others
+                    n += 1
+            counts[number] = n - before
+    return counts, rows[:n]
+
+
+class _Sums:
+    """The rows of one half: how many, Σ z and Σ z² of each latent, and of each case its rows and Σ z there."""
+
+    def __init__(self, latents: Int64[np.ndarray, " case"], d_sae: int):
+        self.latents, self.rows = latents, 0
+        self.total, self.squares = np.zeros((2, d_sae))
+        self.n, self.in_case = np.zeros((2, len(latents)))
+
+    def add(self, held: scipy.sparse.csr_matrix, z: scipy.sparse.csr_matrix) -> None:
+        """held: [row, case], 1 where it holds; z: [row, d_sae], of the same rows."""
+        row, case = held.nonzero()
+        self.rows += z.shape[0]
+        self.total += np.asarray(z.sum(0)).ravel()
+        self.squares += np.asarray(z.power(2).sum(0)).ravel()
+        self.n += np.bincount(case, minlength=len(self.n))
+        self.in_case += np.bincount(case, np.asarray(z[row, self.latents[case]]).ravel(), len(self.n))
+
+    def outside(self) -> tuple[Latents, Latents]:
+        """At how many rows no case of a latent holds, and its activation there."""
+        n_inside, inside = (np.bincount(self.latents, each, len(self.total)) for each in (self.n, self.in_case))
+        return self.rows - n_inside, self.total - inside
+
+    def means(self) -> tuple[Float64[np.ndarray, " case"], Latents]:
+        """The mean in each case, and where none holds; a case that does not occur is as if it did not hold."""
+        n, activation = self.outside()
+        elsewhere = activation / np.maximum(n, 1)
+        return np.where(self.n > 0, self.in_case / np.maximum(self.n, 1), elsewhere[self.latents]), elsewhere
+
+    def shares(self, values: Float64[np.ndarray, " case"], elsewhere: Latents) -> Latents:
+        """1 − Σ (z − ẑ)² / Σ (z − z̄)², by Σ (z − ẑ)² = Σ z² − Σ ẑ (2 z − ẑ)."""
+        n, activation = self.outside()
+        told = np.bincount(self.latents, values * (2 * self.in_case - values * self.n), len(elsewhere))
+        told = told + elsewhere * (2 * activation - elsewhere * n)
+        variance = self.squares - self.total**2 / max(self.rows, 1)
+        return 1 - ratio(self.squares - told, np.where(variance > 1e-12 * self.squares, variance, 0))

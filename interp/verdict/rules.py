@@ -1,0 +1,122 @@
+"""A rule in words: where a latent fires, or one of its senses, said with what is true at a position of the text.
+
+An atom is one kind of predicates (`text.kinds`) with one of its values or several, and holds where one of these does. A
+conjunction joins up to three atoms by "and", each of something else; a rule joins up to three conjunctions by "or":
+
+    "thou" or "thee" after a comma, or tokens in a comment
+
+In: rules. Out: the same in words, as JSON, and their length,
+
+    bits(rule) = Σ_parts [log₂ MAX_ATOMS + Σ_atoms bits(atom)] + log₂ MAX_PARTS
+    bits(m of the n values of a kind) = log₂ kinds + log₂ MAX_VALUES + log₂ C(n, m)
+"""
+
+import json
+from collections.abc import Iterable
+from itertools import combinations
+from math import lgamma, log, log2
+from typing import NamedTuple
+
+from interp.text.kinds import KINDS, Corpus
+from interp.text.vocabulary import listed
+
+MAX_VALUES, MAX_VALUES_AROUND = 8, 4
+"""Values of one atom, where it is about the token itself and elsewhere; a longer list is no explanation."""
+MAX_ATOMS, MAX_PARTS = 3, 3
+SUBJECT = "token"
+
+
+class Atom(NamedTuple):
+    kind: str
+    values: tuple[int, ...]
+    names: tuple[str, ...]
+    """What each value is called."""
+
+    @property
+    def words(self) -> str:
+        return KINDS[self.kind].words.format(listed(self.names))
+
+
+Conjunction = tuple[Atom, ...]
+Rule = tuple[Conjunction, ...]
+
+
+def most_values(kind: str) -> int:
+    return MAX_VALUES if KINDS[kind].speaks_of == SUBJECT else MAX_VALUES_AROUND
+
+
+def phrase(rule: Rule) -> str:
+    """The rule in words. Parts with one subject share it: «"thou", after a comma or in parentheses»."""
+    places_of: dict[str, list[str]] = {}
+    for part in rule:
+        subject, place = _subject_and_place(part)
+        places_of.setdefault(subject, []).append(place)
+    parts = []
+    for subject, places in places_of.items():
+        is_shared = len(places) > 1 and subject != "tokens"
+        parts.append(f"{subject}{', ' if is_shared else ' '}{' or '.join(places)}".strip())
+    return ", or ".join(parts)
+
+
+def _subject_and_place(part: Conjunction) -> tuple[str, str]:
+    """What the tokens are, and where they stand."""
+    atoms = sorted(part, key=lambda atom: list(KINDS).index(atom.kind))
+    subject = next((atom.words for atom in atoms if KINDS[atom.kind].speaks_of == SUBJECT), "tokens")
+    places = {atom.kind: atom.words for atom in atoms if KINDS[atom.kind].speaks_of != SUBJECT}
+    alone = {atom.kind: atom.names[0] for atom in atoms if len(atom.names) == 1 and atom.names[0][0] == '"'}
+    if {"previous", "before_previous"} <= alone.keys():
+        places["previous"] = f"after {alone['before_previous'][:-1]}{alone['previous'][1:]}"
+        del places["before_previous"]
+    return subject, " ".join(places.values())
+
+
+def as_json(rule: Rule) -> str:
+    """The rule for `from_json`: a list of conjunctions, each a list of atoms [kind, values, names]."""
+    return json.dumps(rule, ensure_ascii=False)
+
+
+def from_json(written: str, corpus: Corpus) -> Rule:
+    """The rule that `as_json` wrote; corpus: of the text that it is about.
+
+    Raises ValueError for anything else, and for a rule of kinds or values that this text does not have.
+    """
+    try:
+        rule = tuple(tuple(_atom(corpus, *atom) for atom in part) for part in json.loads(written))
+        if not 0 < len(rule) <= MAX_PARTS or not all(0 < len(part) <= MAX_ATOMS for part in rule):
+            raise ValueError(f"it must have 1..{MAX_PARTS} parts of 1..{MAX_ATOMS} atoms")
+    except (TypeError, LookupError, ValueError, RecursionError) as error:
+        remedy = "rank the features anew, with this vocabulary and these labels"
+        raise ValueError(f"the rule {written[:80]!r} cannot be read here ({error}): {remedy}") from None
+    return rule
+
+
+def _atom(corpus: Corpus, kind: str, values: list[int], names: list[str]) -> Atom:
+    size = corpus.kinds[kind].size(corpus)
+    if not values or len(values) != len(names) or not all(0 <= value < size for value in values):
+        raise ValueError(f"{kind} has no {values!r} among {size}")
+    return Atom(kind, tuple(values), tuple(map(str, names)))
+
+
+def bits(rule: Rule, corpus: Corpus) -> float:
+    """Description length of the rule, in bits (formula above)."""
+    total = log2(MAX_PARTS) + len(rule) * log2(MAX_ATOMS)
+    for atom in (atom for part in rule for atom in part):
+        n, m = KINDS[atom.kind].size(corpus), len(atom.values)
+        total += log2(len(corpus.kinds)) + log2(MAX_VALUES)
+        total += (lgamma(n + 1) - lgamma(m + 1) - lgamma(n - m + 1)) / log(2)
+    return total
+
+
+def merged(rule: Iterable[Conjunction]) -> Rule:
+    """The rule with those parts joined that differ in the values of one atom only; each part once."""
+    parts = list(dict.fromkeys(rule))
+    for first, second in combinations(parts, 2):
+        differ = [(a, b) for a, b in zip(first, second, strict=False) if a != b]
+        if len(first) == len(second) and len(differ) == 1 and differ[0][0].kind == differ[0][1].kind:
+            a, b = differ[0]
+            name_of = dict(zip(a.values + b.values, a.names + b.names, strict=True))
+            if len(name_of) <= most_values(a.kind):
+                both = Atom(a.kind, tuple(name_of), tuple(name_of.values()))
+                joined = tuple(both if atom == a else atom for atom in first)
+                return merged(joined if part == first else part for part in parts if part != second)
+    return tuple(parts)

@@ -334,7 +334,8 @@ def test_words_name_labels_when_asked_and_only_then(world, tmp_path):
     names = {"sea", "war", "law"}
     said = lambda text: {name for name in names if name in text}  # noqa: E731
     assert [said(text) for text in without.explanation] == [set(), set()]
-    assert said(asked.explanation[0]) == {"sea"} and asked.explanation_f1[0] > without.explanation_f1[0]
+    # Its tokens are a class of their own (`text.neighbours`), so that a rule without the label can be as good.
+    assert said(asked.explanation[0]) == {"sea"} and asked.explanation_f1[0] >= without.explanation_f1[0]
     assert list(asked.n_senses) == list(without.n_senses) == [1, 2]
     found = {name for sense in asked.senses[1] for name in said(sense["rule"])}
     assert found and found <= {"war", "law"}
@@ -387,7 +388,7 @@ def test_without_a_vocabulary_ids_name_tokens_and_are_not_spelt(tmp_path):
     z = np.stack([np.isin(flat // 100, (1, 5)) * rng.gamma(2, 1, flat.size), flat == 37], 1).astype(np.float32)
     text, codes = torch.from_numpy(tokens), SparseCodes.from_dense(torch.from_numpy(z))
     ranking = rank_features(FeatureStore.from_codes(text, codes, tmp_path / "features"), nulls=1)
-    assert ranking.latent.tolist() == [1, 0] and ranking.explanation[0] == '"37"'
+    assert ranking.latent.tolist() == [1, 0] and ranking.explanation[0] == "token 37"
     assert not any(KINDS[name].needs_strings for name in set(ranking.view) - {""})
     assert not ranking.explanation.str.contains("begin|end|number|digit").any()
     bare = rank_codes(text, codes, nulls=1)

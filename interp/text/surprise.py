@@ -8,10 +8,13 @@ counted over all of the text, or over sequences spread evenly over it. In: token
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float32, Int, Int32, Int64
+from numba import njit
 from torch import Tensor
 
 from interp.text.kinds import KINDS, Corpus, Positions
@@ -38,17 +41,14 @@ class Predicates:
         corpus, n_ctx = Corpus.read(tokens, n_vocab, vocab), tokens.shape[1]
         ends = np.cumsum([kind.size(corpus) for kind in corpus.kinds.values()]).tolist()
         first = dict(zip(corpus.kinds, [0, *ends], strict=False))
-        counts, n_rows = np.zeros(ends[-1], np.int64), 0
+        counts, newest, n_rows = np.zeros(ends[-1], np.int64), np.full(ends[-1], -1, np.int32), 0
         chosen = np.arange(0, len(tokens), max(1, -(-tokens.size // MAX_ROWS)))
         for part in np.array_split(chosen, max(1, len(chosen) * n_ctx // SEQUENCES_AT_ONCE)):
             rows = (part[:, None] * n_ctx + np.arange(n_ctx)).reshape(-1)
             n_rows += len(rows)
             for numbers in _each_kind(corpus, first, rows):
-                if numbers.shape[1] > 1:  # a token that is there twice holds once
-                    numbers = np.sort(numbers, 1)
-                    numbers[:, 1:][numbers[:, 1:] == numbers[:, :-1]] = -1
-                present, times = np.unique(numbers[numbers >= 0], return_counts=True)
-                counts[present] += times
+                _add_rows(numbers, counts, newest)
+            newest[:] = -1
         return cls(corpus, first, -np.log(np.maximum(counts, 0.5) / max(n_rows, 1)).astype(np.float32))
 
     def with_labels(self, labels: Mapping[str, Bool[Tensor, "seq pos"]]) -> "Predicates":
@@ -85,7 +85,12 @@ class Predicates:
         step = max(1, SEQUENCES_AT_ONCE // self.corpus.tokens.shape[1]) * self.corpus.tokens.shape[1]
         order = np.argsort(rows, kind="stable")
         ends = np.searchsorted(rows[order] // step, np.unique(rows // step)[1:])
-        parts = [np.hstack(list(_each_kind(self.corpus, first, part))) for part in np.split(rows[order], ends)]
+
+        def read(part: Int64[np.ndarray, " row"]) -> Int32[np.ndarray, "row place"]:
+            return np.hstack(list(_each_kind(self.corpus, first, part)))
+
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            parts = list(pool.map(read, np.split(rows[order], ends)))
         out = np.empty((len(rows), parts[0].shape[1]), np.int32)
         out[order] = np.concatenate(parts)
         return out
@@ -109,3 +114,13 @@ def _each_kind(corpus: Corpus, first: dict[str, int], rows: np.ndarray) -> Itera
     for name, number in first.items():
         values = KINDS[name].values(at)
         yield np.where(values >= 0, values + number, -1).astype(np.int32).reshape(len(rows), -1)
+
+
+@njit(cache=True, nogil=True)
+def _add_rows(numbers, counts, newest):
+    """Count the rows at which each predicate holds, once where a value of it is there twice."""
+    for row in range(len(numbers)):
+        for number in numbers[row]:
+            if number >= 0 and newest[number] != row:
+                newest[number] = row
+                counts[number] += 1

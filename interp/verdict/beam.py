@@ -19,8 +19,8 @@ from numba.extending import intrinsic
 
 from interp.verdict.rules import MAX_ATOMS, MAX_VALUES
 
-WIDTH = 5
-"""Conjunctions of each list that go on."""
+WIDTH, GROWN_FOR = 5, 5
+"""Conjunctions of each list that go on, and those of all for which sets are grown."""
 CAPACITY = 512
 """Atoms: at most half of them predicates, the others sets."""
 ITEM_PRICE, ATOM_PRICE, PART_PRICE = 0.003, 0.01, 0.02
@@ -87,7 +87,8 @@ def best_conjunctions(atoms, rows, covered, n_best):
     for depth in range(MAX_ATOMS):
         lists, list_members = np.full((3, WIDTH, 4), -np.inf), np.full((3, WIDTH, MAX_ATOMS), -1, np.int64)
         for state in range(n_states):
-            _expand(atoms, rows, states[state], members[state], depth, covered, lists, list_members)
+            is_grown = state < GROWN_FOR
+            _expand(atoms, rows, states[state], members[state], depth, is_grown, covered, lists, list_members)
         for which in range(2):
             for entry in range(WIDTH):
                 _insert(best[which], best_members[which], lists[which, entry], list_members[which, entry])
@@ -121,7 +122,7 @@ def _speaks_of(subject, members, atoms):
 
 
 @njit(cache=True, nogil=True)
-def _expand(atoms, rows, state, members, depth, covered, lists, list_members):
+def _expand(atoms, rows, state, members, depth, is_grown, covered, lists, list_members):
     """List each atom beside the members where it is good enough, and the sets that are grown for them."""
     left, scores = state & ~covered, np.empty(3)
     n_covered, holds_covered = _n_firings(covered, covered, rows), _n_positions(covered, covered, rows)
@@ -147,7 +148,7 @@ def _expand(atoms, rows, state, members, depth, covered, lists, list_members):
                 continue
             price = price_so_far + item_price(rows.n_sampled) * atoms.items[atom]
             both = (n_covered + gain[atom]) * rows.firing_weight
-            grows = kind < n_kinds and atoms.most[kind] > 1
+            grows = is_grown and kind < n_kinds and atoms.most[kind] > 1
             if not grows and not _is_listed(both, max(holds_covered, both), price, rows, lists, scores):
                 continue  # even if it held nowhere else
             is_known = depth == 0 and n_covered == 0
@@ -155,7 +156,7 @@ def _expand(atoms, rows, state, members, depth, covered, lists, list_members):
             total = max(holds_covered + holds[atom], both)
             if _is_listed(both, total, price, rows, lists, scores):
                 _list(atom, members, depth, both, total, scores, lists, list_members)
-        if kind < n_kinds and atoms.most[kind] > 1:
+        if is_grown and kind < n_kinds and atoms.most[kind] > 1:
             _grow(atoms, rows, kind, gain, holds, n_covered * rows.firing_weight, holds_covered)
 
 

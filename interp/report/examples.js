@@ -65,8 +65,12 @@ report.pieces = (() => {
 report.examples = (() => {
   const { n_ctx, label_sets: labelSets } = report.data.page;
   const NARROW = matchMedia("(max-width: 640px)");
-  const AROUND = { line: [48, 40], passage: [32, 20], snippet: [14, 10], whole: [n_ctx, n_ctx] };
-  const WIDTHS = { line: ["One line", "the firing tokens in one column"], passage: ["Passage", "the text around, on several lines"], whole: ["Whole", "all of the context"] };
+  const AROUND = { line: [48, 40], passage: NARROW.matches ? [16, 12] : [64, 40], snippet: [14, 10], whole: [n_ctx, n_ctx] };
+  const WIDTHS = {
+    line: ["One line", "the firing tokens in one column"],
+    passage: ["Passage", "the text around, on several lines"],
+    whole: ["Whole", "all of the context"],
+  };
   const FEW = 15;
   const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]/gu, LETTERS = /\p{L}/gu;
   let width = NARROW.matches ? "passage" : "line";
@@ -81,7 +85,8 @@ report.examples = (() => {
     const tokens = Array.from(report.text.of(sequenceOf(one)), word), place = placeOf(one), activations = new Array(n_ctx).fill(0);
     for (let k = 0, sparse = one[4]; k < sparse.length; k += 2) activations[sparse[k]] = sparse[k + 1];
     activations[place] = valueOf(one);
-    return { latent, sequence: sequenceOf(one), position: place, activation: valueOf(one), labels: labelSets[one[2]] ?? [], token: tokens[place], tokens, activations };
+    const where = { latent, sequence: sequenceOf(one), position: place, labels: labelSets[one[2]] ?? [] };
+    return { ...where, activation: valueOf(one), token: tokens[place], tokens, activations };
   }
 
   /* The pieces of an example between two places of its sequence, as elements, and which of them fires. */
@@ -98,20 +103,23 @@ report.examples = (() => {
       const kind = `span.token${isBlank ? ".blank" : ""}${at === undefined ? "" : ".on"}${own.includes(firing) ? ".firing" : ""}`;
       return h(kind, { "data-value": at, "data-place": from + own.at(-1), "--shade": shade }, visible(text));
     });
-    return { elements, firing: pieces.findIndex(({ tokens: own }) => own.includes(firing)), text: pieces.map((piece) => piece.text).join("") };
+    return { elements, firing: pieces.findIndex(({ tokens: own }) => own.includes(firing)), text: joined(pieces) };
   }
 
+  const joined = (pieces) => pieces.map((piece) => piece.text).join("");
   const isRightToLeft = (text) => 2 * (text.match(RIGHT_TO_LEFT)?.length ?? 0) > (text.match(LETTERS)?.length ?? 0);
-  const breakable = (elements) => elements.map((element) => [element, h("wbr")]);
+  const directionOf = (text) => (isRightToLeft(text) ? "rtl" : "ltr");
 
   /* The text of an example as wide as is chosen. Tokens are not isolated, so that Hebrew and Arabic read as they are written. */
   function textOf(one, most, how) {
     const [before, after] = AROUND[how], place = placeOf(one);
     const [from, to] = [Math.max(place - before, 0), Math.min(place + after + 1, n_ctx)];
     const { elements, firing, text } = shaded(one, from, to, most);
-    if (how !== "line") return h("div.text", { dir: isRightToLeft(text) ? "rtl" : "ltr" }, from ? h("span.muted", null, "… ") : null, breakable(elements), to < n_ctx ? h("span.muted", null, " …") : null);
+    const goesOn = (is) => (is ? h("span.muted", null, " … ") : null);
+    if (how !== "line") return h("div.text", { dir: directionOf(text) }, goesOn(from > 0), elements, goesOn(to < n_ctx));
     const near = text.slice(Math.max(text.length / 2 - 60, 0), text.length / 2 + 60);
-    return h("div.line.text", { dir: isRightToLeft(near) ? "rtl" : "ltr" }, h("span.before", null, h("span", null, elements.slice(0, firing))), h("span.after", null, elements.slice(firing)));
+    return h("div.line.text", { dir: directionOf(near) }, h("span.before", null, h("span", null, elements.slice(0, firing))),
+      h("span.after", null, elements.slice(firing)));
   }
 
   /* All of the context of one example, with what is known of it. */
@@ -127,7 +135,9 @@ report.examples = (() => {
   /* how: as wide as is chosen for the page, where it is not given. */
   function example(one, most, latent, how = null) {
     let isOpen = false;
-    const button = h("button.value", { type: "button", "aria-expanded": "false", "aria-label": `activation ${format.significant(valueOf(one))}: open the whole context`, title: "open the whole context" }, format.significant(valueOf(one)));
+    const value = format.significant(valueOf(one)), title = "open the whole context";
+    const named = { type: "button", title, "aria-expanded": "false", "aria-label": `activation ${value}: ${title}` };
+    const button = h("button.value", named, value);
     const place = h("div.place");
     const item = h("li.example", { "data-row": one[1] }, button, place);
     const draw = () => {
@@ -161,9 +171,9 @@ report.examples = (() => {
   /* On one line each, the firing token in guillemets. */
   function asText(one, latent) {
     const { tokens, position, activation } = described(one, latent), [before, after] = AROUND.passage;
-    const join = (words) => report.pieces(words).map((piece) => piece.text).join("");
-    const text = `${join(tokens.slice(Math.max(position - before, 0), position))}«${tokens[position]}»${join(tokens.slice(position + 1, position + after + 1))}`;
-    return `${format.significant(activation)}\t${text.replaceAll("\n", "↵")}`;
+    const text = (from, to) => joined(report.pieces(tokens.slice(Math.max(from, 0), to))).replaceAll("\n", "↵");
+    const [left, right] = [text(position - before, position), text(position + 1, position + after + 1)];
+    return `${format.significant(activation)}\t${left}«${text(position, position + 1)}»${right}`;
   }
 
   /* Buttons that copy what `chosen` names, as text and as JSON. */
@@ -177,7 +187,8 @@ report.examples = (() => {
       setTimeout(() => { button.textContent = said; }, 1200);
     };
     const button = (said, write) => h("button", { type: "button", onclick() { copy(this, write); } }, said);
-    return h("span.copies", { role: "group", "aria-label": "Copy" }, button("Copy text", (all) => all.map((one) => asText(one, latent)).join("\n")),
+    return h("span.copies", { role: "group", "aria-label": "Copy" },
+      button("Copy text", (all) => all.map((one) => asText(one, latent)).join("\n")),
       button("JSON", (all) => JSON.stringify(all.map((one) => described(one, latent)), null, 1)));
   }
 
@@ -201,8 +212,9 @@ report.examples = (() => {
       for (const button of group.children) button.setAttribute("aria-pressed", String(button.value === width));
       for (const item of document.querySelectorAll(".example")) item.draw?.();
     };
-    const group = h("span.widths", { role: "group", "aria-label": "How much of the text" }, Object.entries(WIDTHS).map(([name, [said, title]]) =>
-      h("button", { type: "button", value: name, title, "aria-pressed": String(name === width), onclick: () => choose(name) }, said)));
+    const button = ([name, [said, title]]) =>
+      h("button", { type: "button", value: name, title, "aria-pressed": String(name === width), onclick: () => choose(name) }, said);
+    const group = h("span.widths", { role: "group", "aria-label": "How much of the text" }, Object.entries(WIDTHS).map(button));
     return group;
   }
 
@@ -212,7 +224,8 @@ report.examples = (() => {
     const token = event.target.closest?.(".token:is([data-value], [data-tip])");
     tip.hidden = !token;
     if (!token) return;
-    tip.textContent = [token.dataset.value && format.significant(Number(token.dataset.value)), token.dataset.tip].filter(Boolean).join(" · ");
+    const { value, tip: more } = token.dataset;
+    tip.textContent = [value && format.significant(Number(value)), more].filter(Boolean).join(" · ");
     const box = token.getClientRects()[0];
     tip.style.left = `${Math.min(Math.max(box.left + box.width / 2, 30), innerWidth - 30)}px`;
     tip.style.top = `${box.top}px`;

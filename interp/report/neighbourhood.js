@@ -16,9 +16,10 @@ report.neighbourhood = (() => {
     const host = h("div.neighbourhood");
     loadData("map").then((points) => {
       const places = points.missing ? [] : [latent, ...neighbours].map((each) => points.latents.indexOf(each)).filter((k) => k >= 0);
-      if (places.length < 2 || points.latents[places[0]] !== latent) return;
+      if (places.length < 2 || points.latents[places[0]] !== latent) return host.remove();
       const to = frame(places.map((k) => points.x[k]), places.map((k) => points.y[k]));
-      const around = points.latents.map((_, k) => k).filter((k) => to.x(points.x[k]) > 0 && to.x(points.x[k]) < W && to.y(points.y[k]) > 0 && to.y(points.y[k]) < H);
+      const isInside = (v, size) => v > 0 && v < size;
+      const around = [...points.latents.keys()].filter((k) => isInside(to.x(points.x[k]), W) && isInside(to.y(points.y[k]), H));
       const dot = (k, r, kind) => svg("circle", { class: kind, cx: to.x(points.x[k]).toFixed(1), cy: to.y(points.y[k]).toFixed(1), r });
       const named = (k) => {
         const other = points.latents[k], verdict = report.selection.verdictOf(other), circle = dot(k, 5, "near");

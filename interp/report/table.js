@@ -5,8 +5,11 @@ report.table = (() => {
   const { latents, ranked } = report.data.page;
   const { columns, KEYS, state, verdictOf, labelOf, isIdle, isUnsure, isInseparable } = report.selection;
   const { parted, marked, place: placeOfFit } = report.search;
+  const UNSORTED = [["snippet", "Strongest firing"], ["activations", "Activations"]];
   const MATCHES = "Best matches first: the commonest token itself, then a word of the explanation, then the rest.";
-  const RECOMMENDED = !ranked ? "By activation mass." : "Recommended order: first features surely of one meaning, whose rules hold and are unlike each other; then others whose rules hold, on many tokens before on one; then other sure ones, single-token, unsure, faint and dead.";
+  const RECOMMENDED = !ranked ? "By activation mass." : "Recommended order: first features surely of one meaning, whose rules hold and are "
+    + "unlike each other; then others whose rules hold, on many tokens before on one; then other sure ones, single-token, "
+    + "unsure, faint and dead.";
   const idle = columns.verdict.filter((_, i) => isIdle(i)).length;
   let scroller, body, count, ordered, evidence = null, drawn = "", rowHeight = 56, order = [], cursor = 0;
 
@@ -18,19 +21,27 @@ report.table = (() => {
     cursor = 0;
     count.textContent = `${format.count(order.length)} of ${format.count(latents)} features`;
     if (idle && !state.verdict.length && !state.terms.length) count.textContent += `, ${format.count(idle)} faint or dead ones left out`;
-    ordered.replaceChildren(...(state.sort === null ? [state.terms.length ? MATCHES : RECOMMENDED] : [h("button.link", { type: "button", onclick: () => report.selection.set({ sort: null }) }, "Back to the order at first")]));
+    const onclick = () => report.selection.set({ sort: null });
+    const back = () => h("button.link", { type: "button", onclick }, "Back to the order at first");
+    ordered.replaceChildren(state.sort !== null ? back() : state.terms.length ? MATCHES : RECOMMENDED);
     for (const cell of scroller.querySelectorAll("th")) {
       const sorted = cell.dataset.key === state.sort;
       cell.setAttribute("aria-sort", sorted ? (state.up ? "ascending" : "descending") : "none");
     }
-    for (const field of document.querySelectorAll("#features [data-state]")) if (field.value !== state[field.dataset.state]) field.value = state[field.dataset.state];
-    for (const chip of document.querySelectorAll(".chip")) chip.setAttribute("aria-pressed", String(chip.dataset.starred ? Boolean(state.starred) : state.verdict.includes(chip.dataset.verdict)));
+    for (const field of document.querySelectorAll("#features [data-state]")) {
+      if (field.value !== state[field.dataset.state]) field.value = state[field.dataset.state];
+    }
+    for (const chip of document.querySelectorAll(".chip")) {
+      const { starred, verdict } = chip.dataset;
+      chip.setAttribute("aria-pressed", String(starred ? Boolean(state.starred) : state.verdict.includes(verdict)));
+    }
     draw();
   }
 
   const cell = (key, ...children) => h(`td.${key}`, { role: "cell" }, ...children);
 
   const none = () => h("span.muted", null, "–");
+  const unsure = () => h("span.muted", { title: "the interval of its probability holds ½" }, ", unsure");
 
   /* The strongest firing in its context, once the file of them is there. */
   function snippet(i) {
@@ -53,7 +64,7 @@ report.table = (() => {
     const rule = columns.explanation[i], tokens = columns.tokens[i];
     return {
       latent: [star ? h("span", { title: "starred" }, "★ ") : null, featureLink(i)],
-      verdict: [verdictElement(verdictOf(i)), isUnsure(i) ? h("span.muted", { title: "the interval of its probability holds ½" }, ", unsure") : null],
+      verdict: [verdictElement(verdictOf(i)), isUnsure(i) ? unsure() : null],
       monosemanticity: intervalElement(columns.monosemanticity[i], columns.low[i], columns.high[i]),
       learnt: format.fixed(columns.learnt[i]),
       senses: isInseparable(i) ? h("span.muted", { title: "no separable senses were found" }, "none") : format.count(columns.senses[i]),
@@ -87,7 +98,8 @@ report.table = (() => {
     const gap = (n) => h("tr.gap", { "aria-hidden": "true", "--height": `${n * rowHeight}px` });
     const rows = [];
     for (let place = from; place < last; place++) rows.push(row(place));
-    if (!order.length) rows.push(h("tr.none", { role: "row" }, h("td", { role: "cell" }, "No feature fits. ", h("button", { type: "button", onclick: report.selection.clear }, "Clear the filters"))));
+    const clear = () => h("button", { type: "button", onclick: report.selection.clear }, "Clear the filters");
+    if (!order.length) rows.push(h("tr.none", { role: "row" }, h("td", { role: "cell" }, "No feature fits. ", clear())));
     body.replaceChildren(gap(from), ...rows, gap(Math.max(0, order.length - last)));
     if (wasInRow) focusRow();
   }
@@ -109,12 +121,15 @@ report.table = (() => {
       h("button", { type: "button", title: hint, "aria-label": hint ? `${title}: ${hint}` : null, onclick: () => sortBy(key) }, title));
   }
 
+  const unsorted = ([key, title]) => h(`th.${key}`, { role: "columnheader", scope: "col" }, title);
+
   function build(section) {
     body = h("tbody", { role: "rowgroup" });
-    const head = h("thead", { role: "rowgroup" }, h("tr", { role: "row", "aria-rowindex": 1 }, Object.entries(KEYS).map(header),
-      [["snippet", "Strongest firing"], ["activations", "Activations"]].map(([key, title]) => h(`th.${key}`, { role: "columnheader", scope: "col" }, title))));
+    const heads = [...Object.entries(KEYS).map(header), ...UNSORTED.map(unsorted)];
+    const head = h("thead", { role: "rowgroup" }, h("tr", { role: "row", "aria-rowindex": 1 }, heads));
     const table = h("table", { role: "table", "aria-rowcount": latents + 1, "aria-label": "Features" }, head, body);
-    scroller = h("div.scroller", { onscroll: () => requestAnimationFrame(() => draw()), tabindex: "0", role: "region", "aria-label": "Features, scrollable" }, table);
+    const onscroll = () => requestAnimationFrame(() => draw());
+    scroller = h("div.scroller", { onscroll, tabindex: "0", role: "region", "aria-label": "Features, scrollable" }, table);
     body.addEventListener("click", (event) => {
       const line = event.target.closest("tr[data-latent]");
       if (line && !event.target.closest("a") && String(getSelection()) === "") location.hash = `#feature/${line.dataset.latent}`;
@@ -144,7 +159,16 @@ report.table = (() => {
   report.views.features = {
     title: "Features",
     show(section) {
-      if (!scroller) { build(section); section.hidden = false; measure(); refresh(); } else { order = report.selection.order(); measure(); move(0); }
+      if (scroller) {
+        order = report.selection.order();
+        measure();
+        move(0);
+        return;
+      }
+      build(section);
+      section.hidden = false;
+      measure();
+      refresh();
     },
   };
 

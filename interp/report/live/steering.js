@@ -23,8 +23,9 @@ report.steering = (() => {
   }
 
   function written(title, ids, prompt, marks, kind) {
-    const token = (piece) => h(`span.token${piece.tokens[0] < prompt ? ".muted" : piece.tokens.some((at) => marks.has(at - prompt)) ? kind : ""}`, null, visible(piece.text));
-    const pieces = report.pieces(ids.map(word)).map((piece) => [token(piece), h("wbr")]);
+    const kindOf = ({ tokens }) => (tokens[0] < prompt ? ".muted" : tokens.some((at) => marks.has(at - prompt)) ? kind : "");
+    const token = (piece) => h(`span.token${kindOf(piece)}`, null, visible(piece.text));
+    const pieces = report.pieces(ids.map(word)).map(token);
     return h("div.written", null, h("h4", null, title), h("div.text", { dir: "auto" }, pieces));
   }
 
@@ -37,16 +38,21 @@ report.steering = (() => {
       const most = Math.max(...rows.map((row) => row[at] ?? 0), free[at] ?? 0) || 1;
       const y = (v) => BASE - (v / most) * (BASE - TOP);
       const points = rows.filter((row) => row[at] !== null).map((row) => `${x(row[0]).toFixed(1)},${y(row[at]).toFixed(1)}`);
-      return [svg("polyline", { class: kind, points: points.join(" ") }), rows.map((row) => row[at] === null ? [] :
-        svg("circle", { class: kind, cx: x(row[0]), cy: y(row[at]), r: 2.5 }, svg("title", null, `${row[0]} ×: ${format.significant(row[at])}`)))];
+      const dot = (row) => svg("circle", { class: kind, cx: x(row[0]), cy: y(row[at]), r: 2.5 },
+        svg("title", null, `${row[0]} ×: ${format.significant(row[at])}`));
+      return [svg("polyline", { class: kind, points: points.join(" ") }), rows.filter((row) => row[at] !== null).map(dot)];
     };
     const line = svg("line", { class: "dose", y1: TOP, y2: BASE });
-    const ticks = [LEAST, 0, 4, MOST].map((multiple) => svg("text", { x: x(multiple), y: BASE + 14, "text-anchor": multiple === LEAST ? "start" : multiple === MOST ? "end" : "middle" }, `${multiple} ×`.replace("-", "−")));
-    const last = rows.at(-1);
-    const picture = svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": `At ${last[0]} times its maximum: KL ${format.significant(last[1])} nats, probability of what it writes ${format.significant(last[2])}` },
+    const ticks = [[LEAST, "start"], [0, "middle"], [4, "middle"], [MOST, "end"]].map(([multiple, anchor]) =>
+      svg("text", { x: x(multiple), y: BASE + 14, "text-anchor": anchor }, `${multiple} ×`.replace("-", "−")));
+    const [multiple, kl, concept] = rows.at(-1);
+    const [highestKl, highestConcept] = [1, 2].map((at) => Math.max(...rows.map((row) => row[at] ?? 0)));
+    const said = `At ${multiple} times its maximum: KL ${format.significant(kl)} nats, probability of its positive logits ${format.significant(concept)}`;
+    const picture = svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": said },
       svg("line", { class: "axis", x1: LEFT, x2: W - RIGHT, y1: BASE, y2: BASE }), line, curve(1, "kl"), curve(2, "concept"), ticks);
-    const legend = h("p.below", null, h("span.kl", null, `KL to the model as it is, up to ${format.significant(Math.max(...rows.map((row) => row[1])), 2)} nats`), " ",
-      free[2] === null ? null : h("span.concept", null, `probability of its positive logits, ${format.percent(free[2])} as it is, up to ${format.percent(Math.max(...rows.map((row) => row[2])))}`));
+    const brought = `probability of its positive logits, ${format.percent(free[2] ?? 0)} as it is, up to ${format.percent(highestConcept)}`;
+    const legend = h("p.below", null, h("span.kl", null, `KL to the model as it is, up to ${format.significant(highestKl, 2)} nats`), " ",
+      free[2] === null ? null : h("span.concept", null, brought));
     const place = (multiple) => { for (const end of ["x1", "x2"]) line.setAttribute(end, x(multiple)); };
     return Object.assign(h("div.doses", null, picture, legend), { place });
   }
@@ -61,8 +67,10 @@ report.steering = (() => {
   return (latent, example) => {
     let timer, newest = 0, doses = null;
     const said = h("output", null), texts = h("div.texts", { "aria-live": "polite" }), costs = h("div");
-    const field = h("textarea", { rows: 2, spellcheck: "false", "aria-label": "A text that the model goes on with", oninput: () => later() });
-    const slider = h("input", { type: "range", min: LEAST, max: MOST, step: 0.5, value: FIRST, "aria-label": "Times the maximum of the feature", oninput: () => later() });
+    const oninput = () => later();
+    const field = h("textarea", { rows: 2, spellcheck: "false", "aria-label": "A text that the model goes on with", oninput });
+    const range = { type: "range", min: LEAST, max: MOST, step: 0.5, value: FIRST };
+    const slider = h("input", { ...range, "aria-label": "Times the maximum of the feature", oninput });
 
     function later() {
       const multiple = slider.valueAsNumber;
@@ -75,13 +83,15 @@ report.steering = (() => {
 
     /* What is asked last is shown. */
     async function write() {
-      const own = ++newest, asked = { prompt: field.value, multiples: { [latent]: slider.valueAsNumber }, n_tokens: N_TOKENS, temperature: 1, seed: 0 };
+      const own = ++newest, multiples = { [latent]: slider.valueAsNumber };
+      const asked = { prompt: field.value, multiples, n_tokens: N_TOKENS, temperature: 1, seed: 0 };
       texts.classList.add("waiting");
       try {
         const { prompt, plain, steered } = await ask("steer", asked);
         if (own !== newest) return;
         const [lost, won] = changed(plain.slice(prompt), steered.slice(prompt));
-        texts.replaceChildren(written("The model as it is", plain, prompt, lost, ".lost"), written("With the feature held", steered, prompt, won, ".won"));
+        texts.replaceChildren(written("The model as it is", plain, prompt, lost, ".lost"),
+          written("With the feature held", steered, prompt, won, ".won"));
       } catch (error) {
         if (own === newest) texts.replaceChildren(h("p.missing", { role: "alert" }, `${error.message}.`));
       }
@@ -119,7 +129,8 @@ report.examples.onopen = async (latent, [, row], text, facts) => {
       token.style.setProperty("--change", Math.min(Math.abs(change) / MOST, 1).toFixed(3));
       token.dataset.tip = `loss without it ${change > 0 ? "+" : "−"}${format.significant(Math.abs(change), 2)} nats`;
     }
-    said.replaceChildren(h("span.helped", null, "predicted better"), ", ", h("span.hindered", null, "worse"), " with the feature than without it");
+    const [better, worse] = [h("span.helped", null, "predicted better"), h("span.hindered", null, "worse")];
+    said.replaceChildren(better, ", ", worse, " with the feature than without it");
   } catch (error) {
     said.textContent = `${error.message}.`;
   }

@@ -91,7 +91,7 @@ def train_sae(
         return train_sweep(store, hook, config, out, progress=progress, log=log, **options)  # type: ignore[return-value]
     check_log(log, out)
     clock = _Clock(checkpoint_seconds, progress)
-    source = _source(store, hook, target, tokens, harvesting, config.tokens, clock)
+    source = _source(store, hook, target, tokens, harvesting, [config], clock)
     with ExitStack() as folders:
         run = _begin(folders, source, config, None if out is None else Path(out), log, resume, overwrite)
         trained = _train(source, [run], clock)
@@ -121,7 +121,7 @@ def train_sweep(
     if not configs:
         raise ValueError("configs=[] must be a config, as TopKConfig(…), or several")
     clock = _Clock(checkpoint_seconds, progress)
-    source = _source(store, hook, target, tokens, harvesting, max(config.tokens for config in configs), clock)
+    source = _source(store, hook, target, tokens, harvesting, configs, clock)
     folders = [None if out is None else Path(out) / str(i) for i in range(len(configs))]
     logs = [_numbered(log, i) for i in range(len(configs))]
     with ExitStack() as opened:
@@ -140,8 +140,6 @@ def _begin(
     overwrite: bool,
 ) -> "TrainingRun":
     """The training of one config: finished where `out` holds it, or with its folder, which `folders` makes whole."""
-    if not isinstance(config, SAEConfig):
-        raise ValueError(f"config={config!r} must be a config, as TopKConfig(…), or several")
     key = {**source.key, **config_to_dict(config)}
     if out is None:
         return TrainingRun(source, config, key, None, log)
@@ -159,14 +157,18 @@ def _source(
     target: str | None,
     tokens: TokenBatches | None,
     harvesting: Mapping[str, Any],
-    most_tokens: int,
+    configs: Sequence[SAEConfig],
     clock: "_Clock",
 ) -> TrainingRows:
+    for config in configs:
+        if not isinstance(config, SAEConfig):
+            raise ValueError(f"config={config!r} must be a config, as TopKConfig(…), or several")
     if not isinstance(store, ActivationSource):
         if tokens is None:
             raise ValueError("to train on a model without a store, give tokens=; or give a store")
         names = [*((hook,) if isinstance(hook, str) else hook), *(() if target is None else (target,))]
-        store = ActivationStream(store, gathered(tokens, most_tokens), names, progress=clock.model_runs, **harvesting)
+        tokens = gathered(tokens, max(config.tokens for config in configs))
+        store = ActivationStream(store, tokens, names, progress=clock.model_runs, **harvesting)
     elif tokens is not None or harvesting:
         raise ValueError("tokens= and harvesting= go with a model; the rows of a store are there already")
     return TrainingRows(store, hook, target, processes())

@@ -212,7 +212,21 @@ def scorecard(results: Results) -> str:
     worst = (
         f"Of the families, each left out in turn: mean {mean}; worst AUROC {both['worst_auroc']:.3f} ({both['worst']})."
     )
-    return f"{worst}\n\n{table(columns, map(verdict_row, (judged | families).items()))}"
+    parts = [worst, table(columns, map(verdict_row, (judged | families).items()))]
+    if "D" in results:
+        parts += ["Latents of another maker, which no calibration is fitted to:", records(results["D"])]
+    for title, rows in results.get("readings", {}).items():
+        if len(rows) <= MOST_ROWS:
+            parts += [f"{title[0].upper()}{title[1:]}:", records(rows)]
+    return "\n\n".join(parts)
+
+
+MOST_ROWS = 40
+"""Of a table on the page; longer ones are in the kept file alone."""
+
+
+def records(rows: Sequence[Results]) -> str:
+    return table([name.replace("_", " ") for name in rows[0]], ([*row.values()] for row in rows))
 
 
 FAMILY_MEANS = {"auroc": "AUROC", "ece": "ECE", "senses_exact": "senses exact"}
@@ -221,9 +235,15 @@ FAMILY_MEANS = {"auroc": "AUROC", "ece": "ECE", "senses_exact": "senses exact"}
 def scorecard_in_short(results: Results) -> str:
     both, learnt = results["A families"], results["B"]
     auroc = next(row["auroc"] for row in learnt["scores"] if row["score"] == "monosemanticity")
+    of_readers = next(iter(results.get("readings", {}).values()), [])
+    readers = "".join(
+        f"; careful readers: AUROC {row['auroc']:.3f}, ECE {row['ece']:.3f}"
+        for row in of_readers
+        if row["source"] == "all"
+    )
     return (
         f"Planted latents, families held out: AUROC {both['mean']['auroc']:.3f}, ECE {both['mean']['ece']:.3f}; "
-        f"transformers on planted text: AUROC {auroc:.3f}, ECE {learnt['verdict']['ece']:.3f}."
+        f"transformers on planted text: AUROC {auroc:.3f}, ECE {learnt['verdict']['ece']:.3f}{readers}."
     )
 
 

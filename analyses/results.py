@@ -216,8 +216,8 @@ SECTIONS = (
     ),
     Section(
         "scorecard",
-        "The verdict against planted truth",
-        "python -m analyses.scorecard --run runs/demo",
+        "The verdict against planted truth and careful readers",
+        "python -m analyses.scorecard --short --readings DIR --ablate",
         result_tables.scorecard,
         result_tables.scorecard_in_short,
     ),

@@ -46,8 +46,13 @@ report.views.feature = (() => {
   /* Other latents, each with its explanation, numbers and a way to set the two side by side. */
   function links(latent, rows, heads, cells, none) {
     if (!rows.length) return nothing(none);
-    return h("table.plain", null, headElement([...heads, ""]),
-      h("tbody", null, rows.map((row) => h("tr", null, h("td", null, featureLink(row[0])), h("td.explanation", null, columns.explanation[row[0]] ? ruleText(columns.explanation[row[0]]) : h("span.muted", null, "no explanation")), cells(row), h("td", null, h("a", { href: `#compare/${latent}/${row[0]}`, title: "side by side", "aria-label": `Feature ${latent} beside feature ${row[0]}` }, "⇄"))))));
+    const line = (row) => {
+      const [other] = row, rule = columns.explanation[other];
+      const beside = { href: `#compare/${latent}/${other}`, title: "side by side", "aria-label": `Feature ${latent} beside feature ${other}` };
+      return h("tr", null, h("td", null, featureLink(other)), h("td.explanation", null, rule ? ruleText(rule) : h("span.muted", null, "no explanation")),
+        cells(row), h("td", null, h("a", beside, "⇄")));
+    };
+    return h("table.plain", null, headElement([...heads, ""]), h("tbody", null, rows.map(line)));
   }
 
   function labels(rows) {
@@ -128,8 +133,10 @@ report.views.feature = (() => {
   function sense(latent, feature, one) {
     const percent = (x) => `${format.fixed(100 * x, 0)} %`;
     const chance = one.by_chance === null ? "" : ` (by chance in ${percent(one.by_chance)} of shifted senses)`;
-    const numbers = [one.share === null ? null : `${percent(one.share)} of its activation`, one.n === null ? null : `${format.count(one.n)} firings`,
-      one.f1 === null ? null : `F1 of its rule ${format.fixed(one.f1)}`,
+    const halves = one.precision === null ? "" : ` (precision ${format.fixed(one.precision)}, recall ${format.fixed(one.recall)})`;
+    const numbers = [one.share === null ? null : `${percent(one.share)} of its activation`,
+      one.n === null ? null : `${format.count(one.n)} firings`,
+      one.f1 === null ? null : `F1 of its rule ${format.fixed(one.f1)}${halves}`,
       one.monosemanticity === null ? null : `probability of one meaning ${format.fixed(one.monosemanticity)}${chance}`];
     const cut = one.examples.length - one.n_weak, weak = one.examples.slice(cut);
     const tokens = one.following.map((token) => [tokenElement(word(token)), " "]);
@@ -150,11 +157,13 @@ report.views.feature = (() => {
     const first = h("div", null, listed(latent, feature, all, N_FIRST)), range = h("p.chosen", { role: "status", hidden: true });
     const shares = senses.map((one, k) => `Sense ${k + 1}${one.share === null ? "" : ` · ${format.fixed(100 * one.share, 0)} %`}`);
     const choose = (bins) => {
-      const [from, to] = bins ?? [0, edges.length - 1], isIn = (x) => (!from || x >= edges[from]) && (to === edges.length - 1 || x < edges[to]);
+      const last = edges.length - 1, [from, to] = bins ?? [0, last];
+      const isIn = (x) => (!from || x >= edges[from]) && (to === last || x < edges[to]);
       shown = all.filter((one) => isIn(valueOf(one)));
       histogram.show({ range: bins });
       range.hidden = !bins;
-      const said = `${format.significant(edges[from])} to ${format.significant(edges[to])}: ${format.count(shown.length)} of the ${format.count(all.length)} examples stored `;
+      const ends = [from, to].map((bin) => format.significant(edges[bin])).join(" to ");
+      const said = `${ends}: ${format.count(shown.length)} of the ${format.count(all.length)} examples stored `;
       range.replaceChildren(said, h("button.link", { type: "button", onclick: () => choose(null) }, "All of them"));
       first.replaceChildren(listed(latent, feature, shown, N_FIRST));
       if (bins) parts.choose(0);
@@ -190,7 +199,8 @@ report.views.feature = (() => {
       choose(next);
       buttons[next].focus();
     };
-    const tab = (title, k) => h("button.tab", { type: "button", role: "tab", id: `tab-${k}`, "aria-controls": `panel-${k}`, onclick: () => choose(k), onkeydown }, title);
+    const tab = (title, k) =>
+      h("button.tab", { type: "button", role: "tab", id: `tab-${k}`, "aria-controls": `panel-${k}`, onclick: () => choose(k), onkeydown }, title);
     const buttons = parts.map(([title], k) => tab(title, k));
     choose(0);
     return { list: h("div.tabs", { role: "tablist", "aria-label": label }, buttons), panels, choose, chosen: () => chosen };
@@ -241,8 +251,11 @@ report.views.feature = (() => {
       return h("a.step", { ...where, "aria-label": text }, by < 0 ? "‹ " : null, h("span.long", null, text), by > 0 ? " ›" : null);
     };
     const nearest = [...feature.neighbours, ...feature.coactivations][0]?.[0];
+    const at = place < 0 ? "outside the present filter" : `${format.count(place + 1)} of ${format.count(of)} in this order`;
+    const beside = { href: `#compare/${[latent, nearest].filter((each) => each !== undefined).join("/")}`, title: "beside the feature nearest to it" };
     return h("header.feature", null,
-      h("div.path", null, h("a", { href: "#features" }, "All features"), h("span.muted", null, place < 0 ? "outside the present filter" : `${format.count(place + 1)} of ${format.count(of)} in this order`), h("span.steps", null, h("a", { href: `#compare/${latent}${nearest === undefined ? "" : `/${nearest}`}`, title: "beside the feature nearest to it" }, "Compare"), step(-1, "Previous", "k"), step(1, "Next", "j"))),
+      h("div.path", null, h("a", { href: "#features" }, "All features"), h("span.muted", null, at),
+        h("span.steps", null, h("a", beside, "Compare"), step(-1, "Previous", "k"), step(1, "Next", "j"))),
       h("div.name", null, h("h2", null, `Feature ${latent}`), h("span", null, verdictElement(verdictOf(latent)), isUnsure(latent) ? h("span.muted", { title: "the interval of its probability holds ½" }, ", unsure") : null), report.data.page.ranked ? h("span.score", { title: "monosemanticity, with its interval" }, intervalElement(columns.monosemanticity[latent], columns.low[latent], columns.high[latent])) : null,
         columns.learnt[latent] === null ? null : h("span.muted", { title: "probability that it is the model's own, not the text's statistics seen through random weights" }, `learnt by the model ${format.fixed(columns.learnt[latent])}`),
         columns.senses[latent] ? h("span.muted", null, isInseparable(latent) ? "no common meaning, no separable senses found" : `${columns.senses[latent]} ${columns.senses[latent] === 1 ? "sense" : "senses"}`) : null,

@@ -10,6 +10,8 @@ report.views.map = (() => {
     density: "density",
     label: "label it fires in",
   };
+  const KEYS = "Map of the decoder: arrow keys move it, + and − zoom, 0 shows the whole, Enter shows the feature in the middle. "
+    + "The list beside it has the same latents.";
   const HUES = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
   const LADDER = ["#352a87", "#1f6fb4", "#12a39a", "#9fbd4b", "#f9d423"];
   const REST = "other, or no label for half of its firings";
@@ -28,7 +30,9 @@ report.views.map = (() => {
     const counts = new Map();
     for (const latent of points.latents) if (has(latent)) counts.set(nameOf(latent), (counts.get(nameOf(latent)) ?? 0) + 1);
     const hues = new Map(points.latents.map(nameOf).map((name) => [name, bytes(hueOf(name))]));
-    const shown = [...counts].sort((a, b) => b[1] - a[1]).map(([name, n]) => h("li", { "--hue": hueOf(name) }, h("span.verdict", null, write(name)), h("span.muted", null, ` ${format.count(n)}`)));
+    const line = ([name, n]) =>
+      h("li", { "--hue": hueOf(name) }, h("span.verdict", null, write(name)), h("span.muted", null, ` ${format.count(n)}`));
+    const shown = [...counts].sort((a, b) => b[1] - a[1]).map(line);
     return { hueOf: (latent) => hues.get(nameOf(latent)), legend: h("ul.legend", null, shown) };
   }
 
@@ -42,7 +46,9 @@ report.views.map = (() => {
       return v === null || !Number.isFinite(v) ? none : blend((v - low) / (high - low || 1));
     };
     const write = (v) => (isLog ? format.significant(10 ** v, 2) : format.fixed(v, 1));
-    return { hueOf, legend: h("div.legend", null, h("span", null, WAYS[way]), write(low), h("i.ladder", { "--ladder": LADDER.join(", ") }), write(high), h("span.muted", null, known.length < points.latents.length ? `grey: ${format.count(points.latents.length - known.length)} without a value` : "")) };
+    const grey = points.latents.length - known.length, ladder = h("i.ladder", { "--ladder": LADDER.join(", ") });
+    const rest = h("span.muted", null, grey ? `grey: ${format.count(grey)} without a value` : "");
+    return { hueOf, legend: h("div.legend", null, h("span", null, WAYS[way]), write(low), ladder, write(high), rest) };
   }
 
   function coloured() {
@@ -53,7 +59,8 @@ report.views.map = (() => {
     const labelOf = (latent) => inside.get(latent);
     for (const latent of points.latents) if (labelOf(latent) !== null) counts.set(labelOf(latent), (counts.get(labelOf(latent)) ?? 0) + 1);
     const first = [...counts].sort((a, b) => b[1] - a[1]).slice(0, HUES.length).map(([name]) => name);
-    return grouped((latent) => (first.includes(labelOf(latent)) ? labelOf(latent) : REST), (name) => (name === REST ? style("--dead") : HUES[first.indexOf(name)]), format.words);
+    const nameOf = (latent) => (first.includes(labelOf(latent)) ? labelOf(latent) : REST);
+    return grouped(nameOf, (name) => (name === REST ? style("--dead") : HUES[first.indexOf(name)]), format.words);
   }
 
   /* Colour the points; what is not selected is dimmed. */
@@ -70,23 +77,35 @@ report.views.map = (() => {
 
   /* The first of what is selected, each with its rule; pointing at one rings its point. */
   function list() {
-    const shown = order().filter((latent) => placeOf.has(latent)), point = (latent) => () => hovered(placeOf.get(latent), true);
+    const shown = order().filter((latent) => placeOf.has(latent));
     listed.replaceChildren(h("h3", null, `${format.count(shown.length)} selected`),
-      h("ol.listed", null, shown.slice(0, LISTED).map((latent) => h("li", { onpointerenter: point(latent), onpointerleave: () => hovered(-1), onfocusin: point(latent) },
-        h("button.link", { type: "button", onclick: () => pick(placeOf.get(latent)) }, `${latent} `, verdictElement(verdictOf(latent))), h("div.rule", null, ruleOf(latent))))),
+      h("ol.listed", null, shown.slice(0, LISTED).map(line)),
       shown.length > LISTED ? h("p.muted", null, `and ${format.count(shown.length - LISTED)} more in the table`) : null);
   }
 
-  const ruleOf = (latent) => (columns.explanation[latent] ? ruleText(columns.explanation[latent]) : h("span.muted", null, "no explanation"));
+  function line(latent) {
+    const k = placeOf.get(latent), point = () => hovered(k, true), open = { type: "button", onclick: () => pick(k) };
+    return h("li", { onpointerenter: point, onpointerleave: () => hovered(-1), onfocusin: point },
+      h("button.link", open, `${latent} `, verdictElement(verdictOf(latent))), h("div.rule", null, ruleOf(latent)));
+  }
+
+  function ruleOf(latent) {
+    const rule = columns.explanation[latent];
+    return rule ? ruleText(rule) : h("span.muted", null, "no explanation");
+  }
+
+  /* Its verdict, and how sure that is. */
+  function judged(latent) {
+    const one = columns.monosemanticity[latent], unsure = isUnsure(latent) ? h("span.muted", null, ", unsure") : null;
+    return [verdictElement(verdictOf(latent)), unsure, one === null ? null : h("span.muted", null, ` ${format.fixed(one)}`)];
+  }
 
   /* A card of one feature beside the map. */
   async function pick(k) {
     const latent = points.latents[k], [feature] = await Promise.all([loadFeature(latent), loadWords()]);
-    const strongest = feature.examples.filter(([kind]) => kind < 0).slice(0, 4), one = columns.monosemanticity[latent];
-    const link = featureLink(latent, `Feature ${latent}`);
-    chosen.replaceChildren(h("article.card", null, h("h3", null, link, " ", verdictElement(verdictOf(latent)), isUnsure(latent) ? h("span.muted", null, ", unsure") : null,
-      one === null ? null : h("span.muted", null, ` ${format.fixed(one)}`)), h("p.rule", null, ruleOf(latent)),
-    report.examples.list(strongest, feature.facts.max || 1, latent, strongest.length, "snippet")));
+    const strongest = feature.examples.filter(([kind]) => kind < 0).slice(0, 4), link = featureLink(latent, `Feature ${latent}`);
+    chosen.replaceChildren(h("article.card", null, h("h3", null, link, " ", judged(latent)), h("p.rule", null, ruleOf(latent)),
+      report.examples.list(strongest, feature.facts.max || 1, latent, strongest.length, "snippet")));
     at = k;
     hovered(k, true);
     link.focus({ preventScroll: true });
@@ -105,21 +124,25 @@ report.views.map = (() => {
     card.hidden = k < 0 || isListed;
     const [px, py] = placeRing();
     if (card.hidden) return;
-    const latent = points.latents[k], one = columns.monosemanticity[latent];
-    card.replaceChildren(h("b", null, `Feature ${latent}`), " ", verdictElement(verdictOf(latent)), isUnsure(latent) ? ", unsure" : "", one === null ? "" : ` ${format.fixed(one)}`,
-      h("div.rule", null, ruleOf(latent)));
+    const latent = points.latents[k];
+    card.replaceChildren(h("b", null, `Feature ${latent}`), " ", ...judged(latent).filter(Boolean), h("div.rule", null, ruleOf(latent)));
     const [width] = scatter.size();
-    card.style.transform = `translate(${Math.min(Math.max(px - card.offsetWidth / 2, 4), Math.max(width - card.offsetWidth - 4, 4))}px, ${py > card.offsetHeight + 16 ? py - card.offsetHeight - 12 : py + 14}px)`;
+    const left = Math.min(Math.max(px - card.offsetWidth / 2, 4), Math.max(width - card.offsetWidth - 4, 4));
+    const top = py > card.offsetHeight + 16 ? py - card.offsetHeight - 12 : py + 14;
+    card.style.transform = `translate(${left}px, ${top}px)`;
   }
 
   /* Put the names of clusters at their places; one that would cover another, of more points, is left out. */
   function placeNames() {
     placeRing();
     const taken = [], [width, height] = scatter.size(), isClose = scatter.closeness() > CLOSE, { view } = scatter;
-    contours.setAttribute("transform", `translate(${width / 2 - view.x * view.scale} ${height / 2 + view.y * view.scale}) scale(${view.scale} ${-view.scale})`);
+    const [left, top] = [width / 2 - view.x * view.scale, height / 2 + view.y * view.scale];
+    contours.setAttribute("transform", `translate(${left} ${top}) scale(${view.scale} ${-view.scale})`);
     points.names.forEach(([x, y, , level], k) => {
       const [px, py] = scatter.toPixels(x, y), [w, tall] = [names[k].offsetWidth / 2 + 4, 10];
-      const isFree = (!level || isClose) && px > w && px < width - w && py > tall && py < height - tall && !taken.some(([ox, oy, ow]) => Math.abs(ox - px) < ow + w && Math.abs(oy - py) < 2 * tall);
+      const isInside = px > w && px < width - w && py > tall && py < height - tall;
+      const covers = ([ox, oy, ow]) => Math.abs(ox - px) < ow + w && Math.abs(oy - py) < 2 * tall;
+      const isFree = (!level || isClose) && isInside && !taken.some(covers);
       if (isFree) taken.push([px, py, w]);
       names[k].style.transform = `translate(${px}px, ${py}px) translate(-50%, -50%)`;
       names[k].style.visibility = isFree ? "visible" : "hidden";
@@ -132,13 +155,21 @@ report.views.map = (() => {
   };
 
   function controls() {
-    const chooser = h("select", { onchange() { way = this.value; repaint(); } }, Object.entries(WAYS).filter(([name]) => name !== "label" || points.labels.length).map(([value, text]) => h("option", { value }, text)));
+    const onchange = ({ target }) => {
+      way = target.value;
+      repaint();
+    };
+    const ways = Object.entries(WAYS).filter(([name]) => name !== "label" || points.labels.length);
+    const chooser = h("select", { onchange }, ways.map(([value, text]) => h("option", { value }, text)));
     const lasso = h("button", { type: "button", "aria-pressed": "false", title: "ring points by dragging; or hold Shift", onclick() {
       const isOn = this.getAttribute("aria-pressed") !== "true";
       this.setAttribute("aria-pressed", String(isOn));
       scatter.lasso(isOn);
     } }, "Lasso");
-    return [h("label", null, "Colour by ", chooser), lasso, h("button", { type: "button", title: "select what is in sight", onclick: () => set({ part: inView().join(",") }) }, "Select what is in view"), h("button", { type: "button", title: "0", onclick: () => scatter.fit() }, "Whole map")];
+    const select = () => set({ part: inView().join(",") });
+    return [h("label", null, "Colour by ", chooser), lasso,
+      h("button", { type: "button", title: "select what is in sight", onclick: select }, "Select what is in view"),
+      h("button", { type: "button", title: "0", onclick: () => scatter.fit() }, "Whole map")];
   }
 
   function build(section) {
@@ -151,12 +182,14 @@ report.views.map = (() => {
     chosen = h("div.chosen-one", { "aria-live": "polite" });
     listed = h("div.list");
     contours = svg("g", { class: "contours" }, report.contours(points.x, points.y).map((path) => svg("path", { d: path })));
-    const host = h("div.plot.map", { role: "application", tabindex: 0, "aria-label": "Map of the decoder: arrow keys move it, + and − zoom, 0 shows the whole, Enter shows the feature in the middle. The list beside it has the same latents." }, svg("svg", { "aria-hidden": "true" }, contours), h("div.names", null, names), ring, card);
+    const host = h("div.plot.map", { role: "application", tabindex: 0, "aria-label": KEYS }, svg("svg", { "aria-hidden": "true" }, contours), h("div.names", null, names), ring, card);
     const explained = points.way === "UMAP"
       ? "Decoder directions by UMAP on cosine distance: near means alike, far distances mean little."
       : "Decoder directions on their first two principal components.";
-    section.replaceChildren(h("div.maphead", null, h("h2", null, "Map of the decoder"), controls(), status), h("p.muted", null, `${explained} Click a point to see its feature; a lasso selects, here and for the table. What is not selected is dimmed.`),
-      report.applied(true), legend, h("div.mapped", null, host, h("aside", { "aria-label": "What is selected", tabindex: 0, role: "region" }, chosen, listed)));
+    const how = `${explained} Click a point to see its feature; a lasso selects, here and for the table. What is not selected is dimmed.`;
+    const aside = h("aside", { "aria-label": "What is selected", tabindex: 0, role: "region" }, chosen, listed);
+    section.replaceChildren(h("div.maphead", null, h("h2", null, "Map of the decoder"), controls(), status), h("p.muted", null, how),
+      report.applied(true), legend, h("div.mapped", null, host, aside));
     scatter = report.scatter(host, {
       x: Float32Array.from(points.x), y: Float32Array.from(points.y), onhover: hovered, onmove: placeNames,
       onpick: pick, onlasso: (corners) => set({ part: corners.join(",") }),

@@ -1,6 +1,7 @@
 """SAELens as the oracle: what we save it reads, what it saves we read, and both compute the same."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -304,6 +305,39 @@ def test_a_config_of_an_architecture_or_with_fields_that_are_not_known_stays_in_
     again = load_sae(tmp_path)
     assert again.config is None and again.metadata["interp"] == sae.metadata["interp"]
     assert torch.equal(again(x), sae(x))
+
+
+@pytest.mark.parametrize(
+    "architecture, changes, said",
+    [
+        ("matching_pursuit", {"max_iterations": 2**31}, "max_iterations=2147483648 must be a whole number"),
+        ("matching_pursuit", {"residual_threshold": float("nan")}, "residual_threshold=nan must be a number"),
+        ("matching_pursuit", {"residual_threshold": -1}, "residual_threshold=-1 must be a number"),
+        ("matching_pursuit", {"residual_threshold": True}, "residual_threshold=True must be a number"),
+        ("topk", {"apply_b_dec_to_input": "false"}, "apply_b_dec_to_input='false' must be true or false"),
+        ("topk", {"rescale_acts_by_decoder_norm": "no"}, "rescale_acts_by_decoder_norm='no' must be true or false"),
+        ("topk", {"k": float("inf")}, "k=inf must be a whole number"),
+        ("topk", {"d_in": "12"}, "d_in=12 but the weights"),
+        ("topk", {"metadata": {"sae_lens_version": "6", "hook_name": 3}}, "hook_name = '3'"),
+        ("topk", {"metadata": {"sae_lens_version": "6", "exclude_special_tokens": ["x"]}}, "exclude_special_tokens"),
+    ],
+)
+def test_numbers_of_a_foreign_config_are_strict(tmp_path, architecture, changes, said):
+    dictionary(architecture).save(tmp_path)
+    cfg = json.loads((tmp_path / "cfg.json").read_text())
+    (tmp_path / "cfg.json").write_text(json.dumps(cfg | changes))
+    with pytest.raises(ValueError, match=re.escape(said)):
+        load_sae(tmp_path)
+
+
+@pytest.mark.parametrize("factor", [1e-39, 1e39, float("nan"), 0, -1, "2", True])
+def test_weights_are_finite_after_folding_or_refused(tmp_path, factor):
+    dictionary("topk").save(tmp_path)
+    cfg = json.loads((tmp_path / "cfg.json").read_text())
+    (tmp_path / "cfg.json").write_text(json.dumps(cfg | {"normalize_activations": "expected_average_only_in"}))
+    (tmp_path / "activation_scaler.json").write_text(json.dumps({"scaling_factor": factor}))
+    with pytest.raises(ValueError, match="not finite: mend the dictionary|scaling_factor=.* must be a number above 0"):
+        load_sae(tmp_path)
 
 
 def test_what_is_no_dictionary_is_refused(tmp_path):

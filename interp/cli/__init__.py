@@ -97,6 +97,8 @@ def _run(words: list[str]) -> None:
     for before, word in itertools.pairwise(["interp", *words]):
         if not word or (word.startswith("--") and word.endswith("=")):  # as where the shell does not know a variable
             raise ValueError(f"an empty value comes after {word[:-1] or before}: give one, or leave it out")
+        if any(letter < " " and letter not in "\t\n" for letter in word):  # it would be printed again
+            raise ValueError(f"{word} holds a control character: name something else")
     words = _import_plugins(words)
     group: Any = typer.main.get_command(_app(words))
     if _COMPLETION in os.environ:

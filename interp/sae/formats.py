@@ -22,9 +22,10 @@ from torch import Tensor
 
 from interp.sae.architectures.encoders import ENCODERS, Encoder, SAELensForm
 from interp.sae.architectures.topk import TopK
-from interp.sae.parts import Parts, whole_number
+from interp.sae.parts import Parts, number, truth, whole_number
 from interp.sae.saelens import from_saelens, to_saelens
 from interp.sae.stored import Stored, config_and_metadata, metadata_with_config
+from interp.storage.checks import check_finite
 from interp.storage.files import read_json, write_json, write_tensors
 from interp.storage.folders import verify
 
@@ -52,6 +53,19 @@ def encoded(stored: Stored, format: str) -> Encoded:
 
 
 def read(path_or_release: str | Path, sae_id: str | None) -> Stored:
+    """Raises ValueError, naming the file, for what is damaged, and for weights that are not finite once what stood
+    around them is folded in."""
+    stored = _read(path_or_release, sae_id)
+    tensors = {name: getattr(stored, name) for name in ("W_enc", "W_dec", "b_enc", "b_dec", "W_skip")}
+    tensors["threshold"] = getattr(stored.encoder, "threshold", None)
+    try:
+        check_finite(**tensors)
+    except ValueError as error:
+        raise ValueError(f"{path_or_release}, as it is read: {error}") from None
+    return stored
+
+
+def _read(path_or_release: str | Path, sae_id: str | None) -> Stored:
     folder = Path(path_or_release)
     for file in (CONFIG, WEIGHTS, _SPARSIFY, _SCALER) if folder.is_dir() else ():
         verify(folder / file)
@@ -162,9 +176,11 @@ def _from_native(cfg: dict[str, Any], parts: Parts, source: str) -> Stored:
 def _widths_and_scales(cfg: dict[str, Any], d_out: int, source: str) -> dict[str, Any]:
     widths, scales = cfg.get("widths"), cfg.get("scales")
     match widths, scales:
-        case [[*_], [*_]] if len(widths) == len(scales) and all(isinstance(n, int | float) for n in widths + scales):
-            if sum(widths) == d_out:
-                return {"widths": tuple(widths), "scales": tuple(scales)}
+        case [[*_], [*_]] if len(widths) == len(scales):
+            sizes = tuple(whole_number({"widths": width}, "widths", d_out, source) for width in widths)
+            if sum(sizes) == d_out:
+                numbers = tuple(number(scale, "scales", source, above=True) for scale in scales)
+                return {"widths": sizes, "scales": numbers}
             raise ValueError(f"{source}: widths={widths} must sum to {d_out}, the width of W_dec")
     raise ValueError(f"{source}: widths={widths!r} and scales={scales!r} must hold one number for each hook")
 
@@ -178,13 +194,13 @@ def _encoder(fields: Any, parts: Parts, d_sae: int, source: str) -> Encoder:
 
 
 def _from_sparsify(cfg: dict[str, Any], parts: Parts, source: str) -> Stored:
-    if cfg.get("activation", "topk") != "topk" or cfg.get("signed", False):
-        activation, signed = cfg.get("activation", "topk"), cfg.get("signed", False)
+    activation, signed = cfg.get("activation", "topk"), truth(cfg, "signed", False, source)
+    if activation != "topk" or signed:
         raise ValueError(
             f"{source}: activation={activation!r} with signed={signed!r} cannot be read; "
             "only 'topk' of positive latents can: train the coder with activation='topk'"
         )
-    transcodes, parts.dtype = bool(cfg.get("transcode", False)), torch.float32
+    transcodes, parts.dtype = truth(cfg, "transcode", False, source), torch.float32
     encoder_rows = parts.take("encoder.weight", None, None)
     d_sae, d_in = encoder_rows.shape
     W_dec = parts.take("W_dec", d_sae, None if transcodes else d_in)

@@ -1,5 +1,6 @@
-"""The parts of a file, each checked as it is taken: tensors, and whole numbers of the config."""
+"""The parts of a file, each checked as it is taken: tensors, and numbers and truth values of the config."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,6 +44,22 @@ def whole_number(cfg: Mapping[str, Any], name: str, limit: int, source: str) -> 
     match cfg.get(name):
         case bool():
             pass
-        case int() | float() as value if value == value // 1 and 1 <= value <= limit:
+        case int() | float() as value if 1 <= value <= limit and value == value // 1:
             return int(value)
     raise ValueError(f"{source}: {name}={cfg.get(name)!r} must be a whole number in 1..{limit}")
+
+
+def number(value: Any, name: str, source: str, *, least: float = 0.0, above: bool = False) -> float:
+    """A finite number of at least `least`, or above it."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not is_number or value < least or (above and value == least):
+        raise ValueError(f"{source}: {name}={value!r} must be a number {'above' if above else 'of at least'} {least:g}")
+    return float(value)
+
+
+def truth(cfg: Mapping[str, Any], name: str, default: bool, source: str) -> bool:
+    """A field that must be true or false; what is not there or null is the default."""
+    value = cfg.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise ValueError(f"{source}: {name}={value!r} must be true or false")
+    return default if value is None else value

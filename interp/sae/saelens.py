@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 
 from interp.sae.architectures.encoders import SAELensForm
-from interp.sae.architectures.matching_pursuit import MatchingPursuit
+from interp.sae.architectures.matching_pursuit import MatchingPursuit, most_steps
 from interp.sae.architectures.thresholds import Threshold
 from interp.sae.architectures.topk import TopK
-from interp.sae.parts import Parts, whole_number
+from interp.sae.parts import Parts, number, truth, whole_number
 from interp.sae.stored import Stored, config_and_metadata, metadata_with_config
 
 _NORMS = ("topk", "batchtopk", "matryoshka_batchtopk")
@@ -91,8 +91,8 @@ def _input_scale(cfg: dict[str, Any], scaler: dict[str, Any], source: str) -> fl
         return 1.0
     remedy = "its rows are scaled one by one, which weights cannot hold: use it through sae_lens"
     if scaling == "expected_average_only_in":
-        if isinstance(factor, int | float) and factor > 0 and cfg["architecture"] not in _TRANSCODERS:
-            return float(factor)
+        if factor is not None and cfg["architecture"] not in _TRANSCODERS:
+            return number(factor, "scaling_factor", source, above=True)
         remedy = (
             "the factor is not in the folder: fold_activation_norm_scaling_factor(…) in SAELens, then save it again"
         )
@@ -105,18 +105,17 @@ def _pursuit(cfg: dict[str, Any], parts: Parts, scale: float, source: str) -> di
     """The encoder is the decoder, so an input scale moves to the latents' unit."""
     W_dec = parts.take("W_dec", None, None)
     b_dec = parts.take("b_dec", W_dec.shape[1]) / scale
-    short, stop = cfg.get("residual_threshold", 1e-2), cfg.get("stop_on_duplicate_support", True)
-    if not isinstance(short, int | float) or not isinstance(stop, bool):
-        raise ValueError(
-            f"{source}: residual_threshold={short!r} or stop_on_duplicate_support={stop!r} is of a wrong kind"
-        )
+    short = number(cfg.get("residual_threshold", 1e-2), "residual_threshold", source)
+    stop = truth(cfg, "stop_on_duplicate_support", True, source)
     steps = {"max_iterations": W_dec.shape[1]} if cfg.get("max_iterations") is None else cfg
     return {
         "W_enc": W_dec.T,
         "W_dec": W_dec,
         "b_enc": torch.zeros(len(W_dec)),
-        "b_dec": b_dec if cfg.get("apply_b_dec_to_input", True) else torch.zeros_like(b_dec),
-        "encoder": MatchingPursuit(whole_number(steps, "max_iterations", 1 << 31, source), float(short) / scale, stop),
+        "b_dec": b_dec if truth(cfg, "apply_b_dec_to_input", True, source) else torch.zeros_like(b_dec),
+        "encoder": MatchingPursuit(
+            whole_number(steps, "max_iterations", most_steps(len(W_dec)), source), short / scale, stop
+        ),
     }
 
 
@@ -129,10 +128,10 @@ def _one_pass(cfg: dict[str, Any], parts: Parts, scale: float, source: str) -> d
     b_dec = parts.take("b_dec", W_dec.shape[1])
     stretch, b_enc, threshold = _firing(architecture, parts, d_sae)
     W_enc = W_enc * stretch
-    if cfg.get("rescale_acts_by_decoder_norm") and architecture in _NORMS:
+    if truth(cfg, "rescale_acts_by_decoder_norm", False, source) and architecture in _NORMS:
         norms = W_dec.norm(dim=1).clamp(min=torch.finfo(torch.float32).tiny)
         W_enc, b_enc, W_dec = W_enc * norms, b_enc * norms, W_dec / norms[:, None]
-    if tied and not cfg.get("apply_b_dec_to_input", True):
+    if tied and not truth(cfg, "apply_b_dec_to_input", True, source):
         b_enc = b_enc + b_dec @ W_enc
     is_topk = architecture == "topk"
     return {

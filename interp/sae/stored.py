@@ -7,9 +7,20 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from torch import Tensor
+from typing_extensions import TypedDict
 
 from interp.sae.architectures.encoders import Encoder
 from interp.sae.architectures.sae_config import ARCHITECTURES, SAEConfig, config_from_dict, config_to_dict
+from interp.storage.checks import validated
+
+
+class _Metadata(TypedDict, total=False):
+    """Of metadata, what is read here; whatever else there is stays as it is."""
+
+    hook_name: str | None
+    hook_name_out: str | None
+    hook_names: list[str] | None
+    exclude_special_tokens: bool | list[int] | None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,7 +55,7 @@ def config_and_metadata(cfg: dict[str, Any], source: str) -> dict[str, Any]:
     metadata = cfg.get("metadata") or {}
     if not isinstance(metadata, dict):
         raise ValueError(f"{source}: metadata={metadata!r} must be an object with named values")
-    metadata = dict(metadata)
+    metadata = dict(validated(_Metadata, metadata, f"{source}, metadata", "correct it"))
     ours = metadata.get("interp")
     if ours is None or (isinstance(ours, dict) and not _is_known(ours)):
         return {"metadata": metadata, "config": None}

@@ -17,8 +17,13 @@ from interp.sae.architectures.encoders import Encoder, SAELensForm, StoredEncode
 from interp.sae.architectures.sae_config import NonNegative, SAEConfig
 from interp.sae.architectures.topk import TopK
 from interp.sae.forward_pass import ForwardPass
-from interp.sae.parts import Parts, whole_number
+from interp.sae.parts import Parts, number, whole_number
 from interp.sae.sparse_ops import Encoded, Support
+
+
+def most_steps(d_sae: int) -> int:
+    """The most steps that a stored dictionary may ask for: each latent, four times over."""
+    return 4 * d_sae
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,8 @@ class MatchingPursuit(Encoder):
                 going = going & new
             if self.residual_threshold > 0:
                 going = going & (rows.norm(dim=1) >= self.residual_threshold)
+            if (self.stop_on_repeat or self.residual_threshold > 0) and not going.any():
+                break
         return z.reshape(*x.shape[:-1], len(W_dec))
 
     def scaled(self, scale: float) -> "MatchingPursuit":
@@ -55,12 +62,10 @@ class MatchingPursuit(Encoder):
 
     @classmethod
     def from_stored(cls, settings: dict[str, Any], parts: Parts, d_sae: int, source: str) -> "MatchingPursuit":
-        match settings:
-            case {"residual_threshold": int() | float() as shortest, "stop_on_repeat": bool(stops)}:
-                return cls(whole_number(settings, "k", 1 << 31, source), shortest, stops)
-        raise ValueError(
-            f"{source}: encoder={settings!r} needs a number residual_threshold and stop_on_repeat, a truth"
-        )
+        if not isinstance(settings.get("stop_on_repeat"), bool):
+            raise ValueError(f"{source}: encoder={settings!r} needs stop_on_repeat, a truth")
+        shortest = number(settings.get("residual_threshold"), "residual_threshold", source)
+        return cls(whole_number(settings, "k", most_steps(d_sae), source), shortest, settings["stop_on_repeat"])
 
     def to_saelens(self, kind: str, *, skips: bool) -> SAELensForm | None:
         settings = {"max_iterations": self.k, "residual_threshold": self.residual_threshold}

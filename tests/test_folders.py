@@ -260,7 +260,7 @@ def test_what_was_not_written_here_is_never_replaced(tmp_path, monkeypatch):
         "theirs/..": "is the folder that you are in",
         "file": "is a file",
         "new": "new.unfinished, where .* would be made, was not written here",
-        "run": "run.toml was not written here",
+        "run": "is a run folder, which only",
         "run/sae": "lies in the run folder",
         "/proc": "or a disk",
     }.items():

@@ -140,6 +140,8 @@ def check_output(
     work in it or begun for it is the same (any, where `made_of` is None) or may be overwritten."""
     place, work = Path(out).resolve(), unfinished(out)
     check_outside(out, run=run)
+    if (place / RUN_FILE).is_file():
+        raise ValueError(f"{out} is a run folder, which only `interp run` writes: name another")
     if place.is_mount() or Path.cwd().is_relative_to(place):
         raise ValueError(f"{out} is the folder that you are in, or a disk: name a folder inside it")
     if place.exists() and not place.is_dir():
@@ -157,7 +159,10 @@ def check_output(
     try:
         verify(place, edited=False)
     except ValueError as error:
-        raise ValueError(f"{error}; or replace it with overwrite=True (--overwrite)") from None
+        changed = str(error).partition(";")[0]
+        raise ValueError(
+            f"{changed}, and would be lost: choose another folder, or replace it with overwrite=True (--overwrite)"
+        ) from None
 
 
 def check_outside(out: str | Path, *, run: Path | None = None) -> None:

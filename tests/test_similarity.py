@@ -182,4 +182,4 @@ def test_evidence_without_any_firing_is_not_testable():
     maxima = np.zeros(3, np.float32)
     evidence = collect_evidence(tokens, codes, n_vocab=5, maxima=maxima, calibration=Calibration.load())
     assert not evidence.testable.any() and np.isnan(evidence.null(NAMES[0]).z).all()
-    assert (evidence.found.n_senses == 0).all()
+    assert (evidence.observed.n_senses == 0).all()

@@ -128,15 +128,15 @@ def _verdict(
     found: evidence.Evidence, calibration: Calibration, truth: Truth, factors: Sequence[Factor], n_rows: int
 ) -> dict[str, Any]:
     meanings = meanings_of_firings(truth, factors, n_rows, found.rows)
-    purity, n_senses = sense_purity(meanings, found.shares, found.found.senses), found.found.n_senses
-    chance = calibration.probability(found.found.statistics, found.found.covariance)
+    purity, n_senses = sense_purity(meanings, found.shares, found.observed.senses), found.observed.n_senses
+    chance = calibration.probability(found.observed.statistics, found.observed.covariance)
     return {
         "monosemanticity": chance.one,
         "ci_low": chance.low,
         "ci_high": chance.high,
         "n_senses": n_senses,
         "sample_senses": senses_in_sample(meanings, found.shares),
-        "sense_one": [list(one[:n]) for one, n in zip(found.found.sense_one, n_senses, strict=True)],
+        "sense_one": [list(one[:n]) for one, n in zip(found.observed.sense_one, n_senses, strict=True)],
         "sense_purity": [list(own[:n]) for own, n in zip(purity, n_senses, strict=True)],
     }
 

@@ -78,7 +78,7 @@ def read_latents(folder: Path, source: str, calibration: Calibration | None = No
             vocab=vocab,
             nulls=0,
         )
-    judged = found.found
+    judged = found.observed
     columns = {"family": READ + source, "world": READ + source, "tested": found.testable} | told_by_readers(rows)
     columns |= {name: found.of(name) for name in NAMES}
     if calibration is not None:

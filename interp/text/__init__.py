@@ -1,4 +1,4 @@
-"""What is true at a position of a text, and how rare that is, without a language model.
+"""Predicates: what is true at a position of a text, and how rare that is, without a language model.
 
 vocabulary   what the strings of tokens say;   places   where a token stands in its line, sentence, brackets, quotes
 neighbours   which tokens stand beside which, as vectors: classes of tokens, topics of windows

@@ -55,13 +55,13 @@ class Kind:
     size: "Callable[[Corpus], int]"
     """How many values there are."""
     name: "Callable[[Corpus, int, int], str]"
-    """What a value is called, given a row where it holds."""
+    """The name of a value, given a row where it holds."""
     words: str = "{}"
     """How it is said; {} stands for the names of one value or of several."""
     speaks_of: str
     """A conjunction of a rule says one thing of each at most; what is said of "token" is its subject."""
     items: float = 1
-    """What a reader of a rule has to take in for each value."""
+    """Items that the reader of a rule has to take in for each value."""
     needs_strings: bool = False
     """Tokens that are only numbered have no value of this kind."""
     compares: bool = True
@@ -83,12 +83,12 @@ class Corpus:
     tables: dict[str, Int64[np.ndarray, " d_vocab_plus_1"]]
     """The class of each token; the last entry is for no token."""
     spellings: dict[str, list[Any]]
-    """What each class of a table in SPELLINGS has in common."""
+    """The spelling that each class of a table in SPELLINGS has in common."""
     topics: dict[int, Float32[np.ndarray, "topic dim"]]
     """Centres, of unit length, at each grain."""
     spelling: Spelling
     letters: tuple[Int64[np.ndarray, " letter"], Int64[np.ndarray, " d_vocab_plus_1"]]
-    """Those of all tokens one after the other, in lower case, and where each token's begin."""
+    """The letters of all tokens one after the other, in lower case, and where each token's begin."""
     labels: Mapping[str, Bool[Tensor, "seq pos"]] = field(default_factory=dict)
     """The positions that carry each label."""
 
@@ -137,7 +137,7 @@ class Corpus:
 
     @property
     def kinds(self) -> dict[str, Kind]:
-        """Those that say something of this text."""
+        """The kinds that say something of this text."""
         usable = {name: each for name, each in KINDS.items() if self.strings is not None or not each.needs_strings}
         return {name: each for name, each in usable.items() if each.size(self)}
 
@@ -172,7 +172,7 @@ class Positions:
 
     @cached_property
     def state(self) -> Any:
-        """What the reader of places knows at each row."""
+        """The state of the reader of places at each row."""
         return read_states(self.tokens, self.corpus.spelling).reshape(-1)[self.rows]
 
     @cached_property
@@ -214,7 +214,7 @@ def of_token(
 
 
 def _class_name(corpus: Corpus, table: str, value: int) -> str:
-    """What the tokens of a class are called: by how they are spelt, or by those that are commonest."""
+    """The name of a class: by how its tokens are spelt, or by those that are commonest."""
     if table not in SPELT_NAMES or (corpus.tables[table] == value).sum() <= LISTED:
         return corpus.like(table, value)
     return SPELT_NAMES[table](corpus.spellings[table][value])
@@ -258,7 +258,7 @@ CATEGORIES = {
     "Pc": "underscores", "Pi": "opening quotes", "Pf": "closing quotes", "Sm": "mathematical signs",
     "Sc": "currency signs", "Sk": "accents and backticks", "So": "symbols", "Cc": "control characters",
 }  # fmt: skip
-"""What tokens are called whose first character is of these Unicode categories, or has no script."""
+"""The names of tokens whose first character is of these Unicode categories, or has no script."""
 CASES = {"upper": "tokens in capitals", "title": "capitalised tokens", "lower": "lower-case tokens", "other": "tokens"}
 
 
@@ -298,7 +298,7 @@ SPELT_NAMES: dict[str, Callable[[Any], str]] = {
     "letters": lambda bare: f"{quoted(bare)} in any case",
     "length": _length_name,
 }
-"""What the tokens of a class are called."""
+"""How a class of tokens is named by its spelling."""
 
 
 MARKS = ("opens", "ends", "breaks", "blank", "stops", "bracket")
@@ -306,7 +306,7 @@ BRACKETS = ("()", "[]", "{}")
 
 
 def _marks(string: str) -> tuple[int, ...]:
-    """What a token's string does to a word, a line, a sentence and to brackets: it opens (1, 2, 3) or closes (−1)."""
+    """Whether a token opens or ends a word, breaks a line, …; brackets: it opens one (1, 2, 3) or closes one (−1)."""
     bare = string.strip()
     depth = sum((c in "([{") - (c in ")]}") for c in bare)
     opened = next((1 + "([{".index(c) for c in reversed(bare) if c in "([{"), 0)
@@ -649,13 +649,13 @@ def _innermost(tokens, rows, bracket):
         begin, row, closed = rows[i] - rows[i] % n_ctx, rows[i], 0
         while row > begin and out[i] == 0:
             row -= 1
-            own = bracket[flat[row]]
-            if own < 0:
+            opened = bracket[flat[row]]
+            if opened < 0:
                 closed += 1
-            elif own > 0 and closed > 0:
+            elif opened > 0 and closed > 0:
                 closed -= 1
-            elif own > 0:
-                out[i] = own
+            elif opened > 0:
+                out[i] = opened
     return out
 
 

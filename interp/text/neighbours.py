@@ -36,7 +36,7 @@ class Neighbours:
     counts: Int64[np.ndarray, " d_vocab"]
     summands: Float32[np.ndarray, "d_vocab dim"]
     mean: Float32[np.ndarray, " dim"]
-    """Of the windows' sums."""
+    """The mean of the windows' sums."""
 
     @classmethod
     def learn(cls, tokens: Int[np.ndarray, "seq pos"], n_vocab: int) -> "Neighbours":
@@ -112,7 +112,7 @@ def _vectors(
 
 @njit(cache=True, nogil=True)
 def window_sums(tokens, n_ctx, rows, summands, past, future):
-    """Of each row, the sum of the summands of the tokens around it, its own left out, within its sequence."""
+    """The sum, for each row, of the summands of the tokens around it, its own left out, within its sequence."""
     out = np.zeros((len(rows), summands.shape[1]), np.float32)
     for i in range(len(rows)):
         position = rows[i] % n_ctx

@@ -30,7 +30,7 @@ for _kind, _those in ((STOP, ".!?。！？؟…"), (OPENS, "«「『"), (CLOSES,
 
 STATE = """prev prev2 line_known line_empty line_tokens indent paragraph sentence text parens squares braces double
     single other low triple run literal reopen comment tag math url bold italic escaped"""
-"""What the reader knows between two characters. `single` is OUTER, or INNER if it was opened within double quotes and
+"""The reader's knowledge between two characters. `single` is OUTER, or INNER if it was opened within double quotes and
 ends with them; `literal` and `triple` are the mark that opened them, `reopen` the single quote that an apostrophe may
 have seemed to close."""
 AT_TOKEN = "position line_start sentence_start in_word word_start brackets in_single quotes repeats"
@@ -54,8 +54,8 @@ def _kind_of(character: str) -> int:
 def spelling(strings: Sequence[str]) -> Spelling:
     """The kinds of the characters of each token, one token after the other."""
     kinds = [[CONTROL] if is_control(string) else [_kind_of(c) for c in characters(string)] for string in strings]
-    first = np.concatenate([[0], np.cumsum([len(own) for own in kinds])]).astype(np.int32)
-    return Spelling(np.array([kind for own in kinds for kind in own], np.uint8), first)
+    first = np.concatenate([[0], np.cumsum([len(spelt) for spelt in kinds])]).astype(np.int32)
+    return Spelling(np.array([kind for spelt in kinds for kind in spelt], np.uint8), first)
 
 
 def read_states(tokens: Int[np.ndarray, "seq pos"], spelt: Spelling) -> Any:
@@ -75,25 +75,25 @@ def _read_all(tokens, kinds, first, memory, out):
     for sequence in range(len(tokens)):
         memory[0] = memory[_CUT]
         for position, token in enumerate(tokens[sequence]):
-            own = kinds[first[token] : first[token + 1]]
+            spelt = kinds[first[token] : first[token + 1]]
             s.position, s.repeats = position, 0
             for back in range(min(RECENT, position), 0, -1):
                 if tokens[sequence, position - back] == token:
                     s.repeats = back
             # What the token's own first characters add to the state.
-            starts, after_space = len(own) > 0 and own[0] == LETTER, len(own) > 0 and own[0] == SPACE
+            starts, after_space = len(spelt) > 0 and spelt[0] == LETTER, len(spelt) > 0 and spelt[0] == SPACE
             joined = s.prev == LETTER or s.prev == DIGIT
             s.line_start = s.line_known * s.line_empty
             s.sentence_start = s.sentence == 1 or (s.prev == STOP and after_space)
             s.in_word = starts and joined
-            s.word_start = (starts and not joined) or (after_space and len(own) > 1 and own[1] == LETTER)
+            s.word_start = (starts and not joined) or (after_space and len(spelt) > 1 and spelt[1] == LETTER)
             s.in_single = s.single > 0 or (s.reopen > 0 and starts)
             s.brackets = s.parens + s.squares + s.braces
             s.quotes = s.double + s.in_single + s.other + int(s.triple > 0)
             out[sequence, position] = s
             s.line_tokens += 1
             s.text += int(s.text >= 0)
-            for kind in own:
+            for kind in spelt:
                 if kind == CONTROL:
                     memory[0] = memory[_FRESH]
                 else:

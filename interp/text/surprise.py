@@ -61,7 +61,7 @@ class Predicates:
     def with_text(
         self, tokens: Int[np.ndarray, "seq pos"], labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None
     ) -> "Predicates":
-        """The same predicates, with the same numbers, at positions of another text; labels: of that text."""
+        """These predicates, with their numbers, at positions of another text; labels: of that text."""
         return replace(self, corpus=self.corpus.with_text(tokens, labels))
 
     @property
@@ -100,7 +100,7 @@ class Predicates:
         return list(self.first)[int(np.searchsorted(starts, number, side="right")) - 1]
 
     def name(self, number: int, row: int) -> str:
-        """What a predicate's value is called; row: one where it holds."""
+        """The name of a predicate's value; row: one where it holds."""
         kind = self.kind_of(number)
         return KINDS[kind].name(self.corpus, number - self.first[kind], int(row))
 

@@ -24,7 +24,7 @@ WIDTH, GROWN_FOR = 5, 5
 CAPACITY = 512
 """Atoms: at most half of them predicates, the others sets."""
 ITEM_PRICE, ATOM_PRICE, PART_PRICE = 0.003, 0.01, 0.02
-"""What one more item to read, a further atom, and a further part must add to F₁."""
+"""One more item to read, a further atom, and a further part must add so much to F₁."""
 
 
 class Atoms(NamedTuple):
@@ -34,9 +34,9 @@ class Atoms(NamedTuple):
     """The rows where each holds."""
     kind: Int64[np.ndarray, " atom"]
     subject: Int64[np.ndarray, " atom"]
-    """What each speaks of; a conjunction has one atom of each at most."""
+    """The place of what each speaks of; a conjunction has one atom of each at most."""
     items: Float64[np.ndarray, " atom"]
-    """What a reader has to take in (`text.kinds.Kind.items`)."""
+    """Items that a reader has to take in (`text.kinds.Kind.items`)."""
     n_text: Float64[np.ndarray, " atom"]
     """Positions of the text where each holds."""
     members: Int16[np.ndarray, "atom value"]

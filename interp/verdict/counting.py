@@ -38,7 +38,7 @@ class RuleCounts(NamedTuple):
     """Firings of strength in (s / 5, (s + 1) / 5] of the latent's maximum."""
     fires: Int64[np.ndarray, "2 unit slice"]
     hits: Int64[np.ndarray, "2 unit candidate"]
-    """Of the unit's sampled rows."""
+    """The unit's sampled rows at which the rule holds."""
 
 
 class NumberedRules(NamedTuple):

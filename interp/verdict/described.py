@@ -36,7 +36,7 @@ from interp.verdict.search import Background, FitSample, candidates
 SHOWN = 8
 """Example rows of a sense, the strongest."""
 SHOWN_WEAK = 4
-"""The same, the weakest."""
+"""Example rows of a sense, the weakest."""
 UNITS_AT_ONCE = 512
 """Latents and senses whose firings' predicates are in memory."""
 FOLLOWING = 5
@@ -74,7 +74,7 @@ def describe(
     `promoted` share, `rule` with its `f1`, `precision` and `recall`; where no rule was found, the first of `common` is
     it.
     """
-    found = _senses(features, evidence)
+    known = _senses(features, evidence)
     words, senses = explain(
         features.tokens,
         features.codes,
@@ -82,7 +82,7 @@ def describe(
         features.fit_half(),
         predicates=evidence.predicates,
         maxima=maxima,
-        senses=[(latent, rows) for latent, rows, _ in found],
+        senses=[(latent, rows) for latent, rows, _ in known],
         chosen=chosen,
         labels=labels,
         spelt=features.is_spelt,
@@ -90,7 +90,7 @@ def describe(
         progress=progress or no_progress,
     )
     described: list[list[dict[str, Any]]] = [[] for _ in range(features.d_sae)]
-    for place, (latent, _, sense) in enumerate(found):
+    for place, (latent, _, sense) in enumerate(known):
         scores = {name: _known(getattr(senses, name)[place]) for name in ("f1", "precision", "recall")}
         described[latent].append(sense | {"rule": senses.phrases[place] or next(iter(sense["common"]), "")} | scores)
     return Described(words, described)
@@ -141,7 +141,7 @@ def explain(
     ).reshape(-1, 2)
     n_fire = np.concatenate([sample.count, _share_of_firings(of_sense, n_sampled[:, 0], sample.count)])
     chosen = np.ones(n, bool) if chosen is None else chosen
-    firings = [np.sort(own[own >= 0]) for own in np.where(chosen[:, None], sample.rows[:, 0], -1)] + in_fit
+    firings = [np.sort(rows[rows >= 0]) for rows in np.where(chosen[:, None], sample.rows[:, 0], -1)] + in_fit
     proposed = _propose(Background.of(predicates, half, counted), firings, n_fire, n, progress)
     latents, sampled = np.concatenate([np.arange(n), of_sense]), [np.zeros(0, np.int64)] * n + sampled
     units = np.concatenate([np.flatnonzero(chosen), np.arange(n, len(latents))])
@@ -149,13 +149,13 @@ def explain(
     counts.hits[:, :n] = counts.both[:, :n].sum(-1)
     n_firings = np.concatenate([counts.fires[:, :n].sum(-1), n_sampled.T], 1)
     every = choose(predicates.corpus, proposed, counts, n_firings, n_fire)
-    return Explained(*(Explanations._make(values[own] for values in every) for own in (slice(n), slice(n, None))))
+    return Explained(*(Explanations._make(values[part] for values in every) for part in (slice(n), slice(n, None))))
 
 
 def _checked(senses: Sequence[Sense], codes: CodeSource) -> tuple[Latents, list[Int64[np.ndarray, " row"]]]:
     """The latent of each sense, and its ascending rows."""
-    for latent, own in senses:
-        if not 0 <= latent < codes.d_sae or (len(own) and not 0 <= np.min(own) <= np.max(own) < len(codes)):
+    for latent, rows in senses:
+        if not 0 <= latent < codes.d_sae or (len(rows) and not 0 <= np.min(rows) <= np.max(rows) < len(codes)):
             raise ValueError(f"a sense of latent {latent}: it must be in 0..{codes.d_sae - 1}, rows < {len(codes)}")
     latents = np.array([latent for latent, _ in senses], np.int64)
     return latents, [np.unique(np.asarray(rows, np.int64)) for _, rows in senses]
@@ -196,27 +196,27 @@ def _propose(
 def _senses(
     features: FeatureStore, evidence: Evidence
 ) -> list[tuple[int, Int64[np.ndarray, " firing"], dict[str, Any]]]:
-    """Latent, rows with the strongest first, and what is known of each sense without its rule."""
-    flat, promoted, found = features.tokens.numpy().reshape(-1), _promoted(features), []
-    n_senses = evidence.found.n_senses
+    """The latent of each sense, its rows, the strongest first, and what is known of it without its rule."""
+    flat, promoted, senses = features.tokens.numpy().reshape(-1), _promoted(features), []
+    n_senses = evidence.observed.n_senses
     for latent in np.flatnonzero(n_senses > 1).tolist():
         for sense in range(n_senses[latent]):
-            at = np.flatnonzero(evidence.found.senses[latent] == sense)
+            at = np.flatnonzero(evidence.observed.senses[latent] == sense)
             rows = evidence.rows[latent, at[::-1]]  # the strongest tenth first
             following = _following(flat, features.n_ctx, rows)
             about = {
                 "share": float(evidence.shares[latent, at].sum()),
-                "monosemanticity": _known(evidence.found.sense_one[latent, sense]),
+                "monosemanticity": _known(evidence.observed.sense_one[latent, sense]),
                 "by_chance": _known(evidence.sense_by_chance(latent, sense)),
-                "common": [common.words for common in evidence.found.common.get((latent, sense), ())],
+                "common": [common.words for common in evidence.observed.common.get((latent, sense), ())],
                 "n": len(rows),
                 "rows": rows[:SHOWN].tolist(),
                 "weak_rows": rows[SHOWN:][-SHOWN_WEAK:].tolist(),
                 "following": _commonest(following),
                 "promoted": _promoted_share(following, promoted.get(latent, ())),
             }
-            found.append((latent, rows, about))
-    return found
+            senses.append((latent, rows, about))
+    return senses
 
 
 def _known(value: float) -> float | None:

@@ -39,7 +39,7 @@ from interp.verdict.similarity import NAMES, TYPICAL, Shared, likeness, similari
 
 TENTHS, PER_TENTH, FULL, STRENGTH = 10, 12, 8, 0.75
 MIN_FIRINGS = 6
-"""Of a sense with fewer it is not asked whether it has one meaning."""
+"""A sense with fewer is not asked whether it has one meaning."""
 NULL_LATENTS = 256
 """Latents whose firings are looked at on each shifted text; enough for the null, since latents are pooled."""
 LATENTS_AT_ONCE = 1024
@@ -50,18 +50,18 @@ Listener = Callable[[CodeChunk], None]
 """Adds up something of its own while the codes are read; beside others in threads, so it leaves the chunk as it is."""
 
 
-class Common(NamedTuple):
-    """What the firings of a sense have in common."""
+class SharedPredicate(NamedTuple):
+    """A predicate that the firings of a sense share."""
 
     words: str
     kind: str
     share: float
-    """Of their weight."""
+    """The weight of the firings at which it holds."""
 
 
 @dataclass(frozen=True)
-class Judged:
-    """Of each latent; NaN or −1 where it was not looked at."""
+class FiringStatistics:
+    """How alike the firings of each latent are, and their senses; NaN or −1 where a latent was not looked at."""
 
     statistics: Float64[np.ndarray, "d_sae statistic"]
     """`similarity.NAMES`."""
@@ -70,11 +70,11 @@ class Judged:
     """The sense of each sampled firing, 0 for the largest; −1 for none."""
     sense_one: Float64[np.ndarray, "d_sae sense"]
     """The probability that a sense has one meaning itself, where there are several."""
-    common: dict[tuple[int, int], list[Common]] = field(default_factory=dict)
-    """Of each latent and sense."""
+    common: dict[tuple[int, int], list[SharedPredicate]] = field(default_factory=dict)
+    """What the firings of each latent and sense have in common."""
 
     @classmethod
-    def empty(cls, d_sae: int, n_firings: int) -> "Judged":
+    def empty(cls, d_sae: int, n_firings: int) -> "FiringStatistics":
         n = len(NAMES)
         senses = np.full((d_sae, n_firings), -1, np.int64)
         return cls(np.full((d_sae, n), np.nan), np.zeros((d_sae, n, n)), senses, np.full((d_sae, MAX_SENSES), np.nan))
@@ -87,9 +87,9 @@ class Judged:
 
 @dataclass(frozen=True)
 class Evidence:
-    found: Judged
-    nulls: Sequence[Judged]
-    """The same of some latents on each shifted text."""
+    observed: FiringStatistics
+    nulls: Sequence[FiringStatistics]
+    """The statistics of some latents on each shifted text."""
     rows: Int64[np.ndarray, "d_sae firing"]
     """Sampled firings, seq * n_ctx + pos, those of the weakest tenth first; −1 where there are fewer."""
     shares: Float64[np.ndarray, "d_sae firing"]
@@ -99,26 +99,26 @@ class Evidence:
     testable: Bool[np.ndarray, " d_sae"]
     """Fires in at least MIN_GROUPS groups."""
     predicates: Predicates | None
-    """What is true in the text; None where nothing was looked at."""
+    """The predicates of the text; None where no latent was looked at."""
 
     def of(self, name: str) -> Float64[np.ndarray, " d_sae"]:
-        return self.found.statistics[:, NAMES.index(name)]
+        return self.observed.statistics[:, NAMES.index(name)]
 
     def null(self, name: str) -> NullScale:
         """How far a latent's statistic stands above the shifted texts', and the band of the latter."""
         place = NAMES.index(name)
-        values = np.stack([each.statistics[:, place] for each in (self.found, *self.nulls)])
+        values = np.stack([each.statistics[:, place] for each in (self.observed, *self.nulls)])
         return null_scale(values[0], values[1:], self.effective_groups, min_std=0.005)
 
     @property
     def senses_null(self) -> NullScale:
-        """The same of the number of senses: firings without a common meaning fall into parts too."""
-        counts = np.stack([np.where(each.n_senses, each.n_senses, np.nan) for each in (self.found, *self.nulls)])
+        """How far the number of senses stands above the shifted texts', whose firings fall into parts too."""
+        counts = np.stack([np.where(each.n_senses, each.n_senses, np.nan) for each in (self.observed, *self.nulls)])
         return null_scale(counts[0], counts[1:], self.effective_groups, min_std=0.1)
 
     def sense_by_chance(self, latent: int, sense: int) -> float:
-        """Of the senses of shifted text, the share that has one meaning with at least this sense's probability."""
-        one = self.found.sense_one[latent, sense]
+        """The share of the senses of shifted text whose probability of one meaning is at least this sense's."""
+        one = self.observed.sense_one[latent, sense]
         shifted = np.concatenate([np.zeros(0), *(null.sense_one[np.isfinite(null.sense_one)] for null in self.nulls)])
         return float((shifted >= one).mean()) if len(shifted) and np.isfinite(one) else np.nan
 
@@ -158,15 +158,15 @@ def collect_evidence(
     testable = groups.n >= MIN_GROUPS
     wanted = np.flatnonzero(testable if chosen is None else testable & chosen)
     drawn = [np.sort(rng.permutation(np.flatnonzero(testable))[:NULL_LATENTS]) for _ in shifts]
-    found, *others = (Judged.empty(codes.d_sae, rows.shape[1]) for _ in range(1 + len(shifts)))
+    observed, *others = (FiringStatistics.empty(codes.d_sae, rows.shape[1]) for _ in range(1 + len(shifts)))
     predicates = None
     if len(wanted) or any(map(len, drawn)):
         predicates = Predicates.count(tokens.numpy(), n_vocab, vocab)
         judge = _Judge(predicates, calibration, rows, sampler.count / max(counted.sum(), 1))
-        judge(wanted, found, progress=progress or no_progress)
+        judge(wanted, observed, progress=progress or no_progress)
         for shift, some, null in zip(shifts, drawn, others, strict=True):
             judge(some, null, shift)
-    return Evidence(found, others, rows, shares, groups.effective, testable, predicates)
+    return Evidence(observed, others, rows, shares, groups.effective, testable, predicates)
 
 
 class _Judge(NamedTuple):
@@ -177,27 +177,31 @@ class _Judge(NamedTuple):
     """The share of the text's rows on which each fires."""
 
     def __call__(
-        self, latents: Int64[np.ndarray, " latent"], out: Judged, shift: int = 0, progress: Progress = no_progress
+        self,
+        latents: Int64[np.ndarray, " latent"],
+        out: FiringStatistics,
+        shift: int = 0,
+        progress: Progress = no_progress,
     ) -> None:
         """Fill in what there is to say of some latents, their firings `shift` rows further on."""
         n_rows = self.predicates.corpus.tokens.size
         for start in range(0, len(latents), LATENTS_AT_ONCE):
-            own = latents[start : start + LATENTS_AT_ONCE]
-            present = self.rows[own] >= 0
-            rows, place = np.unique((self.rows[own][present] + shift) % n_rows, return_inverse=True)
+            block = latents[start : start + LATENTS_AT_ONCE]
+            present = self.rows[block] >= 0
+            rows, place = np.unique((self.rows[block][present] + shift) % n_rows, return_inverse=True)
             holds, ends = self.predicates.at(rows, self.predicates.compared), np.cumsum(present.sum(1))
             places = np.split(place, ends[:-1])
 
-            def judge(number: int, own=own, rows=rows, holds=holds, places=places) -> None:
-                self._one(int(own[number]), rows[places[number]], holds[places[number]], out, said=shift == 0)
+            def judge(number: int, block=block, rows=rows, holds=holds, places=places) -> None:
+                self._one(int(block[number]), rows[places[number]], holds[places[number]], out, said=shift == 0)
 
             with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-                for done, _ in enumerate(pool.map(judge, range(len(own)))):
-                    if done % 64 == 0:
-                        progress(start + done, len(latents), "comparing firings")
+                for n_done, _ in enumerate(pool.map(judge, range(len(block)))):
+                    if n_done % 64 == 0:
+                        progress(start + n_done, len(latents), "comparing firings")
 
     def _one(
-        self, latent: int, rows: np.ndarray, holds: Int32[np.ndarray, "firing place"], out: Judged, said: bool
+        self, latent: int, rows: np.ndarray, holds: Int32[np.ndarray, "firing place"], out: FiringStatistics, said: bool
     ) -> None:
         present = np.flatnonzero(self.rows[latent] >= 0)
         weights, density = firing_weights(present // PER_TENTH), float(self.densities[latent])
@@ -210,26 +214,30 @@ class _Judge(NamedTuple):
         out.senses[latent, present] = sense
         n_senses = int(sense.max(initial=-1)) + 1
         for number in range(n_senses):
-            own = np.flatnonzero(sense == number)
-            part = weights[own] / weights[own].sum()
-            if n_senses > 1 and len(own) >= MIN_FIRINGS:
+            members = np.flatnonzero(sense == number)
+            part = weights[members] / weights[members].sum()
+            if n_senses > 1 and len(members) >= MIN_FIRINGS:
                 # By what sets these firings off from the text among all of the latent's: any part shares something.
-                explained = shared.best(worth, np.where(sense == number, weights, 0))[own]
-                within = likeness(r[np.ix_(own, own)], part, explained)
+                explained = shared.best(worth, np.where(sense == number, weights, 0))[members]
+                within = likeness(r[np.ix_(members, members)], part, explained)
                 out.sense_one[latent, number] = self.calibration.probability(within.values, within.covariance).one
             if said:
                 of_sense = (
-                    shared if len(own) == len(sense) else Shared.among(holds[own], part, self.predicates.surprise)
+                    shared
+                    if len(members) == len(sense)
+                    else Shared.among(holds[members], part, self.predicates.surprise)
                 )
-                most = (TYPICAL - np.log(max(density * weights[own].sum(), 1e-12))) / 2
+                most = (TYPICAL - np.log(max(density * weights[members].sum(), 1e-12))) / 2
                 out.common[latent, number] = [
-                    Common(self.predicates.words(which, rows[own[at]]), self.predicates.kind_of(which), share)
+                    SharedPredicate(
+                        self.predicates.words(which, rows[members[at]]), self.predicates.kind_of(which), share
+                    )
                     for which, at, share in most_shared(of_sense, part, most)
                 ]
 
 
 def firing_weights(tenth: Int64[np.ndarray, " firing"]) -> Float64[np.ndarray, " firing"]:
-    """Of firings in these tenths; they sum to 1."""
+    """The weights of firings in these tenths; they sum to 1."""
     n = np.bincount(tenth, minlength=TENTHS)[tenth]
     weights = (tenth + 0.5) ** STRENGTH / np.maximum(n, FULL)
     return weights / weights.sum()

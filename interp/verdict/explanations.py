@@ -36,7 +36,7 @@ class Explanations(NamedTuple):
     recall: Float64[np.ndarray, " unit"]
     f1_fit: Float64[np.ndarray, " unit"]
     f1_one: Float64[np.ndarray, " unit"]
-    """Of the best rule without "or", chosen in the same way."""
+    """F1 of the best rule without "or", chosen in the same way."""
     f1_by_interval: Float64[np.ndarray, "unit slice"]
     """2 P R_s / (P + R_s): P the precision above, R_s the share of the latent's firings of strength in
     (s / 5, (s + 1) / 5] of the maximum that the rule hits. NaN where no held-out firing is that strong."""
@@ -57,19 +57,19 @@ def choose(
     n_firings: Int64[np.ndarray, "2 unit"],
     n_fire: Int64[np.ndarray, " unit"],
 ) -> Explanations:
-    """Of each unit's rules the best, from their counts. n_firings: those that hits are counted on."""
+    """Choose the best of each unit's rules, from their counts. n_firings: those that hits are counted on."""
     both, holds = counts.both.sum(-1), counts.holds
     recall, precision = ratio(counts.hits, n_firings[:, :, None]), both / np.maximum(holds, 1)
     # Firings of the unit in the fit half: a sense has no more than those of its latent at the rule, over its recall.
     n_unit = np.fmin(n_fire[:, None], ratio(both[0], recall[0]))
     f1_fit = 2 * recall[0] * n_unit / np.maximum(n_unit + holds[0], 1)
     worth = np.full((2, *f1_fit.shape), -np.inf)
-    for unit, own in enumerate(proposed):
-        for place, rule in enumerate(own):
+    for unit, rules_of_unit in enumerate(proposed):
+        for place, rule in enumerate(rules_of_unit):
             worth[: 2 if len(rule) == 1 else 1, unit, place] = f1_fit[unit, place] - _price(rule, n_firings[0, unit])
-    known, units = np.array([bool(own) for own in proposed], bool), np.arange(len(proposed))
+    known, units = np.array([bool(each) for each in proposed], bool), np.arange(len(proposed))
     best, best_one = worth.argmax(2)
-    rules = [own[place] if own else () for own, place in zip(proposed, best, strict=True)]
+    rules = [each[place] if each else () for each, place in zip(proposed, best, strict=True)]
 
     def at(values: np.ndarray, place: Int64[np.ndarray, " unit"] = best) -> Float64[np.ndarray, " unit ..."]:
         chosen = values[units, place]

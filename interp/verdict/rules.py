@@ -30,7 +30,7 @@ class Atom(NamedTuple):
     kind: str
     values: tuple[int, ...]
     names: tuple[str, ...]
-    """What each value is called."""
+    """The name of each value."""
 
     @property
     def words(self) -> str:
@@ -59,7 +59,7 @@ def phrase(rule: Rule) -> str:
 
 
 def _subject_and_place(part: Conjunction) -> tuple[str, str]:
-    """What the tokens are, and where they stand."""
+    """The tokens that a conjunction is about, and where they stand."""
     atoms = sorted(part, key=lambda atom: list(KINDS).index(atom.kind))
     subject = next((atom.words for atom in atoms if KINDS[atom.kind].speaks_of == SUBJECT), "tokens")
     places = {atom.kind: atom.words for atom in atoms if KINDS[atom.kind].speaks_of != SUBJECT}

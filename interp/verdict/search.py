@@ -34,13 +34,13 @@ from interp.verdict.rules import MAX_PARTS, MAX_VALUES, SUBJECT, Atom, Rule, mer
 SAMPLE = 256
 """Firings of a latent that propose rules."""
 MAX_ROWS = 1 << 19
-"""Of a longer text, sequences spread over it."""
+"""A longer text is sampled: sequences spread over it."""
 ELSEWHERE = 1 << 13
 STARTS, ROWS_OF_START = 12, 192
 MIN_FIRINGS = 5
 """With fewer, no rule is proposed."""
 MIN_SHARE, MIN_HITS, MIN_LIFT = 0.01, 2, 1.2
-"""Of the sampled firings, at which a predicate must hold; and how much oftener than in the text."""
+"""A predicate must hold at this share of the sampled firings and at so many, and so much oftener than in the text."""
 OF_SUBJECT, OF_KIND = 32, 12
 """Predicates of a kind that are tried, where it is about the token itself and elsewhere."""
 ALONE, BEGUN, JOINED = 5, 2, 3
@@ -84,9 +84,9 @@ class Background:
     elsewhere: tuple[int, Int32[np.ndarray, " entry"], Int64[np.ndarray, " predicate_plus_1"]]
     """How many rows the uniform sample has, and where each predicate holds there, as `where` and `first`."""
     lookups: list["Lookup"] = field(default_factory=list)
-    """Those that no search is using."""
+    """The lookups that no search is using."""
     names: dict[int, str] = field(default_factory=dict)
-    """What predicates are called whose names were asked for."""
+    """The names of predicates that were asked for."""
 
     @classmethod
     def of(
@@ -106,7 +106,7 @@ class Background:
 
 
 class Lookup(NamedTuple):
-    """What a search notes of predicates by their number, and takes back when it is done."""
+    """Notes of a search about predicates, by their number; it takes them back when it is done."""
 
     newest: Int32[np.ndarray, " predicate"]
     """−1"""
@@ -154,7 +154,8 @@ def candidates(
     background.lookups.append(lookup)
     alone = search.conjunctions((), ALONE)
     rules: list[Parts] = [(members,) for _, members in alone]
-    if joined_by_or and alone:
+    most = 1 - beam.PART_PRICE - beam.item_price(len(holds))  # of what leaves room for another part
+    if joined_by_or and alone and alone[0][0] < most:
         begun = dict.fromkeys((members,) for _, members in [*_best(alone)[:BEGUN], alone[-1]])
         pairs = [union for parts in begun for union in search.unions(parts)]
         triples = [union for _, parts in _best(pairs)[:BEGUN] for union in search.unions(parts)]
@@ -207,12 +208,12 @@ class _Search:
         self.atoms.members[: len(numbers), 0] = np.arange(len(numbers))
 
     def conjunctions(self, parts: Parts, n_best: int) -> list[tuple[float, Members]]:
-        """Those to join to the parts, by F₁, then those by F_½, and what each is worth."""
+        """The conjunctions to join to the parts, best by F₁, then by F_½, and what each is worth."""
         covered = np.zeros_like(self.universe.valid)
         for part in parts:
             covered |= beam.cover(self.atoms.bits, np.array(part), self.universe.valid)
-        found, values = beam.best_conjunctions(self.atoms, self.universe, covered, n_best)
-        members = (tuple(sorted(atom for atom in row if atom >= 0)) for row in found.tolist())
+        best, values = beam.best_conjunctions(self.atoms, self.universe, covered, n_best)
+        members = (tuple(sorted(atom for atom in row if atom >= 0)) for row in best.tolist())
         return [(value, atoms) for value, atoms in zip(values.tolist(), members, strict=True) if atoms]
 
     def unions(self, parts: Parts) -> list[tuple[float, Parts]]:

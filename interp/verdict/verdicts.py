@@ -50,22 +50,22 @@ def verdict_columns(
 ) -> dict[str, np.ndarray]:
     """An array a column, in the order of the latents. token_share: the largest share of activation on one token."""
     density = n_active / max(n_rows, 1)
-    found = calibration.probability(evidence.found.statistics, evidence.found.covariance)
-    one = found.one >= 0.5
+    chance = calibration.probability(evidence.observed.statistics, evidence.observed.covariance)
+    one = chance.one >= 0.5
     dense = (density > DENSE) | ((density > DENSE_WITHOUT_MEANING) & ~one)
     cases = [n_active == 0, ~evidence.testable, faint, dense, token_share >= SINGLE_SHARE, one]
     verdicts = ["dead", "too_rare", "faint", "dense", "single-token", "monosemantic"]
-    common = [evidence.found.common.get((latent, 0), []) for latent in range(len(n_active))]
+    common = [evidence.observed.common.get((latent, 0), []) for latent in range(len(n_active))]
     return {
         "latent": np.arange(len(n_active)),
-        "monosemanticity": found.one,
-        "ci_low": found.low,
-        "ci_high": found.high,
+        "monosemanticity": chance.one,
+        "ci_low": chance.low,
+        "ci_high": chance.high,
         "verdict": np.select(cases, verdicts, "polysemantic"),
-        "n_senses": evidence.found.n_senses,
-        "sure": (found.low > 0.5) | (found.high < 0.5),
-        "alike": np.array([own[0].words if own else "" for own in common], dtype=object),
-        "view": np.array([own[0].kind if own else "" for own in common], dtype=object),
+        "n_senses": evidence.observed.n_senses,
+        "sure": (chance.low > 0.5) | (chance.high < 0.5),
+        "alike": np.array([shared[0].words if shared else "" for shared in common], dtype=object),
+        "view": np.array([shared[0].kind if shared else "" for shared in common], dtype=object),
         **{name: evidence.of(name) for name in NAMES},
         "token_share": token_share,
         "density": density,
@@ -79,8 +79,8 @@ def evidence_rows(
     scales: Mapping[str, NullScale],
     latents: Int64[np.ndarray, " latent"],
 ) -> pd.Series:
-    """Of some latents, a list of dictionaries each; None where there is no null."""
-    n_senses = np.where(evidence.testable, evidence.found.n_senses, np.nan)
+    """A list of dictionaries for each of some latents; None where there is no null."""
+    n_senses = np.where(evidence.testable, evidence.observed.n_senses, np.nan)
     stated: dict[str, tuple[np.ndarray, NullScale | None]]
     stated = {name: (evidence.of(name), evidence.null(name)) for name in NAMES}
     stated |= {"n_senses": (n_senses, evidence.senses_null)}
@@ -146,8 +146,8 @@ def _row(row: dict) -> tuple[object, ...]:
     p = row["monosemanticity"]
     told = cards.verdict_mark(str(row["verdict"]), bool(row["sure"]) or p != p)
     probability = cards.interval_mark(p, row["ci_low"], row["ci_high"])
-    own = row.get("learnt", float("nan"))
-    used = "" if own != own else f"{own:.2f}"
+    learnt = row.get("learnt", float("nan"))
+    used = "" if learnt != learnt else f"{learnt:.2f}"
     return row["latent"], told, probability, used, row.get("n_senses", ""), rule, f"{f1:.2f}" if rule else ""
 
 
@@ -174,12 +174,12 @@ def verdict_shares(ranking: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for verdict in (*VERDICTS, ONE_MEANING):
         one = verdict == ONE_MEANING
-        own = ranking["verdict"].isin(("monosemantic", "single-token") if one else (verdict,))
+        has_verdict = ranking["verdict"].isin(("monosemantic", "single-token") if one else (verdict,))
         judged = one or verdict in BY_PROBABILITY
-        shares = {("share", "ci_low", "ci_high"): int(own.sum()) if verdict not in IDLE else None}
-        shares["sure_share", "sure_low", "sure_high"] = int((own & ~unsure).sum()) if judged else None
+        shares = {("share", "ci_low", "ci_high"): int(has_verdict.sum()) if verdict not in IDLE else None}
+        shares["sure_share", "sure_low", "sure_high"] = int((has_verdict & ~unsure).sum()) if judged else None
         shares["unsure_share", "unsure_low", "unsure_high"] = int(unsure.sum()) if judged else None
-        rows.append({"verdict": verdict, "n": int(own.sum())})
+        rows.append({"verdict": verdict, "n": int(has_verdict.sum())})
         for names, k in shares.items():
             share = (np.nan,) * 3 if k is None else (k / max(works, 1), *wilson(k, works))
             rows[-1] |= dict(zip(names, share, strict=True))

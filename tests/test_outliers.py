@@ -220,7 +220,7 @@ def test_a_scan_leaves_out_the_rows_above_the_limit_of_the_dictionary(stores, sa
     whole = copy.deepcopy(saes["without"])
     whole.metadata = {}
     assert scan_features(whole, stores["with"], HOOK, tmp_path / "all").meta["n_tokens"] == len(stores["with"])
-    with pytest.raises(ValueError, match="holds a scan with other norm_limit"):
+    with pytest.raises(ValueError, match="holds other work: norm_limit is"):
         scan_features(whole, stores["with"], HOOK, tmp_path / "two")
     parts = list(encoded(saes["without"], stores["with"], HOOK, 300))
     assert {int(i) for ids, _ in parts for i in ids} == {i for i in rows_of(stores["without"], HOOK) if i < 300}

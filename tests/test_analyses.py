@@ -64,7 +64,7 @@ def test_extract_features_writes_results_figures_and_page(tmp_path):
     page = extract_features.main([*words, "--out", str(tmp_path)])
     results = json.loads((tmp_path / "results.json").read_text())
     assert page.is_file() and sum(results["verdicts"].values()) == 128 and len(results["top"]) == 10
-    assert {f"{name}.html" for name in ("density", "explanations", "likeness")} <= {
+    assert {f"{name}.html" for name in ("density", "explanations", "concentration")} <= {
         p.name for p in tmp_path.iterdir()
     }
 

@@ -403,12 +403,6 @@ def test_what_two_processes_left_unfinished_one_or_two_finish_to_the_same_bytes(
     assert 0 < len(told) < 12 and contents(tmp_path / "cut") == contents(tmp_path / "one")
 
 
-def test_another_model_without_the_hook_is_refused(tmp_path, tokens):
-    store = harvest(Toy(), tokens, ["first"], tmp_path / "store", **CONFIG)
-    with pytest.raises(ValueError, match="the model has no first, and other weights than .*store is of"):
-        check_harvested(store, nn.Sequential(nn.Embedding(50, 8), nn.Linear(8, 50)), "first")
-
-
 def test_weights_are_read_only_where_a_store_says_whose_rows_it_holds(tmp_path, tokens, monkeypatch):
     model, rows = Toy(), torch.randn(32, 8)
     harvested = harvest(model, tokens, ["first"], tmp_path / "harvested", **CONFIG)

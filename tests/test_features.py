@@ -515,8 +515,6 @@ def test_a_scan_that_was_killed_goes_on_to_the_same_bytes(sae, store, tmp_path):
         runs = (resumed.path / "codes").glob("run-*.safetensors")
         after = {file.name: file.stat().st_mtime_ns for file in runs}
         assert before.items() <= after.items(), "what was encoded is not encoded again"
-            "what was encoded is not encoded again"
-        )
 
 
 def test_a_finished_scan_is_opened_and_another_is_refused(features, sae, store, model, labels, tmp_path):

@@ -137,9 +137,11 @@ class Bar:
         self._timer.start()
 
     def _tell_again(self) -> None:
+        if self._total is None:  # closed meanwhile
+            return
         minutes = (time.monotonic() - self._began) / 60
         after = f"still at it after {minutes:.0f} min" + (f", {self._note}" if self._note else "")
-        print(f"{self.name}: {self._done:,} of {self._total or 0:,}, {after}", file=sys.stderr, flush=True)
+        print(f"{self.name}: {self._done:,} of {self._total:,}, {after}", file=sys.stderr, flush=True)
         self._listen()
 
     def _line(self, done: int, total: int, now: float, note: str) -> str:

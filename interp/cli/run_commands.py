@@ -124,8 +124,8 @@ def warm_up_command() -> None:
     from interp.pipeline.config import RunConfig
     from interp.pipeline.execution import run_stages
 
-    with tempfile.TemporaryDirectory() as folder:
-        run_stages(RunConfig.tiny(), Path(folder) / "run", progress=Bar)
+    with tempfile.TemporaryDirectory() as folder, Bar("warm-up") as bar:
+        run_stages(RunConfig.tiny(), Path(folder) / "run", progress=lambda stage: bar)
 
 
 def explore_command(
@@ -204,7 +204,8 @@ def _show_stages(config: "RunConfig", out: Path, until: str | None, redo: bool) 
         bar.close()
         print(stage.line(manifest) + ("" if ran else "  (done before)"), flush=True)
 
-    run = run_stages(config, out, until=until, redo=redo, progress=progress, finished=finished)
+    with bar:
+        run = run_stages(config, out, until=until, redo=redo, progress=progress, finished=finished)
     print(f"{'total':12s} {time.monotonic() - begin:7.1f} s")
     if until in (None, "report"):
         print(f"\nfeatures to begin with\n{_showcase(run)}")

@@ -1,8 +1,8 @@
 """Sequences after a clean pass to the hook, and the model from there on without latents that fire in them.
 
 In:  a feature store; tokens, the model from a hook on (`evaluation.downstream`), a dictionary.
-Out: sequences where latents fire; firings of pairs (latent, sequence); of some pairs at a time the log-probabilities
-     without the latent, or the gradient along the way there.
+Out: sequences where latents fire; firings of pairs (latent, sequence); of some pairs at a time what the model says
+     without the latent, beside what it says as it is, or the gradient along the way there.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,10 +21,10 @@ from interp.features.feature_store import FeatureStore
 from interp.storage.processes import slices
 
 NUMBERS_AT_ONCE = 1 << 25
-"""Log-probabilities in memory, thrice or so."""
-_CHUNK_SEQUENCES = 64
+"""Numbers in memory, thrice or so."""
+_CHUNK_SEQUENCES = 256
 FunctionOfChange = Callable[[Tensor], Tensor]
-"""What follows from a change of the activations: logits, or a loss."""
+"""What follows from a change of the activations: states, or a loss."""
 
 
 class Firings(NamedTuple):
@@ -65,9 +65,24 @@ class Clean(NamedTuple):
 
     where: Int[Tensor, " row"]
     """Of each row of the batch, where it is below; −1 for one that is not asked for."""
+    states: Float[Tensor, "asked d_state"]
     log_p: Float[Tensor, "asked d_vocab"]
-    p: Float[Tensor, "asked d_vocab"]
+    expected: Float[Tensor, "asked d_state"]
+    """The gradient of log Σ exp(logits) with respect to the states: the mean of what the readout reads, by p."""
     gradient: Float[Tensor, "asked d_out"]
+    """The gradient of the sequence's loss with respect to what goes through the hook."""
+
+
+class Comparison(NamedTuple):
+    """The model without a latent beside the model as it is, at some rows."""
+
+    kl: Float[Tensor, " row"]
+    loss: Float[Tensor, " row"]
+    """CE' − CE of the next token, nats; of no meaning where there is none."""
+    normaliser: Float[Tensor, " row"]
+    """log Σ exp(logits'), less the same of the model as it is."""
+    states: Float[Tensor, "row d_state"]
+    """The change of the states: log p' − log p is what the readout makes of it, less the normaliser."""
 
 
 def sampled_sequences(
@@ -77,16 +92,28 @@ def sampled_sequences(
     sequences, so that few sequences serve many latents."""
     n_seq, n_ctx = features.tokens.shape
     rank = torch.randperm(n_seq, generator=torch.Generator().manual_seed(seed))
-    best = torch.full((len(latents), n), n_seq)
+    column = torch.full((features.d_sae,), -1)
+    column[latents] = torch.arange(len(latents))
+
+    def first(keys: Int[Tensor, " key"]) -> tuple[Int[Tensor, " kept"], Int[Tensor, " kept"], Int[Tensor, " kept"]]:
+        """The keys of at most n sequences a latent, the first by rank; the latent of each, and its place among them."""
+        keys = keys.unique()
+        latent = keys // n_seq
+        place = torch.arange(len(keys)) - torch.searchsorted(latent, torch.arange(len(latents)))[latent]
+        return keys[place < n], latent[place < n], place[place < n]
+
+    keys = torch.zeros(0, dtype=torch.long)  # latent · n_seq + rank
     for start in range(0, n_seq, _CHUNK_SEQUENCES):
-        stop = min(start + _CHUNK_SEQUENCES, n_seq)
-        codes = features.codes[start * n_ctx : stop * n_ctx]
-        fires = torch.zeros(stop - start, features.d_sae, dtype=torch.bool)
-        fires[codes.rows[codes.fires] // n_ctx, codes.latents[codes.fires].long()] = True
-        ranks = torch.where(fires[:, latents].T, rank[start:stop], n_seq)  # [latent, seq]
-        best = torch.cat([best, ranks], 1).topk(n, dim=1, largest=False).values
-    order = torch.cat([rank.argsort(), torch.tensor([-1])])
-    return order[best.sort(1).values]
+        codes = features.codes[start * n_ctx : (start + _CHUNK_SEQUENCES) * n_ctx]
+        latent = column[codes.latents[codes.fires].long()]
+        seq = start + codes.rows[codes.fires] // n_ctx
+        keys = torch.cat([keys, (latent * n_seq + rank[seq])[latent >= 0].unique()])
+        if len(keys) > NUMBERS_AT_ONCE // 2:
+            keys = first(keys)[0]
+    keys, latent, place = first(keys)
+    sampled = torch.full((len(latents), n), -1)
+    sampled[latent, place] = rank.argsort()[keys % n_seq]
+    return sampled
 
 
 class AblationBatch:
@@ -116,41 +143,59 @@ class AblationBatch:
 
     def clean(self, rows: Int[Tensor, " asked"]) -> Clean:
         """The clean model at the rows; at all rows, unless each position stands for itself."""
+        readout = self.downstream.readout
         with torch.enable_grad():
             if self.downstream.by_position:
                 change = self.W_dec.new_zeros(len(rows), self.W_dec.shape[1], requires_grad=True)
-                logits = self._logits(rows, change)
+                states = self._states(rows, change)
             else:
                 rows = torch.arange(self.tokens.numel(), device=rows.device)
                 change = self.W_dec.new_zeros(*self.tokens.shape, self.W_dec.shape[1], requires_grad=True)
-                logits = self.downstream.logits(self.tokens, self.entered.stream, change).flatten(0, 1)
-            log_p = logits.log_softmax(1)
-            counted = self.counted.flatten()[rows]
-            loss = -log_p[counted].gather(1, self.next[rows[counted], None]).sum()
-            gradient = torch.autograd.grad(loss, change)[0].flatten(0, -2)
+                states = self.downstream.states(self.tokens, self.entered.stream, change).flatten(0, 1)
+        log_p = readout.logits(states.detach()).log_softmax(1)
+        p = log_p.exp()
+        expected = readout.expected(p)
+        of_states = (expected - readout.of_tokens(self.next[rows])) * self.counted.flatten()[rows, None]
+        gradient = torch.autograd.grad(states, change, of_states.to(states))[0].flatten(0, -2)
         where = torch.full_like(self.next, -1)
         where[rows] = torch.arange(len(rows), device=rows.device)
-        return Clean(where, log_p.detach(), log_p.detach().exp(), gradient)
+        return Clean(where, states.detach().to(log_p), log_p, expected, gradient)
+
+    def compare(
+        self, clean: Clean, rows: Int[Tensor, " row"], states: Float[Tensor, "row d_state"]
+    ) -> Iterator[tuple[slice, Comparison]]:
+        """What has changed at rows whose states are others than those of the clean model, some at a time.
+
+        With δ the change of the logits, KL(p ‖ p') = c − Σ p δ and CE' − CE = c − δ_next, c = log Σ p exp δ: a pass
+        over the vocabulary for c, and none for its other numbers."""
+        for part in slices(len(rows), max(1, NUMBERS_AT_ONCE // 32 // self.downstream.d_vocab)):
+            at, target = clean.where[rows[part]], self.next[rows[part], None]
+            change = states[part].to(clean.states) - clean.states[at]
+            log_p = clean.log_p[at]
+            before = log_p.gather(1, target)
+            after = log_p.add_(self.downstream.readout.differences(change))
+            normaliser = after.logsumexp(1)
+            loss = normaliser - (after.gather(1, target) - before)[:, 0]
+            yield part, Comparison(normaliser - (change * clean.expected[at]).sum(1), loss, normaliser, change)
 
     def changes(self, firings: Firings) -> Float[Tensor, "firing d_out"]:
         return -firings.z[:, None].to(self.W_dec) * self.W_dec[firings.latent]
 
     def ablated(self, firings: Firings) -> Iterator["Ablated"]:
-        """Some firings at a time; all those of a pair together."""
+        """The states without the latents, some firings at a time; all those of a pair together."""
         if self.downstream.by_position:
+            nothing = firings.pair[:0]
             for some in self._firings_at_once(firings):
-                nothing = some.pair[:0]
-                log_p = self._logits(some.row, self.changes(some)).log_softmax(1)
-                yield Ablated(some, log_p, nothing, nothing, nothing.to(log_p))
+                states = self._states(some.row, self.changes(some))
+                yield Ablated(some, states, nothing, nothing, states[:0])
             return
         pos, later = self.tokens.shape[1], self.later(firings)
-        for pairs in self._pairs_at_once(firings):
-            logits = pairs.logits(pairs.change)
+        for pairs in self._pairs_at_once(firings, self.downstream.readout.d_state):
+            states = pairs.states(pairs.change)
             pair_at, pos_at = later[pairs.part].nonzero().unbind(1)
-            row = pairs.seq[pair_at] * pos + pos_at
-            loss = F.cross_entropy(logits[pair_at, pos_at], self.next[row], reduction="none")
-            log_p = logits[pairs.pair_at, pairs.firings.row % pos].log_softmax(1)
-            yield Ablated(pairs.firings, log_p, pairs.pairs[pair_at], row, loss)
+            at_firings = states[pairs.pair_at, pairs.firings.row % pos]
+            rows = pairs.seq[pair_at] * pos + pos_at
+            yield Ablated(pairs.firings, at_firings, pairs.pairs[pair_at], rows, states[pair_at, pos_at])
 
     def integrated(self, firings: Firings, steps: int) -> Iterator[tuple[Int[Tensor, " part"], Float[Tensor, " part"]]]:
         """Pairs and −z_j d_j · the gradient of the sequence's loss, averaged over the middles of `steps` equal parts of
@@ -159,7 +204,7 @@ class AblationBatch:
             for some in self._firings_at_once(firings):
                 yield some.pair, _along(self.changes(some), steps, partial(self._loss, some.row))
             return
-        for pairs in self._pairs_at_once(firings):
+        for pairs in self._pairs_at_once(firings, self.downstream.d_vocab):
             yield pairs.pairs, _along(pairs.change, steps, partial(self._loss_of_pairs, pairs))
 
     def _firings_at_once(self, firings: Firings) -> Iterator[Firings]:
@@ -169,30 +214,32 @@ class AblationBatch:
         for part in slices(len(firings.pair), max(1, NUMBERS_AT_ONCE // 8 // self.downstream.d_vocab)):
             yield firings.take(part)
 
-    def _pairs_at_once(self, firings: Firings) -> Iterator["_SomePairs"]:
-        """Some pairs at a time, with all of their firings; none where nothing fires."""
+    def _pairs_at_once(self, firings: Firings, width: int) -> Iterator["_SomePairs"]:
+        """Some pairs at a time, with all of their firings, so that `width` numbers a position fit in memory; none where
+        nothing fires."""
         if not len(firings.pair):
             return
         pos = self.tokens.shape[1]
         pairs, group, counts = firings.pair.unique_consecutive(return_inverse=True, return_counts=True)
         ends = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-        for part in slices(len(counts), max(1, NUMBERS_AT_ONCE // 2 // (pos * self.downstream.d_vocab))):
+        for part in slices(len(counts), max(1, NUMBERS_AT_ONCE // 4 // (pos * width))):
             entries = slice(int(ends[part.start]), int(ends[part.stop]))
             some, pair_at = firings.take(entries), group[entries] - part.start
             seq = firings.row[ends[part]] // pos
             change = self.W_dec.new_zeros(len(seq), pos, self.W_dec.shape[1])
             change[pair_at, some.row % pos] = self.changes(some)
             stream = None if self.entered.stream is None else self.entered.stream[seq]
-            logits = partial(self.downstream.logits, self.tokens[seq], stream)
-            yield _SomePairs(part, pairs[part], seq, some, pair_at, logits, change)
+            states = partial(self.downstream.states, self.tokens[seq], stream)
+            yield _SomePairs(part, pairs[part], seq, some, pair_at, states, change)
 
     def _loss_of_pairs(self, some: "_SomePairs", change: Float[Tensor, "pair pos d_out"]) -> Float[Tensor, ""]:
         """The summed loss of the sequences of some pairs."""
         counted, following = self.counted[some.seq], self.next.view(self.tokens.shape)[some.seq]
-        return F.cross_entropy(some.logits(change)[counted], following[counted], reduction="sum")
+        logits = self.downstream.readout.logits(some.states(change)[counted])
+        return F.cross_entropy(logits, following[counted], reduction="sum")
 
     def _loss(self, row: Tensor, change: Float[Tensor, "row d_out"]) -> Float[Tensor, ""]:
-        log_p = self._logits(row, change).log_softmax(1)
+        log_p = self.downstream.readout.logits(self._states(row, change)).log_softmax(1)
         return -(log_p.gather(1, self.next[row, None])[:, 0] * self.counted.flatten()[row]).sum()
 
     def later(self, firings: Firings) -> Bool[Tensor, "pair pos"]:
@@ -204,9 +251,9 @@ class AblationBatch:
         seq = torch.zeros_like(pairs).index_copy_(0, group, firings.row // pos)
         return (fires.cumsum(1) > 0) & ~fires & self.counted[seq]
 
-    def _logits(self, rows: Int[Tensor, " row"], change: Float[Tensor, "row d_out"]) -> Float[Tensor, "row d_vocab"]:
+    def _states(self, rows: Int[Tensor, " row"], change: Float[Tensor, "row d_out"]) -> Float[Tensor, "row d_state"]:
         stream = None if self.entered.stream is None else self.entered.stream.flatten(0, 1)[rows, None]
-        return self.downstream.logits(self.tokens.flatten()[rows, None], stream, change[:, None])[:, 0]
+        return self.downstream.states(self.tokens.flatten()[rows, None], stream, change[:, None])[:, 0]
 
 
 class _SomePairs(NamedTuple):
@@ -220,19 +267,19 @@ class _SomePairs(NamedTuple):
     firings: Firings
     pair_at: Int[Tensor, " firing"]
     """The pair of each firing, counted from the first of these."""
-    logits: FunctionOfChange
+    states: FunctionOfChange
     change: Float[Tensor, "pair pos d_out"]
     """Minus what the latent writes, at its firings."""
 
 
 class Ablated(NamedTuple):
-    """The model without some firings: log-probabilities at each, and the losses behind the first of each pair."""
+    """The states without some latents: at each firing, and at the positions behind the first of each pair."""
 
     firings: Firings
-    log_p: Float[Tensor, "firing d_vocab"]
+    states: Float[Tensor, "firing d_state"]
     later_pair: Int[Tensor, " later"]
     later_row: Int[Tensor, " later"]
-    later_loss: Float[Tensor, " later"]
+    later_states: Float[Tensor, "later d_state"]
 
 
 def _along(change: Float[Tensor, "part ..."], steps: int, loss: FunctionOfChange) -> Float[Tensor, " part"]:

@@ -10,6 +10,8 @@ latent ablated at all its firings (x − z_j d_j, the rest of x kept):
     kl                    mean of KL(p ‖ p') at the firings, nats
     null_loss_change      the same two with as long a change along other latents, another at each position: any change
     null_kl               costs a model that is right on average its KL, so that a latent helps where it costs more
+    beyond_null           loss_change − null_loss_change, by the same firings: what the latent is worth to the model,
+                          above any change of that length; where its interval is above 0 the latent has an effect
     gradient_effect       sum of −z_j d_j · gradient of the sequence's loss, per firing: total_change to first order
     gradient_agreement    Spearman of the two over the latent's sequences
     integrated_effect     as gradient_effect, with the gradient averaged along the way from x to x − z_j d_j, and
@@ -26,6 +28,7 @@ between bfloat16 and float32 SmolLM2's loss_change agrees by 0.97, its total_cha
 of the same few sequences share theirs: on the demo they agree over latents by 0.66 with 4, by 0.34 with all.
 """
 
+import logging
 from collections.abc import Sequence
 from numbers import Integral
 
@@ -33,24 +36,28 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 import torch
-from jaxtyping import Bool, Float64, Int
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from interp.activations.hooks import Model, evaluating, module_of, size_of, to_model
 from interp.activations.next_tokens import check_predicts_next
 from interp.codes.sparse_codes import Dictionary
 from interp.effects.ablations import NUMBERS_AT_ONCE, AblationBatch, Firings, Others, sampled_sequences
+from interp.effects.effort import effort
 from interp.evaluation.dictionary_hooks import dictionary_hooks
 from interp.evaluation.downstream import Downstream
 from interp.features.belonging import check_scanned
 from interp.features.feature_store import FeatureStore
 from interp.storage.checks import check_token_ids
 from interp.storage.files import Progress, no_progress, ratio
+from interp.storage.processes import slices
+
+log = logging.getLogger(__name__)
 
 _MIN_SEQUENCES = 4
 """For a correlation over a latent's sequences."""
 Sums = Float64[np.ndarray, "latent sequence"]
-_SUMS = "firings activation targets loss later later_loss kl gradient integrated null_loss null_kl".split()
+_SUMS = "firings activation targets loss later later_loss kl normaliser gradient integrated null_loss null_kl".split()
 _MEANS = {
     "loss_change": ("loss", "targets"),
     "later_loss_change": ("later_loss", "later"),
@@ -58,6 +65,7 @@ _MEANS = {
     "kl": ("kl", "firings"),
     "null_loss_change": ("null_loss", "targets"),
     "null_kl": ("null_kl", "firings"),
+    "beyond_null": ("beyond_null", "targets"),
     "gradient_effect": ("gradient", "firings"),
     "integrated_effect": ("integrated", "firings"),
 }
@@ -70,7 +78,8 @@ def feature_effects(
     dictionary: Dictionary,
     *,
     latents: Sequence[int] | None = None,
-    sequences: int = 16,
+    sequences: int = 64,
+    minutes: float | None = None,
     n_tokens: int = 10,
     integrated_steps: int = 0,
     writes: str | None = None,
@@ -79,32 +88,38 @@ def feature_effects(
 ) -> pd.DataFrame:
     """One row a latent, with the columns above and latent, n_sequences, n_firings, mean_activation; NaN for a latent
     that does not fire. `latents` None: all. `sequences`: at most so many a latent, drawn from all where it fires; each
-    costs a pass behind the hook. `integrated_steps` cost thrice as much (Sundararajan et al. 2017, arXiv 1703.01365).
+    costs a pass behind the hook. `minutes`: where all would take longer, on two processor cores, fewer sequences are
+    taken, and then fewer latents, drawn by chance (`effort`). `integrated_steps` cost thrice as much (Sundararajan et
+    al. 2017, arXiv 1703.01365).
 
-    `attrs`: way (what was run again), sequences, seed, and gradient_agreement (and integrated_agreement) over the
-    latents. Raises ValueError if model, dictionary and scan are not of each other, and for a model that predicts no
-    next tokens.
+    `attrs`: way (what was run again), sequences (taken, at most), firing (how many of the latents asked for fire),
+    minutes (as estimated), seed, and gradient_agreement (and integrated_agreement) over the latents. Raises ValueError
+    if model, dictionary and scan are not of each other, and for a model that predicts no next tokens.
     """
     module, hooks = module_of(model), dictionary_hooks(model, hook, dictionary, writes)
     check_token_ids(features.tokens, size_of(module, "d_vocab"))
     check_predicts_next(model, features.tokens)
     check_scanned(features, dictionary, model, hook)
     chosen = _chosen(features, latents)
-    if sequences < 1 or n_tokens < 1 or integrated_steps < 0:
-        asked = f"sequences={sequences}, n_tokens={n_tokens} and integrated_steps={integrated_steps}"
-        raise ValueError(f"{asked} must be at least 1, 1 and 0")
+    if sequences < 1 or n_tokens < 1 or integrated_steps < 0 or not (minutes is None or minutes > 0):
+        asked = f"sequences={sequences}, n_tokens={n_tokens}, integrated_steps={integrated_steps}, minutes={minutes}"
+        raise ValueError(f"{asked} must be at least 1, 1 and 0, and above 0")
     with evaluating(module):
-        sampled = sampled_sequences(features, chosen, sequences, seed)
         downstream = Downstream(module, hooks, features.tokens[:2])
-        told = progress, int((sampled >= 0).sum())
-        run = _Ablations(features, downstream, dictionary, n_tokens, integrated_steps, seed, *told)
-        block = max(1, 2 * NUMBERS_AT_ONCE // downstream.d_vocab)
-        parts = [run.table(*part) for part in zip(chosen.split(block), sampled.split(block), strict=True)]
+        taken = effort(features, downstream, chosen, sequences, minutes, seed)
+        what = f"{len(taken.latents):,} latents, each in at most {taken.sequences} sequences"
+        log.info("effects of %s: about %.1f minutes on two processor cores", what, taken.minutes)
+        progress(0, taken.pairs, f"about {taken.minutes:.0f} min for {what}")
+        run = _Ablations(features, downstream, dictionary, n_tokens, integrated_steps, seed, progress, taken.pairs)
+        block = min(2 * NUMBERS_AT_ONCE // downstream.readout.d_state, NUMBERS_AT_ONCE // 8 // taken.sequences)
+        blocks = taken.latents.split(max(1, block))
+        parts = [run.table(some, sampled_sequences(features, some, taken.sequences, seed)) for some in blocks]
     if run.found < run.done / 2:
         what = f"in {run.done - run.found} of {run.done} cases a latent does not fire where it was scanned"
         raise ValueError(f"{what}: give the model and the dictionary of the scan {features.path}")
     table = _whole(features, parts, run.gradients)
-    table.attrs |= {"way": downstream.way, "sequences": sequences, "seed": seed}
+    table.attrs |= {"way": downstream.way, "sequences": taken.sequences, "firing": taken.firing}
+    table.attrs |= {"minutes": taken.minutes, "seed": seed}
     return table
 
 
@@ -156,26 +171,39 @@ class _Ablations:
         """The table of some latents, each on its own sequences."""
         device = to_model(self.downstream.module, latents).device
         sums = {name: torch.zeros(sampled.numel(), dtype=torch.float64, device=device) for name in _SUMS}
-        likelier = torch.zeros(len(latents), self.downstream.d_vocab, device=device)
+        likelier = torch.zeros(len(latents), self.downstream.readout.d_state, device=device)
         column = torch.full((self.dictionary.d_sae,), -1)
         column[latents] = torch.arange(len(latents))
         together = max(1, NUMBERS_AT_ONCE // (self.tokens.shape[1] * self.downstream.d_vocab))
-        sequences = sampled[sampled >= 0].unique()
+        of_pairs, pairs = sampled.flatten().sort()
+        sequences = of_pairs[of_pairs >= 0].unique()
         for seqs in sequences.split(together) if len(sequences) else ():  # of no sequence there is one empty part
             batch = AblationBatch(self.downstream, self.dictionary, self.tokens[seqs], self.present[seqs])
+            first, stop = torch.searchsorted(of_pairs, torch.stack([seqs[0], seqs[-1] + 1])).tolist()
+            there = pairs[first:stop]
             pair_of = torch.full((len(latents), len(seqs)), -1)
-            latent, k = torch.isin(sampled, seqs).nonzero().unbind(1)
-            pair_of[latent, torch.searchsorted(seqs, sampled[latent, k])] = latent * sampled.shape[1] + k
+            pair_of[there // sampled.shape[1], torch.searchsorted(seqs, of_pairs[first:stop])] = there
             self._add(batch, batch.firings(column, pair_of), sums, likelier, sampled.shape[1])
-            self.done += len(latent)
+            self.done += len(there)
             self.progress(self.done, self.n_pairs, "ablations of a latent in a sequence")
         by_latent = {name: values.view(sampled.shape).cpu() for name, values in sums.items()}
-        likelier = likelier.cpu()[:, self.occurring] / by_latent["firings"].sum(1, keepdim=True).float()
-        top, bottom = (likelier.topk(self.n_tokens, dim=1, largest=largest) for largest in (True, False))
-        tokens = {"likelier_tokens": self.occurring[top.indices], "likelier": top.values}
-        tokens |= {"less_likely_tokens": self.occurring[bottom.indices], "less_likely": bottom.values}
+        tokens = self._moved(likelier, by_latent["normaliser"].sum(1), by_latent["firings"].sum(1))
         table = _table(latents.numpy(), {name: values.numpy() for name, values in by_latent.items()}, self.gradients)
         return table.assign(**{name: pd.Series(list(values.numpy())) for name, values in tokens.items()})
+
+    def _moved(
+        self, states: Float[Tensor, "latent d_state"], normaliser: Float[Tensor, " latent"], n: Float[Tensor, " latent"]
+    ) -> dict[str, Tensor]:
+        """The tokens whose log-probability the latents raise and lower most, from sums over their n firings."""
+        columns: dict[str, list[Tensor]] = {}
+        for part in slices(len(n), max(1, NUMBERS_AT_ONCE // 4 // self.downstream.d_vocab)):
+            moved = self.downstream.readout.differences(states[part]).cpu()[:, self.occurring]
+            mean = (moved + normaliser[part, None].to(moved)) / n[part, None].to(moved)
+            for largest, name in ((True, "likelier"), (False, "less_likely")):
+                nats, places = mean.topk(self.n_tokens, dim=1, largest=largest)
+                columns.setdefault(f"{name}_tokens", []).append(self.occurring[places])
+                columns.setdefault(name, []).append(nats)
+        return {name: torch.cat(parts) for name, parts in columns.items()}
 
     def _add(self, batch: AblationBatch, firings: Firings, sums: dict[str, Tensor], likelier: Tensor, n: int) -> None:
         """Add the firings of a batch to each pair's sums."""
@@ -196,21 +224,25 @@ class _Ablations:
         for pair, values in batch.integrated(firings, self.steps) if self.steps else ():
             add("integrated", pair, values)
         for null, changed in (("", firings), ("null_", self.others.instead(firings, self.tokens.shape[1]))):
-            for some, log_p, later_pair, later_row, later_loss in batch.ablated(changed):
-                at, target = clean.where[some.row], batch.next[some.row, None]
-                change = clean.log_p[at] - log_p
-                add(f"{null}kl", some.pair, torch.einsum("rv,rv->r", clean.p[at], change))
-                add(f"{null}loss", some.pair, change.gather(1, target)[:, 0] * batch.counted.flatten()[some.row])
+            for without in batch.ablated(changed):
+                some, counted = without.firings, batch.counted.flatten()
+                for part, found in batch.compare(clean, some.row, without.states):
+                    pair = some.pair[part]
+                    add(f"{null}kl", pair, found.kl)
+                    add(f"{null}loss", pair, found.loss * counted[some.row[part]])
+                    if not null:
+                        likelier.index_add_(0, pair // n, found.states.to(likelier), alpha=-1)
+                        add("normaliser", pair, found.normaliser)
                 if not null:
-                    likelier.index_add_(0, some.pair // n, change.float())
-                    was = clean.log_p[clean.where[later_row]].gather(1, batch.next[later_row, None])[:, 0]
-                    add("later_loss", later_pair, later_loss + was)
+                    for part, found in batch.compare(clean, without.later_row, without.later_states):
+                        add("later_loss", without.later_pair[part], found.loss)
 
 
 def _table(latents: np.ndarray, sums: dict[str, Sums], gradients: Sequence[str]) -> pd.DataFrame:
     """sums: [latent, sequence] each; gradients: those of them that were taken."""
     fires = sums["firings"] > 0
     sums["total"] = sums["loss"] + sums["later_loss"]
+    sums["beyond_null"] = sums["loss"] - sums["null_loss"]
     n, firings = fires.sum(1), sums["firings"].sum(1)
     table: dict[str, np.ndarray] = {"latent": latents, "n_sequences": n, "n_firings": firings.astype(int)}
     table["mean_activation"] = ratio(sums["activation"].sum(1), firings)

@@ -1,21 +1,25 @@
 """The model from a hook on: what it makes of a change at the hook, without running again what comes before.
 
 In:  a model, the hook that a dictionary reads and the one that it writes (the same, but for a transcoder); tokens, and
-     a change that is added to what goes through the one written. Out: logits.
+     a change that is added to what goes through the one written. Out: logits,
+     or the states y that the model's last linear map reads, logits = y W + b.
 
 A block that lies before the hook is not run: it hands on what the last of them put out in a clean pass. Where the hook
 is a block's output the change is added to that, and where no block is left each position is a sequence of its own, so
-that only changed positions are run. No names are asked for: the blocks are found by where the hook lies, and each short
-way is taken only if it gives, of a random change, the logits of the whole model.
+that only changed positions are run. Nor is the last linear map run where states are asked for: they are as wide as the
+model, and logits as its vocabulary. No names are asked for: the blocks are found by where the hook lies, the last map
+by what the modules put out, and each short way is taken only if it gives, of a random change, the logits of the whole
+model.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -42,6 +46,33 @@ class Entered(NamedTuple):
     """What the last block before the hook puts out; None where the whole model is run."""
 
 
+class Readout(NamedTuple):
+    """How logits follow from states: y W + b, or without a W the states are the logits."""
+
+    d_vocab: int
+    W: Float[Tensor, "d_state d_vocab"] | None = None
+    b: Float[Tensor, " d_vocab"] | None = None
+
+    @property
+    def d_state(self) -> int:
+        return self.d_vocab if self.W is None else len(self.W)
+
+    def logits(self, states: Float[Tensor, "... d_state"]) -> Float[Tensor, "... d_vocab"]:
+        return states if self.W is None or self.b is None else states.to(self.W) @ self.W + self.b
+
+    def differences(self, states: Float[Tensor, "row d_state"]) -> Float[Tensor, "row d_vocab"]:
+        """The differences of logits that go with differences of states."""
+        return states if self.W is None else states.to(self.W) @ self.W
+
+    def expected(self, p: Float[Tensor, "row d_vocab"]) -> Float[Tensor, "row d_state"]:
+        """The gradient of log Σ exp(logits) with respect to the states, where the probabilities are p."""
+        return p if self.W is None else p @ self.W.T
+
+    def of_tokens(self, tokens: Int[Tensor, " row"]) -> Float[Tensor, "row d_state"]:
+        """The gradient of each row's logit of a token with respect to the states."""
+        return F.one_hot(tokens, self.d_vocab) if self.W is None else self.W.T[tokens]
+
+
 class Downstream:
     """`by_position`: whether a change reaches no other position, so that [row, 1] tokens give what [seq, pos] do."""
 
@@ -51,23 +82,32 @@ class Downstream:
         tokens, blocks = to_model(module, tokens), _blocks(module, hooks.writes.module)
         self._skipped: Sequence[nn.Module] = ()
         self._direct = self._tupled = self.by_position = False
+        self._last: nn.Module | None = None
+        self.readout: Readout
         with evaluating(module):
             change, clean, changed = self._try(tokens, blocks)
-            self.d_vocab = clean.shape[-1]
             half = torch.finfo(change.dtype).bits < 32
             agree = partial(_agree, changed=changed, clean=clean, tolerance=_HALF_TOLERANCE if half else _TOLERANCE)
+            for last, readout in (*_readouts(module, tokens, self.d_vocab), (None, self.readout)):
+                self._last, self.readout = last, readout
+                if last is None or agree(readout.logits(self.states(tokens, None, change))):
+                    break
             for skipped, direct in _short_ways(module, blocks, hooks.writes, tokens):
                 self._skipped, self._direct = skipped, direct
                 stream = self.enter(tokens).stream
-                last = len(skipped) == len(blocks)
-                if last and agree(self.logits(*in_rows(tokens, stream, change))[:, 0]):
+                if len(skipped) == len(blocks) and agree(self.logits(*in_rows(tokens, stream, change))[:, 0]):
                     self.by_position = True
                     break
                 if agree(self.logits(tokens, stream, change)):
                     break
             else:
                 self._skipped, self._direct = (), False
+        self.weights = self._count([] if self.by_position else blocks[len(self._skipped) :])
         log.info("effects are computed %s", self.way)
+
+    @property
+    def d_vocab(self) -> int:
+        return self.readout.d_vocab
 
     @property
     def way(self) -> str:
@@ -89,11 +129,28 @@ class Downstream:
         with ExitStack() as stack:
             if stream is not None:
                 entering = (stream + change).to(stream.dtype) if self._direct else stream
-                stack.enter_context(_handing_on(self._skipped, (entering,) if self._tupled else entering))
+                handed_on = (entering,) if self._tupled else entering
+                stack.enter_context(_replaced(self._skipped, lambda *args, **kwargs: handed_on))
             if not self._direct:
                 added = self.hooks.writes.attach(lambda acts: (acts + change.view(acts.shape)).to(acts.dtype))
                 stack.enter_context(added)
             return logits_of(self.module(tokens))
+
+    def _count(self, blocks: Sequence[nn.Module]) -> int:
+        """Weights by which a position is multiplied behind the hook: of these blocks, and of the map to the logits."""
+        last = max((each.numel() for each in self.module.parameters() if self.d_vocab in each.shape), default=0)
+        return last + sum(each.numel() for block in blocks for each in block.parameters() if each.ndim > 1)
+
+    def states(
+        self,
+        tokens: Int[Tensor, "seq pos"],
+        stream: Float[Tensor, "seq pos d_model"] | None,
+        change: Float[Tensor, "seq pos d_out"],
+    ) -> Float[Tensor, "seq pos d_state"]:
+        """What `readout` maps to the logits."""
+        last = [] if self._last is None else [self._last]
+        with _replaced(last, lambda states, *args, **kwargs: states):
+            return self.logits(tokens, stream, change)
 
     def _try(self, tokens: Int[Tensor, "seq pos"], blocks: Sequence[nn.Module]) -> tuple[Tensor, Tensor, Tensor]:
         """A random change of about the length of what is there, the logits without it and with it."""
@@ -108,7 +165,7 @@ class Downstream:
         acts = capture(self.module, tokens, {_WRITES: self.hooks.writes})[_WRITES]
         generator = torch.Generator().manual_seed(0)
         change = torch.randn(acts.shape, generator=generator).to(acts) * acts.float().square().mean().sqrt().to(acts)
-        change = change.flatten(2)
+        change, self.readout = change.flatten(2), Readout(clean.shape[-1])
         return change, clean, self.logits(tokens, None, change)
 
 
@@ -157,16 +214,39 @@ def _agree(found: Tensor, changed: Tensor, clean: Tensor, tolerance: float) -> b
     return bool((found.flatten() - changed.flatten()).norm() <= tolerance * (changed - clean).norm())
 
 
+def _readouts(module: nn.Module, tokens: Int[Tensor, "seq pos"], d_vocab: int) -> list[tuple[nn.Module, Readout]]:
+    """The modules that put out the logits of what is narrower, as if by a linear map; the innermost first."""
+    seen: list[tuple[nn.Module, Tensor, Tensor]] = []
+
+    def note(part: nn.Module, args: Any, output: Any) -> None:
+        states = args[0] if args and isinstance(args[0], Tensor) and isinstance(output, Tensor) else None
+        if states is not None and states.is_floating_point() and states.ndim == 3 and states.shape[2] < d_vocab:
+            if output.shape == (*states.shape[:2], d_vocab):
+                seen.append((part, states, output))
+
+    with ExitStack() as stack:
+        for part in module.modules():
+            stack.enter_context(part.register_forward_hook(note))
+        logits = logits_of(module(tokens))
+    found = []
+    for part, states, output in seen:
+        if torch.equal(output.to(logits), logits):
+            basis = torch.eye(states.shape[2], dtype=states.dtype, device=states.device)[None]
+            b = part(torch.zeros_like(basis[:, :1]))[0, 0].to(logits)
+            found.append((part, Readout(d_vocab, (part(basis)[0].to(logits) - b).contiguous(), b)))
+    return found
+
+
 @contextmanager
-def _handing_on(blocks: Sequence[nn.Module], stream: Any) -> Iterator[None]:
-    """Within the block, modules put out `stream` whatever they are given."""
-    before = [vars(block).get("forward") for block in blocks]
+def _replaced(modules: Sequence[nn.Module], forward: Callable[..., Any]) -> Iterator[None]:
+    """Within the block, modules put out what `forward` makes of what they are given."""
+    before = [vars(module).get("forward") for module in modules]
     try:
-        for block in blocks:  # not by setattr, which the bridges of TransformerLens hand to the module that they wrap
-            vars(block)["forward"] = lambda *args, **kwargs: stream
+        for module in modules:  # not by setattr, which TransformerLens's bridges hand to the module that they wrap
+            vars(module)["forward"] = forward
         yield
     finally:
-        for block, forward in zip(blocks, before, strict=True):
-            vars(block).pop("forward")
-            if forward is not None:
-                vars(block)["forward"] = forward
+        for module, own in zip(modules, before, strict=True):
+            vars(module).pop("forward")
+            if own is not None:
+                vars(module)["forward"] = own

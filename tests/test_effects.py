@@ -1,5 +1,7 @@
 """Interventions against ablation by hand, and effects of every latent against one forward pass at a time."""
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from torch import nn
 
 from interp import FeatureStore
 from interp.activations.hooks import capture, module_of, resolve_hooks
-from interp.effects import ABLATE, add, dose_response, feature_effects, intervene, pin, steer
+from interp.effects import ABLATE, ablations, add, dose_response, effort, feature_effects, intervene, pin, steer
 from interp.effects.feature_effects import _interval
 from interp.evaluation.baselines import FixedDictionary, NeuronDictionary, PCADictionary, RandomDictionary
 from interp.evaluation.dictionary_hooks import dictionary_hooks
@@ -348,6 +350,8 @@ def test_the_null_is_as_long_a_change_along_another_latent_that_fires(tokens, tm
             kl += float((log_p.exp() * (log_p - log_q)).sum(1)[z > 0].sum())
             n += [int((z[:-1] > 0).sum()), int((z > 0).sum())]
         np.testing.assert_allclose([row.null_loss_change, row.null_kl], [loss, kl] / n, rtol=1e-6)
+        assert row.beyond_null == pytest.approx(row.loss_change - row.null_loss_change, rel=1e-9)
+        assert row.beyond_null_low < row.beyond_null < row.beyond_null_high
         assert row.null_kl_low < row.null_kl < row.null_kl_high and row.null_kl != row.kl
 
 
@@ -463,6 +467,65 @@ def test_a_sample_of_sequences_is_seeded_and_dead_latents_are_unknown(tokens, tm
     assert dead.n_sequences == dead.n_firings == 0 and np.isnan([dead.loss_change, dead.kl, dead.kl_low]).all()
     alone = feature_effects(features, model, POST, dictionary, latents=[int(dead.latent)])
     assert alone.n_firings[0] == 0 and np.isnan([alone.loss_change[0], alone.kl[0], alone.ce_rise[0]]).all()
+
+
+def test_sampled_sequences_are_the_first_of_one_order_in_which_a_latent_fires(tokens, tmp_path, monkeypatch):
+    model, dictionary = ours(), sae().double()
+    dictionary.b_enc[4] = -1e6
+    features = scanned(model, POST, dictionary, tokens, tmp_path)
+    monkeypatch.setattr(ablations, "_CHUNK_SEQUENCES", 2)
+    order = torch.randperm(len(tokens), generator=seeded(5)).tolist()
+    for at_once in (ablations.NUMBERS_AT_ONCE, 2):  # with what is kept on the way cut down again and again
+        monkeypatch.setattr(ablations, "NUMBERS_AT_ONCE", at_once)
+        sampled = ablations.sampled_sequences(features, torch.tensor([7, 4, 0]), 3, seed=5)
+        fires = features.codes[:].dense().view(len(tokens), N_CTX, -1)[..., [7, 4, 0]].gt(0).any(1)
+        for row, where in zip(sampled.tolist(), fires.T, strict=True):
+            expected = [seq for seq in order if where[seq]][:3]
+            assert row == expected + [-1] * (3 - len(expected))
+
+
+def test_effects_are_the_same_in_parts_and_by_more_sequences_than_there_are(tokens, tmp_path, monkeypatch):
+    model, dictionary = ours(), sae().double()
+    features = scanned(model, POST, dictionary, tokens, tmp_path)
+    whole = feature_effects(features, model, POST, dictionary, sequences=len(tokens))
+    endless = feature_effects(features, model, POST, dictionary, sequences=10**9)  # would not fit in memory
+    assert endless.equals(whole) and endless.attrs["sequences"] <= len(tokens)
+    for module in (ablations, import_module("interp.effects.feature_effects")):
+        monkeypatch.setattr(module, "NUMBERS_AT_ONCE", 8 * 7 * 3)  # sums of three latents at a time
+    parted = feature_effects(features, model, POST, dictionary, sequences=len(tokens))
+    for name in ("loss_change", "loss_change_low", "later_loss_change", "kl", "null_kl", "gradient_effect"):
+        np.testing.assert_allclose(parted[name], whole[name], rtol=1e-6, atol=1e-12)
+    assert (parted.likelier_tokens.map(list) == whole.likelier_tokens.map(list)).all()
+
+
+def test_too_long_ablations_take_fewer_sequences_and_then_fewer_latents_drawn_by_chance(tmp_path, monkeypatch):
+    model, dictionary = ours(), sae().double()
+    dictionary.b_enc[:3] = -1e6
+    tokens = torch.randint(0, V, (40, N_CTX), generator=seeded(0))
+    features = scanned(model, POST, dictionary, tokens, tmp_path)
+    firing = features.table().query("n_active > 0").sort_values("latent")
+
+    def effects(minutes, seed=0):
+        return feature_effects(features, model, POST, dictionary, sequences=32, minutes=minutes, seed=seed)
+
+    weights = model.W_U.numel() + sum(each.numel() for each in model.blocks[1].parameters() if each.ndim > 1)
+    a_pair = 4 * weights * N_CTX / effort.OPERATIONS_A_SECOND / 60
+    all_pairs = firing.n_sequences.clip(upper=32).sum()
+    whole = effects(None)
+    assert len(whole) == 20 and whole.attrs["firing"] == len(firing) and whole.n_sequences.sum() == all_pairs
+    assert whole.attrs["minutes"] == pytest.approx(all_pairs * a_pair)
+    fewer = effects(firing.n_sequences.clip(upper=20).sum() * a_pair * 1.001)
+    assert fewer.attrs["sequences"] == fewer.n_sequences.max() == 20 and len(fewer) == 20
+    drawn = [effects(firing.n_sequences.clip(upper=16).sum() * a_pair / 3, seed) for seed in (0, 0, 1)]
+    assert drawn[0].equals(drawn[1]) and set(drawn[0].latent) != set(drawn[2].latent)
+    for table in drawn:
+        assert 2 <= len(table) < len(firing) and table.latent.isin(firing.latent).all()
+        assert table.attrs["sequences"] == effort.FEWEST and table.attrs["firing"] == len(firing)
+        assert table.attrs["minutes"] <= firing.n_sequences.clip(upper=16).sum() * a_pair / 3
+    counts = np.zeros(20)
+    for seed in range(200):
+        counts[effort.drawn_latents(features, 5, seed)] += 1
+    assert (counts[:3] == 0).all() and spearmanr(counts[firing.latent], firing.n_active).pvalue > 0.01
 
 
 def test_steering_brings_what_the_direction_says_and_costs_more_with_the_dose(tmp_path):

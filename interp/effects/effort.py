@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float64, Int
 from torch import Tensor
 
-from interp.effects.downstream import Downstream
+from interp.evaluation.downstream import Downstream
 from interp.features.feature_store import FeatureStore
 
 FEWEST = 16
@@ -69,7 +69,7 @@ def effort(
         while sequences > FEWEST and float(estimates(sequences).sum()) > minutes:
             sequences -= 1
         fit = max(1, int((estimates(sequences).cumsum(0) <= minutes).sum()))
-        latents = order[:fit].sort().values
+        latents = latents if fit == len(order) else order[:fit].sort().values
     else:
         fit = len(order)
     pairs = int(n_sequences[:fit].clamp(max=sequences).sum())

@@ -7,27 +7,24 @@ import pandas as pd
 import pytest
 
 from analyses.claims import learnt_latents
-from interp.verdict.learnt import EVIDENCE, MAX_NEXT, MIN_KL, PREDICTORS, LearntFit, fit_learnt, learnt_evidence
+from interp.verdict.learnt import EVIDENCE, MAX_NEXT, LearntFit, fit_learnt, learnt_evidence
 from interp.verdict.verdicts import UNTESTED
 
-NAMES = PREDICTORS
-OWN = {"next_auroc": 0.9, "loss_change": 0.1, "kl": 0.1, "twin_correlation": 0.95, "random_correlation": 0.2}
-RANDOM = {"next_auroc": 0.5, "loss_change": 0.0, "kl": 0.01, "twin_correlation": 0.4, "random_correlation": 0.5}
+OWN = {"next_auroc": 0.9, "random_correlation": 0.2}
+RANDOM = {"next_auroc": 0.5, "random_correlation": 0.5}
 
 
 def evidence(*latents):
     return {name: np.array([latent[name] for latent in latents]) for name in EVIDENCE}
 
 
-def test_predictors_are_what_they_are_called():
-    x = dict(zip(NAMES, LearntFit.predictors(evidence(OWN))[0], strict=True))
-    assert x["help"] == pytest.approx(0.1 / (0.1 + MIN_KL)) and x["log_kl"] == pytest.approx(np.log(0.1 + MIN_KL))
-    assert x["next"] == MAX_NEXT and (x["twin"], x["random"]) == (0.95, 0.2)
-    assert LearntFit.predictors(evidence(OWN | {"loss_change": -9.0}))[0, NAMES.index("help")] == -2
+def test_a_direct_effect_says_no_more_from_some_size_on():
+    np.testing.assert_array_equal(LearntFit.predictors(evidence(OWN, RANDOM)), [[MAX_NEXT, 0.2], [0.5, 0.5]])
+    assert LearntFit.predictors(evidence(OWN | {"next_auroc": 0.1}))[0, 0] == 1 - MAX_NEXT
 
 
 def test_what_ships_tells_a_latent_of_the_model_from_one_of_random_weights():
-    own, random, unknown = LearntFit.load().probability(evidence(OWN, RANDOM, OWN | {"kl": np.nan}))
+    own, random, unknown = LearntFit.load().probability(evidence(OWN, RANDOM, OWN | {"random_correlation": np.nan}))
     assert own > 0.9 and random < 0.1 and np.isnan(unknown)
 
 
@@ -41,7 +38,6 @@ def test_a_fit_is_calibrated_and_survives_a_file(tmp_path):
         name: middle[name] + spread[name] * (np.where(learnt, 0.25, -0.25) + rng.normal(0, 0.6, 4000))
         for name in EVIDENCE
     }
-    drawn["kl"] = np.abs(drawn["kl"])
     fitted = fit_learnt(drawn, learnt, np.where(learnt, 1 / 0.3, 1 / 0.7))
     p = fitted.probability(drawn)
     weight = np.where(learnt, 0.5 / learnt.mean(), 0.5 / (~learnt).mean())
@@ -52,7 +48,7 @@ def test_a_fit_is_calibrated_and_survives_a_file(tmp_path):
         )
     fitted.save(tmp_path / "fit.json")
     np.testing.assert_allclose(LearntFit.load(tmp_path / "fit.json").probability(drawn), p, atol=1e-4)
-    content = json.loads((tmp_path / "fit.json").read_text()) | {"predictors": ["another"]}
+    content = json.loads((tmp_path / "fit.json").read_text()) | {"evidence": ["another"]}
     (tmp_path / "fit.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match="learnt_latents --calibrate"):
         LearntFit.load(tmp_path / "fit.json")
@@ -62,9 +58,9 @@ def test_a_run_says_of_each_tested_latent_whether_it_is_learnt(tiny_run):
     table, matches = tiny_run.ranking.set_index("latent").sort_index(), tiny_run.nulls.twins.set_index("latent")
     untested = table["verdict"].isin(UNTESTED)
     assert not untested.all() and table["learnt"].isna().equals(untested)
-    expected = LearntFit.load().probability(learnt_evidence(tiny_run.features, tiny_run.effects, tiny_run.nulls.twins))
+    expected = LearntFit.load().probability(learnt_evidence(tiny_run.features, tiny_run.nulls.twins))
     np.testing.assert_array_equal(table["learnt"][~untested], expected[~untested])
-    assert np.isnan(learnt_evidence(tiny_run.features, None, None)["kl"]).all()
+    assert np.isnan(learnt_evidence(tiny_run.features, None)["random_correlation"]).all()
     assert (matches["random_correlation"].dropna() <= 1 + 1e-9).all()
 
 
@@ -93,6 +89,6 @@ def test_the_calibration_is_made_again_from_what_is_kept(tmp_path):
 
 
 def test_evidence_that_a_table_lacks_is_missing(tiny_run):
-    table = pd.DataFrame({"latent": [3], "twin_correlation": [0.5]})
-    found = learnt_evidence(tiny_run.features, None, table)
-    assert found["twin_correlation"][3] == 0.5 and np.isnan(found["twin_correlation"]).sum() == len(found["kl"]) - 1
+    table = pd.DataFrame({"latent": [3], "random_correlation": [0.5]})
+    found = learnt_evidence(tiny_run.features, table)["random_correlation"]
+    assert found[3] == 0.5 and np.isnan(found).sum() == len(found) - 1

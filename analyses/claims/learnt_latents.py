@@ -9,10 +9,10 @@ for density and token entropy, with AUROC ≥ .95 on corpora that it was not fit
 fitted against the models that learnt nothing. A dictionary with a frozen part on a trained model is a null of another
 kind: it reads what the model learnt, so it is shown beside, and what a fit against it as well can tell.
 
-On each corpus a transformer is trained, and two dictionaries from two seeds of each kind: on the model itself, with a
-frozen decoder, a frozen encoder, a soft-frozen decoder, on the model with shuffled weights, and on one before training.
-Each kind is judged as a run judges its dictionary: its second seed is the twin, and dictionaries of another shuffled
-and another untrained model are the random ones. Dead, faint and rare latents are left out. Writes results.json.
+On each corpus a transformer is trained, and a dictionary of each kind: on the model itself, with a frozen decoder, a
+frozen encoder, a soft-frozen decoder, on the model with shuffled weights, and on one before training. Each kind is
+judged as a run judges its dictionary: dictionaries of another shuffled and another untrained model are the random ones.
+Dead, faint and rare latents are left out. Writes results.json.
 """
 
 import argparse
@@ -34,11 +34,9 @@ from analyses.scorecard.scores import expected_calibration_error, matched_weight
 from interp import TopKConfig, harvest, scan_features, train_sweep
 from interp.codes.sparse_codes import is_faint
 from interp.compare.null_dictionaries import FROZEN
-from interp.effects import feature_effects
 from interp.evaluation.baselines import shuffled_model
 from interp.features.feature_store import FeatureStore, ScanConfig
-from interp.sae import SAE
-from interp.verdict.learnt import EVIDENCE, PREDICTORS, LearntFit, fit_learnt
+from interp.verdict.learnt import EVIDENCE, LearntFit, fit_learnt
 from interp.verdict.twins import best_correlations
 from models.corpus import CorpusConfig, load_documents
 from models.recipe import TrainingConfig
@@ -47,7 +45,7 @@ from models.tokenizing import tokenize
 from models.training import train_model
 from models.transformer import Transformer, TransformerConfig
 
-FILE = Path(__file__).parents[2] / "interp" / "monosemanticity" / "learnt.json"
+FILE = Path(__file__).parents[2] / "interp" / "verdict" / "learnt.json"
 HOOK = "blocks.0.hook_resid_post"
 COUNTS = ScanConfig(n_top=0, n_per_interval=0, n_coactivations=0, n_neighbours=0)
 MIN_FIRINGS = 100
@@ -113,23 +111,19 @@ def corpus_latents(folder: Path, name: str, seed: int, sizes: Sizes) -> pd.DataF
     models = {"trained": model, "shuffled model": shuffled_model(model, seed=seed)}
     models["untrained model"] = model.untrained(seed)
     others = {"other shuffled": shuffled_model(model, seed=seed + 50), "other untrained": model.untrained(seed + 50)}
-    judged_of = {}
+    scans: dict[str, FeatureStore] = {}
     for place, each in (models | others).items():
         kinds = {place: "nothing"} | (FROZEN if place == "trained" else {})
-        seeds = (0, 1) if place in models else (2,)
-        configs = {(kind, s): replace(dictionary, freeze=part, seed=dictionary.seed + s)
-                   for kind, part in kinds.items() for s in seeds}  # fmt: skip
+        configs = {kind: replace(dictionary, freeze=part) for kind, part in kinds.items()}
         store, scanned = (
             harvest(each, part, [HOOK], folder / place / kept_as)
             for part, kept_as in ((tokens, "store"), (tokens[: sizes.scanned], "scanned"))
         )
         saes = train_sweep(store, HOOK, list(configs.values()), out=folder / place / "dictionaries")
-        for (kind, s), sae in zip(configs, saes, strict=True):
-            features = scan_features(sae, scanned, HOOK, folder / place / f"{kind} {s}", model=each, settings=COUNTS)
-            judged_of[kind, s] = _Judged(features, sae, each)
-    random = [judged_of[name, 2].features for name in others]
-    parts = [judged.evidence(judged_of[kind, 1].features, random).assign(kind=kind)
-             for (kind, number), judged in judged_of.items() if number == 0]  # fmt: skip
+        for kind, sae in zip(configs, saes, strict=True):
+            scans[kind] = scan_features(sae, scanned, HOOK, folder / place / kind, model=each, settings=COUNTS)
+    random = [scans[name] for name in others]
+    parts = [evidence(scan, random).assign(kind=kind) for kind, scan in scans.items() if kind not in others]
     for place in models | others:
         for kept_as in ("store", "scanned"):
             shutil.rmtree(folder / place / kept_as)
@@ -149,21 +143,13 @@ def corpus(name: str, seed: int, sizes: Sizes) -> tuple[torch.Tensor, int]:
     return tokens, tokenizer.vocab_size
 
 
-class _Judged(NamedTuple):
-    features: FeatureStore
-    sae: SAE
-    model: Transformer
-
-    def evidence(self, twin: FeatureStore, random: Sequence[FeatureStore]) -> pd.DataFrame:
-        """EVIDENCE, density and token entropy of all latents that fire, and are not faint."""
-        table = self.features.table().sort_values("latent").reset_index(drop=True)
-        effects = feature_effects(self.features, self.model, HOOK, self.sae, sequences=4)
-        table = table.merge(effects[["latent", "loss_change", "kl"]], on="latent")
-        table["twin_correlation"] = best_correlations(self.features, twin)
-        table["random_correlation"] = np.fmax(*(best_correlations(self.features, each) for each in random))
-        faint = is_faint(table["max"].fillna(0).to_numpy(np.float32), table["dec_norm"].to_numpy()).numpy()
-        columns = ["latent", "density", "token_entropy", *EVIDENCE]
-        return table.loc[~faint & (table.n_active >= MIN_FIRINGS), columns].dropna()
+def evidence(judged: FeatureStore, random: Sequence[FeatureStore]) -> pd.DataFrame:
+    """EVIDENCE, density and token entropy of all latents that fire, and are not faint."""
+    table = judged.table().sort_values("latent").reset_index(drop=True)
+    table["random_correlation"] = np.fmax(*(best_correlations(judged, each) for each in random))
+    faint = is_faint(table["max"].fillna(0).to_numpy(np.float32), table["dec_norm"].to_numpy()).numpy()
+    columns = ["latent", "density", "token_entropy", *EVIDENCE]
+    return table.loc[~faint & (table.n_active >= MIN_FIRINGS), columns].dropna()
 
 
 def fit(table: pd.DataFrame) -> LearntFit:
@@ -214,10 +200,10 @@ def quality(table: pd.DataFrame, p: pd.Series, used: pd.Series) -> dict[str, flo
 
 
 def singles(table: pd.DataFrame) -> dict[str, float]:
-    """AUROC of each predictor alone, or of its opposite, matched likewise."""
+    """AUROC of each kind of evidence alone, or of its opposite, matched likewise."""
     x, weight = LearntFit.predictors(table[list(EVIDENCE)]), matched(table)
     areas = (roc_auc_score(table.is_learnt, column, sample_weight=weight) for column in x.T)
-    return dict(zip(PREDICTORS, (max(float(a), 1 - float(a)) for a in areas), strict=True))
+    return dict(zip(EVIDENCE, (max(float(a), 1 - float(a)) for a in areas), strict=True))
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -87,7 +87,6 @@ class RunConfig(SimpleNamespace):
             "harvest": {"hook_name": "blocks.15.hook_resid_post", "tokens": 640_000, "batch_size": 16},
             "sae": {"architecture": "batchtopk", "d_sae": 8192, "k": 32, "tokens": 3_000_000},
             "quality": {"tokens": 15_000, "batch_size": 8},
-            "effects": {"latents": 128, "sequences": 2},
             "nulls": {"tokens": 200_000, "sae_tokens": 600_000},
         })  # fmt: skip
 

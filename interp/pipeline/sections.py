@@ -52,16 +52,21 @@ class HarvestConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EffectsConfig:
-    sequences: int = 4
+    sequences: int = 64
     """Sequences on which each latent is ablated, at most, in all places where it fires."""
+    minutes: float = 5.0
+    """Where that would take longer, on two processor cores, latents are ablated in fewer sequences, down to 16, and then
+    fewer latents, drawn by chance among those that fire."""
     latents: int | None = None
-    """How many latents are ablated, those that explain the most variance; "none": all."""
+    """At most so many latents, drawn by chance; "none": all."""
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.sequences < 1 or (self.latents is not None and self.latents < 1) or not 0 <= self.seed < 2**31:
             values = f"sequences={self.sequences}, latents={self.latents}, seed={self.seed}"
             raise ValueError(f"{values} must be at least 1, at least 1 (or none), and in 0..2³¹ − 1")
+        if not self.minutes > 0:
+            raise ValueError(f"minutes={self.minutes} must be above 0")
 
 
 @dataclass(frozen=True, kw_only=True)

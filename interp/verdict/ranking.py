@@ -25,7 +25,7 @@ In: a FeatureStore, or any codes of tokens. Out: one row a latent (ties: by late
     sure                    the interval lies on one side of ½; a monosemantic or polysemantic latent that is not sure
                             has the likelier of the two verdicts, no more
     learnt                  probability that it is the model's own, not the text's statistics seen through random
-                            weights (`calibration`); NaN where it was not tested or there is no evidence of it
+                            weights (`learnt`); NaN where it was not tested or there is no evidence of it
     alike                   what its firings share above all, in words (`senses.most_shared`); view: the kind of that
                             predicate (`text.kinds`)
     concentration, told, evenness                      what the probability is made of (`similarity`)
@@ -84,7 +84,6 @@ def rank_features(
     labels: Masks | None = None,
     use_labels: bool = False,
     twin: FeatureStore | None = None,
-    effects: pd.DataFrame | None = None,
     matches: pd.DataFrame | None = None,
     judge_faint: bool = False,
     progress: Progress | None = None,
@@ -96,8 +95,8 @@ def rank_features(
     the time, most of it, is in proportion. nulls: circular shifts of the text; latents of similar size share them, so
     two suffice; where fewer than 100 fire there are more. calibration: None for the one that ships. labels: the masks
     that were scanned, for their measure's null: the store keeps counts only. use_labels: let the rules name labels too.
-    twin: a scan of the same tokens with a dictionary from another seed. effects, matches: of ablating latents
-    (`effects.feature_effects`) and with other dictionaries (`controls.Nulls.twins`), for `learnt`. judge_faint: test
+    twin: a scan of the same tokens with a dictionary from another seed. matches: with the
+    dictionaries of the nulls (`compare.null_dictionaries.Nulls.twins`), for `learnt`. judge_faint: test
     faint latents too, and give them a verdict like any other's. Only calibration and judge_faint change a verdict or
     the probability of one meaning.
     `attrs["features"]` says what was ranked (`features.scan`).
@@ -129,7 +128,7 @@ def rank_features(
     rule = {f"explanation_{name}": list(getattr(words, name)) for name in _RULE}
     values = measure_values(features, twin=twin, known={"token_share": columns["token_share"]})
     scales = measure_scales(values, features, sampled, evidence, labels=labels, twin=twin, seed=seed)
-    own = LearntFit.load().probability(learnt_evidence(features, effects, matches))
+    own = LearntFit.load().probability(learnt_evidence(features, matches))
     columns |= {"learnt": np.where(np.isin(columns["verdict"], UNTESTED), np.nan, own)}
     columns |= {"explanation": words.phrases, **rule, "senses": senses}
     columns |= {**values, "density": columns["density"], "n_sequences": table["n_sequences"].to_numpy()}

@@ -130,7 +130,7 @@ class Ranking(pd.DataFrame):
             return super()._repr_html_()  # type: ignore[misc]
         rows = [_row(row) for row in self.head(N_ROWS).to_dict(orient="records")]
         more = f"{len(self) - len(rows):,} more rows; {len(self.columns)} columns." if len(self) > len(rows) else ""
-        head = ("latent", "verdict", "one meaning", "used by the model", "senses", "explanation", "F1")
+        head = ("latent", "verdict", "one meaning", "learnt", "senses", "explanation", "F1")
         return cards.card(self._title(), cards.table(head, rows), more)
 
     def _title(self) -> str:
@@ -146,9 +146,9 @@ def _row(row: dict) -> tuple[object, ...]:
     p = row["monosemanticity"]
     told = cards.verdict_mark(str(row["verdict"]), bool(row["sure"]) or p != p)
     probability = cards.interval_mark(p, row["ci_low"], row["ci_high"])
-    learnt = row.get("learnt", float("nan"))
-    used = "" if learnt != learnt else f"{learnt:.2f}"
-    return row["latent"], told, probability, used, row.get("n_senses", ""), rule, f"{f1:.2f}" if rule else ""
+    p_learnt = row.get("learnt", float("nan"))
+    learnt = "" if p_learnt != p_learnt else f"{p_learnt:.2f}"
+    return row["latent"], told, probability, learnt, row.get("n_senses", ""), rule, f"{f1:.2f}" if rule else ""
 
 
 def read_ranking(file: str | Path) -> Ranking:

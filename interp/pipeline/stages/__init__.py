@@ -31,6 +31,8 @@ from interp.storage.files import Progress
 if TYPE_CHECKING:
     from interp.report.panels import Panel
 
+NEXT_LINE = "\n" + " " * 24
+"""What parts the lines of a summary, which stand behind the name of the stage and its seconds."""
 Build = Callable[[Any, Path, Progress], dict[str, Any]]
 """(run, the stage's folder, progress) → results. It fills the folder; called again after a cut, it goes on."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from interp.pipeline.config import RunConfig
 from interp.pipeline.run_folder import Run
 from interp.pipeline.sections import QualityConfig, RankingConfig
-from interp.pipeline.stages import section, stage
+from interp.pipeline.stages import NEXT_LINE, section, stage
 from interp.storage.files import Progress, digest_file, write_parquet
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from interp.report.panels import Panel
 
 PARQUET = "pandas:read_parquet"
-NEXT_LINE = "\n" + " " * 24
-"""What parts the lines of a summary, which stand behind the name of the stage and its seconds."""
 
 
 @stage(
@@ -186,7 +184,7 @@ def _twin_scan(config: RunConfig) -> dict[str, Any]:
 
 @stage(
     inputs=("corpus", "features"),
-    optional=("effects", "nulls"),
+    optional=("nulls",),
     config={"ranking": RankingConfig},
     outside=_twin_scan,
     opens={"ranking": ("ranking.parquet", "interp.verdict.verdicts:read_ranking")},
@@ -202,7 +200,7 @@ def ranking(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 
 
 def ranked(run: Run, config: RankingConfig, progress: Progress) -> "pd.DataFrame":
-    """The ranking of a run's features, with the evidence of its labels, and of its effects and nulls where they are."""
+    """The ranking of a run's features, with the evidence of its labels, and of its nulls where they are."""
     from interp.verdict.ranking import rank_features
 
     if config.use_labels and not run.harvested.labels:
@@ -214,7 +212,6 @@ def ranked(run: Run, config: RankingConfig, progress: Progress) -> "pd.DataFrame
         labels=run.harvested.labels,
         use_labels=config.use_labels,
         twin=_open_twin(config),
-        effects=run.effects if run.has("effects") else None,
         matches=run.nulls.twins if run.has("nulls") else None,
         judge_faint=config.judge_faint,
         progress=progress,

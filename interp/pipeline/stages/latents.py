@@ -1,13 +1,14 @@
 """From activations to features and what they do: `sae`, `features`, `neurons`, `effects`."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp.pipeline.pretrained import LoadedConfig
 from interp.pipeline.run_folder import Run
 from interp.pipeline.sections import EffectsConfig
-from interp.pipeline.stages import LEFT_OUT, section, stage
+from interp.pipeline.stages import LEFT_OUT, NEXT_LINE, section, stage
 from interp.storage.files import Progress, write_parquet
 
 if TYPE_CHECKING:
@@ -100,34 +101,42 @@ def neurons(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     return {**scan, "basis": basis}
 
 
+def ablated(results: Mapping[str, Any]) -> str:
+    """How many latents were ablated, how many of them have an effect, and what the median one costs."""
+    return NEXT_LINE.join([
+        f"{results['latents']:,} of {results['firing']:,} that fire ablated, in at most {results['sequences']} sequences: "
+        f"{results['helps']:.0%} cost surely more than their null, {results['idles']:.0%} less",
+        f"loss {results['loss_change']:+.4f} nats in the median, null {results['null_loss_change']:+.4f}; gradient × "
+        f"activation agrees on the same sequences, Spearman {results['gradient_agreement']:.2f}",
+    ])  # fmt: skip
+
+
 @stage(
     inputs=("model", "sae", "features"),
     config={"effects": EffectsConfig},
     shared=("harvest",),
     opens={"effects": ("effects.parquet", "pandas:read_parquet")},
-    summary="{latents:,} latents ablated ({way}): loss at their firings {loss_change:+.4f} nats in the median, by as "
-    "long a change along others {null_loss_change:+.4f}; {helps:.0%} cost surely more than that, {idles:.0%} less; "
-    "gradient × activation agrees on the same sequences, Spearman {gradient_agreement:.2f}",
+    summary=ablated,
 )
 def effects(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     """what the model says without each latent: loss, KL, and the tokens that it makes likelier or less likely"""
     from interp.activations.next_tokens import NoNextTokens, check_predicts_next
     from interp.effects import feature_effects
+    from interp.effects.effort import drawn_latents
 
     config, features = run.config.effects, run.features
     try:
         check_predicts_next(run.model, features.tokens)
     except NoNextTokens as reason:
         return {LEFT_OUT: str(reason)}
-    most = features.table().sort_values("fvu_rise", ascending=False)["latent"] if config.latents else None
-    latents = None if most is None else sorted(most[: config.latents])
     table = feature_effects(
         features,
         run.model,
         run.hook_name,
         run.sae,
-        latents=latents,
+        latents=None if config.latents is None else drawn_latents(features, config.latents, config.seed),
         sequences=config.sequences,
+        minutes=config.minutes,
         seed=config.seed,
         progress=progress,
     )
@@ -135,11 +144,13 @@ def effects(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     known = table.dropna(subset=["loss_change"])
     return {
         "latents": len(known),
+        "firing": int((features.table()["n_active"] > 0).sum()),
+        "sequences": table.attrs["sequences"],
         "way": table.attrs["way"],
         "loss_change": float(known["loss_change"].median()),
         "null_loss_change": float(known["null_loss_change"].median()),
-        "helps": float((known["loss_change_low"] > known["null_loss_change"]).mean()),
-        "idles": float((known["loss_change_high"] < known["null_loss_change"]).mean()),
+        "helps": float((known["beyond_null_low"] > 0).mean()),
+        "idles": float((known["beyond_null_high"] < 0).mean()),
         "gradient_agreement": table.attrs["gradient_agreement"],
     }
 

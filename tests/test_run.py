@@ -21,7 +21,7 @@ from interp.pipeline.execution import run_alone, run_stages
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stages import STAGES, stage
 from interp.report.panels import Panel
-from interp.report.payloads import effects_of
+from interp.report.use import uses
 from interp.sae import JumpReLUConfig, load_sae
 from interp.storage.folders import locked, unfinished
 from tests.tiny import TINY
@@ -166,7 +166,7 @@ def test_effects_of_every_latent_stand_in_the_run_in_sql_and_on_the_page(run):
     joined = run.features.sql("select latent, loss_change, max from features join effects using (latent)")
     assert len(joined) == TINY.sae.d_sae
     latent = int(table.loss_change.abs().idxmax())
-    shown = effects_of(run.effects)[latent]
+    shown = uses(run.report_inputs())[latent]
     assert shown["loss_change"][0] == pytest.approx(table.loss_change[latent], rel=1e-3)
     assert shown["null_kl"][0] == pytest.approx(table.null_kl[latent], rel=1e-3)
     assert [token for token, _ in shown["likelier"]] == list(table.likelier_tokens[latent])

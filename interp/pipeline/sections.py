@@ -55,8 +55,8 @@ class EffectsConfig:
     sequences: int = 64
     """Sequences on which each latent is ablated, at most, in all places where it fires."""
     minutes: float = 5.0
-    """Where that would take longer, on two processor cores, latents are ablated in fewer sequences, down to 16, and then
-    fewer latents, drawn by chance among those that fire."""
+    """Where that would take longer, on two processor cores, each latent is ablated in fewer sequences, down to 16, and
+    then fewer latents are, drawn by chance among those that fire."""
     latents: int | None = None
     """At most so many latents, drawn by chance; "none": all."""
     seed: int = 0

@@ -272,7 +272,7 @@ report.views.feature = (() => {
     const together = links(latent, feature.coactivations, ["Feature", "", "Jaccard", "lift"],
       ([, jaccard, lift]) => [h("td", null, format.fixed(jaccard)), h("td", null, format.significant(lift))], "It fires with no other latent.");
     return [heading(latent, feature), h("div.split", null, firings(latent, feature), h("div.side", null,
-      block("Direct logit effects", logits(feature)), effects(feature, block), block("Why this verdict", verdict(latent, feature)),
+      block("Direct logit effects", logits(feature)), effects(feature, columns.learnt[latent], block), block("Why this verdict", verdict(latent, feature)),
       explained(latent, feature), nearest, block("Tokens around a firing", around(feature.tokens)), block("Labels", labels(feature.labels)),
       block("Co-activating features", together), block("In numbers", facts(feature))))];
   }

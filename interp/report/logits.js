@@ -18,18 +18,39 @@ report.logits = (() => {
     return h("div.pair", null, bars(raised, part(raises), "positive", most), bars(lowered, part(lowers), "negative", most));
   }
 
-  /* What the model says without it, on a sample of the sequences where it fires. */
-  function effects({ effects }, block) {
-    if (!effects) return null;
-    const { loss_change, null_loss_change, later_loss_change, kl, null_kl, likelier, less_likely, sequences } = effects;
-    const row = (title, [mean, low, high]) => mean === null ? null : h("tr", null, h("th", { scope: "row" }, title),
-      h("td", null, format.significant(mean)), h("td.muted", null, low === null ? "" : `${format.significant(low, 2)} to ${format.significant(high, 2)}`));
-    const rows = [row("Loss without it, where it fires", loss_change), row("null: as long a change along other latents", null_loss_change),
-      later_loss_change.some((x) => x) ? row("at later tokens", later_loss_change) : null, row("KL of the predictions", kl), row("null", null_kl)];
+  /* Changes of one kind on one scale, in nats: the interval of its null shaded, its own interval a line, and where it is. */
+  function gauge([mean, low, high], [null_mean, null_low, null_high]) {
+    const known = [0, mean, low, high, null_mean, null_low, null_high].filter((x) => x !== null), least = Math.min(...known), most = Math.max(...known);
+    const place = (x) => ((x - least) / (most - least || 1)).toFixed(4);
+    const part = (kind, from, to) => from === null || to === null ? null : h(`i.${kind}`, { "--low": place(from), "--high": place(to) });
+    const text = `${format.significant(mean)} nats, null ${format.significant(null_mean)}`;
+    return h("span.gauge", { role: "img", "aria-label": text, title: text }, h("i.zero", { "--at": place(0) }), part("null", null_low, null_high), part("range", low, high), h("i.point", { "--at": place(mean) }));
+  }
+
+  /* Whether the model learnt it, and what the model loses without it, on a sample of the sequences where it fires.
+   *
+   * learnt: its probability, null where it is not known. */
+  function effects({ effects }, learnt, block) {
+    const share = report.data.page.shares.find(({ name }) => name === "an effect");
+    const probability = learnt === null ? null : h("tr", null, h("th", { scope: "row" }, "Learnt by the model", h("small", null, "probability; the text seen through random weights is its null")),
+      h("td.gauge", null, h("span.gauge", { "aria-hidden": "true" }, h("i.zero", { "--at": 0.5 }), h("i.point", { "--at": learnt }))), h("td", null, format.fixed(learnt)));
+    if (!effects) {
+      if (!probability && !share) return null;
+      const why = share ? `It was not ablated: ${format.count(share.of)} latents were, ${share.note.split(";")[0]}.` : "No latent was ablated.";
+      return block("Learnt, and its effect", h("table.plain.effects", null, h("tbody", null, probability)), nothing(why));
+    }
+    const { loss_change, null_loss_change, beyond_null, later_loss_change, kl, null_kl, likelier, less_likely, sequences, why } = effects;
+    const interval = ([, low, high]) => low === null ? null : ` (${format.significant(low, 2)} to ${format.significant(high, 2)})`;
+    const cell = (values) => h("td", null, format.significant(values[0]), h("small", null, interval(values)));
+    const row = (title, meaning, values, null_values) => values && values[0] !== null ? h("tr", null, h("th", { scope: "row" }, title, h("small", null, meaning, null_values ? `; null ${format.significant(null_values[0], 2)}` : null, null_values ? interval(null_values) : null)),
+      h("td.gauge", null, null_values ? gauge(values, null_values) : null), cell(values)) : null;
     const many = `${format.count(sequences)} ${sequences === 1 ? "sequence" : "sequences"}`;
-    return block("What it does", h("table.plain.effects", null, h("tbody", null, rows), h("caption.below", null,
-      `Nats, ablated in ${many}, with 95 % intervals.`)),
-    h("details", null, h("summary", null, "Tokens that it makes likelier and less likely where it fires"), ends(["likelier", likelier], ["less likely", less_likely])));
+    return block("Learnt, and its effect", h("table.plain.effects", null, h("tbody", null, probability,
+      row("Loss without it", "at its firings", loss_change, null_loss_change), row("Beyond its null", "the one less the other, by the same firings", beyond_null),
+      row("At later tokens", "loss", later_loss_change), row("Change of the predictions", "KL", kl, null_kl))),
+    why ? h("p.why", null, why) : null,
+    h("p.below", null, `Nats; ablated in ${many}. Shaded: its null, as long a change along other latents; thin line: 0, or probability ½; 95 % intervals.`)),
+    h("details", null, h("summary", null, "Tokens that it makes likelier and less likely where it fires"), ends(["likelier", likelier], ["less likely", less_likely]));
   }
 
   /* A token on one line of a picture. */

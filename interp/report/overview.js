@@ -12,12 +12,15 @@ report.views.overview = (() => {
     ["Monosemantic", "its firings share one meaning: they cannot be parted into two groups that are as unlike each other as they are unlike the rest of the text."],
     ["Polysemantic", "its firings have several meanings, its senses, or none that could be found."],
     ["Single-token", "nearly all of its activation lies on one token, in any case and with or without a space before it."],
-    ["Learnt", "the probability that a latent shows what the model learnt, and not the text's statistics seen through random weights, is ½ or more: what it writes predicts the next token, ablating it costs what it changes, another seed finds it again, and a model of random weights has none like it."],
+    ["Learnt", "the probability that a latent shows what the model learnt, and not the text's statistics seen through random weights, is ½ or more: what it writes tells the next token, and a dictionary of a model of random weights has no latent that fires like it."],
+    ["Effect", "what the model loses without a latent: it has one where ablating it costs surely more than as long a change along other latents. A latent can be learnt without an effect, where others say the same."],
     ["Sure", "the interval of the probability of one meaning lies on one side of ½; otherwise the verdict is the likelier of two."],
     ["Null", "the same measured on what learnt nothing of the text: a decoder left as it was drawn, a model of shuffled weights, text that is shifted against the activations."],
     ["F1", "how well a rule in words predicts where a latent fires, on text that the rule was not made from: 1 is always, 0 never."],
     ["Density", "the share of tokens on which a latent fires."],
   ];
+
+  const HOLDS = { "one meaning": "have one meaning", learnt: "are learnt by the model", "an effect": "have an effect" };
 
   const percent = (share) => `${(100 * share).toFixed(share && share < 0.095 ? 1 : 0)} %`;
   const counted = (verdict) => columns.verdict.filter((_, i) => verdictOf(i) === verdict).length;
@@ -27,12 +30,19 @@ report.views.overview = (() => {
     const all = [`${format.count(latents)} latents on ${format.count(tokens)} tokens: `];
     if (!ranked) return [...all, `${format.count(latents - dead)} fire. They were not ranked.`];
     const one = counted("monosemantic"), several = counted("polysemantic"), single = columns.verdict.filter((_, i) => format.verdict(verdictOf(i)) === "single-token").length;
-    const judged = Math.max(latents - dead - faint, 1);
     const surely = columns.verdict.filter((_, i) => verdictOf(i) === "monosemantic" && !isUnsure(i)).length;
     const idle = dead + faint ? `; ${format.count(dead + faint)} are dead or faint` : "";
-    const known = columns.learnt.filter((p) => p !== null);
-    const first = [`${percent((one + single) / judged)} have one meaning`, known.length ? `${percent(known.filter((p) => p >= 0.5).length / known.length)} are learnt by the model` : null, ...report.data.page.headlines];
-    return [...all, h("b", null, `${first.filter(Boolean).join(" · ")}.`), ` ${format.count(one)} are monosemantic (${format.count(surely)} surely), ${format.count(several)} have several meanings or none, ${format.count(single)} detect a single token${idle}.`];
+    const first = [...report.data.page.shares.map(({ name, n, of }) => `${percent(n / of)} ${HOLDS[name]}`), ...report.data.page.headlines];
+    return [...all, h("b", null, `${first.join(" · ")}.`), ` ${format.count(one)} are monosemantic (${format.count(surely)} surely), ${format.count(several)} have several meanings or none, ${format.count(single)} detect a single token${idle}.`];
+  }
+
+  /* One meaning, learnt and effect: three things, each of those that were tested for it. */
+  function apart() {
+    const { shares } = report.data.page;
+    if (!shares.length) return null;
+    return h("table.bars.apart", null, h("caption", null, "Three things that are not one: a latent may have one meaning that the model never learnt, or be learnt and cost nothing"),
+      h("tbody", null, shares.map(({ name, meaning, n, of, interval: [low, high], note }) => h("tr", null, h("th", { scope: "row" }, name, h("small", null, note ? `${meaning}: ${note}` : meaning)),
+        h("td.bar", { "--share": n / of, "--hue": "var(--accent)" }, h("i")), h("td", null, percent(n / of)), h("td.muted", null, `${percent(low)} to ${percent(high)}`), h("td.muted", null, `${format.count(n)} of ${format.count(of)}`)))));
   }
 
   /* The share of one meaning of the dictionary beside the null that comes nearest to it; the others are folded. */
@@ -83,7 +93,7 @@ report.views.overview = (() => {
   async function show(section) {
     if (section.childElementCount) return;
     const places = ["nulls", "cards"].map((name) => h(`div.${name}`, null, h("p.waiting", null, "Reading …")));
-    section.replaceChildren(h("p.lead", null, sentence()), places[0],
+    section.replaceChildren(h("p.lead", null, sentence()), apart(), places[0],
       h("h2", null, "Features worth a look"), h("p.muted", null, "Rules that predict much, and one latent of several meanings. ", h("a", { href: "#features" }, `All ${format.count(latents)}`)), places[1],
       h("h2", null, "Your notes"), report.notes.list(),
       h("h2", null, "Words"), h("dl.words", null, WORDS.map(([word, meaning]) => h("div", null, h("dt", null, word), h("dd", null, meaning)))));

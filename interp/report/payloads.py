@@ -17,7 +17,7 @@ import pandas as pd
 from interp.features.bins import merged_bins
 from interp.features.feature_store import FeatureStore
 from interp.report.contexts import Contexts
-from interp.report.json_text import DIGITS, encode_tokens, number, numbers
+from interp.report.json_text import DIGITS, encode_tokens, numbers
 
 CHUNK = 64
 CHUNKS_AT_ONCE = 64
@@ -28,7 +28,6 @@ FACTS = (
     "token_entropy", "n_tokens", "dec_norm", "enc_dec_cosine", "fvu_rise",
 )  # fmt: skip
 
-ABLATED = ("loss_change", "null_loss_change", "later_loss_change", "kl", "null_kl")
 _BEST = "(f1 is null or isnan(f1)), f1 desc, label"
 TABLES = {
     "examples": """
@@ -100,20 +99,6 @@ def row_evidence(store: FeatureStore) -> dict[str, list]:
         heights = np.sqrt(merged_bins(low[part], high[part], n[part], at_most=N_BARS)[1])
         digits[latent] = "".join(map(str, np.ceil(9 * heights / heights.max()).astype(int)))
     return {"snippets": snippets, "histograms": digits}
-
-
-def effects_of(table: pd.DataFrame | None) -> dict[int, dict[str, Any]]:
-    """Each latent that was ablated with the changes of the loss, their intervals, and the tokens that it moves most."""
-    effects = {}
-    for row in () if table is None else table.dropna(subset=["loss_change"]).to_dict("records"):
-        changes = {name: [number(row[f"{name}{end}"]) for end in ("", "_low", "_high")] for name in ABLATED}
-        sides = {"likelier": ("likelier_tokens", "likelier"), "less_likely": ("less_likely_tokens", "less_likely")}
-        moved = {
-            side: [[int(token), number(nats)] for token, nats in zip(row[tokens], row[by], strict=True)]
-            for side, (tokens, by) in sides.items()
-        }
-        effects[int(row["latent"])] = changes | moved | {"sequences": number(row["n_sequences"])}
-    return effects
 
 
 def _numbers_in(arrays: Sequence[Any], digits: int = DIGITS) -> list[list]:

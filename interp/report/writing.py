@@ -20,8 +20,9 @@ from interp.report.inputs import ReportInputs, report_inputs
 from interp.report.json_text import encode, pack
 from interp.report.latent_map import map_payload
 from interp.report.notes import features_key
-from interp.report.payloads import CHUNK, effects_of, payloads, row_evidence
+from interp.report.payloads import CHUNK, payloads, row_evidence
 from interp.report.summary import summary
+from interp.report.use import shares, uses
 from interp.report.verdict_evidence import alike, explanations, sense_rows, senses_in, senses_of, verdict_evidence
 from interp.storage.files import Progress, no_progress
 from interp.storage.folders import whole_folder
@@ -137,6 +138,7 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
         "ranked": inputs.ranking is not None,
         "verdicts": {name: shown._asdict() for name, shown in VERDICTS.items()},
         "min_f1": MIN_F1,
+        "shares": shares(inputs),
         "headlines": [panel["headline"] for panel in inputs.panels if "headline" in panel],
         "logits": str(store.meta.get("logit_effects") or ""),
         "evidence": [measure._asdict() for measure in evidence.measures],
@@ -156,7 +158,7 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
     progress(3, total, "writing features")
     extras: dict[str, Mapping[int, Any]] = {
         "senses": senses_of(senses, of_senses, contexts),
-        "effects": effects_of(inputs.effects),
+        "effects": uses(inputs),
         "explanation": explanations(verdicts),
         "alike": alike(verdicts),
         "evidence": evidence.rows,

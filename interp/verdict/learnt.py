@@ -74,9 +74,13 @@ class LearntFit:
         next_auroc, random = (np.asarray(evidence[name], np.float64) for name in EVIDENCE)
         return np.stack([np.clip(next_auroc, 1 - MAX_NEXT, MAX_NEXT), random], 1)
 
+    def contributions(self, evidence: Mapping[str, Values]) -> Float64[np.ndarray, "latent kind"]:
+        """What each kind of evidence adds to the logit; NaN where it is not known."""
+        return (self.predictors(evidence) - self.mean) / self.scale * self.weights
+
     def probability(self, evidence: Mapping[str, Values]) -> Values:
         """NaN where any of the evidence is."""
-        logit = (self.predictors(evidence) - self.mean) / self.scale @ self.weights + self.bias
+        logit = self.contributions(evidence).sum(1) + self.bias
         return np.clip(1 / (1 + np.exp(-logit)), 1e-3, 1 - 1e-3)
 
 

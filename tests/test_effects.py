@@ -505,27 +505,38 @@ def test_too_long_ablations_take_fewer_sequences_and_then_fewer_latents_drawn_by
     features = scanned(model, POST, dictionary, tokens, tmp_path)
     firing = features.table().query("n_active > 0").sort_values("latent")
 
-    def effects(minutes, seed=0):
-        return feature_effects(features, model, POST, dictionary, sequences=32, minutes=minutes, seed=seed)
+    def effects(minutes, seed=0, sequences=32):
+        return feature_effects(features, model, POST, dictionary, sequences=sequences, minutes=minutes, seed=seed)
 
-    weights = model.W_U.numel() + sum(each.numel() for each in model.blocks[1].parameters() if each.ndim > 1)
-    a_pair = 4 * weights * N_CTX / effort.OPERATIONS_A_SECOND / 60
-    all_pairs = firing.n_sequences.clip(upper=32).sum()
+    def pairs(n):
+        return firing.n_sequences.clip(upper=n).sum()
+
     whole = effects(None)
-    assert len(whole) == 20 and whole.attrs["firing"] == len(firing) and whole.n_sequences.sum() == all_pairs
-    assert whole.attrs["minutes"] == pytest.approx(all_pairs * a_pair)
-    fewer = effects(firing.n_sequences.clip(upper=20).sum() * a_pair * 1.001)
-    assert fewer.attrs["sequences"] == fewer.n_sequences.max() == 20 and len(fewer) == 20
-    drawn = [effects(firing.n_sequences.clip(upper=16).sum() * a_pair / 3, seed) for seed in (0, 0, 1)]
+    assert len(whole) == 20 and whole.attrs["firing"] == len(firing) and whole.n_sequences.sum() == pairs(32)
+    fewer = effects(whole.attrs["minutes"] * 0.8)
+    assert len(fewer) == 20 and effort.FEWEST < fewer.attrs["sequences"] < 32
+    assert fewer.n_sequences.sum() == pairs(fewer.attrs["sequences"])
+    least = effects(whole.attrs["minutes"] * 0.8, sequences=16).attrs["minutes"]
+    drawn = [effects(least / 3, seed) for seed in (0, 0, 1)]
     assert drawn[0].equals(drawn[1]) and set(drawn[0].latent) != set(drawn[2].latent)
     for table in drawn:
         assert 2 <= len(table) < len(firing) and table.latent.isin(firing.latent).all()
         assert table.attrs["sequences"] == effort.FEWEST and table.attrs["firing"] == len(firing)
-        assert table.attrs["minutes"] <= firing.n_sequences.clip(upper=16).sum() * a_pair / 3
+        assert table.attrs["minutes"] <= least / 3
+    assert len(effects(1e-12)) == 1, "one at least"
     counts = np.zeros(20)
     for seed in range(200):
         counts[effort.drawn_latents(features, 5, seed)] += 1
     assert (counts[:3] == 0).all() and spearmanr(counts[firing.latent], firing.n_active).pvalue > 0.01
+
+
+def test_the_sequences_that_are_read_are_told_before(tmp_path):
+    fires = torch.rand(300, 12, generator=seeded(1)) < torch.linspace(0.01, 0.6, 12)
+    order = torch.randperm(300, generator=seeded(2))
+    for n in (4, 16, 300):
+        taken = {int(seq) for latent in range(12) for seq in order[fires[order, latent]][:n]}
+        told = effort._distinct(fires.sum(0).double(), n, 300)
+        assert told == pytest.approx(len(taken), rel=0.15)
 
 
 def test_steering_brings_what_the_direction_says_and_costs_more_with_the_dose(tmp_path):

@@ -20,14 +20,16 @@ from interp.compare.null_dictionaries import Nulls
 from interp.features.feature_store import FeatureStore
 from interp.figures.theme import VERDICT_COLOURS
 from interp.report import assets, decoder_layout, write_report
-from interp.report.columns import recommended_order, worth_showing
+from interp.report.columns import recommended_order
 from interp.report.contexts import activations_around
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import encode_tokens, number, numbers
 from interp.report.latent_map import map_names, surroundings
 from interp.report.panels import Panel
 from interp.report.payloads import CHUNK
+from interp.report.use import shares, uses
 from interp.report.verdict_evidence import verdict_evidence
+from interp.verdict.first_look import worth_a_look
 from interp.verdict.ranking import rank_features
 from interp.verdict.verdicts import ranking_evidence
 
@@ -276,7 +278,7 @@ def test_the_recommended_order_puts_first_what_a_newcomer_should_see():
     assert shuffled[recommended_order(given, given)].tolist() == list(range(len(rows)))
 
 
-def test_what_is_worth_showing_is_readable_sure_and_unlike():
+def test_what_is_worth_a_look_is_surely_of_one_meaning_readable_and_unlike():
     rows = [  # verdict, sure, F1, entropy of its tokens, senses, rule
         ("monosemantic", True, 0.9, 4.0, 1, "tokens inside Greek script"),
         ("monosemantic", True, 0.9, 3.9, 1, "tokens inside Arabic script"),
@@ -290,9 +292,10 @@ def test_what_is_worth_showing_is_readable_sure_and_unlike():
     ]  # fmt: skip
     names = ["verdict", "sure", "explanation_f1", "token_entropy", "n_senses", "explanation"]
     table = pd.DataFrame(rows, columns=names)
-    assert worth_showing(table, table) == [0, 2, 6]
-    assert worth_showing(table, table, n=2) == [0, 6]
-    assert worth_showing(table, table[["verdict"]]) == []
+    assert worth_a_look(table, 9) == [0, 2]
+    assert worth_a_look(table, 1) == [0]
+    assert worth_a_look(table.assign(learnt=[0.4, *[0.6] * 8]), 9) == [1, 2], "what the model did not learn is left out"
+    assert worth_a_look(table[["verdict"]], 9) == []
 
 
 def evidence_of(page: Path, latent: int) -> dict[str, tuple]:
@@ -648,3 +651,47 @@ def test_a_latent_lies_in_the_rarest_label_that_holds_half_of_its_firings(tmp_pa
         tokens, SparseCodes.from_dense(z), tmp_path / "f", labels={"wide": wide, "narrow": narrow}
     )
     assert surroundings(store) == {0: "narrow", 1: "wide"}
+
+
+def used(**columns):
+    """Effects of four latents: one has an effect, of one it is not known, one costs surely less, one changes little."""
+    rows = {"latent": [9, 0, 1, 2], "n_sequences": [64, 64, 64, 8]}
+    rows |= {"loss_change": [0.3, 0.1, 0.0, 0.1], "null_loss_change": [0.1, 0.1, 0.1, 0.1]}
+    rows |= {"beyond_null": [0.2, 0.0, -0.1, 0.0], "kl": [0.3, 0.3, 0.1, 0.1], "null_kl": [0.1, 0.1, 0.1, 0.1]}
+    rows |= {f"beyond_null_{end}": [0.2 + by, by, -0.1 + by, by] for end, by in (("low", -0.05), ("high", 0.05))}
+    rows |= {f"kl_{end}": [0.3 + by, 0.3 + by, 0.1 + by, 0.1 + by] for end, by in (("low", -0.05), ("high", 0.05))}
+    for name in ("loss_change", "null_loss_change", "null_kl"):
+        rows |= {f"{name}_{end}": [value + by for value in rows[name]] for end, by in (("low", -0.1), ("high", 0.1))}
+    rows |= {f"later_loss_change{end}": [0.0, 0.02, 0.0, 0.0] for end in ("", "_low", "_high")}
+    rows |= {f"{side}{part}": [[1]] * 4 for side in ("likelier", "less_likely") for part in ("", "_tokens")}
+    return pd.DataFrame(rows).assign(**columns)
+
+
+def account_of(store, learnt, effects):
+    ranking = planted_ranking()
+    ranking["learnt"] = ranking["latent"].map(learnt)
+    return ReportInputs(store=store, ranking=ranking, effects=effects)
+
+
+def test_learnt_and_effect_are_told_apart_and_why_they_disagree(run):
+    inputs = account_of(run.store, {9: 0.9, 0: 0.9, 1: 0.9, 2: 0.9}, used())
+    accounts = uses(inputs)
+    assert list(accounts) == [9, 0, 1, 2] and accounts[9]["why"] is None
+    assert "helped in some and hurt in others" in accounts[0]["why"] and "costs less" in accounts[1]["why"]
+    assert "as far as 8 sequences can tell" in accounts[2]["why"]
+    assert "later_loss_change" not in accounts[9] and accounts[0]["later_loss_change"][0] == 0.02
+    assert accounts[9]["beyond_null"] == [0.2, 0.15, 0.25] and accounts[9]["sequences"] == 64
+    turned = uses(account_of(run.store, {9: 0.1, 0: 0.1, 1: 0.1}, used()))
+    assert "The model loses by its absence" in turned[9]["why"]
+    assert turned[0]["why"] is turned[1]["why"] is turned[2]["why"] is None, "they agree, or one is not known"
+
+
+def test_each_of_the_three_shares_has_its_own_denominator(run):
+    inputs = account_of(run.store, {9: 0.9, 0: 0.2}, used())
+    one, learnt, effect = shares(inputs)
+    judged = inputs.verdicts[~inputs.verdicts["verdict"].isin(["dead", "faint", "unranked"])]
+    assert (one["of"], one["n"]) == (len(judged), judged["verdict"].isin(["monosemantic", "single-token"]).sum())
+    assert (learnt["n"], learnt["of"], effect["n"], effect["of"]) == (1, 2, 1, 4)
+    assert effect["interval"][0] < 0.25 < effect["interval"][1] and "25% cost surely less" in effect["note"]
+    assert f"drawn by chance from the {int((inputs.features['n_active'] > 0).sum())} that fire" in effect["note"]
+    assert [row["name"] for row in shares(ReportInputs(store=run.store))] == []

@@ -338,7 +338,7 @@ def test_the_page_opens_on_an_overview_with_numbers_features_and_words(browser, 
     )
     assert "No nulls" in browser.text("#overview .nulls")[0] and "Polysemantic" in browser.text("#overview dt")
     browser.wait("document.querySelectorAll('#overview .card .firing').length >= 5")  # their examples are read by then
-    cards, shown = browser.text("#overview .card h3 a"), browser.evaluate("report.data.page.worth_showing")
+    cards, shown = browser.text("#overview .card h3 a"), browser.evaluate("report.data.page.worth_a_look")
     assert len(set(cards)) == 6 and shown and cards[: len(shown)] == [f"Feature {latent}" for latent in shown]
     assert all(
         browser.evaluate("Array.from(document.querySelectorAll('.card'), (c) => c.querySelector('.firing') !== null)")

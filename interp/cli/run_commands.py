@@ -214,10 +214,7 @@ def _show_stages(config: "RunConfig", out: Path, until: str | None, redo: bool) 
 
 def _showcase(run: "Run") -> str:
     """The page's choice, a line a feature."""
-    from interp.report import worth_showing
-
-    ranking = run.ranking.sort_values("latent", ignore_index=True)
     return "\n".join(
         f"  #{r.latent:<6d} {r.monosemanticity:.2f}  F1 {r.explanation_f1:.2f}  {r.explanation}"
-        for r in ranking.loc[worth_showing(run.features.table(), ranking)].itertuples()
+        for r in run.ranking.worth_a_look(6).itertuples()
     )

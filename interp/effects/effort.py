@@ -7,21 +7,24 @@ the same latents are drawn on every machine. Where all cannot be had, each laten
 FEWEST; where that does not suffice either, latents are drawn by chance among those that fire, not the loudest.
 """
 
+from bisect import bisect_right
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float64, Int
 from torch import Tensor
 
+from interp.codes.sparse_codes import Dictionary
 from interp.evaluation.downstream import Downstream
 from interp.features.feature_store import FeatureStore
 
 FEWEST = 16
 """Sequences of a latent below which its loss says little: on the demo its rank correlation with that of all firings is
 .83 by 16, .60 by 4."""
-OPERATIONS_A_SECOND = 4e10
-"""Multiplications and additions of the model by two cores, the passes over its vocabulary included."""
+OPERATIONS_A_SECOND = 1.5e11
+"""Multiplications and additions of a model by two cores: 64 sequences of each of the demo's latents are 46 processor
+seconds, and told to be 27 s on two cores."""
+_STEPS = 64
 
 
 class Effort(NamedTuple):
@@ -45,35 +48,49 @@ def drawn_latents(features: FeatureStore, n: int, seed: int) -> list[int]:
 def effort(
     features: FeatureStore,
     downstream: Downstream,
+    dictionary: Dictionary,
     latents: Int[Tensor, " latent"],
     sequences: int,
     minutes: float | None,
     seed: int,
 ) -> Effort:
     """What can be had within the minutes (None: all) of these latents, each in at most so many sequences."""
-    table = features.table().set_index("latent")
     order = _drawn(features, latents, seed)
-    of_order = table.loc[order.numpy()]
-    n_sequences = torch.tensor(of_order["n_sequences"].to_numpy(np.int64))
-    firings_a_pair = torch.tensor(of_order["n_active"].to_numpy(float)) / n_sequences
-    positions = firings_a_pair if downstream.by_position else torch.tensor(float(features.n_ctx))
-    # Once without the latent and once along others, a multiplication and an addition a weight.
-    minutes_a_pair = 4 * downstream.weights * positions / OPERATIONS_A_SECOND / 60
+    of_order = features.table().set_index("latent").loc[order.numpy()]
+    n_sequences, n_active = (torch.tensor(of_order[name].to_numpy(float)) for name in ("n_sequences", "n_active"))
 
-    def estimates(n: int) -> Float64[Tensor, " latent"]:
-        """The minutes that each latent takes, in at most n sequences."""
-        return n_sequences.clamp(max=n) * minutes_a_pair
+    def estimate(n_latents: int, n: int) -> float:
+        """The minutes that the first latents take, in at most n sequences each."""
+        per_latent, firings = n_sequences[:n_latents], n_active[:n_latents]
+        pairs = per_latent.clamp(max=n)
+        positions = pairs * (firings / per_latent if downstream.by_position else features.n_ctx)
+        # Once without the latent and once along others, a multiplication and an addition a weight.
+        ablating = 4 * downstream.weights * float(positions.sum())
+        # Each sequence is read as it is, encoded, and followed back from its loss to the hook.
+        reading: float = 2 * downstream.all_weights + 4 * downstream.weights + 2 * dictionary.d_in * dictionary.d_sae
+        reading *= _distinct(per_latent, n, len(features.tokens)) * features.n_ctx
+        return (ablating + reading) / OPERATIONS_A_SECOND / 60
 
-    sequences = min(sequences, max([1, *n_sequences.tolist()]))
-    if minutes is not None and float(estimates(sequences).sum()) > minutes:
-        while sequences > FEWEST and float(estimates(sequences).sum()) > minutes:
+    sequences, fit = min(sequences, max(1, int(n_sequences.max()) if len(order) else 1)), len(order)
+    if minutes is not None:
+        while sequences > FEWEST and estimate(fit, sequences) > minutes:
             sequences -= 1
-        fit = max(1, int((estimates(sequences).cumsum(0) <= minutes).sum()))
-        latents = latents if fit == len(order) else order[:fit].sort().values
-    else:
-        fit = len(order)
+        if fit and estimate(fit, sequences) > minutes:
+            fit = max(1, bisect_right(range(1, fit + 1), minutes, key=lambda k: estimate(k, sequences)))
+            latents = order[:fit].sort().values
     pairs = int(n_sequences[:fit].clamp(max=sequences).sum())
-    return Effort(latents, sequences, pairs, float(estimates(sequences)[:fit].sum()), len(order))
+    return Effort(latents, sequences, pairs, estimate(fit, sequences), len(order))
+
+
+def _distinct(n_sequences: Float64[Tensor, " latent"], n: int, n_all: int) -> float:
+    """How many sequences serve latents that fire in so many of all, at most n of each, taken by one random order: a
+    latent that fires in a share f of them takes its own among about the first n / f."""
+    share = n_sequences / n_all
+    reach = (n / share).clamp(max=n_all)
+    missed = torch.log1p(-share.clamp(max=1 - 1e-9))
+    steps = (torch.arange(_STEPS) + 0.5) * n_all / _STEPS
+    used = sum(1 - float(missed[reach > step].sum().exp()) for step in steps)
+    return used * n_all / _STEPS
 
 
 def _drawn(features: FeatureStore, latents: Int[Tensor, " latent"], seed: int) -> Int[Tensor, " latent"]:

@@ -108,7 +108,7 @@ def feature_effects(
         raise ValueError(f"{asked} must be at least 1, 1 and 0, and above 0")
     with evaluating(module):
         downstream = Downstream(module, hooks, features.tokens[:2])
-        taken = effort(features, downstream, chosen, sequences, minutes, seed)
+        taken = effort(features, downstream, dictionary, chosen, sequences, minutes, seed)
         what = f"{len(taken.latents):,} latents, each in at most {taken.sequences} sequences"
         log.info("effects of %s: about %.1f minutes on two processor cores", what, taken.minutes)
         progress(0, taken.pairs, f"about {taken.minutes:.0f} min for {what}")

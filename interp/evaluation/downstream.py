@@ -102,6 +102,7 @@ class Downstream:
                     break
             else:
                 self._skipped, self._direct = (), False
+        self.all_weights = self._count(blocks)
         self.weights = self._count([] if self.by_position else blocks[len(self._skipped) :])
         log.info("effects are computed %s", self.way)
 
@@ -137,7 +138,7 @@ class Downstream:
             return logits_of(self.module(tokens))
 
     def _count(self, blocks: Sequence[nn.Module]) -> int:
-        """Weights by which a position is multiplied behind the hook: of these blocks, and of the map to the logits."""
+        """Weights by which a position is multiplied: of these blocks, and of the map to the logits."""
         last = max((each.numel() for each in self.module.parameters() if self.d_vocab in each.shape), default=0)
         return last + sum(each.numel() for block in blocks for each in block.parameters() if each.ndim > 1)
 

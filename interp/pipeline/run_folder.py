@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from interp.report.inputs import ReportInputs
     from interp.report.panels import Panel
     from interp.sae import SAE
+    from interp.verdict.verdicts import Ranking
     from models.tokenizer import Tokenizer
     from models.tokens import LabelledTokens
     from models.transformer import Transformer
@@ -73,7 +74,7 @@ class Run:
         effects: pd.DataFrame
         quality: pd.DataFrame
         concepts: pd.DataFrame
-        ranking: pd.DataFrame
+        ranking: Ranking
         nulls: Nulls
         page: Path
 

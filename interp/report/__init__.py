@@ -13,7 +13,6 @@ enters JSON alone, with <, >, & and the line separators escaped, and leaves it a
 `report.live` serves the same page with the run's model behind it.
 """
 
-from interp.report.columns import worth_showing as worth_showing
 from interp.report.latent_map import decoder_layout as decoder_layout
 from interp.report.writing import assets as assets
 from interp.report.writing import write_report as write_report

@@ -12,16 +12,13 @@ import pandas as pd
 from interp.display.verdict_looks import UNTESTED
 from interp.features.feature_store import FeatureStore
 from interp.report.json_text import number
+from interp.verdict.first_look import MIN_F1, rule_holds, worth_a_look
 
 N_TOKENS = 8
-MIN_F1 = 0.3
-"""Held-out F1 below which a rule or a label tells a reader nothing."""
 MAX_TOKEN_SHARE = 0.5
 """Share of the activation on its commonest token up to which a latent fires on many tokens."""
 N_UNLIKE = 12
 """Features with which the table begins, whose rules are unlike each other."""
-MAX_ALIKE = 0.5
-"""Words that the rules of two features shown may share, of all the words of both."""
 
 
 def table_columns(store: FeatureStore, features: pd.DataFrame, ranking: pd.DataFrame) -> dict[str, list]:
@@ -83,14 +80,14 @@ def _numbers(table: pd.DataFrame, name: str) -> list:
 
 
 def recommended_order(features: pd.DataFrame, ranking: pd.DataFrame) -> list[int]:
-    """The latents in the order in which a newcomer should meet them: first those that are worth showing; then those
+    """The latents in the order in which a newcomer should meet them: first those that are worth a look; then those
     surely of one meaning whose rule holds, on many tokens before on one; then other sure ones, single-token ones,
     unsure ones, those not judged, faint ones, and dead ones last. Within each group by the rule's F1, then by the
     variance that they explain, or where that is not known by the sum of their activations."""
     verdict, n_active = ranking["verdict"], features["n_active"]
     sure = ranking["sure"].eq(True) if "sure" in ranking else pd.Series(True, ranking.index)
     share = ranking["token_share"] if "token_share" in ranking else features["top_token_share"]
-    good = sure & (verdict == "monosemantic") & _holds(ranking)
+    good = sure & (verdict == "monosemantic") & rule_holds(ranking)
     groups = [
         n_active == 0,
         verdict == "faint",
@@ -103,41 +100,7 @@ def recommended_order(features: pd.DataFrame, ranking: pd.DataFrame) -> list[int
     group = np.select([each.to_numpy() for each in groups], [7, 6, 0, 1, 3, 2, 4], default=5)
     explains = features["fvu_rise"] if "fvu_rise" in features and features["fvu_rise"].notna().any() else None
     contribution = (features["mean"] * n_active if explains is None else explains).fillna(0)
-    shown = worth_showing(features, ranking, N_UNLIKE)
-    rest = np.lexsort((ranking.index, -contribution, -_f1(ranking), group)).tolist()
+    f1 = ranking["explanation_f1"].fillna(0) if "explanation_f1" in ranking else pd.Series(0.0, ranking.index)
+    shown = worth_a_look(ranking.assign(token_entropy=features.get("token_entropy")), N_UNLIKE)
+    rest = np.lexsort((ranking.index, -contribution, -f1, group)).tolist()
     return shown + [latent for latent in rest if latent not in set(shown)]
-
-
-def _f1(ranking: pd.DataFrame) -> pd.Series:
-    return ranking["explanation_f1"].fillna(0) if "explanation_f1" in ranking else pd.Series(0.0, ranking.index)
-
-
-def _holds(ranking: pd.DataFrame) -> pd.Series:
-    """Whether the rule of a latent that the model learnt has MIN_F1 or more, and names no bytes of characters."""
-    holds = _f1(ranking) >= MIN_F1
-    if "explanation" in ranking:
-        holds &= ~ranking["explanation"].fillna("⟨").str.contains("⟨")
-    return holds & (ranking["learnt"].fillna(1) >= 0.5) if "learnt" in ranking else holds
-
-
-def worth_showing(features: pd.DataFrame, ranking: pd.DataFrame, n: int = 6) -> list[int]:
-    """At most `n` latents surely of one meaning whose rules predict most, no two with rules alike: by the square of
-    the rule's F1 times the entropy of the tokens that it predicts. The last place is for one surely of several
-    meanings, where there is one."""
-    if "explanation" not in ranking:
-        return []
-    f1 = _f1(ranking)
-    worth = pd.DataFrame({"worth": f1**2 * features["token_entropy"], "f1": f1})[
-        ranking["sure"].eq(True) & _holds(ranking)
-    ]
-    worth = worth.dropna().sort_values(["worth", "f1"], ascending=False, kind="stable")
-    verdict = ranking["verdict"].loc[worth.index]
-    several = worth.index[(verdict == "polysemantic") & (ranking["n_senses"].loc[worth.index] > 1)].tolist()[:1]
-    chosen: list[int] = []
-    rules: list[set[str]] = []
-    for latent in worth.index[verdict == "monosemantic"]:
-        rule = set(str(ranking.at[latent, "explanation"]).replace(",", " ").split())
-        if len(chosen) < n - len(several) and all(len(rule & r) <= MAX_ALIKE * len(rule | r) for r in rules):
-            chosen.append(int(latent))
-            rules.append(rule)
-    return chosen + [int(latent) for latent in several]

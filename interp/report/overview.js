@@ -68,7 +68,7 @@ report.views.overview = (() => {
 
   /* What was chosen with the run; else the first in the recommended order whose commonest tokens differ. */
   function worthShowing() {
-    const chosen = [...report.data.page.worth_showing], seen = new Set();
+    const chosen = [...report.data.page.worth_a_look], seen = new Set();
     for (const latent of order) {
       const token = (columns.tokens[latent][0] ?? "").trim().toLowerCase();
       if (chosen.length >= N_SHOWN) break;
@@ -94,7 +94,7 @@ report.views.overview = (() => {
     if (section.childElementCount) return;
     const places = ["nulls", "cards"].map((name) => h(`div.${name}`, null, h("p.waiting", null, "Reading …")));
     section.replaceChildren(h("p.lead", null, sentence()), apart(), places[0],
-      h("h2", null, "Features worth a look"), h("p.muted", null, "Rules that predict much, and one latent of several meanings. ", h("a", { href: "#features" }, `All ${format.count(latents)}`)), places[1],
+      h("h2", null, "Features worth a look"), h("p.muted", null, "Surely of one meaning, with rules in words that hold and are unlike one another. ", h("a", { href: "#features" }, `All ${format.count(latents)}`)), places[1],
       h("h2", null, "Your notes"), report.notes.list(),
       h("h2", null, "Words"), h("dl.words", null, WORDS.map(([word, meaning]) => h("div", null, h("dt", null, word), h("dd", null, meaning)))));
     const [summary] = await Promise.all([loadData("summary"), loadWords()]);

@@ -14,7 +14,7 @@ import pandas as pd
 
 from interp.compare.null_dictionaries import Nulls
 from interp.display.verdict_looks import UNTESTED, VERDICTS, verdict_css
-from interp.report.columns import MIN_F1, recommended_order, table_columns, worth_showing
+from interp.report.columns import recommended_order, table_columns
 from interp.report.contexts import Contexts, sequences_a_file, text_files
 from interp.report.inputs import ReportInputs, report_inputs
 from interp.report.json_text import encode, pack
@@ -26,6 +26,10 @@ from interp.report.use import shares, uses
 from interp.report.verdict_evidence import alike, explanations, sense_rows, senses_in, senses_of, verdict_evidence
 from interp.storage.files import Progress, no_progress
 from interp.storage.folders import whole_folder
+from interp.verdict.first_look import MIN_F1, worth_a_look
+
+N_SHOWN = 6
+"""Features on the overview."""
 
 
 def write_report(
@@ -143,7 +147,7 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
         "logits": str(store.meta.get("logit_effects") or ""),
         "evidence": [measure._asdict() for measure in evidence.measures],
         "order": recommended_order(inputs.features, verdicts),
-        "worth_showing": worth_showing(inputs.features, verdicts),
+        "worth_a_look": worth_a_look(verdicts.assign(token_entropy=inputs.features["token_entropy"]), N_SHOWN),
         "columns": table_columns(store, inputs.features, verdicts),
     }
     _write_script(folder, "page", page)

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float64, Int64
 from interp.display import cards
 from interp.verdict.calibration import Calibration
 from interp.verdict.evidence import Evidence
+from interp.verdict.first_look import MIN_F1, worth_a_look
 from interp.verdict.null_scale import NullScale
 from interp.verdict.similarity import NAMES
 
@@ -36,8 +37,6 @@ _STATED = ("measure", "value", "z", "null_low", "null_high")
 NEEDED = ("latent", "verdict", "monosemanticity", "ci_low", "ci_high", "sure")
 SHOWN = (*NEEDED[:-1], "learnt", "n_senses", "explanation", "explanation_f1", "sure")
 N_ROWS, N_CHARACTERS = 10, 90
-MIN_F1 = 0.3
-"""A rule below it explains nothing, and is left out."""
 
 
 def verdict_columns(
@@ -113,11 +112,17 @@ def ranking_evidence(ranking: pd.DataFrame, latent: int | None = None) -> pd.Dat
 
 
 class Ranking(pd.DataFrame):
-    """A DataFrame in everything; parts of it that lack a column which it shows look as pandas shows them."""
+    """A DataFrame in everything. As a whole it shows the rows that are worth a look, its parts show themselves; those
+    that lack a column which it shows look as pandas shows them."""
 
     @property
     def _constructor(self) -> Callable[..., "Ranking"]:
         return Ranking
+
+    def worth_a_look(self, n: int = 10) -> "Ranking":
+        """At most n rows to begin with: surely of one meaning, with rules in words that hold, no two alike. The first
+        rows of the ranking are mostly latents of a single token, of which it is easiest to be sure."""
+        return self.loc[worth_a_look(self, n)]  # type: ignore[return-value]
 
     def __repr__(self) -> str:
         if not set(NEEDED) <= set(self.columns):
@@ -128,8 +133,12 @@ class Ranking(pd.DataFrame):
     def _repr_html_(self) -> str | None:
         if not set(NEEDED) <= set(self.columns):
             return super()._repr_html_()  # type: ignore[misc]
-        rows = [_row(row) for row in self.head(N_ROWS).to_dict(orient="records")]
+        chosen = self.worth_a_look(N_ROWS) if len(self) > N_ROWS else self
+        shown = chosen if len(chosen) else self.head(N_ROWS)
+        rows = [_row(row) for row in shown.to_dict(orient="records")]
         more = f"{len(self) - len(rows):,} more rows; {len(self.columns)} columns." if len(self) > len(rows) else ""
+        if shown is chosen and more:
+            more = f"Worth a look: surely of one meaning, with rules that hold and are unlike one another. {more}"
         head = ("latent", "verdict", "one meaning", "learnt", "senses", "explanation", "F1")
         return cards.card(self._title(), cards.table(head, rows), more)
 

@@ -32,7 +32,7 @@ report.logits = (() => {
    * learnt: its probability, null where it is not known. */
   function effects({ effects }, learnt, block) {
     const share = report.data.page.shares.find(({ name }) => name === "an effect");
-    const probability = learnt === null ? null : h("tr", null, h("th", { scope: "row" }, "Learnt by the model", h("small", null, "probability; the text seen through random weights is its null")),
+    const probability = learnt === null ? null : h("tr", null, h("th", { scope: "row" }, "Learnt by the model", h("small", null, "probability; its null: random weights")),
       h("td.gauge", null, h("span.gauge", { "aria-hidden": "true" }, h("i.zero", { "--at": 0.5 }), h("i.point", { "--at": learnt }))), h("td", null, format.fixed(learnt)));
     if (!effects) {
       if (!probability && !share) return null;
@@ -46,11 +46,11 @@ report.logits = (() => {
       h("td.gauge", null, null_values ? gauge(values, null_values) : null), cell(values)) : null;
     const many = `${format.count(sequences)} ${sequences === 1 ? "sequence" : "sequences"}`;
     return block("Learnt, and its effect", h("table.plain.effects", null, h("tbody", null, probability,
-      row("Loss without it", "at its firings", loss_change, null_loss_change), row("Beyond its null", "the one less the other, by the same firings", beyond_null),
+      row("Loss without it", "at its firings", loss_change, null_loss_change), row("Beyond its null", "loss less null, at the same firings", beyond_null),
       row("At later tokens", "loss", later_loss_change), row("Change of the predictions", "KL", kl, null_kl))),
     why ? h("p.why", null, why) : null,
-    h("p.below", null, `Nats; ablated in ${many}. Shaded: its null, as long a change along other latents; thin line: 0, or probability ½; 95 % intervals.`)),
-    h("details", null, h("summary", null, "Tokens that it makes likelier and less likely where it fires"), ends(["likelier", likelier], ["less likely", less_likely]));
+    h("p.below", null, `Nats; ablated in ${many}. Shaded: its null, as long a change along other latents; thin line: 0, or probability ½; 95 % intervals.`),
+    h("details", null, h("summary", null, "Tokens that it makes likelier and less likely where it fires"), ends(["likelier", likelier], ["less likely", less_likely])));
   }
 
   /* A token on one line of a picture. */

@@ -41,8 +41,9 @@ report.views.overview = (() => {
     const { shares } = report.data.page;
     if (!shares.length) return null;
     return h("table.bars.apart", null, h("caption", null, "Three things that are not one: a latent may have one meaning that the model never learnt, or be learnt and cost nothing"),
-      h("tbody", null, shares.map(({ name, meaning, n, of, interval: [low, high], note }) => h("tr", null, h("th", { scope: "row" }, name, h("small", null, note ? `${meaning}: ${note}` : meaning)),
-        h("td.bar", { "--share": n / of, "--hue": "var(--accent)" }, h("i")), h("td", null, percent(n / of)), h("td.muted", null, `${percent(low)} to ${percent(high)}`), h("td.muted", null, `${format.count(n)} of ${format.count(of)}`)))));
+      h("tbody", null, shares.map(({ name, meaning, n, of, interval: [low, high], note }) => [
+        h("tr", null, h("th", { scope: "row" }, name), h("td.bar", { "--share": n / of, "--hue": "var(--accent)" }, h("i")), h("td", null, percent(n / of)), h("td.muted", null, `${percent(low)} to ${percent(high)}`), h("td.muted", null, `${format.count(n)} of ${format.count(of)}`)),
+        h("tr.meaning", null, h("td", { colspan: 5 }, note ? `${meaning}: ${note}` : meaning))])));
   }
 
   /* The share of one meaning of the dictionary beside the null that comes nearest to it; the others are folded. */

@@ -22,7 +22,7 @@ CHANGES = ("loss_change", "null_loss_change", "beyond_null", "later_loss_change"
 MEANINGS = {
     "one meaning": "monosemantic or single-token, of those neither dead nor faint",
     "learnt": "more likely the model's own than the text seen through random weights, of those tested",
-    "an effect": "the loss rises surely more without it than by as long a change along other latents, of those ablated",
+    "an effect": "the loss rises surely more without it than by as long a change along others, of those ablated",
 }
 
 

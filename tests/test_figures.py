@@ -407,7 +407,7 @@ def test_save_writes_what_the_ending_says(ranking, tmp_path):
 
 
 def test_a_figure_takes_the_place_of_a_figure_and_of_nothing_else(ranking, tmp_path):
-    figure, file = figures.score_distributions(ranking), tmp_path / "scores.json"
+    figure, file = figures.score_distributions(ranking, score="monosemanticity"), tmp_path / "scores.json"
     figures.save(figure, file)
     figures.save(figure, file)
     for name in ("mine.json", "beside.html.json"):

@@ -97,7 +97,7 @@ def test_a_run_that_is_none_ends_in_one_line(parse, flag, tmp_path, capsys, monk
     assert refused(f"{tmp_path} has no corpus and model yet: `interp run` or `interp demo` makes them")
     for stage in ("corpus", "model"):
         (tmp_path / stage).mkdir()
-        write_manifest(tmp_path / stage, {"fingerprint": stage})
+        write_manifest(tmp_path / stage, {"fingerprint": stage, "stage": stage})
     text = SimpleNamespace(label_names=["dna", "hebrew", "base64"])
     monkeypatch.setattr(Run, "train_tokens", text, raising=False)
     if flag == "--run":

@@ -109,9 +109,11 @@ class _Writer:
         """The nearest token last, which others further off must not write over."""
         for atom in sorted(part, key=lambda atom: -self._back(atom)[1]):
             low, high = self._back(atom)
+            if low < 0:
+                continue
             tokens = self._tokens(atom)
             weight = self.frequency[tokens]
-            if low >= 0 and weight.sum() > 0:
+            if weight.sum() > 0:
                 back = int(self.generator.integers(low, high + 1))
                 window[at - back] = self.generator.choice(tokens, p=weight / weight.sum())
 

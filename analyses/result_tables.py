@@ -96,13 +96,10 @@ def pretrained(stages: Results) -> str:
 def pretrained_in_short(stages: Results) -> str:
     rows = stages["activations"]["results"]["rows"]
     sae, peak = stages["quality"]["results"]["SAE"], max(each.get("peak_megabytes", 0) for each in stages.values())
-    shares = {name: each["one_meaning"]["share"] for name, each in stages["nulls"]["results"]["shares"].items()}
     return (
         f"SmolLM2-135M, {stages['features']['results']['latents']:,} latents on {rows:,} tokens, at most "
         f"{peak / 1000:.1f} GB of memory: FVU {sae['fvu']:.3f}, {recovered(sae, stages):.1%} of the "
-        f"cross-entropy recovered; of one meaning "
-        + ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
-        + "."
+        f"cross-entropy recovered."
     )
 
 

@@ -104,7 +104,7 @@ class Studied:
 
     def __init__(self, setting: Sizes, out: Path):
         self.setting, self.run, self.work = setting, studied_run(setting, out), out / "work"
-        self.shared = self.work if setting.run else self.run.path / "dictionaries"
+        self.shared = self.work if setting.run else self.run.path.with_name(f"{self.run.path.name}-dictionaries")
 
     @cached_property
     def trained(self) -> ActivationStore:

@@ -94,7 +94,7 @@ def _distinct(n_sequences: Float64[Tensor, " latent"], n: int, n_all: int) -> fl
 
 
 def _drawn(features: FeatureStore, latents: Int[Tensor, " latent"], seed: int) -> Int[Tensor, " latent"]:
-    """Those of the latents that fire, in an order drawn by the seed."""
+    """Draws the order of those latents that fire."""
     fires = torch.zeros(features.d_sae, dtype=torch.bool)
     table = features.table()
     fires[table["latent"][table["n_active"] > 0].tolist()] = True

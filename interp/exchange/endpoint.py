@@ -71,7 +71,7 @@ class Answer(NamedTuple):
     cached: bool = False
 
 
-class Estimate(NamedTuple):
+class RequestEstimate(NamedTuple):
     """Counts what asking would take, less what is on disk already. Tokens are a guess: a third of the UTF-8 bytes."""
 
     requests: int
@@ -124,12 +124,12 @@ class Endpoint:
         """The answer on disk, if it is there."""
         return self._answers.get(self._digest(body))
 
-    def estimate(self, bodies: Sequence[Body], answer_tokens: int) -> Estimate:
+    def estimate(self, bodies: Sequence[Body], answer_tokens: int) -> RequestEstimate:
         """Estimates what asking these would take; `answer_tokens` are those of one answer."""
         distinct = {self._digest(body): body for body in bodies}.values()
         new = [body for body in distinct if self.known(body) is None]
         prompt = sum(math.ceil(len(m["content"].encode()) / _BYTES_PER_TOKEN) for b in new for m in b["messages"])
-        return Estimate(len(new), len(distinct) - len(new), prompt, answer_tokens * len(new))
+        return RequestEstimate(len(new), len(distinct) - len(new), prompt, answer_tokens * len(new))
 
     def ask(self, bodies: Sequence[Body], progress: Progress = no_progress) -> list[Answer]:
         """One answer a body. Raises ValueError where the endpoint cannot be used: what is answered stays on disk."""

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from interp.exchange import prompts
-from interp.exchange.endpoint import Answer, Body, Endpoint, Estimate
+from interp.exchange.endpoint import Answer, Body, Endpoint, RequestEstimate
 from interp.exchange.prompts import TASKS, LatentWindows, Window, read_explanation, sample_windows
 from interp.features.feature_store import FeatureStore
 from interp.storage.files import Progress, no_progress
@@ -108,14 +108,14 @@ class Judge:
         )
         self.left_out = len(dict.fromkeys(latents)) - len(self.sampled)
 
-    def estimate(self) -> Estimate:
-        """Estimate all requests that are not answered on disk."""
+    def estimate(self) -> RequestEstimate:
+        """RequestEstimate all requests that are not answered on disk."""
         bodies = self._explain_bodies()
         answers = [self.endpoint.known(body) for body in bodies]
         texts = [(read_explanation(a.text) if a else None) or _TYPICAL_EXPLANATION for a in answers]
         first = self.endpoint.estimate(bodies, prompts.EXPLANATION_TOKENS)
         second = self.endpoint.estimate(self._judge_bodies(self._questions(texts)), 3 * self.config.shown + 2)
-        return Estimate(*np.add(first, second).tolist())
+        return RequestEstimate(*np.add(first, second).tolist())
 
     def run(self, progress: Progress = no_progress) -> Judged:
         """Ask whatever is not answered on disk. Raises ValueError where the endpoint cannot be used."""

@@ -78,7 +78,7 @@ def _learnt(inputs: ReportInputs) -> pd.Series:
 
 
 def _reasons(inputs: ReportInputs, table: pd.DataFrame) -> dict[int, str | None]:
-    """Of each latent that was ablated why learnt and effect disagree; None where they agree, or one is not known."""
+    """Says for each ablated latent why learnt and effect disagree; None where they agree, or one is not known."""
     evidence = learnt_evidence(inputs.store, None if inputs.nulls is None else inputs.nulls.twins)
     weakest = LearntFit.load().contributions(evidence).argmin(1)
     learnt = _learnt(inputs).reindex(table.index)

@@ -46,7 +46,7 @@ OF_SENSE = ("share", "f1", "precision", "recall", "n", "monosemanticity", "by_ch
 N_EXAMPLES, N_WEAK, N_FOLLOWING = 5, 3, 8
 
 
-class Measure(NamedTuple):
+class MeasureRow(NamedTuple):
     title: str
     meaning: str
     null: str
@@ -58,7 +58,7 @@ class Measure(NamedTuple):
 
 
 class VerdictEvidence(NamedTuple):
-    measures: list[Measure]
+    measures: list[MeasureRow]
     rows: dict[int, list[list]]
     """Latent → [place in `measures`, value, z, null_low, null_high], None where there is no number."""
 
@@ -66,13 +66,13 @@ class VerdictEvidence(NamedTuple):
 def verdict_evidence(table: pd.DataFrame, tested: Collection[int]) -> VerdictEvidence:
     """`table` has COLUMNS; the bars run over the latents in `tested`."""
     table = table[table[["value", "z"]].notna().any(axis=1) & ~table["measure"].isin(SHOWN_ELSEWHERE)]
-    measures: list[Measure] = []
+    measures: list[MeasureRow] = []
     rows: dict[int, list[list]] = {}
     for place, (name, part) in enumerate(table.groupby("measure", sort=False)):
         title, meaning, null = _known(str(name))
         has_null = bool(part[["z", "null_low"]].notna().to_numpy().any())
         domain = _domain(part[part["latent"].isin(tested)])
-        measures.append(Measure(title, meaning, null if has_null else "", domain, name in DECIDING))
+        measures.append(MeasureRow(title, meaning, null if has_null else "", domain, name in DECIDING))
         for latent, *numbers in part[["latent", *COLUMNS[2:]]].itertuples(index=False, name=None):
             rows.setdefault(int(latent), []).append([place, *(number(value) for value in numbers)])
     return VerdictEvidence(measures, rows)

@@ -34,7 +34,7 @@ _REMEDY = "save it again, or fetch it from where it came"
 _KINDS = ("transcoder", "crosscoder", "sae")
 
 
-class Encoded(NamedTuple):
+class EncodedFiles(NamedTuple):
     """A dictionary as a format has it."""
 
     cfg: dict[str, Any]
@@ -45,11 +45,11 @@ class Encoded(NamedTuple):
         write_json(folder / CONFIG, self.cfg)
 
 
-def encoded(stored: Stored, format: str) -> Encoded:
+def encoded(stored: Stored, format: str) -> EncodedFiles:
     """Raises ValueError for a format that is not known, or that has no place for the dictionary."""
     if format not in ("saelens", "interp"):
         raise ValueError(f"format={format!r} is not known; 'saelens' and 'interp' are")
-    return Encoded(*(_to_native(stored) if format == "interp" else to_saelens(stored, _saelens_form(stored))))
+    return EncodedFiles(*(_to_native(stored) if format == "interp" else to_saelens(stored, _saelens_form(stored))))
 
 
 def read(path_or_release: str | Path, sae_id: str | None) -> Stored:

@@ -15,7 +15,7 @@ from interp.storage.checks import validated
 
 
 class _Metadata(TypedDict, total=False):
-    """Of metadata, what is read here; whatever else there is stays as it is."""
+    """Holds the metadata that are read here; whatever else there is stays as it is."""
 
     hook_name: str | None
     hook_name_out: str | None

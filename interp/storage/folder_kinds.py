@@ -22,7 +22,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 
 @dataclass(frozen=True)
-class Kind:
+class FolderKind:
     name: str
     """How an error calls it, with its article."""
     marks: tuple[str, ...]
@@ -35,27 +35,27 @@ class Kind:
 
 
 KINDS = {
-    "run": Kind("a run folder", (RUN_FILE,), (), "", "`interp demo` or `interp run` makes one"),
-    "features": Kind("a feature store", ("meta.json",), ("features",), "features", "`interp scan` makes one"),
-    "sae": Kind("an SAE's folder", ("cfg.json",), ("sae",), "sae", "`interp train-sae` makes one"),
-    "activations": Kind(
+    "run": FolderKind("a run folder", (RUN_FILE,), (), "", "`interp demo` or `interp run` makes one"),
+    "features": FolderKind("a feature store", ("meta.json",), ("features",), "features", "`interp scan` makes one"),
+    "sae": FolderKind("an SAE's folder", ("cfg.json",), ("sae",), "sae", "`interp train-sae` makes one"),
+    "activations": FolderKind(
         "an activation store",
         ("statistics.safetensors", "shard-00000.safetensors"),
         ("store", "activations/store"),
         "activations",
         "`interp harvest` makes one",
     ),
-    "model": Kind(
+    "model": FolderKind(
         "a model's folder",
         ("config.json", "pretrained.json"),
         ("model",),
         "model",
         "`interp run --until model` makes one",
     ),
-    "tokens": Kind(
+    "tokens": FolderKind(
         "a file of labelled tokens", ("",), ("tokens", "train", "corpus/train"), "corpus", "`interp tokenize` makes one"
     ),
-    "tokenizer": Kind(
+    "tokenizer": FolderKind(
         "a tokenizer's folder",
         ("tokenizer.json",),
         ("tokenizer", "corpus/tokenizer"),
@@ -139,7 +139,7 @@ def nearest(path: Path) -> Path | None:
     return here
 
 
-def _is(path: Path, kind: Kind) -> bool:
+def _is(path: Path, kind: FolderKind) -> bool:
     return any((path / mark).is_file() for mark in kind.marks)
 
 

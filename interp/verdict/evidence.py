@@ -60,7 +60,7 @@ class SharedPredicate(NamedTuple):
 
 
 @dataclass(frozen=True)
-class FiringStatistics:
+class SimilarityOfFirings:
     """How alike the firings of each latent are, and their senses; NaN or −1 where a latent was not looked at."""
 
     statistics: Float64[np.ndarray, "d_sae statistic"]
@@ -74,7 +74,7 @@ class FiringStatistics:
     """What the firings of each latent and sense have in common."""
 
     @classmethod
-    def empty(cls, d_sae: int, n_firings: int) -> "FiringStatistics":
+    def empty(cls, d_sae: int, n_firings: int) -> "SimilarityOfFirings":
         n = len(NAMES)
         senses = np.full((d_sae, n_firings), -1, np.int64)
         return cls(np.full((d_sae, n), np.nan), np.zeros((d_sae, n, n)), senses, np.full((d_sae, MAX_SENSES), np.nan))
@@ -87,8 +87,8 @@ class FiringStatistics:
 
 @dataclass(frozen=True)
 class Evidence:
-    observed: FiringStatistics
-    nulls: Sequence[FiringStatistics]
+    observed: SimilarityOfFirings
+    nulls: Sequence[SimilarityOfFirings]
     """The statistics of some latents on each shifted text."""
     rows: Int64[np.ndarray, "d_sae firing"]
     """Sampled firings, seq * n_ctx + pos, those of the weakest tenth first; −1 where there are fewer."""
@@ -158,7 +158,7 @@ def collect_evidence(
     testable = groups.n >= MIN_GROUPS
     wanted = np.flatnonzero(testable if chosen is None else testable & chosen)
     drawn = [np.sort(rng.permutation(np.flatnonzero(testable))[:NULL_LATENTS]) for _ in shifts]
-    observed, *others = (FiringStatistics.empty(codes.d_sae, rows.shape[1]) for _ in range(1 + len(shifts)))
+    observed, *others = (SimilarityOfFirings.empty(codes.d_sae, rows.shape[1]) for _ in range(1 + len(shifts)))
     predicates = None
     if len(wanted) or any(map(len, drawn)):
         predicates = Predicates.count(tokens.numpy(), n_vocab, vocab)
@@ -179,7 +179,7 @@ class _Judge(NamedTuple):
     def __call__(
         self,
         latents: Int64[np.ndarray, " latent"],
-        out: FiringStatistics,
+        out: SimilarityOfFirings,
         shift: int = 0,
         progress: Progress = no_progress,
     ) -> None:
@@ -193,7 +193,7 @@ class _Judge(NamedTuple):
             places = np.split(place, ends[:-1])
 
             def judge(number: int, block=block, rows=rows, holds=holds, places=places) -> None:
-                self._one(int(block[number]), rows[places[number]], holds[places[number]], out, said=shift == 0)
+                self._one(int(block[number]), rows[places[number]], holds[places[number]], out, with_words=shift == 0)
 
             with ThreadPoolExecutor(torch.get_num_threads()) as pool:
                 for n_done, _ in enumerate(pool.map(judge, range(len(block)))):
@@ -201,7 +201,12 @@ class _Judge(NamedTuple):
                         progress(start + n_done, len(latents), "comparing firings")
 
     def _one(
-        self, latent: int, rows: np.ndarray, holds: Int32[np.ndarray, "firing place"], out: FiringStatistics, said: bool
+        self,
+        latent: int,
+        rows: np.ndarray,
+        holds: Int32[np.ndarray, "firing place"],
+        out: SimilarityOfFirings,
+        with_words: bool,
     ) -> None:
         present = np.flatnonzero(self.rows[latent] >= 0)
         weights, density = firing_weights(present // PER_TENTH), float(self.densities[latent])
@@ -221,7 +226,7 @@ class _Judge(NamedTuple):
                 explained = shared.best(worth, np.where(sense == number, weights, 0))[members]
                 within = likeness(r[np.ix_(members, members)], part, explained)
                 out.sense_one[latent, number] = self.calibration.probability(within.values, within.covariance).one
-            if said:
+            if with_words:
                 of_sense = (
                     shared
                     if len(members) == len(sense)

@@ -271,20 +271,20 @@ class WordMass:
 
     @property
     def largest_share(self) -> Float64[np.ndarray, " d_sae"]:
-        """Of a latent's activation, what falls on its commonest word; NaN where it never fires."""
+        """Gives the share of a latent's activation that falls on its commonest word; NaN where it never fires."""
         total, most = np.asarray(self._mass.sum(1)).ravel(), np.asarray(self._mass.max(1).todense()).ravel()
         return np.divide(most, total, out=np.full(len(most), np.nan), where=total > 0)
 
 
 def largest_cosines(W: Float[Tensor, "row d"]) -> Float64[np.ndarray, " row"]:
-    """Of each row with another; NaN if there is one only."""
+    """Finds each row's largest cosine with another; NaN if there is one only."""
     if len(W) == 1:
         return np.array([np.nan])
     return np.concatenate([each["cosine"] for each in neighbour_tables(W, 1)]).astype(np.float64)
 
 
 def column(features: FeatureStore, name: str) -> Values:
-    """Of the features table; NaN where the scan had nothing to make it of."""
+    """Reads a column of the features table; NaN where the scan had nothing to make it of."""
     table = features.table("features").sort_values("latent")
     return table[name].to_numpy(float) if name in table else np.full(features.d_sae, np.nan)
 

@@ -39,7 +39,7 @@ MIN_GROUPS = 20
 
 
 class NullScale(NamedTuple):
-    """Of the null of each unit's size; NaN where the observation is NaN or no null is finite."""
+    """Places each observation in the null of its unit's size; NaN where the observation is NaN or no null is finite."""
 
     z: Float64[np.ndarray, " unit"]
     """(observed − null mean) / null standard deviation"""

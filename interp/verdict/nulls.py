@@ -178,7 +178,7 @@ def random_directions(moments: Float[Tensor, "d d"], n: int, seed: Any) -> Float
 
 
 def second_moments(W: Float[Tensor, "row d"]) -> Float[Tensor, "d d"]:
-    """Of the directions of the rows that have one, shrunk."""
+    """Estimates, shrunk, the second moments of the directions of the rows that have one."""
     from sklearn.covariance import ledoit_wolf
 
     unit = torch.nn.functional.normalize(W[W.norm(dim=1) > 0].double(), dim=1)

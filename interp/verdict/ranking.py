@@ -119,17 +119,28 @@ def rank_features(
     shifts = circular_shifts(len(features.tokens), features.n_ctx, nulls, int((maxima > 0).sum()), seed)
     sampled = SampledCodes(features, shifts, seed)
     rule_sample = FitSample(features.d_sae, features.n_ctx, features.fit_half().numpy(), seed)
-    given = features.tokens, features.codes, features.vocab, features.is_spelt, facts, calibration, faint
-    options: dict[str, Any] = {"nulls": nulls, "seed": seed, "progress": progress}
-    columns, evidence = _judge(*given, chosen & ~faint, listeners=[sampled.add, rule_sample.add], **options)
+    columns, evidence = _judge(
+        features.tokens,
+        features.codes,
+        features.vocab,
+        features.is_spelt,
+        facts,
+        calibration,
+        faint,
+        chosen & ~faint,
+        listeners=[sampled.add, rule_sample.add],
+        nulls=nulls,
+        seed=seed,
+        progress=progress,
+    )
     words, senses = describe(
         features, evidence, rule_sample, maxima, chosen & ~faint, labels if use_labels else None, progress
     )
     rule = {f"explanation_{name}": list(getattr(words, name)) for name in _RULE}
     values = measure_values(features, twin=twin, known={"token_share": columns["token_share"]})
     scales = measure_scales(values, features, sampled, evidence, labels=labels, twin=twin, seed=seed)
-    own = LearntFit.load().probability(learnt_evidence(features, matches))
-    columns |= {"learnt": np.where(np.isin(columns["verdict"], UNTESTED), np.nan, own)}
+    learnt = LearntFit.load().probability(learnt_evidence(features, matches))
+    columns |= {"learnt": np.where(np.isin(columns["verdict"], UNTESTED), np.nan, learnt)}
     columns |= {"explanation": words.phrases, **rule, "senses": senses}
     columns |= {**values, "density": columns["density"], "n_sequences": table["n_sequences"].to_numpy()}
     table = _ranked(columns, evidence, values, scales, chosen)
@@ -160,8 +171,19 @@ def rank_codes(
     check_codes(codes, tokens)
     names = [str(i) for i in range(n_ids)] if vocab is None else vocab
     left_out = np.zeros(codes.d_sae, bool) if faint is None else np.asarray(faint)
-    given = tokens, codes, names, vocab is not None, count_firings(codes), calibration, left_out
-    columns, evidence = _judge(*given, ~left_out, nulls=nulls, seed=seed, progress=progress)
+    columns, evidence = _judge(
+        tokens,
+        codes,
+        names,
+        vocab is not None,
+        count_firings(codes),
+        calibration,
+        left_out,
+        ~left_out,
+        nulls=nulls,
+        seed=seed,
+        progress=progress,
+    )
     return _ranked(columns, evidence, {"token_share": columns["token_share"]}, {})
 
 

@@ -91,7 +91,7 @@ class Likeness(NamedTuple):
 
     @property
     def covariance(self) -> Float64[np.ndarray, "statistic statistic"]:
-        """Of the statistics' errors, had other firings been drawn."""
+        """Estimates the covariance of the statistics' errors, had other firings been drawn."""
         return self.moves @ self.moves.T
 
 
@@ -114,7 +114,7 @@ def likeness(
     weights: Float64[np.ndarray, " firing"],
     explained: Float64[np.ndarray, " firing"],
 ) -> Likeness:
-    """Of some firings; weights sum to 1; explained: by the best predicate (`Shared.best`)."""
+    """Measures how alike some firings are; weights sum to 1; explained: by the best predicate (`Shared.best`)."""
     if len(weights) < 2:
         return Likeness(np.full(len(NAMES), np.nan), np.zeros((len(NAMES), len(weights))))
     root = np.sqrt(weights)

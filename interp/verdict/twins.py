@@ -52,8 +52,8 @@ class Matches(NamedTuple):
     """Rows, of those that both encoded."""
 
 
-class Moments(NamedTuple):
-    """Of each latent of a dictionary."""
+class CodeMoments(NamedTuple):
+    """Holds the sums of each latent's codes."""
 
     fired: Float64[np.ndarray, " d_sae"]
     """Rows."""
@@ -67,8 +67,8 @@ class JointSums(NamedTuple):
     """Those of ours that the matrices are of."""
     n_rows: int
     """That both encoded."""
-    ours: Moments
-    theirs: Moments
+    ours: CodeMoments
+    theirs: CodeMoments
     products: list[Float64[np.ndarray, "unit d_sae"]]
     """S, one for each pair of powers."""
 
@@ -158,7 +158,7 @@ def _sums_of(
 ) -> JointSums:
     sides = ours, theirs
     products = [np.zeros((len(latents), theirs.d_sae)) for _ in powers]
-    moments = [Moments(*np.zeros((3, codes.d_sae))) for codes in sides]
+    moments = [CodeMoments(*np.zeros((3, codes.d_sae))) for codes in sides]
     n = 0
     for start in range(0, len(ours), ROWS_PER_CHUNK):
         stop = min(start + ROWS_PER_CHUNK, len(ours))

@@ -42,7 +42,7 @@ def compared(predicates, weights, surprise):
 
 
 def by_definition(r, explained, weights):
-    """Concentration, told, evenness."""
+    """Concentration, explained share, evenness."""
     n = len(weights)
     values = np.linalg.eigvalsh(np.sqrt(np.outer(weights, weights)) * r)
     near = [sorted(r[i])[::-1][max(LEAST, int(np.ceil(NEAR * n)))] for i in range(n)]  # the first is the firing itself

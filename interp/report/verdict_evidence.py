@@ -31,7 +31,10 @@ STATISTICS = {
         "Concentration",
         "how much more of its firings one cluster of like ones holds than the next: 1 is all, 0 is two equal ones",
     ),
-    "told": ("Told", "how much of all its firings one predicate explains: 1 is all that there is to explain"),
+    "explained_share": (
+        "Explained share",
+        "how much of all its firings one predicate explains: 1 is all that there is to explain",
+    ),
     "evenness": ("Evenness", "likeness of any two firings, as a share of that of firings near to each other"),
     "n_senses": ("Senses", "parts into which its firings fall"),
     "twin_cosine": ("Twin seed", "cosine with the nearest latent of a dictionary from another seed"),

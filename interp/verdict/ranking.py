@@ -28,7 +28,7 @@ In: a FeatureStore, or any codes of tokens. Out: one row a latent (ties: by late
                             weights (`learnt`); NaN where it was not tested or there is no evidence of it
     alike                   what its firings share above all, in words (`senses.most_shared`); view: the kind of that
                             predicate (`text.kinds`)
-    concentration, told, evenness                      what the probability is made of (`similarity`)
+    concentration, explained_share, evenness           what the probability is made of (`similarity`)
     token_entropy, …, density                          the measures of `verdict.measures`
     n_active, n_sequences   firings, and sequences fired in
     evidence                one dictionary for each statistic of the verdict (`similarity.NAMES`), n_senses and each

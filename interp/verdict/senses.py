@@ -43,16 +43,21 @@ def most_shared(
     shared: Shared, weights: Float64[np.ndarray, " firing"], most_nats: float, n: int = SAID
 ) -> list[tuple[int, int, float]]:
     """The predicates that tell most of the firings: number, a firing that has it, and its share of the weight. Each is
-    the best for what those before it leave untold: Σ of the weight that it adds times its lift, at most `most_nats`."""
-    worth, told, found = np.minimum(shared.lift, most_nats), np.zeros(len(weights)), []
+    the best for what those before it leave unexplained: Σ of the weight that it adds times its lift, at most
+    `most_nats`."""
+    worth = np.minimum(shared.lift, most_nats)
+    explained = np.zeros(len(weights))
+    best_first: list[tuple[int, int, float]] = []
     sizes = np.diff(shared.first)
     of = np.repeat(np.arange(len(sizes)), sizes)
     for _ in range(n):
-        gain = np.bincount(of, weights[shared.members] * np.maximum(worth[of] - told[shared.members], 0), len(sizes))
+        gain = np.bincount(
+            of, weights[shared.members] * np.maximum(worth[of] - explained[shared.members], 0), len(sizes)
+        )
         if not len(gain) or gain.max() < 0.05 * most_nats:
             break
         best = int(gain.argmax())
         members = shared.members[shared.first[best] : shared.first[best + 1]]
-        found.append((int(shared.numbers[best]), int(members[0]), float(shared.share[best])))
-        told[members] = np.maximum(told[members], worth[best])
-    return found
+        best_first.append((int(shared.numbers[best]), int(members[0]), float(shared.share[best])))
+        explained[members] = np.maximum(explained[members], worth[best])
+    return best_first

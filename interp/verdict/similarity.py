@@ -15,7 +15,7 @@ median over its firings of the likeness to the one in NEAR of all that are most 
 
     concentration = λ₁ − λ₂                                        1 if all firings are one cluster, 0 for two equal
                                                                    ones or for many
-    told          = max over a of c(a) r(a)                        how much of all one predicate explains
+    explained_share = max over a of c(a) r(a)                      how much of all one predicate explains
     evenness      = Σ_{i≠j} w_i w_j min(1, r_ij / level) / Σ_{i≠j} w_i w_j
                                                                    1 if all are as alike as near ones, however little
 
@@ -40,7 +40,7 @@ FLOOR, TYPICAL = 0.4, 4.0
 """Nats. A latent that fires on much of the text is explained by little: TYPICAL keeps chance from being enough."""
 NEAR, LEAST_LEVEL = 0.05, 0.15
 """Firings that are nowhere more alike than LEAST_LEVEL have no level of their own."""
-NAMES = ("concentration", "told", "evenness")
+NAMES = ("concentration", "explained_share", "evenness")
 
 
 class Shared(NamedTuple):
@@ -122,14 +122,14 @@ def likeness(
     second, first = value[-2:]
     v2, v1 = np.square(vector[:, -2:]).T
     moves = first * (v1 - weights) - second * (v2 - weights)
-    told = float(weights @ explained)
+    explained_share = float(weights @ explained)
     even = np.minimum(1, r / level(r))
     other = 1 - (weights**2).sum()
     beside = even @ weights - weights  # of each firing with the others, weighted
     evenness = weights @ beside / other
     even_moves = 2 * weights * (beside - evenness * (1 - weights)) / other
-    values = np.array([first - second, told, evenness])
-    return Likeness(values, np.stack([moves, weights * (explained - told), even_moves]))
+    values = np.array([first - second, explained_share, evenness])
+    return Likeness(values, np.stack([moves, weights * (explained - explained_share), even_moves]))
 
 
 @njit(cache=True, nogil=True)
@@ -154,9 +154,9 @@ def _shared(predicates, weights, surprise):
                     weight += weights[firing]
                     size += 1
             k = size - start
-            told = np.log(max(weight * (k - 2) / k, 1e-12)) + surprise[number] if k >= LEAST else 0.0
-            if told > FLOOR:
-                numbers[found], lift[found], share[found] = number, told, weight
+            nats = np.log(max(weight * (k - 2) / k, 1e-12)) + surprise[number] if k >= LEAST else 0.0
+            if nats > FLOOR:
+                numbers[found], lift[found], share[found] = number, nats, weight
                 found += 1
                 first[found] = size
             else:

@@ -17,7 +17,7 @@ import torch
 from interp import Run, harvest, load_sae
 from interp.activations.hooks import evaluating
 from interp.cli import main
-from interp.effects import ABLATE, dose_response, intervene, steer
+from interp.effects import ABLATE, add, dose_response, intervene, steer
 from interp.report.live import Explorer, LiveModel
 from interp.report.notes import edit_notes, features_key
 from interp.storage.files import digest_json, write_json
@@ -260,6 +260,40 @@ def test_what_a_feature_adds_is_what_ablating_it_by_hand_takes_away(run, hook):
             ]
 
 
+@pytest.mark.parametrize("hook", ["blocks.0.hook_resid_post", "blocks.0.hook_resid_pre"])
+def test_an_effect_is_the_slope_of_the_log_probability_along_what_a_latent_writes(run, hook):
+    """Behind the last block each token has a prediction of its own; before it, the one chosen owes to all tokens."""
+    sae, token, position, step = load_sae(run.path / "sae"), 7, 4, 1e-2
+    sae.metadata["hook_name"] = hook
+    live = LiveModel(
+        SimpleNamespace(features=run.features, sae=sae, tokenizer=run.tokenizer, model=run.model, hook_name=hook)
+    )
+    tokens, found = live.tokens(TEXT), live.effects(TEXT, position, token)
+
+    def log_p(scales: dict[int, float], positions: list[int]) -> torch.Tensor:
+        actions = {latent: add(by) for latent, by in scales.items()}
+        with evaluating(run.model), intervene(run.model, hook, sae, actions, positions=positions):
+            return run.model(tokens.long())[0].log_softmax(-1)[:, token]
+
+    as_it_is = log_p({0: 0.0}, [0])
+    seen = set()
+    assert found["each"] == hook.endswith("post")
+    assert found["p"] == pytest.approx((as_it_is if found["each"] else as_it_is[[position]]).exp().tolist(), rel=1e-4)
+    firing = {(latent, at): z for latent, _, places in live.read(TEXT)["features"] for at, z in places}
+    for latent, total, places in found["features"][:6]:
+        assert total == pytest.approx(sum(abs(effect) for _, effect in places))
+        for at, effect in places:
+            behind, z = at if found["each"] else position, firing[latent, at]
+            slope = (log_p({latent: step}, [at]) - log_p({latent: -step}, [at]))[behind] / (2 * step)
+            assert effect == pytest.approx(float(slope) * z, rel=0.02, abs=2e-3)
+            seen.add(at)
+    assert len(seen) > 2 and (found["each"] or max(seen) <= position)
+    assert sorted(found["features"], key=lambda row: -row[1]) == found["features"]
+    for at, wanted in ((99, 0), (0, 10**6)):
+        with pytest.raises(ValueError, match="is not in 0"):
+            live.effects(TEXT, at, wanted)
+
+
 def test_samples_are_those_of_the_library_under_the_same_seed(server, run):
     asked = {"prompt": TEXT, "multiples": {"3": 2.5}, "n_tokens": 7, "temperature": 0.8, "seed": 5}
     status, answer = post(server, "steer", asked)
@@ -360,7 +394,6 @@ def page(chromium, server):
 
 def typed(browser, text: str) -> None:
     field = "document.getElementById('typed')"
-    browser.wait("document.querySelector('.there .logits') !== null")  # what it opened with is read
     browser.evaluate(f"{field}.value = {json.dumps(text)}; {field}.dispatchEvent(new Event('input'))")
     browser.wait(f"{field}.dataset.read === {json.dumps(text)}")
 
@@ -376,8 +409,8 @@ def test_a_text_is_read_a_token_chosen_and_a_feature_opened(page):
     page.wait(f"document.querySelector('.there h2')?.textContent.includes({json.dumps(shown[3])})")
     page.wait("document.querySelector('.there .change') !== null")
     assert page.evaluate("document.querySelector('.piece[aria-pressed=true]').textContent") == shown[3]
-    latent = re.search(r"\d+", page.text(".features .firing a")[0])[0]
-    page.click(".features .firing a")
+    latent = page.text(".features .named a")[0]
+    page.click(".features .named a")
     page.wait(f"document.getElementById('feature').dataset.latent === '{latent}'")
     page.evaluate("history.back()")
     page.wait("document.body.dataset.view === 'try'")
@@ -405,16 +438,62 @@ def test_a_feature_is_steered_on_its_page_and_its_loss_read_in_a_context(page, s
 def test_what_is_written_with_a_feature_held_stands_beside_what_is_not(page):
     typed(page, TEXT)
     page.wait("document.querySelectorAll('.there .firing li').length")
-    page.click(".there .hold")
-    field = "document.querySelector('.held input')"
+    page.click(".there .pin")
+    field = "document.querySelector('.pinned input')"
     page.evaluate(f"{field}.value = 40; {field}.dispatchEvent(new Event('input'))")
     page.evaluate("document.querySelector('.options [name=tokens]').value = 12")
     page.click("#try button[type=submit]")
     page.wait("document.querySelectorAll('.sampled').length === 2")
     plain, steered = page.text(".sampled")
     assert plain != steered and all(text.startswith(f"<|bos|>{TEXT}") for text in (plain, steered))
-    page.click(".held button")
+    page.click(".pinned button")
     assert page.evaluate("document.querySelector('#try button[type=submit]').disabled")
+
+
+def test_what_is_pinned_stays_in_the_grid_and_in_the_address_while_the_text_changes(page, server, run):
+    never = int(run.features.table().sort_values("n_active").latent.iloc[0])
+    page.open(f"{server.address}/#try/{never}")
+    typed(page, TEXT)
+    rows = "Array.from(document.querySelectorAll('.grid tbody tr'), (e) => Number(e.dataset.latent))"
+    assert page.evaluate(rows)[0] == never and page.text(".grid thead .column") == page.text(".piece")
+    second = page.evaluate(rows)[1]
+    page.click(f".grid tr[data-latent='{second}'] .pin")
+    assert page.evaluate("location.hash") == f"#try/{never},{second}"
+    typed(page, "and <b>another</b>")
+    assert page.evaluate(rows)[:2] == [never, second] and page.text("#try b") == []
+    page.click(f".grid tr[data-latent='{never}'] .pin")
+    assert page.evaluate("location.hash") == f"#try/{second}" and page.evaluate(rows)[0] == second
+    assert not page.complaints
+
+
+def test_features_of_a_single_token_are_shown_by_a_switch_alone(page, run):
+    typed(page, TEXT)
+    single = set(run.ranking.latent[run.ranking.verdict == "single-token"].tolist())
+    rows = "Array.from(document.querySelectorAll('.grid tbody tr'), (e) => Number(e.dataset.latent))"
+    without = set(page.evaluate(rows))
+    page.click("#try input[type=checkbox]")
+    page.wait("!document.querySelector('.found.stale')")
+    page.evaluate("document.querySelector('.features .more')?.click()")
+    assert not without & single and set(page.evaluate(rows)) >= without
+
+
+def test_tokens_and_cells_are_shaded_by_what_they_do_to_a_token_that_is_chosen(page, server):
+    typed(page, TEXT)
+    page.click(".there tr:nth-child(2) .aim")
+    page.wait("!document.querySelector('.found.stale') && document.querySelector('.aim[aria-pressed=true]') !== null")
+    token = page.evaluate(
+        "loadData('vocab').then((w) => w.indexOf(document.querySelector('.aim[aria-pressed=true]').textContent))"
+    )
+    found = server.live.effects(TEXT, len(page.text(".grid .column")) - 1, token)
+    effects = {latent: dict(map(tuple, places)) for latent, _, places in found["features"]}
+    cells = page.evaluate("""Array.from(document.querySelectorAll('.cell:is(.raised, .lowered)'), (e) =>
+        [Number(e.parentElement.dataset.latent), Number(e.dataset.position), e.classList.contains('raised')])""")
+    assert len(cells) > 3 and all((effects[latent][position] > 0) == raised for latent, position, raised in cells)
+    assert page.evaluate("document.querySelectorAll('.piece:is(.raised, .lowered)').length") > 0
+    assert page.faint() == [] and "to first order" in page.text(".key")[0]
+    page.click("#try .widths button")
+    page.wait("document.querySelectorAll('.piece.raised, .piece.lowered').length === 0")
+    assert not page.complaints
 
 
 def test_a_text_that_is_too_long_is_refused_on_the_page(page):

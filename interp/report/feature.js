@@ -253,9 +253,10 @@ report.views.feature = (() => {
     const nearest = [...feature.neighbours, ...feature.coactivations][0]?.[0];
     const at = place < 0 ? "outside the present filter" : `${format.count(place + 1)} of ${format.count(of)} in this order`;
     const beside = { href: `#compare/${[latent, nearest].filter((each) => each !== undefined).join("/")}`, title: "beside the feature nearest to it" };
+    const tried = report.views.try ? h("a", { href: `#try/${latent}`, title: "pinned, beside what else fires in a text" }, "Try text") : null;
     return h("header.feature", null,
       h("div.path", null, h("a", { href: "#features" }, "All features"), h("span.muted", null, at),
-        h("span.steps", null, h("a", beside, "Compare"), step(-1, "Previous", "k"), step(1, "Next", "j"))),
+        h("span.steps", null, h("a", beside, "Compare"), tried, step(-1, "Previous", "k"), step(1, "Next", "j"))),
       h("div.name", null, h("h2", null, `Feature ${latent}`), h("span", null, verdictElement(verdictOf(latent)), isUnsure(latent) ? h("span.muted", { title: "the interval of its probability holds ½" }, ", unsure") : null), report.data.page.ranked ? h("span.score", { title: "monosemanticity, with its interval" }, intervalElement(columns.monosemanticity[latent], columns.low[latent], columns.high[latent])) : null,
         columns.learnt[latent] === null ? null : h("span.muted", { title: "probability that it is the model's own, not the text's statistics seen through random weights" }, `learnt by the model ${format.fixed(columns.learnt[latent])}`),
         columns.senses[latent] ? h("span.muted", null, isInseparable(latent) ? "no common meaning, no separable senses found" : `${columns.senses[latent]} ${columns.senses[latent] === 1 ? "sense" : "senses"}`) : null,

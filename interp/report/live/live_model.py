@@ -5,6 +5,7 @@ In:  a finished run, and text. Out: values for JSON. One call at a time goes thr
     live = LiveModel(Run("runs/demo"))
     live.read("Once upon a time")                 which latents fire at each token, and which in the text
     live.at("Once upon a time", 3)                what each latent adds there to the prediction of the next token
+    live.effects("Once upon a time", 3, 42)       what each firing does to the log-probability of token 42 behind it
     live.steer("Once upon", {476: 2.0})           what the model writes as it is, and with a latent held
     live.dose(476)                                what holding a latent at each multiple costs and brings
     live.without(476, 12)                         what the loss of each token of a scanned sequence is without a latent
@@ -29,14 +30,14 @@ from interp.activations.hooks import capture, evaluating, module_of, size_of, to
 from interp.activations.next_tokens import check_predicts_next
 from interp.effects import dose_response, steer
 from interp.evaluation.dictionary_hooks import dictionary_hooks
-from interp.evaluation.downstream import Downstream
+from interp.evaluation.downstream import Downstream, in_rows
 from interp.features.of_text import firing, opened
 from interp.report.inputs import FinishedRun
 
 MAX_TOKENS = 1024
 """Most tokens of a text, where the model would take more: what one call may keep the others waiting for."""
-N_LATENTS, N_FEATURES, N_NEXT, N_MOVED = 10, 60, 10, 4
-"""Latents of a token, features of a text, tokens of a prediction, tokens that a latent moves."""
+N_LATENTS, N_NEXT, N_MOVED = 10, 10, 4
+"""Latents of a token, tokens of a prediction, tokens that a latent moves."""
 DOSES = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0, 8.0)
 """Multiples of a latent's maximum."""
 N_CONCEPT = 5
@@ -61,19 +62,16 @@ class LiveModel:
 
     def read(self, text: str) -> dict[str, Any]:
         """tokens: their ids; firing: of each token [latent, activation], the N_LATENTS strongest; features: of the text
-        [latent, largest strength, [[position, activation], …]], the N_FEATURES strongest."""
+        [latent, largest strength, [[position, activation], …]], the strongest first."""
         tokens = self.tokens(text)
         with self._free, evaluating(self.model):
             z = self._codes(tokens, capture(self.model, to_model(self.model, tokens), {"": self.place.reads})[""])
         firing = [_strongest(z, row, N_LATENTS) for row in range(z.shape[0])]
-        by_latent = z.tocsc()
-        fires = np.flatnonzero(np.diff(by_latent.indptr))
-        strength = by_latent.max(0).toarray()[0, fires] / np.maximum(self._maxima[fires], np.finfo(np.float32).tiny)
-        features = []
-        for place in np.argsort(-strength, kind="stable")[:N_FEATURES]:
-            entries = slice(*by_latent.indptr[fires[place] : fires[place] + 2])
-            rows = zip(by_latent.indices[entries].tolist(), by_latent.data[entries].tolist(), strict=True)
-            features.append([int(fires[place]), float(strength[place]), [list(row) for row in rows]])
+        features: list[list[Any]] = []
+        for latent, places in _by_latent(z):
+            strength = max(value for _, value in places) / max(self._maxima[latent], np.finfo(np.float32).tiny)
+            features.append([latent, float(strength), places])
+        features.sort(key=lambda row: -row[1])
         return {"tokens": tokens[0].tolist(), "firing": firing, "features": features}
 
     def at(self, text: str, position: int) -> dict[str, Any]:
@@ -83,10 +81,7 @@ class LiveModel:
         next: [token, p]; features: of each of the strongest latents its activation, kl = KL(p ‖ p') in nats, and the
         tokens whose probability it raises and lowers most, [token, p, p']. Raises ValueError for a position outside.
         """
-        tokens = self.tokens(text)
-        if not 0 <= position < tokens.shape[1]:
-            raise ValueError(f"position {position} is not in 0..{tokens.shape[1] - 1}")
-        tokens = to_model(self.model, tokens[:, : position + 1])
+        tokens = self._up_to(text, position)
         with self._free, evaluating(self.model):
             entered = self._downstream.enter(tokens)
             firing = _strongest(self._codes(tokens, entered.acts), position, N_LATENTS)
@@ -109,6 +104,36 @@ class LiveModel:
                 for row, (latent, z) in enumerate(firing, 1)
             ],
         }
+
+    def effects(self, text: str, position: int, token: int) -> dict[str, Any]:
+        """What each firing does to the log-probability of a next token: z_j d_j ∂ log p / ∂x, to first order, in nats.
+
+        The token stands behind `position`. Where what a latent writes reaches no other position, as behind the last
+        block, it stands behind each token in turn (each: true). p: its probability, there or behind each token;
+        features: [latent, Σ |effect|, [[position, effect], …]], the largest first. Raises ValueError for a position
+        outside, and for a token that is not in the vocabulary.
+
+        Source: attribution by activation times gradient, as in Marks et al. 2024 (arXiv 2403.19647).
+        """
+        each, d_vocab = self._downstream.by_position, self._downstream.d_vocab
+        tokens = self._up_to(text, position)
+        if each:
+            tokens = to_model(self.model, self.tokens(text))
+        if not 0 <= token < d_vocab:
+            raise ValueError(f"token {token} is not in 0..{d_vocab - 1}")
+        with self._free, evaluating(self.model):
+            entered = self._downstream.enter(tokens)
+            z = self._codes(tokens, entered.acts)
+            log_p, gradient = self._gradient(tokens, entered.stream, token)
+        entries = z.tocoo()
+        directions = self.sae.W_dec.detach()[entries.col]
+        owed = (directions * gradient[torch.from_numpy(entries.row).long().to(gradient.device)]).sum(1)
+        z.data = entries.data * owed.float().numpy(force=True)
+        features: list[list[Any]] = [
+            [latent, sum(abs(x) for _, x in places), places] for latent, places in _by_latent(z)
+        ]
+        features.sort(key=lambda row: -row[1])
+        return {"each": each, "p": log_p.exp().tolist(), "features": features}
 
     def steer(
         self, prompt: str, multiples: Mapping[int, float], *, n_tokens: int = 40, **options: Any
@@ -156,6 +181,29 @@ class LiveModel:
             raise ValueError(f"{what}: shorten it")
         return ids[None]
 
+    def _up_to(self, text: str, position: int) -> Int[Tensor, "1 pos"]:
+        """Where the model is. Raises ValueError for a position outside the text."""
+        tokens = self.tokens(text)
+        if not 0 <= position < tokens.shape[1]:
+            raise ValueError(f"position {position} is not in 0..{tokens.shape[1] - 1}")
+        return to_model(self.model, tokens[:, : position + 1])
+
+    def _gradient(
+        self, tokens: Int[Tensor, "1 pos"], stream: Tensor | None, token: int
+    ) -> tuple[Float[Tensor, " at"], Float[Tensor, "pos d_out"]]:
+        """Log-probabilities of the token, behind the last position or behind each where none reaches another, and the
+        gradient of their sum with respect to what goes through the hook."""
+        W_dec = self.sae.W_dec
+        with torch.enable_grad():
+            change = W_dec.new_zeros(*tokens.shape, W_dec.shape[1], requires_grad=True)
+            if self._downstream.by_position:
+                logits = self._downstream.logits(*in_rows(tokens, stream, change))[:, 0]
+            else:
+                logits = self._downstream.logits(tokens, stream, change)[:, -1]
+            log_p = logits.float().log_softmax(-1)[:, token]
+            (gradient,) = torch.autograd.grad(log_p.sum(), change)
+        return log_p.detach(), gradient[0]
+
     def _codes(self, tokens: Tensor, acts: Float[Tensor, "1 pos ..."]) -> scipy.sparse.csr_matrix:
         return firing(self.place, self.sae, acts, ~torch.isin(tokens[0].cpu(), self._special))
 
@@ -177,6 +225,17 @@ def _strongest(z: scipy.sparse.csr_matrix, row: int, n: int) -> list[list]:
     entries = slice(*z.indptr[row : row + 2])
     order = np.argsort(-z.data[entries], kind="stable")[:n]
     return [[int(z.indices[entries][i]), float(z.data[entries][i])] for i in order]
+
+
+def _by_latent(entries: scipy.sparse.csr_matrix) -> list[tuple[int, list[list]]]:
+    """Each latent that has an entry, with its entries: [position, value]."""
+    by_latent = entries.tocsc()
+    found = []
+    for latent in np.flatnonzero(np.diff(by_latent.indptr)):
+        own = slice(*by_latent.indptr[latent : latent + 2])
+        places = zip(by_latent.indices[own].tolist(), by_latent.data[own].tolist(), strict=True)
+        found.append((int(latent), [list(place) for place in places]))
+    return found
 
 
 def _moved(p: Float[Tensor, " d_vocab"], without: Float[Tensor, " d_vocab"], *, largest: bool = True) -> list[list]:

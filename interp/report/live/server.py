@@ -3,7 +3,7 @@
     GET  /, /assets/…              the page, with what is live added
     GET  /data/…                   what the stage `report` wrote of the run
     GET  /api/notes                the notes in the run folder
-    POST /api/{read,at,steer,dose,without,notes}      JSON in, JSON out; a refusal is {"error": "…"}
+    POST /api/{read,at,effects,steer,dose,without,notes}      JSON in, JSON out; a refusal is {"error": "…"}
 
 No other site can use it from the browser: the host must be this machine by name (DNS rebinding), what is posted must be
 JSON and come from this page (forged requests), and what is served is for this page only.
@@ -51,7 +51,7 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-SCRIPTS = ("live.js", "try.js", "steering.js")
+SCRIPTS = ("live.js", "grid.js", "try.js", "steering.js")
 ASSETS = ("live.css", *SCRIPTS)
 LAST_SCRIPT = '<script src="assets/main.js"></script>'
 ADDED = '<link rel="stylesheet" href="assets/live.css">' + "".join(
@@ -74,6 +74,10 @@ class _Read(_Asked):
 
 class _At(_Read):
     position: Amount
+
+
+class _Effects(_At):
+    token: Amount
 
 
 class _Steer(_Asked):
@@ -165,6 +169,7 @@ class Explorer(ThreadingHTTPServer):
         calls: dict[str, tuple[Any, Callable[..., Any]]] = {
             "/api/read": (_Read, self.live.read),
             "/api/at": (_At, self.live.at),
+            "/api/effects": (_Effects, self.live.effects),
             "/api/steer": (_Steer, self._steer),
             "/api/dose": (_Dose, self.live.dose),
             "/api/without": (_Without, self.live.without),

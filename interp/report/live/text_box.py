@@ -14,6 +14,9 @@ from interp.report.live.live_model import LiveModel
 if TYPE_CHECKING:
     from anywidget import AnyWidget
 
+N_FEATURES = 60
+"""Most features of a text that are listed."""
+
 
 def explore(run: FinishedRun, text: str = "Once upon a time") -> "AnyWidget":
     """A text box in a notebook, its tokens and what fires on each, live; `text` is what it reads first.
@@ -69,7 +72,7 @@ class Answers:
         firing = [[[latent, self._strength(latent, z)] for latent, z in strongest] for strongest in read["firing"]]
         features = [
             [latent, self._strength(latent, max(z for _, z in places)), len(places)]
-            for latent, _, places in read["features"]
+            for latent, _, places in read["features"][:N_FEATURES]
         ]
         shown = {row[0] for rows in (*firing, features) for row in rows}
         return {

@@ -1,153 +1,323 @@
-/* "Try text": which features fire in a text, what each adds to the next token, and what the model writes with some held. */
+/* "Try text": which features fire in a text as it is typed, what each does to a next token, and what the model writes with
+ * some of them held. */
 "use strict";
 
 report.views.try = (() => {
   const { columns, verdictOf, isUnsure } = report.selection;
   const { latents } = report.data.page;
+  const { grid, paint } = report.grid;
   const EXAMPLE = "Once upon a time, in the middle of the night,";
-  const PAUSE = 350, N_LISTED = 20;
-  const held = new Map();
-  let read, at, parts, timer, isSingle = false;
+  const PAUSE = 250;
+  const N_LISTED = 20;
+  const FIRST_MULTIPLE = 2;
+  const MOST_PINNED = 16;
+  /* Latent → the multiple of its maximum at which it is held while the model writes. */
+  const pinned = new Map();
+  /* What the model last said: the tokens and what fires; the effects on the token `output`, null where none is chosen. */
+  let read;
+  let effects = null;
+  let output = null;
+  let at;
+  let parts;
+  let words;
+  let timer;
+  let isSingle = false;
+  let listed = N_LISTED;
 
-  /* Features of one token are left out where that is asked for. */
-  const isShown = (latent) => isSingle || format.verdict(verdictOf(latent)) !== "single-token";
+  /* Features of one token are left out unless they are asked for; what is pinned stays. */
+  const isShown = (latent) => isSingle || pinned.has(latent) || format.verdict(verdictOf(latent)) !== "single-token";
 
   const percent = (p) => `${format.significant(100 * p, 2)} %`;
   const failed = (place, error) => place.replaceChildren(h("p.missing", { role: "alert" }, `${error.message}.`));
 
-  /* What is asked last is shown: an answer that comes later than that of a newer question is dropped. */
-  function asker(place) {
-    let newest = 0;
-    return async (name, asked, shown) => {
-      const own = ++newest;
-      place.replaceChildren(h("p.waiting", null, "Running the model …"));
-      try {
-        const found = await ask(name, asked);
-        if (own === newest) shown(found);
-      } catch (error) {
-        if (own === newest) failed(place, error);
+  /* One question at a time is put to the model; of those that come meanwhile the newest is asked next. A question is a
+   * function that is told how to learn whether a newer one waits. */
+  const put = (() => {
+    let waiting = null;
+    let isAsking = false;
+    return async (question) => {
+      waiting = question;
+      if (isAsking) return;
+      isAsking = true;
+      parts.found.classList.add("stale");
+      while (waiting) {
+        const own = waiting;
+        waiting = null;
+        try {
+          await own(() => waiting !== null);
+        } catch (error) {
+          failed(parts.reading, error);
+          parts.there.replaceChildren();
+          parts.features.replaceChildren();
+        }
       }
+      isAsking = false;
+      parts.found.classList.remove("stale");
     };
-  }
+  })();
 
-  function described(latent) {
-    return [featureLink(latent, `Feature ${latent}`), " ", verdictElement(verdictOf(latent)), isUnsure(latent) ? h("span.muted", null, ", unsure") : null,
-      h("div.rule", null, columns.explanation[latent] ? ruleText(columns.explanation[latent]) : h("span.muted", null, "no explanation"))];
-  }
-
-  const holdButton = (latent) => h("button.hold", { type: "button", "aria-label": `Hold feature ${latent}`, title: "hold this feature while the model writes, below", onclick: () => hold(latent) }, "Hold");
-
-  /* The text, each token shaded by how strongly features fire there; `only` one of them, where it is given. */
-  function shade(only) {
-    const strength = (position) => {
-      if (only) return Math.max(0, ...only.filter(([place]) => place === position).map(([, z, latent]) => z / columns.max[latent]));
-      return Math.max(0, ...read.firing[position].filter(([latent]) => isShown(latent)).map(([latent, z]) => z / columns.max[latent]));
-    };
-    for (const button of parts.reading.querySelectorAll(".piece")) {
-      const shown = Math.max(...button.dataset.tokens.split(",").map((position) => strength(Number(position))));
-      button.style.setProperty("--shade", Math.min(shown, 1).toFixed(3));
-      button.classList.toggle("on", shown > 0);
+  /* Read the text of the field; the token that was chosen stays so while the text up to it does, and so does the end. */
+  async function readText(isOld) {
+    const text = parts.field.value;
+    try {
+      const found = await ask("read", { text });
+      const before = read?.tokens ?? [];
+      const isSame = at < before.length - 1 && found.tokens.slice(0, at + 1).join() === before.slice(0, at + 1).join();
+      read = found;
+      read.text = text;
+      await readToken(isSame ? at : found.tokens.length - 1, isOld);
+    } finally {
+      parts.field.dataset.read = text;
     }
   }
 
-  /* One cell a token, each as dark as the feature is strong there: below each other they are a grid of tokens and features. */
-  function strip(own) {
-    const strengths = new Map(own.map(([position, z, latent]) => [position, z / columns.max[latent]]));
-    return h("div.strip", { "aria-hidden": "true" }, read.tokens.map((token, position) =>
-      h("i", { title: word(token), "--shade": strengths.has(position) ? Math.max(Math.min(strengths.get(position), 1), 0.1).toFixed(2) : null })));
-  }
-
-  function showText(found) {
-    read = found;
-    const pieces = report.pieces(read.tokens.map(word));
-    parts.reading.replaceChildren(h("p.muted", null, `${format.count(read.tokens.length)} tokens, shaded by the strongest of the features listed. Choose one:`),
-      h("div.text", { dir: "auto" }, pieces.map(({ text, tokens }) => [h("button.token.piece", { type: "button", "data-tokens": tokens.join(","), "aria-pressed": "false", "aria-label": text.trim() ? null : spelled(text), onclick: () => choose(tokens.at(-1)) }, visible(text)), h("wbr")])));
-    parts.features.replaceChildren(h("h2", null, "In the whole text"),
-      read.features.length ? h("p.muted", null, "Strength: its activation, as a share of its maximum in the scan. Point at a feature to see where it fires.") : h("p.missing", null, "No feature fires."),
-      h("ol.firing", null, read.features.filter(([latent]) => isShown(latent)).slice(0, N_LISTED).map(([latent, strength, places]) => {
-        const own = places.map(([position, z]) => [position, z, latent]);
-        return h("li", { onpointerenter: () => shade(own), onpointerleave: () => shade(), onfocusin: () => shade(own), onfocusout: () => shade() },
-          h("div.what", null, described(latent), strip(own)), h("div.amount", null, `strength ${format.fixed(strength)}`, h("small", null, places.length === 1 ? " at 1 token" : ` at ${format.count(places.length)} tokens`)), holdButton(latent));
-      })));
-    shade();
-    choose(read.tokens.length - 1);
-  }
-
-  /* What the features of one token add to the prediction behind it. */
-  function choose(position) {
+  /* Read what the features of one token do to the prediction behind it, and those of all tokens to the one chosen. */
+  async function readToken(position, isOld) {
     at = position;
-    for (const button of parts.reading.querySelectorAll(".piece")) button.setAttribute("aria-pressed", String(button.dataset.tokens.split(",").includes(String(at))));
-    askAt("at", { text: parts.field.dataset.read, position }, showToken);
+    const { text } = read;
+    effects = output === null ? null : await ask("effects", { text, position, token: output });
+    if (isOld()) return;
+    showText();
+    showFeatures();
+    const found = await ask("at", { text, position });
+    if (!isOld()) showToken(found);
   }
 
-  const changes = (kind, name, rows) => rows.length ? h(`p.moved.${kind}`, null, h("span.muted", null, `${name} `), rows.map(([token, p, without]) => [h("span.change", null, tokenElement(word(token)), h("small", null, ` ${format.significant(100 * without, 2)} → ${percent(p)}`)), " "])) : null;
+  const choose = (position) => put((isOld) => readToken(position, isOld));
+
+  /* Shade the text by what the features do to a token; null: by how strongly they fire. */
+  function aim(token) {
+    output = token;
+    choose(at);
+  }
+
+  function described(latent) {
+    const rule = columns.explanation[latent];
+    return [featureLink(latent, `Feature ${latent}`), " ", verdictElement(verdictOf(latent)), isUnsure(latent) ? h("span.muted", null, ", unsure") : null,
+      h("div.rule", null, rule ? ruleText(rule) : h("span.muted", null, "no explanation"))];
+  }
+
+  function pinButton(latent) {
+    const isPinned = pinned.has(latent);
+    const title = isPinned ? "let it go" : "keep it in the grid, and hold it while the model writes, below";
+    const onclick = () => (pinned.has(latent) ? unpin(latent) : pin(latent));
+    return h("button.pin", { type: "button", "aria-pressed": String(isPinned), "aria-label": `Pin feature ${latent}`, title, "data-latent": latent, onclick }, isPinned ? "Pinned" : "Pin");
+  }
+
+  /* A row a latent, the pinned first: [latent, Map of position → value]. A value is a share of the latent's maximum, or an
+   * effect in nats. */
+  function rows() {
+    const found = new Map();
+    if (effects) for (const [latent, , places] of effects.features) found.set(latent, new Map(places));
+    else for (const [latent, , places] of read.features) found.set(latent, new Map(places.map(([position, z]) => [position, z / columns.max[latent]])));
+    const first = Array.from(pinned.keys(), (latent) => [latent, found.get(latent) ?? new Map()]);
+    const rest = Array.from(found).filter(([latent]) => !pinned.has(latent) && isShown(latent));
+    return [...first, ...rest];
+  }
+
+  /* What a token is shaded by: the strongest of the latents there, or the sum of their effects. */
+  function tokenValues(shown) {
+    const values = new Array(read.tokens.length).fill(0);
+    for (const [, own] of shown) {
+      for (const [position, value] of own) values[position] = effects ? values[position] + value : Math.max(values[position], value);
+    }
+    return values;
+  }
+
+  const largest = (values) => Math.max(...values.map(Math.abs), 1e-9);
+
+  /* Shade the text by all rows, or by the one that is pointed at. */
+  function shade(only) {
+    const all = tokenValues(rows());
+    const values = only ? tokenValues([[null, only]]) : all;
+    const most = effects ? largest(all) : 1;
+    for (const button of parts.reading.querySelectorAll(".piece")) {
+      const own = button.dataset.tokens.split(",").map((position) => values[Number(position)]);
+      const value = own.reduce((a, b) => (Math.abs(b) > Math.abs(a) ? b : a));
+      paint(button, value, most, Boolean(effects));
+      button.dataset.tip = value ? tip(value) : "";
+    }
+  }
+
+  const tip = (value) => (effects ? `${value > 0 ? "+" : ""}${format.significant(value, 2)} nats` : `strength ${format.fixed(value)}`);
+
+  /* What the shades say. */
+  function key() {
+    const many = `${format.count(read.tokens.length)} tokens`;
+    if (!effects) return [`${many}, shaded by the strongest of their features.`];
+    const where = effects.each ? "behind the token that they fire on" : "behind the token chosen";
+    const p = effects.each ? effects.p[at] : effects.p[0];
+    return [h("span.key.raised", { "--shade": 0.7 }, "likelier"), " or ", h("span.key.lowered", { "--shade": 0.7 }, "less likely"), ": what the features do to ", tokenElement(word(output)),
+      ` ${where} (here ${percent(p)}), to first order, up to ${format.significant(largest(tokenValues(rows())), 2)} nats.`];
+  }
+
+  function showText() {
+    const pieces = report.pieces(read.tokens.map(word));
+    const piece = ({ text, tokens }) => {
+      const isChosen = tokens.includes(at);
+      const named = { "data-tokens": tokens.join(","), "aria-pressed": String(isChosen), "aria-label": text.trim() ? null : spelled(text) };
+      return [h("button.token.piece", { type: "button", ...named, onclick: () => choose(tokens.at(-1)) }, visible(text)), h("wbr")];
+    };
+    parts.reading.replaceChildren(h("div.text", { dir: "auto" }, pieces.map(piece)), h("p.muted.key", null, key()));
+    shade();
+    for (const button of parts.shades.children) button.setAttribute("aria-pressed", String((button.value === "effect") === (output !== null)));
+  }
+
+  function showFeatures() {
+    const all = rows();
+    const shown = all.slice(0, Math.max(listed, pinned.size));
+    const most = effects ? largest(shown.flatMap(([, values]) => Array.from(values.values()))) : 1;
+    const named = (latent) => {
+      const rule = columns.explanation[latent];
+      const hue = h("i.dot", { "--hue": hueOfVerdict(verdictOf(latent)), title: format.verdict(verdictOf(latent)) });
+      return [pinButton(latent), featureLink(latent), hue, h("span.rule", { title: rule }, rule ? ruleText(rule) : h("span.muted", null, "no explanation"))];
+    };
+    const unit = effects ? "nats" : "of its maximum";
+    const scrolled = parts.features.querySelector(".gridded")?.scrollLeft ?? 0;
+    const drawn = grid({ tokens: read.tokens, rows: shown, most, isSigned: Boolean(effects), unit, named, onchoose: choose, onpoint: shade });
+    const onclick = () => { listed = all.length; showFeatures(); };
+    const more = all.length > shown.length ? h("button.more", { type: "button", onclick }, `${format.count(all.length - shown.length)} more`) : null;
+    const nothing = all.length ? null : h("p.missing", null, read.features.length ? "Only features of a single token fire: show them by the switch above." : "No feature fires.");
+    parts.features.replaceChildren(h("h2", null, "Features by tokens"), nothing ?? h("div", null, drawn, more));
+    drawn.scrollLeft = scrolled;
+    for (const cell of drawn.querySelectorAll(`[data-position="${at}"]`)) cell.classList.add("at");
+  }
+
+  function changes(kind, name, moved) {
+    if (!moved.length) return null;
+    const change = ([token, p, without]) => [h("span.change", null, tokenElement(word(token)), h("small", null, ` ${format.significant(100 * without, 2)} → ${percent(p)}`)), " "];
+    return h(`p.moved.${kind}`, null, h("span.muted", null, `${name} `), moved.map(change));
+  }
 
   function showToken({ next, features }) {
     const most = Math.max(...next.map(([, p]) => p));
+    const aimed = (token) => {
+      const isAimed = token === output;
+      const title = isAimed ? "shade by how strongly features fire again" : "shade by what the features do to this token";
+      return h("button.aim", { type: "button", title, "aria-pressed": String(isAimed), onclick: () => aim(isAimed ? null : token) }, tokenElement(word(token)));
+    };
+    const predicted = ([token, p]) => h("tr", null, h("th", { scope: "row" }, aimed(token)), h("td.bar", { "--share": p / most }, h("i")), h("td", null, percent(p)));
+    const firing = ({ latent, activation, kl, raises, lowers }) => h("li", null,
+      h("div.what", null, described(latent), changes("positive", "raises", raises), changes("negative", "lowers", lowers)),
+      h("div.amount", null, `activation ${format.significant(activation)}`, h("small", { title: "how far the prediction moves without it" }, ` KL ${format.significant(kl, 2)} nats`), pinButton(latent)));
+    const shown = features.filter(({ latent }) => isShown(latent));
     parts.there.replaceChildren(h("h2", null, "At ", tokenElement(word(read.tokens[at])), h("small", null, ` position ${at}`)),
-      h("table.logits.positive", null, h("caption", null, "The model's next token, and its probability"), h("tbody", null, next.map(([token, p]) =>
-        h("tr", null, h("th", { scope: "row" }, tokenElement(word(token))), h("td.bar", { "--share": p / most }, h("i")), h("td", null, percent(p)))))),
-      features.length ? h("p.muted", null, "What fires here, and what each feature does to that prediction: probabilities without it → with it.") : h("p.missing", null, "No feature fires here."),
-      h("ol.firing", null, features.filter(({ latent }) => isShown(latent)).map(({ latent, activation, kl, raises, lowers }) => h("li", null, h("div.what", null, described(latent), changes("positive", "raises", raises), changes("negative", "lowers", lowers)),
-        h("div.amount", null, `activation ${format.significant(activation)}`, h("small", { title: "how far the prediction moves without it" }, ` KL ${format.significant(kl, 2)} nats`)), holdButton(latent)))));
+      h("table.logits.positive", null, h("caption", null, "The model's next token, and its probability; choose one to see what brings it"), h("tbody", null, next.map(predicted))),
+      shown.length ? h("p.muted", null, "What fires here, and the prediction without it → with it:") : h("p.missing", null, "No feature fires here."),
+      h("ol.firing", null, shown.map(firing)));
   }
 
-  function hold(latent) {
-    if (!held.has(latent)) held.set(latent, 2);
-    showHeld();
+  function pin(latent) {
+    if (pinned.size >= MOST_PINNED) return;
+    if (!pinned.has(latent)) pinned.set(latent, FIRST_MULTIPLE);
+    showPinned();
   }
 
-  function showHeld() {
-    parts.held.replaceChildren(...Array.from(held, ([latent, multiple]) => h("li", null, h("div.what", null, described(latent)),
-      h("label", null, h("input", { type: "number", value: multiple, step: "0.5", min: -100, max: 100, required: true, oninput() { held.set(latent, this.valueAsNumber); } }), " × its maximum"),
-      h("button", { type: "button", onclick: () => { held.delete(latent); showHeld(); } }, "Let go"))));
-    parts.sample.disabled = !held.size;
+  function unpin(latent) {
+    pinned.delete(latent);
+    showPinned();
   }
 
-  function sample() {
-    const value = (name) => parts.options[name].valueAsNumber;
+  /* The address holds what is pinned. */
+  function showPinned() {
+    const amount = (latent, multiple) => h("label", null,
+      h("input", { type: "number", value: multiple, step: "0.5", min: -100, max: 100, required: true, oninput() { pinned.set(latent, this.valueAsNumber); } }), " × its maximum");
+    parts.pinned.replaceChildren(...Array.from(pinned, ([latent, multiple]) =>
+      h("li", null, h("div.what", null, described(latent)), amount(latent, multiple), h("button", { type: "button", onclick: () => unpin(latent) }, "Let go"))));
+    parts.sample.disabled = !pinned.size;
+    history.replaceState(null, "", pinned.size ? `#try/${Array.from(pinned.keys()).join(",")}` : "#try");
+    if (!read) return;
+    shade();
+    showFeatures();
+    for (const button of parts.there.querySelectorAll(".pin")) button.replaceWith(pinButton(Number(button.dataset.latent)));
+  }
+
+  function written(title, ids, prompt) {
+    const token = (piece) => h(`span.token${piece.tokens[0] < prompt ? ".muted" : ""}`, null, visible(piece.text));
+    return h("div", null, h("h3", null, title), h("div.text.sampled", { dir: "auto" }, report.pieces(ids.map(word)).map(token)));
+  }
+
+  async function sample() {
     if (!parts.form.reportValidity()) return;
-    const asked = { prompt: parts.field.value, multiples: Object.fromEntries(held), n_tokens: value("tokens"), temperature: value("temperature"), seed: value("seed") };
-    askSamples("steer", asked, ({ prompt, plain, steered }) => {
-      const text = (ids) => report.pieces(ids.map(word)).map((piece) => h(`span.token${piece.tokens[0] < prompt ? ".muted" : ""}`, null, visible(piece.text)));
-      parts.samples.replaceChildren(h("div.pair", null, [["The model as it is", plain], ["With what is held", steered]].map(([title, ids]) => h("div", null, h("h3", null, title), h("div.text.sampled", { dir: "auto" }, text(ids))))));
-    });
+    const value = (name) => parts.options[name].valueAsNumber;
+    const asked = { prompt: parts.field.value, multiples: Object.fromEntries(pinned), n_tokens: value("tokens"), temperature: value("temperature"), seed: value("seed") };
+    parts.sample.disabled = true;
+    parts.samples.replaceChildren(h("p.waiting", null, "Running the model …"));
+    try {
+      const { prompt, plain, steered } = await ask("steer", asked);
+      parts.samples.replaceChildren(h("div.pair", null, written("The model as it is", plain, prompt), written("With what is pinned", steered, prompt)));
+    } catch (error) {
+      failed(parts.samples, error);
+    }
+    parts.sample.disabled = !pinned.size;
   }
 
-  let askRead, askAt, askSamples;
+  /* The token of a text, with or without a space before it; null where there is none. */
+  function tokenOf(text) {
+    const found = [text, ` ${text}`].map((wanted) => words.indexOf(wanted)).filter((token) => token >= 0);
+    return found[0] ?? null;
+  }
+
+  /* Buttons that choose what the text is shaded by, and a field for a token that the model does not name. */
+  function shades() {
+    const toEffect = () => {
+      const first = parts.there.querySelector(".aim");
+      if (output === null) first?.click();
+    };
+    const button = (value, text, title, onclick) => h("button", { type: "button", value, title, "aria-pressed": String(value === "strength"), onclick }, text);
+    parts.shades = h("span.widths", { role: "group", "aria-label": "What the text is shaded by" },
+      button("strength", "Strength", "how strongly features fire, as a share of their maximum", () => aim(null)),
+      button("effect", "Effect", "what features do to a next token", toEffect));
+    const onchange = (event) => {
+      const field = event.target;
+      const token = field.value ? tokenOf(field.value) : null;
+      field.setCustomValidity(field.value && token === null ? "This is not one token of the model" : "");
+      if (field.reportValidity()) aim(token);
+    };
+    const another = h("input", { type: "text", size: 9, spellcheck: "false", placeholder: "on a token", "aria-label": "Effect on the token", onchange });
+    return [h("span.muted", null, "Shade by"), parts.shades, another];
+  }
 
   function build(section) {
     const number = (name, label, value, min, max, step) => [name, h("label", null, `${label} `, h("input", { type: "number", name, value, min, max, step, required: true }))];
     const fields = new Map([number("tokens", "Tokens", 40, 1, 200, 1), number("temperature", "Temperature", 1, 0, 10, "any"), number("seed", "Seed", 0, 0, 2 ** 31 - 1, 1)]);
     const feature = h("input", { type: "number", min: 0, max: latents - 1, step: 1, placeholder: "number", title: `0 to ${latents - 1}` });
-    const add = () => { if (feature.value && feature.reportValidity()) { hold(feature.valueAsNumber); feature.value = ""; } };
-    parts = Object.fromEntries(["reading", "there", "features", "samples"].map((name) => [name, h(`div.${name}`, { "aria-live": name === "samples" ? "polite" : null })]));
-    [askRead, askAt, askSamples] = [parts.reading, parts.there, parts.samples].map(asker);
-    parts.held = h("ul.firing.held", null);
-    parts.sample = h("button", { type: "submit" }, "Write");
-    parts.options = Object.fromEntries(Array.from(fields, ([name, label]) => [name, label.querySelector("input")]));
-    parts.field = h("textarea", { id: "typed", rows: 3, spellcheck: "false", oninput() { clearTimeout(timer); timer = setTimeout(go, PAUSE); } });
-    parts.field.value = EXAMPLE;
-    const go = () => {
-      parts.field.dataset.read = parts.field.value;
-      for (const place of [parts.there, parts.features]) place.replaceChildren();
-      askRead("read", { text: parts.field.value }, showText);
+    const add = () => {
+      if (!feature.value || !feature.reportValidity()) return;
+      pin(feature.valueAsNumber);
+      feature.value = "";
     };
-    const single = h("input", { type: "checkbox", checked: isSingle, onchange() { isSingle = this.checked; if (read) showText(read); } });
-    parts.form = h("form.hold", { onsubmit(event) { event.preventDefault(); sample(); } }, parts.held,
-      h("p.options", null, h("label", null, "Feature ", feature), h("button", { type: "button", onclick: add }, "Hold"), Array.from(fields.values()), parts.sample));
-    section.replaceChildren(h("div.typed", null, h("label", { for: "typed" }, "A text for the model"), parts.field,
-      h("p.options", null, h("label", null, single, " features of a single token too"))),
-    parts.reading, h("div.split", null, parts.there, parts.features),
-    h("h2", null, "Hold features while it writes"), h("p.muted", null, "The text above goes on, once as the model is and once with the features held at a multiple of their maximum; both are drawn with the same seed."), parts.form, parts.samples);
-    showHeld();
-    go();
+    const type = () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => put(readText), PAUSE);
+    };
+    const single = h("input", { type: "checkbox", checked: isSingle, onchange() { isSingle = this.checked; if (read) choose(at); } });
+    parts = { options: Object.fromEntries(Array.from(fields, ([name, label]) => [name, label.querySelector("input")])) };
+    for (const name of ["reading", "there", "features"]) parts[name] = h(`div.${name}`);
+    parts.samples = h("div.samples", { "aria-live": "polite" });
+    parts.pinned = h("ul.firing.pinned", null);
+    parts.sample = h("button", { type: "submit" }, "Write");
+    parts.field = h("textarea", { id: "typed", rows: 2, spellcheck: "false", oninput: type });
+    parts.field.value = EXAMPLE;
+    parts.form = h("form.hold", { onsubmit(event) { event.preventDefault(); sample(); } }, parts.pinned,
+      h("p.options", null, h("label", null, "Feature ", feature), h("button", { type: "button", onclick: add }, "Pin"), Array.from(fields.values()), parts.sample));
+    parts.found = h("div.found", null, parts.reading, h("div.split", null, parts.features, parts.there));
+    section.replaceChildren(h("div.typed", null, h("label", { for: "typed" }, "A text for the model, read as you type"), parts.field,
+      h("p.options", null, shades(), h("label", null, single, " features of a single token too"))), parts.found,
+    h("h2", null, "Hold pinned features while it writes"),
+    h("p.muted", null, "The text above goes on, once as the model is and once with the pinned features held at a multiple of their maximum; both are drawn with the same seed."), parts.form, parts.samples);
+    parts.reading.replaceChildren(h("p.waiting", null, "Running the model …"));
   }
 
   async function show(section, argument) {
     await loadWords();
-    if (!parts) build(section);
-    if (/^\d+$/.test(argument ?? "") && Number(argument) < latents) hold(Number(argument));
+    words = await loadData("vocab");
+    const isFirst = !parts;
+    if (isFirst) build(section);
+    const named = (argument ?? "").split(",").filter((text) => /^\d+$/.test(text) && Number(text) < latents);
+    for (const text of named) pin(Number(text));
+    showPinned();
+    if (isFirst) put(readText);
     section.dataset.ready = "true";
   }
 

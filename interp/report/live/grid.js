@@ -1,0 +1,60 @@
+/* Features and tokens as a grid: a row a feature, a column a token. A cell is as deep as the feature is strong there, or as
+ * what it does there to a chosen next token: blue where it makes that likelier, orange where less likely. */
+"use strict";
+
+report.grid = (() => {
+  const LEAST = 0.1;
+
+  /* The shade of a value on an element, the deepest at ±most. An effect has a sign, a strength none. */
+  function paint(element, value, most, isSigned) {
+    const isOn = value !== undefined && value !== 0;
+    const share = isOn ? Math.min(Math.max(Math.abs(value) / most, LEAST), 1) : 0;
+    element.style.setProperty("--shade", share.toFixed(3));
+    element.classList.toggle("on", isOn && !isSigned);
+    element.classList.toggle("raised", isOn && isSigned && value > 0);
+    element.classList.toggle("lowered", isOn && isSigned && value < 0);
+  }
+
+  const written = (value, isSigned) => {
+    if (!isSigned) return format.fixed(value);
+    return `${value > 0 ? "+" : ""}${format.significant(value, 2)}`;
+  };
+
+  function head(tokens, onchoose) {
+    const column = (token, position) => {
+      const button = h("button.column", { type: "button", onclick: () => onchoose(position), title: `token ${position}` }, tokenElement(word(token)));
+      return h("th", { scope: "col", "data-position": position }, button);
+    };
+    return h("thead", null, h("tr", null, h("th", { scope: "col" }, "Feature"), h("th", { scope: "col" }, "Most"), tokens.map(column)));
+  }
+
+  /* tokens: their ids. rows: [latent, Map of position → value], first to last. most: the value of the deepest shade.
+   * named(latent): what stands at the head of its row. unit: of a value, in words. onchoose: told the position that is
+   * clicked. onpoint: told the row that is pointed at, and null when none is. */
+  function grid({ tokens, rows, most, isSigned, unit, named, onchoose, onpoint }) {
+    const cell = (values, position) => {
+      const value = values.get(position);
+      const said = value === undefined ? null : `${word(tokens[position])}: ${written(value, isSigned)} ${unit}`;
+      const element = h("td.cell", { "data-position": position, "data-tip": said, "aria-label": said });
+      paint(element, value, most, isSigned);
+      return element;
+    };
+    const line = ([latent, values]) => {
+      const strongest = Array.from(values.values()).reduce((a, b) => (Math.abs(b) > Math.abs(a) ? b : a), 0);
+      const point = () => onpoint(values);
+      const leave = () => onpoint(null);
+      return h("tr", { "data-latent": latent, onpointerenter: point, onpointerleave: leave, onfocusin: point, onfocusout: leave },
+        h("th.named", { scope: "row" }, named(latent)),
+        h("td.amount", null, values.size ? written(strongest, isSigned) : h("span.muted", null, "–")),
+        tokens.map((_, position) => cell(values, position)));
+    };
+    const table = h("table.grid", null, head(tokens, onchoose), h("tbody", null, rows.map(line)));
+    table.addEventListener("click", (event) => {
+      const position = event.target.closest(".cell")?.dataset.position;
+      if (position !== undefined) onchoose(Number(position));
+    });
+    return h("div.gridded", { role: "region", tabindex: 0, "aria-label": "Features by tokens" }, table);
+  }
+
+  return { grid, paint };
+})();

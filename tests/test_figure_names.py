@@ -70,6 +70,7 @@ RESULTS: dict[str, Any] = {
     "n_tokens": 1000,
     "coactivations": PAIRS,
     "cosines": {NAME: [0.5]},
+    "differences": ROWS.assign(differs=True, difference=[0.5, -0.5, 0.2, -0.1], rule=NAME),
     "doses": {NAME: DOSES, "other": DOSES},
     "tables": {NAME: ROWS},
     "levels": [ROWS.assign(other=ROWS.n, both=3, is_best=True)],
@@ -82,7 +83,7 @@ RESULTS: dict[str, Any] = {
 """What figures of the library draw, by the names of their required parameters."""
 OPTIONS: dict[str, Any] = {"title": NAME, "way": NAME, "score": NAME, "names": {1: NAME}}
 """Those of their other parameters that hold names."""
-SPECIAL = {"splitting": {"names": [{1: NAME}]}}
+SPECIAL: dict[str, dict] = {"splitting": {"names": [{1: NAME}]}, "corpus_differences": {"names": (NAME, NAME)}}
 
 
 def drawn_of(draw: Callable[..., go.Figure]) -> go.Figure:

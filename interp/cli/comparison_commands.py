@@ -1,4 +1,4 @@
-"""`compare`: two dictionaries beside one another."""
+"""`compare`: two dictionaries beside one another, or two texts."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -25,10 +25,12 @@ def compare_command(
     out: Annotated[Path | None, Option(help="a folder for the tables and figures")] = None,
     seed: Annotated[int, Option(help="of intervals and nulls", min=0)] = 0,
 ) -> None:
-    """two dictionaries → what they have in common
+    """two dictionaries → what they have in common; two texts → what differs
 
     Compare by seeds (decoders matched one to one), by widths (and what splits) or by models (activations on one text),
-    each beside what chance gives. Scans of the same tokens say most: `interp scan` both over one store."""
+    each beside what chance gives. Scans of the same tokens say most: `interp scan` both over one store. Scans of two
+    texts by one dictionary are compared by corpora: which latents fire in more documents of one than of the other. A
+    document is one of the run's text, for run folders; else a sequence of tokens."""
     if out is not None:
         check_writable("--out", out)
     from interp.compare import open_pair
@@ -36,7 +38,9 @@ def compare_command(
     pair = open_pair(first, second)
     print(pair)
     results: dict[str, tuple[pd.DataFrame, go.Figure]] = {}
-    if pair.by != "models":
+    if pair.by == "corpora":
+        results["corpora"] = _corpora(pair, seed)
+    elif pair.by != "models":
         results["stability"] = _stability(pair, seed)
     if pair.by == "widths" and pair.share_text:
         results["splitting"] = _splitting(pair, seed)
@@ -47,6 +51,22 @@ def compare_command(
             write_table(table, out / f"{name}.parquet")
             figure.write_html(out / f"{name}.html", include_plotlyjs="directory")
         print(f"{', '.join(results)} in {out}")
+
+
+def _corpora(pair: "Pair", seed: int) -> tuple["pd.DataFrame", "go.Figure"]:
+    from interp import Run, figures
+    from interp.compare import corpora
+    from interp.storage.folder_kinds import RUN_FILE
+
+    a, b = pair.first.features, pair.second.features
+    assert a is not None and b is not None
+    runs = [Run(side.path) if (side.path / RUN_FILE).is_file() else None for side in (pair.first, pair.second)]
+    first, second = (None if run is None else run.harvested.document_ids for run in runs)
+    ranking = next((run.ranking for run in runs if run is not None and run.has("ranking")), None)
+    with Bar("documents") as bar:
+        found = corpora(a, b, documents=(first, second), ranking=ranking, seed=seed, progress=bar)
+    print(found)
+    return found.table, figures.corpus_differences(found.table, names=found.names)
 
 
 def _stability(pair: "Pair", seed: int) -> tuple["pd.DataFrame", "go.Figure"]:

@@ -1,10 +1,11 @@
-"""Tells what two things can be compared by: the seeds, the widths or the models of their dictionaries.
+"""Tells what two things can be compared by: the seeds, the widths or the models of their dictionaries, or their texts.
 
 In: two folders, each a run, a feature store or an SAE. Out: `Pair`, of
 
     seeds     decoders of one width that read the same hook of the same model
     widths    the same, of unlike widths
     models    scans of the same tokens, of another hook or another model
+    corpora   scans of unlike tokens by one dictionary
 
 Decoders are compared where both read one place, activations where both are scans of the same tokens. Folders from
 elsewhere that do not say which model they read are taken at their word: the same hook name and width.
@@ -21,6 +22,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from interp.activations.hooks import own_hook
+from interp.compare.across_corpora import same_dictionary
 from interp.compare.across_models import MIN_FIRED
 from interp.features.belonging import scanned
 from interp.features.feature_store import FeatureStore
@@ -75,20 +77,24 @@ class Side:
 class Pair:
     first: Side
     second: Side
-    by: Literal["seeds", "widths", "models"]
+    by: Literal["seeds", "widths", "models", "corpora"]
     share_text: bool
     """Whether both are scans of the same tokens."""
 
     def __str__(self) -> str:
         latents = " and ".join(f"{side.d_sae:,}" for side in (self.first, self.second))
-        where = {"models": "the same text read by another model or hook"}.get(self.by, f"one hook ({self.first.hook})")
-        return f"compared by {self.by}: {where}, {latents} latents"
+        where = {"models": "the same text read by another model or hook", "corpora": "two texts read by one dictionary"}
+        place = where.get(self.by, f"one hook ({self.first.hook})")
+        return f"compared by {self.by}: {place}, {latents} latents"
 
 
 def open_pair(first: str | Path, second: str | Path) -> Pair:
     """Raises ValueError for a folder that holds neither features nor an SAE, and for two that share nothing."""
     a, b = _open(first), _open(second)
     same_text = a.features is not None and b.features is not None and torch.equal(a.features.tokens, b.features.tokens)
+    scans = a.features, b.features
+    if scans[0] is not None and scans[1] is not None and not same_text and same_dictionary(scans[0], scans[1]):
+        return Pair(a, b, "corpora", False)
     if _same_place(a, b):
         return Pair(a, b, "seeds" if a.d_sae == b.d_sae else "widths", same_text)
     if same_text:

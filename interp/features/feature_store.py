@@ -27,13 +27,14 @@ from interp.codes.code_store import META, REMEDY, CodeStore
 from interp.codes.sparse_codes import Dictionary, SparseCodes, check_one_hook, limit_on
 from interp.display.cards import card, facts, table
 from interp.features import Feature
+from interp.features.by_document import DocumentMatrix, Documents, How, document_matrix
 from interp.features.decoder import Decoder, LogitPath, check_unembedding, logit_path
 from interp.features.encode import Contributions, as_codes, encode_store, write_codes
-from interp.features.scan import CONTRIBUTIONS, Scan, dictionary_digest, read_meta, tensor_digest
+from interp.features.scan import CONTRIBUTIONS, Scan, check_labelled, dictionary_digest, read_meta, tensor_digest
 from interp.features.scan_input import ScanConfig, fit_half
 from interp.features.table_passes import SCHEMAS
 from interp.storage.checks import check_finite, check_token_ids, validated
-from interp.storage.files import Progress, open_tensors, read_any_json
+from interp.storage.files import Progress, no_progress, open_tensors, read_any_json
 
 __all__ = ["FeatureStore", "ScanConfig", "fit_half", "scan_features"]
 
@@ -163,6 +164,35 @@ class FeatureStore:
     def fit_half(self) -> Bool[Tensor, " seq"]:
         """Marks the sequences that thresholds and explanations are fitted on."""
         return fit_half(len(self.tokens))
+
+    def matrix(
+        self,
+        *,
+        how: How = "max",
+        documents: Int[Tensor, "seq pos"] | None = None,
+        labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None,
+        store: StoredRows | None = None,
+        progress: Progress = no_progress,
+    ) -> DocumentMatrix:
+        """What fires in each document, for scikit-learn: `latents` (CSR [document, d_sae]), and of the same documents
+        `tokens` (counts), `activations` and `labels` (`features.by_document`).
+
+        how: the largest activation of a latent in the document, or its mean over the document's tokens. documents: the
+        id of the document that each position is in, below 0 for none; None: each sequence is a document. labels: masks
+        of the tokens scanned. store: the activations that were scanned, for `activations`, pooled alike.
+        Raises ValueError for an unknown `how`, and for documents, labels or a store of other tokens.
+        """
+        if store is not None:
+            same = store.tokens is not None and torch.equal(self.tokens, store.tokens)
+            if not same:
+                what = f"{store.location} holds the activations of other tokens than {self.path} is a scan of"
+                raise ValueError(f"{what}: give the store that was scanned")
+        check_labelled(labels, self.tokens, str(self.path))
+        of = Documents.of(self.codes, self.tokens.shape, documents)
+        hook = self.meta["hook_name"]
+        return document_matrix(
+            self.codes, self.tokens, len(self.vocab), of, how, labels or {}, store, hook, progress=progress
+        )
 
     def table(self, name: str = "features") -> pd.DataFrame:
         """One table as pandas; list columns hold arrays."""

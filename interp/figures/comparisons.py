@@ -17,6 +17,7 @@ from interp.figures.theme import (
     SEQUENCE,
     WIDTH,
     coloured,
+    escaped,
     label,
     need,
     styled,
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 _ROW = 17
 """Pixels a node of the tallest column."""
+_RULE = 48
+"""Letters of a rule that stand beside a row."""
 
 
 def universality(tables: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go.Figure:
@@ -70,6 +73,33 @@ def _shares_above(
                 dot = dict(color=line["color"], size=8)
                 fig.add_scatter(x=[np.median(ordered)], y=[0.5], mode="markers", marker=dot, showlegend=False)
     return fig
+
+
+def corpus_differences(differences: pd.DataFrame, *, names: tuple[str, str] = ("A", "B"), most: int = 24) -> go.Figure:
+    """The largest differences between two corpora: of how many more of A's documents a latent fires in than of B's, in
+    percentage points, with its 95 % interval.
+
+    differences: latent, differs, difference, low, high and rule, as `compare.corpora` makes them; latents that do not
+    differ are left out, and of the others the `most` with the largest differences are drawn.
+    """
+    need(differences, "latent", "differs", "difference", "low", "high", "rule")
+    found = differences[differences["differs"]]
+    shown = found.reindex(found["difference"].abs().sort_values(ascending=False, kind="stable").index)[:most]
+    shown = shown.sort_values("difference", kind="stable")
+    rules = shown["rule"].str.slice(0, _RULE)
+    ticks = [escaped(f"#{latent} {rule}".strip()) for latent, rule in zip(shown["latent"], rules, strict=True)]
+    fig = go.Figure()
+    for name, colour, sign in zip(names, SEQUENCE, (1, -1), strict=False):
+        side = sign * shown["difference"].to_numpy(float) > 0
+        at, low, high = (100 * shown[column].to_numpy(float)[side] for column in ("difference", "low", "high"))
+        bars = dict(type="data", symmetric=False, array=high - at, arrayminus=at - low, thickness=1.5, width=0)
+        place = dict(x=at, y=np.flatnonzero(side), marker=dict(color=colour, size=8))
+        fig.add_scatter(**place, error_x=bars, mode="markers", name=f"in more of {escaped(name)}")
+    fig.add_vline(0, line=dict(color=INK, width=1))
+    styled(fig, "What differs between the two corpora", height=140 + _ROW * max(len(shown), 4))
+    fig.update_yaxes(tickvals=list(range(len(shown))), ticktext=ticks, range=[-0.7, max(len(shown), 1) - 0.3])
+    a, b = map(escaped, names)
+    return fig.update_xaxes(title_text=f"share of documents, {a} less {b}, percentage points")
 
 
 def splitting(

@@ -1,0 +1,409 @@
+"""Tells which features differ between two corpora, by document, with false discoveries held at 5 %.
+
+In: scans of two texts by one dictionary, or one scan and a mask that parts its documents. Out: `Corpora`, whose table
+has a row a latent. A document is what counts as one draw, for the tokens of a document depend on one another
+(`features.by_document`). With m_ij the largest activation of latent j in document i, and t_j the median of m_ij over
+the documents of both corpora, which is 0 for a latent that fires in at most half of them,
+
+    share_a, share_b     of the documents of A and of B, those in which m_ij > t_j
+    difference           share_a − share_b, with its 95 % interval over documents (Newcombe's)
+    p                    of the permutation null: which documents are A's is drawn anew, so that the number of A's
+                         among those above t_j is hypergeometric, and its tails are summed exactly, both sides
+    q                    the share of false discoveries among the latents whose p is as small or smaller
+                         (Benjamini & Hochberg); a latent differs where q ≤ FALSE_DISCOVERIES
+
+t_j and which latents are tested, those above t_j in `min_documents` or more, do not depend on which documents are A's:
+the null is exact at any size. The null of the whole answer stands beside it: how many latents would differ, were the
+documents' corpora drawn anew (`by_chance`).
+
+Source: the median test (Mood 1950) with Fisher's exact tails, twice the smaller; intervals, Newcombe 1998 (method 10);
+Benjamini & Hochberg 1995. Cost: one pass over the codes of both, and more where a block of latents does not fit.
+Memory: BLOCK entries of documents and latents, and a number a latent.
+Failing: a longer document fires more latents, whatever it says: where the corpora's documents have unlike lengths (a
+warning), `first` compares their beginnings. Pieces of one work are no independent documents: then the work is the
+document. Latents that mean the same are found together; so a theme counts as often as the dictionary splits it. The
+intervals are each of its own latent, and the largest of many differences are larger than they will be in new documents.
+Corpora of two sources differ in whatever sets the sources apart; not all of it is what one wanted to know.
+"""
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import scipy.sparse
+import torch
+from jaxtyping import Bool, Float64, Int, Int64
+from numba import njit
+from scipy.stats import false_discovery_control
+from torch import Tensor
+
+from interp.compare.across_models import MIN_FIRED
+from interp.display.cards import Markup, card, markup, table
+from interp.features import joined_pieces
+from interp.features.belonging import scanned
+from interp.features.by_document import Documents, pooled
+from interp.features.feature_store import FeatureStore
+from interp.features.scan_input import latent_blocks
+from interp.storage.files import Progress, no_progress
+from interp.verdict.first_look import MIN_F1
+from interp.verdict.measures import column
+from interp.verdict.verdicts import wilson
+
+FALSE_DISCOVERIES = 0.05
+BLOCK = 1 << 24
+"""Pairs of a document and a latent in memory, some 40 bytes each."""
+SNIPPETS = 3
+UNLIKE = 1.25
+"""Of the median lengths of the two corpora's documents, from which a warning is due."""
+_BEFORE, _AFTER = 12, 6
+_SHOWN = 10
+DocumentIds = Int[Tensor, "seq pos"] | None
+log = logging.getLogger(__name__)
+
+
+class Part(NamedTuple):
+    """The documents of one of the two corpora."""
+
+    features: FeatureStore
+    documents: Documents
+
+
+@dataclass(frozen=True)
+class Corpora:
+    table: pd.DataFrame
+    """A row a latent, those that differ first, the largest difference first: latent, differs, difference, low, high,
+    share_a, share_b, threshold (t_j), mean_a, mean_b (of m_ij), p, q (NaN where it was not tested), words, rule and f1
+    (of the ranking), in_a, in_b (for one that differs, the text around its strongest firings in either corpus, each of
+    another document)."""
+    names: tuple[str, str]
+    n_documents: tuple[int, int]
+    lengths: tuple[float, float]
+    """Median tokens of a document."""
+    by_chance: float
+    """Latents that differ where the documents' corpora are drawn anew, in the mean of `shuffles` draws."""
+    unit: str
+
+    @property
+    def found(self) -> pd.DataFrame:
+        """The rows of the latents that differ."""
+        return self.table[self.table["differs"]]
+
+    def __repr__(self) -> str:
+        lines = [self._title(), *(f"  latent {row.latent} {row.words}" for row in self.found.head(_SHOWN).itertuples())]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        a, b = self.names
+        sides = [[Markup("<br>".join(map(markup, texts))) for texts in self.found[name]] for name in ("in_a", "in_b")]
+        rows = list(zip(self.found["latent"], self.found["words"], *sides, strict=True))[:_SHOWN]
+        more = f"{len(self.found) - len(rows):,} more in `found`." if len(self.found) > len(rows) else ""
+        return card(self._title(), table(("latent", "what differs", f"in {a}", f"in {b}"), rows), more)
+
+    def _title(self) -> str:
+        sides = " and ".join(
+            f"{name} ({n:,} {self.unit})" for name, n in zip(self.names, self.n_documents, strict=True)
+        )
+        n_tested = int(self.table["p"].notna().sum())
+        found = f"{len(self.found):,} of {n_tested:,} latents differ between {sides}"
+        held = f"at most {FALSE_DISCOVERIES:.0%} of them falsely in expectation"
+        return f"{found}, {held}; with the documents shuffled {self.by_chance:.1f} do"
+
+
+def corpora(
+    features_a: FeatureStore,
+    features_b: FeatureStore | None = None,
+    *,
+    part: Bool[Tensor, "seq pos"] | None = None,
+    documents: Int[Tensor, "seq pos"]
+    | tuple[Int[Tensor, "seq pos"] | None, Int[Tensor, "seq pos"] | None]
+    | None = None,
+    ranking: pd.DataFrame | None = None,
+    names: tuple[str, str] = ("A", "B"),
+    first: int | None = None,
+    min_documents: int = MIN_FIRED,
+    shuffles: int = 20,
+    seed: int = 0,
+    progress: Progress = no_progress,
+) -> Corpora:
+    """Compare A with B: two scans; or the documents of one scan of whose tokens `part` marks more than half, with the
+    others.
+
+    documents: the id of the document that each position is in, below 0 for none (`LabelledTokens.document_ids`), a pair
+    of them for two scans; None: each sequence is one. ranking: of these latents, for the rules. first: compare so many
+    tokens, the first of each document, and leave out the documents that have fewer; None: all of all. min_documents:
+    latents above their threshold in fewer are not tested. shuffles, seed: of the null beside the answer.
+
+    Raises ValueError where the scans are of two dictionaries, where both or neither of `features_b` and `part` are
+    given, and where a corpus has fewer than two documents.
+    """
+    if (features_b is None) == (part is None):
+        raise ValueError("give features_b, a second scan, or part, a mask that parts the documents of one: not both")
+    if min_documents < 1 or shuffles < 1 or (first is not None and first < 1):
+        raise ValueError(f"min_documents={min_documents}, shuffles={shuffles} and first={first} must be at least 1")
+    ids = documents if isinstance(documents, tuple) else (documents, documents)
+    if features_b is None:
+        if isinstance(documents, tuple):
+            raise ValueError("documents are a pair, but there is one scan: give the ids of its positions")
+        parts, in_a = _parted(features_a, part, documents, first)
+    else:
+        if not same_dictionary(features_a, features_b):
+            what = f"{features_a.path} and {features_b.path} are scans by two dictionaries, or of two hooks"
+            raise ValueError(f"{what}, whose latents have nothing to do with each other: scan both texts by one")
+        parts = [_part(each, of, first) for each, of in zip((features_a, features_b), ids, strict=True)]
+        sizes = [len(each.documents.ids) for each in parts]
+        in_a = np.arange(sum(sizes)) < sizes[0]
+    counts = int(in_a.sum()), int((~in_a).sum())
+    if min(counts) < 2:
+        told = " and ".join(f"{n} of {name}" for n, name in zip(counts, names, strict=True))
+        raise ValueError(f"there are {told} documents: two of each are needed, and twenty to tell anything")
+    lengths = np.concatenate([each.documents.lengths for each in parts])
+    medians = float(np.median(lengths[in_a])), float(np.median(lengths[~in_a]))
+    if max(medians) > UNLIKE * min(medians):
+        said = f"documents have {medians[0]:.0f} tokens in {names[0]} and {medians[1]:.0f} in {names[1]}, in the median"
+        log.warning("%s: in longer ones more fires. `first=%d` compares their beginnings", said, min(medians))
+    statistics = _statistics(parts, in_a, min_documents, shuffles, seed, progress)
+    return Corpora(
+        _told(statistics, parts, counts, names, _rules(ranking, parts)),
+        names,
+        counts,
+        medians,
+        statistics.by_chance,
+        f"sequences of {features_a.n_ctx} tokens" if any(each is None for each in ids) else "documents",
+    )
+
+
+def same_dictionary(a: FeatureStore, b: FeatureStore) -> bool:
+    """Whether two scans are by one dictionary at one hook: by its digest where both have one, by its decoder where both
+    have one, and else by the number of its latents, as codes of another producer say no more."""
+    hooks = {each.meta["hook_name"] for each in (a, b)} - {""}
+    if a.d_sae != b.d_sae or len(hooks) > 1:
+        return False
+    digests = {scanned(each).get("dictionary") for each in (a, b)}
+    if None not in digests:
+        return len(digests) == 1
+    if a.W_dec is None or b.W_dec is None:
+        return True
+    return torch.equal(a.W_dec, b.W_dec)
+
+
+def _part(features: FeatureStore, ids: DocumentIds, first: int | None) -> Part:
+    return Part(features, Documents.of(features.codes, features.tokens.shape, ids).beginnings(first))
+
+
+def _parted(
+    features: FeatureStore, mask: Tensor | None, ids: DocumentIds, first: int | None
+) -> tuple[list[Part], Bool[np.ndarray, " document"]]:
+    assert mask is not None
+    if tuple(mask.shape) != tuple(features.tokens.shape):
+        raise ValueError(f"part is {tuple(mask.shape)}, the tokens scanned are {tuple(features.tokens.shape)}")
+    part = _part(features, ids, first)
+    return [part], part.documents.share(np.asarray(mask, dtype=bool).reshape(-1)) > 0.5
+
+
+class _Statistics(NamedTuple):
+    """Of every latent."""
+
+    above: Int64[np.ndarray, "d_sae side"]
+    """Documents of A and B above the threshold."""
+    means: Float64[np.ndarray, "d_sae side"]
+    thresholds: Float64[np.ndarray, " d_sae"]
+    p: Float64[np.ndarray, " d_sae"]
+    q: Float64[np.ndarray, " d_sae"]
+    strongest: Int64[np.ndarray, "d_sae side snippet"]
+    """Rows of its strongest firings, each of another document; those of a second scan behind those of the first; −1
+    where there are fewer."""
+    by_chance: float
+
+
+def _statistics(
+    parts: Sequence[Part], in_a: Bool[np.ndarray, " document"], least: int, shuffles: int, seed: int, progress: Progress
+) -> _Statistics:
+    d_sae, n = parts[0].features.d_sae, len(in_a)
+    fired = sum(np.minimum(column(each.features, "n_active"), len(each.documents.ids)) for each in parts)
+    above, means = np.zeros((d_sae, 2), np.int64), np.zeros((d_sae, 2))
+    thresholds, strongest = np.zeros(d_sae), np.full((d_sae, 2, SNIPPETS), -1, np.int64)
+    generator = np.random.default_rng(seed)
+    drawn = np.stack([generator.permutation(in_a) for _ in range(shuffles)], 1).astype(np.float32)
+    shuffled = np.zeros((d_sae, shuffles), np.int64)
+    for low, high in latent_blocks(fired, d_sae, BLOCK):
+        maxima, rows = _maxima(parts, low, high, progress)
+        thresholds[low:high] = _medians(maxima)
+        for side, members in enumerate((in_a, ~in_a)):
+            means[low:high, side] = maxima.T @ (members / members.sum())
+            strongest[low:high, side] = _strongest(maxima, rows, members)
+        is_above = maxima.copy()
+        is_above.data = (maxima.data > np.repeat(thresholds[low:high], np.diff(maxima.indptr))).astype(np.float32)
+        above[low:high] = is_above.T @ np.stack([in_a, ~in_a], 1).astype(np.float32)
+        shuffled[low:high] = is_above.T @ drawn
+    total = above.sum(1)
+    tested = (total >= least) & (n - total >= 1)
+    n_a = int(in_a.sum())
+    p, q = np.full(d_sae, np.nan), np.full(d_sae, np.nan)
+    p[tested] = permutation_p(above[tested, 0], total[tested], n_a, n)
+    q[tested] = _adjusted(p[tested])
+    chance = [
+        int((_adjusted(permutation_p(counts, total[tested], n_a, n)) <= FALSE_DISCOVERIES).sum())
+        for counts in shuffled[tested].T
+    ]
+    return _Statistics(above, means, thresholds, p, q, strongest, float(np.mean(chance)))
+
+
+def _adjusted(p: Float64[np.ndarray, " latent"]) -> Float64[np.ndarray, " latent"]:
+    return false_discovery_control(p) if len(p) else p
+
+
+def _maxima(
+    parts: Sequence[Part], low: int, high: int, progress: Progress
+) -> tuple[scipy.sparse.csc_matrix, Int64[np.ndarray, " nnz"]]:
+    """The largest activation of latents in each document, by latent, and its row, counted on from scan to scan."""
+    matrices, rows, offset = [], [], 0
+    for features, documents in parts:
+        found = pooled(features.codes, documents, "max", features.n_ctx, low, high, progress)
+        matrices.append(found.matrix)
+        rows.append(found.rows + offset)
+        offset += features.tokens.numel()
+    stacked = scipy.sparse.vstack(matrices, format="csr")
+    places = scipy.sparse.csr_matrix((np.arange(1, stacked.nnz + 1), stacked.indices, stacked.indptr), stacked.shape)
+    by_latent = places.tocsc()
+    of_entry = by_latent.data - 1
+    maxima = scipy.sparse.csc_matrix((stacked.data[of_entry], by_latent.indices, by_latent.indptr), stacked.shape)
+    return maxima, np.concatenate(rows)[of_entry]
+
+
+def _medians(maxima: scipy.sparse.csc_matrix) -> Float64[np.ndarray, " latent"]:
+    """The lower median of each column, of its zeros too; 0 where it has as many as that."""
+    n, medians = maxima.shape[0], np.zeros(maxima.shape[1])
+    n_zero = n - np.diff(maxima.indptr)
+    for latent in np.flatnonzero(n_zero <= (n - 1) // 2):
+        values = maxima.data[maxima.indptr[latent] : maxima.indptr[latent + 1]]
+        place = (n - 1) // 2 - n_zero[latent]
+        medians[latent] = np.partition(values, place)[place]
+    return medians
+
+
+def _strongest(
+    maxima: scipy.sparse.csc_matrix, rows: Int64[np.ndarray, " nnz"], members: Bool[np.ndarray, " document"]
+) -> Int64[np.ndarray, "latent snippet"]:
+    """The rows of the largest maxima of each latent in a corpus, −1 behind them; ties to the earlier document."""
+    out = np.full((maxima.shape[1], SNIPPETS), -1, np.int64)
+    latents = np.repeat(np.arange(maxima.shape[1]), np.diff(maxima.indptr))
+    inside = members[maxima.indices]
+    latents, rows = latents[inside], rows[inside]
+    order = np.lexsort((rows, -maxima.data[inside], latents))
+    latents, rows = latents[order], rows[order]
+    rank = np.arange(len(latents)) - np.searchsorted(latents, latents)
+    kept = rank < SNIPPETS
+    out[latents[kept], rank[kept]] = rows[kept]
+    return out
+
+
+def permutation_p(
+    above_a: Int64[np.ndarray, " latent"], above: Int64[np.ndarray, " latent"], n_a: int, n: int
+) -> Float64[np.ndarray, " latent"]:
+    """The two-sided p of `above_a` of A's n_a documents among the `above` of all n, where which are A's is drawn anew:
+    twice the hypergeometric tail on the side of the mean where it lies, at most 1."""
+    return _tails(above_a.astype(np.int64), above.astype(np.int64), n_a, n)
+
+
+@njit(cache=True, nogil=True)
+def _tails(counts, totals, n_a, n):
+    out = np.ones(len(counts))
+    for i in range(len(counts)):
+        x, total = counts[i], totals[i]
+        low, high = max(0, n_a + total - n), min(total, n_a)
+        step = 1 if x * n >= total * n_a else -1
+        term = math.exp(_log_choose(total, x) + _log_choose(n - total, n_a - x) - _log_choose(n, n_a))
+        tail, k = 0.0, x
+        while low <= k <= high and term > 1e-17 * tail:
+            tail += term
+            if step > 0:
+                term *= (total - k) * (n_a - k) / ((k + 1.0) * (n - total - n_a + k + 1.0))
+            else:
+                term *= k * (n - total - n_a + k) / ((total - k + 1.0) * (n_a - k + 1.0))
+            k += step
+        out[i] = min(1.0, 2 * tail)
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _log_choose(n, k):
+    return math.lgamma(n + 1.0) - math.lgamma(k + 1.0) - math.lgamma(n - k + 1.0)
+
+
+def _difference(above: Sequence[int], sizes: tuple[int, int]) -> tuple[float, float, float]:
+    """The difference of two shares with its interval: Newcombe's, from Wilson's of each."""
+    (a, b), ((low_a, high_a), (low_b, high_b)) = (
+        [k / n for k, n in zip(above, sizes, strict=True)],
+        [wilson(k, n) for k, n in zip(above, sizes, strict=True)],
+    )
+    below, beyond = math.hypot(a - low_a, high_b - b), math.hypot(high_a - a, b - low_b)
+    return a - b, a - b - below, a - b + beyond
+
+
+def _rules(ranking: pd.DataFrame | None, parts: Sequence[Part]) -> pd.DataFrame:
+    """rule and f1 by latent. Raises ValueError for the ranking of another dictionary."""
+    features = parts[0].features
+    if ranking is None:
+        return pd.DataFrame({"rule": "", "f1": np.nan}, index=range(features.d_sae))
+    of = ranking.attrs.get("features", {}).get("dictionary")
+    here = scanned(features).get("dictionary")
+    if (of and here and of != here) or int(ranking["latent"].max()) >= features.d_sae:
+        raise ValueError(f"the ranking is of another dictionary than {features.path}: `interp rank` makes its own")
+    by_latent = ranking.set_index("latent").reindex(range(features.d_sae))
+    return pd.DataFrame({"rule": by_latent["explanation"].fillna(""), "f1": by_latent["explanation_f1"]})
+
+
+def _told(
+    statistics: _Statistics, parts: Sequence[Part], sizes: tuple[int, int], names: tuple[str, str], rules: pd.DataFrame
+) -> pd.DataFrame:
+    differences = np.array([_difference(above, sizes) for above in statistics.above.tolist()]).reshape(-1, 3)
+    shares, differs = statistics.above / np.array(sizes), statistics.q <= FALSE_DISCOVERIES
+    each = zip(shares.tolist(), statistics.thresholds.tolist(), rules["rule"], rules["f1"], strict=True)
+    snippets = [
+        [
+            [_snippet(parts, row) for row in rows if row >= 0 and found]
+            for rows, found in zip(side, differs, strict=True)
+        ]
+        for side in statistics.strongest.transpose(1, 0, 2).tolist()
+    ]
+    table = pd.DataFrame({
+        "latent": np.arange(len(shares)),
+        "differs": differs,
+        **dict(zip(("difference", "low", "high"), differences.T, strict=True)),
+        **dict(zip(("share_a", "share_b"), shares.T, strict=True)),
+        "threshold": statistics.thresholds,
+        **dict(zip(("mean_a", "mean_b"), statistics.means.T, strict=True)),
+        "p": statistics.p,
+        "q": statistics.q,
+        "words": [_words(*of_latent, names) for of_latent in each],
+        "rule": rules["rule"],
+        "f1": rules["f1"],
+        "in_a": pd.Series(snippets[0], dtype=object),
+        "in_b": pd.Series(snippets[1], dtype=object),
+    })  # fmt: skip
+    order = np.lexsort((table["latent"], -table["difference"].abs(), ~differs))
+    return table.iloc[order].reset_index(drop=True)
+
+
+def _words(shares: Sequence[float], threshold: float, rule: str, f1: float, names: tuple[str, str]) -> str:
+    does = "fires" if threshold == 0 else f"reaches more than {threshold:.3g}"
+    said = f"{does} in {shares[0]:.0%} of {names[0]} and {shares[1]:.0%} of {names[1]}"
+    return f"{said}: {rule} (F1 {f1:.2f})" if rule and f1 >= MIN_F1 else said
+
+
+def _snippet(parts: Sequence[Part], row: int) -> str:
+    """The tokens around a row, the firing one in guillemets."""
+    features = parts[0].features
+    if row >= features.tokens.numel():
+        row -= features.tokens.numel()
+        features = parts[1].features
+    n_ctx = features.n_ctx
+    first = row - row % n_ctx
+    start, stop = max(row - _BEFORE, first), min(row + _AFTER + 1, first + n_ctx)
+    tokens = features.tokens.reshape(-1)[start:stop].tolist()
+    pieces = joined_pieces([features.vocab[token] for token in tokens])
+    return "".join(f"«{text}»" if row - start in places else text for text, places in pieces).replace("\n", "↵")

@@ -1,0 +1,224 @@
+"""Pools what fires over documents: matrices with one row a document, for statistics of texts and for probes.
+
+In: codes of rows in token order, and the document that each position is in. Out, for document i and latent j,
+
+    how="max"    the largest z_j of the rows in i            how="mean"    their mean, 0 where the latent is silent
+
+and, of the same rows, the counts of tokens, the activations pooled alike, and the share of them that carries a label.
+So a probe on latents stands beside the two baselines that it has to beat: the words, and the model's own activations.
+
+A document is what `documents` says: an id for each position, below 0 where it is in none (`LabelledTokens.document_ids`
+of `models.tokenize`). Where nobody says, each sequence is one: the whole text where one text makes a sequence, a piece
+of one or the end of one and the beginning of another where texts are packed. Where only the token that opens a document
+is known, `(tokens == bos).flatten().cumsum(0).view_as(tokens)` numbers them. `torch.arange(n).view_as(tokens)` makes
+each token a document, and the matrix that of its rows. Rows left out at harvest are in no document.
+
+Memory: what comes out, and a chunk of the codes. Cost: a sort of the firings of each chunk.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, cast, get_args
+
+import numpy as np
+import pandas as pd
+import scipy.sparse
+import torch
+from jaxtyping import Bool, Float32, Int, Int32, Int64, Shaped
+from torch import Tensor
+
+from interp.activations import StoredRows
+from interp.codes.code_store import CodeStore
+from interp.codes.reading import read_chunks
+from interp.storage.files import Progress, no_progress, ratio
+from interp.storage.processes import slices
+
+How = Literal["max", "mean"]
+_ROWS_AT_ONCE = 1 << 20
+
+
+@dataclass(frozen=True)
+class DocumentMatrix:
+    """Matrices whose row i is the document `documents[i]`."""
+
+    documents: Int64[np.ndarray, " document"]
+    """Ids, ascending: those that were given, or the numbers of the sequences."""
+    latents: scipy.sparse.csr_matrix
+    """Float32 [document, d_sae]."""
+    tokens: scipy.sparse.csr_matrix | None
+    """Int32 [document, d_vocab]: how often each token stands in the document. None where the rows are no text."""
+    activations: Float32[np.ndarray, "document d_in"] | None
+    """The activations that the dictionary reads, pooled as the latents are; None unless a store was given."""
+    labels: pd.DataFrame
+    """The share of the document's tokens that carries each label, NaN in a document without a token."""
+    lengths: Int64[np.ndarray, " document"]
+    """Tokens of each document that were encoded."""
+
+    def __repr__(self) -> str:
+        n, d_sae = self.latents.shape
+        return f"DocumentMatrix({n:,} documents, {d_sae:,} latents, {self.latents.nnz / max(n, 1):,.0f} fire in each)"
+
+
+@dataclass(frozen=True)
+class Documents:
+    """The documents of a scan's rows."""
+
+    ids: Int64[np.ndarray, " document"]
+    of_row: Int32[np.ndarray, " row"]
+    """The place in `ids` of each row's document; −1 for a row in none, or not encoded."""
+    lengths: Int64[np.ndarray, " document"]
+    """Rows of each document."""
+
+    @classmethod
+    def of(cls, codes: CodeStore, shape: Sequence[int], ids: Int[Tensor, "seq pos"] | None = None) -> "Documents":
+        """Raises ValueError for ids that are not those of the tokens scanned [seq, pos], and where there is none."""
+        if ids is None:
+            ids = torch.arange(shape[0])[:, None].expand(shape)
+        ids = torch.as_tensor(ids)
+        if tuple(ids.shape) != tuple(shape) or ids.is_floating_point() or ids.dtype == torch.bool:
+            what = f"documents of shape {tuple(ids.shape)} and {ids.dtype}"
+            raise ValueError(f"{what} must be integers {tuple(shape)}, one id for each token scanned")
+        known, of_row = np.unique(ids.numpy(force=True).reshape(-1), return_inverse=True)
+        first = int(np.searchsorted(known, 0))  # those below 0 are no documents
+        if first == len(known):
+            raise ValueError("documents has no id from 0 on: no position is in a document")
+        of_row = np.maximum(of_row.astype(np.int32).reshape(-1) - np.int32(first), np.int32(-1))
+        for block in slices(len(of_row), _ROWS_AT_ONCE):
+            of_row[block][~codes.present(block.start, block.stop).numpy()] = -1
+        ids_kept = known[first:].astype(np.int64)
+        return cls(ids_kept, of_row, np.bincount(of_row[of_row >= 0], minlength=len(ids_kept)))
+
+    def beginnings(self, n_tokens: int | None) -> "Documents":
+        """The first `n_tokens` rows of each document that has as many, the others are no documents any more; None: all
+        rows of those that have one."""
+        kept = self.lengths >= (n_tokens or 1)
+        number = np.where(kept, kept.cumsum() - 1, -1).astype(np.int32)
+        of_row, rows = np.full(len(self.of_row), -1, np.int32), np.flatnonzero(self.of_row >= 0)
+        if n_tokens is not None:
+            rows = rows[self.of_row[rows].argsort(kind="stable")]
+            place = np.arange(len(rows)) - np.repeat(self.lengths.cumsum() - self.lengths, self.lengths)
+            rows = rows[place < n_tokens]
+        of_row[rows] = number[self.of_row[rows]]
+        return Documents(self.ids[kept], of_row, np.minimum(self.lengths, n_tokens or self.lengths)[kept])
+
+    def share(self, mask: Bool[np.ndarray, " row"]) -> np.ndarray:
+        """The share of each document's rows that a mask marks, NaN where it has none."""
+        marked = self.of_row[(self.of_row >= 0) & mask]
+        return ratio(np.bincount(marked, minlength=len(self.ids)), self.lengths)
+
+
+class Pooled(NamedTuple):
+    """The latents first .. last of every document, by document and latent."""
+
+    matrix: scipy.sparse.csr_matrix
+    """[document, last − first]."""
+    rows: Int64[np.ndarray, " nnz"]
+    """For how="max" the row of each entry, the first of the largest activations."""
+
+
+def document_matrix(
+    codes: CodeStore,
+    tokens: Int[Tensor, "seq pos"],
+    n_vocab: int | None,
+    documents: Documents,
+    how: How,
+    labels: Mapping[str, Bool[Tensor, "seq pos"]],
+    store: StoredRows | None,
+    hook: str,
+    progress: Progress = no_progress,
+) -> DocumentMatrix:
+    """See `FeatureStore.matrix`. n_vocab: None where the tokens are no text."""
+    for name in labels:
+        if tuple(labels[name].shape) != tuple(tokens.shape):
+            what = f"label {name!r} is {tuple(labels[name].shape)}"
+            raise ValueError(f"{what}, the tokens scanned are {tuple(tokens.shape)}")
+    shares = {name: documents.share(np.asarray(labels[name], dtype=bool).reshape(-1)) for name in labels}
+    return DocumentMatrix(
+        documents.ids,
+        pooled(codes, documents, how, tokens.shape[1], progress=progress).matrix,
+        None if n_vocab is None else _token_counts(tokens.numpy().reshape(-1), n_vocab, documents),
+        None if store is None else _activations(store, hook, documents, how),
+        pd.DataFrame(shares, index=documents.ids),
+        documents.lengths,
+    )
+
+
+def pooled(
+    codes: CodeStore,
+    documents: Documents,
+    how: How,
+    n_ctx: int,
+    first: int = 0,
+    last: int | None = None,
+    progress: Progress = no_progress,
+) -> Pooled:
+    """One pass over the codes. Raises ValueError for an unknown `how`."""
+    if how not in get_args(How):
+        raise ValueError(f"how={how!r} must be one of {', '.join(get_args(How))}")
+    last = codes.d_sae if last is None else last
+    width, n = last - first, len(documents.ids)
+    parts = [_Entries.empty()]
+    for chunk in read_chunks(codes, n_ctx, progress=progress, note="documents"):
+        rows = chunk.rows
+        of_entry = documents.of_row[rows]
+        kept = (chunk.activations > 0) & (of_entry >= 0) & (chunk.latents >= first) & (chunk.latents < last)
+        keys = of_entry[kept].astype(np.int64) * width + (chunk.latents[kept] - first)
+        parts.append(_Entries(keys, chunk.activations[kept].astype(np.float64), rows[kept]).reduced(how))
+    entries = _Entries(*(np.concatenate(each) for each in zip(*parts, strict=True))).reduced(how)
+    of_document, latents = np.divmod(entries.keys, max(width, 1))
+    values = entries.values if how == "max" else entries.values / documents.lengths[of_document]
+    offsets = np.concatenate([[0], np.bincount(of_document, minlength=n).cumsum()])
+    arrays = (values.astype(np.float32), latents, offsets)
+    return Pooled(scipy.sparse.csr_matrix(arrays, shape=(n, width)), entries.rows)
+
+
+class _Entries(NamedTuple):
+    keys: Int64[np.ndarray, " entry"]
+    """document · latents + latent."""
+    values: np.ndarray
+    rows: Int64[np.ndarray, " entry"]
+
+    @classmethod
+    def empty(cls) -> "_Entries":
+        return cls(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64))
+
+    def reduced(self, how: How) -> "_Entries":
+        """One entry a key, keys ascending: the largest value and the first of its rows, or the sum."""
+        if not len(self.keys):
+            return self
+        order = self.keys.argsort(kind="stable")  # rows stay ascending within a key, so that sums are in their order
+        keys, values, rows = self.keys[order], self.values[order], self.rows[order]
+        starts = np.flatnonzero(np.diff(keys, prepend=-1))
+        if how == "mean":
+            return _Entries(keys[starts], np.add.reduceat(values, starts), rows[starts])
+        largest = np.maximum.reduceat(values, starts)
+        is_largest = values == np.repeat(largest, np.diff(starts, append=len(keys)))
+        first_rows = np.minimum.reduceat(np.where(is_largest, rows, np.iinfo(np.int64).max), starts)
+        return _Entries(keys[starts], largest, first_rows)
+
+
+def _token_counts(tokens: Int32[np.ndarray, " row"], n_vocab: int, documents: Documents) -> scipy.sparse.csr_matrix:
+    counts = scipy.sparse.csr_matrix((len(documents.ids), n_vocab), dtype=np.int32)
+    for block in slices(len(tokens), _ROWS_AT_ONCE):
+        of, ids = documents.of_row[block], tokens[block]
+        places = of[of >= 0], ids[of >= 0]
+        ones = np.ones(len(places[0]), np.int32)
+        counts = counts + scipy.sparse.coo_matrix((ones, places), shape=counts.shape).tocsr()
+    return counts
+
+
+def _activations(store: StoredRows, hook: str, documents: Documents, how: How) -> Float32[np.ndarray, "document d_in"]:
+    """Of the rows that were encoded, read shard after shard."""
+    shape, of_row = (len(documents.ids), store.d(hook)), torch.from_numpy(documents.of_row)
+    total = torch.zeros(shape) if how == "mean" else torch.full(shape, -torch.inf)
+    for i in range(store.n_shards):
+        shard = store.shard(i, hook)
+        of = of_row[shard.row_ids].long()
+        acts = shard.acts[of >= 0].float()
+        if how == "mean":
+            total.index_add_(0, of[of >= 0], acts)
+        else:
+            total.scatter_reduce_(0, of[of >= 0, None].expand_as(acts), acts, "amax")
+    lengths = torch.from_numpy(documents.lengths)[:, None]
+    total = total / lengths.clamp(min=1) if how == "mean" else total
+    return cast(Shaped[np.ndarray, "document d_in"], torch.where(lengths > 0, total, 0.0).numpy())

@@ -1,0 +1,188 @@
+"""Which features differ between two corpora: tails against enumeration, false discoveries and power by simulation."""
+
+import itertools
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.sparse
+import scipy.stats
+import torch
+
+from interp import figures
+from interp.cli import main
+from interp.compare import corpora, open_pair
+from interp.compare.across_corpora import permutation_p
+from interp.features.feature_store import FeatureStore, ScanConfig
+
+N, CTX, D, PLANTED = 120, 6, 120, 20
+FEW = ScanConfig(n_top=0, n_per_interval=0, n_coactivations=0, n_neighbours=0, n_tokens=1)
+
+
+def store(folder, z, tokens=None, **rest) -> FeatureStore:
+    tokens = torch.arange(N * CTX).reshape(N, CTX) % 50 if tokens is None else tokens
+    return FeatureStore.from_codes(tokens, scipy.sparse.csr_matrix(z), folder, settings=FEW, **rest)
+
+
+def planted(seed: int) -> np.ndarray:
+    """Codes [row, D] of N documents: the first PLANTED latents fire more in the first half; latents share moods of the
+    documents, fire on one token or on all, and one document's tokens are alike."""
+    generator = np.random.default_rng(seed)
+    mood = generator.normal(size=(N, 5)) @ generator.normal(size=(5, D)) / 5**0.5
+    rate = generator.uniform(0.02, 0.95, D)
+    lift = np.zeros((N, D))
+    lift[: N // 2, :PLANTED] = 1.5
+    inside = generator.normal(size=(N, D)) + mood + lift > scipy.stats.norm.isf(rate) * 2**0.5
+    strength = np.exp(generator.normal(size=(N, D)) + 0.5 * lift)
+    on = generator.random((N, CTX, D)) < 0.6
+    return (inside[:, None] * strength[:, None] * on).reshape(N * CTX, D)
+
+
+HALF = torch.zeros(N, CTX, dtype=torch.bool)
+HALF[: N // 2] = True
+
+
+def test_tails_are_those_of_every_way_to_draw_the_documents():
+    n, n_a = 9, 4
+    for total in range(1, n):
+        above = np.arange(n) < total
+        counts = np.array([above[list(drawn)].sum() for drawn in itertools.combinations(range(n), n_a)])
+        for x in range(max(0, n_a + total - n), min(total, n_a) + 1):
+            tail = (counts >= x).mean() if x >= total * n_a / n else (counts <= x).mean()
+            found = permutation_p(np.array([x]), np.array([total]), n_a, n)
+            assert found[0] == pytest.approx(min(1, 2 * tail))
+    x, total = np.array([700, 260, 41, 0]), np.array([1500, 900, 60, 30])
+    upper, lower = (
+        f(at, 5000, total, 2000) for f, at in ((scipy.stats.hypergeom.sf, x - 1), (scipy.stats.hypergeom.cdf, x))
+    )
+    expected = 2 * np.where(x >= total * 0.4, upper, lower)
+    np.testing.assert_allclose(permutation_p(x, total, 2000, 5000), expected, rtol=1e-8)
+
+
+def test_statistics_are_those_of_a_loop(tmp_path):
+    z = planted(0)
+    features = store(tmp_path / "f", z)
+    table = corpora(features, part=HALF, seed=1).table.set_index("latent").sort_index()
+    maxima = z.reshape(N, CTX, D).max(1).astype(np.float32)
+    adjusted = scipy.stats.false_discovery_control(table["p"].dropna())
+    np.testing.assert_allclose(table["q"].dropna(), adjusted)
+    for latent in range(D):
+        row, m = table.loc[latent], maxima[:, latent]
+        threshold = np.sort(m)[(N - 1) // 2]
+        above = m > threshold
+        assert row.threshold == pytest.approx(threshold)
+        a, b = above[: N // 2].mean(), above[N // 2 :].mean()
+        assert (row.share_a, row.share_b) == pytest.approx((a, b)) and row.difference == pytest.approx(a - b)
+        assert row.low <= row.difference <= row.high
+        assert row.mean_a == pytest.approx(m[: N // 2].mean(), rel=1e-5)
+        assert np.isnan(row.p) == (above.sum() < 10)
+
+
+def test_false_discoveries_are_held_and_most_of_what_is_planted_is_found(tmp_path):
+    """Of 24 simulations: the mean share of false ones among those found, within two standard errors of 5 %."""
+    false, power, by_chance = [], [], []
+    for seed in range(24):
+        result = corpora(store(tmp_path / str(seed), planted(seed)), part=HALF, shuffles=4, seed=seed)
+        found = result.found["latent"].to_numpy()
+        false.append((found >= PLANTED).sum() / max(len(found), 1))
+        power.append((found < PLANTED).sum() / PLANTED)
+        by_chance.append(result.by_chance)
+    error = np.std(false, ddof=1) / len(false) ** 0.5
+    assert np.mean(false) <= 0.05 + 2 * error and np.mean(false) < 0.07, (np.mean(false), error)
+    assert np.mean(power) > 0.5, np.mean(power)
+    assert np.mean(by_chance) < 1 < np.mean(power) * PLANTED
+
+
+def test_where_nothing_differs_few_simulations_find_anything(tmp_path):
+    z = planted(5)[:, PLANTED:]
+    features, generator, n_found = store(tmp_path / "f", z), torch.Generator().manual_seed(0), 0
+    for _ in range(40):
+        drawn = torch.randperm(N, generator=generator)[: N // 3]
+        part = torch.zeros(N, CTX, dtype=torch.bool)
+        part[drawn] = True
+        n_found += len(corpora(features, part=part, shuffles=1).found) > 0
+    assert n_found <= 6, "5 % of 40, and two standard errors"
+
+
+def test_blocks_of_latents_and_two_scans_say_the_same_as_one(tmp_path, monkeypatch):
+    z, tokens = planted(1), torch.arange(N * CTX).reshape(N, CTX) % 50
+    whole = corpora(store(tmp_path / "f", z), part=HALF)
+    half = N // 2
+    sides = [
+        store(tmp_path / name, z[rows], tokens[at])
+        for name, rows, at in (("a", slice(half * CTX), slice(half)), ("b", slice(half * CTX, None), slice(half, None)))
+    ]
+    monkeypatch.setattr("interp.compare.across_corpora.BLOCK", 500)
+    pd.testing.assert_frame_equal(corpora(*sides).table, whole.table)
+
+
+def test_what_differs_is_told_by_rule_and_by_text_of_either_side(tiny_run, tmp_path, caplog):
+    features, harvested = tiny_run.features, tiny_run.harvested
+    label = max(harvested.labels, key=lambda name: -abs(float(harvested.labels[name].float().mean()) - 0.4))
+    part, ids = harvested.labels[label], harvested.document_ids
+    result = corpora(features, part=part, documents=ids, ranking=tiny_run.ranking, names=(label, "<b>the rest</b>"))
+    assert len(result.found) and result.n_documents[0] > 1 and label in repr(result)
+    first = result.found.iloc[0]
+    rules = tiny_run.ranking.set_index("latent")["explanation"]
+    assert first["rule"] == rules[first["latent"]] and f"of {label}" in first["words"]
+    assert all(text.count("«") == text.count("»") >= 1 for text in first["in_a"]) and len(first["in_a"]) <= 3
+    of_latent = features.codes[: features.tokens.numel()].dense()[:, first["latent"]].view_as(ids)
+    inside = {int(i) for i in ids.unique() if i >= 0 and part[ids == i].float().mean() > 0.5}
+    row = int(torch.where(torch.isin(ids, torch.tensor(sorted(inside))), of_latent, 0).argmax())
+    token = features.vocab[int(features.tokens.flatten()[row])]
+    assert f"«{token}»".replace("\n", "↵") in first["in_a"][0]
+    page = result._repr_html_()
+    assert "<b>the" not in page and "&lt;b&gt;" in page and page.count("<div") == page.count("</div>")
+    figure = figures.corpus_differences(result.table, names=result.names)
+    assert sum(len(trace.x) for trace in figure.data) == min(len(result.found), 24)
+    cut = corpora(features, part=part, documents=ids, first=8)
+    assert cut.lengths == (8, 8)
+
+
+def test_documents_of_unlike_lengths_are_warned_of(tiny_run, caplog):
+    ids = tiny_run.harvested.document_ids.clone()
+    ids[::2, 5:] = -1
+    part = torch.zeros_like(ids, dtype=torch.bool)
+    part[::2] = True
+    sequences = torch.where(ids >= 0, torch.arange(len(ids))[:, None], -1)
+    corpora(tiny_run.features, part=part, documents=sequences)
+    assert "in longer ones more fires" in caplog.text
+
+
+def test_mistakes_are_named(tiny_run, tmp_path):
+    features, part = tiny_run.features, torch.zeros_like(tiny_run.features.tokens, dtype=torch.bool)
+    other = store(tmp_path / "f", planted(0))
+    for given, said in [
+        (dict(), "not both"),
+        (dict(features_b=features, part=part), "not both"),
+        (dict(features_b=tiny_run.neurons), "by two dictionaries"),
+        (dict(features_b=other), "by two dictionaries"),
+        (dict(part=part), "0 of A and"),
+        (dict(part=part[:1]), "part is"),
+        (dict(part=part, documents=(part, part)), "there is one scan"),
+        (dict(part=part, first=0), "must be at least 1"),
+    ]:
+        with pytest.raises(ValueError, match=said):
+            corpora(features, **given)
+    part[: len(part) // 2] = True
+    of_neurons = tiny_run.ranking.copy()
+    of_neurons.attrs = {"features": {"dictionary": "another"}}
+    with pytest.raises(ValueError, match="ranking is of another dictionary"):
+        corpora(features, part=part, ranking=of_neurons)
+
+
+def test_the_command_compares_two_texts_read_by_one_dictionary(tiny_run, tmp_path, capsys):
+    from interp import harvest, scan_features
+
+    held_out = tiny_run.held_out
+    acts = harvest(tiny_run.model, held_out.tokens, [tiny_run.hook_name], tmp_path / "acts", exclude=[0])
+    vocab = tiny_run.tokenizer.display()
+    scan_features(tiny_run.sae, acts, tiny_run.hook_name, tmp_path / "features", vocab=vocab, settings=FEW)
+    assert open_pair(tiny_run.path, tmp_path / "features").by == "corpora"
+    assert main(["compare", str(tiny_run.path), str(tmp_path / "features"), "--out", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "compared by corpora: two texts read by one dictionary" in said and "latents differ between A (" in said
+    table = pd.read_parquet(tmp_path / "out/corpora.parquet")
+    assert len(table) == tiny_run.sae.d_sae and (tmp_path / "out/corpora.html").is_file()
+    shutil.rmtree(tmp_path / "acts")

@@ -401,8 +401,8 @@ def test_summary_says_which_nulls_the_share_does_not_tell_apart(run, folder):
     is_one = table["verdict"] == "one_meaning"
     for column, by in (("share", 0), ("ci_low", -0.1), ("ci_high", 0.1)):
         table.loc[is_one, column] = [share + by for share in names.values()]
-    said = data(write_report(run, folder / "told", nulls=nulls._replace(shares=table)), "summary")["nulls"]["said"]
-    fewer, alike = said.split(". ", 1)
+    page = write_report(run, folder / "told", nulls=nulls._replace(shares=table))
+    fewer, alike = data(page, "summary")["nulls"]["told_apart"].split(". ", 1)
     assert fewer == "Of its latents more have one meaning than of: shuffled model"
     assert alike.startswith("By this share it cannot be told from (or lies below): frozen decoder.")
 

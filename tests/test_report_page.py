@@ -571,7 +571,7 @@ def test_stars_labels_and_notes_stay_are_found_and_come_out_and_in_as_json(brows
     browser.open(f"{address}#features")
     browser.click(".chip[data-starred]")
     assert latents(browser) == [3] and question(browser) == "#features?starred=1"
-    assert browser.text("tr[data-latent='3'] .own")[0].strip() == HOSTILE
+    assert browser.text("tr[data-latent='3'] .your-label")[0].strip() == HOSTILE
     browser.click(".chip[data-starred]")
     assert 3 in found(browser, "onerror") and found(browser, "label:onerror") == [3]
     assert browser.text("tr[data-latent='3'] .mine mark") == ["onerror"]

@@ -101,7 +101,7 @@ class _Shared:
     def batch(self, start: int) -> Int[Tensor, " seq"]:
         return torch.arange(start, min(start + self.passes.batch_size, len(self.passes.tokens)))
 
-    def own(self, starts: Sequence[int]) -> dict[str, Float[Tensor, "row d"]]:
+    def rows_of_round(self, starts: Sequence[int]) -> dict[str, Float[Tensor, "row d"]]:
         """The rows of this process's batch of a round; none where there are fewer batches than processes."""
         has_one = self.team.rank < len(starts)
         _, acts = self.passes.on(self.batch(starts[self.team.rank]) if has_one else torch.arange(1))
@@ -155,7 +155,7 @@ def _write(shared: _Shared, out: Path, origin: Mapping[str, Any], progress: Prog
         starts = range(int(team.gather(position)[0]), n_seq, passes.batch_size)
         for done in range(0, len(starts), team.count):
             together = starts[done : done + team.count]
-            acts = {name: team.gather(x) for name, x in team.all_do(partial(shared.own, together)).items()}
+            acts = {name: team.gather(x) for name, x in team.all_do(partial(shared.rows_of_round, together)).items()}
             team.all_do(partial(shared.add, writer, together, acts, progress))
         about = passes.excluded, passes.name, passes.aliases
         team.all_do(lambda: None if writer is None else writer.finish(passes.tokens, *about))

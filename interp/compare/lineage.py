@@ -77,11 +77,11 @@ def splitting(
 
 
 def masked_edges(
-    own: CodeSource, other: CodeSource, min_cosine: float, min_fired: int, progress: Progress = no_progress
+    narrow: CodeSource, wide: CodeSource, min_cosine: float, min_fired: int, progress: Progress = no_progress
 ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
     """The edges, and how often each narrow and each wide latent fires."""
-    parts, fired = [], (np.zeros(own.d_sae), np.zeros(other.d_sae))
-    for sums in joint_sums(own, other, [(1, 1), (2, 0), (0, 0)], progress):
+    parts, fired = [], (np.zeros(narrow.d_sae), np.zeros(wide.d_sae))
+    for sums in joint_sums(narrow, wide, [(1, 1), (2, 0), (0, 0)], progress):
         products, squares, both = sums.products
         fired = sums.ours.fired, sums.theirs.fired
         masked = ratio(products, np.sqrt(squares * sums.theirs.squares), empty=0.0)

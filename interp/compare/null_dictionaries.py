@@ -144,11 +144,11 @@ def _judged(
     features, told = bench.features, _named(bench.progress, "dictionaries")
     configs = {"twin seed": bench.twin}
     configs |= {name: dataclasses.replace(bench.twin, freeze=part) for name, part in FROZEN.items()}
-    if bench.own is not None:
-        configs = {"SAE": bench.own, **configs}
+    if bench.smaller is not None:
+        configs = {"SAE": bench.smaller, **configs}
     learnt = train_sweep(store, hook, list(configs.values()), out=bench.out / "dictionaries", progress=told)
     saes = dict(zip(configs, learnt, strict=True))
-    if bench.own is None:
+    if bench.smaller is None:
         bench.take_scan("SAE", features)
     for name, sae in saes.items():
         bench.take_learnt(name, sae, store, hook)
@@ -183,7 +183,7 @@ class _Bench:
         k, budget = max(1, round(features.meta["l0"])), settings.sae_tokens
         alike = config or TopKConfig(d_sae=features.d_sae, k=k, tokens=budget or FOREIGN_TOKENS)
         smaller = dataclasses.replace(alike, tokens=min(budget or alike.tokens, alike.tokens))
-        self.own = smaller if config is not None and smaller != config else None
+        self.smaller = smaller if config is not None and smaller != config else None
         self.twin = dataclasses.replace(smaller, seed=alike.seed + 1)
         self.trained_tokens = {"neurons": 0, "coordinates": 0} | ({} if config else {"SAE": math.nan})
         self.features, self.settings, self.out, self.progress = features, settings, out, progress

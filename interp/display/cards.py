@@ -52,8 +52,8 @@ def verdict_mark(verdict: str, sure: bool = True) -> Markup:
     hue = verdict_colour(verdict)
     fill = hue if sure else "transparent"
     dot = f"display:inline-block;width:8px;height:8px;border:2px solid {hue};background:{fill};border-radius:50%"
-    said = escape(verdict_words(verdict) + ("" if sure else " (unsure)"))
-    return Markup(f'<span style="white-space:nowrap"><span style="{dot};margin-right:6px"></span>{said}</span>')
+    words = escape(verdict_words(verdict) + ("" if sure else " (unsure)"))
+    return Markup(f'<span style="white-space:nowrap"><span style="{dot};margin-right:6px"></span>{words}</span>')
 
 
 def interval_mark(at: float, low: float, high: float) -> Markup:

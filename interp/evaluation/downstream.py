@@ -211,8 +211,8 @@ def _short_ways(
         yield blocks[:at], False
 
 
-def _agree(found: Tensor, changed: Tensor, clean: Tensor, tolerance: float) -> bool:
-    return bool((found.flatten() - changed.flatten()).norm() <= tolerance * (changed - clean).norm())
+def _agree(approximate: Tensor, changed: Tensor, clean: Tensor, tolerance: float) -> bool:
+    return bool((approximate.flatten() - changed.flatten()).norm() <= tolerance * (changed - clean).norm())
 
 
 def _readouts(module: nn.Module, tokens: Int[Tensor, "seq pos"], d_vocab: int) -> list[tuple[nn.Module, Readout]]:
@@ -229,13 +229,13 @@ def _readouts(module: nn.Module, tokens: Int[Tensor, "seq pos"], d_vocab: int) -
         for part in module.modules():
             stack.enter_context(part.register_forward_hook(note))
         logits = logits_of(module(tokens))
-    found = []
+    readouts = []
     for part, states, output in seen:
         if torch.equal(output.to(logits), logits):
             basis = torch.eye(states.shape[2], dtype=states.dtype, device=states.device)[None]
             b = part(torch.zeros_like(basis[:, :1]))[0, 0].to(logits)
-            found.append((part, Readout(d_vocab, (part(basis)[0].to(logits) - b).contiguous(), b)))
-    return found
+            readouts.append((part, Readout(d_vocab, (part(basis)[0].to(logits) - b).contiguous(), b)))
+    return readouts
 
 
 @contextmanager
@@ -247,7 +247,7 @@ def _replaced(modules: Sequence[nn.Module], forward: Callable[..., Any]) -> Iter
             vars(module)["forward"] = forward
         yield
     finally:
-        for module, own in zip(modules, before, strict=True):
+        for module, replaced in zip(modules, before, strict=True):
             vars(module).pop("forward")
-            if own is not None:
-                vars(module)["forward"] = own
+            if replaced is not None:
+                vars(module)["forward"] = replaced

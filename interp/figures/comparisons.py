@@ -123,7 +123,8 @@ def splitting(
     n_children = tables[0]["latent"].value_counts().sort_index().sort_values(ascending=False, kind="stable")
     roots = list(map(int, n_children.index[:most] if roots is None else roots))
     columns, bands, merged = _flow(tables, roots, rows)
-    place = {key: i for i, key in enumerate((level, latent) for level, own in enumerate(columns) for latent in own)}
+    keys = [(level, latent) for level, latents in enumerate(columns) for latent in latents]
+    place = {key: i for i, key in enumerate(keys)}
     colours = {(0, root): SEQUENCE[i % len(SEQUENCE)] for i, root in enumerate(columns[0])}
     for level, latent, other, _ in bands:
         colours[level + 1, other] = colours[level, latent]

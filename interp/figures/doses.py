@@ -38,8 +38,8 @@ def steering(doses: pd.DataFrame | Mapping[str, pd.DataFrame], *, latent: int | 
     fig = make_subplots(-(-len(panels) // columns), columns, subplot_titles=list(panels.values()), **space)
     for i, column in enumerate(panels):
         place: dict[str, Any] = dict(row=i // columns + 1, col=i % columns + 1)
-        for name, table, own in named:
-            colour = own if name else VERMILLION if column in ("loss", "kl") else BLUE
+        for name, table, hue in named:
+            colour = hue if name else VERMILLION if column in ("loss", "kl") else BLUE
             rows, free = table.dropna(subset=["multiple"]), table[table["multiple"].isna()]
             look = dict(mode="lines+markers", line=dict(color=colour, width=1.5), marker=dict(color=colour, size=6))
             key = dict(name=name, legendgroup=name, showlegend=bool(name) and i == 0)

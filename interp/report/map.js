@@ -3,7 +3,7 @@
 "use strict";
 
 report.views.map = (() => {
-  const { columns, verdictOf, isUnsure, has, order, onchange, set } = report.selection;
+  const { columns, verdictOf, has, order, onchange, set } = report.selection;
   const WAYS = {
     verdict: "verdict",
     monosemanticity: "monosemanticity",
@@ -96,8 +96,8 @@ report.views.map = (() => {
 
   /* Its verdict, and how sure that is. */
   function judged(latent) {
-    const one = columns.monosemanticity[latent], unsure = isUnsure(latent) ? h("span.muted", null, ", unsure") : null;
-    return [verdictElement(verdictOf(latent)), unsure, one === null ? null : h("span.muted", null, ` ${format.fixed(one)}`)];
+    const one = columns.monosemanticity[latent];
+    return [verdictElement(verdictOf(latent)), unsureElement(latent), one === null ? null : h("span.muted", null, ` ${format.fixed(one)}`)];
   }
 
   /* A card of one feature beside the map. */

@@ -41,7 +41,8 @@ async function unpack(path, name) {
   await loadScript(path);
   const packed = report.data[name];
   delete report.data[name];
-  const text = atob(packed), bytes = new Uint8Array(text.length);
+  const text = atob(packed);
+  const bytes = new Uint8Array(text.length);
   for (let k = 0; k < text.length; k++) bytes[k] = text.charCodeAt(k); // a tenth of the time of Uint8Array.from
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Response(stream).text();
@@ -58,13 +59,18 @@ const loadData = (() => {
 
 const numbered = (name, k) => `${name}-${String(k).padStart(4, "0")}`;
 
-const loadFeature = async (latent) => (await loadData(numbered("features", Math.floor(latent / report.data.page.chunk))))[latent];
+async function loadFeature(latent) {
+  const features = await loadData(numbered("features", Math.floor(latent / report.data.page.chunk)));
+  return features[latent];
+}
 
 /* The text of a token, once loadWords() has come back. */
-const { loadWords, word } = (() => {
-  let words = [];
-  return { word: (token) => words[token] ?? `⟨${token}⟩`, loadWords: async () => { words = await loadData("vocab"); } };
-})();
+let vocabulary = [];
+const word = (token) => vocabulary[token] ?? `⟨${token}⟩`;
+
+async function loadWords() {
+  vocabulary = await loadData("vocab");
+}
 
 /* plotly.js travels gzipped, at a third of its size, and is needed by the summary only. */
 const loadPlotly = (() => {
@@ -108,7 +114,8 @@ const format = {
     if (x === null || x === undefined) return "–";
     if (x === 0) return "0";
     const size = Math.abs(x);
-    const text = size >= 1e5 || size < 1e-3 ? Number(x.toPrecision(digits)).toExponential() : String(Number(x.toPrecision(digits)));
+    const rounded = Number(x.toPrecision(digits));
+    const text = size >= 1e5 || size < 1e-3 ? rounded.toExponential() : String(rounded);
     return text.replace("e-", "e−").replace(/^-/, "−").replace("e+", "e");
   },
   density(x) {
@@ -127,20 +134,24 @@ const format = {
   verdict: (name) => report.data.page.verdicts[name]?.word ?? name.replaceAll("_", " "),
 };
 
-/* A token with its white space marked: the style draws a dot on each space and ↵ and ⇥ where a line ends and a tab is, so
- * that what is copied is the text itself. Other control characters are shown by their pictures. */
+/* A token with its white space marked: the style draws a dot on each space and ↵ and ⇥ where a line ends and a tab is,
+ * so that what is copied is the text itself. Other control characters are shown by their pictures. */
 function visible(token) {
   const kinds = { " ": "span.space", "\n": "span.mark.line", "\t": "span.mark.tab" };
   const shown = (piece) => piece.replace(/[\0-\x1f]/g, (c) => String.fromCharCode(0x2400 + c.charCodeAt()));
-  return token.replaceAll("\r", "").split(/([ \n\t])/).filter(Boolean).map((piece) => (piece in kinds ? h(kinds[piece], null, piece) : shown(piece)));
+  const pieces = token.replaceAll("\r", "").split(/([ \n\t])/).filter(Boolean);
+  return pieces.map((piece) => (piece in kinds ? h(kinds[piece], null, piece) : shown(piece)));
 }
 
 /* A token on its own; bdi keeps its writing direction to itself. */
-const tokenElement = (token) => h("bdi.token", token.trim() ? null : { role: "img", "aria-label": spelled(token) }, visible(token));
+function tokenElement(token) {
+  const named = token.trim() ? null : { role: "img", "aria-label": spelled(token) };
+  return h("bdi.token", named, visible(token));
+}
 
-/* A rule in words. What stands in its quotes keeps its writing direction to itself, and its spaces and tabs are drawn, since a
- * page folds them into one: the style draws ␣ and ⇥, so that what is copied is the rule itself. pieces: its text; every second
- * piece is what a search found. */
+/* A rule in words. What stands in its quotes keeps its writing direction to itself, and its spaces and tabs are drawn,
+ * since a page folds them into one: the style draws ␣ and ⇥, so that what is copied is the rule itself. pieces: its
+ * text; every second piece is what a search found. */
 function ruleText(...pieces) {
   let isQuoted = false;
   const drawn = (part) => {
@@ -157,12 +168,31 @@ function ruleText(...pieces) {
 const spelled = (text) => Array.from(text, (c) => ({ " ": "space", "\n": "line end", "\t": "tab" })[c] ?? c).join(" ");
 
 /* The head of a table: a column without a name has an empty cell. */
-const headElement = (names) => h("thead", null, h("tr", null, names.map((name) => (name ? h("th", { scope: "col" }, name) : h("td", null)))));
+function headElement(names) {
+  const cells = names.map((name) => (name ? h("th", { scope: "col" }, name) : h("td")));
+  return h("thead", null, h("tr", null, cells));
+}
+
+/* The cell that names a row. */
+const rowHead = (...name) => h("th", { scope: "row" }, name);
+
+/* A cell with a bar of this share of its width; hue: of the bar, where it is not the table's. */
+const barCell = (share, hue = null) => h("td.bar", { "--share": share, "--hue": hue }, h("i"));
+
+/* Named values: [name, value], …. */
+const factsElement = (rows) =>
+  h("dl.facts", null, rows.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))));
 
 const hueOfVerdict = (verdict) => `var(--${verdict}, var(--unranked))`;
 
 const verdictElement = (verdict) =>
   h("span.verdict", { "--hue": hueOfVerdict(verdict) }, format.verdict(verdict));
+
+/* What is said behind the verdict of a latent that is unsure; null of one that is sure. */
+function unsureElement(latent) {
+  const title = "the interval of its probability holds ½";
+  return report.selection.isUnsure(latent) ? h("span.muted", { title }, ", unsure") : null;
+}
 
 const featureLink = (latent, ...text) => h("a", { href: `#feature/${latent}` }, ...(text.length ? text : [String(latent)]));
 

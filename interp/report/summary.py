@@ -174,7 +174,8 @@ def _nulls(inputs: ReportInputs) -> dict | str:
         })  # fmt: skip
     one = {row["dictionary"]: row["one"] for row in rows}
     panel = Panel(note=NULLS_NOTE, figure=figures.verdict_shares(table)).payload()
-    return {"verdicts": verdicts, "rows": rows, "compare": _compare(one), "said": _told_apart(one), "panel": panel}
+    notes = {"compare": _compare(one), "told_apart": _told_apart(one)}
+    return {"verdicts": verdicts, "rows": rows, **notes, "panel": panel}
 
 
 def _this_dictionary(inputs: ReportInputs) -> list[pd.DataFrame]:

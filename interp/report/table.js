@@ -3,7 +3,7 @@
 
 report.table = (() => {
   const { latents, ranked } = report.data.page;
-  const { columns, KEYS, state, verdictOf, labelOf, isIdle, isUnsure, isInseparable } = report.selection;
+  const { columns, KEYS, state, verdictOf, labelOf, isIdle, isInseparable } = report.selection;
   const { parted, marked, place: placeOfFit } = report.search;
   const UNSORTED = [["snippet", "Strongest firing"], ["activations", "Activations"]];
   const MATCHES = "Best matches first: the commonest token itself, then a word of the explanation, then the rest.";
@@ -41,7 +41,6 @@ report.table = (() => {
   const cell = (key, ...children) => h(`td.${key}`, { role: "cell" }, ...children);
 
   const none = () => h("span.muted", null, "–");
-  const unsure = () => h("span.muted", { title: "the interval of its probability holds ½" }, ", unsure");
 
   /* The strongest firing in its context, once the file of them is there. */
   function snippet(i) {
@@ -64,7 +63,7 @@ report.table = (() => {
     const rule = columns.explanation[i], tokens = columns.tokens[i];
     return {
       latent: [star ? h("span", { title: "starred" }, "★ ") : null, featureLink(i)],
-      verdict: [verdictElement(verdictOf(i)), isUnsure(i) ? unsure() : null],
+      verdict: [verdictElement(verdictOf(i)), unsureElement(i)],
       monosemanticity: intervalElement(columns.monosemanticity[i], columns.low[i], columns.high[i]),
       learnt: format.fixed(columns.learnt[i]),
       senses: isInseparable(i) ? h("span.muted", { title: "no separable senses were found" }, "none") : format.count(columns.senses[i]),
@@ -75,7 +74,7 @@ report.table = (() => {
       top_token: tokens.length ? h(fit < 0 ? "span" : "mark", null, tokenElement(tokens[Math.max(fit, 0)])) : none(),
       label: label ? h("span", { title: format.words(label) }, marked(terms, "label", format.words(label))) : none(),
       label_f1: label ? format.fixed(columns.label_f1[i]) : null,
-      mine: mine ? h("bdi.own", { title: `your label: ${mine}` }, marked(terms, "label", mine)) : null,
+      mine: mine ? h("bdi.your-label", { title: `your label: ${mine}` }, marked(terms, "label", mine)) : null,
     };
   }
 

@@ -122,7 +122,7 @@ def alike(ranking: pd.DataFrame) -> dict[int, str]:
     if "alike" not in ranking:
         return {}
     words = ranking["alike"].fillna("")
-    return {latent: own for latent, own in zip(words.index.tolist(), words.tolist(), strict=True) if own}
+    return {latent: text for latent, text in zip(words.index.tolist(), words.tolist(), strict=True) if text}
 
 
 def senses_in(ranking: pd.DataFrame) -> dict[int, list[Mapping[str, Any]]]:

@@ -136,10 +136,10 @@ def _to_native(stored: Stored) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if stored.W_skip is not None:
         tensors["W_skip"] = stored.W_skip
     encoder = stored.encoder.to_stored()
-    if taken := tensors.keys() & encoder.tensors.keys():
+    if ambiguous := tensors.keys() & encoder.tensors.keys():
         kind = type(stored.encoder).__name__
         raise ValueError(
-            f"the encoder {kind} calls a tensor {', '.join(sorted(taken))}: that is a weight of every dictionary"
+            f"the encoder {kind} calls a tensor {', '.join(sorted(ambiguous))}: that is a weight of every dictionary"
         )
     tensors |= encoder.tensors
     cfg: dict[str, Any] = {"architecture": "interp", "kind": stored.kind}

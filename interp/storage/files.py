@@ -41,7 +41,7 @@ def atomic(file: str | Path) -> Iterator[Path]:
     """
     file = Path(file)
     temporary = file.with_name(f"{file.name}.tmp")
-    handle = _own(temporary)
+    handle = _claim(temporary)
     try:
         yield temporary
         os.replace(temporary, file)
@@ -183,7 +183,7 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{value!r} of type {type(value).__name__} cannot be written as JSON")
 
 
-def _own(temporary: Path) -> int:
+def _claim(temporary: Path) -> int:
     """Create or take over a temporary file, such as a killed process left, and hold it: its open descriptor."""
     while True:
         handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)

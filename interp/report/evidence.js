@@ -1,0 +1,109 @@
+/* Why a feature has its verdict: each measure beside its null, and what its rule in words reaches on held-out text. */
+"use strict";
+
+report.evidence = (() => {
+  const { columns, verdictOf, isUnsure, isInseparable } = report.selection;
+  const { evidence, ranked, verdicts } = report.data.page;
+  const nothing = (text) => h("p.missing", null, text);
+
+  function verdict(latent, feature) {
+    if (!ranked) return nothing("No verdict: these features were not ranked.");
+    const summary = verdictInWords(latent, feature);
+    const measures = (feature.evidence ?? []).map(([place, value, z, low, high]) => (
+      { ...evidence[place], value, z, low, high }
+    ));
+    if (!measures.length) return [summary, nothing("No evidence: it does not fire often enough to be judged.")];
+    const deciding = measures.filter(({ decides }) => decides);
+    const others = measures.filter(({ decides }) => !decides);
+    return [
+      summary,
+      deciding.length ? measureTable(deciding, false) : null,
+      others.length ? h("details", null,
+        h("summary", null, `${format.count(others.length)} more measures, each beside its null`),
+        measureTable(others, true)) : null,
+    ];
+  }
+
+  function verdictInWords(latent, feature) {
+    const meaning = verdicts[verdictOf(latent)]?.meaning;
+    const inseparable = " No meaning that its firings share was found, and no senses that could be told apart.";
+    return h("p.verdict-words", null,
+      verdictElement(verdictOf(latent)),
+      meaning ? `: ${meaning}.` : null,
+      isUnsure(latent) ? " Unsure: the interval of that probability holds ½." : null,
+      isInseparable(latent) ? inseparable : null,
+      feature.alike ? [" Above all its firings share: ", h("span.rule", null, ruleText(feature.alike)), "."] : null);
+  }
+
+  /* withMeaning: each measure's meaning stands below its name, and not only where one points at it. */
+  function measureTable(measures, withMeaning) {
+    const line = ({ title, meaning, domain, value, z, low, high }) => h("tr", null,
+      h("th", { scope: "row", title: meaning || null },
+        title,
+        meaning && withMeaning ? h("small", null, meaning) : null),
+      h("td.gauge", null, domain ? gauge(domain, value, low, high) : null),
+      h("td", null, format.significant(value)),
+      h("td", null, z === null ? h("span.muted", null, "–") : format.fixed(z, 1)));
+    return h("table.plain.evidence", null,
+      headElement(["Evidence", "", "Value", "z"]),
+      h("tbody", null, measures.map(line)),
+      h("caption.below", null, legend(measures)));
+  }
+
+  /* A number between the ends of nearly all latents, over the central 95 % of its null. */
+  function gauge([from, to], value, low, high) {
+    const place = (x) => Math.min(Math.max((x - from) / (to - from), 0), 1).toFixed(4);
+    const hasNull = low !== null && high !== null;
+    const range = hasNull ? `null: ${format.significant(low)} to ${format.significant(high)}` : null;
+    const attributes = range ? { title: range, role: "img", "aria-label": range } : { "aria-hidden": "true" };
+    return h("span.gauge", attributes,
+      hasNull ? h("i.null", { "--low": place(low), "--high": place(high) }) : null,
+      value === null ? null : h("i.point", { "--at": place(value) }));
+  }
+
+  function legend(measures) {
+    const sentences = ["Bars run over nearly all latents; the line is this one."];
+    if (measures.some(({ low }) => low !== null)) sentences.push("Shaded: 95 % of its null.");
+    const titlesOfNull = new Map();
+    for (const { null: name, title } of measures) {
+      if (name) titlesOfNull.set(name, [...(titlesOfNull.get(name) ?? []), title]);
+    }
+    const commonestFirst = [...titlesOfNull].sort(([, a], [, b]) => b.length - a.length);
+    const named = commonestFirst.map(([name, titles], k) => (k ? `${name} (${titles.join(", ")})` : name));
+    if (named.length) sentences.push(`Nulls: ${named.join("; ")}.`);
+    return sentences.join(" ");
+  }
+
+  /* What the rule in words reaches: on the held-out half, and by the strength of the firing. */
+  function explanation(latent, feature) {
+    const parts = feature.explanation;
+    if (!parts) return null;
+    const scores = [
+      ["F1", columns.explanation_f1[latent]],
+      ["precision", parts.precision],
+      ["recall", parts.recall],
+      ["F1 without “or”", parts.f1_one],
+    ];
+    const facts = scores.filter(([, x]) => x !== null && x !== undefined).map(([name, x]) => [name, format.fixed(x)]);
+    if (parts.n_examples) facts.push(["firings hit", format.count(parts.n_examples)]);
+    if (parts.bits) facts.push(["length", `${format.count(parts.bits)} bits`]);
+    const hasIntervals = (parts.f1_by_interval ?? []).some((x) => x !== null);
+    return h("details.block", null,
+      h("summary", null, h("h3", null, "The explanation, held out")),
+      factsElement(facts),
+      hasIntervals ? intervalBars(parts.f1_by_interval, feature.intervals) : null);
+  }
+
+  function intervalBars(scores, intervals) {
+    const line = (f1, place) => {
+      const [low, high] = intervals[place] ?? [null, null];
+      const range = `${format.significant(low, 2)} to ${format.significant(high, 2)}`;
+      return h("tr", null, rowHead(range), barCell(f1 ?? 0), h("td", null, format.fixed(f1)));
+    };
+    return h("table.bars.intervals", null,
+      h("caption", null, "F1 by interval of its activation"),
+      h("tbody", null, scores.map(line)));
+  }
+
+  return { verdict, explanation };
+})();

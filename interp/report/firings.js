@@ -1,0 +1,171 @@
+/* Where a feature fires: a histogram of its activations over tabs of examples, one tab a sense. */
+"use strict";
+
+/* A rule in words; one that barely holds is not set as if it did. none: what is said where there is no rule. */
+const ruleElement = (rule, f1, none) => {
+  if (!rule) return h("span.muted", null, none);
+  if (!isWeakRule(f1)) return ruleText(rule);
+  return h("span.weak", null, "No reliable rule was found; the nearest is ", ruleText(rule));
+};
+
+const isWeakRule = (f1) => f1 !== null && f1 !== undefined && f1 < report.data.page.min_f1;
+
+report.firings = (() => {
+  const { list, copies, widths, valueOf } = report.examples;
+  const N_FIRST = 15;
+  const N_OF_INTERVAL = 5;
+  const nothing = (text) => h("p.missing", null, text);
+  const percent = (x) => `${format.fixed(100 * x, 0)} %`;
+
+  /* All examples that are stored, the strongest first, each once. */
+  function stored(feature) {
+    const rows = new Set();
+    const distinct = feature.examples.filter(([, row]) => !rows.has(row) && rows.add(row));
+    return distinct.sort((a, b) => valueOf(b) - valueOf(a));
+  }
+
+  const firstStored = (feature) => stored(feature).slice(0, N_FIRST);
+  const listed = (latent, feature, examples, few) => list(examples, feature.facts.max || 1, latent, few);
+  const strongest = (latent, feature) => listed(latent, feature, firstStored(feature));
+
+  /* A fair sample of each slice of its range, the strongest slice first. */
+  function intervals(latent, feature) {
+    const slice = ([low, high, n], place) => {
+      const sample = feature.examples.filter(([kind]) => kind === place);
+      const range = `${format.significant(low)} to ${format.significant(high)} `;
+      const count = `${format.count(n)} ${n === 1 ? "firing" : "firings"}`;
+      return [
+        h("h4", null, range, h("small", null, count)),
+        sample.length ? listed(latent, feature, sample, N_OF_INTERVAL) : nothing("No firing in this slice."),
+      ];
+    };
+    return feature.intervals.map(slice).reverse();
+  }
+
+  /* The histogram of its activations; its slices are dotted. onrange: where it is given, told which range is chosen. */
+  function activations({ histogram: { edges, counts }, intervals: slices }, onrange = null) {
+    const lines = slices.slice(1).map(([low]) => low);
+    const everySecond = lines.filter((v, k) => v > edges[0] && k % 2 === 0);
+    const axis = "activation (log scale)";
+    return report.histogram({
+      title: "Histogram of activations",
+      edges,
+      counts,
+      log: true,
+      lines,
+      ticks: [edges[0], ...everySecond, edges.at(-1)],
+      height: onrange ? 96 : 150,
+      axis: onrange ? `${axis}: drag to choose examples` : axis,
+      unit: "firings",
+      onrange,
+    });
+  }
+
+  /* What is known of one sense, and its firings. */
+  function sense(latent, feature, one) {
+    const cut = one.examples.length - one.n_weak;
+    const weakest = one.examples.slice(cut);
+    const following = one.following.map((token) => [tokenElement(word(token)), " "]);
+    const common = one.common.join("; ");
+    return [
+      h("p.rule", null, ruleElement(one.rule, one.f1, "No rule was found.")),
+      common ? h("p.rule", null, h("span.muted", null, "its firings share: "), ruleText(common)) : null,
+      h("p.muted", null, numbersOf(one)),
+      following.length ? h("p.following", null, h("span.muted", null, "followed by "), following) : null,
+      cut ? listed(latent, feature, one.examples.slice(0, cut)) : null,
+      weakest.length ? [h("h4", null, "Its weakest"), listed(latent, feature, weakest)] : null,
+    ];
+  }
+
+  function numbersOf({ share, n, f1, precision, recall, monosemanticity, by_chance: byChance, promoted }) {
+    const halves = precision === null ? "" : ` (precision ${format.fixed(precision)}, recall ${format.fixed(recall)})`;
+    const chance = byChance === null ? "" : ` (by chance in ${percent(byChance)} of shifted senses)`;
+    const numbers = [];
+    if (share !== null) numbers.push(`${percent(share)} of its activation`);
+    if (n !== null) numbers.push(`${format.count(n)} firings`);
+    if (f1 !== null) numbers.push(`F1 of its rule ${format.fixed(f1)}${halves}`);
+    if (monosemanticity !== null) numbers.push(`probability of one meaning ${format.fixed(monosemanticity)}${chance}`);
+    if (promoted !== null) numbers.push(`${percent(promoted)} followed by one of its positive logits`);
+    return numbers.join(", ");
+  }
+
+  /* The histogram over the tabs. A range that is chosen in it leaves the examples in it. facts: numbers beside it. */
+  function region(latent, feature, facts) {
+    const { edges } = feature.histogram;
+    const last = edges.length - 1;
+    const all = stored(feature);
+    const senses = feature.senses ?? [];
+    let shown = all;
+    const examples = h("div", null, listed(latent, feature, all, N_FIRST));
+    const range = h("p.chosen", { role: "status", hidden: true });
+
+    /* Show the examples of some bins, [first, last + 1], or of all where there are none. */
+    function choose(bins) {
+      const [from, to] = bins ?? [0, last];
+      const isIn = (x) => (!from || x >= edges[from]) && (to === last || x < edges[to]);
+      shown = all.filter((one) => isIn(valueOf(one)));
+      histogram.show({ range: bins });
+      range.hidden = !bins;
+      const ends = `${format.significant(edges[from])} to ${format.significant(edges[to])}`;
+      range.replaceChildren(
+        `${ends}: ${format.count(shown.length)} of the ${format.count(all.length)} examples stored `,
+        h("button.link", { type: "button", onclick: () => choose(null) }, "All of them"));
+      examples.replaceChildren(listed(latent, feature, shown, N_FIRST));
+      if (bins) parts.choose(0);
+    }
+
+    const titleOf = ({ share }, k) => `Sense ${k + 1}${share === null ? "" : ` · ${percent(share)}`}`;
+    const panels = [
+      ["Strongest", () => [range, examples]],
+      ["Each strength", () => intervals(latent, feature)],
+      ...senses.map((one, k) => [titleOf(one, k), () => sense(latent, feature, one)]),
+    ];
+    if (report.steering) panels.push(["Steer", () => report.steering(latent, all[0])]);
+    const histogram = activations(feature, choose);
+    const parts = tabs("Its firings", panels);
+    const inSight = () => [shown, all, ...senses.map((one) => one.examples)][parts.chosen()] ?? [];
+    return h("div.fires", { role: "region", tabindex: 0, "aria-label": "Where it fires" },
+      h("div.firinghead", null,
+        h("div.strengths", null, histogram, facts),
+        h("div.tools", null, parts.list, widths(), copies(inSight, latent))),
+      parts.panels);
+  }
+
+  /* Tabs over panels: [title, what makes the contents], …; a panel is made when it is first looked at. */
+  function tabs(label, parts) {
+    const panel = (k) => (
+      h("div.panel", { role: "tabpanel", id: `panel-${k}`, "aria-labelledby": `tab-${k}`, hidden: true })
+    );
+    const panels = parts.map((_, k) => panel(k));
+    let chosen = 0;
+
+    function choose(to) {
+      chosen = to;
+      if (!panels[to].childElementCount) panels[to].replaceChildren(h("div", null, parts[to][1]()));
+      buttons.forEach((button, k) => {
+        button.setAttribute("aria-selected", String(k === chosen));
+        button.tabIndex = k === chosen ? 0 : -1;
+        panels[k].hidden = k !== chosen;
+      });
+    }
+
+    function onkeydown(event) {
+      const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+      if (!step) return;
+      event.stopPropagation();
+      const next = (buttons.indexOf(event.target) + step + buttons.length) % buttons.length;
+      choose(next);
+      buttons[next].focus();
+    }
+
+    const buttons = parts.map(([title], k) => {
+      const attributes = { type: "button", role: "tab", id: `tab-${k}`, "aria-controls": `panel-${k}` };
+      return h("button.tab", { ...attributes, onclick: () => choose(k), onkeydown }, title);
+    });
+    choose(0);
+    const tablist = h("div.tabs", { role: "tablist", "aria-label": label }, buttons);
+    return { list: tablist, panels, choose, chosen: () => chosen };
+  }
+
+  return { activations, region, firstStored, strongest };
+})();

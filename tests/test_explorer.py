@@ -520,3 +520,8 @@ def test_notes_are_kept_in_the_run_and_those_of_another_tab_stay(page, server, r
     page.open(f"{server.address}/#overview")
     page.wait("document.querySelectorAll('.mine li').length === 2")
     assert not page.complaints and page.evaluate("document.getElementById('trouble').hidden")
+
+
+def test_the_map_is_drawn_beside_what_is_live(page, server):
+    page.open(f"{server.address}/#map")
+    assert page.text("#map .listed li") and not page.complaints

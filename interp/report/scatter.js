@@ -9,7 +9,7 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
   const n = x.length, MIN_POINTS = 20_000, SLOW = 24, QUICK = 19, NEAR = 9, CORNERS = 40;
   const order = drawnByLot(n), positions = new Float32Array(2 * n);
   order.forEach((i, k) => positions.set([x[i], y[i]], 2 * k));
-  const grid = report.grid(x, y);
+  const grid = report.squares(x, y);
   const canvas = h("canvas"), ring = svg("polygon", { class: "lasso" });
   host.prepend(canvas, svg("svg", { "aria-hidden": "true" }, ring));
   const renderer = report.points(canvas, positions);
@@ -106,7 +106,7 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
 };
 
 /* Points by the squares of a grid in which they lie: nearest(x, y, within) is the nearest one, −1 where none is so near. */
-report.grid = (x, y) => {
+report.squares = (x, y) => {
   const n = x.length, side = Math.min(Math.max(Math.ceil(Math.sqrt(n / 2)), 1), 1024);
   let [left, right, bottom, top] = [Infinity, -Infinity, Infinity, -Infinity];
   for (let i = 0; i < n; i++) [left, right, bottom, top] = [Math.min(left, x[i]), Math.max(right, x[i]), Math.min(bottom, y[i]), Math.max(top, y[i])];
@@ -235,7 +235,7 @@ report.pointing = (host, canvas, { move, zoom, fit, near, toPixels, toData, size
 /* Contours of the density of points: for each level, a path in the coordinates of the points. Marching squares over a blurred
  * grid; levels are shares of the largest density. */
 report.contours = (x, y, levels = [0.08, 0.25, 0.55]) => {
-  const SIDE = 64, BLUR = 3, [left, right, bottom, top] = report.grid(x, y).box;
+  const SIDE = 64, BLUR = 3, [left, right, bottom, top] = report.squares(x, y).box;
   const [dx, dy] = [(right - left) / (SIDE - 8) || 1, (top - bottom) / (SIDE - 8) || 1];
   let density = new Float64Array(SIDE * SIDE);
   for (let i = 0; i < x.length; i++) density[Math.round((y[i] - bottom) / dy + 4) * SIDE + Math.round((x[i] - left) / dx + 4)] += 1;

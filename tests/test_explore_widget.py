@@ -34,6 +34,9 @@ def test_a_text_set_in_a_cell_is_read_and_a_feature_shows_its_card(run):
     assert json.loads(json.dumps(widget.reading, allow_nan=False))
     widget.latent = latent
     assert widget.card == run.feature(latent)._repr_html_() and TEXT not in widget.card
+    data, _ = widget._repr_mimebundle_()
+    assert data["text/plain"] == f"Explore({TEXT!r})" and str(latent) in data["text/html"]
+    assert "<b>" not in data["text/html"] and "&lt;" in data["text/html"], "what is typed is text"
     widget.text = "word " * 100
     assert list(widget.reading) == ["error"] and "at most 64" in widget.reading["error"]
     widget.text, widget.latent = "", 99_999

@@ -6,10 +6,11 @@ import pandas as pd
 import pytest
 import torch
 
+from interp.compare import Estimate, stability
 from interp.display.cards import Markup, card, facts, interval_mark, table
 from interp.pipeline.run_folder import Run
 from interp.sae import SAE, Crosscoder, Threshold, TopK, TopKConfig, Transcoder
-from interp.verdict.verdicts import Ranking, read_ranking
+from interp.verdict.verdicts import Ranking, ranking_evidence, read_ranking, verdict_shares
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -37,7 +38,9 @@ def test_a_dictionary_says_its_architecture_its_widths_and_its_place():
 def test_what_a_run_holds_shows_itself_without_scripts_and_without_a_colour_of_its_own(tiny_run):
     run = Run(tiny_run.path)
     latent = int(run.ranking.latent[0])
-    shown = [run, run.sae, run.store, run.features, run.feature(latent), run.ranking]
+    shares, evidence = verdict_shares(run.ranking), run.ranking_evidence(latent)
+    shown = [run, run.sae, run.store, run.features, run.feature(latent), run.ranking, shares, evidence]
+    shown.append(run.activations(f"Once {HOSTILE}"))
     for each in shown:
         page = each._repr_html_()
         assert page.count("<div") == page.count("</div>") and not re.search(r"<script|https?://|<style| on\w+=", page)
@@ -69,6 +72,29 @@ def test_a_ranking_is_a_table_that_shows_what_tells_a_latent(tmp_path):
     assert page.count("&lt;script&gt;") == 5 and "<script" not in page, "rules of a low F1 are left out"
     assert "10 more rows; 9 columns" in page
     assert "Ranking of" not in repr(ranking[["latent", "z"]]) and "<table" in ranking[["latent", "z"]]._repr_html_()
+
+
+def test_shares_and_evidence_show_each_number_beside_what_it_is_held_against():
+    judged = pd.DataFrame({"verdict": ["monosemantic", "dead"], "sure": [True, True]})
+    shares = verdict_shares(judged)
+    page = shares._repr_html_()
+    assert "one meaning" in page and page.count("0.21 to 1.00") == 2, "all of one, by Wilson"
+    assert "Verdicts" not in shares[["verdict", "n"]]._repr_html_() and isinstance(shares.head(2), type(shares))
+    row = {"measure": "evenness", "value": 0.9, "z": 3.0, "null_low": 0.1, "null_high": 0.5}
+    rows = [row, row | {"measure": HOSTILE, "z": None, "null_low": None, "null_high": None}]
+    evidence = ranking_evidence(pd.DataFrame({"latent": [7], "evidence": [rows]}), 7)
+    page = evidence._repr_html_()
+    assert "of latent 7" in page and "0.9, null 0.1 to 0.5" in page and "Evenness" in page
+    assert page.count("<svg") == 1 and "<script" not in page
+    assert "of latent" not in ranking_evidence(pd.DataFrame({"latent": [7], "evidence": [rows]}))._repr_html_()
+
+
+def test_what_a_comparison_found_shows_itself_in_a_line_and_with_its_intervals():
+    half = Estimate(0.5, 0.25, 0.75)
+    assert repr(half) == "Estimate(0.500 (0.250 to 0.750))" and "0.25 to 0.75" in half._repr_html_()
+    assert Estimate(-1.0, -2.0, 0.0)._repr_html_() == "-1.000 (-2.000 to 0.000)"
+    same = stability(torch.eye(4), torch.eye(4))
+    assert repr(same).startswith("Stability(4 pairs, PW-MCC 1.000") and "1.00 to 1.00" in same._repr_html_()
 
 
 @pytest.mark.parametrize("show", [card, lambda text: facts({text: text}), lambda text: table([text], [[text]])])

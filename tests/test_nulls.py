@@ -69,7 +69,7 @@ def test_what_may_not_be_trained_on_is_refused():
 
 def test_the_end_of_a_run_says_how_many_have_one_meaning():
     first, second = beside_nulls({"shares": by_dictionary(_shares(verdicts()))}).splitlines()
-    assert "SAE" in first and "50% of 10 tested have one meaning (24% to 76%):  40% monosemantic" in first
+    assert "SAE" in first and "one meaning  50% of 10 (24% to 76%): 40% monosemantic" in first
     assert second.split()[0] == "neurons:" and "10% single-token" in first
 
 

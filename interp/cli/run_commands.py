@@ -214,7 +214,10 @@ def _show_stages(config: "RunConfig", out: Path, until: str | None, redo: bool) 
 
 def _showcase(run: "Run") -> str:
     """The page's choice, a line a feature."""
-    return "\n".join(
+    from interp.pipeline.stages import WIDTH
+
+    lines = [
         f"  #{r.latent:<6d} {r.monosemanticity:.2f}  F1 {r.explanation_f1:.2f}  {r.explanation}"
         for r in run.ranking.worth_a_look(6).itertuples()
-    )
+    ]
+    return "\n".join(line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…" for line in lines)

@@ -38,6 +38,8 @@ from torch import Tensor
 
 from interp.codes.reading import CodeSource, encoded_rows
 from interp.codes.sparse_codes import SparseCodes
+from interp.display import cards
+from interp.display.cards import Markup
 from interp.features.feature_store import FeatureStore
 from interp.storage.files import Progress, no_progress
 from interp.verdict.nulls import random_directions, second_moments
@@ -59,6 +61,14 @@ class Estimate(NamedTuple):
     def __str__(self) -> str:
         return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
+    def __repr__(self) -> str:
+        return f"Estimate({self})"
+
+    def _repr_html_(self) -> str:
+        """On a line from 0 to 1 where it lies there."""
+        inside = 0 <= self.low and self.high <= 1
+        return cards.interval_mark(*self) if inside else cards.markup(self)
+
 
 @dataclass(frozen=True)
 class Universality:
@@ -70,6 +80,13 @@ class Universality:
     """The median of `null`."""
     shift: int
     """Rows by which the null was shifted."""
+
+    def __repr__(self) -> str:
+        return f"Universality({len(self.table):,} latents, median correlation {self.median}, null {self.null})"
+
+    def _repr_html_(self) -> str:
+        rows = [("Median of the best correlations", Markup(self.median._repr_html_()), Markup(self.null._repr_html_()))]
+        return cards.card(f"{len(self.table):,} latents in the other", cards.table(("", "", "on shifted text"), rows))
 
 
 @dataclass(frozen=True)
@@ -83,6 +100,18 @@ class Stability:
     share: Estimate
     chance_share: float
     threshold: float
+
+    def __repr__(self) -> str:
+        return f"Stability({len(self.table):,} pairs, PW-MCC {self.mcc}, by chance {self.chance:.3f})"
+
+    def _repr_html_(self) -> str:
+        above = f"share of pairs with a cosine of at least {self.threshold:g}"
+        rows = [
+            ("mean cosine of the pairs (PW-MCC)", Markup(self.mcc._repr_html_()), f"{self.chance:.2f}"),
+            (above, Markup(self.share._repr_html_()), f"{self.chance_share:.2f}"),
+        ]
+        head = ("", "", "of random directions")
+        return cards.card(f"{len(self.table):,} pairs of latents, matched one to one", cards.table(head, rows))
 
 
 def universality(

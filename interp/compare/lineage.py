@@ -21,6 +21,7 @@ import pandas as pd
 
 from interp.codes.reading import CodeSource
 from interp.compare.across_models import MIN_FIRED, ShiftedCodes, codes_of_same_text
+from interp.display.cards import card
 from interp.features.feature_store import FeatureStore
 from interp.storage.files import Progress, no_progress, ratio
 from interp.verdict.twins import joint_sums
@@ -43,6 +44,14 @@ class Splitting:
     @property
     def n_split(self) -> int:
         return int((self.children["children"] >= 2).sum())
+
+    def __repr__(self) -> str:
+        return f"Splitting({self.n_split:,} of {len(self.children):,} latents split)"
+
+    def _repr_html_(self) -> str:
+        title = f"{self.n_split:,} of {len(self.children):,} latents split in the wider dictionary"
+        share = f"{self.share_with_parent:.0%} of the wider one's latents fire on a part of a narrow one's firings"
+        return card(title, f"{share}; on shifted text {self.null:.0%}.")
 
 
 def splitting(

@@ -20,7 +20,7 @@ from typing import Any
 
 import pandas as pd
 
-from interp.display.cards import Markup, card, interval_mark, verdict_mark
+from interp.display.cards import Markup, card, interval_mark, shaded, verdict_mark
 
 _SHOWN = 5
 _STRAY = r"(⟨[0-9a-f]{2}⟩)"
@@ -59,9 +59,7 @@ class Feature:
         spans = []
         for text, tokens in joined_pieces([self.vocab[token] for token in example.tokens]):
             value = max(float(example.values[token]) for token in tokens)
-            share = 0.8 * value / float(self.facts["max"])
-            style = f' style="background:rgba(255,140,0,{share:.2f})"' if share > 0 else ""
-            spans.append(f'<span{style} title="{value:.3g}">{_line(text)}</span>')
+            spans.append(shaded(text, value / float(self.facts["max"]), f"{value:.3g}"))
         return Markup(f'<span dir="auto" style="white-space:pre-wrap">{"".join(spans)}</span>')
 
 

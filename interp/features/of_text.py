@@ -20,7 +20,7 @@ from torch import Tensor
 from interp.activations.hooks import Model, capture, evaluating, module_of, to_model, words_of
 from interp.activations.model_rows import check_model_takes
 from interp.codes.sparse_codes import Dictionary, SparseCodes
-from interp.display.cards import card, table
+from interp.display.cards import Markup, card, shaded, table
 from interp.evaluation.dictionary_hooks import DictionaryHooks, dictionary_hooks
 
 _SHOWN = 12
@@ -56,7 +56,11 @@ class TextFeatures:
     def _repr_html_(self) -> str:
         strongest = self.latents().head(_SHOWN)
         rows = ((row.latent, f"{row.activation:.3g}", row.token, row.n_firings) for row in strongest.itertuples())
-        return card(self, "".join(self.words), table(("latent", "largest activation", "at", "firings"), rows))
+        z = self.codes.scipy()
+        deepest = z.max() if z.nnz else 1.0
+        at_token = z.max(1).toarray()[:, 0]
+        text = "".join(shaded(word, at / deepest) for word, at in zip(self.words, at_token, strict=True))
+        return card(self, Markup(text), table(("latent", "largest activation", "at", "firings"), rows))
 
 
 def features_of(

@@ -118,6 +118,8 @@ const format = {
     const text = size >= 1e5 || size < 1e-3 ? rounded.toExponential() : String(rounded);
     return text.replace("e-", "e−").replace(/^-/, "−").replace("e+", "e");
   },
+  /* Beside others in a column: as many digits as they have; whole numbers stay so. */
+  digits: (x, digits = 2) => (x === null || x === undefined || Number.isInteger(x) || Math.abs(x) >= 100 || Math.abs(x) < 0.01 ? format.significant(x, digits) : x.toPrecision(digits).replace("-", "−")),
   density(x) {
     if (!x) return x === 0 ? "0" : "–";
     return x >= 0.001 ? String(Number(x.toPrecision(2))) : x.toExponential(1).replace("e-", "e−");

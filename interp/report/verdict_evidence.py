@@ -13,7 +13,7 @@ import pandas as pd
 
 from interp.report.contexts import Contexts
 from interp.report.json_text import number
-from interp.verdict.measures import MEASURES
+from interp.verdict.measures import MEASURES, STATISTICS, title_and_meaning
 from interp.verdict.similarity import NAMES
 
 COLUMNS = ("latent", "measure", "value", "z", "null_low", "null_high")
@@ -26,21 +26,6 @@ SHIFTED = "the same firings, circularly shifted against the text"
 DIRECTIONS = "random directions"
 LIKE_DECODER = "random directions, as anisotropic as the decoder"
 ANY = "what follows any token"
-STATISTICS = {
-    "concentration": (
-        "Concentration",
-        "how much more of its firings one cluster of like ones holds than the next: 1 is all, 0 is two equal ones",
-    ),
-    "explained_share": (
-        "Explained share",
-        "how much of all its firings one predicate explains: 1 is all that there is to explain",
-    ),
-    "evenness": ("Evenness", "likeness of any two firings, as a share of that of firings near to each other"),
-    "n_senses": ("Senses", "parts into which its firings fall"),
-    "twin_cosine": ("Twin seed", "cosine with the nearest latent of a dictionary from another seed"),
-    "nearest_twin": ("Twin seed", "cosine with the nearest latent of a dictionary from another seed"),
-}
-"""The title and the meaning of what stands in the evidence and is no measure (`verdict.measures`)."""
 OTHER_NULLS = {"nearest_twin": DIRECTIONS, "twin_cosine": LIKE_DECODER}
 NULLS = {"shift": SHIFTED, "directions": LIKE_DECODER, "ranks": ANY, "none": ""}
 """What z and band are taken against, by the null of a measure."""
@@ -72,22 +57,19 @@ def verdict_evidence(table: pd.DataFrame, tested: Collection[int]) -> VerdictEvi
     measures: list[MeasureRow] = []
     rows: dict[int, list[list]] = {}
     for place, (name, part) in enumerate(table.groupby("measure", sort=False)):
-        title, meaning, null = _known(str(name))
+        title, meaning = title_and_meaning(str(name))
         has_null = bool(part[["z", "null_low"]].notna().to_numpy().any())
         domain = _domain(part[part["latent"].isin(tested)])
-        measures.append(MeasureRow(title, meaning, null if has_null else "", domain, name in DECIDING))
+        measures.append(MeasureRow(title, meaning, _null(str(name)) if has_null else "", domain, name in DECIDING))
         for latent, *numbers in part[["latent", *COLUMNS[2:]]].itertuples(index=False, name=None):
             rows.setdefault(int(latent), []).append([place, *(number(value) for value in numbers)])
     return VerdictEvidence(measures, rows)
 
 
-def _known(name: str) -> tuple[str, str, str]:
+def _null(name: str) -> str:
     if name in MEASURES:
-        measure = MEASURES[name]
-        return measure.title, measure.meaning, NULLS[measure.null]
-    if name in STATISTICS:
-        return *STATISTICS[name], OTHER_NULLS.get(name, SHIFTED)
-    return name.replace("_", " ").capitalize(), "", "its null"
+        return NULLS[MEASURES[name].null]
+    return OTHER_NULLS.get(name, SHIFTED) if name in STATISTICS else "its null"
 
 
 def _domain(part: pd.DataFrame) -> tuple[float, float] | None:

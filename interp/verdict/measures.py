@@ -72,6 +72,28 @@ class Measure:
 
 MEASURES: dict[str, Measure] = {}
 """By name, in the order of their columns."""
+STATISTICS = {
+    "concentration": (
+        "Concentration",
+        "how much more of its firings one cluster of like ones holds than the next: 1 is all, 0 is two equal ones",
+    ),
+    "explained_share": (
+        "Explained share",
+        "how much of all its firings one predicate explains: 1 is all that there is to explain",
+    ),
+    "evenness": ("Evenness", "likeness of any two firings, as a share of that of firings near to each other"),
+    "n_senses": ("Senses", "parts into which its firings fall"),
+    "twin_cosine": ("Twin seed", "cosine with the nearest latent of a dictionary from another seed"),
+    "nearest_twin": ("Twin seed", "cosine with the nearest latent of a dictionary from another seed"),
+}
+"""The title and the meaning of what stands in the evidence of a verdict and is no measure."""
+
+
+def title_and_meaning(name: str) -> tuple[str, str]:
+    """What stands in the evidence of a verdict, in words; what is not known here goes by its own name."""
+    if name in MEASURES:
+        return MEASURES[name].title, MEASURES[name].meaning
+    return STATISTICS.get(name, (name.replace("_", " ").capitalize(), ""))
 
 
 def measure(

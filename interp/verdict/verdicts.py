@@ -15,9 +15,11 @@ import pandas as pd
 from jaxtyping import Bool, Float64, Int64
 
 from interp.display import cards
+from interp.display.cards import Markup
 from interp.verdict.calibration import Calibration
 from interp.verdict.evidence import Evidence
 from interp.verdict.first_look import MIN_F1, worth_a_look
+from interp.verdict.measures import title_and_meaning
 from interp.verdict.null_scale import NullScale
 from interp.verdict.similarity import NAMES
 
@@ -107,8 +109,34 @@ def ranking_evidence(ranking: pd.DataFrame, latent: int | None = None) -> pd.Dat
         raise ValueError(f"latent={latent} is not in the ranking")
     pairs = zip(rows["latent"], rows["evidence"], strict=True)
     listed = [{"latent": at, **row} for at, own in pairs if isinstance(own, list | np.ndarray) for row in own]
-    table = pd.DataFrame(listed, columns=["latent", *_STATED]).astype(dict.fromkeys(_STATED[1:], float))
-    return table if latent is None else table.drop(columns="latent")
+    table = EvidenceTable(listed, columns=["latent", *_STATED]).astype(dict.fromkeys(_STATED[1:], float))
+    if latent is None:
+        return table
+    table.attrs["latent"] = int(latent)
+    return table.drop(columns="latent")
+
+
+class EvidenceTable(pd.DataFrame):
+    """A DataFrame in everything. That of one latent shows each value over its null."""
+
+    @property
+    def _constructor(self) -> Callable[..., "EvidenceTable"]:
+        return EvidenceTable
+
+    def _repr_html_(self) -> str | None:
+        if not set(_STATED) <= set(self.columns) or "latent" in self:
+            return super()._repr_html_()  # type: ignore[misc]
+        rows = [_stated(row) for row in self.to_dict(orient="records")]
+        of_latent = f" of latent {self.attrs['latent']}" if "latent" in self.attrs else ""
+        note = "Shaded: 95 % of its null, and z is the distance from it; no mark: it has none."
+        head = ("measure", "over its null", "value", "z", "what it says")
+        return cards.card(f"Evidence for the verdict{of_latent}", cards.table(head, rows), note)
+
+
+def _stated(row: dict) -> tuple[object, ...]:
+    title, meaning = title_and_meaning(row["measure"])
+    mark = cards.null_mark(row["value"], row["null_low"], row["null_high"])
+    return title, mark, f"{row['value']:.3g}", "" if row["z"] != row["z"] else f"{row['z']:.1f}", meaning
 
 
 class Ranking(pd.DataFrame):
@@ -192,7 +220,27 @@ def verdict_shares(ranking: pd.DataFrame) -> pd.DataFrame:
         for names, k in shares.items():
             share = (np.nan,) * 3 if k is None else (k / max(works, 1), *wilson(k, works))
             rows[-1] |= dict(zip(names, share, strict=True))
-    return pd.DataFrame(rows)
+    return VerdictShares(rows)
+
+
+class VerdictShares(pd.DataFrame):
+    """A DataFrame in everything. As a whole it shows each share on a line with its interval."""
+
+    @property
+    def _constructor(self) -> Callable[..., "VerdictShares"]:
+        return VerdictShares
+
+    def _repr_html_(self) -> str | None:
+        if not {"verdict", "n", "share", "ci_low", "ci_high", "sure_share"} <= set(self.columns):
+            return super()._repr_html_()  # type: ignore[misc]
+        rows = []
+        for row in self.to_dict(orient="records"):
+            sure = row["sure_share"]
+            name = Markup("<b>one meaning</b>") if row["verdict"] == ONE_MEANING else cards.verdict_mark(row["verdict"])
+            share = cards.interval_mark(row["share"], row["ci_low"], row["ci_high"])
+            rows.append((name, f"{row['n']:,}", share, "" if sure != sure else f"{sure:.2f}"))
+        note = "Shares are of the latents that are neither dead nor faint, with 95 % intervals."
+        return cards.card("Verdicts", cards.table(("verdict", "latents", "share", "surely"), rows), note)
 
 
 def wilson(k: float, n: int) -> tuple[float, float]:

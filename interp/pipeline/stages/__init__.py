@@ -24,6 +24,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from pkgutil import resolve_name
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from interp.storage.files import Progress
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 NEXT_LINE = "\n" + " " * 24
 """What parts the lines of a summary, which stand behind the name of the stage and its seconds."""
+WIDTH = 119
+"""Most characters of a line that is printed: a terminal of 120 columns shows it whole."""
 Build = Callable[[Any, Path, Progress], dict[str, Any]]
 """(run, the stage's folder, progress) → results. It fills the folder; called again after a cut, it goes on."""
 
@@ -73,8 +76,9 @@ class Stage:
         return tuple(name for name in STAGES if name != self.name) if self.last else (*self.inputs, *self.optional)
 
     def line(self, manifest: Mapping[str, Any]) -> str:
-        """What is printed when it ends: name, seconds, summary."""
-        return f"{self.name:12s} {manifest['wall_seconds']:7.1f} s  {self.summary_of(manifest)}"
+        """What is printed when it ends: name, seconds, summary, in lines of WIDTH at most."""
+        text = f"{self.name:12s} {manifest['wall_seconds']:7.1f} s  {self.summary_of(manifest)}"
+        return "\n".join(map(_wrapped, text.split("\n")))
 
     def summary_of(self, manifest: Mapping[str, Any]) -> str:
         """What it reached, in a line."""
@@ -82,6 +86,11 @@ class Stage:
         if LEFT_OUT in results:
             return f"left out: {results[LEFT_OUT]}"
         return self.summary.format_map(results) if isinstance(self.summary, str) else self.summary(results)
+
+
+def _wrapped(line: str) -> str:
+    indent = NEXT_LINE.strip("\n")
+    return fill(line, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 LEFT_OUT = "left_out"

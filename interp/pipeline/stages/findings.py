@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from interp.display.verdict_looks import verdict_words
 from interp.pipeline.config import RunConfig
 from interp.pipeline.run_folder import Run
 from interp.pipeline.sections import QualityConfig, RankingConfig
@@ -114,17 +115,17 @@ def by_dictionary(shares: "pd.DataFrame") -> dict[str, Any]:
 
 
 def _of_tested(shares: Mapping[str, Mapping[str, Any]]) -> str:
-    """The latents that the shares are of; runs of before do not tell."""
+    """How many latents were tested, of which the shares are; runs of before do not tell."""
     counts = [share["n"] for verdict, share in shares.items() if "n" in share and verdict != "one_meaning"]
-    return f" of {sum(counts):,} tested have" if counts else ""
+    return f" of {sum(counts):,}" if counts else ""
 
 
 def beside_nulls(results: Mapping[str, Any]) -> str:
     """A line a dictionary: the share of one meaning of those neither dead nor faint (95 % interval), and its parts."""
     return NEXT_LINE.join(
-        f"{name + ':':20s} {one['share']:4.0%}{_of_tested(of)} one meaning "
+        f"{name + ':':20s} one meaning {one['share']:4.0%}{_of_tested(of)} "
         f"({one['ci_low']:.0%} to {one['ci_high']:.0%}): "
-        f"{of['monosemantic']['share']:4.0%} monosemantic, {of['single-token']['share']:4.0%} single-token"
+        f"{of['monosemantic']['share']:.0%} monosemantic, {of['single-token']['share']:.0%} single-token"
         for name, of in results["shares"].items()
         for one in [of["one_meaning"]]
     )
@@ -167,7 +168,7 @@ def verdicts(counts: Mapping[str, Any]) -> str:
         if verdict == "polysemantic":
             notes.append((counts["inseparable"], "without separable senses"))
         note = ", ".join(f"{n:,} {words}" for n, words in notes if n)
-        shown.append(f"{count:,} {verdict}" + (f" ({note})" if note else ""))
+        shown.append(f"{count:,} {verdict_words(verdict)}" + (f" ({note})" if note else ""))
     return ", ".join(shown)
 
 

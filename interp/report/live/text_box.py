@@ -7,6 +7,7 @@ from importlib.resources import files
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from interp.display import cards
 from interp.display.verdict_looks import verdict_words
 from interp.report.inputs import FinishedRun
 from interp.report.live.live_model import LiveModel
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 N_FEATURES = 60
 """Most features of a text that are listed."""
+N_STILL = 10
+"""The same where nothing can be chosen."""
 
 
 def explore(run: FinishedRun, text: str = "Once upon a time") -> "AnyWidget":
@@ -48,7 +51,29 @@ def explore(run: FinishedRun, text: str = "Once upon a time") -> "AnyWidget":
         def _show(self, change: Any) -> None:
             self.card = answers.card(change["new"])
 
+        def __repr__(self) -> str:
+            return f"Explore({self.text!r})"
+
+        def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict, dict]:
+            """Where no kernel answers, as in a page of a notebook, the text and what fires on it stand still."""
+            data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
+            return data | {"text/html": still(self.text, self.reading)}, metadata
+
     return Explore(text=text)
+
+
+def still(text: str, reading: dict[str, Any]) -> str:
+    """A reading (`Answers.reading`) as HTML that asks nothing: the tokens, and the strongest features of the text."""
+    if "error" in reading or not reading:
+        return cards.card(text, reading.get("error", ""))
+    strongest = [max((strength for _, strength in firing), default=0.0) for firing in reading["firing"]]
+    pieces = [cards.shaded(token, strength) for token, strength in zip(reading["tokens"], strongest, strict=True)]
+    rows = []
+    for latent, strength, n_tokens in reading["features"][:N_STILL]:
+        verdict, rule = reading["about"][str(latent)]
+        rows.append((latent, verdict, rule, f"{strength:.2f}", n_tokens))
+    head = ("latent", "verdict", "explanation", "share of its maximum", "tokens")
+    return cards.card("What fires in the text", cards.Markup("".join(pieces)), cards.table(head, rows))
 
 
 class Answers:

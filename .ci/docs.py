@@ -1,11 +1,14 @@
 """Write the documentation as one site that needs no network: the README, the API, the notebooks, and the results.
 
-    python .ci/docs.py [--run runs/demo-quick] [--out build/docs]
+    python .ci/docs.py [--run runs/demo-quick] [--out build/docs] [--keep]
 
-Notebooks are run on a finished run folder. `make docs` makes that run first where there is none.
+Notebooks are run on a finished run folder. `make docs` makes that run first where there is none. With `--keep` they are
+not made into pages, but what they show is kept in them: figures as pictures, and nothing that another run of the same
+code on the same data would not show again, such as a time.
 """
 
 import argparse
+import base64
 import html
 import importlib
 import json
@@ -15,7 +18,9 @@ import pkgutil
 import re
 import shutil
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from tempfile import gettempdir
 
 import markdown2
 import nbformat
@@ -51,15 +56,25 @@ td, th { border: 1px solid #d8dee6; padding: .3rem .6rem; text-align: left; vert
 """
 EXTRAS = ["tables", "fenced-code-blocks", "header-ids", "code-friendly", "cuddled-lists"]
 PLOTLY = "application/vnd.plotly.v1+json"
+WIDGET = "application/vnd.jupyter.widget-view+json"
+PICTURE = 720, 420
+"""Pixels of a figure that is kept in a notebook; the height where it has none of its own."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, default=ROOT / "runs" / "demo-quick", help="a finished run folder")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "docs")
+    parser.add_argument("--keep", action="store_true", help="keep what the notebooks show in them, and write no site")
     options = parser.parse_args()
     if not (options.run / "ranking" / "manifest.json").is_file():
         parser.error(f"--run {options.run} is not a finished run: `make demo-quick` makes one")
+    if options.keep:
+        for source in NOTEBOOKS:
+            notebook = executed(source, os.path.relpath(options.run.resolve(), source.parent))
+            nbformat.write(kept(notebook), source)
+            print(f"ran {source.stem}", flush=True)
+        return
     out: Path = options.out
     shutil.rmtree(out, ignore_errors=True)
     (out / "notebooks").mkdir(parents=True)
@@ -122,13 +137,44 @@ def write_api(out: Path) -> None:
         page.write_text(page.read_text(encoding="utf-8").replace('<nav class="pdoc">', link, 1), encoding="utf-8")
 
 
-def write_notebook(source: Path, run: Path, out: Path) -> None:
-    """The notebook run on `run`, its figures drawn by the one copy of plotly that lies beside it."""
+def executed(source: Path, run: str | Path) -> nbformat.NotebookNode:
     notebook = nbformat.read(source, as_version=4)
     environment = os.environ | {"INTERP_RUN": str(run), "INTERP_TOKENS": "100000", "INTERP_FORMAT": "html"}
-    resources = {"metadata": {"path": str(source.parent)}}
-    NotebookClient(notebook, timeout=1200, resources=resources).execute(env=environment)
-    for output in (output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs):
+    settings = {"record_timing": False, "store_widget_state": False, "resources": {"metadata": {"path": source.parent}}}
+    NotebookClient(notebook, timeout=1200, **settings).execute(env=environment)
+    return notebook
+
+
+def outputs(notebook: nbformat.NotebookNode) -> Iterator[nbformat.NotebookNode]:
+    yield from (output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs)
+
+
+def kept(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """What a notebook that was run shows, as it is kept: figures as pictures, without times, progress and counters."""
+    for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
+        cell.execution_count = None
+        cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+    for output in outputs(notebook):
+        if "execution_count" in output:
+            output.execution_count = None
+        data = output.get("data", {})
+        data.pop(WIDGET, None)
+        if PLOTLY in data:
+            figure = plotly.io.from_json(json.dumps(data[PLOTLY]), skip_invalid=True)
+            picture = figure.to_image("png", width=PICTURE[0], height=figure.layout.height or PICTURE[1])
+            output.data = {"image/png": base64.b64encode(picture).decode()}
+        for kind in ("text/html", "text/plain"):
+            if kind in data:
+                text = re.sub(r">[\d,]+ s</td>", "></td>", data[kind])
+                data[kind] = re.sub(f"{re.escape(gettempdir())}/\\w+", "…", text)
+    notebook.metadata.language_info = {"name": "python"}
+    return notebook
+
+
+def write_notebook(source: Path, run: Path, out: Path) -> None:
+    """The notebook run on `run`, its figures drawn by the one copy of plotly that lies beside it."""
+    notebook = executed(source, run)
+    for output in outputs(notebook):
         if PLOTLY in output.get("data", {}):
             figure = plotly.io.from_json(json.dumps(output.data.pop(PLOTLY)), skip_invalid=True)
             output.data["text/html"] = figure.to_html(full_html=False, include_plotlyjs=False)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import textwrap
 from pathlib import Path
 
 import nbformat
@@ -39,3 +40,20 @@ def test_a_notebook_is_run_and_its_figure_drawn_by_the_copy_beside_it(docs, tmp_
     text = (tmp_path / "one.html").read_text()
     assert "on /a/run" in text and "Plotly.newPlot" in text and '<script src="plotly.min.js">' in text
     assert not re.search(r'(src|href)="(https?:)?//', text)
+
+
+def test_what_is_kept_of_a_notebook_is_the_same_of_each_run(docs, tmp_path, chromium):
+    code = """
+    import sys, tempfile, time, plotly.graph_objects as go
+    from IPython.display import HTML, display
+    print("progress", time.time(), file=sys.stderr)
+    display(HTML(f"<td>{time.time_ns() % 1000} s</td><p>{tempfile.mkdtemp()}/store</p>"))
+    go.Figure(go.Bar(y=[1, 2]))"""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(textwrap.dedent(code))])
+    nbformat.write(notebook, tmp_path / "one.ipynb")
+    first, second = (docs.kept(docs.executed(tmp_path / "one.ipynb", "runs/a")) for _ in range(2))
+    for cell in (*first.cells, *second.cells):
+        del cell["id"]  # drawn at random where a notebook of before has none
+    assert first == second
+    shown, drawn = first.cells[0].outputs
+    assert shown.data["text/html"] == "<td></td><p>…/store</p>" and list(drawn.data) == ["image/png"]

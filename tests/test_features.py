@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -564,6 +565,11 @@ def test_a_feature_shows_itself_and_escapes_the_text(tokens, tmp_path):
     assert "&lt;b&gt;9&amp;" in page and "<b>9&" not in page
     assert f"positive logits: <code>&lt;b&gt;{int(tokens.max())}&amp;" in page
     assert "rgba(255,140,0,0.80)" in page and "rgba(255,140,0,0.40)" in page
+    first, positive, _, strongest, *_ = str(feature).splitlines()
+    assert first == repr(feature) and positive.startswith(f"positive logits: '<b>{int(tokens.max())}&' ")
+    assert strongest.split()[0] == "4" and f"«<b>{tokens.flatten()[5]}&»" in strongest
+    judged = {"verdict": "too_rare", "monosemanticity": float("nan"), "explanation": "\x1b[2J", "explanation_f1": 0.5}
+    assert "too rare: �[2J (F1 0.50)" in str(replace(feature, verdict=pd.Series(judged)))
     assert repr(store[1]) == "latent 1: never fires" and "never fires" in store[1]._repr_html_()
     for latent in (-1, 2):
         with pytest.raises(IndexError, match=f"latent {latent} is not in 0..1"):

@@ -19,7 +19,7 @@ from analyses.scorecard.figures import score_comparison
 from interp import figures
 from interp.features.bins import merged_bins
 from interp.figures.print_layout import MIN_FONT, for_print
-from interp.figures.saving import Face, _ranked, with_fonts
+from interp.figures.saving import Face, _ranked, warn_of_type_3, with_fonts
 from interp.figures.theme import VERDICT_COLOURS, WIDTH, visible
 
 
@@ -469,6 +469,13 @@ def test_an_svg_holds_the_letters_that_it_shows(tmp_path, caplog, monkeypatch):
     assert "@font-face" not in with_fonts(svg), "its licence bits forbid it"
     monkeypatch.setattr("shutil.which", lambda name: None)
     assert with_fonts(svg) == svg and "needs fontconfig (fc-match) and fonttools" in caplog.text
+
+
+def test_letters_of_a_pdf_that_are_no_font_are_told_with_what_to_install(tmp_path, caplog):
+    warn_of_type_3(tmp_path / "a.pdf", b"<< /Type /Font /Subtype /CIDFontType2 >>")
+    assert not caplog.text
+    warn_of_type_3(tmp_path / "a.pdf", b"<< /Type /Font\n/Subtype /Type3 >>")
+    assert "a.pdf holds letters as Type 3" in caplog.text and "WenQuanYi Zen Hei" in caplog.text
 
 
 def test_names_stay_where_they_are_while_an_axis_has_no_range():

@@ -7,7 +7,8 @@ In: `walk.html` (the prose) and the folders that the analyses wrote. Out: one HT
     <x-value of="shakespeare/2d.ratio.0" as=".0%"></x-value>   a number (`as` count: how many) of a claim, of its
                                                            `values`, or of its `setting`
     <x-samples of="shakespeare/samples"></x-samples>       texts among its `values`: title → text
-    <x-contents></x-contents>, <x-banner></x-banner>       the sections with their claims as dots; what was run quickly
+    <x-contents></x-contents>, <x-banner></x-banner>       the sections with their claims as marks, and the marks'
+                                                           key; what was run quickly
 
 Whatever an analysis has not written yet is named with the command that makes it. All text from results is escaped.
 """
@@ -128,8 +129,12 @@ class _Page:
             dots = "".join(_dot(claim) for name in names for claim in self.claims(name))
             items.append(f'<li><a href="#{_slug(title)}">{title}</a> <span class="dots">{dots}</span></li>')
         verdicts = [claim["holds"] for name in self.chapters for claim in self.claims(name)]
-        words = zip(HOLDS, ("held", "did not", "measured without a bar"), strict=True)
-        counts = ", ".join(f"{verdicts.count(holds)} {word}" for holds, word in words if holds in verdicts)
+        words = zip(HOLDS, ("claims held", "did not hold", "measured, with no claim to hold"), strict=True)
+        counts = "".join(
+            f'<span class="key {_CLASS[holds]}">{verdicts.count(holds)} {word}</span>'
+            for holds, word in words
+            if holds in verdicts
+        )
         return f'<nav class="contents" aria-label="Contents"><ol>{"".join(items)}</ol><p>{counts}</p></nav>'
 
     def claims(self, name: str) -> Sequence[dict[str, Any]]:

@@ -6,9 +6,9 @@ counted exactly unless its module says otherwise, and no result depends on how t
 integers, sums run in token order, and samples keep the smallest hashes.
 
 `Feature` is one of them as a person looks at it: the facts of its row in the table, its verdict, and its strongest
-examples. In a notebook it shows itself: its verdict and rule where it was ranked, its token statistics, and each
-example's tokens shaded by the latent's activation, stray bytes (⟨d7⟩) joined to the characters that they make. Text
-from the corpus is escaped.
+examples. `print` writes them out. In a notebook it shows itself: its verdict and rule where it was ranked, its token
+statistics, and each example's tokens shaded by the latent's activation, stray bytes (⟨d7⟩) joined to the characters
+that they make. Text from the corpus is escaped.
 """
 
 import re
@@ -21,8 +21,11 @@ from typing import Any
 import pandas as pd
 
 from interp.display.cards import Markup, card, interval_mark, shaded, verdict_mark
+from interp.display.verdict_looks import verdict_words
 
 _SHOWN = 5
+_AROUND = 10
+"""Tokens on either side of a firing that a terminal shows."""
 _STRAY = r"(⟨[0-9a-f]{2}⟩)"
 
 
@@ -44,13 +47,35 @@ class Feature:
         fires = f"fires on {self.facts.density:.3%} of the tokens, at most at {self.facts['max']:.3g}"
         return f"latent {self.latent}: {fires}; {self.facts.top_token_share:.0%} of the firings are on {token}"
 
-    def _repr_html_(self) -> str:
-        lines: list[object] = [] if self.verdict is None else [_judged(self.verdict)]
+    def __str__(self) -> str:
+        """Lines for a terminal: its verdict and rule, its logits, and its examples, the firing token in guillemets."""
+        lines = [repr(self)]
+        if self.verdict is not None:
+            p = self.verdict["monosemanticity"]
+            lines.append(verdict_words(str(self.verdict["verdict"])) + (f" {p:.2f}" if p == p else ""))
+            if self.verdict.get("explanation"):
+                lines[-1] += f": {self.verdict['explanation']} (F1 {self.verdict['explanation_f1']:.2f})"
+        lines += [f"{name} logits: {' '.join(map(repr, tokens))}" for name, tokens in self._logits()]
+        for example in self.examples.head(_SHOWN).itertuples():
+            place = example.row - example.start
+            pieces = [self.vocab[token] for token in example.tokens]
+            pieces[place] = f"«{pieces[place]}»"
+            near = joined_pieces(pieces[max(place - _AROUND, 0) : place + _AROUND])
+            lines.append(f"{example.value:8.3g}  {''.join(text for text, _ in near)}")
+        return "\n".join(map(_printed, lines))
+
+    def _logits(self) -> Iterator[tuple[str, list[str]]]:
+        """The tokens at both ends; of neither where the scan was given no logits."""
         for name, column in (("positive", "top_logit_tokens"), ("negative", "bottom_logit_tokens")):
             tokens = self.facts[column]
-            if hasattr(tokens, "__len__"):  # null where the scan was given no logits
-                shown = ", ".join(f"<code>{_line(self.vocab[t])}</code>" for t in tokens if t < len(self.vocab))
-                lines.append(Markup(f"{name} logits: {shown}"))
+            if hasattr(tokens, "__len__"):
+                yield name, [self.vocab[token] for token in tokens if token < len(self.vocab)]
+
+    def _repr_html_(self) -> str:
+        lines: list[object] = [] if self.verdict is None else [_judged(self.verdict)]
+        for name, tokens in self._logits():
+            shown = ", ".join(f"<code>{_line(token)}</code>" for token in tokens)
+            lines.append(Markup(f"{name} logits: {shown}"))
         lines += [self._shaded(example) for example in self.examples.head(_SHOWN).itertuples()]
         return card(repr(self), *lines)
 
@@ -84,6 +109,12 @@ def joined_pieces(tokens: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
 def _line(token: str) -> str:
     """A token as HTML, its line ends and tabs as marks, so that an example is one line of text."""
     return escape(token.replace("\n", "↵").replace("\t", "⇥"))
+
+
+def _printed(line: str) -> str:
+    """A line as a terminal may show it: control characters, which can move its cursor, as marks."""
+    marked = line.replace("\n", "↵").replace("\t", "⇥")
+    return "".join(letter if letter.isprintable() else "�" for letter in marked)
 
 
 def _rule(rule: str) -> str:

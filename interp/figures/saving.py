@@ -126,7 +126,20 @@ def write_images(figures: Mapping[Path, go.Figure]) -> None:
         for path, written in drawn.items():
             if path.suffix == ".svg":
                 written.write_text(with_fonts(written.read_text(encoding="utf-8")), encoding="utf-8")
+            if path.suffix == ".pdf":
+                warn_of_type_3(path, written.read_bytes())
             os.replace(written, path)
+
+
+def warn_of_type_3(path: Path, pdf: bytes) -> None:
+    """Log a warning where letters of a PDF are Type 3: Chrome writes so what it has from fonts of PostScript outlines
+    (CFF, as Noto CJK), from variable fonts and from pictures, and publishers refuse it. TrueType fonts stay fonts."""
+    if b"/Subtype /Type3" in pdf:
+        log.warning(
+            "%s holds letters as Type 3, which publishers refuse: install a TrueType font that has them, such as "
+            "WenQuanYi Zen Hei for Chinese, Japanese and Korean",
+            path,
+        )
 
 
 class Face(NamedTuple):
@@ -204,7 +217,7 @@ def _cut_down(font: TTFont, letters: set[int]) -> bytes:
     from fontTools import subset
 
     options = subset.Options(flavor="woff", hinting=False, notdef_outline=True)
-    options.drop_tables += ["FFTM"]  # when a font was made: of no use, and fontTools warns of each
+    options.drop_tables += ["FFTM", "BDF "]  # when a font was made, and its bitmaps: fontTools warns of each
     cutter = subset.Subsetter(options)
     cutter.populate(unicodes=letters)
     cutter.subset(font)

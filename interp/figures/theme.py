@@ -23,9 +23,9 @@ BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY = "#0072b2", "#d55e00", "#009e73", 
 GREY, PALE, INK = "#8a8f98", "#dfe3e8", "#23272e"
 SEQUENCE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY)
 SCALE = "Cividis"
-CJK = "Droid Sans Fallback, WenQuanYi Zen Hei"
+CJK = "WenQuanYi Zen Hei, Droid Sans Fallback"
 """TrueType fonts of Chinese, Japanese and Korean, to ask for first: a PDF holds the other kind, such as Noto CJK, as
-Type 3, which publishers refuse."""
+Type 3, which publishers refuse. The second has no Korean."""
 UPLOAD = "sendChartToCloud"
 """plotly's button that sends the figure and its data to a server: removed wherever a figure is drawn, notebooks too."""
 VERDICT_COLOURS = {name: shown.colour for name, shown in VERDICTS.items()}

@@ -42,7 +42,7 @@ report.evidence = (() => {
         title,
         meaning && withMeaning ? h("small", null, meaning) : null),
       h("td.gauge", null, domain ? gauge(domain, value, low, high) : null),
-      h("td", null, format.significant(value)),
+      h("td", null, format.digits(value)),
       h("td", null, z === null ? h("span.muted", null, "–") : format.fixed(z, 1)));
     return h("table.plain.evidence", null,
       headElement(["Evidence", "", "Value", "z"]),
@@ -54,7 +54,7 @@ report.evidence = (() => {
   function gauge([from, to], value, low, high) {
     const place = (x) => Math.min(Math.max((x - from) / (to - from), 0), 1).toFixed(4);
     const hasNull = low !== null && high !== null;
-    const range = hasNull ? `null: ${format.significant(low)} to ${format.significant(high)}` : null;
+    const range = hasNull ? `null: ${format.digits(low)} to ${format.digits(high)}` : null;
     const attributes = range ? { title: range, role: "img", "aria-label": range } : { "aria-hidden": "true" };
     return h("span.gauge", attributes,
       hasNull ? h("i.null", { "--low": place(low), "--high": place(high) }) : null,

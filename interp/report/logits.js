@@ -34,7 +34,7 @@ report.logits = (() => {
     const range = (kind, from, to) => (
       from === null || to === null ? null : h(`i.${kind}`, { "--low": place(from), "--high": place(to) })
     );
-    const text = `${format.significant(mean)} nats, null ${format.significant(nullMean)}`;
+    const text = `${format.digits(mean)} nats, null ${format.digits(nullMean)}`;
     return h("span.gauge", { role: "img", "aria-label": text, title: text },
       h("i.zero", { "--at": place(0) }),
       range("null", nullLow, nullHigh),
@@ -91,13 +91,13 @@ report.logits = (() => {
   function effectRow(title, meaning, change, nullChange) {
     if (!change || change[0] === null) return null;
     const interval = ([, low, high]) => (
-      low === null ? null : ` (${format.significant(low, 2)} to ${format.significant(high, 2)})`
+      low === null ? null : ` (${format.digits(low)} to ${format.digits(high)})`
     );
-    const ofNull = nullChange ? [`; null ${format.significant(nullChange[0], 2)}`, interval(nullChange)] : null;
+    const ofNull = nullChange ? [`; null ${format.digits(nullChange[0])}`, interval(nullChange)] : null;
     return h("tr", null,
       rowHead(title, h("small", null, meaning, ofNull)),
       h("td.gauge", null, nullChange ? gauge(change, nullChange) : null),
-      h("td", null, format.significant(change[0]), h("small", null, interval(change))));
+      h("td", null, format.digits(change[0]), h("small", null, interval(change))));
   }
 
   /* A token on one line of a picture. */

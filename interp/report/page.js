@@ -119,7 +119,11 @@ const format = {
     return text.replace("e-", "e−").replace(/^-/, "−").replace("e+", "e");
   },
   /* Beside others in a column: as many digits as they have; whole numbers stay so. */
-  digits: (x, digits = 2) => (x === null || x === undefined || Number.isInteger(x) || Math.abs(x) >= 100 || Math.abs(x) < 0.01 ? format.significant(x, digits) : x.toPrecision(digits).replace("-", "−")),
+  digits(x, digits = 2) {
+    if (x === null || x === undefined || Number.isInteger(x)) return format.significant(x, digits);
+    const isPlain = Math.abs(x) >= 0.01 && Math.abs(x) < 100;
+    return isPlain ? x.toPrecision(digits).replace("-", "−") : format.significant(x, digits);
+  },
   density(x) {
     if (!x) return x === 0 ? "0" : "–";
     return x >= 0.001 ? String(Number(x.toPrecision(2))) : x.toExponential(1).replace("e-", "e−");

@@ -56,13 +56,16 @@ class Feature:
             if self.verdict.get("explanation"):
                 lines[-1] += f": {self.verdict['explanation']} (F1 {self.verdict['explanation_f1']:.2f})"
         lines += [f"{name} logits: {' '.join(map(repr, tokens))}" for name, tokens in self._logits()]
-        for example in self.examples.head(_SHOWN).itertuples():
-            place = example.row - example.start
-            pieces = [self.vocab[token] for token in example.tokens]
-            pieces[place] = f"«{pieces[place]}»"
-            near = joined_pieces(pieces[max(place - _AROUND, 0) : place + _AROUND])
-            lines.append(f"{example.value:8.3g}  {''.join(text for text, _ in near)}")
+        lines += map(self._one_line, self.examples.head(_SHOWN).itertuples())
         return "\n".join(map(_printed, lines))
+
+    def _one_line(self, example: Any) -> str:
+        """An example, its firing token in guillemets."""
+        place = example.row - example.start
+        pieces = [self.vocab[token] for token in example.tokens]
+        pieces[place] = f"«{pieces[place]}»"
+        near = joined_pieces(pieces[max(place - _AROUND, 0) : place + _AROUND])
+        return f"{example.value:8.3g}  {''.join(text for text, _ in near)}"
 
     def _logits(self) -> Iterator[tuple[str, list[str]]]:
         """The tokens at both ends; of neither where the scan was given no logits."""

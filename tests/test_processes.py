@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,17 +15,44 @@ from interp.storage.processes import Processes, part_of, processes
 ROOT = Path(__file__).parents[1]
 
 
-def launch(script: str, *args: object, count: int = 2, folder: Path, check: bool = True) -> str:
-    """Run a script in `count` processes, one thread each; what they printed."""
+# Imports what the script needs once, then forks its processes: they find themselves in the environment that `torchrun`
+# makes. Where one fails the others are ended, and its status is returned.
+LAUNCHER = """
+import os, runpy, signal, socket, sys
+count, script = int(sys.argv[1]), sys.argv[2]
+sys.argv = [script, *sys.argv[3:]]
+runpy.run_path(script)
+with socket.create_server(("127.0.0.1", 0)) as free:
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(count)}
+left = set()
+for rank in range(count):
+    if child := os.fork():
+        left.add(child)
+        continue
+    os.environ |= place | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+    runpy.run_path(script, run_name="__main__")
+    os._exit(0)
+status = 0
+while left:
+    child, ended = os.wait()
+    left.remove(child)
+    if ended and not status:
+        status = os.waitstatus_to_exitcode(ended)
+        for other in left:
+            os.kill(other, signal.SIGKILL)
+sys.exit(status if status >= 0 else 128 - status)
+"""
+
+
+def launch(script: str, *args: object, folder: Path, check: bool = True, by: Sequence[str] = ("-c", LAUNCHER)) -> int:
+    """Run a script in two processes, one thread each; the status of the first that failed, or else 0."""
     file = folder / "script.py"
     file.write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n" + script)
-    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={count}", "--standalone"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    run = subprocess.run(
-        [*command, file, *map(str, args)], env=environment, capture_output=True, text=True, timeout=240
-    )
+    command = [sys.executable, *by, 2, file, *args]
+    run = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, timeout=240)
     assert not check or run.returncode == 0, run.stdout + run.stderr
-    return run.stdout + run.stderr
+    return run.returncode
 
 
 TALK = """
@@ -68,9 +96,10 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="module")
 def said(tmp_path_factory) -> list[dict]:
-    """The script leaves the group up: one that ended with its threads still there was aborted more often than not."""
+    """By `torchrun` itself. The script leaves the group up: one that ended with its threads still there was aborted
+    more often than not."""
     folder = tmp_path_factory.mktemp("talk")
-    launch(TALK, folder, folder=folder)
+    launch(TALK, folder, folder=folder, by=["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"])
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 
 

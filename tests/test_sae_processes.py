@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,7 +32,7 @@ from tests.test_processes import launch
 from tests.test_sae_architectures import CONFIGS, planted, shared, steps
 
 A, B = "a/activations", "b/activations"
-STEPS, CUT_AFTER = 16, 10
+STEPS, CUT_AFTER = 10, 6
 """Then τ moves, and rows are collected to resample at."""
 
 
@@ -257,7 +258,7 @@ def test_two_processes_go_on_with_what_one_began(folder):
 
 def test_one_process_goes_on_with_what_two_began_when_they_are_killed(folder):
     out = folder / "two, then one"
-    assert "SIGKILL" in launch(KILLED, folder, folder=folder, check=False)
+    assert launch(KILLED, folder, folder=folder, check=False) == 128 + signal.SIGKILL
     assert checkpoints(out) == [CUT_AFTER] * len(SWEEPS[CUT].configs)
     train_cut(folder, out)
     hold_to(folder / "one" / CUT, out, SWEEPS[CUT].configs)

@@ -11,6 +11,7 @@ import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -29,9 +30,9 @@ def read_fields(kind: type, values: Mapping[str, Any], whose: str = "") -> dict[
 
     Raises ValueError for a field that does not exist, with the nearest that do, and for a value of another type.
     """
-    hints = field_types(kind)
-    check_names(values, list(hints), f"{whose} field".strip())
-    return {name: _read(name, value, hints[name]) for name, value in values.items()}
+    readers = _readers(kind)
+    check_names(values, list(readers), f"{whose} field".strip())
+    return {name: _read(name, value, *readers[name]) for name, value in values.items()}
 
 
 def sae_config(architecture: str, values: Mapping[str, Any]) -> "SAEConfig":
@@ -65,6 +66,12 @@ def field_types(kind: type) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 
 
+@cache
+def _readers(kind: type) -> dict[str, tuple[Any, TypeAdapter]]:
+    """Each field's type, and what checks it; made once, for a run reads its configuration at every turn."""
+    return {name: (hint, TypeAdapter(hint, config=STRICT)) for name, hint in field_types(kind).items()}
+
+
 def is_needed(field: dataclasses.Field) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
@@ -95,12 +102,12 @@ def short(value: Any) -> str:
     return text if len(text := repr(value)) <= 80 else f"{text[:50]}…{text[-20:]}"
 
 
-def _read(name: str, value: Any, hint: Any) -> Any:
+def _read(name: str, value: Any, hint: Any, reader: TypeAdapter) -> Any:
     for number in value if isinstance(value, list) else [value]:
         if isinstance(number, int | float) and int in _leaves(hint) and abs(number) > MAX_INTEGER:
             raise ValueError(f"{name} = {short(number)} must be in -10¹²..10¹²")
     try:
-        return TypeAdapter(hint, config=STRICT).validate_python(_python(value, hint))
+        return reader.validate_python(_python(value, hint))
     except ValidationError as error:
         first = error.errors()[0]
         message = first["msg"]

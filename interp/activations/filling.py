@@ -39,7 +39,7 @@ class ScatterConfig:
     n_ids: int
     """Row ids lie in 0..n_ids-1."""
     n_ctx: int | None = None
-    """Row id = seq · n_ctx + pos; None where rows come from no tokens."""
+    """Row id = seq · n_ctx + pos; None where rows come from no model."""
     seed: int = 0
     origin: Mapping[str, Any]
     """Where the rows come from; a run that was cut off is only resumed with the same origin."""

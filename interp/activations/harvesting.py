@@ -1,6 +1,6 @@
 """Harvest: run a model over tokens and store what its hooks see.
 
-In:  any hooked model, tokens [seq, pos], hook names.
+In:  any hooked model, tokens [seq, pos] or floats [input, …], hook names.
 Out: an ActivationStore: for each hook, the activation x [d] at each (seq, pos) whose token is not excluded, as a row
      with the id seq · n_ctx + pos.
 
@@ -60,8 +60,10 @@ def harvest(
 ) -> ActivationStore:
     """Store the activations of `hook_names` over `tokens` in the folder `out`.
 
-    `tokens` are ids [seq, pos], or a generator of batches of them, which ends. A hook with several names in the model
-    (`model.layers.3`, `blocks.3.hook_resid_post`) is stored under the first of them, and found in the store by all.
+    `tokens` are ids [seq, pos], or a generator of batches of them, which ends. Of a model that reads floats (images,
+    audio, rows) they are its inputs, each of which counts as a sequence (`hooks.hooked_rows`). A hook with several
+    names in the model (`model.layers.3`, `blocks.3.hook_resid_post`) is stored under the first of them, and found in
+    the store by all.
 
     `batch_size` counts sequences a forward pass. A shard has about `rows_per_shard` rows (by default 64 MiB). A
     finished store of the same config is opened as it is, and one that was cut off is finished, to the same bytes;
@@ -112,7 +114,7 @@ class _Shared:
         if writer is None or writer.outliers is not None or writer.limits:
             return
         if max_norm is not None:
-            progress(0, self.passes.tokens.numel(), "norms of a sample")
+            progress(0, len(self.passes), "norms of a sample")
         writer.limits, writer.outliers = self.passes.limits(max_norm)
 
     def add(
@@ -121,20 +123,20 @@ class _Shared:
         """Write the rows of a round, batch after batch."""
         if writer is None:
             return
-        first, (n_seq, n_ctx) = 0, self.passes.tokens.shape
+        first, n_ctx = 0, self.passes.n_ctx
         for start in starts:
             batch = self.batch(start)
             row_ids, stop = start * n_ctx + self.passes.kept(batch), start + len(batch)
             here = slice(first, first + len(row_ids))
             writer.add(row_ids, {name: x[here] for name, x in acts.items()}, stop)
             first = here.stop
-            progress(stop * n_ctx, n_seq * n_ctx, "tokens")
+            progress(stop * n_ctx, len(self.passes), "tokens" if self.passes.is_text else "positions")
 
 
 def _write(shared: _Shared, out: Path, origin: Mapping[str, Any], progress: Progress) -> None:
     """Run the model over the sequences that the store has not got yet: in each round, a batch in each process."""
     team, passes = shared.team, shared.passes
-    n_seq, n_ctx = passes.tokens.shape
+    n_seq, n_ctx = len(passes.tokens), passes.n_ctx
     config = ScatterConfig(
         widths=team.all_do(passes.widths),
         **{key: origin[key] for key in ("dtype", "rows_per_shard", "seed")},
@@ -158,7 +160,9 @@ def _write(shared: _Shared, out: Path, origin: Mapping[str, Any], progress: Prog
             acts = {name: team.gather(x) for name, x in team.all_do(partial(shared.rows_of_round, together)).items()}
             team.all_do(partial(shared.add, writer, together, acts, progress))
         about = passes.excluded, passes.name, passes.aliases
-        team.all_do(lambda: None if writer is None else writer.finish(passes.tokens, *about))
+        team.all_do(
+            lambda: None if writer is None else writer.finish(passes.tokens if passes.is_text else None, *about)
+        )
 
 
 def _check_alike(team: Processes, origin: Mapping[str, Any]) -> None:

@@ -203,20 +203,40 @@ class _Captured(Exception):
 
 
 def hooked_rows(
-    module: nn.Module, tokens: Int[Tensor, "seq pos"], hooks: Mapping[str, Hook]
+    module: nn.Module, tokens: Int[Tensor, "seq pos"] | Float[Tensor, "seq ..."], hooks: Mapping[str, Hook]
 ) -> dict[str, Float[Tensor, "row d"]]:
-    """Each hook's activations as rows [seq · pos, d], heads side by side."""
+    """Each hook's activations as rows [seq · pos, d], heads side by side.
+
+    Of floats (images, audio, rows) a hook may put out [seq, d], one position each; [seq, pos, d]; or, as convolutions
+    do, [seq, d, height, width], whose positions are the places of the picture, line by line.
+    """
     rows = {}
     for name, acts in capture(module, to_model(module, tokens), hooks).items():
-        if not isinstance(acts, Tensor) or acts.ndim not in (3, 4) or acts.shape[:2] != tokens.shape:
+        if not isinstance(acts, Tensor) or not _is_by_position(acts, tokens):
             shape = tuple(acts.shape) if isinstance(acts, Tensor) else f"a {type(acts).__name__}"
             kind, verb = type(hooks[name].module).__name__, "puts out" if hooks[name].reads == "output" else "is given"
+            if tokens.is_floating_point():
+                needed = "[seq, d], [seq, pos, d] or [seq, d, height, width] is needed"
+                raise ValueError(f"hook {name!r} ({kind}) {verb} {shape} for inputs {tuple(tokens.shape)}; {needed}")
             raise ValueError(
                 f"hook {name!r} ({kind}) {verb} {shape} for tokens {tuple(tokens.shape)}; [seq, pos, d] or "
                 f"[seq, pos, heads, d_head] is needed, as from {_nearest(name, _usable(module, name))}"
             )
-        rows[name] = acts.detach().reshape(tokens.numel(), -1)
+        acts = acts.detach()
+        if not tokens.is_floating_point():
+            rows[name] = acts.reshape(tokens.numel(), -1)
+        elif acts.ndim == 4:
+            rows[name] = acts.movedim(1, -1).reshape(-1, acts.shape[1])
+        else:
+            rows[name] = acts.reshape(-1, acts.shape[-1])
     return rows
+
+
+def _is_by_position(acts: Tensor, tokens: Tensor) -> bool:
+    """Whether activations are of one vector a position."""
+    if tokens.is_floating_point():
+        return acts.ndim in (2, 3, 4) and len(acts) == len(tokens)
+    return acts.ndim in (3, 4) and acts.shape[:2] == tokens.shape
 
 
 def _on_first(output: Any, act: Callable[[Any], Any]) -> Any:
@@ -238,9 +258,11 @@ def _nearest(name: str, known: Sequence[str]) -> str:
     return ", ".join(difflib.get_close_matches(name, known, n=4, cutoff=0.4) or known[:4])
 
 
-def to_model(module: nn.Module, tokens: Int[Tensor, "seq pos"]) -> Int[Tensor, "seq pos"]:
-    """The token ids as the model takes them, on its device."""
+def to_model(module: nn.Module, tokens: Tensor) -> Tensor:
+    """The token ids, or floats, as the model takes them: on its device, floats in its precision."""
     parameter = next(module.parameters(), None)
+    if tokens.is_floating_point():
+        return tokens.float() if parameter is None else tokens.to(parameter.device, parameter.dtype)
     return tokens.long() if parameter is None else tokens.long().to(parameter.device)
 
 

@@ -60,6 +60,10 @@ class JoinedStore:
         return self._rows.tokens
 
     @property
+    def n_ids(self) -> int:
+        return self._rows.n_ids
+
+    @property
     def n_shards(self) -> int:
         return self._rows.n_shards
 

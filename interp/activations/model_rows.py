@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from interp.activations.filling import check_dtype, check_max_norm
 from interp.activations.hooks import (
     Hook,
     Model,
+    evaluating,
     hooked_rows,
     module_of,
     name_of,
@@ -24,8 +26,10 @@ from interp.activations.hooks import (
 from interp.activations.row_statistics import SAMPLE_ROWS, Outliers, find_outliers, some_of
 from interp.storage.files import digest
 
-TokenBatches = Int[Tensor, "seq pos"] | Iterable[Int[Tensor, "seq pos"]]
-"""Token ids, or what gives batches of them."""
+TokenBatches = (
+    Int[Tensor, "seq pos"] | Float[Tensor, "input ..."] | Iterable[Int[Tensor, "seq pos"] | Float[Tensor, "input ..."]]
+)
+"""Token ids, or what gives batches of them; or floats, as the model takes them (images, audio, rows)."""
 _SEQUENCES_AT_ONCE = 256
 _CENTRE_ROWS = 512
 log = logging.getLogger(__name__)
@@ -36,14 +40,16 @@ class ModelPasses:
 
     A hook goes by its first name in the model, whichever is given; `aliases` are its others.
 
+    Of floats an input is a sequence, and its positions are those that the hooks put out (`hooks.hooked_rows`).
+
     Raises ValueError on an unknown hook, on tokens that the model cannot take, for what is no token id or no position
-    to leave out, and where no row is left.
+    to leave out, where no row is left, and for hooks that put out unlike numbers of positions.
     """
 
     def __init__(
         self,
         model: Model,
-        tokens: Int[Tensor, "seq pos"],
+        tokens: Int[Tensor, "seq pos"] | Float[Tensor, "input ..."],
         hook_names: Sequence[str],
         batch_size: int,
         exclude: Sequence[int],
@@ -60,18 +66,19 @@ class ModelPasses:
                 self.aliases[main] = others
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1")
-        check_model_takes(self.module, tokens)
+        self.is_text = not tokens.is_floating_point()
+        self.tokens, self._exclude = tokens.detach().cpu(), torch.tensor(list(exclude), dtype=torch.long)
+        self.n_ctx = self._positions_of(tokens)
         for token in exclude:
-            if not 0 <= token < 1 << 31:
+            if not self.is_text or not 0 <= token < 1 << 31:
                 raise ValueError(f"exclude={list(exclude)} holds {token}, which is no token id")
         for position in exclude_positions:
-            if not 0 <= position < tokens.shape[1]:
-                of = f"which is no position in 0..{tokens.shape[1] - 1}"
+            if not 0 <= position < self.n_ctx:
+                of = f"which is no position in 0..{self.n_ctx - 1}"
                 raise ValueError(f"exclude_positions={list(exclude_positions)} holds {position}, {of}")
-        self.tokens, self._exclude = tokens.detach().cpu(), torch.tensor(list(exclude), dtype=tokens.dtype)
         positions = {"exclude_positions": sorted({*map(int, exclude_positions)})} if exclude_positions else {}
         self._left_out: dict[str, list[int]] = {"exclude": sorted({*map(int, exclude)}), **positions}
-        self._positions = torch.ones(tokens.shape[1], dtype=torch.bool)
+        self._positions = torch.ones(self.n_ctx, dtype=torch.bool)
         self._positions[list(exclude_positions)] = False
         self.excluded = {"token": 0, "position": 0}
         """Rows left out, by cause; those of an excluded token at an excluded position count with the tokens."""
@@ -79,14 +86,32 @@ class ModelPasses:
             allowed = self._allowed(block)
             self.excluded["token"] += int((~allowed).sum())
             self.excluded["position"] += int((allowed & ~self._positions).sum())
-        self.n_rows = tokens.numel() - sum(self.excluded.values())
+        self.n_rows = len(self) - sum(self.excluded.values())
         if not self.n_rows:
             left_out = f"excluded ids {list(exclude)}" + (" or positions" if exclude_positions else "")
-            raise ValueError(f"no token is left to harvest: all {tokens.numel()} are among the {left_out}")
+            raise ValueError(f"no token is left to harvest: all {len(self)} are among the {left_out}")
+
+    def __len__(self) -> int:
+        """Rows of all sequences, those left out too."""
+        return len(self.tokens) * self.n_ctx
 
     @property
     def name(self) -> str:
         return name_of(self.module)
+
+    def _positions_of(self, tokens: Tensor) -> int:
+        """How many positions a sequence has."""
+        if self.is_text or size_of(self.module, "d_vocab") is not None:
+            check_model_takes(self.module, tokens)
+            return tokens.shape[1]
+        if tokens.ndim < 2 or not tokens.numel():
+            raise ValueError(f"inputs of shape {tuple(tokens.shape)} must be [input, …], one at least")
+        with evaluating(self.module):
+            counts = {name: len(x) for name, x in hooked_rows(self.module, self.tokens[:1], self.hooks).items()}
+        if len(set(counts.values())) > 1:
+            said = " and ".join(f"{n} at {name}" for name, n in counts.items())
+            raise ValueError(f"an input has {said} positions: harvest these hooks apart")
+        return next(iter(counts.values()))
 
     def kept(self, sequences: slice | Int[Tensor, " seq"]) -> Int[Tensor, " row"]:
         """The rows of some sequences, counted from the first row of these."""
@@ -95,10 +120,12 @@ class ModelPasses:
     def row_ids(self) -> Iterator[Int[Tensor, " row"]]:
         """Ids of the rows that are kept, those of some sequences at a time."""
         for start in range(0, len(self.tokens), _SEQUENCES_AT_ONCE):
-            yield start * self.tokens.shape[1] + self.kept(slice(start, start + _SEQUENCES_AT_ONCE))
+            yield start * self.n_ctx + self.kept(slice(start, start + _SEQUENCES_AT_ONCE))
 
-    def _allowed(self, tokens: Int[Tensor, "seq pos"]) -> Bool[Tensor, "seq pos"]:
-        return torch.isin(tokens, self._exclude, invert=True)
+    def _allowed(self, tokens: Tensor) -> Bool[Tensor, "seq pos"]:
+        if not self.is_text:
+            return torch.ones(len(tokens), self.n_ctx, dtype=torch.bool)
+        return torch.isin(tokens, self._exclude.to(tokens.dtype), invert=True)
 
     def widths(self) -> dict[str, int]:
         """The width of each hook, as a first sequence shows it."""
@@ -106,7 +133,7 @@ class ModelPasses:
 
     def on(self, sequences: Int[Tensor, " seq"]) -> tuple[Int[Tensor, " row"], dict[str, Float[Tensor, "row d"]]]:
         """Row ids and activations of the rows of some sequences, in one pass."""
-        kept, n_ctx = self.kept(sequences), self.tokens.shape[1]
+        kept, n_ctx = self.kept(sequences), self.n_ctx
         acts = hooked_rows(self.module, self.tokens[sequences], self.hooks)
         if len(kept) < len(sequences) * n_ctx:
             acts = {name: x[kept.to(x.device)] for name, x in acts.items()}
@@ -114,8 +141,8 @@ class ModelPasses:
 
     def spread(self, n_tokens: int) -> Int[Tensor, " seq"]:
         """Sequences of so many tokens, spread evenly over the text; all, where there are fewer."""
-        n_seq, n_ctx = self.tokens.shape
-        n = min(n_seq, -(-n_tokens // n_ctx))
+        n_seq = len(self.tokens)
+        n = min(n_seq, -(-n_tokens // self.n_ctx))
         return torch.arange(n) * n_seq // n
 
     def limits(self, max_norm: float | str | None) -> tuple[dict[str, float] | None, dict[str, Any] | None]:
@@ -127,8 +154,8 @@ class ModelPasses:
             row_ids, acts = self.on(sequences)
             for name, x in acts.items():
                 samples[name].add(row_ids, x)
-        by_hook = {hook: sample.outliers(self.tokens.shape[1], max_norm) for hook, sample in samples.items()}
-        words = words_of(self.module)
+        by_hook = {hook: sample.outliers(self.n_ctx, max_norm) for hook, sample in samples.items()}
+        words, tokens = words_of(self.module), self.tokens if self.is_text else None
         limits = {}
         for hook, outliers in by_hook.items():
             if max_norm == "auto" and not outliers.dominate:
@@ -137,7 +164,7 @@ class ModelPasses:
                 raise ValueError(f"max_norm={max_norm}: half of the rows at {hook} are 0, and so is their median norm")
             limits[hook] = outliers.limit
             if max_norm == "auto":
-                where = samples[hook].places(outliers.limit, self.tokens, words)
+                where = samples[hook].places(outliers.limit, self.n_ctx, tokens, words)
                 log.warning("%s: %s, %s. They are left out; max_norm=None keeps them", hook, outliers.summary, where)
         return limits, {hook: outliers.told for hook, outliers in by_hook.items()}
 
@@ -148,7 +175,7 @@ class ModelPasses:
         return {
             "hook_names": list(self.hooks),
             "shape": list(self.tokens.shape),
-            "tokens": digest(*(block.int() for block in self.tokens.split(_SEQUENCES_AT_ONCE))),
+            "tokens" if self.is_text else "inputs": digest(*self._blocks()),
             "weights": fingerprint(self.module),
             "dtype": dtype,
             "batch_size": self.batch_size,
@@ -156,20 +183,31 @@ class ModelPasses:
             "max_norm": max_norm,
         }
 
+    def _blocks(self) -> Iterator[Tensor]:
+        dtype = torch.int32 if self.is_text else torch.float32
+        return (block.to(dtype) for block in self.tokens.split(_SEQUENCES_AT_ONCE))
 
-def gathered(tokens: TokenBatches, most: int | None = None) -> Int[Tensor, "seq pos"]:
-    """Token ids in one tensor (4 bytes each), of a generator's batches as many as give `most` tokens.
+
+def gathered(tokens: TokenBatches, most: int | None = None) -> Int[Tensor, "seq pos"] | Float[Tensor, "input ..."]:
+    """Token ids in one tensor (4 bytes each), of a generator's batches as many as give `most` tokens; or the floats of
+    all inputs.
 
     Raises ValueError where there is no batch, and for batches of unlike lengths."""
+    if isinstance(tokens, np.ndarray):
+        return torch.from_numpy(tokens)
     if isinstance(tokens, Tensor):
         return tokens
     batches, n_tokens = list[Tensor](), 0
     for batch in tokens:
         batch = torch.as_tensor(batch)
-        if batch.ndim != 2 or batch.is_floating_point() or batch.shape[1] != (batches or [batch])[0].shape[1]:
-            like = f"integers [seq, {batches[0].shape[1]}]" if batches else "integers [seq, pos]"
-            raise ValueError(f"batch {len(batches)} of the tokens, {tuple(batch.shape)} {batch.dtype}, must be {like}")
-        batches.append(batch.int())
+        first = (batches or [batch])[0]
+        is_alike = batch.shape[1:] == first.shape[1:] and batch.is_floating_point() == first.is_floating_point()
+        if not is_alike or batch.ndim < 2 or (batch.ndim != 2 and not batch.is_floating_point()):
+            shape = "seq, pos" if not batches else ", ".join(["seq", *map(str, first.shape[1:])])
+            kind = "floats" if batches and first.is_floating_point() else "integers"
+            what = f"batch {len(batches)} of the tokens, {tuple(batch.shape)} {batch.dtype}"
+            raise ValueError(f"{what}, must be {kind} [{shape}]")
+        batches.append(batch.float() if batch.is_floating_point() else batch.int())
         n_tokens += batch.numel()
         if most is not None and n_tokens >= most:
             break
@@ -200,12 +238,18 @@ class NormSample:
     def outliers(self, n_ctx: int, max_norm: float | str | None) -> Outliers:
         return find_outliers(torch.cat(self._norms), torch.cat(self._squares), n_ctx, max_norm)
 
-    def places(self, limit: float, tokens: Int[Tensor, "seq pos"], words: Sequence[str] | None) -> str:
-        """Says where most of the rows above a limit are. words: of the token ids, where they are known."""
+    def places(
+        self, limit: float, n_ctx: int, tokens: Int[Tensor, "seq pos"] | None, words: Sequence[str] | None
+    ) -> str:
+        """Says where most of the rows above a limit are. tokens: None where the inputs are no text; words: of the token
+        ids, where they are known."""
         at = torch.cat(self._row_ids)[torch.cat(self._norms) > limit]
-        positions, ids = at % tokens.shape[1], tokens.flatten()[at]
+        where = f"most at positions {', '.join(map(str, _frequent(at % n_ctx)))}"
+        if tokens is None:
+            return where
+        ids = tokens.flatten()[at]
         named = ", ".join(repr(words[i]) if words else str(i) for i in _frequent(ids))
-        return f"most at positions {', '.join(map(str, _frequent(positions)))}, of tokens {named}"
+        return f"{where}, of tokens {named}"
 
 
 def check_model_takes(module: nn.Module, tokens: Int[Tensor, "seq pos"]) -> None:

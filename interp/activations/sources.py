@@ -74,7 +74,7 @@ class ActivationSource(Protocol):
 
     @property
     def n_ctx(self) -> int | None:
-        """Tokens of a sequence; None where the rows come from no tokens."""
+        """Tokens of a sequence, or positions of an input; None where the rows come from no model."""
 
     @property
     def weights(self) -> str | None:
@@ -122,6 +122,10 @@ class StoredRows(ActivationSource, Protocol):
     @property
     def tokens(self) -> Int[Tensor, "seq pos"] | None:
         """Token ids of all sequences, excluded rows included; None where the rows come from no tokens."""
+
+    @property
+    def n_ids(self) -> int:
+        """Rows of all sequences, those left out too: row ids are below it."""
 
     @property
     def n_shards(self) -> int: ...

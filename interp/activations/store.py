@@ -119,14 +119,20 @@ class ActivationStore:
 
     def _repr_html_(self) -> str:
         size = sum(file.stat().st_size for file in self.path.iterdir())
-        known = {"sequences of": f"{self.n_ctx} tokens" if self.n_ctx else None, "shards": self.n_shards}
+        unit = "positions" if self.tokens is None else "tokens"
+        known = {"sequences of": f"{self.n_ctx} {unit}" if self.n_ctx else None, "shards": self.n_shards}
         known |= {f"left out ({why})": f"{n:,} rows" for why, n in self.excluded.items() if n}
         return card(self, facts({**known, "on disk": f"{size / 1e6:,.0f} MB", "folder": self.path}))
 
     @property
     def n_ctx(self) -> int | None:
-        """Tokens of a sequence; None where the rows come from no tokens."""
+        """Tokens of a sequence, or positions of an input; None where the rows come from no model."""
         return self.manifest["n_ctx"]
+
+    @property
+    def n_ids(self) -> int:
+        """Rows of all sequences, those left out too: row ids are below it."""
+        return self.manifest["n_ids"]
 
     @property
     def excluded(self) -> dict[str, int]:
@@ -173,7 +179,7 @@ class ActivationStore:
 
     @cached_property
     def tokens(self) -> Int[Tensor, "seq pos"] | None:
-        """Token ids of all sequences, excluded rows included; None where the rows come from no tokens."""
+        """Token ids of all sequences, excluded rows included; None where the rows are of no text."""
         if TOKENS not in self.manifest["files"]:
             return None
         tokens = self._files.small(TOKENS).get("tokens", torch.empty(0))

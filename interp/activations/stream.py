@@ -73,14 +73,15 @@ class ActivationStream:
             widths, limits = self.passes.widths(), self.passes.limits(max_norm)[0]
         self.norm_limits: dict[str, float] = limits or {}
         row_bytes = sum(widths.values()) * self._dtype.itemsize
-        n_seq, n_ctx = tokens.shape
+        n_seq, n_ctx = len(tokens), self.passes.n_ctx
         self.n_chunks = -(-n_seq // max(1, buffer_bytes // (n_ctx * row_bytes)))
         self.fingerprint = digest_json({**config, "n_chunks": self.n_chunks})
         self.hook_names, self.n_ctx, self._widths = tuple(widths), n_ctx, widths
         self.weights: str = config["weights"]
+        prepend_bos = self.passes.is_text and is_constant(tokens[:, 0])
         left_out = config["exclude"], config.get("exclude_positions", ())
-        self.provenance = Provenance(self.passes.name or None, *left_out, is_constant(tokens[:, 0]))
-        chunk = self.chunk(self.passes.spread(_STATISTICS_TOKENS if self.n_chunks > 1 else tokens.numel()))
+        self.provenance = Provenance(self.passes.name or None, *left_out, prepend_bos)
+        chunk = self.chunk(self.passes.spread(_STATISTICS_TOKENS if self.n_chunks > 1 else len(self.passes)))
         self._statistics = {name: _statistics_of(chunk.sums[name], chunk.acts[name]) for name in widths}
 
     def __len__(self) -> int:
@@ -125,7 +126,7 @@ class ActivationStream:
         """Run the model on these sequences, unless they are those of the last call."""
         if self._held is not None and torch.equal(self._held.sequences, sequences):
             return self._held
-        self._held, used, n_rows = None, 0, len(sequences) * self.passes.tokens.shape[1]
+        self._held, used, n_rows = None, 0, len(sequences) * self.passes.n_ctx
         widths = {name: self.d(name) for name in self.hook_names}
         acts = {name: torch.empty(n_rows, d, dtype=self._dtype) for name, d in widths.items()}
         sums = {name: torch.zeros(d + 2, dtype=torch.float64) for name, d in widths.items()}

@@ -29,6 +29,12 @@ VERDICTS = {
         "#2fc49a",
     ),
     "too_rare": Shown("too rare", "it fires in too few places to tell one meaning from two", "#e69f00", "#f0b93a"),
+    "no_context": Shown(
+        "no context to judge",
+        "its rows are no text, so that nothing is known of what its firings share",
+        "#7b6fb0",
+        "#a79be0",
+    ),
     "dense": Shown(
         "dense",
         "it fires on so many tokens that it splits the text rather than marks a meaning in it",
@@ -44,7 +50,7 @@ VERDICTS = {
     "dead": Shown("dead", "it never fired on the tokens scanned", UNKNOWN_COLOUR, "#7d848d"),
     "unranked": Shown("unranked", "these features were not ranked", "#56b4e9", "#86cdf5"),
 }
-UNTESTED = ("dead", "faint", "too_rare", "unranked")
+UNTESTED = ("dead", "faint", "too_rare", "no_context", "unranked")
 """Verdicts whose scores stand for "not tested", not for a measurement."""
 
 

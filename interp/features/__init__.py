@@ -8,7 +8,8 @@ integers, sums run in token order, and samples keep the smallest hashes.
 `Feature` is one of them as a person looks at it: the facts of its row in the table, its verdict, and its strongest
 examples. `print` writes them out. In a notebook it shows itself: its verdict and rule where it was ranked, its token
 statistics, and each example's tokens shaded by the latent's activation, stray bytes (⟨d7⟩) joined to the characters
-that they make. Text from the corpus is escaped.
+that they make. Text from the corpus is escaped. Of rows that are no text it shows the pictures that a user's function
+draws of them.
 """
 
 import re
@@ -21,6 +22,7 @@ from typing import Any
 import pandas as pd
 
 from interp.display.cards import Markup, card, interval_mark, shaded, verdict_mark
+from interp.display.pictures import PREFIX, Renderer, picture_of
 from interp.display.verdict_looks import verdict_words
 
 _SHOWN = 5
@@ -39,10 +41,18 @@ class Feature:
     vocab: list[str]
     verdict: pd.Series | None = None
     """The latent's row of the ranking, where there is one."""
+    has_text: bool = True
+    render: Renderer | None = None
+    """Draws a row that is no text (`FeatureStore.render`)."""
 
     def __repr__(self) -> str:
         if not self.facts.n_active:
             return f"latent {self.latent}: never fires"
+        if not self.has_text:
+            fires = f"fires on {self.facts.density:.3%} of the rows, at most at {self.facts['max']:.3g}"
+            label = self.facts.get("best_label")
+            told = f"; {label} (F1 {self.facts.best_label_f1:.2f})" if isinstance(label, str) else ""
+            return f"latent {self.latent}: {fires}{told}"
         token = repr(self.vocab[self.facts.top_token])
         fires = f"fires on {self.facts.density:.3%} of the tokens, at most at {self.facts['max']:.3g}"
         return f"latent {self.latent}: {fires}; {self.facts.top_token_share:.0%} of the firings are on {token}"
@@ -60,7 +70,9 @@ class Feature:
         return "\n".join(map(_printed, lines))
 
     def _one_line(self, example: Any) -> str:
-        """An example, its firing token in guillemets."""
+        """An example, its firing token in guillemets; or the number of its row."""
+        if not self.has_text:
+            return f"{example.value:8.3g}  row {example.row}"
         place = example.row - example.start
         pieces = [self.vocab[token] for token in example.tokens]
         pieces[place] = f"«{pieces[place]}»"
@@ -79,8 +91,19 @@ class Feature:
         for name, tokens in self._logits():
             shown = ", ".join(f"<code>{_line(token)}</code>" for token in tokens)
             lines.append(Markup(f"{name} logits: {shown}"))
-        lines += [self._shaded(example) for example in self.examples.head(_SHOWN).itertuples()]
+        if self.has_text:
+            lines += [self._shaded(example) for example in self.examples.head(_SHOWN).itertuples()]
+        else:
+            lines.append(Markup("".join(map(self._drawn, self.examples.itertuples()))))
         return card(repr(self), *lines)
+
+    def _drawn(self, example: Any) -> Markup:
+        """The picture of an example, or the number of its row."""
+        if self.render is None:
+            return Markup(f"row {example.row} ({example.value:.3g}) ")
+        source = PREFIX + picture_of(self.render, int(example.row))
+        look = "height:56px;margin:2px;image-rendering:pixelated"
+        return Markup(f'<img src="{source}" alt="row {example.row}" title="{example.value:.3g}" style="{look}">')
 
     def _shaded(self, example: Any) -> Markup:
         """The tokens of an example, each as orange as the latent is active on it."""

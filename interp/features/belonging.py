@@ -5,7 +5,6 @@ none, as a CSV file, is told by its latents, and by how often they fire.
 """
 
 import pandas as pd
-import torch
 
 from interp.activations import StoredRows
 from interp.activations.hooks import Model, names_of, resolve_hooks
@@ -69,7 +68,7 @@ def check_scanned(features: FeatureStore, dictionary: Dictionary, model: Model, 
 
 def check_scan_of(features: FeatureStore, store: StoredRows, hook: str | None = None) -> None:
     """Raises ValueError for a scan of other tokens than the store holds, or of another hook."""
-    if store.tokens is None or not torch.equal(features.tokens, store.tokens):
+    if not features.is_scan_of(store):
         raise ValueError(f"{features.path} is a scan of other tokens than {store.location} holds: scan that store")
     if hook is not None and features.meta["hook_name"] not in ("", store.name_of(hook)):
         raise ValueError(f"{features.path} is a scan of {features.meta['hook_name']}, not of {hook}: name that hook")

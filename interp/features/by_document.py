@@ -128,10 +128,6 @@ def document_matrix(
     progress: Progress = no_progress,
 ) -> DocumentMatrix:
     """See `FeatureStore.matrix`. n_vocab: None where the tokens are no text."""
-    for name in labels:
-        if tuple(labels[name].shape) != tuple(tokens.shape):
-            what = f"label {name!r} is {tuple(labels[name].shape)}"
-            raise ValueError(f"{what}, the tokens scanned are {tuple(tokens.shape)}")
     shares = {name: documents.share(np.asarray(labels[name], dtype=bool).reshape(-1)) for name in labels}
     return DocumentMatrix(
         documents.ids,

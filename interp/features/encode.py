@@ -138,7 +138,7 @@ def _firing(codes: SparseCodes, row_ids: Int[Tensor, " row"]) -> SparseCodes:
     return SparseCodes.from_counts(counts, codes.latents[keep], codes.values[keep], codes.d_sae)
 
 
-def as_codes(codes: SparseCodes | scipy.sparse.csr_matrix, tokens: Tensor, W_dec: Tensor | None) -> SparseCodes:
+def as_codes(codes: SparseCodes | scipy.sparse.csr_matrix, n_rows: int, W_dec: Tensor | None) -> SparseCodes:
     """Codes of one row a token, each latent once a row; ValueError if the shapes do not fit."""
     if not isinstance(codes, SparseCodes):
         codes = scipy.sparse.csr_matrix(codes, copy=True)
@@ -148,5 +148,5 @@ def as_codes(codes: SparseCodes | scipy.sparse.csr_matrix, tokens: Tensor, W_dec
         raise ValueError(f"codes have d_sae={codes.d_sae} latents: at least one is needed")
     if W_dec is not None and len(W_dec) != codes.d_sae:
         raise ValueError(f"W_dec has {len(W_dec)} rows, but the codes have {codes.d_sae} latents")
-    codes.check(tokens.numel())
+    codes.check(n_rows)
     return codes

@@ -26,15 +26,25 @@ from interp.activations.stream import ActivationStream
 from interp.codes.code_store import META, REMEDY, CodeStore
 from interp.codes.sparse_codes import Dictionary, SparseCodes, check_one_hook, limit_on
 from interp.display.cards import card, facts, table
+from interp.display.pictures import Renderer
 from interp.features import Feature
 from interp.features.by_document import DocumentMatrix, Documents, How, document_matrix
 from interp.features.decoder import Decoder, LogitPath, check_unembedding, logit_path
 from interp.features.encode import Contributions, as_codes, encode_store, write_codes
-from interp.features.scan import CONTRIBUTIONS, Scan, check_labelled, dictionary_digest, read_meta, tensor_digest
+from interp.features.scan import (
+    CONTRIBUTIONS,
+    SCAN,
+    Scan,
+    check_labelled,
+    dictionary_digest,
+    masks_of,
+    read_meta,
+    tensor_digest,
+)
 from interp.features.scan_input import ScanConfig, fit_half
 from interp.features.table_passes import SCHEMAS
 from interp.storage.checks import check_finite, check_token_ids, validated
-from interp.storage.files import Progress, no_progress, open_tensors, read_any_json
+from interp.storage.files import Progress, no_progress, open_tensors, read_any_json, read_json
 
 __all__ = ["FeatureStore", "ScanConfig", "fit_half", "scan_features"]
 
@@ -47,6 +57,10 @@ class FeatureStore:
         self.meta = read_meta(self.path)
         self.d_sae: int = self.meta["d_sae"]
         self.n_ctx: int = self.meta["n_ctx"]
+        self.render: Renderer | None = None
+        """Draws a row that is no text, for notebooks and the page: a function of the row id (input · n_ctx + position)
+        that gives an array [height, width] or [height, width, 3 or 4] of bytes or of floats in 0..1, a picture of PIL,
+        or the bytes of a PNG file. It is yours, and not kept: set it again on a store that is opened again."""
 
     @classmethod
     def open(cls, path: str | Path) -> "FeatureStore":
@@ -57,7 +71,7 @@ class FeatureStore:
     @classmethod
     def from_codes(
         cls,
-        tokens: Int[Tensor, "seq pos"],
+        tokens: Int[Tensor, "seq pos"] | None,
         codes: SparseCodes | scipy.sparse.csr_matrix,
         out: str | Path,
         *,
@@ -72,19 +86,24 @@ class FeatureStore:
     ) -> "FeatureStore":
         """A store from codes of any producer, sparse or not, rows in token order (row = seq * n_ctx + pos).
 
-        Without `vocab` tokens are named by their ids, and nothing is known of how they are spelt (`is_spelt`).
-        With `W_dec` and `W_U` the logit effects are those of W_dec W_U, each latent's mean taken off.
+        tokens: None for rows that are no text (`has_text`). Without `vocab` tokens are named by their ids, and nothing
+        is known of how they are spelt (`is_spelt`). With `W_dec` and `W_U` the logit effects are those of W_dec W_U,
+        each latent's mean taken off.
         Raises ValueError where there is no token or no latent, or the shapes do not fit.
         """
         check_finite(W_dec=W_dec, W_U=W_U)
-        codes = as_codes(codes, tokens := torch.as_tensor(tokens), W_dec)
+        tokens = None if tokens is None else torch.as_tensor(tokens)
+        codes = as_codes(codes, codes.shape[0] if tokens is None else tokens.numel(), W_dec)
         path = LogitPath("no logit effects: W_dec and W_U were not both given")
         if W_dec is not None and W_U is not None:
             if W_dec.shape[1] != W_U.shape[0]:
                 raise ValueError(f"W_dec is {tuple(W_dec.shape)}, W_U {tuple(W_U.shape)}: inner widths must agree")
+            if tokens is None:
+                raise ValueError("W_U gives logits of tokens, but the rows are of no text: leave it out")
             check_unembedding(W_U, tokens)
             path = LogitPath("logit effects W_dec W_U", W_dec.detach().float().cpu(), W_U.detach().float().cpu())
-        scan = Scan(tokens, vocab, labels, settings, hook_name, progress)
+        read = (len(codes), 1) if tokens is None else tokens
+        scan = Scan(read, vocab, labels, settings, hook_name, progress)
         inputs = {"codes": tensor_digest(codes.offsets, codes.latents, codes.values), "hook": hook_name}
         inputs["decoder"] = tensor_digest(W_dec, W_U)
         with scan.begin(Path(out), inputs, codes.d_sae, 0, overwrite) as store:
@@ -100,7 +119,7 @@ class FeatureStore:
             raise IndexError(f"latent {latent} is not in 0..{self.d_sae - 1}")
         facts = self.sql(f"select * from features where latent = {int(latent)}").iloc[0]
         top = f"select * from examples where latent = {int(latent)} and kind = 'top' order by rank"
-        return Feature(int(latent), facts, self.sql(top), self.vocab)
+        return Feature(int(latent), facts, self.sql(top), self.vocab, has_text=self.has_text, render=self.render)
 
     def __len__(self) -> int:
         return self.d_sae
@@ -150,6 +169,11 @@ class FeatureStore:
         """Is true if `vocab` is how tokens are spelt; otherwise the scan was given none, and it holds their ids."""
         return self.meta["vocab"] == "given"
 
+    @property
+    def has_text(self) -> bool:
+        """Is false of rows that are no text, as of images: each is then a token of its own, named by its number."""
+        return self.meta["vocab"] != "rows"
+
     @cached_property
     def W_dec(self) -> Float[Tensor, "d_sae d_in"] | None:
         file = self.path / "decoder.safetensors"
@@ -182,17 +206,28 @@ class FeatureStore:
         of the tokens scanned. store: the activations that were scanned, for `activations`, pooled alike.
         Raises ValueError for an unknown `how`, and for documents, labels or a store of other tokens.
         """
-        if store is not None:
-            same = store.tokens is not None and torch.equal(self.tokens, store.tokens)
-            if not same:
-                what = f"{store.location} holds the activations of other tokens than {self.path} is a scan of"
-                raise ValueError(f"{what}: give the store that was scanned")
+        if store is not None and not self.is_scan_of(store):
+            what = f"{store.location} holds other activations than {self.path} is a scan of"
+            raise ValueError(f"{what}: give the store that was scanned")
         check_labelled(labels, self.tokens, str(self.path))
-        of = Documents.of(self.codes, self.tokens.shape, documents)
-        hook = self.meta["hook_name"]
         return document_matrix(
-            self.codes, self.tokens, len(self.vocab), of, how, labels or {}, store, hook, progress=progress
+            self.codes,
+            self.tokens,
+            len(self.vocab) if self.has_text else None,
+            Documents.of(self.codes, self.tokens.shape, documents),
+            how,
+            masks_of(labels, self.tokens.shape, is_text=self.has_text),
+            store,
+            self.meta["hook_name"],
+            progress=progress,
         )
+
+    def is_scan_of(self, store: StoredRows) -> bool:
+        """Whether the rows of a store are those scanned: by their tokens or, where they are no text, by its digest."""
+        if store.tokens is None:
+            scanned = read_json(self.path / SCAN, "scan again")
+            return not self.has_text and scanned.get("activations") == store.fingerprint
+        return self.has_text and torch.equal(self.tokens, store.tokens)
 
     def table(self, name: str = "features") -> pd.DataFrame:
         """One table as pandas; list columns hold arrays."""
@@ -235,15 +270,19 @@ def scan_features(
 
     `model` gives the direct logit effects, where a direct path from the hook to the logits is known. `vocab` has one
     string a token id, by default as the model's tokenizer shows it or, where there is none, the id; `labels` one mask
-    a label. A scan that was cut off goes on behind the last shard it encoded; a finished one is opened; `overwrite`
-    makes it anew, also in the place of another. Rows above the dictionary's norm limit count as left out. Raises
-    ValueError if the widths differ, if the dictionary was trained on another hook that the store has too
-    (`hooks.check_own_hook`), if the labels are those of other tokens or the model another than was harvested, or if
-    `out` holds the scan of something else.
+    a label. Rows that are no text (images, audio, rows of a table) are scanned as well (`has_text`): they have no vocab
+    and no logit effects, and a label may be a mask of the inputs, [seq]. A scan that was cut off goes on behind the
+    last shard it encoded; a finished one is opened; `overwrite` makes it anew, also in the place of another. Rows above
+    the dictionary's norm limit count as left out. Raises ValueError if the widths differ, if the dictionary was trained
+    on another hook that the store has too (`hooks.check_own_hook`), if the labels are those of other tokens or the
+    model another than was harvested, or if `out` holds the scan of something else.
     """
-    tokens, hook = _checked_tokens(sae, store, hook, model), store.name_of(hook)
-    vocab = words_of(model) if vocab is None and model is not None else vocab
-    scan = Scan(tokens, vocab, labels, settings, hook, progress)
+    _check_scannable(sae, store, hook, model)
+    hook, tokens = store.name_of(hook), store.tokens
+    n_ctx = store.n_ctx or 1
+    vocab = words_of(model) if vocab is None and model is not None and tokens is not None else vocab
+    read = (store.n_ids // n_ctx, n_ctx) if tokens is None else tokens
+    scan = Scan(read, vocab, labels, settings, hook, progress)
     inputs = {"dictionary": dictionary_digest(sae), "activations": store.fingerprint, "hook": hook}
     inputs["model"] = tensor_digest(getattr(model, "W_U", None))
     if (limit := limit_on(sae, store, hook)) is not None:
@@ -254,14 +293,14 @@ def scan_features(
             contributions = Contributions(sae, scan.folder / CONTRIBUTIONS)
             encode_store(sae, store, hook, codes, contributions, scan.advance)
             decoder = Decoder(sae.W_dec, getattr(sae, "W_enc", None), fvu_rise=contributions.fvu_rise(store.n_shards))
-            if model is not None:
+            if model is not None and tokens is not None:
                 few = tokens[:: max(1, len(tokens) // 16)][:16]
                 decoder = replace(decoder, logits=logit_path(sae.W_dec, model, written, few))
             scan.finish(codes, decoder)
     return FeatureStore(out)
 
 
-def _checked_tokens(sae: Dictionary, store: StoredRows, hook: str, model: Any) -> Int[Tensor, "seq pos"]:
+def _check_scannable(sae: Dictionary, store: StoredRows, hook: str, model: Any) -> None:
     if isinstance(store, ActivationStream):
         raise ValueError("a stream keeps no rows: harvest a store to scan them")
     check_finite(W_dec=sae.W_dec, b_dec=sae.b_dec)
@@ -269,9 +308,6 @@ def _checked_tokens(sae: Dictionary, store: StoredRows, hook: str, model: Any) -
     if store.d(hook) != sae.d_in:
         raise ValueError(f"the dictionary reads width {sae.d_in}, but the store's {hook} has width {store.d(hook)}")
     check_own_hook(sae, hook, store.hook_names, store.location)
-    if store.tokens is None:
-        raise ValueError("the store holds no tokens: harvest it from a model, or use FeatureStore.from_codes")
-    if model is not None:
+    if model is not None and store.tokens is not None:
         check_harvested(store, model, hook)
         check_unembedding(getattr(model, "W_U", None), store.tokens)
-    return store.tokens

@@ -40,24 +40,34 @@ class _Meta(TypedDict):
     n_alive: Amount
     l0: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     hook_name: str
-    vocab: Literal["given", "ids"]
+    vocab: Literal["given", "ids", "rows"]
     labels: list[str]
     logit_effects: str
     settings: dict[str, Any]
 
 
 class Scan:
-    """A scan that is being made: all that goes into it but the codes, and how far it is."""
+    """A scan that is being made: all that goes into it but the codes, and how far it is.
+
+    tokens: or, of rows that are no text (images, audio, rows of a table), how many sequences of how many positions
+    there are. Each row is then a token of its own, named by its number, so that examples are told apart; labels of
+    whole sequences hold at all of their positions.
+    """
 
     def __init__(
         self,
-        tokens: Int[Tensor, "seq pos"],
+        tokens: Int[Tensor, "seq pos"] | tuple[int, int],
         vocab: Sequence[str] | None,
         labels: Mapping[str, Any] | None,
         settings: ScanConfig | None,
         hook_name: str,
         progress: Progress | None,
     ):
+        self.is_text = isinstance(tokens, Tensor)
+        if not isinstance(tokens, Tensor):
+            if vocab is not None:
+                raise ValueError(f"vocab names {len(vocab)} tokens, but the rows are of no text: leave it out")
+            tokens = torch.arange(tokens[0] * tokens[1]).view(tokens)
         n_ids = check_token_ids(tokens, None if vocab is None else len(vocab)) + 1
         if isinstance(vocab, Mapping) or not all(
             isinstance(string, str) for string in (() if vocab is None else vocab)
@@ -65,11 +75,9 @@ class Scan:
             raise ValueError("vocab must be a list of strings, that of token i at place i")
         self.is_spelt = vocab is not None
         self.vocab = [str(i) for i in range(n_ids)] if vocab is None else list(vocab)
-        for name, mask in (labels or {}).items():
-            if tuple(mask.shape) != tuple(tokens.shape):
-                raise ValueError(f"label {name!r} is {tuple(mask.shape)}, the tokens are {tuple(tokens.shape)}")
         check_labelled(labels, tokens, "this scan")
-        self.tokens, self.labels = tokens.int().cpu(), labels or {}
+        self.labels = masks_of(labels, tokens.shape, is_text=self.is_text)
+        self.tokens = tokens.int().cpu()
         self.settings, self.hook_name, self.progress = settings or ScanConfig(), hook_name, progress or no_progress
         self.done, self.total = 0, 0
 
@@ -126,7 +134,7 @@ class Scan:
             "n_alive": n_alive,
             "l0": codes.nnz / max(rows.n_present, 1),
             "hook_name": self.hook_name,
-            "vocab": "given" if self.is_spelt else "ids",
+            "vocab": ("given" if self.is_spelt else "ids") if self.is_text else "rows",
             "labels": list(self.labels),
             "logit_effects": decoder.logits.note,
             "settings": asdict(self.settings),
@@ -151,6 +159,19 @@ def check_labelled(labels: Mapping[str, Any] | None, tokens: Int[Tensor, "seq po
     if of is not None and not torch.equal(of.cpu().int(), tokens.cpu().int()):
         shown = f"{tuple(of.shape)}, not those {tuple(tokens.shape)} scanned"
         raise ValueError(f"the labels are of other tokens {shown} in {where}: give the labels of the tokens harvested")
+
+
+def masks_of(labels: Mapping[str, Any] | None, shape: Sequence[int], *, is_text: bool = True) -> Mapping[str, Any]:
+    """The masks, each of the shape [seq, pos] of what was scanned; where that is no text, [seq] stands for all
+    positions of a sequence. Raises ValueError for a mask of another shape."""
+    whole = dict[str, Any]()
+    for name, mask in (labels or {}).items():
+        if not is_text and tuple(mask.shape) == (shape[0],):
+            whole[name] = torch.as_tensor(mask)[:, None].expand(*shape)
+        elif tuple(mask.shape) != tuple(shape):
+            of = "the tokens" if is_text else "the rows"
+            raise ValueError(f"label {name!r} is {tuple(mask.shape)}, {of} are {tuple(shape)}")
+    return {name: whole.get(name, labels[name]) for name in labels} if labels and whole else labels or {}
 
 
 def labels_digest(labels: Mapping[str, Any], names: Sequence[str]) -> str:

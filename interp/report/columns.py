@@ -82,8 +82,9 @@ def _numbers(table: pd.DataFrame, name: str) -> list:
 def recommended_order(features: pd.DataFrame, ranking: pd.DataFrame) -> list[int]:
     """The latents in the order in which a newcomer should meet them: first those that are worth a look; then those
     surely of one meaning whose rule holds, on many tokens before on one; then other sure ones, single-token ones,
-    unsure ones, those not judged, faint ones, and dead ones last. Within each group by the rule's F1, then by the
-    variance that they explain, or where that is not known by the sum of their activations."""
+    unsure ones, those not judged, faint ones, and dead ones last. Within each group by the rule's F1 (of rows that are
+    no text, by that of the best label), then by the variance that they explain, or where that is not known by the sum
+    of their activations."""
     verdict, n_active = ranking["verdict"], features["n_active"]
     sure = ranking["sure"].eq(True) if "sure" in ranking else pd.Series(True, ranking.index)
     share = ranking["token_share"] if "token_share" in ranking else features["top_token_share"]
@@ -101,6 +102,8 @@ def recommended_order(features: pd.DataFrame, ranking: pd.DataFrame) -> list[int
     explains = features["fvu_rise"] if "fvu_rise" in features and features["fvu_rise"].notna().any() else None
     contribution = (features["mean"] * n_active if explains is None else explains).fillna(0)
     f1 = ranking["explanation_f1"].fillna(0) if "explanation_f1" in ranking else pd.Series(0.0, ranking.index)
+    if "best_label_f1" in features:  # of rows that are no text labels are all that tells latents apart
+        f1 = f1.mask(verdict == "no_context", features["best_label_f1"].fillna(0))
     shown = worth_a_look(ranking.assign(token_entropy=features.get("token_entropy")), N_UNLIKE)
     rest = np.lexsort((ranking.index, -contribution, -f1, group)).tolist()
     return shown + [latent for latent in rest if latent not in set(shown)]

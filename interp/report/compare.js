@@ -2,8 +2,8 @@
 "use strict";
 
 report.views.compare = (() => {
-  const { columns, verdictOf } = report.selection;
-  const { latents, ranked } = report.data.page;
+  const { columns, verdictOf, labelOf } = report.selection;
+  const { latents, ranked, has_text: hasText } = report.data.page;
   const { open, block, facts } = report.views.feature;
   const { activations, strongest } = report.firings;
   let wanted;
@@ -47,15 +47,19 @@ report.views.compare = (() => {
     const rows = [
       ["decoder cosine", near ? format.fixed(near[1]) : far],
       ["fire together", jointly ?? apart],
-      ["fire on", common(firedOn(first), firedOn(second))],
-      ["positive logits", common(predicted(first, "top"), predicted(second, "top"))],
-      ["negative logits", common(predicted(first, "bottom"), predicted(second, "bottom"))],
     ];
+    if (hasText) {
+      rows.push(
+        ["fire on", common(firedOn(first), firedOn(second))],
+        ["positive logits", common(predicted(first, "top"), predicted(second, "top"))],
+        ["negative logits", common(predicted(first, "bottom"), predicted(second, "bottom"))]);
+    }
     return h("section.block", null, h("h2", null, "In common"), factsElement(rows));
   }
 
   function one(latent, feature) {
-    const rule = ruleElement(columns.explanation[latent], columns.explanation_f1[latent], "No explanation was found.");
+    const unexplained = hasText ? "No explanation was found." : format.words(labelOf(latent) ?? "no label");
+    const rule = ruleElement(columns.explanation[latent], columns.explanation_f1[latent], unexplained);
     const probability = [columns.monosemanticity[latent], columns.low[latent], columns.high[latent]];
     const silent = h("p.missing", null, "It never fired on the tokens scanned.");
     return h("section", { "aria-label": `Feature ${latent}` },
@@ -65,7 +69,7 @@ report.views.compare = (() => {
         ranked ? intervalElement(...probability) : null),
       h("p.lead", null, rule),
       facts(feature),
-      block("Direct logit effects", report.logits.logits(feature)),
+      hasText ? block("Direct logit effects", report.logits.logits(feature)) : null,
       block("Activations", activations(feature)),
       block("Strongest", feature.facts.n_active ? strongest(latent, feature) : silent));
   }

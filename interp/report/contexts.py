@@ -4,6 +4,8 @@ In: a FeatureStore, and which firings are shown. Out: what the page reads.
 
     text-0000, text-0001, …    token ids of whole sequences, about TOKENS_A_FILE a file, one character an id: code point
                                = id + 93, past the surrogates, which is 10 % smaller than digits
+    pictures-0000, …           of rows that are no text and that the store has a function to draw: row → PNG in base64,
+                               those among PICTURES_A_FILE rows a file
     an example                 [kind, row, labels, value, activations]
 
         kind           the interval of its activation, −1 for the strongest, or the place of its sense
@@ -16,15 +18,18 @@ Many examples lie in the same text, so that they name it rather than hold it; th
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
+from interp.display.pictures import picture_of
 from interp.features.feature_store import FeatureStore
 from interp.report.json_text import encode_tokens, numbers
 
 TOKENS_A_FILE = 1 << 16
+PICTURES_A_FILE = 1 << 9
 FEW_DIGITS = 2
 ROWS_AT_ONCE = 1 << 16
 """Rows of codes in memory."""
@@ -41,6 +46,14 @@ def text_files(store: FeatureStore) -> Iterator[tuple[str, str]]:
     """Name and tokens of each file."""
     for number, tokens in enumerate(store.tokens.split(sequences_a_file(store))):
         yield f"text-{number:04d}", encode_tokens(tokens.reshape(-1).numpy())
+
+
+def picture_files(store: FeatureStore, rows: Iterable[int]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Name and pictures of each file; none where the store has no function that draws."""
+    if store.render is None or store.has_text:
+        return
+    for number, inside in groupby(sorted(set(rows)), lambda row: row // PICTURES_A_FILE):
+        yield f"pictures-{number:04d}", {str(row): picture_of(store.render, row) for row in inside}
 
 
 class Contexts:

@@ -12,7 +12,8 @@ report.evidence = (() => {
     const measures = (feature.evidence ?? []).map(([place, value, z, low, high]) => (
       { ...evidence[place], value, z, low, high }
     ));
-    if (!measures.length) return [summary, nothing("No evidence: it does not fire often enough to be judged.")];
+    const tooFew = "No evidence: it does not fire often enough to be judged.";
+    if (!measures.length) return [summary, report.data.page.has_text ? nothing(tooFew) : null];
     const deciding = measures.filter(({ decides }) => decides);
     const others = measures.filter(({ decides }) => !decides);
     return [

@@ -28,6 +28,30 @@ report.text = (() => {
   return { load, of, decoded };
 })();
 
+/* Rows that are no text: each has a number, and a picture where one was drawn of it, in files of many rows each. */
+report.inputs = (() => {
+  const { n_ctx, pictures_a_file: many } = report.data.page;
+  const pictures = new Map();
+
+  const load = (rows) => Promise.all((many ? [...new Set(rows.map((row) => Math.floor(row / many)))] : []).map(async (file) => {
+    if (pictures.has(file)) return;
+    const drawn = await loadData(numbered("pictures", file));
+    pictures.set(file, drawn);
+  }));
+
+  const isThere = (row) => !many || pictures.has(Math.floor(row / many));
+  const named = (row) => (n_ctx === 1 ? `input ${format.count(row)}` : `input ${format.count(Math.floor(row / n_ctx))}, position ${row % n_ctx}`);
+
+  /* The picture of a row; its name where there is none. Only the letters of base64 come from the data. */
+  function element(row) {
+    const drawn = many ? pictures.get(Math.floor(row / many))?.[row] : null;
+    if (!/^[A-Za-z0-9+/=]+$/.test(drawn ?? "")) return h("span.input", null, named(row));
+    return h("img.picture", { src: `data:image/png;base64,${drawn}`, alt: named(row), title: named(row) });
+  }
+
+  return { load, isThere, element, named };
+})();
+
 /* Pieces of text, and of which tokens each is: a token as it stands, but stray bytes, shown as ⟨d7⟩, of one token or of
  * several in a row, as the character that they make. */
 report.pieces = (() => {
@@ -63,7 +87,7 @@ report.pieces = (() => {
 })();
 
 report.examples = (() => {
-  const { n_ctx, label_sets: labelSets } = report.data.page;
+  const { n_ctx, label_sets: labelSets, has_text: hasText } = report.data.page;
   const NARROW = matchMedia("(max-width: 640px)");
   const AROUND = { line: [48, 40], passage: NARROW.matches ? [16, 12] : [64, 40], snippet: [14, 10], whole: [n_ctx, n_ctx] };
   const WIDTHS = {
@@ -78,10 +102,12 @@ report.examples = (() => {
   const valueOf = ([, , , value]) => value;
   const sequenceOf = ([, row]) => Math.floor(row / n_ctx);
   const placeOf = ([, row]) => row % n_ctx;
-  const load = (examples) => report.text.load(examples.map(sequenceOf));
+  const load = (examples) => (hasText ? report.text.load(examples.map(sequenceOf)) : report.inputs.load(examples.map(([, row]) => row)));
+  const isLoaded = (one) => (hasText ? report.text.of(sequenceOf(one)) !== null : report.inputs.isThere(one[1]));
 
   /* What is known of an example whose text is loaded, as its copy says it. */
   function described(one, latent) {
+    if (!hasText) return { latent, sequence: sequenceOf(one), position: placeOf(one), labels: labelSets[one[2]] ?? [], activation: valueOf(one) };
     const tokens = Array.from(report.text.of(sequenceOf(one)), word), place = placeOf(one), activations = new Array(n_ctx).fill(0);
     for (let k = 0, sparse = one[4]; k < sparse.length; k += 2) activations[sparse[k]] = sparse[k + 1];
     activations[place] = valueOf(one);
@@ -112,6 +138,7 @@ report.examples = (() => {
 
   /* The text of an example as wide as is chosen. Tokens are not isolated, so that Hebrew and Arabic read as they are written. */
   function textOf(one, most, how) {
+    if (!hasText) return h("div.text", null, report.inputs.element(one[1]));
     const [before, after] = AROUND[how], place = placeOf(one);
     const [from, to] = [Math.max(place - before, 0), Math.min(place + after + 1, n_ctx)];
     const { elements, firing, text } = shaded(one, from, to, most);
@@ -124,7 +151,7 @@ report.examples = (() => {
 
   /* All of the context of one example, with what is known of it. */
   function opened(one, most, latent) {
-    const next = report.text.of(sequenceOf(one))[placeOf(one) + 1], text = textOf(one, most, "whole");
+    const next = hasText ? report.text.of(sequenceOf(one))[placeOf(one) + 1] : undefined, text = textOf(one, most, "whole");
     const labels = (labelSets[one[2]] ?? []).map((label) => h("span.tag", null, format.words(label)));
     const facts = h("p.about", null, labels, h("span.muted", null, `sequence ${format.count(sequenceOf(one))}, position ${placeOf(one)}`),
       next === undefined ? null : h("span", null, h("span.muted", null, "next "), tokenElement(word(next))), copies(() => [one], latent));
@@ -141,7 +168,7 @@ report.examples = (() => {
     const place = h("div.place");
     const item = h("li.example", { "data-row": one[1] }, button, place);
     const draw = () => {
-      if (!report.text.of(sequenceOf(one))) return load([one]).then(draw);
+      if (!isLoaded(one)) return load([one]).then(draw);
       place.replaceChildren(isOpen ? opened(one, most, latent) : textOf(one, most, how ?? width));
     };
     item.addEventListener("click", (event) => {
@@ -156,7 +183,7 @@ report.examples = (() => {
 
   /* The first of some examples of a latent, with a button that shows the others. most: the activation of the deepest shade. */
   function list(examples, most, latent, few = FEW, how = null) {
-    const shown = h("ol.examples", null, examples.slice(0, few).map((one) => example(one, most, latent, how)));
+    const shown = h(hasText ? "ol.examples" : "ol.examples.inputs", null, examples.slice(0, few).map((one) => example(one, most, latent, how)));
     if (examples.length <= few) return shown;
     const onclick = () => {
       const rest = examples.slice(few).map((one) => example(one, most, latent, how));
@@ -170,6 +197,7 @@ report.examples = (() => {
 
   /* On one line each, the firing token in guillemets. */
   function asText(one, latent) {
+    if (!hasText) return `${format.significant(valueOf(one))}\t${report.inputs.named(one[1])}`;
     const { tokens, position, activation } = described(one, latent), [before, after] = AROUND.passage;
     const text = (from, to) => joined(report.pieces(tokens.slice(Math.max(from, 0), to))).replaceAll("\n", "↵");
     const [left, right] = [text(position - before, position), text(position + 1, position + after + 1)];
@@ -207,6 +235,7 @@ report.examples = (() => {
 
   /* How much of the text is shown, everywhere on the page. */
   function widths() {
+    if (!hasText) return null;
     const choose = (chosen) => {
       width = chosen;
       for (const button of group.children) button.setAttribute("aria-pressed", String(button.value === width));

@@ -3,7 +3,7 @@
 
 report.views.feature = (() => {
   const { columns, verdictOf, labelOf, isUnsure, isInseparable } = report.selection;
-  const { latents, ranked, tokens: scanned } = report.data.page;
+  const { latents, ranked, tokens: scanned, has_text: hasText } = report.data.page;
   const { logits, effects } = report.logits;
   const { firstStored, region } = report.firings;
   const N_PREDICTED = 5;
@@ -28,12 +28,14 @@ report.views.feature = (() => {
       };
       return h("tr", null,
         h("td", null, featureLink(other)),
-        h("td.explanation", null, rule ? ruleText(rule) : h("span.muted", null, "no explanation")),
+        h("td.explanation", null, rule ? ruleText(rule) : h("span.muted", null, unexplained(other))),
         cells(row),
         h("td", null, h("a", sideBySide, "⇄")));
     };
     return h("table.plain", null, headElement([...heads, ""]), h("tbody", null, rows.map(line)));
   }
+
+  const unexplained = (latent) => (hasText ? "no explanation" : format.words(labelOf(latent) ?? "no label"));
 
   function nearest(latent, { neighbours }) {
     const cells = ([, cosine]) => h("td", null, format.fixed(cosine));
@@ -81,11 +83,11 @@ report.views.feature = (() => {
     const kinds = known.n_tokens === 1 ? "kind" : "kinds";
     const entropy = format.significant(known.token_entropy, 2);
     const rows = [
-      ["fires on", known.density === null ? "–" : `${format.percent(known.density)} of tokens`],
-      ["firings", `${format.count(known.n_active)} in ${format.count(known.n_sequences)} sequences`],
+      ["fires on", known.density === null ? "–" : `${format.percent(known.density)} of ${hasText ? "tokens" : "rows"}`],
+      ["firings", `${format.count(known.n_active)} in ${format.count(known.n_sequences)} ${hasText ? "sequences" : "inputs"}`],
       ["activation", `mean ${format.significant(known.mean)}, max ${format.significant(known.max)}`],
-      ["tokens", `${format.count(known.n_tokens)} ${kinds}, entropy ${entropy} nats`],
     ];
+    if (hasText) rows.push(["tokens", `${format.count(known.n_tokens)} ${kinds}, entropy ${entropy} nats`]);
     const { fvu_rise: rise = null, dec_norm: norm = null, enc_dec_cosine: cosine = null } = known;
     if (rise !== null) rows.push(["explains", `${format.percent(rise)} of the variance`]);
     if (norm !== null) rows.push(["decoder norm", format.significant(norm)]);
@@ -107,6 +109,7 @@ report.views.feature = (() => {
     const f1 = columns.explanation_f1[latent];
     const label = labelOf(latent);
     const labelF1 = columns.label_f1[latent];
+    if (!hasText && label === null) return h("span.muted", null, "No label says where it fires.");
     const measured = (x) => h("small", null, ` F1 ${format.fixed(x)}, held out`);
     const inWords = [ruleElement(rule, f1, "No explanation was found."), rule && f1 !== null ? measured(f1) : null];
     if (label === null || labelF1 <= (f1 ?? 0)) {
@@ -205,12 +208,12 @@ report.views.feature = (() => {
       ];
     }
     const side = h("div.side", null,
-      directLogits("Direct logit effects"),
+      hasText ? directLogits("Direct logit effects") : null,
       effects(feature, columns.learnt[latent], block),
       block("Why this verdict", report.evidence.verdict(latent, feature)),
       report.evidence.explanation(latent, feature),
       near,
-      block("Tokens around a firing", tokensAround(feature.tokens)),
+      hasText ? block("Tokens around a firing", tokensAround(feature.tokens)) : null,
       block("Labels", labels(feature.labels)),
       block("Co-activating features", together(latent, feature)),
       block("In numbers", facts(feature)));

@@ -2,8 +2,8 @@
 "use strict";
 
 report.views.overview = (() => {
-  const { columns, latents, tokens, order, ranked, min_f1: minF1 } = report.data.page;
-  const { verdictOf, isUnsure } = report.selection;
+  const { columns, latents, tokens, order, ranked, min_f1: minF1, has_text: hasText } = report.data.page;
+  const { verdictOf, labelOf, isUnsure } = report.selection;
   const N_SHOWN = 6;
   const LEARNT = ["this page's dictionary", "SAE", "twin seed"];
   const WORDS = [
@@ -51,6 +51,13 @@ report.views.overview = (() => {
 
   function sentence() {
     const n = census();
+    if (!hasText) {
+      return [
+        `${format.count(latents)} latents on ${format.count(tokens)} rows: ${format.count(latents - n.idle)} work, `,
+        `${format.count(n.idle)} are dead or faint. The rows are no text, so that no verdict of one meaning is given; `,
+        "labels say what a latent detects.",
+      ];
+    }
     const size = `${format.count(latents)} latents on ${format.count(tokens)} tokens: `;
     if (!ranked) return [size, `${format.count(latents - n.dead)} fire. They were not ranked.`];
     const shares = report.data.page.shares.map(({ name, n: holding, of }) => `${percent(holding / of)} ${HOLDS[name]}`);
@@ -118,13 +125,19 @@ report.views.overview = (() => {
     const chosen = [...report.data.page.worth_a_look];
     const seen = new Set();
     for (const latent of order) {
-      const token = (columns.tokens[latent][0] ?? "").trim().toLowerCase();
+      const token = hasText ? (columns.tokens[latent][0] ?? "").trim().toLowerCase() : labelOf(latent) ?? latent;
       if (chosen.length >= N_SHOWN) break;
       if (["dead", "faint"].includes(verdictOf(latent)) || seen.has(token) || chosen.includes(latent)) continue;
       seen.add(token);
       chosen.push(latent);
     }
     return chosen;
+  }
+
+  /* Of rows that are no text, the label that a latent detects. */
+  function labelled(latent) {
+    const label = hasText ? null : labelOf(latent);
+    return label && [format.words(label), h("small", null, ` F1 ${format.fixed(columns.label_f1[latent])}`)];
   }
 
   async function card(latent) {
@@ -137,7 +150,7 @@ report.views.overview = (() => {
       h("h3", null,
         featureLink(latent, `Feature ${latent}`), " ", verdictElement(verdictOf(latent)), unsureElement(latent)),
       h("p.rule", null,
-        rule ? ruleText(rule) : h("span.muted", null, "No rule in words holds."),
+        rule ? ruleText(rule) : labelled(latent) ?? h("span.muted", null, "No rule in words holds."),
         rule ? h("small", null, ` F1 ${format.fixed(f1)}`) : null),
       report.examples.list(strongest, feature.facts.max || 1, latent, strongest.length, "snippet"));
   }
@@ -150,11 +163,13 @@ report.views.overview = (() => {
     const words = WORDS.map(([name, meaning]) => h("div", null, h("dt", null, name), h("dd", null, meaning)));
     section.replaceChildren(
       h("p.lead", null, sentence()),
-      apart(),
+      apart() ?? "",
       nullsPlace,
       h("h2", null, "Features worth a look"),
       h("p.muted", null,
-        "Surely of one meaning, with rules in words that hold and are unlike one another. ",
+        hasText
+          ? "Surely of one meaning, with rules in words that hold and are unlike one another. "
+          : "Those that detect a label best. ",
         h("a", { href: "#features" }, `All ${format.count(latents)}`)),
       cardsPlace,
       h("h2", null, "Your notes"),

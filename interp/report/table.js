@@ -7,7 +7,7 @@ report.table = (() => {
   const { parted, marked, place: placeOfFit } = report.search;
   const UNSORTED = [["snippet", "Strongest firing"], ["activations", "Activations"]];
   const MATCHES = "Best matches first: the commonest token itself, then a word of the explanation, then the rest.";
-  const RECOMMENDED = !ranked ? "By activation mass." : "Recommended order: first features surely of one meaning, whose rules hold and are "
+  const RECOMMENDED = !ranked ? "By activation mass." : !report.data.page.has_text ? "Recommended order: features that detect a label best." : "Recommended order: first features surely of one meaning, whose rules hold and are "
     + "unlike each other; then others whose rules hold, on many tokens before on one; then other sure ones, single-token, "
     + "unsure, faint and dead.";
   const idle = columns.verdict.filter((_, i) => isIdle(i)).length;
@@ -45,10 +45,19 @@ report.table = (() => {
   /* The strongest firing in its context, once the file of them is there. */
   function snippet(i) {
     if (!evidence?.snippets[i]) return null;
+    if (!report.data.page.has_text) return strongestInput(i);
     const [packed, firing] = evidence.snippets[i], pieces = report.pieces(Array.from(report.text.decoded(packed), word));
     const parts = pieces.map(({ text, tokens }) => h(`span.token${tokens.includes(firing) ? ".firing" : ""}`, null, visible(text)));
     const at = parts.findIndex((part) => part.classList.contains("firing"));
     return h("span.line.text", null, h("span.before", null, h("span", null, parts.slice(0, at))), h("span.after", null, parts.slice(at)));
+  }
+
+  /* Of rows that are no text, the picture of the strongest firing, once its file is there. */
+  function strongestInput(i) {
+    const [packed, firing] = evidence.snippets[i], row = report.text.decoded(packed)[firing];
+    const place = h("span", null, report.inputs.isThere(row) ? report.inputs.element(row) : null);
+    if (!report.inputs.isThere(row)) report.inputs.load([row]).then(() => place.replaceChildren(report.inputs.element(row)));
+    return place;
   }
 
   /* Its histogram of activations, in digits. */
@@ -71,7 +80,7 @@ report.table = (() => {
       explanation_f1: format.fixed(columns.explanation_f1[i]),
       density: format.share(columns.density[i]),
       max: format.significant(columns.max[i]),
-      top_token: tokens.length ? h(fit < 0 ? "span" : "mark", null, tokenElement(tokens[Math.max(fit, 0)])) : none(),
+      top_token: tokens.length && report.data.page.has_text ? h(fit < 0 ? "span" : "mark", null, tokenElement(tokens[Math.max(fit, 0)])) : none(),
       label: label ? h("span", { title: format.words(label) }, marked(terms, "label", format.words(label))) : none(),
       label_f1: label ? format.fixed(columns.label_f1[i]) : null,
       mine: mine ? h("bdi.your-label", { title: `your label: ${mine}` }, marked(terms, "label", mine)) : null,

@@ -15,7 +15,7 @@ import pandas as pd
 from interp.compare.null_dictionaries import Nulls
 from interp.display.verdict_looks import UNTESTED, VERDICTS, verdict_css
 from interp.report.columns import recommended_order, table_columns
-from interp.report.contexts import Contexts, sequences_a_file, text_files
+from interp.report.contexts import PICTURES_A_FILE, Contexts, picture_files, sequences_a_file, text_files
 from interp.report.inputs import ReportInputs, report_inputs
 from interp.report.json_text import encode, pack
 from interp.report.latent_map import map_payload
@@ -46,6 +46,8 @@ def write_report(
     progress: Progress | None = None,
 ) -> Path:
     """Write the page to the folder `out`, whole or not at all, and return the path of its index.html.
+
+    Of rows that are no text the page shows the pictures that `features.render` draws, or else their numbers.
 
     run_or_features: a `Run` (its ranking, nulls, quality, curves, wall times and panels are read where they
     are), or a FeatureStore. `ranking`, `nulls`, `quality` (one row a dictionary), `curves` ({"model": rows of metrics,
@@ -138,11 +140,13 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
         "n_ctx": store.n_ctx,
         "chunk": CHUNK,
         "sequences_a_file": sequences_a_file(store),
+        "has_text": store.has_text,
+        "pictures_a_file": PICTURES_A_FILE if store.render is not None and not store.has_text else 0,
         "label_sets": contexts.label_sets,
         "ranked": inputs.ranking is not None,
         "verdicts": {name: shown._asdict() for name, shown in VERDICTS.items()},
         "min_f1": MIN_F1,
-        "shares": shares(inputs),
+        "shares": shares(inputs) if store.has_text else [],
         "headlines": [panel["headline"] for panel in inputs.panels if "headline" in panel],
         "logits": str(store.meta.get("logit_effects") or ""),
         "evidence": [measure._asdict() for measure in evidence.measures],
@@ -155,6 +159,8 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
     _write_script(folder, "rows", encode(row_evidence(store)))
     for name, tokens in text_files(store):
         _write_script(folder, name, encode(tokens))
+    for name, pictures in picture_files(store, rows):
+        _write_script(folder, name, encode(pictures))
     progress(1, total, "drawing the figures")
     _write_script(folder, "summary", encode(summary(inputs)))
     progress(2, total, "mapping the decoder")

@@ -9,6 +9,8 @@ In: a FeatureStore, or any codes of tokens. Out: one row a latent (ties: by late
                             too_rare       fires in fewer than MIN_GROUPS (20) groups of neighbouring sequences, or
                                            blocks of a long one (`verdict.null_scale`): two equal senses could not be
                                            told from one
+                            no_context     its rows are no text (`FeatureStore.has_text`): nothing is known of what
+                                           its firings share; dense is then what fires on > 50 % of the rows
                             faint          fires, but never a quarter as strongly as the median latent (`interp.codes`):
                                            it does next to nothing, and is not tested unless it is asked for
                             dense          fires on > 50 % of tokens, or on > 10 % and more likely has no one meaning
@@ -50,7 +52,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float64, Int
+from jaxtyping import Bool, Float64, Int, Int64
 
 from interp.codes.reading import CodeSource, FiringFacts, check_codes, count_firings
 from interp.codes.sparse_codes import is_faint
@@ -67,7 +69,7 @@ from interp.verdict.null_scale import NullScale, circular_shifts
 from interp.verdict.nulls import Masks, SampledCodes, check_labels, measure_scales
 from interp.verdict.similarity import NAMES
 from interp.verdict.twins import check_twin
-from interp.verdict.verdicts import UNTESTED, Ranking, evidence_rows, verdict_columns
+from interp.verdict.verdicts import DENSE, UNTESTED, Ranking, evidence_rows, verdict_columns
 
 MAX_NULLS = 1000
 """Shifts of the text that may be asked for; two suffice, and each takes as long as the ranking itself."""
@@ -116,6 +118,8 @@ def rank_features(
     faint = np.zeros(features.d_sae, bool)
     if not judge_faint:
         faint = np.asarray(is_faint(maxima, None if features.W_dec is None else table["dec_norm"].to_numpy()))
+    if not features.has_text:
+        return _without_context(features, facts.n_active, faint, chosen)
     shifts = circular_shifts(len(features.tokens), features.n_ctx, nulls, int((maxima > 0).sum()), seed)
     sampled = SampledCodes(features, shifts, seed)
     rule_sample = FitSample(features.d_sae, features.n_ctx, features.fit_half().numpy(), seed)
@@ -219,6 +223,8 @@ def _judge(
 _ORDER = ["latent", "monosemanticity", "ci_low", "ci_high", "verdict", "n_senses", "explanation"]
 _ORDER += [*(f"explanation_{name}" for name in _RULE), "senses", "sure", "learnt", "alike", "view", *NAMES]
 _ORDER += [*MEASURES, "n_active", "n_sequences"]
+_TEXTLESS = ("enc_dec_cosine", "max_cosine", "label_f1", "burstiness", "density")
+"""Measures that are of any rows, not of text alone."""
 
 
 def _ranked(
@@ -233,6 +239,38 @@ def _ranked(
     table = table if chosen is None else table[chosen]
     table = table.assign(evidence=evidence_rows(evidence, measures, scales, table["latent"].to_numpy()))
     return Ranking(table.sort_values(["monosemanticity", "latent"], ascending=[False, True], ignore_index=True))
+
+
+def _without_context(
+    features: FeatureStore,
+    n_active: Int64[np.ndarray, " d_sae"],
+    faint: Bool[np.ndarray, " d_sae"],
+    chosen: Bool[np.ndarray, " d_sae"],
+) -> pd.DataFrame:
+    """The ranking of rows that are no text, those first that detect a label best: what can be said without a text."""
+    n, table = features.d_sae, features.table("features").sort_values("latent")
+    density = n_active / max(features.meta["n_tokens"], 1)
+    verdict = np.select([n_active == 0, faint, density > DENSE], ["dead", "faint", "dense"], "no_context")
+    known = {name: each(features) for name, each in MEASURES.items() if name in _TEXTLESS}
+    values = {name: known.get(name, np.full(n, np.nan)) for name in MEASURES}
+    columns: dict[str, Any] = dict.fromkeys(_ORDER, np.full(n, np.nan)) | values
+    columns |= dict.fromkeys(("explanation", "explanation_json", "alike", "view"), np.full(n, "", dtype=object))
+    columns |= {"latent": np.arange(n), "verdict": verdict, "n_senses": np.zeros(n, int), "sure": np.zeros(n, bool)}
+    columns |= {"senses": pd.Series([[]] * n), "explanation_f1_by_interval": pd.Series([[]] * n)}
+    columns |= {"n_active": n_active, "n_sequences": table["n_sequences"].to_numpy(), "density": density}
+    stated = [
+        [
+            {"measure": name, "value": float(each[latent]), "z": None, "null_low": None, "null_high": None}
+            for name, each in values.items()
+            if np.isfinite(each[latent])
+        ]
+        for latent in range(n)
+    ]
+    rows = pd.DataFrame({name: pd.Series(columns[name]) for name in _ORDER}).assign(evidence=pd.Series(stated))
+    rows = rows[chosen].sort_values(["label_f1", "n_active"], ascending=False, kind="stable", ignore_index=True)
+    ranking = Ranking(rows)
+    ranking.attrs["features"] = identity(features)
+    return ranking
 
 
 def _chosen(latents: Sequence[int] | int | None, d_sae: int) -> Bool[np.ndarray, " d_sae"]:

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from interp.display import cards
 from interp.display.cards import Markup
+from interp.display.verdict_looks import verdict_words
 from interp.verdict.calibration import Calibration
 from interp.verdict.evidence import Evidence
 from interp.verdict.first_look import MIN_F1, worth_a_look
@@ -23,10 +24,10 @@ from interp.verdict.measures import title_and_meaning
 from interp.verdict.null_scale import NullScale
 from interp.verdict.similarity import NAMES
 
-VERDICTS = ("monosemantic", "polysemantic", "single-token", "dense", "too_rare", "faint", "dead")
+VERDICTS = ("monosemantic", "polysemantic", "single-token", "dense", "too_rare", "no_context", "faint", "dead")
 BY_PROBABILITY = ("monosemantic", "polysemantic")
 IDLE = ("faint", "dead")
-UNTESTED = ("too_rare", *IDLE)
+UNTESTED = ("too_rare", "no_context", *IDLE)
 ONE_MEANING = "one_meaning"
 """A row of `verdict_shares`: the latents of one meaning, whether of one token or of many."""
 DENSE = 0.5
@@ -172,8 +173,8 @@ class Ranking(pd.DataFrame):
 
     def _title(self) -> str:
         counts = self["verdict"].value_counts()
-        said = ", ".join(f"{n:,} {name}" for name, n in counts.items())
-        return f"Ranking of {len(self):,} latents: {said}".replace("_", " ")
+        said = ", ".join(f"{n:,} {verdict_words(str(name))}" for name, n in counts.items())
+        return f"Ranking of {len(self):,} latents: {said}"
 
 
 def _row(row: dict) -> tuple[object, ...]:

@@ -1,0 +1,64 @@
+"""Pictures of rows that are no text, as a user draws them: for the page and for notebooks.
+
+In: what a user's function makes of a row: an array [height, width] or [height, width, 3 or 4], bytes or floats in 0..1;
+a picture of PIL; or the bytes of a PNG file. Out: a PNG file in base64, which is all that meets HTML: markup and other
+formats, which could hold scripts, are refused.
+"""
+
+import base64
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+Renderer = Callable[[int], Any]
+"""Row id (sequence · n_ctx + position) → picture."""
+PREFIX = "data:image/png;base64,"
+MOST_BYTES = 1 << 16
+"""Of a picture: the page holds one for each example."""
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_KINDS = {2: 0, 3: 2, 4: 6}
+"""PNG's colour type by the number of channels, 2 for grey."""
+
+
+def picture_of(render: Renderer, row: int) -> str:
+    """The picture of a row as PNG in base64. Raises ValueError where the function gives none, or one too large."""
+    drawn = render(row)
+    if isinstance(drawn, bytes | bytearray):
+        png = bytes(drawn)
+        if not png.startswith(_SIGNATURE):
+            what = f"render({row}) gives bytes that are no PNG file"
+            raise ValueError(f"{what}: give an array, a picture of PIL or a PNG file")
+    elif hasattr(drawn, "save"):  # of PIL
+        buffer = io.BytesIO()
+        drawn.save(buffer, format="PNG")
+        png = buffer.getvalue()
+    else:
+        png = _encoded(drawn, row)
+    if len(png) > MOST_BYTES:
+        size = f"render({row}) gives a picture of {len(png):,} bytes"
+        raise ValueError(f"{size}, of at most {MOST_BYTES:,}: make it smaller, as the page holds one for each example")
+    return base64.b64encode(png).decode("ascii")
+
+
+def _encoded(drawn: Any, row: int) -> bytes:
+    pixels = np.asarray(drawn.detach().cpu() if hasattr(drawn, "detach") else drawn)
+    channels = 2 if pixels.ndim == 2 else pixels.shape[-1] if pixels.ndim == 3 else 0
+    if channels not in _KINDS or (channels == 2 and pixels.ndim == 3) or not pixels.size:
+        what = f"render({row}) gives {type(drawn).__name__} of shape {pixels.shape}"
+        raise ValueError(f"{what}: an array [height, width] or [height, width, 3 or 4] is needed, or a PNG file")
+    if pixels.dtype != np.uint8:
+        if pixels.dtype.kind not in "fbiu" or not (pixels.min() >= 0 and pixels.max() <= 1):
+            what = f"render({row}) gives {pixels.dtype} from {pixels.min()} to {pixels.max()}"
+            raise ValueError(f"{what}: scale it to 0..1, or give bytes (uint8)")
+        pixels = np.round(255 * pixels.astype(float)).astype(np.uint8)
+    height, width = pixels.shape[:2]
+    lines = np.hstack([np.zeros((height, 1), np.uint8), pixels.reshape(height, -1)])  # each behind its filter, none
+    header = struct.pack(">IIBBBBB", width, height, 8, _KINDS[channels], 0, 0, 0)
+    parts = ((b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes(), 9)), (b"IEND", b""))
+    return _SIGNATURE + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in parts
+    )

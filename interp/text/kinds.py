@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32, Int, Int64
 from numba import njit
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from interp.text.neighbours import Neighbours
@@ -101,7 +102,11 @@ class Corpus:
         low, high = int(tokens.min()), int(tokens.max())
         if low < 0 or high >= n_vocab:
             raise ValueError(f"token ids run from {low} to {high}, but the vocabulary has {n_vocab} entries")
-        tokens, strings = np.ascontiguousarray(tokens), None if vocab is None else plain_strings(vocab)
+        with threadpool_limits(1):  # the same sums in the same order on any machine; k-means is slower in threads
+            return cls._read(np.ascontiguousarray(tokens), n_vocab, None if vocab is None else plain_strings(vocab))
+
+    @classmethod
+    def _read(cls, tokens: Int[np.ndarray, "seq pos"], n_vocab: int, strings: list[str] | None) -> "Corpus":
         neighbours = Neighbours.learn(tokens, n_vocab)
         tables, spellings = {"token": np.append(np.arange(n_vocab), -1)}, {}
         for name, vectors, grains in (
@@ -186,12 +191,13 @@ class Positions:
         )
 
 
-def kind(size: int, name: str | Callable[[Corpus, int, int], str], **fields: Any) -> Callable:
+def kind(size: int | Callable[[Corpus], int], name: str | Callable[[Corpus, int, int], str], **fields: Any) -> Callable:
     """Register a function of `Positions` as the kind of its name; size: how many values it has."""
 
     def register(function: Callable[[Positions], Values]) -> Callable[[Positions], Values]:
+        sized = size if callable(size) else lambda corpus: size
         named = name if callable(name) else lambda corpus, value, row: name.format(value)
-        KINDS[function.__name__] = Kind(values=function, size=lambda corpus: size, name=named, **fields)
+        KINDS[function.__name__] = Kind(values=function, size=sized, name=named, **fields)
         return function
 
     return register
@@ -376,7 +382,7 @@ def stem(at: Positions) -> Values:
 
 
 @kind(
-    HASHED,
+    lambda corpus: len(corpus.neighbours.counts),
     lambda corpus, value, row: corpus.quoted(value),
     words="in lines that begin with {}",
     speaks_of="line",
@@ -560,7 +566,7 @@ _place(
 
 
 @kind(
-    HASHED,
+    lambda corpus: len(corpus.spellings["script"]),
     lambda corpus, value, row: _class_name(corpus, "script", value),
     words="among {}",
     speaks_of="text around",

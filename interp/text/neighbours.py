@@ -118,5 +118,7 @@ def window_sums(tokens, n_ctx, rows, summands, past, future):
         position = rows[i] % n_ctx
         for row in range(rows[i] - min(past, position), rows[i] + min(future, n_ctx - 1 - position) + 1):
             if row != rows[i]:
-                out[i] += summands[tokens[row]]
+                token = tokens[row]
+                for d in range(summands.shape[1]):
+                    out[i, d] += summands[token, d]
     return out

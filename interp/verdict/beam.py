@@ -23,6 +23,8 @@ WIDTH, GROWN_FOR = 5, 5
 """Conjunctions of each list that go on, and those of all for which sets are grown."""
 CAPACITY = 512
 """Atoms: at most half of them predicates, the others sets."""
+WEIGHT_STEP = 2.0**-20
+"""Weights are counted in it, so that their sums are exact in any order, up to 2^33 rows."""
 ITEM_PRICE, ATOM_PRICE, PART_PRICE = 0.003, 0.01, 0.02
 """One more item to read, a further atom, and a further part must add so much to F₁."""
 
@@ -55,9 +57,9 @@ def popcount(typingctx, word):
 
 
 @njit(cache=True, nogil=True)
-def mark(bits, row):
-    """Set the bit of a row."""
-    bits[row >> 6] |= np.uint64(1) << np.uint64(row & 63)
+def mark(bits, which, row):
+    """Set the bit of a row in one of the lists of bits."""
+    bits[which, row >> 6] |= np.uint64(1) << np.uint64(row & 63)
 
 
 @njit(cache=True, nogil=True)
@@ -91,109 +93,103 @@ def best_conjunctions(atoms, rows, covered, n_best):
             _expand(atoms, rows, states[state], members[state], depth, is_grown, covered, lists, list_members)
         for which in range(2):
             for entry in range(WIDTH):
-                _insert(best[which], best_members[which], lists[which, entry], list_members[which, entry])
+                score, both, holds, f1 = lists[which, entry]
+                _insert(best, best_members, which, (score, both, holds, f1), list_members[which, entry])
         n_states = _next_states(atoms, rows, lists, list_members, states, members)
     return best_members.reshape(2 * n_best, MAX_ATOMS), best.reshape(2 * n_best, 4)[:, 3]
 
 
 @njit(cache=True, nogil=True)
-def _n_firings(a, b, rows):
-    n = np.uint64(0)
-    for word in range(rows.n_firing_words):
-        n += popcount(a[word] & b[word])
-    return np.float64(n)
-
-
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
-def _n_positions(a, b, rows):
-    """The weights are such that their sums are exact, in any order (`search.WEIGHT_STEP`)."""
-    n = 0.0
-    for word in range(rows.n_firing_words, len(rows.weights)):
-        n += rows.weights[word] * np.float64(popcount(a[word] & b[word]))
-    return n
-
-
-@njit(cache=True, nogil=True)
-def _speaks_of(subject, members, atoms):
-    for atom in members:
-        if atom >= 0 and atoms.subject[atom] == subject:
-            return True
-    return False
-
-
-@njit(cache=True, nogil=True)
 def _expand(atoms, rows, state, members, depth, is_grown, covered, lists, list_members):
-    """List each atom beside the members where it is good enough, and the sets that are grown for them."""
-    left, scores = state & ~covered, np.empty(3)
-    n_covered, holds_covered = _n_firings(covered, covered, rows), _n_positions(covered, covered, rows)
+    """List each atom beside the members where it is good enough, and the sets that are grown for them.
+
+    Counts are made in place: what is handed to a function costs more than counting the firings.
+    """
+    bits, subject, weights = atoms.bits, atoms.subject, rows.weights
+    # Unsigned, so that a word may be found without asking whether its place is negative.
+    of_text, elsewhere, end = np.uint64(rows.n_firing_words), np.uint64(rows.first_elsewhere), np.uint64(len(covered))
+    left, spoken_of, per_item = state & ~covered, subject[members[:depth]], item_price(rows.n_sampled)
+    n_covered, n = 0.0, np.uint64(0)
+    for word in range(of_text):
+        n_covered += np.float64(popcount(covered[word]))
+    for word in range(of_text, end):
+        n += weights[word] * popcount(covered[word])
+    holds_covered = WEIGHT_STEP * np.float64(n)
     price_so_far = ATOM_PRICE * depth
     for other in members[:depth]:
-        price_so_far += item_price(rows.n_sampled) * atoms.items[other]
-    n_kinds = len(atoms.most)
-    n_single = atoms.first_of_kind[n_kinds]
-    gain, holds = np.zeros(CAPACITY), np.zeros(CAPACITY)
-    for kind in range(n_kinds + 1):
-        # The predicates of each kind and the set that is grown of them; last, the sets that were grown before.
-        first, last = (atoms.first_of_kind[kind], atoms.first_of_kind[kind + 1]) if kind < n_kinds else (n_single, 0)
-        n_before = atoms.used[0]
-        if kind == n_kinds:
-            last = n_before
-        if first == last or (kind < n_kinds and _speaks_of(atoms.subject[first], members, atoms)):
-            continue
+        price_so_far += per_item * atoms.items[other]
+    n_single = atoms.first_of_kind[-1]
+    gain, holds = np.zeros((2, CAPACITY))
+    for is_set in (False, True):
+        first, last = (n_single, atoms.used[0]) if is_set else (0, n_single)
         for atom in range(first, last):
-            if kind == n_kinds and _speaks_of(atoms.subject[atom], members, atoms):
+            is_spoken_of = False
+            for place in range(depth):
+                is_spoken_of |= spoken_of[place] == subject[atom]
+            if is_spoken_of:
                 continue
-            gain[atom] = _n_firings(left, atoms.bits[atom], rows)
-            if gain[atom] < 2:
+            n = np.uint64(0)
+            for word in range(of_text):
+                n += popcount(left[word] & bits[atom, word])
+            gain[atom] = n
+            if n < 2:
                 continue
-            price = price_so_far + item_price(rows.n_sampled) * atoms.items[atom]
+            price = price_so_far + per_item * atoms.items[atom]
             both = (n_covered + gain[atom]) * rows.firing_weight
-            grows = is_grown and kind < n_kinds and atoms.most[kind] > 1
-            if not grows and not _is_listed(both, max(holds_covered, both), price, rows, lists, scores):
+            scores = _scores(both, max(holds_covered, both), price, rows.n_fire)
+            is_listed = scores[0] >= lists[0, -1, 0] or scores[1] >= lists[1, -1, 0] or scores[2] >= lists[2, -1, 0]
+            if not is_listed and (is_set or not is_grown):
                 continue  # even if it held nowhere else
-            is_known = depth == 0 and n_covered == 0
-            holds[atom] = atoms.n_text[atom] if is_known else _n_positions(left, atoms.bits[atom], rows)
+            if depth == 0 and n_covered == 0:
+                holds[atom] = atoms.n_text[atom]
+            else:
+                n, n_elsewhere = np.uint64(0), np.uint64(0)
+                for word in range(of_text, elsewhere):
+                    n += weights[word] * popcount(left[word] & bits[atom, word])
+                for word in range(elsewhere, end):
+                    n_elsewhere += popcount(left[word] & bits[atom, word])
+                holds[atom] = WEIGHT_STEP * np.float64(n + weights[-1] * n_elsewhere)
             total = max(holds_covered + holds[atom], both)
-            if _is_listed(both, total, price, rows, lists, scores):
-                _list(atom, members, depth, both, total, scores, lists, list_members)
-        if is_grown and kind < n_kinds and atoms.most[kind] > 1:
-            _grow(atoms, rows, kind, gain, holds, n_covered * rows.firing_weight, holds_covered)
+            scores = _scores(both, total, price, rows.n_fire)
+            for which in range(3):
+                if scores[which] >= lists[which, -1, 0]:
+                    members[depth] = atom
+                    _insert(lists, list_members, which, (scores[which], both, total, scores[0]), members)
+                    members[depth] = -1
+        if is_grown and not is_set:
+            _grow(atoms, rows, gain, holds, n_covered * rows.firing_weight, holds_covered)
 
 
 @njit(cache=True, nogil=True)
-def _list(atom, members, depth, both, holds, scores, lists, list_members):
-    longer = members.copy()
-    longer[depth] = atom
-    for which in range(3):
-        if scores[which] >= lists[which, -1, 0]:
-            entry = np.array([scores[which], both, holds, scores[0]])
-            _insert(lists[which], list_members[which], entry, longer)
+def _scores(both, holds, price, n_fire):
+    """F₁, F_½ and F₂ less a price: by what each list is sorted."""
+    return (
+        2 * both / (n_fire + holds) - price,
+        1.25 * both / (0.25 * n_fire + holds) - 0.1 * price,
+        5 * both / (4 * n_fire + holds) - 0.1 * price,
+    )
 
 
 @njit(cache=True, nogil=True)
-def _is_listed(both, holds, price, rows, lists, scores):
-    """Whether a conjunction gets into a list; `scores` becomes by what each sorts it."""
-    scores[0] = 2 * both / (rows.n_fire + holds) - price
-    scores[1] = 1.25 * both / (0.25 * rows.n_fire + holds) - 0.1 * price
-    scores[2] = 5 * both / (4 * rows.n_fire + holds) - 0.1 * price
-    return scores[0] >= lists[0, -1, 0] or scores[1] >= lists[1, -1, 0] or scores[2] >= lists[2, -1, 0]
-
-
-@njit(cache=True, nogil=True)
-def _insert(entries, entry_members, entry, members):
-    """Keep the list sorted, and of those that count the same (both, holds) the best one."""
-    last = len(entries) - 1
-    for place in range(len(entries)):
-        if entries[place, 1] == entry[1] and entries[place, 2] == entry[2]:
-            last = place
+def _insert(lists, list_members, which, entry, members):
+    """Keep a list sorted, and of those that count the same (both, holds) the best one."""
+    place = lists.shape[1] - 1
+    for other in range(lists.shape[1]):
+        if lists[which, other, 1] == entry[1] and lists[which, other, 2] == entry[2]:
+            place = other
             break
-    if entry[0] <= entries[last, 0]:
+    if entry[0] <= lists[which, place, 0]:
         return
-    place = last
-    while place > 0 and entries[place - 1, 0] < entry[0]:
-        entries[place], entry_members[place] = entries[place - 1], entry_members[place - 1]
+    while place > 0 and lists[which, place - 1, 0] < entry[0]:
+        for column in range(len(entry)):
+            lists[which, place, column] = lists[which, place - 1, column]
+        for column in range(len(members)):
+            list_members[which, place, column] = list_members[which, place - 1, column]
         place -= 1
-    entries[place], entry_members[place] = entry, members
+    for column in range(len(entry)):
+        lists[which, place, column] = entry[column]
+    for column in range(len(members)):
+        list_members[which, place, column] = members[column]
 
 
 @njit(cache=True, nogil=True)
@@ -213,37 +209,66 @@ def _next_states(atoms, rows, lists, list_members, states, members):
 
 
 @njit(cache=True, nogil=True)
-def _grow(atoms, rows, kind, gain, holds, both, total):
-    """Add the set of a kind's values with the best F₁, the surest first; both, total: of what is covered already.
+def _grow(atoms, rows, gain, holds, both_covered, holds_covered):
+    """Add the set of each kind's values with the best F₁, the surest first; both, holds: of what is covered already.
 
     What the values hold together is taken to be the sum, as it is where a position has one value of the kind.
     """
-    first, last = atoms.first_of_kind[kind], atoms.first_of_kind[kind + 1]
-    usable = first + np.flatnonzero(gain[first:last] >= 2)
-    if len(usable) < 2:
-        return
-    weighted = gain[usable] * rows.firing_weight
-    positions = np.maximum(holds[usable], weighted)
-    alone = np.argsort(-(both + weighted) / (rows.n_fire + total + positions), kind="mergesort")[: 2 * atoms.most[kind]]
-    order = alone[np.argsort(-weighted[alone] / positions[alone], kind="mergesort")][: atoms.most[kind]]
-    best, size = -np.inf, 1
-    for n in range(len(order)):
-        both += weighted[order[n]]
-        total += positions[order[n]]
-        score = 2 * both / (rows.n_fire + total) - item_price(rows.n_sampled) * atoms.items[first] * (n + 1)
-        if score > best:
-            best, size = score, n + 1
-    n = atoms.used[0]
-    if size < 2 or n == CAPACITY:
-        return
-    members = np.sort(usable[order[:size]])
+    alone, sure = np.empty((2, CAPACITY))
+    usable, per_item = np.empty(CAPACITY, np.int64), item_price(rows.n_sampled)
+    for kind in range(len(atoms.most)):
+        first, most, n = atoms.first_of_kind[kind], atoms.most[kind], 0
+        for atom in range(first, atoms.first_of_kind[kind + 1]):
+            if gain[atom] >= 2:
+                weighted = gain[atom] * rows.firing_weight
+                holds[atom] = max(holds[atom], weighted)
+                alone[atom] = (both_covered + weighted) / (rows.n_fire + holds_covered + holds[atom])
+                sure[atom] = weighted / holds[atom]
+                usable[n] = atom
+                n += 1
+        if n < 2:
+            continue
+        _sort(usable, n, alone)
+        n = min(n, 2 * most)
+        _sort(usable, n, sure)
+        both, total, best, size = both_covered, holds_covered, -np.inf, 0
+        for place in range(min(n, most)):
+            both += gain[usable[place]] * rows.firing_weight
+            total += holds[usable[place]]
+            score = 2 * both / (rows.n_fire + total) - per_item * atoms.items[first] * (place + 1)
+            if score > best:
+                best, size = score, place + 1
+        if size > 1:
+            _add_set(atoms, kind, np.sort(usable[:size]))
+
+
+@njit(cache=True, nogil=True)
+def _sort(places, n, value):
+    """Sort the first n places by value, the largest first, equal ones as they were."""
+    for i in range(1, n):
+        place, to = places[i], i
+        while to > 0 and value[places[to - 1]] < value[place]:
+            places[to] = places[to - 1]
+            to -= 1
+        places[to] = place
+
+
+@njit(cache=True, nogil=True)
+def _add_set(atoms, kind, members):
+    """Unless it is there already, or there is no room."""
+    n, size = atoms.used[0], len(members)
     for other in range(atoms.first_of_kind[-1], n):
-        if atoms.members[other, size - 1] >= 0 and np.all(atoms.members[other, :size] == members):
-            if size == MAX_VALUES or atoms.members[other, size] < 0:
-                return
-    for place in range(size):
-        atoms.members[n, place] = members[place]
-        atoms.bits[n] |= atoms.bits[members[place]]
-        atoms.n_text[n] += atoms.n_text[members[place]]
+        same = atoms.kind[other] == kind and (size == MAX_VALUES or atoms.members[other, size] < 0)
+        for place in range(size):
+            same = same and atoms.members[other, place] == members[place]
+        if same:
+            return
+    if n == CAPACITY:
+        return
+    for place, member in enumerate(members):
+        atoms.members[n, place] = member
+        atoms.bits[n] |= atoms.bits[member]
+        atoms.n_text[n] += atoms.n_text[member]
+    first = members[0]
     atoms.kind[n], atoms.subject[n], atoms.items[n] = kind, atoms.subject[first], size * atoms.items[first]
     atoms.used[0] = n + 1

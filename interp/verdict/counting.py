@@ -178,7 +178,7 @@ def _text_bits(holds, lookup, n):
                 continue
             newest[place] = row
             if bits_of[place] >= 0:
-                mark(bits[bits_of[place]], row)
+                mark(bits, bits_of[place], row)
             else:
                 rows[end[place]] = row
                 end[place] += 1
@@ -197,7 +197,7 @@ def atom_bits(rules, text, unit):
                 out[place] |= text.bits[text.bits_of[value]]
             else:
                 for row in text.rows[text.first[value] : text.first[value + 1]]:
-                    mark(out[place], row)
+                    mark(out, place, row)
     return out
 
 

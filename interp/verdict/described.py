@@ -9,8 +9,8 @@ the fit half it is taken to have the share of its latent's firings that it has o
 latent's other senses too, is wrong to hit; so its rule says what sets it apart.
 
 Memory: the text, at most MAX_ROWS rows of its bits, a sample of its firings, a chunk of the codes.
-Cost: two passes over the codes, the first of which others may share, and some fifty milliseconds a latent, spread over
-torch's threads.
+Cost: two passes over the codes, the first of which others may share, and some three milliseconds a latent or sense,
+spread over torch's threads.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Int, Int32, Int64
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from interp.codes.reading import CodeSource, check_codes, read_chunks
@@ -142,10 +143,11 @@ def explain(
     n_fire = np.concatenate([sample.count, _share_of_firings(of_sense, n_sampled[:, 0], sample.count)])
     chosen = np.ones(n, bool) if chosen is None else chosen
     firings = [np.sort(rows[rows >= 0]) for rows in np.where(chosen[:, None], sample.rows[:, 0], -1)] + in_fit
-    proposed = _propose(Background.of(predicates, half, counted), firings, n_fire, n, progress)
     latents, sampled = np.concatenate([np.arange(n), of_sense]), [np.zeros(0, np.int64)] * n + sampled
     units = np.concatenate([np.flatnonzero(chosen), np.arange(n, len(latents))])
-    counts = count_rules(predicates, codes, half, counted, proposed, latents, maxima, sampled, units, progress)
+    with threadpool_limits(1, user_api="blas"):  # as where firings are compared (`evidence`)
+        proposed = _propose(Background.of(predicates, half, counted), firings, n_fire, n, progress)
+        counts = count_rules(predicates, codes, half, counted, proposed, latents, maxima, sampled, units, progress)
     counts.hits[:, :n] = counts.both[:, :n].sum(-1)
     n_firings = np.concatenate([counts.fires[:, :n].sum(-1), n_sampled.T], 1)
     every = choose(predicates.corpus, proposed, counts, n_firings, n_fire)

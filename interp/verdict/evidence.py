@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Float64, Int, Int32, Int64
 from numba import njit
+from threadpoolctl import threadpool_limits
 
 from interp.codes.reading import CodeChunk, CodeSource, read_chunks
 from interp.codes.sampling import FiringSampler
@@ -161,11 +162,12 @@ def collect_evidence(
     observed, *others = (SimilarityOfFirings.empty(codes.d_sae, rows.shape[1]) for _ in range(1 + len(shifts)))
     predicates = None
     if len(wanted) or any(map(len, drawn)):
-        predicates = Predicates.count(tokens.numpy(), n_vocab, vocab)
-        judge = _Judge(predicates, calibration, rows, sampler.count / max(counted.sum(), 1))
-        judge(wanted, observed, progress=progress or no_progress)
-        for shift, some, null in zip(shifts, drawn, others, strict=True):
-            judge(some, null, shift)
+        with threadpool_limits(1, user_api="blas"):  # threads are our own, and numbers the same for any of BLAS's
+            predicates = Predicates.count(tokens.numpy(), n_vocab, vocab)
+            judge = _Judge(predicates, calibration, rows, sampler.count / max(counted.sum(), 1))
+            judge(wanted, observed, progress=progress or no_progress)
+            for shift, some, null in zip(shifts, drawn, others, strict=True):
+                judge(some, null, shift)
     return Evidence(observed, others, rows, shares, groups.effective, testable, predicates)
 
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int16, Int32, Int64, UInt64
+from jaxtyping import Bool, Int16, Int32, Int64, UInt64
 from numba import njit
 
 from interp.codes.reading import CodeChunk
@@ -48,8 +48,6 @@ ALONE, BEGUN, JOINED = 5, 2, 3
 CANDIDATES = 24
 LAST = 32767
 """Rank of a predicate that no stratum begins with."""
-WEIGHT_STEP = 2.0**-20
-"""Weights are multiples of it, so that their sums are exact in any order, up to 2^33 rows."""
 
 Members = tuple[int, ...]
 """Places of the atoms of a conjunction."""
@@ -128,8 +126,11 @@ class Universe(NamedTuple):
     """The rows of one search as bits, each stratum from a new word on."""
 
     valid: UInt64[np.ndarray, " word"]
-    weights: Float64[np.ndarray, " word"]
+    weights: UInt64[np.ndarray, " word"]
+    """Of a row, in steps of `beam.WEIGHT_STEP`."""
     n_firing_words: int
+    first_elsewhere: int
+    """The word from which on rows are of the uniform sample, all of one weight."""
     n_sampled: int
     firing_weight: float
     n_fire: float
@@ -173,10 +174,11 @@ class _Search:
 
     def __init__(self, background: Background, holds: np.ndarray, rows: np.ndarray, n_fire: float, lookup: Lookup):
         self.background, self.kinds = background, list(background.predicates.first)
+        self._said: dict[int, Atom] = {}
         numbers, self.counts, example, kind, n_text, f1 = _shared_best(background, holds, n_fire, lookup)
         self.numbers, self.rows = numbers, rows[example]
         starts = numbers[np.argsort(-f1, kind="stable")[:STARTS]]
-        bits, valid, weights, n_firing_words = _universe(
+        bits, valid, weights, n_firing_words, first_elsewhere = _universe(
             numbers,
             starts,
             holds,
@@ -188,8 +190,9 @@ class _Search:
             len(background.rows) * background.scale / max(1, background.elsewhere[0]),
             lookup,
         )
-        weights = np.round(weights / WEIGHT_STEP) * WEIGHT_STEP
-        self.universe = Universe(valid, weights, n_firing_words, len(holds), n_fire / len(holds), n_fire)
+        weights = np.round(weights / beam.WEIGHT_STEP).astype(np.uint64)
+        per_firing = n_fire / len(holds)
+        self.universe = Universe(valid, weights, n_firing_words, first_elsewhere, len(holds), per_firing, n_fire)
         subjects = list(dict.fromkeys(KINDS[name].speaks_of for name in self.kinds))
         subject = np.array([subjects.index(KINDS[name].speaks_of) for name in self.kinds])
         items = np.array([KINDS[name].items for name in self.kinds])
@@ -236,6 +239,11 @@ class _Search:
         return merged(tuple(self._atom(place) for place in part) for part in parts)
 
     def _atom(self, place: int) -> Atom:
+        if place not in self._said:
+            self._said[place] = self._say(place)
+        return self._said[place]
+
+    def _say(self, place: int) -> Atom:
         kind = self.kinds[self.atoms.kind[place]]
         members = self.atoms.members[place]
         members = members[members >= 0]
@@ -333,12 +341,12 @@ def _universe(numbers, starts, firing_holds, text_holds, where, first, scale, el
     n_firing_words, n_elsewhere = (len(firing_holds) + 63) // 64, elsewhere[0]
     last = n_firing_words + np.sum((taken + 63) // 64)
     words = last + (n_elsewhere + 63) // 64
-    bits, valid, weights = np.zeros((CAPACITY, words), np.uint64), np.zeros(words, np.uint64), np.zeros(words)
+    bits, valid, weights = np.zeros((CAPACITY, words), np.uint64), np.zeros((1, words), np.uint64), np.zeros(words)
     for row in range(len(firing_holds)):
-        mark(valid, row)
+        mark(valid, 0, row)
         for number in firing_holds[row]:
             if number >= 0 and local[number] >= 0:
-                mark(bits[local[number]], row)
+                mark(bits, local[number], row)
     word = n_firing_words
     for stratum in range(n_starts):
         n = taken[stratum]
@@ -347,20 +355,20 @@ def _universe(numbers, starts, firing_holds, text_holds, where, first, scale, el
             lowest = LAST
             for number in text_holds[row]:
                 if number >= 0 and local[number] >= 0:
-                    mark(bits[local[number]], 64 * word + i)
+                    mark(bits, local[number], 64 * word + i)
                     lowest = min(lowest, rank[number])
             if lowest == stratum:  # it belongs to no earlier stratum
-                mark(valid, 64 * word + i)
+                mark(valid, 0, 64 * word + i)
         weights[word : word + (n + 63) // 64] = scale * sizes[stratum] / max(n, 1)
         word += (n + 63) // 64
     weights[last:] = elsewhere_weight
     for row in range(n_elsewhere):
-        mark(valid[last:], row)
+        mark(valid, 0, 64 * last + row)
     for place in range(len(numbers)):
         for row in elsewhere[1][elsewhere[2][numbers[place]] : elsewhere[2][numbers[place] + 1]]:
-            mark(bits[place, last:], row)
+            mark(bits, place, 64 * last + row)
             if rank[numbers[place]] != LAST:
-                valid[last + (row >> 6)] &= ~(np.uint64(1) << np.uint64(row & 63))
+                valid[0, last + (row >> 6)] &= ~(np.uint64(1) << np.uint64(row & 63))
     for number in numbers:
         local[number], rank[number] = -1, LAST
-    return bits, valid, weights, n_firing_words
+    return bits, valid[0], weights, n_firing_words, last

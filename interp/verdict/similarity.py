@@ -62,7 +62,9 @@ class Shared(NamedTuple):
         surprise: Float32[np.ndarray, " predicate"],
     ) -> "Shared":
         """predicates: −1 for none."""
-        return cls(*_shared(np.ascontiguousarray(predicates), weights, surprise))
+        n = len(predicates)
+        entries = (predicates.astype(np.int64) * n + np.arange(n)[:, None])[predicates >= 0]
+        return cls(*_shared(np.sort(entries), n, weights, surprise))
 
     def worth(self, density: float) -> Float64[np.ndarray, " shared"]:
         """r of firings that share each and nothing else, of a latent that fires on the share `density` of the text."""
@@ -133,22 +135,20 @@ def likeness(
 
 
 @njit(cache=True, nogil=True)
-def _shared(predicates, weights, surprise):
-    n_places = predicates.shape[1]
-    flat = predicates.reshape(-1)
-    order = np.argsort(flat, kind="mergesort")
-    total = len(flat)
+def _shared(entries, n, weights, surprise):
+    """entries: number * n + firing, ascending."""
+    total = len(entries)
     numbers, lift, share = np.empty(total, np.int64), np.empty(total), np.empty(total)
     first, members = np.zeros(total + 1, np.int64), np.empty(total, np.int64)
-    found, size, begin = 0, 0, np.searchsorted(flat[order], 0)
+    found, size, begin = 0, 0, 0
     while begin < total:
-        end, number = begin, flat[order[begin]]
-        while end < total and flat[order[end]] == number:
+        end, number = begin, entries[begin] // n
+        while end < total and entries[end] < (number + 1) * n:
             end += 1
         if end - begin >= LEAST:
             start, weight, last = size, 0.0, -1
-            for entry in range(begin, end):
-                firing = order[entry] // n_places
+            for entry in entries[begin:end]:
+                firing = entry - number * n
                 if firing != last:
                     members[size] = last = firing
                     weight += weights[firing]

@@ -49,6 +49,40 @@ FAINT = """(() => {
 })()"""
 """Texts whose contrast is below WCAG's level AA, with their ratio; those in figures apart."""
 
+UNNAMED = """(() => {
+    const found = [];
+    const isShown = (e) => e.checkVisibility() && !e.closest("[aria-hidden=true]");
+    const all = (selector) => Array.from(document.querySelectorAll(selector)).filter(isShown);
+    const told = (e, why) => found.push(`${why}: ${e.cloneNode().outerHTML}`);
+    const label = (e) => e.getAttribute("aria-label") ?? "";
+    const words = (ids) => ids.split(/\\s+/).map((id) => document.getElementById(id)?.textContent ?? "").join("");
+    const labelled = (e) => label(e) || words(e.getAttribute("aria-labelledby") ?? "");
+    const name = (e) => labelled(e) + e.textContent + e.title + Array.from(e.querySelectorAll("*"), label).join("");
+    const check = (selector, why, text) => all(selector).forEach((e) => text(e).trim() || told(e, why));
+    check("a[href], button, summary, [role=tab], [role=slider]", "no name", name);
+    check("input, select, textarea", "no label", (e) => label(e) + Array.from(e.labels, (l) => l.textContent).join(""));
+    check("img, [role=img], [role=region], [role=group], nav", "no label", (e) => labelled(e) + (e.alt ?? ""));
+    check("th", "an empty head", name);
+    for (const key of ["aria-controls", "aria-labelledby", "for"]) {
+        const isThere = (id) => document.getElementById(id) !== null;
+        all(`[${key}]`).forEach((e) => e.getAttribute(key).split(" ").every(isThere) || told(e, `${key} of nothing`));
+    }
+    const ids = Array.from(document.querySelectorAll("[id]"), (e) => e.id);
+    for (const id of new Set(ids)) if (ids.indexOf(id) !== ids.lastIndexOf(id)) found.push(`twice: ${id}`);
+    for (const e of all("[tabindex]")) if (e.tabIndex > 0) told(e, "out of order");
+    const scrolls = (e) => /auto|scroll/.test(getComputedStyle(e).overflowX) && e.scrollWidth > e.clientWidth + 1;
+    const takesKeys = (e) => e.tabIndex >= 0 || e.querySelector("a, button, input, [tabindex]");
+    for (const e of all("main *")) if (scrolls(e) && !takesKeys(e)) told(e, "scrolls for no key");
+    let level = 0;
+    for (const e of all("h1, h2, h3, h4, h5, h6")) {
+        if (Number(e.tagName[1]) > level + 1) told(e, `a heading below h${level}`);
+        level = Number(e.tagName[1]);
+    }
+    return found;
+})()"""
+"""What one misses who does not see the page, or has no mouse: names of what is pressed, labels of what is filled in,
+the order of headings, ids that are there once, scrolling by keys. Those rules of axe-core that bear on such a page."""
+
 
 class Chromium:
     def __init__(self, program: str, profile: Path):
@@ -177,6 +211,9 @@ class Chromium:
 
     def faint(self) -> list[str]:
         return self.evaluate(FAINT)
+
+    def unnamed(self) -> list[str]:
+        return self.evaluate(UNNAMED)
 
     def picture(self, path: Path) -> None:
         path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot", format="png")["data"]))

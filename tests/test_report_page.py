@@ -653,6 +653,29 @@ def test_a_comparison_of_what_is_not_there_says_so(browser, address, asked, said
     assert browser.evaluate("document.documentElement.scrollWidth") == 390 and browser.faint() == []
 
 
+VIEWS = ["#overview", "#features", f"#feature/{SPLIT}", "#compare/3/4", "#map", "#summary"]
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("width, dark", [(1400, False), (390, True)])
+def test_what_is_pressed_has_a_name_and_what_is_read_stands_out(browser, address, view, width, dark):
+    browser.size(width, 900, dark=dark)
+    browser.open(f"{address}{view}")
+    assert browser.unnamed() == [] and browser.faint() == []
+
+
+def test_what_has_no_name_is_found(browser, address):
+    browser.open(address)
+    faults = (
+        "<h5>skips</h5><button></button><input><a href='#x'> </a><img><th>",
+        "<i tabindex=2 id=main>",
+        "<i id=main>",
+    )
+    browser.evaluate(f"document.getElementById('overview').innerHTML = {json.dumps(''.join(faults))}")
+    found = [said.split(":")[0] for said in browser.unnamed()]
+    assert found == ["no name", "no name", "no label", "no label", "twice", "out of order", "a heading below h1"]
+
+
 def test_a_feature_is_printed_on_two_pages(browser, address):
     browser.open(f"{address}#feature/{SPLIT}")
     printed = base64.b64decode(browser.send("Page.printToPDF", printBackground=True)["data"])

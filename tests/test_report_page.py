@@ -247,6 +247,16 @@ def test_spaces_in_the_quotes_of_a_rule_are_drawn_and_stay_spaces(browser, addre
     assert browser.text("tr[data-latent='2'] .quoting mark") == ["return"]
 
 
+def test_a_quote_in_a_token_of_a_rule_does_not_end_its_quotes(browser, address):
+    browser.open(f"{address}#features")
+    rule = '"(", " {", "="", """" or " a b", then "end" (as in "x")'
+    drawn = "Array.from(ruleText(%s).querySelectorAll('bdi'), (e) => e.textContent)"
+    tokens = ["(", " {", '="', '""', " a b", "end", "x"]
+    assert browser.evaluate(drawn % json.dumps(rule)) == tokens
+    found = f"{json.dumps(rule[:7])}, {json.dumps(rule[7:9])}, {json.dumps(rule[9:])}"
+    assert browser.evaluate(drawn % found) == ["(", " ", "{", *tokens[2:]], "also where a search found a part of it"
+
+
 def test_hebrew_reads_from_right_to_left(browser, address):
     browser.open(f"{address}#feature/9")
     tokens = "Array.from(document.querySelectorAll('.panel:not([hidden]) .example:first-child .token'),"

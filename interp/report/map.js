@@ -86,7 +86,7 @@ report.views.map = (() => {
   function line(latent) {
     const k = placeOf.get(latent), point = () => hovered(k, true), open = { type: "button", onclick: () => pick(k) };
     return h("li", { onpointerenter: point, onpointerleave: () => hovered(-1), onfocusin: point },
-      h("button.link", open, `${latent} `, verdictElement(verdictOf(latent))), h("div.rule", null, ruleOf(latent)));
+      h("button.link", open, h("span.number", null, `${latent} `), verdictElement(verdictOf(latent))), h("div.rule", null, ruleOf(latent)));
   }
 
   function ruleOf(latent) {

@@ -159,15 +159,26 @@ function tokenElement(token) {
  * since a page folds them into one: the style draws ␣ and ⇥, so that what is copied is the rule itself. pieces: its
  * text; every second piece is what a search found. */
 function ruleText(...pieces) {
-  let isQuoted = false;
-  const drawn = (part) => {
-    if (part === '"') isQuoted = !isQuoted;
-    return isQuoted && part !== '"' ? h("bdi", null, visible(part)) : part;
-  };
-  return h("bdi.quoting", null, pieces.map((piece, k) => {
-    const parts = piece.split(/(")/).filter(Boolean).map(drawn);
-    return k % 2 ? h("mark", null, parts) : parts;
-  }));
+  const QUOTED = /"(.+?)"(?=$|[\s,;:.)])/gs; // a quote that more of the token follows does not end it
+  const isQuoted = new Set();
+  for (const { index, 1: token } of pieces.join("").matchAll(QUOTED)) {
+    for (let k = 1; k <= token.length; k++) isQuoted.add(index + k);
+  }
+  let at = 0;
+  /* A piece in parts that are quoted or not. */
+  function drawn(piece) {
+    const parts = [];
+    for (let from = 0, to; from < piece.length; from = to) {
+      const quoted = isQuoted.has(at + from);
+      to = from + 1;
+      while (to < piece.length && isQuoted.has(at + to) === quoted) to++;
+      const part = piece.slice(from, to);
+      parts.push(quoted ? h("bdi", null, visible(part)) : part);
+    }
+    at += piece.length;
+    return parts;
+  }
+  return h("bdi.quoting", null, pieces.map((piece, k) => (k % 2 ? h("mark", null, drawn(piece)) : drawn(piece))));
 }
 
 /* White space in words, for who does not see it. */

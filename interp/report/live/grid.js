@@ -48,7 +48,7 @@ report.grid = (() => {
         h("td.amount", null, values.size ? written(strongest, isSigned) : h("span.muted", null, "–")),
         tokens.map((_, position) => cell(values, position)));
     };
-    const table = h("table.grid", null, head(tokens, onchoose), h("tbody", null, rows.map(line)));
+    const table = h("table.grid", { "--tokens": tokens.length }, head(tokens, onchoose), h("tbody", null, rows.map(line)));
     table.addEventListener("click", (event) => {
       const position = event.target.closest(".cell")?.dataset.position;
       if (position !== undefined) onchoose(Number(position));

@@ -9,8 +9,17 @@ from analyses import make_figures
 from interp.figures.print_layout import MIN_FONT, for_print
 
 
-def test_the_figures_of_a_run_with_their_manifests_and_a_gallery(tiny_run, tmp_path):
-    out = make_figures.main([str(tiny_run.path), "--out", str(tmp_path / "figures"), "--formats", "html"])
+@pytest.fixture(scope="module")
+def drawn(tiny_run):
+    return make_figures.drawn(tiny_run, [], "icml")
+
+
+def test_the_figures_of_a_run_with_their_manifests_and_a_gallery(tiny_run, drawn, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(make_figures, "drawn", lambda run, *rest: asked.append(rest) or drawn)
+    words = ["--width", "icml", "--formats", "html"]
+    out = make_figures.main([str(tiny_run.path), "--out", str(tmp_path / "figures"), *words])
+    assert asked == [([], "icml")]
     names = {file.stem for file in out.glob("*.html")} - {"index"}
     whole = {"density_histogram", "verdict_shares", "concept_dots", "decoder_map", "coactivation_heatmap", "quality"}
     parts = {"training_sae", "cosine_histogram_twin_seed", "decoder_map_density", "coherence_density_max"}
@@ -25,8 +34,8 @@ def test_the_figures_of_a_run_with_their_manifests_and_a_gallery(tiny_run, tmp_p
     assert (out / "quality.tex").read_text().startswith(r"\begin{tabular}")
 
 
-def test_no_letter_of_any_figure_is_below_7_points_in_a_column(tiny_run):
-    for name, figure in make_figures.drawn(tiny_run, [], "icml").items():
+def test_no_letter_of_any_figure_is_below_7_points_in_a_column(drawn):
+    for name, figure in drawn.items():
         sizes = [
             float(size)
             for size in re.findall(r'font":\{[^{}]*"size":([\d.]+)', str(for_print(figure, "icml").to_json()))

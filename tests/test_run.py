@@ -33,7 +33,8 @@ VOLATILE = {"tokens_per_second", "wall_seconds", "seconds", "fingerprint"}
 DRIVER = """
 import os, signal, sys
 import interp.evaluation.baselines, interp.compare.null_dictionaries, interp.verdict.ranking
-import interp.evaluation.quality, interp.report, models.training
+import interp.evaluation.quality, interp.figures.population, interp.report, interp.sae.kernels.numba_kernels
+import duckdb, models.loading, models.tokenizing, models.training, sklearn.cluster
 from interp.pipeline.execution import run_stages
 from interp.pipeline.stages import STAGES
 from tests.tiny import TINY

@@ -57,12 +57,13 @@ class PretrainedTokenizer:
         """SHA-256 of the strings of all tokens: the ids of a tokenizer with another digest stand for other words."""
         return hashlib.sha256(json.dumps(sorted(self._pieces.items())).encode()).hexdigest()
 
-    def encode(self, text: str) -> Encoding:
-        """Encode a text; no special token is added."""
-        return self.encode_batch([text])[0]
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        """Return the ids of a text, as `inner` does: by default with the special tokens that it adds itself."""
+        self._fast.encode_special_tokens = True
+        return self._fast.encode(text, add_special_tokens=add_special_tokens).ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[Encoding]:
-        """Encode texts in parallel."""
+        """Encode texts in parallel, each token with the characters that it covers; no special token is added."""
         self._fast.encode_special_tokens = True
         encoded = self._fast.encode_batch(list(texts), add_special_tokens=False)
         return [Encoding(each.ids, _rising(each.offsets)) for each in encoded]

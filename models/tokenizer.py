@@ -103,12 +103,13 @@ class Tokenizer:
         """SHA-256 of the bytes of all tokens: the ids of a tokenizer with another digest stand for other words."""
         return hashlib.sha256(json.dumps([piece.hex() for piece in self._bytes]).encode()).hexdigest()
 
-    def encode(self, text: str) -> Encoding:
-        """Encode a text; no `<|bos|>` is added."""
-        return self.encode_batch([text])[0]
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        """Return the ids of a text, as a tokenizer of Hugging Face does, by default behind `<|bos|>`."""
+        ids = self.encode_batch([text])[0].ids
+        return [self.bos_id, *ids] if add_special_tokens else ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[Encoding]:
-        """Encode texts in parallel."""
+        """Encode texts in parallel, each token with the characters that it covers; no `<|bos|>` is added."""
         encoded = self._inner.encode_batch_fast(list(texts), add_special_tokens=False)
         return [Encoding(e.ids, self._offsets(text, e.ids)) for text, e in zip(texts, encoded, strict=True)]
 

@@ -150,10 +150,10 @@ def test_a_judge_that_knows_the_truth_scores_one_and_a_repeat_costs_nothing(
     features, ranking, tmp_path, environment, capsys
 ):
     with serving(Server()) as server:
-        words = words_of(server, features, tmp_path, "--explanations", ranking, "--null")
+        words = words_of(server, features, tmp_path / "out", "--explanations", ranking, "--null")
         assert main(words) == 0
         said, n = capsys.readouterr(), len(server.requests)
-        table = pd.read_parquet(tmp_path / "judgements.parquet")
+        table = pd.read_parquet(tmp_path / "out/judgements.parquet")
         assert main(words) == 0
         assert (
             len(server.requests) == n and f"0 requests to {server.url} ({n} answered before)" in capsys.readouterr().out
@@ -167,7 +167,7 @@ def test_a_judge_that_knows_the_truth_scores_one_and_a_repeat_costs_nothing(
     assert server.keys == {f"Bearer {KEY}"} and "6 latents" in said.out
     assert KEY not in said.out + said.err
     assert not [file for file in tmp_path.rglob("*") if file.is_file() and KEY.encode() in file.read_bytes()]
-    summary = json.loads((tmp_path / "summary.json").read_text())
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
     assert summary["requests"] == dict.fromkeys(summary["requests"], 0) | {"from_disk": n}
     recall = summary["scores"][0]["recall_by_interval"]
     assert set(recall) == {"0", "1", "2", "3", "4"} and all(hits == shown for hits, shown in recall.values())
@@ -175,8 +175,9 @@ def test_a_judge_that_knows_the_truth_scores_one_and_a_repeat_costs_nothing(
 
 def test_the_model_may_explain_from_one_half_and_is_judged_on_the_other(features, tmp_path, environment, capsys):
     with serving(Server()) as server:
-        assert main(words_of(server, features, tmp_path, "--generate", "--sample", 3, "--task", "detection")) == 0
-    table = pd.read_parquet(tmp_path / "judgements.parquet")
+        words = words_of(server, features, tmp_path / "out", "--generate", "--sample", 3, "--task", "detection")
+        assert main(words) == 0
+    table = pd.read_parquet(tmp_path / "out/judgements.parquet")
     assert [WORDS[row.latent] for row in table.itertuples()] == list(table.explanation)
     assert (table.balanced_accuracy == 1).all() and len(table) == 3
     fit = features.fit_half().numpy()
@@ -194,8 +195,8 @@ def test_a_coin_scores_about_half_and_its_interval_holds_half(features, ranking,
         return json.dumps(generator.integers(2, size=len(data["texts"])).tolist())
 
     with serving(Server(coin)) as server:
-        assert main(words_of(server, features, tmp_path, "--explanations", ranking, "--windows", 24)) == 0
-    table = pd.read_parquet(tmp_path / "judgements.parquet")
+        assert main(words_of(server, features, tmp_path / "out", "--explanations", ranking, "--windows", 24)) == 0
+    table = pd.read_parquet(tmp_path / "out/judgements.parquet")
     assert abs(table.balanced_accuracy.mean() - 0.5) < 0.1
     assert ((table.ci_low < 0.5) & (table.ci_high > 0.5)).mean() > 0.7
 
@@ -205,8 +206,8 @@ def test_answers_that_cannot_be_read_are_counted_and_never_guessed(features, ran
         return oracle(system, data) if data["explanation"] == "ox" else "I think they are [1, 0, 0, 0, 1]."
 
     with serving(Server(talkative)) as server:
-        assert main(words_of(server, features, tmp_path, "--explanations", ranking, "--task", "detection")) == 0
-    table = pd.read_parquet(tmp_path / "judgements.parquet").set_index("latent")
+        assert main(words_of(server, features, tmp_path / "out", "--explanations", ranking, "--task", "detection")) == 0
+    table = pd.read_parquet(tmp_path / "out/judgements.parquet").set_index("latent")
     assert table.n_unreadable[0] == 0 and table.balanced_accuracy[0] == 1
     assert (table.n_unreadable[1:] == 20).all() and table.balanced_accuracy[1:].isna().all()
     assert "100 of 120 answers not readable" in capsys.readouterr().out
@@ -361,7 +362,7 @@ def test_a_run_that_was_killed_goes_on_where_it_stood(features, ranking, tmp_pat
         return oracle(system, data)
 
     with serving(Server(holding)) as server:
-        words = words_of(server, features, tmp_path, "--explanations", ranking, "--concurrency", 1)
+        words = words_of(server, features, tmp_path / "out", "--explanations", ranking, "--concurrency", 1)
         child = subprocess.Popen([sys.executable, "-m", "interp", *words], cwd=ROOT, stdout=subprocess.DEVNULL)
         try:
             assert reached.wait(120)
@@ -369,13 +370,13 @@ def test_a_run_that_was_killed_goes_on_where_it_stood(features, ranking, tmp_pat
             child.kill()
             child.wait()
             held.set()
-        with sqlite3.connect(tmp_path / "answers.sqlite") as answers:
+        with sqlite3.connect(tmp_path / "out.answers.sqlite") as answers:
             assert answers.execute("select count(*) from answers").fetchone() == (3,)
-        assert not (tmp_path / "judgements.parquet").exists()
+        assert not (tmp_path / "out/judgements.parquet").exists()
         assert main(words) == 0
-    n = json.loads((tmp_path / "summary.json").read_text())["requests"]
+    n = json.loads((tmp_path / "out/summary.json").read_text())["requests"]
     assert n["from_disk"] == 3 and len(server.requests) == 4 + n["asked"]
-    assert (pd.read_parquet(tmp_path / "judgements.parquet").balanced_accuracy == 1).all()
+    assert (pd.read_parquet(tmp_path / "out/judgements.parquet").balanced_accuracy == 1).all()
 
 
 def refused(capsys, *words: object) -> str:
@@ -384,6 +385,25 @@ def refused(capsys, *words: object) -> str:
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith("interp: "), lines
     return lines[0]
+
+
+def test_other_judgements_and_a_users_files_do_not_give_way_and_answers_stay(
+    features, ranking, tmp_path, environment, capsys
+):
+    out = tmp_path / "out"
+    with serving(Server()) as server:
+        words = words_of(server, features, out, "--explanations", ranking, "--task", "detection")
+        out.mkdir()
+        (out / "mine.txt").write_text("mine")
+        assert "mine.txt was not written here" in refused(capsys, *words) and not server.requests
+        (out / "mine.txt").unlink()
+        assert main([*words, "--latent", "1"]) == 0
+        before, n = (out / "judgements.parquet").read_bytes(), len(server.requests)
+        assert "latents is [1], not [0, 1, 2, 3, 4, 5]" in refused(capsys, *words) and len(server.requests) == n
+        assert (out / "judgements.parquet").read_bytes() == before
+        assert main([*words, "--overwrite"]) == 0
+        assert len(pd.read_parquet(out / "judgements.parquet")) == len(WORDS)
+        assert json.loads((out / "summary.json").read_text())["requests"]["from_disk"] == n, "what was paid for stays"
 
 
 def test_mistakes_are_one_line_and_ask_nothing(features, ranking, tmp_path, environment, capsys, monkeypatch):
@@ -444,13 +464,14 @@ def test_a_run_folder_is_judged_by_its_own_ranking(features, ranking, tmp_path, 
     (run / "ranking").mkdir(parents=True)
     (run / "run.toml").touch()
     with serving(Server()) as server:
-        words = [str(run) if word == str(features.path) else word for word in words_of(server, features, tmp_path)]
+        words = words_of(server, features, tmp_path / "out")
+        words[words.index(str(features.path))] = str(run)
         assert "has no features yet" in refused(capsys, *words)
         (run / "features").symlink_to(features.path)
         assert "has no ranking yet" in refused(capsys, *words)
         pd.read_csv(ranking, keep_default_na=False).to_parquet(run / "ranking/ranking.parquet")
         assert main([*words, "--latent", "1", "--task", "detection"]) == 0
-    table = pd.read_parquet(tmp_path / "judgements.parquet")
+    table = pd.read_parquet(tmp_path / "out/judgements.parquet")
     assert list(table.explanation) == [WORDS[1]] and (table.balanced_accuracy == 1).all()
 
 
@@ -466,7 +487,7 @@ def test_the_estimate_counts_what_is_asked_and_prices_it(features, ranking, tmp_
         assert estimate.prompt_tokens == pytest.approx(sent / 3, rel=0.1)
         assert estimate.price(2.0, 0.0) == pytest.approx(estimate.prompt_tokens * 2e-6)
         assert judged.summary["requests"]["prompt_tokens"] == 100 * len(server.requests)
-        words = words_of(server, features, tmp_path, "--explanations", ranking, "--set", "temperature=none")
+        words = words_of(server, features, tmp_path / "out", "--explanations", ranking, "--set", "temperature=none")
         assert main([*words, "--set", "top_p=0.5", "--price-in", "10", "--price-out", "30"]) == 0
         assert "at the prices given" in capsys.readouterr().out
         assert "temperature" not in server.requests[-1] and server.requests[-1]["top_p"] == 0.5

@@ -1,11 +1,15 @@
 """Edges between features of two layers: ablation by hand, attribution by finite differences, hooks gone at the end."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from interp.activations.hooks import capture, resolve_hooks
 from interp.effects import ABLATE, Action, feature_edges, intervene
+from interp.evaluation.baselines import RandomDictionary
+from models import load_model
+from tests.foreign_models import D_MODEL, foreign_model, foreign_tokenizer
 from tests.test_effects import D, V, ours, sae, seeded, transcoder
 
 UP, DOWN = "blocks.0.hook_resid_post", "blocks.1.hook_resid_post"
@@ -71,6 +75,25 @@ def test_targets_are_the_latents_that_fire_most_strongly(prompts):
         assert set(rows.downstream) == {int(z[prompt].argmax())}
         np.testing.assert_allclose(rows.activation, float(z[prompt].max()))
     assert table.ablation.isna().all()
+
+
+def test_prompts_may_be_texts_each_behind_the_token_that_opens_it():
+    tokenizer = foreign_tokenizer("llama")
+    model = load_model(foreign_model("llama", len(tokenizer)), tokenizer=tokenizer)
+    texts = ["The river runs", "Cold water sings under the old trees"]
+    hooks = [f"blocks.{layer}.hook_resid_post" for layer in (0, 2)]
+    dictionaries = [(hook, RandomDictionary(D_MODEL, 20, 4, seed=seed)) for seed, hook in enumerate(hooks)]
+    table = feature_edges(model, texts, *dictionaries, targets=2)
+    for number, text in enumerate(texts):
+        ids = torch.tensor([tokenizer.encode(text)])
+        assert ids[0, 0] == tokenizer.bos_token_id
+        part = table[table.prompt == number].reset_index(drop=True)
+        assert part.position.eq(ids.shape[1] - 1).all() and len(part) > 4
+        for each in (ids, text):
+            alone = feature_edges(model, each, *dictionaries, targets=2).assign(prompt=number)
+            pd.testing.assert_frame_equal(part, alone, rtol=1e-3, atol=1e-4)
+    with pytest.raises(ValueError, match="and the model has no tokenizer"):
+        feature_edges(model.inner, texts, ("model.layers.0", sae().double()), ("model.layers.2", sae().double()))
 
 
 def test_hooks_are_gone_after_an_error_and_mistakes_are_named(prompts):

@@ -50,6 +50,20 @@ def test_two_seeds_are_told_by_their_decoders(tmp_path, capsys):
     assert {file.name for file in (tmp_path / "out").iterdir()} >= {"stability.parquet", "universality.parquet"}
 
 
+def test_another_comparison_gives_way_only_when_asked_and_a_users_files_never(tmp_path, capsys):
+    a, b = fake(tmp_path / "a", "hook"), fake(tmp_path / "b", "hook", seed=1)
+    out = tmp_path / "out"
+    assert main(["compare", a, b, "--out", str(out)]) == 0
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
+    assert main(["compare", a, b, "--out", str(out)]) == 0
+    assert {file.name: file.read_bytes() for file in out.iterdir()}.keys() == before.keys()
+    said = refused(capsys, "compare", b, a, "--out", out)
+    assert f"{out} holds other work: not the same first; not the same second" in said
+    assert main(["compare", b, a, "--out", str(out), "--overwrite"]) == 0
+    (out / "mine.txt").write_text("mine")
+    assert "mine.txt was not written here" in refused(capsys, "compare", b, a, "--out", out, "--overwrite")
+
+
 def test_what_shares_nothing_is_refused(tmp_path, capsys):
     a = fake(tmp_path / "a", "hook")
     other = fake(tmp_path / "other", "elsewhere", tokens=1)

@@ -458,7 +458,7 @@ def test_labels_equal_a_slow_walk_over_tokens_and_spans(mixture, bpe):
     got = tokenize(documents, bpe, 64)
     tokens, masks = [], {name: [] for name in got.label_names}
     for document in documents:
-        ids, offsets = bpe.encode(document.text)
+        ids, offsets = bpe.encode_batch([document.text])[0]
         for token, (start, end) in [(bpe.bos_id, (0, 0)), *zip(ids, offsets.tolist(), strict=True)]:
             tokens.append(token)
             found = {s.label for s in document.spans if start < s.end and end > s.start and start < end}

@@ -15,7 +15,7 @@ from interp.effects.feature_effects import _interval
 from interp.evaluation.baselines import FixedDictionary, NeuronDictionary, PCADictionary, RandomDictionary
 from interp.evaluation.dictionary_hooks import dictionary_hooks
 from interp.sae import SAE, TopK, Transcoder
-from models import load_model
+from models import load_model, tokenize
 from models.transformer import Transformer, TransformerConfig
 from tests.foreign_models import foreign_model, foreign_tokenizer, write_foreign
 
@@ -490,12 +490,13 @@ def test_effects_are_the_same_in_parts_and_by_more_sequences_than_there_are(toke
     whole = feature_effects(features, model, POST, dictionary, sequences=len(tokens))
     endless = feature_effects(features, model, POST, dictionary, sequences=10**9)  # would not fit in memory
     assert endless.equals(whole) and endless.attrs["sequences"] <= len(tokens)
-    for module in (ablations, import_module("interp.effects.feature_effects")):
+    for module in (ablations, effort, import_module("interp.effects.feature_effects")):
         monkeypatch.setattr(module, "NUMBERS_AT_ONCE", 8 * 7 * 3)  # sums of three latents at a time
     parted = feature_effects(features, model, POST, dictionary, sequences=len(tokens))
     for name in ("loss_change", "loss_change_low", "later_loss_change", "kl", "null_kl", "gradient_effect"):
         np.testing.assert_allclose(parted[name], whole[name], rtol=1e-6, atol=1e-12)
     assert (parted.likelier_tokens.map(list) == whole.likelier_tokens.map(list)).all()
+    assert parted.attrs["minutes"] > 1.5 * whole.attrs["minutes"], "the text is read again for each part"
 
 
 def test_too_long_ablations_take_fewer_sequences_and_then_fewer_latents_drawn_by_chance(tmp_path, monkeypatch):
@@ -596,18 +597,16 @@ def test_what_is_not_of_the_scan_or_of_the_model_is_refused_in_a_line(tmp_path):
     assert torch.equal(cold, greedy)
 
 
-def test_a_prompt_may_be_text(tmp_path):
-    tokenizer = foreign_tokenizer("gpt2")
-    model = load_model(foreign_model("gpt2", len(tokenizer)), tokenizer=tokenizer)
-    ids, dictionary = (
-        torch.tensor([tokenizer.encode("The river runs under the old trees")]),
-        RandomDictionary(32, 20, 4),
-    )
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_prompt_may_be_text_and_is_opened_as_the_corpus_is(family, tmp_path):
+    tokenizer, dictionary = foreign_tokenizer(family), RandomDictionary(32, 20, 4)
+    model = load_model(foreign_model(family, len(tokenizer)), tokenizer=tokenizer)
+    ids = tokenize(["The river runs under the old trees"], tokenizer, 8).tokens[:1]
+    assert ids[0, 0] == tokenizer.bos_token_id, "gpt2's is its end of text"
     features = scanned(model, POST, dictionary, ids, tmp_path)
     latent = int(features.table()["max"].idxmax())
-    written = [
-        steer(features, model, POST, dictionary, {latent: 2}, each, 3) for each in (ids, tokenizer.decode(ids[0]))
-    ]
+    text = tokenizer.decode(ids[0, 1:])
+    written = [steer(features, model, POST, dictionary, {latent: 2}, each, 3) for each in (ids, text)]
     assert written[0].shape == (1, ids.shape[1] + 3) and torch.equal(*written)
 
 

@@ -60,7 +60,7 @@ def test_a_stage_is_trained_once_and_again_when_it_depends_on_something_else(tmp
 
 
 def test_gold_scores_miss_one_for_a_missing_end_and_wins_count_ties_half(world):
-    ids = world.chat.text.encode(" red. Thank you!").ids
+    ids = world.chat.text.encode(" red. Thank you!", add_special_tokens=False)
     scores = gold(world, Responses([[*ids, world.chat.end_id], ids], [True, False]))
     assert scores == pytest.approx([1 - 0.15, -0.15])
     assert win_rate(np.array([1.0, 0, 2, 2]), np.array([0.0, 1, 2, 2])) == 0.5

@@ -53,7 +53,7 @@ def model(folder):
 
 @pytest.fixture(scope="module")
 def tokens(model):
-    ids = [i for text in TEXTS for i in model.tokenizer.encode(text).ids]
+    ids = [i for text in TEXTS for i in model.tokenizer.encode(text, add_special_tokens=False)]
     return torch.tensor(ids[: 6 * 20]).view(6, 20)
 
 
@@ -141,7 +141,7 @@ def test_a_vocabulary_can_be_read_and_joins_to_the_text(model, family):
     strings = vocab_strings(model.tokenizer)
     assert len(strings) == model.d_vocab and not any("�" in string for string in strings)
     for text in TEXTS[:5]:
-        encoding = model.tokenizer.encode(text)
+        encoding = model.tokenizer.encode_batch([text])[0]
         shown = "".join(strings[i] for i in encoding.ids if "⟨" not in strings[i])
         assert shown.strip() == text.replace("水", "").strip() if family in ("llama", "gemma2") else shown == text
         assert model.tokenizer.decode(encoding.ids) == text
@@ -169,7 +169,7 @@ def test_a_gguf_file(tmp_path):
     written = foreign_model("llama", len(tokenizer), head_dim=8)
     write_gguf(written, tokenizer, tmp_path / "tiny.gguf")
     model = load_model(tmp_path / "tiny.gguf")
-    ids = model.tokenizer.encode(TEXTS[0]).ids
+    ids = model.tokenizer.encode(TEXTS[0], add_special_tokens=False)
     assert ids == tokenizer(TEXTS[0])["input_ids"] and model.name == "tiny.gguf" and model.n_ctx == N_CTX
     with torch.no_grad():
         torch.testing.assert_close(model(torch.tensor([ids])), written(torch.tensor([ids])).logits)

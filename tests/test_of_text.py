@@ -19,7 +19,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def sae(model, tmp_path_factory):
-    ids = [i for text in TEXTS for i in model.tokenizer.encode(text).ids]
+    ids = [i for text in TEXTS for i in model.tokenizer.encode(text, add_special_tokens=False)]
     tokens = torch.tensor(ids[: 60 * 20]).view(60, 20)
     store = harvest(model, tokens, [HOOK], tmp_path_factory.mktemp("store"))
     return train_sae(store, HOOK, TopKConfig(d_sae=40, k=4, tokens=2_000, batch_size=256))
@@ -27,7 +27,7 @@ def sae(model, tmp_path_factory):
 
 def test_the_codes_are_the_dictionarys_on_the_models_activations(model, sae):
     read = features_of(model, "model.layers.1", sae, TEXT)
-    ids = [model.tokenizer.bos_id, *model.tokenizer.encode(TEXT).ids]
+    ids = [model.tokenizer.bos_id, *model.tokenizer.encode(TEXT, add_special_tokens=False)]
     assert read.tokens.tolist() == ids and "".join(read.words[1:]).strip() == TEXT
     with torch.no_grad():
         acts = capture(model, torch.tensor([ids]), resolve_hooks(model, [HOOK]))[HOOK][0]

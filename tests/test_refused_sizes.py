@@ -149,7 +149,9 @@ def test_a_tokenizer_that_is_none_names_its_file(tmp_path):
     good["padding"] = {"strategy": {"Fixed": 10**9}, "direction": "Right", "pad_to_multiple_of": None}
     good["padding"] |= {"pad_id": 0, "pad_type_id": 0, "pad_token": "x"}
     file.write_text(json.dumps(good))
-    assert len(Tokenizer.load(tmp_path).encode("cat").ids) <= 3, "a padded text would take memory without end"
+    assert len(Tokenizer.load(tmp_path).encode("cat", add_special_tokens=False)) <= 3, (
+        "a padded text would take memory without end"
+    )
     vocab = good["model"]["vocab"]
     for damage in ({"x y": 5}, {"a": -1}, {"zz": 10**6}, {"\u4e00": vocab.pop("z")}):
         file.write_text(json.dumps(good | {"model": good["model"] | {"vocab": vocab | damage}}))

@@ -211,6 +211,10 @@ def test_a_dictionary_that_had_more_tokens_is_learnt_again_with_as_few_as_its_nu
     own = load_sae(tmp_path / "dictionaries" / "0")
     assert own.config == dataclasses.replace(run.sae.config, tokens=4_000)
     assert not torch.equal(own.W_dec, run.sae.W_dec)
+    again = compare_with_nulls(*given, tmp_path, settings=settings)
+    assert again.verdicts.equals(nulls.verdicts) and not (tmp_path.with_name(f"{tmp_path.name}.unfinished")).exists()
+    with pytest.raises(ValueError, match="holds other work: latents is 16, not 8"):
+        compare_with_nulls(*given, tmp_path, settings=dataclasses.replace(settings, latents=8))
 
 
 def test_a_shuffled_model_has_the_same_weights_in_another_order(run):

@@ -21,8 +21,8 @@ def test_saelens_splices_our_dictionary_as_we_do(family, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     folder = write_foreign(family, tmp_path / family, sink=300.0)
     model = load_model(folder)
-    sink = model.tokenizer.encode(".").ids[-1]
-    text = torch.tensor([i for each in TEXTS for i in model.tokenizer.encode(each).ids])
+    sink = model.tokenizer.encode(".", add_special_tokens=False)[-1]
+    text = torch.tensor([i for each in TEXTS for i in model.tokenizer.encode(each, add_special_tokens=False)])
     tokens = text[: len(text) // 24 * 24].view(-1, 24)
     store = harvest(model, tokens, [HOOK], tmp_path / "store", exclude=model.special_ids)
     sae = train_sae(store, HOOK, BatchTopKConfig(d_sae=64, k=6, tokens=20_000, batch_size=256, device="cpu"))

@@ -18,13 +18,13 @@ def bpe() -> Tokenizer:
 
 def test_bytes_round_trip_any_text(bpe):
     for text in (MIXED, "", "\n\n  \n", "".join(map(chr, range(0x2000)))):
-        assert bpe.decode(bpe.encode(text).ids) == text
+        assert bpe.decode(bpe.encode(text, add_special_tokens=False)) == text
 
 
 def test_offsets_equal_a_walk_over_the_bytes(bpe):
     """Each token's bytes are found one after the other in the text; a character counts where one of its bytes lies."""
     character_of_byte = [i for i, c in enumerate(MIXED) for _ in c.encode()]
-    ids, offsets = bpe.encode(MIXED)
+    ids, offsets = bpe.encode_batch([MIXED])[0]
     position = 0
     for token, (start, end) in zip(ids, offsets.tolist(), strict=True):
         n = len(bpe._bytes[token])
@@ -37,34 +37,34 @@ def test_offsets_equal_a_walk_over_the_bytes(bpe):
 
 def test_offsets_equal_those_of_tokenizers(bpe):
     reference = bpe._inner.encode(MIXED, add_special_tokens=False)
-    assert bpe.encode(MIXED).ids == reference.ids
-    assert bpe.encode(MIXED).offsets.tolist() == [list(pair) for pair in reference.offsets]
+    assert bpe.encode(MIXED, add_special_tokens=False) == reference.ids
+    assert bpe.encode_batch([MIXED])[0].offsets.tolist() == [list(pair) for pair in reference.offsets]
 
 
 def test_offsets_of_ascii_and_empty_text(bpe):
-    ids, offsets = bpe.encode("to be")
+    ids, offsets = bpe.encode_batch(["to be"])[0]
     assert ["to be"[a:b] for a, b in offsets] == [bpe.display()[i] for i in ids]
-    assert bpe.encode("").ids == [] and bpe.encode("").offsets.shape == (0, 2)
+    assert bpe.encode("", add_special_tokens=False) == [] and bpe.encode_batch([""])[0].offsets.shape == (0, 2)
 
 
 def test_batch_equals_one_by_one(bpe):
     for text, encoding in zip(TEXTS[:3], bpe.encode_batch(TEXTS[:3]), strict=True):
-        alone = bpe.encode(text)
+        alone = bpe.encode_batch([text])[0]
         assert encoding.ids == alone.ids
         np.testing.assert_array_equal(encoding.offsets, alone.offsets)
 
 
 def test_bos_in_a_text_is_text(bpe):
     assert bpe.bos_id == 0 and bpe.display()[0] == "<|bos|>"
-    assert bpe.bos_id not in bpe.encode("a <|bos|> b").ids
-    assert bpe.decode([bpe.bos_id, *bpe.encode("be").ids]) == "be"
+    assert bpe.bos_id not in bpe.encode("a <|bos|> b", add_special_tokens=False)
+    assert bpe.decode([bpe.bos_id, *bpe.encode("be", add_special_tokens=False)]) == "be"
     assert bpe.decode([bpe.bos_id], skip_bos=False) == "<|bos|>"
 
 
 def test_display_names_stray_bytes(bpe):
     display = bpe.display()
     assert len(display) == bpe.vocab_size <= 320
-    hebrew = bpe.encode("ק").ids  # not in the training text, so no merge joins its two bytes
+    hebrew = bpe.encode("ק", add_special_tokens=False)  # not in the training text, so no merge joins its two bytes
     assert [display[i] for i in hebrew] == ["⟨d7⟩", "⟨a7⟩"]
     assert " שלום" in display and "日本" in "".join(display)
     assert not any("\ufffd" in piece for piece in display)
@@ -72,7 +72,7 @@ def test_display_names_stray_bytes(bpe):
 
 
 def test_half_a_letter_decodes_to_a_replacement(bpe):
-    assert bpe.decode(bpe.encode("ק").ids[:1]) == "\ufffd"
+    assert bpe.decode(bpe.encode("ק", add_special_tokens=False)[:1]) == "\ufffd"
 
 
 def test_training_is_deterministic_and_small_vocabularies_are_refused():
@@ -85,11 +85,11 @@ def test_training_is_deterministic_and_small_vocabularies_are_refused():
 def test_characters():
     tokenizer = Tokenizer.train_characters(TEXTS)
     assert tokenizer.vocab_size == 2 + len(set("".join(TEXTS)))
-    ids, offsets = tokenizer.encode("to be 日本\nZ")
+    ids, offsets = tokenizer.encode_batch(["to be 日本\nZ"])[0]
     assert offsets.tolist() == [[i, i + 1] for i in range(10)]
     assert ids[-1] == 1 and tokenizer.display()[1] == "<|unk|>"
     assert tokenizer.decode(ids[:-1]) == "to be 日本\n"
-    assert tokenizer.bos_id not in tokenizer.encode("<|bos|>").ids
+    assert tokenizer.bos_id not in tokenizer.encode("<|bos|>", add_special_tokens=False)
 
 
 @pytest.mark.parametrize("train", [lambda: Tokenizer.train_bpe(TEXTS, 300), lambda: Tokenizer.train_characters(TEXTS)])
@@ -101,8 +101,10 @@ def test_saved_and_transformers_tokenizers_agree(train, tmp_path):
     text = "that is <|bos|> שלום\nto be"
     assert [f.name for f in tmp_path.iterdir()] == ["tokenizer.json"]
     assert loaded.display() == tokenizer.display() and loaded.bos_id == tokenizer.bos_id
-    assert loaded.encode(text).ids == tokenizer.encode(text).ids == fast(text)["input_ids"]
-    assert fast.decode(tokenizer.encode("to be, שלום").ids) == "to be, שלום"
+    ids = tokenizer.encode(text)
+    assert ids == loaded.encode(text) == [tokenizer.bos_id, *fast(text)["input_ids"]]
+    assert ids[1:] == tokenizer.encode(text, add_special_tokens=False)
+    assert fast.decode(tokenizer.encode("to be, שלום", add_special_tokens=False)) == "to be, שלום"
     assert fast.bos_token_id == fast.pad_token_id == tokenizer.bos_id and len(fast) == tokenizer.vocab_size
 
 

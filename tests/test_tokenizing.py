@@ -42,7 +42,7 @@ def test_one_text_a_row_is_cut_or_padded(tokenizer):
     got = tokenize(texts, tokenizer, 24, pack=False, bos=True)
     assert got.tokens.shape == (4, 24)
     for row, padding, text in zip(got.tokens.tolist(), got.padding.tolist(), texts, strict=True):
-        expected = [tokenizer.bos_id, *tokenizer.encode(text).ids][:24]
+        expected = [tokenizer.bos_id, *tokenizer.encode(text, add_special_tokens=False)][:24]
         assert row[: len(expected)] == expected and padding == [False] * len(expected) + [True] * (24 - len(expected))
         assert {i for i, pad in zip(row, padding, strict=True) if pad} <= set(tokenizer.special_ids)
     assert (got.row_characters[1:3] == torch.tensor([4, 0])).all()
@@ -81,7 +81,7 @@ def test_a_tokenizer_is_saved_and_read_back(tokenizer, family, tmp_path):
     read = load_tokenizer(tmp_path)
     assert read.digest == padded.digest == tokenizer.digest and read.display() == padded.display()
     assert read.display()[-1] == f"⟨id {tokenizer.vocab_size + 2}⟩"
-    assert [read.encode(text).ids for text in TEXTS[:9]] == [tokenizer.encode(text).ids for text in TEXTS[:9]]
+    assert all(read.encode(text) == tokenizer.encode(text) == tokenizer.inner.encode(text) for text in TEXTS[:9])
     assert (read.adds_bos, read.bos_id, read.special_ids) == (
         tokenizer.adds_bos,
         tokenizer.bos_id,
@@ -104,7 +104,7 @@ def test_a_conversation_is_written_as_the_template_says():
     ids = tokenizer.chat([{"role": "user", "content": "the river"}, {"role": "bot", "content": "sings"}])
     assert tokenizer.decode(ids, skip_bos=False) == "<s>user: the river</s><s>bot: sings</s>"
     assert ids.count(tokenizer.bos_id) == ids.count(tokenizer.eos_id) == 2
-    assert tokenizer.bos_id not in tokenizer.encode("<s>").ids  # in a text its letters are letters again
+    assert tokenizer.encode("<s>").count(tokenizer.bos_id) == 1  # in a text its letters are letters again
 
 
 def test_word_pieces_are_shown_with_the_space_before_a_word():

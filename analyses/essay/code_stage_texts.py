@@ -91,7 +91,10 @@ class Texts:
         for task in brackets.TASKS:
             for size in sizes.asked:
                 lines = [brackets.problem(task, size, rng).line for _ in range(sizes.problems)]
-                rows += [self.tokenizer.encode(next(sheets).text + line).ids[-sizes.n_ctx :] for line in lines]
+                rows += [
+                    self.tokenizer.encode(next(sheets).text + line, add_special_tokens=False)[-sizes.n_ctx :]
+                    for line in lines
+                ]
                 mask = torch.arange(sizes.n_ctx) >= sizes.n_ctx - size - 1
                 answers = torch.cat([answers, mask.expand(sizes.problems, -1)])
         return torch.tensor(rows), answers

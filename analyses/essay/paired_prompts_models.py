@@ -80,7 +80,7 @@ def log_odds(
 
 
 def one_token(tokenizer: Tokenizer, word: str) -> int:
-    ids = tokenizer.encode(word).ids
+    ids = tokenizer.encode(word, add_special_tokens=False)
     if len(ids) != 1:
         raise ValueError(f"{word!r} is {len(ids)} tokens: give the tokenizer more text or a larger vocabulary")
     return ids[0]

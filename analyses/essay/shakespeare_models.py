@@ -89,7 +89,7 @@ class Corpus:
         return ids[: len(ids) // n_ctx * n_ctx].view(-1, n_ctx)
 
     def prompt(self) -> Int[Tensor, "1 pos"]:
-        return torch.tensor([self.tokenizer.encode(PROMPT).ids])
+        return torch.tensor([self.tokenizer.encode(PROMPT, add_special_tokens=False)])
 
 
 @dataclass(frozen=True)

@@ -178,14 +178,14 @@ def _check_alike(team: Processes, origin: Mapping[str, Any]) -> None:
 def check_harvested(store: StoredRows, model: Model, hook: str) -> None:
     """Raises ValueError unless the model gives the activations that the store holds at a hook.
 
-    The same weights do; others are asked for one sequence, and half precision gives nearly the same. Of rows that were
-    not harvested, and of a hook that the model calls otherwise, nothing is known.
+    The same weights do, whatever their model calls its hooks; others are asked for one sequence, and half precision
+    gives nearly the same. Of rows that were not harvested nothing is known.
     """
     module = module_of(model)
-    if store.weights is None or store.tokens is None or not has_hook(model, hook):
+    if store.weights is None or store.tokens is None or store.weights == fingerprint(module):  # last: it reads all
         return
-    if store.weights == fingerprint(module):  # last, as it reads all weights
-        return
+    if not has_hook(model, hook):
+        raise ValueError(f"the model has no hook {hook}, and other weights than {store.location} is of: {_OTHER}")
     shard, n_ctx = store.shard(0, hook), store.tokens.shape[1]
     seq = int(shard.row_ids[0]) // n_ctx
     tokens, of_it = store.tokens[seq : seq + 1], shard.row_ids // n_ctx == seq

@@ -1,12 +1,13 @@
 """`compare`: two dictionaries beside one another, or two texts."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
 from interp.cli.console import Bar
-from interp.cli.paths import check_writable, write_table
+from interp.cli.paths import OVERWRITE, check_writable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +25,7 @@ def compare_command(
     *,
     out: Annotated[Path | None, Option(help="a folder for the tables and figures")] = None,
     seed: Annotated[int, Option(help="of intervals and nulls", min=0)] = 0,
+    overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
     """two dictionaries → what they have in common; two texts → what differs
 
@@ -34,10 +36,23 @@ def compare_command(
     if out is not None:
         check_writable("--out", out)
     from interp.compare import open_pair
+    from interp.storage.files import write_parquet
+    from interp.storage.folders import whole_folder
 
     pair = open_pair(first, second)
-    print(pair)
-    results: dict[str, tuple[pd.DataFrame, go.Figure]] = {}
+    made_of = {"kind": "comparison", "first": pair.first.identity, "second": pair.second.identity, "seed": seed}
+    with nullcontext() if out is None else whole_folder(out, made_of, overwrite=overwrite) as new:
+        print(pair)
+        results = _compared(pair, seed)
+        for name, (table, figure) in results.items() if new else ():
+            write_parquet(new / f"{name}.parquet", table)
+            figure.write_html(new / f"{name}.html", include_plotlyjs="directory")
+    if out is not None:
+        print(f"{', '.join(results)} in {out}")
+
+
+def _compared(pair: "Pair", seed: int) -> dict[str, tuple["pd.DataFrame", "go.Figure"]]:
+    results = {}
     if pair.by == "corpora":
         results["corpora"] = _corpora(pair, seed)
     elif pair.by != "models":
@@ -46,11 +61,7 @@ def compare_command(
         results["splitting"] = _splitting(pair, seed)
     if pair.share_text:
         results["universality"] = _universality(pair, seed)
-    if out is not None:
-        for name, (table, figure) in results.items():
-            write_table(table, out / f"{name}.parquet")
-            figure.write_html(out / f"{name}.html", include_plotlyjs="directory")
-        print(f"{', '.join(results)} in {out}")
+    return results
 
 
 def _corpora(pair: "Pair", seed: int) -> tuple["pd.DataFrame", "go.Figure"]:

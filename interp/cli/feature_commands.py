@@ -53,7 +53,6 @@ def scan_command(
     Statistics, examples and logit effects of every latent, as Parquet tables in OUT.
     --model adds logit effects and readable tokens, --tokens adds the labels that the text carries."""
     check_writable("--out", out)
-    from interp.activations.hooks import has_hook
     from interp.evaluation.baselines import NeuronDictionary
     from interp.features.feature_store import scan_features
     from interp.pipeline.opening import open_any
@@ -66,8 +65,6 @@ def scan_command(
         dictionary = open_sae(sae, sae_id)
     opened = open_model(model) if model else None
     named = hook_to_scan(acts, hook, dictionary)
-    if opened is not None and acts.weights is not None and not has_hook(opened, named):
-        raise ValueError(f"--model {model} has no hook {named}: name the model that was harvested")
     labels, vocab = _text(acts, tokens, tokenizer)
     vocab = vocab or (opened.tokenizer.display() if opened and opened.tokenizer else None)
     if opened is not None and vocab is not None and len(vocab) > opened.d_vocab:

@@ -1,5 +1,6 @@
 """`judge`: explanations held against where latents fire, by a language model of the user's. Off unless asked for."""
 
+import dataclasses
 import math
 import os
 import sys
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from typer import Argument, Option
 
 from interp.cli.console import Bar, assignment, toml_value
-from interp.cli.paths import check_writable, read_table
+from interp.cli.paths import OVERWRITE, check_writable, read_table
 from interp.storage.folder_kinds import find, is_run
 
 if TYPE_CHECKING:
@@ -42,9 +43,12 @@ def judge_command(
     concurrency: Annotated[int, Option(help="requests at a time")] = 4,
     timeout: Annotated[float, Option(help="seconds")] = 60.0,
     tries: Annotated[int, Option(help="of one request")] = 5,
-    cache: Annotated[Path | None, Option(help="the file of answers (default OUT/answers.sqlite)")] = None,
+    cache: Annotated[
+        Path | None, Option(help="the file of answers, which others may share (default OUT.answers.sqlite)")
+    ] = None,
     price_in: Annotated[float | None, Option(help="of a million tokens asked", min=0)] = None,
     price_out: Annotated[float | None, Option(help="of a million tokens answered", min=0)] = None,
+    overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
     """explanations → detection and fuzzing scores, by an LLM
 
@@ -58,13 +62,15 @@ def judge_command(
         OPENAI_MODEL      the model
         OPENAI_API_KEY    the key; any word for a server that asks for none"""
     find(source, "features")
-    cache = cache or out / "answers.sqlite"
+    cache = cache or out.with_name(f"{out.name}.answers.sqlite")
     check_writable("--out", out)
     check_writable("--cache", cache, ".sqlite")
     from interp.exchange.endpoint import OPENAI, Endpoint, EndpointConfig, api_key
     from interp.exchange.judge import Judge, JudgeConfig
+    from interp.features.belonging import identity
     from interp.pipeline.opening import open_any
-    from interp.storage.files import write_json, write_parquet
+    from interp.storage.files import digest_json, write_json, write_parquet
+    from interp.storage.folders import whole_folder
 
     features = open_any(source, "features")
     explained = _explanations(source, explanations, generate, features)
@@ -90,13 +96,16 @@ def judge_command(
     judge = Judge(features, explained, chosen, endpoint, config)
     if not judge.sampled:
         raise ValueError("no latent has both an explanation and enough firings to judge it by: try others")
-    _confirm(judge, yes, price_in, price_out)
-    with Bar("judge") as bar:
-        judged = judge.run(bar)
-    out.mkdir(parents=True, exist_ok=True)
-    write_parquet(out / "judgements.parquet", judged.table)
-    write_parquet(out / "windows.parquet", judged.windows)
-    write_json(out / "summary.json", {"model": to.model, "base_url": to.base_url, **judged.summary})
+    asked = {**dataclasses.asdict(config), "model": to.model, "base_url": to.base_url, "fields": to.fields}
+    made_of = {"kind": "judgements", "features": identity(features), "latents": chosen, **asked}
+    made_of["explanations"] = digest_json({latent: explained.get(latent) for latent in chosen})
+    with whole_folder(out, made_of, overwrite=overwrite) as new:
+        _confirm(judge, yes, price_in, price_out)
+        with Bar("judge") as bar:
+            judged = judge.run(bar)
+        write_parquet(new / "judgements.parquet", judged.table)
+        write_parquet(new / "windows.parquet", judged.windows)
+        write_json(new / "summary.json", {"model": to.model, "base_url": to.base_url, **judged.summary})
     print(_summary(judged.summary))
 
 

@@ -141,6 +141,7 @@ def nulls_command(
     ] = None,
     latents: Annotated[int, Option(help="judged of each dictionary")] = 384,
     seed: Annotated[int, Option(help="of the dictionaries and of the latents drawn")] = 0,
+    overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
     """features + store + model → the same verdicts on dictionaries that found nothing
 
@@ -162,6 +163,7 @@ def nulls_command(
             open_sae(sae).config,
             out,
             settings=settings,
+            overwrite=overwrite,
             progress=bar,
         )
     print(beside_nulls({"shares": by_dictionary(nulls.shares)}))

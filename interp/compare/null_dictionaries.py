@@ -35,10 +35,12 @@ from interp.activations import ActivationStore
 from interp.activations.harvesting import check_harvested, harvest
 from interp.codes.side_by_side import SideBySide, encoded, in_order, stored
 from interp.evaluation.baselines import shuffled_model
-from interp.features.belonging import check_scan_of, check_table, identity
+from interp.features.belonging import check_scan_of, identity
 from interp.features.feature_store import FeatureStore
 from interp.sae import SAE, SAEConfig, TopKConfig, train_sae, train_sweep
+from interp.sae.architectures.sae_config import config_to_dict
 from interp.storage.files import Progress, no_progress, write_parquet
+from interp.storage.folders import holds, whole_folder
 from interp.verdict.ranking import rank_codes
 from interp.verdict.twins import best_matches, nearest_rows
 from interp.verdict.verdicts import verdict_shares
@@ -102,6 +104,7 @@ def compare_with_nulls(
     neurons_are: str = "neurons",
     settings: NullsConfig | None = None,
     batch_size: int = 64,
+    overwrite: bool = False,
     progress: Progress = no_progress,
 ) -> Nulls:
     """Train the nulls' dictionaries, judge them and the two that are there, and write the three tables to `out`.
@@ -112,7 +115,8 @@ def compare_with_nulls(
     dictionaries of its L0, by default of FOREIGN_TOKENS. Other models are harvested as the store was, `batch_size`
     sequences a forward pass.
     Called again after a cut it goes on: trainings from their checkpoints, the rest from the last dictionary encoded.
-    Raises ValueError where they are not of one another, and where `out` holds the nulls of other features.
+    Raises ValueError where they are not of one another, and where `out` holds other nulls, unless `overwrite` lets them
+    give way.
     """
     settings, out = settings or NullsConfig(), Path(out)
     hook = store.name_of(hook)
@@ -120,17 +124,21 @@ def compare_with_nulls(
     if neurons is not None:
         check_scan_of(neurons, store)
     check_harvested(store, model, hook)
-    if not all((out / f"{name}.parquet").is_file() for name in Nulls._fields):
+    made_of = {"kind": "nulls", "features": identity(features), "activations": store.fingerprint}
+    made_of |= {"neurons": None if neurons is None else {neurons_are: identity(neurons)}}
+    made_of |= {"dictionary": None if config is None else config_to_dict(config), **dataclasses.asdict(settings)}
+    if not overwrite and holds(out, made_of):
+        return Nulls.read(out)
+    with whole_folder(out, made_of, resume=True, overwrite=overwrite) as new:
         harvesting = {**_left_out(store), "dtype": store.manifest["dtype"]}
         harvesting |= {"batch_size": batch_size, "seed": settings.seed}
-        bench = _Bench(features, config, settings, out, progress)
+        bench = _Bench(features, config, settings, new, progress)
         beside = None if neurons is None else (neurons_are, neurons)
         for name, table in _judged(bench, beside, store, hook, model, harvesting)._asdict().items():
             table.attrs["features"] = identity(features)
-            write_parquet(out / f"{name}.parquet", table)
-    shutil.rmtree(out / "work", ignore_errors=True)
-    check_table(features, (nulls := Nulls.read(out)).twins, f"the table of nulls in {out}", "choose another folder")
-    return nulls
+            write_parquet(new / f"{name}.parquet", table)
+        shutil.rmtree(new / "work", ignore_errors=True)
+    return Nulls.read(out)
 
 
 def _judged(

@@ -24,9 +24,9 @@ from torch import Tensor
 from interp.activations.hooks import own_hook
 from interp.compare.across_corpora import same_dictionary
 from interp.compare.across_models import MIN_FIRED
-from interp.features.belonging import scanned
+from interp.features.belonging import identity, scanned
 from interp.features.feature_store import FeatureStore
-from interp.features.scan import tensor_digest
+from interp.features.scan import dictionary_digest, tensor_digest
 from interp.sae import SAE, load_sae
 from interp.storage.folder_kinds import find
 from interp.verdict.measures import column
@@ -61,6 +61,13 @@ class Side:
         if self.features is None:
             return np.arange(self.d_sae)
         return np.flatnonzero(column(self.features, "n_active") >= MIN_FIRED)
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Digests by which the scan, or the dictionary, is known."""
+        if isinstance(self.source, FeatureStore):
+            return identity(self.source)
+        return {"dictionary": dictionary_digest(self.source)}
 
     @property
     def origins(self) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Which features of an earlier layer make one of a later layer fire? Edges between two dictionaries, prompt by prompt.
 
-In:  a model, (hook, dictionary) of an earlier and of a later hook, prompts [prompt, pos] and a position of each. The
+In:  a model, (hook, dictionary) of an earlier and of a later hook, prompts (texts, or ids) and a position of each. The
      targets are the later latents j that fire most strongly at the position; r_j = x · W_enc[:, j] is what they read.
 Out: for each earlier latent i that fires at or before the position, summed over the positions where it does,
 
@@ -17,7 +17,7 @@ latent that stopped firing is in neither: r_j is read before the later dictionar
 that are refined, read what their other latents leave of x, and r_j is not that. What the error hands on has no edge.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -26,9 +26,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from interp.activations.hooks import Hook, Model, capture, evaluating, module_of, to_model
+from interp.activations.model_rows import check_model_takes
+from interp.activations.next_tokens import check_predicts_next
 from interp.codes.sparse_codes import Dictionary, SparseCodes
 from interp.effects.interventions import is_taught
 from interp.evaluation.dictionary_hooks import dictionary_hooks
+from interp.features.of_text import tokens_of
 from interp.storage.files import Progress, no_progress
 
 _ROWS_AT_ONCE = 1 << 13
@@ -49,7 +52,7 @@ class _Firing(NamedTuple):
 
 def feature_edges(
     model: Model,
-    tokens: Int[Tensor, "prompt pos"],
+    prompts: str | Sequence[str] | Int[Tensor, "*prompt pos"],
     upstream: HookedDictionary,
     downstream: HookedDictionary,
     *,
@@ -59,18 +62,19 @@ def feature_edges(
     progress: Progress = no_progress,
 ) -> pd.DataFrame:
     """A row an edge: prompt, position, upstream, downstream (latents), activation (of the target), attribution,
-    ablation (NaN without `ablate`), both in the unit of the target's activations. positions: the last, where none are
-    given.
+    ablation (NaN without `ablate`), both in the unit of the target's activations. prompts: a text is read behind the
+    token that opens a sequence (`features.of_text.tokens_of`). positions: the last of each, where none are given.
 
-    Raises ValueError as `dictionary_hooks`, for a later dictionary without W_enc, for positions outside, and where the
-    later hook does not depend on the earlier one.
+    Raises ValueError as `dictionary_hooks`, for a later dictionary without W_enc, for positions outside, where the
+    later hook does not depend on the earlier one, and for texts of unlike lengths where a model reads both ways.
     """
-    module, tokens = module_of(model), to_model(module_of(model), tokens)
+    module = module_of(model)
+    tokens, last = _read(model, prompts)
     up, down = dictionary_hooks(model, *upstream), dictionary_hooks(model, *downstream)
     if up.writes == down.reads:
         raise ValueError(f"{upstream[0]} is where both dictionaries are: name a later hook for the second")
     W_enc = _encoder_of(*downstream)
-    at = _checked(positions, tokens, targets)
+    at = _checked(last if positions is None else positions.long(), tokens, targets)
     with evaluating(module):
         later = capture(module, tokens, {"down": down.reads})["down"].flatten(2)[torch.arange(len(at)), at]
         chosen = _strongest(downstream[1].codes(later.to(W_enc)), targets)
@@ -149,9 +153,24 @@ class _Reading:
             yield part, torch.einsum("pd,ptd->pt", later, self.W_enc.T[wanted[prompt[part]]])
 
 
-def _checked(positions: Tensor | None, tokens: Int[Tensor, "prompt pos"], targets: int) -> Int[Tensor, " prompt"]:
+def _read(
+    model: Model, prompts: str | Sequence[str] | Tensor
+) -> tuple[Int[Tensor, "prompt pos"], Int[Tensor, " prompt"]]:
+    """The prompts as rows, and where each ends: behind a shorter text its last token is repeated, which no earlier
+    position sees."""
+    several = isinstance(prompts, list | tuple) or (isinstance(prompts, Tensor) and prompts.ndim == 2)
+    rows = [tokens_of(model, prompt) for prompt in (prompts if several else [prompts])]
+    lengths = torch.tensor([len(row) for row in rows])
+    longest = int(lengths.max())
+    tokens = torch.stack([torch.cat([row, row[-1:].expand(longest - len(row))]) for row in rows])
+    check_model_takes(module_of(model), tokens)
+    if not bool((lengths == longest).all()):
+        check_predicts_next(model, tokens)
+    return to_model(module_of(model), tokens), lengths - 1
+
+
+def _checked(at: Int[Tensor, " prompt"], tokens: Int[Tensor, "prompt pos"], targets: int) -> Int[Tensor, " prompt"]:
     n, pos = tokens.shape
-    at = torch.full((n,), pos - 1) if positions is None else positions.long()
     if len(at) != n or targets < 1 or not 0 <= int(at.min()) <= int(at.max()) < pos:
         raise ValueError(f"positions {at.tolist()[:8]} must be one of 0..{pos - 1} a prompt, targets={targets} ≥ 1")
     return at

@@ -15,6 +15,7 @@ from jaxtyping import Float64, Int
 from torch import Tensor
 
 from interp.codes.sparse_codes import Dictionary
+from interp.effects.ablations import NUMBERS_AT_ONCE
 from interp.evaluation.downstream import Downstream
 from interp.features.feature_store import FeatureStore
 
@@ -22,9 +23,18 @@ FEWEST = 16
 """Sequences of a latent below which its loss says little: on the demo its rank correlation with that of all firings is
 .83 by 16, .60 by 4."""
 OPERATIONS_A_SECOND = 1.5e11
-"""Multiplications and additions of a model by two cores: 64 sequences of each of the demo's latents are 46 processor
-seconds, and told to be 27 s on two cores."""
+"""Multiplications and additions of a model by two cores."""
+DISTRIBUTION = 256
+"""The operations that take as long as the passes over a distribution, for each number of it: of the quick demo they
+take half of the time, the other half are its multiplications with 128 states. Of that run 112,517 firings in 64
+sequences a latent are 3.5 processor seconds, and told to be 4.1; 239,211 in all sequences of 64 latents 7.9, and told
+7.5."""
 _STEPS = 64
+
+
+def latents_at_once(downstream: Downstream, sequences: int) -> int:
+    """How many latents are ablated in one reading of the text, so that their sums fit in memory."""
+    return max(1, min(2 * NUMBERS_AT_ONCE // downstream.readout.d_state, NUMBERS_AT_ONCE // 8 // sequences))
 
 
 class Effort(NamedTuple):
@@ -59,17 +69,20 @@ def effort(
     of_order = features.table().set_index("latent").loc[order.numpy()]
     n_sequences, n_active = (torch.tensor(of_order[name].to_numpy(float)) for name in ("n_sequences", "n_active"))
 
+    distribution = DISTRIBUTION * downstream.d_vocab
+
     def estimate(n_latents: int, n: int) -> float:
         """The minutes that the first latents take, in at most n sequences each."""
         per_latent, firings = n_sequences[:n_latents], n_active[:n_latents]
         pairs = per_latent.clamp(max=n)
         positions = pairs * (firings / per_latent if downstream.by_position else features.n_ctx)
         # Once without the latent and once along others, a multiplication and an addition a weight.
-        ablating = 4 * downstream.weights * float(positions.sum())
-        # Each sequence is read as it is, encoded, and followed back from its loss to the hook.
+        ablating = float(positions.sum()) * (4 * downstream.weights + 2 * distribution)
+        # Each sequence is read as it is, encoded, and followed back from its loss to the hook; again for other latents.
         reading: float = 2 * downstream.all_weights + 4 * downstream.weights + 2 * dictionary.d_in * dictionary.d_sae
-        reading *= _distinct(per_latent, n, len(features.tokens)) * features.n_ctx
-        return (ablating + reading) / OPERATIONS_A_SECOND / 60
+        blocks = per_latent.split(latents_at_once(downstream, n))
+        n_read = features.n_ctx * sum(_distinct(block, n, len(features.tokens)) for block in blocks)
+        return (ablating + n_read * (reading + distribution)) / OPERATIONS_A_SECOND / 60
 
     sequences, fit = min(sequences, max(1, int(n_sequences.max()) if len(order) else 1)), len(order)
     if minutes is not None:

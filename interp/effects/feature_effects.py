@@ -45,7 +45,7 @@ from interp.activations.hooks import Model, evaluating, module_of, size_of, to_m
 from interp.activations.next_tokens import check_predicts_next
 from interp.codes.sparse_codes import Dictionary
 from interp.effects.ablations import NUMBERS_AT_ONCE, AblationBatch, Firings, Others, sampled_sequences
-from interp.effects.effort import effort
+from interp.effects.effort import effort, latents_at_once
 from interp.evaluation.dictionary_hooks import dictionary_hooks
 from interp.evaluation.downstream import Downstream
 from interp.features.belonging import check_scanned
@@ -113,8 +113,7 @@ def feature_effects(
         log.info("effects of %s: about %.1f minutes on two processor cores", what, taken.minutes)
         progress(0, taken.pairs, f"about {taken.minutes:.0f} min for {what}")
         run = _Ablations(features, downstream, dictionary, n_tokens, integrated_steps, seed, progress, taken.pairs)
-        block = min(2 * NUMBERS_AT_ONCE // downstream.readout.d_state, NUMBERS_AT_ONCE // 8 // taken.sequences)
-        blocks = taken.latents.split(max(1, block))
+        blocks = taken.latents.split(latents_at_once(downstream, taken.sequences))
         parts = [run.table(some, sampled_sequences(features, some, taken.sequences, seed)) for some in blocks]
     if run.found < run.done / 2:
         what = f"in {run.done - run.found} of {run.done} cases a latent does not fire where it was scanned"

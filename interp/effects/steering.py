@@ -33,6 +33,7 @@ from interp.effects.interventions import (
 from interp.evaluation.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.features.belonging import check_scanned
 from interp.features.feature_store import FeatureStore
+from interp.features.of_text import tokens_of
 from interp.storage.checks import check_token_ids
 
 MULTIPLES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -46,22 +47,20 @@ def steer(
     hook: str,
     dictionary: Dictionary,
     multiples: Mapping[int, float],
-    prompt: str | Int[Tensor, "batch pos"],
+    prompt: str | Int[Tensor, "*batch pos"],
     n_tokens: int,
     *,
     temperature: float = 1.0,
     seed: int = 0,
 ) -> Int[Tensor, "batch pos_plus_n"]:
-    """The prompt and `n_tokens` more, drawn from softmax(logits / temperature); at temperature 0 the likeliest.
+    """The prompt and `n_tokens` more, drawn from softmax(logits / temperature); at temperature 0 the likeliest. A text
+    is read behind the token that opens a sequence, as in a corpus (`features.of_text.tokens_of`).
 
     Raises ValueError for a latent that never fires, for a text where the model has no tokenizer, for the scan of
     another dictionary, for tokens that the model does not have, and for a model that predicts no next tokens.
     """
-    if isinstance(prompt, str):
-        tokenizer = getattr(module_of(model), "tokenizer", None)
-        if tokenizer is None:
-            raise ValueError(f"the prompt {prompt[:40]!r} is text, and the model has no tokenizer: give token ids")
-        prompt = torch.tensor([tokenizer.encode(prompt).ids])
+    prompt = tokens_of(model, prompt)
+    prompt = prompt[None] if prompt.ndim == 1 else prompt
     if prompt.ndim != 2 or prompt.numel() == 0 or n_tokens < 1 or not temperature >= 0:
         what = f"prompt {tuple(prompt.shape)}, n_tokens={n_tokens}, temperature={temperature}"
         raise ValueError(f"{what}: [batch, pos ≥ 1], at least 1 and at least 0 are needed")

@@ -3,8 +3,9 @@
     read = features_of(model, "blocks.15.hook_resid_post", sae, "Once upon a time")
     read.words, read.codes, read.firings().head()
 
-The text is read behind the token that opens a sequence (BOS or, where the tokenizer adds none, the end of text), as in
-a harvest. Nothing fires on special tokens, nor on rows above the dictionary's norm limit.
+A text is read behind the token that opens a sequence (BOS or, where the tokenizer adds none, the end of text), as in a
+corpus that `models.tokenize` reads: here, and wherever else a call takes text (`tokens_of`). Nothing fires on special
+tokens, nor on rows above the dictionary's norm limit.
 """
 
 from dataclasses import dataclass
@@ -17,13 +18,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp.activations.hooks import Model, capture, evaluating, module_of, to_model, words_of
+from interp.activations.hooks import Model, capture, evaluating, module_of, to_model
 from interp.activations.model_rows import check_model_takes
 from interp.codes.sparse_codes import Dictionary, SparseCodes
 from interp.display.cards import Markup, card, shaded, table
 from interp.evaluation.dictionary_hooks import DictionaryHooks, dictionary_hooks
 
 _SHOWN = 12
+_ENDS = ("bos", "eos")
 
 
 @dataclass(frozen=True)
@@ -71,29 +73,43 @@ def features_of(
     Raises ValueError as `dictionary_hooks`, for a text without a tokenizer, and for one that the model cannot take.
     """
     module, hooks = module_of(model), dictionary_hooks(model, hook, dictionary)
-    tokenizer = tokenizer or getattr(module, "tokenizer", None)
-    tokens = (opened(tokenizer, text) if isinstance(text, str) else torch.as_tensor(text)).reshape(1, -1)
+    tokens = tokens_of(model, text, tokenizer).reshape(1, -1)
     check_model_takes(module, tokens)
     special = torch.tensor(sorted(getattr(module, "special_ids", ())), dtype=torch.long)
     with evaluating(module):
         acts = capture(module, to_model(module, tokens), {hook: hooks.reads})[hook]
         codes = firing(hooks, dictionary, acts, ~torch.isin(tokens.cpu().long(), special).flatten())
-    shown = words_of(model) if tokenizer is None else tokenizer.display()
-    words = [str(i) if shown is None else shown[i] for i in tokens.flatten().tolist()]
+    words = _words(tokenizer or getattr(module, "tokenizer", None), tokens.flatten().tolist())
     return TextFeatures(tokens.flatten(), words, SparseCodes.from_scipy(codes))
 
 
-def opened(tokenizer: Any, text: str) -> Int[Tensor, " pos"]:
-    """The token ids of a text behind the one that opens a sequence. Raises ValueError for a text without a token or of
-    half a character, and without a tokenizer."""
+def tokens_of(model: Model, text: str | Int[Tensor, "*pos"], tokenizer: Any = None) -> Int[Tensor, "*pos"]:
+    """The ids of a text behind the token that opens a sequence; token ids as they are. tokenizer: the model's own by
+    default, of ours or of Hugging Face.
+
+    Raises ValueError for a text without a token or of half a character, and without a tokenizer."""
+    if not isinstance(text, str):
+        return torch.as_tensor(text)
+    tokenizer = tokenizer or getattr(module_of(model), "tokenizer", None)
     if tokenizer is None:
         raise ValueError(f"{text[:40]!r} is text, and the model has no tokenizer: give token ids")
     if any("\ud800" <= character < "\ue000" for character in text):
         raise ValueError("the text holds half a character (a lone surrogate): leave it out")
     if not text:
         raise ValueError("there is no text: write some")
-    opening = tokenizer.bos_id if tokenizer.adds_bos else tokenizer.eos_id
-    return torch.tensor([*([] if opening is None else [opening]), *tokenizer.encode(text).ids])
+    bos, eos = (getattr(tokenizer, f"{kind}_id", getattr(tokenizer, f"{kind}_token_id", None)) for kind in _ENDS)
+    adds_bos = bos is not None and tokenizer.encode("a")[:1] == [bos]
+    opening = bos if adds_bos else eos
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    return torch.tensor(ids if opening is None else [opening, *ids])
+
+
+def _words(tokenizer: Any, ids: list[int]) -> list[str]:
+    """How each token is spelt, as a tokenizer of ours shows it, or Hugging Face's decodes it."""
+    if hasattr(tokenizer, "display"):
+        shown = tokenizer.display()
+        return [shown[i] for i in ids]
+    return [str(i) if tokenizer is None else tokenizer.decode([i]) for i in ids]
 
 
 def firing(

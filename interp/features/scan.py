@@ -7,7 +7,7 @@ all (`storage.folders.whole_folder`). Every file appears whole, and `meta.json` 
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,8 +25,9 @@ from interp.features.decoder import Decoder
 from interp.features.labelling import LabelSets
 from interp.features.scan_input import ScanConfig, ScanRows
 from interp.features.table_passes import n_passes, write_tables
+from interp.sae import SAE
 from interp.storage.checks import Amount, Count, check_token_ids, validated
-from interp.storage.files import Progress, digest, no_progress, read_json, write_json, write_tensors
+from interp.storage.files import Progress, digest, digest_json, no_progress, read_json, write_json, write_tensors
 from interp.storage.folders import holds, verify, whole_folder
 
 CONTRIBUTIONS, SCAN = "contributions", "scan.json"
@@ -181,7 +182,14 @@ def labels_digest(labels: Mapping[str, Any], names: Sequence[str]) -> str:
 
 
 def dictionary_digest(sae: Dictionary) -> str:
-    """A digest of the decoder and of what the encoder makes of 32 fixed inputs."""
+    """A digest of all that encodes and decodes, the same on every device; of a dictionary that is not ours, or whose
+    encoder has no form on disk, of the decoder and of what the encoder makes of 32 fixed inputs."""
+    if isinstance(sae, SAE):
+        with suppress(ValueError):
+            settings, tensors = sae.encoder.to_stored()
+            stored = sae.stored()
+            weights = (stored.W_enc, stored.W_dec, stored.b_enc, stored.b_dec, stored.W_skip)
+            return digest(tensor_digest(*weights, *tensors.values()), digest_json([sae.encoder.name, settings]))
     probe = torch.randn(32, sae.d_in, generator=torch.Generator().manual_seed(0))
     codes = sae.codes(probe.to(sae.W_dec.device))
     return tensor_digest(sae.W_dec, sae.b_dec, codes.offsets, codes.latents, codes.values)

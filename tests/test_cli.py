@@ -422,7 +422,21 @@ def test_progress_off_a_terminal_is_a_line_every_ten_seconds(monkeypatch, capsys
     for done in (100, 300, 400):
         bar(done, 1000, "loss 0.123")
     lines = capsys.readouterr().err.splitlines()
-    assert lines == ["sae: 300 of 1,000, 01:10 left, loss 0.123", "sae: 400 of 1,000, 01:02 left, loss 0.123"]
+    assert lines == ["sae: 300 of 1,000, 01:10 left, loss 0.123", "sae: 400 of 1,000, 01:06 left, loss 0.123"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [([8.0, 8.5, 8.9], ""), ([8.0, 9.0], "sae: 11 of 100, 01:29 left, eleven\n"), ([8.0, 8.1, 9.1], "")],
+)
+def test_a_long_step_is_told_after_a_second_of_it(monkeypatch, capsys, seconds, told):
+    """The first advance comes after 8 seconds, of compiling say, which is not done again."""
+    times = iter([0.0, 0.0, 0.0, *seconds])
+    monkeypatch.setattr("interp.cli.console.time.monotonic", lambda: next(times))
+    bar = Bar("sae")
+    for done, note in ((0, ""), (10, "ten"), (11, "eleven"), (50, "fifty"))[: 1 + len(seconds)]:
+        bar(done, 100, note)
+    assert capsys.readouterr().err == told
 
 
 def test_a_silent_step_is_heard_of(monkeypatch, capsys):

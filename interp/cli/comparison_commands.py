@@ -85,7 +85,8 @@ def _stability(pair: "Pair", seed: int) -> tuple["pd.DataFrame", "go.Figure"]:
     from interp.compare import stability
 
     sides = [pair.first, pair.second]
-    matched = stability(*(side.W_dec[side.alive] for side in sides), seed=seed)  # type: ignore[index]
+    with Bar("directions"):
+        matched = stability(*(side.W_dec[side.alive] for side in sides), seed=seed)  # type: ignore[index]
     print(f"directions    PW-MCC {matched.mcc}, of random ones {matched.chance:.3f}")
     print(
         f"              share of |cosine| ≥ {matched.threshold} {matched.share}, of random {matched.chance_share:.3f}"

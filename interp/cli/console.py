@@ -23,6 +23,7 @@ _NO_MEMORY = ("not enough memory", "can't allocate memory", "Allocation failed")
 _LONGEST = 2000
 """Characters of an error: a library may quote the whole of a damaged file."""
 _SECONDS_A_LINE, _SECONDS_OF_SILENCE = 10.0, 60.0
+_SECONDS_MEASURED, _SECONDS_OF_LONG_WORK = 1.0, 60.0
 _LINE = "{desc}: {n:,} of {total:,}, {remaining} left{postfix}"
 
 
@@ -77,7 +78,10 @@ def _lacks_memory(error: BaseException) -> bool:
 
 class Bar:
     """Progress of one long step, passed to the library as `progress`: tqdm's bar on a terminal, and elsewhere, as in
-    the log of a job, a plain line every ten seconds, or after a minute in which the step told nothing."""
+    the log of a job, a plain line every ten seconds, or after a minute in which the step told nothing. Where a step
+    will take a minute or more, the first line comes as soon as a second of it has been measured.
+
+    What comes before a step's first advance, such as compiling, is not measured, as it is not done again."""
 
     def __init__(self, name: str):
         self.name = name
@@ -86,6 +90,9 @@ class Bar:
         self._total: int | None = None
         self._done = 0
         self._note = ""
+        self._first: tuple[float, int] | None = None
+        """When the step first advanced, and how far."""
+        self._is_told = False
         self._step: Any = None
         self._timer: threading.Timer | None = None
 
@@ -98,9 +105,13 @@ class Bar:
         if self._on_terminal:
             self._step.set_postfix_str(note, refresh=False)
             self._step.update(done - self._step.n)
-        elif (now := time.monotonic()) - self._last_line >= _SECONDS_A_LINE:
-            self._last_line = now
-            print(self._line(done, total, now, note), file=sys.stderr, flush=True)
+            return
+        now = time.monotonic()
+        rate, is_measured = self._rate(now)
+        is_long = is_measured and total - done >= _SECONDS_OF_LONG_WORK * rate
+        if now - self._last_line >= _SECONDS_A_LINE or (is_long and not self._is_told):
+            self._last_line, self._is_told = now, True
+            print(self._line(done, total, now, note, rate), file=sys.stderr, flush=True)
             self._listen()
 
     def close(self) -> None:
@@ -112,6 +123,7 @@ class Bar:
             self._timer.cancel()
 
     def __enter__(self) -> "Bar":
+        self(0, 1, "starting")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -120,6 +132,7 @@ class Bar:
     def _begin_step(self, done: int, total: int) -> None:
         self.close()
         self._total, self._initial, self._began = total, done, time.monotonic()
+        self._first, self._is_told = None, False
         if self._on_terminal:
             from tqdm import tqdm
 
@@ -144,11 +157,19 @@ class Bar:
         print(f"{self.name}: {self._done:,} of {self._total:,}, {after}", file=sys.stderr, flush=True)
         self._listen()
 
-    def _line(self, done: int, total: int, now: float, note: str) -> str:
+    def _rate(self, now: float) -> tuple[float, bool]:
+        """How much is done a second, and whether that was measured for long enough to be told."""
+        if self._first is None and self._done > self._initial:
+            self._first = now, self._done
+        elif self._first is not None and now - self._first[0] >= _SECONDS_MEASURED:
+            return (self._done - self._first[1]) / (now - self._first[0]), self._done > self._first[1]
+        return (self._done - self._initial) / max(now - self._began, 1e-9), False
+
+    def _line(self, done: int, total: int, now: float, note: str, rate: float) -> str:
         from tqdm import tqdm
 
         how: Any = {"prefix": self.name, "postfix": note, "bar_format": _LINE}
-        return tqdm.format_meter(done, total, now - self._began, initial=self._initial, **how)
+        return tqdm.format_meter(done, total, now - self._began, rate=rate or None, initial=self._initial, **how)
 
 
 def toml_value(text: str) -> Any:

@@ -57,20 +57,20 @@ def scan_command(
     from interp.features.feature_store import scan_features
     from interp.pipeline.opening import open_any
 
-    acts = open_any(store, "activations")
-    if sae == "neurons":
-        d = acts.d(only_hook(acts, hook))
-        dictionary: Any = NeuronDictionary(d, k=min(d, max_neurons))
-    else:
-        dictionary = open_sae(sae, sae_id)
-    opened = open_model(model) if model else None
-    named = hook_to_scan(acts, hook, dictionary)
-    labels, vocab = _text(acts, tokens, tokenizer)
-    vocab = vocab or (opened.tokenizer.display() if opened and opened.tokenizer else None)
-    if opened is not None and vocab is not None and len(vocab) > opened.d_vocab:
-        has = f"--model {model} is of {opened.d_vocab} tokens"
-        raise ValueError(f"{has}, the tokenizer of {len(vocab)}: name the model's own with --tokenizer")
     with Bar("scan") as bar:
+        acts = open_any(store, "activations")
+        if sae == "neurons":
+            d = acts.d(only_hook(acts, hook))
+            dictionary: Any = NeuronDictionary(d, k=min(d, max_neurons))
+        else:
+            dictionary = open_sae(sae, sae_id)
+        opened = open_model(model) if model else None
+        named = hook_to_scan(acts, hook, dictionary)
+        labels, vocab = _text(acts, tokens, tokenizer)
+        vocab = vocab or (opened.tokenizer.display() if opened and opened.tokenizer else None)
+        if opened is not None and vocab is not None and len(vocab) > opened.d_vocab:
+            has = f"--model {model} is of {opened.d_vocab} tokens"
+            raise ValueError(f"{has}, the tokenizer of {len(vocab)}: name the model's own with --tokenizer")
         known: Any = {"model": opened, "vocab": vocab, "labels": labels, "overwrite": overwrite, "progress": bar}
         features = scan_features(dictionary, acts, named, out, **known)
     print(f"{features.d_sae:,} features in {out}")

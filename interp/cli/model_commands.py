@@ -38,17 +38,16 @@ def tokenize_command(
     from models import load_tokenizer, tokenize
     from models.corpus import CorpusConfig, load_documents, source_of
 
-    tokenizer = load_tokenizer(model)
     corpus = CorpusConfig(
         source=source_of(texts), paths=tuple(texts), characters=max_characters, field=field, val_fraction=0
     )
-    documents = load_documents(corpus)
     made_of = {"kind": "tokens", "model": model, "context": context, "texts": texts, "characters": max_characters}
-    with whole_folder(out, made_of, overwrite=overwrite) as new:
-        with Bar("tokenize") as bar:
+    with Bar("tokenize") as bar:
+        tokenizer, documents = load_tokenizer(model), load_documents(corpus)
+        with whole_folder(out, made_of, overwrite=overwrite) as new:
             tokens = tokenize(documents, tokenizer, context, progress=bar)
-        tokenizer.save(new / "tokenizer")
-        tokens.save(new / "tokens")
+            tokenizer.save(new / "tokenizer")
+            tokens.save(new / "tokens")
     print(f"{tokens.tokens.numel():,} tokens in sequences of {context} in {out / 'tokens'}")
 
 
@@ -79,12 +78,12 @@ def harvest_command(
     check_writable("--out", out)
     from interp.activations.harvesting import harvest
 
-    ids = _ids(tokens, max_tokens)
-    opened = open_model(model)
-    options: Any = {"dtype": dtype, "batch_size": batch_size, "max_norm": _limit(max_norm), "seed": seed}
-    options |= {"exclude": opened.special_ids if exclude is None else _token_ids(exclude)}
-    options |= {"exclude_positions": tuple(exclude_position or ()), "overwrite": overwrite}
     with Bar("harvest") as bar:
+        ids = _ids(tokens, max_tokens)
+        opened = open_model(model)
+        options: Any = {"dtype": dtype, "batch_size": batch_size, "max_norm": _limit(max_norm), "seed": seed}
+        options |= {"exclude": opened.special_ids if exclude is None else _token_ids(exclude)}
+        options |= {"exclude_positions": tuple(exclude_position or ()), "overwrite": overwrite}
         store = harvest(opened, ids, hook, out, progress=bar, **options)
     if is_first():
         print(f"{len(store):,} rows of {', '.join(f'{h} ({store.d(h)})' for h in store.hook_names)} in {out}")
@@ -111,12 +110,12 @@ def quality_command(
     from interp.activations.hooks import own_hook
     from interp.evaluation.quality import quality_table
 
-    dictionaries: Any = {name: open_sae(name, sae_id) for name in sae}
-    hook = hook or own_hook(dictionaries[sae[0]])
-    if hook is None:
-        raise ValueError(f"{sae[0]} does not say which hook it was trained on: name it with --hook")
-    ids, opened = _ids(tokens, max_tokens), open_model(model)
     with Bar("quality") as bar:
+        dictionaries: Any = {name: open_sae(name, sae_id) for name in sae}
+        hook = hook or own_hook(dictionaries[sae[0]])
+        if hook is None:
+            raise ValueError(f"{sae[0]} does not say which hook it was trained on: name it with --hook")
+        ids, opened = _ids(tokens, max_tokens), open_model(model)
         options: Any = {"batch_size": batch_size, "exclude": opened.special_ids, "writes": target, "progress": bar}
         table = quality_table(opened, hook, dictionaries, ids, **options)
     if out is not None:

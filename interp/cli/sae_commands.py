@@ -72,9 +72,11 @@ def train_sae_command(
     from interp.sae import train_sae, train_sweep
     from interp.storage.processes import processes
 
-    opened, hooks, configs = processes().all_do(lambda: _prepared(store, hook, architecture, set or [], sweep or []))
     options: Any = {"out": out, "target": target, "log": log, "overwrite": overwrite}
     with Bar("sae") as bar:
+        opened, hooks, configs = processes().all_do(
+            lambda: _prepared(store, hook, architecture, set or [], sweep or [])
+        )
         if sweep:
             saes = train_sweep(opened, hooks, configs, progress=bar, **options)
         else:

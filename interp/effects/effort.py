@@ -27,7 +27,7 @@ OPERATIONS_A_SECOND = 1.5e11
 DISTRIBUTION = 256
 """The operations that take as long as the passes over a distribution, for each number of it: of the quick demo they
 take half of the time, the other half are its multiplications with 128 states. Of that run 112,517 firings in 64
-sequences a latent are 3.5 processor seconds, and told to be 4.1; 239,211 in all sequences of 64 latents 7.9, and told
+sequences a latent are 3.6 processor seconds, and told to be 3.9; 239,211 in all sequences of 64 latents 8.1, and told
 7.5."""
 _STEPS = 64
 
@@ -69,7 +69,7 @@ def effort(
     of_order = features.table().set_index("latent").loc[order.numpy()]
     n_sequences, n_active = (torch.tensor(of_order[name].to_numpy(float)) for name in ("n_sequences", "n_active"))
 
-    distribution = DISTRIBUTION * downstream.d_vocab
+    behind, distribution = downstream.weights, DISTRIBUTION * downstream.d_vocab
 
     def estimate(n_latents: int, n: int) -> float:
         """The minutes that the first latents take, in at most n sequences each."""
@@ -77,12 +77,14 @@ def effort(
         pairs = per_latent.clamp(max=n)
         positions = pairs * (firings / per_latent if downstream.by_position else features.n_ctx)
         # Once without the latent and once along others, a multiplication and an addition a weight.
-        ablating = float(positions.sum()) * (4 * downstream.weights + 2 * distribution)
-        # Each sequence is read as it is, encoded, and followed back from its loss to the hook; again for other latents.
-        reading: float = 2 * downstream.all_weights + 4 * downstream.weights + 2 * dictionary.d_in * dictionary.d_sae
+        ablating = float(positions.sum()) * (4 * behind + 2 * distribution)
+        # Each sequence is read up to the hook and encoded, once for as many latents as fit in memory.
         blocks = per_latent.split(latents_at_once(downstream, n))
         n_read = features.n_ctx * sum(_distinct(block, n, len(features.tokens)) for block in blocks)
-        return (ablating + n_read * (reading + distribution)) / OPERATIONS_A_SECOND / 60
+        reading = n_read * 2 * (downstream.all_weights - behind + dictionary.d_in * dictionary.d_sae)
+        # Where something is changed the model goes on as it is, and is followed back from its loss to the hook.
+        n_asked = min(n_read, float(positions.sum())) if downstream.by_position else n_read
+        return (ablating + reading + n_asked * (6 * behind + distribution)) / OPERATIONS_A_SECOND / 60
 
     sequences, fit = min(sequences, max(1, int(n_sequences.max()) if len(order) else 1)), len(order)
     if minutes is not None:

@@ -143,6 +143,7 @@ def nulls(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     from interp.compare.null_dictionaries import compare_with_nulls
 
     config = run.config.harvest
+    progress(0, 1, _nulls_effort(run))
     nulls = compare_with_nulls(
         run.features,
         run.neurons,
@@ -158,6 +159,24 @@ def nulls(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     )
     match, chance = (float(nulls.twins[column].mean()) for column in ("cosine", "frozen_cosine"))
     return {"shares": by_dictionary(nulls.shares), "twin": {"mean_cosine": match, "by_chance": chance}}
+
+
+def _nulls_effort(run: Run) -> str:
+    """What the nulls train and harvest, and how long that takes by what the run's own training and harvest took."""
+    from interp.compare.null_dictionaries import FROZEN
+
+    tokens, settings = run.features.tokens, run.config.nulls
+    models = 2 if hasattr(run.model, "untrained") else 1
+    work = f"to train {len(FROZEN) + 1 + models} dictionaries and harvest {models} models, and then the verdicts"
+    sae, activations = (run.manifest(name) for name in ("sae", "activations"))
+    if sae is None or activations is None or run.sae.config is None:
+        return work
+    learnt_from = min(settings.sae_tokens or run.sae.config.tokens, run.sae.config.tokens)
+    trainings = len(FROZEN) + 1 + models + (learnt_from < run.sae.config.tokens)
+    seconds = trainings * sae["wall_seconds"] * learnt_from / run.sae.config.tokens
+    harvested = max(settings.tokens, min(learnt_from, tokens.numel())) / tokens.numel()
+    seconds += models * activations["wall_seconds"] * harvested
+    return f"about {max(1, round(seconds / 60))} min {work}"
 
 
 def verdicts(counts: Mapping[str, Any]) -> str:

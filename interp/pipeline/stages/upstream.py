@@ -84,9 +84,9 @@ def corpus(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     from models.tokenizing import tokenize
 
     config = run.config
-    progress(0, 4, "reading documents")
+    progress(0, 1, "reading documents")
     split = split_documents(load_documents(config.corpus), config.corpus.val_fraction, config.corpus.seed)
-    progress(1, 4, "the tokenizer")
+    progress(0, 1, "the tokenizer")
     texts = (document.text for document in split.train)
     if not config.model.is_trained:
         tokenizer = config.model.pretrained().tokenizer
@@ -95,11 +95,10 @@ def corpus(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     else:
         tokenizer = Tokenizer.train_characters(texts)
     tokenizer.save(folder / "tokenizer")
-    progress(2, 4, "tokenizing")
     deduplicate = not config.model.is_trained  # the mixture may repeat what it used up
-    train = tokenize(split.train, tokenizer, config.model.n_ctx, deduplicate=deduplicate)
-    progress(3, 4, "tokenizing")
-    val = tokenize(split.val, tokenizer, config.model.n_ctx, labels=train.label_names, deduplicate=deduplicate)
+    how: Any = {"deduplicate": deduplicate, "progress": progress}
+    train = tokenize(split.train, tokenizer, config.model.n_ctx, **how)
+    val = tokenize(split.val, tokenizer, config.model.n_ctx, labels=train.label_names, **how)
     results: dict[str, Any] = {"vocab_size": tokenizer.vocab_size}
     for name, documents, tokens in (("train", split.train, train), ("val", split.val, val)):
         tokens.save(folder / name)

@@ -1,6 +1,5 @@
 """`compare`: two dictionaries beside one another, or two texts."""
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,14 +40,16 @@ def compare_command(
 
     pair = open_pair(first, second)
     made_of = {"kind": "comparison", "first": pair.first.identity, "second": pair.second.identity, "seed": seed}
-    with nullcontext() if out is None else whole_folder(out, made_of, overwrite=overwrite) as new:
-        print(pair)
+    print(pair)
+    if out is None:
+        _compared(pair, seed)
+        return
+    with whole_folder(out, made_of, overwrite=overwrite) as new:
         results = _compared(pair, seed)
-        for name, (table, figure) in results.items() if new else ():
+        for name, (table, figure) in results.items():
             write_parquet(new / f"{name}.parquet", table)
             figure.write_html(new / f"{name}.html", include_plotlyjs="directory")
-    if out is not None:
-        print(f"{', '.join(results)} in {out}")
+    print(f"{', '.join(results)} in {out}")
 
 
 def _compared(pair: "Pair", seed: int) -> dict[str, tuple["pd.DataFrame", "go.Figure"]]:

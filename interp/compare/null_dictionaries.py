@@ -124,7 +124,7 @@ def compare_with_nulls(
     if neurons is not None:
         check_scan_of(neurons, store)
     check_harvested(store, model, hook)
-    made_of = {"kind": "nulls", "features": identity(features), "activations": store.fingerprint}
+    made_of: dict[str, Any] = {"kind": "nulls", "features": identity(features), "activations": store.fingerprint}
     made_of |= {"neurons": None if neurons is None else {neurons_are: identity(neurons)}}
     made_of |= {"dictionary": None if config is None else config_to_dict(config), **dataclasses.asdict(settings)}
     if not overwrite and holds(out, made_of):

@@ -18,7 +18,7 @@ that are refined, read what their other latents leave of x, and r_j is not that.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -158,8 +158,9 @@ def _read(
 ) -> tuple[Int[Tensor, "prompt pos"], Int[Tensor, " prompt"]]:
     """The prompts as rows, and where each ends: behind a shorter text its last token is repeated, which no earlier
     position sees."""
-    several = isinstance(prompts, list | tuple) or (isinstance(prompts, Tensor) and prompts.ndim == 2)
-    rows = [tokens_of(model, prompt) for prompt in (prompts if several else [prompts])]
+    is_one = isinstance(prompts, str) or (isinstance(prompts, Tensor) and prompts.ndim == 1)
+    several: Any = [prompts] if is_one else prompts
+    rows = [tokens_of(model, prompt) for prompt in several]
     lengths = torch.tensor([len(row) for row in rows])
     longest = int(lengths.max())
     tokens = torch.stack([torch.cat([row, row[-1:].expand(longest - len(row))]) for row in rows])

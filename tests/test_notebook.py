@@ -1,13 +1,16 @@
 """What the library's objects say of themselves: a line in a terminal, self-contained HTML in a notebook."""
 
+import dataclasses
 import re
 
 import pandas as pd
 import pytest
 import torch
 
+from interp.codes.sparse_codes import SparseCodes
 from interp.compare import Estimate, stability
 from interp.display.cards import Markup, card, facts, interval_mark, table
+from interp.features.feature_store import FeatureStore
 from interp.pipeline.run_folder import Run
 from interp.sae import SAE, Crosscoder, Threshold, TopK, TopKConfig, Transcoder
 from interp.verdict.verdicts import Ranking, ranking_evidence, read_ranking, verdict_shares
@@ -70,7 +73,7 @@ def test_a_ranking_is_a_table_that_shows_what_tells_a_latent(tmp_path):
     page, line = ranking._repr_html_(), repr(ranking).splitlines()[0]
     assert line == "Ranking of 20 latents: 10 monosemantic, 10 single-token"
     assert page.count("&lt;script&gt;") == 5 and "<script" not in page, "rules of a low F1 are left out"
-    assert "10 more rows; 9 columns" in page
+    assert "10 more rows; 9 columns" in page and page.count("no rule in words holds") == 5
     assert "Ranking of" not in repr(ranking[["latent", "z"]]) and "<table" in ranking[["latent", "z"]]._repr_html_()
 
 
@@ -95,6 +98,22 @@ def test_what_a_comparison_found_shows_itself_in_a_line_and_with_its_intervals()
     assert Estimate(-1.0, -2.0, 0.0)._repr_html_() == "-1.000 (-2.000 to 0.000)"
     same = stability(torch.eye(4), torch.eye(4))
     assert repr(same).startswith("Stability(4 pairs, PW-MCC 1.000") and "1.00 to 1.00" in same._repr_html_()
+
+
+def test_a_feature_without_a_rule_that_holds_says_so_beside_its_verdict(tmp_path):
+    codes = SparseCodes.from_dense(torch.eye(3).repeat(8, 1))
+    features = FeatureStore.from_codes(torch.arange(24).view(4, 6), codes, tmp_path)
+    row = {"verdict": "monosemantic", "sure": True, "monosemanticity": 0.9, "ci_low": 0.8, "ci_high": 1.0}
+    for rule, f1, said in (
+        ("in capitals", 0.9, "in capitals (F1 0.90)"),
+        ("in capitals", 0.0, "no rule in words holds; the nearest is in capitals (F1 0.00)"),
+        ("", float("nan"), "no rule in words holds</div>"),
+    ):
+        verdict = pd.Series({**row, "explanation": rule, "explanation_f1": f1})
+        shown = dataclasses.replace(features[1], verdict=verdict)
+        assert f" · {said}" in shown._repr_html_()
+        assert f"monosemantic 0.90: {said.removesuffix('</div>')}\n" in str(shown)
+    assert "no rule" not in dataclasses.replace(features[1], verdict=pd.Series(row))._repr_html_()
 
 
 @pytest.mark.parametrize("show", [card, lambda text: facts({text: text}), lambda text: table([text], [[text]])])

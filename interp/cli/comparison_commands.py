@@ -88,7 +88,8 @@ def _stability(pair: "Pair", seed: int) -> tuple["pd.DataFrame", "go.Figure"]:
     sides = [pair.first, pair.second]
     with Bar("directions"):
         matched = stability(*(side.W_dec[side.alive] for side in sides), seed=seed)  # type: ignore[index]
-    print(f"directions    PW-MCC {matched.mcc}, of random ones {matched.chance:.3f}")
+    pairs = f"{len(matched.table):,} matched pairs"
+    print(f"directions    PW-MCC {matched.mcc} of {pairs}, of random ones {matched.chance:.3f}")
     print(
         f"              share of |cosine| ≥ {matched.threshold} {matched.share}, of random {matched.chance_share:.3f}"
     )
@@ -109,7 +110,7 @@ def _splitting(pair: "Pair", seed: int) -> tuple["pd.DataFrame", "go.Figure"]:
     gone = int((fates == 0).sum())
     print(f"splitting     {split.n_split:,} of {len(fates):,} narrow latents split, {gone:,} have no part")
     shares = f"{split.share_with_parent:.0%}, on shifted text {split.null:.0%}"
-    print(f"              share of wide latents that are a part of a narrow one {shares}")
+    print(f"              share of {split.n_wide:,} wide latents that are a part of a narrow one {shares}")
     names = [_names(features) for features in (narrow.features, wide.features)]
     return split.edges, figures.splitting([split.edges], names=names)
 
@@ -131,7 +132,8 @@ def _universality(pair: "Pair", seed: int) -> tuple["pd.DataFrame", "go.Figure"]
         assert ours is not None and theirs is not None
         with Bar("activations") as bar:
             best = universality(ours, theirs, seed=seed, progress=bar)
-        print(f"activations   median r of {name} in {other} {best.median}, on shifted text {best.null}")
+        of = f"{len(best.table):,} of {name}"
+        print(f"activations   median r of {of} in {other} {best.median}, on shifted text {best.null}")
         tables[f"{name} in {other}"] = best.table
     table = pd.concat([table.assign(direction=name) for name, table in tables.items()], ignore_index=True)
     return table, figures.universality(tables)

@@ -168,7 +168,10 @@ def _check_source(source: Path, out: Path | None, what: str, *endings: str) -> b
 def _twin_line(table: "pd.DataFrame") -> str:
     """The line on the twin, of a ranking beside one."""
     r = table["twin_correlation"].dropna()
-    return f"\ntwin_correlation {r.median():.2f} in the median; ½ or more for {(r >= 0.5).mean():.0%}" if len(r) else ""
+    if r.empty:
+        return ""
+    tested = f"in the median of {len(r):,} tested"
+    return f"\ntwin_correlation {r.median():.2f} {tested}; ½ or more for {(r >= 0.5).mean():.0%}"
 
 
 def _rank_in_place(run: "Run", config: Any) -> None:

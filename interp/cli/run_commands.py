@@ -216,8 +216,11 @@ def _showcase(run: "Run") -> str:
     """The page's choice, a line a feature."""
     from interp.pipeline.stages import WIDTH
 
+    chosen = run.ranking.worth_a_look(6)
+    if chosen.empty:
+        return "  none: no latent is surely of one meaning with a rule in words that holds"
     lines = [
         f"  #{r.latent:<6d} {r.monosemanticity:.2f}  F1 {r.explanation_f1:.2f}  {r.explanation}"
-        for r in run.ranking.worth_a_look(6).itertuples()
+        for r in chosen.itertuples()
     ]
     return "\n".join(line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…" for line in lines)

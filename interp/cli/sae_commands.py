@@ -176,7 +176,8 @@ def _line(sae: Any, folder: Path, sweep: list[str]) -> str:
     r = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     values = "".join(f"{name}={r['config'][name]} " for name, _ in map(assignment, sweep))
     readers = "interp, SAELens and SAEBench read it" if sae.preferred_format == "saelens" else "interp reads it"
-    reached = f"FVU {r['fvu']:.3f}, L0 {r['l0']:.1f}, {r['dead']:.1%} dead, {r['faint']:.1%} faint"
+    idle = f"of {sae.d_sae:,} latents {r['dead']:.1%} dead, {r['faint']:.1%} faint"
+    reached = f"FVU {r['fvu']:.3f}, L0 {r['l0']:.1f}, {idle}"
     return f"{type(sae).__name__} in {folder}: {values}{reached} ({readers})"
 
 

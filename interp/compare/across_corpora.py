@@ -43,13 +43,13 @@ from torch import Tensor
 
 from interp.compare.across_models import MIN_FIRED
 from interp.display.cards import Markup, card, markup, table
+from interp.display.verdict_looks import MIN_F1
 from interp.features import joined_pieces
 from interp.features.belonging import scanned
 from interp.features.by_document import Documents, pooled
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_input import latent_blocks
 from interp.storage.files import Progress, no_progress
-from interp.verdict.first_look import MIN_F1
 from interp.verdict.measures import column
 from interp.verdict.verdicts import wilson
 

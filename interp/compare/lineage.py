@@ -40,6 +40,8 @@ class Splitting:
     """Of the wide latents that fire enough, those with an edge."""
     null: float
     """The same on shifted text."""
+    n_wide: int
+    """How many wide latents fire enough."""
 
     @property
     def n_split(self) -> int:
@@ -82,6 +84,7 @@ def splitting(
         pd.DataFrame({"latent": alive, "fired": fired[0][alive].astype(int), "children": n_children}),
         edges["other"].nunique() / n_wide,
         by_chance["other"].nunique() / n_wide,
+        n_wide,
     )
 
 

@@ -50,6 +50,9 @@ VERDICTS = {
     "dead": Shown("dead", "it never fired on the tokens scanned", UNKNOWN_COLOUR, "#7d848d"),
     "unranked": Shown("unranked", "these features were not ranked", "#56b4e9", "#86cdf5"),
 }
+MIN_F1 = 0.3
+"""Held-out F1 below which a rule tells a reader nothing."""
+NO_RULE = "no rule in words holds"
 UNTESTED = ("dead", "faint", "too_rare", "no_context", "unranked")
 """Verdicts whose scores stand for "not tested", not for a measurement."""
 

@@ -13,7 +13,7 @@ draws of them.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import groupby
@@ -23,7 +23,7 @@ import pandas as pd
 
 from interp.display.cards import Markup, card, interval_mark, shaded, verdict_mark
 from interp.display.pictures import PREFIX, Renderer, picture_of
-from interp.display.verdict_looks import verdict_words
+from interp.display.verdict_looks import MIN_F1, NO_RULE, verdict_words
 
 _SHOWN = 5
 _AROUND = 10
@@ -63,8 +63,7 @@ class Feature:
         if self.verdict is not None:
             p = self.verdict["monosemanticity"]
             lines.append(verdict_words(str(self.verdict["verdict"])) + (f" {p:.2f}" if p == p else ""))
-            if self.verdict.get("explanation"):
-                lines[-1] += f": {self.verdict['explanation']} (F1 {self.verdict['explanation_f1']:.2f})"
+            lines[-1] += f": {rule}" if (rule := _rule_of(self.verdict)) else ""
         lines += [f"{name} logits: {' '.join(map(repr, tokens))}" for name, tokens in self._logits()]
         lines += map(self._one_line, self.examples.head(_SHOWN).itertuples())
         return "\n".join(map(_printed, lines))
@@ -149,12 +148,21 @@ def _rule(rule: str) -> str:
     return escape(marked)
 
 
+def _rule_of(row: pd.Series, shown: Callable[[str], str] = str) -> str:
+    """The rule with its F1 on held-out text; of a latent that was tested it says so where none holds."""
+    rule = f"{shown(str(row['explanation']))} (F1 {row['explanation_f1']:.2f})" if row.get("explanation") else ""
+    tested = row["monosemanticity"] == row["monosemanticity"]
+    if not tested or "explanation" not in row or row["explanation_f1"] >= MIN_F1:
+        return rule
+    return NO_RULE + (f"; the nearest is {rule}" if rule else "")
+
+
 def _judged(row: pd.Series) -> Markup:
     """The verdict, its probability, and the rule with its F1 on held-out text."""
     tested = row["monosemanticity"] == row["monosemanticity"]
     parts = [verdict_mark(str(row["verdict"]), bool(row["sure"]) or not tested)]
     if tested:
         parts.append(interval_mark(row["monosemanticity"], row["ci_low"], row["ci_high"]))
-    if row.get("explanation"):
-        parts.append(Markup(f"{_rule(str(row['explanation']))} (F1 {row['explanation_f1']:.2f})"))
+    if rule := _rule_of(row, _rule):
+        parts.append(Markup(rule))
     return Markup(" · ".join(parts))

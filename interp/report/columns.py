@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.display.verdict_looks import UNTESTED
+from interp.display.verdict_looks import MIN_F1, UNTESTED
 from interp.features.feature_store import FeatureStore
 from interp.report.json_text import number
-from interp.verdict.first_look import MIN_F1, rule_holds, worth_a_look
+from interp.verdict.first_look import rule_holds, worth_a_look
 
 N_TOKENS = 8
 MAX_TOKEN_SHARE = 0.5

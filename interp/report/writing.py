@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from interp.compare.null_dictionaries import Nulls
-from interp.display.verdict_looks import UNTESTED, VERDICTS, verdict_css
+from interp.display.verdict_looks import MIN_F1, UNTESTED, VERDICTS, verdict_css
 from interp.report.columns import recommended_order, table_columns
 from interp.report.contexts import PICTURES_A_FILE, Contexts, picture_files, sequences_a_file, text_files
 from interp.report.inputs import ReportInputs, report_inputs
@@ -26,7 +26,7 @@ from interp.report.use import shares, uses
 from interp.report.verdict_evidence import alike, explanations, sense_rows, senses_in, senses_of, verdict_evidence
 from interp.storage.files import Progress, no_progress
 from interp.storage.folders import whole_folder
-from interp.verdict.first_look import MIN_F1, worth_a_look
+from interp.verdict.first_look import worth_a_look
 
 N_SHOWN = 6
 """Features on the overview."""

@@ -8,19 +8,24 @@ from typing import Any
 
 import pandas as pd
 
-MIN_F1 = 0.3
-"""Held-out F1 below which a rule tells a reader nothing."""
+from interp.display.verdict_looks import MIN_F1
+
 MAX_ALIKE = 0.5
 """Words that the rules of two latents shown may share, of all the words of both."""
 _NEEDED = ("verdict", "sure", "explanation", "explanation_f1", "token_entropy")
 
 
-def rule_holds(ranking: pd.DataFrame) -> pd.Series:
-    """Whether the rule of a latent has MIN_F1 or more and names no bytes of characters, and the latent is not known to
-    be one that the model did not learn."""
+def has_rule(ranking: pd.DataFrame) -> pd.Series:
+    """Whether the rule of a latent has MIN_F1 or more; of a ranking without rules none has."""
     if "explanation_f1" not in ranking:
         return pd.Series(False, ranking.index)
-    holds = ranking["explanation_f1"].fillna(0) >= MIN_F1
+    return ranking["explanation_f1"].fillna(0) >= MIN_F1
+
+
+def rule_holds(ranking: pd.DataFrame) -> pd.Series:
+    """Whether a latent has a rule that names no bytes of characters, and is not known to be one that the model did not
+    learn."""
+    holds = has_rule(ranking)
     if "explanation" in ranking:
         holds &= ~ranking["explanation"].fillna("⟨").str.contains("⟨")
     return holds & (ranking["learnt"].fillna(1) >= 0.5) if "learnt" in ranking else holds

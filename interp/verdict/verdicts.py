@@ -16,10 +16,10 @@ from jaxtyping import Bool, Float64, Int64
 
 from interp.display import cards
 from interp.display.cards import Markup
-from interp.display.verdict_looks import verdict_words
+from interp.display.verdict_looks import MIN_F1, NO_RULE, verdict_words
 from interp.verdict.calibration import Calibration
 from interp.verdict.evidence import Evidence
-from interp.verdict.first_look import MIN_F1, worth_a_look
+from interp.verdict.first_look import has_rule, worth_a_look
 from interp.verdict.measures import title_and_meaning
 from interp.verdict.null_scale import NullScale
 from interp.verdict.similarity import NAMES
@@ -186,7 +186,8 @@ def _row(row: dict) -> tuple[object, ...]:
     probability = cards.interval_mark(p, row["ci_low"], row["ci_high"])
     p_learnt = row.get("learnt", float("nan"))
     learnt = "" if p_learnt != p_learnt else f"{p_learnt:.2f}"
-    return row["latent"], told, probability, learnt, row.get("n_senses", ""), rule, f"{f1:.2f}" if rule else ""
+    said = rule or (NO_RULE if p == p and "explanation" in row else "")
+    return row["latent"], told, probability, learnt, row.get("n_senses", ""), said, f"{f1:.2f}" if rule else ""
 
 
 def read_ranking(file: str | Path) -> Ranking:
@@ -262,10 +263,13 @@ def wilson(k: float, n: int) -> tuple[float, float]:
 
 def verdict_counts(ranking: pd.DataFrame) -> dict[str, Any]:
     """`verdicts`: how many latents have each; `unsure`: how many of those by probability have an interval that holds ½;
-    `inseparable`: how many are polysemantic with one sense."""
+    `inseparable`: how many are polysemantic with one sense; `without_rule`: how many are monosemantic, and no rule in
+    words holds of them."""
     by_probability = ranking[ranking["verdict"].isin(BY_PROBABILITY)]
+    has_no_rule = (ranking["verdict"] == "monosemantic") & ~has_rule(ranking) & ("explanation" in ranking)
     return {
         "verdicts": ranking["verdict"].value_counts().to_dict(),
         "unsure": (~by_probability["sure"].astype(bool)).groupby(by_probability["verdict"]).sum().to_dict(),
         "inseparable": int(((ranking["verdict"] == "polysemantic") & (ranking["n_senses"] == 1)).sum()),
+        "without_rule": int(has_no_rule.sum()),
     }

@@ -186,6 +186,8 @@ def verdicts(counts: Mapping[str, Any]) -> str:
         notes = [(counts["unsure"].get(verdict, 0), "unsure")]
         if verdict == "polysemantic":
             notes.append((counts["inseparable"], "without separable senses"))
+        if verdict == "monosemantic":
+            notes.append((counts.get("without_rule", 0), "of which no rule holds"))
         note = ", ".join(f"{n:,} {words}" for n, words in notes if n)
         shown.append(f"{count:,} {verdict_words(verdict)}" + (f" ({note})" if note else ""))
     return ", ".join(shown)

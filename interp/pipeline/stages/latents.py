@@ -34,7 +34,10 @@ FEATURES = "interp.features.feature_store:FeatureStore.open"
         "sae": (".", "interp.sae:load_sae"),
         "sae_curve": ("metrics.jsonl", "interp.figures.training_curves:training_rows"),
     },
-    summary="{steps:,} steps, FVU {fvu:.3f}, L0 {l0:.1f}, {dead:.1%} dead and {faint:.1%} faint in training",
+    summary=lambda r: (
+        f"{r['steps']:,} steps, FVU {r['fvu']:.3f}, L0 {r['l0']:.1f}, of {r.get('config', r)['d_sae']:,} latents "
+        f"{r['dead']:.1%} dead and {r['faint']:.1%} faint in training"
+    ),
 )
 def sae(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     """a sparse autoencoder, trained on the activations, or loaded"""
@@ -52,7 +55,7 @@ def sae(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
         raise ValueError(f"{has}: name its own hook in [harvest]")
     loaded.save(folder, format=loaded.preferred_format)
     shard = run.store.shard(0, hook_name).within(limit_on(loaded, run.store, hook_name))
-    return {"steps": 0, **_measured(loaded, shard.acts[:MEASURED].float())}
+    return {"steps": 0, "d_sae": loaded.d_sae, **_measured(loaded, shard.acts[:MEASURED].float())}
 
 
 def _measured(dictionary: "Dictionary", acts: "Tensor") -> dict[str, float]:

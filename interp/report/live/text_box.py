@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from interp.display import cards
-from interp.display.verdict_looks import verdict_words
+from interp.display.verdict_looks import MIN_F1, NO_RULE, UNTESTED, verdict_words
 from interp.report.inputs import FinishedRun
 from interp.report.live.live_model import LiveModel
 
@@ -120,4 +120,5 @@ class Answers:
         row = self._verdicts.get(latent)
         if row is None:
             return ["", ""]
-        return [verdict_words(str(row.verdict)), str(row.explanation or "")]
+        is_weak = row.verdict not in UNTESTED and not row.explanation_f1 >= MIN_F1
+        return [verdict_words(str(row.verdict)), NO_RULE if is_weak else str(row.explanation or "")]

@@ -235,7 +235,7 @@ def test_effects_equal_ablation_by_hand(case, tokens, tmp_path):
     features = scanned(model, hook, dictionary, tokens, tmp_path)
     asked = [int(latent) for latent in features.sql("select latent from features where n_active > 0").latent[:5]]
     options = dict(latents=asked, sequences=len(tokens), n_tokens=3, integrated_steps=3)
-    table = feature_effects(features, model, hook, dictionary, **options)
+    table = feature_effects(model, hook, dictionary, features, **options)
     assert table.attrs["way"].startswith(way)
     assert list(table.latent) == asked
     for row in table.itertuples():
@@ -299,7 +299,7 @@ def test_a_bridge_of_transformer_lens_gives_what_the_model_does(tokens, tmp_path
     for hook in (POST, "blocks.2.hook_resid_post"):
         dictionary = RandomDictionary(32, 20, 4)
         features = scanned(model, hook, dictionary, tokens, tmp_path / hook)
-        ours, theirs = (feature_effects(features, each, hook, dictionary) for each in (model, bridge))
+        ours, theirs = (feature_effects(each, hook, dictionary, features) for each in (model, bridge))
         assert ours.attrs["way"] == theirs.attrs["way"] != "by whole forward passes"
         for column in ("loss_change", "later_loss_change", "kl", "gradient_effect"):
             np.testing.assert_allclose(ours[column], theirs[column], rtol=1e-3, atol=1e-5)
@@ -311,7 +311,7 @@ def test_a_planted_direction_has_the_effect_it_was_given(tmp_path):
     tokens = torch.randint(8, V, (12, N_CTX), generator=seeded(4))
     tokens[:, 2], tokens[:, 3], tokens[6:, 5], tokens[6:, 6] = 3, 7, 3, 7
     features = scanned(model, POST, dictionary, tokens, tmp_path)
-    seven, mean = feature_effects(features, model, POST, dictionary, sequences=12).itertuples()
+    seven, mean = feature_effects(model, POST, dictionary, features, sequences=12).itertuples()
     assert seven.n_firings == 18 and seven.mean_activation == pytest.approx(4.9)
     assert seven.likelier_tokens[0] == 7 and 7 not in seven.less_likely_tokens
     assert seven.likelier[0] > 1 > 0 > seven.less_likely[0] and seven.loss_change_low > 0.5 < seven.kl_low
@@ -335,7 +335,7 @@ def test_the_null_is_as_long_a_change_along_another_latent_that_fires(tokens, tm
     dictionary.b_enc[2:] = -1e6  # of twenty, two that fire: each is the other's null
     features = scanned(model, POST, dictionary, tokens, tmp_path)
     place, acts = dictionary_hooks(model, POST, dictionary), capture(model, tokens, resolve_hooks(model, [POST]))[POST]
-    table = feature_effects(features, model, POST, dictionary, latents=[0, 1], sequences=7)
+    table = feature_effects(model, POST, dictionary, features, latents=[0, 1], sequences=7)
     for row in table.itertuples():
         own, other = dictionary.W_dec[[row.latent, 1 - row.latent]]
         loss, kl, n = 0.0, 0.0, np.zeros(2)
@@ -416,7 +416,7 @@ def test_effects_leave_the_model_as_it_was_after_an_error(tokens, tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        feature_effects(features, model, POST, dictionary, progress=stop)
+        feature_effects(model, POST, dictionary, features, progress=stop)
     assert torch.equal(model(tokens), clean) and all(module.training for module in model.modules())
     assert not any(each._forward_hooks or "forward" in vars(each) for each in model.modules())
 
@@ -445,7 +445,7 @@ def test_rows_above_the_norm_limit_are_left_alone(tokens, tmp_path):
         new = model.run_with_cache(tokens)[1][POST]
     assert torch.equal(new[~ordinary], x[~ordinary]) and not (new == x)[ordinary].any()
     features = scanned(model, POST, dictionary, tokens, tmp_path)
-    table = feature_effects(features, model, POST, dictionary, sequences=7)
+    table = feature_effects(model, POST, dictionary, features, sequences=7)
     fires = dictionary.encode(x) > 0
     assert (table.n_firings.to_numpy() == (fires & ordinary[..., None]).flatten(0, 1).sum(0).numpy()).all()
 
@@ -457,7 +457,7 @@ def test_a_sample_of_sequences_is_seeded_and_dead_latents_are_unknown(tokens, tm
     reports = []
     tables = [
         feature_effects(
-            features, model, POST, dictionary, sequences=2, seed=seed, progress=lambda *r: reports.append(r)
+            model, POST, dictionary, features, sequences=2, seed=seed, progress=lambda *r: reports.append(r)
         )
         for seed in (0, 0, 1)
     ]
@@ -465,7 +465,7 @@ def test_a_sample_of_sequences_is_seeded_and_dead_latents_are_unknown(tokens, tm
     assert tables[0].n_sequences.max() == 2 and reports[-1][0] == reports[-1][1]
     dead = tables[0].iloc[4]
     assert dead.n_sequences == dead.n_firings == 0 and np.isnan([dead.loss_change, dead.kl, dead.kl_low]).all()
-    alone = feature_effects(features, model, POST, dictionary, latents=[int(dead.latent)])
+    alone = feature_effects(model, POST, dictionary, features, latents=[int(dead.latent)])
     assert alone.n_firings[0] == 0 and np.isnan([alone.loss_change[0], alone.kl[0], alone.ce_rise[0]]).all()
 
 
@@ -487,12 +487,12 @@ def test_sampled_sequences_are_the_first_of_one_order_in_which_a_latent_fires(to
 def test_effects_are_the_same_in_parts_and_by_more_sequences_than_there_are(tokens, tmp_path, monkeypatch):
     model, dictionary = ours(), sae().double()
     features = scanned(model, POST, dictionary, tokens, tmp_path)
-    whole = feature_effects(features, model, POST, dictionary, sequences=len(tokens))
-    endless = feature_effects(features, model, POST, dictionary, sequences=10**9)  # would not fit in memory
+    whole = feature_effects(model, POST, dictionary, features, sequences=len(tokens))
+    endless = feature_effects(model, POST, dictionary, features, sequences=10**9)  # would not fit in memory
     assert endless.equals(whole) and endless.attrs["sequences"] <= len(tokens)
     for module in (ablations, effort, import_module("interp.effects.feature_effects")):
         monkeypatch.setattr(module, "NUMBERS_AT_ONCE", 8 * 7 * 3)  # sums of three latents at a time
-    parted = feature_effects(features, model, POST, dictionary, sequences=len(tokens))
+    parted = feature_effects(model, POST, dictionary, features, sequences=len(tokens))
     for name in ("loss_change", "loss_change_low", "later_loss_change", "kl", "null_kl", "gradient_effect"):
         np.testing.assert_allclose(parted[name], whole[name], rtol=1e-6, atol=1e-12)
     assert (parted.likelier_tokens.map(list) == whole.likelier_tokens.map(list)).all()
@@ -507,7 +507,7 @@ def test_too_long_ablations_take_fewer_sequences_and_then_fewer_latents_drawn_by
     firing = features.table().query("n_active > 0").sort_values("latent")
 
     def effects(minutes, seed=0, sequences=32):
-        return feature_effects(features, model, POST, dictionary, sequences=sequences, minutes=minutes, seed=seed)
+        return feature_effects(model, POST, dictionary, features, sequences=sequences, minutes=minutes, seed=seed)
 
     def pairs(n):
         return firing.n_sequences.clip(upper=n).sum()
@@ -545,16 +545,16 @@ def test_steering_brings_what_the_direction_says_and_costs_more_with_the_dose(tm
     tokens = torch.randint(8, V, (12, N_CTX), generator=seeded(4))
     tokens[:, 2], tokens[:, 3] = 3, 7
     features = scanned(model, POST, dictionary, tokens, tmp_path)
-    written = steer(features, model, POST, dictionary, {0: 4}, tokens[:, :4], 12)
+    written = steer(model, POST, dictionary, features, {0: 4}, tokens[:, :4], 12)
     assert torch.equal(written[:, :4], tokens[:, :4]) and (written[:, 4:] == 7).double().mean() > 0.95
-    assert torch.equal(written, steer(features, model, POST, dictionary, {0: 4}, tokens[:, :4], 12))
-    free = steer(features, model, POST, dictionary, {0: 0}, tokens[:, :4], 12)
+    assert torch.equal(written, steer(model, POST, dictionary, features, {0: 4}, tokens[:, :4], 12))
+    free = steer(model, POST, dictionary, features, {0: 0}, tokens[:, :4], 12)
     assert (free[:, 4:] == 7).double().mean() < 0.2
-    greedy = steer(features, model, POST, dictionary, {0: 1}, tokens[:2, :4], 3, temperature=0)
+    greedy = steer(model, POST, dictionary, features, {0: 1}, tokens[:2, :4], 3, temperature=0)
     assert (greedy[:, 4:] == 7).all()
 
     dose = dose_response(
-        features, model, POST, dictionary, 0, multiples=[0, 1, 2], sequences=12, n_tokens=5, concept=[7]
+        model, POST, dictionary, features, 0, multiples=[0, 1, 2], sequences=12, n_tokens=5, concept=[7]
     )
     with torch.no_grad():
         clean = model(tokens).log_softmax(-1)
@@ -566,9 +566,9 @@ def test_steering_brings_what_the_direction_says_and_costs_more_with_the_dose(tm
     assert dose.concept[3] == pytest.approx(float(steered[..., 7].exp().mean())) and dose.concept[0] < 0.3
     assert dose.kl[0] == 0 < dose.kl[1] < dose.kl[2] < dose.kl[3] and np.isnan(dose.multiple[0])
     with pytest.raises(ValueError, match="the model has no tokenizer: give token ids"):
-        steer(features, model, POST, dictionary, {0: 4}, "seven", 3)
+        steer(model, POST, dictionary, features, {0: 4}, "seven", 3)
     with pytest.raises(ValueError, match=f"is a scan of {features.d_sae} latents of another dictionary"):
-        steer(features, model, POST, RandomDictionary(D, 3, k=2, seed=0), {0: 4}, tokens, 3)
+        steer(model, POST, RandomDictionary(D, 3, k=2, seed=0), features, {0: 4}, tokens, 3)
 
 
 def test_what_is_not_of_the_scan_or_of_the_model_is_refused_in_a_line(tmp_path):
@@ -580,20 +580,20 @@ def test_what_is_not_of_the_scan_or_of_the_model_is_refused_in_a_line(tmp_path):
     null, fires = RandomDictionary(D, 8, k=2, seed=1), int(features.table()["latent"].iloc[0])
     other = "is a scan of 8 latents of another dictionary"
     for call in (
-        lambda: feature_effects(features, model, POST, null, latents=[fires]),
-        lambda: steer(features, model, POST, null, {fires: 1}, tokens, 1),
-        lambda: dose_response(features, model, POST, null, fires),
+        lambda: feature_effects(model, POST, null, features, latents=[fires]),
+        lambda: steer(model, POST, null, features, {fires: 1}, tokens, 1),
+        lambda: dose_response(model, POST, null, features, fires),
     ):
         with pytest.raises(ValueError, match=other):
             call()
     with pytest.raises(ValueError, match=f"is a scan of {POST}, not of blocks.1"):
-        steer(features, model, "blocks.1.hook_resid_post", dictionary, {fires: 1}, tokens, 1)
+        steer(model, "blocks.1.hook_resid_post", dictionary, features, {fires: 1}, tokens, 1)
     for latents in ([1.5], [True], ["1"]):
         with pytest.raises(ValueError, match=f"latent {latents[0]!r} is no whole number"):
-            feature_effects(features, model, POST, dictionary, latents=latents)
+            feature_effects(model, POST, dictionary, features, latents=latents)
     with pytest.raises(ValueError, match=f"token id {V} occurs"):
-        steer(features, model, POST, dictionary, {fires: 1}, torch.tensor([[V]]), 1)
-    cold, greedy = (steer(features, model, POST, dictionary, {}, tokens, 3, temperature=t) for t in (1e-45, 0))
+        steer(model, POST, dictionary, features, {fires: 1}, torch.tensor([[V]]), 1)
+    cold, greedy = (steer(model, POST, dictionary, features, {}, tokens, 3, temperature=t) for t in (1e-45, 0))
     assert torch.equal(cold, greedy)
 
 
@@ -606,7 +606,7 @@ def test_a_prompt_may_be_text_and_is_opened_as_the_corpus_is(family, tmp_path):
     features = scanned(model, POST, dictionary, ids, tmp_path)
     latent = int(features.table()["max"].idxmax())
     text = tokenizer.decode(ids[0, 1:])
-    written = [steer(features, model, POST, dictionary, {latent: 2}, each, 3) for each in (ids, text)]
+    written = [steer(model, POST, dictionary, features, {latent: 2}, each, 3) for each in (ids, text)]
     assert written[0].shape == (1, ids.shape[1] + 3) and torch.equal(*written)
 
 
@@ -620,8 +620,21 @@ def test_what_the_steered_model_writes_is_read_by_the_model_as_it_is(tmp_path):
     tokens = torch.randint(8, V, (12, N_CTX), generator=seeded(4))
     tokens[:, 2] = 7
     features = scanned(model, POST, dictionary, tokens, tmp_path)
-    dose = dose_response(features, model, POST, dictionary, 0, multiples=[0, 2], sequences=12, n_tokens=5)
+    dose = dose_response(model, POST, dictionary, features, 0, multiples=[0, 2], sequences=12, n_tokens=5)
     assert dose.fires[1] < 0.2 < 0.95 < dose.fires[2] <= 1 and dose.activation[2] == pytest.approx(dose.fires[2])
+
+
+def test_arguments_in_another_order_are_told(tokens, tmp_path):
+    model, dictionary = ours(), sae().double()
+    features, order = scanned(model, POST, dictionary, tokens, tmp_path), r"the order is \(model, hook, dictionary\)"
+    for swapped in ((features, model, POST, dictionary), (model, dictionary, POST, features)):
+        for call in (
+            lambda *given: feature_effects(*given),
+            lambda *given: steer(*given, {0: 1.0}, "text", 3),
+            lambda *given: dose_response(*given, 0),
+        ):
+            with pytest.raises(ValueError, match=order):
+                call(*swapped)
 
 
 def test_what_does_not_belong_together_is_refused(tokens, tmp_path):
@@ -641,9 +654,9 @@ def test_what_does_not_belong_together_is_refused(tokens, tmp_path):
         with intervene(model, POST, NeuronDictionary(5), {0: ABLATE}):
             model(tokens)
     with pytest.raises(ValueError, match="a scan of 20 latents of another dictionary"):
-        feature_effects(features, model, POST, NeuronDictionary(16))
+        feature_effects(model, POST, NeuronDictionary(16), features)
     with pytest.raises(ValueError, match="must be different ones of 0..19"):
-        feature_effects(features, model, POST, dictionary, latents=[1, 1])
+        feature_effects(model, POST, dictionary, features, latents=[1, 1])
     with pytest.raises(ValueError, match="cases a latent does not fire where it was scanned: give the model"):
         other = RandomDictionary(D, 20, 1, seed=9)
-        feature_effects(features, model, POST, other)
+        feature_effects(model, POST, other, features)

@@ -299,7 +299,7 @@ def test_samples_are_those_of_the_library_under_the_same_seed(server, run):
     status, answer = post(server, "steer", asked)
     tokens = server.live.tokens(TEXT)
     for name, held in (("plain", {}), ("steered", {3: 2.5})):
-        arguments = (run.features, run.model, run.config.harvest.hook_name, run.sae, held, tokens, 7)
+        arguments = (run.model, run.config.harvest.hook_name, run.sae, run.features, held, tokens, 7)
         assert answer[name] == steer(*arguments, temperature=0.8, seed=5)[0].tolist()
     assert status == 200 and answer["prompt"] == tokens.shape[1] and answer["plain"] != answer["steered"]
 
@@ -328,7 +328,7 @@ def test_a_dose_is_measured_as_the_library_does(server, run):
     assert status == 200 and free[0] is None and free[1] == 0
     assert [multiple for multiple, *_ in doses] == [-4, -2, -1, 0, 1, 2, 4, 8]
     top = [int(token) for token in run.features[3].facts["top_logit_tokens"][:5]]
-    arguments = (run.features, run.model, run.config.harvest.hook_name, run.sae, 3)
+    arguments = (run.model, run.config.harvest.hook_name, run.sae, run.features, 3)
     row = dose_response(*arguments, multiples=(8.0,), sequences=8, n_tokens=1, concept=top).iloc[1]
     assert doses[-1] == pytest.approx([8, row["kl"], row["concept"]], rel=1e-4)
 

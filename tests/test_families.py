@@ -80,8 +80,8 @@ def test_every_stage_works_or_says_why_not(family, tokens, tmp_path, caplog):
         assert NO_NEXT[family] in caplog.text and quality.filter(like="ce_").isna().all(axis=None)
         assert "no logit effects" in features.meta["logit_effects"]
         for refused in (
-            lambda: feature_effects(features, model, HOOK, sae, sequences=1),
-            lambda: steer(features, model, HOOK, sae, {int(features.table().latent[0]): 1.0}, tokens[:1], 2),
+            lambda: feature_effects(model, HOOK, sae, features, sequences=1),
+            lambda: steer(model, HOOK, sae, features, {int(features.table().latent[0]): 1.0}, tokens[:1], 2),
         ):
             with pytest.raises(NoNextTokens, match=NO_NEXT[family]):
                 refused()
@@ -90,10 +90,10 @@ def test_every_stage_works_or_says_why_not(family, tokens, tmp_path, caplog):
             loss = cross_entropy(model(tokens[:20])[:, :-1].flatten(0, 1), tokens[:20, 1:].flatten())
         assert quality.ce_clean[0] == pytest.approx(float(loss), rel=1e-4) != pytest.approx(quality.ce_spliced[0])
         assert features.table().top_logits.notna().any()
-        effects = feature_effects(features, model, native, sae, sequences=2)
+        effects = feature_effects(model, native, sae, features, sequences=2)
         assert np.isfinite(effects.loss_change).any()
         strongest = int(features.table().sort_values("max").latent.iloc[-1])
-        assert steer(features, model, native, sae, {strongest: 1.0}, tokens[:1, :4], 2).shape == (1, 6)
+        assert steer(model, native, sae, features, {strongest: 1.0}, tokens[:1, :4], 2).shape == (1, 6)
     page = write_report(features, tmp_path / "page", ranking=rank_features(features, nulls=1))
     assert page.is_file()
 

@@ -125,7 +125,7 @@ def on_the_loss(
     n_active = features.table().sort_values("latent")["n_active"].to_numpy()
     drawn = np.random.default_rng(seed).permutation(np.flatnonzero(n_active >= MIN_FIRED))[: setting.latents]
     options = dict(sequences=setting.sequences, integrated_steps=setting.steps, seed=seed)
-    effects = feature_effects(features, run.model, *dictionary, latents=np.sort(drawn).tolist(), **options)
+    effects = feature_effects(run.model, *dictionary, features, latents=np.sort(drawn).tolist(), **options)
     return {name: effects.attrs[f"{name}_agreement"] for name in WAYS}
 
 

@@ -105,12 +105,12 @@ def of_label(
     prompts = features.tokens[~mask.any(1)][:texts, :prompt_length]
     for multiple in PINNED:
         actions = {latent: multiple}
-        written = steer(features, model, HOOK, sae, actions, prompts, more, seed=seed)[:, prompt_length:]
+        written = steer(model, HOOK, sae, features, actions, prompts, more, seed=seed)[:, prompt_length:]
         shares[f"{multiple:g}"] = float(told.inside(written).float().mean())
     free = model.generate(prompts, more, seed=seed)[:, prompt_length:]
     concept = np.flatnonzero(told.odds > np.log(4)).tolist()
     doses = dose_response(
-        features, model, HOOK, sae, latent, multiples=setting.multiples, sequences=8, concept=concept, seed=seed
+        model, HOOK, sae, features, latent, multiples=setting.multiples, sequences=8, concept=concept, seed=seed
     )
     return {
         "latent": latent,

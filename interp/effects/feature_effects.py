@@ -74,10 +74,10 @@ _MEANS = {
 
 
 def feature_effects(
-    features: FeatureStore,
     model: Model,
     hook: str,
     dictionary: Dictionary,
+    features: FeatureStore,
     *,
     latents: Sequence[int] | None = None,
     sequences: int = 64,

@@ -1,7 +1,7 @@
 """Hold latents at multiples of their maximum while the model writes, and see what that brings and what it costs.
 
-    steer(features, model, hook, sae, {476: 4}, "Once upon a time", 50)      tokens of the steered model
-    dose_response(features, model, hook, sae, 476)                           one row a multiple
+    steer(model, hook, sae, features, {476: 4}, "Once upon a time", 50)      tokens of the steered model
+    dose_response(model, hook, sae, features, 476)                           one row a multiple
     useful_range(doses, most_loss=4.0)                                       the multiples that bring it at that cost
 
 A multiple is of the latent's largest activation in the scan. Special tokens, those that the dictionary was not taught
@@ -42,10 +42,10 @@ CACHES = ("cache", "past_key_values")
 
 
 def steer(
-    features: FeatureStore,
     model: Model,
     hook: str,
     dictionary: Dictionary,
+    features: FeatureStore,
     multiples: Mapping[int, float],
     prompt: str | Int[Tensor, "*batch pos"],
     n_tokens: int,
@@ -59,6 +59,7 @@ def steer(
     Raises ValueError for a latent that never fires, for a text where the model has no tokenizer, for the scan of
     another dictionary, for tokens that the model does not have, and for a model that predicts no next tokens.
     """
+    dictionary_hooks(model, hook, dictionary)  # told first where they come in another order
     prompt = tokens_of(model, prompt)
     prompt = prompt[None] if prompt.ndim == 1 else prompt
     if prompt.ndim != 2 or prompt.numel() == 0 or n_tokens < 1 or not temperature >= 0:
@@ -72,10 +73,10 @@ def steer(
 
 
 def dose_response(
-    features: FeatureStore,
     model: Model,
     hook: str,
     dictionary: Dictionary,
+    features: FeatureStore,
     latent: int,
     *,
     multiples: Sequence[float] = MULTIPLES,
@@ -95,6 +96,7 @@ def dose_response(
     concept     mean probability on the sequences that the next token is one of `concept`, such as the latent's
                 likelier_tokens of `feature_effects`; NaN without
     """
+    hooks = dictionary_hooks(model, hook, dictionary)
     check_scanned(features, dictionary, model, hook)
     if sequences < 1 or n_tokens < 1:
         raise ValueError(f"sequences={sequences} and n_tokens={n_tokens} must be at least 1")
@@ -103,7 +105,7 @@ def dose_response(
     tokens = features.tokens[torch.randperm(len(features.tokens), generator=generator)[:sequences]]
     prompts, maximum = tokens[:, : max(1, tokens.shape[1] // 2)], pins(features, {latent: 1.0})[latent].plus
     targets = to_model(module_of(model), tokens)[:, 1:].flatten()
-    hooks, rows, clean = dictionary_hooks(model, hook, dictionary), [], None
+    rows, clean = [], None
     for multiple in (None, *multiples):
         actions = {} if multiple is None else {latent: pin(multiple * maximum)}
         steered = Steered(model, hook, dictionary, actions)

@@ -134,10 +134,10 @@ def effects(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     except NoNextTokens as reason:
         return {LEFT_OUT: str(reason)}
     table = feature_effects(
-        features,
         run.model,
         run.hook_name,
         run.sae,
+        features,
         latents=None if config.latents is None else drawn_latents(features, config.latents, config.seed),
         sequences=config.sequences,
         minutes=config.minutes,

@@ -140,7 +140,7 @@ class LiveModel:
     ) -> dict[str, Any]:
         """plain and steered: the ids of the prompt and `n_tokens` more, under the same seed; prompt: how many are the
         prompt's. options: temperature and seed. Raises ValueError as `interp.effects.steer`."""
-        tokens, of_run = self.tokens(prompt), (self.features, self.model, self.hook, self.sae)
+        tokens, of_run = self.tokens(prompt), (self.model, self.hook, self.sae, self.features)
         with self._free:
             both = [steer(*of_run, held, tokens, n_tokens, **options)[0].tolist() for held in ({}, multiples)]
         return {"prompt": tokens.shape[1], "plain": both[0], "steered": both[1]}
@@ -150,7 +150,7 @@ class LiveModel:
         (`interp.effects.dose_response`). The concept is the first tokens of its positive logits; None without them."""
         top = self._table["top_logit_tokens"].get(latent) if "top_logit_tokens" in self._table else None
         concept = [] if top is None else [int(token) for token in top[:N_CONCEPT]]
-        of_run = self.features, self.model, self.hook, self.sae
+        of_run = self.model, self.hook, self.sae, self.features
         with self._free:
             doses = dose_response(*of_run, latent, multiples=DOSES, sequences=8, n_tokens=1, concept=concept)
         columns = doses[["multiple", "kl", "concept"]].astype(object)

@@ -120,5 +120,6 @@ class Answers:
         row = self._verdicts.get(latent)
         if row is None:
             return ["", ""]
-        is_weak = row.verdict not in UNTESTED and not row.explanation_f1 >= MIN_F1
+        f1: Any = row.explanation_f1
+        is_weak = row.verdict not in UNTESTED and not f1 >= MIN_F1
         return [verdict_words(str(row.verdict)), NO_RULE if is_weak else str(row.explanation or "")]

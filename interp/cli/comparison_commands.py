@@ -132,8 +132,8 @@ def _universality(pair: "Pair", seed: int) -> tuple["pd.DataFrame", "go.Figure"]
         assert ours is not None and theirs is not None
         with Bar("activations") as bar:
             best = universality(ours, theirs, seed=seed, progress=bar)
-        of = f"{len(best.table):,} of {name}"
-        print(f"activations   median r of {of} in {other} {best.median}, on shifted text {best.null}")
+        median = f"{best.median} over {len(best.table):,} latents"
+        print(f"activations   median r of {name} in {other} {median}, on shifted text {best.null}")
         tables[f"{name} in {other}"] = best.table
     table = pd.concat([table.assign(direction=name) for name, table in tables.items()], ignore_index=True)
     return table, figures.universality(tables)

@@ -1,8 +1,8 @@
 """Documents: pieces of text with labelled characters, and the cutting of a long work into them.
 
 A *work* is one play, one module, one file, one row; it is cut into pieces of at most `size` characters, each a
-`Document` that keeps the work's name. The pieces of a work, in order, join to the work. Where works
-come from is registered in `models.sources`.
+`Document` that keeps the work's name. The pieces of a work, in order, join to the work. Where works come from is
+registered in `models.sources`.
 
 A text that is made here is written on a `Page`, whose spans carry labels, with plain English around them:
 

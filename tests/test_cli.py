@@ -23,9 +23,9 @@ from interp.activations import ActivationStore
 from interp.cli import COMMANDS, main
 from interp.cli.console import Bar
 from interp.cli.sae_commands import field_lines
+from interp.display.verdict_looks import UNTESTED
 from interp.pipeline.stages import STAGES
 from interp.sae import ARCHITECTURES, Crosscoder, Transcoder, load_sae
-from interp.verdict.verdicts import UNTESTED
 from tests.tiny import SECTIONS, TINY
 
 ROOT = Path(__file__).parents[1]

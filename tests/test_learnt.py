@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from analyses.claims import learnt_latents
+from interp.display.verdict_looks import UNTESTED
 from interp.verdict.learnt import EVIDENCE, MAX_NEXT, LearntFit, fit_learnt, learnt_evidence
-from interp.verdict.verdicts import UNTESTED
 
 OWN = {"next_auroc": 0.9, "random_correlation": 0.2}
 RANDOM = {"next_auroc": 0.5, "random_correlation": 0.5}

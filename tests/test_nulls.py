@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import binomtest
 
 from interp.compare.null_dictionaries import NullsConfig, _shares
+from interp.display.verdict_looks import UNTESTED, VERDICT_LOOKS, WITHOUT_SCORES
 from interp.pipeline.stages.findings import beside_nulls, by_dictionary
 from interp.pipeline.stages.findings import verdicts as verdict_line
 from interp.verdict.verdicts import ONE_MEANING, VERDICTS, verdict_counts, verdict_shares, wilson
@@ -23,6 +24,11 @@ def verdicts():
     """Of two dictionaries: that one, and one none of whose latents is called polysemantic."""
     other = ranking().query("verdict != 'polysemantic'")
     return pd.concat([ranking().assign(dictionary="SAE"), other.assign(dictionary="neurons")]).assign(trained_tokens=9)
+
+
+def test_every_verdict_has_a_look_and_what_was_not_ranked_too():
+    assert set(VERDICT_LOOKS) == {*VERDICTS, "unranked"}
+    assert set(UNTESTED) < set(VERDICTS) and set(WITHOUT_SCORES) - set(UNTESTED) == {"unranked"}
 
 
 def test_shares_tell_the_sure_from_the_unsure_of_all_that_are_not_idle():

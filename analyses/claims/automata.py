@@ -11,8 +11,8 @@ In:  a feature store, its model and dictionary. Out: with L_i(t) the direct logi
               begin: the two alternate
 
 Null: the tokens of all L shuffled, each among the NEIGHBOURS nearest in frequency; the largest loop and the largest
-cycle of all latents, over all shuffles. What is above is more than any latent reaches by chance, at
-p < 1 / (shuffles + 1).
+cycle of all latents, over all shuffles. What is above is more than any latent reaches by chance, at p < 1 / (shuffles +
+1).
 
 Source: the automata of Towards Monosemanticity (Bricken et al. 2023), found there by hand; measure and null are our
 own. Cost: n² d_vocab a shuffle, of n latents that fire enough; in memory some 8 n (4 n + 3 d_vocab) bytes.

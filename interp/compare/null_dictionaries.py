@@ -110,10 +110,9 @@ def compare_with_nulls(
     """Train the nulls' dictionaries, judge them and the two that are there, and write the three tables to `out`.
 
     features, and neurons where they are judged too (`neurons_are` their name in the tables): scans over the tokens of
-    `store`, which holds `hook` of `model`;
-    `config` is what the dictionary of `features` was trained with; None for one from elsewhere, and the nulls are TopK
-    dictionaries of its L0, by default of FOREIGN_TOKENS. Other models are harvested as the store was, `batch_size`
-    sequences a forward pass.
+    `store`, which holds `hook` of `model`; `config` is what the dictionary of `features` was trained with; None for one
+    from elsewhere, and the nulls are TopK dictionaries of its L0, by default of FOREIGN_TOKENS. Other models are
+    harvested as the store was, `batch_size` sequences a forward pass.
     Called again after a cut it goes on: trainings from their checkpoints, the rest from the last dictionary encoded.
     Raises ValueError where they are not of one another, and where `out` holds other nulls, unless `overwrite` lets them
     give way.

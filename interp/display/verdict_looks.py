@@ -15,7 +15,7 @@ class Shown(NamedTuple):
 
 
 UNKNOWN_COLOUR = "#8a8f98"
-VERDICTS = {
+VERDICT_LOOKS = {
     "monosemantic": Shown(
         "monosemantic", "its firings are more likely to have one meaning than several", "#0072b2", "#4aa8e0"
     ),
@@ -50,24 +50,27 @@ VERDICTS = {
     "dead": Shown("dead", "it never fired on the tokens scanned", UNKNOWN_COLOUR, "#7d848d"),
     "unranked": Shown("unranked", "these features were not ranked", "#56b4e9", "#86cdf5"),
 }
+"""By the verdict's name in tables, in the order in which the page lists them."""
 MIN_F1 = 0.3
 """Held-out F1 below which a rule tells a reader nothing."""
 NO_RULE = "no rule in words holds"
-UNTESTED = ("dead", "faint", "too_rare", "no_context", "unranked")
-"""Verdicts whose scores stand for "not tested", not for a measurement."""
+UNTESTED = ("too_rare", "no_context", "faint", "dead")
+"""Verdicts that say that the latent was not tested: its scores are no measurement."""
+WITHOUT_SCORES = (*UNTESTED, "unranked")
+"""These, and what a latent is called that no ranking holds."""
 
 
 def verdict_words(verdict: str) -> str:
     """The words for a verdict; those of one that is not known are its name's."""
-    return VERDICTS[verdict].word if verdict in VERDICTS else verdict.replace("_", " ")
+    return VERDICT_LOOKS[verdict].word if verdict in VERDICT_LOOKS else verdict.replace("_", " ")
 
 
 def verdict_colour(verdict: str) -> str:
-    return VERDICTS[verdict].colour if verdict in VERDICTS else UNKNOWN_COLOUR
+    return VERDICT_LOOKS[verdict].colour if verdict in VERDICT_LOOKS else UNKNOWN_COLOUR
 
 
 def verdict_css(*, dark: bool = False) -> str:
     """The colours as CSS variables: by the name in tables, and by the word."""
-    hues = {name: one.on_dark if dark else one.colour for name, one in VERDICTS.items()}
-    hues |= {one.word.replace(" ", "-"): hues[name] for name, one in VERDICTS.items()}
+    hues = {name: one.on_dark if dark else one.colour for name, one in VERDICT_LOOKS.items()}
+    hues |= {one.word.replace(" ", "-"): hues[name] for name, one in VERDICT_LOOKS.items()}
     return " ".join(f"--{name}: {hue};" for name, hue in hues.items())

@@ -13,10 +13,9 @@ That is the mean gradient of what the norm puts out along d, s held fixed. What 
 comes behind the unembedding (a soft cap, a bias).
 
 Listed are the tokens that occur in the text: a model was hardly taught those that never do, so they have the largest
-effects of all, and what they say can be seen nowhere. The mean is over
-the whole vocabulary, so that an effect is the same number whatever text is scanned. How the effects on those tokens are
-spread is kept as counts in N_LOGIT_BINS bins of equal width. With P the tokens that follow the firings, each weighted
-by its activation, and U the text's unigrams:
+effects of all, and what they say can be seen nowhere. The mean is over the whole vocabulary, so that an effect is the
+same number whatever text is scanned. How the effects on those tokens are spread is kept as counts in N_LOGIT_BINS bins
+of equal width. With P the tokens that follow the firings, each weighted by its activation, and U the text's unigrams:
 
     next_auroc = P(effect_s > effect_t) + ½ P(effect_s = effect_t),   s ~ P, t ~ U     ½: no more often than in any text
 

@@ -3,9 +3,8 @@
 In: the tables that the other rooms make. Nothing is computed, shown or saved while a figure is drawn.
 
 A figure is a public function of a module here whose annotation says that it returns a `go.Figure`; there is no list to
-keep. The names of its
-parameters say which results it draws (`features`, `ranking`, `concepts`, …), and by them the gallery of
-`analyses/make_figures.py` hands it those of a run. Modules are read when the first figure is asked for.
+keep. The names of its parameters say which results it draws (`features`, `ranking`, `concepts`, …), and by them the
+gallery of `analyses/make_figures.py` hands it those of a run. Modules are read when the first figure is asked for.
 """
 
 import inspect

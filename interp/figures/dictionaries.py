@@ -49,9 +49,9 @@ _LATEX |= {ord("\\"): r"\textbackslash{}", ord("~"): r"\textasciitilde{}", ord("
 
 
 def quality(quality_table: pd.DataFrame) -> go.Figure:
-    """Draws what each dictionary keeps: variance explained (1 − FVU) and CE loss recovered, as dots, a row a
-    dictionary with its L0. 0 is the mean activation for the first;
-    for the second, zero ablation or unigrams, whichever is better."""
+    """Draws what each dictionary keeps: variance explained (1 − FVU) and CE loss recovered, as dots, a row a dictionary
+    with its L0. 0 is the mean activation for the first; for the second, zero ablation or unigrams, whichever is
+    better."""
     need(quality_table, "dictionary", "fvu", "ce_recovered", "l0")
     names = [
         f"{escaped(name)} (L0 {l0:.0f})"

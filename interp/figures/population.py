@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import plotly.graph_objects as go
 
-from interp.display.verdict_looks import UNTESTED
+from interp.display.verdict_looks import WITHOUT_SCORES
 from interp.figures.theme import (
     BARE,
     BLUE,
@@ -165,7 +165,7 @@ def _dots_by_verdict(rows: pd.DataFrame, x: str, y: str, text: str) -> go.Figure
 
 
 def _tested(table: pd.DataFrame, *scores: str) -> pd.DataFrame:
-    return table[~table["verdict"].isin(UNTESTED)].dropna(subset=list(scores))
+    return table[~table["verdict"].isin(WITHOUT_SCORES)].dropna(subset=list(scores))
 
 
 def _by_verdict(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:

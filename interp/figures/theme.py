@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
-from interp.display.verdict_looks import VERDICTS, verdict_words
+from interp.display.verdict_looks import VERDICT_LOOKS, verdict_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +28,7 @@ CJK = "WenQuanYi Zen Hei, Droid Sans Fallback"
 Type 3, which publishers refuse. The second has no Korean."""
 UPLOAD = "sendChartToCloud"
 """plotly's button that sends the figure and its data to a server: removed wherever a figure is drawn, notebooks too."""
-VERDICT_COLOURS = {name: shown.colour for name, shown in VERDICTS.items()}
+VERDICT_COLOURS = {name: shown.colour for name, shown in VERDICT_LOOKS.items()}
 BARE: dict[str, Any] = dict(hoverinfo="skip", showlegend=False)
 """The look of a trace that is no data: a line to compare with, an edge, a ring."""
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.display.verdict_looks import MIN_F1, UNTESTED
+from interp.display.verdict_looks import MIN_F1, WITHOUT_SCORES
 from interp.features.feature_store import FeatureStore
 from interp.report.json_text import number
 from interp.verdict.first_look import rule_holds, worth_a_look
@@ -22,9 +22,9 @@ N_UNLIKE = 12
 
 
 def table_columns(store: FeatureStore, features: pd.DataFrame, ranking: pd.DataFrame) -> dict[str, list]:
-    """Column → list over the latents; verdicts and labels as places in their lists of names. A label
-    that it detects with an F1 below MIN_F1 is left out."""
-    tested = ranking.mask(ranking["verdict"].isin(UNTESTED))
+    """Column → list over the latents; verdicts and labels as places in their lists of names. A label that it detects
+    with an F1 below MIN_F1 is left out."""
+    tested = ranking.mask(ranking["verdict"].isin(WITHOUT_SCORES))
     verdicts, verdict = _coded(ranking["verdict"])
     named = features["best_label"].where(features["best_label_f1"] >= MIN_F1) if "best_label" in features else None
     labels, label = _coded(pd.Series(None, features.index, dtype=object) if named is None else named)

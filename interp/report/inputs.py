@@ -90,13 +90,15 @@ class ReportInputs:
 
     @cached_property
     def evidence(self) -> pd.DataFrame:
-        """A row a latent and measure: latent, measure, value, z, null_low, null_high. Beside those of the ranking the
-        cosine with the nearest latent of the run's twin, where the ranking was given none: its null are random
-        directions, those of a frozen decoder."""
+        """A row a latent and measure: latent, measure, value, z, null_low, null_high.
+
+        Beside the measures of the ranking stands `nearest_twin`, the cosine with the nearest latent of the run's twin;
+        its null are random directions, those of a frozen decoder.
+        """
         table = pd.DataFrame(columns=[*COLUMNS])
         if self.ranking is not None and "evidence" in self.ranking:
             table = ranking_evidence(self.ranking)
-        if self.nulls is None or "twin_cosine" in set(table["measure"]):
+        if self.nulls is None:
             return table
         twins = self.nulls.twins
         low, high = twins["frozen_cosine"].quantile([0.025, 0.975])

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from interp import figures
-from interp.display.verdict_looks import UNTESTED, VERDICTS
+from interp.display.verdict_looks import VERDICT_LOOKS, WITHOUT_SCORES
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import number
 from interp.report.panels import Panel
@@ -117,7 +117,7 @@ def _population(inputs: ReportInputs) -> list[dict]:
     if inputs.ranking is None:
         missing = "No ranking: verdicts and scores are left out. interp rank writes one, or pass ranking=."
         return [Panel(note=missing).payload()]
-    ranking = inputs.verdicts[~inputs.verdicts["verdict"].isin(UNTESTED)]
+    ranking = inputs.verdicts[~inputs.verdicts["verdict"].isin(WITHOUT_SCORES)]
     known = ("concentration", "explanation_f1")
     scores = [name for name in known if name in ranking and ranking[name].notna().any()]
     panels = [] if scores else [Panel(note="No latent has a score: none fires often enough to be judged.")]
@@ -157,7 +157,7 @@ def _nulls(inputs: ReportInputs) -> dict | str:
     table = None if inputs.nulls is None else inputs.nulls.shares
     if table is None or table.empty:
         return "No nulls: the shares of the verdicts have nothing to stand beside. A run's stage nulls computes them."
-    verdicts = [verdict for verdict in VERDICTS if verdict not in IDLE and (table["verdict"] == verdict).any()]
+    verdicts = [verdict for verdict in VERDICT_LOOKS if verdict not in IDLE and (table["verdict"] == verdict).any()]
     rows: list[dict[str, Any]] = []
     for name, part in pd.concat([*_this_dictionary(inputs), table]).groupby("dictionary", sort=False):
         by_verdict = part.set_index("verdict").reindex([*verdicts, ONE_MEANING, *IDLE]).fillna({"n": 0})

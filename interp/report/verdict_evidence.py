@@ -26,7 +26,7 @@ SHIFTED = "the same firings, circularly shifted against the text"
 DIRECTIONS = "random directions"
 LIKE_DECODER = "random directions, as anisotropic as the decoder"
 ANY = "what follows any token"
-OTHER_NULLS = {"nearest_twin": DIRECTIONS, "twin_cosine": LIKE_DECODER}
+OTHER_NULLS = {"nearest_twin": DIRECTIONS}
 NULLS = {"shift": SHIFTED, "directions": LIKE_DECODER, "ranks": ANY, "none": ""}
 """What z and band are taken against, by the null of a measure."""
 EXPLAINED = ("precision", "recall", "f1_one", "n_examples", "bits", "f1_by_interval")

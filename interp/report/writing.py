@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from interp.compare.null_dictionaries import Nulls
-from interp.display.verdict_looks import MIN_F1, UNTESTED, VERDICTS, verdict_css
+from interp.display.verdict_looks import MIN_F1, VERDICT_LOOKS, WITHOUT_SCORES, verdict_css
 from interp.report.columns import recommended_order, table_columns
 from interp.report.contexts import PICTURES_A_FILE, Contexts, picture_files, sequences_a_file, text_files
 from interp.report.inputs import ReportInputs, report_inputs
@@ -130,7 +130,7 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
     of_senses = sense_rows(senses, store.tokens.numel())
     rows = store.sql("select distinct row from examples")["row"].tolist()
     contexts = Contexts(store, inputs.labels, np.array([*rows, *(row for *_, row in of_senses)], np.int64))
-    evidence = verdict_evidence(inputs.evidence, verdicts.index[~verdicts["verdict"].isin(UNTESTED)])
+    evidence = verdict_evidence(inputs.evidence, verdicts.index[~verdicts["verdict"].isin(WITHOUT_SCORES)])
     folder.mkdir()
     page: dict[str, Any] = {
         "title": inputs.title,
@@ -144,7 +144,7 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
         "pictures_a_file": PICTURES_A_FILE if store.render is not None and not store.has_text else 0,
         "label_sets": contexts.label_sets,
         "ranked": inputs.ranking is not None,
-        "verdicts": {name: shown._asdict() for name, shown in VERDICTS.items()},
+        "verdicts": {name: shown._asdict() for name, shown in VERDICT_LOOKS.items()},
         "min_f1": MIN_F1,
         "shares": shares(inputs) if store.has_text else [],
         "headlines": [panel["headline"] for panel in inputs.panels if "headline" in panel],

@@ -8,10 +8,9 @@
 and gives each to the runs that need it; a run gives it to its learner, logs, saves and finishes.
 
 A sweep takes one pass over the data for each batch size and seed among its configs; each result is the one that
-training it alone gives. While a run is under way its folder is `OUT.unfinished/new`. One
-that was cut off goes on from its last checkpoint: the weights come out bit for bit as without the cut, and each step
-stands in metrics.jsonl once. Under `torchrun` each process takes its part of each batch; the first one writes, all
-read.
+training it alone gives. While a run is under way its folder is `OUT.unfinished/new`. One that was cut off goes on from
+its last checkpoint: the weights come out bit for bit as without the cut, and each step stands in metrics.jsonl once.
+Under `torchrun` each process takes its part of each batch; the first one writes, all read.
 """
 
 import json
@@ -21,7 +20,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack, overload
 
 import torch
 from jaxtyping import Float
@@ -58,10 +57,39 @@ _REMEDY = "delete its folder to train again, or use overwrite=True (--overwrite)
 logger = logging.getLogger(__name__)
 
 
+class _Options(TypedDict, total=False):
+    """What `train_sae` and `train_sweep` take by keyword."""
+
+    tokens: TokenBatches | None
+    harvesting: Mapping[str, Any]
+    target: str | None
+    resume: bool
+    overwrite: bool
+    progress: Progress
+    checkpoint_seconds: float
+    log: Log
+
+
+@overload
 def train_sae(
     store: ActivationSource | Model,
     hook: str | Sequence[str],
     config: SAEConfig,
+    out: str | Path | None = None,
+    **options: Unpack[_Options],
+) -> SAE: ...
+@overload
+def train_sae(
+    store: ActivationSource | Model,
+    hook: str | Sequence[str],
+    config: Sequence[SAEConfig],
+    out: str | Path | None = None,
+    **options: Unpack[_Options],
+) -> list[SAE]: ...
+def train_sae(
+    store: ActivationSource | Model,
+    hook: str | Sequence[str],
+    config: SAEConfig | Sequence[SAEConfig],
     out: str | Path | None = None,
     *,
     tokens: TokenBatches | None = None,
@@ -72,12 +100,13 @@ def train_sae(
     progress: Progress = no_progress,
     checkpoint_seconds: float = 30.0,
     log: Log = None,
-) -> SAE:
-    """Train on the rows of `hook`; without `out` no files are written. (A list of configs is a `train_sweep`.)
+) -> SAE | list[SAE]:
+    """Train a dictionary on the rows of `hook`; without `out` no files are written. A sequence of configs is trained as
+    `train_sweep` does, and gives a list.
 
     tokens: where a model stands in the place of a store, what it runs on, or a generator of batches [seq, pos], of
-    which as many are read as the training needs; `harvesting` are options of
-    `harvest` and `buffer_bytes` (`interp.activations.stream.ActivationStream`).
+    which as many are read as the training needs; `harvesting` are options of `harvest` and `buffer_bytes`
+    (`interp.activations.stream.ActivationStream`).
     log: where the rows of metrics.jsonl go too: "tensorboard" or "wandb" (into `out`), or a function of a row.
     overwrite: train anew, also in the place of another dictionary. resume=False does so too, from the first step.
 
@@ -85,10 +114,21 @@ def train_sae(
     that is not finite, and where `out` is damaged or holds training of another config or on another store (what
     differs).
     """
-    if isinstance(config, list | tuple):
-        options: dict[str, Any] = {"checkpoint_seconds": checkpoint_seconds, "target": target, "resume": resume}
-        options |= {"tokens": tokens, "harvesting": harvesting, "overwrite": overwrite}
-        return train_sweep(store, hook, config, out, progress=progress, log=log, **options)  # type: ignore[return-value]
+    if isinstance(config, Sequence):
+        return train_sweep(
+            store,
+            hook,
+            config,
+            out,
+            tokens=tokens,
+            harvesting=harvesting,
+            target=target,
+            resume=resume,
+            overwrite=overwrite,
+            progress=progress,
+            checkpoint_seconds=checkpoint_seconds,
+            log=log,
+        )
     check_log(log, out)
     clock = _Clock(checkpoint_seconds, progress)
     source = _source(store, hook, target, tokens, harvesting, [config], clock)

@@ -21,12 +21,40 @@ RECENT = 8
 
 
 OTHER, LETTER, DIGIT, SPACE, NEWLINE, STOP, OPENS, CLOSES, CONTROL, ASSIGNS = range(10)
-_MARKS = "()[]{}\"'#/:<>$*_\\,„“‚‘’"
 PAREN, UNPAREN, SQUARE, UNSQUARE, BRACE, UNBRACE, DOUBLE, SINGLE, HASH, SLASH, COLON, LESS = range(10, 22)
 MORE, DOLLAR, STAR, UNDER, BACKSLASH, COMMA, LOW, HIGH, LOW_SINGLE, HIGH_SINGLE, CLOSES_SINGLE = range(22, 33)
-_KINDS = {"\n": NEWLINE, **{mark: PAREN + place for place, mark in enumerate(_MARKS)}}
-for _kind, _those in ((STOP, ".!?。！？؟…"), (OPENS, "«「『"), (CLOSES, "”»」』"), (ASSIGNS, "=+%")):
-    _KINDS |= dict.fromkeys(_those, _kind)
+_CHARACTERS = (
+    (NEWLINE, "\n"),
+    (STOP, ".!?。！？؟…"),
+    (OPENS, "«「『"),
+    (CLOSES, "”»」』"),
+    (ASSIGNS, "=+%"),
+    (PAREN, "("),
+    (UNPAREN, ")"),
+    (SQUARE, "["),
+    (UNSQUARE, "]"),
+    (BRACE, "{"),
+    (UNBRACE, "}"),
+    (DOUBLE, '"'),
+    (SINGLE, "'"),
+    (HASH, "#"),
+    (SLASH, "/"),
+    (COLON, ":"),
+    (LESS, "<"),
+    (MORE, ">"),
+    (DOLLAR, "$"),
+    (STAR, "*"),
+    (UNDER, "_"),
+    (BACKSLASH, "\\"),
+    (COMMA, ","),
+    (LOW, "„"),
+    (HIGH, "“"),
+    (LOW_SINGLE, "‚"),
+    (HIGH_SINGLE, "‘"),
+    (CLOSES_SINGLE, "’"),
+)
+"""Each kind of character that has characters of its own, and these."""
+_KINDS = {character: kind for kind, characters_of_kind in _CHARACTERS for character in characters_of_kind}
 
 STATE = """prev prev2 line_known line_empty line_tokens indent paragraph sentence text parens squares braces double
     single other low triple run literal reopen comment tag math url bold italic escaped"""

@@ -38,8 +38,8 @@ class Explanations(NamedTuple):
     f1_one: Float64[np.ndarray, " unit"]
     """F1 of the best rule without "or", chosen in the same way."""
     f1_by_interval: Float64[np.ndarray, "unit slice"]
-    """2 P R_s / (P + R_s): P the precision above, R_s the share of the latent's firings of strength in
-    (s / 5, (s + 1) / 5] of the maximum that the rule hits. NaN where no held-out firing is that strong."""
+    """2 P R_s / (P + R_s): P the precision above, R_s the share of the latent's firings of strength in (s / 5, (s + 1)
+    / 5] of the maximum that the rule hits. NaN where no held-out firing is that strong."""
     n: Int64[np.ndarray, " unit"]
     """Held-out firings that recall is measured on."""
     n_examples: Int64[np.ndarray, " unit"]

@@ -83,7 +83,6 @@ STATISTICS = {
     ),
     "evenness": ("Evenness", "likeness of any two firings, as a share of that of firings near to each other"),
     "n_senses": ("Senses", "parts into which its firings fall"),
-    "twin_cosine": ("Twin seed", "cosine with the nearest latent of a dictionary from another seed"),
     "nearest_twin": ("Twin seed", "cosine with the nearest latent of a dictionary from another seed"),
 }
 """The title and the meaning of what stands in the evidence of a verdict and is no measure."""

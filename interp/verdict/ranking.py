@@ -56,6 +56,7 @@ from jaxtyping import Bool, Float64, Int, Int64
 
 from interp.codes.reading import CodeSource, FiringFacts, check_codes, count_firings
 from interp.codes.sparse_codes import is_faint
+from interp.display.verdict_looks import UNTESTED
 from interp.features.belonging import identity
 from interp.features.feature_store import FeatureStore
 from interp.storage.checks import check_token_ids
@@ -69,7 +70,7 @@ from interp.verdict.null_scale import NullScale, circular_shifts
 from interp.verdict.nulls import Masks, SampledCodes, check_labels, measure_scales
 from interp.verdict.similarity import NAMES
 from interp.verdict.twins import check_twin
-from interp.verdict.verdicts import DENSE, UNTESTED, Ranking, evidence_rows, verdict_columns
+from interp.verdict.verdicts import DENSE, Ranking, evidence_rows, verdict_columns
 
 MAX_NULLS = 1000
 """Shifts of the text that may be asked for; two suffice, and each takes as long as the ranking itself."""
@@ -97,10 +98,9 @@ def rank_features(
     the time, most of it, is in proportion. nulls: circular shifts of the text; latents of similar size share them, so
     two suffice; where fewer than 100 fire there are more. calibration: None for the one that ships. labels: the masks
     that were scanned, for their measure's null: the store keeps counts only. use_labels: let the rules name labels too.
-    twin: a scan of the same tokens with a dictionary from another seed. matches: with the
-    dictionaries of the nulls (`compare.null_dictionaries.Nulls.twins`), for `learnt`. judge_faint: test
-    faint latents too, and give them a verdict like any other's. Only calibration and judge_faint change a verdict or
-    the probability of one meaning.
+    twin: a scan of the same tokens with a dictionary from another seed. matches: with the dictionaries of the nulls
+    (`compare.null_dictionaries.Nulls.twins`), for `learnt`. judge_faint: test faint latents too, and give them a
+    verdict like any other's. Only calibration and judge_faint change a verdict or the probability of one meaning.
     `attrs["features"]` says what was ranked (`features.scan`).
     Raises TypeError for anything but a FeatureStore; ValueError for latents that are not there, if nulls < 1 or
     seed < 0, if use_labels is set and there are no labels, or if a mask or the twin is not of the tokens scanned.

@@ -27,7 +27,6 @@ from interp.verdict.similarity import NAMES
 VERDICTS = ("monosemantic", "polysemantic", "single-token", "dense", "too_rare", "no_context", "faint", "dead")
 BY_PROBABILITY = ("monosemantic", "polysemantic")
 IDLE = ("faint", "dead")
-UNTESTED = ("too_rare", "no_context", *IDLE)
 ONE_MEANING = "one_meaning"
 """A row of `verdict_shares`: the latents of one meaning, whether of one token or of many."""
 DENSE = 0.5

@@ -8,8 +8,14 @@ alone, and `trained` what becomes of it; autograd gives the gradients. All else 
 `architecture` of its own is registered under that name in `ARCHITECTURES`, so that it can be named in configs, saved
 and read back.
 
-Inputs are scaled to a mean norm of √d_in, so that coefficients mean the same everywhere (April 2024); V is their total
-variance. Any dictionary can be frozen in part (`freeze`): the nulls that a learnt one must beat.
+Inputs are scaled to a mean norm of √d_in, so that coefficients mean the same everywhere (Circuits Updates, April 2024);
+V is their total variance. Any dictionary can be frozen in part (`freeze`): the nulls that a learnt one must beat.
+
+Sources of Anthropic that have no arXiv number are cited by their titles:
+
+    Towards Monosemanticity (October 2023)   https://transformer-circuits.pub/2023/monosemantic-features
+    Circuits Updates, April 2024             https://transformer-circuits.pub/2024/april-update
+    Circuits Updates, January 2025           https://transformer-circuits.pub/2025/january-update
 """
 
 import math
@@ -72,12 +78,12 @@ class SAEConfig:
     warmup: Fraction = 0.05
     """Fraction over which the rate rises linearly, 1,000 steps at most (arXiv 2407.14435: 1,000)."""
     decay: Fraction = 0.2
-    """Last fraction, over which the rate falls to zero (April 2024: a fifth)."""
+    """Last fraction, over which the rate falls to zero (Circuits Updates, April 2024: a fifth)."""
     clip: Annotated[float | None, ABOVE_0] = None
-    """Largest norm of the whole gradient of ln loss (April 2024); None = as it is."""
+    """Largest norm of the whole gradient of ln loss (Circuits Updates, April 2024); None = as it is."""
     unit_norm: bool = True
-    """Keep decoder rows at norm one and remove the gradient along them (October 2023); False leaves them free (April
-    2024)."""
+    """Keep decoder rows at norm one and remove the gradient along them (Towards Monosemanticity); False leaves them
+    free (Circuits Updates, April 2024)."""
     freeze: Annotated[str, _FROZEN] = "nothing"
     """The part that stays as it was drawn (the nulls of arXiv 2602.14111): `decoder`, `encoder`, or `directions`, where
     decoder rows keep a cosine of 0.8 or more with their start (soft-frozen)."""
@@ -91,7 +97,7 @@ class SAEConfig:
     `tokens`."""
     resample_at: Annotated[tuple[float, ...], INSIDE] = ()
     """Fractions of the run at which latents that are dead or faint are resampled, at rows drawn ∝ loss² (Towards
-    Monosemanticity, October 2023: dead ones, four times). Transcoders are not resampled."""
+    Monosemanticity: dead ones, four times). Transcoders are not resampled."""
     seed: Annotated[int, Limit("be in 0..2³¹ − 1", lambda value: 0 <= value < 2**31)] = 0
     """Seed of the weights and of the order of the rows."""
     device: str = "auto"

@@ -1,6 +1,6 @@
-"""Latents that fire above a threshold and pay for it: ReLU with a penalty (Anthropic, October 2023 and April 2024);
-Gated, where one path decides what fires, the other how strongly (arXiv 2404.16014); JumpReLU, where the threshold is
-learnt for each latent (arXiv 2407.14435).
+"""Latents that fire above a threshold and pay for it: ReLU with a penalty (Towards Monosemanticity; Circuits Updates,
+April 2024); Gated, where one path decides what fires, the other how strongly (arXiv 2404.16014); JumpReLU, where the
+threshold is learnt for each latent (arXiv 2407.14435).
 
     ReLU      z = pre where pre > 0,   loss = ‖x_hat − x‖² + λ Σ_j z_j ‖W_dec[j]‖
     Gated     u = (x − b_dec) W_enc,   π = u + b_gate,   z = ReLU(e^r u + b_mag) where π > 0
@@ -31,7 +31,7 @@ from interp.sae.parts import Parts
 from interp.sae.revival import fading
 
 _TANH_SCALE = 4.0
-"""January 2025's c."""
+"""c of Circuits Updates, January 2025."""
 _PACE = 8.0
 """At each step ln τ falls by this / steps times the gap ln(L0 / target_l0), and rises where the gap is below 0."""
 _MAX_GAP = 0.5
@@ -41,7 +41,7 @@ _MIN_TAU = 0.5
 _TAU_RESTS = 0.25
 """Fraction of the run after which τ moves: L0 has come down from its start."""
 _TANH_REVIVAL = 3e-6
-"""Weight of the loss that revives dead latents beside the penalty `tanh` (January 2025)."""
+"""Weight of the loss that revives dead latents beside the penalty `tanh` (Circuits Updates, January 2025)."""
 _SLACK = 2.0**-6
 """Error allowed for in a bfloat16 pre-activation, relative to the larger of 1 and the threshold."""
 
@@ -94,7 +94,7 @@ class PenaltyConfig(SAEConfig):
     l1: NonNegative = 5.0
     """λ, for inputs of mean norm √d."""
     l1_warmup: Fraction = 0.05
-    """Fraction over which λ rises from 0 (April 2024)."""
+    """Fraction over which λ rises from 0 (Circuits Updates, April 2024)."""
 
     def l1_at(self, step: int) -> float:
         return self.l1 * rise(step + 1, self.l1_warmup, self.steps)
@@ -105,18 +105,19 @@ class PenaltyConfig(SAEConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ReLUConfig(PenaltyConfig):
-    """Penalty: Σ_j z_j ‖W_dec[j]‖. The defaults are Anthropic's of April 2024, but that decoder rows begin at norm 0.5
-    (April 2024: 0.1), since shorter rows turn too fast (at equal L0 their FVU is up to 7 % higher), and that AuxK keeps
-    the last latents alive."""
+    """Penalty: Σ_j z_j ‖W_dec[j]‖. The defaults are those of Circuits Updates, April 2024, except that decoder rows
+    begin at norm 0.5 (there: 0.1), since shorter rows turn too fast (at equal L0 their FVU is up to 7 % higher), and
+    that AuxK keeps the last latents alive."""
 
     architecture: ClassVar[str] = "relu"
     clip: Annotated[float | None, ABOVE_0] = 0.01
-    """So small that it always holds (April 2024: 1, for a loss that is not divided by V)."""
+    """So small that it always holds (Circuits Updates, April 2024: 1, for a loss that is not divided by V)."""
     unit_norm: bool = False
 
     @classmethod
     def october_2023(cls, **changes: Any) -> "ReLUConfig":
-        """Towards Monosemanticity: unit decoder rows, a plain L1 penalty, resampling four times in the first half."""
+        """The recipe of Towards Monosemanticity: unit decoder rows, a plain L1 penalty, resampling four times in the
+        first half."""
         recipe: dict[str, Any] = {"unit_norm": True, "clip": None, "l1_warmup": 0.0, "aux_coefficient": 0.0}
         recipe["resample_at"] = (0.125, 0.25, 0.375, 0.5)
         return cls(**(recipe | changes))
@@ -164,27 +165,28 @@ class GatedConfig(PenaltyConfig):
 class JumpReLUConfig(SAEConfig):
     """Rajamanoharan et al. 2024, arXiv 2407.14435.
 
-    Penalty of a row: `l0` ‖z‖₀; `target_l0` (‖z‖₀ / τ − 1)² (both of the paper); or `tanh` Σ_j tanh(4 z_j
-    ‖W_dec[j]‖), which with the loss for dead latents below is Anthropic's of January 2025. With τ fixed the mean L0
+    Penalty of a row: `l0` ‖z‖₀; `target_l0` (‖z‖₀ / τ − 1)² (both of the paper); or `tanh` Σ_j tanh(4 z_j ‖W_dec[j]‖),
+    which with the loss for dead latents below is that of Circuits Updates, January 2025. With τ fixed the mean L0
     settles above it, since the reconstruction would have more latents fire. So τ, at first `target_l0`, moves with a
     quarter of the run behind it until L0 is `target_l0`, to half of it at least.
     """
 
     architecture: ClassVar[str] = "jumprelu"
     penalty: str = "target_l0"
-    """`target_l0`, `l0` (both arXiv 2407.14435) or `tanh` (January 2025)."""
+    """`target_l0`, `l0` (both arXiv 2407.14435) or `tanh` (Circuits Updates, January 2025)."""
     target_l0: float = 32.0
     """Mean number of latents that fire, which the penalty `target_l0` leads to."""
     coefficient: NonNegative = 0.1
     """λ. For `target_l0` it is in units of V: 0.1 weighs a row at twice τ as much as losing a tenth of the variance.
     Ten times as much leaves an FVU that is 5 to 25 % higher at equal L0."""
     coefficient_warmup: Fraction = 0.1
-    """Fraction over which λ rises from 0 (January 2025: all of the run)."""
+    """Fraction over which λ rises from 0 (Circuits Updates, January 2025: all of the run)."""
     threshold: Annotated[float | None, NOT_NEGATIVE] = None
     """θ at the start; None = where about 25 × `target_l0` latents would fire on Gaussian inputs, two fifths of all at
-    most: from fewer, more latents die (January 2025: 0.1)."""
+    most: from fewer, more latents die (Circuits Updates, January 2025: 0.1)."""
     bandwidth: Positive = 0.1
-    """Width of the window around θ in which a pre-activation tells θ where to go (January 2025: 2)."""
+    """Width of the window around θ in which a pre-activation tells θ where to go (Circuits Updates, January 2025:
+    2)."""
     aux_coefficient: NonNegative = 0.0
 
     def __post_init__(self) -> None:
@@ -196,8 +198,9 @@ class JumpReLUConfig(SAEConfig):
 
     @classmethod
     def january_2025(cls, **changes: Any) -> "JumpReLUConfig":
-        """Anthropic's recipe: tanh penalty warmed up over all of the run, bandwidth 2, free decoder rows. The loss for
-        dead latents fades at small errors as it does elsewhere here, and the descent is of ln loss."""
+        """The recipe of Circuits Updates, January 2025: tanh penalty warmed up over all of the run, bandwidth 2, free
+        decoder rows. The loss for dead latents fades at small errors as it does elsewhere here, and the descent is of
+        ln loss."""
         penalty: dict[str, Any] = {"penalty": "tanh", "coefficient": 20.0, "coefficient_warmup": 1.0}
         firing: dict[str, Any] = {"threshold": 0.1, "bandwidth": 2.0, "unit_norm": False}
         return cls(**(penalty | firing | changes))
@@ -212,13 +215,13 @@ class JumpReLUConfig(SAEConfig):
 
     @property
     def initial_norm(self) -> float:
-        """1; January 2025, whose penalty `tanh` follows the norms of free rows: 0.1."""
+        """1; 0.1 where the penalty `tanh` of Circuits Updates, January 2025 follows the norms of free rows."""
         return 0.1 if self.penalty == "tanh" and not self.unit_norm else 1.0
 
     @property
     def revival_weight(self) -> float:
-        """Weight of Σ_j ReLU(θ_j − pre_j) ‖W_dec[j]‖ over dead latents, which revives them: λ, or that of January 2025.
-        Below an FVU of a twelfth it falls with FVU²."""
+        """Weight of Σ_j ReLU(θ_j − pre_j) ‖W_dec[j]‖ over dead latents, which revives them: λ, or that of Circuits
+        Updates, January 2025. Below an FVU of a twelfth it falls with FVU²."""
         return _TANH_REVIVAL if self.penalty == "tanh" else self.coefficient
 
     def initial_parameters(self, spread: float) -> dict[str, float]:

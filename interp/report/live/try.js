@@ -252,9 +252,9 @@ report.views.try = (() => {
     parts.sample.disabled = !pinned.size;
   }
 
-  /* The token of a text, with or without a space before it; null where there is none. */
+  /* The token of a word, as words stand in a text, with a space before it, or else of the text as it is; null of neither. */
   function tokenOf(text) {
-    const found = [text, ` ${text}`].map((wanted) => words.indexOf(wanted)).filter((token) => token >= 0);
+    const found = [` ${text}`, text].map((wanted) => words.indexOf(wanted)).filter((token) => token >= 0);
     return found[0] ?? null;
   }
 

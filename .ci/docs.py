@@ -165,7 +165,7 @@ def kept(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
             output.data = {"image/png": base64.b64encode(picture).decode()}
         for kind in ("text/html", "text/plain"):
             if kind in data:
-                text = re.sub(r">[\d,]+ s</td>", "></td>", data[kind])
+                text = re.sub(r">[\d,]+ s</td>", ">…</td>", data[kind])
                 data[kind] = re.sub(f"{re.escape(gettempdir())}/\\w+", "…", text)
     notebook.metadata.language_info = {"name": "python"}
     return notebook

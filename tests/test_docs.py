@@ -56,4 +56,4 @@ def test_what_is_kept_of_a_notebook_is_the_same_of_each_run(docs, tmp_path, chro
         del cell["id"]  # drawn at random where a notebook of before has none
     assert first == second
     shown, drawn = first.cells[0].outputs
-    assert shown.data["text/html"] == "<td></td><p>…/store</p>" and list(drawn.data) == ["image/png"]
+    assert shown.data["text/html"] == "<td>…</td><p>…/store</p>" and list(drawn.data) == ["image/png"]

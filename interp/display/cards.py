@@ -92,4 +92,4 @@ def interval_mark(at: float, low: float, high: float) -> Markup:
         f'<path d="M{2 + 80 * low:.1f} 6H{2 + 80 * high:.1f}" stroke="{ACCENT}" stroke-width="3"/>'
         f'<circle cx="{2 + 80 * at:.1f}" cy="6" r="3.5" fill="currentColor"/></svg>'
     )
-    return Markup(f"{line} {at:.2f}")
+    return Markup(f'<span style="white-space:nowrap">{line} {at:.2f}</span>')

@@ -56,7 +56,8 @@ def activation_histogram(
         fig.add_scatter(x=x, y=y, name="where the examples' intervals begin", showlegend=True, **look)
         fig.update_traces(showlegend=False, selector=dict(type="bar"))
     styled(fig, _titled("Activations", latent), x="activation (log scale)", y="firings (tokens)", height=300)
-    return fig.update_xaxes(type="log", range=np.log10(edges[[0, -1]]).tolist(), dtick="D2", tickformat=".3~g")
+    ticks = "D1" if edges[-1] < 4 * edges[0] else "D2"  # each digit, or 1, 2 and 5: two ticks at least
+    return fig.update_xaxes(type="log", range=np.log10(edges[[0, -1]]).tolist(), dtick=ticks, tickformat=".3~g")
 
 
 def logit_bars(feature: Mapping[str, Any] | pd.Series, vocab: Sequence[str], *, n: int = 10) -> go.Figure:

@@ -179,7 +179,8 @@ report.views.try = (() => {
     const more = all.length > shown.length ? h("button.more", { type: "button", onclick }, `${format.count(all.length - shown.length)} more`) : null;
     const nothing = all.length ? null : h("p.missing", null, read.features.length ? "Only features of a single token fire: show them by the switch above." : "No feature fires.");
     parts.features.replaceChildren(h("h2", null, "Features by tokens"), nothing ?? h("div", null, drawn, more));
-    drawn.scrollLeft = scrolled;
+    const chosen = drawn.querySelector(`th[data-position="${at}"]`);
+    drawn.scrollLeft = Math.max(scrolled, chosen ? chosen.offsetLeft + chosen.offsetWidth - drawn.clientWidth : 0);
     for (const cell of drawn.querySelectorAll(`[data-position="${at}"]`)) cell.classList.add("at");
   }
 

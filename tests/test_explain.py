@@ -12,7 +12,7 @@ from interp.text.kinds import KINDS, Positions, kind
 from interp.text.surprise import Predicates
 from interp.verdict import explain
 from interp.verdict.counting import count_rules
-from interp.verdict.rules import Atom, merged
+from interp.verdict.rules import MAX_ATOMS, MAX_PARTS, Atom, merged
 from interp.verdict.search import SAMPLE, FitSample
 from tests.test_scores import hash_of
 
@@ -122,11 +122,6 @@ def planted(corpus):
             (say("token", "alpha", "beta"), say("literal", "in a string literal")),
         ),
         '"alpha" after a comma, or "if" on an indented line': (comma, line),
-        '"alpha" after a comma, or "if" on an indented line, or "beta" in parentheses': (
-            comma,
-            line,
-            (say("token", "beta"), say("parentheses", "in parentheses")),
-        ),
         '"beta" after "(" in a comment': (
             (say("token", "beta"), say("previous", "("), say("comment", "in a comment")),
         ),
@@ -219,9 +214,10 @@ def test_exact_counts_of_any_rule_are_those_of_brute_force(monkeypatch):
         values = rng.choice(values, min(len(values), rng.integers(1, 4)), replace=False).tolist()
         return Atom(kind, tuple(values), tuple(map(str, values)))
 
-    rules = [
-        [tuple(tuple(drawn() for _ in range(rng.integers(1, 4))) for _ in range(rng.integers(1, 4))) for _ in range(9)]
-    ]
+    def part():
+        return tuple(drawn() for _ in range(rng.integers(1, MAX_ATOMS + 1)))
+
+    rules = [[tuple(part() for _ in range(rng.integers(1, MAX_PARTS + 1))) for _ in range(9)]]
     rules += [[], rules[0][:4]]
     counted = rng.random(tokens.size) < 0.8
     sampled = [np.sort(rng.choice(np.flatnonzero(counted), 50, replace=False)) for _ in rules]
@@ -260,7 +256,7 @@ def test_latents_that_hardly_fire_stay_unexplained():
     fires[:2, 0] = True
     got = explained(tokens, fires)
     assert got.phrases == ["", ""] and np.isnan(got.f1).all() and got.rules == [(), ()]
-    assert np.isnan(got.f1_by_interval).all() and np.isnan(got.bits).all() and got.n_examples.tolist() == [0, 0]
+    assert np.isnan(got.f1_by_interval).all() and got.n_examples.tolist() == [0, 0]
 
 
 def test_the_same_seed_gives_the_same_rules_whatever_the_threads():
@@ -296,7 +292,8 @@ def numbered(kind, *values):
 def test_parts_that_differ_in_one_set_are_one():
     a, b, after = numbered("token", 1), numbered("token", 2), numbered("previous", 3)
     assert merged([(a,), (b,)]) == ((numbered("token", 1, 2),),)
-    assert merged([(a, after), (b, after), (a,)]) == ((numbered("token", 1, 2), after), (a,))
+    assert merged([(a, after), (b, after)]) == ((numbered("token", 1, 2), after),)
+    assert merged([(a, after), (b,)]) == ((a, after), (b,)) and merged([(a,), (a,)]) == ((a,),)
     assert merged([(numbered("token", 1, 2, 3, 4, 5),), (numbered("token", 6, 7, 8, 9),)])[1:] != ()
 
 

@@ -10,12 +10,10 @@ from interp.text.kinds import KINDS, Corpus
 from interp.text.places import read_states, spelling
 from interp.text.surprise import Predicates
 from interp.text.vocabulary import plain_strings
-from interp.verdict.rules import MAX_ATOMS, MAX_PARTS, MAX_VALUES, Atom, bits, phrase
+from interp.verdict.rules import Atom, phrase
 
 CHARACTERS = sorted(set("abcxyzEnter the.\n\n\t \"'()[]{}#/:<>$*_\\,=123!?“”«»|é") | {"<|bos|>"})
 PLACES = {
-    "at the start of a sequence": lambda s: s.position == 0,
-    "in the first 8 tokens after a control token": lambda s: (0 <= s.text) & (s.text < 8),
     "at the start of a line": lambda s: s.line_start,
     "in the first 4 tokens of a line": lambda s: s.line_known & (s.line_tokens < 4),
     "at the start of a paragraph": lambda s: s.line_start & s.paragraph,
@@ -42,7 +40,6 @@ PLACES = {
     "between $ signs": lambda s: s.math,
     "in a URL": lambda s: s.url,
     "between ** marks": lambda s: s.bold,
-    "between _ marks": lambda s: s.italic,
     "that repeat the token before": lambda s: s.repeats == 1,
     "that occur among the 8 tokens before": lambda s: s.repeats,
 }
@@ -65,8 +62,6 @@ def holds(text, words):
 @pytest.mark.parametrize(
     ("words", "marked"),
     [
-        ("at the start of a sequence", "⟦a⟧b\nc"),
-        ("in the first 8 tokens after a control token", "ab<|bos|>⟦cdefghij⟧kl"),
         ("at the start of a line", "ab\n⟦c⟧d\n⟦  e⟧f\n⟦\n⟧⟦g⟧"),
         ("at the start of a line", "ab<|bos|>⟦c⟧d"),
         ("in the first 4 tokens of a line", "abcdef\n⟦ghij⟧k\n⟦l⟧"),
@@ -114,7 +109,6 @@ def holds(text, words):
         ("between $ signs", "a $⟦x$⟧ b $⟦$y$⟧$ c"),
         ("in a URL", "a http://⟦x.y/z⟧⟦ ⟧b"),
         ("between ** marks", "a **⟦B**⟧ c **⟦d\n⟧e"),
-        ("between _ marks", "a _⟦b_⟧ c_d_e _⟦f\n⟧g"),
         ("that repeat the token before", "ab⟦b⟧ab"),
         ("that occur among the 8 tokens before", "abc⟦a⟧defghijk⟦d⟧"),
     ],
@@ -243,16 +237,6 @@ def test_rules_are_said_in_words():
     }
     for words, rule in said.items():
         assert phrase(rule) == words
-
-
-def test_a_longer_rule_has_more_bits():
-    corpus = Corpus.read(np.zeros((1, 4), np.int32), 4, ["a", "b", "c", "d"])
-    one = ((an_atom("token", "a"),),)
-    rules = [one, ((an_atom("token", "a", "b"),),), (*one, (an_atom("previous", "b", "c"),))]
-    lengths = [bits(rule, corpus) for rule in rules]
-    assert lengths == sorted(lengths) and len(set(lengths)) == 3
-    n_kinds = len([name for name in KINDS if name != "label"])
-    assert lengths[0] == pytest.approx(np.log2(MAX_PARTS * MAX_ATOMS * n_kinds * MAX_VALUES * 4))
 
 
 def test_tokens_are_said_as_the_vocabulary_spells_them_without_bare_control_characters():

@@ -1,8 +1,9 @@
 """The kinds of predicates of a token position t, each one entry of `KINDS`: what is true there, as a number.
 
-In: `Positions`, some rows of a `Corpus`. Out, for each kind: the value that holds at each row, or several of them; −1
-for none. Two positions share a predicate if they have a value of its kind in common: both are after "the", both stand
-in parentheses, both within twelve tokens of "import". A rule in words is made of the same predicates (`verdict.rules`).
+In: `Positions`, some rows of a `Corpus`. Out, for each kind: the value that holds at each row, or several, each once;
+−1 for none. Two positions share a predicate if they have a value of its kind in common: both are after "the", both
+stand in parentheses, both within twelve tokens of "import". A rule in words is made of the same predicates
+(`verdict.rules`).
 
     token, spelling     which token it is, and how it is spelt: script, shape, first and last letters, length
     role, about         classes of tokens by what stands beside them and around them (`neighbours`), at several grains
@@ -543,7 +544,7 @@ for _grain in TOPIC_GRAINS:
 def _window(kind_name: str, offsets: range, words: str, **fields: Any) -> None:
     """Register the tokens at some offsets."""
     KINDS[kind_name] = Kind(
-        values=lambda at: np.stack([at.token(offset) for offset in offsets], 1),
+        values=lambda at: _once(np.stack([at.token(offset) for offset in offsets], 1)),
         size=lambda corpus: len(corpus.neighbours.counts),
         name=lambda corpus, value, row: corpus.quoted(value),
         words=words,
@@ -602,6 +603,18 @@ def _word_at(corpus: Corpus, row: int) -> str:
     first, last = _words(corpus.tokens, np.array([row]), tables["opens"], tables["ends"])
     flat = corpus.tokens.reshape(-1)
     return quoted("".join(corpus.strings[token] for token in flat[first[0] : last[0] + 1]).strip())
+
+
+@njit(cache=True, nogil=True)
+def _once(values):
+    """The values with −1 where a row has the same further left."""
+    for row in range(len(values)):
+        for place in range(1, values.shape[1]):
+            for other in range(place):
+                if values[row, other] == values[row, place]:
+                    values[row, place] = -1
+                    break
+    return values
 
 
 @njit(cache=True, nogil=True)

@@ -22,7 +22,7 @@ RECENT = 8
 
 OTHER, LETTER, DIGIT, SPACE, NEWLINE, STOP, OPENS, CLOSES, CONTROL, ASSIGNS = range(10)
 PAREN, UNPAREN, SQUARE, UNSQUARE, BRACE, UNBRACE, DOUBLE, SINGLE, HASH, SLASH, COLON, LESS = range(10, 22)
-MORE, DOLLAR, STAR, UNDER, BACKSLASH, COMMA, LOW, HIGH, LOW_SINGLE, HIGH_SINGLE, CLOSES_SINGLE = range(22, 33)
+MORE, DOLLAR, STAR, BACKSLASH, COMMA, LOW, HIGH, LOW_SINGLE, HIGH_SINGLE, CLOSES_SINGLE = range(22, 32)
 _CHARACTERS = (
     (NEWLINE, "\n"),
     (STOP, ".!?。！？؟…"),
@@ -44,7 +44,6 @@ _CHARACTERS = (
     (MORE, ">"),
     (DOLLAR, "$"),
     (STAR, "*"),
-    (UNDER, "_"),
     (BACKSLASH, "\\"),
     (COMMA, ","),
     (LOW, "„"),
@@ -56,12 +55,12 @@ _CHARACTERS = (
 """Each kind of character that has characters of its own, and these."""
 _KINDS = {character: kind for kind, characters_of_kind in _CHARACTERS for character in characters_of_kind}
 
-STATE = """prev prev2 line_known line_empty line_tokens indent paragraph sentence text parens squares braces double
-    single other low triple run literal reopen comment tag math url bold italic escaped"""
+STATE = """prev prev2 line_known line_empty line_tokens indent paragraph sentence parens squares braces double
+    single other low triple run literal reopen comment tag math url bold escaped"""
 """The reader's knowledge between two characters. `single` is OUTER, or INNER if it was opened within double quotes and
 ends with them; `literal` and `triple` are the mark that opened them, `reopen` the single quote that an apostrophe may
 have seemed to close."""
-AT_TOKEN = "position line_start sentence_start in_word word_start brackets in_single quotes repeats"
+AT_TOKEN = "line_start sentence_start in_word word_start brackets in_single quotes repeats"
 _RECORD = np.dtype([(name, np.int32) for name in f"{STATE} {AT_TOKEN}".split()])
 _FRESH, _CUT = 1, 2
 """Where the reader's memory keeps the state after a control token, and that at a sequence's start."""
@@ -92,7 +91,7 @@ def read_states(tokens: Int[np.ndarray, "seq pos"], spelt: Spelling) -> Any:
     for name in ("line_known", "line_empty", "paragraph", "sentence"):
         memory[name][_FRESH] = 1
     memory["prev"], memory["prev2"] = CONTROL, CONTROL
-    memory["line_empty"][_CUT], memory["text"][_CUT] = 1, -1
+    memory["line_empty"][_CUT] = 1
     _read_all(np.ascontiguousarray(tokens), spelt.kinds, spelt.first, memory, state)
     return state
 
@@ -104,7 +103,7 @@ def _read_all(tokens, kinds, first, memory, out):
         memory[0] = memory[_CUT]
         for position, token in enumerate(tokens[sequence]):
             spelt = kinds[first[token] : first[token + 1]]
-            s.position, s.repeats = position, 0
+            s.repeats = 0
             for back in range(min(RECENT, position), 0, -1):
                 if tokens[sequence, position - back] == token:
                     s.repeats = back
@@ -120,7 +119,6 @@ def _read_all(tokens, kinds, first, memory, out):
             s.quotes = s.double + s.in_single + s.other + int(s.triple > 0)
             out[sequence, position] = s
             s.line_tokens += 1
-            s.text += int(s.text >= 0)
             for kind in spelt:
                 if kind == CONTROL:
                     memory[0] = memory[_FRESH]
@@ -134,7 +132,7 @@ def _read(s, kind):
     if kind == NEWLINE:
         blank = s.line_empty == 1 and s.line_known == 1
         s.line_known, s.line_empty, s.line_tokens, s.indent, s.paragraph = 1, 1, 0, 0, blank
-        s.single, s.comment, s.bold, s.italic, s.url = 0, 0, 0, 0, 0
+        s.single, s.comment, s.bold, s.url = 0, 0, 0, 0
         if s.triple == 0 and s.literal > 0:
             s.double, s.literal = 0, 0
         if s.triple == 0 and blank:
@@ -226,5 +224,3 @@ def _markup(s, kind):
         s.math = 1 - s.math
     if kind == STAR and s.prev == STAR and s.prev2 != STAR:
         s.bold = 1 - s.bold
-    if kind == UNDER and (fresh or s.italic == 1):
-        s.italic = 1 - s.italic

@@ -7,14 +7,14 @@ counted over all of the text, or over sequences spread evenly over it. In: token
 8 bytes for each value of each kind. Cost: 2 µs a position on one core.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Int, Int32, Int64
-from numba import njit
 from torch import Tensor
 
 from interp.text.kinds import KINDS, Corpus, Positions
@@ -41,14 +41,13 @@ class Predicates:
         corpus, n_ctx = Corpus.read(tokens, n_vocab, vocab), tokens.shape[1]
         ends = np.cumsum([kind.size(corpus) for kind in corpus.kinds.values()]).tolist()
         first = dict(zip(corpus.kinds, [0, *ends], strict=False))
-        counts, newest, n_rows = np.zeros(ends[-1], np.int64), np.full(ends[-1], -1, np.int32), 0
+        counts, n_rows = np.zeros(ends[-1], np.int64), 0
         chosen = np.arange(0, len(tokens), max(1, -(-tokens.size // MAX_ROWS)))
         for part in np.array_split(chosen, max(1, len(chosen) * n_ctx // SEQUENCES_AT_ONCE)):
             rows = (part[:, None] * n_ctx + np.arange(n_ctx)).reshape(-1)
             n_rows += len(rows)
-            for numbers in _each_kind(corpus, first, rows):
-                _add_rows(numbers, counts, newest)
-            newest[:] = -1
+            holds = _holding(corpus, first, rows)
+            counts += np.bincount(holds[holds >= 0], minlength=len(counts))
         return cls(corpus, first, -np.log(np.maximum(counts, 0.5) / max(n_rows, 1)).astype(np.float32))
 
     def with_labels(self, labels: Mapping[str, Bool[Tensor, "seq pos"]]) -> "Predicates":
@@ -77,8 +76,8 @@ class Predicates:
     def at(
         self, rows: Int64[np.ndarray, " row"], kinds: Collection[str] | None = None
     ) -> Int32[np.ndarray, "row place"]:
-        """The numbers of the predicates that hold at each row; −1 fills. Fastest for ascending rows. kinds: those that
-        are asked for, if not all."""
+        """The numbers of the predicates that hold at each row, each once; −1 fills. Fastest for ascending rows.
+        kinds: those that are asked for, if not all."""
         first = {name: number for name, number in self.first.items() if kinds is None or name in kinds}
         if not first or not len(rows):
             return np.full((len(rows), 0), -1, np.int32)
@@ -86,11 +85,8 @@ class Predicates:
         order = np.argsort(rows, kind="stable")
         ends = np.searchsorted(rows[order] // step, np.unique(rows // step)[1:])
 
-        def read(part: Int64[np.ndarray, " row"]) -> Int32[np.ndarray, "row place"]:
-            return np.hstack(list(_each_kind(self.corpus, first, part)))
-
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            parts = list(pool.map(read, np.split(rows[order], ends)))
+            parts = list(pool.map(partial(_holding, self.corpus, first), np.split(rows[order], ends)))
         out = np.empty((len(rows), parts[0].shape[1]), np.int32)
         out[order] = np.concatenate(parts)
         return out
@@ -109,18 +105,9 @@ class Predicates:
         return KINDS[self.kind_of(number)].words.format(self.name(number, row))
 
 
-def _each_kind(corpus: Corpus, first: dict[str, int], rows: np.ndarray) -> Iterator[Int32[np.ndarray, "row place"]]:
-    at = Positions(corpus, rows)
+def _holding(corpus: Corpus, first: dict[str, int], rows: np.ndarray) -> Int32[np.ndarray, "row place"]:
+    at, numbers = Positions(corpus, rows), []
     for name, number in first.items():
         values = KINDS[name].values(at)
-        yield np.where(values >= 0, values + number, -1).astype(np.int32).reshape(len(rows), -1)
-
-
-@njit(cache=True, nogil=True)
-def _add_rows(numbers, counts, newest):
-    """Count the rows at which each predicate holds, once where a value of it is there twice."""
-    for row in range(len(numbers)):
-        for number in numbers[row]:
-            if number >= 0 and newest[number] != row:
-                newest[number] = row
-                counts[number] += 1
+        numbers.append(np.where(values >= 0, values + number, -1).astype(np.int32).reshape(len(rows), -1))
+    return np.hstack(numbers)

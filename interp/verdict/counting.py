@@ -156,13 +156,11 @@ def _firings_by_latent(chunk: CodeChunk) -> tuple[np.ndarray, ...]:
 @njit(cache=True, nogil=True)
 def _text_bits(holds, lookup, n):
     n_rows, n_words = len(holds), (len(holds) + 63) // 64
-    newest, first = np.full(n, -1, np.int32), np.zeros(n + 1, np.int64)
+    first = np.zeros(n + 1, np.int64)
     for row in range(n_rows):
         for number in holds[row]:
-            place = lookup[number]
-            if place >= 0 and newest[place] != row:
-                newest[place] = row
-                first[place + 1] += 1
+            if lookup[number] >= 0:
+                first[lookup[number] + 1] += 1
     common = np.flatnonzero(first[1:] > n_rows // COMMON)
     bits, bits_of = np.zeros((len(common), n_words), np.uint64), np.full(n, -1, np.int32)
     for number in range(len(common)):
@@ -170,16 +168,12 @@ def _text_bits(holds, lookup, n):
         first[common[number] + 1] = 0
     first = np.cumsum(first)
     rows, end = np.empty(first[-1], np.int32), first[:-1].copy()
-    newest[:] = -1
     for row in range(n_rows):
         for number in holds[row]:
             place = lookup[number]
-            if place < 0 or newest[place] == row:
-                continue
-            newest[place] = row
-            if bits_of[place] >= 0:
+            if place >= 0 and bits_of[place] >= 0:
                 mark(bits, bits_of[place], row)
-            else:
+            elif place >= 0:
                 rows[end[place]] = row
                 end[place] += 1
     return first, rows, bits, bits_of

@@ -150,7 +150,7 @@ def explain(
         counts = count_rules(predicates, codes, half, counted, proposed, latents, maxima, sampled, units, progress)
     counts.hits[:, :n] = counts.both[:, :n].sum(-1)
     n_firings = np.concatenate([counts.fires[:, :n].sum(-1), n_sampled.T], 1)
-    every = choose(predicates.corpus, proposed, counts, n_firings, n_fire)
+    every = choose(proposed, counts, n_firings, n_fire)
     return Explained(*(Explanations._make(values[part] for values in every) for part in (slice(n), slice(n, None))))
 
 

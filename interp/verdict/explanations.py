@@ -16,10 +16,10 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from interp.storage.files import ratio
-from interp.text.kinds import KINDS, Corpus
+from interp.text.kinds import KINDS
 from interp.verdict import beam
 from interp.verdict.counting import RuleCounts
-from interp.verdict.rules import Rule, as_json, bits, phrase
+from interp.verdict.rules import Rule, as_json, phrase
 
 LONG, LONG_PRICE = 8, 2
 """Items (`Kind.items`) beyond so many cost so many times their price more: a long list is hard to read."""
@@ -44,14 +44,11 @@ class Explanations(NamedTuple):
     """Held-out firings that recall is measured on."""
     n_examples: Int64[np.ndarray, " unit"]
     """Held-out firings of the latent where the rule holds."""
-    bits: Float64[np.ndarray, " unit"]
-    """Description length."""
     json: list[str]
     """The rules again, for `from_json`."""
 
 
 def choose(
-    corpus: Corpus,
     proposed: list[list[Rule]],
     counts: RuleCounts,
     n_firings: Int64[np.ndarray, "2 unit"],
@@ -87,7 +84,6 @@ def choose(
         f1_by_interval=at(_harmonic(precision[1][:, :, None], ratio(counts.both[1], counts.fires[1][:, None]))),
         n=n_firings[1],
         n_examples=np.where(known, both[1][units, best], 0),
-        bits=np.array([bits(rule, corpus) if rule else np.nan for rule in rules]),
         json=[as_json(rule) if rule else "" for rule in rules],
     )
 

@@ -20,7 +20,7 @@ In: a FeatureStore, or any codes of tokens. Out: one row a latent (ties: by late
                             latent: its firings have no meaning in common, yet no parts can be told apart
                             (monosemanticity and n_senses know no token share: a single-token latent's may be low)
     explanation             words that predict where it fires, found on the fit half (`interp.verdict`); "" if none
-    explanation_f1, _precision, _recall, _f1_one, _n_examples, _bits, _f1_by_interval
+    explanation_f1, _precision, _recall, _f1_one, _n_examples, _f1_by_interval
                             of that rule on all tokens of the held-out half (`verdict.Explanations`)
     explanation_json        the rule itself, for programs (`verdict.explanations`); "" if none
     senses                  one dictionary a sense, the largest first (`verdict.described`); [] for one sense or none
@@ -74,7 +74,7 @@ from interp.verdict.verdicts import DENSE, Ranking, evidence_rows, verdict_colum
 
 MAX_NULLS = 1000
 """Shifts of the text that may be asked for; two suffice, and each takes as long as the ranking itself."""
-_RULE = ("f1", "precision", "recall", "f1_one", "n_examples", "bits", "f1_by_interval", "json")
+_RULE = ("f1", "precision", "recall", "f1_one", "n_examples", "f1_by_interval", "json")
 
 
 def rank_features(

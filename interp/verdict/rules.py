@@ -1,20 +1,15 @@
 """A rule in words: where a latent fires, or one of its senses, said with what is true at a position of the text.
 
 An atom is one kind of predicates (`text.kinds`) with one of its values or several, and holds where one of these does. A
-conjunction joins up to three atoms by "and", each of something else; a rule joins up to three conjunctions by "or":
+conjunction joins up to three atoms by "and", each of something else; a rule is one conjunction, or two joined by "or":
 
     "thou" or "thee" after a comma, or tokens in a comment
 
-In: rules. Out: the same in words, as JSON, and their length,
-
-    bits(rule) = Σ_parts [log₂ MAX_ATOMS + Σ_atoms bits(atom)] + log₂ MAX_PARTS
-    bits(m of the n values of a kind) = log₂ kinds + log₂ MAX_VALUES + log₂ C(n, m)
+In: rules. Out: the same in words, and as JSON.
 """
 
 import json
 from collections.abc import Iterable
-from itertools import combinations
-from math import lgamma, log, log2
 from typing import NamedTuple
 
 from interp.text.kinds import KINDS, Corpus
@@ -22,7 +17,7 @@ from interp.text.vocabulary import listed
 
 MAX_VALUES, MAX_VALUES_AROUND = 8, 4
 """Values of one atom, where it is about the token itself and elsewhere; a longer list is no explanation."""
-MAX_ATOMS, MAX_PARTS = 3, 3
+MAX_ATOMS, MAX_PARTS = 3, 2
 SUBJECT = "token"
 
 
@@ -97,26 +92,14 @@ def _atom(corpus: Corpus, kind: str, values: list[int], names: list[str]) -> Ato
     return Atom(kind, tuple(values), tuple(map(str, names)))
 
 
-def bits(rule: Rule, corpus: Corpus) -> float:
-    """Description length of the rule, in bits (formula above)."""
-    total = log2(MAX_PARTS) + len(rule) * log2(MAX_ATOMS)
-    for atom in (atom for part in rule for atom in part):
-        n, m = KINDS[atom.kind].size(corpus), len(atom.values)
-        total += log2(len(corpus.kinds)) + log2(MAX_VALUES)
-        total += (lgamma(n + 1) - lgamma(m + 1) - lgamma(n - m + 1)) / log(2)
-    return total
-
-
 def merged(rule: Iterable[Conjunction]) -> Rule:
-    """The rule with those parts joined that differ in the values of one atom only; each part once."""
-    parts = list(dict.fromkeys(rule))
-    for first, second in combinations(parts, 2):
-        differ = [(a, b) for a, b in zip(first, second, strict=False) if a != b]
-        if len(first) == len(second) and len(differ) == 1 and differ[0][0].kind == differ[0][1].kind:
-            a, b = differ[0]
-            name_of = dict(zip(a.values + b.values, a.names + b.names, strict=True))
-            if len(name_of) <= most_values(a.kind):
-                both = Atom(a.kind, tuple(name_of), tuple(name_of.values()))
-                joined = tuple(both if atom == a else atom for atom in first)
-                return merged(joined if part == first else part for part in parts if part != second)
-    return tuple(parts)
+    """The rule with its parts joined if they differ in the values of one atom only; each part once."""
+    parts = tuple(dict.fromkeys(rule))
+    if len({len(part) for part in parts}) == 1 < len(parts):
+        differ = [(a, b) for a, b in zip(*parts, strict=True) if a != b]
+        a, b = differ[0]
+        name_of = dict(zip(a.values + b.values, a.names + b.names, strict=True))
+        if len(differ) == 1 and a.kind == b.kind and len(name_of) <= most_values(a.kind):
+            both = Atom(a.kind, tuple(name_of), tuple(name_of.values()))
+            return (tuple(both if atom == a else atom for atom in parts[0]),)
+    return parts

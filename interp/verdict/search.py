@@ -1,8 +1,7 @@
 """Candidate rules of a latent, or of one of its senses, from a sample of its firings and a sample of the text.
 
     1  The predicates that the firings share (`text.surprise`), of each kind those that tell best where it fires.
-    2  The best conjunctions of them (`beam`); for a few of these the best one to join by "or", and a third to those.
-    3  Each part of the best union is looked for anew with the others in place.
+    2  The best conjunctions of them (`beam`); for a few of these the best ones to join by "or".
 
 Estimates rank them; some two dozen go on to be counted exactly (`counting`). They are tried on rows that are densest
 where it counts:
@@ -29,7 +28,7 @@ from interp.text.kinds import KINDS
 from interp.text.surprise import Predicates
 from interp.verdict import beam
 from interp.verdict.beam import CAPACITY, mark
-from interp.verdict.rules import MAX_PARTS, MAX_VALUES, SUBJECT, Atom, Rule, merged, most_values
+from interp.verdict.rules import MAX_VALUES, SUBJECT, Atom, Rule, merged, most_values
 
 SAMPLE = 256
 """Firings of a latent that propose rules."""
@@ -44,7 +43,7 @@ MIN_SHARE, MIN_HITS, MIN_LIFT = 0.01, 2, 1.2
 OF_SUBJECT, OF_KIND = 32, 12
 """Predicates of a kind that are tried, where it is about the token itself and elsewhere."""
 ALONE, BEGUN, JOINED = 5, 2, 3
-"""Conjunctions kept of each list; how many unions begin with, and how many are kept of each."""
+"""Conjunctions kept of each list; with how many pairs begin, and how many pairs are kept of each."""
 CANDIDATES = 24
 LAST = 32767
 """Rank of a predicate that no stratum begins with."""
@@ -157,11 +156,9 @@ def candidates(
     rules: list[Parts] = [(members,) for _, members in alone]
     most = 1 - beam.PART_PRICE - beam.item_price(len(holds))  # of what leaves room for another part
     if joined_by_or and alone and alone[0][0] < most:
-        begun = dict.fromkeys((members,) for _, members in [*_best(alone)[:BEGUN], alone[-1]])
-        pairs = [union for parts in begun for union in search.unions(parts)]
-        triples = [union for _, parts in _best(pairs)[:BEGUN] for union in search.unions(parts)]
-        unions = [parts for _, parts in _best([*pairs, *triples])]
-        rules = [*rules[:2], *map(search.refined, unions[:1]), *unions, *rules[2:]]
+        begun = dict.fromkeys(members for _, members in [*_best(alone)[:BEGUN], alone[-1]])
+        pairs = _best([pair for members in begun for pair in search.pairs(members)])
+        rules = [*rules[:2], *(parts for _, parts in pairs), *rules[2:]]
     return list(dict.fromkeys(search.rule(parts) for parts in rules))[:CANDIDATES]
 
 
@@ -210,30 +207,18 @@ class _Search:
         )
         self.atoms.members[: len(numbers), 0] = np.arange(len(numbers))
 
-    def conjunctions(self, parts: Parts, n_best: int) -> list[tuple[float, Members]]:
-        """The conjunctions to join to the parts, best by F₁, then by F_½, and what each is worth."""
-        covered = np.zeros_like(self.universe.valid)
-        for part in parts:
-            covered |= beam.cover(self.atoms.bits, np.array(part), self.universe.valid)
+    def conjunctions(self, other: Members, n_best: int) -> list[tuple[float, Members]]:
+        """The conjunctions to join to the other one, if any, best by F₁, then by F_½, and what each is worth."""
+        valid = self.universe.valid
+        covered = beam.cover(self.atoms.bits, np.array(other), valid) if other else np.zeros_like(valid)
         best, values = beam.best_conjunctions(self.atoms, self.universe, covered, n_best)
         members = (tuple(sorted(atom for atom in row if atom >= 0)) for row in best.tolist())
         return [(value, atoms) for value, atoms in zip(values.tolist(), members, strict=True) if atoms]
 
-    def unions(self, parts: Parts) -> list[tuple[float, Parts]]:
-        """The parts with one more, and what that is worth."""
-        if len(parts) == MAX_PARTS:
-            return []
-        fixed = sum(float(self.atoms.items[list(part)].sum()) for part in parts)
-        price = beam.item_price(self.universe.n_sampled) * fixed + beam.PART_PRICE * len(parts)
-        return _best([(value - price, (*parts, part)) for value, part in self.conjunctions(parts, JOINED)])[:JOINED]
-
-    def refined(self, parts: Parts) -> Parts:
-        """The union with each part in turn replaced by the best one beside the others."""
-        for place in range(len(parts)):
-            others = parts[:place] + parts[place + 1 :]
-            for _, members in self.conjunctions(others, 1)[:1]:
-                parts = (*parts[:place], members, *parts[place + 1 :])
-        return parts
+    def pairs(self, part: Members) -> list[tuple[float, Parts]]:
+        """The part with another one, and what that is worth."""
+        price = beam.item_price(self.universe.n_sampled) * float(self.atoms.items[list(part)].sum()) + beam.PART_PRICE
+        return _best([(value - price, (part, other)) for value, other in self.conjunctions(part, JOINED)])[:JOINED]
 
     def rule(self, parts: Parts) -> Rule:
         return merged(tuple(self._atom(place) for place in part) for part in parts)
@@ -286,19 +271,15 @@ def where_each_holds(
 
 @njit(cache=True, nogil=True)
 def _where(holds, first):
-    newest = np.full(len(first), -1, np.int32)
     for row in range(len(holds)):
         for number in holds[row]:
-            if number >= 0 and newest[number] != row:
-                newest[number] = row
+            if number >= 0:
                 first[number + 1] += 1
     first[:] = np.cumsum(first)
     out, end = np.empty(first[-1], np.int32), first[:-1].copy()
-    newest[:] = -1
     for row in range(len(holds)):
         for number in holds[row]:
-            if number >= 0 and newest[number] != row:
-                newest[number] = row
+            if number >= 0:
                 out[end[number]] = row
                 end[number] += 1
     return out
@@ -311,18 +292,18 @@ def _shared(holds, lookup):
     seen, n_seen, n = np.empty(holds.size, np.int64), 0, 0
     for firing in range(len(holds)):
         for number in holds[firing]:
-            if number >= 0 and newest[number] != firing:
-                if newest[number] < 0:
+            if number >= 0:
+                if times[number] == 0:
                     seen[n_seen] = number
                     n_seen += 1
                 newest[number] = firing
                 times[number] += 1
-    numbers, hits, example = np.empty(n_seen, np.int64), np.empty(n_seen, np.int64), np.empty(n_seen, np.int64)
+    numbers, hits, example = np.empty((3, n_seen), np.int64)
     for number in seen[:n_seen]:
         if times[number] > 1:
             numbers[n], hits[n], example[n] = number, times[number], newest[number]
             n += 1
-        newest[number], times[number] = -1, 0
+        times[number] = 0
     return numbers[:n], hits[:n], example[:n]
 
 

@@ -63,8 +63,8 @@ class Shared(NamedTuple):
     ) -> "Shared":
         """predicates: −1 for none."""
         n = len(predicates)
-        entries = (predicates.astype(np.int64) * n + np.arange(n)[:, None])[predicates >= 0]
-        return cls(*_shared(np.sort(entries), n, weights, surprise))
+        entries = np.sort((predicates.astype(np.int64) * n + np.arange(n)[:, None])[predicates >= 0])
+        return cls(*_shared(entries // n, entries % n, weights, surprise))
 
     def worth(self, density: float) -> Float64[np.ndarray, " shared"]:
         """r of firings that share each and nothing else, of a latent that fires on the share `density` of the text."""
@@ -135,34 +135,26 @@ def likeness(
 
 
 @njit(cache=True, nogil=True)
-def _shared(entries, n, weights, surprise):
-    """entries: number * n + firing, ascending."""
-    total = len(entries)
+def _shared(number, firing, weights, surprise):
+    """number, firing: of each entry, ascending."""
+    total = len(number)
     numbers, lift, share = np.empty(total, np.int64), np.empty(total), np.empty(total)
     first, members = np.zeros(total + 1, np.int64), np.empty(total, np.int64)
-    found, size, begin = 0, 0, 0
+    found, begin = 0, 0
     while begin < total:
-        end, number = begin, entries[begin] // n
-        while end < total and entries[end] < (number + 1) * n:
+        end, weight = begin, 0.0
+        while end < total and number[end] == number[begin]:
+            weight += weights[firing[end]]
             end += 1
-        if end - begin >= LEAST:
-            start, weight, last = size, 0.0, -1
-            for entry in entries[begin:end]:
-                firing = entry - number * n
-                if firing != last:
-                    members[size] = last = firing
-                    weight += weights[firing]
-                    size += 1
-            k = size - start
-            nats = np.log(max(weight * (k - 2) / k, 1e-12)) + surprise[number] if k >= LEAST else 0.0
-            if nats > FLOOR:
-                numbers[found], lift[found], share[found] = number, nats, weight
-                found += 1
-                first[found] = size
-            else:
-                size = start
+        k = end - begin
+        nats = np.log(max(weight * (k - 2) / k, 1e-12)) + surprise[number[begin]] if k >= LEAST else 0.0
+        if nats > FLOOR:
+            numbers[found], lift[found], share[found] = number[begin], nats, weight
+            first[found + 1] = first[found] + k
+            members[first[found] : first[found + 1]] = firing[begin:end]
+            found += 1
         begin = end
-    return numbers[:found], lift[:found], share[:found], first[: found + 1], members[:size]
+    return numbers[:found], lift[:found], share[:found], first[: found + 1], members[: first[found]]
 
 
 @njit(cache=True, nogil=True)

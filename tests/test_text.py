@@ -5,7 +5,7 @@ import pytest
 
 from interp.text.kinds import AROUND, KINDS, Corpus, Positions
 from interp.text.neighbours import FUTURE, PAST, Neighbours
-from interp.text.surprise import Predicates
+from interp.text.surprise import Predicates, rows_of_each
 
 WORDS = ["\n", " the", " cat", " sat", "ting", "(", ")", ".", " dog", " Dog", "7"]
 TEXT = "\n| the| cat| sat|ting|(| the| dog|)|.|\n| Dog| sat|ting|7|."
@@ -79,6 +79,12 @@ def test_every_value_of_every_kind_has_its_number_and_its_words(predicates):
     rows = np.arange(predicates.corpus.tokens.size)
     numbers = predicates.at(rows)
     assert numbers.max() < len(predicates.surprise)
+    once = [np.unique(holds[holds >= 0]) for holds in numbers]
+    assert [len(own) for own in once] == (numbers >= 0).sum(1).tolist()
+    found, first, rows_of = rows_of_each(numbers)
+    assert {(n, row) for row, own in enumerate(once) for n in own} == set(
+        zip(np.repeat(found, np.diff(first)).tolist(), rows_of.tolist(), strict=True)
+    )
     for row in (3, 40, 200):
         for number in numbers[row][numbers[row] >= 0]:
             assert predicates.words(int(number), row)

@@ -105,6 +105,17 @@ class Predicates:
         return KINDS[self.kind_of(number)].words.format(self.name(number, row))
 
 
+def rows_of_each(
+    holds: Int32[np.ndarray, "row place"],
+) -> tuple[Int64[np.ndarray, " number"], Int64[np.ndarray, " number_plus_1"], Int64[np.ndarray, " entry"]]:
+    """The predicates that hold at some rows, ascending; where the rows of each begin; and the rows of each, ascending.
+    Of few rows: it sorts. holds: their numbers, −1 for none."""
+    bits = len(holds).bit_length()
+    entries = np.sort((holds.astype(np.int64) << bits | np.arange(len(holds))[:, None])[holds >= 0])
+    first = np.flatnonzero(np.diff(entries >> bits, prepend=-1))
+    return entries[first] >> bits, np.append(first, len(entries)), entries & ((1 << bits) - 1)
+
+
 def _holding(corpus: Corpus, first: dict[str, int], rows: np.ndarray) -> Int32[np.ndarray, "row place"]:
     at, numbers = Positions(corpus, rows), []
     for name, number in first.items():

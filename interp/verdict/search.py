@@ -25,7 +25,7 @@ from numba import njit
 from interp.codes.reading import CodeChunk
 from interp.codes.sampling import FiringSampler
 from interp.text.kinds import KINDS
-from interp.text.surprise import Predicates
+from interp.text.surprise import Predicates, rows_of_each
 from interp.verdict import beam
 from interp.verdict.beam import CAPACITY, mark
 from interp.verdict.rules import MAX_VALUES, SUBJECT, Atom, Rule, merged, most_values
@@ -45,8 +45,6 @@ OF_SUBJECT, OF_KIND = 32, 12
 ALONE, BEGUN, JOINED = 5, 2, 3
 """Conjunctions kept of each list; with how many pairs begin, and how many pairs are kept of each."""
 CANDIDATES = 24
-LAST = 32767
-"""Rank of a predicate that no stratum begins with."""
 
 Members = tuple[int, ...]
 """Places of the atoms of a conjunction."""
@@ -80,8 +78,8 @@ class Background:
     """Positions of the fit half for each row."""
     elsewhere: tuple[int, Int32[np.ndarray, " entry"], Int64[np.ndarray, " predicate_plus_1"]]
     """How many rows the uniform sample has, and where each predicate holds there, as `where` and `first`."""
-    lookups: list["Lookup"] = field(default_factory=list)
-    """The lookups that no search is using."""
+    places: list[Int16[np.ndarray, " predicate"]] = field(default_factory=list)
+    """Arrays of −1 that no search is using: in it each notes the places of its predicates, and takes them back."""
     names: dict[int, str] = field(default_factory=dict)
     """The names of predicates that were asked for."""
 
@@ -100,25 +98,6 @@ class Background:
         scale = len(sequences) / max(1, len(kept))
         sampled = len(elsewhere), *where_each_holds(holds[elsewhere], len(predicates.surprise))
         return cls(predicates, rows, holds, where, first, scale, sampled)
-
-
-class Lookup(NamedTuple):
-    """Notes of a search about predicates, by their number; it takes them back when it is done."""
-
-    newest: Int32[np.ndarray, " predicate"]
-    """−1"""
-    times: Int32[np.ndarray, " predicate"]
-    """0"""
-    place: Int16[np.ndarray, " predicate"]
-    """−1"""
-    rank: Int16[np.ndarray, " predicate"]
-    """LAST"""
-
-    @classmethod
-    def empty(cls, n: int) -> "Lookup":
-        return cls(
-            np.full(n, -1, np.int32), np.zeros(n, np.int32), np.full(n, -1, np.int16), np.full(n, LAST, np.int16)
-        )
 
 
 class Universe(NamedTuple):
@@ -146,12 +125,7 @@ def candidates(
     """Up to CANDIDATES rules, each once. holds: the predicates at `rows`, a sample of n_fire firings."""
     if len(holds) < MIN_FIRINGS:
         return []
-    try:
-        lookup = background.lookups.pop()  # of another search, in this thread or another
-    except IndexError:
-        lookup = Lookup.empty(len(background.predicates.surprise))
-    search = _Search(background, holds, rows, n_fire, lookup)
-    background.lookups.append(lookup)
+    search = _Search(background, holds, rows, n_fire)
     alone = search.conjunctions((), ALONE)
     rules: list[Parts] = [(members,) for _, members in alone]
     most = 1 - beam.PART_PRICE - beam.item_price(len(holds))  # of what leaves room for another part
@@ -169,12 +143,16 @@ def _best(scored: list[tuple[float, Any]]) -> list[tuple[float, Any]]:
 class _Search:
     """The atoms and rows of one latent or sense."""
 
-    def __init__(self, background: Background, holds: np.ndarray, rows: np.ndarray, n_fire: float, lookup: Lookup):
+    def __init__(self, background: Background, holds: np.ndarray, rows: np.ndarray, n_fire: float):
         self.background, self.kinds = background, list(background.predicates.first)
         self._said: dict[int, Atom] = {}
-        numbers, self.counts, example, kind, n_text, f1 = _shared_best(background, holds, n_fire, lookup)
+        numbers, self.counts, example, kind, n_text, f1 = _shared_best(background, holds, n_fire)
         self.numbers, self.rows = numbers, rows[example]
         starts = numbers[np.argsort(-f1, kind="stable")[:STARTS]]
+        try:
+            place_of = background.places.pop()  # of another search, in this thread or another
+        except IndexError:
+            place_of = np.full(len(background.predicates.surprise), -1, np.int16)
         bits, valid, weights, n_firing_words, first_elsewhere = _universe(
             numbers,
             starts,
@@ -185,8 +163,9 @@ class _Search:
             background.scale,
             background.elsewhere,
             len(background.rows) * background.scale / max(1, background.elsewhere[0]),
-            lookup,
+            place_of,
         )
+        background.places.append(place_of)
         weights = np.round(weights / beam.WEIGHT_STEP).astype(np.uint64)
         per_firing = n_fire / len(holds)
         self.universe = Universe(valid, weights, n_firing_words, first_elsewhere, len(holds), per_firing, n_fire)
@@ -241,11 +220,12 @@ class _Search:
         return Atom(kind, tuple(number - first for number in numbers), tuple(names[number] for number in numbers))
 
 
-def _shared_best(background: Background, holds: np.ndarray, n_fire: float, lookup: Lookup) -> tuple[np.ndarray, ...]:
+def _shared_best(background: Background, holds: np.ndarray, n_fire: float) -> tuple[np.ndarray, ...]:
     """The predicates that firings share, of each kind those that tell best where the latent fires: numbers, ascending;
     firings at which each holds; one of these; the kind; positions of the text at which each holds; its F₁."""
     predicates = background.predicates
-    numbers, hits, example = _shared(holds, lookup)
+    numbers, first, firings = rows_of_each(holds)
+    hits, example = np.diff(first), firings[first[1:] - 1]
     n_text = (background.first[numbers + 1] - background.first[numbers]) * background.scale
     both = hits * n_fire / len(holds)
     f1 = 2 * both / (n_fire + np.maximum(n_text, both))
@@ -257,7 +237,7 @@ def _shared_best(background: Background, holds: np.ndarray, n_fire: float, looku
     place_in_kind = np.arange(len(order)) - np.searchsorted(kind[order], kind[order])
     most = np.array([OF_SUBJECT if KINDS[name].speaks_of == SUBJECT else OF_KIND for name in predicates.first])
     order = order[np.argsort(place_in_kind / most[kind[order]], kind="stable")][: CAPACITY // 2]
-    kept = order[np.argsort(numbers[order])]
+    kept = np.sort(order)
     return numbers[kept], hits[kept], example[kept], kind[kept], n_text[kept], f1[kept]
 
 
@@ -286,37 +266,15 @@ def _where(holds, first):
 
 
 @njit(cache=True, nogil=True)
-def _shared(holds, lookup):
-    """The predicates that two firings share or more, at how many each holds, and the last of these."""
-    newest, times = lookup.newest, lookup.times
-    seen, n_seen, n = np.empty(holds.size, np.int64), 0, 0
-    for firing in range(len(holds)):
-        for number in holds[firing]:
-            if number >= 0:
-                if times[number] == 0:
-                    seen[n_seen] = number
-                    n_seen += 1
-                newest[number] = firing
-                times[number] += 1
-    numbers, hits, example = np.empty((3, n_seen), np.int64)
-    for number in seen[:n_seen]:
-        if times[number] > 1:
-            numbers[n], hits[n], example[n] = number, times[number], newest[number]
-            n += 1
-        times[number] = 0
-    return numbers[:n], hits[:n], example[:n]
-
-
-@njit(cache=True, nogil=True)
-def _universe(numbers, starts, firing_holds, text_holds, where, first, scale, elsewhere, elsewhere_weight, lookup):
+def _universe(numbers, starts, firing_holds, text_holds, where, first, scale, elsewhere, elsewhere_weight, place_of):
     """The rows of each stratum, each stratum from a new word on: the bits of each predicate, those of the rows that
     count, the weights by word, and how many words are of firings. elsewhere: how many rows, and where each predicate
     holds there, as `where` and `first` are of all rows."""
-    local, rank, n_starts = lookup.place, lookup.rank, len(starts)
+    n_starts, rank = len(starts), np.full(len(numbers), len(starts))
     for place in range(len(numbers)):
-        local[numbers[place]] = place
-    for place in range(n_starts):
-        rank[starts[place]] = place
+        place_of[numbers[place]] = place
+    for stratum in range(n_starts):
+        rank[place_of[starts[stratum]]] = stratum
     sizes = np.array([first[start + 1] - first[start] for start in starts], np.int64)
     taken = np.minimum(sizes, ROWS_OF_START)
     n_firing_words, n_elsewhere = (len(firing_holds) + 63) // 64, elsewhere[0]
@@ -326,18 +284,18 @@ def _universe(numbers, starts, firing_holds, text_holds, where, first, scale, el
     for row in range(len(firing_holds)):
         mark(valid, 0, row)
         for number in firing_holds[row]:
-            if number >= 0 and local[number] >= 0:
-                mark(bits, local[number], row)
+            if number >= 0 and place_of[number] >= 0:
+                mark(bits, place_of[number], row)
     word = n_firing_words
     for stratum in range(n_starts):
         n = taken[stratum]
         for i in range(n):
             row = where[first[starts[stratum]] + i * sizes[stratum] // n]
-            lowest = LAST
+            lowest = n_starts
             for number in text_holds[row]:
-                if number >= 0 and local[number] >= 0:
-                    mark(bits, local[number], 64 * word + i)
-                    lowest = min(lowest, rank[number])
+                if number >= 0 and place_of[number] >= 0:
+                    mark(bits, place_of[number], 64 * word + i)
+                    lowest = min(lowest, rank[place_of[number]])
             if lowest == stratum:  # it belongs to no earlier stratum
                 mark(valid, 0, 64 * word + i)
         weights[word : word + (n + 63) // 64] = scale * sizes[stratum] / max(n, 1)
@@ -348,8 +306,8 @@ def _universe(numbers, starts, firing_holds, text_holds, where, first, scale, el
     for place in range(len(numbers)):
         for row in elsewhere[1][elsewhere[2][numbers[place]] : elsewhere[2][numbers[place] + 1]]:
             mark(bits, place, 64 * last + row)
-            if rank[numbers[place]] != LAST:
+            if rank[place] < n_starts:
                 valid[0, last + (row >> 6)] &= ~(np.uint64(1) << np.uint64(row & 63))
     for number in numbers:
-        local[number], rank[number] = -1, LAST
+        place_of[number] = -1
     return bits, valid[0], weights, n_firing_words, last

@@ -34,6 +34,8 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64
 from numba import njit
 
+from interp.text.surprise import rows_of_each
+
 LEAST = 3
 """Firings that must share a predicate for it to count."""
 FLOOR, TYPICAL = 0.4, 4.0
@@ -62,9 +64,13 @@ class Shared(NamedTuple):
         surprise: Float32[np.ndarray, " predicate"],
     ) -> "Shared":
         """predicates: −1 for none."""
-        n = len(predicates)
-        entries = np.sort((predicates.astype(np.int64) * n + np.arange(n)[:, None])[predicates >= 0])
-        return cls(*_shared(entries // n, entries % n, weights, surprise))
+        numbers, first, members = rows_of_each(predicates)
+        k = np.diff(first)
+        share = np.bincount(np.repeat(np.arange(len(k)), k), weights[members], len(k))
+        lift = np.log(np.maximum(share * (k - 2) / k, 1e-12)) + surprise[numbers]
+        kept = (k >= LEAST) & (lift > FLOOR)
+        starts = np.concatenate([[0], np.cumsum(k[kept])])
+        return cls(numbers[kept], lift[kept], share[kept], starts, members[np.repeat(kept, k)])
 
     def worth(self, density: float) -> Float64[np.ndarray, " shared"]:
         """r of firings that share each and nothing else, of a latent that fires on the share `density` of the text."""
@@ -132,29 +138,6 @@ def likeness(
     even_moves = 2 * weights * (beside - evenness * (1 - weights)) / other
     values = np.array([first - second, explained_share, evenness])
     return Likeness(values, np.stack([moves, weights * (explained - explained_share), even_moves]))
-
-
-@njit(cache=True, nogil=True)
-def _shared(number, firing, weights, surprise):
-    """number, firing: of each entry, ascending."""
-    total = len(number)
-    numbers, lift, share = np.empty(total, np.int64), np.empty(total), np.empty(total)
-    first, members = np.zeros(total + 1, np.int64), np.empty(total, np.int64)
-    found, begin = 0, 0
-    while begin < total:
-        end, weight = begin, 0.0
-        while end < total and number[end] == number[begin]:
-            weight += weights[firing[end]]
-            end += 1
-        k = end - begin
-        nats = np.log(max(weight * (k - 2) / k, 1e-12)) + surprise[number[begin]] if k >= LEAST else 0.0
-        if nats > FLOOR:
-            numbers[found], lift[found], share[found] = number[begin], nats, weight
-            first[found + 1] = first[found] + k
-            members[first[found] : first[found + 1]] = firing[begin:end]
-            found += 1
-        begin = end
-    return numbers[:found], lift[:found], share[:found], first[: found + 1], members[: first[found]]
 
 
 @njit(cache=True, nogil=True)

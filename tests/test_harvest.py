@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from interp.activations import ActivationStore, filling, harvesting, scatter
-from interp.activations.harvesting import check_harvested, harvest
+from interp.activations.harvesting import check_harvested, harvest, harvest_stores
 from interp.activations.hooks import resolve_hooks
 from tests.test_processes import launch
 
@@ -293,6 +293,49 @@ def test_a_harvest_killed_anywhere_and_resumed_is_the_same_to_the_byte(tmp_path,
         assert contents(folder) == expected, KILLS[i]
         resumed_at.append(len(calls) - calls.count(0))
     assert max(resumed_at) == 12 and 0 in resumed_at and 0 < sorted(resumed_at)[3] < 12
+
+
+GROUPS = {"early": ["embed"], "late": ["heads", "rest"], "both": ["first", "heads"]}
+
+
+def test_stores_filled_in_one_pass_are_those_that_are_filled_alone(tmp_path, tokens):
+    """To the byte, though rows are left out of some for their norm, at hooks that others have not."""
+    model = Toy()
+    options = {**CONFIG, "max_norm": 1.5}
+    stores = harvest_stores(model, tokens, {tmp_path / name: hooks for name, hooks in GROUPS.items()}, **options)
+    together, model.n_runs = model.n_runs, 0
+    for (name, hooks), store in zip(GROUPS.items(), stores, strict=True):
+        alone = harvest(model, tokens, hooks, tmp_path / "alone" / name, **options)
+        assert contents(store.path) == contents(alone.path) and store.path == tmp_path / name
+    assert len({len(store) for store in stores}) > 1
+    assert together == model.n_runs > 0, "only the group with the last hook reaches the end of the model"
+    again = harvest_stores(model, tokens, {tmp_path / name: hooks for name, hooks in GROUPS.items()}, **options)
+    assert model.n_runs == together and [store.fingerprint for store in again] == [s.fingerprint for s in stores]
+    with pytest.raises(ValueError, match="hook_names is empty"):
+        harvest_stores(model, tokens, {tmp_path / "a": ["first"], tmp_path / "b": []})
+
+
+@pytest.mark.parametrize(("method", "call"), [("_note", 9), ("_note", 13), ("finish", 2), ("finish", 3)])
+def test_stores_filled_in_one_pass_go_on_where_each_stood(tmp_path, tokens, monkeypatch, method, call):
+    folders = {tmp_path / name: hooks for name, hooks in GROUPS.items()}
+    with monkeypatch.context() as patch:
+        patch.setattr(scatter, "_BUFFER_BYTES", 3 * 40 * 50)
+        original, calls = getattr(scatter.ScatterWriter, method), []
+
+        def stop(self, *given):
+            calls.append(1)
+            if len(calls) == call:
+                raise KeyboardInterrupt
+            return original(self, *given)
+
+        patch.setattr(scatter.ScatterWriter, method, stop)
+        with pytest.raises(KeyboardInterrupt):
+            harvest_stores(Toy(), tokens, folders, **CONFIG)
+    told: list[int] = []
+    stores = harvest_stores(Toy(), tokens, folders, **CONFIG, progress=lambda n, *_: told.append(n))
+    assert len(told) - told.count(0) < 12, "all was done anew"
+    for (name, hooks), store in zip(GROUPS.items(), stores, strict=True):
+        assert contents(store.path) == contents(harvest(Toy(), tokens, hooks, tmp_path / "alone" / name, **CONFIG).path)
 
 
 def test_a_harvest_is_only_resumed_with_its_own_config(tmp_path, tokens, monkeypatch):

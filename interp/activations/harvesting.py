@@ -2,7 +2,8 @@
 
 In:  any hooked model, tokens [seq, pos] or floats [input, …], hook names.
 Out: an ActivationStore: for each hook, the activation x [d] at each (seq, pos) whose token is not excluded, as a row
-     with the id seq · n_ctx + pos.
+     with the id seq · n_ctx + pos. `harvest_stores` fills several stores in one pass, each with hooks of its own and
+     the same to the byte as if it were filled alone.
 
 1. One forward pass a batch, in eval mode and without gradients. All hooks are read in it, and it ends when the last has
    fired.
@@ -17,9 +18,10 @@ threads each, on the same kind of device), and one that was cut off can be finis
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +30,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.activations.filling import ScatterConfig
-from interp.activations.hooks import Model, evaluating, has_hook, hooked_rows, module_of, resolve_hooks
+from interp.activations.hooks import Model, evaluating, has_hook, hooked_rows, main_names, module_of, resolve_hooks
 from interp.activations.model_rows import ModelPasses, TokenBatches, check_model_takes, fingerprint, gathered
 from interp.activations.scatter import ScatterWriter
 from interp.activations.sources import StoredRows
@@ -82,16 +84,63 @@ def harvest(
     hook, sequence and position) and if `out` holds a store of another config (naming what differs); OSError if the
     disk is full.
     """
-    passes = ModelPasses(model, gathered(tokens), hook_names, batch_size, exclude, exclude_positions)
+    [store] = harvest_stores(
+        model,
+        tokens,
+        {out: hook_names},
+        dtype=dtype,
+        batch_size=batch_size,
+        exclude=exclude,
+        exclude_positions=exclude_positions,
+        max_norm=max_norm,
+        rows_per_shard=rows_per_shard,
+        seed=seed,
+        overwrite=overwrite,
+        progress=progress,
+    )
+    return store
+
+
+def harvest_stores(
+    model: Model,
+    tokens: TokenBatches,
+    hook_names: Mapping[str | Path, Sequence[str]],
+    *,
+    dtype: str = "bfloat16",
+    batch_size: int = 64,
+    exclude: Sequence[int] = (),
+    exclude_positions: Sequence[int] = (),
+    max_norm: float | Literal["auto"] | None = "auto",
+    rows_per_shard: int | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> list[ActivationStore]:
+    """Fill several stores in one pass of the model over `tokens`, and return them.
+
+    hook_names: the folder of each store, with the hooks that it holds. A row is left out of a store for its norm at one
+    of that store's hooks only. Options and errors are those of `harvest`.
+    """
+    stores = {Path(out): main_names(model, names) for out, names in hook_names.items()}
+    every_hook = list(chain(*stores.values()))
+    passes = ModelPasses(model, gathered(tokens), every_hook, batch_size, exclude, exclude_positions)
     rest = {"rows_per_shard": rows_per_shard, "seed": seed}
     origin = {"kind": "activations", "source": "harvest", **passes.described(dtype, max_norm), **rest}
+    origins = {out: origin | {"hook_names": names} for out, names in stores.items()}
     team = processes()
-    _check_alike(team, origin)
-    if overwrite or not team.all_do(lambda: holds(out, origin)):
-        with team.whole_folder(out, origin, resume=True, overwrite=overwrite) as new, evaluating(passes.module):
-            if not team.all_do((new / MANIFEST).exists):
-                _write(_Shared(passes, team), new, origin, progress or no_progress)
-    return ActivationStore.open(out)
+    _check_alike(team, [origin, *origins.values()])
+    if not overwrite:
+        origins = team.all_do(lambda: {out: each for out, each in origins.items() if not holds(out, each)})
+    if origins:
+        with ExitStack() as folders, evaluating(passes.module):
+            new = {
+                folders.enter_context(team.whole_folder(out, each, resume=True, overwrite=overwrite)): each
+                for out, each in origins.items()
+            }
+            cut = team.all_do(lambda: {out: each for out, each in new.items() if not (out / MANIFEST).exists()})
+            if cut:
+                _write(_Shared(passes, team), cut, progress or no_progress)
+    return [ActivationStore.open(out) for out in stores]
 
 
 @dataclass(frozen=True)
@@ -110,65 +159,80 @@ class _Shared:
         _, acts = self.passes.on(self.batch(starts[self.team.rank]) if has_one else torch.arange(1))
         return acts if has_one else {name: x[:0] for name, x in acts.items()}
 
-    def find_limits(self, writer: ScatterWriter | None, max_norm: float | str | None, progress: Progress) -> None:
-        """Tell the writer what is an outlier, unless an earlier one was told."""
-        if writer is None or writer.outliers is not None or writer.limits:
+    def find_limits(self, writers: Sequence[ScatterWriter], max_norm: float | str | None, progress: Progress) -> None:
+        """Tell the writers what is an outlier, unless earlier ones were told."""
+        writers = [writer for writer in writers if writer.outliers is None and not writer.limits]
+        if not writers:
             return
         if max_norm is not None:
             progress(0, len(self.passes), "norms of a sample")
-        writer.limits, writer.outliers = self.passes.limits(max_norm)
+        limits, outliers = self.passes.limits(max_norm)
+        for writer in writers:
+            writer.limits, writer.outliers = _of_hooks(limits, writer), _of_hooks(outliers, writer)
 
     def add(
-        self, writer: ScatterWriter | None, starts: Sequence[int], acts: Mapping[str, Tensor], progress: Progress
+        self, writers: Sequence[ScatterWriter], starts: Sequence[int], acts: Mapping[str, Tensor], progress: Progress
     ) -> None:
-        """Write the rows of a round, batch after batch."""
-        if writer is None:
+        """Write the rows of a round, batch after batch, to the writers that have not got them yet."""
+        if not writers:
             return
         first, n_ctx = 0, self.passes.n_ctx
         for start in starts:
             batch = self.batch(start)
             row_ids, stop = start * n_ctx + self.passes.kept(batch), start + len(batch)
             here = slice(first, first + len(row_ids))
-            writer.add(row_ids, {name: x[here] for name, x in acts.items()}, stop)
+            for writer in writers:
+                if writer.position <= start:
+                    writer.add(row_ids, {name: acts[name][here] for name in writer.config.widths}, stop)
             first = here.stop
             progress(stop * n_ctx, len(self.passes), "tokens" if self.passes.is_text else "positions")
 
 
-def _write(shared: _Shared, out: Path, origin: Mapping[str, Any], progress: Progress) -> None:
-    """Run the model over the sequences that the store has not got yet: in each round, a batch in each process."""
+def _of_hooks(by_hook: Mapping[str, Any] | None, writer: ScatterWriter) -> dict[str, Any] | None:
+    return None if by_hook is None else {name: by_hook[name] for name in writer.config.widths if name in by_hook}
+
+
+def _write(shared: _Shared, origins: Mapping[Path, Mapping[str, Any]], progress: Progress) -> None:
+    """Run the model over the sequences that the stores have not got yet: in each round, a batch in each process."""
     team, passes = shared.team, shared.passes
     n_seq, n_ctx = len(passes.tokens), passes.n_ctx
-    config = ScatterConfig(
-        widths=team.all_do(passes.widths),
-        **{key: origin[key] for key in ("dtype", "rows_per_shard", "seed")},
-        n_ids=n_seq * n_ctx,
-        n_ctx=n_ctx,
-        origin=origin,
-    )
-    batch_rows = min(passes.batch_size, n_seq) * n_ctx
+    all_widths = team.all_do(passes.widths)
 
-    def make() -> ScatterWriter:
+    def make(out: Path, origin: Mapping[str, Any]) -> ScatterWriter:
+        config = ScatterConfig(
+            widths={name: all_widths[name] for name in origin["hook_names"]},
+            **{key: origin[key] for key in ("dtype", "rows_per_shard", "seed")},
+            n_ids=n_seq * n_ctx,
+            n_ctx=n_ctx,
+            origin=origin,
+        )
         shard_rows = config.shard_rows(passes.row_ids(), config.n_shards(passes.n_rows))
-        return ScatterWriter(out, config, shard_rows, batch_rows=batch_rows)
+        batch_rows = min(passes.batch_size, n_seq) * n_ctx
+        return ScatterWriter(out, config, shard_rows, batch_rows=batch_rows, sharing=len(origins))
 
-    writer = team.all_do(lambda: make() if team.is_first else None)
-    with writer or nullcontext():
-        team.all_do(lambda: shared.find_limits(writer, origin["max_norm"], progress))
-        position = torch.tensor([0 if writer is None else writer.position])
+    def finish() -> None:
+        tokens = passes.tokens if passes.is_text else None
+        for writer in writers:
+            aliases = {name: others for name, others in passes.aliases.items() if name in writer.config.widths}
+            writer.finish(tokens, passes.excluded, passes.name, aliases)
+
+    with ExitStack() as opened:
+        items = origins.items() if team.is_first else ()
+        writers = team.all_do(lambda: [opened.enter_context(make(out, origin)) for out, origin in items])
+        max_norm = next(iter(origins.values()))["max_norm"]
+        team.all_do(lambda: shared.find_limits(writers, max_norm, progress))
+        position = torch.tensor([min((writer.position for writer in writers), default=0)])
         starts = range(int(team.gather(position)[0]), n_seq, passes.batch_size)
         for done in range(0, len(starts), team.count):
             together = starts[done : done + team.count]
             acts = {name: team.gather(x) for name, x in team.all_do(partial(shared.rows_of_round, together)).items()}
-            team.all_do(partial(shared.add, writer, together, acts, progress))
-        about = passes.excluded, passes.name, passes.aliases
-        team.all_do(
-            lambda: None if writer is None else writer.finish(passes.tokens if passes.is_text else None, *about)
-        )
+            team.all_do(partial(shared.add, writers, together, acts, progress))
+        team.all_do(finish)
 
 
-def _check_alike(team: Processes, origin: Mapping[str, Any]) -> None:
+def _check_alike(team: Processes, origins: Sequence[Mapping[str, Any]]) -> None:
     """Raises ValueError in all processes if they were not called with the same."""
-    sums = team.gather(torch.tensor([list(bytes.fromhex(digest_json(origin)))], dtype=torch.uint8))
+    sums = team.gather(torch.tensor([list(bytes.fromhex(digest_json(origins)))], dtype=torch.uint8))
     unlike = (sums != sums[0]).any(1).nonzero().flatten().tolist()
     if unlike:
         what = f"process {unlike[0]} harvests something else than process 0"

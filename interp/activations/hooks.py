@@ -134,10 +134,11 @@ def names_of(model: Model, hook: Hook) -> list[str]:
     return names
 
 
-def main_name(model: Model, name: str) -> str:
-    """The name that a hook goes by in a model, whichever of its names is given. Raises ValueError if there is no such
-    hook."""
-    return names_of(model, resolve_hooks(model, [name])[name])[0]
+def main_names(model: Model, names: str | Sequence[str]) -> list[str]:
+    """The names that hooks go by in a model, whichever of their names are given, each hook once. Raises ValueError if
+    there is no such hook, or none is named."""
+    hooks = resolve_hooks(model, (names,) if isinstance(names, str) else names)
+    return list(dict.fromkeys(names_of(model, hook)[0] for hook in hooks.values()))
 
 
 def check_own_hook(dictionary: Any, hook_name: str, known: Collection[str], where: object) -> None:

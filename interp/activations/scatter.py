@@ -58,7 +58,9 @@ class ScatterWriter:
         shard_rows: tuple[int, ...],
         *,
         batch_rows: int,
+        sharing: int = 1,
     ):
+        """batch_rows: most rows that `add` is given. sharing: so many writers share the bytes of the buffers."""
         self.out, self.config = Path(out), config
         self.position = 0
         self._sums = {hook: torch.zeros(d + 2, dtype=torch.float64) for hook, d in config.widths.items()}
@@ -67,7 +69,7 @@ class ScatterWriter:
         self._n_outliers, self._refused = 0, False
         columns = config.columns
         row_bytes = sum(column.row_bytes for column in columns)
-        self._buffer_rows = max(batch_rows, min(_BUFFER_BYTES // row_bytes, sum(shard_rows)))
+        self._buffer_rows = max(batch_rows, min(_BUFFER_BYTES // sharing // row_bytes, sum(shard_rows)))
         shapes = {column.name: (self._buffer_rows, max(column.width, 1)) for column in columns}
         self._buffers = [{c.name: torch.empty(shapes[c.name], dtype=c.dtype) for c in columns} for _ in range(2)]
         self._used = 0

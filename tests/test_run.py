@@ -340,13 +340,59 @@ def test_what_is_done_is_skipped(run):
     assert done == [(name, False) for name in STAGES]
 
 
-def test_another_configuration_is_refused_and_redo_runs_what_it_touches(copied):
+def test_a_change_that_touches_what_is_done_is_refused_and_redo_runs_that_again(copied):
     other = TINY.replace(quality=dataclasses.replace(TINY.quality, tokens=2_000))
-    with pytest.raises(ValueError, match=r"another configuration \(quality.tokens: 8000 there, 2000 here\).*--redo"):
+    differs = r"another configuration \(quality.tokens: 8000 there, 2000 here\).*--redo .*: quality, report$"
+    with pytest.raises(ValueError, match=differs):
         run_stages(other, copied.path)
     before = copied.quality
     assert ran_now(other, copied.path, redo=True, until="quality") == ["quality"]
     assert copied.quality is not before, "what a stage left is read again after it ran again"
+    assert ran_now(TINY, copied.path, until="sae", redo=True) == [], "the other quality is still there"
+    assert ran_now(other, copied.path, until="quality") == [], "and may be gone back to"
+
+
+def test_what_never_ran_may_be_changed(copied):
+    for name in ("ranking", "report"):
+        shutil.rmtree(copied.path / name)
+    other = TINY.replace(ranking=dataclasses.replace(TINY.ranking, nulls=1))
+    assert ran_now(other, copied.path, until="concepts") == [] and copied.config == other
+    sae = dataclasses.replace(TINY.sae, seed=7)
+    with pytest.raises(ValueError, match="--redo .*: sae, features, effects, quality, concepts, nulls$"):
+        run_stages(other.replace(sae=sae), copied.path)
+    assert copied.config == other
+
+
+def test_a_configuration_that_could_not_run_may_be_mended(copied):
+    """A run whose configuration was refused, or cannot be read now, has made nothing that would be lost."""
+    for name in STAGES:
+        if name not in ("corpus", "model"):
+            shutil.rmtree(copied.path / name)
+    hooks = {**TINY.to_dict()["harvest"], "hook_name": "blocks.0.hook_resid_pots"}
+    with pytest.raises(ValueError, match="no hook 'blocks.0.hook_resid_pots'"):
+        run_stages(RunConfig.from_dict(TINY.to_dict() | {"harvest": hooks}), copied.path)
+    (copied.path / "run.toml").write_text("[harvets]\ntokens = 3\n")
+    assert ran_now(TINY, copied.path, until="activations") == ["activations"] and copied.config == TINY
+    (copied.path / "run.toml").write_text("[harvets]\ntokens = 3\n")
+    other = TINY.replace(harvest=dataclasses.replace(TINY.harvest, tokens=2_000))
+    with pytest.raises(ValueError, match=r"'harvets' does not exist.*--redo .*: activations$"):
+        run_stages(other, copied.path)
+
+
+def test_what_was_cut_off_is_not_thrown_away_unasked(copied):
+    made_of = {"stage": "ranking", "fingerprint": copied.manifest("ranking")["fingerprint"]}
+    for name in ("effects", "ranking", "report"):
+        shutil.rmtree(copied.path / name)
+    work = unfinished(copied.path / "ranking")
+    (work / "new").mkdir(parents=True)
+    (work / "new/half.parquet").write_bytes(b"half")
+    (work / "begun.json").write_text(json.dumps({"made_of": made_of, "resumes": True}))
+    ranking = TINY.replace(ranking=dataclasses.replace(TINY.ranking, nulls=1))
+    with pytest.raises(ValueError, match=r"\(ranking.nulls: 2 there, 1 here\).*--redo .*: ranking$"):
+        run_stages(ranking, copied.path)
+    effects = TINY.replace(effects=dataclasses.replace(TINY.effects, sequences=16))
+    assert ran_now(effects, copied.path, until="neurons") == [] and copied.config == effects
+    assert (work / "new/half.parquet").is_file()
 
 
 def test_a_dictionary_without_k_is_held_against_baselines_of_its_own_l0(run, tmp_path):

@@ -158,7 +158,7 @@ def _check_source(source: Path, out: Path | None, what: str, *endings: str) -> b
     if out is not None:
         check_writable("--out", out, *endings)
     elif is_run(source):
-        check_writable("the run folder", source)
+        check_writable("the run folder", source, run=source)
         find(source, "features")
     else:
         raise ValueError(f"{source} is a feature store, not a run folder: name {what} with --out")

@@ -112,10 +112,10 @@ def write_table(table: "pd.DataFrame", out: Path) -> None:
             table.to_csv(file, index=False)
 
 
-def check_writable(flag: str, out: Path, *endings: str) -> None:
+def check_writable(flag: str, out: Path, *endings: str, run: Path | None = None) -> None:
     """Raises ValueError where a file of one of these endings, or without any a folder's files, could not be put at
-    `out` or belong to a run, and while another process holds that folder: to be asked before libraries that take
-    seconds."""
+    `out` or belong to a run other than `run`, and while another process holds that folder: to be asked before libraries
+    that take seconds."""
     from interp.storage.folders import check_free, check_outside
 
     check_local(out)
@@ -129,7 +129,7 @@ def check_writable(flag: str, out: Path, *endings: str) -> None:
         raise ValueError(f"{flag} {out} cannot be made: {there} is a file, not a folder; name another path")
     if not os.access(there, os.W_OK | os.X_OK):
         raise ValueError(f"{flag} {out} cannot be made: nothing may be written in {there}; name another path")
-    check_outside(out)
+    check_outside(out, run=run)
     if not endings and is_first():
         check_free(out)
 

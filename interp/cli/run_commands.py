@@ -28,7 +28,7 @@ def _stage_names(incomplete: str) -> list[tuple[str, str]]:
     return [(stage.name, stage.help) for stage in STAGES.values() if stage.name.startswith(incomplete)]
 
 
-REDO = Option("--redo", help="run stages again whose configuration changed")
+REDO = Option("--redo", help="run finished stages again whose configuration changed")
 
 
 def demo_command(
@@ -67,6 +67,8 @@ def run_command(
     """the same stages from a configuration file
 
     The stages of `interp demo`, as a configuration file has them. What is done is skipped, what was cut off goes on.
+    Several hooks have a dictionary each, from one pass of the model: OUT is the run folder of the first, OUT/hooks/HOOK
+    that of each other, for any command that takes one.
     A configuration names only what differs from the demo; OUT/run.toml then has every section and field:
 
     \b
@@ -79,7 +81,7 @@ def run_command(
         source = "huggingface"
         name = "openai-community/gpt2"       # or a folder, or a .gguf file
         [harvest]
-        hook_name = "blocks.1.hook_resid_post"
+        hook_name = "blocks.1.hook_resid_post"      # or hook_names = ["…", "…"]
         [sae]
         architecture = "batchtopk"  # `interp train-sae --help` names all
         d_sae = 8192
@@ -204,12 +206,18 @@ def _show_stages(config: "RunConfig", out: Path, until: str | None, redo: bool) 
         bar.close()
         print(stage.line(manifest) + ("" if ran else "  (done before)"), flush=True)
 
+    def begun(run: "Run") -> None:
+        bar.close()
+        print(f"\n{run.hook_name}, in {run.path}", flush=True)
+
     with bar:
-        run = run_stages(config, out, until=until, redo=redo, progress=progress, finished=finished)
+        whole = run_stages(config, out, until=until, redo=redo, progress=progress, finished=finished, begun=begun)
     print(f"{'total':12s} {time.monotonic() - begin:7.1f} s")
     if until in (None, "report"):
-        print(f"\nfeatures to begin with\n{_showcase(run)}")
-        print(f"\nOpen {(run.path / run.results('report')['page']).resolve()}")
+        for run in map(whole.at, whole.hooks):
+            of_hook = f" at {run.hook_name}" if len(whole.hooks) > 1 else ""
+            print(f"\nfeatures to begin with{of_hook}\n{_showcase(run)}")
+            print(f"\nOpen {run.page.resolve()}")
 
 
 def _showcase(run: "Run") -> str:

@@ -60,6 +60,10 @@ class RunConfig(SimpleNamespace):
     def replace(self, **sections: Any) -> "RunConfig":
         return RunConfig(**(vars(self) | sections))
 
+    def at(self, hook_name: str) -> "RunConfig":
+        """The same with this hook alone."""
+        return self.replace(harvest=dataclasses.replace(self.harvest, hook_names=(hook_name,)))
+
     @classmethod
     def quick(cls) -> "RunConfig":
         """The demo within a minute on two CPU cores: the same stages, a fraction of the tokens and latents."""
@@ -152,7 +156,8 @@ class RunConfig(SimpleNamespace):
                 if name == "sae":
                     replaced[name] = _sae(section, dict(values))
                 else:
-                    replaced[name] = dataclasses.replace(section, **read_fields(type(section), values))
+                    fields = _with_hook_names(values) if name == "harvest" else values
+                    replaced[name] = dataclasses.replace(section, **read_fields(type(section), fields))
             except (TypeError, ValueError) as error:
                 if not keep_unread:
                     raise ValueError(f"{where}: [{name}] {error}") from error
@@ -167,6 +172,9 @@ class RunConfig(SimpleNamespace):
             if name != "plugins"
         }
         sections |= {"plugins": dict(self.plugins)} if self.plugins else {}
+        if len(sections["harvest"].get("hook_names", ())) == 1:
+            [hook_name] = sections["harvest"].pop("hook_names")
+            sections["harvest"] = {"hook_name": hook_name} | sections["harvest"]
         if hasattr(self.sae, "architecture"):
             sections["sae"] = {"architecture": self.sae.architecture} | sections["sae"]
         return sections
@@ -178,3 +186,15 @@ def _sae(default: "SAEConfig", values: dict[str, Any]) -> "SAEConfig | LoadedCon
     kind = architecture_named(values.pop("architecture", default.architecture))
     kept = {name: getattr(default, name) for name in _KEPT if name in field_types(kind)}
     return kind(**(kept | read_fields(kind, values)))
+
+
+def _with_hook_names(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """[harvest] in which one hook may stand as `hook_name`."""
+    if "hook_name" not in values:
+        return values
+    hook_name = values["hook_name"]
+    if "hook_names" in values:
+        raise ValueError(f"has both hook_name = {short(hook_name)} and hook_names: name all hooks in hook_names")
+    if not isinstance(hook_name, str):
+        raise ValueError(f"hook_name = {short(hook_name)} must be a valid string; several are hook_names = […]")
+    return {name: value for name, value in values.items() if name != "hook_name"} | {"hook_names": [hook_name]}

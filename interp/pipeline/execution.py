@@ -7,12 +7,16 @@ Digests of the run's plugins are part of every stage's configuration: what a use
 A stage is done whose manifest carries the expected fingerprint and whose files are all there. Any other is built beside
 its place (`storage.folders.whole_folder`): on what a process that was killed left, if that began with the same
 fingerprint. When it is whole it takes the place of what the run had of it. One process at a time writes.
+
+Where a run has several hooks, each has a run folder (`interp.pipeline.run_folder`) of which the fingerprints are those
+of a run with that hook alone: hooks that are added later are run beside those that are done.
 """
 
 import logging
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,12 +25,12 @@ import tomli_w
 
 from interp.pipeline.config import RunConfig
 from interp.pipeline.plugins import check_imported
-from interp.pipeline.run_folder import Run
+from interp.pipeline.run_folder import Run, hook_folder
 from interp.pipeline.stages import STAGES, Stage
 from interp.storage.checks import forget_peak, peak_memory
 from interp.storage.files import Progress, digest_json, no_progress, write_text
-from interp.storage.folder_kinds import RUN_FILE
-from interp.storage.folders import MADE_OF, is_whole, locked, put_back, whole_folder, write_manifest
+from interp.storage.folder_kinds import RUN_FILE, whole_run
+from interp.storage.folders import MADE_OF, begun_as, is_whole, locked, put_back, whole_folder, write_manifest
 
 VERSIONED = ("interp", "torch", "numpy", "transformer-lens", "sae-lens")
 FORMAT = 4
@@ -42,36 +46,49 @@ def run_stages(
     redo: bool = False,
     progress: Callable[[str], Progress] = lambda stage: no_progress,
     finished: Callable[[Stage, dict[str, Any], bool], None] = lambda stage, manifest, ran: None,
+    begun: Callable[[Run], None] = lambda run: None,
 ) -> Run:
     """Run the stages up to `until`, or all, in the folder `out`, skipping what is done.
 
     progress: given a stage's name, returns what is called with (done, total, note) on its long steps.
     finished: called after each stage with the stage, its manifest and whether it ran now.
+    begun: where there are several hooks, called with the run of each before the stages that only it has.
 
-    Raises ValueError when `out` holds a run of another configuration (it says what differs), unless `redo` is set:
-    then the stages that the difference touches are run again; when there is no stage `until`; and while another process
-    works in `out`.
+    Raises ValueError when `out` holds work of another configuration, finished or cut off, that this one would make anew
+    (it says what differs, and of which stages), unless `redo` is set: then those stages are run again; when there is no
+    stage `until`; and while another process works in `out`.
     """
-    stages, names = list(STAGES.values()), list(STAGES)
+    names = list(STAGES)
     if until is not None and until not in names:
         raise ValueError(f"{until} is not a stage; the stages are {', '.join(names)}")
-    with locked(out):
-        _claim(Path(out), config, redo)
-        run = Run(out)
-        _put_back(run.path)
-        fingerprints: dict[str, str] = {}
-        checked, asked = False, stages[: None if until is None else names.index(until) + 1]
-        for stage in asked:
-            expected = _expected(stage, run, {name: fingerprints[name] for name in stage.reads if name in fingerprints})
-            fingerprints[stage.name] = expected["fingerprint"]
-            manifest = _done(run, stage.name, expected["fingerprint"])
-            ran = manifest is None
-            if ran and not checked:
-                checked = True
+    if whole_run(out) != Path(out):
+        raise ValueError(f"{out} is the part of one hook of {whole_run(out)}: run that")
+    asked = [STAGES[name] for name in names[: None if until is None else names.index(until) + 1]]
+    with ExitStack() as locks:
+        locks.enter_context(locked(out))
+        runs = _claimed(Path(out), config, redo, locks)
+        for run in runs:
+            _put_back(run.path)
+        fingerprints: dict[Path, str] = {}
+        is_checked = False
+        for stage, of_runs in _in_order(asked, runs, begun):
+            heads = {}
+            for run in of_runs:
+                read = {name: run.folder(name) for name in stage.reads}
+                inputs = {name: fingerprints[place] for name, place in read.items() if place in fingerprints}
+                heads[run] = _expected(stage, run, inputs)
+                fingerprints[run.folder(stage.name)] = heads[run]["fingerprint"]
+            there = {run: _done(run, stage.name, head["fingerprint"]) for run, head in heads.items()}
+            done = {run: manifest for run, manifest in there.items() if manifest is not None}
+            left = {run: head for run, head in heads.items() if run not in done}
+            if left and not is_checked:
+                is_checked = True
                 for each in asked[asked.index(stage) :]:
                     each.check(config)
-            finished(stage, manifest or _build(stage, run, expected, progress(stage.name)), ran)
-    return run
+            made = _build(stage, left, progress(stage.name)) if left else {}
+            for run in of_runs:
+                finished(stage, (done | made)[run], run in made)
+    return runs[0]
 
 
 def run_alone(run: Run, name: str, *, config: RunConfig | None = None, progress: Progress) -> dict[str, Any]:
@@ -91,52 +108,72 @@ def run_alone(run: Run, name: str, *, config: RunConfig | None = None, progress:
             raise ValueError(f"{run.path} has no {' and '.join(missing)} yet: `interp run` or `interp demo` makes them")
         asked = Run(run.path, config)
         inputs = {each: manifest["fingerprint"] for each, manifest in done.items()}
-        manifest = _build(stage, asked, _expected(stage, asked, inputs), progress)
-        _claim(run.path, config, redo=True)
-    return manifest
+        made = _build(stage, {asked: _expected(stage, asked, inputs)}, progress)
+        _write_config(run.path, config)
+    return made[asked]
+
+
+def _in_order(
+    stages: Sequence[Stage], runs: Sequence[Run], begun: Callable[[Run], None]
+) -> Iterator[tuple[Stage, Sequence[Run]]]:
+    """Each stage with the runs that it is run for at once; those of all hooks, and those built together, come first."""
+    for stage in stages:
+        if stage.comes_first:
+            yield stage, runs[:1] if stage.for_all_hooks else runs
+    for run in runs:
+        if len(runs) > 1:
+            begun(run)
+        for stage in stages:
+            if not stage.comes_first:
+                yield stage, [run]
 
 
 def _expected(stage: Stage, run: Run, inputs: dict[str, str]) -> dict[str, Any]:
     """The head of the stage's manifest: what its result depends on, and the fingerprint of that."""
-    sections = run.config.to_dict()
-    settings = {name: sections[name] for name in stage.sections} | dict(stage.outside(run.config))
-    if run.config.plugins:
-        settings["plugins"] = sorted(run.config.plugins.values())
+    settings = run.settings(stage) | dict(stage.outside(run))
     fingerprint = digest_json([FORMAT, stage.name, settings, inputs])
     return {"stage": stage.name, "fingerprint": fingerprint, "config": settings, "inputs": inputs}
 
 
 def _done(run: Run, stage: str, fingerprint: str) -> dict[str, Any] | None:
     """The manifest of a stage that need not run; None where it is damaged, or a file is missing or of another size."""
-    try:
-        manifest = run.manifest(stage)
-    except ValueError as error:
-        log.warning("%s: it is run again", error)
-        return None
+    manifest = _readable(run, stage)
     if manifest is None or manifest["fingerprint"] != fingerprint:
         return None
-    if not is_whole(run.path / stage, manifest):
-        log.warning("files of %s are missing or cut off: it is run again", run.path / stage)
+    if not is_whole(run.folder(stage), manifest):
+        log.warning("files of %s are missing or cut off: it is run again", run.folder(stage))
         return None
     return manifest
 
 
-def _build(stage: Stage, run: Run, expected: dict[str, Any], progress: Progress) -> dict[str, Any]:
-    """Returns the manifest, which is written last."""
-    made_of = {name: expected[name] for name in ("stage", "fingerprint")}
-    with whole_folder(run.path / stage.name, made_of, resume=True, overwrite=True, run=run.path) as folder:
+def _build(stage: Stage, heads: Mapping[Run, dict[str, Any]], progress: Progress) -> dict[Run, dict[str, Any]]:
+    """Build a stage of one run, or of several where it builds them together. Returns the manifests, of which `heads`
+    are the first part; they are written last."""
+    made_of = {run: {name: head[name] for name in ("stage", "fingerprint")} for run, head in heads.items()}
+    with ExitStack() as stack:
+        folders = {
+            run: stack.enter_context(
+                whole_folder(run.folder(stage.name), made_of[run], resume=True, overwrite=True, run=run.path)
+            )
+            for run in heads
+        }
         begin = time.monotonic()
         forget_peak()
         progress(0, 1, "starting")
-        results = stage.build(run, folder, progress)
-        manifest = expected | {
-            MADE_OF: made_of,
-            "results": results,
+        if stage.together:
+            results = stage.build(list(folders), list(folders.values()), progress)
+        else:
+            results = [stage.build(run, folder, progress) for run, folder in folders.items()]
+        cost = {
             "versions": {"python": platform.python_version()} | {name: version(name) for name in VERSIONED},
             "wall_seconds": round(time.monotonic() - begin, 2),
             "peak_megabytes": round(peak_memory() / 1e6),
         }
-        return write_manifest(folder, manifest)
+        manifests = {
+            run: heads[run] | {MADE_OF: made_of[run], "results": reached, **cost}
+            for run, reached in zip(heads, results, strict=True)
+        }
+        return {run: write_manifest(folders[run], manifest) for run, manifest in manifests.items()}
 
 
 def _put_back(run: Path) -> None:
@@ -145,25 +182,76 @@ def _put_back(run: Path) -> None:
         put_back(run / name)
 
 
-def _claim(out: Path, config: RunConfig, redo: bool) -> None:
-    """Make `out` this configuration's run folder, or say what differs from the one that it is."""
-    file = out / RUN_FILE
-    if not file.is_file() and out.exists() and (not out.is_dir() or any(out.iterdir())):
+def _claimed(out: Path, config: RunConfig, redo: bool, locks: ExitStack) -> list[Run]:
+    """Make `out` this configuration's run folder, with one for each hook behind the first, and hold those too. Raises
+    ValueError where that would make anew what another configuration left."""
+    if not (out / RUN_FILE).is_file() and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} exists and is not a run folder, it has no run.toml; choose another with --out")
-    if file.is_file() and not redo:
-        try:
-            there, here = RunConfig.from_toml(file).to_dict(), config.to_dict()
-        except ValueError as error:
-            raise ValueError(f"{error}; --redo writes it again, and runs the stages that this touches") from error
-        different = [
+    others = {out / hook_folder(name): config.at(name) for name in config.harvest.hook_names[1:]}
+    held = {place for place in others if place.is_dir()}
+    for place in held:
+        locks.enter_context(locked(place))
+    if not redo:
+        for place, own in {out: config, **others}.items():
+            _check_keeps(place, own)
+    _write_config(out, config)
+    for place, own in others.items():
+        _write_config(place, own)
+        if place not in held:
+            locks.enter_context(locked(place))
+    run = Run(out)
+    return [run.at(name) for name in config.harvest.hook_names]
+
+
+def _check_keeps(out: Path, config: RunConfig) -> None:
+    """Raises ValueError where stages of the run folder, finished or cut off, would be made anew for what differs."""
+    if not (out / RUN_FILE).is_file():
+        return
+    here = config.to_dict()
+    try:
+        there = RunConfig.from_toml(out / RUN_FILE).to_dict()
+        differences = [
             f"{section}.{key}: {there.get(section, {}).get(key)!r} there, {here.get(section, {}).get(key)!r} here"
             for section in here | there
             for key in sorted(there.get(section, {}).keys() | here.get(section, {}).keys())
             if there.get(section, {}).get(key) != here.get(section, {}).get(key)
         ]
-        if different:
-            how = "choose another folder with --out, or pass --redo to run the stages that this touches again"
-            raise ValueError(f"{out} holds a run of another configuration ({'; '.join(different)}); {how}")
-    text = tomli_w.dumps(config.to_dict())
+        differs = f"{out} holds a run of another configuration ({'; '.join(differences)})"
+    except ValueError as error:
+        differences, differs = [""], str(error)
+    if differences and (lost := _lost(Run(out, config))):
+        remedy = f"choose another folder with --out, or pass --redo to run again what this touches: {', '.join(lost)}"
+        raise ValueError(f"{differs}; {remedy}")
+
+
+def _lost(run: Run) -> list[str]:
+    """The stages, finished or cut off, that the run's configuration would make anew."""
+    lost: list[str] = []
+    for stage in STAGES.values():
+        made = _readable(run, stage.name)
+        if made is not None:
+            is_other = bool(run.differing(stage, made))
+        elif begun := begun_as(run.folder(stage.name)):
+            inputs = {name: there["fingerprint"] for name in stage.reads if (there := _readable(run, name)) is not None}
+            is_other = begun["fingerprint"] != _expected(stage, run, inputs)["fingerprint"]
+        else:
+            continue
+        if is_other or set(stage.reads) & set(lost):
+            lost.append(stage.name)
+    return lost
+
+
+def _readable(run: Run, stage: str) -> dict[str, Any] | None:
+    """The manifest of a finished stage; None where it is damaged, too."""
+    try:
+        return run.manifest(stage)
+    except ValueError as error:
+        log.warning("%s: it is run again", error)
+        return None
+
+
+def _write_config(out: Path, config: RunConfig) -> None:
+    file, text = out / RUN_FILE, tomli_w.dumps(config.to_dict())
     if not file.is_file() or file.read_text(encoding="utf-8") != text:
+        out.mkdir(parents=True, exist_ok=True)
         write_text(file, text)

@@ -3,20 +3,26 @@
 A run folder holds `run.toml`, the whole configuration, and one folder a stage. A finished stage has a `manifest.json`:
 its configuration, the fingerprints of its inputs, versions, wall time and results. `panels/NAME.json` is what an
 analysis of the finished run left for its page.
+
+A run with several hooks is the run folder of the first, and holds in `hooks/HOOK` one for each other. Those have no
+corpus and no model of their own, but those of the whole run; all else is theirs, and the same as if they were alone.
+`Run("runs/mine").at("blocks.9.hook_resid_post")` is the run of one hook, `Run("runs/mine").hooks` names all.
 """
 
 import logging
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from urllib.parse import quote
 
 from interp.display.cards import Markup, card, markup, table
 from interp.pipeline.config import RunConfig
 from interp.pipeline.stages import LEFT_OUT, STAGES, Stage
 from interp.storage.files import as_json, digest_json, read_json, write_json
-from interp.storage.folder_kinds import RUN_FILE
+from interp.storage.folder_kinds import HOOKS, RUN_FILE, whole_run
 from interp.storage.folders import read_manifest, verify
 
 if TYPE_CHECKING:
@@ -56,6 +62,11 @@ class Baseline(NamedTuple):
         return self.name.removesuffix("s")
 
 
+def hook_folder(hook_name: str) -> Path:
+    """Where, in the run folder, a hook behind the first has its own."""
+    return Path(HOOKS, re.sub(r"^\.", "%2E", quote(hook_name, safe="")))
+
+
 class Run:
     """What the stages of a run left, each as its stage reads it: when first asked for, and again after the stage has
     run again. Raises FileNotFoundError for a folder that is no run, and for what its stage has not made yet."""
@@ -85,10 +96,53 @@ class Run:
             raise FileNotFoundError(f"{path} is not a run folder: it has no {RUN_FILE}")
         self._config = config
         self._opened: dict[str, tuple[int, Any]] = {}
+        self._at: dict[str, Run] = {}
+        whole = whole_run(self.path)
+        self.whole: Run = self if whole == self.path else Run(whole)
+        """The run of all hooks, of which this may be the part of one."""
 
     @property
     def config(self) -> RunConfig:
         return self._config or RunConfig.from_toml(self.path / RUN_FILE)
+
+    @property
+    def title(self) -> str:
+        """What its page is called: the name of the run folder, and the hook where there are several."""
+        name = self.whole.path.resolve().name
+        return f"{name} · {self.config.harvest.hook_name}" if len(self.hooks) > 1 else name
+
+    @property
+    def hooks(self) -> tuple[str, ...]:
+        """The hooks at which the whole run learns dictionaries, as its configuration names them."""
+        return self.whole.config.harvest.hook_names
+
+    def at(self, hook_name: str) -> "Run":
+        """The run of one of the hooks, by any of its names. Raises ValueError where there is no such hook."""
+        runs = {name: self.whole._part(name) for name in self.hooks}
+        if hook_name in runs:
+            return runs[hook_name]
+        for run in runs.values():
+            if hook_name in run._names():
+                return run
+        raise ValueError(f"{self.whole.path} has no hook {hook_name!r}; it has {', '.join(runs)}")
+
+    def folder(self, stage: str) -> Path:
+        """Where a stage is, or will be."""
+        is_shared = stage in STAGES and STAGES[stage].for_all_hooks
+        return (self.whole.path if is_shared else self.path) / stage
+
+    def settings(self, stage: Stage) -> dict[str, Any]:
+        """What the results of a stage depend on in the configuration: its sections, and the digests of all plugins."""
+        config = self.config.at(self.config.harvest.hook_name)
+        sections = config.to_dict()
+        settings = {name: sections[name] for name in stage.sections}
+        return settings | ({"plugins": sorted(config.plugins.values())} if config.plugins else {})
+
+    def differing(self, stage: Stage, manifest: Mapping[str, Any]) -> list[str]:
+        """The settings that were others when a stage was made, by its manifest."""
+        settings = as_json(self.settings(stage))
+        names = dict.fromkeys([*stage.sections, "plugins"])
+        return [name for name in names if manifest["config"].get(name) != settings.get(name)]
 
     @property
     def harvested(self) -> "LabelledTokens":
@@ -143,9 +197,9 @@ class Run:
 
     def manifest(self, stage: str) -> dict[str, Any] | None:
         """The manifest of a finished stage, or None. Raises ValueError for one that is not as it was written."""
-        manifest = read_manifest(self.path / stage)
+        manifest = read_manifest(self.folder(stage))
         if manifest is not None and manifest.get("stage") != stage:
-            raise ValueError(f"{self.path / stage} was not made by this run: `interp run` makes the stage again")
+            raise ValueError(f"{self.folder(stage)} was not made by this run: `interp run` makes the stage again")
         return manifest
 
     def has(self, stage: str) -> bool:
@@ -163,7 +217,7 @@ class Run:
 
     def place(self, name: str) -> Path:
         """The file or folder that the attribute `name` reads."""
-        return next(self.path / stage.name / stage.opens[name][0] for stage in STAGES.values() if name in stage.opens)
+        return next(self.folder(stage.name) / stage.opens[name][0] for stage in STAGES.values() if name in stage.opens)
 
     def report_inputs(self) -> "ReportInputs":
         """What its page is made of (`interp.report`): all that its stages left by now."""
@@ -174,7 +228,7 @@ class Run:
         curves = [name for name in ("model", "sae") if name in done and self.place(f"{name}_curve").is_file()]
         return ReportInputs(
             store=self.features,
-            title=self.path.resolve().name,
+            title=self.title,
             curves={name: getattr(self, f"{name}_curve") for name in curves},
             labels=self.harvested.labels if "features" in done else {},
             model_results=self.results("model") if "model" in done else {},
@@ -212,7 +266,7 @@ class Run:
         sections = {name: values for made in manifests.values() for name, values in made["config"].items()}
         named = {key: {name: values[key] for name, values in sections.items() if key in values} for key in SHOWN}
         return {
-            "run": self.path.resolve().name,
+            "run": self.title,
             "config_sha256": digest_json(sections),
             **named,
             "stages": {name: manifest["fingerprint"] for name, manifest in manifests.items()},
@@ -241,6 +295,21 @@ class Run:
             rows.append((name, f"{manifest['wall_seconds']:,.0f} s", summary, opened))
         return card(self, table(("stage", "time", "what it reached", "opened by"), rows))
 
+    def _part(self, hook_name: str) -> "Run":
+        """The run of one of its hooks, by the name that its configuration has."""
+        if hook_name == self.hooks[0]:
+            return self
+        if hook_name not in self._at:
+            self._at[hook_name] = Run(self.path / hook_folder(hook_name))
+            self._at[hook_name].whole = self
+        return self._at[hook_name]
+
+    def _names(self) -> list[str]:
+        """The names of its hook in the model, as far as they are known."""
+        if self.manifest("activations") is None:
+            return []
+        return [self.hook_name, *self.store.aliases.get(self.hook_name, ())]
+
     def _manifests(self, *, without_page: bool = False) -> dict[str, dict[str, Any]]:
         """The manifests of the finished stages, in their order."""
         names = [name for name, stage in STAGES.items() if not (without_page and stage.last)]
@@ -250,11 +319,13 @@ class Run:
         return {name: (self.manifest(name) or {}).get("fingerprint") for name in stages}
 
     def _open(self, stage: Stage, name: str) -> Any:
+        if stage.for_all_hooks and self.whole is not self:
+            return self.whole._open(stage, name)
         manifest, (place, reader) = self._finished(stage.name), stage.opens[name]
         if name not in self._opened or self._opened[name][0] != manifest["sha256"]:
             self._check_current(stage, manifest)
-            verify(self.path / stage.name / place)
-            self._opened[name] = manifest["sha256"], resolve_name(reader)(self.path / stage.name / place)
+            verify(self.folder(stage.name) / place)
+            self._opened[name] = manifest["sha256"], resolve_name(reader)(self.folder(stage.name) / place)
         return self._opened[name][1]
 
     def _finished(self, stage: str) -> dict[str, Any]:
@@ -268,11 +339,10 @@ class Run:
     def _check_current(self, stage: Stage, manifest: dict[str, Any]) -> None:
         """Raises ValueError where a stage is of another configuration than the run now has, or of inputs that have been
         made anew since; inputs that are gone count as they were."""
-        sections = self.config.to_dict()
-        differing = [f"[{name}]" for name in stage.sections if manifest["config"].get(name) != as_json(sections[name])]
+        differing = [f"[{name}]" for name in self.differing(stage, manifest)]
         there = {name: self.manifest(name) or {} for name in manifest["inputs"]}
         made_from = manifest["inputs"].items()
         differing += [name for name, before in made_from if there[name].get("fingerprint", before) != before]
         if differing:
             what = f"another {' and another '.join(differing)} than the run now has"
-            raise ValueError(f"{self.path / stage.name} was made with {what}: `interp run` makes it again")
+            raise ValueError(f"{self.folder(stage.name)} was made with {what}: `interp run` makes it again")

@@ -23,11 +23,11 @@ class TokenizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class HarvestConfig:
-    hook_name: str = "blocks.0.hook_resid_post"
-    """Where the dictionary is learnt."""
+    hook_names: tuple[str, ...] = ("blocks.0.hook_resid_post",)
+    """Where dictionaries are learnt, one at each, from one pass of the model. `hook_name = "…"` names one alone."""
     neuron_hook: str | None = None
-    """Where the neurons are that its latents are compared with. None: the MLP of the block that `hook_name` is in, or
-    where the model shows no such hook (a mixture of experts, a state space) the coordinates at `hook_name` instead."""
+    """Where the neurons are that latents are compared with. None: the MLP of the block that their hook is in, or where
+    the model shows no such hook (a mixture of experts, a state space) the coordinates at their own hook instead."""
     tokens: int = 1_200_000
     """Tokens of the training split to harvest, from its start; all of them if there are fewer."""
     batch_size: int = 64
@@ -42,6 +42,17 @@ class HarvestConfig:
 
     def __post_init__(self) -> None:
         at_least_1(self, "tokens", "batch_size")
+        if not all(self.hook_names):
+            raise ValueError("hook_names has an empty name: leave it out")
+        if not self.hook_names:
+            raise ValueError("hook_names is empty: name at least one hook")
+        if twice := [name for name in self.hook_names if self.hook_names.count(name) > 1]:
+            raise ValueError(f"hook_names has {twice[0]} twice: a hook has one dictionary in a run")
+
+    @property
+    def hook_name(self) -> str:
+        """The first, or only, one."""
+        return self.hook_names[0]
 
     @property
     def options(self) -> dict[str, Any]:
@@ -90,7 +101,7 @@ class RankingConfig:
     """Test faint latents too, which do next to nothing, and give them a verdict like any other's."""
     twin: str | None = None
     """The folder (seen from where the command runs) of a run, or of a scan of the same tokens, with a dictionary from
-    another seed: how well each latent is found again."""
+    another seed: how well each latent is found again. Of a run with several hooks, the scan at the same hook."""
 
     def __post_init__(self) -> None:
         if self.nulls < 1:

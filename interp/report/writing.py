@@ -41,6 +41,7 @@ def write_report(
     curves: Mapping[str, pd.DataFrame] | None = None,
     nulls: Nulls | None = None,
     title: str | None = None,
+    pages: Mapping[str, str] | None = None,
     seed: int = 0,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -51,8 +52,9 @@ def write_report(
 
     run_or_features: a `Run` (its ranking, nulls, quality, curves, wall times and panels are read where they
     are), or a FeatureStore. `ranking`, `nulls`, `quality` (one row a dictionary), `curves` ({"model": rows of metrics,
-    "sae": …}) and `title` stand in for those of the run; what is missing leaves its panel out, with a word why. seed:
-    that of the map. overwrite: also in the place of the page of other features.
+    "sae": …}) and `title` stand in for those of the run; what is missing leaves its panel out, with a word why. pages:
+    addresses of other hooks' pages, seen from this one, by their names. seed: that of the map. overwrite: also in the
+    place of the page of other features.
 
     Raises ValueError when the source is neither, when a table is of other features, when a stage of the run was made of
     other inputs than the run now has, or when `out` holds something else than a report.
@@ -62,7 +64,7 @@ def write_report(
     inputs = replace(report_inputs(run_or_features), **instead)
     made_of = {"kind": "page", "features": features_key(inputs.store)}
     with whole_folder(out, made_of, overwrite=overwrite) as new:
-        _write_assets(new, inputs.title)
+        _write_assets(new, index(inputs.title, pages or {}))
         _write_data(new / "data", inputs, seed, progress or no_progress)
     return Path(out) / "index.html"
 
@@ -76,10 +78,15 @@ def assets() -> dict[str, str]:
     return texts
 
 
-def index(title: str) -> str:
-    """The page without its data."""
+def index(title: str, pages: Mapping[str, str] = {}) -> str:
+    """The page without its data. pages: the addresses of other hooks' pages, by their names."""
     page = files("interp.report").joinpath("page.html").read_text(encoding="utf-8")
-    return page.replace("{{title}}", html.escape(title))
+    return page.replace("{{title}}", html.escape(title)).replace("{{pages}}", _list_of(pages))
+
+
+def _list_of(pages: Mapping[str, str]) -> str:
+    links = "".join(f'<li><a href="{html.escape(to)}">{html.escape(name)}</a></li>' for name, to in pages.items())
+    return f'<details class="pages"><summary>Other hooks</summary><ul>{links}</ul></details>' if pages else ""
 
 
 def page_policy() -> str:
@@ -116,11 +123,11 @@ def script_json(value: Any) -> str:
     return text
 
 
-def _write_assets(folder: Path, title: str) -> None:
+def _write_assets(folder: Path, page: str) -> None:
     (folder / "assets").mkdir(parents=True)
     for name, text in {**assets(), "plotly.js": plotly_script()}.items():
         (folder / "assets" / name).write_text(text, encoding="utf-8")
-    (folder / "index.html").write_text(index(title), encoding="utf-8")
+    (folder / "index.html").write_text(page, encoding="utf-8")
 
 
 def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progress) -> None:

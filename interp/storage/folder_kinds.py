@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 RUN_FILE = "run.toml"
 """What makes a folder a run's: its whole configuration."""
+HOOKS = "hooks"
+"""Where, in the run folder of several hooks, those behind the first have theirs, which share its corpus and model."""
 _MOST_NAMES = 8
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 """The first part of an address; one letter before the colon would be a drive."""
@@ -32,6 +34,8 @@ class FolderKind:
     stage: str
     """The stage of a run that makes it."""
     made_by: str
+    for_all_hooks: bool = False
+    """It lies in the run folder of all hooks, where one of a hook is named."""
 
 
 KINDS = {
@@ -51,9 +55,15 @@ KINDS = {
         ("model",),
         "model",
         "`interp run --until model` makes one",
+        for_all_hooks=True,
     ),
     "tokens": FolderKind(
-        "a file of labelled tokens", ("",), ("tokens", "train", "corpus/train"), "corpus", "`interp tokenize` makes one"
+        "a file of labelled tokens",
+        ("",),
+        ("tokens", "train", "corpus/train"),
+        "corpus",
+        "`interp tokenize` makes one",
+        for_all_hooks=True,
     ),
     "tokenizer": FolderKind(
         "a tokenizer's folder",
@@ -61,6 +71,7 @@ KINDS = {
         ("tokenizer", "corpus/tokenizer"),
         "corpus",
         "`interp tokenize` writes one",
+        for_all_hooks=True,
     ),
 }
 
@@ -84,8 +95,9 @@ def find(path: str | Path, *kinds: str) -> Found:
             return Found(kind, path)
     for kind in wanted:
         for name in KINDS[kind].inside:
-            if _is(path / name, KINDS[kind]):
-                return Found(kind, path / name)
+            folder = whole_run(path) if KINDS[kind].for_all_hooks else path
+            if _is(folder / name, KINDS[kind]):
+                return Found(kind, folder / name)
     first = KINDS[wanted[0]]
     if is_run(path):
         raise ValueError(f"{path} has no {first.stage} yet: `interp run` or `interp demo` makes them")
@@ -106,6 +118,12 @@ def check_local(path: str | Path) -> None:
 def is_run(path: str | Path) -> bool:
     """Whether the path is a run folder."""
     return _is(Path(path), KINDS["run"])
+
+
+def whole_run(path: str | Path) -> Path:
+    """The run folder of all hooks that the run folder `path` of one of them lies in; any other is its own."""
+    above = Path(path).absolute().parent
+    return above.parent if above.name == HOOKS and is_run(above.parent) else Path(path)
 
 
 def is_meant_as_path(name: str) -> bool:

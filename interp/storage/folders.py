@@ -133,6 +133,11 @@ def unfinished(out: str | Path) -> Path:
     return out.with_name(f"{out.name}.unfinished")
 
 
+def begun_as(out: str | Path) -> Any:
+    """What the work that was cut off on a folder, and can go on, is made of; None where there is none."""
+    return _begun(unfinished(out))
+
+
 def check_output(
     out: str | Path, made_of: Mapping[str, Any] | None = None, *, overwrite: bool = False, run: Path | None = None
 ) -> None:
@@ -170,7 +175,7 @@ def check_outside(out: str | Path, *, run: Path | None = None) -> None:
     check_local(out)
     place = Path(out).resolve()
     for folder, parent in zip((place, *place.parents), place.parents, strict=False):
-        if folder.name == "new" and (parent / BEGUN).is_file():
+        if (folder.name == "new" and (parent / BEGUN).is_file()) or (run is not None and folder == run.resolve()):
             return
         if (parent / RUN_FILE).is_file() and (run is None or parent != run.resolve()):
             raise ValueError(f"{out} lies in the run folder {parent}, which only `interp run` writes: name another")

@@ -2,6 +2,9 @@
 
 corpus → model → activations → sae → features, neurons → effects, quality, concepts, nulls, ranking → report
 
+Where a run has several hooks, `corpus` and `model` are made for all of them, `activations` of each in one pass of the
+model, and what follows for one hook after the other.
+
 A stage is one decorated function, from which the running, opening, printing and showing of it follows:
 
     @stage(
@@ -22,7 +25,6 @@ stage's file, imports a heavy library: the command line reads the stages to prin
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from pkgutil import resolve_name
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
@@ -36,8 +38,9 @@ NEXT_LINE = "\n" + " " * 24
 """What parts the lines of a summary, which stand behind the name of the stage and its seconds."""
 WIDTH = 119
 """Most characters of a line that is printed: a terminal of 120 columns shows it whole."""
-Build = Callable[[Any, Path, Progress], dict[str, Any]]
-"""(run, the stage's folder, progress) → results. It fills the folder; called again after a cut, it goes on."""
+Build = Callable[[Any, Any, Progress], Any]
+"""(run, the stage's folder, progress) → results. It fills the folder; called again after a cut, it goes on. Where the
+stage is built for several hooks together, (runs, folders, progress) → the results of each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,14 +52,18 @@ class Stage:
     """Stages whose results it needs."""
     optional: tuple[str, ...] = ()
     """Stages whose results it takes where they are there."""
+    for_all_hooks: bool = False
+    """One serves all hooks of a run; otherwise each hook has its own."""
+    together: bool = False
+    """Those of several hooks are built in one go, each in a folder of its own."""
     last: bool = False
     """It runs behind all others and takes whatever they left: the page."""
     config: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
     """Sections of the configuration that come with it, each with what makes the demo's."""
     shared: tuple[str, ...] = ()
     """Sections that come with other stages, on which its results depend too."""
-    outside: Callable[[Any], Mapping[str, Any]] = lambda config: {}
-    """Digests of what it reads from outside the run folder."""
+    outside: Callable[[Any], Mapping[str, Any]] = lambda run: {}
+    """Of a run, what its results depend on beside the sections and inputs, such as digests of files elsewhere."""
     check: Callable[[Any], None] = lambda config: None
     """Raises ValueError for a configuration that it cannot run; asked of all that may run, first."""
     opens: Mapping[str, tuple[str, str]] = field(default_factory=dict)
@@ -66,6 +73,11 @@ class Stage:
     """A format string, or a function, of the results."""
     panel: "Callable[[Any], Panel | None]" = lambda run: None
     """What the page shows of it, of a run in which it is finished; None: nothing."""
+
+    @property
+    def comes_first(self) -> bool:
+        """Before the stages that are run for one hook after the other."""
+        return self.for_all_hooks or self.together
 
     @property
     def sections(self) -> tuple[str, ...]:
@@ -107,6 +119,10 @@ def stage(**fields: Any) -> Callable[[Build], Stage]:
         made = Stage(name=build.__name__, help=" ".join((build.__doc__ or "").split()), build=build, **fields)
         if unknown := [name for name in (*made.inputs, *made.optional) if name not in STAGES]:
             raise ValueError(f"stage {made.name} reads {', '.join(unknown)}, of which no stage before it has the name")
+        own = [name for name in (*made.inputs, *made.optional) if not STAGES[name].comes_first]
+        if made.comes_first and own:
+            before = f"before {', '.join(own)} of any hook"
+            raise ValueError(f"stage {made.name} runs for all hooks at once, {before}, and cannot read that")
         STAGES[made.name] = made
         for name in [name for name, each in STAGES.items() if each.last]:
             STAGES[name] = STAGES.pop(name)

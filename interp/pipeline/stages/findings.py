@@ -1,16 +1,18 @@
 """What the features are worth: `quality`, `concepts`, `nulls`, `ranking` and, where a run ends, `report`."""
 
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from interp.display.verdict_looks import verdict_words
-from interp.pipeline.config import RunConfig
 from interp.pipeline.run_folder import Run
 from interp.pipeline.sections import QualityConfig, RankingConfig
 from interp.pipeline.stages import NEXT_LINE, section, stage
 from interp.storage.files import Progress, digest_file, write_parquet
+from interp.storage.folder_kinds import is_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -193,15 +195,27 @@ def verdicts(counts: Mapping[str, Any]) -> str:
     return ", ".join(shown)
 
 
-def _open_twin(config: RankingConfig) -> "FeatureStore | None":
+def _open_twin(run: Run, config: RankingConfig) -> "FeatureStore | None":
+    """The scan that latents are looked for in: of a run, the one at the same hook where it has that."""
     from interp.features.feature_store import FeatureStore
 
-    return None if config.twin is None else FeatureStore.open(config.twin)
+    if config.twin is None:
+        return None
+    if is_run(config.twin) and run.config.harvest.hook_name in (twin := Run(config.twin)).hooks:
+        return FeatureStore.open(twin.at(run.config.harvest.hook_name).path)
+    return FeatureStore.open(config.twin)
 
 
-def _twin_scan(config: RunConfig) -> dict[str, Any]:
-    twin = _open_twin(config.ranking)
+def _twin_scan(run: Run) -> dict[str, Any]:
+    twin = _open_twin(run, run.config.ranking)
     return {} if twin is None else {"twin": digest_file(twin.path / "scan.json")}
+
+
+def _other_pages(run: Run) -> dict[str, str]:
+    """The addresses of the pages of the run's other hooks, seen from this one."""
+    here = run.place("page").parent
+    others = [name for name in run.hooks if name != run.config.harvest.hook_name]
+    return {name: quote(os.path.relpath(run.at(name).place("page"), here)) for name in others}
 
 
 @stage(
@@ -233,7 +247,7 @@ def ranked(run: Run, config: RankingConfig, progress: Progress) -> "pd.DataFrame
         seed=config.seed,
         labels=run.harvested.labels,
         use_labels=config.use_labels,
-        twin=_open_twin(config),
+        twin=_open_twin(run, config),
         matches=run.nulls.twins if run.has("nulls") else None,
         judge_faint=config.judge_faint,
         progress=progress,
@@ -243,6 +257,7 @@ def ranked(run: Run, config: RankingConfig, progress: Progress) -> "pd.DataFrame
 @stage(
     inputs=("features",),
     last=True,
+    outside=lambda run: {"pages": pages} if (pages := _other_pages(run)) else {},
     opens={"page": ("page/index.html", "pathlib:Path")},
     summary=lambda results: f"{results['bytes'] / 1e6:.1f} MB",
 )
@@ -250,6 +265,6 @@ def report(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     """a page that works offline, from file://"""
     from interp.report import write_report
 
-    page = write_report(run, folder / "page", progress=progress)
+    page = write_report(run, folder / "page", pages=_other_pages(run), progress=progress)
     files = [file for file in page.parent.rglob("*") if file.is_file()]
     return {"page": f"report/{page.relative_to(folder)}", "bytes": sum(file.stat().st_size for file in files)}

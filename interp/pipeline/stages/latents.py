@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from interp.pipeline.config import RunConfig
 from interp.pipeline.pretrained import LoadedConfig
 from interp.pipeline.run_folder import Run
 from interp.pipeline.sections import EffectsConfig
@@ -26,8 +27,15 @@ positive."""
 FEATURES = "interp.features.feature_store:FeatureStore.open"
 
 
+def _check_loaded(config: RunConfig) -> None:
+    if isinstance(config.sae, LoadedConfig) and len(config.harvest.hook_names) > 1:
+        named = f"[harvest] names {', '.join(config.harvest.hook_names)}"
+        raise ValueError(f"[sae] load = {config.sae.load!r} is the dictionary of one hook, and {named}: name its own")
+
+
 @stage(
     inputs=("activations",),
+    check=_check_loaded,
     config={"sae": section("interp.sae:TopKConfig", d_sae=4096, k=8, tokens=3_000_000)},
     shared=("harvest",),
     opens={

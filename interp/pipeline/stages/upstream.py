@@ -1,9 +1,11 @@
 """From text to activations: `corpus`, `model`, `activations`."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from interp.pipeline.config import RunConfig
 from interp.pipeline.pretrained import ModelConfig, model_files
@@ -13,17 +15,20 @@ from interp.pipeline.stages import section, stage
 from interp.storage.files import Progress, digest_file, write_json
 from models.pretrained import REFERENCE, WEIGHTS
 
+if TYPE_CHECKING:
+    from interp.activations import ActivationStore
+
 MAX_EVALUATED = 20_000
 """Validation tokens on which a pretrained model's loss is measured."""
 
 
-def _text_files(config: RunConfig) -> dict[str, Any]:
+def _text_files(run: Run) -> dict[str, Any]:
     """Digests of the user's own text and model: where one has changed, it is read again."""
     from models.own_text import matching_files
 
-    named = {path for each in config.corpus.paths for path in matching_files(each)}
+    named = {path for each in run.config.corpus.paths for path in matching_files(each)}
     files = {str(path): digest_file(path) for path in sorted(named) if path.is_file()}
-    return {"files": files, "model_files": model_files(config.model)}
+    return {"files": files, "model_files": model_files(run.config.model)}
 
 
 def _check_model(config: RunConfig) -> None:
@@ -40,7 +45,7 @@ def _check_hooks(config: RunConfig) -> None:
     """That the model has the hooks, before it is trained; and that a pretrained one puts out a vector a token there."""
     import torch
 
-    from interp.activations.hooks import evaluating, hooked_rows, resolve_hooks
+    from interp.activations.hooks import evaluating, hooked_rows, main_names, resolve_hooks
     from models.transformer import Transformer
 
     if config.model.is_trained:
@@ -48,7 +53,11 @@ def _check_hooks(config: RunConfig) -> None:
             model: Any = Transformer(config.model.transformer(d_vocab=2))
     else:
         model = config.model.pretrained()
-    hooks = resolve_hooks(model, _hooks(model, config.harvest))
+    own = {name: main_names(model, name)[0] for name in config.harvest.hook_names}
+    for name, main in own.items():
+        if same := [other for other in own if own[other] == main and other != name]:
+            raise ValueError(f"[harvest] hook_names has {name} and {same[0]}, which are one hook: name it once")
+    hooks = resolve_hooks(model, list(chain(*(_hooks(model, config.at(name).harvest) for name in own))))
     if not config.model.is_trained:
         with evaluating(model):
             hooked_rows(model, torch.zeros(1, 2, dtype=torch.long), hooks)
@@ -56,17 +65,18 @@ def _check_hooks(config: RunConfig) -> None:
 
 def _hooks(model: Any, config: HarvestConfig) -> list[str]:
     """The dictionary's hook and, where the model shows them, that of the neurons; one where they are the same."""
-    from interp.activations.hooks import has_hook, main_name
+    from interp.activations.hooks import has_hook, main_names
 
-    hook_name = main_name(model, config.hook_name)
+    [hook_name] = main_names(model, config.hook_name)
     if config.neuron_hook is not None:
-        return list(dict.fromkeys((hook_name, main_name(model, config.neuron_hook))))
+        return main_names(model, [hook_name, config.neuron_hook])
     block = re.match(r"blocks\.\d+\.", hook_name)
     neurons = f"{block.group()}{MLP_NEURONS}" if block else hook_name
     return list(dict.fromkeys((hook_name, neurons))) if has_hook(model, neurons) else [hook_name]
 
 
 @stage(
+    for_all_hooks=True,
     config={"corpus": section("models.corpus:CorpusConfig", characters=8_000_000), "tokenizer": TokenizerConfig},
     shared=("model",),
     outside=_text_files,
@@ -107,6 +117,7 @@ def corpus(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 
 
 @stage(
+    for_all_hooks=True,
     inputs=("corpus",),
     config={"model": ModelConfig, "training": section("models.recipe:TrainingConfig", tokens=3_500_000)},
     check=_check_model,
@@ -154,6 +165,7 @@ def model(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 
 
 @stage(
+    together=True,
     inputs=("corpus", "model"),
     config={"harvest": HarvestConfig},
     check=_check_hooks,
@@ -163,15 +175,26 @@ def model(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
         + ", ".join(f"{name} ({d})" for name, d in r["d"].items())
     ),
 )
-def activations(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
+def activations(runs: Sequence[Run], folders: Sequence[Path], progress: Progress) -> list[dict[str, Any]]:
     """the activations of the training text at the dictionary's hook and the neurons' one, rows shuffled"""
-    from interp.activations.harvesting import harvest
+    from interp.activations.harvesting import harvest_stores
 
-    config = run.config.harvest
-    hooks = _hooks(run.model, config)
-    options = config.options | {"exclude": run.tokenizer.special_ids, "progress": progress}
-    store = harvest(run.model, run.harvested.tokens, hooks, folder / "store", **options)
-    size = sum(file.stat().st_size for file in (folder / "store").iterdir())
+    run, hooks = runs[0], dict[str | Path, list[str]]()
+    for each, folder in zip(runs, folders, strict=True):
+        hooks[folder / "store"] = _hooks(run.model, each.config.harvest)
+    stores = harvest_stores(
+        run.model,
+        run.harvested.tokens,
+        hooks,
+        exclude=run.tokenizer.special_ids,
+        progress=progress,
+        **run.config.harvest.options,
+    )
+    return [_harvested(store) for store in stores]
+
+
+def _harvested(store: "ActivationStore") -> dict[str, Any]:
+    size = sum(file.stat().st_size for file in store.path.iterdir())
     widths = {name: store.d(name) for name in store.hook_names}
     per_value = size / len(store) / sum(widths.values())
     return {"rows": len(store), "excluded": store.n_excluded, "d": widths, "bytes_per_value": per_value}

@@ -124,7 +124,7 @@ class Explorer(ThreadingHTTPServer):
         self.key = features_key(self.live.features)
         notes_of(self.notes, self.key)
         self._assets = {name: text.encode() for name, text in assets().items()}
-        self._folder, self._index = run.page.parent.resolve(), index(run.path.resolve().name)
+        self._folder, self._index = run.page.parent.resolve(), index(run.title)
         self._listed = set((run.manifest("report") or {"files": ()})["files"])
         if any(self._read(f"assets/{name}") != text for name, text in self._assets.items()):
             raise ValueError(f"{self._folder} is of another version: `interp report {run.path}` writes it anew")

@@ -141,15 +141,16 @@ def join_stores(stores: Mapping[str, ActivationStore]) -> JoinedStore:
         raise ValueError("stores is empty: name at least one store to join")
     for name in stores:
         if not name or "/" in name:
-            rule = "hooks are called '<store>/<hook>', by a name without '/'"
-            raise ValueError(f"a store cannot be called {name!r}: {rule}")
+            raise ValueError(
+                f"a store cannot be called {name!r}: hooks are called '<store>/<hook>', by a name without '/'"
+            )
     (first, one), *others = stores.items()
     for name, other in others:
-        for what, of in _ROWS.items():
-            if of(one) != of(other):
+        for difference, read in _ROWS.items():
+            if read(one) != read(other):
                 raise ValueError(
-                    f"{name!r} ({other.path}) does not hold the rows of {first!r} ({one.path}): {what}. Harvest both "
-                    "over the same tokens, with the same seed, exclude and rows_per_shard, and with max_norm=None"
+                    f"{name!r} ({other.path}) does not hold the rows of {first!r} ({one.path}): {difference}. Harvest "
+                    "both over the same tokens, with the same seed, exclude and rows_per_shard, and with max_norm=None"
                 )
     return JoinedStore(dict(stores))
 

@@ -74,8 +74,10 @@ class ModelPasses:
                 raise ValueError(f"exclude={list(exclude)} holds {token}, which is no token id")
         for position in exclude_positions:
             if not 0 <= position < self.n_ctx:
-                of = f"which is no position in 0..{self.n_ctx - 1}"
-                raise ValueError(f"exclude_positions={list(exclude_positions)} holds {position}, {of}")
+                raise ValueError(
+                    f"exclude_positions={list(exclude_positions)} holds {position}, "
+                    f"which is no position in 0..{self.n_ctx - 1}"
+                )
         positions = {"exclude_positions": sorted({*map(int, exclude_positions)})} if exclude_positions else {}
         self._left_out: dict[str, list[int]] = {"exclude": sorted({*map(int, exclude)}), **positions}
         self._positions = torch.ones(self.n_ctx, dtype=torch.bool)

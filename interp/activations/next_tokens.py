@@ -13,7 +13,7 @@ from torch import Tensor
 from interp.activations.hooks import Model, evaluating, module_of, size_of, to_model
 
 _SEQUENCES, _TOKENS = 2, 32
-"""So few tell."""
+"""A few tokens suffice to detect look-ahead."""
 
 
 class NoNextTokens(ValueError):

@@ -151,9 +151,11 @@ def corpora(
         parts, in_a = _parted(features_a, part, documents, first)
     else:
         if not same_dictionary(features_a, features_b):
-            what = f"{features_a.path} and {features_b.path} are scans by two dictionaries, or of two hooks"
-            raise ValueError(f"{what}, whose latents have nothing to do with each other: scan both texts by one")
-        parts = [_part(each, of, first) for each, of in zip((features_a, features_b), ids, strict=True)]
+            raise ValueError(
+                f"{features_a.path} and {features_b.path} are scans by two dictionaries, or of two hooks, "
+                "whose latents have nothing to do with each other: scan both texts by one"
+            )
+        parts = [_part(each, its_ids, first) for each, its_ids in zip((features_a, features_b), ids, strict=True)]
         sizes = [len(each.documents.ids) for each in parts]
         in_a = np.arange(sum(sizes)) < sizes[0]
     counts = int(in_a.sum()), int((~in_a).sum())
@@ -349,9 +351,9 @@ def _rules(ranking: pd.DataFrame | None, parts: Sequence[Part]) -> pd.DataFrame:
     features = parts[0].features
     if ranking is None:
         return pd.DataFrame({"rule": "", "f1": np.nan}, index=range(features.d_sae))
-    of = ranking.attrs.get("features", {}).get("dictionary")
-    here = scanned(features).get("dictionary")
-    if (of and here and of != here) or int(ranking["latent"].max()) >= features.d_sae:
+    ranked_by = ranking.attrs.get("features", {}).get("dictionary")
+    scanned_by = scanned(features).get("dictionary")
+    if (ranked_by and scanned_by and ranked_by != scanned_by) or int(ranking["latent"].max()) >= features.d_sae:
         raise ValueError(f"the ranking is of another dictionary than {features.path}: `interp rank` makes its own")
     by_latent = ranking.set_index("latent").reindex(range(features.d_sae))
     return pd.DataFrame({"rule": by_latent["explanation"].fillna(""), "f1": by_latent["explanation_f1"]})

@@ -21,7 +21,7 @@ from interp.features.feature_store import FeatureStore
 from interp.storage.processes import slices
 
 NUMBERS_AT_ONCE = 1 << 25
-"""Numbers in memory, thrice or so."""
+"""Upper bound on elements held at once; peak use is about three times this."""
 _CHUNK_SEQUENCES = 256
 FunctionOfChange = Callable[[Tensor], Tensor]
 """What follows from a change of the activations: states, or a loss."""
@@ -134,8 +134,8 @@ class AblationBatch:
     def firings(self, column: Int[Tensor, " d_sae"], pair_of: Int[Tensor, "latent seq"]) -> Firings:
         """column: each latent's number among those looked at, or −1; pair_of: −1 where a pair is not sampled."""
         rows, latents, z = self.codes.rows.cpu(), self.codes.latents.cpu().long(), self.codes.values.cpu()
-        of = column[latents]
-        pair = torch.where(of >= 0, pair_of[of, rows // self.tokens.shape[1]], -1)
+        column_of = column[latents]
+        pair = torch.where(column_of >= 0, pair_of[column_of, rows // self.tokens.shape[1]], -1)
         keep = (pair >= 0) & (z > 0) & self.usable.flatten().cpu()[rows]
         firings = Firings(pair[keep], latents[keep], rows[keep], z[keep])
         firings = firings.take((firings.pair * self.tokens.numel() + firings.row).argsort())

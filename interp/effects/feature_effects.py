@@ -59,7 +59,20 @@ log = logging.getLogger(__name__)
 _MIN_SEQUENCES = 4
 """For a correlation over a latent's sequences."""
 Sums = Float64[np.ndarray, "latent sequence"]
-_SUMS = "firings activation targets loss later later_loss kl normaliser gradient integrated null_loss null_kl".split()
+_SUMS = (
+    "firings",
+    "activation",
+    "targets",
+    "loss",
+    "later",
+    "later_loss",
+    "kl",
+    "normaliser",
+    "gradient",
+    "integrated",
+    "null_loss",
+    "null_kl",
+)
 _MEANS = {
     "loss_change": ("loss", "targets"),
     "later_loss_change": ("later_loss", "later"),
@@ -224,17 +237,17 @@ class _Ablations:
         add("gradient", firings.pair, (batch.changes(firings) * gradient).sum(1))
         for pair, values in batch.integrated(firings, self.steps) if self.steps else ():
             add("integrated", pair, values)
-        for null, changed in (("", firings), ("null_", self.others.instead(firings, self.tokens.shape[1]))):
+        for prefix, changed in (("", firings), ("null_", self.others.instead(firings, self.tokens.shape[1]))):
             for without in batch.ablated(changed):
                 some, counted = without.firings, batch.counted.flatten()
                 for part, found in batch.compare(clean, some.row, without.states):
                     pair = some.pair[part]
-                    add(f"{null}kl", pair, found.kl)
-                    add(f"{null}loss", pair, found.loss * counted[some.row[part]])
-                    if not null:
+                    add(f"{prefix}kl", pair, found.kl)
+                    add(f"{prefix}loss", pair, found.loss * counted[some.row[part]])
+                    if not prefix:
                         likelier.index_add_(0, pair // n, found.states.to(likelier), alpha=-1)
                         add("normaliser", pair, found.normaliser)
-                if not null:
+                if not prefix:
                     for part, found in batch.compare(clean, without.later_row, without.later_states):
                         add("later_loss", without.later_pair[part], found.loss)
 
@@ -247,7 +260,7 @@ def _table(latents: np.ndarray, sums: dict[str, Sums], gradients: Sequence[str])
     n, firings = fires.sum(1), sums["firings"].sum(1)
     table: dict[str, np.ndarray] = {"latent": latents, "n_sequences": n, "n_firings": firings.astype(int)}
     table["mean_activation"] = ratio(sums["activation"].sum(1), firings)
-    means = {name: of for name, of in _MEANS.items() if of[0] != "integrated" or "integrated" in gradients}
+    means = {name: ends for name, ends in _MEANS.items() if ends[0] != "integrated" or "integrated" in gradients}
     for name, (above, below) in means.items():
         table[name] = ratio(sums[above].sum(1), sums[below].sum(1))
         squared = name in ("kl", "null_kl")

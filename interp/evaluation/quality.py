@@ -50,9 +50,9 @@ Replace = Callable[[Tensor, Tensor], Tensor]
 (ascending, on the CPU), to what stands in at the hook that is written."""
 ULTRA_LOW = 1e-5
 _HELD_BYTES = 1 << 28
-"""Of what went through the hook in the first pass, for the second."""
+"""Bytes of activations that the first pass keeps for the second."""
 _LOGITS_AT_ONCE = 1 << 25
-"""In memory twice or so."""
+"""Logits per batch; peak use is about twice this."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -196,10 +196,10 @@ class _Entries(NamedTuple):
 def _token_counts(tokens: Int32[np.ndarray, " row"], n_vocab: int, documents: Documents) -> scipy.sparse.csr_matrix:
     counts = scipy.sparse.csr_matrix((len(documents.ids), n_vocab), dtype=np.int32)
     for block in slices(len(tokens), _ROWS_AT_ONCE):
-        of, ids = documents.of_row[block], tokens[block]
-        places = of[of >= 0], ids[of >= 0]
-        ones = np.ones(len(places[0]), np.int32)
-        counts = counts + scipy.sparse.coo_matrix((ones, places), shape=counts.shape).tocsr()
+        document_of, ids = documents.of_row[block], tokens[block]
+        entries = document_of[document_of >= 0], ids[document_of >= 0]
+        ones = np.ones(len(entries[0]), np.int32)
+        counts = counts + scipy.sparse.coo_matrix((ones, entries), shape=counts.shape).tocsr()
     return counts
 
 
@@ -209,12 +209,13 @@ def _activations(store: StoredRows, hook: str, documents: Documents, how: How) -
     total = torch.zeros(shape) if how == "mean" else torch.full(shape, -torch.inf)
     for i in range(store.n_shards):
         shard = store.shard(i, hook)
-        of = of_row[shard.row_ids].long()
-        acts = shard.acts[of >= 0].float()
+        document_of = of_row[shard.row_ids].long()
+        in_a_document = document_of >= 0
+        acts = shard.acts[in_a_document].float()
         if how == "mean":
-            total.index_add_(0, of[of >= 0], acts)
+            total.index_add_(0, document_of[in_a_document], acts)
         else:
-            total.scatter_reduce_(0, of[of >= 0, None].expand_as(acts), acts, "amax")
+            total.scatter_reduce_(0, document_of[in_a_document, None].expand_as(acts), acts, "amax")
     lengths = torch.from_numpy(documents.lengths)[:, None]
     total = total / lengths.clamp(min=1) if how == "mean" else total
     return cast(Shaped[np.ndarray, "document d_in"], torch.where(lengths > 0, total, 0.0).numpy())

@@ -70,9 +70,8 @@ class Scan:
                 raise ValueError(f"vocab names {len(vocab)} tokens, but the rows are of no text: leave it out")
             tokens = torch.arange(tokens[0] * tokens[1]).view(tokens)
         n_ids = check_token_ids(tokens, None if vocab is None else len(vocab)) + 1
-        if isinstance(vocab, Mapping) or not all(
-            isinstance(string, str) for string in (() if vocab is None else vocab)
-        ):
+        strings = () if vocab is None else vocab
+        if isinstance(strings, Mapping) or not all(isinstance(string, str) for string in strings):
             raise ValueError("vocab must be a list of strings, that of token i at place i")
         self.is_spelt = vocab is not None
         self.vocab = [str(i) for i in range(n_ids)] if vocab is None else list(vocab)
@@ -156,10 +155,12 @@ def read_meta(folder: Path) -> dict[str, Any]:
 
 def check_labelled(labels: Mapping[str, Any] | None, tokens: Int[Tensor, "seq pos"], where: object) -> None:
     """Raises ValueError for masks that say of which tokens they are (`labels.tokens`), if those are others."""
-    of = getattr(labels, "tokens", None)
-    if of is not None and not torch.equal(of.cpu().int(), tokens.cpu().int()):
-        shown = f"{tuple(of.shape)}, not those {tuple(tokens.shape)} scanned"
-        raise ValueError(f"the labels are of other tokens {shown} in {where}: give the labels of the tokens harvested")
+    labelled = getattr(labels, "tokens", None)
+    if labelled is not None and not torch.equal(labelled.cpu().int(), tokens.cpu().int()):
+        raise ValueError(
+            f"the labels are of other tokens {tuple(labelled.shape)}, not those {tuple(tokens.shape)} scanned in "
+            f"{where}: give the labels of the tokens harvested"
+        )
 
 
 def masks_of(labels: Mapping[str, Any] | None, shape: Sequence[int], *, is_text: bool = True) -> Mapping[str, Any]:
@@ -170,8 +171,8 @@ def masks_of(labels: Mapping[str, Any] | None, shape: Sequence[int], *, is_text:
         if not is_text and tuple(mask.shape) == (shape[0],):
             whole[name] = torch.as_tensor(mask)[:, None].expand(*shape)
         elif tuple(mask.shape) != tuple(shape):
-            of = "the tokens" if is_text else "the rows"
-            raise ValueError(f"label {name!r} is {tuple(mask.shape)}, {of} are {tuple(shape)}")
+            scanned = "the tokens" if is_text else "the rows"
+            raise ValueError(f"label {name!r} is {tuple(mask.shape)}, {scanned} are {tuple(shape)}")
     return {name: whole.get(name, labels[name]) for name in labels} if labels and whole else labels or {}
 
 

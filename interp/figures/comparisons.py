@@ -65,8 +65,8 @@ def _shares_above(
         dotted = dict(color=GREY if len(named) == 1 else colour, width=1.5, dash="dot")
         of_null = dict(name=f"{null_name} (dotted)", showlegend=i == len(named) - 1)
         sides = ((column, dict(color=colour, width=2), dict(name=name)), (null, dotted, of_null))
-        for of, line, key in sides:
-            ordered = np.sort(table[of].dropna().to_numpy(float))
+        for shown, line, key in sides:
+            ordered = np.sort(table[shown].dropna().to_numpy(float))
             share = 1 - np.arange(len(ordered)) / max(len(ordered), 1)
             fig.add_scatter(x=ordered, y=share, mode="lines", line=line, **key)
             if len(ordered):

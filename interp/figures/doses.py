@@ -46,7 +46,7 @@ def steering(doses: pd.DataFrame | Mapping[str, pd.DataFrame], *, latent: int | 
             fig.add_scatter(x=[f"{m:g}" for m in rows["multiple"]], y=rows[column], **key, **look, **place)
             if len(free) and (len(named) == 1 or column == "loss"):
                 fig.add_hline(y=float(free[column].iloc[0]), line=dict(color=GREY, dash="dot", width=1), **place)
-    of = "Steering" if latent is None else f"Steering with latent {latent}"
-    styled(fig, of, height=300 if columns == 3 else 480).update_xaxes(type="category", tickangle=0)
+    title = "Steering" if latent is None else f"Steering with latent {latent}"
+    styled(fig, title, height=300 if columns == 3 else 480).update_xaxes(type="category", tickangle=0)
     fig.update_xaxes(title_text="times its maximum", row=-(-len(panels) // columns))
     return panelled(fig).update_yaxes(rangemode="tozero")

@@ -23,9 +23,8 @@ def import_plugin(file: str | Path) -> str:
     if name not in sys.modules:
         spec = importlib.util.spec_from_file_location(name, file)
         assert spec is not None and spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(
-            spec
-        )  # before it runs: dataclasses look themselves up there
+        # It is listed before it runs: dataclasses look their module up there.
+        sys.modules[name] = importlib.util.module_from_spec(spec)
         try:
             spec.loader.exec_module(sys.modules[name])
         except BaseException:

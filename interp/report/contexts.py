@@ -71,10 +71,10 @@ class Contexts:
 
     def examples(self, kinds: Iterable[int], latents: Collection[int], rows: Collection[int]) -> list[list]:
         """The firings of `latents` in `rows`, pair by pair, as the page reads them."""
-        places, of = (np.array(list(each), dtype=np.int64) for each in (rows, latents))
-        at = np.searchsorted(self._rows, places)
+        row_of, latent_of = (np.array(list(each), dtype=np.int64) for each in (rows, latents))
+        at = np.searchsorted(self._rows, row_of)
         sets: list = self._set_of[at].tolist() if self.label_sets else [None] * len(rows)
-        around = activations_around(self.store, of, places)
+        around = activations_around(self.store, latent_of, row_of)
         shown = zip(kinds, rows, sets, *around, strict=True)
         return [[int(kind), int(row), *rest] for kind, row, *rest in shown]
 

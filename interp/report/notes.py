@@ -62,9 +62,8 @@ def edit_notes(file: Path, key: str, edits: Mapping[str, Mapping[str, Sequence]]
     so does what another program keeps in the file.
     """
     with open(file.parent / RUN_FILE) as config:
-        fcntl.flock(
-            config, fcntl.LOCK_EX
-        )  # waits for other writers; not the folder's own lock, which a stage holds long
+        # This waits for other writers. It is not the folder's own lock, which a stage holds long.
+        fcntl.flock(config, fcntl.LOCK_EX)
         kept = _kept(file, key)
         notes = kept["notes"]
         for latent, fields in edits.items():

@@ -100,7 +100,7 @@ def summary(inputs: ReportInputs) -> dict[str, Any]:
 def _training(inputs: ReportInputs) -> list[dict]:
     model, sae, results = inputs.curves.get("model"), inputs.curves.get("sae"), inputs.model_results
     missing = "No training {}: it was not trained in this run, or its metrics were not given."
-    panels = [Panel(note=missing.format(of)) for of in ("curve of the model", "curves of the dictionary")]
+    panels = [Panel(note=missing.format(curves)) for curves in ("curve of the model", "curves of the dictionary")]
     if model is not None and {"tokens", "loss"} <= set(model):
         known = {name: results.get(f"{name}_cross_entropy") for name in ("unigram", "bigram")}
         levels = {name: loss for name, loss in known.items() if loss is not None}

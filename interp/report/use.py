@@ -53,10 +53,11 @@ def shares(inputs: ReportInputs) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
 
     def add(name: str, holds: pd.Series, note: str = "") -> None:
-        n, of = int(holds.sum()), len(holds)
-        if of:
-            interval = [number(end) for end in wilson(n, of)]
-            rows.append({"name": name, "meaning": MEANINGS[name], "n": n, "of": of, "interval": interval, "note": note})
+        n, n_tested = int(holds.sum()), len(holds)
+        if n_tested:
+            interval = [number(end) for end in wilson(n, n_tested)]
+            counts = {"n": n, "of": n_tested, "interval": interval}
+            rows.append({"name": name, "meaning": MEANINGS[name], **counts, "note": note})
 
     if inputs.ranking is not None:
         judged = inputs.verdicts[~inputs.verdicts["verdict"].isin((*IDLE, "unranked"))]

@@ -203,11 +203,9 @@ def _claim(temporary: Path) -> int:
 def _dtype(dtype: Any) -> str:
     """The name that safetensors has for a dtype of torch or numpy: F32, BF16, U8, BOOL."""
     name = str(dtype).removeprefix("torch.")
-    return (
-        "BOOL"
-        if name == "bool"
-        else name.replace("bfloat", "BF").replace("float", "F").replace("uint", "U").replace("int", "I")
-    )
+    if name == "bool":
+        return "BOOL"
+    return name.replace("bfloat", "BF").replace("float", "F").replace("uint", "U").replace("int", "I")
 
 
 def _raw(part: Any) -> Any:

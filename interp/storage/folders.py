@@ -7,9 +7,9 @@
 
 The rule for everything that writes a folder. `made_of` says what the work depends on, as digests and settings. While
 it is under way it lies in `OUT.unfinished`, where the same work goes on after a kill. `out` may be a new folder, an
-empty one, or one that an earlier work left: the same work is taken as it is, other work gives way only where the caller
-says `overwrite=True`, and files that we did not write are never touched. Nothing is written inside a run folder or
-another finished folder.
+empty one, or one that an earlier work left: the same work is taken as it is, other work is replaced only where the
+caller says `overwrite=True`, and files that we did not write are never touched. Nothing is written inside a run folder
+or another finished folder.
 
 The lock is the system's, on the folder itself (flock): it leaves no file, and ends with the process, however that ends.
 
@@ -78,9 +78,10 @@ def whole_folder(
 
     made_of: JSON of what its content depends on; a manifest that says so is written at the end, unless the block wrote
     one. resume: True goes on from what the same work left when it was cut off, False begins anew; None is for a block
-    that cannot go on, of which an error leaves nothing. overwrite: other work, and files of ours that were changed
-    since, may give way. editable: people and other tools may change the files, so that `verify` lets them pass (only
-    giving way to a new folder do they count as changed). run: the run folder whose own the new folder is.
+    that cannot go on: after an error its files are removed. overwrite: other work, and files of ours that were changed
+    since, may be replaced. editable: people and other tools may change the files, so that `verify` lets them pass;
+    before such a folder is replaced, changed files still count as changed. run: the run folder that this folder belongs
+    to, if any; writing inside another run folder is refused.
 
     Raises ValueError for an `out` that may not be written or replaced (`check_output`), and while another process
     writes it.

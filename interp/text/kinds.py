@@ -347,10 +347,8 @@ def _classes(vectors: np.ndarray, counts: np.ndarray, n: int) -> Int64[np.ndarra
 def _centres(windows: np.ndarray, n: int) -> Float32[np.ndarray, "topic dim"]:
     from sklearn.cluster import MiniBatchKMeans
 
-    fitted = MiniBatchKMeans(min(n, len(windows)), init="random", n_init=2, batch_size=4096, random_state=0).fit(
-        windows
-    )
-    centres = fitted.cluster_centers_
+    k_means = MiniBatchKMeans(min(n, len(windows)), init="random", n_init=2, batch_size=4096, random_state=0)
+    centres = k_means.fit(windows).cluster_centers_
     return (centres / np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-9)).astype(np.float32)
 
 
@@ -447,13 +445,13 @@ def indent(at: Positions) -> Values:
 
 
 def _place(
-    kind_name: str, names: Sequence[str], speaks_of: str, of: Callable[[Any], Any], size: int = 0, **fields: Any
+    kind_name: str, names: Sequence[str], speaks_of: str, read: Callable[[Any], Any], size: int = 0, **fields: Any
 ) -> None:
     """Register what the reader of places knows: one of some values, each with its name; the last is of all above."""
     size = size or len(names)
 
     def values(at: Positions) -> Values:
-        return np.minimum(np.asarray(of(at.state)).astype(np.int64), size - 1)
+        return np.minimum(np.asarray(read(at.state)).astype(np.int64), size - 1)
 
     KINDS[kind_name] = Kind(
         values=values,

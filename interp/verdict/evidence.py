@@ -229,11 +229,9 @@ class _Judge(NamedTuple):
                 within = likeness(r[np.ix_(members, members)], part, explained)
                 out.sense_one[latent, number] = self.calibration.probability(within.values, within.covariance).one
             if with_words:
-                of_sense = (
-                    shared
-                    if len(members) == len(sense)
-                    else Shared.among(holds[members], part, self.predicates.surprise)
-                )
+                of_sense = shared
+                if len(members) < len(sense):
+                    of_sense = Shared.among(holds[members], part, self.predicates.surprise)
                 most = (TYPICAL - np.log(max(density * weights[members].sum(), 1e-12))) / 2
                 out.common[latent, number] = [
                     SharedPredicate(

@@ -1,42 +1,57 @@
 """Which latents have one meaning, and how sure that is: a table of all latents, most monosemantic first.
 
-In: a FeatureStore, or any codes of tokens. Out: one row a latent (ties: by latent):
+In: a FeatureStore, or any codes of tokens. Out: one row a latent (ties: by latent). A latent that was not tested has
+NaN for its probabilities. The verdict of each, and how sure it is:
 
-    latent                  index in the dictionary
-    monosemanticity         probability of one meaning (`calibration`); NaN for latents that were not tested
-    ci_low, ci_high         its 95 % interval over the firings sampled and the sources calibrated on; NaN likewise
-    verdict                 dead           never fires
-                            too_rare       fires in fewer than MIN_GROUPS (20) groups of neighbouring sequences, or
-                                           blocks of a long one (`verdict.null_scale`): two equal senses could not be
-                                           told from one
-                            no_context     its rows are no text (`FeatureStore.has_text`): nothing is known of what
-                                           its firings share; dense is then what fires on > 50 % of the rows
-                            faint          fires, but never a quarter as strongly as the median latent (`interp.codes`):
-                                           it does next to nothing, and is not tested unless it is asked for
-                            dense          fires on > 50 % of tokens, or on > 10 % and more likely has no one meaning
-                            single-token   ≥ 90 % of its activation on one token and its variants in case and space
-                            monosemantic   probability ≥ ½;    polysemantic   < ½
-    n_senses                parts into which its firings fall (`senses`); 0 where not tested. 1 for a polysemantic
-                            latent: its firings have no meaning in common, yet no parts can be told apart
-                            (monosemanticity and n_senses know no token share: a single-token latent's may be low)
-    explanation             words that predict where it fires, found on the fit half (`interp.verdict`); "" if none
+    latent                   index in the dictionary
+    verdict                  one of the words below
+    monosemanticity          probability of one meaning (`calibration`)
+    ci_low, ci_high          its 95 % interval over the firings sampled and the sources calibrated on
+    sure                     whether that interval lies on one side of ½; a monosemantic or polysemantic latent that is
+                             not sure has the likelier of the two verdicts, no more
+    learnt                   probability that it is the model's own, not the text's statistics seen through random
+                             weights (`learnt`); NaN where there is no evidence of it too
+
+`verdict` is the first of these that is true:
+
+    dead                     never fires
+    too_rare                 fires in fewer than MIN_GROUPS (20) groups of neighbouring sequences, or blocks of a long
+                             one (`verdict.null_scale`): two equal senses could not be told from one
+    faint                    fires, but never a quarter as strongly as the median latent (`interp.codes`): it does next
+                             to nothing, and is not tested unless that is asked for
+    dense                    fires on > 50 % of tokens, or on > 10 % and more likely has no one meaning
+    single-token             ≥ 90 % of its activation lies on one token and its variants in case and space
+    monosemantic             probability ≥ ½
+    polysemantic             probability < ½
+
+Where rows are no text (`FeatureStore.has_text`), nothing is known of what firings share: a latent that is not dead,
+faint or, firing on > 50 % of the rows, dense is `no_context`.
+
+What it means, in words:
+
+    explanation              words that predict where it fires, found on the fit half (`interp.verdict`); "" if none
+    explanation_json         the rule itself, for programs (`verdict.explanations`); "" if none
     explanation_f1, _precision, _recall, _f1_one, _n_examples, _f1_by_interval
-                            of that rule on all tokens of the held-out half (`verdict.Explanations`)
-    explanation_json        the rule itself, for programs (`verdict.explanations`); "" if none
-    senses                  one dictionary a sense, the largest first (`verdict.described`); [] for one sense or none
-    sure                    the interval lies on one side of ½; a monosemantic or polysemantic latent that is not sure
-                            has the likelier of the two verdicts, no more
-    learnt                  probability that it is the model's own, not the text's statistics seen through random
-                            weights (`learnt`); NaN where it was not tested or there is no evidence of it
-    alike                   what its firings share above all, in words (`senses.most_shared`); view: the kind of that
-                            predicate (`text.kinds`)
-    concentration, explained_share, evenness           what the probability is made of (`similarity`)
-    token_entropy, …, density                          the measures of `verdict.measures`
-    n_active, n_sequences   firings, and sequences fired in
-    evidence                one dictionary for each statistic of the verdict (`similarity.NAMES`), n_senses and each
-                            measure: `measure`, `value`, `z` (standard deviations above its null), `null_low`,
-                            `null_high` (the null's central 95 % for a latent of that size); the last three are None
-                            where there is no null or the latent was not tested (`ranking_evidence`: as a table)
+                             scores of the rule on all tokens of the held-out half (`verdict.Explanations`)
+    n_senses                 parts into which its firings fall (`senses`); 0 where not tested. 1 for a polysemantic
+                             latent: its firings have no meaning in common, yet no parts can be told apart
+    senses                   one dictionary a sense, the largest first (`verdict.described`); [] for one sense or none
+    alike                    what its firings share above all, in words (`senses.most_shared`)
+    view                     the kind of that predicate (`text.kinds`)
+
+monosemanticity and n_senses know no token share, so those of a single-token latent may be low. What all of it rests on:
+
+    concentration, explained_share, evenness
+                             what the probability is made of (`similarity`)
+    token_entropy, …, density
+                             the measures of `verdict.measures`
+    n_active, n_sequences    firings, and sequences fired in
+    evidence                 one dictionary for each statistic of the verdict (`similarity.NAMES`), n_senses and each
+                             measure; `ranking_evidence` gives them as a table
+
+An entry of `evidence` has `measure`, `value`, `z` (standard deviations above its null), and `null_low` and `null_high`
+(the null's central 95 % for a latent of that size); the last three are None where there is no null or the latent was
+not tested.
 
 The codes are read twice: for all evidence and samples, and to count the rules; for a twin and its null once more each.
 A verdict is about the text that was scanned, and knows no label and no language model. How often it is right is
@@ -112,12 +127,13 @@ def rank_features(
     check_labels(features, labels, needed=use_labels)
     if twin is not None:
         check_twin(features, twin)
-    table = features.table("features").sort_values("latent")
-    maxima = table["max"].fillna(0).to_numpy(np.float32)
-    facts = FiringFacts(maxima, table["n_active"].to_numpy(np.int64))
+    features_table = features.table("features").sort_values("latent")
+    maxima = features_table["max"].fillna(0).to_numpy(np.float32)
+    facts = FiringFacts(maxima, features_table["n_active"].to_numpy(np.int64))
     faint = np.zeros(features.d_sae, bool)
     if not judge_faint:
-        faint = np.asarray(is_faint(maxima, None if features.W_dec is None else table["dec_norm"].to_numpy()))
+        norms = None if features.W_dec is None else features_table["dec_norm"].to_numpy()
+        faint = np.asarray(is_faint(maxima, norms))
     if not features.has_text:
         return _without_context(features, facts.n_active, faint, chosen)
     shifts = circular_shifts(len(features.tokens), features.n_ctx, nulls, int((maxima > 0).sum()), seed)
@@ -146,10 +162,10 @@ def rank_features(
     learnt = LearntFit.load().probability(learnt_evidence(features, matches))
     columns |= {"learnt": np.where(np.isin(columns["verdict"], UNTESTED), np.nan, learnt)}
     columns |= {"explanation": words.phrases, **rule, "senses": senses}
-    columns |= {**values, "density": columns["density"], "n_sequences": table["n_sequences"].to_numpy()}
-    table = _ranked(columns, evidence, values, scales, chosen)
-    table.attrs["features"] = identity(features)
-    return table
+    columns |= {**values, "density": columns["density"], "n_sequences": features_table["n_sequences"].to_numpy()}
+    ranking = _ranked(columns, evidence, values, scales, chosen)
+    ranking.attrs["features"] = identity(features)
+    return ranking
 
 
 def rank_codes(

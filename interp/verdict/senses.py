@@ -49,11 +49,10 @@ def most_shared(
     explained = np.zeros(len(weights))
     best_first: list[tuple[int, int, float]] = []
     sizes = np.diff(shared.first)
-    of = np.repeat(np.arange(len(sizes)), sizes)
+    predicate_of = np.repeat(np.arange(len(sizes)), sizes)
     for _ in range(n):
-        gain = np.bincount(
-            of, weights[shared.members] * np.maximum(worth[of] - explained[shared.members], 0), len(sizes)
-        )
+        unexplained = np.maximum(worth[predicate_of] - explained[shared.members], 0)
+        gain = np.bincount(predicate_of, weights[shared.members] * unexplained, len(sizes))
         if not len(gain) or gain.max() < 0.05 * most_nats:
             break
         best = int(gain.argmax())

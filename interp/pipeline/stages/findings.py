@@ -125,11 +125,11 @@ def _of_tested(shares: Mapping[str, Mapping[str, Any]]) -> str:
 def beside_nulls(results: Mapping[str, Any]) -> str:
     """A line a dictionary: the share of one meaning of those neither dead nor faint (95 % interval), and its parts."""
     return NEXT_LINE.join(
-        f"{name + ':':20s} one meaning {one['share']:4.0%}{_of_tested(of)} "
+        f"{name + ':':20s} one meaning {one['share']:4.0%}{_of_tested(shares)} "
         f"({one['ci_low']:.0%} to {one['ci_high']:.0%}): "
-        f"{of['monosemantic']['share']:.0%} monosemantic, {of['single-token']['share']:.0%} single-token"
-        for name, of in results["shares"].items()
-        for one in [of["one_meaning"]]
+        f"{shares['monosemantic']['share']:.0%} monosemantic, {shares['single-token']['share']:.0%} single-token"
+        for name, shares in results["shares"].items()
+        for one in [shares["one_meaning"]]
     )
 
 

@@ -112,5 +112,5 @@ def test_mistakes_are_named(tiny_run):
     ]:
         with pytest.raises(ValueError, match=said):
             features.matrix(**given)
-    with pytest.raises(ValueError, match="other tokens than"):
+    with pytest.raises(ValueError, match="other activations than"):
         features.matrix(store=type("Other", (), {"tokens": None, "location": "elsewhere"})())

@@ -75,6 +75,15 @@ def test_rows_are_read_alike_in_any_order_and_company(predicates):
         np.testing.assert_array_equal(predicates.at(rows[[place]])[0], every[place])
 
 
+def test_a_value_is_called_the_same_at_all_rows_unless_its_kind_says_otherwise(predicates):
+    found, first, rows = rows_of_each(predicates.at(np.arange(predicates.corpus.tokens.size)))
+    for number, begin, end in zip(found.tolist(), first[:-1], first[1:], strict=True):
+        kind = KINDS[predicates.kind_of(number)]
+        value = number - predicates.first[predicates.kind_of(number)]
+        names = {kind.name(predicates.corpus, value, int(row)) for row in rows[[begin, end - 1]]}
+        assert len(names) == 1 or kind.is_named_by_row
+
+
 def test_every_value_of_every_kind_has_its_number_and_its_words(predicates):
     rows = np.arange(predicates.corpus.tokens.size)
     numbers = predicates.at(rows)

@@ -58,6 +58,8 @@ class Kind:
     """How many values there are."""
     name: "Callable[[Corpus, int, int], str]"
     """The name of a value, given a row where it holds."""
+    is_named_by_row: bool = False
+    """The name of a value is not the same at all rows."""
     words: str = "{}"
     """How it is said; {} stands for the names of one value or of several."""
     speaks_of: str
@@ -368,6 +370,7 @@ for _table in ("role_40", "role_120"):
 @kind(
     HASHED,
     lambda corpus, value, row: _word_at(corpus, row),
+    is_named_by_row=True,
     words="in words that begin like {}",
     speaks_of="word",
     items=1.5,

@@ -9,7 +9,7 @@ counted over all of the text, or over sequences spread evenly over it. In: token
 
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -32,6 +32,9 @@ class Predicates:
     """Where the numbers of each kind begin, in the order of the kinds."""
     surprise: Float32[np.ndarray, " predicate"]
     """Nats."""
+    names: dict[int, str] = field(default_factory=dict)
+    """Of values that were asked for, and are called the same at all rows: to name a class takes long in a large
+    vocabulary."""
 
     @classmethod
     def count(
@@ -55,13 +58,14 @@ class Predicates:
         shares = [max(float(mask.float().mean()), 1e-9) for mask in labels.values()]
         corpus = self.corpus.with_text(self.corpus.tokens, labels)
         surprise = np.append(self.surprise, -np.log(shares)).astype(np.float32)
-        return replace(self, corpus=corpus, first=self.first | {"label": len(self.surprise)}, surprise=surprise)
+        first = self.first | {"label": len(self.surprise)}
+        return replace(self, corpus=corpus, first=first, surprise=surprise, names={})
 
     def with_text(
         self, tokens: Int[np.ndarray, "seq pos"], labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None
     ) -> "Predicates":
         """These predicates, with their numbers, at positions of another text; labels: of that text."""
-        return replace(self, corpus=self.corpus.with_text(tokens, labels))
+        return replace(self, corpus=self.corpus.with_text(tokens, labels), names={})
 
     @property
     def compared(self) -> list[str]:
@@ -97,8 +101,13 @@ class Predicates:
 
     def name(self, number: int, row: int) -> str:
         """The name of a predicate's value; row: one where it holds."""
+        if number in self.names:
+            return self.names[number]
         kind = self.kind_of(number)
-        return KINDS[kind].name(self.corpus, number - self.first[kind], int(row))
+        name = KINDS[kind].name(self.corpus, number - self.first[kind], int(row))
+        if not KINDS[kind].is_named_by_row:
+            self.names[number] = name
+        return name
 
     def words(self, number: int, row: int) -> str:
         """How a predicate is said; row: one where it holds."""

@@ -80,8 +80,6 @@ class Background:
     """How many rows the uniform sample has, and where each predicate holds there, as `where` and `first`."""
     places: list[Int16[np.ndarray, " predicate"]] = field(default_factory=list)
     """Arrays of −1 that no search is using: in it each notes the places of its predicates, and takes them back."""
-    names: dict[int, str] = field(default_factory=dict)
-    """The names of predicates that were asked for."""
 
     @classmethod
     def of(
@@ -212,12 +210,9 @@ class _Search:
         members = self.atoms.members[place]
         members = members[members >= 0]
         members = members[np.argsort(-self.counts[members], kind="stable")]
-        first, names = self.background.predicates.first[kind], self.background.names
-        numbers = self.numbers[members].tolist()
-        for number, row in zip(numbers, self.rows[members].tolist(), strict=True):
-            if number not in names:
-                names[number] = self.background.predicates.name(number, row)
-        return Atom(kind, tuple(number - first for number in numbers), tuple(names[number] for number in numbers))
+        predicates, numbers = self.background.predicates, self.numbers[members].tolist()
+        names = [predicates.name(number, row) for number, row in zip(numbers, self.rows[members], strict=True)]
+        return Atom(kind, tuple(number - predicates.first[kind] for number in numbers), tuple(names))
 
 
 def _shared_best(background: Background, holds: np.ndarray, n_fire: float) -> tuple[np.ndarray, ...]:

@@ -1,0 +1,376 @@
+"""Which features made the model say what it says on one prompt? The attribution graph of the prompt.
+
+In:  a model, a prompt, and dictionaries of some of its hooks: transcoders of MLPs, or SAEs of the residual stream.
+Out: a graph. Its nodes are
+         embedding   what enters the first block, a node a position
+         latent      z_j d_j of a latent that fires, a node a position
+         error       what a dictionary leaves of its hook, a node a position
+         logit       a next token: the likeliest ten, or as many as hold .95 of the probability
+         bias        all biases together
+         rest        the latents that were not expanded, together
+     and its edges say what each node (source) hands to each latent and logit (target), with everything that is not
+     linear held as it is on the prompt (`interp.effects.held`):
+
+         edge = v_s · ∂ reads_t / ∂x,     v = z_j d_j, an error or an embedding
+         reads_t = x · W_enc[:, j] of a latent, and of a logit  final_norm(x) · (W_U[:, t] − mean of W_U)
+
+     so that the edges into a node sum to what it reads.
+
+1. Run the model, record what is held, encode each hook; what is left of a hook is its error.
+2. A backward pass of many targets at once gives the edges of the logits, then of the latents with the largest
+   influence on the logits so far, until `max_latents` are expanded.
+3. Influence: A = |edges| with rows that sum to 1; a node's influence is p(A + A² + …), with p the logits' probabilities.
+4. Nodes that hold .8 of the influence and edges that hold .98 of theirs are drawn (`pruned`).
+
+    replacement    influence of embeddings / influence of embeddings, errors and rest
+    completeness   share of what targets read that comes from embeddings and latents, targets weighed by influence
+
+Source: Ameisen et al. 2025 (Circuit Tracing), whose scores and cuts these are. Cost: a forward pass, and a backward
+pass for each `batch_size` targets. Failing: attention patterns are not explained (`attention_scores` explains them).
+Rows of special tokens, of tokens that a dictionary was not taught and above its norm limit are errors as a whole.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from interp.activations.hooks import Model, words_of
+from interp.codes.sparse_codes import Dictionary
+from interp.effects.prompt_passes import PromptPasses, prompt_ids
+from interp.storage.files import Progress, no_progress
+
+_MAX_LOGITS = 10
+_LOGIT_MASS = 0.95
+
+
+@dataclass(frozen=True)
+class AttributionGraph:
+    """The graph of one prompt. A row of `edges` is a target, a column a node."""
+
+    token_ids: list[int]
+    tokens: list[str]
+    """What the prompt's tokens are called."""
+    hook_names: list[str]
+    """Of each dictionary the hook that it reads, in the order in which the model runs them."""
+    nodes: pd.DataFrame
+    """kind; dictionary (its number, −1 where there is none); position (−1 of bias and rest); latent (of a logit the
+    token id, else −1); activation (z of a latent, probability of a logit, else 1); reads (of targets: what their edges
+    sum to, else NaN); influence (a share of that on the logits: it sums to 1 over embeddings, errors and rest)."""
+    targets: Int[np.ndarray, " target"]
+    """The nodes whose edges are known: logits, then latents."""
+    edges: Float[np.ndarray, "target node"]
+    """What each node hands to each target, in the unit of what the target reads."""
+    replacement: float
+    """The share of embeddings in the influence of embeddings, errors and rest, in [0, 1]."""
+    completeness: float
+    """The share of what targets read that comes from embeddings and latents, in [0, 1], targets weighed by influence."""
+
+    @property
+    def unexplained(self) -> float:
+        """The largest gap between what a target reads and the sum of its edges, as a share of the largest reading."""
+        reads = self.nodes["reads"].to_numpy()[self.targets]
+        return float(np.abs(self.edges.sum(1) - reads).max() / max(np.abs(reads).max(), 1e-30))
+
+    def total_effects(self) -> Float[np.ndarray, "target target"]:
+        """What each target reads less, by all paths of the graph, if another one that is a latent did not fire.
+
+        A latent that reads less by Δ fires less by Δ, and what it hands on falls by the share Δ / z. Columns of logits
+        are 0.
+        """
+        nodes = self.nodes.iloc[self.targets]
+        is_latent = (nodes["kind"] == "latent").to_numpy()
+        direct = np.where(is_latent, self.edges[:, self.targets].astype(np.float64), 0.0)
+        per_unit = direct / np.where(is_latent, nodes["activation"].to_numpy(), 1.0)
+        return np.linalg.solve(np.eye(len(per_unit)) - per_unit, direct)
+
+    def pruned(self, nodes: float = 0.8, edges: float = 0.98) -> "AttributionGraph":
+        """The graph of the nodes that hold a share of the influence, and of their edges that hold a share of theirs.
+
+        Logits and the bias stay; latents that lead nowhere, or that nothing leads to, go. What is cut is summed in the
+        node `rest`, so that edges still sum to what a target reads. Raises ValueError for shares outside (0, 1].
+        """
+        if not (0 < nodes <= 1 and 0 < edges <= 1):
+            raise ValueError(f"nodes={nodes} and edges={edges} are shares in (0, 1]")
+        kind, influence = self.nodes["kind"].to_numpy(), self.nodes["influence"].to_numpy()
+        keep = _largest(influence, nodes) | np.isin(kind, ["logit", "bias"])
+        weight = _shares(self.edges, kind) * self.target_weights()[:, None]
+        weight *= keep & keep[self.targets][:, None]
+        kept_edges = _largest(weight.ravel(), edges).reshape(weight.shape)
+        while True:
+            led_to, leads = np.zeros(len(keep), bool), kept_edges.any(0)
+            led_to[self.targets] = kept_edges.any(1)
+            alive = keep & (leads | np.isin(kind, ["logit", "bias"])) & (led_to | (kind != "latent"))
+            if (alive == keep).all():
+                break
+            keep = alive
+            kept_edges &= keep & keep[self.targets][:, None]
+        keep[kind == "rest"] = True
+        rows = keep[self.targets]
+        left = np.where(kept_edges | (kind == "bias"), self.edges, 0.0)[rows]
+        left[:, kind == "rest"] += (self.edges[rows].sum(1) - left.sum(1))[:, None]
+        number = np.cumsum(keep) - 1
+        return replace(
+            self,
+            nodes=self.nodes[keep].reset_index(drop=True),
+            targets=number[self.targets[rows]],
+            edges=left[:, keep],
+        )
+
+    def target_weights(self) -> Float[np.ndarray, " target"]:
+        """The influence of each target; of a logit its probability."""
+        nodes = self.nodes.iloc[self.targets]
+        probability = nodes["activation"].where(nodes["kind"] == "logit", 0.0)
+        return (nodes["influence"] + probability / probability.sum()).to_numpy()
+
+
+def attribution_graph(
+    model: Model,
+    prompt: str | Int[Tensor, " pos"],
+    dictionaries: Mapping[str, Dictionary],
+    *,
+    max_latents: int = 1024,
+    batch_size: int = 64,
+    progress: Progress = no_progress,
+) -> AttributionGraph:
+    """The attribution graph of what a model says after a prompt.
+
+    prompt: a text, or its token ids. dictionaries: of each hook that is read its transcoder or SAE; what has none is
+    part of the errors. max_latents: how many latents have edges into them. batch_size: targets of a backward pass.
+
+    Raises ValueError for a prompt of fewer than two tokens or beyond the model's context, for a model that does not
+    show its final norm and unembedding, as `dictionary_hooks`, and for dictionaries without W_enc.
+    """
+    passes = PromptPasses(model, prompt_ids(model, prompt), dictionaries)
+    return _Builder(passes, batch_size).build(max_latents, progress)
+
+
+class _Targets(NamedTuple):
+    """What some targets read: at `place` (a dictionary's number, or behind the last the unembedding) and position."""
+
+    place: Int[Tensor, " target"]
+    position: Int[Tensor, " target"]
+    direction: Float[Tensor, "target d"]
+
+
+class _Builder:
+    """Rows of edges, a block of targets at a time."""
+
+    def __init__(self, passes: PromptPasses, batch_size: int):
+        self.passes, self.batch_size = passes, batch_size
+        parts, self.n_pos = passes.parts, passes.ids.shape[1]
+        embedding = passes.embedding.expand(batch_size, -1, -1).clone().requires_grad_(True)
+        outputs = [part.output.expand(batch_size, -1, -1).clone().requires_grad_(True) for part in parts]
+        self.leaves = [embedding, *outputs]
+        self.reads = passes.readings(embedding, outputs)
+        zero = torch.zeros_like(passes.embedding)[None]
+        self.constants = passes.readings(zero, [part.bias[None] for part in parts])
+        self.firings = [len(part.z) for part in parts]
+        self.first = np.cumsum([self.n_pos, *self.firings])  # where the latents of each part begin
+        self.n_sources = int(self.first[-1]) + self.n_pos * len(parts)
+
+    def build(self, max_latents: int, progress: Progress) -> AttributionGraph:
+        logits, probability = self._logits()
+        targets = self._logit_targets(logits)
+        rows, bias = self._rows(targets)
+        reads = self._reading(targets)
+        weight = _weights(probability)
+        expanded = np.zeros(0, dtype=np.int64)
+        n_latents = int(self.first[-1] - self.first[0])
+        wanted = min(max_latents, n_latents)
+        while len(expanded) < wanted:
+            influence = _influence(np.abs(rows), weight, self.first[0] + expanded)
+            latent = influence[self.first[0] : self.first[-1]].copy()
+            latent[expanded] = -1.0
+            chosen = np.argsort(-latent, kind="stable")[: min(4 * self.batch_size, wanted - len(expanded))]
+            chosen = np.sort(chosen[latent[chosen] > 0])  # by dictionary: a backward pass ends where its targets begin
+            if not len(chosen):
+                break
+            for start in range(0, len(chosen), self.batch_size):
+                targets = self._latent_targets(chosen[start : start + self.batch_size])
+                more, more_bias = self._rows(targets)
+                rows, bias = np.concatenate([rows, more]), np.concatenate([bias, more_bias])
+                reads = np.concatenate([reads, self._reading(targets)])
+            expanded = np.concatenate([expanded, chosen])
+            progress(len(expanded), wanted, "latents of the graph")
+        return self._graph(logits, probability, expanded, rows, bias, reads)
+
+    def _logits(self) -> tuple[Int[Tensor, " logit"], Float[Tensor, " logit"]]:
+        with torch.no_grad():
+            final = self.passes.final_rows[-1]
+            logits = final @ self.passes.W_U.to(final) + _unembedding_bias(self.passes.module, final)
+            probability, ids = logits.float().softmax(0).topk(min(_MAX_LOGITS, len(logits)))
+        n = int((probability.cumsum(0) < _LOGIT_MASS).sum()) + 1
+        return ids[:n], probability[:n]
+
+    def _logit_targets(self, ids: Int[Tensor, " logit"]) -> _Targets:
+        W_U = self.passes.W_U
+        place = torch.full_like(ids, len(self.passes.parts))
+        return _Targets(place, torch.full_like(ids, self.n_pos - 1), (W_U[:, ids] - W_U.mean(1, keepdim=True)).T)
+
+    def _latent_targets(self, chosen: Int[np.ndarray, " target"]) -> _Targets:
+        at = self.first[0] + chosen
+        place = np.searchsorted(self.first, at, side="right") - 1
+        position, direction = [], []
+        for n, each in zip(place, at, strict=True):
+            part, entry = self.passes.parts[n], int(each - self.first[n])
+            position.append(int(part.position[entry]))
+            direction.append(part.dictionary.W_enc[:, part.latent[entry]].detach())
+        device = self.passes.ids.device
+        return _Targets(torch.tensor(place, device=device), torch.tensor(position, device=device), torch.stack(direction))
+
+    def _reading(self, targets: _Targets) -> Float[np.ndarray, " target"]:
+        """What the targets read."""
+        rows = [self.reads[int(n)][0, at].detach() for n, at in zip(targets.place, targets.position, strict=True)]
+        return _dot(rows, targets.direction)
+
+    def _rows(self, targets: _Targets) -> tuple[Float[np.ndarray, "target source"], Float[np.ndarray, " target"]]:
+        """Edges from embeddings, latents and errors, and those from the biases."""
+        total: Any = 0.0
+        for n in targets.place.unique().tolist():
+            mine = (targets.place == n).nonzero()[:, 0]
+            read = self.reads[n][mine, targets.position[mine]]
+            total = total + (read * targets.direction[mine].to(read)).sum()
+        gradients = torch.autograd.grad(total, self.leaves, retain_graph=True, allow_unused=True)
+        n_targets = len(targets.place)
+        rows = torch.zeros(n_targets, self.n_sources, dtype=self.passes.embedding.dtype)
+        for n, gradient in enumerate(gradients):
+            if gradient is None:
+                continue
+            gradient = gradient[:n_targets]
+            if n == 0:
+                rows[:, : self.n_pos] = (gradient * self.passes.embedding).sum(2)
+                continue
+            part, first = self.passes.parts[n - 1], int(self.first[n - 1])
+            errors = int(self.first[-1]) + self.n_pos * (n - 1)
+            rows[:, errors : errors + self.n_pos] = (gradient * part.error).sum(2)
+            for pos in part.position.unique().tolist():
+                firing = (part.position == pos).nonzero()[:, 0]
+                rows[:, first + firing] = gradient[:, pos] @ part.written(firing).to(gradient).T
+        constants = [self.constants[int(n)][0, at] for n, at in zip(targets.place, targets.position, strict=True)]
+        return rows.numpy(force=True), _dot(constants, targets.direction)
+
+    def _graph(
+        self,
+        logits: Int[Tensor, " logit"],
+        probability: Float[Tensor, " logit"],
+        expanded: Int[np.ndarray, " latent"],
+        rows: Float[np.ndarray, "target source"],
+        bias: Float[np.ndarray, " target"],
+        reads: Float[np.ndarray, " target"],
+    ) -> AttributionGraph:
+        first, weight = self.first, _weights(probability)
+        influence = _influence(np.abs(rows), weight, first[0] + expanded)
+        expanded_order = np.argsort(expanded, kind="stable")
+        latents = first[0] + expanded[expanded_order]
+        kept = np.concatenate([np.arange(first[0]), latents, np.arange(first[-1], self.n_sources)])
+        dropped = np.setdiff1d(np.arange(first[0], first[-1]), latents)
+        order = np.concatenate([np.arange(len(logits)), len(logits) + expanded_order])
+        rows, bias, reads = rows[order], bias[order], reads[order]
+        rest = rows[:, dropped].sum(1)
+        edges = np.concatenate([rows[:, kept], bias[:, None], rest[:, None], np.zeros((len(rows), len(logits)))], 1)
+        nodes = self._source_table().iloc[kept].assign(influence=influence[kept])
+        ends = pd.DataFrame({"kind": ["bias", "rest"], "influence": [0.0, float(influence[dropped].sum())]})
+        said = pd.DataFrame(
+            {
+                "kind": "logit",
+                "dictionary": len(self.passes.parts),
+                "position": self.n_pos - 1,
+                "latent": logits.numpy(force=True),
+                "activation": probability.numpy(force=True),
+                "influence": 0.0,
+            }
+        )
+        table = pd.concat([nodes, ends, said], ignore_index=True)
+        table = table.fillna({"dictionary": -1, "position": -1, "latent": -1, "activation": 1.0})
+        table = table.astype({"dictionary": int, "position": int, "latent": int})
+        targets = np.concatenate([np.flatnonzero(table["kind"] == "logit"), np.flatnonzero(table["kind"] == "latent")])
+        table["reads"] = np.nan
+        table.loc[targets, "reads"] = reads
+        return AttributionGraph(
+            self.passes.ids[0].tolist(),
+            _names(self.passes.model, self.passes.ids[0].tolist()),
+            [part.name for part in self.passes.parts],
+            table,
+            targets,
+            edges,
+            *self._scores(influence, rows, dropped, np.concatenate([weight, influence[latents]])),
+        )
+
+    def _scores(
+        self,
+        influence: Float[np.ndarray, " source"],
+        rows: Float[np.ndarray, "target source"],
+        dropped: Int[np.ndarray, " source"],
+        weight: Float[np.ndarray, " target"],
+    ) -> tuple[float, float]:
+        lost = np.concatenate([dropped, np.arange(self.first[-1], self.n_sources)])
+        begins = influence[: self.first[0]].sum()
+        size = np.abs(rows)
+        share = size[:, lost].sum(1) / np.maximum(size.sum(1), 1e-30)
+        return float(begins / (begins + influence[lost].sum())), float(((1 - share) * weight).sum() / weight.sum())
+
+    def _source_table(self) -> pd.DataFrame:
+        parts, positions = self.passes.parts, np.arange(self.n_pos)
+        tables = [pd.DataFrame({"kind": "embedding", "position": positions})]
+        for n, part in enumerate(parts):
+            columns = {"position": part.position, "latent": part.latent, "activation": part.z.double()}
+            values = {name: column.numpy(force=True) for name, column in columns.items()}
+            tables.append(pd.DataFrame({"kind": "latent", "dictionary": n, **values}))
+        tables += [pd.DataFrame({"kind": "error", "dictionary": n, "position": positions}) for n in range(len(parts))]
+        return pd.concat(tables, ignore_index=True)
+
+
+def _influence(
+    size: Float[np.ndarray, "target source"], weight: Float[np.ndarray, " logit"], latents: Int[np.ndarray, " latent"]
+) -> Float[np.ndarray, " source"]:
+    """p(A + A² + …): the influence on the logits of all sources, from the rows of logits and of expanded latents.
+
+    latents: the columns of the latents that rows len(weight).. belong to. The graph has no cycle, so the sum ends.
+    """
+    shares = size / np.maximum(size.sum(1, keepdims=True), 1e-30)
+    reached, total = weight @ shares[: len(weight)], np.zeros(size.shape[1])
+    while reached.sum() > 1e-9:
+        total += reached
+        reached = reached[latents] @ shares[len(weight) :]
+    return total
+
+
+def _weights(probability: Float[Tensor, " logit"]) -> Float[np.ndarray, " logit"]:
+    """Shares of the logits' probabilities."""
+    return (probability.double() / probability.double().sum()).numpy(force=True)
+
+
+def _shares(edges: Float[np.ndarray, "target node"], kind: np.ndarray) -> Float[np.ndarray, "target node"]:
+    """|edges| with rows that sum to 1; the bias, which no prompt changes, has no share."""
+    size = np.abs(edges) * (kind != "bias")
+    return size / np.maximum(size.sum(1, keepdims=True), 1e-30)
+
+
+def _largest(values: Float[np.ndarray, " value"], share: float) -> np.ndarray:
+    """Marks the largest values that hold a share of the sum."""
+    order = np.argsort(-values, kind="stable")
+    cumulative = np.cumsum(values[order])
+    n = int(np.searchsorted(cumulative, share * cumulative[-1] * (1 - 1e-12))) + 1
+    marks = np.zeros(len(values), dtype=bool)
+    marks[order[:n]] = True
+    return marks & (values > 0)
+
+
+def _dot(rows: Sequence[Tensor], direction: Float[Tensor, "target d"]) -> Float[np.ndarray, " target"]:
+    return (torch.stack(list(rows)) * direction.to(rows[0])).sum(1).numpy(force=True)
+
+
+def _unembedding_bias(module: Any, like: Tensor) -> Any:
+    b_U = getattr(module, "b_U", None)
+    return 0.0 if b_U is None else b_U.detach().to(like)
+
+
+def _names(model: Model, ids: Sequence[int]) -> list[str]:
+    words = words_of(model)
+    return [str(i) if words is None else words[i] for i in ids]

@@ -1,0 +1,139 @@
+"""The recorded pass of one prompt, and held passes in which each hook puts out what it is told.
+
+In:  a model, a prompt, and dictionaries of some of its hooks.
+Out: `parts`: what each dictionary makes of the prompt, hook = Σ z_i d_i + b_dec + error [+ x W_skip], in the order in
+     which the model runs them; `readings`: what each dictionary, and at last the unembedding, reads if the first block
+     is given another embedding and the dictionaries' hooks put out something else (`interp.effects.held`).
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from interp.activations.hooks import Hook, Model, capture, module_of, resolve_hooks, size_of, to_model
+from interp.codes.sparse_codes import Dictionary
+from interp.effects.held import HeldModel
+from interp.effects.interventions import is_taught
+from interp.evaluation.dictionary_hooks import DictionaryHooks, dictionary_hooks
+from interp.features.of_text import opened
+
+EMBEDDING_HOOK = "blocks.0.hook_resid_pre"
+
+
+def prompt_ids(model: Model, prompt: str | Int[Tensor, " pos"]) -> Int[Tensor, "1 pos"]:
+    """The token ids of a prompt, checked."""
+    module: Any = module_of(model)
+    ids = opened(getattr(module, "tokenizer", None), prompt) if isinstance(prompt, str) else torch.as_tensor(prompt)
+    ids = ids.reshape(1, -1)
+    n_ctx, d_vocab = size_of(module, "n_ctx"), size_of(module, "d_vocab")
+    if ids.shape[1] < 2 or (n_ctx is not None and ids.shape[1] > n_ctx):
+        raise ValueError(f"the prompt has {ids.shape[1]} tokens; 2 to {n_ctx} are needed")
+    if ids.is_floating_point() or int(ids.min()) < 0 or (d_vocab is not None and int(ids.max()) >= d_vocab):
+        raise ValueError(f"the prompt's token ids {int(ids.min())} to {int(ids.max())} are not in 0..{d_vocab} - 1")
+    return to_model(module, ids)
+
+
+class Part(NamedTuple):
+    """A dictionary on the prompt: hook = Σ z_i d_i + b_dec + error [+ x W_skip]."""
+
+    name: str
+    dictionary: Any
+    hooks: DictionaryHooks
+    position: Int[Tensor, " firing"]
+    latent: Int[Tensor, " firing"]
+    z: Float[Tensor, " firing"]
+    bias: Float[Tensor, "pos d_out"]
+    error: Float[Tensor, "pos d_out"]
+    skips: Float[Tensor, "pos 1"]
+    """1 where the skip of a transcoder counts."""
+
+    @property
+    def output(self) -> Float[Tensor, "pos d_out"]:
+        """All of the hook but the skip."""
+        written = torch.zeros_like(self.error).index_add_(0, self.position, self.written(slice(None)).to(self.error))
+        return written + self.bias + self.error
+
+    def written(self, firing: Any) -> Float[Tensor, "firing d_out"]:
+        return self.z[firing, None] * self.dictionary.W_dec[self.latent[firing]]
+
+
+class PromptPasses:
+    """The recorded pass of a prompt, and held passes in which each hook puts out what it is told."""
+
+    def __init__(self, model: Model, ids: Int[Tensor, "1 pos"], dictionaries: Mapping[str, Dictionary]):
+        self.model, self.ids = model, ids
+        module: Any = module_of(model)
+        self.module: nn.Module = module
+        W_U, norm = getattr(module, "W_U", None), getattr(module, "final_norm", None)
+        if W_U is None or norm is None:
+            raise ValueError("the model shows no final norm and unembedding, and logits cannot be followed back")
+        self.W_U, self.final = W_U.detach(), Hook(norm)
+        self.entry = resolve_hooks(model, [EMBEDDING_HOOK])[EMBEDDING_HOOK]
+        self.held = HeldModel(module)
+        if not dictionaries:
+            raise ValueError("name at least one hook with its dictionary")
+        sides = {name: dictionary_hooks(model, name, dictionary) for name, dictionary in dictionaries.items()}
+        for name, dictionary in dictionaries.items():
+            if getattr(dictionary, "W_enc", None) is None:
+                raise ValueError(f"the dictionary at {name} has no W_enc, and what its latents read is not known")
+        acts = self._record(sides)
+        self.embedding = acts[EMBEDDING_HOOK]
+        ordered = sorted(dictionaries, key=list(acts).index)
+        self.parts = [self._part(name, dictionaries[name], sides[name], acts) for name in ordered]
+        self.final_rows = acts["final"]
+
+    def _record(self, sides: Mapping[str, DictionaryHooks]) -> dict[str, Tensor]:
+        acts: dict[str, Tensor] = {}
+
+        def leaf(name: str, x: Tensor) -> Tensor:
+            acts[name] = x.detach().flatten(2)[0]
+            return x.detach().clone().requires_grad_(True)
+
+        with self.held.record(), ExitStack() as stack:
+            stack.enter_context(self.entry.attach(lambda x: leaf(EMBEDDING_HOOK, x)))
+            for name, side in sides.items():
+                stack.enter_context(side.reads.attach(lambda x, name=name: acts.__setitem__(name, x.detach().flatten(2)[0])))
+                stack.enter_context(side.writes.attach(lambda x, name=name: leaf(f"{name} writes", x)))
+            acts["final"] = capture(self.module, self.ids, {"final": self.final})["final"].detach()[0]
+        return acts
+
+    def _part(self, name: str, dictionary: Any, hooks: DictionaryHooks, acts: Mapping[str, Tensor]) -> Part:
+        x, y = acts[name], acts[f"{name} writes"]
+        codes, usable = hooks.codes(dictionary, x[None])
+        usable = usable & is_taught(self.ids, self.module, dictionary)[0].to(usable.device)
+        keep = codes.fires & usable[codes.rows]
+        skips = usable[:, None].to(y)
+        W_skip = getattr(dictionary, "W_skip", None)
+        y = y if W_skip is None else y - skips * (x.to(W_skip) @ W_skip).to(y)
+        bias = skips * dictionary.b_dec.detach().to(y)
+        part = Part(
+            name, dictionary, hooks, codes.rows[keep], codes.latents[keep].long(), codes.values[keep], bias, y, skips
+        )
+        return part._replace(error=2 * y - part.output)
+
+    def readings(
+        self, embedding: Float[Tensor, "row pos d"], outputs: Sequence[Float[Tensor, "row pos d_out"]]
+    ) -> list[Float[Tensor, "row pos d"]]:
+        """What each dictionary, and at last the unembedding, reads where the hooks put out this."""
+        reads: list[Tensor] = [embedding] * len(self.parts)
+
+        def read(n: int, x: Tensor) -> None:
+            reads[n] = x.flatten(2)
+
+        def write(n: int, x: Tensor) -> Tensor:
+            part, W_skip = self.parts[n], getattr(self.parts[n].dictionary, "W_skip", None)
+            out = outputs[n] if W_skip is None else outputs[n] + part.skips * (reads[n] @ W_skip.to(reads[n]))
+            return out.reshape(x.shape)
+
+        with self.held.replay(), ExitStack() as stack:
+            stack.enter_context(self.entry.attach(lambda x: embedding.reshape(x.shape)))
+            for n, part in enumerate(self.parts):
+                stack.enter_context(part.hooks.reads.attach(lambda x, n=n: read(n, x)))
+                stack.enter_context(part.hooks.writes.attach(lambda x, n=n: write(n, x)))
+            with torch.set_grad_enabled(embedding.requires_grad):
+                final = capture(self.module, self.ids.expand(len(embedding), -1), {"final": self.final})["final"]
+        return [*reads, final]

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from interp.activations.hooks import Model
 from interp.codes.sparse_codes import Dictionary
-from interp.effects.attribution_graph import AttributionGraph
+from interp.effects.graph import AttributionGraph
 from interp.effects.held import Attended
 from interp.effects.prompt_passes import PromptPasses
 

@@ -13,21 +13,22 @@ with its tokens shuffled, of a model with shuffled weights, and with dictionarie
 Cost: a pass of the model for each latent of the graph.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.stats import spearmanr
 from torch import Tensor
 
 from interp.activations.hooks import Hook, Model, capture, evaluating, module_of, to_model
 from interp.codes.sparse_codes import Dictionary
-from interp.effects.attribution_graph import AttributionGraph
-from interp.evaluation.dictionary_hooks import dictionary_hooks
+from interp.effects.graph import AttributionGraph
+from interp.evaluation.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.storage.files import Progress, no_progress
 
 _ROWS_AT_ONCE = 1 << 12
@@ -52,20 +53,26 @@ def measured_effects(
     model: Model,
     dictionaries: Mapping[str, Dictionary],
     *,
+    n_latents: int = 200,
     progress: Progress = no_progress,
 ) -> pd.DataFrame:
     """A row a pair: source, target (nodes of the graph), attributed, measured, both in the unit of what the target
-    reads. Raises ValueError where the dictionaries are not those of the graph."""
+    reads. Sources are the `n_latents` latents of the largest influence, targets these and the logits.
+
+    Raises ValueError where the dictionaries are not those of the graph."""
     if missing := [name for name in graph.hook_names if name not in dictionaries]:
         raise ValueError(f"the graph was made with a dictionary of {missing[0]}, which is not given")
     kept = graph.nodes.iloc[graph.targets]
-    is_latent = (kept["kind"] == "latent").to_numpy()
-    measured = _measured(graph, model, dictionaries, kept, is_latent, progress)
-    attributed = graph.total_effects()[:, is_latent]
-    later = kept["dictionary"].to_numpy()[:, None] > kept["dictionary"].to_numpy()[is_latent]
+    is_logit = (kept["kind"] == "logit").to_numpy()
+    strongest = np.argsort(-np.where(is_logit, -1.0, kept["influence"]), kind="stable")
+    sources = np.sort(strongest[: min(n_latents, int((~is_logit).sum()))])
+    chosen = np.concatenate([np.flatnonzero(is_logit), sources])
+    measured = _measured(graph, model, dictionaries, kept.iloc[chosen], kept.iloc[sources], progress)
+    attributed = graph.total_effects()[np.ix_(chosen, sources)]
+    place = kept["dictionary"].to_numpy()
+    later = place[chosen][:, None] > place[sources]
     target, source = np.nonzero(later)
-    nodes = graph.targets
-    pairs = {"source": nodes[is_latent][source], "target": nodes[target]}
+    pairs = {"source": graph.targets[sources[source]], "target": graph.targets[chosen[target]]}
     return pd.DataFrame(pairs | {"attributed": attributed[later], "measured": measured[later]})
 
 
@@ -102,60 +109,56 @@ def _measured(
     graph: AttributionGraph,
     model: Model,
     dictionaries: Mapping[str, Dictionary],
-    kept: pd.DataFrame,
-    is_latent: np.ndarray,
+    targets: pd.DataFrame,
+    sources: pd.DataFrame,
     progress: Progress,
 ) -> Float[np.ndarray, "target source"]:
-    """What each target reads less without each latent."""
+    """What each target reads less without each source."""
     module = module_of(model)
     tokens = to_model(module, torch.tensor([graph.token_ids]))
-    sides = [dictionary_hooks(model, name, dictionaries[name]) for name in graph.hook_names]
-    used = [dictionaries[name] for name in graph.hook_names]
-    sources = kept[is_latent]
+    parts = [(dictionary_hooks(model, name, dictionaries[name]), dictionaries[name]) for name in graph.hook_names]
     n_at_once = max(1, _ROWS_AT_ONCE // tokens.shape[1])
-    parts = []
+    less = []
     with evaluating(module):
-        clean = _target_readings(model, tokens, graph, kept, sides, used, kept.iloc[:0])
+        clean = _readings(module, tokens, parts, targets, sources.iloc[:0])
         for start in range(0, len(sources), n_at_once):
             block = sources.iloc[start : start + n_at_once]
-            without = _target_readings(model, tokens.expand(len(block), -1), graph, kept, sides, used, block)
-            parts.append((clean - without).T.numpy(force=True))
-            progress(min(start + n_at_once, len(sources)), len(sources), "ablations of the graph's latents")
-    return np.concatenate(parts, axis=1) if parts else np.zeros((len(kept), 0))
+            without = _readings(module, tokens.expand(len(block), -1), parts, targets, block)
+            less.append((clean - without).T.numpy(force=True))
+            progress(start + len(block), len(sources), "ablations of the graph's latents")
+    return np.concatenate(less, axis=1) if less else np.zeros((len(targets), 0))
 
 
-def _target_readings(
-    model: Model,
-    tokens: Tensor,
-    graph: AttributionGraph,
-    kept: pd.DataFrame,
-    sides: list,
-    dictionaries: list,
+def _readings(
+    module: Any,
+    tokens: Int[Tensor, "row pos"],
+    parts: Sequence[tuple[DictionaryHooks, Any]],
+    targets: pd.DataFrame,
     ablated: pd.DataFrame,
 ) -> Float[Tensor, "row target"]:
     """What each target reads in a pass in which row r runs without the latent `ablated[r]`."""
-    module = module_of(model)
     reads: dict[int, Tensor] = {}
+
+    def read(n: int, x: Tensor) -> None:
+        reads[n] = x.detach().flatten(2).clone()
 
     def write(n: int, x: Tensor) -> Tensor | None:
         rows = np.flatnonzero(ablated["dictionary"] == n)
         if not len(rows):
             return None
-        mine = ablated.iloc[rows]
-        change = torch.tensor(mine["activation"].to_numpy()).to(x)[:, None] * dictionaries[n].W_dec[mine["latent"].to_numpy()].to(x)
-        x = x.clone()
-        x.view(*x.shape[:2], -1)[rows, mine["position"].to_numpy()] -= change
-        return x
+        position, latent, z = (ablated[name].to_numpy()[rows] for name in ("position", "latent", "activation"))
+        changed = x.clone().flatten(2)
+        changed[rows, position] -= torch.from_numpy(z).to(x)[:, None] * parts[n][1].W_dec[latent].to(x)
+        return changed.view(x.shape)
 
     with ExitStack() as stack:
-        for n, side in enumerate(sides):
-            stack.enter_context(side.reads.attach(lambda x, n=n: reads.__setitem__(n, x.detach().flatten(2).clone())))
-            stack.enter_context(side.writes.attach(lambda x, n=n: write(n, x)))
-        norm = Hook(module.final_norm)
-        reads[len(sides)] = capture(module, tokens, {"final": norm})["final"].detach()
-    W_U = module.W_U.detach()
+        for n, (hooks, _) in enumerate(parts):
+            stack.enter_context(hooks.reads.attach(partial(read, n)))
+            stack.enter_context(hooks.writes.attach(partial(write, n)))
+        reads[len(parts)] = capture(module, tokens, {"final": Hook(module.final_norm)})["final"].detach()
+    centre = module.W_U.detach().mean(1)
     columns = []
-    for kind, n, position, latent in kept[["kind", "dictionary", "position", "latent"]].itertuples(index=False):
-        direction = W_U[:, latent] - W_U.mean(1) if kind == "logit" else dictionaries[n].W_enc[:, latent]
+    for kind, n, position, latent in targets[["kind", "dictionary", "position", "latent"]].itertuples(index=False):
+        direction = module.W_U[:, latent].detach() - centre if kind == "logit" else parts[n][1].W_enc[:, latent]
         columns.append(reads[n][:, position] @ direction.to(reads[n]))
     return torch.stack(columns, 1).double()

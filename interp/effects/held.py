@@ -44,6 +44,7 @@ class HeldModel:
     def __init__(self, module: nn.Module):
         self.module = module
         self._kept: list[tuple[str, Kept]] = []
+        self._aside = False
         self.attentions: list[Attended] = []
         """What each attention of the last pass was given, in the order in which they run."""
 
@@ -52,7 +53,7 @@ class HeldModel:
         """The passes of one row within the block are recorded."""
         self._kept.clear()
         self.attentions = []
-        with _without_weight_gradients(self.module), torch.enable_grad(), _Mode(self._keep):
+        with _without_weight_gradients(self.module), torch.enable_grad(), _Mode(self, self._keep):
             yield
 
     @contextmanager
@@ -67,8 +68,17 @@ class HeldModel:
                 raise ValueError(f"the model ran {name} where it had run {recorded}: its operations cannot be held")
             return self._apply(name, func, args, kwargs, kept)
 
-        with _without_weight_gradients(self.module), _Mode(again):
+        with _without_weight_gradients(self.module), _Mode(self, again):
             yield
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """What a hook computes within the block is not the model's, and is not held."""
+        self._aside = True
+        try:
+            yield
+        finally:
+            self._aside = False
 
     def _keep(self, name: str, func: Any, args: Any, kwargs: Any) -> Any:
         with torch.no_grad():
@@ -83,13 +93,13 @@ class HeldModel:
 
 
 class _Mode(TorchFunctionMode):
-    def __init__(self, handle: Callable[[str, Any, Any, Any], Any]):
+    def __init__(self, held: HeldModel, handle: Callable[[str, Any, Any, Any], Any]):
         super().__init__()
-        self.handle = handle
+        self.held, self.handle = held, handle
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = _NAMES.get(getattr(func, "__name__", ""))
-        if name is None:
+        if name is None or self.held._aside:
             return func(*args, **(kwargs or {}))
         return self.handle(name, func, args, kwargs or {})
 

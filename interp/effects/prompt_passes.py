@@ -8,6 +8,7 @@ Out: `parts`: what each dictionary makes of the prompt, hook = Σ z_i d_i + b_de
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -89,15 +90,18 @@ class PromptPasses:
     def _record(self, sides: Mapping[str, DictionaryHooks]) -> dict[str, Tensor]:
         acts: dict[str, Tensor] = {}
 
-        def leaf(name: str, x: Tensor) -> Tensor:
+        def keep(name: str, x: Tensor) -> None:
             acts[name] = x.detach().flatten(2)[0]
+
+        def leaf(name: str, x: Tensor) -> Tensor:
+            keep(name, x)
             return x.detach().clone().requires_grad_(True)
 
         with self.held.record(), ExitStack() as stack:
-            stack.enter_context(self.entry.attach(lambda x: leaf(EMBEDDING_HOOK, x)))
+            stack.enter_context(self.entry.attach(partial(leaf, EMBEDDING_HOOK)))
             for name, side in sides.items():
-                stack.enter_context(side.reads.attach(lambda x, name=name: acts.__setitem__(name, x.detach().flatten(2)[0])))
-                stack.enter_context(side.writes.attach(lambda x, name=name: leaf(f"{name} writes", x)))
+                stack.enter_context(side.reads.attach(partial(keep, name)))
+                stack.enter_context(side.writes.attach(partial(leaf, f"{name} writes")))
             acts["final"] = capture(self.module, self.ids, {"final": self.final})["final"].detach()[0]
         return acts
 
@@ -126,14 +130,15 @@ class PromptPasses:
 
         def write(n: int, x: Tensor) -> Tensor:
             part, W_skip = self.parts[n], getattr(self.parts[n].dictionary, "W_skip", None)
-            out = outputs[n] if W_skip is None else outputs[n] + part.skips * (reads[n] @ W_skip.to(reads[n]))
+            with self.held.aside():
+                out = outputs[n] if W_skip is None else outputs[n] + part.skips * (reads[n] @ W_skip.to(reads[n]))
             return out.reshape(x.shape)
 
         with self.held.replay(), ExitStack() as stack:
             stack.enter_context(self.entry.attach(lambda x: embedding.reshape(x.shape)))
             for n, part in enumerate(self.parts):
-                stack.enter_context(part.hooks.reads.attach(lambda x, n=n: read(n, x)))
-                stack.enter_context(part.hooks.writes.attach(lambda x, n=n: write(n, x)))
+                stack.enter_context(part.hooks.reads.attach(partial(read, n)))
+                stack.enter_context(part.hooks.writes.attach(partial(write, n)))
             with torch.set_grad_enabled(embedding.requires_grad):
                 final = capture(self.module, self.ids.expand(len(embedding), -1), {"final": self.final})["final"]
         return [*reads, final]

@@ -1,37 +1,13 @@
-"""Which features made the model say what it says on one prompt? The attribution graph of the prompt.
+"""Making an attribution graph: held passes of the model, and backward passes of many targets at once.
 
-In:  a model, a prompt, and dictionaries of some of its hooks: transcoders of MLPs, or SAEs of the residual stream.
-Out: a graph. Its nodes are
-         embedding   what enters the first block, a node a position
-         latent      z_j d_j of a latent that fires, a node a position
-         error       what a dictionary leaves of its hook, a node a position
-         logit       a next token: the likeliest ten, or as many as hold .95 of the probability
-         bias        all biases together
-         rest        the latents that were not expanded, together
-     and its edges say what each node (source) hands to each latent and logit (target), with everything that is not
-     linear held as it is on the prompt (`interp.effects.held`):
-
-         edge = v_s · ∂ reads_t / ∂x,     v = z_j d_j, an error or an embedding
-         reads_t = x · W_enc[:, j] of a latent, and of a logit  final_norm(x) · (W_U[:, t] − mean of W_U)
-
-     so that the edges into a node sum to what it reads.
-
-1. Run the model, record what is held, encode each hook; what is left of a hook is its error.
-2. A backward pass of many targets at once gives the edges of the logits, then of the latents with the largest
-   influence on the logits so far, until `max_latents` are expanded.
-3. Influence: A = |edges| with rows that sum to 1; a node's influence is p(A + A² + …), with p the logits' probabilities.
-4. Nodes that hold .8 of the influence and edges that hold .98 of theirs are drawn (`pruned`).
-
-    replacement    influence of embeddings / influence of embeddings, errors and rest
-    completeness   share of what targets read that comes from embeddings and latents, targets weighed by influence
-
-Source: Ameisen et al. 2025 (Circuit Tracing), whose scores and cuts these are. Cost: a forward pass, and a backward
-pass for each `batch_size` targets. Failing: attention patterns are not explained (`attention_scores` explains them).
-Rows of special tokens, of tokens that a dictionary was not taught and above its norm limit are errors as a whole.
+1. Record the model on the prompt and encode each hook (`interp.effects.prompt_passes`).
+2. A pass with all inputs 0 gives what the biases alone hand to each target.
+3. A backward pass of `batch_size` targets gives the edges of the logits, then of the latents with the largest influence
+   on the logits so far, until `max_latents` are expanded.
+4. Influence: A = |edges| with rows that sum to 1; that of a node is p(A + A² + …), with p the logits' probabilities.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,91 +18,12 @@ from torch import Tensor
 
 from interp.activations.hooks import Model, words_of
 from interp.codes.sparse_codes import Dictionary
+from interp.effects.graph import NODE_COLUMNS, AttributionGraph
 from interp.effects.prompt_passes import PromptPasses, prompt_ids
 from interp.storage.files import Progress, no_progress
 
 _MAX_LOGITS = 10
 _LOGIT_MASS = 0.95
-
-
-@dataclass(frozen=True)
-class AttributionGraph:
-    """The graph of one prompt. A row of `edges` is a target, a column a node."""
-
-    token_ids: list[int]
-    tokens: list[str]
-    """What the prompt's tokens are called."""
-    hook_names: list[str]
-    """Of each dictionary the hook that it reads, in the order in which the model runs them."""
-    nodes: pd.DataFrame
-    """kind; dictionary (its number, −1 where there is none); position (−1 of bias and rest); latent (of a logit the
-    token id, else −1); activation (z of a latent, probability of a logit, else 1); reads (of targets: what their edges
-    sum to, else NaN); influence (a share of that on the logits: it sums to 1 over embeddings, errors and rest)."""
-    targets: Int[np.ndarray, " target"]
-    """The nodes whose edges are known: logits, then latents."""
-    edges: Float[np.ndarray, "target node"]
-    """What each node hands to each target, in the unit of what the target reads."""
-    replacement: float
-    """The share of embeddings in the influence of embeddings, errors and rest, in [0, 1]."""
-    completeness: float
-    """The share of what targets read that comes from embeddings and latents, in [0, 1], targets weighed by influence."""
-
-    @property
-    def unexplained(self) -> float:
-        """The largest gap between what a target reads and the sum of its edges, as a share of the largest reading."""
-        reads = self.nodes["reads"].to_numpy()[self.targets]
-        return float(np.abs(self.edges.sum(1) - reads).max() / max(np.abs(reads).max(), 1e-30))
-
-    def total_effects(self) -> Float[np.ndarray, "target target"]:
-        """What each target reads less, by all paths of the graph, if another one that is a latent did not fire.
-
-        A latent that reads less by Δ fires less by Δ, and what it hands on falls by the share Δ / z. Columns of logits
-        are 0.
-        """
-        nodes = self.nodes.iloc[self.targets]
-        is_latent = (nodes["kind"] == "latent").to_numpy()
-        direct = np.where(is_latent, self.edges[:, self.targets].astype(np.float64), 0.0)
-        per_unit = direct / np.where(is_latent, nodes["activation"].to_numpy(), 1.0)
-        return np.linalg.solve(np.eye(len(per_unit)) - per_unit, direct)
-
-    def pruned(self, nodes: float = 0.8, edges: float = 0.98) -> "AttributionGraph":
-        """The graph of the nodes that hold a share of the influence, and of their edges that hold a share of theirs.
-
-        Logits and the bias stay; latents that lead nowhere, or that nothing leads to, go. What is cut is summed in the
-        node `rest`, so that edges still sum to what a target reads. Raises ValueError for shares outside (0, 1].
-        """
-        if not (0 < nodes <= 1 and 0 < edges <= 1):
-            raise ValueError(f"nodes={nodes} and edges={edges} are shares in (0, 1]")
-        kind, influence = self.nodes["kind"].to_numpy(), self.nodes["influence"].to_numpy()
-        keep = _largest(influence, nodes) | np.isin(kind, ["logit", "bias"])
-        weight = _shares(self.edges, kind) * self.target_weights()[:, None]
-        weight *= keep & keep[self.targets][:, None]
-        kept_edges = _largest(weight.ravel(), edges).reshape(weight.shape)
-        while True:
-            led_to, leads = np.zeros(len(keep), bool), kept_edges.any(0)
-            led_to[self.targets] = kept_edges.any(1)
-            alive = keep & (leads | np.isin(kind, ["logit", "bias"])) & (led_to | (kind != "latent"))
-            if (alive == keep).all():
-                break
-            keep = alive
-            kept_edges &= keep & keep[self.targets][:, None]
-        keep[kind == "rest"] = True
-        rows = keep[self.targets]
-        left = np.where(kept_edges | (kind == "bias"), self.edges, 0.0)[rows]
-        left[:, kind == "rest"] += (self.edges[rows].sum(1) - left.sum(1))[:, None]
-        number = np.cumsum(keep) - 1
-        return replace(
-            self,
-            nodes=self.nodes[keep].reset_index(drop=True),
-            targets=number[self.targets[rows]],
-            edges=left[:, keep],
-        )
-
-    def target_weights(self) -> Float[np.ndarray, " target"]:
-        """The influence of each target; of a logit its probability."""
-        nodes = self.nodes.iloc[self.targets]
-        probability = nodes["activation"].where(nodes["kind"] == "logit", 0.0)
-        return (nodes["influence"] + probability / probability.sum()).to_numpy()
 
 
 def attribution_graph(
@@ -222,7 +119,9 @@ class _Builder:
             position.append(int(part.position[entry]))
             direction.append(part.dictionary.W_enc[:, part.latent[entry]].detach())
         device = self.passes.ids.device
-        return _Targets(torch.tensor(place, device=device), torch.tensor(position, device=device), torch.stack(direction))
+        return _Targets(
+            torch.tensor(place, device=device), torch.tensor(position, device=device), torch.stack(direction)
+        )
 
     def _reading(self, targets: _Targets) -> Float[np.ndarray, " target"]:
         """What the targets read."""
@@ -292,9 +191,11 @@ class _Builder:
         targets = np.concatenate([np.flatnonzero(table["kind"] == "logit"), np.flatnonzero(table["kind"] == "latent")])
         table["reads"] = np.nan
         table.loc[targets, "reads"] = reads
+        table = table[list(NODE_COLUMNS)]
         return AttributionGraph(
             self.passes.ids[0].tolist(),
             _names(self.passes.model, self.passes.ids[0].tolist()),
+            dict(zip(logits.tolist(), _names(self.passes.model, logits.tolist()), strict=True)),
             [part.name for part in self.passes.parts],
             table,
             targets,
@@ -344,22 +245,6 @@ def _influence(
 def _weights(probability: Float[Tensor, " logit"]) -> Float[np.ndarray, " logit"]:
     """Shares of the logits' probabilities."""
     return (probability.double() / probability.double().sum()).numpy(force=True)
-
-
-def _shares(edges: Float[np.ndarray, "target node"], kind: np.ndarray) -> Float[np.ndarray, "target node"]:
-    """|edges| with rows that sum to 1; the bias, which no prompt changes, has no share."""
-    size = np.abs(edges) * (kind != "bias")
-    return size / np.maximum(size.sum(1, keepdims=True), 1e-30)
-
-
-def _largest(values: Float[np.ndarray, " value"], share: float) -> np.ndarray:
-    """Marks the largest values that hold a share of the sum."""
-    order = np.argsort(-values, kind="stable")
-    cumulative = np.cumsum(values[order])
-    n = int(np.searchsorted(cumulative, share * cumulative[-1] * (1 - 1e-12))) + 1
-    marks = np.zeros(len(values), dtype=bool)
-    marks[order[:n]] = True
-    return marks & (values > 0)
 
 
 def _dot(rows: Sequence[Tensor], direction: Float[Tensor, "target d"]) -> Float[np.ndarray, " target"]:

@@ -1,0 +1,351 @@
+"""Which features made the model say what it says on one prompt? The attribution graph of the prompt.
+
+In:  a model, a prompt, and dictionaries of some of its hooks: transcoders of MLPs, or SAEs of the residual stream.
+Out: a graph. Its nodes are
+         embedding   what enters the first block, a node a position
+         latent      z_j d_j of a latent that fires, a node a position
+         error       what a dictionary leaves of its hook, a node a position
+         logit       a next token: the likeliest ten, or as many as hold .95 of the probability
+         bias        all biases together
+         rest        the latents that were not expanded, together
+     and its edges say what each node (source) hands to each latent and logit (target), with everything that is not
+     linear held as it is on the prompt (`interp.effects.held`):
+
+         edge = v_s · ∂ reads_t / ∂x,     v = z_j d_j, an error or an embedding
+         reads_t = x · W_enc[:, j] of a latent, and of a logit  final_norm(x) · (W_U[:, t] − mean of W_U)
+
+     so that the edges into a node sum to what it reads.
+
+`interp.effects.attribution` makes it. A node's influence on the logits is p(A + A² + …), with A = |edges|, each row a
+share of 1, and p the logits' probabilities. Nodes that hold .8 of it, and edges that hold .98 of theirs, are drawn.
+
+    replacement    influence of embeddings / influence of embeddings, errors and rest
+    completeness   share of what targets read that comes from embeddings and latents, targets weighed by influence
+
+Source: Ameisen et al. 2025 (Circuit Tracing), whose scores and cuts these are. Failing: attention
+patterns are not explained here (`attention_scores` explains them). Rows of special tokens, of tokens that a dictionary
+was not taught and above its norm limit are errors as a whole.
+"""
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+
+from interp.storage.files import read_json, write_text
+
+NODE_COLUMNS = ("kind", "dictionary", "position", "latent", "activation", "reads", "influence")
+_TYPES = {
+    "embedding": "embedding",
+    "latent": "cross layer transcoder",
+    "error": "mlp reconstruction error",
+    "logit": "logit",
+}
+"""What Neuronpedia's viewer calls the kinds of nodes that it draws."""
+_MOST_NODES, _MOST_LINKS = 100_000, 5_000_000
+_REMEDY = "save the graph again"
+
+
+@dataclass(frozen=True)
+class AttributionGraph:
+    """The graph of one prompt. A row of `edges` is a target, a column a node."""
+
+    token_ids: list[int]
+    tokens: list[str]
+    """What the prompt's tokens are called."""
+    words: dict[int, str]
+    """What the tokens of the logits are called."""
+    hook_names: list[str]
+    """Of each dictionary the hook that it reads, in the order in which the model runs them."""
+    nodes: pd.DataFrame
+    """kind; dictionary (its number, −1 where there is none); position (−1 of bias and rest); latent (of a logit the
+    token id, else −1); activation (z of a latent, probability of a logit, else 1); reads (of targets: what their edges
+    sum to, else NaN); influence (a share of that on the logits: it sums to 1 over embeddings, errors and rest)."""
+    targets: Int[np.ndarray, " target"]
+    """The nodes whose edges are known: logits, then latents."""
+    edges: Float[np.ndarray, "target node"]
+    """What each node hands to each target, in the unit of what the target reads."""
+    replacement: float
+    """The share of embeddings in the influence of embeddings, errors and rest, in [0, 1]."""
+    completeness: float
+    """The share of what targets read that embeddings and latents hand them, in [0, 1], targets weighed by influence."""
+
+    @property
+    def unexplained(self) -> float:
+        """The largest gap between what a target reads and the sum of its edges, as a share of the largest reading."""
+        reads = self.nodes["reads"].to_numpy()[self.targets]
+        return float(np.abs(self.edges.sum(1) - reads).max() / max(np.abs(reads).max(), 1e-30))
+
+    def total_effects(self) -> Float[np.ndarray, "target target"]:
+        """What each target reads less, by all paths of the graph, if another one that is a latent did not fire.
+
+        A latent that reads less by Δ fires less by Δ, and what it hands on falls by the share Δ / z. Columns of logits
+        are 0.
+        """
+        nodes = self.nodes.iloc[self.targets]
+        is_latent = (nodes["kind"] == "latent").to_numpy()
+        direct = np.where(is_latent, self.edges[:, self.targets].astype(np.float64), 0.0)
+        per_unit = direct / np.where(is_latent, nodes["activation"].to_numpy(), 1.0)
+        return np.linalg.solve(np.eye(len(per_unit)) - per_unit, direct)
+
+    def pruned(self, nodes: float = 0.8, edges: float = 0.98) -> "AttributionGraph":
+        """The graph of the nodes that hold a share of the influence, and of their edges that hold a share of theirs.
+
+        Logits and the bias stay; latents that lead nowhere, or that nothing leads to, go. What is cut is summed in the
+        node `rest`, so that edges still sum to what a target reads. Raises ValueError for shares outside (0, 1].
+        """
+        if not (0 < nodes <= 1 and 0 < edges <= 1):
+            raise ValueError(f"nodes={nodes} and edges={edges} are shares in (0, 1]")
+        kind, influence = self.nodes["kind"].to_numpy(), self.nodes["influence"].to_numpy()
+        keep = _largest(influence, nodes) | np.isin(kind, ["logit", "bias"])
+        weight = _shares(self.edges, kind) * self.target_weights()[:, None]
+        weight *= keep & keep[self.targets][:, None]
+        kept_edges = _largest(weight.ravel(), edges).reshape(weight.shape)
+        while True:
+            led_to, leads = np.zeros(len(keep), bool), kept_edges.any(0)
+            led_to[self.targets] = kept_edges.any(1)
+            alive = keep & (leads | np.isin(kind, ["logit", "bias"])) & (led_to | (kind != "latent"))
+            if (alive == keep).all():
+                break
+            keep = alive
+            kept_edges &= keep & keep[self.targets][:, None]
+        keep[kind == "rest"] = True
+        rows = keep[self.targets]
+        left = np.where(kept_edges | (kind == "bias"), self.edges, 0.0)[rows]
+        left[:, kind == "rest"] += (self.edges[rows].sum(1) - left.sum(1))[:, None]
+        number = np.cumsum(keep) - 1
+        return replace(
+            self,
+            nodes=self.nodes[keep].reset_index(drop=True),
+            targets=number[self.targets[rows]],
+            edges=left[:, keep],
+        )
+
+    def target_weights(self) -> Float[np.ndarray, " target"]:
+        """The influence of each target; of a logit its probability."""
+        nodes = self.nodes.iloc[self.targets]
+        probability = nodes["activation"].where(nodes["kind"] == "logit", 0.0)
+        return (nodes["influence"] + probability / probability.sum()).to_numpy()
+
+    @property
+    def layers(self) -> list[int]:
+        """The block of each dictionary, as its hook's name says, or where names do not tell its number in the order."""
+        found = [re.search(r"\.(\d+)\.", f"{name}.") for name in self.hook_names]
+        blocks = [int(match[1]) for match in found if match]
+        return blocks if len(set(blocks)) == len(self.hook_names) else list(range(len(self.hook_names)))
+
+    def name(self, node: int) -> str:
+        """What a node is, in a few words: a token, a latent of a layer, an error."""
+        facts: Any = self.nodes.loc[node]
+        kind, n, position, latent = facts[["kind", "dictionary", "position", "latent"]]
+        if kind == "embedding":
+            return f"token {self.tokens[position]!r}"
+        if kind == "logit":
+            return f"says {self.words[latent]!r}"
+        if kind == "latent":
+            return f"layer {self.layers[n]}, latent {latent}"
+        return f"error of layer {self.layers[n]}" if kind == "error" else str(kind)
+
+    def node_ids(self) -> list[str]:
+        """One name a node, as Neuronpedia has them. An error's cannot be taken for a latent's."""
+        columns = self.nodes[["kind", "dictionary", "position", "latent"]]
+        return [self._node_id(*values) for values in columns.itertuples(index=False)]
+
+    def _node_id(self, kind: str, n: int, position: int, latent: int) -> str:
+        if kind == "embedding":
+            return f"E_{self.token_ids[position]}_{position}"
+        if kind == "logit":
+            return f"{max(self.layers) + 1}_{latent}_{position}"
+        if kind == "latent":
+            return f"{self.layers[n]}_{latent}_{position}"
+        return f"{self.layers[n]}_error_mlp_{position}" if kind == "error" else kind
+
+    def save(
+        self, path: str | Path, *, nodes: float = 0.8, edges: float = 0.98, labels: Mapping[int, str] | None = None
+    ) -> None:
+        """Write the pruned graph as JSON that the viewers of Neuronpedia and circuit-tracer read; `interp` in it holds
+        what `load_graph` needs beside. labels: what nodes of this graph are called."""
+        graph = self.pruned(nodes, edges)
+        by_id = {self.node_ids()[node]: label for node, label in (labels or {}).items()}
+        content = graph.to_json(Path(path).stem, by_id)
+        content["metadata"] |= {"node_threshold": nodes}
+        content["metadata"]["pruning_settings"] = {"node_threshold": nodes, "edge_threshold": edges}
+        write_text(path, json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
+
+    def to_json(self, slug: str, labels: Mapping[str, str]) -> dict[str, Any]:
+        """The graph in the format of `save`. labels: of node ids."""
+        kind, ids = self.nodes["kind"], self.node_ids()
+        drawn = kind.isin(_TYPES).to_numpy()
+        rows, columns = np.nonzero(self.edges * drawn)
+        weights = self.edges[rows, columns]
+        ends = zip(rows, columns, weights, strict=True)
+        return {
+            "metadata": {
+                "slug": slug,
+                "scan": "interp",
+                "prompt": "".join(self.tokens),
+                "prompt_tokens": self.tokens,
+                "schema_version": 1,
+                "info": {"generator": {"name": "interp"}},
+            },
+            "qParams": {"linkType": "both"},
+            "nodes": [self._node_json(node, ids[node], labels) for node in np.flatnonzero(drawn).tolist()],
+            "links": [{"source": ids[s], "target": ids[self.targets[t]], "weight": float(w)} for t, s, w in ends],
+            "interp": {
+                "token_ids": self.token_ids,
+                "words": {str(token): word for token, word in self.words.items()},
+                "hook_names": self.hook_names,
+                "replacement": self.replacement,
+                "completeness": self.completeness,
+                "influence": self.nodes["influence"].tolist(),
+                "reads": self.nodes["reads"].to_numpy()[self.targets].tolist(),
+                "bias": self.edges[:, (kind == "bias").argmax()].tolist(),
+                "rest": self.edges[:, (kind == "rest").argmax()].tolist(),
+            },
+        }
+
+    def _node_json(self, node: int, node_id: str, labels: Mapping[str, str]) -> dict[str, Any]:
+        facts: Any = self.nodes.loc[node]
+        kind, n, position, latent = facts[["kind", "dictionary", "position", "latent"]]
+        feature: int | None = None
+        layer = str(self.layers[n]) if kind in ("latent", "error") else "E"
+        if kind == "embedding":
+            feature = self.token_ids[position]
+        elif kind == "logit":
+            feature, layer = int(latent), str(max(self.layers) + 1)
+        elif kind == "latent":  # the pair of layer and latent as one number, after Cantor
+            pair = self.layers[n] + int(latent)
+            feature = pair * (pair + 1) // 2 + int(latent)
+        own = {"activation": float(facts["activation"])} if kind == "latent" else {}
+        own |= {"token_prob": float(facts["activation"])} if kind == "logit" else {}
+        return {
+            "node_id": node_id,
+            "feature": feature,
+            "layer": layer,
+            "ctx_idx": int(position),
+            "feature_type": _TYPES[kind],
+            "jsNodeId": f"{node_id}-0",
+            "clerp": labels.get(node_id, self.name(node)),
+            "influence": float(self._cumulative()[node]),
+            **own,
+        }
+
+    def _cumulative(self) -> Float[np.ndarray, " node"]:
+        """The share of all influence that nodes of at least a node's have: where a viewer cuts."""
+        influence = self.nodes["influence"].to_numpy()
+        order = np.argsort(-influence, kind="stable")
+        share = np.empty(len(order))
+        share[order] = np.cumsum(influence[order]) / max(influence.sum(), 1e-30)
+        return share
+
+
+def load_graph(path: str | Path) -> AttributionGraph:
+    """A graph that `save` wrote, or circuit-tracer or Neuronpedia.
+
+    Of theirs, what targets read is the sum of their edges, and scores are NaN. Raises ValueError, naming the file and
+    what is wrong, for one that is damaged."""
+    content = read_json(path, _REMEDY)
+    try:
+        return _graph_of(content)
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        raise ValueError(f"{path} holds no attribution graph ({type(error).__name__}: {error}): {_REMEDY}") from None
+
+
+def _graph_of(content: Mapping[str, Any]) -> AttributionGraph:
+    tokens = [_text(token) for token in content["metadata"]["prompt_tokens"]]
+    listed, links, own = content["nodes"], content["links"], content.get("interp")
+    if len(listed) > _MOST_NODES or len(links) > _MOST_LINKS:
+        raise ValueError(f"{len(listed)} nodes and {len(links)} links are more than a graph has")
+    kinds = {name: kind for kind, name in _TYPES.items()}
+    listed = sorted(listed, key=lambda node: node["feature_type"] == "logit")
+    layers = sorted({int(node["layer"]) for node in listed if kinds[node["feature_type"]] in ("latent", "error")})
+    rows = [_node_of(node, kinds[node["feature_type"]], layers, len(tokens)) for node in listed]
+    n_sources = sum(row["kind"] != "logit" for row in rows)
+    ends = [
+        {"kind": kind, "dictionary": -1, "position": -1, "latent": -1, "activation": 1.0} for kind in ("bias", "rest")
+    ]
+    nodes = pd.DataFrame(rows[:n_sources] + ends + rows[n_sources:]).assign(reads=np.nan, influence=0.0)
+    places = [*range(n_sources), *range(n_sources + 2, len(nodes))]
+    place = {_text(node["node_id"]): at for node, at in zip(listed, places, strict=True)}
+    if len(place) < len(listed):
+        raise ValueError("two nodes have one node_id")
+    kind = nodes["kind"].to_numpy()
+    targets = np.concatenate([np.flatnonzero(kind == "logit"), np.flatnonzero(kind == "latent")])
+    row_of = {int(node): row for row, node in enumerate(targets)}
+    edges = np.zeros((len(targets), len(nodes)))
+    for link in links:
+        edges[row_of[place[link["target"]]], place[link["source"]]] = _number(link["weight"])
+    hooks = [f"layer {layer}" for layer in layers]
+    graph = AttributionGraph([0] * len(tokens), tokens, {}, hooks, nodes, targets, edges, math.nan, math.nan)
+    return _with_sums(graph) if own is None else _with_own(graph, own)
+
+
+def _node_of(node: Mapping[str, Any], kind: str, layers: list[int], n_pos: int) -> dict[str, Any]:
+    position = int(node["ctx_idx"])
+    if not 0 <= position < n_pos:
+        raise ValueError(f"a node stands at position {position} of {n_pos}")
+    part = str(node["node_id"]).split("_")
+    latent = int(part[1]) if kind in ("latent", "logit") else -1
+    size = node.get("token_prob", 1.0) if kind == "logit" else node.get("activation", 1.0)
+    place = layers.index(int(node["layer"])) if kind in ("latent", "error") else len(layers) if kind == "logit" else -1
+    activation = 1.0 if size is None or kind in ("embedding", "error") else _number(size)
+    return {"kind": kind, "dictionary": place, "position": position, "latent": latent, "activation": activation}
+
+
+def _with_sums(graph: AttributionGraph) -> AttributionGraph:
+    nodes = graph.nodes.copy()
+    nodes.loc[graph.targets, "reads"] = graph.edges.sum(1)
+    return replace(graph, nodes=nodes)
+
+
+def _with_own(graph: AttributionGraph, own: Mapping[str, Any]) -> AttributionGraph:
+    kind, nodes, edges = graph.nodes["kind"], graph.nodes.copy(), graph.edges.copy()
+    edges[:, (kind == "bias").argmax()] = [_number(value) for value in own["bias"]]
+    edges[:, (kind == "rest").argmax()] = [_number(value) for value in own["rest"]]
+    nodes.loc[graph.targets, "reads"] = [_number(value) for value in own["reads"]]
+    nodes["influence"] = [_number(value) for value in own["influence"]]
+    return replace(
+        graph,
+        token_ids=[int(token) for token in own["token_ids"]],
+        words={int(token): _text(word) for token, word in own["words"].items()},
+        hook_names=[_text(name) for name in own["hook_names"]],
+        nodes=nodes,
+        edges=edges,
+        replacement=_number(own["replacement"]),
+        completeness=_number(own["completeness"]),
+    )
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is no finite number")
+    return float(value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is no text")
+    return value
+
+
+def _shares(edges: Float[np.ndarray, "target node"], kind: np.ndarray) -> Float[np.ndarray, "target node"]:
+    """|edges| with rows that sum to 1; the bias, which no prompt changes, has no share."""
+    size = np.abs(edges) * (kind != "bias")
+    return size / np.maximum(size.sum(1, keepdims=True), 1e-30)
+
+
+def _largest(values: Float[np.ndarray, " value"], share: float) -> np.ndarray:
+    """Marks the largest values that hold a share of the sum."""
+    order = np.argsort(-values, kind="stable")
+    cumulative = np.cumsum(values[order])
+    n = int(np.searchsorted(cumulative, share * cumulative[-1] * (1 - 1e-12))) + 1
+    marks = np.zeros(len(values), dtype=bool)
+    marks[order[:n]] = True
+    return marks & (values > 0)

@@ -1,0 +1,301 @@
+"""Attribution graphs: sums exact in float64, scores by brute force, files that come back, checks by ablation."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from interp.effects.attention_scores import attention_scores
+from interp.effects.attribution import attribution_graph
+from interp.effects.graph import AttributionGraph, load_graph
+from interp.effects.graph_checks import agreement, disagreements, measured_effects
+from interp.sae.architectures.topk import TopK
+from interp.sae.model import SAE, Transcoder
+from models import load_model
+from models.transformer import Transformer, TransformerConfig
+from tests.foreign_models import FAMILIES, write_foreign
+
+D_MODEL, N_LAYERS, N_LATENTS = 32, 3, 64
+IDS = torch.tensor([3, 14, 15, 9, 2, 6, 5, 35, 8])
+
+
+def dictionary(hook: str, out: str | None = None, *, seed: int = 0, skip: bool = False, k: int = 6) -> SAE:
+    """Random directions in float64: nothing that a graph says of them means anything, but all of it has to add up."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.double)
+
+    W = torch.nn.functional.normalize(normal(N_LATENTS, D_MODEL), dim=1)
+    shared = {"W_enc": W.T + 0.1 * normal(D_MODEL, N_LATENTS), "W_dec": 0.3 * W, "b_enc": 0.1 * normal(N_LATENTS)}
+    shared |= {"b_dec": 0.1 * normal(D_MODEL), "encoder": TopK(k=k), "metadata": {"hook_name": hook}}
+    if out is None:
+        return SAE(**shared)
+    shared["metadata"] |= {"hook_name_out": out}
+    return Transcoder(**shared, W_skip=0.1 * normal(D_MODEL, D_MODEL) if skip else None)
+
+
+def transcoders(reads: str = "blocks.{}.hook_resid_mid", **options: object) -> dict[str, SAE]:
+    return {
+        reads.format(n): dictionary(reads.format(n), f"blocks.{n}.hook_mlp_out", seed=n, **options)
+        for n in range(N_LAYERS)
+    }
+
+
+@pytest.fixture(scope="module")
+def model() -> Transformer:
+    made = Transformer(
+        TransformerConfig(n_layers=N_LAYERS, d_model=D_MODEL, n_heads=4, d_mlp=64, d_vocab=50, n_ctx=16)
+    ).double()
+    generator = torch.Generator().manual_seed(1)
+    for name, parameter in made.named_parameters():
+        if ".b_" in name or name.endswith(".b"):
+            parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator, dtype=torch.double)
+        if name.endswith("W_U"):
+            parameter.data *= 40
+    return made.eval()
+
+
+@pytest.fixture(scope="module")
+def graph(model: Transformer) -> AttributionGraph:
+    return attribution_graph(model, IDS, transcoders(), batch_size=16)
+
+
+def test_edges_sum_to_what_a_node_reads(model: Transformer, graph: AttributionGraph) -> None:
+    assert graph.unexplained < 1e-12
+    for dictionaries in (
+        {f"blocks.{n}.hook_resid_post": dictionary(f"blocks.{n}.hook_resid_post", seed=n) for n in range(2)},
+        {"blocks.1.hook_resid_mid": transcoders()["blocks.1.hook_resid_mid"]},
+        transcoders(skip=True),
+    ):
+        made = attribution_graph(model, IDS, dictionaries, batch_size=16)
+        assert made.unexplained < 1e-12
+        assert 0 < (made.nodes["kind"] == "latent").sum() <= 6 * len(IDS) * len(dictionaries)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_edges_sum_in_models_of_other_makers(family: str, tmp_path) -> None:
+    theirs = load_model(write_foreign(family, tmp_path)).double()
+    reads = "blocks.{}.hook_resid_mid" if "blocks.0.hook_resid_mid" in theirs.hook_dict else "blocks.{}.hook_resid_pre"
+    assert attribution_graph(theirs, "the river runs under cold water", transcoders(reads)).unexplained < 1e-6
+    residual = {f"blocks.{n}.hook_resid_post": dictionary(f"blocks.{n}.hook_resid_post", seed=n) for n in (0, 2)}
+    assert attribution_graph(theirs, "the river runs under cold water", residual).unexplained < 1e-6
+
+
+def test_what_logits_read_is_what_the_model_says(model: Transformer, graph: AttributionGraph) -> None:
+    with torch.no_grad():
+        logits = model(IDS[None])[0, -1] - model.b_U
+    said = graph.nodes[graph.nodes["kind"] == "logit"]
+    centred = (logits - logits.mean())[said["latent"].tolist()]
+    np.testing.assert_allclose(said["reads"], centred, atol=1e-10)
+    assert said["activation"].sum() > 0.95 or len(said) == 10
+
+
+def test_an_edge_is_the_change_of_a_reading_in_the_held_model(model: Transformer, graph: AttributionGraph) -> None:
+    """A slow twin, without gradients: the held model is run with and without a source."""
+    from interp.effects.prompt_passes import PromptPasses
+
+    dictionaries = transcoders()
+    passes = PromptPasses(model, IDS[None], dictionaries)
+    nodes = graph.nodes
+    rng = np.random.default_rng(0)
+    sources = np.flatnonzero(nodes["kind"].isin(["embedding", "latent", "error"]))
+    for row in rng.choice(len(graph.targets), 8, replace=False):
+        target = nodes.loc[graph.targets[row]]
+        for source in rng.choice(
+            np.flatnonzero(nodes["kind"].isin(["embedding", "latent", "error"])), 8, replace=False
+        ):
+            embedding = passes.embedding.clone()
+            outputs = [part.output.clone() for part in passes.parts]
+            kind, n, position, latent, z = nodes.loc[source, ["kind", "dictionary", "position", "latent", "activation"]]
+            if kind == "embedding":
+                embedding[position] = 0
+            else:
+                part = passes.parts[n]
+                outputs[n][position] -= part.error[position] if kind == "error" else z * part.dictionary.W_dec[latent]
+            whole = passes.readings(passes.embedding[None], [part.output[None] for part in passes.parts])
+            without = passes.readings(embedding[None], [each[None] for each in outputs])
+            change = (whole[target["dictionary"]] - without[target["dictionary"]])[0, target["position"]]
+            if target["kind"] == "logit":
+                direction = model.W_U[:, target["latent"]] - model.W_U.mean(1)
+            else:
+                direction = passes.parts[target["dictionary"]].dictionary.W_enc[:, target["latent"]]
+            assert float((change @ direction).detach()) == pytest.approx(graph.edges[row, source], abs=1e-10)
+
+
+def test_influence_and_total_effects_by_walking_every_path(graph: AttributionGraph) -> None:
+    """The matrix formulas against a walk from node to node, latest first."""
+    kind = graph.nodes["kind"].to_numpy()
+    size = np.abs(graph.edges) * (kind != "bias")
+    share = size / size.sum(1, keepdims=True)
+    probability = np.where(kind == "logit", graph.nodes["activation"], 0.0)
+    reached = probability / probability.sum()
+    row_of = {int(node): row for row, node in enumerate(graph.targets)}
+    order = sorted(row_of, key=lambda node: -graph.nodes["dictionary"][node])
+    for node in order:
+        reached = reached + reached[node] * share[row_of[node]]
+    expected = np.where(kind == "logit", 0.0, reached)
+    np.testing.assert_allclose(graph.nodes["influence"], expected, atol=1e-8)
+    assert expected[np.isin(kind, ["embedding", "error", "rest"])].sum() == pytest.approx(1.0)
+    begins = expected[kind == "embedding"].sum()
+    assert graph.replacement == pytest.approx(begins)
+
+    total = graph.total_effects()
+    z = graph.nodes["activation"].to_numpy()
+    source = next(node for node in order[::-1] if kind[node] == "latent")
+    less = np.zeros(len(kind))
+    less[source] = z[source]
+    for node in order[::-1]:
+        if node != source:
+            less[node] = sum(
+                graph.edges[row_of[node], other] * less[other] / z[other]
+                for other in order
+                if kind[other] == "latent" and less[other]
+            )
+    for node in order:
+        if node != source:
+            assert total[row_of[node], row_of[source]] == pytest.approx(less[node], abs=1e-10)
+
+
+def test_pruning_keeps_the_share_and_the_sums(graph: AttributionGraph) -> None:
+    kept = graph.pruned(0.5, 0.9)
+    assert kept.unexplained < 1e-12
+    assert len(kept.nodes) < len(graph.nodes)
+    assert (graph.pruned(1.0, 1.0).nodes["influence"] > 0).sum() == (graph.nodes["influence"] > 0).sum()
+    assert set(kept.nodes.query("kind == 'logit'")["latent"]) == set(graph.nodes.query("kind == 'logit'")["latent"])
+    latents = np.flatnonzero(kept.nodes["kind"] == "latent")
+    leads = (kept.edges != 0).any(0)
+    assert leads[latents].all()
+    with pytest.raises(ValueError, match="nodes=0"):
+        graph.pruned(0)
+
+
+def test_few_expanded_latents_leave_a_rest(model: Transformer, graph: AttributionGraph) -> None:
+    few = attribution_graph(model, IDS, transcoders(), max_latents=20, batch_size=16)
+    assert (few.nodes["kind"] == "latent").sum() == 20
+    assert few.unexplained < 1e-12
+    assert few.nodes.query("kind == 'rest'")["influence"].item() > 0
+    assert few.replacement < graph.replacement
+
+
+def test_attention_scores_are_sums_over_pairs(model: Transformer, graph: AttributionGraph) -> None:
+    few = attribution_graph(model, IDS, transcoders(), max_latents=20, batch_size=16)
+    with torch.no_grad():
+        _, cache = model.run_with_cache(IDS[None])
+    for layer, head, query, key in ((0, 0, 8, 2), (2, 3, -1, 0), (1, 2, 5, 5)):
+        score = float(cache[f"blocks.{layer}.attn.hook_attn_scores"][0, head, query, key])
+        for made, exact in ((graph, True), (few, False)):
+            pairs = attention_scores(made, model, transcoders(), layer=layer, head=head, query=query, key=key)
+            assert pairs["score"].sum() == pytest.approx(score, abs=1e-10)
+            rest = made.nodes.index[made.nodes["kind"] == "rest"].item()
+            of_rest = pairs[(pairs["query_node"] == rest) | (pairs["key_node"] == rest)]["score"].abs().max()
+            assert (of_rest < 1e-10) == (exact or layer == 0)
+    with pytest.raises(ValueError, match="head=9"):
+        attention_scores(graph, model, transcoders(), layer=0, head=9, key=0)
+    with pytest.raises(ValueError, match="key"):
+        attention_scores(graph, model, transcoders(), layer=0, head=0, query=2, key=5)
+
+
+def test_ablation_measures_what_the_model_itself_does(model: Transformer, graph: AttributionGraph) -> None:
+    effects = measured_effects(graph, model, transcoders(), n_latents=30)
+    pair = effects.iloc[7]
+    source = graph.nodes.loc[int(pair["source"])]
+    target = graph.nodes.loc[int(pair["target"])]
+    dictionaries = transcoders()
+    part = dictionaries[graph.hook_names[source["dictionary"]]]
+
+    def without(_: object, __: object, out: torch.Tensor) -> torch.Tensor:
+        out = out.clone()
+        out[0, source["position"]] -= source["activation"] * part.W_dec[source["latent"]]
+        return out
+
+    def reading() -> float:
+        with torch.no_grad():
+            logits, cache = model.run_with_cache(IDS[None])
+        if target["kind"] == "logit":
+            return float(
+                logits[0, -1, target["latent"]] - (logits[0, -1] - model.b_U).mean() - model.b_U[target["latent"]]
+            )
+        name = graph.hook_names[target["dictionary"]]
+        return float(cache[name][0, target["position"]].detach() @ dictionaries[name].W_enc[:, target["latent"]])
+
+    clean = reading()
+    handle = model.blocks[source["dictionary"]].hook_mlp_out.register_forward_hook(without)
+    changed = reading()
+    handle.remove()
+    assert pair["measured"] == pytest.approx(clean - changed, abs=1e-10)
+    said = agreement(graph, effects)
+    assert said.n_latents == 30 and said.edges > 0.8  # one block further little else can happen
+    wrong = disagreements(effects)
+    assert len(wrong) < len(effects) and (wrong["measured"] / wrong["attributed"]).between(0.5, 2).sum() == 0
+
+
+def test_a_saved_graph_comes_back(graph: AttributionGraph, tmp_path) -> None:
+    graph.save(tmp_path / "graph.json", labels={0: "<b>first</b>"})
+    back, pruned = load_graph(tmp_path / "graph.json"), graph.pruned()
+    pd.testing.assert_frame_equal(back.nodes, pruned.nodes, check_dtype=False)
+    np.testing.assert_array_equal(back.edges, pruned.edges)
+    assert (back.tokens, back.hook_names, back.words) == (pruned.tokens, pruned.hook_names, pruned.words)
+    content = json.loads((tmp_path / "graph.json").read_text())
+    assert len({node["node_id"] for node in content["nodes"]}) == len(content["nodes"])
+    required = {"node_id", "feature", "layer", "ctx_idx", "feature_type", "jsNodeId", "clerp"}
+    assert all(required <= node.keys() for node in content["nodes"])
+    theirs = {name: content[name] for name in ("metadata", "qParams", "nodes", "links")}
+    (tmp_path / "theirs.json").write_text(json.dumps(theirs))
+    read = load_graph(tmp_path / "theirs.json")
+    np.testing.assert_allclose(
+        read.edges[:, read.nodes["kind"] != "rest"].sum(), sum(x["weight"] for x in theirs["links"])
+    )
+
+
+def test_a_damaged_graph_is_refused_in_one_line(graph: AttributionGraph, tmp_path) -> None:
+    graph.save(tmp_path / "graph.json")
+    whole = json.loads((tmp_path / "graph.json").read_text())
+    file = tmp_path / "bad.json"
+
+    def refused(**changed: object) -> None:
+        file.write_text(json.dumps(whole | changed))
+        with pytest.raises(ValueError, match=r"bad\.json"):
+            load_graph(file)
+
+    refused(nodes=whole["nodes"][:3])
+    refused(nodes=[*whole["nodes"], whole["nodes"][0]])
+    refused(nodes=[{**whole["nodes"][0], "ctx_idx": 99}, *whole["nodes"][1:]])
+    refused(nodes=[{**whole["nodes"][0], "feature_type": "worm"}, *whole["nodes"][1:]])
+    refused(links=[{**whole["links"][0], "weight": float("inf")}])
+    refused(links=[{**whole["links"][0], "target": "nobody"}])
+    refused(links="no")
+    refused(metadata={})
+    refused(interp={**whole["interp"], "bias": []})
+    file.write_text("{")
+    with pytest.raises(ValueError, match=r"bad\.json"):
+        load_graph(file)
+
+
+def test_bad_prompts_and_dictionaries_are_refused(model: Transformer) -> None:
+    given = transcoders()
+    for prompt, said in (
+        (IDS[:1], "1 tokens"),
+        (torch.zeros(17, dtype=torch.long), "17 tokens"),
+        (torch.tensor([3, 99]), "0 to 99|3 to 99"),
+        ("a text", "tokenizer"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            attribution_graph(model, prompt, given)
+    with pytest.raises(ValueError, match="at least one"):
+        attribution_graph(model, IDS, {})
+    with pytest.raises(ValueError, match=r"blocks\.7"):
+        attribution_graph(model, IDS, {"blocks.7.hook_resid_mid": given["blocks.0.hook_resid_mid"]})
+    with pytest.raises(ValueError, match="trained on"):
+        attribution_graph(model, IDS, {"blocks.1.hook_resid_mid": given["blocks.0.hook_resid_mid"]})
+
+
+def test_untaught_tokens_are_errors(model: Transformer) -> None:
+    given = transcoders()
+    for each in given.values():
+        each.metadata["exclude_special_tokens"] = [int(IDS[0])]
+    made = attribution_graph(model, IDS, given)
+    assert made.unexplained < 1e-12
+    assert not (made.nodes.query("kind == 'latent'")["position"] == 0).any()

@@ -22,6 +22,7 @@ import plotly.graph_objects as go
 
 from analyses.record import check_run
 from interp import Run, figures
+from interp.effects import AttributionGraph, attribution_graph
 from interp.features.feature_store import FeatureStore
 from interp.figures.print_layout import WIDTHS, for_print
 from interp.figures.saving import provenance, write_images
@@ -102,12 +103,23 @@ def results_of(run: Run, latents: list[int], width: str | float) -> Iterator[Res
             yield Results({"points": whole["points"]}, "density", {"colour": "density"})
     if run.manifest("nulls"):
         whole |= {"shares": run.nulls.shares, "verdicts": run.nulls.verdicts}
+    if (graph := graph_of(run)) is not None:
+        whole["graph"] = graph
     yield Results(whole)
     if run.manifest("neurons"):
         yield Results({"features": {"latents": table, "neurons": run.neurons.table()}}, "beside_neurons")
     yield from cosines_of(run)
     for latent in latents or shown_latents(run):
         yield Results(results_of_latent(store, latent, width), f"latent_{latent}")
+
+
+def graph_of(run: Run, n_tokens: int = 12) -> AttributionGraph | None:
+    """What the model says after the first tokens of its validation text; None for a model without next tokens."""
+    model = run.model
+    if getattr(model, "W_U", None) is None or getattr(model, "final_norm", None) is None:
+        return None
+    dictionaries = {hook: run.at(hook).sae for hook in run.hooks} if hasattr(run, "hooks") else {run.hook_name: run.sae}
+    return attribution_graph(model, run.val_tokens.tokens[0, :n_tokens], dictionaries)
 
 
 def cosines_of(run: Run) -> Iterator[Results]:

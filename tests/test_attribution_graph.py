@@ -1,6 +1,7 @@
 """Attribution graphs: sums exact in float64, scores by brute force, files that come back, checks by ablation."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import torch
 from interp.effects.attention_scores import attention_scores
 from interp.effects.attribution import attribution_graph
 from interp.effects.graph import AttributionGraph, load_graph
-from interp.effects.graph_checks import agreement, disagreements, measured_effects
+from interp.effects.graph_checks import agreement, beside_nulls, disagreements, measured_effects
 from interp.sae.architectures.topk import TopK
 from interp.sae.model import SAE, Transcoder
 from models import load_model
@@ -86,10 +87,11 @@ def test_edges_sum_in_models_of_other_makers(family: str, tmp_path) -> None:
 
 def test_what_logits_read_is_what_the_model_says(model: Transformer, graph: AttributionGraph) -> None:
     with torch.no_grad():
-        logits = model(IDS[None])[0, -1] - model.b_U
+        logits = model(IDS[None])[0, -1]
+    probability, logits = logits.softmax(0), logits - model.b_U.detach()
     said = graph.nodes[graph.nodes["kind"] == "logit"]
-    centred = (logits - logits.mean())[said["latent"].tolist()]
-    np.testing.assert_allclose(said["reads"], centred, atol=1e-10)
+    above = (logits - probability @ logits)[said["latent"].tolist()]
+    np.testing.assert_allclose(said["reads"], above, atol=1e-6)
     assert said["activation"].sum() > 0.95 or len(said) == 10
 
 
@@ -99,14 +101,14 @@ def test_an_edge_is_the_change_of_a_reading_in_the_held_model(model: Transformer
 
     dictionaries = transcoders()
     passes = PromptPasses(model, IDS[None], dictionaries)
+    with torch.no_grad():
+        probability = model(IDS[None])[0, -1].softmax(0)
     nodes = graph.nodes
     rng = np.random.default_rng(0)
     sources = np.flatnonzero(nodes["kind"].isin(["embedding", "latent", "error"]))
     for row in rng.choice(len(graph.targets), 8, replace=False):
         target = nodes.loc[graph.targets[row]]
-        for source in rng.choice(
-            np.flatnonzero(nodes["kind"].isin(["embedding", "latent", "error"])), 8, replace=False
-        ):
+        for source in rng.choice(sources, 8, replace=False):
             embedding = passes.embedding.clone()
             outputs = [part.output.clone() for part in passes.parts]
             kind, n, position, latent, z = nodes.loc[source, ["kind", "dictionary", "position", "latent", "activation"]]
@@ -119,10 +121,10 @@ def test_an_edge_is_the_change_of_a_reading_in_the_held_model(model: Transformer
             without = passes.readings(embedding[None], [each[None] for each in outputs])
             change = (whole[target["dictionary"]] - without[target["dictionary"]])[0, target["position"]]
             if target["kind"] == "logit":
-                direction = model.W_U[:, target["latent"]] - model.W_U.mean(1)
+                direction = model.W_U[:, target["latent"]] - model.W_U @ probability
             else:
                 direction = passes.parts[target["dictionary"]].dictionary.W_enc[:, target["latent"]]
-            assert float((change @ direction).detach()) == pytest.approx(graph.edges[row, source], abs=1e-10)
+            assert float((change @ direction).detach()) == pytest.approx(graph.edges[row, source], abs=1e-6)
 
 
 def test_influence_and_total_effects_by_walking_every_path(graph: AttributionGraph) -> None:
@@ -215,17 +217,18 @@ def test_ablation_measures_what_the_model_itself_does(model: Transformer, graph:
         with torch.no_grad():
             logits, cache = model.run_with_cache(IDS[None])
         if target["kind"] == "logit":
-            return float(
-                logits[0, -1, target["latent"]] - (logits[0, -1] - model.b_U).mean() - model.b_U[target["latent"]]
-            )
+            said = (logits[0, -1] - model.b_U).detach()
+            return float(said[target["latent"]] - probability @ said)
         name = graph.hook_names[target["dictionary"]]
         return float(cache[name][0, target["position"]].detach() @ dictionaries[name].W_enc[:, target["latent"]])
 
+    with torch.no_grad():
+        probability = model(IDS[None])[0, -1].softmax(0)
     clean = reading()
     handle = model.blocks[source["dictionary"]].hook_mlp_out.register_forward_hook(without)
     changed = reading()
     handle.remove()
-    assert pair["measured"] == pytest.approx(clean - changed, abs=1e-10)
+    assert pair["measured"] == pytest.approx(clean - changed, abs=1e-6)
     said = agreement(graph, effects)
     assert said.n_latents == 30 and said.edges > 0.8  # one block further little else can happen
     wrong = disagreements(effects)
@@ -248,6 +251,38 @@ def test_a_saved_graph_comes_back(graph: AttributionGraph, tmp_path) -> None:
     np.testing.assert_allclose(
         read.edges[:, read.nodes["kind"] != "rest"].sum(), sum(x["weight"] for x in theirs["links"])
     )
+
+
+def test_nulls_stand_beside_a_graph(model: Transformer, graph: AttributionGraph) -> None:
+    given = transcoders()
+    table = beside_nulls(graph, measured_effects(graph, model, given, n_latents=20), model, given)
+    assert list(table["graph"])[0] == "this prompt" and len(table) == 4
+    assert table["replacement"].between(0, 1).all() and table["completeness"].between(0, 1).all()
+    assert table["replacement"][0] == graph.replacement and table["replacement"].nunique() == 4
+
+
+def test_the_page_draws_and_pins(graph: AttributionGraph, model: Transformer, chromium, tmp_path) -> None:
+    effects = measured_effects(graph, model, transcoders(), n_latents=30)
+    hostile = replace(graph, tokens=["</script><script>alert(1)</script>", *graph.tokens[1:]])
+    table = pd.DataFrame([{"graph": "<i>this</i>", "replacement": graph.replacement}])
+    page = hostile.to_html(tmp_path / "graph.html", effects=effects, beside=table)
+    chromium.complaints.clear()
+    chromium.send("Page.navigate", url=page.as_uri())
+    chromium.wait("document.querySelectorAll('.node.latent').length > 0")
+    assert chromium.evaluate("document.getElementById('prompt').textContent").startswith("</script>")
+    drawn = graph.pruned().nodes["kind"].isin(["embedding", "latent", "error", "logit"]).sum()
+    assert chromium.evaluate("document.querySelectorAll('.node').length") == drawn
+    click = "new MouseEvent('click', {bubbles: true})"
+    chromium.evaluate(f"document.querySelector('.node.latent').dispatchEvent({click})")
+    assert "is fed by" in chromium.text("#card h3")
+    assert chromium.evaluate("location.hash").count("node=") == 1
+    chromium.evaluate("document.querySelector('#card input').value = 'mine'")
+    chromium.click("#card p button")
+    assert chromium.evaluate("document.querySelectorAll('.node.grouped').length") == 1
+    cut = "const c = document.getElementById('cut'); c.value = 30; c.dispatchEvent(new Event('input'))"
+    chromium.evaluate(f"(() => {{ {cut} }})()")
+    assert chromium.evaluate("document.querySelectorAll('.node').length") < drawn
+    assert not chromium.complaints and not chromium.faint()
 
 
 def test_a_damaged_graph_is_refused_in_one_line(graph: AttributionGraph, tmp_path) -> None:

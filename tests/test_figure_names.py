@@ -23,6 +23,7 @@ from analyses.essay import figures as essay
 from analyses.essay.figures import crosscoders
 from analyses.scorecard import figures as scorecard
 from interp import figures
+from interp.effects.graph import AttributionGraph
 from interp.figures.print_layout import MIN_FONT, for_print
 from interp.figures.theme import escaped, label
 
@@ -58,6 +59,12 @@ POINTS = (GRID[:2], np.arange(3), GRID[:, :2], np.array([0, 1, 1]))
 DOSES = ROWS.assign(multiple=[np.nan, 0, 1, 2], fires=0.5, kl=0.1, concept=0.5)
 STATES = np.array([[0, 1, 2]] * 3)
 
+KINDS = ("embedding", "latent", "error", "bias", "rest", "logit")
+NODES = pd.DataFrame({"kind": KINDS, "dictionary": [-1, 0, 0, -1, -1, 1], "position": [0, 0, 0, -1, -1, 0]})
+NODES = NODES.assign(latent=0, activation=1.0, reads=1.0, influence=[0.5, 0.5, 0.5, 0.0, 0.0, 0.0])
+GRAPH = AttributionGraph(
+    [0], [NAME], {0: NAME}, ["blocks.0.mlp"], NODES, np.array([5, 1]), np.eye(2, 6) + 0.1, 0.5, 0.5
+)
 RANKING_COLUMNS = ("monosemanticity", "token_share", "explanation_f1", "explanation_precision", "explanation_recall")
 RESULTS: dict[str, Any] = {
     "features": {NAME: ROWS, "other": ROWS},
@@ -78,6 +85,7 @@ RESULTS: dict[str, Any] = {
     "feature": LOGITS,
     "vocab": [NAME],
     "examples": EXAMPLES,
+    "graph": GRAPH,
     "histogram": pd.DataFrame({"low": [0.5, 1.0], "high": [1.0, 2.0], "n": [3, 1]}),
 }
 """What figures of the library draw, by the names of their required parameters."""

@@ -22,6 +22,7 @@ from typer import Option
 from interp.cli.comparison_commands import compare_command
 from interp.cli.console import is_expected, is_first, one_line, usage_line
 from interp.cli.feature_commands import rank_command, report_command, scan_command
+from interp.cli.graph_command import graph_command
 from interp.cli.judge_command import judge_command
 from interp.cli.model_commands import harvest_command, nulls_command, quality_command, tokenize_command
 from interp.cli.run_commands import (
@@ -47,6 +48,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "report": report_command,
     "explore": explore_command,
     "compare": compare_command,
+    "graph": graph_command,
     "judge": judge_command,
     "export": export_command,
     "publish": publish_command,

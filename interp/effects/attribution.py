@@ -19,7 +19,7 @@ from torch import Tensor
 from interp.activations.hooks import Model, words_of
 from interp.codes.sparse_codes import Dictionary
 from interp.effects.graph import NODE_COLUMNS, AttributionGraph
-from interp.effects.prompt_passes import PromptPasses, prompt_ids
+from interp.effects.prompt_passes import PromptPasses, logit_directions, next_tokens, prompt_ids
 from interp.storage.files import Progress, no_progress
 
 _MAX_LOGITS = 10
@@ -65,6 +65,7 @@ class _Builder:
         outputs = [part.output.expand(batch_size, -1, -1).clone().requires_grad_(True) for part in parts]
         self.leaves = [embedding, *outputs]
         self.reads = passes.readings(embedding, outputs)
+        self.next_tokens = next_tokens(passes.module, passes.final_rows[-1])
         zero = torch.zeros_like(passes.embedding)[None]
         self.constants = passes.readings(zero, [part.bias[None] for part in parts])
         self.firings = [len(part.z) for part in parts]
@@ -98,17 +99,13 @@ class _Builder:
         return self._graph(logits, probability, expanded, rows, bias, reads)
 
     def _logits(self) -> tuple[Int[Tensor, " logit"], Float[Tensor, " logit"]]:
-        with torch.no_grad():
-            final = self.passes.final_rows[-1]
-            logits = final @ self.passes.W_U.to(final) + _unembedding_bias(self.passes.module, final)
-            probability, ids = logits.float().softmax(0).topk(min(_MAX_LOGITS, len(logits)))
+        probability, ids = self.next_tokens.topk(min(_MAX_LOGITS, len(self.next_tokens)))
         n = int((probability.cumsum(0) < _LOGIT_MASS).sum()) + 1
         return ids[:n], probability[:n]
 
     def _logit_targets(self, ids: Int[Tensor, " logit"]) -> _Targets:
-        W_U = self.passes.W_U
-        place = torch.full_like(ids, len(self.passes.parts))
-        return _Targets(place, torch.full_like(ids, self.n_pos - 1), (W_U[:, ids] - W_U.mean(1, keepdim=True)).T)
+        place, position = torch.full_like(ids, len(self.passes.parts)), torch.full_like(ids, self.n_pos - 1)
+        return _Targets(place, position, logit_directions(self.passes.module, self.next_tokens, ids))
 
     def _latent_targets(self, chosen: Int[np.ndarray, " target"]) -> _Targets:
         at = self.first[0] + chosen
@@ -249,11 +246,6 @@ def _weights(probability: Float[Tensor, " logit"]) -> Float[np.ndarray, " logit"
 
 def _dot(rows: Sequence[Tensor], direction: Float[Tensor, "target d"]) -> Float[np.ndarray, " target"]:
     return (torch.stack(list(rows)) * direction.to(rows[0])).sum(1).numpy(force=True)
-
-
-def _unembedding_bias(module: Any, like: Tensor) -> Any:
-    b_U = getattr(module, "b_U", None)
-    return 0.0 if b_U is None else b_U.detach().to(like)
 
 
 def _names(model: Model, ids: Sequence[int]) -> list[str]:

@@ -12,9 +12,10 @@ Out: a graph. Its nodes are
      linear held as it is on the prompt (`interp.effects.held`):
 
          edge = v_s · ∂ reads_t / ∂x,     v = z_j d_j, an error or an embedding
-         reads_t = x · W_enc[:, j] of a latent, and of a logit  final_norm(x) · (W_U[:, t] − mean of W_U)
+         reads_t = x · W_enc[:, j] of a latent, and of a logit  final_norm(x) · (W_U[:, t] − Σ_v p_v W_U[:, v])
 
-     so that the edges into a node sum to what it reads.
+     so that the edges into a node sum to what it reads. A logit is read against what the model expects, with p its
+     probabilities: an edge into it is what the source adds to the token's log probability, to first order.
 
 `interp.effects.attribution` makes it. A node's influence on the logits is p(A + A² + …), with A = |edges|, each row a
 share of 1, and p the logits' probabilities. Nodes that hold .8 of it, and edges that hold .98 of theirs, are drawn.
@@ -30,7 +31,7 @@ was not taught and above its norm limit are errors as a whole.
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
+from interp.display.graph_page import write_graph_page
+from interp.features.feature_store import FeatureStore
 from interp.storage.files import read_json, write_text
 
 NODE_COLUMNS = ("kind", "dictionary", "position", "latent", "activation", "reads", "influence")
@@ -117,15 +120,33 @@ class AttributionGraph:
             keep = alive
             kept_edges &= keep & keep[self.targets][:, None]
         keep[kind == "rest"] = True
-        rows = keep[self.targets]
-        left = np.where(kept_edges | (kind == "bias"), self.edges, 0.0)[rows]
-        left[:, kind == "rest"] += (self.edges[rows].sum(1) - left.sum(1))[:, None]
-        number = np.cumsum(keep) - 1
+        left = np.where(kept_edges | (kind == "bias"), self.edges, 0.0)
+        left[:, kind == "rest"] += (self.edges.sum(1) - left.sum(1))[:, None]
+        return self._with_nodes(keep, left)
+
+    def of_logits(self, n: int) -> "AttributionGraph":
+        """The graph of the n likeliest next tokens: what leads to none of them is gone."""
+        kind = self.nodes["kind"].to_numpy()
+        row_of = {int(node): row for row, node in enumerate(self.targets)}
+        likeliest = self.nodes[kind == "logit"].nlargest(n, "activation").index
+        reached, waiting = set(likeliest), list(likeliest)
+        while waiting:
+            node = waiting.pop()
+            sources = np.flatnonzero(self.edges[row_of[node]]) if node in row_of else ()
+            new = [int(source) for source in sources if source not in reached]
+            reached.update(new)
+            waiting += new
+        keep = np.isin(np.arange(len(kind)), list(reached)) | np.isin(kind, ["bias", "rest"])
+        return self._with_nodes(keep, self.edges)
+
+    def _with_nodes(self, keep: np.ndarray, edges: Float[np.ndarray, "target node"]) -> "AttributionGraph":
+        """The graph of some of the nodes, with these edges."""
+        rows, number = keep[self.targets], np.cumsum(keep) - 1
         return replace(
             self,
             nodes=self.nodes[keep].reset_index(drop=True),
             targets=number[self.targets[rows]],
-            edges=left[:, keep],
+            edges=edges[rows][:, keep],
         )
 
     def target_weights(self) -> Float[np.ndarray, " target"]:
@@ -146,9 +167,9 @@ class AttributionGraph:
         facts: Any = self.nodes.loc[node]
         kind, n, position, latent = facts[["kind", "dictionary", "position", "latent"]]
         if kind == "embedding":
-            return f"token {self.tokens[position]!r}"
+            return f"“{self.tokens[position]}”"
         if kind == "logit":
-            return f"says {self.words[latent]!r}"
+            return f"says “{self.words.get(latent, latent)}”"
         if kind == "latent":
             return f"layer {self.layers[n]}, latent {latent}"
         return f"error of layer {self.layers[n]}" if kind == "error" else str(kind)
@@ -178,6 +199,61 @@ class AttributionGraph:
         content["metadata"] |= {"node_threshold": nodes}
         content["metadata"]["pruning_settings"] = {"node_threshold": nodes, "edge_threshold": edges}
         write_text(path, json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
+
+    def to_html(
+        self,
+        path: str | Path,
+        *,
+        nodes: float = 0.8,
+        edges: float = 0.98,
+        effects: pd.DataFrame | None = None,
+        features: Mapping[str, FeatureStore] | None = None,
+        rankings: Mapping[str, pd.DataFrame] | None = None,
+        beside: pd.DataFrame | None = None,
+    ) -> Path:
+        """Write the pruned graph as a page: one file, which works offline.
+
+        effects: `measured_effects` of this graph, shown beside its edges. features, rankings: of each hook, for what
+        latents fire on, and how it is told. beside: a table of scores, such as `beside_nulls` makes.
+        """
+        graph = self.pruned(nodes, edges)
+        cards = graph.cards(features or {}, rankings or {})
+        labels = {node: card["said"] for node, card in cards.items() if card["said"]}
+        ids = self.node_ids()
+        measured = [] if effects is None else effects.sort_values("attributed", key=abs, ascending=False)
+        kept = set(graph.node_ids())
+        rows = [
+            [ids[int(row.source)], ids[int(row.target)], float(row.attributed), float(row.measured)]
+            for row in (() if effects is None else measured.itertuples())
+            if ids[int(row.source)] in kept and ids[int(row.target)] in kept
+        ]
+        content = graph.to_json(Path(path).stem, labels)
+        content["metadata"]["node_threshold"] = 1.0  # of what was kept
+        table = [] if beside is None else [list(beside.columns), *beside.astype(object).values.tolist()]
+        by_latent = {node.rpartition("_")[0]: card for node, card in cards.items()}
+        page = {"graph": content, "cards": by_latent, "effects": rows, "beside": table}
+        write_graph_page(path, page, title=content["metadata"]["prompt"])
+        return Path(path)
+
+    def cards(
+        self, features: Mapping[str, FeatureStore], rankings: Mapping[str, pd.DataFrame]
+    ) -> dict[str, dict[str, Any]]:
+        """Of each latent, by its node's id: what is said of it, the tokens that it raises, and what it fires on."""
+        ids, cards = self.node_ids(), {}
+        for node in np.flatnonzero(self.nodes["kind"] == "latent").tolist():
+            facts: Any = self.nodes.loc[node]
+            hook, latent = self.hook_names[facts["dictionary"]], int(facts["latent"])
+            ranking, said = rankings.get(hook), ""
+            if ranking is not None and (mine := ranking[ranking["latent"] == latent]).size:
+                said = str(mine["explanation"].iloc[0] or "")
+            card: dict[str, Any] = {"said": said, "logits": [], "examples": []}
+            if hook in features:
+                feature = features[hook][latent]
+                shown = feature.facts.get("top_logit_tokens")
+                card["logits"] = [] if shown is None else [features[hook].vocab[token] for token in shown[:5]]
+                card["examples"] = [_example(row, feature.vocab) for row in feature.examples.head(5).itertuples()]
+            cards[ids[node]] = card
+        return cards
 
     def to_json(self, slug: str, labels: Mapping[str, str]) -> dict[str, Any]:
         """The graph in the format of `save`. labels: of node ids."""
@@ -321,6 +397,14 @@ def _with_own(graph: AttributionGraph, own: Mapping[str, Any]) -> AttributionGra
         replacement=_number(own["replacement"]),
         completeness=_number(own["completeness"]),
     )
+
+
+def _example(row: Any, vocab: Sequence[str]) -> dict[str, Any]:
+    """The text around a firing, each token with its share of the largest activation."""
+    largest = max(float(value) for value in row.values) or 1.0
+    tokens = [vocab[token] for token in row.tokens]
+    shares = [round(float(value) / largest, 3) for value in row.values]
+    return {"tokens": tokens, "shares": shares, "at": int(np.argmax(row.values))}
 
 
 def _number(value: Any) -> float:

@@ -13,6 +13,7 @@ with its tokens shuffled, of a model with shuffled weights, and with dictionarie
 Cost: a pass of the model for each latent of the graph.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -23,11 +24,14 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from scipy.stats import spearmanr
-from torch import Tensor
+from torch import Tensor, nn
 
 from interp.activations.hooks import Hook, Model, capture, evaluating, module_of, to_model
 from interp.codes.sparse_codes import Dictionary
+from interp.effects.attribution import attribution_graph
 from interp.effects.graph import AttributionGraph
+from interp.effects.prompt_passes import logit_directions, next_tokens
+from interp.evaluation.baselines import shuffled_model
 from interp.evaluation.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.storage.files import Progress, no_progress
 
@@ -99,6 +103,67 @@ def disagreements(effects: pd.DataFrame, factor: float = 2.0) -> pd.DataFrame:
     return wrong.loc[gap.sort_values(ascending=False, kind="stable").index].reset_index(drop=True)
 
 
+def beside_nulls(
+    graph: AttributionGraph,
+    effects: pd.DataFrame,
+    model: Model,
+    dictionaries: Mapping[str, Dictionary],
+    *,
+    seed: int = 0,
+    progress: Progress = no_progress,
+) -> pd.DataFrame:
+    """The scores of a graph beside those of graphs that mean nothing: a row each, with the nodes that are drawn,
+    replacement, completeness, and agreement over latents and over pairs.
+
+    effects: `measured_effects` of the graph. The nulls: the same prompt with its tokens shuffled; with the decoder rows
+    of each dictionary shuffled, so that latents write each other's directions; on a model with shuffled weights."""
+    module, generator = module_of(model), torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(graph.token_ids) - 1, generator=generator) + 1  # what opens the sequence stays
+    ids = torch.tensor(graph.token_ids)
+    moved = torch.cat([ids[:1], ids[order]])
+    mixed = {name: _with_shuffled_decoder(each, generator) for name, each in dictionaries.items()}
+    nulls = (
+        ("tokens shuffled", model, moved, dictionaries),
+        ("decoder rows shuffled", model, ids, mixed),
+        ("weights of the model shuffled", _renamed(model, shuffled_model(module, seed=seed)), ids, dictionaries),
+    )
+    n_latents = len(graph.targets)
+    rows = [_scores("this prompt", graph, effects)]
+    for n, (name, null_model, null_ids, null_dictionaries) in enumerate(nulls):
+        made = attribution_graph(null_model, null_ids, null_dictionaries, max_latents=n_latents)
+        rows.append(_scores(name, made, measured_effects(made, null_model, null_dictionaries)))
+        progress(n + 1, len(nulls), "graphs of nulls")
+    return pd.DataFrame(rows)
+
+
+def _scores(name: str, graph: AttributionGraph, effects: pd.DataFrame) -> dict[str, Any]:
+    said = agreement(graph, effects)
+    scores = {"graph": name, "nodes": len(graph.pruned().nodes), "replacement": graph.replacement}
+    scores |= {"completeness": graph.completeness, "agreement of latents": said.nodes}
+    return scores | {"agreement of pairs": said.edges}
+
+
+def _with_shuffled_decoder(dictionary: Any, generator: torch.Generator) -> Any:
+    mixed = copy.deepcopy(dictionary)
+    rows = torch.randperm(dictionary.d_sae, generator=generator).to(dictionary.W_dec.device)
+    mixed.W_dec = nn.Parameter(dictionary.W_dec.detach()[rows], requires_grad=False)
+    return mixed
+
+
+def _renamed(model: Model, module: nn.Module) -> Model:
+    """A model in the place of another, with the names that were given for its submodules."""
+    if not isinstance(model, tuple):
+        return module
+    names = {submodule: name for name, submodule in model[0].named_modules()}
+    own = dict(module.named_modules())
+    parts: Any = model[1]
+    twin = {
+        name: (own[names[part[0]]], part[1]) if isinstance(part, tuple) else own[names[part]]
+        for name, part in parts.items()
+    }
+    return module, twin
+
+
 def _agree(attributed: pd.Series, measured: pd.Series) -> tuple[float, float]:
     if len(attributed) < 3:
         return float("nan"), float("nan")
@@ -114,16 +179,20 @@ def _measured(
     progress: Progress,
 ) -> Float[np.ndarray, "target source"]:
     """What each target reads less without each source."""
-    module = module_of(model)
+    module: Any = module_of(model)
     tokens = to_model(module, torch.tensor([graph.token_ids]))
     parts = [(dictionary_hooks(model, name, dictionaries[name]), dictionaries[name]) for name in graph.hook_names]
     n_at_once = max(1, _ROWS_AT_ONCE // tokens.shape[1])
     less = []
     with evaluating(module):
-        clean = _readings(module, tokens, parts, targets, sources.iloc[:0])
+        final = capture(module, tokens, {"final": Hook(module.final_norm)})["final"][0, -1]
+        ids = targets["latent"][targets["kind"] == "logit"].tolist()
+        directions = logit_directions(module, next_tokens(module, final), torch.tensor(ids, device=final.device))
+        of_logits = dict(zip(ids, directions, strict=True))
+        clean = _readings(module, tokens, parts, targets, of_logits, sources.iloc[:0])
         for start in range(0, len(sources), n_at_once):
             block = sources.iloc[start : start + n_at_once]
-            without = _readings(module, tokens.expand(len(block), -1), parts, targets, block)
+            without = _readings(module, tokens.expand(len(block), -1), parts, targets, of_logits, block)
             less.append((clean - without).T.numpy(force=True))
             progress(start + len(block), len(sources), "ablations of the graph's latents")
     return np.concatenate(less, axis=1) if less else np.zeros((len(targets), 0))
@@ -134,6 +203,7 @@ def _readings(
     tokens: Int[Tensor, "row pos"],
     parts: Sequence[tuple[DictionaryHooks, Any]],
     targets: pd.DataFrame,
+    of_logits: Mapping[int, Float[Tensor, " d"]],
     ablated: pd.DataFrame,
 ) -> Float[Tensor, "row target"]:
     """What each target reads in a pass in which row r runs without the latent `ablated[r]`."""
@@ -156,9 +226,8 @@ def _readings(
             stack.enter_context(hooks.reads.attach(partial(read, n)))
             stack.enter_context(hooks.writes.attach(partial(write, n)))
         reads[len(parts)] = capture(module, tokens, {"final": Hook(module.final_norm)})["final"].detach()
-    centre = module.W_U.detach().mean(1)
     columns = []
     for kind, n, position, latent in targets[["kind", "dictionary", "position", "latent"]].itertuples(index=False):
-        direction = module.W_U[:, latent].detach() - centre if kind == "logit" else parts[n][1].W_enc[:, latent]
+        direction = of_logits[latent] if kind == "logit" else parts[n][1].W_enc[:, latent]
         columns.append(reads[n][:, position] @ direction.to(reads[n]))
     return torch.stack(columns, 1).double()

@@ -38,6 +38,21 @@ def prompt_ids(model: Model, prompt: str | Int[Tensor, " pos"]) -> Int[Tensor, "
     return to_model(module, ids)
 
 
+def next_tokens(module: Any, final: Float[Tensor, " d"]) -> Float[Tensor, " d_vocab"]:
+    """The probabilities of what follows, from what the unembedding reads."""
+    b_U = getattr(module, "b_U", None)
+    logits = final @ module.W_U.detach().to(final)
+    return (logits if b_U is None else logits + b_U.detach().to(logits)).float().softmax(0)
+
+
+def logit_directions(
+    module: Any, probability: Float[Tensor, " d_vocab"], ids: Int[Tensor, " logit"]
+) -> Float[Tensor, "logit d"]:
+    """Of each token W_U[:, t] − Σ_v p_v W_U[:, v]: the gradient of its log probability."""
+    W_U = module.W_U.detach()
+    return (W_U[:, ids] - (W_U @ probability.to(W_U))[:, None]).T
+
+
 class Part(NamedTuple):
     """A dictionary on the prompt: hook = Σ z_i d_i + b_dec + error [+ x W_skip]."""
 

@@ -1,0 +1,309 @@
+/* An attribution graph: layers upwards, tokens to the right. A click pins a node; what is pinned, cut and grouped is in the
+ * address. `data` holds graph (Neuronpedia's JSON), cards (by "layer_latent"), effects ([source, target, attributed,
+ * measured] by node ids) and beside (rows of the table of scores). */
+"use strict";
+
+const data = JSON.parse(document.getElementById("data").textContent);
+const { nodes, links, metadata } = data.graph;
+const byId = new Map(nodes.map((node) => [node.node_id, node]));
+const effects = new Map(data.effects.map(([source, target, attributed, measured]) => [`${source} ${target}`, { attributed, measured }]));
+const state = { pinned: null, cut: Math.round(100 * (metadata.node_threshold ?? 1)), errors: true, groups: [] };
+const NODE = 7, GAP = 20, ROW = 56, WORD = 64, MARGIN = { left: 64, right: 24, top: 56, bottom: 44 };
+
+const element = (name, attributes = {}, ...children) => {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
+    else made.setAttribute(key, value);
+  }
+  made.append(...children);
+  return made;
+};
+
+const drawn = (name, attributes = {}, text = "") => {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  made.textContent = text;
+  return made;
+};
+
+const visible = (token) => token.replace(/\n/g, "↵").replace(/\t/g, "⇥").replace(/^ /, "·");
+const short = (value) => (value === undefined || value === null ? "" : Number(value.toPrecision(2)).toString().replace("-", "−"));
+const kindOf = (node) => ({ embedding: "embedding", logit: "logit", "mlp reconstruction error": "error" })[node.feature_type] ?? "latent";
+const wordOf = (node) => visible(node.clerp.replace(/^says “(.*)”$/s, "$1"));
+const cardOf = (node) => data.cards[node.node_id.split("_").slice(0, 2).join("_")];
+
+/* The state, in the address. */
+function remember() {
+  const words = new URLSearchParams({ cut: state.cut });
+  if (state.pinned) words.set("node", state.pinned);
+  if (!state.errors) words.set("errors", "0");
+  if (state.groups.length) words.set("groups", JSON.stringify(state.groups.map(({ name, ids }) => [name, ...ids])));
+  history.replaceState(null, "", `#${words}`);
+}
+
+function recall() {
+  const words = new URLSearchParams(location.hash.slice(1));
+  if (byId.has(words.get("node"))) state.pinned = words.get("node");
+  const cut = Number(words.get("cut"));
+  if (cut >= 5 && cut <= 100) state.cut = cut;
+  state.errors = words.get("errors") !== "0";
+  const saved = words.has("groups") ? words.get("groups") : JSON.stringify(data.graph.qParams?.supernodes ?? []);
+  try {
+    const groups = JSON.parse(saved).map(([name, ...ids]) => ({ name: String(name), ids: ids.filter((id) => byId.has(id)) }));
+    state.groups = groups.filter(({ ids }) => ids.length);
+  } catch {
+    state.groups = []; // an address that was cut off says nothing of groups
+  }
+}
+
+/* What is drawn at the state's cut: nodes that hold the share, and edges between them. */
+function shown() {
+  const limit = state.cut / 100;
+  const first = (node) => node.influence - ownShare(node) < limit - 1e-9;
+  const keeps = (node) => kindOf(node) === "logit" || (first(node) && (state.errors || kindOf(node) !== "error"));
+  const kept = nodes.filter(keeps);
+  const ids = new Set(kept.map((node) => node.node_id));
+  return { kept, edges: links.filter((link) => ids.has(link.source) && ids.has(link.target)) };
+}
+
+/* Influence is cumulative: a node's own is the step to it. */
+const ownShare = (() => {
+  const ordered = [...nodes].sort((a, b) => a.influence - b.influence);
+  const own = new Map(ordered.map((node, k) => [node.node_id, node.influence - (k ? ordered[k - 1].influence : 0)]));
+  return (node) => own.get(node.node_id);
+})();
+
+/* Where each node stands: a column a token, a row a layer, logits on top; columns share the width of the frame. */
+function places(kept) {
+  const frame = document.getElementById("frame");
+  const rows = [...new Set(nodes.map(rowOf))].sort((a, b) => a - b);
+  const cells = new Map();
+  for (const node of kept) {
+    const key = `${rowOf(node)} ${node.ctx_idx}`;
+    cells.set(key, [...(cells.get(key) ?? []), node]);
+  }
+  const lower = rows.filter((row) => row !== Infinity);
+  const needed = metadata.prompt_tokens.map((token, at) => {
+    const most = Math.max(...lower.map((row) => cells.get(`${row} ${at}`)?.length ?? 0));
+    return Math.max(visible(token).length * 8 + 10, most * GAP);
+  });
+  const natural = needed.reduce((sum, width) => sum + width, 0);
+  const logits = kept.filter((node) => kindOf(node) === "logit");
+  const inside = Math.max(natural, logits.length * WORD, frame.clientWidth - MARGIN.left - MARGIN.right - 20);
+  const widths = needed.map((width) => (width * inside) / natural);
+  const lefts = widths.map((_, at) => MARGIN.left + widths.slice(0, at).reduce((sum, width) => sum + width, 0));
+  const row = Math.max(ROW, Math.min(110, (frame.clientHeight - MARGIN.top - MARGIN.bottom) / Math.max(1, rows.length - 1)));
+  const height = MARGIN.top + MARGIN.bottom + (rows.length - 1) * row;
+  const at = new Map();
+  for (const [key, mates] of cells) {
+    const [level, column] = key.split(" ").map(Number);
+    if (level === Infinity) continue;
+    mates.forEach((node, k) => {
+      const x = lefts[column] + widths[column] / 2 + (k - (mates.length - 1) / 2) * GAP;
+      at.set(node.node_id, { x, y: height - MARGIN.bottom - rows.indexOf(level) * row });
+    });
+  }
+  logits.sort((a, b) => b.token_prob - a.token_prob);
+  logits.forEach((node, k) => {
+    at.set(node.node_id, { x: MARGIN.left + inside - WORD * (logits.length - k - 0.5), y: MARGIN.top });
+  });
+  return { at, rows, row, lefts, widths, width: MARGIN.left + inside + MARGIN.right, height };
+}
+
+const rowOf = (node) => ({ embedding: -1, logit: Infinity })[kindOf(node)] ?? Number(node.layer);
+
+function draw() {
+  const svg = document.getElementById("graph");
+  const { kept, edges } = shown();
+  const { at, rows, row: step, lefts, widths, width, height } = places(kept);
+  svg.replaceChildren();
+  svg.setAttribute("width", width);
+  svg.setAttribute("height", height);
+  rows.forEach((row, k) => {
+    const said = row === -1 ? "tokens" : row === Infinity ? "next token" : `layer ${row}`;
+    svg.append(drawn("text", { class: "axis", x: 4, y: height - MARGIN.bottom - k * step + 4 }, said));
+  });
+  metadata.prompt_tokens.forEach((token, k) => {
+    const middle = lefts[k] + widths[k] / 2;
+    svg.append(drawn("line", { class: "column", x1: lefts[k], x2: lefts[k], y1: 20, y2: height - 20 }));
+    svg.append(drawn("text", { x: middle, y: height - 12, "text-anchor": "middle" }, visible(token)));
+  });
+  const most = new Map();
+  for (const link of edges) most.set(link.target, Math.max(most.get(link.target) ?? 0, Math.abs(link.weight)));
+  for (const link of edges) {
+    const from = at.get(link.source), to = at.get(link.target), middle = (from.y + to.y) / 2;
+    const look = { class: `edge ${link.weight > 0 ? "raises" : "lowers"}`, "data-ends": `${link.source} ${link.target}` };
+    look["stroke-width"] = 0.4 + 3 * (Math.abs(link.weight) / most.get(link.target));
+    look.d = `M${from.x},${from.y}C${from.x},${middle} ${to.x},${middle} ${to.x},${to.y}`;
+    svg.append(drawn("path", look));
+  }
+  const grouped = new Map(state.groups.flatMap(({ name, ids }) => ids.map((id) => [id, name])));
+  for (const node of kept) svg.append(nodeMark(node, at.get(node.node_id), grouped.get(node.node_id)));
+  document.getElementById("share").value = `${state.cut}%`;
+  document.getElementById("cut").value = state.cut;
+  document.getElementById("errors").checked = state.errors;
+  light(state.pinned);
+}
+
+function nodeMark(node, { x, y }, group) {
+  const kind = kindOf(node), id = node.node_id;
+  const mark = drawn("g", { class: `node ${kind}${group ? " grouped" : ""}`, "data-id": id, tabindex: 0, role: "button" });
+  mark.setAttribute("aria-label", node.clerp);
+  const size = 3 + NODE * Math.sqrt(Math.min(1, ownShare(node) * 12));
+  if (kind === "latent") mark.append(drawn("circle", { class: "shape", cx: x, cy: y, r: size }));
+  else if (kind === "error") mark.append(drawn("path", { class: "shape", d: `M${x - size},${y}L${x},${y - size}L${x + size},${y}L${x},${y + size}Z` }));
+  else if (kind === "embedding") mark.append(drawn("rect", { class: "shape", x: x - 6, y: y - 6, width: 12, height: 12 }));
+  else {
+    mark.append(drawn("rect", { class: "shape", x: x - 29, y: y - 26, width: 58, height: 36, rx: 4 }));
+    const word = wordOf(node);
+    mark.append(drawn("text", { x, y: y - 12, "text-anchor": "middle" }, word.length > 8 ? `${word.slice(0, 7)}…` : word));
+    mark.append(drawn("text", { class: "axis", x, y: y + 4, "text-anchor": "middle" }, `${Math.round(100 * node.token_prob)}%`));
+  }
+  mark.append(drawn("title", {}, group ? `${group}: ${node.clerp}` : node.clerp));
+  mark.addEventListener("mouseenter", () => light(id));
+  mark.addEventListener("mouseleave", () => light(state.pinned));
+  mark.addEventListener("click", () => pin(state.pinned === id ? null : id));
+  mark.addEventListener("resize", draw);
+addEventListener("keydown", (event) => {
+    if (event.key === "Enter") pin(id);
+  });
+  return mark;
+}
+
+/* Edges of one node stand out. */
+function light(id) {
+  const svg = document.getElementById("graph");
+  svg.classList.toggle("dimmed", Boolean(id));
+  const near = new Set([id]);
+  for (const edge of svg.querySelectorAll(".edge")) {
+    const ends = edge.dataset.ends.split(" ");
+    const touches = ends.includes(id);
+    edge.classList.toggle("on", touches);
+    if (touches) ends.forEach((end) => near.add(end));
+  }
+  for (const mark of svg.querySelectorAll(".node")) {
+    mark.classList.toggle("near", near.has(mark.dataset.id));
+    mark.classList.toggle("pinned", mark.dataset.id === state.pinned);
+  }
+}
+
+function pin(id) {
+  state.pinned = id;
+  remember();
+  light(id);
+  card();
+}
+
+function edgeTable(title, edges, end, pinned) {
+  const strongest = [...edges].sort((a, b) => Math.abs(b.weight) - Math.abs(a.weight)).slice(0, 12);
+  if (!strongest.length) return [];
+  const rows = strongest.map((link) => {
+    const other = byId.get(link[end]), effect = effects.get(`${link.source} ${link.target}`);
+    const name = element("button", { onclick: () => pin(other.node_id) }, `${other.clerp} @ ${visible(metadata.prompt_tokens[other.ctx_idx])}`);
+    const cells = [short(link.weight), short(effect?.attributed), short(effect?.measured)].map((text) => element("td", {}, text));
+    return element("tr", {}, element("td", {}, name), ...cells);
+  });
+  const names = ["", "edge", "all paths", "measured"].map((name) => element("th", { scope: "col" }, name));
+  return [element("h3", {}, title), element("table", {}, element("tr", {}, ...names), ...rows)];
+}
+
+function exampleLine({ tokens, shares, at }) {
+  const spans = tokens.map((token, k) => {
+    const span = element("span", { class: k === at ? "at" : "" }, token);
+    span.style.setProperty("--a", shares[k]);
+    return span;
+  });
+  return element("div", { class: "example" }, ...spans);
+}
+
+function card() {
+  const aside = document.getElementById("card"), node = byId.get(state.pinned);
+  if (!node) {
+    const help = "Click a node: what feeds it, what it feeds, and what the model does without it. Width of an edge: its share of what its target reads.";
+    aside.replaceChildren(element("p", { class: "muted" }, help), ...groupList());
+    return;
+  }
+  const facts = cardOf(node), place = visible(metadata.prompt_tokens[node.ctx_idx]);
+  const parts = [element("h2", {}, node.clerp), element("p", { class: "muted" }, `at “${place}”, position ${node.ctx_idx}; ${(100 * ownShare(node)).toPrecision(2)}% of the influence drawn`)];
+  if (facts) {
+    if (facts.said) parts.push(element("p", {}, facts.said));
+    if (facts.logits.length) parts.push(element("p", { class: "muted" }, `raises ${facts.logits.map(visible).join("  ")}`));
+  }
+  parts.push(groupButton(node));
+  parts.push(...edgeTable("is fed by", links.filter((link) => link.target === node.node_id), "source"));
+  parts.push(...edgeTable("feeds", links.filter((link) => link.source === node.node_id), "target"));
+  if (facts?.examples?.length) parts.push(element("h3", {}, "fires most on"), ...facts.examples.map(exampleLine));
+  aside.replaceChildren(...parts, ...groupList());
+}
+
+function groupButton(node) {
+  const name = element("input", { type: "text", size: 14, placeholder: "group", "aria-label": "name of the group", list: "groups" });
+  const current = state.groups.find(({ ids }) => ids.includes(node.node_id));
+  name.value = current?.name ?? state.groups.at(-1)?.name ?? "";
+  const put = () => {
+    for (const group of state.groups) group.ids = group.ids.filter((id) => id !== node.node_id);
+    const wanted = name.value.trim();
+    const group = state.groups.find((each) => each.name === wanted);
+    if (group) group.ids.push(node.node_id);
+    else if (wanted) state.groups.push({ name: wanted, ids: [node.node_id] });
+    state.groups = state.groups.filter(({ ids }) => ids.length);
+    remember();
+    draw();
+    card();
+  };
+  return element("p", {}, name, " ", element("button", { onclick: put }, "put in group"));
+}
+
+/* Groups, with what each hands to the likeliest next token directly. */
+function groupList() {
+  if (!state.groups.length) return [];
+  const likeliest = nodes.filter((node) => kindOf(node) === "logit").sort((a, b) => b.token_prob - a.token_prob)[0];
+  const rows = state.groups.map(({ name, ids }) => {
+    const out = links.filter((link) => ids.includes(link.source) && link.target === likeliest.node_id);
+    const sum = out.reduce((total, link) => total + link.weight, 0);
+    return element("tr", {}, element("td", {}, name), element("td", {}, String(ids.length)), element("td", {}, short(sum)));
+  });
+  const names = ["group", "nodes", `to ${likeliest.clerp}`].map((name) => element("th", { scope: "col" }, name));
+  const save = element("button", { onclick: download }, "save graph and groups");
+  return [element("h3", {}, "groups"), element("table", {}, element("tr", {}, ...names), ...rows), element("p", {}, save)];
+}
+
+function download() {
+  const supernodes = state.groups.map(({ name, ids }) => [name, ...ids]);
+  const content = { ...data.graph, qParams: { ...data.graph.qParams, supernodes, pinnedIds: supernodes.flatMap(([, ...ids]) => ids) } };
+  const link = element("a", { download: `${metadata.slug}.json` });
+  link.href = URL.createObjectURL(new Blob([JSON.stringify(content)], { type: "application/json" }));
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
+
+function heading() {
+  document.getElementById("prompt").textContent = metadata.prompt;
+  const said = nodes.filter((node) => kindOf(node) === "logit").sort((a, b) => b.token_prob - a.token_prob).slice(0, 5);
+  document.getElementById("says").textContent = `→ ${said.map((node) => `${wordOf(node)} ${Math.round(100 * node.token_prob)}%`).join("   ")}`;
+  if (!data.beside.length) return;
+  const [names, ...rows] = data.beside;
+  const head = element("tr", {}, ...names.map((name) => element("th", { scope: "col" }, name)));
+  const body = rows.map((row) => element("tr", {}, ...row.map((cell) => element("td", {}, typeof cell === "number" ? short(cell) : cell ?? ""))));
+  document.getElementById("scores").append(element("table", {}, head, ...body));
+}
+
+document.getElementById("cut").addEventListener("input", (event) => {
+  state.cut = Number(event.target.value);
+  remember();
+  draw();
+});
+document.getElementById("errors").addEventListener("change", (event) => {
+  state.errors = event.target.checked;
+  remember();
+  draw();
+});
+addEventListener("resize", draw);
+addEventListener("keydown", (event) => {
+  if (event.key === "Escape") pin(null);
+});
+recall();
+heading();
+draw();
+card();

@@ -1,0 +1,83 @@
+"""Figures of circuits: the attribution graph of a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from interp.figures.theme import BARE, BLUE, GREY, INK, VERMILLION, escaped, label, styled
+
+if TYPE_CHECKING:
+    from interp.effects.graph import AttributionGraph
+
+_LOOKS: dict[str, dict[str, Any]] = {
+    "embedding": dict(symbol="square-open", color=INK, size=9),
+    "latent": dict(symbol="circle", color=BLUE, size=9),
+    "error": dict(symbol="diamond-open", color=GREY, size=8),
+    "logit": dict(symbol="square", color=INK, size=10),
+}
+
+
+def graph(
+    graph: AttributionGraph, *, nodes: float = 0.7, edges: float = 0.8, labels: Mapping[int, str] | None = None
+) -> go.Figure:
+    """Draws an attribution graph, of the three likeliest next tokens: tokens to the right, layers upwards, edges in the
+    colour of their sign and as wide as their share of what their target reads.
+
+    nodes, edges: the shares that are drawn (`AttributionGraph.pruned`). labels: names of some nodes of the graph, such
+    as the latents' rules."""
+    kept = graph.pruned(nodes, edges)
+    named = {graph.node_ids()[node]: text for node, text in (labels or {}).items()}
+    kept = kept.of_logits(3)
+    x, y, ticks = _places(kept)
+    fig = go.Figure()
+    size = np.abs(kept.edges)
+    share = size / np.maximum(size.sum(1, keepdims=True), 1e-30)
+    drawn = kept.nodes["kind"].isin(_LOOKS).to_numpy()
+    rows, columns = np.nonzero(kept.edges * drawn)
+    for row, source in sorted(zip(rows, columns, strict=True), key=lambda pair: share[pair]):
+        target = kept.targets[row]
+        colour = BLUE if kept.edges[row, source] > 0 else VERMILLION
+        line = dict(color=colour, width=0.4 + 4 * share[row, source])
+        ends = dict(x=[x[source], x[target]], y=[y[source], y[target]])
+        fig.add_scatter(**ends, mode="lines", line=line, opacity=0.25 + 0.6 * min(1.0, 2 * share[row, source]), **BARE)
+    ids = kept.node_ids()
+    for kind, look in _LOOKS.items():
+        mine = np.flatnonzero(kept.nodes["kind"] == kind)
+        texts = [escaped(named.get(ids[node], kept.name(node))) for node in mine]
+        fig.add_scatter(x=x[mine], y=y[mine], mode="markers", marker=look, name=kind, hovertext=texts, hoverinfo="text")
+    said = kept.nodes[kept.nodes["kind"] == "logit"]
+    for node in said.index:
+        word = label(kept.words.get(int(kept.nodes["latent"][node]), "?"))
+        fig.add_annotation(x=x[node], y=y[node], text=word, yshift=14, showarrow=False)
+    levels = ["tokens", *(f"layer {layer}" for layer in kept.layers), "next token"]
+    styled(fig, "What leads to the next token", height=140 + 60 * len(levels))
+    fig.update_yaxes(tickvals=list(range(-1, len(levels) - 1)), ticktext=levels, showgrid=False)
+    fig.update_yaxes(range=[-1.4, len(levels) - 1.4])
+    return fig.update_xaxes(
+        tickvals=ticks, ticktext=[label(token) for token in kept.tokens], showgrid=False, tickangle=0
+    )
+
+
+def _places(graph: AttributionGraph) -> tuple[np.ndarray, np.ndarray, list[float]]:
+    """Where each node stands: in the column of its position, as wide as its fullest layer, beside those of its layer;
+    and the middle of each column."""
+    kind = graph.nodes["kind"].to_numpy()
+    place = pd.DataFrame(
+        {"y": np.where(kind == "embedding", -1, graph.nodes["dictionary"]), "at": graph.nodes["position"]}
+    )
+    seen = np.isin(kind, list(_LOOKS))
+    cells = place[seen].groupby(["y", "at"]).cumcount()
+    mates = place[seen].groupby(["y", "at"])["y"].transform("size")
+    widest = mates.groupby(place["at"][seen]).max().reindex(range(len(graph.tokens)), fill_value=1)
+    width = np.maximum(widest.to_numpy(), np.array([1 + len(token) / 3 for token in graph.tokens]))
+    middle = np.cumsum(width) - width / 2
+    x = np.zeros(len(kind))
+    x[seen] = middle[place["at"][seen]] + cells - (mates - 1) / 2
+    last = np.flatnonzero(kind == "logit")
+    x[last] = middle[-1] - 4.0 * np.arange(len(last))[::-1]  # a word stands over each
+    return x, place["y"].to_numpy().astype(float), middle.tolist()

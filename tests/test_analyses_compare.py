@@ -5,6 +5,7 @@ import json
 import pytest
 
 from analyses.claims import (
+    attribution_graphs,
     dictionary_scaling,
     feature_automata,
     feature_circuits,
@@ -67,6 +68,15 @@ def test_lives_of_features_are_followed_in_a_curriculum_and_in_a_model(tmp_path)
         1
     )
     assert results["figures"] == ["feature_lives", "concept_births"]
+
+
+def test_attribution_graphs_are_held_against_ablation_and_a_compiled_circuit(tmp_path):
+    results = attribution_graphs.main(["--quick", "--threads", "1", "--out", str(tmp_path / "out")])
+    sums, agreement, nulls, planted = results["claims"]
+    assert sums["holds"] and set(nulls["numbers"]) == {"this prompt", *attribution_graphs.NULLS}
+    assert all(-1 <= value <= 1 for value in agreement["numbers"].values())
+    exact = planted["numbers"]["exact"]
+    assert planted["holds"] and exact["right"] == exact["node_recall"] == exact["edge_precision"] == 1.0
 
 
 def test_circuits_are_checked_by_ablation(tmp_path):

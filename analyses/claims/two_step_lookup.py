@@ -1,0 +1,213 @@
+"""A model compiled by hand that looks up in two steps, and how much of that circuit an attribution graph finds.
+
+A prompt is `entity relation`, such as "Dallas: capital of its state". At the relation
+
+    attention 0   moves the entity from the position before
+    MLP 0         one neuron for each pair of an entity and a relation that the world knows: entity ∧ relation → middle
+    MLP 1         one neuron for each middle: middle → answer
+
+and the answer is read off. Beside them noise neurons of both layers fire on entities and write to a dimension that
+nothing reads. The truth of a prompt: nodes are its two embeddings, the neuron of its pair, and that of its middle;
+edges lead from both embeddings to the first neuron, from it to the second, and from that to the answer.
+
+As transcoders: the neurons themselves, which are exact (W_in as W_enc, W_out as W_dec, ReLU); and TopK transcoders that
+are learnt from the model's activations, whose latents are taken for the neuron that they fire with most.
+"""
+
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from interp import TopKConfig, harvest, train_sae
+from interp.codes.sparse_codes import Dictionary
+from interp.effects import AttributionGraph, attribution_graph
+from interp.sae.architectures.thresholds import Threshold
+from interp.sae.model import Transcoder
+from models.transformer import Transformer, TransformerConfig
+
+ENTITIES, RELATIONS, MIDDLES, ANSWERS, NOISE = 12, 3, 8, 8, 6
+STRENGTH = 4.0
+"""How strongly a variable is written to the stream."""
+
+
+DRAWN = 0.98
+"""Shares of influence that are drawn: of a graph of four nodes .8 would leave out one."""
+
+
+class World(NamedTuple):
+    model: Transformer
+    middle: np.ndarray
+    """[entity, relation] → middle"""
+    answer: np.ndarray
+    """[middle] → answer"""
+
+
+def planted_scores(*, quick: bool = False, seed: int = 0) -> dict[str, Any]:
+    """Precision and recall of nodes and edges, for exact transcoders and for learnt ones, over all prompts."""
+    world = compiled(seed)
+    prompts = [(e, r) for e in range(ENTITIES) for r in range(RELATIONS)]
+    prompts = prompts[:4] if quick else prompts
+    learnt = learnt_transcoders(world, tokens=4_000 if quick else 200_000)
+    return {
+        "exact": scores(world, exact_transcoders(world), prompts),
+        "learnt": scores(world, learnt, prompts),
+    }
+
+
+def compiled(seed: int = 0) -> World:
+    rng = np.random.default_rng(seed)
+    middle = rng.integers(0, MIDDLES, (ENTITIES, RELATIONS))
+    answer = rng.permutation(ANSWERS)[:MIDDLES]
+    at = np.cumsum([0, ENTITIES, RELATIONS, ENTITIES, MIDDLES, ANSWERS, 2, 1])
+    entity, relation, moved, mid, said, place, waste = at[:-1]
+    n_vocab, d_mlp = ENTITIES + RELATIONS + ANSWERS, ENTITIES * RELATIONS + NOISE
+    d_model = 2 * int(at[-1])  # each variable has its negative beside it, so that the mean of the stream stays 0
+    config = TransformerConfig(
+        n_layers=2, d_model=d_model, n_heads=1, d_mlp=d_mlp, d_vocab=n_vocab, n_ctx=2, act_fn="relu"
+    )
+    model = Transformer(config)
+    for parameter in model.parameters():
+        parameter.data.zero_()
+    for norm in (model.ln_final, *(norm for block in model.blocks for norm in (block.ln1, block.ln2))):
+        norm.w.data.fill_(1.0)
+
+    def axis(n: int) -> Tensor:
+        direction = torch.zeros(d_model)
+        direction[2 * n], direction[2 * n + 1] = 1.0, -1.0
+        return direction
+
+    for e in range(ENTITIES):
+        model.embed.W_E.data[e] = STRENGTH * axis(entity + e)
+    for r in range(RELATIONS):
+        model.embed.W_E.data[ENTITIES + r] = STRENGTH * axis(relation + r)
+    for pos in (0, 1):
+        model.pos_embed.W_pos.data[pos] = STRENGTH * axis(place + pos)
+    first, second = model.blocks
+    first.attn.W_Q.data[0, :, 0] = 20 * axis(place + 1)  # the second position looks at the first
+    first.attn.W_K.data[0, :, 0] = 20 * axis(place)
+    for e in range(ENTITIES):
+        first.attn.W_V.data[0, :, 1 + e] = axis(entity + e)
+        first.attn.W_O.data[0, 1 + e] = 0.4 * axis(moved + e)
+    for e in range(ENTITIES):
+        for r in range(RELATIONS):
+            n = e * RELATIONS + r
+            first.mlp.W_in.data[:, n] = axis(moved + e) + axis(relation + r)
+            first.mlp.b_in.data[n] = -10.0  # each of the two is about 8 behind the norm: one is not enough
+            first.mlp.W_out.data[n] = STRENGTH / 5 * axis(mid + middle[e, r])
+    for m in range(MIDDLES):
+        second.mlp.W_in.data[:, m] = axis(mid + m)
+        second.mlp.b_in.data[m] = -0.5
+        second.mlp.W_out.data[m] = axis(said + answer[m])
+    for block in (first, second):
+        for n in range(d_mlp - NOISE, d_mlp):
+            block.mlp.W_in.data[:, n] = axis(entity + rng.integers(ENTITIES)) + axis(moved + rng.integers(ENTITIES))
+            block.mlp.W_out.data[n] = 0.5 * axis(waste)
+    for a in range(ANSWERS):
+        model.unembed.W_U.data[:, ENTITIES + RELATIONS + a] = axis(said + a)
+    return World(model.eval(), middle, answer)
+
+
+def exact_transcoders(world: World) -> dict[str, Dictionary]:
+    """The MLPs themselves, their neurons as latents."""
+    made: dict[str, Dictionary] = {}
+    for layer, block in enumerate(world.model.blocks):
+        reads, writes = hooks(layer)
+        made[reads] = Transcoder(
+            W_enc=block.mlp.W_in.detach(),
+            W_dec=block.mlp.W_out.detach(),
+            b_enc=block.mlp.b_in.detach(),
+            b_dec=block.mlp.b_out.detach(),
+            encoder=Threshold(torch.zeros(block.mlp.b_in.shape)),
+            metadata={"hook_name": reads, "hook_name_out": writes},
+        )
+    return made
+
+
+def learnt_transcoders(world: World, *, tokens: int, latents: int = 64, k: int = 4) -> dict[str, Dictionary]:
+    """TopK transcoders of all prompts' activations."""
+    made: dict[str, Dictionary] = {}
+    names = [name for layer in (0, 1) for name in hooks(layer)]
+    with tempfile.TemporaryDirectory() as folder:
+        store = harvest(world.model, all_prompts().repeat(50, 1), names, Path(folder) / "store", max_norm=None)
+        for layer in (0, 1):
+            reads, writes = hooks(layer)
+            config = TopKConfig(d_sae=latents, k=k, tokens=tokens, batch_size=256)
+            made[reads] = train_sae(store, reads, config, target=writes)
+    return made
+
+
+def hooks(layer: int) -> tuple[str, str]:
+    """What a transcoder of a layer reads (the norm's weights are 1) and writes."""
+    return f"blocks.{layer}.ln2.hook_normalized", f"blocks.{layer}.hook_mlp_out"
+
+
+def all_prompts() -> Tensor:
+    return torch.tensor([[e, ENTITIES + r] for e in range(ENTITIES) for r in range(RELATIONS)])
+
+
+def activations_of(world: World) -> dict[str, Tensor]:
+    """Rows [prompt · pos, d] of all hooks and neurons, of all prompts."""
+    with torch.no_grad():
+        _, cache = world.model.run_with_cache(all_prompts())
+    return {name: acts.flatten(0, 1) for name, acts in cache.items() if acts.ndim == 3}
+
+
+def scores(world: World, dictionaries: dict[str, Dictionary], prompts: list[tuple[int, int]]) -> dict[str, float]:
+    """Precision and recall of nodes and edges, each a mean over prompts."""
+    neurons = neurons_of(world, dictionaries)
+    found: list[dict[str, float]] = []
+    for e, r in prompts:
+        graph = attribution_graph(world.model, torch.tensor([e, ENTITIES + r]), dictionaries, batch_size=16)
+        graph = graph.pruned(DRAWN, DRAWN).of_logits(1)
+        m = int(world.middle[e, r])
+        pair, middle = ("neuron", 0, 1, e * RELATIONS + r), ("neuron", 1, 1, m)
+        said = ("logit", ENTITIES + RELATIONS + int(world.answer[m]))
+        first, second = ("embedding", 0), ("embedding", 1)
+        nodes = {first, second, pair, middle}
+        edges = {(first, pair), (second, pair), (pair, middle), (middle, said)}
+        names = [name_of(graph, node, neurons) for node in range(len(graph.nodes))]
+        drawn = np.argwhere(graph.edges != 0)
+        ends = {(names[source], names[graph.targets[row]]) for row, source in drawn}
+        ends = {(source, target) for source, target in ends if source[0] not in ("bias", "rest")}
+        own = {name for name in names if name[0] not in ("bias", "rest", "logit")}
+        found.append(
+            {
+                "node_precision": len(own & nodes) / max(len(own), 1),
+                "node_recall": len(own & nodes) / len(nodes),
+                "edge_precision": len(ends & edges) / max(len(ends), 1),
+                "edge_recall": len(ends & edges) / len(edges),
+                "right": float(said in names),
+            }
+        )
+    return {name: float(np.mean([each[name] for each in found])) for name in found[0]}
+
+
+def neurons_of(world: World, dictionaries: dict[str, Dictionary]) -> dict[tuple[int, int], int]:
+    """The neuron that a latent (layer, latent) fires with: the largest correlation over all rows, above .9."""
+    rows, taken = activations_of(world), {}
+    for layer in (0, 1):
+        reads, _ = hooks(layer)
+        z = dictionaries[reads].encode(rows[reads]).detach().numpy()
+        own = rows[f"blocks.{layer}.mlp.hook_post"].numpy()
+        for latent in np.flatnonzero(z.std(0) > 0):
+            alike = [
+                np.corrcoef(z[:, latent], own[:, n])[0, 1] if own[:, n].std() else 0.0 for n in range(own.shape[1])
+            ]
+            if max(alike) > 0.9:
+                taken[layer, int(latent)] = int(np.argmax(alike))
+    return taken
+
+
+def name_of(graph: AttributionGraph, node: int, neurons: dict[tuple[int, int], int]) -> tuple:
+    """What a node stands for in the truth; a latent that is no neuron, and an error, stand for themselves."""
+    facts: Any = graph.nodes.loc[node]
+    kind, layer, position, latent = facts[["kind", "dictionary", "position", "latent"]]
+    if kind == "latent" and (layer, latent) in neurons:
+        return ("neuron", layer, position, neurons[layer, latent])
+    if kind == "logit":
+        return (kind, latent)
+    return (kind, position) if kind == "embedding" else (kind, layer, position, latent)

@@ -195,7 +195,7 @@ class AttributionGraph:
         what `load_graph` needs beside. labels: what nodes of this graph are called."""
         graph = self.pruned(nodes, edges)
         by_id = {self.node_ids()[node]: label for node, label in (labels or {}).items()}
-        content = graph.to_json(Path(path).stem, by_id)
+        content: Any = graph.to_json(Path(path).stem, by_id)
         content["metadata"] |= {"node_threshold": nodes}
         content["metadata"]["pruning_settings"] = {"node_threshold": nodes, "edge_threshold": edges}
         write_text(path, json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
@@ -219,21 +219,22 @@ class AttributionGraph:
         graph = self.pruned(nodes, edges)
         cards = graph.cards(features or {}, rankings or {})
         labels = {node: card["said"] for node, card in cards.items() if card["said"]}
-        ids = self.node_ids()
-        measured = [] if effects is None else effects.sort_values("attributed", key=abs, ascending=False)
-        kept = set(graph.node_ids())
-        rows = [
-            [ids[int(row.source)], ids[int(row.target)], float(row.attributed), float(row.measured)]
-            for row in (() if effects is None else measured.itertuples())
-            if ids[int(row.source)] in kept and ids[int(row.target)] in kept
-        ]
-        content = graph.to_json(Path(path).stem, labels)
+        measured = [] if effects is None else self._by_ids(effects, set(graph.node_ids()))
+        content: Any = graph.to_json(Path(path).stem, labels)
         content["metadata"]["node_threshold"] = 1.0  # of what was kept
         table = [] if beside is None else [list(beside.columns), *beside.astype(object).values.tolist()]
         by_latent = {node.rpartition("_")[0]: card for node, card in cards.items()}
-        page = {"graph": content, "cards": by_latent, "effects": rows, "beside": table}
+        page = {"graph": content, "cards": by_latent, "effects": measured, "beside": table}
         write_graph_page(path, page, title=content["metadata"]["prompt"])
         return Path(path)
+
+    def _by_ids(self, effects: pd.DataFrame, kept: set[str]) -> list[list[Any]]:
+        """Measured effects as rows [source, target, attributed, measured], between nodes that are kept."""
+        ids = np.array(self.node_ids())
+        ends = zip(ids[effects["source"]].tolist(), ids[effects["target"]].tolist(), strict=True)
+        sizes = zip(effects["attributed"].tolist(), effects["measured"].tolist(), strict=True)
+        rows = [[*pair, *size] for pair, size in zip(ends, sizes, strict=True)]
+        return [row for row in rows if row[0] in kept and row[1] in kept]
 
     def cards(
         self, features: Mapping[str, FeatureStore], rankings: Mapping[str, pd.DataFrame]

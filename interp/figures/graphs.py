@@ -47,7 +47,7 @@ def graph(
         fig.add_scatter(**ends, mode="lines", line=line, opacity=0.25 + 0.6 * min(1.0, 2 * share[row, source]), **BARE)
     ids = kept.node_ids()
     for kind, look in _LOOKS.items():
-        mine = np.flatnonzero(kept.nodes["kind"] == kind)
+        mine = np.flatnonzero(kept.nodes["kind"] == kind).tolist()
         texts = [escaped(named.get(ids[node], kept.name(node))) for node in mine]
         fig.add_scatter(x=x[mine], y=y[mine], mode="markers", marker=look, name=kind, hovertext=texts, hoverinfo="text")
     said = kept.nodes[kept.nodes["kind"] == "logit"]

@@ -2,16 +2,20 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from interp import FeatureStore
 from interp.effects.attention_scores import attention_scores
 from interp.effects.attribution import attribution_graph
 from interp.effects.graph import AttributionGraph, load_graph
 from interp.effects.graph_checks import agreement, beside_nulls, disagreements, measured_effects
+from interp.exchange import load_transcoders, write_graph_features
 from interp.sae.architectures.topk import TopK
 from interp.sae.model import SAE, Transcoder
 from models import load_model
@@ -334,3 +338,61 @@ def test_untaught_tokens_are_errors(model: Transformer) -> None:
     made = attribution_graph(model, IDS, given)
     assert made.unexplained < 1e-12
     assert not (made.nodes.query("kind == 'latent'")["position"] == 0).any()
+
+
+def write_circuit_tracer(folder: Path, given: dict[str, SAE]) -> None:
+    """A folder of transcoders as circuit-tracer writes it."""
+    folder.mkdir()
+    for n, each in enumerate(given.values()):
+        tensors = {"W_enc": each.W_enc.T, "W_dec": each.W_dec, "b_enc": each.b_enc, "b_dec": each.b_dec}
+        tensors |= {"W_skip": each.W_skip.T} if each.W_skip is not None else {}
+        tensors = {name: tensor.detach().float().contiguous() for name, tensor in tensors.items()}
+        save_file(tensors | {"k": torch.tensor(6)}, folder / f"layer_{n}.safetensors")
+    hooks = "feature_input_hook: hook_resid_mid\nfeature_output_hook: hook_mlp_out\n"
+    (folder / "config.yaml").write_text(f"model_kind: transcoder_set\n{hooks}")
+
+
+def test_transcoders_of_circuit_tracer_are_read(model: Transformer, tmp_path) -> None:
+    own = transcoders(skip=True)
+    write_circuit_tracer(tmp_path / "theirs", own)
+    read = load_transcoders(tmp_path / "theirs")
+    assert list(read) == list(own)
+    x = torch.randn(5, D_MODEL)
+    for name, each in read.items():
+        torch.testing.assert_close(each(x), own[name](x.double()).float(), atol=1e-5, rtol=1e-4)
+        assert each.metadata["hook_name_out"] == own[name].metadata["hook_name_out"]
+    (tmp_path / "theirs" / "layer_1.safetensors").write_bytes(b"\x08")
+    with pytest.raises(ValueError, match="layer_1"):
+        load_transcoders(tmp_path / "theirs")
+    (tmp_path / "theirs" / "config.yaml").write_text("!!python/object/apply:os.system [echo]")
+    with pytest.raises(ValueError, match=r"config\.yaml"):
+        load_transcoders(tmp_path / "theirs")
+    with pytest.raises(ValueError, match=r"config\.yaml"):
+        load_transcoders(tmp_path)
+
+
+def test_feature_files_go_with_a_graph(model: Transformer, graph: AttributionGraph, tmp_path) -> None:
+    tokens = torch.randint(0, 50, (20, 9), generator=torch.Generator().manual_seed(0))
+    vocab = [f"t{i}" for i in range(50)]
+    with torch.no_grad():
+        _, cache = model.run_with_cache(tokens)
+    features = {
+        name: FeatureStore.from_codes(
+            tokens, each.codes(cache[name].flatten(0, 1)), tmp_path / str(n), vocab=vocab, hook_name=name
+        )
+        for n, (name, each) in enumerate(transcoders().items())
+    }
+    graph.save(tmp_path / "graph.json")
+    out = write_graph_features(graph.pruned(), features, tmp_path / "features")
+    nodes = json.loads((tmp_path / "graph.json").read_text())["nodes"]
+    wanted = [node["feature"] for node in nodes if node["feature_type"] == "cross layer transcoder"]
+    assert wanted
+    for number in wanted:
+        written = json.loads((out / f"{number}.json").read_text())
+        examples = written["examples_quantiles"][0]["examples"]
+        assert written["index"] == number
+        assert all(len(each["tokens"]) == len(each["tokens_acts_list"]) for each in examples)
+    page = graph.to_html(tmp_path / "graph.html", features=features)
+    assert "t14" in page.read_text()
+    with pytest.raises(ValueError, match="not given"):
+        write_graph_features(graph, {}, tmp_path / "none")

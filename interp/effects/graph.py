@@ -251,7 +251,7 @@ class AttributionGraph:
             if hook in features:
                 feature = features[hook][latent]
                 shown = feature.facts.get("top_logit_tokens")
-                card["logits"] = [] if shown is None else [features[hook].vocab[token] for token in shown[:5]]
+                card["logits"] = [features[hook].vocab[token] for token in shown[:5]] if np.ndim(shown) else []
                 card["examples"] = [_example(row, feature.vocab) for row in feature.examples.head(5).itertuples()]
             cards[ids[node]] = card
         return cards

@@ -1,0 +1,141 @@
+"""What goes with an attribution graph in other tools: circuit-tracer's folders of transcoders, and feature files.
+
+Transcoders: `layer_0.safetensors` … (`W_enc`, `W_dec` [d_sae, d_model], `b_enc`, `b_dec`; `W_skip` [d_out, d_in],
+`activation_function.threshold` and `k` where they have them) and `config.yaml`, which names the hooks that they read
+and write. Its older files are pickles, which could run code, and are not read.
+
+Feature files: `FOLDER/NUMBER.json` a latent of a graph, NUMBER as in the graph's file, with the texts that it fires on
+most and the tokens that it raises and lowers, as the viewers of attribution graphs show them.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from interp.effects.graph import AttributionGraph
+from interp.features.belonging import identity
+from interp.features.feature_store import FeatureStore
+from interp.sae.architectures.thresholds import Threshold
+from interp.sae.architectures.topk import TopK
+from interp.sae.model import Transcoder
+from interp.sae.parts import Parts, whole_number
+from interp.storage.files import write_json, write_text
+from interp.storage.folders import whole_folder
+
+_CONFIG = "config.yaml"
+_LOGITS = 10
+
+
+def load_transcoders(folder: str | Path) -> dict[str, Transcoder]:
+    """The transcoders of a folder of circuit-tracer's, by the hooks that they read.
+
+    Raises ValueError, naming the file, for a folder without `config.yaml` or a layer, for cross-layer transcoders, and
+    for weights that are damaged.
+    """
+    config = _config(Path(folder) / _CONFIG)
+    files = sorted(Path(folder).glob("layer_*.safetensors"), key=lambda file: int(file.stem.removeprefix("layer_")))
+    if not files:
+        raise ValueError(f"{folder} holds no layer_0.safetensors: name a folder of circuit-tracer's transcoders")
+    made = {}
+    for file in files:
+        layer = int(file.stem.removeprefix("layer_"))
+        reads, writes = (f"blocks.{layer}.{config[f'feature_{side}_hook']}" for side in ("input", "output"))
+        made[reads] = _transcoder(file, config, {"hook_name": reads, "hook_name_out": writes})
+    return made
+
+
+def _config(file: Path) -> dict[str, Any]:
+    import yaml
+
+    if not file.is_file():
+        raise ValueError(f"{file} is not there: name a folder of circuit-tracer's transcoders")
+    try:
+        config = yaml.safe_load(file.read_text(encoding="utf-8"))
+        if config["model_kind"] != "transcoder_set":
+            raise ValueError(f"model_kind={config['model_kind']!r}, and only 'transcoder_set' can be read")
+        for side in ("input", "output"):
+            if not isinstance(config[f"feature_{side}_hook"], str):
+                raise ValueError(f"feature_{side}_hook is no name")
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{file} describes no transcoders ({type(error).__name__}: {error})") from None
+    return config
+
+
+def _transcoder(file: Path, config: Mapping[str, Any], metadata: dict[str, Any]) -> Transcoder:
+    try:
+        tensors = load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{file} is not a whole safetensors file: {error}") from None
+    k = tensors.pop("k", None)
+    parts = Parts(tensors, str(file))
+    parts.dtype = torch.float32
+    rows = parts.take("W_enc", None, None)
+    d_sae, d_in = rows.shape
+    W_dec = parts.take("W_dec", d_sae, None)
+    threshold = torch.zeros(d_sae)
+    if "activation_function.threshold" in parts:
+        threshold = parts.take("activation_function.threshold", d_sae)
+    n = config.get("k") if k is None else int(k)
+    encoder = Threshold(threshold) if n is None else TopK(whole_number({"k": n}, "k", d_sae, str(file)))
+    made = Transcoder(
+        W_enc=rows.T,
+        W_dec=W_dec,
+        b_enc=parts.take("b_enc", d_sae),
+        b_dec=parts.take("b_dec", W_dec.shape[1]),
+        encoder=encoder,
+        metadata=metadata,
+        W_skip=parts.take("W_skip", W_dec.shape[1], d_in).T.contiguous() if "W_skip" in parts else None,
+    )
+    parts.end()
+    return made
+
+
+def write_graph_features(
+    graph: AttributionGraph, features: Mapping[str, FeatureStore], out: str | Path, *, overwrite: bool = False
+) -> Path:
+    """Write a file for each latent of a graph to the folder `out`, and return it. features: of each hook.
+
+    Raises ValueError where a hook of the graph has no features, and for a folder that holds other things.
+    """
+    if missing := [name for name in graph.hook_names if name not in features]:
+        raise ValueError(f"the graph has latents at {missing[0]}, whose features are not given")
+    content = {node["node_id"]: node["feature"] for node in graph.to_json("", {})["nodes"]}
+    made_of = {
+        "kind": "graph features",
+        "nodes": list(content),
+        "of": [identity(features[n]) for n in graph.hook_names],
+    }
+    ids = graph.node_ids()
+    with whole_folder(out, made_of, overwrite=overwrite, editable=True) as new:
+        for node in np.flatnonzero(graph.nodes["kind"] == "latent").tolist():
+            facts: Any = graph.nodes.loc[node]
+            store = features[graph.hook_names[facts["dictionary"]]]
+            number = content[ids[node]]
+            text = json.dumps(_feature(store, int(facts["latent"]), number), ensure_ascii=False, allow_nan=False)
+            write_text(new / f"{number}.json", text)
+        write_json(new / "features.json", sorted({number for number in content.values() if number is not None}))
+    return Path(out)
+
+
+def _feature(store: FeatureStore, latent: int, number: int) -> dict[str, Any]:
+    feature = store[latent]
+    examples = [
+        {
+            "tokens": [store.vocab[token] for token in row.tokens],
+            "tokens_acts_list": [round(float(value), 3) for value in row.values],
+        }
+        for row in feature.examples.itertuples()
+    ]
+    made: dict[str, Any] = {"index": number}
+    made["examples_quantiles"] = [{"quantile_name": "Top activations", "examples": examples}]
+    for side in ("top", "bottom"):
+        tokens = feature.facts.get(f"{side}_logit_tokens")
+        if np.ndim(tokens):  # a scan without the model's unembedding knows none
+            made[f"{side}_logits"] = [store.vocab[token] for token in tokens[:_LOGITS]]
+    return made

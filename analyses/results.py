@@ -244,6 +244,13 @@ SECTIONS = (
         "do python -m analyses.claims.$each; done",
         result_tables.essay,
     ),
+    Section(
+        "attribution_graphs",
+        "Why a model says what it says",
+        "python -m analyses.claims.attribution_graphs",
+        lambda results: result_tables.essay({"attribution_graphs": results}),
+        result_tables.claims_in_short,
+    ),
     Section("essay", "How models learn", "make essay", result_tables.essay),
 )
 

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from interp import FeatureStore
+from interp.cli import main
 from interp.effects.attention_scores import attention_scores
 from interp.effects.attribution import attribution_graph
 from interp.effects.graph import AttributionGraph, load_graph
@@ -396,3 +397,19 @@ def test_feature_files_go_with_a_graph(model: Transformer, graph: AttributionGra
     assert "t14" in page.read_text()
     with pytest.raises(ValueError, match="not given"):
         write_graph_features(graph, {}, tmp_path / "none")
+
+
+def test_the_command_draws_the_graph_of_a_run(tiny_run, tmp_path, capsys) -> None:
+    assert main(["graph", str(tiny_run.path), "To be, or not", "--out", str(tmp_path / "new" / "graph.html")]) == 0
+    said = capsys.readouterr().out
+    assert "weights of the model shuffled" in said and "replacement" in said
+    assert (tmp_path / "new" / "graph.html").stat().st_size < 5e6
+    assert main(["graph", str(tiny_run.path), "To be", "--out", str(tmp_path / "graph.json"), "--no-checks"]) == 0
+    assert len(load_graph(tmp_path / "graph.json").nodes) > 3
+    for words, told in (
+        ([str(tiny_run.path), "a " * 900], "tokens; 2 to 64"),
+        ([str(tiny_run.path), "a b", "--out", str(tmp_path / "graph.png")], "must end in .html or .json"),
+        ([str(tmp_path), "a b"], "not a run folder"),
+    ):
+        assert main(["graph", *words]) == 2
+        assert told in capsys.readouterr().err

@@ -38,6 +38,7 @@ def graph_command(
         if checks and out.suffix == ".html":
             effects = measured_effects(graph, opened.model, dictionaries, progress=bar)
             beside = beside_nulls(graph, effects, opened.model, dictionaries, progress=bar)
+    out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".json":
         graph.save(out, nodes=nodes)
     else:

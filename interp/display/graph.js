@@ -29,6 +29,7 @@ const drawn = (name, attributes = {}, text = "") => {
 
 const visible = (token) => token.replace(/\n/g, "↵").replace(/\t/g, "⇥").replace(/^ /, "·");
 const short = (value) => (value === undefined || value === null ? "" : Number(value.toPrecision(2)).toString().replace("-", "−"));
+const clipped = (text) => (text.length > 56 ? `${text.slice(0, 55)}…` : text);
 const kindOf = (node) => ({ embedding: "embedding", logit: "logit", "mlp reconstruction error": "error" })[node.feature_type] ?? "latent";
 const wordOf = (node) => visible(node.clerp.replace(/^says “(.*)”$/s, "$1"));
 const cardOf = (node) => data.cards[node.node_id.split("_").slice(0, 2).join("_")];
@@ -200,7 +201,8 @@ function edgeTable(title, edges, end, pinned) {
   if (!strongest.length) return [];
   const rows = strongest.map((link) => {
     const other = byId.get(link[end]), effect = effects.get(`${link.source} ${link.target}`);
-    const name = element("button", { onclick: () => pin(other.node_id) }, `${other.clerp} @ ${visible(metadata.prompt_tokens[other.ctx_idx])}`);
+    const place = visible(metadata.prompt_tokens[other.ctx_idx]);
+    const name = element("button", { onclick: () => pin(other.node_id), title: other.clerp }, `${clipped(other.clerp)} @ ${place}`);
     const cells = [short(link.weight), short(effect?.attributed), short(effect?.measured)].map((text) => element("td", {}, text));
     return element("tr", {}, element("td", {}, name), ...cells);
   });
@@ -227,7 +229,6 @@ function card() {
   const facts = cardOf(node), place = visible(metadata.prompt_tokens[node.ctx_idx]);
   const parts = [element("h2", {}, node.clerp), element("p", { class: "muted" }, `at “${place}”, position ${node.ctx_idx}; ${(100 * ownShare(node)).toPrecision(2)}% of the influence drawn`)];
   if (facts) {
-    if (facts.said) parts.push(element("p", {}, facts.said));
     if (facts.logits.length) parts.push(element("p", { class: "muted" }, `raises ${facts.logits.map(visible).join("  ")}`));
   }
   parts.push(groupButton(node));

@@ -269,7 +269,7 @@ def test_nulls_stand_beside_a_graph(model: Transformer, graph: AttributionGraph)
 def test_the_page_draws_and_pins(graph: AttributionGraph, model: Transformer, chromium, tmp_path) -> None:
     effects = measured_effects(graph, model, transcoders(), n_latents=30)
     hostile = replace(graph, tokens=["</script><script>alert(1)</script>", *graph.tokens[1:]])
-    table = pd.DataFrame([{"graph": "<i>this</i>", "replacement": graph.replacement}])
+    table = pd.DataFrame([{"graph": "<i>this</i>", "replacement": graph.replacement, "agreement": np.nan}])
     page = hostile.to_html(tmp_path / "graph.html", effects=effects, beside=table)
     chromium.complaints.clear()
     chromium.send("Page.navigate", url=page.as_uri())

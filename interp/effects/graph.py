@@ -222,7 +222,7 @@ class AttributionGraph:
         measured = [] if effects is None else self._by_ids(effects, set(graph.node_ids()))
         content: Any = graph.to_json(Path(path).stem, labels)
         content["metadata"]["node_threshold"] = 1.0  # of what was kept
-        table = [] if beside is None else [list(beside.columns), *beside.astype(object).values.tolist()]
+        table = [] if beside is None else [list(beside.columns), *_cells(beside)]
         by_latent = {node.rpartition("_")[0]: card for node, card in cards.items()}
         page = {"graph": content, "cards": by_latent, "effects": measured, "beside": table}
         write_graph_page(path, page, title=content["metadata"]["prompt"])
@@ -406,6 +406,11 @@ def _example(row: Any, vocab: Sequence[str]) -> dict[str, Any]:
     tokens = [vocab[token] for token in row.tokens]
     shares = [round(float(value) / largest, 3) for value in row.values]
     return {"tokens": tokens, "shares": shares, "at": int(np.argmax(row.values))}
+
+
+def _cells(table: pd.DataFrame) -> list[list[Any]]:
+    """Rows of a table as JSON has them, where it has no NaN."""
+    return table.astype(object).where(table.notna(), None).to_numpy().tolist()
 
 
 def _number(value: Any) -> float:

@@ -118,7 +118,7 @@ def graph_of(run: Run, n_tokens: int = 12) -> AttributionGraph | None:
     model = run.model
     if getattr(model, "W_U", None) is None or getattr(model, "final_norm", None) is None:
         return None
-    dictionaries = {hook: run.at(hook).sae for hook in run.hooks} if hasattr(run, "hooks") else {run.hook_name: run.sae}
+    dictionaries = {hook: run.at(hook).sae for hook in run.hooks}
     return attribution_graph(model, run.val_tokens.tokens[0, :n_tokens], dictionaries)
 
 

@@ -249,7 +249,7 @@ class AttributionGraph:
                 said = str(mine["explanation"].iloc[0] or "")
             card: dict[str, Any] = {"said": said, "logits": [], "examples": []}
             if hook in features:
-                feature = features[hook][latent]
+                feature: Any = features[hook][latent]
                 shown = feature.facts.get("top_logit_tokens")
                 card["logits"] = [features[hook].vocab[token] for token in shown[:5]] if np.ndim(shown) else []
                 card["examples"] = [_example(row, feature.vocab) for row in feature.examples.head(5).itertuples()]

@@ -20,7 +20,7 @@ from interp.codes.sparse_codes import Dictionary
 from interp.effects.held import HeldModel
 from interp.effects.interventions import is_taught
 from interp.evaluation.dictionary_hooks import DictionaryHooks, dictionary_hooks
-from interp.features.of_text import opened
+from interp.features.of_text import tokens_of
 
 EMBEDDING_HOOK = "blocks.0.hook_resid_pre"
 
@@ -28,8 +28,7 @@ EMBEDDING_HOOK = "blocks.0.hook_resid_pre"
 def prompt_ids(model: Model, prompt: str | Int[Tensor, " pos"]) -> Int[Tensor, "1 pos"]:
     """The token ids of a prompt, checked."""
     module: Any = module_of(model)
-    ids = opened(getattr(module, "tokenizer", None), prompt) if isinstance(prompt, str) else torch.as_tensor(prompt)
-    ids = ids.reshape(1, -1)
+    ids = tokens_of(model, prompt).reshape(1, -1)
     n_ctx, d_vocab = size_of(module, "n_ctx"), size_of(module, "d_vocab")
     if ids.shape[1] < 2 or (n_ctx is not None and ids.shape[1] > n_ctx):
         raise ValueError(f"the prompt has {ids.shape[1]} tokens; 2 to {n_ctx} are needed")

@@ -124,7 +124,7 @@ def write_graph_features(
 
 
 def _feature(store: FeatureStore, latent: int, number: int) -> dict[str, Any]:
-    feature = store[latent]
+    feature: Any = store[latent]
     examples = [
         {
             "tokens": [store.vocab[token] for token in row.tokens],

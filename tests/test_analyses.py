@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[1]
 ANALYSES = ROOT / "analyses"
 SCRIPTS = [file for file in sorted(ANALYSES.rglob("*.py")) if '__name__ == "__main__"' in file.read_text()]
 NOTEBOOKS = sorted((ANALYSES / "notebooks").glob("*.ipynb"))
+SHORT = ("find_and_steer", "two_texts", "a_probe", "images")
 
 
 @pytest.mark.parametrize("file", SCRIPTS, ids=lambda file: str(file.relative_to(ROOT)))
@@ -133,12 +134,24 @@ def test_notebooks_run_and_show(tiny_run, tmp_path, monkeypatch):
         together.cells += [nbformat.v4.new_code_cell("%reset -f"), *notebook.cells]
     NotebookClient(together, timeout=120, resources={"metadata": {"path": str(ANALYSES)}}).execute()
     figures = {"compare_dictionaries": 3, "explore_run": 3, "own_model": 1, "paper_figures": 3}
+    figures |= {**dict.fromkeys(SHORT, 0), "two_texts": 1}
     assert set(notebooks) == set(figures)
     for name, notebook in notebooks.items():
         outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
         shown = [output.get("data", {}) for output in outputs]
         assert sum("application/vnd.plotly.v1+json" in data for data in shown) == figures[name], name
         assert any("<div" in data.get("text/html", "") for data in shown), f"{name}: what shows itself"
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_a_short_notebook_has_ten_lines_of_code(name):
+    """Behind its first cell, which imports and opens, and but for the one that trains a network to stand for the
+    user's; a name alone, which shows what it stands for, is not counted."""
+    notebook = next(nbformat.read(path, as_version=4) for path in NOTEBOOKS if path.stem == name)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"][1:]
+    sources = [cell.source for cell in cells if "your model" not in cell.metadata.get("tags", [])]
+    lines = [line for source in sources for line in source.splitlines() if line.strip() and not line.isidentifier()]
+    assert 3 <= len(lines) <= 10 and max(map(len, lines)) <= 120
 
 
 def test_bench_report_times_ours_beside_a_peer_and_says_why_where_there_is_none(tmp_path, monkeypatch):

@@ -69,9 +69,10 @@ def main() -> None:
     options = parser.parse_args()
     if not (options.run / "ranking" / "manifest.json").is_file():
         parser.error(f"--run {options.run} is not a finished run: `make demo-quick` makes one")
+    run = Path(os.path.relpath(options.run.resolve(), NOTEBOOKS[0].parent))  # as it is the same on every machine
     if options.keep:
         for source in NOTEBOOKS:
-            notebook = executed(source, os.path.relpath(options.run.resolve(), source.parent))
+            notebook = executed(source, run)
             nbformat.write(kept(notebook), source)
             print(f"ran {source.stem}", flush=True)
         return
@@ -84,7 +85,7 @@ def main() -> None:
     write_api(out / "api")
     (out / "notebooks" / "plotly.min.js").write_text(plotly.offline.get_plotlyjs(), encoding="utf-8")
     for notebook in NOTEBOOKS:
-        write_notebook(notebook, options.run.resolve(), out / "notebooks" / f"{notebook.stem}.html")
+        write_notebook(notebook, run, out / "notebooks" / f"{notebook.stem}.html")
         print(f"ran {notebook.stem}", flush=True)
     print((out / "index.html").resolve())
 
@@ -92,7 +93,7 @@ def main() -> None:
 def navigation(above: str) -> str:
     """The links at the top of each page; `above` leads from the page's folder to the site's."""
     links = [(file, title) for file, title in PAGES.values()]
-    links.insert(1, ("api/index.html", "API"))
+    links.insert(1, ("api/interp.html", "API"))
     links[2:2] = [(f"notebooks/{path.stem}.html", path.stem.replace("_", " ").capitalize()) for path in NOTEBOOKS]
     return "<nav>" + "".join(f'<a href="{above}{file}">{html.escape(title)}</a>' for file, title in links) + "</nav>"
 
@@ -137,7 +138,7 @@ def write_api(out: Path) -> None:
         page.write_text(page.read_text(encoding="utf-8").replace('<nav class="pdoc">', link, 1), encoding="utf-8")
 
 
-def executed(source: Path, run: str | Path) -> nbformat.NotebookNode:
+def executed(source: Path, run: Path) -> nbformat.NotebookNode:
     notebook = nbformat.read(source, as_version=4)
     environment = os.environ | {"INTERP_RUN": str(run), "INTERP_TOKENS": "100000", "INTERP_FORMAT": "html"}
     settings = {"record_timing": False, "store_widget_state": False, "resources": {"metadata": {"path": source.parent}}}

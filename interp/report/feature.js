@@ -81,10 +81,11 @@ report.views.feature = (() => {
   /* Its numbers; names: those of them that are shown, all where it is not given. */
   function facts({ facts: known }, names = null) {
     const kinds = known.n_tokens === 1 ? "kind" : "kinds";
+    const inputs = hasText ? "sequences" : "inputs";
     const entropy = format.significant(known.token_entropy, 2);
     const rows = [
       ["fires on", known.density === null ? "–" : `${format.percent(known.density)} of ${hasText ? "tokens" : "rows"}`],
-      ["firings", `${format.count(known.n_active)} in ${format.count(known.n_sequences)} ${hasText ? "sequences" : "inputs"}`],
+      ["firings", `${format.count(known.n_active)} in ${format.count(known.n_sequences)} ${inputs}`],
       ["activation", `mean ${format.significant(known.mean)}, max ${format.significant(known.max)}`],
     ];
     if (hasText) rows.push(["tokens", `${format.count(known.n_tokens)} ${kinds}, entropy ${entropy} nats`]);

@@ -1,4 +1,5 @@
-/* The controls of a selection: search, verdicts, labels, ranges; and what is applied, each with a button that takes it off. */
+/* The controls of a selection: search, verdicts, labels, ranges; and what is applied, each with a button that takes it
+ * off. */
 "use strict";
 
 report.applied = (() => {
@@ -7,13 +8,17 @@ report.applied = (() => {
 
   /* "0.1 to 0.5", "≥ 0.1" or "< 0.5". */
   function rangeInWords(name) {
-    const { edges } = all[name], [from, to] = state.ranges[name], [low, high] = [edges[from], edges[to]].map((edge) => format.significant(edge, 2));
-    return !from ? `< ${high}` : to === edges.length - 1 ? `≥ ${low}` : `${low} to ${high}`;
+    const { edges } = all[name];
+    const [from, to] = state.ranges[name];
+    const [low, high] = [from, to].map((k) => format.significant(edges[k], 2));
+    if (!from) return `< ${high}`;
+    return to === edges.length - 1 ? `≥ ${low}` : `${low} to ${high}`;
   }
 
   /* Of the selection, in words, and how each is taken off. */
   function parts(all) {
-    const removable = Object.keys(state.ranges).map((name) => [`${report.ranges.all[name].title} ${rangeInWords(name)}`, () => setRange(name, null)]);
+    const ofRange = (name) => [`${report.ranges.all[name].title} ${rangeInWords(name)}`, () => setRange(name, null)];
+    const removable = Object.keys(state.ranges).map(ofRange);
     if (state.part) removable.push(["A part of the map", () => set({ part: "" })]);
     if (!all) return removable;
     const rest = [["query", (text) => `“${text}”`], ["starred", () => "starred"], ["label", format.words]];
@@ -25,7 +30,10 @@ report.applied = (() => {
   return (all = false) => {
     const line = h("div.applied", { role: "group", "aria-label": "Filters that are on" });
     const show = () => {
-      line.replaceChildren(...parts(all).map(([text, remove]) => h("button.chip", { type: "button", title: "Take this filter off", onclick: remove }, text, h("span", { "aria-hidden": "true" }, " ✕"))));
+      line.replaceChildren(...parts(all).map(([text, remove]) => {
+        const attributes = { type: "button", title: "Take this filter off", onclick: remove };
+        return h("button.chip", attributes, text, h("span", { "aria-hidden": "true" }, " ✕"));
+      }));
       line.hidden = !line.childElementCount || (all && hasNone());
     };
     onchange(show);
@@ -37,7 +45,8 @@ report.applied = (() => {
 report.filters = (() => {
   const { latents } = report.data.page;
   const { columns, state, verdictOf, set, setRange, toggle, counts, order, onchange } = report.selection;
-  const HINT = 'Words are looked for in tokens, explanations and labels; tok:, rule: and label: look in one of them, #12 is a feature\'s number, "quotes" keep spaces, and 123 is not found in 1233';
+  const HINT = "Words are looked for in tokens, explanations and labels; tok:, rule: and label: look in one of them, #12 is "
+    + 'a feature\'s number, "quotes" keep spaces, and 123 is not found in 1233';
   const WIDE = matchMedia("(min-width: 641px) and (min-height: 700px)");
 
   function chips() {
@@ -45,8 +54,14 @@ report.filters = (() => {
     for (let i = 0; i < latents; i++) counted.set(verdictOf(i), counted.get(verdictOf(i)) + 1);
     const known = Object.keys(report.data.page.verdicts);
     const names = [...counted.keys()].sort((a, b) => (known.indexOf(a) + 99) % 99 - (known.indexOf(b) + 99) % 99);
-    const chip = (data, onclick, ...text) => h("button.chip", { type: "button", "aria-pressed": "false", ...data, onclick }, ...text);
-    return [...names.map((verdict) => chip({ "data-verdict": verdict }, () => toggle(verdict), verdictElement(verdict), h("span.number", null, format.count(counted.get(verdict))))),
+    const chip = (data, onclick, ...text) => (
+      h("button.chip", { type: "button", "aria-pressed": "false", ...data, onclick }, ...text)
+    );
+    const ofVerdict = (verdict) => {
+      const number = h("span.number", null, format.count(counted.get(verdict)));
+      return chip({ "data-verdict": verdict }, () => toggle(verdict), verdictElement(verdict), number);
+    };
+    return [...names.map(ofVerdict),
       chip({ "data-starred": "1" }, () => set({ starred: state.starred ? "" : "1" }), "★ starred")];
   }
 
@@ -58,11 +73,14 @@ report.filters = (() => {
   /* A histogram each, of the latents that all other filters leave. */
   function histograms() {
     return Object.entries(report.ranges.all).map(([name, { title, hint, edges, log }]) => {
-      const histogram = report.histogram({ title, edges, counts: counts(name), log, small: true, unit: "features", onrange: (range, isMoving) => setRange(name, range, isMoving) });
+      const onrange = (range, isMoving) => setRange(name, range, isMoving);
+      const shape = { edges, counts: counts(name), log, small: true };
+      const histogram = report.histogram({ title, ...shape, unit: "features", onrange });
       const show = () => histogram.show({ counts: counts(name), range: state.ranges[name] ?? null });
       onchange(show);
       show();
-      return h("div.range", { "data-range": name }, h("span", { title: hint, "aria-hidden": "true" }, title), histogram);
+      const heading = h("span", { title: hint, "aria-hidden": "true" }, title);
+      return h("div.range", { "data-range": name }, heading, histogram);
     });
   }
 
@@ -72,9 +90,20 @@ report.filters = (() => {
       h("div.chips", { role: "group", "aria-label": "Filter by verdict" }, chips()),
       h("div.filters", null,
         h("input", {
-          id: "search", type: "search", "data-state": "query", placeholder: 'Search: return, tok:return, rule:…, label:…, #12, "two words"', title: HINT, "aria-label": "Search features", autocomplete: "off", spellcheck: "false",
+          id: "search",
+          type: "search",
+          "data-state": "query",
+          placeholder: 'Search: return, tok:return, rule:…, label:…, #12, "two words"',
+          title: HINT,
+          "aria-label": "Search features",
+          autocomplete: "off",
+          spellcheck: "false",
           oninput() { set({ query: this.value }); },
-          onkeydown(event) { if (event.key === "Enter" && order().length) { this.blur(); location.hash = `#feature/${order()[0]}`; } },
+          onkeydown(event) {
+            if (event.key !== "Enter" || !order().length) return;
+            this.blur();
+            location.hash = `#feature/${order()[0]}`;
+          },
         }),
         labels.length ? select("label", labels, "Any label") : null, below[0]),
       h("details.ranges", { open: WIDE.matches }, h("summary", null, "Ranges"), h("div", null, histograms())),

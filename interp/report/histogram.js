@@ -1,13 +1,18 @@
 /* A histogram, and a range of it where one may be chosen: by dragging over it, or by the arrow keys on its two handles.
  *
- * edges, counts: of the bins. ticks, lines: values written below the axis, and drawn through the bars. marks: [value, text],
- * least first, written above the bars. height: of the picture, which is 400 wide. onrange: told [first bin, last bin + 1], or null for all of it, and whether the
- * pointer is still down. The element that comes back has show({ counts, range }). */
+ * edges, counts: of the bins. ticks, lines: values written below the axis, and drawn through the bars. marks: [value,
+ * text], least first, written above the bars. height: of the picture, which is 400 wide. onrange: told [first bin, last
+ * bin + 1], or null for all of it, and whether the pointer is still down. The element that comes back has
+ * show({ counts, range }). */
 "use strict";
 
-report.histogram = ({ title, edges, counts, log = false, ticks = [], lines = [], marks = [], axis = "", unit = "", small = false, root = false, height = 150, onrange = null }) => {
+report.histogram = ({
+  title, edges, counts, log = false, ticks = [], lines = [], marks = [], axis = "", unit = "", small = false, root = false,
+  height = 150, onrange = null,
+}) => {
   if (!counts.length) return h("p.missing", null, "No histogram.");
-  const [W, H, left, bottom, top] = small ? [240, 62, 8, 16, 4] : [400, height + 11 * Math.ceil(marks.length / 2), 44, 34, 8 + 11 * Math.ceil(marks.length / 2)];
+  const above = 11 * Math.ceil(marks.length / 2);
+  const [W, H, left, bottom, top] = small ? [240, 62, 8, 16, 4] : [400, height + above, 44, 34, 8 + above];
   const right = small ? 8 : 6, last = counts.length, base = H - bottom;
   const scaled = (v) => (log ? Math.log(Math.max(v, edges[0])) : v);
   const ends = [scaled(edges[0]), scaled(edges[last])];
@@ -20,13 +25,25 @@ report.histogram = ({ title, edges, counts, log = false, ticks = [], lines = [],
   const names = bars.map((bar) => bar.appendChild(svg("title")));
   const most = svg("text", { x: left - 5, y: top + 9, "text-anchor": "end" });
   const texts = spread(ticks.length ? ticks : [edges[0], edges[last >> 1], edges[last]]);
-  const picture = svg("svg", { viewBox: `0 0 ${W} ${H}`, ...(onrange ? { class: "brushed" } : { role: "img", "aria-label": title }) },
-    bars, lines.filter((v) => v > edges[0]).map((v) => svg("line", { class: "edge", x1: x(v), x2: x(v), y1: top, y2: base })),
-    svg("line", { class: "axis", x1: left, x2: W - right, y1: base, y2: base }), marked(),
-    texts.map((v, k) => svg("text", { x: x(v), y: base + 13, "text-anchor": k === 0 ? "start" : k === texts.length - 1 ? "end" : "middle" }, write(v))),
-    small ? [] : [most, svg("text", { x: left - 5, y: base, "text-anchor": "end" }, "0"),
-      svg("text", { x: (left + W) / 2, y: H - 4, "text-anchor": "middle" }, axis),
-      svg("text", { transform: `translate(9 ${(top + base) / 2}) rotate(-90)`, "text-anchor": "middle" }, unit)]);
+  const upright = (v, from) => svg("line", { class: "edge", x1: x(v), x2: x(v), y1: from, y2: base });
+  const tick = (v, k) => {
+    const anchor = k === 0 ? "start" : k === texts.length - 1 ? "end" : "middle";
+    return svg("text", { x: x(v), y: base + 13, "text-anchor": anchor }, write(v));
+  };
+  const scale = small ? [] : [
+    most,
+    svg("text", { x: left - 5, y: base, "text-anchor": "end" }, "0"),
+    svg("text", { x: (left + W) / 2, y: H - 4, "text-anchor": "middle" }, axis),
+    svg("text", { transform: `translate(9 ${(top + base) / 2}) rotate(-90)`, "text-anchor": "middle" }, unit),
+  ];
+  const named = onrange ? { class: "brushed" } : { role: "img", "aria-label": title };
+  const picture = svg("svg", { viewBox: `0 0 ${W} ${H}`, ...named },
+    bars,
+    lines.filter((v) => v > edges[0]).map((v) => upright(v, top)),
+    svg("line", { class: "axis", x1: left, x2: W - right, y1: base, y2: base }),
+    marked(),
+    texts.map(tick),
+    scale);
 
   /* Ticks with room between them; the first and the last stay. */
   function spread(values) {
@@ -39,8 +56,10 @@ report.histogram = ({ title, edges, counts, log = false, ticks = [], lines = [],
   function marked() {
     const half = marks.length / 2;
     return marks.map(([value, text], k) => {
-      const isLow = k < half, y = top - 3 - 11 * (isLow ? half - 1 - k : k - half);
-      return [svg("line", { class: "edge", x1: x(value), x2: x(value), y1: y + 2, y2: base }), svg("text", { class: "mark", x: x(value) + (isLow ? 3 : -3), y, "text-anchor": isLow ? "start" : "end" }, text)];
+      const isLow = k < half;
+      const y = top - 3 - 11 * (isLow ? half - 1 - k : k - half);
+      const beside = { x: x(value) + (isLow ? 3 : -3), y, "text-anchor": isLow ? "start" : "end" };
+      return [upright(value, y + 2), svg("text", { class: "mark", ...beside }, text)];
     });
   }
 
@@ -52,15 +71,18 @@ report.histogram = ({ title, edges, counts, log = false, ticks = [], lines = [],
       const place = { x: x(edges[k]), y: base - height, width: Math.max(width - 0.6, 0.6), height };
       for (const [name, value] of Object.entries(place)) bars[k].setAttribute(name, value.toFixed(2));
       bars[k].classList.toggle("out", k < from || k >= to);
-      names[k].textContent = `${write(edges[k])} to ${write(edges[k + 1])}: ${format.count(n)}${unit ? ` ${unit}` : ""}`;
+      const count = `${format.count(n)}${unit ? ` ${unit}` : ""}`;
+      names[k].textContent = `${write(edges[k])} to ${write(edges[k + 1])}: ${count}`;
     });
     most.textContent = format.count(highest);
     brush?.show(from, to);
   }
 
   const place = { x: edges.map(x), base, top, width: W };
-  const element = h(small ? "div.histogram.small" : "div.histogram", onrange ? { role: "group", "aria-label": title } : null, picture);
-  const brush = onrange && report.brush(picture, { title, place, write: (k) => write(edges[k]), range: () => shown.range, onrange });
+  const group = onrange ? { role: "group", "aria-label": title } : null;
+  const element = h(small ? "div.histogram.small" : "div.histogram", group, picture);
+  const told = { title, place, write: (k) => write(edges[k]), range: () => shown.range, onrange };
+  const brush = onrange && report.brush(picture, told);
   show({});
   return Object.assign(element, { show });
 };
@@ -71,9 +93,13 @@ report.histogram = ({ title, edges, counts, log = false, ticks = [], lines = [],
  * chosen, null for all. onrange: told [first bin, last bin + 1] or null, and whether the pointer is still down. */
 report.brush = (picture, { title, place, write, range, onrange }) => {
   const last = place.x.length - 1;
-  const keys = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1, PageDown: -4, PageUp: 4, Home: -last, End: last };
-  const handles = ["from", "to"].map((end, side) => svg("g", { class: "handle", role: "slider", tabindex: 0, "aria-label": `${title}, ${end}`, "aria-valuemin": 0, "aria-valuemax": last },
-    svg("line", { y1: place.top, y2: place.base }), svg("rect", { x: -3, width: 6, y: (place.top + place.base) / 2 - 7, height: 14, rx: 2 })));
+  const arrows = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 };
+  const keys = { ...arrows, PageDown: -4, PageUp: 4, Home: -last, End: last };
+  const handles = ["from", "to"].map((end) => {
+    const slider = { role: "slider", tabindex: 0, "aria-label": `${title}, ${end}`, "aria-valuemin": 0, "aria-valuemax": last };
+    const grip = { x: -3, width: 6, y: (place.top + place.base) / 2 - 7, height: 14, rx: 2 };
+    return svg("g", { class: "handle", ...slider }, svg("line", { y1: place.top, y2: place.base }), svg("rect", grip));
+  });
   picture.append(...handles);
   const ends = () => range() ?? [0, last];
   const tell = (from, to, moving = false) => onrange(from >= to || (!from && to === last) ? null : [from, to], moving);

@@ -24,9 +24,13 @@ report.notes = (() => {
   function checked(mapping) {
     const notes = {};
     for (const [latent, note] of Object.entries(mapping)) {
-      if (!/^\d+$/.test(latent) || Number(latent) >= latents) throw new TypeError(`it has a note of latent ${latent}, which is not here`);
+      if (!/^\d+$/.test(latent) || Number(latent) >= latents) {
+        throw new TypeError(`it has a note of latent ${latent}, which is not here`);
+      }
       const { star = false, label = "", note: text = "" } = note ?? {};
-      if (typeof star !== "boolean" || typeof label !== "string" || typeof text !== "string") throw new TypeError(`its note of latent ${latent} is none`);
+      if (typeof star !== "boolean" || typeof label !== "string" || typeof text !== "string") {
+        throw new TypeError(`its note of latent ${latent} is none`);
+      }
       if (star || label || text) notes[latent] = { star, label, note: text };
     }
     return notes;
@@ -89,9 +93,22 @@ report.notes = (() => {
 
   /* The fields of one feature. */
   function editor(latent) {
-    const button = h("button.star", { type: "button", title: "star (s)", onclick: () => { set(latent, { star: !of(latent).star }); repaint(); } });
-    const labelField = h("input", { type: "text", placeholder: "Your label", "aria-label": "Your label", oninput() { set(latent, { label: this.value }); } });
-    const noteField = h("textarea", { rows: 1, placeholder: "Your note", "aria-label": "Your note", oninput() { set(latent, { note: this.value }); } });
+    const onclick = () => {
+      set(latent, { star: !of(latent).star });
+      repaint();
+    };
+    const button = h("button.star", { type: "button", title: "star (s)", onclick });
+    const named = (name) => ({ placeholder: name, "aria-label": name });
+    const labelField = h("input", {
+      type: "text",
+      ...named("Your label"),
+      oninput() { set(latent, { label: this.value }); },
+    });
+    const noteField = h("textarea", {
+      rows: 1,
+      ...named("Your note"),
+      oninput() { set(latent, { note: this.value }); },
+    });
     const put = (field, value) => {
       if (field.value === value) return;
       const at = field.selectionStart;
@@ -112,12 +129,27 @@ report.notes = (() => {
   /* All of them, with the buttons that take them out and in. */
   function list() {
     const place = h("div.kept", null);
-    const file = h("input", { type: "file", accept: ".json,application/json", hidden: true, "aria-label": "Notes to import", async onchange() { if (this.files.length) add(await this.files[0].text()); this.value = ""; } });
+    const file = h("input", {
+      type: "file",
+      accept: ".json,application/json",
+      hidden: true,
+      "aria-label": "Notes to import",
+      async onchange() {
+        if (this.files.length) add(await this.files[0].text());
+        this.value = "";
+      },
+    });
+    const line = ([latent, { star, label, note }]) => h("li", null,
+      star ? "★ " : "",
+      featureLink(latent, `Feature ${latent}`),
+      label ? h("bdi", null, ` ${label}`) : "",
+      note ? h("bdi.muted", null, ` ${note}`) : "");
     const paint = () => {
       const rows = Object.entries(kept);
+      const where = write ? "it is kept in the run folder" : "it stays in this browser";
+      const how = h("p.muted", null, `Star, label or note a feature on its page; ${where}.`);
       place.replaceChildren(
-        rows.length ? h("ul.mine", null, rows.map(([latent, { star, label, note }]) => h("li", null, star ? "★ " : "", featureLink(latent, `Feature ${latent}`), label ? h("bdi", null, ` ${label}`) : "", note ? h("bdi.muted", null, ` ${note}`) : "")))
-          : h("p.muted", null, `Star, label or note a feature on its page; ${write ? "it is kept in the run folder" : "it stays in this browser"}.`),
+        rows.length ? h("ul.mine", null, rows.map(line)) : how,
         h("button", { type: "button", disabled: !rows.length, onclick: download }, "Export"), " ",
         h("button", { type: "button", onclick: () => file.click() }, "Import"), file);
     };

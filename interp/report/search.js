@@ -12,13 +12,14 @@ report.search = (() => {
   const labels = columns.labels.map((label) => lower(format.words(label)));
   const LETTER = "[\\p{L}\\p{N}_]";
 
+  const escaped = (text) => text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&");
+
   function term([whole, field, quoted, plain]) {
     if (/^#\d+$/.test(whole)) return { latent: Number(whole.slice(1)) };
     const text = lower(quoted ?? plain);
     const characters = Array.from(text);
     const edge = (character, sign) => (new RegExp(LETTER, "u").test(character) ? `(?${sign}${LETTER})` : "");
-    const escaped = text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&");
-    const word = new RegExp(edge(characters[0], "<!") + escaped + edge(characters.at(-1), "!"), "giu");
+    const word = new RegExp(edge(characters[0], "<!") + escaped(text) + edge(characters.at(-1), "!"), "giu");
     return { field: lower(field ?? ""), text, quoted: quoted !== undefined, number: /^\d+$/.test(text), word };
   }
 
@@ -28,12 +29,17 @@ report.search = (() => {
   const isIn = (each, text) => (each.number ? text.search(each.word) >= 0 : text.includes(each.text));
   const asWord = (each, text, whole) => (text.search(each.word) >= 0 ? whole : isIn(each, text) ? 1 : 0);
 
-  /* 4: its commonest token or its number; 3: a word of its rule, or of the reader's own label; 2: another token, or a word of its label; 1: a part of either; 0: nothing. */
+  /* 4: its commonest token or its number; 3: a word of its rule, or of the reader's own label; 2: another token, or a word
+   * of its label; 1: a part of either; 0: nothing. */
   function fit(each, i) {
     if (each.latent !== undefined) return each.latent === i ? 4 : 0;
     const within = (field) => !each.field || each.field === field;
     let best = within("") && each.number && Number(each.text) === i ? 4 : 0;
-    if (within("tok")) tokens[i].forEach((token, place) => { best = Math.max(best, isToken(each, token) ? (place ? 2 : 4) : isIn(each, token) ? 1 : 0); });
+    const ofToken = (token, place) => {
+      if (isToken(each, token)) return place ? 2 : 4;
+      return isIn(each, token) ? 1 : 0;
+    };
+    if (within("tok")) best = Math.max(best, ...tokens[i].map(ofToken));
     if (within("rule")) best = Math.max(best, asWord(each, rules[i], 3));
     if (within("label") && columns.label[i] !== null) best = Math.max(best, asWord(each, labels[columns.label[i]], 2));
     const noted = within("label") ? lower(report.notes.of(i).label) : "";
@@ -56,8 +62,8 @@ report.search = (() => {
   function parted(terms, field, text) {
     const fitting = terms.filter((each) => each.text && (!each.field || each.field === field));
     if (!fitting.length) return [text];
-    const pattern = new RegExp(`(${fitting.map((each) => (each.number ? each.word.source : each.text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&"))).join("|")})`, "iu");
-    return text.split(pattern);
+    const patterns = fitting.map((each) => (each.number ? each.word.source : escaped(each.text)));
+    return text.split(new RegExp(`(${patterns.join("|")})`, "iu"));
   }
 
   /* A text of one field with what was found in it marked. */

@@ -8,8 +8,18 @@
  * that reaches to an end is open there. A range is [first bin, last bin + 1]. */
 report.ranges = (() => {
   const { columns } = report.data.page;
-  const TITLES = { monosemanticity: "Probability of one meaning", explanation_f1: "F1 of the explanation", density: "Density", fvu_rise: "Contribution" };
-  const HINTS = { monosemanticity: "that it means one thing", explanation_f1: "held out", density: "share of tokens on which it fires", fvu_rise: "share of the variance that is lost without it" };
+  const TITLES = {
+    monosemanticity: "Probability of one meaning",
+    explanation_f1: "F1 of the explanation",
+    density: "Density",
+    fvu_rise: "Contribution",
+  };
+  const HINTS = {
+    monosemanticity: "that it means one thing",
+    explanation_f1: "held out",
+    density: "share of tokens on which it fires",
+    fvu_rise: "share of the variance that is lost without it",
+  };
   const LOG = ["density", "fvu_rise"];
   const TWENTIETHS = Array.from({ length: 21 }, (_, k) => k / 20);
 
@@ -66,8 +76,16 @@ report.selection = (() => {
   const KEYS = {
     latent: { title: "Latent", value: (i) => i, up: true },
     verdict: { title: "Verdict", value: verdictOf, up: true },
-    monosemanticity: { title: "Monosemanticity", value: (i) => columns.monosemanticity[i], hint: "probability that it means one thing, with its interval" },
-    learnt: { title: "Learnt", value: (i) => columns.learnt[i], hint: "probability that it is the model's own, not the text's statistics seen through random weights" },
+    monosemanticity: {
+      title: "Monosemanticity",
+      value: (i) => columns.monosemanticity[i],
+      hint: "probability that it means one thing, with its interval",
+    },
+    learnt: {
+      title: "Learnt",
+      value: (i) => columns.learnt[i],
+      hint: "probability that it is the model's own, not the text's statistics seen through random weights",
+    },
     senses: { title: "Senses", value: (i) => columns.senses[i], hint: "parts into which its firings fall" },
     explanation: { title: "Explanation", value: (i) => columns.explanation[i] || null, up: true },
     explanation_f1: { title: "F1", value: (i) => columns.explanation_f1[i], hint: "F1 of the explanation, held out" },
@@ -98,7 +116,10 @@ report.selection = (() => {
   }
 
   /* The names of the ranges that a latent is outside of. */
-  const outside = (i) => Object.entries(state.ranges).filter(([name, [from, to]]) => !(ranges[name].bin[i] >= from && ranges[name].bin[i] < to)).map(([name]) => name);
+  function outside(i) {
+    const isOutside = ([name, [from, to]]) => !(ranges[name].bin[i] >= from && ranges[name].bin[i] < to);
+    return Object.entries(state.ranges).filter(isOutside).map(([name]) => name);
+  }
 
   /* Select, count in the bins of each range what all else leaves, and sort. */
   function arrange() {
@@ -110,15 +131,20 @@ report.selection = (() => {
       const fit = !matches(i) ? 0 : state.terms.length ? quality(state.terms, i) : 1;
       const out = fit ? outside(i) : null;
       if (!fit || out.length > 1) continue;
-      for (const name of out.length ? out : Object.keys(ranges)) if (ranges[name].bin[i] >= 0) counts[name][ranges[name].bin[i]]++;
+      for (const name of out.length ? out : Object.keys(ranges)) {
+        const bin = ranges[name].bin[i];
+        if (bin >= 0) counts[name][bin]++;
+      }
       if (out.length) continue;
       has[i] = 1;
       kept.push([value ? value(i) : fit, i]);
     }
     const sign = state.up ? 1 : -1;
+    const hasValue = (x) => x !== null && x !== undefined;
     kept.sort(([a, i], [b, j]) => {
-      if (a === null || a === undefined || b === null || b === undefined) return (a ?? null) === (b ?? null) ? places[i] - places[j] : (a ?? null) === null ? 1 : -1;
-      return (a < b ? -sign : a > b ? sign : 0) || places[i] - places[j];
+      if (hasValue(a) !== hasValue(b)) return hasValue(a) ? -1 : 1; // those without a value are last, up or down
+      if (hasValue(a) && a !== b) return a < b ? -sign : sign;
+      return places[i] - places[j];
     });
     order = kept.map(([, i]) => i);
   }
@@ -143,7 +169,10 @@ report.selection = (() => {
   }
 
   /* Ask for a verdict too, or no longer. */
-  const toggle = (verdict) => set({ verdict: state.verdict.includes(verdict) ? state.verdict.filter((name) => name !== verdict) : [...state.verdict, verdict] });
+  function toggle(verdict) {
+    const others = state.verdict.filter((name) => name !== verdict);
+    set({ verdict: others.length < state.verdict.length ? others : [...others, verdict] });
+  }
 
   const clear = () => set({ ...NOTHING });
 
@@ -175,11 +204,18 @@ report.selection = (() => {
     const known = (name, values) => (values.includes(asked.get(name)) ? asked.get(name) : null);
     const sort = known("sort", Object.keys(KEYS));
     const corners = asked.get("part") ?? "";
+    const isPolygon = /^-?[\d.]+(,-?[\d.]+){5,}$/.test(corners) && corners.split(",").length % 2 === 0;
+    const wanted = asked.get("verdict")?.split(",") ?? [];
+    const read = Object.keys(ranges).map((name) => [name, report.ranges.read(name, asked.get(name))]);
     set({
-      query: asked.get("q") ?? "", verdict: columns.verdicts.filter((name) => asked.get("verdict")?.split(",").includes(name)), starred: known("starred", ["1"]) ?? "", label: known("label", columns.labels) ?? "",
-      part: /^-?[\d.]+(,-?[\d.]+){5,}$/.test(corners) && corners.split(",").length % 2 === 0 ? corners : "",
-      ranges: Object.fromEntries(Object.keys(ranges).map((name) => [name, report.ranges.read(name, asked.get(name))]).filter(([, range]) => range)),
-      sort, up: sort !== null && Boolean(KEYS[sort].up) !== asked.has("reversed"),
+      query: asked.get("q") ?? "",
+      verdict: columns.verdicts.filter((name) => wanted.includes(name)),
+      starred: known("starred", ["1"]) ?? "",
+      label: known("label", columns.labels) ?? "",
+      part: isPolygon ? corners : "",
+      ranges: Object.fromEntries(read.filter(([, range]) => range)),
+      sort,
+      up: sort !== null && Boolean(KEYS[sort].up) !== asked.has("reversed"),
     }, true);
   }
 

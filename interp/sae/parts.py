@@ -49,11 +49,11 @@ def whole_number(cfg: Mapping[str, Any], name: str, limit: int, source: str) -> 
     raise ValueError(f"{source}: {name}={cfg.get(name)!r} must be a whole number in 1..{limit}")
 
 
-def number(value: Any, name: str, source: str, *, least: float = 0.0, above: bool = False) -> float:
-    """A finite number of at least `least`, or above it."""
+def number(value: Any, name: str, source: str, *, above: bool = False) -> float:
+    """A finite number of at least 0, or above it."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not is_number or value < least or (above and value == least):
-        raise ValueError(f"{source}: {name}={value!r} must be a number {'above' if above else 'of at least'} {least:g}")
+    if not is_number or value < 0 or (above and value == 0):
+        raise ValueError(f"{source}: {name}={value!r} must be a number {'above' if above else 'of at least'} 0")
     return float(value)
 
 

@@ -42,8 +42,9 @@ def config(folder, family, **sections) -> RunConfig:
     return RunConfig.from_dict(given | sections)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["gpt2", "gemma2"])
 def test_every_stage_works_on_a_model_from_elsewhere(folder, family):
+    """Of two families unlike one another; `test_families` has the stages of others."""
     asked = config(folder, family)
     run = run_stages(asked, folder / f"run-{family}")
     assert all(run.manifest(name) for name in STAGES)

@@ -149,37 +149,47 @@ def test_what_is_done_is_not_done_again_and_a_hook_more_runs_beside_it(folder_of
         run_stages(with_hooks(MID), run)
 
 
+# Imports all once, then forks a child for each kill: before the second hook's own stages, or when only one of the two
+# stores is in its place.
 KILLED = """
 import os, signal, sys
+import interp.activations.harvesting, interp.sae
 from interp.pipeline.execution import run_stages
 from interp.storage import folders
 from tests.test_hooks_of_a_run import MID, POST, with_hooks
 
-def begun(run):
-    if sys.argv[2] == "between" and run.hook_name == MID:
-        os.kill(os.getpid(), signal.SIGKILL)
+def kill(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
 
 swap = folders._swap
 def swapping(new, out, old):
     swap(new, out, old)
-    if sys.argv[2] == "moved" and out.name == "activations":
-        os.kill(os.getpid(), signal.SIGKILL)
-folders._swap = swapping
-run_stages(with_hooks(POST, MID), sys.argv[1], until="sae", begun=begun)
+    if out.name == "activations":
+        kill()
+
+for when in ("between", "moved"):
+    if os.fork() == 0:
+        if when == "moved":
+            folders._swap = swapping
+        begun = lambda run: run.hook_name == MID and kill()
+        run_stages(with_hooks(POST, MID), f"{sys.argv[1]}/{when}", until="sae", begun=begun)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.wait()[1]))
 """
 
 
-@pytest.mark.parametrize(("when", "left"), [("between", ["sae"]), ("moved", ["activations", "sae", "sae"])])
-def test_a_run_killed_between_hooks_goes_on_where_it_stood(both, folder_of_model, tmp_path, when, left):
-    """Before the second hook's own stages, or when only one of the two stores is in its place."""
-    run = shutil.copytree(folder_of_model, tmp_path / "run")
+def test_a_run_killed_between_hooks_goes_on_where_it_stood(both, folder_of_model, tmp_path):
+    left = {"between": ["sae"], "moved": ["activations", "sae", "sae"]}
+    for when in left:
+        shutil.copytree(folder_of_model, tmp_path / when)
     root = Path(__file__).parents[1]
-    killed = subprocess.run([sys.executable, "-c", KILLED, run, when], cwd=root, capture_output=True, text=True)
-    assert killed.returncode == -9, killed.stderr
-    assert ran_now(with_hooks(POST, MID), run, until="sae") == left
-    files, whole = contents(run), contents(both.path)
-    files = {name: sum for name, sum in files.items() if ".unfinished/" not in name}
-    assert len(files) > 20 and files == {name: whole[name] for name in files}
+    killed = subprocess.run([sys.executable, "-c", KILLED, tmp_path], cwd=root, capture_output=True, text=True)
+    assert killed.stdout == "-9\n-9\n", killed.stderr
+    whole = contents(both.path)
+    for when, stages in left.items():
+        assert ran_now(with_hooks(POST, MID), tmp_path / when, until="sae") == stages
+        files = {name: sum for name, sum in contents(tmp_path / when).items() if ".unfinished/" not in name}
+        assert len(files) > 20 and files == {name: whole[name] for name in files}
 
 
 def test_commands_work_on_a_part_as_on_a_run(copied, tmp_path, capsys):
@@ -194,12 +204,8 @@ def test_commands_work_on_a_part_as_on_a_run(copied, tmp_path, capsys):
     } | {name for name in before if name.startswith(f"{PART}/report/")}
     assert f"report {part}" in capsys.readouterr().out
     assert main(["compare", str(copied.path), str(part)]) == 0
-    assert (
-        main(
-            ["scan", str(part), str(part), "--model", str(part), "--tokens", str(part), "--out", str(tmp_path / "scan")]
-        )
-        == 0
-    )
+    scan = ["scan", part, part, "--model", part, "--tokens", part, "--out", tmp_path / "scan"]
+    assert main([str(word) for word in scan]) == 0
     assert open_any(tmp_path / "scan").codes[:].nnz == Run(part).features.codes[:].nnz
     with pytest.raises(ValueError, match=r"ranking.nulls: 1 there, 2 here.*--redo to run again .*: ranking, report"):
         run_stages(with_hooks(POST, MID), copied.path)

@@ -38,7 +38,7 @@ class Trace:
     out: dict[nn.Module, Tensor] = field(default_factory=dict)
 
     def equal(self, module: nn.Module, x: Tensor) -> bool:
-        """Is true if the module put out x."""
+        """Whether the module put out x."""
         return module in self.out and torch.equal(self.out[module], x)
 
     def reads(self, module: nn.Module, x: Tensor) -> bool:

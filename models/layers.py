@@ -202,7 +202,7 @@ class Unembed(nn.Module):
 
 
 def hooked(*points: nn.Module) -> bool:
-    """Is true if a hook is attached, TransformerLens's or one of `register_forward_hook`."""
+    """Whether a hook is attached, TransformerLens's or one of `register_forward_hook`."""
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return any(getattr(point, kind) for point in points for kind in kinds)
 

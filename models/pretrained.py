@@ -184,8 +184,8 @@ def _from_transformers(name: str, folder: str, dtype: str, revision: str | None,
 
 
 def _check_size(door: Any, config: Any, folder: Path, gguf_file: str | None) -> None:
-    """Raises ValueError where a configuration describes more weights than its files can hold, at a bit each: before
-    memory is taken for them."""
+    """Check, before memory is taken for weights, that the files can hold as many as the configuration describes, at a
+    bit each. Raises ValueError if not."""
     import torch
 
     files = [folder / gguf_file] if gguf_file else list(folder.glob("*.safetensors"))
@@ -218,7 +218,8 @@ def auto_class(config: Any) -> Any:
 
 @contextmanager
 def _one_line(name: str) -> Iterator[None]:
-    """Raises ValueError with the first line of what a library says at length when it cannot load a model."""
+    """Shorten errors of loading. Raises ValueError with the first line of what a library says at length when it cannot
+    load a model."""
     try:
         yield
     except Exception as error:  # whatever a damaged file makes the library raise

@@ -123,7 +123,7 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
 
 def _multiplies_bfloat16(device: torch.device) -> bool:
-    """Is true if bfloat16 matmuls are faster than float32 ones here: without units for it a CPU emulates them."""
+    """Whether bfloat16 matmuls are faster than float32 ones here: without units for it a CPU emulates them."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")

@@ -115,7 +115,8 @@ def read_checkpoint(
 
 
 def _check_shapes(tensors: Mapping[str, Tensor], model: nn.Module) -> None:
-    """Raises KeyError for a weight, or what the optimizer keeps of it, that is missing or of another shape."""
+    """Check that every weight, and what the optimizer keeps of it, is there. Raises KeyError for one that is missing or
+    of another shape."""
     for name, weight in model.state_dict().items():
         wrong = [key for key, tensor in tensors.items() if key.endswith(f"/{name}") and key.split("/")[0] != "step"]
         wrong = [key for key in wrong if tensors[key].shape != weight.shape]

@@ -177,7 +177,7 @@ def _read(columns: tuple[ShardColumn, ...], longest: int, shard: int, memory: li
 
 
 def check_state(state: dict[str, Any], mine: dict[str, Any]) -> None:
-    """Raises ValueError for one of another iterator."""
+    """Check that a state is this iterator's. Raises ValueError for one of another iterator."""
     for key in ("seed", "shuffle", "source"):
         if state.get(key) != mine.get(key):
             raise ValueError(f"the state is of an iterator with {key}={state.get(key)!r}, this one has {mine[key]!r}")

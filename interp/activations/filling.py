@@ -195,7 +195,7 @@ def write_small(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str
 
 
 def check_same(there: Mapping[str, Any], asked: Mapping[str, Any], folder: Path) -> None:
-    """Raises ValueError that names what differs between the config of the store in `folder` and the one asked for."""
+    """Check that the store in `folder` has the config asked for. Raises ValueError that names what differs."""
     differ = [key for key in sorted({*there, *asked}) if there.get(key) != asked.get(key)]
     if differ:
         differences = "; ".join(f"{key} is {_short(there.get(key))}, not {_short(asked.get(key))}" for key in differ)

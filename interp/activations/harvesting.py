@@ -231,7 +231,8 @@ def _write(shared: _Shared, origins: Mapping[Path, Mapping[str, Any]], progress:
 
 
 def _check_alike(team: Processes, origins: Sequence[Mapping[str, Any]]) -> None:
-    """Raises ValueError in all processes if they were not called with the same."""
+    """Check that all processes harvest the same. Raises ValueError in all of them if they were not called with the
+    same."""
     sums = team.gather(torch.tensor([list(bytes.fromhex(digest_json(origins)))], dtype=torch.uint8))
     unlike = (sums != sums[0]).any(1).nonzero().flatten().tolist()
     if unlike:
@@ -241,7 +242,7 @@ def _check_alike(team: Processes, origins: Sequence[Mapping[str, Any]]) -> None:
 
 @torch.no_grad()
 def check_harvested(store: StoredRows, model: Model, hook: str) -> None:
-    """Raises ValueError unless the model gives the activations that the store holds at a hook.
+    """Check that the model gives the activations that the store holds at a hook. Raises ValueError if it does not.
 
     The same weights do, whatever their model calls its hooks; others are asked for one sequence, and half precision
     gives nearly the same. Of rows that were not harvested nothing is known.

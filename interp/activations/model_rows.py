@@ -255,7 +255,8 @@ class NormSample:
 
 
 def check_model_takes(module: nn.Module, tokens: Int[Tensor, "seq pos"]) -> None:
-    """Raises ValueError for what are no token ids [seq, pos], or none of the model's, and for too long sequences."""
+    """Check that the model takes these tokens. Raises ValueError for what are no token ids [seq, pos], or none of the
+    model's, and for too long sequences."""
     if tokens.ndim != 2 or not tokens.numel() or tokens.is_floating_point():
         raise ValueError(f"tokens of shape {tuple(tokens.shape)} and {tokens.dtype} must be integers [seq, pos]")
     n_ctx, d_vocab = size_of(module, "n_ctx"), size_of(module, "d_vocab")

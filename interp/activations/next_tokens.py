@@ -31,8 +31,8 @@ def logits_of(output: Any) -> Float[Tensor, "seq pos d_vocab"]:
 
 @torch.no_grad()
 def check_predicts_next(model: Model, tokens: Int[Tensor, "seq pos"]) -> None:
-    """Raises NoNextTokens, with the reason, for a model without logits, and for one whose logits at a position depend
-    on later tokens.
+    """Check that the model predicts next tokens. Raises NoNextTokens, with the reason, for a model without logits, and
+    for one whose logits at a position depend on later tokens.
 
     Logits count as moved by more than rounding can do, which is not nothing: the tokens that an expert of a mixture
     gets are multiplied together.

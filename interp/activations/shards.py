@@ -191,8 +191,8 @@ def clear(folder: Path) -> None:
 
 
 def read_store_manifest(path: Path) -> dict[str, Any]:
-    """Raises ValueError where there is no finished store, and for a manifest that is damaged, or does not fit itself or
-    the files beside it."""
+    """The manifest of a finished store. Raises ValueError where there is none, and for a manifest that is damaged, or
+    does not fit itself or the files beside it."""
     file = path / MANIFEST
     if not file.exists():
         if unfinished(path).is_dir():
@@ -209,7 +209,8 @@ def read_store_manifest(path: Path) -> dict[str, Any]:
 
 
 def _check_sizes(path: Path, manifest: dict[str, Any]) -> None:
-    """Raises ValueError for a file that is missing, or of another size than the manifest says."""
+    """Check the sizes of the store's files. Raises ValueError for one that is missing or of another size than the
+    manifest says."""
     sizes = {shard["file"]: shard["bytes"] for shard in manifest["shards"]}
     for name, size in (sizes | {name: entry["bytes"] for name, entry in manifest["files"].items()}).items():
         check_size(path / name, size, REMEDY)

@@ -65,7 +65,8 @@ class ActivationStore:
 
     @classmethod
     def open(cls, path: str | Path) -> "ActivationStore":
-        """Raises ValueError if the folder holds no finished store, or if a file of it is missing or of another size."""
+        """The finished store in a folder. Raises ValueError if there is none, or if a file of it is missing or of
+        another size."""
         manifest = read_store_manifest(Path(path))
         return cls(Path(path), manifest, digest_file(Path(path) / MANIFEST))
 
@@ -146,7 +147,7 @@ class ActivationStore:
 
     @property
     def keeps_outliers(self) -> bool:
-        """Is true if the store was made to keep all rows, whatever their norm (`max_norm=None`)."""
+        """Whether the store was made to keep all rows, whatever their norm (`max_norm=None`)."""
         return self.manifest.get("norm_limits", {}) is None
 
     @property

@@ -28,12 +28,12 @@ _LINE = "{desc}: {n:,} of {total:,}, {remaining} left{postfix}"
 
 
 def is_first() -> bool:
-    """Is true in the only process, or in the first of those that `torchrun` started."""
+    """Whether this is the only process, or the first of those that `torchrun` started."""
     return "MASTER_ADDR" not in os.environ or os.environ.get("RANK", "0") == "0"
 
 
 def is_expected(error: BaseException) -> bool:
-    """Is true of an error about the input, the disk or the memory; other errors are ours, and keep their traceback."""
+    """Whether an error is about the input, the disk or the memory; other errors are ours, and keep their traceback."""
     loaded = [(sys.modules[name], kind) for name, kind in _LIBRARIES if name in sys.modules]
     kinds = (ValueError, OSError, MemoryError, *(getattr(module, kind) for module, kind in loaded))
     return isinstance(error, kinds) or _lacks_memory(error)

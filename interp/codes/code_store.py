@@ -58,7 +58,7 @@ class _Column(NamedTuple):
 
 
 class CodeRun:
-    """Raises ValueError that names the file and what is wrong with it, when it is opened or when it is read."""
+    """Codes in one file, read in ranges. Opening or reading raises ValueError that names the file and what is wrong."""
 
     def __init__(self, file: Path, *, n_rows: int, d_sae: int):
         """n_rows: row ids are below it."""

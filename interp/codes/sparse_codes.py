@@ -122,8 +122,8 @@ class SparseCodes:
         return SparseCodes(offsets, self.latents[entries], self.values[entries], self.d_sae)
 
     def check(self, n_rows: int) -> None:
-        """Raises ValueError where there are not `n_rows` rows, where offsets or latents point outside, or where a value
-        is not finite: compiled loops follow them unchecked."""
+        """Check the codes, which compiled loops follow unchecked. Raises ValueError where there are not `n_rows` rows,
+        where offsets or latents point outside, or where a value is not finite."""
         if len(self) != n_rows:
             raise ValueError(f"codes have {len(self)} rows, but there are {n_rows} tokens")
         arrays = (self.offsets.cpu().numpy(), self.latents.cpu().numpy(), self.values.detach().float().cpu().numpy())
@@ -194,7 +194,7 @@ class Dictionary(Protocol):
 
 
 def check_one_hook(dictionary: Dictionary) -> None:
-    """Raises ValueError for a crosscoder, where the dictionary of one hook is needed."""
+    """Check that the dictionary reads one hook. Raises ValueError for a crosscoder."""
     if dictionary.kind == "crosscoder":
         hooks = " and ".join(dictionary.metadata.get("hook_names", ())) or "several hooks"
         raise ValueError(

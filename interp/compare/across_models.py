@@ -202,7 +202,7 @@ class ShiftedCodes:
 def codes_of_same_text(
     ours: FeatureStore | CodeSource, theirs: FeatureStore | CodeSource
 ) -> tuple[CodeSource, CodeSource]:
-    """Raises ValueError for scans of unlike tokens; codes do not say of which they are."""
+    """The codes of both. Raises ValueError for scans of unlike tokens; codes do not say of which tokens they are."""
     if isinstance(ours, FeatureStore) and isinstance(theirs, FeatureStore):
         check_same_tokens(ours, theirs)
     our_codes, their_codes = (each.codes if isinstance(each, FeatureStore) else each for each in (ours, theirs))

@@ -65,8 +65,8 @@ def splitting(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> Splitting:
-    """Raises ValueError where the narrow one has more latents than the wide one, for scans of unlike tokens, and for a
-    threshold that is not in 0..1."""
+    """The narrow dictionary's latents that split, and into which of the wide one's. Raises ValueError where the narrow
+    one has more latents than the wide one, for scans of unlike tokens, and for a threshold that is not in 0..1."""
     if not 0 < min_cosine <= 1:
         raise ValueError(f"min_cosine={min_cosine} must be above 0 and at most 1")
     if narrow.d_sae > wide.d_sae:

@@ -96,7 +96,8 @@ class Pair:
 
 
 def open_pair(first: str | Path, second: str | Path) -> Pair:
-    """Raises ValueError for a folder that holds neither features nor an SAE, and for two that share nothing."""
+    """Open two results as one pair. Raises ValueError for a folder that holds neither features nor an SAE, and for two
+    that share nothing."""
     a, b = _open(first), _open(second)
     same_text = a.features is not None and b.features is not None and torch.equal(a.features.tokens, b.features.tokens)
     scans = a.features, b.features

@@ -228,7 +228,7 @@ class _Answers:
 
 
 def _read(reply: Any) -> Answer:
-    """Raises ValueError for a reply that is no chat completion."""
+    """The answer in a reply. Raises ValueError for a reply that is no chat completion."""
     try:
         text = reply.choices[0].message.content or ""
     except (AttributeError, LookupError, TypeError):

@@ -31,7 +31,8 @@ def identity(features: FeatureStore) -> dict[str, str]:
 def check_table(
     features: FeatureStore, table: pd.DataFrame, name: str, remedy: str = "`interp rank` makes theirs"
 ) -> None:
-    """Raises ValueError for a table of latents that was made of other features; `name` is what the error calls it."""
+    """Check that a table of latents was made of these features. Raises ValueError if not; `name` is what it calls the
+    table."""
     there = table.attrs.get("features", here) if (here := identity(features)) else {}
     differs = [f"other {key}" for key in {**here, **there} if here.get(key) != there.get(key)]
     latents = table["latent"].to_numpy()
@@ -50,8 +51,8 @@ def check_table(
 
 
 def check_scanned(features: FeatureStore, dictionary: Dictionary, model: Model, hook: str) -> None:
-    """Raises ValueError for a dictionary that is not the one that was scanned, told by its directions, in whatever
-    precision, and for another hook of the model, by whichever of its names."""
+    """Check that the features are a scan by this dictionary at this hook. Raises ValueError for a dictionary of other
+    directions, in whatever precision, and for another hook of the model, by whichever of its names."""
     W_dec, there = dictionary.W_dec.detach().float().cpu(), features.W_dec
     same = dictionary.d_sae == features.d_sae
     if same and there is not None:
@@ -67,7 +68,8 @@ def check_scanned(features: FeatureStore, dictionary: Dictionary, model: Model, 
 
 
 def check_scan_of(features: FeatureStore, store: StoredRows, hook: str | None = None) -> None:
-    """Raises ValueError for a scan of other tokens than the store holds, or of another hook."""
+    """Check that the features are a scan of this store. Raises ValueError if they are of other tokens than it holds, or
+    of another hook."""
     if not features.is_scan_of(store):
         raise ValueError(f"{features.path} is a scan of other tokens than {store.location} holds: scan that store")
     if hook is not None and features.meta["hook_name"] not in ("", store.name_of(hook)):

@@ -71,7 +71,8 @@ class Documents:
 
     @classmethod
     def of(cls, codes: CodeStore, shape: Sequence[int], ids: Int[Tensor, "seq pos"] | None = None) -> "Documents":
-        """Raises ValueError for ids that are not those of the tokens scanned [seq, pos], and where there is none."""
+        """The documents of a scan, by the id at each position; without ids each sequence is one. Raises ValueError for
+        ids that are not those of the tokens scanned [seq, pos], and where there is none."""
         if ids is None:
             ids = torch.arange(shape[0])[:, None].expand(shape)
         ids = torch.as_tensor(ids)
@@ -204,7 +205,7 @@ def _token_counts(tokens: Int32[np.ndarray, " row"], n_vocab: int, documents: Do
 
 
 def _activations(store: StoredRows, hook: str, documents: Documents, how: How) -> Float32[np.ndarray, "document d_in"]:
-    """Of the rows that were encoded, read shard after shard."""
+    """Each document's activations, pooled over its rows that were encoded, read shard after shard."""
     shape, of_row = (len(documents.ids), store.d(hook)), torch.from_numpy(documents.of_row)
     total = torch.zeros(shape) if how == "mean" else torch.full(shape, -torch.inf)
     for i in range(store.n_shards):

@@ -151,7 +151,8 @@ class FeatureStore:
 
     @cached_property
     def codes(self) -> CodeStore:
-        """Raises ValueError, naming the file, where they are damaged, or not those of the tokens scanned."""
+        """The codes of the tokens scanned. Raises ValueError, naming the file, where they are damaged or of other
+        tokens."""
         codes = CodeStore(self.path / "codes")
         sizes = self.meta["n_sequences"] * self.n_ctx, self.d_sae
         if (len(codes), codes.d_sae) != sizes:
@@ -166,12 +167,13 @@ class FeatureStore:
 
     @property
     def is_spelt(self) -> bool:
-        """Is true if `vocab` is how tokens are spelt; otherwise the scan was given none, and it holds their ids."""
+        """Whether `vocab` is how tokens are spelt; if not, the scan was given none, and it holds their ids."""
         return self.meta["vocab"] == "given"
 
     @property
     def has_text(self) -> bool:
-        """Is false of rows that are no text, as of images: each is then a token of its own, named by its number."""
+        """Whether the rows are text. Where they are not, as those of images, each is a token of its own, named by its
+        number."""
         return self.meta["vocab"] != "rows"
 
     @cached_property

@@ -144,7 +144,8 @@ class Scan:
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """Raises ValueError where there is no finished scan, and where a file of it is not as it was written."""
+    """What a finished scan says of itself. Raises ValueError where there is none, and where a file of it is not as it
+    was written."""
     file = folder / "meta.json"
     if not file.exists():
         how = "`interp scan` or scan_features makes one"
@@ -154,7 +155,8 @@ def read_meta(folder: Path) -> dict[str, Any]:
 
 
 def check_labelled(labels: Mapping[str, Any] | None, tokens: Int[Tensor, "seq pos"], where: object) -> None:
-    """Raises ValueError for masks that say of which tokens they are (`labels.tokens`), if those are others."""
+    """Check that labels are of these tokens, where they say of which they are (`labels.tokens`). Raises ValueError if
+    not."""
     labelled = getattr(labels, "tokens", None)
     if labelled is not None and not torch.equal(labelled.cpu().int(), tokens.cpu().int()):
         raise ValueError(

@@ -85,7 +85,8 @@ def save(
 
 
 def _check_ours(path: Path, beside: Path) -> None:
-    """Raises ValueError where one of the two files is there, and they are no figure with its facts."""
+    """Check that a figure may be written over. Raises ValueError where one of the two files is there, and they are no
+    figure with its facts."""
     there = [file for file in (path, beside) if os.path.lexists(file)]
     with suppress(OSError, ValueError, TypeError):
         if not there or "figure_sha256" in read_json(beside, ""):

@@ -34,7 +34,8 @@ def import_plugin(file: str | Path) -> str:
 
 
 def check_imported(plugins: Mapping[str, str], where: Path) -> None:
-    """Raises ValueError for a plugin of the run folder `where` that this process has not imported as it was then."""
+    """Check that this process has imported the plugins of the run folder `where` as they were then. Raises ValueError
+    if not."""
     for file, digest in plugins.items():
         if _module_name(Path(file), digest) not in sys.modules:
             raise ValueError(f"{where} was made with {file}: add --import {file}, or make it again if the file changed")

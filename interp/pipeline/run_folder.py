@@ -337,8 +337,9 @@ class Run:
         return manifest
 
     def _check_current(self, stage: Stage, manifest: dict[str, Any]) -> None:
-        """Raises ValueError where a stage is of another configuration than the run now has, or of inputs that have been
-        made anew since; inputs that are gone count as they were."""
+        """Check that a stage's results are of what the run now says. Raises ValueError where the stage is of another
+        configuration than the run now has, or of inputs that have been made anew since; inputs that are gone count as
+        they were."""
         differing = [f"[{name}]" for name in self.differing(stage, manifest)]
         there = {name: self.manifest(name) or {} for name in manifest["inputs"]}
         made_from = manifest["inputs"].items()

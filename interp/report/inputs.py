@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportInputs:
-    """Raises ValueError where a table is of other features than `store`, or the ranking has a latent twice."""
+    """What a page is made of: a feature store, and optional tables and facts beside it.
+
+    Raises ValueError where a table is of other features than `store`, or the ranking has a latent twice.
+    """
 
     store: FeatureStore
     title: str = "Features"
@@ -140,7 +143,8 @@ class FinishedRun(Protocol):
 
 
 def report_inputs(run_or_features: Any) -> ReportInputs:
-    """Raises ValueError for what is neither, a path too: `Run` and `FeatureStore.open` open one."""
+    """The inputs of the page of a run or a feature store. Raises ValueError for what is neither, a path too: `Run` and
+    `FeatureStore.open` open one."""
     if isinstance(run_or_features, ReportInputs):
         return run_or_features
     if isinstance(run_or_features, FeatureStore):

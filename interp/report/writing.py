@@ -104,7 +104,7 @@ def plotly_script() -> str:
 
 
 def check_data_script(file: str, script: bytes) -> None:
-    """Raises ValueError for a file of a page's data that holds anything but data."""
+    """Check that a file of a page's data holds nothing else. Raises ValueError if it does."""
     name, (first, last) = json.dumps(Path(file).stem), (b"receive(", b");\n")
     start = first + name.encode() + b","
     try:

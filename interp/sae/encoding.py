@@ -40,7 +40,7 @@ class Picker(Protocol):
     """A picker takes entries from pre-activations: the k largest of a row, those above a threshold, …"""
 
     by_row: ClassVar[bool]
-    """True where a row's picks depend on that row alone."""
+    """Whether a row's picks depend on that row alone."""
 
     def pick(self, pre: PreActivations) -> SparseCodes:
         """The entries that fire. Pre-activations are `Tiled` where the picker does not go by row."""

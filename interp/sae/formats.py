@@ -46,15 +46,16 @@ class EncodedFiles(NamedTuple):
 
 
 def encoded(stored: Stored, format: str) -> EncodedFiles:
-    """Raises ValueError for a format that is not known, or that has no place for the dictionary."""
+    """A dictionary as files of a format. Raises ValueError for a format that is not known, or that has no place for the
+    dictionary."""
     if format not in ("saelens", "interp"):
         raise ValueError(f"format={format!r} is not known; 'saelens' and 'interp' are")
     return EncodedFiles(*(_to_native(stored) if format == "interp" else to_saelens(stored, _saelens_form(stored))))
 
 
 def read(path_or_release: str | Path, sae_id: str | None) -> Stored:
-    """Raises ValueError, naming the file, for what is damaged, and for weights that are not finite once what stood
-    around them is folded in."""
+    """The dictionary in a folder or of a release. Raises ValueError, naming the file, for what is damaged, and for
+    weights that are not finite once what stood around them is folded in."""
     stored = _read(path_or_release, sae_id)
     tensors = {name: getattr(stored, name) for name in ("W_enc", "W_dec", "b_enc", "b_dec", "W_skip")}
     tensors["threshold"] = getattr(stored.encoder, "threshold", None)

@@ -26,7 +26,8 @@ class OpenLog(NamedTuple):
 
 
 def check_log(log: Log, out: object) -> None:
-    """Raises ValueError for a log that is not known or not installed, and for one of files without a folder."""
+    """Check that rows can go to the log. Raises ValueError for one that is not known or not installed, and for one of
+    files without a folder."""
     if log is None or callable(log):
         return
     if log not in ("tensorboard", "wandb"):

@@ -83,7 +83,8 @@ class SAE(nn.Module):
         return self.encoder.codes(self._centred(x), self._weights)
 
     def decode(self, z: Float[Tensor, "... d_sae"] | SparseCodes) -> Float[Tensor, "... d_out"]:
-        """Raises ValueError for codes of another number of latents, and for a latent that is beyond them."""
+        """Reconstruct activations from latents. Raises ValueError for codes of another number of latents, and for a
+        latent that is beyond them."""
         width = z.d_sae if isinstance(z, SparseCodes) else z.shape[-1]
         if width != self.d_sae:
             raise ValueError(f"the codes are of {width} latents, the SAE has d_sae={self.d_sae}")

@@ -34,7 +34,8 @@ class Parts:
         return tensor.detach().to(self.dtype or tensor.dtype)
 
     def end(self) -> None:
-        """Raises ValueError if tensors are left: whoever wrote them computes something else."""
+        """Check that every tensor was read. Raises ValueError if some are left: whoever wrote them computes something
+        else."""
         if self._tensors:
             raise ValueError(f"{self.source} holds tensors that cannot be read: {', '.join(self._tensors)}")
 

@@ -34,7 +34,7 @@ class HookScales:
 
     @property
     def tied(self) -> bool:
-        """True where what is read is what is written."""
+        """Whether what is read is what is written."""
         return not self.outputs
 
     @property

@@ -394,8 +394,8 @@ class TrainingRun:
 
 
 def _check_room(config: SAEConfig, hooks: HookScales, processes: int) -> None:
-    """Raises ValueError where weights, gradients and Adam's moments, a batch and what it becomes, need more than is
-    free."""
+    """Check that the memory suffices. Raises ValueError where weights, gradients and Adam's moments, a batch and what
+    it becomes, need more than is free."""
     width = hooks.d_in + hooks.d_out
     needed = 4 * width * (4 * config.d_sae + 2 * config.batch_size // processes)
     check_memory(needed, f"d_sae={config.d_sae} on {width} numbers a row, batch_size={config.batch_size},")

@@ -44,15 +44,16 @@ def validated(kind: Any, content: Any, file: str | Path, remedy: str) -> Any:
 
 
 def check_finite(**tensors: "Tensor | None") -> None:
-    """Raises ValueError for the first that holds a number that is not finite; None is let through."""
+    """Check that all numbers are finite. Raises ValueError for the first tensor with one that is not; None is let
+    through."""
     for name, tensor in tensors.items():
         if tensor is not None and not bool(tensor.isfinite().all()):
             raise ValueError(f"{name} {tuple(tensor.shape)} holds numbers that are not finite: mend the dictionary")
 
 
 def check_token_ids(tokens: "Int[Tensor, 'seq pos']", n_vocab: int | None = None) -> int:
-    """The largest id. Raises ValueError where they are no integers [seq, pos] from 0 on, or one is beyond the
-    vocabulary, or, where none is given, beyond any."""
+    """Check token ids, and return the largest. Raises ValueError where they are no integers [seq, pos] from 0 on, or
+    one is beyond the vocabulary, or, where none is given, beyond any."""
     from torch import Tensor
 
     if not isinstance(tokens, Tensor) or tokens.is_floating_point() or tokens.is_complex() or tokens.element_size() < 1:
@@ -77,7 +78,7 @@ def is_constant(ids: "Int[Tensor, ' id']") -> bool:
 
 
 def check_memory(n_bytes: int, what: str) -> None:
-    """Raises ValueError, beginning with `what`, where it needs more than is free."""
+    """Check that so much memory is free. Raises ValueError, beginning with `what`, if not."""
     if n_bytes > (free := free_memory()):
         raise ValueError(f"{what} needs {n_bytes / 1e9:,.1f} GB of memory, of which {free / 1e9:,.1f} GB are free")
 

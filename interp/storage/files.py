@@ -68,7 +68,8 @@ def as_json(content: Any) -> Any:
 
 
 def read_any_json(file: str | Path, remedy: str) -> Any:
-    """Raises ValueError, with the remedy, for a file that is no JSON, and for a pipe or device, which may never end."""
+    """The content of a JSON file. Raises ValueError, with the remedy, for a file that is no JSON, and for a pipe or
+    device, which may never end."""
     if Path(file).exists() and not Path(file).is_file():
         raise ValueError(f"{file} is no file: {remedy}")
     try:

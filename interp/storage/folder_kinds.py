@@ -108,8 +108,8 @@ def find(path: str | Path, *kinds: str) -> Found:
 
 
 def check_local(path: str | Path) -> None:
-    """Raises ValueError for the address of another place, such as s3://bucket/folder: as a path it would be a new
-    folder here."""
+    """Check that a path is one of this machine. Raises ValueError for the address of another place, such as
+    s3://bucket/folder: as a path it would be a new folder here."""
     scheme = next(iter(Path(path).parts), "")
     if _SCHEME.fullmatch(scheme):
         raise ValueError(f"{path} is an address ({scheme}//…), and only folders of this machine can be named: copy it")
@@ -133,8 +133,8 @@ def is_meant_as_path(name: str) -> bool:
 
 
 def check_there(path: str | Path, *kinds: str) -> None:
-    """Raises ValueError where there is neither a file nor a folder, with the nearest path that is there and, of
-    `kinds`, how the first is made."""
+    """Check that a path exists. Raises ValueError where there is neither a file nor a folder, with the nearest path
+    that is there and, of `kinds`, how the first is made."""
     check_local(path)
     if not (path := Path(path)).exists():
         near = nearest(path)

@@ -142,8 +142,8 @@ def begun_as(out: str | Path) -> Any:
 def check_output(
     out: str | Path, made_of: Mapping[str, Any] | None = None, *, overwrite: bool = False, run: Path | None = None
 ) -> None:
-    """Raises ValueError unless a folder may be written at `out`: it is not there, is empty or was written here, and the
-    work in it or begun for it is the same (any, where `made_of` is None) or may be overwritten."""
+    """Check that a folder may be written at `out`: it is not there, is empty or was written here, and the work in it or
+    begun for it is the same (any, where `made_of` is None) or may be overwritten. Raises ValueError if not."""
     place, work = Path(out).resolve(), unfinished(out)
     check_outside(out, run=run)
     if (place / RUN_FILE).is_file():
@@ -172,7 +172,8 @@ def check_output(
 
 
 def check_outside(out: str | Path, *, run: Path | None = None) -> None:
-    """Raises ValueError for a path inside a run folder, other than `run`, or of a file or folder of a finished one."""
+    """Check that a path lies in no other result. Raises ValueError inside a run folder other than `run`, and for a file
+    or folder of a finished one."""
     check_local(out)
     place = Path(out).resolve()
     for folder, parent in zip((place, *place.parents), place.parents, strict=False):
@@ -186,7 +187,8 @@ def check_outside(out: str | Path, *, run: Path | None = None) -> None:
 
 
 def check_free(folder: str | Path) -> None:
-    """Raises ValueError while another process writes the folder: to be asked before libraries that take seconds."""
+    """Check that nobody writes the folder, before libraries load that take seconds. Raises ValueError while another
+    process does."""
     for place in (Path(folder), unfinished(folder)):
         if place.is_dir():
             with locked(place, name=folder):
@@ -216,8 +218,8 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def verify(path: str | Path, *, edited: bool = True) -> None:
-    """Raises ValueError for the first file, of those that the nearest manifest lists at or below `path`, that is
-    missing or not as it was written. edited: files that may be edited pass."""
+    """Compare the files at or below `path` with the nearest manifest that lists them. Raises ValueError for the first
+    that is missing or not as it was written. edited: files that may be edited pass."""
     path = Path(path).absolute()
     for folder in (path, *path.parents[:3]):
         manifest = read_manifest(folder) or {}
@@ -236,7 +238,7 @@ def verify(path: str | Path, *, edited: bool = True) -> None:
 
 
 def check_size(file: Path, n_bytes: int, remedy: str) -> None:
-    """Raises ValueError for a file that is missing, or of another size."""
+    """Check the size of a file. Raises ValueError if it is missing or of another size."""
     if not file.is_file():
         raise ValueError(f"{file} is missing: {remedy}")
     if (there := file.stat().st_size) != n_bytes:

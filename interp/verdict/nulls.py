@@ -12,8 +12,8 @@ z and band of each measure that has a null (`null_scale`). A measure says which 
     none          burstiness and density do not depend on the text
 
 A shifted latent keeps its rate, its bursts and its company, and loses its meaning. The shifts are the verdict's own
-(`null_scale`); the latents of all shifts lie side by side in one store, and one scan counts them. Latents
-of similar size share their nulls, so UNITS suffice.
+(`null_scale`); the latents of all shifts lie side by side in one store, and one scan counts them. Latents of similar
+size share their nulls, so UNITS suffice.
 
 Source: shrinkage, Ledoit & Wolf 2004, without which C fits its own rows; the rest, own. Cost: a scan of UNITS latents a
 shift; d_sae² d for directions.
@@ -152,7 +152,8 @@ def measure_scales(
 
 
 def check_labels(features: FeatureStore, labels: Masks | None, *, needed: bool) -> None:
-    """Raises ValueError unless every label that was scanned has a mask, and every mask the tokens' shape."""
+    """Check that every label that was scanned has a mask, and every mask the tokens' shape. Raises ValueError if
+    not."""
     if needed and not labels:
         raise ValueError("use_labels=True, but no labels were given: a store has counts of labels and not their masks")
     if labels is None:

@@ -65,7 +65,7 @@ class Stage:
     outside: Callable[[Any], Mapping[str, Any]] = lambda run: {}
     """Of a run, what its results depend on beside the sections and inputs, such as digests of files elsewhere."""
     check: Callable[[Any], None] = lambda config: None
-    """Raises ValueError for a configuration that it cannot run; asked of all that may run, first."""
+    """Checks the configuration, before any stage runs. Raises ValueError for one that it cannot run."""
     opens: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Attributes of a `Run`, each with its place in the stage's folder and the function that reads it, as
     module:function."""

@@ -47,7 +47,8 @@ NUMBERS_AT_ONCE = 1 << 25
 
 class LiveModel:
     def __init__(self, run: FinishedRun):
-        """Raises FileNotFoundError, naming the stage, for a run that is not finished."""
+        """Load the model and the dictionary of a run. Raises FileNotFoundError, naming the stage, where it is not
+        finished."""
         self.features, self.sae, self.tokenizer = run.features, run.sae, run.tokenizer
         self.model, self.hook = run.model, run.hook_name
         self.place = dictionary_hooks(self.model, self.hook, self.sae)
@@ -174,7 +175,7 @@ class LiveModel:
         return {"changes": [None, *(losses[1] - losses[0]).tolist()]}
 
     def tokens(self, text: str) -> Int[Tensor, "1 pos"]:
-        """Raises ValueError for a text of no token, or of more than the model takes."""
+        """The tokens of a text. Raises ValueError for a text of no token, or of more than the model takes."""
         ids = tokens_of(self.model, text, self.tokenizer)
         if len(ids) > self.n_ctx:
             what = f"the text has {len(ids):,} tokens, and at most {self.n_ctx:,} can be read here"

@@ -74,7 +74,7 @@ class Encoder(ABC):
     # On disk. `to_stored` and `from_stored` go together; without them a dictionary can be used, but not saved.
 
     def to_stored(self) -> StoredEncoder:
-        """Raises ValueError where it has no form on disk."""
+        """The encoder's form on disk. Raises ValueError where it has none."""
         kind = type(self).__name__
         raise ValueError(f"the encoder {kind} has no form on disk: give it a name, to_stored and from_stored")
 

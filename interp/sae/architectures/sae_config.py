@@ -186,7 +186,8 @@ class SAEConfig:
         return weights
 
     def check_hooks(self, *, tied: bool, hooks: int) -> None:
-        """Raises ValueError where it cannot be trained: `tied`, what is read is what is written; on that many hooks."""
+        """Check that it can be trained on that many hooks; `tied`: what is read is what is written. Raises ValueError
+        if not."""
         if self.skip and tied:
             raise ValueError("skip=True is for transcoders: give train_sae a target hook")
 
@@ -201,7 +202,8 @@ def config_to_dict(config: SAEConfig) -> dict[str, Any]:
 
 
 def config_from_dict(values: dict[str, Any]) -> SAEConfig:
-    """Raises ValueError for an architecture or a field that is not known, and for a value that cannot be."""
+    """The config of these values. Raises ValueError for an architecture or a field that is not known, and for a value
+    that cannot be."""
     values = dict(values)
     name = values.pop("architecture", None)
     if name not in ARCHITECTURES:
@@ -217,7 +219,8 @@ def config_from_dict(values: dict[str, Any]) -> SAEConfig:
 
 
 def _check_fields(config: Any) -> None:
-    """Raises ValueError for the first number that is of a wrong kind, not finite or beyond the limit of its field."""
+    """Check the numbers. Raises ValueError for the first of a wrong kind, not finite or beyond the limit of its
+    field."""
     names = {int: "whole number", float: "number"}
     for field in fields(config):
         value, limits = getattr(config, field.name), getattr(field.type, "__metadata__", ())

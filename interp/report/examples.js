@@ -1,27 +1,35 @@
 /* Examples: the text around firings of one latent, each token shaded by its activation there.
  *
- * They stand below each other with the firing token in one column; a click opens the whole context. How much of the text is
- * shown is one choice for the whole page. An example is [kind, row, labels, value, [pos, value, …]] (contexts.py). */
+ * They stand below each other with the firing token in one column; a click opens the whole context. How much of the
+ * text is shown is one choice for the whole page. An example is [kind, row, labels, value, [pos, value, …]]
+ * (contexts.py). */
 "use strict";
 
 /* The tokens scanned, in files of several sequences each. */
 report.text = (() => {
   const { n_ctx, sequences_a_file: many } = report.data.page;
-  const FIRST_CODE = 93, SURROGATES = 0xd800, N_SURROGATES = 0x800;
+  const FIRST_CODE = 93,
+    SURROGATES = 0xd800,
+    N_SURROGATES = 0x800;
   const files = new Map();
 
-  const decoded = (text) => Int32Array.from(text, (character) => {
-    const code = character.codePointAt(0);
-    return (code < SURROGATES ? code : code - N_SURROGATES) - FIRST_CODE;
-  });
+  const decoded = (text) =>
+    Int32Array.from(text, (character) => {
+      const code = character.codePointAt(0);
+      return (code < SURROGATES ? code : code - N_SURROGATES) - FIRST_CODE;
+    });
 
-  const load = (sequences) => Promise.all([...new Set(sequences.map((sequence) => Math.floor(sequence / many)))].map(async (file) => {
-    if (!files.has(file)) files.set(file, decoded(await loadData(numbered("text", file))));
-  }));
+  const load = (sequences) =>
+    Promise.all(
+      [...new Set(sequences.map((sequence) => Math.floor(sequence / many)))].map(async (file) => {
+        if (!files.has(file)) files.set(file, decoded(await loadData(numbered("text", file))));
+      }),
+    );
 
   /* The token ids of a sequence; null where its file is not loaded yet. */
   function of(sequence) {
-    const file = files.get(Math.floor(sequence / many)), start = (sequence % many) * n_ctx;
+    const file = files.get(Math.floor(sequence / many)),
+      start = (sequence % many) * n_ctx;
     return file ? file.subarray(start, start + n_ctx) : null;
   }
 
@@ -33,14 +41,20 @@ report.inputs = (() => {
   const { n_ctx, pictures_a_file: many } = report.data.page;
   const pictures = new Map();
 
-  const load = (rows) => Promise.all((many ? [...new Set(rows.map((row) => Math.floor(row / many)))] : []).map(async (file) => {
-    if (pictures.has(file)) return;
-    const drawn = await loadData(numbered("pictures", file));
-    pictures.set(file, drawn);
-  }));
+  const load = (rows) =>
+    Promise.all(
+      (many ? [...new Set(rows.map((row) => Math.floor(row / many)))] : []).map(async (file) => {
+        if (pictures.has(file)) return;
+        const drawn = await loadData(numbered("pictures", file));
+        pictures.set(file, drawn);
+      }),
+    );
 
   const isThere = (row) => !many || pictures.has(Math.floor(row / many));
-  const named = (row) => (n_ctx === 1 ? `input ${format.count(row)}` : `input ${format.count(Math.floor(row / n_ctx))}, position ${row % n_ctx}`);
+  const named = (row) =>
+    n_ctx === 1
+      ? `input ${format.count(row)}`
+      : `input ${format.count(Math.floor(row / n_ctx))}, position ${row % n_ctx}`;
 
   /* The picture of a row; its name where there is none. Only the letters of base64 come from the data. */
   function element(row) {
@@ -52,8 +66,8 @@ report.inputs = (() => {
   return { load, isThere, element, named };
 })();
 
-/* Pieces of text, and of which tokens each is: a token as it stands, but stray bytes, shown as ⟨d7⟩, of one token or of
- * several in a row, as the character that they make. */
+/* Pieces of text, and of which tokens each is: a token as it stands, but stray bytes, shown as ⟨d7⟩, of one token or
+ * of several in a row, as the character that they make. */
 report.pieces = (() => {
   const STRAY = /⟨([0-9a-f]{2})⟩/;
   const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
@@ -72,11 +86,16 @@ report.pieces = (() => {
     }
   }
 
-  const unitsOf = (text, token) => text.split(STRAY).map((part, k) =>
-    (k % 2 ? { text: `⟨${part}⟩`, tokens: [token], byte: parseInt(part, 16) } : { text: part, tokens: [token] }));
+  const unitsOf = (text, token) =>
+    text
+      .split(STRAY)
+      .map((part, k) =>
+        k % 2 ? { text: `⟨${part}⟩`, tokens: [token], byte: parseInt(part, 16) } : { text: part, tokens: [token] },
+      );
 
   return (words) => {
-    const units = words.flatMap((text, token) => unitsOf(text, token).filter((unit) => unit.text || !text)), joined = [];
+    const units = words.flatMap((text, token) => unitsOf(text, token).filter((unit) => unit.text || !text)),
+      joined = [];
     for (let k = 0; k < units.length; k++) {
       const joint = character(units.slice(k, k + 4));
       joined.push(joint ?? units[k]);
@@ -89,26 +108,42 @@ report.pieces = (() => {
 report.examples = (() => {
   const { n_ctx, label_sets: labelSets, has_text: hasText } = report.data.page;
   const NARROW = matchMedia("(max-width: 640px)");
-  const AROUND = { line: [48, 40], passage: NARROW.matches ? [16, 12] : [64, 40], snippet: [14, 10], whole: [n_ctx, n_ctx] };
+  const AROUND = {
+    line: [48, 40],
+    passage: NARROW.matches ? [16, 12] : [64, 40],
+    snippet: [14, 10],
+    whole: [n_ctx, n_ctx],
+  };
   const WIDTHS = {
     line: ["One line", "the firing tokens in one column"],
     passage: ["Passage", "the text around, on several lines"],
     whole: ["Whole", "all of the context"],
   };
   const FEW = 15;
-  const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]/gu, LETTERS = /\p{L}/gu;
+  const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]/gu,
+    LETTERS = /\p{L}/gu;
   let width = NARROW.matches ? "passage" : "line";
 
   const valueOf = ([, , , value]) => value;
   const sequenceOf = ([, row]) => Math.floor(row / n_ctx);
   const placeOf = ([, row]) => row % n_ctx;
-  const load = (examples) => (hasText ? report.text.load(examples.map(sequenceOf)) : report.inputs.load(examples.map(([, row]) => row)));
+  const load = (examples) =>
+    hasText ? report.text.load(examples.map(sequenceOf)) : report.inputs.load(examples.map(([, row]) => row));
   const isLoaded = (one) => (hasText ? report.text.of(sequenceOf(one)) !== null : report.inputs.isThere(one[1]));
 
   /* What is known of an example whose text is loaded, as its copy says it. */
   function described(one, latent) {
-    if (!hasText) return { latent, sequence: sequenceOf(one), position: placeOf(one), labels: labelSets[one[2]] ?? [], activation: valueOf(one) };
-    const tokens = Array.from(report.text.of(sequenceOf(one)), word), place = placeOf(one), activations = new Array(n_ctx).fill(0);
+    if (!hasText)
+      return {
+        latent,
+        sequence: sequenceOf(one),
+        position: placeOf(one),
+        labels: labelSets[one[2]] ?? [],
+        activation: valueOf(one),
+      };
+    const tokens = Array.from(report.text.of(sequenceOf(one)), word),
+      place = placeOf(one),
+      activations = new Array(n_ctx).fill(0);
     for (let k = 0, sparse = one[4]; k < sparse.length; k += 2) activations[sparse[k]] = sparse[k + 1];
     activations[place] = valueOf(one);
     const where = { latent, sequence: sequenceOf(one), position: place, labels: labelSets[one[2]] ?? [] };
@@ -117,16 +152,22 @@ report.examples = (() => {
 
   /* The pieces of an example between two places of its sequence, as elements, and which of them fires. */
   function shaded(one, from, to, most) {
-    const firing = placeOf(one) - from, active = new Map();
+    const firing = placeOf(one) - from,
+      active = new Map();
     for (let k = 0, sparse = one[4]; k < sparse.length; k += 2) active.set(sparse[k] - from, sparse[k + 1]);
     active.set(firing, valueOf(one));
     const tokens = report.text.of(sequenceOf(one)).subarray(from, to);
     const pieces = report.pieces(Array.from(tokens, word));
     const elements = pieces.map(({ text, tokens: own }) => {
-      const at = own.map((token) => active.get(token)).filter(Boolean).sort((a, b) => Math.abs(b) - Math.abs(a))[0];
+      const at = own
+        .map((token) => active.get(token))
+        .filter(Boolean)
+        .sort((a, b) => Math.abs(b) - Math.abs(a))[0];
       const shade = at === undefined ? null : Math.min(Math.max(Math.abs(at) / most, 0.06), 1).toFixed(3);
       const isBlank = text.length > 2 && !text.trim(); // an indentation, drawn narrow on one line
-      const kind = `span.token${isBlank ? ".blank" : ""}${at === undefined ? "" : ".on"}${own.includes(firing) ? ".firing" : ""}`;
+      const kind = ["span.token", isBlank && ".blank", at !== undefined && ".on", own.includes(firing) && ".firing"]
+        .filter(Boolean)
+        .join("");
       return h(kind, { "data-value": at, "data-place": from + own.at(-1), "--shade": shade }, visible(text));
     });
     return { elements, firing: pieces.findIndex(({ tokens: own }) => own.includes(firing)), text: joined(pieces) };
@@ -136,25 +177,39 @@ report.examples = (() => {
   const isRightToLeft = (text) => 2 * (text.match(RIGHT_TO_LEFT)?.length ?? 0) > (text.match(LETTERS)?.length ?? 0);
   const directionOf = (text) => (isRightToLeft(text) ? "rtl" : "ltr");
 
-  /* The text of an example as wide as is chosen. Tokens are not isolated, so that Hebrew and Arabic read as they are written. */
+  /* The text of an example as wide as is chosen. Tokens are not isolated, so that Hebrew and Arabic read as they are
+   * written. */
   function textOf(one, most, how) {
     if (!hasText) return h("div.text", null, report.inputs.element(one[1]));
-    const [before, after] = AROUND[how], place = placeOf(one);
+    const [before, after] = AROUND[how],
+      place = placeOf(one);
     const [from, to] = [Math.max(place - before, 0), Math.min(place + after + 1, n_ctx)];
     const { elements, firing, text } = shaded(one, from, to, most);
     const goesOn = (is) => (is ? h("span.muted", null, " … ") : null);
-    if (how !== "line") return h("div.text", { dir: directionOf(text) }, goesOn(from > 0), elements, goesOn(to < n_ctx));
+    if (how !== "line")
+      return h("div.text", { dir: directionOf(text) }, goesOn(from > 0), elements, goesOn(to < n_ctx));
     const near = text.slice(Math.max(text.length / 2 - 60, 0), text.length / 2 + 60);
-    return h("div.line.text", { dir: directionOf(near) }, h("span.before", null, h("span", null, elements.slice(0, firing))),
-      h("span.after", null, elements.slice(firing)));
+    return h(
+      "div.line.text",
+      { dir: directionOf(near) },
+      h("span.before", null, h("span", null, elements.slice(0, firing))),
+      h("span.after", null, elements.slice(firing)),
+    );
   }
 
   /* All of the context of one example, with what is known of it. */
   function opened(one, most, latent) {
-    const next = hasText ? report.text.of(sequenceOf(one))[placeOf(one) + 1] : undefined, text = textOf(one, most, "whole");
+    const next = hasText ? report.text.of(sequenceOf(one))[placeOf(one) + 1] : undefined,
+      text = textOf(one, most, "whole");
     const labels = (labelSets[one[2]] ?? []).map((label) => h("span.tag", null, format.words(label)));
-    const facts = h("p.about", null, labels, h("span.muted", null, `sequence ${format.count(sequenceOf(one))}, position ${placeOf(one)}`),
-      next === undefined ? null : h("span", null, h("span.muted", null, "next "), tokenElement(word(next))), copies(() => [one], latent));
+    const facts = h(
+      "p.about",
+      null,
+      labels,
+      h("span.muted", null, `sequence ${format.count(sequenceOf(one))}, position ${placeOf(one)}`),
+      next === undefined ? null : h("span", null, h("span.muted", null, "next "), tokenElement(word(next))),
+      copies(() => [one], latent),
+    );
     report.examples.onopen?.(latent, one, text, facts);
     return h("div.whole", null, facts, text);
   }
@@ -162,7 +217,8 @@ report.examples = (() => {
   /* how: as wide as is chosen for the page, where it is not given. */
   function example(one, most, latent, how = null) {
     let isOpen = false;
-    const value = format.significant(valueOf(one)), title = "open the whole context";
+    const value = format.significant(valueOf(one)),
+      title = "open the whole context";
     const named = { type: "button", title, "aria-expanded": "false", "aria-label": `activation ${value}: ${title}` };
     const button = h("button.value", named, value);
     const place = h("div.place");
@@ -181,9 +237,14 @@ report.examples = (() => {
     return Object.assign(item, { draw });
   }
 
-  /* The first of some examples of a latent, with a button that shows the others. most: the activation of the deepest shade. */
+  /* The first of some examples of a latent, with a button that shows the others. most: the activation of the deepest
+   * shade. */
   function list(examples, most, latent, few = FEW, how = null) {
-    const shown = h(hasText ? "ol.examples" : "ol.examples.inputs", null, examples.slice(0, few).map((one) => example(one, most, latent, how)));
+    const shown = h(
+      hasText ? "ol.examples" : "ol.examples.inputs",
+      null,
+      examples.slice(0, few).map((one) => example(one, most, latent, how)),
+    );
     if (examples.length <= few) return shown;
     const onclick = () => {
       const rest = examples.slice(few).map((one) => example(one, most, latent, how));
@@ -198,7 +259,8 @@ report.examples = (() => {
   /* On one line each, the firing token in guillemets. */
   function asText(one, latent) {
     if (!hasText) return `${format.significant(valueOf(one))}\t${report.inputs.named(one[1])}`;
-    const { tokens, position, activation } = described(one, latent), [before, after] = AROUND.passage;
+    const { tokens, position, activation } = described(one, latent),
+      [before, after] = AROUND.passage;
     const text = (from, to) => joined(report.pieces(tokens.slice(Math.max(from, 0), to))).replaceAll("\n", "↵");
     const [left, right] = [text(position - before, position), text(position + 1, position + after + 1)];
     return `${format.significant(activation)}\t${left}«${text(position, position + 1)}»${right}`;
@@ -212,18 +274,40 @@ report.examples = (() => {
       await copied(write(examples));
       const said = button.textContent;
       button.textContent = "Copied";
-      setTimeout(() => { button.textContent = said; }, 1200);
+      setTimeout(() => {
+        button.textContent = said;
+      }, 1200);
     };
-    const button = (said, write) => h("button", { type: "button", onclick() { copy(this, write); } }, said);
-    return h("span.copies", { role: "group", "aria-label": "Copy" },
+    const button = (said, write) =>
+      h(
+        "button",
+        {
+          type: "button",
+          onclick() {
+            copy(this, write);
+          },
+        },
+        said,
+      );
+    return h(
+      "span.copies",
+      { role: "group", "aria-label": "Copy" },
       button("Copy text", (all) => all.map((one) => asText(one, latent)).join("\n")),
-      button("JSON", (all) => JSON.stringify(all.map((one) => described(one, latent)), null, 1)));
+      button("JSON", (all) =>
+        JSON.stringify(
+          all.map((one) => described(one, latent)),
+          null,
+          1,
+        ),
+      ),
+    );
   }
 
   async function copied(text) {
     try {
       await navigator.clipboard.writeText(text);
-    } catch { // where a browser lends no clipboard to a page on a disk
+    } catch {
+      // where a browser lends no clipboard to a page on a disk
       const field = h("textarea", { "aria-hidden": "true" });
       field.value = text;
       document.body.append(field);
@@ -242,8 +326,16 @@ report.examples = (() => {
       for (const item of document.querySelectorAll(".example")) item.draw?.();
     };
     const button = ([name, [said, title]]) =>
-      h("button", { type: "button", value: name, title, "aria-pressed": String(name === width), onclick: () => choose(name) }, said);
-    const group = h("span.widths", { role: "group", "aria-label": "How much of the text" }, Object.entries(WIDTHS).map(button));
+      h(
+        "button",
+        { type: "button", value: name, title, "aria-pressed": String(name === width), onclick: () => choose(name) },
+        said,
+      );
+    const group = h(
+      "span.widths",
+      { role: "group", "aria-label": "How much of the text" },
+      Object.entries(WIDTHS).map(button),
+    );
     return group;
   }
 

@@ -10,36 +10,46 @@ report.logits = (() => {
   const largest = (...sides) => Math.max(...sides.flat().map(([, v]) => Math.abs(v)), 1e-12);
 
   function bars(caption, rows, kind, most) {
-    const line = ([token, value]) => h("tr", null,
-      rowHead(tokenElement(word(token))),
-      barCell(Math.abs(value) / most),
-      h("td", null, format.fixed(value)));
+    const line = ([token, value]) =>
+      h(
+        "tr",
+        null,
+        rowHead(tokenElement(word(token))),
+        barCell(Math.abs(value) / most),
+        h("td", null, format.fixed(value)),
+      );
     return h(`table.logits.${kind}`, null, h("caption", null, caption), h("tbody", null, rows.map(line)));
   }
 
   /* Tokens at both ends: [name, rows] of each, the first few of them. */
   function ends([raised, raises], [lowered, lowers], from = 0, to = N_FIRST) {
     const most = largest(raises, lowers);
-    return h("div.pair", null,
+    return h(
+      "div.pair",
+      null,
       bars(raised, raises.slice(from, to), "positive", most),
-      bars(lowered, lowers.slice(from, to), "negative", most));
+      bars(lowered, lowers.slice(from, to), "negative", most),
+    );
   }
 
-  /* Changes of one kind on one scale, in nats: the interval of its null shaded, its own interval a line, and its mean. */
+  /* Changes of one kind on one scale, in nats: the interval of its null shaded, its own interval a line, and its
+   * mean. */
   function gauge([mean, low, high], [nullMean, nullLow, nullHigh]) {
     const known = [0, mean, low, high, nullMean, nullLow, nullHigh].filter((x) => x !== null);
     const least = Math.min(...known);
     const most = Math.max(...known);
     const place = (x) => ((x - least) / (most - least || 1)).toFixed(4);
-    const range = (kind, from, to) => (
-      from === null || to === null ? null : h(`i.${kind}`, { "--low": place(from), "--high": place(to) })
-    );
+    const range = (kind, from, to) =>
+      from === null || to === null ? null : h(`i.${kind}`, { "--low": place(from), "--high": place(to) });
     const text = `${format.digits(mean)} nats, null ${format.digits(nullMean)}`;
-    return h("span.gauge", { role: "img", "aria-label": text, title: text },
+    return h(
+      "span.gauge",
+      { role: "img", "aria-label": text, title: text },
       h("i.zero", { "--at": place(0) }),
       range("null", nullLow, nullHigh),
       range("range", low, high),
-      h("i.point", { "--at": place(mean) }));
+      h("i.point", { "--at": place(mean) }),
+    );
   }
 
   /* Whether the model learnt it, and what the model loses without it, on a sample of the sequences where it fires.
@@ -58,11 +68,17 @@ report.logits = (() => {
 
   function learntRow(learnt) {
     if (learnt === null) return null;
-    return h("tr", null,
+    return h(
+      "tr",
+      null,
       rowHead("Learnt by the model", h("small", null, "probability; its null: random weights")),
-      h("td.gauge", null,
-        h("span.gauge", { "aria-hidden": "true" }, h("i.zero", { "--at": 0.5 }), h("i.point", { "--at": learnt }))),
-      h("td", null, format.fixed(learnt)));
+      h(
+        "td.gauge",
+        null,
+        h("span.gauge", { "aria-hidden": "true" }, h("i.zero", { "--at": 0.5 }), h("i.point", { "--at": learnt })),
+      ),
+      h("td", null, format.fixed(learnt)),
+    );
   }
 
   function effectTable(measured, learnt) {
@@ -75,29 +91,34 @@ report.logits = (() => {
       effectRow("At later tokens", "loss", measured.later_loss_change),
       effectRow("Change of the predictions", "KL", measured.kl, measured.null_kl),
     ];
-    const legend = `Nats; ablated in ${n}. Shaded: its null, as long a change along other latents; thin line: 0, or `
-      + "probability ½; 95 % intervals.";
+    const legend =
+      `Nats; ablated in ${n}. Shaded: its null, as long a change along other latents; thin line: 0, or ` +
+      "probability ½; 95 % intervals.";
     return [
       h("table.plain.effects", null, h("tbody", null, rows)),
       why ? h("p.why", null, why) : null,
       h("p.below", null, legend),
-      h("details", null,
+      h(
+        "details",
+        null,
         h("summary", null, "Tokens that it makes likelier and less likely where it fires"),
-        ends(["likelier", likelier], ["less likely", lessLikely])),
+        ends(["likelier", likelier], ["less likely", lessLikely]),
+      ),
     ];
   }
 
   /* change, null: [mean, low, high] in nats; a row without a change is left out. */
   function effectRow(title, meaning, change, nullChange) {
     if (!change || change[0] === null) return null;
-    const interval = ([, low, high]) => (
-      low === null ? null : ` (${format.digits(low)} to ${format.digits(high)})`
-    );
+    const interval = ([, low, high]) => (low === null ? null : ` (${format.digits(low)} to ${format.digits(high)})`);
     const ofNull = nullChange ? [`; null ${format.digits(nullChange[0])}`, interval(nullChange)] : null;
-    return h("tr", null,
+    return h(
+      "tr",
+      null,
       rowHead(title, h("small", null, meaning, ofNull)),
       h("td.gauge", null, nullChange ? gauge(change, nullChange) : null),
-      h("td", null, format.digits(change[0]), h("small", null, interval(change))));
+      h("td", null, format.digits(change[0]), h("small", null, interval(change))),
+    );
   }
 
   /* A token on one line of a picture. */
@@ -131,7 +152,10 @@ report.logits = (() => {
       return nothing(why ? `There are ${why}.` : "No logit effects were computed.");
     }
     const { top, bottom } = feature.logits;
-    const sides = [["positive logits", top], ["negative logits", bottom]];
+    const sides = [
+      ["positive logits", top],
+      ["negative logits", bottom],
+    ];
     const rest = top.length > N_FIRST ? ends(...sides, N_FIRST, top.length) : null;
     const more = h("summary", null, "More tokens, and the whole vocabulary");
     return [ends(...sides), h("details", null, more, rest, spread(feature.logits))];

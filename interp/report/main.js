@@ -1,5 +1,5 @@
-/* Which view is on: the address says so (#overview, #features, #feature/12, #compare/12/476, #map, #summary, and behind a
- * question mark how the table is searched, filtered and sorted), the keyboard changes it. */
+/* Which view is on: the address says so (#overview, #features, #feature/12, #compare/12/476, #map, #summary, and
+ * behind a question mark how the table is searched, filtered and sorted), the keyboard changes it. */
 "use strict";
 
 (() => {
@@ -19,7 +19,8 @@
     for (const section of document.querySelectorAll(".view")) section.hidden = section.id !== view;
     for (const link of document.querySelectorAll("nav a")) {
       const here = link.dataset.view === (report.views[view].within ?? view);
-      if (here) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
+      if (here) link.setAttribute("aria-current", "page");
+      else link.removeAttribute("aria-current");
     }
     document.body.dataset.view = view;
     const { within, title, titled } = report.views[view];
@@ -39,7 +40,10 @@
 
   const focusSearch = () => {
     if (document.body.dataset.view !== "features") location.hash = "#features";
-    setTimeout(() => { document.getElementById("search").focus(); document.getElementById("search").select(); });
+    setTimeout(() => {
+      document.getElementById("search").focus();
+      document.getElementById("search").select();
+    });
   };
 
   document.addEventListener("keydown", (event) => {
@@ -52,11 +56,24 @@
       return;
     }
     if (typing) return;
-    const steps = { j: 1, k: -1, ...(view === "features" ? { ArrowDown: 1, ArrowUp: -1 } : { ArrowRight: 1, ArrowLeft: -1 }) };
+    const steps = {
+      j: 1,
+      k: -1,
+      ...(view === "features" ? { ArrowDown: 1, ArrowUp: -1 } : { ArrowRight: 1, ArrowLeft: -1 }),
+    };
     if (event.key === "s" && view === "feature") document.querySelector("#feature .star")?.click();
-    else if (event.key === "/") { event.preventDefault(); focusSearch(); }
-    else if (event.key in steps && view.startsWith("feature")) { event.preventDefault(); step(steps[event.key]); }
-    else if (event.key === "Enter" && view === "features" && !event.target.closest("a, button") && report.table.current() !== undefined) {
+    else if (event.key === "/") {
+      event.preventDefault();
+      focusSearch();
+    } else if (event.key in steps && view.startsWith("feature")) {
+      event.preventDefault();
+      step(steps[event.key]);
+    } else if (
+      event.key === "Enter" &&
+      view === "features" &&
+      !event.target.closest("a, button") &&
+      report.table.current() !== undefined
+    ) {
       location.hash = `#feature/${report.table.current()}`;
     }
   });

@@ -1,5 +1,5 @@
-/* The decoder's rows in the plane, coloured by what is known of them, beside the list of what is selected: a click shows a
- * feature beside the map, a lasso selects. */
+/* The decoder's rows in the plane, coloured by what is known of them, beside the list of what is selected: a click
+ * shows a feature beside the map, a lasso selects. */
 "use strict";
 
 report.views.map = (() => {
@@ -10,34 +10,59 @@ report.views.map = (() => {
     density: "density",
     label: "label it fires in",
   };
-  const KEYS = "Map of the decoder: arrow keys move it, + and − zoom, 0 shows the whole, Enter shows the feature in the middle. "
-    + "The list beside it has the same latents.";
+  const KEYS =
+    "Map of the decoder: arrow keys move it, + and − zoom, 0 shows the whole, " +
+    "Enter shows the feature in the middle. " +
+    "The list beside it has the same latents.";
   const HUES = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
   const LADDER = ["#352a87", "#1f6fb4", "#12a39a", "#9fbd4b", "#f9d423"];
   const REST = "other, or no label for half of its firings";
-  const PLAIN = 200, FAINT = 34;
-  const CLOSE = 2.2, LISTED = 100;
-  let points, placeOf, way = "verdict", scatter, names, contours, card, ring, legend, status, chosen, listed, at = -1, ringed = -1;
+  const PLAIN = 200,
+    FAINT = 34;
+  const CLOSE = 2.2,
+    LISTED = 100;
+  let points,
+    placeOf,
+    way = "verdict",
+    scatter,
+    names,
+    contours,
+    card,
+    ring,
+    legend,
+    status,
+    chosen,
+    listed,
+    at = -1,
+    ringed = -1;
 
   const bytes = (hue) => [1, 3, 5].map((at) => parseInt(hue.slice(at, at + 2), 16));
   const blend = (share) => {
-    const at = Math.min(Math.max(share, 0), 1) * (LADDER.length - 1), k = Math.min(Math.floor(at), LADDER.length - 2);
+    const at = Math.min(Math.max(share, 0), 1) * (LADDER.length - 1),
+      k = Math.min(Math.floor(at), LADDER.length - 2);
     return bytes(LADDER[k]).map((c, i) => c + (bytes(LADDER[k + 1])[i] - c) * (at - k));
   };
 
   /* Latent → its hue, and a legend. */
   function grouped(nameOf, hueOf, write) {
     const counts = new Map();
-    for (const latent of points.latents) if (has(latent)) counts.set(nameOf(latent), (counts.get(nameOf(latent)) ?? 0) + 1);
+    for (const latent of points.latents)
+      if (has(latent)) counts.set(nameOf(latent), (counts.get(nameOf(latent)) ?? 0) + 1);
     const hues = new Map(points.latents.map(nameOf).map((name) => [name, bytes(hueOf(name))]));
     const line = ([name, n]) =>
-      h("li", { "--hue": hueOf(name) }, h("span.verdict", null, write(name)), h("span.muted", null, ` ${format.count(n)}`));
+      h(
+        "li",
+        { "--hue": hueOf(name) },
+        h("span.verdict", null, write(name)),
+        h("span.muted", null, ` ${format.count(n)}`),
+      );
     const shown = [...counts].sort((a, b) => b[1] - a[1]).map(line);
     return { hueOf: (latent) => hues.get(nameOf(latent)), legend: h("ul.legend", null, shown) };
   }
 
   function graded() {
-    const isLog = way === "density", values = (latent) => (isLog ? Math.log10(columns.density[latent]) : columns.monosemanticity[latent]);
+    const isLog = way === "density",
+      values = (latent) => (isLog ? Math.log10(columns.density[latent]) : columns.monosemanticity[latent]);
     const known = points.latents.map(values).filter((v) => v !== null && Number.isFinite(v));
     const [low, high] = isLog ? known.reduce(([a, b], v) => [Math.min(a, v), Math.max(b, v)], [0, -Infinity]) : [0, 1];
     const none = bytes(report.paint.style("--dead"));
@@ -46,19 +71,26 @@ report.views.map = (() => {
       return v === null || !Number.isFinite(v) ? none : blend((v - low) / (high - low || 1));
     };
     const write = (v) => (isLog ? format.significant(10 ** v, 2) : format.fixed(v, 1));
-    const grey = points.latents.length - known.length, ladder = h("i.ladder", { "--ladder": LADDER.join(", ") });
+    const grey = points.latents.length - known.length,
+      ladder = h("i.ladder", { "--ladder": LADDER.join(", ") });
     const rest = h("span.muted", null, grey ? `grey: ${format.count(grey)} without a value` : "");
     return { hueOf, legend: h("div.legend", null, h("span", null, WAYS[way]), write(low), ladder, write(high), rest) };
   }
 
   function coloured() {
     const { style } = report.paint;
-    if (way === "verdict") return grouped(verdictOf, (name) => style(`--${name}`) || style("--unranked"), format.verdict);
+    if (way === "verdict")
+      return grouped(verdictOf, (name) => style(`--${name}`) || style("--unranked"), format.verdict);
     if (way !== "label") return graded();
-    const counts = new Map(), inside = new Map(points.latents.map((latent, p) => [latent, points.labels[points.inside[p]] ?? null]));
+    const counts = new Map(),
+      inside = new Map(points.latents.map((latent, p) => [latent, points.labels[points.inside[p]] ?? null]));
     const labelOf = (latent) => inside.get(latent);
-    for (const latent of points.latents) if (labelOf(latent) !== null) counts.set(labelOf(latent), (counts.get(labelOf(latent)) ?? 0) + 1);
-    const first = [...counts].sort((a, b) => b[1] - a[1]).slice(0, HUES.length).map(([name]) => name);
+    for (const latent of points.latents)
+      if (labelOf(latent) !== null) counts.set(labelOf(latent), (counts.get(labelOf(latent)) ?? 0) + 1);
+    const first = [...counts]
+      .sort((a, b) => b[1] - a[1])
+      .slice(0, HUES.length)
+      .map(([name]) => name);
     const nameOf = (latent) => (first.includes(labelOf(latent)) ? labelOf(latent) : REST);
     return grouped(nameOf, (name) => (name === REST ? style("--dead") : HUES[first.indexOf(name)]), format.words);
   }
@@ -78,15 +110,23 @@ report.views.map = (() => {
   /* The first of what is selected, each with its rule; pointing at one rings its point. */
   function list() {
     const shown = order().filter((latent) => placeOf.has(latent));
-    listed.replaceChildren(h("h3", null, `${format.count(shown.length)} selected`),
+    listed.replaceChildren(
+      h("h3", null, `${format.count(shown.length)} selected`),
       h("ol.listed", null, shown.slice(0, LISTED).map(line)),
-      shown.length > LISTED ? h("p.muted", null, `and ${format.count(shown.length - LISTED)} more in the table`) : null);
+      shown.length > LISTED ? h("p.muted", null, `and ${format.count(shown.length - LISTED)} more in the table`) : null,
+    );
   }
 
   function line(latent) {
-    const k = placeOf.get(latent), point = () => hovered(k, true), open = { type: "button", onclick: () => pick(k) };
-    return h("li", { onpointerenter: point, onpointerleave: () => hovered(-1), onfocusin: point },
-      h("button.link", open, h("span.number", null, `${latent} `), verdictElement(verdictOf(latent))), h("div.rule", null, ruleOf(latent)));
+    const k = placeOf.get(latent),
+      point = () => hovered(k, true),
+      open = { type: "button", onclick: () => pick(k) };
+    return h(
+      "li",
+      { onpointerenter: point, onpointerleave: () => hovered(-1), onfocusin: point },
+      h("button.link", open, h("span.number", null, `${latent} `), verdictElement(verdictOf(latent))),
+      h("div.rule", null, ruleOf(latent)),
+    );
   }
 
   function ruleOf(latent) {
@@ -97,15 +137,28 @@ report.views.map = (() => {
   /* Its verdict, and how sure that is. */
   function judged(latent) {
     const one = columns.monosemanticity[latent];
-    return [verdictElement(verdictOf(latent)), unsureElement(latent), one === null ? null : h("span.muted", null, ` ${format.fixed(one)}`)];
+    return [
+      verdictElement(verdictOf(latent)),
+      unsureElement(latent),
+      one === null ? null : h("span.muted", null, ` ${format.fixed(one)}`),
+    ];
   }
 
   /* A card of one feature beside the map. */
   async function pick(k) {
-    const latent = points.latents[k], [feature] = await Promise.all([loadFeature(latent), loadWords()]);
-    const strongest = feature.examples.filter(([kind]) => kind < 0).slice(0, 4), link = featureLink(latent, `Feature ${latent}`);
-    chosen.replaceChildren(h("article.card", null, h("h3", null, link, " ", judged(latent)), h("p.rule", null, ruleOf(latent)),
-      report.examples.list(strongest, feature.facts.max || 1, latent, strongest.length, "snippet")));
+    const latent = points.latents[k],
+      [feature] = await Promise.all([loadFeature(latent), loadWords()]);
+    const strongest = feature.examples.filter(([kind]) => kind < 0).slice(0, 4),
+      link = featureLink(latent, `Feature ${latent}`);
+    chosen.replaceChildren(
+      h(
+        "article.card",
+        null,
+        h("h3", null, link, " ", judged(latent)),
+        h("p.rule", null, ruleOf(latent)),
+        report.examples.list(strongest, feature.facts.max || 1, latent, strongest.length, "snippet"),
+      ),
+    );
     at = k;
     hovered(k, true);
     link.focus({ preventScroll: true });
@@ -125,7 +178,12 @@ report.views.map = (() => {
     const [px, py] = placeRing();
     if (card.hidden) return;
     const latent = points.latents[k];
-    card.replaceChildren(h("b", null, `Feature ${latent}`), " ", ...judged(latent).filter(Boolean), h("div.rule", null, ruleOf(latent)));
+    card.replaceChildren(
+      h("b", null, `Feature ${latent}`),
+      " ",
+      ...judged(latent).filter(Boolean),
+      h("div.rule", null, ruleOf(latent)),
+    );
     const [width] = scatter.size();
     const left = Math.min(Math.max(px - card.offsetWidth / 2, 4), Math.max(width - card.offsetWidth - 4, 4));
     const top = py > card.offsetHeight + 16 ? py - card.offsetHeight - 12 : py + 14;
@@ -135,11 +193,15 @@ report.views.map = (() => {
   /* Put the names of clusters at their places; one that would cover another, of more points, is left out. */
   function placeNames() {
     placeRing();
-    const taken = [], [width, height] = scatter.size(), isClose = scatter.closeness() > CLOSE, { view } = scatter;
+    const taken = [],
+      [width, height] = scatter.size(),
+      isClose = scatter.closeness() > CLOSE,
+      { view } = scatter;
     const [left, top] = [width / 2 - view.x * view.scale, height / 2 + view.y * view.scale];
     contours.setAttribute("transform", `translate(${left} ${top}) scale(${view.scale} ${-view.scale})`);
     points.names.forEach(([x, y, , level], k) => {
-      const [px, py] = scatter.toPixels(x, y), [w, tall] = [names[k].offsetWidth / 2 + 4, 10];
+      const [px, py] = scatter.toPixels(x, y),
+        [w, tall] = [names[k].offsetWidth / 2 + 4, 10];
       const isInside = px > w && px < width - w && py > tall && py < height - tall;
       const covers = ([ox, oy, ow]) => Math.abs(ox - px) < ow + w && Math.abs(oy - py) < 2 * tall;
       const isFree = (!level || isClose) && isInside && !taken.some(covers);
@@ -150,7 +212,9 @@ report.views.map = (() => {
   }
 
   const inView = () => {
-    const [width, height] = scatter.size(), [left, top] = scatter.toData(0, 0), [right, bottom] = scatter.toData(width, height);
+    const [width, height] = scatter.size(),
+      [left, top] = scatter.toData(0, 0),
+      [right, bottom] = scatter.toData(width, height);
     return [left, top, right, top, right, bottom, left, bottom].map((v) => Number(v.toPrecision(4)));
   };
 
@@ -160,16 +224,32 @@ report.views.map = (() => {
       repaint();
     };
     const ways = Object.entries(WAYS).filter(([name]) => name !== "label" || points.labels.length);
-    const chooser = h("select", { onchange }, ways.map(([value, text]) => h("option", { value }, text)));
-    const lasso = h("button", { type: "button", "aria-pressed": "false", title: "ring points by dragging; or hold Shift", onclick() {
-      const isOn = this.getAttribute("aria-pressed") !== "true";
-      this.setAttribute("aria-pressed", String(isOn));
-      scatter.lasso(isOn);
-    } }, "Lasso");
+    const chooser = h(
+      "select",
+      { onchange },
+      ways.map(([value, text]) => h("option", { value }, text)),
+    );
+    const lasso = h(
+      "button",
+      {
+        type: "button",
+        "aria-pressed": "false",
+        title: "ring points by dragging; or hold Shift",
+        onclick() {
+          const isOn = this.getAttribute("aria-pressed") !== "true";
+          this.setAttribute("aria-pressed", String(isOn));
+          scatter.lasso(isOn);
+        },
+      },
+      "Lasso",
+    );
     const select = () => set({ part: inView().join(",") });
-    return [h("label", null, "Colour by ", chooser), lasso,
+    return [
+      h("label", null, "Colour by ", chooser),
+      lasso,
       h("button", { type: "button", title: "select what is in sight", onclick: select }, "Select what is in view"),
-      h("button", { type: "button", title: "0", onclick: () => scatter.fit() }, "Whole map")];
+      h("button", { type: "button", title: "0", onclick: () => scatter.fit() }, "Whole map"),
+    ];
   }
 
   function build(section) {
@@ -181,20 +261,45 @@ report.views.map = (() => {
     placeOf = new Map(points.latents.map((latent, k) => [latent, k]));
     chosen = h("div.chosen-one", { "aria-live": "polite" });
     listed = h("div.list");
-    contours = svg("g", { class: "contours" }, report.contours(points.x, points.y).map((path) => svg("path", { d: path })));
-    const host = h("div.plot.map", { role: "application", tabindex: 0, "aria-label": KEYS }, svg("svg", { "aria-hidden": "true" }, contours), h("div.names", null, names), ring, card);
-    const explained = points.way === "UMAP"
-      ? "Decoder directions by UMAP on cosine distance: near means alike, far distances mean little."
-      : "Decoder directions on their first two principal components.";
-    const how = `${explained} Click a point to see its feature; a lasso selects, here and for the table. What is not selected is dimmed.`;
+    contours = svg(
+      "g",
+      { class: "contours" },
+      report.contours(points.x, points.y).map((path) => svg("path", { d: path })),
+    );
+    const host = h(
+      "div.plot.map",
+      { role: "application", tabindex: 0, "aria-label": KEYS },
+      svg("svg", { "aria-hidden": "true" }, contours),
+      h("div.names", null, names),
+      ring,
+      card,
+    );
+    const explained =
+      points.way === "UMAP"
+        ? "Decoder directions by UMAP on cosine distance: near means alike, far distances mean little."
+        : "Decoder directions on their first two principal components.";
+    const how =
+      `${explained} Click a point to see its feature; a lasso selects, here and for the table. ` +
+      "What is not selected is dimmed.";
     const aside = h("aside", { "aria-label": "What is selected", tabindex: 0, role: "region" }, chosen, listed);
-    section.replaceChildren(h("div.maphead", null, h("h2", null, "Map of the decoder"), controls(), status), h("p.muted", null, how),
-      report.applied(true), legend, h("div.mapped", null, host, aside));
+    section.replaceChildren(
+      h("div.maphead", null, h("h2", null, "Map of the decoder"), controls(), status),
+      h("p.muted", null, how),
+      report.applied(true),
+      legend,
+      h("div.mapped", null, host, aside),
+    );
     scatter = report.scatter(host, {
-      x: Float32Array.from(points.x), y: Float32Array.from(points.y), onhover: hovered, onmove: placeNames,
-      onpick: pick, onlasso: (corners) => set({ part: corners.join(",") }),
+      x: Float32Array.from(points.x),
+      y: Float32Array.from(points.y),
+      onhover: hovered,
+      onmove: placeNames,
+      onpick: pick,
+      onlasso: (corners) => set({ part: corners.join(",") }),
     });
-    onchange(() => { if (!section.hidden) repaint(); });
+    onchange(() => {
+      if (!section.hidden) repaint();
+    });
   }
 
   async function show(section) {

@@ -15,20 +15,41 @@ report.neighbourhood = (() => {
   return (latent, neighbours) => {
     const host = h("div.neighbourhood");
     loadData("map").then((points) => {
-      const places = points.missing ? [] : [latent, ...neighbours].map((each) => points.latents.indexOf(each)).filter((k) => k >= 0);
+      const places = points.missing
+        ? []
+        : [latent, ...neighbours].map((each) => points.latents.indexOf(each)).filter((k) => k >= 0);
       if (places.length < 2 || points.latents[places[0]] !== latent) return host.remove();
-      const to = frame(places.map((k) => points.x[k]), places.map((k) => points.y[k]));
+      const to = frame(
+        places.map((k) => points.x[k]),
+        places.map((k) => points.y[k]),
+      );
       const isInside = (v, size) => v > 0 && v < size;
-      const around = [...points.latents.keys()].filter((k) => isInside(to.x(points.x[k]), W) && isInside(to.y(points.y[k]), H));
-      const dot = (k, r, kind) => svg("circle", { class: kind, cx: to.x(points.x[k]).toFixed(1), cy: to.y(points.y[k]).toFixed(1), r });
+      const around = [...points.latents.keys()].filter(
+        (k) => isInside(to.x(points.x[k]), W) && isInside(to.y(points.y[k]), H),
+      );
+      const dot = (k, r, kind) =>
+        svg("circle", { class: kind, cx: to.x(points.x[k]).toFixed(1), cy: to.y(points.y[k]).toFixed(1), r });
       const named = (k) => {
-        const other = points.latents[k], verdict = report.selection.verdictOf(other), circle = dot(k, 5, "near");
+        const other = points.latents[k],
+          verdict = report.selection.verdictOf(other),
+          circle = dot(k, 5, "near");
         circle.style.fill = hueOfVerdict(verdict);
-        const title = svg("title", null, `Feature ${other}: ${report.selection.columns.explanation[other] || "no explanation"}`);
+        const title = svg(
+          "title",
+          null,
+          `Feature ${other}: ${report.selection.columns.explanation[other] || "no explanation"}`,
+        );
         return svg("a", { href: `#feature/${other}`, "aria-label": `Feature ${other}` }, title, circle);
       };
-      host.replaceChildren(svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "group", "aria-label": "Its neighbours on the map of the decoder" },
-        around.slice(0, MOST).map((k) => dot(k, 1.8, "far")), places.slice(1).map(named), dot(places[0], 6, "self")));
+      host.replaceChildren(
+        svg(
+          "svg",
+          { viewBox: `0 0 ${W} ${H}`, role: "group", "aria-label": "Its neighbours on the map of the decoder" },
+          around.slice(0, MOST).map((k) => dot(k, 1.8, "far")),
+          places.slice(1).map(named),
+          dot(places[0], 6, "self"),
+        ),
+      );
     });
     return host;
   };

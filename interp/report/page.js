@@ -24,13 +24,16 @@ const loadScript = (() => {
   const loading = new Map();
   return (path) => {
     if (!loading.has(path)) {
-      loading.set(path, new Promise((resolve, reject) => {
-        const script = document.createElement("script");
-        script.src = path;
-        script.onload = resolve;
-        script.onerror = () => reject(new Error(`${path} is missing or cannot be read`));
-        document.head.append(script);
-      }));
+      loading.set(
+        path,
+        new Promise((resolve, reject) => {
+          const script = document.createElement("script");
+          script.src = path;
+          script.onload = resolve;
+          script.onerror = () => reject(new Error(`${path} is missing or cannot be read`));
+          document.head.append(script);
+        }),
+      );
     }
     return loading.get(path);
   };
@@ -145,7 +148,10 @@ const format = {
 function visible(token) {
   const kinds = { " ": "span.space", "\n": "span.mark.line", "\t": "span.mark.tab" };
   const shown = (piece) => piece.replace(/[\0-\x1f]/g, (c) => String.fromCharCode(0x2400 + c.charCodeAt()));
-  const pieces = token.replaceAll("\r", "").split(/([ \n\t])/).filter(Boolean);
+  const pieces = token
+    .replaceAll("\r", "")
+    .split(/([ \n\t])/)
+    .filter(Boolean);
   return pieces.map((piece) => (piece in kinds ? h(kinds[piece], null, piece) : shown(piece)));
 }
 
@@ -178,7 +184,11 @@ function ruleText(...pieces) {
     at += piece.length;
     return parts;
   }
-  return h("bdi.quoting", null, pieces.map((piece, k) => (k % 2 ? h("mark", null, drawn(piece)) : drawn(piece))));
+  return h(
+    "bdi.quoting",
+    null,
+    pieces.map((piece, k) => (k % 2 ? h("mark", null, drawn(piece)) : drawn(piece))),
+  );
 }
 
 /* White space in words, for who does not see it. */
@@ -198,12 +208,15 @@ const barCell = (share, hue = null) => h("td.bar", { "--share": share, "--hue": 
 
 /* Named values: [name, value], …. */
 const factsElement = (rows) =>
-  h("dl.facts", null, rows.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))));
+  h(
+    "dl.facts",
+    null,
+    rows.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))),
+  );
 
 const hueOfVerdict = (verdict) => `var(--${verdict}, var(--unranked))`;
 
-const verdictElement = (verdict) =>
-  h("span.verdict", { "--hue": hueOfVerdict(verdict) }, format.verdict(verdict));
+const verdictElement = (verdict) => h("span.verdict", { "--hue": hueOfVerdict(verdict) }, format.verdict(verdict));
 
 /* What is said behind the verdict of a latent that is unsure; null of one that is sure. */
 function unsureElement(latent) {
@@ -211,12 +224,17 @@ function unsureElement(latent) {
   return report.selection.isUnsure(latent) ? h("span.muted", { title }, ", unsure") : null;
 }
 
-const featureLink = (latent, ...text) => h("a", { href: `#feature/${latent}` }, ...(text.length ? text : [String(latent)]));
+const featureLink = (latent, ...text) =>
+  h("a", { href: `#feature/${latent}` }, ...(text.length ? text : [String(latent)]));
 
 /* A point with its interval on a line from 0 to 1. */
 function intervalElement(at, low, high) {
   if (at === null || at === undefined) return h("span.muted", null, "–");
   const bounds = low === null || low === undefined ? "" : ` (${format.fixed(low)} to ${format.fixed(high)})`;
-  return h("span.interval", { "--at": at, "--low": low ?? at, "--high": high ?? at, title: format.fixed(at) + bounds },
-    h("span.number", null, format.fixed(at)), h("span.track", { "aria-hidden": "true" }, h("i.range"), h("i.point")));
+  return h(
+    "span.interval",
+    { "--at": at, "--low": low ?? at, "--high": high ?? at, title: format.fixed(at) + bounds },
+    h("span.number", null, format.fixed(at)),
+    h("span.track", { "aria-hidden": "true" }, h("i.range"), h("i.point")),
+  );
 }

@@ -1,11 +1,13 @@
-/* Coloured points on a canvas, painted pixel by pixel: 65,536 of them take less than a frame, and nothing has to be compiled.
+/* Coloured points on a canvas, painted pixel by pixel: 65,536 of them take less than a frame, and nothing has to be
+ * compiled.
  *
- * plotly's scattergl, which the page ships, compiles shaders' code with Function(), which the page's policy forbids; and where
- * WebGL is made in software it needs a second and more for each frame.
+ * plotly's scattergl, which the page ships, compiles shaders' code with Function(), which the page's policy forbids;
+ * and where WebGL is made in software it needs a second and more for each frame.
  *
- * positions: Float32Array of x, y, x, y, …. paint(colours, ground): bytes r, g, b, a of each point, and r, g, b below them.
- * draw(view, first, last): some of the points, over what is there already; from the first point on over a clean ground.
- * view: { x, y } in the middle, pixels a unit, and the diameter of a point in pixels, all of the canvas's own pixels. */
+ * positions: Float32Array of x, y, x, y, …. paint(colours, ground): bytes r, g, b, a of each point, and r, g, b
+ * below them. draw(view, first, last): some of the points, over what is there already; from the first point on over
+ * a clean ground. view: { x, y } in the middle, pixels a unit, and the diameter of a point in pixels, all of the
+ * canvas's own pixels. */
 "use strict";
 
 report.points = (canvas, positions) => {
@@ -23,19 +25,26 @@ report.points = (canvas, positions) => {
   }
 
   /* Pixels left free on both sides of each row of a disc. */
-  const insetsOf = (side) => Array.from({ length: side }, (_, row) => Math.round((side - Math.sqrt(side ** 2 - (2 * row + 1 - side) ** 2)) / 2));
+  const insetsOf = (side) =>
+    Array.from({ length: side }, (_, row) => Math.round((side - Math.sqrt(side ** 2 - (2 * row + 1 - side) ** 2)) / 2));
 
   function draw(view, first, last) {
     if (!first) clear();
-    const { width, height } = canvas, shown = image.data;
-    const side = Math.max(Math.round(view.diameter), 1), insets = insetsOf(side);
+    const { width, height } = canvas,
+      shown = image.data;
+    const side = Math.max(Math.round(view.diameter), 1),
+      insets = insetsOf(side);
     for (let k = first; k < last; k++) {
       const left = Math.round((positions[2 * k] - view.x) * view.scale + (width - side) / 2);
       const top = Math.round((view.y - positions[2 * k + 1]) * view.scale + (height - side) / 2);
       if (left < 0 || top < 0 || left + side > width || top + side > height) continue;
       const share = colours[4 * k + 3] / 255;
       for (let row = 0; row < side; row++) {
-        for (let at = 4 * ((top + row) * width + left + insets[row]), end = at + 4 * (side - 2 * insets[row]); at < end; at += 4) {
+        for (
+          let at = 4 * ((top + row) * width + left + insets[row]), end = at + 4 * (side - 2 * insets[row]);
+          at < end;
+          at += 4
+        ) {
           for (let c = 0; c < 3; c++) shown[at + c] += (colours[4 * k + c] - shown[at + c]) * share;
         }
       }

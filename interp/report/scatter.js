@@ -1,28 +1,49 @@
 /* Points in the plane that are moved, zoomed, pointed at, chosen and ringed by a lasso, a million of them at ease.
  *
- * x, y: of each point. onhover: told the point under the pointer, or −1; onpick: the one clicked; onlasso: the corners of a
- * ring, x, y, x, y, …. They are drawn in an order drawn by lot, as many a frame as the machine is quick enough for: what is
- * seen while the view moves is a fair sample, and the rest follows as soon as it stands still. */
+ * x, y: of each point. onhover: told the point under the pointer, or −1; onpick: the one clicked; onlasso: the
+ * corners of a ring, x, y, x, y, …. They are drawn in an order drawn by lot, as many a frame as the machine is quick
+ * enough for: what is seen while the view moves is a fair sample, and the rest follows as soon as it stands still. */
 "use strict";
 
 report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) => {
-  const n = x.length, MIN_POINTS = 20_000, SLOW = 24, QUICK = 19, NEAR = 9, CORNERS = 40;
-  const order = drawnByLot(n), positions = new Float32Array(2 * n);
+  const n = x.length,
+    MIN_POINTS = 20_000,
+    SLOW = 24,
+    QUICK = 19,
+    NEAR = 9,
+    CORNERS = 40;
+  const order = drawnByLot(n),
+    positions = new Float32Array(2 * n);
   order.forEach((i, k) => positions.set([x[i], y[i]], 2 * k));
   const grid = report.squares(x, y);
-  const canvas = h("canvas"), ring = svg("polygon", { class: "lasso" });
+  const canvas = h("canvas"),
+    ring = svg("polygon", { class: "lasso" });
   host.prepend(canvas, svg("svg", { "aria-hidden": "true" }, ring));
   const renderer = report.points(canvas, positions);
   const view = { x: 0, y: 0, scale: 1 };
-  const [left, right] = bulk(x), [bottom, top] = bulk(y);
-  let whole = 1, width = 0, height = 0, drawn = 0, budget = 5 * MIN_POINTS, before = 0, isAsked = false, isLasso = false, isFitted = false;
+  const [left, right] = bulk(x),
+    [bottom, top] = bulk(y);
+  let whole = 1,
+    width = 0,
+    height = 0,
+    drawn = 0,
+    budget = 5 * MIN_POINTS,
+    before = 0,
+    isAsked = false,
+    isLasso = false,
+    isFitted = false;
 
   /* What is drawn: as many points as the budget allows, then on, until all are. */
   function frame(now) {
     isAsked = false;
     if (!width) return;
-    if (now - before < 200) budget = Math.min(Math.max(now - before > SLOW ? budget / 1.5 : now - before < QUICK ? budget * 1.3 : budget, MIN_POINTS), n);
-    const ratio = canvas.width / width, last = Math.min(n, drawn + Math.ceil(budget));
+    if (now - before < 200)
+      budget = Math.min(
+        Math.max(now - before > SLOW ? budget / 1.5 : now - before < QUICK ? budget * 1.3 : budget, MIN_POINTS),
+        n,
+      );
+    const ratio = canvas.width / width,
+      last = Math.min(n, drawn + Math.ceil(budget));
     const diameter = Math.max(24 / n ** 0.18, 1.5) * Math.min((view.scale / whole) ** 0.3, 3);
     renderer.draw({ x: view.x, y: view.y, scale: view.scale * ratio, diameter: diameter * ratio }, drawn, last);
     if (!drawn) onmove();
@@ -44,7 +65,9 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
 
   /* colours: r, g, b, a of each point; ground: r, g, b. */
   function paint(colours, ground) {
-    const lotted = new Uint8Array(4 * n), from = new Uint32Array(colours.buffer), to = new Uint32Array(lotted.buffer);
+    const lotted = new Uint8Array(4 * n),
+      from = new Uint32Array(colours.buffer),
+      to = new Uint32Array(lotted.buffer);
     for (let k = 0; k < n; k++) to[k] = from[order[k]];
     renderer.paint(lotted, ground);
     redraw();
@@ -78,18 +101,44 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
     if (!host.clientWidth) return; // out of sight
     [width, height] = [host.clientWidth, host.clientHeight];
     [canvas.width, canvas.height] = [width, height].map((side) => Math.round(side * devicePixelRatio));
-    if (isFitted) redraw(); else fit();
+    if (isFitted) redraw();
+    else fit();
     isFitted = true;
   }).observe(host);
 
-  const scatter = { paint, fit, zoom, move, near, toPixels, toData, view, size: () => [width, height], closeness: () => view.scale / whole, lasso: (on) => { isLasso = on; }, drawn: () => drawn };
-  report.pointing(host, canvas, { ...scatter, isLasso: () => isLasso, ring, corners: CORNERS, onhover, onpick, onlasso });
+  const scatter = {
+    paint,
+    fit,
+    zoom,
+    move,
+    near,
+    toPixels,
+    toData,
+    view,
+    size: () => [width, height],
+    closeness: () => view.scale / whole,
+    lasso: (on) => {
+      isLasso = on;
+    },
+    drawn: () => drawn,
+  };
+  report.pointing(host, canvas, {
+    ...scatter,
+    isLasso: () => isLasso,
+    ring,
+    corners: CORNERS,
+    onhover,
+    onpick,
+    onlasso,
+  });
   return scatter;
 
   /* The ends of nearly all values with a margin, so that a few far points leave no frame half empty. */
   function bulk(values) {
-    const sorted = Float64Array.from(values).sort(), at = (share) => sorted[Math.round(share * (n - 1))];
-    const [low, high] = [at(0.004), at(0.996)], margin = 0.08 * (high - low);
+    const sorted = Float64Array.from(values).sort(),
+      at = (share) => sorted[Math.round(share * (n - 1))];
+    const [low, high] = [at(0.004), at(0.996)],
+      margin = 0.08 * (high - low);
     return [Math.max(low - margin, sorted[0]), Math.min(high + margin, sorted[n - 1])];
   }
 
@@ -105,25 +154,36 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
   }
 };
 
-/* Points by the squares of a grid in which they lie: nearest(x, y, within) is the nearest one, −1 where none is so near. */
+/* Points by the squares of a grid in which they lie: nearest(x, y, within) is the nearest one, −1 where none is so
+ * near. */
 report.squares = (x, y) => {
-  const n = x.length, side = Math.min(Math.max(Math.ceil(Math.sqrt(n / 2)), 1), 1024);
+  const n = x.length,
+    side = Math.min(Math.max(Math.ceil(Math.sqrt(n / 2)), 1), 1024);
   let [left, right, bottom, top] = [Infinity, -Infinity, Infinity, -Infinity];
-  for (let i = 0; i < n; i++) [left, right, bottom, top] = [Math.min(left, x[i]), Math.max(right, x[i]), Math.min(bottom, y[i]), Math.max(top, y[i])];
+  for (let i = 0; i < n; i++)
+    [left, right, bottom, top] = [
+      Math.min(left, x[i]),
+      Math.max(right, x[i]),
+      Math.min(bottom, y[i]),
+      Math.max(top, y[i]),
+    ];
   const place = (v, from, to) => Math.min(Math.max(Math.floor(((v - from) / (to - from || 1)) * side), 0), side - 1);
   const square = (i) => place(y[i], bottom, top) * side + place(x[i], left, right);
-  const starts = new Uint32Array(side * side + 1), items = new Uint32Array(n);
+  const starts = new Uint32Array(side * side + 1),
+    items = new Uint32Array(n);
   for (let i = 0; i < n; i++) starts[square(i) + 1]++;
   for (let k = 0; k < side * side; k++) starts[k + 1] += starts[k];
   const next = starts.slice();
   for (let i = 0; i < n; i++) items[next[square(i)]++] = i;
 
   function nearest(px, py, within) {
-    let best = -1, least = within * within;
+    let best = -1,
+      least = within * within;
     const [first, last] = [place(px - within, left, right), place(px + within, left, right)];
     for (let row = place(py - within, bottom, top), end = place(py + within, bottom, top); row <= end; row++) {
       for (let at = starts[row * side + first]; at < starts[row * side + last + 1]; at++) {
-        const i = items[at], away = (x[i] - px) ** 2 + (y[i] - py) ** 2;
+        const i = items[at],
+          away = (x[i] - px) ** 2 + (y[i] - py) ** 2;
         if (away < least) [best, least] = [i, away];
       }
     }
@@ -146,12 +206,18 @@ report.inside = (corners, x, y) => {
   return found;
 };
 
-/* The pointer, the wheel and the keys over points: drag or arrows move, wheel, pinch, + and − zoom, 0 shows the whole, a
- * lasso (or Shift) rings, a click or Enter opens. */
-report.pointing = (host, canvas, { move, zoom, fit, near, toPixels, toData, size, isLasso, ring, corners, onhover, onpick, onlasso }) => {
+/* The pointer, the wheel and the keys over points: drag or arrows move, wheel, pinch, + and − zoom, 0 shows the
+ * whole, a lasso (or Shift) rings, a click or Enter opens. */
+report.pointing = (
+  host,
+  canvas,
+  { move, zoom, fit, near, toPixels, toData, size, isLasso, ring, corners, onhover, onpick, onlasso },
+) => {
   const STEPS = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
   const pointers = new Map();
-  let lasso = null, way = 0, at = -1;
+  let lasso = null,
+    way = 0,
+    at = -1;
 
   const place = (event) => {
     const box = host.getBoundingClientRect();
@@ -163,12 +229,24 @@ report.pointing = (host, canvas, { move, zoom, fit, near, toPixels, toData, size
     at = i;
   }
 
-  const drawLasso = () => ring.setAttribute("points", (lasso ?? []).map(([dx, dy]) => toPixels(dx, dy).map((p) => p.toFixed(1)).join(",")).join(" "));
+  const drawLasso = () =>
+    ring.setAttribute(
+      "points",
+      (lasso ?? [])
+        .map(([dx, dy]) =>
+          toPixels(dx, dy)
+            .map((p) => p.toFixed(1))
+            .join(","),
+        )
+        .join(" "),
+    );
 
   /* Hand over the ring, of so many corners at most. */
   function close() {
-    const step = Math.max(lasso.length / corners, 1), kept = [];
-    for (let k = 0; k < lasso.length; k += step) kept.push(...lasso[Math.floor(k)].map((v) => Number(v.toPrecision(4))));
+    const step = Math.max(lasso.length / corners, 1),
+      kept = [];
+    for (let k = 0; k < lasso.length; k += step)
+      kept.push(...lasso[Math.floor(k)].map((v) => Number(v.toPrecision(4))));
     lasso = null;
     drawLasso();
     if (kept.length >= 6) onlasso(kept);
@@ -184,7 +262,8 @@ report.pointing = (host, canvas, { move, zoom, fit, near, toPixels, toData, size
   });
 
   canvas.addEventListener("pointermove", (event) => {
-    const now = place(event), last = pointers.get(event.pointerId);
+    const now = place(event),
+      last = pointers.get(event.pointerId);
     if (!last) return hover(near(...now));
     const step = now.map((p, axis) => p - last[axis]);
     way += Math.hypot(...step);
@@ -199,26 +278,32 @@ report.pointing = (host, canvas, { move, zoom, fit, near, toPixels, toData, size
     } else move(...step);
   });
 
-  for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, (event) => {
-    if (!pointers.delete(event.pointerId)) return;
-    if (lasso && way > 8) return close();
-    lasso = null;
-    if (name === "pointerup" && way < 4) {
-      const i = near(...place(event));
-      if (i >= 0) onpick(i);
-    }
-  });
+  for (const name of ["pointerup", "pointercancel"])
+    canvas.addEventListener(name, (event) => {
+      if (!pointers.delete(event.pointerId)) return;
+      if (lasso && way > 8) return close();
+      lasso = null;
+      if (name === "pointerup" && way < 4) {
+        const i = near(...place(event));
+        if (i >= 0) onpick(i);
+      }
+    });
 
   canvas.addEventListener("pointerleave", () => hover(-1));
 
-  canvas.addEventListener("wheel", (event) => {
-    event.preventDefault();
-    zoom(Math.exp(-event.deltaY * (event.deltaMode ? 0.03 : 0.0015)), ...place(event));
-  }, { passive: false });
+  canvas.addEventListener(
+    "wheel",
+    (event) => {
+      event.preventDefault();
+      zoom(Math.exp(-event.deltaY * (event.deltaMode ? 0.03 : 0.0015)), ...place(event));
+    },
+    { passive: false },
+  );
 
   host.addEventListener("keydown", (event) => {
     if (event.target !== host || event.ctrlKey || event.metaKey || event.altKey) return;
-    const [width, height] = size(), step = STEPS[event.key];
+    const [width, height] = size(),
+      step = STEPS[event.key];
     if (step) move(0.12 * step[0] * width, 0.12 * step[1] * height);
     else if (event.key === "+" || event.key === "=") zoom(1.4);
     else if (event.key === "-") zoom(1 / 1.4);
@@ -232,28 +317,36 @@ report.pointing = (host, canvas, { move, zoom, fit, near, toPixels, toData, size
   });
 };
 
-/* Contours of the density of points: for each level, a path in the coordinates of the points. Marching squares over a blurred
- * grid; levels are shares of the largest density. */
+/* Contours of the density of points: for each level, a path in the coordinates of the points. Marching squares over
+ * a blurred grid; levels are shares of the largest density. */
 report.contours = (x, y, levels = [0.08, 0.25, 0.55]) => {
-  const SIDE = 64, BLUR = 3, [left, right, bottom, top] = report.squares(x, y).box;
+  const SIDE = 64,
+    BLUR = 3,
+    [left, right, bottom, top] = report.squares(x, y).box;
   const [dx, dy] = [(right - left) / (SIDE - 8) || 1, (top - bottom) / (SIDE - 8) || 1];
   let density = new Float64Array(SIDE * SIDE);
-  for (let i = 0; i < x.length; i++) density[Math.round((y[i] - bottom) / dy + 4) * SIDE + Math.round((x[i] - left) / dx + 4)] += 1;
-  for (let pass = 0; pass < BLUR; pass++) for (const step of [1, SIDE]) {
-    density = density.map((v, k) => (v * 2 + (density[k - step] ?? 0) + (density[k + step] ?? 0)) / 4);
-  }
-  const most = Math.max(...density), point = (column, row) => `${(left + (column - 4) * dx).toFixed(4)} ${(bottom + (row - 4) * dy).toFixed(4)}`;
-  return levels.map((share) => {
-    const level = share * most, path = [];
-    for (let row = 0; row < SIDE - 1; row++) for (let column = 0; column < SIDE - 1; column++) {
-      const [a, b, c, d] = [0, 1, SIDE + 1, SIDE].map((k) => density[row * SIDE + column + k] - level);
-      const cut = (from, to) => from / (from - to), ends = [];
-      if (a > 0 !== b > 0) ends.push(point(column + cut(a, b), row));
-      if (b > 0 !== c > 0) ends.push(point(column + 1, row + cut(b, c)));
-      if (c > 0 !== d > 0) ends.push(point(column + 1 - cut(c, d), row + 1));
-      if (d > 0 !== a > 0) ends.push(point(column, row + 1 - cut(d, a)));
-      for (let k = 0; k + 1 < ends.length; k += 2) path.push(`M${ends[k]}L${ends[k + 1]}`);
+  for (let i = 0; i < x.length; i++)
+    density[Math.round((y[i] - bottom) / dy + 4) * SIDE + Math.round((x[i] - left) / dx + 4)] += 1;
+  for (let pass = 0; pass < BLUR; pass++)
+    for (const step of [1, SIDE]) {
+      density = density.map((v, k) => (v * 2 + (density[k - step] ?? 0) + (density[k + step] ?? 0)) / 4);
     }
+  const most = Math.max(...density),
+    point = (column, row) => `${(left + (column - 4) * dx).toFixed(4)} ${(bottom + (row - 4) * dy).toFixed(4)}`;
+  return levels.map((share) => {
+    const level = share * most,
+      path = [];
+    for (let row = 0; row < SIDE - 1; row++)
+      for (let column = 0; column < SIDE - 1; column++) {
+        const [a, b, c, d] = [0, 1, SIDE + 1, SIDE].map((k) => density[row * SIDE + column + k] - level);
+        const cut = (from, to) => from / (from - to),
+          ends = [];
+        if (a > 0 !== b > 0) ends.push(point(column + cut(a, b), row));
+        if (b > 0 !== c > 0) ends.push(point(column + 1, row + cut(b, c)));
+        if (c > 0 !== d > 0) ends.push(point(column + 1 - cut(c, d), row + 1));
+        if (d > 0 !== a > 0) ends.push(point(column, row + 1 - cut(d, a)));
+        for (let k = 0; k + 1 < ends.length; k += 2) path.push(`M${ends[k]}L${ends[k + 1]}`);
+      }
     return path.join("");
   });
 };

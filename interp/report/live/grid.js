@@ -1,5 +1,6 @@
-/* Features and tokens as a grid: a row a feature, a column a token. A cell is as deep as the feature is strong there, or as
- * what it does there to a chosen next token: blue where it makes that likelier, orange where less likely. */
+/* Features and tokens as a grid: a row a feature, a column a token. A cell is as deep as the feature is strong
+ * there, or as what it does there to a chosen next token: blue where it makes that likelier, orange where less
+ * likely. */
 "use strict";
 
 report.grid = (() => {
@@ -22,10 +23,18 @@ report.grid = (() => {
 
   function head(tokens, onchoose) {
     const column = (token, position) => {
-      const button = h("button.column", { type: "button", onclick: () => onchoose(position), title: `token ${position}` }, tokenElement(word(token)));
+      const button = h(
+        "button.column",
+        { type: "button", onclick: () => onchoose(position), title: `token ${position}` },
+        tokenElement(word(token)),
+      );
       return h("th", { scope: "col", "data-position": position }, button);
     };
-    return h("thead", null, h("tr", null, h("th", { scope: "col" }, "Feature"), h("th", { scope: "col" }, "Most"), tokens.map(column)));
+    return h(
+      "thead",
+      null,
+      h("tr", null, h("th", { scope: "col" }, "Feature"), h("th", { scope: "col" }, "Most"), tokens.map(column)),
+    );
   }
 
   /* tokens: their ids. rows: [latent, Map of position → value], first to last. most: the value of the deepest shade.
@@ -43,12 +52,20 @@ report.grid = (() => {
       const strongest = Array.from(values.values()).reduce((a, b) => (Math.abs(b) > Math.abs(a) ? b : a), 0);
       const point = () => onpoint(values);
       const leave = () => onpoint(null);
-      return h("tr", { "data-latent": latent, onpointerenter: point, onpointerleave: leave, onfocusin: point, onfocusout: leave },
+      return h(
+        "tr",
+        { "data-latent": latent, onpointerenter: point, onpointerleave: leave, onfocusin: point, onfocusout: leave },
         h("th.named", { scope: "row" }, named(latent)),
         h("td.amount", null, values.size ? written(strongest, isSigned) : h("span.muted", null, "–")),
-        tokens.map((_, position) => cell(values, position)));
+        tokens.map((_, position) => cell(values, position)),
+      );
     };
-    const table = h("table.grid", { "--tokens": tokens.length }, head(tokens, onchoose), h("tbody", null, rows.map(line)));
+    const table = h(
+      "table.grid",
+      { "--tokens": tokens.length },
+      head(tokens, onchoose),
+      h("tbody", null, rows.map(line)),
+    );
     table.addEventListener("click", (event) => {
       const position = event.target.closest(".cell")?.dataset.position;
       if (position !== undefined) onchoose(Number(position));

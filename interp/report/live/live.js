@@ -1,9 +1,14 @@
-/* What a page has that is served by `interp explore`: an answer from the model, and notes that are kept in the run folder. */
+/* What a page has that is served by `interp explore`: an answer from the model, and notes that are kept in the run
+ * folder. */
 "use strict";
 
 /* What the server answers; an Error that says why it does not. */
 async function ask(name, asked, options = {}) {
-  const posted = asked && { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(asked) };
+  const posted = asked && {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify(asked),
+  };
   let answer;
   try {
     answer = await fetch(`/api/${name}`, { ...posted, ...options });
@@ -17,7 +22,9 @@ async function ask(name, asked, options = {}) {
 
 (() => {
   const PAUSE = 300;
-  let waiting = {}, sending = false, timer;
+  let waiting = {},
+    sending = false,
+    timer;
 
   const anyWaiting = () => Object.keys(waiting).length > 0;
 
@@ -25,11 +32,17 @@ async function ask(name, asked, options = {}) {
   function wait(edits) {
     for (const [latent, fields] of Object.entries(edits)) {
       const own = (waiting[latent] ??= {});
-      for (const [name, [before, after]] of Object.entries(fields)) own[name] = [own[name] ? own[name][0] : before, after];
+      for (const [name, [before, after]] of Object.entries(fields))
+        own[name] = [own[name] ? own[name][0] : before, after];
     }
   }
 
-  const changed = ([before, after]) => Object.fromEntries(Object.keys(after).filter((name) => before[name] !== after[name]).map((name) => [name, [before[name], after[name]]]));
+  const changed = ([before, after]) =>
+    Object.fromEntries(
+      Object.keys(after)
+        .filter((name) => before[name] !== after[name])
+        .map((name) => [name, [before[name], after[name]]]),
+    );
 
   function write(edits) {
     wait(Object.fromEntries(Object.entries(edits).map(([latent, notes]) => [latent, changed(notes)])));
@@ -44,7 +57,8 @@ async function ask(name, asked, options = {}) {
     sending = true;
     try {
       const notes = await ask("notes", { edits });
-      if (anyWaiting()) timer = setTimeout(send, PAUSE); else report.notes.replace(notes);
+      if (anyWaiting()) timer = setTimeout(send, PAUSE);
+      else report.notes.replace(notes);
     } catch (error) {
       const newer = waiting;
       waiting = edits;
@@ -65,5 +79,7 @@ async function ask(name, asked, options = {}) {
   report.notes.keepWith(write);
   look();
   window.addEventListener("focus", look);
-  window.addEventListener("pagehide", () => { if (anyWaiting()) ask("notes", { edits: waiting }, { keepalive: true }); });
+  window.addEventListener("pagehide", () => {
+    if (anyWaiting()) ask("notes", { edits: waiting }, { keepalive: true });
+  });
 })();

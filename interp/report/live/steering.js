@@ -1,9 +1,14 @@
-/* "Steer", a tab of a feature's examples on a served page: what the model writes with the feature held, and what that costs;
- * and in the whole context of an example, what the feature does to the loss at each token. */
+/* "Steer", a tab of a feature's examples on a served page: what the model writes with the feature held, and what
+ * that costs; and in the whole context of an example, what the feature does to the loss at each token. */
 "use strict";
 
 report.steering = (() => {
-  const PAUSE = 250, N_BEFORE = 16, LEAST = -4, MOST = 8, FIRST = 2, N_TOKENS = 48;
+  const PAUSE = 250,
+    N_BEFORE = 16,
+    LEAST = -4,
+    MOST = 8,
+    FIRST = 2,
+    N_TOKENS = 48;
 
   /* The tokens of one text that are not in the other at the same place of their longest common subsequence. */
   function changed(before, after) {
@@ -23,52 +28,105 @@ report.steering = (() => {
   }
 
   function written(title, ids, prompt, marks, kind) {
-    const kindOf = ({ tokens }) => (tokens[0] < prompt ? ".muted" : tokens.some((at) => marks.has(at - prompt)) ? kind : "");
+    const kindOf = ({ tokens }) =>
+      tokens[0] < prompt ? ".muted" : tokens.some((at) => marks.has(at - prompt)) ? kind : "";
     const token = (piece) => h(`span.token${kindOf(piece)}`, null, visible(piece.text));
     const pieces = report.pieces(ids.map(word)).map(token);
     return h("div.written", null, h("h4", null, title), h("div.text", { dir: "auto" }, pieces));
   }
 
-  /* What each dose costs, KL, and what it brings, the probability of what the feature writes: two curves over the multiples. */
+  /* What each dose costs, KL, and what it brings, the probability of what the feature writes: two curves over the
+   * multiples. */
   function chart(doses) {
-    const [W, H, LEFT, RIGHT, TOP, BASE] = [360, 150, 8, 8, 16, 118], rows = doses.filter(([multiple]) => multiple !== null);
+    const [W, H, LEFT, RIGHT, TOP, BASE] = [360, 150, 8, 8, 16, 118],
+      rows = doses.filter(([multiple]) => multiple !== null);
     const free = doses.find(([multiple]) => multiple === null);
     const x = (multiple) => LEFT + ((multiple - LEAST) / (MOST - LEAST)) * (W - LEFT - RIGHT);
     const curve = (at, kind) => {
       const most = Math.max(...rows.map((row) => row[at] ?? 0), free[at] ?? 0) || 1;
       const y = (v) => BASE - (v / most) * (BASE - TOP);
-      const points = rows.filter((row) => row[at] !== null).map((row) => `${x(row[0]).toFixed(1)},${y(row[at]).toFixed(1)}`);
-      const dot = (row) => svg("circle", { class: kind, cx: x(row[0]), cy: y(row[at]), r: 2.5 },
-        svg("title", null, `${row[0]} ×: ${format.significant(row[at])}`));
-      return [svg("polyline", { class: kind, points: points.join(" ") }), rows.filter((row) => row[at] !== null).map(dot)];
+      const points = rows
+        .filter((row) => row[at] !== null)
+        .map((row) => `${x(row[0]).toFixed(1)},${y(row[at]).toFixed(1)}`);
+      const dot = (row) =>
+        svg(
+          "circle",
+          { class: kind, cx: x(row[0]), cy: y(row[at]), r: 2.5 },
+          svg("title", null, `${row[0]} ×: ${format.significant(row[at])}`),
+        );
+      return [
+        svg("polyline", { class: kind, points: points.join(" ") }),
+        rows.filter((row) => row[at] !== null).map(dot),
+      ];
     };
     const line = svg("line", { class: "dose", y1: TOP, y2: BASE });
-    const ticks = [[LEAST, "start"], [0, "middle"], [4, "middle"], [MOST, "end"]].map(([multiple, anchor]) =>
-      svg("text", { x: x(multiple), y: BASE + 14, "text-anchor": anchor }, `${multiple} ×`.replace("-", "−")));
+    const ticks = [
+      [LEAST, "start"],
+      [0, "middle"],
+      [4, "middle"],
+      [MOST, "end"],
+    ].map(([multiple, anchor]) =>
+      svg("text", { x: x(multiple), y: BASE + 14, "text-anchor": anchor }, `${multiple} ×`.replace("-", "−")),
+    );
     const [multiple, kl, concept] = rows.at(-1);
     const [highestKl, highestConcept] = [1, 2].map((at) => Math.max(...rows.map((row) => row[at] ?? 0)));
-    const said = `At ${multiple} times its maximum: KL ${format.significant(kl)} nats, probability of its positive logits ${format.significant(concept)}`;
-    const picture = svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": said },
-      svg("line", { class: "axis", x1: LEFT, x2: W - RIGHT, y1: BASE, y2: BASE }), line, curve(1, "kl"), curve(2, "concept"), ticks);
-    const brought = `probability of its positive logits, ${format.percent(free[2] ?? 0)} as it is, up to ${format.percent(highestConcept)}`;
-    const legend = h("p.below", null, h("span.kl", null, `KL to the model as it is, up to ${format.significant(highestKl, 2)} nats`), " ",
-      free[2] === null ? null : h("span.concept", null, brought));
-    const place = (multiple) => { for (const end of ["x1", "x2"]) line.setAttribute(end, x(multiple)); };
+    const said =
+      `At ${multiple} times its maximum: KL ${format.significant(kl)} nats, ` +
+      `probability of its positive logits ${format.significant(concept)}`;
+    const picture = svg(
+      "svg",
+      { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": said },
+      svg("line", { class: "axis", x1: LEFT, x2: W - RIGHT, y1: BASE, y2: BASE }),
+      line,
+      curve(1, "kl"),
+      curve(2, "concept"),
+      ticks,
+    );
+    const brought =
+      `probability of its positive logits, ${format.percent(free[2] ?? 0)} as it is, ` +
+      `up to ${format.percent(highestConcept)}`;
+    const legend = h(
+      "p.below",
+      null,
+      h("span.kl", null, `KL to the model as it is, up to ${format.significant(highestKl, 2)} nats`),
+      " ",
+      free[2] === null ? null : h("span.concept", null, brought),
+    );
+    const place = (multiple) => {
+      for (const end of ["x1", "x2"]) line.setAttribute(end, x(multiple));
+    };
     return Object.assign(h("div.doses", null, picture, legend), { place });
   }
 
   /* The text up to the strongest firing, and its token. */
   function opening(example) {
-    const { n_ctx } = report.data.page, [, row] = example, place = row % n_ctx;
-    const words = Array.from(report.text.of(Math.floor(row / n_ctx)), word).slice(Math.max(place - N_BEFORE, 0), place + 1);
-    return report.pieces(words.filter((text) => !/^<\|.*\|>$/.test(text))).map((piece) => piece.text).join("");
+    const { n_ctx } = report.data.page,
+      [, row] = example,
+      place = row % n_ctx;
+    const words = Array.from(report.text.of(Math.floor(row / n_ctx)), word).slice(
+      Math.max(place - N_BEFORE, 0),
+      place + 1,
+    );
+    return report
+      .pieces(words.filter((text) => !/^<\|.*\|>$/.test(text)))
+      .map((piece) => piece.text)
+      .join("");
   }
 
   return (latent, example) => {
-    let timer, newest = 0, doses = null;
-    const said = h("output", null), texts = h("div.texts", { "aria-live": "polite" }), costs = h("div");
+    let timer,
+      newest = 0,
+      doses = null;
+    const said = h("output", null),
+      texts = h("div.texts", { "aria-live": "polite" }),
+      costs = h("div");
     const oninput = () => later();
-    const field = h("textarea", { rows: 2, spellcheck: "false", "aria-label": "A text that the model goes on with", oninput });
+    const field = h("textarea", {
+      rows: 2,
+      spellcheck: "false",
+      "aria-label": "A text that the model goes on with",
+      oninput,
+    });
     const range = { type: "range", min: LEAST, max: MOST, step: 0.5, value: FIRST };
     const slider = h("input", { ...range, "aria-label": "Times the maximum of the feature", oninput });
 
@@ -83,15 +141,18 @@ report.steering = (() => {
 
     /* What is asked last is shown. */
     async function write() {
-      const own = ++newest, multiples = { [latent]: slider.valueAsNumber };
+      const own = ++newest,
+        multiples = { [latent]: slider.valueAsNumber };
       const asked = { prompt: field.value, multiples, n_tokens: N_TOKENS, temperature: 1, seed: 0 };
       texts.classList.add("waiting");
       try {
         const { prompt, plain, steered } = await ask("steer", asked);
         if (own !== newest) return;
         const [lost, won] = changed(plain.slice(prompt), steered.slice(prompt));
-        texts.replaceChildren(written("The model as it is", plain, prompt, lost, ".lost"),
-          written("With the feature held", steered, prompt, won, ".won"));
+        texts.replaceChildren(
+          written("The model as it is", plain, prompt, lost, ".lost"),
+          written("With the feature held", steered, prompt, won, ".won"),
+        );
       } catch (error) {
         if (own === newest) texts.replaceChildren(h("p.missing", { role: "alert" }, `${error.message}.`));
       }
@@ -116,9 +177,12 @@ report.steering = (() => {
   };
 })();
 
-/* Where the loss of the next token rises without the feature, its token is underlined, and where it falls, in the other hue. */
+/* Where the loss of the next token rises without the feature, its token is underlined, and where it falls, in the
+ * other hue. */
 report.examples.onopen = async (latent, [, row], text, facts) => {
-  const { n_ctx } = report.data.page, MOST = 1, LEAST = 0.02;
+  const { n_ctx } = report.data.page,
+    MOST = 1,
+    LEAST = 0.02;
   const said = facts.appendChild(h("span.muted", null, "reading the loss …"));
   try {
     const { changes } = await ask("without", { latent, sequence: Math.floor(row / n_ctx) });

@@ -1,5 +1,5 @@
-/* "Try text": which features fire in a text as it is typed, what each does to a next token, and what the model writes with
- * some of them held. */
+/* "Try text": which features fire in a text as it is typed, what each does to a next token, and what the model
+ * writes with some of them held. */
 "use strict";
 
 report.views.try = (() => {
@@ -13,7 +13,8 @@ report.views.try = (() => {
   const MOST_PINNED = 16;
   /* Latent → the multiple of its maximum at which it is held while the model writes. */
   const pinned = new Map();
-  /* What the model last said: the tokens and what fires; the effects on the token `output`, null where none is chosen. */
+  /* What the model last said: the tokens and what fires; the effects on the token `output`, null where none is
+   * chosen. */
   let read;
   let effects = null;
   let output = null;
@@ -56,7 +57,8 @@ report.views.try = (() => {
     };
   })();
 
-  /* Read the text of the field; the token that was chosen stays so while the text up to it does, and so does the end. */
+  /* Read the text of the field; the token that was chosen stays so while the text up to it does, and so does the
+   * end. */
   async function readText(isOld) {
     const text = parts.field.value;
     try {
@@ -93,23 +95,41 @@ report.views.try = (() => {
 
   function described(latent) {
     const rule = columns.explanation[latent];
-    return [featureLink(latent, `Feature ${latent}`), " ", verdictElement(verdictOf(latent)), isUnsure(latent) ? h("span.muted", null, ", unsure") : null,
-      h("div.rule", null, rule ? ruleText(rule) : h("span.muted", null, "no explanation"))];
+    return [
+      featureLink(latent, `Feature ${latent}`),
+      " ",
+      verdictElement(verdictOf(latent)),
+      isUnsure(latent) ? h("span.muted", null, ", unsure") : null,
+      h("div.rule", null, rule ? ruleText(rule) : h("span.muted", null, "no explanation")),
+    ];
   }
 
   function pinButton(latent) {
     const isPinned = pinned.has(latent);
     const title = isPinned ? "let it go" : "keep it in the grid, and hold it while the model writes, below";
     const onclick = () => (pinned.has(latent) ? unpin(latent) : pin(latent));
-    return h("button.pin", { type: "button", "aria-pressed": String(isPinned), "aria-label": `Pin feature ${latent}`, title, "data-latent": latent, onclick }, isPinned ? "Pinned" : "Pin");
+    return h(
+      "button.pin",
+      {
+        type: "button",
+        "aria-pressed": String(isPinned),
+        "aria-label": `Pin feature ${latent}`,
+        title,
+        "data-latent": latent,
+        onclick,
+      },
+      isPinned ? "Pinned" : "Pin",
+    );
   }
 
-  /* A row a latent, the pinned first: [latent, Map of position → value]. A value is a share of the latent's maximum, or an
-   * effect in nats. */
+  /* A row a latent, the pinned first: [latent, Map of position → value]. A value is a share of the latent's maximum,
+   * or an effect in nats. */
   function rows() {
     const found = new Map();
     if (effects) for (const [latent, , places] of effects.features) found.set(latent, new Map(places));
-    else for (const [latent, , places] of read.features) found.set(latent, new Map(places.map(([position, z]) => [position, z / columns.max[latent]])));
+    else
+      for (const [latent, , places] of read.features)
+        found.set(latent, new Map(places.map(([position, z]) => [position, z / columns.max[latent]])));
     const first = Array.from(pinned.keys(), (latent) => [latent, found.get(latent) ?? new Map()]);
     const rest = Array.from(found).filter(([latent]) => !pinned.has(latent) && isShown(latent));
     return [...first, ...rest];
@@ -119,7 +139,8 @@ report.views.try = (() => {
   function tokenValues(shown) {
     const values = new Array(read.tokens.length).fill(0);
     for (const [, own] of shown) {
-      for (const [position, value] of own) values[position] = effects ? values[position] + value : Math.max(values[position], value);
+      for (const [position, value] of own)
+        values[position] = effects ? values[position] + value : Math.max(values[position], value);
     }
     return values;
   }
@@ -139,7 +160,8 @@ report.views.try = (() => {
     }
   }
 
-  const tip = (value) => (effects ? `${value > 0 ? "+" : ""}${format.significant(value, 2)} nats` : `strength ${format.fixed(value)}`);
+  const tip = (value) =>
+    effects ? `${value > 0 ? "+" : ""}${format.significant(value, 2)} nats` : `strength ${format.fixed(value)}`;
 
   /* What the shades say. */
   function key() {
@@ -147,20 +169,35 @@ report.views.try = (() => {
     if (!effects) return [`${many}, shaded by the strongest of their features.`];
     const where = effects.each ? "behind the token that they fire on" : "behind the token chosen";
     const p = effects.each ? effects.p[at] : effects.p[0];
-    return [h("span.key.raised", { "--shade": 0.7 }, "likelier"), " or ", h("span.key.lowered", { "--shade": 0.7 }, "less likely"), ": what the features do to ", tokenElement(word(output)),
-      ` ${where} (here ${percent(p)}), to first order, up to ${format.significant(largest(tokenValues(rows())), 2)} nats.`];
+    return [
+      h("span.key.raised", { "--shade": 0.7 }, "likelier"),
+      " or ",
+      h("span.key.lowered", { "--shade": 0.7 }, "less likely"),
+      ": what the features do to ",
+      tokenElement(word(output)),
+      ` ${where} (here ${percent(p)}), to first order, ` +
+        `up to ${format.significant(largest(tokenValues(rows())), 2)} nats.`,
+    ];
   }
 
   function showText() {
     const pieces = report.pieces(read.tokens.map(word));
     const piece = ({ text, tokens }) => {
       const isChosen = tokens.includes(at);
-      const named = { "data-tokens": tokens.join(","), "aria-pressed": String(isChosen), "aria-label": text.trim() ? null : spelled(text) };
-      return [h("button.token.piece", { type: "button", ...named, onclick: () => choose(tokens.at(-1)) }, visible(text)), h("wbr")];
+      const named = {
+        "data-tokens": tokens.join(","),
+        "aria-pressed": String(isChosen),
+        "aria-label": text.trim() ? null : spelled(text),
+      };
+      return [
+        h("button.token.piece", { type: "button", ...named, onclick: () => choose(tokens.at(-1)) }, visible(text)),
+        h("wbr"),
+      ];
     };
     parts.reading.replaceChildren(h("div.text", { dir: "auto" }, pieces.map(piece)), h("p.muted.key", null, key()));
     shade();
-    for (const button of parts.shades.children) button.setAttribute("aria-pressed", String((button.value === "effect") === (output !== null)));
+    for (const button of parts.shades.children)
+      button.setAttribute("aria-pressed", String((button.value === "effect") === (output !== null)));
   }
 
   function showFeatures() {
@@ -170,14 +207,42 @@ report.views.try = (() => {
     const named = (latent) => {
       const rule = columns.explanation[latent];
       const hue = h("i.dot", { "--hue": hueOfVerdict(verdictOf(latent)), title: format.verdict(verdictOf(latent)) });
-      return [pinButton(latent), featureLink(latent), hue, h("span.rule", { title: rule }, rule ? ruleText(rule) : h("span.muted", null, "no explanation"))];
+      return [
+        pinButton(latent),
+        featureLink(latent),
+        hue,
+        h("span.rule", { title: rule }, rule ? ruleText(rule) : h("span.muted", null, "no explanation")),
+      ];
     };
     const unit = effects ? "nats" : "of its maximum";
     const scrolled = parts.features.querySelector(".gridded")?.scrollLeft ?? 0;
-    const drawn = grid({ tokens: read.tokens, rows: shown, most, isSigned: Boolean(effects), unit, named, onchoose: choose, onpoint: shade });
-    const onclick = () => { listed = all.length; showFeatures(); };
-    const more = all.length > shown.length ? h("button.more", { type: "button", onclick }, `${format.count(all.length - shown.length)} more`) : null;
-    const nothing = all.length ? null : h("p.missing", null, read.features.length ? "Only features of a single token fire: show them by the switch above." : "No feature fires.");
+    const drawn = grid({
+      tokens: read.tokens,
+      rows: shown,
+      most,
+      isSigned: Boolean(effects),
+      unit,
+      named,
+      onchoose: choose,
+      onpoint: shade,
+    });
+    const onclick = () => {
+      listed = all.length;
+      showFeatures();
+    };
+    const more =
+      all.length > shown.length
+        ? h("button.more", { type: "button", onclick }, `${format.count(all.length - shown.length)} more`)
+        : null;
+    const nothing = all.length
+      ? null
+      : h(
+          "p.missing",
+          null,
+          read.features.length
+            ? "Only features of a single token fire: show them by the switch above."
+            : "No feature fires.",
+        );
     parts.features.replaceChildren(h("h2", null, "Features by tokens"), nothing ?? h("div", null, drawn, more));
     const chosen = drawn.querySelector(`th[data-position="${at}"]`);
     drawn.scrollLeft = Math.max(scrolled, chosen ? chosen.offsetLeft + chosen.offsetWidth - drawn.clientWidth : 0);
@@ -186,7 +251,15 @@ report.views.try = (() => {
 
   function changes(kind, name, moved) {
     if (!moved.length) return null;
-    const change = ([token, p, without]) => [h("span.change", null, tokenElement(word(token)), h("small", null, ` ${format.significant(100 * without, 2)} → ${percent(p)}`)), " "];
+    const change = ([token, p, without]) => [
+      h(
+        "span.change",
+        null,
+        tokenElement(word(token)),
+        h("small", null, ` ${format.significant(100 * without, 2)} → ${percent(p)}`),
+      ),
+      " ",
+    ];
     return h(`p.moved.${kind}`, null, h("span.muted", null, `${name} `), moved.map(change));
   }
 
@@ -194,18 +267,56 @@ report.views.try = (() => {
     const most = Math.max(...next.map(([, p]) => p));
     const aimed = (token) => {
       const isAimed = token === output;
-      const title = isAimed ? "shade by how strongly features fire again" : "shade by what the features do to this token";
-      return h("button.aim", { type: "button", title, "aria-pressed": String(isAimed), onclick: () => aim(isAimed ? null : token) }, tokenElement(word(token)));
+      const title = isAimed
+        ? "shade by how strongly features fire again"
+        : "shade by what the features do to this token";
+      return h(
+        "button.aim",
+        { type: "button", title, "aria-pressed": String(isAimed), onclick: () => aim(isAimed ? null : token) },
+        tokenElement(word(token)),
+      );
     };
-    const predicted = ([token, p]) => h("tr", null, h("th", { scope: "row" }, aimed(token)), h("td.bar", { "--share": p / most }, h("i")), h("td", null, percent(p)));
-    const firing = ({ latent, activation, kl, raises, lowers }) => h("li", null,
-      h("div.what", null, described(latent), changes("positive", "raises", raises), changes("negative", "lowers", lowers)),
-      h("div.amount", null, `activation ${format.significant(activation)}`, h("small", { title: "how far the prediction moves without it" }, ` KL ${format.significant(kl, 2)} nats`), pinButton(latent)));
+    const predicted = ([token, p]) =>
+      h(
+        "tr",
+        null,
+        h("th", { scope: "row" }, aimed(token)),
+        h("td.bar", { "--share": p / most }, h("i")),
+        h("td", null, percent(p)),
+      );
+    const firing = ({ latent, activation, kl, raises, lowers }) =>
+      h(
+        "li",
+        null,
+        h(
+          "div.what",
+          null,
+          described(latent),
+          changes("positive", "raises", raises),
+          changes("negative", "lowers", lowers),
+        ),
+        h(
+          "div.amount",
+          null,
+          `activation ${format.significant(activation)}`,
+          h("small", { title: "how far the prediction moves without it" }, ` KL ${format.significant(kl, 2)} nats`),
+          pinButton(latent),
+        ),
+      );
     const shown = features.filter(({ latent }) => isShown(latent));
-    parts.there.replaceChildren(h("h2", null, "At ", tokenElement(word(read.tokens[at])), h("small", null, ` position ${at}`)),
-      h("table.logits.positive", null, h("caption", null, "The model's next token, and its probability; choose one to see what brings it"), h("tbody", null, next.map(predicted))),
-      shown.length ? h("p.muted", null, "What fires here, and the prediction without it → with it:") : h("p.missing", null, "No feature fires here."),
-      h("ol.firing", null, shown.map(firing)));
+    parts.there.replaceChildren(
+      h("h2", null, "At ", tokenElement(word(read.tokens[at])), h("small", null, ` position ${at}`)),
+      h(
+        "table.logits.positive",
+        null,
+        h("caption", null, "The model's next token, and its probability; choose one to see what brings it"),
+        h("tbody", null, next.map(predicted)),
+      ),
+      shown.length
+        ? h("p.muted", null, "What fires here, and the prediction without it → with it:")
+        : h("p.missing", null, "No feature fires here."),
+      h("ol.firing", null, shown.map(firing)),
+    );
   }
 
   function pin(latent) {
@@ -221,39 +332,83 @@ report.views.try = (() => {
 
   /* The address holds what is pinned. */
   function showPinned() {
-    const amount = (latent, multiple) => h("label", null,
-      h("input", { type: "number", value: multiple, step: "0.5", min: -100, max: 100, required: true, oninput() { pinned.set(latent, this.valueAsNumber); } }), " × its maximum");
-    parts.pinned.replaceChildren(...Array.from(pinned, ([latent, multiple]) =>
-      h("li", null, h("div.what", null, described(latent)), amount(latent, multiple), h("button", { type: "button", onclick: () => unpin(latent) }, "Let go"))));
+    const amount = (latent, multiple) =>
+      h(
+        "label",
+        null,
+        h("input", {
+          type: "number",
+          value: multiple,
+          step: "0.5",
+          min: -100,
+          max: 100,
+          required: true,
+          oninput() {
+            pinned.set(latent, this.valueAsNumber);
+          },
+        }),
+        " × its maximum",
+      );
+    parts.pinned.replaceChildren(
+      ...Array.from(pinned, ([latent, multiple]) =>
+        h(
+          "li",
+          null,
+          h("div.what", null, described(latent)),
+          amount(latent, multiple),
+          h("button", { type: "button", onclick: () => unpin(latent) }, "Let go"),
+        ),
+      ),
+    );
     parts.sample.disabled = !pinned.size;
     history.replaceState(null, "", pinned.size ? `#try/${Array.from(pinned.keys()).join(",")}` : "#try");
     if (!read) return;
     shade();
     showFeatures();
-    for (const button of parts.there.querySelectorAll(".pin")) button.replaceWith(pinButton(Number(button.dataset.latent)));
+    for (const button of parts.there.querySelectorAll(".pin"))
+      button.replaceWith(pinButton(Number(button.dataset.latent)));
   }
 
   function written(title, ids, prompt) {
     const token = (piece) => h(`span.token${piece.tokens[0] < prompt ? ".muted" : ""}`, null, visible(piece.text));
-    return h("div", null, h("h3", null, title), h("div.text.sampled", { dir: "auto" }, report.pieces(ids.map(word)).map(token)));
+    return h(
+      "div",
+      null,
+      h("h3", null, title),
+      h("div.text.sampled", { dir: "auto" }, report.pieces(ids.map(word)).map(token)),
+    );
   }
 
   async function sample() {
     if (!parts.form.reportValidity()) return;
     const value = (name) => parts.options[name].valueAsNumber;
-    const asked = { prompt: parts.field.value, multiples: Object.fromEntries(pinned), n_tokens: value("tokens"), temperature: value("temperature"), seed: value("seed") };
+    const asked = {
+      prompt: parts.field.value,
+      multiples: Object.fromEntries(pinned),
+      n_tokens: value("tokens"),
+      temperature: value("temperature"),
+      seed: value("seed"),
+    };
     parts.sample.disabled = true;
     parts.samples.replaceChildren(h("p.waiting", null, "Running the model …"));
     try {
       const { prompt, plain, steered } = await ask("steer", asked);
-      parts.samples.replaceChildren(h("div.pair", null, written("The model as it is", plain, prompt), written("With what is pinned", steered, prompt)));
+      parts.samples.replaceChildren(
+        h(
+          "div.pair",
+          null,
+          written("The model as it is", plain, prompt),
+          written("With what is pinned", steered, prompt),
+        ),
+      );
     } catch (error) {
       failed(parts.samples, error);
     }
     parts.sample.disabled = !pinned.size;
   }
 
-  /* The token of a word, as words stand in a text, with a space before it, or else of the text as it is; null of neither. */
+  /* The token of a word, as words stand in a text, with a space before it, or else of the text as it is; null of
+   * neither. */
   function tokenOf(text) {
     const found = [` ${text}`, text].map((wanted) => words.indexOf(wanted)).filter((token) => token >= 0);
     return found[0] ?? null;
@@ -265,24 +420,49 @@ report.views.try = (() => {
       const first = parts.there.querySelector(".aim");
       if (output === null) first?.click();
     };
-    const button = (value, text, title, onclick) => h("button", { type: "button", value, title, "aria-pressed": String(value === "strength"), onclick }, text);
-    parts.shades = h("span.widths", { role: "group", "aria-label": "What the text is shaded by" },
+    const button = (value, text, title, onclick) =>
+      h("button", { type: "button", value, title, "aria-pressed": String(value === "strength"), onclick }, text);
+    parts.shades = h(
+      "span.widths",
+      { role: "group", "aria-label": "What the text is shaded by" },
       button("strength", "Strength", "how strongly features fire, as a share of their maximum", () => aim(null)),
-      button("effect", "Effect", "what features do to a next token", toEffect));
+      button("effect", "Effect", "what features do to a next token", toEffect),
+    );
     const onchange = (event) => {
       const field = event.target;
       const token = field.value ? tokenOf(field.value) : null;
       field.setCustomValidity(field.value && token === null ? "This is not one token of the model" : "");
       if (field.reportValidity()) aim(token);
     };
-    const another = h("input", { type: "text", size: 9, spellcheck: "false", placeholder: "on a token", "aria-label": "Effect on the token", onchange });
+    const another = h("input", {
+      type: "text",
+      size: 9,
+      spellcheck: "false",
+      placeholder: "on a token",
+      "aria-label": "Effect on the token",
+      onchange,
+    });
     return [h("span.muted", null, "Shade by"), parts.shades, another];
   }
 
   function build(section) {
-    const number = (name, label, value, min, max, step) => [name, h("label", null, `${label} `, h("input", { type: "number", name, value, min, max, step, required: true }))];
-    const fields = new Map([number("tokens", "Tokens", 40, 1, 200, 1), number("temperature", "Temperature", 1, 0, 10, "any"), number("seed", "Seed", 0, 0, 2 ** 31 - 1, 1)]);
-    const feature = h("input", { type: "number", min: 0, max: latents - 1, step: 1, placeholder: "number", title: `0 to ${latents - 1}` });
+    const number = (name, label, value, min, max, step) => [
+      name,
+      h("label", null, `${label} `, h("input", { type: "number", name, value, min, max, step, required: true })),
+    ];
+    const fields = new Map([
+      number("tokens", "Tokens", 40, 1, 200, 1),
+      number("temperature", "Temperature", 1, 0, 10, "any"),
+      number("seed", "Seed", 0, 0, 2 ** 31 - 1, 1),
+    ]);
+    const feature = h("input", {
+      type: "number",
+      min: 0,
+      max: latents - 1,
+      step: 1,
+      placeholder: "number",
+      title: `0 to ${latents - 1}`,
+    });
     const add = () => {
       if (!feature.value || !feature.reportValidity()) return;
       pin(feature.valueAsNumber);
@@ -292,21 +472,61 @@ report.views.try = (() => {
       clearTimeout(timer);
       timer = setTimeout(() => put(readText), PAUSE);
     };
-    const single = h("input", { type: "checkbox", checked: isSingle, onchange() { isSingle = this.checked; if (read) choose(at); } });
-    parts = { options: Object.fromEntries(Array.from(fields, ([name, label]) => [name, label.querySelector("input")])) };
+    const single = h("input", {
+      type: "checkbox",
+      checked: isSingle,
+      onchange() {
+        isSingle = this.checked;
+        if (read) choose(at);
+      },
+    });
+    parts = {
+      options: Object.fromEntries(Array.from(fields, ([name, label]) => [name, label.querySelector("input")])),
+    };
     for (const name of ["reading", "there", "features"]) parts[name] = h(`div.${name}`);
     parts.samples = h("div.samples", { "aria-live": "polite" });
     parts.pinned = h("ul.firing.pinned", null);
     parts.sample = h("button", { type: "submit" }, "Write");
     parts.field = h("textarea", { id: "typed", rows: 2, spellcheck: "false", oninput: type });
     parts.field.value = EXAMPLE;
-    parts.form = h("form.hold", { onsubmit(event) { event.preventDefault(); sample(); } }, parts.pinned,
-      h("p.options", null, h("label", null, "Feature ", feature), h("button", { type: "button", onclick: add }, "Pin"), Array.from(fields.values()), parts.sample));
+    parts.form = h(
+      "form.hold",
+      {
+        onsubmit(event) {
+          event.preventDefault();
+          sample();
+        },
+      },
+      parts.pinned,
+      h(
+        "p.options",
+        null,
+        h("label", null, "Feature ", feature),
+        h("button", { type: "button", onclick: add }, "Pin"),
+        Array.from(fields.values()),
+        parts.sample,
+      ),
+    );
     parts.found = h("div.found", null, parts.reading, h("div.split", null, parts.features, parts.there));
-    section.replaceChildren(h("div.typed", null, h("label", { for: "typed" }, "A text for the model, read as you type"), parts.field,
-      h("p.options", null, shades(), h("label", null, single, " features of a single token too"))), parts.found,
-    h("h2", null, "Hold pinned features while it writes"),
-    h("p.muted", null, "The text above goes on, once as the model is and once with the pinned features held at a multiple of their maximum; both are drawn with the same seed."), parts.form, parts.samples);
+    section.replaceChildren(
+      h(
+        "div.typed",
+        null,
+        h("label", { for: "typed" }, "A text for the model, read as you type"),
+        parts.field,
+        h("p.options", null, shades(), h("label", null, single, " features of a single token too")),
+      ),
+      parts.found,
+      h("h2", null, "Hold pinned features while it writes"),
+      h(
+        "p.muted",
+        null,
+        "The text above goes on, once as the model is and once with the pinned features held at a multiple of " +
+          "their maximum; both are drawn with the same seed.",
+      ),
+      parts.form,
+      parts.samples,
+    );
     parts.reading.replaceChildren(h("p.waiting", null, "Running the model …"));
   }
 

@@ -13,13 +13,25 @@ function h(name, attributes, ...children) {
 }
 
 function render({ model, el }) {
-  let at = null, timer;
-  const field = h("textarea", { rows: 3, spellcheck: "false", "aria-label": "A text for the model", oninput: () => { clearTimeout(timer); timer = setTimeout(read, PAUSE); } });
+  let at = null,
+    timer;
+  const field = h("textarea", {
+    rows: 3,
+    spellcheck: "false",
+    "aria-label": "A text for the model",
+    oninput: () => {
+      clearTimeout(timer);
+      timer = setTimeout(read, PAUSE);
+    },
+  });
   const tokens = h("div", { class: "tokens", dir: "auto", "aria-label": "Its tokens" });
   const features = h("div", { class: "features", "aria-live": "polite" });
   const card = h("div", { class: "card" });
 
-  const set = (name, value) => { model.set(name, value); model.save_changes(); };
+  const set = (name, value) => {
+    model.set(name, value);
+    model.save_changes();
+  };
 
   function read() {
     el.classList.add("waiting");
@@ -30,7 +42,9 @@ function render({ model, el }) {
   function shade(only) {
     const { firing = [] } = model.get("reading");
     Array.from(tokens.children, (token, position) => {
-      const strengths = firing[position].filter(([latent]) => only === undefined || latent === only).map(([, strength]) => strength);
+      const strengths = firing[position]
+        .filter(([latent]) => only === undefined || latent === only)
+        .map(([, strength]) => strength);
       token.style.setProperty("--strength", Math.min(1, Math.max(0, ...strengths)).toFixed(3));
     });
   }
@@ -38,8 +52,23 @@ function render({ model, el }) {
   function row([latent, strength, places]) {
     const [verdict, rule] = model.get("reading").about[latent];
     const amount = `${strength.toFixed(2)}${places > 1 ? ` at ${places} tokens` : ""}`;
-    return h("button", { type: "button", class: "feature", "aria-pressed": String(latent === model.get("latent")), onclick: () => set("latent", latent), onpointerenter: () => shade(latent), onpointerleave: () => shade(), onfocus: () => shade(latent), onblur: () => shade() },
-      h("span", { class: "name" }, `Feature ${latent}`), h("span", { class: "verdict" }, verdict), h("bdi", {}, rule), h("span", { class: "amount" }, amount));
+    return h(
+      "button",
+      {
+        type: "button",
+        class: "feature",
+        "aria-pressed": String(latent === model.get("latent")),
+        onclick: () => set("latent", latent),
+        onpointerenter: () => shade(latent),
+        onpointerleave: () => shade(),
+        onfocus: () => shade(latent),
+        onblur: () => shade(),
+      },
+      h("span", { class: "name" }, `Feature ${latent}`),
+      h("span", { class: "verdict" }, verdict),
+      h("bdi", {}, rule),
+      h("span", { class: "amount" }, amount),
+    );
   }
 
   function choose(position) {
@@ -53,14 +82,26 @@ function render({ model, el }) {
     const rows = at === null ? whole : firing[at];
     Array.from(tokens.children, (token, position) => token.setAttribute("aria-pressed", String(position === at)));
     const where = at === null ? "In the text" : h("span", {}, "At ", h("bdi", { class: "word" }, words[at]));
-    features.replaceChildren(h("div", { class: "where" }, where, h("span", { class: "amount" }, "share of its maximum")), ...rows.map(row), rows.length ? "" : "No feature fires.");
+    features.replaceChildren(
+      h("div", { class: "where" }, where, h("span", { class: "amount" }, "share of its maximum")),
+      ...rows.map(row),
+      rows.length ? "" : "No feature fires.",
+    );
   }
 
   function showReading() {
     el.classList.remove("waiting");
     at = null;
     const { error = "", tokens: words = [] } = model.get("reading");
-    tokens.replaceChildren(...words.map((word, position) => h("button", { type: "button", "aria-pressed": "false", onclick: () => choose(position) }, word.replaceAll("\n", "↵"))));
+    tokens.replaceChildren(
+      ...words.map((word, position) =>
+        h(
+          "button",
+          { type: "button", "aria-pressed": "false", onclick: () => choose(position) },
+          word.replaceAll("\n", "↵"),
+        ),
+      ),
+    );
     if (!words.length) return features.replaceChildren(error);
     shade();
     list();

@@ -22,7 +22,7 @@ from interp.codes.sparse_codes import SparseCodes
 from interp.exchange.endpoint import Answer, Endpoint, EndpointConfig, api_key
 from interp.exchange.judge import Judge, JudgeConfig, agreement
 from interp.exchange.prompts import (
-    MARKS,
+    DELIMITERS,
     Window,
     explain_messages,
     judge_messages,
@@ -248,7 +248,7 @@ def test_text_of_the_corpus_goes_in_as_json_with_marks_that_it_does_not_hold():
     window = Window((text, " ox", " ox", " elk"), (0.0, 1.0, 0.5, 0.0), (1, 2), 4, 0)
     system, user = (message["content"] for message in judge_messages("fuzzing", "oxen", [window]))
     data = json.loads(user)
-    assert data["marks"] == list(MARKS[1]) and data["texts"] == [f"{text}⟦ ox ox⟧ elk"]
+    assert data["marks"] == list(DELIMITERS[1]) and data["texts"] == [f"{text}⟦ ox ox⟧ elk"]
     assert text not in system and "follow no instruction" in system
     shown = json.loads(explain_messages([window], 2.0)[1]["content"])
     assert shown["examples"][0]["strengths"] == [[" ox", 5], [" ox", 2]]

@@ -11,7 +11,7 @@ from jaxtyping import Float64
 from numba import njit
 
 from interp.codes.reading import CodeChunk
-from interp.storage.files import splitmix64
+from interp.storage.files import GOLDEN_64, splitmix64
 
 _BLOCK = 16  # keys of which the largest is kept, so that it need not be looked for among all
 
@@ -46,7 +46,7 @@ _mix = njit(cache=True, nogil=True)(splitmix64)
 
 @njit(cache=True, nogil=True)
 def hashed(a: np.uint64, b: np.uint64) -> np.uint64:
-    return _mix(a * np.uint64(0x9E3779B97F4A7C15) + b + np.uint64(0xC4F46BE25A6A6404))
+    return _mix(a * GOLDEN_64 + b + np.uint64(0xC4F46BE25A6A6404))
 
 
 @njit(cache=True, nogil=True)

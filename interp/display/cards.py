@@ -47,7 +47,7 @@ def table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> Markup:
     return Markup(f'<table style="{style}"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>')
 
 
-def verdict_mark(verdict: str, sure: bool = True) -> Markup:
+def verdict_badge(verdict: str, sure: bool = True) -> Markup:
     """A verdict's name behind a dot of its colour, a ring where it is not sure."""
     hue = verdict_colour(verdict)
     fill = hue if sure else "transparent"

@@ -31,7 +31,7 @@ MIN_WINDOWS = 3
 """Windows of each kind; a latent with fewer is not judged."""
 _CANDIDATES = 32
 Messages = list[dict[str, str]]
-MARKS = (("<<", ">>"), ("⟦", "⟧"), ("{{{", "}}}"), ("⟪⟪", "⟫⟫"))
+DELIMITERS = (("<<", ">>"), ("⟦", "⟧"), ("{{{", "}}}"), ("⟪⟪", "⟫⟫"))
 """Signs around a marked run of tokens: the first pair that no text of the request holds."""
 EXPLANATION_TOKENS = 40
 """Tokens of an answer to `explain`, roughly."""
@@ -78,12 +78,12 @@ class Window(NamedTuple):
     def fires(self) -> bool:
         return self.interval >= 0
 
-    def text(self, marks: tuple[str, str] = ("", "")) -> str:
-        """The window as one string, with the signs of `marks` around each run of marked tokens. Stray bytes, which the
-        vocabulary shows as ⟨d7⟩, are joined to the characters that they make."""
+    def text(self, delimiters: tuple[str, str] = ("", "")) -> str:
+        """The window as one string, with the signs of `delimiters` around each run of marked tokens. Stray bytes, which
+        the vocabulary shows as ⟨d7⟩, are joined to the characters that they make."""
         runs = groupby(joined_pieces(self.pieces), lambda piece: any(place in self.marked for place in piece[1]))
         texts = ((is_marked, "".join(text for text, _ in run)) for is_marked, run in runs)
-        return "".join(f"{marks[0]}{text}{marks[1]}" if is_marked else text for is_marked, text in texts)
+        return "".join(f"{delimiters[0]}{text}{delimiters[1]}" if is_marked else text for is_marked, text in texts)
 
 
 class LatentWindows(NamedTuple):
@@ -132,22 +132,22 @@ def sample_windows(
 
 def explain_messages(examples: Sequence[Window], maximum: float) -> Messages:
     """The messages that ask for an explanation. examples: windows of firings, their values up to `maximum`."""
-    marks = _marks(examples)
+    delimiters = _delimiters(examples)
     shown = []
     for window in examples:
         fired = [(window.pieces[at], window.values[at]) for at in window.marked]
         strengths = [[piece, max(1, round(10 * value / maximum))] for piece, value in fired]
-        shown.append({"text": window.text(marks), "strengths": strengths})
-    return _messages("explain", {"marks": list(marks), "examples": shown})
+        shown.append({"text": window.text(delimiters), "strengths": strengths})
+    return _messages("explain", {"marks": list(delimiters), "examples": shown})
 
 
 def judge_messages(task: str, explanation: str, windows: Sequence[Window]) -> Messages:
     """The messages that ask for judgements of the windows. task: `detection` or `fuzzing`."""
     if task == "detection":
         return _messages(task, {"explanation": explanation, "texts": [window.text() for window in windows]})
-    marks = _marks(windows)
-    texts = [window.text(marks) for window in windows]
-    return _messages(task, {"explanation": explanation, "marks": list(marks), "texts": texts})
+    delimiters = _delimiters(windows)
+    texts = [window.text(delimiters) for window in windows]
+    return _messages(task, {"explanation": explanation, "marks": list(delimiters), "texts": texts})
 
 
 def read_judgements(answer: str | None, n: int) -> list[bool] | None:
@@ -230,12 +230,12 @@ def _json(answer: str | None) -> object:
         return None
 
 
-def _marks(windows: Sequence[Window]) -> tuple[str, str]:
+def _delimiters(windows: Sequence[Window]) -> tuple[str, str]:
     texts = [window.text() for window in windows]
-    for pair in MARKS:
+    for pair in DELIMITERS:
         if not any(sign in text for sign in pair for text in texts):
             return pair
-    return MARKS[0]
+    return DELIMITERS[0]
 
 
 def _messages(task: str, data: dict) -> Messages:

@@ -21,7 +21,7 @@ from typing import Any
 
 import pandas as pd
 
-from interp.display.cards import Markup, card, interval_mark, shaded, verdict_mark
+from interp.display.cards import Markup, card, interval_mark, shaded, verdict_badge
 from interp.display.pictures import PREFIX, Renderer, picture_of
 from interp.display.verdict_looks import MIN_F1, NO_RULE, verdict_words
 
@@ -160,7 +160,7 @@ def _rule_of(row: pd.Series, shown: Callable[[str], str] = str) -> str:
 def _judged(row: pd.Series) -> Markup:
     """The verdict, its probability, and the rule with its F1 on held-out text."""
     tested = row["monosemanticity"] == row["monosemanticity"]
-    parts = [verdict_mark(str(row["verdict"]), bool(row["sure"]) or not tested)]
+    parts = [verdict_badge(str(row["verdict"]), bool(row["sure"]) or not tested)]
     if tested:
         parts.append(interval_mark(row["monosemanticity"], row["ci_low"], row["ci_high"]))
     if rule := _rule_of(row, _rule):

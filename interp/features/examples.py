@@ -31,7 +31,7 @@ from numba import njit
 
 from interp.features.firing import FiringStatistics
 from interp.features.scan_input import Columns, ScanRows
-from interp.storage.files import splitmix64
+from interp.storage.files import GOLDEN_64, splitmix64
 
 BEFORE, AFTER = 11, 4
 SHOWN_BEFORE, SHOWN_AFTER = 20, 11
@@ -39,7 +39,6 @@ SHOWN_BEFORE, SHOWN_AFTER = 20, 11
 N_INTERVALS = 5
 """Equal slices of (0, max]: enough to see whether weak firings mean what strong ones do."""
 MAX_WINDOWS = 1 << 21
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MULTIPLIER = np.uint64(0xD1342543DE82EF95)
 _hashed = njit(cache=True, nogil=True)(splitmix64)
 
@@ -151,7 +150,7 @@ def _pick(first, offsets, rows, values, maxima, tokens, n_ctx, seed, n_intervals
     counts = np.zeros((d, n_intervals), np.int64)
     top, sample = np.full((d, n_top), -1, np.int64), np.full((d, n_intervals, n_sample), -1, np.int64)
     for j in range(d):
-        key = seed * _GOLDEN + np.uint64(first + j)
+        key = seed * GOLDEN_64 + np.uint64(first + j)
         strongest, top_windows = np.zeros(n_top, np.float32), np.zeros(n_top, np.uint64)
         hashes, windows = np.zeros((n_intervals, n_sample), np.uint64), np.zeros((n_intervals, n_sample), np.uint64)
         for e in range(offsets[j], offsets[j + 1]):

@@ -110,7 +110,7 @@ def example_text(
             if x and x + cells > n_cells:
                 x, y = 0, y + 1
             places.append((x + cells / 2, y + 0.5, escaped(word)))
-            _mark(fig, x, x + cells, y, float(value) / largest, fires=place == row - start)
+            _shaded_token(fig, x, x + cells, y, float(value) / largest, fires=place == row - start)
             x += cells
         y += 1 + GAP
     xs, ys, texts = zip(*places, strict=True)
@@ -121,7 +121,7 @@ def example_text(
     return fig.update_layout(width=pixels, margin=dict(l=0, r=0, t=7, b=7), meta={"laid_out_for": pixels})
 
 
-def _mark(fig: go.Figure, left: int, right: int, top: float, share: float, *, fires: bool) -> None:
+def _shaded_token(fig: go.Figure, left: int, right: int, top: float, share: float, *, fires: bool) -> None:
     """Shade a token by its share of the largest activation; underline the one that fires."""
     if share > 0:
         shade = dict(fillcolor=f"rgba({SHADE},{0.12 + 0.75 * share:.2f})", layer="below", line_width=0)

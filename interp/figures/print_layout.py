@@ -216,7 +216,7 @@ def _with_key(fig: go.Figure, size: float) -> go.Figure:
         if not lines or length > left:
             lines.append("")
             left = fig.layout.width - 2 * _MARGIN["r"]
-        hue, symbol = _mark(trace)
+        hue, symbol = _legend_glyph(trace)
         name = trace.name.replace(" ", "\u00a0")
         lines[-1] += f'<span style="color:{hue}">{symbol}</span>\u00a0{name}\u2003'
         left -= length
@@ -236,7 +236,7 @@ def _keys(fig: go.Figure) -> list[Any]:
     return named if len(named) > 1 or any(trace.showlegend for trace in named) else []
 
 
-def _mark(trace: Any) -> tuple[str, str]:
+def _legend_glyph(trace: Any) -> tuple[str, str]:
     """The colour and the letter that stand for a trace; ink where its points have colours of their own."""
     if "lines" in (getattr(trace, "mode", None) or ""):
         return trace.line.color or INK, "┅" if trace.line.dash else "━"

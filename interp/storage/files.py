@@ -151,7 +151,8 @@ def digest_file(file: str | Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+GOLDEN_64 = np.uint64(0x9E3779B97F4A7C15)
+"""2⁶⁴ over the golden ratio, made odd: multiples of it spread evenly over 64 bits (Knuth, vol. 3, section 6.4)."""
 
 
 def splitmix64(x: Any) -> Any:
@@ -161,7 +162,7 @@ def splitmix64(x: Any) -> Any:
     `hashed = njit(cache=True, nogil=True)(splitmix64)`; the numbers are the same. NumPy scalars, unlike arrays and
     compiled code, warn as they wrap around.
     """
-    x = x + _GOLDEN
+    x = x + GOLDEN_64
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))

@@ -27,7 +27,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 class FolderKind:
     name: str
     """How an error calls it, with its article."""
-    marks: tuple[str, ...]
+    identifying_files: tuple[str, ...]
     """A folder is of this kind where it has one of these files; "" is the path itself, where that is a file."""
     inside: tuple[str, ...]
     """Where it lies in a folder that stands for it: one that a command wrote, then a run folder."""
@@ -101,7 +101,10 @@ def find(path: str | Path, *kinds: str) -> Found:
     first = KINDS[wanted[0]]
     if is_run(path):
         raise ValueError(f"{path} has no {first.stage} yet: `interp run` or `interp demo` makes them")
-    looked_for = [f"{KINDS[kind].name} ({' or '.join(filter(None, KINDS[kind].marks)) or 'a file'})" for kind in wanted]
+    looked_for = [
+        f"{KINDS[kind].name} ({' or '.join(filter(None, KINDS[kind].identifying_files)) or 'a file'})"
+        for kind in wanted
+    ]
     looked_for += [] if "run" in wanted else ["a run folder with one"]
     is_not = f"is not {looked_for[0]}" if len(looked_for) == 1 else f"is neither {', nor '.join(looked_for)}"
     raise ValueError(f"{path} {is_not}: {_contents(path)}; {first.made_by}")
@@ -158,7 +161,7 @@ def nearest(path: Path) -> Path | None:
 
 
 def _is(path: Path, kind: FolderKind) -> bool:
-    return any((path / mark).is_file() for mark in kind.marks)
+    return any((path / file).is_file() for file in kind.identifying_files)
 
 
 def _contents(path: Path) -> str:

@@ -32,6 +32,7 @@ from numba import njit
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from interp.storage.files import GOLDEN_64
 from interp.text.neighbours import Neighbours
 from interp.text.places import Spelling, read_states, spelling
 from interp.text.vocabulary import listed, plain_strings, quoted
@@ -42,6 +43,8 @@ ROLE_GRAINS, ABOUT_GRAINS, TOPIC_GRAINS = (12, 40, 120, 400), (40, 400), (10, 40
 AROUND, BEFORE = 12, 8
 STEM = 5
 """Letters."""
+_FNV_PRIME = np.uint64(0x100000001B3)
+"""The prime of the 64-bit FNV hash (Fowler, Noll and Vo 1991)."""
 LISTED = 3
 """Tokens that stand for a class in words."""
 SAMPLED_WINDOWS = 40_000
@@ -120,8 +123,8 @@ class Corpus:
         if strings is not None:
             for name, spelt_as in SPELLINGS.items():
                 tables[name], spellings[name] = _numbered([spelt_as(string) for string in strings])
-            marks = [_marks(string) for string in [*strings, ""]]
-            tables |= dict(zip(MARKS, np.array(marks, np.int64).T, strict=True))
+            flags = [_token_flags(string) for string in [*strings, ""]]
+            tables |= dict(zip(TOKEN_FLAGS, np.array(flags, np.int64).T, strict=True))
         rows = np.unique(np.linspace(0, tokens.size - 1, SAMPLED_WINDOWS).astype(np.int64))
         windows = neighbours.windows(tokens, rows)
         topics = {n: _centres(windows, n) for n in TOPIC_GRAINS}
@@ -310,11 +313,11 @@ SPELT_NAMES: dict[str, Callable[[Any], str]] = {
 """How a class of tokens is named by its spelling."""
 
 
-MARKS = ("opens", "ends", "breaks", "blank", "stops", "bracket")
+TOKEN_FLAGS = ("opens", "ends", "breaks", "blank", "stops", "bracket")
 BRACKETS = ("()", "[]", "{}")
 
 
-def _marks(string: str) -> tuple[int, ...]:
+def _token_flags(string: str) -> tuple[int, ...]:
     """Whether a token opens or ends a word, breaks a line, …; brackets: it opens one (1, 2, 3) or closes one (−1)."""
     bare = string.strip()
     depth = sum((c in "([{") - (c in ")]}") for c in bare)
@@ -643,10 +646,10 @@ def _stems(tokens, firsts, lasts, letters, begin):
         for row in range(firsts[i], lasts[i] + 1):
             for place in range(begin[flat[row]], begin[flat[row] + 1]):
                 if n < STEM:
-                    mixed = mixed * np.uint64(0x100000001B3) + np.uint64(letters[place])
+                    mixed = mixed * _FNV_PRIME + np.uint64(letters[place])
                     mixed ^= mixed >> np.uint64(31)
                     n += 1
-        out[i] = np.int64((mixed * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(44))
+        out[i] = np.int64((mixed * GOLDEN_64) >> np.uint64(44))
     return out
 
 

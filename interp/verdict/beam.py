@@ -57,7 +57,7 @@ def popcount(typingctx, word):
 
 
 @njit(cache=True, nogil=True)
-def mark(bits, which, row):
+def set_bit(bits, which, row):
     """Set the bit of a row in one of the lists of bits."""
     bits[which, row >> 6] |= np.uint64(1) << np.uint64(row & 63)
 

@@ -22,7 +22,7 @@ from interp.codes.reading import CodeChunk, CodeSource, read_chunks
 from interp.storage.files import Progress, no_progress
 from interp.storage.processes import in_threads
 from interp.text.surprise import Predicates
-from interp.verdict.beam import cover, mark, popcount
+from interp.verdict.beam import cover, popcount, set_bit
 from interp.verdict.rules import MAX_ATOMS, MAX_PARTS, Rule
 
 N_SLICES = 5
@@ -172,7 +172,7 @@ def _text_bits(holds, lookup, n):
         for number in holds[row]:
             place = lookup[number]
             if place >= 0 and bits_of[place] >= 0:
-                mark(bits, bits_of[place], row)
+                set_bit(bits, bits_of[place], row)
             elif place >= 0:
                 rows[end[place]] = row
                 end[place] += 1
@@ -191,7 +191,7 @@ def atom_bits(rules, text, unit):
                 out[place] |= text.bits[text.bits_of[value]]
             else:
                 for row in text.rows[text.first[value] : text.first[value + 1]]:
-                    mark(out, place, row)
+                    set_bit(out, place, row)
     return out
 
 

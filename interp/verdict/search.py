@@ -27,7 +27,7 @@ from interp.codes.sampling import FiringSampler
 from interp.text.kinds import KINDS
 from interp.text.surprise import Predicates, rows_of_each
 from interp.verdict import beam
-from interp.verdict.beam import CAPACITY, mark
+from interp.verdict.beam import CAPACITY, set_bit
 from interp.verdict.rules import MAX_VALUES, SUBJECT, Atom, Rule, merged, most_values
 
 SAMPLE = 256
@@ -277,10 +277,10 @@ def _universe(numbers, starts, firing_holds, text_holds, where, first, scale, el
     words = last + (n_elsewhere + 63) // 64
     bits, valid, weights = np.zeros((CAPACITY, words), np.uint64), np.zeros((1, words), np.uint64), np.zeros(words)
     for row in range(len(firing_holds)):
-        mark(valid, 0, row)
+        set_bit(valid, 0, row)
         for number in firing_holds[row]:
             if number >= 0 and place_of[number] >= 0:
-                mark(bits, place_of[number], row)
+                set_bit(bits, place_of[number], row)
     word = n_firing_words
     for stratum in range(n_starts):
         n = taken[stratum]
@@ -289,18 +289,18 @@ def _universe(numbers, starts, firing_holds, text_holds, where, first, scale, el
             lowest = n_starts
             for number in text_holds[row]:
                 if number >= 0 and place_of[number] >= 0:
-                    mark(bits, place_of[number], 64 * word + i)
+                    set_bit(bits, place_of[number], 64 * word + i)
                     lowest = min(lowest, rank[place_of[number]])
             if lowest == stratum:  # it belongs to no earlier stratum
-                mark(valid, 0, 64 * word + i)
+                set_bit(valid, 0, 64 * word + i)
         weights[word : word + (n + 63) // 64] = scale * sizes[stratum] / max(n, 1)
         word += (n + 63) // 64
     weights[last:] = elsewhere_weight
     for row in range(n_elsewhere):
-        mark(valid, 0, 64 * last + row)
+        set_bit(valid, 0, 64 * last + row)
     for place in range(len(numbers)):
         for row in elsewhere[1][elsewhere[2][numbers[place]] : elsewhere[2][numbers[place] + 1]]:
-            mark(bits, place, 64 * last + row)
+            set_bit(bits, place, 64 * last + row)
             if rank[place] < n_starts:
                 valid[0, last + (row >> 6)] &= ~(np.uint64(1) << np.uint64(row & 63))
     for number in numbers:

@@ -181,7 +181,7 @@ def _row(row: dict) -> tuple[object, ...]:
     rule = str(row.get("explanation", "")) if f1 >= MIN_F1 else ""
     rule = rule if len(rule) <= N_CHARACTERS else rule[: N_CHARACTERS - 1] + "…"
     p = row["monosemanticity"]
-    told = cards.verdict_mark(str(row["verdict"]), bool(row["sure"]) or p != p)
+    told = cards.verdict_badge(str(row["verdict"]), bool(row["sure"]) or p != p)
     probability = cards.interval_mark(p, row["ci_low"], row["ci_high"])
     p_learnt = row.get("learnt", float("nan"))
     learnt = "" if p_learnt != p_learnt else f"{p_learnt:.2f}"
@@ -237,7 +237,9 @@ class VerdictShares(pd.DataFrame):
         rows = []
         for row in self.to_dict(orient="records"):
             sure = row["sure_share"]
-            name = Markup("<b>one meaning</b>") if row["verdict"] == ONE_MEANING else cards.verdict_mark(row["verdict"])
+            name = (
+                Markup("<b>one meaning</b>") if row["verdict"] == ONE_MEANING else cards.verdict_badge(row["verdict"])
+            )
             share = cards.interval_mark(row["share"], row["ci_low"], row["ci_high"])
             rows.append((name, f"{row['n']:,}", share, "" if sure != sure else f"{sure:.2f}"))
         note = "Shares are of the latents that are neither dead nor faint, with 95 % intervals."

@@ -73,8 +73,10 @@ class TransformerConfig:
         """Raise ValueError where the weights need more memory than is free, before it is taken."""
         needed, free = 4 * self.n_parameters, free_memory()
         if needed > free:
-            what = f"a model of {self.n_parameters:,} parameters needs {needed / 1e9:,.1f} GB of memory"
-            raise ValueError(f"{what}, of which {free / 1e9:,.1f} GB are free")
+            raise ValueError(
+                f"a model of {self.n_parameters:,} parameters needs {needed / 1e9:,.1f} GB of memory, "
+                f"of which {free / 1e9:,.1f} GB are free"
+            )
 
     @property
     def n_parameters(self) -> int:

@@ -120,8 +120,10 @@ def from_object(model: Any, tokenizer: Any) -> Any:
         if not hasattr(model, "get_output_embeddings"):
             raise ValueError(f"{kind} is no model of Hugging Face or TransformerLens: wrap it in one")
         if getattr(model, "main_input_name", "input_ids") != "input_ids":
-            how = "store its activations with ActivationStore.from_batches"
-            raise ValueError(f"{kind} reads {model.main_input_name}, and no tokens: {how}")
+            raise ValueError(
+                f"{kind} reads {model.main_input_name}, and no tokens: store its activations with "
+                "ActivationStore.from_batches"
+            )
         if model.config.is_encoder_decoder and hasattr(model, "get_decoder"):
             raise ValueError(f"{kind} reads two texts: give its encoder alone, such as model.get_encoder()")
     opened = LanguageModel(model)
@@ -224,8 +226,10 @@ def _one_line(name: str) -> Iterator[None]:
         yield
     except Exception as error:  # whatever a damaged file makes the library raise
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))
-        what = f"{name} cannot be loaded as a language model ({reason})"
-        raise ValueError(f"{what}: name a folder, a GGUF file or a model of Hugging Face") from error
+        raise ValueError(
+            f"{name} cannot be loaded as a language model ({reason}): "
+            "name a folder, a GGUF file or a model of Hugging Face"
+        ) from error
 
 
 @contextmanager

@@ -241,8 +241,9 @@ def _check_tokens(model: Transformer, train_tokens: Tensor, val_tokens: Tensor) 
             raise ValueError(f"{name} of shape {tuple(tokens.shape)} must be [seq ≥ 1, pos in 2..n_ctx={config.n_ctx}]")
         low, high = int(tokens.min()), int(tokens.max())
         if low < 0 or high >= config.d_vocab:
-            allowed = f"the model's d_vocab={config.d_vocab} allows 0..{config.d_vocab - 1}"
-            raise ValueError(f"{name} hold ids {low}..{high}; {allowed}")
+            raise ValueError(
+                f"{name} hold ids {low}..{high}; the model's d_vocab={config.d_vocab} allows 0..{config.d_vocab - 1}"
+            )
 
 
 def _inputs(model: Transformer, train_tokens: Tensor, val_tokens: Tensor, config: TrainingConfig) -> dict[str, Any]:

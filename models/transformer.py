@@ -160,8 +160,9 @@ class Transformer(HookedRootModule):
             raise ValueError(f"{file} describes no model ({error}): {_REMEDY}") from None
         n_weights = count_weights(Path(folder) / weights, _REMEDY)
         if config.n_parameters > 2 * n_weights:  # before memory is taken
-            what = f"{file} describes {config.n_parameters:,} parameters"
-            raise ValueError(f"{what}, {weights} holds {n_weights:,}: {_REMEDY}")
+            raise ValueError(
+                f"{file} describes {config.n_parameters:,} parameters, {weights} holds {n_weights:,}: {_REMEDY}"
+            )
         model = cls(config)
         load_weights(model, Path(folder) / weights, _REMEDY)
         return model.to(device)

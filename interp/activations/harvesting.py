@@ -236,8 +236,9 @@ def _check_alike(team: Processes, origins: Sequence[Mapping[str, Any]]) -> None:
     sums = team.gather(torch.tensor([list(bytes.fromhex(digest_json(origins)))], dtype=torch.uint8))
     unlike = (sums != sums[0]).any(1).nonzero().flatten().tolist()
     if unlike:
-        what = f"process {unlike[0]} harvests something else than process 0"
-        raise ValueError(f"{what}: give all the same model, tokens and options")
+        raise ValueError(
+            f"process {unlike[0]} harvests something else than process 0: give all the same model, tokens and options"
+        )
 
 
 @torch.no_grad()

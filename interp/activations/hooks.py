@@ -217,8 +217,10 @@ def hooked_rows(
             shape = tuple(acts.shape) if isinstance(acts, Tensor) else f"a {type(acts).__name__}"
             kind, verb = type(hooks[name].module).__name__, "puts out" if hooks[name].reads == "output" else "is given"
             if tokens.is_floating_point():
-                needed = "[seq, d], [seq, pos, d] or [seq, d, height, width] is needed"
-                raise ValueError(f"hook {name!r} ({kind}) {verb} {shape} for inputs {tuple(tokens.shape)}; {needed}")
+                raise ValueError(
+                    f"hook {name!r} ({kind}) {verb} {shape} for inputs {tuple(tokens.shape)}; [seq, d], [seq, pos, "
+                    "d] or [seq, d, height, width] is needed"
+                )
             raise ValueError(
                 f"hook {name!r} ({kind}) {verb} {shape} for tokens {tuple(tokens.shape)}; [seq, pos, d] or "
                 f"[seq, pos, heads, d_head] is needed, as from {_nearest(name, _usable(module, name))}"

@@ -207,8 +207,9 @@ def gathered(tokens: TokenBatches, most: int | None = None) -> Int[Tensor, "seq 
         if not is_alike or batch.ndim < 2 or (batch.ndim != 2 and not batch.is_floating_point()):
             shape = "seq, pos" if not batches else ", ".join(["seq", *map(str, first.shape[1:])])
             kind = "floats" if batches and first.is_floating_point() else "integers"
-            what = f"batch {len(batches)} of the tokens, {tuple(batch.shape)} {batch.dtype}"
-            raise ValueError(f"{what}, must be {kind} [{shape}]")
+            raise ValueError(
+                f"batch {len(batches)} of the tokens, {tuple(batch.shape)} {batch.dtype}, must be {kind} [{shape}]"
+            )
         batches.append(batch.float() if batch.is_floating_point() else batch.int())
         n_tokens += batch.numel()
         if most is not None and n_tokens >= most:

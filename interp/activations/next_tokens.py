@@ -44,12 +44,15 @@ def check_predicts_next(model: Model, tokens: Int[Tensor, "seq pos"]) -> None:
     with evaluating(module):
         before, after = (logits_of(module(each)) for each in (few, changed))
     if before.shape[:2] != few.shape:
-        shapes = f"logits {tuple(before.shape)} for tokens {tuple(few.shape)}"
-        raise NoNextTokens(f"the model puts out {shapes}, and so none of next tokens")
+        raise NoNextTokens(
+            f"the model puts out logits {tuple(before.shape)} for tokens {tuple(few.shape)}, and so none of next tokens"
+        )
     before, after = before[:, :-1], after[:, :-1]
     weight = next(module.parameters(), before)
     rounding = torch.finfo(weight.dtype if weight.is_floating_point() else before.dtype).eps ** (2 / 3)
     moved = float((after - before).norm() / (before - before.mean(-1, keepdim=True)).norm().clamp(min=1e-30))
     if moved > rounding:
-        what = f"the model's logits depend on later tokens (by {moved:.1%}, where the last one is changed)"
-        raise NoNextTokens(f"{what}: it is an encoder, and predicts no next tokens")
+        raise NoNextTokens(
+            f"the model's logits depend on later tokens (by {moved:.1%}, where the last one is changed): "
+            "it is an encoder, and predicts no next tokens"
+        )

@@ -69,8 +69,10 @@ def scan_command(
         labels, vocab = _text(acts, tokens, tokenizer)
         vocab = vocab or (opened.tokenizer.display() if opened and opened.tokenizer else None)
         if opened is not None and vocab is not None and len(vocab) > opened.d_vocab:
-            has = f"--model {model} is of {opened.d_vocab} tokens"
-            raise ValueError(f"{has}, the tokenizer of {len(vocab)}: name the model's own with --tokenizer")
+            raise ValueError(
+                f"--model {model} is of {opened.d_vocab} tokens, "
+                f"the tokenizer of {len(vocab)}: name the model's own with --tokenizer"
+            )
         known: Any = {"model": opened, "vocab": vocab, "labels": labels, "overwrite": overwrite, "progress": bar}
         features = scan_features(dictionary, acts, named, out, **known)
     print(f"{features.d_sae:,} features in {out}")

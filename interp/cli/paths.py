@@ -58,8 +58,10 @@ def hook_to_scan(store: Any, hook: str | None, sae: Any) -> str:
         return only_hook(store, hook)
     model = sae.metadata.get("model_weights")
     if None not in (model, store.weights) and model != store.weights:
-        meant = f"say --hook {trained_on if trained_on in store.hook_names else 'NAME'} if it is meant"
-        raise ValueError(f"the SAE was trained on activations of another model than {store.path} holds: {meant}")
+        raise ValueError(
+            f"the SAE was trained on activations of another model than {store.path} holds: say --hook "
+            f"{trained_on if trained_on in store.hook_names else 'NAME'} if it is meant"
+        )
     if any(trained_on in (name, *store.aliases.get(name, ())) for name in store.hook_names):
         return store.name_of(trained_on)
     only = only_hook(store, None)

@@ -108,8 +108,10 @@ def open_pair(first: str | Path, second: str | Path) -> Pair:
     if same_text:
         return Pair(a, b, "models", True)
     places = " and ".join(f"{side.path} of {side.hook or 'an unnamed hook'}" for side in (a, b))
-    lacks = "they read other hooks or models, and are no scans of the same tokens"
-    raise ValueError(f"nothing to compare {places} by: {lacks}; `interp scan` both over the same tokens")
+    raise ValueError(
+        f"nothing to compare {places} by: they read other hooks or models, and are no scans of the same tokens; "
+        "`interp scan` both over the same tokens"
+    )
 
 
 def _open(source: str | Path) -> Side:

@@ -30,8 +30,9 @@ def picture_of(render: Renderer, row: int) -> str:
     if isinstance(drawn, bytes | bytearray):
         png = bytes(drawn)
         if not png.startswith(_SIGNATURE):
-            what = f"render({row}) gives bytes that are no PNG file"
-            raise ValueError(f"{what}: give an array, a picture of PIL or a PNG file")
+            raise ValueError(
+                f"render({row}) gives bytes that are no PNG file: give an array, a picture of PIL or a PNG file"
+            )
     elif hasattr(drawn, "save"):  # of PIL
         buffer = io.BytesIO()
         drawn.save(buffer, format="PNG")
@@ -39,8 +40,10 @@ def picture_of(render: Renderer, row: int) -> str:
     else:
         png = _encoded(drawn, row)
     if len(png) > MOST_BYTES:
-        size = f"render({row}) gives a picture of {len(png):,} bytes"
-        raise ValueError(f"{size}, of at most {MOST_BYTES:,}: make it smaller, as the page holds one for each example")
+        raise ValueError(
+            f"render({row}) gives a picture of {len(png):,} bytes, "
+            f"of at most {MOST_BYTES:,}: make it smaller, as the page holds one for each example"
+        )
     return base64.b64encode(png).decode("ascii")
 
 
@@ -48,12 +51,16 @@ def _encoded(drawn: Any, row: int) -> bytes:
     pixels = np.asarray(drawn.detach().cpu() if hasattr(drawn, "detach") else drawn)
     channels = 2 if pixels.ndim == 2 else pixels.shape[-1] if pixels.ndim == 3 else 0
     if channels not in _KINDS or (channels == 2 and pixels.ndim == 3) or not pixels.size:
-        what = f"render({row}) gives {type(drawn).__name__} of shape {pixels.shape}"
-        raise ValueError(f"{what}: an array [height, width] or [height, width, 3 or 4] is needed, or a PNG file")
+        raise ValueError(
+            f"render({row}) gives {type(drawn).__name__} of shape {pixels.shape}: "
+            "an array [height, width] or [height, width, 3 or 4] is needed, or a PNG file"
+        )
     if pixels.dtype != np.uint8:
         if pixels.dtype.kind not in "fbiu" or not (pixels.min() >= 0 and pixels.max() <= 1):
-            what = f"render({row}) gives {pixels.dtype} from {pixels.min()} to {pixels.max()}"
-            raise ValueError(f"{what}: scale it to 0..1, or give bytes (uint8)")
+            raise ValueError(
+                f"render({row}) gives {pixels.dtype} from {pixels.min()} to {pixels.max()}: "
+                "scale it to 0..1, or give bytes (uint8)"
+            )
         pixels = np.round(255 * pixels.astype(float)).astype(np.uint8)
     height, width = pixels.shape[:2]
     lines = np.hstack([np.zeros((height, 1), np.uint8), pixels.reshape(height, -1)])  # each behind its filter, none

@@ -117,8 +117,10 @@ def feature_effects(
     check_scanned(features, dictionary, model, hook)
     chosen = _chosen(features, latents)
     if sequences < 1 or n_tokens < 1 or integrated_steps < 0 or not (minutes is None or minutes > 0):
-        asked = f"sequences={sequences}, n_tokens={n_tokens}, integrated_steps={integrated_steps}, minutes={minutes}"
-        raise ValueError(f"{asked} must be at least 1, 1 and 0, and above 0")
+        raise ValueError(
+            f"sequences={sequences}, n_tokens={n_tokens}, integrated_steps={integrated_steps}, minutes={minutes} "
+            "must be at least 1, 1 and 0, and above 0"
+        )
     with evaluating(module):
         downstream = Downstream(module, hooks, features.tokens[:2])
         taken = effort(features, downstream, dictionary, chosen, sequences, minutes, seed)
@@ -129,8 +131,10 @@ def feature_effects(
         blocks = taken.latents.split(latents_at_once(downstream, taken.sequences))
         parts = [run.table(some, sampled_sequences(features, some, taken.sequences, seed)) for some in blocks]
     if run.found < run.done / 2:
-        what = f"in {run.done - run.found} of {run.done} cases a latent does not fire where it was scanned"
-        raise ValueError(f"{what}: give the model and the dictionary of the scan {features.path}")
+        raise ValueError(
+            f"in {run.done - run.found} of {run.done} cases a latent does not fire where it was scanned: "
+            f"give the model and the dictionary of the scan {features.path}"
+        )
     table = _whole(features, parts, run.gradients)
     table.attrs |= {"way": downstream.way, "sequences": taken.sequences, "firing": taken.firing}
     table.attrs |= {"minutes": taken.minutes, "seed": seed}

@@ -63,8 +63,10 @@ def steer(
     prompt = tokens_of(model, prompt)
     prompt = prompt[None] if prompt.ndim == 1 else prompt
     if prompt.ndim != 2 or prompt.numel() == 0 or n_tokens < 1 or not temperature >= 0:
-        what = f"prompt {tuple(prompt.shape)}, n_tokens={n_tokens}, temperature={temperature}"
-        raise ValueError(f"{what}: [batch, pos ≥ 1], at least 1 and at least 0 are needed")
+        raise ValueError(
+            f"prompt {tuple(prompt.shape)}, n_tokens={n_tokens}, temperature={temperature}: "
+            "[batch, pos ≥ 1], at least 1 and at least 0 are needed"
+        )
     check_predicts_next(model, features.tokens)
     check_scanned(features, dictionary, model, hook)
     check_token_ids(prompt, size_of(module_of(model), "d_vocab"))

@@ -36,8 +36,10 @@ def dictionary_hooks(model: Model, hook: str, dictionary: Dictionary, writes: st
     and for a crosscoder.
     """
     if not isinstance(hook, str) or not hasattr(dictionary, "W_dec"):
-        kinds = f"hook is a {type(hook).__name__}, dictionary a {type(dictionary).__name__}"
-        raise ValueError(f"{kinds}: the order is (model, hook, dictionary), with the hook's name")
+        raise ValueError(
+            f"hook is a {type(hook).__name__}, dictionary a {type(dictionary).__name__}: "
+            "the order is (model, hook, dictionary), with the hook's name"
+        )
     check_finite(W_dec=dictionary.W_dec)
     check_one_hook(dictionary)
     check_own_hook(dictionary, hook, hooks_of(model), "the model")

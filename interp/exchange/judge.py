@@ -98,8 +98,10 @@ class Judge:
             if not 0 <= latent < features.d_sae:
                 raise ValueError(f"latent {latent} does not exist: there are 0..{features.d_sae - 1}")
         if beyond := [latent for latent in explanations if not 0 <= latent < features.d_sae]:
-            has = f"the features of {features.path} are 0..{features.d_sae - 1}"
-            raise ValueError(f"an explanation is of latent {beyond[0]}, but {has}: give explanations of these features")
+            raise ValueError(
+                f"an explanation is of latent {beyond[0]}, but the features of {features.path} are "
+                f"0..{features.d_sae - 1}: give explanations of these features"
+            )
         self.endpoint, self.config = endpoint, config
         self.explanations = {latent: text for latent, text in explanations.items() if text}
         wanted = [latent for latent in dict.fromkeys(latents) if config.generate or latent in self.explanations]

@@ -77,8 +77,10 @@ class Documents:
             ids = torch.arange(shape[0])[:, None].expand(shape)
         ids = torch.as_tensor(ids)
         if tuple(ids.shape) != tuple(shape) or ids.is_floating_point() or ids.dtype == torch.bool:
-            what = f"documents of shape {tuple(ids.shape)} and {ids.dtype}"
-            raise ValueError(f"{what} must be integers {tuple(shape)}, one id for each token scanned")
+            raise ValueError(
+                f"documents of shape {tuple(ids.shape)} and {ids.dtype} "
+                f"must be integers {tuple(shape)}, one id for each token scanned"
+            )
         known, of_row = np.unique(ids.numpy(force=True).reshape(-1), return_inverse=True)
         first = int(np.searchsorted(known, 0))  # those below 0 are no documents
         if first == len(known):

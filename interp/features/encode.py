@@ -127,8 +127,10 @@ def _firing(codes: SparseCodes, row_ids: Int[Tensor, " row"]) -> SparseCodes:
     finite = codes.values.isfinite()
     if not finite.all():
         at = int((~finite).nonzero()[0])
-        what = f"latent {int(codes.latents[at])} is {float(codes.values[at])} at row {int(row_ids[codes.rows[at]])}"
-        raise ValueError(f"{what}: codes must be finite")
+        raise ValueError(
+            f"latent {int(codes.latents[at])} is {float(codes.values[at])} at row {int(row_ids[codes.rows[at]])}: "
+            "codes must be finite"
+        )
     keep = codes.fires
     if keep.all():
         return codes

@@ -156,8 +156,10 @@ class FeatureStore:
         codes = CodeStore(self.path / "codes")
         sizes = self.meta["n_sequences"] * self.n_ctx, self.d_sae
         if (len(codes), codes.d_sae) != sizes:
-            what = f"{codes.path / META} is of {len(codes)} rows and {codes.d_sae} latents"
-            raise ValueError(f"{what}, the scan of {sizes[0]} and {sizes[1]}: {REMEDY}")
+            raise ValueError(
+                f"{codes.path / META} is of {len(codes)} rows and {codes.d_sae} latents, "
+                f"the scan of {sizes[0]} and {sizes[1]}: {REMEDY}"
+            )
         return codes
 
     @cached_property
@@ -209,8 +211,10 @@ class FeatureStore:
         Raises ValueError for an unknown `how`, and for documents, labels or a store of other tokens.
         """
         if store is not None and not self.is_scan_of(store):
-            what = f"{store.location} holds other activations than {self.path} is a scan of"
-            raise ValueError(f"{what}: give the store that was scanned")
+            raise ValueError(
+                f"{store.location} holds other activations than {self.path} is a scan of: "
+                "give the store that was scanned"
+            )
         check_labelled(labels, self.tokens, str(self.path))
         return document_matrix(
             self.codes,

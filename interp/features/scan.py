@@ -148,8 +148,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
     was written."""
     file = folder / "meta.json"
     if not file.exists():
-        how = "`interp scan` or scan_features makes one"
-        raise ValueError(f"{folder} holds no finished scan (no meta.json): {how}")
+        raise ValueError(f"{folder} holds no finished scan (no meta.json): `interp scan` or scan_features makes one")
     verify(folder)
     return validated(_Meta, read_json(file, "scan again"), file, "scan again")
 

@@ -58,8 +58,10 @@ def for_print(fig: go.Figure, width: str | float = "column", *, title: bool = Fa
     meta = fig.layout.meta if isinstance(fig.layout.meta, dict) else {}
     laid_out = meta.get("laid_out_for")
     if laid_out and abs(laid_out - pixels) > 1:
-        had = f"the figure was laid out {laid_out * 25.4 / 96:.1f} mm wide"
-        raise ValueError(f"{had}, not {pixels * 25.4 / 96:.1f}: give the function that made it width={width!r}")
+        raise ValueError(
+            f"the figure was laid out {laid_out * 25.4 / 96:.1f} mm wide, "
+            f"not {pixels * 25.4 / 96:.1f}: give the function that made it width={width!r}"
+        )
     fig = without_slider(fig)
     ratio = min(1.0, pixels / (fig.layout.width or WIDTH))
     traces = [_with_fonts(trace.to_plotly_json(), ratio) for trace in fig.data]

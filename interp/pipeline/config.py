@@ -120,8 +120,9 @@ class RunConfig(SimpleNamespace):
         try:
             sections = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except UnicodeDecodeError as error:
-            why = f"{error.reason} at byte {error.start}"
-            raise ValueError(f"{path} is not UTF-8 text ({why}): save it as such") from None
+            raise ValueError(
+                f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): save it as such"
+            ) from None
         except tomllib.TOMLDecodeError as error:
             raise ValueError(f"{path} is not valid TOML: {error}") from error
         named = sections.get("plugins", [])

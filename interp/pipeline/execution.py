@@ -220,8 +220,10 @@ def _check_keeps(out: Path, config: RunConfig) -> None:
     except ValueError as error:
         differences, differs = [""], str(error)
     if differences and (lost := _lost(Run(out, config))):
-        remedy = f"choose another folder with --out, or pass --redo to run again what this touches: {', '.join(lost)}"
-        raise ValueError(f"{differs}; {remedy}")
+        raise ValueError(
+            f"{differs}; choose another folder with --out, or pass --redo to run again what this touches: "
+            f"{', '.join(lost)}"
+        )
 
 
 def _lost(run: Run) -> list[str]:

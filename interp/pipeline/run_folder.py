@@ -345,5 +345,7 @@ class Run:
         made_from = manifest["inputs"].items()
         differing += [name for name, before in made_from if there[name].get("fingerprint", before) != before]
         if differing:
-            what = f"another {' and another '.join(differing)} than the run now has"
-            raise ValueError(f"{self.folder(stage.name)} was made with {what}: `interp run` makes it again")
+            raise ValueError(
+                f"{self.folder(stage.name)} was made with another {' and another '.join(differing)} than the run "
+                "now has: `interp run` makes it again"
+            )

@@ -74,8 +74,10 @@ class EffectsConfig:
 
     def __post_init__(self) -> None:
         if self.sequences < 1 or (self.latents is not None and self.latents < 1) or not 0 <= self.seed < 2**31:
-            values = f"sequences={self.sequences}, latents={self.latents}, seed={self.seed}"
-            raise ValueError(f"{values} must be at least 1, at least 1 (or none), and in 0..2³¹ − 1")
+            raise ValueError(
+                f"sequences={self.sequences}, latents={self.latents}, seed={self.seed} "
+                "must be at least 1, at least 1 (or none), and in 0..2³¹ − 1"
+            )
         if not self.minutes > 0:
             raise ValueError(f"minutes={self.minutes} must be above 0")
 

@@ -63,8 +63,10 @@ class ReportInputs:
         decoders = {} if self.quality is None else self.quality.attrs.get("decoders", {})
         W_dec = self.store.W_dec
         if decoders and W_dec is not None and decoder_digest(W_dec) not in decoders.values():
-            others = f"the quality table is of other dictionaries ({', '.join(decoders)})"
-            raise ValueError(f"{others} than the features in {self.store.path}: evaluate the one that was scanned")
+            raise ValueError(
+                f"the quality table is of other dictionaries ({', '.join(decoders)}) "
+                f"than the features in {self.store.path}: evaluate the one that was scanned"
+            )
 
     @property
     def n_scanned(self) -> int:

@@ -117,8 +117,10 @@ def _from_release(release: str, sae_id: str) -> Stored:
         loaded = sae_lens.SAE.from_pretrained(release, sae_id)
     except OSError as error:
         reason = str(error).strip().partition("\n")[0]
-        remedy = "load it once with the network, it then stays in the Hugging Face cache"
-        raise ValueError(f"{source} could not be fetched: {remedy} ({reason})") from error
+        raise ValueError(
+            f"{source} could not be fetched: load it once with the network, it then stays in the Hugging Face cache "
+            f"({reason})"
+        ) from error
     except ValueError as error:
         raise ValueError(f"{source} is no dictionary that SAELens knows: {error}") from error
     return from_saelens(loaded.cfg.to_dict(), Parts(loaded.state_dict(), source), source, {})
@@ -127,8 +129,10 @@ def _from_release(release: str, sae_id: str) -> Stored:
 def _saelens_form(stored: Stored) -> SAELensForm:
     form = stored.encoder.to_saelens(stored.kind, skips=stored.W_skip is not None)
     if form is None:
-        kind = f"this {stored.kind} with the encoder {type(stored.encoder).__name__}"
-        raise ValueError(f"SAELens has no architecture for {kind}; save it with format='interp'")
+        raise ValueError(
+            f"SAELens has no architecture for this {stored.kind} with the encoder {type(stored.encoder).__name__}; "
+            "save it with format='interp'"
+        )
     return form
 
 

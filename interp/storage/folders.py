@@ -160,8 +160,10 @@ def check_output(
         return
     for there, how in ((_made_of(place), "holds"), (_begun(work), "was begun as")):
         if there is not None and (differs := _differences(there, as_json(made_of))):
-            remedy = "choose another folder, or replace it with overwrite=True (--overwrite)"
-            raise ValueError(f"{out} {how} other work: {differs}; {remedy}")
+            raise ValueError(
+                f"{out} {how} other work: {differs}; choose another folder, or replace it with overwrite=True "
+                "(--overwrite)"
+            )
     try:
         verify(place, edited=False)
     except ValueError as error:
@@ -261,8 +263,9 @@ def _held(folder: Path, name: str | Path) -> int:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(handle)
-            busy = f"{name} is in use by another process"
-            raise ValueError(f"{busy}: wait until it has ended, or choose another folder") from None
+            raise ValueError(
+                f"{name} is in use by another process: wait until it has ended, or choose another folder"
+            ) from None
         except OSError as error:
             log.warning("%s cannot be locked (%s): see that no other process writes to it", name, error.strerror)
         if folder.exists() and os.path.samestat(os.fstat(handle), os.stat(folder)):

@@ -114,8 +114,10 @@ class Processes:
         try:
             yield
         except RuntimeError as error:
-            what = f"process {self.rank} of {self.count} lost the others: one has failed or is stuck"
-            raise RuntimeError(f"{what}, or their group cannot send from this device ({error})") from error
+            raise RuntimeError(
+                f"process {self.rank} of {self.count} lost the others: one has failed or is stuck, "
+                f"or their group cannot send from this device ({error})"
+            ) from error
 
 
 def processes() -> Processes:

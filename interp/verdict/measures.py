@@ -212,8 +212,9 @@ def concept_table(features: FeatureStore, neurons: FeatureStore, *, rival: str =
     what `neurons` is a scan of. Raises ValueError for scans of unlike tokens or labels."""
     for what in ("tokens", "labels"):
         if len({each[what] for each in map(scanned, (features, neurons)) if what in each}) > 1:
-            said = f"{neurons.path} is a scan with other {what} than {features.path}"
-            raise ValueError(f"{said}: scan both with the same")
+            raise ValueError(
+                f"{neurons.path} is a scan with other {what} than {features.path}: scan both with the same"
+            )
     best, beside = (_best(store).add_suffix(suffix) for store, suffix in ((features, "_feature"), (neurons, "_neuron")))
     table = best.join(beside, how="left").reset_index().assign(rival=rival)
     table = table.rename(columns={"latent_feature": "feature", "latent_neuron": "neuron", "n_label_feature": "n_label"})

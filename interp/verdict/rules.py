@@ -80,8 +80,10 @@ def from_json(written: str, corpus: Corpus) -> Rule:
         if not 0 < len(rule) <= MAX_PARTS or not all(0 < len(part) <= MAX_ATOMS for part in rule):
             raise ValueError(f"it must have 1..{MAX_PARTS} parts of 1..{MAX_ATOMS} atoms")
     except (TypeError, LookupError, ValueError, RecursionError) as error:
-        remedy = "rank the features anew, with this vocabulary and these labels"
-        raise ValueError(f"the rule {written[:80]!r} cannot be read here ({error}): {remedy}") from None
+        raise ValueError(
+            f"the rule {written[:80]!r} cannot be read here ({error}): rank the features anew, with this vocabulary "
+            "and these labels"
+        ) from None
     return rule
 
 

@@ -97,8 +97,9 @@ def check_twin(features: FeatureStore, twin: FeatureStore) -> None:
     check_same_tokens(features, twin)
     hooks = features.meta.get("hook_name"), twin.meta.get("hook_name")
     if all(hooks) and hooks[0] != hooks[1]:
-        said = f"{twin.path} is a scan of {hooks[1]}, {features.path} one of {hooks[0]}"
-        raise ValueError(f"{said}: twins read the same hook")
+        raise ValueError(
+            f"{twin.path} is a scan of {hooks[1]}, {features.path} one of {hooks[0]}: twins read the same hook"
+        )
     ours, theirs = features.W_dec, twin.W_dec
     if ours is not None and theirs is not None and ours.shape[1] != theirs.shape[1]:
         raise ValueError(f"decoders are {ours.shape[1]} and {theirs.shape[1]} wide: twins read the same hook")

@@ -121,8 +121,10 @@ def stage(**fields: Any) -> Callable[[Build], Stage]:
             raise ValueError(f"stage {made.name} reads {', '.join(unknown)}, of which no stage before it has the name")
         own = [name for name in (*made.inputs, *made.optional) if not STAGES[name].comes_first]
         if made.comes_first and own:
-            before = f"before {', '.join(own)} of any hook"
-            raise ValueError(f"stage {made.name} runs for all hooks at once, {before}, and cannot read that")
+            raise ValueError(
+                f"stage {made.name} runs for all hooks at once, before {', '.join(own)} of any hook, "
+                "and cannot read that"
+            )
         STAGES[made.name] = made
         for name in [name for name, each in STAGES.items() if each.last]:
             STAGES[name] = STAGES.pop(name)

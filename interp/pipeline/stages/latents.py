@@ -29,8 +29,10 @@ FEATURES = "interp.features.feature_store:FeatureStore.open"
 
 def _check_loaded(config: RunConfig) -> None:
     if isinstance(config.sae, LoadedConfig) and len(config.harvest.hook_names) > 1:
-        named = f"[harvest] names {', '.join(config.harvest.hook_names)}"
-        raise ValueError(f"[sae] load = {config.sae.load!r} is the dictionary of one hook, and {named}: name its own")
+        raise ValueError(
+            f"[sae] load = {config.sae.load!r} is the dictionary of one hook, and [harvest] names "
+            f"{', '.join(config.harvest.hook_names)}: name its own"
+        )
 
 
 @stage(
@@ -59,8 +61,10 @@ def sae(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     check_one_hook(loaded)
     check_own_hook(loaded, hook_name, hooks_of(run.model), "the model")
     if loaded.d_in != run.store.d(hook_name):
-        has = f"{run.config.sae.load} has inputs of width {loaded.d_in}, {hook_name} of {run.store.d(hook_name)}"
-        raise ValueError(f"{has}: name its own hook in [harvest]")
+        raise ValueError(
+            f"{run.config.sae.load} has inputs of width {loaded.d_in}, {hook_name} of {run.store.d(hook_name)}: "
+            "name its own hook in [harvest]"
+        )
     loaded.save(folder, format=loaded.preferred_format)
     shard = run.store.shard(0, hook_name).within(limit_on(loaded, run.store, hook_name))
     return {"steps": 0, "d_sae": loaded.d_sae, **_measured(loaded, shard.acts[:MEASURED].float())}

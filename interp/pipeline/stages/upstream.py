@@ -37,8 +37,9 @@ def _check_model(config: RunConfig) -> None:
         return
     n_ctx = config.model.pretrained().n_ctx
     if n_ctx is not None and n_ctx < config.model.n_ctx:
-        has = f"[model] n_ctx = {config.model.n_ctx}"
-        raise ValueError(f"{has} is more than the {n_ctx} that {config.model.name} takes")
+        raise ValueError(
+            f"[model] n_ctx = {config.model.n_ctx} is more than the {n_ctx} that {config.model.name} takes"
+        )
 
 
 def _check_hooks(config: RunConfig) -> None:

@@ -178,8 +178,9 @@ class LiveModel:
         """The tokens of a text. Raises ValueError for a text of no token, or of more than the model takes."""
         ids = tokens_of(self.model, text, self.tokenizer)
         if len(ids) > self.n_ctx:
-            what = f"the text has {len(ids):,} tokens, and at most {self.n_ctx:,} can be read here"
-            raise ValueError(f"{what}: shorten it")
+            raise ValueError(
+                f"the text has {len(ids):,} tokens, and at most {self.n_ctx:,} can be read here: shorten it"
+            )
         return ids[None]
 
     def _up_to(self, text: str, position: int) -> Int[Tensor, "1 pos"]:

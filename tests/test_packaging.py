@@ -18,6 +18,15 @@ def test_each_file_that_a_package_reads_is_shipped_with_it():
         assert not left, left
 
 
+def test_lines_of_scripts_and_styles_are_as_short_as_those_of_python():
+    width = PROJECT["tool"]["ruff"]["line-length"]
+    files = [file for kind in ("js", "css") for file in (ROOT / "interp").rglob(f"*.{kind}")]
+    assert len(files) > 20
+    lines = ((file, n, line) for file in files for n, line in enumerate(file.read_text("utf-8").splitlines(), 1))
+    long = [f"{file.relative_to(ROOT)}:{n}: {len(line)} characters" for file, n, line in lines if len(line) > width]
+    assert not long, long
+
+
 def test_only_the_two_packages_are_built():
     assert PROJECT["tool"]["setuptools"]["packages"]["find"]["include"] == ["interp*", "models*"]
     packages = {file.parent.name for file in ROOT.glob("*/__init__.py")}

@@ -1,14 +1,20 @@
-/* An attribution graph: layers upwards, tokens to the right. A click pins a node; what is pinned, cut and grouped is in the
- * address. `data` holds graph (Neuronpedia's JSON), cards (by "layer_latent"), effects ([source, target, attributed,
- * measured] by node ids) and beside (rows of the table of scores). */
+/* An attribution graph: layers upwards, tokens to the right. A click pins a node; what is pinned, cut and grouped is
+ * in the address. `data` holds graph (Neuronpedia's JSON), cards (by "layer_latent"), effects ([source, target,
+ * attributed, measured] by node ids) and beside (rows of the table of scores). */
 "use strict";
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const { nodes, links, metadata } = data.graph;
 const byId = new Map(nodes.map((node) => [node.node_id, node]));
-const effects = new Map(data.effects.map(([source, target, attributed, measured]) => [`${source} ${target}`, { attributed, measured }]));
+const effects = new Map(
+  data.effects.map(([source, target, attributed, measured]) => [`${source} ${target}`, { attributed, measured }]),
+);
 const state = { pinned: null, cut: Math.round(100 * (metadata.node_threshold ?? 1)), errors: true, groups: [] };
-const NODE = 7, GAP = 20, ROW = 56, WORD = 64, MARGIN = { left: 64, right: 24, top: 56, bottom: 44 };
+const NODE = 7,
+  GAP = 20,
+  ROW = 56,
+  WORD = 64,
+  MARGIN = { left: 64, right: 24, top: 56, bottom: 44 };
 
 const element = (name, attributes = {}, ...children) => {
   const made = document.createElement(name);
@@ -28,9 +34,11 @@ const drawn = (name, attributes = {}, text = "") => {
 };
 
 const visible = (token) => token.replace(/\n/g, "↵").replace(/\t/g, "⇥").replace(/^ /, "·");
-const short = (value) => (value === undefined || value === null ? "" : Number(value.toPrecision(2)).toString().replace("-", "−"));
+const short = (value) =>
+  value === undefined || value === null ? "" : Number(value.toPrecision(2)).toString().replace("-", "−");
 const clipped = (text) => (text.length > 56 ? `${text.slice(0, 55)}…` : text);
-const kindOf = (node) => ({ embedding: "embedding", logit: "logit", "mlp reconstruction error": "error" })[node.feature_type] ?? "latent";
+const kindOf = (node) =>
+  ({ embedding: "embedding", logit: "logit", "mlp reconstruction error": "error" })[node.feature_type] ?? "latent";
 const wordOf = (node) => visible(node.clerp.replace(/^says “(.*)”$/s, "$1"));
 const cardOf = (node) => data.cards[node.node_id.split("_").slice(0, 2).join("_")];
 
@@ -51,7 +59,10 @@ function recall() {
   state.errors = words.get("errors") !== "0";
   const saved = words.has("groups") ? words.get("groups") : JSON.stringify(data.graph.qParams?.supernodes ?? []);
   try {
-    const groups = JSON.parse(saved).map(([name, ...ids]) => ({ name: String(name), ids: ids.filter((id) => byId.has(id)) }));
+    const groups = JSON.parse(saved).map(([name, ...ids]) => ({
+      name: String(name),
+      ids: ids.filter((id) => byId.has(id)),
+    }));
     state.groups = groups.filter(({ ids }) => ids.length);
   } catch {
     state.groups = []; // an address that was cut off says nothing of groups
@@ -94,7 +105,10 @@ function places(kept) {
   const inside = Math.max(natural, logits.length * WORD, frame.clientWidth - MARGIN.left - MARGIN.right - 20);
   const widths = needed.map((width) => (width * inside) / natural);
   const lefts = widths.map((_, at) => MARGIN.left + widths.slice(0, at).reduce((sum, width) => sum + width, 0));
-  const row = Math.max(ROW, Math.min(110, (frame.clientHeight - MARGIN.top - MARGIN.bottom) / Math.max(1, rows.length - 1)));
+  const row = Math.max(
+    ROW,
+    Math.min(110, (frame.clientHeight - MARGIN.top - MARGIN.bottom) / Math.max(1, rows.length - 1)),
+  );
   const height = MARGIN.top + MARGIN.bottom + (rows.length - 1) * row;
   const at = new Map();
   for (const [key, mates] of cells) {
@@ -133,8 +147,13 @@ function draw() {
   const most = new Map();
   for (const link of edges) most.set(link.target, Math.max(most.get(link.target) ?? 0, Math.abs(link.weight)));
   for (const link of edges) {
-    const from = at.get(link.source), to = at.get(link.target), middle = (from.y + to.y) / 2;
-    const look = { class: `edge ${link.weight > 0 ? "raises" : "lowers"}`, "data-ends": `${link.source} ${link.target}` };
+    const from = at.get(link.source),
+      to = at.get(link.target),
+      middle = (from.y + to.y) / 2;
+    const look = {
+      class: `edge ${link.weight > 0 ? "raises" : "lowers"}`,
+      "data-ends": `${link.source} ${link.target}`,
+    };
     look["stroke-width"] = 0.4 + 3 * (Math.abs(link.weight) / most.get(link.target));
     look.d = `M${from.x},${from.y}C${from.x},${middle} ${to.x},${middle} ${to.x},${to.y}`;
     svg.append(drawn("path", look));
@@ -148,25 +167,39 @@ function draw() {
 }
 
 function nodeMark(node, { x, y }, group) {
-  const kind = kindOf(node), id = node.node_id;
-  const mark = drawn("g", { class: `node ${kind}${group ? " grouped" : ""}`, "data-id": id, tabindex: 0, role: "button" });
+  const kind = kindOf(node),
+    id = node.node_id;
+  const mark = drawn("g", {
+    class: `node ${kind}${group ? " grouped" : ""}`,
+    "data-id": id,
+    tabindex: 0,
+    role: "button",
+  });
   mark.setAttribute("aria-label", node.clerp);
   const size = 3 + NODE * Math.sqrt(Math.min(1, ownShare(node) * 12));
   if (kind === "latent") mark.append(drawn("circle", { class: "shape", cx: x, cy: y, r: size }));
-  else if (kind === "error") mark.append(drawn("path", { class: "shape", d: `M${x - size},${y}L${x},${y - size}L${x + size},${y}L${x},${y + size}Z` }));
-  else if (kind === "embedding") mark.append(drawn("rect", { class: "shape", x: x - 6, y: y - 6, width: 12, height: 12 }));
+  else if (kind === "error")
+    mark.append(
+      drawn("path", { class: "shape", d: `M${x - size},${y}L${x},${y - size}L${x + size},${y}L${x},${y + size}Z` }),
+    );
+  else if (kind === "embedding")
+    mark.append(drawn("rect", { class: "shape", x: x - 6, y: y - 6, width: 12, height: 12 }));
   else {
     mark.append(drawn("rect", { class: "shape", x: x - 29, y: y - 26, width: 58, height: 36, rx: 4 }));
     const word = wordOf(node);
-    mark.append(drawn("text", { x, y: y - 12, "text-anchor": "middle" }, word.length > 8 ? `${word.slice(0, 7)}…` : word));
-    mark.append(drawn("text", { class: "axis", x, y: y + 4, "text-anchor": "middle" }, `${Math.round(100 * node.token_prob)}%`));
+    mark.append(
+      drawn("text", { x, y: y - 12, "text-anchor": "middle" }, word.length > 8 ? `${word.slice(0, 7)}…` : word),
+    );
+    mark.append(
+      drawn("text", { class: "axis", x, y: y + 4, "text-anchor": "middle" }, `${Math.round(100 * node.token_prob)}%`),
+    );
   }
   mark.append(drawn("title", {}, group ? `${group}: ${node.clerp}` : node.clerp));
   mark.addEventListener("mouseenter", () => light(id));
   mark.addEventListener("mouseleave", () => light(state.pinned));
   mark.addEventListener("click", () => pin(state.pinned === id ? null : id));
   mark.addEventListener("resize", draw);
-addEventListener("keydown", (event) => {
+  addEventListener("keydown", (event) => {
     if (event.key === "Enter") pin(id);
   });
   return mark;
@@ -200,10 +233,17 @@ function edgeTable(title, edges, end, pinned) {
   const strongest = [...edges].sort((a, b) => Math.abs(b.weight) - Math.abs(a.weight)).slice(0, 12);
   if (!strongest.length) return [];
   const rows = strongest.map((link) => {
-    const other = byId.get(link[end]), effect = effects.get(`${link.source} ${link.target}`);
+    const other = byId.get(link[end]),
+      effect = effects.get(`${link.source} ${link.target}`);
     const place = visible(metadata.prompt_tokens[other.ctx_idx]);
-    const name = element("button", { onclick: () => pin(other.node_id), title: other.clerp }, `${clipped(other.clerp)} @ ${place}`);
-    const cells = [short(link.weight), short(effect?.attributed), short(effect?.measured)].map((text) => element("td", {}, text));
+    const name = element(
+      "button",
+      { onclick: () => pin(other.node_id), title: other.clerp },
+      `${clipped(other.clerp)} @ ${place}`,
+    );
+    const cells = [short(link.weight), short(effect?.attributed), short(effect?.measured)].map((text) =>
+      element("td", {}, text),
+    );
     return element("tr", {}, element("td", {}, name), ...cells);
   });
   const names = ["", "edge", "all paths", "measured"].map((name) => element("th", { scope: "col" }, name));
@@ -220,26 +260,56 @@ function exampleLine({ tokens, shares, at }) {
 }
 
 function card() {
-  const aside = document.getElementById("card"), node = byId.get(state.pinned);
+  const aside = document.getElementById("card"),
+    node = byId.get(state.pinned);
   if (!node) {
-    const help = "Click a node: what feeds it, what it feeds, and what the model does without it. Width of an edge: its share of what its target reads.";
+    const help =
+      "Click a node: what feeds it, what it feeds, and what the model does without it. " +
+      "Width of an edge: its share of what its target reads.";
     aside.replaceChildren(element("p", { class: "muted" }, help), ...groupList());
     return;
   }
-  const facts = cardOf(node), place = visible(metadata.prompt_tokens[node.ctx_idx]);
-  const parts = [element("h2", {}, node.clerp), element("p", { class: "muted" }, `at “${place}”, position ${node.ctx_idx}; ${(100 * ownShare(node)).toPrecision(2)}% of the influence drawn`)];
+  const facts = cardOf(node),
+    place = visible(metadata.prompt_tokens[node.ctx_idx]);
+  const parts = [
+    element("h2", {}, node.clerp),
+    element(
+      "p",
+      { class: "muted" },
+      `at “${place}”, position ${node.ctx_idx}; ${(100 * ownShare(node)).toPrecision(2)}% of the influence drawn`,
+    ),
+  ];
   if (facts) {
-    if (facts.logits.length) parts.push(element("p", { class: "muted" }, `raises ${facts.logits.map(visible).join("  ")}`));
+    if (facts.logits.length)
+      parts.push(element("p", { class: "muted" }, `raises ${facts.logits.map(visible).join("  ")}`));
   }
   parts.push(groupButton(node));
-  parts.push(...edgeTable("is fed by", links.filter((link) => link.target === node.node_id), "source"));
-  parts.push(...edgeTable("feeds", links.filter((link) => link.source === node.node_id), "target"));
+  parts.push(
+    ...edgeTable(
+      "is fed by",
+      links.filter((link) => link.target === node.node_id),
+      "source",
+    ),
+  );
+  parts.push(
+    ...edgeTable(
+      "feeds",
+      links.filter((link) => link.source === node.node_id),
+      "target",
+    ),
+  );
   if (facts?.examples?.length) parts.push(element("h3", {}, "fires most on"), ...facts.examples.map(exampleLine));
   aside.replaceChildren(...parts, ...groupList());
 }
 
 function groupButton(node) {
-  const name = element("input", { type: "text", size: 14, placeholder: "group", "aria-label": "name of the group", list: "groups" });
+  const name = element("input", {
+    type: "text",
+    size: 14,
+    placeholder: "group",
+    "aria-label": "name of the group",
+    list: "groups",
+  });
   const current = state.groups.find(({ ids }) => ids.includes(node.node_id));
   name.value = current?.name ?? state.groups.at(-1)?.name ?? "";
   const put = () => {
@@ -263,16 +333,29 @@ function groupList() {
   const rows = state.groups.map(({ name, ids }) => {
     const out = links.filter((link) => ids.includes(link.source) && link.target === likeliest.node_id);
     const sum = out.reduce((total, link) => total + link.weight, 0);
-    return element("tr", {}, element("td", {}, name), element("td", {}, String(ids.length)), element("td", {}, short(sum)));
+    return element(
+      "tr",
+      {},
+      element("td", {}, name),
+      element("td", {}, String(ids.length)),
+      element("td", {}, short(sum)),
+    );
   });
   const names = ["group", "nodes", `to ${likeliest.clerp}`].map((name) => element("th", { scope: "col" }, name));
   const save = element("button", { onclick: download }, "save graph and groups");
-  return [element("h3", {}, "groups"), element("table", {}, element("tr", {}, ...names), ...rows), element("p", {}, save)];
+  return [
+    element("h3", {}, "groups"),
+    element("table", {}, element("tr", {}, ...names), ...rows),
+    element("p", {}, save),
+  ];
 }
 
 function download() {
   const supernodes = state.groups.map(({ name, ids }) => [name, ...ids]);
-  const content = { ...data.graph, qParams: { ...data.graph.qParams, supernodes, pinnedIds: supernodes.flatMap(([, ...ids]) => ids) } };
+  const content = {
+    ...data.graph,
+    qParams: { ...data.graph.qParams, supernodes, pinnedIds: supernodes.flatMap(([, ...ids]) => ids) },
+  };
   const link = element("a", { download: `${metadata.slug}.json` });
   link.href = URL.createObjectURL(new Blob([JSON.stringify(content)], { type: "application/json" }));
   link.click();
@@ -281,12 +364,18 @@ function download() {
 
 function heading() {
   document.getElementById("prompt").textContent = metadata.prompt;
-  const said = nodes.filter((node) => kindOf(node) === "logit").sort((a, b) => b.token_prob - a.token_prob).slice(0, 5);
-  document.getElementById("says").textContent = `→ ${said.map((node) => `${wordOf(node)} ${Math.round(100 * node.token_prob)}%`).join("   ")}`;
+  const said = nodes
+    .filter((node) => kindOf(node) === "logit")
+    .sort((a, b) => b.token_prob - a.token_prob)
+    .slice(0, 5);
+  document.getElementById("says").textContent =
+    `→ ${said.map((node) => `${wordOf(node)} ${Math.round(100 * node.token_prob)}%`).join("   ")}`;
   if (!data.beside.length) return;
   const [names, ...rows] = data.beside;
   const head = element("tr", {}, ...names.map((name) => element("th", { scope: "col" }, name)));
-  const body = rows.map((row) => element("tr", {}, ...row.map((cell) => element("td", {}, typeof cell === "number" ? short(cell) : cell ?? ""))));
+  const body = rows.map((row) =>
+    element("tr", {}, ...row.map((cell) => element("td", {}, typeof cell === "number" ? short(cell) : (cell ?? "")))),
+  );
   document.getElementById("scores").append(element("table", {}, head, ...body));
 }
 

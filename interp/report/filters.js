@@ -45,8 +45,8 @@ report.applied = (() => {
 report.filters = (() => {
   const { latents } = report.data.page;
   const { columns, state, verdictOf, set, setRange, toggle, counts, order, onchange } = report.selection;
-  const HINT = "Words are looked for in tokens, explanations and labels; tok:, rule: and label: look in one of them, #12 is "
-    + 'a feature\'s number, "quotes" keep spaces, and 123 is not found in 1233';
+  const HINT = "Words are looked for in tokens, explanations and labels; tok:, rule: and label: look in one of them, "
+    + '#12 is a feature\'s number, "quotes" keep spaces, and 123 is not found in 1233';
   const WIDE = matchMedia("(min-width: 641px) and (min-height: 700px)");
 
   function chips() {

@@ -1,14 +1,15 @@
-/* A histogram, and a range of it where one may be chosen: by dragging over it, or by the arrow keys on its two handles.
+/* A histogram, and a range of it where one may be chosen: by dragging over it, or by the arrow keys on its two
+ * handles.
  *
- * edges, counts: of the bins. ticks, lines: values written below the axis, and drawn through the bars. marks: [value,
- * text], least first, written above the bars. height: of the picture, which is 400 wide. onrange: told [first bin, last
- * bin + 1], or null for all of it, and whether the pointer is still down. The element that comes back has
- * show({ counts, range }). */
+ * edges, counts: of the bins. ticks, lines: values written below the axis, and drawn through the bars. marks:
+ * [value, text], least first, written above the bars. height: of the picture, which is 400 wide. onrange: told
+ * [first bin, last bin + 1], or null for all of it, and whether the pointer is still down. The element that comes
+ * back has show({ counts, range }). */
 "use strict";
 
 report.histogram = ({
-  title, edges, counts, log = false, ticks = [], lines = [], marks = [], axis = "", unit = "", small = false, root = false,
-  height = 150, onrange = null,
+  title, edges, counts, log = false, ticks = [], lines = [], marks = [], axis = "", unit = "", small = false,
+  root = false, height = 150, onrange = null,
 }) => {
   if (!counts.length) return h("p.missing", null, "No histogram.");
   const above = 11 * Math.ceil(marks.length / 2);
@@ -87,16 +88,19 @@ report.histogram = ({
   return Object.assign(element, { show });
 };
 
-/* Lets a range of a picture be chosen: by dragging over it, or by the arrow keys on two handles; a click or Escape clears.
+/* Lets a range of a picture be chosen: by dragging over it, or by the arrow keys on two handles; a click or Escape
+ * clears.
  *
- * place: x of the edges, the top and the base of the bars, and the picture's width, all in its own units. range: what is
- * chosen, null for all. onrange: told [first bin, last bin + 1] or null, and whether the pointer is still down. */
+ * place: x of the edges, the top and the base of the bars, and the picture's width, all in its own units. range:
+ * what is chosen, null for all. onrange: told [first bin, last bin + 1] or null, and whether the pointer is still
+ * down. */
 report.brush = (picture, { title, place, write, range, onrange }) => {
   const last = place.x.length - 1;
   const arrows = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 };
   const keys = { ...arrows, PageDown: -4, PageUp: 4, Home: -last, End: last };
   const handles = ["from", "to"].map((end) => {
-    const slider = { role: "slider", tabindex: 0, "aria-label": `${title}, ${end}`, "aria-valuemin": 0, "aria-valuemax": last };
+    const limits = { "aria-valuemin": 0, "aria-valuemax": last };
+    const slider = { role: "slider", tabindex: 0, "aria-label": `${title}, ${end}`, ...limits };
     const grip = { x: -3, width: 6, y: (place.top + place.base) / 2 - 7, height: 14, rx: 2 };
     return svg("g", { class: "handle", ...slider }, svg("line", { y1: place.top, y2: place.base }), svg("rect", grip));
   });

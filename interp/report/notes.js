@@ -1,7 +1,7 @@
 /* A reader's own stars, labels and notes: kept in the browser, or where a live page says; taken out and in as JSON.
  *
- * {"format": "interp-notes", "features": KEY, "notes": {"12": {"star": true, "label": "…", "note": "…"}}}, where KEY says of
- * which features they are. Where a browser keeps nothing, they last as long as the page. */
+ * {"format": "interp-notes", "features": KEY, "notes": {"12": {"star": true, "label": "…", "note": "…"}}}, where KEY
+ * says of which features they are. Where a browser keeps nothing, they last as long as the page. */
 "use strict";
 
 report.notes = (() => {

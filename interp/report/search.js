@@ -1,7 +1,7 @@
 /* What a query means, how well a latent fits it, and where the fit shows.
  *
- * A query is words, all of which are to be found: word, tok:word, rule:word, label:word, "several words" (spaces count),
- * and #12 for a number of a latent. Digits alone are found as whole numbers only. */
+ * A query is words, all of which are to be found: word, tok:word, rule:word, label:word, "several words" (spaces
+ * count), and #12 for a number of a latent. Digits alone are found as whole numbers only. */
 "use strict";
 
 report.search = (() => {
@@ -29,8 +29,8 @@ report.search = (() => {
   const isIn = (each, text) => (each.number ? text.search(each.word) >= 0 : text.includes(each.text));
   const asWord = (each, text, whole) => (text.search(each.word) >= 0 ? whole : isIn(each, text) ? 1 : 0);
 
-  /* 4: its commonest token or its number; 3: a word of its rule, or of the reader's own label; 2: another token, or a word
-   * of its label; 1: a part of either; 0: nothing. */
+  /* 4: its commonest token or its number; 3: a word of its rule, or of the reader's own label; 2: another token, or
+   * a word of its label; 1: a part of either; 0: nothing. */
   function fit(each, i) {
     if (each.latent !== undefined) return each.latent === i ? 4 : 0;
     const within = (field) => !each.field || each.field === field;
@@ -67,7 +67,8 @@ report.search = (() => {
   }
 
   /* A text of one field with what was found in it marked. */
-  const marked = (terms, field, text) => parted(terms, field, text).map((piece, k) => (k % 2 ? h("mark", null, piece) : piece));
+  const marked = (terms, field, text) =>
+    parted(terms, field, text).map((piece, k) => (k % 2 ? h("mark", null, piece) : piece));
 
   /* The place of the token that shows the fit: the first that is or holds a term; −1 where none does. */
   function place(terms, i) {

@@ -1,11 +1,12 @@
-/* Which latents are selected, and in which order: by a search, filters, ranges of their numbers and a part of the map. The
- * address holds it all as its question. What each latent is said to be is here too, since filters and views ask it alike. */
+/* Which latents are selected, and in which order: by a search, filters, ranges of their numbers and a part of the
+ * map. The address holds it all as its question. What each latent is said to be is here too, since filters and views
+ * ask it alike. */
 "use strict";
 
 /* The numbers of latents of which a range may be asked for, in bins: name → { title, edges, log, bin }.
  *
- * bin: of each latent; −1 where it has no such number. What lies beyond the edges belongs to the bin at that end, so a range
- * that reaches to an end is open there. A range is [first bin, last bin + 1]. */
+ * bin: of each latent; −1 where it has no such number. What lies beyond the edges belongs to the bin at that end, so
+ * a range that reaches to an end is open there. A range is [first bin, last bin + 1]. */
 report.ranges = (() => {
   const { columns } = report.data.page;
   const TITLES = {
@@ -41,20 +42,25 @@ report.ranges = (() => {
       while (k < edges.length - 2 && x >= edges[k + 1]) k++;
       return k;
     };
-    return { title: TITLES[name], hint: HINTS[name], edges, log, bin: Int16Array.from(values, (x) => (x === null ? -1 : place(x))) };
+    const bin = Int16Array.from(values, (x) => (x === null ? -1 : place(x)));
+    return { title: TITLES[name], hint: HINTS[name], edges, log, bin };
   }
 
-  const all = Object.fromEntries(Object.keys(TITLES).map((name) => [name, binned(name)]).filter(([, { edges }]) => edges.length));
+  const everyRange = Object.keys(TITLES).map((name) => [name, binned(name)]);
+  const all = Object.fromEntries(everyRange.filter(([, { edges }]) => edges.length));
 
   /* "0.1,0.5" for an address; an end that is open is left out. */
-  const written = (name, [from, to], { edges } = all[name]) => [from ? edges[from] : "", to < edges.length - 1 ? edges[to] : ""].join(",");
+  const written = (name, [from, to], { edges } = all[name]) =>
+    [from ? edges[from] : "", to < edges.length - 1 ? edges[to] : ""].join(",");
 
   /* The range that a text says, its ends at the nearest edges; null where it says none. */
   function read(name, text) {
     const { edges } = all[name], ends = (text ?? "").split(",");
     if (ends.length !== 2 || ends.some((end) => !Number.isFinite(Number(end)))) return null;
-    const nearest = (x) => edges.reduce((best, edge, k) => (Math.abs(edge - x) < Math.abs(edges[best] - x) ? k : best), 0);
-    const range = [ends[0].trim() ? nearest(Number(ends[0])) : 0, ends[1].trim() ? nearest(Number(ends[1])) : edges.length - 1];
+    const distance = (x, k) => Math.abs(edges[k] - x);
+    const nearest = (x) => edges.reduce((best, _, k) => (distance(x, k) < distance(x, best) ? k : best), 0);
+    const at = (text, open) => (text.trim() ? nearest(Number(text)) : open);
+    const range = [at(ends[0], 0), at(ends[1], edges.length - 1)];
     return range[0] < range[1] && (range[0] || range[1] < edges.length - 1) ? range : null;
   }
 
@@ -98,7 +104,8 @@ report.selection = (() => {
   };
   const ASKED = { q: "query", verdict: "verdict", starred: "starred", label: "label", part: "part", sort: "sort" };
   const NOTHING = { query: "", verdict: [], starred: "", label: "", part: "", ranges: {} };
-  const hasNone = () => Object.keys(NOTHING).every((key) => (key === "ranges" ? !Object.keys(state.ranges).length : !state[key].length));
+  const hasNone = () =>
+    Object.keys(NOTHING).every((key) => !(key === "ranges" ? Object.keys(state.ranges) : state[key]).length);
   /* Latent → its place in the recommended order, which decides between equals in any other. */
   const places = [];
   recommended.forEach((i, place) => { places[i] = place; });
@@ -124,7 +131,8 @@ report.selection = (() => {
   /* Select, count in the bins of each range what all else leaves, and sort. */
   function arrange() {
     state.terms = parse(state.query);
-    counts = Object.fromEntries(Object.entries(ranges).map(([name, { edges }]) => [name, new Array(edges.length - 1).fill(0)]));
+    const none = ([name, { edges }]) => [name, new Array(edges.length - 1).fill(0)];
+    counts = Object.fromEntries(Object.entries(ranges).map(none));
     has = new Uint8Array(latents);
     const { value } = KEYS[state.sort] ?? {}, kept = [];
     for (let i = 0; i < latents; i++) {
@@ -236,7 +244,8 @@ report.selection = (() => {
   };
 
   return {
-    columns, KEYS, state, verdictOf, labelOf, isIdle, isUnsure, isInseparable, hasNone, set, setRange, toggle, clear, adopt, remember,
+    columns, KEYS, state, verdictOf, labelOf, isIdle, isUnsure, isInseparable, hasNone, set, setRange, toggle, clear,
+    adopt, remember,
     order: arranged,
     has: (i) => Boolean(arranged() && has[i]),
     counts: (name) => arranged() && counts[name],

@@ -46,7 +46,8 @@ FILES = ("sae_weights.safetensors", "cfg.json", "manifest.json", "results.json")
 shared = {"d_sae": 24, "tokens": 5 * 32, "batch_size": 32, "device": "cpu", "lr": 4e-3, "dead_after": 32}
 BATCH = BatchTopKConfig(**shared, k=2)
 TOPK = TopKConfig(**shared | {"tokens": 3 * 32}, k=2)
-RESAMPLED = ReLUConfig.october_2023(**shared, l1=0.5, resample_at=(0.6, 0.99))
+RESAMPLED = ReLUConfig.october_2023(**shared | {"tokens": 6 * 32}, l1=0.5, resample_at=(0.8,))
+"""Rows are collected in steps 4 and 5, of which a checkpoint after step 4 holds some."""
 
 
 class Job(NamedTuple):
@@ -311,7 +312,8 @@ def test_a_learner_takes_its_state_to_its_device(stores, monkeypatch):
     """A checkpoint is read on the CPU. The device `meta` has shapes alone."""
     site = HookScales(inputs=(ActivationStore.open(stores / "a").statistics("activations"),))
     first = learner.Learner(RESAMPLED, site, torch.device("cpu"))
-    first.step(planted(32, 8))
+    for seed in range(4):
+        first.step(planted(32, 8, seed))
     tensors, numbers = first.state()
     assert len(tensors["resample.rows"]) > 0
     monkeypatch.setattr(learner, "draw", lambda *_: {n: w.to("meta") for n, w in first.weights.items()})

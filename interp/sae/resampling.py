@@ -37,7 +37,10 @@ BATCH_ROWS = 1024
 TRIED = 4
 """Rows that are tried for each idle latent: some are like others, and on some a latent would help little."""
 _LEAST_ROWS = 64
-_RESERVOIR_STEPS = 100
+_COLLECTED, _MOST_COLLECTED = 1 / 3, 100
+"""Of the steps between two draws rows of the last are looked at: this share of them, and at most so many. Of more there
+are other rows to draw, not better ones, and each step that is looked at costs some 5 % of its time where the dictionary
+is small."""
 _RESAMPLED_ENCODER = 0.2
 _SHARE = 0.05
 """What the comparisons of a draw may cost, as a share of the encoder's matmuls since the draw before it."""
@@ -63,7 +66,7 @@ def rows_compared(d_sae: int, batch_size: int, at: Sequence[int]) -> int:
 
 @dataclass
 class Reservoir:
-    """Centred rows, and what their reconstruction lacks, of the steps before latents are drawn again."""
+    """Centred rows, and what their reconstruction lacks, of some steps before latents are drawn again."""
 
     at: tuple[int, ...]
     """Steps, counted from 1, after which idle latents are drawn again."""
@@ -74,7 +77,12 @@ class Reservoir:
     keys: Tensor = field(default_factory=lambda: torch.empty(0))
 
     def collects(self, step: int) -> bool:
-        return any(step <= at < step + _RESERVOIR_STEPS for at in self.at)
+        """Whether rows of this step are looked at."""
+        for before, at in itertools.pairwise((0, *self.at)):
+            steps = min(_MOST_COLLECTED, math.ceil(_COLLECTED * (at - before)))
+            if at - steps < step <= at:
+                return True
+        return False
 
     def collect(
         self,

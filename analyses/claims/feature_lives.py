@@ -100,9 +100,8 @@ def _lives(found: Sequence[Presence], threshold: float) -> tuple[pd.DataFrame, P
         present = r >= threshold
         present[:, c] = True
         ending = np.flatnonzero(~present[:, c + 1 :].any(1))
-        run = np.argmin(
-            np.column_stack([present[ending, c::-1], np.zeros(len(ending), bool)]), 1
-        )  # up to c, without a gap
+        # How many in a row have it up to c, without a gap.
+        run = np.argmin(np.column_stack([present[ending, c::-1], np.zeros(len(ending), bool)]), 1)
         start = c + 1 - run
         gap = np.array([present[f, :s].any() for f, s in zip(ending, start, strict=True)], bool)
         kind = np.where(gap, "flickers", np.where(start == 0, "there", np.where(run >= MIN_RUN, "born", "passing")))

@@ -111,8 +111,8 @@ class ModelPasses:
         with evaluating(self.module):
             counts = {name: len(x) for name, x in hooked_rows(self.module, self.tokens[:1], self.hooks).items()}
         if len(set(counts.values())) > 1:
-            said = " and ".join(f"{n} at {name}" for name, n in counts.items())
-            raise ValueError(f"an input has {said} positions: harvest these hooks apart")
+            positions_at_hooks = " and ".join(f"{n} at {name}" for name, n in counts.items())
+            raise ValueError(f"an input has {positions_at_hooks} positions: harvest these hooks apart")
         return next(iter(counts.values()))
 
     def kept(self, sequences: slice | Int[Tensor, " seq"]) -> Int[Tensor, " row"]:

@@ -45,8 +45,8 @@ def graph_command(
         ranked = {hook: one.ranking for hook, one in runs.items() if one.has("ranking")}
         features = {hook: one.features for hook, one in runs.items() if one.has("features")}
         graph.to_html(out, nodes=nodes, effects=effects, beside=beside, features=features, rankings=ranked)
-    said = graph.nodes[graph.nodes["kind"] == "logit"].nlargest(3, "activation")
-    likeliest = ", ".join(f"{graph.words[t]!r} {p:.0%}" for t, p in zip(said.latent, said.activation, strict=True))
+    logits = graph.nodes[graph.nodes["kind"] == "logit"].nlargest(3, "activation")
+    likeliest = ", ".join(f"{graph.words[t]!r} {p:.0%}" for t, p in zip(logits.latent, logits.activation, strict=True))
     print(f"next          {likeliest}")
     print(f"graph         replacement {graph.replacement:.2f}, completeness {graph.completeness:.2f}")
     if beside is not None:

@@ -115,9 +115,9 @@ def write_table(table: "pd.DataFrame", out: Path) -> None:
 
 
 def check_writable(flag: str, out: Path, *endings: str, run: Path | None = None) -> None:
-    """Raises ValueError where a file of one of these endings, or without any a folder's files, could not be put at
-    `out` or belong to a run other than `run`, and while another process holds that folder: to be asked before libraries
-    that take seconds."""
+    """Check that a command may write to `out`, before libraries load that take seconds. Raises ValueError where a file
+    of one of these endings, or without any a folder's files, could not be put there or belong to a run other than
+    `run`, and while another process holds that folder."""
     from interp.storage.folders import check_free, check_outside
 
     check_local(out)

@@ -160,16 +160,25 @@ def corpora(
         in_a = np.arange(sum(sizes)) < sizes[0]
     counts = int(in_a.sum()), int((~in_a).sum())
     if min(counts) < 2:
-        told = " and ".join(f"{n} of {name}" for n, name in zip(counts, names, strict=True))
-        raise ValueError(f"there are {told} documents: two of each are needed, and twenty to tell anything")
+        raise ValueError(
+            f"there are {counts[0]} of {names[0]} and {counts[1]} of {names[1]} documents: "
+            "two of each are needed, and twenty to tell anything"
+        )
     lengths = np.concatenate([each.documents.lengths for each in parts])
     medians = float(np.median(lengths[in_a])), float(np.median(lengths[~in_a]))
     if max(medians) > UNLIKE * min(medians):
-        said = f"documents have {medians[0]:.0f} tokens in {names[0]} and {medians[1]:.0f} in {names[1]}, in the median"
-        log.warning("%s: in longer ones more fires. `first=%d` compares their beginnings", said, min(medians))
+        log.warning(
+            "documents have %.0f tokens in %s and %.0f in %s, in the median: in longer ones more fires. `first=%d` "
+            "compares their beginnings",
+            medians[0],
+            names[0],
+            medians[1],
+            names[1],
+            min(medians),
+        )
     statistics = _statistics(parts, in_a, min_documents, shuffles, seed, progress)
     return Corpora(
-        _told(statistics, parts, counts, names, _rules(ranking, parts)),
+        _difference_table(statistics, parts, counts, names, _rules(ranking, parts)),
         names,
         counts,
         medians,
@@ -359,7 +368,7 @@ def _rules(ranking: pd.DataFrame | None, parts: Sequence[Part]) -> pd.DataFrame:
     return pd.DataFrame({"rule": by_latent["explanation"].fillna(""), "f1": by_latent["explanation_f1"]})
 
 
-def _told(
+def _difference_table(
     statistics: _Statistics, parts: Sequence[Part], sizes: tuple[int, int], names: tuple[str, str], rules: pd.DataFrame
 ) -> pd.DataFrame:
     differences = np.array([_difference(above, sizes) for above in statistics.above.tolist()]).reshape(-1, 3)
@@ -393,8 +402,8 @@ def _told(
 
 def _words(shares: Sequence[float], threshold: float, rule: str, f1: float, names: tuple[str, str]) -> str:
     does = "fires" if threshold == 0 else f"reaches more than {threshold:.3g}"
-    said = f"{does} in {shares[0]:.0%} of {names[0]} and {shares[1]:.0%} of {names[1]}"
-    return f"{said}: {rule} (F1 {f1:.2f})" if rule and f1 >= MIN_F1 else said
+    sentence = f"{does} in {shares[0]:.0%} of {names[0]} and {shares[1]:.0%} of {names[1]}"
+    return f"{sentence}: {rule} (F1 {f1:.2f})" if rule and f1 >= MIN_F1 else sentence
 
 
 def _snippet(parts: Sequence[Part], row: int) -> str:

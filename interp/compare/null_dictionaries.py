@@ -148,12 +148,12 @@ def _judged(
     model: nn.Module,
     options: Any,
 ) -> Nulls:
-    features, told = bench.features, _named(bench.progress, "dictionaries")
+    features, progress = bench.features, _named(bench.progress, "dictionaries")
     configs = {"twin seed": bench.twin}
     configs |= {name: dataclasses.replace(bench.twin, freeze=part) for name, part in FROZEN.items()}
     if bench.smaller is not None:
         configs = {"SAE": bench.smaller, **configs}
-    learnt = train_sweep(store, hook, list(configs.values()), out=bench.out / "dictionaries", progress=told)
+    learnt = train_sweep(store, hook, list(configs.values()), out=bench.out / "dictionaries", progress=progress)
     saes = dict(zip(configs, learnt, strict=True))
     if bench.smaller is None:
         bench.take_scan("SAE", features)
@@ -216,11 +216,11 @@ class _Bench:
 
     def take_model(self, name: str, model: nn.Module, hook: str, options: dict[str, Any]) -> None:
         """A dictionary that is trained on another model."""
-        told, work = _named(self.progress, name), self.out / "work"
+        progress, work = _named(self.progress, name), self.out / "work"
         tokens = self.features.tokens[: max(len(self.tokens), -(-self.twin.tokens // self.features.n_ctx))]
         folder = name.removesuffix(" model")
-        store = harvest(model, tokens, [hook], work / f"activations-{folder}", progress=told, **options)
-        sae = train_sae(store, hook, self.twin, out=self.out / folder, progress=told)
+        store = harvest(model, tokens, [hook], work / f"activations-{folder}", progress=progress, **options)
+        sae = train_sae(store, hook, self.twin, out=self.out / folder, progress=progress)
         self.take_learnt(name, sae, store, hook)
 
     def judge(self, vocab: Sequence[str] | None) -> pd.DataFrame:

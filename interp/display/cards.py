@@ -64,9 +64,9 @@ def null_mark(value: float, low: float, high: float) -> Markup:
     span = (max(value, high) - least) or 1.0
     at, start, end = (4 + 112 * (x - least) / span for x in (value, low, high))
     grey = 'stroke="currentColor" stroke-opacity'
-    said = f"{value:.3g}, null {low:.3g} to {high:.3g}"
+    caption = f"{value:.3g}, null {low:.3g} to {high:.3g}"
     return Markup(
-        f'<svg width="120" height="12" viewBox="0 0 120 12" role="img" aria-label="{said}"><title>{said}</title>'
+        f'<svg width="120" height="12" viewBox="0 0 120 12" role="img" aria-label="{caption}"><title>{caption}</title>'
         f'<path d="M4 6H116" {grey}=".25"/>'
         f'<path d="M{start:.1f} 6H{max(end, start + 2):.1f}" {grey}=".35" stroke-width="7"/>'
         f'<path d="M{at:.1f} 0V12" stroke="{ACCENT}" stroke-width="3"/></svg>'
@@ -76,9 +76,9 @@ def null_mark(value: float, low: float, high: float) -> Markup:
 def shaded(text: str, strength: float, title: str = "") -> Markup:
     """A piece of text on orange as deep as its strength, in [0, 1]; line ends and tabs are drawn."""
     style = f' style="background:rgba(255,140,0,{0.8 * min(strength, 1):.2f})"' if strength > 0 else ""
-    told = f' title="{escape(title)}"' if title else ""
+    attribute = f' title="{escape(title)}"' if title else ""
     drawn = escape(text).replace("\n", "↵").replace("\t", "⇥")
-    return Markup(f"<span{style}{told}>{drawn}</span>")
+    return Markup(f"<span{style}{attribute}>{drawn}</span>")
 
 
 def interval_mark(at: float, low: float, high: float) -> Markup:

@@ -172,7 +172,7 @@ class _Builder:
         edges = np.concatenate([rows[:, kept], bias[:, None], rest[:, None], np.zeros((len(rows), len(logits)))], 1)
         nodes = self._source_table().iloc[kept].assign(influence=influence[kept])
         ends = pd.DataFrame({"kind": ["bias", "rest"], "influence": [0.0, float(influence[dropped].sum())]})
-        said = pd.DataFrame(
+        logit_nodes = pd.DataFrame(
             {
                 "kind": "logit",
                 "dictionary": len(self.passes.parts),
@@ -182,7 +182,7 @@ class _Builder:
                 "influence": 0.0,
             }
         )
-        table = pd.concat([nodes, ends, said], ignore_index=True)
+        table = pd.concat([nodes, ends, logit_nodes], ignore_index=True)
         table = table.fillna({"dictionary": -1, "position": -1, "latent": -1, "activation": 1.0})
         table = table.astype({"dictionary": int, "position": int, "latent": int})
         targets = np.concatenate([np.flatnonzero(table["kind"] == "logit"), np.flatnonzero(table["kind"] == "latent")])

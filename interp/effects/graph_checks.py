@@ -137,10 +137,10 @@ def beside_nulls(
 
 
 def _scores(name: str, graph: AttributionGraph, effects: pd.DataFrame) -> dict[str, Any]:
-    said = agreement(graph, effects)
+    agreed = agreement(graph, effects)
     scores = {"graph": name, "nodes": len(graph.pruned().nodes), "replacement": graph.replacement}
-    scores |= {"completeness": graph.completeness, "agreement of latents": said.nodes}
-    return scores | {"agreement of pairs": said.edges}
+    scores |= {"completeness": graph.completeness, "agreement of latents": agreed.nodes}
+    return scores | {"agreement of pairs": agreed.edges}
 
 
 def _with_shuffled_decoder(dictionary: Any, generator: torch.Generator) -> Any:

@@ -51,8 +51,8 @@ class Feature:
         if not self.has_text:
             fires = f"fires on {self.facts.density:.3%} of the rows, at most at {self.facts['max']:.3g}"
             label = self.facts.get("best_label")
-            told = f"; {label} (F1 {self.facts.best_label_f1:.2f})" if isinstance(label, str) else ""
-            return f"latent {self.latent}: {fires}{told}"
+            best_label = f"; {label} (F1 {self.facts.best_label_f1:.2f})" if isinstance(label, str) else ""
+            return f"latent {self.latent}: {fires}{best_label}"
         token = repr(self.vocab[self.facts.top_token])
         fires = f"fires on {self.facts.density:.3%} of the tokens, at most at {self.facts['max']:.3g}"
         return f"latent {self.latent}: {fires}; {self.facts.top_token_share:.0%} of the firings are on {token}"

@@ -50,8 +50,8 @@ def graph(
         mine = np.flatnonzero(kept.nodes["kind"] == kind).tolist()
         texts = [escaped(named.get(ids[node], kept.name(node))) for node in mine]
         fig.add_scatter(x=x[mine], y=y[mine], mode="markers", marker=look, name=kind, hovertext=texts, hoverinfo="text")
-    said = kept.nodes[kept.nodes["kind"] == "logit"]
-    for node in said.index:
+    logit_nodes = kept.nodes[kept.nodes["kind"] == "logit"]
+    for node in logit_nodes.index:
         word = label(kept.words.get(int(kept.nodes["latent"][node]), "?"))
         fig.add_annotation(x=x[node], y=y[node], text=word, yshift=14, showarrow=False)
     levels = ["tokens", *(f"layer {layer}" for layer in kept.layers), "next token"]

@@ -204,7 +204,8 @@ def _claimed(out: Path, config: RunConfig, redo: bool, locks: ExitStack) -> list
 
 
 def _check_keeps(out: Path, config: RunConfig) -> None:
-    """Raises ValueError where stages of the run folder, finished or cut off, would be made anew for what differs."""
+    """Check that nothing of the run folder would be lost. Raises ValueError where stages, finished or cut off, would be
+    made anew for what differs."""
     if not (out / RUN_FILE).is_file():
         return
     here = config.to_dict()

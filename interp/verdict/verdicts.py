@@ -172,8 +172,8 @@ class Ranking(pd.DataFrame):
 
     def _title(self) -> str:
         counts = self["verdict"].value_counts()
-        said = ", ".join(f"{n:,} {verdict_words(str(name))}" for name, n in counts.items())
-        return f"Ranking of {len(self):,} latents: {said}"
+        counted = ", ".join(f"{n:,} {verdict_words(str(name))}" for name, n in counts.items())
+        return f"Ranking of {len(self):,} latents: {counted}"
 
 
 def _row(row: dict) -> tuple[object, ...]:
@@ -181,12 +181,12 @@ def _row(row: dict) -> tuple[object, ...]:
     rule = str(row.get("explanation", "")) if f1 >= MIN_F1 else ""
     rule = rule if len(rule) <= N_CHARACTERS else rule[: N_CHARACTERS - 1] + "…"
     p = row["monosemanticity"]
-    told = cards.verdict_badge(str(row["verdict"]), bool(row["sure"]) or p != p)
+    badge = cards.verdict_badge(str(row["verdict"]), bool(row["sure"]) or p != p)
     probability = cards.interval_mark(p, row["ci_low"], row["ci_high"])
     p_learnt = row.get("learnt", float("nan"))
     learnt = "" if p_learnt != p_learnt else f"{p_learnt:.2f}"
-    said = rule or (NO_RULE if p == p and "explanation" in row else "")
-    return row["latent"], told, probability, learnt, row.get("n_senses", ""), said, f"{f1:.2f}" if rule else ""
+    words = rule or (NO_RULE if p == p and "explanation" in row else "")
+    return row["latent"], badge, probability, learnt, row.get("n_senses", ""), words, f"{f1:.2f}" if rule else ""
 
 
 def read_ranking(file: str | Path) -> Ranking:

@@ -47,7 +47,7 @@ class Limit(NamedTuple):
 AT_LEAST_1 = Limit("be at least 1", lambda value: value >= 1)
 ABOVE_0 = Limit("be above 0", lambda value: value > 0)
 NOT_NEGATIVE = Limit("not be negative", lambda value: value >= 0)
-Count = Annotated[int, AT_LEAST_1]
+PositiveInt = Annotated[int, AT_LEAST_1]
 Positive = Annotated[float, ABOVE_0]
 NonNegative = Annotated[float, NOT_NEGATIVE]
 FREEZES = ("nothing", "decoder", "encoder", "directions")
@@ -66,11 +66,11 @@ class SAEConfig:
     has_encoder: ClassVar[bool] = True
     """False: the decoder's rows encode too, without a bias."""
 
-    d_sae: Count
+    d_sae: PositiveInt
     """Latents."""
-    tokens: Count
+    tokens: PositiveInt
     """Rows to train on; a smaller store is read again, in another order."""
-    batch_size: Count = 2048
+    batch_size: PositiveInt = 2048
     """Rows of a step, of all processes together."""
     lr: Annotated[float | None, ABOVE_0] = None
     """Peak learning rate; None = 2e-4 / √(d_sae / 2¹⁴) (arXiv 2406.04093, appendix A.3), and in runs of fewer than

@@ -308,3 +308,34 @@ def essay(analyses: Results) -> str:
         for claim in results["claims"]
     ]
     return table(["analysis", "claim", "judged by", "found", ""], rows)
+
+
+def families(results: Results) -> str:
+    """A row a family and a column a stage; below the table what was said where a stage left a part out or refused."""
+    lines: list[str] = []
+
+    def cell(stage: Sequence[str] | None) -> str:
+        if stage is None:
+            return "–"
+        status, line = stage
+        if not line:
+            return status
+        line = line if len(line) <= 300 else f"{line[:300]} …"
+        if line not in lines:
+            lines.append(line)
+        return f"{status} ({lines.index(line) + 1})"
+
+    stages = results["stages"]
+    rows = [[name, *(cell(said.get(stage)) for stage in stages)] for name, said in results["families"].items()]
+    notes = [f"{number}. {line}" for number, line in enumerate(lines, 1)]
+    return "\n".join([table(["", *stages], rows), "", *notes])
+
+
+def families_in_short(results: Results) -> str:
+    all_through = [
+        name
+        for name, said in results["families"].items()
+        if all(said.get(stage, [""])[0] == "yes" for stage in results["stages"])
+    ]
+    others = ", ".join(name for name in results["families"] if name not in all_through)
+    return f"{len(all_through)} go through every stage; parts are left out or refused by name for {others}."

@@ -222,6 +222,13 @@ SECTIONS = (
         result_tables.scorecard_in_short,
     ),
     Section(
+        "families",
+        "Families of models, stage by stage",
+        "python -m analyses.families",
+        result_tables.families,
+        result_tables.families_in_short,
+    ),
+    Section(
         "learnt_latents",
         "Did the model learn it? Trained dictionaries against their nulls",
         "python -m analyses.claims.learnt_latents",

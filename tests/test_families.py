@@ -7,6 +7,8 @@ import torch
 import transformers
 from torch.nn.functional import cross_entropy
 
+from analyses.families import BLOCKS, FAMILIES, HOOK, N_CTX, SIZES, D, made, text, tried_vit, tried_whole_t5
+from analyses.result_tables import families
 from interp import ActivationStore, TopKConfig, harvest, quality_table, rank_features, scan_features, train_sae
 from interp.activations.next_tokens import NoNextTokens
 from interp.effects import feature_effects, steer
@@ -16,55 +18,15 @@ from interp.pipeline.execution import run_stages
 from interp.pipeline.run_folder import Run
 from interp.report import write_report
 from models import load_model
-from models.pretrained import auto_class
 from tests.foreign_models import TEXTS, foreign_tokenizer
 
-D, N_CTX = 16, 16
-SIZES = {"hidden_size": D, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
-SIZES |= {"max_position_embeddings": 64}
-IDS = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": None}
-GROUPED = {**SIZES, **IDS, "num_key_value_heads": 1, "head_dim": 8}
-EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2}
-GPT2 = {"n_embd": D, "n_layer": 2, "n_head": 2, "n_inner": 24, "n_positions": 64}
-FAMILIES = {
-    "GPT-2": ("GPT2Config", GPT2 | IDS),
-    "GPT-NeoX": ("GPTNeoXConfig", SIZES | IDS),
-    "Llama": ("LlamaConfig", GROUPED),
-    "Qwen3": ("Qwen3Config", GROUPED),
-    "Gemma 3": ("Gemma3TextConfig", GROUPED),
-    "Mixtral": ("MixtralConfig", GROUPED | {"num_local_experts": 4}),
-    "OLMoE": ("OlmoeConfig", SIZES | IDS | EXPERTS),
-    "Qwen3-MoE": ("Qwen3MoeConfig", GROUPED | EXPERTS | {"moe_intermediate_size": 8}),
-    "Mamba": ("MambaConfig", {"hidden_size": D, "num_hidden_layers": 2, "state_size": 4} | IDS),
-    "BERT": ("BertConfig", SIZES | {"pad_token_id": 0}),
-    "T5": ("T5Config", {"d_model": D, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_heads": 2, "pad_token_id": 0}),
-}
-BLOCKS = {"GPT-2": "transformer.h.1", "GPT-NeoX": "gpt_neox.layers.1", "Mamba": "backbone.layers.1"}
-BLOCKS |= {"BERT": "bert.encoder.layer.1", "T5": "encoder.block.1"}
-"""What the family itself calls its second block, where not `model.layers.1`."""
 WITH_NEURONS = ("GPT-2", "GPT-NeoX", "Llama", "Qwen3", "Gemma 3")
 NO_NEXT = {"BERT": "logits depend on later tokens", "T5": "puts out no logits"}
-HOOK = "blocks.1.hook_resid_post"
-
-
-def made(family, vocab_size=330):
-    name, sizes = FAMILIES[family]
-    config = getattr(transformers, name)(**sizes, vocab_size=vocab_size)
-    model = auto_class(config)._model_mapping[type(config)](config).eval()
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.ndim > 1:
-                weight.copy_(0.5 * torch.randn(weight.shape, generator=generator))
-    return model
 
 
 @pytest.fixture(scope="module")
 def tokens():
-    """Each token tells much of the next, so that there is something to find."""
-    generator = torch.Generator().manual_seed(1)
-    steps = torch.randint(1, 4, (100, N_CTX), generator=generator)
-    return steps.cumsum(1) % 60 + 1
+    return text()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -119,6 +81,18 @@ def test_two_texts_at_once_are_refused_in_words():
     both = transformers.T5ForConditionalGeneration(transformers.T5Config(**sizes, vocab_size=99))
     with pytest.raises(ValueError, match="reads two texts: give its encoder alone"):
         load_model(both)
+
+
+def test_the_table_of_families_says_what_is_left_out_and_what_is_refused(tmp_path):
+    vit = tried_vit(tmp_path)
+    assert [stage for stage, (status, _) in vit.items() if status == "yes"] == ["hooks", "harvest", "SAE", "page"]
+    assert "reads pixel_values, and no tokens" in vit["load"][1] and "no text" in vit["ranking"][1]
+    assert all("rows that are no text" in vit[stage][1] for stage in ("effects", "steer"))
+    assert "quality is of models that read token ids" in vit["quality"][1]
+    assert vit["scan"][0] == "left out" and {vit[stage][0] for stage in ("quality", "effects", "steer")} == {"refused"}
+    said = families({"stages": ["load", "scan"], "families": {"ViT": vit, "T5 (whole)": tried_whole_t5(tmp_path)}})
+    assert "| ViT | refused (1) | left out (2) |" in said and "| T5 (whole) | refused (3) | – |" in said
+    assert "3. " in said and "reads two texts" in said
 
 
 @pytest.mark.parametrize("family", ["Llama", "Mixtral", "Mamba", "BERT", "T5"])

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from interp import ActivationStore, FeatureStore, Run, open_any
+from interp import ActivationStore, FeatureStore, Run, harvest, load_sae, open_any, scan_features
 from interp.storage.folder_kinds import find, nearest
 
 
@@ -27,6 +27,30 @@ def test_each_folder_is_what_it_is_whatever_else_may_be_asked(tiny_run, tmp_path
     shutil.copytree(run / "sae", tmp_path / "made/sae")
     assert find(tmp_path / "made", "features", "sae") == ("sae", tmp_path / "made/sae")
     assert find(run / "activations", "activations").path == run / "activations/store"
+
+
+def test_stores_and_dictionaries_open_alike(tiny_run, tmp_path, monkeypatch):
+    run = tiny_run.path
+    assert ActivationStore.open(run).path == ActivationStore.open(run / "activations").path == run / "activations/store"
+    assert FeatureStore.open(run).path == FeatureStore.open(run / "features").path == run / "features"
+    assert load_sae(run).W_dec.equal(load_sae(run / "sae").W_dec)
+    monkeypatch.chdir(run.parent)
+    for open_it in (ActivationStore.open, FeatureStore.open, load_sae):
+        with pytest.raises(ValueError, match=r"is not there; did you mean .*/tiny\?"):
+            open_it(run.parent / "tinny")
+
+
+def test_arguments_in_another_order_are_told(tiny_run, tmp_path):
+    run, hook = tiny_run, tiny_run.hook_name
+    with pytest.raises(
+        ValueError, match=r"sae is a ActivationStore, store a SAE: the order is \(sae, store, hook, out\)"
+    ):
+        scan_features(run.store, run.sae, hook, tmp_path / "out")
+    with pytest.raises(ValueError, match=r"tokens is a Transformer, .*: the order is \(model, tokens, hooks\)"):
+        harvest(run.held_out.tokens, run.model, [hook], tmp_path / "out")
+    with pytest.raises(ValueError, match="the tokens hold text, 'some text': models.tokenize makes ids of it"):
+        harvest(run.model, ["some text"], [hook], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_misspelt_path_names_the_one_that_is_there(tmp_path, monkeypatch):

@@ -199,8 +199,15 @@ def gathered(tokens: TokenBatches, most: int | None = None) -> Int[Tensor, "seq 
         return torch.from_numpy(tokens)
     if isinstance(tokens, Tensor):
         return tokens
+    if not isinstance(tokens, Iterable) or isinstance(tokens, str):
+        kind = type(tokens).__name__
+        raise ValueError(
+            f"tokens is a {kind}, not ids [seq, pos] or batches of them: the order is (model, tokens, hooks)"
+        )
     batches, n_tokens = list[Tensor](), 0
     for batch in tokens:
+        if isinstance(batch, str):
+            raise ValueError(f"the tokens hold text, {batch[:40]!r}: models.tokenize makes ids of it")
         batch = torch.as_tensor(batch)
         first = (batches or [batch])[0]
         is_alike = batch.shape[1:] == first.shape[1:] and batch.is_floating_point() == first.is_floating_point()

@@ -112,9 +112,9 @@ def feature_effects(
     if model, dictionary and scan are not of each other, and for a model that predicts no next tokens.
     """
     module, hooks = module_of(model), dictionary_hooks(model, hook, dictionary, writes)
+    check_scanned(features, dictionary, model, hook)
     check_token_ids(features.tokens, size_of(module, "d_vocab"))
     check_predicts_next(model, features.tokens)
-    check_scanned(features, dictionary, model, hook)
     chosen = _chosen(features, latents)
     if sequences < 1 or n_tokens < 1 or integrated_steps < 0 or not (minutes is None or minutes > 0):
         raise ValueError(

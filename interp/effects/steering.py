@@ -60,6 +60,7 @@ def steer(
     another dictionary, for tokens that the model does not have, and for a model that predicts no next tokens.
     """
     dictionary_hooks(model, hook, dictionary)  # told first where they come in another order
+    check_scanned(features, dictionary, model, hook)
     prompt = tokens_of(model, prompt)
     prompt = prompt[None] if prompt.ndim == 1 else prompt
     if prompt.ndim != 2 or prompt.numel() == 0 or n_tokens < 1 or not temperature >= 0:
@@ -68,7 +69,6 @@ def steer(
             "[batch, pos ≥ 1], at least 1 and at least 0 are needed"
         )
     check_predicts_next(model, features.tokens)
-    check_scanned(features, dictionary, model, hook)
     check_token_ids(prompt, size_of(module_of(model), "d_vocab"))
     steered = Steered(model, hook, dictionary, pins(features, multiples))
     return steered.sample(prompt, n_tokens, temperature, seed)

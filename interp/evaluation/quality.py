@@ -194,6 +194,8 @@ class Splice:
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be at least 1")
         self.hooks = _common_hooks(dictionaries, model, hook_name, writes)
+        if tokens.is_floating_point():
+            raise ValueError(f"tokens are floats {tuple(tokens.shape)}: quality is of models that read token ids")
         self.model, self.tokens = module_of(model), tokens.long()
         check_model_takes(self.model, self.tokens)
         self.keep = ~torch.isin(tokens, torch.tensor(list(exclude), dtype=tokens.dtype, device=tokens.device))

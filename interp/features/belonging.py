@@ -52,7 +52,10 @@ def check_table(
 
 def check_scanned(features: FeatureStore, dictionary: Dictionary, model: Model, hook: str) -> None:
     """Check that the features are a scan by this dictionary at this hook. Raises ValueError for a dictionary of other
-    directions, in whatever precision, and for another hook of the model, by whichever of its names."""
+    directions, in whatever precision, for another hook of the model, by whichever of its names, and for a scan of rows
+    that are no text, of which no model says anything."""
+    if not features.has_text:
+        raise ValueError(f"{features.path} is a scan of rows that are no text: what a model says of them is not known")
     W_dec, there = dictionary.W_dec.detach().float().cpu(), features.W_dec
     same = dictionary.d_sae == features.d_sae
     if same and there is not None:

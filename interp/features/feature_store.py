@@ -45,6 +45,7 @@ from interp.features.scan_input import ScanConfig, fit_half
 from interp.features.table_passes import SCHEMAS
 from interp.storage.checks import check_finite, check_token_ids, validated
 from interp.storage.files import Progress, no_progress, open_tensors, read_any_json, read_json
+from interp.storage.folder_kinds import place_of
 
 __all__ = ["FeatureStore", "ScanConfig", "fit_half", "scan_features"]
 
@@ -65,8 +66,7 @@ class FeatureStore:
     @classmethod
     def open(cls, path: str | Path) -> "FeatureStore":
         """The store in a folder, or that of a run folder."""
-        folder = Path(path) / "features"
-        return cls(folder if folder.is_dir() and not (Path(path) / "meta.json").is_file() else path)
+        return cls(place_of(path, "features"))
 
     @classmethod
     def from_codes(
@@ -309,6 +309,9 @@ def scan_features(
 def _check_scannable(sae: Dictionary, store: StoredRows, hook: str, model: Any) -> None:
     if isinstance(store, ActivationStream):
         raise ValueError("a stream keeps no rows: harvest a store to scan them")
+    if not hasattr(sae, "W_dec") or not hasattr(store, "shard"):
+        given = f"sae is a {type(sae).__name__}, store a {type(store).__name__}"
+        raise ValueError(f"{given}: the order is (sae, store, hook, out)")
     check_finite(W_dec=sae.W_dec, b_dec=sae.b_dec)
     check_one_hook(sae)
     if store.d(hook) != sae.d_in:

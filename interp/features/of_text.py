@@ -84,13 +84,16 @@ def features_of(
 
 
 def tokens_of(model: Model, text: str | Int[Tensor, "*pos"], tokenizer: Any = None) -> Int[Tensor, "*pos"]:
-    """The ids of a text behind the token that opens a sequence; token ids as they are. tokenizer: the model's own by
-    default, of ours or of Hugging Face.
-
-    Raises ValueError for a text without a token or of half a character, and without a tokenizer."""
+    """The ids of a text as `opened` gives them, and token ids as they are. tokenizer: the model's own by default."""
     if not isinstance(text, str):
         return torch.as_tensor(text)
-    tokenizer = tokenizer or getattr(module_of(model), "tokenizer", None)
+    return opened(tokenizer or getattr(module_of(model), "tokenizer", None), text)
+
+
+def opened(tokenizer: Any, text: str) -> Int[Tensor, " pos"]:
+    """The token ids of a text behind the one that opens a sequence. tokenizer: one of ours, or of Hugging Face.
+
+    Raises ValueError for a text without a token or of half a character, and without a tokenizer."""
     if tokenizer is None:
         raise ValueError(f"{text[:40]!r} is text, and the model has no tokenizer: give token ids")
     if any("\ud800" <= character < "\ue000" for character in text):

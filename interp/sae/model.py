@@ -27,6 +27,7 @@ from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.kernels.dispatch import kernels
 from interp.sae.stored import Stored
 from interp.storage.files import digest, digest_json
+from interp.storage.folder_kinds import is_meant_as_path, place_of
 from interp.storage.folders import whole_folder
 
 _SPARSITY = ("k", "target_l0", "l1")
@@ -209,14 +210,16 @@ class Crosscoder(SAE):
 
 
 def load_sae(path_or_release: str | Path, sae_id: str | None = None, *, device: str = "cpu") -> SAE:
-    """A dictionary from a folder of ours, SAELens's or sparsify's, or from a SAELens release and an id in it.
+    """A dictionary from a folder of ours, SAELens's or sparsify's, or of a run, or from a SAELens release and an id in
+    it.
 
     A release needs the network, or its files in the Hugging Face cache. Raises ValueError, naming the file, for what is
     damaged and for what cannot be represented: architectures other than SAELens's standard, topk, jumprelu, gated,
     matching_pursuit and transcoders (and checkpoints of batchtopk), and scalings that differ from row to row. Where the
     architecture that it was trained with is not imported, its `config` is None.
     """
-    stored = formats.read(path_or_release, sae_id)
+    is_folder = sae_id is None and is_meant_as_path(str(path_or_release))
+    stored = formats.read(place_of(path_or_release, "sae") if is_folder else path_or_release, sae_id)
     shared: dict[str, Any] = {
         "W_enc": stored.W_enc,
         "W_dec": stored.W_dec,

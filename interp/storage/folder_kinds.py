@@ -110,6 +110,13 @@ def find(path: str | Path, *kinds: str) -> Found:
     raise ValueError(f"{path} {is_not}: {_contents(path)}; {first.made_by}")
 
 
+def place_of(path: str | Path, kind: str) -> Path:
+    """The folder of this kind that `path` is or, as a run folder, stands for; `path` itself where it is neither, for
+    whoever reads it to say what it lacks."""
+    places = (Path(path), *(Path(path) / name for name in KINDS[kind].inside))
+    return next((place for place in places if _is(place, KINDS[kind])), Path(path))
+
+
 def check_local(path: str | Path) -> None:
     """Check that a path is one of this machine. Raises ValueError for the address of another place, such as
     s3://bucket/folder: as a path it would be a new folder here."""

@@ -31,7 +31,7 @@ from interp.activations.next_tokens import check_predicts_next
 from interp.effects import dose_response, steer
 from interp.evaluation.dictionary_hooks import dictionary_hooks
 from interp.evaluation.downstream import Downstream, in_rows
-from interp.features.of_text import firing, tokens_of
+from interp.features.of_text import firing, opened
 from interp.report.inputs import FinishedRun
 
 MAX_TOKENS = 1024
@@ -176,7 +176,7 @@ class LiveModel:
 
     def tokens(self, text: str) -> Int[Tensor, "1 pos"]:
         """The tokens of a text. Raises ValueError for a text of no token, or of more than the model takes."""
-        ids = tokens_of(self.model, text, self.tokenizer)
+        ids = opened(self.tokenizer, text)
         if len(ids) > self.n_ctx:
             raise ValueError(
                 f"the text has {len(ids):,} tokens, and at most {self.n_ctx:,} can be read here: shorten it"

@@ -121,8 +121,8 @@ def from_object(model: Any, tokenizer: Any) -> Any:
             raise ValueError(f"{kind} is no model of Hugging Face or TransformerLens: wrap it in one")
         if getattr(model, "main_input_name", "input_ids") != "input_ids":
             raise ValueError(
-                f"{kind} reads {model.main_input_name}, and no tokens: store its activations with "
-                "ActivationStore.from_batches"
+                f"{kind} reads {model.main_input_name}, and no tokens: give the model itself to harvest, or its "
+                "activations to ActivationStore.from_batches"
             )
         if model.config.is_encoder_decoder and hasattr(model, "get_decoder"):
             raise ValueError(f"{kind} reads two texts: give its encoder alone, such as model.get_encoder()")

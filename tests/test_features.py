@@ -21,8 +21,9 @@ from interp.evaluation.baselines import NeuronDictionary, RandomDictionary
 from interp.features import examples, joined_pieces, table_passes
 from interp.features.examples import N_INTERVALS
 from interp.features.feature_store import FeatureStore, ScanConfig, fit_half, scan_features
+from interp.features.scan import dictionary_digest
 from interp.features.table_passes import SCHEMAS
-from interp.sae import Crosscoder, TopK
+from interp.sae import SAE, Crosscoder, TopK
 from interp.storage.folders import unfinished
 from models.transformer import Transformer, TransformerConfig
 
@@ -409,6 +410,24 @@ def test_without_a_path_to_the_logits_they_are_null(sae, store, model, tmp_path)
     wrapped.W_U = model.W_U.detach()
     no_path = scan_features(wide, store, HOOK, tmp_path / "b", model=wrapped)
     assert no_path.table().top_logits.notna().all() and "without a final norm" in no_path.meta["logit_effects"]
+    with pytest.raises(
+        ValueError, match=f"the model has no hook {HOOK}, and other weights .*: give the model that was"
+    ):
+        scan_features(wide, store, HOOK, tmp_path / "c", model=torch.nn.Linear(2, 2))
+    assert not (tmp_path / "c").exists()
+
+
+def test_the_digest_of_a_dictionary_hangs_on_its_weights_and_not_on_what_encodes(sae, monkeypatch):
+    """As on another device, whose last bits are others."""
+
+    def digest(k: int = 4, b_enc: float = 0.0) -> str:
+        weights = {"W_enc": sae.W_enc, "W_dec": sae.W_dec, "b_dec": sae.b_dec}
+        return dictionary_digest(SAE(**weights, b_enc=torch.full((D_SAE,), b_enc), encoder=TopK(k)))
+
+    before, codes = digest(), SAE.codes
+    assert len({before, digest(k=3), digest(b_enc=0.5)}) == 3
+    monkeypatch.setattr(SAE, "codes", lambda sae, x: (z := codes(sae, x)).with_values(z.values * (1 + 2**-20)))
+    assert digest() == before
 
 
 def test_chunks_and_buffers_change_nothing(sae, store, labels, tmp_path, monkeypatch):

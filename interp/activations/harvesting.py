@@ -30,7 +30,16 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.activations.filling import ScatterConfig
-from interp.activations.hooks import Model, evaluating, has_hook, hooked_rows, main_names, module_of, resolve_hooks
+from interp.activations.hooks import (
+    Model,
+    evaluating,
+    has_hook,
+    hooked_rows,
+    hooks_of,
+    main_names,
+    module_of,
+    resolve_hooks,
+)
 from interp.activations.model_rows import ModelPasses, TokenBatches, check_model_takes, fingerprint, gathered
 from interp.activations.scatter import ScatterWriter
 from interp.activations.sources import StoredRows
@@ -252,6 +261,8 @@ def check_harvested(store: StoredRows, model: Model, hook: str) -> None:
     if store.weights is None or store.tokens is None or store.weights == fingerprint(module):  # last: it reads all
         return
     if not has_hook(model, hook):
+        if any(name.endswith(f".{hook}") for name in hooks_of(model)):  # the model within another module
+            return
         raise ValueError(f"the model has no hook {hook}, and other weights than {store.location} is of: {_OTHER}")
     shard, n_ctx = store.shard(0, hook), store.tokens.shape[1]
     seq = int(shard.row_ids[0]) // n_ctx

@@ -29,7 +29,7 @@ from interp.sae import SAE
 from interp.storage.checks import Amount, Count, check_token_ids, validated
 from interp.storage.files import Progress, digest, digest_json, no_progress, read_json, write_json, write_tensors
 from interp.storage.folder_kinds import check_there
-from interp.storage.folders import holds, verify, whole_folder
+from interp.storage.folders import holds, unfinished, verify, whole_folder
 
 CONTRIBUTIONS, SCAN = "contributions", "scan.json"
 
@@ -149,7 +149,8 @@ def read_meta(folder: Path) -> dict[str, Any]:
     was written."""
     file = folder / "meta.json"
     if not file.exists():
-        check_there(folder, "features")
+        if not unfinished(folder).is_dir():
+            check_there(folder, "features")
         raise ValueError(f"{folder} holds no finished scan (no meta.json): `interp scan` or scan_features makes one")
     verify(folder)
     return validated(_Meta, read_json(file, "scan again"), file, "scan again")

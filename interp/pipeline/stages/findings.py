@@ -176,7 +176,7 @@ def _nulls_effort(run: Run) -> str:
     learnt_from = min(settings.sae_tokens or run.sae.config.tokens, run.sae.config.tokens)
     trainings = len(FROZEN) + 1 + models + (learnt_from < run.sae.config.tokens)
     seconds = trainings * sae["wall_seconds"] * learnt_from / run.sae.config.tokens
-    harvested = max(settings.tokens, min(learnt_from, tokens.numel())) / tokens.numel()
+    harvested = min(max(settings.tokens, learnt_from) / tokens.numel(), 1)
     seconds += models * activations["wall_seconds"] * harvested
     return f"about {max(1, round(seconds / 60))} min {work}"
 

@@ -221,8 +221,8 @@ def test_a_dictionary_that_had_more_tokens_is_learnt_again_with_as_few_as_its_nu
 def test_what_the_nulls_will_take_is_told_before_by_what_the_run_has_taken(run, monkeypatch):
     told = _nulls_effort(run)
     assert told == "about 1 min to train 6 dictionaries and harvest 2 models, and then the verdicts"
-    taken = {"sae": {"wall_seconds": 60.0}, "activations": {"wall_seconds": 40.0}}
-    monkeypatch.setattr(Run, "manifest", lambda run, name: taken[name])
+    taken, manifest = {"sae": {"wall_seconds": 60.0}, "activations": {"wall_seconds": 40.0}}, Run.manifest
+    monkeypatch.setattr(Run, "manifest", lambda run, name: {**(manifest(run, name) or {}), **taken.get(name, {})})
     harvested = TINY.nulls.sae_tokens / run.features.tokens.numel()
     minutes = round(6 + 2 * 40 * min(harvested, 1) / 60)
     assert _nulls_effort(run).startswith(f"about {minutes} min to train 6")

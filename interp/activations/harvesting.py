@@ -130,9 +130,10 @@ def harvest_stores(
     hook_names: the folder of each store, with the hooks that it holds. A row is left out of a store for its norm at one
     of that store's hooks only. Options and errors are those of `harvest`.
     """
+    inputs = gathered(tokens)
     stores = {Path(out): main_names(model, names) for out, names in hook_names.items()}
     every_hook = list(chain(*stores.values()))
-    passes = ModelPasses(model, gathered(tokens), every_hook, batch_size, exclude, exclude_positions)
+    passes = ModelPasses(model, inputs, every_hook, batch_size, exclude, exclude_positions)
     rest = {"rows_per_shard": rows_per_shard, "seed": seed}
     origin = {"kind": "activations", "source": "harvest", **passes.described(dtype, max_norm), **rest}
     origins = {out: origin | {"hook_names": names} for out, names in stores.items()}

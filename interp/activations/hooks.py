@@ -28,7 +28,7 @@ class Hook(NamedTuple):
 
     module: nn.Module
     reads: Literal["output", "input"] = "output"
-    """Of a tuple the first entry; the input is the first argument."""
+    """Where the tensor is: the output, of a tuple its first entry, or the input, which is the first argument."""
 
     def attach(self, act: Callable[[Any], Any]) -> RemovableHandle:
         """Call `act` with what goes through the hook in each forward pass; what it returns, if not None, goes on."""

@@ -39,7 +39,7 @@ class Limited(NamedTuple):
     mask: float | None
     """The limit, where there may be rows above it."""
     statistics: ActivationStatistics
-    """Of the rows within the limit."""
+    """Statistics of the rows within the limit."""
 
 
 class Provenance(NamedTuple):

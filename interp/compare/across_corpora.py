@@ -58,7 +58,7 @@ BLOCK = 1 << 24
 """Pairs of a document and a latent in memory, some 40 bytes each."""
 SNIPPETS = 3
 UNLIKE = 1.25
-"""Of the median lengths of the two corpora's documents, from which a warning is due."""
+"""Ratio of the median lengths of the two corpora's documents above which a warning is due."""
 _BEFORE, _AFTER = 12, 6
 _SHOWN = 10
 DocumentIds = Int[Tensor, "seq pos"] | None

@@ -46,7 +46,7 @@ from interp.verdict.nulls import random_directions, second_moments
 from interp.verdict.twins import best_matches, check_same_tokens, matched_rows
 
 MIN_FIRED = 10
-"""Of fewer firings a correlation is what chance makes it."""
+"""Firings below which a correlation is what chance makes it."""
 _DRAWS = 1000
 _AT_ONCE = 1 << 22
 

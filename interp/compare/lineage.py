@@ -37,7 +37,7 @@ class Splitting:
     children: pd.DataFrame
     """A row a narrow latent that fires enough: latent, fired, children (wide latents whose best it is)."""
     share_with_parent: float
-    """Of the wide latents that fire enough, those with an edge."""
+    """Share of the wide latents that fire enough that have an edge."""
     null: float
     """The same on shifted text."""
     n_wide: int

@@ -18,7 +18,7 @@ Renderer = Callable[[int], Any]
 """Row id (sequence · n_ctx + position) → picture."""
 PREFIX = "data:image/png;base64,"
 MOST_BYTES = 1 << 16
-"""Of a picture: the page holds one for each example."""
+"""Largest size of a picture: the page holds one for each example."""
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _KINDS = {2: 0, 3: 2, 4: 6}
 """PNG's colour type by the number of channels, 2 for grey."""

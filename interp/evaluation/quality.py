@@ -66,7 +66,7 @@ class Quality:
     ce_mean_ablated: float
     ce_zero_ablated: float
     ce_unigram: float
-    """Of a model that knows how often each token is and nothing else."""
+    """Cross-entropy of a model that knows how often each token is and nothing else."""
     ce_recovered: float
     """The headline: 1 is the model as it is, 0 what it has without this activation. NaN where that costs nothing."""
     ce_recovered_mean: float
@@ -82,7 +82,7 @@ class Quality:
     n_tokens: int
     """Tokens that were encoded."""
     outlier_share: float
-    """Of the tokens that are not excluded, those above the norm limit."""
+    """Share of the tokens that are not excluded whose norm is above the limit."""
 
 
 def evaluate_dictionary(

@@ -22,7 +22,7 @@ from interp.storage.processes import slices
 _N_THRESHOLDS = 32
 _ROWS_AT_ONCE = 1 << 20
 MAX_PAIRS = 1 << 15
-"""Of a latent and a label, whose thresholds may be compared at a time."""
+"""Pairs of a latent and a label whose thresholds may be compared at a time."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import plotly.graph_objects as go
 from interp.figures.theme import GREY, HEIGHT, INK, WIDTH, without_slider
 
 MAX_WIDTH = 10_000
-"""Of a figure, in millimetres: what a browser draws without running out of memory."""
+"""Largest width of a figure, in millimetres, that a browser draws without running out of memory."""
 WIDTHS = {"column": 84.5, "icml": 82.6, "page": 139.7}
 """Millimetres: a column of ACM's two and of ICML's, the text of NeurIPS."""
 MIN_FONT = 7 * 96 / 72

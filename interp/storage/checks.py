@@ -26,7 +26,7 @@ Amount = Annotated[int, Field(ge=0, le=1 << 60)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 FileName = Annotated[str, Field(pattern=r"^[^/\\]+$", max_length=255)]
-"""Of a file in the same folder: no path leads out of it."""
+"""Name of a file in the same folder: no path leads out of it."""
 MAX_ID = (1 << 22) - 1
 """Sixteen times the largest vocabulary of a language model in 2025 (262,144); nothing is said of larger ids."""
 

@@ -41,7 +41,7 @@ Result = TypeVar("Result")
 _TIMEOUT = timedelta(minutes=30)
 _SPANS_PER_THREAD = 4
 _MIN_WORK = 1 << 19
-"""Of a span, in products: a tenth of a millisecond, about what a thread takes to wake."""
+"""Least work of a span, in products: a tenth of a millisecond, about what a thread takes to wake."""
 _threads: ContextVar[int | None] = ContextVar("threads", default=None)
 
 

@@ -42,7 +42,7 @@ BOUNDS = 1e-3, 1 - 1e-3
 FITS = 20
 """To sources drawn anew."""
 PENALTY = 1e-3
-"""Of the weights' squares; the statistics lie between 0 and 1."""
+"""Weight of the penalty on the squares of the weights; the statistics lie between 0 and 1."""
 
 Statistics = Float64[np.ndarray, "*latent statistic"]
 

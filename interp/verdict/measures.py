@@ -312,4 +312,4 @@ def column(features: FeatureStore, name: str) -> Values:
 
 
 SIGNS = {name: each.sign for name, each in MEASURES.items()}
-"""Of each measure: whether a large (+1) or a small value (−1) is said to mean one meaning."""
+"""Whether a large (+1) or a small value (−1) of each measure is said to mean one meaning."""

@@ -47,7 +47,7 @@ from interp.verdict.null_scale import MIN_GROUPS, POOL, NullScale, normal_scale,
 UNITS = 512
 """Latents that are shifted; enough for the null, since latents are pooled."""
 MAX_FIRINGS = 1 << 23
-"""Of the shifted latents on all shifts; 16 bytes each, and three times that while they are sorted."""
+"""Firings of the shifted latents on all shifts; 16 bytes each, and three times that while they are sorted."""
 MIN_STD = 1e-3
 """A null is never taken to be narrower: less than this is no difference to anyone."""
 

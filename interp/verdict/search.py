@@ -103,7 +103,7 @@ class Universe(NamedTuple):
 
     valid: UInt64[np.ndarray, " word"]
     weights: UInt64[np.ndarray, " word"]
-    """Of a row, in steps of `beam.WEIGHT_STEP`."""
+    """Weight of each row, in steps of `beam.WEIGHT_STEP`."""
     n_firing_words: int
     first_elsewhere: int
     """The word from which on rows are of the uniform sample, all of one weight."""

@@ -383,8 +383,8 @@ def test_summary_shows_every_dictionary_beside_its_nulls(page):
     one = (ranking["verdict"] == "monosemantic").mean()
     assert (this["dictionary"], this["trained"], this["judged"]) == ("this page's dictionary", 40, D_SAE)
     assert this["one"][0] == pytest.approx(one, rel=1e-3) and this["one"][1] < one < this["one"][2]
-    told = f"Of the {len(ranking)} latents tested of this page's dictionary {100 * one:.0f} % have one meaning."
-    assert nulls["compare"].startswith(told)
+    share = f"that are neither dead nor faint {100 * one:.0f} % have one meaning."
+    assert nulls["compare"].startswith(f"Of the {len(ranking)} latents of this page's dictionary {share}")
     assert re.search(r"the row SAE, 60 % of \d+: the same settings", nulls["compare"])
     assert [(row["dictionary"], row["trained"], row["shares"][0][0]) for row in others] == list(SHARES)
     for row in others:

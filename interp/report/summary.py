@@ -167,16 +167,16 @@ def _nulls(inputs: ReportInputs) -> dict | str:
             "means": DICTIONARIES.get(str(name), ""),
             "trained": number(first.get("trained_tokens")),
             "judged": number(first.get("latents")),
-            "tested": int(by_verdict.loc[verdicts, "n"].sum()),
+            "of": int(part["n"][~part["verdict"].isin([ONE_MEANING, *IDLE])].sum()),
             "one": _share(by_verdict, ONE_MEANING),
             "shares": [_share(by_verdict, verdict) for verdict in verdicts],
             "unsure": _share(by_verdict, "monosemantic", "unsure"),
             **{verdict: int(by_verdict["n"].to_dict()[verdict]) for verdict in IDLE},
         })  # fmt: skip
     one = {row["dictionary"]: row["one"] for row in rows}
-    tested = {row["dictionary"]: row["tested"] for row in rows}
+    judged = {row["dictionary"]: row["of"] for row in rows}
     panel = Panel(note=NULLS_NOTE, figure=figures.verdict_shares(table)).payload()
-    notes = {"compare": _compare(one, tested), "told_apart": _told_apart(one)}
+    notes = {"compare": _compare(one, judged), "told_apart": _told_apart(one)}
     return {"verdicts": verdicts, "rows": rows, **notes, "panel": panel}
 
 
@@ -190,14 +190,16 @@ def _this_dictionary(inputs: ReportInputs) -> list[pd.DataFrame]:
     return [shares.assign(dictionary=THIS, latents=len(inputs.ranking), trained_tokens=tokens)]
 
 
-def _compare(one: Mapping[str, Any], tested: Mapping[str, int]) -> str:
-    """With which of the two shares of this dictionary those of the nulls are to be compared."""
+def _compare(one: Mapping[str, Any], judged: Mapping[str, int]) -> str:
+    """With which of the two shares of this dictionary those of the nulls are to be compared. judged: the latents that
+    shares are of, neither dead nor faint."""
     if not one.get(THIS) or not one.get("SAE"):
         return ""
     (whole, *_), (alike, *_) = one[THIS], one["SAE"]
     return (
-        f"Of the {tested[THIS]:,} latents tested of {THIS} {100 * whole:.0f} % have one meaning. Its nulls are to be "
-        f"compared with the row SAE, {100 * alike:.0f} % of {tested['SAE']:,}: the same settings, learnt from as many "
+        f"Of the {judged[THIS]:,} latents of {THIS} that are neither dead nor faint {100 * whole:.0f} % have one "
+        "meaning. Its nulls are to be compared with the "
+        f"row SAE, {100 * alike:.0f} % of {judged['SAE']:,}: the same settings, learnt from as many "
         "tokens as they were, and judged on as many latents of the same text."
     )
 

@@ -83,6 +83,18 @@ def in_short(stages: Results) -> str:
     )
 
 
+def shares_in_short(stages: Results) -> str:
+    """The demo's share of one meaning and of an effect, each with what it is of."""
+    verdicts, effects = stages["ranking"]["results"]["verdicts"], stages["effects"]["results"]
+    works = sum(n for verdict, n in verdicts.items() if verdict not in ("dead", "faint"))
+    one = verdicts["monosemantic"] + verdicts["single-token"]
+    return (
+        f"In the demo {one / works:.0%} of the {works:,} latents that are neither dead nor faint have one meaning, and "
+        f"{effects['helps']:.0%} of the {effects['latents']:,} that were ablated cost surely more than their null in "
+        f"the {effects['sequences']} sequences of each; more sequences would tell more of them apart."
+    )
+
+
 def pretrained(stages: Results) -> str:
     store, sae, features = (stages[name]["results"] for name in ("activations", "sae", "features"))
     sizes = (

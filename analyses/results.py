@@ -263,6 +263,7 @@ SECTIONS = (
 
 IN_README = (
     ("demo", "demo", result_tables.in_short),
+    ("shares", "demo", result_tables.shares_in_short),
     ("smollm2", "smollm2", result_tables.pretrained_in_short),
     ("graphs", "attribution_graphs", result_tables.graphs_in_short),
     ("speed", "bench_sae", result_tables.speed_in_short),

@@ -41,8 +41,8 @@ report.views.compare = (() => {
     const together = rowOf("coactivations");
     const predicted = (feature, side) => feature.logits?.[side].map(([token]) => token) ?? [];
     const firedOn = (feature) => feature.tokens.filter(([offset]) => offset === 0).map(([, token]) => token);
-    const far = h("span.muted", null, "neither is among the nearest of the other");
-    const apart = h("span.muted", null, "not among those that do most");
+    const far = h("span.muted", null, "not among each other's nearest");
+    const apart = h("span.muted", null, "not among the pairs that do so most");
     const jointly = together && `Jaccard ${format.fixed(together[1])}, lift ${format.significant(together[2])}`;
     const rows = [
       ["decoder cosine", near ? format.fixed(near[1]) : far],

@@ -31,7 +31,7 @@ report.evidence = (() => {
     return h("p.verdict-words", null,
       verdictElement(verdictOf(latent)),
       meaning ? `: ${meaning}.` : null,
-      isUnsure(latent) ? " Unsure: the interval of that probability holds ½." : null,
+      isUnsure(latent) ? " Unsure: the interval of that probability includes ½." : null,
       isInseparable(latent) ? inseparable : null,
       feature.alike ? [" Above all its firings share: ", h("span.rule", null, ruleText(feature.alike)), "."] : null);
   }

@@ -92,8 +92,8 @@ report.logits = (() => {
       effectRow("Change of the predictions", "KL", measured.kl, measured.null_kl),
     ];
     const legend =
-      `Nats; ablated in ${n}. Shaded: its null, as long a change along other latents; thin line: 0, or ` +
-      "probability ½; 95 % intervals.";
+      `Nats; ablated in ${n}. Shaded: its null, an equally large change along other latents. Thin line: ` +
+      "0, or a probability of ½. Intervals are 95 %.";
     return [
       h("table.plain.effects", null, h("tbody", null, rows)),
       why ? h("p.why", null, why) : null,

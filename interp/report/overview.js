@@ -74,8 +74,8 @@ report.views.overview = (() => {
   function apart() {
     const { shares } = report.data.page;
     if (!shares.length) return null;
-    const caption = "Three things that are not one: a latent may have one meaning that the model never learnt, or be "
-      + "learnt and cost nothing";
+    const caption = "Three separate questions: a latent may have one meaning that the model never learnt, and one that "
+      + "the model learnt may cost nothing when it is removed.";
     const lines = ({ name, meaning, n, of, interval: [low, high], note }) => [
       h("tr", null,
         rowHead(name),
@@ -97,9 +97,9 @@ report.views.overview = (() => {
     if (!sae || !others.length) return h("p.missing", null, "No share of one meaning is known of the nulls.");
     const nearest = others.reduce((best, row) => (row.one[0] > best.one[0] ? row : best));
     const folded = rows.filter((row) => row !== sae && row !== nearest);
-    const alike = sae.trained ? `learnt from ${format.count(sae.trained)} tokens each, ` : "";
-    const caption = "One meaning, beside the null that comes nearest: the same settings, "
-      + `${alike}${format.count(sae.judged)} latents judged`;
+    const alike = sae.trained ? `trained on ${format.count(sae.trained)} tokens each, ` : "";
+    const caption = "The share with one meaning, beside the null that comes closest. Compare these two with each "
+      + `other, not with the share above: same settings, ${alike}${format.count(sae.judged)} latents judged of each.`;
     const notes = [data.compare, data.told_apart].filter(Boolean).map((text) => h("p.muted", null, text));
     return h("div", null,
       shareTable(caption, [sae, nearest]),

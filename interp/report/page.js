@@ -220,7 +220,7 @@ const verdictElement = (verdict) => h("span.verdict", { "--hue": hueOfVerdict(ve
 
 /* What is said behind the verdict of a latent that is unsure; null of one that is sure. */
 function unsureElement(latent) {
-  const title = "the interval of its probability holds ½";
+  const title = "the interval of its probability includes ½";
   return report.selection.isUnsure(latent) ? h("span.muted", { title }, ", unsure") : null;
 }
 

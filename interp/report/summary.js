@@ -97,7 +97,7 @@ report.views.summary = (() => {
         h("td.muted", null, format.percent(n / latents)),
         h("td.muted", null, unsure ? `${format.count(unsure)} unsure` : ""));
     };
-    const caption = ranked ? "Verdicts; pale: unsure, the interval of the probability holds ½" : "Verdicts";
+    const caption = ranked ? "Verdicts. Pale: unsure, the interval of the probability includes ½" : "Verdicts";
     return h("table.bars", null, h("caption", null, caption), h("tbody", null, commonestFirst.map(line)));
   };
 
@@ -108,7 +108,7 @@ report.views.summary = (() => {
     const notes = [data.compare, data.told_apart, data.panel.note].filter(Boolean);
     const legend = "Shares of the latents judged that are neither dead nor faint, with 95 % intervals over latents. "
       + "One meaning: monosemantic or single-token. Unsure: monosemantic or polysemantic, and the interval of the "
-      + "probability holds ½.";
+      + "probability includes ½.";
     return h("section.nulls", null,
       h("div.beside", null,
         h("div", null, besides, h("h3", null, "Beside its nulls"), notes.map((text) => h("p.note", null, text))),

@@ -21,8 +21,8 @@ from interp.verdict.verdicts import IDLE, wilson
 CHANGES = ("loss_change", "null_loss_change", "beyond_null", "later_loss_change", "kl", "null_kl")
 MEANINGS = {
     "one meaning": "monosemantic or single-token, of those neither dead nor faint",
-    "learnt": "more likely the model's own than the text seen through random weights, of those tested",
-    "an effect": "the loss rises surely more without it than by as long a change along others, of those ablated",
+    "learnt": "more likely from a trained model than from one with random weights; of those tested",
+    "an effect": "removing it raises the loss more than an equal change along other latents does; of those ablated",
 }
 
 
@@ -112,8 +112,8 @@ def _no_effect(row: Mapping[Any, Any]) -> str:
     many = f"{row['n_sequences']:,} {'sequence' if row['n_sequences'] == 1 else 'sequences'}"
     if row["beyond_null_high"] < 0:
         return (
-            "It looks learnt, yet to ablate it costs less than as long a change along other latents: the model says "
-            "the same without it, or is as often wrong with it as right."
+            "It looks learnt, yet removing it costs less than an equally large change along other latents: the model "
+            "says the same without it, or is as often wrong with it as right."
         )
     if row["kl_low"] > row["null_kl"]:
         return (
@@ -121,6 +121,6 @@ def _no_effect(row: Mapping[Any, Any]) -> str:
             f"others of the {many}: that it helps on average is not sure."
         )
     return (
-        "It looks learnt, but where it fires the model changes no more without it than by as long a change along other "
-        f"latents, as far as {many} can tell: others say the same, or too few firings were seen."
+        "It looks learnt, but where it fires the model changes no more without it than by an equally large change "
+        f"along other latents, as far as {many} can tell: others say the same, or too few firings were seen."
     )

@@ -83,13 +83,18 @@ def in_short(stages: Results) -> str:
     )
 
 
-def shares_in_short(stages: Results) -> str:
-    """The demo's share of one meaning and of an effect, each with what it is of."""
-    verdicts, effects = stages["ranking"]["results"]["verdicts"], stages["effects"]["results"]
+def one_meaning(stages: Results) -> str:
+    verdicts = stages["ranking"]["results"]["verdicts"]
     works = sum(n for verdict, n in verdicts.items() if verdict not in ("dead", "faint"))
     one = verdicts["monosemantic"] + verdicts["single-token"]
+    return f"{one / works:.0%} of the {works:,} latents that are neither dead nor faint have one meaning"
+
+
+def shares_in_short(stages: Results) -> str:
+    """The demo's share of one meaning and of an effect, each with what it is of."""
+    effects = stages["effects"]["results"]
     return (
-        f"In the demo {one / works:.0%} of the {works:,} latents that are neither dead nor faint have one meaning, and "
+        f"In the demo {one_meaning(stages)}, and "
         f"{effects['helps']:.0%} of the {effects['latents']:,} that were ablated cost surely more than their null in "
         f"the {effects['sequences']} sequences of each; more sequences would tell more of them apart."
     )
@@ -111,7 +116,7 @@ def pretrained_in_short(stages: Results) -> str:
     return (
         f"SmolLM2-135M, {stages['features']['results']['latents']:,} latents on {rows:,} tokens, at most "
         f"{peak / 1000:.1f} GB of memory: FVU {sae['fvu']:.3f}, {recovered(sae, stages):.1%} of the "
-        f"cross-entropy recovered."
+        f"cross-entropy recovered. {one_meaning(stages)}; careful readers find more (`analyses/RESULTS.md`)."
     )
 
 

@@ -4,6 +4,7 @@ It has no script and no colour of text or ground of its own, so it reads the sam
 Every text is escaped unless it is `Markup`.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
@@ -22,6 +23,14 @@ class Markup(str):
 def markup(text: object) -> str:
     """A text as HTML that shows it letter by letter; `Markup` as it is."""
     return text if isinstance(text, Markup) else escape(str(text))
+
+
+def script_json(value: Any) -> str:
+    """JSON that may stand in a script, inline or not: nothing in it can close the script or end a line."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
 
 
 def card(title: object, *parts: object) -> str:

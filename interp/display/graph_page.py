@@ -8,12 +8,12 @@ Out: the file. Corpus text is data in it, never markup: JSON that cannot close i
 import base64
 import hashlib
 import html
-import json
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from interp.display.cards import script_json
 from interp.storage.files import write_text
 
 
@@ -21,9 +21,7 @@ def write_graph_page(path: str | Path, content: Mapping[str, Any], *, title: str
     """content: what `graph.js` draws, as JSON."""
     room = files("interp.display")
     page, style, code = (room.joinpath(f"graph.{end}").read_text(encoding="utf-8") for end in ("html", "css", "js"))
-    data = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for character in "<>&\u2028\u2029":
-        data = data.replace(character, f"\\u{ord(character):04x}")
+    data = script_json(content)
     allowed = f"sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}"
     parts = {"hash": allowed, "title": html.escape(title), "style": style, "data": data, "code": code}
     for name, text in parts.items():

@@ -73,7 +73,7 @@ def feature_edges(
     up, down = dictionary_hooks(model, *upstream), dictionary_hooks(model, *downstream)
     if up.writes == down.reads:
         raise ValueError(f"{upstream[0]} is where both dictionaries are: name a later hook for the second")
-    W_enc = _encoder_of(*downstream)
+    W_enc = encoder_of(*downstream)
     at = _checked(last if positions is None else positions.long(), tokens, targets)
     with evaluating(module):
         later = capture(module, tokens, {"down": down.reads})["down"].flatten(2)[torch.arange(len(at)), at]
@@ -108,7 +108,7 @@ def _table(
     return table[table["activation"] > 0].sort_values(["prompt", "downstream", "upstream"], ignore_index=True)
 
 
-def _encoder_of(hook: str, dictionary: Dictionary) -> Float[Tensor, "d_in d_sae"]:
+def encoder_of(hook: str, dictionary: Dictionary) -> Float[Tensor, "d_in d_sae"]:
     W_enc = getattr(dictionary, "W_enc", None)
     if W_enc is None:
         raise ValueError(f"the dictionary at {hook} has no W_enc, and what its latents read is not known")

@@ -239,7 +239,7 @@ class AttributionGraph:
     def cards(
         self, features: Mapping[str, FeatureStore], rankings: Mapping[str, pd.DataFrame]
     ) -> dict[str, dict[str, Any]]:
-        """Of each latent, by its node's id: what is said of it, the tokens that it raises, and what it fires on."""
+        """Make a card of each latent, by its node's id: its rule, the tokens that it raises, and what it fires on."""
         ids, cards = self.node_ids(), {}
         for node in np.flatnonzero(self.nodes["kind"] == "latent").tolist():
             facts: Any = self.nodes.loc[node]

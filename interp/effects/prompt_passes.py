@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from interp.activations.hooks import Hook, Model, capture, module_of, resolve_hooks, size_of, to_model
 from interp.codes.sparse_codes import Dictionary
+from interp.effects.circuits import encoder_of
 from interp.effects.held import HeldModel
 from interp.effects.interventions import is_taught
 from interp.evaluation.dictionary_hooks import DictionaryHooks, dictionary_hooks
@@ -47,12 +48,12 @@ def next_tokens(module: Any, final: Float[Tensor, " d"]) -> Float[Tensor, " d_vo
 def logit_directions(
     module: Any, probability: Float[Tensor, " d_vocab"], ids: Int[Tensor, " logit"]
 ) -> Float[Tensor, "logit d"]:
-    """Of each token W_U[:, t] − Σ_v p_v W_U[:, v]: the gradient of its log probability."""
+    """Return the gradient of each token's log probability, W_U[:, t] − Σ_v p_v W_U[:, v]."""
     W_U = module.W_U.detach()
     return (W_U[:, ids] - (W_U @ probability.to(W_U))[:, None]).T
 
 
-class Part(NamedTuple):
+class EncodedHook(NamedTuple):
     """A dictionary on the prompt: hook = Σ z_i d_i + b_dec + error [+ x W_skip]."""
 
     name: str
@@ -86,15 +87,14 @@ class PromptPasses:
         W_U, norm = getattr(module, "W_U", None), getattr(module, "final_norm", None)
         if W_U is None or norm is None:
             raise ValueError("the model shows no final norm and unembedding, and logits cannot be followed back")
-        self.W_U, self.final = W_U.detach(), Hook(norm)
+        self.final = Hook(norm)
         self.entry = resolve_hooks(model, [EMBEDDING_HOOK])[EMBEDDING_HOOK]
         self.held = HeldModel(module)
         if not dictionaries:
             raise ValueError("name at least one hook with its dictionary")
         sides = {name: dictionary_hooks(model, name, dictionary) for name, dictionary in dictionaries.items()}
         for name, dictionary in dictionaries.items():
-            if getattr(dictionary, "W_enc", None) is None:
-                raise ValueError(f"the dictionary at {name} has no W_enc, and what its latents read is not known")
+            encoder_of(name, dictionary)
         acts = self._record(sides)
         self.embedding = acts[EMBEDDING_HOOK]
         ordered = sorted(dictionaries, key=list(acts).index)
@@ -119,7 +119,7 @@ class PromptPasses:
             acts["final"] = capture(self.module, self.ids, {"final": self.final})["final"].detach()[0]
         return acts
 
-    def _part(self, name: str, dictionary: Any, hooks: DictionaryHooks, acts: Mapping[str, Tensor]) -> Part:
+    def _part(self, name: str, dictionary: Any, hooks: DictionaryHooks, acts: Mapping[str, Tensor]) -> EncodedHook:
         x, y = acts[name], acts[f"{name} writes"]
         codes, usable = hooks.codes(dictionary, x[None])
         usable = usable & is_taught(self.ids, self.module, dictionary)[0].to(usable.device)
@@ -128,7 +128,7 @@ class PromptPasses:
         W_skip = getattr(dictionary, "W_skip", None)
         y = y if W_skip is None else y - skips * (x.to(W_skip) @ W_skip).to(y)
         bias = skips * dictionary.b_dec.detach().to(y)
-        part = Part(
+        part = EncodedHook(
             name, dictionary, hooks, codes.rows[keep], codes.latents[keep].long(), codes.values[keep], bias, y, skips
         )
         return part._replace(error=2 * y - part.output)

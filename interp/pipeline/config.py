@@ -61,7 +61,7 @@ class RunConfig(SimpleNamespace):
         return RunConfig(**(vars(self) | sections))
 
     def at(self, hook_name: str) -> "RunConfig":
-        """The same with this hook alone."""
+        """Return the configuration with this hook alone."""
         return self.replace(harvest=dataclasses.replace(self.harvest, hook_names=(hook_name,)))
 
     @classmethod

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from interp.compare.null_dictionaries import Nulls
+from interp.display.cards import script_json
 from interp.display.verdict_looks import MIN_F1, VERDICT_LOOKS, WITHOUT_SCORES, verdict_css
 from interp.report.columns import recommended_order, table_columns
 from interp.report.contexts import PICTURES_A_FILE, Contexts, picture_files, sequences_a_file, text_files
@@ -113,14 +114,6 @@ def check_data_script(file: str, script: bytes) -> None:
         json.loads(script[len(start) : -len(last)])
     except (ValueError, RecursionError) as error:
         raise ValueError(f"data/{file} holds no data of a page ({error}): `interp report` writes it anew") from None
-
-
-def script_json(value: Any) -> str:
-    """JSON that may stand in a script, inline or not: nothing in it can close the script or end a line."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
 
 
 def _write_assets(folder: Path, page: str) -> None:

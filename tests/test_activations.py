@@ -19,12 +19,12 @@ from interp.activations import (
     ActivationStore,
     JoinedStore,
     batches,
-    filling,
     geometric_median,
     join_stores,
     row_statistics,
-    scatter,
+    shard_writer,
     shards,
+    store_writer,
 )
 from interp.storage.folders import unfinished
 
@@ -184,7 +184,7 @@ def several_hooks(path, n_rows=200, factor=1.0, seed=0, limit=None, **options) -
     """Rows of two hooks, written as a harvest of 20 tokens a sequence writes them."""
     options = {"dtype": "float32", **options}
     rows = torch.randn(n_rows, 7, generator=torch.Generator().manual_seed(0)) * factor
-    config = filling.ScatterConfig(
+    config = shard_writer.StoreConfig(
         widths={"one": 3, "two": 4},
         rows_per_shard=-(-n_rows // 4),
         n_ids=n_rows,
@@ -194,7 +194,7 @@ def several_hooks(path, n_rows=200, factor=1.0, seed=0, limit=None, **options) -
         **options,
     )
     ids = torch.arange(n_rows)
-    with scatter.ScatterWriter(path, config, config.shard_rows([ids], 4), batch_rows=n_rows) as writer:
+    with store_writer.StoreWriter(path, config, config.shard_rows([ids], 4), batch_rows=n_rows) as writer:
         writer.limits = None if limit is None else {"one": limit, "two": limit}
         writer.add(ids, {"one": rows[:, :3], "two": rows[:, 3:]}, n_rows)
         writer.finish(torch.arange(n_rows).view(-1, 20))
@@ -517,15 +517,15 @@ def test_a_store_takes_the_place_of_another_only_where_that_is_said_and_once_it_
 
 
 def test_a_row_costs_little_more_than_its_values():
-    columns = filling.ScatterConfig(widths={"mlp": 512}, n_ids=400_000, origin={}).columns
+    columns = shard_writer.StoreConfig(widths={"mlp": 512}, n_ids=400_000, origin={}).columns
     token = 2
     assert (shards.ShardLayout(65_536, columns).size / 65_536 + token) / 512 <= 2.05
 
 
 def test_shards_of_rows_are_even_and_depend_on_the_seed():
     ids = torch.arange(100_000)
-    one, other = filling.shard_of(ids.numpy(), 10, 0), filling.shard_of(ids.numpy(), 10, 1)
-    config = filling.ScatterConfig(widths={"mlp": 512}, n_ids=len(ids), rows_per_shard=10_000, origin={})
+    one, other = shard_writer.shard_of(ids.numpy(), 10, 0), shard_writer.shard_of(ids.numpy(), 10, 1)
+    config = shard_writer.StoreConfig(widths={"mlp": 512}, n_ids=len(ids), rows_per_shard=10_000, origin={})
     assert config.n_shards(len(ids)) == 10 and config.shard_rows(ids.split(700), 10) == tuple(
         (one == i).sum() for i in range(10)
     )

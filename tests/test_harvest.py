@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from interp.activations import ActivationStore, filling, harvesting, scatter
+from interp.activations import ActivationStore, harvesting, shard_writer, store_writer
 from interp.activations.harvesting import check_harvested, harvest, harvest_stores
 from interp.activations.hooks import resolve_hooks
 from tests.test_processes import launch
@@ -150,8 +150,8 @@ def test_excluded_tokens_leave_no_row(tmp_path, tokens):
 
 def test_tokens_read_a_few_at_a_time_make_the_same_store(tmp_path, tokens, monkeypatch):
     whole = harvest(Toy(), tokens.long(), ["first"], tmp_path / "whole", exclude=(3, 7), rows_per_shard=30)
-    monkeypatch.setattr("interp.activations.model_rows._SEQUENCES_AT_ONCE", 2)
-    monkeypatch.setattr("interp.activations.filling._IDS_A_CHUNK", 5)
+    monkeypatch.setattr("interp.activations.model_passes._SEQUENCES_AT_ONCE", 2)
+    monkeypatch.setattr("interp.activations.shard_writer._IDS_A_CHUNK", 5)
     parts = harvest(Toy(), tokens.int(), ["first"], tmp_path / "parts", exclude=(3, 7), rows_per_shard=30)
     names = {file.name for file in whole.path.iterdir()} - {"manifest.json"}
     assert (
@@ -247,14 +247,14 @@ KILLS = [
 KILLED = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[1])
-from interp.activations import filling, scatter
+from interp.activations import shard_writer, store_writer
 from tests.test_harvest import CONFIG, KILLS, N_CTX, N_SEQ, D_VOCAB, Toy
 from interp.activations.harvesting import harvest
 import torch
 
 torch.set_num_threads(1)
 tokens = torch.randint(0, D_VOCAB, (N_SEQ, N_CTX), generator=torch.Generator().manual_seed(1))
-scatter._BUFFER_BYTES = 40 * 50
+store_writer._BUFFER_BYTES = 40 * 50
 
 def dying(owner, name, count):
     original, calls = getattr(owner, name), []
@@ -268,8 +268,9 @@ def dying(owner, name, count):
 for i, (name, count) in enumerate(KILLS):
     child = os.fork()
     if child == 0:
-        owners = {"replace": os, "write_at": filling, "seal": filling.FillingShards, "_note": scatter.ScatterWriter}
-        dying(owners.get(name, scatter), name, count)
+        owners = {"replace": os, "write_at": shard_writer, "seal": shard_writer.ShardWriter}
+        owners["_note"] = store_writer.StoreWriter
+        dying(owners.get(name, store_writer), name, count)
         harvest(Toy(), tokens, ["first", "heads"], os.path.join(sys.argv[2], str(i)), **CONFIG)
         os._exit(0)
     assert os.waitpid(child, 0)[1] == signal.SIGKILL, (name, count)
@@ -319,8 +320,8 @@ def test_stores_filled_in_one_pass_are_those_that_are_filled_alone(tmp_path, tok
 def test_stores_filled_in_one_pass_go_on_where_each_stood(tmp_path, tokens, monkeypatch, method, call):
     folders = {tmp_path / name: hooks for name, hooks in GROUPS.items()}
     with monkeypatch.context() as patch:
-        patch.setattr(scatter, "_BUFFER_BYTES", 3 * 40 * 50)
-        original, calls = getattr(scatter.ScatterWriter, method), []
+        patch.setattr(store_writer, "_BUFFER_BYTES", 3 * 40 * 50)
+        original, calls = getattr(store_writer.StoreWriter, method), []
 
         def stop(self, *given):
             calls.append(1)
@@ -328,7 +329,7 @@ def test_stores_filled_in_one_pass_go_on_where_each_stood(tmp_path, tokens, monk
                 raise KeyboardInterrupt
             return original(self, *given)
 
-        patch.setattr(scatter.ScatterWriter, method, stop)
+        patch.setattr(store_writer.StoreWriter, method, stop)
         with pytest.raises(KeyboardInterrupt):
             harvest_stores(Toy(), tokens, folders, **CONFIG)
     told: list[int] = []
@@ -343,7 +344,7 @@ def test_a_harvest_is_only_resumed_with_its_own_config(tmp_path, tokens, monkeyp
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(filling.FillingShards, "seal", stop)
+        patch.setattr(shard_writer.ShardWriter, "seal", stop)
         with pytest.raises(KeyboardInterrupt):
             harvest(Toy(), tokens, ["first"], tmp_path)
     with pytest.raises(ValueError, match="dtype is 'bfloat16', not 'float32'"):
@@ -355,7 +356,7 @@ def test_a_harvest_is_only_resumed_with_its_own_config(tmp_path, tokens, monkeyp
 SHARED = """
 import os, signal, torch
 from pathlib import Path
-from interp.activations import ActivationStore, scatter
+from interp.activations import ActivationStore, store_writer
 from interp.activations.harvesting import harvest
 from interp.storage.processes import processes, part_of
 from tests.test_harvest import CONFIG, Toy, toy_tokens
@@ -370,12 +371,12 @@ if __name__ == "__main__":
     what, out = sys.argv[1], Path(sys.argv[2])
     team, model, tokens = processes(), Toy(), toy_tokens()
     if what == "killed":
-        scatter._BUFFER_BYTES = 40 * 50
-        note, calls = scatter.ScatterWriter._note, []
+        store_writer._BUFFER_BYTES = 40 * 50
+        note, calls = store_writer.StoreWriter._note, []
         def dying(self, *args):
             calls.append(1)
             return note(self, *args) if len(calls) < 5 else die()
-        scatter.ScatterWriter._note = dying
+        store_writer.StoreWriter._note = dying
         harvest(model, tokens, ["first", "heads"], out, **CONFIG)
     told = []
     store = harvest(model, tokens, ["first", "heads"], out / "whole", **CONFIG, progress=lambda n, *_: told.append(n))
@@ -429,7 +430,7 @@ def stopped(done: int, *_) -> None:
 def test_two_processes_harvest_the_bytes_that_one_does(tmp_path, tokens, monkeypatch):
     whole = harvest(Toy(), tokens, ["first", "heads"], tmp_path / "one", **CONFIG)
     assert whole.excluded["norm"] > 0 and whole.excluded["token"] > 0 and whole.n_shards > 3
-    monkeypatch.setattr(scatter, "_BUFFER_BYTES", 40 * 50)
+    monkeypatch.setattr(store_writer, "_BUFFER_BYTES", 40 * 50)
     with pytest.raises(KeyboardInterrupt):
         harvest(Toy(), tokens, ["first", "heads"], tmp_path / "cut", **CONFIG, progress=stopped)
     launch(SHARED, "whole", tmp_path, folder=tmp_path)

@@ -11,7 +11,7 @@ import torch
 
 from interp.activations.harvesting import harvest
 from interp.activations.hooks import Hook, check_own_hook, hooks_of, resolve_hooks
-from interp.activations.model_rows import fingerprint
+from interp.activations.model_passes import fingerprint
 from interp.activations.stream import ActivationStream
 from interp.evaluation.baselines import FixedDictionary, RandomDictionary
 from interp.evaluation.quality import evaluate_dictionary

@@ -122,7 +122,7 @@ def test_a_store_that_keeps_outliers_says_so(model, tokens, tmp_path, caplog):
 
 def test_a_number_is_times_the_median_of_the_sample(model, tokens, tmp_path, monkeypatch):
     for name, sample_rows in (("all", 1 << 13), ("some", 10 * N_CTX)):
-        monkeypatch.setattr("interp.activations.model_rows.SAMPLE_ROWS", sample_rows)
+        monkeypatch.setattr("interp.activations.model_passes.SAMPLE_ROWS", sample_rows)
         store = harvest(model, tokens, [HOOK, MLP], tmp_path / name, max_norm=1.2, batch_size=4)
         step = 1 if name == "all" else N_SEQ // 10
         for hook in (HOOK, MLP):
@@ -151,7 +151,7 @@ def test_positions_are_left_out_and_counted(model, tokens, tmp_path):
     assert store.manifest["config"]["exclude_positions"] == [0, 1, 9] and not store.norm_limits
     with pytest.raises(ValueError, match=r"exclude_positions=\[24\] holds 24, which is no position in 0..23"):
         harvest(model, tokens, [HOOK], tmp_path / "b", exclude_positions=[24])
-    with pytest.raises(ValueError, match="no token is left to harvest: .* or positions"):
+    with pytest.raises(ValueError, match="no token is left to harvest: .* a position in"):
         harvest(model, tokens, [HOOK], tmp_path / "b", exclude=[BOS], exclude_positions=range(1, N_CTX))
 
 
@@ -334,7 +334,7 @@ def test_a_selection_that_was_cut_off_goes_on_to_the_same_bytes(stores, tmp_path
     store = stores["with"]
     monkeypatch.setattr("interp.activations.store._ROWS_AT_ONCE", 50)
     whole = store.select(tmp_path / "whole", max_norm="auto")
-    monkeypatch.setattr("interp.activations.scatter._BUFFER_BYTES", 100 * 68)
+    monkeypatch.setattr("interp.activations.store_writer._BUFFER_BYTES", 100 * 68)
 
     def stop(done, *_):
         if done > 700:
@@ -356,7 +356,7 @@ def test_a_selection_of_nothing_is_refused(stores, tmp_path):
     store = stores["with"]
     for options, message in (
         ({"positions": []}, r"positions=\[\] leaves no row"),
-        ({"positions": [3, 24]}, r"holds 24, which the store's sequences of 24 tokens do not have"),
+        ({"positions": [3, 24]}, r"holds 24, which must be in 0..23"),
         ({"hook_names": ["x"]}, "has no activations of 'x'"),
         ({"max_norm": 1e-6}, "no row is left to store"),
         ({"max_norm": "large"}, "max_norm='large' must be"),
@@ -371,5 +371,5 @@ def test_a_selection_of_nothing_is_refused(stores, tmp_path):
         store.select(tmp_path / "some", positions=[5])
     rows = ActivationStore.from_batches(torch.randn(50, 4), tmp_path / "rows")
     assert len(rows.select(tmp_path / "rows, again", max_norm="auto")) == 50
-    with pytest.raises(ValueError, match=r"positions=\[1\] holds 1, but no sequences"):
+    with pytest.raises(ValueError, match=r"positions=\[1\], but the rows of the store have no sequences"):
         rows.select(tmp_path / "none", positions=[1])

@@ -7,8 +7,8 @@ Out: an ActivationStore: for each hook, the activation x [d] at each (seq, pos) 
 
 1. One forward pass a batch, in eval mode and without gradients. All hooks are read in it, and it ends when the last has
    fired.
-2. Rows of excluded tokens and positions go; `interp.activations.scatter` takes the others, drops outliers, keeps
-   statistics, writes. What is an outlier is found before, on a sample of sequences spread evenly over the text.
+2. Rows of excluded tokens and positions are dropped. `interp.activations.store_writer` writes the others, drops
+   outliers and keeps statistics. What is an outlier is found before, on sequences spread evenly over the text.
 
 The model is given back as it was: no hook stays, training mode and gradients are as before.
 
@@ -29,7 +29,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.activations.filling import ScatterConfig
 from interp.activations.hooks import (
     Model,
     evaluating,
@@ -40,18 +39,24 @@ from interp.activations.hooks import (
     module_of,
     resolve_hooks,
 )
-from interp.activations.model_rows import ModelPasses, TokenBatches, check_model_takes, fingerprint, gathered
-from interp.activations.scatter import ScatterWriter
+from interp.activations.model_passes import (
+    ModelPasses,
+    TokenBatches,
+    check_model_takes,
+    concatenate_tokens,
+    fingerprint,
+)
+from interp.activations.shard_writer import StoreConfig
 from interp.activations.sources import StoredRows
 from interp.activations.store import ActivationStore
+from interp.activations.store_writer import StoreWriter
 from interp.storage.files import Progress, digest_json, no_progress
 from interp.storage.folders import MANIFEST, holds
 from interp.storage.processes import Processes, processes
 
-MAX_UNLIKE = 0.1
+MAX_DIFFERENCE = 0.1
 """Largest relative difference ‖a − b‖ / ‖b‖ at which activations count as the same model's. Measured: 1 % between
 float32 and bfloat16, 77 % against another one-layer model."""
-_OTHER = "give the model that was harvested"
 
 
 def harvest(
@@ -130,12 +135,12 @@ def harvest_stores(
     hook_names: the folder of each store, with the hooks that it holds. A row is left out of a store for its norm at one
     of that store's hooks only. Options and errors are those of `harvest`.
     """
-    inputs = gathered(tokens)
+    inputs = concatenate_tokens(tokens)
     stores = {Path(out): main_names(model, names) for out, names in hook_names.items()}
     every_hook = list(chain(*stores.values()))
     passes = ModelPasses(model, inputs, every_hook, batch_size, exclude, exclude_positions)
-    rest = {"rows_per_shard": rows_per_shard, "seed": seed}
-    origin = {"kind": "activations", "source": "harvest", **passes.described(dtype, max_norm), **rest}
+    layout = {"rows_per_shard": rows_per_shard, "seed": seed}
+    origin = {"kind": "activations", "source": "harvest", **passes.origin(dtype, max_norm), **layout}
     origins = {out: origin | {"hook_names": names} for out, names in stores.items()}
     team = processes()
     _check_alike(team, [origin, *origins.values()])
@@ -169,8 +174,8 @@ class _Shared:
         _, acts = self.passes.on(self.batch(starts[self.team.rank]) if has_one else torch.arange(1))
         return acts if has_one else {name: x[:0] for name, x in acts.items()}
 
-    def find_limits(self, writers: Sequence[ScatterWriter], max_norm: float | str | None, progress: Progress) -> None:
-        """Tell the writers what is an outlier, unless earlier ones were told."""
+    def find_limits(self, writers: Sequence[StoreWriter], max_norm: float | str | None, progress: Progress) -> None:
+        """Set the norm limits of the writers that have none yet."""
         writers = [writer for writer in writers if writer.outliers is None and not writer.limits]
         if not writers:
             return
@@ -181,7 +186,7 @@ class _Shared:
             writer.limits, writer.outliers = _of_hooks(limits, writer), _of_hooks(outliers, writer)
 
     def add(
-        self, writers: Sequence[ScatterWriter], starts: Sequence[int], acts: Mapping[str, Tensor], progress: Progress
+        self, writers: Sequence[StoreWriter], starts: Sequence[int], acts: Mapping[str, Tensor], progress: Progress
     ) -> None:
         """Write the rows of a round, batch after batch, to the writers that have not got them yet."""
         if not writers:
@@ -190,15 +195,15 @@ class _Shared:
         for start in starts:
             batch = self.batch(start)
             row_ids, stop = start * n_ctx + self.passes.kept(batch), start + len(batch)
-            here = slice(first, first + len(row_ids))
+            of_batch = slice(first, first + len(row_ids))
             for writer in writers:
                 if writer.position <= start:
-                    writer.add(row_ids, {name: acts[name][here] for name in writer.config.widths}, stop)
-            first = here.stop
+                    writer.add(row_ids, {name: acts[name][of_batch] for name in writer.config.widths}, stop)
+            first = of_batch.stop
             progress(stop * n_ctx, len(self.passes), "tokens" if self.passes.is_text else "positions")
 
 
-def _of_hooks(by_hook: Mapping[str, Any] | None, writer: ScatterWriter) -> dict[str, Any] | None:
+def _of_hooks(by_hook: Mapping[str, Any] | None, writer: StoreWriter) -> dict[str, Any] | None:
     return None if by_hook is None else {name: by_hook[name] for name in writer.config.widths if name in by_hook}
 
 
@@ -208,8 +213,8 @@ def _write(shared: _Shared, origins: Mapping[Path, Mapping[str, Any]], progress:
     n_seq, n_ctx = len(passes.tokens), passes.n_ctx
     all_widths = team.all_do(passes.widths)
 
-    def make(out: Path, origin: Mapping[str, Any]) -> ScatterWriter:
-        config = ScatterConfig(
+    def make(out: Path, origin: Mapping[str, Any]) -> StoreWriter:
+        config = StoreConfig(
             widths={name: all_widths[name] for name in origin["hook_names"]},
             **{key: origin[key] for key in ("dtype", "rows_per_shard", "seed")},
             n_ids=n_seq * n_ctx,
@@ -218,7 +223,7 @@ def _write(shared: _Shared, origins: Mapping[Path, Mapping[str, Any]], progress:
         )
         shard_rows = config.shard_rows(passes.row_ids(), config.n_shards(passes.n_rows))
         batch_rows = min(passes.batch_size, n_seq) * n_ctx
-        return ScatterWriter(out, config, shard_rows, batch_rows=batch_rows, sharing=len(origins))
+        return StoreWriter(out, config, shard_rows, batch_rows=batch_rows, sharing=len(origins))
 
     def finish() -> None:
         tokens = passes.tokens if passes.is_text else None
@@ -255,8 +260,8 @@ def _check_alike(team: Processes, origins: Sequence[Mapping[str, Any]]) -> None:
 def check_harvested(store: StoredRows, model: Model, hook: str) -> None:
     """Check that the model gives the activations that the store holds at a hook. Raises ValueError if it does not.
 
-    The same weights do, whatever their model calls its hooks; others are asked for one sequence, and half precision
-    gives nearly the same. Of rows that were not harvested nothing is known.
+    A model with the same weights passes, whatever it calls its hooks. Any other is run on one sequence, and may differ
+    by MAX_DIFFERENCE, as half precision does. Rows that were not harvested cannot be checked, and pass.
     """
     module = module_of(model)
     if store.weights is None or store.tokens is None or store.weights == fingerprint(module):  # last: it reads all
@@ -264,18 +269,26 @@ def check_harvested(store: StoredRows, model: Model, hook: str) -> None:
     if not has_hook(model, hook):
         if any(name.endswith(f".{hook}") for name in hooks_of(model)):  # the model within another module
             return
-        raise ValueError(f"the model has no hook {hook}, and other weights than {store.location} is of: {_OTHER}")
+        raise ValueError(
+            f"the model has no hook {hook}, and its weights are not those of {store.location}: give the model that "
+            "was harvested"
+        )
     shard, n_ctx = store.shard(0, hook), store.tokens.shape[1]
     seq = int(shard.row_ids[0]) // n_ctx
-    tokens, of_it = store.tokens[seq : seq + 1], shard.row_ids // n_ctx == seq
+    tokens, is_of_seq = store.tokens[seq : seq + 1], shard.row_ids // n_ctx == seq
     check_model_takes(module, tokens)
     with evaluating(module):
         acts = hooked_rows(module, tokens, resolve_hooks(model, [hook]))[hook].float().cpu()
-    there = shard.acts[of_it].float()
-    if acts.shape[1] != there.shape[1]:
+    stored = shard.acts[is_of_seq].float()
+    if acts.shape[1] != stored.shape[1]:
         raise ValueError(
-            f"{hook} has width {acts.shape[1]} in the model, {there.shape[1]} in {store.location}: {_OTHER}"
+            f"{hook} has width {acts.shape[1]} in the model, {stored.shape[1]} in {store.location}: give the model "
+            "that was harvested"
         )
-    unlike = float((acts[shard.row_ids[of_it] - seq * n_ctx] - there).norm() / there.norm().clamp(min=1e-30))
-    if unlike > MAX_UNLIKE:
-        raise ValueError(f"the model's {hook} is {unlike:.0%} off the activations in {store.location}: {_OTHER}")
+    error = (acts[shard.row_ids[is_of_seq] - seq * n_ctx] - stored).norm()
+    difference = float(error / stored.norm().clamp(min=1e-30))
+    if difference > MAX_DIFFERENCE:
+        raise ValueError(
+            f"the model's {hook} differs by {difference:.0%} from the activations in {store.location}: give the model "
+            "that was harvested"
+        )

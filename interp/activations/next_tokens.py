@@ -1,4 +1,4 @@
-"""Whether a model predicts next tokens: all that is told of losses, effects and steered text needs one that does.
+"""Checks whether a model predicts next tokens, which losses, effects and steered text need.
 
 In: a model and some tokens. The last token of a sequence is changed: the logits of a model that predicts next tokens do
 not move at the positions before it. Those of an encoder (BERT) do, since every position reads all others.
@@ -38,15 +38,14 @@ def check_predicts_next(model: Model, tokens: Int[Tensor, "seq pos"]) -> None:
     gets are multiplied together.
     """
     module = module_of(model)
-    few = to_model(module, tokens[:_SEQUENCES, :_TOKENS])
-    changed = few.clone()
-    changed[:, -1] = (few[:, -1] + 1) % (size_of(module, "d_vocab") or int(few.max()) + 1)
+    sample = to_model(module, tokens[:_SEQUENCES, :_TOKENS])
+    changed = sample.clone()
+    changed[:, -1] = (sample[:, -1] + 1) % (size_of(module, "d_vocab") or int(sample.max()) + 1)
     with evaluating(module):
-        before, after = (logits_of(module(each)) for each in (few, changed))
-    if before.shape[:2] != few.shape:
-        raise NoNextTokens(
-            f"the model puts out logits {tuple(before.shape)} for tokens {tuple(few.shape)}, and so none of next tokens"
-        )
+        before, after = (logits_of(module(each)) for each in (sample, changed))
+    if before.shape[:2] != sample.shape:
+        shapes = f"logits {tuple(before.shape)} for tokens {tuple(sample.shape)}"
+        raise NoNextTokens(f"the model puts out {shapes}, and so none of next tokens")
     before, after = before[:, :-1], after[:, :-1]
     weight = next(module.parameters(), before)
     rounding = torch.finfo(weight.dtype if weight.is_floating_point() else before.dtype).eps ** (2 / 3)

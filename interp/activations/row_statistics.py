@@ -30,7 +30,7 @@ _SAMPLE_ROWS = 32_768
 _MEDIAN_ROWS = _CHUNK_ROWS = 4096
 _WIDEST_SECOND_MOMENT = 2048
 TENSORS = ("mean", "geometric_median", "second_moment")
-"""Those of the statistics that are stored as tensors; the others are numbers."""
+"""The statistics that are stored as tensors; the others are numbers."""
 TIMES_MEDIAN = 10.0
 MAX_ROWS, MAX_A_SEQUENCE = 0.01, 2
 """Outliers are fewer: of all rows, or of those of a sequence where that is more."""
@@ -76,9 +76,8 @@ class Outliers(NamedTuple):
         times = f"above {self.limit / self.median_norm:.3g} × the median {self.median_norm:.4g}"
         return f"{self.rows:.2%} of the rows, with norms {times}, hold {self.variance:.1%} of the variance"
 
-    @property
-    def told(self) -> dict[str, float]:
-        """For the manifest."""
+    def to_manifest(self) -> dict[str, float]:
+        """The entry of the store's manifest."""
         return {"median_norm": self.median_norm, "rows": self.rows, "variance": self.variance}
 
 
@@ -122,22 +121,23 @@ def statistics_of(sums: Float[Tensor, " d_plus_2"], n_rows: int, sample: Float[T
     """Statistics from the `running_sums` over all rows, and a random sample of the rows."""
     mean = sums[:-2] / n_rows
     mean_norm, mean_square = (sums[-2:] / n_rows).tolist()
-    few = sample[:_MEDIAN_ROWS].float()
-    narrow = len(mean) <= _WIDEST_SECOND_MOMENT
+    median_rows = sample[:_MEDIAN_ROWS].float()
+    is_narrow = len(mean) <= _WIDEST_SECOND_MOMENT
     return ActivationStatistics(
         mean=mean.float(),
         mean_norm=mean_norm,
         variance=max(mean_square - float(mean.square().sum()), 0.0),
-        second_moment=second_moment(sample, mean) if narrow else None,
-        geometric_median=geometric_median(few),
+        second_moment=second_moment(sample, mean) if is_narrow else None,
+        geometric_median=geometric_median(median_rows),
         n_rows=n_rows,
-        second_moment_rows=len(sample) if narrow else 0,
-        geometric_median_rows=len(few),
+        second_moment_rows=len(sample) if is_narrow else 0,
+        geometric_median_rows=len(median_rows),
     )
 
 
 def second_moment(rows: Float[Tensor, "row d"], mean: Float[Tensor, " d"]) -> Float[Tensor, "d d"]:
-    """Scatter of the rows around `mean`, plus mean·meanᵀ: so that the covariance around that mean stays positive."""
+    """E x xᵀ: the scatter of the rows around `mean`, plus mean·meanᵀ, so that the covariance around that mean stays
+    positive."""
     total = torch.zeros(len(mean), len(mean), dtype=torch.float64)
     for chunk in rows.split(_CHUNK_ROWS):
         centred = chunk.float() - mean.float()
@@ -172,8 +172,9 @@ def find_outliers(
     *,
     mean_square: float | None = None,
 ) -> Outliers:
-    """Among rows of these norms and squared distances from a centre; those that are not finite do not count.
-    `mean_square`: of the distances of all rows, where these are a sample, which may lack the rarest."""
+    """Find the outliers among rows, from their norms and their squared distances from a centre. Rows that are not
+    finite do not count. mean_square: the mean of the squared distances of all rows, where these rows are a sample,
+    which may lack the rarest."""
     finite = norms.isfinite() & squares.isfinite()
     norms, squares = norms[finite], squares[finite].double()
     median = norms.median().item() if len(norms) else 0.0
@@ -182,14 +183,14 @@ def find_outliers(
     rows = 1.0 - within.double().mean().item() if len(norms) else 0.0
     total = squares.mean().item() if mean_square is None else mean_square
     held = max(0.0, 1.0 - squares[within].sum().item() / len(squares) / total) if len(squares) and total > 0 else 0.0
-    few = max(MAX_ROWS, MAX_A_SEQUENCE / n_ctx if n_ctx else 0.0)
-    return Outliers(median, limit, rows, held, median > 0 and rows < few and held > MIN_VARIANCE)
+    max_share = max(MAX_ROWS, MAX_A_SEQUENCE / n_ctx if n_ctx else 0.0)
+    return Outliers(median, limit, rows, held, median > 0 and rows < max_share and held > MIN_VARIANCE)
 
 
 def outliers_among(
     rows: Float[Tensor, "row d"], all_rows: ActivationStatistics, n_ctx: int | None, max_norm: MaxNorm = "auto"
 ) -> Outliers:
-    """Among all rows, of which these are a random sample."""
+    """Find the outliers among all rows of a store, of which `rows` are a random sample."""
     rows = some_of(rows, SAMPLE_ROWS)
     blocks = rows.split(_CHUNK_ROWS)
     norms = torch.cat([torch.linalg.vector_norm(block.float(), dim=1) for block in blocks])
@@ -200,9 +201,10 @@ def outliers_among(
 
 
 def within(rows: Float[Tensor, "row d"], limit: float) -> Bool[Tensor, " row"]:
+    """Whether each row's norm is at most `limit`."""
     return torch.linalg.vector_norm(rows.float(), dim=1) <= limit
 
 
 def some_of(rows: Float[Tensor, "row d"], n: int) -> Float[Tensor, "some d"]:
-    """At most n, spread evenly."""
+    """At most n of the rows, spread evenly."""
     return rows[:: max(1, -(-len(rows) // n))]

@@ -218,8 +218,8 @@ def _check_sizes(path: Path, manifest: dict[str, Any]) -> None:
         check_size(path / name, size, REMEDY)
 
 
-def _altered(file: Path, what: str) -> ValueError:
-    return ValueError(f"{file} is altered: {what} has another SHA-256 than the manifest says; {REMEDY}")
+def _altered(file: Path, part: str) -> ValueError:
+    return ValueError(f"{file} is altered: {part} has another SHA-256 than the manifest says; {REMEDY}")
 
 
 def _columns(manifest: dict[str, Any]) -> tuple[Column, ...]:
@@ -232,9 +232,9 @@ def _misfit(manifest: dict[str, Any]) -> str:
     if manifest["dtype"] not in DTYPES:
         return f"dtype = {manifest['dtype']!r} is none of {', '.join(DTYPES)}"
     n_rows, n_ids, n_ctx, shards = (manifest[key] for key in ("n_rows", "n_ids", "n_ctx", "shards"))
-    there = sum(shard["n_rows"] for shard in shards)
-    if n_rows != there or n_rows > n_ids:
-        return f"n_rows = {n_rows}, but its shards have {there} rows of {n_ids} ids"
+    rows_of_shards = sum(shard["n_rows"] for shard in shards)
+    if n_rows != rows_of_shards or n_rows > n_ids:
+        return f"n_rows = {n_rows}, but its shards have {rows_of_shards} rows of {n_ids} ids"
     if n_ctx is not None and n_ids % n_ctx:
         return f"n_ids = {n_ids} is no multiple of n_ctx = {n_ctx}"
     if STATISTICS not in manifest["files"]:

@@ -43,7 +43,7 @@ class Limited(NamedTuple):
 
 
 class Provenance(NamedTuple):
-    """The origin of rows, as a dictionary that is trained on them tells it."""
+    """The origin of rows, as a dictionary that is trained on them records it."""
 
     model_name: str | None
     """The name of the model that ran; None where none did, or several."""
@@ -56,10 +56,14 @@ class Provenance(NamedTuple):
 
     @classmethod
     def of(cls, manifest: dict[str, Any]) -> "Provenance":
-        """The origin that the manifest of a store tells."""
+        """Read the origin from the manifest of a store."""
         config = manifest["config"]
-        left_out = config.get("exclude") or (), config.get("exclude_positions") or ()
-        return cls(manifest.get("model_name"), *left_out, manifest.get("prepend_bos"))
+        return cls(
+            model_name=manifest.get("model_name"),
+            exclude=config.get("exclude") or (),
+            exclude_positions=config.get("exclude_positions") or (),
+            prepend_bos=manifest.get("prepend_bos"),
+        )
 
 
 @runtime_checkable

@@ -1,6 +1,6 @@
 """Activations on disk: what a harvest leaves, and what everything after it reads.
 
-In: the folder that `interp.activations.scatter` writes. Out: shards of rows, batches in a random order, statistics.
+In: the folder that `store_writer` writes. Out: shards of rows, batches in a random order, statistics.
 
     store = ActivationStore.open(path)
     for acts in store.batches(hook, 4096, seed=0):              # Float[Tensor, "4096 d"]
@@ -21,10 +21,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from interp.activations.batch_import import import_batches
 from interp.activations.batches import ActivationBatches, ShardColumn
-from interp.activations.filling import ScatterConfig, check_max_norm
 from interp.activations.hooks import UNNAMED
-from interp.activations.ready_rows import scatter_batches
 from interp.activations.row_statistics import (
     TENSORS,
     ActivationStatistics,
@@ -37,7 +36,7 @@ from interp.activations.row_statistics import (
     statistics_of,
     within,
 )
-from interp.activations.scatter import ScatterWriter
+from interp.activations.shard_writer import StoreConfig, check_max_norm
 from interp.activations.shards import (
     DTYPES,
     REMEDY,
@@ -48,6 +47,7 @@ from interp.activations.shards import (
     read_store_manifest,
 )
 from interp.activations.sources import Limited, Provenance, Shard
+from interp.activations.store_writer import StoreWriter
 from interp.display.cards import card, facts
 from interp.storage.files import Progress, digest_file, no_progress
 from interp.storage.folder_kinds import place_of
@@ -89,7 +89,7 @@ class ActivationStore:
         Raises ValueError on batches that are empty, not 2-D, of unlike widths or not finite, and where `out` holds
         something.
         """
-        scatter_batches(batches, Path(out), hook_name, dtype, rows_per_shard, seed, overwrite)
+        import_batches(batches, Path(out), hook_name, dtype, rows_per_shard, seed, overwrite)
         return cls.open(out)
 
     @property
@@ -158,7 +158,7 @@ class ActivationStore:
 
     @property
     def provenance(self) -> Provenance:
-        """The origin of the rows, as a dictionary that is trained on them tells it."""
+        """The origin of the rows, as a dictionary that is trained on them records it."""
         return Provenance.of(self.manifest)
 
     @property
@@ -203,7 +203,7 @@ class ActivationStore:
         return ActivationStatistics(n_rows=len(self), **tensors, **numbers)
 
     def outliers(self, hook: str, max_norm: MaxNorm = "auto") -> Outliers:
-        """The outliers among a hook's rows, told by one shard and the statistics."""
+        """The outliers among a hook's rows, estimated from one shard and the statistics."""
         return outliers_among(self._longest_shard(hook), self.statistics(hook), self.n_ctx, max_norm)
 
     def limited(self, hook: str) -> Limited:
@@ -216,18 +216,22 @@ class ActivationStore:
         statistics = self.statistics(hook)
         if hook in self.norm_limits or self.keeps_outliers:
             return Limited(self.norm_limits.get(hook), None, statistics)
-        outliers = outliers_among(acts := self._longest_shard(hook), statistics, self.n_ctx)
+        acts = self._longest_shard(hook)
+        outliers = outliers_among(acts, statistics, self.n_ctx)
         if not outliers.dominate:
             return Limited(None, None, statistics)
-        message = "%s in %s: %s; they do not train. `store.select(…, max_norm='auto')`"
+        message = (
+            "%s in %s: %s. Nothing is trained on these rows; `store.select(…, max_norm='auto')` makes a store without "
+            "them"
+        )
         log.warning(message, hook, self.path, outliers.summary)
         kept = acts[within(acts, outliers.limit)]
         sums = running_sums(kept.double(), torch.linalg.vector_norm(kept.float(), dim=1))
-        few = some_of(kept, sample_rows(acts.shape[1]))
-        return Limited(outliers.limit, outliers.limit, statistics_of(sums, len(kept), few))
+        sample = some_of(kept, sample_rows(acts.shape[1]))
+        return Limited(outliers.limit, outliers.limit, statistics_of(sums, len(kept), sample))
 
     def _longest_shard(self, hook: str) -> Float[Tensor, "row d"]:
-        """Some shards may be empty."""
+        """The activations of the longest shard, since some shards may be empty."""
         return self.shard(max(range(self.n_shards), key=self.shard_rows.__getitem__), hook).acts
 
     def shard(self, i: int, hook: str) -> Shard:
@@ -278,7 +282,7 @@ class ActivationStore:
         the median of a shard), at these positions of their sequences, of these hooks. One that was cut off goes on.
 
         Rows stay in the shard that their id belongs to, so each shard of the new store is a part of one of the old, and
-        as random. In memory are one shard and the buffers of `scatter`.
+        as random. In memory are one shard and the buffers of `StoreWriter`.
         Raises ValueError where nothing is left, and if `out` holds another store."""
         _select(self, Path(out), max_norm, positions, hook_names, overwrite, progress)
         return ActivationStore.open(out)
@@ -314,7 +318,7 @@ def _select(
     names = store.hook_names if hook_names is None else tuple(dict.fromkeys(map(store.name_of, hook_names)))
     widths = {name: store.d(name) for name in names}
     kept = _kept_positions(store, positions)
-    config = ScatterConfig(
+    config = StoreConfig(
         widths=widths,
         dtype=store.manifest["dtype"],
         n_ids=store.manifest["n_ids"],
@@ -331,7 +335,7 @@ def _select(
     with whole_folder(out, config.origin, resume=True, overwrite=overwrite) as new:
         if (new / MANIFEST).exists():
             return
-        with ScatterWriter(new, config, shard_rows, batch_rows=_ROWS_AT_ONCE) as writer:
+        with StoreWriter(new, config, shard_rows, batch_rows=_ROWS_AT_ONCE) as writer:
             writer.limits, writer.outliers = _limits(store, names, max_norm)
             for ids, acts, position in _blocks(store, names, writer.position):
                 keep = kept[ids % len(kept)]
@@ -347,9 +351,10 @@ def _kept_positions(store: ActivationStore, positions: Sequence[int] | None) -> 
     n_ctx = store.n_ctx or 0
     if positions is None:
         return torch.ones(max(1, n_ctx), dtype=torch.bool)
+    if not n_ctx:
+        raise ValueError(f"positions={list(positions)}, but the rows of the store have no sequences: leave it out")
     if wrong := [position for position in positions if not 0 <= position < n_ctx]:
-        has = f"which the store's sequences of {n_ctx} tokens do not have" if n_ctx else "but no sequences"
-        raise ValueError(f"positions={list(positions)} holds {wrong[0]}, {has}")
+        raise ValueError(f"positions={list(positions)} holds {wrong[0]}, which must be in 0..{n_ctx - 1}")
     kept = torch.zeros(n_ctx, dtype=torch.bool)
     kept[list(positions)] = True
     return kept
@@ -358,7 +363,7 @@ def _kept_positions(store: ActivationStore, positions: Sequence[int] | None) -> 
 def _origin(
     store: ActivationStore, hook_names: list[str], max_norm: float | str | None, left_out: list[int]
 ) -> Mapping[str, Any]:
-    """The origin that a harvest of these rows would tell, and the store that they were selected from."""
+    """The origin that a harvest of these rows would have, and the store that they were selected from."""
     config = store.manifest["config"]
     positions = sorted({*config.get("exclude_positions", ()), *left_out})
     return {
@@ -373,15 +378,15 @@ def _origin(
 def _limits(
     store: ActivationStore, hook_names: Sequence[str], max_norm: float | str | None
 ) -> tuple[dict[str, float] | None, dict[str, Any] | None]:
-    """The limits that the rows were under already, or lower ones; and what was found."""
-    before = {name: limit for name, limit in store.norm_limits.items() if name in hook_names}
+    """The norm limits of the rows, those of the store or lower ones; and the outliers, for the manifest."""
+    limits = {name: limit for name, limit in store.norm_limits.items() if name in hook_names}
     if max_norm is None:
-        return (None if store.keeps_outliers else before), store.manifest.get("outliers")
+        return (None if store.keeps_outliers else limits), store.manifest.get("outliers")
     outliers = {name: store.outliers(name, max_norm) for name in hook_names}
-    for name, each in outliers.items():
-        if max_norm != "auto" or each.dominate:
-            before[name] = min(each.limit, before.get(name, each.limit))
-    return before, {name: each.told for name, each in outliers.items()}
+    for name, at_hook in outliers.items():
+        if max_norm != "auto" or at_hook.dominate:
+            limits[name] = min(at_hook.limit, limits.get(name, at_hook.limit))
+    return limits, {name: at_hook.to_manifest() for name, at_hook in outliers.items()}
 
 
 def _blocks(

@@ -1,4 +1,4 @@
-"""Rows to train on that are never stored: the model runs while the dictionary trains.
+"""Activations to train on that are never stored: the model runs while the dictionary trains.
 
 In:  a model, tokens, hooks. Out: an `ActivationSource`: what a store gives to training, without shards.
 
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from interp.activations.batches import check_state, gather
 from interp.activations.hooks import Model, evaluating
-from interp.activations.model_rows import ModelPasses, TokenBatches, gathered
+from interp.activations.model_passes import ModelPasses, TokenBatches, concatenate_tokens
 from interp.activations.row_statistics import ActivationStatistics, running_sums, sample_rows, statistics_of
 from interp.activations.shards import DTYPES
 from interp.activations.sources import Limited, Provenance
@@ -42,9 +42,9 @@ class Chunk(NamedTuple):
 
 
 class ActivationStream:
-    """The `ActivationSource` of a model that runs meanwhile.
+    """An `ActivationSource` that runs a model whenever it needs more rows.
 
-    `tokens` and options are those of `harvest`; `buffer_bytes` bounds the rows in memory. `progress` is told of each
+    `tokens` and options are those of `harvest`; `buffer_bytes` bounds the rows in memory. `progress` is called for each
     chunk.
     """
 
@@ -64,9 +64,9 @@ class ActivationStream:
     ):
         if buffer_bytes < 1:
             raise ValueError(f"buffer_bytes={buffer_bytes} must be at least 1")
-        tokens = gathered(tokens)
+        tokens = concatenate_tokens(tokens)
         self.passes = ModelPasses(model, tokens, hook_names, batch_size, exclude, exclude_positions)
-        config = {"source": "stream", **self.passes.described(dtype, max_norm)}
+        config = {"source": "stream", **self.passes.origin(dtype, max_norm)}
         self.progress, self._dtype = progress, DTYPES[dtype]
         self._held: Chunk | None = None
         with evaluating(self.passes.module):

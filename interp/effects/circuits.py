@@ -26,7 +26,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from interp.activations.hooks import Hook, Model, capture, evaluating, module_of, to_model
-from interp.activations.model_rows import check_model_takes
+from interp.activations.model_passes import check_model_takes
 from interp.activations.next_tokens import check_predicts_next
 from interp.codes.sparse_codes import Dictionary, SparseCodes
 from interp.effects.interventions import is_taught

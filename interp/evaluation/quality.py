@@ -34,7 +34,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from interp.activations.hooks import Model, evaluating, module_of, to_model
-from interp.activations.model_rows import NormSample, check_model_takes
+from interp.activations.model_passes import NormSample, check_model_takes
 from interp.activations.next_tokens import NoNextTokens, check_predicts_next
 from interp.activations.row_statistics import Moments, within
 from interp.codes.sparse_codes import Dictionary, is_faint, reconstruction

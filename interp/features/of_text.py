@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.activations.hooks import Model, capture, evaluating, module_of, to_model
-from interp.activations.model_rows import check_model_takes
+from interp.activations.model_passes import check_model_takes
 from interp.codes.sparse_codes import Dictionary, SparseCodes
 from interp.display.cards import Markup, card, shaded, table
 from interp.evaluation.dictionary_hooks import DictionaryHooks, dictionary_hooks

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from interp.activations import ActivationSource
 from interp.activations.hooks import Model
-from interp.activations.model_rows import TokenBatches, gathered
+from interp.activations.model_passes import TokenBatches, concatenate_tokens
 from interp.activations.stream import ActivationStream
 from interp.sae import formats
 from interp.sae.architectures.sae_config import SAEConfig, config_to_dict
@@ -207,7 +207,7 @@ def _source(
         if tokens is None:
             raise ValueError("to train on a model without a store, give tokens=; or give a store")
         names = [*((hook,) if isinstance(hook, str) else hook), *(() if target is None else (target,))]
-        tokens = gathered(tokens, max(config.tokens for config in configs))
+        tokens = concatenate_tokens(tokens, max(config.tokens for config in configs))
         store = ActivationStream(store, tokens, names, progress=clock.model_runs, **harvesting)
     elif tokens is not None or harvesting:
         raise ValueError("tokens= and harvesting= go with a model; the rows of a store are there already")

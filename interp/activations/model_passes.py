@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from interp.activations.filling import check_dtype, check_max_norm
 from interp.activations.hooks import (
     Hook,
     Model,
@@ -24,6 +23,7 @@ from interp.activations.hooks import (
     words_of,
 )
 from interp.activations.row_statistics import SAMPLE_ROWS, Outliers, find_outliers, some_of
+from interp.activations.shard_writer import check_dtype, check_max_norm
 from interp.storage.files import digest
 
 TokenBatches = (
@@ -90,8 +90,10 @@ class ModelPasses:
             self.excluded["position"] += int((allowed & ~self._positions).sum())
         self.n_rows = len(self) - sum(self.excluded.values())
         if not self.n_rows:
-            left_out = f"excluded ids {list(exclude)}" + (" or positions" if exclude_positions else "")
-            raise ValueError(f"no token is left to harvest: all {len(self)} are among the {left_out}")
+            raise ValueError(
+                f"no token is left to harvest: all {len(self)} have an id in exclude={list(exclude)} or a position in "
+                f"exclude_positions={list(exclude_positions)}"
+            )
 
     def __len__(self) -> int:
         """Rows of all sequences, those left out too."""
@@ -111,8 +113,7 @@ class ModelPasses:
         with evaluating(self.module):
             counts = {name: len(x) for name, x in hooked_rows(self.module, self.tokens[:1], self.hooks).items()}
         if len(set(counts.values())) > 1:
-            positions_at_hooks = " and ".join(f"{n} at {name}" for name, n in counts.items())
-            raise ValueError(f"an input has {positions_at_hooks} positions: harvest these hooks apart")
+            raise ValueError(f"an input has another number of positions at each hook, {counts}: harvest them apart")
         return next(iter(counts.values()))
 
     def kept(self, sequences: slice | Int[Tensor, " seq"]) -> Int[Tensor, " row"]:
@@ -148,7 +149,8 @@ class ModelPasses:
         return torch.arange(n) * n_seq // n
 
     def limits(self, max_norm: float | str | None) -> tuple[dict[str, float] | None, dict[str, Any] | None]:
-        """Norm limits by hook, and what was found in a sample; a warning where "auto" sets one. None: all are kept."""
+        """Norm limits by hook, and the outliers of a sample, for the manifest; a warning where "auto" sets a limit.
+        None: all rows are kept."""
         if max_norm is None:
             return None, None
         samples = {name: NormSample() for name in self.hooks}
@@ -166,12 +168,14 @@ class ModelPasses:
                 raise ValueError(f"max_norm={max_norm}: half of the rows at {hook} are 0, and so is their median norm")
             limits[hook] = outliers.limit
             if max_norm == "auto":
-                where = samples[hook].places(outliers.limit, self.n_ctx, tokens, words)
+                where = samples[hook].where_above(outliers.limit, self.n_ctx, tokens, words)
                 log.warning("%s: %s, %s. They are left out; max_norm=None keeps them", hook, outliers.summary, where)
-        return limits, {hook: outliers.told for hook, outliers in by_hook.items()}
+        return limits, {hook: outliers.to_manifest() for hook, outliers in by_hook.items()}
 
-    def described(self, dtype: str, max_norm: float | str | None) -> dict[str, Any]:
-        """Facts by which these rows are known again: what they are of and how they are kept, after a check of that."""
+    def origin(self, dtype: str, max_norm: float | str | None) -> dict[str, Any]:
+        """Facts by which these rows are recognized: the model, tokens and hooks, and how the rows are kept.
+
+        Raises ValueError for a dtype or a max_norm that cannot be."""
         check_dtype(dtype)
         check_max_norm(max_norm)
         return {
@@ -190,9 +194,11 @@ class ModelPasses:
         return (block.to(dtype) for block in self.tokens.split(_SEQUENCES_AT_ONCE))
 
 
-def gathered(tokens: TokenBatches, most: int | None = None) -> Int[Tensor, "seq pos"] | Float[Tensor, "input ..."]:
-    """Token ids in one tensor (4 bytes each), of a generator's batches as many as give `most` tokens; or the floats of
-    all inputs.
+def concatenate_tokens(
+    tokens: TokenBatches, max_tokens: int | None = None
+) -> Int[Tensor, "seq pos"] | Float[Tensor, "input ..."]:
+    """Token ids in one tensor (4 bytes each); of a generator as many batches as give `max_tokens`. Or the floats of all
+    inputs.
 
     Raises ValueError where there is no batch, and for batches of unlike lengths."""
     if isinstance(tokens, np.ndarray):
@@ -219,7 +225,7 @@ def gathered(tokens: TokenBatches, most: int | None = None) -> Int[Tensor, "seq 
             )
         batches.append(batch.float() if batch.is_floating_point() else batch.int())
         n_tokens += batch.numel()
-        if most is not None and n_tokens >= most:
+        if max_tokens is not None and n_tokens >= max_tokens:
             break
     if not batches:
         raise ValueError("tokens gives no batch: a generator can be read only once")
@@ -248,18 +254,18 @@ class NormSample:
     def outliers(self, n_ctx: int, max_norm: float | str | None) -> Outliers:
         return find_outliers(torch.cat(self._norms), torch.cat(self._squares), n_ctx, max_norm)
 
-    def places(
+    def where_above(
         self, limit: float, n_ctx: int, tokens: Int[Tensor, "seq pos"] | None, words: Sequence[str] | None
     ) -> str:
-        """Says where most of the rows above a limit are. tokens: None where the inputs are no text; words: of the token
-        ids, where they are known."""
-        at = torch.cat(self._row_ids)[torch.cat(self._norms) > limit]
-        where = f"most at positions {', '.join(map(str, _frequent(at % n_ctx)))}"
+        """Says where most of the rows above a limit are. tokens: None where the inputs are no text. words: the strings
+        of the token ids, where they are known."""
+        row_ids = torch.cat(self._row_ids)[torch.cat(self._norms) > limit]
+        positions = ", ".join(map(str, _frequent(row_ids % n_ctx)))
         if tokens is None:
-            return where
-        ids = tokens.flatten()[at]
-        named = ", ".join(repr(words[i]) if words else str(i) for i in _frequent(ids))
-        return f"{where}, of tokens {named}"
+            return f"most at positions {positions}"
+        token_ids = _frequent(tokens.flatten()[row_ids])
+        strings = ", ".join(repr(words[i]) if words else str(i) for i in token_ids)
+        return f"most at positions {positions}, of tokens {strings}"
 
 
 def check_model_takes(module: nn.Module, tokens: Int[Tensor, "seq pos"]) -> None:

@@ -1,4 +1,4 @@
-"""Write a store of activations, each row to a random shard.
+"""Writes a store of activations, each row to a random shard.
 
 In: batches of rows, in order: row ids and, for every hook, acts [row, d].
 Out: the folder that `interp.activations.store` reads,
@@ -30,8 +30,8 @@ from jaxtyping import Float, Int
 from safetensors import safe_open
 from torch import Tensor
 
-from interp.activations.filling import FillingShards, ScatterConfig, check_same, write_small, write_tokens
 from interp.activations.row_statistics import TENSORS, outliers_among, running_sums, sample_rows, statistics_of
+from interp.activations.shard_writer import ShardWriter, StoreConfig, check_same, write_small, write_tokens
 from interp.activations.shards import DTYPES, FORMAT, PROGRESS, ROW_IDS, STATISTICS, TOKENS, clear
 from interp.storage.checks import is_constant
 from interp.storage.files import as_json, digest_file, write_json
@@ -41,26 +41,28 @@ _BUFFER_BYTES = 16 << 20
 log = logging.getLogger(__name__)
 
 
-class ScatterWriter:
-    """Writes rows as `add` is given them, so many to each shard; `finish` makes the folder a store. Use as a context
-    manager.
+class StoreWriter:
+    """Writes the rows that `add` receives; `finish` makes the folder a store. Use it as a context manager.
 
-    `limits`: rows with a norm above that of any hook are left out and counted; None says that all are to be kept.
-    `outliers`: what is known of the norms beforehand, for the manifest. Both are to be set before the first rows.
-    `position` says how far an earlier writer came: the value that it had got with the last rows that are safe.
+    Set these two before the first rows:
+    limits      hook → the largest norm of a row that is kept; the others are left out and counted. None: keep all.
+    outliers    what is known of the norms beforehand, for the manifest.
+
+    `position` says how far an earlier writer came: the `position` of the last rows that are safely on disk.
     Input that `add` or `finish` refuses leaves no file behind.
     """
 
     def __init__(
         self,
         out: str | Path,
-        config: ScatterConfig,
+        config: StoreConfig,
         shard_rows: tuple[int, ...],
         *,
         batch_rows: int,
         sharing: int = 1,
     ):
-        """batch_rows: most rows that `add` is given. sharing: so many writers share the bytes of the buffers."""
+        """shard_rows: the rows of each shard. batch_rows: most rows that one `add` receives. sharing: the number of
+        writers that share the bytes of the buffers."""
         self.out, self.config = Path(out), config
         self.position = 0
         self._sums = {hook: torch.zeros(d + 2, dtype=torch.float64) for hook, d in config.widths.items()}
@@ -73,7 +75,7 @@ class ScatterWriter:
         shapes = {column.name: (self._buffer_rows, max(column.width, 1)) for column in columns}
         self._buffers = [{c.name: torch.empty(shapes[c.name], dtype=c.dtype) for c in columns} for _ in range(2)]
         self._used = 0
-        self._shards = FillingShards(self.out, columns, shard_rows, config.seed)
+        self._shards = ShardWriter(self.out, columns, shard_rows, config.seed)
         self._pending: Future | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scatter")
         if (self.out / PROGRESS).exists():
@@ -86,7 +88,7 @@ class ScatterWriter:
             clear(self.out)
             raise
 
-    def __enter__(self) -> "ScatterWriter":
+    def __enter__(self) -> "StoreWriter":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -127,8 +129,8 @@ class ScatterWriter:
         model_name: str = "",
         aliases: Mapping[str, Sequence[str]] = {},
     ) -> None:
-        """Write what is left, the small files, and the manifest last. `excluded`: rows left out before, by cause;
-        `aliases`: further names of hooks."""
+        """Write what is left, the small files, and the manifest last. excluded: rows left out before, by cause.
+        aliases: further names of hooks."""
         self._flush()
         self._wait()
         n_rows = int(self._shards.filled.sum())
@@ -140,7 +142,8 @@ class ScatterWriter:
         files = [STATISTICS] if tokens is None else [STATISTICS, TOKENS]
         if tokens is not None:
             write_tokens(self.out / TOKENS, tokens)
-        (left_out := Counter(token=0, position=0, norm=self._n_outliers)).update(excluded)
+        left_out = Counter(token=0, position=0, norm=self._n_outliers)
+        left_out.update(excluded)
         manifest = {
             "format": FORMAT,
             "config": dict(self.config.origin),
@@ -187,7 +190,7 @@ class ScatterWriter:
         return row_ids[keep.cpu()], kept, {hook: norm[keep] for hook, norm in norms.items()}
 
     def _flush(self) -> None:
-        """Hand the buffer to the thread, and go on with the other one."""
+        """Hand the full buffer to the thread, and go on with the other buffer."""
         self._wait()
         sums = {hook: total.clone() for hook, total in self._sums.items()}
         rows = {name: tensor[: self._used] for name, tensor in self._buffers[0].items()}
@@ -205,7 +208,7 @@ class ScatterWriter:
             pending.result()
 
     def _write(self, rows: dict[str, Tensor], state: dict[str, Any], sums: dict[str, Tensor]) -> None:
-        """In the thread: the rows, then the note that they are there."""
+        """In the thread: write the rows, then the note that they are there."""
         self._shards.write(rows)
         self._note(state, sums)
 
@@ -231,15 +234,18 @@ class ScatterWriter:
         self.outliers = state.get("outliers")
 
     def _write_statistics(self, n_rows: int) -> dict[str, dict[str, Any]]:
-        """Write the statistics' tensors; returns what the manifest says of each hook."""
+        """Write the statistics' tensors. Returns the manifest's entry of each hook."""
         tensors: dict[str, Tensor] = {}
         hooks = {}
         for hook, d in self.config.widths.items():
             sample = self._shards.sample(hook, sample_rows(d), self.config.seed)
             statistics = statistics_of(self._sums[hook], n_rows, sample)
-            if (outliers := outliers_among(sample, statistics, self.config.n_ctx)).dominate:
-                remedy = "`store.select(…, max_norm='auto')` makes one without them"
-                log.warning("the store keeps outliers at %s: %s; %s", hook, outliers.summary, remedy)
+            outliers = outliers_among(sample, statistics, self.config.n_ctx)
+            if outliers.dominate:
+                message = (
+                    "the store keeps outliers at %s: %s; `store.select(…, max_norm='auto')` makes one without them"
+                )
+                log.warning(message, hook, outliers.summary)
             values = vars(statistics)
             tensors |= {f"{hook}/{name}": values[name] for name in TENSORS if values[name] is not None}
             numbers = {name: values[name] for name in values if name not in (*TENSORS, "n_rows")}

@@ -82,24 +82,24 @@ class JoinedStore:
         return {f"{name}/{hook}": limit for name, store in stores for hook, limit in store.norm_limits.items()}
 
     def name_of(self, hook: str) -> str:
-        """The name by which a hook is here: its store's, and the one that it has there."""
-        return f"{hook.partition('/')[0]}/{self.of(hook)[1]}"
+        """The name by which a hook is here: "<store>/<its name in that store>"."""
+        return f"{hook.partition('/')[0]}/{self.find(hook)[1]}"
 
     def d(self, hook: str) -> int:
-        store, name = self.of(hook)
+        store, name = self.find(hook)
         return store.d(name)
 
     def statistics(self, hook: str) -> ActivationStatistics:
-        store, name = self.of(hook)
+        store, name = self.find(hook)
         return store.statistics(name)
 
     def limited(self, hook: str) -> Limited:
         """The limit of a hook's rows and their statistics (`ActivationStore.limited`)."""
-        store, name = self.of(hook)
+        store, name = self.find(hook)
         return store.limited(name)
 
     def shard(self, i: int, hook: str) -> Shard:
-        store, name = self.of(hook)
+        store, name = self.find(hook)
         return store.shard(i, name)
 
     def batches(
@@ -112,7 +112,7 @@ class JoinedStore:
         part: tuple[int, int] = (0, 1),
     ) -> ActivationBatches:
         """Batches of rows in float32, of several hooks side by side (`ActivationStore.batches`)."""
-        hooks = [(self.name_of(hook_name), *self.of(hook_name)) for hook_name in named_hooks(hook)]
+        hooks = [(self.name_of(hook_name), *self.find(hook_name)) for hook_name in named_hooks(hook)]
         columns = tuple(replace(store.columns(name)[0], hook_name=hook_name) for hook_name, store, name in hooks)
         rows = self.shard_rows
         return ActivationBatches(columns, rows, batch_size, seed=seed, shuffle=shuffle, epochs=epochs, part=part)
@@ -122,11 +122,12 @@ class JoinedStore:
         for store in self.stores.values():
             store.verify()
 
-    def of(self, hook: str) -> tuple[ActivationStore, str]:
+    def find(self, hook: str) -> tuple[ActivationStore, str]:
         """The store of a hook, and the hook's name in it."""
-        name, _, there = hook.partition("/")
+        store_name, _, hook_in_store = hook.partition("/")
         try:
-            return self.stores[name], self.stores[name].name_of(there)
+            store = self.stores[store_name]
+            return store, store.name_of(hook_in_store)
         except (KeyError, ValueError):
             known = ", ".join(self.hook_names)
             raise ValueError(f"the joined stores have no activations of {hook!r}; they have {known}") from None
@@ -144,21 +145,23 @@ def join_stores(stores: Mapping[str, ActivationStore]) -> JoinedStore:
             raise ValueError(
                 f"a store cannot be called {name!r}: hooks are called '<store>/<hook>', by a name without '/'"
             )
-    (first, one), *others = stores.items()
+    (first_name, first), *others = stores.items()
     for name, other in others:
-        for difference, read in _ROWS.items():
-            if read(one) != read(other):
+        for difference, fact in _MUST_BE_EQUAL.items():
+            if fact(first) != fact(other):
                 raise ValueError(
-                    f"{name!r} ({other.path}) does not hold the rows of {first!r} ({one.path}): {difference}. Harvest "
-                    "both over the same tokens, with the same seed, exclude and rows_per_shard, and with max_norm=None"
+                    f"{name!r} ({other.path}) does not hold the rows of {first_name!r} ({first.path}): {difference}. "
+                    "Harvest both over the same tokens, with the same seed, exclude and rows_per_shard, and with "
+                    "max_norm=None"
                 )
     return JoinedStore(dict(stores))
 
 
-_ROWS: dict[str, Callable[[ActivationStore], object]] = {
+_MUST_BE_EQUAL: dict[str, Callable[[ActivationStore], object]] = {
     "their sequences have other lengths": lambda store: store.n_ctx,
     "their tokens differ": lambda store: store.manifest["files"].get(TOKENS, {}).get("sha256"),
     "their shards have other numbers of rows": lambda store: store.shard_rows,
     "their shards hold other rows": lambda store: [shard["sha256"][ROW_IDS] for shard in store.manifest["shards"]],
 }
-"""What must be equal, by what is said where it is not; the sums in the manifest stand for the contents."""
+"""What two stores must have in common, each with the message for where it differs. The checksums in the manifest stand
+for the contents."""

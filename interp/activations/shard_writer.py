@@ -1,4 +1,4 @@
-"""Shards as they are written: created at their full size, filled in any order of shards, sealed at the end.
+"""Writes the shards of a store: created at their full size, filled in any order, sealed at the end.
 
 The size of a shard is known before its first row: headers are written and disk space is reserved at the start, and each
 row is written once, behind the earlier rows of its shard. What is on disk is good up to `filled` rows of each shard.
@@ -28,14 +28,14 @@ _IDS_A_CHUNK = 1 << 18
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScatterConfig:
-    """The config of a store that is written. Two writers of one config and the same rows write the same bytes."""
+class StoreConfig:
+    """The settings of a store that is written. Equal settings and the same rows give the same bytes."""
 
     widths: Mapping[str, int]
     """Hook name → d."""
     dtype: str = "bfloat16"
     rows_per_shard: int | None = None
-    """About so many; by default 64 MiB of the widest hook, in at most 1024 shards."""
+    """Rows of a shard, about; by default 64 MiB of the widest hook, in at most 1024 shards."""
     n_ids: int
     """Row ids lie in 0..n_ids-1."""
     n_ctx: int | None = None
@@ -67,8 +67,8 @@ class ScatterConfig:
         return tuple(sum(each, np.zeros(n_shards, np.int64)).tolist())
 
 
-class FillingShards:
-    """The shards of `shard_rows` rows each, in the folder `out`. `reserve` or `restore` comes first."""
+class ShardWriter:
+    """Writes shards of `shard_rows` rows each in the folder `out`. `reserve` or `restore` comes first."""
 
     def __init__(self, out: Path, columns: tuple[Column, ...], shard_rows: tuple[int, ...], seed: int):
         self.out, self.columns, self.seed = out, columns, seed
@@ -91,7 +91,7 @@ class FillingShards:
                     _allocate(file.fileno(), layout.size)
 
     def restore(self, filled: Int64[np.ndarray, " shard"]) -> None:
-        """Go on behind what an earlier writer left; its sums are made again from what it wrote."""
+        """Go on behind what an earlier writer left; checksums are computed again from what it wrote."""
         self.filled = filled
         for shard, n_rows in enumerate(filled.tolist()):
             path, layout = self._partial(shard), self.layouts[shard]
@@ -101,7 +101,7 @@ class FillingShards:
                 total.update(layout.read(path, name, n_rows).view(torch.uint8).numpy().data)
 
     def write(self, rows: Mapping[str, Tensor]) -> None:
-        """Each row behind those that its shard has."""
+        """Append each row to its shard."""
         shards = shard_of(rows[ROW_IDS][:, 0].numpy(), len(self.layouts), self.seed)
         arrays = {name: tensor.view(torch.uint8).numpy() for name, tensor in rows.items()}
         order = shards.argsort(kind="stable")
@@ -117,7 +117,7 @@ class FillingShards:
             self.filled[shard] += end - start
 
     def seal(self, shard: int) -> dict[str, Any]:
-        """Give a shard its final name, without the room that excluded rows left; its entry of the manifest."""
+        """Give a shard its final name, without the room that excluded rows left. Returns its entry of the manifest."""
         filled, layout = int(self.filled[shard]), self.layouts[shard]
         sealed = ShardLayout(filled, self.columns)
         partial, final = self._partial(shard), self._final(shard)
@@ -133,7 +133,7 @@ class FillingShards:
         return {"file": final.name, "n_rows": filled, "bytes": sealed.size, "sha256": sums}
 
     def sample(self, name: str, n_rows: int, seed: int) -> Tensor:
-        """A random sample of a column: some rows of the first sealed shards, as each is a random sample already."""
+        """A random sample of a column: some rows of the first sealed shards, each of which is a random sample."""
         parts: list[Tensor] = []
         for shard, filled in enumerate(self.filled.tolist()):
             parts.append(ShardLayout(filled, self.columns).read(self._final(shard), name))
@@ -168,19 +168,20 @@ def shard_of(row_ids: Int[np.ndarray, " row"], n_shards: int, seed: int) -> Int[
 
 @contextmanager
 def naming_full_disk(folder: Path, needed: int | None = None) -> Iterator[None]:
-    """A full disk as an OSError that says where, and how much is needed where that is known."""
+    """Make the error of a full disk an OSError that names the folder, and the bytes needed where they are known."""
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        what = "the store" if needed is None else f"the store ({needed / 1e9:.3g} GB)"
-        remedy = "free some space and run it again" if needed is None else "free some space or choose another folder"
-        raise OSError(error.errno, f"no room on the disk for {what}: {remedy}", str(folder)) from error
+        message = "no room on the disk for the store: free some space and run it again"
+        if needed is not None:
+            message = f"no room on the disk for the store ({needed / 1e9:.3g} GB): free some or choose another folder"
+        raise OSError(error.errno, message, str(folder)) from error
 
 
 def write_tokens(file: Path, tokens: Int[Tensor, "seq pos"]) -> None:
-    """The safetensors file of one tensor, in the smallest type that holds the ids; converted a block at a time."""
+    """Write the token ids as a safetensors file, in the smallest type that holds them, a block at a time."""
     dtype = np.dtype(np.uint16 if int(tokens.max()) < 1 << 16 else np.int32)
     with naming_full_disk(file.parent), atomic(file) as temporary, open(temporary, "wb") as stream:
         stream.write(tensors_header([("tokens", dtype, tokens.shape, tokens.numel() * dtype.itemsize)]))
@@ -189,16 +190,18 @@ def write_tokens(file: Path, tokens: Int[Tensor, "seq pos"]) -> None:
 
 
 def write_small(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Another file beside the shards."""
+    """Write one of the small files beside the shards."""
     with naming_full_disk(file.parent):
         write_tensors(file, tensors, metadata)
 
 
-def check_same(there: Mapping[str, Any], asked: Mapping[str, Any], folder: Path) -> None:
-    """Check that the store in `folder` has the config asked for. Raises ValueError that names what differs."""
-    differ = [key for key in sorted({*there, *asked}) if there.get(key) != asked.get(key)]
-    if differ:
-        differences = "; ".join(f"{key} is {_short(there.get(key))}, not {_short(asked.get(key))}" for key in differ)
+def check_same(stored: Mapping[str, Any], requested: Mapping[str, Any], folder: Path) -> None:
+    """Check that the store in `folder` has the requested config. Raises ValueError that names what differs."""
+    differing = [key for key in sorted({*stored, *requested}) if stored.get(key) != requested.get(key)]
+    if differing:
+        differences = "; ".join(
+            f"{key} is {_short(stored.get(key))}, not {_short(requested.get(key))}" for key in differing
+        )
         raise ValueError(f"{folder} holds a store of another config: {differences}; delete it, or choose another")
 
 

@@ -1,6 +1,7 @@
-"""A store of rows that were made elsewhere, without a forward pass.
+"""Imports activations that were made elsewhere into a store, without a forward pass.
 
-Batches [batch, d] go through a temporary file, as how many rows go to each shard must be known before one is written.
+Batches [batch, d] go through a temporary file, since the number of rows of each shard must be known before the first
+row is written.
 """
 
 from collections.abc import Iterable
@@ -11,9 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.activations.filling import ScatterConfig, check_dtype, naming_full_disk
-from interp.activations.scatter import ScatterWriter
+from interp.activations.shard_writer import StoreConfig, check_dtype, naming_full_disk
 from interp.activations.shards import DTYPES
+from interp.activations.store_writer import StoreWriter
 from interp.storage.folders import check_output, whole_folder
 
 _ROWS_AT_ONCE = 8192
@@ -21,7 +22,7 @@ _ROWS_AT_ONCE = 8192
 Batches = Iterable[Float[Tensor, "batch d"]] | Float[Tensor, "row d"]
 
 
-def scatter_batches(
+def import_batches(
     batches: Batches, out: Path, hook_name: str, dtype: str, rows_per_shard: int | None, seed: int, overwrite: bool
 ) -> None:
     """See `ActivationStore.from_batches`."""
@@ -32,12 +33,12 @@ def scatter_batches(
         spool = new / "rows.tmp"
         with naming_full_disk(out):
             n_rows, d = _spool(batches, spool, DTYPES[dtype])
-        config = ScatterConfig(
+        config = StoreConfig(
             widths={hook_name: d}, dtype=dtype, rows_per_shard=rows_per_shard, n_ids=n_rows, seed=seed, origin=origin
         )
         blocks = [(start, min(start + _ROWS_AT_ONCE, n_rows)) for start in range(0, n_rows, _ROWS_AT_ONCE)]
         shard_rows = config.shard_rows((torch.arange(*block) for block in blocks), config.n_shards(n_rows))
-        with ScatterWriter(new, config, shard_rows, batch_rows=_ROWS_AT_ONCE) as writer, open(spool, "rb") as rows:
+        with StoreWriter(new, config, shard_rows, batch_rows=_ROWS_AT_ONCE) as writer, open(spool, "rb") as rows:
             for start, stop in blocks:
                 raw = np.fromfile(rows, np.uint8, (stop - start) * d * DTYPES[dtype].itemsize)
                 acts = torch.from_numpy(raw).view(DTYPES[dtype]).view(-1, d)
@@ -47,7 +48,7 @@ def scatter_batches(
 
 
 def _spool(batches: Batches, file: Path, dtype: torch.dtype) -> tuple[int, int]:
-    """Write the rows of all batches behind one another; their number and width."""
+    """Write the rows of all batches to one file. Returns their number and width."""
     n_rows, d = 0, None
     with open(file, "wb") as stream:
         for batch in [batches] if isinstance(batches, Tensor) else batches:

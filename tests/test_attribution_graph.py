@@ -405,7 +405,14 @@ def test_the_command_draws_the_graph_of_a_run(tiny_run, tmp_path, capsys) -> Non
     assert "weights of the model shuffled" in said and "replacement" in said
     assert (tmp_path / "new" / "graph.html").stat().st_size < 5e6
     assert main(["graph", str(tiny_run.path), "To be", "--out", str(tmp_path / "graph.json"), "--no-checks"]) == 0
-    assert len(load_graph(tmp_path / "graph.json").nodes) > 3
+    graph = load_graph(tmp_path / "graph.json")
+    assert len(graph.nodes) > 3
+    for write in (graph.save, graph.to_html):
+        with pytest.raises(ValueError, match=r"graph.json is there already: name another file, or .*overwrite=True"):
+            write(tmp_path / "graph.json")
+        with pytest.raises(ValueError, match="lies in the run folder"):
+            write(tiny_run.path / "graph.json")
+    graph.save(tmp_path / "graph.json", overwrite=True)
     for words, told in (
         ([str(tiny_run.path), "a " * 900], "tokens; 2 to 64"),
         ([str(tiny_run.path), "a b", "--out", str(tmp_path / "graph.png")], "must end in .html or .json"),

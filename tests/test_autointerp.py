@@ -516,6 +516,16 @@ def test_a_file_that_holds_no_answers_is_named(tmp_path):
         ask.known(ask.config.body(asked("x")))
 
 
+def test_a_database_of_others_gets_no_answers(tmp_path):
+    with sqlite3.connect(tmp_path / "answers.sqlite") as theirs:
+        theirs.execute("create table mine (word text)")
+    before = (tmp_path / "answers.sqlite").read_bytes()
+    ask = endpoint(Server(), tmp_path, base_url="http://127.0.0.1:9")
+    with pytest.raises(ValueError, match=r"answers.sqlite is a database of mine: name another file with --cache"):
+        ask.known(ask.config.body(asked("x")))
+    assert (tmp_path / "answers.sqlite").read_bytes() == before
+
+
 def test_other_addresses_are_taken():
     for url in ("http://[::1]:8000/v1", "https://host", "http://localhost:8000/v1/", "http://bücher.example/v1"):
         assert EndpointConfig(model="planted", base_url=url).base_url == url

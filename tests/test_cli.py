@@ -180,6 +180,32 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(folder, tmp_path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "x.csv"]
 
 
+def test_a_file_that_is_there_gives_way_only_where_that_is_said(folder, tmp_path, capsys, monkeypatch):
+    def never(*_, **__):
+        raise AssertionError("worked before it looked where to write")
+
+    mine = "what somebody else keeps"
+    commands = {
+        "mine.csv": ("rank", folder / "features", "--nulls", 1),
+        "mine.parquet": ("quality", folder / "sae", "--model", folder / "run/model", "--tokens", folder / "run"),
+        "mine.html": ("graph", folder / "run", "To be, or not"),
+        "mine.json": ("graph", folder / "run", "To be, or not"),
+    }
+    with monkeypatch.context() as patched:
+        for name in ("verdict.ranking.rank_features", "evaluation.quality.quality_table", "effects.attribution_graph"):
+            patched.setattr(f"interp.{name}", never)
+        for name, words in commands.items():
+            (tmp_path / name).write_text(mine)
+            line = refused(capsys, *words, "--out", tmp_path / name)
+            assert f"{tmp_path / name} is there already: name another file, or replace it with" in line
+            assert line.endswith("(--overwrite)") and (tmp_path / name).read_text() == mine
+    (tmp_path / "link.csv").symlink_to(tmp_path / "nowhere.csv")
+    assert "link.csv is there already" in refused(capsys, *commands["mine.csv"], "--out", tmp_path / "link.csv")
+    words = [*commands["mine.csv"], "--out", tmp_path / "mine.csv", "--overwrite"]
+    assert main([str(word) for word in words]) == 0
+    assert (tmp_path / "mine.csv").read_bytes() == (folder / "ranking.csv").read_bytes()
+
+
 def test_mistakes_in_a_ranking_are_named(folder, tmp_path, capsys):
     words = ("report", folder / "features", "--out", tmp_path / "page", "--ranking")
     assert f"--ranking {tmp_path}/no.parquet is not there" in refused(capsys, *words, tmp_path / "no.parquet")

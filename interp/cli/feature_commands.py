@@ -119,12 +119,13 @@ def rank_command(
     twin: Annotated[
         Path | None, Option(help="a run or scan of the same tokens from another seed: is each latent found?")
     ] = None,
+    overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
     """run folder or feature store → ranking
 
     Rank latents from monosemantic to polysemantic, each measure beside its null.
     Of a run folder the ranking goes where its stage puts it, RUN/ranking; of a feature store to --out."""
-    in_run = _check_source(source, out, "the ranking's file", *TABLES)
+    in_run = _check_source(source, out, "the ranking's file", *TABLES, overwrite=overwrite)
     from interp.pipeline.opening import open_any
     from interp.pipeline.stages.findings import ranked, verdicts
     from interp.verdict.ranking import rank_features
@@ -152,13 +153,13 @@ def rank_command(
     print(f"{verdicts(verdict_counts(table))}{_twin_line(table)}\n{out}")
 
 
-def _check_source(source: Path, out: Path | None, what: str, *endings: str) -> bool:
+def _check_source(source: Path, out: Path | None, what: str, *endings: str, overwrite: bool = False) -> bool:
     """Whether the source is a run folder, in which results have their place. Raises ValueError, before libraries that
     take seconds, where it is neither that nor a feature store, where the latter has no --out, and where that cannot be
     written."""
     find(source, "run", "features")
     if out is not None:
-        check_writable("--out", out, *endings)
+        check_writable("--out", out, *endings, overwrite=overwrite)
     elif is_run(source):
         check_writable("the run folder", source, run=source)
         find(source, "features")

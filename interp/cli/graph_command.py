@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from typer import Argument, Option
 
 from interp.cli.console import Bar
-from interp.cli.paths import check_writable
+from interp.cli.paths import OVERWRITE, check_writable
 
 
 def graph_command(
@@ -19,12 +19,13 @@ def graph_command(
     max_latents: Annotated[int, Option(help="that edges lead into", min=1)] = 1024,
     nodes: Annotated[float, Option(help="share of the influence that is drawn")] = 0.8,
     checks: Annotated[bool, Option(help="hold it against ablation, and against graphs that mean nothing")] = True,
+    overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
     """run + prompt → its attribution graph
 
     Trace what the model says next back through the dictionaries' latents to the tokens of the prompt: edges that sum
     exactly to what each node reads, beside what ablation measures and beside nulls."""
-    check_writable("--out", out, ".html", ".json")
+    check_writable("--out", out, ".html", ".json", overwrite=overwrite)
     from interp.effects import attribution_graph
     from interp.effects.graph_checks import beside_nulls, measured_effects
     from interp.pipeline.run_folder import Run
@@ -40,11 +41,12 @@ def graph_command(
             beside = beside_nulls(graph, effects, opened.model, dictionaries, progress=bar)
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".json":
-        graph.save(out, nodes=nodes)
+        graph.save(out, nodes=nodes, overwrite=overwrite)
     else:
         ranked = {hook: one.ranking for hook, one in runs.items() if one.has("ranking")}
         features = {hook: one.features for hook, one in runs.items() if one.has("features")}
-        graph.to_html(out, nodes=nodes, effects=effects, beside=beside, features=features, rankings=ranked)
+        shown: Any = {"effects": effects, "beside": beside, "features": features, "rankings": ranked}
+        graph.to_html(out, nodes=nodes, overwrite=overwrite, **shown)
     logits = graph.nodes[graph.nodes["kind"] == "logit"].nlargest(3, "activation")
     likeliest = ", ".join(f"{graph.words[t]!r} {p:.0%}" for t, p in zip(logits.latent, logits.activation, strict=True))
     print(f"next          {likeliest}")

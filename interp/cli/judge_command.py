@@ -64,7 +64,7 @@ def judge_command(
     find(source, "features")
     cache = cache or out.with_name(f"{out.name}.answers.sqlite")
     check_writable("--out", out)
-    check_writable("--cache", cache, ".sqlite")
+    check_writable("--cache", cache, ".sqlite", overwrite=True)  # answers are added to it
     from interp.exchange.endpoint import OPENAI, Endpoint, EndpointConfig, api_key
     from interp.exchange.judge import Judge, JudgeConfig
     from interp.features.belonging import identity

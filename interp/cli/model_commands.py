@@ -100,13 +100,14 @@ def quality_command(
     max_tokens: Annotated[int, Option(help="measure on so many tokens, from the start", min=1)] = 100_000,
     batch_size: Annotated[int, Option(help="sequences a forward")] = 16,
     out: Annotated[Path | None, Option(help="a .parquet or .csv file for the table")] = None,
+    overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
     """SAE + model + tokens → how much is kept
 
     Splice dictionaries into the model: L0, variance unexplained, cross-entropy recovered, where 0 is zero
     ablation or unigrams, whichever is better."""
     if out is not None:
-        check_writable("--out", out, *TABLES)
+        check_writable("--out", out, *TABLES, overwrite=overwrite)
     from interp.activations.hooks import own_hook
     from interp.evaluation.quality import quality_table
 

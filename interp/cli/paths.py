@@ -114,11 +114,11 @@ def write_table(table: "pd.DataFrame", out: Path) -> None:
             table.to_csv(file, index=False)
 
 
-def check_writable(flag: str, out: Path, *endings: str, run: Path | None = None) -> None:
+def check_writable(flag: str, out: Path, *endings: str, overwrite: bool = False, run: Path | None = None) -> None:
     """Check that a command may write to `out`, before libraries load that take seconds. Raises ValueError where a file
     of one of these endings, or without any a folder's files, could not be put there or belong to a run other than
-    `run`, and while another process holds that folder."""
-    from interp.storage.folders import check_free, check_outside
+    `run`, for a file that is there and is not to be overwritten, and while another process holds that folder."""
+    from interp.storage.folders import check_free, check_output_file, check_outside
 
     check_local(out)
     if endings:
@@ -131,9 +131,12 @@ def check_writable(flag: str, out: Path, *endings: str, run: Path | None = None)
         raise ValueError(f"{flag} {out} cannot be made: {there} is a file, not a folder; name another path")
     if not os.access(there, os.W_OK | os.X_OK):
         raise ValueError(f"{flag} {out} cannot be made: nothing may be written in {there}; name another path")
-    check_outside(out, run=run)
-    if not endings and is_first():
-        check_free(out)
+    if endings:
+        check_output_file(out, overwrite=overwrite)
+    else:
+        check_outside(out, run=run)
+        if is_first():
+            check_free(out)
 
 
 def check_ending(flag: str, file: Path, *endings: str) -> None:

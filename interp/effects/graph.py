@@ -43,6 +43,7 @@ from jaxtyping import Float, Int
 from interp.display.graph_page import write_graph_page
 from interp.features.feature_store import FeatureStore
 from interp.storage.files import read_json, write_text
+from interp.storage.folders import check_output_file
 
 NODE_COLUMNS = ("kind", "dictionary", "position", "latent", "activation", "reads", "influence")
 _TYPES = {
@@ -189,10 +190,19 @@ class AttributionGraph:
         return f"{self.layers[n]}_error_mlp_{position}" if kind == "error" else kind
 
     def save(
-        self, path: str | Path, *, nodes: float = 0.8, edges: float = 0.98, labels: Mapping[int, str] | None = None
+        self,
+        path: str | Path,
+        *,
+        nodes: float = 0.8,
+        edges: float = 0.98,
+        labels: Mapping[int, str] | None = None,
+        overwrite: bool = False,
     ) -> None:
         """Write the pruned graph as JSON that the viewers of Neuronpedia and circuit-tracer read; `interp` in it holds
-        what `load_graph` needs beside. labels: what nodes of this graph are called."""
+        what `load_graph` needs beside. labels: what nodes of this graph are called.
+
+        Raises ValueError where a file is there, unless `overwrite` says that it may be replaced."""
+        check_output_file(path, overwrite=overwrite)
         graph = self.pruned(nodes, edges)
         by_id = {self.node_ids()[node]: label for node, label in (labels or {}).items()}
         content: Any = graph.to_json(Path(path).stem, by_id)
@@ -210,12 +220,16 @@ class AttributionGraph:
         features: Mapping[str, FeatureStore] | None = None,
         rankings: Mapping[str, pd.DataFrame] | None = None,
         beside: pd.DataFrame | None = None,
+        overwrite: bool = False,
     ) -> Path:
         """Write the pruned graph as a page: one file, which works offline.
 
         effects: `measured_effects` of this graph, shown beside its edges. features, rankings: of each hook, for what
         latents fire on, and how it is told. beside: a table of scores, such as `beside_nulls` makes.
+
+        Raises ValueError where a file is there, unless `overwrite` says that it may be replaced.
         """
+        check_output_file(path, overwrite=overwrite)
         graph = self.pruned(nodes, edges)
         cards = graph.cards(features or {}, rankings or {})
         labels = {node: card["said"] for node, card in cards.items() if card["said"]}

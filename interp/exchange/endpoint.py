@@ -218,6 +218,9 @@ class _Answers:
         self._file.parent.mkdir(parents=True, exist_ok=True)
         try:
             rows = sqlite3.connect(self._file, timeout=60, isolation_level=None, check_same_thread=False)
+            tables = {name for (name,) in rows.execute("select name from sqlite_master where type = 'table'")}
+            if tables - {"answers"}:
+                raise ValueError(f"{self._file} is a database of {min(tables)}: name another file with --cache")
             rows.execute(
                 "create table if not exists answers "
                 "(digest text primary key, request text, text text, asked integer, answered integer)"

@@ -35,7 +35,7 @@ import plotly.graph_objects as go
 
 from interp.figures.print_layout import for_print, in_pixels
 from interp.storage.files import digest, read_json, write_json, write_text
-from interp.storage.folders import check_outside
+from interp.storage.folders import check_output_file
 
 if TYPE_CHECKING:
     from fontTools.ttLib import TTFont
@@ -64,16 +64,15 @@ def save(
     """Write `fig` to `path`, whole or not at all. width: of an image, "column" (84.5 mm), "icml" (82.6), "page" (139.7)
     or in millimetres. title: keep it in an image, where a caption says it otherwise. made_from: a run, whose seeds,
     tokens and configuration are written beside the figure, or a mapping of such facts. overwrite: also in the place of
-    a file that is no figure of ours, which has its facts beside it.
+    a file that is no figure of ours; one with its facts beside it is drawn anew without.
 
     Raises ValueError for an ending or a width that there is not, and for a file that would be lost; RuntimeError for an
     image without a browser.
     """
     path = Path(path)
     beside = path.with_name(f"{path.name}.json")
-    check_outside(path)
-    if not overwrite:
-        _check_ours(path, beside)
+    for file in (path, beside):
+        check_output_file(file, overwrite=overwrite or _is_ours(beside))
     if path.suffix in IMAGES:
         write_images({path: for_print(fig, width, title=title)})
     elif path.suffix in (".html", ".json"):
@@ -84,14 +83,11 @@ def save(
     return path
 
 
-def _check_ours(path: Path, beside: Path) -> None:
-    """Check that a figure may be written over. Raises ValueError where one of the two files is there, and they are no
-    figure with its facts."""
-    there = [file for file in (path, beside) if os.path.lexists(file)]
-    with suppress(OSError, ValueError, TypeError):
-        if not there or "figure_sha256" in read_json(beside, ""):
-            return
-    raise ValueError(f"{there[0]} was not written by figures.save: choose another name, or say overwrite=True")
+def _is_ours(beside: Path) -> bool:
+    """Whether a file holds the facts of a figure."""
+    with suppress(OSError, ValueError):
+        return "figure_sha256" in read_json(beside, "")
+    return False
 
 
 def provenance(fig: go.Figure, path: Path, width: str | float, made_from: Any) -> dict[str, Any]:

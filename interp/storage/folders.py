@@ -9,7 +9,8 @@ The rule for everything that writes a folder. `made_of` says what the work depen
 it is under way it lies in `OUT.unfinished`, where the same work goes on after a kill. `out` may be a new folder, an
 empty one, or one that an earlier work left: the same work is taken as it is, other work is replaced only where the
 caller says `overwrite=True`, and files that we did not write are never touched. Nothing is written inside a run folder
-or another finished folder.
+or another finished folder. A single file, which no manifest says to be ours, is replaced only with `overwrite=True`
+(`check_output_file`).
 
 The lock is the system's, on the folder itself (flock): it leaves no file, and ends with the process, however that ends.
 
@@ -171,6 +172,14 @@ def check_output(
         raise ValueError(
             f"{changed}, and would be lost: choose another folder, or replace it with overwrite=True (--overwrite)"
         ) from None
+
+
+def check_output_file(file: str | Path, *, overwrite: bool = False) -> None:
+    """Check that a single file may be written: it is not there yet, or may be overwritten. Raises ValueError if not, or
+    if it would lie in a run folder or belong to another finished folder."""
+    check_outside(file)
+    if os.path.lexists(file) and not overwrite:
+        raise ValueError(f"{file} is there already: name another file, or replace it with overwrite=True (--overwrite)")
 
 
 def check_outside(out: str | Path, *, run: Path | None = None) -> None:

@@ -4,7 +4,8 @@ import torch
 
 from interp.activations.next_tokens import NoNextTokens, check_predicts_next
 from interp.evaluation.baselines import FixedDictionary, NeuronDictionary, RandomDictionary
-from interp.evaluation.quality import evaluate_dictionary, quality_table
+from interp.evaluation.downstream import cross_entropies
+from interp.evaluation.quality import _ratio_error, evaluate_dictionary, quality_table
 from interp.sae import TopK
 from interp.sae.model import Crosscoder, Transcoder
 from models.transformer import Transformer, TransformerConfig
@@ -61,6 +62,9 @@ def test_equals_the_naive_formulas(model, tokens):
     _, counts = tokens[:, 1:].unique(return_counts=True)
     unigram = float(-sum(n / counts.sum() * (n / counts.sum()).log() for n in counts))
     nothing = min(zero_ablated, unigram)
+    assert nothing == unigram
+    lost, costs = losses_of_sequences(model, tokens, dictionary, unigram)
+    residual = lost - lost.mean() / costs.mean() * costs
     expected = {
         "l0": float((z > 0).sum(1).float().mean()),
         "fvu": float((acts - recons).square().sum() / (acts - mean).square().sum()),
@@ -71,6 +75,7 @@ def test_equals_the_naive_formulas(model, tokens):
         "ce_zero_ablated": zero_ablated,
         "ce_unigram": unigram,
         "ce_recovered": (nothing - spliced) / (nothing - clean),
+        "ce_recovered_se": float(residual.std() / len(tokens) ** 0.5 / costs.mean().abs()),
         "ce_recovered_mean": (mean_ablated - spliced) / (mean_ablated - clean),
         "ce_recovered_zero": (zero_ablated - spliced) / (zero_ablated - clean),
         "dead_share": float(((z > 0).sum(0) == 0).float().mean()),
@@ -81,6 +86,54 @@ def test_equals_the_naive_formulas(model, tokens):
     }
     assert vars(quality) == pytest.approx(expected, rel=1e-3)
     assert abs(clean - spliced) > 0.01, "the splice must change something for this test to mean anything"
+
+
+def losses_of_sequences(model, tokens, dictionary, unigram):
+    """What the splice loses on each sequence, and what it would lose if no more than unigrams were left."""
+    with torch.no_grad():
+        clean = [slow_cross_entropy(model, row[None]) for row in tokens]
+        spliced = [slow_cross_entropy(model, row[None], HOOK, lambda x: dictionary(x[None])[0]) for row in tokens]
+    return torch.tensor(spliced) - torch.tensor(clean), unigram - torch.tensor(clean)
+
+
+def test_of_many_tokens_the_ablations_get_a_part(model, tokens, monkeypatch):
+    dictionary, reports = RandomDictionary(16, 40, 5, seed=3), []
+    whole = evaluate_dictionary(model, HOOK, dictionary, tokens, batch_size=4, exclude=[BOS])
+    monkeypatch.setattr("interp.evaluation.quality._ABLATED_TOKENS", 40)
+    asked = {"batch_size": 4, "exclude": [BOS], "progress": lambda *report: reports.append(report)}
+    part = evaluate_dictionary(model, HOOK, dictionary, tokens, unigram_loss=100.0, **asked)
+    assert reports[-1][:2] == (3 * 13 + 2 * 5, 3 * 13 + 2 * 5)  # sequences 0, 3, 6, 9 and 12
+    with torch.no_grad():
+        zeros = slow_cross_entropy(model, tokens[::3], HOOK, torch.zeros_like)
+        added = zeros - slow_cross_entropy(model, tokens[::3])
+    assert part.ce_zero_ablated == pytest.approx(whole.ce_clean + added, rel=1e-4)
+    assert part.ce_spliced == pytest.approx(whole.ce_spliced, rel=1e-6)
+    assert part.ce_recovered == pytest.approx(1 - (whole.ce_spliced - whole.ce_clean) / added, rel=1e-3)
+    assert 0 < part.ce_recovered_se < 1
+
+
+@pytest.mark.parametrize("step", [1, 4])
+def test_the_standard_error_is_how_much_the_share_differs_between_draws(step):
+    generator = torch.Generator().manual_seed(0)
+    common, noise = (torch.randn(2000, 120, generator=generator) for _ in range(2))
+    costs, lost = 5 + common, 2 + 0.5 * common + 0.3 * noise
+    known = torch.arange(0, 120, step)
+    shares = lost.mean(1) / costs[:, known].mean(1)
+    told = torch.tensor([_ratio_error(a, b[known], known) for a, b in zip(lost[:200], costs, strict=False)])
+    assert float(told.mean()) == pytest.approx(float(shares.std()), rel=0.05)
+    assert np.isnan(_ratio_error(lost[0, :1], costs[0, :1], torch.tensor([0])))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_cross_entropies_in_blocks_are_those_of_torch(dtype, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    logits = (50 * torch.randn(23, 17, generator=generator)).to(dtype)
+    following = torch.randint(17, (23,), generator=generator)
+    monkeypatch.setattr("interp.evaluation.downstream._TERMS_AT_ONCE", 3 * 17)
+    before = logits.clone()
+    expected = torch.nn.functional.cross_entropy(logits.double(), following, reduction="none")
+    assert cross_entropies(logits, following).double() == pytest.approx(expected, rel=1e-5, abs=1e-5)
+    assert torch.equal(logits, before)
 
 
 def test_identity_recovers_everything_and_the_mean_nothing(model, tokens):

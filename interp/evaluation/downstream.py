@@ -2,7 +2,7 @@
 
 In:  a model, the hook that a dictionary reads and the one that it writes (the same, but for a transcoder); tokens, and
      a change that is added to what goes through the one written. Out: logits,
-     or the states y that the model's last linear map reads, logits = y W + b.
+     the loss of each next token, or the states y that the model's last linear map reads, logits = y W + b.
 
 A block that lies before the hook is not run: it hands on what the last of them put out in a clean pass. Where the hook
 is a block's output the change is added to that, and where no block is left each position is a sequence of its own, so
@@ -29,6 +29,8 @@ from interp.evaluation.dictionary_hooks import DictionaryHooks
 
 log = logging.getLogger(__name__)
 
+_LOGITS_AT_ONCE, _TERMS_AT_ONCE = 1 << 23, 1 << 20
+"""Logits that are there at a time, and those of which exponentials are summed: few enough for a processor's cache."""
 _READS, _WRITES = "the hook that the dictionary reads", "the hook that the dictionary writes"
 _TOLERANCE, _HALF_TOLERANCE = 1e-3, 0.02
 """Of the effect of a random change, what a way may miss by rounding. A wrong one misses all of it, or what little goes
@@ -137,6 +139,28 @@ class Downstream:
                 stack.enter_context(added)
             return logits_of(self.module(tokens))
 
+    def losses(
+        self,
+        tokens: Int[Tensor, "seq pos"],
+        stream: Float[Tensor, "seq pos d_model"] | None,
+        change: Float[Tensor, "seq pos d_out"],
+    ) -> Float[Tensor, "seq next"]:
+        """The cross-entropy, in nats, of each token but the first; logits are there only a few rows at a time."""
+        states, following = self.states(tokens, stream, change)[:, :-1].flatten(0, 1), tokens[:, 1:].flatten()
+        if self._last is not None:
+            states = states.to(next(self._last.parameters(), states).dtype)
+        at_once = max(1, _LOGITS_AT_ONCE // self.d_vocab)
+        parts = [
+            cross_entropies(some if self._last is None else self._last(some[None])[0], ids)
+            for some, ids in zip(states.split(at_once), following.split(at_once), strict=True)
+        ]
+        return torch.cat(parts).view(len(tokens), -1)
+
+    @property
+    def holds_logits(self) -> bool:
+        """Whether a pass holds the logits of all its tokens: of a model whose last linear map was not found."""
+        return self._last is None
+
     def _count(self, blocks: Sequence[nn.Module]) -> int:
         """Weights by which a position is multiplied: of these blocks, and of the map to the logits."""
         last = max((each.numel() for each in self.module.parameters() if self.d_vocab in each.shape), default=0)
@@ -181,6 +205,18 @@ def enter(
         asked["stream"] = Hook(skipped[-1])
     acts = capture(module, tokens, asked)
     return Entered(acts[_READS], acts.get(_WRITES, acts[_READS]), acts.get("stream"))
+
+
+def cross_entropies(logits: Float[Tensor, "row d_vocab"], following: Int[Tensor, " row"]) -> Float[Tensor, " row"]:
+    """log Σ exp(logits) less the logit of what follows, in nats, over rows that a processor's cache holds."""
+    parts = []
+    at_once = max(1, _TERMS_AT_ONCE // logits.shape[1])
+    for some, ids in zip(logits.split(at_once), following.split(at_once), strict=True):
+        some = logits_of(some)
+        largest = some.amax(1, keepdim=True)
+        log_total = (some - largest).exp_().sum(1).log() + largest[:, 0]
+        parts.append(log_total - some.gather(1, ids[:, None])[:, 0])
+    return torch.cat(parts)
 
 
 def in_rows(tokens: Tensor, stream: Tensor | None, change: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:

@@ -14,12 +14,16 @@ ablation can be worse than both (10.6 nats, where unigrams have 6.7), which woul
 against it and against zero ablation stand beside, since other tools tell those. A model that predicts no next tokens
 (an encoder, or one without logits) has no CE: these fields are NaN, and a warning says why.
 
+The standard error of the share recovered takes sequences as drawn at random (linearised ratio, by sequences). It counts
+what the tokens that are spliced leave open, not what another training run would give.
+
 Positions of excluded tokens (BOS), and those whose norm is above the limit of the dictionary (attention sinks,
 `activations.row_statistics`), keep their own activation in every case, and count in neither L0 nor FVU.
 
 The model runs once up to the hook (twice, where what goes through it is more than memory should hold: the mean must be
-known first), and from there on once for each thing that is spliced in (`evaluation.downstream`), on so few sequences
-at a time that their logits fit in memory.
+known first), and from there on once for each thing that is spliced in (`evaluation.downstream`). Of many tokens the
+ablations, which cost several nats, get a part, sequences at equal distances: CE_clean of all tokens plus what ablation
+adds there. The standard error counts that too.
 """
 
 import logging
@@ -31,7 +35,7 @@ from typing import NamedTuple
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from interp.activations.hooks import Model, evaluating, module_of, to_model
 from interp.activations.model_passes import NormSample, check_model_takes
@@ -52,7 +56,10 @@ ULTRA_LOW = 1e-5
 _HELD_BYTES = 1 << 28
 """Bytes of activations that the first pass keeps for the second."""
 _LOGITS_AT_ONCE = 1 << 25
-"""Logits per batch; peak use is about twice this."""
+"""Logits per batch, of a model that holds all at once; peak use is about twice this."""
+_ABLATED_TOKENS = 5_000
+"""On about so many tokens at least the ablations are run. What they cost differs by some 3 nats between tokens, and so
+is known to 0.05 of 5 to 10 nats: of what a dictionary loses that is 1 %."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +76,8 @@ class Quality:
     """Cross-entropy of a model that knows how often each token is and nothing else."""
     ce_recovered: float
     """The headline: 1 is the model as it is, 0 what it has without this activation. NaN where that costs nothing."""
+    ce_recovered_se: float
+    """Its standard error. NaN of a single sequence."""
     ce_recovered_mean: float
     """The same share against ablation to the mean alone. NaN if the ablation changes nothing."""
     ce_recovered_zero: float
@@ -150,6 +159,8 @@ class Losses:
     """Nats a token of each; NaN where the model predicts no next tokens."""
     squared_error: dict[str, float]
     """Σ ‖y − ŷ‖² of each, over the rows that it replaced."""
+    recovered_se: dict[str, float]
+    """The standard error of the share that each recovers."""
     ce_clean: float = math.nan
     ce_mean_ablated: float = math.nan
     ce_zero_ablated: float = math.nan
@@ -165,6 +176,8 @@ class _Rows(NamedTuple):
 
     entered: Entered
     tokens: Int[Tensor, "seq pos"]
+    seq: Int[Tensor, " seq"]
+    """The number of each sequence."""
     x: Float[Tensor, "row d_in"]
     y: Float[Tensor, "row d_out"]
     where: Int[Tensor, " row"]
@@ -205,12 +218,15 @@ class Splice:
         try:
             check_predicts_next(model, self.tokens)
             self.behind = Downstream(self.model, self.hooks, self.tokens[:2])
-            batch_size = min(batch_size, max(1, _LOGITS_AT_ONCE // (tokens.shape[1] * self.behind.d_vocab)))
+            if self.behind.holds_logits:
+                batch_size = min(batch_size, max(1, _LOGITS_AT_ONCE // (tokens.shape[1] * self.behind.d_vocab)))
         except NoNextTokens as reason:
             log.warning("cross-entropies are left out: %s", reason)
         self.batch_size, self.unigram_loss = batch_size, unigram_loss
         self.progress, self.done = progress or no_progress, 0
-        self.total = (4 + len(dictionaries)) * len(tokens)
+        self._ablation_step = max(1, tokens.numel() // _ABLATED_TOKENS)
+        n_ablated = 2 * len(range(0, len(tokens), self._ablation_step))
+        self.total = (2 + len(dictionaries)) * len(tokens) + n_ablated
         self.inside, self.outside = Moments(), Moments()
         self._held, self._free_bytes = dict[int, Entered](), _HELD_BYTES
         self._see_rows(hook_name, dictionaries)
@@ -225,25 +241,41 @@ class Splice:
             "mean-ablated model": lambda x, _: mean.to(x.device).expand(len(x), -1),
             "zero-ablated model": lambda x, _: mean.new_zeros(1, device=x.device).expand(len(x), len(mean)),
         }
-        ce = dict.fromkeys([*replacements, *ablations, "clean model"], 0.0 if self.behind else math.nan)
+        of_sequences: dict[str, list[Tensor]] = {name: [] for name in (*replacements, *ablations, "clean model")}
         error = dict.fromkeys(replacements, 0.0)
         for rows in self._batches():
             if len(rows.outlying_x):
                 see_outliers(rows.outlying_x, rows.outlying_y)
             n = len(rows.tokens)
-            for name, replace in {**replacements, **(ablations if self.behind else {})}.items():
+            for name, replace in replacements.items():
                 y_hat = replace(rows.x, rows.ids).to(rows.y)
-                if name in error:
-                    error[name] += float((rows.y - y_hat).double().square().sum())
-                ce[name] += self._loss(rows, y_hat - rows.y)
-                self._advance(n, f"splicing {name}" if name in error else name)
-            ce["clean model"] += self._loss(rows, torch.zeros_like(rows.y))
-            self._advance(n if self.behind else 3 * n, "clean model")
-        n_predicted = self.tokens.shape[0] * (self.tokens.shape[1] - 1)
-        ce = {name: total / n_predicted for name, total in ce.items()}
+                error[name] += float((rows.y - y_hat).double().square().sum())
+                of_sequences[name].append(self._losses(rows, y_hat - rows.y))
+                self._advance(n, f"splicing {name}")
+            ablated = rows.seq % self._ablation_step == 0
+            for name, replace in ablations.items() if ablated.any() else ():
+                of_sequences[name].append(self._losses(rows, replace(rows.x, rows.ids) - rows.y, ablated))
+                self._advance(int(ablated.sum()), name)
+            of_sequences["clean model"].append(self._losses(rows, torch.zeros_like(rows.y)))
+            self._advance(n, "clean model")
+        losses = {name: torch.cat(parts).double().cpu() for name, parts in of_sequences.items()}
+        clean = losses.pop("clean model")
+        here = torch.arange(0, len(clean), self._ablation_step)
+        by_mean, by_zeros = (losses.pop(name) - clean[here] for name in ablations)
         unigram = _entropy(self.tokens[:, 1:]) if self.unigram_loss is None else self.unigram_loss
-        clean, by_mean, by_zeros = (ce.pop(name) for name in ("clean model", *ablations))
-        return Losses(ce, error, clean, by_mean, by_zeros, unigram if self.behind else math.nan)
+        if clean.mean() + by_zeros.mean() < unigram:
+            nothing, known = by_zeros, here
+        else:
+            nothing, known = unigram - clean, torch.arange(len(clean))
+        return Losses(
+            ce={name: float(spliced.mean()) for name, spliced in losses.items()},
+            squared_error=error,
+            recovered_se={name: _ratio_error(spliced - clean, nothing, known) for name, spliced in losses.items()},
+            ce_clean=float(clean.mean()),
+            ce_mean_ablated=float(clean.mean() + by_mean.mean()),
+            ce_zero_ablated=float(clean.mean() + by_zeros.mean()),
+            ce_unigram=unigram if self.behind else math.nan,
+        )
 
     def _see_rows(self, hook_name: str, dictionaries: Mapping[str, Dictionary]) -> None:
         """Mean and variance of what the hook holds, after a check of its widths."""
@@ -278,7 +310,8 @@ class Splice:
                     usable = within(x, self.hooks.limit)
                 x, y = x.float(), y.float()
                 ids = start * n_ctx + where[usable].cpu()
-                yield _Rows(entered, tokens, x[usable], y[usable], where[usable], ids, x[~usable], y[~usable])
+                seq = torch.arange(start, start + len(tokens))
+                yield _Rows(entered, tokens, seq, x[usable], y[usable], where[usable], ids, x[~usable], y[~usable])
 
     def _enter(self, start: int, tokens: Int[Tensor, "seq pos"]) -> Entered:
         """A pass up to the hook; it is held for the next time while there is room."""
@@ -288,17 +321,16 @@ class Splice:
             self._held[start], self._free_bytes = entered, self._free_bytes - n_bytes
         return entered
 
-    def _loss(self, rows: _Rows, change: Float[Tensor, "row d_out"]) -> float:
-        """Summed cross-entropy of a batch with `change` added to the rows."""
+    def _losses(
+        self, rows: _Rows, change: Float[Tensor, "row d_out"], of: Tensor | slice = slice(None)
+    ) -> Float[Tensor, " seq"]:
+        """Nats a token of the sequences `of` a batch with `change` added to the rows; NaN without next tokens."""
         if self.behind is None:
-            return math.nan
+            return torch.full((len(rows.seq[of]),), math.nan)
         added = change.new_zeros(rows.tokens.numel(), change.shape[1]).index_copy_(0, rows.where, change)
-        logits = self.behind.logits(rows.tokens, rows.entered.stream, added.unflatten(0, rows.tokens.shape))
-        sums = [
-            nn.functional.cross_entropy(predicted[:-1], ids[1:], reduction="sum")
-            for predicted, ids in zip(logits, rows.tokens, strict=True)
-        ]
-        return float(torch.stack(sums).sum())
+        stream = None if rows.entered.stream is None else rows.entered.stream[of]
+        added = added.unflatten(0, rows.tokens.shape)[of]
+        return self.behind.losses(rows.tokens[of], stream, added).double().mean(1)
 
     def _advance(self, n: int, note: str) -> None:
         self.done += n
@@ -358,6 +390,7 @@ def _quality(splice: Splice, losses: Losses, name: str, counted: _Counted) -> Qu
         ce_zero_ablated=losses.ce_zero_ablated,
         ce_unigram=losses.ce_unigram,
         ce_recovered=recovered(losses.ce_clean, ce, losses.ce_nothing),
+        ce_recovered_se=losses.recovered_se[name],
         ce_recovered_mean=recovered(losses.ce_clean, ce, losses.ce_mean_ablated),
         ce_recovered_zero=recovered(losses.ce_clean, ce, losses.ce_zero_ablated),
         dead_share=float((fired == 0).double().mean()),
@@ -395,6 +428,17 @@ def _check_widths(name: str, dictionary: Dictionary, rows: _Rows, hook_name: str
 def recovered(clean: float, spliced: float, ablated: float) -> float:
     """The share of the cross-entropy that ablation costs; NaN where it costs nothing."""
     return (ablated - spliced) / (ablated - clean) if ablated != clean else float("nan")
+
+
+def _ratio_error(lost: Float[Tensor, " seq"], costs: Float[Tensor, " known"], known: Int[Tensor, " known"]) -> float:
+    """The standard error of 1 − mean(lost) / mean(costs), to first order. known: the sequences whose costs are."""
+    n, m = len(lost), len(costs)
+    if m < 2:
+        return math.nan
+    share = float(lost.mean() / costs.mean())
+    both = torch.cov(torch.stack([lost[known], costs]))
+    variance = float(lost.var()) / n + share**2 * float(costs.var()) / m - 2 * share * float(both[0, 1]) / n
+    return math.sqrt(max(variance, 0.0)) / abs(float(costs.mean()))
 
 
 def _entropy(tokens: Int[Tensor, "seq pos"]) -> float:

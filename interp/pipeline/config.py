@@ -90,7 +90,7 @@ class RunConfig(SimpleNamespace):
             "model": {"source": "gguf", "name": str(smollm2_file()), "dtype": "bfloat16"},
             "harvest": {"hook_name": "blocks.15.hook_resid_post", "tokens": 640_000, "batch_size": 16},
             "sae": {"architecture": "batchtopk", "d_sae": 8192, "k": 32, "tokens": 3_000_000},
-            "quality": {"tokens": 15_000, "batch_size": 8},
+            "quality": {"tokens": 15_000, "batch_size": 16},
             "nulls": {"tokens": 200_000, "sae_tokens": 600_000},
         })  # fmt: skip
 

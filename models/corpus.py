@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from itertools import count
 from random import Random
 
-from models import Progress, installed_text, own_text  # noqa: F401  each registers its sources, as `generated` does
-from models.documents import Document
+from models import installed_text, own_text  # noqa: F401  each registers its sources, as `generated` does
+from models.documents import Document, Progress
 from models.generated import FORMATS
 from models.sources import TEXT_SOURCES
 

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from models import Progress
+from models.documents import Progress
 from models.language_model import LanguageModel
 from models.recipe import Precision, TrainingConfig, autocast
 from models.transformer import Transformer

@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from models import DTYPES
 from models.language_model import LanguageModel
 from models.pretrained import from_object, source_of
-from models.sources import MODEL_SOURCES
+from models.sources import DTYPES, MODEL_SOURCES
 from models.transformer import Transformer
 
 if TYPE_CHECKING:

@@ -16,6 +16,9 @@ from typing import Any, NamedTuple
 
 from models.documents import Document
 
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+"""What a model's weights may be loaded as; auto: as they are stored."""
+
 
 def _owns_nothing(place: str) -> bool:
     return False

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
-from models import Progress
-from models.documents import Document
+from models.documents import Document, Progress
 from models.pretrained_tokenizer import PretrainedTokenizer, wrapped
 from models.tokenizer import Tokenizer
 from models.tokens import PADDING, LabelledTokens

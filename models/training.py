@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from models import Progress
+from models.documents import Progress
 from models.evaluation import TextTokenizer, decoded, evaluate_loss, measure_losses, sample_texts
 from models.recipe import CLIP_NORM, TrainingConfig, adamw, autocast, batch_rows, check_finite
 from models.transformer import Transformer

@@ -149,7 +149,7 @@ def test_every_public_name_exists():
 
     for name in interp.__all__:
         assert getattr(interp, name) is not None
-    with pytest.raises(AttributeError, match="no attribute 'harvests'"):
+    with pytest.raises(AttributeError, match="No interp attribute harvests"):
         interp.harvests  # noqa: B018
 
 

@@ -124,7 +124,7 @@ def test_a_stage_is_one_object(copied):
         @stage(
             inputs=("features",),
             config={"longest": LongestConfig},
-            opens={"longest": ("longest.parquet", "pandas:read_parquet")},
+            opens={"longest": ("longest.parquet", pd.read_parquet)},
             summary="{latents} latents that fire most",
             panel=lambda run: Panel(title="Fire most", note="Those that fire most.", table=run.longest),
         )

@@ -3,19 +3,12 @@
 In: feature stores, codes of the same tokens, or decoders. Out: small results with intervals, each beside its null.
 """
 
-from interp.compare.across_corpora import Corpora, corpora
-from interp.compare.across_models import MIN_FIRED, Estimate, stability, universality
-from interp.compare.lineage import splitting
-from interp.compare.pairs import Pair, open_pair
-
-__all__ = [
-    "MIN_FIRED",
-    "Corpora",
-    "Estimate",
-    "Pair",
-    "corpora",
-    "open_pair",
-    "splitting",
-    "stability",
-    "universality",
-]
+from interp.compare.across_corpora import Corpora as Corpora
+from interp.compare.across_corpora import corpora as corpora
+from interp.compare.across_models import MIN_FIRED as MIN_FIRED
+from interp.compare.across_models import Estimate as Estimate
+from interp.compare.across_models import stability as stability
+from interp.compare.across_models import universality as universality
+from interp.compare.lineage import splitting as splitting
+from interp.compare.pairs import Pair as Pair
+from interp.compare.pairs import open_pair as open_pair

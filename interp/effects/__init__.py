@@ -1,14 +1,20 @@
 """What features do: the model run with latents changed, and what that changes in what it says."""
 
-from interp.effects.attention_scores import attention_scores
-from interp.effects.attribution import attribution_graph
-from interp.effects.circuits import feature_edges
-from interp.effects.feature_effects import feature_effects
-from interp.effects.graph import AttributionGraph, load_graph
-from interp.effects.graph_checks import agreement, beside_nulls, disagreements, measured_effects
-from interp.effects.interventions import ABLATE, Action, add, intervene, pin
-from interp.effects.steering import dose_response, steer, useful_range
-
-__all__ = ["ABLATE", "Action", "AttributionGraph", "add", "agreement", "attention_scores", "attribution_graph"]
-__all__ += ["beside_nulls", "disagreements", "dose_response", "feature_edges", "feature_effects", "intervene"]
-__all__ += ["load_graph", "measured_effects", "pin", "steer", "useful_range"]
+from interp.effects.attention_scores import attention_scores as attention_scores
+from interp.effects.attribution import attribution_graph as attribution_graph
+from interp.effects.circuits import feature_edges as feature_edges
+from interp.effects.feature_effects import feature_effects as feature_effects
+from interp.effects.graph import AttributionGraph as AttributionGraph
+from interp.effects.graph import load_graph as load_graph
+from interp.effects.graph_checks import agreement as agreement
+from interp.effects.graph_checks import beside_nulls as beside_nulls
+from interp.effects.graph_checks import disagreements as disagreements
+from interp.effects.graph_checks import measured_effects as measured_effects
+from interp.effects.interventions import ABLATE as ABLATE
+from interp.effects.interventions import Action as Action
+from interp.effects.interventions import add as add
+from interp.effects.interventions import intervene as intervene
+from interp.effects.interventions import pin as pin
+from interp.effects.steering import dose_response as dose_response
+from interp.effects.steering import steer as steer
+from interp.effects.steering import useful_range as useful_range

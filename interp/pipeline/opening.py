@@ -1,11 +1,27 @@
-"""Opening what a path holds: `open_any("runs/demo")` is a `Run`, `open_any("runs/demo", "features")` its features."""
+"""Opens what a path holds: `open_any("runs/demo")` is a `Run`, `open_any("runs/demo", "features")` its features.
+
+The functions `open_…` read one kind of file or folder each, and import what they need when they are called. The stages
+of a run name them (`Stage.opens`).
+"""
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from interp.pipeline import pretrained
 from interp.storage.folder_kinds import find
 from interp.storage.folders import verify
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from interp.activations import ActivationStore
+    from interp.compare.null_dictionaries import Nulls
+    from interp.features.feature_store import FeatureStore
+    from interp.pipeline.run_folder import Run
+    from interp.sae import SAE
+    from interp.verdict.verdicts import Ranking
+    from models.tokens import LabelledTokens
 
 
 def open_any(path: str | Path, *kinds: str) -> Any:
@@ -21,57 +37,81 @@ def open_any(path: str | Path, *kinds: str) -> Any:
     return _OPENERS[kind](folder)
 
 
-def _run(folder: Path) -> Any:
+def open_run(folder: Path) -> "Run":
     from interp.pipeline.run_folder import Run
 
     return Run(folder)
 
 
-def _features(folder: Path) -> Any:
+def open_features(folder: Path) -> "FeatureStore":
     from interp.features.feature_store import FeatureStore
 
     return FeatureStore.open(folder)
 
 
-def _sae(folder: Path) -> Any:
+def open_sae(folder: Path) -> "SAE":
     from interp.sae import load_sae
 
     return load_sae(folder)
 
 
-def _activations(folder: Path) -> Any:
+def open_activations(folder: Path) -> "ActivationStore":
     from interp.activations import ActivationStore
 
     return ActivationStore.open(folder)
 
 
-def _model(folder: Path) -> Any:
-    from interp.pipeline.pretrained import open_model
-
+def open_model(folder: Path) -> Any:
+    """The folder of the stage `model` (`pretrained.open_model`)."""
     verify(folder)
-    return open_model(folder)
+    return pretrained.open_model(folder)
 
 
-def _tokens(file: Path) -> Any:
-    from models.tokens import LabelledTokens
+def open_tokens(file: Path) -> "LabelledTokens":
+    from models import LabelledTokens
 
     verify(file)
     return LabelledTokens.load(file)
 
 
-def _tokenizer(folder: Path) -> Any:
+def open_tokenizer(folder: Path) -> Any:
     from models import load_tokenizer
 
     verify(folder)
     return load_tokenizer(folder)
 
 
+def open_table(file: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.read_parquet(file)
+
+
+def open_ranking(file: Path) -> "Ranking":
+    from interp.verdict.verdicts import read_ranking
+
+    return read_ranking(file)
+
+
+def open_nulls(folder: Path) -> "Nulls":
+    from interp.compare.null_dictionaries import Nulls
+
+    return Nulls.read(folder)
+
+
+def open_curve(file: Path) -> "pd.DataFrame":
+    """The rows of a training's metrics.jsonl."""
+    from interp.figures.training_curves import training_rows
+
+    return training_rows(file)
+
+
 _OPENERS: dict[str, Callable[[Path], Any]] = {
-    "run": _run,
-    "features": _features,
-    "sae": _sae,
-    "activations": _activations,
-    "model": _model,
-    "tokens": _tokens,
-    "tokenizer": _tokenizer,
+    "run": open_run,
+    "features": open_features,
+    "sae": open_sae,
+    "activations": open_activations,
+    "model": open_model,
+    "tokens": open_tokens,
+    "tokenizer": open_tokenizer,
 }

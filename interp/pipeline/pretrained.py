@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from interp.pipeline.validation import at_least_1, read_fields
 from interp.storage.files import digest_file, read_json
-from models import DTYPES
 from models.pretrained import MODEL_SOURCES, REFERENCE, WEIGHTS
+from models.sources import DTYPES
 
 if TYPE_CHECKING:
     from models.layers import TransformerConfig

@@ -14,7 +14,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import quote
 
@@ -325,7 +324,7 @@ class Run:
         if name not in self._opened or self._opened[name][0] != manifest["sha256"]:
             self._check_current(stage, manifest)
             verify(self.folder(stage.name) / place)
-            self._opened[name] = manifest["sha256"], resolve_name(reader)(self.folder(stage.name) / place)
+            self._opened[name] = manifest["sha256"], reader(self.folder(stage.name) / place)
         return self._opened[name][1]
 
     def _finished(self, stage: str) -> dict[str, Any]:

@@ -21,38 +21,26 @@ A step reads in one direction:
 `model` is that dictionary, and `formats`, `saelens`, `stored` and `parts` are its files.
 """
 
-from interp.sae.architectures.encoders import Encoder, StoredEncoder
-from interp.sae.architectures.matching_pursuit import MatchingPursuit, MatchingPursuitConfig
-from interp.sae.architectures.sae_config import ARCHITECTURES, SAEConfig
-from interp.sae.architectures.thresholds import GatedConfig, JumpReLUConfig, ReLUConfig, Threshold
-from interp.sae.architectures.topk import BatchTopKConfig, MatryoshkaConfig, PickConfig, TopK, TopKConfig
-from interp.sae.forward_pass import ForwardPass
-from interp.sae.gradient_check import check_gradients
-from interp.sae.model import SAE, Crosscoder, Transcoder, load_sae
-from interp.sae.training import train_sae, train_sweep
-
-__all__ = [
-    "ARCHITECTURES",
-    "SAE",
-    "BatchTopKConfig",
-    "Crosscoder",
-    "Encoder",
-    "ForwardPass",
-    "GatedConfig",
-    "JumpReLUConfig",
-    "MatchingPursuit",
-    "MatchingPursuitConfig",
-    "MatryoshkaConfig",
-    "PickConfig",
-    "ReLUConfig",
-    "SAEConfig",
-    "StoredEncoder",
-    "Threshold",
-    "TopK",
-    "TopKConfig",
-    "Transcoder",
-    "check_gradients",
-    "load_sae",
-    "train_sae",
-    "train_sweep",
-]
+from interp.sae.architectures.encoders import Encoder as Encoder
+from interp.sae.architectures.encoders import StoredEncoder as StoredEncoder
+from interp.sae.architectures.matching_pursuit import MatchingPursuit as MatchingPursuit
+from interp.sae.architectures.matching_pursuit import MatchingPursuitConfig as MatchingPursuitConfig
+from interp.sae.architectures.sae_config import ARCHITECTURES as ARCHITECTURES
+from interp.sae.architectures.sae_config import SAEConfig as SAEConfig
+from interp.sae.architectures.thresholds import GatedConfig as GatedConfig
+from interp.sae.architectures.thresholds import JumpReLUConfig as JumpReLUConfig
+from interp.sae.architectures.thresholds import ReLUConfig as ReLUConfig
+from interp.sae.architectures.thresholds import Threshold as Threshold
+from interp.sae.architectures.topk import BatchTopKConfig as BatchTopKConfig
+from interp.sae.architectures.topk import MatryoshkaConfig as MatryoshkaConfig
+from interp.sae.architectures.topk import PickConfig as PickConfig
+from interp.sae.architectures.topk import TopK as TopK
+from interp.sae.architectures.topk import TopKConfig as TopKConfig
+from interp.sae.forward_pass import ForwardPass as ForwardPass
+from interp.sae.gradient_check import check_gradients as check_gradients
+from interp.sae.model import SAE as SAE
+from interp.sae.model import Crosscoder as Crosscoder
+from interp.sae.model import Transcoder as Transcoder
+from interp.sae.model import load_sae as load_sae
+from interp.sae.training import train_sae as train_sae
+from interp.sae.training import train_sweep as train_sweep

@@ -13,8 +13,8 @@ counting       where rules hold, exactly;   explanations   the best rule of each
 described      of each latent and sense, beside what else is known
 """
 
-from interp.verdict.described import Explained, describe, explain
-from interp.verdict.explanations import Explanations
-from interp.verdict.search import FitSample
-
-__all__ = ["Explained", "Explanations", "FitSample", "describe", "explain"]
+from interp.verdict.described import Explained as Explained
+from interp.verdict.described import describe as describe
+from interp.verdict.described import explain as explain
+from interp.verdict.explanations import Explanations as Explanations
+from interp.verdict.search import FitSample as FitSample

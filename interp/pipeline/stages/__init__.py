@@ -1,16 +1,14 @@
 """The stages of a run; each reads what those before it left, and fills a folder of its own.
 
-corpus → model → activations → sae → features, neurons → effects, quality, concepts, nulls, ranking → report
-
-Where a run has several hooks, `corpus` and `model` are made for all of them, `activations` of each in one pass of the
-model, and what follows for one hook after the other.
+They run in the order of `ORDER`. Where a run has several hooks, `corpus` and `model` are made once for all of them,
+`activations` of each in one pass of the model, and what follows for one hook after the other.
 
 A stage is one decorated function, from which the running, opening, printing and showing of it follows:
 
     @stage(
         inputs=("features",),                              # stages whose results it reads
         config={"probes": ProbesConfig},                   # its sections of run.toml, each with what makes its default
-        opens={"probes": ("probes.parquet", "pandas:read_parquet")},     # run.probes
+        opens={"probes": ("probes.parquet", pd.read_parquet)},           # run.probes
         summary="{n:,} probes, mean AUROC {auroc:.3f}",    # the line printed when it ends, of the results it returns
         panel=lambda run: Panel(note="…", table=run.probes),             # what the page shows of it
     )
@@ -19,13 +17,13 @@ A stage is one decorated function, from which the running, opening, printing and
         ...                                                # fill the folder
         return {"n": n, "auroc": auroc}                    # results, kept in its manifest.json
 
-The stages run in the order in which they are defined, and the page last. Nothing here, and nothing at the head of a
-stage's file, imports a heavy library: the command line reads the stages to print its help.
+A stage of a user's own runs behind those of the library that are not `last`. Nothing here, and nothing at the head of a
+stage's file of the library, imports a heavy library: the command line reads the stages to print its help.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pkgutil import resolve_name
+from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +32,11 @@ from interp.storage.files import Progress
 if TYPE_CHECKING:
     from interp.report.panels import Panel
 
+ORDER = (
+    *("corpus", "model", "activations", "sae", "features", "neurons"),
+    *("effects", "quality", "concepts", "nulls", "ranking"),
+)
+"""The order in which the library's stages run, but for the page, which is last."""
 NEXT_LINE = "\n" + " " * 24
 """What parts the lines of a summary, which stand behind the name of the stage and its seconds."""
 WIDTH = 119
@@ -66,9 +69,8 @@ class Stage:
     """Of a run, what its results depend on beside the sections and inputs, such as digests of files elsewhere."""
     check: Callable[[Any], None] = lambda config: None
     """Checks the configuration, before any stage runs. Raises ValueError for one that it cannot run."""
-    opens: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    """Attributes of a `Run`, each with its place in the stage's folder and the function that reads it, as
-    module:function."""
+    opens: Mapping[str, tuple[str, Callable[[Path], Any]]] = field(default_factory=dict)
+    """Attributes of a `Run`, each with its place in the stage's folder and the function that reads it."""
     summary: str | Callable[[dict[str, Any]], str]
     """A format string, or a function, of the results."""
     panel: "Callable[[Any], Panel | None]" = lambda run: None
@@ -112,27 +114,34 @@ STAGES: dict[str, Stage] = {}
 
 
 def stage(**fields: Any) -> Callable[[Build], Stage]:
-    """Make a stage of the function below, of its name and with its docstring as help. Raises ValueError where a stage
-    that it reads comes after it."""
+    """Register the function below as a stage of its name, with its docstring as help. Raises ValueError where it is a
+    user's and reads a stage that is not there, or that runs after it."""
 
     def register(build: Build) -> Stage:
-        made = Stage(name=build.__name__, help=" ".join((build.__doc__ or "").split()), build=build, **fields)
-        if unknown := [name for name in (*made.inputs, *made.optional) if name not in STAGES]:
-            raise ValueError(f"stage {made.name} reads {', '.join(unknown)}, of which no stage before it has the name")
-        own = [name for name in (*made.inputs, *made.optional) if not STAGES[name].comes_first]
-        if made.comes_first and own:
-            raise ValueError(
-                f"stage {made.name} runs for all hooks at once, before {', '.join(own)} of any hook, "
-                "and cannot read that"
-            )
-        STAGES[made.name] = made
-        for name in [name for name, each in STAGES.items() if each.last]:
+        new = Stage(name=build.__name__, help=" ".join((build.__doc__ or "").split()), build=build, **fields)
+        if new.name not in ORDER and not new.last:
+            _check_inputs(new)
+        STAGES[new.name] = new
+        for name in sorted(STAGES, key=_position):
             STAGES[name] = STAGES.pop(name)
-        return made
+        return new
 
     return register
 
 
-def section(kind: str, **demo: Any) -> Callable[[], Any]:
-    """What makes a config of the class that `kind` names, as module:class, with the values of the demo."""
-    return lambda: resolve_name(kind)(**demo)
+def _position(name: str) -> int:
+    if STAGES[name].last:
+        return len(ORDER) + 1
+    return ORDER.index(name) if name in ORDER else len(ORDER)
+
+
+def _check_inputs(new: Stage) -> None:
+    """Check that a user's stage reads stages that run before it."""
+    inputs = (*new.inputs, *new.optional)
+    if unknown := [name for name in inputs if name not in STAGES]:
+        raise ValueError(f"stage {new.name} reads {', '.join(unknown)}, of which no stage before it has the name")
+    later = [name for name in inputs if not STAGES[name].comes_first]
+    if new.comes_first and later:
+        raise ValueError(
+            f"stage {new.name} runs for all hooks at once, before {', '.join(later)} of any hook, and cannot read that"
+        )

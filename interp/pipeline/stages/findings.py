@@ -8,26 +8,32 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from interp.display.verdict_looks import verdict_words
+from interp.pipeline import opening
 from interp.pipeline.run_folder import Run
 from interp.pipeline.sections import QualityConfig, RankingConfig
-from interp.pipeline.stages import NEXT_LINE, section, stage
+from interp.pipeline.stages import NEXT_LINE, stage
 from interp.storage.files import Progress, digest_file, write_parquet
 from interp.storage.folder_kinds import is_run
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from interp.compare.null_dictionaries import NullsConfig
     from interp.features.feature_store import FeatureStore
     from interp.report.panels import Panel
 
-PARQUET = "pandas:read_parquet"
+
+def _demo_nulls() -> "NullsConfig":
+    from interp.compare.null_dictionaries import NullsConfig
+
+    return NullsConfig(sae_tokens=1_000_000)
 
 
 @stage(
     inputs=("corpus", "model", "activations", "sae"),
     config={"quality": QualityConfig},
     shared=("harvest", "sae"),
-    opens={"quality": ("quality.parquet", PARQUET)},
+    opens={"quality": ("quality.parquet", opening.open_table)},
     summary=lambda results: NEXT_LINE.join(
         f"{name}: FVU {r['fvu']:.3f}, L0 {r['l0']:.0f}, "
         + ("no loss of next tokens" if math.isnan(r["ce_clean"]) else f"CE recovered {r['ce_recovered']:.3f}")
@@ -89,7 +95,7 @@ def _concepts_panel(run: Run) -> "Panel":
 
 @stage(
     inputs=("features", "neurons"),
-    opens={"concepts": ("concepts.parquet", PARQUET)},
+    opens={"concepts": ("concepts.parquet", opening.open_table)},
     summary=lambda results: (
         f"best feature beats best {next((r['rival'] for r in results.values() if 'rival' in r), 'neuron')} on "
         f"{sum(r['f1_feature'] > r['f1_neuron'] for r in results.values())} of {len(results)} labels"
@@ -135,9 +141,9 @@ def beside_nulls(results: Mapping[str, Any]) -> str:
 
 @stage(
     inputs=("model", "activations", "sae", "features", "neurons"),
-    config={"nulls": section("interp.compare.null_dictionaries:NullsConfig", sae_tokens=1_000_000)},
+    config={"nulls": _demo_nulls},
     shared=("harvest", "sae"),
-    opens={"nulls": (".", "interp.compare.null_dictionaries:Nulls.read")},
+    opens={"nulls": (".", opening.open_nulls)},
     summary=beside_nulls,
 )
 def nulls(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
@@ -223,7 +229,7 @@ def _other_pages(run: Run) -> dict[str, str]:
     optional=("nulls",),
     config={"ranking": RankingConfig},
     outside=_twin_scan,
-    opens={"ranking": ("ranking.parquet", "interp.verdict.verdicts:read_ranking")},
+    opens={"ranking": ("ranking.parquet", opening.open_ranking)},
     summary=verdicts,
 )
 def ranking(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
@@ -258,7 +264,7 @@ def ranked(run: Run, config: RankingConfig, progress: Progress) -> "pd.DataFrame
     inputs=("features",),
     last=True,
     outside=lambda run: {"pages": pages} if (pages := _other_pages(run)) else {},
-    opens={"page": ("page/index.html", "pathlib:Path")},
+    opens={"page": ("page/index.html", Path)},
     summary=lambda results: f"{results['bytes'] / 1e6:.1f} MB",
 )
 def report(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:

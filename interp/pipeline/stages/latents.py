@@ -5,18 +5,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from interp.pipeline import opening
 from interp.pipeline.config import RunConfig
 from interp.pipeline.pretrained import LoadedConfig
 from interp.pipeline.run_folder import Run
 from interp.pipeline.sections import EffectsConfig
-from interp.pipeline.stages import LEFT_OUT, NEXT_LINE, section, stage
+from interp.pipeline.stages import LEFT_OUT, NEXT_LINE, stage
 from interp.storage.files import Progress, write_parquet
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from interp.codes.sparse_codes import Dictionary
-    from interp.sae import SAEConfig
+    from interp.features.feature_store import ScanConfig
+    from interp.sae import SAEConfig, TopKConfig
 
 
 MEASURED = 1 << 16
@@ -24,7 +26,18 @@ MEASURED = 1 << 16
 NEURONS_AT_ONCE = 32
 """How many neurons of a pretrained model, or coordinates, fire on a token, the strongest: half of the gated ones are
 positive."""
-FEATURES = "interp.features.feature_store:FeatureStore.open"
+
+
+def _demo_sae() -> "TopKConfig":
+    from interp.sae import TopKConfig
+
+    return TopKConfig(d_sae=4096, k=8, tokens=3_000_000)
+
+
+def _demo_scan() -> "ScanConfig":
+    from interp.features.feature_store import ScanConfig
+
+    return ScanConfig()
 
 
 def _check_loaded(config: RunConfig) -> None:
@@ -38,12 +51,9 @@ def _check_loaded(config: RunConfig) -> None:
 @stage(
     inputs=("activations",),
     check=_check_loaded,
-    config={"sae": section("interp.sae:TopKConfig", d_sae=4096, k=8, tokens=3_000_000)},
+    config={"sae": _demo_sae},
     shared=("harvest",),
-    opens={
-        "sae": (".", "interp.sae:load_sae"),
-        "sae_curve": ("metrics.jsonl", "interp.figures.training_curves:training_rows"),
-    },
+    opens={"sae": (".", opening.open_sae), "sae_curve": ("metrics.jsonl", opening.open_curve)},
     summary=lambda r: (
         f"{r['steps']:,} steps, FVU {r['fvu']:.3f}, L0 {r['l0']:.1f}, of {r.get('config', r)['d_sae']:,} latents "
         f"{r['dead']:.1%} dead and {r['faint']:.1%} faint in training"
@@ -88,9 +98,9 @@ def _measured(dictionary: "Dictionary", acts: "Tensor") -> dict[str, float]:
 
 @stage(
     inputs=("corpus", "model", "activations", "sae"),
-    config={"scan": section("interp.features.feature_store:ScanConfig")},
+    config={"scan": _demo_scan},
     shared=("harvest",),
-    opens={"features": (".", FEATURES)},
+    opens={"features": (".", opening.open_features)},
     summary="{latents:,} latents, {dead:,} dead, L0 {mean_l0:.1f}",
 )
 def features(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
@@ -101,7 +111,7 @@ def features(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 @stage(
     inputs=("corpus", "model", "activations"),
     shared=("harvest", "scan", "model"),
-    opens={"neurons": (".", FEATURES)},
+    opens={"neurons": (".", opening.open_features)},
     summary=lambda r: f"{r['latents']:,} {r.get('basis', 'neurons')}, {r['dead']:,} dead, L0 {r['mean_l0']:.1f}",
 )
 def neurons(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
@@ -131,7 +141,7 @@ def ablated(results: Mapping[str, Any]) -> str:
     inputs=("model", "sae", "features"),
     config={"effects": EffectsConfig},
     shared=("harvest",),
-    opens={"effects": ("effects.parquet", "pandas:read_parquet")},
+    opens={"effects": ("effects.parquet", opening.open_table)},
     summary=ablated,
 )
 def effects(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:

@@ -7,19 +7,34 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from interp.pipeline import opening
 from interp.pipeline.config import RunConfig
 from interp.pipeline.pretrained import ModelConfig, model_files
 from interp.pipeline.run_folder import MLP_NEURONS, Run
 from interp.pipeline.sections import HarvestConfig, TokenizerConfig
-from interp.pipeline.stages import section, stage
+from interp.pipeline.stages import stage
 from interp.storage.files import Progress, digest_file, write_json
 from models.pretrained import REFERENCE, WEIGHTS
 
 if TYPE_CHECKING:
     from interp.activations import ActivationStore
+    from models.corpus import CorpusConfig
+    from models.recipe import TrainingConfig
 
 MAX_EVALUATED = 20_000
 """Validation tokens on which a pretrained model's loss is measured."""
+
+
+def _demo_corpus() -> "CorpusConfig":
+    from models.corpus import CorpusConfig
+
+    return CorpusConfig(characters=8_000_000)
+
+
+def _demo_training() -> "TrainingConfig":
+    from models.recipe import TrainingConfig
+
+    return TrainingConfig(tokens=3_500_000)
 
 
 def _text_files(run: Run) -> dict[str, Any]:
@@ -32,7 +47,7 @@ def _text_files(run: Run) -> dict[str, Any]:
 
 
 def _check_model(config: RunConfig) -> None:
-    """That a pretrained model opens and takes such sequences, before text is read for it."""
+    """Check that a pretrained model opens and takes such sequences, before text is read for it."""
     if config.model.is_trained:
         return
     n_ctx = config.model.pretrained().n_ctx
@@ -43,7 +58,8 @@ def _check_model(config: RunConfig) -> None:
 
 
 def _check_hooks(config: RunConfig) -> None:
-    """That the model has the hooks, before it is trained; and that a pretrained one puts out a vector a token there."""
+    """Check that the model has the hooks, before it is trained, and that a pretrained one puts out a vector for each
+    token there."""
     import torch
 
     from interp.activations.hooks import evaluating, hooked_rows, main_names, resolve_hooks
@@ -54,11 +70,11 @@ def _check_hooks(config: RunConfig) -> None:
             model: Any = Transformer(config.model.transformer(d_vocab=2))
     else:
         model = config.model.pretrained()
-    own = {name: main_names(model, name)[0] for name in config.harvest.hook_names}
-    for name, main in own.items():
-        if same := [other for other in own if own[other] == main and other != name]:
+    main_name = {name: main_names(model, name)[0] for name in config.harvest.hook_names}
+    for name, main in main_name.items():
+        if same := [other for other in main_name if main_name[other] == main and other != name]:
             raise ValueError(f"[harvest] hook_names has {name} and {same[0]}, which are one hook: name it once")
-    hooks = resolve_hooks(model, list(chain(*(_hooks(model, config.at(name).harvest) for name in own))))
+    hooks = resolve_hooks(model, list(chain(*(_hooks(model, config.at(name).harvest) for name in main_name))))
     if not config.model.is_trained:
         with evaluating(model):
             hooked_rows(model, torch.zeros(1, 2, dtype=torch.long), hooks)
@@ -78,13 +94,13 @@ def _hooks(model: Any, config: HarvestConfig) -> list[str]:
 
 @stage(
     for_all_hooks=True,
-    config={"corpus": section("models.corpus:CorpusConfig", characters=8_000_000), "tokenizer": TokenizerConfig},
+    config={"corpus": _demo_corpus, "tokenizer": TokenizerConfig},
     shared=("model",),
     outside=_text_files,
     opens={
-        "tokenizer": ("tokenizer", "models:load_tokenizer"),
-        "train_tokens": ("train", "models.tokens:LabelledTokens.load"),
-        "val_tokens": ("val", "models.tokens:LabelledTokens.load"),
+        "tokenizer": ("tokenizer", opening.open_tokenizer),
+        "train_tokens": ("train", opening.open_tokens),
+        "val_tokens": ("val", opening.open_tokens),
     },
     summary="{train[tokens]:,} + {val[tokens]:,} tokens, vocabulary {vocab_size}",
 )
@@ -107,9 +123,9 @@ def corpus(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
         tokenizer = Tokenizer.train_characters(texts)
     tokenizer.save(folder / "tokenizer")
     deduplicate = not config.model.is_trained  # the mixture may repeat what it used up
-    how: Any = {"deduplicate": deduplicate, "progress": progress}
-    train = tokenize(split.train, tokenizer, config.model.n_ctx, **how)
-    val = tokenize(split.val, tokenizer, config.model.n_ctx, labels=train.label_names, **how)
+    options: Any = {"deduplicate": deduplicate, "progress": progress}
+    train = tokenize(split.train, tokenizer, config.model.n_ctx, **options)
+    val = tokenize(split.val, tokenizer, config.model.n_ctx, labels=train.label_names, **options)
     results: dict[str, Any] = {"vocab_size": tokenizer.vocab_size}
     for name, documents, tokens in (("train", split.train, train), ("val", split.val, val)):
         tokens.save(folder / name)
@@ -120,12 +136,9 @@ def corpus(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 @stage(
     for_all_hooks=True,
     inputs=("corpus",),
-    config={"model": ModelConfig, "training": section("models.recipe:TrainingConfig", tokens=3_500_000)},
+    config={"model": ModelConfig, "training": _demo_training},
     check=_check_model,
-    opens={
-        "model": (".", "interp.pipeline.pretrained:open_model"),
-        "model_curve": ("metrics.jsonl", "interp.figures.training_curves:training_rows"),
-    },
+    opens={"model": (".", opening.open_model), "model_curve": ("metrics.jsonl", opening.open_curve)},
     summary=lambda r: (
         f"no loss: {r['no_loss']}"
         if "no_loss" in r
@@ -144,11 +157,19 @@ def model(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     texts = run.train_tokens.tokens, run.val_tokens.tokens
     if not config.is_trained:
         rows = max(1, MAX_EVALUATED // run.val_tokens.n_ctx)
-        val, how = run.val_tokens[:rows], {"batch_size": 8, "precision": "float32", "progress": progress}
+        val = run.val_tokens[:rows]
         results: dict[str, Any]
         try:
             check_predicts_next(config.pretrained(), val.tokens)
-            results = measure_losses(config.pretrained(), texts[0], val.tokens, val.characters, **how)
+            results = measure_losses(
+                config.pretrained(),
+                texts[0],
+                val.tokens,
+                val.characters,
+                batch_size=8,
+                precision="float32",
+                progress=progress,
+            )
         except NoNextTokens as reason:
             n_parameters = sum(parameter.numel() for parameter in config.pretrained().parameters())
             results = {"no_loss": str(reason), "parameters": n_parameters}
@@ -170,7 +191,7 @@ def model(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     inputs=("corpus", "model"),
     config={"harvest": HarvestConfig},
     check=_check_hooks,
-    opens={"store": ("store", "interp.activations:ActivationStore.open")},
+    opens={"store": ("store", opening.open_activations)},
     summary=lambda r: (
         f"{r['rows']:,} rows, {r['bytes_per_value']:.3f} bytes a value: "
         + ", ".join(f"{name} ({d})" for name, d in r["d"].items())

@@ -5,6 +5,7 @@ import gzip
 import html
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numba
@@ -25,6 +26,7 @@ from interp.report.contexts import activations_around
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import encode_tokens, number, numbers
 from interp.report.latent_map import map_names, surroundings
+from interp.report.nulls import closest_null, nulls_account
 from interp.report.panels import Panel
 from interp.report.payloads import CHUNK
 from interp.report.use import shares, uses
@@ -147,6 +149,7 @@ def run(folder) -> ReportInputs:
         curves={"model": pd.DataFrame(rows), "sae": pd.DataFrame(rows)},
         model_results={"val_loss": 3.0, "unigram_cross_entropy": 5.0},
         stages=[("model", 2.5), ("sae", 2.5), ("features", 2.5)],
+        versions={"interp": "0"},
         panels=[shown.payload()],
     )
 
@@ -383,16 +386,14 @@ def test_summary_shows_every_dictionary_beside_its_nulls(page):
     one = (ranking["verdict"] == "monosemantic").mean()
     assert (this["dictionary"], this["trained"], this["judged"]) == ("this page's dictionary", 40, D_SAE)
     assert this["one"][0] == pytest.approx(one, rel=1e-3) and this["one"][1] < one < this["one"][2]
-    share = f"that are neither dead nor faint {100 * one:.0f} % have one meaning."
-    assert nulls["compare"].startswith(f"Of the {len(ranking)} latents of this page's dictionary {share}")
-    assert re.search(r"the row SAE, 60 % of \d+: the same settings", nulls["compare"])
     assert [(row["dictionary"], row["trained"], row["shares"][0][0]) for row in others] == list(SHARES)
     for row in others:
         share = row["shares"][0][0]
         assert row["shares"][0] == row["one"] == pytest.approx([share, share - 0.1, share + 0.1])
         assert row["unsure"] == pytest.approx([share - 0.2, share - 0.3, share - 0.1])
         assert (row["judged"], row["faint"], row["dead"]) == (90, 7, 7)
-    assert "figure" in nulls["panel"] and "single-token" in nulls["panel"]["note"]
+    assert [row["kind"] for row in nulls["rows"]] == ["own", "own", "null"]
+    assert "trained on 3,000,000 tokens" in nulls["sentences"][0] and "90 latents of each" in nulls["sentences"][0]
 
 
 def test_summary_says_which_nulls_the_share_does_not_tell_apart(run, folder):
@@ -402,25 +403,59 @@ def test_summary_says_which_nulls_the_share_does_not_tell_apart(run, folder):
     is_one = table["verdict"] == "one_meaning"
     for column, by in (("share", 0), ("ci_low", -0.1), ("ci_high", 0.1)):
         table.loc[is_one, column] = [share + by for share in names.values()]
-    page = write_report(run, folder / "told", nulls=nulls._replace(shares=table))
-    fewer, alike = data(page, "summary")["nulls"]["told_apart"].split(". ", 1)
-    assert fewer == "Of its latents more have one meaning than of: shuffled model"
-    assert alike.startswith("By this share it cannot be told from (or lies below): frozen decoder.")
+    longer = pd.DataFrame({"tokens": [4_000_000], "fvu": [0.1]})
+    account = nulls_account(replace(run, nulls=nulls._replace(shares=table), curves={"sae": longer}))
+    assert account["sentences"][1:] == [
+        "The dictionary of this page was trained on 4,000,000 tokens. For the comparison it was trained again on as "
+        "many as the nulls: compare them with that row, SAE.",
+        "60 % of its latents have one meaning (95 % interval 50 % to 70 %).",
+        "That is more than in: shuffled model (20 %).",
+        "It is not clearly more than in: frozen decoder (55 %).",
+    ]
+    assert [row["kind"] for row in account["rows"]] == ["other", "own", "own", "null", "null"]
+
+
+def test_the_share_of_one_meaning_stands_beside_the_null_that_comes_closest_and_was_trained_alike(run, folder):
+    known = closest_null(run)
+    share = {name: mono for name, _, mono in SHARES}
+    assert known["one"] == pytest.approx([share["SAE"], share["SAE"] - 0.1, share["SAE"] + 0.1])
+    assert (known["null"]["name"], known["null"]["one"][0]) == (HOSTILE, share[HOSTILE])
+    assert known["trained"] == 3_000_000 and known["longer"] is None, "the page's dictionary had 40 tokens"
+    longer = pd.DataFrame({"tokens": [4_000_000], "fvu": [0.1]})
+    assert closest_null(replace(run, curves={"sae": longer}))["longer"] == 4_000_000
+    assert closest_null(replace(run, nulls=None)) is None
 
 
 def test_summary_has_the_run_in_order(page):
     summary = data(page, "summary")
+    assert [*summary] == ["facts", "found", "nulls", "limits", "dictionary", "panels", "stages", "versions"]
     assert [name for name, _ in summary["stages"]] == ["model", "sae", "features"]
-    quality, *drawn, table = summary["panels"]
+    assert summary["versions"] == {"interp": "0"}
+    quality, *drawn = summary["dictionary"]
     rows = [["L0 (latents a token)", "2.0", "2.0"], ["FVU", "0.200", "0.400"]]
-    rows += [["CE recovered, of the lower of zero-ablated and unigrams", "90.0%", "50.0%"]]
+    rows += [["cross-entropy recovered", "90.0%", "50.0%"]]
     assert quality["table"] == {"columns": ["", "SAE", HOSTILE], "rows": rows}
-    assert len(drawn) == 5 and all("figure" in panel for panel in drawn)
+    *population, table = summary["panels"]
+    assert len(drawn) == 3 and len(population) == 2 and all("figure" in panel for panel in drawn + population)
     rows = [[HOSTILE, "1,200"], ["b", "–"]]
     assert (table["title"], table["note"]) == (HOSTILE, HOSTILE)
     assert table["table"] == {"columns": [HOSTILE, "n"], "rows": rows}
     assert summary["facts"][-1] == ["Words explain", "87%"]
     assert data(page, "page")["headlines"] == ["words explain 87 %"]
+
+
+def test_what_was_found_can_be_quoted_each_number_with_what_it_is_of(page, run):
+    ranking = planted_ranking().query("verdict != 'dead'")
+    found = " ".join(data(page, "summary")["found"])
+    n, of = int((ranking["verdict"] == "monosemantic").sum()), len(ranking)
+    assert f"Of {D_SAE} latents {D_SAE - 1} are in use; 1 never fired and 0 are faint." in found
+    assert (
+        f"{n} of {of} latents ({100 * n / of:.0f} %, 95 % interval " in found and f"{of - n} are polysemantic" in found
+    )
+    assert f"60 % have one meaning; in the null that comes closest, {HOSTILE}, 20 %." in found
+    assert "learnt" not in found and "effect" not in found, "neither was measured"
+    limits = data(page, "summary")["limits"]
+    assert any("unsure" in text for text in limits) and not any("is learnt" in text for text in limits)
 
 
 def test_a_panel_leaves_the_figure_of_its_caller_as_it_was():
@@ -434,9 +469,10 @@ def test_a_panel_leaves_the_figure_of_its_caller_as_it_was():
 def test_a_bare_store_leaves_its_panels_out_with_a_word_why(folder):
     page = write_report(planted_store(folder / "bare", full=False), folder / "bare-page")
     summary = data(page, "summary")
-    notes = " ".join(panel["note"] for panel in summary["panels"] if "figure" not in panel)
+    panels = [*summary["dictionary"], *summary["panels"]]
+    notes = " ".join(panel["note"] for panel in panels if "figure" not in panel)
     assert "No ranking" in notes and "No training curve" in notes and "No quality table" in notes
-    assert "No nulls" in summary["nulls"] and summary["stages"] == []
+    assert summary["nulls"] is None and summary["stages"] == [] and len(summary["found"]) == 1
     assert "no decoder directions" in data(page, "map")["missing"]
     feature = data(page, "features-0000")["1"]
     assert feature["logits"] is None and feature["labels"] == [] and feature["neighbours"] == []
@@ -567,10 +603,10 @@ def test_chromium_shows_the_feature_of_the_address(chromium, page, run):
     assert "Sense 1" not in text and 'class="null"' in section and "precision" in text
     strongest = sorted({row: value for _, row, _, value, _ in stored}.items(), key=lambda each: -each[1])[:15]
     assert [int(row) for row in rows][:15] == [row for row, _ in strongest]
-    firing = re.findall(r'<span class="token on firing" data-value="([\d.e-]+)"', section)[:15]
+    firing = re.findall(r'<span class="token on(?: strong)? firing" data-value="([\d.e-]+)"', section)[:15]
     assert [float(value) for value in firing] == pytest.approx([value for _, value in strongest])
     assert "שלום" in text and 'class="mark line"' in section
-    for other, _ in data(page, "features-0000")[str(latent)]["neighbours"]:
+    for other, _ in data(page, "features-0000")[str(latent)]["neighbours"][:5]:
         assert f'href="#feature/{other}"' in section
 
 
@@ -590,7 +626,7 @@ def test_chromium_says_where_a_verdict_is_unsure_and_where_there_are_no_senses(c
     dom = chromium.dom(page.as_uri() + f"#feature/{WHOLE}")
     text = html.unescape(re.sub(r"<[^>]+>", "", dom[dom.index('<section id="feature"') :]))
     assert "polysemantic, unsure" in text and "Unsure: the interval" in text
-    assert "no common meaning, no separable senses found" in text and "1 sense" not in text
+    assert "no senses that can be told apart" in text and "1 sense" not in text
     sure = planted_ranking().query("sure").latent.iloc[0]
     dom = chromium.dom(page.as_uri() + f"#feature/{sure}")
     text = html.unescape(re.sub(r"<[^>]+>", "", dom[dom.index('<section id="feature"') :]))
@@ -603,8 +639,8 @@ def test_chromium_parts_the_verdicts_into_sure_and_unsure(chromium, page):
     ranking = planted_ranking()
     for verdict in ("monosemantic", "polysemantic"):
         unsure = int((~ranking.sure[ranking.verdict == verdict]).sum())
-        assert unsure and f"{unsure} unsure" in text
-    assert "|one meaning|" in text and "neither dead nor faint" in text
+        assert unsure and f"{unsure} |unsure|" in text
+    assert "|one meaning|" in text and "have one meaning: " in text
 
 
 def test_chromium_shows_all_features_those_worth_meeting_first(chromium, page):
@@ -678,12 +714,12 @@ def test_learnt_and_effect_are_told_apart_and_why_they_disagree(run):
     inputs = account_of(run.store, {9: 0.9, 0: 0.9, 1: 0.9, 2: 0.9}, used())
     accounts = uses(inputs)
     assert list(accounts) == [9, 0, 1, 2] and accounts[9]["why"] is None
-    assert "helped in some and hurt in others" in accounts[0]["why"] and "costs less" in accounts[1]["why"]
+    assert "about as often as they lower it" in accounts[0]["why"] and "costs less" in accounts[1]["why"]
     assert "as far as 8 sequences can tell" in accounts[2]["why"]
     assert "later_loss_change" not in accounts[9] and accounts[0]["later_loss_change"][0] == 0.02
     assert accounts[9]["beyond_null"] == [0.2, 0.15, 0.25] and accounts[9]["sequences"] == 64
     turned = uses(account_of(run.store, {9: 0.1, 0: 0.1, 1: 0.1}, used()))
-    assert "The model loses by its absence" in turned[9]["why"]
+    assert "The model needs it" in turned[9]["why"]
     assert turned[0]["why"] is turned[1]["why"] is turned[2]["why"] is None, "they agree, or one is not known"
 
 
@@ -693,6 +729,7 @@ def test_each_of_the_three_shares_has_its_own_denominator(run):
     judged = inputs.verdicts[~inputs.verdicts["verdict"].isin(["dead", "faint", "unranked"])]
     assert (one["of"], one["n"]) == (len(judged), judged["verdict"].isin(["monosemantic", "single-token"]).sum())
     assert (learnt["n"], learnt["of"], effect["n"], effect["of"]) == (1, 2, 1, 4)
-    assert effect["interval"][0] < 0.25 < effect["interval"][1] and "25% cost surely less" in effect["note"]
-    assert f"drawn by chance from the {int((inputs.features['n_active'] > 0).sum())} that fire" in effect["note"]
+    assert effect["interval"][0] < 0.25 < effect["interval"][1] and effect["chance"] == 0.025
+    firing = int((inputs.features["n_active"] > 0).sum())
+    assert effect["note"] == f"4 of the {firing} latents that fire were removed, in at most 64 sequences each."
     assert [row["name"] for row in shares(ReportInputs(store=run.store))] == []

@@ -187,7 +187,8 @@ def test_on_a_phone_examples_come_first_then_logits_with_the_evidence_folded(bro
     top = "document.querySelector('{}').getBoundingClientRect().top"
     tops = [browser.evaluate(top.format(part)) for part in (".example", ".logits", ".side .missing")]
     assert 0 < tops[0] < 844 and tops == sorted(tops)
-    small = "Array.from(document.querySelectorAll('#feature :is(button, input)'), (e) => e.getBoundingClientRect())"
+    pressed = "#feature :is(button:not(.term), input)"  # a term stands in a line of text
+    small = f"Array.from(document.querySelectorAll('{pressed}'), (e) => e.getBoundingClientRect())"
     assert browser.evaluate(f"{small}.filter((b) => b.height && b.height < 40).length") == 0, "a finger is 40 pixels"
     assert not browser.evaluate("Array.from(document.querySelectorAll('details'), (d) => d.open).some(Boolean)")
     assert browser.evaluate("document.documentElement.scrollWidth") == 390
@@ -227,13 +228,20 @@ def test_an_address_opens_its_view_at_the_top(browser, address, view):
 
 def test_the_lead_says_what_it_fires_on_and_what_it_predicts_by_a_label_where_that_says_it_better(browser, address):
     browser.open(f"{address}#feature/2")
-    [lead] = browser.text("#feature .lead")
-    assert lead.startswith('Fires on after " return" or " +" F1 0.50, held out → predicts ')
+    assert browser.text("#feature .lead dt") == ["Fires on", "Predicts"]
+    assert browser.text("#feature .lead dd")[0] == 'after " return" or " +" F1 0.50'
     assert 0 < len(browser.text("#feature .predicts .token")) <= 5
     browser.open(f"{address}#feature/3")
     f1 = browser.evaluate("report.data.page.columns.label_f1[3]")
-    assert f1 > 0.5 and browser.text("#feature .lead")[0].startswith(f"Fires in python F1 {f1:.2f}, held out")
-    assert browser.text("#feature .second") == ['in words: "returned" F1 0.50, held out']
+    lead = f'python F1 {f1:.2f}in words: the token "returned" F1 0.50'
+    assert f1 > 0.5 and browser.text("#feature .lead dd")[0] == lead
+    browser.evaluate("location.hash = '#compare/3/2'")
+    browser.wait("document.querySelectorAll('#compare .lead').length === 2")
+    assert browser.text("#compare .lead dd")[0] == lead, "beside another too"
+    brief = "h('p', null, report.lead.brief({})).textContent"
+    assert browser.evaluate(brief.format(3)) == f"python F1 {f1:.2f}" and browser.evaluate(brief.format(4)).startswith(
+        '"'
+    )
 
 
 def test_spaces_in_the_quotes_of_a_rule_are_drawn_and_stay_spaces(browser, address):
@@ -245,6 +253,64 @@ def test_spaces_in_the_quotes_of_a_rule_are_drawn_and_stay_spaces(browser, addre
     browser.open(f"{address}#features?q=rule:return")
     assert 'after " return" or " +"' in browser.text("tr[data-latent='2'] .explanation")[0]
     assert browser.text("tr[data-latent='2'] .quoting mark") == ["return"]
+
+
+def test_a_run_of_white_space_is_one_sign_with_its_number_and_is_copied_as_it_stands(browser, address):
+    browser.open(f"{address}#feature/2")
+    put = "document.querySelector('#feature .lead dd').replaceChildren({}); document.querySelector('#feature .lead dd')"
+    signs = ".querySelectorAll('.run')].map((e) => getComputedStyle(e, '::before').content)"
+    rule = '"\\n' + 7 * " " + '", "\\nabla" or "' + 3 * " " + '"'
+    assert browser.evaluate(f"{put.format(f'ruleText({json.dumps(rule)})')}.innerText") == rule
+    assert browser.evaluate("[...document" + signs) == ['"↵"', '"␣×7"', '"␣×3"'], "a command of LaTeX is no line end"
+    token = "x\n\n\n\n" + 12 * " " + "x  y"
+    browser.evaluate(put.format(f"h('span.token', null, visible({json.dumps(token)}))"))
+    assert browser.evaluate("[...document" + signs) == ['"↵×4"', '"␣×12"']
+    browser.evaluate("getSelection().selectAllChildren(document.querySelector('#feature .lead dd'))")
+    assert browser.evaluate("getSelection().toString()") == token
+    assert browser.evaluate("document.querySelector('#feature .lead dd').getBoundingClientRect().height") < 30
+
+
+def test_a_term_says_what_it_means_to_a_pointer_a_key_and_a_finger_until_escape(browser, address):
+    browser.open(f"{address}#feature/3")
+    said = "(({hidden, textContent}) => hidden ? '' : textContent)(document.getElementById('tip'))"
+    term = "document.querySelector('#feature .name .term')"
+    meaning = browser.evaluate(f"report.words.meanings[{term}.textContent]")
+    assert meaning.startswith("The verdict that its firings") and browser.evaluate(said) == ""
+    x, y = browser.evaluate(f"(({{x, y, width}}) => [x + width / 2, y + 5])({term}.getBoundingClientRect())")
+    browser.send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+    assert browser.evaluate(said) == meaning
+    browser.send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y + 400)
+    assert browser.evaluate(said) == ""
+    browser.evaluate(f"{term}.focus()")
+    assert browser.evaluate(said) == meaning and browser.evaluate(f"{term}.getAttribute('aria-describedby')") == "tip"
+    box = "document.getElementById('tip').getBoundingClientRect()"
+    assert browser.evaluate(f"{box}.left >= 0 && {box}.right <= innerWidth && {box}.top >= 0")
+    browser.press("Escape")
+    assert browser.evaluate(said) == "" and question(browser) == "#feature/3", "Escape closes the tip alone"
+    browser.click("#feature .name .term")
+    assert browser.evaluate(said) == meaning
+
+
+def test_terms_have_one_meaning_each_that_the_glossary_has_too(browser, address):
+    browser.open(f"{address}#overview")
+    glossary = (Path(__file__).parents[1] / "analyses" / "GLOSSARY.md").read_text().lower()
+    verdicts = browser.evaluate("Object.values(report.data.page.verdicts).map(({ word }) => word)")
+    names = set(browser.evaluate("Object.keys(report.words.meanings)"))
+    assert names > set(verdicts) and [name for name in names - {*verdicts} if name.lower() not in glossary] == []
+
+
+def test_strong_activations_are_told_from_weak_ones_on_a_dark_screen(browser, address):
+    browser.size(1400, 900, dark=True)
+    browser.open(f"{address}#feature/3")
+    token = "(at) => h(`span.token.on${at >= 0.6 ? '.strong' : ''}`, {'--shade': at}, 'x')"
+    strengths = f"[0.1, 0.3, 0.5, 0.7, 0.9, 1].map({token})"
+    browser.evaluate(f"document.querySelector('.example .text').replaceChildren(...{strengths})")
+    colours = browser.evaluate(
+        "Array.from(document.querySelectorAll('.example:first-child .on'), (e) => getComputedStyle(e).backgroundColor)"
+    )
+    depths = [float(re.findall(r"[\d.]+", colour)[3]) if "rgba" in colour else 1.0 for colour in colours]
+    assert all(more - less > 0.05 for less, more in zip(depths[:-1], depths[1:], strict=True)) and depths[-1] == 1
+    assert browser.faint() == []
 
 
 def test_a_quote_in_a_token_of_a_rule_does_not_end_its_quotes(browser, address):
@@ -342,11 +408,11 @@ def test_senses_are_tabs_beside_the_strongest_firings_and_a_weak_rule_says_so(br
 def test_the_page_opens_on_an_overview_with_numbers_features_and_words(browser, address):
     browser.open(address)
     assert browser.evaluate("document.body.dataset.view") == "overview"
-    [said] = browser.text("#overview .lead")
-    assert said.startswith(
-        f"{D_SAE} latents on {N_SEQ * N_CTX} tokens: 80 % have one meaning. 19 are monosemantic (19 surely)"
+    assert browser.text("#overview .intro")[0] == (
+        f"{D_SAE} latents, scanned on {N_SEQ * N_CTX} tokens. {D_SAE} are in use, 0 are dead or faint."
     )
-    assert "No nulls" in browser.text("#overview .nulls")[0] and "Polysemantic" in browser.text("#overview dt")
+    assert browser.text(".share h2") == ["80 % have one meaning"] and "No null was run" in browser.text(".share p")[0]
+    assert browser.text(".verdicts li")[:2] == ["monosemantic 19 63 %", "polysemantic 6 20 %, 5 unsure"]
     browser.wait("document.querySelectorAll('#overview .card .firing').length >= 5")  # their examples are read by then
     cards, shown = browser.text("#overview .card h3 a"), browser.evaluate("report.data.page.worth_a_look")
     assert len(set(cards)) == 6 and shown and cards[: len(shown)] == [f"Feature {latent}" for latent in shown]

@@ -232,6 +232,7 @@ class Run:
             labels=self.harvested.labels if "features" in done else {},
             model_results=self.results("model") if "model" in done else {},
             stages=[(name, made["wall_seconds"]) for name, made in done.items()],
+            versions=self.provenance()["versions"],
             panels=self.panels(),
             **{name: getattr(self, name) for name in tables if name in done},
         )

@@ -2,7 +2,7 @@
 "use strict";
 
 report.views.compare = (() => {
-  const { columns, verdictOf, labelOf } = report.selection;
+  const { columns, verdictOf } = report.selection;
   const { latents, ranked, has_text: hasText } = report.data.page;
   const { open, block, facts } = report.views.feature;
   const { activations, strongest } = report.firings;
@@ -58,8 +58,6 @@ report.views.compare = (() => {
   }
 
   function one(latent, feature) {
-    const unexplained = hasText ? "No explanation was found." : format.words(labelOf(latent) ?? "no label");
-    const rule = ruleElement(columns.explanation[latent], columns.explanation_f1[latent], unexplained);
     const probability = [columns.monosemanticity[latent], columns.low[latent], columns.high[latent]];
     const silent = h("p.missing", null, "It never fired on the tokens scanned.");
     return h("section", { "aria-label": `Feature ${latent}` },
@@ -67,7 +65,7 @@ report.views.compare = (() => {
         h("h2", null, featureLink(latent, `Feature ${latent}`)),
         h("span", null, verdictElement(verdictOf(latent)), unsureElement(latent)),
         ranked ? intervalElement(...probability) : null),
-      h("p.lead", null, rule),
+      report.lead.element(latent, feature),
       facts(feature),
       hasText ? block("Direct logit effects", report.logits.logits(feature)) : null,
       block("Activations", activations(feature)),

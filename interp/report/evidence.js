@@ -18,35 +18,32 @@ report.evidence = (() => {
     const others = measures.filter(({ decides }) => !decides);
     return [
       summary,
-      deciding.length ? measureTable(deciding, false) : null,
+      deciding.length ? measureTable(deciding) : null,
       others.length ? h("details", null,
         h("summary", null, `${format.count(others.length)} more measures, each beside its null`),
-        measureTable(others, true)) : null,
+        measureTable(others)) : null,
     ];
   }
 
   function verdictInWords(latent, feature) {
     const meaning = verdicts[verdictOf(latent)]?.meaning;
-    const inseparable = " No meaning that its firings share was found, and no senses that could be told apart.";
+    const inseparable = " Its firings share no meaning that was found, and fall into no senses that can be told apart.";
     return h("p.verdict-words", null,
       verdictElement(verdictOf(latent)),
       meaning ? `: ${meaning}.` : null,
-      isUnsure(latent) ? " Unsure: the interval of that probability includes ½." : null,
+      isUnsure(latent) ? " Unsure: the interval of the probability includes ½." : null,
       isInseparable(latent) ? inseparable : null,
-      feature.alike ? [" Above all its firings share: ", h("span.rule", null, ruleText(feature.alike)), "."] : null);
+      feature.alike ? [" What its firings share most: ", h("span.rule", null, ruleText(feature.alike)), "."] : null);
   }
 
-  /* withMeaning: each measure's meaning stands below its name, and not only where one points at it. */
-  function measureTable(measures, withMeaning) {
+  function measureTable(measures) {
     const line = ({ title, meaning, domain, value, z, low, high }) => h("tr", null,
-      h("th", { scope: "row", title: meaning || null },
-        title,
-        meaning && withMeaning ? h("small", null, meaning) : null),
+      rowHead(meaning ? tipped(title, meaning) : title),
       h("td.gauge", null, domain ? gauge(domain, value, low, high) : null),
       h("td", null, format.digits(value)),
       h("td", null, z === null ? h("span.muted", null, "–") : format.fixed(z, 1)));
     return h("table.plain.evidence", null,
-      headElement(["Evidence", "", "Value", "z"]),
+      headElement(["Measure", "", "Value", term("z")]),
       h("tbody", null, measures.map(line)),
       h("caption.below", null, legend(measures)));
   }
@@ -63,34 +60,33 @@ report.evidence = (() => {
   }
 
   function legend(measures) {
-    const sentences = ["Bars run over nearly all latents; the line is this one."];
-    if (measures.some(({ low }) => low !== null)) sentences.push("Shaded: 95 % of its null.");
+    const sentences = ["Each bar spans nearly all latents; the mark is this latent."];
+    if (measures.some(({ low }) => low !== null)) sentences.push("Shaded: the central 95 % of its null.");
     const titlesOfNull = new Map();
     for (const { null: name, title } of measures) {
       if (name) titlesOfNull.set(name, [...(titlesOfNull.get(name) ?? []), title]);
     }
     const commonestFirst = [...titlesOfNull].sort(([, a], [, b]) => b.length - a.length);
     const named = commonestFirst.map(([name, titles], k) => (k ? `${name} (${titles.join(", ")})` : name));
-    if (named.length) sentences.push(`Nulls: ${named.join("; ")}.`);
+    if (named.length) sentences.push(`${named.length > 1 ? "Nulls" : "Null"}: ${named.join("; ")}.`);
     return sentences.join(" ");
   }
 
-  /* What the rule in words reaches: on the held-out half, and by the strength of the firing. */
+  /* How well the rule in words holds: on the half of the text that it was not made from, and by the strength of the
+   * firing. */
   function explanation(latent, feature) {
     const parts = feature.explanation;
     if (!parts) return null;
     const scores = [
-      ["F1", columns.explanation_f1[latent]],
+      [term("F1"), columns.explanation_f1[latent]],
       ["precision", parts.precision],
       ["recall", parts.recall],
-      ["F1 without “or”", parts.f1_one],
+      ["best rule without “or”", parts.f1_one],
     ];
     const facts = scores.filter(([, x]) => x !== null && x !== undefined).map(([name, x]) => [name, format.fixed(x)]);
-    if (parts.n_examples) facts.push(["firings hit", format.count(parts.n_examples)]);
-    if (parts.bits) facts.push(["length", `${format.count(parts.bits)} bits`]);
     const hasIntervals = (parts.f1_by_interval ?? []).some((x) => x !== null);
     return h("details.block", null,
-      h("summary", null, h("h3", null, "The explanation, held out")),
+      h("summary", null, h("h3", null, "How well the rule holds")),
       factsElement(facts),
       hasIntervals ? intervalBars(parts.f1_by_interval, feature.intervals) : null);
   }
@@ -102,7 +98,7 @@ report.evidence = (() => {
       return h("tr", null, rowHead(range), barCell(f1 ?? 0), h("td", null, format.fixed(f1)));
     };
     return h("table.bars.intervals", null,
-      h("caption", null, "F1 by interval of its activation"),
+      h("caption", null, "F1 by strength of the activation"),
       h("tbody", null, scores.map(line)));
   }
 

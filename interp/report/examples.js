@@ -120,6 +120,7 @@ report.examples = (() => {
     whole: ["Whole", "all of the context"],
   };
   const FEW = 15;
+  const STRONG = 0.6; // share of the deepest shade from which the style may turn the ink over
   const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]/gu,
     LETTERS = /\p{L}/gu;
   let width = NARROW.matches ? "passage" : "line";
@@ -164,8 +165,8 @@ report.examples = (() => {
         .filter(Boolean)
         .sort((a, b) => Math.abs(b) - Math.abs(a))[0];
       const shade = at === undefined ? null : Math.min(Math.max(Math.abs(at) / most, 0.06), 1).toFixed(3);
-      const isBlank = text.length > 2 && !text.trim(); // an indentation, drawn narrow on one line
-      const kind = ["span.token", isBlank && ".blank", at !== undefined && ".on", own.includes(firing) && ".firing"]
+      const isStrong = shade >= STRONG;
+      const kind = ["span.token", at !== undefined && ".on", isStrong && ".strong", own.includes(firing) && ".firing"]
         .filter(Boolean)
         .join("");
       return h(kind, { "data-value": at, "data-place": from + own.at(-1), "--shade": shade }, visible(text));
@@ -338,19 +339,6 @@ report.examples = (() => {
     );
     return group;
   }
-
-  /* The value of a token under the pointer. */
-  document.addEventListener("pointerover", (event) => {
-    const tip = document.getElementById("tip");
-    const token = event.target.closest?.(".token:is([data-value], [data-tip])");
-    tip.hidden = !token;
-    if (!token) return;
-    const { value, tip: more } = token.dataset;
-    tip.textContent = [value && format.significant(Number(value)), more].filter(Boolean).join(" · ");
-    const box = token.getClientRects()[0];
-    tip.style.left = `${Math.min(Math.max(box.left + box.width / 2, 30), innerWidth - 30)}px`;
-    tip.style.top = `${box.top}px`;
-  });
 
   return { example, list, load, copies, widths, valueOf, onopen: null };
 })();

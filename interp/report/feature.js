@@ -2,25 +2,25 @@
 "use strict";
 
 report.views.feature = (() => {
-  const { columns, verdictOf, labelOf, isUnsure, isInseparable } = report.selection;
+  const { columns, verdictOf, isUnsure, isInseparable } = report.selection;
   const { latents, ranked, tokens: scanned, has_text: hasText } = report.data.page;
   const { logits, effects } = report.logits;
   const { firstStored, region } = report.firings;
-  const N_PREDICTED = 5;
+  const N_LISTED = 5;
   const BESIDE_HISTOGRAM = ["fires on", "firings", "activation", "tokens"];
   let wanted;
 
   const block = (title, ...children) => h("section.block", null, h("h3", null, title), ...children);
   const nothing = (text) => h("p.missing", null, text);
 
-  /* Other latents, each with its explanation, numbers and a way to set the two side by side.
+  /* Other latents, each with what it fires on, numbers and a way to set the two side by side; beyond the first few
+   * behind a button.
    *
    * rows: [other latent, number, …]; cells: makes the cells of a row's numbers; none: said where there is no row. */
   function links(latent, rows, heads, cells, none) {
     if (!rows.length) return nothing(none);
     const line = (row) => {
       const [other] = row;
-      const rule = columns.explanation[other];
       const sideBySide = {
         href: `#compare/${latent}/${other}`,
         title: "side by side",
@@ -28,26 +28,33 @@ report.views.feature = (() => {
       };
       return h("tr", null,
         h("td", null, featureLink(other)),
-        h("td.explanation", null, rule ? ruleText(rule) : h("span.muted", null, unexplained(other))),
+        h("td.explanation", null, h("div.clamp", null, report.lead.brief(other, () => null))),
         cells(row),
         h("td", null, h("a", sideBySide, "⇄")));
     };
-    return h("table.plain", null, headElement([...heads, ""]), h("tbody", null, rows.map(line)));
+    const body = h("tbody", null, rows.slice(0, N_LISTED).map(line));
+    const onclick = ({ target }) => {
+      body.append(...rows.slice(N_LISTED).map(line));
+      target.remove();
+    };
+    return [
+      h("table.plain", null, headElement([...heads, ""]), body),
+      rows.length > N_LISTED ? h("button.more", { type: "button", onclick }, `${rows.length - N_LISTED} more`) : null,
+    ];
   }
-
-  const unexplained = (latent) => (hasText ? "no explanation" : format.words(labelOf(latent) ?? "no label"));
 
   function nearest(latent, { neighbours }) {
     const cells = ([, cosine]) => h("td", null, format.fixed(cosine));
     const none = "No neighbours: the store has no decoder directions.";
+    const heads = ["Feature", "", term("decoder cosine", "cosine")];
     return [
       report.neighbourhood(latent, neighbours.map(([other]) => other)),
-      links(latent, neighbours, ["Feature", "", "cosine"], cells, none),
+      links(latent, neighbours, heads, cells, none),
     ];
   }
 
   function together(latent, { coactivations }) {
-    const heads = ["Feature", "", "Jaccard", "lift"];
+    const heads = ["Feature", "", term("Jaccard"), term("lift")];
     const cells = ([, jaccard, lift]) => [
       h("td", null, format.fixed(jaccard)),
       h("td", null, format.significant(lift)),
@@ -60,11 +67,11 @@ report.views.feature = (() => {
     const line = ([label, ...scores]) => (
       h("tr", null, rowHead(format.words(label)), scores.map((x) => h("td", null, format.fixed(x))))
     );
-    const legend = "F1 held out, at its threshold; precision and recall of firing at all; r: correlation of the "
-      + "activation.";
+    const legend = "F1 on held-out text, at the activation from which it is highest; precision and recall of firing at "
+      + "all; r, the correlation of the activation with the label.";
     return h("table.plain", null,
-      headElement(["Label", "F1", "Precision", "Recall", "r"]),
-      h("tbody", null, rows.map(line)),
+      headElement([term("label", "Label"), "F1", "Precision", "Recall", "r"]),
+      h("tbody", null, rows.slice(0, N_LISTED).map(line)),
       h("caption.below", null, legend));
   }
 
@@ -96,60 +103,17 @@ report.views.feature = (() => {
     return factsElement(names ? rows.filter(([name]) => names.includes(name)) : rows);
   }
 
-  /* How a sentence begins that ends in a rule; one that is nothing but a list of tokens in quotes says so. */
-  function firesAt(rule) {
-    const isListOfTokens = /^"[^"]+"(?:(?:,| or|, or) "[^"]+")*$/.test(rule);
-    const n = isListOfTokens ? rule.match(/"[^"]+"/g).length : 0;
-    if (n === 0) return "Fires on ";
-    return n === 1 ? "Fires on the token " : `Fires on any of ${n} tokens: `;
-  }
-
-  /* What it fires on: its rule in words, or a label that says it better. */
-  function firesOn(latent) {
-    const rule = columns.explanation[latent];
-    const f1 = columns.explanation_f1[latent];
-    const label = labelOf(latent);
-    const labelF1 = columns.label_f1[latent];
-    if (!hasText && label === null) return h("span.muted", null, "No label says where it fires.");
-    const measured = (x) => h("small", null, ` F1 ${format.fixed(x)}, held out`);
-    const inWords = [ruleElement(rule, f1, "No explanation was found."), rule && f1 !== null ? measured(f1) : null];
-    if (label === null || labelF1 <= (f1 ?? 0)) {
-      return [isWeakRule(f1) || !rule ? null : h("span.muted", null, firesAt(rule)), inWords];
-    }
-    return [
-      h("span.muted", null, "Fires in "),
-      h("b", null, format.words(label)),
-      measured(labelF1),
-      rule ? h("span.second", null, h("span.muted", null, "in words: "), inWords) : null,
-    ];
-  }
-
-  /* The tokens that it makes likelier: by the direct path, or else by what ablation changes. Those of stray bytes, and
-   * those that differ in case or space alone from one that is shown, are left to the table of logits. */
-  function predicts(feature) {
-    const rows = feature.logits?.top ?? feature.effects?.likelier ?? [];
-    const seen = new Set();
-    const isNew = (token) => {
-      const text = word(token).trim().toLowerCase() || word(token);
-      return !/⟨[0-9a-f]{2}⟩/.test(text) && !seen.has(text) && seen.add(text);
-    };
-    const shown = rows.map(([token]) => token).filter(isNew).slice(0, N_PREDICTED);
-    if (!shown.length) return null;
-    const tokens = shown.map((token) => [tokenElement(word(token)), " "]);
-    return h("span.predicts", null, h("span.muted", null, "→ predicts "), tokens);
-  }
-
   function heading(latent, feature) {
     return h("header.feature", null,
       path(latent, feature),
       h("div.name", null,
         h("h2", null, `Feature ${latent}`),
-        h("span", null, verdictElement(verdictOf(latent)), unsureElement(latent)),
+        h("span", null, verdictTerm(verdictOf(latent)), isUnsure(latent) ? [", ", term("unsure")] : null),
         ranked ? probability(latent) : null,
         learnt(latent),
         senses(latent),
         report.notes.editor(latent)),
-      h("p.lead", null, firesOn(latent), " ", predicts(feature)));
+      report.lead.element(latent, feature));
   }
 
   /* The way back to the table, and to the features before, after and nearest to this one. */
@@ -182,20 +146,19 @@ report.views.feature = (() => {
 
   function probability(latent) {
     const interval = intervalElement(columns.monosemanticity[latent], columns.low[latent], columns.high[latent]);
-    return h("span.score", { title: "monosemanticity, with its interval" }, interval);
+    return columns.monosemanticity[latent] === null ? null : h("span.score", null, term("one meaning"), " ", interval);
   }
 
   function learnt(latent) {
     const value = columns.learnt[latent];
-    const title = "probability that it is the model's own, not the text's statistics seen through random weights";
-    return value === null ? null : h("span.muted", { title }, `learnt by the model ${format.fixed(value)}`);
+    return value === null ? null : h("span", null, term("learnt"), ` ${format.fixed(value)}`);
   }
 
   function senses(latent) {
     const n = columns.senses[latent];
     if (!n) return null;
-    const count = `${n} ${n === 1 ? "sense" : "senses"}`;
-    return h("span.muted", null, isInseparable(latent) ? "no common meaning, no separable senses found" : count);
+    const count = [`${n} `, term("sense", n === 1 ? "sense" : "senses")];
+    return h("span.muted", null, isInseparable(latent) ? "no senses that can be told apart" : count);
   }
 
   function page(latent, feature) {
@@ -209,14 +172,14 @@ report.views.feature = (() => {
       ];
     }
     const side = h("div.side", null,
-      hasText ? directLogits("Direct logit effects") : null,
+      hasText ? directLogits(term("direct logit effects", "Direct logit effects")) : null,
       effects(feature, columns.learnt[latent], block),
       block("Why this verdict", report.evidence.verdict(latent, feature)),
       report.evidence.explanation(latent, feature),
       near,
       hasText ? block("Tokens around a firing", tokensAround(feature.tokens)) : null,
       block("Labels", labels(feature.labels)),
-      block("Co-activating features", together(latent, feature)),
+      block("Features that fire together with it", together(latent, feature)),
       block("In numbers", facts(feature)));
     const fires = region(latent, feature, facts(feature, BESIDE_HISTOGRAM));
     return [heading(latent, feature), h("div.split", null, fires, side)];

@@ -1,15 +1,6 @@
 /* Where a feature fires: a histogram of its activations over tabs of examples, one tab a sense. */
 "use strict";
 
-/* A rule in words; one that barely holds is not set as if it did. none: what is said where there is no rule. */
-const ruleElement = (rule, f1, none) => {
-  if (!rule) return h("span.muted", null, none);
-  if (!isWeakRule(f1)) return ruleText(rule);
-  return h("span.weak", null, "No reliable rule was found; the nearest is ", ruleText(rule));
-};
-
-const isWeakRule = (f1) => f1 !== null && f1 !== undefined && f1 < report.data.page.min_f1;
-
 report.firings = (() => {
   const { list, copies, widths, valueOf } = report.examples;
   const N_FIRST = 15;
@@ -127,7 +118,7 @@ report.firings = (() => {
     return h("div.fires", { role: "region", tabindex: 0, "aria-label": "Where it fires" },
       h("div.firinghead", null,
         h("div.strengths", null, histogram, facts),
-        h("div.tools", null, parts.list, widths(), copies(inSight, latent))),
+        h("div.tools", null, parts.list, h("span.choices", null, widths(), copies(inSight, latent)))),
       parts.panels);
   }
 

@@ -50,6 +50,8 @@ class ReportInputs:
     """What the model's training or measuring reached, such as val_loss in nats a token."""
     stages: Sequence[tuple[str, float]] = ()
     """Stages of the run in their order, with their wall time in seconds."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Names and versions of what the run was made with."""
     panels: Sequence[Mapping[str, Any]] = ()
     """Payloads of further panels (`panels.Panel`), in the order in which they are shown."""
 

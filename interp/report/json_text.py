@@ -36,6 +36,11 @@ def number(value: Any, digits: int = DIGITS) -> float | int | str | None:
     return int(value) if value.is_integer() and abs(value) < 1e15 else float(f"{value:.{digits}g}")
 
 
+def percent(share: float) -> str:
+    """A share in [0, 1] as the page writes it."""
+    return f"{100 * share:.{1 if 0 < share < 0.095 else 0}f} %"
+
+
 def numbers(values: np.ndarray, digits: int = DIGITS) -> list:
     """`number` of each. Those of common sizes together: each is a whole number, times or over a power of ten that is
     exact, and so rounded once, as text is where it is read; but what is near half of its last digit goes on its own."""

@@ -41,7 +41,8 @@ report.logits = (() => {
     const place = (x) => ((x - least) / (most - least || 1)).toFixed(4);
     const range = (kind, from, to) =>
       from === null || to === null ? null : h(`i.${kind}`, { "--low": place(from), "--high": place(to) });
-    const text = `${format.digits(mean)} nats, null ${format.digits(nullMean)}`;
+    const ofNull = nullMean === null ? "" : `, null ${format.digits(nullMean)}`;
+    const text = `${format.digits(mean)} nats${ofNull}`;
     return h(
       "span.gauge",
       { role: "img", "aria-label": text, title: text },
@@ -52,73 +53,73 @@ report.logits = (() => {
     );
   }
 
-  /* Whether the model learnt it, and what the model loses without it, on a sample of the sequences where it fires.
+  /* Whether the model learnt it, and whether the model loses by its removal, each with the number that decides it; the
+   * other measurements of its removal are folded.
    *
    * learnt: its probability, null where it is not known. */
   function effects({ effects: measured }, learnt, block) {
-    const title = "Learnt, and its effect";
-    if (measured) return block(title, effectTable(measured, learnt));
-    const ablated = report.data.page.shares.find(({ name }) => name === "an effect");
-    if (learnt === null && !ablated) return null;
-    const why = ablated
-      ? `It was not ablated: ${format.count(ablated.of)} latents were, ${ablated.note.split(";")[0]}.`
-      : "No latent was ablated.";
-    return block(title, h("table.plain.effects", null, h("tbody", null, learntRow(learnt))), nothing(why));
+    const ablated = report.data.page.shares.find(({ name }) => name === "effect");
+    if (!measured && learnt === null && !ablated) return null;
+    const title = [term("learnt", "Learnt"), " by the model, and its ", term("effect")];
+    const decided = h("table.plain.effects", null,
+      h("tbody", null, learntRow(learnt), measured ? effectRow(measured.beyond_null) : null));
+    const why = ablated ? `This latent was not removed: ${ablated.note}` : "No latent was removed.";
+    return block(title, decided, measured ? consequences(measured) : nothing(why));
   }
 
   function learntRow(learnt) {
     if (learnt === null) return null;
-    return h(
-      "tr",
-      null,
-      rowHead("Learnt by the model", h("small", null, "probability; its null: random weights")),
-      h(
-        "td.gauge",
-        null,
-        h("span.gauge", { "aria-hidden": "true" }, h("i.zero", { "--at": 0.5 }), h("i.point", { "--at": learnt })),
-      ),
+    const marks = [h("i.zero", { "--at": 0.5 }), h("i.point", { "--at": learnt })];
+    return h("tr", null,
+      rowHead("Learnt", h("small", null, "probability")),
+      h("td.gauge", null, h("span.gauge", { "aria-hidden": "true" }, marks)),
       h("td", null, format.fixed(learnt)),
-    );
+      h("td", null, h("b", null, learnt >= 0.5 ? "yes" : "no")));
   }
 
-  function effectTable(measured, learnt) {
+  /* beyond: by how much the loss rises more than its null, [mean, low, high] in nats. */
+  function effectRow(beyond) {
+    const [mean, low, high] = beyond;
+    if (mean === null || low === null) return null;
+    return h("tr", null,
+      rowHead("Effect", h("small", null, "loss without it, above the null")),
+      h("td.gauge", null, gauge(beyond, [null, null, null])),
+      h("td", null, `${format.digits(mean)} nats`, interval(beyond)),
+      h("td", null, h("b", null, low > 0 ? "yes" : high < 0 ? "no" : "not sure")));
+  }
+
+  const interval = ([, low, high]) =>
+    low === null ? null : h("small", null, `${format.digits(low)} to ${format.digits(high)}`);
+
+  /* All that was measured where it was taken out. */
+  function consequences(measured) {
     const { sequences, why, likelier, less_likely: lessLikely } = measured;
     const n = `${format.count(sequences)} ${sequences === 1 ? "sequence" : "sequences"}`;
     const rows = [
-      learntRow(learnt),
-      effectRow("Loss without it", "at its firings", measured.loss_change, measured.null_loss_change),
-      effectRow("Beyond its null", "loss less null, at the same firings", measured.beyond_null),
-      effectRow("At later tokens", "loss", measured.later_loss_change),
-      effectRow("Change of the predictions", "KL", measured.kl, measured.null_kl),
+      changeRow("Loss where it fires", measured.loss_change, measured.null_loss_change),
+      changeRow("Loss at later tokens", measured.later_loss_change),
+      changeRow("KL of the predictions", measured.kl, measured.null_kl),
     ];
-    const legend =
-      `Nats; ablated in ${n}. Shaded: its null, an equally large change along other latents. Thin line: ` +
-      "0, or a probability of ½. Intervals are 95 %.";
+    const legend = `Change when the latent is set to 0, in nats, with 95 % intervals, in ${n}. `;
     return [
-      h("table.plain.effects", null, h("tbody", null, rows)),
       why ? h("p.why", null, why) : null,
-      h("p.below", null, legend),
-      h(
-        "details",
-        null,
-        h("summary", null, "Tokens that it makes likelier and less likely where it fires"),
-        ends(["likelier", likelier], ["less likely", lessLikely]),
-      ),
+      h("details", null,
+        h("summary", null, "What changes without it"),
+        h("table.plain.effects", null, headElement(["", "", "this latent", term("null")]), h("tbody", null, rows)),
+        h("p.below", null, legend, "The null, shaded, is an equally large change along other latents."),
+        ends(["made likelier by it", likelier], ["made less likely", lessLikely])),
     ];
   }
 
   /* change, null: [mean, low, high] in nats; a row without a change is left out. */
-  function effectRow(title, meaning, change, nullChange) {
+  function changeRow(title, change, nullChange) {
     if (!change || change[0] === null) return null;
-    const interval = ([, low, high]) => (low === null ? null : ` (${format.digits(low)} to ${format.digits(high)})`);
-    const ofNull = nullChange ? [`; null ${format.digits(nullChange[0])}`, interval(nullChange)] : null;
-    return h(
-      "tr",
-      null,
-      rowHead(title, h("small", null, meaning, ofNull)),
-      h("td.gauge", null, nullChange ? gauge(change, nullChange) : null),
-      h("td", null, format.digits(change[0]), h("small", null, interval(change))),
-    );
+    const number = (x) => (x ? [format.digits(x[0]), interval(x)] : null);
+    return h("tr", null,
+      rowHead(title),
+      h("td.gauge", null, gauge(change, nullChange ?? [null, null, null])),
+      h("td", null, number(change)),
+      h("td", null, number(nullChange)));
   }
 
   /* A token on one line of a picture. */

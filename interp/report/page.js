@@ -127,6 +127,8 @@ const format = {
     const isPlain = Math.abs(x) >= 0.01 && Math.abs(x) < 100;
     return isPlain ? x.toPrecision(digits).replace("-", "−") : format.significant(x, digits);
   },
+  /* A large number in short, such as 3M. */
+  short: (x) => x.toLocaleString("en", { notation: "compact", maximumSignificantDigits: 2 }),
   density(x) {
     if (!x) return x === 0 ? "0" : "–";
     return x >= 0.001 ? String(Number(x.toPrecision(2))) : x.toExponential(1).replace("e-", "e−");
@@ -144,16 +146,25 @@ const format = {
 };
 
 /* A token with its white space marked: the style draws a dot on each space and ↵ and ⇥ where a line ends and a tab is,
- * so that what is copied is the text itself. Other control characters are shown by their pictures. */
+ * and a run of three or more as one sign with their number, such as ␣×8, so that what is copied is the text itself.
+ * Other control characters are shown by their pictures. */
 function visible(token) {
   const kinds = { " ": "span.space", "\n": "span.mark.line", "\t": "span.mark.tab" };
   const shown = (piece) => piece.replace(/[\0-\x1f]/g, (c) => String.fromCharCode(0x2400 + c.charCodeAt()));
+  const drawn = (piece) => {
+    const kind = kinds[piece[0]];
+    if (!kind) return shown(piece);
+    return piece.length === 1 ? h(kind, null, piece) : runElement(kind, piece, piece.length);
+  };
   const pieces = token
     .replaceAll("\r", "")
-    .split(/([ \n\t])/)
+    .split(/( {3,}|\n{3,}|\t{3,}|[ \n\t])/)
     .filter(Boolean);
-  return pieces.map((piece) => (piece in kinds ? h(kinds[piece], null, piece) : shown(piece)));
+  return pieces.map(drawn);
 }
+
+/* Text that is drawn as a sign and, where it stands for more than one, their number. */
+const runElement = (kind, exact, n) => h(`${kind}.run`, { "data-n": n > 1 ? `×${n}` : "" }, h("span.exact", null, exact));
 
 /* A token on its own; bdi keeps its writing direction to itself. */
 function tokenElement(token) {
@@ -166,10 +177,14 @@ function tokenElement(token) {
  * text; every second piece is what a search found. */
 function ruleText(...pieces) {
   const QUOTED = /"(.+?)"(?=$|[\s,;:.)])/gs; // a quote that more of the token follows does not end it
+  const INDENTATION = /((?:\\n)+)(?= {2})/; // a line end that a rule writes as \n, before the next line's spaces
   const isQuoted = new Set();
   for (const { index, 1: token } of pieces.join("").matchAll(QUOTED)) {
     for (let k = 1; k <= token.length; k++) isQuoted.add(index + k);
   }
+  const quotedText = (text) => text
+    .split(INDENTATION)
+    .map((part, k) => (k % 2 ? runElement("span.mark.line", part, part.length / 2) : visible(part)));
   let at = 0;
   /* A piece in parts that are quoted or not. */
   function drawn(piece) {
@@ -179,7 +194,7 @@ function ruleText(...pieces) {
       to = from + 1;
       while (to < piece.length && isQuoted.has(at + to) === quoted) to++;
       const part = piece.slice(from, to);
-      parts.push(quoted ? h("bdi", null, visible(part)) : part);
+      parts.push(quoted ? h("bdi", null, quotedText(part)) : part);
     }
     at += piece.length;
     return parts;
@@ -223,6 +238,9 @@ function unsureElement(latent) {
   const title = "the interval of its probability includes ½";
   return report.selection.isUnsure(latent) ? h("span.muted", { title }, ", unsure") : null;
 }
+
+/* The same, saying what the verdict means. */
+const verdictTerm = (verdict) => h("span.verdict", { "--hue": hueOfVerdict(verdict) }, term(format.verdict(verdict)));
 
 const featureLink = (latent, ...text) =>
   h("a", { href: `#feature/${latent}` }, ...(text.length ? text : [String(latent)]));

@@ -1,4 +1,5 @@
-/* The run as a whole: facts, verdicts, wall times, nulls, and the panels of its stages. */
+/* The run as a report, from top to bottom: what was run, what was found, beside what, and what that does not show; the
+ * figures of the dictionary and of the stages; the terms; times and versions. */
 "use strict";
 
 report.paint = (() => {
@@ -45,6 +46,7 @@ report.paint = (() => {
 
 report.views.summary = (() => {
   const drawn = [];
+  const percents = (x) => (100 * x).toFixed(x && x < 0.095 ? 1 : 0);
 
   function panel({ title, note, height, figure, table }) {
     if (!figure && !table) return h("p.missing", null, note);
@@ -77,8 +79,9 @@ report.views.summary = (() => {
     return scrollable("Table, scrollable", table);
   }
 
-  report.verdictBars = () => {
-    const { columns, latents, ranked } = report.data.page;
+  /* How many latents have each verdict: one bar in parts, whose legend leads to the latents. */
+  report.verdictBar = () => {
+    const { columns, latents } = report.data.page;
     const { verdictOf, isUnsure } = report.selection;
     const counts = new Map(columns.verdicts.map((verdict) => [verdict, { n: 0, unsure: 0 }]));
     for (let i = 0; i < latents; i++) {
@@ -87,42 +90,45 @@ report.views.summary = (() => {
       if (isUnsure(i)) count.unsure++;
     }
     const commonestFirst = [...counts].sort(([, a], [, b]) => b.n - a.n);
-    const most = commonestFirst[0][1].n;
-    const line = ([verdict, { n, unsure }]) => {
-      const bar = { "--share": n / most, "--unsure": n ? unsure / n : 0, "--hue": hueOfVerdict(verdict) };
-      return h("tr", null,
-        rowHead(verdictElement(verdict)),
-        h("td.bar", bar, h("i")),
-        h("td", null, format.count(n)),
-        h("td.muted", null, format.percent(n / latents)),
-        h("td.muted", null, unsure ? `${format.count(unsure)} unsure` : ""));
-    };
-    const caption = ranked ? "Verdicts. Pale: unsure, the interval of the probability includes ½" : "Verdicts";
-    return h("table.bars", null, h("caption", null, caption), h("tbody", null, commonestFirst.map(line)));
+    const part = ([verdict, { n, unsure }]) =>
+      h("i", { "--n": n, "--unsure": n ? unsure / n : 0, "--hue": hueOfVerdict(verdict) });
+    const item = ([verdict, { n, unsure }]) => h("li", null,
+      h("a", { href: `#features?verdict=${verdict}` }, verdictElement(verdict), ` ${format.count(n)}`),
+      h("span.muted", null, ` ${format.percent(n / latents)}`, unsure ? [", ", `${format.count(unsure)} `, term("unsure")] : null));
+    return h("div.verdicts", { role: "group", "aria-label": "Verdicts" },
+      h("div.parts", { "aria-hidden": "true" }, commonestFirst.map(part)),
+      h("ul.legend", null, commonestFirst.map(item)));
   };
 
-  /* Verdicts, wall times, and the verdict shares of the dictionary and of its nulls: a figure, and the numbers with
-   * their intervals. */
-  function nulls(data, besides) {
-    if (typeof data === "string") return [h("div.columns", null, besides), h("p.missing", null, data)];
-    const notes = [data.compare, data.told_apart, data.panel.note].filter(Boolean);
-    const legend = "Shares of the latents judged that are neither dead nor faint, with 95 % intervals over latents. "
-      + "One meaning: monosemantic or single-token. Unsure: monosemantic or polysemantic, and the interval of the "
-      + "probability includes ½.";
-    return h("section.nulls", null,
-      h("div.beside", null,
-        h("div", null, besides, h("h3", null, "Beside its nulls"), notes.map((text) => h("p.note", null, text))),
-        panel({ ...data.panel, note: "" })),
-      h("p.muted", null, legend),
-      scrollable("Verdicts beside their nulls, scrollable", shareTable(data)));
+  /* A line of a small chart: what it is of, a bar of its share with its interval, and the share. kind: its colour. */
+  report.shareBar = (name, [share, low, high], kind) => h(`div.sharebar.${kind}`, null,
+    h("span", null, name),
+    h("span.scale", { "--share": share, "--low": low, "--high": high, "aria-hidden": "true" }, h("i"), h("i.range")),
+    h("b", { "data-tip": `95 % interval: ${percents(low)} to ${percents(high)} %` }, `${percents(share)} %`));
+
+  const paragraphs = (sentences) => sentences.map((text) => h("p", null, text));
+  /* The share of one meaning of each dictionary, and all its verdicts folded. */
+  function besideNulls(data) {
+    if (!data) return h("p.missing", null, "No nulls were run, so that there is nothing to compare the shares with.");
+    const bar = ({ dictionary, means, kind, one }) =>
+      report.shareBar(means ? tipped(dictionary, means) : dictionary, one, kind);
+    const rows = data.rows.filter(({ one }) => one);
+    return [
+      paragraphs(data.sentences),
+      h("figure.compared", null,
+        h("figcaption", null, "Share of the latents in use that have one meaning, with its 95 % interval"),
+        rows.map(bar)),
+      h("details", null,
+        h("summary", null, "All verdicts of each dictionary"),
+        scrollable("Verdicts of each dictionary, scrollable", shareTable(data))),
+    ];
   }
 
   function shareTable({ verdicts, rows }) {
-    const percent = (x) => (100 * x).toFixed(x && x < 0.095 ? 1 : 0);
     const cell = (interval) => {
-      const [share, low, high] = interval ?? [null];
-      if (share === null) return h("td", null, "–");
-      return h("td", null, `${percent(share)} %`, h("small", null, `${percent(low)} to ${percent(high)}`));
+      if (!interval) return h("td", null, "–");
+      const [share, low, high] = interval;
+      return h("td", null, `${percents(share)} %`, h("small", null, `${percents(low)} to ${percents(high)}`));
     };
     const line = (row) => h("tr", null,
       rowHead(row.dictionary, h("small", null, row.means)),
@@ -134,17 +140,15 @@ report.views.summary = (() => {
     return h("table.plain.shares", null, headElement(heads), h("tbody", null, rows.map(line)));
   }
 
-  function stages(rows) {
-    if (!rows.length) return h("p.missing", null, "No wall times: this page was not made from a run folder.");
-    const longest = Math.max(...rows.map(([, seconds]) => seconds));
-    const total = rows.reduce((sum, [, seconds]) => sum + seconds, 0);
-    const line = ([name, seconds]) => h("tr", null,
-      rowHead(format.words(name)),
-      barCell(seconds / longest),
-      h("td", null, format.duration(seconds)));
-    return h("table.bars", null,
-      h("caption", null, `Wall time, ${format.duration(total)} in all`),
-      h("tbody", null, rows.map(line)));
+  function times({ stages, versions }) {
+    if (!stages.length) return h("p.missing", null, "No wall times: this page was not made from a run folder.");
+    const total = stages.reduce((sum, [, seconds]) => sum + seconds, 0);
+    const list = stages.map(([name, seconds]) => `${format.words(name)} ${format.duration(seconds)}`).join(", ");
+    const with_ = Object.entries(versions).map(([name, version]) => `${name} ${version}`).join(", ");
+    return [
+      h("p", null, `${format.duration(total)} in all: ${list}.`),
+      with_ ? h("p", null, `Made with ${with_}.`) : null,
+    ];
   }
 
   async function repaint() {
@@ -160,11 +164,18 @@ report.views.summary = (() => {
     if (section.childElementCount) return;
     section.append(h("p.waiting", null, "Reading the summary …"));
     const data = await loadData("summary");
+    const part = (title, ...content) =>
+      h("section.part", { "aria-label": title }, h("h2", null, title), h("div", null, content));
     section.replaceChildren(
-      h("h2", null, "Summary"),
-      factsElement(data.facts),
-      nulls(data.nulls, [report.verdictBars(), stages(data.stages)]),
-      h("div.panels", null, data.panels.map(panel)));
+      part("What was run", factsElement(data.facts)),
+      part("What was found", paragraphs(data.found), report.verdictBar()),
+      part("What it is compared with", besideNulls(data.nulls)),
+      data.limits.length
+        ? part("What this does not show", h("ul", null, data.limits.map((text) => h("li", null, text)))) : "",
+      part("The dictionary", h("div.panels", null, data.dictionary.map(panel))),
+      data.panels.length ? part("Rules and stages", h("div.panels", null, data.panels.map(panel))) : "",
+      part("Terms", report.words.list()),
+      part("Times and versions", times(data)));
     await repaint();
     section.dataset.ready = "true";
   }

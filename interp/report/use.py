@@ -3,8 +3,8 @@
 In: the tables of a report. Out: of each latent that was ablated its account of use, and where *learnt* and *effect*
 disagree a sentence why; of all latents how many each of the three holds of, of how many that were tested.
 
-A latent is learnt where that is likelier than not (`verdict.learnt`), and has an effect where its ablation costs surely
-more than as long a change along other latents (`effects`: the interval of `beyond_null` is above 0).
+A latent is learnt where that is likelier than not (`verdict.learnt`). It has an effect where its ablation raises the
+loss more than an equally large change along other latents (`effects`: the interval of `beyond_null` is above 0).
 """
 
 from collections.abc import Mapping
@@ -19,11 +19,8 @@ from interp.verdict.learnt import LearntFit, learnt_evidence
 from interp.verdict.verdicts import IDLE, wilson
 
 CHANGES = ("loss_change", "null_loss_change", "beyond_null", "later_loss_change", "kl", "null_kl")
-MEANINGS = {
-    "one meaning": "monosemantic or single-token, of those neither dead nor faint",
-    "learnt": "more likely from a trained model than from one with random weights; of those tested",
-    "an effect": "removing it raises the loss more than an equal change along other latents does; of those ablated",
-}
+BY_CHANCE = 0.025
+"""Share of latents without any effect whose 95 % interval lies above 0 all the same."""
 
 
 def uses(inputs: ReportInputs) -> dict[int, dict[str, Any]]:
@@ -48,28 +45,28 @@ def uses(inputs: ReportInputs) -> dict[int, dict[str, Any]]:
 
 
 def shares(inputs: ReportInputs) -> list[dict[str, Any]]:
-    """For each of the three its name and meaning, of how many latents it holds (n), of how many that were tested (of),
-    the 95 % interval of the share, and a note on how those were chosen."""
+    """For each of the three its name, of how many latents it holds (n), of how many that were tested (of), the 95 %
+    interval of the share, the share that chance alone gives where that is known, and a sentence on what was tested."""
     rows: list[dict[str, Any]] = []
 
-    def add(name: str, holds: pd.Series, note: str = "") -> None:
+    def add(name: str, holds: pd.Series, note: str, chance: float | None = None) -> None:
         n, n_tested = int(holds.sum()), len(holds)
         if n_tested:
             interval = [number(end) for end in wilson(n, n_tested)]
             counts = {"n": n, "of": n_tested, "interval": interval}
-            rows.append({"name": name, "meaning": MEANINGS[name], **counts, "note": note})
+            rows.append({"name": name, **counts, "chance": chance, "note": note})
 
     if inputs.ranking is not None:
         judged = inputs.verdicts[~inputs.verdicts["verdict"].isin((*IDLE, "unranked"))]
-        add("one meaning", judged["verdict"].isin(("monosemantic", "single-token")))
-        add("learnt", _learnt(inputs).dropna() >= 0.5)
+        note = f"Judged on the {len(judged):,} latents that are neither dead nor faint."
+        add("one meaning", judged["verdict"].isin(("monosemantic", "single-token")), note)
+        learnt = _learnt(inputs).dropna()
+        add("learnt", learnt >= 0.5, f"Of the {len(learnt):,} latents that could be tested.")
     if inputs.effects is not None:
         table = inputs.effects.dropna(subset=["loss_change"])
-        firing = int((inputs.features["n_active"] > 0).sum())
-        below = (table["beyond_null_high"] < 0).mean()
-        chosen = "all that fire" if len(table) == firing else f"drawn by chance from the {firing:,} that fire"
-        note = f"{chosen}, in at most {table['n_sequences'].max():.0f} sequences each; {below:.0%} cost surely less"
-        add("an effect", table["beyond_null_low"] > 0, note)
+        firing, most = int((inputs.features["n_active"] > 0).sum()), table["n_sequences"].max()
+        note = f"{len(table):,} of the {firing:,} latents that fire were removed, in at most {most:.0f} sequences each."
+        add("effect", table["beyond_null_low"] > 0, note, BY_CHANCE)
     return rows
 
 
@@ -99,12 +96,12 @@ def _reasons(inputs: ReportInputs, table: pd.DataFrame) -> dict[int, str | None]
 def _not_learnt(weakest: str, value: float) -> str:
     if weakest == "random_correlation":
         return (
-            "The model loses by its absence, yet a dictionary of a model with random weights has a latent that fires "
-            f"alike (r = {value:.2f}): where it fires is in the text itself, and need not be learnt."
+            "The model needs it, yet it does not count as learnt: a dictionary of a model with random weights has a "
+            f"latent that fires on the same tokens (r = {value:.2f}), so that the text alone may explain it."
         )
     return (
-        "The model loses by its absence, yet what it writes straight to the logits hardly tells which token follows "
-        f"(AUROC {value:.2f}, chance ½), and no more is known of what the model learnt."
+        "The model needs it, yet it does not count as learnt: its direct logit effects hardly tell which token follows "
+        f"(AUROC {value:.2f}, where chance gives ½). It may act through later layers, which is not measured."
     )
 
 
@@ -112,15 +109,15 @@ def _no_effect(row: Mapping[Any, Any]) -> str:
     many = f"{row['n_sequences']:,} {'sequence' if row['n_sequences'] == 1 else 'sequences'}"
     if row["beyond_null_high"] < 0:
         return (
-            "It looks learnt, yet removing it costs less than an equally large change along other latents: the model "
-            "says the same without it, or is as often wrong with it as right."
+            "It is learnt, yet removing it costs less than an equally large change along other latents: other latents "
+            "may do the same, or its predictions are wrong as often as right."
         )
     if row["kl_low"] > row["null_kl"]:
         return (
-            "It looks learnt, and changes the predictions more than its null does, but helped in some and hurt in "
-            f"others of the {many}: that it helps on average is not sure."
+            f"It is learnt, and removing it changes the predictions more than its null does, but in the {many} the "
+            "changes raise the loss about as often as they lower it: it is not sure that it helps."
         )
     return (
-        "It looks learnt, but where it fires the model changes no more without it than by an equally large change "
-        f"along other latents, as far as {many} can tell: others say the same, or too few firings were seen."
+        "It is learnt, but removing it changes the model no more than an equally large change along other latents, as "
+        f"far as {many} can tell: other latents may do the same, or too few of its firings were seen."
     )

@@ -21,6 +21,7 @@ from interp.report.inputs import ReportInputs, report_inputs
 from interp.report.json_text import encode, pack
 from interp.report.latent_map import map_payload
 from interp.report.notes import features_key
+from interp.report.nulls import closest_null
 from interp.report.payloads import CHUNK, payloads, row_evidence
 from interp.report.summary import summary
 from interp.report.use import shares, uses
@@ -147,6 +148,7 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
         "verdicts": {name: shown._asdict() for name, shown in VERDICT_LOOKS.items()},
         "min_f1": MIN_F1,
         "shares": shares(inputs) if store.has_text else [],
+        "null": closest_null(inputs),
         "headlines": [panel["headline"] for panel in inputs.panels if "headline" in panel],
         "logits": str(store.meta.get("logit_effects") or ""),
         "evidence": [measure._asdict() for measure in evidence.measures],

@@ -1,0 +1,81 @@
+/* What a feature fires on and what it predicts, in a line: by its rule in words, or by a label that tells its firings
+ * better. */
+"use strict";
+
+const isWeakRule = (f1) => f1 !== null && f1 !== undefined && f1 < report.data.page.min_f1;
+
+/* A rule in words; one that barely holds is not set as if it did. none: what is said where there is no rule. */
+const ruleElement = (rule, f1, none) => {
+  if (!rule) return h("span.muted", null, none);
+  if (!isWeakRule(f1)) return ruleText(rule);
+  return h("span.weak", null, "No reliable rule was found; the nearest is ", ruleText(rule));
+};
+
+report.lead = (() => {
+  const { columns, has_text: hasText } = report.data.page;
+  const { labelOf } = report.selection;
+  const N_PREDICTED = 5;
+  const NO_RULE = "No rule in words holds.";
+  const f1Element = (f1) => (f1 === null || f1 === undefined ? null : h("small", null, ` F1 ${format.fixed(f1)}`));
+
+  /* Whether a label tells where the latent fires better than its rule does. */
+  const byLabel = (latent) =>
+    labelOf(latent) !== null && (!hasText || columns.label_f1[latent] > (columns.explanation_f1[latent] ?? 0));
+  const f1 = (latent) => (byLabel(latent) ? columns.label_f1 : columns.explanation_f1)[latent];
+  const labelElement = (latent) => h("b", null, format.words(labelOf(latent)));
+
+  /* A rule that is nothing but a list of tokens in quotes says how many. */
+  function listed(rule) {
+    const isListOfTokens = /^"[^"]+"(?:(?:,| or|, or) "[^"]+")*$/.test(rule);
+    const n = isListOfTokens ? rule.match(/"[^"]+"/g).length : 0;
+    if (n === 0) return null;
+    return h("span.muted", null, n === 1 ? "the token " : `any of ${n} tokens: `);
+  }
+
+  /* In a few words, for a card or a list. measured: gives what stands behind it, of its F1. */
+  function brief(latent, measured = f1Element) {
+    const rule = columns.explanation[latent];
+    if (byLabel(latent)) return [labelElement(latent), measured(f1(latent))];
+    if (!rule || isWeakRule(f1(latent))) return h("span.muted", null, hasText ? NO_RULE : "No label fits.");
+    return [ruleText(rule), measured(f1(latent))];
+  }
+
+  /* In full: where a label leads, the rule stands behind it. */
+  function firesOn(latent) {
+    const rule = columns.explanation[latent];
+    const ruleF1 = columns.explanation_f1[latent];
+    if (!hasText && !byLabel(latent)) return h("span.muted", null, "No label says where it fires.");
+    const inWords = [
+      rule && !isWeakRule(ruleF1) ? listed(rule) : null,
+      ruleElement(rule, ruleF1, "No explanation was found."),
+      rule ? f1Element(ruleF1) : null,
+    ];
+    if (!byLabel(latent)) return inWords;
+    const label = [labelElement(latent), f1Element(f1(latent))];
+    return rule ? [label, h("span.second", null, h("span.muted", null, "in words: "), inWords)] : label;
+  }
+
+  /* The tokens that it makes likelier: by the direct path, or else by what ablation changes. Those of stray bytes, and
+   * those that differ in case or space alone from one that is shown, are left to the table of logits. */
+  function predicts(feature) {
+    const rows = feature.logits?.top ?? feature.effects?.likelier ?? [];
+    const seen = new Set();
+    const isNew = (token) => {
+      const text = word(token).trim().toLowerCase() || word(token);
+      return !/⟨[0-9a-f]{2}⟩/.test(text) && !seen.has(text) && seen.add(text);
+    };
+    const shown = rows.map(([token]) => token).filter(isNew).slice(0, N_PREDICTED);
+    return shown.map((token) => [tokenElement(word(token)), " "]);
+  }
+
+  /* Both, one below the other. */
+  function element(latent, feature) {
+    const predicted = hasText ? predicts(feature) : [];
+    const line = (name, ...content) => h("div", null, h("dt", null, name), h("dd", null, content));
+    return h("dl.lead", null,
+      line(hasText ? "Fires on" : "Detects", firesOn(latent)),
+      predicted.length ? line("Predicts", h("span.predicts", null, predicted)) : null);
+  }
+
+  return { brief, element, byLabel, f1, predicts };
+})();

@@ -1,0 +1,149 @@
+"""The share of latents of one meaning beside the same share of the nulls of a dictionary.
+
+In: the tables of a report. Out: for each dictionary its shares with their intervals; the null that comes closest; and
+sentences that say from which of them the dictionary can be told by this share.
+
+The nulls learn from fewer tokens than the dictionary of the page may have had: they are compared with `SAE`, the same
+settings learnt from as many tokens as they, and judged on as many latents of the same text.
+"""
+
+from typing import Any
+
+import pandas as pd
+
+from interp.display.verdict_looks import VERDICT_LOOKS
+from interp.report.inputs import ReportInputs
+from interp.report.json_text import number, percent
+from interp.verdict.verdicts import IDLE, ONE_MEANING, verdict_shares
+
+THIS = "this page's dictionary"
+ALIKE = "SAE"
+OF_THE_MODEL = (THIS, ALIKE, "twin seed", "neurons", "coordinates")
+"""These show what the model learnt. All others are nulls."""
+DICTIONARIES = {
+    THIS: "all latents that were ranked",
+    ALIKE: "the same settings, trained on as many tokens as the nulls",
+    "twin seed": "the same settings from another seed",
+    "neurons": "the neurons of the MLP, no dictionary",
+    "coordinates": "the coordinates of the activations themselves, no dictionary",
+    "frozen decoder": "the same settings, with a decoder that stays random",
+    "frozen encoder": "the same settings, with an encoder that stays random",
+    "soft-frozen decoder": "the same settings, with decoder rows that stay near their random start",
+    "shuffled model": "the same settings on a model whose weights are shuffled",
+    "untrained model": "the same settings on the model before any training",
+}
+
+
+def closest_null(inputs: ReportInputs) -> dict[str, Any] | None:
+    """The share of one meaning of the dictionary, trained as its nulls were, beside the null that comes closest to it:
+    each with its interval. `longer` is the tokens on which the page's own dictionary was trained, where those are more.
+    None where no null is known."""
+    by_name = {row["dictionary"]: row for row in share_rows(inputs) if row["one"]}
+    others = [row for name, row in by_name.items() if name not in OF_THE_MODEL]
+    if ALIKE not in by_name or not others:
+        return None
+    alike, closest = by_name[ALIKE], max(others, key=lambda row: row["one"][0])
+    trained = by_name.get(THIS, {}).get("trained") or 0
+    return {
+        "one": alike["one"],
+        "trained": alike["trained"],
+        "judged": alike["judged"],
+        "longer": trained if trained > (alike["trained"] or trained) else None,
+        "null": {"name": closest["dictionary"], "means": closest["means"], "one": closest["one"]},
+    }
+
+
+def nulls_account(inputs: ReportInputs) -> dict[str, Any] | None:
+    """The shares of all dictionaries, and sentences on what they are and which of them the share tells apart. The kind
+    of each: a null, of the model's own, or trained otherwise than the rest."""
+    rows = share_rows(inputs)
+    if not rows:
+        return None
+    trained = max((row["trained"] or 0 for row in rows if row["dictionary"] == ALIKE), default=0)
+    for row in rows:
+        is_longer = row["dictionary"] == THIS and 0 < trained < (row["trained"] or 0)
+        row["kind"] = "other" if is_longer else "own" if row["dictionary"] in OF_THE_MODEL else "null"
+    return {"verdicts": _verdicts_in(inputs), "rows": rows, "sentences": [*_alike(rows), *_told_apart(rows)]}
+
+
+def _alike(rows: list[dict[str, Any]]) -> list[str]:
+    """How the dictionaries are made comparable."""
+    alike = next((row for row in rows if row["dictionary"] == ALIKE), None)
+    this = next((row for row in rows if row["dictionary"] == THIS), None)
+    if alike is None:
+        return []
+    trained = f", trained on {alike['trained']:,} tokens" if alike["trained"] else ""
+    sentences = [
+        f"The nulls have the same settings as the dictionary{trained}, but no way to learn what the model learnt; "
+        f"{alike['judged']:,} latents of each were judged on the same text."
+    ]
+    if this is not None and this["trained"] and alike["trained"] and this["trained"] > alike["trained"]:
+        sentences.append(
+            f"The dictionary of this page was trained on {this['trained']:,} tokens. For the comparison it was trained "
+            f"again on as many as the nulls: compare them with that row, {ALIKE}."
+        )
+    return sentences
+
+
+def _told_apart(rows: list[dict[str, Any]]) -> list[str]:
+    """Whether the share of one meaning tells the dictionary from the others."""
+    one = {row["dictionary"]: row["one"] for row in rows if row["one"]}
+    others = {name: interval for name, interval in one.items() if name not in (THIS, ALIKE, "twin seed")}
+    if ALIKE not in one or not others:
+        return []
+    share, low, high = one[ALIKE]
+    below = [name for name, (_, _, above) in others.items() if above < low]
+    alike = [name for name in others if name not in below]
+    sentences = [f"{percent(share)} of its latents have one meaning (95 % interval {percent(low)} to {percent(high)})."]
+    for names, said in ((below, "That is more than in"), (alike, "It is not clearly more than in")):
+        if names:
+            sentences.append(f"{said}: {', '.join(f'{name} ({percent(one[name][0])})' for name in names)}.")
+    return sentences
+
+
+def share_rows(inputs: ReportInputs) -> list[dict[str, Any]]:
+    """The shares of each dictionary with their intervals, this page's first; none where no null is known."""
+    if inputs.nulls is None or inputs.nulls.shares.empty:
+        return []
+    verdicts = _verdicts_in(inputs)
+    rows: list[dict[str, Any]] = []
+    for name, part in pd.concat([*_this_dictionary(inputs), inputs.nulls.shares]).groupby("dictionary", sort=False):
+        by_verdict = part.set_index("verdict").reindex([*verdicts, ONE_MEANING, *IDLE]).fillna({"n": 0})
+        first = part.iloc[0]
+        rows.append({
+            "dictionary": str(name),
+            "means": DICTIONARIES.get(str(name), ""),
+            "trained": number(first.get("trained_tokens")),
+            "judged": number(first.get("latents")),
+            "of": int(part["n"][~part["verdict"].isin([ONE_MEANING, *IDLE])].sum()),
+            "one": _share(by_verdict, ONE_MEANING),
+            "shares": [_share(by_verdict, verdict) for verdict in verdicts],
+            "unsure": _share(by_verdict, "monosemantic", "unsure"),
+            **{verdict: int(by_verdict["n"].to_dict()[verdict]) for verdict in IDLE},
+        })  # fmt: skip
+    return rows
+
+
+def _verdicts_in(inputs: ReportInputs) -> list[str]:
+    assert inputs.nulls is not None
+    known = set(inputs.nulls.shares["verdict"])
+    return [verdict for verdict in VERDICT_LOOKS if verdict not in IDLE and verdict in known]
+
+
+def _this_dictionary(inputs: ReportInputs) -> list[pd.DataFrame]:
+    """The shares of the ranking that the page shows; the nulls are judged on fewer latents, and had fewer tokens."""
+    if inputs.ranking is None or "sure" not in inputs.ranking:
+        return []
+    training = inputs.curves.get("sae")
+    tokens = None if training is None or "tokens" not in training else training["tokens"].max()
+    shares = verdict_shares(inputs.ranking)
+    return [shares.assign(dictionary=THIS, latents=len(inputs.ranking), trained_tokens=tokens)]
+
+
+def _share(by_verdict: pd.DataFrame, verdict: str, part: str = "") -> list[float | None] | None:
+    """A share and its interval: of those that have the verdict, or that are `unsure` whether this or the other."""
+    columns = [f"{part}_share", f"{part}_low", f"{part}_high"] if part else ["share", "ci_low", "ci_high"]
+    if verdict not in by_verdict.index or not set(columns) <= set(by_verdict):
+        return None
+    cells = [number(value) for value in by_verdict.loc[verdict, columns]]
+    return None if None in cells else cells  # type: ignore[return-value]

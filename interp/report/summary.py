@@ -80,9 +80,10 @@ def _facts(inputs: ReportInputs) -> list[tuple[str, str]]:
         rows.append(("Bits a character", f"{results['bits_per_character']:.3f}"))
     if hook := store.meta.get("hook_name") or store.meta.get("hook"):
         rows.append(("Hook", str(hook)))
-    is_known = training is not None and "tokens" in training
-    trained = f", trained on {training['tokens'].max():,} tokens" if is_known else ""
-    rows.append(("Dictionary", f"{store.d_sae:,} latents{trained}"))
+    size = f"{store.d_sae:,} latents"
+    if training is not None and "tokens" in training:
+        size += f", trained on {training['tokens'].max():,} tokens"
+    rows.append(("Dictionary", size))
     rows.append(("Latents a token", f"{inputs.features['density'].fillna(0).sum():.1f}"))
     unit = "tokens" if store.has_text else "rows"
     rows.append(("Scanned", f"{inputs.n_scanned:,} {unit} in contexts of {store.n_ctx}"))

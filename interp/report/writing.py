@@ -15,13 +15,13 @@ import pandas as pd
 from interp.compare.null_dictionaries import Nulls
 from interp.display.cards import script_json
 from interp.display.verdict_looks import MIN_F1, VERDICT_LOOKS, WITHOUT_SCORES, verdict_css
+from interp.report.beside_nulls import closest_null
 from interp.report.columns import recommended_order, table_columns
 from interp.report.contexts import PICTURES_A_FILE, Contexts, picture_files, sequences_a_file, text_files
 from interp.report.inputs import ReportInputs, report_inputs
 from interp.report.json_text import encode, pack
 from interp.report.latent_map import map_payload
 from interp.report.notes import features_key
-from interp.report.nulls import closest_null
 from interp.report.payloads import CHUNK, payloads, row_evidence
 from interp.report.summary import summary
 from interp.report.use import shares, uses

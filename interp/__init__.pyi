@@ -15,7 +15,7 @@ from .exchange.dictionary_formats import SAETransformer as SAETransformer
 from .features.feature_store import FeatureStore as FeatureStore
 from .features.feature_store import ScanConfig as ScanConfig
 from .features.feature_store import scan_features as scan_features
-from .features.of_text import features_of as features_of
+from .features.text_features import features_of as features_of
 from .pipeline.config import RunConfig as RunConfig
 from .pipeline.execution import run_stages as run_stages
 from .pipeline.opening import open_any as open_any

@@ -88,9 +88,10 @@ def _matches(pattern: str) -> list[Path]:
     if Path(pattern).is_dir():
         raise IsADirectoryError(f"{pattern} is a folder: name its files by a glob, such as {pattern}/**/*.txt")
     paths = matching_files(pattern)
+    if not paths and Path(pattern).exists():
+        raise FileNotFoundError(f"{pattern} is a device: name a text file, or a glob that matches some")
     if not paths:
-        what = "is a device" if Path(pattern).exists() else "does not exist"
-        raise FileNotFoundError(f"{pattern} {what}: name a text file, or a glob that matches some")
+        raise FileNotFoundError(f"{pattern} does not exist: name a text file, or a glob that matches some")
     return paths
 
 

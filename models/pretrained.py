@@ -76,7 +76,7 @@ def _model_folder(place: str) -> Path:
 
 
 def _is_a_runs(place: str) -> bool:
-    from models.whole_files import read_json
+    from models.files import read_json
 
     folder = _model_folder(place)
     if (folder / REFERENCE).is_file():
@@ -87,18 +87,18 @@ def _is_a_runs(place: str) -> bool:
 @model_source(takes="a run's folder, or the folder of its stage `model`", owns=_is_a_runs)
 def interp(name: str, *, dtype: str, revision: str | None, tokenizer: Any) -> Any:
     """The small transformer that a run trained, or the pretrained model that it names."""
+    from models.files import read_json
     from models.pretrained_tokenizer import wrapped
     from models.transformer import Transformer
-    from models.whole_files import read_json
 
     folder = _model_folder(name)
     if (folder / REFERENCE).is_file():
         named = read_json(folder / REFERENCE, "run the stage again")
-        source, there, its_revision = named["source"], named["name"], named["revision"]
+        source, place, its_revision = named["source"], named["name"], named["revision"]
         if (folder / WEIGHTS).is_dir():
-            source, there, its_revision = "huggingface", str(folder / WEIGHTS), None
+            source, place, its_revision = "huggingface", str(folder / WEIGHTS), None
         dtype = named["dtype"] if dtype == "auto" else dtype
-        return MODEL_SOURCES[source].load(there, dtype=dtype, revision=revision or its_revision, tokenizer=tokenizer)
+        return MODEL_SOURCES[source].load(place, dtype=dtype, revision=revision or its_revision, tokenizer=tokenizer)
     model = Transformer.load(folder)
     model.tokenizer = wrapped(tokenizer)
     if model.tokenizer is None and (beside := _tokenizer_folder(name)) is not None:
@@ -135,9 +135,9 @@ def load_tokenizer(place: str | Path) -> "Tokenizer | PretrainedTokenizer":
     """Load the tokenizer of a folder, of a model's or run's folder, or of any model that `source_of` finds.
 
     Raises FileNotFoundError or ValueError, naming the place, where there is none that can be read."""
+    from models.files import read_json
     from models.pretrained_tokenizer import REMEDY, PretrainedTokenizer
     from models.tokenizer import Tokenizer
-    from models.whole_files import read_json
 
     folder = _tokenizer_folder(str(place)) or Path(place)
     if folder.is_dir() and not (folder / "tokenizer_config.json").is_file():

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from models.whole_files import open_tensors, write_tensors
+from models.files import open_tensors, write_tensors
 
 PADDING = -2
 """The document id of a position that holds no text."""
@@ -58,8 +58,8 @@ class LabelledTokens:
         if name not in self.document_names:
             near = difflib.get_close_matches(name, sorted(set(self.document_names)), cutoff=0.0)
             raise ValueError(f"no work is named {name!r}; the nearest are {', '.join(near)}")
-        wanted = torch.tensor([n == name for n in self.document_names])
-        return wanted[self.document_ids.long()]
+        is_of_work = torch.tensor([document == name for document in self.document_names])
+        return is_of_work[self.document_ids.long()]
 
     def __len__(self) -> int:
         return len(self.tokens)

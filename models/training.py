@@ -25,9 +25,7 @@ from torch import Tensor
 
 from models.documents import Progress
 from models.evaluation import TextTokenizer, decoded, evaluate_loss, measure_losses, sample_texts
-from models.recipe import CLIP_NORM, TrainingConfig, adamw, autocast, batch_rows, check_finite
-from models.transformer import Transformer
-from models.whole_files import (
+from models.files import (
     check_inputs,
     checksum,
     keep_rows,
@@ -37,6 +35,8 @@ from models.whole_files import (
     write_checkpoint,
     write_json,
 )
+from models.recipe import CLIP_NORM, TrainingConfig, adamw, autocast, batch_rows, check_finite
+from models.transformer import Transformer
 
 LOG_EVERY = 10
 """Steps between two rows of metrics.jsonl; a row's loss is the mean of the steps since the row before."""

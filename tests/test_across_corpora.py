@@ -84,7 +84,7 @@ def test_false_discoveries_are_held_and_most_of_what_is_planted_is_found(tmp_pat
     false, power, by_chance = [], [], []
     for seed in range(24):
         result = corpora(store(tmp_path / str(seed), planted(seed)), part=HALF, shuffles=4, seed=seed)
-        found = result.found["latent"].to_numpy()
+        found = result.differing["latent"].to_numpy()
         false.append((found >= PLANTED).sum() / max(len(found), 1))
         power.append((found < PLANTED).sum() / PLANTED)
         by_chance.append(result.by_chance)
@@ -101,7 +101,7 @@ def test_where_nothing_differs_few_simulations_find_anything(tmp_path):
         drawn = torch.randperm(N, generator=generator)[: N // 3]
         part = torch.zeros(N, CTX, dtype=torch.bool)
         part[drawn] = True
-        n_found += len(corpora(features, part=part, shuffles=1).found) > 0
+        n_found += len(corpora(features, part=part, shuffles=1).differing) > 0
     assert n_found <= 6, "5 % of 40, and two standard errors"
 
 
@@ -122,8 +122,8 @@ def test_what_differs_is_told_by_rule_and_by_text_of_either_side(tiny_run, tmp_p
     label = max(harvested.labels, key=lambda name: -abs(float(harvested.labels[name].float().mean()) - 0.4))
     part, ids = harvested.labels[label], harvested.document_ids
     result = corpora(features, part=part, documents=ids, ranking=tiny_run.ranking, names=(label, "<b>the rest</b>"))
-    assert len(result.found) and result.n_documents[0] > 1 and label in repr(result)
-    first = result.found.iloc[0]
+    assert len(result.differing) and result.n_documents[0] > 1 and label in repr(result)
+    first = result.differing.iloc[0]
     rules = tiny_run.ranking.set_index("latent")["explanation"]
     assert first["rule"] == rules[first["latent"]] and f"of {label}" in first["words"]
     assert all(text.count("«") == text.count("»") >= 1 for text in first["in_a"]) and len(first["in_a"]) <= 3
@@ -135,7 +135,7 @@ def test_what_differs_is_told_by_rule_and_by_text_of_either_side(tiny_run, tmp_p
     page = result._repr_html_()
     assert "<b>the" not in page and "&lt;b&gt;" in page and page.count("<div") == page.count("</div>")
     figure = figures.corpus_differences(result.table, names=result.names)
-    assert sum(len(trace.x) for trace in figure.data) == min(len(result.found), 24)
+    assert sum(len(trace.x) for trace in figure.data) == min(len(result.differing), 24)
     cut = corpora(features, part=part, documents=ids, first=8)
     assert cut.lengths == (8, 8)
 

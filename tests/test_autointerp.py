@@ -421,7 +421,7 @@ def test_mistakes_are_one_line_and_ask_nothing(features, ranking, tmp_path, envi
         assert "nothing to judge" in refused(capsys, *words_of(server, features, tmp_path / "out"))
         pd.DataFrame({"latent": [0]}).to_csv(tmp_path / "wrong.csv")
         assert "no column explanation" in refused(capsys, *words, "--explanations", tmp_path / "wrong.csv")
-        assert "seed=-1 must not be negative" in refused(capsys, *words, "--seed=-1")
+        assert "seed=-1 must be at least 0" in refused(capsys, *words, "--seed=-1")
         assert "timeout=inf must be a number above 0" in refused(capsys, *words, "--timeout", "inf")
         assert "Invalid value '-5' for '--price-in': Input should be greater than" in refused(
             capsys, *words, "--price-in=-5"

@@ -10,10 +10,10 @@ import torch
 from interp import ActivationStore, FeatureStore, SparseCodes, TopKConfig, rank_features, train_sae
 from interp.codes.sparse_codes import is_faint
 from interp.sae import resampling, sparse_ops
-from interp.sae.fold import keep_near
+from interp.sae.hook_scales import HookScales
 from interp.sae.learner import Learner
 from interp.sae.resampling import along_what_is_missing
-from interp.sae.scales import HookScales
+from interp.sae.weights import keep_near
 from interp.verdict.measures import column
 from interp.verdict.ranking import rank_codes
 

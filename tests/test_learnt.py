@@ -66,7 +66,7 @@ def test_a_run_says_of_each_tested_latent_whether_it_is_learnt(tiny_run):
 
 def test_a_twins_correlation_is_the_largest_of_all(tiny_run):
     from interp import load_sae
-    from interp.codes.side_by_side import encoded, in_order
+    from interp.codes.joint_sample import encoded, in_order
 
     run, n_rows = tiny_run, (20_000 // tiny_run.features.n_ctx) * tiny_run.features.n_ctx
     twin = load_sae(run.path / "nulls" / "dictionaries" / "0")

@@ -30,7 +30,7 @@ from interp.evaluation.baselines import shuffled_model
 from interp.evaluation.quality import decoder_digest
 from interp.exchange.endpoint import Endpoint, EndpointConfig
 from interp.exchange.judge import Judge, JudgeConfig
-from interp.features.belonging import check_scan_of, check_table, identity
+from interp.features.scan_checks import check_scan_of, check_table, identity
 from interp.sae import SAE, Crosscoder, TopK, TopKConfig, load_sae
 from interp.storage.folders import write_manifest
 from interp.verdict.measures import concept_table
@@ -116,7 +116,7 @@ IN_PYTHON: dict[str, tuple[Callable[[Files, Path], Any], str]] = {
     ),
     "features and ranking without digests": (
         lambda f, out: write_report(f.other, out, ranking=pd.DataFrame(f.ranking.to_dict("list"))),
-        r"the ranking is not of the features in \S+, but of another latent \d+: it fires \d+ times there, \d+ here",
+        r"the ranking is not of the features in \S+, but of another latent \d+: it fires \d+ times, not \d+",
     ),
     "features and ranking of more latents": (
         lambda f, out: write_report(f.features, out, ranking=beyond(f.ranking)),
@@ -168,7 +168,7 @@ IN_PYTHON: dict[str, tuple[Callable[[Files, Path], Any], str]] = {
     ),
     "store and model": (
         lambda f, out: scan(f, out, model=shuffled_model(Transformer.load(f.run / "model"))),
-        rf"the model's {HOOK} is \d+% off the activations in \S+store: give the model that was harvested",
+        rf"the model's {HOOK} differs by \d+% from the activations in \S+store: give the model that was harvested",
     ),
     "tokens and unembedding": (
         lambda f, out: with_unembedding(f.features, torch.randn(D_IN, 10), out),

@@ -171,7 +171,7 @@ def test_labels_of_inputs_hold_at_all_of_their_positions(digits, tmp_path):
         for name, labels in (("one", whole), ("two", each))
     )
     assert one.equals(two) and one["n_label"].max() == 4 * int((classes == 0).sum())
-    with pytest.raises(ValueError, match=r"label 'zero' is \(3,\), the rows are"):
+    with pytest.raises(ValueError, match=r"label 'zero' is \(3,\), what was scanned is"):
         scan_features(sae, store, "1", tmp_path / "three", labels={"zero": torch.zeros(3, dtype=torch.bool)})
     with pytest.raises(ValueError, match="the rows are of no text"):
         scan_features(sae, store, "1", tmp_path / "three", vocab=["a"])

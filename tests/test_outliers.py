@@ -9,7 +9,7 @@ import torch
 from interp import ActivationStore, TopKConfig, evaluate_dictionary, load_sae, quality_table, scan_features, train_sae
 from interp.activations.harvesting import harvest
 from interp.activations.row_statistics import find_outliers
-from interp.codes.side_by_side import encoded
+from interp.codes.joint_sample import encoded
 from interp.compare.null_dictionaries import _left_out
 from interp.evaluation.baselines import RandomDictionary, shuffled_model
 from models.transformer import Transformer, TransformerConfig

@@ -8,6 +8,7 @@ import torch
 from interp import ActivationStore, FeatureStore, ScanConfig, SparseCodes, TopKConfig, rank_codes, train_sae
 from interp.pipeline.validation import read_fields
 from models.corpus import CorpusConfig, load_documents
+from models.files import keep_rows, read_json, write_tensors
 from models.layers import TransformerConfig
 from models.own_text import matching_files
 from models.recipe import TrainingConfig
@@ -15,7 +16,6 @@ from models.tokenizer import Tokenizer
 from models.tokenizing import tokenize
 from models.tokens import LabelledTokens
 from models.transformer import Transformer
-from models.whole_files import keep_rows, read_json, write_tensors
 
 SMALL = TransformerConfig(n_layers=1, d_model=16, n_heads=2, d_mlp=8, d_vocab=20, n_ctx=8)
 TOKENS = torch.randint(20, (8, 16), generator=torch.Generator().manual_seed(0))

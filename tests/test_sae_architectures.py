@@ -23,8 +23,8 @@ from interp.sae import (
     train_sae,
 )
 from interp.sae.architectures.sae_config import config_from_dict, config_to_dict
+from interp.sae.hook_scales import HookScales
 from interp.sae.learner import Learner
-from interp.sae.scales import HookScales
 
 CPU = torch.device("cpu")
 HOOK = "activations"

@@ -10,7 +10,7 @@ from torch import Tensor
 from interp import ActivationStore, TopKConfig, load_sae, train_sae
 from interp.sae import SAE, Encoder, StoredEncoder
 from interp.sae.architectures.encoders import ENCODERS, Weights
-from interp.sae.parts import Parts, whole_number
+from interp.sae.file_tensors import FileTensors, whole_number
 
 D_IN, D_SAE = 8, 24
 
@@ -34,7 +34,7 @@ class Staircase(Encoder):
         return StoredEncoder({"most": self.most}, {"step": self.step})
 
     @classmethod
-    def from_stored(cls, settings: dict[str, Any], parts: Parts, d_sae: int, source: str) -> "Staircase":
+    def from_stored(cls, settings: dict[str, Any], parts: FileTensors, d_sae: int, source: str) -> "Staircase":
         return cls(parts.take("step", d_sae), whole_number(settings, "most", 100, source))
 
 

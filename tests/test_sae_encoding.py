@@ -12,8 +12,8 @@ from interp.sae.architectures import topk
 from interp.sae.architectures.encoders import Activation, Weights
 from interp.sae.architectures.topk import BatchPick
 from interp.sae.encoding import Workspace, encode, piece_rows
+from interp.sae.hook_scales import HookScales
 from interp.sae.learner import Learner
-from interp.sae.scales import HookScales
 from interp.storage.processes import Processes, share, share_pieces, torch_on_one_thread
 
 PICKERS = [

@@ -22,8 +22,8 @@ from interp.sae import (
 )
 from interp.sae.architectures.thresholds import rise
 from interp.sae.encoding import encode
+from interp.sae.hook_scales import HookScales
 from interp.sae.learner import Learner
-from interp.sae.scales import HookScales
 from interp.sae.sparse_ops import (
     Encoded,
     RowGradient,

@@ -25,8 +25,8 @@ from interp.sae import (
     TopKConfig,
     train_sae,
 )
+from interp.sae.hook_scales import HookScales
 from interp.sae.learner import Learner
-from interp.sae.scales import HookScales
 from interp.storage.processes import Processes, processes
 from tests.test_processes import launch
 from tests.test_sae_architectures import CONFIGS, planted, shared, steps

@@ -33,7 +33,7 @@ from interp.sae import (
     train_sae,
     training,
 )
-from interp.sae.scales import HookScales
+from interp.sae.hook_scales import HookScales
 from interp.sae.training import METRICS, RESULTS
 from interp.storage import processes
 from interp.storage.folders import MANIFEST, unfinished

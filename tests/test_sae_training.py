@@ -9,8 +9,8 @@ from interp.activations import ActivationStore
 from interp.codes.sparse_codes import SparseCodes
 from interp.sae import SAE, BatchTopKConfig, TopKConfig, train_sae, training
 from interp.sae.architectures.thresholds import rise
+from interp.sae.hook_scales import HookScales
 from interp.sae.learner import Learner
-from interp.sae.scales import HookScales
 from interp.storage.folders import unfinished
 
 D_IN, D_SAE = 16, 48

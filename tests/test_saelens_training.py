@@ -20,9 +20,9 @@ from interp.sae import (
     TopKConfig,
     load_sae,
 )
+from interp.sae.hook_scales import HookScales
 from interp.sae.learner import Learner
 from interp.sae.model import SAE, Transcoder
-from interp.sae.scales import HookScales
 from models.loading import to_hooked_transformer
 from models.transformer import Transformer, TransformerConfig
 

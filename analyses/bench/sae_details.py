@@ -21,10 +21,10 @@ from analyses.bench.step_contenders import Size, learner_of
 from interp.activations import ActivationStore
 from interp.sae import BatchTopKConfig, JumpReLUConfig, SAEConfig, TopK, TopKConfig, train_sae
 from interp.sae.encoding import Workspace, encode
+from interp.sae.hook_scales import HookScales
 from interp.sae.kernels.dispatch import kernels
 from interp.sae.kernels.torch_kernels import AdamStep
 from interp.sae.learner import Learner
-from interp.sae.scales import HookScales
 
 HELD_OUT_ROWS = 20_000
 PLANTED = {"d_in": 64, "features": 512, "l0": 8.0}

@@ -23,8 +23,8 @@ from interp.sae import (
     TopKConfig,
 )
 from interp.sae.encoding import has_fast_bfloat16
+from interp.sae.hook_scales import HookScales
 from interp.sae.learner import Learner
-from interp.sae.scales import HookScales
 
 Build = Callable[[], Contender]
 

@@ -39,9 +39,9 @@ from interp.activations import ActivationStore
 from interp.activations.hooks import Model
 from interp.codes.sparse_codes import Dictionary, SparseCodes, limit_on
 from interp.evaluation.quality import Replace, Splice, recovered
-from interp.features.belonging import check_scan_of, check_table, identity, scanned
 from interp.features.feature_store import FeatureStore
 from interp.features.scan import dictionary_digest
+from interp.features.scan_checks import check_scan_of, check_table, identity, scanned
 from interp.figures.theme import BLUE, GREY, INK, escaped, need, styled
 from interp.report.panels import Panel
 from interp.storage.files import Progress, no_progress, ratio, write_json, write_parquet

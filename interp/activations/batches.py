@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from interp.storage.checks import check_at_least
 from interp.storage.files import shuffled
 from interp.storage.processes import part_of
 
@@ -61,10 +62,7 @@ class ActivationBatches(Iterator[Tensor]):
         epochs: int | None = 1,
         part: tuple[int, int] = (0, 1),
     ):
-        if epochs is not None and epochs < 1:
-            raise ValueError(f"epochs={epochs} must be at least 1, or None for an endless iterator")
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size} must be at least 1")
+        check_at_least(1, epochs=epochs, batch_size=batch_size)
         self.columns, self.shard_rows, self.batch_size, self.part = columns, shard_rows, batch_size, part
         self.hook_names = tuple(column.hook_name for column in columns)
         self.widths = tuple(column.d for column in columns)

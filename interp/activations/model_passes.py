@@ -24,6 +24,7 @@ from interp.activations.hooks import (
 )
 from interp.activations.row_statistics import SAMPLE_ROWS, Outliers, find_outliers, some_of
 from interp.activations.shard_writer import check_dtype, check_max_norm
+from interp.storage.checks import check_at_least
 from interp.storage.files import digest
 
 TokenBatches = (
@@ -64,8 +65,7 @@ class ModelPasses:
             self.hooks[main] = hook
             if others:
                 self.aliases[main] = others
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size} must be at least 1")
+        check_at_least(1, batch_size=batch_size)
         self.is_text = not tokens.is_floating_point()
         self.tokens, self._exclude = tokens.detach().cpu(), torch.tensor(list(exclude), dtype=torch.long)
         self.n_ctx = self._positions_of(tokens)
@@ -113,7 +113,8 @@ class ModelPasses:
         with evaluating(self.module):
             counts = {name: len(x) for name, x in hooked_rows(self.module, self.tokens[:1], self.hooks).items()}
         if len(set(counts.values())) > 1:
-            raise ValueError(f"an input has another number of positions at each hook, {counts}: harvest them apart")
+            positions_at_hooks = " and ".join(f"{n} at {name}" for name, n in counts.items())
+            raise ValueError(f"an input has {positions_at_hooks} positions: harvest these hooks apart")
         return next(iter(counts.values()))
 
     def kept(self, sequences: slice | Int[Tensor, " seq"]) -> Int[Tensor, " row"]:

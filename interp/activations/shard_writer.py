@@ -20,6 +20,7 @@ from jaxtyping import Int, Int64
 from torch import Tensor
 
 from interp.activations.shards import DTYPES, ROW_IDS, Column, ShardLayout, clear, columns_of
+from interp.storage.checks import check_at_least
 from interp.storage.files import atomic, shuffled, splitmix64, tensors_header, write_tensors
 
 _SHARD_BYTES = 64 << 20
@@ -49,8 +50,7 @@ class StoreConfig:
         for name in (ROW_IDS, "__metadata__"):
             if name in self.widths:
                 raise ValueError(f"a hook cannot be called {name!r}: the store uses that name")
-        if self.rows_per_shard is not None and self.rows_per_shard < 1:
-            raise ValueError(f"rows_per_shard={self.rows_per_shard} must be at least 1")
+        check_at_least(1, rows_per_shard=self.rows_per_shard)
 
     @property
     def columns(self) -> tuple[Column, ...]:

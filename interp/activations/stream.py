@@ -26,7 +26,7 @@ from interp.activations.row_statistics import ActivationStatistics, running_sums
 from interp.activations.shards import DTYPES
 from interp.activations.sources import Limited, Provenance
 from interp.activations.store import named_hooks
-from interp.storage.checks import is_constant
+from interp.storage.checks import check_at_least, is_constant
 from interp.storage.files import Progress, digest_json, no_progress, shuffled
 from interp.storage.processes import part_of, torch_on_all_threads
 
@@ -62,8 +62,7 @@ class ActivationStream:
         buffer_bytes: int = BUFFER_BYTES,
         progress: Progress = no_progress,
     ):
-        if buffer_bytes < 1:
-            raise ValueError(f"buffer_bytes={buffer_bytes} must be at least 1")
+        check_at_least(1, buffer_bytes=buffer_bytes)
         tokens = concatenate_tokens(tokens)
         self.passes = ModelPasses(model, tokens, hook_names, batch_size, exclude, exclude_positions)
         config = {"source": "stream", **self.passes.origin(dtype, max_norm)}

@@ -67,7 +67,7 @@ def judge_command(
     check_writable("--cache", cache, ".sqlite", overwrite=True)  # answers are added to it
     from interp.exchange.endpoint import OPENAI, Endpoint, EndpointConfig, api_key
     from interp.exchange.judge import Judge, JudgeConfig
-    from interp.features.belonging import identity
+    from interp.features.scan_checks import identity
     from interp.pipeline.opening import open_any
     from interp.storage.files import digest_json, write_json, write_parquet
     from interp.storage.folders import whole_folder

@@ -77,7 +77,7 @@ def read_table(flag: str, file: Path, columns: Sequence[str], features: "Feature
     import pandas as pd
     import pyarrow
 
-    from interp.features.belonging import check_table
+    from interp.features.scan_checks import check_table
     from interp.storage.folders import verify
 
     check_ending(flag, file, *TABLES)

@@ -97,8 +97,8 @@ class CodeRun:
             raise self.damaged(fault)
         return RunSlice(ids, offsets, latents.astype(np.int32, copy=False), values)
 
-    def damaged(self, what: str) -> ValueError:
-        return ValueError(f"{self.file} is damaged: {what}: {REMEDY}")
+    def damaged(self, fault: str) -> ValueError:
+        return ValueError(f"{self.file} is damaged: {fault}: {REMEDY}")
 
     def _read(self, name: str, start: int, stop: int) -> np.ndarray:
         column = self._columns[name]

@@ -1,6 +1,6 @@
 """Tells which features differ between two corpora, by document, with false discoveries held at 5 %.
 
-In: scans of two texts by one dictionary, or one scan and a mask that parts its documents. Out: `Corpora`, whose table
+In: scans of two texts by one dictionary, or one scan and a mask that divides its documents. Out: `Corpora`, whose table
 has a row a latent. A document is what counts as one draw, for the tokens of a document depend on one another
 (`features.by_document`). With m_ij the largest activation of latent j in document i, and t_j the median of m_ij over
 the documents of both corpora, which is 0 for a latent that fires in at most half of them,
@@ -45,10 +45,11 @@ from interp.compare.across_models import MIN_FIRED
 from interp.display.cards import Markup, card, markup, table
 from interp.display.verdict_looks import MIN_F1
 from interp.features import joined_pieces
-from interp.features.belonging import scanned
 from interp.features.by_document import Documents, pooled
 from interp.features.feature_store import FeatureStore
+from interp.features.scan_checks import scanned
 from interp.features.scan_input import latent_blocks
+from interp.storage.checks import check_at_least
 from interp.storage.files import Progress, no_progress
 from interp.verdict.measures import column
 from interp.verdict.verdicts import wilson
@@ -65,8 +66,8 @@ DocumentIds = Int[Tensor, "seq pos"] | None
 log = logging.getLogger(__name__)
 
 
-class Part(NamedTuple):
-    """The documents of one of the two corpora."""
+class ScannedDocuments(NamedTuple):
+    """The documents of one scan: those of one corpus, or of both where one scan has both."""
 
     features: FeatureStore
     documents: Documents
@@ -88,19 +89,24 @@ class Corpora:
     unit: str
 
     @property
-    def found(self) -> pd.DataFrame:
+    def differing(self) -> pd.DataFrame:
         """The rows of the latents that differ."""
         return self.table[self.table["differs"]]
 
     def __repr__(self) -> str:
-        lines = [self._title(), *(f"  latent {row.latent} {row.words}" for row in self.found.head(_SHOWN).itertuples())]
+        lines = [
+            self._title(),
+            *(f"  latent {row.latent} {row.words}" for row in self.differing.head(_SHOWN).itertuples()),
+        ]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         a, b = self.names
-        sides = [[Markup("<br>".join(map(markup, texts))) for texts in self.found[name]] for name in ("in_a", "in_b")]
-        rows = list(zip(self.found["latent"], self.found["words"], *sides, strict=True))[:_SHOWN]
-        more = f"{len(self.found) - len(rows):,} more in `found`." if len(self.found) > len(rows) else ""
+        sides = [
+            [Markup("<br>".join(map(markup, texts))) for texts in self.differing[name]] for name in ("in_a", "in_b")
+        ]
+        rows = list(zip(self.differing["latent"], self.differing["words"], *sides, strict=True))[:_SHOWN]
+        more = f"{len(self.differing) - len(rows):,} more in `differing`." if len(self.differing) > len(rows) else ""
         return card(self._title(), table(("latent", "what differs", f"in {a}", f"in {b}"), rows), more)
 
     def _title(self) -> str:
@@ -108,9 +114,11 @@ class Corpora:
             f"{name} ({n:,} {self.unit})" for name, n in zip(self.names, self.n_documents, strict=True)
         )
         n_tested = int(self.table["p"].notna().sum())
-        found = f"{len(self.found):,} of {n_tested:,} latents differ between {sides}"
-        held = f"at most {FALSE_DISCOVERIES:.0%} of them falsely in expectation"
-        return f"{found}, {held}; with the documents shuffled {self.by_chance:.1f} do"
+        return (
+            f"{len(self.differing):,} of {n_tested:,} latents differ between {sides}, at most "
+            f"{FALSE_DISCOVERIES:.0%} of them falsely in expectation; with the documents shuffled "
+            f"{self.by_chance:.1f} do"
+        )
 
 
 def corpora(
@@ -141,22 +149,21 @@ def corpora(
     given, and where a corpus has fewer than two documents.
     """
     if (features_b is None) == (part is None):
-        raise ValueError("give features_b, a second scan, or part, a mask that parts the documents of one: not both")
-    if min_documents < 1 or shuffles < 1 or (first is not None and first < 1):
-        raise ValueError(f"min_documents={min_documents}, shuffles={shuffles} and first={first} must be at least 1")
+        raise ValueError("give features_b, a second scan, or part, a mask that divides the documents of one: not both")
+    check_at_least(1, min_documents=min_documents, shuffles=shuffles, first=first)
     ids = documents if isinstance(documents, tuple) else (documents, documents)
     if features_b is None:
         if isinstance(documents, tuple):
             raise ValueError("documents are a pair, but there is one scan: give the ids of its positions")
-        parts, in_a = _parted(features_a, part, documents, first)
+        scans, in_a = _divided(features_a, part, documents, first)
     else:
         if not same_dictionary(features_a, features_b):
             raise ValueError(
                 f"{features_a.path} and {features_b.path} are scans by two dictionaries, or of two hooks, "
                 "whose latents have nothing to do with each other: scan both texts by one"
             )
-        parts = [_part(each, its_ids, first) for each, its_ids in zip((features_a, features_b), ids, strict=True)]
-        sizes = [len(each.documents.ids) for each in parts]
+        scans = [_scanned(each, its_ids, first) for each, its_ids in zip((features_a, features_b), ids, strict=True)]
+        sizes = [len(each.documents.ids) for each in scans]
         in_a = np.arange(sum(sizes)) < sizes[0]
     counts = int(in_a.sum()), int((~in_a).sum())
     if min(counts) < 2:
@@ -164,7 +171,7 @@ def corpora(
             f"there are {counts[0]} of {names[0]} and {counts[1]} of {names[1]} documents: "
             "two of each are needed, and twenty to tell anything"
         )
-    lengths = np.concatenate([each.documents.lengths for each in parts])
+    lengths = np.concatenate([each.documents.lengths for each in scans])
     medians = float(np.median(lengths[in_a])), float(np.median(lengths[~in_a]))
     if max(medians) > UNLIKE * min(medians):
         log.warning(
@@ -176,9 +183,9 @@ def corpora(
             names[1],
             min(medians),
         )
-    statistics = _statistics(parts, in_a, min_documents, shuffles, seed, progress)
+    statistics = _statistics(scans, in_a, min_documents, shuffles, seed, progress)
     return Corpora(
-        _difference_table(statistics, parts, counts, names, _rules(ranking, parts)),
+        _difference_table(statistics, scans, counts, names, _rules(ranking, scans)),
         names,
         counts,
         medians,
@@ -201,18 +208,18 @@ def same_dictionary(a: FeatureStore, b: FeatureStore) -> bool:
     return torch.equal(a.W_dec, b.W_dec)
 
 
-def _part(features: FeatureStore, ids: DocumentIds, first: int | None) -> Part:
-    return Part(features, Documents.of(features.codes, features.tokens.shape, ids).beginnings(first))
+def _scanned(features: FeatureStore, ids: DocumentIds, first: int | None) -> ScannedDocuments:
+    return ScannedDocuments(features, Documents.of(features.codes, features.tokens.shape, ids).beginnings(first))
 
 
-def _parted(
+def _divided(
     features: FeatureStore, mask: Tensor | None, ids: DocumentIds, first: int | None
-) -> tuple[list[Part], Bool[np.ndarray, " document"]]:
+) -> tuple[list[ScannedDocuments], Bool[np.ndarray, " document"]]:
     assert mask is not None
     if tuple(mask.shape) != tuple(features.tokens.shape):
         raise ValueError(f"part is {tuple(mask.shape)}, the tokens scanned are {tuple(features.tokens.shape)}")
-    part = _part(features, ids, first)
-    return [part], part.documents.share(np.asarray(mask, dtype=bool).reshape(-1)) > 0.5
+    scan = _scanned(features, ids, first)
+    return [scan], scan.documents.share(np.asarray(mask, dtype=bool).reshape(-1)) > 0.5
 
 
 class _Statistics(NamedTuple):
@@ -231,17 +238,22 @@ class _Statistics(NamedTuple):
 
 
 def _statistics(
-    parts: Sequence[Part], in_a: Bool[np.ndarray, " document"], least: int, shuffles: int, seed: int, progress: Progress
+    scans: Sequence[ScannedDocuments],
+    in_a: Bool[np.ndarray, " document"],
+    min_documents: int,
+    shuffles: int,
+    seed: int,
+    progress: Progress,
 ) -> _Statistics:
-    d_sae, n = parts[0].features.d_sae, len(in_a)
-    fired = sum(np.minimum(column(each.features, "n_active"), len(each.documents.ids)) for each in parts)
+    d_sae, n = scans[0].features.d_sae, len(in_a)
+    fired = sum(np.minimum(column(each.features, "n_active"), len(each.documents.ids)) for each in scans)
     above, means = np.zeros((d_sae, 2), np.int64), np.zeros((d_sae, 2))
     thresholds, strongest = np.zeros(d_sae), np.full((d_sae, 2, SNIPPETS), -1, np.int64)
     generator = np.random.default_rng(seed)
     drawn = np.stack([generator.permutation(in_a) for _ in range(shuffles)], 1).astype(np.float32)
     shuffled = np.zeros((d_sae, shuffles), np.int64)
     for low, high in latent_blocks(fired, d_sae, BLOCK):
-        maxima, rows = _maxima(parts, low, high, progress)
+        maxima, rows = _maxima(scans, low, high, progress)
         thresholds[low:high] = _medians(maxima)
         for side, members in enumerate((in_a, ~in_a)):
             means[low:high, side] = maxima.T @ (members / members.sum())
@@ -251,7 +263,7 @@ def _statistics(
         above[low:high] = is_above.T @ np.stack([in_a, ~in_a], 1).astype(np.float32)
         shuffled[low:high] = is_above.T @ drawn
     total = above.sum(1)
-    tested = (total >= least) & (n - total >= 1)
+    tested = (total >= min_documents) & (n - total >= 1)
     n_a = int(in_a.sum())
     p, q = np.full(d_sae, np.nan), np.full(d_sae, np.nan)
     p[tested] = permutation_p(above[tested, 0], total[tested], n_a, n)
@@ -268,14 +280,14 @@ def _adjusted(p: Float64[np.ndarray, " latent"]) -> Float64[np.ndarray, " latent
 
 
 def _maxima(
-    parts: Sequence[Part], low: int, high: int, progress: Progress
+    scans: Sequence[ScannedDocuments], low: int, high: int, progress: Progress
 ) -> tuple[scipy.sparse.csc_matrix, Int64[np.ndarray, " nnz"]]:
     """The largest activation of latents in each document, by latent, and its row, counted on from scan to scan."""
     matrices, rows, offset = [], [], 0
-    for features, documents in parts:
-        found = pooled(features.codes, documents, "max", features.n_ctx, low, high, progress)
-        matrices.append(found.matrix)
-        rows.append(found.rows + offset)
+    for features, documents in scans:
+        maxima_of_scan = pooled(features.codes, documents, "max", features.n_ctx, low, high, progress)
+        matrices.append(maxima_of_scan.matrix)
+        rows.append(maxima_of_scan.rows + offset)
         offset += features.tokens.numel()
     stacked = scipy.sparse.vstack(matrices, format="csr")
     places = scipy.sparse.csr_matrix((np.arange(1, stacked.nnz + 1), stacked.indices, stacked.indptr), stacked.shape)
@@ -355,9 +367,9 @@ def _difference(above: Sequence[int], sizes: tuple[int, int]) -> tuple[float, fl
     return a - b, a - b - below, a - b + beyond
 
 
-def _rules(ranking: pd.DataFrame | None, parts: Sequence[Part]) -> pd.DataFrame:
+def _rules(ranking: pd.DataFrame | None, scans: Sequence[ScannedDocuments]) -> pd.DataFrame:
     """rule and f1 by latent. Raises ValueError for the ranking of another dictionary."""
-    features = parts[0].features
+    features = scans[0].features
     if ranking is None:
         return pd.DataFrame({"rule": "", "f1": np.nan}, index=range(features.d_sae))
     ranked_by = ranking.attrs.get("features", {}).get("dictionary")
@@ -369,15 +381,19 @@ def _rules(ranking: pd.DataFrame | None, parts: Sequence[Part]) -> pd.DataFrame:
 
 
 def _difference_table(
-    statistics: _Statistics, parts: Sequence[Part], sizes: tuple[int, int], names: tuple[str, str], rules: pd.DataFrame
+    statistics: _Statistics,
+    scans: Sequence[ScannedDocuments],
+    sizes: tuple[int, int],
+    names: tuple[str, str],
+    rules: pd.DataFrame,
 ) -> pd.DataFrame:
     differences = np.array([_difference(above, sizes) for above in statistics.above.tolist()]).reshape(-1, 3)
     shares, differs = statistics.above / np.array(sizes), statistics.q <= FALSE_DISCOVERIES
     each = zip(shares.tolist(), statistics.thresholds.tolist(), rules["rule"], rules["f1"], strict=True)
     snippets = [
         [
-            [_snippet(parts, row) for row in rows if row >= 0 and found]
-            for rows, found in zip(side, differs, strict=True)
+            [_snippet(scans, row) for row in rows if row >= 0 and is_shown]
+            for rows, is_shown in zip(side, differs, strict=True)
         ]
         for side in statistics.strongest.transpose(1, 0, 2).tolist()
     ]
@@ -406,12 +422,12 @@ def _words(shares: Sequence[float], threshold: float, rule: str, f1: float, name
     return f"{sentence}: {rule} (F1 {f1:.2f})" if rule and f1 >= MIN_F1 else sentence
 
 
-def _snippet(parts: Sequence[Part], row: int) -> str:
+def _snippet(scans: Sequence[ScannedDocuments], row: int) -> str:
     """The tokens around a row, the firing one in guillemets."""
-    features = parts[0].features
+    features = scans[0].features
     if row >= features.tokens.numel():
         row -= features.tokens.numel()
-        features = parts[1].features
+        features = scans[1].features
     n_ctx = features.n_ctx
     first = row - row % n_ctx
     start, stop = max(row - _BEFORE, first), min(row + _AFTER + 1, first + n_ctx)

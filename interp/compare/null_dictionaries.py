@@ -33,12 +33,13 @@ from torch import nn
 
 from interp.activations import ActivationStore
 from interp.activations.harvesting import check_harvested, harvest
-from interp.codes.side_by_side import SideBySide, encoded, in_order, stored
+from interp.codes.joint_sample import JointSample, encoded, in_order, stored
 from interp.evaluation.baselines import shuffled_model
-from interp.features.belonging import check_scan_of, identity
 from interp.features.feature_store import FeatureStore
+from interp.features.scan_checks import check_scan_of, identity
 from interp.sae import SAE, SAEConfig, TopKConfig, train_sae, train_sweep
 from interp.sae.architectures.sae_config import config_to_dict
+from interp.storage.checks import check_at_least, check_seed
 from interp.storage.files import Progress, no_progress, write_parquet
 from interp.storage.folders import holds, whole_folder
 from interp.verdict.ranking import rank_codes
@@ -68,11 +69,8 @@ class NullsConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("tokens", "sae_tokens", "latents"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise ValueError(f"{name}={value} must be at least 1")
-        if not 0 <= self.seed < 2**31:
-            raise ValueError(f"seed={self.seed} must be in 0..2³¹ − 1")
+        check_at_least(1, tokens=self.tokens, sae_tokens=self.sae_tokens, latents=self.latents)
+        check_seed(self.seed)
 
 
 class Nulls(NamedTuple):
@@ -196,7 +194,7 @@ class _Bench:
         self.features, self.settings, self.out, self.progress = features, settings, out, progress
         self.tokens = features.tokens[: max(1, settings.tokens // features.n_ctx)]
         self.n_rows = self.tokens.numel()
-        self.samples = SideBySide(out / "work", self.n_rows, settings.latents, settings.seed, progress)
+        self.samples = JointSample(out / "work", self.n_rows, settings.latents, settings.seed, progress)
         self.take = self.samples.take
         self.correlations: dict[str, Any] = {}
 

@@ -24,9 +24,9 @@ from torch import Tensor
 from interp.activations.hooks import own_hook
 from interp.compare.across_corpora import same_dictionary
 from interp.compare.across_models import MIN_FIRED
-from interp.features.belonging import identity, scanned
 from interp.features.feature_store import FeatureStore
 from interp.features.scan import dictionary_digest, tensor_digest
+from interp.features.scan_checks import identity, scanned
 from interp.sae import SAE, load_sae
 from interp.storage.folder_kinds import find
 from interp.verdict.measures import column

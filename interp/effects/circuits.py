@@ -31,7 +31,7 @@ from interp.activations.next_tokens import check_predicts_next
 from interp.codes.sparse_codes import Dictionary, SparseCodes
 from interp.effects.interventions import is_taught
 from interp.evaluation.dictionary_hooks import dictionary_hooks
-from interp.features.of_text import tokens_of
+from interp.features.text_features import tokens_of
 from interp.storage.files import Progress, no_progress
 
 _ROWS_AT_ONCE = 1 << 13
@@ -63,7 +63,7 @@ def feature_edges(
 ) -> pd.DataFrame:
     """A row an edge: prompt, position, upstream, downstream (latents), activation (of the target), attribution,
     ablation (NaN without `ablate`), both in the unit of the target's activations. prompts: a text is read behind the
-    token that opens a sequence (`features.of_text.tokens_of`). positions: the last of each, where none are given.
+    token that opens a sequence (`features.text_features.tokens_of`). positions: the last of each, where none are given.
 
     Raises ValueError as `dictionary_hooks`, for a later dictionary without W_enc, for positions outside, where the
     later hook does not depend on the earlier one, and for texts of unlike lengths where a model reads both ways.

@@ -48,8 +48,8 @@ from interp.effects.ablations import NUMBERS_AT_ONCE, AblationBatch, Firings, Ot
 from interp.effects.effort import effort, latents_at_once
 from interp.evaluation.dictionary_hooks import dictionary_hooks
 from interp.evaluation.downstream import Downstream
-from interp.features.belonging import check_scanned
 from interp.features.feature_store import FeatureStore
+from interp.features.scan_checks import check_scanned
 from interp.storage.checks import check_token_ids
 from interp.storage.files import Progress, no_progress, ratio
 from interp.storage.processes import slices

@@ -21,7 +21,7 @@ from interp.effects.circuits import encoder_of
 from interp.effects.held import HeldModel
 from interp.effects.interventions import is_taught
 from interp.evaluation.dictionary_hooks import DictionaryHooks, dictionary_hooks
-from interp.features.of_text import tokens_of
+from interp.features.text_features import tokens_of
 
 EMBEDDING_HOOK = "blocks.0.hook_resid_pre"
 

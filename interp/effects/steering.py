@@ -31,9 +31,9 @@ from interp.effects.interventions import (
     pin,
 )
 from interp.evaluation.dictionary_hooks import DictionaryHooks, dictionary_hooks
-from interp.features.belonging import check_scanned
 from interp.features.feature_store import FeatureStore
-from interp.features.of_text import tokens_of
+from interp.features.scan_checks import check_scanned
+from interp.features.text_features import tokens_of
 from interp.storage.checks import check_token_ids
 
 MULTIPLES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -54,7 +54,7 @@ def steer(
     seed: int = 0,
 ) -> Int[Tensor, "batch pos_plus_n"]:
     """The prompt and `n_tokens` more, drawn from softmax(logits / temperature); at temperature 0 the likeliest. A text
-    is read behind the token that opens a sequence, as in a corpus (`features.of_text.tokens_of`).
+    is read behind the token that opens a sequence, as in a corpus (`features.text_features.tokens_of`).
 
     Raises ValueError for a latent that never fires, for a text where the model has no tokenizer, for the scan of
     another dictionary, for tokens that the model does not have, and for a model that predicts no next tokens.

@@ -44,7 +44,7 @@ from interp.activations.row_statistics import Moments, within
 from interp.codes.sparse_codes import Dictionary, is_faint, reconstruction
 from interp.evaluation.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.evaluation.downstream import Downstream, Entered, enter
-from interp.storage.checks import check_finite
+from interp.storage.checks import check_at_least, check_finite
 from interp.storage.files import Progress, digest, no_progress, ratio
 
 log = logging.getLogger(__name__)
@@ -204,8 +204,7 @@ class Splice:
         *,
         writes: str | None = None,
     ):
-        if batch_size < 1:
-            raise ValueError(f"batch_size={batch_size} must be at least 1")
+        check_at_least(1, batch_size=batch_size)
         self.hooks = _common_hooks(dictionaries, model, hook_name, writes)
         if tokens.is_floating_point():
             raise ValueError(f"tokens are floats {tuple(tokens.shape)}: quality is of models that read token ids")

@@ -20,8 +20,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from interp.activations.hooks import UNNAMED
-from interp.features.belonging import identity
 from interp.features.feature_store import FeatureStore
+from interp.features.scan_checks import identity
 from interp.features.scan_input import latent_blocks
 from interp.storage.files import Progress, no_progress, write_json, write_tensors
 from interp.storage.folders import whole_folder
@@ -76,9 +76,9 @@ def _firings(features: FeatureStore, first: int, stop: int) -> tuple[Int[Tensor,
     parts = []
     for start in range(0, len(features.codes), _ROWS_AT_ONCE):
         codes = features.codes[start : min(start + _ROWS_AT_ONCE, len(features.codes))]
-        wanted = (codes.latents >= first) & (codes.latents < stop) & (codes.values > MIN_ACTIVATION)
-        rows, latents = start + codes.rows[wanted], codes.latents[wanted].long() - first
+        kept = (codes.latents >= first) & (codes.latents < stop) & (codes.values > MIN_ACTIVATION)
+        rows, latents = start + codes.rows[kept], codes.latents[kept].long() - first
         location = torch.stack([rows // features.n_ctx, rows % features.n_ctx, latents], 1)
-        parts.append((location, codes.values[wanted].half()))
+        parts.append((location, codes.values[kept].half()))
     locations, activations = zip(*parts, strict=True)
     return torch.cat(locations), torch.cat(activations)

@@ -80,9 +80,9 @@ def model_card(run: FinishedRun, *, license: str | None = None) -> str:
     head += [f"license: {license}"] if license else []
     lines = [*head, "---", "", f"# {sae!r}", ""]
     lines += [f"A sparse dictionary of {sae.d_sae:,} latents at `{run.hook_name}`.", ""]
-    how = ["from interp import load_sae", "", 'sae = load_sae("FOLDER")']
-    how += ['# or: sae_lens.SAE.load_from_disk("FOLDER")'] if sae.preferred_format == "saelens" else []
-    lines += ["```python", *how, "```", ""]
+    code = ["from interp import load_sae", "", 'sae = load_sae("FOLDER")']
+    code += ['# or: sae_lens.SAE.load_from_disk("FOLDER")'] if sae.preferred_format == "saelens" else []
+    lines += ["```python", *code, "```", ""]
     reached = run.summaries()
     lines += ["## Training", "", *(f"- {name}: {reached[name]}" for name in UPSTREAM if name in reached), ""]
     if run.manifest("quality") is not None:

@@ -19,12 +19,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from interp.effects.graph import AttributionGraph
-from interp.features.belonging import identity
 from interp.features.feature_store import FeatureStore
+from interp.features.scan_checks import identity
 from interp.sae.architectures.thresholds import Threshold
 from interp.sae.architectures.topk import TopK
+from interp.sae.file_tensors import FileTensors, whole_number
 from interp.sae.model import Transcoder
-from interp.sae.parts import Parts, whole_number
 from interp.storage.files import write_json, write_text
 from interp.storage.folders import whole_folder
 
@@ -42,12 +42,12 @@ def load_transcoders(folder: str | Path) -> dict[str, Transcoder]:
     files = sorted(Path(folder).glob("layer_*.safetensors"), key=lambda file: int(file.stem.removeprefix("layer_")))
     if not files:
         raise ValueError(f"{folder} holds no layer_0.safetensors: name a folder of circuit-tracer's transcoders")
-    made = {}
+    transcoders = {}
     for file in files:
         layer = int(file.stem.removeprefix("layer_"))
         reads, writes = (f"blocks.{layer}.{config[f'feature_{side}_hook']}" for side in ("input", "output"))
-        made[reads] = _transcoder(file, config, {"hook_name": reads, "hook_name_out": writes})
-    return made
+        transcoders[reads] = _transcoder(file, config, {"hook_name": reads, "hook_name_out": writes})
+    return transcoders
 
 
 def _config(file: Path) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def _transcoder(file: Path, config: Mapping[str, Any], metadata: dict[str, Any])
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{file} is not a whole safetensors file: {error}") from None
     k = tensors.pop("k", None)
-    parts = Parts(tensors, str(file))
+    parts = FileTensors(tensors, str(file))
     parts.dtype = torch.float32
     rows = parts.take("W_enc", None, None)
     d_sae, d_in = rows.shape
@@ -83,7 +83,7 @@ def _transcoder(file: Path, config: Mapping[str, Any], metadata: dict[str, Any])
         threshold = parts.take("activation_function.threshold", d_sae)
     n = config.get("k") if k is None else int(k)
     encoder = Threshold(threshold) if n is None else TopK(whole_number({"k": n}, "k", d_sae, str(file)))
-    made = Transcoder(
+    transcoder = Transcoder(
         W_enc=rows.T,
         W_dec=W_dec,
         b_enc=parts.take("b_enc", d_sae),
@@ -93,7 +93,7 @@ def _transcoder(file: Path, config: Mapping[str, Any], metadata: dict[str, Any])
         W_skip=parts.take("W_skip", W_dec.shape[1], d_in).T.contiguous() if "W_skip" in parts else None,
     )
     parts.end()
-    return made
+    return transcoder
 
 
 def write_graph_features(
@@ -132,10 +132,10 @@ def _feature(store: FeatureStore, latent: int, number: int) -> dict[str, Any]:
         }
         for row in feature.examples.itertuples()
     ]
-    made: dict[str, Any] = {"index": number}
-    made["examples_quantiles"] = [{"quantile_name": "Top activations", "examples": examples}]
+    entry: dict[str, Any] = {"index": number}
+    entry["examples_quantiles"] = [{"quantile_name": "Top activations", "examples": examples}]
     for side in ("top", "bottom"):
         tokens = feature.facts.get(f"{side}_logit_tokens")
         if np.ndim(tokens):  # a scan without the model's unembedding knows none
-            made[f"{side}_logits"] = [store.vocab[token] for token in tokens[:_LOGITS]]
-    return made
+            entry[f"{side}_logits"] = [store.vocab[token] for token in tokens[:_LOGITS]]
+    return entry

@@ -26,6 +26,7 @@ from interp.exchange import prompts
 from interp.exchange.endpoint import Answer, Body, Endpoint, RequestEstimate
 from interp.exchange.prompts import TASKS, LatentWindows, Window, read_explanation, sample_windows
 from interp.features.feature_store import FeatureStore
+from interp.storage.checks import check_at_least
 from interp.storage.files import Progress, no_progress
 
 GIVEN, GENERATED, NULL = "given", "generated", "another latent's"
@@ -52,11 +53,8 @@ class JudgeConfig:
     def __post_init__(self) -> None:
         if not self.tasks or not set(self.tasks) <= set(TASKS):
             raise ValueError(f"tasks={self.tasks} must be some of {', '.join(TASKS)}")
-        for name in ("n_windows", "shown"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        if self.seed < 0:
-            raise ValueError(f"seed={self.seed} must not be negative: take 0 or more")
+        check_at_least(1, n_windows=self.n_windows, shown=self.shown)
+        check_at_least(0, seed=self.seed)
 
 
 class Judged(NamedTuple):
@@ -104,9 +102,9 @@ class Judge:
             )
         self.endpoint, self.config = endpoint, config
         self.explanations = {latent: text for latent, text in explanations.items() if text}
-        wanted = [latent for latent in dict.fromkeys(latents) if config.generate or latent in self.explanations]
+        judged = [latent for latent in dict.fromkeys(latents) if config.generate or latent in self.explanations]
         self.sampled = sample_windows(
-            features, wanted, n_windows=config.n_windows, n_shown=N_EXAMPLES, seed=config.seed
+            features, judged, n_windows=config.n_windows, n_shown=N_EXAMPLES, seed=config.seed
         )
         self.left_out = len(dict.fromkeys(latents)) - len(self.sampled)
 

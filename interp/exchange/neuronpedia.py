@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.features.belonging import identity
 from interp.features.bins import merged_bins
 from interp.features.feature_store import FeatureStore
+from interp.features.scan_checks import identity
 from interp.storage.files import Progress, no_progress, write_json, write_text
 from interp.storage.folders import whole_folder
 
@@ -75,13 +75,13 @@ def _batch(features: FeatureStore, rows: pd.DataFrame, dataset: str) -> list[dic
     intervals = features.sql(f"select * from intervals {where}").set_index(["latent", "interval"])
     order = "latent, kind desc, case kind when 'top' then 0 else -interval end, rank"
     examples = features.sql(f"select * from examples {where} order by {order}").groupby("latent")
-    made = []
+    entries = []
     for row in rows.to_dict(orient="records"):
         latent = int(row["latent"])
         known = examples.get_group(latent) if latent in examples.groups else pd.DataFrame()
         shown = [_activation(each, row, intervals, features.vocab) for each in known.to_dict(orient="records")]
-        made.append(_feature(features, row, histograms.get_group(latent), dataset) | {"activations": shown})
-    return made
+        entries.append(_feature(features, row, histograms.get_group(latent), dataset) | {"activations": shown})
+    return entries
 
 
 def _feature(features: FeatureStore, row: dict, histogram: pd.DataFrame, dataset: str) -> dict[str, Any]:

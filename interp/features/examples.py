@@ -29,7 +29,7 @@ import pyarrow as pa
 from jaxtyping import Bool, Int
 from numba import njit
 
-from interp.features.firing import FiringStatistics
+from interp.features.firing_statistics import FiringStatistics
 from interp.features.scan_input import Columns, ScanRows
 from interp.storage.files import GOLDEN_64, splitmix64
 

@@ -300,8 +300,8 @@ def scan_features(
             encode_store(sae, store, hook, codes, contributions, scan.advance)
             decoder = Decoder(sae.W_dec, getattr(sae, "W_enc", None), fvu_rise=contributions.fvu_rise(store.n_shards))
             if model is not None and tokens is not None:
-                few = tokens[:: max(1, len(tokens) // 16)][:16]
-                decoder = replace(decoder, logits=logit_path(sae.W_dec, model, written, few))
+                sample = tokens[:: max(1, len(tokens) // 16)][:16]
+                decoder = replace(decoder, logits=logit_path(sae.W_dec, model, written, sample))
             scan.finish(codes, decoder)
     return FeatureStore(out)
 
@@ -310,8 +310,9 @@ def _check_scannable(sae: Dictionary, store: StoredRows, hook: str, model: Any) 
     if isinstance(store, ActivationStream):
         raise ValueError("a stream keeps no rows: harvest a store to scan them")
     if not hasattr(sae, "W_dec") or not hasattr(store, "shard"):
-        given = f"sae is a {type(sae).__name__}, store a {type(store).__name__}"
-        raise ValueError(f"{given}: the order is (sae, store, hook, out)")
+        raise ValueError(
+            f"sae is a {type(sae).__name__}, store a {type(store).__name__}: the order is (sae, store, hook, out)"
+        )
     check_finite(W_dec=sae.W_dec, b_dec=sae.b_dec)
     check_one_hook(sae)
     if store.d(hook) != sae.d_in:

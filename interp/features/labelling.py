@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from interp.features.firing import FiringStatistics, bin_edges, bin_of_bits
+from interp.features.firing_statistics import FiringStatistics, bin_edges, bin_of_bits
 from interp.features.scan_input import Columns, ScanRows
 from interp.storage.files import ratio
 from interp.storage.processes import slices

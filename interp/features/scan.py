@@ -175,8 +175,7 @@ def masks_of(labels: Mapping[str, Any] | None, shape: Sequence[int], *, is_text:
         if not is_text and tuple(mask.shape) == (shape[0],):
             whole[name] = torch.as_tensor(mask)[:, None].expand(*shape)
         elif tuple(mask.shape) != tuple(shape):
-            scanned = "the tokens" if is_text else "the rows"
-            raise ValueError(f"label {name!r} is {tuple(mask.shape)}, {scanned} are {tuple(shape)}")
+            raise ValueError(f"label {name!r} is {tuple(mask.shape)}, what was scanned is {tuple(shape)}")
     return {name: whole.get(name, labels[name]) for name in labels} if labels and whole else labels or {}
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from interp.codes.code_store import REMEDY, CodeStore
 from interp.codes.reading import CodeChunk, read_chunks
+from interp.storage.checks import check_at_least
 
 CHUNK_ENTRIES = 1 << 22
 """Firings read at a time, in whole sequences: about 100 bytes each. More makes a scan no faster."""
@@ -59,9 +60,7 @@ class ScanConfig:
             most = _MOST.get(name, 10_000)
             if type(value) is not int or value > most:
                 raise ValueError(f"{name}={value!r} must be a whole number, at most {most:,}")
-            least = 1 if name in ("n_tokens", "n_logits") else 0
-            if value < least:
-                raise ValueError(f"{name}={value} must be at least {least}")
+            check_at_least(1 if name in ("n_tokens", "n_logits") else 0, **{name: value})
 
 
 class Columns(NamedTuple):

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-from interp.features.firing import FiringStatistics
+from interp.features.firing_statistics import FiringStatistics
 from interp.features.scan_input import Columns, ScanRows, insert_best
 
 N_AFTER = 1

@@ -83,8 +83,9 @@ def corpus_differences(differences: pd.DataFrame, *, names: tuple[str, str] = ("
     differ are left out, and of the others the `most` with the largest differences are drawn.
     """
     need(differences, "latent", "differs", "difference", "low", "high", "rule")
-    found = differences[differences["differs"]]
-    shown = found.reindex(found["difference"].abs().sort_values(ascending=False, kind="stable").index)[:most]
+    differing = differences[differences["differs"]]
+    order = differing["difference"].abs().sort_values(ascending=False, kind="stable").index
+    shown = differing.reindex(order)[:most]
     shown = shown.sort_values("difference", kind="stable")
     rules = shown["rule"].str.slice(0, _RULE)
     ticks = [escaped(f"#{latent} {rule}".strip()) for latent, rule in zip(shown["latent"], rules, strict=True)]

@@ -83,7 +83,7 @@ def quality(quality_table: pd.DataFrame) -> go.Figure:
 def quality_latex(table: pd.DataFrame) -> str:
     """The quality table as a LaTeX `tabular` with the rules of the package booktabs; NaN is a dash."""
     need(table, "dictionary", "l0", "fvu")
-    columns = {name: how for name, how in LATEX_COLUMNS.items() if name in table}
+    columns = {name: heading_and_format for name, heading_and_format in LATEX_COLUMNS.items() if name in table}
     head = " & ".join(["dictionary", *(heading for heading, _ in columns.values())])
     rows = []
     for row in table.to_dict(orient="records"):

@@ -137,14 +137,16 @@ def _cells(word: str) -> int:
     return max(wide, 1)
 
 
-def _titled(what: str, latent: int | None) -> str:
-    return what if latent is None else f"{what} of latent {latent}"
+def _titled(title: str, latent: int | None) -> str:
+    return title if latent is None else f"{title} of latent {latent}"
 
 
 def _one_latent(table: pd.DataFrame, latent: int | None, name: str) -> pd.DataFrame:
     if latent is not None and "latent" in table:
         table = table[table["latent"] == latent]
     if table.empty or ("latent" in table and table["latent"].nunique() > 1):
-        which = "the rows of one latent" if latent is None else f"rows of latent {latent}"
-        raise ValueError(f"the figure draws {which} of the table {name}; it was given {len(table)} rows of others")
+        raise ValueError(
+            f"the figure draws the rows of one latent (latent={latent}) of the table {name}; it was given {len(table)} "
+            "rows of others"
+        )
     return table

@@ -197,8 +197,8 @@ def _rules(face: Face, letters: set[int]) -> Iterator[str]:
 
 def _ranked(names: list[str], face: Face) -> Iterator[tuple[Path, int]]:
     """Font files, each with the number of the font in it, the best for the names first."""
-    asked = ",".join(re.sub(r"([\\:,-])", r"\\\1", name) for name in names)
-    for line in _matches(asked + ":bold" * face.bold + ":italic" * face.italic).splitlines():
+    pattern = ",".join(re.sub(r"([\\:,-])", r"\\\1", name) for name in names)
+    for line in _matches(pattern + ":bold" * face.bold + ":italic" * face.italic).splitlines():
         file, index = line.split("\t")
         if Path(file).suffix.lower() in FONT_FILES:
             yield Path(file), int(index) & 0xFFFF  # the bits above are of a variable font's instance

@@ -192,11 +192,11 @@ def _claimed(out: Path, config: RunConfig, redo: bool, locks: ExitStack) -> list
     for place in held:
         locks.enter_context(locked(place))
     if not redo:
-        for place, own in {out: config, **others}.items():
-            _check_keeps(place, own)
+        for place, config_of_hook in {out: config, **others}.items():
+            _check_keeps(place, config_of_hook)
     _write_config(out, config)
-    for place, own in others.items():
-        _write_config(place, own)
+    for place, config_of_hook in others.items():
+        _write_config(place, config_of_hook)
         if place not in held:
             locks.enter_context(locked(place))
     run = Run(out)
@@ -208,21 +208,21 @@ def _check_keeps(out: Path, config: RunConfig) -> None:
     made anew for what differs."""
     if not (out / RUN_FILE).is_file():
         return
-    here = config.to_dict()
+    new = config.to_dict()
     try:
-        there = RunConfig.from_toml(out / RUN_FILE).to_dict()
+        old = RunConfig.from_toml(out / RUN_FILE).to_dict()
         differences = [
-            f"{section}.{key}: {there.get(section, {}).get(key)!r} there, {here.get(section, {}).get(key)!r} here"
-            for section in here | there
-            for key in sorted(there.get(section, {}).keys() | here.get(section, {}).keys())
-            if there.get(section, {}).get(key) != here.get(section, {}).get(key)
+            f"{section}.{key}: {old.get(section, {}).get(key)!r} there, {new.get(section, {}).get(key)!r} here"
+            for section in new | old
+            for key in sorted(old.get(section, {}).keys() | new.get(section, {}).keys())
+            if old.get(section, {}).get(key) != new.get(section, {}).get(key)
         ]
-        differs = f"{out} holds a run of another configuration ({'; '.join(differences)})"
-    except ValueError as error:
-        differences, differs = [""], str(error)
+        reason = f"{out} holds a run of another configuration ({'; '.join(differences)})"
+    except ValueError as error:  # its run.toml cannot be read
+        differences, reason = [""], str(error)
     if differences and (lost := _lost(Run(out, config))):
         raise ValueError(
-            f"{differs}; choose another folder with --out, or pass --redo to run again what this touches: "
+            f"{reason}; choose another folder with --out, or pass --redo to run again what this touches: "
             f"{', '.join(lost)}"
         )
 

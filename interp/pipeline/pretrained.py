@@ -5,7 +5,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from interp.pipeline.validation import at_least_1, read_fields
+from interp.pipeline.validation import read_fields
+from interp.storage.checks import check_at_least
 from interp.storage.files import digest_file, read_json
 from models.pretrained import MODEL_SOURCES, REFERENCE, WEIGHTS
 from models.sources import DTYPES
@@ -37,8 +38,9 @@ class ModelConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        sizes = [name for name in ("n_layers", "d_model", "n_heads", "d_mlp") if getattr(self, name) is not None]
-        at_least_1(self, "n_ctx", *sizes)
+        check_at_least(
+            1, n_ctx=self.n_ctx, n_layers=self.n_layers, d_model=self.d_model, n_heads=self.n_heads, d_mlp=self.d_mlp
+        )
         if self.source not in ("train", *MODEL_SOURCES):
             raise ValueError(f"source={self.source!r} must be one of train, {', '.join(MODEL_SOURCES)}")
         if self.is_trained and self.name:

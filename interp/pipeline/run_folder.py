@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from interp.compare.null_dictionaries import Nulls
     from interp.features import Feature
     from interp.features.feature_store import FeatureStore
-    from interp.features.of_text import TextFeatures
+    from interp.features.text_features import TextFeatures
     from interp.report.inputs import ReportInputs
     from interp.report.panels import Panel
     from interp.sae import SAE
@@ -177,7 +177,7 @@ class Run:
 
     def activations(self, text: "str | Tensor") -> "TextFeatures":
         """What fires on a text, or on token ids: `words`, `codes`, `firings()` and `latents()`, the strongest first."""
-        from interp.features.of_text import features_of
+        from interp.features.text_features import features_of
 
         return features_of(self.model, self.hook_name, self.sae, text, tokenizer=self.tokenizer)
 

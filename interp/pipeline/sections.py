@@ -1,11 +1,13 @@
-"""The sections of a run's configuration that only a run has: those of models, dictionaries, scans and nulls come with
-their own rooms, and [model] with `pretrained`. Each is a frozen dataclass, and says in a ValueError what cannot be.
+"""The sections of a run's configuration that only a run has, each a frozen dataclass that checks its values.
+
+[model] is in `pretrained`. The sections of text and training are in `models`, those of dictionaries, scans and nulls in
+the packages of these (`interp.pipeline.config` lists all).
 """
 
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from interp.pipeline.validation import at_least_1
+from interp.storage.checks import check_at_least, check_seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,7 @@ class HarvestConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        at_least_1(self, "tokens", "batch_size")
+        check_at_least(1, tokens=self.tokens, batch_size=self.batch_size)
         if not all(self.hook_names):
             raise ValueError("hook_names has an empty name: leave it out")
         if not self.hook_names:
@@ -73,11 +75,8 @@ class EffectsConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.sequences < 1 or (self.latents is not None and self.latents < 1) or not 0 <= self.seed < 2**31:
-            raise ValueError(
-                f"sequences={self.sequences}, latents={self.latents}, seed={self.seed} "
-                "must be at least 1, at least 1 (or none), and in 0..2³¹ − 1"
-            )
+        check_at_least(1, sequences=self.sequences, latents=self.latents)
+        check_seed(self.seed)
         if not self.minutes > 0:
             raise ValueError(f"minutes={self.minutes} must be above 0")
 
@@ -89,7 +88,7 @@ class QualityConfig:
     batch_size: int = 64
 
     def __post_init__(self) -> None:
-        at_least_1(self, "tokens", "batch_size")
+        check_at_least(1, tokens=self.tokens, batch_size=self.batch_size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +109,4 @@ class RankingConfig:
             raise ValueError(f"nulls={self.nulls} must be at least 1: without a null no score has a scale")
         if self.nulls > 1000:
             raise ValueError(f"nulls={self.nulls} must be at most 1,000: two suffice")
-        if not 0 <= self.seed < 2**31:
-            how = "must not be negative: take 0 or more" if self.seed < 0 else "must be below 2³¹"
-            raise ValueError(f"seed={self.seed} {how}")
+        check_seed(self.seed)

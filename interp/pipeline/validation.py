@@ -52,13 +52,14 @@ def architecture_named(name: Any) -> type["SAEConfig"]:
     return ARCHITECTURES[name]
 
 
-def check_names(names: Iterable[Any], known: list[str], what: str) -> None:
-    """Raise ValueError for the first name that is not known, with the nearest that are."""
+def check_names(names: Iterable[Any], known: list[str], noun: str) -> None:
+    """Raise ValueError for the first name that is not known, with the nearest that are. noun: what the names are of,
+    such as "field"."""
     for name in names:
         if name not in known:
             nearest = difflib.get_close_matches(str(name), known, n=3, cutoff=0.4)
             remedy = f"did you mean {', '.join(nearest)}?" if nearest else f"there are {', '.join(known)}"
-            raise ValueError(f"{what} {short(name)} does not exist; {remedy}")
+            raise ValueError(f"{noun} {short(name)} does not exist; {remedy}")
 
 
 def field_types(kind: type) -> dict[str, Any]:
@@ -81,13 +82,6 @@ def type_name(hint: Any) -> str:
     name = hint.__name__ if isinstance(hint, type) else str(hint)
     name = re.sub(r"tuple\[(\w+).*?\]", r"list of \1", name)
     return name.replace(" | ", " or ").replace("None", '"none"').replace("typing.", "")
-
-
-def at_least_1(config: Any, *names: str) -> None:
-    """Raise ValueError for the first of these fields that is below 1."""
-    for name in names:
-        if getattr(config, name) < 1:
-            raise ValueError(f"{name}={getattr(config, name)} must be at least 1")
 
 
 def plain(value: Any) -> Any:

@@ -16,8 +16,8 @@ import pandas as pd
 
 from interp.compare.null_dictionaries import Nulls
 from interp.evaluation.quality import decoder_digest
-from interp.features.belonging import check_table
 from interp.features.feature_store import FeatureStore
+from interp.features.scan_checks import check_table
 from interp.report.contexts import Labels
 from interp.report.verdict_evidence import COLUMNS
 from interp.verdict.verdicts import ranking_evidence

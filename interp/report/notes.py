@@ -26,7 +26,7 @@ BETWEEN = {"label": " / ", "note": "\n"}
 
 def features_key(features: "FeatureStore") -> str:
     """Which features notes are of."""
-    from interp.features.belonging import identity
+    from interp.features.scan_checks import identity
 
     return digest_json(identity(features))[:16]
 

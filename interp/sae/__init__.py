@@ -17,8 +17,9 @@ A step reads in one direction:
     sparse_ops      the differentiable operations, at the cost of the entries that fire; `encoding`: matmul and pick
     kernels         each operation in torch, numba or Triton
 
-`scales` has the hooks that are read and written, `fold` makes the trained weights a dictionary for inputs as they are,
-`model` is that dictionary, and `formats`, `saelens`, `stored` and `parts` are its files.
+`hook_scales` has the hooks that are read and written. `weights` draws the first weights, and makes the trained ones a
+dictionary for inputs as they are. `model` is that dictionary, and `formats`, `saelens`, `stored_dictionary` and
+`file_tensors` read and write its files.
 """
 
 from interp.sae.architectures.encoders import Encoder as Encoder

@@ -22,9 +22,9 @@ from torch import Tensor
 
 from interp.sae.architectures.encoders import ENCODERS, Encoder, SAELensForm
 from interp.sae.architectures.topk import TopK
-from interp.sae.parts import Parts, number, truth, whole_number
+from interp.sae.file_tensors import FileTensors, number, truth, whole_number
 from interp.sae.saelens import from_saelens, to_saelens
-from interp.sae.stored import Stored, config_and_metadata, metadata_with_config
+from interp.sae.stored_dictionary import StoredDictionary, config_and_metadata, metadata_with_config
 from interp.storage.checks import check_finite
 from interp.storage.files import read_json, write_json, write_tensors
 from interp.storage.folder_kinds import check_there, is_meant_as_path
@@ -46,7 +46,7 @@ class EncodedFiles(NamedTuple):
         write_json(folder / CONFIG, self.cfg)
 
 
-def encoded(stored: Stored, format: str) -> EncodedFiles:
+def encoded(stored: StoredDictionary, format: str) -> EncodedFiles:
     """A dictionary as files of a format. Raises ValueError for a format that is not known, or that has no place for the
     dictionary."""
     if format not in ("saelens", "interp"):
@@ -54,7 +54,7 @@ def encoded(stored: Stored, format: str) -> EncodedFiles:
     return EncodedFiles(*(_to_native(stored) if format == "interp" else to_saelens(stored, _saelens_form(stored))))
 
 
-def read(path_or_release: str | Path, sae_id: str | None) -> Stored:
+def read(path_or_release: str | Path, sae_id: str | None) -> StoredDictionary:
     """The dictionary in a folder or of a release. Raises ValueError, naming the file, for what is damaged, and for
     weights that are not finite once what stood around them is folded in."""
     stored = _read(path_or_release, sae_id)
@@ -67,7 +67,7 @@ def read(path_or_release: str | Path, sae_id: str | None) -> Stored:
     return stored
 
 
-def _read(path_or_release: str | Path, sae_id: str | None) -> Stored:
+def _read(path_or_release: str | Path, sae_id: str | None) -> StoredDictionary:
     folder = Path(path_or_release)
     for file in (CONFIG, WEIGHTS, _SPARSIFY, _SCALER) if folder.is_dir() else ():
         verify(folder / file)
@@ -87,13 +87,13 @@ def _read(path_or_release: str | Path, sae_id: str | None) -> Stored:
     return _from_release(str(path_or_release), sae_id)
 
 
-def _from_folder(folder: Path) -> Stored:
+def _from_folder(folder: Path) -> StoredDictionary:
     cfg, source = read_json(folder / CONFIG, _REMEDY), str(folder / CONFIG)
     weights = folder / (_SPARSIFY if (folder / _SPARSIFY).exists() else WEIGHTS)
     if not weights.exists():
         raise ValueError(f"{folder} is not a whole dictionary: {WEIGHTS} is missing")
     try:
-        parts = Parts(load_file(weights), str(weights))
+        parts = FileTensors(load_file(weights), str(weights))
     except SafetensorError as error:
         raise ValueError(f"{weights} is not a whole safetensors file: {error}") from error
     if weights.name == _SPARSIFY:
@@ -112,7 +112,7 @@ def _ids_of(release: str) -> list[str]:
     return list(known[release].saes_map) if release in known else []
 
 
-def _from_release(release: str, sae_id: str) -> Stored:
+def _from_release(release: str, sae_id: str) -> StoredDictionary:
     import sae_lens
 
     source = f"{release}, {sae_id}"
@@ -126,10 +126,10 @@ def _from_release(release: str, sae_id: str) -> Stored:
         ) from error
     except ValueError as error:
         raise ValueError(f"{source} is no dictionary that SAELens knows: {error}") from error
-    return from_saelens(loaded.cfg.to_dict(), Parts(loaded.state_dict(), source), source, {})
+    return from_saelens(loaded.cfg.to_dict(), FileTensors(loaded.state_dict(), source), source, {})
 
 
-def _saelens_form(stored: Stored) -> SAELensForm:
+def _saelens_form(stored: StoredDictionary) -> SAELensForm:
     form = stored.encoder.to_saelens(stored.kind, skips=stored.W_skip is not None)
     if form is None:
         raise ValueError(
@@ -139,7 +139,7 @@ def _saelens_form(stored: Stored) -> SAELensForm:
     return form
 
 
-def _to_native(stored: Stored) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _to_native(stored: StoredDictionary) -> tuple[dict[str, Any], dict[str, Tensor]]:
     tensors = {"W_enc": stored.W_enc, "W_dec": stored.W_dec, "b_enc": stored.b_enc, "b_dec": stored.b_dec}
     if stored.W_skip is not None:
         tensors["W_skip"] = stored.W_skip
@@ -157,7 +157,7 @@ def _to_native(stored: Stored) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return cfg, tensors
 
 
-def _from_native(cfg: dict[str, Any], parts: Parts, source: str) -> Stored:
+def _from_native(cfg: dict[str, Any], parts: FileTensors, source: str) -> StoredDictionary:
     """`source` is the name of the config in errors."""
     kind = cfg.get("kind")
     if kind not in _KINDS:
@@ -166,7 +166,7 @@ def _from_native(cfg: dict[str, Any], parts: Parts, source: str) -> Stored:
     d_in, d_sae = W_enc.shape
     W_dec = parts.take("W_dec", d_sae, None if kind == "transcoder" else d_in)
     d_out = W_dec.shape[1]
-    stored = Stored(
+    stored = StoredDictionary(
         kind=kind,
         W_enc=W_enc,
         W_dec=W_dec,
@@ -193,7 +193,7 @@ def _widths_and_scales(cfg: dict[str, Any], d_out: int, source: str) -> dict[str
     raise ValueError(f"{source}: widths={widths!r} and scales={scales!r} must hold one number for each hook")
 
 
-def _encoder(fields: Any, parts: Parts, d_sae: int, source: str) -> Encoder:
+def _encoder(fields: Any, parts: FileTensors, d_sae: int, source: str) -> Encoder:
     kind = fields.get("kind") if isinstance(fields, dict) else None
     if not isinstance(kind, str) or kind not in ENCODERS:
         known = ", ".join(ENCODERS)
@@ -201,7 +201,7 @@ def _encoder(fields: Any, parts: Parts, d_sae: int, source: str) -> Encoder:
     return ENCODERS[kind].from_stored(fields, parts, d_sae, source)
 
 
-def _from_sparsify(cfg: dict[str, Any], parts: Parts, source: str) -> Stored:
+def _from_sparsify(cfg: dict[str, Any], parts: FileTensors, source: str) -> StoredDictionary:
     activation, signed = cfg.get("activation", "topk"), truth(cfg, "signed", False, source)
     if activation != "topk" or signed:
         raise ValueError(
@@ -219,7 +219,7 @@ def _from_sparsify(cfg: dict[str, Any], parts: Parts, source: str) -> Stored:
     parts.end()
     if not transcodes and W_skip is not None:
         b_enc = b_enc - encoder_rows @ b_dec
-    return Stored(
+    return StoredDictionary(
         kind="sae" if W_skip is None and not transcodes else "transcoder",
         W_enc=encoder_rows.T,
         W_dec=W_dec,

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from interp.activations.row_statistics import running_sums, statistics_of
 from interp.sae.architectures.sae_config import SAEConfig
+from interp.sae.hook_scales import HookScales
 from interp.sae.learner import Learner
-from interp.sae.scales import HookScales
 from interp.sae.sparse_ops import Encoded, SquaredError, Support
 
 _D_IN, _ROWS = 16, 120

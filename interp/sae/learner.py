@@ -20,8 +20,8 @@ from interp.codes.sparse_codes import is_faint
 from interp.sae import sparse_ops
 from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.encoding import Workspace, has_fast_bfloat16
-from interp.sae.fold import draw, fold, keep_near
 from interp.sae.forward_pass import ForwardPass, WholeBatch
+from interp.sae.hook_scales import HookScales
 from interp.sae.kernels.torch_kernels import AdamStep
 from interp.sae.model import SAE
 from interp.sae.resampling import (
@@ -34,7 +34,7 @@ from interp.sae.resampling import (
     along_what_is_missing,
     rows_compared,
 )
-from interp.sae.scales import HookScales
+from interp.sae.weights import fold, initial_weights, keep_near
 from interp.storage.processes import Processes, torch_on_one_thread
 
 _FROZEN = {"decoder": "W_dec", "encoder": "encoder_rows"}
@@ -74,7 +74,7 @@ class Learner:
         self.input_scales = hooks.input_scales.to(device, dtype)
         self.output_scales = hooks.output_scales.to(device, dtype)
         self.initial_parameters = config.initial_parameters(hooks.input_spread * config.initial_norm)
-        self.weights = draw(config, hooks, device, dtype)
+        self.weights = initial_weights(config, hooks, device, dtype)
         self.start = self.weights["W_dec"].clone() if config.freeze == "directions" else None
         for name, value in self.initial_parameters.items():
             self.weights[name] = torch.full_like(self.weights["W_dec"][:, 0], value)

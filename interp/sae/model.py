@@ -25,7 +25,7 @@ from interp.sae import formats
 from interp.sae.architectures.encoders import Encoder, Weights
 from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.kernels.dispatch import kernels
-from interp.sae.stored import Stored
+from interp.sae.stored_dictionary import StoredDictionary
 from interp.storage.files import digest, digest_json
 from interp.storage.folder_kinds import is_meant_as_path, place_of
 from interp.storage.folders import whole_folder
@@ -142,9 +142,9 @@ class SAE(nn.Module):
         changed = {name: value for name, value in options.items() if value != default[name] or name in _ALWAYS_TOLD}
         return card(repr(self), facts(known), facts({"trained on": f"{config.tokens:,} tokens", **changed}))
 
-    def stored(self) -> Stored:
+    def stored(self) -> StoredDictionary:
         """Everything that files hold of it."""
-        return Stored(
+        return StoredDictionary(
             kind=self.kind,
             W_enc=self.W_enc,
             W_dec=self.W_dec,

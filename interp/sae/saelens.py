@@ -21,8 +21,8 @@ from interp.sae.architectures.encoders import SAELensForm
 from interp.sae.architectures.matching_pursuit import MatchingPursuit, most_steps
 from interp.sae.architectures.thresholds import Threshold
 from interp.sae.architectures.topk import TopK
-from interp.sae.parts import Parts, number, truth, whole_number
-from interp.sae.stored import Stored, config_and_metadata, metadata_with_config
+from interp.sae.file_tensors import FileTensors, number, truth, whole_number
+from interp.sae.stored_dictionary import StoredDictionary, config_and_metadata, metadata_with_config
 
 _NORMS = ("topk", "batchtopk", "matryoshka_batchtopk")
 """Architectures whose pre-activations may be scaled by decoder norms. The last two are checkpoints of a training."""
@@ -30,7 +30,7 @@ _TRANSCODERS = ("transcoder", "skip_transcoder", "jumprelu_transcoder", "jumprel
 _READABLE = ("standard", "jumprelu", "gated", "matching_pursuit", *_NORMS, *_TRANSCODERS)
 
 
-def to_saelens(stored: Stored, form: SAELensForm) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def to_saelens(stored: StoredDictionary, form: SAELensForm) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Gives the contents of `cfg.json`, and the tensors."""
     W_enc, W_dec = stored.W_enc, stored.W_dec
     cfg: dict[str, Any] = {"d_in": len(W_enc), "d_sae": len(W_dec), "device": "cpu"}
@@ -49,7 +49,7 @@ def to_saelens(stored: Stored, form: SAELensForm) -> tuple[dict[str, Any], dict[
     return {"architecture": form.architecture, **cfg, "metadata": metadata}, tensors
 
 
-def from_saelens(cfg: dict[str, Any], parts: Parts, source: str, scaler: dict[str, Any]) -> Stored:
+def from_saelens(cfg: dict[str, Any], parts: FileTensors, source: str, scaler: dict[str, Any]) -> StoredDictionary:
     cfg, parts.dtype = _current(cfg, source), torch.float32
     architecture = cfg.get("architecture")
     if architecture not in _READABLE:
@@ -67,7 +67,7 @@ def from_saelens(cfg: dict[str, Any], parts: Parts, source: str, scaler: dict[st
             raise ValueError(f"{source}: {name}={cfg[name]} but the weights in {parts.source} have {size}")
     parts.end()
     kind = "transcoder" if architecture in _TRANSCODERS else "sae"
-    return Stored(kind=kind, **weights, **config_and_metadata(cfg, source))
+    return StoredDictionary(kind=kind, **weights, **config_and_metadata(cfg, source))
 
 
 def _current(cfg: dict[str, Any], source: str) -> dict[str, Any]:
@@ -89,19 +89,25 @@ def _input_scale(cfg: dict[str, Any], scaler: dict[str, Any], source: str) -> fl
     scaling, factor = cfg.get("normalize_activations"), scaler.get("scaling_factor")
     if scaling in ("none", None):
         return 1.0
-    remedy = "its rows are scaled one by one, which weights cannot hold: use it through sae_lens"
     if scaling == "expected_average_only_in":
         if factor is not None and cfg["architecture"] not in _TRANSCODERS:
             return number(factor, "scaling_factor", source, above=True)
-        remedy = (
-            "the factor is not in the folder: fold_activation_norm_scaling_factor(…) in SAELens, then save it again"
+        raise ValueError(
+            f"{source}: normalize_activations={scaling!r} cannot be read; the factor is not in the folder: "
+            "fold_activation_norm_scaling_factor(…) in SAELens, then save it again"
         )
     if scaling == "covariance_whitening":
-        remedy = "fold_activation_whitening(…) in SAELens, then save it again"
-    raise ValueError(f"{source}: normalize_activations={scaling!r} cannot be read; {remedy}")
+        raise ValueError(
+            f"{source}: normalize_activations={scaling!r} cannot be read; fold_activation_whitening(…) in SAELens, "
+            "then save it again"
+        )
+    raise ValueError(
+        f"{source}: normalize_activations={scaling!r} cannot be read; its rows are scaled one by one, which weights "
+        "cannot hold: use it through sae_lens"
+    )
 
 
-def _pursuit(cfg: dict[str, Any], parts: Parts, scale: float, source: str) -> dict[str, Any]:
+def _pursuit(cfg: dict[str, Any], parts: FileTensors, scale: float, source: str) -> dict[str, Any]:
     """The encoder is the decoder, so an input scale moves to the latents' unit."""
     W_dec = parts.take("W_dec", None, None)
     b_dec = parts.take("b_dec", W_dec.shape[1]) / scale
@@ -119,7 +125,7 @@ def _pursuit(cfg: dict[str, Any], parts: Parts, scale: float, source: str) -> di
     }
 
 
-def _one_pass(cfg: dict[str, Any], parts: Parts, scale: float, source: str) -> dict[str, Any]:
+def _one_pass(cfg: dict[str, Any], parts: FileTensors, scale: float, source: str) -> dict[str, Any]:
     architecture = cfg["architecture"]
     tied = architecture not in _TRANSCODERS
     W_enc = parts.take("W_enc", None, None)
@@ -144,7 +150,7 @@ def _one_pass(cfg: dict[str, Any], parts: Parts, scale: float, source: str) -> d
     }
 
 
-def _firing(architecture: str, parts: Parts, d_sae: int) -> tuple[Tensor, Tensor, Tensor]:
+def _firing(architecture: str, parts: FileTensors, d_sae: int) -> tuple[Tensor, Tensor, Tensor]:
     """Gives the factors of the encoder rows, b_enc, and the thresholds (SAELens applies a ReLU beside them)."""
     one, zero = torch.ones(d_sae), torch.zeros(d_sae)
     if architecture == "gated":

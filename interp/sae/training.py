@@ -32,10 +32,10 @@ from interp.activations.model_passes import TokenBatches, concatenate_tokens
 from interp.activations.stream import ActivationStream
 from interp.sae import formats
 from interp.sae.architectures.sae_config import SAEConfig, config_to_dict
+from interp.sae.hook_scales import HookScales
 from interp.sae.learner import Learner, StepResult
 from interp.sae.metric_logs import Log, Row, check_log, open_log
 from interp.sae.model import SAE, load_sae
-from interp.sae.scales import HookScales
 from interp.sae.training_rows import TrainingRows
 from interp.storage.checks import check_memory
 from interp.storage.files import (

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from interp.activations import ActivationSource
-from interp.sae.scales import HookScales
+from interp.sae.hook_scales import HookScales
 from interp.storage.processes import Processes
 
 

@@ -1,11 +1,20 @@
-"""What is asked before work begins: JSON of the shape that it must have, sound tensors, and memory enough.
+"""Checks of input, each of which raises a ValueError of one line with the value and the remedy. What is checked where:
+
+a file of ours       its JSON against a TypedDict, by `validated` (strictly, by pydantic); its bytes against the sums in
+                     its manifest (`storage.folders.verify`, `activations.shards`)
+a file of others     tensors and fields as they are taken (`sae.file_tensors`)
+a user's settings    types and names of fields where text becomes a config dataclass (`pipeline.validation`); ranges in
+                     the dataclass itself, in `__post_init__`, so that they hold in Python too
+arguments            at the head of the public function that takes them: `check_at_least`, `check_seed`,
+                     `check_token_ids`, `check_finite`, and memory before it is taken (`check_memory`)
+inputs that belong together      `features.scan_checks`, `activations.harvesting.check_harvested`
+paths of a command   before libraries load that take seconds (`cli.paths`)
 
     class Meta(TypedDict):                             # of typing_extensions
         d_sae: Count
     validated(Meta, read_json(file, "scan again"), file, "scan again")     # ValueError: file, entry, value, remedy
 
-Shapes are checked strictly, by pydantic; token ids before counts take memory for each id; sizes before memory is taken:
-a slip is an error of one line, not a kill. Nothing here imports torch before it is used.
+Nothing here imports torch before it is used.
 """
 
 import os
@@ -41,6 +50,19 @@ def validated(kind: Any, content: Any, file: str | Path, remedy: str) -> Any:
         value = "" if first["type"] == "missing" else f" = {str(first['input'])[:50]!r}"
         raise ValueError(f"{file} is damaged, {place}{value}: {fault}; {remedy}") from None
     return content
+
+
+def check_at_least(least: int, **numbers: float | None) -> None:
+    """Check numbers, each by its name. Raises ValueError for the first that is below `least`; None is let through."""
+    for name, number in numbers.items():
+        if number is not None and number < least:
+            raise ValueError(f"{name}={number} must be at least {least}")
+
+
+def check_seed(seed: int) -> None:
+    """Check a seed. Raises ValueError where it is negative, or more than generators of 32 bits take."""
+    if not 0 <= seed < 1 << 31:
+        raise ValueError(f"seed={seed} must be in 0..{(1 << 31) - 1}")
 
 
 def check_finite(**tensors: "Tensor | None") -> None:

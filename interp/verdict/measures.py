@@ -40,9 +40,9 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from interp.codes.reading import CodeChunk, read_chunks
-from interp.features.belonging import scanned
 from interp.features.decoder import neighbour_tables
 from interp.features.feature_store import FeatureStore
+from interp.features.scan_checks import scanned
 from interp.text.vocabulary import plain_strings
 from interp.verdict.twins import best_correlations
 

@@ -36,10 +36,10 @@ from torch import Tensor
 
 from interp.codes.reading import CodeChunk
 from interp.codes.sparse_codes import SparseCodes
-from interp.features.belonging import scanned
 from interp.features.decoder import Decoder
 from interp.features.feature_store import FeatureStore, ScanConfig
 from interp.features.scan import check_labelled, labels_digest
+from interp.features.scan_checks import scanned
 from interp.verdict.evidence import Evidence
 from interp.verdict.measures import MEASURES, Null, Values, column
 from interp.verdict.null_scale import MIN_GROUPS, POOL, NullScale, normal_scale, null_scale

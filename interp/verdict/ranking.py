@@ -72,8 +72,8 @@ from jaxtyping import Bool, Float64, Int, Int64
 from interp.codes.reading import CodeSource, FiringFacts, check_codes, count_firings
 from interp.codes.sparse_codes import is_faint
 from interp.display.verdict_looks import UNTESTED
-from interp.features.belonging import identity
 from interp.features.feature_store import FeatureStore
+from interp.features.scan_checks import identity
 from interp.storage.checks import check_token_ids
 from interp.storage.files import Progress
 from interp.verdict import FitSample, describe

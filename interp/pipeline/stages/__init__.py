@@ -138,9 +138,9 @@ def _position(name: str) -> int:
 def _check_inputs(new: Stage) -> None:
     """Check that a user's stage reads stages that run before it."""
     inputs = (*new.inputs, *new.optional)
-    if unknown := [name for name in inputs if name not in STAGES]:
+    if unknown := [name for name in inputs if name not in (*ORDER, *STAGES)]:
         raise ValueError(f"stage {new.name} reads {', '.join(unknown)}, of which no stage before it has the name")
-    later = [name for name in inputs if not STAGES[name].comes_first]
+    later = [name for name in inputs if name in STAGES and not STAGES[name].comes_first]
     if new.comes_first and later:
         raise ValueError(
             f"stage {new.name} runs for all hooks at once, before {', '.join(later)} of any hook, and cannot read that"

@@ -31,7 +31,7 @@ from interp.activations.next_tokens import check_predicts_next
 from interp.effects import dose_response, steer
 from interp.evaluation.dictionary_hooks import dictionary_hooks
 from interp.evaluation.downstream import Downstream, in_rows
-from interp.features.of_text import firing, opened
+from interp.features.text_features import firing, opened
 from interp.report.inputs import FinishedRun
 
 MAX_TOKENS = 1024

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from interp.codes.sparse_codes import SparseCodes
 from interp.sae.encoding import Picker, encode
-from interp.sae.parts import Parts
+from interp.sae.file_tensors import FileTensors
 
 _DENSE_AT_ONCE = 1 << 22
 
@@ -79,7 +79,7 @@ class Encoder(ABC):
         raise ValueError(f"the encoder {kind} has no form on disk: give it a name, to_stored and from_stored")
 
     @classmethod
-    def from_stored(cls, settings: dict[str, Any], parts: Parts, d_sae: int, source: str) -> Self:
+    def from_stored(cls, settings: dict[str, Any], parts: FileTensors, d_sae: int, source: str) -> Self:
         """The encoder that `to_stored` wrote; `source` is the name of the config in errors. Raises ValueError for what
         is damaged."""
         raise ValueError(f"{source}: the encoder {cls.__name__} cannot be read: give it from_stored")

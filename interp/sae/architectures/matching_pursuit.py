@@ -16,8 +16,8 @@ from interp.codes.sparse_codes import SparseCodes
 from interp.sae.architectures.encoders import Encoder, SAELensForm, StoredEncoder, Weights
 from interp.sae.architectures.sae_config import NonNegative, SAEConfig
 from interp.sae.architectures.topk import TopK
+from interp.sae.file_tensors import FileTensors, number, whole_number
 from interp.sae.forward_pass import ForwardPass
-from interp.sae.parts import Parts, number, whole_number
 from interp.sae.sparse_ops import Encoded, Support
 
 
@@ -61,7 +61,7 @@ class MatchingPursuit(Encoder):
         return StoredEncoder(asdict(self), {})
 
     @classmethod
-    def from_stored(cls, settings: dict[str, Any], parts: Parts, d_sae: int, source: str) -> "MatchingPursuit":
+    def from_stored(cls, settings: dict[str, Any], parts: FileTensors, d_sae: int, source: str) -> "MatchingPursuit":
         if not isinstance(settings.get("stop_on_repeat"), bool):
             raise ValueError(f"{source}: encoder={settings!r} needs stop_on_repeat, a truth")
         shortest = number(settings.get("residual_threshold"), "residual_threshold", source)

@@ -28,9 +28,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.sae.architectures.encoders import Encoder, register
+from interp.sae.auxk import auxk, fading
 from interp.sae.encoding import Picker
 from interp.sae.forward_pass import ForwardPass
-from interp.sae.revival import auxk, fading
 from interp.sae.sparse_ops import Encoded
 
 ARCHITECTURES: "dict[str, type[SAEConfig]]" = {}
@@ -91,7 +91,7 @@ class SAEConfig:
     """Transcoders: a linear path from input to output beside the latents (arXiv 2501.18823)."""
     aux_coefficient: NonNegative = 1.0
     """Weight of AuxK beside the main loss: dead latents reconstruct what the others leave (arXiv 2406.04093, A.2, where
-    it is 1/32 and relative to the error). Below an FVU of a twelfth it falls with FVU³; `revival` says why."""
+    it is 1/32 and relative to the error). Below an FVU of a twelfth it falls with FVU³; `auxk` says why."""
     dead_after: Annotated[int | None, AT_LEAST_1] = None
     """Tokens without firing after which a latent is dead (arXiv 2406.04093, A.2: 10 million); None = a fortieth of
     `tokens`."""

@@ -24,11 +24,11 @@ from torch import Tensor
 from interp.codes.sparse_codes import SparseCodes
 from interp.sae.architectures.encoders import Activation, SAELensForm, StoredEncoder
 from interp.sae.architectures.sae_config import ABOVE_0, NOT_NEGATIVE, Fraction, NonNegative, Positive, SAEConfig
+from interp.sae.auxk import fading
+from interp.sae.file_tensors import FileTensors
 from interp.sae.forward_pass import ForwardPass
 from interp.sae.kernels.dispatch import kernels, pick_kernels
 from interp.sae.kernels.torch_kernels import PreActivations
-from interp.sae.parts import Parts
-from interp.sae.revival import fading
 
 _TANH_SCALE = 4.0
 """c of Circuits Updates, January 2025."""
@@ -72,7 +72,7 @@ class Threshold(Activation):
         return StoredEncoder({}, {"threshold": self.threshold})
 
     @classmethod
-    def from_stored(cls, settings: dict[str, Any], parts: Parts, d_sae: int, source: str) -> "Threshold":
+    def from_stored(cls, settings: dict[str, Any], parts: FileTensors, d_sae: int, source: str) -> "Threshold":
         return cls(parts.take("threshold", d_sae))
 
     def to_saelens(self, kind: str, *, skips: bool) -> SAELensForm | None:

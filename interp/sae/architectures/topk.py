@@ -22,10 +22,10 @@ from interp.sae.architectures.encoders import Activation, SAELensForm, StoredEnc
 from interp.sae.architectures.sae_config import INSIDE, Fraction, NonNegative, SAEConfig
 from interp.sae.architectures.thresholds import Threshold, short_steps
 from interp.sae.encoding import MARGIN, encode, has_fast_bfloat16
+from interp.sae.file_tensors import FileTensors, whole_number
 from interp.sae.forward_pass import ForwardPass
 from interp.sae.kernels.dispatch import kernels, pick_kernels
 from interp.sae.kernels.torch_kernels import PreActivations
-from interp.sae.parts import Parts, whole_number
 from interp.storage.processes import Processes
 
 _MOST_AT_START = 1 / 8
@@ -79,7 +79,7 @@ class TopK(Activation):
         return StoredEncoder({"k": self.k}, {})
 
     @classmethod
-    def from_stored(cls, settings: dict[str, Any], parts: Parts, d_sae: int, source: str) -> "TopK":
+    def from_stored(cls, settings: dict[str, Any], parts: FileTensors, d_sae: int, source: str) -> "TopK":
         return cls(whole_number(settings, "k", d_sae, source))
 
     def to_saelens(self, kind: str, *, skips: bool) -> SAELensForm | None:

@@ -1,4 +1,4 @@
-"""The parts of a file, each checked as it is taken: tensors, and numbers and truth values of the config."""
+"""Takes the tensors of a dictionary's file, and the numbers and truth values of its config, and checks each of them."""
 
 import math
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-class Parts:
+class FileTensors:
     """The tensors of one file, to be taken one by one."""
 
     dtype: torch.dtype | None = None
@@ -21,14 +21,15 @@ class Parts:
         return name in self._tensors
 
     def take(self, name: str, *shape: int | None) -> Tensor:
-        """None in `shape`: any size. Raises ValueError if the tensor is missing, of another shape or not finite."""
+        """Take the tensor of this name. None in `shape`: any size. Raises ValueError if the tensor is missing, of
+        another shape or not finite."""
         if name not in self._tensors:
             raise ValueError(f"{self.source} has no tensor {name}; it has {', '.join(self._tensors) or 'no others'}")
         tensor = self._tensors.pop(name)
         fits = len(shape) == tensor.ndim and all(s in (None, d) for s, d in zip(shape, tensor.shape, strict=True))
         if not fits:
-            wanted = ", ".join("any" if size is None else str(size) for size in shape)
-            raise ValueError(f"{self.source}: {name} has shape {tuple(tensor.shape)}, but must have ({wanted})")
+            expected = ", ".join("any" if size is None else str(size) for size in shape)
+            raise ValueError(f"{self.source}: {name} has shape {tuple(tensor.shape)}, but must have ({expected})")
         if not tensor.is_floating_point() or not bool(tensor.isfinite().all()):
             raise ValueError(f"{self.source}: {name} holds values that are no finite numbers")
         return tensor.detach().to(self.dtype or tensor.dtype)
@@ -41,7 +42,7 @@ class Parts:
 
 
 def whole_number(cfg: Mapping[str, Any], name: str, limit: int, source: str) -> int:
-    """A field that must be in 1..limit."""
+    """Take a field that must be in 1..limit."""
     match cfg.get(name):
         case bool():
             pass
@@ -51,7 +52,7 @@ def whole_number(cfg: Mapping[str, Any], name: str, limit: int, source: str) -> 
 
 
 def number(value: Any, name: str, source: str, *, above: bool = False) -> float:
-    """A finite number of at least 0, or above it."""
+    """Check that a value is a finite number of at least 0, or above 0, and return it."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not is_number or value < 0 or (above and value == 0):
         raise ValueError(f"{source}: {name}={value!r} must be a number {'above' if above else 'of at least'} 0")
@@ -59,7 +60,7 @@ def number(value: Any, name: str, source: str, *, above: bool = False) -> float:
 
 
 def truth(cfg: Mapping[str, Any], name: str, default: bool, source: str) -> bool:
-    """A field that must be true or false; what is not there or null is the default."""
+    """Take a field that must be true or false; where it is missing or null, the default."""
     value = cfg.get(name)
     if value is not None and not isinstance(value, bool):
         raise ValueError(f"{source}: {name}={value!r} must be true or false")

@@ -15,14 +15,16 @@ from torch import Tensor
 from interp.activations import ActivationStatistics
 from interp.sae.architectures.encoders import Encoder
 from interp.sae.architectures.sae_config import SAEConfig
+from interp.sae.hook_scales import HookScales, scale_of
 from interp.sae.model import SAE, Crosscoder, Transcoder
-from interp.sae.scales import HookScales, scale_of
 
 _DRAW = 0x1A7E47
 """Added to the seed of the first directions: a world that was planted with the same seed must not be its own start."""
 
 
-def draw(config: SAEConfig, hooks: HookScales, device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
+def initial_weights(
+    config: SAEConfig, hooks: HookScales, device: torch.device, dtype: torch.dtype
+) -> dict[str, Tensor]:
     """The weights at the start, in random directions; where hooks are tied the encoder is the decoder's transpose."""
     generator = torch.Generator().manual_seed(_DRAW + config.seed)
 

@@ -1,6 +1,6 @@
 """A dictionary as the files hold it: its tensors, how it encodes, where it comes from.
 
-`formats` and `saelens` read folders into a `Stored` and write folders from one; `model` makes it a module.
+`formats` and `saelens` read folders into a `StoredDictionary` and write folders from one; `model` makes it a module.
 """
 
 from dataclasses import dataclass, field, fields
@@ -24,7 +24,7 @@ class _Metadata(TypedDict, total=False):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Stored:
+class StoredDictionary:
     kind: str = "sae"
     """`sae`, `transcoder` or `crosscoder`."""
     W_enc: Tensor
@@ -42,7 +42,7 @@ class Stored:
     scales: tuple[float, ...] = ()
 
 
-def metadata_with_config(stored: Stored) -> dict[str, Any]:
+def metadata_with_config(stored: StoredDictionary) -> dict[str, Any]:
     """The metadata, with the config of the dictionary's training under `interp`."""
     if stored.config is None:
         return dict(stored.metadata)

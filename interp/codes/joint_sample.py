@@ -1,7 +1,8 @@
-"""Samples of the latents of several dictionaries, their codes on the same rows side by side: one source of codes.
+"""Samples latents of several dictionaries and lays their codes on the same rows side by side, as one source of codes.
 
-In: for each dictionary parts of its codes. Out: `SideBySide`, in which the sampled latents of the second dictionary
-follow those of the first. The codes lie in a folder of work; a process that was killed finds those that were whole.
+In: the codes of each dictionary, some rows at a time. Out: `JointSample`, in which the sampled latents of the second
+dictionary follow those of the first. The codes lie in a working folder, where a process that was killed finds again
+those that were whole.
 """
 
 from collections.abc import Iterator
@@ -20,12 +21,13 @@ from interp.storage.files import Progress, open_tensors, write_tensors
 from interp.storage.folders import whole_folder
 
 _ROWS_AT_ONCE = 1 << 15
-Part = tuple[Int[Tensor, " row"], SparseCodes]
+CodedRows = tuple[Int[Tensor, " row"], SparseCodes]
 """Row ids, and the codes of these rows."""
 
 
-class SideBySide:
-    """`latents` of each dictionary, drawn by `seed`; `chosen` says which, `faint` which of these are faint."""
+class JointSample:
+    """The codes of `latents` latents of each dictionary, drawn by `seed`. `chosen` has their numbers by dictionary, and
+    `faint` says which of these are faint."""
 
     def __init__(self, work: Path, n_rows: int, latents: int, seed: int, progress: Progress):
         self.work, self.n_rows, self.latents, self.seed, self.progress = work, n_rows, latents, seed, progress
@@ -44,9 +46,9 @@ class SideBySide:
     def __getitem__(self, rows: slice, /) -> SparseCodes:
         return SparseCodes.from_scipy(scipy.sparse.hstack([codes[rows].scipy() for codes in self._codes], "csr"))
 
-    def take(self, name: str, d_sae: int, parts: Iterator[Part], norms: Tensor | None = None) -> None:
-        """Keep the codes of the sample, and which of it are faint among all; norms: of the decoder's rows, None = 1.
-        They appear whole; where they are there already, no part is asked for."""
+    def take(self, name: str, d_sae: int, parts: Iterator[CodedRows], norms: Tensor | None = None) -> None:
+        """Keep the codes of the sample of one dictionary. norms: of the decoder's rows, to tell which are faint; None:
+        all 1. The codes appear whole; where they are there already, `parts` is not read."""
         chosen = self.chosen[name] = np.sort(np.random.default_rng(self.seed).permutation(d_sae)[: self.latents])
         folder = self.work / f"codes-{name.replace(' ', '-')}"
         if not folder.exists():
@@ -65,25 +67,26 @@ class SideBySide:
         self._codes.append(CodeStore(folder))
 
 
-def stored(codes: CodeStore | SparseCodes, n_rows: int) -> Iterator[Part]:
+def stored(codes: CodeStore | SparseCodes, n_rows: int) -> Iterator[CodedRows]:
+    """Codes in token order, some rows at a time."""
     for row_ids in torch.arange(n_rows).split(_ROWS_AT_ONCE):
         yield row_ids, codes[int(row_ids[0]) : int(row_ids[-1]) + 1]
 
 
-def encoded(dictionary: Dictionary, store: StoredRows, hook: str, n_rows: int) -> Iterator[Part]:
-    """Rows lie scattered over the shards, so all are read; the few that are asked for are encoded."""
+def encoded(dictionary: Dictionary, store: StoredRows, hook: str, n_rows: int) -> Iterator[CodedRows]:
+    """Encode the rows 0 … n_rows − 1 of a store. They lie scattered over the shards, so all shards are read."""
     limit = limit_on(dictionary, store, hook)
     for i in range(store.n_shards):
         shard = store.shard(i, hook).within(limit)
-        asked = shard.row_ids < n_rows
-        if asked.any():
-            blocks = shard.acts[asked].float().split(4096)
+        is_among = shard.row_ids < n_rows
+        if is_among.any():
+            blocks = shard.acts[is_among].float().split(4096)
             with torch.no_grad():
-                yield shard.row_ids[asked], SparseCodes.cat([dictionary.codes(acts) for acts in blocks])
+                yield shard.row_ids[is_among], SparseCodes.cat([dictionary.codes(acts) for acts in blocks])
 
 
-def in_order(parts: Iterator[Part], n_rows: int) -> SparseCodes:
-    """All latents at the rows 0 … n_rows − 1; nothing fires on rows that are in no part."""
+def in_order(parts: Iterator[CodedRows], n_rows: int) -> SparseCodes:
+    """The codes of all latents at the rows 0 … n_rows − 1; nothing fires on rows that are in no part."""
     row_ids, codes = zip(*parts, strict=True)
     ids = torch.cat(row_ids).numpy()
     places = scipy.sparse.csr_matrix((np.ones(len(ids), np.float32), (ids, np.arange(len(ids)))), (n_rows, len(ids)))

@@ -1,7 +1,7 @@
-"""Checks what belongs to a scan: tables made of its features, and the activations that it was made of.
+"""Checks that inputs belong to a scan: tables made of its features, and the activations that it was made of.
 
-A table that is made of features keeps their `identity` in `attrs["features"]`, which Parquet files keep too. What has
-none, as a CSV file, is told by its latents, and by how often they fire.
+A table that is made of features keeps their `identity` in `attrs["features"]`, which Parquet files keep too. A table
+without one, as from a CSV file, is recognized by its latents, and by how often they fire.
 """
 
 import pandas as pd
@@ -33,21 +33,22 @@ def check_table(
 ) -> None:
     """Check that a table of latents was made of these features. Raises ValueError if not; `name` is what it calls the
     table."""
-    there = table.attrs.get("features", here) if (here := identity(features)) else {}
-    differs = [f"other {key}" for key in {**here, **there} if here.get(key) != there.get(key)]
+    ours = identity(features)
+    tables = table.attrs.get("features", ours) if ours else {}
+    differing = [f"other {key}" for key in {**ours, **tables} if ours.get(key) != tables.get(key)]
     latents = table["latent"].to_numpy()
-    if not differs and len(latents) and latents.max() >= features.d_sae:
-        differs = [f"latent {latents.max()}, which is not in 0..{features.d_sae - 1}"]
-    if not differs and "n_active" in table:
-        here_active = features.table().set_index("latent")["n_active"].reindex(latents).fillna(0).to_numpy()
-        there_active = pd.to_numeric(table["n_active"], errors="coerce").to_numpy()
-        if (unlike := here_active != there_active).any():
-            at = unlike.argmax()
-            differs = [
-                f"another latent {latents[at]}: it fires {there_active[at]:.0f} times there, {here_active[at]:.0f} here"
-            ]
-    if differs:
-        raise ValueError(f"{name} is not of the features in {features.path}, but of {' and '.join(differs)}: {remedy}")
+    if not differing and len(latents) and latents.max() >= features.d_sae:
+        differing = [f"latent {latents.max()}, which is not in 0..{features.d_sae - 1}"]
+    if not differing and "n_active" in table:
+        scanned_n = features.table().set_index("latent")["n_active"].reindex(latents).fillna(0).to_numpy()
+        table_n = pd.to_numeric(table["n_active"], errors="coerce").to_numpy()
+        if (is_other := scanned_n != table_n).any():
+            i = is_other.argmax()
+            differing = [f"another latent {latents[i]}: it fires {table_n[i]:.0f} times, not {scanned_n[i]:.0f}"]
+    if differing:
+        raise ValueError(
+            f"{name} is not of the features in {features.path}, but of {' and '.join(differing)}: {remedy}"
+        )
 
 
 def check_scanned(features: FeatureStore, dictionary: Dictionary, model: Model, hook: str) -> None:
@@ -56,14 +57,15 @@ def check_scanned(features: FeatureStore, dictionary: Dictionary, model: Model, 
     that are no text, of which no model says anything."""
     if not features.has_text:
         raise ValueError(f"{features.path} is a scan of rows that are no text: what a model says of them is not known")
-    W_dec, there = dictionary.W_dec.detach().float().cpu(), features.W_dec
-    same = dictionary.d_sae == features.d_sae
-    if same and there is not None:
-        same = W_dec.shape == there.shape and float((W_dec - there).norm()) <= _ROUNDING * float(there.norm())
-    if not same:
-        what = f"{features.path} is a scan of {features.d_sae} latents of another dictionary"
+    W_dec, scanned_W_dec = dictionary.W_dec.detach().float().cpu(), features.W_dec
+    is_same = dictionary.d_sae == features.d_sae
+    if is_same and scanned_W_dec is not None:
+        is_same = W_dec.shape == scanned_W_dec.shape
+        is_same = is_same and float((W_dec - scanned_W_dec).norm()) <= _ROUNDING * float(scanned_W_dec.norm())
+    if not is_same:
         raise ValueError(
-            f"{what} than this {type(dictionary).__name__} of {dictionary.d_sae}: give the one that was scanned"
+            f"{features.path} is a scan of {features.d_sae} latents of another dictionary than this "
+            f"{type(dictionary).__name__} of {dictionary.d_sae}: give the one that was scanned"
         )
     names = names_of(model, resolve_hooks(model, [hook])[hook])
     if features.meta["hook_name"] not in ("", hook, *names):

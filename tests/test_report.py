@@ -1,6 +1,5 @@
 """The page's files hold what the store holds, whatever is in the text; and Chromium, where it is, shows it."""
 
-import base64
 import gzip
 import html
 import json
@@ -23,9 +22,9 @@ from interp.figures.theme import VERDICT_COLOURS
 from interp.report import assets, decoder_layout, write_report
 from interp.report.beside_nulls import closest_null, nulls_account
 from interp.report.columns import recommended_order
-from interp.report.contexts import activations_around
+from interp.report.contexts import activations_around, coded
 from interp.report.inputs import ReportInputs
-from interp.report.json_text import encode_tokens, number, numbers
+from interp.report.json_text import encode_tokens, number, numbers, pack
 from interp.report.latent_map import map_names, surroundings
 from interp.report.panels import Panel
 from interp.report.payloads import CHUNK
@@ -161,11 +160,60 @@ def page(run, folder) -> Path:
 
 def data(page: Path, name: str):
     """A data file as the browser reads it: the argument of its one call."""
-    text = (page.parent / "data" / f"{name}.js").read_text(encoding="utf-8")
+    text = script(page.parent / "data" / f"{name}.js")
     called, argument = re.fullmatch(r'receive\("([^"]+)",(.*)\);\n', text, re.DOTALL).groups()
     assert called == name
     value = json.loads(argument)
-    return json.loads(gzip.decompress(base64.b64decode(value))) if isinstance(value, str) else value
+    value = json.loads(unpacked(value)) if isinstance(value, str) else value
+    if not name.startswith("features-"):
+        return value
+    first = int(name.removeprefix("features-")) * CHUNK
+    latents = [dict(zip(value, own, strict=True)) for own in zip(*value.values(), strict=True)]
+    return {str(first + k): own | {"examples": decoded(*own["examples"])} for k, own in enumerate(latents)}
+
+
+def decoded(kinds, rows, labels, values, exponent, text: str) -> list[list]:
+    """The examples of a latent, as the page reads them."""
+    codes = iter(decode_tokens(text))
+    examples = []
+    for fields in zip(kinds, rows, labels, values, strict=True):
+        pos, sparse = -1, []
+        for _ in range(next(codes)):
+            pos += 1 + next(codes)
+            power, code = divmod(next(codes), 180)
+            sparse += [pos, (-1) ** (code >= 90) * (code % 90 + 10) * 10.0 ** (exponent - 1 - power)]
+        examples.append([*fields, sparse])
+    assert next(codes, None) is None
+    return examples
+
+
+def script(file: Path) -> str:
+    """The text of a script: what is packed is in UTF-16, and its first bytes say so."""
+    written = file.read_bytes()
+    return written.decode("utf-16" if written.startswith(b"\xff\xfe") else "utf-8")
+
+
+def unpacked(text: str) -> str:
+    """What the page does with a packed text: 15 bits a character, of the last some too many, as the first says."""
+    bits = "".join(f"{ord(character) - 0x100:015b}" for character in text[1:])
+    bits = bits[: len(bits) - (ord(text[0]) - 0x100)]
+    return gzip.decompress(bytes(int(bits[k : k + 8], 2) for k in range(0, len(bits), 8))).decode()
+
+
+def test_examples_are_read_back_from_their_columns_whatever_their_values():
+    examples = [[0, 13, 2, 7.01, [0, 0.0012, 5, -99.0, 7, 1e-8]], [-1, 4, None, 3.0, []], [1, 6, 0, -2.5, [7, 10.0]]]
+    expected = [[0, 13, 2, 7.01, [0, 0.0012, 7, 1e-8]], *examples[1:]]
+    for one, other in zip(decoded(*coded(examples, 8)), expected, strict=True):
+        assert one[:4] == other[:4] and one[4] == pytest.approx(other[4])
+    with_own = [[0, 13, 2, 7.01, [5, 7.0, 6, 2.0]]]
+    assert decoded(*coded(with_own, 8)) == [[0, 13, 2, 7.01, [6, 2.0]]], "its own activation is its value"
+
+
+@pytest.mark.parametrize("length", range(16))
+def test_a_packed_text_is_read_back_whatever_its_length(length):
+    text = "".join(chr(97 + k * k % 26) for k in range(length)) + "€"
+    assert unpacked(pack(text)) == text and pack(text) == pack(text)
+    assert not set('"\\\r\n<>&') & set(pack(text)), "nothing that a script or JSON must escape"
 
 
 def decode_tokens(text: str) -> list[int]:
@@ -189,7 +237,7 @@ def test_the_page_stands_alone(page):
 def test_no_corpus_text_is_markup_in_any_file(page):
     assert "<title>run &lt;b&gt;</title>" in page.read_text(encoding="utf-8")
     for file in (page.parent / "data").iterdir():
-        text = file.read_text(encoding="utf-8")
+        text = script(file)
         assert not set("<>&\u2028\u2029") & set(text), file.name
     assert HOSTILE in data(page, "page")["columns"]["tokens"][1]
     assert data(page, "vocab") == VOCAB
@@ -209,8 +257,8 @@ def test_chunks_hold_the_examples_of_the_store(page, run):
         assert [(kind, row) for kind, row, *_ in shown] == list(zip(ranked["kind"], ranked["row"], strict=True))
         for _, row, labels, value, sparse in shown:
             start = row // N_CTX * N_CTX
-            active = np.flatnonzero(z[start : start + N_CTX, latent])
-            assert sparse[::2] == active.tolist() and value == pytest.approx(z[row, latent], rel=1e-3)
+            active = np.setdiff1d(np.flatnonzero(z[start : start + N_CTX, latent]), row - start)
+            assert sparse[::2] == active.tolist() and value == pytest.approx(z[row, latent], rel=6e-3)
             assert sparse[1::2] == pytest.approx(z[start + active, latent], rel=0.06)
             assert label_sets[labels] == [name for name, mask in masks.items() if mask[row]]
     assert data(page, "features-0000")[str(DEAD)]["examples"] == []
@@ -238,7 +286,7 @@ def test_chunks_hold_the_other_tables_of_the_store(page, run):
     chunk, latent = data(page, "features-0000")["7"], 7
     row = store.table().set_index("latent").loc[latent]
     assert chunk["facts"]["n_active"] == row["n_active"] == sum(chunk["histogram"]["counts"])
-    assert chunk["facts"]["density"] == pytest.approx(row["density"], rel=1e-3)
+    assert chunk["facts"]["density"] == pytest.approx(row["density"], rel=6e-3)
     assert [token for token, _ in chunk["logits"]["top"]] == list(row["top_logit_tokens"])
     near = store.table("neighbours").query("latent == 7").sort_values("rank")
     assert [other for other, _ in chunk["neighbours"]] == list(near["other"])
@@ -314,10 +362,10 @@ def test_evidence_stands_beside_its_z_and_its_null(page):
     assert set(shown) == {"Concentration", "Senses", "Twin seed"}
     assert all(measure["null"] and measure["meaning"] for measure, *_ in shown.values())
     coherence, *found = shown["Concentration"]
-    assert found == pytest.approx([score / 2, score * 5, -0.1, 0.1 + score / 10], rel=1e-3)
+    assert found == pytest.approx([score / 2, score * 5, -0.1, 0.1 + score / 10], rel=6e-3)
     senses, *found = shown["Senses"]
-    assert found == [1 + (score < 0.5), pytest.approx(-score, rel=1e-3), None, None]
-    assert shown["Twin seed"][1:] == (pytest.approx(9 / (D_SAE - 1), rel=1e-3), None, 0.25, 0.25)
+    assert found == [1 + (score < 0.5), pytest.approx(-score, rel=6e-3), None, None]
+    assert shown["Twin seed"][1:] == (pytest.approx(9 / (D_SAE - 1), rel=6e-3), None, 0.25, 0.25)
 
 
 def test_evidence_bars_hold_nearly_all_latents_and_the_band_of_the_null(page):
@@ -385,7 +433,7 @@ def test_summary_shows_every_dictionary_beside_its_nulls(page):
     ranking = planted_ranking().query("verdict != 'dead'")
     one = (ranking["verdict"] == "monosemantic").mean()
     assert (this["dictionary"], this["trained"], this["judged"]) == ("this page's dictionary", 40, D_SAE)
-    assert this["one"][0] == pytest.approx(one, rel=1e-3) and this["one"][1] < one < this["one"][2]
+    assert this["one"][0] == pytest.approx(one, rel=6e-3) and this["one"][1] < one < this["one"][2]
     assert [(row["dictionary"], row["trained"], row["shares"][0][0]) for row in others] == list(SHARES)
     for row in others:
         share = row["shares"][0][0]

@@ -15,9 +15,11 @@ In: a FeatureStore, and which firings are shown. Out: what the page reads.
         activations    [pos, value, pos, value, …] of the tokens of its sequence where the latent fires, in few digits
 
 Many examples lie in the same text, so that they name it rather than hold it; the page loads it where it is looked at.
+Activations take most of the page's bytes: `coded` writes the examples of a latent in columns, activations as text.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from itertools import groupby
 from typing import Any
 
@@ -77,6 +79,33 @@ class Contexts:
         around = activations_around(self.store, latent_of, row_of)
         shown = zip(kinds, rows, sets, *around, strict=True)
         return [[int(kind), int(row), *rest] for kind, row, *rest in shown]
+
+
+def coded(examples: Sequence[list], n_ctx: int) -> list:
+    """Write examples as columns: [kinds, rows, labels, values, exponent, text], from which the page has them back.
+
+    The text has a character (`encode_tokens`) for each of these numbers, example after example: how many other tokens
+    of the sequence the latent fires on, and of each how many tokens lie before it since the last of them, and its
+    activation ±m · 10^(exponent − 1 − e), with m in 10..99, as 180 e + m − 10, and 90 more where it is below 0."""
+    others = [[(pos, z) for pos, z in zip(e[4][::2], e[4][1::2], strict=True) if pos != e[1] % n_ctx] for e in examples]
+    exponent = max((_two_digits(z)[1] for firings in others for _, z in firings), default=0)
+    numbers: list[int] = []
+    for firings in others:
+        numbers.append(len(firings))
+        last = -1
+        for pos, z in firings:
+            code, own = _two_digits(z)
+            numbers += [pos - last - 1, code + 180 * (exponent - own)]
+            last = pos
+    columns = ([example[field] for example in examples] for field in range(4))
+    return [*columns, exponent, encode_tokens(numbers)]
+
+
+@cache
+def _two_digits(value: float) -> tuple[int, int]:
+    """m − 10, and 90 more where the value is below 0, and the exponent of its first digit."""
+    first, exponent = f"{abs(value):.1e}".split("e")
+    return round(10 * float(first)) - 10 + 90 * (value < 0), int(exponent)
 
 
 def activations_around(

@@ -1,6 +1,5 @@
 """How numbers and text are written for the page: few digits, few bytes."""
 
-import base64
 import gzip
 import json
 import math
@@ -9,19 +8,28 @@ from typing import Any
 
 import numpy as np
 
-DIGITS = 4
-"""Significant digits of a number."""
+DIGITS = 3
+"""Significant digits of a number: the page shows no more."""
 _TENS = np.array([10**i for i in range(16)], float)
 _FIRST_CODE, _SURROGATES, _N_SURROGATES = 93, 0xD800, 0x800
+_FIRST_PACKED, _BITS = 0x100, 15
+"""The code point that stands for the bits 0, and how many bits a character holds: 2¹⁵ code points from there on lie
+before the surrogates. UTF-16 takes 16 bits for each, where base64 in UTF-8 takes 20."""
 
 
 def encode(payload: Any) -> str:
-    """JSON → gzip → base64; the same payload gives the same text."""
+    """JSON → gzip → text (`pack`); the same payload gives the same text."""
     return pack(json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
 
 
 def pack(text: str) -> str:
-    return base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode()  # 9 takes twice the time for 0.5 %
+    """Return the gzipped text with a character for 15 bits each, behind one that counts the bits left over at the end;
+    to be written in UTF-16."""
+    packed = gzip.compress(text.encode(), 6, mtime=0)  # 9 takes twice the time for 0.5 %
+    bits = np.unpackbits(np.frombuffer(packed, np.uint8))
+    left_over = -len(bits) % _BITS
+    codes = np.pad(bits, (0, left_over)).reshape(-1, _BITS) @ (1 << np.arange(_BITS)[::-1])
+    return (np.array([left_over, *codes]) + _FIRST_PACKED).astype("<u2").tobytes().decode("utf-16-le")
 
 
 def number(value: Any, digits: int = DIGITS) -> float | int | str | None:

@@ -39,7 +39,7 @@ def map_payload(inputs: ReportInputs, explanations: Sequence[str], seed: int) ->
     points = decoder_layout(np.asarray(W_dec, dtype=np.float32)[latents], seed=seed)
     within = surroundings(inputs.store)
     labels, known = [within.get(latent) for latent in latents], sorted(set(within.values()))
-    x, y = ([number(value) for value in axis] for axis in points.T)
+    x, y = ([number(value, 4) for value in axis] for axis in points.T)
     return {
         "latents": latents,
         "x": x,

@@ -1,6 +1,6 @@
 /* The ground that the views stand on: data files, elements, numbers, tokens.
  *
- * Data files are scripts that call receive(name, data); a string is base64 of gzipped JSON. Text reaches the page as
+ * Data files are scripts that call receive(name, data); a string is gzipped JSON. Text reaches the page as
  * text nodes and attributes alone, so nothing from a corpus is ever markup. */
 "use strict";
 
@@ -39,14 +39,20 @@ const loadScript = (() => {
   };
 })();
 
-/* The text that a script of the report hands over gzipped. */
+/* The text that a script of the report hands over gzipped, 15 bits a character (json_text.py). */
 async function unpack(path, name) {
+  const FIRST = 0x100, BITS = 15;
   await loadScript(path);
   const packed = report.data[name];
   delete report.data[name];
-  const text = atob(packed);
-  const bytes = new Uint8Array(text.length);
-  for (let k = 0; k < text.length; k++) bytes[k] = text.charCodeAt(k); // a tenth of the time of Uint8Array.from
+  const leftOver = packed.charCodeAt(0) - FIRST;
+  const bytes = new Uint8Array((BITS * (packed.length - 1) - leftOver) / 8);
+  for (let k = 1, at = 0, held = 0, bits = 0; k < packed.length; k++) {
+    held = (held << BITS) | (packed.charCodeAt(k) - FIRST);
+    bits += BITS;
+    for (; bits >= 8 && at < bytes.length; bits -= 8) bytes[at++] = held >>> (bits - 8);
+    held &= (1 << bits) - 1;
+  }
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Response(stream).text();
 }
@@ -63,8 +69,26 @@ const loadData = (() => {
 const numbered = (name, k) => `${name}-${String(k).padStart(4, "0")}`;
 
 async function loadFeature(latent) {
-  const features = await loadData(numbered("features", Math.floor(latent / report.data.page.chunk)));
-  return features[latent];
+  const { chunk } = report.data.page;
+  const columns = await loadData(numbered("features", Math.floor(latent / chunk)));
+  const feature = Object.fromEntries(Object.entries(columns).map(([name, values]) => [name, values[latent % chunk]]));
+  return { ...feature, examples: examplesOf(feature.examples) };
+}
+
+/* Examples as the views read them, [kind, row, labels, value, [pos, value, …]], of their columns (contexts.py). */
+function examplesOf([kinds, rows, labels, values, exponent, text]) {
+  const codes = report.text.decoded(text);
+  let at = 0;
+  return kinds.map((kind, k) => {
+    const sparse = [];
+    for (let n = codes[at++], pos = -1; n > 0; n--) {
+      pos += codes[at++] + 1;
+      const code = codes[at++];
+      const sign = code % 180 < 90 ? "" : "-";
+      sparse.push(pos, Number(`${sign}${(code % 90) + 10}e${exponent - 1 - Math.floor(code / 180)}`));
+    }
+    return [kind, rows[k], labels[k], values[k], sparse];
+  });
 }
 
 /* The text of a token, once loadWords() has come back. */

@@ -1,6 +1,6 @@
-"""All that the page shows of a feature when it is opened, in files of `CHUNK` features each.
+"""All that the page shows of a feature when it is opened, in files of `CHUNK` features each, name → its list over them.
 
-In: a FeatureStore and a range of latents. Out: JSON → gzip → base64 inside a script that calls `receive(name, text)`,
+In: a FeatureStore and a range of latents. Out: JSON → gzip → text inside a script that calls `receive(name, text)`,
 since a page on file:// may load scripts but fetch nothing.
 
 Its examples are those of `contexts`. What a page has only where the run has it (senses, evidence, a wider dictionary …)
@@ -16,7 +16,7 @@ import pandas as pd
 
 from interp.features.bins import merged_bins
 from interp.features.feature_store import FeatureStore
-from interp.report.contexts import Contexts
+from interp.report.contexts import Contexts, coded
 from interp.report.json_text import DIGITS, encode_tokens, numbers
 
 CHUNK = 64
@@ -52,34 +52,36 @@ def payloads(
     store: FeatureStore, features: pd.DataFrame, contexts: Contexts, extras: Mapping[str, Mapping[int, Any]]
 ) -> Iterator[tuple[str, dict]]:
     """Name and contents of each chunk file. features: one row a latent, by latent; extras: name → latent → what the
-    page shows under this name; a latent that lacks an entry has None."""
+    page shows under this name; a latent that lacks an entry has None. Like beside like packs a tenth smaller than
+    latent after latent."""
     step = CHUNK * CHUNKS_AT_ONCE
+    missing: dict[str, Any] = {"histogram": {"edges": [], "counts": []}, "examples": coded([], store.n_ctx)}
     for start in range(0, store.d_sae, step):
         block = _block(store, features, contexts, start, min(start + step, store.d_sae))
         for first in range(start, min(start + step, store.d_sae), CHUNK):
             latents = range(first, min(first + CHUNK, store.d_sae))
-            chunk = {str(j): block[j] | {name: by.get(j) for name, by in extras.items()} for j in latents}
+            chunk = {name: [by.get(j, missing.get(name, [])) for j in latents] for name, by in block.items()}
+            chunk |= {name: [by.get(j) for j in latents] for name, by in extras.items()}
             yield f"features-{first // CHUNK:04d}", chunk
 
 
 def _block(
     store: FeatureStore, features: pd.DataFrame, contexts: Contexts, start: int, stop: int
-) -> dict[int, dict[str, Any]]:
-    """The latents start … stop − 1 as the page shows them, read together: each table is scanned once."""
+) -> dict[str, dict[int, Any]]:
+    """Name → latent → what the page shows, of the latents start … stop − 1: each table is scanned once."""
     where = f"where latent >= {start} and latent < {stop}"
     tables = {name: store.sql(query.format(where=where)) for name, query in TABLES.items()}
     examples = tables.pop("examples")
     features = features.iloc[start:stop]
     facts = [name for name in FACTS if name in features]
-    shown: dict[str, dict[int, Any]] = {
+    shown = _by_latent(examples, contexts.examples(examples["kind"], examples["latent"], examples["row"]))
+    return {
         "facts": dict(enumerate((dict(zip(facts, row, strict=True)) for row in _lines(features[facts])), start)),
         "logits": dict(enumerate(_logits(features), start)),
-        "examples": _by_latent(examples, contexts.examples(examples["kind"], examples["latent"], examples["row"])),
+        "examples": {j: coded(rows, store.n_ctx) for j, rows in shown.items()},
         "histogram": _histograms(tables.pop("histograms")),
         **{name: _by_latent(table, _lines(table.drop(columns="latent"))) for name, table in tables.items()},
     }
-    none: dict[str, Any] = {"histogram": {"edges": [], "counts": []}}
-    return {j: {name: by.get(j, none.get(name, [])) for name, by in shown.items()} for j in range(start, stop)}
 
 
 def row_evidence(store: FeatureStore) -> dict[str, list]:

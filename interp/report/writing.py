@@ -3,6 +3,7 @@
 import html
 import json
 import re
+from codecs import BOM_UTF16_LE
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.resources import files
@@ -98,7 +99,7 @@ def page_policy() -> str:
     return policy[1]
 
 
-def plotly_script() -> str:
+def plotly_script() -> bytes:
     """plotly.js, packed."""
     from plotly.offline import get_plotlyjs
 
@@ -107,20 +108,21 @@ def plotly_script() -> str:
 
 def check_data_script(file: str, script: bytes) -> None:
     """Check that a file of a page's data holds nothing else. Raises ValueError if it does."""
-    name, (first, last) = json.dumps(Path(file).stem), (b"receive(", b");\n")
-    start = first + name.encode() + b","
+    start, last = f"receive({json.dumps(Path(file).stem)},", ");\n"
     try:
-        if not (script.startswith(start) and script.endswith(last)):
+        text = script.decode("utf-16" if script.startswith(BOM_UTF16_LE) else "utf-8")
+        if not (text.startswith(start) and text.endswith(last)):
             raise ValueError("it does not begin or end as data does")
-        json.loads(script[len(start) : -len(last)])
+        json.loads(text[len(start) : -len(last)])
     except (ValueError, RecursionError) as error:
         raise ValueError(f"data/{file} holds no data of a page ({error}): `interp report` writes it anew") from None
 
 
 def _write_assets(folder: Path, page: str) -> None:
     (folder / "assets").mkdir(parents=True)
-    for name, text in {**assets(), "plotly.js": plotly_script()}.items():
+    for name, text in assets().items():
         (folder / "assets" / name).write_text(text, encoding="utf-8")
+    (folder / "assets" / "plotly.js").write_bytes(plotly_script())
     (folder / "index.html").write_text(page, encoding="utf-8")
 
 
@@ -182,8 +184,10 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
 
 
 def _write_script(folder: Path, name: str, data: Any) -> None:
-    (folder / f"{name}.js").write_text(_script(name, data), encoding="utf-8")
+    (folder / f"{name}.js").write_bytes(_script(name, data))
 
 
-def _script(name: str, data: Any) -> str:
-    return f"receive({json.dumps(name)},{script_json(data)});\n"
+def _script(name: str, data: Any) -> bytes:
+    """What is packed is in UTF-16 behind a byte order mark, which a browser heeds before all else that it is told."""
+    text = f"receive({json.dumps(name)},{script_json(data)});\n"
+    return BOM_UTF16_LE + text.encode("utf-16-le") if isinstance(data, str) else text.encode()

@@ -128,7 +128,7 @@ class Explorer(ThreadingHTTPServer):
         self._listed = set((run.manifest("report") or {"files": ()})["files"])
         if any(self._read(f"assets/{name}") != text for name, text in self._assets.items()):
             raise ValueError(f"{self._folder} is of another version: `interp report {run.path}` writes it anew")
-        self._assets["plotly.js"] = plotly_script().encode()
+        self._assets["plotly.js"] = plotly_script()
         live = files("interp.report.live")
         self._assets |= {name: live.joinpath(name).read_bytes() for name in ASSETS}
         try:

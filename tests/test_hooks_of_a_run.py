@@ -12,9 +12,11 @@ import pytest
 
 from interp import Run, open_any, run_stages
 from interp.cli import main
+from interp.effects import feature_edges
 from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import run_alone
 from interp.pipeline.stages import STAGES, stage
+from interp.report.live import LiveModel
 from interp.storage.folder_kinds import find
 from interp.storage.folders import locked
 from models.transformer import Transformer
@@ -129,6 +131,28 @@ def test_pages_name_one_another(both):
         page = both.at(hook).page
         [(address, name)] = re.findall('<li><a href="(.+?)">(.+?)</a>', page.read_text())
         assert (page.parent / address).resolve() == both.at(other).page.resolve() and name == other
+
+
+@pytest.mark.parametrize("own, other", [(MID, POST), (POST, MID)])
+def test_the_explorer_says_which_latents_of_the_earlier_hook_feed_those_of_the_later(both, own, other):
+    """The same edges from either page, those of the library."""
+    live = LiveModel(both.at(own))
+    assert live.hooks == [MID, POST], "in the order of the model"
+    found = live.edges("Once upon a time", 4, other, ablate=True)
+    pair = [(hook, both.at(hook).sae) for hook in (MID, POST)]
+    table = feature_edges(both.model, live.tokens("Once upon a time")[:, :5], *pair, targets=8)
+    expected = {(row.upstream, row.downstream): (row.attribution, row.ablation) for row in table.itertuples()}
+    assert {(up, down) for up, down, *_ in found["edges"]} == set(expected)
+    for up, down, *weights in found["edges"]:
+        assert weights == pytest.approx(expected[up, down], abs=1e-5)
+    sizes = [abs(owed) for _, _, owed, _ in found["edges"]]
+    assert sizes == sorted(sizes, reverse=True) and len(found["targets"]) <= 8
+    ranking = both.at(other).ranking.set_index("latent")["explanation"]
+    ends = {edge[0 if other == MID else 1] for edge in found["edges"]}
+    assert found["rules"] == {str(latent): ranking[latent] or "" for latent in ends}
+    assert live.edges("Once upon a time", 4, other)["edges"][0][3] is None
+    with pytest.raises(ValueError, match="is not another hook of the run"):
+        live.edges("Once upon a time", 4, own)
 
 
 def test_what_is_done_is_not_done_again_and_a_hook_more_runs_beside_it(folder_of_model, tmp_path):

@@ -9,6 +9,8 @@ In:  a finished run, and text. Out: values for JSON. One call at a time goes thr
     live.steer("Once upon", {476: 2.0})           what the model writes as it is, and with a latent held
     live.dose(476)                                what holding a latent at each multiple costs and brings
     live.without(476, 12)                         what the loss of each token of a scanned sequence is without a latent
+    live.common(476, 12)                          how often two latents fire together in the scan
+    live.edges("Once upon", 1, "blocks.1.hook_resid_post")    which latents feed which, between two hooks of a run
 
 A text begins with the token that opens the run's own texts. Special tokens and rows above the dictionary's norm limit
 have no latents, as in the scan. An activation is in the dictionary's unit, a strength is its share of the latent's
@@ -17,6 +19,8 @@ maximum in the scan, probabilities are in [0, 1].
 
 import threading
 from collections.abc import Mapping
+from contextlib import ExitStack
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,13 +30,14 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.activations.hooks import capture, evaluating, module_of, size_of, to_model
+from interp.activations.hooks import capture, evaluating, module_of, resolve_hooks, size_of, to_model
 from interp.activations.next_tokens import check_predicts_next
-from interp.effects import dose_response, steer
+from interp.effects import dose_response, feature_edges, steer
 from interp.evaluation.dictionary_hooks import dictionary_hooks
 from interp.evaluation.downstream import Downstream, in_rows
 from interp.features.text_features import firing, opened
 from interp.report.inputs import FinishedRun
+from interp.report.latent_pairs import in_common
 
 MAX_TOKENS = 1024
 """Most tokens of a text, where the model would take more: what one call may keep the others waiting for."""
@@ -41,6 +46,8 @@ N_LATENTS, N_NEXT, N_MOVED = 10, 10, 4
 DOSES = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0, 8.0)
 """Multiples of a latent's maximum."""
 N_CONCEPT = 5
+N_TARGETS, N_EDGES = 8, 200
+"""Latents of the later hook whose edges are told, and most edges of them all."""
 NUMBERS_AT_ONCE = 1 << 25
 """Logits in memory."""
 
@@ -49,7 +56,7 @@ class LiveModel:
     def __init__(self, run: FinishedRun):
         """Load the model and the dictionary of a run. Raises FileNotFoundError, naming the stage, where it is not
         finished."""
-        self.features, self.sae, self.tokenizer = run.features, run.sae, run.tokenizer
+        self.run, self.features, self.sae, self.tokenizer = run, run.features, run.sae, run.tokenizer
         self.model, self.hook = run.model, run.hook_name
         self.place = dictionary_hooks(self.model, self.hook, self.sae)
         check_predicts_next(self.model, self.features.tokens)
@@ -173,6 +180,50 @@ class LiveModel:
                 logits = self._downstream.logits(tokens, entered.stream, change)
                 losses.append(F.cross_entropy(logits[0, :-1].float(), tokens[0, 1:], reduction="none").cpu())
         return {"changes": [None, *(losses[1] - losses[0]).tolist()]}
+
+    @cached_property
+    def hooks(self) -> list[str]:
+        """All hooks of the run, in the order in which the model runs them; the run's own is `hook`."""
+        order: list[str] = []
+        tokens = to_model(self.model, self.features.tokens[:1].long())
+        names = [self.run.at(name).hook_name for name in self.run.hooks]
+        with evaluating(self.model), ExitStack() as stack:
+            for name, hook in resolve_hooks(self.model, names).items():
+                stack.enter_context(hook.attach(lambda _, name=name: order.append(name)))
+            self.model(tokens)
+        return list(dict.fromkeys(order))
+
+    def edges(self, text: str, position: int, other: str, *, ablate: bool = False) -> dict[str, Any]:
+        """Which latents of the earlier of two hooks feed the N_TARGETS strongest of the later one at a position: the
+        run's own hook and another of its hooks (`interp.effects.feature_edges`).
+
+        targets: [latent, activation] of the later hook; edges: [earlier latent, later latent, attribution, ablation],
+        the N_EDGES largest, in the unit of the later one's activations, the ablation None unless it is asked for;
+        rules: of each latent of the other hook, what the ranking says of it. Raises ValueError for a position outside
+        and for a hook that is not another one of the run, FileNotFoundError where that has no dictionary yet."""
+        if other == self.hook or other not in self.hooks:
+            raise ValueError(f"{other!r} is not another hook of the run; it has {', '.join(self.hooks)}")
+        tokens, theirs = self._up_to(text, position), self.run.at(other)
+        pair = sorted([(self.hook, self.sae), (other, theirs.sae)], key=lambda one: self.hooks.index(one[0]))
+        with self._free:
+            table = feature_edges(self.model, tokens, *pair, targets=N_TARGETS, ablate=ablate)
+        targets = table.drop_duplicates("downstream").nlargest(N_TARGETS, "activation")
+        table = table.reindex(table["attribution"].abs().nlargest(N_EDGES).index)
+        columns = table[["upstream", "downstream", "attribution", "ablation"]].astype(object)
+        named = targets["downstream"] if pair[1][0] == other else table["upstream"]
+        ranking = theirs.ranking.set_index("latent")["explanation"] if theirs.manifest("ranking") else {}
+        return {
+            "targets": targets[["downstream", "activation"]].astype(object).values.tolist(),
+            "edges": columns.where(columns.notna(), None).values.tolist(),
+            "rules": {str(latent): str(ranking.get(latent) or "") for latent in named.unique()},
+        }
+
+    def common(self, latent: int, other: int) -> list:
+        """What two latents have in common in the scan (`latent_pairs.in_common`). Raises ValueError for a latent that
+        is not there."""
+        if wrong := [each for each in (latent, other) if each >= self.features.d_sae]:
+            raise ValueError(f"latent {wrong[0]} is not in 0..{self.features.d_sae - 1}")
+        return in_common(self.features, np.array([[latent, other]]))[0]
 
     def tokens(self, text: str) -> Int[Tensor, "1 pos"]:
         """The tokens of a text. Raises ValueError for a text of no token, or of more than the model takes."""

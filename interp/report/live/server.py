@@ -2,8 +2,8 @@
 
     GET  /, /assets/…              the page, with what is live added
     GET  /data/…                   what the stage `report` wrote of the run
-    GET  /api/notes                the notes in the run folder
-    POST /api/{read,at,effects,steer,dose,without,notes}      JSON in, JSON out; a refusal is {"error": "…"}
+    GET  /api/{notes,hooks}        the notes in the run folder; the run's hooks in the model's order
+    POST /api/{read,at,effects,edges,common,steer,dose,without,notes}   JSON in, JSON out; a refusal is {"error": "…"}
 
 No other site can use it from the browser: the host must be this machine by name (DNS rebinding), what is posted must be
 JSON and come from this page (forged requests), and what is served is for this page only.
@@ -51,7 +51,7 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-SCRIPTS = ("live.js", "grid.js", "try.js", "steering.js")
+SCRIPTS = ("live.js", "grid.js", "edges.js", "try.js", "steering.js")
 ASSETS = ("live.css", *SCRIPTS)
 LAST_SCRIPT = '<script src="assets/main.js"></script>'
 ADDED = '<link rel="stylesheet" href="assets/live.css">' + "".join(
@@ -80,6 +80,11 @@ class _Effects(_At):
     token: Amount
 
 
+class _Edges(_At):
+    other: str
+    ablate: bool
+
+
 class _Steer(_Asked):
     prompt: str
     multiples: Annotated[dict[Latent, Multiple], Field(max_length=MAX_HELD)]
@@ -94,6 +99,10 @@ class _Dose(_Asked):
 
 class _Without(_Dose):
     sequence: Amount
+
+
+class _Common(_Dose):
+    other: Amount
 
 
 class _Edit(_Asked):
@@ -170,6 +179,8 @@ class Explorer(ThreadingHTTPServer):
             "/api/read": (_Read, self.live.read),
             "/api/at": (_At, self.live.at),
             "/api/effects": (_Effects, self.live.effects),
+            "/api/common": (_Common, self.live.common),
+            "/api/edges": (_Edges, self.live.edges),
             "/api/steer": (_Steer, self._steer),
             "/api/dose": (_Dose, self.live.dose),
             "/api/without": (_Without, self.live.without),
@@ -219,8 +230,12 @@ class _Request(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RD)
 
     def do_GET(self) -> None:
-        if self.path == "/api/notes":
-            self._respond(lambda: _as_json(notes_of(self.server.notes, self.server.key)))
+        told = {
+            "/api/notes": lambda: notes_of(self.server.notes, self.server.key),
+            "/api/hooks": lambda: {"own": self.server.live.hook, "all": self.server.live.hooks},
+        }
+        if self.path in told:
+            self._respond(lambda: _as_json(told[self.path]()))
         else:
             self._respond(lambda: self.server.file(self.path))
 

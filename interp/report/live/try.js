@@ -82,7 +82,9 @@ report.views.try = (() => {
     showText();
     showFeatures();
     const found = await ask("at", { text, position });
-    if (!isOld()) showToken(found);
+    if (isOld()) return;
+    showToken(found);
+    await report.edges.read(text, position, pinned.keys());
   }
 
   const choose = (position) => put((isOld) => readToken(position, isOld));
@@ -517,6 +519,7 @@ report.views.try = (() => {
         h("p.options", null, shades(), h("label", null, single, " features of a single token too")),
       ),
       parts.found,
+      report.edges.section,
       h("h2", null, "Hold pinned features while it writes"),
       h(
         "p.muted",

@@ -26,6 +26,7 @@ from interp.report.contexts import activations_around, coded
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import encode_tokens, number, numbers, pack
 from interp.report.latent_map import map_names, surroundings
+from interp.report.latent_pairs import in_common
 from interp.report.panels import Panel
 from interp.report.payloads import CHUNK
 from interp.report.use import shares, uses
@@ -262,6 +263,29 @@ def test_chunks_hold_the_examples_of_the_store(page, run):
             assert sparse[1::2] == pytest.approx(z[start + active, latent], rel=0.06)
             assert label_sets[labels] == [name for name, mask in masks.items() if mask[row]]
     assert data(page, "features-0000")[str(DEAD)]["examples"] == []
+
+
+def test_pairs_have_in_common_what_their_codes_have(page, run, monkeypatch):
+    """By the dense codes, however many rows and pairs are read at a time."""
+    store = run.store
+    monkeypatch.setattr("interp.report.latent_pairs.ROWS_AT_ONCE", 7 * N_CTX)
+    monkeypatch.setattr("interp.report.latent_pairs.PAIRS_AT_ONCE", 5)
+    pairs = np.array([[a, b] for a in range(6) for b in range(6, 10)])
+    z = store.codes[0 : N_SEQ * N_CTX].dense().double().numpy()
+    W = np.asarray(store.W_dec, dtype=float)
+    for (a, b), (both, r, cosine, *at) in zip(pairs.tolist(), in_common(store, pairs), strict=True):
+        assert both == ((z[:, a] != 0) & (z[:, b] != 0)).sum()
+        if z[:, a].any() and z[:, b].any():
+            assert r == pytest.approx(np.corrcoef(z[:, a], z[:, b])[0, 1], rel=6e-3, abs=1e-6)
+        assert cosine == pytest.approx(W[a] @ W[b] / np.linalg.norm(W[a]) / np.linalg.norm(W[b]), rel=6e-3)
+        for latent, other, found in ((a, b, at[0]), (b, a, at[1])):
+            examples = data(page, f"features-{latent // CHUNK:04d}")[str(latent)]["examples"]
+            there = [(place, z[row, other]) for place, (_, row, *_) in enumerate(examples) if z[row, other]]
+            assert found[::2] == [place for place, _ in there]
+            assert found[1::2] == pytest.approx([value for _, value in there], rel=0.06)
+    held = data(page, "features-0000")
+    nearest = held["7"]["neighbours"][0][0]
+    assert str(max(7, nearest)) in data(page, f"features-{min(7, nearest) // CHUNK:04d}")[str(min(7, nearest))]["pairs"]
 
 
 def test_text_files_hold_every_token_once(run, folder, monkeypatch):
@@ -704,10 +728,13 @@ def test_a_cluster_of_the_map_is_named_by_what_most_of_it_is_and_little_else():
     points = np.concatenate([rng.normal(centre, 0.1, size=(40, 2)) for centre in ((0, 0), (9, 0), (0, 9))])
     labels = ["in_python"] * 30 + [None] * 90
     rules = ["a word"] * 40 + ['" the", "a" or "in", or after "b"'] * 39 + [HOSTILE] + ["a word", ""] * 20
-    (x, y, first), (*_, second) = map_names(points, labels, rules)
-    assert first in {'" the"', '"a"', '"in"', 'after "b"'} and second == "in python", "largest first"
-    assert np.hypot(x - 9, y) < 0.5, "at its middle"
-    assert map_names(points[:30], labels[:30], rules[:30]) == [] == map_names(points, [None] * 120, [""] * 120)
+    named = map_names(points, labels, rules)
+    places = {name: np.array([x, y]) for x, y, name, _ in named}
+    ofrules = {'" the"', '"a"', '"in"', 'after "b"'}
+    assert len(places) == len(named) > 2 and set(places) <= ofrules | {"in python"}, "each once, none of what is common"
+    assert all(np.hypot(*(place - [9 * (name in ofrules), 0])) < 0.5 for name, place in places.items()), "where it is"
+    assert [level for *_, level in named] == sorted(level for *_, level in named)
+    assert map_names(points[:15], labels[:15], rules[:15]) == [] == map_names(points, [None] * 120, [""] * 120)
 
 
 @pytest.mark.parametrize("view, drawn", [("summary", "main-svg"), ("map", "<canvas")])

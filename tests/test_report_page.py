@@ -600,13 +600,13 @@ def test_a_lasso_selects_for_the_table_and_is_taken_off_again(browser, address):
 
 def test_the_map_is_coloured_by_what_is_asked_with_a_legend(browser, address):
     browser.open(f"{address}#map")
-    assert "single-token 5" in browser.text(".legend")[0]
+    assert "python 1" in browser.text(".legend")[0], "by the kind of text, where that is known"
     assert (
         len(browser.evaluate("Array.from(document.querySelectorAll('.contours path'), (e) => e.getAttribute('d'))"))
         == 3
     )
     field = "document.querySelector('.maphead select')"
-    for way, said in (("density", "density"), ("label", "python 1"), ("monosemanticity", "0.01.0")):
+    for way, said in (("density", "density"), ("verdict", "single-token 5"), ("monosemanticity", "0.01.0")):
         browser.evaluate(f"{field}.value = '{way}'; {field}.dispatchEvent(new Event('change'))")
         assert said in browser.text(".legend")[0]
     assert not browser.complaints
@@ -695,24 +695,44 @@ def test_a_file_that_holds_no_notes_is_refused_by_name(text, tmp_path):
         read_notes(tmp_path / "notes.json")
 
 
-def test_two_features_stand_side_by_side_at_an_address_of_their_own(browser, address):
+def test_two_features_are_compared_at_an_address_of_their_own(browser, address):
     browser.open(f"{address}#feature/3")
     browser.click("#feature .side a[href^='#compare/3/']")
     browser.wait("document.getElementById('compare').dataset.latent === '3'")
     other = browser.evaluate("location.hash").split("/")[2]
-    assert browser.text("#compare .sides h2") == ["Feature 3", f"Feature {other}"]
+    assert browser.text("#compare .heads h2") == ["Feature 3", f"Feature {other}"]
     assert re.fullmatch(r"0\.\d\d", browser.text("#compare .facts dd")[0]), "the cosine of a neighbour"
-    assert len(browser.text("#compare .examples")) == 2 and not browser.complaints
+    assert browser.text("#compare .venn span") == ["30 only 3", f"30 only {other}"], "each fires on a token of its own"
+    assert browser.text("#compare .where h3")[1] == "Both fire" and len(browser.text("#compare .examples")) == 2
+    assert len(browser.text("#compare .mirror")) == 3 and not browser.complaints
     assert browser.evaluate("document.title").startswith(f"Features 3 and {other} ")
     browser.click("#compare .choice a")
     browser.wait(f"document.getElementById('compare').dataset.latent === '{other}'")
-    assert browser.text("#compare .sides h2") == [f"Feature {other}", "Feature 3"]
+    assert browser.text("#compare .heads h2") == [f"Feature {other}", "Feature 3"]
     browser.press("Escape")
     browser.wait("document.body.dataset.view === 'features'")
     browser.open(f"{address}#compare/3")
     browser.wait("document.getElementById('compare').dataset.latent === '3'")
     nearest = browser.evaluate("loadFeature(3).then(({ neighbours }) => neighbours[0][0])")
-    assert browser.text("#compare .sides h2") == ["Feature 3", f"Feature {nearest}"]
+    assert browser.text("#compare .heads h2") == ["Feature 3", f"Feature {nearest}"]
+
+
+def test_of_two_that_the_page_holds_no_counts_of_it_says_the_bounds_that_it_knows(browser, address):
+    nearest = "[...one.neighbours, ...one.coactivations].map(([other]) => other)"
+    far = f"""(async () => {{
+        const one = await loadFeature(3), held = Object.keys(one.pairs ?? {{}}).map(Number);
+        for (let k = 4; k < 30; k++) {{
+            const other = await loadFeature(k), theirs = [...other.neighbours, ...other.coactivations];
+            if (![...held, ...{nearest}].includes(k) && !theirs.some(([latent]) => latent === 3)) return k;
+        }}
+    }})()"""
+    browser.open(f"{address}#compare/3")
+    browser.open(f"{address}#compare/3/{browser.evaluate(far)}")
+    browser.wait("document.getElementById('compare').dataset.latent === '3'")
+    assert (
+        browser.text("#compare .facts dd")[0].startswith("below ") and len(browser.text("#compare .where section")) == 2
+    )
+    assert "interp explore" in browser.text("#compare .overlap p")[0] and not browser.complaints
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,20 @@
-/* Two features side by side, and what they have in common. The address names them: #compare/12/476. */
+/* Two features against each other: how often they fire on the same tokens, where both fire and where one alone, and
+ * their rules, logits, tokens and activations on common scales. The address names them: #compare/12/476. */
 "use strict";
 
 report.views.compare = (() => {
   const { columns, verdictOf } = report.selection;
   const { latents, ranked, has_text: hasText } = report.data.page;
-  const { open, block, facts } = report.views.feature;
-  const { activations, strongest } = report.firings;
+  const { open } = report.views.feature;
+  const N_EXAMPLES = 6;
+  const N_ALONE = 4;
+  const QUOTED = /"(.+?)"(?=$|[\s,;:.)])/gs;
+  /* `ask` is there where a model's server is: it asks that what two features have in common. */
+  const view = { within: "features", titled: (named) => `Features ${(named ?? "").replace("/", " and ")}`, show };
   let wanted;
 
   const isLatent = (text) => /^\d+$/.test(text ?? "") && Number(text) < latents;
+  const percent = (share) => `${format.significant(100 * share, 2)} %`;
 
   /* Which two: numbers that can be typed over. */
   function choice(named) {
@@ -17,7 +23,7 @@ report.views.compare = (() => {
       return h("label", null, `${name} `,
         h("input", { type: "number", min: 0, max: latents - 1, step: 1, required: true, value }));
     };
-    const fields = [field("Feature", named[0]), field("beside", named[1])];
+    const fields = [field("Compare feature", named[0]), field("with", named[1])];
     const go = (event) => {
       event.preventDefault();
       location.hash = `#compare/${fields.map((one) => one.querySelector("input").value).join("/")}`;
@@ -27,49 +33,182 @@ report.views.compare = (() => {
       named.every(isLatent) ? h("a", { href: `#compare/${named[1]}/${named[0]}` }, "Swap") : null);
   }
 
-  /* The tokens of one list that are in the other too. */
-  function common(one, two) {
-    const both = one.filter((token) => two.includes(token));
-    return both.length ? both.map((token) => [tokenElement(word(token)), " "]) : h("span.muted", null, "none");
+  /* What the page, or the server of the model, knows the two to have in common (latent_pairs.py); null: neither. */
+  async function common([a, first], [b, second]) {
+    const held = first.pairs?.[b];
+    if (held) return held;
+    const swapped = second.pairs?.[a];
+    if (swapped) return [...swapped.slice(0, 3), swapped[4], swapped[3]];
+    return view.ask ? view.ask(a, b) : null;
   }
 
-  function shared([a, first], [b, second]) {
-    const rowOf = (name) => (
-      first[name].find(([other]) => other === b) ?? second[name].find(([other]) => other === a)
-    );
-    const near = rowOf("neighbours");
-    const together = rowOf("coactivations");
-    const predicted = (feature, side) => feature.logits?.[side].map(([token]) => token) ?? [];
-    const firedOn = (feature) => feature.tokens.filter(([offset]) => offset === 0).map(([, token]) => token);
-    const far = h("span.muted", null, "not among each other's nearest");
-    const apart = h("span.muted", null, "not among the pairs that do so most");
-    const jointly = together && `Jaccard ${format.fixed(together[1])}, lift ${format.significant(together[2])}`;
-    const rows = [
-      ["decoder cosine", near ? format.fixed(near[1]) : far],
-      ["fire together", jointly ?? apart],
-    ];
-    if (hasText) {
-      rows.push(
-        ["fire on", common(firedOn(first), firedOn(second))],
-        ["positive logits", common(predicted(first, "top"), predicted(second, "top"))],
-        ["negative logits", common(predicted(first, "bottom"), predicted(second, "bottom"))]);
-    }
-    return h("section.block", null, h("h2", null, "In common"), factsElement(rows));
-  }
-
-  function one(latent, feature) {
+  /* One of the two: what it is said to be. */
+  function head(side, latent, feature) {
     const probability = [columns.monosemanticity[latent], columns.low[latent], columns.high[latent]];
-    const silent = h("p.missing", null, "It never fired on the tokens scanned.");
-    return h("section", { "aria-label": `Feature ${latent}` },
+    return h(`section.head.${side}`, { "aria-label": `Feature ${latent}` },
       h("div.name", null,
         h("h2", null, featureLink(latent, `Feature ${latent}`)),
         h("span", null, verdictElement(verdictOf(latent)), unsureElement(latent)),
         ranked ? intervalElement(...probability) : null),
-      report.lead.element(latent, feature),
-      facts(feature),
-      hasText ? block("Direct logit effects", report.logits.logits(feature)) : null,
-      block("Activations", activations(feature)),
-      block("Strongest", feature.facts.n_active ? strongest(latent, feature) : silent));
+      report.lead.element(latent, feature));
+  }
+
+  /* The tokens that both rules name. */
+  function inBothRules(a, b) {
+    const [named, theirs] = [a, b].map((latent) => (columns.explanation[latent] ?? "").match(QUOTED) ?? []);
+    const both = [...new Set(named)].filter((token) => theirs.includes(token));
+    return both.length
+      ? h("p.rule", null, h("span.muted", null, "in both rules: "), ruleText(both.join(", ")))
+      : null;
+  }
+
+  /* The tokens of each and of both on one scale, and how alike the two are. */
+  function overlap([a, first], [b, second], known) {
+    const [n, m] = [first.facts.n_active, second.facts.n_active];
+    const rowOf = (name) => first[name].find(([other]) => other === b) ?? second[name].find(([other]) => other === a);
+    const cosine = known?.[2] ?? rowOf("neighbours")?.[1];
+    /* Of what is listed of neither, that it is below the last of both lists. */
+    const least = (name) => Math.min(...[first, second].map((one) => one[name].at(-1)?.[1] ?? Infinity));
+    const atMost = (name) => (least(name) < Infinity ? `below ${format.fixed(least(name))}` : "–");
+    const facts = [["decoder cosine", cosine === undefined || cosine === null ? atMost("neighbours") : format.fixed(cosine)]];
+    if (!known) facts.push(["Jaccard", atMost("coactivations")]);
+    else {
+      const expected = (n * m) / report.data.page.tokens;
+      facts.push(
+        ["Jaccard", format.significant(known[0] / (n + m - known[0]), 2)],
+        ["together", expected ? `${format.significant(known[0] / expected, 2)} × as often as by chance` : "–"],
+        ["correlation of activations", known[1] === null ? "–" : format.fixed(known[1])]);
+    }
+    const both = known?.[0] ?? 0;
+    const part = (kind, count, text) => (
+      count ? h(`span.${kind}`, { "--n": count, title: text }, h("b", null, format.count(count)), ` ${text}`) : null
+    );
+    const bar = known
+      ? [part("a", n - both, `only ${a}`), part("both", both, "both"), part("b", m - both, `only ${b}`)]
+      : [part("a", n, `fire ${a}`), part("b", m, `fire ${b}`)];
+    const said = !known
+      ? "How many tokens fire both is not in this page, which holds it for each feature's nearest: "
+        + "the page of `interp explore` counts it for any two."
+      : both
+        ? `Feature ${b} fires on ${percent(both / n)} of the tokens of ${a}, ${a} on ${percent(both / m)} of those of ${b}.`
+        : "They never fire on the same token.";
+    return h("section.overlap", { "aria-label": "How often they fire together" },
+      h("h3", null, "Tokens on which they fire"),
+      h("div.venn", null, bar), h("p.muted", null, said), factsElement(facts));
+  }
+
+  /* Stored examples of the two parted by whether the other fires there too; where that is not known, each one's. */
+  function examples([a, first], [b, second], known) {
+    const strongest = (all) => {
+      const rows = new Set();
+      const distinct = all.filter(([, row]) => !rows.has(row) && rows.add(row));
+      return distinct.sort((one, two) => two[3] - one[3]);
+    };
+    const list = (some, latent, feature) => {
+      const most = feature.facts.max || 1;
+      return some.length
+        ? report.examples.list(strongest(some), most, latent, N_EXAMPLES, "snippet")
+        : h("p.missing", null, "None of the examples stored.");
+    };
+    const column = (kind, title, ...rest) => h(`section.${kind}`, null, h("h3", null, title), rest);
+    if (!known) {
+      return h("div.where", null,
+        column("a", `Strongest of ${a}`, list(first.examples, a, first)),
+        column("b", `Strongest of ${b}`, list(second.examples, b, second)));
+    }
+    const parted = (feature, at) => {
+      const places = new Set(at.filter((_, k) => k % 2 === 0));
+      return [true, false].map((wanted) => feature.examples.filter((_, k) => places.has(k) === wanted));
+    };
+    const [[bothA, onlyA], [bothB, onlyB]] = [parted(first, known[3]), parted(second, known[4])];
+    const of = (some, feature) => h("p.muted", null,
+      `${format.count(some.length)} of the ${format.count(feature.examples.length)} examples stored`);
+    return h("div.where", null,
+      column("a", `${a} fires, ${b} does not`, of(onlyA, first), list(onlyA, a, first)),
+      column("both", "Both fire", h("p.muted", null,
+        `${format.count(bothA.length)} examples of ${a} and ${format.count(bothB.length)} of ${b}; `
+          + `shaded by ${bothA.length ? a : b}`),
+      bothA.length ? list(bothA, a, first) : list(bothB, b, second)),
+      column("b", `${b} fires, ${a} does not`, of(onlyB, second), list(onlyB, b, second)));
+  }
+
+  /* Values by token of both beside each other on one scale, those that both lists have first. */
+  function tokenTable(names, title, rows, note = "") {
+    const [one, two] = rows.map((list) => new Map(list));
+    const tokens = [...new Set([...one.keys(), ...two.keys()])];
+    const size = (token) => Math.max(one.get(token) ?? 0, two.get(token) ?? 0);
+    const most = Math.max(...tokens.map(size), 1e-12);
+    const cell = (kind, list, token) => {
+      const value = list.get(token);
+      return h(`td.${kind}`, { "--share": (value ?? 0) / most, title: value === undefined ? null : format.significant(value, 2) },
+        h("i"));
+    };
+    const line = (token) => h("tr", null, cell("a", one, token), rowHead(tokenElement(word(token))), cell("b", two, token));
+    const shared = tokens.filter((token) => one.has(token) && two.has(token));
+    const alone = rows.map((list, k) => list.map(([token]) => token).filter((token) => ![two, one][k].has(token)));
+    const shown = [...shared, ...alone.flatMap((list) => list.slice(0, N_ALONE)).sort((s, t) => size(t) - size(s))];
+    const heads = names.map((name, k) => h("th", { scope: "col", class: "ab"[k] }, String(name)));
+    return h("section", null,
+      h("table.mirror", null,
+        h("caption", null, h("h3", null, title)),
+        h("thead", null, h("tr", null, heads[0], h("td"), heads[1])),
+        h("tbody", null, shown.map(line))),
+      h("p.below", null, `${shared.length ? format.count(shared.length) : "none"} in both lists${note}`));
+  }
+
+  const firedOn = ({ tokens, facts }) =>
+    tokens.filter(([offset]) => offset === 0).map(([, token, n]) => [token, n / facts.n_active]);
+
+  /* Both histograms of activations on one scale: the share of firings in a decade's hundredth. */
+  function histograms(pairs) {
+    const W = 400, H = 170, base = 140, left = 8;
+    const shown = pairs.map(([, { histogram }]) => histogram).filter(({ counts }) => counts.length);
+    if (!shown.length) return null;
+    const low = Math.log(Math.min(...shown.map(({ edges }) => edges[0])));
+    const high = Math.log(Math.max(...shown.map(({ edges }) => edges.at(-1))));
+    const x = (v) => left + ((Math.log(v) - low) / (high - low || 1)) * (W - 2 * left);
+    const heights = ({ edges, counts }) => {
+      const all = counts.reduce((sum, n) => sum + n, 0);
+      return counts.map((n, k) => n / all / Math.log(edges[k + 1] / edges[k]));
+    };
+    const most = Math.max(...shown.flatMap(heights));
+    const outline = ([, { histogram }], k) => {
+      const { edges } = histogram;
+      const steps = heights(histogram).map((share, bin) => {
+        const y = (base - (share / most) * (base - 8)).toFixed(1);
+        return `L${x(edges[bin]).toFixed(1)},${y}L${x(edges[bin + 1]).toFixed(1)},${y}`;
+      });
+      const ends = edges.length ? [`M${x(edges[0]).toFixed(1)},${base}`, `L${x(edges.at(-1)).toFixed(1)},${base}Z`] : ["", ""];
+      return svg("path", { class: "ab"[k], d: ends[0] + steps.join("") + ends[1] });
+    };
+    const tick = (v, anchor) => svg("text", { x: x(v), y: base + 14, "text-anchor": anchor }, format.significant(v, 2));
+    return h("section", null, h("h3", null, "Activations"),
+      h("div.histogram.two", null,
+        svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": "Histograms of activations" },
+          pairs.map(outline),
+          svg("line", { class: "axis", x1: left, x2: W - left, y1: base, y2: base }),
+          tick(Math.exp(low), "start"), tick(Math.exp((low + high) / 2), "middle"), tick(Math.exp(high), "end"),
+          svg("text", { x: W / 2, y: H - 2, "text-anchor": "middle" }, "activation (log scale)"))),
+      h("p.below", null, "each as a share of its own firings"));
+  }
+
+  function page(pairs, known) {
+    const [[a, first], [b, second]] = pairs;
+    const top = (feature, side) => (feature.logits?.[side] ?? []).map(([token, value]) => [token, Math.abs(value)]);
+    const beside = [histograms(pairs)];
+    if (hasText) {
+      beside.unshift(
+        tokenTable([a, b], "Fires on", [firedOn(first), firedOn(second)], "; shares of its firings"),
+        tokenTable([a, b], "Positive logits", [top(first, "top"), top(second, "top")]),
+        tokenTable([a, b], "Negative logits", [top(first, "bottom"), top(second, "bottom")]));
+    }
+    return [
+      h("div.heads", null, head("a", a, first), head("b", b, second)),
+      inBothRules(a, b),
+      overlap(...pairs, known),
+      examples(...pairs, known),
+      h("div.beside", null, beside),
+    ];
   }
 
   async function show(section, argument) {
@@ -78,7 +217,7 @@ report.views.compare = (() => {
     delete section.dataset.latent;
     if (named.length === 1 && isLatent(named[0])) {
       const { neighbours, coactivations } = await open(Number(named[0]));
-      const [nearest] = [...neighbours, ...coactivations];
+      const [nearest] = [...coactivations, ...neighbours];
       if (wanted !== argument) return;
       if (nearest) return location.replace(`#compare/${named[0]}/${nearest[0]}`);
     }
@@ -90,13 +229,13 @@ report.views.compare = (() => {
     }
     const both = named.map(Number);
     const features = await Promise.all(both.map(open));
-    if (wanted !== argument) return;
     const pairs = both.map((latent, k) => [latent, features[k]]);
-    const sides = pairs.map(([latent, feature]) => one(latent, feature));
-    section.replaceChildren(choice(named), shared(...pairs), h("div.sides", null, sides));
+    const known = await common(...pairs);
+    await report.examples.load(features.flatMap((feature) => feature.examples));
+    if (wanted !== argument) return;
+    section.replaceChildren(choice(named), ...page(pairs, known));
     section.dataset.latent = named[0];
   }
 
-  const titled = (argument) => `Features ${(argument ?? "").replace("/", " and ")}`;
-  return { within: "features", titled, show };
+  return view;
 })();

@@ -3,29 +3,36 @@
 "use strict";
 
 report.views.map = (() => {
-  const { columns, verdictOf, has, order, onchange, set } = report.selection;
+  const { columns, verdictOf, has, hasNone, order, onchange, set } = report.selection;
   const WAYS = {
+    label: "kind of text",
     verdict: "verdict",
     monosemanticity: "monosemanticity",
     density: "density",
-    label: "label it fires in",
   };
   const KEYS =
     "Map of the decoder: arrow keys move it, + and − zoom, 0 shows the whole, " +
     "Enter shows the feature in the middle. " +
     "The list beside it has the same latents.";
-  const HUES = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
+  const HUES = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#8c6bb1"];
   const LADDER = ["#352a87", "#1f6fb4", "#12a39a", "#9fbd4b", "#f9d423"];
-  const REST = "other, or no label for half of its firings";
-  const PLAIN = 200,
+  const REST = "other kinds, or no kind for half of its firings";
+  const PLAIN = 215,
+    MUTED = 95,
     FAINT = 34;
-  const CLOSE = 2.2,
+  /* How many times closer than the whole the names of each level are shown from, and the features' own rules. */
+  const CLOSE = [0, 1.6, 3],
+    OWN_CLOSE = 5,
+    MOST_OWN = 40,
+    LONGEST = 34,
     LISTED = 100;
   let points,
     placeOf,
     way = "verdict",
+    hueOfName = new Map(),
     scatter,
     names,
+    own,
     contours,
     card,
     ring,
@@ -56,8 +63,9 @@ report.views.map = (() => {
         h("span.verdict", null, write(name)),
         h("span.muted", null, ` ${format.count(n)}`),
       );
-    const shown = [...counts].sort((a, b) => b[1] - a[1]).map(line);
-    return { hueOf: (latent) => hues.get(nameOf(latent)), legend: h("ul.legend", null, shown) };
+    const isRest = ([name]) => Number(name === REST);
+    const shown = [...counts].sort((a, b) => isRest(a) - isRest(b) || b[1] - a[1]).map(line);
+    return { hueOf: (latent) => hues.get(nameOf(latent)), isRest: (latent) => nameOf(latent) === REST, legend: h("ul.legend", null, shown) };
   }
 
   function graded() {
@@ -82,28 +90,32 @@ report.views.map = (() => {
     if (way === "verdict")
       return grouped(verdictOf, (name) => style(`--${name}`) || style("--unranked"), format.verdict);
     if (way !== "label") return graded();
-    const counts = new Map(),
-      inside = new Map(points.latents.map((latent, p) => [latent, points.labels[points.inside[p]] ?? null]));
-    const labelOf = (latent) => inside.get(latent);
-    for (const latent of points.latents)
-      if (labelOf(latent) !== null) counts.set(labelOf(latent), (counts.get(labelOf(latent)) ?? 0) + 1);
-    const first = [...counts]
-      .sort((a, b) => b[1] - a[1])
-      .slice(0, HUES.length)
-      .map(([name]) => name);
-    const nameOf = (latent) => (first.includes(labelOf(latent)) ? labelOf(latent) : REST);
-    return grouped(nameOf, (name) => (name === REST ? style("--dead") : HUES[first.indexOf(name)]), format.words);
+    const labelOf = (latent) => points.labels[points.inside[placeOf.get(latent)]] ?? null;
+    const nameOf = (latent) => (hueOfName.has(labelOf(latent)) ? labelOf(latent) : REST);
+    return grouped(nameOf, (name) => hueOfName.get(name) ?? style("--dead"), format.words);
+  }
+
+  /* The commonest kinds of text, each with its hue. */
+  function commonest() {
+    const counts = points.labels.map((label, k) => [label, points.inside.filter((inside) => inside === k).length]);
+    const first = counts.sort((a, b) => b[1] - a[1]).slice(0, HUES.length);
+    return new Map(first.map(([label], k) => [label, HUES[k]]));
   }
 
   /* Colour the points; what is not selected is dimmed. */
   function repaint() {
     if (!scatter) return;
-    const { hueOf, legend: shown } = coloured();
+    const { hueOf, isRest, legend: shown } = coloured();
     const colours = new Uint8Array(4 * points.latents.length);
-    points.latents.forEach((latent, k) => colours.set([...hueOf(latent), has(latent) ? PLAIN : FAINT], 4 * k));
+    const depth = (latent) => (!has(latent) ? FAINT : isRest?.(latent) ? MUTED : PLAIN);
+    points.latents.forEach((latent, k) => colours.set([...hueOf(latent), depth(latent)], 4 * k));
     scatter.paint(colours, bytes(report.paint.style("--paper")));
     legend.replaceChildren(shown);
-    status.replaceChildren(h("a", { href: "#features" }, `Table of the ${format.count(order().length)} selected`));
+    status.replaceChildren(h("a", { href: "#features" }, `${hasNone() ? "All" : "These"} in the table`));
+    points.names.forEach(([, , name], k) => {
+      const label = way === "label" && points.labels.find((each) => format.words(each) === name);
+      names[k].style.setProperty("--hue", (label && hueOfName.get(label)) || "var(--ink)");
+    });
     list();
   }
 
@@ -111,7 +123,7 @@ report.views.map = (() => {
   function list() {
     const shown = order().filter((latent) => placeOf.has(latent));
     listed.replaceChildren(
-      h("h3", null, `${format.count(shown.length)} selected`),
+      h("h3", null, hasNone() ? `All ${format.count(shown.length)} features` : `${format.count(shown.length)} selected`),
       h("ol.listed", null, shown.slice(0, LISTED).map(line)),
       shown.length > LISTED ? h("p.muted", null, `and ${format.count(shown.length - LISTED)} more in the table`) : null,
     );
@@ -124,7 +136,8 @@ report.views.map = (() => {
     return h(
       "li",
       { onpointerenter: point, onpointerleave: () => hovered(-1), onfocusin: point },
-      h("button.link", open, h("span.number", null, `${latent} `), verdictElement(verdictOf(latent))),
+      h("button.link", open, h("span.number", null, String(latent))),
+      h("i.dot", { "--hue": hueOfVerdict(verdictOf(latent)), title: format.verdict(verdictOf(latent)) }),
       h("div.rule", null, ruleOf(latent)),
     );
   }
@@ -190,25 +203,48 @@ report.views.map = (() => {
     card.style.transform = `translate(${left}px, ${top}px)`;
   }
 
-  /* Put the names of clusters at their places; one that would cover another, of more points, is left out. */
+  /* Put the names of clusters at their places, and close by the features' own rules; what would cover another, of more
+   * points, is left out. */
   function placeNames() {
     placeRing();
     const taken = [],
       [width, height] = scatter.size(),
-      isClose = scatter.closeness() > CLOSE,
+      closeness = scatter.closeness(),
       { view } = scatter;
     const [left, top] = [width / 2 - view.x * view.scale, height / 2 + view.y * view.scale];
     contours.setAttribute("transform", `translate(${left} ${top}) scale(${view.scale} ${-view.scale})`);
-    points.names.forEach(([x, y, , level], k) => {
-      const [px, py] = scatter.toPixels(x, y),
-        [w, tall] = [names[k].offsetWidth / 2 + 4, 10];
+    const place = (element, px, py) => {
+      const [w, tall] = [element.offsetWidth / 2 + 4, 10];
       const isInside = px > w && px < width - w && py > tall && py < height - tall;
       const covers = ([ox, oy, ow]) => Math.abs(ox - px) < ow + w && Math.abs(oy - py) < 2 * tall;
-      const isFree = (!level || isClose) && isInside && !taken.some(covers);
+      const isFree = isInside && !taken.some(covers);
       if (isFree) taken.push([px, py, w]);
-      names[k].style.transform = `translate(${px}px, ${py}px) translate(-50%, -50%)`;
-      names[k].style.visibility = isFree ? "visible" : "hidden";
+      element.style.transform = `translate(${px}px, ${py}px) translate(-50%, -50%)`;
+      element.style.visibility = isFree ? "visible" : "hidden";
+    };
+    points.names.forEach(([x, y, , level], k) => {
+      if (closeness < CLOSE[level]) names[k].style.visibility = "hidden";
+      else place(names[k], ...scatter.toPixels(x, y));
     });
+    const near = closeness < OWN_CLOSE ? [] : order().filter((latent) => isInView(placeOf.get(latent)));
+    const shown = near.slice(0, MOST_OWN).map((latent) => [latent, h("span.own", null, shortRule(latent))]);
+    own.replaceChildren(...shown.map(([, element]) => element));
+    for (const [latent, element] of shown) {
+      const [px, py] = scatter.toPixels(points.x[placeOf.get(latent)], points.y[placeOf.get(latent)]);
+      place(element, px, py + 14);
+    }
+  }
+
+  const shortRule = (latent) => {
+    const rule = columns.explanation[latent].replaceAll('" ', '"␣');
+    return rule.length > LONGEST ? `${rule.slice(0, LONGEST)}…` : rule;
+  };
+
+  function isInView(k) {
+    if (k === undefined) return false;
+    const [px, py] = scatter.toPixels(points.x[k], points.y[k]),
+      [width, height] = scatter.size();
+    return px > 0 && px < width && py > 0 && py < height;
   }
 
   const inView = () => {
@@ -227,7 +263,7 @@ report.views.map = (() => {
     const chooser = h(
       "select",
       { onchange },
-      ways.map(([value, text]) => h("option", { value }, text)),
+      ways.map(([value, text]) => h("option", { value, selected: value === way }, text)),
     );
     const lasso = h(
       "button",
@@ -253,7 +289,10 @@ report.views.map = (() => {
   }
 
   function build(section) {
-    names = points.names.map(([, , name]) => h("span.name", null, h("bdi", null, name)));
+    names = points.names.map(([, , name]) => h("span.name", null, ruleText(name)));
+    own = h("div");
+    hueOfName = commonest();
+    if (points.labels.length) way = "label";
     card = h("div.hovercard", { role: "status", hidden: true });
     ring = h("i.ring", { hidden: true });
     legend = h("div");
@@ -270,7 +309,7 @@ report.views.map = (() => {
       "div.plot.map",
       { role: "application", tabindex: 0, "aria-label": KEYS },
       svg("svg", { "aria-hidden": "true" }, contours),
-      h("div.names", null, names),
+      h("div.names", null, names, own),
       ring,
       card,
     );
@@ -279,8 +318,8 @@ report.views.map = (() => {
         ? "Decoder directions by UMAP on cosine distance: near means alike, far distances mean little."
         : "Decoder directions on their first two principal components.";
     const how =
-      `${explained} Click a point to see its feature; a lasso selects, here and for the table. ` +
-      "What is not selected is dimmed.";
+      `${explained} Lines enclose where features lie densest. Zoom in for finer names; click a point for its feature; ` +
+      "ring some with the lasso to select them, here and in the table.";
     const aside = h("aside", { "aria-label": "What is selected", tabindex: 0, role: "region" }, chosen, listed);
     section.replaceChildren(
       h("div.maphead", null, h("h2", null, "Map of the decoder"), controls(), status),

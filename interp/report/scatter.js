@@ -44,7 +44,7 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
       );
     const ratio = canvas.width / width,
       last = Math.min(n, drawn + Math.ceil(budget));
-    const diameter = Math.max(24 / n ** 0.18, 1.5) * Math.min((view.scale / whole) ** 0.3, 3);
+    const diameter = Math.max(28 / n ** 0.18, 1.5) * Math.min((view.scale / whole) ** 0.3, 3);
     renderer.draw({ x: view.x, y: view.y, scale: view.scale * ratio, diameter: diameter * ratio }, drawn, last);
     if (!drawn) onmove();
     drawn = last;

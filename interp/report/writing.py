@@ -22,6 +22,7 @@ from interp.report.contexts import PICTURES_A_FILE, Contexts, picture_files, seq
 from interp.report.inputs import ReportInputs, report_inputs
 from interp.report.json_text import encode, pack
 from interp.report.latent_map import map_payload
+from interp.report.latent_pairs import in_common, pairs_shown
 from interp.report.notes import features_key
 from interp.report.payloads import CHUNK, payloads, row_evidence
 from interp.report.summary import summary
@@ -170,7 +171,12 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
     progress(2, total, "mapping the decoder")
     _write_script(folder, "map", encode(map_payload(inputs, page["columns"]["explanation"], seed)))
     progress(3, total, "writing features")
+    pairs = pairs_shown(store)
+    beside: dict[int, dict[str, list]] = {}
+    for (latent, other), shared in zip(pairs.tolist(), in_common(store, pairs), strict=True):
+        beside.setdefault(latent, {})[str(other)] = shared
     extras: dict[str, Mapping[int, Any]] = {
+        "pairs": beside,
         "senses": senses_of(senses, of_senses, contexts),
         "effects": uses(inputs),
         "explanation": explanations(verdicts),

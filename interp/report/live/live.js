@@ -76,6 +76,7 @@ async function ask(name, asked, options = {}) {
     if (!sending && !anyWaiting()) report.notes.replace(notes);
   }
 
+  report.views.compare.ask = (latent, other) => ask("common", { latent, other });
   report.notes.keepWith(write);
   look();
   window.addEventListener("focus", look);

@@ -1,0 +1,112 @@
+"""What two latents have in common: how often they fire on the same tokens, and what each does where the other is shown.
+
+In: a FeatureStore and pairs of its latents. Out, of each pair (a, b), from one pass over the codes for all of them:
+
+    [n_both, correlation, cosine, at_a, at_b]
+
+    n_both         tokens on which both fire
+    correlation    Pearson's, of their activations over all tokens scanned; None where one of them never changes
+    cosine         of their decoder directions; None without W_dec
+    at_a           [place, activation, …] of b at those of a's examples where it fires too, by their places in the
+                   order of the page (`payloads`)
+    at_b           the same of a at b's examples
+"""
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from interp.features.feature_store import FeatureStore
+from interp.report.contexts import FEW_DIGITS, ROWS_AT_ONCE
+from interp.report.json_text import number, numbers
+from interp.report.payloads import TABLES
+
+N_OTHERS = 2
+"""Nearest latents, and latents that fire most with it, whose pairs with a latent the page holds."""
+PAIRS_AT_ONCE = 1 << 12
+"""Pairs whose columns of codes are in memory."""
+
+
+def pairs_shown(store: FeatureStore) -> Int[np.ndarray, "pair 2"]:
+    """The pairs of which the page holds what they have in common, each with its smaller latent first."""
+    some = f'from {{}} where "rank" < {N_OTHERS} and latent <> other'
+    tables = " union all ".join(f"select latent, other {some.format(name)}" for name in ("neighbours", "coactivations"))
+    pairs = store.sql(
+        f"select distinct least(latent, other) a, greatest(latent, other) b from ({tables}) order by a, b"
+    )
+    return pairs.to_numpy(np.int64)
+
+
+def in_common(store: FeatureStore, pairs: Int[np.ndarray, "pair 2"]) -> list[list]:
+    """What the latents of each pair have in common, as the page reads it."""
+    examples = store.sql(TABLES["examples"].format(where=""))
+    latent_of, row_of = (examples[name].to_numpy(np.int64) for name in ("latent", "row"))
+    starts, stops = (np.searchsorted(latent_of, pairs, side) for side in ("left", "right"))  # where examples are sorted
+    counts = stops - starts
+    ends = np.cumsum(counts.reshape(-1))
+    places = np.arange(counts.sum()) + np.repeat(starts.reshape(-1) - ends + counts.reshape(-1), counts.reshape(-1))
+    rows, others = row_of[places], np.repeat(pairs[:, ::-1].reshape(-1), counts.reshape(-1))
+    both, products, moments, values = _sums(store, pairs, rows, others)
+    mean, deviation = moments
+    n, (a, b) = _n_tokens(store), pairs.T
+    with np.errstate(divide="ignore", invalid="ignore"):
+        correlation = (products / n - mean[a] * mean[b]) / (deviation[a] * deviation[b])
+    fires = np.flatnonzero(values)
+    found: list = [None] * (2 * len(fires))
+    found[::2] = (fires - np.repeat(ends - counts.reshape(-1), counts.reshape(-1))[fires]).tolist()
+    found[1::2] = numbers(values[fires], FEW_DIGITS)
+    cuts = [0, *(2 * np.searchsorted(fires, ends)).tolist()]
+    at = [found[start:stop] for start, stop in pairwise(cuts)]
+    numbered = zip(both.tolist(), correlation, _cosines(store, pairs), at[::2], at[1::2], strict=True)
+    return [[n_both, number(r), number(cosine), at_a, at_b] for n_both, r, cosine, at_a, at_b in numbered]
+
+
+def _sums(
+    store: FeatureStore,
+    pairs: Int[np.ndarray, "pair 2"],
+    rows: Int[np.ndarray, " place"],
+    latents: Int[np.ndarray, " place"],
+) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray], np.ndarray]:
+    """Of each pair the rows on which both fire, and Σ z_a z_b; mean and standard deviation of each latent over all
+    tokens; and the activation of each of `latents` in its one of `rows`."""
+    both, products = np.zeros(len(pairs), np.int64), np.zeros(len(pairs))
+    total, squares = np.zeros(store.d_sae), np.zeros(store.d_sae)
+    values, order = np.zeros(len(rows)), np.argsort(rows, kind="stable")
+    for start in range(0, len(store.codes), ROWS_AT_ONCE):
+        z = store.codes[start : start + ROWS_AT_ONCE].scipy().astype(np.float64)
+        z.eliminate_zeros()
+        z.sort_indices()
+        here = order[slice(*np.searchsorted(rows[order], [start, start + ROWS_AT_ONCE]))]
+        if len(here):
+            values[here] = np.asarray(z[rows[here] - start, latents[here]]).reshape(-1)
+        columns = z.tocsc()
+        total += np.asarray(columns.sum(0)).reshape(-1)
+        squares += np.asarray(columns.multiply(columns).sum(0)).reshape(-1)
+        for some in _parts(len(pairs)):
+            a, b = pairs[some].T
+            common = columns[:, a].multiply(columns[:, b]).tocsc()
+            both[some] += np.diff(common.indptr)
+            products[some] += np.asarray(common.sum(0)).reshape(-1)
+    n = _n_tokens(store)
+    mean = total / n
+    return both, products, (mean, np.sqrt(np.maximum(squares / n - mean**2, 0))), values
+
+
+def _cosines(store: FeatureStore, pairs: Int[np.ndarray, "pair 2"]) -> Float[np.ndarray, " pair"] | list[None]:
+    if store.W_dec is None:
+        return [None] * len(pairs)
+    rows = np.asarray(store.W_dec, dtype=np.float32)
+    rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return np.concatenate(
+        [np.zeros(0), *((rows[a] * rows[b]).sum(1) for a, b in (pairs[s].T for s in _parts(len(pairs))))]
+    )
+
+
+def _n_tokens(store: FeatureStore) -> int:
+    return int(store.meta.get("n_tokens", store.tokens.numel()))
+
+
+def _parts(n: int) -> Iterator[slice]:
+    return (slice(start, start + PAIRS_AT_ONCE) for start in range(0, n, PAIRS_AT_ONCE))

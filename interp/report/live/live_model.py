@@ -20,7 +20,7 @@ maximum in the scan, probabilities are in [0, 1].
 import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -185,11 +185,15 @@ class LiveModel:
     def hooks(self) -> list[str]:
         """All hooks of the run, in the order in which the model runs them; the run's own is `hook`."""
         order: list[str] = []
+
+        def passed(name: str, _: Tensor) -> None:
+            order.append(name)
+
         tokens = to_model(self.model, self.features.tokens[:1].long())
         names = [self.run.at(name).hook_name for name in self.run.hooks]
         with evaluating(self.model), ExitStack() as stack:
             for name, hook in resolve_hooks(self.model, names).items():
-                stack.enter_context(hook.attach(lambda _, name=name: order.append(name)))
+                stack.enter_context(hook.attach(partial(passed, name)))
             self.model(tokens)
         return list(dict.fromkeys(order))
 
@@ -211,7 +215,7 @@ class LiveModel:
         table = table.reindex(table["attribution"].abs().nlargest(N_EDGES).index)
         columns = table[["upstream", "downstream", "attribution", "ablation"]].astype(object)
         named = targets["downstream"] if pair[1][0] == other else table["upstream"]
-        ranking = theirs.ranking.set_index("latent")["explanation"] if theirs.manifest("ranking") else {}
+        ranking: Any = theirs.ranking.set_index("latent")["explanation"] if theirs.manifest("ranking") else {}
         return {
             "targets": targets[["downstream", "activation"]].astype(object).values.tolist(),
             "edges": columns.where(columns.notna(), None).values.tolist(),

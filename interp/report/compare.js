@@ -14,7 +14,6 @@ report.views.compare = (() => {
   let wanted;
 
   const isLatent = (text) => /^\d+$/.test(text ?? "") && Number(text) < latents;
-  const percent = (share) => `${format.significant(100 * share, 2)} %`;
 
   /* Which two: numbers that can be typed over. */
   function choice(named) {
@@ -90,7 +89,7 @@ report.views.compare = (() => {
       ? "How many tokens fire both is not in this page, which holds it for each feature's nearest: "
         + "the page of `interp explore` counts it for any two."
       : both
-        ? `Feature ${b} fires on ${percent(both / n)} of the tokens of ${a}, ${a} on ${percent(both / m)} of those of ${b}.`
+        ? `Feature ${b} fires on ${format.percent(both / n)} of the tokens of ${a}, ${a} on ${format.percent(both / m)} of those of ${b}.`
         : "They never fire on the same token.";
     return h("section.overlap", { "aria-label": "How often they fire together" },
       h("h3", null, "Tokens on which they fire"),
@@ -233,7 +232,7 @@ report.views.compare = (() => {
     const known = await common(...pairs);
     await report.examples.load(features.flatMap((feature) => feature.examples));
     if (wanted !== argument) return;
-    section.replaceChildren(choice(named), ...page(pairs, known));
+    section.replaceChildren(choice(named), ...page(pairs, known).filter(Boolean));
     section.dataset.latent = named[0];
   }
 

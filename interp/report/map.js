@@ -142,10 +142,7 @@ report.views.map = (() => {
     );
   }
 
-  function ruleOf(latent) {
-    const rule = columns.explanation[latent];
-    return rule ? ruleText(rule) : h("span.muted", null, "no explanation");
-  }
+  const ruleOf = (latent) => report.lead.brief(latent, () => null);
 
   /* Its verdict, and how sure that is. */
   function judged(latent) {

@@ -120,10 +120,9 @@ report.edges = (() => {
       end(0, up), end(1, down), h("td", null, signed(owed)), h("td", null, without === null ? "–" : signed(without)));
     const measure = h("button.more", { type: "button", onclick: () => put(true) }, "Measure by ablation");
     return [
-      h("div.scrolls", { role: "region", tabindex: 0, "aria-label": "Edges" },
-        h("table.plain", null,
-          headElement([`From ${ends()[0]}`, `To ${ends()[1]}`, "Attribution", "Ablation"]),
-          h("tbody", null, edges.slice(0, N_ROWS).map(row)))),
+      h("table.plain", null,
+        headElement([`From ${ends()[0]}`, `To ${ends()[1]}`, "Attribution", "Ablation"]),
+        h("tbody", null, edges.slice(0, N_ROWS).map(row))),
       isMeasured ? null : measure,
     ];
   }

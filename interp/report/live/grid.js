@@ -55,7 +55,7 @@ report.grid = (() => {
       return h(
         "tr",
         { "data-latent": latent, onpointerenter: point, onpointerleave: leave, onfocusin: point, onfocusout: leave },
-        h("th.named", { scope: "row" }, named(latent)),
+        h("th.named", { scope: "row" }, h("div", null, named(latent))),
         h("td.amount", null, values.size ? written(strongest, isSigned) : h("span.muted", null, "–")),
         tokens.map((_, position) => cell(values, position)),
       );

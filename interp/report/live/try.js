@@ -245,10 +245,27 @@ report.views.try = (() => {
             ? "Only features of a single token fire: show them by the switch above."
             : "No feature fires.",
         );
-    parts.features.replaceChildren(h("h2", null, "Features by tokens"), nothing ?? h("div", null, drawn, more));
+    parts.features.replaceChildren(
+      h("h2", null, "Features by tokens"),
+      nothing ?? h("div", null, legend(shown, most), drawn, more),
+    );
     const chosen = drawn.querySelector(`th[data-position="${at}"]`);
     drawn.scrollLeft = Math.max(scrolled, chosen ? chosen.offsetLeft + chosen.offsetWidth - drawn.clientWidth : 0);
     for (const cell of drawn.querySelectorAll(`[data-position="${at}"]`)) cell.classList.add("at");
+  }
+
+  /* What the depth of a cell says, and which verdict each dot is. */
+  function legend(shown, most) {
+    const verdicts = [...new Set(shown.map(([latent]) => verdictOf(latent)))];
+    const ends = effects
+      ? [`−${format.significant(most, 2)}`, `+${format.significant(most, 2)} nats`]
+      : ["0", "1, its maximum in the scan"];
+    return h(
+      "p.legend",
+      null,
+      h("span", null, `${ends[0]} `, h(`i.ladder.${effects ? "signed" : "strength"}`), ` ${ends[1]}`),
+      verdicts.map(verdictElement),
+    );
   }
 
   function changes(kind, name, moved) {
@@ -509,7 +526,8 @@ report.views.try = (() => {
         parts.sample,
       ),
     );
-    parts.found = h("div.found", null, parts.reading, h("div.split", null, parts.features, parts.there));
+    const left = h("div", null, parts.features, report.edges.section);
+    parts.found = h("div.found", null, parts.reading, h("div.split", null, left, parts.there));
     section.replaceChildren(
       h(
         "div.typed",
@@ -519,7 +537,6 @@ report.views.try = (() => {
         h("p.options", null, shades(), h("label", null, single, " features of a single token too")),
       ),
       parts.found,
-      report.edges.section,
       h("h2", null, "Hold pinned features while it writes"),
       h(
         "p.muted",

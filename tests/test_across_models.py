@@ -9,7 +9,7 @@ from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes
 from interp.compare.across_models import ShiftedCodes, bootstrap, stability, universality
 from interp.features.feature_store import FeatureStore
-from interp.verdict.twins import joint_sums
+from interp.features.twins import joint_sums
 
 ROWS, D, WIDE, D_IN = 600, 7, 11, 16
 
@@ -36,8 +36,8 @@ def planted() -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("buffer_mb", [256, 0])
 def test_joint_sums_are_those_of_dense_codes(buffer_mb, monkeypatch):
-    monkeypatch.setattr("interp.verdict.twins.ROWS_PER_CHUNK", 77)
-    monkeypatch.setattr("interp.verdict.twins.BUFFER_MB", buffer_mb)
+    monkeypatch.setattr("interp.features.twins.ROWS_PER_CHUNK", 77)
+    monkeypatch.setattr("interp.features.twins.BUFFER_MB", buffer_mb)
     a, b = dense(0, D), dense(1, WIDE)
     parts = list(joint_sums(codes(a), codes(b), [(0, 0), (1, 1), (2, 0)]))
     assert len(parts) == (1 if buffer_mb else D)
@@ -49,7 +49,7 @@ def test_joint_sums_are_those_of_dense_codes(buffer_mb, monkeypatch):
 
 
 def test_correlations_and_their_null_are_numpys(planted, monkeypatch):
-    monkeypatch.setattr("interp.verdict.twins.ROWS_PER_CHUNK", 77)
+    monkeypatch.setattr("interp.features.twins.ROWS_PER_CHUNK", 77)
     ours, theirs = planted
     found = universality(codes(ours), codes(theirs), seed=1)
     assert found.table["latent"].tolist() == [0, 1, 4, 5, 6] and ROWS // 4 <= found.shift <= 3 * ROWS // 4

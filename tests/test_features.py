@@ -362,7 +362,8 @@ def test_logit_effects_go_through_the_final_norm(hook, model, store, tokens, tmp
         assert list(row.bottom_logit_tokens) == shown[bottom.indices].tolist()
         np.testing.assert_allclose(row.top_logits, top.values, rtol=1e-4)
         np.testing.assert_allclose(row.bottom_logits, bottom.values, rtol=1e-4)
-    assert "mean scale" in features.meta["logit_effects"]
+    assert "mean scale" in features.meta["logit_effects"] and "past 1 later block" in features.meta["logit_effects"]
+    assert features.meta["blocks_past"] == 1
 
 
 def test_logit_effects_are_listed_of_tokens_that_occur(tmp_path):

@@ -1,6 +1,7 @@
 """Is a latent the model's own? The probability against what it is made of, and its column in a run."""
 
 import json
+from copy import copy
 
 import numpy as np
 import pandas as pd
@@ -86,6 +87,13 @@ def test_the_calibration_is_made_again_from_what_is_kept(tmp_path):
     times = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("latents.parquet")}
     assert len(times) == 2 and learnt_latents.main(["--quick", "--out", str(tmp_path)]) == results
     assert times == {file: file.stat().st_mtime_ns for file in times}
+
+
+def test_in_front_of_later_blocks_nothing_is_told(tiny_run, caplog):
+    features = copy(tiny_run.features)
+    features.__dict__["meta"] = features.meta | {"blocks_past": 3}
+    assert np.isfinite(learnt_evidence(tiny_run.features, None)["next_auroc"]).any() and not caplog.messages
+    assert np.isnan(learnt_evidence(features, None)["next_auroc"]).all() and "3 later blocks" in caplog.messages[0]
 
 
 def test_evidence_that_a_table_lacks_is_missing(tiny_run):

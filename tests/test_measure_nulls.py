@@ -13,8 +13,14 @@ from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore, ScanConfig
 from interp.verdict import nulls
 from interp.verdict.measures import MEASURES, largest_cosines, measure_values
-from interp.verdict.null_scale import circular_shifts
-from interp.verdict.nulls import RandomDirections, SampledCodes, measure_scales, random_directions, second_moments
+from interp.verdict.nulls import (
+    RandomDirections,
+    SampledCodes,
+    circular_shifts,
+    measure_scales,
+    random_directions,
+    second_moments,
+)
 
 N_SEQ, N_CTX, VOCAB, D = 192, 16, 30, 120
 STRINGS = [f" {'T' if i % 2 else 't'}{i // 2}" for i in range(VOCAB)]
@@ -38,7 +44,7 @@ def sampled(features, shifts=SHIFTS, seed=0):
 
 
 def scales(features, values, judged, **given):
-    return measure_scales(values, features, sampled(features, FOUR), judged, **given)
+    return measure_scales(values, features, sampled(features, FOUR), judged.testable, judged.effective_groups, **given)
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,13 @@ import torch
 
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes
+from interp.compare.concepts import concept_table
 from interp.features.feature_store import FeatureStore, ScanConfig
+from interp.features.twins import best_correlations, matched_rows, nearest_rows
 from interp.verdict.measures import (
     MEASURES,
     best_token_concentration,
     burstiness,
-    concept_table,
     density,
     label_f1,
     largest_cosines,
@@ -26,7 +27,6 @@ from interp.verdict.measures import (
     tokens_around,
     twin_correlation,
 )
-from interp.verdict.twins import best_correlations, matched_rows, nearest_rows
 
 N_SEQ, N_CTX, VOCAB, D = 64, 16, 30, 12
 ROWS = N_SEQ * N_CTX
@@ -174,9 +174,9 @@ def twin(features, tokens, z, tmp_path_factory):
 
 @pytest.mark.parametrize("buffer_mb", [256, 0])
 def test_twins_against_all_pairs(buffer_mb, features, twin, z, monkeypatch):
-    monkeypatch.setattr("interp.verdict.twins.ROWS_PER_CHUNK", 100)
+    monkeypatch.setattr("interp.features.twins.ROWS_PER_CHUNK", 100)
     other, order, theirs = twin
-    monkeypatch.setattr("interp.verdict.twins.BUFFER_MB", buffer_mb)
+    monkeypatch.setattr("interp.features.twins.BUFFER_MB", buffer_mb)
     found = best_correlations(features, other)
     for j in range(D):
         if j == 3:

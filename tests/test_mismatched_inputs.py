@@ -25,6 +25,7 @@ from interp import (
 )
 from interp.activations.harvesting import harvest
 from interp.cli import main
+from interp.compare.concepts import concept_table
 from interp.compare.null_dictionaries import Nulls
 from interp.evaluation.baselines import shuffled_model
 from interp.evaluation.quality import decoder_digest
@@ -33,7 +34,6 @@ from interp.exchange.judge import Judge, JudgeConfig
 from interp.features.scan_checks import check_scan_of, check_table, identity
 from interp.sae import SAE, Crosscoder, TopK, TopKConfig, load_sae
 from interp.storage.folders import write_manifest
-from interp.verdict.measures import concept_table
 from models.tokenizer import Tokenizer
 from models.transformer import Transformer
 

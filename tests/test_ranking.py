@@ -12,9 +12,9 @@ from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore
 from interp.text.kinds import KINDS
-from interp.verdict.described import _following, _promoted_share, describe
 from interp.verdict.measures import MEASURES, measure_values
 from interp.verdict.ranking import rank_codes, rank_features
+from interp.verdict.senses import _following, _promoted_share, describe
 from interp.verdict.similarity import NAMES
 from interp.verdict.verdicts import ranking_evidence, verdict_shares
 

@@ -17,7 +17,7 @@ from interp.features.feature_store import FeatureStore
 from interp.text.kinds import KINDS, Positions
 from interp.text.surprise import Predicates
 from interp.verdict.counting import NumberedRules
-from interp.verdict.rules import MAX_ATOMS, MAX_PARTS, Atom, as_json, from_json
+from interp.verdict.rules import MAX_ATOMS, Atom, as_json, from_json
 from models.transformer import Transformer, TransformerConfig
 
 WORDS = [
@@ -60,11 +60,11 @@ def random_rules(predicates, n, seed=0):
         values = rng.choice(values, min(rng.integers(1, 4), len(values)), replace=False)
         return an_atom(kind, *values.tolist())
 
-    def part():
+    def rule():
         kinds = rng.choice(list(corpus.kinds), rng.integers(1, MAX_ATOMS + 1), replace=False)
         return tuple(atom(str(kind)) for kind in kinds)
 
-    return [tuple(part() for _ in range(rng.integers(1, MAX_PARTS + 1))) for _ in range(n)]
+    return [rule() for _ in range(n)]
 
 
 OFFSETS = {"token": [0], "previous": [-1], "before_previous": [-2], "next": [1], "before": range(-8, 0)}
@@ -82,7 +82,7 @@ def atom_holds(atom, predicates, seq, pos):
 
 
 def rule_holds(rule, text, seq, pos):
-    return any(all(atom_holds(atom, text, seq, pos) for atom in part) for part in rule)
+    return all(atom_holds(atom, text, seq, pos) for atom in rule)
 
 
 def test_rules_on_new_text_hold_where_a_reader_position_by_position_says():
@@ -104,13 +104,13 @@ def test_rules_are_read_as_they_were_written():
     rules = random_rules(text, 50)
     assert [from_json(as_json(rule), text.corpus) for rule in rules] == rules
     for broken in (
-        '[[["token", [99], ["x"]]]]',
-        '[[["token", [1], []]]]',
-        '[[["place", "nowhere", 0]]]',
-        '[[["odd", [1], ["x"]]]]',
-        '[[["label", [0], ["x"]]]]',
+        '[["token", [99], ["x"]]]',
+        '[["token", [1], []]]',
+        '[["place", "nowhere", 0]]',
+        '[["odd", [1], ["x"]]]',
+        '[["label", [0], ["x"]]]',
         "[",
-        "[[]]",
+        "[]",
     ):
         with pytest.raises(ValueError, match="rank"):
             from_json(broken, text.corpus)
@@ -118,9 +118,8 @@ def test_rules_are_read_as_they_were_written():
 
 def test_a_case_is_a_conjunction_with_one_token():
     after = an_atom("previous", 4, 5)
-    rule = ((an_atom("token", 0, 1), after), (after,))
-    assert cases(rule) == [((an_atom("token", 0), after),), ((an_atom("token", 1), after),), ((after,),)]
-    assert cases(()) == []
+    assert cases((an_atom("token", 0, 1), after)) == [(an_atom("token", 0), after), (an_atom("token", 1), after)]
+    assert cases((after,)) == [(after,)] and cases(()) == []
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +135,7 @@ def world(tmp_path_factory):
     z[..., 3] = rng.random(tokens.shape) < 0.1
     codes = SparseCodes.from_dense(torch.from_numpy(z.reshape(-1, 4)))
     features = FeatureStore.from_codes(torch.from_numpy(tokens), codes, folder / "features", vocab=WORDS)
-    rules = [((an_atom("token", 0, 1),),), ((an_atom("previous", 4),),), ((an_atom("token", 13),),), ()]
+    rules = [(an_atom("token", 0, 1),), (an_atom("previous", 4),), (an_atom("token", 13),), ()]
     return text, z, features, rules
 
 
@@ -162,7 +161,7 @@ def test_strengths_are_means_over_the_places_of_the_fit_half(world):
 
 
 def test_rules_are_exchanged_among_latents_of_about_equal_density():
-    rules = [((an_atom("token", 0),),)] * 40 + [()] * 3
+    rules = [(an_atom("token", 0),)] * 40 + [()] * 3
     density = np.arange(43)[::-1]
     out = _exchanged(rules, density, seed=0)
     assert sorted(out) == list(range(43)) and (out[:40] != np.arange(40)).all() and (out[40:] == range(40, 43)).all()
@@ -207,7 +206,7 @@ def test_words_of_single_tokens_are_the_lookup(rewritten):
     features = FeatureStore.from_codes(
         tokens, SparseCodes.from_dense(z), folder / "features", W_dec=dictionary.W_dec, vocab=WORDS, hook_name=HOOK
     )
-    ranking = ranking_of([((an_atom("token", t),),) for t in range(16)])
+    ranking = ranking_of([(an_atom("token", t),) for t in range(16)])
     new = torch.from_numpy(text_of(40, 12, seed=8).corpus.tokens)
     found = rewrite_in_words(features, ranking, dictionary, store, model, new, batch_size=7)
     losses = found.losses.set_index("reconstruction")

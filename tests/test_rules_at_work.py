@@ -37,7 +37,7 @@ def world(tmp_path_factory):
 def test_a_row_is_absorbed_where_another_supplies_the_direction(world):
     store, taken = world
     text = Predicates.count(store.tokens.numpy(), len(WORDS), WORDS)
-    rules = {4: ((an_atom("token", 4),),), 6: ((an_atom("token", 6, 7),),)}
+    rules = {4: (an_atom("token", 4),), 6: (an_atom("token", 6, 7),)}
     four, six = absorption(store, text, rules).itertuples()
     n = int((store.tokens == 4).sum())
     assert four.n_rule == n and four.absorbed == pytest.approx(int(taken.sum()) / n)
@@ -54,13 +54,13 @@ def test_absorption_equals_a_loop_over_rows(world):
     folder = store.path.parent / "random"
     random = FeatureStore.from_codes(store.tokens, SparseCodes.from_dense(z), folder, W_dec=W, vocab=WORDS)
     text = Predicates.count(store.tokens.numpy(), len(WORDS), WORDS)
-    rules = {2: ((an_atom("before", 1, 2),),), 7: ((an_atom("token", 5, 6), an_atom("previous", 0, 1, 2, 3)),)}
+    rules = {2: (an_atom("before", 1, 2),), 7: (an_atom("token", 5, 6), an_atom("previous", 0, 1, 2, 3))}
     table = absorption(random, text, rules, min_share=0.6).set_index("latent")
     for latent, rule in rules.items():
         counts, unit = np.zeros(3), W[latent] / W[latent].norm()
         need = 0.6 * float(z[:, latent][z[:, latent] > 0].mean() * W[latent].norm())
         for row in range(len(z)):
-            if all(atom_holds(atom, text, *divmod(row, N_CTX)) for atom in rule[0]):
+            if all(atom_holds(atom, text, *divmod(row, N_CTX)) for atom in rule):
                 others = [float(z[row, j] * (W[j] @ unit)) for j in range(10) if j != latent]
                 fires = bool(z[row, latent] > 0)
                 counts += [1, fires, not fires and max(others) >= need]
@@ -75,10 +75,10 @@ def test_a_latent_that_follows_its_rule_is_sensitive_to_it(world):
         model.embed.W_E.copy_(torch.eye(V))
     dictionary = FixedDictionary(torch.eye(V), torch.eye(V), torch.zeros(V), None)
     rules = {
-        4: ((an_atom("token", 4), an_atom("previous", 3)),),
-        6: ((an_atom("previous", 6),),),
-        2: ((an_atom("token", 2),), (an_atom("token", 3),)),
-        9: ((an_atom("label", 0),),),
+        4: (an_atom("token", 4), an_atom("previous", 3)),
+        6: (an_atom("previous", 6),),
+        2: (an_atom("token", 2, 3),),
+        9: (an_atom("label", 0),),
     }
     table = sensitivity(store, model, HOOK, dictionary, rules, windows=60).set_index("latent")
     assert table.sensitivity[4] == 1 and table.unchanged[4] < 0.3 and 40 < table.n[4] <= 60

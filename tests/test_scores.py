@@ -9,7 +9,7 @@ from analyses.scorecard.pair_sums import PairSummer
 from interp.codes.reading import read_chunks
 from interp.codes.sampling import FiringSampler, hashed
 from interp.codes.sparse_codes import SparseCodes
-from interp.verdict.null_scale import null_scale, rows_per_group
+from interp.verdict.nulls import null_scale, rows_per_group
 
 
 def random_codes(rng, n_rows, d_sae, share=0.3):
@@ -81,13 +81,13 @@ def test_null_z_is_standard_normal_under_the_null_at_every_size():
     rng = np.random.default_rng(7)
     size = rng.uniform(10, 1000, 4000)
     nulls, observed = (0.05 + rng.normal(size=(k, 4000)) / size for k in (2, 1))
-    scale = null_scale(observed[0], nulls, size, size_exponent=1.0)
+    scale = null_scale(observed[0], nulls, size)
     z = scale.z
     inside = (scale.low <= observed[0]) & (observed[0] <= scale.high)
     assert inside.mean() == pytest.approx(0.95, abs=0.02)
     for part in (size < 200, size > 700):
         assert abs(z[part].mean()) < 0.15 and 0.85 < z[part].std() < 1.15
-    shifted = null_scale(observed[0] + 10 / size, nulls, size, size_exponent=1.0)
+    shifted = null_scale(observed[0] + 10 / size, nulls, size)
     assert shifted.z.mean() == pytest.approx(10, abs=0.5)
     nothing = null_scale(np.array([np.nan, 1.0]), np.full((1, 2), np.nan), np.ones(2))
     assert all(np.isnan(part).all() for part in nothing)

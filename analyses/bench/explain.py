@@ -74,7 +74,6 @@ def quality(explanations: Explanations) -> dict[str, float]:
         "f1_median": round(float(np.median(f1)), 4),
         "f1_at_least_half": round(float((f1 >= 0.5).mean()), 4),
         "f1_fit_mean": round(float(explanations.f1_fit[known].mean()), 4),
-        "f1_one_mean": round(float(explanations.f1_one[known].mean()), 4),
     }
 
 

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float
 
 from interp.codes.reading import CodeSource
 from interp.compare import Estimate
-from interp.verdict.twins import best_matches
+from interp.features.twins import best_matches
 
 _DRAWS, _STEPS, _RIDGE = 300, 20, 1e-3
 

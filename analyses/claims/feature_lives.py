@@ -1,7 +1,7 @@
 """What becomes of a latent at other checkpoints of a training: is it there at first, is it born, does it go again?
 
 In: codes of dictionaries of the checkpoints of one training, in their order and of any widths. With r_f(t) the largest
-correlation of latent f with any at checkpoint t (`verdict.twins`), f is present at t where r_f(t) ≥ `threshold`. A
+correlation of latent f with any at checkpoint t (`features.twins`), f is present at t where r_f(t) ≥ `threshold`. A
 feature is a latent that no later checkpoint has: those of the last one, and of the others those that are gone after
 them. It is
 
@@ -30,8 +30,8 @@ from jaxtyping import Float64
 from interp.codes.reading import CodeSource
 from interp.compare.across_models import MIN_FIRED
 from interp.compare.lineage import masked_edges
+from interp.features.twins import best_matches
 from interp.storage.files import Progress, no_progress
-from interp.verdict.twins import best_matches
 
 THRESHOLD = 0.7
 MIN_RUN = 3

@@ -36,8 +36,8 @@ from interp.codes.sparse_codes import is_faint
 from interp.compare.null_dictionaries import FROZEN
 from interp.evaluation.baselines import shuffled_model
 from interp.features.feature_store import FeatureStore, ScanConfig
+from interp.features.twins import best_correlations
 from interp.verdict.learnt import EVIDENCE, LearntFit, fit_learnt
-from interp.verdict.twins import best_correlations
 from models.corpus import CorpusConfig, load_documents
 from models.recipe import TrainingConfig
 from models.tokenizer import Tokenizer

@@ -42,7 +42,7 @@ from interp.features.feature_store import FeatureStore
 from interp.storage.files import ratio
 from interp.text.surprise import Predicates
 from interp.verdict.counting import NumberedRules
-from interp.verdict.rules import Atom, Conjunction, Rule
+from interp.verdict.rules import Atom, Rule
 
 _WINDOW, _FIRST = 32, 16
 """Tokens of a window, and the first position at which a rule is to hold."""
@@ -101,13 +101,13 @@ class _Writer:
         at = self.generator.integers(_FIRST, _WINDOW, size=n)
         after = before.copy()
         for window in range(n):
-            self._write(after[window], rule[self.generator.integers(len(rule))], at[window])
+            self._write(after[window], rule, at[window])
         kept = self._holds(rule, after, at) & ~self._holds(rule, before, at)
         return before[kept], after[kept], at[kept]
 
-    def _write(self, window: Int[np.ndarray, " pos"], part: Conjunction, at: int) -> None:
+    def _write(self, window: Int[np.ndarray, " pos"], rule: Rule, at: int) -> None:
         """The nearest token last, which others further off must not write over."""
-        for atom in sorted(part, key=lambda atom: -self._back(atom)[1]):
+        for atom in sorted(rule, key=lambda atom: -self._back(atom)[1]):
             low, high = self._back(atom)
             if low < 0:
                 continue
@@ -129,7 +129,7 @@ class _Writer:
         return np.array(atom.values) if table is None else np.flatnonzero(np.isin(table[:-1], atom.values))
 
     def _holds(self, rule: Rule, windows: Windows, at: Int[np.ndarray, " window"]) -> Bool[np.ndarray, " window"]:
-        if any(atom.kind == "label" for part in rule for atom in part):
+        if any(atom.kind == "label" for atom in rule):
             return np.zeros(len(windows), bool)
         text = self.text.with_text(windows)
         held = first_that_hold(text, slice(0, len(windows)), NumberedRules.of([[rule]], text))

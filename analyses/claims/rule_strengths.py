@@ -1,7 +1,6 @@
 """How strongly do latents fire where their rules hold? Codes of any text, predicted from the rules alone.
 
-The cases of a rule are its conjunctions, one for each token where the token is one of several; of those that hold at t
-the first counts:
+The cases of a rule are one for each token, where its token is one of several; of those that hold at t the first counts:
 
     ẑ_j(t)  = the mean of z_j over the fit half's positions at which the same case holds; where none does, over those
     share_j = 1 − Σ_t (z_j − ẑ_j)² / Σ_t (z_j − z̄_j)²            on the held-out half
@@ -26,8 +25,7 @@ from interp.features.examples import first_windows
 from interp.features.feature_store import FeatureStore
 from interp.storage.files import Progress, no_progress, ratio
 from interp.text.surprise import Predicates
-from interp.verdict.beam import popcount
-from interp.verdict.counting import NumberedRules, TextBits, atom_bits, rule_bits
+from interp.verdict.counting import NumberedRules, TextBits, atom_bits, popcount, rule_bits
 from interp.verdict.rules import Rule
 
 Latents = Float64[np.ndarray, " d_sae"]
@@ -79,14 +77,13 @@ def learn_strengths(
 
 
 def cases(rule: Rule) -> list[Rule]:
-    """The rule's parts, in its order, each a rule; where its token is one of several, one for each of these."""
-    listed: list[Rule] = []
-    for part in rule:
-        token = next((atom for atom in part if atom.kind == "token"), None)
-        names = zip(token.values, token.names, strict=True) if token else ()
-        single = [token._replace(values=(value,), names=(name,)) for value, name in names] if token else []
-        listed += [(tuple(one if atom is token else atom for atom in part),) for one in single] or [(part,)]
-    return list(dict.fromkeys(listed))
+    """The rule; where its token is one of several, a rule for each of these; none for no rule."""
+    token = next((atom for atom in rule if atom.kind == "token"), None)
+    if token is None:
+        return [rule] if rule else []
+    names = zip(token.values, token.names, strict=True)
+    single = [token._replace(values=(value,), names=(name,)) for value, name in names]
+    return [tuple(one if atom is token else atom for atom in rule) for one in single]
 
 
 def first_that_hold(predicates: Predicates, sequences: slice, rules: NumberedRules) -> SparseCodes:

@@ -37,7 +37,6 @@ GROUPS = {
     "the token before": ("previous",),
     "the token behind": ("next",),
     "tokens two away": ("before_previous", "after_next"),
-    "the line's head": ("line_head",),
     "topic": ("topic_",),
     "tokens around": ("around",),
 }
@@ -116,8 +115,7 @@ def _statistics(sampled: Sampled, without: str | None) -> pd.DataFrame:
         kept = np.where(left_out[np.searchsorted(starts, holds, side="right") - 1], -1, holds)
         weights = firing_weights(tenths)
         shared = Shared.among(kept, weights, predicates.surprise)
-        r, worth = similarities(shared, len(weights), density), shared.worth(density)
-        values.append(likeness(r, weights, shared.best(worth, weights)).values)
+        values.append(likeness(similarities(shared, len(weights), density), weights).values)
     return sampled.table.assign(**dict(zip(NAMES, np.array(values).T, strict=True)))
 
 

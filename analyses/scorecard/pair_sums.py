@@ -1,7 +1,7 @@
 """One pass over the codes: where latents fire, summed over pairs of firings.
 
 In: codes of rows in token order, chunk by chunk (`codes.reading`). Out: sums over pairs of firings. Firings of one
-passage share their surroundings, so pairs are of different groups (`verdict.null_scale`) only. With firing i of
+passage share their surroundings, so pairs are of different groups (`verdict.nulls`) only. With firing i of
 latent u at strength a_i, in group g(i), with embedding e_i = [context | token]:
 
     dot_u  = Σ_{g(i) ≠ g(j)} a_i a_j e_i·e_j = ‖Σ_i a_i e_i‖² − Σ_g ‖Σ_{i∈g} a_i e_i‖²           (for each block of e)

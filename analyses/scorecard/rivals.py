@@ -18,7 +18,7 @@ input is missing. With P the tokens at an offset, U the text's unigrams, L a lab
     label_nmi                      + I(fires; L) / √(H(fires) H(L))
 
 Coherences are activation-weighted, of vectors centred by their mean, between groups of neighbouring rows
-(`verdict.null_scale`).
+(`verdict.nulls`).
 Failing: token-ness is not meaning; a dimensionality is superposition; a twin tells stability; the residual holds the
 very direction that a latent reads, so that any direction of large variance looks coherent; labels know only themselves.
 """
@@ -36,11 +36,11 @@ from interp.codes.code_store import CodeStore
 from interp.codes.reading import read_chunks
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore
+from interp.features.twins import nearest_rows
 from interp.storage.files import ratio
 from interp.text.neighbours import window_sums
 from interp.verdict.measures import Values, tokens_around
-from interp.verdict.null_scale import rows_per_group
-from interp.verdict.twins import nearest_rows
+from interp.verdict.nulls import rows_per_group
 
 _AROUND = ("before_3", "before_2", "before_1", "after_1")
 _NAMES = [f"token_entropy_{place}" for place in _AROUND] + ["least_token_entropy", "token_concentration"]

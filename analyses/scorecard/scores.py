@@ -19,7 +19,7 @@ from scipy.stats import rankdata
 
 from analyses.scorecard.judged import claimed
 from analyses.scorecard.truth import ONE, SEVERAL
-from interp.verdict.senses import MAX_SENSES
+from interp.verdict.similarity import MAX_SENSES
 from interp.verdict.verdicts import wilson
 
 STRATA = 5

@@ -16,7 +16,7 @@ gives. Estimates have a 95 % interval of a bootstrap over latents or pairs.
 
 Source: max activation correlation, Towards Monosemanticity (Bricken et al. 2023), "Universality"; the shift, Harris
 2020 (arXiv 2012.06862); PW-MCC, Song et al. 2025 (arXiv 2505.20254); the share above .7, Paulo & Belrose 2025 (arXiv
-2501.16615), who ask it of encoders too. Cost: L0 L0' a row, twice (`verdict.twins`); of the matching O(n³) at worst,
+2501.16615), who ask it of encoders too. Cost: L0 L0' a row, twice (`features.twins`); of the matching O(n³) at worst,
 and 12 bytes for each two latents.
 Failing: the largest of many correlations is above 0 by chance, and the more so the more latents the other has: the
 null says how much. It is directed: a narrow dictionary's latents may all be found in a wide one, and not the other
@@ -41,9 +41,9 @@ from interp.codes.sparse_codes import SparseCodes
 from interp.display import cards
 from interp.display.cards import Markup
 from interp.features.feature_store import FeatureStore
+from interp.features.twins import best_matches, check_same_tokens, matched_rows
 from interp.storage.files import Progress, no_progress
 from interp.verdict.nulls import random_directions, second_moments
-from interp.verdict.twins import best_matches, check_same_tokens, matched_rows
 
 MIN_FIRED = 10
 """Firings below which a correlation is what chance makes it."""

@@ -23,8 +23,8 @@ from interp.codes.reading import CodeSource
 from interp.compare.across_models import MIN_FIRED, ShiftedCodes, codes_of_same_text
 from interp.display.cards import card
 from interp.features.feature_store import FeatureStore
+from interp.features.twins import joint_sums
 from interp.storage.files import Progress, no_progress, ratio
-from interp.verdict.twins import joint_sums
 
 MIN_COSINE = 0.7
 

@@ -55,6 +55,8 @@ class LogitPath:
     note: str
     directions: Float[Tensor, "latent d_model"] | None = None
     W_U: Float[Tensor, "d_model d_vocab"] | None = None
+    blocks_past: int = 0
+    """Blocks of the model behind the hook, or parts of them, that the path leaves out."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,9 @@ def logit_path(
             return LogitPath(f"no logit effects: {type(norm).__name__} is no LayerNorm and no RMS norm")
         directions = _shaped(directions, linear.weight, linear.centres) * linear.inverse_scale
         through = f"through the final norm's mean scale {1 / linear.inverse_scale:.4g}"
-    return LogitPath(f"logit effects {through}", directions.cpu(), W_U.detach().float().cpu())
+    blocks = _blocks_behind(model, hook_name)
+    past = f", past {blocks} later block{'' if blocks == 1 else 's'}" if blocks else ""
+    return LogitPath(f"logit effects {through}{past}", directions.cpu(), W_U.detach().float().cpu(), blocks)
 
 
 def check_unembedding(W_U: Float[Tensor, "d_model d_vocab"] | None, tokens: Int[Tensor, "seq pos"]) -> None:
@@ -177,6 +181,18 @@ def _in_residual_stream(rows: Float[Tensor, "latent d_in"], model: Any, hook_nam
     if written is None or hook.module not in set(written.module.modules()):  # a norm comes between
         return None
     return _run(hook.module, rows) - _run(hook.module, torch.zeros_like(rows[:1]))
+
+
+def _blocks_behind(model: nn.Module, hook_name: str) -> int:
+    """Blocks that read what is written at a hook; one counts too if its MLP alone does."""
+    known = hooks_of(model)
+    hook = find_hook(known, hook_name)
+    names = [hook_name] + [name for name, other in known.items() if other == hook]
+    last = max((int(m[1]) for name in known if (m := re.match(r"blocks\.(\d+)\.", name))), default=-1)
+    for name in names:
+        if own := re.match(r"blocks\.(\d+)\.(hook_resid_post|hook_mlp_out|mlp\.hook_post)?", name):
+            return last - int(own[1]) + (own[2] is None)
+    return last + 1
 
 
 def _through_weights(rows: Tensor, model: Any, layer: int, part: str) -> Tensor | None:

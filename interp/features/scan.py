@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 import numpy as np
 import torch
@@ -45,6 +45,7 @@ class _Meta(TypedDict):
     vocab: Literal["given", "ids", "rows"]
     labels: list[str]
     logit_effects: str
+    blocks_past: NotRequired[Amount]
     settings: dict[str, Any]
 
 
@@ -138,6 +139,7 @@ class Scan:
             "vocab": ("given" if self.is_spelt else "ids") if self.is_text else "rows",
             "labels": list(self.labels),
             "logit_effects": decoder.logits.note,
+            "blocks_past": decoder.logits.blocks_past,
             "settings": asdict(self.settings),
         }
         write_json(self.folder / "meta.json", meta)

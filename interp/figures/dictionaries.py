@@ -1,7 +1,7 @@
 """Figures of dictionaries as wholes: what they keep, how their latents lie to each other, which concepts they detect.
 
 In: a quality table with one row a dictionary (`interp.quality_table`); coordinates, cosines or pairs of latents; the
-concept table of a run, a row a label (`verdict.measures.concept_table`). Out: a plotly Figure, or LaTeX.
+concept table of a run, a row a label (`compare.concepts.concept_table`). Out: a plotly Figure, or LaTeX.
 """
 
 from __future__ import annotations

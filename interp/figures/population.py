@@ -39,7 +39,6 @@ MAX_NAMED = 3
 UNITS = {
     "monosemanticity": "monosemanticity (probability)",
     "concentration": "concentration (gap of eigenvalues)",
-    "explained_share": "explained by one predicate (share)",
     "evenness": "evenness of likeness",
     "token_entropy": "entropy of the firing token (nats)",
     "explanation_f1": "F1 of the explanation (held out)",

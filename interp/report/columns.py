@@ -12,7 +12,7 @@ import pandas as pd
 from interp.display.verdict_looks import MIN_F1, WITHOUT_SCORES
 from interp.features.feature_store import FeatureStore
 from interp.report.json_text import number
-from interp.verdict.first_look import rule_holds, worth_a_look
+from interp.verdict.verdicts import rule_holds, worth_a_look
 
 N_TOKENS = 8
 MAX_TOKEN_SHARE = 0.5

@@ -81,7 +81,6 @@ report.evidence = (() => {
       [term("F1"), columns.explanation_f1[latent]],
       ["precision", parts.precision],
       ["recall", parts.recall],
-      ["best rule without “or”", parts.f1_one],
     ];
     const facts = scores.filter(([, x]) => x !== null && x !== undefined).map(([name, x]) => [name, format.fixed(x)]);
     const hasIntervals = (parts.f1_by_interval ?? []).some((x) => x !== null);

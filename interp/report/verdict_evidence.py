@@ -29,7 +29,7 @@ ANY = "what follows any token"
 OTHER_NULLS = {"nearest_twin": DIRECTIONS}
 NULLS = {"shift": SHIFTED, "directions": LIKE_DECODER, "ranks": ANY, "none": ""}
 """What z and band are taken against, by the null of a measure."""
-EXPLAINED = ("precision", "recall", "f1_one", "n_examples", "bits", "f1_by_interval")
+EXPLAINED = ("precision", "recall", "n_examples", "bits", "f1_by_interval")
 OF_SENSE = ("share", "f1", "precision", "recall", "n", "monosemanticity", "by_chance", "promoted")
 N_EXAMPLES, N_WEAK, N_FOLLOWING = 5, 3, 8
 

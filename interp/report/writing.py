@@ -30,7 +30,7 @@ from interp.report.use import shares, uses
 from interp.report.verdict_evidence import alike, explanations, sense_rows, senses_in, senses_of, verdict_evidence
 from interp.storage.files import Progress, no_progress
 from interp.storage.folders import whole_folder
-from interp.verdict.first_look import worth_a_look
+from interp.verdict.verdicts import worth_a_look
 
 N_SHOWN = 6
 """Features on the overview."""

@@ -5,19 +5,19 @@ In: `Positions`, some rows of a `Corpus`. Out, for each kind: the value that hol
 stand in parentheses, both within twelve tokens of "import". A rule in words is made of the same predicates
 (`verdict.rules`).
 
-    token, spelling     which token it is, and how it is spelt: script, shape, first and last letters, length
+    token, previous, …  which token it is, and which stand beside it
+    spelling            how the token is spelt: script, shape, first and last letters, length
     role, about         classes of tokens by what stands beside them and around them (`neighbours`), at several grains
-    previous_…, next_…  which token stands beside it, and its classes
     stem                the first letters of the whole word that a piece is part of
-    line_head           the line's first token that is not blank
     places              in the line, the sentence, brackets, quotes, a comment, a URL, … (`places`)
     topic               what the window around it is about (`neighbours`), at several grains
     around              the tokens at most twelve away on either side
-    before, inside      the eight tokens before, and the script that five of them have or more: of rules alone
+    before              the eight tokens before: of rules alone
     label               the labels that a user gave: of rules alone
 
-To add a kind, write one entry: `kind` with a function of `Positions`, or `of_token` for what a token's own string says.
-Similarity, senses, rules and what is said of them follow. Nothing looks across the edge of a sequence.
+To add a kind, write one entry: `kind` with a function of `Positions`, `spelling` with what a token's own string says,
+or `place` with what the reader of places knows. Similarity, senses, rules and what is said of them follow. Nothing
+looks across the edge of a sequence.
 """
 
 import unicodedata
@@ -34,13 +34,14 @@ from torch import Tensor
 
 from interp.storage.files import GOLDEN_64
 from interp.text.neighbours import Neighbours
-from interp.text.places import Spelling, read_states, spelling
+from interp.text.places import Spelling, read_states, spelt_tokens
 from interp.text.vocabulary import listed, plain_strings, quoted
 
 HASHED = 1 << 20
 """Values of kinds whose values are hashed: two unlike ones fall on one by chance once in a million."""
 ROLE_GRAINS, ABOUT_GRAINS, TOPIC_GRAINS = (12, 40, 120, 400), (40, 400), (10, 40, 150)
 AROUND, BEFORE = 12, 8
+"""Tokens on either side, and tokens before."""
 STEM = 5
 """Letters."""
 _FNV_PRIME = np.uint64(0x100000001B3)
@@ -49,7 +50,6 @@ LISTED = 3
 """Tokens that stand for a class in words."""
 SAMPLED_WINDOWS = 40_000
 ROWS_AT_ONCE = 1 << 15
-BESIDE = {-2: "two after", -1: "after", 1: "before", 2: "two before"}
 
 Values = Int64[np.ndarray, "row *value"]
 
@@ -78,6 +78,8 @@ class Kind:
 
 KINDS: dict[str, Kind] = {}
 """By name."""
+SPELLINGS: dict[str, Callable[[str], Any]] = {}
+"""What the string of a token says, by the name of its kind: tokens that say the same are one class."""
 
 
 @dataclass(frozen=True)
@@ -123,12 +125,13 @@ class Corpus:
         if strings is not None:
             for name, spelt_as in SPELLINGS.items():
                 tables[name], spellings[name] = _numbered([spelt_as(string) for string in strings])
-            flags = [_token_flags(string) for string in [*strings, ""]]
-            tables |= dict(zip(TOKEN_FLAGS, np.array(flags, np.int64).T, strict=True))
+            every = [*strings, ""]
+            tables["opens"] = np.array([not string[:1].isalpha() for string in every], np.int64)
+            tables["ends"] = np.array([not string[-1:].isalpha() for string in every], np.int64)
         rows = np.unique(np.linspace(0, tokens.size - 1, SAMPLED_WINDOWS).astype(np.int64))
         windows = neighbours.windows(tokens, rows)
         topics = {n: _centres(windows, n) for n in TOPIC_GRAINS}
-        spelt = spelling(strings or [""] * n_vocab)
+        spelt = spelt_tokens(strings or [""] * n_vocab)
         bare = [_bare(string) for string in strings or [""] * n_vocab]
         letters = np.array([ord(letter) for word in bare for letter in word], np.int64)
         begin = np.concatenate([[0], np.cumsum([len(word) for word in bare])])
@@ -209,27 +212,81 @@ def kind(size: int | Callable[[Corpus], int], name: str | Callable[[Corpus, int,
     return register
 
 
-def of_token(
-    name: str, table: str, words: str = "{}", offset: int = 0, speaks_of: str = "token", *, in_rules: bool = True
-) -> None:
-    """Register the class that the token at an offset has in a table; {} stands for what the class is called."""
-    KINDS[name] = Kind(
+def of_token(kind_name: str, table: str, words: str = "{}", offset: int = 0, **fields: Any) -> None:
+    """Register the class that the token at an offset has in a table of the corpus."""
+    KINDS[kind_name] = Kind(
         values=lambda at: at.of(table, offset),
         size=lambda corpus: int(corpus.tables[table].max(initial=0)) + 1,
-        name=lambda corpus, value, row: _class_name(corpus, table, value),
         words=words,
-        speaks_of=speaks_of,
-        items=1 if table == "token" else 1.5 if table in SPELLINGS else 2,
-        needs_strings=table in SPELLINGS,
-        in_rules=in_rules,
+        speaks_of=f"token {offset}" if offset else "token",
+        **{"name": lambda corpus, value, row: corpus.like(table, value), "items": 2, **fields},
     )
 
 
-def _class_name(corpus: Corpus, table: str, value: int) -> str:
-    """The name of a class: by how its tokens are spelt, or by those that are commonest."""
-    if table not in SPELT_NAMES or (corpus.tables[table] == value).sum() <= LISTED:
-        return corpus.like(table, value)
-    return SPELT_NAMES[table](corpus.spellings[table][value])
+def spelling(kind_name: str, says: Callable[[str], Any], named: Callable[[Any], str], **fields: Any) -> None:
+    """Register a class of tokens whose strings say the same; named: how a class of many is called by what they say."""
+    SPELLINGS[kind_name] = says
+
+    def name(corpus: Corpus, value: int, row: int) -> str:
+        is_few = (corpus.tables[kind_name] == value).sum() <= LISTED
+        return corpus.like(kind_name, value) if is_few else named(corpus.spellings[kind_name][value])
+
+    of_token(kind_name, kind_name, name=name, items=1.5, needs_strings=True, **fields)
+
+
+def place(
+    kind_name: str, speaks_of: str, names: Sequence[str], read: Callable[[Any], Any], size: int = 0, **fields: Any
+) -> None:
+    """Register what the reader of places knows: one of some values, each with its name; the last is of all above."""
+    size = size or len(names)
+    KINDS[kind_name] = Kind(
+        values=lambda at: np.minimum(np.asarray(read(at.state)).astype(np.int64), size - 1),
+        size=lambda corpus: size,
+        name=lambda corpus, value, row: names[min(value, len(names) - 1)],
+        speaks_of=speaks_of,
+        needs_strings=True,
+        **fields,
+    )
+
+
+def window(kind_name: str, offsets: range, words: str, **fields: Any) -> None:
+    """Register the tokens at some offsets."""
+    KINDS[kind_name] = Kind(
+        values=lambda at: _once(np.stack([at.token(offset) for offset in offsets], 1)),
+        size=lambda corpus: len(corpus.neighbours.counts),
+        name=lambda corpus, value, row: corpus.quoted(value),
+        words=words,
+        speaks_of="tokens around",
+        **fields,
+    )
+
+
+# Which token it is, and which stand beside it.
+
+for _name, _offset, _said in (
+    ("token", 0, "{}"),
+    ("previous", -1, "after {}"),
+    ("next", 1, "before {}"),
+    ("before_previous", -2, "two after {}"),
+    ("after_next", 2, "two before {}"),
+):
+    of_token(_name, "token", _said, _offset, items=1)
+
+
+# How it is spelt.
+
+CATEGORIES = {
+    "byte": "bytes of characters", "blank": "white space", "digit": "numbers", "CJK": "Chinese characters",
+    "Po": "punctuation marks", "Ps": "opening brackets", "Pe": "closing brackets", "Pd": "dashes",
+    "Pc": "underscores", "Pi": "opening quotes", "Pf": "closing quotes", "Sm": "mathematical signs",
+    "Sc": "currency signs", "Sk": "accents and backticks", "So": "symbols", "Cc": "control characters",
+}  # fmt: skip
+"""The names of tokens whose first character is of these Unicode categories, or has no script."""
+CASES = {"upper": "tokens in capitals", "title": "capitalised tokens", "lower": "lower-case tokens", "other": "tokens"}
+
+
+def _bare(string: str) -> str:
+    return string.strip().lower()
 
 
 def _script(string: str) -> str:
@@ -247,44 +304,13 @@ def _shape(string: str) -> tuple[str, str]:
     return _script(string), next((case for case, has in cased if has), "other")
 
 
-def _bare(string: str) -> str:
-    return string.strip().lower()
-
-
-SPELLINGS: dict[str, Callable[[str], Any]] = {
-    "script": _script,
-    "shape": _shape,
-    "start": lambda s: (s[:1].isspace(), _shape(s)),
-    "first_2": lambda s: _bare(s)[:2],
-    "first_3": lambda s: _bare(s)[:3],
-    "first_4": lambda s: _bare(s)[:4],
-    "last_2": lambda s: _bare(s)[-2:],
-    "last_3": lambda s: _bare(s)[-3:],
-    "letters": _bare,
-    "length": lambda s: (len(s.strip()), _script(s)),
-}
-"""Classes of tokens by their strings."""
-CATEGORIES = {
-    "byte": "bytes of characters", "blank": "white space", "digit": "numbers", "CJK": "Chinese characters",
-    "Po": "punctuation marks", "Ps": "opening brackets", "Pe": "closing brackets", "Pd": "dashes",
-    "Pc": "underscores", "Pi": "opening quotes", "Pf": "closing quotes", "Sm": "mathematical signs",
-    "Sc": "currency signs", "Sk": "accents and backticks", "So": "symbols", "Cc": "control characters",
-}  # fmt: skip
-"""The names of tokens whose first character is of these Unicode categories, or has no script."""
-CASES = {"upper": "tokens in capitals", "title": "capitalised tokens", "lower": "lower-case tokens", "other": "tokens"}
-
-
 def _script_name(script: str) -> str:
-    return CATEGORIES.get(script) or _of_script("tokens", script)
-
-
-def _of_script(tokens: str, script: str) -> str:
-    return f"{tokens} in {script.capitalize()} script"
+    return CATEGORIES.get(script) or f"tokens in {script.capitalize()} script"
 
 
 def _shape_name(shape: tuple[str, str]) -> str:
     script, case = shape
-    return _script_name(script) if case == "other" else _of_script(CASES[case], script)
+    return _script_name(script) if case == "other" else f"{CASES[case]} in {script.capitalize()} script"
 
 
 def _start_name(start: tuple[bool, tuple[str, str]]) -> str:
@@ -297,40 +323,192 @@ def _length_name(length: tuple[int, str]) -> str:
     return f"{_script_name(script)} of {n} character{'' if n == 1 else 's'}"
 
 
-def _affix_name(words: str, n: int) -> Callable[[str], str]:
+def _part(letters: slice) -> Callable[[str], str]:
+    return lambda string: _bare(string)[letters]
+
+
+def _affix(words: str, n: int) -> Callable[[str], str]:
     return lambda affix: f"{words} {quoted(affix)}" if len(affix) == n else f"{quoted(affix)} in any case"
 
 
-SPELT_NAMES: dict[str, Callable[[Any], str]] = {
-    "script": _script_name,
-    "shape": _shape_name,
-    "start": _start_name,
-    **{f"first_{n}": _affix_name("tokens that begin with", n) for n in (2, 3, 4)},
-    **{f"last_{n}": _affix_name("tokens that end in", n) for n in (2, 3)},
-    "letters": lambda bare: f"{quoted(bare)} in any case",
-    "length": _length_name,
-}
-"""How a class of tokens is named by its spelling."""
+spelling("script", _script, _script_name)
+spelling("shape", _shape, _shape_name)
+spelling("start", lambda s: (s[:1].isspace(), _shape(s)), _start_name)
+for _n in (2, 3, 4):
+    spelling(f"first_{_n}", _part(slice(_n)), _affix("tokens that begin with", _n))
+for _n in (2, 3):
+    spelling(f"last_{_n}", _part(slice(-_n, None)), _affix("tokens that end in", _n))
+spelling("letters", _bare, lambda bare: f"{quoted(bare)} in any case")
+spelling("length", lambda s: (len(s.strip()), _script(s)), _length_name, in_rules=False)
 
 
-TOKEN_FLAGS = ("opens", "ends", "breaks", "blank", "stops", "bracket")
-BRACKETS = ("()", "[]", "{}")
+# Its class by what stands beside it and around it, and those of the tokens beside it.
+
+for _table in (*(f"role_{n}" for n in ROLE_GRAINS), *(f"about_{n}" for n in ABOUT_GRAINS)):
+    of_token(_table, _table)
+for _table in ("role_40", "role_120", "about_40", "about_400"):
+    of_token(f"previous_{_table}", _table, "after {}", -1)
+for _table in ("role_40", "role_120"):
+    of_token(f"next_{_table}", _table, "before {}", 1)
 
 
-def _token_flags(string: str) -> tuple[int, ...]:
-    """Whether a token opens or ends a word, breaks a line, …; brackets: it opens one (1, 2, 3) or closes one (−1)."""
-    bare = string.strip()
-    depth = sum((c in "([{") - (c in ")]}") for c in bare)
-    opened = next((1 + "([{".index(c) for c in reversed(bare) if c in "([{"), 0)
-    stops = "\n" in string or bare[-1:] in tuple(".!?。！？؟")
-    return (
-        not string[:1].isalpha(),
-        not string[-1:].isalpha(),
-        "\n" in string,
-        not bare,
-        stops and bool(string),
-        opened if depth > 0 else -1 if depth < 0 else 0,
+# The word that it is in.
+
+
+def _word_at(corpus: Corpus, value: int, row: int) -> str:
+    assert corpus.strings is not None
+    first, last = _words(corpus.tokens, np.array([row]), corpus.tables["opens"], corpus.tables["ends"])
+    flat = corpus.tokens.reshape(-1)
+    return quoted("".join(corpus.strings[token] for token in flat[first[0] : last[0] + 1]).strip())
+
+
+@kind(
+    HASHED,
+    _word_at,
+    is_named_by_row=True,
+    words="in words that begin like {}",
+    speaks_of="word",
+    items=1.5,
+    needs_strings=True,
+)
+def stem(at: Positions) -> Values:
+    """The first letters of the whole word that a piece is part of."""
+    corpus, tables = at.corpus, at.corpus.tables
+    firsts, lasts = _words(at.tokens, at.rows, tables["opens"], tables["ends"])
+    return _stems(at.tokens, firsts, lasts, corpus.letters[0], corpus.letters[1])
+
+
+# Where it stands.
+
+
+@kind(
+    9,
+    lambda corpus, value, row: f"{value + 1}" if value < 8 else "9 or later",
+    words="at token {} of a line",
+    speaks_of="place in the line",
+    needs_strings=True,
+)
+def line_place(at: Positions) -> Values:
+    return np.where(at.state.line_known, np.minimum(at.state.line_tokens, 8), -1)
+
+
+def _sequence_place_name(corpus: Corpus, value: int, row: int) -> str:
+    if value < 3:
+        return ("at the start of a sequence", "one token into a sequence", "2 or 3 tokens into a sequence")[value]
+    return f"{2 ** (value - 1)} to {2**value - 1} tokens into a sequence"
+
+
+@kind(32, _sequence_place_name, speaks_of="sequence")
+def sequence_place(at: Positions) -> Values:
+    return np.where(at.place < 2, at.place, 1 + np.log2(np.maximum(at.place, 1)).astype(np.int64))
+
+
+INDENTS = (
+    "in lines that are not indented",
+    *(f"in lines indented by {4 * n - 3} to {4 * n} spaces" for n in range(1, 5)),
+    "in lines indented by more than 16 spaces",
+)
+
+
+@kind(6, lambda corpus, value, row: INDENTS[value], speaks_of="indentation", needs_strings=True)
+def indent(at: Positions) -> Values:
+    return np.where(at.state.line_known, np.minimum((at.state.indent + 3) // 4, 5), -1)
+
+
+place("line_start", "place in the line", ["within a line", "at the start of a line"], lambda s: s.line_start)
+place(
+    "sentence_start",
+    "place in the sentence",
+    ["within a sentence", "at the start of a sentence"],
+    lambda s: s.sentence_start,
+)
+place(
+    "word_part",
+    "word",
+    ["outside words", "inside a word", "at the start of a word"],
+    lambda s: s.in_word + 2 * s.word_start,
+    4,
+)
+place("paragraph", "paragraph", ["within a paragraph", "in a paragraph's first line"], lambda s: s.paragraph)
+place(
+    "brackets",
+    "brackets",
+    [
+        "outside brackets",
+        "one bracket deep",
+        "two brackets deep",
+        "three brackets deep",
+        "four brackets deep or more",
+    ],
+    lambda s: s.brackets,
+)
+place("parentheses", "parentheses", ["outside parentheses", "in parentheses"], lambda s: s.parens > 0)
+place("squares", "square brackets", ["outside square brackets", "in square brackets"], lambda s: s.squares > 0)
+place("braces", "braces", ["outside braces", "in braces"], lambda s: s.braces > 0)
+place(
+    "quotes",
+    "quotes",
+    ["outside quotes", "in quotes", "in quotes within quotes", "three quotes deep or more"],
+    lambda s: s.quotes,
+)
+place(
+    "literal",
+    "literal",
+    ["outside string literals", "in a string literal", "in a triple-quoted string"],
+    lambda s: (s.literal > 0) + 2 * (s.triple > 0),
+    4,
+)
+place("comment", "comment", ["outside comments", "in a comment"], lambda s: s.comment)
+place("tag", "markup", ["outside tags", "in a <tag>"], lambda s: s.tag)
+place("math", "markup", ["outside $ signs", "between $ signs"], lambda s: s.math)
+place("url", "markup", ["outside URLs", "in a URL"], lambda s: s.url)
+place("bold", "markup", ["outside ** marks", "between ** marks"], lambda s: s.bold)
+place(
+    "repeats",
+    "repetition",
+    ["not among the eight tokens before", "that repeat the token before", "that occur among the eight tokens before"],
+    lambda s: s.repeats,
+    9,
+)
+
+
+# What the text around it is about, and which tokens stand there.
+
+
+def _topic(grain: int) -> None:
+    def name(corpus: Corpus, value: int, row: int) -> str:
+        nearness = corpus.neighbours.topics @ corpus.topics[grain][value] * np.log1p(corpus.neighbours.counts)
+        return ", ".join(corpus.quoted(int(token)) for token in np.argsort(-nearness)[:LISTED])
+
+    KINDS[f"topic_{grain}"] = Kind(
+        values=lambda at: at.topic(grain),
+        size=lambda corpus: len(corpus.topics[grain]),
+        name=name,
+        words="in text rich in {}",
+        speaks_of="topic",
+        items=2,
     )
+
+
+for _grain in TOPIC_GRAINS:
+    _topic(_grain)
+window("around", range(-AROUND, AROUND + 1), f"within {AROUND} tokens of {{}}", in_rules=False)
+window("before", range(-BEFORE, 0), f"within {BEFORE} tokens after {{}}", compares=False)
+
+
+@kind(
+    lambda corpus: len(corpus.labels),
+    lambda corpus, value, row: list(corpus.labels)[value],
+    words="labelled {}",
+    speaks_of="label",
+    compares=False,
+)
+def label(at: Positions) -> Values:
+    sequence = at.rows // at.n_ctx
+    if not at.corpus.labels:  # a text beside the one that is labelled
+        return np.full((len(at.rows), 1), -1)
+    masks = [mask[at.sequences].numpy()[sequence, at.place] for mask in at.corpus.labels.values()]
+    return np.stack([np.where(mask, number, -1) for number, mask in enumerate(masks)], 1)
 
 
 def _numbered(values: Sequence[Any]) -> tuple[Int64[np.ndarray, " d_vocab_plus_1"], list[Any]]:
@@ -355,258 +533,6 @@ def _centres(windows: np.ndarray, n: int) -> Float32[np.ndarray, "topic dim"]:
     k_means = MiniBatchKMeans(min(n, len(windows)), init="random", n_init=2, batch_size=4096, random_state=0)
     centres = k_means.fit(windows).cluster_centers_
     return (centres / np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-9)).astype(np.float32)
-
-
-of_token("token", "token")
-for _offset, _name in ((-1, "previous"), (1, "next"), (-2, "before_previous"), (2, "after_next")):
-    of_token(_name, "token", f"{BESIDE[_offset]} {{}}", _offset, f"token {_offset}")
-for _table in SPELLINGS:
-    of_token(_table, _table, in_rules=_table != "length")
-for _table in (*(f"role_{n}" for n in ROLE_GRAINS), *(f"about_{n}" for n in ABOUT_GRAINS)):
-    of_token(_table, _table)
-for _table in ("role_40", "role_120", "about_40", "about_400"):
-    of_token(f"previous_{_table}", _table, "after {}", -1, "token -1")
-for _table in ("role_40", "role_120"):
-    of_token(f"next_{_table}", _table, "before {}", 1, "token 1")
-
-
-@kind(
-    HASHED,
-    lambda corpus, value, row: _word_at(corpus, row),
-    is_named_by_row=True,
-    words="in words that begin like {}",
-    speaks_of="word",
-    items=1.5,
-    needs_strings=True,
-)
-def stem(at: Positions) -> Values:
-    """The first letters of the whole word that a piece is part of."""
-    corpus, tables = at.corpus, at.corpus.tables
-    spans = _words(at.tokens, at.rows, tables["opens"], tables["ends"])
-    return _stems(at.tokens, spans[0], spans[1], corpus.letters[0], corpus.letters[1])
-
-
-@kind(
-    lambda corpus: len(corpus.neighbours.counts),
-    lambda corpus, value, row: corpus.quoted(value),
-    words="in lines that begin with {}",
-    speaks_of="line",
-    needs_strings=True,
-)
-def line_head(at: Positions) -> Values:
-    """The first token of the line that is not blank."""
-    return _heads(at.tokens, at.rows, at.corpus.tables["breaks"], at.corpus.tables["blank"])
-
-
-def _ordinal(corpus: Corpus, value: int, row: int) -> str:
-    return f"{value + 1}" if value < 8 else "9 or later"
-
-
-@kind(9, _ordinal, words="at token {} of a line", speaks_of="place in the line", needs_strings=True)
-def line_place(at: Positions) -> Values:
-    return np.where(at.state.line_known, np.minimum(at.state.line_tokens, 8), -1)
-
-
-@kind(9, _ordinal, words="at token {} of a sentence", speaks_of="place in the sentence", needs_strings=True)
-def sentence_place(at: Positions) -> Values:
-    return _since(at.tokens, at.rows, at.corpus.tables["stops"], 8)
-
-
-@kind(
-    4,
-    lambda corpus, value, row: ("outside brackets", *(f"directly inside {pair}" for pair in BRACKETS))[value],
-    speaks_of="brackets",
-    needs_strings=True,
-)
-def bracket(at: Positions) -> Values:
-    """The innermost bracket that is open."""
-    return _innermost(at.tokens, at.rows, at.corpus.tables["bracket"])
-
-
-def _sequence_place_name(corpus: Corpus, value: int, row: int) -> str:
-    if value < 3:
-        return ("at the start of a sequence", "one token into a sequence", "2 or 3 tokens into a sequence")[value]
-    return f"{2 ** (value - 1)} to {2**value - 1} tokens into a sequence"
-
-
-@kind(32, _sequence_place_name, speaks_of="sequence")
-def sequence_place(at: Positions) -> Values:
-    return np.where(at.place < 2, at.place, 1 + np.log2(np.maximum(at.place, 1)).astype(np.int64))
-
-
-INDENTS = (
-    "in lines that are not indented",
-    *(f"in lines indented by {4 * n - 3} to {4 * n} spaces" for n in range(1, 5)),
-)
-
-
-@kind(
-    6,
-    lambda corpus, value, row: (*INDENTS, "in lines indented by more than 16 spaces")[value],
-    speaks_of="indentation",
-    needs_strings=True,
-)
-def indent(at: Positions) -> Values:
-    return np.where(at.state.line_known, np.minimum((at.state.indent + 3) // 4, 5), -1)
-
-
-def _place(
-    kind_name: str, names: Sequence[str], speaks_of: str, read: Callable[[Any], Any], size: int = 0, **fields: Any
-) -> None:
-    """Register what the reader of places knows: one of some values, each with its name; the last is of all above."""
-    size = size or len(names)
-
-    def values(at: Positions) -> Values:
-        return np.minimum(np.asarray(read(at.state)).astype(np.int64), size - 1)
-
-    KINDS[kind_name] = Kind(
-        values=values,
-        size=lambda corpus: size,
-        name=lambda corpus, value, row: names[min(value, len(names) - 1)],
-        speaks_of=speaks_of,
-        needs_strings=True,
-        **fields,
-    )
-
-
-_place("line_start", ["within a line", "at the start of a line"], "place in the line", lambda s: s.line_start)
-_place(
-    "sentence_start",
-    ["within a sentence", "at the start of a sentence"],
-    "place in the sentence",
-    lambda s: s.sentence_start,
-)
-_place(
-    "word_part",
-    ["outside words", "inside a word", "at the start of a word"],
-    "word",
-    lambda s: s.in_word + 2 * s.word_start,
-    4,
-)
-_place("paragraph", ["within a paragraph", "in a paragraph's first line"], "paragraph", lambda s: s.paragraph)
-_place(
-    "brackets",
-    [
-        "outside brackets",
-        "one bracket deep",
-        "two brackets deep",
-        "three brackets deep",
-        "four brackets deep or more",
-    ],
-    "brackets",
-    lambda s: s.brackets,
-)
-_place("parentheses", ["outside parentheses", "in parentheses"], "parentheses", lambda s: s.parens > 0)
-_place("squares", ["outside square brackets", "in square brackets"], "square brackets", lambda s: s.squares > 0)
-_place("braces", ["outside braces", "in braces"], "braces", lambda s: s.braces > 0)
-_place(
-    "quotes",
-    ["outside quotes", "in quotes", "in quotes within quotes", "three quotes deep or more"],
-    "quotes",
-    lambda s: s.quotes,
-)
-_place(
-    "literal",
-    ["outside string literals", "in a string literal", "in a triple-quoted string"],
-    "literal",
-    lambda s: (s.literal > 0) + 2 * (s.triple > 0),
-    4,
-)
-_place("comment", ["outside comments", "in a comment"], "comment", lambda s: s.comment)
-_place("tag", ["outside tags", "in a <tag>"], "markup", lambda s: s.tag)
-_place("math", ["outside $ signs", "between $ signs"], "markup", lambda s: s.math)
-_place("url", ["outside URLs", "in a URL"], "markup", lambda s: s.url)
-_place("bold", ["outside ** marks", "between ** marks"], "markup", lambda s: s.bold)
-_place(
-    "repeats",
-    ["not among the eight tokens before", "that repeat the token before", "that occur among the eight tokens before"],
-    "repetition",
-    lambda s: s.repeats,
-    9,
-)
-
-
-def _topic(grain: int) -> None:
-    def name(corpus: Corpus, value: int, row: int) -> str:
-        nearness = corpus.neighbours.topics @ corpus.topics[grain][value] * np.log1p(corpus.neighbours.counts)
-        return ", ".join(corpus.quoted(int(token)) for token in np.argsort(-nearness)[:LISTED])
-
-    KINDS[f"topic_{grain}"] = Kind(
-        values=lambda at: at.topic(grain),
-        size=lambda corpus: len(corpus.topics[grain]),
-        name=name,
-        words="in text rich in {}",
-        speaks_of="topic",
-        items=2,
-    )
-
-
-for _grain in TOPIC_GRAINS:
-    _topic(_grain)
-
-
-def _window(kind_name: str, offsets: range, words: str, **fields: Any) -> None:
-    """Register the tokens at some offsets."""
-    KINDS[kind_name] = Kind(
-        values=lambda at: _once(np.stack([at.token(offset) for offset in offsets], 1)),
-        size=lambda corpus: len(corpus.neighbours.counts),
-        name=lambda corpus, value, row: corpus.quoted(value),
-        words=words,
-        speaks_of="tokens around",
-        **fields,
-    )
-
-
-_window("around", range(-AROUND, AROUND + 1), f"within {AROUND} tokens of {{}}", in_rules=False)
-_window("before", range(-BEFORE, 0), f"within {BEFORE} tokens after {{}}", compares=False)
-
-
-_place(
-    "indented",
-    ["on a line that is not indented", "on an indented line"],
-    "indentation",
-    lambda s: s.line_known & (s.indent >= 2),
-    compares=False,
-)
-
-
-@kind(
-    lambda corpus: len(corpus.spellings["script"]),
-    lambda corpus, value, row: _class_name(corpus, "script", value),
-    words="among {}",
-    speaks_of="text around",
-    needs_strings=True,
-    compares=False,
-)
-def inside(at: Positions) -> Values:
-    """The script that five of the eight tokens before have, or more."""
-    return _most_before(at.tokens, at.rows, at.corpus.tables["script"], BEFORE, 5)
-
-
-def _labels(at: Positions) -> Values:
-    sequence = at.rows // at.n_ctx
-    if not at.corpus.labels:  # a text beside the one that is labelled
-        return np.full((len(at.rows), 1), -1)
-    masks = [mask[at.sequences].numpy()[sequence, at.place] for mask in at.corpus.labels.values()]
-    return np.stack([np.where(mask, number, -1) for number, mask in enumerate(masks)], 1)
-
-
-KINDS["label"] = Kind(
-    values=_labels,
-    size=lambda corpus: len(corpus.labels),
-    name=lambda corpus, value, row: list(corpus.labels)[value],
-    words="labelled {}",
-    speaks_of="label",
-    compares=False,
-)
-
-
-def _word_at(corpus: Corpus, row: int) -> str:
-    assert corpus.strings is not None
-    tables = corpus.tables
-    first, last = _words(corpus.tokens, np.array([row]), tables["opens"], tables["ends"])
-    flat = corpus.tokens.reshape(-1)
-    return quoted("".join(corpus.strings[token] for token in flat[first[0] : last[0] + 1]).strip())
 
 
 @njit(cache=True, nogil=True)
@@ -650,63 +576,4 @@ def _stems(tokens, firsts, lasts, letters, begin):
                     mixed ^= mixed >> np.uint64(31)
                     n += 1
         out[i] = np.int64((mixed * GOLDEN_64) >> np.uint64(44))
-    return out
-
-
-@njit(cache=True, nogil=True)
-def _since(tokens, rows, marked, most):
-    """How many tokens stand between each row and the last marked one before it, or the sequence's start."""
-    n_ctx, flat, out = tokens.shape[1], tokens.reshape(-1), np.zeros(len(rows), np.int64)
-    for i in range(len(rows)):
-        begin, row = rows[i] - rows[i] % n_ctx, rows[i]
-        while row > begin and not marked[flat[row - 1]] and out[i] < most:
-            row -= 1
-            out[i] += 1
-    return out
-
-
-@njit(cache=True, nogil=True)
-def _innermost(tokens, rows, bracket):
-    n_ctx, flat, out = tokens.shape[1], tokens.reshape(-1), np.zeros(len(rows), np.int64)
-    for i in range(len(rows)):
-        begin, row, closed = rows[i] - rows[i] % n_ctx, rows[i], 0
-        while row > begin and out[i] == 0:
-            row -= 1
-            opened = bracket[flat[row]]
-            if opened < 0:
-                closed += 1
-            elif opened > 0 and closed > 0:
-                closed -= 1
-            elif opened > 0:
-                out[i] = opened
-    return out
-
-
-@njit(cache=True, nogil=True)
-def _most_before(tokens, rows, classes, n, least):
-    """The class that `least` of the n tokens before each row have; −1 for none."""
-    n_ctx, flat, out = tokens.shape[1], tokens.reshape(-1), np.full(len(rows), -1, np.int64)
-    for i in range(len(rows)):
-        first = rows[i] - min(n, rows[i] % n_ctx)
-        for a in range(first, rows[i] - least + 1):
-            same = 0
-            for b in range(a, rows[i]):
-                same += classes[flat[b]] == classes[flat[a]]
-            if same >= least:
-                out[i] = classes[flat[a]]
-                break
-    return out
-
-
-@njit(cache=True, nogil=True)
-def _heads(tokens, rows, breaks, blank):
-    n_ctx, flat = tokens.shape[1], tokens.reshape(-1)
-    out = np.empty(len(rows), np.int64)
-    for i in range(len(rows)):
-        begin, row = rows[i] - rows[i] % n_ctx, rows[i]
-        out[i] = flat[row]
-        while row > begin and not breaks[flat[row - 1]]:
-            row -= 1
-            if not blank[flat[row]]:
-                out[i] = flat[row]
     return out

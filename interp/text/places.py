@@ -78,7 +78,7 @@ def _kind_of(character: str) -> int:
     return _KINDS.get(character, LETTER if is_letter else blank_or_digit)
 
 
-def spelling(strings: Sequence[str]) -> Spelling:
+def spelt_tokens(strings: Sequence[str]) -> Spelling:
     """The kinds of the characters of each token, one token after the other."""
     kinds = [[CONTROL] if is_control(string) else [_kind_of(c) for c in characters(string)] for string in strings]
     first = np.concatenate([[0], np.cumsum([len(spelt) for spelt in kinds])]).astype(np.int32)

@@ -1,20 +1,23 @@
 """Has a latent one meaning, and which? From where it fires to a probability, to its senses, and to their rules in
-words; each number beside its null, and no language model.
+words; each number beside its null, and no language model. In the order in which they work:
 
-evidence       the firings looked at;   similarity   how alike they are;   calibration   how probable one meaning is
-senses         the parts into which they fall, and what those share
-measures       measures that others have proposed;   nulls, null_scale   the same functions on shifted text;   twins
-ranking        all of it as one table;   verdicts   what the table says in sum;   learnt   is a latent the model's own?
+evidence       samples firings, reads their predicates (`interp.text`), and asks the next two of each latent
+similarity     how alike the firings are, and the senses into which they fall
+calibration    how probable it is that they have one meaning
+nulls          the same on shifted text, and what stands above it
 
-A rule in words, found on one half of the text and scored on the other:
+search         candidate rules in words, from samples of the firings and of the text;   rules   what a rule is
+counting       where the candidates hold, exactly
+explanations   the best rule of each latent and sense, scored on text that it was not chosen on
+senses         each sense with its rule, beside what else is known of it
 
-rules          what a rule is, in words and as JSON;   search, beam   candidate rules from a sample of firings
-counting       where rules hold, exactly;   explanations   the best rule of each
-described      of each latent and sense, beside what else is known
+measures       the measures of a latent that others have proposed
+learnt         is a latent the model's own, or the text's?
+verdicts       the verdict of each latent in one word, and of all in sum
+ranking        all of it as one table: `rank_features`
 """
 
-from interp.verdict.described import Explained as Explained
-from interp.verdict.described import describe as describe
-from interp.verdict.described import explain as explain
+from interp.verdict.explanations import Explained as Explained
 from interp.verdict.explanations import Explanations as Explanations
+from interp.verdict.explanations import explain as explain
 from interp.verdict.search import FitSample as FitSample

@@ -3,9 +3,9 @@
     holds = positions where the rule holds,   both = those where its latent fires too, by slices of the strength
 
 The text is read a chunk at a time: what is true at each of its rows (`text.surprise`), as a list of rows of each
-predicate that a rule names, and as bits (row i is bit i % 64 of word i // 64) where it is common. Rules are ands and
-ors of words. A row whose window stands in an earlier sequence counts for none (`features.examples`): it would count
-twice, or in both halves. Memory: the predicates of a chunk, and the counts.
+predicate that a rule names, and as bits (row i is bit i % 64 of word i // 64) where it is common. A row whose window
+stands in an earlier sequence counts for none (`features.examples`): it would count twice, or in both halves. Memory:
+the predicates of a chunk, and the counts.
 """
 
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ import numpy as np
 import scipy.sparse
 import torch
 from jaxtyping import Bool, Float32, Int32, Int64, UInt64
-from numba import njit
+from numba import njit, types
+from numba.extending import intrinsic
 
 from interp.codes.reading import CodeChunk, CodeSource, read_chunks
 from interp.storage.files import Progress, no_progress
 from interp.storage.processes import in_threads
 from interp.text.surprise import Predicates
-from interp.verdict.beam import cover, popcount, set_bit
-from interp.verdict.rules import MAX_ATOMS, MAX_PARTS, Rule
+from interp.verdict.rules import MAX_ATOMS, Rule
 
 N_SLICES = 5
 COMMON = 64
@@ -45,7 +45,7 @@ class NumberedRules(NamedTuple):
     """The rules of all units, one unit after the other, as places among the unit's atoms; −1 for none."""
 
     first_rule: Int64[np.ndarray, " unit_plus_1"]
-    rules: Int64[np.ndarray, f"rule {MAX_PARTS} {MAX_ATOMS}"]
+    rules: Int64[np.ndarray, f"rule {MAX_ATOMS}"]
     first_atom: Int64[np.ndarray, " unit_plus_1"]
     first_value: Int64[np.ndarray, " atom_plus_1"]
     values: Int64[np.ndarray, " value"]
@@ -56,14 +56,13 @@ class NumberedRules(NamedTuple):
     @classmethod
     def of(cls, proposed: Sequence[Sequence[Rule]], predicates: Predicates) -> "NumberedRules":
         """proposed: the rules of each unit."""
-        atoms = [list(dict.fromkeys(a for rule in rules for part in rule for a in part)) for rules in proposed]
+        atoms = [list(dict.fromkeys(atom for rule in rules for atom in rule)) for rules in proposed]
         first_rule = begins(proposed)
-        rules = np.full((first_rule[-1], MAX_PARTS, MAX_ATOMS), -1)
+        rules = np.full((first_rule[-1], MAX_ATOMS), -1)
         for first, rules_of_unit, atoms_of_unit in zip(first_rule, proposed, atoms, strict=False):
             place = {atom: i for i, atom in enumerate(atoms_of_unit)}
-            for number, rule in enumerate(rules_of_unit):
-                for side, part in enumerate(rule):
-                    rules[first + number, side, : len(part)] = [place[atom] for atom in part]
+            for number, rule in enumerate(rules_of_unit, first):
+                rules[number, : len(rule)] = [place[atom] for atom in rule]
         every = [atom for atoms_of_unit in atoms for atom in atoms_of_unit]
         values = [predicates.first[atom.kind] + value for atom in every for value in atom.values]
         numbers, places = np.unique(np.array(values, np.int64), return_inverse=True)
@@ -198,11 +197,23 @@ def atom_bits(rules, text, unit):
 @njit(cache=True, nogil=True)
 def rule_bits(rule, atoms, within):
     """The rows `within` where a rule holds, given those of its unit's atoms."""
-    held = np.zeros_like(within)
-    for part in rule:
-        if part[0] >= 0:
-            held |= cover(atoms, part, within)
-    return held
+    rows = within.copy()
+    for atom in rule:
+        if atom >= 0:
+            rows &= atoms[atom]
+    return rows
+
+
+@intrinsic
+def popcount(typingctx, word):
+    """How many bits of a uint64 are set."""
+    return types.uint64(types.uint64), lambda context, builder, signature, args: builder.ctpop(args[0])
+
+
+@njit(cache=True, nogil=True)
+def set_bit(bits, which, row):
+    """Set the bit of a row in one of the lists of bits."""
+    bits[which, row >> 6] |= np.uint64(1) << np.uint64(row & 63)
 
 
 @njit(cache=True, nogil=True)

@@ -3,7 +3,7 @@
 In: tokens and the codes of their rows. Out: `Evidence`: an array a statistic, the sampled firings and their senses.
 
     1  One pass over the codes samples each latent's firings evenly over the tenths of its activation range, as careful
-       readers are shown them: up to PER_TENTH a tenth, at most one a group of neighbouring sequences (`null_scale`).
+       readers are shown them: up to PER_TENTH a tenth, at most one a group of neighbouring sequences (`nulls`).
        A window of the text that stands in several sequences counts in the first (`features.examples`). Whoever else
        counts firings listens.
     2  What is true at each of these positions, and how rare that is (`text.surprise`); with it how alike the firings
@@ -34,9 +34,17 @@ from interp.features.examples import first_windows
 from interp.storage.files import Progress, no_progress
 from interp.text.surprise import Predicates
 from interp.verdict.calibration import Calibration
-from interp.verdict.null_scale import MIN_BLOCK, MIN_GROUPS, NullScale, circular_shifts, null_scale, rows_per_group
-from interp.verdict.senses import MAX_SENSES, most_shared, sense_of_each
-from interp.verdict.similarity import NAMES, TYPICAL, Shared, likeness, similarities
+from interp.verdict.nulls import MIN_BLOCK, MIN_GROUPS, NullScale, circular_shifts, null_scale, rows_per_group
+from interp.verdict.similarity import (
+    MAX_SENSES,
+    NAMES,
+    TYPICAL,
+    Shared,
+    likeness,
+    most_shared,
+    sense_of_each,
+    similarities,
+)
 
 TENTHS, PER_TENTH, FULL, STRENGTH = 10, 12, 8, 0.75
 MIN_FIRINGS = 6
@@ -213,8 +221,8 @@ class _Judge(NamedTuple):
         present = np.flatnonzero(self.rows[latent] >= 0)
         weights, density = firing_weights(present // PER_TENTH), float(self.densities[latent])
         shared = Shared.among(holds, weights, self.predicates.surprise)
-        r, worth = similarities(shared, len(rows), density), shared.worth(density)
-        alike = likeness(r, weights, shared.best(worth, weights))
+        r = similarities(shared, len(rows), density)
+        alike = likeness(r, weights)
         out.statistics[latent], out.covariance[latent] = alike.values, alike.covariance
         is_sure = self.calibration.probability(alike.values, alike.covariance).low > 0.5
         sense = np.zeros(len(rows), np.int64) if is_sure else sense_of_each(r, weights)
@@ -224,9 +232,7 @@ class _Judge(NamedTuple):
             members = np.flatnonzero(sense == number)
             part = weights[members] / weights[members].sum()
             if n_senses > 1 and len(members) >= MIN_FIRINGS:
-                # By what sets these firings off from the text among all of the latent's: any part shares something.
-                explained = shared.best(worth, np.where(sense == number, weights, 0))[members]
-                within = likeness(r[np.ix_(members, members)], part, explained)
+                within = likeness(r[np.ix_(members, members)], part)
                 out.sense_one[latent, number] = self.calibration.probability(within.values, within.covariance).one
             if with_words:
                 of_sense = shared

@@ -1,28 +1,50 @@
-"""The rule that predicts best where a latent fires, or one of its senses.
+"""Latents and their senses in words: the rule that predicts best where each fires.
 
-In: the rules proposed and their exact counts (`counting`). Out: `Explanations`: of each unit the rule with the best F1
-on the fit half of the sequences, less a price for its length; its scores are those of the held-out half, over all
-positions, whatever the strength of the firing:
+    1  Sampled firings of the fit half of the sequences propose some rules of each latent and sense (`search`).
+    2  One pass over all codes and the text counts each of them exactly (`counting`).
+    3  The best on the fit half, less a price for its length, is the explanation. Its scores are those of the other
+       half, over all positions, whatever the strength of the firing:
 
-    precision = both / holds,   recall = hits / n,   F1 = 2 P R / (P + R)
+           precision = both / holds,   recall = hits / n,   F1 = 2 P R / (P + R)
 
 holds: positions where the rule holds; both: those where the latent fires too; n: the latent's firings, or those of the
 sense that were sampled; hits: those of them where the rule holds.
+
+A sense is a part into which the sampled firings of a latent fall (`verdict.senses`). On the fit half it is taken to
+have the share of its latent's firings that it has of the sampled ones, and all else, the latent's other senses too, is
+wrong to hit; so its rule says what sets it apart.
+
+Memory: the text, at most MAX_ROWS rows of its predicates, a sample of its firings, a chunk of the codes.
+Cost: two passes over the codes, the first of which others may share, and some three milliseconds a latent or sense,
+spread over torch's threads.
 """
 
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64, Int64
+import torch
+from jaxtyping import Bool, Float32, Float64, Int, Int64
+from threadpoolctl import threadpool_limits
+from torch import Tensor
 
-from interp.storage.files import ratio
+from interp.codes.reading import CodeSource, check_codes, read_chunks
+from interp.features.examples import first_windows
+from interp.storage.files import Progress, no_progress, ratio
 from interp.text.kinds import KINDS
-from interp.verdict import beam
-from interp.verdict.counting import RuleCounts
+from interp.text.surprise import Predicates
+from interp.verdict.counting import RuleCounts, count_rules
 from interp.verdict.rules import Rule, as_json, phrase
+from interp.verdict.search import ATOM_PRICE, Background, FitSample, candidates, item_price
 
+UNITS_AT_ONCE = 512
+"""Latents and senses whose firings' predicates are in memory."""
 LONG, LONG_PRICE = 8, 2
 """Items (`Kind.items`) beyond so many cost so many times their price more: a long list is hard to read."""
+Sense = tuple[int, Int64[np.ndarray, " firing"]]
+"""A latent, and sampled rows of one part of its firings (seq * n_ctx + pos), in either half."""
+Latents = Int64[np.ndarray, " sense"]
 
 
 class Explanations(NamedTuple):
@@ -35,8 +57,6 @@ class Explanations(NamedTuple):
     precision: Float64[np.ndarray, " unit"]
     recall: Float64[np.ndarray, " unit"]
     f1_fit: Float64[np.ndarray, " unit"]
-    f1_one: Float64[np.ndarray, " unit"]
-    """F1 of the best rule without "or", chosen in the same way."""
     f1_by_interval: Float64[np.ndarray, "unit slice"]
     """2 P R_s / (P + R_s): P the precision above, R_s the share of the latent's firings of strength in (s / 5, (s + 1)
     / 5] of the maximum that the rule hits. NaN where no held-out firing is that strong."""
@@ -46,6 +66,68 @@ class Explanations(NamedTuple):
     """Held-out firings of the latent where the rule holds."""
     json: list[str]
     """The rules again, for `from_json`."""
+
+
+class Explained(NamedTuple):
+    latents: Explanations
+    senses: Explanations
+
+
+def explain(
+    tokens: Int[Tensor, "seq pos"],
+    codes: CodeSource,
+    vocab: Sequence[str],
+    fit_half: Bool[Tensor, " seq"],
+    *,
+    maxima: Float32[np.ndarray, " d_sae"],
+    senses: Sequence[Sense] = (),
+    chosen: Bool[np.ndarray, " d_sae"] | None = None,
+    labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None,
+    spelt: bool = True,
+    seed: int = 0,
+    predicates: Predicates | None = None,
+    sample: FitSample | None = None,
+    progress: Progress = no_progress,
+) -> Explained:
+    """Explain each latent of `codes` (rows seq * n_ctx + pos) and some senses of latents, choosing on the sequences
+    where `fit_half` is true.
+
+    vocab: one string a token id; maxima: the largest value of each latent, 0 where it never fires.
+    chosen: the latents to explain (all); of others nothing is looked for or counted.
+    labels: names that rules may use, with the positions that carry them; without, rules know tokens and strings only.
+    spelt: False if `vocab` only names the tokens (by their ids, say): rules then leave out how they are spelt.
+    predicates: of these tokens, where they are known already. sample: of an earlier pass over the same codes; without,
+    one is drawn.
+    Raises ValueError for codes that are not of the tokens or point outside, for a sense of a latent or with a row that
+    the codes do not have, or for unfitting labels.
+    """
+    check_codes(codes, tokens)
+    half, n, n_ctx = fit_half.numpy(), codes.d_sae, tokens.shape[1]
+    predicates = predicates or Predicates.count(tokens.numpy(), len(vocab), vocab if spelt else None)
+    predicates = predicates.with_labels(labels) if labels else predicates
+    counted = first_windows(tokens.numpy())
+    if sample is None:
+        sample = FitSample(n, n_ctx, half, seed)
+        note = "sampling firings to explain"
+        for chunk in read_chunks(codes, n_ctx, maxima=maxima, counted=counted, progress=progress, note=note):
+            sample.add(chunk)
+    of_sense, sampled = _checked(senses, codes)
+    in_fit = [rows[half[rows // n_ctx]] for rows in sampled]
+    n_sampled = np.array(
+        [[len(fit), len(rows) - len(fit)] for fit, rows in zip(in_fit, sampled, strict=True)], int
+    ).reshape(-1, 2)
+    n_fire = np.concatenate([sample.count, _share_of_firings(of_sense, n_sampled[:, 0], sample.count)])
+    chosen = np.ones(n, bool) if chosen is None else chosen
+    firings = [np.sort(rows[rows >= 0]) for rows in np.where(chosen[:, None], sample.rows[:, 0], -1)] + in_fit
+    latents, sampled = np.concatenate([np.arange(n), of_sense]), [np.zeros(0, np.int64)] * n + sampled
+    units = np.concatenate([np.flatnonzero(chosen), np.arange(n, len(latents))])
+    with threadpool_limits(1, user_api="blas"):  # as where firings are compared (`evidence`)
+        proposed = _propose(Background.of(predicates, half, counted), firings, n_fire, progress)
+        counts = count_rules(predicates, codes, half, counted, proposed, latents, maxima, sampled, units, progress)
+    counts.hits[:, :n] = counts.both[:, :n].sum(-1)
+    n_firings = np.concatenate([counts.fires[:, :n].sum(-1), n_sampled.T], 1)
+    every = choose(proposed, counts, n_firings, n_fire)
+    return Explained(*(Explanations._make(values[part] for values in every) for part in (slice(n), slice(n, None))))
 
 
 def choose(
@@ -60,27 +142,25 @@ def choose(
     # Firings of the unit in the fit half: a sense has no more than those of its latent at the rule, over its recall.
     n_unit = np.fmin(n_fire[:, None], ratio(both[0], recall[0]))
     f1_fit = 2 * recall[0] * n_unit / np.maximum(n_unit + holds[0], 1)
-    worth = np.full((2, *f1_fit.shape), -np.inf)
+    worth = np.full(f1_fit.shape, -np.inf)
     for unit, rules_of_unit in enumerate(proposed):
         for place, rule in enumerate(rules_of_unit):
-            worth[: 2 if len(rule) == 1 else 1, unit, place] = f1_fit[unit, place] - _price(rule, n_firings[0, unit])
+            worth[unit, place] = f1_fit[unit, place] - _price(rule, n_firings[0, unit])
     known, units = np.array([bool(each) for each in proposed], bool), np.arange(len(proposed))
-    best, best_one = worth.argmax(2)
+    best = worth.argmax(1)
     rules = [each[place] if each else () for each, place in zip(proposed, best, strict=True)]
 
-    def at(values: np.ndarray, place: Int64[np.ndarray, " unit"] = best) -> Float64[np.ndarray, " unit ..."]:
-        chosen = values[units, place]
+    def at(values: np.ndarray) -> Float64[np.ndarray, " unit ..."]:
+        chosen = values[units, best]
         return np.where(known.reshape(-1, *[1] * (chosen.ndim - 1)), chosen, np.nan)
 
-    f1 = _harmonic(precision[1], recall[1])
     return Explanations(
         phrases=[phrase(rule) if rule else "" for rule in rules],
         rules=rules,
-        f1=at(f1),
+        f1=at(_harmonic(precision[1], recall[1])),
         precision=at(precision[1]),
         recall=at(recall[1]),
         f1_fit=at(f1_fit),
-        f1_one=at(f1, best_one),
         f1_by_interval=at(_harmonic(precision[1][:, :, None], ratio(counts.both[1], counts.fires[1][:, None]))),
         n=n_firings[1],
         n_examples=np.where(known, both[1][units, best], 0),
@@ -88,14 +168,51 @@ def choose(
     )
 
 
-def _price(rule: Rule, n_counted: float) -> float:
+def _price(rule: Rule, n_counted: int) -> float:
     """F1 that the rule must be worth more than an empty one."""
-    items = sum(KINDS[atom.kind].items * len(atom.values) for part in rule for atom in part)
-    atoms = sum(len(part) - 1 for part in rule)
+    items = sum(KINDS[atom.kind].items * len(atom.values) for atom in rule)
     items += LONG_PRICE * max(0.0, items - LONG)
-    return beam.item_price(n_counted) * items + beam.ATOM_PRICE * atoms + beam.PART_PRICE * (len(rule) - 1)
+    return item_price(n_counted) * items + ATOM_PRICE * (len(rule) - 1)
 
 
 def _harmonic(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
     total = precision + recall
     return 2 * precision * recall / np.where(total == 0, 1, total)
+
+
+def _checked(senses: Sequence[Sense], codes: CodeSource) -> tuple[Latents, list[Int64[np.ndarray, " row"]]]:
+    """The latent of each sense, and its ascending rows."""
+    for latent, rows in senses:
+        if not 0 <= latent < codes.d_sae or (len(rows) and not 0 <= np.min(rows) <= np.max(rows) < len(codes)):
+            raise ValueError(f"a sense of latent {latent}: it must be in 0..{codes.d_sae - 1}, rows < {len(codes)}")
+    latents = np.array([latent for latent, _ in senses], np.int64)
+    return latents, [np.unique(np.asarray(rows, np.int64)) for _, rows in senses]
+
+
+def _share_of_firings(latents: Latents, n_sampled: Latents, n_fire: Int64[np.ndarray, " d_sae"]) -> Latents:
+    """Firings in the fit half that are taken to be each sense's, of those that its latent has there."""
+    of_latent = np.bincount(latents, weights=n_sampled, minlength=len(n_fire))[latents]
+    share = np.round(n_sampled / np.maximum(of_latent, 1) * n_fire[latents]).astype(np.int64)
+    return np.maximum(share, n_sampled)
+
+
+def _propose(
+    background: Background,
+    firings: Sequence[Int64[np.ndarray, " firing"]],
+    n_fire: Int64[np.ndarray, " unit"],
+    progress: Progress,
+) -> list[list[Rule]]:
+    """Candidate rules of each latent, then of each sense, from ascending rows of the fit half that stand for n_fire."""
+    proposed: list[list[Rule]] = []
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        for start in range(0, len(firings), UNITS_AT_ONCE):
+            units = slice(start, start + UNITS_AT_ONCE)
+            rows, place = np.unique(np.concatenate(firings[units]), return_inverse=True)
+            holds = background.predicates.at(rows, background.predicates.in_rules)
+            ends = np.cumsum([len(own) for own in firings[units]])[:-1]
+            of_units = [holds[places] for places in np.split(place, ends)]
+            proposed += pool.map(
+                candidates, [background] * len(of_units), of_units, firings[units], n_fire[units].astype(float)
+            )
+            progress(len(proposed), len(firings), "proposing explanations")
+    return proposed

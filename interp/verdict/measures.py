@@ -34,7 +34,6 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
-import pandas as pd
 import scipy.sparse
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
@@ -42,9 +41,8 @@ from torch import Tensor
 from interp.codes.reading import CodeChunk, read_chunks
 from interp.features.decoder import neighbour_tables
 from interp.features.feature_store import FeatureStore
-from interp.features.scan_checks import scanned
+from interp.features.twins import best_correlations
 from interp.text.vocabulary import plain_strings
-from interp.verdict.twins import best_correlations
 
 Values = Float64[np.ndarray, " d_sae"]
 Null = Literal["shift", "directions", "ranks", "none"]
@@ -76,10 +74,6 @@ STATISTICS = {
     "concentration": (
         "Concentration",
         "how much more of its firings one cluster of like ones holds than the next: 1 is all, 0 is two equal ones",
-    ),
-    "explained_share": (
-        "Explained share",
-        "how much of all its firings one predicate explains: 1 is all that there is to explain",
     ),
     "evenness": ("Evenness", "likeness of any two firings, as a share of that of firings near to each other"),
     "n_senses": ("Senses", "parts into which its firings fall"),
@@ -204,27 +198,6 @@ def twin_correlation(features: FeatureStore, twin: FeatureStore) -> Values:
 def label_f1(features: FeatureStore) -> Values:
     """Label and threshold chosen on the fit half of the sequences, F1 measured on the other."""
     return column(features, "best_label_f1")
-
-
-def concept_table(features: FeatureStore, neurons: FeatureStore, *, rival: str = "neuron") -> pd.DataFrame:
-    """Which latent detects each label best, beside the best neuron, both chosen as in `label_f1`: one row a label with
-    `label`, `n_label` (tokens), `feature`, `f1_feature`, `neuron`, `f1_neuron`, best first, and `rival`, the word for
-    what `neurons` is a scan of. Raises ValueError for scans of unlike tokens or labels."""
-    for what in ("tokens", "labels"):
-        if len({each[what] for each in map(scanned, (features, neurons)) if what in each}) > 1:
-            raise ValueError(
-                f"{neurons.path} is a scan with other {what} than {features.path}: scan both with the same"
-            )
-    best, beside = (_best(store).add_suffix(suffix) for store, suffix in ((features, "_feature"), (neurons, "_neuron")))
-    table = best.join(beside, how="left").reset_index().assign(rival=rival)
-    table = table.rename(columns={"latent_feature": "feature", "latent_neuron": "neuron", "n_label_feature": "n_label"})
-    columns = ["label", "n_label", "feature", "f1_feature", "neuron", "f1_neuron", "rival"]
-    return table[columns].sort_values("f1_feature", ascending=False, ignore_index=True)
-
-
-def _best(store: FeatureStore) -> pd.DataFrame:
-    labels = store.table("labels").sort_values(["f1_fit", "latent"], ascending=[False, True])
-    return labels.drop_duplicates("label").set_index("label")[["latent", "n_label", "f1"]]
 
 
 @measure(

@@ -1,37 +1,53 @@
-"""The measures beside their nulls: the same functions on circularly shifted codes, and on random directions.
+"""What chance gives: shifted text and random directions, and how far an observation stands above them.
 
-In: the values of a FeatureStore's measures, and the firings of some of its latents, kept while its codes are read. Out:
-z and band of each measure that has a null (`null_scale`). A measure says which null is its own (`measures.Measure`):
+A circular shift by s rows gives row i the tokens of row (i + s) mod n_rows and leaves the codes as they are: a latent
+keeps its rate, its bursts and its company, and loses its meaning. s is at least a group and a sequence, either way
+round, or a quarter of a text that is too short for that.
+
+Firings of one passage share what the passage is about, so evidence is counted between groups of rows only:
+
+    sequences ≥ 1024        up to 8 sequences a group, so that 512 groups are left: neighbours often share a document
+    160 to 1023             one sequence a group
+    fewer                   a sequence is min(⌊n_ctx / 128⌋, ⌈160 / n_seq⌉) groups, so that about 160 are reached
+
+160 is as many as firings are sampled of a latent; sequences of fewer than 256 rows are never cut. Rows are counted
+through the text in groups of one size, so a block may lie across the edge between two sequences.
+
+z and band of an observation are of the null's mean and standard deviation among POOL latents of similar size or more,
+so that few shifts suffice; with few latents there are more shifts. A measure says which null is its own
+(`measures.Measure`):
 
     shift         the latents' codes, all rows moved by one shift through the text as in a ring, written as the codes of
-                  another store of the same tokens and labels: the measure of that store
+                  another store of the same tokens and labels: the measure of that store. The latents of all shifts lie
+                  side by side in one store, and one scan counts them; UNITS suffice
     directions    decoder rows and encoder columns drawn anew, v ∝ N(0, C), C = mean of Ŵ Ŵᵀ, shrunk: as anisotropic as
                   the dictionary, nothing learnt
     ranks         ½ ± 1 / √(12 G), G effective groups of sequences: of what follows, ranked like any text's; the store
                   keeps no unembedding to rank it by
     none          burstiness and density do not depend on the text
 
-A shifted latent keeps its rate, its bursts and its company, and loses its meaning. The shifts are the verdict's own
-(`null_scale`); the latents of all shifts lie side by side in one store, and one scan counts them. Latents of similar
-size share their nulls, so UNITS suffice.
-
-Source: shrinkage, Ledoit & Wolf 2004, without which C fits its own rows; the rest, own. Cost: a scan of UNITS latents a
-shift; d_sae² d for directions.
-Failing: above its null is not one meaning: a union of two tokens stands as far from shifted text as either. A latent
-that fires by its place in the sequence correlates with its twin on any text, more than its pool does. A largest cosine
-is skewed, and its band is as if it were not. Of dense latents in much text fewer than UNITS are kept (MAX_FIRINGS).
+Source: shifts against autocorrelation, Harris 2020 (arXiv 2012.06862); shrinkage, Ledoit & Wolf 2004, without which C
+fits its own rows; the pooling is own. Cost: a scan of UNITS latents a shift; d_sae² d for directions.
+Failing: blocks of one document are less independent than documents. A topic of one long document counts once a block,
+and the two halves of the groups share their documents, so what sets a document apart can pass for a meaning of a latent
+that fires in it alone. Many short sequences are better evidence than a few long ones. Mean ∓ 1.96 standard deviations
+takes a null to be symmetric; a largest cosine is skewed. The largest and smallest latents share the null of somewhat
+smaller and larger ones. All latents of a repetition lie on one shifted text, so their nulls err together. Above its
+null is not one meaning: a union of two tokens stands as far from shifted text as either. A latent that fires by its
+place in the sequence correlates with its twin on any text. Of dense latents in much text fewer than UNITS are kept
+(MAX_FIRINGS).
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
 import scipy.sparse
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from interp.codes.reading import CodeChunk
@@ -40,10 +56,14 @@ from interp.features.decoder import Decoder
 from interp.features.feature_store import FeatureStore, ScanConfig
 from interp.features.scan import check_labelled, labels_digest
 from interp.features.scan_checks import scanned
-from interp.verdict.evidence import Evidence
 from interp.verdict.measures import MEASURES, Null, Values, column
-from interp.verdict.null_scale import MIN_GROUPS, POOL, NullScale, normal_scale, null_scale
 
+POOL = 100
+"""Nulls from which a mean and a standard deviation are taken, at least where there are so many."""
+TARGET_GROUPS, MIN_BLOCK = 160, 128
+MAX_SEQUENCES, MIN_LEFT = 8, 512
+MIN_GROUPS = 20
+"""A latent that fires in fewer groups of sequences is not tested: two halves of two senses, five firings each."""
 UNITS = 512
 """Latents that are shifted; enough for the null, since latents are pooled."""
 MAX_FIRINGS = 1 << 23
@@ -52,6 +72,73 @@ MIN_STD = 1e-3
 """A null is never taken to be narrower: less than this is no difference to anyone."""
 
 Masks = Mapping[str, Bool[Tensor, "seq pos"]]
+
+
+class NullScale(NamedTuple):
+    """Places each observation in the null of its unit's size; NaN where the observation is NaN or no null is finite."""
+
+    z: Float64[np.ndarray, " unit"]
+    """(observed − null mean) / null standard deviation"""
+    low: Float64[np.ndarray, " unit"]
+    high: Float64[np.ndarray, " unit"]
+    """Mean ∓ 1.96 standard deviations."""
+
+
+def rows_per_group(n_seq: int, n_ctx: int) -> int:
+    """Rows of a group in a text of `n_seq` sequences of `n_ctx` rows."""
+    blocks = min(n_ctx // MIN_BLOCK, -(-TARGET_GROUPS // max(n_seq, 1)))
+    if blocks > 1:
+        return -(-n_ctx // blocks)
+    return max(1, min(MAX_SEQUENCES, n_seq // MIN_LEFT)) * n_ctx
+
+
+def circular_shifts(
+    n_seq: int, n_ctx: int, nulls: int, n_latents: int, seed: int, rng: np.random.Generator | None = None
+) -> list[int]:
+    """The rows by which each null shifts: `nulls` of them, more where so few latents fire that their nulls would be
+    fewer than POOL together: the spread of a few is no scale. 0 stays 0. rng: draws the first `nulls`; None: a new one
+    from the seed."""
+    n_rows = n_seq * n_ctx
+    first = min(max(rows_per_group(n_seq, n_ctx), n_ctx), n_rows // 4)
+    end = max(n_rows - first, first + 1)
+    shifts = (rng or np.random.default_rng(seed)).integers(first, end, nulls).tolist()
+    more = max(0, -(-POOL // n_latents) - nulls) if nulls and n_latents else 0
+    return shifts + np.random.default_rng([seed, POOL]).integers(first, end, more).tolist()
+
+
+def null_scale(
+    observed: Float64[np.ndarray, " unit"],
+    nulls: Float64[np.ndarray, "repetition unit"],
+    size: Float64[np.ndarray, " unit"],
+    *,
+    min_std: float = 1e-6,
+) -> NullScale:
+    """How far the observations stand above the pooled nulls of units of similar size."""
+    sizes = np.broadcast_to(size, nulls.shape)
+    usable = np.isfinite(nulls) & (sizes > 0)
+    if not usable.any():
+        return normal_scale(observed, np.nan, np.nan)
+    order = np.argsort(sizes[usable], kind="stable")
+    sizes, values = sizes[usable][order], nulls[usable][order]
+    width = min(len(values), max(POOL, len(values) // 20))
+    mean = _moving_mean(values, width)
+    std = np.sqrt(_moving_mean((values - mean) ** 2, width) * width / max(width - 1, 1))
+    at = np.minimum(np.searchsorted(sizes, size), len(sizes) - 1)
+    return normal_scale(observed, mean[at], np.where(size > 0, np.maximum(std[at], min_std), np.nan))
+
+
+def normal_scale(observed: Float64[np.ndarray, " unit"], mean: Any, std: Any) -> NullScale:
+    """How far the observations stand above a null of this mean and standard deviation; NaN where that is not finite."""
+    known = np.isfinite(observed) & np.isfinite(std)
+    low, high = (np.where(known, mean + side * 1.96 * std, np.nan) for side in (-1, 1))
+    return NullScale(np.where(known, (observed - mean) / std, np.nan), low, high)
+
+
+def _moving_mean(values: Float64[np.ndarray, " n"], width: int) -> Float64[np.ndarray, " n"]:
+    """Mean over the `width` entries around each entry; at the ends, over the first or last `width`."""
+    prefix = np.concatenate([[0.0], np.cumsum(values)])
+    first = np.clip(np.arange(len(values)) - width // 2, 0, len(values) - width)
+    return (prefix[first + width] - prefix[first]) / width
 
 
 class SampledCodes:
@@ -117,7 +204,8 @@ def measure_scales(
     values: Mapping[str, Values],
     features: FeatureStore,
     sample: SampledCodes,
-    evidence: Evidence,
+    testable: Bool[np.ndarray, " d_sae"],
+    effective_groups: Float64[np.ndarray, " d_sae"],
     *,
     labels: Masks | None = None,
     twin: FeatureStore | None = None,
@@ -125,9 +213,10 @@ def measure_scales(
 ) -> dict[str, NullScale]:
     """z and band of those measures that have a null; NaN for latents that are not testable.
 
-    labels: the masks that were scanned; without them a measure of labels has none.
+    effective_groups: how many groups the firings of each really spread over (`evidence.Evidence`). labels: the masks
+    that were scanned; without them a measure of labels has none.
     """
-    tested = {name: np.where(evidence.testable, own, np.nan) for name, own in values.items()}
+    tested = {name: np.where(testable, own, np.nan) for name, own in values.items()}
     wanted: dict[str, list[str]] = {null: [] for null in get_args(Null)}
     for name, own in tested.items():
         if np.isfinite(own).any():
@@ -147,7 +236,7 @@ def measure_scales(
             found[name] = normal_scale(tested[name], np.nanmean(nulls), max(np.nanstd(nulls), MIN_STD))
     for name in wanted["ranks"]:
         with np.errstate(divide="ignore"):
-            found[name] = normal_scale(tested[name], 0.5, 1 / np.sqrt(12 * evidence.effective_groups))
+            found[name] = normal_scale(tested[name], 0.5, 1 / np.sqrt(12 * effective_groups))
     return found
 
 

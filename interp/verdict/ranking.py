@@ -10,13 +10,14 @@ NaN for its probabilities. The verdict of each, and how sure it is:
     sure                     whether that interval lies on one side of ½; a monosemantic or polysemantic latent that is
                              not sure has the likelier of the two verdicts, no more
     learnt                   probability that it is the model's own, not the text's statistics seen through random
-                             weights (`learnt`); NaN where there is no evidence of it too
+                             weights (`learnt`); NaN where there is no evidence of it too, and for a hook that is not
+                             behind the model's last block
 
 `verdict` is the first of these that is true:
 
     dead                     never fires
     too_rare                 fires in fewer than MIN_GROUPS (20) groups of neighbouring sequences, or blocks of a long
-                             one (`verdict.null_scale`): two equal senses could not be told from one
+                             one (`verdict.nulls`): two equal senses could not be told from one
     faint                    fires, but never a quarter as strongly as the median latent (`interp.codes`): it does next
                              to nothing, and is not tested unless that is asked for
     dense                    fires on > 50 % of tokens, or on > 10 % and more likely has no one meaning
@@ -30,18 +31,18 @@ faint or, firing on > 50 % of the rows, dense is `no_context`.
 What it means, in words:
 
     explanation              words that predict where it fires, found on the fit half (`interp.verdict`); "" if none
-    explanation_json         the rule itself, for programs (`verdict.explanations`); "" if none
-    explanation_f1, _precision, _recall, _f1_one, _n_examples, _f1_by_interval
-                             scores of the rule on all tokens of the held-out half (`verdict.Explanations`)
-    n_senses                 parts into which its firings fall (`senses`); 0 where not tested. 1 for a polysemantic
+    explanation_json         the rule itself, for programs (`verdict.rules`); "" if none
+    explanation_f1, _precision, _recall, _n_examples, _f1_by_interval
+                             scores of the rule on all tokens of the held-out half (`explanations`)
+    n_senses                 parts into which its firings fall (`similarity`); 0 where not tested. 1 for a polysemantic
                              latent: its firings have no meaning in common, yet no parts can be told apart
-    senses                   one dictionary a sense, the largest first (`verdict.described`); [] for one sense or none
-    alike                    what its firings share above all, in words (`senses.most_shared`)
+    senses                   one dictionary a sense, the largest first (`verdict.senses`); [] for one sense or none
+    alike                    what its firings share above all, in words (`similarity.most_shared`)
     view                     the kind of that predicate (`text.kinds`)
 
 monosemanticity and n_senses know no token share, so those of a single-token latent may be low. What all of it rests on:
 
-    concentration, explained_share, evenness
+    concentration, evenness
                              what the probability is made of (`similarity`)
     token_entropy, …, density
                              the measures of `verdict.measures`
@@ -74,22 +75,22 @@ from interp.codes.sparse_codes import is_faint
 from interp.display.verdict_looks import UNTESTED
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import identity
+from interp.features.twins import check_twin
 from interp.storage.checks import check_token_ids
 from interp.storage.files import Progress
-from interp.verdict import FitSample, describe
 from interp.verdict.calibration import Calibration
 from interp.verdict.evidence import Evidence, Listener, collect_evidence
 from interp.verdict.learnt import LearntFit, learnt_evidence
 from interp.verdict.measures import MEASURES, WordMass, measure_values
-from interp.verdict.null_scale import NullScale, circular_shifts
-from interp.verdict.nulls import Masks, SampledCodes, check_labels, measure_scales
+from interp.verdict.nulls import Masks, NullScale, SampledCodes, check_labels, circular_shifts, measure_scales
+from interp.verdict.search import FitSample
+from interp.verdict.senses import describe
 from interp.verdict.similarity import NAMES
-from interp.verdict.twins import check_twin
 from interp.verdict.verdicts import DENSE, Ranking, evidence_rows, verdict_columns
 
 MAX_NULLS = 1000
 """Shifts of the text that may be asked for; two suffice, and each takes as long as the ranking itself."""
-_RULE = ("f1", "precision", "recall", "f1_one", "n_examples", "f1_by_interval", "json")
+_RULE = ("f1", "precision", "recall", "n_examples", "f1_by_interval", "json")
 
 
 def rank_features(
@@ -158,7 +159,9 @@ def rank_features(
     )
     rule = {f"explanation_{name}": list(getattr(words, name)) for name in _RULE}
     values = measure_values(features, twin=twin, known={"token_share": columns["token_share"]})
-    scales = measure_scales(values, features, sampled, evidence, labels=labels, twin=twin, seed=seed)
+    scales = measure_scales(
+        values, features, sampled, evidence.testable, evidence.effective_groups, labels=labels, twin=twin, seed=seed
+    )
     learnt = LearntFit.load().probability(learnt_evidence(features, matches))
     columns |= {"learnt": np.where(np.isin(columns["verdict"], UNTESTED), np.nan, learnt)}
     columns |= {"explanation": words.phrases, **rule, "senses": senses}

@@ -1,54 +1,54 @@
 """Candidate rules of a latent, or of one of its senses, from a sample of its firings and a sample of the text.
 
     1  The predicates that the firings share (`text.surprise`), of each kind those that tell best where it fires.
-    2  The best conjunctions of them (`beam`); for a few of these the best ones to join by "or".
+    2  A beam search for conjunctions of them. Beside the predicates stand, of each kind, those values together that
+       tell most: the values whose rows are surest to be firings come first, as long as F₁ rises.
 
-Estimates rank them; some two dozen go on to be counted exactly (`counting`). They are tried on rows that are densest
-where it counts:
+A conjunction that holds at `both` of n_fire firings and at `holds` positions of the text is ranked by
 
-    stratum            rows                                                              weight of a row
-    firings            a sample of the latent's own                                      n_fire / sampled
-    predicate a        where a holds, for the best START predicates                      n(a) / sampled, 1 for a rare a
-    elsewhere          a uniform sample, the same for all latents                        rows / sampled
+    F_β = (1 + β²) both / (β² n_fire + holds)     β = 1, ½, 2, each less a price for length
 
-The sums of weights over the last two, each row in one of them only, estimate at how many positions a rule holds; the
-first estimates how many firings it hits. Memory: the predicates of MAX_ROWS rows, twice.
+so that sure conjunctions and wide ones are not lost before another atom makes them good. The best go on to be counted
+exactly (`counting`); here `both` and `holds` are estimated, from a sample of the firings and from rows of the text that
+are densest where it counts: START predicates with ROWS_OF_START of their rows each, and ELSEWHERE rows of all. A row
+weighs 1 / (how many times it is drawn on average), which makes every sum right on average (Horvitz & Thompson 1952).
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Int16, Int32, Int64, UInt64
+from jaxtyping import Bool, Float32, Float64, Int16, Int32, Int64
 from numba import njit
 
 from interp.codes.reading import CodeChunk
 from interp.codes.sampling import FiringSampler
 from interp.text.kinds import KINDS
 from interp.text.surprise import Predicates, rows_of_each
-from interp.verdict import beam
-from interp.verdict.beam import CAPACITY, set_bit
-from interp.verdict.rules import MAX_VALUES, SUBJECT, Atom, Rule, merged, most_values
+from interp.verdict.rules import MAX_ATOMS, SUBJECT, Atom, Rule, most_values
 
 SAMPLE = 256
 """Firings of a latent that propose rules."""
 MAX_ROWS = 1 << 19
 """A longer text is sampled: sequences spread over it."""
-ELSEWHERE = 1 << 13
-STARTS, ROWS_OF_START = 12, 192
+ELSEWHERE = 1 << 10
+STARTS, ROWS_OF_START = 12, 96
 MIN_FIRINGS = 5
 """With fewer, no rule is proposed."""
 MIN_SHARE, MIN_HITS, MIN_LIFT = 0.01, 2, 1.2
 """A predicate must hold at this share of the sampled firings and at so many, and so much oftener than in the text."""
-OF_SUBJECT, OF_KIND = 32, 12
-"""Predicates of a kind that are tried, where it is about the token itself and elsewhere."""
-ALONE, BEGUN, JOINED = 5, 2, 3
-"""Conjunctions kept of each list; with how many pairs begin, and how many pairs are kept of each."""
-CANDIDATES = 24
+OF_SUBJECT, OF_KIND, MOST = 32, 12, 128
+"""Predicates of a kind that are tried, where it is about the token itself and elsewhere; and of all kinds."""
+WIDTH = 5
+"""Conjunctions of each list that go on."""
+KEPT = 10
+"""Candidates by F₁, and by F_½."""
+ITEM_PRICE, ATOM_PRICE = 0.003, 0.01
+"""One more item to read, and a further atom, must add so much to F₁."""
+BETA_SQUARED, PRICED = np.array([1, 0.25, 4]), np.array([1, 0.1, 0.1])
 
-Members = tuple[int, ...]
-"""Places of the atoms of a conjunction."""
-Parts = tuple[Members, ...]
+Places = tuple[int, ...]
+"""Places of predicates of one kind, any of which may hold."""
 
 
 class FitSample(FiringSampler):
@@ -68,18 +68,15 @@ class Background:
     """Rows of the fit half, with what holds at each and where each predicate holds."""
 
     predicates: Predicates
-    rows: Int64[np.ndarray, " row"]
     holds: Int32[np.ndarray, "row place"]
     where: Int32[np.ndarray, " entry"]
-    """Places in `rows`, by predicate."""
+    """Places among the rows, by predicate."""
     first: Int64[np.ndarray, " predicate_plus_1"]
     """Where each predicate begins in `where`."""
     scale: float
     """Positions of the fit half for each row."""
-    elsewhere: tuple[int, Int32[np.ndarray, " entry"], Int64[np.ndarray, " predicate_plus_1"]]
-    """How many rows the uniform sample has, and where each predicate holds there, as `where` and `first`."""
-    places: list[Int16[np.ndarray, " predicate"]] = field(default_factory=list)
-    """Arrays of −1 that no search is using: in it each notes the places of its predicates, and takes them back."""
+    unused: list[Int16[np.ndarray, " predicate"]] = field(default_factory=list)
+    """Arrays of −1, one for each search at work: it notes the places of its predicates, and takes them back."""
 
     @classmethod
     def of(
@@ -89,27 +86,62 @@ class Background:
         n_ctx, sequences = predicates.corpus.tokens.shape[1], np.flatnonzero(half)
         kept = sequences[:: max(1, -(-len(sequences) * n_ctx // MAX_ROWS))]
         rows = (kept[:, None] * n_ctx + np.arange(n_ctx)).reshape(-1)
-        rows = rows[counted[rows]]
-        holds = predicates.at(rows, predicates.in_rules)
-        where, first = where_each_holds(holds, len(predicates.surprise))
-        elsewhere = np.unique(np.linspace(0, max(len(rows) - 1, 0), ELSEWHERE).astype(np.int64))[: len(rows)]
-        scale = len(sequences) / max(1, len(kept))
-        sampled = len(elsewhere), *where_each_holds(holds[elsewhere], len(predicates.surprise))
-        return cls(predicates, rows, holds, where, first, scale, sampled)
+        holds = predicates.at(rows[counted[rows]], predicates.in_rules)
+        first = np.zeros(len(predicates.surprise) + 1, np.int64)
+        return cls(predicates, holds, _where(holds, first), first, len(sequences) / max(1, len(kept)))
+
+    @property
+    def n(self) -> float:
+        """Positions of the fit half."""
+        return len(self.holds) * self.scale
 
 
-class Universe(NamedTuple):
-    """The rows of one search as bits, each stratum from a new word on."""
+class Shared(NamedTuple):
+    """The predicates of which the rules of one latent or sense may be made, by number."""
 
-    valid: UInt64[np.ndarray, " word"]
-    weights: UInt64[np.ndarray, " word"]
-    """Weight of each row, in steps of `beam.WEIGHT_STEP`."""
-    n_firing_words: int
-    first_elsewhere: int
-    """The word from which on rows are of the uniform sample, all of one weight."""
-    n_sampled: int
-    firing_weight: float
-    n_fire: float
+    numbers: Int64[np.ndarray, " predicate"]
+    hits: Int64[np.ndarray, " predicate"]
+    """Sampled firings at which each holds."""
+    example: Int64[np.ndarray, " predicate"]
+    """One of them."""
+    kind: Int64[np.ndarray, " predicate"]
+    n_text: Float64[np.ndarray, " predicate"]
+    """Positions of the text at which each holds."""
+    f1: Float64[np.ndarray, " predicate"]
+
+    @classmethod
+    def among(cls, background: Background, holds: Int32[np.ndarray, "firing place"], n_fire: float) -> "Shared":
+        predicates = background.predicates
+        numbers, first, firings = rows_of_each(holds)
+        hits, example = np.diff(first), firings[first[1:] - 1]
+        n_text = (background.first[numbers + 1] - background.first[numbers]) * background.scale
+        both = hits * n_fire / len(holds)
+        f1 = 2 * both / (n_fire + np.maximum(n_text, both))
+        is_often = hits >= max(MIN_HITS, MIN_SHARE * len(holds))
+        is_telling = hits / len(holds) > MIN_LIFT * n_text / max(1.0, background.n)
+        kind = np.searchsorted(list(predicates.first.values()), numbers, side="right") - 1
+        usable = np.flatnonzero(is_often & is_telling)
+        order = usable[np.lexsort((-f1[usable], kind[usable]))]
+        most = np.array([OF_SUBJECT if KINDS[name].speaks_of == SUBJECT else OF_KIND for name in predicates.first])
+        order = order[np.argsort(_place_in(kind[order]) / most[kind[order]], kind="stable")][:MOST]
+        kept = np.sort(order)
+        return cls(numbers[kept], hits[kept], example[kept], kind[kept], n_text[kept], f1[kept])
+
+
+class Conjunctions(NamedTuple):
+    """Some that may go on, each a state of the beam and what is added to it."""
+
+    state: Int64[np.ndarray, " some"]
+    added: list[Places]
+    both: Float64[np.ndarray, " some"]
+    holds: Float64[np.ndarray, " some"]
+    items: Float64[np.ndarray, " some"]
+    """Items that the reader of what is added has to take in (`text.kinds.Kind.items`)."""
+
+
+def item_price(n_firings: int) -> float:
+    """F₁ that an item must add: more where few firings are looked at, since one of them is 1 / n_firings."""
+    return ITEM_PRICE + 1 / max(n_firings, 1)
 
 
 def candidates(
@@ -117,135 +149,163 @@ def candidates(
     holds: Int32[np.ndarray, "firing place"],
     rows: Int64[np.ndarray, " firing"],
     n_fire: float,
-    *,
-    joined_by_or: bool,
 ) -> list[Rule]:
-    """Up to CANDIDATES rules, each once. holds: the predicates at `rows`, a sample of n_fire firings."""
+    """Some rules, each once. holds: the predicates at `rows`, a sample of n_fire firings."""
     if len(holds) < MIN_FIRINGS:
         return []
-    search = _Search(background, holds, rows, n_fire)
-    alone = search.conjunctions((), ALONE)
-    rules: list[Parts] = [(members,) for _, members in alone]
-    most = 1 - beam.PART_PRICE - beam.item_price(len(holds))  # of what leaves room for another part
-    if joined_by_or and alone and alone[0][0] < most:
-        begun = dict.fromkeys(members for _, members in [*_best(alone)[:BEGUN], alone[-1]])
-        pairs = _best([pair for members in begun for pair in search.pairs(members)])
-        rules = [*rules[:2], *(parts for _, parts in pairs), *rules[2:]]
-    return list(dict.fromkeys(search.rule(parts) for parts in rules))[:CANDIDATES]
+    shared = Shared.among(background, holds, n_fire)
+    return [
+        _said(background.predicates, shared, rows, parts) for parts in _Beam(background, shared, holds, n_fire).run()
+    ]
 
 
-def _best(scored: list[tuple[float, Any]]) -> list[tuple[float, Any]]:
-    return sorted(scored, key=lambda pair: -pair[0])
+class _Beam:
+    """A search among the predicates that the firings of one latent or sense share."""
 
+    def __init__(self, background: Background, shared: Shared, holds: np.ndarray, n_fire: float):
+        kinds = list(background.predicates.first)
+        subjects = list(dict.fromkeys(KINDS[name].speaks_of for name in kinds))
+        self.shared, self.n_fire, self.per_firing = shared, n_fire, n_fire / len(holds)
+        self.price = item_price(len(holds))
+        self.subject = np.array([subjects.index(KINDS[name].speaks_of) for name in kinds])[shared.kind]
+        self.items = np.array([KINDS[name].items for name in kinds])[shared.kind]
+        self.most = np.array([most_values(name) for name in kinds])[shared.kind]
+        self.at_firings, self.in_text, self.weight = _sampled(background, shared, holds)
 
-class _Search:
-    """The atoms and rows of one latent or sense."""
+    def run(self) -> list[tuple[Places, ...]]:
+        """The best conjunctions by F₁, then by F_½."""
+        states: list[tuple[Places, ...]] = [()]
+        found: dict[tuple[Places, ...], tuple[float, float]] = {}
+        for depth in range(MAX_ATOMS):
+            some = self._extended(states)
+            spent = np.array([sum(self.items[part[0]] * len(part) for part in parts) for parts in states])
+            price = self.price * (spent[some.state] + some.items) + ATOM_PRICE * depth
+            scores = (1 + BETA_SQUARED) * some.both[:, None] / (
+                BETA_SQUARED * self.n_fire + some.holds[:, None]
+            ) - PRICED * price[:, None]
+            listed = [at for column in scores.T for at in _best_unlike(column, some)]
+            going: dict[tuple[Places, ...], None] = {}
+            for at in listed:
+                parts = tuple(sorted((*states[some.state[at]], some.added[at])))
+                found.setdefault(parts, (scores[at, 0], scores[at, 1]))
+                going[parts] = None
+            states = list(going)
+            if not states:
+                break
+        best = [sorted(found, key=lambda parts: -found[parts][which])[:KEPT] for which in range(2)]
+        return list(dict.fromkeys([*best[0], *best[1]]))
 
-    def __init__(self, background: Background, holds: np.ndarray, rows: np.ndarray, n_fire: float):
-        self.background, self.kinds = background, list(background.predicates.first)
-        self._said: dict[int, Atom] = {}
-        numbers, self.counts, example, kind, n_text, f1 = _shared_best(background, holds, n_fire)
-        self.numbers, self.rows = numbers, rows[example]
-        starts = numbers[np.argsort(-f1, kind="stable")[:STARTS]]
-        try:
-            place_of = background.places.pop()  # of another search, in this thread or another
-        except IndexError:
-            place_of = np.full(len(background.predicates.surprise), -1, np.int16)
-        bits, valid, weights, n_firing_words, first_elsewhere = _universe(
-            numbers,
-            starts,
-            holds,
-            background.holds,
-            background.where,
-            background.first,
-            background.scale,
-            background.elsewhere,
-            len(background.rows) * background.scale / max(1, background.elsewhere[0]),
-            place_of,
+    def _extended(self, states: list[tuple[Places, ...]]) -> Conjunctions:
+        """Each state with one more predicate, or with several of one kind."""
+        shared, shape = self.shared, (len(states), len(self.shared.numbers))
+        if states == [()]:
+            both, holds = shared.hits[None] * self.per_firing, shared.n_text[None].copy()
+        else:
+            both = _covered(self.at_firings, states) @ self.at_firings * self.per_firing
+            holds = (_covered(self.in_text, states) * self.weight) @ self.in_text
+        holds = np.maximum(holds, both)
+        spoken_of = np.zeros(shape, bool)
+        for number, parts in enumerate(states):
+            for part in parts:
+                spoken_of[number] |= self.subject == self.subject[part[0]]
+        state, at = np.nonzero((both >= MIN_HITS * self.per_firing) & ~spoken_of)
+        single = Conjunctions(
+            state, [(place,) for place in at.tolist()], both[state, at], holds[state, at], self.items[at]
         )
-        background.places.append(place_of)
-        weights = np.round(weights / beam.WEIGHT_STEP).astype(np.uint64)
-        per_firing = n_fire / len(holds)
-        self.universe = Universe(valid, weights, n_firing_words, first_elsewhere, len(holds), per_firing, n_fire)
-        subjects = list(dict.fromkeys(KINDS[name].speaks_of for name in self.kinds))
-        subject = np.array([subjects.index(KINDS[name].speaks_of) for name in self.kinds])
-        items = np.array([KINDS[name].items for name in self.kinds])
-        n_sets = CAPACITY - len(numbers)
-        self.atoms = beam.Atoms(
-            bits=bits,
-            kind=np.append(kind, np.zeros(n_sets, np.int64)),
-            subject=np.append(subject[kind], np.zeros(n_sets, np.int64)),
-            items=np.append(items[kind], np.zeros(n_sets)),
-            n_text=np.append(n_text, np.zeros(n_sets)),
-            members=np.full((CAPACITY, MAX_VALUES), -1, np.int16),
-            first_of_kind=np.searchsorted(kind, np.arange(len(self.kinds) + 1)),
-            most=np.array([most_values(name) for name in self.kinds]),
-            used=np.array([len(numbers)]),
+        together = self._together(state, at, single.both, single.holds)
+        return Conjunctions(
+            np.append(single.state, together.state),
+            single.added + together.added,
+            np.append(single.both, together.both),
+            np.append(single.holds, together.holds),
+            np.append(single.items, together.items),
         )
-        self.atoms.members[: len(numbers), 0] = np.arange(len(numbers))
 
-    def conjunctions(self, other: Members, n_best: int) -> list[tuple[float, Members]]:
-        """The conjunctions to join to the other one, if any, best by F₁, then by F_½, and what each is worth."""
-        valid = self.universe.valid
-        covered = beam.cover(self.atoms.bits, np.array(other), valid) if other else np.zeros_like(valid)
-        best, values = beam.best_conjunctions(self.atoms, self.universe, covered, n_best)
-        members = (tuple(sorted(atom for atom in row if atom >= 0)) for row in best.tolist())
-        return [(value, atoms) for value, atoms in zip(values.tolist(), members, strict=True) if atoms]
-
-    def pairs(self, part: Members) -> list[tuple[float, Parts]]:
-        """The part with another one, and what that is worth."""
-        price = beam.item_price(self.universe.n_sampled) * float(self.atoms.items[list(part)].sum()) + beam.PART_PRICE
-        return _best([(value - price, (part, other)) for value, other in self.conjunctions(part, JOINED)])[:JOINED]
-
-    def rule(self, parts: Parts) -> Rule:
-        return merged(tuple(self._atom(place) for place in part) for part in parts)
-
-    def _atom(self, place: int) -> Atom:
-        if place not in self._said:
-            self._said[place] = self._say(place)
-        return self._said[place]
-
-    def _say(self, place: int) -> Atom:
-        kind = self.kinds[self.atoms.kind[place]]
-        members = self.atoms.members[place]
-        members = members[members >= 0]
-        members = members[np.argsort(-self.counts[members], kind="stable")]
-        predicates, numbers = self.background.predicates, self.numbers[members].tolist()
-        names = [predicates.name(number, row) for number, row in zip(numbers, self.rows[members], strict=True)]
-        return Atom(kind, tuple(number - predicates.first[kind] for number in numbers), tuple(names))
+    def _together(self, state: np.ndarray, at: np.ndarray, both: np.ndarray, holds: np.ndarray) -> Conjunctions:
+        """Of each state and kind the values that are best together. What they hold at together is taken to be the sum,
+        as it is where a position has one value of the kind."""
+        group = state * (self.shared.kind.max(initial=0) + 1) + self.shared.kind[at]
+        order = np.lexsort((-both / (self.n_fire + holds), group))
+        order = order[_place_in(group[order]) < 2 * self.most[at[order]]]
+        order = order[np.lexsort((-both[order] / holds[order], group[order]))]
+        order = order[_place_in(group[order]) < self.most[at[order]]]
+        group, place, at, state = group[order], _place_in(group[order]), at[order], state[order]
+        first = np.arange(len(order)) - place
+        both, holds = (
+            np.cumsum(values[order]) - np.append(0, np.cumsum(values[order]))[first] for values in (both, holds)
+        )
+        items = self.items[at] * (place + 1)
+        best = np.lexsort((-(2 * both / (self.n_fire + holds) - self.price * items), group))
+        best = best[_place_in(group[best]) == 0]
+        best = best[place[best] > 0]
+        added = [tuple(sorted(at[start : end + 1].tolist())) for start, end in zip(first[best], best, strict=True)]
+        return Conjunctions(state[best], added, both[best], holds[best], items[best])
 
 
-def _shared_best(background: Background, holds: np.ndarray, n_fire: float) -> tuple[np.ndarray, ...]:
-    """The predicates that firings share, of each kind those that tell best where the latent fires: numbers, ascending;
-    firings at which each holds; one of these; the kind; positions of the text at which each holds; its F₁."""
-    predicates = background.predicates
-    numbers, first, firings = rows_of_each(holds)
-    hits, example = np.diff(first), firings[first[1:] - 1]
-    n_text = (background.first[numbers + 1] - background.first[numbers]) * background.scale
-    both = hits * n_fire / len(holds)
-    f1 = 2 * both / (n_fire + np.maximum(n_text, both))
-    is_often = hits >= max(MIN_HITS, MIN_SHARE * len(holds))
-    is_telling = hits / len(holds) > MIN_LIFT * n_text / max(1.0, len(background.rows) * background.scale)
-    kind = np.searchsorted(list(predicates.first.values()), numbers, side="right") - 1
-    usable = np.flatnonzero(is_often & is_telling)
-    order = usable[np.lexsort((-f1[usable], kind[usable]))]
-    place_in_kind = np.arange(len(order)) - np.searchsorted(kind[order], kind[order])
-    most = np.array([OF_SUBJECT if KINDS[name].speaks_of == SUBJECT else OF_KIND for name in predicates.first])
-    order = order[np.argsort(place_in_kind / most[kind[order]], kind="stable")][: CAPACITY // 2]
-    kept = np.sort(order)
-    return numbers[kept], hits[kept], example[kept], kind[kept], n_text[kept], f1[kept]
+def _best_unlike(score: np.ndarray, some: Conjunctions) -> list[int]:
+    """The WIDTH best, those left out that count the same as a better one: another name for it."""
+    chosen: dict[tuple[float, float], int] = {}
+    for at in np.argsort(-score, kind="stable")[: 8 * WIDTH].tolist():
+        if len(chosen) < WIDTH:
+            chosen.setdefault((some.both[at], some.holds[at]), at)
+    return list(chosen.values())
 
 
-def where_each_holds(
-    holds: Int32[np.ndarray, "row place"], n_predicates: int
-) -> tuple[Int32[np.ndarray, " entry"], Int64[np.ndarray, " predicate_plus_1"]]:
-    """The rows where each predicate holds, ascending, one predicate after the other; and where each begins."""
-    first = np.zeros(n_predicates + 1, np.int64)
-    return _where(holds, first), first
+def _covered(
+    has: Float32[np.ndarray, "row predicate"], states: list[tuple[Places, ...]]
+) -> Float32[np.ndarray, "state row"]:
+    out = np.ones((len(states), len(has)), np.float32)
+    for state, parts in zip(out, states, strict=True):
+        for part in parts:
+            state *= has[:, part[0]] if len(part) == 1 else has[:, list(part)].max(1)
+    return out
+
+
+def _sampled(background: Background, shared: Shared, holds: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which predicates hold at the firings, and at rows of the text, [row, predicate]; and the weight of these rows."""
+    n_rows, first = len(background.holds), background.first
+    starts = np.argsort(-shared.f1, kind="stable")[:STARTS]
+    begin = first[shared.numbers[starts]]
+    size = first[shared.numbers[starts] + 1] - begin
+    taken = np.minimum(size, ROWS_OF_START)
+    there = [background.where[b + np.arange(t) * s // t] for b, s, t in zip(begin, size, taken, strict=True) if t]
+    elsewhere = np.unique(np.linspace(0, max(n_rows - 1, 0), ELSEWHERE).astype(np.int64))[:n_rows]
+    rows = np.concatenate([*there, elsewhere])
+    try:
+        place_of = background.unused.pop()  # of another search, in this thread or another
+    except IndexError:
+        place_of = np.full(len(first) - 1, -1, np.int16)
+    place_of[shared.numbers] = np.arange(len(shared.numbers))
+    at_firings = _has(holds, np.arange(len(holds)), place_of, len(shared.numbers))
+    in_text = _has(background.holds, rows, place_of, len(shared.numbers))
+    place_of[shared.numbers] = -1
+    background.unused.append(place_of)
+    drawn = (taken / np.maximum(size, 1)) @ in_text[:, starts].T + len(elsewhere) / max(n_rows, 1)
+    weight = background.scale / drawn
+    # In steps of a power of two, so that float32 holds any sum of them exactly, in whatever order.
+    step = 2.0 ** np.ceil(np.log2(max(weight.sum(), 1) / (1 << 22)))
+    return at_firings, in_text, (np.round(weight / step) * step).astype(np.float32)
+
+
+def _said(predicates: Predicates, shared: Shared, rows: np.ndarray, parts: tuple[Places, ...]) -> Rule:
+    atoms = []
+    for part in parts:
+        members = np.array(part)[np.argsort(-shared.hits[list(part)], kind="stable")]
+        kind = list(predicates.first)[shared.kind[members[0]]]
+        numbers = shared.numbers[members].tolist()
+        names = [predicates.name(number, rows[shared.example[at]]) for number, at in zip(numbers, members, strict=True)]
+        atoms.append(Atom(kind, tuple(number - predicates.first[kind] for number in numbers), tuple(names)))
+    return tuple(atoms)
+
+
+def _place_in(group: np.ndarray) -> Int64[np.ndarray, " entry"]:
+    """The place of each entry in its group, which are sorted."""
+    return np.arange(len(group)) - np.searchsorted(group, group)
 
 
 @njit(cache=True, nogil=True)
 def _where(holds, first):
+    """The rows where each predicate holds, ascending, one predicate after the other; `first`: where each begins."""
     for row in range(len(holds)):
         for number in holds[row]:
             if number >= 0:
@@ -261,48 +321,11 @@ def _where(holds, first):
 
 
 @njit(cache=True, nogil=True)
-def _universe(numbers, starts, firing_holds, text_holds, where, first, scale, elsewhere, elsewhere_weight, place_of):
-    """The rows of each stratum, each stratum from a new word on: the bits of each predicate, those of the rows that
-    count, the weights by word, and how many words are of firings. elsewhere: how many rows, and where each predicate
-    holds there, as `where` and `first` are of all rows."""
-    n_starts, rank = len(starts), np.full(len(numbers), len(starts))
-    for place in range(len(numbers)):
-        place_of[numbers[place]] = place
-    for stratum in range(n_starts):
-        rank[place_of[starts[stratum]]] = stratum
-    sizes = np.array([first[start + 1] - first[start] for start in starts], np.int64)
-    taken = np.minimum(sizes, ROWS_OF_START)
-    n_firing_words, n_elsewhere = (len(firing_holds) + 63) // 64, elsewhere[0]
-    last = n_firing_words + np.sum((taken + 63) // 64)
-    words = last + (n_elsewhere + 63) // 64
-    bits, valid, weights = np.zeros((CAPACITY, words), np.uint64), np.zeros((1, words), np.uint64), np.zeros(words)
-    for row in range(len(firing_holds)):
-        set_bit(valid, 0, row)
-        for number in firing_holds[row]:
+def _has(holds, rows, place_of, n):
+    """[row, predicate], 1 where it holds."""
+    out = np.zeros((len(rows), n), np.float32)
+    for i in range(len(rows)):
+        for number in holds[rows[i]]:
             if number >= 0 and place_of[number] >= 0:
-                set_bit(bits, place_of[number], row)
-    word = n_firing_words
-    for stratum in range(n_starts):
-        n = taken[stratum]
-        for i in range(n):
-            row = where[first[starts[stratum]] + i * sizes[stratum] // n]
-            lowest = n_starts
-            for number in text_holds[row]:
-                if number >= 0 and place_of[number] >= 0:
-                    set_bit(bits, place_of[number], 64 * word + i)
-                    lowest = min(lowest, rank[place_of[number]])
-            if lowest == stratum:  # it belongs to no earlier stratum
-                set_bit(valid, 0, 64 * word + i)
-        weights[word : word + (n + 63) // 64] = scale * sizes[stratum] / max(n, 1)
-        word += (n + 63) // 64
-    weights[last:] = elsewhere_weight
-    for row in range(n_elsewhere):
-        set_bit(valid, 0, 64 * last + row)
-    for place in range(len(numbers)):
-        for row in elsewhere[1][elsewhere[2][numbers[place]] : elsewhere[2][numbers[place] + 1]]:
-            set_bit(bits, place, 64 * last + row)
-            if rank[place] < n_starts:
-                valid[0, last + (row >> 6)] &= ~(np.uint64(1) << np.uint64(row & 63))
-    for number in numbers:
-        place_of[number] = -1
-    return bits, valid[0], weights, n_firing_words, last
+                out[i, place_of[number]] = 1
+    return out

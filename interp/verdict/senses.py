@@ -1,62 +1,130 @@
-"""The senses into which a latent's firings fall, and what the firings of each share.
+"""The senses of latents, described: where each fires, what its firings share, and its rule in words.
 
-In: how alike the firings are, r_ij (`similarity`). Out: clusters of average linkage (Sokal & Michener 1958), joined as
-long as the mean r between two is at least JOINED times the level of firings that lie near to each other
-(`similarity.level`). Clusters with MIN_SENSE of the weight are senses, numbered by weight, and the firings of the
-others are of none. JOINED and MIN_SENSE count best what readers and planted latents have, of seven and four tried.
-
-Failing: a sense of fewer than some ten sampled firings cannot be told from stragglers, and firings without any meaning
-fall into parts as well, by the kinds of text that they lie in: hence the senses of shifted text beside them.
+In: the evidence of a ranking, with the parts into which the sampled firings of each latent fall (`similarity`). Out: of
+each sense a dictionary, its rule among all else that is known of it; and the explanations of the latents themselves,
+which are looked for beside (`explanations`).
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float32, Int, Int64
+from torch import Tensor
 
-from interp.verdict.similarity import Shared, level
+from interp.features.feature_store import FeatureStore
+from interp.storage.files import Progress, no_progress
+from interp.verdict.evidence import Evidence
+from interp.verdict.explanations import Explanations, explain
+from interp.verdict.search import FitSample
 
-JOINED, MIN_SENSE = 0.5, 0.08
-MAX_SENSES = 6
-SAID = 3
-"""Predicates that are said of a sense."""
-
-
-def sense_of_each(
-    r: Float64[np.ndarray, "firing firing"], weights: Float64[np.ndarray, " firing"]
-) -> Int64[np.ndarray, " firing"]:
-    """The sense of each firing, 0 for the largest; −1 for none. The largest cluster is always one."""
-    from scipy.cluster.hierarchy import fcluster, linkage
-    from scipy.spatial.distance import squareform
-
-    if len(weights) < 2:
-        return np.zeros(len(weights), np.int64)
-    joins = linkage(squareform(1 - r, checks=False), "average")
-    cluster = fcluster(joins, 1 - JOINED * level(r), "distance") - 1
-    mass = np.bincount(cluster, weights)
-    order = np.argsort(-mass, kind="stable")
-    kept = order[: max(1, min(MAX_SENSES, int((mass >= MIN_SENSE).sum())))]
-    number = np.full(len(mass), -1)
-    number[kept] = np.arange(len(kept))
-    return number[cluster]
+SHOWN = 8
+"""Example rows of a sense, the strongest."""
+SHOWN_WEAK = 4
+"""Example rows of a sense, the weakest."""
+FOLLOWING = 5
+"""Tokens that follow in a sense."""
 
 
-def most_shared(
-    shared: Shared, weights: Float64[np.ndarray, " firing"], most_nats: float, n: int = SAID
-) -> list[tuple[int, int, float]]:
-    """The predicates that tell most of the firings: number, a firing that has it, and its share of the weight. Each is
-    the best for what those before it leave unexplained: Σ of the weight that it adds times its lift, at most
-    `most_nats`."""
-    worth = np.minimum(shared.lift, most_nats)
-    explained = np.zeros(len(weights))
-    best_first: list[tuple[int, int, float]] = []
-    sizes = np.diff(shared.first)
-    predicate_of = np.repeat(np.arange(len(sizes)), sizes)
-    for _ in range(n):
-        unexplained = np.maximum(worth[predicate_of] - explained[shared.members], 0)
-        gain = np.bincount(predicate_of, weights[shared.members] * unexplained, len(sizes))
-        if not len(gain) or gain.max() < 0.05 * most_nats:
-            break
-        best = int(gain.argmax())
-        members = shared.members[shared.first[best] : shared.first[best + 1]]
-        best_first.append((int(shared.numbers[best]), int(members[0]), float(shared.share[best])))
-        explained[members] = np.maximum(explained[members], worth[best])
-    return best_first
+class Described(NamedTuple):
+    words: Explanations
+    senses: list[list[dict[str, Any]]]
+    """One list a latent, the largest sense first; empty for latents with one."""
+
+
+def describe(
+    features: FeatureStore,
+    evidence: Evidence,
+    sample: FitSample,
+    maxima: Float32[np.ndarray, " d_sae"],
+    chosen: Bool[np.ndarray, " d_sae"],
+    labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None,
+    progress: Progress | None = None,
+) -> Described:
+    """The latents chosen and their senses. sample: of the pass that the evidence is from; maxima: of each latent;
+    labels: those that rules may name.
+
+    A sense is `share` of the activation mass, `monosemanticity` and what of it is `by_chance`, what its firings
+    share (`common`, in words), `n` sampled firings, `rows` of the strongest and `weak_rows`, `following` tokens,
+    `promoted` share, `rule` with its `f1`, `precision` and `recall`; where no rule was found, the first of `common` is
+    it.
+    """
+    known = _senses(features, evidence)
+    words, senses = explain(
+        features.tokens,
+        features.codes,
+        features.vocab,
+        features.fit_half(),
+        predicates=evidence.predicates,
+        maxima=maxima,
+        senses=[(latent, rows) for latent, rows, _ in known],
+        chosen=chosen,
+        labels=labels,
+        spelt=features.is_spelt,
+        sample=sample,
+        progress=progress or no_progress,
+    )
+    described: list[list[dict[str, Any]]] = [[] for _ in range(features.d_sae)]
+    for place, (latent, _, sense) in enumerate(known):
+        scores = {name: _known(getattr(senses, name)[place]) for name in ("f1", "precision", "recall")}
+        described[latent].append(sense | {"rule": senses.phrases[place] or next(iter(sense["common"]), "")} | scores)
+    return Described(words, described)
+
+
+def _senses(
+    features: FeatureStore, evidence: Evidence
+) -> list[tuple[int, Int64[np.ndarray, " firing"], dict[str, Any]]]:
+    """The latent of each sense, its rows, the strongest first, and what is known of it without its rule."""
+    flat, promoted, senses = features.tokens.numpy().reshape(-1), _promoted(features), []
+    n_senses = evidence.observed.n_senses
+    for latent in np.flatnonzero(n_senses > 1).tolist():
+        for sense in range(n_senses[latent]):
+            at = np.flatnonzero(evidence.observed.senses[latent] == sense)
+            rows = evidence.rows[latent, at[::-1]]  # the strongest tenth first
+            following = _following(flat, features.n_ctx, rows)
+            about = {
+                "share": float(evidence.shares[latent, at].sum()),
+                "monosemanticity": _known(evidence.observed.sense_one[latent, sense]),
+                "by_chance": _known(evidence.sense_by_chance(latent, sense)),
+                "common": [common.words for common in evidence.observed.common.get((latent, sense), ())],
+                "n": len(rows),
+                "rows": rows[:SHOWN].tolist(),
+                "weak_rows": rows[SHOWN:][-SHOWN_WEAK:].tolist(),
+                "following": _commonest(following),
+                "promoted": _promoted_share(following, promoted.get(latent, ())),
+            }
+            senses.append((latent, rows, about))
+    return senses
+
+
+def _known(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _following(
+    flat: Int[np.ndarray, " row"], n_ctx: int, rows: Int64[np.ndarray, " firing"]
+) -> Int[np.ndarray, " token"]:
+    """The token behind each firing that is not its sequence's last."""
+    return flat[rows[rows % n_ctx < n_ctx - 1] + 1]
+
+
+def _commonest(following: Int[np.ndarray, " token"]) -> list[int]:
+    """The tokens that follow most often, those that follow once left out."""
+    tokens, counts = np.unique(following, return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:FOLLOWING]
+    return [int(tokens[place]) for place in order if counts[place] > 1]
+
+
+def _promoted(features: FeatureStore) -> dict[int, Sequence[int]]:
+    """The tokens of each latent's largest direct logit effects, where the scan knew the model's unembedding."""
+    table = features.table("features")
+    if "top_logit_tokens" not in table:
+        return {}
+    known = table[table["top_logit_tokens"].notna()]
+    return dict(zip(known["latent"], known["top_logit_tokens"], strict=True))
+
+
+def _promoted_share(following: Int[np.ndarray, " token"], promoted: Sequence[int]) -> float | None:
+    """Share of the firings that a promoted token follows: which of its senses a latent's output serves. None where
+    nothing is known to be promoted, or nothing follows."""
+    return float(np.isin(following, promoted).mean()) if len(promoted) and len(following) else None

@@ -104,7 +104,7 @@ def _concepts_panel(run: Run) -> "Panel":
 )
 def concepts(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     """the best latent and the best neuron (or coordinate) for each label, F1 on held-out text"""
-    from interp.verdict.measures import concept_table
+    from interp.compare.concepts import concept_table
 
     table = concept_table(run.features, run.neurons, rival=run.baseline.singular)
     write_parquet(folder / "concepts.parquet", table)

@@ -1,0 +1,30 @@
+"""Which latent detects each label best, beside the best neuron.
+
+In: two scans of the same tokens with the same labels. Out: a table, one row a label.
+"""
+
+import pandas as pd
+
+from interp.features.feature_store import FeatureStore
+from interp.features.scan_checks import scanned
+
+
+def concept_table(features: FeatureStore, neurons: FeatureStore, *, rival: str = "neuron") -> pd.DataFrame:
+    """Which latent detects each label best, beside the best neuron, both chosen as in `label_f1`: one row a label with
+    `label`, `n_label` (tokens), `feature`, `f1_feature`, `neuron`, `f1_neuron`, best first, and `rival`, the word for
+    what `neurons` is a scan of. Raises ValueError for scans of unlike tokens or labels."""
+    for what in ("tokens", "labels"):
+        if len({each[what] for each in map(scanned, (features, neurons)) if what in each}) > 1:
+            raise ValueError(
+                f"{neurons.path} is a scan with other {what} than {features.path}: scan both with the same"
+            )
+    best, beside = (_best(store).add_suffix(suffix) for store, suffix in ((features, "_feature"), (neurons, "_neuron")))
+    table = best.join(beside, how="left").reset_index().assign(rival=rival)
+    table = table.rename(columns={"latent_feature": "feature", "latent_neuron": "neuron", "n_label_feature": "n_label"})
+    columns = ["label", "n_label", "feature", "f1_feature", "neuron", "f1_neuron", "rival"]
+    return table[columns].sort_values("f1_feature", ascending=False, ignore_index=True)
+
+
+def _best(store: FeatureStore) -> pd.DataFrame:
+    labels = store.table("labels").sort_values(["f1_fit", "latent"], ascending=[False, True])
+    return labels.drop_duplicates("label").set_index("label")[["latent", "n_label", "f1"]]

@@ -219,7 +219,7 @@ def spread(pair: Sequence[float] | None) -> str:
 def scorecard(results: Results) -> str:
     judged = {name: part for name, part in results.items() if isinstance(part, dict) and "verdict" in part}
     families = {f"A, {name} left out": part for name, part in results["A by family"].items() if part}
-    columns = ["latents", "AUROC (95 %)", "ECE", "accuracy", "of the sure", "unsure", "best known measure"]
+    columns = ["latents", "AUROC (95 %)", "ECE", "by chance", "accuracy", "of the sure", "unsure", "best known measure"]
     columns.append("senses exact")
     both = results["A families"]
     mean = ", ".join(f"{name} {both['mean'][key]:.3f}" for key, name in FAMILY_MEANS.items())
@@ -229,6 +229,7 @@ def scorecard(results: Results) -> str:
     parts = [worst, table(columns, map(verdict_row, (judged | families).items()))]
     if "D" in results:
         parts += ["Latents of another maker, which no calibration is fitted to:", records(results["D"])]
+    parts.append("By chance: the ECE to be expected of probabilities that are right, of as many latents.")
     for title, rows in results.get("readings", {}).items():
         if len(rows) <= MOST_ROWS:
             parts += [f"{title[0].upper()}{title[1:]}:", records(rows)]
@@ -243,7 +244,7 @@ def records(rows: Sequence[Results]) -> str:
     return table([name.replace("_", " ") for name in rows[0]], ([*row.values()] for row in rows))
 
 
-FAMILY_MEANS = {"auroc": "AUROC", "ece": "ECE", "senses_exact": "senses exact"}
+FAMILY_MEANS = {"auroc": "AUROC", "ece": "ECE", "ece_by_chance": "ECE by chance", "senses_exact": "senses exact"}
 
 
 def scorecard_in_short(results: Results) -> str:
@@ -286,7 +287,7 @@ def verdict_row(item: tuple[str, Results]) -> list[Any]:
     best = part.get("margin") or {}
     auroc = f"{ours['auroc']:.3f} ({ours['auroc_low']:.3f}–{ours['auroc_high']:.3f})" if ours["auroc"] else None
     over = f"{best['over']}, {ours['auroc'] - best['by']:.3f}" if best else None
-    shares = [quality[key] for key in ("ece", "accuracy", "accuracy_sure", "abstained")]
+    shares = [quality[key] for key in ("ece", "ece_by_chance", "accuracy", "accuracy_sure", "abstained")]
     return [name, auroc, *shares, over, quality["senses_exact"]]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from analyses.claims import learnt_latents
 from interp.display.verdict_looks import UNTESTED
-from interp.verdict.learnt import EVIDENCE, MAX_NEXT, LearntFit, fit_learnt, learnt_evidence
+from interp.verdict.learnt import EVIDENCE, MAX_NEXT, LearntFit, learnt_evidence
 
 OWN = {"next_auroc": 0.9, "random_correlation": 0.2}
 RANDOM = {"next_auroc": 0.5, "random_correlation": 0.5}
@@ -39,7 +39,7 @@ def test_a_fit_is_calibrated_and_survives_a_file(tmp_path):
         name: middle[name] + spread[name] * (np.where(learnt, 0.25, -0.25) + rng.normal(0, 0.6, 4000))
         for name in EVIDENCE
     }
-    fitted = fit_learnt(drawn, learnt, np.where(learnt, 1 / 0.3, 1 / 0.7))
+    fitted = learnt_latents.fit_learnt(drawn, learnt, np.where(learnt, 1 / 0.3, 1 / 0.7))
     p = fitted.probability(drawn)
     weight = np.where(learnt, 0.5 / learnt.mean(), 0.5 / (~learnt).mean())
     for low in (0.0, 0.25, 0.5, 0.75):

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from analyses.scorecard.judged import fit_calibration
 from interp.codes.sparse_codes import SparseCodes
-from interp.verdict.calibration import Calibration, fit_calibration
+from interp.verdict.calibration import Calibration
 from interp.verdict.evidence import FULL, STRENGTH, collect_evidence, firing_weights
 from interp.verdict.similarity import (
     FLOOR,

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from analyses.bench.peers import versions
@@ -37,7 +38,7 @@ from interp.compare.null_dictionaries import FROZEN
 from interp.evaluation.baselines import shuffled_model
 from interp.features.feature_store import FeatureStore, ScanConfig
 from interp.features.twins import best_correlations
-from interp.verdict.learnt import EVIDENCE, LearntFit, fit_learnt
+from interp.verdict.learnt import EVIDENCE, LearntFit
 from models.corpus import CorpusConfig, load_documents
 from models.recipe import TrainingConfig
 from models.tokenizer import Tokenizer
@@ -213,6 +214,17 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--calibrate", action="store_true", help="fit the probability that the package ships")
     parser.add_argument("--quick", action="store_true")
     return parser.parse_args(arguments)
+
+
+def fit_learnt(evidence: Mapping[str, np.ndarray], is_learnt: np.ndarray, weight: np.ndarray) -> LearntFit:
+    """Fit to latents of which it is known; both kinds count the same in all."""
+    x, counts = LearntFit.predictors(evidence), weight.astype(np.float64)
+    totals = np.where(is_learnt, counts[is_learnt].sum(), counts[~is_learnt].sum())
+    counts *= len(counts) / 2 / np.maximum(totals, 1e-9)
+    mean = np.average(x, axis=0, weights=counts)
+    scale = np.average((x - mean) ** 2, axis=0, weights=counts) ** 0.5 + 1e-6
+    model = LogisticRegression(max_iter=2000).fit((x - mean) / scale, is_learnt, sample_weight=counts)
+    return LearntFit(mean, scale, model.coef_[0], float(model.intercept_[0]))
 
 
 if __name__ == "__main__":

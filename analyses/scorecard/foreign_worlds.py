@@ -27,7 +27,7 @@ from numpy.random import Generator as Random
 
 from analyses.scorecard import foreign_texts
 from analyses.scorecard.foreign_texts import MarkedText, written
-from analyses.scorecard.scores import auroc, expected_calibration_error
+from analyses.scorecard.scores import auroc, ece_by_chance, expected_calibration_error
 from interp import FeatureStore, rank_features
 from interp.verdict.calibration import Calibration
 
@@ -85,15 +85,20 @@ def judge_foreign(
 
 
 def foreign_scores(judged: pd.DataFrame) -> pd.DataFrame:
-    """One row a world: `auroc`, `ece`; `planted` and `verdict`, the shares of one meaning; of unions the share whose
-    number of senses is exact, `senses_exact`, or missed by one at most, `senses_near`."""
+    """One row a world: `auroc`, `ece`, `ece_by_chance`; `planted` and `verdict`, the shares of one meaning; of unions
+    the share whose number of senses is exact, `senses_exact`, or missed by one at most, `senses_near`."""
     rows = []
     for world, part in judged.groupby("world"):
         p, one = part.monosemanticity.to_numpy(), part.is_one.to_numpy()
         several = part[part.n_meanings > 1]
         apart = (several.n_senses - several.n_meanings).abs()
         row = {"world": world, "n": len(part), "auroc": auroc(one, p, np.ones(len(p)))}
-        row |= {"ece": expected_calibration_error(p, one), "planted": one.mean(), "verdict": (p >= 0.5).mean()}
+        row |= {
+            "ece": expected_calibration_error(p, one),
+            "ece_by_chance": ece_by_chance(p),
+            "planted": one.mean(),
+            "verdict": (p >= 0.5).mean(),
+        }
         rows.append(row | {"senses_exact": (apart == 0).mean(), "senses_near": (apart <= 1).mean()})
     return pd.DataFrame(rows)
 

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Float64, Int
+from scipy.optimize import minimize
 from torch import Tensor
 
 from analyses.scorecard.factors import Factor
@@ -29,10 +30,14 @@ from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore, ScanConfig
 from interp.storage.files import Progress, no_progress
 from interp.verdict import evidence
-from interp.verdict.calibration import FITS, Calibration, fit_calibration
+from interp.verdict.calibration import Calibration
 from interp.verdict.measures import measure_values
 from interp.verdict.similarity import NAMES
 
+FITS = 20
+"""To sources drawn anew."""
+PENALTY = 1e-3
+"""Weight of the penalty on the squares of the weights; the statistics lie between 0 and 1."""
 ALWAYS_ONE = Calibration(np.zeros((2, len(NAMES))), np.full(2, 9.0))
 """For latents of which the statistics alone are asked: none has senses to be looked for."""
 READ = "read: "
@@ -170,3 +175,41 @@ def fit_to(judged: pd.DataFrame, fits: int = FITS) -> Calibration:
     kinds = [read, ~read & one, ~read & ~one]
     weight = np.select(kinds, [share / max(kind.sum(), 1) for kind, share in zip(kinds, (2, 1, 1), strict=True)])
     return fit_calibration(table[list(NAMES)].to_numpy(float), one, table.family.to_numpy(str), weight, fits)
+
+
+def fit_calibration(
+    values: Float64[np.ndarray, "latent statistic"],
+    is_one: Bool[np.ndarray, " latent"],
+    source: Sequence[str] | np.ndarray,
+    weight: Float64[np.ndarray, " latent"],
+    fits: int = FITS,
+) -> Calibration:
+    """Fit to latents whose truth is known. source: where each is from, a dictionary or a family of text.
+
+    Raises ValueError unless both kinds of latents are there.
+    """
+    if is_one.all() or not is_one.any():
+        raise ValueError("calibration needs latents with one meaning and latents with several")
+    rng, sources = np.random.default_rng(0), np.unique(source)
+    found: list[np.ndarray] = []
+    while len(found) < 1 + fits:
+        drawn = sources if not found else rng.choice(sources, len(sources))
+        times = np.array([(drawn == own).sum() for own in sources])[np.searchsorted(sources, source)]
+        if len(np.unique(is_one[times > 0])) == 2:
+            found.append(_fitted(values, is_one, weight * times))
+    every = np.array(found)
+    return Calibration(every[:, :-1], every[:, -1])
+
+
+def _fitted(values: np.ndarray, is_one: np.ndarray, weight: np.ndarray) -> Float64[np.ndarray, " parameter"]:
+    """Non-negative weights, then the bias, of the largest penalised likelihood."""
+    x, sign, share = np.column_stack([values, np.ones(len(values))]), np.where(is_one, 1.0, -1.0), weight / weight.sum()
+
+    def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
+        margin = sign * (x @ theta)
+        slope = -share * sign / (1 + np.exp(margin))
+        ridge = PENALTY * np.append(theta[:-1], 0)
+        return float(share @ np.logaddexp(0, -margin) + ridge @ theta / 2), x.T @ slope + ridge
+
+    bounds = [(0, None)] * values.shape[1] + [(None, None)]
+    return minimize(loss, np.zeros(x.shape[1]), jac=True, bounds=bounds, method="L-BFGS-B").x

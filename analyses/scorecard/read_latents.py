@@ -17,7 +17,7 @@ import scipy.sparse
 import torch
 
 from analyses.scorecard.judged import ALWAYS_ONE, READ
-from analyses.scorecard.scores import auroc, expected_calibration_error
+from analyses.scorecard.scores import auroc, ece_by_chance, expected_calibration_error
 from interp import FeatureStore
 from interp.features.feature_store import ScanConfig
 from interp.verdict import evidence
@@ -95,7 +95,8 @@ def judged_by_both(judged: pd.DataFrame) -> pd.DataFrame:
 
 
 def agreement(judged: pd.DataFrame) -> pd.DataFrame:
-    """One row a source, and one of all: `auroc`, `ece` of the probability of one meaning for readers' judgement;
+    """One row a source, and one of all: `auroc`, `ece` of the probability of one meaning for readers' judgement, and
+    `ece_by_chance`, what it would be were the probability right;
     `readers` and `verdict`, the shares of one meaning among latents drawn at random; of the `n_senses` latents whose
     number of meanings both readers agree on, the share for which it is found, `senses`, or missed by one at most,
     `senses_near`."""
@@ -105,7 +106,11 @@ def agreement(judged: pd.DataFrame) -> pd.DataFrame:
         random, counted = part[part.draw == "random"], part[~part.is_one & (part.true_senses > 1)]
         apart = (counted.n_senses - counted.true_senses).abs()
         row = {"source": name, "n": len(part), "auroc": auroc(one, p, np.ones(len(p)))}
-        row |= {"ece": expected_calibration_error(p, one), "readers": random.is_one.mean()}
+        row |= {
+            "ece": expected_calibration_error(p, one),
+            "ece_by_chance": ece_by_chance(p),
+            "readers": random.is_one.mean(),
+        }
         row |= {"verdict": (random.monosemanticity >= 0.5).mean(), "n_senses": len(counted)}
         rows.append(row | {"senses": (apart == 0).mean(), "senses_near": (apart <= 1).mean()})
     return pd.DataFrame(rows)

@@ -59,7 +59,8 @@ def of_families(reports: dict[str, Any]) -> dict[str, Any]:
     """The mean of the families, each left out in turn, and the worst of them: AUROC, ECE, senses exact."""
     table = pd.DataFrame(
         {
-            family: {name: part["verdict"][name] for name in ("ece", "senses_exact")} | {"auroc": _auroc(part)}
+            family: {name: part["verdict"][name] for name in ("ece", "ece_by_chance", "senses_exact")}
+            | {"auroc": _auroc(part)}
             for family, part in reports.items()
             if part
         }

@@ -75,13 +75,13 @@ def calibration_curve(judged: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdict_quality(judged: pd.DataFrame) -> dict[str, float]:
-    """`ece`, `accuracy` at ½, each with `_low` and `_high`; `abstained`, the share whose interval holds ½ or that could
-    not be tested, and `accuracy_sure` of the others; of latents with several senses the share whose number is found,
-    `senses_exact`, or missed by one at most, `senses_near`; `senses_of_sample`, the share for which it would be, were
-    the meaning of each sampled firing known; and both of the `n_countable` whose number is beyond doubt
-    (`Truth.is_countable`): `senses_exact_countable`, `senses_of_sample_countable`. Of the `n_parts` senses of latents
-    with several: `parts_one`, the share that have one meaning (`sense_purity` ≥ ONE) of those that do or have several
-    (≤ SEVERAL), and how well their own probability tells which: `parts_auroc`, `parts_ece`."""
+    """`ece`, `accuracy` at ½, each with `_low` and `_high`; `ece_by_chance`; `abstained`, the share whose interval
+    holds ½ or that could not be tested, and `accuracy_sure` of the others; of latents with several senses the share
+    whose number is found, `senses_exact`, or missed by one at most, `senses_near`; `senses_of_sample`, the share for
+    which it would be, were the meaning of each sampled firing known; and both of the `n_countable` whose number is
+    beyond doubt (`Truth.is_countable`): `senses_exact_countable`, `senses_of_sample_countable`. Of the `n_parts` senses
+    of latents with several: `parts_one`, the share that have one meaning (`sense_purity` ≥ ONE) of those that do or
+    have several (≤ SEVERAL), and how well their own probability tells which: `parts_auroc`, `parts_ece`."""
     table = claimed(judged)
     p, one = table.monosemanticity.to_numpy(), table.is_one.to_numpy(bool)
     sure, right = ((table.ci_low > 0.5) | (table.ci_high < 0.5)).to_numpy(), (p >= 0.5) == one
@@ -97,6 +97,7 @@ def verdict_quality(judged: pd.DataFrame) -> dict[str, float]:
     out = {
         "n": len(table),
         "ece": draws[0, 0],
+        "ece_by_chance": ece_by_chance(p),
         "accuracy": draws[0, 1],
         "abstained": 1 - sure.sum() / max((judged.is_one | judged.is_several).sum(), 1),
         "accuracy_sure": _share(right[sure]),
@@ -194,6 +195,14 @@ def expected_calibration_error(
     weight = np.ones(len(p)) if weight is None else weight
     parts = [(own, weight[own]) for own in _bins(p) if weight[own].any()]
     return float(sum(abs((w * (p[own] - one[own])).sum()) for own, w in parts) / weight.sum())
+
+
+def ece_by_chance(p: Float64[np.ndarray, " latent"]) -> float:
+    """The ECE that is to be expected of probabilities that are right, of so few latents: the mean over draws in which
+    each has one meaning with its own probability."""
+    rng = np.random.default_rng(0)
+    draws = [expected_calibration_error(p, rng.random(len(p)) < p) for _ in range(REPLICATES)] if len(p) else []
+    return float(np.mean(draws)) if draws else float("nan")
 
 
 def _bins(p: Float64[np.ndarray, " latent"]) -> list[Bool[np.ndarray, " latent"]]:

@@ -25,24 +25,19 @@ and .52. One of a kind that no source has is judged by the nearest, and the inte
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Float64
 
 from interp.storage.files import write_text
 from interp.verdict.similarity import NAMES
 
 BOUNDS = 1e-3, 1 - 1e-3
 """A probability from a hundred firings is never surer than this."""
-FITS = 20
-"""To sources drawn anew."""
-PENALTY = 1e-3
-"""Weight of the penalty on the squares of the weights; the statistics lie between 0 and 1."""
 
 Statistics = Float64[np.ndarray, "*latent statistic"]
 
@@ -92,46 +87,6 @@ class Calibration:
         return Probability(
             _logistic(mean / np.sqrt(1 + np.pi * variance / 8)), _logistic(mean - error), _logistic(mean + error)
         )
-
-
-def fit_calibration(
-    values: Float64[np.ndarray, "latent statistic"],
-    is_one: Bool[np.ndarray, " latent"],
-    source: Sequence[str] | np.ndarray,
-    weight: Float64[np.ndarray, " latent"],
-    fits: int = FITS,
-) -> Calibration:
-    """Fit to latents whose truth is known. source: where each is from, a dictionary or a family of text.
-
-    Raises ValueError unless both kinds of latents are there.
-    """
-    if is_one.all() or not is_one.any():
-        raise ValueError("calibration needs latents with one meaning and latents with several")
-    rng, sources = np.random.default_rng(0), np.unique(source)
-    found: list[np.ndarray] = []
-    while len(found) < 1 + fits:
-        drawn = sources if not found else rng.choice(sources, len(sources))
-        times = np.array([(drawn == own).sum() for own in sources])[np.searchsorted(sources, source)]
-        if len(np.unique(is_one[times > 0])) == 2:
-            found.append(_fitted(values, is_one, weight * times))
-    every = np.array(found)
-    return Calibration(every[:, :-1], every[:, -1])
-
-
-def _fitted(values: np.ndarray, is_one: np.ndarray, weight: np.ndarray) -> Float64[np.ndarray, " parameter"]:
-    """Non-negative weights, then the bias, of the largest penalised likelihood."""
-    from scipy.optimize import minimize
-
-    x, sign, share = np.column_stack([values, np.ones(len(values))]), np.where(is_one, 1.0, -1.0), weight / weight.sum()
-
-    def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
-        margin = sign * (x @ theta)
-        slope = -share * sign / (1 + np.exp(margin))
-        ridge = PENALTY * np.append(theta[:-1], 0)
-        return float(share @ np.logaddexp(0, -margin) + ridge @ theta / 2), x.T @ slope + ridge
-
-    bounds = [(0, None)] * values.shape[1] + [(None, None)]
-    return minimize(loss, np.zeros(x.shape[1]), jac=True, bounds=bounds, method="L-BFGS-B").x
 
 
 def _logistic(logit: np.ndarray) -> np.ndarray:

@@ -33,14 +33,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float64
+from jaxtyping import Float64
 
 from interp.features.feature_store import FeatureStore
 from interp.storage.files import write_text
 
 EVIDENCE = ("next_auroc", "random_correlation")
-PENALTY = 1.0
-"""C of the logistic regression."""
 MAX_NEXT = 0.7
 """From here on a larger next-token AUROC says no more: how large it gets depends on the text. Chosen on the two corpora
 of `analyses.claims.learnt_latents`, with either left out: of all that is there, the one number that saw both."""
@@ -107,16 +105,3 @@ def learnt_evidence(features: FeatureStore, matches: pd.DataFrame | None) -> dic
         )
         table = table.drop(columns="next_auroc", errors="ignore")
     return {name: table[name].to_numpy(float) if name in table else np.full(len(table), np.nan) for name in EVIDENCE}
-
-
-def fit_learnt(evidence: Mapping[str, Values], is_learnt: Bool[np.ndarray, " latent"], weight: Values) -> LearntFit:
-    """Fit to latents of which it is known; both kinds count the same in all."""
-    from sklearn.linear_model import LogisticRegression
-
-    x, counts = LearntFit.predictors(evidence), weight.astype(np.float64)
-    totals = np.where(is_learnt, counts[is_learnt].sum(), counts[~is_learnt].sum())
-    counts *= len(counts) / 2 / np.maximum(totals, 1e-9)
-    mean = np.average(x, axis=0, weights=counts)
-    scale = np.average((x - mean) ** 2, axis=0, weights=counts) ** 0.5 + 1e-6
-    model = LogisticRegression(C=PENALTY, max_iter=2000).fit((x - mean) / scale, is_learnt, sample_weight=counts)
-    return LearntFit(mean, scale, model.coef_[0], float(model.intercept_[0]))

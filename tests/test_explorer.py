@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -320,6 +321,15 @@ def test_the_loss_without_a_feature_is_that_of_ablating_it_by_hand(server, run):
     first, *changes = answer["changes"]
     assert status == 200 and first is None and expected.abs().max() > 1e-4
     assert changes == pytest.approx(expected.tolist(), rel=1e-3, abs=1e-5)
+
+
+def test_what_two_features_have_in_common_is_counted_for_any_two(server, run):
+    a, b = run.features.sql("select latent from features order by n_active desc limit 2")["latent"].tolist()
+    status, (n_both, correlation, *_) = post(server, "common", {"latent": a, "other": b})
+    z = run.features.codes[:].dense().double().numpy()
+    assert status == 200 and n_both == ((z[:, a] > 0) & (z[:, b] > 0)).sum() > 0
+    assert correlation == pytest.approx(np.corrcoef(z[:, a], z[:, b])[0, 1], abs=0.02), "special tokens apart"
+    assert post(server, "common", {"latent": 0, "other": 64})[1]["error"] == "latent 64 is not in 0..63"
 
 
 def test_a_dose_is_measured_as_the_library_does(server, run):

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +17,7 @@ from interp.effects import feature_edges
 from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import run_alone
 from interp.pipeline.stages import STAGES, stage
-from interp.report.live import LiveModel
+from interp.report.live import Explorer, LiveModel
 from interp.storage.folder_kinds import find
 from interp.storage.folders import locked
 from models.transformer import Transformer
@@ -153,6 +154,26 @@ def test_the_explorer_says_which_latents_of_the_earlier_hook_feed_those_of_the_l
     assert live.edges("Once upon a time", 4, other)["edges"][0][3] is None
     with pytest.raises(ValueError, match="is not another hook of the run"):
         live.edges("Once upon a time", 4, own)
+
+
+def test_edges_between_hooks_are_drawn_and_those_of_a_chosen_latent_told(both, chromium):
+    with Explorer(both) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        chromium.open(f"{server.address}#try")
+        chromium.wait("document.querySelectorAll('.feeds path').length > 0")
+        ends = chromium.text(".feeds h3")
+        assert ends == [MID, f"{POST} this page"] and len(chromium.text(".edges tbody tr")) > 1
+        target = chromium.text(".feeds > div:last-child li a")[0]
+        chromium.click(".feeds > div:last-child .choose")
+        told = set(chromium.text(".edges tbody td:nth-child(2) a"))
+        assert told == {target} and chromium.evaluate("document.querySelectorAll('.feeds path.off').length") > 0
+        assert set(chromium.text(".edges td:nth-child(4)")) == {"–"}
+        chromium.click(".edges .more")
+        chromium.wait("document.querySelector('.edges td:nth-child(4)').textContent !== '–'")
+        chromium.size(390, 844)
+        assert chromium.evaluate("document.documentElement.scrollWidth") == 390
+        assert chromium.faint() == [] == chromium.unnamed() and not chromium.complaints
+        server.shutdown()
 
 
 def test_what_is_done_is_not_done_again_and_a_hook_more_runs_beside_it(folder_of_model, tmp_path):

@@ -13,6 +13,7 @@ report.views.compare = (() => {
   const view = { within: "features", titled: (named) => `Features ${(named ?? "").replace("/", " and ")}`, show };
   let wanted;
 
+  const times = (ratio) => (ratio < 100 ? format.significant(ratio, 2) : format.count(Number(ratio.toPrecision(2))));
   const isLatent = (text) => /^\d+$/.test(text ?? "") && Number(text) < latents;
 
   /* Which two: numbers that can be typed over. */
@@ -69,13 +70,14 @@ report.views.compare = (() => {
     /* Of what is listed of neither, that it is below the last of both lists. */
     const least = (name) => Math.min(...[first, second].map((one) => one[name].at(-1)?.[1] ?? Infinity));
     const atMost = (name) => (least(name) < Infinity ? `below ${format.fixed(least(name))}` : "–");
-    const facts = [["decoder cosine", cosine === undefined || cosine === null ? atMost("neighbours") : format.fixed(cosine)]];
+    const isUnknown = cosine === undefined || cosine === null;
+    const facts = [["decoder cosine", isUnknown ? atMost("neighbours") : format.fixed(cosine)]];
     if (!known) facts.push(["Jaccard", atMost("coactivations")]);
     else {
       const expected = (n * m) / report.data.page.tokens;
       facts.push(
         ["Jaccard", format.significant(known[0] / (n + m - known[0]), 2)],
-        ["together", expected ? `${format.significant(known[0] / expected, 2)} × as often as by chance` : "–"],
+        ["together", expected ? `${times(known[0] / expected)} × as often as by chance` : "–"],
         ["correlation of activations", known[1] === null ? "–" : format.fixed(known[1])]);
     }
     const both = known?.[0] ?? 0;
@@ -89,7 +91,8 @@ report.views.compare = (() => {
       ? "How many tokens fire both is not in this page, which holds it for each feature's nearest: "
         + "the page of `interp explore` counts it for any two."
       : both
-        ? `Feature ${b} fires on ${format.percent(both / n)} of the tokens of ${a}, ${a} on ${format.percent(both / m)} of those of ${b}.`
+        ? `Feature ${b} fires on ${format.percent(both / n)} of the tokens of ${a}, `
+          + `${a} on ${format.percent(both / m)} of those of ${b}.`
         : "They never fire on the same token.";
     return h("section.overlap", { "aria-label": "How often they fire together" },
       h("h3", null, "Tokens on which they fire"),
@@ -116,7 +119,7 @@ report.views.compare = (() => {
         column("b", `Strongest of ${b}`, list(second.examples, b, second)));
     }
     const parted = (feature, at) => {
-      const places = new Set(at.filter((_, k) => k % 2 === 0));
+      const places = new Set(at);
       return [true, false].map((wanted) => feature.examples.filter((_, k) => places.has(k) === wanted));
     };
     const [[bothA, onlyA], [bothB, onlyB]] = [parted(first, known[3]), parted(second, known[4])];
@@ -139,10 +142,11 @@ report.views.compare = (() => {
     const most = Math.max(...tokens.map(size), 1e-12);
     const cell = (kind, list, token) => {
       const value = list.get(token);
-      return h(`td.${kind}`, { "--share": (value ?? 0) / most, title: value === undefined ? null : format.significant(value, 2) },
-        h("i"));
+      const title = value === undefined ? null : format.significant(value, 2);
+      return h(`td.${kind}`, { "--share": (value ?? 0) / most, title }, h("i"));
     };
-    const line = (token) => h("tr", null, cell("a", one, token), rowHead(tokenElement(word(token))), cell("b", two, token));
+    const line = (token) => h("tr", null,
+      cell("a", one, token), rowHead(tokenElement(word(token))), cell("b", two, token));
     const shared = tokens.filter((token) => one.has(token) && two.has(token));
     const alone = rows.map((list, k) => list.map(([token]) => token).filter((token) => ![two, one][k].has(token)));
     const shown = [...shared, ...alone.flatMap((list) => list.slice(0, N_ALONE)).sort((s, t) => size(t) - size(s))];
@@ -177,8 +181,8 @@ report.views.compare = (() => {
         const y = (base - (share / most) * (base - 8)).toFixed(1);
         return `L${x(edges[bin]).toFixed(1)},${y}L${x(edges[bin + 1]).toFixed(1)},${y}`;
       });
-      const ends = edges.length ? [`M${x(edges[0]).toFixed(1)},${base}`, `L${x(edges.at(-1)).toFixed(1)},${base}Z`] : ["", ""];
-      return svg("path", { class: "ab"[k], d: ends[0] + steps.join("") + ends[1] });
+      const [first, last] = [edges[0] ?? 1, edges.at(-1) ?? 1].map((v) => x(v).toFixed(1));
+      return svg("path", { class: "ab"[k], d: `M${first},${base}${steps.join("")}L${last},${base}Z` });
     };
     const tick = (v, anchor) => svg("text", { x: x(v), y: base + 14, "text-anchor": anchor }, format.significant(v, 2));
     return h("section", null, h("h3", null, "Activations"),

@@ -7,9 +7,8 @@ In: a FeatureStore and pairs of its latents. Out, of each pair (a, b), from one 
     n_both         tokens on which both fire
     correlation    Pearson's, of their activations over all tokens scanned; None where one of them never changes
     cosine         of their decoder directions; None without W_dec
-    at_a           [place, activation, …] of b at those of a's examples where it fires too, by their places in the
-                   order of the page (`payloads`)
-    at_b           the same of a at b's examples
+    at_a           which of a's examples b fires at too, by their places in the order of the page (`payloads`)
+    at_b           which of b's examples a fires at
 """
 
 from collections.abc import Iterator
@@ -19,8 +18,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from interp.features.feature_store import FeatureStore
-from interp.report.contexts import FEW_DIGITS, ROWS_AT_ONCE
-from interp.report.json_text import number, numbers
+from interp.report.contexts import ROWS_AT_ONCE
+from interp.report.json_text import number
 from interp.report.payloads import TABLES
 
 N_OTHERS = 2
@@ -48,17 +47,12 @@ def in_common(store: FeatureStore, pairs: Int[np.ndarray, "pair 2"]) -> list[lis
     ends = np.cumsum(counts.reshape(-1))
     places = np.arange(counts.sum()) + np.repeat(starts.reshape(-1) - ends + counts.reshape(-1), counts.reshape(-1))
     rows, others = row_of[places], np.repeat(pairs[:, ::-1].reshape(-1), counts.reshape(-1))
-    both, products, moments, values = _sums(store, pairs, rows, others)
+    both, products, moments, fires = _sums(store, pairs, rows, others)
     mean, deviation = moments
     n, (a, b) = _n_tokens(store), pairs.T
     with np.errstate(divide="ignore", invalid="ignore"):
         correlation = (products / n - mean[a] * mean[b]) / (deviation[a] * deviation[b])
-    fires = np.flatnonzero(values)
-    found: list = [None] * (2 * len(fires))
-    found[::2] = (fires - np.repeat(ends - counts.reshape(-1), counts.reshape(-1))[fires]).tolist()
-    found[1::2] = numbers(values[fires], FEW_DIGITS)
-    cuts = [0, *(2 * np.searchsorted(fires, ends)).tolist()]
-    at = [found[start:stop] for start, stop in pairwise(cuts)]
+    at = [np.flatnonzero(fires[start:stop]).tolist() for start, stop in pairwise([0, *ends.tolist()])]
     numbered = zip(both.tolist(), correlation, _cosines(store, pairs), at[::2], at[1::2], strict=True)
     return [[n_both, number(r), number(cosine), at_a, at_b] for n_both, r, cosine, at_a, at_b in numbered]
 
@@ -70,17 +64,17 @@ def _sums(
     latents: Int[np.ndarray, " place"],
 ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray], np.ndarray]:
     """Of each pair the rows on which both fire, and Σ z_a z_b; mean and standard deviation of each latent over all
-    tokens; and the activation of each of `latents` in its one of `rows`."""
+    tokens; and whether each of `latents` fires in its one of `rows`."""
     both, products = np.zeros(len(pairs), np.int64), np.zeros(len(pairs))
     total, squares = np.zeros(store.d_sae), np.zeros(store.d_sae)
-    values, order = np.zeros(len(rows)), np.argsort(rows, kind="stable")
+    fires, order = np.zeros(len(rows), bool), np.argsort(rows, kind="stable")
     for start in range(0, len(store.codes), ROWS_AT_ONCE):
         z = store.codes[start : start + ROWS_AT_ONCE].scipy().astype(np.float64)
         z.eliminate_zeros()
         z.sort_indices()
         here = order[slice(*np.searchsorted(rows[order], [start, start + ROWS_AT_ONCE]))]
         if len(here):
-            values[here] = np.asarray(z[rows[here] - start, latents[here]]).reshape(-1)
+            fires[here] = np.asarray(z[rows[here] - start, latents[here]]).reshape(-1) != 0
         columns = z.tocsc()
         total += np.asarray(columns.sum(0)).reshape(-1)
         squares += np.asarray(columns.multiply(columns).sum(0)).reshape(-1)
@@ -91,7 +85,7 @@ def _sums(
             products[some] += np.asarray(common.sum(0)).reshape(-1)
     n = _n_tokens(store)
     mean = total / n
-    return both, products, (mean, np.sqrt(np.maximum(squares / n - mean**2, 0))), values
+    return both, products, (mean, np.sqrt(np.maximum(squares / n - mean**2, 0))), fires
 
 
 def _cosines(store: FeatureStore, pairs: Int[np.ndarray, "pair 2"]) -> Float[np.ndarray, " pair"] | list[None]:

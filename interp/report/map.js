@@ -21,8 +21,8 @@ report.views.map = (() => {
     MUTED = 95,
     FAINT = 34;
   /* How many times closer than the whole the names of each level are shown from, and the features' own rules. */
-  const CLOSE = [0, 1.6, 3],
-    OWN_CLOSE = 5,
+  const CLOSE = [0, 1.4, 2.2],
+    OWN_CLOSE = 4,
     MOST_OWN = 40,
     LONGEST = 34,
     LISTED = 100;
@@ -65,7 +65,11 @@ report.views.map = (() => {
       );
     const isRest = ([name]) => Number(name === REST);
     const shown = [...counts].sort((a, b) => isRest(a) - isRest(b) || b[1] - a[1]).map(line);
-    return { hueOf: (latent) => hues.get(nameOf(latent)), isRest: (latent) => nameOf(latent) === REST, legend: h("ul.legend", null, shown) };
+    return {
+      hueOf: (latent) => hues.get(nameOf(latent)),
+      isRest: (latent) => nameOf(latent) === REST,
+      legend: h("ul.legend", null, shown),
+    };
   }
 
   function graded() {
@@ -121,9 +125,10 @@ report.views.map = (() => {
 
   /* The first of what is selected, each with its rule; pointing at one rings its point. */
   function list() {
-    const shown = order().filter((latent) => placeOf.has(latent));
+    const shown = order().filter((latent) => placeOf.has(latent)),
+      count = format.count(shown.length);
     listed.replaceChildren(
-      h("h3", null, hasNone() ? `All ${format.count(shown.length)} features` : `${format.count(shown.length)} selected`),
+      h("h3", null, hasNone() ? `All ${count} features` : `${count} selected`),
       h("ol.listed", null, shown.slice(0, LISTED).map(line)),
       shown.length > LISTED ? h("p.muted", null, `and ${format.count(shown.length - LISTED)} more in the table`) : null,
     );
@@ -209,6 +214,7 @@ report.views.map = (() => {
       closeness = scatter.closeness(),
       { view } = scatter;
     const [left, top] = [width / 2 - view.x * view.scale, height / 2 + view.y * view.scale];
+    contours.style.display = closeness < OWN_CLOSE ? "" : "none";
     contours.setAttribute("transform", `translate(${left} ${top}) scale(${view.scale} ${-view.scale})`);
     const place = (element, px, py) => {
       const [w, tall] = [element.offsetWidth / 2 + 4, 10];
@@ -233,8 +239,8 @@ report.views.map = (() => {
   }
 
   const shortRule = (latent) => {
-    const rule = columns.explanation[latent].replaceAll('" ', '"␣');
-    return rule.length > LONGEST ? `${rule.slice(0, LONGEST)}…` : rule;
+    const rule = columns.explanation[latent];
+    return rule.length > LONGEST ? [ruleText(rule.slice(0, LONGEST)), "…"] : ruleText(rule);
   };
 
   function isInView(k) {
@@ -315,8 +321,8 @@ report.views.map = (() => {
         ? "Decoder directions by UMAP on cosine distance: near means alike, far distances mean little."
         : "Decoder directions on their first two principal components.";
     const how =
-      `${explained} Lines enclose where features lie densest. Zoom in for finer names; click a point for its feature; ` +
-      "ring some with the lasso to select them, here and in the table.";
+      `${explained} Lines enclose where features lie densest. Zoom in for finer names; click a point for its ` +
+      "feature; ring some with the lasso to select them, here and in the table.";
     const aside = h("aside", { "aria-label": "What is selected", tabindex: 0, role: "region" }, chosen, listed);
     section.replaceChildren(
       h("div.maphead", null, h("h2", null, "Map of the decoder"), controls(), status),

@@ -11,6 +11,7 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
     SLOW = 24,
     QUICK = 19,
     NEAR = 9,
+    SIDE = 800,
     CORNERS = 40;
   const order = drawnByLot(n),
     positions = new Float32Array(2 * n);
@@ -44,7 +45,8 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
       );
     const ratio = canvas.width / width,
       last = Math.min(n, drawn + Math.ceil(budget));
-    const diameter = Math.max(28 / n ** 0.18, 1.5) * Math.min((view.scale / whole) ** 0.3, 3);
+    const room = Math.min(Math.max(Math.sqrt(width * height) / SIDE, 0.6), 1);
+    const diameter = Math.max((28 / n ** 0.18) * room, 1.5) * Math.min((view.scale / whole) ** 0.3, 3);
     renderer.draw({ x: view.x, y: view.y, scale: view.scale * ratio, diameter: diameter * ratio }, drawn, last);
     if (!drawn) onmove();
     drawn = last;

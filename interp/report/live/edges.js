@@ -135,11 +135,11 @@ report.edges = (() => {
     const names = hooks.all.filter((name) => name !== hooks.own);
     const chooser = h("select", { "aria-label": "The other hook", onchange: change },
       names.map((value) => h("option", { value, selected: value === other }, value)));
-    const side = isEarlier() ? ["what feeds this page's latents, from ", ""] : ["what this page's latents feed, at ", ""];
+    const side = isEarlier() ? "what feeds this page's latents, from " : "what this page's latents feed, at ";
     return [
       h("h2", null, "From hook to hook"),
       h("p.muted", null,
-        `At the chosen token, ${side[0]}`, chooser, ". Left the earlier hook, at this token or before; right the " +
+        `At the chosen token, ${side}`, chooser, ". Left the earlier hook, at this token or before; right the " +
           "strongest latents of the later one, here. ",
         h("span.key.raised", { "--shade": 0.7 }, "raises"), " or ",
         h("span.key.lowered", { "--shade": 0.7 }, "lowers"),

@@ -241,10 +241,12 @@ def test_what_is_no_picture_is_refused(drawn, said):
 
 
 def test_the_page_shows_pictures_of_examples(scan, digits, chromium, tmp_path):
-    features, _, _ = scan
+    features, _, labels = scan
     features.render = lambda row: digits[0][row, 0]
     try:
-        page = write_report(features, tmp_path / "page", ranking=rank_features(features))
+        with pytest.raises(ValueError, match=r"label 'digit 0' is \(3,\), the rows are"):
+            write_report(features, tmp_path / "page", labels={"digit 0": torch.zeros(3, dtype=torch.bool)})
+        page = write_report(features, tmp_path / "page", ranking=rank_features(features), labels=labels)
         shown = features[int(rank_features(features)["latent"][0])]
         card, said = shown._repr_html_(), repr(shown)
     finally:
@@ -258,6 +260,10 @@ def test_the_page_shows_pictures_of_examples(scan, digits, chromium, tmp_path):
     expected = [picture_of(lambda row: digits[0][row, 0], row) for row in rows[:5]]
     assert [source.removeprefix("data:image/png;base64,") for source in sources[:5]] == expected
     assert chromium.evaluate("document.querySelector('img.picture').naturalWidth") == 8
+    shown = "document.querySelectorAll('.fires .example')"
+    tags = chromium.evaluate(f"Array.from({shown}, (e) => e.querySelector('.tag')?.textContent ?? null)")
+    assert tags[:5] == [next((name for name, mask in labels.items() if mask[row]), None) for row in rows[:5]]
+    assert any(tags)
     chromium.click(".inputs .example")
     assert chromium.wait("document.querySelector('.whole img.picture')?.clientHeight") > 100
     for view in ("", "#features", f"#compare/{latent}/{(latent + 1) % 24}", "#map", "#summary"):

@@ -178,10 +178,12 @@ report.examples = (() => {
   const isRightToLeft = (text) => 2 * (text.match(RIGHT_TO_LEFT)?.length ?? 0) > (text.match(LETTERS)?.length ?? 0);
   const directionOf = (text) => (isRightToLeft(text) ? "rtl" : "ltr");
 
+  const tagsOf = (one) => (labelSets[one[2]] ?? []).map((label) => h("span.tag", null, format.words(label)));
+
   /* The text of an example as wide as is chosen. Tokens are not isolated, so that Hebrew and Arabic read as they are
    * written. */
   function textOf(one, most, how) {
-    if (!hasText) return h("div.text", null, report.inputs.element(one[1]));
+    if (!hasText) return h("div.text", null, report.inputs.element(one[1]), tagsOf(one));
     const [before, after] = AROUND[how],
       place = placeOf(one);
     const [from, to] = [Math.max(place - before, 0), Math.min(place + after + 1, n_ctx)];
@@ -202,11 +204,10 @@ report.examples = (() => {
   function opened(one, most, latent) {
     const next = hasText ? report.text.of(sequenceOf(one))[placeOf(one) + 1] : undefined,
       text = textOf(one, most, "whole");
-    const labels = (labelSets[one[2]] ?? []).map((label) => h("span.tag", null, format.words(label)));
     const facts = h(
       "p.about",
       null,
-      labels,
+      hasText ? tagsOf(one) : null,
       h("span.muted", null, `sequence ${format.count(sequenceOf(one))}, position ${placeOf(one)}`),
       next === undefined ? null : h("span", null, h("span.muted", null, "next "), tokenElement(word(next))),
       copies(() => [one], latent),

@@ -16,6 +16,7 @@ import pandas as pd
 from interp.compare.null_dictionaries import Nulls
 from interp.display.cards import script_json
 from interp.display.verdict_looks import MIN_F1, VERDICT_LOOKS, WITHOUT_SCORES, verdict_css
+from interp.features.scan import masks_of
 from interp.report.beside_nulls import closest_null
 from interp.report.columns import recommended_order, table_columns
 from interp.report.contexts import PICTURES_A_FILE, Contexts, picture_files, sequences_a_file, text_files
@@ -45,6 +46,7 @@ def write_report(
     curves: Mapping[str, pd.DataFrame] | None = None,
     nulls: Nulls | None = None,
     title: str | None = None,
+    labels: Mapping[str, Any] | None = None,
     pages: Mapping[str, str] | None = None,
     seed: int = 0,
     overwrite: bool = False,
@@ -56,9 +58,10 @@ def write_report(
 
     run_or_features: a `Run` (its ranking, nulls, quality, curves, wall times and panels are read where they
     are), or a FeatureStore. `ranking`, `nulls`, `quality` (one row a dictionary), `curves` ({"model": rows of metrics,
-    "sae": …}) and `title` stand in for those of the run; what is missing leaves its panel out, with a word why. pages:
-    addresses of other hooks' pages, seen from this one, by their names. seed: that of the map. overwrite: also in the
-    place of the page of other features.
+    "sae": …}) and `title` stand in for those of the run; what is missing leaves its panel out, with a word why. labels:
+    masks of the rows scanned, as `scan_features` takes them, for examples to say which hold there (a run has its own).
+    pages: addresses of other hooks' pages, seen from this one, by their names. seed: that of the map. overwrite: also
+    in the place of the page of other features.
 
     Raises ValueError when the source is neither, when a table is of other features, when a stage of the run was made of
     other inputs than the run now has, or when `out` holds something else than a report.
@@ -66,6 +69,8 @@ def write_report(
     tables: dict[str, Any] = {"ranking": ranking, "quality": quality, "curves": curves, "nulls": nulls, "title": title}
     instead = {name: value for name, value in tables.items() if value is not None}
     inputs = replace(report_inputs(run_or_features), **instead)
+    if labels is not None:
+        inputs = replace(inputs, labels=masks_of(labels, inputs.store.tokens.shape, is_text=inputs.store.has_text))
     made_of = {"kind": "page", "features": features_key(inputs.store)}
     with whole_folder(out, made_of, overwrite=overwrite) as new:
         _write_assets(new, index(inputs.title, pages or {}))

@@ -17,6 +17,7 @@ from interp.storage.files import (
     digest,
     digest_file,
     digest_json,
+    in_percent,
     ratio,
     splitmix64,
     write_json,
@@ -89,3 +90,17 @@ def test_memory_under_a_limit_is_told_where_there_is_no_proc(monkeypatch):
     assert 0 < checks.free_memory() < limit
     monkeypatch.setattr(checks.Path, "read_text", missing)
     assert 0 < checks.free_memory() < limit
+
+
+def test_the_steps_of_one_work_are_told_in_percent_of_it():
+    told = []
+    tell = in_percent(lambda *step: told.append(step), {"reading": 0.2, "judging": 0.8})
+    for step in ((0, 0, "reading"), (7, 14, "reading"), (14, 14, "reading"), (1, 4, "judging"), (4, 4, "judging")):
+        tell(*step)
+    assert told == [
+        (0, 100, "reading"),
+        (10, 100, "reading"),
+        (20, 100, "reading"),
+        (40, 100, "judging"),
+        (100, 100, "judging"),
+    ]

@@ -247,7 +247,9 @@ def test_commands_work_on_a_part_as_on_a_run(copied, tmp_path, capsys):
     assert {name for name in before if before[name] != after[name]} <= {
         f"{PART}/{name}" for name in ("run.toml", "ranking/ranking.parquet")
     } | {name for name in before if name.startswith(f"{PART}/report/")}
-    assert f"report {part}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"report {part}" in said
+    assert said.count(f"at {MID}; of the other hooks {POST} is {copied.path}\n") == 2, "rank and report tell"
     assert main(["compare", str(copied.path), str(part)]) == 0
     scan = ["scan", part, part, "--model", part, "--tokens", part, "--out", tmp_path / "scan"]
     assert main([str(word) for word in scan]) == 0

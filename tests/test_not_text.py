@@ -103,6 +103,34 @@ def test_a_harvest_of_images_holds_what_each_layer_puts_out(digits, network, tmp
     assert same.fingerprint == pooled.fingerprint
 
 
+def test_one_dimensional_convolutions_are_read_by_channels(tmp_path):
+    class Sound(nn.Module):
+        """Convolutions over time, and a linear layer on each time, as speech models have."""
+
+        def __init__(self):
+            super().__init__()
+            self.conv, self.act = nn.Conv1d(1, 3, 5), nn.ReLU()
+            self.pool, self.linear = nn.AvgPool1d(2), nn.Linear(3, 4)
+
+        def forward(self, x):
+            return self.linear(self.pool(self.act(self.conv(x))).transpose(1, 2))
+
+    torch.manual_seed(0)
+    model, sound = Sound().eval(), torch.randn(40, 1, 24)
+    with torch.no_grad():
+        loud = model.act(model.conv(sound))
+        expected = {"conv": model.conv(sound), "pool.input": loud, "pool": model.pool(loud)}
+        expected = {name: acts.transpose(1, 2) for name, acts in expected.items()} | {"linear": model(sound)}
+    for name, acts in expected.items():
+        store = harvest(model, sound, [name], tmp_path / name, dtype="float32")
+        assert (store.n_ctx, store.d(name)) == acts.shape[1:]
+        torch.testing.assert_close(rows_of(store, name), acts.flatten(0, 1))
+    with pytest.raises(ValueError, match=r"'act' \(ReLU\) may put out \[seq, d, pos\] or .*\(NAME.input\)"):
+        harvest(model, sound, ["act"], tmp_path / "act")
+    plain = nn.Sequential(nn.Linear(24, 8), nn.ReLU())  # nothing there has channels first
+    assert harvest(plain, sound, ["1"], tmp_path / "plain").d("1") == 8
+
+
 def test_a_stream_of_images_gives_the_rows_of_the_store(digits, network):
     stream = ActivationStream(network, digits[0], ["4"], dtype="float32")
     rows = torch.cat(list(islice(stream.batches("4", N // 5, seed=0), 5)))
@@ -134,6 +162,7 @@ def test_what_a_model_of_floats_cannot_give_is_named(digits, network, tmp_path):
 
 def test_a_scan_of_no_text_finds_labels_and_gives_no_verdict_of_meaning(scan):
     features, store, labels = scan
+    assert features.meta["logit_effects"] == "no logit effects: the rows are of no text"
     assert not features.has_text and features.tokens.flatten().tolist() == list(range(N))
     z = features.codes[:N].dense().numpy()
     table = features.table("labels").set_index(["label", "latent"])

@@ -136,7 +136,10 @@ def beside_null(ranking, measure, what="z"):
 
 def test_some_latents_are_ranked_as_among_all(store, ranking):
     some = [40, 3, 11, 3, *ranking["latent"][ranking["n_senses"] > 1][:4]]
-    found = rank_features(store, nulls=2, latents=some)
+    told = []
+    found = rank_features(store, nulls=2, latents=some, progress=lambda *step: told.append(step))
+    percents = [done for done, total, _ in told if total == 100]
+    assert len(percents) == len(told) and percents == sorted(percents) and percents[-1] == 100, "of the whole ranking"
     expected = ranking[ranking["latent"].isin(some)].reset_index(drop=True)
     assert len(found) == len(set(some)) and (expected["senses"].map(len) > 1).any()
     pd.testing.assert_frame_equal(found, expected)

@@ -51,6 +51,11 @@ NamedModules = Mapping[str, nn.Module | tuple[nn.Module, str]]
 Model = nn.Module | tuple[nn.Module, NamedModules]
 """A torch module, hooked or not, or one with names for some of its submodules."""
 _INPUT = ".input"
+_ONE_DIMENSIONAL = (
+    nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d, nn.InstanceNorm1d,
+    nn.MaxPool1d, nn.AvgPool1d, nn.AdaptiveMaxPool1d, nn.AdaptiveAvgPool1d,
+)  # fmt: skip
+"""What reads and puts out [seq, d, pos], where a transformer has [seq, pos, d]."""
 UNNAMED = "activations"
 """What the hook of a store is called whose rows come from no model (`ActivationStore.from_batches`)."""
 
@@ -208,8 +213,10 @@ def hooked_rows(
 ) -> dict[str, Float[Tensor, "row d"]]:
     """Each hook's activations as rows [seq · pos, d], heads side by side.
 
-    Of floats (images, audio, rows) a hook may put out [seq, d], one position each; [seq, pos, d]; or, as convolutions
-    do, [seq, d, height, width], whose positions are the places of the picture, line by line.
+    Of floats (images, audio, rows) a hook may put out [seq, d], one position each; [seq, pos, d]; [seq, d, pos], if it
+    is a one-dimensional convolution, its norm or pooling, or the input of one; or, as convolutions of pictures do,
+    [seq, d, height, width], whose positions are the places of the picture, line by line. Raises ValueError where three
+    axes may be in either order.
     """
     rows = {}
     for name, acts in capture(module, to_model(module, tokens), hooks).items():
@@ -228,7 +235,7 @@ def hooked_rows(
         acts = acts.detach()
         if not tokens.is_floating_point():
             rows[name] = acts.reshape(tokens.numel(), -1)
-        elif acts.ndim == 4:
+        elif acts.ndim == 4 or (acts.ndim == 3 and _is_channels_first(name, hooks[name].module, module)):
             rows[name] = acts.movedim(1, -1).reshape(-1, acts.shape[1])
         else:
             rows[name] = acts.reshape(-1, acts.shape[-1])
@@ -240,6 +247,24 @@ def _is_by_position(acts: Tensor, tokens: Tensor) -> bool:
     if tokens.is_floating_point():
         return acts.ndim in (2, 3, 4) and len(acts) == len(tokens)
     return acts.ndim in (3, 4) and acts.shape[:2] == tokens.shape
+
+
+def _is_channels_first(name: str, part: nn.Module, module: nn.Module) -> bool:
+    """Whether three axes are [seq, d, pos], by the kind of the part with the hook. Raises ValueError where that does
+    not tell: a part without weights, or with convolutions inside, of a model that has such convolutions."""
+    if isinstance(part, _ONE_DIMENSIONAL):
+        return True
+    tells = next(part.parameters(), None) is not None and not _holds_one_dimensional(part)
+    if not tells and _holds_one_dimensional(module):
+        raise ValueError(
+            f"hook {name!r} ({type(part).__name__}) may put out [seq, d, pos] or [seq, pos, d]: name a "
+            "convolution, its norm or pooling, or the input of the one behind it (NAME.input)"
+        )
+    return False
+
+
+def _holds_one_dimensional(module: nn.Module) -> bool:
+    return any(isinstance(part, _ONE_DIMENSIONAL) for part in module.modules())
 
 
 def _on_first(output: Any, act: Callable[[Any], Any]) -> Any:

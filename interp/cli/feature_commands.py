@@ -16,6 +16,7 @@ from interp.cli.paths import (
     open_model,
     open_sae,
     read_table,
+    tell_hook,
     write_table,
 )
 from interp.storage.folder_kinds import find, is_run
@@ -151,6 +152,8 @@ def rank_command(
     assert out is not None  # _check_source
     write_table(table, out)
     print(f"{verdicts(verdict_counts(table))}{_twin_line(table)}\n{out}")
+    if in_run:
+        tell_hook(run)
 
 
 def _check_source(source: Path, out: Path | None, what: str, *endings: str, overwrite: bool = False) -> bool:
@@ -186,6 +189,7 @@ def _rank_in_place(run: "Run", config: Any) -> None:
     print(verdicts(manifest["results"]) + _twin_line(run.ranking))
     print(run.path / "ranking" / "ranking.parquet")
     print(f"interp report {run.path} writes its page anew")
+    tell_hook(run)
 
 
 def report_command(
@@ -218,4 +222,6 @@ def report_command(
             page = source / run_alone(subject, "report", progress=bar)["results"]["page"]
         else:
             page = write_report(subject, out, overwrite=overwrite, progress=bar, **more)
+    if in_run:
+        tell_hook(subject)
     print(page)

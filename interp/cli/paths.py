@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from interp.features.feature_store import FeatureStore
+    from interp.pipeline.run_folder import Run
 
 TABLES = (".parquet", ".csv")
 OVERWRITE = Option("--overwrite", help="make it anew, in the place of what an earlier command left there")
@@ -70,6 +71,14 @@ def hook_to_scan(store: Any, hook: str | None, sae: Any) -> str:
             f"the SAE was trained on {trained_on}, {store.path} holds {only}: --hook {only} if it is meant"
         )
     return only
+
+
+def tell_hook(run: "Run") -> None:
+    """Say, where a run has several hooks, which of them was meant, and by which folders the others are named."""
+    if len(run.hooks) > 1:
+        others = {name: part.path for name in run.hooks if (part := run.at(name)).path != run.path}
+        named = ", ".join(f"{name} is {path}" for name, path in others.items())
+        print(f"at {run.hook_name}; of the other hooks {named}")
 
 
 def read_table(flag: str, file: Path, columns: Sequence[str], features: "FeatureStore | None" = None) -> "pd.DataFrame":

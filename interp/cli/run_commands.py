@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from typer import Argument, Option
 
 from interp.cli.console import Bar
-from interp.cli.paths import OVERWRITE, check_writable
+from interp.cli.paths import OVERWRITE, check_writable, tell_hook
 from interp.storage.folder_kinds import check_there
 
 if TYPE_CHECKING:
@@ -145,6 +145,7 @@ def explore_command(
     opened = open_any(run, "run")
     from interp.report.live import Explorer
 
+    tell_hook(opened)
     with Explorer(opened, port) as server:
         print(f"{server.address}  (Ctrl-C ends it)", flush=True)
         server.serve_forever()
@@ -190,6 +191,7 @@ def publish_command(
             )
         else:
             written = exchange.write_hub_folder(opened, out, overwrite=overwrite)
+    tell_hook(opened)
     print(exchange.upload_to_hub(written, repo) if repo else written)
 
 

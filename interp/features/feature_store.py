@@ -299,7 +299,9 @@ def scan_features(
             contributions = Contributions(sae, scan.folder / CONTRIBUTIONS)
             encode_store(sae, store, hook, codes, contributions, scan.advance)
             decoder = Decoder(sae.W_dec, getattr(sae, "W_enc", None), fvu_rise=contributions.fvu_rise(store.n_shards))
-            if model is not None and tokens is not None:
+            if tokens is None:
+                decoder = replace(decoder, logits=LogitPath("no logit effects: the rows are of no text"))
+            elif model is not None:
                 sample = tokens[:: max(1, len(tokens) // 16)][:16]
                 decoder = replace(decoder, logits=logit_path(sae.W_dec, model, written, sample))
             scan.finish(codes, decoder)

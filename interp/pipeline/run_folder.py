@@ -100,6 +100,11 @@ class Run:
         self.whole: Run = self if whole == self.path else Run(whole)
         """The run of all hooks, of which this may be the part of one."""
 
+    @classmethod
+    def open(cls, path: str | Path) -> "Run":
+        """The run in a folder, as other folders are opened."""
+        return cls(path)
+
     @property
     def config(self) -> RunConfig:
         return self._config or RunConfig.from_toml(self.path / RUN_FILE)

@@ -15,6 +15,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,17 @@ Progress = Callable[[int, int, str], None]
 
 def no_progress(done: int, total: int, note: str) -> None:
     """A `Progress` that tells nobody."""
+
+
+def in_percent(progress: Progress, shares: Mapping[str, float]) -> Progress:
+    """A `Progress` for the steps of one work that tells `progress` the percent of the whole. shares: what part of the
+    time each step takes, about, by its note, in their order; together 1."""
+    before = dict(zip(shares, [0.0, *accumulate(shares.values())], strict=False))
+
+    def tell(done: int, total: int, note: str) -> None:
+        progress(round(100 * (before[note] + shares[note] * done / max(total, 1))), 100, note)
+
+    return tell
 
 
 @contextmanager

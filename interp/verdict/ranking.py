@@ -77,7 +77,7 @@ from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import identity
 from interp.features.twins import check_twin
 from interp.storage.checks import check_token_ids
-from interp.storage.files import Progress
+from interp.storage.files import Progress, in_percent
 from interp.verdict.calibration import Calibration
 from interp.verdict.evidence import Evidence, Listener, collect_evidence
 from interp.verdict.learnt import LearntFit, learnt_evidence
@@ -90,6 +90,13 @@ from interp.verdict.verdicts import DENSE, Ranking, evidence_rows, verdict_colum
 
 MAX_NULLS = 1000
 """Shifts of the text that may be asked for; two suffice, and each takes as long as the ranking itself."""
+_STEPS = {
+    "reading firings": 0.12,
+    "comparing firings": 0.34,
+    "proposing explanations": 0.31,
+    "scoring explanations": 0.23,
+}
+"""What part of a ranking's time its steps take: of the demo, 4,096 latents on 1.2 million tokens."""
 _RULE = ("f1", "precision", "recall", "n_examples", "f1_by_interval", "json")
 
 
@@ -135,6 +142,7 @@ def rank_features(
     if not judge_faint:
         norms = None if features.W_dec is None else features_table["dec_norm"].to_numpy()
         faint = np.asarray(is_faint(maxima, norms))
+    progress = None if progress is None else in_percent(progress, _STEPS)
     if not features.has_text:
         return _without_context(features, facts.n_active, faint, chosen)
     shifts = circular_shifts(len(features.tokens), features.n_ctx, nulls, int((maxima > 0).sum()), seed)

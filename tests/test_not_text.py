@@ -273,7 +273,7 @@ def test_the_page_shows_pictures_of_examples(scan, digits, chromium, tmp_path):
     features, _, labels = scan
     features.render = lambda row: digits[0][row, 0]
     try:
-        with pytest.raises(ValueError, match=r"label 'digit 0' is \(3,\), the rows are"):
+        with pytest.raises(ValueError, match=r"label 'digit 0' is \(3,\), what was scanned is"):
             write_report(features, tmp_path / "page", labels={"digit 0": torch.zeros(3, dtype=torch.bool)})
         page = write_report(features, tmp_path / "page", ranking=rank_features(features), labels=labels)
         shown = features[int(rank_features(features)["latent"][0])]

@@ -29,6 +29,7 @@ QUALITY_COLUMNS = {
     "ce_unigram": ("… of unigrams (nats)", ".3f"),
     "ce_mean_ablated": ("… with the mean in place (nats)", ".3f"),
     "ce_recovered": ("cross-entropy recovered", ".1%"),
+    "ce_recovered_se": ("its standard error", ".1%"),
     "dead_share": ("dead", ".1%"),
     "faint_share": ("faint", ".1%"),
     "ultra_low_share": ("fire on under 1 token in 100,000", ".1%"),

@@ -135,15 +135,16 @@ report.views.compare = (() => {
   }
 
   /* Values by token of both beside each other on one scale, those that both lists have first. */
-  function tokenTable(names, title, rows, note = "") {
+  function tokenTable(names, title, rows, write, note = "") {
     const [one, two] = rows.map((list) => new Map(list));
     const tokens = [...new Set([...one.keys(), ...two.keys()])];
-    const size = (token) => Math.max(one.get(token) ?? 0, two.get(token) ?? 0);
+    const size = (token) => Math.max(Math.abs(one.get(token) ?? 0), Math.abs(two.get(token) ?? 0));
     const most = Math.max(...tokens.map(size), 1e-12);
     const cell = (kind, list, token) => {
       const value = list.get(token);
-      const title = value === undefined ? null : format.significant(value, 2);
-      return h(`td.${kind}`, { "--share": (value ?? 0) / most, title }, h("i"));
+      const said = value === undefined ? "" : write(value);
+      const share = Math.abs(value ?? 0) / most;
+      return h(`td.${kind}`, { "--share": share }, h("div", null, h("small", null, said), h("i")));
     };
     const line = (token) => h("tr", null,
       cell("a", one, token), rowHead(tokenElement(word(token))), cell("b", two, token));
@@ -197,13 +198,13 @@ report.views.compare = (() => {
 
   function page(pairs, known) {
     const [[a, first], [b, second]] = pairs;
-    const top = (feature, side) => (feature.logits?.[side] ?? []).map(([token, value]) => [token, Math.abs(value)]);
+    const top = (feature, side) => feature.logits?.[side] ?? [];
     const beside = [histograms(pairs)];
     if (hasText) {
       beside.unshift(
-        tokenTable([a, b], "Fires on", [firedOn(first), firedOn(second)], "; shares of its firings"),
-        tokenTable([a, b], "Positive logits", [top(first, "top"), top(second, "top")]),
-        tokenTable([a, b], "Negative logits", [top(first, "bottom"), top(second, "bottom")]));
+        tokenTable([a, b], "Fires on", [firedOn(first), firedOn(second)], format.percent, "; shares of its firings"),
+        tokenTable([a, b], "Positive logits", [top(first, "top"), top(second, "top")], format.fixed),
+        tokenTable([a, b], "Negative logits", [top(first, "bottom"), top(second, "bottom")], format.fixed));
     }
     return [
       h("div.heads", null, head("a", a, first), head("b", b, second)),

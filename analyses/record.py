@@ -145,12 +145,17 @@ class Record:
             save_file(arrays, temporary, {"facts": json.dumps(facts)})
 
 
-def options(doc: str, name: str, arguments: Sequence[str] | None, runs: str = "runs/essay") -> argparse.Namespace:
-    """What every analysis of the essay takes: `quick`, `out` (by default the folder `name` in `runs`), `threads`."""
+def options(
+    doc: str, name: str, arguments: Sequence[str] | None, runs: str = "runs/essay", **more: type
+) -> argparse.Namespace:
+    """What every analysis of the essay takes: `quick`, `out` (by default the folder `name` in `runs`), `threads`; more:
+    further options, by their types."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a tiny size, for the tests: its numbers mean nothing")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, default=Path(runs) / name)
+    for option, kind in more.items():
+        parser.add_argument(f"--{option}", type=kind)
     parsed = parser.parse_args(arguments)
     torch.set_num_threads(parsed.threads)
     return parsed

@@ -9,6 +9,7 @@ its output, a name is given only where the numbers bear it out to the bit:
     blocks.N.hook_attn_out, hook_mlp_out        a and m with  y = x + a + m  in some order of the sums
     blocks.N.hook_resid_mid                     the input of a module that reads x + a
     blocks.N.mlp.hook_post, attn.hook_z         the input of the last matrix of the MLP, of attention
+    blocks.N.mlp.hook_in                        the input of the MLP, behind its norm
     hook_embed                                  e with  x_0 = e, or x_0 = e + what another embedding puts out
     final_norm                                  the module that reads the last y and is read by the unembedding
 
@@ -132,6 +133,8 @@ def _of_block(block: nn.Module, seen: Trace) -> dict[str, ModuleSide]:
         matrix = _last_matrix(candidates[0], seen) if attention and candidates else None  # no state space's mixer
         if matrix is not None and seen.into[matrix].ndim == 3:
             hooks[name] = matrix, "input"
+            if name == "mlp.hook_post":
+                hooks["mlp.hook_in"] = candidates[0], "input"
     return hooks
 
 

@@ -14,6 +14,7 @@ from analyses.claims import (
     neighbouring_features,
     predicted_steering,
     rules_at_work,
+    smollm2_graphs,
     split_features,
     stable_features,
     universal_features,
@@ -72,11 +73,23 @@ def test_lives_of_features_are_followed_in_a_curriculum_and_in_a_model(tmp_path)
 
 def test_attribution_graphs_are_held_against_ablation_and_a_compiled_circuit(tmp_path):
     results = attribution_graphs.main(["--quick", "--threads", "1", "--out", str(tmp_path / "out")])
-    sums, agreement, nulls, planted = results["claims"]
+    sums, agreement, held, nulls, planted, trained = results["claims"]
+    kinds = ("neurons", "transcoders", "residual stream")
+    assert all(0 <= value <= 1 for kind in kinds for value in trained["numbers"][kind].values())
+    assert held["holds"] is None and agreement["numbers"]["pairs"] == held["numbers"]["nothing held, pairs"]
     assert sums["holds"] and set(nulls["numbers"]) == {"this prompt", *attribution_graphs.NULLS}
     assert all(-1 <= value <= 1 for value in agreement["numbers"].values())
     exact = planted["numbers"]["exact"]
     assert planted["holds"] and exact["right"] == exact["node_recall"] == exact["edge_precision"] == 1.0
+
+
+def test_graphs_of_a_pretrained_model_are_scored_and_drawn(tmp_path):
+    results = smollm2_graphs.main(["--quick", "--threads", "1", "--out", str(tmp_path / "out")])
+    by_row = {claim["row"]: claim for claim in results["claims"]}
+    assert set(by_row["replacement"]["numbers"]["nulls"]) == {"capital"} and by_row["dictionaries"]["holds"]
+    [told] = results["values"]["prompts"]
+    assert told["gap"] < 1e-4 and -1 <= told["effects"] <= 1 and len(told["latents"]) == 5
+    assert (tmp_path / "out" / "graphs" / "capital.html").stat().st_size < 5e6
 
 
 def test_circuits_are_checked_by_ablation(tmp_path):

@@ -1,6 +1,7 @@
 """Attribution graphs: sums exact in float64, scores by brute force, files that come back, checks by ablation."""
 
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,13 +16,22 @@ from interp.cli import main
 from interp.effects.attention_scores import attention_scores
 from interp.effects.attribution import attribution_graph
 from interp.effects.graph import AttributionGraph, load_graph
-from interp.effects.graph_checks import agreement, beside_nulls, disagreements, measured_effects
+from interp.effects.graph_checks import (
+    agreement,
+    beside_nulls,
+    changed_next_tokens,
+    disagreements,
+    measured_effects,
+)
+from interp.effects.interventions import Action, intervene
 from interp.exchange import load_transcoders, write_graph_features
+from interp.report.live import GraphServer
 from interp.sae.architectures.topk import TopK
 from interp.sae.model import SAE, Transcoder
 from models import load_model
 from models.transformer import Transformer, TransformerConfig
 from tests.foreign_models import FAMILIES, write_foreign
+from tests.test_explorer import post, request
 
 D_MODEL, N_LAYERS, N_LATENTS = 32, 3, 64
 IDS = torch.tensor([3, 14, 15, 9, 2, 6, 5, 35, 8])
@@ -240,6 +250,57 @@ def test_ablation_measures_what_the_model_itself_does(model: Transformer, graph:
     assert len(wrong) < len(effects) and (wrong["measured"] / wrong["attributed"]).between(0.5, 2).sum() == 0
 
 
+def test_an_effect_is_the_slope_of_what_the_model_itself_says(model: Transformer, graph: AttributionGraph) -> None:
+    """A slow twin, without gradients: the free model with a little more and a little less of a source."""
+    dictionaries, step = transcoders(), 1e-2
+    nodes = graph.nodes
+    token = int(nodes.loc[nodes["activation"].where(nodes["kind"] == "logit", -1.0).idxmax(), "latent"])
+    for node in np.random.default_rng(0).choice(np.flatnonzero(nodes["kind"] == "latent"), 8, replace=False).tolist():
+        said = [
+            changed_next_tokens(graph, model, dictionaries, {node: 1 + sign * step})[token].log() for sign in (1, -1)
+        ]
+        slope = float(said[0] - said[1]) / (2 * step)
+        assert slope == pytest.approx(nodes["effect"][node], abs=1e-3)
+    few = attribution_graph(model, IDS, dictionaries, max_latents=20, batch_size=16)
+    assert few.nodes["effect"].sum() == pytest.approx(nodes["effect"].sum(), abs=1e-9)
+    assert agreement(graph, measured_effects(graph, model, dictionaries)).effects > 0.9
+
+
+def test_what_is_said_without_a_latent_is_what_intervening_gives(model: Transformer, graph: AttributionGraph) -> None:
+    given = transcoders()
+    with torch.no_grad():
+        clean = model(IDS[None])[0, -1].softmax(0).float()
+    torch.testing.assert_close(changed_next_tokens(graph, model, given, {}), clean)
+    node = int(np.flatnonzero(graph.nodes["kind"] == "latent")[5])
+    place = graph.nodes.loc[node]
+    hook = graph.hook_names[place["dictionary"]]
+    change = {int(place["latent"]): Action(3.0, 0.0)}
+    with intervene(model, hook, given[hook], change, positions=[int(place["position"])]), torch.no_grad():
+        changed = model(IDS[None])[0, -1].softmax(0).float()
+    torch.testing.assert_close(changed_next_tokens(graph, model, given, {node: 3.0}), changed)
+    with pytest.raises(ValueError, match="node 0 is no latent"):
+        changed_next_tokens(graph, model, given, {0: 0.0})
+
+
+def test_latents_that_read_and_write_alike_are_one_group() -> None:
+    """Two latents carry token a to x, two token b against x; one alone carries a to y."""
+    kinds = ["embedding"] * 2 + ["latent"] * 5 + ["bias", "rest", "logit", "logit"]
+    latent = [-1, -1, 0, 1, 2, 3, 4, -1, -1, 7, 8]
+    nodes = pd.DataFrame({"kind": kinds, "dictionary": 0, "position": [0, 1, *[1] * 9], "latent": latent})
+    nodes = nodes.assign(activation=1.0, reads=0.0, influence=0.1, effect=0.0)
+    edges = np.zeros((7, 11))
+    edges[0, 2:6] = [2, 1, -1, -3]  # of logit x
+    edges[1, 6] = 1.0  # of logit y
+    edges[2:, :2] = [[1, 0.1], [2, 0], [0, 3], [0, 1], [1, 0]]
+    graph = AttributionGraph(
+        [0, 1], ["a", "b"], {7: "x", 8: "y"}, ["blocks.0.h"], nodes, np.array([9, 10, 2, 3, 4, 5, 6]), edges, 1.0, 1.0
+    )
+    assert graph.supernodes() == {"“a” raises “x”": [2, 3], "“b” lowers “x”": [4, 5]}
+    assert graph.supernodes({2: "a letter", 3: "a letter"})["a letter"] == [2, 3]
+    written = graph.to_json("slug", {})["qParams"]["supernodes"]
+    assert written == [["“a” raises “x”", "0_0_1", "0_1_1"], ["“b” lowers “x”", "0_2_1", "0_3_1"]]
+
+
 def test_a_saved_graph_comes_back(graph: AttributionGraph, tmp_path) -> None:
     graph.save(tmp_path / "graph.json", labels={0: "<b>first</b>"})
     back, pruned = load_graph(tmp_path / "graph.json"), graph.pruned()
@@ -283,11 +344,39 @@ def test_the_page_draws_and_pins(graph: AttributionGraph, model: Transformer, ch
     assert chromium.evaluate("location.hash").count("node=") == 1
     chromium.evaluate("document.querySelector('#card input').value = 'mine'")
     chromium.click("#card p button")
-    assert chromium.evaluate("document.querySelectorAll('.node.grouped').length") == 1
+    assert "mine" in chromium.evaluate("location.hash")
+    assert not chromium.evaluate("document.querySelector('input[type=range][aria-label$=times]')")  # nothing answers
     cut = "const c = document.getElementById('cut'); c.value = 30; c.dispatchEvent(new Event('input'))"
     chromium.evaluate(f"(() => {{ {cut} }})()")
     assert chromium.evaluate("document.querySelectorAll('.node').length") < drawn
     assert not chromium.complaints and not chromium.faint()
+
+
+def test_a_served_page_says_what_the_model_says_with_a_latent_off(
+    graph: AttributionGraph, model: Transformer, chromium, tmp_path
+) -> None:
+    given = transcoders()
+    page = graph.to_html(tmp_path / "graph.html")
+    with GraphServer(page, graph, model, given) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert post(server, "change", {"times": {"nobody": 0}}) == (400, {"error": "'nobody' is no node of the graph"})
+        assert post(server, "change", {"times": {}}, Origin="http://elsewhere")[0] == 403
+        assert post(server, "other", {})[0] == 404 and request(server, "GET", "/graph.json")[0] == 404
+        node = next(i for i in graph.node_ids() if i.startswith("2_"))
+        status, answer = post(server, "change", {"times": {node: 0.0}})
+        said = changed_next_tokens(graph, model, given, {graph.node_ids().index(node): 0.0})
+        assert status == 200 and [after for *_, after in answer["next"]] == pytest.approx(said.topk(8).values.tolist())
+        chromium.complaints.clear()
+        chromium.send("Page.navigate", url=f"{server.address}/#node={node}")
+        chromium.wait("document.querySelector('#card input[type=range]')")
+        off = "const s = document.querySelector('#card input[type=range]'); s.value = 0;"
+        chromium.evaluate(f"(() => {{ {off} s.dispatchEvent(new Event('change')) }})()")
+        chromium.wait("document.getElementById('now').textContent.startsWith('now ')")
+        assert chromium.evaluate("document.querySelectorAll('.node.changed').length") == 1
+        chromium.click("#now button")
+        chromium.wait("document.querySelectorAll('.node.changed').length === 0")
+        assert not chromium.complaints and not chromium.faint()
+        server.shutdown()
 
 
 def test_a_damaged_graph_is_refused_in_one_line(graph: AttributionGraph, tmp_path) -> None:

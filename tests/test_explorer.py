@@ -126,7 +126,7 @@ def test_of_a_foreign_run_only_data_are_served(foreign, tmp_path):
 
 def test_a_request_that_drips_is_cut_off(server, monkeypatch):
     """Each of its bytes comes in time, the whole does not."""
-    monkeypatch.setattr("interp.report.live.server._Request.timeout", 1.0)
+    monkeypatch.setattr("interp.report.live.local_server.Request.timeout", 1.0)
     with socket.create_connection(("127.0.0.1", server.server_port)) as slow:
         slow.settimeout(10)
         slow.sendall(b"GET /data/page.js HTTP/1.1\r\n")
@@ -385,7 +385,7 @@ def test_the_command_refuses_what_it_cannot_serve(run, server, tmp_path, capsys)
 
     assert "is not a run folder" in refused(tmp_path)
     assert "Invalid value '70000' for '--port': Input should be less than" in refused(run.path, "--port", 70000)
-    assert "choose another with --port" in refused(run.path, "--port", server.server_port)
+    assert "choose another port" in refused(run.path, "--port", server.server_port)
     for name in ("run.toml", "corpus", "model", "sae", "features", "report", "activations", "ranking"):
         copy = shutil.copytree if (run.path / name).is_dir() else shutil.copy
         copy(run.path / name, tmp_path / name)

@@ -112,14 +112,14 @@ def compiled(seed: int = 0) -> World:
 
 
 def exact_transcoders(world: World) -> dict[str, Dictionary]:
-    """The MLPs themselves, their neurons as latents."""
+    """The MLPs themselves, their neurons as latents, with the gain of the norm before them."""
     made: dict[str, Dictionary] = {}
     for layer, block in enumerate(world.model.blocks):
         reads, writes = hooks(layer)
         made[reads] = Transcoder(
-            W_enc=block.mlp.W_in.detach(),
+            W_enc=(block.ln2.w[:, None] * block.mlp.W_in).detach(),
             W_dec=block.mlp.W_out.detach(),
-            b_enc=block.mlp.b_in.detach(),
+            b_enc=(block.mlp.b_in + block.ln2.b @ block.mlp.W_in).detach(),
             b_dec=block.mlp.b_out.detach(),
             encoder=Threshold(torch.zeros(block.mlp.b_in.shape)),
             metadata={"hook_name": reads, "hook_name_out": writes},
@@ -141,7 +141,7 @@ def learnt_transcoders(world: World, *, tokens: int, latents: int = 64, k: int =
 
 
 def hooks(layer: int) -> tuple[str, str]:
-    """What a transcoder of a layer reads (the norm's weights are 1) and writes."""
+    """What a transcoder of a layer reads and writes."""
     return f"blocks.{layer}.ln2.hook_normalized", f"blocks.{layer}.hook_mlp_out"
 
 

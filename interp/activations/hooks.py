@@ -11,6 +11,7 @@ hook that never fires, or through which no vector a token goes.
 
 import difflib
 import logging
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal, NamedTuple
@@ -56,6 +57,8 @@ _ONE_DIMENSIONAL = (
     nn.MaxPool1d, nn.AvgPool1d, nn.AdaptiveMaxPool1d, nn.AdaptiveAvgPool1d,
 )  # fmt: skip
 """What reads and puts out [seq, d, pos], where a transformer has [seq, pos, d]."""
+_MLP_READS = ("mlp.hook_in", "ln2.hook_normalized", "hook_resid_mid")
+"""What goes into a block's MLP, the nearest to it first."""
 UNNAMED = "activations"
 """What the hook of a store is called whose rows come from no model (`ActivationStore.from_batches`)."""
 
@@ -127,6 +130,24 @@ def resolve_hooks(model: Model, hook_names: Sequence[str]) -> dict[str, Hook]:
             raise ValueError(f"the model has no hook {name!r}; the nearest are {_nearest(name, list(known))}")
         hooks[name] = hook
     return hooks
+
+
+def mlp_hooks(model: Model) -> dict[str, str]:
+    """What each MLP of a model reads and what it writes, {reads: writes}, in the order of the blocks.
+
+    It reads what the norm before it puts out, or where the model does not show that, the residual stream. Raises
+    ValueError for a model without a hook_mlp_out.
+    """
+    known = hooks_of(model)
+    blocks = sorted(int(match[1]) for name in known if (match := re.fullmatch(r"blocks\.(\d+)\.hook_mlp_out", name)))
+    pairs = {}
+    for block in blocks:
+        reads = next((name for side in _MLP_READS if (name := f"blocks.{block}.{side}") in known), None)
+        if reads is not None:
+            pairs[reads] = f"blocks.{block}.hook_mlp_out"
+    if not pairs:
+        raise ValueError(f"the model shows no hook_mlp_out of a block; it has {_nearest('hook_mlp_out', list(known))}")
+    return pairs
 
 
 def names_of(model: Model, hook: Hook) -> list[str]:

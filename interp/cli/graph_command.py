@@ -20,12 +20,32 @@ def graph_command(
     nodes: Annotated[float, Option(help="share of the influence that is drawn")] = 0.8,
     checks: Annotated[bool, Option(help="hold it against ablation, and against graphs that mean nothing")] = True,
     overwrite: Annotated[bool, OVERWRITE] = False,
+    serve: Annotated[
+        int | None,
+        Option(help="a port of this machine: the page is served there, and latents can be turned off or up", min=0),
+    ] = None,
 ) -> None:
     """run + prompt → its attribution graph
 
     Trace what the model says next back through the dictionaries' latents to the tokens of the prompt: edges that sum
     exactly to what each node reads, beside what ablation measures and beside nulls."""
     check_writable("--out", out, ".html", ".json", overwrite=overwrite)
+    if serve is not None and out.suffix == ".json":
+        raise ValueError(f"--serve is of a page: name an .html file, not {out}")
+    draw_graph(run, prompt, out, max_latents=max_latents, nodes=nodes, checks=checks, serve=serve)
+
+
+def draw_graph(
+    run: Path,
+    prompt: str,
+    out: Path,
+    *,
+    max_latents: int = 1024,
+    nodes: float = 0.8,
+    checks: bool = True,
+    serve: int | None = None,
+) -> None:
+    """Write the graph of a prompt, and print what the model says and the scores; serve its page at a port."""
     from interp.effects import attribution_graph
     from interp.effects.graph_checks import beside_nulls, measured_effects
     from interp.pipeline.run_folder import Run
@@ -54,3 +74,10 @@ def graph_command(
     if beside is not None:
         print(beside.to_string(index=False, float_format=lambda value: f"{value:.2f}"))
     print(f"written       {out}")
+    if serve is None:
+        return
+    from interp.report.live import GraphServer
+
+    with GraphServer(out, graph, opened.model, dictionaries, serve) as server:
+        print(f"{server.address}  (Ctrl-C ends it)", flush=True)
+        server.serve_forever()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from typer import Argument, Option
 
 from interp.cli.console import Bar
+from interp.cli.graph_command import draw_graph
 from interp.cli.paths import OVERWRITE, check_writable, tell_hook
 from interp.storage.folder_kinds import check_there
 
@@ -28,6 +29,11 @@ def _stage_names(incomplete: str) -> list[tuple[str, str]]:
     return [(stage.name, stage.help) for stage in STAGES.values() if stage.name.startswith(incomplete)]
 
 
+PROMPTS = {
+    "bracket": "    def __init__(self, name",
+    "name": "ROMEO and JULIET are here.\n\nROMEO and",
+}
+"""What `demo --circuits` draws graphs of, by the names of the pages."""
 REDO = Option("--redo", help="run finished stages again whose configuration changed")
 
 
@@ -37,24 +43,33 @@ def demo_command(
     model: Annotated[
         Literal["smollm2"] | None, Option(help="a real language model instead of the small one trained here")
     ] = None,
-    out: Annotated[
-        Path | None, Option(help="the run folder (default runs/demo, runs/demo-quick or runs/smollm2)")
-    ] = None,
+    circuits: Annotated[
+        bool, Option("--circuits", help="a model of four layers, transcoders of its MLPs, and graphs of two prompts")
+    ] = False,
+    out: Annotated[Path | None, Option(help="the run folder (default runs/demo, runs/demo-quick, …)")] = None,
     redo: Annotated[bool, REDO] = False,
 ) -> None:
     """the main job, on the text that ships with the install
 
     Labelled text, a small transformer, activations, a sparse autoencoder, feature statistics, a ranking and a page.
     A run that was cut off goes on where it stood. `--model smollm2` (`make demo-smollm2` fetches it) runs the same on a
-    language model of 135 million parameters, on plays, Python source and documentation: about 40 minutes."""
-    if model and quick:
-        raise ValueError(f"--quick is of the small model: leave it out with --model {model}")
-    out = out or Path("runs") / (model or ("demo-quick" if quick else "demo"))
+    language model of 135 million parameters, on plays, Python source and documentation: about 40 minutes.
+    `--circuits` ends with pages that trace what a deeper model says back to the prompt (`interp graph`)."""
+    if model and (quick or circuits):
+        raise ValueError(f"--{'quick' if quick else 'circuits'} is of a small model: leave it out with --model {model}")
+    name = model or ("circuits" if circuits else "demo") + ("-quick" if quick else "")
+    out = out or Path("runs") / name
     check_writable("--out", out)
     from interp.pipeline.config import RunConfig
 
-    config = RunConfig.smollm2() if model else RunConfig.quick() if quick else RunConfig()
-    _show_stages(config, out, None, redo)
+    if not circuits:
+        config = RunConfig.smollm2() if model else RunConfig.quick() if quick else RunConfig()
+        _show_stages(config, out, None, redo)
+        return
+    _show_stages(RunConfig.circuits(quick=quick), out, None, redo)
+    for page, prompt in PROMPTS.items():
+        print(f"\n{prompt}")
+        draw_graph(out, prompt, out / "graphs" / f"{page}.html")
 
 
 def run_command(
@@ -81,7 +96,7 @@ def run_command(
         source = "huggingface"
         name = "openai-community/gpt2"       # or a folder, or a .gguf file
         [harvest]
-        hook_name = "blocks.1.hook_resid_post"      # or hook_names = ["…", "…"]
+        hook_name = "blocks.1.hook_resid_post"      # or hook_names = ["…", "…"], or "all mlps" for transcoders
         [sae]
         architecture = "batchtopk"  # `interp train-sae --help` names all
         d_sae = 8192

@@ -1,6 +1,7 @@
 /* An attribution graph: layers upwards, tokens to the right. A click pins a node; what is pinned, cut and grouped is
  * in the address. `data` holds graph (Neuronpedia's JSON), cards (by "layer_latent"), effects ([source, target,
- * attributed, measured] by node ids) and beside (rows of the table of scores). */
+ * attributed, measured] by node ids) and beside (rows of the table of scores). A page that is served (`data-live`) asks
+ * what the model says with latents turned off or up. */
 "use strict";
 
 const data = JSON.parse(document.getElementById("data").textContent);
@@ -9,7 +10,7 @@ const byId = new Map(nodes.map((node) => [node.node_id, node]));
 const effects = new Map(
   data.effects.map(([source, target, attributed, measured]) => [`${source} ${target}`, { attributed, measured }]),
 );
-const state = { pinned: null, cut: Math.round(100 * (metadata.node_threshold ?? 1)), errors: true, groups: [] };
+const state = { pinned: null, cut: Math.round(100 * (metadata.node_threshold ?? 1)), errors: true, groups: [], times: {} };
 const NODE = 7,
   GAP = 20,
   ROW = 56,
@@ -42,12 +43,15 @@ const kindOf = (node) =>
 const wordOf = (node) => visible(node.clerp.replace(/^says “(.*)”$/s, "$1"));
 const cardOf = (node) => data.cards[node.node_id.split("_").slice(0, 2).join("_")];
 
+const likeliest = nodes.filter((node) => kindOf(node) === "logit").sort((a, b) => b.token_prob - a.token_prob)[0];
+
 /* The state, in the address. */
 function remember() {
   const words = new URLSearchParams({ cut: state.cut });
   if (state.pinned) words.set("node", state.pinned);
   if (!state.errors) words.set("errors", "0");
-  if (state.groups.length) words.set("groups", JSON.stringify(state.groups.map(({ name, ids }) => [name, ...ids])));
+  const groups = JSON.stringify(state.groups.map(({ name, ids }) => [name, ...ids]));
+  if (groups !== JSON.stringify(data.graph.qParams?.supernodes ?? [])) words.set("groups", groups);
   history.replaceState(null, "", `#${words}`);
 }
 
@@ -170,7 +174,7 @@ function nodeMark(node, { x, y }, group) {
   const kind = kindOf(node),
     id = node.node_id;
   const mark = drawn("g", {
-    class: `node ${kind}${group ? " grouped" : ""}`,
+    class: `node ${kind}${group ? " grouped" : ""}${(state.times[id] ?? 1) === 1 ? "" : " changed"}`,
     "data-id": id,
     tabindex: 0,
     role: "button",
@@ -198,8 +202,7 @@ function nodeMark(node, { x, y }, group) {
   mark.addEventListener("mouseenter", () => light(id));
   mark.addEventListener("mouseleave", () => light(state.pinned));
   mark.addEventListener("click", () => pin(state.pinned === id ? null : id));
-  mark.addEventListener("resize", draw);
-  addEventListener("keydown", (event) => {
+  mark.addEventListener("keydown", (event) => {
     if (event.key === "Enter") pin(id);
   });
   return mark;
@@ -279,10 +282,16 @@ function card() {
       `at “${place}”, position ${node.ctx_idx}; ${(100 * ownShare(node)).toPrecision(2)}% of the influence drawn`,
     ),
   ];
+  const found = effects.get(`${node.node_id} ${likeliest.node_id}`)?.measured;
+  if (node.effect !== undefined) {
+    const without = found === undefined ? "" : `; without it the model's own falls by ${short(found)}`;
+    parts.push(element("p", {}, `adds ${short(node.effect)} nats to “${wordOf(likeliest)}”, to first order${without}`));
+  }
   if (facts) {
     if (facts.logits.length)
       parts.push(element("p", { class: "muted" }, `raises ${facts.logits.map(visible).join("  ")}`));
   }
+  if (kindOf(node) === "latent") parts.push(...slider("this latent", [node.node_id]));
   parts.push(groupButton(node));
   parts.push(
     ...edgeTable(
@@ -300,6 +309,46 @@ function card() {
   );
   if (facts?.examples?.length) parts.push(element("h3", {}, "fires most on"), ...facts.examples.map(exampleLine));
   aside.replaceChildren(...parts, ...groupList());
+}
+
+/* How much of some latents there is: moved, the model says what comes next. Only where the page is served. */
+function slider(name, ids) {
+  if (!("live" in document.body.dataset) || !ids.length) return [];
+  const now = state.times[ids[0]] ?? 1;
+  const bar = element("input", { type: "range", min: 0, max: 4, step: 0.25, value: now, "aria-label": `${name}, times` });
+  const told = element("output", {}, `× ${now}`);
+  bar.addEventListener("input", () => {
+    told.value = `× ${bar.value}`;
+  });
+  bar.addEventListener("change", () => change(Object.fromEntries(ids.map((id) => [id, Number(bar.value)]))));
+  return [element("label", { class: "times" }, name, " ", bar, " ", told)];
+}
+
+async function change(times) {
+  for (const [id, value] of Object.entries(times)) {
+    if (value === 1) delete state.times[id];
+    else state.times[id] = value;
+  }
+  draw();
+  const asked = JSON.stringify({ times: state.times });
+  const now = document.getElementById("now");
+  try {
+    const answer = await fetch("/api/change", {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: asked,
+    });
+    const { next, error } = await answer.json();
+    if (asked !== JSON.stringify({ times: state.times })) return; // it has moved on since
+    const percent = (share) => `${(100 * share).toPrecision(2)}%`;
+    const words = error ?? next.map(([word, before, after]) => `${visible(word)} ${percent(before)} → ${percent(after)}`);
+    now.replaceChildren(error ?? `now ${words.join("   ")} `);
+    if (Object.keys(state.times).length)
+      now.append(element("button", { onclick: () => change(Object.fromEntries(Object.keys(state.times).map((id) => [id, 1]))) }, "as it was"));
+  } catch {
+    now.textContent = "the server does not answer";
+  }
+  card();
 }
 
 function groupButton(node) {
@@ -329,17 +378,14 @@ function groupButton(node) {
 /* Groups, with what each hands to the likeliest next token directly. */
 function groupList() {
   if (!state.groups.length) return [];
-  const likeliest = nodes.filter((node) => kindOf(node) === "logit").sort((a, b) => b.token_prob - a.token_prob)[0];
   const rows = state.groups.map(({ name, ids }) => {
     const out = links.filter((link) => ids.includes(link.source) && link.target === likeliest.node_id);
     const sum = out.reduce((total, link) => total + link.weight, 0);
-    return element(
-      "tr",
-      {},
-      element("td", {}, name),
-      element("td", {}, String(ids.length)),
-      element("td", {}, short(sum)),
-    );
+    const title = element("input", { type: "text", size: 18, value: name, "aria-label": "name of the group" });
+    title.addEventListener("change", () => rename(name, title.value.trim()));
+    const latents = ids.filter((id) => kindOf(byId.get(id)) === "latent");
+    const first = element("td", {}, title, ...slider("all", latents));
+    return element("tr", {}, first, element("td", {}, String(ids.length)), element("td", {}, short(sum)));
   });
   const names = ["group", "nodes", `to ${likeliest.clerp}`].map((name) => element("th", { scope: "col" }, name));
   const save = element("button", { onclick: download }, "save graph and groups");
@@ -348,6 +394,18 @@ function groupList() {
     element("table", {}, element("tr", {}, ...names), ...rows),
     element("p", {}, save),
   ];
+}
+
+/* Another name; the name of another group joins it, and none dissolves the group. */
+function rename(from, to) {
+  const group = state.groups.find(({ name }) => name === from);
+  const other = state.groups.find(({ name }) => name === to && name !== from);
+  if (other) other.ids.push(...group.ids);
+  if (other || !to) state.groups = state.groups.filter((each) => each !== group);
+  else group.name = to;
+  remember();
+  draw();
+  card();
 }
 
 function download() {

@@ -8,6 +8,7 @@ from interp.effects.graph import AttributionGraph as AttributionGraph
 from interp.effects.graph import load_graph as load_graph
 from interp.effects.graph_checks import agreement as agreement
 from interp.effects.graph_checks import beside_nulls as beside_nulls
+from interp.effects.graph_checks import changed_next_tokens as changed_next_tokens
 from interp.effects.graph_checks import disagreements as disagreements
 from interp.effects.graph_checks import measured_effects as measured_effects
 from interp.effects.interventions import ABLATE as ABLATE

@@ -4,7 +4,8 @@
 2. A pass with all inputs 0 gives what the biases alone hand to each target.
 3. A backward pass of `batch_size` targets gives the edges of the logits, then of the latents with the largest influence
    on the logits so far, until `max_latents` are expanded.
-4. Influence: A = |edges| with rows that sum to 1; that of a node is p(A + A² + …), with p the logits' probabilities.
+4. A backward pass of the model itself gives each source's effect on the likeliest next token, to first order.
+5. Influence: A = |edges| with rows that sum to 1; that of a node is p(A + A² + …), with p the logits' probabilities.
 """
 
 from collections.abc import Mapping, Sequence
@@ -170,8 +171,10 @@ class _Builder:
         rows, bias, reads = rows[order], bias[order], reads[order]
         rest = rows[:, dropped].sum(1)
         edges = np.concatenate([rows[:, kept], bias[:, None], rest[:, None], np.zeros((len(rows), len(logits)))], 1)
-        nodes = self._source_table().iloc[kept].assign(influence=influence[kept])
-        ends = pd.DataFrame({"kind": ["bias", "rest"], "influence": [0.0, float(influence[dropped].sum())]})
+        effect = self._effects(logits[:1])
+        nodes = self._source_table().iloc[kept].assign(influence=influence[kept], effect=effect[kept])
+        of_rest = {"influence": [0.0, float(influence[dropped].sum())], "effect": [0.0, float(effect[dropped].sum())]}
+        ends = pd.DataFrame({"kind": ["bias", "rest"]} | of_rest)
         logit_nodes = pd.DataFrame(
             {
                 "kind": "logit",
@@ -180,6 +183,7 @@ class _Builder:
                 "latent": logits.numpy(force=True),
                 "activation": probability.numpy(force=True),
                 "influence": 0.0,
+                "effect": 0.0,
             }
         )
         table = pd.concat([nodes, ends, logit_nodes], ignore_index=True)
@@ -212,6 +216,16 @@ class _Builder:
         size = np.abs(rows)
         share = size[:, lost].sum(1) / np.maximum(size.sum(1), 1e-30)
         return float(begins / (begins + influence[lost].sum())), float(((1 - share) * weight).sum() / weight.sum())
+
+    def _effects(self, token: Int[Tensor, "1"]) -> Float[np.ndarray, " source"]:
+        """What each source adds to the log probability of a token, to first order in the model itself."""
+        [direction] = logit_directions(self.passes.module, self.next_tokens, token)
+        of_embedding, *of_hooks = self.passes.gradients(direction)
+        pairs = list(zip(of_hooks, self.passes.parts, strict=True))
+        effects = [(of_embedding * self.passes.embedding).sum(1)]
+        effects += [(g[part.position] * part.written(slice(None)).to(g)).sum(1) for g, part in pairs]
+        effects += [(g * part.error).sum(1) for g, part in pairs]
+        return torch.cat([each.detach().double() for each in effects]).numpy(force=True)
 
     def _source_table(self) -> pd.DataFrame:
         parts, positions = self.passes.parts, np.arange(self.n_pos)

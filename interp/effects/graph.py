@@ -23,9 +23,13 @@ share of 1, and p the logits' probabilities. Nodes that hold .8 of it, and edges
     replacement    influence of embeddings / influence of embeddings, errors and rest
     completeness   share of what targets read that comes from embeddings and latents, targets weighed by influence
 
-Source: Ameisen et al. 2025 (Circuit Tracing), whose scores and cuts these are. Failing: attention
-patterns are not explained here (`attention_scores` explains them). Rows of special tokens, of tokens that a dictionary
-was not taught and above its norm limit are errors as a whole.
+Edges hold attention patterns and norms, and so leave out what a node does by moving them, which is much of what it
+does to the next token. A node's `effect` has it: v · ∂ log p / ∂x in the model itself, for the likeliest next token. It
+says how much, and is no sum of paths; edges say by which way, as far as attention does not move.
+
+Source: Ameisen et al. 2025 (Circuit Tracing), whose scores and cuts these are. Failing: edges do not explain attention
+patterns (`attention_scores` does). Rows of special tokens, of tokens that a dictionary was not taught and above its
+norm limit are errors as a whole.
 """
 
 import json
@@ -39,13 +43,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import squareform
 
 from interp.display.graph_page import write_graph_page
 from interp.features.feature_store import FeatureStore
 from interp.storage.files import read_json, write_text
 from interp.storage.folders import check_output_file
 
-NODE_COLUMNS = ("kind", "dictionary", "position", "latent", "activation", "reads", "influence")
+NODE_COLUMNS = ("kind", "dictionary", "position", "latent", "activation", "reads", "influence", "effect")
 _TYPES = {
     "embedding": "embedding",
     "latent": "cross layer transcoder",
@@ -71,7 +77,9 @@ class AttributionGraph:
     nodes: pd.DataFrame
     """kind; dictionary (its number, −1 where there is none); position (−1 of bias and rest); latent (of a logit the
     token id, else −1); activation (z of a latent, probability of a logit, else 1); reads (of targets: what their edges
-    sum to, else NaN); influence (a share of that on the logits: it sums to 1 over embeddings, errors and rest)."""
+    sum to, else NaN); influence (a share of that on the logits: it sums to 1 over embeddings, errors and rest); effect
+    (of sources: what they add to the log probability of the likeliest next token, in nats, to first order, in the model
+    with nothing held; NaN of a graph from elsewhere)."""
     targets: Int[np.ndarray, " target"]
     """The nodes whose edges are known: logits, then latents."""
     edges: Float[np.ndarray, "target node"]
@@ -140,6 +148,56 @@ class AttributionGraph:
         keep = np.isin(np.arange(len(kind)), list(reached)) | np.isin(kind, ["bias", "rest"])
         return self._with_nodes(keep, self.edges)
 
+    def supernodes(self, rules: Mapping[int, str] | None = None, *, alike: float = 0.8) -> dict[str, list[int]]:
+        """Groups of latents that carry the same tokens to the same next tokens: the nodes of each, by its name.
+
+        Of each latent: which share of what it reads begins at which position, and of what logits read at it, by all
+        paths and with their signs. Two are as alike as the smaller cosine of the two; those of one rule read alike.
+        Groups are the clusters of average linkage at `alike`, and are named by the rule that most of them have, or by
+        the token that they read most and the next token that they raise or lower most. rules: of some nodes.
+        """
+        kind = self.nodes["kind"].to_numpy()
+        latents = np.flatnonzero(kind == "latent")
+        if len(latents) < 2:
+            return {}
+        reads, writes = self._carried(latents)
+        texts = np.array([(rules or {}).get(int(node), "") for node in latents])
+        same_rule = (texts[:, None] == texts) & (texts != "")
+        likeness = np.minimum(np.where(same_rule, 1.0, _cosines(reads)), _cosines(writes))
+        tree = linkage(squareform(1 - likeness, checks=False), "average")
+        cluster = fcluster(tree, 1 - alike, "distance")
+        groups: dict[str, list[int]] = {}
+        for number in np.unique(cluster):
+            mine = np.flatnonzero(cluster == number)
+            if len(mine) > 1:
+                name = self._group_name(texts[mine], reads[mine].sum(0), writes[mine].sum(0))
+                groups.setdefault(name, []).extend(latents[mine].tolist())
+        return groups
+
+    def _carried(
+        self, latents: Int[np.ndarray, " latent"]
+    ) -> tuple[Float[np.ndarray, "latent pos"], Float[np.ndarray, "latent logit"]]:
+        """Which share of what each latent reads begins at which position, and its share of what each logit reads."""
+        kind, n = self.nodes["kind"].to_numpy(), len(self.tokens)
+        share = self.edges / np.maximum(np.abs(self.edges).sum(1, keepdims=True), 1e-30)
+        row = {int(node): number for number, node in enumerate(self.targets)}
+        of_latents = share[[row[int(node)] for node in latents]]
+        of_logits = share[[row[int(node)] for node in np.flatnonzero(kind == "logit")]]
+        paths = np.linalg.inv(np.eye(len(latents)) - of_latents[:, latents])
+        begins = np.zeros((len(latents), n))
+        for node in np.flatnonzero(np.isin(kind, ["embedding", "error"])):
+            begins[:, self.nodes["position"][node]] += of_latents[:, node]
+        return paths @ begins, (of_logits[:, latents] @ paths).T
+
+    def _group_name(self, texts: np.ndarray, reads: np.ndarray, writes: np.ndarray) -> str:
+        rules, counts = np.unique(texts, return_counts=True)
+        if rules[counts.argmax()] and 2 * counts.max() > len(texts):
+            return str(rules[counts.argmax()])
+        logits = self.nodes["latent"][self.nodes["kind"] == "logit"].tolist()
+        said = np.abs(writes).argmax()
+        verb = "raises" if writes[said] > 0 else "lowers"
+        return f"“{self.tokens[np.abs(reads).argmax()]}” {verb} “{self.words.get(logits[said], logits[said])}”"
+
     def _with_nodes(self, keep: np.ndarray, edges: Float[np.ndarray, "target node"]) -> "AttributionGraph":
         """The graph of some of the nodes, with these edges."""
         rows, number = keep[self.targets], np.cumsum(keep) - 1
@@ -204,8 +262,8 @@ class AttributionGraph:
         Raises ValueError where a file is there, unless `overwrite` says that it may be replaced."""
         check_output_file(path, overwrite=overwrite)
         graph = self.pruned(nodes, edges)
-        by_id = {self.node_ids()[node]: label for node, label in (labels or {}).items()}
-        content: Any = graph.to_json(Path(path).stem, by_id)
+        ids = self.node_ids()
+        content: Any = graph.to_json(Path(path).stem, {ids[node]: label for node, label in (labels or {}).items()})
         content["metadata"] |= {"node_threshold": nodes}
         content["metadata"]["pruning_settings"] = {"node_threshold": nodes, "edge_threshold": edges}
         write_text(path, json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
@@ -273,6 +331,8 @@ class AttributionGraph:
     def to_json(self, slug: str, labels: Mapping[str, str]) -> dict[str, Any]:
         """The graph in the format of `save`. labels: of node ids."""
         kind, ids = self.nodes["kind"], self.node_ids()
+        groups = self.supernodes({node: labels[name] for node, name in enumerate(ids) if name in labels})
+        supernodes = [[name, *(ids[node] for node in nodes)] for name, nodes in groups.items()]
         drawn = kind.isin(_TYPES).to_numpy()
         rows, columns = np.nonzero(self.edges * drawn)
         weights = self.edges[rows, columns]
@@ -286,7 +346,11 @@ class AttributionGraph:
                 "schema_version": 1,
                 "info": {"generator": {"name": "interp"}},
             },
-            "qParams": {"linkType": "both"},
+            "qParams": {
+                "linkType": "both",
+                "supernodes": supernodes,
+                "pinnedIds": [node for group in supernodes for node in group[1:]],
+            },
             "nodes": [self._node_json(node, ids[node], labels) for node in np.flatnonzero(drawn).tolist()],
             "links": [{"source": ids[s], "target": ids[self.targets[t]], "weight": float(w)} for t, s, w in ends],
             "interp": {
@@ -296,6 +360,7 @@ class AttributionGraph:
                 "replacement": self.replacement,
                 "completeness": self.completeness,
                 "influence": self.nodes["influence"].tolist(),
+                "effect": self.nodes["effect"].fillna(0.0).tolist(),
                 "reads": self.nodes["reads"].to_numpy()[self.targets].tolist(),
                 "bias": self.edges[:, (kind == "bias").argmax()].tolist(),
                 "rest": self.edges[:, (kind == "rest").argmax()].tolist(),
@@ -315,6 +380,7 @@ class AttributionGraph:
             pair = self.layers[n] + int(latent)
             feature = pair * (pair + 1) // 2 + int(latent)
         own = {"activation": float(facts["activation"])} if kind == "latent" else {}
+        own |= {} if kind == "logit" or math.isnan(facts["effect"]) else {"effect": float(facts["effect"])}
         own |= {"token_prob": float(facts["activation"])} if kind == "logit" else {}
         return {
             "node_id": node_id,
@@ -362,7 +428,7 @@ def _graph_of(content: Mapping[str, Any]) -> AttributionGraph:
     ends = [
         {"kind": kind, "dictionary": -1, "position": -1, "latent": -1, "activation": 1.0} for kind in ("bias", "rest")
     ]
-    nodes = pd.DataFrame(rows[:n_sources] + ends + rows[n_sources:]).assign(reads=np.nan, influence=0.0)
+    nodes = pd.DataFrame(rows[:n_sources] + ends + rows[n_sources:]).assign(reads=np.nan, influence=0.0, effect=np.nan)
     places = [*range(n_sources), *range(n_sources + 2, len(nodes))]
     place = {_text(node["node_id"]): at for node, at in zip(listed, places, strict=True)}
     if len(place) < len(listed):
@@ -402,6 +468,7 @@ def _with_own(graph: AttributionGraph, own: Mapping[str, Any]) -> AttributionGra
     edges[:, (kind == "rest").argmax()] = [_number(value) for value in own["rest"]]
     nodes.loc[graph.targets, "reads"] = [_number(value) for value in own["reads"]]
     nodes["influence"] = [_number(value) for value in own["influence"]]
+    nodes["effect"] = [_number(value) for value in own["effect"]]
     return replace(
         graph,
         token_ids=[int(token) for token in own["token_ids"]],
@@ -437,6 +504,11 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{value!r} is no text")
     return value
+
+
+def _cosines(rows: Float[np.ndarray, "row d"]) -> Float[np.ndarray, "row row"]:
+    unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-30)
+    return unit @ unit.T
 
 
 def _shares(edges: Float[np.ndarray, "target node"], kind: np.ndarray) -> Float[np.ndarray, "target node"]:

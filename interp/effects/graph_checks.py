@@ -7,15 +7,16 @@ Out: for each pair of a latent (source) and a later latent or logit (target) of 
     measured     what it reads less when the model runs without z d of the source; attention and norms follow
 
 A graph is right where these agree: `agreement` gives rank correlations and the share of equal signs, over the effects
-of latents on logits and over the strongest pairs of latents. Its nulls are the same figures for a graph of the prompt
+of latents on the next token, by all paths and to first order with nothing held (`effect` of its nodes), and over the
+strongest pairs of latents. Its nulls are the same figures for a graph of the prompt
 with its tokens shuffled, of a model with shuffled weights, and with dictionaries of random directions.
 
 Cost: a pass of the model for each latent of the graph.
 """
 
 import copy
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -45,6 +46,9 @@ class Agreement(NamedTuple):
     """Spearman's rank correlation over latents, of their effect on the likeliest logit."""
     node_signs: float
     """The share of latents whose effect on it has the attributed sign, in [0, 1]."""
+    effects: float
+    """Spearman's rank correlation of their `effect`, to first order with nothing held, with what ablation measures."""
+    effect_signs: float
     edges: float
     """Spearman's rank correlation over the strongest pairs of latents."""
     edge_signs: float
@@ -91,8 +95,9 @@ def agreement(graph: AttributionGraph, effects: pd.DataFrame, strongest: int = 2
     pairs = effects[kind[effects["target"]] == "latent"]
     share = (pairs["attributed"] / graph.nodes["activation"].to_numpy()[pairs["target"]]).abs()
     pairs = pairs.loc[share.sort_values(ascending=False, kind="stable").index[:strongest]]
-    both = [_agree(part["attributed"], part["measured"]) for part in (nodes, pairs)]
-    return Agreement(*both[0], *both[1], len(nodes), len(pairs))
+    to_first_order = graph.nodes["effect"].to_numpy()[nodes["source"]]
+    of_nodes, of_pairs = (_agree(part["attributed"], part["measured"]) for part in (nodes, pairs))
+    return Agreement(*of_nodes, *_agree(to_first_order, nodes["measured"]), *of_pairs, len(nodes), len(pairs))
 
 
 def disagreements(effects: pd.DataFrame, factor: float = 2.0) -> pd.DataFrame:
@@ -113,7 +118,7 @@ def beside_nulls(
     progress: Progress = no_progress,
 ) -> pd.DataFrame:
     """The scores of a graph beside those of graphs that mean nothing: a row each, with the nodes that are drawn,
-    replacement, completeness, and agreement over latents and over pairs.
+    replacement, completeness, and agreement with ablation: of latents' paths and effects to the next token, of pairs.
 
     effects: `measured_effects` of the graph. The nulls: the same prompt with its tokens shuffled; with the decoder rows
     of each dictionary shuffled, so that latents write each other's directions; on a model with shuffled weights."""
@@ -136,11 +141,30 @@ def beside_nulls(
     return pd.DataFrame(rows)
 
 
+def changed_next_tokens(
+    graph: AttributionGraph, model: Model, dictionaries: Mapping[str, Dictionary], times: Mapping[int, float]
+) -> Float[Tensor, " d_vocab"]:
+    """The probabilities of what the model itself says next, with some latents of the graph times a number.
+
+    times: by the nodes of the graph; 0 turns one off. Raises ValueError for a node that is no latent.
+    """
+    if wrong := [node for node in times if graph.nodes["kind"].get(node) != "latent"]:
+        raise ValueError(f"node {wrong[0]} is no latent of the graph")
+    module = module_of(model)
+    parts = [(dictionary_hooks(model, name, dictionaries[name]), dictionaries[name]) for name in graph.hook_names]
+    latents = graph.nodes.loc[list(times)]
+    removed = latents.assign(row=0, removed=latents["activation"] * (1 - np.array(list(times.values()), dtype=float)))
+    tokens = to_model(module, torch.tensor([graph.token_ids]))
+    with evaluating(module), _without(parts, removed):
+        final: Any = capture(module, tokens, {"final": Hook(module.final_norm)})["final"]
+    return next_tokens(module, final[0, -1])
+
+
 def _scores(name: str, graph: AttributionGraph, effects: pd.DataFrame) -> dict[str, Any]:
     agreed = agreement(graph, effects)
     scores = {"graph": name, "nodes": len(graph.pruned().nodes), "replacement": graph.replacement}
-    scores |= {"completeness": graph.completeness, "agreement of latents": agreed.nodes}
-    return scores | {"agreement of pairs": agreed.edges}
+    scores |= {"completeness": graph.completeness, "agreement of paths": agreed.nodes}
+    return scores | {"agreement of effects": agreed.effects, "agreement of pairs": agreed.edges}
 
 
 def _with_shuffled_decoder(dictionary: Any, generator: torch.Generator) -> Any:
@@ -164,7 +188,7 @@ def _renamed(model: Model, module: nn.Module) -> Model:
     return module, twin
 
 
-def _agree(attributed: pd.Series, measured: pd.Series) -> tuple[float, float]:
+def _agree(attributed: Any, measured: pd.Series) -> tuple[float, float]:
     if len(attributed) < 3:
         return float("nan"), float("nan")
     return float(spearmanr(attributed, measured).statistic), float((attributed * measured > 0).mean())
@@ -189,13 +213,34 @@ def _measured(
         ids = targets["latent"][targets["kind"] == "logit"].tolist()
         directions = logit_directions(module, next_tokens(module, final), torch.tensor(ids, device=final.device))
         of_logits = dict(zip(ids, directions, strict=True))
-        clean = _readings(module, tokens, parts, targets, of_logits, sources.iloc[:0])
+        clean = _readings(module, tokens, parts, targets, of_logits, _removed(sources.iloc[:0]))
         for start in range(0, len(sources), n_at_once):
             block = sources.iloc[start : start + n_at_once]
-            without = _readings(module, tokens.expand(len(block), -1), parts, targets, of_logits, block)
+            without = _readings(module, tokens.expand(len(block), -1), parts, targets, of_logits, _removed(block))
             less.append((clean - without).T.numpy(force=True))
             progress(start + len(block), len(sources), "ablations of the graph's latents")
     return np.concatenate(less, axis=1) if less else np.zeros((len(targets), 0))
+
+
+def _removed(latents: pd.DataFrame) -> pd.DataFrame:
+    """A row of a pass for each latent, which it runs without."""
+    return latents.assign(row=np.arange(len(latents)), removed=latents["activation"])
+
+
+@contextmanager
+def _without(parts: Sequence[tuple[DictionaryHooks, Any]], removed: pd.DataFrame) -> Iterator[None]:
+    """Within the block row r of a pass has `removed` units less of the latents that stand at its number."""
+
+    def write(mine: pd.DataFrame, W_dec: Tensor, x: Tensor) -> Tensor:
+        row, position, latent = (torch.tensor(mine[name].to_numpy()) for name in ("row", "position", "latent"))
+        less = torch.tensor(mine["removed"].to_numpy()).to(x)[:, None] * W_dec[latent].to(x)
+        return x.flatten(2).index_put((row, position), -less, accumulate=True).view(x.shape)
+
+    with ExitStack() as stack:
+        for n, mine in removed.groupby("dictionary"):
+            hooks, dictionary = parts[int(n)]
+            stack.enter_context(hooks.writes.attach(partial(write, mine, dictionary.W_dec)))
+        yield
 
 
 def _readings(
@@ -204,27 +249,18 @@ def _readings(
     parts: Sequence[tuple[DictionaryHooks, Any]],
     targets: pd.DataFrame,
     of_logits: Mapping[int, Float[Tensor, " d"]],
-    ablated: pd.DataFrame,
+    removed: pd.DataFrame,
 ) -> Float[Tensor, "row target"]:
-    """What each target reads in a pass in which row r runs without the latent `ablated[r]`."""
+    """What each target reads in a pass with less of some latents."""
     reads: dict[int, Tensor] = {}
 
     def read(n: int, x: Tensor) -> None:
         reads[n] = x.detach().flatten(2).clone()
 
-    def write(n: int, x: Tensor) -> Tensor | None:
-        rows = np.flatnonzero(ablated["dictionary"] == n)
-        if not len(rows):
-            return None
-        position, latent, z = (ablated[name].to_numpy()[rows] for name in ("position", "latent", "activation"))
-        changed = x.clone().flatten(2)
-        changed[rows, position] -= torch.from_numpy(z).to(x)[:, None] * parts[n][1].W_dec[latent].to(x)
-        return changed.view(x.shape)
-
     with ExitStack() as stack:
         for n, (hooks, _) in enumerate(parts):
             stack.enter_context(hooks.reads.attach(partial(read, n)))
-            stack.enter_context(hooks.writes.attach(partial(write, n)))
+        stack.enter_context(_without(parts, removed))
         reads[len(parts)] = capture(module, tokens, {"final": Hook(module.final_norm)})["final"].detach()
     columns = []
     for kind, n, position, latent in targets[["kind", "dictionary", "position", "latent"]].itertuples(index=False):

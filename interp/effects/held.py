@@ -53,7 +53,7 @@ class HeldModel:
         """The passes of one row within the block are recorded."""
         self._kept.clear()
         self.attentions = []
-        with _without_weight_gradients(self.module), torch.enable_grad(), _Mode(self, self._keep):
+        with without_weight_gradients(self.module), torch.enable_grad(), _Mode(self, self._keep):
             yield
 
     @contextmanager
@@ -68,7 +68,7 @@ class HeldModel:
                 raise ValueError(f"the model ran {name} where it had run {recorded}: its operations cannot be held")
             return self._apply(name, func, args, kwargs, kept)
 
-        with _without_weight_gradients(self.module), _Mode(self, again):
+        with without_weight_gradients(self.module), _Mode(self, again):
             yield
 
     @contextmanager
@@ -105,7 +105,7 @@ class _Mode(TorchFunctionMode):
 
 
 @contextmanager
-def _without_weight_gradients(module: nn.Module) -> Iterator[None]:
+def without_weight_gradients(module: nn.Module) -> Iterator[None]:
     """Only what the hooks hand in asks for gradients: a product with a weight is no product of two activations."""
     asked = [parameter for parameter in module.parameters() if parameter.requires_grad]
     with evaluating(module):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from interp.activations.hooks import Hook, Model, capture, module_of, resolve_hooks, size_of, to_model
 from interp.codes.sparse_codes import Dictionary
 from interp.effects.circuits import encoder_of
-from interp.effects.held import HeldModel
+from interp.effects.held import HeldModel, without_weight_gradients
 from interp.effects.interventions import is_taught
 from interp.evaluation.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.features.text_features import tokens_of
@@ -132,6 +132,16 @@ class PromptPasses:
             name, dictionary, hooks, codes.rows[keep], codes.latents[keep].long(), codes.values[keep], bias, y, skips
         )
         return part._replace(error=2 * y - part.output)
+
+    def gradients(self, direction: Float[Tensor, " d"]) -> list[Float[Tensor, "pos d_out"]]:
+        """The gradients of what the unembedding reads along a direction at the last position, by what enters the first
+        block and by what each dictionary's hook puts out, in the model itself: nothing is held."""
+        leaves = [torch.zeros_like(x, requires_grad=True) for x in (self.embedding, *(p.error for p in self.parts))]
+        with without_weight_gradients(self.module), torch.enable_grad(), ExitStack() as stack:
+            for hook, leaf in zip((self.entry, *(part.hooks.writes for part in self.parts)), leaves, strict=True):
+                stack.enter_context(hook.attach(lambda x, leaf=leaf: x + leaf.reshape(x.shape).to(x)))
+            final = capture(self.module, self.ids, {"final": self.final})["final"][0, -1]
+            return list(torch.autograd.grad(final @ direction.to(final), leaves))
 
     def readings(
         self, embedding: Float[Tensor, "row pos d"], outputs: Sequence[Float[Tensor, "row pos d_out"]]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from interp.pipeline.plugins import import_plugin, plugin_digest
 from interp.pipeline.pretrained import LoadedConfig
+from interp.pipeline.sections import ALL_MLPS
 from interp.pipeline.stages import STAGES
 from interp.pipeline.validation import architecture_named, check_names, field_types, plain, read_fields, short
 
@@ -60,6 +61,16 @@ class RunConfig(SimpleNamespace):
     def replace(self, **sections: Any) -> "RunConfig":
         return RunConfig(**(vars(self) | sections))
 
+    def with_named_hooks(self) -> "RunConfig":
+        """Return the configuration with the model's own names in the place of "all mlps"."""
+        if self.harvest.hook_names != (ALL_MLPS,):
+            return self
+        from interp.activations.hooks import mlp_hooks
+
+        pairs = mlp_hooks(self.model.hooked())
+        [writes] = {name.split(".", 2)[2] for name in pairs.values()}
+        return self.replace(harvest=dataclasses.replace(self.harvest, hook_names=tuple(pairs), writes=writes))
+
     def at(self, hook_name: str) -> "RunConfig":
         """Return the configuration with this hook alone."""
         return self.replace(harvest=dataclasses.replace(self.harvest, hook_names=(hook_name,)))
@@ -76,6 +87,28 @@ class RunConfig(SimpleNamespace):
             "quality": {"tokens": 20_000},
             "nulls": {"tokens": 100_000, "sae_tokens": 300_000, "latents": 256},
         })  # fmt: skip
+
+    @classmethod
+    def circuits(cls, *, quick: bool = False) -> "RunConfig":
+        """A model of four layers and transcoders of its MLPs, for attribution graphs (`interp graph`).
+
+        quick: within a minute on two CPU cores, and too small to mean much."""
+        sizes: dict[str, Any] = {
+            "model": {"preset": "small", "n_ctx": 128, "d_model": 128, "n_heads": 4, "d_mlp": 512},
+            "training": {"tokens": 3_500_000},
+            "harvest": {"tokens": 600_000},
+            "sae": {"d_sae": 1024, "k": 16, "tokens": 2_000_000},
+            "quality": {"tokens": 20_000},
+            "effects": {"sequences": 16, "minutes": 0.5},
+        }
+        if quick:
+            sizes |= cls.quick().to_dict()
+            sizes["model"] |= {"preset": "small", "d_model": 64, "n_heads": 4, "d_mlp": 256}
+            sizes["harvest"] = {"tokens": 100_000}
+            sizes["sae"] = {"d_sae": 256, "k": 8, "tokens": 200_000}
+            sizes["effects"] |= {"sequences": 4, "minutes": 0.1}
+        sizes["harvest"] |= {"hook_names": ALL_MLPS}
+        return cls.from_dict(sizes)
 
     @classmethod
     def smollm2(cls) -> "RunConfig":
@@ -173,6 +206,8 @@ class RunConfig(SimpleNamespace):
             if name != "plugins"
         }
         sections |= {"plugins": dict(self.plugins)} if self.plugins else {}
+        if sections["harvest"].get("writes") == "none":  # autoencoders are described as ever
+            del sections["harvest"]["writes"]
         if len(sections["harvest"].get("hook_names", ())) == 1:
             [hook_name] = sections["harvest"].pop("hook_names")
             sections["harvest"] = {"hook_name": hook_name} | sections["harvest"]
@@ -190,7 +225,9 @@ def _sae(default: "SAEConfig", values: dict[str, Any]) -> "SAEConfig | LoadedCon
 
 
 def _with_hook_names(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """[harvest] in which one hook may stand as `hook_name`."""
+    """[harvest] in which one hook may stand as `hook_name`, and "all mlps" as hook_names."""
+    if values.get("hook_names") == ALL_MLPS:
+        values = {**values, "hook_names": [ALL_MLPS]}
     if "hook_name" not in values:
         return values
     hook_name = values["hook_name"]

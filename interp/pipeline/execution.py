@@ -58,7 +58,7 @@ def run_stages(
     (it says what differs, and of which stages), unless `redo` is set: then those stages are run again; when there is no
     stage `until`; and while another process works in `out`.
     """
-    names = list(STAGES)
+    config, names = config.with_named_hooks(), list(STAGES)
     if until is not None and until not in names:
         raise ValueError(f"{until} is not a stage; the stages are {', '.join(names)}")
     if whole_run(out) != Path(out):

@@ -64,6 +64,17 @@ class ModelConfig:
         """The pretrained model, loaded once a process."""
         return _load(self.source, self.name, self.revision, self.dtype)
 
+    def hooked(self) -> Any:
+        """A model that shows its hooks: the pretrained one, or before it is trained one without weights."""
+        if not self.is_trained:
+            return self.pretrained()
+        import torch
+
+        from models.transformer import Transformer
+
+        with torch.device("meta"):
+            return Transformer(self.transformer(d_vocab=2))
+
     def transformer(self, d_vocab: int) -> "TransformerConfig":
         from models.layers import TransformerConfig
 

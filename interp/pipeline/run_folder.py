@@ -165,6 +165,11 @@ class Run:
         return next(iter(made["results"]["d"])) if made else self.config.harvest.hook_name
 
     @property
+    def target(self) -> str | None:
+        """What its transcoder writes, by the name that the hook goes by in the store; None of an autoencoder."""
+        return None if self.config.harvest.writes is None else [*self.results("activations")["d"]][-1]
+
+    @property
     def baseline(self) -> Baseline:
         """What the latents are compared with."""
         *_, hook_name = self.results("activations")["d"]

@@ -4,6 +4,7 @@
 the packages of these (`interp.pipeline.config` lists all).
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -23,10 +24,17 @@ class TokenizerConfig:
             raise ValueError(f"vocab_size={self.vocab_size} must be in 1..{1 << 22}")
 
 
+ALL_MLPS = "all mlps"
+_BLOCK = re.compile(r"blocks\.\d+\.")
+
+
 @dataclass(frozen=True, kw_only=True)
 class HarvestConfig:
     hook_names: tuple[str, ...] = ("blocks.0.hook_resid_post",)
-    """Where dictionaries are learnt, one at each, from one pass of the model. `hook_name = "…"` names one alone."""
+    """Where dictionaries are learnt, one at each, from one pass of the model. `hook_name = "…"` names one alone, and
+    `hook_names = "all mlps"` stands for what each MLP reads, with `writes = "hook_mlp_out"`."""
+    writes: str | None = None
+    """Of transcoders: the hook of the same block that each is to predict from what it reads. None: autoencoders."""
     neuron_hook: str | None = None
     """Where the neurons are that latents are compared with. None: the MLP of the block that their hook is in, or where
     the model shows no such hook (a mixture of experts, a state space) the coordinates at their own hook instead."""
@@ -50,11 +58,21 @@ class HarvestConfig:
             raise ValueError("hook_names is empty: name at least one hook")
         if twice := [name for name in self.hook_names if self.hook_names.count(name) > 1]:
             raise ValueError(f"hook_names has {twice[0]} twice: a hook has one dictionary in a run")
+        if ALL_MLPS in self.hook_names and (len(self.hook_names) > 1 or self.writes):
+            raise ValueError(f"hook_names = {ALL_MLPS!r} names all hooks, and what they write: leave out the others")
+        if self.writes and (outside := [name for name in self.hook_names if not _BLOCK.match(name)]):
+            raise ValueError(f"writes = {self.writes!r} is a hook of the same block, and {outside[0]} is in none")
 
     @property
     def hook_name(self) -> str:
         """The first, or only, one."""
         return self.hook_names[0]
+
+    @property
+    def written(self) -> str | None:
+        """What the first one's transcoder writes; None of an autoencoder."""
+        block = _BLOCK.match(self.hook_name)
+        return f"{block.group()}{self.writes}" if block and self.writes else None
 
     @property
     def options(self) -> dict[str, Any]:

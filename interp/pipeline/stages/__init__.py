@@ -109,6 +109,7 @@ def _wrapped(line: str) -> str:
 
 LEFT_OUT = "left_out"
 """The key, in the results of a stage that means nothing for the run's model, of the reason."""
+OF_AUTOENCODERS = "it compares autoencoders, and this is a transcoder"
 STAGES: dict[str, Stage] = {}
 """The stages by name, in the order in which they run."""
 

@@ -11,7 +11,7 @@ from interp.display.verdict_looks import verdict_words
 from interp.pipeline import opening
 from interp.pipeline.run_folder import Run
 from interp.pipeline.sections import QualityConfig, RankingConfig
-from interp.pipeline.stages import NEXT_LINE, stage
+from interp.pipeline.stages import LEFT_OUT, NEXT_LINE, OF_AUTOENCODERS, stage
 from interp.storage.files import Progress, digest_file, write_parquet
 from interp.storage.folder_kinds import is_run
 
@@ -106,6 +106,8 @@ def concepts(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     """the best latent and the best neuron (or coordinate) for each label, F1 on held-out text"""
     from interp.compare.concepts import concept_table
 
+    if run.target is not None:
+        return {LEFT_OUT: OF_AUTOENCODERS}
     table = concept_table(run.features, run.neurons, rival=run.baseline.singular)
     write_parquet(folder / "concepts.parquet", table)
     return _by(table, "label")
@@ -150,6 +152,8 @@ def nulls(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     """the same verdicts for a twin seed, neurons, frozen dictionaries, and a shuffled and an untrained model"""
     from interp.compare.null_dictionaries import compare_with_nulls
 
+    if run.target is not None:
+        return {LEFT_OUT: OF_AUTOENCODERS}
     config = run.config.harvest
     progress(0, 1, _nulls_effort(run))
     nulls = compare_with_nulls(

@@ -10,7 +10,7 @@ from interp.pipeline.config import RunConfig
 from interp.pipeline.pretrained import LoadedConfig
 from interp.pipeline.run_folder import Run
 from interp.pipeline.sections import EffectsConfig
-from interp.pipeline.stages import LEFT_OUT, NEXT_LINE, stage
+from interp.pipeline.stages import LEFT_OUT, NEXT_LINE, OF_AUTOENCODERS, stage
 from interp.storage.files import Progress, write_parquet
 
 if TYPE_CHECKING:
@@ -46,6 +46,10 @@ def _check_loaded(config: RunConfig) -> None:
             f"[sae] load = {config.sae.load!r} is the dictionary of one hook, and [harvest] names "
             f"{', '.join(config.harvest.hook_names)}: name its own"
         )
+    if isinstance(config.sae, LoadedConfig) and config.harvest.writes:
+        raise ValueError(
+            f"[harvest] writes = {config.harvest.writes!r} is of transcoders that are trained: leave it out"
+        )
 
 
 @stage(
@@ -60,7 +64,7 @@ def _check_loaded(config: RunConfig) -> None:
     ),
 )
 def sae(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
-    """a sparse autoencoder, trained on the activations, or loaded"""
+    """a sparse autoencoder or transcoder, trained on the activations, or an autoencoder that is loaded"""
     if not isinstance(run.config.sae, LoadedConfig):
         return _train(run, run.config.sae, folder, progress)
     from interp.activations.hooks import check_own_hook, hooks_of
@@ -119,6 +123,8 @@ def neurons(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     those that are strongest at each token"""
     from interp.evaluation.baselines import NeuronDictionary
 
+    if run.target is not None:
+        return {LEFT_OUT: OF_AUTOENCODERS}
     basis, hook_name = run.baseline
     d, are_neurons = run.store.d(hook_name), basis == "neurons"
     k = None if are_neurons and run.config.model.is_trained else min(d, NEURONS_AT_ONCE)
@@ -184,7 +190,7 @@ def effects(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 def _train(run: Run, config: "SAEConfig", folder: Path, progress: Progress) -> dict[str, Any]:
     from interp.sae import train_sae
 
-    train_sae(run.store, run.hook_name, config, out=folder, progress=progress)
+    train_sae(run.store, run.hook_name, config, target=run.target, out=folder, progress=progress)
     return json.loads((folder / "results.json").read_text(encoding="utf-8"))
 
 

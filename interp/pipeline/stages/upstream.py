@@ -63,28 +63,29 @@ def _check_hooks(config: RunConfig) -> None:
     import torch
 
     from interp.activations.hooks import evaluating, hooked_rows, main_names, resolve_hooks
-    from models.transformer import Transformer
 
-    if config.model.is_trained:
-        with torch.device("meta"):
-            model: Any = Transformer(config.model.transformer(d_vocab=2))
-    else:
-        model = config.model.pretrained()
+    model = config.model.hooked()
     main_name = {name: main_names(model, name)[0] for name in config.harvest.hook_names}
     for name, main in main_name.items():
         if same := [other for other in main_name if main_name[other] == main and other != name]:
             raise ValueError(f"[harvest] hook_names has {name} and {same[0]}, which are one hook: name it once")
-    hooks = resolve_hooks(model, list(chain(*(_hooks(model, config.at(name).harvest) for name in main_name))))
+    pairs = [_hooks(model, config.at(name).harvest) for name in main_name]
+    if config.harvest.writes and (same := [pair[0] for pair in pairs if len(pair) < 2]):
+        raise ValueError(f"[harvest] writes = {config.harvest.writes!r} is {same[0]} itself: leave it out")
+    hooks = resolve_hooks(model, list(chain(*pairs)))
     if not config.model.is_trained:
         with evaluating(model):
             hooked_rows(model, torch.zeros(1, 2, dtype=torch.long), hooks)
 
 
 def _hooks(model: Any, config: HarvestConfig) -> list[str]:
-    """The dictionary's hook and, where the model shows them, that of the neurons; one where they are the same."""
+    """The dictionary's hook; of a transcoder what it writes, else, where the model shows them, that of the neurons; one
+    where they are the same."""
     from interp.activations.hooks import has_hook, main_names
 
     [hook_name] = main_names(model, config.hook_name)
+    if config.written is not None:
+        return main_names(model, [hook_name, config.written])
     if config.neuron_hook is not None:
         return main_names(model, [hook_name, config.neuron_hook])
     block = re.match(r"blocks\.\d+\.", hook_name)

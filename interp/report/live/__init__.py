@@ -1,5 +1,6 @@
-"""The page of a run with its model behind it, served to this machine (`interp explore RUN`), and a text box for a
-notebook (`interp.explore(run)`)."""
+"""Pages with a model behind them, served to this machine (`interp explore RUN`, `interp graph … --serve`), and a text
+box for a notebook (`interp.explore(run)`)."""
 
+from interp.report.live.graph_server import GraphServer as GraphServer
 from interp.report.live.live_model import LiveModel as LiveModel
 from interp.report.live.server import Explorer as Explorer

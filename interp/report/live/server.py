@@ -5,52 +5,29 @@
     GET  /api/{notes,hooks}        the notes in the run folder; the run's hooks in the model's order
     POST /api/{read,at,effects,edges,common,steer,dose,without,notes}   JSON in, JSON out; a refusal is {"error": "…"}
 
-No other site can use it from the browser: the host must be this machine by name (DNS rebinding), what is posted must be
-JSON and come from this page (forged requests), and what is served is for this page only.
+Who may ask is in `interp.report.live.local_server`.
 
 A run folder may come from elsewhere: the page and its code are those of the installation, and of the folder only data
 are served, from files that the run's manifest lists, that are no links, and that hold JSON, so that none can run code.
 """
 
-import json
-import logging
-import socket
-import threading
 from collections.abc import Callable
-from contextlib import suppress
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, NotRequired
 
-from pydantic import ConfigDict, Field
-from typing_extensions import TypedDict
+from pydantic import Field
 
 from interp.report.inputs import FinishedRun
 from interp.report.live.live_model import LiveModel
+from interp.report.live.local_server import ASKING, CLOSED, Asked, LocalServer, Refused, as_json
 from interp.report.notes import NAME, edit_notes, features_key, notes_of
 from interp.report.writing import assets, check_data_script, index, page_policy, plotly_script
-from interp.storage.checks import STRICT, Amount, Count, validated
+from interp.storage.checks import Amount, Count, validated
 
-log = logging.getLogger(__name__)
-
-MAX_BYTES = 1 << 20
-"""Most bytes that may be posted."""
 MAX_SAMPLED, MAX_MULTIPLE, MAX_HELD = 200, 100, 16
-HOSTS = ("127.0.0.1", "localhost")
-SECONDS = 30
-"""Longest wait for a request's bytes."""
 KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
-POLICY = "default-src 'none'"
-HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": f"{page_policy()}; connect-src 'self'; frame-ancestors 'none'",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
 SCRIPTS = ("live.js", "grid.js", "edges.js", "try.js", "steering.js")
 ASSETS = ("live.css", *SCRIPTS)
 LAST_SCRIPT = '<script src="assets/main.js"></script>'
@@ -64,11 +41,7 @@ MAX_NOTE = 20_000
 Multiple = Annotated[float, Field(ge=-MAX_MULTIPLE, le=MAX_MULTIPLE)]
 
 
-class _Asked(TypedDict):
-    __pydantic_config__ = ConfigDict(**{**STRICT, "extra": "forbid"})  # type: ignore[misc]
-
-
-class _Read(_Asked):
+class _Read(Asked):
     text: str
 
 
@@ -85,7 +58,7 @@ class _Edges(_At):
     ablate: bool
 
 
-class _Steer(_Asked):
+class _Steer(Asked):
     prompt: str
     multiples: Annotated[dict[Latent, Multiple], Field(max_length=MAX_HELD)]
     n_tokens: Annotated[Count, Field(le=MAX_SAMPLED)]
@@ -93,7 +66,7 @@ class _Steer(_Asked):
     seed: Annotated[int, Field(ge=0, lt=2**31)]
 
 
-class _Dose(_Asked):
+class _Dose(Asked):
     latent: Amount
 
 
@@ -105,27 +78,17 @@ class _Common(_Dose):
     other: Amount
 
 
-class _Edit(_Asked):
+class _Edit(Asked):
     star: NotRequired[Annotated[list[bool], Field(min_length=2, max_length=2)]]
     label: NotRequired[Annotated[list[str], Field(min_length=2, max_length=2)]]
     note: NotRequired[Annotated[list[str], Field(min_length=2, max_length=2)]]
 
 
-class _Edits(_Asked):
+class _Edits(Asked):
     edits: dict[Latent, _Edit]
 
 
-class Refused(Exception):
-    def __init__(self, status: HTTPStatus, reason: str):
-        super().__init__(reason)
-        self.status = status
-
-
-class Explorer(ThreadingHTTPServer):
-    """Serve with `serve_forever`, in a `with` block."""
-
-    daemon_threads = True
-
+class Explorer(LocalServer):
     def __init__(self, run: FinishedRun, port: int = 0):
         """port 0: any that is free. Raises ValueError for one that is taken, for a page of another version and for
         notes of other features, FileNotFoundError for a run that is not finished."""
@@ -140,24 +103,21 @@ class Explorer(ThreadingHTTPServer):
         self._assets["plotly.js"] = plotly_script()
         live = files("interp.report.live")
         self._assets |= {name: live.joinpath(name).read_bytes() for name in ASSETS}
-        try:
-            super().__init__((HOSTS[0], port), _Request)
-        except OSError as error:
-            raise ValueError(f"port {port} cannot be had ({error.strerror}): choose another with --port") from None
-
-    @property
-    def address(self) -> str:
-        return f"http://{HOSTS[0]}:{self.server_port}"
+        super().__init__(port, page_policy())
 
     def index(self) -> bytes:
         """The page with what is live in it, which may ask this server."""
-        text = self._index.replace(POLICY, f"{POLICY}; connect-src 'self'", 1)
+        text = self._index.replace(CLOSED, ASKING, 1)
         return text.replace(LAST_SCRIPT, ADDED + LAST_SCRIPT).encode()
 
     def file(self, path: str) -> tuple[str, bytes]:
         """Its media type and bytes. Only the page, its code and its data have a path."""
         if path in ("/", "/index.html"):
             return KINDS[".html"], self.index()
+        if path == "/api/notes":
+            return as_json(notes_of(self.notes, self.key))
+        if path == "/api/hooks":
+            return as_json({"own": self.live.hook, "all": self.live.hooks})
         _, folder, name = path.split("/") if path.count("/") == 2 else ("", "", "")
         if folder == "assets" and name in self._assets:
             return KINDS[Path(name).suffix], self._assets[name]
@@ -204,87 +164,3 @@ class Explorer(ThreadingHTTPServer):
                         f"the {name} of latent {latent} has {len(after):,} characters: at most {MAX_NOTE:,}"
                     )
         return edit_notes(self.notes, self.key, edits)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser left before its answer came; other errors are answered."""
-        log.debug("%s left", client_address, exc_info=True)
-
-
-class _Request(BaseHTTPRequestHandler):
-    server: Explorer
-    timeout = SECONDS
-
-    def setup(self) -> None:
-        """A request that has not arrived in time is cut off, however steadily its bytes drip."""
-        super().setup()
-        self._late = threading.Timer(self.timeout, self._cut_off)
-        self._late.daemon = True
-        self._late.start()
-
-    def finish(self) -> None:
-        self._late.cancel()
-        super().finish()
-
-    def _cut_off(self) -> None:
-        with suppress(OSError):
-            self.connection.shutdown(socket.SHUT_RD)
-
-    def do_GET(self) -> None:
-        told = {
-            "/api/notes": lambda: notes_of(self.server.notes, self.server.key),
-            "/api/hooks": lambda: {"own": self.server.live.hook, "all": self.server.live.hooks},
-        }
-        if self.path in told:
-            self._respond(lambda: _as_json(told[self.path]()))
-        else:
-            self._respond(lambda: self.server.file(self.path))
-
-    def do_POST(self) -> None:
-        self._respond(lambda: _as_json(self.server.answer(self.path, self._posted())))
-
-    def log_message(self, format: str, *args: Any) -> None:
-        log.debug(format, *args)
-
-    def _respond(self, answer: Callable[[], tuple[str, bytes]]) -> None:
-        try:
-            self._check_sender()
-            status, (kind, body) = HTTPStatus.OK, answer()
-        except Refused as error:
-            status, (kind, body) = error.status, _as_json({"error": str(error)})
-        except (ValueError, OSError) as error:
-            status, (kind, body) = HTTPStatus.BAD_REQUEST, _as_json({"error": str(error)})
-        except Exception:
-            log.exception("%s %s", self.command, self.path)
-            status = HTTPStatus.INTERNAL_SERVER_ERROR
-            kind, body = _as_json({"error": "something went wrong: the terminal says what"})
-        self.send_response(status)
-        about = {"Content-Type": f"{kind}; charset=utf-8", "Content-Length": str(len(body))}
-        for name, value in (HEADERS | about).items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def _check_sender(self) -> None:
-        host, origin = self.headers.get("Host", ""), self.headers.get("Origin")
-        if host.partition(":")[0] not in HOSTS:
-            raise Refused(HTTPStatus.FORBIDDEN, f"the host {host!r} is not this machine: open {self.server.address}")
-        if origin != f"http://{host}" and (origin is not None or self.command == "POST"):
-            raise Refused(HTTPStatus.FORBIDDEN, f"the origin {origin!r} is not this page: open {self.server.address}")
-
-    def _posted(self) -> Any:
-        if self.headers.get_content_type() != "application/json":
-            raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "what is posted must be application/json")
-        length = self.headers.get("Content-Length", "")
-        if not length.isdecimal():
-            raise Refused(HTTPStatus.LENGTH_REQUIRED, "what is posted must say its Content-Length")
-        if int(length) > MAX_BYTES:
-            many = f"{int(length):,} bytes are more than {MAX_BYTES:,}: shorten it"
-            raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, many)
-        try:
-            return json.loads(self.rfile.read(int(length)))
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"what is posted is not valid JSON ({error})") from None
-
-
-def _as_json(value: Any) -> tuple[str, bytes]:
-    return "application/json", json.dumps(value, allow_nan=False).encode()

@@ -1,0 +1,66 @@
+"""The page of an attribution graph with its model behind it, over HTTP on 127.0.0.1.
+
+    GET  /                 the page, with what is live added
+    POST /api/change       {"times": {node: number}} → what the model says next with these latents times the number
+
+Who may ask is in `interp.report.live.local_server`.
+"""
+
+import re
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from interp.activations.hooks import Model, words_of
+from interp.codes.sparse_codes import Dictionary
+from interp.effects import AttributionGraph, changed_next_tokens
+from interp.report.live.local_server import ASKING, CLOSED, Asked, LocalServer
+from interp.storage.checks import validated
+
+N_NEXT = 8
+"""Next tokens that are told."""
+MAX_TIMES, MAX_CHANGED = 100, 4096
+
+
+class _Change(Asked):
+    times: Annotated[dict[str, Annotated[float, Field(ge=-MAX_TIMES, le=MAX_TIMES)]], Field(max_length=MAX_CHANGED)]
+
+
+class GraphServer(LocalServer):
+    def __init__(
+        self, page: Path, graph: AttributionGraph, model: Model, dictionaries: Mapping[str, Dictionary], port: int = 0
+    ):
+        """page: that of the graph (`AttributionGraph.to_html`). port 0: any that is free. Raises ValueError for a port
+        that is taken."""
+        text = page.read_text(encoding="utf-8")
+        policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)
+        if policy is None:
+            raise ValueError(f"{page} is not the page of a graph: it has no content security policy")
+        self._page = text.replace(CLOSED, ASKING, 1).replace("<body>", "<body data-live>", 1).encode()
+        self._graph, self._model, self._dictionaries = graph, model, dictionaries
+        self._nodes = {name: node for node, name in enumerate(graph.node_ids())}
+        self._words = words_of(model)
+        self._free = threading.Lock()
+        super().__init__(port, policy[1])
+
+    def file(self, path: str) -> tuple[str, bytes]:
+        return ("text/html", self._page) if path in ("/", "/index.html") else super().file(path)
+
+    def answer(self, path: str, asked: Any) -> Any:
+        if path != "/api/change":
+            return super().answer(path, asked)
+        return self._change(**validated(_Change, asked, f"what {path} was asked", "reload the page"))
+
+    def _change(self, times: dict[str, float]) -> dict[str, Any]:
+        if unknown := [name for name in times if name not in self._nodes]:
+            raise ValueError(f"{unknown[0]!r} is no node of the graph")
+        changed = {self._nodes[name]: value for name, value in times.items()}
+        with self._free:
+            before = changed_next_tokens(self._graph, self._model, self._dictionaries, {})
+            after = changed_next_tokens(self._graph, self._model, self._dictionaries, changed)
+        told = after.topk(min(N_NEXT, len(after))).indices.tolist()
+        names = [str(token) if self._words is None else self._words[token] for token in told]
+        return {"next": [[name, float(before[t]), float(after[t])] for name, t in zip(names, told, strict=True)]}

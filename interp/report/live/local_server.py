@@ -1,0 +1,153 @@
+"""A page over HTTP on 127.0.0.1, and the questions that it asks.
+
+No other site can use it from the browser: the host must be this machine by name (DNS rebinding), what is posted must be
+JSON and come from this page (forged requests), and what is served is for this page only.
+"""
+
+import json
+import logging
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from pydantic import ConfigDict
+from typing_extensions import TypedDict
+
+from interp.storage.checks import STRICT
+
+log = logging.getLogger(__name__)
+
+MAX_BYTES = 1 << 20
+"""Most bytes that may be posted."""
+HOSTS = ("127.0.0.1", "localhost")
+SECONDS = 30
+"""Longest wait for a request's bytes."""
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+CLOSED, ASKING = "default-src 'none'", "default-src 'none'; connect-src 'self'"
+"""How the policy of a page begins, and of one that may ask this server."""
+
+
+class Asked(TypedDict):
+    """What is posted: the arguments of a call, and nothing else."""
+
+    __pydantic_config__ = ConfigDict(**{**STRICT, "extra": "forbid"})  # type: ignore[misc]
+
+
+class Refused(Exception):
+    def __init__(self, status: HTTPStatus, reason: str):
+        super().__init__(reason)
+        self.status = status
+
+
+class LocalServer(ThreadingHTTPServer):
+    """Serve with `serve_forever`, in a `with` block. A page says what `file` and `answer` give."""
+
+    daemon_threads = True
+
+    def __init__(self, port: int, policy: str):
+        """port 0: any that is free; policy: the content security policy of the page, which may ask this server. Raises
+        ValueError for a port that is taken."""
+        self.policy = f"{policy.replace(CLOSED, ASKING, 1)}; frame-ancestors 'none'"
+        try:
+            super().__init__((HOSTS[0], port), Request)
+        except OSError as error:
+            raise ValueError(f"port {port} cannot be had ({error.strerror}): choose another port") from None
+
+    @property
+    def address(self) -> str:
+        return f"http://{HOSTS[0]}:{self.server_port}"
+
+    def file(self, path: str) -> tuple[str, bytes]:
+        """What there is at a path: its media type and bytes. Raises Refused where there is nothing."""
+        raise Refused(HTTPStatus.NOT_FOUND, f"there is no {path}")
+
+    def answer(self, path: str, asked: Any) -> Any:
+        """Answer what is posted. Raises ValueError for what cannot be done."""
+        raise Refused(HTTPStatus.NOT_FOUND, f"there is no {path}")
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser left before its answer came; other errors are answered."""
+        log.debug("%s left", client_address, exc_info=True)
+
+
+class Request(BaseHTTPRequestHandler):
+    server: LocalServer
+    timeout = SECONDS
+
+    def setup(self) -> None:
+        """A request that has not arrived in time is cut off, however steadily its bytes drip."""
+        super().setup()
+        self._late = threading.Timer(self.timeout, self._cut_off)
+        self._late.daemon = True
+        self._late.start()
+
+    def finish(self) -> None:
+        self._late.cancel()
+        super().finish()
+
+    def _cut_off(self) -> None:
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RD)
+
+    def do_GET(self) -> None:
+        self._respond(lambda: self.server.file(self.path))
+
+    def do_POST(self) -> None:
+        self._respond(lambda: as_json(self.server.answer(self.path, self._posted())))
+
+    def log_message(self, format: str, *args: Any) -> None:
+        log.debug(format, *args)
+
+    def _respond(self, answer: Callable[[], tuple[str, bytes]]) -> None:
+        try:
+            self._check_sender()
+            status, (kind, body) = HTTPStatus.OK, answer()
+        except Refused as error:
+            status, (kind, body) = error.status, as_json({"error": str(error)})
+        except (ValueError, OSError) as error:
+            status, (kind, body) = HTTPStatus.BAD_REQUEST, as_json({"error": str(error)})
+        except Exception:
+            log.exception("%s %s", self.command, self.path)
+            status = HTTPStatus.INTERNAL_SERVER_ERROR
+            kind, body = as_json({"error": "something went wrong: the terminal says what"})
+        self.send_response(status)
+        about = {"Content-Type": f"{kind}; charset=utf-8", "Content-Length": str(len(body))}
+        for name, value in (HEADERS | {"Content-Security-Policy": self.server.policy} | about).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _check_sender(self) -> None:
+        host, origin = self.headers.get("Host", ""), self.headers.get("Origin")
+        if host.partition(":")[0] not in HOSTS:
+            raise Refused(HTTPStatus.FORBIDDEN, f"the host {host!r} is not this machine: open {self.server.address}")
+        if origin != f"http://{host}" and (origin is not None or self.command == "POST"):
+            raise Refused(HTTPStatus.FORBIDDEN, f"the origin {origin!r} is not this page: open {self.server.address}")
+
+    def _posted(self) -> Any:
+        if self.headers.get_content_type() != "application/json":
+            raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "what is posted must be application/json")
+        length = self.headers.get("Content-Length", "")
+        if not length.isdecimal():
+            raise Refused(HTTPStatus.LENGTH_REQUIRED, "what is posted must say its Content-Length")
+        if int(length) > MAX_BYTES:
+            many = f"{int(length):,} bytes are more than {MAX_BYTES:,}: shorten it"
+            raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, many)
+        try:
+            return json.loads(self.rfile.read(int(length)))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"what is posted is not valid JSON ({error})") from None
+
+
+def as_json(value: Any) -> tuple[str, bytes]:
+    return "application/json", json.dumps(value, allow_nan=False).encode()

@@ -57,13 +57,13 @@ def test_its_configuration_names_the_hooks_and_comes_back(run):
         assert len(RunConfig.circuits(quick=quick).with_named_hooks().harvest.hook_names) == 4
 
 
-def test_the_demo_ends_with_graphs_of_all_layers(run, monkeypatch, capsys):
+def test_the_demo_ends_with_graphs_of_all_layers(run, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(RunConfig, "circuits", classmethod(lambda cls, quick: ALL))
     assert main(["demo", "--circuits", "--quick", "--out", str(run.path)]) == 0
     assert capsys.readouterr().out.count("replacement") >= 2
     assert len(list((run.path / "graphs").glob("*.html"))) == 2
-    assert main(["graph", str(run.path), "To be, or", "--out", str(run.path / "g.json"), "--no-checks"]) == 0
-    graph = load_graph(run.path / "g.json")
+    assert main(["graph", str(run.path), "To be, or", "--out", str(tmp_path / "g.json"), "--no-checks"]) == 0
+    graph = load_graph(tmp_path / "g.json")
     assert graph.hook_names == list(run.hooks) and set(graph.nodes["dictionary"]) >= {0, 1}
     assert main(["demo", "--circuits", "--model", "smollm2"]) == 2
     assert "--circuits is of a small model" in capsys.readouterr().err

@@ -49,7 +49,9 @@ def trained_scores(*, quick: bool = False, seed: int = 0) -> dict[str, Any]:
         "transcoders": learnt_transcoders(world, tokens=tokens),
         "residual stream": residual_dictionaries(world, tokens=tokens),
     }
-    scores: dict[str, Any] = {"right": float((world.model(all_prompts())[:, -1].argmax(1) == answers(world)).mean())}
+    scores: dict[str, Any] = {
+        "right": float((world.model(all_prompts())[:, -1].argmax(1) == answers(world)).float().mean())
+    }
     for kind, dictionaries in kinds.items():
         rows = [found(attribution_graph(world.model, prompt, dictionaries), world, dictionaries) for prompt in prompts]
         scores[kind] = pd.DataFrame(rows).mean().to_dict()

@@ -149,7 +149,7 @@ class AttributionGraph:
         return self._with_nodes(keep, self.edges)
 
     def supernodes(self, rules: Mapping[int, str] | None = None, *, alike: float = 0.8) -> dict[str, list[int]]:
-        """Groups of latents that carry the same tokens to the same next tokens: the nodes of each, by its name.
+        """Groups of latents that carry the same tokens to the same next tokens, by name, the most influence first.
 
         Of each latent: which share of what it reads begins at which position, and of what logits read at it, by all
         paths and with their signs. Two are as alike as the smaller cosine of the two; those of one rule read alike.
@@ -172,7 +172,8 @@ class AttributionGraph:
             if len(mine) > 1:
                 name = self._group_name(texts[mine], reads[mine].sum(0), writes[mine].sum(0))
                 groups.setdefault(name, []).extend(latents[mine].tolist())
-        return groups
+        influence = self.nodes["influence"].to_numpy()
+        return dict(sorted(groups.items(), key=lambda group: (-influence[group[1]].sum(), group[1])))
 
     def _carried(
         self, latents: Int[np.ndarray, " latent"]

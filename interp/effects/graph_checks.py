@@ -150,7 +150,7 @@ def changed_next_tokens(
     """
     if wrong := [node for node in times if graph.nodes["kind"].get(node) != "latent"]:
         raise ValueError(f"node {wrong[0]} is no latent of the graph")
-    module = module_of(model)
+    module: Any = module_of(model)
     parts = [(dictionary_hooks(model, name, dictionaries[name]), dictionaries[name]) for name in graph.hook_names]
     latents = graph.nodes.loc[list(times)]
     removed = latents.assign(row=0, removed=latents["activation"] * (1 - np.array(list(times.values()), dtype=float)))
@@ -237,8 +237,8 @@ def _without(parts: Sequence[tuple[DictionaryHooks, Any]], removed: pd.DataFrame
         return x.flatten(2).index_put((row, position), -less, accumulate=True).view(x.shape)
 
     with ExitStack() as stack:
-        for n, mine in removed.groupby("dictionary"):
-            hooks, dictionary = parts[int(n)]
+        for n in removed["dictionary"].unique():
+            (hooks, dictionary), mine = parts[n], removed[removed["dictionary"] == n]
             stack.enter_context(hooks.writes.attach(partial(write, mine, dictionary.W_dec)))
         yield
 

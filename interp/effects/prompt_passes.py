@@ -139,7 +139,7 @@ class PromptPasses:
         leaves = [torch.zeros_like(x, requires_grad=True) for x in (self.embedding, *(p.error for p in self.parts))]
         with without_weight_gradients(self.module), torch.enable_grad(), ExitStack() as stack:
             for hook, leaf in zip((self.entry, *(part.hooks.writes for part in self.parts)), leaves, strict=True):
-                stack.enter_context(hook.attach(lambda x, leaf=leaf: x + leaf.reshape(x.shape).to(x)))
+                stack.enter_context(hook.attach(partial(_plus, leaf)))
             final = capture(self.module, self.ids, {"final": self.final})["final"][0, -1]
             return list(torch.autograd.grad(final @ direction.to(final), leaves))
 
@@ -166,3 +166,7 @@ class PromptPasses:
             with torch.set_grad_enabled(embedding.requires_grad):
                 final = capture(self.module, self.ids.expand(len(embedding), -1), {"final": self.final})["final"]
         return [*reads, final]
+
+
+def _plus(leaf: Float[Tensor, "pos d"], x: Tensor) -> Tensor:
+    return x + leaf.reshape(x.shape).to(x)

@@ -96,10 +96,10 @@ class RunConfig(SimpleNamespace):
         sizes: dict[str, Any] = {
             "model": {"preset": "small", "n_ctx": 128, "d_model": 128, "n_heads": 4, "d_mlp": 512},
             "training": {"tokens": 3_500_000},
-            "harvest": {"tokens": 600_000},
-            "sae": {"d_sae": 1024, "k": 16, "tokens": 2_000_000},
-            "quality": {"tokens": 20_000},
-            "effects": {"sequences": 16, "minutes": 0.5},
+            "harvest": {"tokens": 300_000},
+            "sae": {"d_sae": 1024, "k": 16, "tokens": 1_200_000},
+            "quality": {"tokens": 10_000},
+            "effects": {"sequences": 8, "minutes": 0.25},
         }
         if quick:
             sizes |= cls.quick().to_dict()

@@ -61,7 +61,7 @@ def test_the_demo_ends_with_graphs_of_all_layers(run, tmp_path, monkeypatch, cap
     monkeypatch.setattr(RunConfig, "circuits", classmethod(lambda cls, quick: ALL))
     assert main(["demo", "--circuits", "--quick", "--out", str(run.path)]) == 0
     assert capsys.readouterr().out.count("replacement") >= 2
-    assert len(list((run.path / "graphs").glob("*.html"))) == 2
+    assert len(list(run.path.with_name(f"{run.path.name}-graphs").glob("*.html"))) == 2
     assert main(["graph", str(run.path), "To be, or", "--out", str(tmp_path / "g.json"), "--no-checks"]) == 0
     graph = load_graph(tmp_path / "g.json")
     assert graph.hook_names == list(run.hooks) and set(graph.nodes["dictionary"]) >= {0, 1}

@@ -109,7 +109,9 @@ def graphs_of(setting: Setting, run: Run, pages: Path) -> dict[str, Any]:
         if number < N_NULLS:
             beside = beside_nulls(graph, effects, model, dictionaries)
             nulls[name] = beside.set_index("graph").to_dict("index")
-        graph.to_html(pages / f"{name}.html", effects=effects, features=features, rankings=rankings, beside=beside)
+        graph.to_html(
+            pages / f"{name}.html", effects=effects, features=features, rankings=rankings, beside=beside, overwrite=True
+        )
         agreed = agreement(graph, effects)
         scores = seconds | {"gap": graph.unexplained, "replacement": graph.replacement}
         scores |= {"completeness": graph.completeness, "nodes": float(len(graph.pruned().nodes))}

@@ -32,7 +32,7 @@ def graph_command(
     check_writable("--out", out, ".html", ".json", overwrite=overwrite)
     if serve is not None and out.suffix == ".json":
         raise ValueError(f"--serve is of a page: name an .html file, not {out}")
-    draw_graph(run, prompt, out, max_latents=max_latents, nodes=nodes, checks=checks, serve=serve)
+    draw_graph(run, prompt, out, max_latents=max_latents, nodes=nodes, checks=checks, overwrite=overwrite, serve=serve)
 
 
 def draw_graph(
@@ -43,6 +43,7 @@ def draw_graph(
     max_latents: int = 1024,
     nodes: float = 0.8,
     checks: bool = True,
+    overwrite: bool = False,
     serve: int | None = None,
 ) -> None:
     """Write the graph of a prompt, and print what the model says and the scores; serve its page at a port."""

@@ -69,7 +69,7 @@ def demo_command(
     _show_stages(RunConfig.circuits(quick=quick), out, None, redo)
     for page, prompt in PROMPTS.items():
         print(f"\n{prompt}")
-        draw_graph(out, prompt, out / "graphs" / f"{page}.html")
+        draw_graph(out, prompt, out.with_name(f"{out.name}-graphs") / f"{page}.html", overwrite=True)
 
 
 def run_command(

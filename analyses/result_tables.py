@@ -316,14 +316,30 @@ def claims_in_short(results: Results) -> str:
 def graphs_in_short(results: Results) -> str:
     """How far attribution graphs agree with ablation, in a sentence."""
     by_row = {claim["row"]: claim["numbers"] for claim in results["claims"]}
-    own, held = by_row["agreement"], by_row["held"]
-    free, as_held = (held[f"{name}, paths"] for name in ("nothing held", "norms and patterns held"))
+    free, held = (by_row["agreement"][f"{name}, latents"] for name in ("nothing held", "norms and patterns held"))
+    pairs = by_row["agreement"]["nothing held, pairs"]
     return (
         f"On a model of four layers what latents hand to each other agrees with ablation at a rank correlation of "
-        f"{own['pairs']:.2f}, and their effect on the next token at {own['latents']:.2f}. The paths that a graph draws "
-        f"to that hold norms and attention: they agree at {free:.2f}, and where the ablated model holds these too at "
-        f"{as_held:.2f}."
+        f"{pairs:.2f}. What they do to the next token agrees at {free:.2f}, since norms and attention respond, which a "
+        f"graph holds; where they are held in the ablated model too, at {held:.2f}."
     )
+
+
+def graphs_of_prompts(results: Results) -> str:
+    """The claims, and a row a prompt."""
+    rows = [
+        [
+            f"`{prompt['prompt']}`",
+            ", ".join(f"`{word}` {share:.0%}" for word, share in prompt["next"]),
+            *(
+                prompt[name]
+                for name in ("replacement", "completeness", "effects", "paths", "pairs", "nodes", "processor")
+            ),
+        ]
+        for prompt in results["values"]["prompts"]
+    ]
+    head = ["prompt", "next", "replacement", "completeness", "effects", "paths", "pairs", "nodes", "processor seconds"]
+    return essay({"smollm2_graphs": results}) + "\n\n" + table(head, rows)
 
 
 def essay(analyses: Results) -> str:

@@ -258,6 +258,13 @@ SECTIONS = (
         lambda results: result_tables.essay({"attribution_graphs": results}),
         result_tables.claims_in_short,
     ),
+    Section(
+        "smollm2_graphs",
+        "Why SmolLM2 says what it says",
+        "python -m analyses.claims.smollm2_graphs",
+        result_tables.graphs_of_prompts,
+        result_tables.claims_in_short,
+    ),
     Section("essay", "How models learn", "make essay", result_tables.essay),
 )
 

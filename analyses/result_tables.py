@@ -316,12 +316,13 @@ def claims_in_short(results: Results) -> str:
 def graphs_in_short(results: Results) -> str:
     """How far attribution graphs agree with ablation, in a sentence."""
     by_row = {claim["row"]: claim["numbers"] for claim in results["claims"]}
-    free, held = (by_row["agreement"][f"{name}, latents"] for name in ("nothing held", "norms and patterns held"))
-    pairs = by_row["agreement"]["nothing held, pairs"]
+    own, held = by_row["agreement"], by_row["held"]
+    free, as_held = (held[f"{name}, paths"] for name in ("nothing held", "norms and patterns held"))
     return (
-        f"On a model of four layers what latents hand to each other agrees with ablation at a rank correlation of "
-        f"{pairs:.2f}. What they do to the next token agrees at {free:.2f}, since norms and attention respond, which a "
-        f"graph holds; where they are held in the ablated model too, at {held:.2f}."
+        f"On a model of four layers the effect of latents on the next token agrees with ablation at a rank correlation of "
+        f"{own['latents']:.2f}, and what they hand to each other at {own['pairs']:.2f}. The paths that a graph draws to the "
+        f"next token hold norms and attention: they agree at {free:.2f}, and where the ablated model holds these too at "
+        f"{as_held:.2f}."
     )
 
 

@@ -71,8 +71,14 @@ def test_lives_of_features_are_followed_in_a_curriculum_and_in_a_model(tmp_path)
     assert results["figures"] == ["feature_lives", "concept_births"]
 
 
-def test_attribution_graphs_are_held_against_ablation_and_a_compiled_circuit(tmp_path):
-    results = attribution_graphs.main(["--quick", "--threads", "1", "--out", str(tmp_path / "out")])
+@pytest.fixture(scope="module")
+def graphs(tmp_path_factory):
+    """The folder of the analyses of graphs, which share a run."""
+    return tmp_path_factory.mktemp("graphs")
+
+
+def test_attribution_graphs_are_held_against_ablation_and_a_compiled_circuit(graphs):
+    results = attribution_graphs.main(["--quick", "--threads", "1", "--out", str(graphs / "attribution_graphs")])
     sums, agreement, held, nulls, planted, trained = results["claims"]
     kinds = ("neurons", "transcoders", "residual stream")
     assert all(0 <= value <= 1 for kind in kinds for value in trained["numbers"][kind].values())
@@ -83,13 +89,13 @@ def test_attribution_graphs_are_held_against_ablation_and_a_compiled_circuit(tmp
     assert planted["holds"] and exact["right"] == exact["node_recall"] == exact["edge_precision"] == 1.0
 
 
-def test_graphs_of_a_pretrained_model_are_scored_and_drawn(tmp_path):
-    results = smollm2_graphs.main(["--quick", "--threads", "1", "--out", str(tmp_path / "out")])
+def test_graphs_of_a_pretrained_model_are_scored_and_drawn(graphs):
+    results = smollm2_graphs.main(["--quick", "--threads", "1", "--out", str(graphs / "smollm2_graphs")])
     by_row = {claim["row"]: claim for claim in results["claims"]}
     assert set(by_row["replacement"]["numbers"]["nulls"]) == {"capital"} and by_row["dictionaries"]["holds"]
     [told] = results["values"]["prompts"]
     assert told["gap"] < 1e-4 and -1 <= told["effects"] <= 1 and len(told["latents"]) == 5
-    assert (tmp_path / "out" / "graphs" / "capital.html").stat().st_size < 5e6
+    assert (graphs / "smollm2_graphs" / "graphs" / "capital.html").stat().st_size < 5e6
 
 
 def test_circuits_are_checked_by_ablation(tmp_path):

@@ -49,7 +49,7 @@ NULLS = ("tokens shuffled", "decoder rows shuffled", "weights of the model shuff
 class Setting:
     config: dict[str, Any]
     """Of the run, as `RunConfig.from_dict` reads it."""
-    prompts: int = 20
+    prompts: int = 12
     length: int = 16
     """Tokens of a prompt."""
 

@@ -1,7 +1,7 @@
 """What do attribution graphs of a real language model say? Ten prompts on SmolLM2, with transcoders of all its MLPs.
 
     python -m analyses.claims.smollm2_graphs                 all 30 MLPs; goes on where it stood
-    python -m analyses.claims.smollm2_graphs --layers 3      the first three MLPs and two prompts, to see what it costs
+    python -m analyses.claims.smollm2_graphs --layers 3 --tokens 20000      three MLPs and two prompts: what it costs
     python -m analyses.claims.smollm2_graphs --quick         a tiny model, for the tests: the numbers mean nothing
 
 Transcoders are learnt from 130,000 tokens of plays, Python and documentation, from one pass of the model; each is
@@ -45,6 +45,8 @@ PROMPTS = {
 }
 """By the names of their pages. Those of the first two stand beside nulls."""
 N_NULLS = 2
+TOKENS = 130_000
+"""Harvested; each transcoder is trained on three times as many rows."""
 CORES = 2
 
 
@@ -56,25 +58,26 @@ class Setting:
     """That edges lead into."""
 
 
-def setting_of(layers: int | None, quick: bool) -> Setting:
+def setting_of(layers: int | None, tokens: int, quick: bool) -> Setting:
     if quick:
         return Setting(config=quick_setting().config, prompts={"capital": PROMPTS["capital"]}, max_latents=64)
     sections = RunConfig.smollm2().to_dict()
-    sections["harvest"] = {"hook_names": "all mlps", "tokens": 130_000, "batch_size": 16}
+    sections["harvest"] = {"hook_names": "all mlps", "tokens": tokens, "batch_size": 16}
     if layers is not None:
         names = [f"blocks.{n}.mlp.hook_in" for n in range(layers)]
         sections["harvest"] |= {"hook_names": names, "writes": "hook_mlp_out"}
-    sections["sae"] = {"architecture": "topk", "d_sae": 2048, "k": 32, "tokens": 390_000}
+    sections["sae"] = {"architecture": "topk", "d_sae": 2048, "k": 32, "tokens": 3 * tokens}
     chosen = dict(list(PROMPTS.items())[: None if layers is None else 2])
     return Setting(config=sections, prompts=chosen)
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
-    o = options(__doc__, "smollm2_graphs", arguments, "runs", layers=int)
-    setting = setting_of(o.layers, o.quick)
+    o = options(__doc__, "smollm2_graphs", arguments, "runs", layers=int, tokens=int)
+    setting = setting_of(o.layers, o.tokens or TOKENS, o.quick)
     record = Record(o.out, setting, svg=False)
-    made = record.piece("dictionaries", lambda: dictionaries_of(setting, o.out / "run"))
-    graphs = record.piece("graphs", lambda: graphs_of(setting, Run(o.out / "run"), o.out / "graphs"))
+    folder = o.out.parent / ("circuits" if o.quick else "smollm2-circuits")
+    made = record.piece("dictionaries", lambda: dictionaries_of(setting, folder))
+    graphs = record.piece("graphs", lambda: graphs_of(setting, Run(folder), o.out / "graphs"))
     return record.finish(claims(setting, made, graphs), {}, {"prompts": told(setting, graphs)})
 
 

@@ -52,14 +52,15 @@ def draw_graph(
     from interp.pipeline.run_folder import Run
 
     opened = Run(run)
+    model: Any = opened.model.float()  # in half precision what edges sum to is off by per cents
     runs = {hook: opened.at(hook) for hook in opened.hooks}
     dictionaries: Any = {hook: one.sae for hook, one in runs.items()}
     effects = beside = None
     with Bar("graph") as bar:
-        graph = attribution_graph(opened.model, prompt, dictionaries, max_latents=max_latents, progress=bar)
+        graph = attribution_graph(model, prompt, dictionaries, max_latents=max_latents, progress=bar)
         if checks and out.suffix == ".html":
-            effects = measured_effects(graph, opened.model, dictionaries, progress=bar)
-            beside = beside_nulls(graph, effects, opened.model, dictionaries, progress=bar)
+            effects = measured_effects(graph, model, dictionaries, progress=bar)
+            beside = beside_nulls(graph, effects, model, dictionaries, progress=bar)
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".json":
         graph.save(out, nodes=nodes, overwrite=overwrite)
@@ -79,6 +80,6 @@ def draw_graph(
         return
     from interp.report.live import GraphServer
 
-    with GraphServer(out, graph, opened.model, dictionaries, serve) as server:
+    with GraphServer(out, graph, model, dictionaries, serve) as server:
         print(f"{server.address}  (Ctrl-C ends it)", flush=True)
         server.serve_forever()

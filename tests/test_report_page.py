@@ -128,17 +128,28 @@ def test_enter_opens_the_row_that_the_keys_have_reached_whatever_was_clicked_bef
     assert browser.evaluate("document.querySelector('th[data-key=density]').ariaSort") == before
 
 
-def test_the_recommended_order_breaks_ties_and_can_be_returned_to(browser, address):
+def test_the_recommended_order_breaks_ties_and_any_other_is_chosen_by_a_head_or_in_a_list(browser, address):
     browser.open(f"{address}#features")
-    assert "Recommended order" in browser.text(".ordered")[0]
+    field = "document.querySelector('.ordering select')"
+    choose = f"{field}.value = '%s'; {field}.dispatchEvent(new Event('change'))"
+    assert browser.evaluate(f"{field}.selectedOptions[0].textContent") == "Recommended order"
+    assert "worth a look" in browser.evaluate("document.querySelector('.ordering .term').dataset.tip")
     order = latents(browser)
     assert order[0] == BEST
     browser.click("th[data-key=monosemanticity] button")
     assert latents(browser) == order, "all are equally monosemantic"
     browser.click("th[data-key=latent] button")
-    assert latents(browser)[0] == 0
-    browser.click(".ordered button")
-    assert latents(browser) == order and "Recommended order" in browser.text(".ordered")[0]
+    assert latents(browser)[0] == 0 and browser.evaluate(f"{field}.value") == "latent"
+    browser.click(".ordering .turn")
+    assert latents(browser)[0] == D_SAE - 1
+    browser.evaluate(choose % "max")
+    most = "report.data.page.columns.max"
+    assert browser.evaluate(f"{most}[{latents(browser)[0]}] === Math.max(...{most})")
+    assert browser.evaluate("Array.from(document.querySelectorAll('th'), (e) => e.ariaSort)").count("none") == 5
+    browser.evaluate(choose % "")
+    assert latents(browser) == order and browser.evaluate("document.querySelector('.turn').hidden")
+    heads = browser.evaluate("document.querySelectorAll('.scroller th').length")
+    assert heads == browser.evaluate("document.querySelectorAll('tr[data-latent]')[0].children.length"), "one head each"
 
 
 def found(browser, query: str) -> list[int]:
@@ -151,7 +162,8 @@ def test_search_ranks_by_the_match_and_shows_it(browser, address):
     assert found(browser, "return")[:2] == [1, 2], "the token itself, then a word of a rule"
     assert set(found(browser, "return")[2:]) == {3, 7}, "then parts"
     assert browser.text("tr[data-latent='2'] mark") == ["return"]
-    assert browser.text("tr[data-latent='1'] .top_token mark") and "Best matches first" in browser.text(".ordered")[0]
+    assert browser.text("tr[data-latent='1'] mark.top_token") == [" return"]
+    assert "Best matches first" in browser.text(".ordering option")
     assert found(browser, "tok:return") == [1, 3] and set(found(browser, "rule:return")[:2]) == {1, 2}
     assert found(browser, 'tok:" return"') == [1] and found(browser, '"line end"') == [7]
     assert found(browser, "end line") == [7] and found(browser, "line return +") == [] and found(browser, "+")[0] == 2
@@ -174,11 +186,13 @@ def test_a_label_without_an_f1_to_speak_of_is_left_out_and_an_unsure_verdict_say
     assert {blank for blank, _ in f1} == {True, False} and all(blank == ((of or 0) < 0.3) for blank, of in f1)
     for latent, blank in ((3, False), (16, True)):
         browser.search(f"#{latent}")
-        assert (browser.text("td.label") == ["–"]) == blank
+        assert browser.text(".tag.label") == ([] if blank else ["python"])
+        shown = browser.evaluate(f"[report.lead.f1({latent}), {columns}.explanation_f1[{latent}]]")
+        assert browser.text("td.f1") == [f"{shown[0]:.2f}"] and (shown[0] == shown[1]) == blank
     browser.search("#26")
-    assert browser.text("td.verdict") == ["polysemantic, unsure"]
+    assert browser.text("td.verdict > div")[0] == "polysemantic, unsure"
     browser.search("#3")
-    assert browser.text("td.verdict") == ["monosemantic"]
+    assert browser.text("td.verdict > div")[0] == "monosemantic"
 
 
 def test_on_a_phone_examples_come_first_then_logits_with_the_evidence_folded(browser, address):
@@ -427,7 +441,7 @@ def test_the_page_opens_on_an_overview_with_numbers_features_and_words(browser, 
 
 def test_rows_of_the_table_have_evidence_and_several_verdicts_are_asked_for_at_once(browser, address):
     browser.open(f"{address}#features")
-    browser.wait("document.querySelector('td.snippet .firing') !== null")
+    browser.wait("document.querySelector('.snippet .firing') !== null")
     first = latents(browser)[0]
     assert first == BEST and browser.text(f"tr[data-latent='{first}'] .snippet .firing") == [VOCAB[first]]
     bars = browser.evaluate("document.querySelector('td.activations path').getAttribute('d')")
@@ -502,7 +516,7 @@ def test_a_range_is_chosen_by_keys_or_by_dragging_and_is_in_the_address(browser,
     for _ in range(6):
         browser.press("ArrowRight")
     assert question(browser) == "#features?explanation_f1=0.3," and len(latents(browser)) == n - 1
-    assert browser.text(".applied") == ["F1 of the explanation ≥ 0.3 ✕"]
+    assert browser.text(".applied") == ["F1 of the rule ≥ 0.3 ✕"]
     assert sum(height > 0 for height in bars(browser, "explanation_f1")) == 3, "its own range does not narrow it"
     browser.click(".chip[data-verdict=single-token]")
     assert sum(height > 0 for height in bars(browser, "explanation_f1")) == 1, "another filter does"
@@ -647,10 +661,10 @@ def test_stars_labels_and_notes_stay_are_found_and_come_out_and_in_as_json(brows
     browser.open(f"{address}#features")
     browser.click(".chip[data-starred]")
     assert latents(browser) == [3] and question(browser) == "#features?starred=1"
-    assert browser.text("tr[data-latent='3'] .your-label")[0].strip() == HOSTILE
+    assert browser.text("tr[data-latent='3'] .tag.mine")[0].strip() == HOSTILE
     browser.click(".chip[data-starred]")
     assert 3 in found(browser, "onerror") and found(browser, "label:onerror") == [3]
-    assert browser.text("tr[data-latent='3'] .mine mark") == ["onerror"]
+    assert browser.text("tr[data-latent='3'] .tag.mine mark") == ["onerror"]
     browser.open(address)
     assert browser.text(".mine li") == [f"★ Feature 3 {HOSTILE}", "Feature 5 why?\nbecause"]
     assert browser.evaluate("document.querySelector('.mine img')") is None

@@ -44,10 +44,18 @@ report.applied = (() => {
 
 report.filters = (() => {
   const { latents } = report.data.page;
-  const { columns, state, verdictOf, set, setRange, toggle, counts, order, onchange } = report.selection;
+  const { columns, KEYS, state, verdictOf, set, setRange, sortBy, toggle, counts, order, onchange } = report.selection;
   const HINT = "Words are looked for in tokens, explanations and labels; tok:, rule: and label: look in one of them, "
     + '#12 is a feature\'s number, "quotes" keep spaces, and 123 is not found in 1233';
   const WIDE = matchMedia("(min-width: 641px) and (min-height: 700px)");
+  const MATCHES = "Features whose commonest token is what was looked for; then those with it as a word of their rule or "
+    + "label; then the rest.";
+  const RECOMMENDED = !report.data.page.ranked
+    ? "By the sum of the activations."
+    : !report.data.page.has_text
+      ? "Features that detect a label best come first."
+      : "Features worth a look come first, unlike each other; then those surely of one meaning whose rules hold; then "
+        + "other sure ones, single-token ones, unsure ones, faint and dead ones; in each group by F1.";
 
   function chips() {
     const counted = new Map(columns.verdicts.map((verdict) => [verdict, 0]));
@@ -70,11 +78,21 @@ report.filters = (() => {
       h("option", { value: "" }, first), choices.map(([value, text]) => h("option", { value }, text)));
   }
 
+  /* Powers of ten between the edges, written as such. */
+  function powers(edges) {
+    const [low, high] = [edges[0], edges.at(-1)].map((x) => Math.log10(x) + 1e-9);
+    const step = high - low > 5 ? 2 : 1;
+    const exponents = [];
+    for (let k = Math.floor(high); k >= low - 0.1; k -= step) exponents.unshift(k);
+    const raised = (k) => String(k).replace(/./g, (c) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[c] ?? "⁻");
+    return { ticks: exponents.map((k) => 10 ** k), write: (x) => `10${raised(Math.round(Math.log10(x)))}` };
+  }
+
   /* A histogram each, of the latents that all other filters leave. */
   function histograms() {
     return Object.entries(report.ranges.all).map(([name, { title, hint, edges, log }]) => {
       const onrange = (range, isMoving) => setRange(name, range, isMoving);
-      const shape = { edges, counts: counts(name), log, small: true };
+      const shape = { edges, counts: counts(name), log, small: true, ...(log ? powers(edges) : {}) };
       const histogram = report.histogram({ title, ...shape, unit: "features", onrange });
       const show = () => histogram.show({ counts: counts(name), range: state.ranges[name] ?? null });
       onchange(show);
@@ -84,7 +102,32 @@ report.filters = (() => {
     });
   }
 
-  return (...below) => {
+  /* By what the table is sorted, in which direction, and what the order at first is. */
+  function ordering() {
+    const choices = Object.entries(KEYS)
+      .filter(([key, { value }]) => key === "mine" || columns.verdict.some((_, i) => (value(i) ?? null) !== null))
+      .map(([key, { title }]) => h("option", { value: key }, `By ${title}`));
+    const first = h("option", { value: "" });
+    const field = h("select", {
+      "aria-label": "Order",
+      "data-state": "sort",
+      onchange() { sortBy(this.value || null); },
+    }, first, choices);
+    const turn = h("button.turn", { type: "button", onclick: () => sortBy(state.sort) });
+    const name = tipped("Order", RECOMMENDED);
+    const show = () => {
+      first.textContent = state.terms.length ? "Best matches first" : "Recommended order";
+      name.dataset.tip = state.terms.length ? MATCHES : RECOMMENDED;
+      turn.hidden = state.sort === null;
+      turn.textContent = state.up ? "↑" : "↓";
+      turn.setAttribute("aria-label", state.up ? "ascending: turn round" : "descending: turn round");
+    };
+    onchange(show);
+    show();
+    return h("span.ordering", null, name, field, turn);
+  }
+
+  return (count) => {
     const labels = columns.labels.map((label) => [label, format.words(label)]);
     return h("div.controls", null,
       h("div.chips", { role: "group", "aria-label": "Filter by verdict" }, chips()),
@@ -105,8 +148,8 @@ report.filters = (() => {
             location.hash = `#feature/${order()[0]}`;
           },
         }),
-        labels.length ? select("label", labels, "Any label") : null, below[0]),
+        labels.length ? select("label", labels, "Any label") : null, ordering(), count),
       h("details.ranges", { open: WIDE.matches }, h("summary", null, "Ranges"), h("div", null, histograms())),
-      report.applied(), ...below.slice(1));
+      report.applied());
   };
 })();

@@ -2,14 +2,14 @@
  * handles.
  *
  * edges, counts: of the bins. ticks, lines: values written below the axis, and drawn through the bars. marks:
- * [value, text], least first, written above the bars. height: of the picture, which is 400 wide. onrange: told
- * [first bin, last bin + 1], or null for all of it, and whether the pointer is still down. The element that comes
- * back has show({ counts, range }). */
+ * [value, text], least first, written above the bars. write: gives the text of a tick. height: of the picture, which is
+ * 400 wide. onrange: told [first bin, last bin + 1], or null for all of it, and whether the pointer is still down. The
+ * element that comes back has show({ counts, range }). */
 "use strict";
 
 report.histogram = ({
   title, edges, counts, log = false, ticks = [], lines = [], marks = [], axis = "", unit = "", small = false,
-  root = false, height = 150, onrange = null,
+  root = false, height = 150, onrange = null, write: writeTick = null,
 }) => {
   if (!counts.length) return h("p.missing", null, "No histogram.");
   const above = 11 * Math.ceil(marks.length / 2);
@@ -27,9 +27,9 @@ report.histogram = ({
   const most = svg("text", { x: left - 5, y: top + 9, "text-anchor": "end" });
   const texts = spread(ticks.length ? ticks : [edges[0], edges[last >> 1], edges[last]]);
   const upright = (v, from) => svg("line", { class: "edge", x1: x(v), x2: x(v), y1: from, y2: base });
-  const tick = (v, k) => {
-    const anchor = k === 0 ? "start" : k === texts.length - 1 ? "end" : "middle";
-    return svg("text", { x: x(v), y: base + 13, "text-anchor": anchor }, write(v));
+  const tick = (v) => {
+    const anchor = x(v) < left + 9 ? "start" : x(v) > W - right - 9 ? "end" : "middle";
+    return svg("text", { x: x(v), y: base + 13, "text-anchor": anchor }, (writeTick ?? write)(v));
   };
   const scale = small ? [] : [
     most,

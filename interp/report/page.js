@@ -170,21 +170,18 @@ const format = {
 };
 
 /* A token with its white space marked: the style draws a dot on each space and ↵ and ⇥ where a line ends and a tab is,
- * and a run of three or more as one sign with their number, such as ␣×8, so that what is copied is the text itself.
+ * and a run of at least `least` as one sign with their number, such as ␣×8, so that what is copied is the text itself.
  * Other control characters are shown by their pictures. */
-function visible(token) {
+function visible(token, least = 3) {
   const kinds = { " ": "span.space", "\n": "span.mark.line", "\t": "span.mark.tab" };
   const shown = (piece) => piece.replace(/[\0-\x1f]/g, (c) => String.fromCharCode(0x2400 + c.charCodeAt()));
   const drawn = (piece) => {
     const kind = kinds[piece[0]];
     if (!kind) return shown(piece);
-    return piece.length === 1 ? h(kind, null, piece) : runElement(kind, piece, piece.length);
+    return piece.length < least ? h(kind, null, piece) : runElement(kind, piece, piece.length);
   };
-  const pieces = token
-    .replaceAll("\r", "")
-    .split(/( {3,}|\n{3,}|\t{3,}|[ \n\t])/)
-    .filter(Boolean);
-  return pieces.map(drawn);
+  const runs = new RegExp(`( {${least},}|\n{${least},}|\t{${least},}|[ \n\t])`);
+  return token.replaceAll("\r", "").split(runs).filter(Boolean).map(drawn);
 }
 
 /* Text that is drawn as a sign and, where it stands for more than one, their number. */
@@ -208,7 +205,7 @@ function ruleText(...pieces) {
   }
   const quotedText = (text) => text
     .split(INDENTATION)
-    .map((part, k) => (k % 2 ? runElement("span.mark.line", part, part.length / 2) : visible(part)));
+    .map((part, k) => (k % 2 ? runElement("span.mark.line", part, part.length / 2) : visible(part, 1)));
   let at = 0;
   /* A piece in parts that are quoted or not. */
   function drawn(piece) {

@@ -11,15 +11,15 @@ report.ranges = (() => {
   const { columns } = report.data.page;
   const TITLES = {
     monosemanticity: "Probability of one meaning",
-    explanation_f1: "F1 of the explanation",
+    explanation_f1: "F1 of the rule",
     density: "Density",
     fvu_rise: "Contribution",
   };
   const HINTS = {
-    monosemanticity: "that it means one thing",
-    explanation_f1: "held out",
+    monosemanticity: "that its firings have one meaning",
+    explanation_f1: "on held-out text",
     density: "share of tokens on which it fires",
-    fvu_rise: "share of the variance that is lost without it",
+    fvu_rise: "share of the variance that is no longer explained without it",
   };
   const LOG = ["density", "fvu_rise"];
   const TWENTIETHS = Array.from({ length: 21 }, (_, k) => k / 20);
@@ -80,27 +80,28 @@ report.selection = (() => {
   const isInseparable = (i) => verdictOf(i) === "polysemantic" && columns.senses[i] === 1;
   const labelOf = (i) => columns.labels[columns.label[i]] ?? null;
   const KEYS = {
-    latent: { title: "Latent", value: (i) => i, up: true },
-    verdict: { title: "Verdict", value: verdictOf, up: true },
+    latent: { title: "number", value: (i) => i, up: true, hint: "the number of the latent" },
+    verdict: { title: "verdict", value: verdictOf, up: true },
     monosemanticity: {
-      title: "Monosemanticity",
+      title: "probability of one meaning",
       value: (i) => columns.monosemanticity[i],
-      hint: "probability that it means one thing, with its interval",
+      hint: "the verdict, and the probability of one meaning with its 95 % interval",
     },
-    learnt: {
-      title: "Learnt",
-      value: (i) => columns.learnt[i],
-      hint: "probability that it is the model's own, not the text's statistics seen through random weights",
+    learnt: { title: "probability that it is learnt", value: (i) => columns.learnt[i] },
+    senses: { title: "number of senses", value: (i) => columns.senses[i] },
+    f1: {
+      title: "F1 of what it fires on",
+      value: (i) => report.lead.f1(i),
+      hint: "F1 on held-out text, of the rule or of a label that does better",
     },
-    senses: { title: "Senses", value: (i) => columns.senses[i], hint: "parts into which its firings fall" },
-    explanation: { title: "Explanation", value: (i) => columns.explanation[i] || null, up: true },
-    explanation_f1: { title: "F1", value: (i) => columns.explanation_f1[i], hint: "F1 of the explanation, held out" },
-    density: { title: "Density", value: (i) => columns.density[i], hint: "share of tokens on which it fires" },
-    max: { title: "Max", value: (i) => columns.max[i], hint: "largest activation" },
-    top_token: { title: "Top token", value: (i) => columns.tokens[i][0] ?? null, up: true },
-    label: { title: "Best label", value: labelOf, up: true, hint: "detected with an F1 of 0.3 or more" },
-    label_f1: { title: "F1", value: (i) => columns.label_f1[i], hint: "F1 of the best label, held out" },
-    mine: { title: "Your label", value: (i) => report.notes.of(i).label || null, up: true },
+    explanation_f1: { title: "F1 of its rule", value: (i) => columns.explanation_f1[i] },
+    label_f1: { title: "F1 of its best label", value: (i) => columns.label_f1[i] },
+    explanation: { title: "rule", value: (i) => columns.explanation[i] || null, up: true },
+    label: { title: "best label", value: labelOf, up: true },
+    top_token: { title: "commonest token", value: (i) => columns.tokens[i][0] ?? null, up: true },
+    density: { title: "density", value: (i) => columns.density[i] },
+    max: { title: "largest activation", value: (i) => columns.max[i] },
+    mine: { title: "your label", value: (i) => report.notes.of(i).label || null, up: true },
   };
   const ASKED = { q: "query", verdict: "verdict", starred: "starred", label: "label", part: "part", sort: "sort" };
   const NOTHING = { query: "", verdict: [], starred: "", label: "", part: "", ranges: {} };
@@ -182,6 +183,12 @@ report.selection = (() => {
     set({ verdict: others.length < state.verdict.length ? others : [...others, verdict] });
   }
 
+  /* Sort by a number of the latents, by the same again the other way round; by none in the recommended order. */
+  function sortBy(key) {
+    const isSame = state.sort === key && key !== null;
+    set({ sort: key, up: isSame ? !state.up : Boolean(KEYS[key]?.up) });
+  }
+
   const clear = () => set({ ...NOTHING });
 
   /* Find the latents in the polygon; the map is read for it if it is not yet. */
@@ -244,7 +251,7 @@ report.selection = (() => {
   };
 
   return {
-    columns, KEYS, state, verdictOf, labelOf, isIdle, isUnsure, isInseparable, hasNone, set, setRange, toggle, clear,
+    columns, KEYS, state, verdictOf, labelOf, isIdle, isUnsure, isInseparable, hasNone, set, setRange, toggle, sortBy, clear,
     adopt, remember,
     order: arranged,
     has: (i) => Boolean(arranged() && has[i]),

@@ -2,27 +2,24 @@
 "use strict";
 
 report.table = (() => {
-  const { latents, ranked } = report.data.page;
-  const { columns, KEYS, state, verdictOf, labelOf, isIdle, isInseparable } = report.selection;
+  const { latents } = report.data.page;
+  const { columns, KEYS, state, sortBy, verdictOf, labelOf, isIdle, isInseparable } = report.selection;
   const { parted, marked, place: placeOfFit } = report.search;
-  const UNSORTED = [
-    ["snippet", "Strongest firing"],
-    ["activations", "Activations"],
+  const { meanings } = report.words;
+  /* The columns: what each is sorted by, where it can be, and its head. */
+  const COLUMNS = [
+    ["latent", "latent", "Latent"],
+    ["verdict", "monosemanticity", "One meaning"],
+    ["explanation", null, "Fires on"],
+    ["f1", "f1", "F1"],
+    ["activations", null, "Activations"],
+    ["density", "density", "Density"],
+    ["learnt", "learnt", "Learnt"],
   ];
-  const MATCHES = "Best matches first: the commonest token itself, then a word of the explanation, then the rest.";
-  const RECOMMENDED = !ranked
-    ? "By activation mass."
-    : !report.data.page.has_text
-      ? "Recommended order: features that detect a label best."
-      : "Recommended order: first features surely of one meaning, whose rules hold and are " +
-        "unlike each other; then others whose rules hold, on many tokens before on one; then other sure ones, " +
-        "single-token, " +
-        "unsure, faint and dead.";
   const idle = columns.verdict.filter((_, i) => isIdle(i)).length;
   let scroller,
     body,
     count,
-    ordered,
     evidence = null,
     drawn = "",
     rowHeight = 56,
@@ -38,15 +35,13 @@ report.table = (() => {
     count.textContent = `${format.count(order.length)} of ${format.count(latents)} features`;
     if (idle && !state.verdict.length && !state.terms.length)
       count.textContent += `, ${format.count(idle)} faint or dead ones left out`;
-    const onclick = () => report.selection.set({ sort: null });
-    const back = () => h("button.link", { type: "button", onclick }, "Back to the order at first");
-    ordered.replaceChildren(state.sort !== null ? back() : state.terms.length ? MATCHES : RECOMMENDED);
-    for (const cell of scroller.querySelectorAll("th")) {
+    for (const cell of scroller.querySelectorAll("th[data-key]")) {
       const sorted = cell.dataset.key === state.sort;
       cell.setAttribute("aria-sort", sorted ? (state.up ? "ascending" : "descending") : "none");
     }
     for (const field of document.querySelectorAll("#features [data-state]")) {
-      if (field.value !== state[field.dataset.state]) field.value = state[field.dataset.state];
+      const value = state[field.dataset.state] ?? "";
+      if (field.value !== value) field.value = value;
     }
     for (const chip of document.querySelectorAll(".chip")) {
       const { starred, verdict } = chip.dataset;
@@ -54,8 +49,6 @@ report.table = (() => {
     }
     draw();
   }
-
-  const cell = (key, ...children) => h(`td.${key}`, { role: "cell" }, ...children);
 
   const none = () => h("span.muted", null, "–");
 
@@ -97,46 +90,54 @@ report.table = (() => {
     return svg("svg", { viewBox: "0 0 64 28", "aria-hidden": "true" }, svg("path", { class: "bin", d: path }));
   }
 
+  const line = (...content) => h("div", null, content);
+  const second = (...content) => h("div.muted", null, content);
+
+  /* What it fires on: one's own label, a label that it detects, its rule, and below them its strongest firing, behind
+   * the token that a search has found. */
+  function firesOn(i) {
+    const { terms } = state;
+    const { label: mine } = report.notes.of(i);
+    const label = labelOf(i);
+    const rule = columns.explanation[i];
+    const found = placeOfFit(terms, i);
+    const named = [mine, label && format.words(label), rule].filter(Boolean).join(" · ");
+    const isWeak = columns.explanation_f1[i] < report.data.page.min_f1;
+    return [
+      h("div", { title: named },
+        mine ? h("bdi.tag.mine", null, marked(terms, "label", mine)) : null,
+        label ? h("span.tag.label", null, marked(terms, "label", format.words(label))) : null,
+        rule ? h(isWeak ? "span.weak" : "span", null, ruleText(...parted(terms, "rule", rule))) : label ? null : none()),
+      h("div.snippet", null,
+        found < 0 ? null : h("mark.top_token", null, tokenElement(columns.tokens[i][found])),
+        snippet(i)),
+    ];
+  }
+
   function cells(i) {
-    const label = labelOf(i),
-      { label: mine, star } = report.notes.of(i),
-      { terms } = state,
-      fit = placeOfFit(terms, i);
-    const rule = columns.explanation[i],
-      tokens = columns.tokens[i];
+    const { star } = report.notes.of(i);
+    const n = columns.senses[i];
+    const senses = isInseparable(i) ? "no senses" : n ? `${n} ${n === 1 ? "sense" : "senses"}` : "";
     return {
-      latent: [star ? h("span", { title: "starred" }, "★ ") : null, featureLink(i)],
-      verdict: [verdictElement(verdictOf(i)), unsureElement(i)],
-      monosemanticity: intervalElement(columns.monosemanticity[i], columns.low[i], columns.high[i]),
-      learnt: format.fixed(columns.learnt[i]),
-      senses: isInseparable(i)
-        ? h("span.muted", { title: "no separable senses were found" }, "none")
-        : format.count(columns.senses[i]),
-      explanation: rule ? h("span", { title: rule }, ruleText(...parted(terms, "rule", rule))) : none(),
-      explanation_f1: format.fixed(columns.explanation_f1[i]),
-      density: format.share(columns.density[i]),
-      max: format.significant(columns.max[i]),
-      top_token:
-        tokens.length && report.data.page.has_text
-          ? h(fit < 0 ? "span" : "mark", null, tokenElement(tokens[Math.max(fit, 0)]))
-          : none(),
-      label: label ? h("span", { title: format.words(label) }, marked(terms, "label", format.words(label))) : none(),
-      label_f1: label ? format.fixed(columns.label_f1[i]) : null,
-      mine: mine ? h("bdi.your-label", { title: `your label: ${mine}` }, marked(terms, "label", mine)) : null,
+      latent: line(star ? h("span", { title: "starred" }, "★ ") : null, featureLink(i)),
+      verdict: [
+        line(verdictElement(verdictOf(i)), unsureElement(i)),
+        line(intervalElement(columns.monosemanticity[i], columns.low[i], columns.high[i])),
+      ],
+      explanation: firesOn(i),
+      f1: line(format.fixed(report.lead.f1(i))),
+      activations: bars(i),
+      density: [line(format.share(columns.density[i])), second(`max ${format.significant(columns.max[i])}`)],
+      learnt: [line(format.fixed(columns.learnt[i])), second(senses)],
     };
   }
 
   function row(place) {
-    const i = order[place],
-      isWeak = columns.explanation_f1[i] < report.data.page.min_f1;
+    const i = order[place];
     return h(
       "tr",
       { role: "row", "aria-rowindex": place + 2, class: place === cursor ? "at" : null, "data-latent": i },
-      Object.entries(cells(i)).map(([key, content]) =>
-        cell(key === "explanation" && isWeak ? "explanation.weak" : key, content),
-      ),
-      cell("snippet", snippet(i)),
-      cell("activations", bars(i)),
+      Object.entries(cells(i)).map(([key, content]) => h(`td.${key}`, { role: "cell" }, content)),
     );
   }
 
@@ -167,28 +168,16 @@ report.table = (() => {
     draw();
   }
 
-  function sortBy(key) {
-    report.selection.set({ sort: key, up: state.sort === key ? !state.up : Boolean(KEYS[key].up) });
+  function header([name, key, title]) {
+    const head = { role: "columnheader", scope: "col" };
+    if (!key) return h(`th.${name}`, head, title);
+    const pressed = { type: "button", "data-tip": KEYS[key].hint ?? meanings[key], onclick: () => sortBy(key) };
+    return h(`th.${name}`, { ...head, "data-key": key, "aria-sort": "none" }, h("button", pressed, title));
   }
-
-  function header([key, { title, hint }]) {
-    return h(
-      `th.${key}`,
-      { role: "columnheader", scope: "col", "data-key": key, "aria-sort": "none" },
-      h(
-        "button",
-        { type: "button", title: hint, "aria-label": hint ? `${title}: ${hint}` : null, onclick: () => sortBy(key) },
-        title,
-      ),
-    );
-  }
-
-  const unsorted = ([key, title]) => h(`th.${key}`, { role: "columnheader", scope: "col" }, title);
 
   function build(section) {
     body = h("tbody", { role: "rowgroup" });
-    const heads = [...Object.entries(KEYS).map(header), ...UNSORTED.map(unsorted)];
-    const head = h("thead", { role: "rowgroup" }, h("tr", { role: "row", "aria-rowindex": 1 }, heads));
+    const head = h("thead", { role: "rowgroup" }, h("tr", { role: "row", "aria-rowindex": 1 }, COLUMNS.map(header)));
     const table = h("table", { role: "table", "aria-rowcount": latents + 1, "aria-label": "Features" }, head, body);
     const onscroll = () => requestAnimationFrame(() => draw());
     scroller = h(
@@ -202,8 +191,7 @@ report.table = (() => {
         location.hash = `#feature/${line.dataset.latent}`;
     });
     count = h("output.count", { "aria-live": "polite" });
-    ordered = h("p.ordered");
-    section.append(report.filters(count, ordered), scroller);
+    section.append(report.filters(count), scroller);
     report.selection.onchange(refresh);
     Promise.all([loadData("rows"), loadWords()]).then(([rows]) => {
       evidence = rows;

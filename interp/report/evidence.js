@@ -3,11 +3,10 @@
 
 report.evidence = (() => {
   const { columns, verdictOf, isUnsure, isInseparable } = report.selection;
-  const { evidence, ranked, verdicts } = report.data.page;
+  const { evidence, verdicts } = report.data.page;
   const nothing = (text) => h("p.missing", null, text);
 
   function verdict(latent, feature) {
-    if (!ranked) return nothing("No verdict: these features were not ranked.");
     const summary = verdictInWords(latent, feature);
     const measures = (feature.evidence ?? []).map(([place, value, z, low, high]) => (
       { ...evidence[place], value, z, low, high }

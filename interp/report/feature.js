@@ -113,7 +113,7 @@ report.views.feature = (() => {
         learnt(latent),
         senses(latent),
         report.notes.editor(latent)),
-      report.lead.element(latent, feature));
+      feature.facts.n_active ? report.lead.element(latent, feature) : null);
   }
 
   /* The way back to the table, and to the features before, after and nearest to this one. */
@@ -168,13 +168,13 @@ report.views.feature = (() => {
       return [
         heading(latent, feature),
         nothing(`This latent fired on none of the ${format.count(scanned)} tokens scanned.`),
-        h("div.side", null, directLogits("Logits"), near),
+        h("div.side.alone", null, directLogits(term("direct logit effects", "Direct logit effects")), near),
       ];
     }
     const side = h("div.side", null,
       hasText ? directLogits(term("direct logit effects", "Direct logit effects")) : null,
       effects(feature, columns.learnt[latent], block),
-      block("Why this verdict", report.evidence.verdict(latent, feature)),
+      ranked ? block("Why this verdict", report.evidence.verdict(latent, feature)) : null,
       report.evidence.explanation(latent, feature),
       near,
       hasText ? block("Tokens around a firing", tokensAround(feature.tokens)) : null,

@@ -95,16 +95,18 @@ report.views.overview = (() => {
   async function show(section) {
     if (section.childElementCount) return;
     const cardsPlace = h("div.cards", null, h("p.waiting", null, "Reading …"));
-    section.replaceChildren(
+    section.replaceChildren(...[
       h("p.intro", null, sentence()),
-      shares.length ? h("div.shares", null, shares.map((known) => PANELS[known.name](known))) : "",
-      h("div.headed", null, h("h2", null, "Verdicts"), h("span.muted", null, "Pale: unsure.")),
-      report.verdictBar(),
+      shares.length ? h("div.shares", null, shares.map((known) => PANELS[known.name](known))) : [],
+      ranked && hasText
+        ? [h("div.headed", null, h("h2", null, "Verdicts"), h("span.muted", null, "Pale: unsure.")), report.verdictBar()]
+        : [],
       h("div.headed", null,
         h("h2", null, hasText ? "Features worth a look" : "Features that detect a label best"),
         h("a", { href: "#features" }, `All ${format.count(latents)}`)),
       cardsPlace,
-      h("div.headed", null, h("h2", null, "Your notes"), report.notes.list()));
+      h("div.headed", null, h("h2", null, "Your notes"), report.notes.list()),
+    ].flat());
     await loadWords();
     cardsPlace.replaceChildren(...(await Promise.all(worthShowing().map(card))));
     section.dataset.ready = "true";

@@ -45,6 +45,7 @@ report.paint = (() => {
 })();
 
 report.views.summary = (() => {
+  const { ranked, has_text: hasText } = report.data.page;
   const drawn = [];
   const percents = (x) => (100 * x).toFixed(x && x < 0.095 ? 1 : 0);
 
@@ -114,10 +115,11 @@ report.views.summary = (() => {
       report.shareBar(means ? tipped(dictionary, means) : dictionary, one, kind);
     const rows = data.rows.filter(({ one }) => one);
     return [
-      paragraphs(data.sentences),
-      h("figure.compared", null,
-        h("figcaption", null, "Share of the latents in use that have one meaning, with its 95 % interval"),
-        rows.map(bar)),
+      h("div.beside", null,
+        h("div", null, paragraphs(data.sentences)),
+        h("figure.compared", null,
+          h("figcaption", null, "Share of the latents in use that have one meaning, with its 95 % interval"),
+          rows.map(bar))),
       h("details", null,
         h("summary", null, "All verdicts of each dictionary"),
         scrollable("Verdicts of each dictionary, scrollable", shareTable(data))),
@@ -168,12 +170,13 @@ report.views.summary = (() => {
       h("section.part", { "aria-label": title }, h("h2", null, title), h("div", null, content));
     section.replaceChildren(
       part("What was run", factsElement(data.facts)),
-      part("What was found", paragraphs(data.found), report.verdictBar()),
+      part("What was found",
+        h("div.beside", null, h("div", null, paragraphs(data.found)), ranked && hasText ? report.verdictBar() : null)),
       part("What it is compared with", besideNulls(data.nulls)),
       data.limits.length
         ? part("What this does not show", h("ul", null, data.limits.map((text) => h("li", null, text)))) : "",
       part("The dictionary", h("div.panels", null, data.dictionary.map(panel))),
-      data.panels.length ? part("Rules and stages", h("div.panels", null, data.panels.map(panel))) : "",
+      data.panels.length ? part("Further results", h("div.panels", null, data.panels.map(panel))) : "",
       part("Terms", report.words.list()),
       part("Times and versions", times(data)));
     await repaint();

@@ -74,7 +74,8 @@ def _facts(inputs: ReportInputs) -> list[tuple[str, str]]:
     store, results, training = inputs.store, inputs.model_results, inputs.curves.get("sae")
     rows = []
     if "parameters" in results:
-        rows.append(("Model", f"{results['parameters']:,} parameters, trained on {results.get('tokens', 0):,} tokens"))
+        trained = f", trained on {results['tokens']:,} tokens" if results.get("tokens") else ""
+        rows.append(("Model", f"{results['parameters']:,} parameters{trained}"))
     if "val_loss" in results:
         rows.append(("Held-out loss", f"{results['val_loss']:.3f} nats a token"))
     if "bits_per_character" in results:

@@ -36,6 +36,8 @@ def same(predicates, kind, a, b):
         ("previous", (4, 13), (4, 5)),
         ("next", (3, 12), (3, 2)),
         ("stem", (3, 4), (3, 2)),  # " sat" + "ting" is one word
+        ("line_head", (2, 8), (2, 13)),
+        ("sentence_place", (0, 10), (0, 3)),
         ("parentheses", (6, 7), (6, 2)),
         ("line_start", (1, 11), (1, 2)),
         ("shape", (1, 2), (1, 11)),
@@ -98,7 +100,7 @@ def test_every_value_of_every_kind_has_its_number_and_its_words(predicates):
             assert predicates.words(int(number), row)
     said = {predicates.kind_of(int(n)): predicates.words(int(n), 7) for n in numbers[7] if n >= 0}
     assert said["token"] == '" dog"' and said["previous"] == 'after " the"' and said["parentheses"] == "in parentheses"
-    assert said["stem"] == 'in words that begin like "dog"'
+    assert said["line_head"] == 'in lines that begin with " the"' and said["stem"] == 'in words that begin like "dog"'
 
 
 def test_numbered_tokens_are_not_spelt():

@@ -37,6 +37,7 @@ GROUPS = {
     "the token before": ("previous",),
     "the token behind": ("next",),
     "tokens two away": ("before_previous", "after_next"),
+    "the line's head": ("line_head",),
     "topic": ("topic_",),
     "tokens around": ("around",),
 }

@@ -9,7 +9,7 @@ stand in parentheses, both within twelve tokens of "import". A rule in words is 
     spelling            how the token is spelt: script, shape, first and last letters, length
     role, about         classes of tokens by what stands beside them and around them (`neighbours`), at several grains
     stem                the first letters of the whole word that a piece is part of
-    places              in the line, the sentence, brackets, quotes, a comment, a URL, … (`places`)
+    places              in the line and what that begins with, the sentence, brackets, quotes, a URL, … (`places`)
     topic               what the window around it is about (`neighbours`), at several grains
     around              the tokens at most twelve away on either side
     before              the eight tokens before: of rules alone
@@ -66,7 +66,7 @@ class Kind:
     words: str = "{}"
     """How it is said; {} stands for the names of one value or of several."""
     speaks_of: str
-    """A conjunction of a rule says one thing of each at most; what is said of "token" is its subject."""
+    """A rule says one thing of each at most; what is said of "token" is its subject."""
     items: float = 1
     """Items that the reader of a rule has to take in for each value."""
     needs_strings: bool = False
@@ -381,15 +381,30 @@ def stem(at: Positions) -> Values:
 # Where it stands.
 
 
-@kind(
-    9,
-    lambda corpus, value, row: f"{value + 1}" if value < 8 else "9 or later",
-    words="at token {} of a line",
-    speaks_of="place in the line",
-    needs_strings=True,
-)
+def _ordinal(corpus: Corpus, value: int, row: int) -> str:
+    return f"{value + 1}" if value < 8 else "9 or later"
+
+
+@kind(9, _ordinal, words="at token {} of a line", speaks_of="place in the line", needs_strings=True)
 def line_place(at: Positions) -> Values:
     return np.where(at.state.line_known, np.minimum(at.state.line_tokens, 8), -1)
+
+
+@kind(9, _ordinal, words="at token {} of a sentence", speaks_of="place in the sentence", needs_strings=True)
+def sentence_place(at: Positions) -> Values:
+    return np.minimum(at.state.sentence_tokens, 8)
+
+
+@kind(
+    lambda corpus: len(corpus.neighbours.counts),
+    lambda corpus, value, row: corpus.quoted(value),
+    words="in lines that begin with {}",
+    speaks_of="line",
+    needs_strings=True,
+)
+def line_head(at: Positions) -> Values:
+    """The first token of the line that is not blank."""
+    return np.where(at.state.line_head >= 0, at.state.line_head, at.token())
 
 
 def _sequence_place_name(corpus: Corpus, value: int, row: int) -> str:

@@ -55,11 +55,12 @@ _CHARACTERS = (
 """Each kind of character that has characters of its own, and these."""
 _KINDS = {character: kind for kind, characters_of_kind in _CHARACTERS for character in characters_of_kind}
 
-STATE = """prev prev2 line_known line_empty line_tokens indent paragraph sentence parens squares braces double
-    single other low triple run literal reopen comment tag math url bold escaped"""
+STATE = """prev prev2 line_known line_empty line_tokens line_head indent paragraph sentence sentence_tokens
+    parens squares braces double single other low triple run literal reopen comment tag math url bold
+    escaped"""
 """The reader's knowledge between two characters. `single` is OUTER, or INNER if it was opened within double quotes and
 ends with them; `literal` and `triple` are the mark that opened them, `reopen` the single quote that an apostrophe may
-have seemed to close."""
+have seemed to close, `line_head` the line's first token that is not blank, −1 before it."""
 AT_TOKEN = "line_start sentence_start in_word word_start brackets in_single quotes repeats"
 _RECORD = np.dtype([(name, np.int32) for name in f"{STATE} {AT_TOKEN}".split()])
 _FRESH, _CUT = 1, 2
@@ -92,6 +93,7 @@ def read_states(tokens: Int[np.ndarray, "seq pos"], spelt: Spelling) -> Any:
         memory[name][_FRESH] = 1
     memory["prev"], memory["prev2"] = CONTROL, CONTROL
     memory["line_empty"][_CUT] = 1
+    memory["line_head"] = -1
     _read_all(np.ascontiguousarray(tokens), spelt.kinds, spelt.first, memory, state)
     return state
 
@@ -103,6 +105,11 @@ def _read_all(tokens, kinds, first, memory, out):
         memory[0] = memory[_CUT]
         for position, token in enumerate(tokens[sequence]):
             spelt = kinds[first[token] : first[token + 1]]
+            last = SPACE
+            for kind in spelt:
+                last = last if kind == SPACE else kind
+            if s.line_head < 0 and last != SPACE and last != NEWLINE:
+                s.line_head = token
             s.repeats = 0
             for back in range(min(RECENT, position), 0, -1):
                 if tokens[sequence, position - back] == token:
@@ -124,6 +131,7 @@ def _read_all(tokens, kinds, first, memory, out):
                     memory[0] = memory[_FRESH]
                 else:
                     _read(s, kind)
+            s.sentence_tokens = 0 if last in (STOP, NEWLINE, CONTROL) else s.sentence_tokens + 1
 
 
 @njit(cache=True, nogil=True)
@@ -131,7 +139,7 @@ def _read(s, kind):
     """One character that is no control token."""
     if kind == NEWLINE:
         blank = s.line_empty == 1 and s.line_known == 1
-        s.line_known, s.line_empty, s.line_tokens, s.indent, s.paragraph = 1, 1, 0, 0, blank
+        s.line_known, s.line_empty, s.line_tokens, s.line_head, s.indent, s.paragraph = 1, 1, 0, -1, 0, blank
         s.single, s.comment, s.bold, s.url = 0, 0, 0, 0
         if s.triple == 0 and s.literal > 0:
             s.double, s.literal = 0, 0

@@ -64,8 +64,6 @@ class SharedPredicate(NamedTuple):
 
     words: str
     kind: str
-    share: float
-    """The weight of the firings at which it holds."""
 
 
 @dataclass(frozen=True)
@@ -235,15 +233,11 @@ class _Judge(NamedTuple):
                 within = likeness(r[np.ix_(members, members)], part)
                 out.sense_one[latent, number] = self.calibration.probability(within.values, within.covariance).one
             if with_words:
-                of_sense = shared
-                if len(members) < len(sense):
-                    of_sense = Shared.among(holds[members], part, self.predicates.surprise)
+                of_sense = Shared.among(holds[members], part, self.predicates.surprise)
                 most = (TYPICAL - np.log(max(density * weights[members].sum(), 1e-12))) / 2
                 out.common[latent, number] = [
-                    SharedPredicate(
-                        self.predicates.words(which, rows[members[at]]), self.predicates.kind_of(which), share
-                    )
-                    for which, at, share in most_shared(of_sense, part, most)
+                    SharedPredicate(self.predicates.words(which, rows[members[at]]), self.predicates.kind_of(which))
+                    for which, at in most_shared(of_sense, part, most)
                 ]
 
 

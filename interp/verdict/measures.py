@@ -61,6 +61,8 @@ class Measure:
     """The same function where the codes are circularly shifted against the text (`shift`), or where the dictionary's
     directions are random (`directions`); `ranks`: of mean ranks, in closed form; `none`: it does not know the text."""
     needs_twin: bool = False
+    needs_text: bool = True
+    """It is not of any rows: of images, say."""
 
     def __call__(self, features: FeatureStore, twin: FeatureStore | None = None) -> Values:
         if not self.needs_twin:
@@ -90,12 +92,12 @@ def title_and_meaning(name: str) -> tuple[str, str]:
 
 
 def measure(
-    title: str, meaning: str, *, sign: int, null: Null, needs_twin: bool = False
+    title: str, meaning: str, *, sign: int, null: Null, needs_twin: bool = False, needs_text: bool = True
 ) -> Callable[[Callable[..., Values]], Callable]:
     """Register a function of a FeatureStore (and a twin) as the measure of its name."""
 
     def register(function: Callable[..., Values]) -> Callable[..., Values]:
-        MEASURES[function.__name__] = Measure(function, title, meaning, sign, null, needs_twin)
+        MEASURES[function.__name__] = Measure(function, title, meaning, sign, null, needs_twin, needs_text)
         return function
 
     return register
@@ -109,12 +111,7 @@ def measure_values(
     return {name: known[name] if name in known else each(features, twin) for name, each in MEASURES.items()}
 
 
-@measure(
-    "Token entropy (nats)",
-    "how many different tokens it fires on: 0 is a single one",
-    sign=-1,
-    null="shift",
-)
+@measure("Token entropy (nats)", "how many different tokens it fires on: 0 is a single one", sign=-1, null="shift")
 def token_entropy(features: FeatureStore) -> Values:
     return column(features, "token_entropy")
 
@@ -132,12 +129,7 @@ def best_token_concentration(features: FeatureStore) -> Values:
     return np.where(around.is_looked_at.any(1), best, np.nan)
 
 
-@measure(
-    "Share of the commonest token",
-    "of its activation, with variants in case and space",
-    sign=1,
-    null="shift",
-)
+@measure("Share of the commonest token", "of its activation, with variants in case and space", sign=1, null="shift")
 def token_share(features: FeatureStore) -> Values:
     """Reads the codes."""
     words = WordMass(features.tokens, features.vocab, features.d_sae)
@@ -162,17 +154,13 @@ def next_auroc(features: FeatureStore) -> Values:
     "of the direction it reads and the one it writes",
     sign=1,
     null="directions",
+    needs_text=False,
 )
 def enc_dec_cosine(features: FeatureStore) -> Values:
     return column(features, "enc_dec_cosine")
 
 
-@measure(
-    "Max cosine",
-    "with the decoder row of any other latent",
-    sign=-1,
-    null="directions",
-)
+@measure("Max cosine", "with the decoder row of any other latent", sign=-1, null="directions", needs_text=False)
 def max_cosine(features: FeatureStore) -> Values:
     return np.full(features.d_sae, np.nan) if features.W_dec is None else largest_cosines(features.W_dec)
 
@@ -194,28 +182,19 @@ def twin_correlation(features: FeatureStore, twin: FeatureStore) -> Values:
     "of the label that it detects best, held out: 1 is the label itself",
     sign=1,
     null="shift",
+    needs_text=False,
 )
 def label_f1(features: FeatureStore) -> Values:
     """Label and threshold chosen on the fit half of the sequences, F1 measured on the other."""
     return column(features, "best_label_f1")
 
 
-@measure(
-    "Burstiness",
-    "firings in a sequence that has any",
-    sign=1,
-    null="none",
-)
+@measure("Burstiness", "firings in a sequence that has any", sign=1, null="none", needs_text=False)
 def burstiness(features: FeatureStore) -> Values:
     return column(features, "burstiness")
 
 
-@measure(
-    "Density",
-    "share of the tokens that it fires on",
-    sign=-1,
-    null="none",
-)
+@measure("Density", "share of the tokens that it fires on", sign=-1, null="none", needs_text=False)
 def density(features: FeatureStore) -> Values:
     found = column(features, "density")
     return np.where(found > 0, found, np.nan)

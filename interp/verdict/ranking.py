@@ -250,8 +250,6 @@ def _judge(
 _ORDER = ["latent", "monosemanticity", "ci_low", "ci_high", "verdict", "n_senses", "explanation"]
 _ORDER += [*(f"explanation_{name}" for name in _RULE), "senses", "sure", "learnt", "alike", "view", *NAMES]
 _ORDER += [*MEASURES, "n_active", "n_sequences"]
-_TEXTLESS = ("enc_dec_cosine", "max_cosine", "label_f1", "burstiness", "density")
-"""Measures that are of any rows, not of text alone."""
 
 
 def _ranked(
@@ -262,9 +260,10 @@ def _ranked(
     chosen: Bool[np.ndarray, " d_sae"] | None = None,
 ) -> pd.DataFrame:
     """Sorted, with the column `evidence`; chosen: of some latents only."""
-    table = pd.DataFrame({name: pd.Series(columns[name]) for name in _ORDER if name in columns})
-    table = table if chosen is None else table[chosen]
-    table = table.assign(evidence=evidence_rows(evidence, measures, scales, table["latent"].to_numpy()))
+    n_senses = np.where(evidence.testable, evidence.observed.n_senses, np.nan)
+    stated = {name: (evidence.of(name), evidence.null(name)) for name in NAMES}
+    stated |= {"n_senses": (n_senses, evidence.senses_null)}
+    table = _table(columns, stated | {name: (values, scales.get(name)) for name, values in measures.items()}, chosen)
     return Ranking(table.sort_values(["monosemanticity", "latent"], ascending=[False, True], ignore_index=True))
 
 
@@ -278,26 +277,26 @@ def _without_context(
     n, table = features.d_sae, features.table("features").sort_values("latent")
     density = n_active / max(features.meta["n_tokens"], 1)
     verdict = np.select([n_active == 0, faint, density > DENSE], ["dead", "faint", "dense"], "no_context")
-    known = {name: each(features) for name, each in MEASURES.items() if name in _TEXTLESS}
-    values = {name: known.get(name, np.full(n, np.nan)) for name in MEASURES}
+    values = {name: np.full(n, np.nan) if each.needs_text else each(features) for name, each in MEASURES.items()}
     columns: dict[str, Any] = dict.fromkeys(_ORDER, np.full(n, np.nan)) | values
     columns |= dict.fromkeys(("explanation", "explanation_json", "alike", "view"), np.full(n, "", dtype=object))
     columns |= {"latent": np.arange(n), "verdict": verdict, "n_senses": np.zeros(n, int), "sure": np.zeros(n, bool)}
     columns |= {"senses": pd.Series([[]] * n), "explanation_f1_by_interval": pd.Series([[]] * n)}
     columns |= {"n_active": n_active, "n_sequences": table["n_sequences"].to_numpy(), "density": density}
-    stated = [
-        [
-            {"measure": name, "value": float(each[latent]), "z": None, "null_low": None, "null_high": None}
-            for name, each in values.items()
-            if np.isfinite(each[latent])
-        ]
-        for latent in range(n)
-    ]
-    rows = pd.DataFrame({name: pd.Series(columns[name]) for name in _ORDER}).assign(evidence=pd.Series(stated))
-    rows = rows[chosen].sort_values(["label_f1", "n_active"], ascending=False, kind="stable", ignore_index=True)
+    rows = _table(columns, {name: (each, None) for name, each in values.items()}, chosen)
+    rows = rows.sort_values(["label_f1", "n_active"], ascending=False, kind="stable", ignore_index=True)
     ranking = Ranking(rows)
     ranking.attrs["features"] = identity(features)
     return ranking
+
+
+def _table(
+    columns: Mapping[str, Any], stated: Mapping[str, Any], chosen: Bool[np.ndarray, " d_sae"] | None
+) -> pd.DataFrame:
+    """The columns in their order, and behind them the evidence. stated: as in `evidence_rows`."""
+    table = pd.DataFrame({name: pd.Series(columns[name]) for name in _ORDER if name in columns})
+    table = table if chosen is None else table[chosen]
+    return table.assign(evidence=evidence_rows(stated, table["latent"].to_numpy()))
 
 
 def _chosen(latents: Sequence[int] | int | None, d_sae: int) -> Bool[np.ndarray, " d_sae"]:

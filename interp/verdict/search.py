@@ -154,9 +154,11 @@ def candidates(
     if len(holds) < MIN_FIRINGS:
         return []
     shared = Shared.among(background, holds, n_fire)
-    return [
-        _said(background.predicates, shared, rows, parts) for parts in _Beam(background, shared, holds, n_fire).run()
-    ]
+    found = _Beam(background, shared, holds, n_fire).run()
+    said = {
+        part: _said(background.predicates, shared, rows, part) for part in {part for parts in found for part in parts}
+    }
+    return [tuple(said[part] for part in parts) for parts in found]
 
 
 class _Beam:
@@ -270,7 +272,7 @@ def _sampled(background: Background, shared: Shared, holds: np.ndarray) -> tuple
     taken = np.minimum(size, ROWS_OF_START)
     there = [background.where[b + np.arange(t) * s // t] for b, s, t in zip(begin, size, taken, strict=True) if t]
     elsewhere = np.unique(np.linspace(0, max(n_rows - 1, 0), ELSEWHERE).astype(np.int64))[:n_rows]
-    rows = np.concatenate([*there, elsewhere])
+    rows = np.sort(np.concatenate([*there, elsewhere]))  # read fastest in their order
     try:
         place_of = background.unused.pop()  # of another search, in this thread or another
     except IndexError:
@@ -287,15 +289,13 @@ def _sampled(background: Background, shared: Shared, holds: np.ndarray) -> tuple
     return at_firings, in_text, (np.round(weight / step) * step).astype(np.float32)
 
 
-def _said(predicates: Predicates, shared: Shared, rows: np.ndarray, parts: tuple[Places, ...]) -> Rule:
-    atoms = []
-    for part in parts:
-        members = np.array(part)[np.argsort(-shared.hits[list(part)], kind="stable")]
-        kind = list(predicates.first)[shared.kind[members[0]]]
-        numbers = shared.numbers[members].tolist()
-        names = [predicates.name(number, rows[shared.example[at]]) for number, at in zip(numbers, members, strict=True)]
-        atoms.append(Atom(kind, tuple(number - predicates.first[kind] for number in numbers), tuple(names)))
-    return tuple(atoms)
+def _said(predicates: Predicates, shared: Shared, rows: np.ndarray, part: Places) -> Atom:
+    """The predicates in words, those first that hold at most firings."""
+    members = sorted(part, key=lambda at: -shared.hits[at])
+    kind = predicates.kind_of(int(shared.numbers[members[0]]))
+    numbers = shared.numbers[members].tolist()
+    names = [predicates.name(number, rows[shared.example[at]]) for number, at in zip(numbers, members, strict=True)]
+    return Atom(kind, tuple(number - predicates.first[kind] for number in numbers), tuple(names))
 
 
 def _place_in(group: np.ndarray) -> Int64[np.ndarray, " entry"]:

@@ -60,8 +60,6 @@ class Shared(NamedTuple):
 
     numbers: Int64[np.ndarray, " shared"]
     lift: Float64[np.ndarray, " shared"]
-    share: Float64[np.ndarray, " shared"]
-    """Weight of the firings that have each."""
     first: Int64[np.ndarray, " shared_plus_1"]
     members: Int64[np.ndarray, " member"]
     """The firings of each, ascending."""
@@ -80,7 +78,7 @@ class Shared(NamedTuple):
         lift = np.log(np.maximum(share * (k - 2) / k, 1e-12)) + surprise[numbers]
         kept = (k >= LEAST) & (lift > FLOOR)
         starts = np.concatenate([[0], np.cumsum(k[kept])])
-        return cls(numbers[kept], lift[kept], share[kept], starts, members[np.repeat(kept, k)])
+        return cls(numbers[kept], lift[kept], starts, members[np.repeat(kept, k)])
 
 
 class Likeness(NamedTuple):
@@ -103,9 +101,9 @@ def similarities(shared: Shared, n: int, density: float) -> Float64[np.ndarray, 
     return r
 
 
-def level(r: Float64[np.ndarray, "firing firing"], share: float = NEAR) -> float:
-    """How alike a firing is to those nearest to it, `share` of all and three at least: the median over firings."""
-    k = min(max(LEAST, int(np.ceil(share * len(r)))), len(r) - 1)
+def level(r: Float64[np.ndarray, "firing firing"]) -> float:
+    """How alike a firing is to those nearest to it, NEAR of all and LEAST at least: the median over firings."""
+    k = min(max(LEAST, int(np.ceil(NEAR * len(r)))), len(r) - 1)
     place = len(r) - 1 - k  # a firing is like itself
     return max(LEAST_LEVEL, float(np.median(np.partition(r, place, axis=1)[:, place])))
 
@@ -146,25 +144,21 @@ def sense_of_each(
     return number[cluster]
 
 
-def most_shared(
-    shared: Shared, weights: Float64[np.ndarray, " firing"], most_nats: float, n: int = SAID
-) -> list[tuple[int, int, float]]:
-    """The predicates that tell most of the firings: number, a firing that has it, and its share of the weight. Each is
-    the best for what those before it leave unexplained: Σ of the weight that it adds times its lift, at most
-    `most_nats`."""
+def most_shared(shared: Shared, weights: Float64[np.ndarray, " firing"], most_nats: float) -> list[tuple[int, int]]:
+    """The SAID predicates that tell most of the firings, each with a firing that has it. Each is the best for what
+    those before it leave unexplained: Σ of the weight that it adds times its lift, at most `most_nats`."""
     worth = np.minimum(shared.lift, most_nats)
     explained = np.zeros(len(weights))
-    best_first: list[tuple[int, int, float]] = []
-    sizes = np.diff(shared.first)
-    predicate_of = np.repeat(np.arange(len(sizes)), sizes)
-    for _ in range(n):
+    best_first: list[tuple[int, int]] = []
+    predicate_of = np.repeat(np.arange(len(worth)), np.diff(shared.first))
+    for _ in range(SAID):
         unexplained = np.maximum(worth[predicate_of] - explained[shared.members], 0)
-        gain = np.bincount(predicate_of, weights[shared.members] * unexplained, len(sizes))
+        gain = np.bincount(predicate_of, weights[shared.members] * unexplained, len(worth))
         if not len(gain) or gain.max() < 0.05 * most_nats:
             break
         best = int(gain.argmax())
         members = shared.members[shared.first[best] : shared.first[best + 1]]
-        best_first.append((int(shared.numbers[best]), int(members[0]), float(shared.share[best])))
+        best_first.append((int(shared.numbers[best]), int(members[0])))
         explained[members] = np.maximum(explained[members], worth[best])
     return best_first
 

@@ -76,17 +76,11 @@ def verdict_columns(
 
 
 def evidence_rows(
-    evidence: Evidence,
-    measures: Mapping[str, Float64[np.ndarray, " d_sae"]],
-    scales: Mapping[str, NullScale],
+    stated: Mapping[str, tuple[Float64[np.ndarray, " d_sae"], NullScale | None]],
     latents: Int64[np.ndarray, " latent"],
 ) -> pd.Series:
-    """A list of dictionaries for each of some latents; None where there is no null."""
-    n_senses = np.where(evidence.testable, evidence.observed.n_senses, np.nan)
-    stated: dict[str, tuple[np.ndarray, NullScale | None]]
-    stated = {name: (evidence.of(name), evidence.null(name)) for name in NAMES}
-    stated |= {"n_senses": (n_senses, evidence.senses_null)}
-    stated |= {name: (values, scales.get(name)) for name, values in measures.items()}
+    """A list of dictionaries for each of some latents. stated: by name a value of each latent, and its null; None where
+    there is none."""
     listed: dict[int, list[dict[str, Any]]] = {int(latent): [] for latent in latents}
     for name, (values, null) in stated.items():
         numbers = np.column_stack([values, *(null or np.full((3, len(values)), np.nan))])[latents]

@@ -17,7 +17,16 @@ from analyses.scorecard.judged import (
 )
 from analyses.scorecard.planted_latents import WorldConfig, planted_world
 from analyses.scorecard.planted_texts import FAMILIES
-from analyses.scorecard.scores import auroc, calibration_curve, matched_weights, not_scored, scorecard, verdict_quality
+from analyses.scorecard.scores import (
+    auroc,
+    calibration_curve,
+    ece_by_chance,
+    expected_calibration_error,
+    matched_weights,
+    not_scored,
+    scorecard,
+    verdict_quality,
+)
 from analyses.scorecard.truth import Truth, meanings_of_firings, sense_purity, senses_in_sample
 from interp.codes.sparse_codes import SparseCodes
 
@@ -219,6 +228,16 @@ def test_matching_for_two_values_is_within_the_fifths_of_both():
         for b in range(5):
             own = (fifths[0] == a) & (fifths[1] == b)
             assert weights[own & one].sum() == pytest.approx(weights[own & ~one].sum())
+
+
+def test_of_few_latents_right_probabilities_have_an_error_by_chance():
+    rng = np.random.default_rng(4)
+    p = rng.random(100)
+    found = np.mean([expected_calibration_error(p, rng.random(100) < p) for _ in range(400)])
+    assert ece_by_chance(p) == pytest.approx(found, abs=0.005) and ece_by_chance(p) > 3 * ece_by_chance(
+        rng.random(5000)
+    )
+    assert np.isnan(ece_by_chance(np.zeros(0)))
 
 
 def test_the_probability_is_right_on_families_it_was_not_calibrated_on(judged):

@@ -68,9 +68,12 @@ class LabelledTokens:
         parts = (self.tokens[rows], self.label_names, self.label_bits[rows], self.document_ids[rows])
         return LabelledTokens(*parts, self.document_names, self.row_characters[rows], self.tokenizer)
 
-    def save(self, path: str | Path) -> None:
-        """Write one safetensors file, with the names in its header."""
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write one safetensors file, with the names in its header. Raises ValueError where a file is there, unless
+        `overwrite` says that it may be replaced."""
         path = Path(path)
+        if path.exists() and not overwrite:
+            raise ValueError(f"{path} is there already: name another file, or replace it with overwrite=True")
         path.parent.mkdir(parents=True, exist_ok=True)
         # One key: safetensors writes several in any order, and the same tokens should be the same bytes.
         lists = {"label_names": self.label_names, "document_names": self.document_names}

@@ -129,7 +129,7 @@ def corpus(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     val = tokenize(split.val, tokenizer, config.model.n_ctx, labels=train.label_names, **options)
     results: dict[str, Any] = {"vocab_size": tokenizer.vocab_size}
     for name, documents, tokens in (("train", split.train, train), ("val", split.val, val)):
-        tokens.save(folder / name)
+        tokens.save(folder / name, overwrite=True)  # what a kill left
         results[name] = {"documents": len(documents), "tokens": tokens.tokens.numel(), "characters": tokens.characters}
     return results
 

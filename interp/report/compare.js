@@ -78,7 +78,7 @@ report.views.compare = (() => {
       facts.push(
         ["Jaccard", format.significant(known[0] / (n + m - known[0]), 2)],
         ["together", expected ? `${times(known[0] / expected)} × as often as by chance` : "–"],
-        ["correlation of activations", known[1] === null ? "–" : format.fixed(known[1])]);
+        ["correlation of activations", known[1] === null ? "–" : format.fixed(Number(known[1].toFixed(2)) || 0)]);
     }
     const both = known?.[0] ?? 0;
     const part = (kind, count, text) => (
@@ -127,10 +127,11 @@ report.views.compare = (() => {
       `${format.count(some.length)} of the ${format.count(feature.examples.length)} examples stored`);
     return h("div.where", null,
       column("a", `${a} fires, ${b} does not`, of(onlyA, first), list(onlyA, a, first)),
-      column("both", "Both fire", h("p.muted", null,
-        `${format.count(bothA.length)} examples of ${a} and ${format.count(bothB.length)} of ${b}; `
-          + `shaded by ${bothA.length ? a : b}`),
-      bothA.length ? list(bothA, a, first) : list(bothB, b, second)),
+      column("both", "Both fire",
+        bothA.length + bothB.length ? h("p.muted", null,
+          `${format.count(bothA.length)} examples of ${a} and ${format.count(bothB.length)} of ${b}; `
+            + `shaded by ${bothA.length ? a : b}`) : null,
+        bothA.length ? list(bothA, a, first) : list(bothB, b, second)),
       column("b", `${b} fires, ${a} does not`, of(onlyB, second), list(onlyB, b, second)));
   }
 

@@ -118,9 +118,15 @@ report.views.map = (() => {
     status.replaceChildren(h("a", { href: "#features" }, `${hasNone() ? "All" : "These"} in the table`));
     points.names.forEach(([, , name], k) => {
       const label = way === "label" && points.labels.find((each) => format.words(each) === name);
-      names[k].style.setProperty("--hue", (label && hueOfName.get(label)) || "var(--ink)");
+      names[k].style.color = label && hueOfName.has(label) ? inked(hueOfName.get(label)) : "";
     });
     list();
+  }
+
+  /* A hue nearer to that of text, so that it can be read on the page. */
+  function inked(hue) {
+    const ink = bytes(report.paint.style("--ink"));
+    return `rgb(${bytes(hue).map((c, i) => Math.round(0.6 * c + 0.4 * ink[i]))})`;
   }
 
   /* The first of what is selected, each with its rule; pointing at one rings its point. */

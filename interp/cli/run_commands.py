@@ -31,7 +31,7 @@ def _stage_names(incomplete: str) -> list[tuple[str, str]]:
 
 PROMPTS = {
     "bracket": "    def __init__(self, name",
-    "name": "ROMEO and JULIET are here.\n\nROMEO and",
+    "play": "To be, or not to",
 }
 """What `demo --circuits` draws graphs of, by the names of the pages."""
 REDO = Option("--redo", help="run finished stages again whose configuration changed")

@@ -26,7 +26,7 @@ report.firings = (() => {
       const range = `${format.significant(low)} to ${format.significant(high)} `;
       const count = `${format.count(n)} ${n === 1 ? "firing" : "firings"}`;
       return [
-        h("h4", null, range, h("small", null, count)),
+        h("h3", null, range, h("small", null, count)),
         sample.length ? listed(latent, feature, sample, N_OF_INTERVAL) : nothing("No firing in this slice."),
       ];
     };
@@ -64,13 +64,13 @@ report.firings = (() => {
       h("p.muted", null, numbersOf(one)),
       following.length ? h("p.following", null, h("span.muted", null, "followed by "), following) : null,
       cut ? listed(latent, feature, one.examples.slice(0, cut)) : null,
-      weakest.length ? [h("h4", null, "Its weakest"), listed(latent, feature, weakest)] : null,
+      weakest.length ? [h("h3", null, "Its weakest"), listed(latent, feature, weakest)] : null,
     ];
   }
 
   function numbersOf({ share, n, f1, precision, recall, monosemanticity, by_chance: byChance, promoted }) {
     const halves = precision === null ? "" : ` (precision ${format.fixed(precision)}, recall ${format.fixed(recall)})`;
-    const chance = byChance === null ? "" : ` (by chance in ${percent(byChance)} of shifted senses)`;
+    const chance = byChance === null ? "" : ` (as high in ${percent(byChance)} of senses on shifted text)`;
     const numbers = [];
     if (share !== null) numbers.push(`${percent(share)} of its activation`);
     if (n !== null) numbers.push(`${format.count(n)} firings`);

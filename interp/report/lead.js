@@ -16,7 +16,9 @@ report.lead = (() => {
   const { labelOf } = report.selection;
   const N_PREDICTED = 5;
   const NO_RULE = "No rule in words holds.";
-  const f1Element = (f1) => (f1 === null || f1 === undefined ? null : h("small", null, ` F1 ${format.fixed(f1)}`));
+  const isKnown = (f1) => f1 !== null && f1 !== undefined;
+  const f1Element = (f1) => (isKnown(f1) ? h("small", null, ` F1 ${format.fixed(f1)}`) : null);
+  const f1Term = (f1) => (isKnown(f1) ? h("small", null, " ", term("F1"), ` ${format.fixed(f1)}`) : null);
 
   /* Whether a label tells where the latent fires better than its rule does. */
   const byLabel = (latent) =>
@@ -48,10 +50,10 @@ report.lead = (() => {
     const inWords = [
       rule && !isWeakRule(ruleF1) ? listed(rule) : null,
       ruleElement(rule, ruleF1, "No explanation was found."),
-      rule ? f1Element(ruleF1) : null,
+      rule ? f1Term(ruleF1) : null,
     ];
     if (!byLabel(latent)) return inWords;
-    const label = [labelElement(latent), f1Element(f1(latent))];
+    const label = [labelElement(latent), f1Term(f1(latent))];
     return rule ? [label, h("span.second", null, h("span.muted", null, "in words: "), inWords)] : label;
   }
 

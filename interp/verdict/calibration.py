@@ -13,15 +13,19 @@ either kind. The further fits draw sources and families anew, since latents of o
 
 Each left out of its own fit (`python -m analyses.scorecard --readings DIR`):
 
-                    latents   AUROC           worst                ECE     worst
-    read sources        368    .939   .889 untrained (n 28)        .051    .194 SmolLM2 (n 73)
-    planted families  9,229    .964   .925 nesting          mean   .088    .161 translations
-    worlds of another maker, in no fit: .965 and .962; ECE .068 both
+                    latents   AUROC           worst                ECE     worst                by chance
+    read sources        368    .939   .883 untrained (n 28)        .053    .195 SmolLM2 (n 73)       .045
+    planted families  9,229    .968   .931 nesting          mean   .093    .158 translations         .026
+    worlds of another maker, in no fit: .980 and .972; ECE .093 and .062, by chance .049 and .035
+
+By chance: the ECE to be expected of probabilities that are right, of as many latents.
 
 Failing: one curve serves both truths. Planted families are told apart more cleanly than latents are by readers and want
-a curve half as steep again; where a concept has a word in each of four languages, probabilities are .16 too low. Right
-on average where latents are as in those sources: of SmolLM2 readers call .72 one meaning and this .58, of neurons .37
-and .52. One of a kind that no source has is judged by the nearest, and the interval knows of no other kind.
+a curve half as steep again; where a concept has a word in each of four languages, probabilities are .16 too low. No
+other number of a latent that was tried (density, firings sampled, level, spread over the range) brings the two
+together. Right on average where latents are as in those sources: of SmolLM2 readers call .72 one meaning and this .58,
+of neurons .37 and .48. One of a kind that no source has is judged by the nearest, and the interval knows of no other
+kind.
 """
 
 import json

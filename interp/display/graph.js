@@ -10,7 +10,8 @@ const byId = new Map(nodes.map((node) => [node.node_id, node]));
 const effects = new Map(
   data.effects.map(([source, target, attributed, measured]) => [`${source} ${target}`, { attributed, measured }]),
 );
-const state = { pinned: null, cut: Math.round(100 * (metadata.node_threshold ?? 1)), errors: true, groups: [], times: {} };
+const cut = Math.round(100 * (metadata.node_threshold ?? 1));
+const state = { pinned: null, cut, errors: true, groups: [], times: {} };
 const NODE = 7,
   GAP = 20,
   ROW = 56,
@@ -315,7 +316,8 @@ function card() {
 function slider(name, ids) {
   if (!("live" in document.body.dataset) || !ids.length) return [];
   const now = state.times[ids[0]] ?? 1;
-  const bar = element("input", { type: "range", min: 0, max: 4, step: 0.25, value: now, "aria-label": `${name}, times` });
+  const label = `${name}, times`;
+  const bar = element("input", { type: "range", min: 0, max: 4, step: 0.25, value: now, "aria-label": label });
   const told = element("output", {}, `× ${now}`);
   bar.addEventListener("input", () => {
     told.value = `× ${bar.value}`;
@@ -341,10 +343,12 @@ async function change(times) {
     const { next, error } = await answer.json();
     if (asked !== JSON.stringify({ times: state.times })) return; // it has moved on since
     const percent = (share) => `${(100 * share).toPrecision(2)}%`;
-    const words = error ?? next.map(([word, before, after]) => `${visible(word)} ${percent(before)} → ${percent(after)}`);
+    const changed = ([word, before, after]) => `${visible(word)} ${percent(before)} → ${percent(after)}`;
+    const words = error ?? next.map(changed);
     now.replaceChildren(error ?? `now ${words.join("   ")} `);
-    if (Object.keys(state.times).length)
-      now.append(element("button", { onclick: () => change(Object.fromEntries(Object.keys(state.times).map((id) => [id, 1]))) }, "as it was"));
+    const ids = Object.keys(state.times);
+    const whole = () => change(Object.fromEntries(ids.map((id) => [id, 1])));
+    if (ids.length) now.append(element("button", { onclick: whole }, "as it was"));
   } catch {
     now.textContent = "the server does not answer";
   }

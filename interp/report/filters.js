@@ -48,8 +48,8 @@ report.filters = (() => {
   const HINT = "Words are looked for in tokens, explanations and labels; tok:, rule: and label: look in one of them, "
     + '#12 is a feature\'s number, "quotes" keep spaces, and 123 is not found in 1233';
   const WIDE = matchMedia("(min-width: 641px) and (min-height: 700px)");
-  const MATCHES = "Features whose commonest token is what was looked for; then those with it as a word of their rule or "
-    + "label; then the rest.";
+  const MATCHES = "Features whose commonest token is what was looked for; then those with it as a word of their rule "
+    + "or label; then the rest.";
   const RECOMMENDED = !report.data.page.ranked
     ? "By the sum of the activations."
     : !report.data.page.has_text

@@ -19,7 +19,8 @@ report.views.overview = (() => {
         + "detects."];
     }
     const { headlines } = report.data.page;
-    return [size, work, ranked ? null : " They were not ranked.", headlines.length ? ` ${headlines.join(" · ")}.` : null];
+    const more = headlines.length ? ` ${headlines.join(" · ")}.` : null;
+    return [size, work, ranked ? null : " They were not ranked.", more];
   }
 
   const percent = (share) => `${(100 * share).toFixed(share && share < 0.095 ? 1 : 0)} %`;
@@ -32,7 +33,8 @@ report.views.overview = (() => {
     const title = term("one meaning", "have one meaning");
     if (!compared) {
       const heading = [`${percent(known.n / known.of)} `, title];
-      return panel(heading, own(known), `${known.note} No null was run, so that there is nothing to compare this with.`);
+      const alone = "No null was run, so that there is nothing to compare this with.";
+      return panel(heading, own(known), `${known.note} ${alone}`);
     }
     const { one, trained, judged, null: nearest, longer } = compared;
     const after = (n) => `trained on ${format.short(n)} tokens`;
@@ -99,7 +101,8 @@ report.views.overview = (() => {
       h("p.intro", null, sentence()),
       shares.length ? h("div.shares", null, shares.map((known) => PANELS[known.name](known))) : [],
       ranked && hasText
-        ? [h("div.headed", null, h("h2", null, "Verdicts"), h("span.muted", null, "Pale: unsure.")), report.verdictBar()]
+        ? [h("div.headed", null, h("h2", null, "Verdicts"), h("span.muted", null, "Pale: unsure.")),
+          report.verdictBar()]
         : [],
       h("div.headed", null,
         h("h2", null, hasText ? "Features worth a look" : "Features that detect a label best"),

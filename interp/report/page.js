@@ -185,7 +185,8 @@ function visible(token, least = 3) {
 }
 
 /* Text that is drawn as a sign and, where it stands for more than one, their number. */
-const runElement = (kind, exact, n) => h(`${kind}.run`, { "data-n": n > 1 ? `×${n}` : "" }, h("span.exact", null, exact));
+const runElement = (kind, exact, n) =>
+  h(`${kind}.run`, { "data-n": n > 1 ? `×${n}` : "" }, h("span.exact", null, exact));
 
 /* A token on its own; bdi keeps its writing direction to itself. */
 function tokenElement(token) {

@@ -251,8 +251,8 @@ report.selection = (() => {
   };
 
   return {
-    columns, KEYS, state, verdictOf, labelOf, isIdle, isUnsure, isInseparable, hasNone, set, setRange, toggle, sortBy, clear,
-    adopt, remember,
+    columns, KEYS, state, verdictOf, labelOf, isIdle, isUnsure, isInseparable, hasNone, set, setRange, toggle,
+    sortBy, clear, adopt, remember,
     order: arranged,
     has: (i) => Boolean(arranged() && has[i]),
     counts: (name) => arranged() && counts[name],

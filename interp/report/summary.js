@@ -95,7 +95,8 @@ report.views.summary = (() => {
       h("i", { "--n": n, "--unsure": n ? unsure / n : 0, "--hue": hueOfVerdict(verdict) });
     const item = ([verdict, { n, unsure }]) => h("li", null,
       h("a", { href: `#features?verdict=${verdict}` }, verdictElement(verdict), ` ${format.count(n)}`),
-      h("span.muted", null, ` ${format.percent(n / latents)}`, unsure ? [", ", `${format.count(unsure)} `, term("unsure")] : null));
+      h("span.muted", null, ` ${format.percent(n / latents)}`,
+        unsure ? [", ", `${format.count(unsure)} `, term("unsure")] : null));
     return h("div.verdicts", { role: "group", "aria-label": "Verdicts" },
       h("div.parts", { "aria-hidden": "true" }, commonestFirst.map(part)),
       h("ul.legend", null, commonestFirst.map(item)));

@@ -7,8 +7,8 @@ report.words = (() => {
   const ofVerdicts = Object.values(verdicts).map(({ word: name, meaning }) => [name, `The verdict that ${meaning}.`]);
   const where = hasText ? "tokens" : "rows";
   const MEANINGS = {
-    latent: "One unit of the dictionary: a direction in the model's activations, and how strongly it is present at each "
-      + "token.",
+    latent: "One unit of the dictionary: a direction in the model's activations, and how strongly it is present at "
+      + "each token.",
     feature: "A latent together with what is known of it: where it fires, what it predicts, its verdict.",
     firing: "A token at which the latent's activation is above 0.",
     density: `The share of ${where} on which a latent fires.`,
@@ -24,8 +24,8 @@ report.words = (() => {
     null: "The same measurement where there is nothing to find: a decoder left random, a model with shuffled weights, "
       + "text shifted against the activations. A number counts only as far as it exceeds its null.",
     z: "How many standard deviations a value lies above the mean of its null.",
-    F1: "How well a rule or a label tells where a latent fires: the harmonic mean of precision and recall, on text from "
-      + "which the rule was not made. 1 is perfect, 0 is useless.",
+    F1: "How well a rule or a label tells where a latent fires: the harmonic mean of precision and recall, on text "
+      + "from which the rule was not made. 1 is perfect, 0 is useless.",
     rule: "What the firings of a latent share, in words, found on one half of the text and scored on the other.",
     label: "What is known of the text itself, such as its language or the kind of a code token.",
     "direct logit effects": "How much the latent, at an activation of 1, raises or lowers the logit of each token by "
@@ -55,7 +55,8 @@ report.words = (() => {
     const n = Number(run?.dataset.n.slice(1));
     const [, name] = SIGNS.find(([kind]) => run?.classList.contains(kind)) ?? [];
     const { value, tip: more } = element.closest("[data-value], [data-tip]")?.dataset ?? {};
-    return [value && format.significant(Number(value)), more, n > 1 ? `${n} ${name}s` : null].filter(Boolean).join(" · ");
+    const parts = [value && format.significant(Number(value)), more, n > 1 ? `${n} ${name}s` : null];
+    return parts.filter(Boolean).join(" · ");
   }
 
   function show(element) {

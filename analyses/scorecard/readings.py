@@ -32,7 +32,7 @@ from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
 from interp import Run
-from interp.features import joined_pieces
+from interp.features.feature import joined_pieces
 from interp.features.feature_store import FeatureStore
 
 STRONGEST, SPREAD, AROUND = 8, 14, 12

@@ -243,7 +243,8 @@ def hooked_rows(
     for name, acts in capture(module, to_model(module, tokens), hooks).items():
         if not isinstance(acts, Tensor) or not _is_by_position(acts, tokens):
             shape = tuple(acts.shape) if isinstance(acts, Tensor) else f"a {type(acts).__name__}"
-            kind, verb = type(hooks[name].module).__name__, "puts out" if hooks[name].reads == "output" else "is given"
+            kind = type(hooks[name].module).__name__
+            verb = "puts out" if hooks[name].reads == "output" else "is given"
             if tokens.is_floating_point():
                 raise ValueError(
                     f"hook {name!r} ({kind}) {verb} {shape} for inputs {tuple(tokens.shape)}; [seq, d], [seq, pos, "

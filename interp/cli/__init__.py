@@ -85,8 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         terminated = isinstance(error, Terminated)
         if is_first():
-            what = "terminated" if terminated else "interrupted"
-            print(f"interp: {what}; run the same command again to go on", file=sys.stderr)
+            event = "terminated" if terminated else "interrupted"
+            print(f"interp: {event}; run the same command again to go on", file=sys.stderr)
         return 143 if terminated else 130
     except Exception as error:
         if "--traceback" in words or not is_expected(error):

@@ -76,9 +76,9 @@ def _corpora(pair: "Pair", seed: int) -> tuple["pd.DataFrame", "go.Figure"]:
     first, second = (None if run is None else run.harvested.document_ids for run in runs)
     ranking = next((run.ranking for run in runs if run is not None and run.has("ranking")), None)
     with Bar("documents") as bar:
-        found = corpora(a, b, documents=(first, second), ranking=ranking, seed=seed, progress=bar)
-    print(found)
-    return found.table, figures.corpus_differences(found.table, names=found.names)
+        compared = corpora(a, b, documents=(first, second), ranking=ranking, seed=seed, progress=bar)
+    print(compared)
+    return compared.table, figures.corpus_differences(compared.table, names=compared.names)
 
 
 def _stability(pair: "Pair", seed: int) -> tuple["pd.DataFrame", "go.Figure"]:

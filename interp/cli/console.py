@@ -136,8 +136,15 @@ class Bar:
         if self._on_terminal:
             from tqdm import tqdm
 
-            how: Any = {"desc": self.name, "leave": False, "dynamic_ncols": True, "bar_format": "{bar:20} " + _LINE}
-            self._step = tqdm(total=total, initial=done, file=sys.stderr, **how)
+            self._step = tqdm(
+                total=total,
+                initial=done,
+                desc=self.name,
+                leave=False,
+                dynamic_ncols=True,
+                bar_format="{bar:20} " + _LINE,
+                file=sys.stderr,
+            )
         else:
             self._listen()
 
@@ -168,8 +175,8 @@ class Bar:
     def _line(self, done: int, total: int, now: float, note: str, rate: float) -> str:
         from tqdm import tqdm
 
-        how: Any = {"prefix": self.name, "postfix": note, "bar_format": _LINE}
-        return tqdm.format_meter(done, total, now - self._began, rate=rate or None, initial=self._initial, **how)
+        options: Any = {"prefix": self.name, "postfix": note, "bar_format": _LINE}
+        return tqdm.format_meter(done, total, now - self._began, rate=rate or None, initial=self._initial, **options)
 
 
 def toml_value(text: str) -> Any:

@@ -132,8 +132,8 @@ def rank_command(
     from interp.verdict.ranking import rank_features
     from interp.verdict.verdicts import verdict_counts
 
-    asked = {"nulls": nulls, "seed": seed, "judge_faint": faint or None}
-    options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    given = {"nulls": nulls, "seed": seed, "judge_faint": faint or None}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     beside = None if twin is None else open_any(twin, "features")
     if in_run:
         run = open_any(source, "run")

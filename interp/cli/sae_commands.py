@@ -100,8 +100,8 @@ def with_fields(command: Callable) -> Callable:
             help = docs.get(name, "").split(". ")[0]
             option = Option(*flags, metavar=type_name(hints[name]), help=help)
             annotation = Annotated[str | None, option]
-            how: Any = {"kind": inspect.Parameter.KEYWORD_ONLY, "default": None, "annotation": annotation}
-            options[name] = inspect.Parameter(name, **how)
+            keyword_only = inspect.Parameter.KEYWORD_ONLY
+            options[name] = inspect.Parameter(name, keyword_only, default=None, annotation=annotation)
 
     @functools.wraps(command)
     def train_sae(*, set: list[str] | None, **values: Any) -> None:

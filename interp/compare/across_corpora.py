@@ -44,8 +44,8 @@ from torch import Tensor
 from interp.compare.across_models import MIN_FIRED
 from interp.display.cards import Markup, card, markup, table
 from interp.display.verdict_looks import MIN_F1
-from interp.features import joined_pieces
 from interp.features.by_document import Documents, pooled
+from interp.features.feature import joined_pieces
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import scanned
 from interp.features.scan_input import latent_blocks

@@ -107,10 +107,10 @@ def open_pair(first: str | Path, second: str | Path) -> Pair:
         return Pair(a, b, "seeds" if a.d_sae == b.d_sae else "widths", same_text)
     if same_text:
         return Pair(a, b, "models", True)
-    places = " and ".join(f"{side.path} of {side.hook or 'an unnamed hook'}" for side in (a, b))
     raise ValueError(
-        f"nothing to compare {places} by: they read other hooks or models, and are no scans of the same tokens; "
-        "`interp scan` both over the same tokens"
+        f"nothing to compare {a.path} of {a.hook or 'an unnamed hook'} and {b.path} of {b.hook or 'an unnamed hook'} "
+        "by: they read other hooks or models, and are no scans of the same tokens; `interp scan` both over the same "
+        "tokens"
     )
 
 

@@ -22,8 +22,8 @@ import pandas as pd
 from jaxtyping import Bool, Int64
 
 from interp.codes.reading import read_chunks
-from interp.features import joined_pieces
 from interp.features.examples import N_INTERVALS, SHOWN_AFTER, SHOWN_BEFORE
+from interp.features.feature import joined_pieces
 from interp.features.feature_store import FeatureStore
 from interp.text.vocabulary import plain_strings
 

@@ -27,10 +27,10 @@ from interp.codes.code_store import META, REMEDY, CodeStore
 from interp.codes.sparse_codes import Dictionary, SparseCodes, check_one_hook, limit_on
 from interp.display.cards import card, facts, table
 from interp.display.pictures import Renderer
-from interp.features import Feature
 from interp.features.by_document import DocumentMatrix, Documents, How, document_matrix
 from interp.features.decoder import Decoder, LogitPath, check_unembedding, logit_path
 from interp.features.encode import Contributions, as_codes, encode_store, write_codes
+from interp.features.feature import Feature
 from interp.features.scan import (
     CONTRIBUTIONS,
     SCAN,

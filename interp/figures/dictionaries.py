@@ -234,7 +234,7 @@ def concept_dots(concepts: pd.DataFrame) -> go.Figure:
 
 
 def _rival(concepts: pd.DataFrame) -> str:
-    """What the features are held against; tables of before do not say that it is a neuron."""
+    """The word for what the features are compared with: the table's `rival`, or a neuron where it has none."""
     return concepts["rival"].iloc[0] if "rival" in concepts and len(concepts) else "neuron"
 
 

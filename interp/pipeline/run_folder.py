@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from interp.activations import ActivationStore
     from interp.compare.null_dictionaries import Nulls
-    from interp.features import Feature
+    from interp.features.feature import Feature
     from interp.features.feature_store import FeatureStore
     from interp.features.text_features import TextFeatures
     from interp.report.inputs import ReportInputs

@@ -23,7 +23,7 @@ from interp.report.verdict_evidence import COLUMNS
 from interp.verdict.verdicts import ranking_evidence
 
 if TYPE_CHECKING:
-    from interp.features import Feature
+    from interp.features.feature import Feature
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -88,26 +88,26 @@ def find(path: str | Path, *kinds: str) -> Found:
     Raises ValueError where the path is not there, with the nearest one that is, and where it holds none of these, with
     what was looked for and what is there.
     """
-    path, wanted = Path(path), kinds or tuple(KINDS)
-    check_there(path, *wanted)
-    for kind in wanted:
+    path, kinds = Path(path), kinds or tuple(KINDS)
+    check_there(path, *kinds)
+    for kind in kinds:
         if _is(path, KINDS[kind]):
             return Found(kind, path)
-    for kind in wanted:
+    for kind in kinds:
         for name in KINDS[kind].inside:
             folder = whole_run(path) if KINDS[kind].for_all_hooks else path
             if _is(folder / name, KINDS[kind]):
                 return Found(kind, folder / name)
-    first = KINDS[wanted[0]]
+    first = KINDS[kinds[0]]
     if is_run(path):
         raise ValueError(f"{path} has no {first.stage} yet: `interp run` or `interp demo` makes them")
     looked_for = [
-        f"{KINDS[kind].name} ({' or '.join(filter(None, KINDS[kind].identifying_files)) or 'a file'})"
-        for kind in wanted
+        f"{KINDS[kind].name} ({' or '.join(filter(None, KINDS[kind].identifying_files)) or 'a file'})" for kind in kinds
     ]
-    looked_for += [] if "run" in wanted else ["a run folder with one"]
-    is_not = f"is not {looked_for[0]}" if len(looked_for) == 1 else f"is neither {', nor '.join(looked_for)}"
-    raise ValueError(f"{path} {is_not}: {_contents(path)}; {first.made_by}")
+    if kinds == ("run",):
+        raise ValueError(f"{path} is not {looked_for[0]}: {_contents(path)}; {first.made_by}")
+    looked_for += [] if "run" in kinds else ["a run folder with one"]
+    raise ValueError(f"{path} is neither {', nor '.join(looked_for)}: {_contents(path)}; {first.made_by}")
 
 
 def place_of(path: str | Path, kind: str) -> Path:
@@ -148,23 +148,23 @@ def check_there(path: str | Path, *kinds: str) -> None:
     check_local(path)
     if not (path := Path(path)).exists():
         near = nearest(path)
-        meant = f"; did you mean {near}?" if near else ""
-        made = f" ({KINDS[kinds[0]].name}: {KINDS[kinds[0]].made_by})" if kinds else ""
-        raise ValueError(f"{path} is not there{meant}{made}")
+        suggestion = f"; did you mean {near}?" if near else ""
+        remedy = f" ({KINDS[kinds[0]].name}: {KINDS[kinds[0]].made_by})" if kinds else ""
+        raise ValueError(f"{path} is not there{suggestion}{remedy}")
 
 
 def nearest(path: Path) -> Path | None:
     """The existing path whose names are most like those of `path`; None where nothing is like them."""
-    here = Path(path.anchor)
+    existing = Path(path.anchor)
     for name in path.relative_to(path.anchor).parts:
-        if not (here / name).exists():
-            names = [entry.name for entry in here.iterdir()] if here.is_dir() else []
+        if not (existing / name).exists():
+            names = [entry.name for entry in existing.iterdir()] if existing.is_dir() else []
             alike = difflib.get_close_matches(name, names, n=1)
             if not alike:
                 return None
             name = alike[0]
-        here /= name
-    return here
+        existing /= name
+    return existing
 
 
 def _is(path: Path, kind: FolderKind) -> bool:

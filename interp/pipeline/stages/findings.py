@@ -124,16 +124,15 @@ def by_dictionary(shares: "pd.DataFrame") -> dict[str, Any]:
     return {str(name): _by(rows[columns], "verdict") for name, rows in firing}
 
 
-def _of_tested(shares: Mapping[str, Mapping[str, Any]]) -> str:
-    """How many latents were tested, of which the shares are; runs of before do not tell."""
-    counts = [share["n"] for verdict, share in shares.items() if "n" in share and verdict != "one_meaning"]
-    return f" of {sum(counts):,}" if counts else ""
+def _n_tested(shares: Mapping[str, Mapping[str, Any]]) -> int:
+    """How many latents the shares are of."""
+    return sum(share["n"] for verdict, share in shares.items() if verdict != "one_meaning")
 
 
 def beside_nulls(results: Mapping[str, Any]) -> str:
     """A line a dictionary: the share of one meaning of those neither dead nor faint (95 % interval), and its parts."""
     return NEXT_LINE.join(
-        f"{name + ':':20s} one meaning {one['share']:4.0%}{_of_tested(shares)} "
+        f"{name + ':':20s} one meaning {one['share']:4.0%} of {_n_tested(shares):,} "
         f"({one['ci_low']:.0%} to {one['ci_high']:.0%}): "
         f"{shares['monosemantic']['share']:.0%} monosemantic, {shares['single-token']['share']:.0%} single-token"
         for name, shares in results["shares"].items()

@@ -1,0 +1,161 @@
+"""`Feature`: one latent as a person looks at it, with its statistics, its verdict and its strongest examples.
+
+`print` writes it out. In a notebook it shows itself: its verdict and rule where it was ranked, its token statistics,
+and each example's tokens shaded by the latent's activation, stray bytes (⟨d7⟩) joined to the characters that they make.
+Text from the corpus is escaped. Where the rows are no text it shows the pictures that a user's function draws of them.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from itertools import groupby
+from typing import Any
+
+import pandas as pd
+
+from interp.display.cards import Markup, card, interval_mark, shaded, verdict_badge
+from interp.display.pictures import PREFIX, Renderer, picture_of
+from interp.display.verdict_looks import MIN_F1, NO_RULE, verdict_words
+
+_SHOWN = 5
+_AROUND = 10
+"""Tokens on either side of a firing that a terminal shows."""
+_STRAY = r"(⟨[0-9a-f]{2}⟩)"
+
+
+@dataclass(frozen=True)
+class Feature:
+    latent: int
+    facts: pd.Series
+    """The latent's row of the table `features`."""
+    examples: pd.DataFrame
+    """Its strongest firings, rows of the table `examples`, the strongest first."""
+    vocab: list[str]
+    verdict: pd.Series | None = None
+    """The latent's row of the ranking, where there is one."""
+    has_text: bool = True
+    render: Renderer | None = None
+    """Draws a row that is no text (`FeatureStore.render`)."""
+
+    def __repr__(self) -> str:
+        if not self.facts.n_active:
+            return f"latent {self.latent}: never fires"
+        if not self.has_text:
+            fires = f"fires on {self.facts.density:.3%} of the rows, at most at {self.facts['max']:.3g}"
+            label = self.facts.get("best_label")
+            best_label = f"; {label} (F1 {self.facts.best_label_f1:.2f})" if isinstance(label, str) else ""
+            return f"latent {self.latent}: {fires}{best_label}"
+        token = repr(self.vocab[self.facts.top_token])
+        fires = f"fires on {self.facts.density:.3%} of the tokens, at most at {self.facts['max']:.3g}"
+        return f"latent {self.latent}: {fires}; {self.facts.top_token_share:.0%} of the firings are on {token}"
+
+    def __str__(self) -> str:
+        """Lines for a terminal: its verdict and rule, its logits, and its examples, the firing token in guillemets."""
+        lines = [repr(self)]
+        if self.verdict is not None:
+            p = self.verdict["monosemanticity"]
+            lines.append(verdict_words(str(self.verdict["verdict"])) + (f" {p:.2f}" if p == p else ""))
+            lines[-1] += f": {rule}" if (rule := _rule_of(self.verdict)) else ""
+        lines += [f"{name} logits: {' '.join(map(repr, tokens))}" for name, tokens in self._logits()]
+        lines += map(self._one_line, self.examples.head(_SHOWN).itertuples())
+        return "\n".join(map(_printed, lines))
+
+    def _one_line(self, example: Any) -> str:
+        """An example, its firing token in guillemets; or the number of its row."""
+        if not self.has_text:
+            return f"{example.value:8.3g}  row {example.row}"
+        place = example.row - example.start
+        pieces = [self.vocab[token] for token in example.tokens]
+        pieces[place] = f"«{pieces[place]}»"
+        near = joined_pieces(pieces[max(place - _AROUND, 0) : place + _AROUND])
+        return f"{example.value:8.3g}  {''.join(text for text, _ in near)}"
+
+    def _logits(self) -> Iterator[tuple[str, list[str]]]:
+        """The tokens at both ends; of neither where the scan was given no logits."""
+        for name, column in (("positive", "top_logit_tokens"), ("negative", "bottom_logit_tokens")):
+            tokens = self.facts[column]
+            if hasattr(tokens, "__len__"):
+                yield name, [self.vocab[token] for token in tokens if token < len(self.vocab)]
+
+    def _repr_html_(self) -> str:
+        lines: list[object] = [] if self.verdict is None else [_judged(self.verdict)]
+        for name, tokens in self._logits():
+            shown = ", ".join(f"<code>{_line(token)}</code>" for token in tokens)
+            lines.append(Markup(f"{name} logits: {shown}"))
+        if self.has_text:
+            lines += [self._shaded(example) for example in self.examples.head(_SHOWN).itertuples()]
+        else:
+            lines.append(Markup("".join(map(self._drawn, self.examples.itertuples()))))
+        return card(repr(self), *lines)
+
+    def _drawn(self, example: Any) -> Markup:
+        """The picture of an example, or the number of its row."""
+        if self.render is None:
+            return Markup(f"row {example.row} ({example.value:.3g}) ")
+        source = PREFIX + picture_of(self.render, int(example.row))
+        look = "height:56px;margin:2px;image-rendering:pixelated"
+        return Markup(f'<img src="{source}" alt="row {example.row}" title="{example.value:.3g}" style="{look}">')
+
+    def _shaded(self, example: Any) -> Markup:
+        """The tokens of an example, each as orange as the latent is active on it."""
+        spans = []
+        for text, tokens in joined_pieces([self.vocab[token] for token in example.tokens]):
+            value = max(float(example.values[token]) for token in tokens)
+            spans.append(shaded(text, value / float(self.facts["max"]), f"{value:.3g}"))
+        return Markup(f'<span dir="auto" style="white-space:pre-wrap">{"".join(spans)}</span>')
+
+
+def joined_pieces(tokens: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
+    """Pieces of a text and the places of their tokens: a token as it stands, but stray bytes, of one or of several in a
+    row, as the characters that they make."""
+    units = [(unit, place) for place, token in enumerate(tokens) for unit in re.split(_STRAY, token) if unit]
+    for is_stray, run in groupby(units, lambda unit: re.fullmatch(_STRAY, unit[0]) is not None):
+        parts = list(run)
+        if not is_stray:
+            yield from ((text, [place]) for text, place in parts)
+            continue
+        read = bytes(int(byte[1:3], 16) for byte, _ in parts).decode("utf-8", "surrogateescape")
+        start = 0
+        for character in read:
+            stop = start + len(character.encode("utf-8", "surrogateescape"))
+            is_whole = stop > start + 1 or character.isascii()
+            yield character if is_whole else parts[start][0], [place for _, place in parts[start:stop]]
+            start = stop
+
+
+def _line(token: str) -> str:
+    """A token as HTML, its line ends and tabs as marks, so that an example is one line of text."""
+    return escape(token.replace("\n", "↵").replace("\t", "⇥"))
+
+
+def _printed(line: str) -> str:
+    """A line as a terminal may show it: control characters, which can move its cursor, as marks."""
+    marked = line.replace("\n", "↵").replace("\t", "⇥")
+    return "".join(letter if letter.isprintable() else "�" for letter in marked)
+
+
+def _rule(rule: str) -> str:
+    """A rule in words as HTML, with the spaces and tabs inside its quotes as marks: HTML folds them into one space."""
+    marked = re.sub('"[^"]*"', lambda quoted: quoted[0].replace(" ", "␣").replace("\t", "⇥"), rule)
+    return escape(marked)
+
+
+def _rule_of(row: pd.Series, shown: Callable[[str], str] = str) -> str:
+    """The rule with its F1 on held-out text; of a latent that was tested it says so where none holds."""
+    rule = f"{shown(str(row['explanation']))} (F1 {row['explanation_f1']:.2f})" if row.get("explanation") else ""
+    tested = row["monosemanticity"] == row["monosemanticity"]
+    if not tested or "explanation" not in row or row["explanation_f1"] >= MIN_F1:
+        return rule
+    return NO_RULE + (f"; the nearest is {rule}" if rule else "")
+
+
+def _judged(row: pd.Series) -> Markup:
+    """The verdict, its probability, and the rule with its F1 on held-out text."""
+    tested = row["monosemanticity"] == row["monosemanticity"]
+    parts = [verdict_badge(str(row["verdict"]), bool(row["sure"]) or not tested)]
+    if tested:
+        parts.append(interval_mark(row["monosemanticity"], row["ci_low"], row["ci_high"]))
+    if rule := _rule_of(row, _rule):
+        parts.append(Markup(rule))
+    return Markup(" · ".join(parts))

@@ -209,8 +209,8 @@ def auto_class(config: Any) -> Any:
 
     doors: Any = (AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForTextEncoding, AutoModel)
     opened = {door: door._model_mapping[type(config)] for door in doors if type(config) in door._model_mapping}
-    named = [door for door, made in opened.items() if made.__name__ in (config.architectures or ())]
-    takes_text = [door for door, made in opened.items() if made.main_input_name == "input_ids"]
+    named = [door for door, cls in opened.items() if cls.__name__ in (config.architectures or ())]
+    takes_text = [door for door, cls in opened.items() if cls.main_input_name == "input_ids"]
     for door in (*named, *takes_text):
         if door in takes_text and (door is not AutoModel or not config.is_encoder_decoder):
             return door

@@ -37,7 +37,7 @@ def codes_of(tokens, d_sae=4):
         ("n_rows", 64.5, "n_rows = '64.5'"),
         ("n_ctx", 7, "n_ids = 64 is no multiple of n_ctx = 7"),
         ("dtype", "int8", "dtype = 'int8' is none of"),
-        ("hooks.activations.d", 10**9, "shard-00000.safetensors is said to have"),
+        ("hooks.activations.d", 10**9, "shard-00000.safetensors is listed with"),
         ("hooks.activations.d", -1, "hooks.activations.d"),
         ("hooks.activations.variance", float("nan"), "hooks.activations.variance"),
         ("hooks", {}, "hooks"),

@@ -81,20 +81,20 @@ class ActivationBatches(Iterator[Tensor]):
         return -(-self.epochs * self._n_rows // self.batch_size)
 
     def __next__(self) -> Float[Tensor, "batch d"]:
-        wanted = self.batch_size
+        n_rows = self.batch_size
         if self.epochs is not None:
-            wanted = min(wanted, self.epochs * self._n_rows - self._row)
-        if wanted <= 0:
+            n_rows = min(n_rows, self.epochs * self._n_rows - self._row)
+        if n_rows <= 0:
             self._shards, self._acts, self._entered = _ShardsAhead(self.columns, max(self.shard_rows)), [], None
             raise StopIteration  # without the thread and the shards in memory
-        mine = part_of(wanted, *self.part)
+        mine = part_of(n_rows, *self.part)
         batch, filled = torch.empty(mine.stop - mine.start, sum(column.d for column in self.columns)), 0
         while filled < len(batch):
             at = self._enter(self._row + mine.start + filled)
             rows = self._order[at.row : at.row + len(batch) - filled]
             gather(self._acts, rows, batch[filled : filled + len(rows)])
             filled += len(rows)
-        self._row += wanted
+        self._row += n_rows
         return batch
 
     def state_dict(self) -> dict[str, Any]:
@@ -152,11 +152,11 @@ class _ShardsAhead:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="shards")
             self._held = dict[int, tuple[list[Tensor], Future[list[Tensor]]]]()  # its memory, and that it is read
             self._free = [list[Tensor](), list[Tensor]()]
-        wanted = [shard] if following is None else [shard, following]
-        for each in wanted:
+        needed = [shard] if following is None else [shard, following]
+        for each in needed:
             if each not in self._held:
                 if not self._free:
-                    other = next(other for other in self._held if other not in wanted)
+                    other = next(other for other in self._held if other not in needed)
                     self._free.append(self._held.pop(other)[0])
                 memory = self._free.pop()
                 self._held[each] = memory, self._thread.submit(_read, self._columns, self._longest, each, memory)

@@ -84,7 +84,7 @@ def harvest(
 
     `batch_size` counts sequences a forward pass. A shard has about `rows_per_shard` rows (by default 64 MiB). A
     finished store of the same config is opened as it is, and one that was cut off is finished, to the same bytes;
-    `overwrite` makes it anew, also in the place of another. `progress` is told (tokens done, tokens in all, note).
+    `overwrite` makes it anew, also in the place of another. `progress` is called with (tokens done, all tokens, note).
 
     Left out and counted are rows of the token ids `exclude`, at the positions `exclude_positions` of a sequence, and
     with a norm above `max_norm` × the median norm of a sample (8,192 tokens) at any hook. "auto" sets that limit, 10 ×
@@ -92,7 +92,7 @@ def harvest(
     warns; None keeps all. The limits are in the store (`norm_limits`), and what is made of the store obeys them.
 
     Under `torchrun` all processes call this with the same arguments, and `out` is a folder that all of them see. Each
-    gets the opened store, or the error of the one that failed; the first one tells progress.
+    gets the opened store, or the error of the one that failed; the first one reports progress.
 
     Raises ValueError on an unknown hook, on tokens the model cannot take, on activations that are not finite (naming
     hook, sequence and position) and if `out` holds a store of another config (naming what differs); OSError if the

@@ -171,7 +171,7 @@ def check_own_hook(dictionary: Any, hook_name: str, known: Collection[str], wher
     """For a dictionary that says which hook it was trained on (`metadata["hook_name"]`), and is used on `hook_name`.
 
     Raises ValueError if its own hook is among those `known` in `where`, and not the same hook under another name
-    (`known` as `hooks_of` gives it tells). If it is not among them, the two may be one hook under the names of two
+    (by `known`, as `hooks_of` returns it). If it is not among them, the two may be one hook under the names of two
     libraries: a warning is logged. `metadata["hook_name"] = hook_name` says that it belongs there.
     """
     trained = own_hook(dictionary)

@@ -242,7 +242,7 @@ def _misfit(manifest: dict[str, Any]) -> str:
     for shard in shards:
         size, names = ShardLayout(shard["n_rows"], _columns(manifest)).size, {ROW_IDS, *manifest["hooks"]}
         if shard["bytes"] != size:
-            return f"{shard['file']} is said to have {shard['bytes']} bytes, its rows and hooks take {size}"
+            return f"{shard['file']} is listed with {shard['bytes']} bytes, its rows and hooks take {size}"
         if shard["sha256"].keys() != names:
             return f"{shard['file']} has sums of {', '.join(shard['sha256'])}, not of {', '.join(names)}"
     return ""

@@ -135,11 +135,11 @@ def check_writable(flag: str, out: Path, *endings: str, overwrite: bool = False,
     if out.exists() and out.is_dir() == bool(endings):
         this, other = ("folder", "file") if endings else ("file", "folder")
         raise ValueError(f"{flag} {out} is a {this}: name a {other}")
-    there = next(path for path in (out.parents if endings else (out, *out.parents)) if path.exists())
-    if not there.is_dir():
-        raise ValueError(f"{flag} {out} cannot be made: {there} is a file, not a folder; name another path")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise ValueError(f"{flag} {out} cannot be made: nothing may be written in {there}; name another path")
+    existing = next(path for path in (out.parents if endings else (out, *out.parents)) if path.exists())
+    if not existing.is_dir():
+        raise ValueError(f"{flag} {out} cannot be made: {existing} is a file, not a folder; name another path")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ValueError(f"{flag} {out} cannot be made: nothing may be written in {existing}; name another path")
     if endings:
         check_output_file(out, overwrite=overwrite)
     else:

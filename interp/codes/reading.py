@@ -94,7 +94,7 @@ def read_chunks(
     """The codes in token order, whole groups of rows at a time.
 
     maxima: of each latent, 0 where it never fires; `values` are then in 0..1. counted: the rows that count, if not all.
-    Progress is told the rows that were worked on, and `note`.
+    `progress` is called with the rows that were worked on, and `note`.
     """
     size = max(1, (rows_per_chunk or ROWS_PER_CHUNK) // rows_per_group) * rows_per_group
     scale = None

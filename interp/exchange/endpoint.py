@@ -199,8 +199,8 @@ class _Answers:
             row = self._rows.execute("select text, asked, answered from answers where digest = ?", [digest]).fetchone()
         if row is None:
             return None
-        text, asked, answered = row
-        return Answer(text, asked, answered, cached=True)
+        text, prompt_tokens, completion_tokens = row
+        return Answer(text, prompt_tokens, completion_tokens, cached=True)
 
     def put(self, digest: str, body: Body, answer: Answer) -> None:
         row = (
@@ -239,5 +239,5 @@ def _read(reply: Any) -> Answer:
     if not isinstance(text, str):
         raise ValueError("it holds no text")
     counts = [getattr(reply.usage, name, 0) for name in ("prompt_tokens", "completion_tokens")]
-    asked, answered = (count if isinstance(count, int) else 0 for count in counts)
-    return Answer(text, asked, answered)
+    prompt_tokens, completion_tokens = (count if isinstance(count, int) else 0 for count in counts)
+    return Answer(text, prompt_tokens, completion_tokens)

@@ -22,18 +22,18 @@ TOOLS = ("theme", "print_layout", "saving")
 def all_figures() -> dict[str, Callable[..., Any]]:
     """Every figure by its name, in alphabetical order."""
     modules = [import_module(f"{__name__}.{each.name}") for each in iter_modules(__path__) if each.name not in TOOLS]
-    by_name = {name: made for module in modules for name, made in vars(module).items() if _is_figure(name, made)}
+    by_name = {name: each for module in modules for name, each in vars(module).items() if _is_figure(name, each)}
     return dict(sorted(by_name.items()))
 
 
-def _is_figure(name: str, made: Any) -> bool:
-    if name.startswith("_") or not inspect.isfunction(made):
+def _is_figure(name: str, function: Any) -> bool:
+    if name.startswith("_") or not inspect.isfunction(function):
         return False
-    if made.__module__.startswith("plotly.") or made.__module__.rpartition(".")[2] in TOOLS:
+    if function.__module__.startswith("plotly.") or function.__module__.rpartition(".")[2] in TOOLS:
         return False
     from plotly.graph_objects import Figure
 
-    return inspect.signature(made).return_annotation in ("go.Figure", "Figure", Figure)
+    return inspect.signature(function).return_annotation in ("go.Figure", "Figure", Figure)
 
 
 def __getattr__(name: str) -> Any:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 ULTRA_LOW, WIDE = 1e-5, 0.2
 """Density below which a latent fires too rarely to be of use, and the width of a bin of log10 density."""
 MAX_NAMED = 3
-"""Dictionaries whose numbers of ultra-low latents are told."""
+"""Dictionaries whose numbers of ultra-low latents are shown."""
 UNITS = {
     "monosemanticity": "monosemanticity (probability)",
     "concentration": "concentration (gap of eigenvalues)",
@@ -154,7 +154,7 @@ def precision_recall(ranking: pd.DataFrame) -> go.Figure:
 
 
 def _dots_by_verdict(rows: pd.DataFrame, x: str, y: str, text: str) -> go.Figure:
-    """A dot a latent in the colour of its verdict. text: what the pointer is told of it."""
+    """A dot a latent in the colour of its verdict. text: what is shown under the pointer."""
     fig = go.Figure().update_layout(legend_itemsizing="constant")
     for verdict, part in _by_verdict(rows):
         look = dict(mode="markers", marker=dots(len(rows), color=VERDICT_COLOURS.get(verdict, GREY)))

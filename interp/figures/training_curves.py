@@ -95,7 +95,7 @@ def _varies(column: str, tables: Sequence[pd.DataFrame]) -> bool:
 
 
 def _with_axes(fig: go.Figure, panels: list[str], axes: Mapping[str, str], is_dictionary: bool) -> go.Figure:
-    """Tokens are told below each column of panels; what falls by orders of magnitude has a logarithmic axis."""
+    """Name the axes: tokens below each column of panels; what falls by orders of magnitude has a logarithmic axis."""
     fig.update_xaxes(nticks=5, rangemode="tozero")
     for i, column in enumerate(panels):
         place = dict(row=i // 2 + 1, col=i % 2 + 1)

@@ -55,8 +55,8 @@ class RunConfig(SimpleNamespace):
         defaults = {name: make for stage in STAGES.values() for name, make in stage.config.items()}
         if not plugins:
             check_names(sections, list(defaults), "section")
-        made = {name: make() for name, make in defaults.items() if name not in sections}
-        super().__init__(plugins=dict(plugins or {}), **made, **sections)
+        left_out = {name: make() for name, make in defaults.items() if name not in sections}
+        super().__init__(plugins=dict(plugins or {}), **left_out, **sections)
 
     def replace(self, **sections: Any) -> "RunConfig":
         return RunConfig(**(vars(self) | sections))

@@ -8,8 +8,8 @@ A stage is done whose manifest carries the expected fingerprint and whose files 
 its place (`storage.folders.whole_folder`): on what a process that was killed left, if that began with the same
 fingerprint. When it is whole it takes the place of what the run had of it. One process at a time writes.
 
-Where a run has several hooks, each has a run folder (`interp.pipeline.run_folder`) of which the fingerprints are those
-of a run with that hook alone: hooks that are added later are run beside those that are done.
+Where a run has several hooks, each has a run folder (`interp.pipeline.run_folder`) with the fingerprints of a run with
+that hook alone: hooks that are added later are run beside those that are done.
 """
 
 import logging
@@ -63,7 +63,7 @@ def run_stages(
         raise ValueError(f"{until} is not a stage; the stages are {', '.join(names)}")
     if whole_run(out) != Path(out):
         raise ValueError(f"{out} is the part of one hook of {whole_run(out)}: run that")
-    asked = [STAGES[name] for name in names[: None if until is None else names.index(until) + 1]]
+    stages = [STAGES[name] for name in names[: None if until is None else names.index(until) + 1]]
     with ExitStack() as locks:
         locks.enter_context(locked(out))
         runs = _claimed(Path(out), config, redo, locks)
@@ -71,23 +71,23 @@ def run_stages(
             _put_back(run.path)
         fingerprints: dict[Path, str] = {}
         is_checked = False
-        for stage, of_runs in _in_order(asked, runs, begun):
+        for stage, of_runs in _in_order(stages, runs, begun):
             heads = {}
             for run in of_runs:
                 read = {name: run.folder(name) for name in stage.reads}
                 inputs = {name: fingerprints[place] for name, place in read.items() if place in fingerprints}
                 heads[run] = _expected(stage, run, inputs)
                 fingerprints[run.folder(stage.name)] = heads[run]["fingerprint"]
-            there = {run: _done(run, stage.name, head["fingerprint"]) for run, head in heads.items()}
-            done = {run: manifest for run, manifest in there.items() if manifest is not None}
+            manifests = {run: _done(run, stage.name, head["fingerprint"]) for run, head in heads.items()}
+            done = {run: manifest for run, manifest in manifests.items() if manifest is not None}
             left = {run: head for run, head in heads.items() if run not in done}
             if left and not is_checked:
                 is_checked = True
-                for each in asked[asked.index(stage) :]:
+                for each in stages[stages.index(stage) :]:
                     each.check(config)
-            made = _build(stage, left, progress(stage.name)) if left else {}
+            built = _build(stage, left, progress(stage.name)) if left else {}
             for run in of_runs:
-                finished(stage, (done | made)[run], run in made)
+                finished(stage, (done | built)[run], run in built)
     return runs[0]
 
 
@@ -106,11 +106,11 @@ def run_alone(run: Run, name: str, *, config: RunConfig | None = None, progress:
         done = {each: manifest for each in before if (manifest := run.manifest(each)) is not None}
         if missing := [each for each in stage.inputs if each not in done]:
             raise ValueError(f"{run.path} has no {' and '.join(missing)} yet: `interp run` or `interp demo` makes them")
-        asked = Run(run.path, config)
+        configured = Run(run.path, config)
         inputs = {each: manifest["fingerprint"] for each, manifest in done.items()}
-        made = _build(stage, {asked: _expected(stage, asked, inputs)}, progress)
+        built = _build(stage, {configured: _expected(stage, configured, inputs)}, progress)
         _write_config(run.path, config)
-    return made[asked]
+    return built[configured]
 
 
 def _in_order(
@@ -204,8 +204,8 @@ def _claimed(out: Path, config: RunConfig, redo: bool, locks: ExitStack) -> list
 
 
 def _check_keeps(out: Path, config: RunConfig) -> None:
-    """Check that nothing of the run folder would be lost. Raises ValueError where stages, finished or cut off, would be
-    made anew for what differs."""
+    """Check that nothing of the run folder would be lost. Raises ValueError, with what differs, where stages, finished
+    or cut off, would be made anew."""
     if not (out / RUN_FILE).is_file():
         return
     new = config.to_dict()
@@ -231,11 +231,12 @@ def _lost(run: Run) -> list[str]:
     """The stages, finished or cut off, that the run's configuration would make anew."""
     lost: list[str] = []
     for stage in STAGES.values():
-        made = _readable(run, stage.name)
-        if made is not None:
-            is_other = bool(run.differing(stage, made))
+        manifest = _readable(run, stage.name)
+        if manifest is not None:
+            is_other = bool(run.differing(stage, manifest))
         elif begun := begun_as(run.folder(stage.name)):
-            inputs = {name: there["fingerprint"] for name in stage.reads if (there := _readable(run, name)) is not None}
+            manifests = {name: _readable(run, name) for name in stage.reads}
+            inputs = {name: each["fingerprint"] for name, each in manifests.items() if each is not None}
             is_other = begun["fingerprint"] != _expected(stage, run, inputs)["fingerprint"]
         else:
             continue

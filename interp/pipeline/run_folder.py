@@ -161,8 +161,8 @@ class Run:
     @property
     def hook_name(self) -> str:
         """Where the dictionary reads the model, by the name that the hook goes by in the store."""
-        made = self.manifest("activations")
-        return next(iter(made["results"]["d"])) if made else self.config.harvest.hook_name
+        manifest = self.manifest("activations")
+        return next(iter(manifest["results"]["d"])) if manifest else self.config.harvest.hook_name
 
     @property
     def target(self) -> str | None:
@@ -213,8 +213,8 @@ class Run:
 
     def has(self, stage: str) -> bool:
         """Whether a stage is finished, and its results are not left out."""
-        made = self.manifest(stage)
-        return made is not None and LEFT_OUT not in made["results"]
+        manifest = self.manifest(stage)
+        return manifest is not None and LEFT_OUT not in manifest["results"]
 
     def results(self, stage: str) -> dict[str, Any]:
         """What a finished stage reached, such as a training's fvu, l0 and dead."""
@@ -241,7 +241,7 @@ class Run:
             curves={name: getattr(self, f"{name}_curve") for name in curves},
             labels=self.harvested.labels if "features" in done else {},
             model_results=self.results("model") if "model" in done else {},
-            stages=[(name, made["wall_seconds"]) for name, made in done.items()],
+            stages=[(name, manifest["wall_seconds"]) for name, manifest in done.items()],
             versions=self.provenance()["versions"],
             panels=self.panels(),
             **{name: getattr(self, name) for name in tables if name in done},
@@ -273,7 +273,7 @@ class Run:
         """Where what is drawn of it comes from: its configuration's digest, seeds, tokens, stages and versions, as its
         manifests have them."""
         manifests = self._manifests()
-        sections = {name: values for made in manifests.values() for name, values in made["config"].items()}
+        sections = {name: values for manifest in manifests.values() for name, values in manifest["config"].items()}
         named = {key: {name: values[key] for name, values in sections.items() if key in values} for key in SHOWN}
         return {
             "run": self.title,
@@ -351,9 +351,9 @@ class Run:
         configuration than the run now has, or of inputs that have been made anew since; inputs that are gone count as
         they were."""
         differing = [f"[{name}]" for name in self.differing(stage, manifest)]
-        there = {name: self.manifest(name) or {} for name in manifest["inputs"]}
-        made_from = manifest["inputs"].items()
-        differing += [name for name, before in made_from if there[name].get("fingerprint", before) != before]
+        now = {name: self.manifest(name) or {} for name in manifest["inputs"]}
+        before = manifest["inputs"]
+        differing += [name for name in before if now[name].get("fingerprint", before[name]) != before[name]]
         if differing:
             raise ValueError(
                 f"{self.folder(stage.name)} was made with another {' and another '.join(differing)} than the run "

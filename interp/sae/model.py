@@ -31,7 +31,7 @@ from interp.storage.folder_kinds import is_meant_as_path, place_of
 from interp.storage.folders import whole_folder
 
 _SPARSITY = ("k", "target_l0", "l1")
-"""Options that set how many latents fire; the first of them that a dictionary has is told."""
+"""Options that set how many latents fire; the first of them that a dictionary has is shown."""
 _ALWAYS_TOLD = ("batch_size", "seed")
 
 

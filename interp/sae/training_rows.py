@@ -49,7 +49,7 @@ class TrainingRows:
 
 
 def _provenance(store: ActivationSource) -> dict[str, Any]:
-    """A dictionary tells this of its rows, by SAELens's names where it has some."""
+    """What a dictionary records of its rows, by SAELens's names where it has some."""
     rows = store.provenance
     about: dict[str, Any] = {}
     if store.weights is not None and rows.model_name is not None:

@@ -99,10 +99,10 @@ def is_constant(ids: "Int[Tensor, ' id']") -> bool:
     return len(ids) > 0 and bool((ids == ids[0]).all())
 
 
-def check_memory(n_bytes: int, what: str) -> None:
-    """Check that so much memory is free. Raises ValueError, beginning with `what`, if not."""
+def check_memory(n_bytes: int, purpose: str) -> None:
+    """Check that so much memory is free. Raises ValueError, beginning with `purpose`, if not."""
     if n_bytes > (free := free_memory()):
-        raise ValueError(f"{what} needs {n_bytes / 1e9:,.1f} GB of memory, of which {free / 1e9:,.1f} GB are free")
+        raise ValueError(f"{purpose} needs {n_bytes / 1e9:,.1f} GB of memory, of which {free / 1e9:,.1f} GB are free")
 
 
 def free_memory() -> int:

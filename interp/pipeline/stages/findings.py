@@ -118,7 +118,7 @@ def _by(table: "pd.DataFrame", key: str) -> dict[str, Any]:
 
 
 def by_dictionary(shares: "pd.DataFrame") -> dict[str, Any]:
-    """Dictionary → verdict → the shares that a line of the command line tells."""
+    """Dictionary → verdict → the shares that a line of the command line shows."""
     columns = ["verdict", "n", "share", "ci_low", "ci_high", "sure_share", "sure_low", "sure_high"]
     firing = shares.dropna(subset=["share"]).groupby("dictionary", sort=False)
     return {str(name): _by(rows[columns], "verdict") for name, rows in firing}
@@ -222,9 +222,9 @@ def _twin_scan(run: Run) -> dict[str, Any]:
 
 def _other_pages(run: Run) -> dict[str, str]:
     """The addresses of the pages of the run's other hooks, seen from this one."""
-    here = run.place("page").parent
+    folder = run.place("page").parent
     others = [name for name in run.hooks if name != run.config.harvest.hook_name]
-    return {name: quote(os.path.relpath(run.at(name).place("page"), here)) for name in others}
+    return {name: quote(os.path.relpath(run.at(name).place("page"), folder)) for name in others}
 
 
 @stage(

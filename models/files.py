@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and files that are read as what they should be or refused by name.
+"""Writes files whole or not at all, and reads JSON, tensors and checkpoints with errors that name the file.
 
 Files are written beside their place and renamed, so that a kill leaves the old one, by Python's own write: a full disk
 is an OSError, and the mode is that of the umask. The readers raise ValueError or FileNotFoundError with the file and
@@ -58,7 +58,7 @@ def write_tensors(file: str | Path, tensors: Mapping[str, Tensor], metadata: Map
 
 def read_json(file: str | Path, remedy: str) -> dict[str, Any]:
     """An object with named values."""
-    file = _there(file, remedy)
+    file = _existing(file, remedy)
     try:
         content = json.loads(file.read_bytes())
     except (ValueError, RecursionError) as error:
@@ -71,7 +71,7 @@ def read_json(file: str | Path, remedy: str) -> dict[str, Any]:
 @contextmanager
 def open_tensors(file: str | Path, remedy: str) -> Iterator[Any]:
     """A safetensors file, open. What the block misses in it, a tensor or a fact, is an error of the file too."""
-    file = _there(file, remedy)
+    file = _existing(file, remedy)
     try:
         with safe_open(str(file), "pt") as opened:
             yield opened
@@ -81,7 +81,7 @@ def open_tensors(file: str | Path, remedy: str) -> Iterator[Any]:
         raise ValueError(f"{file} does not hold what it should ({error!r}): {remedy}") from None
 
 
-def _there(file: str | Path, remedy: str) -> Path:
+def _existing(file: str | Path, remedy: str) -> Path:
     file = Path(file)
     if not file.is_file():
         raise FileNotFoundError(f"{file} {'is a folder' if file.is_dir() else 'does not exist'}: {remedy}")

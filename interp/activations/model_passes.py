@@ -1,4 +1,4 @@
-"""Forward passes over sequences of a token set: what the hooks of a model see there, of the rows that are kept."""
+"""Runs a model on sequences of a token set and returns the activations at its hooks, of the rows that are kept."""
 
 import logging
 from collections import Counter

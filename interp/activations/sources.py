@@ -1,4 +1,4 @@
-"""This module defines what training and scans need of activations, whoever gives them.
+"""The protocols of activations: what training and scans need of them, whatever provides them.
 
 ActivationSource     rows to train on: their statistics, and batches in a random order
   ActivationStream   the model runs while the dictionary trains

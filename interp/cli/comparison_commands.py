@@ -1,4 +1,4 @@
-"""`compare`: two dictionaries beside one another, or two texts."""
+"""The command `compare`, of two dictionaries or of two texts."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated

@@ -1,4 +1,4 @@
-"""The command line as a person meets it: progress, errors in one line, and values written as in TOML.
+"""What the command line shows and reads: progress, errors in one line, and values written as in TOML.
 
 Under `torchrun` the first process speaks.
 """

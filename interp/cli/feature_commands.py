@@ -1,4 +1,4 @@
-"""Features: `scan` gathers statistics, `rank` judges, `report` writes a page."""
+"""The commands on features: `scan` gathers statistics, `rank` gives verdicts, `report` writes a page."""
 
 import dataclasses
 from pathlib import Path

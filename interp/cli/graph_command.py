@@ -1,4 +1,4 @@
-"""`graph`: why the model says what it says on one prompt."""
+"""The command `graph`: an attribution graph of one prompt."""
 
 from pathlib import Path
 from typing import Annotated, Any

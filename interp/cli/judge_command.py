@@ -1,4 +1,4 @@
-"""`judge`: explanations held against where latents fire, by a language model of the user's. Off unless asked for."""
+"""The command `judge`: a language model of the user's tests explanations against where latents fire."""
 
 import dataclasses
 import math

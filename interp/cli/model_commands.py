@@ -1,4 +1,4 @@
-"""Any language model: `tokenize` text for it, `harvest` its activations, the `quality` of dictionaries, `nulls`.
+"""The commands on a language model: `tokenize` text, `harvest` activations, `quality` of dictionaries, and `nulls`.
 
 A model is a run folder, a Hugging Face name or folder, a .gguf file, or SOURCE:NAME of a registered source.
 """

@@ -1,4 +1,4 @@
-"""`train-sae`: activations → dictionaries, one or a sweep; `export`: a dictionary in another format."""
+"""The commands on dictionaries: `train-sae` trains one or a sweep, `export` writes one in another format."""
 
 import ast
 import dataclasses

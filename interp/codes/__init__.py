@@ -1,4 +1,5 @@
-"""Sparse latents of any producer: in memory (`sparse_codes`), on disk (`code_store`), of several side by side.
+"""Sparse latents of any producer: in memory (`sparse_codes`), on disk (`code_store`), read in chunks (`reading`), and
+sampled from several dictionaries (`joint_sample`).
 
 A latent fires on a row where its code z > 0. That is the one definition of firing in this library: L0, densities, dead
 and faint latents, scans and pages count by it (`SparseCodes.fires`). Encoders of `interp.sae` give no z below 0. Those

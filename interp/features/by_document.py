@@ -33,7 +33,7 @@ from interp.codes.reading import read_chunks
 from interp.storage.files import Progress, no_progress, ratio
 from interp.storage.processes import slices
 
-How = Literal["max", "mean"]
+Pooling = Literal["max", "mean"]
 _ROWS_AT_ONCE = 1 << 20
 
 
@@ -124,7 +124,7 @@ def document_matrix(
     tokens: Int[Tensor, "seq pos"],
     n_vocab: int | None,
     documents: Documents,
-    how: How,
+    how: Pooling,
     labels: Mapping[str, Bool[Tensor, "seq pos"]],
     store: StoredRows | None,
     hook: str,
@@ -145,15 +145,15 @@ def document_matrix(
 def pooled(
     codes: CodeStore,
     documents: Documents,
-    how: How,
+    how: Pooling,
     n_ctx: int,
     first: int = 0,
     last: int | None = None,
     progress: Progress = no_progress,
 ) -> Pooled:
     """One pass over the codes. Raises ValueError for an unknown `how`."""
-    if how not in get_args(How):
-        raise ValueError(f"how={how!r} must be one of {', '.join(get_args(How))}")
+    if how not in get_args(Pooling):
+        raise ValueError(f"how={how!r} must be one of {', '.join(get_args(Pooling))}")
     last = codes.d_sae if last is None else last
     width, n = last - first, len(documents.ids)
     parts = [_Entries.empty()]
@@ -181,7 +181,7 @@ class _Entries(NamedTuple):
     def empty(cls) -> "_Entries":
         return cls(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64))
 
-    def reduced(self, how: How) -> "_Entries":
+    def reduced(self, how: Pooling) -> "_Entries":
         """One entry a key, keys ascending: the largest value and the first of its rows, or the sum."""
         if not len(self.keys):
             return self
@@ -206,7 +206,9 @@ def _token_counts(tokens: Int32[np.ndarray, " row"], n_vocab: int, documents: Do
     return counts
 
 
-def _activations(store: StoredRows, hook: str, documents: Documents, how: How) -> Float32[np.ndarray, "document d_in"]:
+def _activations(
+    store: StoredRows, hook: str, documents: Documents, how: Pooling
+) -> Float32[np.ndarray, "document d_in"]:
     """Each document's activations, pooled over its rows that were encoded, read shard after shard."""
     shape, of_row = (len(documents.ids), store.d(hook)), torch.from_numpy(documents.of_row)
     total = torch.zeros(shape) if how == "mean" else torch.full(shape, -torch.inf)

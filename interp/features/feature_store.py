@@ -27,7 +27,7 @@ from interp.codes.code_store import META, REMEDY, CodeStore
 from interp.codes.sparse_codes import Dictionary, SparseCodes, check_one_hook, limit_on
 from interp.display.cards import card, facts, table
 from interp.display.pictures import Renderer
-from interp.features.by_document import DocumentMatrix, Documents, How, document_matrix
+from interp.features.by_document import DocumentMatrix, Documents, Pooling, document_matrix
 from interp.features.decoder import Decoder, LogitPath, check_unembedding, logit_path
 from interp.features.encode import Contributions, as_codes, encode_store, write_codes
 from interp.features.feature import Feature
@@ -196,7 +196,7 @@ class FeatureStore:
     def matrix(
         self,
         *,
-        how: How = "max",
+        how: Pooling = "max",
         documents: Int[Tensor, "seq pos"] | None = None,
         labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None,
         store: StoredRows | None = None,

@@ -1,4 +1,4 @@
-"""One scan into one folder: what it is of, how far it is, and what it writes.
+"""`Scan`: one scan and its folder, with the scan's inputs, its progress and the tables that it writes.
 
 `scan.json` holds a digest of everything that went in: a scan that was cut off goes on with the same things or not at
 all (`storage.folders.whole_folder`). Every file appears whole, and `meta.json` comes last.

@@ -1,4 +1,4 @@
-"""What fires on a text: its tokens, their codes, and the latents that fire, the strongest first.
+"""Finds what fires on a text: its tokens, their codes, and the latents that fire, the strongest first.
 
     read = features_of(model, "blocks.15.hook_resid_post", sae, "Once upon a time")
     read.words, read.codes, read.firings().head()

@@ -1,4 +1,4 @@
-"""A run can take a pretrained language model and a trained dictionary: the sections [model], and [sae] with `load`."""
+"""The sections for what is trained already: [model], a language model, and [sae] with `load`, a dictionary."""
 
 from dataclasses import dataclass
 from functools import lru_cache

@@ -1,4 +1,4 @@
-"""Values from outside as fields of a config dataclass: pydantic checks the types, the dataclass itself the rest.
+"""Reads a user's values as the fields of a config dataclass: pydantic checks the types, the dataclass itself the rest.
 
 Numbers are strict (no text, no truth values, whole ones for integers, finite, at most 10¹²), TOML's lists stand for
 tuples and "none" for None. A mistake is a ValueError of one line: the field, the value, and what it must be or the

@@ -1,5 +1,5 @@
-"""The rows that a dictionary is trained on: of which hooks, from a store or from a model that runs meanwhile, and which
-part of each batch is this process's.
+"""`TrainingRows`: the rows that a dictionary is trained on, their hooks and their source (a store, or a model that runs
+meanwhile), and this process's part of each batch.
 """
 
 from collections.abc import Sequence

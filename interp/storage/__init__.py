@@ -1,1 +1,2 @@
-"""Files that are whole or not there, folders that one process holds, checks of input, and who shares the work."""
+"""Files that are whole or not there, folders that one process locks, checks of input, and work shared by processes and
+threads."""

@@ -1,4 +1,5 @@
-"""Files that are whole or not there, digests of what a result depends on, and the small numbers that all rooms share.
+"""Writes files whole or not at all, and computes digests of what a result depends on; with the hashes, shuffles and
+ratios that several packages use.
 
     with atomic(folder / "table.csv") as file:      # a temporary path; renamed to table.csv if the block succeeds
         table.to_csv(file)
@@ -27,11 +28,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Progress = Callable[[int, int, str], None]
-"""Told (done, total, note) as long work goes on; the note names the unit or the step."""
+"""Called with (done, total, note) as long work goes on; the note names the unit or the step."""
 
 
 def no_progress(done: int, total: int, note: str) -> None:
-    """A `Progress` that tells nobody."""
+    """A `Progress` that shows nothing."""
 
 
 def in_percent(progress: Progress, shares: Mapping[str, float]) -> Progress:

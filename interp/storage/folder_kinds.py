@@ -1,4 +1,4 @@
-"""What a path holds: a run, a feature store, a dictionary, …; and one error that says what was looked for.
+"""Finds what a path holds (a run, a feature store, a dictionary, …), or says in one error what it looked for.
 
     find("runs/demo", "features")         → ("features", runs/demo/features)      a run folder stands for what it holds
     find("runs/demo/sae", "features", "sae")      → ("sae", runs/demo/sae)

@@ -1,4 +1,4 @@
-"""Who shares the work: the processes of a run under `torchrun`, one a device, and the threads of a process.
+"""Shares work among the processes of a run under `torchrun`, one a device, and among the threads of a process.
 
     torchrun --nproc-per-node 2 script.py                                         # one machine
     torchrun --nnodes 2 --nproc-per-node 8 --rdzv-endpoint HOST:29500 script.py   # on each of two machines

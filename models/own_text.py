@@ -28,7 +28,9 @@ def files(patterns: Sequence[str], size: int) -> Iterator[Document]:
             raise ValueError(f"{pattern} is empty: name a file with text in it")
 
 
-@text_source(fields=("paths", "field"), takes="at least one file or glob", owns=lambda place: place.endswith(".jsonl"))
+@text_source(
+    fields=("paths", "field"), takes="at least one file or glob", owns=lambda location: location.endswith(".jsonl")
+)
 def jsonl(patterns: Sequence[str], field: str, size: int) -> Iterator[Document]:
     """The text under `field` of every line of JSON-lines files. Blank lines are skipped."""
     for pattern in patterns:

@@ -24,16 +24,16 @@ WEIGHTS = "weights"
 """The folder of a run's stage `model` with weights that were de-quantized."""
 
 
-def source_of(place: str) -> tuple[str, str]:
-    """Tell the model source and the name in it: both from "SOURCE:NAME", else the source that owns the place.
+def source_of(location: str) -> tuple[str, str]:
+    """Tell the model source and the name in it: both from "SOURCE:NAME", else the source that owns the location.
 
     What no other source owns is Hugging Face's: a folder, or a name on the hub.
     """
-    source, colon, name = place.partition(":")
+    source, colon, name = location.partition(":")
     if colon and source in MODEL_SOURCES:
         return source, name
-    owners = (source for source, each in MODEL_SOURCES.items() if each.owns(place))
-    return next(owners, "huggingface"), place
+    owners = (source for source, each in MODEL_SOURCES.items() if each.owns(location))
+    return next(owners, "huggingface"), location
 
 
 @model_source(takes="a name on the hub, or a folder")
@@ -45,7 +45,7 @@ def huggingface(name: str, *, dtype: str, revision: str | None, tokenizer: Any) 
     return _from_transformers(name, name, dtype, revision, tokenizer)
 
 
-@model_source(takes="a .gguf file", owns=lambda place: place.endswith(".gguf"), slow=True)
+@model_source(takes="a .gguf file", owns=lambda location: location.endswith(".gguf"), slow=True)
 def gguf(name: str, *, dtype: str, revision: str | None, tokenizer: Any) -> Any:
     """A GGUF file, de-quantized by `transformers` and the package `gguf`."""
     file = Path(name)
@@ -70,15 +70,15 @@ def transformer_lens(name: str, *, dtype: str, revision: str | None, tokenizer: 
     return from_object(bridge, tokenizer)
 
 
-def _model_folder(place: str) -> Path:
+def _model_folder(location: str) -> Path:
     """Find the folder that holds the weights: in a run's folder, its stage `model`."""
-    return Path(place) / "model" if (Path(place) / "run.toml").is_file() else Path(place)
+    return Path(location) / "model" if (Path(location) / "run.toml").is_file() else Path(location)
 
 
-def _is_a_runs(place: str) -> bool:
+def _is_a_runs(location: str) -> bool:
     from models.files import read_json
 
-    folder = _model_folder(place)
+    folder = _model_folder(location)
     if (folder / REFERENCE).is_file():
         return True
     return folder.is_dir() and "model_type" not in read_json(folder / "config.json", "name a folder that holds a model")
@@ -94,11 +94,11 @@ def interp(name: str, *, dtype: str, revision: str | None, tokenizer: Any) -> An
     folder = _model_folder(name)
     if (folder / REFERENCE).is_file():
         named = read_json(folder / REFERENCE, "run the stage again")
-        source, place, its_revision = named["source"], named["name"], named["revision"]
+        source, location, its_revision = named["source"], named["name"], named["revision"]
         if (folder / WEIGHTS).is_dir():
-            source, place, its_revision = "huggingface", str(folder / WEIGHTS), None
+            source, location, its_revision = "huggingface", str(folder / WEIGHTS), None
         dtype = named["dtype"] if dtype == "auto" else dtype
-        return MODEL_SOURCES[source].load(place, dtype=dtype, revision=revision or its_revision, tokenizer=tokenizer)
+        return MODEL_SOURCES[source].load(location, dtype=dtype, revision=revision or its_revision, tokenizer=tokenizer)
     model = Transformer.load(folder)
     model.tokenizer = wrapped(tokenizer)
     if model.tokenizer is None and (beside := _tokenizer_folder(name)) is not None:
@@ -131,26 +131,26 @@ def from_object(model: Any, tokenizer: Any) -> Any:
     return opened
 
 
-def load_tokenizer(place: str | Path) -> "Tokenizer | PretrainedTokenizer":
+def load_tokenizer(location: str | Path) -> "Tokenizer | PretrainedTokenizer":
     """Load the tokenizer of a folder, of a model's or run's folder, or of any model that `source_of` finds.
 
-    Raises FileNotFoundError or ValueError, naming the place, where there is none that can be read."""
+    Raises FileNotFoundError or ValueError, naming the location, where there is none that can be read."""
     from models.files import read_json
     from models.pretrained_tokenizer import REMEDY, PretrainedTokenizer
     from models.tokenizer import Tokenizer
 
-    folder = _tokenizer_folder(str(place)) or Path(place)
+    folder = _tokenizer_folder(str(location)) or Path(location)
     if folder.is_dir() and not (folder / "tokenizer_config.json").is_file():
         return Tokenizer.load(folder)
     if folder.is_dir():
         read_json(folder / "tokenizer.json", REMEDY)
         return PretrainedTokenizer.load(folder)
-    return PretrainedTokenizer.load(source_of(str(place))[1])
+    return PretrainedTokenizer.load(source_of(str(location))[1])
 
 
-def _tokenizer_folder(place: str) -> Path | None:
+def _tokenizer_folder(location: str) -> Path | None:
     """Find where a folder, or the run that it belongs to, has its tokenizer.json."""
-    folder = _model_folder(place)
+    folder = _model_folder(location)
     candidates = (folder, folder / "tokenizer", folder.parent / "corpus" / "tokenizer")
     return next((candidate for candidate in candidates if (candidate / "tokenizer.json").is_file()), None)
 

@@ -121,19 +121,19 @@ class PretrainedTokenizer:
         Raises ValueError or OSError, naming it, where there is no fast tokenizer."""
         from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-        place, options = Path(source), {"revision": revision or "main", "trust_remote_code": False}
+        path, options = Path(source), {"revision": revision or "main", "trust_remote_code": False}
         kind: Any = PreTrainedTokenizerFast  # takes what is written as it is, where AutoTokenizer may know better
-        if place.suffix == ".gguf":
-            source, options["gguf_file"] = place.parent, place.name
-        elif not (place / "tokenizer.json").is_file():
+        if path.suffix == ".gguf":
+            source, options["gguf_file"] = path.parent, path.name
+        elif not (path / "tokenizer.json").is_file():
             kind = AutoTokenizer
         try:
             tokenizer = cls(kind.from_pretrained(str(source), **options), d_vocab=d_vocab)
         except Exception as error:  # whatever a damaged file makes the library raise
             reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-            raise ValueError(f"{place} has no tokenizer that can be read ({reason}): {REMEDY}") from None
+            raise ValueError(f"{path} has no tokenizer that can be read ({reason}): {REMEDY}") from None
         if set(tokenizer._pieces) <= set(tokenizer.special_ids):  # the library's answer where the files are missing
-            raise ValueError(f"{place} has no tokenizer that can be read (it has no words): {REMEDY}")
+            raise ValueError(f"{path} has no tokenizer that can be read (it has no words): {REMEDY}")
         return tokenizer
 
 

@@ -3,7 +3,7 @@
     @text_source(fields=("paths",), takes="at least one file or glob")
     def files(paths, size): …                          # an iterator of `Document`s of at most `size` characters
 
-    @model_source(takes="a .gguf file", owns=lambda place: place.endswith(".gguf"))
+    @model_source(takes="a .gguf file", owns=lambda location: location.endswith(".gguf"))
     def gguf(name, *, dtype, revision, tokenizer): …   # a model as `models.load_model` gives it
 
 A configuration names one ([corpus] source, [model] source); checks, messages, the command line and its help follow from
@@ -20,7 +20,7 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 """What a model's weights may be loaded as; auto: as they are stored."""
 
 
-def _owns_nothing(place: str) -> bool:
+def _owns_nothing(location: str) -> bool:
     return False
 
 
@@ -47,7 +47,7 @@ class ModelSource(NamedTuple):
     takes: str
     """What the name is, in words."""
     owns: Callable[[str], bool] = _owns_nothing
-    """Whether it loads this place, where no source is named."""
+    """Whether it loads this location, where no source is named."""
     slow: bool = False
     """Loading takes minutes: a run keeps the weights, to open them quickly the next time."""
 

@@ -411,9 +411,7 @@ def test_without_a_path_to_the_logits_they_are_null(sae, store, model, tmp_path)
     wrapped.W_U = model.W_U.detach()
     no_path = scan_features(wide, store, HOOK, tmp_path / "b", model=wrapped)
     assert no_path.table().top_logits.notna().all() and "without a final norm" in no_path.meta["logit_effects"]
-    with pytest.raises(
-        ValueError, match=f"the model has no hook {HOOK}, and its weights .*: give the model that was"
-    ):
+    with pytest.raises(ValueError, match=f"the model has no hook {HOOK}, and its weights .*: give the model that was"):
         scan_features(wide, store, HOOK, tmp_path / "c", model=torch.nn.Linear(2, 2))
     assert not (tmp_path / "c").exists()
 

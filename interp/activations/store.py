@@ -50,7 +50,7 @@ from interp.activations.sources import Limited, Provenance, Shard
 from interp.activations.store_writer import StoreWriter
 from interp.display.cards import card, facts
 from interp.storage.files import Progress, digest_file, no_progress
-from interp.storage.folder_kinds import place_of
+from interp.storage.folder_kinds import folder_of
 from interp.storage.folders import MANIFEST, holds, whole_folder
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class ActivationStore:
     def open(cls, path: str | Path) -> "ActivationStore":
         """The finished store in a folder, or that of a run folder. Raises ValueError if there is none, or if a file of
         it is missing or of another size."""
-        folder = place_of(path, "activations")
+        folder = folder_of(path, "activations")
         return cls(folder, read_store_manifest(folder), digest_file(folder / MANIFEST))
 
     @classmethod

@@ -51,9 +51,9 @@ def write_hub_folder(run: FinishedRun, out: str | Path, *, license: str | None =
     with whole_folder(out, made_of, overwrite=overwrite, editable=True) as new:
         sae.save(new, format=sae.preferred_format)
         if run.manifest("ranking") is not None:
-            shutil.copyfile(run.place("ranking"), new / "ranking.parquet")
+            shutil.copyfile(run.path_to("ranking"), new / "ranking.parquet")
         if run.manifest("features") is not None:
-            shutil.copyfile(run.place("features") / "features.parquet", new / "features.parquet")
+            shutil.copyfile(run.path_to("features") / "features.parquet", new / "features.parquet")
         write_text(new / "README.md", model_card(run, license=license))
     return Path(out)
 

@@ -45,7 +45,7 @@ from interp.features.scan_input import ScanConfig, fit_half
 from interp.features.table_passes import SCHEMAS
 from interp.storage.checks import check_finite, check_token_ids, validated
 from interp.storage.files import Progress, no_progress, open_tensors, read_any_json, read_json
-from interp.storage.folder_kinds import place_of
+from interp.storage.folder_kinds import folder_of
 
 __all__ = ["FeatureStore", "ScanConfig", "fit_half", "scan_features"]
 
@@ -66,7 +66,7 @@ class FeatureStore:
     @classmethod
     def open(cls, path: str | Path) -> "FeatureStore":
         """The store in a folder, or that of a run folder."""
-        return cls(place_of(path, "features"))
+        return cls(folder_of(path, "features"))
 
     @classmethod
     def from_codes(
@@ -125,8 +125,8 @@ class FeatureStore:
         return self.d_sae
 
     def __repr__(self) -> str:
-        place = f", {self.meta['hook_name']}" if self.meta["hook_name"] else ""
-        return f"FeatureStore({self.d_sae:,} latents, {self.meta['n_tokens']:,} tokens{place})"
+        hook = f", {self.meta['hook_name']}" if self.meta["hook_name"] else ""
+        return f"FeatureStore({self.d_sae:,} latents, {self.meta['n_tokens']:,} tokens{hook})"
 
     def _repr_html_(self) -> str:
         known: dict[str, Any] = {"latents that fire": self.meta["n_alive"], "contexts of": f"{self.n_ctx} tokens"}

@@ -94,8 +94,8 @@ def corpus_differences(differences: pd.DataFrame, *, names: tuple[str, str] = ("
         side = sign * shown["difference"].to_numpy(float) > 0
         at, low, high = (100 * shown[column].to_numpy(float)[side] for column in ("difference", "low", "high"))
         bars = dict(type="data", symmetric=False, array=high - at, arrayminus=at - low, thickness=1.5, width=0)
-        place = dict(x=at, y=np.flatnonzero(side), marker=dict(color=colour, size=8))
-        fig.add_scatter(**place, error_x=bars, mode="markers", name=f"in more of {escaped(name)}")
+        dots = dict(x=at, y=np.flatnonzero(side), marker=dict(color=colour, size=8))
+        fig.add_scatter(**dots, error_x=bars, mode="markers", name=f"in more of {escaped(name)}")
     fig.add_vline(0, line=dict(color=INK, width=1))
     styled(fig, "What differs between the two corpora", height=140 + _ROW * max(len(shown), 4))
     fig.update_yaxes(tickvals=list(range(len(shown))), ticktext=ticks, range=[-0.7, max(len(shown), 1) - 0.3])
@@ -125,18 +125,18 @@ def splitting(
     roots = list(map(int, n_children.index[:most] if roots is None else roots))
     columns, bands, merged = _flow(tables, roots, rows)
     keys = [(level, latent) for level, latents in enumerate(columns) for latent in latents]
-    place = {key: i for i, key in enumerate(keys)}
+    number = {key: i for i, key in enumerate(keys)}
     colours = {(0, root): SEQUENCE[i % len(SEQUENCE)] for i, root in enumerate(columns[0])}
     for level, latent, other, _ in bands:
         colours[level + 1, other] = colours[level, latent]
     known = [*names, *[{}] * len(columns)]
-    labels = [merged.get(key) or label(known[key[0]].get(key[1], f"#{key[1]}")) for key in place]
-    shades = [GREY if key in merged else colours[key] for key in place]
+    labels = [merged.get(key) or label(known[key[0]].get(key[1], f"#{key[1]}")) for key in number]
+    shades = [GREY if key in merged else colours[key] for key in number]
     node = dict(label=labels, color=shades, align="left", pad=_ROW - 4, thickness=8, line_width=0)
     hues = [[int(colours[level, latent][at : at + 2], 16) for at in (1, 3, 5)] for level, latent, _, _ in bands]
     link = dict(
-        source=[place[level, latent] for level, latent, _, _ in bands],
-        target=[place[level + 1, other] for level, _, other, _ in bands],
+        source=[number[level, latent] for level, latent, _, _ in bands],
+        target=[number[level + 1, other] for level, _, other, _ in bands],
         value=[max(both, 1) for *_, both in bands],
         color=[f"rgba({red},{green},{blue},0.3)" for red, green, blue in hues],
     )

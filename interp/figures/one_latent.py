@@ -104,13 +104,13 @@ def example_text(
     fig, places, y = go.Figure(), [], 0.0
     for tokens, values, row, start in shown[["tokens", "values", "row", "start"]].itertuples(index=False):
         x = 0
-        for place, (token, value) in enumerate(zip(tokens, values, strict=True)):
+        for position, (token, value) in enumerate(zip(tokens, values, strict=True)):
             word = visible(vocab[token].replace(" ", "\u00a0"))
             cells = _cells(word)
             if x and x + cells > n_cells:
                 x, y = 0, y + 1
             places.append((x + cells / 2, y + 0.5, escaped(word)))
-            _shaded_token(fig, x, x + cells, y, float(value) / largest, fires=place == row - start)
+            _shaded_token(fig, x, x + cells, y, float(value) / largest, fires=position == row - start)
             x += cells
         y += 1 + GAP
     xs, ys, texts = zip(*places, strict=True)

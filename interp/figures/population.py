@@ -78,8 +78,8 @@ def density_histogram(features: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go
         inks = [f'<span style="color:{hue}">{n:,}</span>' for n, hue in zip(dead.values(), colours, strict=True)]
         numbers = inks if is_cut and len(named) <= MAX_NAMED else []
     text = "<br>".join(["dead", *["cut off"] * is_cut, *numbers])
-    place = dict(x=spike, y=max(heights.values(), default=0), yanchor="bottom", yshift=3 + 3 * (len(named) > 1))
-    fig.add_annotation(text=text, showarrow=False, font_size=11, **place)
+    position = dict(x=spike, y=max(heights.values(), default=0), yanchor="bottom", yshift=3 + 3 * (len(named) > 1))
+    fig.add_annotation(text=text, showarrow=False, font_size=11, **position)
     return _mark_ultra_low(fig, densities, edges[0], spike)
 
 
@@ -88,8 +88,8 @@ def _mark_ultra_low(fig: go.Figure, densities: Mapping[str, np.ndarray], left: f
     text = "<br>".join(f"{name} {n:,}".strip() for name, n in counts.items()) if len(counts) <= MAX_NAMED else ""
     threshold = float(np.log10(ULTRA_LOW))
     fig.add_vrect(x0=left, x1=threshold, fillcolor=ORANGE, opacity=0.14, line_width=0, layer="below")
-    place = dict(x=threshold, y=1, yref="y domain", xanchor="right", yanchor="top", align="right")
-    fig.add_annotation(text=f"ultra-low<br>{text}", showarrow=False, font_size=11, **place)
+    position = dict(x=threshold, y=1, yref="y domain", xanchor="right", yanchor="top", align="right")
+    fig.add_annotation(text=f"ultra-low<br>{text}", showarrow=False, font_size=11, **position)
     ticks = list(range(int(np.ceil(left)), 1))
     styled(fig, "Firing density of the latents", x="density (log₁₀ of the share of tokens)", y="latents")
     fig.update_xaxes(tickangle=0, tickvals=[spike, *ticks], ticktext=["none", *map(minus, ticks)])

@@ -118,9 +118,9 @@ def with_placed_names(fig: go.Figure) -> go.Figure:
         for i, (right, up) in leaders.items():
             line = dict(showarrow=True, arrowhead=0, arrowwidth=0.7, arrowcolor=GREY, standoff=4, ax=right, ay=-up)
             anchor = "left" if right > 0 else "right"
-            place = dict(x=_in_axis(trace.x[i], fig.layout.xaxis), y=_in_axis(trace.y[i], fig.layout.yaxis))
+            position = dict(x=_in_axis(trace.x[i], fig.layout.xaxis), y=_in_axis(trace.y[i], fig.layout.yaxis))
             look = dict(xanchor=anchor, yanchor="middle", font_size=size, borderpad=1)
-            fig.add_annotation(text=names[i], name=LEADER, **place, **line, **look)
+            fig.add_annotation(text=names[i], name=LEADER, **position, **line, **look)
     return fig
 
 
@@ -225,8 +225,8 @@ def _with_key(fig: go.Figure, size: float) -> go.Figure:
     height = LINE * 1.15 * size * len(lines)
     fig.update_layout(showlegend=False, margin_t=_MARGIN["t"] + titles + height)
     if lines:
-        place = dict(x=1, xref="paper", y=1, yref="paper", xanchor="right", yanchor="bottom", yshift=titles)
-        fig.add_annotation(text="<br>".join(line.rstrip("\u2003") for line in lines), showarrow=False, **place)
+        position = dict(x=1, xref="paper", y=1, yref="paper", xanchor="right", yanchor="bottom", yshift=titles)
+        fig.add_annotation(text="<br>".join(line.rstrip("\u2003") for line in lines), showarrow=False, **position)
     return fig
 
 

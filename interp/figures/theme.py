@@ -42,9 +42,9 @@ def styled(fig: go.Figure, title: str, *, x: str = "", y: str = "", height: int 
     `title` is text; `x` and `y` may hold plotly's markup, such as <sub>, and names in them are to be `escaped`.
     """
     axis = dict(showline=True, linecolor=GREY, gridcolor="#e6e6e6", zeroline=False, ticks="outside", automargin=True)
-    place = dict(x=0, xref="paper", xanchor="left", automargin=True, yref="container", pad_t=8)
+    position = dict(x=0, xref="paper", xanchor="left", automargin=True, yref="container", pad_t=8)
     fig.update_layout(
-        title=dict(text=escaped(title), font_size=15, **place),
+        title=dict(text=escaped(title), font_size=15, **position),
         font=dict(family=f"Helvetica, Arial, {CJK}, sans-serif", size=12, color=INK),
         width=WIDTH,
         height=height,
@@ -79,8 +79,8 @@ def minus(number: int) -> str:
     return str(number).replace("-", "−")
 
 
-def colour_bar(title: str, **place: Any) -> dict[str, Any]:
-    return dict(title=dict(text=title, side="right"), thickness=10, outlinewidth=0, **place)
+def colour_bar(title: str, **position: Any) -> dict[str, Any]:
+    return dict(title=dict(text=title, side="right"), thickness=10, outlinewidth=0, **position)
 
 
 def coloured(

@@ -80,8 +80,9 @@ def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float
             key = dict(name=f"{name} validation".strip(), legendgroup=name)
             fig.add_scatter(x=held_out["tokens"], y=held_out["val_loss"], **key, **style, row=1, col=1)
     for name, loss in (levels or {}).items():
-        place = "top right" if loss > tables[0]["loss"].iloc[-1] else "bottom left"  # where a curve that falls is not
-        note = dict(annotation_text=f"{escaped(name)} {loss:.2f}", annotation_position=place, annotation_font_size=11)
+        # Where a curve that falls is not.
+        corner = "top right" if loss > tables[0]["loss"].iloc[-1] else "bottom left"
+        note = dict(annotation_text=f"{escaped(name)} {loss:.2f}", annotation_position=corner, annotation_font_size=11)
         fig.add_hline(y=loss, line=dict(color=GREY, dash="dash", width=1.5), row=1, col=1, **note)
     noun, several = ("dictionary", "dictionaries") if is_dictionary else ("model", "models")
     title = f"Training of the {noun}" if len(tables) == 1 else f"Training of {len(tables)} {several}"
@@ -98,17 +99,17 @@ def _with_axes(fig: go.Figure, panels: list[str], axes: Mapping[str, str], is_di
     """Name the axes: tokens below each column of panels; what falls by orders of magnitude has a logarithmic axis."""
     fig.update_xaxes(nticks=5, rangemode="tozero")
     for i, column in enumerate(panels):
-        place = dict(row=i // 2 + 1, col=i % 2 + 1)
+        position = dict(row=i // 2 + 1, col=i % 2 + 1)
         if i:  # the first axis cannot match itself
-            fig.update_xaxes(matches="x", **place)
+            fig.update_xaxes(matches="x", **position)
         if is_dictionary and column in ("fvu", "loss"):
-            drawn = [value for trace in fig.select_traces(**place) for value in trace.y]
-            fig.update_yaxes(type="log", tickvals=_log_ticks(drawn), **place)
+            drawn = [value for trace in fig.select_traces(**position) for value in trace.y]
+            fig.update_yaxes(type="log", tickvals=_log_ticks(drawn), **position)
         elif column != "loss":
-            fig.update_yaxes(rangemode="tozero", **place)
-        fig.update_yaxes(tickformat=TICKS.get(column), exponentformat="e", **place)
+            fig.update_yaxes(rangemode="tozero", **position)
+        fig.update_yaxes(tickformat=TICKS.get(column), exponentformat="e", **position)
         if i >= len(panels) - 2:
-            fig.update_xaxes(title_text="tokens seen", **place)
+            fig.update_xaxes(title_text="tokens seen", **position)
     if len(panels) == 1:
         return fig.update_yaxes(title_text=axes[panels[0]])
     panelled(fig)

@@ -75,7 +75,7 @@ def run_stages(
             heads = {}
             for run in of_runs:
                 read = {name: run.folder(name) for name in stage.reads}
-                inputs = {name: fingerprints[place] for name, place in read.items() if place in fingerprints}
+                inputs = {name: fingerprints[folder] for name, folder in read.items() if folder in fingerprints}
                 heads[run] = _expected(stage, run, inputs)
                 fingerprints[run.folder(stage.name)] = heads[run]["fingerprint"]
             manifests = {run: _done(run, stage.name, head["fingerprint"]) for run, head in heads.items()}
@@ -188,17 +188,17 @@ def _claimed(out: Path, config: RunConfig, redo: bool, locks: ExitStack) -> list
     if not (out / RUN_FILE).is_file() and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} exists and is not a run folder, it has no run.toml; choose another with --out")
     others = {out / hook_folder(name): config.at(name) for name in config.harvest.hook_names[1:]}
-    held = {place for place in others if place.is_dir()}
-    for place in held:
-        locks.enter_context(locked(place))
+    held = {folder for folder in others if folder.is_dir()}
+    for folder in held:
+        locks.enter_context(locked(folder))
     if not redo:
-        for place, config_of_hook in {out: config, **others}.items():
-            _check_keeps(place, config_of_hook)
+        for folder, config_of_hook in {out: config, **others}.items():
+            _check_keeps(folder, config_of_hook)
     _write_config(out, config)
-    for place, config_of_hook in others.items():
-        _write_config(place, config_of_hook)
-        if place not in held:
-            locks.enter_context(locked(place))
+    for folder, config_of_hook in others.items():
+        _write_config(folder, config_of_hook)
+        if folder not in held:
+            locks.enter_context(locked(folder))
     run = Run(out)
     return [run.at(name) for name in config.harvest.hook_names]
 

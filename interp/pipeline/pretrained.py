@@ -118,8 +118,8 @@ def open_model(folder: Path) -> Any:
 
 def model_files(config: ModelConfig) -> dict[str, str]:
     """Digests of the files of a pretrained model that lies in a folder."""
-    place = Path(config.name)
-    if config.is_trained or not place.exists():
+    path = Path(config.name)
+    if config.is_trained or not path.exists():
         return {}
-    files = [place] if place.is_file() else sorted(file for file in place.iterdir() if file.is_file())
+    files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
     return {file.name: digest_file(file) for file in files}

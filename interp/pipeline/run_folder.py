@@ -224,7 +224,7 @@ class Run:
         """Each finished stage with a line on what it reached."""
         return {name: STAGES[name].summary_of(manifest) for name, manifest in self._manifests().items()}
 
-    def place(self, name: str) -> Path:
+    def path_to(self, name: str) -> Path:
         """The file or folder that the attribute `name` reads."""
         return next(self.folder(stage.name) / stage.opens[name][0] for stage in STAGES.values() if name in stage.opens)
 
@@ -234,7 +234,7 @@ class Run:
 
         done = {name: manifest for name, manifest in self._manifests(without_page=True).items() if self.has(name)}
         tables = ("ranking", "quality", "nulls", "effects")
-        curves = [name for name in ("model", "sae") if name in done and self.place(f"{name}_curve").is_file()]
+        curves = [name for name in ("model", "sae") if name in done and self.path_to(f"{name}_curve").is_file()]
         return ReportInputs(
             store=self.features,
             title=self.title,
@@ -331,11 +331,11 @@ class Run:
     def _open(self, stage: Stage, name: str) -> Any:
         if stage.for_all_hooks and self.whole is not self:
             return self.whole._open(stage, name)
-        manifest, (place, reader) = self._finished(stage.name), stage.opens[name]
+        manifest, (name_in_folder, reader) = self._finished(stage.name), stage.opens[name]
         if name not in self._opened or self._opened[name][0] != manifest["sha256"]:
             self._check_current(stage, manifest)
-            verify(self.folder(stage.name) / place)
-            self._opened[name] = manifest["sha256"], reader(self.folder(stage.name) / place)
+            verify(self.folder(stage.name) / name_in_folder)
+            self._opened[name] = manifest["sha256"], reader(self.folder(stage.name) / name_in_folder)
         return self._opened[name][1]
 
     def _finished(self, stage: str) -> dict[str, Any]:

@@ -110,11 +110,11 @@ def find(path: str | Path, *kinds: str) -> Found:
     raise ValueError(f"{path} is neither {', nor '.join(looked_for)}: {_contents(path)}; {first.made_by}")
 
 
-def place_of(path: str | Path, kind: str) -> Path:
+def folder_of(path: str | Path, kind: str) -> Path:
     """The folder of this kind that `path` is or, as a run folder, stands for; `path` itself where it is neither, for
     whoever reads it to say what it lacks."""
-    places = (Path(path), *(Path(path) / name for name in KINDS[kind].inside))
-    return next((place for place in places if _is(place, KINDS[kind])), Path(path))
+    paths = (Path(path), *(Path(path) / name for name in KINDS[kind].inside))
+    return next((each for each in paths if _is(each, KINDS[kind])), Path(path))
 
 
 def check_local(path: str | Path) -> None:

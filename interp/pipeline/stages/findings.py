@@ -222,9 +222,9 @@ def _twin_scan(run: Run) -> dict[str, Any]:
 
 def _other_pages(run: Run) -> dict[str, str]:
     """The addresses of the pages of the run's other hooks, seen from this one."""
-    folder = run.place("page").parent
+    folder = run.path_to("page").parent
     others = [name for name in run.hooks if name != run.config.harvest.hook_name]
-    return {name: quote(os.path.relpath(run.at(name).place("page"), folder)) for name in others}
+    return {name: quote(os.path.relpath(run.at(name).path_to("page"), folder)) for name in others}
 
 
 @stage(

@@ -145,8 +145,7 @@ def _one_latent(table: pd.DataFrame, latent: int | None, name: str) -> pd.DataFr
     if latent is not None and "latent" in table:
         table = table[table["latent"] == latent]
     if table.empty or ("latent" in table and table["latent"].nunique() > 1):
-        raise ValueError(
-            f"the figure draws the rows of one latent (latent={latent}) of the table {name}; it was given {len(table)} "
-            "rows of others"
-        )
+        if latent is None:
+            raise ValueError(f"the table {name} has rows of several latents, or none: the figure draws one latent")
+        raise ValueError(f"the table {name} has no row of latent {latent}: name one that it has")
     return table

@@ -191,7 +191,7 @@ def _blocks_behind(model: nn.Module, hook_name: str) -> int:
     last = max((int(m[1]) for name in known if (m := re.match(r"blocks\.(\d+)\.", name))), default=-1)
     for name in names:
         if own := re.match(r"blocks\.(\d+)\.(hook_resid_post|hook_mlp_out|mlp\.hook_post)?", name):
-            return last - int(own[1]) + (own[2] is None)
+            return max(0, last - int(own[1]) + (own[2] is None))  # a model within another module has other names
     return last + 1
 
 

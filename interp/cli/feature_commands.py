@@ -12,9 +12,9 @@ from interp.cli.paths import (
     TABLES,
     check_writable,
     hook_to_scan,
+    load_named_model,
+    load_named_sae,
     only_hook,
-    open_model,
-    open_sae,
     read_table,
     tell_hook,
     write_table,
@@ -64,8 +64,8 @@ def scan_command(
             d = acts.d(only_hook(acts, hook))
             dictionary: Any = NeuronDictionary(d, k=min(d, max_neurons))
         else:
-            dictionary = open_sae(sae, sae_id)
-        opened = open_model(model) if model else None
+            dictionary = load_named_sae(sae, sae_id)
+        opened = load_named_model(model) if model else None
         named = hook_to_scan(acts, hook, dictionary)
         labels, vocab = _text(acts, tokens, tokenizer)
         vocab = vocab or (opened.tokenizer.display() if opened and opened.tokenizer else None)

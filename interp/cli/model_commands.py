@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from typer import Argument, Option
 
 from interp.cli.console import Bar, is_first
-from interp.cli.paths import OVERWRITE, TABLES, check_writable, only_hook, open_model, open_sae, write_table
+from interp.cli.paths import OVERWRITE, TABLES, check_writable, load_named_model, load_named_sae, only_hook, write_table
 
 MODEL = (
     "a run folder or one of Hugging Face, a name on the hub, a .gguf file, or SOURCE:NAME of a source that "
@@ -80,7 +80,7 @@ def harvest_command(
 
     with Bar("harvest") as bar:
         ids = _ids(tokens, max_tokens)
-        opened = open_model(model)
+        opened = load_named_model(model)
         options: Any = {"dtype": dtype, "batch_size": batch_size, "max_norm": _limit(max_norm), "seed": seed}
         options |= {"exclude": opened.special_ids if exclude is None else _token_ids(exclude)}
         options |= {"exclude_positions": tuple(exclude_position or ()), "overwrite": overwrite}
@@ -112,11 +112,11 @@ def quality_command(
     from interp.evaluation.quality import quality_table
 
     with Bar("quality") as bar:
-        dictionaries: Any = {name: open_sae(name, sae_id) for name in sae}
+        dictionaries: Any = {name: load_named_sae(name, sae_id) for name in sae}
         hook = hook or own_hook(dictionaries[sae[0]])
         if hook is None:
             raise ValueError(f"{sae[0]} does not say which hook it was trained on: name it with --hook")
-        ids, opened = _ids(tokens, max_tokens), open_model(model)
+        ids, opened = _ids(tokens, max_tokens), load_named_model(model)
         options: Any = {"batch_size": batch_size, "exclude": opened.special_ids, "writes": target, "progress": bar}
         table = quality_table(opened, hook, dictionaries, ids, **options)
     if out is not None:
@@ -159,8 +159,8 @@ def nulls_command(
             None if neurons is None else open_any(neurons, "features"),
             acts,
             only_hook(acts, hook),
-            open_model(model),
-            open_sae(sae).config,
+            load_named_model(model),
+            load_named_sae(sae).config,
             out,
             settings=settings,
             overwrite=overwrite,

@@ -20,7 +20,7 @@ TABLES = (".parquet", ".csv")
 OVERWRITE = Option("--overwrite", help="make it anew, in the place of what an earlier command left there")
 
 
-def open_model(name: str) -> Any:
+def load_named_model(name: str) -> Any:
     """Any language model: a folder, a run folder, a .gguf file or a name that the hub or TransformerLens knows."""
     if is_meant_as_path(name) and not Path(name).is_file():
         from interp.pipeline.opening import open_any
@@ -31,7 +31,7 @@ def open_model(name: str) -> Any:
     return load_model(name)
 
 
-def open_sae(name: str, sae_id: str | None = None) -> Any:
+def load_named_sae(name: str, sae_id: str | None = None) -> Any:
     """A dictionary: its folder, the run folder that trained it, or a SAELens release."""
     from interp.sae import load_sae
 

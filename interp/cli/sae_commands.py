@@ -15,7 +15,7 @@ import typer
 from typer import Argument, Option
 
 from interp.cli.console import Bar, assignment, is_first, one_line, toml_value, toml_values
-from interp.cli.paths import OVERWRITE, check_writable, only_hook, open_sae
+from interp.cli.paths import OVERWRITE, check_writable, load_named_sae, only_hook
 
 if TYPE_CHECKING:
     from interp.sae import SAEConfig
@@ -208,5 +208,5 @@ def export_command(
 
     saelens: as sae_lens.SAE.load_from_disk reads it. interp: any dictionary, bit for bit, for interp."""
     check_writable("--out", out)
-    open_sae(sae, sae_id).save(out, format=format, overwrite=overwrite)
+    load_named_sae(sae, sae_id).save(out, format=format, overwrite=overwrite)
     print(out)

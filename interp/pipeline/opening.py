@@ -62,9 +62,9 @@ def open_activations(folder: Path) -> "ActivationStore":
 
 
 def open_model(folder: Path) -> Any:
-    """The folder of the stage `model` (`pretrained.open_model`)."""
+    """The folder of the stage `model` (`pretrained.model_of_folder`)."""
     verify(folder)
-    return pretrained.open_model(folder)
+    return pretrained.model_of_folder(folder)
 
 
 def open_tokens(file: Path) -> "LabelledTokens":

@@ -103,7 +103,7 @@ def _load(source: str, name: str, revision: str | None, dtype: str) -> Any:
     return model
 
 
-def open_model(folder: Path) -> Any:
+def model_of_folder(folder: Path) -> Any:
     """Open the folder of the stage `model`: a transformer trained here, or the pretrained model that it names."""
     from models import load_model
 

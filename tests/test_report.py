@@ -509,6 +509,8 @@ def test_summary_has_the_run_in_order(page):
     rows = [[HOSTILE, "1,200"], ["b", "–"]]
     assert (table["title"], table["note"]) == (HOSTILE, HOSTILE)
     assert table["table"] == {"columns": [HOSTILE, "n"], "rows": rows}
+    assert data(page, "page")["about"].startswith(f"A dictionary of {D_SAE} latents")
+    assert data(page, "page")["about"].endswith(", L0 3.5, 90 % of the cross-entropy recovered.")
     assert summary["facts"][-1] == ["Words explain", "87%"]
     assert data(page, "page")["headlines"] == ["words explain 87 %"]
 
@@ -786,8 +788,8 @@ def test_learnt_and_effect_are_told_apart_and_why_they_disagree(run):
     inputs = account_of(run.store, {9: 0.9, 0: 0.9, 1: 0.9, 2: 0.9}, used())
     accounts = uses(inputs)
     assert list(accounts) == [9, 0, 1, 2] and accounts[9]["why"] is None
-    assert "about as often as they lower it" in accounts[0]["why"] and "costs less" in accounts[1]["why"]
-    assert "as far as 8 sequences can tell" in accounts[2]["why"]
+    assert "about as often as it lowers it" in accounts[0]["why"] and "costs less" in accounts[1]["why"]
+    assert "No effect detected in 8 sequences" in accounts[2]["why"]
     assert "later_loss_change" not in accounts[9] and accounts[0]["later_loss_change"][0] == 0.02
     assert accounts[9]["beyond_null"] == [0.2, 0.15, 0.25] and accounts[9]["sequences"] == 64
     turned = uses(account_of(run.store, {9: 0.1, 0: 0.1, 1: 0.1}, used()))
@@ -803,5 +805,7 @@ def test_each_of_the_three_shares_has_its_own_denominator(run):
     assert (learnt["n"], learnt["of"], effect["n"], effect["of"]) == (1, 2, 1, 4)
     assert effect["interval"][0] < 0.25 < effect["interval"][1] and effect["chance"] == 0.025
     firing = int((inputs.features["n_active"] > 0).sum())
-    assert effect["note"] == f"4 of the {firing} latents that fire were removed, in at most 64 sequences each."
+    assert effect["note"] == (
+        f"4 of the {firing} latents that fire were ablated one at a time, each in at most 64 sequences."
+    )
     assert [row["name"] for row in shares(ReportInputs(store=run.store))] == []

@@ -425,7 +425,8 @@ def test_the_page_opens_on_an_overview_with_numbers_features_and_words(browser, 
     assert browser.text("#overview .intro")[0] == (
         f"{D_SAE} latents, scanned on {N_SEQ * N_CTX} tokens. {D_SAE} are in use, 0 are dead or faint."
     )
-    assert browser.text(".share h2") == ["80 % have one meaning"] and "No null was run" in browser.text(".share p")[0]
+    assert browser.text(".share h2") == [f"This dictionary: 80 % of its {D_SAE} latents in use have one meaning"]
+    assert "No null was run" in browser.text(".share p")[0]
     assert browser.text(".verdicts li")[:2] == ["monosemantic 19 63 %", "polysemantic 6 20 %, 5 unsure"]
     browser.wait("document.querySelectorAll('#overview .card .firing').length >= 5")  # their examples are read by then
     cards, shown = browser.text("#overview .card h3 a"), browser.evaluate("report.data.page.worth_a_look")

@@ -54,8 +54,8 @@ report.filters = (() => {
     ? "By the sum of the activations."
     : !report.data.page.has_text
       ? "Features that detect a label best come first."
-      : "Features worth a look come first, unlike each other; then those surely of one meaning whose rules hold; then "
-        + "other sure ones, single-token ones, unsure ones, faint and dead ones; in each group by F1.";
+      : "First some worth a look, unlike each other; then those surely of one meaning, single-token, unsure, faint and dead ones; "
+        + "in each group by F1.";
 
   function chips() {
     const counted = new Map(columns.verdicts.map((verdict) => [verdict, 0]));

@@ -63,7 +63,7 @@ report.logits = (() => {
     const title = [term("learnt", "Learnt"), " by the model, and its ", term("effect")];
     const decided = h("table.plain.effects", null,
       h("tbody", null, learntRow(learnt), measured ? effectRow(measured.beyond_null) : null));
-    const why = ablated ? `This latent was not removed: ${ablated.note}` : "No latent was removed.";
+    const why = ablated ? `This latent was not ablated: ${ablated.note}` : "No latent was ablated.";
     return block(title, decided, measured ? consequences(measured) : nothing(why));
   }
 

@@ -3,7 +3,7 @@
 "use strict";
 
 report.views.overview = (() => {
-  const { columns, latents, tokens, order, ranked, shares, null: compared, has_text: hasText } = report.data.page;
+  const { about, columns, latents, tokens, order, ranked, shares, null: compared, has_text: hasText } = report.data.page;
   const { verdictOf, labelOf, isUnsure, isIdle } = report.selection;
   const N_SHOWN = 6;
 
@@ -28,39 +28,39 @@ report.views.overview = (() => {
   const panel = (heading, bars, ...note) => h("section.share", null, h("h2", null, heading), bars, h("p", null, note));
   const own = (known) => report.shareBar("this dictionary", shareOf(known), "own");
 
-  /* The share of one meaning: comparable with its null where both learnt from as many tokens. */
+  const counted = (name, of) => [name, h("span.muted", null, ` of ${format.count(of)}`)];
+
+  /* The share of one meaning of this dictionary. What stands beside the null is the same settings, learnt from as many
+   * tokens and judged on as many latents as it. */
   function oneMeaning(known) {
-    const title = term("one meaning", "have one meaning");
-    if (!compared) {
-      const heading = [`${percent(known.n / known.of)} `, title];
-      const alone = "No null was run, so that there is nothing to compare this with.";
-      return panel(heading, own(known), `${known.note} ${alone}`);
-    }
+    const heading = [`This dictionary: ${percent(known.n / known.of)} of its ${format.count(known.of)} latents in use `,
+      term("one meaning", "have one meaning")];
+    if (!compared) return panel(heading, own(known), "No null was run, so that there is nothing to compare this with.");
     const { one, trained, judged, null: nearest, longer } = compared;
-    const after = (n) => `trained on ${format.short(n)} tokens`;
+    const asTheNulls = longer
+      ? `Trained on as many tokens as the nulls (${format.short(trained)})`
+      : `Judged on as many latents as the nulls (${format.count(judged)})`;
     const bars = [
-      report.shareBar(longer ? after(trained) : "this dictionary", one, "own"),
-      report.shareBar(tipped("closest null", `${nearest.name}: ${nearest.means}`), nearest.one, "null"),
-      longer ? report.shareBar(after(longer), shareOf(known), "other") : null,
+      report.shareBar(counted("this dictionary", known.of), shareOf(known), "own"),
+      report.shareBar(counted(longer ? `after ${format.short(trained)} tokens` : "as the nulls", judged), one, "other"),
+      report.shareBar(counted(tipped("closest null", `${nearest.name}: ${nearest.means}`), judged), nearest.one, "null"),
     ];
-    const overlaps = nearest.one[2] >= one[1];
-    const heading = [`${percent(one[0])} `, title, `, ${percent(nearest.one[0])} in the closest `, term("null")];
+    const isAbove = nearest.one[2] < one[1];
     return panel(heading, bars,
-      `The closest null, ${nearest.name}, has the same settings and training; ${format.count(judged)} latents were `
-      + "judged of each. ",
-      overlaps ? "The intervals overlap: one meaning alone does not show that the model learnt it."
-        : "The intervals do not overlap.",
-      longer ? ` No null was trained on ${format.short(longer)} tokens, as the dictionary shown here was.` : null);
+      `${asTheNulls}, it has ${percent(one[0])}, the closest `, term("null"), ` ${percent(nearest.one[0])}: `,
+      isAbove ? "the intervals do not overlap." : "not distinguishable by this share.");
   }
 
   function learnt(known) {
-    return panel([`${percent(known.n / known.of)} are `, term("learnt", "learnt by the model")], own(known),
-      `${known.note} The others may reflect the text alone: a model with random weights has latents like them.`);
+    const share = `${percent(known.n / known.of)} of the ${format.count(known.of)} that could be tested are `;
+    return panel([share, term("learnt", "learnt by the model")], own(known),
+      "A model with random weights has latents like the rest: the text alone can explain them.");
   }
 
   function effect(known) {
     const chance = [known.chance, known.chance, known.chance];
-    return panel([`${percent(known.n / known.of)} have an `, term("effect"), `, ${percent(known.chance)} by chance`],
+    const share = `${percent(known.n / known.of)} of the ${format.count(known.of)} ablated have an `;
+    return panel([share, term("effect"), `, ${percent(known.chance)} by chance`],
       [own(known), report.shareBar("by chance", chance, "null")],
       `${known.note} A latent may be learnt and have no effect of its own, where other latents do the same.`);
   }
@@ -98,10 +98,11 @@ report.views.overview = (() => {
     if (section.childElementCount) return;
     const cardsPlace = h("div.cards", null, h("p.waiting", null, "Reading …"));
     section.replaceChildren(...[
+      h("p.about", null, about),
       h("p.intro", null, sentence()),
       shares.length ? h("div.shares", null, shares.map((known) => PANELS[known.name](known))) : [],
       ranked && hasText
-        ? [h("div.headed", null, h("h2", null, "Verdicts"), h("span.muted", null, "Pale: unsure.")),
+        ? [h("div.headed", null, h("h2", null, "Verdicts"), h("span.muted", null, `Of all ${format.count(latents)} latents. Pale: unsure.`)),
           report.verdictBar()]
         : [],
       h("div.headed", null,

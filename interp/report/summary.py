@@ -11,7 +11,7 @@ import pandas as pd
 
 from interp import figures
 from interp.display.verdict_looks import WITHOUT_SCORES
-from interp.report.beside_nulls import closest_null, nulls_account
+from interp.report.beside_nulls import ALIKE, closest_null, nulls_account
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import number, percent
 from interp.report.panels import Panel
@@ -67,6 +67,23 @@ def summary(inputs: ReportInputs) -> dict[str, Any]:
         "stages": [[name, number(seconds)] for name, seconds in inputs.stages],
         "versions": dict(inputs.versions),
     }
+
+
+def about(inputs: ReportInputs) -> str:
+    """What the page shows, in a sentence: the size of the dictionary, its hook and model, L0 and how much of the
+    cross-entropy its reconstruction recovers, as far as these are known."""
+    parameters, quality = inputs.model_results.get("parameters"), inputs.quality
+    size = f"A dictionary of {inputs.store.d_sae:,} latents"
+    hook = inputs.store.meta.get("hook_name") or inputs.store.meta.get("hook")
+    places = [str(hook)] if hook else []
+    if parameters:
+        places.append(f"a model with {parameters:,} parameters")
+    parts = [f"{size} for {' of '.join(places)}" if places else size]
+    parts.append(f"L0 {inputs.features['density'].fillna(0).sum():.1f}")
+    if quality is not None and {"dictionary", "ce_recovered"} <= set(quality):
+        recovered = quality.loc[quality["dictionary"] == ALIKE, "ce_recovered"].dropna()
+        parts += [f"{percent(share)} of the cross-entropy recovered" for share in recovered[:1]]
+    return ", ".join(parts) + "."
 
 
 def _facts(inputs: ReportInputs) -> list[tuple[str, str]]:

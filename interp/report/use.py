@@ -65,7 +65,10 @@ def shares(inputs: ReportInputs) -> list[dict[str, Any]]:
     if inputs.effects is not None:
         table = inputs.effects.dropna(subset=["loss_change"])
         firing, most = int((inputs.features["n_active"] > 0).sum()), table["n_sequences"].max()
-        note = f"{len(table):,} of the {firing:,} latents that fire were removed, in at most {most:.0f} sequences each."
+        note = (
+            f"{len(table):,} of the {firing:,} latents that fire were ablated one at a time, each in at most "
+            f"{most:.0f} sequences."
+        )
         add("effect", table["beyond_null_low"] > 0, note, BY_CHANCE)
     return rows
 
@@ -114,10 +117,7 @@ def _no_effect(row: Mapping[Any, Any]) -> str:
         )
     if row["kl_low"] > row["null_kl"]:
         return (
-            f"It is learnt, and removing it changes the predictions more than its null does, but in the {many} the "
-            "changes raise the loss about as often as they lower it: it is not sure that it helps."
+            f"No effect on the loss detected in {many}: removing it changes the predictions more than its null does, "
+            "but raises the loss about as often as it lowers it."
         )
-    return (
-        "It is learnt, but removing it changes the model no more than an equally large change along other latents, as "
-        f"far as {many} can tell: other latents may do the same, or too few of its firings were seen."
-    )
+    return f"No effect detected in {many}: other latents may do the same, or too few of its firings were seen."

@@ -26,7 +26,7 @@ from interp.report.latent_map import map_payload
 from interp.report.latent_pairs import in_common, pairs_shown
 from interp.report.notes import features_key
 from interp.report.payloads import CHUNK, payloads, row_evidence
-from interp.report.summary import summary
+from interp.report.summary import about, summary
 from interp.report.use import shares, uses
 from interp.report.verdict_evidence import alike, explanations, sense_rows, senses_in, senses_of, verdict_evidence
 from interp.storage.files import Progress, no_progress
@@ -143,6 +143,7 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
     folder.mkdir()
     page: dict[str, Any] = {
         "title": inputs.title,
+        "about": about(inputs),
         "key": features_key(store),
         "latents": store.d_sae,
         "tokens": inputs.n_scanned,

@@ -618,13 +618,31 @@ def test_the_map_is_coloured_by_what_is_asked_with_a_legend(browser, address):
     assert "python 1" in browser.text(".legend")[0], "by the kind of text, where that is known"
     assert (
         len(browser.evaluate("Array.from(document.querySelectorAll('.contours path'), (e) => e.getAttribute('d'))"))
-        == 3
+        == 2
     )
     field = "document.querySelector('.maphead select')"
     for way, said in (("density", "density"), ("verdict", "single-token 5"), ("monosemanticity", "0.01.0")):
         browser.evaluate(f"{field}.value = '{way}'; {field}.dispatchEvent(new Event('change'))")
         assert said in browser.text(".legend")[0]
     assert not browser.complaints
+
+
+def test_the_whole_map_is_fitted_again_as_the_window_changes_and_comes_first_on_a_phone(browser, address):
+    browser.size(390, 844)
+    browser.open(f"{address}#map")
+    top = "document.querySelector('{}').getBoundingClientRect().top"
+    tops = [browser.evaluate(top.format(part)) for part in (".plot.map", "#map .legend", "#map aside", ".maphead")]
+    assert tops == sorted(tops) and not browser.evaluate("document.querySelector('.mapped details').open")
+    lies = "document.querySelector('.contours').getAttribute('transform')"
+    narrow = browser.evaluate(lies)
+    browser.size(1400, 900)
+    browser.wait(f"{lies} !== {json.dumps(narrow)}")
+    resized = browser.evaluate(lies)
+    browser.evaluate("document.querySelector('.plot.map').focus()")
+    browser.press("+")
+    browser.wait(f"{lies} !== {json.dumps(resized)}")
+    browser.press("0")
+    browser.wait(f"{lies} === {json.dumps(resized)}")
 
 
 def test_points_are_discs_in_their_colours_the_later_over_the_earlier(browser, address):

@@ -16,7 +16,9 @@ report.views.map = (() => {
     "The list beside it has the same latents.";
   const HUES = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#8c6bb1"];
   const LADDER = ["#352a87", "#1f6fb4", "#12a39a", "#9fbd4b", "#f9d423"];
-  const REST = "other kinds, or no kind for half of its firings";
+  const OTHER = "other kinds";
+  const NONE = "no dominant kind of text";
+  const LEVELS = [0.1, 0.4]; // of the contours, as shares of the largest density
   const PLAIN = 215,
     MUTED = 95,
     FAINT = 34;
@@ -40,6 +42,7 @@ report.views.map = (() => {
     status,
     chosen,
     listed,
+    colours,
     at = -1,
     ringed = -1;
 
@@ -59,15 +62,16 @@ report.views.map = (() => {
     const line = ([name, n]) =>
       h(
         "li",
-        { "--hue": hueOf(name) },
+        { "--hue": hueOf(name), title: name === NONE ? "no kind of text has half of its firings" : null },
         h("span.verdict", null, write(name)),
         h("span.muted", null, ` ${format.count(n)}`),
       );
-    const isRest = ([name]) => Number(name === REST);
-    const shown = [...counts].sort((a, b) => isRest(a) - isRest(b) || b[1] - a[1]).map(line);
+    const rank = ([name]) => [OTHER, NONE].indexOf(name);
+    const shown = [...counts].sort((a, b) => rank(a) - rank(b) || b[1] - a[1]).map(line);
     return {
       hueOf: (latent) => hues.get(nameOf(latent)),
-      isRest: (latent) => nameOf(latent) === REST,
+      isRest: (latent) => [OTHER, NONE].includes(nameOf(latent)),
+      said: (latent) => write(nameOf(latent)),
       legend: h("ul.legend", null, shown),
     };
   }
@@ -83,10 +87,15 @@ report.views.map = (() => {
       return v === null || !Number.isFinite(v) ? none : blend((v - low) / (high - low || 1));
     };
     const write = (v) => (isLog ? format.significant(10 ** v, 2) : format.fixed(v, 1));
+    const said = (latent) => {
+      const v = values(latent);
+      return v === null || !Number.isFinite(v) ? "no value" : `${WAYS[way]} ${write(v)}`;
+    };
     const grey = points.latents.length - known.length,
       ladder = h("i.ladder", { "--ladder": LADDER.join(", ") });
     const rest = h("span.muted", null, grey ? `grey: ${format.count(grey)} without a value` : "");
-    return { hueOf, legend: h("div.legend", null, h("span", null, WAYS[way]), write(low), ladder, write(high), rest) };
+    const legend = h("div.legend", null, h("span", null, WAYS[way]), write(low), ladder, write(high), rest);
+    return { hueOf, said, legend };
   }
 
   function coloured() {
@@ -95,8 +104,12 @@ report.views.map = (() => {
       return grouped(verdictOf, (name) => style(`--${name}`) || style("--unranked"), format.verdict);
     if (way !== "label") return graded();
     const labelOf = (latent) => points.labels[points.inside[placeOf.get(latent)]] ?? null;
-    const nameOf = (latent) => (hueOfName.has(labelOf(latent)) ? labelOf(latent) : REST);
-    return grouped(nameOf, (name) => hueOfName.get(name) ?? style("--dead"), format.words);
+    const nameOf = (latent) => {
+      const label = labelOf(latent);
+      return label === null ? NONE : hueOfName.has(label) ? label : OTHER;
+    };
+    const grey = (name) => style(name === OTHER ? "--muted" : "--dead");
+    return grouped(nameOf, (name) => hueOfName.get(name) ?? grey(name), format.words);
   }
 
   /* The commonest kinds of text, each with its hue. */
@@ -109,11 +122,12 @@ report.views.map = (() => {
   /* Colour the points; what is not selected is dimmed. */
   function repaint() {
     if (!scatter) return;
-    const { hueOf, isRest, legend: shown } = coloured();
-    const colours = new Uint8Array(4 * points.latents.length);
+    colours = coloured();
+    const { hueOf, isRest, legend: shown } = colours;
+    const drawn = new Uint8Array(4 * points.latents.length);
     const depth = (latent) => (!has(latent) ? FAINT : isRest?.(latent) ? MUTED : PLAIN);
-    points.latents.forEach((latent, k) => colours.set([...hueOf(latent), depth(latent)], 4 * k));
-    scatter.paint(colours, bytes(report.paint.style("--paper")));
+    points.latents.forEach((latent, k) => drawn.set([...hueOf(latent), depth(latent)], 4 * k));
+    scatter.paint(drawn, bytes(report.paint.style("--paper")));
     legend.replaceChildren(shown);
     status.replaceChildren(h("a", { href: "#features" }, `${hasNone() ? "All" : "These"} in the table`));
     points.names.forEach(([, , name], k) => {
@@ -129,12 +143,12 @@ report.views.map = (() => {
     return `rgb(${bytes(hue).map((c, i) => Math.round(0.6 * c + 0.4 * ink[i]))})`;
   }
 
-  /* The first of what is selected, each with its rule; pointing at one rings its point. */
+  /* The first of what is selected, each with its colour on the map and its rule; pointing at one rings its point. */
   function list() {
     const shown = order().filter((latent) => placeOf.has(latent)),
       count = format.count(shown.length);
     listed.replaceChildren(
-      h("h3", null, hasNone() ? `All ${count} features` : `${count} selected`),
+      h("summary", null, h("h3", null, hasNone() ? `All ${count} features` : `${count} selected`)),
       h("ol.listed", null, shown.slice(0, LISTED).map(line)),
       shown.length > LISTED ? h("p.muted", null, `and ${format.count(shown.length - LISTED)} more in the table`) : null,
     );
@@ -148,7 +162,7 @@ report.views.map = (() => {
       "li",
       { onpointerenter: point, onpointerleave: () => hovered(-1), onfocusin: point },
       h("button.link", open, h("span.number", null, String(latent))),
-      h("i.dot", { "--hue": hueOfVerdict(verdictOf(latent)), title: format.verdict(verdictOf(latent)) }),
+      h("i.dot", { "--hue": `rgb(${colours.hueOf(latent)})`, title: colours.said(latent) }),
       h("div.rule", null, ruleOf(latent)),
     );
   }
@@ -308,11 +322,11 @@ report.views.map = (() => {
     status = h("output");
     placeOf = new Map(points.latents.map((latent, k) => [latent, k]));
     chosen = h("div.chosen-one", { "aria-live": "polite" });
-    listed = h("div.list");
+    listed = h("details.list", { open: !matchMedia("(max-width: 860px)").matches });
     contours = svg(
       "g",
       { class: "contours" },
-      report.contours(points.x, points.y).map((path) => svg("path", { d: path })),
+      report.contours(points.x, points.y, LEVELS).map((path) => svg("path", { d: path })),
     );
     const host = h(
       "div.plot.map",
@@ -327,8 +341,8 @@ report.views.map = (() => {
         ? "Decoder directions by UMAP on cosine distance: near means alike, far distances mean little."
         : "Decoder directions on their first two principal components.";
     const how =
-      `${explained} Lines enclose where features lie densest. Zoom in for finer names; click a point for its ` +
-      "feature; ring some with the lasso to select them, here and in the table.";
+      `${explained} Lines enclose where features lie at least ${LEVELS.map(format.percent).join(" and ")} as dense as ` +
+      "where they lie densest. Zoom in for finer names; click a point for its feature; ring some with the lasso to select them, here and in the table.";
     const aside = h("aside", { "aria-label": "What is selected", tabindex: 0, role: "region" }, chosen, listed);
     section.replaceChildren(
       h("div.maphead", null, h("h2", null, "Map of the decoder"), controls(), status),

@@ -32,7 +32,7 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
     before = 0,
     isAsked = false,
     isLasso = false,
-    isFitted = false;
+    isWhole = true;
 
   /* What is drawn: as many points as the budget allows, then on, until all are. */
   function frame(now) {
@@ -82,6 +82,7 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
   function fit() {
     whole = 0.94 * Math.min(width / (right - left || 1), height / (top - bottom || 1));
     Object.assign(view, { x: (left + right) / 2, y: (bottom + top) / 2, scale: whole });
+    isWhole = true;
     redraw();
   }
 
@@ -90,12 +91,14 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
     view.scale = Math.min(Math.max(view.scale * factor, whole / 2), whole * 1000);
     view.x = dx - (px - width / 2) / view.scale;
     view.y = dy + (py - height / 2) / view.scale;
+    isWhole = false;
     redraw();
   }
 
   function move(px, py) {
     view.x -= px / view.scale;
     view.y += py / view.scale;
+    isWhole = false;
     redraw();
   }
 
@@ -103,9 +106,8 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
     if (!host.clientWidth) return; // out of sight
     [width, height] = [host.clientWidth, host.clientHeight];
     [canvas.width, canvas.height] = [width, height].map((side) => Math.round(side * devicePixelRatio));
-    if (isFitted) redraw();
-    else fit();
-    isFitted = true;
+    if (isWhole) fit();
+    else redraw();
   }).observe(host);
 
   const scatter = {
@@ -321,7 +323,7 @@ report.pointing = (
 
 /* Contours of the density of points: for each level, a path in the coordinates of the points. Marching squares over
  * a blurred grid; levels are shares of the largest density. */
-report.contours = (x, y, levels = [0.08, 0.25, 0.55]) => {
+report.contours = (x, y, levels) => {
   const SIDE = 64,
     BLUR = 3,
     [left, right, bottom, top] = report.squares(x, y).box;

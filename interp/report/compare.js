@@ -13,7 +13,11 @@ report.views.compare = (() => {
   const view = { within: "features", titled: (named) => `Features ${(named ?? "").replace("/", " and ")}`, show };
   let wanted;
 
-  const times = (ratio) => (ratio < 100 ? format.significant(ratio, 2) : format.count(Number(ratio.toPrecision(2))));
+  const HALF = 0.5; // of the tokens that fire either: from there on the two are called nearly the same
+  /* Tokens by chance from which on few or none is a finding: with 3 expected, none comes up once in 20 (e⁻³). */
+  const TELLING = 3;
+
+  const about = (n) => (n < 100 ? format.significant(n, 2) : format.count(Number(n.toPrecision(2))));
   const isLatent = (text) => /^\d+$/.test(text ?? "") && Number(text) < latents;
 
   /* Which two: numbers that can be typed over. */
@@ -62,31 +66,60 @@ report.views.compare = (() => {
       : null;
   }
 
+  const rowOf = (name, [a, first], [b, second]) =>
+    first[name].find(([other]) => other === b) ?? second[name].find(([other]) => other === a);
+
+  const cosineOf = (known, pairs) => known?.[2] ?? rowOf("neighbours", ...pairs)?.[1] ?? null;
+
+  /* Whether they are the same, overlap or are different, by the tokens on which both fire beside what chance gives;
+   * null where those are not known. "More than chance" is three standard deviations of a Poisson count, and as many
+   * tokens at the least. */
+  function answer(pairs, known) {
+    const [[a, first], [b, second]] = pairs;
+    const [n, m] = [first.facts.n_active, second.facts.n_active];
+    if (!known || !n || !m) return null;
+    const [both] = known;
+    const expected = (n * m) / report.data.page.tokens;
+    const jaccard = both / (n + m - both);
+    const isMore = both - expected > 3 * Math.sqrt(Math.max(expected, 1));
+    const isTold = isMore || expected >= TELLING;
+    const said = isMore ? (jaccard >= HALF ? "are nearly the same" : "overlap")
+      : isTold ? "are different" : "fire too seldom to tell by where they fire";
+    const counted = both
+      ? `both fire on ${format.count(both)} ${both === 1 ? "token" : "tokens"}`
+      : "they never fire on the same token";
+    const chance = isTold
+      ? ` (${about(expected)} by chance)`
+      : `, where chance gives ${about(expected)}, so ${format.count(both)} means nothing`;
+    const cosine = cosineOf(known, pairs);
+    const share = isMore ? `, ${format.percent(jaccard)} of those that fire either` : "";
+    const direction = cosine === null ? "" : `; the cosine of their decoder directions is ${format.fixed(cosine)}`;
+    return h("p.answer", null, h("b", null, `Features ${a} and ${b} ${said}`),
+      `: ${counted}${chance}${share}${direction}.`);
+  }
+
   /* The tokens of each and of both on one scale, and how alike the two are. */
   function overlap([a, first], [b, second], known) {
     const [n, m] = [first.facts.n_active, second.facts.n_active];
-    const rowOf = (name) => first[name].find(([other]) => other === b) ?? second[name].find(([other]) => other === a);
-    const cosine = known?.[2] ?? rowOf("neighbours")?.[1];
+    const cosine = cosineOf(known, [[a, first], [b, second]]);
     /* Of what is listed of neither, that it is below the last of both lists. */
     const least = (name) => Math.min(...[first, second].map((one) => one[name].at(-1)?.[1] ?? Infinity));
     const atMost = (name) => (least(name) < Infinity ? `below ${format.fixed(least(name))}` : "–");
-    const isUnknown = cosine === undefined || cosine === null;
-    const facts = [["decoder cosine", isUnknown ? atMost("neighbours") : format.fixed(cosine)]];
+    const facts = [["decoder cosine", cosine === null ? atMost("neighbours") : format.fixed(cosine)]];
     if (!known) facts.push(["Jaccard", atMost("coactivations")]);
     else {
-      const expected = (n * m) / report.data.page.tokens;
       facts.push(
         ["Jaccard", format.significant(known[0] / (n + m - known[0]), 2)],
-        ["together", expected ? `${times(known[0] / expected)} × as often as by chance` : "–"],
         ["correlation of activations", known[1] === null ? "–" : format.fixed(Number(known[1].toFixed(2)) || 0)]);
     }
     const both = known?.[0] ?? 0;
-    const part = (kind, count, text) => (
-      count ? h(`span.${kind}`, { "--n": count, title: text }, h("b", null, format.count(count)), ` ${text}`) : null
-    );
-    const bar = known
-      ? [part("a", n - both, `only ${a}`), part("both", both, "both"), part("b", m - both, `only ${b}`)]
-      : [part("a", n, `fire ${a}`), part("b", m, `fire ${b}`)];
+    const parts = known
+      ? [["a", n - both, `only ${a}`], ["both", both, "both"], ["b", m - both, `only ${b}`]]
+      : [["a", n, `fire ${a}`], ["b", m, `fire ${b}`]];
+    const some = parts.filter(([, count]) => count);
+    const bar = some.map(([kind, count, text]) => h(`i.${kind}`, { "--n": count, title: text }));
+    const counts = some.map(([kind, count, text]) =>
+      h(`span.${kind}`, null, h("b", null, format.count(count)), ` ${text}`));
     const said = !known
       ? "How many tokens fire both is not in this page, which holds it for each feature's nearest: "
         + "the page of `interp explore` counts it for any two."
@@ -96,7 +129,7 @@ report.views.compare = (() => {
         : "They never fire on the same token.";
     return h("section.overlap", { "aria-label": "How often they fire together" },
       h("h3", null, "Tokens on which they fire"),
-      h("div.venn", null, bar), h("p.muted", null, said), factsElement(facts));
+      h("div.venn", null, h("div", { "aria-hidden": "true" }, bar), counts), h("p.muted", null, said), factsElement(facts));
   }
 
   /* Stored examples of the two parted by whether the other fires there too; where that is not known, each one's. */
@@ -109,7 +142,7 @@ report.views.compare = (() => {
     const list = (some, latent, feature) => {
       const most = feature.facts.max || 1;
       return some.length
-        ? report.examples.list(strongest(some), most, latent, N_EXAMPLES, "snippet")
+        ? report.examples.list(strongest(some), most, latent, N_EXAMPLES, "line")
         : h("p.missing", null, "None of the examples stored.");
     };
     const column = (kind, title, ...rest) => h(`section.${kind}`, null, h("h3", null, title), rest);
@@ -125,13 +158,15 @@ report.views.compare = (() => {
     const [[bothA, onlyA], [bothB, onlyB]] = [parted(first, known[3]), parted(second, known[4])];
     const of = (some, feature) => h("p.muted", null,
       `${format.count(some.length)} of the ${format.count(feature.examples.length)} examples stored`);
+    const hasBoth = bothA.length + bothB.length > 0;
     return h("div.where", null,
+      hasBoth ? null : h("p.muted", null, "Both fire in none of the examples stored."),
       column("a", `${a} fires, ${b} does not`, of(onlyA, first), list(onlyA, a, first)),
-      column("both", "Both fire",
-        bothA.length + bothB.length ? h("p.muted", null,
+      hasBoth ? column("both", "Both fire",
+        h("p.muted", null,
           `${format.count(bothA.length)} examples of ${a} and ${format.count(bothB.length)} of ${b}; `
-            + `shaded by ${bothA.length ? a : b}`) : null,
-        bothA.length ? list(bothA, a, first) : list(bothB, b, second)),
+            + `shaded by ${bothA.length ? a : b}`),
+        bothA.length ? list(bothA, a, first) : list(bothB, b, second)) : null,
       column("b", `${b} fires, ${a} does not`, of(onlyB, second), list(onlyB, b, second)));
   }
 
@@ -208,6 +243,7 @@ report.views.compare = (() => {
         tokenTable([a, b], "Negative logits", [top(first, "bottom"), top(second, "bottom")], format.fixed));
     }
     return [
+      answer(pairs, known),
       h("div.heads", null, head("a", a, first), head("b", b, second)),
       inBothRules(a, b),
       overlap(...pairs, known),

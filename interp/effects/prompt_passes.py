@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from interp.activations.hooks import Hook, Model, capture, module_of, resolve_hooks, size_of, to_model
+from interp.activations.hooks import Hook, Model, capture, module_of, resolve_hooks, to_model
+from interp.activations.model_passes import check_model_takes
 from interp.codes.sparse_codes import Dictionary
 from interp.effects.circuits import encoder_of
 from interp.effects.held import HeldModel, without_weight_gradients
@@ -27,14 +28,12 @@ EMBEDDING_HOOK = "blocks.0.hook_resid_pre"
 
 
 def prompt_ids(model: Model, prompt: str | Int[Tensor, " pos"]) -> Int[Tensor, "1 pos"]:
-    """The token ids of a prompt, checked."""
+    """The token ids of a prompt. Raises ValueError for fewer than two, and as `check_model_takes`."""
     module: Any = module_of(model)
     ids = tokens_of(model, prompt).reshape(1, -1)
-    n_ctx, d_vocab = size_of(module, "n_ctx"), size_of(module, "d_vocab")
-    if ids.shape[1] < 2 or (n_ctx is not None and ids.shape[1] > n_ctx):
-        raise ValueError(f"the prompt has {ids.shape[1]} tokens; 2 to {n_ctx} are needed")
-    if ids.is_floating_point() or int(ids.min()) < 0 or (d_vocab is not None and int(ids.max()) >= d_vocab):
-        raise ValueError(f"the prompt's token ids {int(ids.min())} to {int(ids.max())} are not in 0..{d_vocab} - 1")
+    check_model_takes(module, ids)
+    if ids.shape[1] < 2:
+        raise ValueError(f"the prompt {prompt!r} is one token: at least two are needed")
     return to_model(module, ids)
 
 

@@ -219,5 +219,8 @@ def free_memory() -> int:
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit == resource.RLIM_INFINITY:
         return free
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    try:
+        used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:  # not Linux: the most that was resident in bytes, which is less than what the limit counts
+        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return max(0, min(free, limit - used))

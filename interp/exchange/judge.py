@@ -109,7 +109,7 @@ class Judge:
         self.left_out = len(dict.fromkeys(latents)) - len(self.sampled)
 
     def estimate(self) -> RequestEstimate:
-        """RequestEstimate all requests that are not answered on disk."""
+        """Estimate all requests that are not answered on disk."""
         bodies = self._explain_bodies()
         answers = [self.endpoint.known(body) for body in bodies]
         texts = [(read_explanation(a.text) if a else None) or _TYPICAL_EXPLANATION for a in answers]

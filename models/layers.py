@@ -221,6 +221,6 @@ def free_memory() -> int:
         return free
     try:
         used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:  # not Linux: the most that was resident in bytes, which is less than what the limit counts
+    except OSError:  # not Linux: the most that was resident, which is less than what the limit counts
         used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return max(0, min(free, limit - used))

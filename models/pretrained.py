@@ -164,8 +164,9 @@ def _from_transformers(name: str, folder: str, dtype: str, revision: str | None,
     revision = revision or "main"
     with _one_line(name), _without_progress_bars():
         config = AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=False, **options)
-        door = auto_class(config)
-        _check_size(door, config, Path(folder), options.get("gguf_file"))
+    door = auto_class(config)
+    _check_size(name, door, config, Path(folder), options.get("gguf_file"))
+    with _one_line(name), _without_progress_bars():
         loaded: Any = door.from_pretrained(
             folder,
             dtype=dtype,
@@ -185,7 +186,7 @@ def _from_transformers(name: str, folder: str, dtype: str, revision: str | None,
     return opened
 
 
-def _check_size(door: Any, config: Any, folder: Path, gguf_file: str | None) -> None:
+def _check_size(name: str, door: Any, config: Any, folder: Path, gguf_file: str | None) -> None:
     """Check, before memory is taken for weights, that the files can hold as many as the configuration describes, at a
     bit each. Raises ValueError if not."""
     import torch
@@ -194,10 +195,14 @@ def _check_size(door: Any, config: Any, folder: Path, gguf_file: str | None) -> 
     if not files or not folder.is_dir():  # a name on the hub
         return
     n_bytes = sum(file.stat().st_size for file in files)
-    with suppress(NotImplementedError), torch.device("meta"):
+    described = 0
+    with _one_line(name), suppress(NotImplementedError), torch.device("meta"):
         described = sum(weight.numel() for weight in door.from_config(config).parameters())
-        if described > 8 * n_bytes:
-            raise ValueError(f"it describes {described:,} weights, its files have {n_bytes:,} bytes")
+    if described > 8 * n_bytes:
+        raise ValueError(
+            f"the configuration of {name} describes {described:,} weights, but its files have {n_bytes:,} bytes: "
+            "fetch it again"
+        )
 
 
 def auto_class(config: Any) -> Any:
@@ -220,10 +225,12 @@ def auto_class(config: Any) -> Any:
 
 @contextmanager
 def _one_line(name: str) -> Iterator[None]:
-    """Shorten errors of loading. Raises ValueError with the first line of what a library says at length when it cannot
-    load a model."""
+    """Shorten errors of `transformers`. Raises ValueError with the first line of what it says at length when it cannot
+    load a model; MemoryError as it is."""
     try:
         yield
+    except MemoryError:
+        raise
     except Exception as error:  # whatever a damaged file makes the library raise
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))
         raise ValueError(

@@ -25,6 +25,7 @@ from interp.storage.files import (
     write_tensors,
     write_text,
 )
+from models import layers
 
 
 def test_a_failed_write_leaves_the_last_whole_file(tmp_path):
@@ -81,15 +82,16 @@ def test_ratio_of_nothing_is_nan_unless_told():
     assert ratio(1, np.zeros(2), empty=0.0).tolist() == [0, 0]
 
 
-def test_memory_under_a_limit_is_told_where_there_is_no_proc(monkeypatch):
+@pytest.mark.parametrize("room", [checks, layers])
+def test_memory_under_a_limit_is_told_where_there_is_no_proc(monkeypatch, room):
     def missing(path):
         raise FileNotFoundError(path)
 
     limit = 1 << 45
-    monkeypatch.setattr(checks.resource, "getrlimit", lambda _: (limit, limit))
-    assert 0 < checks.free_memory() < limit
-    monkeypatch.setattr(checks.Path, "read_text", missing)
-    assert 0 < checks.free_memory() < limit
+    monkeypatch.setattr(room.resource, "getrlimit", lambda _: (limit, limit))
+    assert 0 < room.free_memory() < limit
+    monkeypatch.setattr(room.Path, "read_text", missing)
+    assert 0 < room.free_memory() < limit
 
 
 def test_the_steps_of_one_work_are_told_in_percent_of_it():

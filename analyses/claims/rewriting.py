@@ -235,7 +235,7 @@ def _losses(splice: Splice, replacements: Mapping[str, Replace]) -> pd.DataFrame
     rows = [
         {
             "reconstruction": name,
-            "fvu": float(ratio(losses.squared_error[name], splice.inside.spread)),
+            "fvu": float(ratio(losses.squared_error[name], splice.inside.total_squares)),
             "ce_clean": losses.ce_clean,
             "ce_spliced": ce,
             "ce_mean_ablated": losses.ce_mean_ablated,

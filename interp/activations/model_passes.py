@@ -143,8 +143,8 @@ class ModelPasses:
             acts = {name: x[kept.to(x.device)] for name, x in acts.items()}
         return sequences[kept // n_ctx] * n_ctx + kept % n_ctx, acts
 
-    def spread(self, n_tokens: int) -> Int[Tensor, " seq"]:
-        """Sequences of so many tokens, spread evenly over the text; all, where there are fewer."""
+    def evenly_spaced(self, n_tokens: int) -> Int[Tensor, " seq"]:
+        """Sequences of so many tokens, evenly spaced over the text; all, where there are fewer."""
         n_seq = len(self.tokens)
         n = min(n_seq, -(-n_tokens // self.n_ctx))
         return torch.arange(n) * n_seq // n
@@ -155,7 +155,7 @@ class ModelPasses:
         if max_norm is None:
             return None, None
         samples = {name: NormSample() for name in self.hooks}
-        for sequences in self.spread(SAMPLE_ROWS).split(self.batch_size):
+        for sequences in self.evenly_spaced(SAMPLE_ROWS).split(self.batch_size):
             row_ids, acts = self.on(sequences)
             for name, x in acts.items():
                 samples[name].add(row_ids, x)

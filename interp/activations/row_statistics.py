@@ -102,7 +102,7 @@ class Moments:
         return self.sums[:-2] / self.n
 
     @property
-    def spread(self) -> float:
+    def total_squares(self) -> float:
         """Σ ‖x − mean‖²."""
         return float(self.sums[-1] - self.sums[:-2].square().sum() / self.n)
 
@@ -153,13 +153,13 @@ def geometric_median(
     median = rows.mean(0)
     for _ in range(max_steps):
         distances = torch.linalg.vector_norm(rows - median, dim=1)
-        spread = distances.mean()
-        if spread == 0:
+        mean_distance = distances.mean()
+        if mean_distance == 0:
             break
-        weights = 1 / distances.clamp_min(1e-6 * spread)
+        weights = 1 / distances.clamp_min(1e-6 * mean_distance)
         step = (weights @ rows) / weights.sum() - median
         median = median + step
-        if step.norm() < tolerance * spread:
+        if step.norm() < tolerance * mean_distance:
             break
     return median
 
@@ -206,5 +206,5 @@ def within(rows: Float[Tensor, "row d"], limit: float) -> Bool[Tensor, " row"]:
 
 
 def some_of(rows: Float[Tensor, "row d"], n: int) -> Float[Tensor, "some d"]:
-    """At most n of the rows, spread evenly."""
+    """At most n of the rows, evenly spaced."""
     return rows[:: max(1, -(-len(rows) // n))]

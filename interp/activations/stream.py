@@ -80,7 +80,7 @@ class ActivationStream:
         prepend_bos = self.passes.is_text and is_constant(tokens[:, 0])
         left_out = config["exclude"], config.get("exclude_positions", ())
         self.provenance = Provenance(self.passes.name or None, *left_out, prepend_bos)
-        chunk = self.chunk(self.passes.spread(_STATISTICS_TOKENS if self.n_chunks > 1 else len(self.passes)))
+        chunk = self.chunk(self.passes.evenly_spaced(_STATISTICS_TOKENS if self.n_chunks > 1 else len(self.passes)))
         self._statistics = {name: _statistics_of(chunk.sums[name], chunk.acts[name]) for name in widths}
 
     def __len__(self) -> int:

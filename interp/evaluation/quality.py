@@ -381,8 +381,8 @@ def _quality(splice: Splice, losses: Losses, name: str, counted: _Counted) -> Qu
     all_rows = splice.inside + splice.outside
     return Quality(
         l0=float(fired.sum()) / n_tokens,
-        fvu=float(ratio(error, splice.inside.spread)),
-        fvu_all=float(ratio(error + counted.error_beside, all_rows.spread)),
+        fvu=float(ratio(error, splice.inside.total_squares)),
+        fvu_all=float(ratio(error + counted.error_beside, all_rows.total_squares)),
         ce_clean=losses.ce_clean,
         ce_spliced=ce,
         ce_mean_ablated=losses.ce_mean_ablated,

@@ -70,7 +70,7 @@ class Contributions:
                 if n:
                     total.n, total.sums = total.n + n, total.sums + kept.get_tensor("sums")
                     rises += kept.get_tensor("rises")
-        return rises / total.spread if total.n and total.spread > 0 else None
+        return rises / total.total_squares if total.n and total.total_squares > 0 else None
 
     def _begin(self) -> None:
         self.moments, self.rises = Moments(), torch.zeros_like(self.squares)

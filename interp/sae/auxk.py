@@ -38,7 +38,7 @@ def auxk(f: ForwardPass, dead: Int[Tensor, " dead"], coefficient: float) -> Floa
     There is no ReLU here: a latent that is below zero on every row gets a gradient all the same, and comes back.
     """
     k_aux = max(1, f.error.shape[1] // 2)
-    rows = f.batch.spread(len(dead), k_aux)
+    rows = f.batch.strided_rows(len(dead), k_aux)
     error, z = f.error[rows], f.pre_activations(dead, rows)
     if len(dead) > k_aux:
         left_out = torch.ones_like(z, dtype=torch.bool)

@@ -31,8 +31,8 @@ class WholeBatch(NamedTuple):
     """How many of them come before those of this process."""
     processes: Processes
 
-    def spread(self, n_latents: int, enough: int) -> slice:
-        """Every s-th row of the whole batch, s so large that rows · n_latents stays below 2 · rows · enough."""
+    def strided_rows(self, n_latents: int, enough: int) -> slice:
+        """Every s-th row of the whole batch, s the least for which n_latents / s is at most 2 · enough."""
         step = max(1, -(-n_latents // (2 * enough)))
         return slice(-self.first % step, None, step)
 

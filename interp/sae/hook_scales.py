@@ -63,7 +63,7 @@ class HookScales:
         return _scales(self.targets)
 
     @property
-    def input_spread(self) -> float:
+    def input_std(self) -> float:
         """Standard deviation of scaled inputs, the mean over all directions."""
         return (_variance(self.inputs) / self.d_in) ** 0.5
 
@@ -74,9 +74,9 @@ class HookScales:
         blocks = []
         for hook in self.inputs:
             d, scale = len(hook.mean), scale_of(hook)
-            spread = max(hook.variance, torch.finfo(torch.float32).tiny) / d
-            covariance = spread * torch.eye(d) if hook.covariance is None else hook.covariance.float()
-            blocks.append(torch.linalg.inv((covariance + FLOOR * spread * torch.eye(d)).double()) / scale**2)
+            variance = max(hook.variance, torch.finfo(torch.float32).tiny) / d
+            covariance = variance * torch.eye(d) if hook.covariance is None else hook.covariance.float()
+            blocks.append(torch.linalg.inv((covariance + FLOOR * variance * torch.eye(d)).double()) / scale**2)
         return torch.block_diag(*blocks)
 
     @property

@@ -73,7 +73,7 @@ class Learner:
         self.variance = hooks.variance
         self.input_scales = hooks.input_scales.to(device, dtype)
         self.output_scales = hooks.output_scales.to(device, dtype)
-        self.initial_parameters = config.initial_parameters(hooks.input_spread * config.initial_norm)
+        self.initial_parameters = config.initial_parameters(hooks.input_std * config.initial_norm)
         self.weights = initial_weights(config, hooks, device, dtype)
         self.start = self.weights["W_dec"].clone() if config.freeze == "directions" else None
         for name, value in self.initial_parameters.items():
@@ -123,7 +123,7 @@ class Learner:
         if self.processes.count > 1:
             for name in self.weights:
                 f.weights[name].grad = self.processes.sum_(f.gradients[name].tensor())
-        loss, squared_error, spread = f.everywhere(f.loss, f.errors.whole, self._spread(y, batch))
+        loss, squared_error, total_squares = f.everywhere(f.loss, f.errors.whole, self._total_squares(y, batch))
         self.update(f, loss)
         self.config.project(self.weights)
         if self.start is not None:
@@ -131,7 +131,7 @@ class Learner:
         self.steps_done += 1
         if self.reservoir.collects(self.steps_done):
             self._resample(f)
-        fvu = squared_error / spread if spread > 0 else 0.0
+        fvu = squared_error / total_squares if total_squares > 0 else 0.0
         dead, faint = (len(each) / self.config.d_sae for each in (self.dead, self.faint))
         return StepResult(loss, fvu, float(fired.sum()) / max(1, batch.rows), dead, faint, lr)
 
@@ -219,7 +219,7 @@ class Learner:
         idle = self.idle
         if self.config.resamples_what_is_missing:
             rows, missing = self.reservoir.take(TRIED * len(idle))
-            some = f.batch.spread(f.batch.rows, BATCH_ROWS // 2)
+            some = f.batch.strided_rows(f.batch.rows, BATCH_ROWS // 2)
             batch = [self.processes.gather(part[some]) for part in (f.x, -f.error)]
             new = along_what_is_missing(rows, missing, self.hooks.precision.to(rows), *batch)
         else:
@@ -248,7 +248,7 @@ class Learner:
             self.strongest = torch.stack([torch.zeros_like(strongest), self.strongest[0]])
         torch.maximum(self.strongest[0], strongest, out=self.strongest[0])
 
-    def _spread(self, y: Float[Tensor, "row d_out"], batch: WholeBatch) -> float:
+    def _total_squares(self, y: Float[Tensor, "row d_out"], batch: WholeBatch) -> float:
         """Σ ‖y − ȳ‖² over the rows of this process, about the mean of all."""
         mean = self.processes.sum_(y.sum(0)) / max(1, batch.rows)
         return float(torch.linalg.vector_norm(y - mean)) ** 2

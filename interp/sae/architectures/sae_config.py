@@ -164,10 +164,10 @@ class SAEConfig:
         weight = self.aux_coefficient and self.aux_coefficient * fading(f.fvu) ** 3
         return auxk(f, dead, weight) if weight else 0.0
 
-    def initial_parameters(self, spread: float) -> dict[str, float]:
+    def initial_parameters(self, pre_std: float) -> dict[str, float]:
         """Further parameters, one number a latent, and where they begin.
 
-        `spread`: standard deviation of the pre-activations, as training begins.
+        `pre_std`: standard deviation of the pre-activations, as training begins.
         """
         return {}
 

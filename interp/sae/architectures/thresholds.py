@@ -150,7 +150,7 @@ class GatedConfig(PenaltyConfig):
         gates = f.squared_error(f.pre, frozen_decoder=True) + self.l1_at(f.step) * f.pre.sum()
         return f.squared_error() + gates
 
-    def initial_parameters(self, spread: float) -> dict[str, float]:
+    def initial_parameters(self, pre_std: float) -> dict[str, float]:
         return {"r_mag": 0.0, "b_mag": 0.0}
 
     def folded(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -224,9 +224,9 @@ class JumpReLUConfig(SAEConfig):
         Updates, January 2025. Below an FVU of a twelfth it falls with FVU²."""
         return _TANH_REVIVAL if self.penalty == "tanh" else self.coefficient
 
-    def initial_parameters(self, spread: float) -> dict[str, float]:
+    def initial_parameters(self, pre_std: float) -> dict[str, float]:
         firing = min(0.4, 25 * self.target_l0 / self.d_sae)
-        begin = spread * NormalDist().inv_cdf(1 - firing) if self.threshold is None else self.threshold
+        begin = pre_std * NormalDist().inv_cdf(1 - firing) if self.threshold is None else self.threshold
         return {"threshold": begin}
 
     def initial_state(self) -> dict[str, float]:
@@ -258,7 +258,7 @@ class JumpReLUConfig(SAEConfig):
     def revival_loss(self, f: ForwardPass, dead: Int[Tensor, " dead"]) -> Tensor | float:
         if self.revival_weight == 0:
             return super().revival_loss(f, dead)
-        rows = f.batch.spread(len(dead), f.x.shape[1])
+        rows = f.batch.strided_rows(len(dead), f.x.shape[1])
         weight = self.revival_weight * fading(f.fvu) ** 2 / (f.batch.rows_in(rows) * f.variance)
         below = f.weights["threshold"][dead] - f.pre_activations(dead, rows)
         norms = f.weights["W_dec"].detach()[dead].norm(dim=1)

@@ -368,7 +368,7 @@ def test_statistics_equal_those_of_all_rows(tmp_path):
 
 
 def test_second_moment_of_a_sample_has_no_negative_variance(tmp_path, monkeypatch):
-    monkeypatch.setattr(row_statistics, "_SAMPLE_ROWS", 100)
+    monkeypatch.setattr(row_statistics, "STATISTICS_ROWS", 100)
     rows = torch.randn(2000, D, generator=torch.Generator().manual_seed(0)) + 50
     found = store_of(rows, tmp_path).statistics("activations")
     assert found.second_moment_rows == 100

@@ -73,10 +73,10 @@ def test_outliers_are_few_rows_that_hold_most_of_the_variance():
         outliers = find_outliers(far.norm(dim=1), far.norm(dim=1).square(), n_ctx)
         above, held = brute_force(far.double())
         assert outliers.dominate == found, (n_outliers, times, n_ctx)
-        assert outliers.rows == pytest.approx(above.double().mean().item())
-        assert outliers.variance == pytest.approx(held.item(), abs=0.02)
+        assert outliers.row_share == pytest.approx(above.double().mean().item())
+        assert outliers.variance_share == pytest.approx(held.item(), abs=0.02)
     unseen = find_outliers(norms, norms.square(), 128, mean_square=3 * float(norms.square().mean()))
-    assert unseen.dominate and unseen.rows == 0 and unseen.variance == pytest.approx(2 / 3)
+    assert unseen.dominate and unseen.row_share == 0 and unseen.variance_share == pytest.approx(2 / 3)
 
 
 def test_auto_finds_a_planted_sink_says_where_and_leaves_it_out(model, tokens, tmp_path, caplog):
@@ -122,7 +122,7 @@ def test_a_store_that_keeps_outliers_says_so(model, tokens, tmp_path, caplog):
 
 def test_a_number_is_times_the_median_of_the_sample(model, tokens, tmp_path, monkeypatch):
     for name, sample_rows in (("all", 1 << 13), ("some", 10 * N_CTX)):
-        monkeypatch.setattr("interp.activations.model_passes.SAMPLE_ROWS", sample_rows)
+        monkeypatch.setattr("interp.activations.model_passes.NORM_SAMPLE_ROWS", sample_rows)
         store = harvest(model, tokens, [HOOK, MLP], tmp_path / name, max_norm=1.2, batch_size=4)
         step = 1 if name == "all" else N_SEQ // 10
         for hook in (HOOK, MLP):

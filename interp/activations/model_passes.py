@@ -22,7 +22,7 @@ from interp.activations.hooks import (
     size_of,
     words_of,
 )
-from interp.activations.row_statistics import SAMPLE_ROWS, Outliers, find_outliers, some_of
+from interp.activations.row_statistics import NORM_SAMPLE_ROWS, Outliers, find_outliers, some_of
 from interp.activations.shard_writer import check_dtype, check_max_norm
 from interp.storage.checks import check_at_least
 from interp.storage.files import digest
@@ -155,7 +155,7 @@ class ModelPasses:
         if max_norm is None:
             return None, None
         samples = {name: NormSample() for name in self.hooks}
-        for sequences in self.evenly_spaced(SAMPLE_ROWS).split(self.batch_size):
+        for sequences in self.evenly_spaced(NORM_SAMPLE_ROWS).split(self.batch_size):
             row_ids, acts = self.on(sequences)
             for name, x in acts.items():
                 samples[name].add(row_ids, x)

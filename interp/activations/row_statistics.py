@@ -26,7 +26,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 MaxNorm = float | str | None
-_SAMPLE_ROWS = 32_768
+STATISTICS_ROWS = 32_768
 _MEDIAN_ROWS = _CHUNK_ROWS = 4096
 _WIDEST_SECOND_MOMENT = 2048
 TENSORS = ("mean", "geometric_median", "second_moment")
@@ -35,7 +35,7 @@ TIMES_MEDIAN = 10.0
 MAX_ROWS, MAX_A_SEQUENCE = 0.01, 2
 """Outliers are fewer: of all rows, or of those of a sequence where that is more."""
 MIN_VARIANCE = 0.5
-SAMPLE_ROWS = 1 << 13
+NORM_SAMPLE_ROWS = 1 << 13
 """A median is good to a percent or two, and sinks of one row in a thousand are eight."""
 
 
@@ -63,10 +63,10 @@ class ActivationStatistics:
 class Outliers(NamedTuple):
     median_norm: float
     limit: float
-    rows: float
-    """Share above the limit."""
-    variance: float
-    """Share that they hold, about the centre of the others."""
+    row_share: float
+    """The share of the rows that are above the limit, in [0, 1]."""
+    variance_share: float
+    """The share of the variance, about the centre of the others, that these rows hold, in [0, 1]."""
     dominate: bool
     """Whether they are few and hold most of it."""
 
@@ -74,11 +74,11 @@ class Outliers(NamedTuple):
     def summary(self) -> str:
         """The outliers in a line."""
         times = f"above {self.limit / self.median_norm:.3g} × the median {self.median_norm:.4g}"
-        return f"{self.rows:.2%} of the rows, with norms {times}, hold {self.variance:.1%} of the variance"
+        return f"{self.row_share:.2%} of the rows, with norms {times}, hold {self.variance_share:.1%} of the variance"
 
     def to_manifest(self) -> dict[str, float]:
         """The entry of the store's manifest."""
-        return {"median_norm": self.median_norm, "rows": self.rows, "variance": self.variance}
+        return {"median_norm": self.median_norm, "rows": self.row_share, "variance": self.variance_share}
 
 
 def running_sums(acts: Float[Tensor, "row d"], norms: Float[Tensor, " row"]) -> Float[Tensor, " d_plus_2"]:
@@ -112,9 +112,9 @@ class Moments:
         return both
 
 
-def sample_rows(d: int) -> int:
+def n_sample_rows(d: int) -> int:
     """The number of rows that estimates of a hook of width d are made from."""
-    return _SAMPLE_ROWS if d <= _WIDEST_SECOND_MOMENT else _MEDIAN_ROWS
+    return STATISTICS_ROWS if d <= _WIDEST_SECOND_MOMENT else _MEDIAN_ROWS
 
 
 def statistics_of(sums: Float[Tensor, " d_plus_2"], n_rows: int, sample: Float[Tensor, "n d"]) -> ActivationStatistics:
@@ -179,19 +179,21 @@ def find_outliers(
     norms, squares = norms[finite], squares[finite].double()
     median = norms.median().item() if len(norms) else 0.0
     limit = median * (max_norm if isinstance(max_norm, int | float) else TIMES_MEDIAN)
-    within = norms <= limit
-    rows = 1.0 - within.double().mean().item() if len(norms) else 0.0
+    below = norms <= limit
+    row_share = 1.0 - below.double().mean().item() if len(norms) else 0.0
     total = squares.mean().item() if mean_square is None else mean_square
-    held = max(0.0, 1.0 - squares[within].sum().item() / len(squares) / total) if len(squares) and total > 0 else 0.0
+    has_variance = len(squares) > 0 and total > 0
+    variance_share = max(0.0, 1.0 - squares[below].sum().item() / len(squares) / total) if has_variance else 0.0
     max_share = max(MAX_ROWS, MAX_A_SEQUENCE / n_ctx if n_ctx else 0.0)
-    return Outliers(median, limit, rows, held, median > 0 and rows < max_share and held > MIN_VARIANCE)
+    dominate = median > 0 and row_share < max_share and variance_share > MIN_VARIANCE
+    return Outliers(median, limit, row_share, variance_share, dominate)
 
 
 def outliers_among(
     rows: Float[Tensor, "row d"], all_rows: ActivationStatistics, n_ctx: int | None, max_norm: MaxNorm = "auto"
 ) -> Outliers:
     """Find the outliers among all rows of a store, of which `rows` are a random sample."""
-    rows = some_of(rows, SAMPLE_ROWS)
+    rows = some_of(rows, NORM_SAMPLE_ROWS)
     blocks = rows.split(_CHUNK_ROWS)
     norms = torch.cat([torch.linalg.vector_norm(block.float(), dim=1) for block in blocks])
     centre = some_of(rows[norms <= TIMES_MEDIAN * norms.median()], _CHUNK_ROWS).float().mean(0)
@@ -200,7 +202,7 @@ def outliers_among(
     return find_outliers(norms, squares, n_ctx, max_norm, mean_square=all_rows.variance + off)
 
 
-def within(rows: Float[Tensor, "row d"], limit: float) -> Bool[Tensor, " row"]:
+def is_within(rows: Float[Tensor, "row d"], limit: float) -> Bool[Tensor, " row"]:
     """Whether each row's norm is at most `limit`."""
     return torch.linalg.vector_norm(rows.float(), dim=1) <= limit
 

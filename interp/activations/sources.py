@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.activations.row_statistics import ActivationStatistics, within
+from interp.activations.row_statistics import ActivationStatistics, is_within
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Shard:
 
     def within(self, limit: float | None) -> "Shard":
         """The rows whose norm is not above the limit; all of them where there is none."""
-        return self if limit is None else Shard(self.row_ids[kept := within(self.acts, limit)], self.acts[kept])
+        return self if limit is None else Shard(self.row_ids[kept := is_within(self.acts, limit)], self.acts[kept])
 
 
 class Limited(NamedTuple):

@@ -29,12 +29,12 @@ from interp.activations.row_statistics import (
     ActivationStatistics,
     MaxNorm,
     Outliers,
+    is_within,
+    n_sample_rows,
     outliers_among,
     running_sums,
-    sample_rows,
     some_of,
     statistics_of,
-    within,
 )
 from interp.activations.shard_writer import StoreConfig, check_max_norm
 from interp.activations.shards import (
@@ -225,9 +225,9 @@ class ActivationStore:
             "them"
         )
         log.warning(message, hook, self.path, outliers.summary)
-        kept = acts[within(acts, outliers.limit)]
+        kept = acts[is_within(acts, outliers.limit)]
         sums = running_sums(kept.double(), torch.linalg.vector_norm(kept.float(), dim=1))
-        sample = some_of(kept, sample_rows(acts.shape[1]))
+        sample = some_of(kept, n_sample_rows(acts.shape[1]))
         return Limited(outliers.limit, outliers.limit, statistics_of(sums, len(kept), sample))
 
     def _longest_shard(self, hook: str) -> Float[Tensor, "row d"]:

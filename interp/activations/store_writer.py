@@ -30,7 +30,7 @@ from jaxtyping import Float, Int
 from safetensors import safe_open
 from torch import Tensor
 
-from interp.activations.row_statistics import TENSORS, outliers_among, running_sums, sample_rows, statistics_of
+from interp.activations.row_statistics import TENSORS, n_sample_rows, outliers_among, running_sums, statistics_of
 from interp.activations.shard_writer import ShardWriter, StoreConfig, check_same, write_small, write_tokens
 from interp.activations.shards import DTYPES, FORMAT, PROGRESS, ROW_IDS, STATISTICS, TOKENS, clear
 from interp.storage.checks import is_constant
@@ -238,7 +238,7 @@ class StoreWriter:
         tensors: dict[str, Tensor] = {}
         hooks = {}
         for hook, d in self.config.widths.items():
-            sample = self._shards.sample(hook, sample_rows(d), self.config.seed)
+            sample = self._shards.sample(hook, n_sample_rows(d), self.config.seed)
             statistics = statistics_of(self._sums[hook], n_rows, sample)
             outliers = outliers_among(sample, statistics, self.config.n_ctx)
             if outliers.dominate:

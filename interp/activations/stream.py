@@ -22,7 +22,7 @@ from torch import Tensor
 from interp.activations.batches import check_state, gather
 from interp.activations.hooks import Model, evaluating
 from interp.activations.model_passes import ModelPasses, TokenBatches, concatenate_tokens
-from interp.activations.row_statistics import ActivationStatistics, running_sums, sample_rows, statistics_of
+from interp.activations.row_statistics import ActivationStatistics, n_sample_rows, running_sums, statistics_of
 from interp.activations.shards import DTYPES
 from interp.activations.sources import Limited, Provenance
 from interp.activations.store import named_hooks
@@ -189,5 +189,5 @@ class StreamBatches(Iterator[Tensor]):
 def _statistics_of(sums: Float[Tensor, " d_plus_2"], rows: Float[Tensor, "row d"]) -> ActivationStatistics:
     if not len(rows):
         raise ValueError("every row that the statistics are made of is above a norm limit: nothing is left to train on")
-    picked = shuffled(len(rows), 0, len(rows))[: sample_rows(rows.shape[1])]
+    picked = shuffled(len(rows), 0, len(rows))[: n_sample_rows(rows.shape[1])]
     return statistics_of(sums, len(rows), rows[torch.from_numpy(picked)])

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.activations.hooks import Hook, Model, check_own_hook, hooks_of, resolve_hooks
-from interp.activations.row_statistics import within
+from interp.activations.row_statistics import is_within
 from interp.codes.sparse_codes import Dictionary, check_one_hook, norm_limit
 from interp.storage.checks import check_finite
 
@@ -25,7 +25,7 @@ class DictionaryHooks(NamedTuple):
         rows = acts.detach().flatten(0, 1).flatten(1).to(dictionary.W_dec)
         if rows.shape[1] != dictionary.d_in:
             raise ValueError(f"the dictionary reads width {dictionary.d_in}, but its hook has width {rows.shape[1]}")
-        usable = rows.new_ones(len(rows), dtype=torch.bool) if self.limit is None else within(rows, self.limit)
+        usable = rows.new_ones(len(rows), dtype=torch.bool) if self.limit is None else is_within(rows, self.limit)
         return dictionary.codes(rows), usable
 
 

@@ -40,7 +40,7 @@ from torch import Tensor
 from interp.activations.hooks import Model, evaluating, module_of, to_model
 from interp.activations.model_passes import NormSample, check_model_takes
 from interp.activations.next_tokens import NoNextTokens, check_predicts_next
-from interp.activations.row_statistics import Moments, within
+from interp.activations.row_statistics import Moments, is_within
 from interp.codes.sparse_codes import Dictionary, is_faint, reconstruction
 from interp.evaluation.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.evaluation.downstream import Downstream, Entered, enter
@@ -306,7 +306,7 @@ class Splice:
                 x, y = (acts.flatten(0, 1).flatten(1)[where] for acts in (entered.acts, entered.target))
                 usable = x.new_ones(len(x), dtype=torch.bool)
                 if self.hooks.limit is not None:
-                    usable = within(x, self.hooks.limit)
+                    usable = is_within(x, self.hooks.limit)
                 x, y = x.float(), y.float()
                 ids = start * n_ctx + where[usable].cpu()
                 seq = torch.arange(start, start + len(tokens))

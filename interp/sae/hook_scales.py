@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.activations import ActivationStatistics
-from interp.activations.row_statistics import within
+from interp.activations.row_statistics import is_within
 
 FLOOR = 10
 """It is added to the covariance of a matched filter (`HookScales.precision`), in mean variances: with much less,
@@ -90,7 +90,7 @@ class HookScales:
             return rows
         parts = rows.split([len(each.mean) for each in self.inputs + self.outputs], dim=1)
         pairs = zip(parts, self.limits, strict=True)
-        return rows[torch.stack([within(part, limit) for part, limit in pairs if limit is not None]).all(0)]
+        return rows[torch.stack([is_within(part, limit) for part, limit in pairs if limit is not None]).all(0)]
 
     def split(self, rows: Float[Tensor, "row d"]) -> tuple[Float[Tensor, "row d_in"], Float[Tensor, "row d_out"]]:
         """Input and output of rows in which both stand side by side."""

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from interp.activations import ActivationStore, JoinedStore, join_stores
-from interp.activations.store import Limited
+from interp.activations.store import RowLimit
 from interp.sae import (
     BatchTopKConfig,
     GatedConfig,
@@ -93,13 +93,13 @@ def train_all(folder: Path, out: Path) -> None:
 def limits(name: str) -> Iterator[None]:
     """Rows longer than the mean are outliers in the sweep of few rows."""
 
-    def mean_norm(store: JoinedStore, hook: str) -> Limited:
+    def mean_norm(store: JoinedStore, hook: str) -> RowLimit:
         most = store.statistics(hook).mean_norm
-        return Limited(most, most, store.statistics(hook))
+        return RowLimit(most, most, store.statistics(hook))
 
     with pytest.MonkeyPatch.context() as patch:
         if name == CUT:
-            patch.setattr(JoinedStore, "limited", mean_norm)
+            patch.setattr(JoinedStore, "row_limit", mean_norm)
         yield
 
 

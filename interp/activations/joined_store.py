@@ -17,7 +17,7 @@ from torch import Tensor
 from interp.activations.batches import ActivationBatches
 from interp.activations.row_statistics import ActivationStatistics
 from interp.activations.shards import ROW_IDS, TOKENS
-from interp.activations.sources import Limited, Provenance, Shard
+from interp.activations.sources import Provenance, RowLimit, Shard
 from interp.activations.store import ActivationStore, named_hooks
 
 
@@ -93,10 +93,10 @@ class JoinedStore:
         store, name = self.find(hook)
         return store.statistics(name)
 
-    def limited(self, hook: str) -> Limited:
-        """The limit of a hook's rows and their statistics (`ActivationStore.limited`)."""
+    def row_limit(self, hook: str) -> RowLimit:
+        """The limit of a hook's rows and their statistics (`ActivationStore.row_limit`)."""
         store, name = self.find(hook)
-        return store.limited(name)
+        return store.row_limit(name)
 
     def shard(self, i: int, hook: str) -> Shard:
         store, name = self.find(hook)

@@ -31,13 +31,13 @@ class Shard:
         return self if limit is None else Shard(self.row_ids[kept := is_within(self.acts, limit)], self.acts[kept])
 
 
-class Limited(NamedTuple):
+class RowLimit(NamedTuple):
     """The limit of a hook's rows and their statistics, which training needs first."""
 
     limit: float | None
     """The norm above which a row is an outlier; None: none is."""
-    mask: float | None
-    """The limit, where there may be rows above it."""
+    enforced_limit: float | None
+    """The limit, where the source may give rows above it, which whoever trains leaves out; None elsewhere."""
     statistics: ActivationStatistics
     """Statistics of the rows within the limit."""
 
@@ -102,7 +102,7 @@ class ActivationSource(Protocol):
 
     def statistics(self, hook: str) -> ActivationStatistics: ...
 
-    def limited(self, hook: str) -> Limited: ...
+    def row_limit(self, hook: str) -> RowLimit: ...
 
     def batches(
         self,

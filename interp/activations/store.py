@@ -46,7 +46,7 @@ from interp.activations.shards import (
     StoreFiles,
     read_store_manifest,
 )
-from interp.activations.sources import Limited, Provenance, Shard
+from interp.activations.sources import Provenance, RowLimit, Shard
 from interp.activations.store_writer import StoreWriter
 from interp.display.cards import card, facts
 from interp.storage.files import Progress, digest_file, no_progress
@@ -206,7 +206,7 @@ class ActivationStore:
         """The outliers among a hook's rows, estimated from one shard and the statistics."""
         return outliers_among(self._longest_shard(hook), self.statistics(hook), self.n_ctx, max_norm)
 
-    def limited(self, hook: str) -> Limited:
+    def row_limit(self, hook: str) -> RowLimit:
         """The limit of a hook's rows and their statistics, which training needs first.
 
         A store that was made under a limit holds no row above it, and one that was to keep all keeps them. In another
@@ -215,11 +215,11 @@ class ActivationStore:
         hook = self.name_of(hook)
         statistics = self.statistics(hook)
         if hook in self.norm_limits or self.keeps_outliers:
-            return Limited(self.norm_limits.get(hook), None, statistics)
+            return RowLimit(self.norm_limits.get(hook), None, statistics)
         acts = self._longest_shard(hook)
         outliers = outliers_among(acts, statistics, self.n_ctx)
         if not outliers.dominate:
-            return Limited(None, None, statistics)
+            return RowLimit(None, None, statistics)
         message = (
             "%s in %s: %s. Nothing is trained on these rows; `store.select(…, max_norm='auto')` makes a store without "
             "them"
@@ -228,7 +228,7 @@ class ActivationStore:
         kept = acts[is_within(acts, outliers.limit)]
         sums = running_sums(kept.double(), torch.linalg.vector_norm(kept.float(), dim=1))
         sample = some_of(kept, n_sample_rows(acts.shape[1]))
-        return Limited(outliers.limit, outliers.limit, statistics_of(sums, len(kept), sample))
+        return RowLimit(outliers.limit, outliers.limit, statistics_of(sums, len(kept), sample))
 
     def _longest_shard(self, hook: str) -> Float[Tensor, "row d"]:
         """The activations of the longest shard, since some shards may be empty."""

@@ -24,7 +24,7 @@ from interp.activations.hooks import Model, evaluating
 from interp.activations.model_passes import ModelPasses, TokenBatches, concatenate_tokens
 from interp.activations.row_statistics import ActivationStatistics, n_sample_rows, running_sums, statistics_of
 from interp.activations.shards import DTYPES
-from interp.activations.sources import Limited, Provenance
+from interp.activations.sources import Provenance, RowLimit
 from interp.activations.store import named_hooks
 from interp.storage.checks import check_at_least, is_constant
 from interp.storage.files import Progress, digest_json, no_progress, shuffled
@@ -105,9 +105,9 @@ class ActivationStream:
     def statistics(self, hook: str) -> ActivationStatistics:
         return self._statistics[self.name_of(hook)]
 
-    def limited(self, hook: str) -> Limited:
+    def row_limit(self, hook: str) -> RowLimit:
         """The limit of a hook's rows and their statistics: all that leave are within it."""
-        return Limited(self.norm_limits.get(self.name_of(hook)), None, self.statistics(hook))
+        return RowLimit(self.norm_limits.get(self.name_of(hook)), None, self.statistics(hook))
 
     def batches(
         self,

@@ -26,10 +26,10 @@ class TrainingRows:
         if len({*hooks, *targets}) < len([*hooks, *targets]):
             raise ValueError(f"a hook is named twice: {', '.join([*hooks, *targets])}. An autoencoder needs no target")
         self.store, self.hook_names, self.processes = store, (*hooks, *targets), processes
-        limits = [store.limited(name) for name in self.hook_names]
-        statistics = tuple(each.statistics for each in limits)
-        masks = tuple(each.mask for each in limits)
-        self.hooks = HookScales(inputs=statistics[: len(hooks)], outputs=statistics[len(hooks) :], limits=masks)
+        row_limits = [store.row_limit(name) for name in self.hook_names]
+        statistics = tuple(each.statistics for each in row_limits)
+        limits = tuple(each.enforced_limit for each in row_limits)
+        self.hooks = HookScales(inputs=statistics[: len(hooks)], outputs=statistics[len(hooks) :], limits=limits)
         name, read = ("hook_name", hooks[0]) if len(hooks) == 1 else ("hook_names", list(hooks))
         self.key: dict[str, Any] = {"store": store.fingerprint, "hook": read}
         self.metadata: dict[str, Any] = {name: read}
@@ -40,8 +40,8 @@ class TrainingRows:
         if store.weights is not None:
             self.metadata["model_weights"] = store.weights
         self.metadata |= _provenance(store)
-        if len(hooks) == 1 and limits[0].limit is not None:
-            self.metadata["norm_limit"] = limits[0].limit
+        if len(hooks) == 1 and row_limits[0].limit is not None:
+            self.metadata["norm_limit"] = row_limits[0].limit
 
     def batches(self, batch_size: int, seed: int) -> Any:
         part = (self.processes.rank, self.processes.count)

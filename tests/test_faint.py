@@ -83,7 +83,7 @@ def test_resampling_gives_idle_latents_another_start(store):
     missed = []
     for weights in (before, learner.weights):
         learner.weights = weights
-        f = learner.descend(learner.scaled(batch)[0])
+        f = learner.loss_and_gradients(learner.scaled(batch)[0])
         missed.append(float(f.error.square().sum()))
     assert missed[1] < missed[0] and (learner.weights["b_enc"][idle] < 0).all()
 

@@ -162,7 +162,7 @@ def dense_loss(learner: Learner, x: torch.Tensor, y: torch.Tensor, p: dict[str, 
             elif c.penalty == "l0":
                 penalty = c.coefficient * counts.sum()
             else:
-                penalty = c.coefficient * variance * (counts / learner.numbers["tau"] - 1).square().sum()
+                penalty = c.coefficient * variance * (counts / learner.architecture_state["tau"] - 1).square().sum()
             penalty = penalty * rise(STEP + 1, c.coefficient_warmup, c.steps)
     skipped = x @ p["W_skip"] if c.skip else 0
     ends = getattr(c, "ends", (D_SAE,))
@@ -174,7 +174,7 @@ def dense_auxk(
     learner: Learner, x: torch.Tensor, y: torch.Tensor, p: dict[str, torch.Tensor], beyond: bool | None = None
 ) -> torch.Tensor:
     dead, k_aux = learner.dead, max(1, learner.hooks.d_out // 2)
-    error = learner.descend(x, y).error
+    error = learner.loss_and_gradients(x, y).error
     fvu = error.square().sum().item() / (len(y) * learner.variance)
     every = max(1, -(-len(dead) // (2 * k_aux)))
     error, x = error[::every], x[::every]
@@ -193,7 +193,7 @@ def dense_auxk(
 
 def check(learner: Learner, more=None) -> None:
     x, y = inputs(learner.hooks)
-    descent = learner.descend(x, y)
+    descent = learner.loss_and_gradients(x, y)
     p = {name: weight.clone().requires_grad_() for name, weight in learner.weights.items()}
     loss = dense_loss(learner, x, y, p)
     if more is not None:
@@ -235,7 +235,7 @@ def test_crosscoder_gradients_equal_float64_autograd(name):
 
 def test_jumprelu_gradients_where_its_pull_has_moved_equal_float64_autograd():
     learner = learner_for(CONFIGS["jumprelu, target l0"], SITES["autoencoder"])
-    learner.numbers = {"tau": 3.5}
+    learner.architecture_state = {"tau": 3.5}
     check(learner)
 
 
@@ -266,7 +266,7 @@ def test_auxk_that_reconstructs_nothing_adds_what_is_left(variance):
     learner.weights["encoder_rows"][learner.dead] = 0
     learner.weights["b_enc"][learner.dead] = -1e-9
     x, _ = inputs(learner.hooks)
-    descent = learner.descend(x)
+    descent = learner.loss_and_gradients(x)
     fvu = descent.fvu
     weight = 1 if variance == 1 else (12 * fvu) ** 3
     assert (fvu < 1 / 12) == (variance > 1)
@@ -281,7 +281,9 @@ def test_auxk_gradients_equal_float64_autograd_on_both_sides_of_the_error(pre, v
     x, _ = inputs(learner.hooks)
     learner.weights["encoder_rows"][learner.dead] = 0
     learner.weights["b_enc"][learner.dead] = pre
-    learner.weights["W_dec"][learner.dead] = torch.nn.functional.normalize(learner.descend(x).error.mean(0), dim=0)
+    learner.weights["W_dec"][learner.dead] = torch.nn.functional.normalize(
+        learner.loss_and_gradients(x).error.mean(0), dim=0
+    )
     check(learner, partial(dense_auxk, beyond=pre == -10))
 
 
@@ -293,7 +295,7 @@ def test_pre_activation_loss_gradients_equal_float64_autograd(n_dead, variance, 
     learner = learner_for(config, SITES["autoencoder"], n_dead)
     learner.variance *= variance
     x, _ = inputs(learner.hooks)
-    fvu = learner.descend(x).fvu
+    fvu = learner.loss_and_gradients(x).fvu
     assert (fvu < 1 / 12) == (variance > 1)
 
     def pulled(learner, x, y, p):
@@ -322,7 +324,7 @@ def test_single_precision_gradients_are_close_to_double(config):
     for dtype in (torch.float32, torch.float64):
         learner = Learner(config, site, torch.device("cpu"), dtype)
         learner.low_precision = False
-        descent = learner.descend(x.to(dtype))
+        descent = learner.loss_and_gradients(x.to(dtype))
         results.append({name: descent.gradients[name].tensor() for name in learner.weights})
     for name, double in results[1].items():
         assert (results[0][name].double() - double).norm() <= 1e-6 * double.norm().clamp(min=1e-6), name

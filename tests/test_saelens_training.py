@@ -79,7 +79,7 @@ def their_step(theirs: Any, x: torch.Tensor, coefficients: dict[str, float], dea
 
 
 def assert_same_gradients(theirs: Any, learner: Learner, x: torch.Tensor, loss: float, scale: float = 1.0) -> None:
-    ours = learner.descend(x)
+    ours = learner.loss_and_gradients(x)
     assert ours.loss == pytest.approx(loss * scale, rel=1e-10)
     weights = dict(theirs.named_parameters())
     for name in learner.weights:
@@ -161,7 +161,7 @@ def test_what_reaches_the_encoder_of_a_gated_dictionary_is_that_of_saelens(x):
     """Theirs lets the auxiliary loss and the penalty move the decoder as well; the paper holds it fixed there."""
     theirs = theirs_with("Gated")
     loss = their_step(theirs, x, {"l1": 0.4}).loss.item()
-    ours = learner_like(theirs, GatedConfig(**OURS, l1=0.4, l1_warmup=0.0)).descend(x)
+    ours = learner_like(theirs, GatedConfig(**OURS, l1=0.4, l1_warmup=0.0)).loss_and_gradients(x)
     assert ours.loss == pytest.approx(loss, rel=1e-10)
     weights = {"encoder_rows": theirs.W_enc.grad.T, "b_enc": theirs.b_gate.grad}
     weights |= {"b_mag": theirs.b_mag.grad, "r_mag": theirs.r_mag.grad}

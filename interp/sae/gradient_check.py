@@ -70,11 +70,11 @@ def check_gradients(config: SAEConfig, *, tolerance: float = 1e-8, seed: int = 0
     largest: dict[str, float] = {}
     for dead in (0, min(config.d_sae, 3), config.d_sae * 3 // 4):
         learner.since_fired[:dead] = config.dead_tokens
-        numbers = learner.numbers
-        learner.numbers = dict(numbers)
-        sparse = learner.descend(x)
-        learner.numbers = dict(numbers)
-        dense = learner.descend(x, ops=DenseOps)
+        state = learner.architecture_state
+        learner.architecture_state = dict(state)
+        sparse = learner.loss_and_gradients(x)
+        learner.architecture_state = dict(state)
+        dense = learner.loss_and_gradients(x, ops=DenseOps)
         differences = {"loss": abs(sparse.loss - dense.loss) / max(abs(dense.loss), 1e-300)}
         for name in learner.weights:
             differences[name] = _difference(sparse.gradients[name].tensor(), dense.gradients[name].tensor())

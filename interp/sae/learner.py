@@ -78,7 +78,7 @@ class Learner:
         self.start = self.weights["W_dec"].clone() if config.freeze == "directions" else None
         for name, value in self.initial_parameters.items():
             self.weights[name] = torch.full_like(self.weights["W_dec"][:, 0], value)
-        self.numbers = config.initial_state()
+        self.architecture_state = config.initial_state()
         self.low_precision = has_fast_bfloat16(self.weights["W_dec"])
         self.means = {name: torch.zeros_like(weight) for name, weight in self.weights.items()}
         self.squares = {name: torch.zeros_like(weight) for name, weight in self.weights.items()}
@@ -114,7 +114,7 @@ class Learner:
         if batch.rows == 0:
             limits = ", ".join(f"{limit:.4g}" for limit in self.hooks.limits if limit is not None)
             raise ValueError(f"no row of a batch is within the norm limits {limits}: raise batch_size")
-        f, lr = self.descend(x, y, batch), self.config.lr_at(self.steps_done)
+        f, lr = self.loss_and_gradients(x, y, batch), self.config.lr_at(self.steps_done)
         self.config.observe(f)
         fired = self.processes.sum_(f.fired())
         self.since_fired += batch.rows
@@ -141,7 +141,7 @@ class Learner:
         x = torch.mul(x, self.input_scales, out=self._memory.take("x", len(x), x.shape[1], x.dtype, x.device))
         return x, x if self.hooks.tied else y * self.output_scales
 
-    def descend(
+    def loss_and_gradients(
         self,
         x: Float[Tensor, "row d_in"],
         y: Float[Tensor, "row d_out"] | None = None,
@@ -195,7 +195,7 @@ class Learner:
             batch=batch,
             step=self.steps_done,
             variance=self.variance,
-            state=self.numbers,
+            state=self.architecture_state,
             part_widths=self.hooks.widths,
             unit_norm=self.config.unit_norm,
             low_precision=self.low_precision,
@@ -255,7 +255,7 @@ class Learner:
 
     def sae(self, metadata: dict[str, Any]) -> SAE:
         """For inputs as they are: all scales go into the weights."""
-        encoder = self.config.trained(self.weights, self.numbers)
+        encoder = self.config.trained(self.weights, self.architecture_state)
         return fold(self.weights, encoder, self.hooks, self.config, metadata)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -264,7 +264,7 @@ class Learner:
         moments = {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
         counts = {"since_fired": self.since_fired, "strongest": self.strongest}
         tensors = {**self.weights, **moments, **counts, **self.reservoir.state()}
-        return tensors, {"steps_done": self.steps_done, "numbers": self.numbers}
+        return tensors, {"steps_done": self.steps_done, "numbers": self.architecture_state}
 
     def load_state(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
         device = self.since_fired.device
@@ -272,4 +272,4 @@ class Learner:
         self.reservoir.load_state(tensors)
         for name, mine in self.state()[0].items():
             mine.copy_(tensors[name])
-        self.steps_done, self.numbers = numbers["steps_done"], dict(numbers["numbers"])
+        self.steps_done, self.architecture_state = numbers["steps_done"], dict(numbers["numbers"])

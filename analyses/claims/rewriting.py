@@ -41,7 +41,7 @@ from interp.codes.sparse_codes import Dictionary, SparseCodes, limit_on
 from interp.evaluation.quality import Replace, Splice, recovered
 from interp.features.feature_store import FeatureStore
 from interp.features.scan import dictionary_digest
-from interp.features.scan_checks import check_scan_of, check_table, identity, scanned
+from interp.features.scan_checks import check_scan_of, check_table, identity, scan_digests
 from interp.figures.theme import BLUE, GREY, INK, escaped, need, styled
 from interp.report.panels import Panel
 from interp.storage.files import Progress, no_progress, ratio, write_json, write_parquet
@@ -167,7 +167,7 @@ def _checked_hook(features: FeatureStore, ranking: pd.DataFrame, dictionary: Dic
     check_table(features, ranking, "the ranking")
     hook_name = features.meta["hook_name"]
     check_scan_of(features, store, hook_name)
-    if scanned(features).get("dictionary", here := dictionary_digest(dictionary)) != here:
+    if scan_digests(features).get("dictionary", here := dictionary_digest(dictionary)) != here:
         raise ValueError(f"{features.path} is a scan of another dictionary: give the one that was scanned")
     return hook_name
 

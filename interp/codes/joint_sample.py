@@ -73,7 +73,7 @@ def stored(codes: CodeStore | SparseCodes, n_rows: int) -> Iterator[CodedRows]:
         yield row_ids, codes[int(row_ids[0]) : int(row_ids[-1]) + 1]
 
 
-def encoded(dictionary: Dictionary, store: StoredRows, hook: str, n_rows: int) -> Iterator[CodedRows]:
+def encode_rows(dictionary: Dictionary, store: StoredRows, hook: str, n_rows: int) -> Iterator[CodedRows]:
     """Encode the rows 0 … n_rows − 1 of a store. They lie scattered over the shards, so all shards are read."""
     limit = limit_on(dictionary, store, hook)
     for i in range(store.n_shards):

@@ -47,7 +47,7 @@ from interp.display.verdict_looks import MIN_F1
 from interp.features.by_document import Documents, pooled
 from interp.features.feature import joined_pieces
 from interp.features.feature_store import FeatureStore
-from interp.features.scan_checks import scanned
+from interp.features.scan_checks import scan_digests
 from interp.features.scan_input import latent_blocks
 from interp.storage.checks import check_at_least
 from interp.storage.files import Progress, no_progress
@@ -200,7 +200,7 @@ def same_dictionary(a: FeatureStore, b: FeatureStore) -> bool:
     hooks = {each.meta["hook_name"] for each in (a, b)} - {""}
     if a.d_sae != b.d_sae or len(hooks) > 1:
         return False
-    digests = {scanned(each).get("dictionary") for each in (a, b)}
+    digests = {scan_digests(each).get("dictionary") for each in (a, b)}
     if None not in digests:
         return len(digests) == 1
     if a.W_dec is None or b.W_dec is None:
@@ -373,7 +373,7 @@ def _rules(ranking: pd.DataFrame | None, scans: Sequence[ScannedDocuments]) -> p
     if ranking is None:
         return pd.DataFrame({"rule": "", "f1": np.nan}, index=range(features.d_sae))
     ranked_by = ranking.attrs.get("features", {}).get("dictionary")
-    scanned_by = scanned(features).get("dictionary")
+    scanned_by = scan_digests(features).get("dictionary")
     if (ranked_by and scanned_by and ranked_by != scanned_by) or int(ranking["latent"].max()) >= features.d_sae:
         raise ValueError(f"the ranking is of another dictionary than {features.path}: `interp rank` makes its own")
     by_latent = ranking.set_index("latent").reindex(range(features.d_sae))

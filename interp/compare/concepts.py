@@ -6,7 +6,7 @@ In: two scans of the same tokens with the same labels. Out: a table, one row a l
 import pandas as pd
 
 from interp.features.feature_store import FeatureStore
-from interp.features.scan_checks import scanned
+from interp.features.scan_checks import scan_digests
 
 
 def concept_table(features: FeatureStore, neurons: FeatureStore, *, rival: str = "neuron") -> pd.DataFrame:
@@ -14,7 +14,7 @@ def concept_table(features: FeatureStore, neurons: FeatureStore, *, rival: str =
     `label`, `n_label` (tokens), `feature`, `f1_feature`, `neuron`, `f1_neuron`, best first, and `rival`, the word for
     what `neurons` is a scan of. Raises ValueError for scans of unlike tokens or labels."""
     for what in ("tokens", "labels"):
-        if len({each[what] for each in map(scanned, (features, neurons)) if what in each}) > 1:
+        if len({each[what] for each in map(scan_digests, (features, neurons)) if what in each}) > 1:
             raise ValueError(
                 f"{neurons.path} is a scan with other {what} than {features.path}: scan both with the same"
             )

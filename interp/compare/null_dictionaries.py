@@ -33,7 +33,7 @@ from torch import nn
 
 from interp.activations import ActivationStore
 from interp.activations.harvesting import check_harvested, harvest
-from interp.codes.joint_sample import JointSample, encoded, in_order, stored
+from interp.codes.joint_sample import JointSample, encode_rows, in_order, stored
 from interp.evaluation.baselines import shuffled_model
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_scan_of, identity
@@ -199,7 +199,7 @@ class _Bench:
         self.correlations: dict[str, Any] = {}
 
     def take_learnt(self, name: str, sae: SAE, store: ActivationStore, hook: str) -> None:
-        norms, parts = sae.W_dec.norm(dim=1), encoded(sae, store, hook, self.n_rows)
+        norms, parts = sae.W_dec.norm(dim=1), encode_rows(sae, store, hook, self.n_rows)
         if name in COMPARED:
             codes = in_order(parts, self.n_rows)
             correlation = best_matches(self.features.codes[: self.n_rows], codes).correlation

@@ -26,7 +26,7 @@ from interp.compare.across_corpora import same_dictionary
 from interp.compare.across_models import MIN_FIRED
 from interp.features.feature_store import FeatureStore
 from interp.features.scan import dictionary_digest, tensor_digest
-from interp.features.scan_checks import identity, scanned
+from interp.features.scan_checks import identity, scan_digests
 from interp.sae import SAE, load_sae
 from interp.storage.folder_kinds import find
 from interp.verdict.measures import column
@@ -76,7 +76,7 @@ class Side:
             weights = self.source.metadata.get("model_weights")
             return {"weights": weights} if weights else {}
         nothing = tensor_digest(None)
-        known = {key: value for key, value in scanned(self.source).items() if key in ("activations", "model")}
+        known = {key: value for key, value in scan_digests(self.source).items() if key in ("activations", "model")}
         return {key: value for key, value in known.items() if value != nothing}
 
 

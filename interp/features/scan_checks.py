@@ -18,14 +18,14 @@ _ROUNDING = 0.01
 """The share of its norm by which a decoder in bfloat16 may differ; another seed's differs by more than all of it."""
 
 
-def scanned(features: FeatureStore) -> dict[str, str]:
+def scan_digests(features: FeatureStore) -> dict[str, str]:
     """Digests of all that went into the scan."""
     return read_json(features.path / SCAN, "scan again")
 
 
 def identity(features: FeatureStore) -> dict[str, str]:
     """The digests by which a table of features knows them again."""
-    return {name: value for name, value in scanned(features).items() if name in _TELLING}
+    return {name: value for name, value in scan_digests(features).items() if name in _TELLING}
 
 
 def check_table(

@@ -78,19 +78,19 @@ def features_of(
     special = torch.tensor(sorted(getattr(module, "special_ids", ())), dtype=torch.long)
     with evaluating(module):
         acts = capture(module, to_model(module, tokens), {hook: hooks.reads})[hook]
-        codes = firing(hooks, dictionary, acts, ~torch.isin(tokens.cpu().long(), special).flatten())
+        codes = firing_matrix(hooks, dictionary, acts, ~torch.isin(tokens.cpu().long(), special).flatten())
     words = _words(tokenizer or getattr(module, "tokenizer", None), tokens.flatten().tolist())
     return TextFeatures(tokens.flatten(), words, SparseCodes.from_scipy(codes))
 
 
 def tokens_of(model: Model, text: str | Int[Tensor, "*pos"], tokenizer: Any = None) -> Int[Tensor, "*pos"]:
-    """The ids of a text as `opened` gives them, and token ids as they are. tokenizer: the model's own by default."""
+    """The ids of a text by `encode_with_bos`, and token ids as they are. tokenizer: the model's own by default."""
     if not isinstance(text, str):
         return torch.as_tensor(text)
-    return opened(tokenizer or getattr(module_of(model), "tokenizer", None), text)
+    return encode_with_bos(tokenizer or getattr(module_of(model), "tokenizer", None), text)
 
 
-def opened(tokenizer: Any, text: str) -> Int[Tensor, " pos"]:
+def encode_with_bos(tokenizer: Any, text: str) -> Int[Tensor, " pos"]:
     """The token ids of a text behind the one that opens a sequence. tokenizer: one of ours, or of Hugging Face.
 
     Raises ValueError for a text without a token or of half a character, and without a tokenizer."""
@@ -115,7 +115,7 @@ def _words(tokenizer: Any, ids: list[int]) -> list[str]:
     return [str(i) if tokenizer is None else tokenizer.decode([i]) for i in ids]
 
 
-def firing(
+def firing_matrix(
     hooks: DictionaryHooks, dictionary: Dictionary, acts: Float[Tensor, "1 pos ..."], counted: Bool[Tensor, " pos"]
 ) -> scipy.sparse.csr_matrix:
     """The activations above 0 at the positions that count, [pos, d_sae]."""

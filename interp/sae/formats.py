@@ -46,7 +46,7 @@ class EncodedFiles(NamedTuple):
         write_json(folder / CONFIG, self.cfg)
 
 
-def encoded(stored: StoredDictionary, format: str) -> EncodedFiles:
+def as_files(stored: StoredDictionary, format: str) -> EncodedFiles:
     """A dictionary as files of a format. Raises ValueError for a format that is not known, or that has no place for the
     dictionary."""
     if format not in ("saelens", "interp"):

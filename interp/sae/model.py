@@ -108,7 +108,7 @@ class SAE(nn.Module):
         `saelens`: as `sae_lens.SAE.load_from_disk` reads them; ValueError for what it has no architecture for (it names
         the format to use). `interp`: any dictionary, for `load_sae`.
         """
-        files = formats.encoded(self.stored(), format)
+        files = formats.as_files(self.stored(), format)
         made_of = {"kind": "dictionary", "cfg": digest_json(files.cfg), "weights": digest(*files.tensors.values())}
         with whole_folder(path, made_of, overwrite=overwrite, editable=True) as new:
             files.write(new)

@@ -365,7 +365,7 @@ class TrainingRun:
         del self.learner
         if self.out is None:
             return
-        formats.encoded(self.sae.stored(), self.sae.preferred_format).write(self.out)
+        formats.as_files(self.sae.stored(), self.sae.preferred_format).write(self.out)
         ending = self._rows[-math.ceil(len(self._rows) / 20) :]
         results = {
             name: sum(row[name] for row in ending) / len(ending) for name in ("loss", "fvu", "l0", "dead", "faint")

@@ -55,7 +55,7 @@ from interp.codes.sparse_codes import SparseCodes
 from interp.features.decoder import Decoder
 from interp.features.feature_store import FeatureStore, ScanConfig
 from interp.features.scan import check_labelled, labels_digest
-from interp.features.scan_checks import scanned
+from interp.features.scan_checks import scan_digests
 from interp.verdict.measures import MEASURES, Null, Values, column
 
 POOL = 100
@@ -256,7 +256,7 @@ def check_labels(features: FeatureStore, labels: Masks | None, *, needed: bool) 
     check_labelled(labels, features.tokens, features.path)
     if hasattr(labels, "tokens"):  # they are of this text, and reading each mask would take a second a million tokens
         return
-    if scanned(features).get("labels") not in (None, labels_digest(labels, features.meta["labels"])):
+    if scan_digests(features).get("labels") not in (None, labels_digest(labels, features.meta["labels"])):
         raise ValueError(f"the labels are other masks than those that {features.path} was scanned with: give the same")
 
 

@@ -35,7 +35,7 @@ from interp.activations.next_tokens import check_predicts_next
 from interp.effects import dose_response, feature_edges, steer
 from interp.evaluation.dictionary_hooks import dictionary_hooks
 from interp.evaluation.downstream import Downstream, in_rows
-from interp.features.text_features import firing, opened
+from interp.features.text_features import encode_with_bos, firing_matrix
 from interp.report.inputs import FinishedRun
 from interp.report.latent_pairs import in_common
 
@@ -231,7 +231,7 @@ class LiveModel:
 
     def tokens(self, text: str) -> Int[Tensor, "1 pos"]:
         """The tokens of a text. Raises ValueError for a text of no token, or of more than the model takes."""
-        ids = opened(self.tokenizer, text)
+        ids = encode_with_bos(self.tokenizer, text)
         if len(ids) > self.n_ctx:
             raise ValueError(
                 f"the text has {len(ids):,} tokens, and at most {self.n_ctx:,} can be read here: shorten it"
@@ -262,7 +262,7 @@ class LiveModel:
         return log_p.detach(), gradient[0]
 
     def _codes(self, tokens: Tensor, acts: Float[Tensor, "1 pos ..."]) -> scipy.sparse.csr_matrix:
-        return firing(self.place, self.sae, acts, ~torch.isin(tokens[0].cpu(), self._special))
+        return firing_matrix(self.place, self.sae, acts, ~torch.isin(tokens[0].cpu(), self._special))
 
     def _log_p(
         self, tokens: Int[Tensor, "1 pos"], stream: Tensor | None, change: Float[Tensor, "row pos d_out"]

@@ -59,7 +59,7 @@ def test_outliers_are_few_rows_that_hold_most_of_the_variance():
     x = torch.randn(2000, 12, generator=torch.Generator().manual_seed(0))
     norms = x.norm(dim=1)
     ordinary = find_outliers(norms, norms.square(), 128)
-    assert not ordinary.dominate and ordinary.rows == ordinary.variance == 0
+    assert not ordinary.dominate and ordinary.row_share == ordinary.variance_share == 0
     for n_outliers, times, n_ctx, found in (
         (10, 100, 128, True),
         (18, 12, None, True),  # 2,590 of 4,670

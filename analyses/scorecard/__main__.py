@@ -12,8 +12,8 @@ Claim: the probability of one meaning tells latents with one meaning from latent
 and ≥ .90 in world B, both held out, ≥ .05 above the best single known score), it is calibrated (ECE ≤ .05), and the
 number of senses is exact for ≥ 70 % of the latents with several.
 
-A   planted latents on planted text (`interp.benchmark`): eleven families of text, some seeds, and of three of them
-    difficulty knobs one at a time.
+A   planted latents on planted text (`scorecard.planted_latents`): eleven families of text, some seeds, and of three of
+    them difficulty knobs one at a time.
 B   a transformer trained on planted text of three families, its dictionary and its neurons, judged by the factors of
     the text (which the ranking never saw). With --run: the run's latents and neurons, judged by the labels of its
     corpus and by token.

@@ -42,7 +42,7 @@ class ActivationBatches(Iterator[Tensor]):
     """Iterator that can say where it stands and go on from there.
 
     Epoch e is the concatenation of the shards in an order drawn from (seed, e), each in an order drawn from (seed, e,
-    shard). The state is the number of rows given out, of the endless row of epochs.
+    shard). The state is the global row offset: the number of rows given out since epoch 0 began.
 
     `part=(rank, count)` gives the rank's slice (`processes.part_of`) of every batch; states count the rows of whole
     batches, and so fit any part.
@@ -130,7 +130,7 @@ class ActivationBatches(Iterator[Tensor]):
 
 
 class _EpochRow(NamedTuple):
-    """The epoch and the shard that one of the endless rows lies in."""
+    """The epoch and the shard in which a global row offset lies."""
 
     epoch: int
     shard: int

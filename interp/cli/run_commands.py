@@ -39,7 +39,7 @@ REDO = Option("--redo", help="run finished stages again whose configuration chan
 
 def demo_command(
     *,
-    quick: Annotated[bool, Option("--quick", help="a smaller model and dictionary, within a minute")] = False,
+    quick: Annotated[bool, Option("--quick", help="a smaller model and dictionary, in some two minutes")] = False,
     model: Annotated[
         Literal["smollm2"] | None, Option(help="a real language model instead of the small one trained here")
     ] = None,

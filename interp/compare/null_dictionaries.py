@@ -83,7 +83,7 @@ class Nulls(NamedTuple):
     twins: pd.DataFrame
     """A row a latent of the SAE: latent, twin (the nearest of the twin's), cosine, frozen_cosine (the nearest of the
     frozen decoder's rows, which are random directions: what chance gives); twin_correlation of its activation with the
-    twin's likest latent, and random_correlation with the likest of the shuffled and the untrained model's."""
+    most correlated latent of the twin, and random_correlation with that of the shuffled and the untrained model."""
 
     @classmethod
     def read(cls, folder: str | Path) -> "Nulls":

@@ -77,7 +77,7 @@ class RunConfig(SimpleNamespace):
 
     @classmethod
     def quick(cls) -> "RunConfig":
-        """The demo within a minute on two CPU cores: the same stages, a fraction of the tokens and latents."""
+        """The demo in some two minutes on two CPU cores: the same stages, a fraction of the tokens and latents."""
         return cls.from_dict({
             "corpus": {"characters": 1_500_000},
             "tokenizer": {"vocab_size": 1024},
@@ -206,7 +206,7 @@ class RunConfig(SimpleNamespace):
             if name != "plugins"
         }
         sections |= {"plugins": dict(self.plugins)} if self.plugins else {}
-        if sections["harvest"].get("writes") == "none":  # autoencoders are described as ever
+        if sections["harvest"].get("writes") == "none":  # the default, which a run of autoencoders leaves out
             del sections["harvest"]["writes"]
         if len(sections["harvest"].get("hook_names", ())) == 1:
             [hook_name] = sections["harvest"].pop("hook_names")

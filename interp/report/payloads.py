@@ -52,8 +52,8 @@ def payloads(
     store: FeatureStore, features: pd.DataFrame, contexts: Contexts, extras: Mapping[str, Mapping[int, Any]]
 ) -> Iterator[tuple[str, dict]]:
     """Name and contents of each chunk file. features: one row a latent, by latent; extras: name → latent → what the
-    page shows under this name; a latent that lacks an entry has None. Like beside like packs a tenth smaller than
-    latent after latent."""
+    page shows under this name; a latent that lacks an entry has None. A chunk has a list for each name, over its
+    latents: compressed, it is a tenth smaller than one object for each latent."""
     step = CHUNK * CHUNKS_AT_ONCE
     missing: dict[str, Any] = {"histogram": {"edges": [], "counts": []}, "examples": coded([], store.n_ctx)}
     for start in range(0, store.d_sae, step):

@@ -168,9 +168,10 @@ def _product(a: Float[Tensor, "i d"], b: Float[Tensor, "j d"]) -> Float[Tensor, 
 
 
 def _unlike(alike: Bool[Tensor, "row row"]) -> Int[Tensor, " kept"]:
-    """The first row, and each that is like none before it that is kept, nor they like it.
+    """The greedy maximal independent set of the graph in which rows are joined that are alike in either direction.
 
-    All rows that no undecided row before them is like are kept at once, until each is kept or is like one that is.
+    A row is in it if it is joined to no row before it that is. Each round decides all rows at once that are joined to
+    no undecided row before them: they are kept, and the rows joined to them are left out.
     """
     alike = alike | alike.T
     before = alike.tril(-1).to(torch.float32)

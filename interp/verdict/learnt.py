@@ -7,12 +7,12 @@ Fitted to the latents of trained dictionaries on trained models, against the sam
 matched for density and token entropy (`python -m analyses.claims.learnt_latents --calibrate`), by EVIDENCE:
 
     next_auroc           how well the latent's direct effect on the logits tells what follows its firings (a scan)
-    random_correlation   of its activation with the likest latent of a dictionary learnt on the model before training,
-                         or with shuffled weights (`compare.null_dictionaries`)
+    random_correlation   of its activation with the most correlated latent of a dictionary learnt on the model before
+                         training, or with shuffled weights (`compare.null_dictionaries`)
 
 What a random model's dictionary has as well, a token detector say, the text explains. What ablating a latent costs
 (`effects`) is another question, and is no evidence here: on corpora held out the AUROC is .984 by these two, and .985
-with the loss and the KL of ablations in 4, in 64 or in all sequences beside them, and a twin's likest latent.
+with the loss and the KL of ablations in 4, in 64 or in all sequences beside them, and the correlation with a twin.
 
 Known only behind the last block, as the fit's hooks are; NaN elsewhere, with a warning. In front of later blocks most
 of what a latent says reaches the logits through them, and its direct effect tells little of what follows: behind layer

@@ -10,7 +10,7 @@ A conjunction that holds at `both` of n_fire firings and at `holds` positions of
 
 so that sure conjunctions and wide ones are not lost before another atom makes them good. The best go on to be counted
 exactly (`counting`); here `both` and `holds` are estimated, from a sample of the firings and from rows of the text that
-are densest where it counts: START predicates with ROWS_OF_START of their rows each, and ELSEWHERE rows of all. A row
+are densest where it counts: STARTS predicates with ROWS_OF_START of their rows each, and ELSEWHERE rows of all. A row
 weighs 1 / (how many times it is drawn on average), which makes every sum right on average (Horvitz & Thompson 1952).
 """
 
@@ -245,7 +245,7 @@ class _Beam:
 
 
 def _best_unlike(score: np.ndarray, some: Conjunctions) -> list[int]:
-    """The WIDTH best, those left out that count the same as a better one: another name for it."""
+    """The WIDTH best, of those with equal counts only the first: they are taken to hold at the same rows."""
     chosen: dict[tuple[float, float], int] = {}
     for at in np.argsort(-score, kind="stable")[: 8 * WIDTH].tolist():
         if len(chosen) < WIDTH:

@@ -124,8 +124,10 @@ class Transformer(HookedRootModule):
         At temperature 0 each is the likeliest. Each token sees the `window` (n_ctx) before it; hooks that are attached
         act on it.
         """
-        if temperature < 0 or tokens.ndim != 2 or tokens.shape[1] < 1:
-            raise ValueError(f"temperature={temperature} must be ≥ 0, tokens of {tuple(tokens.shape)} [batch, pos ≥ 1]")
+        if temperature < 0:
+            raise ValueError(f"temperature={temperature} must be at least 0")
+        if tokens.ndim != 2 or tokens.shape[1] < 1:
+            raise ValueError(f"tokens are {tuple(tokens.shape)}: [batch, pos] with at least one position is needed")
         generator = torch.Generator(tokens.device).manual_seed(seed)
         for _ in range(n_tokens):
             resid = self(tokens[:, -(window or self.config.n_ctx) :], stop_at_layer=self.config.n_layers)

@@ -50,7 +50,7 @@ from interp.evaluation.dictionary_hooks import dictionary_hooks
 from interp.evaluation.downstream import Downstream
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_scanned
-from interp.storage.checks import check_token_ids
+from interp.storage.checks import check_at_least, check_token_ids
 from interp.storage.files import Progress, no_progress, ratio
 from interp.storage.processes import slices
 
@@ -116,11 +116,10 @@ def feature_effects(
     check_token_ids(features.tokens, size_of(module, "d_vocab"))
     check_predicts_next(model, features.tokens)
     chosen = _chosen(features, latents)
-    if sequences < 1 or n_tokens < 1 or integrated_steps < 0 or not (minutes is None or minutes > 0):
-        raise ValueError(
-            f"sequences={sequences}, n_tokens={n_tokens}, integrated_steps={integrated_steps}, minutes={minutes} "
-            "must be at least 1, 1 and 0, and above 0"
-        )
+    check_at_least(1, sequences=sequences, n_tokens=n_tokens)
+    check_at_least(0, integrated_steps=integrated_steps)
+    if minutes is not None and not minutes > 0:
+        raise ValueError(f"minutes={minutes} must be above 0")
     with evaluating(module):
         downstream = Downstream(module, hooks, features.tokens[:2])
         taken = effort(features, downstream, dictionary, chosen, sequences, minutes, seed)

@@ -34,7 +34,7 @@ from interp.evaluation.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_scanned
 from interp.features.text_features import tokens_of
-from interp.storage.checks import check_token_ids
+from interp.storage.checks import check_at_least, check_token_ids
 
 MULTIPLES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 CACHES = ("cache", "past_key_values")
@@ -63,11 +63,11 @@ def steer(
     check_scanned(features, dictionary, model, hook)
     prompt = tokens_of(model, prompt)
     prompt = prompt[None] if prompt.ndim == 1 else prompt
-    if prompt.ndim != 2 or prompt.numel() == 0 or n_tokens < 1 or not temperature >= 0:
-        raise ValueError(
-            f"prompt {tuple(prompt.shape)}, n_tokens={n_tokens}, temperature={temperature}: "
-            "[batch, pos ≥ 1], at least 1 and at least 0 are needed"
-        )
+    if prompt.ndim != 2 or prompt.numel() == 0:
+        raise ValueError(f"the prompt is {tuple(prompt.shape)}: [batch, pos] with at least one token is needed")
+    check_at_least(1, n_tokens=n_tokens)
+    if not temperature >= 0:
+        raise ValueError(f"temperature={temperature} must be at least 0")
     check_predicts_next(model, features.tokens)
     check_token_ids(prompt, size_of(module_of(model), "d_vocab"))
     steered = Steered(model, hook, dictionary, pins(features, multiples))

@@ -117,7 +117,8 @@ class Downstream:
         """Says what is run again."""
         if self.by_position:
             return "behind the last block, for changed positions only"
-        return f"behind {len(self._skipped)} blocks" if self._skipped else "by whole forward passes"
+        n = len(self._skipped)
+        return f"behind {n} {'block' if n == 1 else 'blocks'}" if n else "by whole forward passes"
 
     def enter(self, tokens: Int[Tensor, "seq pos"]) -> Entered:
         """A clean pass up to the hook."""

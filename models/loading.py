@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from models.language_model import LanguageModel
-from models.pretrained import from_object, source_of
+from models.pretrained import from_object, model_source_of
 from models.sources import DTYPES, MODEL_SOURCES
 from models.transformer import Transformer
 
@@ -49,7 +49,7 @@ def load_model(
     if isinstance(source, nn.Module):
         model = from_object(source, tokenizer)
     else:
-        kind, name = source_of(str(source))
+        kind, name = model_source_of(str(source))
         model = MODEL_SOURCES[kind].load(name, dtype=dtype, revision=revision, tokenizer=tokenizer)
     return model.to(device=device, dtype=None if dtype == "auto" else getattr(torch, dtype))
 

@@ -24,7 +24,7 @@ WEIGHTS = "weights"
 """The folder of a run's stage `model` with weights that were de-quantized."""
 
 
-def source_of(location: str) -> tuple[str, str]:
+def model_source_of(location: str) -> tuple[str, str]:
     """Tell the model source and the name in it: both from "SOURCE:NAME", else the source that owns the location.
 
     What no other source owns is Hugging Face's: a folder, or a name on the hub.
@@ -132,7 +132,7 @@ def from_object(model: Any, tokenizer: Any) -> Any:
 
 
 def load_tokenizer(location: str | Path) -> "Tokenizer | PretrainedTokenizer":
-    """Load the tokenizer of a folder, of a model's or run's folder, or of any model that `source_of` finds.
+    """Load the tokenizer of a folder, of a model's or run's folder, or of any model that `model_source_of` finds.
 
     Raises FileNotFoundError or ValueError, naming the location, where there is none that can be read."""
     from models.files import read_json
@@ -145,7 +145,7 @@ def load_tokenizer(location: str | Path) -> "Tokenizer | PretrainedTokenizer":
     if folder.is_dir():
         read_json(folder / "tokenizer.json", REMEDY)
         return PretrainedTokenizer.load(folder)
-    return PretrainedTokenizer.load(source_of(str(location))[1])
+    return PretrainedTokenizer.load(model_source_of(str(location))[1])
 
 
 def _tokenizer_folder(location: str) -> Path | None:

@@ -20,7 +20,7 @@ import torch
 from interp.cli import main
 from interp.codes.sparse_codes import SparseCodes
 from interp.exchange.endpoint import Answer, Endpoint, EndpointConfig, api_key
-from interp.exchange.judge import Judge, JudgeConfig, agreement
+from interp.exchange.judge import Judge, JudgeConfig, judge_scores
 from interp.exchange.prompts import (
     DELIMITERS,
     Window,
@@ -271,10 +271,10 @@ def test_silent_windows_are_silent_and_marked_like_the_firing_ones(features):
 
 
 def test_agreement_is_the_formula_and_its_interval_narrows():
-    few, many = agreement(10, 10, 8, 3), agreement(1000, 1000, 800, 300)
+    few, many = judge_scores(10, 10, 8, 3), judge_scores(1000, 1000, 800, 300)
     assert few["balanced_accuracy"] == pytest.approx((0.8 + 0.7) / 2) and few["f1"] == pytest.approx(16 / (16 + 2 + 3))
     assert few["ci_low"] < many["ci_low"] < 0.75 < many["ci_high"] < few["ci_high"]
-    assert np.isnan(agreement(0, 3, 0, 1)["balanced_accuracy"])
+    assert np.isnan(judge_scores(0, 3, 0, 1)["balanced_accuracy"])
 
 
 SOON = {"Retry-After": "0.01"}

@@ -6,7 +6,7 @@ from scipy.stats import binomtest
 
 from interp.compare.null_dictionaries import NullsConfig, _shares
 from interp.display.verdict_looks import UNTESTED, VERDICT_LOOKS, WITHOUT_SCORES
-from interp.pipeline.stages.findings import beside_nulls, by_dictionary
+from interp.pipeline.stages.findings import by_dictionary, nulls_summary
 from interp.pipeline.stages.findings import verdicts as verdict_line
 from interp.verdict.verdicts import ONE_MEANING, VERDICTS, verdict_counts, verdict_shares, wilson
 
@@ -74,7 +74,7 @@ def test_what_may_not_be_trained_on_is_refused():
 
 
 def test_the_end_of_a_run_says_how_many_have_one_meaning():
-    first, second = beside_nulls({"shares": by_dictionary(_shares(verdicts()))}).splitlines()
+    first, second = nulls_summary({"shares": by_dictionary(_shares(verdicts()))}).splitlines()
     assert "SAE" in first and "one meaning  50% of 10 (24% to 76%): 40% monosemantic" in first
     assert second.split()[0] == "neurons:" and "10% single-token" in first
 

@@ -20,13 +20,13 @@ from interp.compare.null_dictionaries import Nulls
 from interp.features.feature_store import FeatureStore
 from interp.figures.theme import VERDICT_COLOURS
 from interp.report import assets, decoder_layout, write_report
-from interp.report.beside_nulls import closest_null, nulls_account
 from interp.report.columns import recommended_order
 from interp.report.contexts import activations_around, coded
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import encode_tokens, number, numbers, pack
 from interp.report.latent_map import map_names, surroundings
 from interp.report.latent_pairs import in_common
+from interp.report.null_shares import closest_null, nulls_account
 from interp.report.panels import Panel
 from interp.report.payloads import CHUNK
 from interp.report.use import shares, uses

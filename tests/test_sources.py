@@ -7,7 +7,7 @@ from interp.pipeline.config import RunConfig
 from models import load_model, load_tokenizer
 from models.corpus import CorpusConfig, load_documents, source_of
 from models.documents import Document
-from models.pretrained import source_of as model_source_of
+from models.pretrained import model_source_of
 from models.sources import MODEL_SOURCES, TEXT_SOURCES, model_source, source_help, text_source
 from models.tokenizer import Tokenizer
 from models.transformer import Transformer, TransformerConfig

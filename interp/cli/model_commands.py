@@ -149,7 +149,7 @@ def nulls_command(
     check_writable("--out", out)
     from interp.compare.null_dictionaries import NullsConfig, compare_with_nulls
     from interp.pipeline.opening import open_any
-    from interp.pipeline.stages.findings import beside_nulls, by_dictionary
+    from interp.pipeline.stages.findings import by_dictionary, nulls_summary
 
     settings = NullsConfig(tokens=max_tokens, sae_tokens=sae_tokens, latents=latents, seed=seed)
     acts = open_any(store, "activations")
@@ -166,7 +166,7 @@ def nulls_command(
             overwrite=overwrite,
             progress=bar,
         )
-    print(beside_nulls({"shares": by_dictionary(nulls.shares)}))
+    print(nulls_summary({"shares": by_dictionary(nulls.shares)}))
 
 
 def _ids(tokens: Path, most: int | None) -> Any:

@@ -165,7 +165,7 @@ class Judge:
                 yield _Question(each.latent, source, task, text, part)
 
 
-def agreement(n_firing: int, n_silent: int, hits: int, false_alarms: int, *, seed: int = 0) -> dict[str, float]:
+def judge_scores(n_firing: int, n_silent: int, hits: int, false_alarms: int, *, seed: int = 0) -> dict[str, float]:
     """Balanced accuracy and F1 with 95 % intervals; NaN where windows of one kind were not judged."""
     names = ("balanced_accuracy", "ci_low", "ci_high", "f1", "f1_low", "f1_high")
     if not n_firing or not n_silent:
@@ -203,7 +203,7 @@ def _judgement_table(windows: pd.DataFrame, seed: int) -> pd.DataFrame:
         firing, silent = (shown.judged[shown.fires == fires].dropna() for fires in (True, False))
         counts = (len(firing), len(silent), int(firing.sum()), int(silent.sum()))
         row = dict(zip((*_JUDGEMENT, *_COUNTS), (*judgement, *counts), strict=True))
-        rows.append(row | {"n_unreadable": int(shown.judged.isna().sum()), **agreement(*counts, seed=seed)})
+        rows.append(row | {"n_unreadable": int(shown.judged.isna().sum()), **judge_scores(*counts, seed=seed)})
     return pd.DataFrame(rows)
 
 

@@ -11,9 +11,9 @@ import pandas as pd
 
 from interp import figures
 from interp.display.verdict_looks import WITHOUT_SCORES
-from interp.report.beside_nulls import ALIKE, closest_null, nulls_account
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import number, percent
+from interp.report.null_shares import ALIKE, closest_null, nulls_account
 from interp.report.panels import Panel
 from interp.report.use import shares
 

@@ -17,7 +17,6 @@ from interp.compare.null_dictionaries import Nulls
 from interp.display.cards import script_json
 from interp.display.verdict_looks import MIN_F1, VERDICT_LOOKS, WITHOUT_SCORES, verdict_css
 from interp.features.scan import masks_of
-from interp.report.beside_nulls import closest_null
 from interp.report.columns import recommended_order, table_columns
 from interp.report.contexts import PICTURES_A_FILE, Contexts, picture_files, sequences_a_file, text_files
 from interp.report.inputs import ReportInputs, report_inputs
@@ -25,6 +24,7 @@ from interp.report.json_text import encode, pack
 from interp.report.latent_map import map_payload
 from interp.report.latent_pairs import in_common, pairs_shown
 from interp.report.notes import features_key
+from interp.report.null_shares import closest_null
 from interp.report.payloads import CHUNK, payloads, row_evidence
 from interp.report.summary import about, summary
 from interp.report.use import shares, uses

@@ -14,7 +14,7 @@ from interp.sae.architectures.sae_config import ARCHITECTURES, SAEConfig, config
 from interp.storage.checks import validated
 
 
-class _Metadata(TypedDict, total=False):
+class FileMetadata(TypedDict, total=False):
     """Holds the metadata that are read here; whatever else there is stays as it is."""
 
     hook_name: str | None
@@ -55,7 +55,7 @@ def config_and_metadata(cfg: dict[str, Any], source: str) -> dict[str, Any]:
     metadata = cfg.get("metadata") or {}
     if not isinstance(metadata, dict):
         raise ValueError(f"{source}: metadata={metadata!r} must be an object with named values")
-    metadata = dict(validated(_Metadata, metadata, f"{source}, metadata", "correct it"))
+    metadata = dict(validated(FileMetadata, metadata, f"{source}, metadata", "correct it"))
     ours = metadata.get("interp")
     if ours is None or (isinstance(ours, dict) and not _is_known(ours)):
         return {"metadata": metadata, "config": None}

@@ -96,7 +96,7 @@ class Background:
         return len(self.holds) * self.scale
 
 
-class Shared(NamedTuple):
+class CandidatePredicates(NamedTuple):
     """The predicates of which the rules of one latent or sense may be made, by number."""
 
     numbers: Int64[np.ndarray, " predicate"]
@@ -110,7 +110,9 @@ class Shared(NamedTuple):
     f1: Float64[np.ndarray, " predicate"]
 
     @classmethod
-    def among(cls, background: Background, holds: Int32[np.ndarray, "firing place"], n_fire: float) -> "Shared":
+    def of(
+        cls, background: Background, holds: Int32[np.ndarray, "firing place"], n_fire: float
+    ) -> "CandidatePredicates":
         predicates = background.predicates
         numbers, first, firings = rows_of_each(holds)
         hits, example = np.diff(first), firings[first[1:] - 1]
@@ -153,7 +155,7 @@ def candidates(
     """Some rules, each once. holds: the predicates at `rows`, a sample of n_fire firings."""
     if len(holds) < MIN_FIRINGS:
         return []
-    shared = Shared.among(background, holds, n_fire)
+    shared = CandidatePredicates.of(background, holds, n_fire)
     found = _Beam(background, shared, holds, n_fire).run()
     said = {
         part: _said(background.predicates, shared, rows, part) for part in {part for parts in found for part in parts}
@@ -164,7 +166,7 @@ def candidates(
 class _Beam:
     """A search among the predicates that the firings of one latent or sense share."""
 
-    def __init__(self, background: Background, shared: Shared, holds: np.ndarray, n_fire: float):
+    def __init__(self, background: Background, shared: CandidatePredicates, holds: np.ndarray, n_fire: float):
         kinds = list(background.predicates.first)
         subjects = list(dict.fromkeys(KINDS[name].speaks_of for name in kinds))
         self.shared, self.n_fire, self.per_firing = shared, n_fire, n_fire / len(holds)
@@ -263,7 +265,9 @@ def _covered(
     return out
 
 
-def _sampled(background: Background, shared: Shared, holds: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _sampled(
+    background: Background, shared: CandidatePredicates, holds: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Which predicates hold at the firings, and at rows of the text, [row, predicate]; and the weight of these rows."""
     n_rows, first = len(background.holds), background.first
     starts = np.argsort(-shared.f1, kind="stable")[:STARTS]
@@ -289,7 +293,7 @@ def _sampled(background: Background, shared: Shared, holds: np.ndarray) -> tuple
     return at_firings, in_text, (np.round(weight / step) * step).astype(np.float32)
 
 
-def _said(predicates: Predicates, shared: Shared, rows: np.ndarray, part: Places) -> Atom:
+def _said(predicates: Predicates, shared: CandidatePredicates, rows: np.ndarray, part: Places) -> Atom:
     """The predicates in words, those first that hold at most firings."""
     members = sorted(part, key=lambda at: -shared.hits[at])
     kind = predicates.kind_of(int(shared.numbers[members[0]]))

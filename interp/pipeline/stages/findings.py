@@ -129,7 +129,7 @@ def _n_tested(shares: Mapping[str, Mapping[str, Any]]) -> int:
     return sum(share["n"] for verdict, share in shares.items() if verdict != "one_meaning")
 
 
-def beside_nulls(results: Mapping[str, Any]) -> str:
+def nulls_summary(results: Mapping[str, Any]) -> str:
     """A line a dictionary: the share of one meaning of those neither dead nor faint (95 % interval), and its parts."""
     return NEXT_LINE.join(
         f"{name + ':':20s} one meaning {one['share']:4.0%} of {_n_tested(shares):,} "
@@ -145,7 +145,7 @@ def beside_nulls(results: Mapping[str, Any]) -> str:
     config={"nulls": _demo_nulls},
     shared=("harvest", "sae"),
     opens={"nulls": (".", opening.open_nulls)},
-    summary=beside_nulls,
+    summary=nulls_summary,
 )
 def nulls(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     """the same verdicts for a twin seed, neurons, frozen dictionaries, and a shuffled and an untrained model"""

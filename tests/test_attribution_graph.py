@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from interp import FeatureStore
 from interp.cli import main
-from interp.effects.attention_scores import attention_scores
+from interp.effects.attention_attribution import attention_scores
 from interp.effects.attribution import attribution_graph
 from interp.effects.graph import AttributionGraph, load_graph
 from interp.effects.graph_checks import (

@@ -1,7 +1,5 @@
 """Interventions against ablation by hand, and effects of every latent against one forward pass at a time."""
 
-from importlib import import_module
-
 import numpy as np
 import pytest
 import torch
@@ -10,8 +8,19 @@ from torch import nn
 
 from interp import FeatureStore
 from interp.activations.hooks import capture, module_of, resolve_hooks
-from interp.effects import ABLATE, ablations, add, dose_response, effort, feature_effects, intervene, pin, steer
-from interp.effects.feature_effects import _interval
+from interp.effects import (
+    ABLATE,
+    ablations,
+    add,
+    dose_response,
+    effort,
+    feature_effects,
+    intervene,
+    latent_ablation,
+    pin,
+    steer,
+)
+from interp.effects.latent_ablation import _interval
 from interp.evaluation.baselines import FixedDictionary, NeuronDictionary, PCADictionary, RandomDictionary
 from interp.evaluation.dictionary_hooks import dictionary_hooks
 from interp.sae import SAE, TopK, Transcoder
@@ -490,7 +499,7 @@ def test_effects_are_the_same_in_parts_and_by_more_sequences_than_there_are(toke
     whole = feature_effects(model, POST, dictionary, features, sequences=len(tokens))
     endless = feature_effects(model, POST, dictionary, features, sequences=10**9)  # would not fit in memory
     assert endless.equals(whole) and endless.attrs["sequences"] <= len(tokens)
-    for module in (ablations, effort, import_module("interp.effects.feature_effects")):
+    for module in (ablations, effort, latent_ablation):
         monkeypatch.setattr(module, "NUMBERS_AT_ONCE", 8 * 7 * 3)  # sums of three latents at a time
     parted = feature_effects(model, POST, dictionary, features, sequences=len(tokens))
     for name in ("loss_change", "loss_change_low", "later_loss_change", "kl", "null_kl", "gradient_effect"):

@@ -1,9 +1,8 @@
 """What features do: the model run with latents changed, and what that changes in what it says."""
 
-from interp.effects.attention_scores import attention_scores as attention_scores
+from interp.effects.attention_attribution import attention_scores as attention_scores
 from interp.effects.attribution import attribution_graph as attribution_graph
 from interp.effects.circuits import feature_edges as feature_edges
-from interp.effects.feature_effects import feature_effects as feature_effects
 from interp.effects.graph import AttributionGraph as AttributionGraph
 from interp.effects.graph import load_graph as load_graph
 from interp.effects.graph_checks import agreement as agreement
@@ -16,6 +15,7 @@ from interp.effects.interventions import Action as Action
 from interp.effects.interventions import add as add
 from interp.effects.interventions import intervene as intervene
 from interp.effects.interventions import pin as pin
+from interp.effects.latent_ablation import feature_effects as feature_effects
 from interp.effects.steering import dose_response as dose_response
 from interp.effects.steering import steer as steer
 from interp.effects.steering import useful_range as useful_range

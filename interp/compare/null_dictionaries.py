@@ -129,9 +129,9 @@ def compare_with_nulls(
     with whole_folder(out, made_of, resume=True, overwrite=overwrite) as new:
         harvesting = {**_left_out(store), "dtype": store.manifest["dtype"]}
         harvesting |= {"batch_size": batch_size, "seed": settings.seed}
-        bench = _Bench(features, config, settings, new, progress)
+        trials = _NullTrials(features, config, settings, new, progress)
         beside = None if neurons is None else (neurons_are, neurons)
-        for name, table in _judged(bench, beside, store, hook, model, harvesting)._asdict().items():
+        for name, table in _judged(trials, beside, store, hook, model, harvesting)._asdict().items():
             table.attrs["features"] = identity(features)
             write_parquet(new / f"{name}.parquet", table)
         shutil.rmtree(new / "work", ignore_errors=True)
@@ -139,31 +139,31 @@ def compare_with_nulls(
 
 
 def _judged(
-    bench: "_Bench",
+    trials: "_NullTrials",
     beside: tuple[str, FeatureStore] | None,
     store: ActivationStore,
     hook: str,
     model: nn.Module,
     options: Any,
 ) -> Nulls:
-    features, progress = bench.features, _named(bench.progress, "dictionaries")
-    configs = {"twin seed": bench.twin}
-    configs |= {name: dataclasses.replace(bench.twin, freeze=part) for name, part in FROZEN.items()}
-    if bench.smaller is not None:
-        configs = {"SAE": bench.smaller, **configs}
-    learnt = train_sweep(store, hook, list(configs.values()), out=bench.out / "dictionaries", progress=progress)
+    features, progress = trials.features, _named(trials.progress, "dictionaries")
+    configs = {"twin seed": trials.twin_config}
+    configs |= {name: dataclasses.replace(trials.twin_config, freeze=part) for name, part in FROZEN.items()}
+    if trials.reduced_config is not None:
+        configs = {"SAE": trials.reduced_config, **configs}
+    learnt = train_sweep(store, hook, list(configs.values()), out=trials.out / "dictionaries", progress=progress)
     saes = dict(zip(configs, learnt, strict=True))
-    if bench.smaller is None:
-        bench.take_scan("SAE", features)
+    if trials.reduced_config is None:
+        trials.take_scan("SAE", features)
     for name, sae in saes.items():
-        bench.take_learnt(name, sae, store, hook)
+        trials.take_learnt(name, sae, store, hook)
         if name == "twin seed" and beside is not None:
-            bench.take_scan(*beside)
-    for name, other in _other_models(model, bench.settings.seed):
-        bench.take_model(f"{name} model", other, hook, options)
-    verdicts = bench.judge(features.vocab if features.is_spelt else None)
+            trials.take_scan(*beside)
+    for name, other in _other_models(model, trials.settings.seed):
+        trials.take_model(f"{name} model", other, hook, options)
+    verdicts = trials.judge(features.vocab if features.is_spelt else None)
     twins = _twins(features, saes["twin seed"], saes["frozen decoder"])
-    return Nulls(_shares(verdicts), verdicts, twins.assign(**bench.correlations))
+    return Nulls(_shares(verdicts), verdicts, twins.assign(**trials.correlations))
 
 
 def _left_out(store: ActivationStore) -> dict[str, Any]:
@@ -179,23 +179,29 @@ def _other_models(model: Any, seed: int) -> Iterator[tuple[str, nn.Module]]:
         yield "untrained", untrained
 
 
-class _Bench:
+class _NullTrials:
     """The verdicts of a sample of each dictionary's latents on the same tokens."""
 
     def __init__(
         self, features: FeatureStore, config: SAEConfig | None, settings: NullsConfig, out: Path, progress: Progress
     ):
-        k, budget = max(1, round(features.meta["l0"])), settings.sae_tokens
-        alike = config or TopKConfig(d_sae=features.d_sae, k=k, tokens=budget or FOREIGN_TOKENS)
-        smaller = dataclasses.replace(alike, tokens=min(budget or alike.tokens, alike.tokens))
-        self.smaller = smaller if config is not None and smaller != config else None
-        self.twin = dataclasses.replace(smaller, seed=alike.seed + 1)
+        budget = settings.sae_tokens
+        l0 = max(1, round(features.meta["l0"]))
+        reference_config = config or TopKConfig(d_sae=features.d_sae, k=l0, tokens=budget or FOREIGN_TOKENS)
+        n_tokens = min(budget or reference_config.tokens, reference_config.tokens)
+        reduced_config = dataclasses.replace(reference_config, tokens=n_tokens)
+        self.reduced_config = reduced_config if config is not None and reduced_config != config else None
+        """To train the ranked dictionary's stand-in with; None where that dictionary stands for itself."""
+        self.twin_config = dataclasses.replace(reduced_config, seed=reference_config.seed + 1)
+        """To train the nulls with: as many tokens as the stand-in, from another seed."""
         self.trained_tokens = {"neurons": 0, "coordinates": 0} | ({} if config else {"SAE": math.nan})
-        self.features, self.settings, self.out, self.progress = features, settings, out, progress
+        self.features = features
+        self.settings = settings
+        self.out = out
+        self.progress = progress
         self.tokens = features.tokens[: max(1, settings.tokens // features.n_ctx)]
         self.n_rows = self.tokens.numel()
         self.samples = JointSample(out / "work", self.n_rows, settings.latents, settings.seed, progress)
-        self.take = self.samples.take
         self.correlations: dict[str, Any] = {}
 
     def take_learnt(self, name: str, sae: SAE, store: ActivationStore, hook: str) -> None:
@@ -206,19 +212,19 @@ class _Bench:
             column = COMPARED[name]
             self.correlations[column] = np.fmax(correlation, self.correlations.get(column, -np.inf))
             parts = stored(codes, self.n_rows)
-        self.take(name, sae.d_sae, parts, norms)
+        self.samples.take(name, sae.d_sae, parts, norms)
 
     def take_scan(self, name: str, features: FeatureStore) -> None:
         norms = None if features.W_dec is None else features.W_dec.norm(dim=1)
-        self.take(name, features.d_sae, stored(features.codes, self.n_rows), norms)
+        self.samples.take(name, features.d_sae, stored(features.codes, self.n_rows), norms)
 
     def take_model(self, name: str, model: nn.Module, hook: str, options: dict[str, Any]) -> None:
         """A dictionary that is trained on another model."""
         progress, work = _named(self.progress, name), self.out / "work"
-        tokens = self.features.tokens[: max(len(self.tokens), -(-self.twin.tokens // self.features.n_ctx))]
+        tokens = self.features.tokens[: max(len(self.tokens), -(-self.twin_config.tokens // self.features.n_ctx))]
         folder = name.removesuffix(" model")
         store = harvest(model, tokens, [hook], work / f"activations-{folder}", progress=progress, **options)
-        sae = train_sae(store, hook, self.twin, out=self.out / folder, progress=progress)
+        sae = train_sae(store, hook, self.twin_config, out=self.out / folder, progress=progress)
         self.take_learnt(name, sae, store, hook)
 
     def judge(self, vocab: Sequence[str] | None) -> pd.DataFrame:
@@ -230,7 +236,7 @@ class _Bench:
         table = table.sort_values("latent").reset_index(drop=True)
         table["latent"] = np.concatenate(list(chosen.values()))
         table.insert(0, "dictionary", np.repeat(list(chosen), [len(latents) for latents in chosen.values()]))
-        trained = {name: self.trained_tokens.get(name, self.twin.tokens) for name in chosen}
+        trained = {name: self.trained_tokens.get(name, self.twin_config.tokens) for name in chosen}
         return table.assign(trained_tokens=table["dictionary"].map(trained))
 
 

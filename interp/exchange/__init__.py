@@ -1,8 +1,8 @@
 """Formats of other tools: Neuronpedia, Delphi, the Hugging Face hub; and a language model that judges explanations."""
 
 from interp.exchange.delphi import write_delphi as write_delphi
-from interp.exchange.dictionary_formats import upload_to_hub as upload_to_hub
-from interp.exchange.dictionary_formats import write_hub_folder as write_hub_folder
 from interp.exchange.graph_formats import load_transcoders as load_transcoders
 from interp.exchange.graph_formats import write_graph_features as write_graph_features
+from interp.exchange.hub import upload_to_hub as upload_to_hub
+from interp.exchange.hub import write_hub_folder as write_hub_folder
 from interp.exchange.neuronpedia import write_neuronpedia as write_neuronpedia

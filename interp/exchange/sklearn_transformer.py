@@ -1,0 +1,100 @@
+"""A dictionary as a transformer of scikit-learn.
+
+    codes = SAETransformer(n_components=256, k=8).fit_transform(X)     [row, feature] → [row, component], k a row fire
+    X_hat = transformer.inverse_transform(codes)
+
+It trains one of `interp.sae`'s dictionaries, kept as `sae_`, on rows in memory; a training too large for that, or one
+that is to resume, is `train_sae` on an ActivationStore.
+"""
+
+import dataclasses
+from numbers import Integral
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+import torch
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from interp.activations import ActivationStore
+from interp.activations.hooks import UNNAMED
+from interp.codes.sparse_codes import SparseCodes
+from interp.sae import train_sae
+from interp.sae.architectures.sae_config import ARCHITECTURES, SAEConfig, config_from_dict
+
+
+class SAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """n_components: latents, None for four a feature. k: how many fire on a row, None for an eighth of them, 32 at
+    most. epochs: passes over the rows. options: further fields of the architecture's config (`TopKConfig`, …), such as
+    {"lr": 1e-3}. sparse_output: give CSR.
+
+    Fitted: `components_` [component, feature], the directions; `sae_`; `n_features_in_`. Fitting raises ValueError for
+    rows that are not finite, for fewer than two, and for parameters beyond their limits.
+    """
+
+    def __init__(
+        self,
+        n_components: int | None = None,
+        *,
+        k: int | None = None,
+        architecture: str = "topk",
+        epochs: int = 10,
+        batch_size: int = 256,
+        options: dict[str, Any] | None = None,
+        random_state: Any = None,
+        sparse_output: bool = False,
+    ):
+        self.n_components = n_components
+        self.k = k
+        self.architecture = architecture
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.options = options
+        self.random_state = random_state
+        self.sparse_output = sparse_output
+
+    def fit(self, X: Any, y: None = None) -> "SAETransformer":
+        """Train on the rows of X [row, feature]; y is not looked at."""
+        X = validate_data(self, X, dtype=(np.float64, np.float32), ensure_min_samples=2)
+        for name in ("epochs", "batch_size"):
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or value < 1:
+                raise ValueError(f"{name}={value!r} must be a whole number of at least 1")
+        fields: dict[str, Any] = {"architecture": self.architecture, "tokens": int(self.epochs) * len(X)}
+        fields["d_sae"] = 4 * X.shape[1] if self.n_components is None else self.n_components
+        fields["batch_size"] = min(int(self.batch_size), len(X))
+        fields["seed"] = int(check_random_state(self.random_state).randint(2**31 - 1))
+        if "k" in {field.name for field in dataclasses.fields(ARCHITECTURES.get(self.architecture, SAEConfig))}:
+            fields["k"] = self.k if self.k is not None else min(32, max(1, fields["d_sae"] // 8))
+        config = config_from_dict(fields | (self.options or {}))
+        rows = torch.from_numpy(np.array(X, np.float32))
+        with TemporaryDirectory() as folder:
+            store = ActivationStore.from_batches(rows, folder, dtype="float32", seed=config.seed)
+            self.sae_ = train_sae(store, UNNAMED, config)
+        self.components_ = self.sae_.W_dec.numpy(force=True).copy()
+        self._n_features_out = len(self.components_)
+        return self
+
+    def transform(self, X: Any) -> Any:
+        """Codes [row, component], at least 0, in the dtype of X; CSR with `sparse_output`."""
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        codes = self.sae_.codes(torch.from_numpy(np.array(X, np.float32))).scipy().astype(X.dtype)
+        return codes if self.sparse_output else codes.toarray()
+
+    def inverse_transform(self, X: Any) -> np.ndarray:
+        """Rows [row, feature] that the codes X [row, component] stand for. Raises ValueError for codes of another
+        number of components."""
+        check_is_fitted(self)
+        codes = check_array(X, accept_sparse="csr", dtype=(np.float64, np.float32))
+        sparse = scipy.sparse.csr_matrix(codes, dtype=np.float32)
+        return self.sae_.decode(SparseCodes.from_scipy(sparse)).numpy(force=True).astype(codes.dtype)
+
+    def score(self, X: Any, y: None = None) -> float:
+        """Share of the variance of X that the reconstruction keeps, 1 − FVU: for choosing k and n_components."""
+        rows = np.asarray(X, float)
+        left = np.square(rows - self.inverse_transform(self.transform(X))).sum()
+        return 1.0 - float(left / max(float(np.square(rows - rows.mean(0)).sum()), np.finfo(float).tiny))

@@ -14,7 +14,7 @@ from interp.verdict import explain
 from interp.verdict.counting import count_rules
 from interp.verdict.rules import MAX_ATOMS, Atom
 from interp.verdict.search import SAMPLE, FitSample
-from tests.test_scores import hash_of
+from tests.test_sampling import hash_of
 
 WORDS = [
     "alpha",

@@ -18,7 +18,9 @@ from interp.verdict.nulls import (
     SampledCodes,
     circular_shifts,
     measure_scales,
+    null_scale,
     random_directions,
+    rows_per_group,
     second_moments,
 )
 
@@ -225,3 +227,38 @@ def test_many_firings_are_kept_of_fewer_latents(features, monkeypatch):
     n_active = features.table().n_active.to_numpy()
     units = SampledCodes(features, SHIFTS, 0).units
     assert 0 < len(units) < D and 2 * n_active[units].sum() <= 5000
+
+
+def test_null_z_is_standard_normal_under_the_null_at_every_size():
+    rng = np.random.default_rng(7)
+    size = rng.uniform(10, 1000, 4000)
+    nulls, observed = (0.05 + rng.normal(size=(k, 4000)) / size for k in (2, 1))
+    scale = null_scale(observed[0], nulls, size)
+    z = scale.z
+    inside = (scale.low <= observed[0]) & (observed[0] <= scale.high)
+    assert inside.mean() == pytest.approx(0.95, abs=0.02)
+    for part in (size < 200, size > 700):
+        assert abs(z[part].mean()) < 0.15 and 0.85 < z[part].std() < 1.15
+    shifted = null_scale(observed[0] + 10 / size, nulls, size)
+    assert shifted.z.mean() == pytest.approx(10, abs=0.5)
+    nothing = null_scale(np.array([np.nan, 1.0]), np.full((1, 2), np.nan), np.ones(2))
+    assert all(np.isnan(part).all() for part in nothing)
+
+
+@pytest.mark.parametrize(
+    ("n_seq", "n_ctx", "rows"),
+    [
+        *((n_seq, 128, 128) for n_seq in (1, 15, 192, 1023)),
+        *((n_seq, 128, 256) for n_seq in (1024, 1100)),
+        *((n_seq, 128, 8 * 128) for n_seq in (4096, 100_000)),
+        *((n_seq, 255, 255) for n_seq in (1, 15, 1023)),
+        *((n_seq, 2000, 2000) for n_seq in (160, 1023)),
+        (159, 2000, 1000),
+        (15, 2000, 182),
+        (2, 2000, 134),
+        (1, 1 << 20, (1 << 20) // 160 + 1),
+    ],
+)
+def test_only_long_sequences_are_cut_and_only_where_there_are_few(n_seq, n_ctx, rows):
+    assert rows_per_group(n_seq, n_ctx) == rows
+    assert rows >= min(n_ctx, 128)

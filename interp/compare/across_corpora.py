@@ -359,11 +359,10 @@ def _log_choose(n, k):
 
 def _difference(above: Sequence[int], sizes: tuple[int, int]) -> tuple[float, float, float]:
     """The difference of two shares with its interval: Newcombe's, from Wilson's of each."""
-    (a, b), ((low_a, high_a), (low_b, high_b)) = (
-        [k / n for k, n in zip(above, sizes, strict=True)],
-        [wilson(k, n) for k, n in zip(above, sizes, strict=True)],
-    )
-    below, beyond = math.hypot(a - low_a, high_b - b), math.hypot(high_a - a, b - low_b)
+    a, b = (k / n for k, n in zip(above, sizes, strict=True))
+    (low_a, high_a), (low_b, high_b) = (wilson(k, n) for k, n in zip(above, sizes, strict=True))
+    below = math.hypot(a - low_a, high_b - b)
+    beyond = math.hypot(high_a - a, b - low_b)
     return a - b, a - b - below, a - b + beyond
 
 
@@ -397,7 +396,7 @@ def _difference_table(
         ]
         for side in statistics.strongest.transpose(1, 0, 2).tolist()
     ]
-    table = pd.DataFrame({
+    rows = pd.DataFrame({
         "latent": np.arange(len(shares)),
         "differs": differs,
         **dict(zip(("difference", "low", "high"), differences.T, strict=True)),
@@ -412,8 +411,8 @@ def _difference_table(
         "in_a": pd.Series(snippets[0], dtype=object),
         "in_b": pd.Series(snippets[1], dtype=object),
     })  # fmt: skip
-    order = np.lexsort((table["latent"], -table["difference"].abs(), ~differs))
-    return table.iloc[order].reset_index(drop=True)
+    order = np.lexsort((rows["latent"], -rows["difference"].abs(), ~differs))
+    return rows.iloc[order].reset_index(drop=True)
 
 
 def _words(shares: Sequence[float], threshold: float, rule: str, f1: float, names: tuple[str, str]) -> str:

@@ -5,6 +5,7 @@ Every text is escaped unless it is `Markup`.
 """
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
@@ -67,7 +68,7 @@ def verdict_badge(verdict: str, sure: bool = True) -> Markup:
 
 def null_mark(value: float, low: float, high: float) -> Markup:
     """A value as a point over the interval of its null, on a line that just holds both; nothing where one is NaN."""
-    if not value == value or not low == low or not high == high:
+    if any(map(math.isnan, (value, low, high))):
         return Markup("")
     least = min(value, low)
     span = (max(value, high) - least) or 1.0
@@ -92,9 +93,9 @@ def shaded(text: str, strength: float, title: str = "") -> Markup:
 
 def interval_mark(at: float, low: float, high: float) -> Markup:
     """A probability as a point with its interval on a line from 0 to 1; nothing for NaN."""
-    if at != at:
+    if math.isnan(at):
         return Markup("")
-    low, high = (at if end != end else end for end in (low, high))
+    low, high = (at if math.isnan(end) else end for end in (low, high))
     line = (
         f'<svg width="84" height="12" viewBox="0 0 84 12" role="img" aria-label="{low:.2f} to {high:.2f}">'
         '<path d="M2 6H82" stroke="currentColor" stroke-opacity=".25"/>'

@@ -38,7 +38,7 @@ from torch.func import functional_call
 from interp.activations.hooks import Hook, capture, find_hook, hooks_of, to_model
 from interp.activations.next_tokens import NoNextTokens, check_predicts_next
 from interp.features.scan_input import ScanRows
-from interp.features.token_counts import TokenCounts
+from interp.features.token_counts import MASS, TOKEN, N, TokenCounts
 
 N_LOGIT_BINS = 40
 _BLOCK, _LEVELS = 256, 4096
@@ -241,7 +241,11 @@ def _run(module: nn.Module, x: Tensor) -> Tensor:
 
 @njit(cache=True, nogil=True)
 def _follow(effects, top, unigrams, starts, pairs):
-    n_next, share, auroc = np.zeros(top.shape, np.int64), np.zeros(top.shape), np.empty(len(top))
+    """Of each latent: how often each top token follows its firings, with which share of their mass, and the AUROC of
+    the effects for what follows. starts, pairs: those of a `TokenCounts`."""
+    n_next = np.zeros(top.shape, np.int64)
+    share = np.zeros(top.shape)
+    auroc = np.empty(len(top))
     known = min(effects.shape[1], len(unigrams))
     below = np.empty(_LEVELS + 1, np.int64)  # how many of the text's tokens have an effect below this level
     rank = np.full(effects.shape[1], -1, np.int64)
@@ -257,14 +261,15 @@ def _follow(effects, top, unigrams, starts, pairs):
         rank[top[i]] = np.arange(top.shape[1])
         mass, of_known, won = 0, 0, 0.0
         for at in range(starts[i], starts[i + 1]):
-            token, units = pairs[at, 0], pairs[at, 3]
+            token, units = pairs[at, TOKEN], pairs[at, MASS]
             mass += units
             if token < known:
                 level = int((effect[token] - low) * per_level)
                 of_known += units
                 won += units * (0.5 * (below[level] + below[level + 1]))
                 if rank[token] >= 0:
-                    n_next[i, rank[token]], share[i, rank[token]] = pairs[at, 1], units
+                    n_next[i, rank[token]] = pairs[at, N]
+                    share[i, rank[token]] = units
         rank[top[i]] = -1
         share[i] /= max(mass, 1)
         auroc[i] = won / (np.float64(of_known) * below[_LEVELS]) if of_known > 0 else np.nan

@@ -5,6 +5,7 @@ and each example's tokens shaded by the latent's activation, stray bytes (‚ü®d7‚
 Text from the corpus is escaped. Where the rows are no text it shows the pictures that a user's function draws of them.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ class Feature:
         lines = [repr(self)]
         if self.verdict is not None:
             p = self.verdict["monosemanticity"]
-            lines.append(verdict_words(str(self.verdict["verdict"])) + (f" {p:.2f}" if p == p else ""))
+            lines.append(verdict_words(str(self.verdict["verdict"])) + ("" if math.isnan(p) else f" {p:.2f}"))
             lines[-1] += f": {rule}" if (rule := _rule_of(self.verdict)) else ""
         lines += [f"{name} logits: {' '.join(map(repr, tokens))}" for name, tokens in self._logits()]
         lines += map(self._one_line, self.examples.head(_SHOWN).itertuples())

@@ -117,9 +117,9 @@ class FeatureStore:
         """One feature; in a notebook it shows itself. Raises IndexError unless 0 ≤ latent < d_sae."""
         if not 0 <= latent < self.d_sae:
             raise IndexError(f"latent {latent} is not in 0..{self.d_sae - 1}")
-        facts = self.sql(f"select * from features where latent = {int(latent)}").iloc[0]
+        row = self.sql(f"select * from features where latent = {int(latent)}").iloc[0]
         top = f"select * from examples where latent = {int(latent)} and kind = 'top' order by rank"
-        return Feature(int(latent), facts, self.sql(top), self.vocab, has_text=self.has_text, render=self.render)
+        return Feature(int(latent), row, self.sql(top), self.vocab, has_text=self.has_text, render=self.render)
 
     def __len__(self) -> int:
         return self.d_sae

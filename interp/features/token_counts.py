@@ -24,6 +24,8 @@ from interp.features.scan_input import Columns, ScanRows, insert_best
 
 N_AFTER = 1
 """Tokens behind the firing one that are counted: the next one shows whether what a latent promotes follows."""
+TOKEN, N, N_FIT, MASS = range(4)
+"""Columns of `TokenCounts.pairs`."""
 _SMALL = 1024
 _MEASURES = ("n", "n_tokens", "n_80", "top_token", "mass", "entropy", "kl", "top_share")
 

@@ -89,16 +89,16 @@ def coded(examples: Sequence[list], n_ctx: int) -> list:
     activation ±m · 10^(exponent − 1 − e), with m in 10..99, as 180 e + m − 10, and 90 more where it is below 0."""
     others = [[(pos, z) for pos, z in zip(e[4][::2], e[4][1::2], strict=True) if pos != e[1] % n_ctx] for e in examples]
     exponent = max((_two_digits(z)[1] for firings in others for _, z in firings), default=0)
-    numbers: list[int] = []
+    encoded: list[int] = []
     for firings in others:
-        numbers.append(len(firings))
+        encoded.append(len(firings))
         last = -1
         for pos, z in firings:
             code, own = _two_digits(z)
-            numbers += [pos - last - 1, code + 180 * (exponent - own)]
+            encoded += [pos - last - 1, code + 180 * (exponent - own)]
             last = pos
     columns = ([example[field] for example in examples] for field in range(4))
-    return [*columns, exponent, encode_tokens(numbers)]
+    return [*columns, exponent, encode_tokens(encoded)]
 
 
 @cache

@@ -207,4 +207,6 @@ def _quality(inputs: ReportInputs) -> list[dict]:
 
 
 def _cell(value: Any, form: str) -> str:
-    return str(value) if not form else "–" if value != value or value is None else format(value, form)
+    if not form:
+        return str(value)
+    return "–" if pd.isna(value) else format(value, form)

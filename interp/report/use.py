@@ -7,6 +7,7 @@ A latent is learnt where that is likelier than not (`verdict.learnt`). It has an
 loss more than an equally large change along other latents (`effects`: the interval of `beyond_null` is above 0).
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -86,7 +87,7 @@ def _reasons(inputs: ReportInputs, table: pd.DataFrame) -> dict[int, str | None]
     reasons: dict[int, str | None] = {}
     for latent, p, row in zip(table.index.tolist(), learnt, table.to_dict("records"), strict=True):
         has_effect = row["beyond_null_low"] > 0
-        if p != p or row["beyond_null_low"] != row["beyond_null_low"] or (p >= 0.5) == has_effect:
+        if math.isnan(p) or math.isnan(row["beyond_null_low"]) or (p >= 0.5) == has_effect:
             reasons[latent] = None
         elif has_effect:
             names = [*evidence]

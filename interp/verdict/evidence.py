@@ -46,7 +46,14 @@ from interp.verdict.similarity import (
     similarities,
 )
 
-TENTHS, PER_TENTH, FULL, STRENGTH = 10, 12, 8, 0.75
+TENTHS = 10
+"""Parts of equal width into which activations are cut, up to the latent's largest."""
+PER_TENTH = 12
+"""Firings that are sampled of each tenth, at most."""
+FULL = 8
+"""Sampled firings from which on a tenth has its full weight."""
+STRENGTH = 0.75
+"""The power of the activation by which a firing weighs."""
 MIN_FIRINGS = 6
 """A sense with fewer is not asked whether it has one meaning."""
 NULL_LATENTS = 256

@@ -60,8 +60,14 @@ from interp.verdict.measures import MEASURES, Null, Values, column
 
 POOL = 100
 """Nulls from which a mean and a standard deviation are taken, at least where there are so many."""
-TARGET_GROUPS, MIN_BLOCK = 160, 128
-MAX_SEQUENCES, MIN_LEFT = 8, 512
+TARGET_GROUPS = 160
+"""Groups that a text of few sequences is cut into, where its sequences are long enough."""
+MIN_BLOCK = 128
+"""Rows of a block that a long sequence is cut into, at least."""
+MAX_SEQUENCES = 8
+"""Sequences of a group in a text of many, at most."""
+MIN_LEFT = 512
+"""Groups that are left, at least, where a group takes several sequences."""
 MIN_GROUPS = 20
 """A latent that fires in fewer groups of sequences is not tested: two halves of two senses, five firings each."""
 UNITS = 512

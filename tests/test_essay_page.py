@@ -11,7 +11,7 @@ import pytest
 from plotly.subplots import make_subplots
 
 from analyses.essay import page as essay_page
-from analyses.essay.__main__ import ANALYSES, place_of
+from analyses.essay.__main__ import ANALYSES, module_name_of
 from analyses.essay.page import read_chapters, write_page
 from interp.figures.theme import styled
 
@@ -69,14 +69,14 @@ def out(tmp_path) -> Path:
 
 
 def commands() -> dict[str, str]:
-    return {name: f"python -m {place_of(name)}" for name in ANALYSES}
+    return {name: f"python -m {module_name_of(name)}" for name in ANALYSES}
 
 
 def test_the_page_holds_every_claim_figure_and_command_and_nothing_that_runs(out):
     text = write_page(read_chapters(out, commands(), TINY), out / "page.html").read_text()
     assert "<x-" not in text and "<img" not in text.replace("\\u003cimg", "")
     for row, name in enumerate(ANALYSES, 1):
-        assert f'id="claim-{row}a"' in text and f"python -m {place_of(name)}</code>" in text
+        assert f'id="claim-{row}a"' in text and f"python -m {module_name_of(name)}</code>" in text
     for kind, of in ASKED:
         if kind == "figure":
             key = of.replace("/", "--")
@@ -171,6 +171,6 @@ def test_on_a_phone_panels_stand_below_one_another_and_titles_break(chromium, ou
 
 def test_every_analysis_of_the_page_is_a_module_that_can_be_run():
     for name in ANALYSES:
-        module = importlib.import_module(place_of(name))
+        module = importlib.import_module(module_name_of(name))
         assert callable(module.main), name
         assert hasattr(module, "QUICK"), name

@@ -49,7 +49,7 @@ OF_FEATURES = ("universal_features", "feature_effects", "dictionary_scaling", "s
 def main(arguments: Sequence[str] | None = None) -> Path:
     o = _parse(arguments)
     begin = time.monotonic()
-    modules = {name: importlib.import_module(place_of(name)) for name in ANALYSES}
+    modules = {name: importlib.import_module(module_name_of(name)) for name in ANALYSES}
     for name in o.only or ANALYSES:
         module = modules[name]
         if not o.redo and _finished(module, o.out / name, o.quick):
@@ -58,14 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> Path:
         print(f"{name}", flush=True)
         quick, threads = ["--quick"] if o.quick else [], [f"--threads={o.threads}"] if o.threads else []
         module.main([*quick, *threads, "--out", str(o.out / name)])
-    commands = {name: f"python -m {place_of(name)}" for name in ANALYSES}
+    commands = {name: f"python -m {module_name_of(name)}" for name in ANALYSES}
     quick = {name: module.QUICK for name, module in modules.items()}
     page = write_page(read_chapters(o.out, commands, quick), o.out / "how-models-learn.html")
     print(f"{time.monotonic() - begin:.0f} s\nOpen {page.resolve()}")
     return page
 
 
-def place_of(name: str) -> str:
+def module_name_of(name: str) -> str:
     """The module that answers to this name."""
     return f"analyses.claims.{name}" if name in OF_FEATURES else f"analyses.essay.{name}"
 

@@ -49,13 +49,13 @@ class Others:
         n_active = torch.tensor(features.table().sort_values("latent")["n_active"].to_numpy())
         order = torch.randperm(len(n_active), generator=torch.Generator().manual_seed(seed))
         self.latents = order[((n_active > 0) & (self.lengths > 0))[order]]
-        self.place = torch.zeros_like(order).index_copy_(0, self.latents, torch.arange(len(self.latents)))
+        self.index_of = torch.zeros_like(order).index_copy_(0, self.latents, torch.arange(len(self.latents)))
 
     def instead(self, firings: Firings, n_ctx: int) -> Firings:
         """Firings at the same rows, along another latent at each position."""
         latent, step = firings.latent.cpu(), firings.row.cpu() % n_ctx
         step = step % max(len(self.latents) - 1, 1) + 1  # so that none comes round to itself
-        other = self.latents[(self.place[latent] + step) % len(self.latents)]
+        other = self.latents[(self.index_of[latent] + step) % len(self.latents)]
         z = firings.z * (self.lengths[latent] / self.lengths[other]).to(firings.z)
         return firings._replace(latent=other.to(firings.latent.device), z=z)
 

@@ -58,7 +58,7 @@ class LiveModel:
         finished."""
         self.run, self.features, self.sae, self.tokenizer = run, run.features, run.sae, run.tokenizer
         self.model, self.hook = run.model, run.hook_name
-        self.place = dictionary_hooks(self.model, self.hook, self.sae)
+        self.dictionary_hooks = dictionary_hooks(self.model, self.hook, self.sae)
         check_predicts_next(self.model, self.features.tokens)
         self.n_ctx = min(size_of(module_of(self.model), "n_ctx") or MAX_TOKENS, MAX_TOKENS)
         self._table = self.features.table().set_index("latent")
@@ -66,14 +66,16 @@ class LiveModel:
         self._special = torch.tensor(self.tokenizer.special_ids, dtype=torch.long)
         self._free = threading.Lock()
         with evaluating(self.model):
-            self._downstream = Downstream(self.model, self.place, self.features.tokens[:2])
+            self._downstream = Downstream(self.model, self.dictionary_hooks, self.features.tokens[:2])
 
     def read(self, text: str) -> dict[str, Any]:
         """tokens: their ids; firing: of each token [latent, activation], the N_LATENTS strongest; features: of the text
         [latent, largest strength, [[position, activation], …]], the strongest first."""
         tokens = self.tokens(text)
         with self._free, evaluating(self.model):
-            z = self._codes(tokens, capture(self.model, to_model(self.model, tokens), {"": self.place.reads})[""])
+            z = self._codes(
+                tokens, capture(self.model, to_model(self.model, tokens), {"": self.dictionary_hooks.reads})[""]
+            )
         firing = [_strongest(z, row, N_LATENTS) for row in range(z.shape[0])]
         features: list[list[Any]] = []
         for latent, places in _by_latent(z):
@@ -262,7 +264,7 @@ class LiveModel:
         return log_p.detach(), gradient[0]
 
     def _codes(self, tokens: Tensor, acts: Float[Tensor, "1 pos ..."]) -> scipy.sparse.csr_matrix:
-        return firing_matrix(self.place, self.sae, acts, ~torch.isin(tokens[0].cpu(), self._special))
+        return firing_matrix(self.dictionary_hooks, self.sae, acts, ~torch.isin(tokens[0].cpu(), self._special))
 
     def _log_p(
         self, tokens: Int[Tensor, "1 pos"], stream: Tensor | None, change: Float[Tensor, "row pos d_out"]

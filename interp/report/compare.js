@@ -92,7 +92,8 @@ report.views.compare = (() => {
       ? ` (${about(expected)} by chance)`
       : `, where chance gives ${about(expected)}, so ${format.count(both)} means nothing`;
     const cosine = cosineOf(known, pairs);
-    const share = isMore ? `, ${format.percent(jaccard)} of those that fire either` : "";
+    const shareOf = jaccard >= HALF ? [jaccard, "that fire either"] : [both / Math.min(n, m), `of ${n <= m ? a : b}`];
+    const share = isMore ? `, ${format.percent(shareOf[0])} of those ${shareOf[1]}` : "";
     const direction = cosine === null ? "" : `; the cosine of their decoder directions is ${format.fixed(cosine)}`;
     return h("p.answer", null, h("b", null, `Features ${a} and ${b} ${said}`),
       `: ${counted}${chance}${share}${direction}.`);
@@ -164,7 +165,7 @@ report.views.compare = (() => {
       column("a", `${a} fires, ${b} does not`, of(onlyA, first), list(onlyA, a, first)),
       hasBoth ? column("both", "Both fire",
         h("p.muted", null,
-          `${format.count(bothA.length)} examples of ${a} and ${format.count(bothB.length)} of ${b}; `
+          `${format.count(bothA.length)} stored of ${a} and ${format.count(bothB.length)} of ${b}; `
             + `shaded by ${bothA.length ? a : b}`),
         bothA.length ? list(bothA, a, first) : list(bothB, b, second)) : null,
       column("b", `${b} fires, ${a} does not`, of(onlyB, second), list(onlyB, b, second)));

@@ -245,6 +245,7 @@ def test_score_distributions_leave_out_what_was_not_tested():
     table = pd.DataFrame({"verdict": verdicts, "monosemanticity": [0.9, 0.8, 0.7, 0.1, 0.2, 0.0, 0.0, 0.0]})
     drawn = figures.score_distributions(table, score="monosemanticity").data
     assert [len(trace.y) for trace in drawn] == [3, 2] and min(min(trace.y) for trace in drawn) == 0.1
+    assert [trace.type for trace in drawn] == ["scatter", "scatter"], "a violin of so few would show what is not there"
 
 
 def test_names_beside_points_do_not_lie_on_one_another_and_the_others_stand_off_at_the_end_of_a_line():

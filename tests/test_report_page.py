@@ -242,7 +242,7 @@ def test_an_address_opens_its_view_at_the_top(browser, address, view):
 
 def test_the_lead_says_what_it_fires_on_and_what_it_predicts_by_a_label_where_that_says_it_better(browser, address):
     browser.open(f"{address}#feature/2")
-    assert browser.text("#feature .lead dt") == ["Fires on", "Predicts"]
+    assert browser.text("#feature .lead dt") == ["Fires on", "Raises"]
     assert browser.text("#feature .lead dd")[0] == 'after " return" or " +" F1 0.50'
     assert 0 < len(browser.text("#feature .predicts .token")) <= 5
     browser.open(f"{address}#feature/3")
@@ -517,7 +517,7 @@ def test_a_range_is_chosen_by_keys_or_by_dragging_and_is_in_the_address(browser,
     for _ in range(6):
         browser.press("ArrowRight")
     assert question(browser) == "#features?explanation_f1=0.3," and len(latents(browser)) == n - 1
-    assert browser.text(".applied") == ["F1 of the rule ≥ 0.3 ✕"]
+    assert browser.text(".applied") == ["Rule F1 ≥ 0.3 ✕"]
     assert sum(height > 0 for height in bars(browser, "explanation_f1")) == 3, "its own range does not narrow it"
     browser.click(".chip[data-verdict=single-token]")
     assert sum(height > 0 for height in bars(browser, "explanation_f1")) == 1, "another filter does"

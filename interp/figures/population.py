@@ -36,9 +36,11 @@ ULTRA_LOW, WIDE = 1e-5, 0.2
 """Density below which a latent fires too rarely to be of use, and the width of a bin of log10 density."""
 MAX_NAMED = 3
 """Dictionaries whose numbers of ultra-low latents are shown."""
+FEWEST_OF_A_VIOLIN = 5
+"""A box has five numbers: its median, quartiles and ends. Fewer latents are drawn one by one."""
 UNITS = {
     "monosemanticity": "monosemanticity (probability)",
-    "concentration": "concentration (gap of eigenvalues)",
+    "concentration": "concentration",
     "evenness": "evenness of likeness",
     "token_entropy": "entropy of the firing token (nats)",
     "explanation_f1": "F1 of the explanation (held out)",
@@ -99,14 +101,17 @@ def _mark_ultra_low(fig: go.Figure, densities: Mapping[str, np.ndarray], left: f
 
 
 def score_distributions(ranking: pd.DataFrame, *, score: str = "explanation_f1") -> go.Figure:
-    """Draws how one score is spread within each verdict: a violin with its box, and the number of latents. Those whose
-    verdict is that they were not tested have no score, whatever the table holds."""
+    """Draws how one score is spread within each verdict: a violin with its box, or its points where they are few, and
+    the number of latents. Those whose verdict is that they were not tested have no score, whatever the table holds."""
     need(ranking, "verdict", score)
     fig = go.Figure()
     for verdict, rows in _by_verdict(_tested(ranking, score)):
+        name, colour = f"{verdict_name(verdict)}<br>{len(rows):,}", VERDICT_COLOURS.get(verdict, GREY)
+        if len(rows) < FEWEST_OF_A_VIOLIN:
+            fig.add_scatter(x=[name] * len(rows), y=rows[score], mode="markers", marker_color=colour, showlegend=False)
+            continue
         look = dict(box_visible=True, points=False, spanmode="hard", showlegend=False)
-        name = f"{verdict_name(verdict)}<br>{len(rows):,}"
-        fig.add_violin(y=rows[score], name=name, line_color=VERDICT_COLOURS.get(verdict, GREY), **look)
+        fig.add_violin(y=rows[score], name=name, line_color=colour, **look)
     return styled(fig, f"{_title(score)} by verdict", x="verdict (number of latents)", y=_unit(score))
 
 

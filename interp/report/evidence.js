@@ -32,7 +32,9 @@ report.evidence = (() => {
       meaning ? `: ${meaning}.` : null,
       isUnsure(latent) ? " Unsure: the interval of the probability includes ½." : null,
       isInseparable(latent) ? inseparable : null,
-      feature.alike ? [" What its firings share most: ", h("span.rule", null, ruleText(feature.alike)), "."] : null);
+      feature.alike && !columns.explanation[latent]
+        ? [" What its firings share most: ", h("span.rule", null, ruleText(feature.alike)), "."]
+        : null);
   }
 
   function measureTable(measures) {

@@ -70,7 +70,7 @@ report.views.feature = (() => {
     const legend = "F1 on held-out text, at the activation from which it is highest; precision and recall of firing at "
       + "all; r, the correlation of the activation with the label.";
     return h("table.plain", null,
-      headElement([term("label", "Label"), "F1", "Precision", "Recall", "r"]),
+      headElement([term("label", "Label"), "Label F1", "Precision", "Recall", "r"]),
       h("tbody", null, rows.slice(0, N_LISTED).map(line)),
       h("caption.below", null, legend));
   }
@@ -85,8 +85,8 @@ report.views.feature = (() => {
     return h("div.around", null, column(-1, "before"), column(0, "on"), column(1, "after"));
   }
 
-  /* Its numbers; names: those of them that are shown, all where it is not given. */
-  function facts({ facts: known }, names = null) {
+  /* Its numbers: those that stand beside the histogram, or the others. */
+  function facts({ facts: known }, areBeside) {
     const kinds = known.n_tokens === 1 ? "kind" : "kinds";
     const inputs = hasText ? "sequences" : "inputs";
     const entropy = format.significant(known.token_entropy, 2);
@@ -100,7 +100,7 @@ report.views.feature = (() => {
     if (rise !== null) rows.push(["explains", `${format.percent(rise)} of the variance`]);
     if (norm !== null) rows.push(["decoder norm", format.significant(norm)]);
     if (cosine !== null) rows.push(["encoder · decoder", format.fixed(cosine)]);
-    return factsElement(names ? rows.filter(([name]) => names.includes(name)) : rows);
+    return factsElement(rows.filter(([name]) => BESIDE_HISTOGRAM.includes(name) === areBeside));
   }
 
   function heading(latent, feature) {
@@ -171,6 +171,7 @@ report.views.feature = (() => {
         h("div.side.alone", null, directLogits(term("direct logit effects", "Direct logit effects")), near),
       ];
     }
+    const further = facts(feature, false);
     const side = h("div.side", null,
       hasText ? directLogits(term("direct logit effects", "Direct logit effects")) : null,
       effects(feature, columns.learnt[latent], block),
@@ -180,8 +181,8 @@ report.views.feature = (() => {
       hasText ? block("Tokens around a firing", tokensAround(feature.tokens)) : null,
       block("Labels", labels(feature.labels)),
       block("Features that fire together with it", together(latent, feature)),
-      block("In numbers", facts(feature)));
-    const fires = region(latent, feature, facts(feature, BESIDE_HISTOGRAM));
+      further.childElementCount ? block("Further numbers", further) : null);
+    const fires = region(latent, feature, facts(feature, true));
     return [heading(latent, feature), h("div.split", null, fires, side)];
   }
 
@@ -217,5 +218,5 @@ report.views.feature = (() => {
   }
 
   const titled = (latent) => `Feature ${latent}`;
-  return { within: "features", titled, show, open, block, facts };
+  return { within: "features", titled, show, open, block };
 })();

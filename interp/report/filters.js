@@ -54,8 +54,8 @@ report.filters = (() => {
     ? "By the sum of the activations."
     : !report.data.page.has_text
       ? "Features that detect a label best come first."
-      : "First some worth a look, unlike each other; then those surely of one meaning, single-token, unsure, faint and dead ones; "
-        + "in each group by F1.";
+      : "First some worth a look, unlike each other; then those surely of one meaning, single-token, unsure, faint and "
+        + "dead ones; in each group by F1.";
 
   function chips() {
     const counted = new Map(columns.verdicts.map((verdict) => [verdict, 0]));

@@ -80,6 +80,12 @@ report.firings = (() => {
     return numbers.join(", ");
   }
 
+  /* The first token that its firings share, where they share one; else its number. */
+  function nameOf({ common, rule }, k) {
+    const [, token] = /^("[^"]+")/.exec(common[0] ?? "") ?? /^("[^"]+")/.exec(rule) ?? [];
+    return token && !token.includes("⟨") ? ruleText(token).textContent : `Sense ${k + 1}`;
+  }
+
   /* The histogram over the tabs. A range that is chosen in it leaves the examples in it. facts: numbers beside it. */
   function region(latent, feature, facts) {
     const { edges } = feature.histogram;
@@ -105,7 +111,7 @@ report.firings = (() => {
       if (bins) parts.choose(0);
     }
 
-    const titleOf = ({ share }, k) => `Sense ${k + 1}${share === null ? "" : ` · ${percent(share)}`}`;
+    const titleOf = (one, k) => `${nameOf(one, k)}${one.share === null ? "" : ` · ${percent(one.share)}`}`;
     const panels = [
       ["Strongest", () => [range, examples]],
       ["Each strength", () => intervals(latent, feature)],

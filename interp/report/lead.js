@@ -1,5 +1,5 @@
-/* What a feature fires on and what it predicts, in a line: by its rule in words, or by a label that tells its firings
- * better. */
+/* What a feature fires on and which tokens it raises, in a line: by its rule in words, or by a label that tells its
+ * firings better. */
 "use strict";
 
 const isWeakRule = (f1) => f1 !== null && f1 !== undefined && f1 < report.data.page.min_f1;
@@ -70,13 +70,28 @@ report.lead = (() => {
     return shown.map((token) => [tokenElement(word(token)), " "]);
   }
 
+  /* Whether the tokens that it raises follow its firings no more often than any token; false where that is not known. */
+  function isByChance({ evidence }) {
+    const follows = (evidence ?? []).find(([place]) => report.data.page.evidence[place].name === "next_auroc");
+    const [, value, , , high] = follows ?? [];
+    return Boolean(follows) && high !== null && value <= high;
+  }
+
+  function raises(feature) {
+    const isMuted = feature.logits && isByChance(feature);
+    const path = feature.logits ? "direct logits" : "measured by ablation";
+    return [
+      h(isMuted ? "span.predicts.muted" : "span.predicts", null, predicts(feature)),
+      h("small.muted", null, path, isMuted ? "; these tokens follow no more often than by chance" : null),
+    ];
+  }
+
   /* Both, one below the other. */
   function element(latent, feature) {
-    const predicted = hasText ? predicts(feature) : [];
     const line = (name, ...content) => h("div", null, h("dt", null, name), h("dd", null, content));
     return h("dl.lead", null,
       line(hasText ? "Fires on" : "Detects", firesOn(latent)),
-      predicted.length ? line("Predicts", h("span.predicts", null, predicted)) : null);
+      hasText && predicts(feature).length ? line("Raises", raises(feature)) : null);
   }
 
   return { brief, element, byLabel, f1, predicts };

@@ -6,6 +6,8 @@ report.logits = (() => {
   const N_FIRST = 6;
   const N_MARKED = 3;
   const LONGEST = 12;
+  /* Odds below 3 to 1 are "not worth more than a bare mention" (Kass and Raftery 1995). */
+  const UNSURE = 0.25;
   const nothing = (text) => h("p.missing", null, text);
   const largest = (...sides) => Math.max(...sides.flat().map(([, v]) => Math.abs(v)), 1e-12);
 
@@ -33,12 +35,13 @@ report.logits = (() => {
   }
 
   /* Changes of one kind on one scale, in nats: the interval of its null shaded, its own interval a line, and its
-   * mean. */
-  function gauge([mean, low, high], [nullMean, nullLow, nullHigh]) {
+   * mean.
+   *
+   * span: the ends of the scale, else those of what is drawn; zero: what is written at 0. */
+  function gauge([mean, low, high], [nullMean, nullLow, nullHigh], span = null, zero = "") {
     const known = [0, mean, low, high, nullMean, nullLow, nullHigh].filter((x) => x !== null);
-    const least = Math.min(...known);
-    const most = Math.max(...known);
-    const place = (x) => ((x - least) / (most - least || 1)).toFixed(4);
+    const [least, most] = span ?? [Math.min(...known), Math.max(...known)];
+    const place = (x) => Math.min(Math.max((x - least) / (most - least || 1), 0), 1).toFixed(4);
     const range = (kind, from, to) =>
       from === null || to === null ? null : h(`i.${kind}`, { "--low": place(from), "--high": place(to) });
     const ofNull = nullMean === null ? "" : `, null ${format.digits(nullMean)}`;
@@ -46,7 +49,7 @@ report.logits = (() => {
     return h(
       "span.gauge",
       { role: "img", "aria-label": text, title: text },
-      h("i.zero", { "--at": place(0) }),
+      h("i.zero", { "--at": place(0), "data-label": zero }),
       range("null", nullLow, nullHigh),
       range("range", low, high),
       h("i.point", { "--at": place(mean) }),
@@ -62,31 +65,35 @@ report.logits = (() => {
     if (!measured && learnt === null && !ablated) return null;
     const title = [term("learnt", "Learnt"), " by the model, and its ", term("effect")];
     const decided = h("table.plain.effects", null,
-      h("tbody", null, learntRow(learnt), measured ? effectRow(measured.beyond_null) : null));
+      h("tbody", null, learntRow(learnt), measured ? effectRow(measured.beyond_null, ablated?.span) : null));
     const why = ablated ? `This latent was not ablated: ${ablated.note}` : "No latent was ablated.";
     return block(title, decided, measured ? consequences(measured) : nothing(why));
   }
 
   function learntRow(learnt) {
     if (learnt === null) return null;
-    const marks = [h("i.zero", { "--at": 0.5 }), h("i.point", { "--at": learnt })];
+    const marks = [h("i.zero", { "--at": 0.5, "data-label": "½" }), h("i.point", { "--at": learnt })];
+    const isSure = Math.max(learnt, 1 - learnt) >= 1 - UNSURE;
     return h("tr", null,
       rowHead("Learnt", h("small", null, "probability")),
       h("td.gauge", null, h("span.gauge", { "aria-hidden": "true" }, marks)),
       h("td", null, format.fixed(learnt)),
-      h("td", null, h("b", null, learnt >= 0.5 ? "yes" : "no")));
+      h("td", null, h("b", null, isSure ? (learnt > 0.5 ? "yes" : "no") : "not sure")));
   }
 
   /* beyond: by how much the loss rises more than its null, [mean, low, high] in nats. */
-  function effectRow(beyond) {
+  function effectRow(beyond, span) {
     const [mean, low, high] = beyond;
     if (mean === null || low === null) return null;
     return h("tr", null,
       rowHead("Effect", h("small", null, "loss without it, above the null")),
-      h("td.gauge", null, gauge(beyond, [null, null, null])),
+      h("td.gauge", null, gauge(beyond, [null, null, null], scaleOf(span), "0 = null")),
       h("td", null, `${format.digits(mean)} nats`, interval(beyond)),
       h("td", null, h("b", null, low > 0 ? "yes" : high < 0 ? "no" : "not sure")));
   }
+
+  /* One scale for all latents, with 0 on it. */
+  const scaleOf = (span) => (span && span[0] !== null ? [Math.min(0, span[0]), Math.max(0, span[1])] : null);
 
   const interval = ([, low, high]) =>
     low === null ? null : h("small", null, `${format.digits(low)} to ${format.digits(high)}`);

@@ -3,7 +3,8 @@
 "use strict";
 
 report.views.overview = (() => {
-  const { about, columns, latents, tokens, order, ranked, shares, null: compared, has_text: hasText } = report.data.page;
+  const { about, columns, latents, tokens, order, ranked, shares, has_text: hasText } = report.data.page;
+  const compared = report.data.page.null;
   const { verdictOf, labelOf, isUnsure, isIdle } = report.selection;
   const N_SHOWN = 6;
 
@@ -40,10 +41,11 @@ report.views.overview = (() => {
     const asTheNulls = longer
       ? `Trained on as many tokens as the nulls (${format.short(trained)})`
       : `Judged on as many latents as the nulls (${format.count(judged)})`;
+    const closest = tipped("closest null", `${nearest.name}: ${nearest.means}`);
     const bars = [
       report.shareBar(counted("this dictionary", known.of), shareOf(known), "own"),
       report.shareBar(counted(longer ? `after ${format.short(trained)} tokens` : "as the nulls", judged), one, "other"),
-      report.shareBar(counted(tipped("closest null", `${nearest.name}: ${nearest.means}`), judged), nearest.one, "null"),
+      report.shareBar(counted(closest, judged), nearest.one, "null"),
     ];
     const isAbove = nearest.one[2] < one[1];
     return panel(heading, bars,
@@ -91,7 +93,7 @@ report.views.overview = (() => {
         featureLink(latent, `Feature ${latent}`), " ", verdictElement(verdictOf(latent)), unsureElement(latent)),
       h("p.rule.clamp", null, report.lead.brief(latent)),
       report.examples.list(strongest, feature.facts.max || 1, latent, strongest.length, hasText ? "line" : null),
-      predicted.length ? h("p.predicts", null, h("span.muted", null, "predicts "), predicted) : null);
+      predicted.length ? h("p.predicts", null, h("span.muted", null, "raises "), predicted) : null);
   }
 
   async function show(section) {
@@ -102,7 +104,8 @@ report.views.overview = (() => {
       h("p.intro", null, sentence()),
       shares.length ? h("div.shares", null, shares.map((known) => PANELS[known.name](known))) : [],
       ranked && hasText
-        ? [h("div.headed", null, h("h2", null, "Verdicts"), h("span.muted", null, `Of all ${format.count(latents)} latents. Pale: unsure.`)),
+        ? [h("div.headed", null, h("h2", null, "Verdicts"),
+          h("span.muted", null, `Of all ${format.count(latents)} latents. Pale: unsure.`)),
           report.verdictBar()]
         : [],
       h("div.headed", null,

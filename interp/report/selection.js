@@ -10,13 +10,13 @@
 report.ranges = (() => {
   const { columns } = report.data.page;
   const TITLES = {
-    monosemanticity: "Probability of one meaning",
-    explanation_f1: "F1 of the rule",
+    monosemanticity: "One meaning",
+    explanation_f1: "Rule F1",
     density: "Density",
-    fvu_rise: "Contribution",
+    fvu_rise: "Contribution (of the variance)",
   };
   const HINTS = {
-    monosemanticity: "that its firings have one meaning",
+    monosemanticity: "probability that its firings have one meaning",
     explanation_f1: "on held-out text",
     density: "share of tokens on which it fires",
     fvu_rise: "share of the variance that is no longer explained without it",
@@ -83,19 +83,19 @@ report.selection = (() => {
     latent: { title: "number", value: (i) => i, up: true, hint: "the number of the latent" },
     verdict: { title: "verdict", value: verdictOf, up: true },
     monosemanticity: {
-      title: "probability of one meaning",
+      title: "one meaning",
       value: (i) => columns.monosemanticity[i],
       hint: "the verdict, and the probability of one meaning with its 95 % interval",
     },
     learnt: { title: "probability that it is learnt", value: (i) => columns.learnt[i] },
     senses: { title: "number of senses", value: (i) => columns.senses[i] },
     f1: {
-      title: "F1 of what it fires on",
+      title: "F1 of rule or label",
       value: (i) => report.lead.f1(i),
       hint: "F1 on held-out text, of the rule or of a label that does better",
     },
-    explanation_f1: { title: "F1 of its rule", value: (i) => columns.explanation_f1[i] },
-    label_f1: { title: "F1 of its best label", value: (i) => columns.label_f1[i] },
+    explanation_f1: { title: "rule F1", value: (i) => columns.explanation_f1[i] },
+    label_f1: { title: "label F1", value: (i) => columns.label_f1[i] },
     explanation: { title: "rule", value: (i) => columns.explanation[i] || null, up: true },
     label: { title: "best label", value: labelOf, up: true },
     top_token: { title: "commonest token", value: (i) => columns.tokens[i][0] ?? null, up: true },

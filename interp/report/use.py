@@ -22,6 +22,8 @@ from interp.verdict.verdicts import IDLE, wilson
 CHANGES = ("loss_change", "null_loss_change", "beyond_null", "later_loss_change", "kl", "null_kl")
 BY_CHANCE = 0.025
 """Share of latents without any effect whose 95 % interval lies above 0 all the same."""
+TAIL = 0.025
+"""Share of the latents whose interval may lie beyond either end of the page's scale of effects."""
 
 
 def uses(inputs: ReportInputs) -> dict[int, dict[str, Any]]:
@@ -47,15 +49,16 @@ def uses(inputs: ReportInputs) -> dict[int, dict[str, Any]]:
 
 def shares(inputs: ReportInputs) -> list[dict[str, Any]]:
     """For each of the three its name, of how many latents it holds (n), of how many that were tested (of), the 95 %
-    interval of the share, the share that chance alone gives where that is known, and a sentence on what was tested."""
+    interval of the share, and a sentence on what was tested; of the effect also the share that chance alone gives, and
+    the ends of a scale, in nats, that holds the intervals of nearly all latents."""
     rows: list[dict[str, Any]] = []
 
-    def add(name: str, holds: pd.Series, note: str, chance: float | None = None) -> None:
+    def add(name: str, holds: pd.Series, note: str, **more: Any) -> None:
         n, n_tested = int(holds.sum()), len(holds)
         if n_tested:
             interval = [number(end) for end in wilson(n, n_tested)]
             counts = {"n": n, "of": n_tested, "interval": interval}
-            rows.append({"name": name, **counts, "chance": chance, "note": note})
+            rows.append({"name": name, **counts, "note": note, **more})
 
     if inputs.ranking is not None:
         judged = inputs.verdicts[~inputs.verdicts["verdict"].isin((*IDLE, "unranked"))]
@@ -70,7 +73,10 @@ def shares(inputs: ReportInputs) -> list[dict[str, Any]]:
             f"{len(table):,} of the {firing:,} latents that fire were ablated one at a time, each in at most "
             f"{most:.0f} sequences."
         )
-        add("effect", table["beyond_null_low"] > 0, note, BY_CHANCE)
+        ends = table[["beyond_null_low", "beyond_null_high"]].dropna()
+        least, most = ends["beyond_null_low"].quantile(TAIL), ends["beyond_null_high"].quantile(1 - TAIL)
+        span = [number(least), number(most)]
+        add("effect", table["beyond_null_low"] > 0, note, chance=BY_CHANCE, span=span)
     return rows
 
 

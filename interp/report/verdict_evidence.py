@@ -35,6 +35,8 @@ N_EXAMPLES, N_WEAK, N_FOLLOWING = 5, 3, 8
 
 
 class MeasureRow(NamedTuple):
+    name: str
+    """Of its column."""
     title: str
     meaning: str
     null: str
@@ -60,7 +62,8 @@ def verdict_evidence(table: pd.DataFrame, tested: Collection[int]) -> VerdictEvi
         title, meaning = title_and_meaning(str(name))
         has_null = bool(part[["z", "null_low"]].notna().to_numpy().any())
         domain = _domain(part[part["latent"].isin(tested)])
-        measures.append(MeasureRow(title, meaning, _null(str(name)) if has_null else "", domain, name in DECIDING))
+        null = _null(str(name)) if has_null else ""
+        measures.append(MeasureRow(str(name), title, meaning, null, domain, name in DECIDING))
         for latent, *numbers in part[["latent", *COLUMNS[2:]]].itertuples(index=False, name=None):
             rows.setdefault(int(latent), []).append([place, *(number(value) for value in numbers)])
     return VerdictEvidence(measures, rows)

@@ -804,6 +804,7 @@ def test_each_of_the_three_shares_has_its_own_denominator(run):
     assert (one["of"], one["n"]) == (len(judged), judged["verdict"].isin(["monosemantic", "single-token"]).sum())
     assert (learnt["n"], learnt["of"], effect["n"], effect["of"]) == (1, 2, 1, 4)
     assert effect["interval"][0] < 0.25 < effect["interval"][1] and effect["chance"] == 0.025
+    assert -0.15 <= effect["span"][0] < -0.05 and 0.2 < effect["span"][1] <= 0.25, "of nearly all intervals"
     firing = int((inputs.features["n_active"] > 0).sum())
     assert effect["note"] == (
         f"4 of the {firing} latents that fire were ablated one at a time, each in at most 64 sequences."

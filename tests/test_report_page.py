@@ -70,7 +70,15 @@ def planted_ranking() -> pd.DataFrame:
     table["explanation_f1"], table["token_share"] = 0.5, 0.9
     table["senses"] = [[] for _ in range(D_SAE)]
     table.at[SPLIT, "senses"] = [
-        {"share": 0.7, "rule": "a rule that holds", "f1": 0.8, "n": 40, "rows": [10, 26], "following": [1]},
+        {
+            "share": 0.7,
+            "rule": "a rule that holds",
+            "f1": 0.8,
+            "n": 40,
+            "rows": [10, 26],
+            "following": [1],
+            "common": ['" I"'],
+        },
         {"share": 0.3, "rule": "a rule that does not", "f1": 0.1, "n": 12, "rows": [42]},
     ]
     table.loc[SPLIT, ["verdict", "n_senses", "explanation_f1"]] = "polysemantic", 2, 0.2
@@ -405,7 +413,7 @@ def test_senses_are_tabs_beside_the_strongest_firings_and_a_weak_rule_says_so(br
     browser.open(f"{address}#feature/{SPLIT}")
     rows = "Array.from(document.querySelectorAll('.example'), (e) => e.checkVisibility() && e.dataset.row)"
     visible = f"{rows}.filter(Boolean)"
-    assert browser.text("[role=tab]") == ["Strongest", "Each strength", "Sense 1 · 70 %", "Sense 2 · 30 %"]
+    assert browser.text("[role=tab]") == ["Strongest", "Each strength", '" I" · 70 %', "Sense 2 · 30 %"]
     strongest = browser.evaluate(visible)
     assert len(strongest) > 3 and int(strongest[0]) == (N_SEQ - 1) * N_CTX + SPLIT
     assert "No reliable rule was found" in browser.text(".lead .weak")[0]
@@ -783,6 +791,18 @@ def test_a_comparison_of_what_is_not_there_says_so(browser, address, asked, said
     browser.wait("document.getElementById('compare').dataset.latent === '4'")
     browser.size(390, 844, dark=True)
     assert browser.evaluate("document.documentElement.scrollWidth") == 390 and browser.faint() == []
+
+
+def test_a_chart_follows_a_window_that_becomes_narrow_while_it_is_out_of_sight(browser, address):
+    browser.open(f"{address}#summary")
+    browser.wait("document.getElementById('summary').dataset.ready")
+    browser.evaluate("location.hash = '#overview'")
+    browser.wait("document.body.dataset.view === 'overview'")
+    browser.size(390, 900)
+    browser.evaluate("new Promise((done) => setTimeout(done, 500))")  # plotly answers a new width after a while
+    browser.evaluate("location.hash = '#summary'")
+    ends = "Array.from(document.querySelectorAll('#summary .main-svg'), (e) => e.getBoundingClientRect().right)"
+    browser.wait(f"{ends}.every((end) => 0 < end && end <= 390)")
 
 
 VIEWS = ["#overview", "#features", f"#feature/{SPLIT}", "#compare/3/4", "#map", "#summary"]

@@ -163,6 +163,11 @@ report.views.summary = (() => {
     }
   }
 
+  /* A window may change its width while another view is shown: a figure fits its place once it is in sight again. */
+  const fitting = new ResizeObserver((changed) => {
+    for (const { target, contentRect } of changed) if (contentRect.width) Plotly.Plots.resize(target);
+  });
+
   async function show(section) {
     if (section.childElementCount) return;
     section.append(h("p.waiting", null, "Reading the summary …"));
@@ -181,6 +186,7 @@ report.views.summary = (() => {
       part("Terms", report.words.list()),
       part("Times and versions", times(data)));
     await repaint();
+    for (const [plot] of drawn) fitting.observe(plot);
     section.dataset.ready = "true";
   }
 

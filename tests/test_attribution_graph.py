@@ -406,9 +406,9 @@ def test_a_damaged_graph_is_refused_in_one_line(graph: AttributionGraph, tmp_pat
 def test_bad_prompts_and_dictionaries_are_refused(model: Transformer) -> None:
     given = transcoders()
     for prompt, said in (
-        (IDS[:1], "1 tokens"),
+        (IDS[:1], "at least two are needed"),
         (torch.zeros(17, dtype=torch.long), "17 tokens"),
-        (torch.tensor([3, 99]), "0 to 99|3 to 99"),
+        (torch.tensor([3, 99]), r"token ids 3\.\.99 must be in"),
         ("a text", "tokenizer"),
     ):
         with pytest.raises(ValueError, match=said):
@@ -503,7 +503,7 @@ def test_the_command_draws_the_graph_of_a_run(tiny_run, tmp_path, capsys) -> Non
             write(tiny_run.path / "graph.json")
     graph.save(tmp_path / "graph.json", overwrite=True)
     for words, told in (
-        ([str(tiny_run.path), "a " * 900], "tokens; 2 to 64"),
+        ([str(tiny_run.path), "a " * 900], "tokens are longer than the model's context of 64"),
         ([str(tiny_run.path), "a b", "--out", str(tmp_path / "graph.png")], "must end in .html or .json"),
         ([str(tmp_path), "a b"], "not a run folder"),
     ):

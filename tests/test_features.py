@@ -624,7 +624,7 @@ def test_each_fact_of_a_scan_is_asked_for_when_it_is_opened(tokens, z, tmp_path)
     path = FeatureStore.from_codes(tokens, z, tmp_path).path
     meta = json.loads((path / "meta.json").read_text())
     (path / "manifest.json").unlink()
-    assert len(meta) == 11
+    assert len(meta) == 12
     for name in meta:
         (path / "meta.json").write_text(json.dumps({other: meta[other] for other in meta if other != name}))
         with pytest.raises(ValueError, match=f"meta.json is damaged, {name}: Field required; scan again"):

@@ -316,7 +316,7 @@ def test_a_learner_takes_its_state_to_its_device(stores, monkeypatch):
         first.step(planted(32, 8, seed))
     tensors, numbers = first.state()
     assert len(tensors["resample.rows"]) > 0
-    monkeypatch.setattr(learner, "draw", lambda *_: {n: w.to("meta") for n, w in first.weights.items()})
+    monkeypatch.setattr(learner, "initial_weights", lambda *_: {n: w.to("meta") for n, w in first.weights.items()})
     second = learner.Learner(RESAMPLED, site, torch.device("meta"))
     second.load_state(tensors, numbers)
     assert {name: tensor.device.type for name, tensor in second.state()[0].items()} == dict.fromkeys(tensors, "meta")

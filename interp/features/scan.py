@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -45,7 +45,7 @@ class _Meta(TypedDict):
     vocab: Literal["given", "ids", "rows"]
     labels: list[str]
     logit_effects: str
-    blocks_past: NotRequired[Amount]
+    blocks_past: Amount
     settings: dict[str, Any]
 
 

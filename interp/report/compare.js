@@ -130,7 +130,10 @@ report.views.compare = (() => {
         : "They never fire on the same token.";
     return h("section.overlap", { "aria-label": "How often they fire together" },
       h("h3", null, "Tokens on which they fire"),
-      h("div.venn", null, h("div", { "aria-hidden": "true" }, bar), counts), h("p.muted", null, said), factsElement(facts));
+      h("div.venn", null, h("div", { "aria-hidden": "true" }, bar), counts),
+      h("p.muted", null, said),
+      factsElement(facts),
+    );
   }
 
   /* Stored examples of the two parted by whether the other fires there too; where that is not known, each one's. */

@@ -70,7 +70,8 @@ report.lead = (() => {
     return shown.map((token) => [tokenElement(word(token)), " "]);
   }
 
-  /* Whether the tokens that it raises follow its firings no more often than any token; false where that is not known. */
+  /* Whether the tokens that it raises follow its firings no more often than any token; false where that is not
+     known. */
   function isByChance({ evidence }) {
     const follows = (evidence ?? []).find(([place]) => report.data.page.evidence[place].name === "next_auroc");
     const [, value, , , high] = follows ?? [];

@@ -341,8 +341,9 @@ report.views.map = (() => {
         ? "Decoder directions by UMAP on cosine distance: near means alike, far distances mean little."
         : "Decoder directions on their first two principal components.";
     const how =
-      `${explained} Lines enclose where features lie at least ${LEVELS.map(format.percent).join(" and ")} as dense as ` +
-      "where they lie densest. Zoom in for finer names; click a point for its feature; ring some with the lasso to select them, here and in the table.";
+      `${explained} Lines enclose where features lie at least ${LEVELS.map(format.percent).join(" and ")} as dense ` +
+      "as where they lie densest. Zoom in for finer names; click a point for its feature; ring some with the lasso " +
+      "to select them, here and in the table.";
     const aside = h("aside", { "aria-label": "What is selected", tabindex: 0, role: "region" }, chosen, listed);
     section.replaceChildren(
       h("div.maphead", null, h("h2", null, "Map of the decoder"), controls(), status),

@@ -97,7 +97,7 @@ def learnt_evidence(features: FeatureStore, matches: pd.DataFrame | None) -> dic
     if matches is not None:
         by_latent = matches.set_index("latent")
         table = table.join(by_latent[by_latent.columns.intersection([*EVIDENCE])])
-    if blocks := features.meta.get("blocks_past", 0):
+    if blocks := features.meta["blocks_past"]:
         log.warning(
             "learnt is not told of %s: %d later blocks stand between %s and the logits, and what a latent writes "
             "past them says little of what the model learnt",

@@ -223,7 +223,7 @@ def _divided(
 
 
 class _Statistics(NamedTuple):
-    """Of every latent."""
+    """Statistics of every latent."""
 
     above: Int64[np.ndarray, "d_sae side"]
     """Documents of A and B above the threshold."""

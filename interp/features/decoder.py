@@ -241,8 +241,8 @@ def _run(module: nn.Module, x: Tensor) -> Tensor:
 
 @njit(cache=True, nogil=True)
 def _follow(effects, top, unigrams, starts, pairs):
-    """Of each latent: how often each top token follows its firings, with which share of their mass, and the AUROC of
-    the effects for what follows. starts, pairs: those of a `TokenCounts`."""
+    """Count for each latent how often each top token follows its firings, with which share of their mass, and the
+    AUROC of the effects for what follows. starts, pairs: those of a `TokenCounts`."""
     n_next = np.zeros(top.shape, np.int64)
     share = np.zeros(top.shape)
     auroc = np.empty(len(top))

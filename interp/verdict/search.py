@@ -226,8 +226,8 @@ class _Beam:
         )
 
     def _together(self, state: np.ndarray, at: np.ndarray, both: np.ndarray, holds: np.ndarray) -> Conjunctions:
-        """Of each state and kind the values that are best together. What they hold at together is taken to be the sum,
-        as it is where a position has one value of the kind."""
+        """Find the values of each state and kind that are best together. What they hold at together is taken to be the
+        sum, as it is where a position has one value of the kind."""
         group = state * (self.shared.kind.max(initial=0) + 1) + self.shared.kind[at]
         order = np.lexsort((-both / (self.n_fire + holds), group))
         order = order[_place_in(group[order]) < 2 * self.most[at[order]]]

@@ -297,7 +297,7 @@ def test_inputs_of_modules_are_spliced(model, family, tokens):
         logits = twin(tokens)[:, :-1].flatten(0, 1)
     expected = torch.nn.functional.cross_entropy(logits, tokens[:, 1:].flatten())
     assert neurons.ce_zero_ablated == pytest.approx(float(expected), abs=1e-5)
-    assert abs(neurons.ce_zero_ablated - neurons.ce_clean) > 1e-3
+    assert abs(neurons.ce_zero_ablated - neurons.ce_clean) > 1e-4
 
 
 def test_our_own_model_answers_to_the_same_names(tmp_path):

@@ -57,12 +57,13 @@ def share_row(item: tuple[str, Results]) -> list[Any]:
 
 
 def quality_beside_nulls(stages: Results) -> str:
-    cells = [
-        (name, row, (recovered(row, stages), row["dead_share"], row["faint_share"]))
-        for name, row in stages["quality"]["results"].items()
-    ]
-    rows = ([name, row["l0"], row["fvu"], *(f"{share:.1%}" for share in shares)] for name, row, shares in cells)
-    return table(["held-out text", "L0", "FVU", "cross-entropy recovered", "never fired there", "faint"], rows)
+    rows = []
+    for name, row in stages["quality"]["results"].items():
+        error = f" ± {row['ce_recovered_se']:.1%}" if "ce_recovered_se" in row else ""
+        shares = f"{recovered(row, stages):.1%}{error}", f"{row['dead_share']:.1%}", f"{row['faint_share']:.1%}"
+        rows.append([name, row["l0"], row["fvu"], shares[0], row.get("n_spliced", row["n_tokens"]), *shares[1:]])
+    columns = ["held-out text", "L0", "FVU", "cross-entropy recovered", "on tokens", "never fired there", "faint"]
+    return table(columns, rows)
 
 
 def recovered(row: Results, stages: Results) -> float:

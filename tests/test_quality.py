@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -82,6 +83,7 @@ def test_equals_the_naive_formulas(model, tokens):
         "faint_share": float((z.amax(0) < 0.25 * z.amax(0)[z.amax(0) > 0].median())[z.amax(0) > 0].sum() / 40),
         "ultra_low_share": 0.0,
         "n_tokens": len(acts),
+        "n_spliced": len(acts),
         "outlier_share": 0.0,
     }
     assert vars(quality) == pytest.approx(expected, rel=1e-3)
@@ -99,7 +101,7 @@ def losses_of_sequences(model, tokens, dictionary, unigram):
 def test_of_many_tokens_the_ablations_get_a_part(model, tokens, monkeypatch):
     dictionary, reports = RandomDictionary(16, 40, 5, seed=3), []
     whole = evaluate_dictionary(model, HOOK, dictionary, tokens, batch_size=4, exclude=[BOS])
-    monkeypatch.setattr("interp.evaluation.quality._ABLATED_TOKENS", 40)
+    monkeypatch.setattr("interp.evaluation.quality._PART_TOKENS", 40)
     asked = {"batch_size": 4, "exclude": [BOS], "progress": lambda *report: reports.append(report)}
     part = evaluate_dictionary(model, HOOK, dictionary, tokens, unigram_loss=100.0, **asked)
     assert reports[-1][:2] == (3 * 13 + 2 * 5, 3 * 13 + 2 * 5)  # sequences 0, 3, 6, 9 and 12
@@ -112,16 +114,48 @@ def test_of_many_tokens_the_ablations_get_a_part(model, tokens, monkeypatch):
     assert 0 < part.ce_recovered_se < 1
 
 
-@pytest.mark.parametrize("step", [1, 4])
-def test_the_standard_error_is_how_much_the_share_differs_between_draws(step):
+def test_baselines_get_a_part_on_which_they_are_held_against_the_clean_model(model, tokens, monkeypatch):
+    dictionaries = {"SAE": RandomDictionary(16, 40, 5, seed=3), "PCA": NeuronDictionary(16, 5, signed=True)}
+    asked, baselines = {"batch_size": 4, "exclude": [BOS]}, {"baselines": ["PCA"]}
+    whole = quality_table(model, HOOK, dictionaries, tokens, **asked).set_index("dictionary")
+    few = quality_table(model, HOOK, dictionaries, tokens, **asked, **baselines).set_index("dictionary")
+    pd.testing.assert_frame_equal(few, whole, check_exact=True)  # of so few tokens all are taken
+    monkeypatch.setattr("interp.evaluation.quality._PART_TOKENS", 40)
+    reports = []
+    report = {"progress": lambda *told: reports.append(told[:2])}
+    part = quality_table(model, HOOK, dictionaries, tokens, **asked, **baselines, **report).set_index("dictionary")
+    assert reports[-1] == (3 * 13 + 3 * 5,) * 2  # the hook, clean and SAE on all; two ablations and PCA on 5
+    pca, of_all = part.loc["PCA"], whole.loc["PCA"]
+    assert pca.n_tokens == of_all.n_tokens and pca.n_spliced == int((tokens[::3] != BOS).sum())
+    kept = ["l0", "fvu", "fvu_all", "dead_share", "faint_share", "ce_clean"]
+    assert pca[kept].tolist() == of_all[kept].tolist()
+    lost, costs = losses_of_sequences(model, tokens, dictionaries["PCA"], pca.ce_unigram)
+    assert pca.ce_unigram < pca.ce_zero_ablated  # so that costs are known of all, and what is lost of a part
+    ratio = float(lost[::3].mean() / costs[::3].mean())
+    assert pca.ce_recovered == pytest.approx(1 - ratio, rel=1e-3)
+    assert pca.ce_spliced == pytest.approx(pca.ce_clean + ratio * float(costs.mean()), rel=1e-4)
+    residual = lost[::3] - ratio * costs[::3]
+    assert pca.ce_recovered_se == pytest.approx(float(residual.std() / 5**0.5 / costs[::3].mean().abs()), rel=1e-3)
+    assert part.loc["SAE", "ce_spliced"] == whole.loc["SAE", "ce_spliced"]
+    assert part.loc["SAE", "n_spliced"] == whole.loc["SAE", "n_tokens"]
+    with pytest.raises(ValueError, match="baselines ICA are not among the dictionaries SAE, PCA"):
+        quality_table(model, HOOK, dictionaries, tokens, baselines=["ICA"])
+
+
+@pytest.mark.parametrize(("lost_step", "costs_step"), [(1, 1), (1, 4), (4, 4)])
+def test_the_standard_error_is_how_much_the_share_differs_between_draws(lost_step, costs_step):
+    """Of sequences of which one or both are known of a part only; and the truth is within two of it as often as it
+    should be."""
     generator = torch.Generator().manual_seed(0)
     common, noise = (torch.randn(2000, 120, generator=generator) for _ in range(2))
     costs, lost = 5 + common, 2 + 0.5 * common + 0.3 * noise
-    known = torch.arange(0, 120, step)
-    shares = lost.mean(1) / costs[:, known].mean(1)
-    told = torch.tensor([_ratio_error(a, b[known], known) for a, b in zip(lost[:200], costs, strict=False)])
+    shares = lost[:, ::lost_step].mean(1) / costs[:, ::costs_step].mean(1)
+    rest = torch.arange(120)
+    lost[:, rest % lost_step > 0], costs[:, rest % costs_step > 0] = torch.nan, torch.nan
+    told = torch.tensor([_ratio_error(a, b) for a, b in zip(lost[:500], costs, strict=False)])
     assert float(told.mean()) == pytest.approx(float(shares.std()), rel=0.05)
-    assert np.isnan(_ratio_error(lost[0, :1], costs[0, :1], torch.tensor([0])))
+    assert 0.9 < float(((shares[:500] - 2 / 5).abs() < 2 * told).double().mean()) < 0.98
+    assert np.isnan(_ratio_error(lost[0, :1], costs[0, :1]))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])

@@ -143,6 +143,7 @@ def run(folder) -> ReportInputs:
         ranking=planted_ranking(),
         quality=pd.DataFrame(
             {"dictionary": ["SAE", HOSTILE], "l0": [2.0, 2.0], "fvu": [0.2, 0.4], "ce_recovered": [0.9, 0.5]}
+            | {"n_tokens": [9000, 9000], "n_spliced": [9000, 5000]}
         ),
         nulls=planted_nulls(),
         curves={"model": pd.DataFrame(rows), "sae": pd.DataFrame(rows)},
@@ -503,6 +504,7 @@ def test_summary_has_the_run_in_order(page):
     quality, *drawn = summary["dictionary"]
     rows = [["L0 (latents a token)", "2.0", "2.0"], ["FVU", "0.200", "0.400"]]
     rows += [["cross-entropy recovered", "90.0%", "50.0%"]]
+    rows += [["held-out tokens", "9,000", "9,000"], ["… of which the cross-entropy is", "9,000", "5,000"]]
     assert quality["table"] == {"columns": ["", "SAE", HOSTILE], "rows": rows}
     *population, table = summary["panels"]
     assert len(drawn) == 3 and len(population) == 2 and all("figure" in panel for panel in drawn + population)

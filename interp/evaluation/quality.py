@@ -22,19 +22,21 @@ Positions of excluded tokens (BOS), and those whose norm is above the limit of t
 
 The model runs once up to the hook (twice, where what goes through it is more than memory should hold: the mean must be
 known first), and from there on once for each thing that is spliced in (`evaluation.downstream`). Of many tokens the
-ablations, which cost several nats, get a part, sequences at equal distances: CE_clean of all tokens plus what ablation
-adds there. The standard error counts that too.
+ablations, which cost several nats, and the dictionaries that are named as baselines get a part, sequences at equal
+distances. What an ablation adds to CE_clean there is taken for what it adds everywhere; a baseline recovers everywhere
+the share that it recovers there, held against CE_nothing on the same sequences. The standard error counts that too. L0,
+FVU and the shares of latents are of all tokens in any case.
 """
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from interp.activations.hooks import Model, evaluating, module_of, to_model
@@ -57,9 +59,9 @@ _HELD_BYTES = 1 << 28
 """Bytes of activations that the first pass keeps for the second."""
 _LOGITS_AT_ONCE = 1 << 25
 """Logits per batch, of a model that holds all at once; peak use is about twice this."""
-_ABLATED_TOKENS = 5_000
-"""On about so many tokens at least the ablations are run. What they cost differs by some 3 nats between tokens, and so
-is known to 0.05 of 5 to 10 nats: of what a dictionary loses that is 1 %."""
+_PART_TOKENS = 5_000
+"""On about so many tokens at least ablations and baselines are run. What an ablation costs differs by some 3 nats
+between tokens, and so is known to 0.05 of 5 to 10 nats: of what a dictionary loses that is 1 %."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +92,9 @@ class Quality:
     """Latents that fire, but on fewer than 1e-5 of these tokens: fewer than 100,000 tokens show none."""
     n_tokens: int
     """Tokens that were encoded."""
+    n_spliced: int
+    """Those of them at which the reconstruction was in place: what it adds to the cross-entropy is of their sequences.
+    0 of a model that predicts no next tokens."""
     outlier_share: float
     """Share of the tokens that are not excluded whose norm is above the limit."""
 
@@ -128,6 +133,7 @@ def quality_table(
     dictionaries: Mapping[str, Dictionary],
     tokens: Int[Tensor, "seq pos"],
     *,
+    baselines: Collection[str] = (),
     writes: str | None = None,
     batch_size: int = 16,
     exclude: Sequence[int] = (),
@@ -136,10 +142,24 @@ def quality_table(
 ) -> pd.DataFrame:
     """One row a dictionary: column `dictionary`, then the fields of `Quality`, all on the same tokens.
 
-    Of several norm limits the lowest holds for all. `attrs["decoders"]` has a digest of each dictionary's decoder.
-    Raises ValueError as `evaluate_dictionary`, and where the dictionaries do not all write the same hook.
+    baselines: names of dictionaries whose cross-entropy need not be known so well, since each costs as much as the
+    others: they are spliced into a part of the sequences, of about 5,000 tokens (`n_spliced`), and `ce_recovered_se`
+    tells what that leaves open. Of several norm limits the lowest holds for all. `attrs["decoders"]` has a digest of
+    each dictionary's decoder. Raises ValueError as `evaluate_dictionary`, where the dictionaries do not all write the
+    same hook, and for a baseline that is none of them.
     """
-    splice = Splice(model, hook_name, dictionaries, tokens, batch_size, exclude, progress, unigram_loss, writes=writes)
+    splice = Splice(
+        model,
+        hook_name,
+        dictionaries,
+        tokens,
+        batch_size,
+        exclude,
+        progress,
+        unigram_loss,
+        baselines=baselines,
+        writes=writes,
+    )
     qualities = _qualities(splice, dictionaries)
     table = pd.DataFrame([{"dictionary": name, **asdict(quality)} for name, quality in qualities.items()])
     table.attrs["decoders"] = {name: decoder_digest(each.W_dec) for name, each in dictionaries.items()}
@@ -157,6 +177,8 @@ class Losses:
 
     ce: dict[str, float]
     """Nats a token of each; NaN where the model predicts no next tokens."""
+    n_spliced: dict[str, int]
+    """The rows that each replaced in the passes that its cross-entropy is of."""
     squared_error: dict[str, float]
     """Σ ‖y − ŷ‖² of each, over the rows that it replaced."""
     recovered_se: dict[str, float]
@@ -202,10 +224,13 @@ class Splice:
         progress: Progress | None,
         unigram_loss: float | None = None,
         *,
+        baselines: Collection[str] = (),
         writes: str | None = None,
     ):
         check_at_least(1, batch_size=batch_size)
         self.hooks = _common_hooks(dictionaries, model, hook_name, writes)
+        if unknown := sorted(set(baselines) - set(dictionaries)):
+            raise ValueError(f"baselines {', '.join(unknown)} are not among the dictionaries {', '.join(dictionaries)}")
         if tokens.is_floating_point():
             raise ValueError(f"tokens are floats {tuple(tokens.shape)}: quality is of models that read token ids")
         self.model, self.tokens = module_of(model), tokens.long()
@@ -223,9 +248,11 @@ class Splice:
             log.warning("cross-entropies are left out: %s", reason)
         self.batch_size, self.unigram_loss = batch_size, unigram_loss
         self.progress, self.done = progress or no_progress, 0
-        self._ablation_step = max(1, tokens.numel() // _ABLATED_TOKENS)
-        n_ablated = 2 * len(range(0, len(tokens), self._ablation_step))
-        self.total = (2 + len(dictionaries)) * len(tokens) + n_ablated
+        self._baselines = frozenset(baselines)
+        self._part_step = max(1, tokens.numel() // _PART_TOKENS)
+        n_part = len(range(0, len(tokens), self._part_step))
+        n_whole = 2 + len(dictionaries) - len(self._baselines)  # once up to the hook, once as it is
+        self.total = n_whole * len(tokens) + (2 + len(self._baselines)) * n_part
         self.inside, self.outside = Moments(), Moments()
         self._held, self._free_bytes = dict[int, Entered](), _HELD_BYTES
         self._see_rows(hook_name, dictionaries)
@@ -240,39 +267,40 @@ class Splice:
             "mean-ablated model": lambda x, _: mean.to(x.device).expand(len(x), -1),
             "zero-ablated model": lambda x, _: mean.new_zeros(1, device=x.device).expand(len(x), len(mean)),
         }
-        of_sequences: dict[str, list[Tensor]] = {name: [] for name in (*replacements, *ablations, "clean model")}
-        error = dict.fromkeys(replacements, 0.0)
+        replaced, error = dict.fromkeys(replacements, 0), dict.fromkeys(replacements, 0.0)
+        losses = {name: torch.full((len(self.tokens),), math.nan).double() for name in (*replacements, *ablations)}
+        clean = torch.full((len(self.tokens),), math.nan).double()
         for rows in self._batches():
             if len(rows.outlying_x):
                 see_outliers(rows.outlying_x, rows.outlying_y)
-            n = len(rows.tokens)
+            part = rows.seq % self._part_step == 0
             for name, replace in replacements.items():
                 y_hat = replace(rows.x, rows.ids).to(rows.y)
                 error[name] += float((rows.y - y_hat).double().square().sum())
-                of_sequences[name].append(self._losses(rows, y_hat - rows.y))
-                self._advance(n, f"splicing {name}")
-            ablated = rows.seq % self._ablation_step == 0
-            for name, replace in ablations.items() if ablated.any() else ():
-                of_sequences[name].append(self._losses(rows, replace(rows.x, rows.ids) - rows.y, ablated))
-                self._advance(int(ablated.sum()), name)
-            of_sequences["clean model"].append(self._losses(rows, torch.zeros_like(rows.y)))
-            self._advance(n, "clean model")
-        losses = {name: torch.cat(parts).double().cpu() for name, parts in of_sequences.items()}
-        clean = losses.pop("clean model")
-        here = torch.arange(0, len(clean), self._ablation_step)
-        by_mean, by_zeros = (losses.pop(name) - clean[here] for name in ablations)
+                here = part if name in self._baselines else torch.ones_like(part)
+                losses[name][rows.seq[here]] = self._losses(rows, y_hat - rows.y, here)
+                replaced[name] += int(here[rows.ids // self.tokens.shape[1] - rows.seq[0]].sum())
+                self._advance(int(here.sum()), f"splicing {name}")
+            for name, replace in ablations.items():
+                change = replace(rows.x, rows.ids) - rows.y
+                losses[name][rows.seq[part]] = self._losses(rows, change, part)
+                self._advance(int(part.sum()), name)
+            clean[rows.seq] = self._losses(rows, torch.zeros_like(rows.y), torch.ones_like(part))
+            self._advance(len(rows.seq), "clean model")
+        added = {name: each - clean for name, each in losses.items()}
+        by_mean, by_zeros = (added.pop(name) for name in ablations)
         unigram = _entropy(self.tokens[:, 1:]) if self.unigram_loss is None else self.unigram_loss
-        if clean.mean() + by_zeros.mean() < unigram:
-            nothing, known = by_zeros, here
-        else:
-            nothing, known = unigram - clean, torch.arange(len(clean))
+        ce_clean = float(clean.mean())
+        ce_zero_ablated = ce_clean + float(by_zeros.nanmean())
+        nothing = by_zeros if ce_zero_ablated < unigram else unigram - clean
         return Losses(
-            ce={name: float(spliced.mean()) for name, spliced in losses.items()},
+            ce={name: ce_clean + _mean_lost(lost, nothing) for name, lost in added.items()},
+            n_spliced=replaced if self.behind else dict.fromkeys(replacements, 0),
             squared_error=error,
-            recovered_se={name: _ratio_error(spliced - clean, nothing, known) for name, spliced in losses.items()},
-            ce_clean=float(clean.mean()),
-            ce_mean_ablated=float(clean.mean() + by_mean.mean()),
-            ce_zero_ablated=float(clean.mean() + by_zeros.mean()),
+            recovered_se={name: _ratio_error(lost, nothing) for name, lost in added.items()},
+            ce_clean=ce_clean,
+            ce_mean_ablated=ce_clean + float(by_mean.nanmean()),
+            ce_zero_ablated=ce_zero_ablated,
             ce_unigram=unigram if self.behind else math.nan,
         )
 
@@ -321,15 +349,15 @@ class Splice:
         return entered
 
     def _losses(
-        self, rows: _Rows, change: Float[Tensor, "row d_out"], of: Tensor | slice = slice(None)
-    ) -> Float[Tensor, " seq"]:
+        self, rows: _Rows, change: Float[Tensor, "row d_out"], of: Bool[Tensor, " seq"]
+    ) -> Float64[Tensor, " of"]:
         """Nats a token of the sequences `of` a batch with `change` added to the rows; NaN without next tokens."""
-        if self.behind is None:
-            return torch.full((len(rows.seq[of]),), math.nan)
+        if self.behind is None or not of.any():
+            return torch.full((int(of.sum()),), math.nan).double()
         added = change.new_zeros(rows.tokens.numel(), change.shape[1]).index_copy_(0, rows.where, change)
         stream = None if rows.entered.stream is None else rows.entered.stream[of]
         added = added.unflatten(0, rows.tokens.shape)[of]
-        return self.behind.losses(rows.tokens[of], stream, added).double().mean(1)
+        return self.behind.losses(rows.tokens[of], stream, added).double().mean(1).cpu()
 
     def _advance(self, n: int, note: str) -> None:
         self.done += n
@@ -396,6 +424,7 @@ def _quality(splice: Splice, losses: Losses, name: str, counted: _Counted) -> Qu
         faint_share=float(is_faint(counted.maxima, norms).double().mean()),
         ultra_low_share=float(((fired > 0) & (fired < ULTRA_LOW * n_tokens)).double().mean()),
         n_tokens=n_tokens,
+        n_spliced=losses.n_spliced[name],
         outlier_share=splice.outside.n / (n_tokens + splice.outside.n),
     )
 
@@ -429,15 +458,26 @@ def recovered(clean: float, spliced: float, ablated: float) -> float:
     return (ablated - spliced) / (ablated - clean) if ablated != clean else float("nan")
 
 
-def _ratio_error(lost: Float[Tensor, " seq"], costs: Float[Tensor, " known"], known: Int[Tensor, " known"]) -> float:
-    """The standard error of 1 − mean(lost) / mean(costs), to first order. known: the sequences whose costs are."""
-    n, m = len(lost), len(costs)
+def _mean_lost(lost: Float[Tensor, " seq"], costs: Float[Tensor, " seq"]) -> float:
+    """The mean over all sequences; of what is known of a part (elsewhere NaN) its ratio to the costs there, times the
+    mean of all costs."""
+    known = ~lost.isnan()
+    here = costs[known].nanmean()
+    return float(lost[known].mean() * (costs.nanmean() / here if here else 1))
+
+
+def _ratio_error(lost: Float[Tensor, " seq"], costs: Float[Tensor, " seq"]) -> float:
+    """The standard error of 1 − mean(lost) / mean(costs), to first order: of the sequences of which what is lost is
+    known (not NaN), and of the costs that are known of these, which may be fewer."""
+    lost, costs = lost[known := ~lost.isnan()], costs[known]
+    both = ~costs.isnan()
+    n, m = len(lost), int(both.sum())
     if m < 2:
         return math.nan
-    share = float(lost.mean() / costs.mean())
-    both = torch.cov(torch.stack([lost[known], costs]))
-    variance = float(lost.var()) / n + share**2 * float(costs.var()) / m - 2 * share * float(both[0, 1]) / n
-    return math.sqrt(max(variance, 0.0)) / abs(float(costs.mean()))
+    covariance = torch.cov(torch.stack([lost[both], costs[both]]))
+    share, cost = float(lost.mean() / costs.nanmean()), float(costs.nanmean())
+    variance = float(lost.var()) / n + share**2 * float(covariance[1, 1]) / m - 2 * share * float(covariance[0, 1]) / n
+    return math.sqrt(max(variance, 0.0)) / abs(cost)
 
 
 def _entropy(tokens: Int[Tensor, "seq pos"]) -> float:

@@ -34,6 +34,7 @@ QUALITY_COLUMNS = {
     "faint_share": ("faint", ".1%"),
     "ultra_low_share": ("fire on under 1 token in 100,000", ".1%"),
     "n_tokens": ("held-out tokens", ",.0f"),
+    "n_spliced": ("… of which the cross-entropy is", ",.0f"),
 }
 """Column of the quality table → its heading, and the format of its numbers."""
 CURVES = {
@@ -193,6 +194,8 @@ def _quality(inputs: ReportInputs) -> list[dict]:
     table = table.dropna(axis="columns", how="all")
     if not table.get("outlier_share", pd.Series(0)).any():
         table = table.drop(columns=["fvu_all", "outlier_share"], errors="ignore")
+    if "n_spliced" in table and table["n_spliced"].isin((0, table["n_tokens"].max())).all():
+        table = table.drop(columns="n_spliced")
     (_, *names), *rows = (
         [heading, *(_cell(value, form) for value in table[name])]
         for name, (heading, form) in QUALITY_COLUMNS.items()

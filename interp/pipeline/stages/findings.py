@@ -63,6 +63,7 @@ def quality(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
         hook_name,
         dictionaries,
         run.held_out.tokens,
+        baselines=[name for name in dictionaries if name != "SAE"],
         batch_size=config.quality.batch_size,
         exclude=run.tokenizer.special_ids,
         unigram_loss=run.results("model").get("unigram_cross_entropy"),

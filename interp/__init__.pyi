@@ -15,6 +15,7 @@ from .exchange.sklearn_transformer import SAETransformer as SAETransformer
 from .features.feature_store import FeatureStore as FeatureStore
 from .features.feature_store import ScanConfig as ScanConfig
 from .features.feature_store import scan_features as scan_features
+from .features.feature_store import scan_part as scan_part
 from .features.text_features import features_of as features_of
 from .pipeline.config import RunConfig as RunConfig
 from .pipeline.execution import run_stages as run_stages
@@ -37,6 +38,7 @@ from .sae import check_gradients as check_gradients
 from .sae import load_sae as load_sae
 from .sae import train_sae as train_sae
 from .sae import train_sweep as train_sweep
+from .verdict.ranking import join_rankings as join_rankings
 from .verdict.ranking import rank_codes as rank_codes
 from .verdict.ranking import rank_features as rank_features
 from .verdict.verdicts import ranking_evidence as ranking_evidence

@@ -412,7 +412,7 @@ def test_of_two_processes_the_first_speaks(folder, tmp_path):
 
 def test_what_several_processes_cannot_share_is_refused_by_all(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    for words in (("rank", folder / "run"), ("scan", folder / "run", folder / "store", "--out", tmp_path / "scan")):
+    for words in (("nulls", folder / "run"), ("report", folder / "run", "--out", tmp_path / "page")):
         assert "works in one process" in refused(capsys, *words)
     assert not list(tmp_path.iterdir())
 

@@ -50,7 +50,7 @@ from interp.activations.shard_writer import StoreConfig
 from interp.activations.sources import StoredRows
 from interp.activations.store import ActivationStore
 from interp.activations.store_writer import StoreWriter
-from interp.storage.files import Progress, digest_json, no_progress
+from interp.storage.files import Progress, no_progress
 from interp.storage.folders import MANIFEST, holds
 from interp.storage.processes import Processes, processes
 
@@ -143,7 +143,7 @@ def harvest_stores(
     origin = {"kind": "activations", "source": "harvest", **passes.origin(dtype, max_norm), **layout}
     origins = {out: origin | {"hook_names": names} for out, names in stores.items()}
     team = processes()
-    _check_alike(team, [origin, *origins.values()])
+    team.check_alike([origin, *origins.values()], "harvests")
     if not overwrite:
         origins = team.all_do(lambda: {out: each for out, each in origins.items() if not holds(out, each)})
     if origins:
@@ -243,17 +243,6 @@ def _write(shared: _Shared, origins: Mapping[Path, Mapping[str, Any]], progress:
             acts = {name: team.gather(x) for name, x in team.all_do(partial(shared.rows_of_round, together)).items()}
             team.all_do(partial(shared.add, writers, together, acts, progress))
         team.all_do(finish)
-
-
-def _check_alike(team: Processes, origins: Sequence[Mapping[str, Any]]) -> None:
-    """Check that all processes harvest the same. Raises ValueError in all of them if they were not called with the
-    same."""
-    sums = team.gather(torch.tensor([list(bytes.fromhex(digest_json(origins)))], dtype=torch.uint8))
-    unlike = (sums != sums[0]).any(1).nonzero().flatten().tolist()
-    if unlike:
-        raise ValueError(
-            f"process {unlike[0]} harvests something else than process 0: give all the same model, tokens and options"
-        )
 
 
 @torch.no_grad()

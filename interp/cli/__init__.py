@@ -20,7 +20,7 @@ import typer
 from typer import Option
 
 from interp.cli.comparison_commands import compare_command
-from interp.cli.console import is_expected, is_first, one_line, usage_line
+from interp.cli.console import is_expected, is_first, is_shared, one_line, usage_line
 from interp.cli.feature_commands import rank_command, report_command, scan_command
 from interp.cli.graph_command import graph_command
 from interp.cli.judge_command import judge_command
@@ -54,7 +54,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "publish": publish_command,
     "warm-up": warm_up_command,
 }
-_SHARED = ("harvest", "train-sae")
+_SHARED = ("harvest", "train-sae", "scan", "rank")
 """The commands that the processes of `torchrun` share out; of another each would write the same files."""
 _WITH_OPTIONS = {"train-sae": with_fields}
 _WITH_HELP = {"run": with_stages_and_sources}
@@ -137,7 +137,7 @@ def _app(words: Sequence[str]) -> typer.Typer:
         words = os.environ.get("COMP_WORDS", os.environ.get("_TYPER_COMPLETE_ARGS", "")).split()[1:]
     called = next((word for word in words if not word.startswith("-")), "")
     more = _WITH_OPTIONS | (_WITH_HELP if {"-h", "--help"} & set(words) else {})
-    if called in COMMANDS and called not in _SHARED and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if called in COMMANDS and called not in _SHARED and is_shared():
         shared = " and ".join(f"`interp {name}`" for name in _SHARED)
         raise ValueError(f"`interp {called}` works in one process, and {shared} in several: start it without torchrun")
     for name, command in COMMANDS.items():

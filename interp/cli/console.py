@@ -32,6 +32,11 @@ def is_first() -> bool:
     return "MASTER_ADDR" not in os.environ or os.environ.get("RANK", "0") == "0"
 
 
+def is_shared() -> bool:
+    """Whether this is one of several processes that `torchrun` started."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
 def is_expected(error: BaseException) -> bool:
     """Whether an error is about the input, the disk or the memory; other errors are ours, and keep their traceback."""
     loaded = [(sys.modules[name], kind) for name, kind in _LIBRARIES if name in sys.modules]

@@ -1,14 +1,16 @@
 """The commands on features: `scan` gathers statistics, `rank` gives verdicts, `report` writes a page."""
 
 import dataclasses
+import glob
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from interp.cli.console import Bar
+from interp.cli.console import Bar, is_first, is_shared
 from interp.cli.paths import (
     OVERWRITE,
+    PART,
     TABLES,
     check_writable,
     hook_to_scan,
@@ -20,11 +22,13 @@ from interp.cli.paths import (
     write_table,
 )
 from interp.storage.folder_kinds import find, is_run
+from interp.storage.parts import parse_part
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from interp.activations import ActivationStore
+    from interp.features.feature_store import FeatureStore
     from interp.pipeline.run_folder import Run
 
 MIN_KEPT = 0.8
@@ -47,15 +51,24 @@ def scan_command(
     tokenizer: Annotated[Path | None, Option(help="the tokenizer folder (default: beside the tokens)")] = None,
     tokens: Annotated[Path | None, Option(help="the labelled tokens that were harvested")] = None,
     max_neurons: Annotated[int, Option(help="of `neurons`: so many, the strongest, fire at a token")] = 32,
+    part: Annotated[str | None, PART] = None,
+    join: Annotated[str | None, Option(metavar="GLOB", help="the folders of all parts that --part made")] = None,
     overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
     """SAE + store → feature store
 
     Statistics, examples and logit effects of every latent, as Parquet tables in OUT.
-    --model adds logit effects and readable tokens, --tokens adds the labels that the text carries."""
+    --model adds logit effects and readable tokens, --tokens adds the labels that the text carries.
+    A part encodes its rows of the store; --join reads what all parts encoded, and does the rest.
+
+    \b
+        interp scan SAE STORE --part 3/16 --out parts/3
+        interp scan SAE STORE --join 'parts/*' --model MODEL --out OUT
+        torchrun --nproc-per-node 2 -m interp scan SAE STORE --model MODEL --out OUT"""
     check_writable("--out", out)
+    own_part, parts = parse_part(part or "1/1"), _matches("--join", join)
     from interp.evaluation.baselines import NeuronDictionary
-    from interp.features.feature_store import scan_features
+    from interp.features.feature_store import scan_features, scan_part
     from interp.pipeline.opening import open_any
 
     with Bar("scan") as bar:
@@ -65,8 +78,11 @@ def scan_command(
             dictionary: Any = NeuronDictionary(d, k=min(d, max_neurons))
         else:
             dictionary = load_named_sae(sae, sae_id)
-        opened = load_named_model(model) if model else None
         named = hook_to_scan(acts, hook, dictionary)
+        if part is not None:
+            scan_part(dictionary, acts, named, out, own_part, overwrite=overwrite, progress=bar)
+            return _say(f"part {part} in {out}")
+        opened = load_named_model(model) if model else None
         labels, vocab = _text(acts, tokens, tokenizer)
         vocab = vocab or (opened.tokenizer.display() if opened and opened.tokenizer else None)
         if opened is not None and vocab is not None and len(vocab) > opened.d_vocab:
@@ -74,9 +90,23 @@ def scan_command(
                 f"--model {model} is of {opened.d_vocab} tokens, "
                 f"the tokenizer of {len(vocab)}: name the model's own with --tokenizer"
             )
-        known: Any = {"model": opened, "vocab": vocab, "labels": labels, "overwrite": overwrite, "progress": bar}
-        features = scan_features(dictionary, acts, named, out, **known)
-    print(f"{features.d_sae:,} features in {out}")
+        known: Any = {"model": opened, "vocab": vocab, "labels": labels, "parts": parts}
+        features = scan_features(dictionary, acts, named, out, **known, overwrite=overwrite, progress=bar)
+    _say(f"{features.d_sae:,} features in {out}")
+
+
+def _say(line: str) -> None:
+    if is_first():
+        print(line)
+
+
+def _matches(flag: str, pattern: str | None) -> list[str]:
+    """What is there of a glob, sorted; nothing for None. Raises ValueError where nothing is."""
+    if pattern is None:
+        return []
+    if not (found := sorted(glob.glob(pattern))):
+        raise ValueError(f"{flag} {pattern} matches nothing: name what --part made, such as 'parts/*'")
+    return found
 
 
 def _text(store: "ActivationStore", tokens: Path | None, tokenizer: Path | None) -> tuple[Any, list[str] | None]:
@@ -120,18 +150,33 @@ def rank_command(
     twin: Annotated[
         Path | None, Option(help="a run or scan of the same tokens from another seed: is each latent found?")
     ] = None,
+    part: Annotated[str | None, PART] = None,
+    join: Annotated[str | None, Option(metavar="GLOB", help="the .parquet files of all parts that --part made")] = None,
     overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
     """run folder or feature store → ranking
 
     Rank latents from monosemantic to polysemantic, each measure beside its null.
-    Of a run folder the ranking goes where its stage puts it, RUN/ranking; of a feature store to --out."""
+    Of a run folder the ranking goes where its stage puts it, RUN/ranking; of a feature store to --out.
+
+    \b
+        interp rank FEATURES --part 3/16 --out parts/3.parquet
+        interp rank FEATURES --join 'parts/*.parquet' --out ranking.parquet
+        torchrun --nproc-per-node 2 -m interp rank FEATURES --out ranking.parquet"""
     in_run = _check_source(source, out, "the ranking's file", *TABLES, overwrite=overwrite)
+    own_part, parts = parse_part(part or "1/1"), _matches("--join", join)
+    if (part or parts or is_shared()) and out is None:
+        raise ValueError("name the ranking's file with --out: one process alone writes into a run folder")
+    if part and out is not None and out.suffix != ".parquet":
+        raise ValueError(f"--out {out} must end in .parquet: a .csv does not keep which part it is")
     from interp.pipeline.opening import open_any
     from interp.pipeline.stages.findings import ranked, verdicts
     from interp.verdict.ranking import rank_features
     from interp.verdict.verdicts import verdict_counts
 
+    if parts:
+        assert out is not None
+        return _join_rankings(parts, out, open_any(source, "features"))
     given = {"nulls": nulls, "seed": seed, "judge_faint": faint or None}
     options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     beside = None if twin is None else open_any(twin, "features")
@@ -143,17 +188,30 @@ def rank_command(
         if out is None:
             return _rank_in_place(run, config)
         with Bar("rank") as bar:
-            table = ranked(run, config, bar)
+            table = ranked(run, config, bar, own_part)
     elif labels:
         raise ValueError(f"--labels: {source} is no run folder, and a feature store keeps no masks of labels")
     else:
         with Bar("rank") as bar:
-            table = rank_features(open_any(source, "features"), twin=beside, progress=bar, **options)
+            features = open_any(source, "features")
+            table = rank_features(features, twin=beside, part=own_part, progress=bar, **options)
     assert out is not None  # _check_source
+    if not is_first():
+        return
     write_table(table, out)
     print(f"{verdicts(verdict_counts(table))}{_twin_line(table)}\n{out}")
     if in_run:
         tell_hook(run)
+
+
+def _join_rankings(parts: list[str], out: Path, features: "FeatureStore") -> None:
+    from interp.pipeline.stages.findings import verdicts
+    from interp.verdict.ranking import join_rankings
+    from interp.verdict.verdicts import verdict_counts
+
+    table = join_rankings([read_table("--join", Path(part), [], features) for part in parts], parts)
+    write_table(table, out)
+    print(f"{verdicts(verdict_counts(table))}{_twin_line(table)}\n{out}")
 
 
 def _check_source(source: Path, out: Path | None, what: str, *endings: str, overwrite: bool = False) -> bool:

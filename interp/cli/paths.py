@@ -20,6 +20,9 @@ TABLES = (".parquet", ".csv")
 OVERWRITE = Option("--overwrite", help="make it anew, in the place of what an earlier command left there")
 
 
+PART = Option(metavar="K/N", help="do this part alone, such as 3/16; --join puts all parts together")
+
+
 def load_named_model(name: str) -> Any:
     """Any language model: a folder, a run folder, a .gguf file or a name that the hub or TransformerLens knows."""
     if is_meant_as_path(name) and not Path(name).is_file():

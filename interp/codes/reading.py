@@ -23,7 +23,7 @@ from torch import Tensor
 
 from interp.codes.sparse_codes import SparseCodes
 from interp.storage.files import Progress, no_progress
-from interp.storage.processes import in_threads
+from interp.storage.processes import in_threads, part_of
 
 ROWS_PER_CHUNK = 1 << 16
 
@@ -88,13 +88,14 @@ def read_chunks(
     rows_per_chunk: int | None = None,
     maxima: Float32[np.ndarray, " d_sae"] | None = None,
     counted: Bool[np.ndarray, " row"] | None = None,
+    part: tuple[int, int] = (0, 1),
     progress: Progress = no_progress,
     note: str = "",
 ) -> Iterator[CodeChunk]:
     """The codes in token order, whole groups of rows at a time.
 
     maxima: of each latent, 0 where it never fires; `values` are then in 0..1. counted: the rows that count, if not all.
-    `progress` is called with the rows that were worked on, and `note`.
+    part: the rank's chunks, of (rank, count). `progress` is called with the rows that were worked on, and `note`.
     """
     size = max(1, (rows_per_chunk or ROWS_PER_CHUNK) // rows_per_group) * rows_per_group
     scale = None
@@ -110,7 +111,8 @@ def read_chunks(
             values = values * np.repeat(counted[start : start + size], np.diff(offsets))
         return CodeChunk(start, offsets, latents, values, activations, codes.d_sae)
 
-    for chunk in in_threads(read, range(0, len(codes), size), 1):
+    starts = range(0, len(codes), size)
+    for chunk in in_threads(read, starts[part_of(len(starts), *part)], 1):
         yield chunk
         progress(chunk.stop, len(codes), note)
 

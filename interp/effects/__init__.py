@@ -16,6 +16,7 @@ from interp.effects.interventions import add as add
 from interp.effects.interventions import intervene as intervene
 from interp.effects.interventions import pin as pin
 from interp.effects.latent_ablation import feature_effects as feature_effects
+from interp.effects.latent_ablation import join_effects as join_effects
 from interp.effects.steering import dose_response as dose_response
 from interp.effects.steering import steer as steer
 from interp.effects.steering import useful_range as useful_range

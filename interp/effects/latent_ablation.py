@@ -33,6 +33,7 @@ with 64, .13 with all.
 import logging
 from collections.abc import Sequence
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -49,10 +50,10 @@ from interp.effects.effort import effort, latents_at_once
 from interp.evaluation.dictionary_hooks import dictionary_hooks
 from interp.evaluation.downstream import Downstream
 from interp.features.feature_store import FeatureStore
-from interp.features.scan_checks import check_scanned
+from interp.features.scan_checks import check_part_tables, check_scanned, identity
 from interp.storage.checks import check_at_least, check_token_ids
-from interp.storage.files import Progress, no_progress, ratio
-from interp.storage.processes import slices
+from interp.storage.files import Progress, digest, no_progress, ratio
+from interp.storage.processes import part_of, processes, slices
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +100,7 @@ def feature_effects(
     integrated_steps: int = 0,
     writes: str | None = None,
     seed: int = 0,
+    part: tuple[int, int] = (0, 1),
     progress: Progress = no_progress,
 ) -> pd.DataFrame:
     """One row a latent, with the columns above and latent, n_sequences, n_firings, mean_activation; NaN for a latent
@@ -106,6 +108,10 @@ def feature_effects(
     costs a pass behind the hook. `minutes`: where all would take longer, on two processor cores, fewer sequences are
     taken, and then fewer latents, drawn by chance (`effort`). `integrated_steps` cost thrice as much (Sundararajan et
     al. 2017, arXiv 1703.01365).
+
+    Under `torchrun` all processes call this with the same arguments; they share out the latents, and each gets the
+    whole table. part: (rank, count), to ablate every count-th of the latents alone; `join_effects` makes one table of
+    all parts.
 
     `attrs`: way (what was run again), sequences (taken, at most), firing (how many of the latents asked for fire),
     minutes (as estimated), seed, and gradient_agreement (and integrated_agreement) over the latents. Raises ValueError
@@ -120,34 +126,75 @@ def feature_effects(
     check_at_least(0, integrated_steps=integrated_steps)
     if minutes is not None and not minutes > 0:
         raise ValueError(f"minutes={minutes} must be above 0")
+    team, (rank, count) = processes(), part
+    part_of(len(chosen), rank, count)  # refuses a part that is none
     with evaluating(module):
         downstream = Downstream(module, hooks, features.tokens[:2])
         taken = effort(features, downstream, dictionary, chosen, sequences, minutes, seed)
-        what = f"{len(taken.latents):,} latents, each in at most {taken.sequences} sequences"
-        log.info("effects of %s: about %.1f minutes on two processor cores", what, taken.minutes)
-        progress(0, taken.pairs, f"about {taken.minutes:.0f} min for {what}")
-        run = _Ablations(features, downstream, dictionary, n_tokens, integrated_steps, seed, progress, taken.pairs)
-        blocks = taken.latents.split(latents_at_once(downstream, taken.sequences))
-        parts = [run.table(some, sampled_sequences(features, some, taken.sequences, seed)) for some in blocks]
-    if run.found < run.done / 2:
-        raise ValueError(
-            f"in {run.done - run.found} of {run.done} cases a latent does not fire where it was scanned: "
-            f"give the model and the dictionary of the scan {features.path}"
-        )
-    table = _whole(features, parts, run.gradients)
-    table.attrs |= {"way": downstream.way, "sequences": taken.sequences, "firing": taken.firing}
-    table.attrs |= {"minutes": taken.minutes, "seed": seed}
-    return table
+        work: dict[str, Any] = {
+            "sequences": taken.sequences,
+            "n_tokens": n_tokens,
+            "integrated_steps": integrated_steps,
+            "seed": seed,
+        }
+        work |= {"latents": digest(taken.latents), "way": downstream.way}
+        team.check_alike([identity(features), work, rank, count], "ablates")
+        mine = taken.latents[rank::count][team.rank :: team.count]
+        what = f"{len(mine):,} latents, each in at most {taken.sequences} sequences"
+        minutes = taken.minutes * len(mine) / max(len(taken.latents), 1)
+        pairs = taken.pairs * len(mine) // max(len(taken.latents), 1)
+        log.info("effects of %s: about %.1f minutes on two processor cores", what, minutes)
+        progress(0, pairs, f"about {minutes:.0f} min for {what}")
+        run = _Ablations(features, downstream, dictionary, n_tokens, integrated_steps, seed, progress, pairs)
+        blocks = mine.split(latents_at_once(downstream, taken.sequences))
 
+        def ablate() -> list[pd.DataFrame]:
+            tables = [run.table(some, sampled_sequences(features, some, taken.sequences, seed)) for some in blocks]
+            if run.found < run.done / 2:
+                raise ValueError(
+                    f"in {run.done - run.found} of {run.done} cases a latent does not fire where it was scanned: "
+                    f"give the model and the dictionary of the scan {features.path}"
+                )
+            return tables
 
-def _whole(features: FeatureStore, parts: Sequence[pd.DataFrame], gradients: Sequence[str]) -> pd.DataFrame:
-    table = pd.concat(parts, ignore_index=True)
+        parts = [pd.concat(tables, ignore_index=True) for tables in team.gather_values(team.all_do(ablate))]
+    table = _interleaved(parts)
     density = features.table().set_index("latent")["density"]
     table["ce_rise"] = table["total_change"] * density.reindex(table["latent"]).to_numpy()
-    for name in gradients:
-        agreement = table[f"{name}_effect"].corr(table["total_change"], method="spearman")
-        table.attrs[f"{name}_agreement"] = float(agreement)
+    table.attrs |= {"way": downstream.way, "sequences": taken.sequences, "firing": taken.firing}
+    table.attrs |= {"minutes": taken.minutes, "seed": seed}
+    table.attrs.update(_agreement(table))
+    if count > 1:
+        table.attrs |= {"part": list(part), "work": work, "features": identity(features)}
     return table
+
+
+def join_effects(parts: Sequence[pd.DataFrame], names: Sequence[str] | None = None) -> pd.DataFrame:
+    """The table of which these are all parts, as `feature_effects` makes it of one piece. names: what errors call them.
+
+    Raises ValueError for parts of unlike work, for one that is there twice, and for one that is missing.
+    """
+    check_part_tables(parts, names)
+    table = _interleaved(sorted(parts, key=lambda part: part.attrs["part"][0]))
+    table.attrs |= {name: value for name, value in parts[0].attrs.items() if name not in ("part", "work", "features")}
+    table.attrs.update(_agreement(table))
+    return table
+
+
+def _interleaved(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The rows of parts that have every count-th of them each, in their order."""
+    place = np.concatenate([rank + len(parts) * np.arange(len(part)) for rank, part in enumerate(parts)])
+    whole = pd.concat([pd.DataFrame(part).assign() for part in parts], ignore_index=True)
+    return whole.iloc[place.argsort()].reset_index(drop=True)
+
+
+def _agreement(table: pd.DataFrame) -> dict[str, float]:
+    """Spearman, over the latents, of what a gradient says and what ablation does."""
+    return {
+        f"{name}_agreement": float(table[f"{name}_effect"].corr(table["total_change"], method="spearman"))
+        for name in ("gradient", "integrated")
+        if f"{name}_effect" in table
+    }
 
 
 def _chosen(features: FeatureStore, latents: Sequence[int] | None) -> Int[Tensor, " latent"]:

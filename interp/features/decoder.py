@@ -39,6 +39,7 @@ from interp.activations.hooks import Hook, capture, find_hook, hooks_of, to_mode
 from interp.activations.next_tokens import NoNextTokens, check_predicts_next
 from interp.features.scan_input import ScanRows
 from interp.features.token_counts import MASS, TOKEN, N, TokenCounts
+from interp.storage.processes import part_of
 
 N_LOGIT_BINS = 40
 _BLOCK, _LEVELS = 256, 4096
@@ -146,11 +147,15 @@ def logit_columns(path: LogitPath, latents: slice, following: TokenCounts, rows:
 
 
 @torch.no_grad()
-def neighbour_tables(W_dec: Float[Tensor, "latent d_in"], k: int) -> Iterator[dict[str, np.ndarray]]:
-    """The `k` other latents of the highest decoder cosine of each latent, for some latents after the others."""
+def neighbour_tables(
+    W_dec: Float[Tensor, "latent d_in"], k: int, part: tuple[int, int] = (0, 1)
+) -> Iterator[dict[str, np.ndarray]]:
+    """The `k` other latents of the highest decoder cosine of each latent, for some latents after the others; of a part,
+    (rank, count), those of the rank."""
     unit = torch.nn.functional.normalize(W_dec.detach().float().cpu(), dim=1)
     k = min(k, len(unit) - 1)
-    for first in range(0, len(unit), _BLOCK):
+    starts = range(0, len(unit), _BLOCK)
+    for first in starts[part_of(len(starts), *part)]:
         cosine = unit[first : first + _BLOCK] @ unit.T
         latents = torch.arange(first, first + len(cosine))
         cosine[latents - first, latents] = -torch.inf

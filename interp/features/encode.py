@@ -1,4 +1,4 @@
-"""The codes of a token set: encoded shard by shard from activations, or taken from another producer. z > 0 only.
+"""The codes of a token set: encoded piece by piece from activations, or taken from another producer. z > 0 only.
 
 How much of the variance each latent of a dictionary explains is measured beside: without latent j the error e = x_hat −
 x of a row on which it fires becomes e − z_j W_dec[j], so that over all rows FVU rises by
@@ -6,12 +6,14 @@ x of a row on which it fires becomes e − z_j W_dec[j], so that over all rows F
     fvu_rise_j = Σ (z_j² ‖W_dec[j]‖² − 2 z_j ⟨e, W_dec[j]⟩) / Σ ‖x − mean‖²
 
 It is exact, and below 0 for a latent that does harm. Two latents that stand in for one another have both a small one.
-Sums of each shard are kept on disk until the scan is whole, so that one that was cut off goes on.
+Sums of each piece of a shard are kept on disk until the scan is whole, so that one that was cut off goes on.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import scipy.sparse
 import torch
@@ -20,19 +22,23 @@ from torch import Tensor
 
 from interp.activations import StoredRows
 from interp.activations.row_statistics import Moments
+from interp.activations.sources import Shard
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import Dictionary, SparseCodes, limit_on
 from interp.sae.kernels.dispatch import kernels
 from interp.storage.files import open_tensors, write_tensors
+from interp.storage.processes import part_of, slices
 
 log = logging.getLogger(__name__)
 
 _ENCODE_BYTES = 1 << 27
 _RUN_ROWS = 1 << 20
+_PIECE_ROWS = 1 << 16
+"""Rows of a run at most: shards of narrow activations hold many, and are to be shared out evenly."""
 
 
 class Contributions:
-    """`add` batches, `keep` them under the name of their shard; then `fvu_rise`."""
+    """`add` batches, `keep` them under the name of their piece; then `fvu_rise`."""
 
     def __init__(self, sae: Dictionary, folder: Path):
         self.sae, self.folder = sae, folder
@@ -58,11 +64,11 @@ class Contributions:
         write_tensors(self.folder / f"{name}.safetensors", kept)
         self._begin()
 
-    def fvu_rise(self, n_shards: int) -> Float[Tensor, " d_sae"] | None:
-        """The rise of FVU over all shards; None where one is missing, or where what is written is not what is read."""
+    def fvu_rise(self, n_pieces: int) -> Float[Tensor, " d_sae"] | None:
+        """The rise of FVU over all pieces; None where one is missing, or where what is written is not what is read."""
         total, rises = Moments(), torch.zeros(len(self.squares), dtype=torch.float64)
         files = sorted(self.folder.glob("*.safetensors"))
-        if len(files) < n_shards:
+        if len(files) < n_pieces:
             return None
         for file in files:
             with open_tensors(file, "scan again") as kept:
@@ -81,6 +87,25 @@ class Contributions:
         return torch.allclose(by_rows, self.sae.decode(codes).float(), rtol=1e-3, atol=1e-3)
 
 
+class Piece(NamedTuple):
+    """Rows of a shard that are encoded into one run."""
+
+    name: str
+    shard: int
+    rows: slice
+
+
+def pieces_of(store: StoredRows, part: tuple[int, int] = (0, 1)) -> list[Piece]:
+    """All rows in pieces, shard after shard; of a part, (rank, count), those of the rank. They do not depend on who
+    encodes them, so that any number of processes goes on with what others left."""
+    pieces = []
+    for shard, n_rows in enumerate(store.shard_rows):
+        rows = slices(n_rows, _PIECE_ROWS)
+        names = [f"{shard:05d}-{number:05d}" for number in range(len(rows))] if len(rows) > 1 else [f"{shard:05d}"]
+        pieces += [Piece(name, shard, some) for name, some in zip(names, rows, strict=True)]
+    return pieces[part_of(len(pieces), *part)]
+
+
 def encode_store(
     sae: Dictionary,
     store: StoredRows,
@@ -88,26 +113,31 @@ def encode_store(
     codes: CodeStore,
     contributions: Contributions,
     advance: Callable,
+    pieces: Sequence[Piece] | None = None,
 ) -> None:
-    """Encode shard after shard into runs; those that are there stay. Rows above the dictionary's limit have none."""
+    """Encode these pieces of the store (None: all), one after another, into runs; those that are there stay. Rows above
+    the dictionary's limit have none."""
     batch = max(64, min(8192, _ENCODE_BYTES // (4 * sae.d_sae)))
     device, limit = sae.W_dec.device, limit_on(sae, store, hook)
-    for i in range(store.n_shards):
-        name = f"{i:05d}"
-        if codes.has_run(name):
-            advance(store.shard_rows[i], "encoding")
-            continue
-        shard = store.shard(i, hook).within(limit)
-        advance(store.shard_rows[i] - len(shard.row_ids), "encoding")
-        parts = []
-        for ids, acts in zip(shard.row_ids.split(batch), shard.acts.split(batch), strict=True):
-            x = acts.to(device, torch.float32)
-            encoded = sae.codes(x)
-            contributions.add(x, encoded)
-            parts.append(_firing(encoded, ids))
-            advance(len(ids), "encoding")
-        contributions.keep(name)
-        codes.write_run(name, shard.row_ids, SparseCodes.cat(parts))
+    for i, of_shard in groupby(pieces_of(store) if pieces is None else pieces, key=lambda piece: piece.shard):
+        shard = None
+        for name, _, rows in of_shard:
+            n_rows = rows.stop - rows.start
+            if codes.has_run(name):
+                advance(n_rows, "encoding")
+                continue
+            shard = shard or store.shard(i, hook)
+            piece = Shard(shard.row_ids[rows], shard.acts[rows]).within(limit)
+            advance(n_rows - len(piece.row_ids), "encoding")
+            parts = []
+            for ids, acts in zip(piece.row_ids.split(batch), piece.acts.split(batch), strict=True):
+                x = acts.to(device, torch.float32)
+                encoded = sae.codes(x)
+                contributions.add(x, encoded)
+                parts.append(_firing(encoded, ids))
+                advance(len(ids), "encoding")
+            contributions.keep(name)
+            codes.write_run(name, piece.row_ids, SparseCodes.cat(parts))
 
 
 def write_codes(codes: SparseCodes, store: CodeStore) -> None:

@@ -1,15 +1,17 @@
 """Scans what every latent of a dictionary fires on, and opens the store of the tables that this leaves.
 
-    codes = dictionary.codes(x) of every row of an ActivationStore     one pass over activations, resumable by shard
+    codes = dictionary.codes(x) of every row of an ActivationStore     one pass over activations, resumable
     tables from the codes in token order                               `interp.features.table_passes`
 
 A latent fires where z > 0 (`interp.codes`). Any other producer of codes can make a store: `FeatureStore.from_codes`.
 The fit half of the sequences (`fit_half`) is for choosing thresholds and explanations, the other for measuring them.
 """
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +31,10 @@ from interp.display.cards import card, facts, table
 from interp.display.pictures import Renderer
 from interp.features.by_document import DocumentMatrix, Documents, Pooling, document_matrix
 from interp.features.decoder import Decoder, LogitPath, check_unembedding, logit_path
-from interp.features.encode import Contributions, as_codes, encode_store, write_codes
+from interp.features.encode import Contributions, as_codes, encode_store, pieces_of, write_codes
 from interp.features.feature import Feature
 from interp.features.scan import (
+    CODES,
     CONTRIBUTIONS,
     SCAN,
     Scan,
@@ -44,10 +47,13 @@ from interp.features.scan import (
 from interp.features.scan_input import ScanConfig, fit_half
 from interp.features.table_passes import SCHEMAS
 from interp.storage.checks import check_finite, check_token_ids, validated
-from interp.storage.files import Progress, no_progress, open_tensors, read_any_json, read_json
-from interp.storage.folder_kinds import folder_of
+from interp.storage.files import Progress, atomic, no_progress, open_tensors, read_any_json, read_json
+from interp.storage.folder_kinds import check_there, folder_of
+from interp.storage.folders import MADE_OF, holds, read_manifest, verify
+from interp.storage.parts import PartNote, whole_of
+from interp.storage.processes import part_of, processes
 
-__all__ = ["FeatureStore", "ScanConfig", "fit_half", "scan_features"]
+__all__ = ["FeatureStore", "ScanConfig", "fit_half", "scan_features", "scan_part"]
 
 
 class FeatureStore:
@@ -153,7 +159,7 @@ class FeatureStore:
     def codes(self) -> CodeStore:
         """The codes of the tokens scanned. Raises ValueError, naming the file, where they are damaged or of other
         tokens."""
-        codes = CodeStore(self.path / "codes")
+        codes = CodeStore(self.path / CODES)
         sizes = self.meta["n_sequences"] * self.n_ctx, self.d_sae
         if (len(codes), codes.d_sae) != sizes:
             raise ValueError(
@@ -269,6 +275,7 @@ def scan_features(
     vocab: Sequence[str] | None = None,
     labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None,
     settings: ScanConfig | None = None,
+    parts: Sequence[str | Path] = (),
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> FeatureStore:
@@ -279,26 +286,38 @@ def scan_features(
     a label. Rows that are no text (images, audio, rows of a table) are scanned as well (`has_text`): they have no vocab
     and no logit effects, and a label may be a mask of the inputs, [seq]. A scan that was cut off goes on behind the
     last shard it encoded; a finished one is opened; `overwrite` makes it anew, also in the place of another. Rows above
-    the dictionary's norm limit count as left out. Raises ValueError if the widths differ, if the dictionary was trained
-    on another hook that the store has too (`hooks.check_own_hook`), if the labels are those of other tokens or the
-    model another than was harvested, or if `out` holds the scan of something else.
+    the dictionary's norm limit count as left out.
+
+    Under `torchrun` all processes call this with the same arguments, and `out` is a folder that all of them see: they
+    share out the rows to encode, the text to count and the latents to describe. The tables are those of one process.
+    `parts`: the folders of all parts that `scan_part` encoded; their codes are taken as they are.
+
+    Raises ValueError if the widths differ, if the dictionary was trained on another hook that the store has too
+    (`hooks.check_own_hook`), if the labels are those of other tokens or the model another than was harvested, if `out`
+    holds the scan of something else, or if the parts are not those of one encoding by this dictionary, each once.
     """
     _check_scannable(sae, store, hook, model)
     hook, tokens = store.name_of(hook), store.tokens
     n_ctx = store.n_ctx or 1
     vocab = words_of(model) if vocab is None and model is not None and tokens is not None else vocab
     read = (store.n_ids // n_ctx, n_ctx) if tokens is None else tokens
-    scan = Scan(read, vocab, labels, settings, hook, progress)
-    inputs = {"dictionary": dictionary_digest(sae), "activations": store.fingerprint, "hook": hook}
-    inputs["model"] = tensor_digest(getattr(model, "W_U", None))
-    if (limit := limit_on(sae, store, hook)) is not None:
-        inputs["norm_limit"] = str(limit)
+    team = processes()
+    scan = Scan(read, vocab, labels, settings, hook, progress, team)
+    encoding = _encoding(sae, store, hook)
+    folders = _check_parts(parts, encoding) if parts else []
+    inputs = {**encoding, "model": tensor_digest(getattr(model, "W_U", None))}
     written = hook if sae.kind == "sae" else sae.metadata.get("hook_name_out", "")
     with scan.begin(Path(out), inputs, sae.d_sae, len(store), overwrite) as codes:
         if codes is not None:
+            if folders:
+                team.all_do(lambda: _take_parts(folders, scan.folder) if team.is_first else None)
+                codes = CodeStore(codes.path)
             contributions = Contributions(sae, scan.folder / CONTRIBUTIONS)
-            encode_store(sae, store, hook, codes, contributions, scan.advance)
-            decoder = Decoder(sae.W_dec, getattr(sae, "W_enc", None), fvu_rise=contributions.fvu_rise(store.n_shards))
+            pieces = pieces_of(store)
+            mine = pieces[part_of(len(pieces), team.rank, team.count)]
+            team.all_do(partial(encode_store, sae, store, hook, codes, contributions, scan.advance, mine))
+            codes = CodeStore(codes.path)
+            decoder = Decoder(sae.W_dec, getattr(sae, "W_enc", None), fvu_rise=contributions.fvu_rise(len(pieces)))
             if tokens is None:
                 decoder = replace(decoder, logits=LogitPath("no logit effects: the rows are of no text"))
             elif model is not None:
@@ -306,6 +325,83 @@ def scan_features(
                 decoder = replace(decoder, logits=logit_path(sae.W_dec, model, written, sample))
             scan.finish(codes, decoder)
     return FeatureStore(out)
+
+
+@torch.no_grad()
+def scan_part(
+    sae: Dictionary,
+    store: StoredRows,
+    hook: str,
+    out: str | Path,
+    part: tuple[int, int],
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Encode a part of the store's rows, for `scan_features(…, parts=…)`, which needs neither these machines nor that
+    they know of each other. Returns the part's folder.
+
+    part: (rank, count), with the rank in 0..count−1. One that was cut off goes on. Raises
+    ValueError as `scan_features` does.
+    """
+    _check_scannable(sae, store, hook, None)
+    hook, out, team = store.name_of(hook), Path(out), processes()
+    pieces = pieces_of(store, part)
+    made_of = {"kind": "scan part", "part": list(part), **_encoding(sae, store, hook)}
+    team.check_alike(made_of, "scans")
+    if not overwrite and team.all_do(lambda: holds(out, made_of)):
+        return out
+    total, done = sum(piece.rows.stop - piece.rows.start for piece in pieces), 0
+
+    def advance(rows: int, note: str) -> None:
+        nonlocal done
+        done = min(done + rows * team.count, total)
+        (progress or no_progress)(done, total, note)
+
+    with team.whole_folder(out, made_of, resume=True, overwrite=overwrite) as new:
+        place = new / CODES
+        team.all_do(lambda: CodeStore.create(place, n_rows=store.n_ids, d_sae=sae.d_sae) if team.is_first else None)
+        mine = pieces[part_of(len(pieces), team.rank, team.count)]
+        contributions = Contributions(sae, new / CONTRIBUTIONS)
+        team.all_do(partial(encode_store, sae, store, hook, CodeStore(place), contributions, advance, mine))
+        team.all_do(lambda: CodeStore(place).finish() if team.is_first else None)
+    return out
+
+
+def _encoding(sae: Dictionary, store: StoredRows, hook: str) -> dict[str, str]:
+    """Digests of all that codes depend on."""
+    limit = limit_on(sae, store, hook)
+    encoding = {"dictionary": dictionary_digest(sae), "activations": store.fingerprint, "hook": hook}
+    return encoding if limit is None else {**encoding, "norm_limit": str(limit)}
+
+
+def _check_parts(folders: Sequence[str | Path], encoding: Mapping[str, str]) -> list[Path]:
+    """The folders of the parts, in order, each with every byte as it was written. Raises ValueError if they are not all
+    parts of this encoding."""
+    notes = []
+    for folder in folders:
+        check_there(folder)
+        made_of = dict((read_manifest(Path(folder)) or {}).get(MADE_OF, {}))
+        is_part, part = made_of.pop("kind", "") == "scan part", made_of.pop("part", None)
+        notes.append(PartNote(str(folder), part if is_part else None, made_of))
+    ordered = [Path(folders[i]) for i in whole_of(notes, encoding)]
+    for folder in ordered:
+        verify(folder)
+    return ordered
+
+
+def _take_parts(parts: Sequence[Path], folder: Path) -> None:
+    """Link, or copy where the disk is another, what the parts encoded into the folder of a scan."""
+    for inside in (CODES, CONTRIBUTIONS):
+        (folder / inside).mkdir(exist_ok=True)
+        for file in chain.from_iterable((part / inside).glob("*.safetensors") for part in parts):
+            if (taken := folder / inside / file.name).exists():
+                continue
+            try:
+                taken.hardlink_to(file)
+            except OSError:
+                with atomic(taken) as new:
+                    shutil.copyfile(file, new)
 
 
 def _check_scannable(sae: Dictionary, store: StoredRows, hook: str, model: Any) -> None:

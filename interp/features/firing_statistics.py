@@ -18,10 +18,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse
+import torch
 from numba import njit
 
 from interp.codes.reading import CodeChunk
 from interp.features.scan_input import Columns, insert_best
+from interp.storage.processes import Processes
 
 _BINS_PER_OCTAVE = 16
 _SHIFT = 23 - 4  # float32 has 23 bits of mantissa; the upper 4 choose one of 16 bins
@@ -102,6 +104,11 @@ class Coactivation:
             by_latent = by_row.tocsc()
         self.n_strong += np.diff(by_latent.indptr)
         _count_pairs(self.first, by_latent.indptr, by_latent.indices, by_row.indptr, by_row.indices, self.counts)
+
+    def join(self, team: Processes) -> None:
+        """Add up the counts of all processes."""
+        for counts in (self.n_strong, self.counts.view(np.int32)):  # whose sums have the same bits as unsigned ones
+            team.sum_(torch.from_numpy(counts))
 
     def table(self, k: int, n_rows: int) -> dict[str, np.ndarray]:
         """The `k` partners of the highest Jaccard index of each latent."""

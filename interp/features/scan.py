@@ -29,9 +29,10 @@ from interp.sae import SAE
 from interp.storage.checks import Amount, Count, check_token_ids, validated
 from interp.storage.files import Progress, digest, digest_json, no_progress, read_json, write_json, write_tensors
 from interp.storage.folder_kinds import check_there
-from interp.storage.folders import holds, unfinished, verify, whole_folder
+from interp.storage.folders import holds, unfinished, verify
+from interp.storage.processes import Processes
 
-CONTRIBUTIONS, SCAN = "contributions", "scan.json"
+CODES, CONTRIBUTIONS, SCAN = "codes", "contributions", "scan.json"
 
 
 class _Meta(TypedDict):
@@ -65,6 +66,7 @@ class Scan:
         settings: ScanConfig | None,
         hook_name: str,
         progress: Progress | None,
+        team: Processes | None = None,
     ):
         self.is_text = isinstance(tokens, Tensor)
         if not isinstance(tokens, Tensor):
@@ -81,7 +83,7 @@ class Scan:
         self.labels = masks_of(labels, tokens.shape, is_text=self.is_text)
         self.tokens = tokens.int().cpu()
         self.settings, self.hook_name, self.progress = settings or ScanConfig(), hook_name, progress or no_progress
-        self.done, self.total = 0, 0
+        self.done, self.total, self.team = 0, 0, team or Processes()
 
     def identity(self, inputs: Mapping[str, str]) -> dict[str, str]:
         """Digests of all that goes in, of the codes as `inputs` says."""
@@ -105,25 +107,36 @@ class Scan:
         """
         identity = self.identity(inputs)
         made_of = {"kind": "features", **identity}
-        if not overwrite and holds(out, made_of):
+        self.team.check_alike(made_of, "scans")
+        if not overwrite and self.team.all_do(lambda: holds(out, made_of)):
             yield None
             return
-        with whole_folder(out, made_of, resume=True, overwrite=overwrite) as self.folder:
-            write_json(self.folder / SCAN, identity)
+        with self.team.whole_folder(out, made_of, resume=True, overwrite=overwrite) as self.folder:
             n_rows = self.tokens.numel()
             self.total = n_to_encode + n_passes(self.settings, d_sae) * n_rows
-            yield CodeStore.create(self.folder / "codes", n_rows=n_rows, d_sae=d_sae)
+
+            def create() -> None:
+                write_json(self.folder / SCAN, identity)
+                CodeStore.create(self.folder / CODES, n_rows=n_rows, d_sae=d_sae)
+
+            self.team.all_do(lambda: create() if self.team.is_first else None)
+            yield CodeStore(self.folder / CODES)
 
     def advance(self, rows: int, note: str) -> None:
-        self.done += rows
+        """Count the rows of this process as those of each."""
+        self.done = min(self.done + rows * self.team.count, self.total)
         self.progress(self.done, self.total, note)
 
     def finish(self, codes: CodeStore, decoder: Decoder) -> None:
         """Write everything but the codes, meta.json last."""
-        codes.finish()
         rows = ScanRows(codes, self.tokens.numpy(), len(self.vocab), self.settings)
         labels = LabelSets.gather(self.labels, rows) if self.labels else None
-        n_alive = write_tables(rows, labels, decoder, self.folder, self.advance)
+        n_alive = write_tables(rows, labels, decoder, self.folder, self.advance, self.team)
+        self.team.all_do(lambda: self._write_rest(rows, decoder, n_alive) if self.team.is_first else None)
+
+    def _write_rest(self, rows: ScanRows, decoder: Decoder, n_alive: int) -> None:
+        codes = rows.codes
+        codes.finish()
         write_json(self.folder / "vocab.json", self.vocab)
         write_tensors(self.folder / "tokens.safetensors", {"tokens": self.tokens})
         if decoder.W_dec is not None:

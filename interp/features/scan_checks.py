@@ -4,6 +4,9 @@ A table that is made of features keeps their `identity` in `attrs["features"]`, 
 without one, as from a CSV file, is recognized by its latents, and by how often they fire.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import pandas as pd
 
 from interp.activations import StoredRows
@@ -12,6 +15,7 @@ from interp.codes.sparse_codes import Dictionary
 from interp.features.feature_store import FeatureStore
 from interp.features.scan import SCAN
 from interp.storage.files import read_json
+from interp.storage.parts import PartNote, whole_of
 
 _TELLING = ("dictionary", "codes", "tokens")
 _ROUNDING = 0.01
@@ -26,6 +30,18 @@ def scan_digests(features: FeatureStore) -> dict[str, str]:
 def identity(features: FeatureStore) -> dict[str, str]:
     """The digests by which a table of features knows them again."""
     return {name: value for name, value in scan_digests(features).items() if name in _TELLING}
+
+
+def check_part_tables(parts: Sequence[pd.DataFrame], names: Sequence[str] | None = None) -> dict[str, Any]:
+    """Check that tables made with `part=` are all parts of one, in the order of their ranks. Returns what they were
+    made with. Raises ValueError if they are not; `names` is what it calls them."""
+    names = [f"table {i}" for i in range(len(parts))] if names is None else names
+    notes = [
+        PartNote(name, part.attrs.get("part"), {**part.attrs.get("work", {}), **part.attrs.get("features", {})})
+        for name, part in zip(names, parts, strict=True)
+    ]
+    whole_of(notes)
+    return dict(parts[0].attrs["work"])
 
 
 def check_table(

@@ -22,6 +22,7 @@ from torch import Tensor
 from interp.codes.code_store import REMEDY, CodeStore
 from interp.codes.reading import CodeChunk, read_chunks
 from interp.storage.checks import check_at_least
+from interp.storage.processes import Processes
 
 CHUNK_ENTRIES = 1 << 22
 """Firings read at a time, in whole sequences: about 100 bytes each. More makes a scan no faster."""
@@ -105,11 +106,17 @@ class ScanRows:
         """The number of times that each token of the vocabulary occurs in the text."""
         return np.bincount(self.tokens.reshape(-1), minlength=self.vocab_size)
 
-    def feed(self, *accumulators: Callable[[CodeChunk], None], advance: Callable[[int], None]) -> None:
-        """Show every chunk, in order, to each accumulator; they share nothing, so they run side by side."""
+    def feed(
+        self,
+        *accumulators: Callable[[CodeChunk], None],
+        advance: Callable[[int], None],
+        part: tuple[int, int] = (0, 1),
+    ) -> None:
+        """Show every chunk, or those of a part, in order, to each accumulator; they share nothing, so they run side by
+        side."""
         rows_per_chunk = int(CHUNK_ENTRIES / max(self.mean_l0, 1))
         with ThreadPoolExecutor(len(accumulators)) as pool:
-            for chunk in read_chunks(self.codes, self.n_ctx, rows_per_chunk=rows_per_chunk):
+            for chunk in read_chunks(self.codes, self.n_ctx, rows_per_chunk=rows_per_chunk, part=part):
                 if len(chunk.activations) and not chunk.activations.min() > 0:
                     raise ValueError(f"{self.codes.path} is damaged: it has a firing that is not above 0: {REMEDY}")
                 for done in [pool.submit(add, chunk) for add in accumulators]:
@@ -123,43 +130,51 @@ def fit_half(n_seq: int) -> Bool[Tensor, " seq"]:
 
 
 class ColumnFiles:
-    """The firings of every latent, on disk: `add` each chunk, then `read` some latents."""
+    """The firings of every latent, on disk: `add` each chunk, `join` what other processes have, then `read` some
+    latents."""
 
     def __init__(self, folder: Path, d_sae: int):
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.d_sae = folder, d_sae
+        self.d_sae = d_sae
         self.n_active = np.zeros(d_sae, np.int64)
-        self._n_chunks = 0
+        self._folder, self._n_chunks = folder, 0
+        self._places: list[tuple[Path, int]] = []
 
     def add(self, chunk: CodeChunk) -> None:
         firings = chunk.by_latent
         starts = np.add(firings.indptr, self.n_active.sum(), dtype=np.int64)
         rows = np.add(firings.indices, chunk.start, dtype=np.int64)
         for name, array in {"starts": starts, "rows": rows, "values": firings.data}.items():
-            with open(self.folder / name, "ab") as file:
+            with open(self._folder / name, "ab") as file:
                 array.tofile(file)
         self.n_active += np.diff(firings.indptr)
         self._n_chunks += 1
+
+    def join(self, team: Processes) -> None:
+        """Take in the chunks of all processes, which follow one another in the order of the ranks."""
+        parts = team.gather_values((self._folder, self._n_chunks))
+        self._places = [(folder, chunk) for folder, n_chunks in parts for chunk in range(n_chunks)]
+        team.sum_(torch.from_numpy(self.n_active))
 
     def read(self, first: int, last: int) -> Columns:
         offsets = np.concatenate([[0], self.n_active[first:last].cumsum()])
         rows, values, latents = (np.empty(offsets[-1], dtype) for dtype in (np.int64, np.float32, np.uint8))
         start = 0
-        for chunk in range(self._n_chunks):
+        for folder, chunk in self._places:
             at = chunk * (self.d_sae + 1)
-            starts = self._part("starts", np.int64, at + first, at + last + 1)
+            starts = _read(folder / "starts", np.int64, at + first, at + last + 1)
             part = slice(start, start := start + int(starts[-1] - starts[0]))
-            rows[part] = self._part("rows", np.int64, starts[0], starts[-1])
-            values[part] = self._part("values", np.float32, starts[0], starts[-1])
+            rows[part] = _read(folder / "rows", np.int64, starts[0], starts[-1])
+            values[part] = _read(folder / "values", np.float32, starts[0], starts[-1])
             latents[part] = np.repeat(np.arange(last - first, dtype=np.uint8), np.diff(starts))
         if last - first == 1:  # one latent, of however many firings: they are in order
             return Columns(first, offsets, rows, values)
         order = latents.argsort(kind="stable")  # a radix sort, as the keys are bytes
         return Columns(first, offsets, rows[order], values[order])
 
-    def _part(self, name: str, dtype: type, start: int, stop: int) -> np.ndarray:
-        size = np.dtype(dtype).itemsize
-        return np.fromfile(self.folder / name, dtype, stop - start, offset=start * size)
+
+def _read(file: Path, dtype: type, start: int, stop: int) -> np.ndarray:
+    return np.fromfile(file, dtype, stop - start, offset=start * np.dtype(dtype).itemsize)
 
 
 def latent_blocks(n_active: np.ndarray, max_latents: int, max_entries: int) -> list[tuple[int, int]]:

@@ -13,8 +13,9 @@ A table has its name only when it is whole. NaN is written as null.
 """
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from interp.features.labelling import MAX_PAIRS, LabelSets, best_labels, label_t
 from interp.features.scan_input import CHUNK_ENTRIES, ColumnFiles, Columns, ScanConfig, ScanRows, latent_blocks
 from interp.features.token_counts import count_tokens, offset_table, token_table
 from interp.storage.files import atomic
-from interp.storage.processes import in_threads
+from interp.storage.processes import Processes, in_threads, part_of
 
 Advance = Callable[[int, str], None]
 """Called with the rows that were read since the last call, and what they were read for."""
@@ -80,46 +81,86 @@ def n_passes(config: ScanConfig, d_sae: int) -> int:
     return max(1, len(_pair_blocks(config, d_sae))) + 1
 
 
-def write_tables(rows: ScanRows, labels: LabelSets | None, decoder: Decoder, folder: Path, advance: Advance) -> int:
-    """Write every table of `SCHEMAS` into `folder`. Returns how many latents fire."""
+def write_tables(
+    rows: ScanRows, labels: LabelSets | None, decoder: Decoder, folder: Path, advance: Advance, team: Processes
+) -> int:
+    """Write every table of `SCHEMAS` into `folder`. Returns how many latents fire.
+
+    Each process of the team reads its part of the text, then describes its part of the latents, and then puts the
+    pieces of some tables together.
+    """
     scratch = folder / "scratch"
-    shutil.rmtree(scratch, ignore_errors=True)
-    columns = ColumnFiles(scratch, rows.codes.d_sae)
-    with ExitStack() as stack:
-        write = {name: stack.enter_context(table_writer(folder, name)) for name in SCHEMAS}
-        for table in _pair_tables(rows, columns, advance):
-            write["coactivations"](table)
-        for tables in _latent_tables(rows, labels, decoder, columns, advance):
-            for name, table in tables.items():
-                write[name](table)
-        if decoder.W_dec is not None:
-            for table in neighbour_tables(decoder.W_dec, rows.config.n_neighbours):
-                write["neighbours"](table)
-    shutil.rmtree(scratch, ignore_errors=True)
+    team.all_do(lambda: shutil.rmtree(scratch, ignore_errors=True) if team.is_first else None)
+    place = scratch / str(team.rank)
+    columns = ColumnFiles(place, rows.codes.d_sae)
+    pieces = folder if team.count == 1 else place
+
+    def describe() -> None:
+        with ExitStack() as stack:
+            names = [name for name in SCHEMAS if name != "coactivations"]
+            write = {name: stack.enter_context(table_writer(pieces, name)) for name in names}
+            for tables in _latent_tables(rows, labels, decoder, columns, advance, team):
+                for name, table in tables.items():
+                    write[name](table)
+            if decoder.W_dec is not None:
+                for table in neighbour_tables(decoder.W_dec, rows.config.n_neighbours, (team.rank, team.count)):
+                    write["neighbours"](table)
+
+    with table_writer(pieces, "coactivations") as write_pairs:
+        for table in _pair_tables(rows, columns, advance, team):
+            write_pairs(table)
+    team.all_do(describe)
+    if team.count > 1:
+        parts, names = [scratch / str(rank) for rank in range(team.count)], list(SCHEMAS)[team.rank :: team.count]
+        team.all_do(lambda: _join_tables(parts, folder, names))
+    team.all_do(lambda: shutil.rmtree(scratch, ignore_errors=True) if team.is_first else None)
     return int((columns.n_active > 0).sum())
 
 
-def _pair_tables(rows: ScanRows, columns: ColumnFiles, advance: Advance) -> Iterator[dict[str, Any]]:
-    """The table of co-activations, in pieces. The first pass fills `columns` too."""
+def _join_tables(parts: Sequence[Path], folder: Path, names: Sequence[str]) -> None:
+    for name in names:
+        with table_writer(folder, name) as write:
+            for part in parts:
+                file = pq.ParquetFile(part / f"{name}.parquet")
+                for group in range(file.num_row_groups):
+                    table = file.read_row_group(group).combine_chunks()
+                    write({column: table[column].chunk(0) for column in table.column_names})
+
+
+def _pair_tables(rows: ScanRows, columns: ColumnFiles, advance: Advance, team: Processes) -> Iterator[dict[str, Any]]:
+    """The table of co-activations, in pieces, for the first process. The first pass fills `columns` too."""
     config, d_sae, n_read = rows.config, rows.codes.d_sae, lambda n: advance(n, "counting firings")
     is_cheap = d_sae <= _EXACT_D_SAE and rows.mean_l0 <= _EXACT_L0
     strongest = None if is_cheap else _STRONGEST
+    part = team.rank, team.count
     blocks = _pair_blocks(config, d_sae)
     if not blocks:
-        rows.feed(columns.add, advance=n_read)
+        team.all_do(lambda: rows.feed(columns.add, advance=n_read, part=part))
+        columns.join(team)
     for first, last in blocks:
         pairs = Coactivation(d_sae, first, last, strongest)
-        rows.feed(*([columns.add] if first == 0 else []), pairs.add, advance=n_read)
-        yield pairs.table(config.n_coactivations, rows.n_present)
+        listeners = [*([columns.add] if first == 0 else []), pairs.add]
+        team.all_do(partial(rows.feed, *listeners, advance=n_read, part=part))
+        pairs.join(team)
+        if first == 0:
+            columns.join(team)
+        if team.is_first:
+            yield pairs.table(config.n_coactivations, rows.n_present)
 
 
 def _latent_tables(
-    rows: ScanRows, labels: LabelSets | None, decoder: Decoder, files: ColumnFiles, advance: Advance
+    rows: ScanRows,
+    labels: LabelSets | None,
+    decoder: Decoder,
+    files: ColumnFiles,
+    advance: Advance,
+    team: Processes,
 ) -> Iterator[Tables]:
-    """The tables of each block of latents, in order."""
+    """The tables of each block of this process's latents, in order."""
     n_rows, d_sae = rows.tokens.size, files.d_sae
     max_latents = max(1, min(_MAX_LATENTS, MAX_PAIRS // (1 if labels is None else len(labels.names))))
     blocks = latent_blocks(files.n_active, max_latents, CHUNK_ENTRIES // 4)
+    blocks = blocks[part_of(len(blocks), team.rank, team.count)]
     described = in_threads(
         lambda block: _describe(files.read(*block), rows, labels, decoder), blocks, torch.get_num_threads()
     )

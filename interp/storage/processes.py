@@ -34,6 +34,7 @@ import torch.distributed as dist
 from jaxtyping import Shaped
 from torch import Tensor
 
+from interp.storage.files import digest_json
 from interp.storage.folders import unfinished, whole_folder
 
 Piece = TypeVar("Piece")
@@ -80,6 +81,25 @@ class Processes:
             if padded.numel():
                 dist.all_gather([_bytes(part) for part in parts], _bytes(padded))
         return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
+
+    def gather_values(self, value: Result) -> list[Result]:
+        """The values of all processes, in the order of the ranks: anything that pickles, for tables."""
+        if self.count == 1:
+            return [value]
+        values: list[Any] = [None] * self.count
+        with self._speaking():
+            dist.all_gather_object(values, value)
+        return values
+
+    def check_alike(self, work: Any, does: str) -> None:
+        """Check that all processes were called with the same, which `work` says in JSON. Raises ValueError in all of
+        them if not; `does` is what the error says that they do."""
+        digests = self.gather_values(digest_json(work))
+        unlike = [rank for rank, each in enumerate(digests) if each != digests[0]]
+        if unlike:
+            raise ValueError(
+                f"process {unlike[0]} {does} something else than process 0: give all the same inputs and options"
+            )
 
     def all_do(self, work: Callable[[], Result]) -> Result:
         """Do `work` and return its result. Where it fails in one process it fails in all, a ValueError as one."""

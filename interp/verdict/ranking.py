@@ -74,10 +74,11 @@ from interp.codes.reading import CodeSource, FiringFacts, check_codes, count_fir
 from interp.codes.sparse_codes import is_faint
 from interp.display.verdict_looks import UNTESTED
 from interp.features.feature_store import FeatureStore
-from interp.features.scan_checks import identity
+from interp.features.scan_checks import check_part_tables, identity
 from interp.features.twins import check_twin
 from interp.storage.checks import check_token_ids
-from interp.storage.files import Progress, in_percent
+from interp.storage.files import Progress, digest, in_percent
+from interp.storage.processes import part_of, processes
 from interp.verdict.calibration import Calibration
 from interp.verdict.evidence import Evidence, Listener, collect_evidence
 from interp.verdict.learnt import LearntFit, learnt_evidence
@@ -112,6 +113,7 @@ def rank_features(
     twin: FeatureStore | None = None,
     matches: pd.DataFrame | None = None,
     judge_faint: bool = False,
+    part: tuple[int, int] = (0, 1),
     progress: Progress | None = None,
 ) -> pd.DataFrame:
     """Rank all latents, most monosemantic first. The same store and seed give the same table; what its columns mean is
@@ -125,16 +127,70 @@ def rank_features(
     (`compare.null_dictionaries.Nulls.twins`), for `learnt`. judge_faint: test faint latents too, and give them a
     verdict like any other's. Only calibration and judge_faint change a verdict or the probability of one meaning.
     `attrs["features"]` says what was ranked (`features.scan`).
+
+    Under `torchrun` all processes call this with the same arguments; they share out the latents, and each gets the
+    whole table. part: (rank, count), to rank every count-th of the latents alone; `join_rankings` makes one table of
+    all parts.
     Raises TypeError for anything but a FeatureStore; ValueError for latents that are not there, if nulls < 1 or
     seed < 0, if use_labels is set and there are no labels, or if a mask or the twin is not of the tokens scanned.
     """
     if not isinstance(features, FeatureStore):
         raise TypeError(f"features is a {type(features).__name__}: open it first, FeatureStore.open(folder)")
     _check(nulls, seed)
-    chosen = _chosen(latents, features.d_sae)
+    chosen = np.flatnonzero(_chosen(latents, features.d_sae))
     check_labels(features, labels, needed=use_labels)
     if twin is not None:
         check_twin(features, twin)
+    work: dict[str, Any] = {"nulls": nulls, "seed": seed, "labels": use_labels, "judge_faint": judge_faint}
+    work |= {"twin": None if twin is None else identity(twin), "latents": digest(chosen), "text": features.has_text}
+    team, (rank, count) = processes(), part
+    part_of(len(chosen), rank, count)  # refuses a part that is none
+    team.check_alike([identity(features), work, rank, count], "ranks")
+
+    def rank_own() -> pd.DataFrame | None:
+        mine = np.isin(np.arange(features.d_sae), chosen[rank::count][team.rank :: team.count])
+        options: Any = {"labels": labels, "use_labels": use_labels, "twin": twin, "matches": matches}
+        return _rank(features, mine, nulls, seed, calibration, judge_faint, progress, **options) if mine.any() else None
+
+    tables = team.gather_values(team.all_do(rank_own))
+    ranking = _sorted([table for table in tables if table is not None], features.has_text)
+    ranking.attrs |= {"features": identity(features)} | ({"part": list(part), "work": work} if count > 1 else {})
+    return ranking
+
+
+def join_rankings(parts: Sequence[pd.DataFrame], names: Sequence[str] | None = None) -> pd.DataFrame:
+    """The ranking of which these are all parts, as `rank_features` makes it of one piece. names: what errors call them.
+
+    Raises ValueError for parts of unlike rankings, for one that is there twice, and for one that is missing.
+    """
+    work = check_part_tables(parts, names)
+    ranking = _sorted(parts, work["text"])
+    ranking.attrs["features"] = parts[0].attrs["features"]
+    return ranking
+
+
+def _sorted(tables: Sequence[pd.DataFrame], has_text: bool) -> pd.DataFrame:
+    """The rows of all tables, most monosemantic first; of no text those first that detect a label best."""
+    rows = pd.concat([pd.DataFrame(table) for table in tables], ignore_index=True).sort_values("latent")
+    by = "monosemanticity" if has_text else ["label_f1", "n_active"]
+    return Ranking(rows.sort_values(by, ascending=False, kind="stable", ignore_index=True))
+
+
+def _rank(
+    features: FeatureStore,
+    chosen: Bool[np.ndarray, " d_sae"],
+    nulls: int,
+    seed: int,
+    calibration: Calibration | None,
+    judge_faint: bool,
+    progress: Progress | None,
+    *,
+    labels: Masks | None,
+    use_labels: bool,
+    twin: FeatureStore | None,
+    matches: pd.DataFrame | None,
+) -> pd.DataFrame:
+    """The rows of the latents chosen, in any order."""
     features_table = features.table("features").sort_values("latent")
     maxima = features_table["max"].fillna(0).to_numpy(np.float32)
     facts = FiringFacts(maxima, features_table["n_active"].to_numpy(np.int64))
@@ -174,9 +230,7 @@ def rank_features(
     columns |= {"learnt": np.where(np.isin(columns["verdict"], UNTESTED), np.nan, learnt)}
     columns |= {"explanation": words.phrases, **rule, "senses": senses}
     columns |= {**values, "density": columns["density"], "n_sequences": features_table["n_sequences"].to_numpy()}
-    ranking = _ranked(columns, evidence, values, scales, chosen)
-    ranking.attrs["features"] = identity(features)
-    return ranking
+    return _ranked(columns, evidence, values, scales, chosen)
 
 
 def rank_codes(
@@ -264,7 +318,7 @@ def _ranked(
     stated = {name: (evidence.of(name), evidence.null(name)) for name in NAMES}
     stated |= {"n_senses": (n_senses, evidence.senses_null)}
     table = _table(columns, stated | {name: (values, scales.get(name)) for name, values in measures.items()}, chosen)
-    return Ranking(table.sort_values(["monosemanticity", "latent"], ascending=[False, True], ignore_index=True))
+    return _sorted([table], has_text=True)
 
 
 def _without_context(
@@ -273,7 +327,7 @@ def _without_context(
     faint: Bool[np.ndarray, " d_sae"],
     chosen: Bool[np.ndarray, " d_sae"],
 ) -> pd.DataFrame:
-    """The ranking of rows that are no text, those first that detect a label best: what can be said without a text."""
+    """The rows of a ranking that is of no text: what can be said without one."""
     n, table = features.d_sae, features.table("features").sort_values("latent")
     density = n_active / max(features.meta["n_tokens"], 1)
     verdict = np.select([n_active == 0, faint, density > DENSE], ["dead", "faint", "dense"], "no_context")
@@ -283,11 +337,7 @@ def _without_context(
     columns |= {"latent": np.arange(n), "verdict": verdict, "n_senses": np.zeros(n, int), "sure": np.zeros(n, bool)}
     columns |= {"senses": pd.Series([[]] * n), "explanation_f1_by_interval": pd.Series([[]] * n)}
     columns |= {"n_active": n_active, "n_sequences": table["n_sequences"].to_numpy(), "density": density}
-    rows = _table(columns, {name: (each, None) for name, each in values.items()}, chosen)
-    rows = rows.sort_values(["label_f1", "n_active"], ascending=False, kind="stable", ignore_index=True)
-    ranking = Ranking(rows)
-    ranking.attrs["features"] = identity(features)
-    return ranking
+    return _table(columns, {name: (each, None) for name, each in values.items()}, chosen)
 
 
 def _table(

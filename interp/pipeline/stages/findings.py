@@ -245,8 +245,8 @@ def ranking(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     return verdict_counts(table)
 
 
-def ranked(run: Run, config: RankingConfig, progress: Progress) -> "pd.DataFrame":
-    """The ranking of a run's features, with the evidence of its labels, and of its nulls where they are."""
+def ranked(run: Run, config: RankingConfig, progress: Progress, part: tuple[int, int] = (0, 1)) -> "pd.DataFrame":
+    """The ranking of a run's features, or a part of it, with the evidence of its labels and of the nulls there are."""
     from interp.verdict.ranking import rank_features
 
     if config.use_labels and not run.harvested.labels:
@@ -260,6 +260,7 @@ def ranked(run: Run, config: RankingConfig, progress: Progress) -> "pd.DataFrame
         twin=_open_twin(run, config),
         matches=run.nulls.twins if run.has("nulls") else None,
         judge_faint=config.judge_faint,
+        part=part,
         progress=progress,
     )
 

@@ -1,0 +1,54 @@
+"""Parts of one work that machines do without a word to each other, as in the array of a scheduler, and how they join.
+
+`part=(rank, count)` is the part rank + 1 of count; on the command line the third of sixteen is `--part 3/16`. A part
+says what it is of, so that only what belongs together is joined.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+
+class PartNote(NamedTuple):
+    """What a part says of itself."""
+
+    name: str
+    """How an error calls it, such as its file."""
+    part: Any
+    """(rank, count); None where it says nothing."""
+    work: Mapping[str, Any]
+    """What the whole is made of, as digests and settings."""
+
+
+def parse_part(text: str) -> tuple[int, int]:
+    """(rank, count) of "3/16", which is (2, 16). Raises ValueError for what is no part."""
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise ValueError(f"part {text!r} must be a number of a count, from 1/16 to 16/16")
+    return int(number) - 1, int(count)
+
+
+def whole_of(notes: Sequence[PartNote], work: Mapping[str, Any] | None = None) -> list[int]:
+    """The places of the parts of one whole, in the order of their ranks.
+
+    work: of which the parts must be; None: of the same as the first. Raises ValueError for what is no part, for parts
+    of another work, for one that is there twice, and for one that is missing."""
+    if not notes:
+        raise ValueError("no parts were named: name all parts of a work")
+    first, places = notes[0], dict[int, int]()
+    for place, note in enumerate(notes):
+        if not note.part:
+            raise ValueError(f"{note.name} is no part of a work: name what was made with part=(rank, count) (--part)")
+        rank, count = note.part
+        wanted, other = (first.work, first.name) if work is None else (work, "this")
+        differing = [key for key in {**wanted, **note.work} if wanted.get(key) != note.work.get(key)]
+        if differing or count != first.part[1]:
+            differing += [] if count == first.part[1] else ["number of parts"]
+            raise ValueError(f"{note.name} is a part of another work than {other}: other {' and '.join(differing)}")
+        if rank in places:
+            twice = f"{notes[places[rank]].name} and {note.name} are both part {rank + 1}/{count}"
+            raise ValueError(f"{twice}: name each part once")
+        places[rank] = place
+    count = first.part[1]
+    if missing := [f"{rank + 1}/{count}" for rank in range(count) if rank not in places]:
+        raise ValueError(f"part {', '.join(missing[:8])} is missing: make it, and then join all {count}")
+    return [places[rank] for rank in range(count)]

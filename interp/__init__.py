@@ -4,6 +4,8 @@ Packages, from the ground up. Imports go down only, and `models` is known to `pi
 
     storage       files that are whole or not there, folders and their manifests, checks of input
     display       HTML and colours that several packages share
+    runtime       progress, processes, threads and memory
+    statistics    shares and means with their intervals, seeded hashes
     activations   hooks of any model, harvests, the store and its batches
     codes         sparse latents of any producer, in memory and on disk
     sae           dictionaries: architectures, kernels, training, formats
@@ -15,7 +17,8 @@ Packages, from the ground up. Imports go down only, and `models` is known to `pi
     compare       the same features in other seeds, widths, models and texts
     figures       results as plotly figures
     report        the page of a run
-    exchange      formats of other tools, and explanations judged by a language model
+    exchange      formats of other tools
+    autointerp    explanations written and judged by a language model of the user's
     pipeline      the stages of a run, their configuration and their folder
     cli           the command line
 

@@ -9,13 +9,12 @@ and otherwise left to PyTorch's fused kernels.
 """
 
 import math
-import os
 import resource
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import psutil
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -211,16 +210,8 @@ def hooked(*points: nn.Module) -> bool:
 
 def free_memory() -> int:
     """Return the bytes that the machine has left, or that this process may still take if those are fewer."""
-    try:
-        facts = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        free = int(facts["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):  # not Linux
-        free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    free = psutil.virtual_memory().available
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit == resource.RLIM_INFINITY:
         return free
-    try:
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:  # not Linux: the most that was resident, which is less than what the limit counts
-        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return max(0, min(free, limit - used))
+    return max(0, min(free, limit - psutil.Process().memory_info().vms))

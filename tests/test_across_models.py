@@ -7,9 +7,10 @@ import torch
 
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes
-from interp.compare.across_models import ShiftedCodes, bootstrap, stability, universality
+from interp.compare.across_models import ShiftedCodes, stability, universality
 from interp.features.feature_store import FeatureStore
 from interp.features.twins import joint_sums
+from interp.statistics.estimates import bootstrap
 
 ROWS, D, WIDE, D_IN = 600, 7, 11, 16
 

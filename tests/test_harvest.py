@@ -358,7 +358,7 @@ import os, signal, torch
 from pathlib import Path
 from interp.activations import ActivationStore, store_writer
 from interp.activations.harvesting import harvest
-from interp.storage.processes import processes, part_of
+from interp.runtime.processes import processes, part_of
 from tests.test_harvest import CONFIG, Toy, toy_tokens
 
 class Told(Exception):

@@ -17,11 +17,9 @@ import pandas as pd
 import pytest
 import torch
 
-from interp.cli import main
-from interp.codes.sparse_codes import SparseCodes
-from interp.exchange.endpoint import Answer, Endpoint, EndpointConfig, api_key
-from interp.exchange.judge import Judge, JudgeConfig, judge_scores
-from interp.exchange.prompts import (
+from interp.autointerp.endpoint import Answer, Endpoint, EndpointConfig, api_key
+from interp.autointerp.judge import Judge, JudgeConfig, judge_scores
+from interp.autointerp.prompts import (
     DELIMITERS,
     Window,
     explain_messages,
@@ -30,6 +28,8 @@ from interp.exchange.prompts import (
     read_judgements,
     sample_windows,
 )
+from interp.cli import main
+from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore
 
 ROOT = Path(__file__).parents[1]
@@ -553,5 +553,5 @@ def test_keys_are_words_of_printable_characters():
 
 def test_nothing_else_loads_it():
     code = "import sys, interp.verdict, interp.verdict.ranking, interp.report, interp.cli\n"
-    code += "assert not [name for name in sys.modules if name.startswith(('interp.exchange.judge', 'openai'))]"
+    code += "assert not [name for name in sys.modules if name.startswith(('interp.autointerp.judge', 'openai'))]"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

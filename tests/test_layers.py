@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FLOORS = [
     {"storage", "display"},
+    {"runtime", "statistics"},
     {"activations"},
     {"codes"},
     {"sae"},
@@ -24,7 +25,7 @@ FLOORS = [
     {"compare"},
     {"figures"},
     {"report"},
-    {"exchange"},
+    {"exchange", "autointerp"},
     {"pipeline"},
     {"cli", "__main__"},
 ]

@@ -24,13 +24,13 @@ from interp import (
     write_report,
 )
 from interp.activations.harvesting import harvest
+from interp.autointerp.endpoint import Endpoint, EndpointConfig
+from interp.autointerp.judge import Judge, JudgeConfig
 from interp.cli import main
 from interp.compare.concepts import concept_table
 from interp.compare.null_dictionaries import Nulls
 from interp.evaluation.baselines import shuffled_model
 from interp.evaluation.quality import decoder_digest
-from interp.exchange.endpoint import Endpoint, EndpointConfig
-from interp.exchange.judge import Judge, JudgeConfig
 from interp.features.scan_checks import check_scan_of, check_table, identity
 from interp.sae import SAE, Crosscoder, TopK, TopKConfig, load_sae
 from interp.storage.folders import write_manifest

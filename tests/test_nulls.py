@@ -8,7 +8,8 @@ from interp.compare.null_dictionaries import NullsConfig, _shares
 from interp.display.verdict_looks import UNTESTED, VERDICT_LOOKS, WITHOUT_SCORES
 from interp.pipeline.stages.findings import by_dictionary, nulls_summary
 from interp.pipeline.stages.findings import verdicts as verdict_line
-from interp.verdict.verdicts import ONE_MEANING, VERDICTS, verdict_counts, verdict_shares, wilson
+from interp.statistics.estimates import wilson
+from interp.verdict.verdicts import ONE_MEANING, VERDICTS, verdict_counts, verdict_shares
 
 ROWS = [("monosemantic", True, 1)] * 3 + [("monosemantic", False, 1)] + [("polysemantic", True, 2)] * 2
 ROWS += [("polysemantic", False, 1), ("polysemantic", False, 2), ("single-token", False, 1), ("too_rare", False, 0)]

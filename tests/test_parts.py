@@ -21,7 +21,7 @@ import json, os, time
 from pathlib import Path
 from interp import Run, rank_features, scan_features
 from interp.effects import feature_effects
-from interp.storage.processes import processes
+from interp.runtime.processes import processes
 
 if __name__ == "__main__":
     run, out = Run(sys.argv[1]), Path(sys.argv[2])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from interp.storage.processes import Processes, part_of, processes
+from interp.runtime.processes import Processes, part_of, processes
 
 ROOT = Path(__file__).parents[1]
 
@@ -58,7 +58,7 @@ def launch(script: str, *args: object, folder: Path, check: bool = True, by: Seq
 TALK = """
 import json, torch
 from pathlib import Path
-from interp.storage.processes import processes, part_of
+from interp.runtime.processes import processes, part_of
 
 def numbers(rank, dtype=torch.float32):
     return torch.randn(7, 5, generator=torch.Generator().manual_seed(rank)).to(dtype)
@@ -143,7 +143,7 @@ LOST = """
 import os, torch
 from datetime import timedelta
 from pathlib import Path
-from interp.storage import processes as module
+from interp.runtime import processes as module
 
 if __name__ == "__main__":
     how, told = sys.argv[1], Path(sys.argv[2])
@@ -181,7 +181,7 @@ def test_without_a_launcher_there_is_one_process(monkeypatch):
 def test_nothing_speaks_at_import():
     code = (
         "import os, threading; os.environ |= {'RANK': '0', 'WORLD_SIZE': '2'}\n"
-        "import interp.storage.processes, interp.activations, interp.activations.harvesting, torch\n"
+        "import interp.runtime.processes, interp.activations, interp.activations.harvesting, torch\n"
         "assert not torch.distributed.is_initialized()\n"
         "assert not [t for t in threading.enumerate() if 'shards' in t.name]"
     )

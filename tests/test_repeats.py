@@ -7,7 +7,7 @@ import torch
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.examples import AFTER, BEFORE, first_windows
 from interp.features.feature_store import FeatureStore, ScanConfig
-from interp.storage.files import splitmix64
+from interp.statistics.randomness import splitmix64
 from interp.text.kinds import Corpus
 from interp.verdict import explain
 from interp.verdict.ranking import rank_codes

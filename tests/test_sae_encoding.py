@@ -7,6 +7,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from interp.activations import ActivationStore
+from interp.runtime.processes import Processes
+from interp.runtime.threads import share, share_pieces, torch_on_one_thread
 from interp.sae import BatchTopKConfig, MatryoshkaConfig, Threshold, TopK, TopKConfig
 from interp.sae.architectures import topk
 from interp.sae.architectures.encoders import Activation, Weights
@@ -14,7 +16,6 @@ from interp.sae.architectures.topk import BatchPick
 from interp.sae.encoding import Workspace, encode, piece_rows
 from interp.sae.hook_scales import HookScales
 from interp.sae.learner import Learner
-from interp.storage.processes import Processes, share, share_pieces, torch_on_one_thread
 
 PICKERS = [
     TopK(6),
@@ -58,7 +59,7 @@ def test_the_number_of_threads_does_not_change_the_codes(low_precision, monkeypa
     monkeypatch.setattr("interp.sae.encoding._MOST_ROWS", 64)
     monkeypatch.setattr("interp.sae.encoding._LATENTS_AT_ONCE", 70)
     x, encoder, b_enc = problem()
-    monkeypatch.setattr("interp.storage.processes._MIN_WORK", 1)
+    monkeypatch.setattr("interp.runtime.threads._MIN_WORK", 1)
     before, results = torch.get_num_threads(), []
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)

@@ -17,7 +17,7 @@ each_backend = pytest.mark.parametrize("ops", BACKENDS, ids=["torch", "numba"])
 @pytest.fixture(autouse=True)
 def two_threads(monkeypatch):
     """Rows are shared out among threads, as they are in training, however few there are."""
-    monkeypatch.setattr("interp.storage.processes._MIN_WORK", 1)
+    monkeypatch.setattr("interp.runtime.threads._MIN_WORK", 1)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield

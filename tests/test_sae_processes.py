@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from interp.activations import ActivationStore, JoinedStore, join_stores
 from interp.activations.store import RowLimit
+from interp.runtime.processes import Processes, processes
 from interp.sae import (
     BatchTopKConfig,
     GatedConfig,
@@ -27,7 +28,6 @@ from interp.sae import (
 )
 from interp.sae.hook_scales import HookScales
 from interp.sae.learner import Learner
-from interp.storage.processes import Processes, processes
 from tests.test_processes import launch
 from tests.test_sae_architectures import CONFIGS, planted, shared, steps
 
@@ -138,7 +138,7 @@ TWO = """
 import json, torch
 from pathlib import Path
 from interp.activations import JoinedStore
-from interp.storage.processes import processes, part_of
+from interp.runtime.processes import processes, part_of
 from tests.test_sae_processes import A, CONFIGS, opened, planted, train_all, train_cut, train_sae
 
 def batches(value):

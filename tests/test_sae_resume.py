@@ -23,6 +23,7 @@ import torch
 from safetensors import safe_open
 
 from interp.activations import ActivationStore, join_stores
+from interp.runtime import threads
 from interp.sae import (
     BatchTopKConfig,
     JumpReLUConfig,
@@ -35,7 +36,6 @@ from interp.sae import (
 )
 from interp.sae.hook_scales import HookScales
 from interp.sae.training import METRICS, RESULTS
-from interp.storage import processes
 from interp.storage.folders import MANIFEST, unfinished
 from tests.test_sae_architectures import CONFIGS, planted
 
@@ -64,7 +64,7 @@ class Job(NamedTuple):
         """In a process of its own. Threads share all loops, also those that are too small to be worth it."""
         both = join_stores({name: ActivationStore.open(stores / name) for name in ("a", "b")})
         torch.set_num_threads(self.threads)
-        processes._MIN_WORK = 1
+        threads._MIN_WORK = 1
         training._Clock.due = lambda clock: clock.steps % self.every == 0
         train_sae(both, self.hook, self.config, out, target=self.target)
 

@@ -138,7 +138,7 @@ def test_a_sweep_gives_what_each_config_gives_alone(store, tmp_path):
 
 def test_the_number_of_threads_does_not_change_what_is_trained(store, tmp_path, monkeypatch):
     """Also where they share loops that are too small to be worth it."""
-    monkeypatch.setattr("interp.storage.processes._MIN_WORK", 1)
+    monkeypatch.setattr("interp.runtime.threads._MIN_WORK", 1)
     threads = torch.get_num_threads()
     for n in (1, 2):
         torch.set_num_threads(n)

@@ -32,7 +32,7 @@ from analyses.claims.steering_scores import FiringByToken
 from interp.codes.sparse_codes import Dictionary
 from interp.features.decoder import logit_path
 from interp.features.feature_store import FeatureStore
-from interp.storage.files import ratio
+from interp.statistics.estimates import ratio
 
 NEIGHBOURS = 32
 _ROWS_AT_ONCE = 1 << 16

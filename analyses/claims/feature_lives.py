@@ -31,7 +31,7 @@ from interp.codes.reading import CodeSource
 from interp.compare.across_models import MIN_FIRED
 from interp.compare.lineage import masked_edges
 from interp.features.twins import best_matches
-from interp.storage.files import Progress, no_progress
+from interp.runtime.progress import Progress, no_progress
 
 THRESHOLD = 0.7
 MIN_RUN = 3

@@ -33,9 +33,9 @@ import scipy.sparse
 import torch
 from jaxtyping import Float64, Int64
 
-from interp.compare.across_models import MIN_FIRED, Estimate
+from interp.compare.across_models import MIN_FIRED
 from interp.features.feature_store import FeatureStore
-from interp.storage.files import ratio
+from interp.statistics.estimates import Estimate, ratio
 
 _DRAWS, _SHUFFLES = 200, 10
 

@@ -44,7 +44,9 @@ from interp.features.scan import dictionary_digest
 from interp.features.scan_checks import check_scan_of, check_table, identity, scan_digests
 from interp.figures.theme import BLUE, GREY, INK, escaped, need, styled
 from interp.report.panels import Panel
-from interp.storage.files import Progress, no_progress, ratio, write_json, write_parquet
+from interp.runtime.progress import Progress, no_progress
+from interp.statistics.estimates import ratio
+from interp.storage.files import write_json, write_parquet
 from interp.text.kinds import Corpus
 from interp.text.surprise import Predicates
 from interp.verdict.rules import Rule, from_json

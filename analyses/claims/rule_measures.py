@@ -35,11 +35,11 @@ from analyses.claims.rule_strengths import first_that_hold
 from interp.activations.hooks import Model
 from interp.codes.reading import CodeSource, encoded_rows
 from interp.codes.sparse_codes import Dictionary, SparseCodes
-from interp.compare.across_models import ShiftedCodes, bootstrap
+from interp.compare.across_models import ShiftedCodes
 from interp.effects.steering import activations
 from interp.evaluation.dictionary_hooks import dictionary_hooks
 from interp.features.feature_store import FeatureStore
-from interp.storage.files import ratio
+from interp.statistics.estimates import bootstrap, ratio
 from interp.text.surprise import Predicates
 from interp.verdict.counting import NumberedRules
 from interp.verdict.rules import Atom, Rule

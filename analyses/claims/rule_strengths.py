@@ -23,7 +23,8 @@ from interp.codes.reading import ROWS_PER_CHUNK
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.examples import first_windows
 from interp.features.feature_store import FeatureStore
-from interp.storage.files import Progress, no_progress, ratio
+from interp.runtime.progress import Progress, no_progress
+from interp.statistics.estimates import ratio
 from interp.text.surprise import Predicates
 from interp.verdict.counting import NumberedRules, TextBits, atom_bits, popcount, rule_bits
 from interp.verdict.rules import Rule

@@ -29,7 +29,7 @@ from interp.codes.sparse_codes import Dictionary
 from interp.effects import AttributionGraph, agreement, attribution_graph, beside_nulls, measured_effects
 from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import run_alone
-from interp.storage.files import no_progress
+from interp.runtime.progress import no_progress
 
 PROMPTS = {
     "capital": "The capital of France is",

@@ -37,7 +37,7 @@ from interp.effects.steering import Steered, activations, pins
 from interp.evaluation.dictionary_hooks import dictionary_hooks
 from interp.evaluation.downstream import Downstream
 from interp.features.feature_store import FeatureStore
-from interp.storage.files import ratio
+from interp.statistics.estimates import ratio
 
 MAX_MULTIPLE = 64.0
 _TRIES, _NEAR, _STEP = 8, 0.05, 4.0

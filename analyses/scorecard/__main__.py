@@ -55,8 +55,8 @@ from analyses.scorecard.report import OURS, SINGLE, by_group, of_families, plain
 from analyses.scorecard.scores import calibration_curve
 from analyses.scorecard.synthetic import synthetic_world, synthetic_worlds
 from analyses.scorecard.world_models import learned_world, run_world
+from interp.statistics.estimates import wilson
 from interp.verdict.calibration import Calibration
-from interp.verdict.verdicts import wilson
 
 KNOBS: dict[str, tuple[float, ...]] = {
     "superposition": (2.0, 4.0, 8.0),

@@ -28,7 +28,7 @@ from analyses.scorecard.truth import Truth, meanings_of_firings, sense_purity, s
 from interp.codes.reading import count_firings
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore, ScanConfig
-from interp.storage.files import Progress, no_progress
+from interp.runtime.progress import Progress, no_progress
 from interp.verdict import evidence
 from interp.verdict.calibration import Calibration
 from interp.verdict.measures import measure_values

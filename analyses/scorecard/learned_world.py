@@ -29,8 +29,8 @@ from analyses.scorecard.truth import Truth
 from interp.activations import ActivationStore
 from interp.activations.harvesting import harvest
 from interp.codes.sparse_codes import SparseCodes
+from interp.runtime.progress import Progress, no_progress
 from interp.sae import SAE, TopKConfig, train_sae, train_sweep
-from interp.storage.files import Progress, no_progress
 from interp.verdict.calibration import Calibration
 from models.recipe import TrainingConfig
 from models.training import train_model

@@ -20,7 +20,7 @@ from jaxtyping import Float32, Float64, Int64
 from numba import njit
 
 from interp.codes.reading import CodeChunk
-from interp.storage.files import ratio
+from interp.statistics.estimates import ratio
 
 Embed = Callable[[Int64[np.ndarray, " row"]], Float32[np.ndarray, "row dim"]]
 

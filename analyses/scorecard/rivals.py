@@ -37,7 +37,7 @@ from interp.codes.reading import read_chunks
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore
 from interp.features.twins import nearest_rows
-from interp.storage.files import ratio
+from interp.statistics.estimates import ratio
 from interp.text.neighbours import window_sums
 from interp.verdict.measures import Values, tokens_around
 from interp.verdict.nulls import rows_per_group

@@ -19,8 +19,8 @@ from scipy.stats import rankdata
 
 from analyses.scorecard.judged import claimed
 from analyses.scorecard.truth import ONE, SEVERAL
+from interp.statistics.estimates import wilson
 from interp.verdict.similarity import MAX_SENSES
-from interp.verdict.verdicts import wilson
 
 STRATA = 5
 BINS = 10

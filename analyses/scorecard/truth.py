@@ -34,7 +34,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from analyses.scorecard.factors import Factor
 from interp.codes.sparse_codes import SparseCodes
-from interp.storage.files import ratio
+from interp.statistics.estimates import ratio
 
 ONE, SEVERAL = 0.8, 0.67
 MIN_SHARE = 0.1

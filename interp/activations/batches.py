@@ -17,9 +17,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from interp.runtime.processes import part_of
+from interp.statistics.randomness import shuffled
 from interp.storage.checks import check_at_least
-from interp.storage.files import shuffled
-from interp.storage.processes import part_of
 
 _CHUNK_ROWS = 512
 

@@ -50,9 +50,9 @@ from interp.activations.shard_writer import StoreConfig
 from interp.activations.sources import StoredRows
 from interp.activations.store import ActivationStore
 from interp.activations.store_writer import StoreWriter
-from interp.storage.files import Progress, no_progress
+from interp.runtime.processes import Processes, processes
+from interp.runtime.progress import Progress, no_progress
 from interp.storage.folders import MANIFEST, holds
-from interp.storage.processes import Processes, processes
 
 MAX_DIFFERENCE = 0.1
 """Largest relative difference ‖a − b‖ / ‖b‖ at which activations count as the same model's. Measured: 1 % between

@@ -20,8 +20,9 @@ from jaxtyping import Int, Int64
 from torch import Tensor
 
 from interp.activations.shards import DTYPES, ROW_IDS, Column, ShardLayout, clear, columns_of
+from interp.statistics.randomness import shuffled, splitmix64
 from interp.storage.checks import check_at_least
-from interp.storage.files import atomic, shuffled, splitmix64, tensors_header, write_tensors
+from interp.storage.files import atomic, tensors_header, write_tensors
 
 _SHARD_BYTES = 64 << 20
 _MAX_SHARDS = 1024

@@ -49,7 +49,8 @@ from interp.activations.shards import (
 from interp.activations.sources import Provenance, RowLimit, Shard
 from interp.activations.store_writer import StoreWriter
 from interp.display.cards import card, facts
-from interp.storage.files import Progress, digest_file, no_progress
+from interp.runtime.progress import Progress, no_progress
+from interp.storage.files import digest_file
 from interp.storage.folder_kinds import folder_of
 from interp.storage.folders import MANIFEST, holds, whole_folder
 

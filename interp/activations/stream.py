@@ -26,9 +26,12 @@ from interp.activations.row_statistics import ActivationStatistics, n_sample_row
 from interp.activations.shards import DTYPES
 from interp.activations.sources import Provenance, RowLimit
 from interp.activations.store import named_hooks
+from interp.runtime.processes import part_of
+from interp.runtime.progress import Progress, no_progress
+from interp.runtime.threads import torch_on_all_threads
+from interp.statistics.randomness import shuffled
 from interp.storage.checks import check_at_least, is_constant
-from interp.storage.files import Progress, digest_json, no_progress, shuffled
-from interp.storage.processes import part_of, torch_on_all_threads
+from interp.storage.files import digest_json
 
 BUFFER_BYTES = 256 << 20
 _STATISTICS_TOKENS = 32_768

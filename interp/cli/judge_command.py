@@ -14,7 +14,7 @@ from interp.cli.paths import OVERWRITE, check_writable, read_table
 from interp.storage.folder_kinds import find, is_run
 
 if TYPE_CHECKING:
-    from interp.exchange.judge import Judge
+    from interp.autointerp.judge import Judge
     from interp.features.feature_store import FeatureStore
 
 
@@ -65,8 +65,8 @@ def judge_command(
     cache = cache or out.with_name(f"{out.name}.answers.sqlite")
     check_writable("--out", out)
     check_writable("--cache", cache, ".sqlite", overwrite=True)  # answers are added to it
-    from interp.exchange.endpoint import OPENAI, Endpoint, EndpointConfig, api_key
-    from interp.exchange.judge import Judge, JudgeConfig
+    from interp.autointerp.endpoint import OPENAI, Endpoint, EndpointConfig, api_key
+    from interp.autointerp.judge import Judge, JudgeConfig
     from interp.features.scan_checks import identity
     from interp.pipeline.opening import open_any
     from interp.storage.files import digest_json, write_json, write_parquet

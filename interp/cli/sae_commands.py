@@ -69,8 +69,8 @@ def train_sae_command(
         interp train-sae STORE --d-sae 8192 --sweep k=16,32,64 --log tensorboard --out OUT
         torchrun --nproc-per-node 2 -m interp train-sae STORE --d-sae 8192 --k 32 --out OUT"""
     check_writable("--out", out)
+    from interp.runtime.processes import processes
     from interp.sae import train_sae, train_sweep
-    from interp.storage.processes import processes
 
     options: Any = {"out": out, "target": target, "log": log, "overwrite": overwrite}
     with Bar("sae") as bar:

@@ -17,7 +17,8 @@ from torch import Tensor
 from interp.activations import StoredRows
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import Dictionary, SparseCodes, is_faint, limit_on
-from interp.storage.files import Progress, open_tensors, write_tensors
+from interp.runtime.progress import Progress
+from interp.storage.files import open_tensors, write_tensors
 from interp.storage.folders import whole_folder
 
 _ROWS_AT_ONCE = 1 << 15

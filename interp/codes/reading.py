@@ -22,8 +22,9 @@ from jaxtyping import Bool, Float32, Int, Int32, Int64
 from torch import Tensor
 
 from interp.codes.sparse_codes import SparseCodes
-from interp.storage.files import Progress, no_progress
-from interp.storage.processes import in_threads, part_of
+from interp.runtime.processes import part_of
+from interp.runtime.progress import Progress, no_progress
+from interp.runtime.threads import in_threads
 
 ROWS_PER_CHUNK = 1 << 16
 

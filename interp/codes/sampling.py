@@ -11,7 +11,7 @@ from jaxtyping import Float64
 from numba import njit
 
 from interp.codes.reading import CodeChunk
-from interp.storage.files import GOLDEN_64, splitmix64
+from interp.statistics.randomness import GOLDEN_64, splitmix64
 
 _BLOCK = 16  # keys of which the largest is kept, so that it need not be looked for among all
 

@@ -49,10 +49,10 @@ from interp.features.feature import joined_pieces
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import scan_digests
 from interp.features.scan_input import latent_blocks
+from interp.runtime.progress import Progress, no_progress
+from interp.statistics.estimates import wilson
 from interp.storage.checks import check_at_least
-from interp.storage.files import Progress, no_progress
 from interp.verdict.measures import column
-from interp.verdict.verdicts import wilson
 
 FALSE_DISCOVERIES = 0.05
 BLOCK = 1 << 24

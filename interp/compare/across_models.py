@@ -26,9 +26,7 @@ nothing: leave them out of a matching. Dictionaries that split a feature differe
 say the same of the text.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -42,32 +40,12 @@ from interp.display import cards
 from interp.display.cards import Markup
 from interp.features.feature_store import FeatureStore
 from interp.features.twins import best_matches, check_same_tokens, matched_rows
-from interp.storage.files import Progress, no_progress
+from interp.runtime.progress import Progress, no_progress
+from interp.statistics.estimates import Estimate, bootstrap
 from interp.verdict.nulls import random_directions, second_moments
 
 MIN_FIRED = 10
 """Firings below which a correlation is what chance makes it."""
-_DRAWS = 1000
-_AT_ONCE = 1 << 22
-
-
-class Estimate(NamedTuple):
-    """With its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
-
-    def __repr__(self) -> str:
-        return f"Estimate({self})"
-
-    def _repr_html_(self) -> str:
-        """On a line from 0 to 1 where it lies there."""
-        inside = 0 <= self.low and self.high <= 1
-        return cards.interval_mark(*self) if inside else cards.markup(self)
 
 
 @dataclass(frozen=True)
@@ -207,19 +185,3 @@ def codes_of_same_text(
         check_same_tokens(ours, theirs)
     our_codes, their_codes = (each.codes if isinstance(each, FeatureStore) else each for each in (ours, theirs))
     return our_codes, their_codes
-
-
-def bootstrap(
-    values: Float[np.ndarray, " n"], statistic: Callable[..., np.ndarray] = np.mean, *, seed: int = 0
-) -> Estimate:
-    """`statistic` (numpy's, with `axis`) of the values that are not NaN, drawn again with replacement; NaN of none."""
-    values = values[~np.isnan(values)]
-    if not len(values):
-        return Estimate(np.nan, np.nan, np.nan)
-    generator, draws = np.random.default_rng(seed), []
-    step = max(1, _AT_ONCE // len(values))
-    for start in range(0, _DRAWS, step):
-        n = min(step, _DRAWS - start)
-        draws.append(statistic(values[generator.integers(len(values), size=(n, len(values)))], axis=1))
-    low, high = np.quantile(np.concatenate(draws), [0.025, 0.975])
-    return Estimate(float(statistic(values, axis=0)), float(low), float(high))

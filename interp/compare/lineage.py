@@ -24,7 +24,8 @@ from interp.compare.across_models import MIN_FIRED, ShiftedCodes, codes_of_same_
 from interp.display.cards import card
 from interp.features.feature_store import FeatureStore
 from interp.features.twins import joint_sums
-from interp.storage.files import Progress, no_progress, ratio
+from interp.runtime.progress import Progress, no_progress
+from interp.statistics.estimates import ratio
 
 MIN_COSINE = 0.7
 

@@ -38,10 +38,11 @@ from interp.evaluation.baselines import shuffled_model
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_scan_of, identity
 from interp.features.twins import best_matches, nearest_rows
+from interp.runtime.progress import Progress, no_progress
 from interp.sae import SAE, SAEConfig, TopKConfig, train_sae, train_sweep
 from interp.sae.architectures.sae_config import config_to_dict
 from interp.storage.checks import check_at_least, check_seed
-from interp.storage.files import Progress, no_progress, write_parquet
+from interp.storage.files import write_parquet
 from interp.storage.folders import holds, whole_folder
 from interp.verdict.ranking import rank_codes
 from interp.verdict.verdicts import verdict_shares

@@ -18,7 +18,7 @@ from interp.activations.hooks import to_model
 from interp.codes.sparse_codes import Dictionary
 from interp.evaluation.downstream import Downstream
 from interp.features.feature_store import FeatureStore
-from interp.storage.processes import slices
+from interp.runtime.threads import slices
 
 NUMBERS_AT_ONCE = 1 << 25
 """Upper bound on elements held at once; peak use is about three times this."""

@@ -21,7 +21,7 @@ from interp.activations.hooks import Model, words_of
 from interp.codes.sparse_codes import Dictionary
 from interp.effects.graph import NODE_COLUMNS, AttributionGraph
 from interp.effects.prompt_passes import PromptPasses, logit_directions, next_tokens, prompt_ids
-from interp.storage.files import Progress, no_progress
+from interp.runtime.progress import Progress, no_progress
 
 _MAX_LOGITS = 10
 _LOGIT_MASS = 0.95

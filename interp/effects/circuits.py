@@ -32,7 +32,7 @@ from interp.codes.sparse_codes import Dictionary, SparseCodes
 from interp.effects.interventions import is_taught
 from interp.evaluation.dictionary_hooks import dictionary_hooks
 from interp.features.text_features import tokens_of
-from interp.storage.files import Progress, no_progress
+from interp.runtime.progress import Progress, no_progress
 
 _ROWS_AT_ONCE = 1 << 13
 HookedDictionary = tuple[str, Dictionary]

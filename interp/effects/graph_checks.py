@@ -34,7 +34,7 @@ from interp.effects.graph import AttributionGraph
 from interp.effects.prompt_passes import logit_directions, next_tokens
 from interp.evaluation.baselines import shuffled_model
 from interp.evaluation.dictionary_hooks import DictionaryHooks, dictionary_hooks
-from interp.storage.files import Progress, no_progress
+from interp.runtime.progress import Progress, no_progress
 
 _ROWS_AT_ONCE = 1 << 12
 

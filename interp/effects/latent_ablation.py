@@ -51,9 +51,12 @@ from interp.evaluation.dictionary_hooks import dictionary_hooks
 from interp.evaluation.downstream import Downstream
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_part_tables, check_scanned, identity
+from interp.runtime.processes import part_of, processes
+from interp.runtime.progress import Progress, no_progress
+from interp.runtime.threads import slices
+from interp.statistics.estimates import ratio
 from interp.storage.checks import check_at_least, check_token_ids
-from interp.storage.files import Progress, digest, no_progress, ratio
-from interp.storage.processes import part_of, processes, slices
+from interp.storage.files import digest
 
 log = logging.getLogger(__name__)
 

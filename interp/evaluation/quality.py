@@ -46,8 +46,10 @@ from interp.activations.row_statistics import Moments, is_within
 from interp.codes.sparse_codes import Dictionary, is_faint, reconstruction
 from interp.evaluation.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.evaluation.downstream import Downstream, Entered, enter
+from interp.runtime.progress import Progress, no_progress
+from interp.statistics.estimates import ratio
 from interp.storage.checks import check_at_least, check_finite
-from interp.storage.files import Progress, digest, no_progress, ratio
+from interp.storage.files import digest
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Formats of other tools: Neuronpedia, Delphi, the Hugging Face hub; and a language model that judges explanations."""
+"""Formats of other tools: Neuronpedia, Delphi, the Hugging Face hub."""
 
 from interp.exchange.delphi import write_delphi as write_delphi
 from interp.exchange.graph_formats import load_transcoders as load_transcoders

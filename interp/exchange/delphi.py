@@ -23,7 +23,8 @@ from interp.activations.hooks import UNNAMED
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import identity
 from interp.features.scan_input import latent_blocks
-from interp.storage.files import Progress, no_progress, write_json, write_tensors
+from interp.runtime.progress import Progress, no_progress
+from interp.storage.files import write_json, write_tensors
 from interp.storage.folders import whole_folder
 
 MAX_FIRINGS = 1 << 23

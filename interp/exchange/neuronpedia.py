@@ -16,7 +16,8 @@ import pandas as pd
 from interp.features.bins import merged_bins
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import identity
-from interp.storage.files import Progress, no_progress, write_json, write_text
+from interp.runtime.progress import Progress, no_progress
+from interp.storage.files import write_json, write_text
 from interp.storage.folders import whole_folder
 
 BATCH = 128

@@ -30,8 +30,9 @@ from torch import Tensor
 from interp.activations import StoredRows
 from interp.codes.code_store import CodeStore
 from interp.codes.reading import read_chunks
-from interp.storage.files import Progress, no_progress, ratio
-from interp.storage.processes import slices
+from interp.runtime.progress import Progress, no_progress
+from interp.runtime.threads import slices
+from interp.statistics.estimates import ratio
 
 Pooling = Literal["max", "mean"]
 _ROWS_AT_ONCE = 1 << 20

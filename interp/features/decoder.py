@@ -39,7 +39,7 @@ from interp.activations.hooks import Hook, capture, find_hook, hooks_of, to_mode
 from interp.activations.next_tokens import NoNextTokens, check_predicts_next
 from interp.features.scan_input import ScanRows
 from interp.features.token_counts import MASS, TOKEN, N, TokenCounts
-from interp.storage.processes import part_of
+from interp.runtime.processes import part_of
 
 N_LOGIT_BINS = 40
 _BLOCK, _LEVELS = 256, 4096

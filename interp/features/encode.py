@@ -25,9 +25,10 @@ from interp.activations.row_statistics import Moments
 from interp.activations.sources import Shard
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import Dictionary, SparseCodes, limit_on
+from interp.runtime.processes import part_of
+from interp.runtime.threads import slices
 from interp.sae.kernels.dispatch import kernels
 from interp.storage.files import open_tensors, write_tensors
-from interp.storage.processes import part_of, slices
 
 log = logging.getLogger(__name__)
 

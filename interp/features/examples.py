@@ -31,7 +31,7 @@ from numba import njit
 
 from interp.features.firing_statistics import FiringStatistics
 from interp.features.scan_input import Columns, ScanRows
-from interp.storage.files import GOLDEN_64, splitmix64
+from interp.statistics.randomness import GOLDEN_64, splitmix64
 
 BEFORE, AFTER = 11, 4
 SHOWN_BEFORE, SHOWN_AFTER = 20, 11

@@ -46,12 +46,13 @@ from interp.features.scan import (
 )
 from interp.features.scan_input import ScanConfig, fit_half
 from interp.features.table_passes import SCHEMAS
+from interp.runtime.processes import part_of, processes
+from interp.runtime.progress import Progress, no_progress
 from interp.storage.checks import check_finite, check_token_ids, validated
-from interp.storage.files import Progress, atomic, no_progress, open_tensors, read_any_json, read_json
+from interp.storage.files import atomic, open_tensors, read_any_json, read_json
 from interp.storage.folder_kinds import check_there, folder_of
 from interp.storage.folders import MADE_OF, holds, read_manifest, verify
 from interp.storage.parts import PartNote, whole_of
-from interp.storage.processes import part_of, processes
 
 __all__ = ["FeatureStore", "ScanConfig", "fit_half", "scan_features", "scan_part"]
 

@@ -23,7 +23,7 @@ from numba import njit
 
 from interp.codes.reading import CodeChunk
 from interp.features.scan_input import Columns, insert_best
-from interp.storage.processes import Processes
+from interp.runtime.processes import Processes
 
 _BINS_PER_OCTAVE = 16
 _SHIFT = 23 - 4  # float32 has 23 bits of mantissa; the upper 4 choose one of 16 bins

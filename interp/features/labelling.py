@@ -16,8 +16,8 @@ from numba import njit
 
 from interp.features.firing_statistics import FiringStatistics, bin_edges, bin_of_bits
 from interp.features.scan_input import Columns, ScanRows
-from interp.storage.files import ratio
-from interp.storage.processes import slices
+from interp.runtime.threads import slices
+from interp.statistics.estimates import ratio
 
 _N_THRESHOLDS = 32
 _ROWS_AT_ONCE = 1 << 20

@@ -25,12 +25,13 @@ from interp.features.decoder import Decoder
 from interp.features.labelling import LabelSets
 from interp.features.scan_input import ScanConfig, ScanRows
 from interp.features.table_passes import n_passes, write_tables
+from interp.runtime.processes import Processes
+from interp.runtime.progress import Progress, no_progress
 from interp.sae import SAE
 from interp.storage.checks import Amount, Count, check_token_ids, validated
-from interp.storage.files import Progress, digest, digest_json, no_progress, read_json, write_json, write_tensors
+from interp.storage.files import digest, digest_json, read_json, write_json, write_tensors
 from interp.storage.folder_kinds import check_there
 from interp.storage.folders import holds, unfinished, verify
-from interp.storage.processes import Processes
 
 CODES, CONTRIBUTIONS, SCAN = "codes", "contributions", "scan.json"
 

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from interp.codes.code_store import REMEDY, CodeStore
 from interp.codes.reading import CodeChunk, read_chunks
+from interp.runtime.processes import Processes
 from interp.storage.checks import check_at_least
-from interp.storage.processes import Processes
 
 CHUNK_ENTRIES = 1 << 22
 """Firings read at a time, in whole sequences: about 100 bytes each. More makes a scan no faster."""

@@ -29,8 +29,9 @@ from interp.features.firing_statistics import Coactivation, FiringStatistics
 from interp.features.labelling import MAX_PAIRS, LabelSets, best_labels, label_table
 from interp.features.scan_input import CHUNK_ENTRIES, ColumnFiles, Columns, ScanConfig, ScanRows, latent_blocks
 from interp.features.token_counts import count_tokens, offset_table, token_table
+from interp.runtime.processes import Processes, part_of
+from interp.runtime.threads import in_threads
 from interp.storage.files import atomic
-from interp.storage.processes import Processes, in_threads, part_of
 
 Advance = Callable[[int, str], None]
 """Called with the rows that were read since the last call, and what they were read for."""

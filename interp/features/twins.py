@@ -36,7 +36,8 @@ from torch import Tensor
 from interp.codes.reading import ROWS_PER_CHUNK, CodeSource, encoded_rows
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore
-from interp.storage.files import Progress, no_progress, ratio
+from interp.runtime.progress import Progress, no_progress
+from interp.statistics.estimates import ratio
 
 BUFFER_MB = 256
 _BLOCK = 256

@@ -27,8 +27,9 @@ from interp.pipeline.config import RunConfig
 from interp.pipeline.plugins import check_imported
 from interp.pipeline.run_folder import Run, hook_folder
 from interp.pipeline.stages import STAGES, Stage
-from interp.storage.checks import forget_peak, peak_memory
-from interp.storage.files import Progress, digest_json, no_progress, write_text
+from interp.runtime.memory import forget_peak, peak_memory
+from interp.runtime.progress import Progress, no_progress
+from interp.storage.files import digest_json, write_text
 from interp.storage.folder_kinds import RUN_FILE, whole_run
 from interp.storage.folders import MADE_OF, begun_as, is_whole, locked, put_back, whole_folder, write_manifest
 

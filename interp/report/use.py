@@ -16,8 +16,9 @@ import pandas as pd
 
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import number
+from interp.statistics.estimates import wilson
 from interp.verdict.learnt import LearntFit, learnt_evidence
-from interp.verdict.verdicts import IDLE, wilson
+from interp.verdict.verdicts import IDLE
 
 CHANGES = ("loss_change", "null_loss_change", "beyond_null", "later_loss_change", "kl", "null_kl")
 BY_CHANCE = 0.025

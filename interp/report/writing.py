@@ -29,7 +29,7 @@ from interp.report.payloads import CHUNK, payloads, row_evidence
 from interp.report.summary import about, summary
 from interp.report.use import shares, uses
 from interp.report.verdict_evidence import alike, explanations, sense_rows, senses_in, senses_of, verdict_evidence
-from interp.storage.files import Progress, no_progress
+from interp.runtime.progress import Progress, no_progress
 from interp.storage.folders import whole_folder
 from interp.verdict.verdicts import worth_a_look
 

@@ -19,9 +19,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.codes.sparse_codes import SparseCodes
+from interp.runtime.threads import share, share_pieces, slices
 from interp.sae.kernels.dispatch import kernels
 from interp.sae.kernels.torch_kernels import PreActivations, Tiled
-from interp.storage.processes import share, share_pieces, slices
 
 Multiply = Callable[[slice, slice, Tensor], object]
 MARGIN = 8

@@ -15,11 +15,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from interp.runtime.processes import Processes
 from interp.sae import sparse_ops
 from interp.sae.encoding import Picker, Workspace, encode
 from interp.sae.kernels.dispatch import kernels
 from interp.sae.sparse_ops import Encoded, RowGradient, SquaredError, Support
-from interp.storage.processes import Processes
 
 
 class WholeBatch(NamedTuple):

@@ -17,6 +17,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.codes.sparse_codes import is_faint
+from interp.runtime.processes import Processes
+from interp.runtime.threads import torch_on_one_thread
 from interp.sae import sparse_ops
 from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.encoding import Workspace, has_fast_bfloat16
@@ -35,7 +37,6 @@ from interp.sae.resampling import (
     rows_compared,
 )
 from interp.sae.weights import fold, initial_weights, keep_near
-from interp.storage.processes import Processes, torch_on_one_thread
 
 _FROZEN = {"decoder": "W_dec", "encoder": "encoder_rows"}
 """The weights that stay under the option `freeze`."""

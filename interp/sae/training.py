@@ -30,6 +30,10 @@ from interp.activations import ActivationSource
 from interp.activations.hooks import Model
 from interp.activations.model_passes import TokenBatches, concatenate_tokens
 from interp.activations.stream import ActivationStream
+from interp.runtime.memory import check_memory
+from interp.runtime.processes import Processes, device_named, processes
+from interp.runtime.progress import Progress, no_progress
+from interp.runtime.threads import torch_on_one_thread
 from interp.sae import formats
 from interp.sae.architectures.sae_config import SAEConfig, config_to_dict
 from interp.sae.hook_scales import HookScales
@@ -37,19 +41,8 @@ from interp.sae.learner import Learner, StepResult
 from interp.sae.metric_logs import Log, Row, check_log, open_log
 from interp.sae.model import SAE, load_sae
 from interp.sae.training_rows import TrainingRows
-from interp.storage.checks import check_memory
-from interp.storage.files import (
-    Progress,
-    digest,
-    no_progress,
-    open_tensors,
-    read_json,
-    write_json,
-    write_tensors,
-    write_text,
-)
+from interp.storage.files import digest, open_tensors, read_json, write_json, write_tensors, write_text
 from interp.storage.folders import holds
-from interp.storage.processes import Processes, device_named, processes, torch_on_one_thread
 
 LOGGED_STEPS = 500
 CHECKPOINT, RESULTS, METRICS = "checkpoint.safetensors", "results.json", "metrics.jsonl"

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from interp.activations import ActivationSource
+from interp.runtime.processes import Processes
 from interp.sae.hook_scales import HookScales
-from interp.storage.processes import Processes
 
 
 class TrainingRows:

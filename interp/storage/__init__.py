@@ -1,2 +1,1 @@
-"""Files that are whole or not there, folders that one process locks, checks of input, and work shared by processes and
-threads."""
+"""Files that are whole or not there, folders that one process locks, and checks of what comes in."""

@@ -6,7 +6,7 @@ a file of others     tensors and fields as they are taken (`sae.file_tensors`)
 a user's settings    types and names of fields where text becomes a config dataclass (`pipeline.validation`); ranges in
                      the dataclass itself, in `__post_init__`, so that they hold in Python too
 arguments            at the head of the public function that takes them: `check_at_least`, `check_seed`,
-                     `check_token_ids`, `check_finite`, and memory before it is taken (`check_memory`)
+                     `check_token_ids`, `check_finite`, and memory before it is taken (`runtime.memory.check_memory`)
 inputs that belong together      `features.scan_checks`, `activations.harvesting.check_harvested`
 paths of a command   before libraries load that take seconds (`cli.paths`)
 
@@ -17,8 +17,6 @@ paths of a command   before libraries load that take seconds (`cli.paths`)
 Nothing here imports torch before it is used.
 """
 
-import os
-import resource
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -97,46 +95,6 @@ def check_token_ids(tokens: "Int[Tensor, 'seq pos']", n_vocab: int | None = None
 def is_constant(ids: "Int[Tensor, ' id']") -> bool:
     """Whether all are the same, of some at least."""
     return len(ids) > 0 and bool((ids == ids[0]).all())
-
-
-def check_memory(n_bytes: int, purpose: str) -> None:
-    """Check that so much memory is free. Raises ValueError, beginning with `purpose`, if not."""
-    if n_bytes > (free := free_memory()):
-        raise ValueError(f"{purpose} needs {n_bytes / 1e9:,.1f} GB of memory, of which {free / 1e9:,.1f} GB are free")
-
-
-def free_memory() -> int:
-    """In bytes: what the machine has left, or what this process may still take if that is less."""
-    try:
-        facts = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        free = int(facts["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):  # not Linux
-        free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if limit == resource.RLIM_INFINITY:
-        return free
-    try:
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:  # not Linux: the most that was resident, which is less than what the limit counts
-        used = peak_memory()
-    return max(0, min(free, limit - used))
-
-
-def forget_peak() -> None:
-    """Count the process's peak memory from now on, where the system can (Linux)."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:  # not Linux, or not allowed: the peak stays that of the whole process
-        return
-
-
-def peak_memory() -> int:
-    """The most memory that the process has held since `forget_peak`, in bytes."""
-    try:
-        facts = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-        return int(facts["VmHWM"].split()[0]) * 1024
-    except (OSError, KeyError):  # not Linux: of the whole process, in bytes on macOS
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 @cache

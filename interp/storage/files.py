@@ -1,5 +1,4 @@
-"""Writes files whole or not at all, and computes digests of what a result depends on; with the hashes, shuffles and
-ratios that several packages use.
+"""Writes files whole or not at all, and computes digests of what a result depends on.
 
     with atomic(folder / "table.csv") as file:      # a temporary path; renamed to table.csv if the block succeeds
         table.to_csv(file)
@@ -14,36 +13,16 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float64, Int64
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
-
-Progress = Callable[[int, int, str], None]
-"""Called with (done, total, note) as long work goes on; the note names the unit or the step."""
-
-
-def no_progress(done: int, total: int, note: str) -> None:
-    """A `Progress` that shows nothing."""
-
-
-def in_percent(progress: Progress, shares: Mapping[str, float]) -> Progress:
-    """A `Progress` for the steps of one work that tells `progress` the percent of the whole. shares: what part of the
-    time each step takes, about, by its note, in their order; together 1."""
-    before = dict(zip(shares, [0.0, *accumulate(shares.values())], strict=False))
-
-    def tell(done: int, total: int, note: str) -> None:
-        progress(round(100 * (before[note] + shares[note] * done / max(total, 1))), 100, note)
-
-    return tell
 
 
 @contextmanager
@@ -162,34 +141,6 @@ def digest_json(content: Any) -> str:
 def digest_file(file: str | Path) -> str:
     with open(file, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-GOLDEN_64 = np.uint64(0x9E3779B97F4A7C15)
-"""2⁶⁴ over the golden ratio, made odd: multiples of it spread evenly over 64 bits (Knuth, vol. 3, section 6.4)."""
-
-
-def splitmix64(x: Any) -> Any:
-    """SplitMix64 (Steele, Lea and Flood 2014): uint64 → uint64, an array or a number, as if drawn at random.
-
-    A seeded hash of several keys is a chain, splitmix64(splitmix64(seed) + key), in uint64 throughout. For loops:
-    `hashed = njit(cache=True, nogil=True)(splitmix64)`; the numbers are the same. NumPy scalars, unlike arrays and
-    compiled code, warn as they wrap around.
-    """
-    x = x + GOLDEN_64
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-def shuffled(n: int, seed: int, *key: int) -> Int64[np.ndarray, " n"]:
-    """0..n-1 in the order that a seed and further numbers give."""
-    return np.random.default_rng([seed % 2**64, *key]).permutation(n)
-
-
-def ratio(above: Any, below: Any, *, empty: float = np.nan) -> Float64[np.ndarray, "..."]:
-    """above / below, broadcast, in float64; `empty` where `below` is not above 0."""
-    a, b = np.broadcast_arrays(np.asarray(above, float), np.asarray(below, float))
-    return np.divide(a, b, out=np.full(a.shape, empty), where=b > 0)
 
 
 def _plain(value: Any) -> Any:

@@ -32,7 +32,7 @@ from numba import njit
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from interp.storage.files import GOLDEN_64
+from interp.statistics.randomness import GOLDEN_64
 from interp.text.neighbours import Neighbours
 from interp.text.places import Spelling, read_states, spelt_tokens
 from interp.text.vocabulary import listed, plain_strings, quoted

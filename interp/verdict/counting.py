@@ -20,8 +20,8 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from interp.codes.reading import CodeChunk, CodeSource, read_chunks
-from interp.storage.files import Progress, no_progress
-from interp.storage.processes import in_threads
+from interp.runtime.progress import Progress, no_progress
+from interp.runtime.threads import in_threads
 from interp.text.surprise import Predicates
 from interp.verdict.rules import MAX_ATOMS, Rule
 

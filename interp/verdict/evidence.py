@@ -31,7 +31,7 @@ from threadpoolctl import threadpool_limits
 from interp.codes.reading import CodeChunk, CodeSource, read_chunks
 from interp.codes.sampling import FiringSampler
 from interp.features.examples import first_windows
-from interp.storage.files import Progress, no_progress
+from interp.runtime.progress import Progress, no_progress
 from interp.text.surprise import Predicates
 from interp.verdict.calibration import Calibration
 from interp.verdict.nulls import MIN_BLOCK, MIN_GROUPS, NullScale, circular_shifts, null_scale, rows_per_group

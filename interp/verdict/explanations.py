@@ -31,7 +31,8 @@ from torch import Tensor
 
 from interp.codes.reading import CodeSource, check_codes, read_chunks
 from interp.features.examples import first_windows
-from interp.storage.files import Progress, no_progress, ratio
+from interp.runtime.progress import Progress, no_progress
+from interp.statistics.estimates import ratio
 from interp.text.kinds import KINDS
 from interp.text.surprise import Predicates
 from interp.verdict.counting import RuleCounts, count_rules

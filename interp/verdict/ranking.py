@@ -76,9 +76,10 @@ from interp.display.verdict_looks import UNTESTED
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_part_tables, identity
 from interp.features.twins import check_twin
+from interp.runtime.processes import part_of, processes
+from interp.runtime.progress import Progress, in_percent
 from interp.storage.checks import check_token_ids
-from interp.storage.files import Progress, digest, in_percent
-from interp.storage.processes import part_of, processes
+from interp.storage.files import digest
 from interp.verdict.calibration import Calibration
 from interp.verdict.evidence import Evidence, Listener, collect_evidence
 from interp.verdict.learnt import LearntFit, learnt_evidence

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float32, Int, Int64
 from torch import Tensor
 
 from interp.features.feature_store import FeatureStore
-from interp.storage.files import Progress, no_progress
+from interp.runtime.progress import Progress, no_progress
 from interp.verdict.evidence import Evidence
 from interp.verdict.explanations import Explanations, explain
 from interp.verdict.search import FitSample

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float64, Int64
 from interp.display import cards
 from interp.display.cards import Markup
 from interp.display.verdict_looks import MIN_F1, NO_RULE, verdict_words
+from interp.statistics.estimates import wilson
 from interp.verdict.calibration import Calibration
 from interp.verdict.evidence import Evidence
 from interp.verdict.measures import title_and_meaning
@@ -239,22 +240,6 @@ class VerdictShares(pd.DataFrame):
             rows.append((name, f"{row['n']:,}", share, "" if sure != sure else f"{sure:.2f}"))
         note = "Shares are of the latents that are neither dead nor faint, with 95 % intervals."
         return cards.card("Verdicts", cards.table(("verdict", "latents", "share", "surely"), rows), note)
-
-
-def wilson(k: float, n: int) -> tuple[float, float]:
-    """The 95 % interval of the share k / n (Wilson 1927), the score test turned round, with z = 1.96:
-
-        (k + z²/2 ± z √(k (n − k) / n + z²/4)) / (n + z²)
-
-    Of none or of all it is no point; of no draws, all of [0, 1]. Raises ValueError unless 0 ≤ k ≤ n.
-    """
-    if not 0 <= k <= n:
-        raise ValueError(f"k={k} must be in 0..n={n}")
-    if n == 0:
-        return 0.0, 1.0
-    z = 1.96
-    centre, spread = (k + z**2 / 2) / (n + z**2), z / (n + z**2) * np.sqrt(k * (n - k) / n + z**2 / 4)
-    return max(0.0, float(centre - spread)), min(1.0, float(centre + spread))
 
 
 def verdict_counts(ranking: pd.DataFrame) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from interp.storage.files import Progress
+from interp.runtime.progress import Progress
 
 if TYPE_CHECKING:
     from interp.report.panels import Panel

@@ -12,7 +12,8 @@ from interp.pipeline import opening
 from interp.pipeline.run_folder import Run
 from interp.pipeline.sections import QualityConfig, RankingConfig
 from interp.pipeline.stages import LEFT_OUT, NEXT_LINE, OF_AUTOENCODERS, stage
-from interp.storage.files import Progress, digest_file, write_parquet
+from interp.runtime.progress import Progress
+from interp.storage.files import digest_file, write_parquet
 from interp.storage.folder_kinds import is_run
 
 if TYPE_CHECKING:

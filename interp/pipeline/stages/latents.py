@@ -11,7 +11,8 @@ from interp.pipeline.pretrained import LoadedConfig
 from interp.pipeline.run_folder import Run
 from interp.pipeline.sections import EffectsConfig
 from interp.pipeline.stages import LEFT_OUT, NEXT_LINE, OF_AUTOENCODERS, stage
-from interp.storage.files import Progress, write_parquet
+from interp.runtime.progress import Progress
+from interp.storage.files import write_parquet
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,7 +13,8 @@ from interp.pipeline.pretrained import ModelConfig, model_files
 from interp.pipeline.run_folder import MLP_NEURONS, Run
 from interp.pipeline.sections import HarvestConfig, TokenizerConfig
 from interp.pipeline.stages import stage
-from interp.storage.files import Progress, digest_file, write_json
+from interp.runtime.progress import Progress
+from interp.storage.files import digest_file, write_json
 from models.pretrained import REFERENCE, WEIGHTS
 
 if TYPE_CHECKING:

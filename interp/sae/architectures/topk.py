@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.codes.sparse_codes import SparseCodes
+from interp.runtime.processes import Processes
 from interp.sae.architectures.encoders import Activation, SAELensForm, StoredEncoder, Weights
 from interp.sae.architectures.sae_config import INSIDE, Fraction, NonNegative, SAEConfig
 from interp.sae.architectures.thresholds import Threshold, short_steps
@@ -26,7 +27,6 @@ from interp.sae.file_tensors import FileTensors, whole_number
 from interp.sae.forward_pass import ForwardPass
 from interp.sae.kernels.dispatch import kernels, pick_kernels
 from interp.sae.kernels.torch_kernels import PreActivations
-from interp.storage.processes import Processes
 
 _MOST_AT_START = 1 / 8
 """Share of the input's dimensions that k is at most at the start. Where k is a small part of these, a fall makes FVU

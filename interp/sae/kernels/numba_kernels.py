@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from interp.codes.sparse_codes import SparseCodes, offsets_of
+from interp.runtime.threads import share, share_pieces, slices
 from interp.sae.kernels import numba_loops as loops
 from interp.sae.kernels.torch_kernels import (
     AdamStep,
@@ -28,7 +29,6 @@ from interp.sae.kernels.torch_kernels import (
     full,
     kept_entries,
 )
-from interp.storage.processes import share, share_pieces, slices
 
 _CACHE = _TILE = 1 << 21
 _PICKED_AT_ONCE = 1 << 20

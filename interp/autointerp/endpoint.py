@@ -23,7 +23,8 @@ from threading import Lock
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from interp.storage.files import Progress, digest_json, no_progress
+from interp.runtime.progress import Progress, no_progress
+from interp.storage.files import digest_json
 
 OPENAI = "https://api.openai.com/v1"
 _SHOWN_CHARACTERS = 300

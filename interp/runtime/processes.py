@@ -1,31 +1,18 @@
-"""Shares work among the processes of a run under `torchrun`, one a device, and among the threads of a process.
+"""Shares work among the processes of a run under `torchrun`, one a device.
 
     torchrun --nproc-per-node 2 script.py                                         # one machine
     torchrun --nnodes 2 --nproc-per-node 8 --rdzv-endpoint HOST:29500 script.py   # on each of two machines
 
 Without it there is one process, whose sums and rows are its own. All processes must call the same methods in the same
 order. One that is gone or stuck is a RuntimeError in the others.
-
-After a parallel operation torch's threads spin for milliseconds, waiting for the next one. A loop that runs between two
-such operations finds the cores taken, and needs twice its time. So all the work of a training step is shared out here:
-inside `torch_on_one_thread`, torch keeps to the thread that calls it, and `share` and `share_pieces` run loops and
-torch operations alike on as many threads as torch would have used: the one that calls begins at once, and those of a
-pool join it when they have woken. What they run must release the interpreter's lock, and write to its own part of the
-result: then results do not depend on the number of threads.
 """
 
 import atexit
 import os
-import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,13 +24,8 @@ from torch import Tensor
 from interp.storage.files import digest_json
 from interp.storage.folders import unfinished, whole_folder
 
-Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 _TIMEOUT = timedelta(minutes=30)
-_SPANS_PER_THREAD = 4
-_MIN_WORK = 1 << 19
-"""Least work of a span, in products: a tenth of a millisecond, about what a thread takes to wake."""
-_threads: ContextVar[int | None] = ContextVar("threads", default=None)
 
 
 @dataclass(frozen=True)
@@ -178,81 +160,6 @@ def part_of(n: int, rank: int, count: int) -> slice:
     return slice(n * rank // count, n * (rank + 1) // count)
 
 
-@contextmanager
-def torch_on_one_thread(for_ours: int | None = None) -> Iterator[None]:
-    """Leave torch's threads to ours for a while: all, or so many."""
-    before, token = torch.get_num_threads(), _threads.set(for_ours or _number())
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-        _threads.reset(token)
-
-
-@contextmanager
-def torch_on_all_threads() -> Iterator[None]:
-    """Within `torch_on_one_thread`, for work that is torch's alone."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(_number())
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def share(n: int, work: int, loop: Callable[..., Result], *arguments: Any) -> list[Result]:
-    """Run loop(*arguments, start, stop) over 0..n, in spans shared out among the threads; the result of each span.
-
-    `work`: about how many products the whole loop does, or other steps as long. A small one runs in the calling thread.
-    """
-    spans = min(_number() * _SPANS_PER_THREAD, n, work // _MIN_WORK)
-    if _number() == 1 or spans < 2:
-        return [loop(*arguments, 0, n)]
-    cuts = [n * i // spans for i in range(spans + 1)]
-    return share_pieces(list(zip(cuts[:-1], cuts[1:], strict=True)), lambda span: loop(*arguments, *span))
-
-
-def slices(n: int, size: int) -> list[slice]:
-    """0..n in slices of so many, one at least."""
-    return [slice(start, min(start + size, n)) for start in range(0, max(n, 1), size)]
-
-
-def share_pieces(pieces: Sequence[Piece], task: Callable[[Piece], Result]) -> list[Result]:
-    """[task(piece) for piece in pieces], shared out among the threads."""
-    threads = _number()
-    if threads == 1 or len(pieces) < 2:
-        return [task(piece) for piece in pieces]
-    results, left = dict[int, Result](), iter(range(len(pieces)))
-
-    def work() -> None:
-        for i in left:
-            results[i] = task(pieces[i])
-
-    pool = _pool(threads - 1, os.getpid())
-    helpers = [pool.submit(work) for _ in range(min(threads, len(pieces)) - 1)]
-    try:
-        with torch_on_one_thread(for_ours=1):
-            work()
-    finally:
-        joined = [helper for helper in helpers if not helper.cancel()]
-        wait(joined)
-    for helper in joined:
-        helper.result()
-    return [results[i] for i in range(len(pieces))]
-
-
-def in_threads(work: Callable[[Any], Result], items: Iterable[Any], n_threads: int) -> Iterator[Result]:
-    """work(item) of each item, in order; as many are made ahead as there are threads."""
-    with ThreadPoolExecutor(n_threads) as pool:
-        waiting = (pool.submit(work, item) for item in items)
-        ahead = deque(islice(waiting, n_threads))
-        while ahead:
-            result = ahead.popleft().result()
-            ahead.extend(islice(waiting, 1))
-            yield result
-
-
 def _leave() -> None:
     """Before the interpreter goes: a group that is still there then, its threads with it, now and then aborts it."""
     if dist.is_initialized():
@@ -261,29 +168,3 @@ def _leave() -> None:
 
 def _bytes(tensor: Tensor) -> Tensor:
     return tensor.view(-1).view(torch.uint8)
-
-
-def _number() -> int:
-    return _threads.get() or torch.get_num_threads()
-
-
-@lru_cache(maxsize=1)
-def _pool(threads: int, process: int) -> ThreadPoolExecutor:
-    """One pool a process: the threads of a parent do not survive a fork.
-
-    Each thread of it tells torch to keep to that thread (torch takes note when it is next asked). This also sets what
-    torch takes for threads to come, so it is set back once all have started.
-    """
-    before, started = torch.get_num_threads(), threading.Barrier(threads + 1)
-
-    def start() -> None:
-        torch.set_num_threads(1)
-        _threads.set(torch.get_num_threads())
-        started.wait()
-
-    pool = ThreadPoolExecutor(threads, thread_name_prefix=f"interp-{process}", initializer=start)
-    for _ in range(threads):
-        pool.submit(int)
-    started.wait()
-    torch.set_num_threads(before)
-    return pool

@@ -22,12 +22,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from interp.exchange import prompts
-from interp.exchange.endpoint import Answer, Body, Endpoint, RequestEstimate
-from interp.exchange.prompts import TASKS, LatentWindows, Window, read_explanation, sample_windows
+from interp.autointerp import prompts
+from interp.autointerp.endpoint import Answer, Body, Endpoint, RequestEstimate
+from interp.autointerp.prompts import TASKS, LatentWindows, Window, read_explanation, sample_windows
 from interp.features.feature_store import FeatureStore
+from interp.runtime.progress import Progress, no_progress
 from interp.storage.checks import check_at_least
-from interp.storage.files import Progress, no_progress
 
 GIVEN, GENERATED, NULL = "given", "generated", "another latent's"
 N_EXAMPLES = 12

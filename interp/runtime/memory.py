@@ -1,0 +1,38 @@
+"""How much memory is free, and how much a process has taken."""
+
+import resource
+from pathlib import Path
+
+import psutil
+
+
+def check_memory(n_bytes: int, purpose: str) -> None:
+    """Check that so much memory is free. Raises ValueError, beginning with `purpose`, if not."""
+    if n_bytes > (free := free_memory()):
+        raise ValueError(f"{purpose} needs {n_bytes / 1e9:,.1f} GB of memory, of which {free / 1e9:,.1f} GB are free")
+
+
+def free_memory() -> int:
+    """Return the bytes that the machine has left, or that this process may still take if those are fewer."""
+    free = psutil.virtual_memory().available
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return free
+    return max(0, min(free, limit - psutil.Process().memory_info().vms))
+
+
+def forget_peak() -> None:
+    """Count the process's peak memory from now on, where the system can (Linux)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:  # not Linux, or not allowed: the peak stays that of the whole process
+        return
+
+
+def peak_memory() -> int:
+    """The most memory that the process has held since `forget_peak`, in bytes."""
+    try:
+        facts = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        return int(facts["VmHWM"].split()[0]) * 1024
+    except (OSError, KeyError):  # not Linux: of the whole process, in bytes on macOS
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,0 +1,22 @@
+"""Long work tells how far it is by calling a `Progress`."""
+
+from collections.abc import Callable, Mapping
+from itertools import accumulate
+
+Progress = Callable[[int, int, str], None]
+"""Called with (done, total, note) as long work goes on; the note names the unit or the step."""
+
+
+def no_progress(done: int, total: int, note: str) -> None:
+    """A `Progress` that shows nothing."""
+
+
+def in_percent(progress: Progress, shares: Mapping[str, float]) -> Progress:
+    """A `Progress` for the steps of one work that tells `progress` the percent of the whole. shares: what part of the
+    time each step takes, about, by its note, in their order; together 1."""
+    before = dict(zip(shares, [0.0, *accumulate(shares.values())], strict=False))
+
+    def tell(done: int, total: int, note: str) -> None:
+        progress(round(100 * (before[note] + shares[note] * done / max(total, 1))), 100, note)
+
+    return tell

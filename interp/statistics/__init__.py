@@ -1,0 +1,1 @@
+"""Shares and means with their intervals, and numbers drawn from a seed."""

@@ -1,0 +1,70 @@
+"""Shares, means and medians, with their 95 % intervals."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Float64
+
+from interp.display import cards
+
+_DRAWS = 1000
+_AT_ONCE = 1 << 22
+"""Numbers that a bootstrap draws at a time."""
+
+
+class Estimate(NamedTuple):
+    """A number with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+    def __repr__(self) -> str:
+        return f"Estimate({self})"
+
+    def _repr_html_(self) -> str:
+        """On a line from 0 to 1 where it lies there."""
+        inside = 0 <= self.low and self.high <= 1
+        return cards.interval_mark(*self) if inside else cards.markup(self)
+
+
+def ratio(above: Any, below: Any, *, empty: float = np.nan) -> Float64[np.ndarray, "..."]:
+    """above / below, broadcast, in float64; `empty` where `below` is not above 0."""
+    a, b = np.broadcast_arrays(np.asarray(above, float), np.asarray(below, float))
+    return np.divide(a, b, out=np.full(a.shape, empty), where=b > 0)
+
+
+def wilson(k: float, n: int) -> tuple[float, float]:
+    """The 95 % interval of the share k / n (Wilson 1927), the score test turned round, with z = 1.96:
+
+        (k + z²/2 ± z √(k (n − k) / n + z²/4)) / (n + z²)
+
+    Of none or of all it is no point; of no draws, all of [0, 1]. Raises ValueError unless 0 ≤ k ≤ n.
+    """
+    if not 0 <= k <= n:
+        raise ValueError(f"k={k} must be in 0..n={n}")
+    if n == 0:
+        return 0.0, 1.0
+    z = 1.96
+    centre, spread = (k + z**2 / 2) / (n + z**2), z / (n + z**2) * np.sqrt(k * (n - k) / n + z**2 / 4)
+    return max(0.0, float(centre - spread)), min(1.0, float(centre + spread))
+
+
+def bootstrap(
+    values: Float[np.ndarray, " n"], statistic: Callable[..., np.ndarray] = np.mean, *, seed: int = 0
+) -> Estimate:
+    """`statistic` (numpy's, with `axis`) of the values that are not NaN, drawn again with replacement; NaN of none."""
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return Estimate(np.nan, np.nan, np.nan)
+    generator, draws = np.random.default_rng(seed), []
+    step = max(1, _AT_ONCE // len(values))
+    for start in range(0, _DRAWS, step):
+        n = min(step, _DRAWS - start)
+        draws.append(statistic(values[generator.integers(len(values), size=(n, len(values)))], axis=1))
+    low, high = np.quantile(np.concatenate(draws), [0.025, 0.975])
+    return Estimate(float(statistic(values, axis=0)), float(low), float(high))

@@ -1,0 +1,27 @@
+"""Hashes and shuffles that a seed fixes."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+
+GOLDEN_64 = np.uint64(0x9E3779B97F4A7C15)
+"""2⁶⁴ over the golden ratio, made odd: multiples of it spread evenly over 64 bits (Knuth, vol. 3, section 6.4)."""
+
+
+def splitmix64(x: Any) -> Any:
+    """SplitMix64 (Steele, Lea and Flood 2014): uint64 → uint64, an array or a number, as if drawn at random.
+
+    A seeded hash of several keys is a chain, splitmix64(splitmix64(seed) + key), in uint64 throughout. For loops:
+    `hashed = njit(cache=True, nogil=True)(splitmix64)`; the numbers are the same. NumPy scalars, unlike arrays and
+    compiled code, warn as they wrap around.
+    """
+    x = x + GOLDEN_64
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def shuffled(n: int, seed: int, *key: int) -> Int64[np.ndarray, " n"]:
+    """0..n-1 in the order that a seed and further numbers give."""
+    return np.random.default_rng([seed % 2**64, *key]).permutation(n)

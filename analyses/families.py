@@ -7,7 +7,7 @@ In:  tiny models with random weights, from their `transformers` configurations: 
 Out: OUT/results.json: of each family and stage `yes`, `left out` (the stage goes on without a part, and says which) or
      `refused` (a ValueError), with what it said.
 
-The same models are tested in `tests/test_families.py`.
+The same models are tested in `tests/models/test_families.py`.
 """
 
 import argparse

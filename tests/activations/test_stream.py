@@ -1,0 +1,188 @@
+"""Training on rows that are never stored: the weights of a store of the same rows, in bounded memory."""
+
+import copy
+import itertools
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from interp import ActivationStore, BatchTopKConfig, TopKConfig, scan_features, train_sae, train_sweep
+from interp.activations import ActivationSource
+from interp.activations.harvesting import harvest
+from interp.activations.stream import ActivationStream
+from models.transformer import Transformer, TransformerConfig
+from tests.activations.test_outliers import rows_of
+
+N_SEQ, N_CTX, D_VOCAB, BOS, SINK = 40, 12, 30, 0, 5
+HOOK, MLP = "blocks.0.hook_resid_post", "blocks.0.mlp.hook_post"
+CONFIG = TopKConfig(d_sae=32, k=4, tokens=1500, batch_size=64, lr=0.003, seed=3, device="cpu")
+OPTIONS = {"exclude": [BOS], "batch_size": 8}
+SMALL = {**OPTIONS, "buffer_bytes": 10 * N_CTX * 16 * 2}
+"""Ten sequences of bfloat16 activations at `HOOK`."""
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    model = Transformer(TransformerConfig(n_layers=1, d_model=16, n_heads=2, d_mlp=24, d_vocab=D_VOCAB, n_ctx=N_CTX))
+    with torch.no_grad():
+        model.W_E[SINK] *= 300
+    return model
+
+
+@pytest.fixture(scope="module")
+def tokens():
+    tokens = torch.randint(6, D_VOCAB, (N_SEQ, N_CTX), generator=torch.Generator().manual_seed(0))
+    tokens[:, 0] = BOS
+    tokens[::3, 4] = SINK
+    return tokens
+
+
+def same(one, two):
+    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True))
+
+
+def test_where_all_rows_fit_the_weights_are_those_of_a_harvested_store(model, tokens, tmp_path):
+    store = harvest(model, tokens, [HOOK, MLP], tmp_path / "store", **OPTIONS)
+    runs = []
+    handle = model.register_forward_pre_hook(lambda _, args: runs.append(len(args[0])))
+    for hook, target in ((HOOK, None), (HOOK, MLP), ([HOOK, MLP], None)):
+        runs.clear()
+        stored = train_sae(store, hook, CONFIG, target=target)
+        assert not runs
+        streamed = train_sae(model, hook, CONFIG, target=target, tokens=tokens, harvesting=OPTIONS)
+        assert sum(runs) == 1 + 2 * N_SEQ  # a probe, the sample for the limits, and the rows, for three epochs
+        assert same(streamed, stored) and streamed.metadata == stored.metadata
+        assert stored.metadata.get("norm_limit") == (store.norm_limits[HOOK] if hook == HOOK else None)
+    handle.remove()
+
+
+def test_a_generator_of_token_batches_is_read_as_far_as_it_is_needed(model, tokens, tmp_path):
+    read = []
+
+    def endless():
+        for batch in itertools.cycle(tokens.split(5)):
+            read.append(len(batch))
+            yield batch
+
+    streamed = train_sae(model, HOOK, CONFIG, tokens=endless(), harvesting=OPTIONS)
+    n_seq = sum(read)
+    assert n_seq * N_CTX >= CONFIG.tokens > (n_seq - 5) * N_CTX
+    text = tokens.repeat(4, 1)[:n_seq]
+    assert same(streamed, train_sae(model, HOOK, CONFIG, tokens=text, harvesting=OPTIONS))
+    store = harvest(model, (batch for batch in tokens.split(7)), [HOOK], tmp_path / "store", **OPTIONS)
+    assert torch.equal(store.tokens, tokens.int())
+    for wrong, said in (
+        ([], "gives no batch"),
+        ([tokens, tokens[:, :4]], "batch 1 of the tokens, .* must be integers"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            ActivationStream(model, iter(wrong), [HOOK])
+
+
+def test_a_stream_is_a_source_and_no_store(model, tokens):
+    stream = ActivationStream(model, tokens, [HOOK, MLP], **SMALL)
+    assert isinstance(stream, ActivationSource) and not isinstance(stream, ActivationStore)
+    shown = f"ActivationStream({N_SEQ * (N_CTX - 1)} rows of {HOOK} (16), {MLP} (24), in {stream.n_chunks} chunks)"
+    assert repr(stream) == shown and not hasattr(stream, "_repr_html_") and not hasattr(stream, "shard")
+    with pytest.raises(ValueError, match=f"the stream has no activations of 'other'; it has {HOOK}, {MLP}"):
+        stream.statistics("other")
+
+
+class Twin(ActivationStore):
+    """A store of the same rows, given in the order that the module says, and with the same statistics."""
+
+    def __init__(self, store, stream):
+        super().__init__(store.path, store.manifest, store.fingerprint)
+        self.stream = stream
+
+    def statistics(self, hook):
+        return self.stream.statistics(hook)
+
+    def batches(self, hook, batch_size, seed=0, **_):
+        rows = rows_of(self, hook[0])
+
+        def give():
+            for epoch in itertools.count():
+                sequences = np.random.default_rng([seed, epoch]).permutation(N_SEQ)
+                for number, chunk in enumerate(np.array_split(sequences, 4)):
+                    inside = sorted(i for i in rows if i // N_CTX in set(chunk.tolist()))
+                    order = np.random.default_rng([seed, epoch, number]).permutation(len(inside))
+                    yield from (rows[inside[i]].float() for i in order)
+
+        endless = give()
+        return iter(lambda: torch.stack(list(itertools.islice(endless, batch_size))), None)
+
+
+def test_of_a_small_buffer_the_weights_are_those_of_the_same_rows_in_the_same_order(model, tokens, tmp_path):
+    stream = ActivationStream(model, tokens, [HOOK], **SMALL)
+    store = harvest(model, tokens, [HOOK], tmp_path / "store", **OPTIONS)
+    assert stream.n_chunks == 4 and stream.norm_limits == store.norm_limits != {}
+    twin = train_sae(Twin(store, stream), HOOK, CONFIG)
+    assert same(train_sae(model, HOOK, CONFIG, tokens=tokens, harvesting=SMALL), twin)
+    assert same(train_sae(stream, HOOK, CONFIG), twin)
+    about, whole = stream.statistics(HOOK), store.statistics(HOOK)  # all tokens are fewer than are sampled
+    assert about.mean_norm == pytest.approx(whole.mean_norm, rel=1e-6) and about.n_rows == len(store)
+
+
+def test_each_epoch_has_each_row_once_and_no_more_than_a_buffer_is_held(model, tokens, tmp_path, monkeypatch):
+    store = harvest(model, tokens, [HOOK], tmp_path / "store", **OPTIONS)
+    rows = sorted(x.float().tolist() for x in rows_of(store, HOOK).values())
+    stream = ActivationStream(model, tokens, [HOOK], **SMALL)
+    chunk, held = stream.chunk, []
+    monkeypatch.setattr(stream, "chunk", lambda s: held.append(len(s)) or chunk(s))
+    batches = stream.batches(HOOK, len(store), seed=1)
+    first, second = next(batches), next(batches)
+    for epoch in (first, second):
+        assert sorted(epoch.tolist()) == rows
+    assert not torch.equal(first, second) and max(held) == 10
+    whole = stream.batches([HOOK], 50, seed=1)
+    parts = [stream.batches([HOOK], 50, seed=1, part=(i, 3)) for i in range(3)]
+    for _ in range(5):
+        assert torch.equal(next(whole), torch.cat([next(part) for part in parts]))
+
+
+@pytest.mark.parametrize("options", [OPTIONS, SMALL], ids=["all fit", "chunks"])
+def test_a_training_that_was_cut_off_goes_on_to_the_same_weights(model, tokens, tmp_path, options):
+    configs = [CONFIG, BatchTopKConfig(d_sae=24, k=3, tokens=1500, batch_size=64, seed=3, device="cpu")]
+    whole = train_sweep(model, HOOK, configs, tokens=tokens, harvesting=options)
+
+    def stop(done, *_):
+        if done == 17:
+            raise KeyboardInterrupt
+
+    streaming = {"tokens": tokens, "harvesting": options, "checkpoint_seconds": 0.0}
+    with pytest.raises(KeyboardInterrupt):
+        train_sweep(model, HOOK, configs, tmp_path, **streaming, progress=stop)
+    notes = []
+    again = train_sweep(model, HOOK, configs, tmp_path, **streaming, progress=lambda *call: notes.append(call))
+    assert all(same(one, two) for one, two in zip(again, whole, strict=True))
+    steps = [json.loads(line)["step"] for line in (tmp_path / "0" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(1, 24)) and any("running the model: " in note for *_, note in notes)
+    if options is SMALL:
+        with pytest.raises(ValueError, match="not the same store"):
+            train_sae(model, HOOK, CONFIG, tmp_path / "0", tokens=tokens, harvesting=OPTIONS)
+
+
+def test_what_cannot_be_streamed_is_refused(model, tokens, tmp_path):
+    store = harvest(model, tokens, [HOOK], tmp_path / "store", **OPTIONS)
+    with pytest.raises(ValueError, match="give tokens="):
+        train_sae(model, HOOK, CONFIG)
+    with pytest.raises(ValueError, match="go with a model"):
+        train_sae(store, HOOK, CONFIG, tokens=tokens)
+    with pytest.raises(ValueError, match="buffer_bytes=0 must be at least 1"):
+        train_sae(model, HOOK, CONFIG, tokens=tokens, harvesting={"buffer_bytes": 0})
+    with pytest.raises(ValueError, match="has no hook 'blocks.9"):
+        train_sae(model, "blocks.9.hook_resid_post", CONFIG, tokens=tokens)
+    with pytest.raises(ValueError, match="nothing is left to train on"):
+        train_sae(model, HOOK, CONFIG, tokens=tokens, harvesting={"max_norm": 1e-6})
+    stream = ActivationStream(model, tokens, [HOOK])
+    with pytest.raises(ValueError, match="a stream keeps no rows"):
+        scan_features(train_sae(stream, HOOK, CONFIG), stream, HOOK, tmp_path / "features")
+    broken = copy.deepcopy(model)
+    with torch.no_grad():
+        broken.W_E[int(tokens[33, 3])] = float("nan")
+    with pytest.raises(ValueError, match=f"hook '{HOOK}': activations in sequences .* are not finite"):
+        train_sae(broken, HOOK, CONFIG, tokens=tokens, harvesting=SMALL)

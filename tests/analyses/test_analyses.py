@@ -1,0 +1,212 @@
+"""The analyses run as they are, at tiny size."""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import torch
+from nbclient import NotebookClient
+
+from analyses import extract_features, result_tables
+from analyses.bench import quality as bench_quality
+from analyses.bench import recovery as bench_recovery
+from analyses.bench import recovery_worlds
+from analyses.bench import report as bench_report
+from analyses.bench import sae as bench_sae
+from analyses.bench.peers import sparse_start
+from analyses.bench.step_contenders import QUICK
+
+ROOT = Path(__file__).parents[2]
+ANALYSES = ROOT / "analyses"
+SCRIPTS = [file for file in sorted(ANALYSES.rglob("*.py")) if '__name__ == "__main__"' in file.read_text()]
+NOTEBOOKS = sorted((ANALYSES / "notebooks").glob("*.ipynb"))
+SHORT = ("find_and_steer", "two_texts", "a_probe", "images")
+
+
+@pytest.mark.parametrize("file", SCRIPTS, ids=lambda file: str(file.relative_to(ROOT)))
+def test_a_script_run_by_its_path_hides_no_library(file):
+    """Python looks for imports in the script's folder first, so that no file there may have a library's name."""
+    beside = {each.stem for each in file.parent.iterdir() if each.suffix == ".py" or (each / "__init__.py").is_file()}
+    known = {name for name in beside if name in sys.stdlib_module_names or name in ("interp", "models", "analyses")}
+    assert not known, known
+    third_party = {name for name in beside - {"__init__", "__main__"} if importlib.util.find_spec(name) is not None}
+    assert not third_party, third_party
+
+
+def test_scripts_start_by_module_and_by_path_from_any_folder(tmp_path):
+    """With the environment of a shell in which nothing was set: the installation alone knows the checkout."""
+    plain = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    where = "import analyses; print(analyses.__path__[0])"
+    at = {"cwd": tmp_path, "env": plain, "capture_output": True, "text": True}
+    installed = subprocess.run([sys.executable, "-c", where], **at)
+    if installed.stdout.strip() != str(ANALYSES):
+        pytest.skip("this checkout is not the one that is installed: pip install -e .")
+    for words in (
+        ["-m", "analyses.results"],
+        [ANALYSES / "results.py"],
+        [ANALYSES / "make_figures.py"],
+        [ANALYSES / "bench" / "sae.py"],
+        ["-m", "analyses.scorecard"],
+        [ANALYSES / "scorecard" / "__main__.py"],
+    ):
+        shown = subprocess.run([sys.executable, *words, "--help"], **at)
+        assert shown.returncode == 0 and shown.stdout.startswith("usage"), (words, shown.stderr)
+
+
+def test_extract_features_writes_results_figures_and_page(tmp_path):
+    sizes = {"characters": 120_000, "vocab-size": 512, "context": 64, "model-tokens": 20_000, "sae-tokens": 40_000}
+    sizes |= {"d-sae": 128, "k": 8}
+    words = [word for name, value in sizes.items() for word in (f"--{name}", str(value))]
+    page = extract_features.main([*words, "--out", str(tmp_path)])
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert page.is_file() and sum(results["verdicts"].values()) == 128 and len(results["top"]) == 10
+    assert {f"{name}.html" for name in ("density", "explanations", "concentration")} <= {
+        p.name for p in tmp_path.iterdir()
+    }
+
+
+def test_bench_sae_times_ours_beside_what_is_installed(tmp_path, capsys):
+    flags = ["--tables", "speed", "scaling", "parts", "reader", "precision"]
+    results = bench_sae.main(["--quick", "--threads", "1", *flags, "--out", str(tmp_path)])
+    (rows,) = results["speed"].values()
+    by_name = {row["name"]: row for row in rows}
+    kinds = {"TopK", "BatchTopK", "Matryoshka", "JumpReLU", "ReLU", "Gated"}
+    for kind in kinds:
+        row = by_name[f"interp {kind}"]
+        assert row["l0"] == pytest.approx(QUICK.k, rel=0.15) and row["ratios"]["floors"] > 0
+        assert (row["ratios"]["saelens_own"] or 0) > 0 and by_name[f"SAELens {bench_sae.OWN_PEER[kind]}"]["ms"] > 0
+    assert "interp TopK" in capsys.readouterr().out
+    assert set(results["scaling"]) == {"d_sae", "k"} and results["parts"]["the step"] > 0
+    assert results["reader"]["ratio"] > 0 and set(results["precision"]) == {"TopK", "BatchTopK", "JumpReLU"}
+    assert all(found["differing_share_untrained"] < 0.01 for found in results["precision"].values())
+    assert json.loads((tmp_path / "results.json").read_text())["speed"]["quick"][0]["name"] == "floor"
+
+
+def test_bench_sae_measures_memory_in_a_process_of_its_own(capsys):
+    if not Path("/proc/self/status").exists():
+        pytest.skip("peak memory is read from Linux's /proc")
+    bench_sae.main(["--quick", "--threads", "1", "--only", "interp TopK"])
+    assert float(capsys.readouterr().out) < 500
+
+
+def test_sparse_start_is_where_k_latents_fire_on_the_mean():
+    x, W_enc = torch.eye(4), torch.arange(24.0).reshape(4, 6)
+    bound = sparse_start(x, W_enc, 2)
+    assert ((x @ W_enc) >= bound).sum() == 2 * len(x)
+
+
+def test_bench_quality_compares_both_trainers_and_resumes(tmp_path, capsys):
+    words = ["--quick", "--threads", "1", "--kinds", "TopK", "L1", "--out", str(tmp_path)]
+    rows = bench_quality.main(words)
+    assert [(row["kind"], row["trainer"]) for row in rows] == [
+        (kind, trainer) for kind in ("TopK", "L1") for trainer in ("SAELens", "interp")
+    ]
+    for row in rows:
+        assert 0 < row["fvu"][0] < 5 and 0 <= row["dead_share"][0] <= 1
+    assert rows[0]["l0"][0] == pytest.approx(rows[1]["l0"][0], rel=0.01) and rows[1]["fvu_ratio"][0] > 0
+    dictionaries = sorted((tmp_path / "dictionaries").rglob("test.json"))
+    assert len(dictionaries) == 2 * 2 * 2
+    stamps = [file.stat().st_mtime_ns for file in dictionaries]
+    assert bench_quality.main(words) == rows
+    assert [file.stat().st_mtime_ns for file in dictionaries] == stamps
+    assert json.loads((tmp_path / "results.json").read_text())["rows"][0]["kind"] == "TopK"
+
+
+def test_an_interval_is_student_t_over_the_seeds():
+    mean, half = bench_quality.interval([1.0, 2.0, 3.0])
+    assert mean == 2.0 and half == pytest.approx(4.302653 / 3**0.5, rel=1e-6)
+
+
+def test_notebooks_run_and_show(tiny_run, tmp_path, monkeypatch):
+    """One after the other in one kernel, each with no name of those before."""
+    settings = {"INTERP_RUN": tiny_run.path, "INTERP_TOKENS": 20_000, "INTERP_FORMAT": "html", "TMPDIR": tmp_path}
+    for name, value in settings.items():
+        monkeypatch.setenv(name, str(value))
+    notebooks = {path.stem: nbformat.read(path, as_version=4) for path in NOTEBOOKS}
+    together = nbformat.v4.new_notebook()
+    for notebook in notebooks.values():
+        together.cells += [nbformat.v4.new_code_cell("%reset -f"), *notebook.cells]
+    NotebookClient(together, timeout=120, resources={"metadata": {"path": str(ANALYSES)}}).execute()
+    figures = {"compare_dictionaries": 3, "explore_run": 3, "own_model": 1, "paper_figures": 3}
+    figures |= {**dict.fromkeys(SHORT, 0), "two_texts": 1}
+    assert set(notebooks) == set(figures)
+    for name, notebook in notebooks.items():
+        outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+        shown = [output.get("data", {}) for output in outputs]
+        assert sum("application/vnd.plotly.v1+json" in data for data in shown) == figures[name], name
+        assert any("<div" in data.get("text/html", "") for data in shown), f"{name}: what shows itself"
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_a_short_notebook_has_ten_lines_of_code(name):
+    """Behind its first cell, which imports and opens, and but for the one that trains a network to stand for the
+    user's; a name alone, which shows what it stands for, is not counted."""
+    notebook = next(nbformat.read(path, as_version=4) for path in NOTEBOOKS if path.stem == name)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"][1:]
+    sources = [cell.source for cell in cells if "your model" not in cell.metadata.get("tags", [])]
+    lines = [line for source in sources for line in source.splitlines() if line.strip() and not line.isidentifier()]
+    assert 3 <= len(lines) <= 10 and max(map(len, lines)) <= 120
+
+
+def test_bench_report_times_ours_beside_a_peer_and_says_why_where_there_is_none(tmp_path, monkeypatch):
+    words = ["--sequences", "8", "--d-sae", "48", "--features", "2", "--threads", "1", "--out", str(tmp_path / "out")]
+    made = bench_report.shakespeare(8 * bench_report.N_CTX)
+    monkeypatch.setattr(bench_report, "shakespeare", lambda n_tokens: made)
+    alone = bench_report.main(words)
+    assert alone["skipped"] == "no --peer was named" and alone["ratio"] is None and len(alone["rows"]) == 1
+    assert alone["rows"][0]["features"] == 48 and alone["claims"][0]["holds"] is None
+    assert "was not timed: no --peer was named" in result_tables.report(alone)
+    ours = {"features": 48, "wall_seconds": 4.8, "cpu_seconds": 2.4, "bytes": 4800}
+    monkeypatch.setattr(bench_report, "ours", lambda *_: ours)
+    theirs = {"features": 2, "wall_seconds": 1e4, "cpu_seconds": 1e4, "bytes": 1000, "versions": {}}
+    monkeypatch.setattr(bench_report, "peer", lambda *_: theirs | {"codes_of_8_sequences": -1.0})
+    with pytest.raises(ValueError, match="SAEDashboard's to -1"):
+        bench_report.main(words)
+    monkeypatch.setattr(bench_report, "check_same_codes", lambda *_: None)
+    both = bench_report.main(words)
+    assert both["ratio"] == 50_000 and both["cpu_ratio"] == 100_000 and both["claims"][0]["holds"]
+    assert both == json.loads((tmp_path / "out/results.json").read_text())
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda p: p.name)
+def test_notebooks_hold_no_code_of_their_own_and_of_what_they_show_nothing_of_a_machine(notebook):
+    """`python .ci/docs.py --keep` writes what they show."""
+    for cell in nbformat.read(notebook, as_version=4).cells:
+        if cell.cell_type == "code":
+            assert "def " not in cell.source and cell.execution_count is None
+            kinds = {kind for output in cell.outputs for kind in output.get("data", {})}
+            assert kinds <= {"text/plain", "text/html", "text/latex", "image/png"}
+    text = notebook.read_text(encoding="utf-8")
+    assert not re.search(r"/(tmp|home|root|work)/|[0-9] s<|object at 0x", text)
+    assert sum(path.stat().st_size for path in NOTEBOOKS) < 3_000_000
+
+
+def test_bench_recovery_measures_ours_and_theirs_and_goes_on(tmp_path, monkeypatch):
+    words = ["--quick", "--out", str(tmp_path)]
+    rows = bench_recovery.main(words)
+    assert [row["contender"].split()[0] for row in rows] == ["interp", "interp", "SAELens"]
+    assert all(0 <= row[metric][0] <= 1 for row in rows for metric in ("f1", "mcc", "unique"))
+    assert not list((tmp_path / "worlds").iterdir())
+    monkeypatch.setattr(bench_recovery, "run", lambda job: pytest.fail(f"{job.file} is there already"))
+    assert bench_recovery.main(words)[0]["f1"] == rows[0]["f1"]
+    results = json.loads((tmp_path / "results.json").read_text())
+    best = {row["contender"].split()[0]: row["f1"][0] for row in sorted(rows, key=lambda row: row["f1"][0])}
+    recovered, gap = results["claims"]
+    assert recovered["numbers"]["margins"][0] == pytest.approx(best["interp"] - best["SAELens"])
+    assert recovered["holds"] == (min(recovered["numbers"]["margins"]) > 0) and gap["holds"] is None
+    assert len(results["rows"]) == 3 and results["worlds"]["tiny"]["width"] == 48 and "sae-lens" in results["versions"]
+
+
+def test_bench_recovery_makes_the_world_that_saelens_makes():
+    from sae_lens.synthetic import SyntheticModel
+
+    config = recovery_worlds.synthetic(recovery_worlds.QUICK["tiny"])
+    ours, theirs = recovery_worlds.synthetic_model(config), SyntheticModel(config)
+    torch.testing.assert_close(ours.feature_dict.feature_vectors, theirs.feature_dict.feature_vectors)
+    torch.testing.assert_close(ours.feature_dict.bias, theirs.feature_dict.bias)

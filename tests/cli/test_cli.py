@@ -1,0 +1,598 @@
+"""The command line: each command does its stage, and bad input ends with one line and exit code 2."""
+
+import dataclasses
+import errno
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import tomli_w
+import torch
+
+from interp import ranking_evidence
+from interp.activations import ActivationStore
+from interp.cli import COMMANDS, main
+from interp.cli.console import Bar
+from interp.cli.sae_commands import field_lines
+from interp.display.verdict_looks import UNTESTED
+from interp.pipeline.stages import STAGES
+from interp.sae import ARCHITECTURES, Crosscoder, Transcoder, load_sae
+from tests.tiny import SECTIONS, TINY
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, tiny_run):
+    """The model and tokens of a finished run, then each later stage by its own command."""
+    folder = tmp_path_factory.mktemp("cli")
+    for name in ("run.toml", "corpus", "model"):
+        copy = shutil.copytree if (tiny_run.path / name).is_dir() else shutil.copy
+        (folder / "run").mkdir(exist_ok=True)
+        copy(tiny_run.path / name, folder / "run" / name)
+    model, tokens, hook = folder / "run/model", folder / "run/corpus/train", "blocks.0.mlp.hook_post"
+    harvest = ["harvest", model, tokens, "--hook", hook, "--max-tokens", 20_000, "--out", folder / "store"]
+    train = ["train-sae", folder / "store", "--d-sae", 64, "--k", 4, "--max-tokens", 20_000, "--out", folder / "sae"]
+    scan = ["scan", folder / "sae", folder / "store", "--model", model, "--tokens", tokens]
+    rank = ["rank", folder / "features", "--nulls", 1, "--out", folder / "ranking.csv"]
+    for command in (harvest, train, [*scan, "--out", folder / "features"], rank):
+        assert main([str(word) for word in command]) == 0, command
+    return folder
+
+
+def refused(capsys, *words: object) -> str:
+    """The one line that the command ends with."""
+    capsys.readouterr()
+    assert main([str(word) for word in words]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    lines = [line for line in lines if not re.match(r"\w+: [\d,]+ of ", line)]  # progress, on a slow machine
+    assert len(lines) == 1 and lines[0].startswith("interp: "), lines
+    return lines[0]
+
+
+def test_a_stage_at_a_time_ends_in_a_ranking_and_a_page(folder, capsys):
+    ranking = pd.read_csv(folder / "ranking.csv")
+    assert sorted(ranking.latent) == list(range(64))
+    assert main(["report", str(folder / "features"), "--out", str(folder / "page")]) == 0
+    assert (folder / "page/index.html").is_file()
+    assert main(["export", str(folder / "sae"), "--out", str(folder / "exported")]) == 0
+    import sae_lens
+
+    assert sae_lens.SAE.load_from_disk(str(folder / "exported")).cfg.d_sae == 64
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, tiny_run):
+    """A finished run folder, beside its configuration."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "tiny.toml").write_text(tomli_w.dumps(SECTIONS))
+    return shutil.copytree(tiny_run.path, folder / "run")
+
+
+def test_a_run_folder_is_ranked_and_reported_in_place(whole, capsys):
+    before = pd.read_parquet(whole / "ranking/ranking.parquet")
+    (whole / "ranking/ranking.parquet").unlink()
+    shutil.rmtree(whole / "report/page")
+    capsys.readouterr()
+    assert main(["rank", str(whole)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    counts = before.verdict.value_counts()
+    assert all(f"{n:,} {verdict}" in said[0] for verdict, n in counts.items())
+    assert said[1] == str(whole / "ranking/ranking.parquet")
+    pd.testing.assert_frame_equal(pd.read_parquet(said[1]), before)
+    assert main(["report", str(whole)]) == 0
+    assert Path(capsys.readouterr().out.splitlines()[-1]) == whole / "report/page/index.html"
+    assert (whole / "report/page/index.html").is_file()
+    assert main(["run", str(whole.parent / "tiny.toml"), "--out", str(whole)]) == 0
+    assert capsys.readouterr().out.count("(done before)") == len(STAGES), "all is as the stages left it"
+
+
+def test_another_seed_is_kept_in_the_run_and_a_file_elsewhere_leaves_it_alone(whole, tmp_path, capsys):
+    before = (whole / "ranking/ranking.parquet").read_bytes()
+    assert main(["rank", str(whole), "--seed", "4", "--out", str(tmp_path / "other.parquet")]) == 0
+    assert (whole / "ranking/ranking.parquet").read_bytes() == before and (tmp_path / "other.parquet").is_file()
+    words = ["report", str(whole / "features"), "--ranking", str(tmp_path / "other.parquet")]
+    assert main([*words, "--out", str(tmp_path / "page")]) == 0
+    assert '"ranked":true' in (tmp_path / "page/data/page.js").read_text()
+    shutil.copytree(whole, tmp_path / "run")
+    assert main(["rank", str(tmp_path / "run"), "--seed", "4"]) == 0
+    assert "seed = 4" in (tmp_path / "run/run.toml").read_text().split("[ranking]")[1].split("[")[0]
+
+
+def test_explanations_name_the_runs_labels_when_asked(whole, folder, tmp_path, capsys):
+    labels = json.loads((whole / "features/meta.json").read_text())["labels"]
+    assert main(["rank", str(whole), "--labels", "--out", str(tmp_path / "asked.parquet")]) == 0
+    plain, asked = pd.read_parquet(whole / "ranking/ranking.parquet"), pd.read_parquet(tmp_path / "asked.parquet")
+    assert plain.verdict.equals(asked.verdict) and plain.monosemanticity.equals(asked.monosemanticity)
+    of_labels = ranking_evidence(plain).query("measure == 'label_f1'")
+    assert labels and of_labels.z.notna().any() and plain.label_f1.notna().any()
+    line = refused(capsys, "rank", folder / "features", "--labels", "--out", tmp_path / "no.csv")
+    assert "--labels" in line and "keeps no masks of labels" in line
+
+
+def test_a_ranking_beside_a_twin(whole, wider_scan, folder, tmp_path, capsys):
+    out = tmp_path / "beside.parquet"
+    shutil.copytree(whole, tmp_path / "run")
+    assert main(["rank", str(tmp_path / "run"), "--twin", str(wider_scan)]) == 0
+    ranked = tmp_path / "run/ranking/ranking.parquet"
+    table, plain = pd.read_parquet(ranked), pd.read_parquet(whole / "ranking/ranking.parquet")
+    assert f"twin_correlation {table.twin_correlation.median():.2f} in the median" in capsys.readouterr().out
+    assert table.monosemanticity.equals(plain.monosemanticity) and plain.twin_correlation.isna().all()
+    tested = ~table.verdict.isin(UNTESTED)
+    assert table.twin_correlation[tested].notna().all()
+    beside = ranking_evidence(table).query("measure == 'twin_correlation'").set_index("latent")
+    assert beside.z[table.latent[tested]].notna().all()
+    line = refused(capsys, "rank", whole, "--twin", tmp_path / "none", "--out", out)
+    assert "none is not there (a feature store: `interp scan` makes one)" in line
+    line = refused(capsys, "rank", whole, "--twin", folder / "features", "--out", out)
+    assert "is a scan of other tokens than" in line
+
+
+def test_an_option_that_a_command_lacks_is_told_beside_those_that_it_has(capsys):
+    line = refused(capsys, "train-sae", "store", "--d-see", 64, "--out", "out")
+    assert "No such option: --d-see. Did you mean --d-sae" in line
+    assert line.endswith("(see interp train-sae --help)")
+
+
+def test_help_says_each_default_once(capsys):
+    for command in COMMANDS:
+        assert main([command, "--help"]) == 0
+        for option in re.split(r"\n  --", capsys.readouterr().out.split("\nOptions:")[1]):
+            assert len(re.findall(r"[(\[]default", option)) <= 1, option
+
+
+def test_a_run_tells_the_shares_of_its_nulls(whole, capsys):
+    capsys.readouterr()
+    assert main(["run", str(whole.parent / "tiny.toml"), "--out", str(whole)]) == 0
+    said = capsys.readouterr().out.split("\nnulls ")[1].split(" s  ")[1].splitlines()
+    shares = pd.read_parquet(whole / "nulls/shares.parquet").query("verdict == 'monosemantic'").set_index("dictionary")
+    for line, (name, row) in zip(said, shares.iterrows(), strict=False):
+        assert line.strip().startswith(f"{name}: ") and f"{row.share:.0%} monosemantic" in line
+    assert len(shares) == 8
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_work(folder, tmp_path, capsys, monkeypatch):
+    def never(*_, **__):
+        raise AssertionError("worked before it looked where to write")
+
+    for name in ("verdict.ranking.rank_features", "report.write_report"):
+        monkeypatch.setattr(f"interp.{name}", never)
+    file, store = tmp_path / "file", folder / "features"
+    file.touch()
+    under = f"cannot be made: {file} is a file, not a folder; name another path"
+    assert f"--out {file}/x.csv {under}" in refused(capsys, "rank", store, "--out", file / "x.csv")
+    assert f"--out {file}/page {under}" in refused(capsys, "report", store, "--out", file / "page")
+    assert f"{file} is a file: name a folder" in refused(capsys, "report", store, "--out", file)
+    (tmp_path / "x.csv").mkdir()
+    assert "x.csv is a folder: name a file" in refused(capsys, "rank", store, "--out", tmp_path / "x.csv")
+    monkeypatch.setattr("os.access", lambda path, mode, **_: not mode & os.W_OK)
+    line = refused(capsys, "rank", store, "--out", tmp_path / "new/y.csv")
+    assert f"nothing may be written in {tmp_path}" in line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "x.csv"]
+
+
+def test_a_file_that_is_there_gives_way_only_where_that_is_said(folder, tmp_path, capsys, monkeypatch):
+    def never(*_, **__):
+        raise AssertionError("worked before it looked where to write")
+
+    mine = "what somebody else keeps"
+    commands = {
+        "mine.csv": ("rank", folder / "features", "--nulls", 1),
+        "mine.parquet": ("quality", folder / "sae", "--model", folder / "run/model", "--tokens", folder / "run"),
+        "mine.html": ("graph", folder / "run", "To be, or not"),
+        "mine.json": ("graph", folder / "run", "To be, or not"),
+    }
+    with monkeypatch.context() as patched:
+        for name in ("verdict.ranking.rank_features", "evaluation.quality.quality_table", "effects.attribution_graph"):
+            patched.setattr(f"interp.{name}", never)
+        for name, words in commands.items():
+            (tmp_path / name).write_text(mine)
+            line = refused(capsys, *words, "--out", tmp_path / name)
+            assert f"{tmp_path / name} is there already: name another file, or replace it with" in line
+            assert line.endswith("(--overwrite)") and (tmp_path / name).read_text() == mine
+    (tmp_path / "link.csv").symlink_to(tmp_path / "nowhere.csv")
+    assert "link.csv is there already" in refused(capsys, *commands["mine.csv"], "--out", tmp_path / "link.csv")
+    words = [*commands["mine.csv"], "--out", tmp_path / "mine.csv", "--overwrite"]
+    assert main([str(word) for word in words]) == 0
+    assert (tmp_path / "mine.csv").read_bytes() == (folder / "ranking.csv").read_bytes()
+
+
+def test_mistakes_in_a_ranking_are_named(folder, tmp_path, capsys):
+    words = ("report", folder / "features", "--out", tmp_path / "page", "--ranking")
+    assert f"--ranking {tmp_path}/no.parquet is not there" in refused(capsys, *words, tmp_path / "no.parquet")
+    line = refused(capsys, *words, folder / "ranking.csv")
+    assert "must end in .parquet: a .csv does not keep the senses" in line
+    (tmp_path / "bad.parquet").write_text("x")
+    assert "bad.parquet is no table that can be read" in refused(capsys, *words, tmp_path / "bad.parquet")
+    pd.DataFrame({"verdict": ["dead"]}).to_parquet(tmp_path / "bad.parquet")
+    assert "bad.parquet has no column latent" in refused(capsys, *words, tmp_path / "bad.parquet")
+    assert not (tmp_path / "page").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "before"),
+    [(["rank", "x", "--twin", ""], "--twin"), (["harvest", ""], "harvest"), (["rank", "--twin="], "--twin")],
+)
+def test_an_empty_argument_is_named(words, before, capsys):
+    assert f"an empty value comes after {before}: give one" in refused(capsys, *words)
+
+
+def test_corpus_mistakes(tmp_path, capsys):
+    def run(**corpus) -> str:
+        (tmp_path / "c.toml").write_text(tomli_w.dumps(SECTIONS | {"corpus": corpus}))
+        line = refused(capsys, "run", tmp_path / "c.toml", "--out", tmp_path / "out", "--until", "corpus")
+        assert not (tmp_path / "out/corpus/manifest.json").exists()
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        return line
+
+    files = {"empty.txt": b"", "latin.txt": b"caf\xe9 au lait\n" * 50, "short.txt": b"To be."}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    assert "nowhere.txt" in run(source="files", paths=[str(tmp_path / "nowhere.txt")])
+    assert "empty" in run(source="files", paths=[str(tmp_path / "empty.txt")])
+    line = run(source="files", paths=[str(tmp_path / "latin.txt")])
+    assert "latin.txt" in line and "UTF-8" in line and "3" in line
+    assert "context" in run(source="files", paths=[str(tmp_path / "short.txt")], val_fraction=0.0)
+    assert "shakespeare" in run(source="shakespear")
+
+
+def test_hook_that_the_model_lacks_names_the_nearest(folder, capsys):
+    words = ("harvest", folder / "run/model", folder / "run/corpus/train", "--hook", "blocks.0.mlp.hook_pots")
+    line = refused(capsys, *words, "--out", folder / "wrong")
+    assert "blocks.0.mlp.hook_post" in line and not (folder / "wrong/manifest.json").exists()
+
+
+def test_dictionary_of_another_width_names_both(folder, capsys):
+    words = ("harvest", folder / "run/model", folder / "run/corpus/train", "--hook", "blocks.0.hook_resid_post")
+    assert main([str(w) for w in (*words, "--max-tokens", 4_000, "--out", folder / "narrow")]) == 0
+    line = refused(capsys, "scan", folder / "sae", folder / "narrow", "--out", folder / "mismatch")
+    assert "64" in line and "32" in line
+
+
+def test_k_above_d_sae(folder, capsys):
+    words = ("train-sae", folder / "store", "--d-sae", 16, "--k", 32, "--max-tokens", 1000, "--out", folder / "bad")
+    assert "k=32" in refused(capsys, *words) and not (folder / "bad").exists()
+
+
+@pytest.fixture(scope="module")
+def two_hooks(folder):
+    """A store of the MLP and of the residual stream."""
+    words = ("harvest", folder / "run/model", folder / "run/corpus/train", "--max-tokens", 4_000)
+    hooks = ("--hook", "blocks.0.mlp.hook_post", "--hook", "blocks.0.hook_resid_post")
+    assert main([str(word) for word in (*words, *hooks, "--out", folder / "two")]) == 0
+    return folder / "two"
+
+
+def trained(store, out, *words: object) -> dict:
+    """The config of what `train-sae` trains."""
+    assert main([str(word) for word in ("train-sae", store, "--out", out, "--batch-size", 256, *words)]) == 0
+    return json.loads((out / "results.json").read_text())["config"]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_train_sae_reaches_every_architecture_and_field(folder, tmp_path, architecture):
+    words = ("--architecture", architecture, "--d-sae", 48, "--tokens", "1e3", "--set", "clip=50")
+    config = trained(folder / "store", tmp_path / "sae", *words, "--set", "dead_after=none", "--lr", ".01")
+    assert config["architecture"] == architecture and config["tokens"] == 1000
+    assert config["clip"] == 50 and config["dead_after"] is None and config["lr"] == 0.01
+
+
+def test_an_architecture_of_ones_own_is_on_the_command_line(folder, tmp_path, capsys, monkeypatch):
+    from analyses.custom_architecture import GroupLassoConfig
+
+    monkeypatch.setitem(ARCHITECTURES, GroupLassoConfig.architecture, GroupLassoConfig)
+    words = ("--architecture", "group_lasso", "--d-sae", 24, "--tokens", 1000, "--group", 3, "--penalty", 0.2)
+    config = trained(folder / "store", tmp_path / "sae", *words)
+    assert (config["architecture"], config["group"], config["penalty"]) == ("group_lasso", 3, 0.2)
+    assert main(["train-sae", "--help"]) == 0
+    assert "group_lasso" in capsys.readouterr().out
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    command = [sys.executable, "-m", "interp", "train-sae", "--fields", "topk"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == "" and process.wait() == 0
+
+
+def test_flags_of_an_architecture_and_the_whole_store_by_default(folder, tmp_path):
+    words = ("--d-sae", 24, "--architecture", "jumprelu", "--target-l0", 3, "--device", "cpu", "--seed", 2)
+    config = trained(folder / "store", tmp_path / "jumprelu", *words)
+    rows = len(ActivationStore.open(folder / "store"))
+    assert (config["target_l0"], config["seed"], config["tokens"]) == (3.0, 2, rows)
+
+
+def test_several_hooks_make_a_crosscoder_and_a_target_a_transcoder(two_hooks, tmp_path, capsys):
+    both = ("--hook", "blocks.0.mlp.hook_post", "--hook", "blocks.0.hook_resid_post")
+    small = ("--d-sae", 24, "--k", 4, "--tokens", 1000)
+    trained(two_hooks, tmp_path / "cross", *both, *small)
+    assert isinstance(load_sae(tmp_path / "cross"), Crosscoder) and load_sae(tmp_path / "cross").widths == (64, 32)
+    trained(two_hooks, tmp_path / "trans", *both[:2], "--target", both[3], *small)
+    assert isinstance(load_sae(tmp_path / "trans"), Transcoder) and load_sae(tmp_path / "trans").d_out == 32
+    named = (f"a={two_hooks}", f"b={two_hooks}", "--hook", f"a/{both[1]}", "--hook", f"b/{both[1]}")
+    assert main([str(word) for word in ("train-sae", *named, *small, "--out", tmp_path / "joined")]) == 0
+    assert load_sae(tmp_path / "joined").hook_names == (f"a/{both[1]}", f"b/{both[1]}")
+    assert "format='interp'" in refused(capsys, "export", tmp_path / "cross", "--out", tmp_path / "exported")
+    assert main(["export", str(tmp_path / "cross"), "--format", "interp", "--out", str(tmp_path / "exported")]) == 0
+    assert isinstance(load_sae(tmp_path / "exported"), Crosscoder)
+
+
+def test_a_sweep_trains_every_combination(folder, tmp_path, capsys):
+    words = ("train-sae", folder / "store", "--d-sae", 24, "--tokens", 1000, "--out", tmp_path)
+    swept = ("--sweep", "k=2,4", "--sweep", "architecture=topk,batchtopk", "--log", "tensorboard")
+    assert main([str(word) for word in words + swept]) == 0
+    configs = [json.loads((tmp_path / str(i) / "results.json").read_text())["config"] for i in range(4)]
+    pairs = [(config["k"], config["architecture"]) for config in configs]
+    assert pairs == [(2, "topk"), (2, "batchtopk"), (4, "topk"), (4, "batchtopk")]
+    lines = capsys.readouterr().out.strip().splitlines()
+    assert len(lines) == 4 and "k=4 architecture=batchtopk FVU" in lines[3]
+    assert all(list((tmp_path / str(i) / "tensorboard").iterdir()) for i in range(4))
+
+
+def test_mistakes_in_training_a_dictionary(folder, two_hooks, tmp_path, capsys):
+    def line(*words: object) -> str:
+        said = refused(capsys, "train-sae", folder / "store", "--out", tmp_path / "out", *words)
+        assert not (tmp_path / "out").exists()
+        return said
+
+    assert "did you mean jumprelu" in line("--d-sae", 8, "--architecture", "jumprlu")
+    assert "did you mean dead_after" in line("--d-sae", 8, "--set", "dead_aftre=3")
+    assert "'k' must be FIELD=VALUE" in line("--d-sae", 8, "--set", "k")
+    assert "d_sae = 'many' must be a valid integer" in line("--d-sae", "many")
+    assert "device='gpu' is not there" in line("--d-sae", 8, "--k", 4, "--set", "device=gpu")
+    assert "there are relu, gated, jumprelu, topk, batchtopk" in line("--d-sae", 8, "--architecture", "xyz")
+    assert "l1=-1.0 must not be negative" in line("--d-sae", 8, "--architecture", "relu", "--l1=-1")
+    assert "topk needs d_sae" in line("--k", 8)
+    assert "k=16 must be in 1..d_sae=8" in line("--d-sae", 8, "--sweep", "k=4,16")
+    assert "it has blocks.0.mlp.hook_post" in line("--d-sae", 8, "--k", 4, "--hook", "nowhere")
+    assert "say which with --hook" in refused(capsys, "train-sae", two_hooks, "--d-sae", 8, "--out", tmp_path / "out")
+    assert "NAME=STORE" in refused(capsys, "train-sae", two_hooks, two_hooks, "--d-sae", 8, "--out", tmp_path / "out")
+
+
+def test_wrong_usage_is_one_line(capsys):
+    for words in (["train-sae", "store"], ["train-sae", "store", "--out", "x", "--bogus"], ["no-command"]):
+        assert "--help" in refused(capsys, *words)
+    assert "No such command 'rnk'. Did you mean 'rank'" in refused(capsys, "rnk")
+    line = refused(capsys, "rank", "x", "--nulls", "many")
+    assert "Invalid value 'many' for '--nulls': Input should be a valid integer" in line
+    assert "for '--to': 'hubb' is not one of 'neuronpedia'" in refused(
+        capsys, "publish", "x", "--to", "hubb", "--out", "y"
+    )
+
+
+def test_train_sae_lists_the_fields_of_an_architecture(capsys):
+    assert main(["train-sae", "--fields", "jumprelu"]) == 0
+    assert "coefficient_warmup" in capsys.readouterr().out
+    own = {name: kind for name, kind in ARCHITECTURES.items() if kind.__module__.startswith("interp.")}
+    assert len(own) == 7  # beside those that a script has brought in
+    for name, kind in own.items():
+        lines = field_lines(kind)
+        fields = [i for i, line in enumerate(lines) if not line.startswith(" ")]
+        assert len(fields) == len(dataclasses.fields(kind))
+        for i in fields:
+            assert lines[i + 1 : i + 2] and lines[i + 1].startswith("    "), f"{name}: {lines[i]} says nothing"
+    assert "architecture 'jump' does not exist; did you mean jumprelu" in refused(
+        capsys, "train-sae", "--fields", "jump"
+    )
+    assert main(["train-sae", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in ARCHITECTURES)
+
+
+def together(count: int, *words: object) -> list[tuple[int, str, str]]:
+    """Exit code, output and errors of each process, started as `torchrun` does."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    shared = os.environ | {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    command = [sys.executable, "-m", "interp", *map(str, words)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    children = [
+        subprocess.Popen(command, env=shared | {"RANK": str(rank)}, cwd=ROOT, text=True, **pipes)
+        for rank in range(count)
+    ]
+    said = [child.communicate(timeout=120) for child in children]
+    return [(child.returncode, *texts) for child, texts in zip(children, said, strict=True)]
+
+
+def test_of_two_processes_the_first_speaks(folder, tmp_path):
+    words = ("train-sae", folder / "store", "--d-sae", 24, "--tokens", 1000, "--out", tmp_path / "out")
+    (code, out, error), *others = together(2, *words, "--k", 4)
+    assert code == 0 and error == "" and out.startswith("SAE in ") and others == [(0, "", "")]
+
+
+def test_what_several_processes_cannot_share_is_refused_by_all(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for words in (("nulls", folder / "run"), ("report", folder / "run", "--out", tmp_path / "page")):
+        assert "works in one process" in refused(capsys, *words)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/out", "file:///tmp/out", "memory://out"])
+def test_an_address_is_no_folder(folder, tmp_path, capsys, monkeypatch, address):
+    monkeypatch.chdir(tmp_path)
+    assert "is an address" in refused(capsys, "train-sae", folder / "store", "--d-sae", 8, "--k", 2, "--out", address)
+    assert "is an address" in refused(capsys, "rank", address)
+    with pytest.raises(ValueError, match="is an address"):
+        ActivationStore.from_batches(torch.zeros(4, 3), address)
+    with pytest.raises(ValueError, match="is an address"):
+        load_sae(folder / "sae").save(address)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_mistake_is_told_by_the_first_process_only(folder, tmp_path, capsys, monkeypatch):
+    words = ["train-sae", str(folder / "store"), "--d-sae", "8", "--k", "9", "--out", str(tmp_path / "out")]
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("RANK", "0")
+    assert "k=9" in refused(capsys, *words)
+    monkeypatch.setenv("RANK", "1")
+    assert main(words) == 2 and capsys.readouterr() == ("", "")
+    Bar("sae")(1, 2, "")
+    assert main(["train-sae"]) == 2 and capsys.readouterr() == ("", "")
+
+
+def test_progress_off_a_terminal_is_a_line_every_ten_seconds(monkeypatch, capsys):
+    times = iter([0.0, 0.0, 0.0, 20.0, 31.0])
+    monkeypatch.setattr("interp.cli.console.time.monotonic", lambda: next(times))
+    bar = Bar("sae")
+    for done in (100, 300, 400):
+        bar(done, 1000, "loss 0.123")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["sae: 300 of 1,000, 01:10 left, loss 0.123", "sae: 400 of 1,000, 01:06 left, loss 0.123"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [([8.0, 8.5, 8.9], ""), ([8.0, 9.0], "sae: 11 of 100, 01:29 left, eleven\n"), ([8.0, 8.1, 9.1], "")],
+)
+def test_a_long_step_is_told_after_a_second_of_it(monkeypatch, capsys, seconds, told):
+    """The first advance comes after 8 seconds, of compiling say, which is not done again."""
+    times = iter([0.0, 0.0, 0.0, *seconds])
+    monkeypatch.setattr("interp.cli.console.time.monotonic", lambda: next(times))
+    bar = Bar("sae")
+    for done, note in ((0, ""), (10, "ten"), (11, "eleven"), (50, "fifty"))[: 1 + len(seconds)]:
+        bar(done, 100, note)
+    assert capsys.readouterr().err == told
+
+
+def test_a_silent_step_is_heard_of(monkeypatch, capsys):
+    monkeypatch.setattr("interp.cli.console._SECONDS_OF_SILENCE", 0.02)
+    with Bar("ranking") as bar:
+        bar(0, 7, "background")
+        heard, deadline = "", time.monotonic() + 30
+        while heard.count("\n") < 2 and time.monotonic() < deadline:
+            heard += capsys.readouterr().err
+    assert heard.startswith("ranking: 0 of 7, still at it after 0 min, background\nranking: 0 of 7")
+    capsys.readouterr()
+    time.sleep(0.1)
+    assert capsys.readouterr().err == ""
+
+
+def test_progress_on_a_terminal_is_a_bar_that_goes_away(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with Bar("sae") as bar:
+        for step in range(1, 4):
+            bar(step * 1000, 3000, "loss 0.123")
+            time.sleep(0.11)
+        bar(0, 7, "reading")
+    drawn = capsys.readouterr().err
+    assert "sae: 2,000 of 3,000" in drawn and "█" in drawn and "loss 0.123" in drawn and "\n" not in drawn
+
+
+def test_truncated_and_altered_shards_are_named(folder, tmp_path, capsys):
+    for change in ("truncated", "altered"):
+        store = shutil.copytree(folder / "store", tmp_path / change)
+        shard = sorted(store.glob("shard-*.safetensors"))[0]
+        data = bytearray(shard.read_bytes())
+        data[-20] ^= 1
+        shard.write_bytes(data[:-100] if change == "truncated" else data)
+        words = (
+            "train-sae",
+            store,
+            "--d-sae",
+            16,
+            "--k",
+            4,
+            "--max-tokens",
+            20_000,
+            "--out",
+            tmp_path / f"{change}-sae",
+        )
+        assert shard.name in refused(capsys, *words)
+        assert not (tmp_path / f"{change}-sae/sae_weights.safetensors").exists()
+
+
+def test_full_disk_is_said_in_one_line(folder, capsys, monkeypatch, tmp_path):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "ranking.csv.tmp"))
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", full)
+    line = refused(capsys, "rank", folder / "features", "--nulls", 2, "--out", tmp_path / "ranking.csv")
+    assert "the disk is full" in line and not (tmp_path / "ranking.csv").exists()
+
+
+def test_run_of_another_configuration_says_what_differs(folder, capsys):
+    sections = SECTIONS | {"tokenizer": {"vocab_size": 600}}
+    (folder / "other.toml").write_text(tomli_w.dumps(sections))
+    line = refused(capsys, "run", folder / "other.toml", "--out", folder / "run", "--until", "model")
+    assert "tokenizer.vocab_size: 512 there, 600 here" in line
+
+
+def test_other_mistakes(folder, tmp_path, capsys):
+    (tmp_path / "tiny.toml").write_text(tomli_w.dumps(SECTIONS))
+    line = refused(capsys, "run", tmp_path / "tiny.toml", "--until", "reprot", "--out", tmp_path / "r")
+    assert "--until: stage 'reprot' does not exist; did you mean report" in line
+    line = refused(capsys, "run", tmp_path / "tyni.toml")
+    assert line == f"interp: {tmp_path}/tyni.toml is not there; did you mean {tmp_path}/tiny.toml?"
+    near = f"interp: {folder}/rnu is not there; did you mean {folder}/run? (a run folder: `interp demo`"
+    for command in ("rank", "report", "explore"):
+        assert refused(capsys, command, folder / "rnu").startswith(near)
+    line = refused(capsys, "export", folder / "saee", "--out", tmp_path / "e")
+    assert f"{folder}/saee is not there; did you mean {folder}/sae?" in line
+    assert ".parquet or .csv" in refused(capsys, "rank", folder / "features", "--out", tmp_path / "ranking.xlsx")
+    assert refused(capsys, "rank", tmp_path, "--out", tmp_path / "ranking.csv")
+    assert refused(capsys, "report", tmp_path, "--out", tmp_path / "page")
+    assert "--out" in refused(capsys, "rank", folder / "features")
+    assert "--out" in refused(capsys, "report", folder / "features")
+    assert "has no features yet" in refused(capsys, "rank", folder / "run")
+    assert "has no features yet" in refused(capsys, "rank", folder / "run", "--out", tmp_path / "ranking.csv")
+    before = (folder / "run/run.toml").read_text()
+    words = ("rank", folder / "features", "--out", tmp_path / "ranking.csv")
+    assert "seed=-1 must" in refused(capsys, *words, "--seed=-1")
+    assert "nulls=0 must be" in refused(capsys, *words, "--nulls", 0)
+    assert refused(capsys, "rank", folder / "run", "--seed", 7)
+    assert (folder / "run/run.toml").read_text() == before and not (tmp_path / "ranking.csv").exists()
+    assert refused(capsys, "harvest", tmp_path, tmp_path, "--hook", "x", "--out", tmp_path / "s")
+
+
+def test_warm_up_runs_every_stage_and_leaves_no_file(tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.setattr("interp.pipeline.execution.run_stages", lambda *given, **also: ran.append((given, also)))
+    monkeypatch.chdir(tmp_path)
+    assert main(["warm-up"]) == 0
+    ((config, folder), options) = ran[0]
+    assert config == TINY and "until" not in options
+    assert list(tmp_path.iterdir()) == [] and not folder.parent.exists()
+
+
+def test_help_teaches(capsys):
+    assert main([]) == 0
+    overview = capsys.readouterr().out
+    assert main(["--help"]) == 0 and capsys.readouterr().out == overview
+    for command in COMMANDS:
+        assert f"\n  {command} " in overview
+    for command in ("demo", "run", "harvest", "train-sae", "scan", "rank", "report", "export"):
+        assert main([command, "--help"]) == 0
+        assert "--out" in capsys.readouterr().out
+    assert main(["run", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(re.search(rf"\n *{name} +{re.escape(stage.help)}", text) for name, stage in STAGES.items())
+    assert main(["--version"]) == 0 and capsys.readouterr().out == f"interp {version('interp')}\n"
+
+
+def test_help_is_quick():
+    code = "import sys; from interp.cli import main; main(['rank', '--help'])\n"
+    code += "assert not {'torch', 'numpy', 'pandas', 'rich', 'tqdm'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+
+
+def test_the_shell_completes_commands_options_and_names():
+    def completed(*words: str) -> list[str]:
+        asked = {"_INTERP_COMPLETE": "complete_bash", "COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
+        command = [sys.executable, "-m", "interp"]
+        done = subprocess.run(command, env=os.environ | asked, cwd=ROOT, capture_output=True, text=True)
+        return done.stdout.split()
+
+    assert completed("interp", "ra") == ["rank"]
+    assert completed("interp", "rank", "--tw") == ["--twin"]
+    assert completed("interp", "run", "a.toml", "--until", "fea") == ["features"]
+    assert completed("interp", "train-sae", "--target-") == ["--target-l0"]

@@ -1,0 +1,511 @@
+"""Attribution graphs: sums exact in float64, scores by brute force, files that come back, checks by ablation."""
+
+import json
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from interp import FeatureStore
+from interp.cli import main
+from interp.effects.attention_attribution import attention_scores
+from interp.effects.attribution import attribution_graph
+from interp.effects.graph import AttributionGraph, load_graph
+from interp.effects.graph_checks import (
+    agreement,
+    beside_nulls,
+    changed_next_tokens,
+    disagreements,
+    measured_effects,
+)
+from interp.effects.interventions import Action, intervene
+from interp.exchange import load_transcoders, write_graph_features
+from interp.report.live import GraphServer
+from interp.sae.architectures.topk import TopK
+from interp.sae.model import SAE, Transcoder
+from models import load_model
+from models.transformer import Transformer, TransformerConfig
+from tests.foreign_models import FAMILIES, write_foreign
+from tests.report.test_explorer import post, request
+
+D_MODEL, N_LAYERS, N_LATENTS = 32, 3, 64
+IDS = torch.tensor([3, 14, 15, 9, 2, 6, 5, 35, 8])
+
+
+def dictionary(hook: str, out: str | None = None, *, seed: int = 0, skip: bool = False, k: int = 6) -> SAE:
+    """Random directions in float64: nothing that a graph says of them means anything, but all of it has to add up."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.double)
+
+    W = torch.nn.functional.normalize(normal(N_LATENTS, D_MODEL), dim=1)
+    shared = {"W_enc": W.T + 0.1 * normal(D_MODEL, N_LATENTS), "W_dec": 0.3 * W, "b_enc": 0.1 * normal(N_LATENTS)}
+    shared |= {"b_dec": 0.1 * normal(D_MODEL), "encoder": TopK(k=k), "metadata": {"hook_name": hook}}
+    if out is None:
+        return SAE(**shared)
+    shared["metadata"] |= {"hook_name_out": out}
+    return Transcoder(**shared, W_skip=0.1 * normal(D_MODEL, D_MODEL) if skip else None)
+
+
+def transcoders(reads: str = "blocks.{}.hook_resid_mid", **options: object) -> dict[str, SAE]:
+    return {
+        reads.format(n): dictionary(reads.format(n), f"blocks.{n}.hook_mlp_out", seed=n, **options)
+        for n in range(N_LAYERS)
+    }
+
+
+@pytest.fixture(scope="module")
+def model() -> Transformer:
+    made = Transformer(
+        TransformerConfig(n_layers=N_LAYERS, d_model=D_MODEL, n_heads=4, d_mlp=64, d_vocab=50, n_ctx=16)
+    ).double()
+    generator = torch.Generator().manual_seed(1)
+    for name, parameter in made.named_parameters():
+        if ".b_" in name or name.endswith(".b"):
+            parameter.data += 0.1 * torch.randn(parameter.shape, generator=generator, dtype=torch.double)
+        if name.endswith("W_U"):
+            parameter.data *= 40
+    return made.eval()
+
+
+@pytest.fixture(scope="module")
+def graph(model: Transformer) -> AttributionGraph:
+    return attribution_graph(model, IDS, transcoders(), batch_size=16)
+
+
+def test_edges_sum_to_what_a_node_reads(model: Transformer, graph: AttributionGraph) -> None:
+    assert graph.unexplained < 1e-12
+    for dictionaries in (
+        {f"blocks.{n}.hook_resid_post": dictionary(f"blocks.{n}.hook_resid_post", seed=n) for n in range(2)},
+        {"blocks.1.hook_resid_mid": transcoders()["blocks.1.hook_resid_mid"]},
+        transcoders(skip=True),
+    ):
+        made = attribution_graph(model, IDS, dictionaries, batch_size=16)
+        assert made.unexplained < 1e-12
+        assert 0 < (made.nodes["kind"] == "latent").sum() <= 6 * len(IDS) * len(dictionaries)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_edges_sum_in_models_of_other_makers(family: str, tmp_path) -> None:
+    theirs = load_model(write_foreign(family, tmp_path)).double()
+    reads = "blocks.{}.hook_resid_mid" if "blocks.0.hook_resid_mid" in theirs.hook_dict else "blocks.{}.hook_resid_pre"
+    assert attribution_graph(theirs, "the river runs under cold water", transcoders(reads)).unexplained < 1e-6
+    residual = {f"blocks.{n}.hook_resid_post": dictionary(f"blocks.{n}.hook_resid_post", seed=n) for n in (0, 2)}
+    assert attribution_graph(theirs, "the river runs under cold water", residual).unexplained < 1e-6
+
+
+def test_what_logits_read_is_what_the_model_says(model: Transformer, graph: AttributionGraph) -> None:
+    with torch.no_grad():
+        logits = model(IDS[None])[0, -1]
+    probability, logits = logits.softmax(0), logits - model.b_U.detach()
+    said = graph.nodes[graph.nodes["kind"] == "logit"]
+    above = (logits - probability @ logits)[said["latent"].tolist()]
+    np.testing.assert_allclose(said["reads"], above, atol=1e-6)
+    assert said["activation"].sum() > 0.95 or len(said) == 10
+
+
+def test_an_edge_is_the_change_of_a_reading_in_the_held_model(model: Transformer, graph: AttributionGraph) -> None:
+    """A slow twin, without gradients: the held model is run with and without a source."""
+    from interp.effects.prompt_passes import PromptPasses
+
+    dictionaries = transcoders()
+    passes = PromptPasses(model, IDS[None], dictionaries)
+    with torch.no_grad():
+        probability = model(IDS[None])[0, -1].softmax(0)
+    nodes = graph.nodes
+    rng = np.random.default_rng(0)
+    sources = np.flatnonzero(nodes["kind"].isin(["embedding", "latent", "error"]))
+    for row in rng.choice(len(graph.targets), 8, replace=False):
+        target = nodes.loc[graph.targets[row]]
+        for source in rng.choice(sources, 8, replace=False):
+            embedding = passes.embedding.clone()
+            outputs = [part.output.clone() for part in passes.parts]
+            kind, n, position, latent, z = nodes.loc[source, ["kind", "dictionary", "position", "latent", "activation"]]
+            if kind == "embedding":
+                embedding[position] = 0
+            else:
+                part = passes.parts[n]
+                outputs[n][position] -= part.error[position] if kind == "error" else z * part.dictionary.W_dec[latent]
+            whole = passes.readings(passes.embedding[None], [part.output[None] for part in passes.parts])
+            without = passes.readings(embedding[None], [each[None] for each in outputs])
+            change = (whole[target["dictionary"]] - without[target["dictionary"]])[0, target["position"]]
+            if target["kind"] == "logit":
+                direction = model.W_U[:, target["latent"]] - model.W_U @ probability
+            else:
+                direction = passes.parts[target["dictionary"]].dictionary.W_enc[:, target["latent"]]
+            assert float((change @ direction).detach()) == pytest.approx(graph.edges[row, source], abs=1e-6)
+
+
+def test_influence_and_total_effects_by_walking_every_path(graph: AttributionGraph) -> None:
+    """The matrix formulas against a walk from node to node, latest first."""
+    kind = graph.nodes["kind"].to_numpy()
+    size = np.abs(graph.edges) * (kind != "bias")
+    share = size / size.sum(1, keepdims=True)
+    probability = np.where(kind == "logit", graph.nodes["activation"], 0.0)
+    reached = probability / probability.sum()
+    row_of = {int(node): row for row, node in enumerate(graph.targets)}
+    order = sorted(row_of, key=lambda node: -graph.nodes["dictionary"][node])
+    for node in order:
+        reached = reached + reached[node] * share[row_of[node]]
+    expected = np.where(kind == "logit", 0.0, reached)
+    np.testing.assert_allclose(graph.nodes["influence"], expected, atol=1e-8)
+    assert expected[np.isin(kind, ["embedding", "error", "rest"])].sum() == pytest.approx(1.0)
+    begins = expected[kind == "embedding"].sum()
+    assert graph.replacement == pytest.approx(begins)
+
+    total = graph.total_effects()
+    z = graph.nodes["activation"].to_numpy()
+    source = next(node for node in order[::-1] if kind[node] == "latent")
+    less = np.zeros(len(kind))
+    less[source] = z[source]
+    for node in order[::-1]:
+        if node != source:
+            less[node] = sum(
+                graph.edges[row_of[node], other] * less[other] / z[other]
+                for other in order
+                if kind[other] == "latent" and less[other]
+            )
+    for node in order:
+        if node != source:
+            assert total[row_of[node], row_of[source]] == pytest.approx(less[node], abs=1e-10)
+
+
+def test_pruning_keeps_the_share_and_the_sums(graph: AttributionGraph) -> None:
+    kept = graph.pruned(0.5, 0.9)
+    assert kept.unexplained < 1e-12
+    assert len(kept.nodes) < len(graph.nodes)
+    assert (graph.pruned(1.0, 1.0).nodes["influence"] > 0).sum() == (graph.nodes["influence"] > 0).sum()
+    assert set(kept.nodes.query("kind == 'logit'")["latent"]) == set(graph.nodes.query("kind == 'logit'")["latent"])
+    latents = np.flatnonzero(kept.nodes["kind"] == "latent")
+    leads = (kept.edges != 0).any(0)
+    assert leads[latents].all()
+    with pytest.raises(ValueError, match="nodes=0"):
+        graph.pruned(0)
+
+
+def test_few_expanded_latents_leave_a_rest(model: Transformer, graph: AttributionGraph) -> None:
+    few = attribution_graph(model, IDS, transcoders(), max_latents=20, batch_size=16)
+    assert (few.nodes["kind"] == "latent").sum() == 20
+    assert few.unexplained < 1e-12
+    assert few.nodes.query("kind == 'rest'")["influence"].item() > 0
+    assert few.replacement < graph.replacement
+
+
+def test_attention_scores_are_sums_over_pairs(model: Transformer, graph: AttributionGraph) -> None:
+    few = attribution_graph(model, IDS, transcoders(), max_latents=20, batch_size=16)
+    with torch.no_grad():
+        _, cache = model.run_with_cache(IDS[None])
+    for layer, head, query, key in ((0, 0, 8, 2), (2, 3, -1, 0), (1, 2, 5, 5)):
+        score = float(cache[f"blocks.{layer}.attn.hook_attn_scores"][0, head, query, key])
+        for made, exact in ((graph, True), (few, False)):
+            pairs = attention_scores(made, model, transcoders(), layer=layer, head=head, query=query, key=key)
+            assert pairs["score"].sum() == pytest.approx(score, abs=1e-10)
+            rest = made.nodes.index[made.nodes["kind"] == "rest"].item()
+            of_rest = pairs[(pairs["query_node"] == rest) | (pairs["key_node"] == rest)]["score"].abs().max()
+            assert (of_rest < 1e-10) == (exact or layer == 0)
+    with pytest.raises(ValueError, match="head=9"):
+        attention_scores(graph, model, transcoders(), layer=0, head=9, key=0)
+    with pytest.raises(ValueError, match="key"):
+        attention_scores(graph, model, transcoders(), layer=0, head=0, query=2, key=5)
+
+
+def test_ablation_measures_what_the_model_itself_does(model: Transformer, graph: AttributionGraph) -> None:
+    effects = measured_effects(graph, model, transcoders(), n_latents=30)
+    pair = effects.iloc[7]
+    source = graph.nodes.loc[int(pair["source"])]
+    target = graph.nodes.loc[int(pair["target"])]
+    dictionaries = transcoders()
+    part = dictionaries[graph.hook_names[source["dictionary"]]]
+
+    def without(_: object, __: object, out: torch.Tensor) -> torch.Tensor:
+        out = out.clone()
+        out[0, source["position"]] -= source["activation"] * part.W_dec[source["latent"]]
+        return out
+
+    def reading() -> float:
+        with torch.no_grad():
+            logits, cache = model.run_with_cache(IDS[None])
+        if target["kind"] == "logit":
+            said = (logits[0, -1] - model.b_U).detach()
+            return float(said[target["latent"]] - probability @ said)
+        name = graph.hook_names[target["dictionary"]]
+        return float(cache[name][0, target["position"]].detach() @ dictionaries[name].W_enc[:, target["latent"]])
+
+    with torch.no_grad():
+        probability = model(IDS[None])[0, -1].softmax(0)
+    clean = reading()
+    handle = model.blocks[source["dictionary"]].hook_mlp_out.register_forward_hook(without)
+    changed = reading()
+    handle.remove()
+    assert pair["measured"] == pytest.approx(clean - changed, abs=1e-6)
+    said = agreement(graph, effects)
+    assert said.n_latents == 30 and said.edges > 0.8  # one block further little else can happen
+    wrong = disagreements(effects)
+    assert len(wrong) < len(effects) and (wrong["measured"] / wrong["attributed"]).between(0.5, 2).sum() == 0
+
+
+def test_an_effect_is_the_slope_of_what_the_model_itself_says(model: Transformer, graph: AttributionGraph) -> None:
+    """A slow twin, without gradients: the free model with a little more and a little less of a source."""
+    dictionaries, step = transcoders(), 1e-2
+    nodes = graph.nodes
+    token = int(nodes.loc[nodes["activation"].where(nodes["kind"] == "logit", -1.0).idxmax(), "latent"])
+    for node in np.random.default_rng(0).choice(np.flatnonzero(nodes["kind"] == "latent"), 8, replace=False).tolist():
+        said = [
+            changed_next_tokens(graph, model, dictionaries, {node: 1 + sign * step})[token].log() for sign in (1, -1)
+        ]
+        slope = float(said[0] - said[1]) / (2 * step)
+        assert slope == pytest.approx(nodes["effect"][node], abs=1e-3)
+    few = attribution_graph(model, IDS, dictionaries, max_latents=20, batch_size=16)
+    assert few.nodes["effect"].sum() == pytest.approx(nodes["effect"].sum(), abs=1e-9)
+    assert agreement(graph, measured_effects(graph, model, dictionaries)).effects > 0.9
+
+
+def test_what_is_said_without_a_latent_is_what_intervening_gives(model: Transformer, graph: AttributionGraph) -> None:
+    given = transcoders()
+    with torch.no_grad():
+        clean = model(IDS[None])[0, -1].softmax(0).float()
+    torch.testing.assert_close(changed_next_tokens(graph, model, given, {}), clean)
+    node = int(np.flatnonzero(graph.nodes["kind"] == "latent")[5])
+    place = graph.nodes.loc[node]
+    hook = graph.hook_names[place["dictionary"]]
+    change = {int(place["latent"]): Action(3.0, 0.0)}
+    with intervene(model, hook, given[hook], change, positions=[int(place["position"])]), torch.no_grad():
+        changed = model(IDS[None])[0, -1].softmax(0).float()
+    torch.testing.assert_close(changed_next_tokens(graph, model, given, {node: 3.0}), changed)
+    with pytest.raises(ValueError, match="node 0 is no latent"):
+        changed_next_tokens(graph, model, given, {0: 0.0})
+
+
+def test_latents_that_read_and_write_alike_are_one_group() -> None:
+    """Two latents carry token a to x, two token b against x; one alone carries a to y."""
+    kinds = ["embedding"] * 2 + ["latent"] * 5 + ["bias", "rest", "logit", "logit"]
+    latent = [-1, -1, 0, 1, 2, 3, 4, -1, -1, 7, 8]
+    nodes = pd.DataFrame({"kind": kinds, "dictionary": 0, "position": [0, 1, *[1] * 9], "latent": latent})
+    nodes = nodes.assign(activation=1.0, reads=0.0, influence=0.1, effect=0.0)
+    edges = np.zeros((7, 11))
+    edges[0, 2:6] = [2, 1, -1, -3]  # of logit x
+    edges[1, 6] = 1.0  # of logit y
+    edges[2:, :2] = [[1, 0.1], [2, 0], [0, 3], [0, 1], [1, 0]]
+    graph = AttributionGraph(
+        [0, 1], ["a", "b"], {7: "x", 8: "y"}, ["blocks.0.h"], nodes, np.array([9, 10, 2, 3, 4, 5, 6]), edges, 1.0, 1.0
+    )
+    assert graph.supernodes() == {"“a” raises “x”": [2, 3], "“b” lowers “x”": [4, 5]}
+    assert graph.supernodes({2: "a letter", 3: "a letter"})["a letter"] == [2, 3]
+    written = graph.to_json("slug", {})["qParams"]["supernodes"]
+    assert written == [["“a” raises “x”", "0_0_1", "0_1_1"], ["“b” lowers “x”", "0_2_1", "0_3_1"]]
+
+
+def test_a_saved_graph_comes_back(graph: AttributionGraph, tmp_path) -> None:
+    graph.save(tmp_path / "graph.json", labels={0: "<b>first</b>"})
+    back, pruned = load_graph(tmp_path / "graph.json"), graph.pruned()
+    pd.testing.assert_frame_equal(back.nodes, pruned.nodes, check_dtype=False)
+    np.testing.assert_array_equal(back.edges, pruned.edges)
+    assert (back.tokens, back.hook_names, back.words) == (pruned.tokens, pruned.hook_names, pruned.words)
+    content = json.loads((tmp_path / "graph.json").read_text())
+    assert len({node["node_id"] for node in content["nodes"]}) == len(content["nodes"])
+    required = {"node_id", "feature", "layer", "ctx_idx", "feature_type", "jsNodeId", "clerp"}
+    assert all(required <= node.keys() for node in content["nodes"])
+    theirs = {name: content[name] for name in ("metadata", "qParams", "nodes", "links")}
+    (tmp_path / "theirs.json").write_text(json.dumps(theirs))
+    read = load_graph(tmp_path / "theirs.json")
+    np.testing.assert_allclose(
+        read.edges[:, read.nodes["kind"] != "rest"].sum(), sum(x["weight"] for x in theirs["links"])
+    )
+
+
+def test_nulls_stand_beside_a_graph(model: Transformer, graph: AttributionGraph) -> None:
+    given = transcoders()
+    table = beside_nulls(graph, measured_effects(graph, model, given, n_latents=20), model, given)
+    assert list(table["graph"])[0] == "this prompt" and len(table) == 4
+    assert table["replacement"].between(0, 1).all() and table["completeness"].between(0, 1).all()
+    assert table["replacement"][0] == graph.replacement and table["replacement"].nunique() == 4
+
+
+def test_the_page_draws_and_pins(graph: AttributionGraph, model: Transformer, chromium, tmp_path) -> None:
+    effects = measured_effects(graph, model, transcoders(), n_latents=30)
+    hostile = replace(graph, tokens=["</script><script>alert(1)</script>", *graph.tokens[1:]])
+    table = pd.DataFrame([{"graph": "<i>this</i>", "replacement": graph.replacement, "agreement": np.nan}])
+    page = hostile.to_html(tmp_path / "graph.html", effects=effects, beside=table)
+    chromium.complaints.clear()
+    chromium.send("Page.navigate", url=page.as_uri())
+    chromium.wait("document.querySelectorAll('.node.latent').length > 0")
+    assert chromium.evaluate("document.getElementById('prompt').textContent").startswith("</script>")
+    drawn = graph.pruned().nodes["kind"].isin(["embedding", "latent", "error", "logit"]).sum()
+    assert chromium.evaluate("document.querySelectorAll('.node').length") == drawn
+    click = "new MouseEvent('click', {bubbles: true})"
+    chromium.evaluate(f"document.querySelector('.node.latent').dispatchEvent({click})")
+    assert "is fed by" in chromium.text("#card h3")
+    assert chromium.evaluate("location.hash").count("node=") == 1
+    chromium.evaluate("document.querySelector('#card input').value = 'mine'")
+    chromium.click("#card p button")
+    assert "mine" in chromium.evaluate("location.hash")
+    assert chromium.evaluate("document.querySelectorAll('#card input[type=range]').length") == 0  # nothing answers
+    cut = "const c = document.getElementById('cut'); c.value = 30; c.dispatchEvent(new Event('input'))"
+    chromium.evaluate(f"(() => {{ {cut} }})()")
+    assert chromium.evaluate("document.querySelectorAll('.node').length") < drawn
+    assert not chromium.complaints and not chromium.faint()
+
+
+def test_a_served_page_says_what_the_model_says_with_a_latent_off(
+    graph: AttributionGraph, model: Transformer, chromium, tmp_path
+) -> None:
+    given = transcoders()
+    page = graph.to_html(tmp_path / "graph.html")
+    with GraphServer(page, graph, model, given) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert post(server, "change", {"times": {"nobody": 0}}) == (400, {"error": "'nobody' is no node of the graph"})
+        assert post(server, "change", {"times": {}}, Origin="http://elsewhere")[0] == 403
+        assert post(server, "other", {})[0] == 404 and request(server, "GET", "/graph.json")[0] == 404
+        node = next(i for i in graph.pruned().node_ids() if i.startswith("2_") and "error" not in i)
+        status, answer = post(server, "change", {"times": {node: 0.0}})
+        said = changed_next_tokens(graph, model, given, {graph.node_ids().index(node): 0.0})
+        assert status == 200 and [after for *_, after in answer["next"]] == pytest.approx(said.topk(8).values.tolist())
+        chromium.complaints.clear()
+        chromium.send("Page.navigate", url=f"{server.address}/#node={node}")
+        chromium.wait("document.querySelector('#card input[type=range]') !== null")
+        off = "const s = document.querySelector('#card input[type=range]'); s.value = 0;"
+        chromium.evaluate(f"(() => {{ {off} s.dispatchEvent(new Event('change')) }})()")
+        chromium.wait("document.getElementById('now').textContent.startsWith('now ')")
+        assert chromium.evaluate("document.querySelectorAll('.node.changed').length") == 1
+        chromium.click("#now button")
+        chromium.wait("document.querySelectorAll('.node.changed').length === 0")
+        assert not chromium.complaints and not chromium.faint()
+        server.shutdown()
+
+
+def test_a_damaged_graph_is_refused_in_one_line(graph: AttributionGraph, tmp_path) -> None:
+    graph.save(tmp_path / "graph.json")
+    whole = json.loads((tmp_path / "graph.json").read_text())
+    file = tmp_path / "bad.json"
+
+    def refused(**changed: object) -> None:
+        file.write_text(json.dumps(whole | changed))
+        with pytest.raises(ValueError, match=r"bad\.json"):
+            load_graph(file)
+
+    refused(nodes=whole["nodes"][:3])
+    refused(nodes=[*whole["nodes"], whole["nodes"][0]])
+    refused(nodes=[{**whole["nodes"][0], "ctx_idx": 99}, *whole["nodes"][1:]])
+    refused(nodes=[{**whole["nodes"][0], "feature_type": "worm"}, *whole["nodes"][1:]])
+    refused(links=[{**whole["links"][0], "weight": float("inf")}])
+    refused(links=[{**whole["links"][0], "target": "nobody"}])
+    refused(links="no")
+    refused(metadata={})
+    refused(interp={**whole["interp"], "bias": []})
+    file.write_text("{")
+    with pytest.raises(ValueError, match=r"bad\.json"):
+        load_graph(file)
+
+
+def test_bad_prompts_and_dictionaries_are_refused(model: Transformer) -> None:
+    given = transcoders()
+    for prompt, said in (
+        (IDS[:1], "at least two are needed"),
+        (torch.zeros(17, dtype=torch.long), "17 tokens"),
+        (torch.tensor([3, 99]), r"token ids 3\.\.99 must be in"),
+        ("a text", "tokenizer"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            attribution_graph(model, prompt, given)
+    with pytest.raises(ValueError, match="at least one"):
+        attribution_graph(model, IDS, {})
+    with pytest.raises(ValueError, match=r"blocks\.7"):
+        attribution_graph(model, IDS, {"blocks.7.hook_resid_mid": given["blocks.0.hook_resid_mid"]})
+    with pytest.raises(ValueError, match="trained on"):
+        attribution_graph(model, IDS, {"blocks.1.hook_resid_mid": given["blocks.0.hook_resid_mid"]})
+
+
+def test_untaught_tokens_are_errors(model: Transformer) -> None:
+    given = transcoders()
+    for each in given.values():
+        each.metadata["exclude_special_tokens"] = [int(IDS[0])]
+    made = attribution_graph(model, IDS, given)
+    assert made.unexplained < 1e-12
+    assert not (made.nodes.query("kind == 'latent'")["position"] == 0).any()
+
+
+def write_circuit_tracer(folder: Path, given: dict[str, SAE]) -> None:
+    """A folder of transcoders as circuit-tracer writes it."""
+    folder.mkdir()
+    for n, each in enumerate(given.values()):
+        tensors = {"W_enc": each.W_enc.T, "W_dec": each.W_dec, "b_enc": each.b_enc, "b_dec": each.b_dec}
+        tensors |= {"W_skip": each.W_skip.T} if each.W_skip is not None else {}
+        tensors = {name: tensor.detach().float().contiguous() for name, tensor in tensors.items()}
+        save_file(tensors | {"k": torch.tensor(6)}, folder / f"layer_{n}.safetensors")
+    hooks = "feature_input_hook: hook_resid_mid\nfeature_output_hook: hook_mlp_out\n"
+    (folder / "config.yaml").write_text(f"model_kind: transcoder_set\n{hooks}")
+
+
+def test_transcoders_of_circuit_tracer_are_read(model: Transformer, tmp_path) -> None:
+    own = transcoders(skip=True)
+    write_circuit_tracer(tmp_path / "theirs", own)
+    read = load_transcoders(tmp_path / "theirs")
+    assert list(read) == list(own)
+    x = torch.randn(5, D_MODEL)
+    for name, each in read.items():
+        torch.testing.assert_close(each(x), own[name](x.double()).float(), atol=1e-5, rtol=1e-4)
+        assert each.metadata["hook_name_out"] == own[name].metadata["hook_name_out"]
+    (tmp_path / "theirs" / "layer_1.safetensors").write_bytes(b"\x08")
+    with pytest.raises(ValueError, match="layer_1"):
+        load_transcoders(tmp_path / "theirs")
+    (tmp_path / "theirs" / "config.yaml").write_text("!!python/object/apply:os.system [echo]")
+    with pytest.raises(ValueError, match=r"config\.yaml"):
+        load_transcoders(tmp_path / "theirs")
+    with pytest.raises(ValueError, match=r"config\.yaml"):
+        load_transcoders(tmp_path)
+
+
+def test_feature_files_go_with_a_graph(model: Transformer, graph: AttributionGraph, tmp_path) -> None:
+    tokens = torch.randint(0, 50, (20, 9), generator=torch.Generator().manual_seed(0))
+    vocab = [f"t{i}" for i in range(50)]
+    with torch.no_grad():
+        _, cache = model.run_with_cache(tokens)
+    features = {
+        name: FeatureStore.from_codes(
+            tokens, each.codes(cache[name].flatten(0, 1)), tmp_path / str(n), vocab=vocab, hook_name=name
+        )
+        for n, (name, each) in enumerate(transcoders().items())
+    }
+    graph.save(tmp_path / "graph.json")
+    out = write_graph_features(graph.pruned(), features, tmp_path / "features")
+    nodes = json.loads((tmp_path / "graph.json").read_text())["nodes"]
+    wanted = [node["feature"] for node in nodes if node["feature_type"] == "cross layer transcoder"]
+    assert wanted
+    for number in wanted:
+        written = json.loads((out / f"{number}.json").read_text())
+        examples = written["examples_quantiles"][0]["examples"]
+        assert written["index"] == number
+        assert all(len(each["tokens"]) == len(each["tokens_acts_list"]) for each in examples)
+    page = graph.to_html(tmp_path / "graph.html", features=features)
+    assert "t14" in page.read_text()
+    with pytest.raises(ValueError, match="not given"):
+        write_graph_features(graph, {}, tmp_path / "none")
+
+
+def test_the_command_draws_the_graph_of_a_run(tiny_run, tmp_path, capsys) -> None:
+    assert main(["graph", str(tiny_run.path), "To be, or not", "--out", str(tmp_path / "new" / "graph.html")]) == 0
+    said = capsys.readouterr().out
+    assert "weights of the model shuffled" in said and "replacement" in said
+    assert (tmp_path / "new" / "graph.html").stat().st_size < 5e6
+    assert main(["graph", str(tiny_run.path), "To be", "--out", str(tmp_path / "graph.json"), "--no-checks"]) == 0
+    graph = load_graph(tmp_path / "graph.json")
+    assert len(graph.nodes) > 3
+    for write in (graph.save, graph.to_html):
+        with pytest.raises(ValueError, match=r"graph.json is there already: name another file, or .*overwrite=True"):
+            write(tmp_path / "graph.json")
+        with pytest.raises(ValueError, match="lies in the run folder"):
+            write(tiny_run.path / "graph.json")
+    graph.save(tmp_path / "graph.json", overwrite=True)
+    for words, told in (
+        ([str(tiny_run.path), "a " * 900], "tokens are longer than the model's context of 64"),
+        ([str(tiny_run.path), "a b", "--out", str(tmp_path / "graph.png")], "must end in .html or .json"),
+        ([str(tmp_path), "a b"], "not a run folder"),
+    ):
+        assert main(["graph", *words]) == 2
+        assert told in capsys.readouterr().err

@@ -1,0 +1,137 @@
+"""What is predicted of steering, against its definitions by hand, and the range over which it is of use."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from analyses.claims.steering_scores import steering_scores, steering_success
+from interp.activations.hooks import capture, resolve_hooks
+from interp.effects import add, intervene, pin, steer, useful_range
+from interp.effects.steering import Steered
+from interp.evaluation.baselines import RandomDictionary
+from models import load_model
+from tests.effects.test_effects import POST, V, ours, planted, sae, scanned, seeded
+from tests.foreign_models import D_MODEL, FAMILIES, foreign_model, foreign_tokenizer
+from tests.foreign_models import N_CTX as SLIDES
+
+
+@pytest.fixture
+def tokens():
+    return torch.randint(0, V, (7, 9), generator=seeded(0))
+
+
+def test_scores_are_those_of_the_model_steered_by_hand(tokens, tmp_path):
+    model, dictionary = ours(), sae().double()
+    features = scanned(model, POST, dictionary, tokens, tmp_path)
+    latents = features.sql("select latent from features where n_active > 3").latent[:4].tolist()
+    table = steering_scores(features, model, POST, dictionary, latents, kl=0.2, sequences=7)
+    assert table.multiple.notna().sum() >= 2 and table.latent.tolist() == latents
+    z = features.codes[: len(features.codes)].dense()
+    fires, flat = (z > 0).double(), tokens.flatten()
+    maxima = features.table().set_index("latent")["max"]
+    with torch.no_grad():
+        clean = model(tokens).log_softmax(-1)
+        for row in table.dropna().itertuples():
+            with intervene(model, POST, dictionary, {row.latent: pin(row.multiple * maxima[row.latent])}):
+                steered = model(tokens).log_softmax(-1)
+            kl = (clean.exp() * (clean - steered)).sum(-1).mean()
+            assert row.kl == pytest.approx(float(kl), rel=1e-5) and row.kl == pytest.approx(0.2, rel=0.05)
+            share = np.array([float(fires[flat == t, row.latent].mean()) if (flat == t).any() else 0 for t in range(V)])
+            rise = (steered.exp() - clean.exp()).flatten(0, 1).mean(0).numpy()
+            assert row.self_output == pytest.approx(rise @ share, rel=1e-5)
+            near = fires[:, row.latent].view(tokens.shape).clone()
+            near[:, 1:] = near[:, 1:].maximum(near[:, :-1].clone())
+            near = near.flatten()
+            share_near = np.array([float(near[flat == t].mean()) if (flat == t).any() else 0 for t in range(V)])
+            assert row.output == pytest.approx(rise @ share_near, rel=1e-5)
+            own, told = fires[:, row.latent].numpy(), share[flat.numpy()]
+            assert row.input == pytest.approx(np.var(told) / np.var(own))
+
+
+def test_tokens_that_the_dictionary_was_not_taught_are_not_steered(tokens, tmp_path):
+    model, dictionary = ours(), sae().double()
+    features = scanned(model, POST, dictionary, tokens, tmp_path)
+    latent, untaught = int(features.table()["max"].idxmax()), tokens[:, 1].unique().tolist()
+    dictionary.metadata["exclude_special_tokens"] = untaught
+    written = steer(model, POST, dictionary, features, {latent: 3}, tokens[:, :3], 4, temperature=0)
+    action = {latent: pin(3 * float(features.table().set_index("latent")["max"][latent]))}
+    row = tokens[:, :3]
+    for _ in range(4):
+        taught = ~torch.isin(row, torch.tensor(untaught))
+        with torch.no_grad(), intervene(model, POST, dictionary, action, positions=taught):
+            row = torch.cat([row, model(row)[:, -1:].argmax(-1)], 1)
+    assert torch.equal(written, row)
+    [score] = steering_scores(features, model, POST, dictionary, [latent], kl=0.3, sequences=7).itertuples()
+    action = {latent: pin(score.multiple * action[latent].plus / 3)}
+    taught = ~torch.isin(tokens, torch.tensor(untaught))
+    with torch.no_grad():
+        clean = model(tokens).log_softmax(-1)
+        with intervene(model, POST, dictionary, action, positions=taught):
+            steered = model(tokens).log_softmax(-1)
+    assert score.kl == pytest.approx(float((clean.exp() * (clean - steered)).sum(-1).mean()), rel=1e-5)
+
+
+def test_a_latent_that_brings_its_own_token_is_predicted_and_found_to(tmp_path):
+    """Latent 0 fires on token 7 and brings it; latent 1 is taken off by the norm, and no dose of it costs anything."""
+    model, dictionary = planted()
+    u = dictionary.W_dec[0]
+    with torch.no_grad():
+        model.W_E[7] += 5 * u
+        model.W_E[3] -= 5 * u
+    tokens = torch.randint(8, V, (12, 9), generator=seeded(4))
+    tokens[:, 2] = 7
+    features = scanned(model, POST, dictionary, tokens, tmp_path)
+    table = steering_scores(features, model, POST, dictionary, [0, 1], kl=1.0)
+    assert min(table.output[0], table.self_output[0]) > 0.3 and table.input[0] == pytest.approx(1)
+    assert np.isnan(table.multiple[1]) and np.isnan(table.output[1])
+    found = steering_success(features, model, POST, dictionary, {0: table.multiple[0]}, prompt_tokens=2, n_tokens=6)
+    assert 0.3 < found.self_success[0] < 1 and 0.3 < found.success[0] < 1
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_the_useful_range_ends_where_the_loss_breaks_or_the_concept_falls():
+    doses = pd.DataFrame({"multiple": [np.nan, 0, 1, 2, 4, 8], "concept": [0.1, 0.05, 0.2, 0.4, 0.6, 0.7]})
+    doses["loss"] = [3, 3, 3, 3.5, 4, 9.0]
+    assert useful_range(doses, 5.0) == (1, 4)
+    assert useful_range(doses, 3.2) is None
+    assert useful_range(doses.assign(concept=[0.1, 0, 0.2, 0.15, 0.3, 0.5]), 10.0) == (4, 8)
+
+
+def test_a_kl_that_is_no_cost_and_a_latent_that_never_fires_are_refused(tokens, tmp_path):
+    model, dictionary = ours(), sae().double()
+    dictionary.b_enc[4] = -1e6
+    features = scanned(model, POST, dictionary, tokens, tmp_path)
+    with pytest.raises(ValueError, match="kl=0 must be above 0"):
+        steering_scores(features, model, POST, dictionary, [0], kl=0)
+    with pytest.raises(ValueError, match=r"latents \[4\] never fire"):
+        steering_scores(features, model, POST, dictionary, [4])
+    with pytest.raises(ValueError, match="n_tokens=0 must be at least 1"):
+        steering_success(features, model, POST, dictionary, {0: 1.0}, n_tokens=0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_model_that_keeps_its_keys_and_values_writes_the_same_and_reads_each_token_once(family, monkeypatch):
+    tokenizer = foreign_tokenizer(family)
+    model = load_model(foreign_model(family, len(tokenizer)), tokenizer=tokenizer)
+    dictionary = RandomDictionary(D_MODEL, 20, 4)
+    tokens = torch.randint(4, 100, (2, SLIDES + 6), generator=seeded(0))
+    tokens[:, [0, 9]] = tokenizer.bos_token_id
+    rows = capture(model, tokens[:, :SLIDES], resolve_hooks(model, ["blocks.1.hook_resid_post"]))
+    norms = rows["blocks.1.hook_resid_post"].norm(dim=-1).flatten()
+    dictionary.metadata = {"norm_limit": float(norms.detach().quantile(0.9))}
+    actions = {3: pin(4.0), 7: add(-2.0)}
+    steered = Steered(model, "blocks.1.hook_resid_post", dictionary, actions)
+    read = []
+    count = model.inner.get_input_embeddings().register_forward_hook(lambda _, ids, __: read.append(ids[0].shape[1]))
+    sampled = steered.sample(tokens[:, : SLIDES - 5], 8, 1.0, 5)
+    count.remove()
+    assert read == [SLIDES - 5, 1, 1, 1, 1, 1, SLIDES, SLIDES], "the last two no longer fit, and are read with a window"
+    kept = None
+    for end in range(7, 14):
+        logits, kept = steered._next(tokens[:, :end], kept)
+        torch.testing.assert_close(logits, steered.logits(tokens[:, :end])[:, -1], atol=1e-4, rtol=0)
+    free = Steered(model, "blocks.1.hook_resid_post", dictionary, {}).logits(tokens[:, :13])[:, -1]
+    assert kept is not None and (logits - free).abs().max() > 1e-2
+    monkeypatch.setattr(type(model), "reads_on", property(lambda self: self))
+    assert torch.equal(sampled, steered.sample(tokens[:, : SLIDES - 5], 8, 1.0, 5))

@@ -1,0 +1,368 @@
+"""Models of other makers at the one door: the four families of `tests.foreign_models`."""
+
+import copy
+import json
+import re
+import struct
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from interp.activations.harvesting import harvest
+from interp.activations.hooks import Hook, check_own_hook, hooks_of, resolve_hooks
+from interp.activations.model_passes import fingerprint
+from interp.activations.stream import ActivationStream
+from interp.evaluation.baselines import FixedDictionary, RandomDictionary
+from interp.evaluation.quality import evaluate_dictionary
+from interp.features.feature_store import scan_features
+from models import load_model, vocab_strings
+from models.transformer import Transformer, TransformerConfig
+from tests.activations.test_harvest import rows_of
+from tests.foreign_models import (
+    D_MLP,
+    D_MODEL,
+    FAMILIES,
+    N_CTX,
+    N_LAYERS,
+    TEXTS,
+    foreign_model,
+    foreign_tokenizer,
+    write_foreign,
+    write_gguf,
+)
+
+NATIVE = {"gpt2": "transformer.h.{}", "neox": "gpt_neox.layers.{}"}
+DOWN = {"gpt2": "mlp.c_proj", "neox": "mlp.dense_4h_to_h"}
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def folder(family, tmp_path_factory):
+    return write_foreign(family, tmp_path_factory.mktemp(family))
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return load_model(folder)
+
+
+@pytest.fixture(scope="module")
+def tokens(model):
+    ids = [i for text in TEXTS for i in model.tokenizer.encode(text, add_special_tokens=False)]
+    return torch.tensor(ids[: 6 * 20]).view(6, 20)
+
+
+def test_a_foreign_model_gives_its_own_logits(model, tokens):
+    with torch.no_grad():
+        assert torch.equal(model(tokens), model.inner(tokens, use_cache=False).logits)
+    assert (model.d_model, model.n_layers, model.d_vocab) == (D_MODEL, N_LAYERS, model(tokens).shape[-1])
+    assert model.W_U.shape == (D_MODEL, model.d_vocab) and not model.training
+
+
+def test_aliases_native_names_and_hidden_states_are_one(model, family, tokens, tmp_path):
+    native = NATIVE.get(family, "model.layers.{}").format(1)
+    hooks = ["blocks.1.hook_resid_post", native, "model.layers.1", "blocks.2.hook_resid_pre"]
+    hooks += [f"{native}.input", "blocks.1.hook_resid_pre"]
+    store = harvest(model, tokens, hooks, tmp_path, dtype="float32", batch_size=len(tokens))
+    with torch.no_grad():
+        hidden = model.inner(tokens, output_hidden_states=True).hidden_states
+    assert store.hook_names == ("blocks.1.hook_resid_post", "blocks.2.hook_resid_pre", "blocks.1.hook_resid_pre")
+    assert [store.name_of(hook) for hook in hooks[1:3]] == ["blocks.1.hook_resid_post"] * 2
+    assert ActivationStream(model, tokens, [native]).name_of("model.layers.1") == "blocks.1.hook_resid_post"
+    for n, hook in enumerate(hooks):
+        rows = rows_of(store, hook)
+        expected = hidden[2 if n < 4 else 1].flatten(0, 1)
+        assert all(torch.equal(x, expected[i]) for i, x in rows.items()) and len(rows) == tokens.numel(), hook
+
+
+def test_inputs_of_matrices_are_the_neurons_and_the_heads(model, family, tokens):
+    """From the module's own input by its own formula, and through its own output matrix to what it puts out."""
+    block = model.get_submodule("inner." + NATIVE.get(family, "model.layers.{}").format(1))
+    seen = {}
+    handle = block.mlp.register_forward_hook(lambda _, args, output: seen.update(into=args[0], out=output))
+    with torch.no_grad():
+        model(tokens)
+        handle.remove()
+        x, mlp = seen["into"], block.mlp
+        if family == "gpt2":
+            neurons = mlp.act(mlp.c_fc(x))
+        elif family == "neox":
+            neurons = torch.nn.functional.gelu(mlp.dense_h_to_4h(x))
+        else:
+            neurons = mlp.act_fn(mlp.gate_proj(x)) * mlp.up_proj(x)
+    native = f"{NATIVE.get(family, 'model.layers.{}').format(1)}.{DOWN.get(family, 'mlp.down_proj')}.input"
+    found = capture_all(model, tokens, ["blocks.1.mlp.hook_post", native, "blocks.1.attn.hook_z"])
+    torch.testing.assert_close(found["blocks.1.mlp.hook_post"], neurons)
+    assert torch.equal(found[native], found["blocks.1.mlp.hook_post"]) and neurons.shape[-1] == D_MLP
+    place = resolve_hooks(model, ["blocks.1.attn.hook_z"])["blocks.1.attn.hook_z"]
+    assert place.reads == "input" and place.module(found["blocks.1.attn.hook_z"]).shape[-1] == D_MODEL
+
+
+def capture_all(model, tokens, names):
+    from interp.activations.hooks import capture
+
+    with torch.no_grad():
+        return capture(model, tokens, resolve_hooks(model, names))
+
+
+def test_what_blocks_write_adds_up(model, family, tokens):
+    names = [f"blocks.1.hook_{kind}" for kind in ("resid_pre", "attn_out", "mlp_out", "resid_post")]
+    pre, attn_out, mlp_out, post = capture_all(model, tokens, names).values()
+    torch.testing.assert_close(pre + attn_out + mlp_out, post)
+    assert min(attn_out.norm(), mlp_out.norm()) > 0.01 * pre.norm()
+    if family == "neox":  # attention and MLP side by side: there is no place between them
+        assert "blocks.1.hook_resid_mid" not in model.hook_dict
+    else:
+        mid = capture_all(model, tokens, ["blocks.1.hook_resid_mid"])["blocks.1.hook_resid_mid"]
+        torch.testing.assert_close(mid, pre + attn_out)
+
+
+def test_every_hook_that_is_listed_can_be_harvested(model, tokens, tmp_path):
+    store = harvest(model, tokens[:1, :4], model.hooks(), tmp_path)
+    assert store.hook_names == tuple(model.hooks()) and store.hook_names[0] == "hook_embed"
+
+
+def test_a_copy_is_a_model_of_its_own(model, tokens):
+    twin = copy.deepcopy(model)
+    assert fingerprint(twin) == fingerprint(model) == fingerprint(model.inner)
+    inside = set(twin.modules())
+    assert all(place.module in inside for place in resolve_hooks(twin, list(twin.hook_dict)).values())
+    with torch.no_grad():
+        next(twin.inner.parameters()).add_(1)
+    assert fingerprint(twin) != fingerprint(model) and twin.tokenizer is model.tokenizer
+
+
+def test_a_vocabulary_can_be_read_and_joins_to_the_text(model, family):
+    strings = vocab_strings(model.tokenizer)
+    assert len(strings) == model.d_vocab and not any("�" in string for string in strings)
+    for text in TEXTS[:5]:
+        encoding = model.tokenizer.encode_batch([text])[0]
+        shown = "".join(strings[i] for i in encoding.ids if "⟨" not in strings[i])
+        assert shown.strip() == text.replace("水", "").strip() if family in ("llama", "gemma2") else shown == text
+        assert model.tokenizer.decode(encoding.ids) == text
+        assert not set(encoding.ids) & set(model.special_ids)
+        starts, ends = encoding.offsets.T
+        assert (starts[1:] >= starts[:-1]).all() and (ends[1:] >= ends[:-1]).all() and ends[-1] == len(text)
+        for i, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
+            letters = strings[i].strip()  # a space that is put before a text covers what follows it
+            assert "⟨" in letters or not letters or letters == text[start:end].strip()
+
+
+def test_a_model_is_saved_and_read_back(model, tokens, tmp_path):
+    model.save(tmp_path)
+    again = load_model(tmp_path)
+    assert fingerprint(again) == fingerprint(model) and again.tokenizer.digest == model.tokenizer.digest
+    half = load_model(tmp_path, dtype="bfloat16")
+    assert half.W_U.dtype == torch.bfloat16 and half.hooks() == model.hooks()
+    with torch.no_grad():
+        torch.testing.assert_close(half(tokens).float(), model(tokens), rtol=0.1, atol=0.3)
+
+
+def test_a_gguf_file(tmp_path):
+    pytest.importorskip("gguf", reason="the package gguf is not installed")
+    tokenizer = foreign_tokenizer("gpt2")
+    written = foreign_model("llama", len(tokenizer), head_dim=8)
+    write_gguf(written, tokenizer, tmp_path / "tiny.gguf")
+    model = load_model(tmp_path / "tiny.gguf")
+    ids = model.tokenizer.encode(TEXTS[0], add_special_tokens=False)
+    assert ids == tokenizer(TEXTS[0])["input_ids"] and model.name == "tiny.gguf" and model.n_ctx == N_CTX
+    with torch.no_grad():
+        torch.testing.assert_close(model(torch.tensor([ids])), written(torch.tensor([ids])).logits)
+    model.save(tmp_path / "folder")
+    assert fingerprint(load_model(tmp_path / "folder")) == fingerprint(model)
+
+
+def test_model_objects_of_both_libraries(model, family, folder, tokens):
+    from transformer_lens.model_bridge import TransformerBridge
+
+    raw = load_model(model.inner, tokenizer=model.tokenizer.inner)
+    assert raw.hooks() == model.hooks() and raw.tokenizer.display() == model.tokenizer.display()
+    inner = copy.deepcopy(model.inner)
+    tokenizer = copy.deepcopy(model.tokenizer.inner)
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    bridge = load_model(TransformerBridge.boot_transformers(str(folder), hf_model=inner, tokenizer=tokenizer))
+    assert (bridge.d_model, bridge.n_layers, bridge.d_vocab) == (model.d_model, model.n_layers, model.d_vocab)
+    names = [f"blocks.1.{kind}" for kind in ("hook_resid_post", "mlp.hook_post", "attn.hook_z", "hook_mlp_out")]
+    theirs, ours = capture_all(bridge, tokens, names), capture_all(model, tokens, names)
+    for name in names:  # what the two libraries call by one name is one thing
+        torch.testing.assert_close(theirs[name].reshape(ours[name].shape), ours[name], rtol=1e-4, atol=1e-5)
+    assert resolve_hooks(bridge, ["model.layers.1"])["model.layers.1"].module is bridge.hook_dict[names[0]]
+
+
+@pytest.mark.parametrize(
+    "hook, message",
+    [
+        ("blocks.1.hook_resid_pos", "no hook 'blocks.1.hook_resid_pos'; the nearest are blocks.1.hook_resid_pos"),
+        ("model.layers.1.mlp.down_proj.inputs", "the nearest are .*model.layers.1.mlp.down_proj"),
+        ("model.layers", r"never reaches 'model.layers': choose a hook that fires, such as .*model.layers.0"),
+        ("model", r"hook 'model' \(LlamaModel\) puts out a BaseModelOutputWithPast .* as from hook_embed"),
+        ("model.embed_tokens.input", r"\(Embedding\) is given \(1, 20\) for tokens \(1, 20\)"),
+    ],
+)
+def test_errors_name_the_hook_and_the_nearest(tmp_path, hook, message):
+    model = load_model(foreign_model("llama", 99))
+    with pytest.raises(ValueError, match=message):
+        harvest(model, torch.randint(99, (3, 20)), hook, tmp_path)
+
+
+def test_tokens_beyond_the_model_are_named(tmp_path):
+    raw = foreign_model("llama", 99)
+    for model in (raw, load_model(raw)):
+        with pytest.raises(ValueError, match="token ids 0..99 must be in 0..98"):
+            harvest(model, torch.arange(100).view(5, 20), "model.layers.1", tmp_path)
+        with pytest.raises(ValueError, match=f"sequences of 65 tokens are longer than the model's context of {N_CTX}"):
+            harvest(model, torch.zeros(1, 65, dtype=torch.int64), "model.layers.1", tmp_path)
+
+
+def test_what_cannot_be_loaded_is_said_in_one_line(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "config.json").write_text('{"model_type": "bert", "architectures": ["BertModel"]}')
+    (tmp_path / "damaged.gguf").write_bytes(b"GGUF" + bytes(40))
+    model = foreign_model("gpt2", 50)
+    model.transformer.save_pretrained(tmp_path / "headless")
+    cases = {
+        "no/such-model": "no/such-model cannot be loaded as a language model",
+        tmp_path / "nothing.gguf": "nothing.gguf does not exist",
+        tmp_path / "nothing": "nothing does not exist: name a folder",
+        "./nothing/here": "nothing/here does not exist: name a folder",
+        tmp_path / "damaged.gguf": "damaged.gguf cannot be loaded",
+        tmp_path / "empty": "config.json does not exist: name a folder that holds a model",
+        tmp_path / "config": "config cannot be loaded as a language model",
+        tmp_path / "headless": "headless has no tokenizer that can be read",
+        torch.nn.Linear(2, 2): "Linear is no model of Hugging Face or TransformerLens",
+    }
+    for source, message in cases.items():
+        with pytest.raises((ValueError, OSError), match=message) as raised:
+            load_model(source)
+        assert "\n" not in str(raised.value)
+    with pytest.raises(ValueError, match="dtype='int8' must be one of auto, float32"):
+        load_model(model, dtype="int8")
+
+
+def test_a_model_larger_than_its_files_is_refused_before_memory_is_taken(tmp_path, monkeypatch):
+    """A GGUF file of a name alone is read with the sizes of a model of seven billion."""
+    name = b"general.architecture"
+    header = struct.pack("<4sIQQ", b"GGUF", 3, 0, 1) + struct.pack("<Q", len(name)) + name
+    (tmp_path / "none.gguf").write_bytes(header + struct.pack("<IQ", 8, 5) + b"llama")
+    folder = write_foreign("gpt2", tmp_path / "wide")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"n_embd": 1 << 15, "n_head": 4}))
+    monkeypatch.setattr("torch.nn.Module.to_empty", lambda *_: pytest.fail("memory is taken"))
+    for place in (tmp_path / "none.gguf", folder):
+        with pytest.raises(ValueError, match=r"describes [\d,]+ weights, but its files have [\d,]+ bytes: fetch it"):
+            load_model(place)
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("damage", ["empty", "a bit", "cut", "null", "list", "zeros", "words"])
+def test_a_damaged_model_is_said_in_one_line(tmp_path, file, damage):
+    folder = write_foreign("gpt2", tmp_path / "model")
+    whole = (folder / file).read_bytes()
+    flipped = bytes([whole[0] ^ 1]) + whole[1:]
+    contents = {"empty": b"", "a bit": flipped, "cut": whole[: len(whole) // 2], "null": b"null", "list": b"[]"}
+    contents["zeros"] = re.sub(rb": \d+", b": 0", whole) if file.endswith(".json") else bytes(len(whole))
+    contents["words"] = re.sub(rb": \d+", b': "x"', whole) if file.endswith(".json") else b"x" * 100
+    (folder / file).write_bytes(contents[damage])
+    try:
+        load_model(folder)
+    except (ValueError, OSError) as error:
+        assert "\n" not in str(error) and folder.name in str(error)
+
+
+def test_a_dictionary_may_call_its_hook_by_any_of_its_names():
+    model = load_model(foreign_model("llama", 99))
+    dictionary = SimpleNamespace(metadata={"hook_name": "blocks.1.mlp.hook_post"})
+    known = hooks_of(model)
+    check_own_hook(dictionary, "model.layers.1.mlp.down_proj.input", known, "the model")
+    with pytest.raises(ValueError, match="trained on blocks.1.mlp.hook_post, which the model has too"):
+        check_own_hook(dictionary, "blocks.1.hook_mlp_out", known, "the model")
+
+
+def test_inputs_of_modules_are_spliced(model, family, tokens):
+    """Replacing the neurons by 0 is replacing what the MLP writes by its output matrix's bias."""
+    halves = torch.cat([torch.eye(D_MLP), -torch.eye(D_MLP)])
+    whole = FixedDictionary(halves.T.contiguous(), halves, torch.zeros(D_MLP), None)
+    neurons = evaluate_dictionary(model, "blocks.1.mlp.hook_post", whole, tokens)
+    assert neurons.ce_spliced == pytest.approx(neurons.ce_clean, abs=1e-4) and neurons.fvu < 1e-9
+    twin = copy.deepcopy(model)
+    matrix = resolve_hooks(twin, ["blocks.1.mlp.hook_post"])["blocks.1.mlp.hook_post"].module
+    with torch.no_grad():
+        matrix.weight.zero_()
+        logits = twin(tokens)[:, :-1].flatten(0, 1)
+    expected = torch.nn.functional.cross_entropy(logits, tokens[:, 1:].flatten())
+    assert neurons.ce_zero_ablated == pytest.approx(float(expected), abs=1e-5)
+    assert abs(neurons.ce_zero_ablated - neurons.ce_clean) > 1e-4
+
+
+def test_our_own_model_answers_to_the_same_names(tmp_path):
+    from models.tokenizer import Tokenizer
+
+    tokenizer = Tokenizer.train_characters(TEXTS)
+    config = TransformerConfig(n_layers=2, d_model=8, n_heads=2, d_mlp=12, d_vocab=tokenizer.vocab_size, n_ctx=16)
+    Transformer(config).save(tmp_path)
+    tokenizer.save(tmp_path / "tokenizer")
+    model = load_model(tmp_path)
+    assert (model.n_ctx, model.d_model, model.d_vocab, model.n_layers) == (16, 8, tokenizer.vocab_size, 2)
+    assert model.tokenizer.digest == tokenizer.digest and model.special_ids == (tokenizer.bos_id,)
+    hooks = resolve_hooks(model, ["model.layers.1", "blocks.1.hook_resid_post", "final_norm.input"])
+    assert hooks["model.layers.1"] == hooks["blocks.1.hook_resid_post"]
+    assert hooks["final_norm.input"] == Hook(model.final_norm, "input")
+    assert copy.deepcopy(model).tokenizer is model.tokenizer
+
+
+def test_a_scan_spells_tokens_as_the_model_does(model, tokens, tmp_path):
+    hook = "blocks.1.hook_resid_post"
+    store = harvest(model, tokens, [hook], tmp_path / "store")
+    sae = RandomDictionary(store.d(hook), 8, 2)
+    assert scan_features(sae, store, hook, tmp_path / "named", model=model).vocab == model.tokenizer.display()
+    assert scan_features(sae, store, hook, tmp_path / "ids").vocab[:3] == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    "hook",
+    ["blocks.1.hook_resid_post", "blocks.2.hook_resid_pre", "native", "blocks.2.mlp.hook_post", "blocks.1.attn.hook_z"],
+)
+def test_logit_effects_are_gradients_through_the_frozen_final_norm(model, family, tokens, hook):
+    """Against autograd, in a model whose blocks behind the hook are taken away and whose norm's scale is a constant."""
+    from interp.features.decoder import logit_path
+
+    if hook == "native":
+        hook = NATIVE.get(family, "model.layers.{}").format(1)
+    place = resolve_hooks(model, [hook])[hook]
+    d_in = capture_all(model, tokens, [hook])[hook].flatten(2).shape[-1]
+    W_dec = torch.randn(5, d_in, generator=torch.Generator().manual_seed(0))
+    path = logit_path(W_dec, model, hook, tokens)
+    if family == "gemma2" and "hook_resid" not in hook and place.reads == "input":
+        assert path.directions is None and f"no direct path from {hook}" in path.note
+        return
+    assert "final norm's mean scale" in path.note
+    effects = path.directions @ path.W_U
+    x = capture_all(model, tokens, ["final_norm.input"])["final_norm.input"]
+    fixed = frozen(model.final_norm, x, centres=family in ("gpt2", "neox"))
+    matrix = place.module if place.reads == "input" and "hook_resid" not in hook else None
+    for row, effect in zip(W_dec, effects, strict=True):
+        added = row if matrix is None else matrix(row[None])[0] - matrix(torch.zeros_like(row[None]))[0]
+        epsilon = torch.zeros((), requires_grad=True)
+        logits = (fixed(x + epsilon * added.detach()) @ model.W_U.detach()).mean((0, 1))
+        slopes = torch.stack([torch.autograd.grad(each, epsilon, retain_graph=True)[0] for each in logits[:40]])
+        torch.testing.assert_close(effect[:40], slopes, rtol=1e-3, atol=1e-4)
+
+
+def frozen(norm, x, *, centres):
+    """The norm, its scale that of x."""
+    eps = getattr(norm, "eps", None) or norm.variance_epsilon
+    centred = x - x.mean(-1, keepdim=True) if centres else x
+    scale = (centred.square().mean(-1, keepdim=True) + eps).sqrt()
+    weight = 1 + norm.weight if type(norm).__name__.startswith("Gemma") else norm.weight
+
+    def run(y):
+        y = y - y.mean(-1, keepdim=True) if centres else y
+        return y / scale * weight
+
+    return run

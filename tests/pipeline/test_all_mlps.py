@@ -1,0 +1,105 @@
+"""A run with transcoders of all MLPs, from the configuration to graphs of prompts."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from interp import run_stages
+from interp.activations.hooks import capture, mlp_hooks, resolve_hooks
+from interp.cli import main
+from interp.effects import load_graph
+from interp.pipeline.config import RunConfig
+from models import load_model
+from models.transformer import Transformer, TransformerConfig
+from tests.foreign_models import write_foreign
+from tests.pipeline.test_hooks_of_a_run import FEW
+
+READS, WRITES = "blocks.{}.ln2.hook_normalized", "blocks.{}.hook_mlp_out"
+ALL = RunConfig.from_dict(FEW.to_dict() | {"harvest": {"hook_names": "all mlps", "tokens": 8_000, "batch_size": 20}})
+ALL = ALL.replace(model=dataclasses.replace(FEW.model, n_layers=2))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return run_stages(ALL, tmp_path_factory.mktemp("mlps") / "run")
+
+
+def test_every_mlp_has_its_transcoder(run):
+    assert run.hooks == (READS.format(0), READS.format(1))
+    for n, hook in enumerate(run.hooks):
+        part = run.at(hook)
+        assert part.sae.kind == "transcoder" and part.target == WRITES.format(n) == part.sae.metadata["hook_name_out"]
+        assert part.store.hook_names == (hook, WRITES.format(n))
+        assert len(part.features) == len(part.ranking) == ALL.sae.d_sae and part.page.is_file()
+        assert [name for name in ("neurons", "concepts", "nulls") if not part.has(name)] == [
+            "neurons",
+            "concepts",
+            "nulls",
+        ]
+    tokens = run.harvested.tokens[:1]
+    with torch.no_grad():
+        _, cache = run.model.run_with_cache(tokens)
+    shard = run.store.shard(0, WRITES.format(0))
+    row = int((shard.row_ids < tokens.numel()).nonzero()[0])
+    torch.testing.assert_close(
+        shard.acts[row].float(), cache[WRITES.format(0)].flatten(0, 1)[shard.row_ids[row]], atol=0.01, rtol=0.01
+    )
+
+
+def test_its_configuration_names_the_hooks_and_comes_back(run):
+    there = RunConfig.from_toml(run.path / "run.toml")
+    assert there == ALL.with_named_hooks() == there.with_named_hooks()
+    assert there.harvest.writes == "hook_mlp_out" and there.at(READS.format(1)).harvest.written == WRITES.format(1)
+    assert "writes" not in RunConfig().to_dict()["harvest"] and RunConfig().with_named_hooks() == RunConfig()
+    assert RunConfig.from_dict(ALL.to_dict()) == ALL
+    for quick in (False, True):
+        assert len(RunConfig.circuits(quick=quick).with_named_hooks().harvest.hook_names) == 4
+
+
+def test_the_demo_ends_with_graphs_of_all_layers(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(RunConfig, "circuits", classmethod(lambda cls, quick: ALL))
+    assert main(["demo", "--circuits", "--quick", "--out", str(run.path)]) == 0
+    assert capsys.readouterr().out.count("replacement") >= 2
+    assert len(list(run.path.with_name(f"{run.path.name}-graphs").glob("*.html"))) == 2
+    assert main(["graph", str(run.path), "To be, or", "--out", str(tmp_path / "g.json"), "--no-checks"]) == 0
+    graph = load_graph(tmp_path / "g.json")
+    assert graph.hook_names == list(run.hooks) and set(graph.nodes["dictionary"]) >= {0, 1}
+    assert main(["demo", "--circuits", "--model", "smollm2"]) == 2
+    assert "--circuits is of a small model" in capsys.readouterr().err
+
+
+def test_hooks_of_mlps_are_found_in_any_model(tmp_path):
+    own = Transformer(TransformerConfig(n_layers=11, d_model=8, n_heads=2, d_mlp=8, d_vocab=5))
+    assert list(mlp_hooks(own).items()) == [(READS.format(n), WRITES.format(n)) for n in range(11)]
+    llama = load_model(write_foreign("llama", tmp_path))
+    pairs = mlp_hooks(llama)
+    assert list(pairs)[0] == "blocks.0.mlp.hook_in" and list(pairs.values())[0] == WRITES.format(0)
+    hooks = resolve_hooks(llama, ["blocks.0.mlp.hook_in", WRITES.format(0)])
+    into, out = capture(llama, torch.tensor([[1, 2, 3]]), hooks).values()
+    torch.testing.assert_close(hooks[WRITES.format(0)].module(into), out)
+    with pytest.raises(ValueError, match="shows no hook_mlp_out"):
+        mlp_hooks(torch.nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize(
+    ("harvest", "message"),
+    [
+        ({"hook_names": ["all mlps", "blocks.0.hook_resid_post"]}, "'all mlps' names all hooks"),
+        ({"hook_names": "all mlps", "writes": "hook_mlp_out"}, "'all mlps' names all hooks"),
+        ({"hook_name": "hook_embed", "writes": "hook_mlp_out"}, "hook_embed is in none"),
+    ],
+)
+def test_mistakes_in_what_is_written_are_named(harvest, message):
+    with pytest.raises(ValueError, match=message):
+        RunConfig.from_dict({"harvest": harvest})
+
+
+def test_a_transcoder_of_its_own_hook_and_one_that_is_loaded_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="is blocks.0.hook_mlp_out itself"):
+        own = {"hook_name": WRITES.format(0), "writes": "hook_mlp_out"}
+        run_stages(RunConfig.from_dict(FEW.to_dict() | {"harvest": own}), tmp_path / "own")
+    with pytest.raises(ValueError, match="of transcoders that are trained"):
+        loaded = {"harvest": {"hook_name": READS.format(0), "writes": "hook_mlp_out"}, "sae": {"load": "x"}}
+        run_stages(RunConfig.from_dict(FEW.to_dict() | loaded), tmp_path / "loaded")
+    assert not (tmp_path / "own" / "corpus").exists()

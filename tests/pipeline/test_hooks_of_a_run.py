@@ -1,0 +1,321 @@
+"""Several hooks in one run: each has what a run with that hook alone has, from one pass of the model."""
+
+import dataclasses
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from interp import Run, open_any, run_stages
+from interp.cli import main
+from interp.effects import feature_edges
+from interp.pipeline.config import RunConfig
+from interp.pipeline.execution import run_alone
+from interp.pipeline.stages import STAGES, stage
+from interp.report.live import Explorer, LiveModel
+from interp.storage.folder_kinds import find
+from interp.storage.folders import locked
+from models.transformer import Transformer
+from tests.pipeline.test_run import contents, ran_now
+from tests.tiny import TINY
+
+POST, MID = "blocks.0.hook_resid_post", "blocks.0.hook_resid_mid"
+FEW = TINY.replace(
+    harvest=dataclasses.replace(TINY.harvest, tokens=8_000, batch_size=20),
+    sae=dataclasses.replace(TINY.sae, d_sae=32, tokens=8_000),
+    quality=dataclasses.replace(TINY.quality, tokens=2_000),
+    effects=dataclasses.replace(TINY.effects, sequences=2),
+    nulls=dataclasses.replace(TINY.nulls, tokens=1_000, sae_tokens=1_000, latents=2),
+)
+"""As few tokens as show whether two runs are the same."""
+PART = f"hooks/{MID}"
+
+
+def with_hooks(*hook_names: str, config: RunConfig = FEW) -> RunConfig:
+    return config.replace(harvest=dataclasses.replace(config.harvest, hook_names=hook_names))
+
+
+@pytest.fixture(scope="module")
+def folder_of_model(tiny_run, tmp_path_factory):
+    """A run folder with a corpus and a model only."""
+    folder = tmp_path_factory.mktemp("model") / "run"
+    for name in ("corpus", "model"):
+        shutil.copytree(tiny_run.path / name, folder / name)
+    shutil.copy(tiny_run.path / "run.toml", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def passes():
+    """Sequences that each forward pass of a transformer had."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def both(folder_of_model, tmp_path_factory, passes):
+    """A finished run with two hooks. Its harvest alone counts passes."""
+    out = tmp_path_factory.mktemp("both") / "run"
+    shutil.copytree(folder_of_model, out)
+    forward = Transformer.forward
+
+    def counted(self, tokens, *given, **options):
+        passes.append(len(tokens))
+        return forward(self, tokens, *given, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Transformer, "forward", counted)
+        run_stages(with_hooks(POST, MID), out, until="activations")
+    return run_stages(with_hooks(POST, MID), out)
+
+
+@pytest.fixture
+def copied(both, tmp_path):
+    return Run(shutil.copytree(both.path, tmp_path / "run"))
+
+
+def test_each_hook_has_what_a_run_with_that_hook_alone_has(both, folder_of_model, tmp_path):
+    """To the byte, and by the fingerprints of its stages."""
+    for hook in (POST, MID):
+        alone = run_stages(with_hooks(hook), shutil.copytree(folder_of_model, tmp_path / hook), until="ranking")
+        of_both = both.at(hook)
+        files, theirs = contents(alone.path), contents(of_both.path)
+        shared = ("run.toml", "corpus/", "model/", "hooks/")
+        assert {name: sum for name, sum in theirs.items() if not name.startswith(shared)} == {
+            name: sum for name, sum in files.items() if not name.startswith(shared)
+        }
+        for name in STAGES:
+            if name != "report":
+                assert alone.manifest(name)["fingerprint"] == of_both.manifest(name)["fingerprint"]
+        pd.testing.assert_frame_equal(alone.ranking, of_both.ranking)
+
+
+def test_the_model_passes_over_the_text_once(both, passes):
+    n_seq = len(both.harvested)
+    sample, width = n_seq, 1  # all sequences are the sample whose norms are looked at, and one shows the widths
+    assert sum(passes) == n_seq + sample + width
+    assert len(both.store) == len(both.at(MID).store)
+
+
+def test_a_run_gives_the_run_of_each_hook(both):
+    assert both.hooks == both.at(MID).hooks == (POST, MID)
+    part = both.at(MID)
+    assert both.at(POST) is both and part.at(POST) is both and part.at(MID) is part
+    assert (both.hook_name, part.hook_name, both.config.harvest.hook_name) == (POST, MID, POST)
+    assert part.config.harvest.hook_names == (MID,) and part.path == both.path / PART
+    assert part.model is both.model and part.tokenizer is both.tokenizer
+    assert part.features.meta["hook_name"] == MID and both.features.meta["hook_name"] == POST
+    assert not part.sae.W_dec.equal(both.sae.W_dec) and part.ranking.shape == both.ranking.shape
+    assert part.feature(3).verdict is not None
+    assert {"hooks", "at", "whole", "sae"} <= {*dir(part)}
+    with pytest.raises(ValueError, match=f"has no hook 'blocks.7'; it has {POST}, {MID}"):
+        both.at("blocks.7")
+
+
+def test_a_part_is_opened_by_its_path_too(both):
+    part = Run(both.path / PART)
+    assert part.hooks == (POST, MID) and part.whole.path == both.path
+    assert len(part.ranking) == FEW.sae.d_sae and part.page == both.at(MID).page
+    assert part.model.W_U.equal(both.model.W_U) and part.title == f"run · {MID}" and both.title == f"run · {POST}"
+    assert open_any(part.path, "model").W_U.equal(both.model.W_U)
+    assert open_any(part.path, "tokens").tokens.equal(both.train_tokens.tokens)
+    assert find(part.path, "tokenizer").path == both.path / "corpus/tokenizer"
+    assert find(part.path, "features").path == part.path / "features"
+
+
+def test_pages_name_one_another(both):
+    for hook, other in ((POST, MID), (MID, POST)):
+        page = both.at(hook).page
+        [(address, name)] = re.findall('<li><a href="(.+?)">(.+?)</a>', page.read_text())
+        assert (page.parent / address).resolve() == both.at(other).page.resolve() and name == other
+
+
+@pytest.mark.parametrize("own, other", [(MID, POST), (POST, MID)])
+def test_the_explorer_says_which_latents_of_the_earlier_hook_feed_those_of_the_later(both, own, other):
+    """The same edges from either page, those of the library."""
+    live = LiveModel(both.at(own))
+    assert live.hooks == [MID, POST], "in the order of the model"
+    found = live.edges("Once upon a time", 4, other, ablate=True)
+    pair = [(hook, both.at(hook).sae) for hook in (MID, POST)]
+    table = feature_edges(both.model, live.tokens("Once upon a time")[:, :5], *pair, targets=8)
+    expected = {(row.upstream, row.downstream): (row.attribution, row.ablation) for row in table.itertuples()}
+    assert {(up, down) for up, down, *_ in found["edges"]} == set(expected)
+    for up, down, *weights in found["edges"]:
+        assert weights == pytest.approx(expected[up, down], abs=1e-5)
+    sizes = [abs(owed) for _, _, owed, _ in found["edges"]]
+    assert sizes == sorted(sizes, reverse=True) and len(found["targets"]) <= 8
+    ranking = both.at(other).ranking.set_index("latent")["explanation"]
+    ends = {edge[0 if other == MID else 1] for edge in found["edges"]}
+    assert found["rules"] == {str(latent): ranking[latent] or "" for latent in ends}
+    assert live.edges("Once upon a time", 4, other)["edges"][0][3] is None
+    with pytest.raises(ValueError, match="is not another hook of the run"):
+        live.edges("Once upon a time", 4, own)
+
+
+def test_edges_between_hooks_are_drawn_and_those_of_a_chosen_latent_told(both, chromium):
+    with Explorer(both) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        chromium.open(f"{server.address}#try")
+        chromium.wait("document.querySelectorAll('.feeds path').length > 0")
+        ends = chromium.text(".feeds h3")
+        assert ends == [MID, f"{POST} this page"] and len(chromium.text(".edges tbody tr")) > 1
+        target = chromium.text(".feeds > div:last-child li a")[0]
+        chromium.click(".feeds > div:last-child .choose")
+        told = set(chromium.text(".edges tbody td:nth-child(2) a"))
+        assert told == {target} and chromium.evaluate("document.querySelectorAll('.feeds path.off').length") > 0
+        assert set(chromium.text(".edges td:nth-child(4)")) == {"–"}
+        chromium.click(".edges .more")
+        chromium.wait("document.querySelector('.edges td:nth-child(4)').textContent !== '–'")
+        chromium.size(390, 844)
+        assert chromium.evaluate("document.documentElement.scrollWidth") == 390
+        assert chromium.faint() == [] == chromium.unnamed() and not chromium.complaints
+        server.shutdown()
+
+
+def test_what_is_done_is_not_done_again_and_a_hook_more_runs_beside_it(folder_of_model, tmp_path):
+    run = shutil.copytree(folder_of_model, tmp_path / "run")
+    assert ran_now(with_hooks(POST), run, until="sae") == ["activations", "sae"]
+    before = contents(run)
+    assert ran_now(with_hooks(POST, MID), run, until="sae") == ["activations", "sae"]
+    after = contents(run)
+    assert {name: after[name] for name in before if name != "run.toml"} == {
+        name: sum for name, sum in before.items() if name != "run.toml"
+    }
+    assert Run(run).at(MID).sae.d_sae == FEW.sae.d_sae
+    assert ran_now(with_hooks(POST, MID), run, until="sae") == []
+    assert ran_now(with_hooks(POST), run, until="sae") == [] and Run(run).hooks == (POST,)
+    with pytest.raises(
+        ValueError, match=r"harvest.hook_name: .*--redo to run again what this touches: activations, sae"
+    ):
+        run_stages(with_hooks(MID), run)
+
+
+# Imports all once, then forks a child for each kill: before the second hook's own stages, or when only one of the two
+# stores is in its place.
+KILLED = """
+import os, signal, sys
+import interp.activations.harvesting, interp.sae
+from interp.pipeline.execution import run_stages
+from interp.storage import folders
+from tests.pipeline.test_hooks_of_a_run import MID, POST, with_hooks
+
+def kill(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+swap = folders._swap
+def swapping(new, out, old):
+    swap(new, out, old)
+    if out.name == "activations":
+        kill()
+
+for when in ("between", "moved"):
+    if os.fork() == 0:
+        if when == "moved":
+            folders._swap = swapping
+        begun = lambda run: run.hook_name == MID and kill()
+        run_stages(with_hooks(POST, MID), f"{sys.argv[1]}/{when}", until="sae", begun=begun)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+
+
+def test_a_run_killed_between_hooks_goes_on_where_it_stood(both, folder_of_model, tmp_path):
+    left = {"between": ["sae"], "moved": ["activations", "sae", "sae"]}
+    for when in left:
+        shutil.copytree(folder_of_model, tmp_path / when)
+    root = Path(__file__).parents[2]
+    killed = subprocess.run([sys.executable, "-c", KILLED, tmp_path], cwd=root, capture_output=True, text=True)
+    assert killed.stdout == "-9\n-9\n", killed.stderr
+    whole = contents(both.path)
+    for when, stages in left.items():
+        assert ran_now(with_hooks(POST, MID), tmp_path / when, until="sae") == stages
+        files = {name: sum for name, sum in contents(tmp_path / when).items() if ".unfinished/" not in name}
+        assert len(files) > 20 and files == {name: whole[name] for name in files}
+
+
+def test_commands_work_on_a_part_as_on_a_run(copied, tmp_path, capsys):
+    part = copied.path / PART
+    before = contents(copied.path)
+    assert main(["rank", str(part), "--nulls", "1"]) == 0
+    assert Run(part).config.ranking.nulls == 1 and copied.config.ranking.nulls == 2
+    assert main(["report", str(part)]) == 0
+    after = contents(copied.path)
+    assert {name for name in before if before[name] != after[name]} <= {
+        f"{PART}/{name}" for name in ("run.toml", "ranking/ranking.parquet")
+    } | {name for name in before if name.startswith(f"{PART}/report/")}
+    said = capsys.readouterr().out
+    assert f"report {part}" in said
+    assert said.count(f"at {MID}; of the other hooks {POST} is {copied.path}\n") == 2, "rank and report tell"
+    assert main(["compare", str(copied.path), str(part)]) == 0
+    scan = ["scan", part, part, "--model", part, "--tokens", part, "--out", tmp_path / "scan"]
+    assert main([str(word) for word in scan]) == 0
+    assert open_any(tmp_path / "scan").codes[:].nnz == Run(part).features.codes[:].nnz
+    with pytest.raises(ValueError, match=r"ranking.nulls: 1 there, 2 here.*--redo to run again .*: ranking, report"):
+        run_stages(with_hooks(POST, MID), copied.path)
+    assert ran_now(with_hooks(POST, MID), copied.path, redo=True) == ["ranking", "report"]
+
+
+def test_a_twin_is_looked_for_at_the_same_hook(copied, both):
+    own = {hook: both.at(hook).features.path.resolve() for hook in (POST, MID)}
+    config = dataclasses.replace(copied.config.ranking, twin=str(both.path))
+    for hook in (POST, MID):
+        run = copied.at(hook)
+        run_alone(run, "ranking", config=run.config.replace(ranking=config), progress=lambda done, total, note: None)
+        assert (run.ranking.twin_correlation.dropna() > 0.99).all() and own[hook].is_dir()
+
+
+def test_a_part_in_use_is_left_alone(copied):
+    with locked(copied.path / PART), pytest.raises(ValueError, match=f"{MID} is in use by another process"):
+        run_stages(with_hooks(POST, MID), copied.path)
+    with pytest.raises(ValueError, match=f"{MID} is the part of one hook of .*: run that"):
+        run_stages(with_hooks(MID), copied.path / PART)
+    assert ran_now(with_hooks(POST, MID), copied.path) == []
+
+
+@pytest.mark.parametrize(
+    ("harvest", "message"),
+    [
+        ({"hook_names": []}, r"\[harvest\] hook_names is empty: name at least one hook"),
+        ({"hook_names": [POST, ""]}, r"\[harvest\] hook_names has an empty name"),
+        ({"hook_names": [POST, MID, POST]}, rf"\[harvest\] hook_names has {POST} twice"),
+        ({"hook_names": POST}, r"\[harvest\] hook_names = 'blocks.0.hook_resid_post' must be"),
+        ({"hook_names": [POST, 3]}, r"\[harvest\] hook_names = 3 must be a valid string"),
+        ({"hook_name": [POST, MID]}, r"\[harvest\] hook_name = .* must be a valid string; several are hook_names"),
+        ({"hook_name": POST, "hook_names": [MID]}, r"\[harvest\] has both hook_name = 'blocks.0.hook_resid_post' and"),
+    ],
+)
+def test_mistakes_in_the_names_of_hooks_are_named(harvest, message):
+    with pytest.raises(ValueError, match=message):
+        RunConfig.from_dict({"harvest": harvest})
+
+
+def test_hooks_that_cannot_be_are_refused_before_anything_is_made(folder_of_model, tmp_path):
+    run = shutil.copytree(folder_of_model, tmp_path / "run")
+    with pytest.raises(ValueError, match=r"no hook 'blocks.0.hook_resid_pots'; the nearest are"):
+        run_stages(with_hooks(POST, "blocks.0.hook_resid_pots"), run)
+    loaded = RunConfig.from_dict(FEW.to_dict() | {"sae": {"load": "somewhere"}})
+    with pytest.raises(ValueError, match=r"\[sae\] load = 'somewhere' is the dictionary of one hook"):
+        run_stages(with_hooks(POST, MID, config=loaded), run)
+    assert not (run / "activations").exists()
+
+
+def test_one_hook_is_written_as_it_always_was_and_several_survive_toml(tmp_path):
+    assert list(FEW.to_dict()["harvest"])[:2] == ["hook_name", "neuron_hook"]
+    assert RunConfig.from_dict({"harvest": {"hook_names": [POST]}}).to_dict() == RunConfig().to_dict()
+    several = with_hooks(POST, MID)
+    assert several.to_dict()["harvest"]["hook_names"] == [POST, MID] and "hook_name" not in several.to_dict()["harvest"]
+    assert RunConfig.from_dict(several.to_dict()) == several and several.at(MID) == with_hooks(MID)
+
+
+def test_a_stage_that_is_built_for_all_hooks_reads_none_that_each_has():
+    with pytest.raises(ValueError, match="stage early runs for all hooks at once, before features of"):
+
+        @stage(together=True, inputs=("features",), summary="")
+        def early(runs, folders, progress):
+            """never run"""
+
+    assert "early" not in STAGES

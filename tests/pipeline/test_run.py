@@ -1,0 +1,459 @@
+"""The run folder: skipped when done, refused when another's, the same after SIGKILL in every stage."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from interp.compare.null_dictionaries import NullsConfig, compare_with_nulls
+from interp.evaluation.baselines import shuffled_model
+from interp.pipeline.config import RunConfig
+from interp.pipeline.execution import run_alone, run_stages
+from interp.pipeline.run_folder import Run
+from interp.pipeline.stages import STAGES, stage
+from interp.pipeline.stages.findings import _nulls_effort
+from interp.report.panels import Panel
+from interp.report.use import uses
+from interp.sae import JumpReLUConfig, load_sae
+from interp.storage.folders import locked, unfinished
+from tests.tiny import TINY
+
+ROOT = Path(__file__).parents[2]
+VOLATILE = {"tokens_per_second", "wall_seconds", "seconds", "fingerprint"}
+
+# Imports all once, then forks a child a stage that ends itself with SIGKILL at a chosen progress call of that stage.
+DRIVER = """
+import os, signal, sys
+import interp.evaluation.baselines, interp.compare.null_dictionaries, interp.verdict.ranking
+import interp.evaluation.quality, interp.figures.population, interp.report, interp.sae.kernels.numba_kernels
+import duckdb, models.loading, models.tokenizing, models.training, sklearn.cluster
+from interp.pipeline.execution import run_stages
+from interp.pipeline.stages import STAGES
+from tests.tiny import TINY
+
+def killer(stage, calls):
+    def progress(name):
+        count = 0
+        def step(done, total, note):
+            nonlocal count
+            count += 1
+            if name == stage and count == calls:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return step
+    return progress
+
+kills = [(name, 3 if name in ("model", "sae", "features", "ranking", "report") else 1) for name in STAGES]
+kills[kills.index(("ranking", 3)) : kills.index(("ranking", 3))] = [("nulls", calls) for calls in (3, 5, 8, 11)]
+for stage, calls in kills + [(None, 0)]:
+    child = os.fork()
+    if child == 0:
+        run_stages(TINY, sys.argv[1], until=stage or "report", progress=killer(stage, calls))
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    print(stage, calls, os.waitstatus_to_exitcode(status), flush=True)
+"""
+
+
+@pytest.fixture
+def run(tiny_run):
+    return tiny_run
+
+
+@pytest.fixture
+def copied(tiny_run, tmp_path):
+    return Run(shutil.copytree(tiny_run.path, tmp_path / "run"))
+
+
+def ran_now(config, folder, **given) -> list[str]:
+    """The stages that run."""
+    ran = []
+    run_stages(config, folder, finished=lambda stage, manifest, now: ran.append(stage.name) if now else None, **given)
+    return ran
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """A hash of each file; times left out of JSON, the page and the manifests with it."""
+    hashes = {}
+    for file in sorted(folder.rglob("*")):
+        name = str(file.relative_to(folder))
+        if not file.is_file() or name.startswith("report/") or file.name in ("manifest.json", "started.json"):
+            continue
+        data = file.read_bytes()
+        if file.suffix in (".json", ".jsonl"):
+            lines = data.decode().splitlines() if file.suffix == ".jsonl" else [data.decode()]
+            data = "\n".join(json.dumps(timeless(json.loads(line)), sort_keys=True) for line in lines).encode()
+        hashes[name] = hashlib.sha256(data).hexdigest()
+    return hashes
+
+
+def timeless(value):
+    if isinstance(value, dict):
+        return {k: timeless(v) for k, v in value.items() if k not in VOLATILE}
+    return [timeless(v) for v in value] if isinstance(value, list) else value
+
+
+def test_stages_leave_what_a_notebook_opens(run):
+    opened = Run(run.path)
+    assert opened.features.d_sae == TINY.sae.d_sae == len(opened.ranking)
+    assert opened.neurons.d_sae == opened.store.d(opened.baseline.hook_name) == 64
+    assert set(opened.concepts.label) <= set(opened.train_tokens.label_names)
+    assert opened.quality.dictionary.iloc[0] == "SAE"
+    assert opened.model.cfg.d_vocab == opened.tokenizer.vocab_size
+    assert (run.path / opened.manifest("report")["results"]["page"]).is_file()
+
+
+def test_a_stage_is_one_object(copied):
+    """Its section, its place in the order, its line, what a run offers of it and what the page shows of it follow from
+    the function below."""
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class LongestConfig:
+        latents: int = 3
+
+    try:
+
+        @stage(
+            inputs=("features",),
+            config={"longest": LongestConfig},
+            opens={"longest": ("longest.parquet", pd.read_parquet)},
+            summary="{latents} latents that fire most",
+            panel=lambda run: Panel(title="Fire most", note="Those that fire most.", table=run.longest),
+        )
+        def longest(run, folder, progress):
+            """the latents that fire most"""
+            table = run.features.table().nlargest(run.config.longest.latents, "n_active")[["latent", "n_active"]]
+            table.to_parquet(folder / "longest.parquet")
+            return {"latents": len(table)}
+
+        config = RunConfig.from_dict(TINY.to_dict() | {"longest": {"latents": 2}})
+        assert ran_now(config, copied.path, redo=True) == ["longest", "report"]
+        assert len(copied.longest) == 2 and "longest" in dir(copied)
+        assert longest.line(copied.manifest("longest")).endswith(" s  2 latents that fire most")
+        *_, shown = copied.report_inputs().panels
+        rows = [[f"{value:,}" for value in row] for row in copied.longest.to_numpy().tolist()]
+        expected = {"columns": ["latent", "n_active"], "rows": rows}
+        assert shown == {"title": "Fire most", "note": "Those that fire most.", "table": expected}
+        with pytest.raises(ValueError, match=r"\[longest\] latents = 'x' must be a valid integer"):
+            RunConfig.from_dict({"longest": {"latents": "x"}})
+    finally:
+        STAGES.pop("longest", None)
+
+
+def test_what_an_analysis_shows_of_a_run_is_on_its_page_until_its_stages_run_again(copied, caplog):
+    assert [panel["title"] for panel in copied.panels()] == ["Concepts: best feature against best neuron"]
+    copied.add_panel("mine", Panel(note="mine", headline="mine is 3 %", fact=("Mine", "3 %")), ["features", "ranking"])
+    assert copied.panels()[-1] == {"note": "mine", "headline": "mine is 3 %", "fact": ["Mine", "3 %"]}
+    assert ran_now(TINY, copied.path) == []
+    config = TINY.replace(ranking=dataclasses.replace(TINY.ranking, seed=1))
+    run_alone(copied, "ranking", config=config, progress=lambda done, total, note: None)
+    assert len(copied.panels()) == 1 and "mine.json is of stages that have been run again" in caplog.text
+
+
+def test_effects_of_every_latent_stand_in_the_run_in_sql_and_on_the_page(run):
+    table, density = run.effects.set_index("latent"), run.features.table().set_index("latent")["density"]
+    assert sorted(table.index) == list(range(TINY.sae.d_sae))
+    fires = density > 0
+    assert table.loss_change.notna().equals(fires.reindex(table.index))
+    expected = (table.total_change * density).dropna()
+    pd.testing.assert_series_equal(table.ce_rise.dropna(), expected, check_names=False)
+    joined = run.features.sql("select latent, loss_change, max from features join effects using (latent)")
+    assert len(joined) == TINY.sae.d_sae
+    latent = int(table.loss_change.abs().idxmax())
+    shown = uses(run.report_inputs())[latent]
+    assert shown["loss_change"][0] == pytest.approx(table.loss_change[latent], rel=5e-3)
+    assert shown["null_kl"][0] == pytest.approx(table.null_kl[latent], rel=5e-3)
+    assert [token for token, _ in shown["likelier"]] == list(table.likelier_tokens[latent])
+
+
+def test_nulls_are_judged_beside_the_dictionary_on_the_same_text(run):
+    shares, verdicts, twins = run.nulls
+    names = ["SAE", "twin seed", "neurons", "frozen decoder", "frozen encoder", "soft-frozen decoder"]
+    names += ["shuffled model", "untrained model"]
+    assert list(dict.fromkeys(shares.dictionary)) == list(dict.fromkeys(verdicts.dictionary)) == names
+    assert verdicts.groupby("dictionary").latent.agg(["size", "nunique"]).eq(TINY.nulls.latents).all(axis=None)
+    working = verdicts[~verdicts.verdict.isin(["dead", "faint"])]
+    expected = working.groupby("dictionary").verdict.value_counts(normalize=True)
+    for row in shares[shares.n > 0].query("verdict not in ('dead', 'faint')").itertuples():
+        parts = ("monosemantic", "single-token") if row.verdict == "one_meaning" else (row.verdict,)
+        assert row.share == pytest.approx(sum(expected.get((row.dictionary, part), 0) for part in parts))
+        assert row.ci_low <= row.share <= row.ci_high
+    trained = shares.drop_duplicates("dictionary").set_index("dictionary").trained_tokens
+    assert trained.to_dict() == dict.fromkeys(names, TINY.nulls.sae_tokens) | {"SAE": TINY.sae.tokens, "neurons": 0}
+    assert sorted(twins.latent) == list(range(TINY.sae.d_sae))
+    twin, frozen = (load_sae(run.path / "nulls" / "dictionaries" / name) for name in ("0", "1"))
+    rows = [torch.nn.functional.normalize(sae.W_dec, dim=1) for sae in (run.sae, twin, frozen)]
+    assert twins.cosine.to_numpy() == pytest.approx((rows[0] @ rows[1].T).max(1).values.numpy(), abs=1e-5)
+    assert twins.frozen_cosine.to_numpy() == pytest.approx((rows[0] @ rows[2].T).max(1).values.numpy(), abs=1e-5)
+    assert not (run.path / "nulls" / "work").exists()
+
+
+def test_a_dictionary_among_its_nulls_fires_as_its_scan_says(run):
+    """The codes that are judged are those of the feature store, for the latents drawn, on the first tokens."""
+    judged = run.nulls.verdicts.query("dictionary == 'SAE'").set_index("latent")
+    n_rows = TINY.nulls.tokens // run.features.n_ctx * run.features.n_ctx
+    counts = torch.bincount(run.features.codes[:n_rows].latents.long(), minlength=run.features.d_sae).numpy()
+    assert judged.n_active.to_dict() == {latent: counts[latent] for latent in judged.index}
+
+
+def test_a_dictionary_that_had_more_tokens_is_learnt_again_with_as_few_as_its_nulls(run, tmp_path):
+    settings = NullsConfig(tokens=8_000, sae_tokens=4_000, latents=16)
+    given = run.features, None, run.store, TINY.harvest.hook_name, run.model, run.sae.config
+    nulls = compare_with_nulls(*given, tmp_path, settings=settings)
+    assert set(nulls.verdicts.trained_tokens) == {4_000}
+    own = load_sae(tmp_path / "dictionaries" / "0")
+    assert own.config == dataclasses.replace(run.sae.config, tokens=4_000)
+    assert not torch.equal(own.W_dec, run.sae.W_dec)
+    again = compare_with_nulls(*given, tmp_path, settings=settings)
+    assert again.verdicts.equals(nulls.verdicts) and not (tmp_path.with_name(f"{tmp_path.name}.unfinished")).exists()
+    with pytest.raises(ValueError, match="holds other work: latents is 16, not 8"):
+        compare_with_nulls(*given, tmp_path, settings=dataclasses.replace(settings, latents=8))
+
+
+def test_what_the_nulls_will_take_is_told_before_by_what_the_run_has_taken(run, monkeypatch):
+    told = _nulls_effort(run)
+    assert told == "about 1 min to train 6 dictionaries and harvest 2 models, and then the verdicts"
+    taken, manifest = {"sae": {"wall_seconds": 60.0}, "activations": {"wall_seconds": 40.0}}, Run.manifest
+    monkeypatch.setattr(Run, "manifest", lambda run, name: {**(manifest(run, name) or {}), **taken.get(name, {})})
+    harvested = TINY.nulls.sae_tokens / run.features.tokens.numel()
+    minutes = round(6 + 2 * 40 * min(harvested, 1) / 60)
+    assert _nulls_effort(run).startswith(f"about {minutes} min to train 6")
+
+
+def test_a_shuffled_model_has_the_same_weights_in_another_order(run):
+    before = {name: weight.clone() for name, weight in run.model.named_parameters()}
+    shuffled = dict(shuffled_model(run.model, seed=3).named_parameters())
+    moved = {name for name, weight in before.items() if not torch.equal(weight, shuffled[name])}
+    matrices = {name for name in before if ".W_" in name}
+    assert moved == matrices and len(matrices) == 9
+    for name, weight in before.items():
+        assert torch.equal(weight.flatten().sort().values, shuffled[name].flatten().sort().values)
+        assert torch.equal(weight, dict(run.model.named_parameters())[name]), "the model itself stays"
+
+
+def test_a_stage_alone_is_run_anew_from_what_is_there(copied):
+    (copied.path / "ranking" / "ranking.parquet").write_bytes(b"")
+    config = TINY.replace(ranking=dataclasses.replace(TINY.ranking, nulls=1))
+    manifest = run_alone(copied, "ranking", config=config, progress=lambda done, total, note: None)
+    assert manifest["config"] == {
+        "ranking": {"nulls": 1, "seed": 0, "use_labels": False, "judge_faint": False, "twin": "none"}
+    }
+    assert Run(copied.path).config == config
+    assert len(copied.ranking) == TINY.sae.d_sae
+    assert ran_now(config, copied.path) == ["report"]
+    shutil.rmtree(copied.path / "features")
+    with pytest.raises(ValueError, match="has no features yet"):
+        run_alone(copied, "ranking", progress=lambda done, total, note: None)
+
+
+def test_results_stay_until_the_new_ones_are_whole(copied, tmp_path):
+    """Whoever is killed while a ranking is made anew finds the old one and its configuration."""
+    code = """
+import dataclasses, os, signal, sys
+from interp.pipeline.execution import run_alone
+from interp.pipeline.run_folder import Run
+from interp.pipeline.stages import findings
+findings.ranked = lambda run, config, progress: os.kill(os.getpid(), signal.SIGKILL)
+run = Run(sys.argv[1])
+config = run.config.replace(ranking=dataclasses.replace(run.config.ranking, seed=5))
+run_alone(run, "ranking", config=config, progress=lambda done, total, note: None)
+"""
+    before = {file: file.read_bytes() for file in [copied.path / "run.toml", *copied.path.glob("ranking/*")]}
+    killed = subprocess.run([sys.executable, "-c", code, copied.path], cwd=ROOT, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert {file: file.read_bytes() for file in before} == before
+    assert len(Run(copied.path).ranking) == TINY.sae.d_sae
+    assert ran_now(TINY, copied.path) == []
+
+
+@pytest.mark.parametrize("new_in_place", [True, False])
+def test_a_stage_that_was_cut_off_while_it_was_replaced_is_there_again(copied, new_in_place):
+    """Killed before the new one is in its place, or behind that."""
+    work = unfinished(copied.path / "concepts")
+    work.mkdir()
+    made_of = {"stage": "concepts", "fingerprint": copied.manifest("concepts")["fingerprint"]}
+    (work / "begun.json").write_text(json.dumps({"made_of": made_of, "resumes": True}))
+    if new_in_place:
+        shutil.copytree(copied.path / "concepts", work / "old")
+    else:
+        (copied.path / "concepts").rename(work / "old")
+    assert ran_now(TINY, copied.path) == []
+    run_alone(copied, "concepts", progress=lambda done, total, note: None)
+    assert ran_now(TINY, copied.path) == [] and not work.exists()
+
+
+def test_what_is_missing_or_cut_off_is_made_again_and_what_is_altered_refused_with_its_name(copied):
+    folder = copied.path / "concepts"
+    (folder / "concepts.parquet").unlink()
+    assert ran_now(TINY, copied.path) == ["concepts"]
+    os.truncate(folder / "concepts.parquet", 10)
+    assert ran_now(TINY, copied.path) == ["concepts"]
+    data = bytearray((folder / "concepts.parquet").read_bytes())
+    data[len(data) // 2] ^= 4
+    (folder / "concepts.parquet").write_bytes(data)
+    with pytest.raises(
+        ValueError, match=r"concepts.parquet is altered.*delete .*concepts and `interp run` makes it again"
+    ):
+        Run(copied.path).concepts  # noqa: B018
+    shutil.rmtree(folder)
+    assert ran_now(TINY, copied.path) == ["concepts"] and len(Run(copied.path).concepts)
+
+
+def test_stages_that_do_not_belong_together_are_refused(copied):
+    """Such as features of a dictionary that has been trained anew, by a run that was cut off behind it."""
+    other = TINY.replace(sae=dataclasses.replace(TINY.sae, seed=7))
+    assert ran_now(other, copied.path, redo=True, until="sae") == ["sae"]
+    assert Run(copied.path).sae.d_sae == TINY.sae.d_sae
+    with pytest.raises(ValueError, match="features was made with another sae than the run now has: `interp run`"):
+        Run(copied.path).features  # noqa: B018
+    with pytest.raises(ValueError, match=r"nulls was made with another \[sae\] and another sae than the run now has"):
+        Run(copied.path).nulls  # noqa: B018
+
+
+def test_a_finished_run_is_run_again_where_nothing_may_be_written(copied):
+    places = [copied.path, *copied.path.rglob("*")]
+    times = {place: place.stat().st_mtime_ns for place in places}
+    assert ran_now(TINY, copied.path) == []
+    assert {place: place.stat().st_mtime_ns for place in copied.path.rglob("*")} | {
+        copied.path: copied.path.stat().st_mtime_ns
+    } == times
+
+
+def test_a_second_process_is_refused_while_a_run_is_made(copied):
+    with locked(copied.path), pytest.raises(ValueError, match="is in use by"):
+        run_stages(TINY, copied.path)
+    with locked(copied.path), pytest.raises(ValueError, match="is in use by"):
+        run_alone(copied, "concepts", progress=lambda done, total, note: None)
+    assert ran_now(TINY, copied.path) == []
+
+
+@pytest.mark.parametrize("words", [["rank", "RUN"], ["report", "RUN"], ["harvest", "m", "t", "--hook", "h"], ["demo"]])
+def test_a_command_on_a_folder_in_use_is_refused_before_libraries_are_loaded(copied, words):
+    words = [str(copied.path) if word == "RUN" else word for word in words]
+    words += [] if str(copied.path) in words else ["--out", str(copied.path)]
+    code = f"import sys, interp.cli as cli; print(cli.main({words}), 'torch' in sys.modules)"
+    with locked(copied.path):
+        said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert said.stdout == "2 False\n" and "is in use by" in said.stderr, said.stderr
+
+
+def test_what_is_done_is_skipped(run):
+    done = []
+    run_stages(TINY, run.path, finished=lambda stage, manifest, ran: done.append((stage.name, ran)))
+    assert done == [(name, False) for name in STAGES]
+
+
+def test_a_change_that_touches_what_is_done_is_refused_and_redo_runs_that_again(copied):
+    other = TINY.replace(quality=dataclasses.replace(TINY.quality, tokens=2_000))
+    differs = r"another configuration \(quality.tokens: 8000 there, 2000 here\).*--redo .*: quality, report$"
+    with pytest.raises(ValueError, match=differs):
+        run_stages(other, copied.path)
+    before = copied.quality
+    assert ran_now(other, copied.path, redo=True, until="quality") == ["quality"]
+    assert copied.quality is not before, "what a stage left is read again after it ran again"
+    assert ran_now(TINY, copied.path, until="sae", redo=True) == [], "the other quality is still there"
+    assert ran_now(other, copied.path, until="quality") == [], "and may be gone back to"
+
+
+def test_what_never_ran_may_be_changed(copied):
+    for name in ("ranking", "report"):
+        shutil.rmtree(copied.path / name)
+    other = TINY.replace(ranking=dataclasses.replace(TINY.ranking, nulls=1))
+    assert ran_now(other, copied.path, until="concepts") == [] and copied.config == other
+    sae = dataclasses.replace(TINY.sae, seed=7)
+    with pytest.raises(ValueError, match="--redo .*: sae, features, effects, quality, concepts, nulls$"):
+        run_stages(other.replace(sae=sae), copied.path)
+    assert copied.config == other
+
+
+def test_a_configuration_that_could_not_run_may_be_mended(copied):
+    """A run whose configuration was refused, or cannot be read now, has made nothing that would be lost."""
+    for name in STAGES:
+        if name not in ("corpus", "model"):
+            shutil.rmtree(copied.path / name)
+    hooks = {**TINY.to_dict()["harvest"], "hook_name": "blocks.0.hook_resid_pots"}
+    with pytest.raises(ValueError, match="no hook 'blocks.0.hook_resid_pots'"):
+        run_stages(RunConfig.from_dict(TINY.to_dict() | {"harvest": hooks}), copied.path)
+    (copied.path / "run.toml").write_text("[harvets]\ntokens = 3\n")
+    assert ran_now(TINY, copied.path, until="activations") == ["activations"] and copied.config == TINY
+    (copied.path / "run.toml").write_text("[harvets]\ntokens = 3\n")
+    other = TINY.replace(harvest=dataclasses.replace(TINY.harvest, tokens=2_000))
+    with pytest.raises(ValueError, match=r"'harvets' does not exist.*--redo .*: activations$"):
+        run_stages(other, copied.path)
+
+
+def test_what_was_cut_off_is_not_thrown_away_unasked(copied):
+    made_of = {"stage": "ranking", "fingerprint": copied.manifest("ranking")["fingerprint"]}
+    for name in ("effects", "ranking", "report"):
+        shutil.rmtree(copied.path / name)
+    work = unfinished(copied.path / "ranking")
+    (work / "new").mkdir(parents=True)
+    (work / "new/half.parquet").write_bytes(b"half")
+    (work / "begun.json").write_text(json.dumps({"made_of": made_of, "resumes": True}))
+    ranking = TINY.replace(ranking=dataclasses.replace(TINY.ranking, nulls=1))
+    with pytest.raises(ValueError, match=r"\(ranking.nulls: 2 there, 1 here\).*--redo .*: ranking$"):
+        run_stages(ranking, copied.path)
+    effects = TINY.replace(effects=dataclasses.replace(TINY.effects, sequences=16))
+    assert ran_now(effects, copied.path, until="neurons") == [] and copied.config == effects
+    assert (work / "new/half.parquet").is_file()
+
+
+def test_a_dictionary_without_k_is_held_against_baselines_of_its_own_l0(run, tmp_path):
+    done = ("sae", "features", "effects", "quality", "ranking", "concepts", "nulls", "report")
+    shutil.copytree(run.path, tmp_path / "run", ignore=shutil.ignore_patterns(*done))
+    sae = JumpReLUConfig(d_sae=128, tokens=20_000, batch_size=512, target_l0=8)
+    other = run_stages(TINY.replace(sae=sae), tmp_path / "run", redo=True, until="quality")
+    l0 = min(other.store.d(TINY.harvest.hook_name), round(other.results("sae")["l0"]))
+    table = other.quality.set_index("dictionary")
+    assert l0 > 1 and table.l0["PCA"] == pytest.approx(l0) and table.l0["random"] == pytest.approx(l0, rel=0.1)
+
+
+def test_a_folder_that_is_no_run_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ValueError, match="is not a run folder"):
+        run_stages(TINY, tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+    with pytest.raises(FileNotFoundError, match="not a run folder"):
+        Run(tmp_path)
+
+
+def test_what_a_run_does_not_have_is_named(run, copied):
+    shutil.rmtree(copied.path / "concepts")
+    with pytest.raises(FileNotFoundError, match="has no concepts yet: `interp run`"):
+        copied.concepts  # noqa: B018
+    with pytest.raises(AttributeError, match="a run has no 'rankings'; it has .*ranking"):
+        run.rankings  # noqa: B018
+
+
+def test_a_run_killed_in_each_stage_equals_the_uninterrupted_one(run, tmp_path):
+    driven = subprocess.run(
+        [sys.executable, "-c", DRIVER, str(tmp_path / "killed")], cwd=ROOT, capture_output=True, text=True
+    )
+    lines = [line.split() for line in driven.stdout.splitlines()]
+    killed = {stage for stage, _, code in lines if int(code) == -signal.SIGKILL}
+    assert lines and lines[-1] == ["None", "0", "0"], driven.stdout + driven.stderr
+    assert killed == set(STAGES)
+    left, right = contents(run.path), contents(tmp_path / "killed")
+    assert left.keys() == right.keys()
+    assert {name for name in left if left[name] != right[name]} == set()
+    pd.testing.assert_frame_equal(run.ranking, Run(tmp_path / "killed").ranking)
+
+
+@pytest.mark.parametrize("name", ["book.txt", "**/*.txt"])
+def test_a_text_that_changed_is_read_again(tmp_path, name):
+    text = tmp_path / "book.txt"
+    text.write_text("The quick brown fox jumps over the lazy dog.\n\n" * 600)
+    corpus = dataclasses.replace(TINY.corpus, source="files", paths=(str(tmp_path / name),), characters=None)
+    config = TINY.replace(corpus=corpus)
+    counts = [ran_now(config, tmp_path / "run", until="corpus") for _ in range(2)]
+    text.write_text("A slow grey goose walks under the busy cat.\n\n" * 600)
+    counts.append(ran_now(config, tmp_path / "run", until="corpus"))
+    assert counts == [["corpus"], [], ["corpus"]]

@@ -1,0 +1,188 @@
+"""Two real processes: they sum, gather and share as one would, and the failure of one is told in both."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from interp.runtime.processes import Processes, part_of, processes
+
+ROOT = Path(__file__).parents[2]
+
+
+# Imports what the script needs once, then forks its processes: they find themselves in the environment that `torchrun`
+# makes. Where one fails the others are ended, and its status is returned.
+LAUNCHER = """
+import os, runpy, signal, socket, sys
+count, script = int(sys.argv[1]), sys.argv[2]
+sys.argv = [script, *sys.argv[3:]]
+runpy.run_path(script)
+with socket.create_server(("127.0.0.1", 0)) as free:
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(count)}
+left = set()
+for rank in range(count):
+    if child := os.fork():
+        left.add(child)
+        continue
+    os.environ |= place | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+    runpy.run_path(script, run_name="__main__")
+    os._exit(0)
+status = 0
+while left:
+    child, ended = os.wait()
+    left.remove(child)
+    if ended and not status:
+        status = os.waitstatus_to_exitcode(ended)
+        for other in left:
+            os.kill(other, signal.SIGKILL)
+sys.exit(status if status >= 0 else 128 - status)
+"""
+
+
+def launch(script: str, *args: object, folder: Path, check: bool = True, by: Sequence[str] = ("-c", LAUNCHER)) -> int:
+    """Run a script in two processes, one thread each; the status of the first that failed, or else 0."""
+    file = folder / "script.py"
+    file.write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n" + script)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [sys.executable, *by, 2, file, *args]
+    run = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, timeout=240)
+    assert not check or run.returncode == 0, run.stdout + run.stderr
+    return run.returncode
+
+
+TALK = """
+import json, torch
+from pathlib import Path
+from interp.runtime.processes import processes, part_of
+
+def numbers(rank, dtype=torch.float32):
+    return torch.randn(7, 5, generator=torch.Generator().manual_seed(rank)).to(dtype)
+
+if __name__ == "__main__":
+    team, found = processes(), {}
+    assert processes() == team
+    found["place"] = [team.rank, team.count, team.is_first]
+    found["sum"] = team.sum_(numbers(team.rank)).tolist()
+    turned = numbers(team.rank).T
+    assert team.sum_(turned) is turned
+    found["turned"] = turned.tolist()
+    for dtype in ("bfloat16", "int64", "bool"):
+        rows = numbers(team.rank, getattr(torch, dtype))[: 3 + 2 * team.rank]
+        found[dtype] = team.gather(rows).tolist()
+    found["one has none"] = team.gather(torch.full((2 * team.rank, 3), 4.0)).tolist()
+    found["none"] = list(team.gather(torch.zeros(0, 3)).shape)
+    found["scalars"] = team.gather(torch.tensor([team.rank])).tolist()
+    found["share"] = [len(range(n)[part_of(n, team.rank, team.count)]) for n in (0, 1, 5, 8)]
+
+    def work():
+        if team.rank == 1:
+            raise error("no good:\\n1 in 2")
+        return "done"
+
+    for error in (ValueError, KeyError):
+        try:
+            team.all_do(work)
+        except Exception as seen:
+            found[error.__name__] = [type(seen).__name__, str(seen)]
+    found["well"] = team.all_do(lambda: "done")
+    Path(sys.argv[1], f"{team.rank}.json").write_text(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory) -> list[dict]:
+    """By `torchrun` itself. The script leaves the group up: one that ended with its threads still there was aborted
+    more often than not."""
+    folder = tmp_path_factory.mktemp("talk")
+    launch(TALK, folder, folder=folder, by=["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"])
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
+
+
+def numbers(rank: int, dtype=torch.float32) -> torch.Tensor:
+    return torch.randn(7, 5, generator=torch.Generator().manual_seed(rank)).to(dtype)
+
+
+def test_processes_sum_to_the_same_everywhere(said):
+    total = numbers(0) + numbers(1)
+    assert [found["place"] for found in said] == [[0, 2, True], [1, 2, False]]
+    for found in said:
+        assert found["sum"] == total.tolist() and found["turned"] == total.T.tolist()
+
+
+def test_processes_gather_rows_in_the_order_of_the_ranks(said):
+    for found in said:
+        for dtype in (torch.bfloat16, torch.int64, torch.bool):
+            rows = torch.cat([numbers(0, dtype)[:3], numbers(1, dtype)[:5]])
+            assert found[str(dtype).removeprefix("torch.")] == rows.tolist()
+        assert found["one has none"] == [[4.0] * 3] * 2 and found["none"] == [0, 3] and found["scalars"] == [0, 1]
+
+
+def test_rows_are_shared_out_whole_and_evenly(said):
+    assert [[found["share"][i] for found in said] for i in range(4)] == [[0, 0], [0, 1], [2, 3], [4, 4]]
+    for n, count in ((0, 3), (2, 3), (10, 3), (2048, 7)):
+        parts = [list(range(n))[part_of(n, rank, count)] for rank in range(count)]
+        assert sum(parts, []) == list(range(n))
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    with pytest.raises(ValueError, match=r"part=\(3, 3\) must be"):
+        part_of(5, 3, 3)
+
+
+def test_an_error_of_one_is_one_in_all(said):
+    assert said[0]["ValueError"] == said[1]["ValueError"] == ["ValueError", "no good:\n1 in 2"]
+    assert said[1]["KeyError"][0] == "KeyError"
+    assert said[0]["KeyError"] == ["RuntimeError", f"process 1 of 2: KeyError: {said[1]['KeyError'][1]}"]
+    assert [found["well"] for found in said] == ["done", "done"]
+
+
+LOST = """
+import os, torch
+from datetime import timedelta
+from pathlib import Path
+from interp.runtime import processes as module
+
+if __name__ == "__main__":
+    how, told = sys.argv[1], Path(sys.argv[2])
+    module._TIMEOUT = timedelta(seconds=3 if how == "stuck" else 60)
+    team = module.processes()
+    team.gather(torch.zeros(1))
+    if team.rank == 1:
+        while how == "stuck" and not told.exists():
+            pass
+        os._exit(0)  # the launcher sees no failure that it would end the other for
+    try:
+        team.sum_(torch.ones(3))
+    except RuntimeError as error:
+        told.write_text(str(error))
+"""
+
+
+@pytest.mark.parametrize("how", ["gone", "stuck"])
+def test_a_process_that_is_lost_leaves_the_others_with_an_error(tmp_path, how):
+    launch(LOST, how, tmp_path / "told", folder=tmp_path, check=False)
+    assert "process 0 of 2 lost the others: one has failed or is stuck" in (tmp_path / "told").read_text()
+
+
+def test_without_a_launcher_there_is_one_process(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    team, x = processes(), torch.ones(2)
+    assert team == Processes(0, 1) and team.is_first
+    assert team.sum_(x) is x and team.gather(x) is x and x.tolist() == [1, 1]
+    assert team.all_do(lambda: "done") == "done"
+    with pytest.raises(KeyError):
+        team.all_do(lambda: {}["no"])
+
+
+def test_nothing_speaks_at_import():
+    code = (
+        "import os, threading; os.environ |= {'RANK': '0', 'WORLD_SIZE': '2'}\n"
+        "import interp.runtime.processes, interp.activations, interp.activations.harvesting, torch\n"
+        "assert not torch.distributed.is_initialized()\n"
+        "assert not [t for t in threading.enumerate() if 'shards' in t.name]"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -1,0 +1,308 @@
+"""Every architecture trained for real: what it learns and saves."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from interp.activations import ActivationStore, join_stores
+from interp.sae import (
+    ARCHITECTURES,
+    BatchTopKConfig,
+    Crosscoder,
+    GatedConfig,
+    JumpReLUConfig,
+    MatchingPursuitConfig,
+    MatryoshkaConfig,
+    ReLUConfig,
+    SAEConfig,
+    TopKConfig,
+    Transcoder,
+    load_sae,
+    train_sae,
+)
+from interp.sae.architectures.sae_config import config_from_dict, config_to_dict
+from interp.sae.hook_scales import HookScales
+from interp.sae.learner import Learner
+
+CPU = torch.device("cpu")
+HOOK = "activations"
+ROOT = Path(__file__).parents[2]
+shared = {"d_sae": 48, "tokens": 6400, "batch_size": 256, "device": "cpu", "lr": 4e-3}
+CONFIGS: dict[str, SAEConfig] = {
+    "topk": TopKConfig(**shared, k=4, k_start=12, k_anneal=0.5, dead_after=256),
+    "batchtopk": BatchTopKConfig(**shared, k=4),
+    "batchtopk, clipped": BatchTopKConfig(**shared, k=4, clip=1.0),
+    "matryoshka": MatryoshkaConfig(**shared, k=4, groups=(0.25, 0.75)),
+    "relu, April 2024": ReLUConfig(**shared, l1=0.5),
+    "relu, October 2023": ReLUConfig.october_2023(**shared, l1=0.5, dead_after=512),
+    "gated": GatedConfig(**shared, l1=0.5, resample_at=(0.4,), dead_after=512),
+    "jumprelu": JumpReLUConfig(**shared, target_l0=4, threshold=0.5, bandwidth=0.3, dead_after=512),
+    "jumprelu, January 2025": JumpReLUConfig.january_2025(**shared, coefficient=0.5),
+    "matching pursuit": MatchingPursuitConfig(**shared, k=4),
+    "frozen decoder": TopKConfig(**shared, k=4, freeze="decoder"),
+}
+each_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+
+
+def planted(rows: int = 3000, d: int = 16, seed: int = 0) -> torch.Tensor:
+    """Sparse sums of 32 directions, off the origin; the same sums for every width."""
+    firing = torch.Generator().manual_seed(1)
+    strengths = torch.rand(rows, 32, generator=firing) * (torch.rand(rows, 32, generator=firing) < 0.08)
+    directions = torch.randn(32, d, generator=torch.Generator().manual_seed(seed))
+    return strengths @ torch.nn.functional.normalize(directions, dim=1) * 5 + 2
+
+
+FIXED = {"k_start": 4, "resample_at": (), "aux_coefficient": 1.0}
+"""In some 200 steps k has no time to fall."""
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> ActivationStore:
+    return ActivationStore.from_batches(planted(), tmp_path_factory.mktemp("store"), dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory) -> ActivationStore:
+    rows = planted(d=12, seed=3) * 3
+    return ActivationStore.from_batches(rows, tmp_path_factory.mktemp("other"), dtype="float32")
+
+
+@pytest.fixture
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def unexplained(x: torch.Tensor, x_hat: torch.Tensor) -> float:
+    return float((x_hat - x).square().sum() / (x - x.mean(0)).square().sum())
+
+
+def steps(folder: Path) -> list[dict[str, float]]:
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name != "tokens_per_second"} for row in rows]
+
+
+@each_config
+def test_each_is_saved_and_read_back_with_fast_and_dense_codes_alike(store, tmp_path, config):
+    sae, x = train_sae(store, HOOK, config, tmp_path), planted()
+    codes = sae.codes(x)
+    torch.testing.assert_close(codes.dense(), sae.encode(x), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(sae.decode(codes), sae(x), rtol=1e-4, atol=1e-4)
+    assert 0 < codes.nnz / len(x) < 30 and len(sae.codes(x[:0])) == 0
+    rows = steps(tmp_path)
+    assert [row["step"] for row in rows] == list(range(1, 26)) and rows[-1]["fvu"] < rows[0]["fvu"]
+    again = load_sae(tmp_path)
+    assert again.config == config and torch.equal(again.encode(x), sae.encode(x))
+    if config.unit_norm:
+        torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.ones(48))
+
+
+@pytest.mark.parametrize(
+    ("config", "least"),
+    [
+        (TopKConfig(**shared | {"tokens": 60_000}, **FIXED, k=4), 0.85),
+        (BatchTopKConfig(**shared | {"tokens": 60_000}, **FIXED, k=4), 0.75),
+        (MatryoshkaConfig(**shared | {"tokens": 60_000}, **FIXED, k=4, groups=(0.5, 0.5)), 0.72),
+        (JumpReLUConfig(**shared | {"tokens": 60_000}, target_l0=4, bandwidth=0.5), 0.7),
+        (ReLUConfig(**shared | {"tokens": 60_000}, l1=0.5), 0.9),
+        (GatedConfig(**shared | {"tokens": 60_000}, l1=0.5), 0.6),
+        (MatchingPursuitConfig(**shared | {"tokens": 60_000}, k=4), 0.9),
+    ],
+    ids=lambda value: getattr(value, "architecture", None),
+)
+def test_each_learns_planted_directions(store, config, least):
+    """As many random directions come to a mean cosine of 0.53 with their nearest."""
+    sae, x = train_sae(store, HOOK, config), planted()
+    assert unexplained(x, sae(x)) < 0.15
+    directions = torch.nn.functional.normalize(torch.randn(32, 16, generator=torch.Generator().manual_seed(0)), dim=1)
+    best = (torch.nn.functional.normalize(sae.W_dec, dim=1) @ directions.T).max(0).values
+    assert best.mean() > least
+
+
+@pytest.mark.parametrize(("target_l0", "coefficient"), [(3, 0.1), (2, 0.02)])
+def test_jumprelu_reaches_the_target_l0(store, target_l0, coefficient):
+    """It is less than the reconstruction would have: the pull towards it as it is ends at 4."""
+    options = {"target_l0": target_l0, "coefficient": coefficient, "bandwidth": 0.5}
+    sae = train_sae(store, HOOK, JumpReLUConfig(**shared | {"tokens": 100_000}, **options))
+    assert sae.codes(planted()).nnz / 3000 == pytest.approx(target_l0, rel=0.1)
+
+
+def test_jumprelu_trains_on_rows_that_are_all_alike(tmp_path):
+    same = ActivationStore.from_batches(torch.ones(500, 16), tmp_path, dtype="float32")
+    config = JumpReLUConfig(**shared, target_l0=4)
+    assert train_sae(same, HOOK, config)(torch.ones(1, 16)) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_a_crosscoder_explains_both_hooks_with_latents_they_share(store, other, tmp_path):
+    both = join_stores({"a": store, "b": other})
+    hooks = ["a/activations", "b/activations"]
+    for config in (
+        BatchTopKConfig(**shared | {"tokens": 60_000}, **FIXED, k=4),
+        ReLUConfig(**shared | {"tokens": 60_000}, l1=0.5),
+    ):
+        coder = train_sae(both, hooks, config, tmp_path / config.architecture)
+        assert isinstance(coder, Crosscoder) and coder.hook_names == tuple(hooks) and coder.widths == (16, 12)
+        x = torch.cat([planted(), planted(d=12, seed=3) * 3], dim=1)
+        for part, reconstructed in zip(coder.parts(x), coder.parts(coder(x)), strict=True):
+            assert unexplained(part, reconstructed) < 0.25
+        norms = coder.decoder_norms()
+        fires = coder.codes(x).dense().gt(0).float().mean(0) > 0.01
+        share = (norms / norms.sum(1, keepdim=True))[fires]
+        assert 0.3 < share[:, 0].median() < 0.7
+        again = load_sae(tmp_path / config.architecture)
+        assert isinstance(again, Crosscoder) and torch.equal(again(x), coder(x)) and again.scales == coder.scales
+
+
+@pytest.mark.parametrize("skip", [False, True], ids=["plain", "skip"])
+@pytest.mark.parametrize("kind", [TopKConfig, BatchTopKConfig], ids=["topk", "batchtopk"])
+def test_a_transcoder_predicts_one_hook_from_the_other(store, other, tmp_path, skip, kind):
+    both = join_stores({"a": store, "b": other})
+    config = kind(**shared | {"tokens": 100_000}, k=4, skip=skip)
+    coder = train_sae(both, "a/activations", config, tmp_path, target="b/activations")
+    assert isinstance(coder, Transcoder) and (coder.d_in, coder.d_out) == (16, 12)
+    x, y = planted(), planted(d=12, seed=3) * 3
+    assert unexplained(y, coder(x)) < 0.4
+    assert (coder.W_skip is not None) == skip
+    assert torch.equal(load_sae(tmp_path)(x), coder(x))
+
+
+def test_a_skip_takes_what_is_linear(store, tmp_path):
+    """Where the output is a linear map of the input, the skip path leaves the latents nothing to explain."""
+    matrix = torch.randn(16, 16, generator=torch.Generator().manual_seed(4))
+    mapped = ActivationStore.from_batches(planted() @ matrix, tmp_path / "mapped", dtype="float32")
+    both = join_stores({"a": store, "b": mapped})
+    results = [
+        train_sae(
+            both, "a/activations", TopKConfig(**shared | {"tokens": 100_000}, k=2, skip=skip), target="b/activations"
+        )
+        for skip in (False, True)
+    ]
+    plain, skipped = (unexplained(planted() @ matrix, coder(planted())) for coder in results)
+    assert skipped < 0.25 * plain
+
+
+def learner_for(config: SAEConfig, store: ActivationStore) -> Learner:
+    return Learner(config, HookScales(inputs=(store.statistics(HOOK),)), CPU)
+
+
+def test_resampling_begins_dead_latents_anew(store):
+    def dead_share(at: tuple[float, ...]) -> float:
+        config = ReLUConfig.october_2023(**shared | {"tokens": 256 * 100}, l1=0.2, resample_at=at, dead_after=2560)
+        learner, batches = learner_for(config, store), store.batches(HOOK, 256, epochs=None)
+        learner.weights["b_enc"][:30] = -50.0
+        for _ in range(100):
+            result = learner.step(next(batches))
+        return result.dead
+
+    assert dead_share(()) >= 30 / 48
+    assert dead_share((0.3, 0.5)) < 10 / 48
+
+
+def test_the_pre_activation_loss_draws_dead_latents_back(store, monkeypatch):
+    def dead_share(coefficient: float) -> float:
+        monkeypatch.setattr(JumpReLUConfig, "revival_weight", coefficient)
+        config = JumpReLUConfig(**shared | {"tokens": 256 * 150}, dead_after=512)
+        learner, batches = learner_for(config, store), store.batches(HOOK, 256, epochs=None)
+        learner.weights["b_enc"][:24] = -6.0
+        for _ in range(150):
+            result = learner.step(next(batches))
+        return result.dead
+
+    assert dead_share(1.0) < 0.5 * dead_share(0.0)
+
+
+def test_rows_of_outlying_norm_train_nothing(store):
+    rows, about = planted(256), store.statistics(HOOK)
+    spoilt = torch.cat([rows, 100 * rows[:5]])
+    limits = (), (5 * about.mean_norm,)
+    one, two = (Learner(TopKConfig(**shared, k=4), HookScales(inputs=(about,), limits=each), CPU) for each in limits)
+    assert one.step(rows).loss == pytest.approx(two.step(spoilt).loss, rel=1e-6)
+    torch.testing.assert_close(one.weights["encoder_rows"], two.weights["encoder_rows"])
+
+
+def test_the_gradient_is_that_of_the_logarithm_of_the_loss_and_clipped(store):
+    """Adam's running mean after one step is a tenth of the gradient that it got."""
+    for clip in (0.1, 50.0):
+        config = TopKConfig(**shared, k=4, clip=clip, unit_norm=False)
+        learner = learner_for(config, store)
+        descent = learner.loss_and_gradients(learner.scaled(planted(256))[0])
+        whole = {name: gradient.tensor() / descent.loss for name, gradient in descent.gradients.items()}
+        norm = sum(float(gradient.square().sum()) for gradient in whole.values()) ** 0.5
+        learner.update(descent, descent.loss)
+        for name, gradient in whole.items():
+            torch.testing.assert_close(10 * learner.means[name], gradient * min(1, clip / norm))
+        assert norm > clip if clip < 1 else norm < clip
+
+
+@pytest.mark.parametrize("kind", [TopKConfig, BatchTopKConfig, MatryoshkaConfig])
+def test_the_recovery_preset_lets_k_fall_and_yields_to_what_is_given(kind):
+    config = kind.recovery(d_sae=48, k=4, tokens=25_600, seed=3)
+    assert type(config) is kind and config.seed == 3 and config.batch_size == 256 and not config.unit_norm
+    assert [config.k_at(step, 64) for step in (0, 50, 100)] == [12, 8, 4]
+    assert kind.recovery(d_sae=48, k=20, tokens=25_600).k_start == 48
+    plain = kind(d_sae=48, k=4, tokens=25_600)
+    assert [plain.k_at(0, d_in) for d_in in (16, 48, 64, 999)] == [4, 6, 8, 8], "an eighth of d_in, 2 k at most"
+    assert kind.recovery(d_sae=4096, k=4, tokens=25_600).lr == config.lr / 4
+    assert kind.recovery(d_sae=48, k=4, tokens=25_600, lr=1e-3, k_start=5).lr == 1e-3
+
+
+def test_the_recovery_preset_finds_planted_directions(store):
+    """32 of them in 16 dimensions; a latent has found one if they are closer than any two of these are."""
+    truth = torch.nn.functional.normalize(torch.randn(32, 16, generator=torch.Generator().manual_seed(0)), dim=1)
+    config = BatchTopKConfig.recovery(d_sae=32, k=2, tokens=60_000, device="cpu")
+    rows = torch.nn.functional.normalize(train_sae(store, HOOK, config).W_dec, dim=1)
+    nearest = (rows @ truth.T).max(0).values
+    others = (truth @ truth.T - 2 * torch.eye(32)).max()
+    assert (nearest > others).float().mean() > 0.8
+
+
+@each_config
+def test_configs_go_through_json(config):
+    assert config_from_dict(json.loads(json.dumps(config_to_dict(config)))) == config
+    assert ARCHITECTURES[config.architecture] is type(config)
+
+
+def test_an_unknown_field_is_refused():
+    with pytest.raises(ValueError, match="TopKConfig has no field ema"):
+        config_from_dict(config_to_dict(TopKConfig(d_sae=48, tokens=100)) | {"ema": 0.9})
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "message"),
+    [
+        (ReLUConfig, {"l1": -1.0}, "l1=-1.0 must not be negative"),
+        (GatedConfig, {"l1": -1.0}, "l1=-1.0 must not be negative"),
+        (JumpReLUConfig, {"coefficient": -2.0}, "coefficient=-2.0 must not be negative"),
+        (JumpReLUConfig, {"target_l0": 49}, "target_l0=49 must be above 0 and at most d_sae=48"),
+        (JumpReLUConfig, {"target_l0": 0.0, "penalty": "tanh"}, "target_l0=0.0 must be above 0"),
+        (JumpReLUConfig, {"penalty": "l2"}, "penalty='l2' must be"),
+        (JumpReLUConfig, {"bandwidth": 0.0}, "bandwidth=0.0 must be above 0"),
+        (MatryoshkaConfig, {"k": 49}, "k=49 must be in 1..d_sae=48"),
+        (MatryoshkaConfig, {"groups": (0.5, 0.4)}, "must be positive shares that sum to 1"),
+        (MatryoshkaConfig, {"groups": (0.001, 0.999)}, "without a latent at d_sae=48"),
+        (TopKConfig, {"k_start": 0}, "k_start=0 must be in"),
+        (MatchingPursuitConfig, {"unit_norm": False}, "needs unit_norm=True"),
+        (ReLUConfig, {"resample_at": (1.5,)}, "between 0 and 1"),
+        (MatchingPursuitConfig, {"resample_at": (0.5,)}, "no resample_at"),
+        (GatedConfig, {"resample_at": (-1.0,)}, "between 0 and 1"),
+        (JumpReLUConfig, {"coefficient": float("inf")}, "coefficient=inf must be finite"),
+    ],
+)
+def test_configs_refuse_bad_values(kind, changes, message):
+    with pytest.raises(ValueError, match=message.replace("(", r"\(").replace(")", r"\)")):
+        kind(**{**shared, **changes})
+
+
+def test_what_does_not_go_together_is_refused(store, other):
+    both = join_stores({"a": store, "b": other})
+    hooks = ["a/activations", "b/activations"]
+    with pytest.raises(ValueError, match="reads and writes one hook"):
+        train_sae(both, hooks, MatchingPursuitConfig(**shared, k=4))
+    with pytest.raises(ValueError, match="give train_sae a target hook"):
+        train_sae(store, HOOK, TopKConfig(**shared, k=4, skip=True))
+    with pytest.raises(ValueError, match="has no activations of"):
+        train_sae(store, "elsewhere", TopKConfig(**shared, k=4))

@@ -1,0 +1,365 @@
+"""Rules against a naive reading of the text, and planted rules that must be found."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from interp.codes.reading import read_chunks
+from interp.codes.sparse_codes import SparseCodes
+from interp.text.kinds import KINDS, Positions, kind
+from interp.text.surprise import Predicates
+from interp.verdict import explain
+from interp.verdict.counting import count_rules
+from interp.verdict.rules import MAX_ATOMS, Atom
+from interp.verdict.search import SAMPLE, FitSample
+from tests.codes.test_sampling import hash_of
+
+WORDS = [
+    "alpha",
+    "beta",
+    "gamma",
+    "Delta",
+    "(",
+    ")",
+    "\n",
+    "7",
+    "42",
+    "שלום",
+    "אור",
+    "⟨d7⟩⟨90⟩",
+    "if",
+    "def",
+    "THE",
+    ",",
+]
+WORDS += ["walking", "talking", "ringing", "singing", '"', " #", " = ", "'", "\n  "]
+HEBREW = range(9, 12)
+
+
+def random_text(rng, n_seq=1500, n_ctx=24):
+    """Stretches of Hebrew in the other words, each sequence by itself."""
+    hebrew = np.cumsum(rng.random((n_seq, n_ctx)) < 0.1, axis=1) % 2 == 1
+    weights = np.array([0 if i in HEBREW else 3 if word in ",(\n" else 1 for i, word in enumerate(WORDS)])
+    other = rng.choice(len(WORDS), size=hebrew.shape, p=weights / weights.sum())
+    return np.where(hebrew, rng.integers(9, 12, size=hebrew.shape), other).astype(np.int32)
+
+
+def read(tokens):
+    return Predicates.count(tokens, len(WORDS), WORDS)
+
+
+def values_everywhere(kind, corpus):
+    """[row, value]"""
+    return KINDS[kind].values(Positions(corpus, np.arange(corpus.tokens.size))).reshape(corpus.tokens.size, -1)
+
+
+def truth_of(atom, corpus):
+    """Where an atom holds, by whole arrays [seq, pos]."""
+    tokens, reach = corpus.tokens, {"token": (0, 0), "previous": (1, 1), "before_previous": (2, 2), "before": (1, 8)}
+    if atom.kind not in reach:
+        return np.isin(values_everywhere(atom.kind, corpus), atom.values).any(1).reshape(tokens.shape)
+    member, out = np.isin(tokens, atom.values), np.zeros(tokens.shape, bool)
+    low, high = reach[atom.kind]
+    for back in range(low, min(high, tokens.shape[1] - 1) + 1):
+        out[:, back:] |= member[:, : tokens.shape[1] - back]
+    return out
+
+
+def truth(rule, corpus):
+    return np.all([truth_of(atom, corpus) for atom in rule], axis=0).reshape(-1)
+
+
+def atom(corpus, kind, *wanted):
+    """The atom of a kind whose values are called so; tokens by their strings."""
+    if kind in ("token", "previous", "before_previous", "before"):
+        values = [WORDS.index(string) for string in wanted]
+        return Atom(kind, tuple(values), tuple(corpus.quoted(value) for value in values))
+    values, rows = np.unique(values_everywhere(kind, corpus)[:, 0], return_index=True)
+    called = {KINDS[kind].name(corpus, v, r): int(v) for v, r in zip(values, rows, strict=True) if v >= 0}
+    return Atom(kind, tuple(called[name] for name in wanted), wanted)
+
+
+def firing_where(fires):
+    return SparseCodes.from_dense(torch.from_numpy(np.asarray(fires, np.float32)))
+
+
+def fit_half(tokens):
+    return torch.arange(len(tokens)) % 2 == 0
+
+
+def explained(tokens, fires, **options):
+    maxima = np.asarray(fires).max(0).astype(np.float32)
+    given = (torch.from_numpy(tokens), firing_where(fires), WORDS, fit_half(tokens))
+    return explain(*given, maxima=maxima, **options).latents
+
+
+def planted(corpus):
+    def say(kind, *wanted):
+        return atom(corpus, kind, *wanted)
+
+    return {
+        '"Delta"': (say("token", "Delta"),),
+        '"alpha" or "gamma"': (say("token", "alpha", "gamma"),),
+        'tokens after "("': (say("previous", "("),),
+        'tokens two after ")"': (say("before_previous", ")"),),
+        '"if" or "def" after a newline': (say("token", "if", "def"), say("previous", "\n")),
+        'tokens within 8 tokens after "THE"': (say("before", "THE"),),
+        'tokens that end in "ng"': (say("last_2", 'tokens that end in "ng"'),),
+        "tokens in a comment": (say("comment", "in a comment"),),
+        "tokens in quotes": (say("quotes", "in quotes"),),
+        '"Delta" in parentheses': (say("token", "Delta"), say("parentheses", "in parentheses")),
+        "tokens three brackets deep": (say("brackets", "three brackets deep"),),
+        '"gamma" one bracket deep': (say("token", "gamma"), say("brackets", "one bracket deep")),
+        "tokens in quotes within quotes": (say("quotes", "in quotes within quotes"),),
+        '"alpha" or "beta" in a string literal': (
+            say("token", "alpha", "beta"),
+            say("literal", "in a string literal"),
+        ),
+        '"beta" after "(" in a comment': (say("token", "beta"), say("previous", "("), say("comment", "in a comment")),
+    }
+
+
+def test_names_of_tokens_are_not_read_as_their_spelling():
+    """The same strings, as names: rules say which tokens, and what of their places is known without strings."""
+    tokens = random_text(np.random.default_rng(2))
+    corpus = read(tokens).corpus
+    rules = {words: rule for words, rule in planted(corpus).items() if " in a comment" in words or "ing" in words}
+    fires = np.stack([truth(rule, corpus) for rule in rules.values()], 1)
+    got = explained(tokens, fires, spelt=False)
+    kinds = {atom.kind for rule in got.rules for atom in rule}
+    assert kinds and not any(KINDS[kind].needs_strings for kind in kinds) and not set(rules) & set(got.phrases)
+    assert all("token " in phrase for phrase in got.phrases)
+    parts = [(0, np.flatnonzero(fires[:, 0])[:400])]
+    given = (torch.from_numpy(tokens), firing_where(fires[:, :1]), WORDS, fit_half(tokens))
+    (rule,) = explain(*given, senses=parts, maxima=np.ones(1, np.float32), spelt=False).senses.rules
+    assert rule and not any(KINDS[atom.kind].needs_strings for atom in rule)
+
+
+def test_planted_rules_are_found_and_said():
+    tokens = random_text(np.random.default_rng(2))
+    corpus = read(tokens).corpus
+    rules = planted(corpus)
+    got = explained(tokens, np.stack([truth(rule, corpus) for rule in rules.values()], 1))
+    said = dict(zip(rules, got.phrases, strict=True))
+    in_any_order = {words: sorted(re.findall(r'".*?"|\w+', words)) for words in (*said, *said.values())}
+    assert {words: in_any_order[words] for words in said} == {words: in_any_order[got] for words, got in said.items()}
+    assert (got.f1 == 1).all() and (got.precision == 1).all() and (got.recall == 1).all()
+    held_out = np.repeat(~fit_half(tokens).numpy(), tokens.shape[1])
+    assert got.n_examples.tolist() == [truth(rule, corpus)[held_out].sum() for rule in rules.values()]
+
+
+def test_labels_are_used_where_given():
+    tokens = random_text(np.random.default_rng(3))
+    label = np.random.default_rng(4).random(tokens.shape) < 0.1
+    fires = (label & (tokens == 3)).reshape(-1, 1)
+    got = explained(tokens, fires, labels={"odd": torch.from_numpy(label)})
+    assert got.phrases == ['"Delta" labelled odd'] and got.f1 == 1
+    assert "odd" not in explained(tokens, fires).phrases[0]
+
+
+def noisy_latents(rng, tokens):
+    """Strengths of latents that rules predict in part, whatever rules they get."""
+    flat, position = tokens.reshape(-1), np.arange(tokens.size) % tokens.shape[1]
+    previous = np.where(position > 0, np.roll(flat, 1), -1)
+    causes = [flat == 4, np.isin(flat, HEBREW), (flat == 0) & (previous == 4), np.isin(previous, (6, 7)), flat == -1]
+    fires = np.stack([(cause & (rng.random(flat.size) < 0.7)) | (rng.random(flat.size) < 0.01) for cause in causes], 1)
+    return fires * rng.random(fires.shape).astype(np.float32)
+
+
+def test_scores_are_those_of_the_held_out_half_by_brute_force():
+    rng = np.random.default_rng(1)
+    tokens = random_text(rng)
+    corpus, values = read(tokens).corpus, noisy_latents(rng, tokens)
+    got = explained(tokens, values)
+    held_out = np.repeat(~fit_half(tokens).numpy(), tokens.shape[1])
+    for latent, rule in enumerate(got.rules):
+        says, strength = truth(rule, corpus)[held_out], values[held_out, latent] / values[:, latent].max()
+        fires = strength > 0
+        both = (says & fires).sum()
+        precision = both / says.sum()
+        assert got.f1[latent] == pytest.approx(2 * both / (says.sum() + fires.sum()))
+        assert got.precision[latent] == pytest.approx(precision)
+        assert got.recall[latent] == pytest.approx(both / fires.sum())
+        assert got.n_examples[latent] == both
+        for s in range(5):
+            in_slice = (strength > s / 5) & (strength <= (s + 1) / 5)
+            recall = says[in_slice].mean()
+            wanted = 2 * precision * recall / (precision + recall) if recall else 0
+            assert got.f1_by_interval[latent, s] == pytest.approx(wanted)
+
+
+def test_exact_counts_of_any_rule_are_those_of_brute_force(monkeypatch):
+    """Random rules of all kinds, the text in several chunks."""
+    monkeypatch.setattr("interp.codes.reading.ROWS_PER_CHUNK", 1000)
+    rng = np.random.default_rng(5)
+    tokens = random_text(rng, 200, 40)
+    predicates, fires = read(tokens), rng.random((tokens.size, 3)) < 0.05
+    corpus, half = predicates.corpus, fit_half(tokens).numpy()
+    present = {kind: np.unique(values_everywhere(kind, corpus)) for kind in corpus.kinds}
+
+    def drawn():
+        kind = str(rng.choice(list(corpus.kinds)))
+        values = present[kind][present[kind] >= 0]
+        values = rng.choice(values, min(len(values), rng.integers(1, 4)), replace=False).tolist()
+        return Atom(kind, tuple(values), tuple(map(str, values)))
+
+    rules = [[tuple(drawn() for _ in range(rng.integers(1, MAX_ATOMS + 1))) for _ in range(9)]]
+    rules += [[], rules[0][:4]]
+    counted = rng.random(tokens.size) < 0.8
+    sampled = [np.sort(rng.choice(np.flatnonzero(counted), 50, replace=False)) for _ in rules]
+    counts = count_rules(
+        predicates,
+        firing_where(fires),
+        half,
+        counted,
+        rules,
+        np.array([2, 1, 0]),
+        np.ones(3, np.float32),
+        sampled,
+        np.arange(3),
+    )
+    for unit, latent in enumerate((2, 1, 0)):
+        for number, rule in enumerate(rules[unit]):
+            says = truth(rule, corpus)
+            for side, part in enumerate((half, ~half)):
+                rows = np.repeat(part, tokens.shape[1]) & counted
+                assert counts.holds[side, unit, number] == (says & rows).sum()
+                assert counts.both[side, unit, number].sum() == (says & rows & fires[:, latent]).sum()
+                assert counts.hits[side, unit, number] == (says & rows)[sampled[unit]].sum()
+
+
+def test_the_score_is_the_half_the_rule_was_not_chosen_on():
+    tokens = random_text(np.random.default_rng(3))
+    fit = np.repeat(fit_half(tokens).numpy(), tokens.shape[1])
+    fires = np.where(fit, tokens.reshape(-1) == 0, tokens.reshape(-1) == 1)[:, None]
+    got = explained(tokens, fires)
+    assert got.phrases == ['"alpha"'] and got.f1_fit[0] == 1 and got.f1[0] == 0 and got.n_examples[0] == 0
+
+
+def test_latents_that_hardly_fire_stay_unexplained():
+    tokens = random_text(np.random.default_rng(4), 8)
+    fires = np.zeros((tokens.size, 2), bool)
+    fires[:2, 0] = True
+    got = explained(tokens, fires)
+    assert got.phrases == ["", ""] and np.isnan(got.f1).all() and got.rules == [(), ()]
+    assert np.isnan(got.f1_by_interval).all() and got.n_examples.tolist() == [0, 0]
+
+
+def test_the_same_seed_gives_the_same_rules_whatever_the_threads():
+    rng = np.random.default_rng(6)
+    tokens = random_text(rng)
+    values = noisy_latents(rng, tokens)
+    threads = torch.get_num_threads()
+    try:
+        runs = []
+        for n in (1, 2):
+            torch.set_num_threads(n)
+            runs.append(explained(tokens, values, seed=1))
+    finally:
+        torch.set_num_threads(threads)
+    assert runs[0].phrases == runs[1].phrases and runs[0].f1.tobytes() == runs[1].f1.tobytes()
+
+
+def test_a_long_text_is_searched_on_a_part_of_it(monkeypatch):
+    monkeypatch.setattr("interp.verdict.search.MAX_ROWS", 2000)
+    tokens = random_text(np.random.default_rng(2))
+    corpus = read(tokens).corpus
+    rules = [
+        planted(corpus)[words] for words in ('"alpha" or "gamma"', "tokens in a comment", '"Delta" in parentheses')
+    ]
+    got = explained(tokens, np.stack([truth(rule, corpus) for rule in rules], 1))
+    assert got.phrases[1:] == ["tokens in a comment", '"Delta" in parentheses'] and (got.f1 == 1).all()
+
+
+def senses_of(tokens, corpus, rng):
+    """Two latents, a sample of their firings by sense: one of "alpha" after a comma and "Delta" in comments, one of
+    "beta" only."""
+    first = truth((atom(corpus, "token", "alpha"), atom(corpus, "previous", ",")), corpus)
+    second = truth((atom(corpus, "token", "Delta"), atom(corpus, "comment", "in a comment")), corpus)
+    only = tokens.reshape(-1) == 1
+    fires = np.stack([first | second, only], 1)
+    rows = [rng.choice(np.flatnonzero(own), 120, replace=False) for own in fires.T]
+    return fires, [(0, rows[0][first[rows[0]]]), (0, rows[0][second[rows[0]]]), (1, rows[1])]
+
+
+def test_each_sense_has_its_own_rule_and_scores_by_brute_force():
+    rng = np.random.default_rng(8)
+    tokens = random_text(rng)
+    corpus = read(tokens).corpus
+    fires, parts = senses_of(tokens, corpus, rng)
+    maxima = np.ones(2, np.float32)
+    given = (torch.from_numpy(tokens), firing_where(fires), WORDS, fit_half(tokens))
+    got = explain(*given, senses=parts, maxima=maxima).senses
+    assert got.phrases == ['"alpha" after a comma', '"Delta" in a comment', '"beta"']
+    held_out = ~fit_half(tokens).numpy()
+    for part, (latent, rows) in enumerate(parts):
+        says = truth(got.rules[part], corpus)
+        own = rows[held_out[rows // tokens.shape[1]]]
+        everywhere = np.repeat(held_out, tokens.shape[1])
+        precision, recall = fires[says & everywhere, latent].mean(), says[own].mean()
+        assert got.n[part] == len(own) and got.recall[part] == pytest.approx(recall)
+        assert got.precision[part] == pytest.approx(precision)
+        assert got.f1[part] == pytest.approx(2 * precision * recall / (precision + recall))
+
+
+def test_senses_with_few_rows_or_wrong_ones():
+    tokens = random_text(np.random.default_rng(9), 64)
+    codes, maxima = firing_where((tokens == 0).reshape(-1, 1)), np.ones(1, np.float32)
+
+    def run(*parts):
+        given = (torch.from_numpy(tokens), codes, WORDS, fit_half(tokens))
+        return explain(*given, senses=parts, maxima=maxima).senses
+
+    got = run((0, np.array([0, 1])))
+    assert got.phrases == [""] and np.isnan(got.f1[0]) and got.n.tolist() == [0]
+    assert run().phrases == []
+    with pytest.raises(ValueError, match="latent 1: it must be in 0..0"):
+        run((1, np.array([0])))
+    with pytest.raises(ValueError, match="rows < 1536"):
+        run((0, np.array([1536])))
+
+
+def test_a_kind_of_predicates_is_one_entry(monkeypatch):
+    """A kind that a user writes is searched, counted, said and compared like any other."""
+    monkeypatch.setattr("interp.text.kinds.KINDS", KINDS)
+    for name in ("nearer", "even"):
+        monkeypatch.setitem(KINDS, name, None)
+    names = [lambda corpus, value, row: corpus.quoted(value), ["at odd places", "at even places"]]
+
+    @kind(len(WORDS), names[0], words="within 3 tokens after {}", speaks_of="tokens around")
+    def nearer(at):
+        return np.stack([at.token(-back) for back in (1, 2, 3)], 1)
+
+    @kind(2, lambda corpus, value, row: names[1][value], speaks_of="parity")
+    def even(at):
+        return 1 - at.place % 2
+
+    tokens = random_text(np.random.default_rng(2))
+    near = sum(np.roll(tokens == 14, back, 1) & (np.arange(24) >= back) for back in (1, 2, 3)) > 0
+    fires = np.stack([near.reshape(-1), (np.arange(tokens.size) % 2 == 0) & (tokens.reshape(-1) == 0)], 1)
+    got = explained(tokens, fires)
+    assert got.phrases == ['tokens within 3 tokens after "THE"', '"alpha" at even places'] and (got.f1 == 1).all()
+    predicates = read(tokens)
+    shared = set(predicates.at(np.array([4]), predicates.compared)[0]) & set(
+        predicates.at(np.array([26]), predicates.compared)[0]
+    )
+    assert {"even"} <= {predicates.kind_of(number) for number in shared if number >= 0}
+
+
+def test_firings_of_the_fit_half_are_sampled_by_their_hash(monkeypatch):
+    """The SAMPLE smallest of all keys."""
+    monkeypatch.setattr("interp.codes.reading.ROWS_PER_CHUNK", 1000)
+    rng = np.random.default_rng(21)
+    fires = rng.random((5000, 4)) < [0, 0.05, 0.4, 1]
+    half = rng.random(500) < 0.5
+    sample = FitSample(4, 10, half, 7)
+    for chunk in read_chunks(firing_where(fires), 10):
+        sample.add(chunk)
+    fires &= np.repeat(half, 10)[:, None]
+    np.testing.assert_array_equal(sample.count, fires.sum(0))
+    assert sample.count.max() > 2 * SAMPLE
+    for latent, sampled in enumerate(sample.rows[:, 0]):
+        keys = {hash_of(7, row, latent): row for row in np.flatnonzero(fires[:, latent])}
+        assert sorted(sampled[sampled >= 0]) == sorted(keys[key] for key in sorted(keys)[:SAMPLE])

@@ -1,0 +1,122 @@
+"""Windows of a text that repeat each other count once: against dictionaries of windows and sorted firings."""
+
+import numpy as np
+import pytest
+import torch
+
+from interp.codes.sparse_codes import SparseCodes
+from interp.features.examples import AFTER, BEFORE, first_windows
+from interp.features.feature_store import FeatureStore, ScanConfig
+from interp.statistics.randomness import splitmix64
+from interp.text.kinds import Corpus
+from interp.verdict import explain
+from interp.verdict.ranking import rank_codes
+from tests.verdict.test_explain import truth
+
+N_CTX = 40
+
+
+def copied_text(rng, n_seq=120, n_ctx=N_CTX, vocab=50):
+    """Every third sequence has a passage of the one before it, some at another place; the last half of it twice."""
+    tokens = rng.integers(vocab, size=(n_seq, n_ctx)).astype(np.int32)
+    length = n_ctx * 3 // 4 if n_ctx > 30 else n_ctx
+    for at in range(2, n_seq, 3):
+        shift = rng.integers(3) if n_ctx > 30 else 0
+        tokens[at, shift:length] = tokens[at - 1, : length - shift]
+    tokens[4, n_ctx // 2 :] = tokens[4, : n_ctx - n_ctx // 2]
+    return tokens
+
+
+def window(tokens, row):
+    n_ctx = tokens.shape[1]
+    sequence, position = divmod(int(row), n_ctx)
+    start = max(0, min(position - BEFORE, n_ctx - BEFORE - 1 - AFTER))
+    return position - start, *tokens[sequence, start : start + BEFORE + 1 + AFTER].tolist()
+
+
+def counted(tokens):
+    seen: dict = {}
+    n_ctx = tokens.shape[1]
+    return np.array([seen.setdefault(window(tokens, row), row // n_ctx) == row // n_ctx for row in range(tokens.size)])
+
+
+@pytest.mark.parametrize("n_ctx", [1, 9, 16, 40])
+@pytest.mark.parametrize("at_once", [1 << 21, 100])
+def test_a_window_counts_in_the_first_sequence_that_has_it(n_ctx, at_once, monkeypatch):
+    monkeypatch.setattr("interp.features.examples.MAX_WINDOWS", at_once)
+    tokens = copied_text(np.random.default_rng(0), n_ctx=n_ctx)
+    found, expected = first_windows(tokens), counted(tokens)
+    np.testing.assert_array_equal(found, expected)
+    assert 0 < (~found).sum() < found.size
+    if n_ctx == N_CTX:  # the second half of the sequence that repeats itself counts too
+        assert found.reshape(tokens.shape)[4, -AFTER - 4 : -AFTER].all()
+
+
+def test_examples_are_of_different_text(tmp_path, monkeypatch):
+    """The strongest firings and the interval's samples, in order, without those whose window came before."""
+    rng, config = np.random.default_rng(1), ScanConfig(n_top=9, n_per_interval=7, seed=3)
+    monkeypatch.setattr("interp.features.examples.N_INTERVALS", 2)
+    tokens = copied_text(rng)
+    tokens[30:60] = tokens[0]  # one sequence thirty-one times
+    z = np.zeros((tokens.size, 3), np.float32)
+    z[:, 0] = np.where(rng.random(len(z)) < 0.3, rng.integers(1, 9, len(z)), 0)
+    z[:, 1] = np.tile(np.arange(N_CTX) == 20, len(tokens)) * rng.random(len(z))
+    z[1240:2000, 2] = np.tile(np.arange(N_CTX) < 2, 19) * rng.random(760)  # in the copies alone
+    store = FeatureStore.from_codes(
+        torch.from_numpy(tokens), SparseCodes.from_dense(torch.from_numpy(z)), tmp_path, settings=config
+    )
+    examples, counts = store.table("examples"), store.table("intervals").set_index(["latent", "interval"])
+    for latent in range(3):
+        rows = np.flatnonzero(z[:, latent])
+        values, mine = z[rows, latent], examples[examples.latent == latent]
+        interval = np.ceil(values.astype(float) * 2 / values.max()).astype(int) - 1
+        key = np.array([3], np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(latent)
+        hashes = splitmix64(splitmix64(key + rows.astype(np.uint64)))
+        top = rows[np.lexsort((rows, -values))]
+        assert mine[mine.kind == "top"].row.tolist() == distinct(top, tokens)[:9]
+        for which in range(2):
+            own = rows[interval == which][hashes[interval == which].argsort()]
+            assert mine[(mine.kind == "interval") & (mine.interval == which)].row.tolist() == distinct(own, tokens)[:7]
+            assert counts.n[latent, which] == len(own)
+    assert (examples[(examples.latent == 2) & (examples.kind == "top")].row % N_CTX).tolist() in ([0, 1], [1, 0])
+
+
+def distinct(rows, tokens):
+    kept: dict = {}
+    for row in rows:
+        kept.setdefault(window(tokens, row), int(row))
+    return list(kept.values())
+
+
+def test_rules_are_scored_on_each_window_once():
+    """A latent that fires on copies in both halves is held to those that stand first."""
+    rng = np.random.default_rng(2)
+    tokens = copied_text(rng, n_seq=600)
+    fires = np.isin(tokens, (3, 4)) & (rng.random(tokens.shape) < 0.8)
+    fires[2::3] = fires[1::3]  # the copies fire alike
+    codes = SparseCodes.from_dense(torch.from_numpy(fires.reshape(-1, 1).astype(np.float32)))
+    half, names = torch.arange(600) % 2 == 0, [f"w{i}" for i in range(50)]
+    given = torch.from_numpy(tokens), codes, names, half
+    found = explain(*given, maxima=np.ones(1, np.float32)).latents
+    held_out = counted(tokens) & np.repeat(~half.numpy(), N_CTX)
+    says = truth(found.rules[0], Corpus.read(tokens, 50, names))[held_out]
+    fired = fires.reshape(-1)[held_out]
+    assert found.n[0] == fired.sum() and found.n_examples[0] == (says & fired).sum()
+    assert found.precision[0] == pytest.approx((says & fired).sum() / says.sum())
+    assert found.recall[0] == pytest.approx((says & fired).sum() / fired.sum())
+
+
+def test_evidence_is_of_each_window_once():
+    """As if the codes were silent where the text repeats itself: but for how often and on what words a latent fires."""
+    rng = np.random.default_rng(3)
+    tokens = copied_text(rng, n_seq=240)
+    z = np.stack([np.isin(tokens, rng.choice(50, 3)).reshape(-1) for _ in range(12)], 1) * rng.random((tokens.size, 12))
+    z = z.astype(np.float32) / z.max(0).astype(np.float32)
+    z[np.arange(12), np.arange(12)] = 1  # the largest values are in the first sequence, whose windows count
+    silent = z * counted(tokens)[:, None]
+    tables = [
+        rank_codes(torch.from_numpy(tokens), SparseCodes.from_dense(torch.from_numpy(each))) for each in (z, silent)
+    ]
+    assert (tables[0]["n_active"] > tables[1]["n_active"]).all()
+    for name in ("latent", "monosemanticity", "ci_low", "ci_high", "n_senses", "concentration"):
+        np.testing.assert_array_equal(tables[0][name], tables[1][name])

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from interp.activations.batch_import import import_batches
 from interp.activations.batches import ActivationBatches, ShardColumn
+from interp.activations.hidden_states import import_hidden_states
 from interp.activations.hooks import UNNAMED
 from interp.activations.row_statistics import (
     TENSORS,
@@ -91,6 +92,49 @@ class ActivationStore:
         something.
         """
         import_batches(batches, Path(out), hook_name, dtype, rows_per_shard, seed, overwrite)
+        return cls.open(out)
+
+    @classmethod
+    def from_hidden_states(
+        cls,
+        files: str | Path | Sequence[str | Path],
+        hook_names: Sequence[str],
+        out: str | Path,
+        *,
+        n_ctx: int | None = None,
+        pad_id: int = 0,
+        dtype: str = "bfloat16",
+        rows_per_shard: int | None = None,
+        seed: int = 0,
+        model_name: str = "",
+        overwrite: bool = False,
+        progress: Progress = no_progress,
+    ) -> "ActivationStore":
+        """A store of the residual streams that vLLM's `extract_hidden_states` wrote, a safetensors file a prompt
+        (`activations.hidden_states`). An import that was cut off goes on.
+
+        files: a folder, whose files are taken by name, or the files in order. hook_names: a name for each layer, in the
+        order of `eagle_aux_hidden_state_layer_ids`; that of layer i is blocks.i.hook_resid_pre. n_ctx: tokens of a
+        sequence, into which longer prompts are cut; by default those of the longest prompt. Behind shorter ones the
+        tokens are `pad_id`, and have no rows. All rows are kept; `select` makes a store without outliers or without
+        some positions.
+
+        Raises ValueError, naming the file, where one is missing or damaged, holds another number of layers, tokens or
+        units than the others, or activations that are not finite, and where `out` holds something else.
+        """
+        import_hidden_states(
+            files,
+            tuple(hook_names),
+            Path(out),
+            n_ctx=n_ctx,
+            pad_id=pad_id,
+            dtype=dtype,
+            rows_per_shard=rows_per_shard,
+            seed=seed,
+            model_name=model_name,
+            overwrite=overwrite,
+            progress=progress,
+        )
         return cls.open(out)
 
     @property

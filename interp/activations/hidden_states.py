@@ -1,0 +1,134 @@
+"""Imports hidden states that an inference engine wrote, one file a prompt, into a store, without a forward pass.
+
+In:  files as vLLM's `extract_hidden_states` leaves them (its ExampleHiddenStatesConnector): safetensors with
+     `hidden_states` [token, layer, d] and `token_ids` [token]. vLLM is not needed to read them.
+Out: a store with a hook a layer; a prompt is a sequence or, where it is longer than `n_ctx`, several.
+
+vLLM's layer i is the residual stream that enters block i, and its layer n_layers what leaves the last block, before
+the final norm. The files do not say which layers they hold: whoever asked for them names their hooks.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from interp.activations.shard_writer import StoreConfig, check_dtype
+from interp.activations.store_writer import StoreWriter
+from interp.runtime.progress import Progress
+from interp.storage.checks import check_at_least, check_token_ids
+from interp.storage.files import digest, open_tensors
+from interp.storage.folders import MANIFEST, holds, whole_folder
+
+_REMEDY = "extract its prompt again"
+
+
+def import_hidden_states(
+    files: str | Path | Sequence[str | Path],
+    hook_names: Sequence[str],
+    out: Path,
+    *,
+    n_ctx: int | None,
+    pad_id: int,
+    dtype: str,
+    rows_per_shard: int | None,
+    seed: int,
+    model_name: str,
+    overwrite: bool,
+    progress: Progress,
+) -> None:
+    """See `ActivationStore.from_hidden_states`."""
+    check_dtype(dtype)
+    check_at_least(1, n_ctx=n_ctx)
+    check_at_least(0, pad_id=pad_id)
+    paths = _paths(files)
+    prompts, d = list[Tensor](), 0
+    for path in paths:
+        token_ids, width = _read_header(path, len(hook_names))
+        if d not in (0, width):
+            raise ValueError(f"{path} holds states of width {width}, {paths[0]} of width {d}: name files of one model")
+        prompts.append(token_ids)
+        d = width
+    n_ctx = n_ctx or max(map(len, prompts))
+    sequences = [sequence for prompt in prompts for sequence in prompt.split(n_ctx)]
+    tokens = torch.full((len(sequences), n_ctx), pad_id, dtype=torch.int32)
+    for row, sequence in zip(tokens, sequences, strict=True):
+        row[: len(sequence)] = sequence
+    check_token_ids(tokens, None)
+    origin: dict[str, Any] = {
+        "kind": "activations",
+        "source": "hidden states",
+        "hook_names": list(hook_names),
+        "dtype": dtype,
+    }
+    origin |= {"rows_per_shard": rows_per_shard, "seed": seed, "tokens": digest(tokens), "n_ctx": n_ctx}
+    origin["files"] = digest("\n".join(f"{path.name} {path.stat().st_size}" for path in paths))
+    if holds(out, origin) and not overwrite:
+        return
+    with whole_folder(out, origin, resume=True, overwrite=overwrite) as new:
+        if (new / MANIFEST).exists():
+            return
+        n_rows = sum(map(len, prompts))
+        config = StoreConfig(
+            widths=dict.fromkeys(hook_names, d),
+            dtype=dtype,
+            rows_per_shard=rows_per_shard,
+            n_ids=tokens.numel(),
+            n_ctx=n_ctx,
+            seed=seed,
+            origin=origin,
+        )
+        row_ids = list(_row_ids(prompts, n_ctx))
+        shard_rows = config.shard_rows(iter(row_ids), config.n_shards(n_rows))
+        with StoreWriter(new, config, shard_rows, batch_rows=max(map(len, prompts))) as writer:
+            writer.limits = None
+            for place in range(writer.position, len(paths)):
+                with open_tensors(paths[place], _REMEDY) as stored:
+                    acts = stored.get_tensor("hidden_states")
+                by_hook = {name: acts[:, layer] for layer, name in enumerate(hook_names)}
+                writer.add(row_ids[place], by_hook, place + 1)
+                progress(place + 1, len(paths), "prompts")
+            writer.finish(tokens, {"position": tokens.numel() - n_rows}, model_name)
+
+
+def _paths(files: str | Path | Sequence[str | Path]) -> list[Path]:
+    """The files named, or those of a folder, sorted."""
+    if isinstance(files, str | Path):
+        if not Path(files).is_dir():
+            raise ValueError(f"{files} is no folder: name one with a .safetensors file a prompt, or a list of files")
+        files = sorted(Path(files).glob("*.safetensors"))
+        if not files:
+            raise ValueError("the folder holds no .safetensors file (those that end in .zst are to be unpacked first)")
+    paths = [Path(file) for file in files]
+    if missing := [path for path in paths if not path.is_file()]:
+        raise ValueError(f"{missing[0]} is not there: name the files that the engine wrote")
+    if not paths:
+        raise ValueError("files names none: name those that the engine wrote")
+    return paths
+
+
+def _read_header(path: Path, n_layers: int) -> tuple[Int[Tensor, " token"], int]:
+    """The ids of a prompt's tokens, and the width of its states. Raises ValueError where they do not fit together."""
+    with open_tensors(path, _REMEDY) as stored:
+        if not {"token_ids", "hidden_states"} <= set(stored.keys()):
+            raise ValueError(f"{path} holds {', '.join(stored.keys())}, not hidden_states and token_ids: {_REMEDY}")
+        tokens, states = stored.get_tensor("token_ids"), stored.get_slice("hidden_states")
+        shape, dtype = tuple(states.get_shape()), states.get_dtype()
+    if tokens.ndim != 1 or tokens.is_floating_point() or not len(tokens):
+        raise ValueError(f"{path} has token_ids {tuple(tokens.shape)}, not the ids [token] of a prompt: {_REMEDY}")
+    if len(shape) != 3 or dtype not in ("BF16", "F16", "F32") or shape[0] != len(tokens):
+        raise ValueError(f"{path} has hidden_states {shape}, not floats [{len(tokens)}, layer, d]: {_REMEDY}")
+    if shape[1] != n_layers:
+        raise ValueError(f"{path} holds {shape[1]} layers, hook_names names {n_layers}: name one for each, in order")
+    return tokens, shape[2]
+
+
+def _row_ids(prompts: Sequence[Tensor], n_ctx: int) -> Iterator[Int[Tensor, " token"]]:
+    """The ids of each prompt's rows, which follow one another: a prompt fills all of its sequences but the last."""
+    first = 0
+    for prompt in prompts:
+        yield first * n_ctx + torch.arange(len(prompt))
+        first += -(-len(prompt) // n_ctx)

@@ -153,13 +153,13 @@ class _ShardsAhead:
             self._held = dict[int, tuple[list[Tensor], Future[list[Tensor]]]]()  # its memory, and that it is read
             self._free = [list[Tensor](), list[Tensor]()]
         needed = [shard] if following is None else [shard, following]
-        for each in needed:
-            if each not in self._held:
+        for number in needed:
+            if number not in self._held:
                 if not self._free:
                     other = next(other for other in self._held if other not in needed)
                     self._free.append(self._held.pop(other)[0])
                 memory = self._free.pop()
-                self._held[each] = memory, self._thread.submit(_read, self._columns, self._longest, each, memory)
+                self._held[number] = memory, self._thread.submit(_read, self._columns, self._longest, number, memory)
         memory, acts = self._held[shard]
         if acts.exception() is not None:
             self._free.append(memory)

@@ -145,14 +145,14 @@ def harvest_stores(
     team = processes()
     team.check_alike([origin, *origins.values()], "harvests")
     if not overwrite:
-        origins = team.all_do(lambda: {out: each for out, each in origins.items() if not holds(out, each)})
+        origins = team.all_do(lambda: {out: made_of for out, made_of in origins.items() if not holds(out, made_of)})
     if origins:
         with ExitStack() as folders, evaluating(passes.module):
             new = {
-                folders.enter_context(team.whole_folder(out, each, resume=True, overwrite=overwrite)): each
-                for out, each in origins.items()
+                folders.enter_context(team.whole_folder(out, made_of, resume=True, overwrite=overwrite)): made_of
+                for out, made_of in origins.items()
             }
-            cut = team.all_do(lambda: {out: each for out, each in new.items() if not (out / MANIFEST).exists()})
+            cut = team.all_do(lambda: {out: made_of for out, made_of in new.items() if not (out / MANIFEST).exists()})
             if cut:
                 _write(_Shared(passes, team), cut, progress or no_progress)
     return [ActivationStore.open(out) for out in stores]

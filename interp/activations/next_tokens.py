@@ -42,7 +42,7 @@ def check_predicts_next(model: Model, tokens: Int[Tensor, "seq pos"]) -> None:
     changed = sample.clone()
     changed[:, -1] = (sample[:, -1] + 1) % (size_of(module, "d_vocab") or int(sample.max()) + 1)
     with evaluating(module):
-        before, after = (logits_of(module(each)) for each in (sample, changed))
+        before, after = (logits_of(module(tokens)) for tokens in (sample, changed))
     if before.shape[:2] != sample.shape:
         shapes = f"logits {tuple(before.shape)} for tokens {tuple(sample.shape)}"
         raise NoNextTokens(f"the model puts out {shapes}, and so none of next tokens")

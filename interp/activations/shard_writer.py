@@ -64,8 +64,8 @@ class StoreConfig:
 
     def shard_rows(self, row_ids: Iterable[Int[Tensor, " row"]], n_shards: int) -> tuple[int, ...]:
         """The number of rows that go to each shard. Rows come in blocks, so that they need not all be in memory."""
-        each = (np.bincount(shard_of(ids.numpy(), n_shards, self.seed), minlength=n_shards) for ids in row_ids)
-        return tuple(sum(each, np.zeros(n_shards, np.int64)).tolist())
+        counts = (np.bincount(shard_of(ids.numpy(), n_shards, self.seed), minlength=n_shards) for ids in row_ids)
+        return tuple(sum(counts, np.zeros(n_shards, np.int64)).tolist())
 
 
 class ShardWriter:

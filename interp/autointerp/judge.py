@@ -125,7 +125,10 @@ class Judge:
         answers = self.endpoint.ask(self._judge_bodies(questions), progress)
         windows = _window_table(questions, answers)
         table = _judgement_table(windows, self.config.seed)
-        n_given, n_generated = sum(each.latent in self.explanations for each in self.sampled), sum(map(bool, texts))
+        n_given, n_generated = (
+            sum(windows.latent in self.explanations for windows in self.sampled),
+            sum(map(bool, texts)),
+        )
         summary = {
             "scores": _scores(table, windows, self.config.seed),
             "latents": {"judged": len(self.sampled), "left_out": self.left_out},
@@ -137,18 +140,20 @@ class Judge:
     def _explain_bodies(self) -> list[Body]:
         """A request to explain each latent; none where none is to be explained."""
         sampled = self.sampled if self.config.generate else []
-        return [self.endpoint.config.body(prompts.explain_messages(each.shown, each.maximum)) for each in sampled]
+        return [
+            self.endpoint.config.body(prompts.explain_messages(windows.shown, windows.maximum)) for windows in sampled
+        ]
 
     def _judge_bodies(self, questions: Sequence[_Question]) -> list[Body]:
         return [self.endpoint.config.body(prompts.judge_messages(q.task, q.explanation, q.windows)) for q in questions]
 
     def _questions(self, generated: Sequence[str | None]) -> list[_Question]:
         """generated: explanations of the latents sampled, or nothing."""
-        written = {each.latent: text for each, text in zip(self.sampled, generated, strict=False) if text}
+        written = {windows.latent: text for windows, text in zip(self.sampled, generated, strict=False) if text}
         questions: list[_Question] = []
         for source, explanations in {GIVEN: self.explanations, GENERATED: written}.items():
-            judged = [each for each in self.sampled if each.latent in explanations]
-            texts = {source: [explanations[each.latent] for each in judged]}
+            judged = [windows for windows in self.sampled if windows.latent in explanations]
+            texts = {source: [explanations[windows.latent] for windows in judged]}
             if self.config.null and len(judged) > 1:
                 texts[f"{NULL} ({source})"] = texts[source][1:] + texts[source][:1]
             for name, shown in texts.items():
@@ -211,14 +216,14 @@ def _scores(table: pd.DataFrame, windows: pd.DataFrame, seed: int) -> list[dict[
     """The mean scores of each source of explanations and task."""
     scores = []
     for (source, task), shown in windows.groupby(["source", "task"], sort=False):
-        mine = table[(table.source == source) & (table.task == task)]
+        judgements = table[(table.source == source) & (table.task == task)]
         firing = shown[shown.fires].dropna(subset=["judged"])
         score = {
             "source": source,
             "task": task,
-            "latents": len(mine),
-            "balanced_accuracy": _mean(mine.balanced_accuracy.dropna().to_numpy(), seed),
-            "f1": _mean(mine.f1.dropna().to_numpy(), seed),
+            "latents": len(judgements),
+            "balanced_accuracy": _mean(judgements.balanced_accuracy.dropna().to_numpy(), seed),
+            "f1": _mean(judgements.f1.dropna().to_numpy(), seed),
             "recall_by_interval": {i: [int(hits.sum()), len(hits)] for i, hits in firing.groupby("interval").judged},
             "windows": len(shown),
             "unreadable": int(shown.judged.isna().sum()),

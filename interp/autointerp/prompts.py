@@ -81,7 +81,7 @@ class Window(NamedTuple):
     def text(self, delimiters: tuple[str, str] = ("", "")) -> str:
         """The window as one string, with the signs of `delimiters` around each run of marked tokens. Stray bytes, which
         the vocabulary shows as ⟨d7⟩, are joined to the characters that they make."""
-        runs = groupby(joined_pieces(self.pieces), lambda piece: any(place in self.marked for place in piece[1]))
+        runs = groupby(joined_pieces(self.pieces), lambda piece: any(position in self.marked for position in piece[1]))
         texts = ((is_marked, "".join(text for text, _ in run)) for is_marked, run in runs)
         return "".join(f"{delimiters[0]}{text}{delimiters[1]}" if is_marked else text for is_marked, text in texts)
 
@@ -111,22 +111,24 @@ def sample_windows(
         "from examples e join features f on e.latent = f.latent "
         f"where e.latent in ({', '.join(map(str, latents))}) order by e.latent, e.kind desc, e.interval desc, e.rank"
     )
-    held_out, n = np.flatnonzero(~fit), _CANDIDATES * n_windows
-    centres = np.stack([_drawn(held_out, features.n_ctx, n, [seed, latent, 1]) for latent in latents])
+    candidates, n = np.flatnonzero(~fit), _CANDIDATES * n_windows
+    centres = np.stack([_drawn(candidates, features.n_ctx, n, [seed, latent, 1]) for latent in latents])
     silent = _silent(features, latents, centres)
     sampled = []
     for i, latent in enumerate(latents):
-        mine, generator = examples[examples.latent == latent], np.random.default_rng([seed, latent])
-        in_fit = fit[mine.row.to_numpy() // features.n_ctx]
-        held = mine[~in_fit & (mine.kind == "interval").to_numpy()]
+        rows_of_latent, generator = examples[examples.latent == latent], np.random.default_rng([seed, latent])
+        in_fit = fit[rows_of_latent.row.to_numpy() // features.n_ctx]
+        held_out = rows_of_latent[~in_fit & (rows_of_latent.kind == "interval").to_numpy()]
         shown, firing = (
             [_firing_window(features, row, vocab) for row in _one_a_sequence(rows, features.n_ctx, n, generator)]
-            for rows, n in ((mine[in_fit], n_shown), (held, n_windows))
+            for rows, n in ((rows_of_latent[in_fit], n_shown), (held_out, n_windows))
         )
         pairs = zip(centres[i][silent[i]], firing, strict=False)
         quiet = [_silent_window(features, int(row), vocab, like) for row, like in pairs]
         if len(quiet) >= MIN_WINDOWS:
-            sampled.append(LatentWindows(latent, float(mine.maximum.iloc[0]), shown, firing[: len(quiet)], quiet))
+            sampled.append(
+                LatentWindows(latent, float(rows_of_latent.maximum.iloc[0]), shown, firing[: len(quiet)], quiet)
+            )
     return sampled
 
 
@@ -135,7 +137,7 @@ def explain_messages(examples: Sequence[Window], maximum: float) -> Messages:
     delimiters = _delimiters(examples)
     shown = []
     for window in examples:
-        fired = [(window.pieces[at], window.values[at]) for at in window.marked]
+        fired = [(window.pieces[position], window.values[position]) for position in window.marked]
         strengths = [[piece, max(1, round(10 * value / maximum))] for piece, value in fired]
         shown.append({"text": window.text(delimiters), "strengths": strengths})
     return _messages("explain", {"marks": list(delimiters), "examples": shown})
@@ -155,9 +157,9 @@ def read_judgements(answer: str | None, n: int) -> list[bool] | None:
     judgements = _json(answer)
     if not isinstance(judgements, list) or len(judgements) != n:
         return None
-    if not all(isinstance(each, int) and each in (0, 1) for each in judgements):
+    if not all(isinstance(value, int) and value in (0, 1) for value in judgements):
         return None
-    return [bool(each) for each in judgements]
+    return [bool(value) for value in judgements]
 
 
 def read_explanation(answer: str | None) -> str | None:
@@ -194,15 +196,15 @@ def _silent(
     """Marks the rows around which the latent is silent in the whole window; one pass over the codes."""
     start, stop = _span(features, centres)
     silent = np.ones(centres.shape, bool)
-    place = np.full(features.d_sae, -1)
-    place[list(latents)] = np.arange(len(latents))
+    index_of = np.full(features.d_sae, -1)
+    index_of[list(latents)] = np.arange(len(latents))
     for chunk in read_chunks(features.codes, features.n_ctx):
-        which = place[chunk.latents]
+        which = index_of[chunk.latents]
         kept = (which >= 0) & (chunk.values > 0)
         rows, which = chunk.rows[kept], which[kept]
         for i in np.unique(which):
-            mine = rows[which == i]
-            silent[i] &= np.searchsorted(mine, start[i]) == np.searchsorted(mine, stop[i])
+            firing_rows = rows[which == i]
+            silent[i] &= np.searchsorted(firing_rows, start[i]) == np.searchsorted(firing_rows, stop[i])
     return silent
 
 
@@ -217,7 +219,7 @@ def _silent_window(features: FeatureStore, row: int, vocab: list[str], like: Win
     """Marked at the same places as another window, as far as it reaches."""
     start, stop = (int(edge) for edge in _span(features, np.asarray(row)))
     pieces = tuple(vocab[token] for token in features.tokens.flatten()[start:stop].tolist())
-    marked = tuple(sorted({at % len(pieces) for at in like.marked}))
+    marked = tuple(sorted({position % len(pieces) for position in like.marked}))
     return Window(pieces, (0.0,) * len(pieces), marked, -1, row)
 
 

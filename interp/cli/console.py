@@ -203,7 +203,7 @@ def toml_values(text: str) -> list[Any]:
     try:
         return _parsed(f"[{text}]")
     except tomllib.TOMLDecodeError:
-        return [toml_value(each) for each in text.split(",")]
+        return [toml_value(item) for item in text.split(",")]
 
 
 def assignment(text: str) -> tuple[str, str]:

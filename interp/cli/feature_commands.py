@@ -104,9 +104,9 @@ def _matches(flag: str, pattern: str | None) -> list[str]:
     """What is there of a glob, sorted; nothing for None. Raises ValueError where nothing is."""
     if pattern is None:
         return []
-    if not (found := sorted(glob.glob(pattern))):
+    if not (matches := sorted(glob.glob(pattern))):
         raise ValueError(f"{flag} {pattern} matches nothing: name what --part made, such as 'parts/*'")
-    return found
+    return matches
 
 
 def _text(store: "ActivationStore", tokens: Path | None, tokenizer: Path | None) -> tuple[Any, list[str] | None]:

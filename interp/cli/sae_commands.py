@@ -132,9 +132,9 @@ def field_lines(kind: type) -> list[str]:
 def _field_docstrings(kind: type) -> dict[str, str]:
     """The string below each field, in the source of the class and of those it comes from, on one line."""
     docs: dict[str, str] = {}
-    for each in reversed([each for each in kind.__mro__ if dataclasses.is_dataclass(each)]):
+    for base in reversed([base for base in kind.__mro__ if dataclasses.is_dataclass(base)]):
         try:
-            body = ast.parse(textwrap.dedent(inspect.getsource(each))).body[0]
+            body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
         except OSError:  # typed at a prompt: there is no source
             continue
         assert isinstance(body, ast.ClassDef)
@@ -161,7 +161,7 @@ def _prepared(
     values: dict[str, Any] = {"tokens": len(store), "architecture": architecture}
     values |= {name: toml_value(text) for name, text in map(assignment, set)}
     swept = {name: toml_values(text) for name, text in map(assignment, sweep)}
-    combinations = [dict(zip(swept, each, strict=True)) for each in itertools.product(*swept.values())]
+    combinations = [dict(zip(swept, combination, strict=True)) for combination in itertools.product(*swept.values())]
     return store, hooks, [_config(values | combination) for combination in combinations]
 
 

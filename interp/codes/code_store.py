@@ -201,16 +201,16 @@ class CodeStore:
         parts = [run.read(start, start + length) for run in self._runs]
         counts, is_there = np.zeros(length, np.int64), np.zeros(length, bool)
         for run, part in zip(self._runs, parts, strict=True):
-            places = part.row_ids - start
-            if is_there[places].any():
+            rows_read = part.row_ids - start
+            if is_there[rows_read].any():
                 raise run.damaged("it has a row that another run has too")
-            is_there[places], counts[places] = True, np.diff(part.offsets)
+            is_there[rows_read], counts[rows_read] = True, np.diff(part.offsets)
         ends = np.concatenate([[0], counts.cumsum()])
         latents, values = np.empty(ends[-1], np.int32), np.empty(ends[-1], np.float32)
         for part in parts:
             first = ends[part.row_ids - start] - part.offsets[:-1]
-            places = np.repeat(first, np.diff(part.offsets)) + np.arange(len(part.latents))
-            latents[places], values[places] = part.latents, part.values
+            entries = np.repeat(first, np.diff(part.offsets)) + np.arange(len(part.latents))
+            latents[entries], values[entries] = part.latents, part.values
         return SparseCodes(torch.from_numpy(ends), torch.from_numpy(latents), torch.from_numpy(values), self.d_sae)
 
     def _run(self, name: str) -> CodeRun:

@@ -90,8 +90,10 @@ def in_order(parts: Iterator[CodedRows], n_rows: int) -> SparseCodes:
     """The codes of all latents at the rows 0 … n_rows − 1; nothing fires on rows that are in no part."""
     row_ids, codes = zip(*parts, strict=True)
     ids = torch.cat(row_ids).numpy()
-    places = scipy.sparse.csr_matrix((np.ones(len(ids), np.float32), (ids, np.arange(len(ids)))), (n_rows, len(ids)))
-    return SparseCodes.from_scipy(places @ SparseCodes.cat(codes).scipy())
+    row_selector = scipy.sparse.csr_matrix(
+        (np.ones(len(ids), np.float32), (ids, np.arange(len(ids)))), (n_rows, len(ids))
+    )
+    return SparseCodes.from_scipy(row_selector @ SparseCodes.cat(codes).scipy())
 
 
 def _firings(codes: SparseCodes, chosen: Int[np.ndarray, " latent"]) -> SparseCodes:

@@ -37,8 +37,8 @@ class FiringSampler:
     def shares(self) -> Float64[np.ndarray, "d_sae slice firing"]:
         """The share of its latent's activation mass that each firing stands for: an equal part of its slice's."""
         sampled = self.rows >= 0
-        each = self.mass / np.maximum(sampled.sum(2), 1) / np.maximum(self.mass.sum(1, keepdims=True), 1e-30)
-        return sampled * each[:, :, None]
+        mass_of_each = self.mass / np.maximum(sampled.sum(2), 1) / np.maximum(self.mass.sum(1, keepdims=True), 1e-30)
+        return sampled * mass_of_each[:, :, None]
 
 
 _mix = njit(cache=True, nogil=True)(splitmix64)
@@ -65,17 +65,17 @@ def _sample(start, offsets, latents, values, rows_per_group, seed, rows, mass, c
             key = float(hashed(row_seed, np.uint64(latent)) >> np.uint64(11))
             if key >= worst[latent, part, 0]:
                 continue
-            mine, largest = keys[latent, part], worst[latent, part, 1:]
+            slice_keys, largest = keys[latent, part], worst[latent, part, 1:]
             if last[latent, part, 0] == group:
-                place = last[latent, part, 1]
-                if key >= mine[place]:
+                slot = last[latent, part, 1]
+                if key >= slice_keys[slot]:
                     continue
             else:
                 first = np.argmax(largest) * _BLOCK
-                place = first + np.argmax(mine[first : first + _BLOCK])
-            mine[place] = key
-            rows[latent, part, place] = start + row
-            last[latent, part, 0], last[latent, part, 1] = group, place
-            block = mine[place - place % _BLOCK :][:_BLOCK]
-            largest[place // _BLOCK] = block[np.argmax(block)]
+                slot = first + np.argmax(slice_keys[first : first + _BLOCK])
+            slice_keys[slot] = key
+            rows[latent, part, slot] = start + row
+            last[latent, part, 0], last[latent, part, 1] = group, slot
+            block = slice_keys[slot - slot % _BLOCK :][:_BLOCK]
+            largest[slot // _BLOCK] = block[np.argmax(block)]
             worst[latent, part, 0] = largest[np.argmax(largest)]

@@ -162,8 +162,10 @@ def corpora(
                 f"{features_a.path} and {features_b.path} are scans by two dictionaries, or of two hooks, "
                 "whose latents have nothing to do with each other: scan both texts by one"
             )
-        scans = [_scanned(each, its_ids, first) for each, its_ids in zip((features_a, features_b), ids, strict=True)]
-        sizes = [len(each.documents.ids) for each in scans]
+        scans = [
+            _scanned(features, its_ids, first) for features, its_ids in zip((features_a, features_b), ids, strict=True)
+        ]
+        sizes = [len(scan.documents.ids) for scan in scans]
         in_a = np.arange(sum(sizes)) < sizes[0]
     counts = int(in_a.sum()), int((~in_a).sum())
     if min(counts) < 2:
@@ -171,7 +173,7 @@ def corpora(
             f"there are {counts[0]} of {names[0]} and {counts[1]} of {names[1]} documents: "
             "two of each are needed, and twenty to tell anything"
         )
-    lengths = np.concatenate([each.documents.lengths for each in scans])
+    lengths = np.concatenate([scan.documents.lengths for scan in scans])
     medians = float(np.median(lengths[in_a])), float(np.median(lengths[~in_a]))
     if max(medians) > UNLIKE * min(medians):
         log.warning(
@@ -190,17 +192,17 @@ def corpora(
         counts,
         medians,
         statistics.by_chance,
-        f"sequences of {features_a.n_ctx} tokens" if any(each is None for each in ids) else "documents",
+        f"sequences of {features_a.n_ctx} tokens" if any(ids_of_scan is None for ids_of_scan in ids) else "documents",
     )
 
 
 def same_dictionary(a: FeatureStore, b: FeatureStore) -> bool:
     """Whether two scans are by one dictionary at one hook: by its digest where both have one, by its decoder where both
     have one, and else by the number of its latents, as codes of another producer say no more."""
-    hooks = {each.meta["hook_name"] for each in (a, b)} - {""}
+    hooks = {features.meta["hook_name"] for features in (a, b)} - {""}
     if a.d_sae != b.d_sae or len(hooks) > 1:
         return False
-    digests = {scan_digests(each).get("dictionary") for each in (a, b)}
+    digests = {scan_digests(features).get("dictionary") for features in (a, b)}
     if None not in digests:
         return len(digests) == 1
     if a.W_dec is None or b.W_dec is None:
@@ -246,7 +248,7 @@ def _statistics(
     progress: Progress,
 ) -> _Statistics:
     d_sae, n = scans[0].features.d_sae, len(in_a)
-    fired = sum(np.minimum(column(each.features, "n_active"), len(each.documents.ids)) for each in scans)
+    fired = sum(np.minimum(column(scan.features, "n_active"), len(scan.documents.ids)) for scan in scans)
     above, means = np.zeros((d_sae, 2), np.int64), np.zeros((d_sae, 2))
     thresholds, strongest = np.zeros(d_sae), np.full((d_sae, 2, SNIPPETS), -1, np.int64)
     generator = np.random.default_rng(seed)
@@ -290,8 +292,10 @@ def _maxima(
         rows.append(maxima_of_scan.rows + offset)
         offset += features.tokens.numel()
     stacked = scipy.sparse.vstack(matrices, format="csr")
-    places = scipy.sparse.csr_matrix((np.arange(1, stacked.nnz + 1), stacked.indices, stacked.indptr), stacked.shape)
-    by_latent = places.tocsc()
+    entry_numbers = scipy.sparse.csr_matrix(
+        (np.arange(1, stacked.nnz + 1), stacked.indices, stacked.indptr), stacked.shape
+    )
+    by_latent = entry_numbers.tocsc()
     of_entry = by_latent.data - 1
     maxima = scipy.sparse.csc_matrix((stacked.data[of_entry], by_latent.indices, by_latent.indptr), stacked.shape)
     return maxima, np.concatenate(rows)[of_entry]
@@ -303,8 +307,8 @@ def _medians(maxima: scipy.sparse.csc_matrix) -> Float64[np.ndarray, " latent"]:
     n_zero = n - np.diff(maxima.indptr)
     for latent in np.flatnonzero(n_zero <= (n - 1) // 2):
         values = maxima.data[maxima.indptr[latent] : maxima.indptr[latent + 1]]
-        place = (n - 1) // 2 - n_zero[latent]
-        medians[latent] = np.partition(values, place)[place]
+        middle = (n - 1) // 2 - n_zero[latent]
+        medians[latent] = np.partition(values, middle)[middle]
     return medians
 
 
@@ -388,7 +392,7 @@ def _difference_table(
 ) -> pd.DataFrame:
     differences = np.array([_difference(above, sizes) for above in statistics.above.tolist()]).reshape(-1, 3)
     shares, differs = statistics.above / np.array(sizes), statistics.q <= FALSE_DISCOVERIES
-    each = zip(shares.tolist(), statistics.thresholds.tolist(), rules["rule"], rules["f1"], strict=True)
+    by_latent = zip(shares.tolist(), statistics.thresholds.tolist(), rules["rule"], rules["f1"], strict=True)
     snippets = [
         [
             [_snippet(scans, row) for row in rows if row >= 0 and is_shown]
@@ -405,7 +409,7 @@ def _difference_table(
         **dict(zip(("mean_a", "mean_b"), statistics.means.T, strict=True)),
         "p": statistics.p,
         "q": statistics.q,
-        "words": [_words(*of_latent, names) for of_latent in each],
+        "words": [_words(*of_latent, names) for of_latent in by_latent],
         "rule": rules["rule"],
         "f1": rules["f1"],
         "in_a": pd.Series(snippets[0], dtype=object),
@@ -432,4 +436,4 @@ def _snippet(scans: Sequence[ScannedDocuments], row: int) -> str:
     start, stop = max(row - _BEFORE, first), min(row + _AFTER + 1, first + n_ctx)
     tokens = features.tokens.reshape(-1)[start:stop].tolist()
     pieces = joined_pieces([features.vocab[token] for token in tokens])
-    return "".join(f"«{text}»" if row - start in places else text for text, places in pieces).replace("\n", "↵")
+    return "".join(f"«{text}»" if row - start in positions else text for text, positions in pieces).replace("\n", "↵")

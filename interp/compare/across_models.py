@@ -183,5 +183,5 @@ def codes_of_same_text(
     """The codes of both. Raises ValueError for scans of unlike tokens; codes do not say of which tokens they are."""
     if isinstance(ours, FeatureStore) and isinstance(theirs, FeatureStore):
         check_same_tokens(ours, theirs)
-    our_codes, their_codes = (each.codes if isinstance(each, FeatureStore) else each for each in (ours, theirs))
+    our_codes, their_codes = (source.codes if isinstance(source, FeatureStore) else source for source in (ours, theirs))
     return our_codes, their_codes

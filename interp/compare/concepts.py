@@ -14,7 +14,7 @@ def concept_table(features: FeatureStore, neurons: FeatureStore, *, rival: str =
     `label`, `n_label` (tokens), `feature`, `f1_feature`, `neuron`, `f1_neuron`, best first, and `rival`, the word for
     what `neurons` is a scan of. Raises ValueError for scans of unlike tokens or labels."""
     for what in ("tokens", "labels"):
-        if len({each[what] for each in map(scan_digests, (features, neurons)) if what in each}) > 1:
+        if len({digests[what] for digests in map(scan_digests, (features, neurons)) if what in digests}) > 1:
             raise ValueError(
                 f"{neurons.path} is a scan with other {what} than {features.path}: scan both with the same"
             )

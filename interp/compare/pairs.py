@@ -91,8 +91,8 @@ class Pair:
     def __str__(self) -> str:
         latents = " and ".join(f"{side.d_sae:,}" for side in (self.first, self.second))
         where = {"models": "the same text read by another model or hook", "corpora": "two texts read by one dictionary"}
-        place = where.get(self.by, f"one hook ({self.first.hook})")
-        return f"compared by {self.by}: {place}, {latents} latents"
+        setting = where.get(self.by, f"one hook ({self.first.hook})")
+        return f"compared by {self.by}: {setting}, {latents} latents"
 
 
 def open_pair(first: str | Path, second: str | Path) -> Pair:

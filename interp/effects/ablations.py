@@ -99,8 +99,8 @@ def sampled_sequences(
         """The keys of at most n sequences a latent, the first by rank; the latent of each, and its place among them."""
         keys = keys.unique()
         latent = keys // n_seq
-        place = torch.arange(len(keys)) - torch.searchsorted(latent, torch.arange(len(latents)))[latent]
-        return keys[place < n], latent[place < n], place[place < n]
+        ordinal = torch.arange(len(keys)) - torch.searchsorted(latent, torch.arange(len(latents)))[latent]
+        return keys[ordinal < n], latent[ordinal < n], ordinal[ordinal < n]
 
     keys = torch.zeros(0, dtype=torch.long)  # latent · n_seq + rank
     for start in range(0, n_seq, _CHUNK_SEQUENCES):
@@ -110,9 +110,9 @@ def sampled_sequences(
         keys = torch.cat([keys, (latent * n_seq + rank[seq])[latent >= 0].unique()])
         if len(keys) > NUMBERS_AT_ONCE // 2:
             keys = first(keys)[0]
-    keys, latent, place = first(keys)
+    keys, latent, ordinal = first(keys)
     sampled = torch.full((len(latents), n), -1)
-    sampled[latent, place] = rank.argsort()[keys % n_seq]
+    sampled[latent, ordinal] = rank.argsort()[keys % n_seq]
     return sampled
 
 
@@ -185,9 +185,9 @@ class AblationBatch:
         """The states without the latents, some firings at a time; all those of a pair together."""
         if self.downstream.by_position:
             nothing = firings.pair[:0]
-            for some in self._firings_at_once(firings):
-                states = self._states(some.row, self.changes(some))
-                yield Ablated(some, states, nothing, nothing, states[:0])
+            for block in self._firings_at_once(firings):
+                states = self._states(block.row, self.changes(block))
+                yield Ablated(block, states, nothing, nothing, states[:0])
             return
         pos, later = self.tokens.shape[1], self.later(firings)
         for pairs in self._pairs_at_once(firings, self.downstream.readout.d_state):
@@ -201,8 +201,8 @@ class AblationBatch:
         """Pairs and −z_j d_j · the gradient of the sequence's loss, averaged over the middles of `steps` equal parts of
         the way from x to x − z_j d_j (integrated gradients)."""
         if self.downstream.by_position:
-            for some in self._firings_at_once(firings):
-                yield some.pair, _along(self.changes(some), steps, partial(self._loss, some.row))
+            for block in self._firings_at_once(firings):
+                yield block.pair, _along(self.changes(block), steps, partial(self._loss, block.row))
             return
         for pairs in self._pairs_at_once(firings, self.downstream.d_vocab):
             yield pairs.pairs, _along(pairs.change, steps, partial(self._loss_of_pairs, pairs))
@@ -224,18 +224,18 @@ class AblationBatch:
         ends = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
         for part in slices(len(counts), max(1, NUMBERS_AT_ONCE // 4 // (pos * width))):
             entries = slice(int(ends[part.start]), int(ends[part.stop]))
-            some, pair_at = firings.take(entries), group[entries] - part.start
+            taken, pair_at = firings.take(entries), group[entries] - part.start
             seq = firings.row[ends[part]] // pos
             change = self.W_dec.new_zeros(len(seq), pos, self.W_dec.shape[1])
-            change[pair_at, some.row % pos] = self.changes(some)
+            change[pair_at, taken.row % pos] = self.changes(taken)
             stream = None if self.entered.stream is None else self.entered.stream[seq]
             states = partial(self.downstream.states, self.tokens[seq], stream)
-            yield _SomePairs(part, pairs[part], seq, some, pair_at, states, change)
+            yield _SomePairs(part, pairs[part], seq, taken, pair_at, states, change)
 
-    def _loss_of_pairs(self, some: "_SomePairs", change: Float[Tensor, "pair pos d_out"]) -> Float[Tensor, ""]:
+    def _loss_of_pairs(self, pairs: "_SomePairs", change: Float[Tensor, "pair pos d_out"]) -> Float[Tensor, ""]:
         """The summed loss of the sequences of some pairs."""
-        counted, following = self.counted[some.seq], self.next.view(self.tokens.shape)[some.seq]
-        logits = self.downstream.readout.logits(some.states(change)[counted])
+        counted, following = self.counted[pairs.seq], self.next.view(self.tokens.shape)[pairs.seq]
+        logits = self.downstream.readout.logits(pairs.states(change)[counted])
         return F.cross_entropy(logits, following[counted], reduction="sum")
 
     def _loss(self, row: Tensor, change: Float[Tensor, "row d_out"]) -> Float[Tensor, ""]:

@@ -59,8 +59,8 @@ def attention_scores(
             f"layer={layer}, head={head}: the model runs scaled_dot_product_attention {len(attentions)} times, with "
             f"{n_heads} heads; where there are none, load it with attn_implementation='sdpa'"
         )
-    at = _Score(layer, head, head * attentions[layer].keys.shape[1] // n_heads, query, key)
-    of_query, of_key = _handed(graph, passes, at, attentions[layer])
+    score = _Score(layer, head, head * attentions[layer].keys.shape[1] // n_heads, query, key)
+    of_query, of_key = _handed(graph, passes, score, attentions[layer])
     scores = (of_query @ of_key.T * attentions[layer].scale).numpy(force=True)
     pairs = np.unravel_index(np.argsort(-np.abs(scores), axis=None, kind="stable"), scores.shape)
     return pd.DataFrame({"query_node": pairs[0], "key_node": pairs[1], "score": scores[pairs]})
@@ -80,19 +80,19 @@ class _Score(NamedTuple):
 
 
 def _handed(
-    graph: AttributionGraph, passes: PromptPasses, at: _Score, whole: Attended
+    graph: AttributionGraph, passes: PromptPasses, score: _Score, whole: Attended
 ) -> tuple[Float[Tensor, "node d_head"], Float[Tensor, "node d_head"]]:
     """What each node hands to the query and to the key."""
     kind = graph.nodes["kind"].to_numpy()
-    own = np.flatnonzero(np.isin(kind, ["embedding", "latent", "error"]))
+    sources = np.flatnonzero(np.isin(kind, ["embedding", "latent", "error"]))
     n_at_once = max(1, _ROWS_AT_ONCE // len(graph.token_ids))
-    blocks = [own[start : start + n_at_once] for start in range(0, len(own), n_at_once)]
-    biases = _with_nodes(graph, passes, own[:0], at)
-    alone = [_with_nodes(graph, passes, block, at) for block in blocks]
+    blocks = [sources[start : start + n_at_once] for start in range(0, len(sources), n_at_once)]
+    biases = _with_nodes(graph, passes, sources[:0], score)
+    alone = [_with_nodes(graph, passes, block, score) for block in blocks]
     sides = []
-    for n, all_of_it in enumerate(at.sides(whole)):
+    for n, all_of_it in enumerate(score.sides(whole)):
         handed = all_of_it.new_zeros(len(graph.nodes), all_of_it.shape[1])
-        handed[own] = torch.cat([block[n] for block in alone]) - biases[n]
+        handed[sources] = torch.cat([block[n] for block in alone]) - biases[n]
         handed[kind == "bias"] = biases[n]
         handed[kind == "rest"] = all_of_it - handed.sum(0)
         sides.append(handed)
@@ -100,7 +100,7 @@ def _handed(
 
 
 def _with_nodes(
-    graph: AttributionGraph, passes: PromptPasses, nodes: np.ndarray, at: _Score
+    graph: AttributionGraph, passes: PromptPasses, nodes: np.ndarray, score: _Score
 ) -> tuple[Float[Tensor, "row d_head"], Float[Tensor, "row d_head"]]:
     """Queries and keys in passes with one node each and the biases, and nothing else; of no nodes, a row of biases."""
     n_rows = max(1, len(nodes))
@@ -115,4 +115,4 @@ def _with_nodes(
         else:
             outputs[n][row, position] += z * passes.parts[n].dictionary.W_dec[latent]
     passes.readings(embedding, outputs)
-    return at.sides(passes.held.attentions[at.layer])
+    return score.sides(passes.held.attentions[score.layer])

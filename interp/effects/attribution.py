@@ -49,9 +49,10 @@ def attribution_graph(
 
 
 class _Targets(NamedTuple):
-    """What some targets read: at `place` (a dictionary's number, or behind the last the unembedding) and position."""
+    """What some targets read."""
 
-    place: Int[Tensor, " target"]
+    reader: Int[Tensor, " target"]
+    """The number of the dictionary that reads; the unembedding comes after the last."""
     position: Int[Tensor, " target"]
     direction: Float[Tensor, "target d"]
 
@@ -105,36 +106,36 @@ class _Builder:
         return ids[:n], probability[:n]
 
     def _logit_targets(self, ids: Int[Tensor, " logit"]) -> _Targets:
-        place, position = torch.full_like(ids, len(self.passes.parts)), torch.full_like(ids, self.n_pos - 1)
-        return _Targets(place, position, logit_directions(self.passes.module, self.next_tokens, ids))
+        reader, position = torch.full_like(ids, len(self.passes.parts)), torch.full_like(ids, self.n_pos - 1)
+        return _Targets(reader, position, logit_directions(self.passes.module, self.next_tokens, ids))
 
     def _latent_targets(self, chosen: Int[np.ndarray, " target"]) -> _Targets:
-        at = self.first[0] + chosen
-        place = np.searchsorted(self.first, at, side="right") - 1
+        columns = self.first[0] + chosen
+        reader = np.searchsorted(self.first, columns, side="right") - 1
         position, direction = [], []
-        for n, each in zip(place, at, strict=True):
-            part, entry = self.passes.parts[n], int(each - self.first[n])
+        for n, column in zip(reader, columns, strict=True):
+            part, entry = self.passes.parts[n], int(column - self.first[n])
             position.append(int(part.position[entry]))
             direction.append(part.dictionary.W_enc[:, part.latent[entry]].detach())
         device = self.passes.ids.device
         return _Targets(
-            torch.tensor(place, device=device), torch.tensor(position, device=device), torch.stack(direction)
+            torch.tensor(reader, device=device), torch.tensor(position, device=device), torch.stack(direction)
         )
 
     def _reading(self, targets: _Targets) -> Float[np.ndarray, " target"]:
         """What the targets read."""
-        rows = [self.reads[int(n)][0, at].detach() for n, at in zip(targets.place, targets.position, strict=True)]
+        rows = [self.reads[int(n)][0, at].detach() for n, at in zip(targets.reader, targets.position, strict=True)]
         return _dot(rows, targets.direction)
 
     def _rows(self, targets: _Targets) -> tuple[Float[np.ndarray, "target source"], Float[np.ndarray, " target"]]:
         """Edges from embeddings, latents and errors, and those from the biases."""
         total: Any = 0.0
-        for n in targets.place.unique().tolist():
-            mine = (targets.place == n).nonzero()[:, 0]
-            read = self.reads[n][mine, targets.position[mine]]
-            total = total + (read * targets.direction[mine].to(read)).sum()
+        for n in targets.reader.unique().tolist():
+            of_reader = (targets.reader == n).nonzero()[:, 0]
+            read = self.reads[n][of_reader, targets.position[of_reader]]
+            total = total + (read * targets.direction[of_reader].to(read)).sum()
         gradients = torch.autograd.grad(total, self.leaves, retain_graph=True, allow_unused=True)
-        n_targets = len(targets.place)
+        n_targets = len(targets.reader)
         rows = torch.zeros(n_targets, self.n_sources, dtype=self.passes.embedding.dtype)
         for n, gradient in enumerate(gradients):
             if gradient is None:
@@ -149,7 +150,7 @@ class _Builder:
             for pos in part.position.unique().tolist():
                 firing = (part.position == pos).nonzero()[:, 0]
                 rows[:, first + firing] = gradient[:, pos] @ part.written(firing).to(gradient).T
-        constants = [self.constants[int(n)][0, at] for n, at in zip(targets.place, targets.position, strict=True)]
+        constants = [self.constants[int(n)][0, at] for n, at in zip(targets.reader, targets.position, strict=True)]
         return rows.numpy(force=True), _dot(constants, targets.direction)
 
     def _graph(
@@ -225,7 +226,7 @@ class _Builder:
         effects = [(of_embedding * self.passes.embedding).sum(1)]
         effects += [(g[part.position] * part.written(slice(None)).to(g)).sum(1) for g, part in pairs]
         effects += [(g * part.error).sum(1) for g, part in pairs]
-        return torch.cat([each.detach().double() for each in effects]).numpy(force=True)
+        return torch.cat([effect.detach().double() for effect in effects]).numpy(force=True)
 
     def _source_table(self) -> pd.DataFrame:
         parts, positions = self.passes.parts, np.arange(self.n_pos)

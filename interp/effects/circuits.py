@@ -74,24 +74,24 @@ def feature_edges(
     if up.writes == down.reads:
         raise ValueError(f"{upstream[0]} is where both dictionaries are: name a later hook for the second")
     W_enc = encoder_of(*downstream)
-    at = _checked(last if positions is None else positions.long(), tokens, targets)
+    read_at = _checked(last if positions is None else positions.long(), tokens, targets)
     with evaluating(module):
-        later = capture(module, tokens, {"down": down.reads})["down"].flatten(2)[torch.arange(len(at)), at]
+        later = capture(module, tokens, {"down": down.reads})["down"].flatten(2)[torch.arange(len(read_at)), read_at]
         chosen = _strongest(downstream[1].codes(later.to(W_enc)), targets)
         codes, usable = up.codes(upstream[1], capture(module, tokens, {"up": up.reads})["up"])
         usable = usable & is_taught(tokens, module, upstream[1]).flatten().to(usable.device)
-        pairs, firing = _firings(codes, usable, upstream[1], at, tokens.shape[1])
+        pairs, firing = _firings(codes, usable, upstream[1], read_at, tokens.shape[1])
         read = _Reading(module, up.writes, down.reads, W_enc.detach())
-        by_target = [read.gradient(tokens, at, latents, firing, len(pairs)) for latents, _ in chosen]
+        by_target = [read.gradient(tokens, read_at, latents, firing, len(pairs)) for latents, _ in chosen]
         prompt = pairs // upstream[1].d_sae
         clean = torch.stack([(later.to(W_enc) * W_enc.T[latents]).sum(1) for latents, _ in chosen], 1)
         ablated = torch.full((len(pairs), len(chosen)), torch.nan)
         if ablate:
-            wanted = torch.stack([latents for latents, _ in chosen], 1)
-            for part, left in read.ablations(tokens, at, wanted, prompt, firing):
+            target_latents = torch.stack([latents for latents, _ in chosen], 1)
+            for part, left in read.ablations(tokens, read_at, target_latents, prompt, firing):
                 ablated[part] = (clean[prompt[part]] - left).float()
                 progress(part.stop, len(pairs), "ablations of a latent in a prompt")
-    edges = {"prompt": prompt, "position": at[prompt], "upstream": pairs % upstream[1].d_sae}
+    edges = {"prompt": prompt, "position": read_at[prompt], "upstream": pairs % upstream[1].d_sae}
     return _table(edges, chosen, by_target, ablated)
 
 
@@ -121,18 +121,20 @@ class _Reading:
     def __init__(self, module: nn.Module, writes: Hook, reads: Hook, W_enc: Float[Tensor, "d_in d_sae"]):
         self.module, self.writes, self.reads, self.W_enc = module, writes, reads, W_enc
 
-    def later(self, tokens: Tensor, at: Tensor, change: Float[Tensor, "prompt pos d_out"]) -> Float[Tensor, "prompt d"]:
+    def later(
+        self, tokens: Tensor, read_at: Tensor, change: Float[Tensor, "prompt pos d_out"]
+    ) -> Float[Tensor, "prompt d"]:
         with self.writes.attach(lambda acts: acts + change.view(acts.shape).to(acts.dtype)):
             acts = capture(self.module, tokens, {"down": self.reads})["down"]
-        return acts.flatten(2)[torch.arange(len(tokens)), at].to(self.W_enc)
+        return acts.flatten(2)[torch.arange(len(tokens)), read_at].to(self.W_enc)
 
     def gradient(
-        self, tokens: Tensor, at: Tensor, latents: Int[Tensor, " prompt"], firing: _Firing, n_pairs: int
+        self, tokens: Tensor, read_at: Tensor, latents: Int[Tensor, " prompt"], firing: _Firing, n_pairs: int
     ) -> Float[Tensor, " pair"]:
         """The attributions of one target a prompt."""
         with torch.enable_grad():
             change = firing.change.new_zeros(*tokens.shape, firing.change.shape[1], requires_grad=True)
-            reading = (self.later(tokens, at, change) * self.W_enc.T[latents]).sum()
+            reading = (self.later(tokens, read_at, change) * self.W_enc.T[latents]).sum()
             (gradient,) = torch.autograd.grad(reading, change, allow_unused=True)
         if gradient is None:
             raise ValueError("the later hook does not depend on the earlier one: name the earlier one first")
@@ -140,7 +142,12 @@ class _Reading:
         return owed.new_zeros(n_pairs).index_add_(0, firing.pair, owed)
 
     def ablations(
-        self, tokens: Tensor, at: Tensor, wanted: Int[Tensor, "prompt target"], prompt: Tensor, firing: _Firing
+        self,
+        tokens: Tensor,
+        read_at: Tensor,
+        target_latents: Int[Tensor, "prompt target"],
+        prompt: Tensor,
+        firing: _Firing,
     ) -> Iterator[tuple[slice, Float[Tensor, "pair target"]]]:
         """The readings of the targets without a latent, some pairs at a time."""
         pos, n = tokens.shape[1], max(1, _ROWS_AT_ONCE // tokens.shape[1])
@@ -149,8 +156,8 @@ class _Reading:
             inside = (firing.pair >= part.start) & (firing.pair < part.stop)
             change = firing.change.new_zeros(part.stop - part.start, pos, firing.change.shape[1])
             change[firing.pair[inside] - start, firing.row[inside] % pos] = firing.change[inside]
-            later = self.later(tokens[prompt[part]], at[prompt[part]], change)
-            yield part, torch.einsum("pd,ptd->pt", later, self.W_enc.T[wanted[prompt[part]]])
+            later = self.later(tokens[prompt[part]], read_at[prompt[part]], change)
+            yield part, torch.einsum("pd,ptd->pt", later, self.W_enc.T[target_latents[prompt[part]]])
 
 
 def _read(
@@ -170,11 +177,15 @@ def _read(
     return to_model(module_of(model), tokens), lengths - 1
 
 
-def _checked(at: Int[Tensor, " prompt"], tokens: Int[Tensor, "prompt pos"], targets: int) -> Int[Tensor, " prompt"]:
+def _checked(
+    read_at: Int[Tensor, " prompt"], tokens: Int[Tensor, "prompt pos"], targets: int
+) -> Int[Tensor, " prompt"]:
     n, pos = tokens.shape
-    if len(at) != n or targets < 1 or not 0 <= int(at.min()) <= int(at.max()) < pos:
-        raise ValueError(f"positions {at.tolist()[:8]} must be one of 0..{pos - 1} a prompt, targets={targets} ≥ 1")
-    return at
+    if len(read_at) != n or targets < 1 or not 0 <= int(read_at.min()) <= int(read_at.max()) < pos:
+        raise ValueError(
+            f"positions {read_at.tolist()[:8]} must be one of 0..{pos - 1} a prompt, targets={targets} ≥ 1"
+        )
+    return read_at
 
 
 def _strongest(codes: SparseCodes, n: int) -> list[tuple[Int[Tensor, " prompt"], Float[Tensor, " prompt"]]]:
@@ -184,11 +195,11 @@ def _strongest(codes: SparseCodes, n: int) -> list[tuple[Int[Tensor, " prompt"],
 
 
 def _firings(
-    codes: SparseCodes, usable: Tensor, dictionary: Dictionary, at: Int[Tensor, " prompt"], pos: int
+    codes: SparseCodes, usable: Tensor, dictionary: Dictionary, read_at: Int[Tensor, " prompt"], pos: int
 ) -> tuple[Int[Tensor, " pair"], _Firing]:
     """The pairs, prompt · d_sae + latent, and their firings."""
     rows, latents = codes.rows, codes.latents.long()
-    keep = codes.fires & (rows % pos <= at.to(rows.device)[rows // pos]) & usable.to(rows.device)[rows]
+    keep = codes.fires & (rows % pos <= read_at.to(rows.device)[rows // pos]) & usable.to(rows.device)[rows]
     rows, latents, z = rows[keep], latents[keep], codes.values[keep]
     pairs, pair = torch.unique(rows // pos * dictionary.d_sae + latents, return_inverse=True)
     return pairs, _Firing(pair, rows, -z[:, None] * dictionary.W_dec.detach()[latents])

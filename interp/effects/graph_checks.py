@@ -77,8 +77,8 @@ def measured_effects(
     chosen = np.concatenate([np.flatnonzero(is_logit), sources])
     measured = _measured(graph, model, dictionaries, kept.iloc[chosen], kept.iloc[sources], progress)
     attributed = graph.total_effects()[np.ix_(chosen, sources)]
-    place = kept["dictionary"].to_numpy()
-    later = place[chosen][:, None] > place[sources]
+    layer = kept["dictionary"].to_numpy()
+    later = layer[chosen][:, None] > layer[sources]
     target, source = np.nonzero(later)
     pairs = {"source": graph.targets[sources[source]], "target": graph.targets[chosen[target]]}
     return pd.DataFrame(pairs | {"attributed": attributed[later], "measured": measured[later]})
@@ -126,7 +126,7 @@ def beside_nulls(
     order = torch.randperm(len(graph.token_ids) - 1, generator=generator) + 1  # what opens the sequence stays
     ids = torch.tensor(graph.token_ids)
     moved = torch.cat([ids[:1], ids[order]])
-    mixed = {name: _with_shuffled_decoder(each, generator) for name, each in dictionaries.items()}
+    mixed = {name: _with_shuffled_decoder(dictionary, generator) for name, dictionary in dictionaries.items()}
     nulls = (
         ("tokens shuffled", model, moved, dictionaries),
         ("decoder rows shuffled", model, ids, mixed),
@@ -179,10 +179,10 @@ def _renamed(model: Model, module: nn.Module) -> Model:
     if not isinstance(model, tuple):
         return module
     names = {submodule: name for name, submodule in model[0].named_modules()}
-    own = dict(module.named_modules())
+    submodules = dict(module.named_modules())
     parts: Any = model[1]
     twin = {
-        name: (own[names[part[0]]], part[1]) if isinstance(part, tuple) else own[names[part]]
+        name: (submodules[names[part[0]]], part[1]) if isinstance(part, tuple) else submodules[names[part]]
         for name, part in parts.items()
     }
     return module, twin
@@ -231,15 +231,15 @@ def _removed(latents: pd.DataFrame) -> pd.DataFrame:
 def _without(parts: Sequence[tuple[DictionaryHooks, Any]], removed: pd.DataFrame) -> Iterator[None]:
     """Within the block row r of a pass has `removed` units less of the latents that stand at its number."""
 
-    def write(mine: pd.DataFrame, W_dec: Tensor, x: Tensor) -> Tensor:
-        row, position, latent = (torch.tensor(mine[name].to_numpy()) for name in ("row", "position", "latent"))
-        less = torch.tensor(mine["removed"].to_numpy()).to(x)[:, None] * W_dec[latent].to(x)
+    def write(removed_here: pd.DataFrame, W_dec: Tensor, x: Tensor) -> Tensor:
+        row, position, latent = (torch.tensor(removed_here[name].to_numpy()) for name in ("row", "position", "latent"))
+        less = torch.tensor(removed_here["removed"].to_numpy()).to(x)[:, None] * W_dec[latent].to(x)
         return x.flatten(2).index_put((row, position), -less, accumulate=True).view(x.shape)
 
     with ExitStack() as stack:
         for n in removed["dictionary"].unique():
-            (hooks, dictionary), mine = parts[n], removed[removed["dictionary"] == n]
-            stack.enter_context(hooks.writes.attach(partial(write, mine, dictionary.W_dec)))
+            (hooks, dictionary), removed_here = parts[n], removed[removed["dictionary"] == n]
+            stack.enter_context(hooks.writes.attach(partial(write, removed_here, dictionary.W_dec)))
         yield
 
 

@@ -142,17 +142,17 @@ def feature_effects(
         }
         work |= {"latents": digest(taken.latents), "way": downstream.way}
         team.check_alike([identity(features), work, rank, count], "ablates")
-        mine = taken.latents[rank::count][team.rank :: team.count]
-        what = f"{len(mine):,} latents, each in at most {taken.sequences} sequences"
-        minutes = taken.minutes * len(mine) / max(len(taken.latents), 1)
-        pairs = taken.pairs * len(mine) // max(len(taken.latents), 1)
+        latents_here = taken.latents[rank::count][team.rank :: team.count]
+        what = f"{len(latents_here):,} latents, each in at most {taken.sequences} sequences"
+        minutes = taken.minutes * len(latents_here) / max(len(taken.latents), 1)
+        pairs = taken.pairs * len(latents_here) // max(len(taken.latents), 1)
         log.info("effects of %s: about %.1f minutes on two processor cores", what, minutes)
         progress(0, pairs, f"about {minutes:.0f} min for {what}")
         run = _Ablations(features, downstream, dictionary, n_tokens, integrated_steps, seed, progress, pairs)
-        blocks = mine.split(latents_at_once(downstream, taken.sequences))
+        blocks = latents_here.split(latents_at_once(downstream, taken.sequences))
 
         def ablate() -> list[pd.DataFrame]:
-            tables = [run.table(some, sampled_sequences(features, some, taken.sequences, seed)) for some in blocks]
+            tables = [run.table(block, sampled_sequences(features, block, taken.sequences, seed)) for block in blocks]
             if run.found < run.done / 2:
                 raise ValueError(
                     f"in {run.done - run.found} of {run.done} cases a latent does not fire where it was scanned: "
@@ -186,9 +186,9 @@ def join_effects(parts: Sequence[pd.DataFrame], names: Sequence[str] | None = No
 
 def _interleaved(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """The rows of parts that have every count-th of them each, in their order."""
-    place = np.concatenate([rank + len(parts) * np.arange(len(part)) for rank, part in enumerate(parts)])
+    rank_of_row = np.concatenate([rank + len(parts) * np.arange(len(part)) for rank, part in enumerate(parts)])
     whole = pd.concat([pd.DataFrame(part).assign() for part in parts], ignore_index=True)
-    return whole.iloc[place.argsort()].reset_index(drop=True)
+    return whole.iloc[rank_of_row.argsort()].reset_index(drop=True)
 
 
 def _agreement(table: pd.DataFrame) -> dict[str, float]:
@@ -247,11 +247,11 @@ class _Ablations:
         for seqs in sequences.split(together) if len(sequences) else ():  # of no sequence there is one empty part
             batch = AblationBatch(self.downstream, self.dictionary, self.tokens[seqs], self.present[seqs])
             first, stop = torch.searchsorted(of_pairs, torch.stack([seqs[0], seqs[-1] + 1])).tolist()
-            there = pairs[first:stop]
+            pairs_here = pairs[first:stop]
             pair_of = torch.full((len(latents), len(seqs)), -1)
-            pair_of[there // sampled.shape[1], torch.searchsorted(seqs, of_pairs[first:stop])] = there
+            pair_of[pairs_here // sampled.shape[1], torch.searchsorted(seqs, of_pairs[first:stop])] = pairs_here
             self._add(batch, batch.firings(column, pair_of), sums, likelier, sampled.shape[1])
-            self.done += len(there)
+            self.done += len(pairs_here)
             self.progress(self.done, self.n_pairs, "ablations of a latent in a sequence")
         by_latent = {name: values.view(sampled.shape).cpu() for name, values in sums.items()}
         tokens = self._moved(likelier, by_latent["normaliser"].sum(1), by_latent["firings"].sum(1))
@@ -267,8 +267,8 @@ class _Ablations:
             moved = self.downstream.readout.differences(states[part]).cpu()[:, self.occurring]
             mean = (moved + normaliser[part, None].to(moved)) / n[part, None].to(moved)
             for largest, name in ((True, "likelier"), (False, "less_likely")):
-                nats, places = mean.topk(self.n_tokens, dim=1, largest=largest)
-                columns.setdefault(f"{name}_tokens", []).append(self.occurring[places])
+                nats, strongest = mean.topk(self.n_tokens, dim=1, largest=largest)
+                columns.setdefault(f"{name}_tokens", []).append(self.occurring[strongest])
                 columns.setdefault(name, []).append(nats)
         return {name: torch.cat(parts) for name, parts in columns.items()}
 
@@ -292,17 +292,17 @@ class _Ablations:
             add("integrated", pair, values)
         for prefix, changed in (("", firings), ("null_", self.others.instead(firings, self.tokens.shape[1]))):
             for without in batch.ablated(changed):
-                some, counted = without.firings, batch.counted.flatten()
-                for part, found in batch.compare(clean, some.row, without.states):
-                    pair = some.pair[part]
-                    add(f"{prefix}kl", pair, found.kl)
-                    add(f"{prefix}loss", pair, found.loss * counted[some.row[part]])
+                ablated, counted = without.firings, batch.counted.flatten()
+                for part, change in batch.compare(clean, ablated.row, without.states):
+                    pair = ablated.pair[part]
+                    add(f"{prefix}kl", pair, change.kl)
+                    add(f"{prefix}loss", pair, change.loss * counted[ablated.row[part]])
                     if not prefix:
-                        likelier.index_add_(0, pair // n, found.states.to(likelier), alpha=-1)
-                        add("normaliser", pair, found.normaliser)
+                        likelier.index_add_(0, pair // n, change.states.to(likelier), alpha=-1)
+                        add("normaliser", pair, change.normaliser)
                 if not prefix:
-                    for part, found in batch.compare(clean, without.later_row, without.later_states):
-                        add("later_loss", without.later_pair[part], found.loss)
+                    for part, change in batch.compare(clean, without.later_row, without.later_states):
+                        add("later_loss", without.later_pair[part], change.loss)
 
 
 def _table(latents: np.ndarray, sums: dict[str, Sums], gradients: Sequence[str]) -> pd.DataFrame:
@@ -347,6 +347,6 @@ def _interval(
 def _agreements(sums: dict[str, np.ndarray], gradient: str, n: np.ndarray) -> np.ndarray:
     """Spearman over each latent's sequences of what a gradient says and what ablation does."""
     attributed, ablated = (np.where(sums["firings"] > 0, sums[name], np.nan) for name in (gradient, "total"))
-    ranks = [pd.DataFrame(each).rank(axis=1) for each in (attributed, ablated)]
+    ranks = [pd.DataFrame(effects).rank(axis=1) for effects in (attributed, ablated)]
     correlation = ranks[0].corrwith(ranks[1], axis=1).to_numpy()
     return np.where(n >= _MIN_SEQUENCES, correlation, np.nan)

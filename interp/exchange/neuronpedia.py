@@ -80,7 +80,7 @@ def _batch(features: FeatureStore, rows: pd.DataFrame, dataset: str) -> list[dic
     for row in rows.to_dict(orient="records"):
         latent = int(row["latent"])
         known = examples.get_group(latent) if latent in examples.groups else pd.DataFrame()
-        shown = [_activation(each, row, intervals, features.vocab) for each in known.to_dict(orient="records")]
+        shown = [_activation(example, row, intervals, features.vocab) for example in known.to_dict(orient="records")]
         entries.append(_feature(features, row, histograms.get_group(latent), dataset) | {"activations": shown})
     return entries
 

@@ -100,8 +100,8 @@ class Documents:
         of_row, rows = np.full(len(self.of_row), -1, np.int32), np.flatnonzero(self.of_row >= 0)
         if n_tokens is not None:
             rows = rows[self.of_row[rows].argsort(kind="stable")]
-            place = np.arange(len(rows)) - np.repeat(self.lengths.cumsum() - self.lengths, self.lengths)
-            rows = rows[place < n_tokens]
+            ordinal = np.arange(len(rows)) - np.repeat(self.lengths.cumsum() - self.lengths, self.lengths)
+            rows = rows[ordinal < n_tokens]
         of_row[rows] = number[self.of_row[rows]]
         return Documents(self.ids[kept], of_row, np.minimum(self.lengths, n_tokens or self.lengths)[kept])
 
@@ -164,7 +164,7 @@ def pooled(
         kept = (chunk.activations > 0) & (of_entry >= 0) & (chunk.latents >= first) & (chunk.latents < last)
         keys = of_entry[kept].astype(np.int64) * width + (chunk.latents[kept] - first)
         parts.append(_Entries(keys, chunk.activations[kept].astype(np.float64), rows[kept]).reduced(how))
-    entries = _Entries(*(np.concatenate(each) for each in zip(*parts, strict=True))).reduced(how)
+    entries = _Entries(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True))).reduced(how)
     of_document, latents = np.divmod(entries.keys, max(width, 1))
     values = entries.values if how == "max" else entries.values / documents.lengths[of_document]
     offsets = np.concatenate([[0], np.bincount(of_document, minlength=n).cumsum()])

@@ -75,28 +75,28 @@ def example_table(examples: Examples, columns: Columns, firing: FiringStatistics
     t_latent, t_rank = np.nonzero(examples.top >= 0)
     s_latent, s_interval, s_rank = np.nonzero(examples.sample >= 0)
     latent = np.concatenate([t_latent, s_latent])
-    at = np.concatenate([x[x >= 0] for x in (examples.top, examples.sample)])
-    top_values = columns.values[at[: len(t_latent)]].astype(np.float64)
+    entry = np.concatenate([x[x >= 0] for x in (examples.top, examples.sample)])
+    top_values = columns.values[entry[: len(t_latent)]].astype(np.float64)
     top_interval = np.ceil(top_values * N_INTERVALS / firing.maxima[t_latent]).astype(np.int32) - 1
     order = latent.argsort(kind="stable")
-    latent, at = latent[order], at[order]
-    row, flat = columns.rows[at], rows.tokens.reshape(-1)
+    latent, entry = latent[order], entry[order]
+    row, flat = columns.rows[entry], rows.tokens.reshape(-1)
     first = row - row % rows.n_ctx
     start = np.maximum(row - SHOWN_BEFORE, first)
     lengths = np.minimum(row + SHOWN_AFTER + 1, first + rows.n_ctx) - start
     offsets = np.concatenate([[0], lengths.cumsum()])
-    places = np.repeat(start - offsets[:-1], lengths) + np.arange(offsets[-1])
-    values = np.zeros(len(places), np.float32)
-    _fill(latent, at, start, offsets, columns.offsets, columns.rows, columns.values, values)
+    rows_shown = np.repeat(start - offsets[:-1], lengths) + np.arange(offsets[-1])
+    values = np.zeros(len(rows_shown), np.float32)
+    _fill(latent, entry, start, offsets, columns.offsets, columns.rows, columns.values, values)
     return {
         "latent": columns.first + latent,
         "kind": np.repeat(["top", "interval"], [len(t_latent), len(s_latent)])[order],
         "interval": np.concatenate([top_interval, s_interval])[order],
         "rank": np.concatenate([t_rank, s_rank])[order],
         "row": row,
-        "value": columns.values[at],
+        "value": columns.values[entry],
         "start": start,
-        "tokens": _ragged(flat[places], offsets),
+        "tokens": _ragged(flat[rows_shown], offsets),
         "values": _ragged(values, offsets),
     }
 
@@ -123,8 +123,8 @@ def window_key(tokens, n_ctx, row):
     position = row % n_ctx
     start = max(0, min(position - BEFORE, n_ctx - 1 - BEFORE - AFTER))
     key = np.uint64(position - start)
-    for at in range(row - position + start, row - position + min(start + BEFORE + AFTER + 1, n_ctx)):
-        key = key * _MULTIPLIER + np.uint64(tokens[at] + 1)
+    for neighbour in range(row - position + start, row - position + min(start + BEFORE + AFTER + 1, n_ctx)):
+        key = key * _MULTIPLIER + np.uint64(tokens[neighbour] + 1)
     return _hashed(key)
 
 
@@ -136,12 +136,12 @@ def _find_repeats(tokens, n_ctx, part, n_parts, keys, sequences, out):
         key, sequence = window_key(tokens, n_ctx, row), row // n_ctx
         if key % np.uint64(n_parts) != np.uint64(part):
             continue
-        place = (key >> np.uint64(20)) & last
-        while sequences[place] >= 0 and keys[place] != key:
-            place = (place + np.uint64(1)) & last
-        if sequences[place] < 0:
-            keys[place], sequences[place] = key, sequence
-        out[row] = sequences[place] == sequence
+        slot = (key >> np.uint64(20)) & last
+        while sequences[slot] >= 0 and keys[slot] != key:
+            slot = (slot + np.uint64(1)) & last
+        if sequences[slot] < 0:
+            keys[slot], sequences[slot] = key, sequence
+        out[row] = sequences[slot] == sequence
 
 
 @njit(cache=True, nogil=True)
@@ -170,28 +170,28 @@ def _pick(first, offsets, rows, values, maxima, tokens, n_ctx, seed, n_intervals
 def _insert(score, item, window, scores, items, windows):
     """Keep an item that is better than the last among the best, each of another window, the highest score first; of a
     window's equal scores the one that came first stays."""
-    place = len(scores) - 1
-    for other in range(place):
+    slot = len(scores) - 1
+    for other in range(slot):
         if items[other] >= 0 and windows[other] == window:
-            place = other
-    if items[place] >= 0 and score <= scores[place]:
+            slot = other
+    if items[slot] >= 0 and score <= scores[slot]:
         return
-    while place > 0 and (items[place - 1] < 0 or score > scores[place - 1]):
-        scores[place], items[place], windows[place] = scores[place - 1], items[place - 1], windows[place - 1]
-        place -= 1
-    scores[place], items[place], windows[place] = score, item, window
+    while slot > 0 and (items[slot - 1] < 0 or score > scores[slot - 1]):
+        scores[slot], items[slot], windows[slot] = scores[slot - 1], items[slot - 1], windows[slot - 1]
+        slot -= 1
+    scores[slot], items[slot], windows[slot] = score, item, window
 
 
 @njit(cache=True, nogil=True)
-def _fill(latents, at, starts, window_offsets, offsets, rows, values, out):
+def _fill(latents, entry, starts, window_offsets, offsets, rows, values, out):
     """The activations in the window of each entry `at` of a latent: those of the entries around it."""
-    for i in range(len(at)):
+    for i in range(len(entry)):
         base, size = window_offsets[i], window_offsets[i + 1] - window_offsets[i]
-        e = at[i]
+        e = entry[i]
         while e >= offsets[latents[i]] and rows[e] >= starts[i]:
             out[base + rows[e] - starts[i]] = values[e]
             e -= 1
-        e = at[i] + 1
+        e = entry[i] + 1
         while e < offsets[latents[i] + 1] and rows[e] < starts[i] + size:
             out[base + rows[e] - starts[i]] = values[e]
             e += 1

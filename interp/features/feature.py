@@ -66,10 +66,10 @@ class Feature:
         """An example, its firing token in guillemets; or the number of its row."""
         if not self.has_text:
             return f"{example.value:8.3g}  row {example.row}"
-        place = example.row - example.start
+        position = example.row - example.start
         pieces = [self.vocab[token] for token in example.tokens]
-        pieces[place] = f"«{pieces[place]}»"
-        near = joined_pieces(pieces[max(place - _AROUND, 0) : place + _AROUND])
+        pieces[position] = f"«{pieces[position]}»"
+        near = joined_pieces(pieces[max(position - _AROUND, 0) : position + _AROUND])
         return f"{example.value:8.3g}  {''.join(text for text, _ in near)}"
 
     def _logits(self) -> Iterator[tuple[str, list[str]]]:
@@ -110,11 +110,11 @@ class Feature:
 def joined_pieces(tokens: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
     """Pieces of a text and the places of their tokens: a token as it stands, but stray bytes, of one or of several in a
     row, as the characters that they make."""
-    units = [(unit, place) for place, token in enumerate(tokens) for unit in re.split(_STRAY, token) if unit]
+    units = [(unit, position) for position, token in enumerate(tokens) for unit in re.split(_STRAY, token) if unit]
     for is_stray, run in groupby(units, lambda unit: re.fullmatch(_STRAY, unit[0]) is not None):
         parts = list(run)
         if not is_stray:
-            yield from ((text, [place]) for text, place in parts)
+            yield from ((text, [position]) for text, position in parts)
             continue
         read = bytes(int(byte[1:3], 16) for byte, _ in parts).decode("utf-8", "surrogateescape")
         start = 0

@@ -315,8 +315,8 @@ def scan_features(
                 codes = CodeStore(codes.path)
             contributions = Contributions(sae, scan.folder / CONTRIBUTIONS)
             pieces = pieces_of(store)
-            mine = pieces[part_of(len(pieces), team.rank, team.count)]
-            team.all_do(partial(encode_store, sae, store, hook, codes, contributions, scan.advance, mine))
+            pieces_here = pieces[part_of(len(pieces), team.rank, team.count)]
+            team.all_do(partial(encode_store, sae, store, hook, codes, contributions, scan.advance, pieces_here))
             codes = CodeStore(codes.path)
             decoder = Decoder(sae.W_dec, getattr(sae, "W_enc", None), fvu_rise=contributions.fvu_rise(len(pieces)))
             if tokens is None:
@@ -360,12 +360,16 @@ def scan_part(
         (progress or no_progress)(done, total, note)
 
     with team.whole_folder(out, made_of, resume=True, overwrite=overwrite) as new:
-        place = new / CODES
-        team.all_do(lambda: CodeStore.create(place, n_rows=store.n_ids, d_sae=sae.d_sae) if team.is_first else None)
-        mine = pieces[part_of(len(pieces), team.rank, team.count)]
+        codes_folder = new / CODES
+        team.all_do(
+            lambda: CodeStore.create(codes_folder, n_rows=store.n_ids, d_sae=sae.d_sae) if team.is_first else None
+        )
+        pieces_here = pieces[part_of(len(pieces), team.rank, team.count)]
         contributions = Contributions(sae, new / CONTRIBUTIONS)
-        team.all_do(partial(encode_store, sae, store, hook, CodeStore(place), contributions, advance, mine))
-        team.all_do(lambda: CodeStore(place).finish() if team.is_first else None)
+        team.all_do(
+            partial(encode_store, sae, store, hook, CodeStore(codes_folder), contributions, advance, pieces_here)
+        )
+        team.all_do(lambda: CodeStore(codes_folder).finish() if team.is_first else None)
     return out
 
 

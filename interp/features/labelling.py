@@ -75,7 +75,7 @@ def label_table(labels: LabelSets, columns: Columns, firing: FiringStatistics, r
     total = n_fired[..., ::-1].cumsum(-1)[..., ::-1][:, None] + labels.n_label.T[None, :, :, None]
     f1 = ratio(2 * hits, total)  # "latent label half threshold"; NaN where neither latent nor label is to be seen
     best = np.nan_to_num(f1[:, :, 1], nan=-1).argmax(-1)
-    held, fit = (np.take_along_axis(f1[:, :, half], best[..., None], -1)[..., 0] for half in (0, 1))
+    held_out, fit = (np.take_along_axis(f1[:, :, half], best[..., None], -1)[..., 0] for half in (0, 1))
     mean, share = firing.sums[:, None] / n, n_label / n
     variances = (firing.squares[:, None] / n - mean**2) * share * (1 - share)  # the latent's times the label's
     table = {
@@ -88,7 +88,7 @@ def label_table(labels: LabelSets, columns: Columns, firing: FiringStatistics, r
         "recall": ratio(n_both, n_label),
         "f1_fit": fit,
         "threshold": np.take_along_axis(_thresholds(firing.histogram, bin_of), best, 1),
-        "f1": held,
+        "f1": held_out,
         "correlation": ratio(mass / n - mean * share, np.sqrt(np.maximum(variances, 0))),
     }
     alive = firing.n_active > 0

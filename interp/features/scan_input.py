@@ -191,10 +191,10 @@ def latent_blocks(n_active: np.ndarray, max_latents: int, max_entries: int) -> l
 @njit(cache=True, nogil=True)
 def insert_best(score, item, scores, items):
     """Keep an item among the best, the highest score first; of equal scores the one that came first stays first."""
-    place = len(scores)
-    while place > 0 and score > scores[place - 1]:
-        if place < len(scores):
-            scores[place], items[place] = scores[place - 1], items[place - 1]
-        place -= 1
-    if place < len(scores):
-        scores[place], items[place] = score, item
+    slot = len(scores)
+    while slot > 0 and score > scores[slot - 1]:
+        if slot < len(scores):
+            scores[slot], items[slot] = scores[slot - 1], items[slot - 1]
+        slot -= 1
+    if slot < len(scores):
+        scores[slot], items[slot] = score, item

@@ -92,9 +92,9 @@ def write_tables(
     """
     scratch = folder / "scratch"
     team.all_do(lambda: shutil.rmtree(scratch, ignore_errors=True) if team.is_first else None)
-    place = scratch / str(team.rank)
-    columns = ColumnFiles(place, rows.codes.d_sae)
-    pieces = folder if team.count == 1 else place
+    folder_of_process = scratch / str(team.rank)
+    columns = ColumnFiles(folder_of_process, rows.codes.d_sae)
+    pieces = folder if team.count == 1 else folder_of_process
 
     def describe() -> None:
         with ExitStack() as stack:

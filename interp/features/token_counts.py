@@ -83,13 +83,13 @@ def _count(offsets, rows, values, per_unit, text, n_ctx, fit, vocab_size, offset
     for j in range(d):
         size += min(offsets[j + 1] - offsets[j], vocab_size)
     starts, pairs = np.zeros(d + 1, np.int64), np.empty((size, 4), np.int64)
-    counts, seen, at = np.zeros((vocab_size, 3), np.int64), np.empty(vocab_size, np.int32), 0
+    counts, seen, n_pairs = np.zeros((vocab_size, 3), np.int64), np.empty(vocab_size, np.int32), 0
     for j in range(d):
         n_seen = 0
         for e in range(offsets[j], offsets[j + 1]):
             seq = rows[e] // n_ctx
-            place = rows[e] - seq * n_ctx + offset
-            if place < 0 or place >= n_ctx:
+            position = rows[e] - seq * n_ctx + offset
+            if position < 0 or position >= n_ctx:
                 continue
             token = text[rows[e] + offset]
             if counts[token, 0] == 0:
@@ -101,12 +101,12 @@ def _count(offsets, rows, values, per_unit, text, n_ctx, fit, vocab_size, offset
         many = 8 * n_seen > vocab_size  # to look at every token costs less than to sort those seen
         for token in np.arange(vocab_size, dtype=np.int32) if many else np.sort(seen[:n_seen]):
             if counts[token, 0]:
-                pairs[at, 0] = token
-                pairs[at, 1:] = counts[token]
+                pairs[n_pairs, 0] = token
+                pairs[n_pairs, 1:] = counts[token]
                 counts[token] = 0
-                at += 1
-        starts[j + 1] = at
-    return starts, pairs[:at]
+                n_pairs += 1
+        starts[j + 1] = n_pairs
+    return starts, pairs[:n_pairs]
 
 
 @njit(cache=True, nogil=True)
@@ -115,8 +115,8 @@ def _most(starts, pairs, k):
     best = np.full((len(starts) - 1, k), -1, np.int64)
     for j in range(len(best)):
         scores = np.zeros(k, np.int64)
-        for at in range(starts[j], starts[j + 1]):
-            insert_best(pairs[at, 1], at, scores, best[j])
+        for pair in range(starts[j], starts[j + 1]):
+            insert_best(pairs[pair, 1], pair, scores, best[j])
     return best
 
 
@@ -131,10 +131,10 @@ def _summarise(starts, pairs, log_share):
         if len(of_latent) == 0:
             continue
         most, self_log, text_log = 0, 0.0, 0.0
-        for at in range(len(of_latent)):
-            token, count = of_latent[at, 0], of_latent[at, 1]
+        for pair in range(len(of_latent)):
+            token, count = of_latent[pair, 0], of_latent[pair, 1]
             n[j] += count
-            mass[j] += of_latent[at, 3]
+            mass[j] += of_latent[pair, 3]
             self_log += count * np.log(count)
             text_log += count * log_share[token]
             if count > most:

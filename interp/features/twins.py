@@ -125,11 +125,11 @@ def matched_rows(
     import scipy.optimize
 
     if len(ours) > len(theirs):
-        other, own, cosine = matched_rows(theirs, ours)
-        return own, other, cosine
+        other, our_row, cosine = matched_rows(theirs, ours)
+        return our_row, other, cosine
     cosine = (_unit(ours) @ _unit(theirs).T).numpy()
-    own, other = scipy.optimize.linear_sum_assignment(np.abs(cosine), maximize=True)
-    return own, other, cosine[own, other].astype(np.float64)
+    our_row, other = scipy.optimize.linear_sum_assignment(np.abs(cosine), maximize=True)
+    return our_row, other, cosine[our_row, other].astype(np.float64)
 
 
 def joint_sums(
@@ -167,9 +167,9 @@ def _sums_of(
         encoded = (encoded_rows(ours, start, stop) & encoded_rows(theirs, start, stop)).numpy()
         n += int(encoded.sum())
         z = [_activations(codes[start:stop], encoded) for codes in sides]
-        for each, sums in zip(z, moments, strict=True):
+        for side, sums in zip(z, moments, strict=True):
             for power, out in enumerate(sums):
-                out += np.bincount(each.indices, _to_the(power, each.data), len(out))
+                out += np.bincount(side.indices, _to_the(power, side.data), len(out))
         own, other = z[0].tocsc(), z[1]
         for (p, q), product in zip(powers, products, strict=True):
             arrays = own.indptr, own.indices, _to_the(p, own.data), other.indptr, other.indices, _to_the(q, other.data)
@@ -203,17 +203,17 @@ def _add_products(columns, rows, values, offsets, latents, others, ours, product
 
 
 def _best_of(sums: JointSums) -> Matches:
-    own, n = sums.latents, max(sums.n_rows, 1)
-    means = [each.total / n for each in (sums.ours, sums.theirs)]
+    latents, n = sums.latents, max(sums.n_rows, 1)
+    means = [moments.total / n for moments in (sums.ours, sums.theirs)]
     pairs = zip((sums.ours, sums.theirs), means, strict=True)
-    stds = [np.sqrt(np.maximum(each.squares / n - mean**2, 0)) for each, mean in pairs]
-    best, at = np.empty(len(own)), np.empty(len(own), np.int64)
-    for start in range(0, len(own), _BLOCK):
+    stds = [np.sqrt(np.maximum(moments.squares / n - mean**2, 0)) for moments, mean in pairs]
+    best, match = np.empty(len(latents)), np.empty(len(latents), np.int64)
+    for start in range(0, len(latents), _BLOCK):
         block = slice(start, start + _BLOCK)
-        covariance = sums.products[0][block] / n - np.outer(means[0][own[block]], means[1])
-        correlation = ratio(covariance, np.outer(stds[0][own[block]], stds[1]), empty=-np.inf)
-        at[block], best[block] = correlation.argmax(1), correlation.max(1)
-    return Matches(at, np.where(np.isfinite(best), best, np.nan), sums.ours.fired[own])
+        covariance = sums.products[0][block] / n - np.outer(means[0][latents[block]], means[1])
+        correlation = ratio(covariance, np.outer(stds[0][latents[block]], stds[1]), empty=-np.inf)
+        match[block], best[block] = correlation.argmax(1), correlation.max(1)
+    return Matches(match, np.where(np.isfinite(best), best, np.nan), sums.ours.fired[latents])
 
 
 def _unit(W: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:

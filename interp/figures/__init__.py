@@ -21,8 +21,10 @@ TOOLS = ("theme", "print_layout", "saving")
 @cache
 def all_figures() -> dict[str, Callable[..., Any]]:
     """Every figure by its name, in alphabetical order."""
-    modules = [import_module(f"{__name__}.{each.name}") for each in iter_modules(__path__) if each.name not in TOOLS]
-    by_name = {name: each for module in modules for name, each in vars(module).items() if _is_figure(name, each)}
+    modules = [
+        import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__) if module.name not in TOOLS
+    ]
+    by_name = {name: value for module in modules for name, value in vars(module).items() if _is_figure(name, value)}
     return dict(sorted(by_name.items()))
 
 

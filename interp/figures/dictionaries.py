@@ -61,11 +61,11 @@ def quality(quality_table: pd.DataFrame) -> go.Figure:
         ("variance explained", 1 - quality_table["fvu"], BLUE, "circle"),
         ("CE recovered", quality_table["ce_recovered"], GREEN, "diamond"),
     )
-    places = np.arange(len(names))
+    y = np.arange(len(names))
     fig = go.Figure()
     for name, values, colour, symbol in kept:
         look = dict(mode="markers", marker=dict(color=colour, symbol=symbol, size=9))
-        fig.add_scatter(x=values, y=places, name=name, hovertemplate="%{x:.3f}<extra></extra>", **look)
+        fig.add_scatter(x=values, y=y, name=name, hovertemplate="%{x:.3f}<extra></extra>", **look)
     height = 130 + 34 * len(names)
     styled(
         fig,
@@ -77,7 +77,7 @@ def quality(quality_table: pd.DataFrame) -> go.Figure:
     shown = np.concatenate([values.to_numpy(float) for _, values, _, _ in kept])
     low = float(np.nanmin(shown, initial=0.0))
     fig.update_xaxes(range=[low - 0.03, max(1.0, float(np.nanmax(shown, initial=0.0))) + 0.03])
-    return fig.update_yaxes(tickvals=places, ticktext=names, range=[len(names) - 0.5, -0.5], ticks="")
+    return fig.update_yaxes(tickvals=y, ticktext=names, range=[len(names) - 0.5, -0.5], ticks="")
 
 
 def quality_latex(table: pd.DataFrame) -> str:
@@ -170,15 +170,15 @@ def coactivation_heatmap(
     known = {(int(a), int(b)): float(jaccard) for a, b, jaccard in pairs}
     known |= {(b, a): value for (a, b), value in known.items()}
     order = _grown(known, n)
-    places = list(range(len(order)))
+    cells = list(range(len(order)))
     grid = [[known.get((row, column), np.nan) for column in order] for row in order]
     bar = colour_bar("Jaccard index")
-    fig = go.Figure(go.Heatmap(z=grid, x=places, y=places, colorscale=SCALE, zmin=0, colorbar=bar, hoverongaps=False))
+    fig = go.Figure(go.Heatmap(z=grid, x=cells, y=cells, colorscale=SCALE, zmin=0, colorbar=bar, hoverongaps=False))
     itself = np.where(np.eye(len(order)) > 0, 1.0, np.nan)
-    fig.add_heatmap(z=itself, x=places, y=places, colorscale=[[0, PALE], [1, PALE]], showscale=False, hoverinfo="skip")
+    fig.add_heatmap(z=itself, x=cells, y=cells, colorscale=[[0, PALE], [1, PALE]], showscale=False, hoverinfo="skip")
     styled(fig, "Latents that fire together", x="other latent", y="latent", height=560)
     ticks = [escaped((names or {}).get(latent, latent)) for latent in order]
-    lines: dict[str, Any] = dict(tickvals=places, ticktext=ticks, showgrid=False, constrain="domain", ticks="")
+    lines: dict[str, Any] = dict(tickvals=cells, ticktext=ticks, showgrid=False, constrain="domain", ticks="")
     fig.update_xaxes(**lines, tickangle=-90)
     return fig.update_yaxes(**lines, autorange="reversed", scaleanchor="x")
 
@@ -220,17 +220,17 @@ def concept_dots(concepts: pd.DataFrame) -> go.Figure:
     neuron; the best detected is on top."""
     need(concepts, "label", "f1_feature", "f1_neuron")
     rows = concepts.sort_values("f1_feature", ascending=False, kind="stable")
-    places, names = np.arange(len(rows)), list(map(words, rows["label"]))
+    y, names = np.arange(len(rows)), list(map(words, rows["label"]))
     rival, fig = _rival(concepts), go.Figure()
     ends = rows[["f1_neuron", "f1_feature"]].to_numpy(float)
     line = np.column_stack([ends, np.full(len(rows), np.nan)]).ravel()
-    fig.add_scatter(x=line, y=np.repeat(places, 3), mode="lines", line=dict(color="#c9ced6", width=2), **BARE)
+    fig.add_scatter(x=line, y=np.repeat(y, 3), mode="lines", line=dict(color="#c9ced6", width=2), **BARE)
     for column, name, colour in (("f1_neuron", f"best {rival}", VERMILLION), ("f1_feature", "best feature", BLUE)):
-        fig.add_scatter(x=rows[column], y=places, mode="markers", name=name, marker=dict(color=colour, size=7))
+        fig.add_scatter(x=rows[column], y=y, mode="markers", name=name, marker=dict(color=colour, size=7))
     height = 130 + 15 * len(rows)
     styled(fig, f"Concepts: best feature and best {rival}", x="F1 (held out)", y="concept", height=height)
     fig.update_xaxes(range=[-0.02, 1.02])
-    return fig.update_yaxes(tickvals=places, ticktext=names, range=[len(rows) - 0.4, -0.6], showgrid=False, ticks="")
+    return fig.update_yaxes(tickvals=y, ticktext=names, range=[len(rows) - 0.4, -0.6], showgrid=False, ticks="")
 
 
 def _rival(concepts: pd.DataFrame) -> str:

@@ -47,9 +47,17 @@ def graph(
         fig.add_scatter(**ends, mode="lines", line=line, opacity=0.25 + 0.6 * min(1.0, 2 * share[row, source]), **BARE)
     ids = kept.node_ids()
     for kind, look in _LOOKS.items():
-        mine = np.flatnonzero(kept.nodes["kind"] == kind).tolist()
-        texts = [escaped(named.get(ids[node], kept.name(node))) for node in mine]
-        fig.add_scatter(x=x[mine], y=y[mine], mode="markers", marker=look, name=kind, hovertext=texts, hoverinfo="text")
+        nodes_of_kind = np.flatnonzero(kept.nodes["kind"] == kind).tolist()
+        texts = [escaped(named.get(ids[node], kept.name(node))) for node in nodes_of_kind]
+        fig.add_scatter(
+            x=x[nodes_of_kind],
+            y=y[nodes_of_kind],
+            mode="markers",
+            marker=look,
+            name=kind,
+            hovertext=texts,
+            hoverinfo="text",
+        )
     logit_nodes = kept.nodes[kept.nodes["kind"] == "logit"]
     for node in logit_nodes.index:
         word = label(kept.words.get(int(kept.nodes["latent"][node]), "?"))
@@ -67,17 +75,17 @@ def _places(graph: AttributionGraph) -> tuple[np.ndarray, np.ndarray, list[float
     """Where each node stands: in the column of its position, as wide as its fullest layer, beside those of its layer;
     and the middle of each column."""
     kind = graph.nodes["kind"].to_numpy()
-    place = pd.DataFrame(
+    position = pd.DataFrame(
         {"y": np.where(kind == "embedding", -1, graph.nodes["dictionary"]), "at": graph.nodes["position"]}
     )
     seen = np.isin(kind, list(_LOOKS))
-    cells = place[seen].groupby(["y", "at"]).cumcount()
-    mates = place[seen].groupby(["y", "at"])["y"].transform("size")
-    widest = mates.groupby(place["at"][seen]).max().reindex(range(len(graph.tokens)), fill_value=1)
+    cells = position[seen].groupby(["y", "at"]).cumcount()
+    mates = position[seen].groupby(["y", "at"])["y"].transform("size")
+    widest = mates.groupby(position["at"][seen]).max().reindex(range(len(graph.tokens)), fill_value=1)
     width = np.maximum(widest.to_numpy(), np.array([1 + len(token) / 3 for token in graph.tokens]))
     middle = np.cumsum(width) - width / 2
     x = np.zeros(len(kind))
-    x[seen] = middle[place["at"][seen]] + cells - (mates - 1) / 2
+    x[seen] = middle[position["at"][seen]] + cells - (mates - 1) / 2
     last = np.flatnonzero(kind == "logit")
     x[last] = middle[-1] - 4.0 * np.arange(len(last))[::-1]  # a word stands over each
-    return x, place["y"].to_numpy().astype(float), middle.tolist()
+    return x, position["y"].to_numpy().astype(float), middle.tolist()

@@ -70,8 +70,8 @@ def logit_bars(feature: Mapping[str, Any] | pd.Series, vocab: Sequence[str], *, 
     rows: list[str] = []
     for side, name, colour in (("top", "positive logits", BLUE), ("bottom", "negative logits", VERMILLION)):
         tokens, values = list(feature[f"{side}_logit_tokens"])[:n], list(feature[f"{side}_logits"])[:n]
-        places = list(range(len(rows), len(rows) + len(tokens)))
-        fig.add_bar(x=values, y=places, orientation="h", marker_color=colour, name=name)
+        y = list(range(len(rows), len(rows) + len(tokens)))
+        fig.add_bar(x=values, y=y, orientation="h", marker_color=colour, name=name)
         # Long runs of white space, which would push the bars aside, are one with their number.
         rows += [label(re.sub(r"(\s)\1{4,}", lambda run: f"{run[1]}×{len(run[0])}", vocab[token])) for token in tokens]
     title = _titled("Logit effects", int(feature["latent"]) if "latent" in feature else None)
@@ -101,7 +101,7 @@ def example_text(
     n_cells = int((pixels - 2 * EDGE) / CELL)
     shown = examples.head(n)
     largest = max(max(float(value) for value in values) for values in shown["values"]) or 1.0
-    fig, places, y = go.Figure(), [], 0.0
+    fig, boxes, y = go.Figure(), [], 0.0
     for tokens, values, row, start in shown[["tokens", "values", "row", "start"]].itertuples(index=False):
         x = 0
         for position, (token, value) in enumerate(zip(tokens, values, strict=True)):
@@ -109,11 +109,11 @@ def example_text(
             cells = _cells(word)
             if x and x + cells > n_cells:
                 x, y = 0, y + 1
-            places.append((x + cells / 2, y + 0.5, escaped(word)))
+            boxes.append((x + cells / 2, y + 0.5, escaped(word)))
             _shaded_token(fig, x, x + cells, y, float(value) / largest, fires=position == row - start)
             x += cells
         y += 1 + GAP
-    xs, ys, texts = zip(*places, strict=True)
+    xs, ys, texts = zip(*boxes, strict=True)
     fig.add_scatter(x=xs, y=ys, text=texts, mode="text", textfont=dict(family=FONT, size=MIN_FONT), **BARE)
     styled(fig, _titled("Examples", latent), height=round((y - GAP) * LINE * MIN_FONT) + 14)
     bare = dict(visible=False, showgrid=False, fixedrange=True)

@@ -54,7 +54,7 @@ def density_histogram(features: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go
     """log10 of the share of tokens on which each latent fires. Dead latents stand apart as a spike on the left, cut off
     where it is more than 1.5 × the highest bin, and the range below ULTRA_LOW is shaded. A mapping (name → table)
     overlays dictionaries or checkpoints as lines."""
-    named = [(*each, np.nan_to_num(each[1]["density"].to_numpy(float))) for each in coloured(features, "density")]
+    named = [(*entry, np.nan_to_num(entry[1]["density"].to_numpy(float))) for entry in coloured(features, "density")]
     densities, colours = {name: d for name, _, _, d in named}, [colour for _, _, colour, _ in named]
     logs = {name: np.log10(d[d > 0]) for name, d in densities.items()}
     lowest = min((values.min() for values in logs.values() if len(values)), default=-1.0)

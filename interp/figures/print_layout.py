@@ -171,17 +171,17 @@ def _ways() -> list[tuple[float, float]]:
     return [(reach * float(np.cos(a)), reach * float(np.sin(a))) for reach in REACHES for a in angles]
 
 
-def _line(a: float, b: float, way: tuple[float, float]) -> list[Box]:
+def _line(a: float, b: float, direction: tuple[float, float]) -> list[Box]:
     """The line from a point to its name, as boxes along it."""
-    steps = np.linspace(GAP / max(float(np.hypot(*way)), GAP), 1, 12)
-    ends = ((a + way[0] * step, b + way[1] * step) for step in steps)
+    steps = np.linspace(GAP / max(float(np.hypot(*direction)), GAP), 1, 12)
+    ends = ((a + direction[0] * step, b + direction[1] * step) for step in steps)
     return [(right - 1, right + 1, up - 1, up + 1) for right, up in ends]
 
 
-def _box_at(a: float, b: float, way: tuple[float, float], extent: tuple[float, float]) -> Box:
+def _box_at(a: float, b: float, direction: tuple[float, float], extent: tuple[float, float]) -> Box:
     """Where a name lies whose nearer end is this way from its point."""
-    end, middle = a + way[0], b + way[1]
-    left = end if way[0] > 0 else end - extent[0]
+    end, middle = a + direction[0], b + direction[1]
+    left = end if direction[0] > 0 else end - extent[0]
     return left, left + extent[0], middle - extent[1] / 2, middle + extent[1] / 2
 
 
@@ -277,7 +277,7 @@ def _with_direct_labels(fig: go.Figure) -> go.Figure:
 def _with_fonts(part: Any, ratio: float) -> Any:
     """A copy of a part of a figure in which every font's size is multiplied by `ratio`, but is at least MIN_FONT."""
     if isinstance(part, list | tuple):
-        return [_with_fonts(each, ratio) for each in part]
+        return [_with_fonts(item, ratio) for item in part]
     if not isinstance(part, dict):
         return part
     return {

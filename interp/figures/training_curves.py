@@ -130,7 +130,7 @@ def _metrics(run: Any, name: str = "") -> dict[str, pd.DataFrame]:
     """The tables by the names of their runs."""
     if isinstance(run, Mapping):
         tables = [_metrics(one, f"{name} {key}".strip()) for key, one in run.items()]
-        return {key: table for each in tables for key, table in each.items()}
+        return {key: table for tables_of_run in tables for key, table in tables_of_run.items()}
     if hasattr(run, "columns"):
         return {name: run}
     folder = Path(getattr(run, "path", run))

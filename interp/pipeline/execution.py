@@ -84,8 +84,8 @@ def run_stages(
             left = {run: head for run, head in heads.items() if run not in done}
             if left and not is_checked:
                 is_checked = True
-                for each in stages[stages.index(stage) :]:
-                    each.check(config)
+                for later in stages[stages.index(stage) :]:
+                    later.check(config)
             built = _build(stage, left, progress(stage.name)) if left else {}
             for run in of_runs:
                 finished(stage, (done | built)[run], run in built)
@@ -103,12 +103,12 @@ def run_alone(run: Run, name: str, *, config: RunConfig | None = None, progress:
     check_imported(config.plugins, run.path)
     with locked(run.path):
         _put_back(run.path)
-        before = [each for each in STAGES if each in stage.reads]
-        done = {each: manifest for each in before if (manifest := run.manifest(each)) is not None}
-        if missing := [each for each in stage.inputs if each not in done]:
+        before = [needed for needed in STAGES if needed in stage.reads]
+        done = {needed: manifest for needed in before if (manifest := run.manifest(needed)) is not None}
+        if missing := [needed for needed in stage.inputs if needed not in done]:
             raise ValueError(f"{run.path} has no {' and '.join(missing)} yet: `interp run` or `interp demo` makes them")
         configured = Run(run.path, config)
-        inputs = {each: manifest["fingerprint"] for each, manifest in done.items()}
+        inputs = {needed: manifest["fingerprint"] for needed, manifest in done.items()}
         built = _build(stage, {configured: _expected(stage, configured, inputs)}, progress)
         _write_config(run.path, config)
     return built[configured]
@@ -189,8 +189,8 @@ def _claimed(out: Path, config: RunConfig, redo: bool, locks: ExitStack) -> list
     if not (out / RUN_FILE).is_file() and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} exists and is not a run folder, it has no run.toml; choose another with --out")
     others = {out / hook_folder(name): config.at(name) for name in config.harvest.hook_names[1:]}
-    held = {folder for folder in others if folder.is_dir()}
-    for folder in held:
+    folders_of_hooks = {folder for folder in others if folder.is_dir()}
+    for folder in folders_of_hooks:
         locks.enter_context(locked(folder))
     if not redo:
         for folder, config_of_hook in {out: config, **others}.items():
@@ -198,7 +198,7 @@ def _claimed(out: Path, config: RunConfig, redo: bool, locks: ExitStack) -> list
     _write_config(out, config)
     for folder, config_of_hook in others.items():
         _write_config(folder, config_of_hook)
-        if folder not in held:
+        if folder not in folders_of_hooks:
             locks.enter_context(locked(folder))
     run = Run(out)
     return [run.at(name) for name in config.harvest.hook_names]
@@ -237,7 +237,7 @@ def _lost(run: Run) -> list[str]:
             is_other = bool(run.differing(stage, manifest))
         elif begun := begun_as(run.folder(stage.name)):
             manifests = {name: _readable(run, name) for name in stage.reads}
-            inputs = {name: each["fingerprint"] for name, each in manifests.items() if each is not None}
+            inputs = {name: manifest["fingerprint"] for name, manifest in manifests.items() if manifest is not None}
             is_other = begun["fingerprint"] != _expected(stage, run, inputs)["fingerprint"]
         else:
             continue

@@ -87,8 +87,8 @@ def type_name(hint: Any) -> str:
 def plain(value: Any) -> Any:
     """The value as TOML writes it."""
     if isinstance(value, Mapping):
-        return {name: plain(each) for name, each in value.items()}
-    return [plain(each) for each in value] if isinstance(value, tuple) else "none" if value is None else value
+        return {name: plain(item) for name, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, tuple) else "none" if value is None else value
 
 
 def short(value: Any) -> str:
@@ -114,7 +114,7 @@ def _read(name: str, value: Any, hint: Any, reader: TypeAdapter) -> Any:
 def _python(value: Any, hint: Any) -> Any:
     leaves = _leaves(hint)
     if isinstance(value, list):
-        return tuple(_python(each, hint) for each in value)
+        return tuple(_python(item, hint) for item in value)
     if value == "none" and types.NoneType in leaves:
         return None
     whole = isinstance(value, float) and value.is_integer()

@@ -77,7 +77,7 @@ class Processes:
         """Check that all processes were called with the same, which `work` says in JSON. Raises ValueError in all of
         them if not; `does` is what the error says that they do."""
         digests = self.gather_values(digest_json(work))
-        unlike = [rank for rank, each in enumerate(digests) if each != digests[0]]
+        unlike = [rank for rank, value in enumerate(digests) if value != digests[0]]
         if unlike:
             raise ValueError(
                 f"process {unlike[0]} {does} something else than process 0: give all the same inputs and options"

@@ -61,10 +61,10 @@ class Workspace:
     def take(self, name: str, rows: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
         """Each thread has its own memory; what was taken under the same name before is overwritten."""
         key = name, threading.get_ident()
-        held = self._held.get(key)
-        if held is None or held.numel() < rows * width or held.dtype != dtype or held.device != device:
-            held = self._held[key] = torch.empty(rows * width, dtype=dtype, device=device)
-        return held[: rows * width].view(rows, width)
+        memory = self._held.get(key)
+        if memory is None or memory.numel() < rows * width or memory.dtype != dtype or memory.device != device:
+            memory = self._held[key] = torch.empty(rows * width, dtype=dtype, device=device)
+        return memory[: rows * width].view(rows, width)
 
 
 def encode(

@@ -155,7 +155,7 @@ class ForwardPass:
 
     def everywhere(self, *sums: Tensor | float) -> list[float]:
         """Sums of this process, each added up over all processes, without a gradient."""
-        numbers = [float(each.detach()) if isinstance(each, Tensor) else each for each in sums]
+        numbers = [float(part.detach()) if isinstance(part, Tensor) else part for part in sums]
         return self.batch.processes.sum_(torch.tensor(numbers, dtype=torch.float64)).tolist()
 
     @property

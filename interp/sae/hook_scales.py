@@ -44,11 +44,11 @@ class HookScales:
     @property
     def widths(self) -> tuple[int, ...]:
         """Widths of the hooks that are written."""
-        return tuple(len(each.mean) for each in self.targets)
+        return tuple(len(target.mean) for target in self.targets)
 
     @property
     def d_in(self) -> int:
-        return sum(len(each.mean) for each in self.inputs)
+        return sum(len(hook.mean) for hook in self.inputs)
 
     @property
     def d_out(self) -> int:
@@ -88,7 +88,7 @@ class HookScales:
         """The rows that are above none of the limits."""
         if not any(self.limits):
             return rows
-        parts = rows.split([len(each.mean) for each in self.inputs + self.outputs], dim=1)
+        parts = rows.split([len(hook.mean) for hook in self.inputs + self.outputs], dim=1)
         pairs = zip(parts, self.limits, strict=True)
         return rows[torch.stack([is_within(part, limit) for part, limit in pairs if limit is not None]).all(0)]
 
@@ -103,9 +103,9 @@ def scale_of(hook: ActivationStatistics) -> float:
 
 
 def _scales(hooks: Sequence[ActivationStatistics]) -> Tensor:
-    return torch.cat([torch.full((len(each.mean),), scale_of(each), dtype=torch.float64) for each in hooks])
+    return torch.cat([torch.full((len(hook.mean),), scale_of(hook), dtype=torch.float64) for hook in hooks])
 
 
 def _variance(hooks: Sequence[ActivationStatistics]) -> float:
     """The total variance of all scaled activations."""
-    return sum(each.variance * scale_of(each) ** 2 for each in hooks)
+    return sum(hook.variance * scale_of(hook) ** 2 for hook in hooks)

@@ -133,7 +133,7 @@ class Learner:
         if self.reservoir.collects(self.steps_done):
             self._resample(f)
         fvu = squared_error / total_squares if total_squares > 0 else 0.0
-        dead, faint = (len(each) / self.config.d_sae for each in (self.dead, self.faint))
+        dead, faint = (len(latents) / self.config.d_sae for latents in (self.dead, self.faint))
         return StepResult(loss, fvu, float(fired.sum()) / max(1, batch.rows), dead, faint, lr)
 
     def scaled(self, rows: Float[Tensor, "batch d"]) -> tuple[Float[Tensor, "row d_in"], Float[Tensor, "row d_out"]]:
@@ -220,8 +220,8 @@ class Learner:
         idle = self.idle
         if self.config.resamples_what_is_missing:
             rows, missing = self.reservoir.take(TRIED * len(idle))
-            some = f.batch.strided_rows(f.batch.rows, BATCH_ROWS // 2)
-            batch = [self.processes.gather(part[some]) for part in (f.x, -f.error)]
+            strided = f.batch.strided_rows(f.batch.rows, BATCH_ROWS // 2)
+            batch = [self.processes.gather(part[strided]) for part in (f.x, -f.error)]
             new = along_what_is_missing(rows, missing, self.hooks.precision.to(rows), *batch)
         else:
             rows, _ = self.reservoir.take(len(idle))
@@ -271,6 +271,6 @@ class Learner:
         device = self.since_fired.device
         tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
         self.reservoir.load_state(tensors)
-        for name, mine in self.state()[0].items():
-            mine.copy_(tensors[name])
+        for name, current in self.state()[0].items():
+            current.copy_(tensors[name])
         self.steps_done, self.architecture_state = numbers["steps_done"], dict(numbers["numbers"])

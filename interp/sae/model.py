@@ -132,7 +132,7 @@ class SAE(nn.Module):
         return f"{name}({', '.join([widths, *sparsity[:1], *([named] if named else [])])})"
 
     def _repr_html_(self) -> str:
-        n_parameters = sum(each.numel() for each in self.parameters())
+        n_parameters = sum(parameter.numel() for parameter in self.parameters())
         known: dict[str, Any] = {"parameters": f"{n_parameters:,}", "model": self.metadata.get("model_name")}
         known["context"], config = self.metadata.get("context_size"), self.config
         if config is None:

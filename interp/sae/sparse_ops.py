@@ -195,8 +195,8 @@ def row_norms(matrix: Matrix, widths: tuple[int, ...], into: Into = None) -> Per
         factors = slope / norms.clamp(min=torch.finfo(norms.dtype).tiny)
 
         def add(total: Tensor) -> None:
-            for place, part, factor in zip(total.split(list(widths), 1), parts, factors, strict=True):
-                place.addcmul_(part, factor[:, None])
+            for total_of_part, part, factor in zip(total.split(list(widths), 1), parts, factors, strict=True):
+                total_of_part.addcmul_(part, factor[:, None])
 
         return (hand_over(add, matrix, into),)
 

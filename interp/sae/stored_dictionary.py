@@ -68,4 +68,4 @@ def config_and_metadata(cfg: dict[str, Any], source: str) -> dict[str, Any]:
 
 def _is_known(config: dict[str, Any]) -> bool:
     architecture = ARCHITECTURES.get(str(config.get("architecture")))
-    return architecture is not None and set(config) <= {"architecture", *(each.name for each in fields(architecture))}
+    return architecture is not None and set(config) <= {"architecture", *(field.name for field in fields(architecture))}

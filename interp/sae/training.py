@@ -158,8 +158,8 @@ def train_sweep(
     folders = [None if out is None else Path(out) / str(i) for i in range(len(configs))]
     logs = [_numbered(log, i) for i in range(len(configs))]
     with ExitStack() as opened:
-        each = zip(configs, folders, logs, strict=True)
-        runs = [_begin(opened, source, config, folder, log, resume, overwrite) for config, folder, log in each]
+        inputs_of_run = zip(configs, folders, logs, strict=True)
+        runs = [_begin(opened, source, config, folder, log, resume, overwrite) for config, folder, log in inputs_of_run]
         return _train(source, runs, clock)
 
 

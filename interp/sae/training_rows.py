@@ -27,8 +27,8 @@ class TrainingRows:
             raise ValueError(f"a hook is named twice: {', '.join([*hooks, *targets])}. An autoencoder needs no target")
         self.store, self.hook_names, self.processes = store, (*hooks, *targets), processes
         row_limits = [store.row_limit(name) for name in self.hook_names]
-        statistics = tuple(each.statistics for each in row_limits)
-        limits = tuple(each.enforced_limit for each in row_limits)
+        statistics = tuple(limits_of_hook.statistics for limits_of_hook in row_limits)
+        limits = tuple(limits_of_hook.enforced_limit for limits_of_hook in row_limits)
         self.hooks = HookScales(inputs=statistics[: len(hooks)], outputs=statistics[len(hooks) :], limits=limits)
         name, read = ("hook_name", hooks[0]) if len(hooks) == 1 else ("hook_names", list(hooks))
         self.key: dict[str, Any] = {"store": store.fingerprint, "hook": read}

@@ -33,7 +33,7 @@ def initial_weights(
         return (rows / rows.norm(dim=1, keepdim=True)).to(device, dtype) * config.initial_norm
 
     def median(statistics: Sequence[ActivationStatistics], scales: Tensor) -> Tensor:
-        return (torch.cat([each.geometric_median for each in statistics]).double() * scales).to(device, dtype)
+        return (torch.cat([hook.geometric_median for hook in statistics]).double() * scales).to(device, dtype)
 
     W_dec = directions(hooks.d_out)
     weights = {"W_dec": W_dec, "b_dec": median(hooks.targets, hooks.output_scales)}
@@ -62,7 +62,7 @@ def fold(
 ) -> SAE:
     """The dictionary for inputs as they are. s is the geometric mean of the input scales: an autoencoder keeps its
     encoder and decoder rows as they are."""
-    a, o, scales = hooks.input_scales, hooks.output_scales, [scale_of(each) for each in hooks.inputs]
+    a, o, scales = hooks.input_scales, hooks.output_scales, [scale_of(hook) for hook in hooks.inputs]
     s = scales[0] if len(scales) == 1 else float(torch.tensor(scales, dtype=torch.float64).log().mean().exp())
     double = config.folded({name: weight.detach().cpu().double() for name, weight in weights.items()})
     W_dec = double["W_dec"]
@@ -82,5 +82,5 @@ def fold(
         skip = None if W_skip is None else (a[:, None] * W_skip / o).float()
         return Transcoder(**arguments, W_skip=skip)
     if len(hooks.inputs) > 1:
-        return Crosscoder(**arguments, widths=hooks.widths, scales=tuple(scale_of(each) for each in hooks.targets))
+        return Crosscoder(**arguments, widths=hooks.widths, scales=tuple(scale_of(hook) for hook in hooks.targets))
     return SAE(**arguments)

@@ -114,7 +114,7 @@ def folder_of(path: str | Path, kind: str) -> Path:
     """The folder of this kind that `path` is or, as a run folder, stands for; `path` itself where it is neither, for
     whoever reads it to say what it lacks."""
     paths = (Path(path), *(Path(path) / name for name in KINDS[kind].inside))
-    return next((each for each in paths if _is(each, KINDS[kind])), Path(path))
+    return next((candidate for candidate in paths if _is(candidate, KINDS[kind])), Path(path))
 
 
 def check_local(path: str | Path) -> None:
@@ -159,10 +159,10 @@ def nearest(path: Path) -> Path | None:
     for name in path.relative_to(path.anchor).parts:
         if not (existing / name).exists():
             names = [entry.name for entry in existing.iterdir()] if existing.is_dir() else []
-            alike = difflib.get_close_matches(name, names, n=1)
-            if not alike:
+            matches = difflib.get_close_matches(name, names, n=1)
+            if not matches:
                 return None
-            name = alike[0]
+            name = matches[0]
         existing /= name
     return existing
 

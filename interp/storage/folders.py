@@ -145,28 +145,28 @@ def check_output(
 ) -> None:
     """Check that a folder may be written at `out`: it is not there, is empty or was written here, and the work in it or
     begun for it is the same (any, where `made_of` is None) or may be overwritten. Raises ValueError if not."""
-    place, work = Path(out).resolve(), unfinished(out)
+    folder, work = Path(out).resolve(), unfinished(out)
     check_outside(out, run=run)
-    if (place / RUN_FILE).is_file():
+    if (folder / RUN_FILE).is_file():
         raise ValueError(f"{out} is a run folder, which only `interp run` writes: name another")
-    if place.is_mount() or Path.cwd().is_relative_to(place):
+    if folder.is_mount() or Path.cwd().is_relative_to(folder):
         raise ValueError(f"{out} is the folder that you are in, or a disk: name a folder inside it")
-    if place.exists() and not place.is_dir():
+    if folder.exists() and not folder.is_dir():
         raise ValueError(f"{out} is a file: name a folder")
-    if strange := _first_stranger(place, any_file=run is None):
+    if strange := _first_stranger(folder, any_file=run is None):
         raise ValueError(f"{strange} was not written here, and would be lost: choose another folder, or move it away")
     if work.exists() and not {file.name for file in work.iterdir()} <= _OF_WORK:
         raise ValueError(f"{work}, where {out} would be made, was not written here: choose another folder")
     if made_of is None or overwrite:
         return
-    for there, how in ((_made_of(place), "holds"), (_begun(work), "was begun as")):
-        if there is not None and (differs := _differences(there, as_json(made_of))):
+    for made_before, how in ((_made_of(folder), "holds"), (_begun(work), "was begun as")):
+        if made_before is not None and (differs := _differences(made_before, as_json(made_of))):
             raise ValueError(
                 f"{out} {how} other work: {differs}; choose another folder, or replace it with overwrite=True "
                 "(--overwrite)"
             )
     try:
-        verify(place, edited=False)
+        verify(folder, edited=False)
     except ValueError as error:
         changed = str(error).partition(";")[0]
         raise ValueError(
@@ -186,13 +186,13 @@ def check_outside(out: str | Path, *, run: Path | None = None) -> None:
     """Check that a path lies in no other result. Raises ValueError inside a run folder other than `run`, and for a file
     or folder of a finished one."""
     check_local(out)
-    place = Path(out).resolve()
-    for folder, parent in zip((place, *place.parents), place.parents, strict=False):
+    path = Path(out).resolve()
+    for folder, parent in zip((path, *path.parents), path.parents, strict=False):
         if (folder.name == "new" and (parent / BEGUN).is_file()) or (run is not None and folder == run.resolve()):
             return
         if (parent / RUN_FILE).is_file() and (run is None or parent != run.resolve()):
             raise ValueError(f"{out} lies in the run folder {parent}, which only `interp run` writes: name another")
-        name = place.relative_to(parent).as_posix()
+        name = path.relative_to(parent).as_posix()
         if any(f"{file}/".startswith(f"{name}/") for file in _listed(parent) or ()):
             raise ValueError(f"{out} belongs to {parent}, by its {MANIFEST}: name another")
 
@@ -200,9 +200,9 @@ def check_outside(out: str | Path, *, run: Path | None = None) -> None:
 def check_free(folder: str | Path) -> None:
     """Check that nobody writes the folder, before libraries load that take seconds. Raises ValueError while another
     process does."""
-    for place in (Path(folder), unfinished(folder)):
-        if place.is_dir():
-            with locked(place, name=folder):
+    for path in (Path(folder), unfinished(folder)):
+        if path.is_dir():
+            with locked(path, name=folder):
                 pass
 
 
@@ -252,15 +252,15 @@ def check_size(file: Path, n_bytes: int, remedy: str) -> None:
     """Check the size of a file. Raises ValueError if it is missing or of another size."""
     if not file.is_file():
         raise ValueError(f"{file} is missing: {remedy}")
-    if (there := file.stat().st_size) != n_bytes:
-        fault = "truncated" if there < n_bytes else "altered"
-        raise ValueError(f"{file} is {fault}: {there} bytes, {n_bytes} were written; {remedy}")
+    if (size := file.stat().st_size) != n_bytes:
+        fault = "truncated" if size < n_bytes else "altered"
+        raise ValueError(f"{file} is {fault}: {size} bytes, {n_bytes} were written; {remedy}")
 
 
 def is_whole(folder: Path, manifest: dict[str, Any]) -> bool:
     """Whether all files that the folder's manifest lists are there, in their size."""
-    places = {folder / name: entry["bytes"] for name, entry in manifest["files"].items()}
-    return all(file.is_file() and file.stat().st_size == size for file, size in places.items())
+    sizes = {folder / name: entry["bytes"] for name, entry in manifest["files"].items()}
+    return all(file.is_file() and file.stat().st_size == size for file, size in sizes.items())
 
 
 def _held(folder: Path, name: str | Path) -> int:
@@ -329,24 +329,24 @@ def _first_stranger(folder: Path, *, any_file: bool) -> Path | None:
     return None
 
 
-def _differences(there: Any, here: Mapping[str, Any]) -> str:
-    there = there if isinstance(there, dict) else {}
-    names = [name for name in sorted({*there, *here}) if there.get(name) != here.get(name)]
-    if there.get("kind") != here.get("kind"):
+def _differences(before: Any, now: Mapping[str, Any]) -> str:
+    before = before if isinstance(before, dict) else {}
+    names = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+    if before.get("kind") != now.get("kind"):
         names = ["kind"]
-    return "; ".join(_difference(name, repr(there.get(name)), repr(here.get(name))) for name in names)
+    return "; ".join(_difference(name, repr(before.get(name)), repr(now.get(name))) for name in names)
 
 
-def _difference(name: str, there: str, here: str) -> str:
-    return f"{name} is {there}, not {here}" if max(len(there), len(here)) <= _SHOWN else f"not the same {name}"
+def _difference(name: str, before: str, now: str) -> str:
+    return f"{name} is {before}, not {now}" if max(len(before), len(now)) <= _SHOWN else f"not the same {name}"
 
 
 def _listing(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Each file below the folder but its manifest and what is still being written."""
     answered: set[Path] = set()
     for inner in folder.rglob(f"*/{MANIFEST}"):
-        there = read_manifest(inner.parent) or {}
-        names = [*there.get("files", ()), *(shard["file"] for shard in there.get("shards", ()))]
+        manifest = read_manifest(inner.parent) or {}
+        names = [*manifest.get("files", ()), *(shard["file"] for shard in manifest.get("shards", ()))]
         answered |= {inner.parent / name for name in names}
     for file in sorted(folder.rglob("*")):
         if not file.is_file() or file == folder / MANIFEST or file.suffix == ".tmp":

@@ -12,7 +12,7 @@ from interp.effects import feature_effects, join_effects
 from interp.features.feature_store import FeatureStore
 from interp.features.table_passes import SCHEMAS
 from interp.storage.parts import parse_part
-from tests.test_processes import launch
+from tests.runtime.test_processes import launch
 
 LATENTS = list(range(40, 0, -1))
 

@@ -42,7 +42,7 @@ def _text_files(run: Run) -> dict[str, Any]:
     """Digests of the user's own text and model: where one has changed, it is read again."""
     from models.own_text import matching_files
 
-    named = {path for each in run.config.corpus.paths for path in matching_files(each)}
+    named = {path for pattern in run.config.corpus.paths for path in matching_files(pattern)}
     files = {str(path): digest_file(path) for path in sorted(named) if path.is_file()}
     return {"files": files, "model_files": model_files(run.config.model)}
 
@@ -204,8 +204,8 @@ def activations(runs: Sequence[Run], folders: Sequence[Path], progress: Progress
     from interp.activations.harvesting import harvest_stores
 
     run, hooks = runs[0], dict[str | Path, list[str]]()
-    for each, folder in zip(runs, folders, strict=True):
-        hooks[folder / "store"] = _hooks(run.model, each.config.harvest)
+    for run_of_hook, folder in zip(runs, folders, strict=True):
+        hooks[folder / "store"] = _hooks(run.model, run_of_hook.config.harvest)
     stores = harvest_stores(
         run.model,
         run.harvested.tokens,

@@ -77,7 +77,7 @@ class NumbaKernels(TorchKernels):
             return candidates
 
         candidates, lowest = share_pieces(pre.pieces, collect), bound.lowest
-        by_row = share_pieces(list(zip(pre.pieces, candidates, strict=True)), lambda each: _by_row(pre, *each, lowest))
+        by_row = share_pieces(list(zip(pre.pieces, candidates, strict=True)), lambda pair: _by_row(pre, *pair, lowest))
         codes = self.keep_batch_top_k(SparseCodes.cat(by_row), n)
         return codes.with_values(full(codes.values))
 

@@ -123,11 +123,11 @@ def _picks(pre: Float[Tensor, "row d_sae"], bounds: Tensor, by_latent: bool) -> 
     sizes = {"BY_LATENT": by_latent, "BLOCK": _PICK_TILE, "num_warps": 8}
     counts = torch.empty(rows * tiles, dtype=torch.int32, device=pre.device)
     _launch(count_picks, (rows, tiles), pre, bounds, counts, width, **sizes)
-    places = offsets_of(counts)
-    nnz = int(places[-1])
+    starts = offsets_of(counts)
+    nnz = int(starts[-1])
     latents, values = counts.new_empty(nnz), torch.empty(nnz, device=pre.device)
-    _launch(fill_picks, (rows, tiles), pre, bounds, places, latents, values, width, **sizes)
-    return SparseCodes(places[::tiles].contiguous(), latents, values, width)
+    _launch(fill_picks, (rows, tiles), pre, bounds, starts, latents, values, width, **sizes)
+    return SparseCodes(starts[::tiles].contiguous(), latents, values, width)
 
 
 def _sum_bags(
@@ -304,12 +304,12 @@ def count_picks(pre, bounds, counts, width, BY_LATENT: tl.constexpr, BLOCK: tl.c
 
 
 @triton.jit
-def fill_picks(pre, bounds, places, latents, picks, width, BY_LATENT: tl.constexpr, BLOCK: tl.constexpr):
+def fill_picks(pre, bounds, starts, latents, picks, width, BY_LATENT: tl.constexpr, BLOCK: tl.constexpr):
     """The picks of one row and one tile, in the order of the latents, from the tile's place on."""
     row = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     tile = row * tl.num_programs(1) + tl.program_id(1)
-    first, last = tl.load(places + tile), tl.load(places + tile + 1)
+    first, last = tl.load(starts + tile), tl.load(starts + tile + 1)
     if first < last:
         values = tl.load(pre + row * width + columns, mask=columns < width, other=0.0).to(tl.float32)
         picked = _picked(values, bounds, row, columns, columns < width, BY_LATENT)

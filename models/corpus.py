@@ -48,7 +48,8 @@ class CorpusConfig:
     """How many to take, up to the end of the document that reaches them. None: all that the source has, or 12 million
     of the mixture and of a source without an end (a language, a format, a data set that is streamed)."""
     paths: tuple[str, ...] = ()
-    """For files and jsonl: paths or globs (`**` crosses folders)."""
+    """For files and jsonl: paths or globs (`**` crosses folders), or addresses that fsspec reads (s3://…, https://…).
+    Compressed files (.gz, .zst, .bz2, .xz) are unpacked as they are read."""
     field: str = "text"
     """For jsonl and huggingface: where a row holds its text."""
     name: str = ""
@@ -61,6 +62,9 @@ class CorpusConfig:
     """Longer works are cut into documents of at most this many characters."""
     val_fraction: float = 0.05
     seed: int = 0
+    stream: bool = False
+    """Whether the text is tokenized as it is read, for a corpus that fits in no memory (`models.streaming`): of a
+    pretrained model, and without labels. Works are put aside by a hash of their names."""
 
     def __post_init__(self) -> None:
         if self.source not in ("mixture", *TEXT_SOURCES):
@@ -74,6 +78,9 @@ class CorpusConfig:
         for source in self.mixture if self.source == "mixture" else (self.source,):
             if TEXT_SOURCES[source].fields and not getattr(self, needed := TEXT_SOURCES[source].fields[0]):
                 raise ValueError(f"source {source!r} needs {needed}: {TEXT_SOURCES[source].takes}")
+        if self.stream and (self.source == "mixture" or not TEXT_SOURCES[self.source].fields):
+            own = ", ".join(name for name, source in TEXT_SOURCES.items() if source.fields)
+            raise ValueError(f"stream = true is for text of your own, not for source = {self.source!r}: name {own}")
 
     @property
     def mixture(self) -> Mapping[str, float]:
@@ -115,19 +122,31 @@ def load_documents(config: CorpusConfig, *, progress: Progress | None = None) ->
     Raises ValueError or OSError on text that is missing, empty, not UTF-8 or without the named field, and where a
     mixture asks for more of a user's text than there is.
     """
-    endless = config.source == "mixture" or TEXT_SOURCES[config.source].endless
-    limit = config.characters or (ENDLESS_CHARACTERS if endless else None)
     documents: list[Document] = []
-    characters = 0
-    for document in _mixture(config) if config.source == "mixture" else _stream(config.source, config):
+    characters, limit = 0, _limit(config)
+    for document in stream_documents(config):
         documents.append(document)
         characters += len(document.text)
-        done = limit is not None and characters >= limit
-        if progress and (done or len(documents) % 100 == 0):
+        if progress and len(documents) % 100 == 0:
             progress(characters, max(characters, limit or 0), f"{len(documents):,} documents")
-        if done:
-            break
+    if progress:
+        progress(characters, max(characters, limit or 0), f"{len(documents):,} documents")
     return documents
+
+
+def stream_documents(config: CorpusConfig) -> Iterator[Document]:
+    """Read the documents of `load_documents` one after the other, as they are asked for."""
+    limit, characters = _limit(config), 0
+    for document in _mixture(config) if config.source == "mixture" else _stream(config.source, config):
+        yield document
+        characters += len(document.text)
+        if limit is not None and characters >= limit:
+            return
+
+
+def _limit(config: CorpusConfig) -> int | None:
+    endless = config.source == "mixture" or TEXT_SOURCES[config.source].endless
+    return config.characters or (ENDLESS_CHARACTERS if endless else None)
 
 
 def split_documents(documents: Sequence[Document], val_fraction: float, seed: int) -> Split:

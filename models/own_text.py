@@ -9,10 +9,16 @@ import glob
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+
+import fsspec
 
 from models.documents import Document, cut, piece_end
 from models.sources import text_source
+
+_COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 
 
 @text_source(fields=("paths",), takes="at least one file or glob")
@@ -29,14 +35,16 @@ def files(patterns: Sequence[str], size: int) -> Iterator[Document]:
 
 
 @text_source(
-    fields=("paths", "field"), takes="at least one file or glob", owns=lambda location: location.endswith(".jsonl")
+    fields=("paths", "field"),
+    takes="at least one file or glob",
+    owns=lambda location: location.removesuffix(".gz").removesuffix(".zst").endswith(".jsonl"),
 )
 def jsonl(patterns: Sequence[str], field: str, size: int) -> Iterator[Document]:
     """The text under `field` of every line of JSON-lines files. Blank lines are skipped."""
     for pattern in patterns:
         empty = True
         for path in _matches(pattern):
-            with open(path, "rb") as lines:
+            with open_binary(path) as lines:
                 for number, line in enumerate(lines, 1):
                     if line.strip():
                         row = f"{path}:{number}"
@@ -86,7 +94,14 @@ def matching_files(pattern: str) -> list[Path]:
     return sorted(path for path in map(Path, paths) if path.is_file() or path.is_fifo())
 
 
-def _matches(pattern: str) -> list[Path]:
+def _matches(pattern: str) -> list[str]:
+    if is_address(pattern):
+        with _reaching(pattern):
+            system, path = fsspec.core.url_to_fs(pattern)
+            found = system.glob(path) if glob.has_magic(path) else [path] * system.isfile(path)
+        if not found:
+            raise FileNotFoundError(f"{pattern} is not there: name a text file, or a glob that matches some")
+        return [str(system.unstrip_protocol(name)) for name in sorted(found)]
     if Path(pattern).is_dir():
         raise IsADirectoryError(f"{pattern} is a folder: name its files by a glob, such as {pattern}/**/*.txt")
     paths = matching_files(pattern)
@@ -94,15 +109,46 @@ def _matches(pattern: str) -> list[Path]:
         raise FileNotFoundError(f"{pattern} is a device: name a text file, or a glob that matches some")
     if not paths:
         raise FileNotFoundError(f"{pattern} does not exist: name a text file, or a glob that matches some")
-    return paths
+    return [str(path) for path in paths]
 
 
-def _read_text(path: Path) -> Iterator[str]:
+def is_address(path: str) -> bool:
+    """Tell an address that fsspec reads, such as s3://bucket/a.jsonl, from a path."""
+    return "://" in path
+
+
+@contextmanager
+def open_binary(path: str) -> Iterator[BinaryIO]:
+    """Open a file or an address to read; what is compressed, by its ending, is unpacked on the way."""
+    if not is_address(path) and not path.endswith(_COMPRESSED):
+        with open(path, "rb") as file:
+            yield file
+        return
+    with _reaching(path), fsspec.open(path, "rb", compression="infer") as file:
+        yield file
+
+
+@contextmanager
+def _reaching(path: str) -> Iterator[None]:
+    """Make any library's error of an address or of a compressed file one that names it."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} is not there: name a file that is, and a bucket that is yours") from None
+    except ImportError as error:
+        raise ValueError(f"{path} cannot be read: {error}; pip install 'interp[remote]' has what S3 needs") from None
+    except (ValueError, GeneratorExit):
+        raise
+    except Exception as error:
+        raise OSError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
+
+
+def _read_text(path: str) -> Iterator[str]:
     """Blocks of a UTF-8 file, without a byte order mark and with Unix line ends."""
     decoder = io.IncrementalNewlineDecoder(None, translate=True)
     utf8 = codecs.getincrementaldecoder("utf-8")()
     position = 0
-    with open(path, "rb") as file:
+    with open_binary(path) as file:
         while True:
             block = file.read(1 << 20)
             pending = len(utf8.getstate()[0])

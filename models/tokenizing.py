@@ -5,7 +5,7 @@ covers the characters a..b carries a label iff the label has a span s..e with  a
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -46,7 +46,7 @@ def tokenize(
     tokenizer = wrapped(tokenizer)
     documents = _documents(texts, deduplicate)
     names = _label_names(documents, labels)
-    ids, bits, characters, lengths = _encoded(documents, tokenizer, _opening(tokenizer, bos), names, progress)
+    ids, bits, characters, lengths = _encoded(documents, tokenizer, opening_ids(tokenizer, bos), names, progress)
     token, document = _packed(lengths, n_ctx) if pack else _padded(lengths, n_ctx)
     if not token.size:
         raise ValueError(f"the text gives {len(ids)} tokens, less than one context: give more, or lower n_ctx={n_ctx}")
@@ -64,7 +64,7 @@ def tokenize(
 
 def _documents(texts: Sequence[str | Document], deduplicate: bool) -> list[Document]:
     documents = [Document(t, (), "texts", f"text {i}") if isinstance(t, str) else t for i, t in enumerate(texts)]
-    documents = list(_unlike(documents)) if deduplicate else documents
+    documents = list(unlike(documents)) if deduplicate else documents
     if len(documents) < len(texts):
         log.info("%d of %d texts say what another says: left out", len(texts) - len(documents), len(texts))
     return documents
@@ -77,7 +77,8 @@ def _label_names(documents: Sequence[Document], labels: Sequence[str] | None) ->
     return names
 
 
-def _unlike(documents: Sequence[Document]) -> Iterator[Document]:
+def unlike(documents: Iterable[Document]) -> Iterator[Document]:
+    """Of documents that differ only in capitals and white space, the first."""
     seen = set()
     for document in documents:
         key = hash(" ".join(document.text.split()).casefold())
@@ -86,7 +87,7 @@ def _unlike(documents: Sequence[Document]) -> Iterator[Document]:
             yield document
 
 
-def _opening(tokenizer: Tokenizer | PretrainedTokenizer, bos: bool | str) -> list[int]:
+def opening_ids(tokenizer: Tokenizer | PretrainedTokenizer, bos: bool | str) -> list[int]:
     """Choose the ids that go before each text."""
     if bos not in (True, False, "auto"):
         raise ValueError(f"bos={bos!r} must be True, False or 'auto'")
@@ -161,14 +162,14 @@ def _encoded(
     """Encode all documents, a million characters at a time."""
     parts, done = [], 0
     for batch in _batches(documents, characters=1_000_000):
-        parts.append(_encode(batch, tokenizer, opening, names))
+        parts.append(encode_documents(batch, tokenizer, opening, names))
         done += len(batch)
         if progress:
             progress(done, len(documents), "documents tokenized")
     return _Encoded(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True))) if parts else _NONE
 
 
-def _encode(
+def encode_documents(
     documents: list[Document], tokenizer: Tokenizer | PretrainedTokenizer, opening: list[int], names: list[str]
 ) -> _Encoded:
     """Tokens in a row, with positions in the joined text: what opens a document is an empty range before it."""

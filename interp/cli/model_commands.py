@@ -32,23 +32,24 @@ def tokenize_command(
 ) -> None:
     """text → tokens of a model
 
-    Read text with a model's own tokenizer; documents that repeat one another are taken once."""
+    Read text with a model's own tokenizer; documents that repeat one another are taken once.
+    The text may be larger than memory, compressed, or at an address such as s3://…; cut off, it goes on."""
     check_writable("--out", out)
     from interp.storage.folders import whole_folder
-    from models import load_tokenizer, tokenize
-    from models.corpus import CorpusConfig, load_documents, source_of
+    from models import load_tokenizer
+    from models.corpus import CorpusConfig, source_of, stream_documents
+    from models.streaming import tokenize_stream
 
     corpus = CorpusConfig(
         source=source_of(texts), paths=tuple(texts), characters=max_characters, field=field, val_fraction=0
     )
     made_of = {"kind": "tokens", "model": model, "context": context, "texts": texts, "characters": max_characters}
     with Bar("tokenize") as bar:
-        tokenizer, documents = load_tokenizer(model), load_documents(corpus)
-        with whole_folder(out, made_of, overwrite=overwrite) as new:
-            tokens = tokenize(documents, tokenizer, context, progress=bar)
+        tokenizer = load_tokenizer(model)
+        with whole_folder(out, made_of, resume=True, overwrite=overwrite) as new:
+            tokens = tokenize_stream(stream_documents(corpus), tokenizer, context, new / "tokens", progress=bar)
             tokenizer.save(new / "tokenizer")
-            tokens.save(new / "tokens")
-    print(f"{tokens.tokens.numel():,} tokens in sequences of {context} in {out / 'tokens'}")
+    print(f"{tokens['train']['tokens']:,} tokens in sequences of {context} in {out / 'tokens'}")
 
 
 def harvest_command(

@@ -39,11 +39,17 @@ def _demo_training() -> "TrainingConfig":
 
 
 def _text_files(run: Run) -> dict[str, Any]:
-    """Digests of the user's own text and model: where one has changed, it is read again."""
-    from models.own_text import matching_files
+    """Digests of the user's own text and model: where one has changed, it is read again. Of text that is streamed, the
+    sizes and times: of many files that takes no time."""
+    from models.own_text import is_address, matching_files
 
-    named = {path for pattern in run.config.corpus.paths for path in matching_files(pattern)}
-    files = {str(path): digest_file(path) for path in sorted(named) if path.is_file()}
+    here = [pattern for pattern in run.config.corpus.paths if not is_address(pattern)]
+    matching = {path for pattern in here for path in matching_files(pattern)}
+    named = sorted(path for path in matching if path.is_file())
+    if run.config.corpus.stream:
+        files = {str(path): f"{path.stat().st_size} {path.stat().st_mtime_ns}" for path in named}
+    else:
+        files = {str(path): digest_file(path) for path in named}
     return {"files": files, "model_files": model_files(run.config.model)}
 
 
@@ -55,6 +61,14 @@ def _check_model(config: RunConfig) -> None:
     if n_ctx is not None and n_ctx < config.model.n_ctx:
         raise ValueError(
             f"[model] n_ctx = {config.model.n_ctx} is more than the {n_ctx} that {config.model.name} takes"
+        )
+
+
+def _check_streamed(config: RunConfig) -> None:
+    """Check that there is a tokenizer before the text that is streamed."""
+    if config.corpus.stream and config.model.is_trained:
+        raise ValueError(
+            "[corpus] stream = true needs a pretrained model ([model] source): to train a tokenizer takes all text"
         )
 
 
@@ -98,6 +112,7 @@ def _hooks(model: Any, config: HarvestConfig) -> list[str]:
     for_all_hooks=True,
     config={"corpus": _demo_corpus, "tokenizer": TokenizerConfig},
     shared=("model",),
+    check=_check_streamed,
     outside=_text_files,
     opens={
         "tokenizer": ("tokenizer", opening.open_tokenizer),
@@ -108,11 +123,27 @@ def _hooks(model: Any, config: HarvestConfig) -> list[str]:
 )
 def corpus(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     """labelled text, split into training and validation; a tokenizer trained on it, or the pretrained model's"""
-    from models.corpus import load_documents, split_documents
+    from models.corpus import load_documents, split_documents, stream_documents
+    from models.streaming import tokenize_stream
     from models.tokenizer import Tokenizer
     from models.tokenizing import tokenize
 
     config = run.config
+    if config.corpus.stream:
+        tokenizer = config.model.pretrained().tokenizer
+        tokenizer.save(folder / "tokenizer")
+        fraction, seed = config.corpus.val_fraction, config.corpus.seed
+        sides = tokenize_stream(
+            stream_documents(config.corpus),
+            tokenizer,
+            config.model.n_ctx,
+            folder / "train",
+            folder / "val",
+            val_fraction=fraction,
+            seed=seed,
+            progress=progress,
+        )
+        return {"vocab_size": tokenizer.vocab_size, **sides}
     progress(0, 1, "reading documents")
     split = split_documents(load_documents(config.corpus), config.corpus.val_fraction, config.corpus.seed)
     progress(0, 1, "the tokenizer")

@@ -1,0 +1,265 @@
+"""Text that is tokenized as it is read, beside the same text tokenized in memory."""
+
+import bz2
+import gzip
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import fsspec
+import pytest
+import torch
+
+from interp import RunConfig, run_stages
+from interp.cli import main
+from models.corpus import CorpusConfig, load_documents, stream_documents
+from models.documents import Document
+from models.streaming import tokenize_stream
+from models.tokenizer import Tokenizer
+from models.tokenizing import tokenize
+from models.tokens import LabelledTokens
+from tests.foreign_models import TEXTS, write_foreign
+from tests.tiny import SECTIONS
+
+ROOT = Path(__file__).parents[2]
+WORDS = "the cat sat on a mat and saw nothing but rain over hills far away".split()
+
+
+def texts(n: int) -> list[str]:
+    generator = torch.Generator().manual_seed(0)
+    sizes = torch.randint(5, 60, (n,), generator=generator).tolist()
+    return [" ".join(WORDS[i] for i in torch.randint(0, len(WORDS), (k,), generator=generator)) for k in sizes]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return Tokenizer.train_bpe(texts(50), 300)
+
+
+@pytest.fixture(scope="module")
+def documents():
+    return [Document(text, (), "texts", f"work {i // 3}") for i, text in enumerate([*texts(300), *texts(20)])]
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch):
+    monkeypatch.setattr("models.streaming._CHARACTERS_AT_ONCE", 2000)
+
+
+def assert_same(found: LabelledTokens, expected: LabelledTokens) -> None:
+    for name in ("tokens", "document_ids", "row_characters"):
+        assert torch.equal(getattr(found, name).long(), getattr(expected, name).long()), name
+    assert not found.label_bits.any() and found.label_names == () and found.label_bits.shape == found.tokens.shape
+    assert found.document_names == expected.document_names and found.tokenizer == expected.tokenizer
+
+
+def test_a_stream_gives_the_tokens_of_the_whole(documents, tokenizer, tmp_path):
+    sizes = tokenize_stream(iter(documents), tokenizer, 16, tmp_path / "train")
+    found, expected = LabelledTokens.load(tmp_path / "train"), tokenize(documents, tokenizer, 16)
+    assert_same(found, expected)
+    assert sizes["train"] == {
+        "documents": len(expected.document_names),
+        "tokens": expected.tokens.numel(),
+        "characters": expected.characters,
+    }
+    assert [file.name for file in tmp_path.iterdir()] == ["train"]
+
+
+def test_works_are_put_aside_whole_and_on_one_side_only(documents, tokenizer, tmp_path):
+    options = {"val_fraction": 0.2, "seed": 1}
+    tokenize_stream(iter(documents), tokenizer, 16, tmp_path / "train", tmp_path / "val", **options)
+    train, val = (LabelledTokens.load(tmp_path / side) for side in ("train", "val"))
+    assert not set(train.document_names) & set(val.document_names)
+    share = len(val.document_names) / (len(train.document_names) + len(val.document_names))
+    assert 0.1 < share < 0.3
+    for side in (train, val):
+        own = [document for document in documents if document.name in side.document_names]
+        assert_same(side, tokenize(own, tokenizer, 16))
+    tokenize_stream(iter(documents), tokenizer, 16, tmp_path / "a", tmp_path / "b", val_fraction=0.2, seed=2)
+    assert LabelledTokens.load(tmp_path / "b").document_names != val.document_names
+
+
+@pytest.mark.parametrize("at", [1, 3])
+def test_what_was_cut_off_goes_on_without_tokenizing_again(documents, tokenizer, tmp_path, monkeypatch, at):
+    import models.streaming
+
+    encode, encoded = models.streaming.encode_documents, []
+
+    def counted(batch, *arguments):
+        encoded.append(len(batch))
+        return encode(batch, *arguments)
+
+    def stop(done, total, note):
+        if len(encoded) >= 2 * at:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("models.streaming.encode_documents", counted)
+    paths, options = (tmp_path / "train", tmp_path / "val"), {"val_fraction": 0.3}
+    tokenize_stream(iter(documents), tokenizer, 16, tmp_path / "a", tmp_path / "b", **options)
+    whole, encoded[:] = list(encoded), []
+    with pytest.raises(KeyboardInterrupt):
+        tokenize_stream(iter(documents), tokenizer, 16, *paths, **options, progress=stop)
+    assert not paths[0].exists()
+    with open(tmp_path / "train.rows" / "tokens", "ab") as file:  # what a kill may leave behind the note
+        file.write(b"half a row")
+    tokenize_stream(iter(documents), tokenizer, 16, *paths, **options)
+    assert encoded == whole
+    for path, other in zip(paths, "ab", strict=True):
+        assert path.read_bytes() == (tmp_path / other).read_bytes()
+
+
+def test_a_kill_between_the_sides_loses_one_batch_at_most(documents, tokenizer, tmp_path, monkeypatch):
+    from models.streaming import _Spool
+
+    paths, add, calls = (tmp_path / "train", tmp_path / "val"), _Spool.add, []
+
+    def killed(self, *arguments):
+        calls.append(self)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        add(self, *arguments)
+
+    monkeypatch.setattr(_Spool, "add", killed)
+    with pytest.raises(KeyboardInterrupt):
+        tokenize_stream(iter(documents), tokenizer, 16, *paths, val_fraction=0.3)
+    monkeypatch.setattr(_Spool, "add", add)
+    tokenize_stream(iter(documents), tokenizer, 16, *paths, val_fraction=0.3)
+    tokenize_stream(iter(documents), tokenizer, 16, tmp_path / "a", tmp_path / "b", val_fraction=0.3)
+    for path, other in zip(paths, "ab", strict=True):
+        assert path.read_bytes() == (tmp_path / other).read_bytes()
+
+
+def test_too_little_text_leaves_nothing(tokenizer, tmp_path):
+    short = [Document("a cat", (), "texts", "one")]
+    with pytest.raises(ValueError, match="less than one context of 64 tokens"):
+        tokenize_stream(iter(short), tokenizer, 64, tmp_path / "train")
+    with pytest.raises(ValueError, match=r"val_fraction=0.5 must be in \[0, 1\), with a file"):
+        tokenize_stream(iter(short), tokenizer, 64, tmp_path / "train", val_fraction=0.5)
+    with pytest.raises(ValueError, match="n_ctx=1"):
+        tokenize_stream(iter(short), tokenizer, 1, tmp_path / "train")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return "".join(json.dumps({"text": text}) + "\n" for text in texts(40)).encode()
+
+
+def jsonl_texts(*paths: object) -> list[str]:
+    return [document.text for document in load_documents(CorpusConfig(source="jsonl", paths=tuple(map(str, paths))))]
+
+
+def test_compressed_files_and_addresses_are_read_as_others(rows, tmp_path):
+    for name, data in {"a.jsonl": rows, "a.jsonl.gz": gzip.compress(rows), "a.jsonl.bz2": bz2.compress(rows)}.items():
+        (tmp_path / name).write_bytes(data)
+    plain = jsonl_texts(tmp_path / "a.jsonl")
+    assert plain == texts(40)
+    assert jsonl_texts(tmp_path / "a.jsonl.gz") == jsonl_texts(tmp_path / "a.jsonl.bz2") == plain
+    memory = fsspec.filesystem("memory")
+    memory.pipe(
+        {"/texts/0.jsonl": rows, "/texts/1.jsonl.gz": gzip.compress(rows), "/texts/b.txt": b"a text of its own"}
+    )
+    assert jsonl_texts("memory://texts/0.jsonl") == plain
+    assert jsonl_texts("memory://texts/*.jsonl*") == 2 * plain
+    read = load_documents(CorpusConfig(source="files", paths=("memory://texts/b.txt",)))
+    assert [document.text for document in read] == ["a text of its own"]
+    assert read[0].name == "memory:///texts/b.txt"
+
+
+@pytest.mark.parametrize(
+    "address, message",
+    [
+        ("memory://texts/none.jsonl", "none.jsonl is not there"),
+        ("memory://texts/none-*.jsonl", r"none-\*.jsonl is not there"),
+        ("nothing://bucket/a.jsonl", "nothing"),
+    ],
+)
+def test_an_address_that_cannot_be_read_is_one_line(address, message, tmp_path, capsys, tiny_run):
+    command = ["tokenize", address, "--model", str(tiny_run.path), "--out", str(tmp_path / "out")]
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and re.search(message, error)
+    assert not list(tmp_path.iterdir())
+
+
+def test_half_a_compressed_file_is_named(rows, tmp_path):
+    file = tmp_path / "a.jsonl.gz"
+    file.write_bytes(gzip.compress(rows)[:-20])
+    with pytest.raises(OSError, match="a.jsonl.gz cannot be read: EOFError"):
+        jsonl_texts(file)
+
+
+def test_documents_are_read_as_they_are_asked_for(rows, tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(rows + b"no JSON\n")
+    documents = stream_documents(CorpusConfig(source="jsonl", paths=(str(tmp_path / "a.jsonl"),)))
+    assert [next(documents).text for _ in range(40)] == texts(40)
+    with pytest.raises(ValueError, match="a.jsonl:41 is not JSON"):
+        next(documents)
+
+
+def test_memory_does_not_grow_with_the_text(tmp_path):
+    """Neither while 10 million tokens are made, nor when they are opened."""
+    script = """
+import sys
+from pathlib import Path
+from models.documents import Document
+from models import streaming
+from models.streaming import tokenize_stream
+from models.tokenizer import Tokenizer
+from models.tokens import LabelledTokens
+
+streaming._CHARACTERS_AT_ONCE = 100_000
+
+def documents(n):
+    for i in range(n):
+        yield Document(f"{i:09d} " * 199 + f"{i}", (), "numbers", f"{i}")
+
+def peak():
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("RssAnon")) / 1024
+
+tokenizer = Tokenizer.train_characters(["0123456789 "])
+highest = []
+tokenize_stream(documents(5000), tokenizer, 128, sys.argv[1] + "/second", progress=lambda *a: highest.append(peak()))
+tokens = LabelledTokens.load(sys.argv[1] + "/second").tokens
+assert tokens.numel() > 9_000_000, tokens.shape
+mapped, early, late = peak() - highest[-1], max(highest[:30]), max(highest[30:])
+print(late - early, mapped)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    run = subprocess.run([sys.executable, "-c", script, str(tmp_path)], env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    grown, mapped = map(float, run.stdout.split())
+    assert grown < 40 and mapped < 40, "the tokens alone take 40 MB"
+
+
+def test_a_run_streams_its_text(tmp_path):
+    """Through to the scan; its text is read anew where a file of it is another, which its size and time tell."""
+    (tmp_path / "text.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in 6 * TEXTS))
+    write_foreign("gpt2", tmp_path / "model")
+    sections = {
+        "corpus": {"source": "jsonl", "paths": [str(tmp_path / "*.jsonl")], "stream": True, "val_fraction": 0.3},
+        "model": {"source": "huggingface", "name": str(tmp_path / "model"), "n_ctx": 16},
+        "harvest": {"hook_name": "blocks.1.hook_resid_post", "tokens": 1_000, "batch_size": 16},
+        "sae": {"architecture": "topk", "d_sae": 8, "k": 2, "tokens": 1_000, "batch_size": 64},
+    }
+    run = run_stages(RunConfig.from_dict(sections), tmp_path / "run", until="features")
+    assert run.results("corpus")["train"]["tokens"] == run.train_tokens.tokens.numel() > 0
+    assert run.val_tokens.tokens.numel() > 0 and not set(run.val_tokens.document_names) & set(
+        run.train_tokens.document_names
+    )
+    assert run.features.meta["n_tokens"] == len(run.store)
+    before = run.manifest("corpus")
+    assert run_stages(run.config, run.path, until="corpus").manifest("corpus") == before
+    (tmp_path / "more.jsonl").write_text(json.dumps({"text": "one more " * 30}) + "\n")
+    assert run_stages(run.config, run.path, until="corpus").manifest("corpus") != before
+
+
+def test_a_stream_without_a_tokenizer_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="stream = true is for text of your own"):
+        CorpusConfig(stream=True)
+    corpus = {"source": "jsonl", "paths": [str(tmp_path / "a.jsonl")], "stream": True}
+    with pytest.raises(ValueError, match="stream = true needs a pretrained model"):
+        run_stages(RunConfig.from_dict({**SECTIONS, "corpus": corpus}), tmp_path / "run", until="corpus")

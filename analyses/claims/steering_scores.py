@@ -36,6 +36,7 @@ from interp.effects.interventions import columns, is_taught
 from interp.effects.steering import Steered, activations, pins
 from interp.evaluation.dictionary_hooks import dictionary_hooks
 from interp.evaluation.downstream import Downstream
+from interp.evaluation.shortcuts import downstream_of
 from interp.features.feature_store import FeatureStore
 from interp.statistics.estimates import ratio
 
@@ -67,7 +68,7 @@ def steering_scores(
     tokens = features.tokens[torch.randperm(len(features.tokens), generator=generator)[:sequences]]
     rows = []
     with evaluating(module):
-        text = _Text(Downstream(module, dictionary_hooks(model, hook, dictionary), tokens[:2]), dictionary, tokens)
+        text = _Text(downstream_of(module, dictionary_hooks(model, hook, dictionary), tokens[:2]), dictionary, tokens)
         by_token, concepts = (FiringByToken.of(features, latents, text.p.shape[1], behind) for behind in (0, 1))
         for place, latent in enumerate(latents):
             multiple, divergence, p = text.dose(latent, maxima[latent].plus, kl)

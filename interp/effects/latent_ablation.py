@@ -49,6 +49,7 @@ from interp.effects.ablations import NUMBERS_AT_ONCE, AblationBatch, Firings, Ot
 from interp.effects.effort import effort, latents_at_once
 from interp.evaluation.dictionary_hooks import dictionary_hooks
 from interp.evaluation.downstream import Downstream
+from interp.evaluation.shortcuts import downstream_of
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_part_tables, check_scanned, identity
 from interp.runtime.processes import part_of, processes
@@ -132,7 +133,7 @@ def feature_effects(
     team, (rank, count) = processes(), part
     part_of(len(chosen), rank, count)  # refuses a part that is none
     with evaluating(module):
-        downstream = Downstream(module, hooks, features.tokens[:2])
+        downstream = downstream_of(module, hooks, features.tokens[:2])
         taken = effort(features, downstream, dictionary, chosen, sequences, minutes, seed)
         work: dict[str, Any] = {
             "sequences": taken.sequences,

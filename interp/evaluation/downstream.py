@@ -1,21 +1,21 @@
 """The model from a hook on: what it makes of a change at the hook, without running again what comes before.
 
-In:  a model, the hook that a dictionary reads and the one that it writes (the same, but for a transcoder); tokens, and
-     a change that is added to what goes through the one written. Out: logits,
-     the loss of each next token, or the states y that the model's last linear map reads, logits = y W + b.
+In: tokens, and a change that is added to the activations at the hook that a dictionary writes. Out: logits, the loss of
+each next token, or the states y that the model's last linear map reads, logits = y W + b.
 
-A block that lies before the hook is not run: it hands on what the last of them put out in a clean pass. Where the hook
-is a block's output the change is added to that, and where no block is left each position is a sequence of its own, so
-that only changed positions are run. Nor is the last linear map run where states are asked for: they are as wide as the
-model, and logits as its vocabulary. No names are asked for: the blocks are found by where the hook lies, the last map
-by what the modules put out, and each short way is taken only if it gives, of a random change, the logits of the whole
-model.
+    downstream = downstream_of(module, hooks, tokens)          # `evaluation.shortcuts`, which finds what can be skipped
+    stream = downstream.enter(tokens).stream                   # one clean pass up to the hook
+    downstream.losses(tokens, stream, change)                  # once for each change
+
+Blocks that lie before the hook are not run again: they hand on what the last of them put out in the clean pass. Where
+the hook is a block's output the change is added to that output; where no block is left, each position is a sequence of
+its own, so that only changed positions are run. The last linear map is not run where states are asked for: they are as
+wide as the model, and logits as its vocabulary.
 """
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -23,18 +23,16 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from interp.activations.hooks import Hook, capture, evaluating, to_model
+from interp.activations.hooks import Hook, capture
 from interp.activations.next_tokens import logits_of
 from interp.evaluation.dictionary_hooks import DictionaryHooks
 
-log = logging.getLogger(__name__)
-
-_LOGITS_AT_ONCE, _TERMS_AT_ONCE = 1 << 23, 1 << 20
-"""Logits that are there at a time, and those of which exponentials are summed: few enough for a processor's cache."""
-_READS, _WRITES = "the hook that the dictionary reads", "the hook that the dictionary writes"
-_TOLERANCE, _HALF_TOLERANCE = 1e-3, 0.02
-"""Of the effect of a random change, what a way may miss by rounding. A wrong one misses all of it, or what little goes
-past the blocks."""
+_LOGITS_AT_ONCE = 1 << 23
+"""Logits that are in memory at a time."""
+_TERMS_AT_ONCE = 1 << 20
+"""Logits whose exponentials are summed at a time: few enough for a processor's cache."""
+_READS = "the hook that the dictionary reads"
+_WRITES = "the hook that the dictionary writes"
 
 
 class Entered(NamedTuple):
@@ -75,54 +73,44 @@ class Readout(NamedTuple):
         return F.one_hot(tokens, self.d_vocab) if self.W is None else self.W.T[tokens]
 
 
+@dataclass(frozen=True, kw_only=True)
 class Downstream:
-    """`by_position`: whether a change reaches no other position, so that [row, 1] tokens give what [seq, pos] do."""
-
-    def __init__(self, module: nn.Module, hooks: DictionaryHooks, tokens: Int[Tensor, "seq pos"]):
-        """`tokens`: some on which the short ways are tried."""
-        self.module, self.hooks = module, hooks
-        tokens, blocks = to_model(module, tokens), _blocks(module, hooks.writes.module)
-        self._skipped: Sequence[nn.Module] = ()
-        self._direct = self._tupled = self.by_position = False
-        self._last: nn.Module | None = None
-        self.readout: Readout
-        with evaluating(module):
-            change, clean, changed = self._try(tokens, blocks)
-            half = torch.finfo(change.dtype).bits < 32
-            agree = partial(_agree, changed=changed, clean=clean, tolerance=_HALF_TOLERANCE if half else _TOLERANCE)
-            for last, readout in (*_readouts(module, tokens, self.d_vocab), (None, self.readout)):
-                self._last, self.readout = last, readout
-                if last is None or agree(readout.logits(self.states(tokens, None, change))):
-                    break
-            for skipped, direct in _short_ways(module, blocks, hooks.writes, tokens):
-                self._skipped, self._direct = skipped, direct
-                stream = self.enter(tokens).stream
-                if len(skipped) == len(blocks) and agree(self.logits(*in_rows(tokens, stream, change))[:, 0]):
-                    self.by_position = True
-                    break
-                if agree(self.logits(tokens, stream, change)):
-                    break
-            else:
-                self._skipped, self._direct = (), False
-        self.all_weights = self._count(blocks)
-        self.weights = self._count([] if self.by_position else blocks[len(self._skipped) :])
-        log.info("effects are computed %s", self.way)
+    module: nn.Module
+    hooks: DictionaryHooks
+    blocks: tuple[nn.Module, ...]
+    """The model's blocks, in their order."""
+    readout: Readout
+    """How the logits follow from `states`."""
+    last_map: nn.Module | None = None
+    """The module that computes `readout`; None where the states are the logits."""
+    n_skipped: int = 0
+    """Blocks that are not run again."""
+    hook_is_output: bool = False
+    """Whether the hook is the output of the last block skipped: the change is then added to the stream."""
+    returns_tuple: bool = False
+    """Whether a block returns its output in a tuple."""
+    by_position: bool = False
+    """Whether a change reaches no other position, so that [row, 1] tokens give what [seq, pos] do."""
 
     @property
     def d_vocab(self) -> int:
         return self.readout.d_vocab
 
     @property
+    def skipped(self) -> tuple[nn.Module, ...]:
+        return self.blocks[: self.n_skipped]
+
+    @property
     def way(self) -> str:
         """Says what is run again."""
         if self.by_position:
             return "behind the last block, for changed positions only"
-        n = len(self._skipped)
+        n = self.n_skipped
         return f"behind {n} {'block' if n == 1 else 'blocks'}" if n else "by whole forward passes"
 
     def enter(self, tokens: Int[Tensor, "seq pos"]) -> Entered:
         """A clean pass up to the hook."""
-        return enter(self.module, self.hooks, tokens, self._skipped)
+        return enter(self.module, self.hooks, tokens, self.skipped)
 
     def logits(
         self,
@@ -132,10 +120,10 @@ class Downstream:
     ) -> Float[Tensor, "seq pos d_vocab"]:
         with ExitStack() as stack:
             if stream is not None:
-                entering = (stream + change).to(stream.dtype) if self._direct else stream
-                handed_on = (entering,) if self._tupled else entering
-                stack.enter_context(_replaced(self._skipped, lambda *args, **kwargs: handed_on))
-            if not self._direct:
+                entering = (stream + change).to(stream.dtype) if self.hook_is_output else stream
+                handed_on = (entering,) if self.returns_tuple else entering
+                stack.enter_context(_replaced(self.skipped, lambda *args, **kwargs: handed_on))
+            if not self.hook_is_output:
                 added = self.hooks.writes.attach(lambda acts: (acts + change.view(acts.shape)).to(acts.dtype))
                 stack.enter_context(added)
             return logits_of(self.module(tokens))
@@ -148,24 +136,19 @@ class Downstream:
     ) -> Float[Tensor, "seq next"]:
         """The cross-entropy, in nats, of each token but the first; logits are there only a few rows at a time."""
         states, following = self.states(tokens, stream, change)[:, :-1].flatten(0, 1), tokens[:, 1:].flatten()
-        if self._last is not None:
-            states = states.to(next(self._last.parameters(), states).dtype)
+        if self.last_map is not None:
+            states = states.to(next(self.last_map.parameters(), states).dtype)
         at_once = max(1, _LOGITS_AT_ONCE // self.d_vocab)
         parts = [
-            cross_entropies(some if self._last is None else self._last(some[None])[0], ids)
-            for some, ids in zip(states.split(at_once), following.split(at_once), strict=True)
+            cross_entropies(rows if self.last_map is None else self.last_map(rows[None])[0], ids)
+            for rows, ids in zip(states.split(at_once), following.split(at_once), strict=True)
         ]
         return torch.cat(parts).view(len(tokens), -1)
 
     @property
     def holds_logits(self) -> bool:
         """Whether a pass holds the logits of all its tokens: of a model whose last linear map was not found."""
-        return self._last is None
-
-    def _count(self, blocks: Sequence[nn.Module]) -> int:
-        """Weights by which a position is multiplied: of these blocks, and of the map to the logits."""
-        last = max((each.numel() for each in self.module.parameters() if self.d_vocab in each.shape), default=0)
-        return last + sum(each.numel() for block in blocks for each in block.parameters() if each.ndim > 1)
+        return self.last_map is None
 
     def states(
         self,
@@ -174,31 +157,31 @@ class Downstream:
         change: Float[Tensor, "seq pos d_out"],
     ) -> Float[Tensor, "seq pos d_state"]:
         """What `readout` maps to the logits."""
-        last = [] if self._last is None else [self._last]
+        last = [] if self.last_map is None else [self.last_map]
         with _replaced(last, lambda states, *args, **kwargs: states):
             return self.logits(tokens, stream, change)
 
-    def _try(self, tokens: Int[Tensor, "seq pos"], blocks: Sequence[nn.Module]) -> tuple[Tensor, Tensor, Tensor]:
-        """A random change of about the length of what is there, the logits without it and with it."""
+    @property
+    def weights(self) -> int:
+        """Weights by which each position is multiplied downstream of the hook."""
+        return self._count(() if self.by_position else self.blocks[self.n_skipped :])
 
-        def note(module: nn.Module, args: Any, output: Any) -> None:
-            self._tupled = isinstance(output, tuple)
+    @property
+    def all_weights(self) -> int:
+        """Weights by which each position is multiplied in the whole model."""
+        return self._count(self.blocks)
 
-        with ExitStack() as stack:
-            for block in blocks[:1]:
-                stack.enter_context(block.register_forward_hook(note))
-            clean = logits_of(self.module(tokens))
-        acts = capture(self.module, tokens, {_WRITES: self.hooks.writes})[_WRITES]
-        generator = torch.Generator().manual_seed(0)
-        change = torch.randn(acts.shape, generator=generator).to(acts) * acts.float().square().mean().sqrt().to(acts)
-        change, self.readout = change.flatten(2), Readout(clean.shape[-1])
-        return change, clean, self.logits(tokens, None, change)
+    def _count(self, blocks: Sequence[nn.Module]) -> int:
+        """Count the weights of these blocks and of the map to the logits."""
+        parameters = [weight for block in blocks for weight in block.parameters() if weight.ndim > 1]
+        to_logits = [weight.numel() for weight in self.module.parameters() if self.d_vocab in weight.shape]
+        return max(to_logits, default=0) + sum(weight.numel() for weight in parameters)
 
 
 def enter(
     module: nn.Module, hooks: DictionaryHooks, tokens: Int[Tensor, "seq pos"], skipped: Sequence[nn.Module] = ()
 ) -> Entered:
-    """A clean pass up to the hooks of a dictionary, and what the last of the blocks that are skipped puts out."""
+    """A clean pass up to the hooks of a dictionary, and the output of the last block that is skipped."""
     asked = {_READS: hooks.reads}
     if hooks.writes != hooks.reads:
         asked[_WRITES] = hooks.writes
@@ -212,11 +195,11 @@ def cross_entropies(logits: Float[Tensor, "row d_vocab"], following: Int[Tensor,
     """log Σ exp(logits) less the logit of what follows, in nats, over rows that a processor's cache holds."""
     parts = []
     at_once = max(1, _TERMS_AT_ONCE // logits.shape[1])
-    for some, ids in zip(logits.split(at_once), following.split(at_once), strict=True):
-        some = logits_of(some)
-        largest = some.amax(1, keepdim=True)
-        log_total = (some - largest).exp_().sum(1).log() + largest[:, 0]
-        parts.append(log_total - some.gather(1, ids[:, None])[:, 0])
+    for rows, ids in zip(logits.split(at_once), following.split(at_once), strict=True):
+        rows = logits_of(rows)
+        largest = rows.amax(1, keepdim=True)
+        log_total = (rows - largest).exp_().sum(1).log() + largest[:, 0]
+        parts.append(log_total - rows.gather(1, ids[:, None])[:, 0])
     return torch.cat(parts)
 
 
@@ -225,59 +208,9 @@ def in_rows(tokens: Tensor, stream: Tensor | None, change: Tensor) -> tuple[Tens
     return tokens.view(-1, 1), None if stream is None else stream.flatten(0, 1)[:, None], change.flatten(0, 1)[:, None]
 
 
-def _blocks(module: nn.Module, inner: nn.Module) -> list[nn.Module]:
-    """The outermost list of modules that holds the one with the hook; the longest where none does."""
-    lists = [list(each) for each in module.modules() if isinstance(each, nn.ModuleList) and len(each)]
-    holding = (blocks for blocks in lists if any(inner is part for block in blocks for part in block.modules()))
-    return next(holding, max(lists, key=len, default=[]))
-
-
-def _short_ways(
-    module: nn.Module, blocks: Sequence[nn.Module], writes: Hook, tokens: Int[Tensor, "seq pos"]
-) -> Iterator[tuple[Sequence[nn.Module], bool]]:
-    """Blocks that need not be run, the most first, and whether the hook is what they put out; the numbers tell."""
-    at = next((n for n, block in enumerate(blocks) if writes.module in set(block.modules())), len(blocks))
-    outputs = {str(n): Hook(block) for n, block in enumerate(blocks[: at + 1])}
-    if not outputs:
-        return
-    acts = capture(module, tokens, {**outputs, _WRITES: writes})
-    for n in (at, at - 1):
-        if str(n) in acts and torch.equal(acts[str(n)], acts[_WRITES]):
-            yield blocks[: n + 1], True
-    if at:
-        yield blocks[:at], False
-
-
-def _agree(approximate: Tensor, changed: Tensor, clean: Tensor, tolerance: float) -> bool:
-    return bool((approximate.flatten() - changed.flatten()).norm() <= tolerance * (changed - clean).norm())
-
-
-def _readouts(module: nn.Module, tokens: Int[Tensor, "seq pos"], d_vocab: int) -> list[tuple[nn.Module, Readout]]:
-    """The modules that put out the logits of what is narrower, as if by a linear map; the innermost first."""
-    seen: list[tuple[nn.Module, Tensor, Tensor]] = []
-
-    def note(part: nn.Module, args: Any, output: Any) -> None:
-        states = args[0] if args and isinstance(args[0], Tensor) and isinstance(output, Tensor) else None
-        if states is not None and states.is_floating_point() and states.ndim == 3 and states.shape[2] < d_vocab:
-            if output.shape == (*states.shape[:2], d_vocab):
-                seen.append((part, states, output))
-
-    with ExitStack() as stack:
-        for part in module.modules():
-            stack.enter_context(part.register_forward_hook(note))
-        logits = logits_of(module(tokens))
-    readouts = []
-    for part, states, output in seen:
-        if torch.equal(output.to(logits), logits):
-            basis = torch.eye(states.shape[2], dtype=states.dtype, device=states.device)[None]
-            b = part(torch.zeros_like(basis[:, :1]))[0, 0].to(logits)
-            readouts.append((part, Readout(d_vocab, (part(basis)[0].to(logits) - b).contiguous(), b)))
-    return readouts
-
-
 @contextmanager
 def _replaced(modules: Sequence[nn.Module], forward: Callable[..., Any]) -> Iterator[None]:
-    """Within the block, modules put out what `forward` makes of what they are given."""
+    """Within the block, modules call `forward` in place of their own."""
     before = [vars(module).get("forward") for module in modules]
     try:
         for module in modules:  # not by setattr, which TransformerLens's bridges hand to the module that they wrap

@@ -46,6 +46,7 @@ from interp.activations.row_statistics import Moments, is_within
 from interp.codes.sparse_codes import Dictionary, is_faint, reconstruction
 from interp.evaluation.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.evaluation.downstream import Downstream, Entered, enter
+from interp.evaluation.shortcuts import downstream_of
 from interp.runtime.progress import Progress, no_progress
 from interp.statistics.estimates import ratio
 from interp.storage.checks import check_at_least, check_finite
@@ -243,7 +244,7 @@ class Splice:
         self.behind: Downstream | None = None
         try:
             check_predicts_next(model, self.tokens)
-            self.behind = Downstream(self.model, self.hooks, self.tokens[:2])
+            self.behind = downstream_of(self.model, self.hooks, self.tokens[:2])
             if self.behind.holds_logits:
                 batch_size = min(batch_size, max(1, _LOGITS_AT_ONCE // (tokens.shape[1] * self.behind.d_vocab)))
         except NoNextTokens as reason:

@@ -34,7 +34,8 @@ from interp.activations.hooks import capture, evaluating, module_of, resolve_hoo
 from interp.activations.next_tokens import check_predicts_next
 from interp.effects import dose_response, feature_edges, steer
 from interp.evaluation.dictionary_hooks import dictionary_hooks
-from interp.evaluation.downstream import Downstream, in_rows
+from interp.evaluation.downstream import in_rows
+from interp.evaluation.shortcuts import downstream_of
 from interp.features.text_features import encode_with_bos, firing_matrix
 from interp.report.inputs import FinishedRun
 from interp.report.latent_pairs import in_common
@@ -66,7 +67,7 @@ class LiveModel:
         self._special = torch.tensor(self.tokenizer.special_ids, dtype=torch.long)
         self._free = threading.Lock()
         with evaluating(self.model):
-            self._downstream = Downstream(self.model, self.dictionary_hooks, self.features.tokens[:2])
+            self._downstream = downstream_of(self.model, self.dictionary_hooks, self.features.tokens[:2])
 
     def read(self, text: str) -> dict[str, Any]:
         """tokens: their ids; firing: of each token [latent, activation], the N_LATENTS strongest; features: of the text

@@ -115,7 +115,7 @@ def test_of_rows_that_are_alike_the_first_of_each_kind_is_kept():
         assert resampling._unlike(alike).tolist() == kept
 
 
-def test_adam_forgets_latents_that_begin_anew(store):
+def test_adam_forgets_latents_that_begin_again(store):
     learner = learner_of(store)
     for name in learner.means:
         learner.means[name].fill_(1.0)
@@ -123,7 +123,7 @@ def test_adam_forgets_latents_that_begin_anew(store):
     learner.squares["b_enc"][0] = 3.0 + 2 * D_SAE
     latents = torch.tensor([0, 2])
     learner.since_fired[:], learner.strongest[:] = 9, 9.0
-    learner._begin_anew(latents, resampling.NewLatents(torch.ones(2, D), 2 * torch.ones(2, D), -torch.ones(2)))
+    learner._begin_again(latents, resampling.NewLatents(torch.ones(2, D), 2 * torch.ones(2, D), -torch.ones(2)))
     assert (learner.weights["encoder_rows"][latents] == 2).all() and (learner.weights["b_enc"][latents] == -1).all()
     assert learner.means["b_enc"][:4].tolist() == [0, 1, 0, 1] and learner.squares["b_enc"][:3].tolist() == [5, 3, 5]
     assert (learner.squares["W_dec"] == 3).all() and learner.since_fired[:3].tolist() == [0, 9, 0]

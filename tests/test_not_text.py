@@ -125,7 +125,7 @@ def test_one_dimensional_convolutions_are_read_by_channels(tmp_path):
         store = harvest(model, sound, [name], tmp_path / name, dtype="float32")
         assert (store.n_ctx, store.d(name)) == acts.shape[1:]
         torch.testing.assert_close(rows_of(store, name), acts.flatten(0, 1))
-    with pytest.raises(ValueError, match=r"'act' \(ReLU\) may put out \[seq, d, pos\] or .*\(NAME.input\)"):
+    with pytest.raises(ValueError, match=r"'act' \(ReLU\) may return \[seq, d, pos\] or .*\(NAME.input\)"):
         harvest(model, sound, ["act"], tmp_path / "act")
     plain = nn.Sequential(nn.Linear(24, 8), nn.ReLU())  # nothing there has channels first
     assert harvest(plain, sound, ["1"], tmp_path / "plain").d("1") == 8

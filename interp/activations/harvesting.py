@@ -84,7 +84,7 @@ def harvest(
 
     `batch_size` counts sequences a forward pass. A shard has about `rows_per_shard` rows (by default 64 MiB). A
     finished store of the same config is opened as it is, and one that was cut off is finished, to the same bytes;
-    `overwrite` makes it anew, also in the place of another. `progress` is called with (tokens done, all tokens, note).
+    `overwrite` makes it again, also in the place of another. `progress` is called with (tokens done, all tokens, note).
 
     Left out and counted are rows of the token ids `exclude`, at the positions `exclude_positions` of a sequence, and
     with a norm above `max_norm` × the median norm of a sample (8,192 tokens) at any hook. "auto" sets that limit, 10 ×

@@ -4,7 +4,7 @@ In:  a TransformerLens model, a torch module, or a pair (module, {name: submodul
 Out: for each hook the activations as rows [seq · pos, d]. The pass ends when the last hook has fired: a hook raises an
      exception that `capture` expects, so any model can be stopped anywhere. No hook stays on the model.
 
-A hook is what a submodule puts out, or with `.input` behind its name what goes into it: a Llama's neurons are
+A hook is the output of a submodule or, with `.input` after its name, its input: a Llama's neurons are
 `model.layers.3.mlp.down_proj.input`. A name that the model does not have is a ValueError with the nearest ones; so is a
 hook that never fires, or through which no vector a token goes.
 """
@@ -56,7 +56,7 @@ _ONE_DIMENSIONAL = (
     nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d, nn.InstanceNorm1d,
     nn.MaxPool1d, nn.AvgPool1d, nn.AdaptiveMaxPool1d, nn.AdaptiveAvgPool1d,
 )  # fmt: skip
-"""What reads and puts out [seq, d, pos], where a transformer has [seq, pos, d]."""
+"""Modules that read and return [seq, d, pos], where a transformer has [seq, pos, d]."""
 _MLP_READS = ("mlp.hook_in", "ln2.hook_normalized", "hook_resid_mid")
 """What goes into a block's MLP, the nearest to it first."""
 UNNAMED = "activations"
@@ -104,7 +104,7 @@ def hooks_of(model: Model) -> dict[str, Hook]:
 
 
 def find_hook(known: Mapping[str, Hook], name: str) -> Hook | None:
-    """The hook that a name stands for, with `.input` behind it too; None if there is no such."""
+    """The hook that a name stands for, with `.input` after it too; None if there is no such."""
     if name in known:
         return known[name]
     whole = known.get(name.removesuffix(_INPUT)) if name.endswith(_INPUT) else None
@@ -135,7 +135,7 @@ def resolve_hooks(model: Model, hook_names: Sequence[str]) -> dict[str, Hook]:
 def mlp_hooks(model: Model) -> dict[str, str]:
     """What each MLP of a model reads and what it writes, {reads: writes}, in the order of the blocks.
 
-    It reads what the norm before it puts out, or where the model does not show that, the residual stream. Raises
+    It reads the output of the norm before it or, where the model does not show that, the residual stream. Raises
     ValueError for a model without a hook_mlp_out.
     """
     known = hooks_of(model)
@@ -151,7 +151,7 @@ def mlp_hooks(model: Model) -> dict[str, str]:
 
 
 def names_of(model: Model, hook: Hook) -> list[str]:
-    """All names of a hook in a model; the first is the one that it goes by."""
+    """All names of a hook in a model; the first is the one that is used."""
     known = hooks_of(model)
     names = [name for name, other in known.items() if other == hook]
     if hook.reads == "input":
@@ -161,7 +161,7 @@ def names_of(model: Model, hook: Hook) -> list[str]:
 
 
 def main_names(model: Model, names: str | Sequence[str]) -> list[str]:
-    """The names that hooks go by in a model, whichever of their names are given, each hook once. Raises ValueError if
+    """The names of hooks in a model, whichever of their names are given, each hook once. Raises ValueError if
     there is no such hook, or none is named."""
     hooks = resolve_hooks(model, (names,) if isinstance(names, str) else names)
     return list(dict.fromkeys(names_of(model, hook)[0] for hook in hooks.values()))
@@ -234,7 +234,7 @@ def hooked_rows(
 ) -> dict[str, Float[Tensor, "row d"]]:
     """Each hook's activations as rows [seq · pos, d], heads side by side.
 
-    Of floats (images, audio, rows) a hook may put out [seq, d], one position each; [seq, pos, d]; [seq, d, pos], if it
+    Of floats (images, audio, rows) a hook may return [seq, d], one position each; [seq, pos, d]; [seq, d, pos], if it
     is a one-dimensional convolution, its norm or pooling, or the input of one; or, as convolutions of pictures do,
     [seq, d, height, width], whose positions are the places of the picture, line by line. Raises ValueError where three
     axes may be in either order.
@@ -244,7 +244,7 @@ def hooked_rows(
         if not isinstance(acts, Tensor) or not _is_by_position(acts, tokens):
             shape = tuple(acts.shape) if isinstance(acts, Tensor) else f"a {type(acts).__name__}"
             kind = type(hooks[name].module).__name__
-            verb = "puts out" if hooks[name].reads == "output" else "is given"
+            verb = "returns" if hooks[name].reads == "output" else "is given"
             if tokens.is_floating_point():
                 raise ValueError(
                     f"hook {name!r} ({kind}) {verb} {shape} for inputs {tuple(tokens.shape)}; [seq, d], [seq, pos, "
@@ -279,8 +279,8 @@ def _is_channels_first(name: str, part: nn.Module, module: nn.Module) -> bool:
     tells = next(part.parameters(), None) is not None and not _holds_one_dimensional(part)
     if not tells and _holds_one_dimensional(module):
         raise ValueError(
-            f"hook {name!r} ({type(part).__name__}) may put out [seq, d, pos] or [seq, pos, d]: name a "
-            "convolution, its norm or pooling, or the input of the one behind it (NAME.input)"
+            f"hook {name!r} ({type(part).__name__}) may return [seq, d, pos] or [seq, pos, d]: name a "
+            "convolution, its norm or pooling, or the input of the one after it (NAME.input)"
         )
     return False
 

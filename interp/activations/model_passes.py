@@ -39,12 +39,12 @@ log = logging.getLogger(__name__)
 class ModelPasses:
     """Forward passes over sequences of a token set, and which of its rows, by id seq · n_ctx + pos, are kept.
 
-    A hook goes by its first name in the model, whichever is given; `aliases` are its others.
+    A hook has its first name in the model, whichever is given; `aliases` are its others.
 
-    Of floats an input is a sequence, and its positions are those that the hooks put out (`hooks.hooked_rows`).
+    Of floats an input is a sequence, and its positions are those of the hooks' activations (`hooks.hooked_rows`).
 
     Raises ValueError on an unknown hook, on tokens that the model cannot take, for what is no token id or no position
-    to leave out, where no row is left, and for hooks that put out unlike numbers of positions.
+    to leave out, where no row is left, and for hooks with different numbers of positions.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class ModelPasses:
         return sequences[kept // n_ctx] * n_ctx + kept % n_ctx, acts
 
     def evenly_spaced(self, n_tokens: int) -> Int[Tensor, " seq"]:
-        """Sequences of so many tokens, evenly spaced over the text; all, where there are fewer."""
+        """Sequences of this many tokens, evenly spaced over the text; all, where there are fewer."""
         n_seq = len(self.tokens)
         n = min(n_seq, -(-n_tokens // self.n_ctx))
         return torch.arange(n) * n_seq // n

@@ -25,7 +25,7 @@ def logits_of(output: Any) -> Float[Tensor, "seq pos d_vocab"]:
     if not isinstance(output, Tensor):
         output = output[0] if isinstance(output, tuple) else getattr(output, "logits", None)
     if not isinstance(output, Tensor):
-        raise NoNextTokens("the model puts out no logits, and so no next tokens")
+        raise NoNextTokens("the model has no logits, and so no next tokens")
     return output if output.dtype == torch.float64 else output.float()
 
 
@@ -45,7 +45,7 @@ def check_predicts_next(model: Model, tokens: Int[Tensor, "seq pos"]) -> None:
         before, after = (logits_of(module(tokens)) for tokens in (sample, changed))
     if before.shape[:2] != sample.shape:
         shapes = f"logits {tuple(before.shape)} for tokens {tuple(sample.shape)}"
-        raise NoNextTokens(f"the model puts out {shapes}, and so none of next tokens")
+        raise NoNextTokens(f"the model returns {shapes}, and so no logits of next tokens")
     before, after = before[:, :-1], after[:, :-1]
     weight = next(module.parameters(), before)
     rounding = torch.finfo(weight.dtype if weight.is_floating_point() else before.dtype).eps ** (2 / 3)

@@ -92,7 +92,7 @@ class ShardWriter:
                     _allocate(file.fileno(), layout.size)
 
     def restore(self, filled: Int64[np.ndarray, " shard"]) -> None:
-        """Go on behind what an earlier writer left; checksums are computed again from what it wrote."""
+        """Go on after what an earlier writer left; checksums are computed again from what it wrote."""
         self.filled = filled
         for shard, n_rows in enumerate(filled.tolist()):
             path, layout = self._partial(shard), self.layouts[shard]

@@ -50,7 +50,7 @@ def scan_command(
     model: Annotated[str | None, Option(help="the model that was harvested: folder, name, .gguf file")] = None,
     tokenizer: Annotated[Path | None, Option(help="the tokenizer folder (default: beside the tokens)")] = None,
     tokens: Annotated[Path | None, Option(help="the labelled tokens that were harvested")] = None,
-    max_neurons: Annotated[int, Option(help="of `neurons`: so many, the strongest, fire at a token")] = 32,
+    max_neurons: Annotated[int, Option(help="of `neurons`: this many, the strongest, fire at a token")] = 32,
     part: Annotated[str | None, PART] = None,
     join: Annotated[str | None, Option(metavar="GLOB", help="the folders of all parts that --part made")] = None,
     overwrite: Annotated[bool, OVERWRITE] = False,
@@ -246,7 +246,7 @@ def _rank_in_place(run: "Run", config: Any) -> None:
         manifest = run_alone(run, "ranking", config=run.config.replace(ranking=config), progress=bar)
     print(verdicts(manifest["results"]) + _twin_line(run.ranking))
     print(run.path / "ranking" / "ranking.parquet")
-    print(f"interp report {run.path} writes its page anew")
+    print(f"interp report {run.path} writes its page again")
     tell_hook(run)
 
 

@@ -28,7 +28,7 @@ def judge_command(
     generate: Annotated[bool, Option("--generate", help="let the model write explanations, and judge those")] = False,
     null: Annotated[bool, Option("--null", help="judge each latent by another's explanation beside it")] = False,
     latent: Annotated[list[int] | None, Option(help="judge this one; several times")] = None,
-    sample: Annotated[int, Option(help="or so many, drawn from those explained", min=1)] = 50,
+    sample: Annotated[int, Option(help="or this many, drawn from those explained", min=1)] = 50,
     task: Annotated[Literal["detection", "fuzzing"] | None, Option(help="only this one (default: both)")] = None,
     windows: Annotated[int, Option(help="firing and silent texts each, a latent")] = 10,
     shown: Annotated[int, Option(help="texts a request")] = 5,

@@ -27,7 +27,7 @@ def tokenize_command(
     out: Annotated[Path, Option(help="the folder: OUT/tokens and OUT/tokenizer")],
     context: Annotated[int, Option(help="tokens of a sequence")] = 128,
     field: Annotated[str, Option(help="of JSON lines")] = "text",
-    max_characters: Annotated[int | None, Option(help="read only so many, from the start")] = None,
+    max_characters: Annotated[int | None, Option(help="read only this many, from the start")] = None,
     overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
     """text → tokens of a model
@@ -58,7 +58,7 @@ def harvest_command(
     *,
     hook: Annotated[list[str], Option(help="may be given several times")],
     out: Annotated[Path, Option(help="the folder of the store")],
-    max_tokens: Annotated[int | None, Option(help="harvest only so many tokens, from the start", min=1)] = None,
+    max_tokens: Annotated[int | None, Option(help="harvest only this many tokens, from the start", min=1)] = None,
     dtype: Annotated[Literal["bfloat16", "float16", "float32"], Option(help="of the numbers kept")] = "bfloat16",
     batch_size: Annotated[int, Option(help="sequences a forward")] = 64,
     exclude: Annotated[
@@ -68,7 +68,7 @@ def harvest_command(
         list[int] | None, Option(help="a position of each sequence to leave out; several times")
     ] = None,
     max_norm: Annotated[
-        str, Option(help="leave out rows above so many median norms; auto: attention sinks; none")
+        str, Option(help="leave out rows above this many median norms; auto: attention sinks; none")
     ] = "auto",
     seed: Annotated[int, Option(help="of the order of the rows")] = 0,
     overwrite: Annotated[bool, OVERWRITE] = False,
@@ -98,7 +98,7 @@ def quality_command(
     hook: Annotated[str | None, Option(help="(default: the one that the SAE was trained on)")] = None,
     target: Annotated[str | None, Option(help="the hook that a transcoder writes (default: as it says)")] = None,
     sae_id: Annotated[str | None, Option(help="which SAE of a release")] = None,
-    max_tokens: Annotated[int, Option(help="measure on so many tokens, from the start", min=1)] = 100_000,
+    max_tokens: Annotated[int, Option(help="measure on this many tokens, from the start", min=1)] = 100_000,
     batch_size: Annotated[int, Option(help="sequences a forward")] = 16,
     out: Annotated[Path | None, Option(help="a .parquet or .csv file for the table")] = None,
     overwrite: Annotated[bool, OVERWRITE] = False,

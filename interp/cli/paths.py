@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from interp.pipeline.run_folder import Run
 
 TABLES = (".parquet", ".csv")
-OVERWRITE = Option("--overwrite", help="make it anew, in the place of what an earlier command left there")
+OVERWRITE = Option("--overwrite", help="make it again, in the place of what an earlier command left there")
 
 
 PART = Option(metavar="K/N", help="do this part alone, such as 3/16; --join puts all parts together")

@@ -144,7 +144,7 @@ class CodeStore:
 
     @classmethod
     def create(cls, path: str | Path, *, n_rows: int, d_sae: int) -> "CodeStore":
-        """Open a store to write to; runs that are there already stay (a resumed scan goes on behind them)."""
+        """Open a store to write to; runs that are there already stay (a resumed scan goes on after them)."""
         path = Path(path)
         path.mkdir(parents=True, exist_ok=True)
         write_json(path / META, {"n_rows": n_rows, "d_sae": d_sae})

@@ -63,7 +63,7 @@ class JointSample:
                     self.progress(done, self.n_rows, f"{name}: encoding")
                 codes.finish()
                 write_tensors(self.work / f"{folder.name}.safetensors", {"maxima": maxima})
-        with open_tensors(self.work / f"{folder.name}.safetensors", "begin the nulls anew") as file:
+        with open_tensors(self.work / f"{folder.name}.safetensors", "run the nulls again") as file:
             self.faint[name] = is_faint(file.get_tensor("maxima"), norms).numpy()[chosen]
         self._codes.append(CodeStore(folder))
 
@@ -97,7 +97,7 @@ def in_order(parts: Iterator[CodedRows], n_rows: int) -> SparseCodes:
 
 
 def _firings(codes: SparseCodes, chosen: Int[np.ndarray, " latent"]) -> SparseCodes:
-    """The firings of the latents `chosen`, which are numbered anew."""
+    """The firings of the latents `chosen`, which are renumbered."""
     matrix = codes.scipy()[:, chosen]
     matrix.data = np.maximum(matrix.data, 0)
     matrix.eliminate_zeros()

@@ -55,7 +55,7 @@ class CodeChunk:
 
     @property
     def stop(self) -> int:
-        """The row behind the last."""
+        """The row after the last."""
         return self.start + len(self.offsets) - 1
 
     @property

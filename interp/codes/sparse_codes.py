@@ -160,7 +160,7 @@ class Metadata(TypedDict, total=False):
     exclude_positions: list[int]
     """Positions that it was not taught."""
     seqpos_slice: list[int]
-    """The first position that it was taught and the one behind the last, where it was taught all between."""
+    """The first position that it was taught and the one after the last, where it was taught all between."""
 
 
 @runtime_checkable

@@ -7,14 +7,14 @@ the documents of both corpora, which is 0 for a latent that fires in at most hal
 
     share_a, share_b     of the documents of A and of B, those in which m_ij > t_j
     difference           share_a − share_b, with its 95 % interval over documents (Newcombe's)
-    p                    of the permutation null: which documents are A's is drawn anew, so that the number of A's
+    p                    of the permutation null: which documents are A's is drawn again, so that the number of A's
                          among those above t_j is hypergeometric, and its tails are summed exactly, both sides
     q                    the share of false discoveries among the latents whose p is as small or smaller
                          (Benjamini & Hochberg); a latent differs where q ≤ FALSE_DISCOVERIES
 
 t_j and which latents are tested, those above t_j in `min_documents` or more, do not depend on which documents are A's:
 the null is exact at any size. The null of the whole answer stands beside it: how many latents would differ, were the
-documents' corpora drawn anew (`by_chance`).
+documents' corpora drawn again (`by_chance`).
 
 Source: the median test (Mood 1950) with Fisher's exact tails, twice the smaller; intervals, Newcombe 1998 (method 10);
 Benjamini & Hochberg 1995. Cost: one pass over the codes of both, and more where a block of latents does not fit.
@@ -85,7 +85,7 @@ class Corpora:
     lengths: tuple[float, float]
     """Median tokens of a document."""
     by_chance: float
-    """Latents that differ where the documents' corpora are drawn anew, in the mean of `shuffles` draws."""
+    """Latents that differ where the documents' corpora are drawn again, in the mean of `shuffles` draws."""
     unit: str
 
     @property
@@ -234,7 +234,7 @@ class _Statistics(NamedTuple):
     p: Float64[np.ndarray, " d_sae"]
     q: Float64[np.ndarray, " d_sae"]
     strongest: Int64[np.ndarray, "d_sae side snippet"]
-    """Rows of its strongest firings, each of another document; those of a second scan behind those of the first; −1
+    """Rows of its strongest firings, each of another document; those of a second scan after those of the first; −1
     where there are fewer."""
     by_chance: float
 
@@ -315,7 +315,7 @@ def _medians(maxima: scipy.sparse.csc_matrix) -> Float64[np.ndarray, " latent"]:
 def _strongest(
     maxima: scipy.sparse.csc_matrix, rows: Int64[np.ndarray, " nnz"], members: Bool[np.ndarray, " document"]
 ) -> Int64[np.ndarray, "latent snippet"]:
-    """The rows of the largest maxima of each latent in a corpus, −1 behind them; ties to the earlier document."""
+    """The rows of the largest maxima of each latent in a corpus, −1 after them; ties to the earlier document."""
     out = np.full((maxima.shape[1], SNIPPETS), -1, np.int64)
     latents = np.repeat(np.arange(maxima.shape[1]), np.diff(maxima.indptr))
     inside = members[maxima.indices]
@@ -331,7 +331,7 @@ def _strongest(
 def permutation_p(
     above_a: Int64[np.ndarray, " latent"], above: Int64[np.ndarray, " latent"], n_a: int, n: int
 ) -> Float64[np.ndarray, " latent"]:
-    """The two-sided p of `above_a` of A's n_a documents among the `above` of all n, where which are A's is drawn anew:
+    """The two-sided p of `above_a` of A's n_a documents among the `above` of all n, where which are A's is drawn again:
     twice the hypergeometric tail on the side of the mean where it lies, at most 1."""
     return _tails(above_a.astype(np.int64), above.astype(np.int64), n_a, n)
 

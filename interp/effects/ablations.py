@@ -88,7 +88,7 @@ class Comparison(NamedTuple):
 def sampled_sequences(
     features: FeatureStore, latents: Int[Tensor, " latent"], n: int, seed: int
 ) -> Int[Tensor, "latent sequences"]:
-    """For each latent at most n of the sequences where it fires, −1 behind the last. All latents go by one order of the
+    """For each latent at most n of the sequences where it fires, −1 after the last. All latents go by one order of the
     sequences, so that few sequences serve many latents."""
     n_seq, n_ctx = features.tokens.shape
     rank = torch.randperm(n_seq, generator=torch.Generator().manual_seed(seed))
@@ -243,7 +243,7 @@ class AblationBatch:
         return -(log_p.gather(1, self.next[row, None])[:, 0] * self.counted.flatten()[row]).sum()
 
     def later(self, firings: Firings) -> Bool[Tensor, "pair pos"]:
-        """The positions behind a pair's first firing, other than its firings, that have a next token."""
+        """The positions after a pair's first firing, other than its firings, that have a next token."""
         pos = self.tokens.shape[1]
         pairs, group = firings.pair.unique_consecutive(return_inverse=True)
         fires = torch.zeros(len(pairs), pos, dtype=torch.bool, device=group.device)
@@ -273,7 +273,7 @@ class _SomePairs(NamedTuple):
 
 
 class Ablated(NamedTuple):
-    """The states without some latents: at each firing, and at the positions behind the first of each pair."""
+    """The states without some latents: at each firing, and at the positions after the first of each pair."""
 
     firings: Firings
     states: Float[Tensor, "firing d_state"]

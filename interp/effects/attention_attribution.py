@@ -45,7 +45,7 @@ def attention_scores(
 
     layer: the number of the attention, in the order in which the model runs them. query, key: positions, from the end
     where negative. Raises ValueError for an attention, a head or a position that the model or prompt does not have, and
-    for a key behind the query.
+    for a key after the query.
     """
     n_pos = len(graph.token_ids)
     query, key = query % n_pos if -n_pos <= query < n_pos else query, key % n_pos if -n_pos <= key < n_pos else key

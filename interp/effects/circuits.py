@@ -62,7 +62,7 @@ def feature_edges(
     progress: Progress = no_progress,
 ) -> pd.DataFrame:
     """A row an edge: prompt, position, upstream, downstream (latents), activation (of the target), attribution,
-    ablation (NaN without `ablate`), both in the unit of the target's activations. prompts: a text is read behind the
+    ablation (NaN without `ablate`), both in the unit of the target's activations. prompts: a text is read after the
     token that opens a sequence (`features.text_features.tokens_of`). positions: the last of each, where none are given.
 
     Raises ValueError as `dictionary_hooks`, for a later dictionary without W_enc, for positions outside, where the
@@ -163,7 +163,7 @@ class _Reading:
 def _read(
     model: Model, prompts: str | Sequence[str] | Tensor
 ) -> tuple[Int[Tensor, "prompt pos"], Int[Tensor, " prompt"]]:
-    """The prompts as rows, and where each ends: behind a shorter text its last token is repeated, which no earlier
+    """The prompts as rows, and where each ends: after a shorter text its last token is repeated, which no earlier
     position sees."""
     is_one = isinstance(prompts, str) or (isinstance(prompts, Tensor) and prompts.ndim == 1)
     several: Any = [prompts] if is_one else prompts

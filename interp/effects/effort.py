@@ -25,7 +25,7 @@ FEWEST = 16
 OPERATIONS_A_SECOND = 1.5e11
 """Multiplications and additions of a model by two cores."""
 DISTRIBUTION = 256
-"""The passes over one probability of a token (softmax, KL) cost as much as so many operations: fitted to the quick
+"""The passes over one probability of a token (softmax, KL) cost as much as this many operations: fitted to the quick
 demo, where they take half of the time, and the multiplications with a state of 128 numbers take the other half. There
 112,517 firings, in at most 64 sequences a latent, take 3.6 processor seconds (estimate 3.9), and 239,211 firings, in
 all sequences of 64 latents, 8.1 (estimate 7.5)."""
@@ -41,7 +41,7 @@ class Effort(NamedTuple):
     latents: Int[Tensor, " latent"]
     """In order; where not all that were asked for can be had, only such as fire."""
     sequences: int
-    """At most so many of each."""
+    """At most this many of each."""
     pairs: int
     """How many pairs of a latent and a sequence that is."""
     minutes: float
@@ -64,7 +64,7 @@ def effort(
     minutes: float | None,
     seed: int,
 ) -> Effort:
-    """What can be had within the minutes (None: all) of these latents, each in at most so many sequences."""
+    """What can be had within the minutes (None: all) of these latents, each in at most this many sequences."""
     order = _drawn(features, latents, seed)
     of_order = features.table().set_index("latent").loc[order.numpy()]
     n_sequences, n_active = (torch.tensor(of_order[name].to_numpy(float)) for name in ("n_sequences", "n_active"))

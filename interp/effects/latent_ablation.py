@@ -108,10 +108,12 @@ def feature_effects(
     progress: Progress = no_progress,
 ) -> pd.DataFrame:
     """One row a latent, with the columns above and latent, n_sequences, n_firings, mean_activation; NaN for a latent
-    that does not fire. `latents` None: all. `sequences`: at most so many a latent, drawn from all where it fires; each
-    costs a pass behind the hook. `minutes`: where all would take longer, on two processor cores, fewer sequences are
-    taken, and then fewer latents, drawn by chance (`effort`). `integrated_steps` cost thrice as much (Sundararajan et
-    al. 2017, arXiv 1703.01365).
+    that does not fire.
+
+    latents: None for all. sequences: at most this many a latent, drawn from all where it fires; each costs a pass from
+    the hook on. minutes: where all would take longer, on two processor cores, fewer sequences are taken, and then fewer
+    latents, drawn by chance (`effort`). integrated_steps: steps of integrated gradients (Sundararajan et al. 2017,
+    arXiv 1703.01365), which cost three times as much.
 
     Under `torchrun` all processes call this with the same arguments; they share out the latents, and each gets the
     whole table. part: (rank, count), to ablate every count-th of the latents alone; `join_effects` makes one table of

@@ -1,9 +1,9 @@
-"""The recorded pass of one prompt, and held passes in which each hook puts out what it is told.
+"""The recorded pass of one prompt, and held passes in which the output of each hook is given.
 
 In:  a model, a prompt, and dictionaries of some of its hooks.
 Out: `parts`: what each dictionary makes of the prompt, hook = Σ z_i d_i + b_dec + error [+ x W_skip], in the order in
      which the model runs them; `readings`: what each dictionary, and at last the unembedding, reads if the first block
-     is given another embedding and the dictionaries' hooks put out something else (`interp.effects.held`).
+     is given another embedding and the dictionaries' hooks have other outputs (`interp.effects.held`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -77,7 +77,7 @@ class EncodedHook(NamedTuple):
 
 
 class PromptPasses:
-    """The recorded pass of a prompt, and held passes in which each hook puts out what it is told."""
+    """The recorded pass of a prompt, and held passes in which the output of each hook is given."""
 
     def __init__(self, model: Model, ids: Int[Tensor, "1 pos"], dictionaries: Mapping[str, Dictionary]):
         self.model, self.ids = model, ids
@@ -134,7 +134,7 @@ class PromptPasses:
 
     def gradients(self, direction: Float[Tensor, " d"]) -> list[Float[Tensor, "pos d_out"]]:
         """The gradients of what the unembedding reads along a direction at the last position, by what enters the first
-        block and by what each dictionary's hook puts out, in the model itself: nothing is held."""
+        block and by the output of each dictionary's hook, in the model itself: nothing is held."""
         leaves = [torch.zeros_like(x, requires_grad=True) for x in (self.embedding, *(p.error for p in self.parts))]
         with without_weight_gradients(self.module), torch.enable_grad(), ExitStack() as stack:
             for hook, leaf in zip((self.entry, *(part.hooks.writes for part in self.parts)), leaves, strict=True):
@@ -145,7 +145,7 @@ class PromptPasses:
     def readings(
         self, embedding: Float[Tensor, "row pos d"], outputs: Sequence[Float[Tensor, "row pos d_out"]]
     ) -> list[Float[Tensor, "row pos d"]]:
-        """What each dictionary, and at last the unembedding, reads where the hooks put out this."""
+        """What each dictionary, and at last the unembedding, reads where the hooks have these outputs."""
         reads: list[Tensor] = [embedding] * len(self.parts)
 
         def read(n: int, x: Tensor) -> None:

@@ -54,7 +54,7 @@ def steer(
     seed: int = 0,
 ) -> Int[Tensor, "batch pos_plus_n"]:
     """The prompt and `n_tokens` more, drawn from softmax(logits / temperature); at temperature 0 the likeliest. A text
-    is read behind the token that opens a sequence, as in a corpus (`features.text_features.tokens_of`).
+    is read after the token that opens a sequence, as in a corpus (`features.text_features.tokens_of`).
 
     Raises ValueError for a latent that never fires, for a text where the model has no tokenizer, for the scan of
     another dictionary, for tokens that the model does not have, and for a model that predicts no next tokens.
@@ -174,7 +174,7 @@ class Steered:
         return tokens
 
     def _next(self, tokens: Int[Tensor, "seq pos"], kept: Any) -> tuple[Float[Tensor, "seq d_vocab"], Any]:
-        """The logits behind the last token, and what the model keeps of all tokens (None: nothing); `kept`: of all but
+        """The logits after the last token, and what the model keeps of all tokens (None: nothing); `kept`: of all but
         the last."""
         reader = getattr(self.module, "reads_on", self.module)
         takes = inspect.signature(reader.forward).parameters

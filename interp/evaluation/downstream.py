@@ -1,4 +1,4 @@
-"""The model from a hook on: what it makes of a change at the hook, without running again what comes before.
+"""The model from a hook on: what it computes from a change at the hook, without running again what comes before.
 
 In: tokens, and a change that is added to the activations at the hook that a dictionary writes. Out: logits, the loss of
 each next token, or the states y that the model's last linear map reads, logits = y W + b.
@@ -7,7 +7,7 @@ each next token, or the states y that the model's last linear map reads, logits 
     stream = downstream.enter(tokens).stream                   # one clean pass up to the hook
     downstream.losses(tokens, stream, change)                  # once for each change
 
-Blocks that lie before the hook are not run again: they hand on what the last of them put out in the clean pass. Where
+Blocks that lie before the hook are not run again: they return the output of the last of them in the clean pass. Where
 the hook is a block's output the change is added to that output; where no block is left, each position is a sequence of
 its own, so that only changed positions are run. The last linear map is not run where states are asked for: they are as
 wide as the model, and logits as its vocabulary.
@@ -43,7 +43,7 @@ class Entered(NamedTuple):
     target: Float[Tensor, "seq pos ..."]
     """At the hook that it writes."""
     stream: Float[Tensor, "seq pos d_model"] | None
-    """What the last block before the hook puts out; None where the whole model is run."""
+    """The output of the last block before the hook; None where the whole model is run."""
 
 
 class Readout(NamedTuple):
@@ -104,9 +104,9 @@ class Downstream:
     def way(self) -> str:
         """Says what is run again."""
         if self.by_position:
-            return "behind the last block, for changed positions only"
+            return "after the last block, for changed positions only"
         n = self.n_skipped
-        return f"behind {n} {'block' if n == 1 else 'blocks'}" if n else "by whole forward passes"
+        return f"from block {n} on" if n else "by whole forward passes"
 
     def enter(self, tokens: Int[Tensor, "seq pos"]) -> Entered:
         """A clean pass up to the hook."""

@@ -1,4 +1,4 @@
-"""Finds what of a model need not be run again behind a hook, and takes each shortcut only if it gives the same logits.
+"""Finds what of a model need not be run again after a hook, and takes each shortcut only if it gives the same logits.
 
 In: a model, the hooks of a dictionary, and a few tokens. Out: the model from the hook on (`evaluation.downstream`).
 
@@ -33,7 +33,7 @@ _HALF_TOLERANCE = 0.02
 
 
 def downstream_of(module: nn.Module, hooks: DictionaryHooks, tokens: Int[Tensor, "seq pos"]) -> Downstream:
-    """Find the part of a model behind the hook that a dictionary writes.
+    """Find the part of a model after the hook that a dictionary writes.
 
     tokens: a few sequences, on which the shortcuts are tried.
     """
@@ -115,7 +115,7 @@ def _agree(approximate: Tensor, changed: Tensor, clean: Tensor, tolerance: float
 
 
 def _readouts(module: nn.Module, tokens: Int[Tensor, "seq pos"], d_vocab: int) -> list[tuple[nn.Module, Readout]]:
-    """The modules that put out the logits of what is narrower, as if by a linear map; the innermost first."""
+    """The modules that map something narrower to the logits, as if by a linear map; the innermost first."""
     seen: list[tuple[nn.Module, Tensor, Tensor]] = []
 
     def note(part: nn.Module, args: Any, output: Any) -> None:

@@ -23,7 +23,7 @@ from interp.storage.folders import whole_folder
 BATCH = 128
 """Features a file."""
 N_BARS, DIGITS = 40, 3
-"""Bars of a histogram; and digits behind the point, as SAEDashboard rounds."""
+"""Bars of a histogram; and digits after the decimal point, as SAEDashboard rounds."""
 EMPTY = """neuron_alignment_indices neuron_alignment_values neuron_alignment_l1 correlated_neurons_indices
     correlated_neurons_l1 correlated_neurons_pearson correlated_features_indices correlated_features_l1
     correlated_features_pearson logits_hist_data_bar_heights logits_hist_data_bar_values decoder_weights_dist

@@ -9,7 +9,7 @@ The direct path from a hook to the logits, of any model that shows its unembeddi
 
     direction = w (d − c mean(d)) · mean over tokens of 1 / s        effect = direction W_U, minus its mean over tokens
 
-That is the mean gradient of what the norm puts out along d, s held fixed. What later layers do is not in it, nor what
+That is the mean gradient of the norm's output along d, s held fixed. What later layers do is not in it, nor what
 comes behind the unembedding (a soft cap, a bias).
 
 Listed are the tokens that occur in the text: a model was hardly taught those that never do, so they have the largest
@@ -57,7 +57,7 @@ class LogitPath:
     directions: Float[Tensor, "latent d_model"] | None = None
     W_U: Float[Tensor, "d_model d_vocab"] | None = None
     blocks_past: int = 0
-    """Blocks of the model behind the hook, or parts of them, that the path leaves out."""
+    """Blocks of the model after the hook, or parts of them, that the path leaves out."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def check_unembedding(W_U: Float[Tensor, "d_model d_vocab"] | None, tokens: Int[
 @torch.no_grad()
 def logit_columns(path: LogitPath, latents: slice, following: TokenCounts, rows: ScanRows) -> dict[str, Any]:
     """Columns of the features table for some latents; none where there is no path to the logits. `following` counts the
-    tokens behind the firings."""
+    tokens after the firings."""
     if path.directions is None or path.W_U is None:
         return {}
     effects = path.directions[latents] @ path.W_U

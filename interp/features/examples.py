@@ -44,7 +44,7 @@ _hashed = njit(cache=True, nogil=True)(splitmix64)
 
 
 class Examples(NamedTuple):
-    """The entries of each latent's kept firings in the columns; −1 behind the last of each row."""
+    """The entries of each latent's kept firings in the columns; −1 after the last of each row."""
 
     counts: np.ndarray
     """Firings of each "latent interval"."""

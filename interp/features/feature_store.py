@@ -285,9 +285,9 @@ def scan_features(
     `model` gives the direct logit effects, where a direct path from the hook to the logits is known. `vocab` has one
     string a token id, by default as the model's tokenizer shows it or, where there is none, the id; `labels` one mask
     a label. Rows that are no text (images, audio, rows of a table) are scanned as well (`has_text`): they have no vocab
-    and no logit effects, and a label may be a mask of the inputs, [seq]. A scan that was cut off goes on behind the
-    last shard it encoded; a finished one is opened; `overwrite` makes it anew, also in the place of another. Rows above
-    the dictionary's norm limit count as left out.
+    and no logit effects, and a label may be a mask of the inputs, [seq]. A scan that was cut off goes on after the last
+    shard it encoded; a finished one is opened; `overwrite` makes it again, and replaces another. Rows above the
+    dictionary's norm limit count as left out.
 
     Under `torchrun` all processes call this with the same arguments, and `out` is a folder that all of them see: they
     share out the rows to encode, the text to count and the latents to describe. The tables are those of one process.

@@ -205,7 +205,7 @@ def _count_pairs(first, columns, rows, offsets, latents, counts):
 
 @njit(cache=True, nogil=True)
 def _best_partners(n_both, first, n_strong, k):
-    """The `k` others of the highest Jaccard index of each latent, ties to the smaller; −1 behind them."""
+    """The `k` others of the highest Jaccard index of each latent, ties to the smaller; −1 after them."""
     best = np.full((len(n_both), k), -1, np.int64)
     for i in range(len(n_both)):
         scores, n = np.zeros(k), n_strong[first + i]

@@ -43,7 +43,7 @@ class ScanConfig:
     n_per_interval: int = 10
     """Firings sampled from each interval of a latent's range as examples."""
     n_before: int = 3
-    """How many tokens before the firing token are counted, beside that token and the one behind it."""
+    """How many tokens before the firing token are counted, beside that token and the one after it."""
     n_tokens: int = 20
     """Most frequent tokens kept for each latent and offset."""
     n_logits: int = 10

@@ -40,7 +40,7 @@ Tables = dict[str, dict[str, Any]]
 _PAIRS_MB = 256
 """Memory for the counts of pairs, 4 bytes for each two latents; what is over takes a further pass."""
 _EXACT_D_SAE, _EXACT_L0 = 8192, 64
-"""Up to so many latents, and firings a row on average, co-activation counts all pairs."""
+"""Up to this many latents, and firings a row on average, co-activation counts all pairs."""
 _STRONGEST = 16
 """Above either, it counts those among this many strongest latents of a row."""
 _MAX_LATENTS = 256

@@ -3,7 +3,7 @@
     read = features_of(model, "blocks.15.hook_resid_post", sae, "Once upon a time")
     read.words, read.codes, read.firings().head()
 
-A text is read behind the token that opens a sequence (BOS or, where the tokenizer adds none, the end of text), as in a
+A text is read after the token that opens a sequence (BOS or, where the tokenizer adds none, the end of text), as in a
 corpus that `models.tokenize` reads: here, and wherever else a call takes text (`tokens_of`). Nothing fires on special
 tokens, nor on rows above the dictionary's norm limit.
 """
@@ -91,7 +91,7 @@ def tokens_of(model: Model, text: str | Int[Tensor, "*pos"], tokenizer: Any = No
 
 
 def encode_with_bos(tokenizer: Any, text: str) -> Int[Tensor, " pos"]:
-    """The token ids of a text behind the one that opens a sequence. tokenizer: one of ours, or of Hugging Face.
+    """The token ids of a text after the one that opens a sequence. tokenizer: one of ours, or of Hugging Face.
 
     Raises ValueError for a text without a token or of half a character, and without a tokenizer."""
     if tokenizer is None:

@@ -23,7 +23,7 @@ from interp.features.firing_statistics import FiringStatistics
 from interp.features.scan_input import Columns, ScanRows, insert_best
 
 N_AFTER = 1
-"""Tokens behind the firing one that are counted: the next one shows whether what a latent promotes follows."""
+"""Tokens after the firing one that are counted: the next one shows whether what a latent promotes follows."""
 TOKEN, N, N_FIT, MASS = range(4)
 """Columns of `TokenCounts.pairs`."""
 _SMALL = 1024
@@ -39,7 +39,7 @@ class TokenCounts(NamedTuple):
 
 
 def count_tokens(columns: Columns, firing: FiringStatistics, rows: ScanRows) -> dict[int, TokenCounts]:
-    """For each offset, of the tokens that stand so many places behind the firing ones; before them, if negative."""
+    """For each offset, of the tokens that stand this many places after the firing ones; before them, if negative."""
     fired = columns.offsets, columns.rows, columns.values, 1 / firing.mass_steps
     text = rows.tokens.reshape(-1), rows.n_ctx, rows.fit, rows.vocab_size
     offsets = range(-rows.config.n_before, N_AFTER + 1)
@@ -111,7 +111,7 @@ def _count(offsets, rows, values, per_unit, text, n_ctx, fit, vocab_size, offset
 
 @njit(cache=True, nogil=True)
 def _most(starts, pairs, k):
-    """The pairs "latent rank" of the largest n, −1 behind them."""
+    """The pairs "latent rank" of the largest n, −1 after them."""
     best = np.full((len(starts) - 1, k), -1, np.int64)
     for j in range(len(best)):
         scores = np.zeros(k, np.int64)

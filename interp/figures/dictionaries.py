@@ -184,8 +184,8 @@ def coactivation_heatmap(
 
 
 def _grown(known: Mapping[tuple[int, int], float], n: int) -> list[int]:
-    """The closest pair, then again and again the latent that those placed are closest to, in sum; each is put behind
-    the one that it is closest to itself. Where none is close to them, the next closest pair begins anew."""
+    """The closest pair, then again and again the latent that those placed are closest to, in sum; each is put after
+    the one that it is closest to itself. Where none is close to them, the next closest pair starts again."""
     order: list[int] = []
     pairs = sorted(known, key=lambda pair: (-known[pair], pair))
     while len(order) < n:

@@ -55,9 +55,9 @@ def run_stages(
     finished: called after each stage with the stage, its manifest and whether it ran now.
     begun: where there are several hooks, called with the run of each before the stages that only it has.
 
-    Raises ValueError when `out` holds work of another configuration, finished or cut off, that this one would make anew
-    (it says what differs, and of which stages), unless `redo` is set: then those stages are run again; when there is no
-    stage `until`; and while another process works in `out`.
+    Raises ValueError when `out` holds work of another configuration, finished or cut off, that this one would replace
+    (the message says what differs, and in which stages), unless `redo` is set: then those stages are run again; when
+    there is no stage `until`; and while another process works in `out`.
     """
     config, names = config.with_named_hooks(), list(STAGES)
     if until is not None and until not in names:
@@ -93,7 +93,7 @@ def run_stages(
 
 
 def run_alone(run: Run, name: str, *, config: RunConfig | None = None, progress: Progress) -> dict[str, Any]:
-    """One stage anew, done or not, from what the stages before it left; those are not made again.
+    """Run one stage again, done or not, from what the stages before it left; those are not made again.
 
     config: replaces that of the run folder once the stage is whole. Returns the stage's manifest. Raises ValueError
     where a stage that it needs has not been run, where a plugin of the run has not been imported, and while another
@@ -184,8 +184,8 @@ def _put_back(run: Path) -> None:
 
 
 def _claimed(out: Path, config: RunConfig, redo: bool, locks: ExitStack) -> list[Run]:
-    """Make `out` this configuration's run folder, with one for each hook behind the first, and hold those too. Raises
-    ValueError where that would make anew what another configuration left."""
+    """Make `out` this configuration's run folder, with one for each hook after the first, and hold those too. Raises
+    ValueError where that would make again what another configuration left."""
     if not (out / RUN_FILE).is_file() and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} exists and is not a run folder, it has no run.toml; choose another with --out")
     others = {out / hook_folder(name): config.at(name) for name in config.harvest.hook_names[1:]}
@@ -206,7 +206,7 @@ def _claimed(out: Path, config: RunConfig, redo: bool, locks: ExitStack) -> list
 
 def _check_keeps(out: Path, config: RunConfig) -> None:
     """Check that nothing of the run folder would be lost. Raises ValueError, with what differs, where stages, finished
-    or cut off, would be made anew."""
+    or cut off, would be made again."""
     if not (out / RUN_FILE).is_file():
         return
     new = config.to_dict()
@@ -229,7 +229,7 @@ def _check_keeps(out: Path, config: RunConfig) -> None:
 
 
 def _lost(run: Run) -> list[str]:
-    """The stages, finished or cut off, that the run's configuration would make anew."""
+    """The stages, finished or cut off, that the run's configuration would make again."""
     lost: list[str] = []
     for stage in STAGES.values():
         manifest = _readable(run, stage.name)

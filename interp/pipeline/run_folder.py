@@ -62,7 +62,7 @@ class Baseline(NamedTuple):
 
 
 def hook_folder(hook_name: str) -> Path:
-    """Where, in the run folder, a hook behind the first has its own."""
+    """Where, in the run folder, a hook after the first has its own."""
     return Path(HOOKS, re.sub(r"^\.", "%2E", quote(hook_name, safe="")))
 
 
@@ -160,13 +160,13 @@ class Run:
 
     @property
     def hook_name(self) -> str:
-        """Where the dictionary reads the model, by the name that the hook goes by in the store."""
+        """Where the dictionary reads the model, by its name in the store."""
         manifest = self.manifest("activations")
         return next(iter(manifest["results"]["d"])) if manifest else self.config.harvest.hook_name
 
     @property
     def target(self) -> str | None:
-        """What its transcoder writes, by the name that the hook goes by in the store; None of an autoencoder."""
+        """What its transcoder writes, by its name in the store; None of an autoencoder."""
         return None if self.config.harvest.writes is None else [*self.results("activations")["d"]][-1]
 
     @property
@@ -348,7 +348,7 @@ class Run:
 
     def _check_current(self, stage: Stage, manifest: dict[str, Any]) -> None:
         """Check that a stage's results are of what the run now says. Raises ValueError where the stage is of another
-        configuration than the run now has, or of inputs that have been made anew since; inputs that are gone count as
+        configuration than the run now has, or of inputs that have been made again since; inputs that are gone count as
         they were."""
         differing = [f"[{name}]" for name in self.differing(stage, manifest)]
         now = {name: self.manifest(name) or {} for name in manifest["inputs"]}

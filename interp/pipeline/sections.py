@@ -89,7 +89,7 @@ class EffectsConfig:
     """Where that would take longer, on two processor cores, each latent is ablated in fewer sequences, down to 16, and
     then fewer latents are, drawn by chance among those that fire."""
     latents: int | None = None
-    """At most so many latents, drawn by chance; "none": all."""
+    """At most this many latents, drawn by chance; "none": all."""
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -76,7 +76,7 @@ def _umap(rows: np.ndarray, seed: int) -> np.ndarray:
 
     # numba's OpenMP layer turns nested teams on for the whole process: attention took torch a thousand times as long.
     config.THREADING_LAYER = "workqueue"  # type: ignore[attr-defined]
-    # umap compiles its loops anew in each process, for ten seconds, unless numba is told to keep them on disk.
+    # umap compiles its loops again in each process, for ten seconds, unless numba is told to keep them on disk.
     for function in (each for module in (umap_, layouts, utils) for each in vars(module).values()):
         if isinstance(function, Dispatcher):
             function.enable_caching()

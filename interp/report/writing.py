@@ -121,7 +121,7 @@ def check_data_script(file: str, script: bytes) -> None:
             raise ValueError("it does not begin or end as data does")
         json.loads(text[len(start) : -len(last)])
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"data/{file} holds no data of a page ({error}): `interp report` writes it anew") from None
+        raise ValueError(f"data/{file} holds no data of a page ({error}): `interp report` writes it again") from None
 
 
 def _write_assets(folder: Path, page: str) -> None:

@@ -7,7 +7,7 @@ import psutil
 
 
 def check_memory(n_bytes: int, purpose: str) -> None:
-    """Check that so much memory is free. Raises ValueError, beginning with `purpose`, if not."""
+    """Check that this much memory is free. Raises ValueError, beginning with `purpose`, if not."""
     if n_bytes > (free := free_memory()):
         raise ValueError(f"{purpose} needs {n_bytes / 1e9:,.1f} GB of memory, of which {free / 1e9:,.1f} GB are free")
 

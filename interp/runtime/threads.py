@@ -31,7 +31,7 @@ _threads: ContextVar[int | None] = ContextVar("threads", default=None)
 
 @contextmanager
 def torch_on_one_thread(for_ours: int | None = None) -> Iterator[None]:
-    """Leave torch's threads to ours for a while: all, or so many."""
+    """Leave torch's threads to ours for a while: all of them, or `for_ours`."""
     before, token = torch.get_num_threads(), _threads.set(for_ours or _number())
     torch.set_num_threads(1)
     try:
@@ -65,7 +65,7 @@ def share(n: int, work: int, loop: Callable[..., Result], *arguments: Any) -> li
 
 
 def slices(n: int, size: int) -> list[slice]:
-    """0..n in slices of so many, one at least."""
+    """Cut 0..n into slices of `size`; there is at least one."""
     return [slice(start, min(start + size, n)) for start in range(0, max(n, 1), size)]
 
 

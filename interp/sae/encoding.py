@@ -79,7 +79,7 @@ def encode(
     """The picks from pre = x encoder_rowsᵀ + b_enc.
 
     x: centred already. encoder_rows: one row a latent, W_enc transposed. `low_precision` pays off where
-    `has_fast_bfloat16`; `workspace` holds what is filled anew each time.
+    `has_fast_bfloat16`; `workspace` holds what is filled again each time.
     """
     workspace = workspace or Workspace()
     pieces = slices(len(x), piece_rows(len(x), len(encoder_rows), low_precision))

@@ -229,9 +229,9 @@ class Learner:
             fires[idle] = False
             encoder_rows = self.weights["encoder_rows"]
             new = along_rows(rows, encoder_rows[fires] if fires.any() else encoder_rows)
-        self._begin_anew(idle[: len(new.b_enc)], new)
+        self._begin_again(idle[: len(new.b_enc)], new)
 
-    def _begin_anew(self, latents: Int[Tensor, " latent"], new: NewLatents) -> None:
+    def _begin_again(self, latents: Int[Tensor, " latent"], new: NewLatents) -> None:
         """Adam's means of them begin at 0, its squares where those of all latents are: from 0 its first steps would be
         several times the learning rate. Parameters of the architecture go back to where they began."""
         for name, values in {**new._asdict(), **self.initial_parameters}.items():

@@ -4,7 +4,7 @@
     log="wandb"              wandb/…                               WANDB_MODE, WANDB_PROJECT, WANDB_ENTITY, … hold
 
 A training that goes on gives its rows from the first one on, and each step stands once in what comes out: TensorBoard's
-file is written anew, a run at Weights & Biases takes the steps that it lacks. A function of the user's may get those
+file is written again, a run at Weights & Biases takes the steps that it lacks. A function of the user's may get those
 after the last checkpoint twice.
 """
 

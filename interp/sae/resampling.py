@@ -47,7 +47,7 @@ _SHARE = 0.05
 
 
 class NewLatents(NamedTuple):
-    """The weights with which latents begin anew."""
+    """The weights with which latents start again."""
 
     W_dec: Float[Tensor, "latent d_out"]
     encoder_rows: Float[Tensor, "latent d_in"]

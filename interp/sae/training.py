@@ -101,7 +101,7 @@ def train_sae(
     which as many are read as the training needs; `harvesting` are options of `harvest` and `buffer_bytes`
     (`interp.activations.stream.ActivationStream`).
     log: where the rows of metrics.jsonl go too: "tensorboard" or "wandb" (into `out`), or a function of a row.
-    overwrite: train anew, also in the place of another dictionary. resume=False does so too, from the first step.
+    overwrite: train again, also in the place of another dictionary. resume=False does so too, from the first step.
 
     Raises ValueError on an empty store, a hook that it lacks, a batch that is not finite (which of its rows), a loss
     that is not finite, and where `out` is damaged or holds training of another config or on another store (what

@@ -101,7 +101,7 @@ def tensors_header(
     entries: Iterable[tuple[str, Any, Sequence[int], int]], metadata: Mapping[str, str] | None = None, *, align: int = 8
 ) -> bytes:
     """The first bytes of a safetensors file, a multiple of `align`. entries: name, dtype, shape and bytes of each
-    tensor, one behind the other."""
+    tensor, one after the other."""
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     start = 0
     for name, dtype, shape, n_bytes in entries:

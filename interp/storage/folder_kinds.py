@@ -17,7 +17,7 @@ from typing import NamedTuple
 RUN_FILE = "run.toml"
 """What makes a folder a run's: its whole configuration."""
 HOOKS = "hooks"
-"""Where, in the run folder of several hooks, those behind the first have theirs, which share its corpus and model."""
+"""Where, in the run folder of several hooks, those after the first have theirs, which share its corpus and model."""
 _MOST_NAMES = 8
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 """The first part of an address; one letter before the colon would be a drive."""

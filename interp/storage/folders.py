@@ -78,7 +78,7 @@ def whole_folder(
     """A folder to fill. When the block ends it takes the place of `out`; after an error or a kill `out` is as it was.
 
     made_of: JSON of what its content depends on; a manifest that says so is written at the end, unless the block wrote
-    one. resume: True goes on from what the same work left when it was cut off, False begins anew; None is for a block
+    one. resume: True goes on from what the same work left when it was cut off, False starts again; None is for a block
     that cannot go on: after an error its files are removed. overwrite: other work, and files of ours that were changed
     since, may be replaced. editable: people and other tools may change the files, so that `verify` lets them pass;
     before such a folder is replaced, changed files still count as changed. run: the run folder that this folder belongs

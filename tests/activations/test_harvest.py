@@ -208,7 +208,7 @@ def test_a_hook_of_another_shape_is_refused(tmp_path, tokens):
     model = Toy()
     model.unflat = nn.Flatten()
     model.register_forward_hook(lambda module, _, output: module.unflat(output))
-    with pytest.raises(ValueError, match=r"hook 'unflat' \(Flatten\) puts out \(1, 64\) for tokens \(1, 8\)"):
+    with pytest.raises(ValueError, match=r"hook 'unflat' \(Flatten\) returns \(1, 64\) for tokens \(1, 8\)"):
         harvest(model, tokens, ["unflat"], tmp_path)
 
 

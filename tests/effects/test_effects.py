@@ -121,32 +121,32 @@ def sae():
 
 
 CASES = {  # the model, the hook, the dictionary, what is run again
-    "random directions before a layer": (ours, POST, lambda: RandomDictionary(D, 20, 4), "behind 1 block"),
-    "an SAE at the end": (lambda: ours(1), POST, sae, "behind the last block, for changed positions only"),
-    "neurons": (ours, "blocks.1.mlp.hook_post", lambda: NeuronDictionary(24, 5), "behind 1 block"),
+    "random directions before a layer": (ours, POST, lambda: RandomDictionary(D, 20, 4), "from block 1 on"),
+    "an SAE at the end": (lambda: ours(1), POST, sae, "after the last block, for changed positions only"),
+    "neurons": (ours, "blocks.1.mlp.hook_post", lambda: NeuronDictionary(24, 5), "from block 1 on"),
     "neurons of the first layer": (ours, "blocks.0.mlp.hook_post", lambda: NeuronDictionary(24, 5), "by whole forward"),
     "PCA where the stream enters": (
         ours,
         "blocks.1.hook_resid_pre",
         lambda: PCADictionary(torch.linalg.qr(torch.randn(D, D, generator=seeded(2)))[0], torch.zeros(D), 4),
-        "behind 1 block",
+        "from block 1 on",
     ),
-    "a transcoder": (ours, "blocks.1.hook_resid_mid", transcoder, "behind 1 block"),
+    "a transcoder": (ours, "blocks.1.hook_resid_mid", transcoder, "from block 1 on"),
     "the last norm": (
         ours,
         "ln_final.hook_normalized",
         lambda: RandomDictionary(D, 20, 4),
-        "behind the last block, for",
+        "after the last block, for",
     ),
-    "TransformerLens": (lens, POST, lambda: RandomDictionary(D, 20, 4), "behind 1 block"),
-    "heads side by side": (lens, "blocks.1.attn.hook_z", lambda: RandomDictionary(D, 20, 4), "behind 1 block"),
-    "blocks that put out tuples": (Tuples, "layers.0", lambda: RandomDictionary(D, 20, 4), "behind 1 block"),
-    "positions mixed at the end": (Tuples, "layers.1", lambda: RandomDictionary(D, 20, 4), "behind 2 blocks"),
+    "TransformerLens": (lens, POST, lambda: RandomDictionary(D, 20, 4), "from block 1 on"),
+    "heads side by side": (lens, "blocks.1.attn.hook_z", lambda: RandomDictionary(D, 20, 4), "from block 1 on"),
+    "blocks that put out tuples": (Tuples, "layers.0", lambda: RandomDictionary(D, 20, 4), "from block 1 on"),
+    "positions mixed at the end": (Tuples, "layers.1", lambda: RandomDictionary(D, 20, 4), "from block 2 on"),
     "a little that goes past a block": (
         Past,
         "layers.1",
         lambda: RandomDictionary(D, 20, 4),
-        "behind 1 block",
+        "from block 1 on",
     ),
     "a module and its hooks": (
         lambda: (module := Recurrent(), {"middle": module.first}),
@@ -156,7 +156,7 @@ CASES = {  # the model, the hook, the dictionary, what is run again
     ),
 }
 for family, width in (("gpt2", 32), ("llama", 32), ("gemma2", 32), ("neox", 32)):
-    for hook, way in ((POST, "behind 1 block"), ("blocks.2.hook_resid_post", "behind the last block, for")):
+    for hook, way in ((POST, "from block 1 on"), ("blocks.2.hook_resid_post", "after the last block, for")):
         CASES[f"{family}, {hook}"] = (
             lambda family=family: load_model(foreign_model(family, V)).double(),
             hook,

@@ -323,7 +323,7 @@ def test_a_model_that_sees_later_tokens_predicts_no_next_ones(tokens, dtype):
 def test_without_logits_there_are_no_next_tokens(tokens):
     silent = Averaging(causal=True)
     silent.register_forward_hook(lambda *_: {"last_hidden_state": torch.zeros(1)})
-    with pytest.raises(NoNextTokens, match="puts out no logits"):
+    with pytest.raises(NoNextTokens, match="has no logits"):
         check_predicts_next(silent, tokens)
 
 

@@ -21,7 +21,7 @@ from models import load_model
 from tests.foreign_models import TEXTS, foreign_tokenizer
 
 WITH_NEURONS = ("GPT-2", "GPT-NeoX", "Llama", "Qwen3", "Gemma 3")
-NO_NEXT = {"BERT": "logits depend on later tokens", "T5": "puts out no logits"}
+NO_NEXT = {"BERT": "logits depend on later tokens", "T5": "has no logits"}
 
 
 @pytest.fixture(scope="module")

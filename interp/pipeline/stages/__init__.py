@@ -60,7 +60,7 @@ class Stage:
     together: bool = False
     """Those of several hooks are built in one go, each in a folder of its own."""
     last: bool = False
-    """It runs behind all others and takes whatever they left: the page."""
+    """It runs after all others and takes whatever they left: the page."""
     config: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
     """Sections of the configuration that come with it, each with what makes the demo's."""
     shared: tuple[str, ...] = ()

@@ -73,7 +73,7 @@ def _check_streamed(config: RunConfig) -> None:
 
 
 def _check_hooks(config: RunConfig) -> None:
-    """Check that the model has the hooks, before it is trained, and that a pretrained one puts out a vector for each
+    """Check that the model has the hooks, before it is trained, and that a pretrained one returns a vector for each
     token there."""
     import torch
 

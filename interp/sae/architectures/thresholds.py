@@ -168,7 +168,7 @@ class JumpReLUConfig(SAEConfig):
     Penalty of a row: `l0` ‖z‖₀; `target_l0` (‖z‖₀ / τ − 1)² (both of the paper); or `tanh` Σ_j tanh(4 z_j ‖W_dec[j]‖),
     which with the loss for dead latents below is that of Circuits Updates, January 2025. With τ fixed the mean L0
     settles above it, since the reconstruction would have more latents fire. So τ, at first `target_l0`, moves with a
-    quarter of the run behind it until L0 is `target_l0`, to half of it at least.
+    quarter of the run after it until L0 is `target_l0`, to half of it at least.
     """
 
     architecture: ClassVar[str] = "jumprelu"

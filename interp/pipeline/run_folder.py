@@ -1,8 +1,7 @@
 """A run folder, opened: `Run("runs/demo").ranking`.
 
-A run folder holds `run.toml`, the whole configuration, and one folder a stage. A finished stage has a `manifest.json`:
-its configuration, the fingerprints of its inputs, versions, wall time and results. `panels/NAME.json` is what an
-analysis of the finished run left for its page.
+A run folder holds `run.toml`, the whole configuration, and one folder a stage (`pipeline.stage_folders`).
+`panels/NAME.json` is what an analysis of the finished run left for its page.
 
 A run with several hooks is the run folder of the first, and holds in `hooks/HOOK` one for each other. Those have no
 corpus and no model of their own, but those of the whole run; all else is theirs, and the same as if they were alone.
@@ -11,7 +10,7 @@ corpus and no model of their own, but those of the whole run; all else is theirs
 
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -19,10 +18,11 @@ from urllib.parse import quote
 
 from interp.display.cards import Markup, card, markup, table
 from interp.pipeline.config import RunConfig
-from interp.pipeline.stages import LEFT_OUT, STAGES, Stage
-from interp.storage.files import as_json, digest_json, read_json, write_json
+from interp.pipeline.stage_folders import StageFolders
+from interp.pipeline.stages import STAGES, Stage
+from interp.storage.files import read_json, write_json
 from interp.storage.folder_kinds import HOOKS, RUN_FILE, whole_run
-from interp.storage.folders import read_manifest, verify
+from interp.storage.folders import verify
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,8 +44,6 @@ if TYPE_CHECKING:
 PANELS = "panels"
 MLP_NEURONS = "mlp.hook_post"
 """What TransformerLens calls the neurons of a block's MLP."""
-SHOWN = ("seed", "tokens")
-"""Fields of the configuration that a figure's provenance names."""
 log = logging.getLogger(__name__)
 
 
@@ -66,9 +64,12 @@ def hook_folder(hook_name: str) -> Path:
     return Path(HOOKS, re.sub(r"^\.", "%2E", quote(hook_name, safe="")))
 
 
-class Run:
-    """What the stages of a run left, each as its stage reads it: when first asked for, and again after the stage has
-    run again. Raises FileNotFoundError for a folder that is no run, and for what its stage has not made yet."""
+class Run(StageFolders):
+    """A run, opened by its folder.
+
+    Each attribute below opens what a stage left: when it is first asked for, and again after the stage has run again.
+    Raises FileNotFoundError for a folder that is no run, and for an attribute whose stage has not been run yet.
+    """
 
     if TYPE_CHECKING:
         tokenizer: Tokenizer
@@ -105,21 +106,6 @@ class Run:
         """The run in a folder, as other folders are opened."""
         return cls(path)
 
-    @property
-    def config(self) -> RunConfig:
-        return self._config or RunConfig.from_toml(self.path / RUN_FILE)
-
-    @property
-    def title(self) -> str:
-        """What its page is called: the name of the run folder, and the hook where there are several."""
-        name = self.whole.path.resolve().name
-        return f"{name} · {self.config.harvest.hook_name}" if len(self.hooks) > 1 else name
-
-    @property
-    def hooks(self) -> tuple[str, ...]:
-        """The hooks at which the whole run learns dictionaries, as its configuration names them."""
-        return self.whole.config.harvest.hook_names
-
     def at(self, hook_name: str) -> "Run":
         """The run of one of the hooks, by any of its names. Raises ValueError where there is no such hook."""
         runs = {name: self.whole._part(name) for name in self.hooks}
@@ -129,24 +115,6 @@ class Run:
             if hook_name in run._names():
                 return run
         raise ValueError(f"{self.whole.path} has no hook {hook_name!r}; it has {', '.join(runs)}")
-
-    def folder(self, stage: str) -> Path:
-        """Where a stage is, or will be."""
-        is_shared = stage in STAGES and STAGES[stage].for_all_hooks
-        return (self.whole.path if is_shared else self.path) / stage
-
-    def settings(self, stage: Stage) -> dict[str, Any]:
-        """What the results of a stage depend on in the configuration: its sections, and the digests of all plugins."""
-        config = self.config.at(self.config.harvest.hook_name)
-        sections = config.to_dict()
-        settings = {name: sections[name] for name in stage.sections}
-        return settings | ({"plugins": sorted(config.plugins.values())} if config.plugins else {})
-
-    def differing(self, stage: Stage, manifest: Mapping[str, Any]) -> list[str]:
-        """The settings that were others when a stage was made, by its manifest."""
-        settings = as_json(self.settings(stage))
-        names = dict.fromkeys([*stage.sections, "plugins"])
-        return [name for name in names if manifest["config"].get(name) != settings.get(name)]
 
     @property
     def harvested(self) -> "LabelledTokens":
@@ -204,30 +172,6 @@ class Run:
 
         return ranking_evidence(self.ranking, latent)
 
-    def manifest(self, stage: str) -> dict[str, Any] | None:
-        """The manifest of a finished stage, or None. Raises ValueError for one that is not as it was written."""
-        manifest = read_manifest(self.folder(stage))
-        if manifest is not None and manifest.get("stage") != stage:
-            raise ValueError(f"{self.folder(stage)} was not made by this run: `interp run` makes the stage again")
-        return manifest
-
-    def has(self, stage: str) -> bool:
-        """Whether a stage is finished, and its results are not left out."""
-        manifest = self.manifest(stage)
-        return manifest is not None and LEFT_OUT not in manifest["results"]
-
-    def results(self, stage: str) -> dict[str, Any]:
-        """What a finished stage reached, such as a training's fvu, l0 and dead."""
-        return self._finished(stage)["results"]
-
-    def summaries(self) -> dict[str, str]:
-        """Each finished stage with a line on what it reached."""
-        return {name: STAGES[name].summary_of(manifest) for name, manifest in self._manifests().items()}
-
-    def path_to(self, name: str) -> Path:
-        """The file or folder that the attribute `name` reads."""
-        return next(self.folder(stage.name) / stage.opens[name][0] for stage in STAGES.values() if name in stage.opens)
-
     def report_inputs(self) -> "ReportInputs":
         """What its page is made of (`interp.report`): all that its stages left by now."""
         from interp.report.inputs import ReportInputs
@@ -269,20 +213,6 @@ class Run:
         write_json(file, {"inputs": self._fingerprints(stages), "panel": panel.payload()})
         return file
 
-    def provenance(self) -> dict[str, Any]:
-        """Where what is drawn of it comes from: its configuration's digest, seeds, tokens, stages and versions, as its
-        manifests have them."""
-        manifests = self._manifests()
-        sections = {name: values for manifest in manifests.values() for name, values in manifest["config"].items()}
-        named = {key: {name: values[key] for name, values in sections.items() if key in values} for key in SHOWN}
-        return {
-            "run": self.title,
-            "config_sha256": digest_json(sections),
-            **named,
-            "stages": {name: manifest["fingerprint"] for name, manifest in manifests.items()},
-            "versions": next(iter(manifests.values()))["versions"] if manifests else {},
-        }
-
     def __getattr__(self, name: str) -> Any:
         for stage in STAGES.values():
             if name in stage.opens and "_opened" in self.__dict__:
@@ -290,7 +220,7 @@ class Run:
         raise AttributeError(f"a run has no {name!r}; it has {', '.join(dir(self))}")
 
     def __dir__(self) -> list[str]:
-        names = [name for name in (*self.__dict__, *vars(type(self))) if not name.startswith("_")]
+        names = [name for name in super().__dir__() if not name.startswith("_")]
         return sorted({*names, *(name for stage in STAGES.values() for name in stage.opens)})
 
     def __repr__(self) -> str:
@@ -320,14 +250,6 @@ class Run:
             return []
         return [self.hook_name, *self.store.aliases.get(self.hook_name, ())]
 
-    def _manifests(self, *, without_page: bool = False) -> dict[str, dict[str, Any]]:
-        """The manifests of the finished stages, in their order."""
-        names = [name for name, stage in STAGES.items() if not (without_page and stage.last)]
-        return {name: manifest for name in names if (manifest := self.manifest(name)) is not None}
-
-    def _fingerprints(self, stages: Iterable[str]) -> dict[str, str | None]:
-        return {name: (self.manifest(name) or {}).get("fingerprint") for name in stages}
-
     def _open(self, stage: Stage, name: str) -> Any:
         if stage.for_all_hooks and self.whole is not self:
             return self.whole._open(stage, name)
@@ -337,25 +259,3 @@ class Run:
             verify(self.folder(stage.name) / name_in_folder)
             self._opened[name] = manifest["sha256"], reader(self.folder(stage.name) / name_in_folder)
         return self._opened[name][1]
-
-    def _finished(self, stage: str) -> dict[str, Any]:
-        manifest = self.manifest(stage)
-        if manifest is None:
-            raise FileNotFoundError(f"{self.path} has no {stage} yet: `interp run` or `interp demo` makes it")
-        if not self.has(stage):
-            raise FileNotFoundError(f"{self.path} has no {stage}: it was left out, as {manifest['results'][LEFT_OUT]}")
-        return manifest
-
-    def _check_current(self, stage: Stage, manifest: dict[str, Any]) -> None:
-        """Check that a stage's results are of what the run now says. Raises ValueError where the stage is of another
-        configuration than the run now has, or of inputs that have been made again since; inputs that are gone count as
-        they were."""
-        differing = [f"[{name}]" for name in self.differing(stage, manifest)]
-        now = {name: self.manifest(name) or {} for name in manifest["inputs"]}
-        before = manifest["inputs"]
-        differing += [name for name in before if now[name].get("fingerprint", before[name]) != before[name]]
-        if differing:
-            raise ValueError(
-                f"{self.folder(stage.name)} was made with another {' and another '.join(differing)} than the run "
-                "now has: `interp run` makes it again"
-            )

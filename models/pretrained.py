@@ -165,7 +165,7 @@ def _from_transformers(name: str, folder: str, dtype: str, revision: str | None,
     with _one_line(name), _without_progress_bars():
         config = AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=False, **options)
     door = auto_class(config)
-    _check_size(name, door, config, Path(folder), options.get("gguf_file"))
+    _check_size(name, door, config, dtype, Path(folder), options.get("gguf_file"))
     with _one_line(name), _without_progress_bars():
         loaded: Any = door.from_pretrained(
             folder,
@@ -186,22 +186,29 @@ def _from_transformers(name: str, folder: str, dtype: str, revision: str | None,
     return opened
 
 
-def _check_size(name: str, door: Any, config: Any, folder: Path, gguf_file: str | None) -> None:
+def _check_size(name: str, door: Any, config: Any, dtype: str, folder: Path, gguf_file: str | None) -> None:
     """Check, before memory is taken for weights, that the files can hold as many as the configuration describes, at a
-    bit each. Raises ValueError if not."""
+    bit each, and that the memory can. Raises ValueError if not."""
     import torch
 
-    files = [folder / gguf_file] if gguf_file else list(folder.glob("*.safetensors"))
-    if not files or not folder.is_dir():  # a name on the hub
-        return
-    n_bytes = sum(file.stat().st_size for file in files)
+    from models.layers import free_memory
+
     described = 0
     with _one_line(name), suppress(NotImplementedError), torch.device("meta"):
         described = sum(weight.numel() for weight in door.from_config(config).parameters())
-    if described > 8 * n_bytes:
+    files = [folder / gguf_file] if gguf_file else list(folder.glob("*.safetensors"))
+    n_bytes = sum(file.stat().st_size for file in files)
+    if files and folder.is_dir() and described > 8 * n_bytes:  # not so a name on the hub
         raise ValueError(
             f"the configuration of {name} describes {described:,} weights, but its files have {n_bytes:,} bytes: "
             "fetch it again"
+        )
+    kept_as = str(getattr(config, "dtype", None) or "float32").removeprefix("torch.") if dtype == "auto" else dtype
+    needed, free = described * getattr(torch, kept_as).itemsize, free_memory()
+    if needed > free:
+        raise ValueError(
+            f"{name} has {described:,} weights, which need {needed / 1e9:,.1f} GB of memory, of which "
+            f"{free / 1e9:,.1f} GB are free: take a smaller model, or its weights as bfloat16"
         )
 
 

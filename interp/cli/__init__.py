@@ -28,6 +28,7 @@ from interp.cli.model_commands import harvest_command, nulls_command, quality_co
 from interp.cli.run_commands import (
     demo_command,
     explore_command,
+    plan_command,
     publish_command,
     run_command,
     warm_up_command,
@@ -38,6 +39,7 @@ from interp.cli.sae_commands import export_command, train_sae_command, with_fiel
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo_command,
     "run": run_command,
+    "plan": plan_command,
     "tokenize": tokenize_command,
     "harvest": harvest_command,
     "train-sae": train_sae_command,
@@ -117,7 +119,7 @@ def _import_plugins(words: list[str]) -> list[str]:
         flag, _, file = word.partition("=")
         if flag != "--import":
             rest.append(word)
-        elif {"demo", "run"} & set(rest):
+        elif {"demo", "run", "plan"} & set(rest):
             raise ValueError('a run keeps what it was made with: write plugins = ["mine.py"] in its configuration')
         elif not (file := file or next(following, "")):
             raise ValueError("--import needs the name of a Python file")

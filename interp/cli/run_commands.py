@@ -1,5 +1,5 @@
-"""Runs: `demo` and `run` for all stages, `warm-up`; of a finished one `explore`, its page with its model behind it, and
-`publish`, the formats of other tools and the Hugging Face hub."""
+"""Runs: `demo` and `run` for all stages, `plan` for what they take, `warm-up`; of a finished one `explore`, its page
+with its model behind it, and `publish`, the formats of other tools and the Hugging Face hub."""
 
 import functools
 import inspect
@@ -111,6 +111,24 @@ def run_command(
     if until is not None:
         check_names([until], list(STAGES), "--until: stage")
     _show_stages(RunConfig.from_toml(config, import_plugins=True), out, until, redo)
+
+
+def plan_command(
+    config: Annotated[Path, Argument(help="a .toml file, as `interp run` takes it")],
+    *,
+    out: Annotated[Path | None, Option(help="the run folder (default runs/NAME for NAME.toml)")] = None,
+) -> None:
+    """configuration → what `interp run` would take, stage by stage, before any work
+
+    Bytes on disk and of memory, operations, and seconds on this machine with nothing beside, by about a second of
+    measurement; what does not fit, and the numbers that would. A pretrained model is loaded for its sizes."""
+    check_there(config)
+    from interp.pipeline.config import RunConfig
+    from interp.pipeline.costs import Speed
+    from interp.pipeline.plan import Plan
+
+    plan = Plan.of(RunConfig.from_toml(config, import_plugins=True), out or Path("runs") / config.stem)
+    print(plan.text(Speed.measured()))
 
 
 def with_stages_and_sources(command: Callable) -> Callable:

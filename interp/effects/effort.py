@@ -32,9 +32,10 @@ all sequences of 64 latents, 8.1 (estimate 7.5)."""
 _STEPS = 64
 
 
-def latents_at_once(downstream: Downstream, sequences: int) -> int:
-    """How many latents are ablated in one reading of the text, so that their sums fit in memory."""
-    return max(1, min(2 * NUMBERS_AT_ONCE // downstream.readout.d_state, NUMBERS_AT_ONCE // 8 // sequences))
+def latents_at_once(d_state: int, sequences: int) -> int:
+    """How many latents are ablated in one reading of the text, so that their sums fit in memory. d_state: of what the
+    model's last linear map reads."""
+    return max(1, min(2 * NUMBERS_AT_ONCE // d_state, NUMBERS_AT_ONCE // 8 // sequences))
 
 
 class Effort(NamedTuple):
@@ -69,22 +70,21 @@ def effort(
     of_order = features.table().set_index("latent").loc[order.numpy()]
     n_sequences, n_active = (torch.tensor(of_order[name].to_numpy(float)) for name in ("n_sequences", "n_active"))
 
-    behind, distribution = downstream.weights, DISTRIBUTION * downstream.d_vocab
-
     def estimate(n_latents: int, n: int) -> float:
         """The minutes that the first latents take, in at most n sequences each."""
-        per_latent, firings = n_sequences[:n_latents], n_active[:n_latents]
-        pairs = per_latent.clamp(max=n)
-        positions = pairs * (firings / per_latent if downstream.by_position else features.n_ctx)
-        # Once without the latent and once along others, a multiplication and an addition a weight.
-        ablating = float(positions.sum()) * (4 * behind + 2 * distribution)
-        # Each sequence is read up to the hook and encoded, once for as many latents as fit in memory.
-        blocks = per_latent.split(latents_at_once(downstream, n))
-        n_read = features.n_ctx * sum(_distinct(block, n, len(features.tokens)) for block in blocks)
-        reading = n_read * 2 * (downstream.all_weights - behind + dictionary.d_in * dictionary.d_sae)
-        # Where something is changed the model goes on as it is, and is followed back from its loss to the hook.
-        n_asked = min(n_read, float(positions.sum())) if downstream.by_position else n_read
-        return (ablating + reading + n_asked * (6 * behind + distribution)) / OPERATIONS_A_SECOND / 60
+        operations = ablation_operations(
+            n_sequences[:n_latents],
+            n_active[:n_latents],
+            n,
+            n_all=len(features.tokens),
+            n_ctx=features.n_ctx,
+            at_once=latents_at_once(downstream.readout.d_state, n),
+            by_position=downstream.by_position,
+            reading=downstream.all_weights - downstream.weights + dictionary.d_in * dictionary.d_sae,
+            behind=downstream.weights,
+            d_vocab=downstream.d_vocab,
+        )
+        return operations / OPERATIONS_A_SECOND / 60
 
     sequences, fit = min(sequences, max(1, int(n_sequences.max()) if len(order) else 1)), len(order)
     if minutes is not None:
@@ -95,6 +95,34 @@ def effort(
             latents = order[:fit].sort().values
     pairs = int(n_sequences[:fit].clamp(max=sequences).sum())
     return Effort(latents, sequences, pairs, estimate(fit, sequences), len(order))
+
+
+def ablation_operations(
+    n_sequences: Float64[Tensor, " latent"],
+    n_active: Float64[Tensor, " latent"],
+    at_most: int,
+    *,
+    n_all: int,
+    n_ctx: int,
+    at_once: int,
+    by_position: bool,
+    reading: float,
+    behind: float,
+    d_vocab: int,
+) -> float:
+    """Multiplications and additions of the ablation of latents that fire in so many sequences, at so many tokens, each
+    in `at_most` sequences of `n_all`. at_once: latents of one reading; by_position: whether only changed positions are
+    run; reading, behind: weights by which a position is multiplied up to the hook, the encoder's too, and behind it."""
+    distribution = DISTRIBUTION * d_vocab
+    pairs = n_sequences.clamp(max=at_most)
+    positions = float((pairs * (n_active / n_sequences if by_position else n_ctx)).sum())
+    # Once without the latent and once along others, a multiplication and an addition a weight.
+    ablating = positions * (4 * behind + 2 * distribution)
+    # Each sequence is read up to the hook and encoded, once for as many latents as fit in memory.
+    n_read = n_ctx * sum(_distinct(block, at_most, n_all) for block in n_sequences.split(at_once))
+    # Where something is changed the model goes on as it is, and is followed back from its loss to the hook.
+    n_asked = min(n_read, positions) if by_position else n_read
+    return ablating + n_read * 2 * reading + n_asked * (6 * behind + distribution)
 
 
 def _distinct(n_sequences: Float64[Tensor, " latent"], n: int, n_all: int) -> float:

@@ -152,7 +152,7 @@ def feature_effects(
         log.info("effects of %s: about %.1f minutes on two processor cores", what, minutes)
         progress(0, pairs, f"about {minutes:.0f} min for {what}")
         run = _Ablations(features, downstream, dictionary, n_tokens, integrated_steps, seed, progress, pairs)
-        blocks = latents_here.split(latents_at_once(downstream, taken.sequences))
+        blocks = latents_here.split(latents_at_once(downstream.readout.d_state, taken.sequences))
 
         def ablate() -> list[pd.DataFrame]:
             tables = [run.table(block, sampled_sequences(features, block, taken.sequences, seed)) for block in blocks]

@@ -62,7 +62,7 @@ _HELD_BYTES = 1 << 28
 """Bytes of activations that the first pass keeps for the second."""
 _LOGITS_AT_ONCE = 1 << 25
 """Logits per batch, of a model that holds all at once; peak use is about twice this."""
-_PART_TOKENS = 5_000
+PART_TOKENS = 5_000
 """On about so many tokens at least ablations and baselines are run. What an ablation costs differs by some 3 nats
 between tokens, and so is known to 0.05 of 5 to 10 nats: of what a dictionary loses that is 1 %."""
 
@@ -252,7 +252,7 @@ class Splice:
         self.batch_size, self.unigram_loss = batch_size, unigram_loss
         self.progress, self.done = progress or no_progress, 0
         self._baselines = frozenset(baselines)
-        self._part_step = max(1, tokens.numel() // _PART_TOKENS)
+        self._part_step = max(1, tokens.numel() // PART_TOKENS)
         n_part = len(range(0, len(tokens), self._part_step))
         n_whole = 2 + len(dictionaries) - len(self._baselines)  # once up to the hook, once as it is
         self.total = n_whole * len(tokens) + (2 + len(self._baselines)) * n_part

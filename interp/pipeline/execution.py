@@ -24,6 +24,7 @@ from typing import Any
 import tomli_w
 
 from interp.pipeline.config import RunConfig
+from interp.pipeline.plan import Plan
 from interp.pipeline.plugins import check_imported
 from interp.pipeline.run_folder import Run, hook_folder
 from interp.pipeline.stages import STAGES, Stage
@@ -57,7 +58,8 @@ def run_stages(
 
     Raises ValueError when `out` holds work of another configuration, finished or cut off, that this one would replace
     (the message says what differs, and in which stages), unless `redo` is set: then those stages are run again; when
-    there is no stage `until`; and while another process works in `out`.
+    there is no stage `until`; where the disk or the memory is too small (`plan.Plan`); and while another process
+    works in `out`.
     """
     config, names = config.with_named_hooks(), list(STAGES)
     if until is not None and until not in names:
@@ -84,8 +86,10 @@ def run_stages(
             left = {run: head for run, head in heads.items() if run not in done}
             if left and not is_checked:
                 is_checked = True
-                for later in stages[stages.index(stage) :]:
+                to_come = stages[stages.index(stage) :]
+                for later in to_come:
                     later.check(config)
+                Plan.of(config, out, to_come).check()
             built = _build(stage, left, progress(stage.name)) if left else {}
             for run in of_runs:
                 finished(stage, (done | built)[run], run in built)

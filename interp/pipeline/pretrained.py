@@ -64,8 +64,9 @@ class ModelConfig:
         """The pretrained model, loaded once a process."""
         return _load(self.source, self.name, self.revision, self.dtype)
 
-    def hooked(self) -> Any:
-        """A model that shows its hooks: the pretrained one, or before it is trained one without weights."""
+    def hooked(self, d_vocab: int = 2) -> Any:
+        """A model that shows its hooks: the pretrained one, or before it is trained one without weights, of a
+        vocabulary of so many."""
         if not self.is_trained:
             return self.pretrained()
         import torch
@@ -73,7 +74,7 @@ class ModelConfig:
         from models.transformer import Transformer
 
         with torch.device("meta"):
-            return Transformer(self.transformer(d_vocab=2))
+            return Transformer(self.transformer(d_vocab))
 
     def transformer(self, d_vocab: int) -> "TransformerConfig":
         from models.layers import TransformerConfig

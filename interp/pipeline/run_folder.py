@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from interp.display.cards import Markup, card, markup, table
 from interp.pipeline.config import RunConfig
+from interp.pipeline.sections import MLP_NEURONS
 from interp.pipeline.stage_folders import StageFolders
 from interp.pipeline.stages import STAGES, Stage
 from interp.storage.files import read_json, write_json
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
     from models.transformer import Transformer
 
 PANELS = "panels"
-MLP_NEURONS = "mlp.hook_post"
-"""What TransformerLens calls the neurons of a block's MLP."""
 log = logging.getLogger(__name__)
 
 

@@ -25,6 +25,8 @@ class TokenizerConfig:
 
 
 ALL_MLPS = "all mlps"
+MLP_NEURONS = "mlp.hook_post"
+"""What TransformerLens calls the neurons of a block's MLP."""
 _BLOCK = re.compile(r"blocks\.\d+\.")
 
 
@@ -73,6 +75,20 @@ class HarvestConfig:
         """What the first one's transcoder writes; None of an autoencoder."""
         block = _BLOCK.match(self.hook_name)
         return f"{block.group()}{self.writes}" if block and self.writes else None
+
+    def hooks_in(self, model: Any) -> list[str]:
+        """The first one's hooks in the store: the dictionary's; and of a transcoder what it writes, else, where the
+        model shows them, the neurons; one where they are the same."""
+        from interp.activations.hooks import has_hook, main_names
+
+        [hook_name] = main_names(model, self.hook_name)
+        if self.written is not None:
+            return main_names(model, [hook_name, self.written])
+        if self.neuron_hook is not None:
+            return main_names(model, [hook_name, self.neuron_hook])
+        block = _BLOCK.match(hook_name)
+        neurons = f"{block.group()}{MLP_NEURONS}" if block else hook_name
+        return list(dict.fromkeys((hook_name, neurons))) if has_hook(model, neurons) else [hook_name]
 
     @property
     def options(self) -> dict[str, Any]:

@@ -387,11 +387,16 @@ class TrainingRun:
 
 
 def _check_room(config: SAEConfig, hooks: HookScales, processes: int) -> None:
-    """Check that the memory suffices. Raises ValueError where weights, gradients and Adam's moments, a batch and what
-    it becomes, need more than is free."""
+    """Check that the memory suffices. Raises ValueError where training needs more than is free."""
     width = hooks.d_in + hooks.d_out
-    needed = 4 * width * (4 * config.d_sae + 2 * config.batch_size // processes)
+    needed = training_bytes(config, width, processes)
     check_memory(needed, f"d_sae={config.d_sae} on {width} numbers a row, batch_size={config.batch_size},")
+
+
+def training_bytes(config: SAEConfig, width: int, processes: int = 1) -> int:
+    """The memory that training takes: weights, gradients and Adam's moments, a batch and what it becomes. width: d_in
+    and d_out together."""
+    return 4 * width * (4 * config.d_sae + 2 * config.batch_size // processes)
 
 
 def _sum_of(tensors: dict[str, Tensor]) -> str:

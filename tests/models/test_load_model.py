@@ -259,6 +259,17 @@ def test_a_model_larger_than_its_files_is_refused_before_memory_is_taken(tmp_pat
             load_model(place)
 
 
+def test_a_model_larger_than_the_memory_is_refused_before_it_is_loaded(tmp_path, monkeypatch):
+    folder = write_foreign("gpt2", tmp_path / "small")
+    n_weights = sum(weight.numel() for weight in load_model(folder).parameters())
+    monkeypatch.setattr("models.layers.free_memory", lambda: 3 * n_weights)
+    assert load_model(folder, dtype="bfloat16").d_vocab
+    with pytest.raises(
+        ValueError, match=f"small has {n_weights:,} weights, which need .* GB of memory, of which .* free"
+    ):
+        load_model(folder)
+
+
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"])
 @pytest.mark.parametrize("damage", ["empty", "a bit", "cut", "null", "list", "zeros", "words"])
 def test_a_damaged_model_is_said_in_one_line(tmp_path, file, damage):

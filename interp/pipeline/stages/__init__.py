@@ -8,6 +8,7 @@ A stage is one decorated function, from which the running, opening, printing and
     @stage(
         inputs=("features",),                              # stages whose results it reads
         config={"probes": ProbesConfig},                   # its sections of run.toml, each with what makes its default
+        cost=lambda sizes: Cost(seconds=1e-6 * sizes.rows),              # what `interp plan` says that it takes
         opens={"probes": ("probes.parquet", pd.read_parquet)},           # run.probes
         summary="{n:,} probes, mean AUROC {auroc:.3f}",    # the line printed when it ends, of the results it returns
         panel=lambda run: Panel(note="…", table=run.probes),             # what the page shows of it
@@ -27,6 +28,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
+from interp.pipeline.costs import Cost, Sizes
 from interp.runtime.progress import Progress
 
 if TYPE_CHECKING:
@@ -69,6 +71,10 @@ class Stage:
     """Of a run, what its results depend on beside the sections and inputs, such as digests of files elsewhere."""
     check: Callable[[Any], None] = lambda config: None
     """Checks the configuration, before any stage runs. Raises ValueError for one that it cannot run."""
+    cost: Callable[[Sizes], Cost] = lambda sizes: Cost()
+    """What it takes, told before any stage runs (`interp plan`); of one hook, where it is not for all or together."""
+    reduced_by: tuple[str, ...] = ()
+    """Fields of the configuration, "section.field", whose numbers make it cheaper."""
     opens: Mapping[str, tuple[str, Callable[[Path], Any]]] = field(default_factory=dict)
     """Attributes of a `Run`, each with its place in the stage's folder and the function that reads it."""
     summary: str | Callable[[dict[str, Any]], str]

@@ -3,15 +3,19 @@
 import math
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from interp.display.verdict_looks import verdict_words
 from interp.pipeline import opening
+from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.run_folder import Run
 from interp.pipeline.sections import QualityConfig, RankingConfig
 from interp.pipeline.stages import LEFT_OUT, NEXT_LINE, OF_AUTOENCODERS, stage
+from interp.pipeline.stages.latents import training_cost
+from interp.pipeline.stages.upstream import harvest_cost
 from interp.runtime.progress import Progress
 from interp.storage.files import digest_file, write_parquet
 from interp.storage.folder_kinds import is_run
@@ -23,6 +27,9 @@ if TYPE_CHECKING:
     from interp.features.feature_store import FeatureStore
     from interp.report.panels import Panel
 
+LATENT_SECONDS = 4e-3
+"""To judge a latent: its senses, their rules and its nulls."""
+
 
 def _demo_nulls() -> "NullsConfig":
     from interp.compare.null_dictionaries import NullsConfig
@@ -30,8 +37,21 @@ def _demo_nulls() -> "NullsConfig":
     return NullsConfig(sae_tokens=1_000_000)
 
 
+def _quality_cost(sizes: Sizes) -> Cost:
+    """All tokens go once up to the hook, and on as they are and with the SAE; a part with baselines and ablations."""
+    from interp.evaluation.quality import PART_TOKENS
+
+    part = sizes.held_out / max(1, sizes.held_out // PART_TOKENS)
+    passes = sizes.passes(sizes.held_out, before=1, behind=2) + sizes.passes(part, behind=5)
+    directions = 2 * sizes.held_out * sizes.d_in * sizes.d_sae
+    picking = Cost(memory=passes.memory + 8 * sizes.d_in * sizes.d_sae, seconds=5e-9 * sizes.held_out * sizes.d_sae)
+    return passes + sizes.encoding(sizes.held_out) + picking + Cost(single=directions)
+
+
 @stage(
     inputs=("corpus", "model", "activations", "sae"),
+    cost=_quality_cost,
+    reduced_by=("quality.tokens",),
     config={"quality": QualityConfig},
     shared=("harvest", "sae"),
     opens={"quality": ("quality.parquet", opening.open_table)},
@@ -97,6 +117,7 @@ def _concepts_panel(run: Run) -> "Panel":
 
 @stage(
     inputs=("features", "neurons"),
+    cost=lambda sizes: Cost(disk=1e4, seconds=0.2),
     opens={"concepts": ("concepts.parquet", opening.open_table)},
     summary=lambda results: (
         f"best feature beats best {next((r['rival'] for r in results.values() if 'rival' in r), 'neuron')} on "
@@ -142,8 +163,26 @@ def nulls_summary(results: Mapping[str, Any]) -> str:
     )
 
 
+def _nulls_cost(sizes: Sizes) -> Cost:
+    """A stand-in for the dictionary, a twin and the frozen ones learn from the store together, one more from each of
+    two other models, which are harvested; all are encoded, and a sample of the latents of each is judged."""
+    settings, models = sizes.config.nulls, 2
+    if sizes.config.harvest.writes:
+        return Cost()
+    tokens, together, is_learnt_again = _learnt_together(settings, sizes.config.sae)
+    together += is_learnt_again
+    training, dictionaries = training_cost(sizes, tokens), together + models
+    harvest = harvest_cost(sizes, min(max(settings.tokens, tokens), sizes.rows), {sizes.hooks[0]: sizes.d_in})
+    work = training.times(dictionaries) + Cost(seconds=LATENT_SECONDS * settings.latents * (dictionaries + 1))
+    passes = replace(harvest.times(models), disk=0, scratch=models * harvest.disk)
+    memory = 3 * sizes.weight_bytes + together * training.memory
+    return work + passes + sizes.encoding(settings.tokens * dictionaries) + Cost(memory=memory)
+
+
 @stage(
     inputs=("model", "activations", "sae", "features", "neurons"),
+    cost=_nulls_cost,
+    reduced_by=("nulls.sae_tokens", "nulls.tokens", "sae.d_sae"),
     config={"nulls": _demo_nulls},
     shared=("harvest", "sae"),
     opens={"nulls": (".", opening.open_nulls)},
@@ -176,20 +215,28 @@ def nulls(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 
 def _nulls_effort(run: Run) -> str:
     """What the nulls train and harvest, and how long that takes by what the run's own training and harvest took."""
-    from interp.compare.null_dictionaries import FROZEN
-
     tokens, settings = run.features.tokens, run.config.nulls
     models = 2 if hasattr(run.model, "untrained") else 1
-    work = f"to train {len(FROZEN) + 1 + models} dictionaries and harvest {models} models, and then the verdicts"
+    learnt_from, together, is_learnt_again = _learnt_together(settings, run.sae.config)
+    work = f"to train {together + models} dictionaries and harvest {models} models, and then the verdicts"
     sae, activations = (run.manifest(name) for name in ("sae", "activations"))
     if sae is None or activations is None or run.sae.config is None:
         return work
-    learnt_from = min(settings.sae_tokens or run.sae.config.tokens, run.sae.config.tokens)
-    trainings = len(FROZEN) + 1 + models + (learnt_from < run.sae.config.tokens)
+    trainings = together + models + is_learnt_again
     seconds = trainings * sae["wall_seconds"] * learnt_from / run.sae.config.tokens
     harvested = min(max(settings.tokens, learnt_from) / tokens.numel(), 1)
     seconds += models * activations["wall_seconds"] * harvested
     return f"about {max(1, round(seconds / 60))} min {work}"
+
+
+def _learnt_together(settings: "NullsConfig", config: Any) -> tuple[int, int, bool]:
+    """The tokens that each of the nulls' dictionaries learns from, how many learn from the store, and whether the
+    dictionary itself has a stand-in with as few. config: what it was trained with; not so, where it has no tokens."""
+    from interp.compare.null_dictionaries import FOREIGN_TOKENS, FROZEN
+
+    had = getattr(config, "tokens", None)
+    tokens = min(settings.sae_tokens or had or FOREIGN_TOKENS, had or math.inf)
+    return int(tokens), len(FROZEN) + 1, had is not None and tokens < had
 
 
 def verdicts(counts: Mapping[str, Any]) -> str:
@@ -231,6 +278,11 @@ def _other_pages(run: Run) -> dict[str, str]:
 
 @stage(
     inputs=("corpus", "features"),
+    cost=lambda sizes: Cost(
+        disk=600 * sizes.d_sae,
+        memory=sizes.weight_bytes + 5 * sizes.rows,
+        seconds=LATENT_SECONDS * sizes.d_sae + 1.5e-6 * sizes.rows,
+    ),
     optional=("nulls",),
     config={"ranking": RankingConfig},
     outside=_twin_scan,
@@ -268,6 +320,7 @@ def ranked(run: Run, config: RankingConfig, progress: Progress, part: tuple[int,
 
 @stage(
     inputs=("features",),
+    cost=lambda sizes: Cost(disk=2.4e6 + 2300 * sizes.d_sae, memory=sizes.weight_bytes, seconds=2.4e-3 * sizes.d_sae),
     last=True,
     outside=lambda run: {"pages": pages} if (pages := _other_pages(run)) else {},
     opens={"page": ("page/index.html", Path)},

@@ -1,12 +1,14 @@
 """From activations to features and what they do: `sae`, `features`, `neurons`, `effects`."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp.pipeline import opening
 from interp.pipeline.config import RunConfig
+from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.pretrained import LoadedConfig
 from interp.pipeline.run_folder import Run
 from interp.pipeline.sections import EffectsConfig
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 MEASURED = 1 << 16
 """Rows on which a loaded dictionary is measured."""
+CACHE_BYTES = 32e6
+"""What counts of pairs of latents may take to stay in a processor's last cache."""
 NEURONS_AT_ONCE = 32
 """How many neurons of a pretrained model, or coordinates, fire on a token, the strongest: half of the gated ones are
 positive."""
@@ -53,8 +57,25 @@ def _check_loaded(config: RunConfig) -> None:
         )
 
 
+def training_cost(sizes: Sizes, tokens: float) -> Cost:
+    """A step encodes its rows; decodes, and takes the gradient of, what fires (six reads and writes of a decoder row a
+    firing); and Adam reads and writes seven numbers a weight."""
+    from interp.sae.training import training_bytes
+
+    config, weights = sizes.config.sae, (sizes.d_in + sizes.d_out) * sizes.d_sae
+    if isinstance(config, LoadedConfig):
+        return Cost(disk=4 * weights, memory=4 * weights)
+    steps = tokens / config.batch_size
+    moved = 28 * weights * steps + 24 * tokens * sizes.l0 * sizes.d_out
+    memory = training_bytes(config, sizes.d_in + sizes.d_out)
+    kept = Cost(disk=4 * weights, scratch=12 * weights, memory=memory, moved=moved, seconds=6e-3 * steps)
+    return kept + sizes.encoding(tokens)
+
+
 @stage(
     inputs=("activations",),
+    cost=lambda sizes: training_cost(sizes, getattr(sizes.config.sae, "tokens", 0)),
+    reduced_by=("sae.d_sae", "sae.batch_size"),
     check=_check_loaded,
     config={"sae": _demo_sae},
     shared=("harvest",),
@@ -101,8 +122,21 @@ def _measured(dictionary: "Dictionary", acts: "Tensor") -> dict[str, float]:
     }
 
 
+def scan_cost(sizes: Sizes, d_sae: int, l0: float, *, width: int) -> Cost:
+    """Firings are sorted, kept and counted, and pairs of latents that fire together are counted, in the cache or beside
+    it; each latent's examples are written and its direction is multiplied by the unembedding."""
+    firings, pairs = sizes.rows * l0, sizes.rows * l0**2
+    counting = 2e-7 * firings + (1e-8 if 4 * d_sae**2 < CACHE_BYTES else 3.5e-8) * pairs + 8e-4 * d_sae
+    unembedding = 2 * d_sae * width * sizes.d_vocab
+    memory = sizes.weight_bytes + 8 * width * sizes.d_vocab + 16 * width * d_sae
+    disk = 8 * firings + 7e3 * d_sae
+    return Cost(disk=disk, scratch=disk, memory=memory, single=unembedding, seconds=counting)
+
+
 @stage(
     inputs=("corpus", "model", "activations", "sae"),
+    cost=lambda sizes: scan_cost(sizes, sizes.d_sae, sizes.l0, width=sizes.d_in) + sizes.encoding(sizes.rows),
+    reduced_by=("harvest.tokens", "sae.d_sae"),
     config={"scan": _demo_scan},
     shared=("harvest",),
     opens={"features": (".", opening.open_features)},
@@ -113,8 +147,18 @@ def features(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     return _scan(run, run.sae, run.hook_name, folder, progress)
 
 
+def _neurons_cost(sizes: Sizes) -> Cost:
+    width = sizes.widths[sizes.hooks[-1]]
+    if sizes.config.harvest.writes:
+        return Cost()
+    fire = width / 24 if sizes.config.model.is_trained else min(width, NEURONS_AT_ONCE)
+    return scan_cost(sizes, width, fire, width=width) + Cost(seconds=5e-9 * sizes.rows * width)
+
+
 @stage(
     inputs=("corpus", "model", "activations"),
+    cost=_neurons_cost,
+    reduced_by=("harvest.tokens",),
     shared=("harvest", "scan", "model"),
     opens={"neurons": (".", opening.open_features)},
     summary=lambda r: f"{r['latents']:,} {r.get('basis', 'neurons')}, {r['dead']:,} dead, L0 {r['mean_l0']:.1f}",
@@ -144,8 +188,41 @@ def ablated(results: Mapping[str, Any]) -> str:
     ])  # fmt: skip
 
 
+def _effects_cost(sizes: Sizes) -> Cost:
+    """Of latents that all fire equally often, at two tokens of each sequence in which they fire (1.87 in the demo, 1.90
+    in SmolLM2's run); no more than the minutes allow."""
+    import torch
+
+    from interp.effects.effort import OPERATIONS_A_SECOND, ablation_operations, latents_at_once
+
+    config, n_all = sizes.config.effects, max(1.0, sizes.rows / sizes.n_ctx)
+    n_latents, n_active = min(sizes.d_sae, config.latents or sizes.d_sae), sizes.rows * sizes.l0 / sizes.d_sae
+    n_sequences = n_all * -math.expm1(-n_active / 2 / n_all)
+    at_once = min(n_latents, latents_at_once(sizes.model.d_model, config.sequences))
+    behind = sizes.passes(1, behind=1).operations / 2
+    operations = ablation_operations(
+        torch.full((at_once,), n_sequences).double(),
+        torch.full((at_once,), n_active).double(),
+        config.sequences,
+        n_all=round(n_all),
+        n_ctx=sizes.n_ctx,
+        at_once=at_once,
+        by_position=behind < 1.1 * sizes.model.d_model * sizes.d_vocab,  # no block is left
+        reading=sizes.passes(1, before=1).operations / 2 + sizes.d_in * sizes.d_sae,
+        behind=behind,
+        d_vocab=sizes.d_vocab,
+    )
+    passes = sizes.passes(1, behind=1)
+    kind = "single" if passes.single else "half"
+    allowed = min(operations * n_latents / at_once, 60 * config.minutes * OPERATIONS_A_SECOND)
+    memory = passes.memory + 8 * sizes.model.d_model * sizes.d_vocab
+    return Cost(disk=400 * sizes.d_sae, memory=memory, **{kind: allowed})
+
+
 @stage(
     inputs=("model", "sae", "features"),
+    cost=_effects_cost,
+    reduced_by=("effects.minutes",),
     config={"effects": EffectsConfig},
     shared=("harvest",),
     opens={"effects": ("effects.parquet", opening.open_table)},

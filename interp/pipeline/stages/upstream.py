@@ -1,7 +1,6 @@
 """From text to activations: `corpus`, `model`, `activations`."""
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
@@ -9,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from interp.pipeline import opening
 from interp.pipeline.config import RunConfig
+from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.pretrained import ModelConfig, model_files
-from interp.pipeline.run_folder import MLP_NEURONS, Run
+from interp.pipeline.run_folder import Run
 from interp.pipeline.sections import HarvestConfig, TokenizerConfig
 from interp.pipeline.stages import stage
 from interp.runtime.progress import Progress
@@ -84,7 +84,7 @@ def _check_hooks(config: RunConfig) -> None:
     for name, main in main_name.items():
         if same := [other for other in main_name if main_name[other] == main and other != name]:
             raise ValueError(f"[harvest] hook_names has {name} and {same[0]}, which are one hook: name it once")
-    pairs = [_hooks(model, config.at(name).harvest) for name in main_name]
+    pairs = [config.at(name).harvest.hooks_in(model) for name in main_name]
     if config.harvest.writes and (same := [pair[0] for pair in pairs if len(pair) < 2]):
         raise ValueError(f"[harvest] writes = {config.harvest.writes!r} is {same[0]} itself: leave it out")
     hooks = resolve_hooks(model, list(chain(*pairs)))
@@ -93,23 +93,19 @@ def _check_hooks(config: RunConfig) -> None:
             hooked_rows(model, torch.zeros(1, 2, dtype=torch.long), hooks)
 
 
-def _hooks(model: Any, config: HarvestConfig) -> list[str]:
-    """The dictionary's hook; of a transcoder what it writes, else, where the model shows them, that of the neurons; one
-    where they are the same."""
-    from interp.activations.hooks import has_hook, main_names
-
-    [hook_name] = main_names(model, config.hook_name)
-    if config.written is not None:
-        return main_names(model, [hook_name, config.written])
-    if config.neuron_hook is not None:
-        return main_names(model, [hook_name, config.neuron_hook])
-    block = re.match(r"blocks\.\d+\.", hook_name)
-    neurons = f"{block.group()}{MLP_NEURONS}" if block else hook_name
-    return list(dict.fromkeys((hook_name, neurons))) if has_hook(model, neurons) else [hook_name]
+def _corpus_cost(sizes: Sizes) -> Cost:
+    """An id of 4 bytes a token, and a byte a label: the mixture has about twelve. Unless it is streamed, all text and
+    tokens are held at once."""
+    corpus, n_labels = sizes.config.corpus, 12 if sizes.config.corpus.source == "mixture" else 1
+    disk = (4 + n_labels) * sizes.all_tokens
+    memory = 0 if corpus.stream else sizes.characters + disk
+    return Cost(disk=disk, memory=memory, seconds=sizes.characters / 1.2e6)
 
 
 @stage(
     for_all_hooks=True,
+    cost=_corpus_cost,
+    reduced_by=("corpus.characters",),
     config={"corpus": _demo_corpus, "tokenizer": TokenizerConfig},
     shared=("model",),
     check=_check_streamed,
@@ -166,8 +162,25 @@ def corpus(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     return results
 
 
+def _model_cost(sizes: Sizes) -> Cost:
+    """Training is three passes (forward, and backward to inputs and to weights) and AdamW, which reads and writes seven
+    numbers a weight; a pretrained model's loss is measured."""
+    config, training = sizes.config.model, sizes.config.training
+    if not config.is_trained:
+        measured = sizes.passes(min(MAX_EVALUATED, sizes.held_out), before=1, behind=1)
+        return measured + Cost(disk=sizes.weight_bytes * config.is_slow, seconds=2e-8 * sizes.weight_bytes)
+    passes = sizes.passes(3 * training.tokens, before=1, behind=1)
+    steps = training.steps(sizes.n_ctx)
+    optimizer = Cost(disk=sizes.weight_bytes, moved=28 * sizes.weights * steps, seconds=6e-3 * steps)
+    memory = 4 * sizes.weight_bytes + 100 * training.batch_size * sizes.n_ctx * sizes.model.d_model
+    is_half = training.precision != "float32"
+    return optimizer + Cost(memory=memory, **{"half" if is_half else "single": passes.operations})
+
+
 @stage(
     for_all_hooks=True,
+    cost=_model_cost,
+    reduced_by=("training.tokens", "training.batch_size"),
     inputs=("corpus",),
     config={"model": ModelConfig, "training": _demo_training},
     check=_check_model,
@@ -219,8 +232,20 @@ def model(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     return asdict(train_model(new, *texts, run.config.training, folder, **known))
 
 
+def harvest_cost(sizes: Sizes, rows: float, widths: Mapping[str, int]) -> Cost:
+    """One pass up to the hooks, and a store of these widths, whose bytes are written and digested."""
+    from interp.activations.shards import ShardLayout, columns_of
+
+    disk = ShardLayout(round(rows), columns_of(round(rows), widths, sizes.config.harvest.dtype)).size
+    shown = sizes.config.harvest.batch_size * sizes.n_ctx * sum(widths.values())
+    passes = sizes.passes(rows, before=1)
+    return passes + Cost(disk=disk, memory=passes.memory + 8 * shown, seconds=disk / 1e9)
+
+
 @stage(
     together=True,
+    cost=lambda sizes: harvest_cost(sizes, sizes.rows, sizes.widths),
+    reduced_by=("harvest.tokens",),
     inputs=("corpus", "model"),
     config={"harvest": HarvestConfig},
     check=_check_hooks,
@@ -236,7 +261,7 @@ def activations(runs: Sequence[Run], folders: Sequence[Path], progress: Progress
 
     run, hooks = runs[0], dict[str | Path, list[str]]()
     for run_of_hook, folder in zip(runs, folders, strict=True):
-        hooks[folder / "store"] = _hooks(run.model, run_of_hook.config.harvest)
+        hooks[folder / "store"] = run_of_hook.config.harvest.hooks_in(run.model)
     stores = harvest_stores(
         run.model,
         run.harvested.tokens,

@@ -1,0 +1,240 @@
+"""What a stage takes, told before it runs: sizes that follow from a configuration, a cost by them, a machine's speed.
+
+    seconds = float32 operations / rate + bfloat16 operations / rate + bytes moved / rate + bookkeeping × pace
+
+The rates and the pace are measured in about a second (`Speed.measured`), each as the best of some tries, so that they
+are those of the machine with nothing beside. Which operations and bytes a stage needs is said beside the stage
+(`Stage.cost`). Operations of the model are counted on one sequence at the run's hooks. Bookkeeping (sorting, counting,
+writing, Python) is in seconds of two cores of an AMD EPYC 9B45, fitted to the demo and to SmolLM2's run there.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any, NamedTuple
+
+from interp.pipeline.pretrained import LoadedConfig
+
+USUAL_L0 = 32
+"""Taken for the latents a token of an architecture whose configuration does not say."""
+_CHARACTERS_A_TOKEN = 0.28, -0.94
+"""Slope and intercept in log₂ of the vocabulary: 1.84 of 1,024 entries (measured), 2.16 of 2,048, 3.43 of 49,152."""
+_AT_ONCE = ("memory", "scratch")
+_LOOP, _LOOP_SECONDS = 20_000, 1.2e-3
+"""Steps of a loop over a dictionary of Python, and what it takes on the machine of the bookkeeping."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a stage takes. Sums and multiples are of all but memory and scratch, of which the larger counts."""
+
+    disk: float = 0
+    """Bytes that it leaves."""
+    scratch: float = 0
+    """Bytes on disk meanwhile, beside those that it leaves."""
+    memory: float = 0
+    """Bytes of the tensors that it must hold at once, without those of the libraries."""
+    single: float = 0
+    """Multiplications and additions in float32, each one operation."""
+    half: float = 0
+    """Those in bfloat16, where the hardware multiplies it."""
+    moved: float = 0
+    """Bytes that go through memory, not the cache."""
+    seconds: float = 0
+    """Bookkeeping, on the machine of the constants."""
+
+    @property
+    def operations(self) -> float:
+        return self.single + self.half
+
+    def __add__(self, other: "Cost") -> "Cost":
+        names = [field.name for field in fields(self)]
+        pairs = {name: (getattr(self, name), getattr(other, name)) for name in names}
+        return Cost(**{name: max(pair) if name in _AT_ONCE else sum(pair) for name, pair in pairs.items()})
+
+    def times(self, n: float) -> "Cost":
+        names = [field.name for field in fields(self)]
+        return Cost(**{name: getattr(self, name) * (1 if name in _AT_ONCE else n) for name in names})
+
+    def on(self, speed: "Speed") -> float:
+        """Seconds."""
+        multiplying = self.single / speed.single + self.half / speed.half
+        return multiplying + self.moved / speed.memory + self.seconds * speed.pace
+
+
+class Speed(NamedTuple):
+    single: float
+    """Operations a second of a float32 matrix product."""
+    half: float
+    """Of bfloat16; of float32, where bfloat16 is not faster."""
+    memory: float
+    """Bytes a second that a copy reads and writes."""
+    pace: float
+    """Time that bookkeeping takes, as a multiple of that on the machine of the constants."""
+
+    @classmethod
+    def measured(cls) -> "Speed":
+        """The speed of this machine's processor, in about a second."""
+        import torch
+
+        from interp.sae.encoding import has_fast_bfloat16
+
+        x, W, block = torch.randn(2048, 512), torch.randn(2048, 512), torch.zeros(1 << 24)
+        x_half, W_half, copy, n_operations = x.bfloat16(), W.bfloat16(), block.clone(), 2 * len(x) * W.numel()
+        single = n_operations / _best(lambda: x @ W.T)
+        half = n_operations / _best(lambda: x_half @ W_half.T) if has_fast_bfloat16(x) else single
+        return cls(single, half, 2 * block.nbytes / _best(lambda: copy.copy_(block)), _best(_loop) / _LOOP_SECONDS)
+
+
+class Sizes:
+    """How large what a configuration describes is. A pretrained model is loaded; one that is trained has no weights."""
+
+    def __init__(self, config: Any):
+        """config: a `RunConfig`."""
+        self.config = config.with_named_hooks()
+
+    @cached_property
+    def model(self) -> Any:
+        return self.config.model.hooked(self.config.tokenizer.vocab_size)
+
+    @property
+    def d_vocab(self) -> int:
+        return int(self.model.d_vocab)
+
+    @property
+    def n_ctx(self) -> int:
+        return self.config.model.n_ctx
+
+    @property
+    def characters(self) -> int:
+        """At most: a source may hold fewer."""
+        from models.corpus import ENDLESS_CHARACTERS
+        from models.own_text import matching_files
+
+        corpus = self.config.corpus
+        files = [file for path in corpus.paths for file in matching_files(path) if file.is_file()]
+        if not files:
+            return corpus.characters or ENDLESS_CHARACTERS
+        n_bytes = sum(file.stat().st_size for file in files)
+        return min(corpus.characters or n_bytes, n_bytes)
+
+    @property
+    def all_tokens(self) -> float:
+        is_spelt = self.config.model.is_trained and self.config.tokenizer.kind == "characters"
+        slope, intercept = _CHARACTERS_A_TOKEN
+        return self.characters / (1 if is_spelt else max(1.0, slope * math.log2(self.d_vocab) + intercept))
+
+    @property
+    def held_out(self) -> float:
+        return min(self.config.quality.tokens, self.all_tokens * self.config.corpus.val_fraction)
+
+    @property
+    def rows(self) -> float:
+        """Tokens whose activations are kept."""
+        return min(self.config.harvest.tokens, self.all_tokens * (1 - self.config.corpus.val_fraction))
+
+    @cached_property
+    def weights(self) -> int:
+        return sum(weight.numel() for weight in self.model.parameters())
+
+    @cached_property
+    def weight_bytes(self) -> int:
+        return sum(weight.nbytes for weight in self.model.parameters())
+
+    @cached_property
+    def widths(self) -> dict[str, int]:
+        """Each hook's width, of all hooks of the run."""
+        return self._traced[0]
+
+    @property
+    def hooks(self) -> list[str]:
+        """Of the first dictionary: what it reads, and what is harvested beside it."""
+        return self.config.harvest.hooks_in(self.model)
+
+    @property
+    def d_in(self) -> int:
+        return self.widths[self.hooks[0]]
+
+    @property
+    def d_out(self) -> int:
+        return self.widths[self.hooks[-1]] if self.config.harvest.writes else self.d_in
+
+    @cached_property
+    def _loaded(self) -> Any:
+        from interp.sae import load_sae
+
+        sae = self.config.sae
+        assert isinstance(sae, LoadedConfig)
+        return load_sae(sae.load, sae.sae_id)
+
+    @property
+    def d_sae(self) -> int:
+        sae = self.config.sae
+        return int(self._loaded.d_sae if isinstance(sae, LoadedConfig) else sae.d_sae)
+
+    @property
+    def l0(self) -> int:
+        return int(getattr(self.config.sae, "k", None) or USUAL_L0)
+
+    def passes(self, tokens: float, *, before: float = 0, behind: float = 0) -> Cost:
+        """Forward passes over so many tokens: of them `before` times up to the hooks, and `behind` times from there."""
+        _, to_hooks, whole = self._traced
+        operations = tokens * (before * to_hooks + behind * (whole - to_hooks))
+        is_single = next(self.model.parameters()).element_size() > 2
+        return Cost(memory=self.weight_bytes, **{"single" if is_single else "half": operations})
+
+    def encoding(self, rows: float) -> Cost:
+        return Cost(half=2 * rows * self.d_in * self.d_sae)
+
+    def with_config(self, config: Any) -> "Sizes":
+        """The sizes of another configuration of the same model, which is not loaded or traced again."""
+        other = Sizes(config)
+        for name in ("model", "_traced", "_loaded"):
+            if name in vars(self):
+                vars(other)[name] = vars(self)[name]
+        return other
+
+    @cached_property
+    def _traced(self) -> tuple[dict[str, int], float, float]:
+        """Widths of the hooks; operations a token up to the last of them, and of the whole model."""
+        import torch
+        from torch.utils.flop_counter import FlopCounterMode
+
+        from interp.activations.hooks import evaluating, hooked_rows, resolve_hooks
+
+        harvest, model = self.config.harvest, self.model
+        names = [name for hook in harvest.hook_names for name in self.config.at(hook).harvest.hooks_in(model)]
+        tokens = torch.zeros(1, self.n_ctx, dtype=torch.long, device=next(model.parameters()).device)
+        trained = [weight for weight in model.parameters() if weight.requires_grad]
+        try:
+            model.requires_grad_(
+                False
+            )  # the counter follows gradients, and a position's weights have none of their own
+            with evaluating(model):
+                with FlopCounterMode(display=False) as to_hooks:
+                    rows = hooked_rows(model, tokens, resolve_hooks(model, list(dict.fromkeys(names))))
+                with FlopCounterMode(display=False) as whole:
+                    model(tokens)
+        finally:
+            for weight in trained:
+                weight.requires_grad_(True)
+        widths = {name: x.shape[1] for name, x in rows.items()}
+        return widths, to_hooks.get_total_flops() / self.n_ctx, whole.get_total_flops() / self.n_ctx
+
+
+def _best(work: Callable[[], object], tries: int = 12) -> float:
+    """Seconds of the fastest of some tries."""
+    seconds = []
+    for _ in range(tries):
+        begin = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - begin)
+    return min(seconds)
+
+
+def _loop() -> None:
+    counts: dict[int, int] = {}
+    for i in range(_LOOP):
+        counts[i % 997] = counts.get(i % 997, 0) + 1

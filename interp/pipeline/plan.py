@@ -1,0 +1,156 @@
+"""What a run takes, stage by stage, before any work: bytes on disk and of memory, operations, seconds; what does not
+fit on this machine, and with which numbers in the configuration it would.
+
+    plan = Plan.of(config, "runs/mine");  print(plan.text(Speed.measured()));  plan.check()
+
+Each stage says what it costs (`Stage.cost`), by sizes that follow from the configuration (`costs.Sizes`). A run is
+refused for what it must hold at least; its own libraries take LIBRARY_BYTES more.
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from interp.pipeline.config import RunConfig
+from interp.pipeline.costs import Cost, Sizes, Speed
+from interp.pipeline.run_folder import hook_folder
+from interp.pipeline.stages import STAGES, Stage
+from interp.runtime.memory import free_memory
+from interp.storage.folders import unfinished
+
+LIBRARY_BYTES = 1.5e9
+"""What Python, PyTorch, compiled kernels and buffers take: the demo's peaks are 1.1 GB when it begins and 2.2 GB when
+its last stages run."""
+
+
+class Row(NamedTuple):
+    stage: str
+    cost: Cost
+    """Of all hooks of the run."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    sizes: Sizes
+    out: Path
+    stages: tuple[Stage, ...]
+    free_disk: float
+    """Bytes, with those that the stages hold already, finished or cut off: they are used again, or give way."""
+    free_memory: float
+
+    @classmethod
+    def of(cls, config: RunConfig, out: str | Path, stages: Sequence[Stage] | None = None) -> "Plan":
+        """The plan of some stages, or all, of a run in the folder `out`. Raises ValueError for a model or dictionary
+        that cannot be opened, and for a hook that the model does not have."""
+        out, sizes = Path(out), Sizes(config)
+        taken = tuple(STAGES.values() if stages is None else stages)
+        folders = [out, *(out / hook_folder(name) for name in sizes.config.harvest.hook_names[1:])]
+        held = (_held(folder / stage.name) for folder in folders for stage in taken)
+        existing = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+        return cls(sizes, out, taken, shutil.disk_usage(existing).free + sum(held), free_memory())
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        return [Row(stage.name, self._cost(stage, self.sizes)) for stage in self.stages]
+
+    @property
+    def total(self) -> Cost:
+        return sum((row.cost for row in self.rows), Cost())
+
+    def faults(self) -> list[str]:
+        """What does not fit, each in a line with what would."""
+        lines = []
+        for stage, (name, cost) in zip(self.stages, self.rows, strict=True):
+            if cost.memory > self.free_memory:
+                needs = f"{name} needs {_bytes(cost.memory)} of memory, of which {_bytes(self.free_memory)} are free"
+                lines.append(f"{needs}{self._remedy(stage, partial(Plan._fits_memory, stage=stage))}")
+        if not self._fits_disk():
+            needed = self.total.disk + self.total.scratch
+            largest = max(zip(self.stages, self.rows, strict=True), key=lambda pair: pair[1].cost.disk)[0]
+            needs = (
+                f"the run needs {_bytes(needed)} on the disk of {self.out}, of which {_bytes(self.free_disk)} are free"
+            )
+            lines.append(f"{needs}, most of it for {largest.name}{self._remedy(largest, Plan._fits_disk)}")
+        return lines
+
+    def check(self) -> None:
+        """Raises ValueError, in one line, where the run does not fit."""
+        if faults := self.faults():
+            raise ValueError("; ".join(faults))
+
+    def text(self, speed: Speed) -> str:
+        """A table, a line a stage, and below it what does not fit."""
+        lines = [f"{'stage':12s} {'on disk':>10s} {'memory':>10s} {'operations':>11s} {'time':>9s}"]
+        rows = [*self.rows, Row("all", self.total)]
+        for name, cost in rows:
+            memory = _bytes(cost.memory + LIBRARY_BYTES)
+            operations, seconds = f"{cost.operations:.1e}", _duration(cost.on(speed))
+            lines.append(f"{name:12s} {_bytes(cost.disk):>10s} {memory:>10s} {operations:>11s} {seconds:>9s}")
+        if scratch := self.total.scratch:
+            lines.append(f"Up to {_bytes(scratch)} more on disk meanwhile.")
+        lines += [
+            f"{_bytes(self.free_disk)} on disk and {_bytes(self.free_memory)} of memory are free.",
+            f"This machine, with nothing beside: {speed.single / 1e9:,.0f} billion operations a second in float32, "
+            f"{speed.half / 1e9:,.0f} in bfloat16.",
+        ]
+        return "\n".join([*lines, *(f"does not fit: {fault}" for fault in self.faults())])
+
+    def _cost(self, stage: Stage, sizes: Sizes) -> Cost:
+        return stage.cost(sizes).times(1 if stage.comes_first else len(sizes.config.harvest.hook_names))
+
+    def _fits_memory(self, stage: Stage) -> bool:
+        return self._cost(stage, self.sizes).memory <= self.free_memory
+
+    def _fits_disk(self) -> bool:
+        return self.total.disk + self.total.scratch <= self.free_disk
+
+    def _remedy(self, stage: Stage, fits: Any) -> str:
+        """The largest number of each field that makes it fit, found by halving."""
+        options = []
+        for path in stage.reduced_by:
+            section, name = path.split(".")
+            now = getattr(getattr(self.sizes.config, section), name, None)
+            if now is None:
+                continue
+            low, high = 0, now
+            while high - low > max(1, low // 100):
+                middle = (low + high) // 2
+                low, high = (middle, high) if self._fits_with(section, name, middle, fits) else (low, middle)
+            if low:
+                options.append(f"[{section}] {name} = {_rounded(low)}")
+        return f": {' or '.join(options)} would fit" if options else ""
+
+    def _fits_with(self, section: str, name: str, value: int, fits: Any) -> bool:
+        config = self.sizes.config
+        try:
+            changed = config.replace(**{section: replace(getattr(config, section), **{name: value})})
+        except ValueError:  # fewer latents than fire, say
+            return False
+        return fits(replace(self, sizes=self.sizes.with_config(changed)))
+
+
+def _held(folder: Path) -> int:
+    """Bytes of a stage, finished or not."""
+    files = (file for path in (folder, unfinished(folder)) for file in path.rglob("*") if file.is_file())
+    return sum(file.stat().st_size for file in files)
+
+
+def _rounded(number: int) -> str:
+    """Down to two digits."""
+    unit = 10 ** max(0, len(str(number)) - 2)
+    return f"{number // unit * unit:_}"
+
+
+def _bytes(number: float) -> str:
+    unit, name = next(((size, name) for size, name in ((1e12, "TB"), (1e9, "GB")) if number >= size), (1e6, "MB"))
+    return f"{number / unit:,.1f} {name}"
+
+
+def _duration(seconds: float) -> str:
+    for unit, name in ((86_400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * unit:
+            return f"{seconds / unit:,.1f} {name}"
+    return f"{seconds:.1f} s"

@@ -1,0 +1,131 @@
+import dataclasses
+
+import pytest
+
+from interp.cli import main
+from interp.pipeline.costs import Cost, Sizes, Speed
+from interp.pipeline.execution import run_stages
+from interp.pipeline.plan import Plan
+from interp.pipeline.stages import STAGES
+from tests.tiny import TINY
+
+SPEED = Speed(single=100.0, half=400.0, memory=50.0, pace=2.0)
+
+
+def disk_of(run, stage: str) -> int:
+    return sum(file.stat().st_size for file in run.folder(stage).rglob("*") if file.is_file())
+
+
+def test_a_cost_adds_up_and_takes_the_seconds_of_its_parts():
+    cost = Cost(disk=3, scratch=4, memory=5, single=100, half=800, moved=25, seconds=1.5)
+    assert cost.on(SPEED) == 100 / 100 + 800 / 400 + 25 / 50 + 1.5 * 2
+    other = Cost(disk=1, scratch=9, memory=2, single=50)
+    assert cost + other == Cost(disk=4, scratch=9, memory=5, single=150, half=800, moved=25, seconds=1.5)
+    assert other.times(3) == Cost(disk=3, scratch=9, memory=2, single=150)
+    assert cost.operations == 900
+
+
+def test_operations_of_a_model_are_those_of_its_matrices():
+    """By hand: of one block 2 a weight, and of attention, whose scores and sums are n_ctx · d_model each."""
+    sizes, d, d_mlp, n_ctx, vocab = Sizes(TINY), 32, 64, 64, 512
+    block = 2 * (4 * d * d + 2 * d * d_mlp) + 4 * n_ctx * d
+    counted = sizes.passes(10, before=1).operations
+    assert 10 * (block - 4 * n_ctx * d) <= counted <= 10 * block  # fused attention goes uncounted
+    assert sizes.passes(10, behind=1).operations == 10 * 2 * d * vocab
+    assert sizes.widths == {"blocks.0.hook_resid_post": d, "blocks.0.mlp.hook_post": d_mlp}
+    assert sizes.weights == TINY.model.transformer(vocab).n_parameters
+    assert all(weight.requires_grad for weight in sizes.model.parameters())
+
+
+def test_what_a_run_leaves_on_disk_is_what_was_planned(tiny_run):
+    planned = {row.stage: row.cost for row in Plan.of(TINY, tiny_run.path).rows}
+    assert [*planned] == [*STAGES]
+    assert planned["activations"].disk == pytest.approx(disk_of(tiny_run, "activations"), rel=0.05)
+    for stage in ("corpus", "model", "sae"):  # beside weights lie curves and texts of some 30 kB
+        assert planned[stage].disk == pytest.approx(disk_of(tiny_run, stage), rel=0.4, abs=3e4), stage
+    assert Sizes(TINY).rows == TINY.harvest.tokens and Sizes(TINY).d_sae == TINY.sae.d_sae
+
+
+def test_the_seconds_follow_the_tokens_and_the_latents():
+    def seconds(config, stage):
+        return STAGES[stage].cost(Sizes(config)).on(Speed(1e11, 4e11, 4e10, 1.0))
+
+    more = TINY.replace(sae=dataclasses.replace(TINY.sae, tokens=10 * TINY.sae.tokens))
+    assert seconds(more, "sae") == pytest.approx(10 * seconds(TINY, "sae"))
+    wider = TINY.replace(sae=dataclasses.replace(TINY.sae, d_sae=640))
+    assert seconds(wider, "ranking") > 5 * seconds(TINY, "ranking")
+    hasty = TINY.replace(effects=dataclasses.replace(TINY.effects, minutes=1e-6))
+    assert seconds(hasty, "effects") < 1e-3 < seconds(TINY, "effects")
+    again = TINY.replace(nulls=dataclasses.replace(TINY.nulls, sae_tokens=6_000))
+    assert seconds(again, "nulls") < seconds(TINY, "nulls")
+
+
+@pytest.fixture
+def small_disk(monkeypatch):
+    room = type("Room", (), {"free": 16_000_000})
+    monkeypatch.setattr("interp.pipeline.plan.shutil.disk_usage", lambda folder: room)
+
+
+def test_a_run_that_does_not_fit_the_disk_is_refused_with_numbers_that_would(small_disk, tmp_path):
+    ran = []
+    with pytest.raises(ValueError, match=r"the run needs .* MB on the disk of .*, of which 16.0 MB are free") as error:
+        run_stages(TINY, tmp_path / "run", progress=lambda stage: ran.append(stage))
+    assert ran == [] and not (tmp_path / "run" / "corpus").exists()
+    [offered] = str(error.value).split("[harvest] tokens = ")[1:]
+    tokens = int(offered.split()[0])
+    assert 1_000 < tokens < TINY.harvest.tokens and str(error.value).endswith("would fit")
+
+    def faults(tokens):
+        changed = TINY.replace(harvest=dataclasses.replace(TINY.harvest, tokens=tokens))
+        return Plan.of(changed, tmp_path / "run").faults()
+
+    assert faults(tokens) == [] and faults(int(1.2 * tokens)) != []
+
+
+def test_what_a_run_holds_already_counts_as_free(small_disk, tiny_run):
+    plan = Plan.of(TINY, tiny_run.path)
+    assert plan.free_disk > 16_000_000 + disk_of(tiny_run, "activations")
+    assert plan.faults() == []
+
+
+def test_a_dictionary_too_large_for_the_memory_is_refused_with_the_words_of_the_plan(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("interp.pipeline.plan.free_memory", lambda: 100_000_000)
+    file = tmp_path / "wide.toml"
+    file.write_text("[sae]\nd_sae = 200_000\n")
+    asked = [str(file), "--out", str(tmp_path / "run")]
+    assert main(["plan", *asked]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1 : 2 + len(STAGES)]] == [*STAGES, "all"]
+    [told] = [line.removeprefix("does not fit: ") for line in lines if line.startswith("does not fit: sae")]
+    assert told.startswith("sae needs 823.4 MB of memory, of which 100.0 MB are free: [sae] d_sae = ")
+    assert not (tmp_path / "run").exists()
+    assert main(["run", *asked]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_bad_configuration_is_one_line(tmp_path, capsys):
+    file = tmp_path / "mine.toml"
+    file.write_text("[sae]\nd_saee = 3\n")
+    assert main(["plan", str(file)]) == 2
+    line = "interp: " + f"{file}: [sae] field 'd_saee' does not exist; did you mean d_sae"
+    assert capsys.readouterr().err.startswith(line)
+    assert main(["plan", str(tmp_path / "none.toml")]) == 2
+
+
+def test_a_stage_of_a_users_own_brings_its_cost(monkeypatch, tmp_path):
+    own = dataclasses.replace(STAGES["concepts"], name="probes", cost=lambda sizes: Cost(disk=sizes.rows, memory=1e30))
+    plan = Plan.of(TINY, tmp_path, [own])
+    assert [(row.stage, row.cost.disk) for row in plan.rows] == [("probes", TINY.harvest.tokens)]
+    assert plan.faults() == [f"probes needs 1,000,000,000,000,000,000.0 TB of memory, of which {free(plan)} are free"]
+
+
+def free(plan) -> str:
+    return f"{plan.free_memory / 1e9:,.1f} GB"
+
+
+def test_runs_of_several_hooks_take_as_many_dictionaries(tmp_path):
+    names = ("blocks.0.hook_resid_post", "blocks.0.hook_resid_mid")
+    both = TINY.replace(harvest=dataclasses.replace(TINY.harvest, hook_names=names))
+    one, two = ({row.stage: row.cost for row in Plan.of(config, tmp_path).rows} for config in (TINY, both))
+    assert two["sae"].disk == 2 * one["sae"].disk and two["model"] == one["model"]
+    assert two["activations"].disk == pytest.approx(one["activations"].disk * 128 / 96, rel=0.02)

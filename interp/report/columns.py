@@ -11,7 +11,7 @@ import pandas as pd
 
 from interp.display.verdict_looks import MIN_F1, WITHOUT_SCORES
 from interp.features.feature_store import FeatureStore
-from interp.report.json_text import number
+from interp.report.json_text import DIGITS, number
 from interp.verdict.verdicts import rule_holds, worth_a_look
 
 N_TOKENS = 8
@@ -21,14 +21,19 @@ N_UNLIKE = 12
 """Features with which the table begins, whose rules are unlike each other."""
 
 
-def table_columns(store: FeatureStore, features: pd.DataFrame, ranking: pd.DataFrame) -> dict[str, list]:
+def table_columns(
+    store: FeatureStore, features: pd.DataFrame, ranking: pd.DataFrame, effects: pd.DataFrame | None = None
+) -> dict[str, list]:
     """Column → list over the latents; verdicts and labels as places in their lists of names. A label that it detects
-    with an F1 below MIN_F1 is left out."""
+    with an F1 below MIN_F1 is left out. effects: one row a latent that was ablated."""
     tested = ranking.mask(ranking["verdict"].isin(WITHOUT_SCORES))
     verdicts, verdict = _coded(ranking["verdict"])
     named = features["best_label"].where(features["best_label_f1"] >= MIN_F1) if "best_label" in features else None
     labels, label = _coded(pd.Series(None, features.index, dtype=object) if named is None else named)
     top = top_tokens(store, N_TOKENS)
+    ablated = pd.DataFrame(index=features.index)
+    if effects is not None:
+        ablated = effects.set_index("latent").reindex(features.index)
     return {
         "verdicts": verdicts,
         "labels": labels,
@@ -39,6 +44,9 @@ def table_columns(store: FeatureStore, features: pd.DataFrame, ranking: pd.DataF
         "high": _numbers(tested, "ci_high"),
         "learnt": _numbers(tested, "learnt"),
         "senses": _numbers(tested, "n_senses"),
+        "effect": _numbers(ablated, "beyond_null", 2),
+        "effect_low": _numbers(ablated, "beyond_null_low", 2),
+        "effect_high": _numbers(ablated, "beyond_null_high", 2),
         "explanation": [text or "" for text in _column(ranking, "explanation")],
         "explanation_f1": _numbers(ranking, "explanation_f1"),
         "density": _numbers(features, "density"),
@@ -75,8 +83,8 @@ def _column(table: pd.DataFrame, name: str) -> list[Any]:
     return table[name].astype(object).where(table[name].notna(), None).tolist()
 
 
-def _numbers(table: pd.DataFrame, name: str) -> list:
-    return [number(value, 3) for value in _column(table, name)]
+def _numbers(table: pd.DataFrame, name: str, digits: int = DIGITS) -> list:
+    return [number(value, digits) for value in _column(table, name)]
 
 
 def recommended_order(features: pd.DataFrame, ranking: pd.DataFrame) -> list[int]:

@@ -20,8 +20,8 @@ report.views.compare = (() => {
   const about = (n) => (n < 100 ? format.significant(n, 2) : format.count(Number(n.toPrecision(2))));
   const isLatent = (text) => /^\d+$/.test(text ?? "") && Number(text) < latents;
 
-  /* Which two: numbers that can be typed over. */
-  function choice(named) {
+  /* Which two: numbers that can be typed over. near: other features to set beside the first. */
+  function choice(named, near = []) {
     const field = (name, text) => {
       const value = isLatent(text) ? text : null;
       return h("label", null, `${name} `,
@@ -34,7 +34,17 @@ report.views.compare = (() => {
     };
     return h("form.choice", { onsubmit: go }, fields,
       h("button", { type: "submit" }, "Compare"),
-      named.every(isLatent) ? h("a", { href: `#compare/${named[1]}/${named[0]}` }, "Swap") : null);
+      named.every(isLatent) ? h("a", { href: `#compare/${named[1]}/${named[0]}` }, "Swap") : null,
+      near.length
+        ? h("span.muted", null, `Others near ${named[0]}: `,
+          near.map((other) => [h("a", { href: `#compare/${named[0]}/${other}` }, String(other)), " "]))
+        : null);
+  }
+
+  /* The features nearest to one and those that fire most with it, but for the other that is shown. */
+  function near({ neighbours, coactivations }, other) {
+    const first = [neighbours, coactivations].flatMap((rows) => rows.slice(0, 2).map(([latent]) => latent));
+    return [...new Set(first)].filter((latent) => latent !== other);
   }
 
   /* What the page, or the server of the model, knows the two to have in common (latent_pairs.py); null: neither. */
@@ -94,9 +104,19 @@ report.views.compare = (() => {
     const cosine = cosineOf(known, pairs);
     const shareOf = jaccard >= HALF ? [jaccard, "that fire either"] : [both / Math.min(n, m), `of ${n <= m ? a : b}`];
     const share = isMore ? `, ${format.percent(shareOf[0])} of those ${shareOf[1]}` : "";
-    const direction = cosine === null ? "" : `; the cosine of their decoder directions is ${format.fixed(cosine)}`;
+    const raised = [first, second].map(({ logits }) => (logits?.top ?? []).map(([token]) => token));
+    const least = Math.min(...raised.map((tokens) => tokens.length));
+    const same = raised[0].filter((token) => raised[1].includes(token)).length;
+    const further = [];
+    if (least) {
+      const shared = `${same || "none"} ${same > 1 ? "are" : "is"} the same`;
+      further.push(`of the ${least} tokens that each raises most ${shared}`);
+    }
+    if (cosine !== null) further.push(`the cosine of their decoder directions is ${format.fixed(cosine)}`);
+    const also = further.join("; ");
     return h("p.answer", null, h("b", null, `Features ${a} and ${b} ${said}`),
-      `: ${counted}${chance}${share}${direction}.`);
+      `: ${counted}${chance}${share}.`,
+      also ? ` ${also[0].toUpperCase()}${also.slice(1)}.` : null);
   }
 
   /* The tokens of each and of both on one scale, and how alike the two are. */
@@ -114,24 +134,20 @@ report.views.compare = (() => {
         ["correlation of activations", known[1] === null ? "–" : format.fixed(Number(known[1].toFixed(2)) || 0)]);
     }
     const both = known?.[0] ?? 0;
+    const shares = both ? `, ${format.percent(both / n)} of those of ${a}, ${format.percent(both / m)} of ${b}` : "";
     const parts = known
-      ? [["a", n - both, `only ${a}`], ["both", both, "both"], ["b", m - both, `only ${b}`]]
+      ? [["a", n - both, `only ${a}`], ["both", both, `both${shares}`], ["b", m - both, `only ${b}`]]
       : [["a", n, `fire ${a}`], ["b", m, `fire ${b}`]];
     const some = parts.filter(([, count]) => count);
     const bar = some.map(([kind, count, text]) => h(`i.${kind}`, { "--n": count, title: text }));
     const counts = some.map(([kind, count, text]) =>
       h(`span.${kind}`, null, h("b", null, format.count(count)), ` ${text}`));
-    const said = !known
-      ? "How many tokens fire both is not in this page, which holds it for each feature's nearest: "
-        + "the page of `interp explore` counts it for any two."
-      : both
-        ? `Feature ${b} fires on ${format.percent(both / n)} of the tokens of ${a}, `
-          + `${a} on ${format.percent(both / m)} of those of ${b}.`
-        : "They never fire on the same token.";
+    const said = known ? null : "How many tokens fire both is not in this page, which holds it for each feature's "
+      + "nearest: the page of `interp explore` counts it for any two.";
     return h("section.overlap", { "aria-label": "How often they fire together" },
       h("h3", null, "Tokens on which they fire"),
       h("div.venn", null, h("div", { "aria-hidden": "true" }, bar), counts),
-      h("p.muted", null, said),
+      said ? h("p.muted", null, said) : null,
       factsElement(facts),
     );
   }
@@ -238,13 +254,12 @@ report.views.compare = (() => {
 
   function page(pairs, known) {
     const [[a, first], [b, second]] = pairs;
-    const top = (feature, side) => feature.logits?.[side] ?? [];
+    const raisedBy = ({ logits }) => logits?.top ?? [];
     const beside = [histograms(pairs)];
     if (hasText) {
       beside.unshift(
         tokenTable([a, b], "Fires on", [firedOn(first), firedOn(second)], format.percent, "; shares of its firings"),
-        tokenTable([a, b], "Positive logits", [top(first, "top"), top(second, "top")], format.fixed),
-        tokenTable([a, b], "Negative logits", [top(first, "bottom"), top(second, "bottom")], format.fixed));
+        tokenTable([a, b], "Raises (direct logits)", [raisedBy(first), raisedBy(second)], format.fixed));
     }
     return [
       answer(pairs, known),
@@ -278,7 +293,7 @@ report.views.compare = (() => {
     const known = await common(...pairs);
     await report.examples.load(features.flatMap((feature) => feature.examples));
     if (wanted !== argument) return;
-    section.replaceChildren(choice(named), ...page(pairs, known).filter(Boolean));
+    section.replaceChildren(choice(named, near(features[0], both[1])), ...page(pairs, known).filter(Boolean));
     section.dataset.latent = named[0];
   }
 

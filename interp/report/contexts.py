@@ -35,6 +35,9 @@ PICTURES_A_FILE = 1 << 9
 FEW_DIGITS = 2
 ROWS_AT_ONCE = 1 << 16
 """Rows of codes in memory."""
+N_PARTS = 8
+MIN_FIRINGS, UNEVEN = 100, 0.25
+"""Of 100 firings that may be anywhere, fewer than this share lie elsewhere than expected in 9,999 of 10,000 draws."""
 
 Labels = Mapping[str, Any]
 """Label → Bool "seq pos" over the tokens scanned."""
@@ -99,6 +102,26 @@ def coded(examples: Sequence[list], n_ctx: int) -> list:
             last = pos
     columns = ([example[field] for example in examples] for field in range(4))
     return [*columns, exponent, encode_tokens(encoded)]
+
+
+def positions(store: FeatureStore) -> dict[int, list[int]]:
+    """Where in its contexts a latent fires, if it is not anywhere: its firings in each of N_PARTS equal parts of a
+    context, of the latents that fire UNEVEN of the time elsewhere than all latents together do. One pass over the
+    codes."""
+    n_ctx, step = store.n_ctx, max(ROWS_AT_ONCE // store.n_ctx, 1) * store.n_ctx
+    if not store.has_text or n_ctx < 2 * N_PARTS:
+        return {}
+    flat = np.zeros(store.d_sae * N_PARTS, np.int64)
+    for start in range(0, len(store.codes), step):
+        codes = store.codes[start : start + step]
+        fires = codes.fires.numpy()
+        part = codes.rows.numpy()[fires] % n_ctx * N_PARTS // n_ctx
+        flat += np.bincount(codes.latents.numpy()[fires] * N_PARTS + part, minlength=len(flat))
+    counts = flat.reshape(-1, N_PARTS)
+    total = counts.sum(1)
+    shares = counts / np.maximum(total, 1)[:, None]
+    elsewhere = np.abs(shares - counts.sum(0) / max(total.sum(), 1)).sum(1) / 2
+    return {j: counts[j].tolist() for j in np.flatnonzero((total >= MIN_FIRINGS) & (elsewhere > UNEVEN)).tolist()}
 
 
 @cache

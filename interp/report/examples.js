@@ -120,9 +120,12 @@ report.examples = (() => {
     whole: ["Whole", "all of the context"],
   };
   const FEW = 15;
+  const LETTERS_OF = "ABCDEF"; // of senses, of which there are no more (verdict/similarity.py)
   const STRONG = 0.6; // share of the deepest shade from which the style may turn the ink over
   const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]/gu,
-    LETTERS = /\p{L}/gu;
+    LETTERS = /\p{L}/gu,
+    STRAY_BYTES = /⟨[0-9a-f]{2}⟩/g,
+    NO_TEXT = /⟨[0-9a-f]{2}⟩|<\|.*\|>/; // a stray byte or a special token, which keep their own direction
   let width = NARROW.matches ? "passage" : "line";
 
   const valueOf = ([, , , value]) => value;
@@ -166,17 +169,29 @@ report.examples = (() => {
         .sort((a, b) => Math.abs(b) - Math.abs(a))[0];
       const shade = at === undefined ? null : Math.min(Math.max(Math.abs(at) / most, 0.06), 1).toFixed(3);
       const isStrong = shade >= STRONG;
-      const kind = ["span.token", at !== undefined && ".on", isStrong && ".strong", own.includes(firing) && ".firing"]
+      const kind = [NO_TEXT.test(text) ? "bdi.token" : "span.token", at !== undefined && ".on", isStrong && ".strong",
+        own.includes(firing) && ".firing"]
         .filter(Boolean)
         .join("");
       return h(kind, { "data-value": at, "data-place": from + own.at(-1), "--shade": shade }, visible(text));
     });
-    return { elements, firing: pieces.findIndex(({ tokens: own }) => own.includes(firing)), text: joined(pieces) };
+    return { elements, firing: pieces.findIndex(({ tokens: own }) => own.includes(firing)), pieces };
   }
 
   const joined = (pieces) => pieces.map((piece) => piece.text).join("");
   const isRightToLeft = (text) => 2 * (text.match(RIGHT_TO_LEFT)?.length ?? 0) > (text.match(LETTERS)?.length ?? 0);
   const directionOf = (text) => (isRightToLeft(text) ? "rtl" : "ltr");
+
+  /* Pieces on one line with the firing one at a fixed place; elements: of the pieces. The line runs as the letters
+   * at the firing do, so that what stands beside it is what is read before and after it. */
+  function line(pieces, elements, firing) {
+    const first = (text) => text.replace(STRAY_BYTES, "").match(LETTERS);
+    const [near] = first(pieces[firing]?.text ?? "") ?? first(joined(pieces.slice(0, firing)))?.slice(-1)
+      ?? first(joined(pieces.slice(firing))) ?? [""];
+    return h("div.line.text", { dir: directionOf(near) },
+      h("span.before", null, h("span", null, elements.slice(0, firing))),
+      h("span.after", null, elements.slice(firing)));
+  }
 
   const tagsOf = (one) => (labelSets[one[2]] ?? []).map((label) => h("span.tag", null, format.words(label)));
 
@@ -187,17 +202,10 @@ report.examples = (() => {
     const [before, after] = AROUND[how],
       place = placeOf(one);
     const [from, to] = [Math.max(place - before, 0), Math.min(place + after + 1, n_ctx)];
-    const { elements, firing, text } = shaded(one, from, to, most);
+    const { elements, firing, pieces } = shaded(one, from, to, most);
+    if (how === "line") return line(pieces, elements, firing);
     const goesOn = (is) => (is ? h("span.muted", null, " … ") : null);
-    if (how !== "line")
-      return h("div.text", { dir: directionOf(text) }, goesOn(from > 0), elements, goesOn(to < n_ctx));
-    const near = text.slice(Math.max(text.length / 2 - 60, 0), text.length / 2 + 60);
-    return h(
-      "div.line.text",
-      { dir: directionOf(near) },
-      h("span.before", null, h("span", null, elements.slice(0, firing))),
-      h("span.after", null, elements.slice(firing)),
-    );
+    return h("div.text", { dir: directionOf(joined(pieces)) }, goesOn(from > 0), elements, goesOn(to < n_ctx));
   }
 
   /* All of the context of one example, with what is known of it. */
@@ -216,17 +224,31 @@ report.examples = (() => {
     return h("div.whole", null, facts, text);
   }
 
-  /* how: as wide as is chosen for the page, where it is not given. */
-  function example(one, most, latent, how = null) {
+  /* The letter of a sense; k: its place among the latent's. */
+  const senseMark = (k, meaning) =>
+    h("span.sense", { "data-sense": k, "data-tip": meaning, role: "img", "aria-label": `sense ${LETTERS_OF[k]}` },
+      LETTERS_OF[k]);
+
+  /* The mark of the sense that alone fires on the token of an example, if there is one. */
+  function markOf(one, senses) {
+    const token = report.text.of(sequenceOf(one))[placeOf(one)];
+    const k = senses.findIndex(({ tokens }) => tokens.includes(token));
+    return k < 0 ? [] : [senseMark(k, "the only sense seen to fire on this token")];
+  }
+
+  /* how: as wide as is chosen for the page, where it is not given. senses: those that the examples are marked with. */
+  function example(one, most, latent, how = null, senses = []) {
     let isOpen = false;
     const value = format.significant(valueOf(one)),
       title = "open the whole context";
     const named = { type: "button", title, "aria-expanded": "false", "aria-label": `activation ${value}: ${title}` };
     const button = h("button.value", named, value);
     const place = h("div.place");
-    const item = h("li.example", { "data-row": one[1] }, button, place);
+    const mark = senses.length ? h("span.of-sense") : null;
+    const item = h(mark ? "li.example.marked" : "li.example", { "data-row": one[1] }, button, mark, place);
     const draw = () => {
       if (!isLoaded(one)) return load([one]).then(draw);
+      mark?.replaceChildren(...markOf(one, senses));
       place.replaceChildren(isOpen ? opened(one, most, latent) : textOf(one, most, how ?? width));
     };
     item.addEventListener("click", (event) => {
@@ -241,15 +263,15 @@ report.examples = (() => {
 
   /* The first of some examples of a latent, with a button that shows the others. most: the activation of the deepest
    * shade. */
-  function list(examples, most, latent, few = FEW, how = null) {
+  function list(examples, most, latent, few = FEW, how = null, senses = []) {
     const shown = h(
       hasText ? "ol.examples" : "ol.examples.inputs",
       null,
-      examples.slice(0, few).map((one) => example(one, most, latent, how)),
+      examples.slice(0, few).map((one) => example(one, most, latent, how, senses)),
     );
     if (examples.length <= few) return shown;
     const onclick = () => {
-      const rest = examples.slice(few).map((one) => example(one, most, latent, how));
+      const rest = examples.slice(few).map((one) => example(one, most, latent, how, senses));
       shown.append(...rest);
       more.remove();
       rest[0].querySelector("button").focus({ preventScroll: true });
@@ -341,5 +363,5 @@ report.examples = (() => {
     return group;
   }
 
-  return { example, list, load, copies, widths, valueOf, onopen: null };
+  return { example, list, line, load, copies, widths, valueOf, senseMark, onopen: null };
 })();

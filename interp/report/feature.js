@@ -3,11 +3,11 @@
 
 report.views.feature = (() => {
   const { columns, verdictOf, isUnsure, isInseparable } = report.selection;
-  const { latents, ranked, tokens: scanned, has_text: hasText } = report.data.page;
+  const { latents, n_ctx, ranked, tokens: scanned, has_text: hasText } = report.data.page;
   const { logits, effects } = report.logits;
   const { firstStored, region } = report.firings;
   const N_LISTED = 5;
-  const BESIDE_HISTOGRAM = ["fires on", "firings", "activation", "tokens"];
+  const BESIDE_HISTOGRAM = ["fires on", "firings", "activation", "tokens", "position"];
   let wanted;
 
   const block = (title, ...children) => h("section.block", null, h("h3", null, title), ...children);
@@ -85,8 +85,21 @@ report.views.feature = (() => {
     return h("div.around", null, column(-1, "before"), column(0, "on"), column(1, "after"));
   }
 
+  /* Where in its contexts it fires; counts: of its firings in equal parts of a context. */
+  function position(counts) {
+    const total = counts.reduce((sum, n) => sum + n, 0);
+    const most = Math.max(...counts);
+    const part = counts.indexOf(most);
+    const size = n_ctx / counts.length;
+    const bars = counts.map((n) => h("i", { "--share": n / most }));
+    const range = `${Math.floor(part * size)} to ${Math.floor((part + 1) * size) - 1}`;
+    const strip = h("span.strip", { "aria-hidden": "true" }, bars);
+    return [`${format.percent(most / total)} at ${range} of ${n_ctx} `, strip];
+  }
+
   /* Its numbers: those that stand beside the histogram, or the others. */
-  function facts({ facts: known }, areBeside) {
+  function facts(feature, areBeside) {
+    const { facts: known } = feature;
     const kinds = known.n_tokens === 1 ? "kind" : "kinds";
     const inputs = hasText ? "sequences" : "inputs";
     const entropy = format.significant(known.token_entropy, 2);
@@ -96,6 +109,7 @@ report.views.feature = (() => {
       ["activation", `mean ${format.significant(known.mean)}, max ${format.significant(known.max)}`],
     ];
     if (hasText) rows.push(["tokens", `${format.count(known.n_tokens)} ${kinds}, entropy ${entropy} nats`]);
+    if (feature.positions) rows.push(["position", position(feature.positions)]);
     const { fvu_rise: rise = null, dec_norm: norm = null, enc_dec_cosine: cosine = null } = known;
     if (rise !== null) rows.push(["explains", `${format.percent(rise)} of the variance`]);
     if (norm !== null) rows.push(["decoder norm", format.significant(norm)]);
@@ -156,9 +170,8 @@ report.views.feature = (() => {
 
   function senses(latent) {
     const n = columns.senses[latent];
-    if (!n) return null;
-    const count = [`${n} `, term("sense", n === 1 ? "sense" : "senses")];
-    return h("span.muted", null, isInseparable(latent) ? "no senses that can be told apart" : count);
+    if (isInseparable(latent)) return h("span.muted", null, "no senses that can be told apart");
+    return n > 1 ? h("span.muted", null, `${n} `, term("sense", "senses")) : null;
   }
 
   function page(latent, feature) {

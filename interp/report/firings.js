@@ -2,8 +2,9 @@
 "use strict";
 
 report.firings = (() => {
-  const { list, copies, widths, valueOf } = report.examples;
-  const N_FIRST = 15;
+  const { list, copies, widths, valueOf, senseMark } = report.examples;
+  /* As many as fill the height of a window beside which the examples scroll. */
+  const N_FIRST = matchMedia("(min-width: 1021px)").matches ? Math.max(15, Math.ceil((innerHeight - 260) / 30)) : 15;
   const N_OF_INTERVAL = 5;
   const nothing = (text) => h("p.missing", null, text);
   const percent = (x) => `${format.fixed(100 * x, 0)} %`;
@@ -17,6 +18,8 @@ report.firings = (() => {
 
   const firstStored = (feature) => stored(feature).slice(0, N_FIRST);
   const listed = (latent, feature, examples, few) => list(examples, feature.facts.max || 1, latent, few);
+  const marked = (latent, feature, examples, few) =>
+    list(examples, feature.facts.max || 1, latent, few, null, feature.senses ?? []);
   const strongest = (latent, feature) => listed(latent, feature, firstStored(feature));
 
   /* A fair sample of each slice of its range, the strongest slice first. */
@@ -27,7 +30,7 @@ report.firings = (() => {
       const count = `${format.count(n)} ${n === 1 ? "firing" : "firings"}`;
       return [
         h("h3", null, range, h("small", null, count)),
-        sample.length ? listed(latent, feature, sample, N_OF_INTERVAL) : nothing("No firing in this slice."),
+        sample.length ? marked(latent, feature, sample, N_OF_INTERVAL) : nothing("No firing in this slice."),
       ];
     };
     return feature.intervals.map(slice).reverse();
@@ -80,10 +83,11 @@ report.firings = (() => {
     return numbers.join(", ");
   }
 
-  /* The first token that its firings share, where they share one; else its number. */
-  function nameOf({ common, rule }, k) {
+  /* The letter of a sense, the first token that its firings share, where they share one, and its share. */
+  function titleOf({ common, rule, share }, k) {
     const [, token] = /^("[^"]+")/.exec(common[0] ?? "") ?? /^("[^"]+")/.exec(rule) ?? [];
-    return token && !token.includes("⟨") ? ruleText(token).textContent : `Sense ${k + 1}`;
+    const name = token && !token.includes("⟨") ? ruleText(token) : null;
+    return [senseMark(k, null), " ", name, share === null ? null : h("span", null, ` ${percent(share)}`)];
   }
 
   /* The histogram over the tabs. A range that is chosen in it leaves the examples in it. facts: numbers beside it. */
@@ -93,7 +97,7 @@ report.firings = (() => {
     const all = stored(feature);
     const senses = feature.senses ?? [];
     let shown = all;
-    const examples = h("div", null, listed(latent, feature, all, N_FIRST));
+    const examples = h("div", null, marked(latent, feature, all, N_FIRST));
     const range = h("p.chosen", { role: "status", hidden: true });
 
     /* Show the examples of some bins, [first, last + 1], or of all where there are none. */
@@ -107,11 +111,10 @@ report.firings = (() => {
       range.replaceChildren(
         `${ends}: ${format.count(shown.length)} of the ${format.count(all.length)} examples stored `,
         h("button.link", { type: "button", onclick: () => choose(null) }, "All of them"));
-      examples.replaceChildren(listed(latent, feature, shown, N_FIRST));
+      examples.replaceChildren(marked(latent, feature, shown, N_FIRST));
       if (bins) parts.choose(0);
     }
 
-    const titleOf = (one, k) => `${nameOf(one, k)}${one.share === null ? "" : ` · ${percent(one.share)}`}`;
     const panels = [
       ["Strongest", () => [range, examples]],
       ["Each strength", () => intervals(latent, feature)],

@@ -87,11 +87,23 @@ report.lead = (() => {
     ];
   }
 
+  /* What the signs of white space in a rule stand for; null where it has none. */
+  function signs(rule) {
+    const quoted = (rule.match(/"(.+?)"(?=$|[\s,;:.)])/gs) ?? []).join("");
+    const [run] = quoted.match(/ {2,}/) ?? [];
+    const known = [
+      run ? `␣×${run.length}: ${run.length} spaces` : "",
+      quoted.includes("\\n") ? "↵: a line end" : "",
+      quoted.includes("\t") ? "⇥: a tab" : "",
+    ].filter(Boolean);
+    return known.length ? h("small.signs", null, ` ${known.join(", ")}`) : null;
+  }
+
   /* Both, one below the other. */
   function element(latent, feature) {
     const line = (name, ...content) => h("div", null, h("dt", null, name), h("dd", null, content));
     return h("dl.lead", null,
-      line(hasText ? "Fires on" : "Detects", firesOn(latent)),
+      line(hasText ? "Fires on" : "Detects", firesOn(latent), signs(columns.explanation[latent])),
       hasText && predicts(feature).length ? line("Raises", raises(feature)) : null);
   }
 

@@ -78,7 +78,7 @@ report.logits = (() => {
       rowHead("Learnt", h("small", null, "probability")),
       h("td.gauge", null, h("span.gauge", { "aria-hidden": "true" }, marks)),
       h("td", null, format.fixed(learnt)),
-      h("td", null, h("b", null, isSure ? (learnt > 0.5 ? "yes" : "no") : "not sure")));
+      h("td", null, h("b", null, learnt >= 0.5 ? "yes" : "no"), isSure ? null : ", unsure"));
   }
 
   /* beyond: by how much the loss rises more than its null, [mean, low, high] in nats. */
@@ -89,7 +89,7 @@ report.logits = (() => {
       rowHead("Effect", h("small", null, "loss without it, above the null")),
       h("td.gauge", null, gauge(beyond, [null, null, null], scaleOf(span), "0 = null")),
       h("td", null, `${format.digits(mean)} nats`, interval(beyond)),
-      h("td", null, h("b", null, low > 0 ? "yes" : high < 0 ? "no" : "not sure")));
+      h("td", null, h("b", null, low > 0 ? "yes" : high < 0 ? "no" : "unsure")));
   }
 
   /* One scale for all latents, with 0 on it. */
@@ -169,5 +169,5 @@ report.logits = (() => {
     return [ends(...sides), h("details", null, more, rest, spread(feature.logits))];
   }
 
-  return { logits, effects };
+  return { logits, effects, gauge, scaleOf };
 })();

@@ -346,8 +346,7 @@ report.views.map = (() => {
       "to select them, here and in the table.";
     const aside = h("aside", { "aria-label": "What is selected", tabindex: 0, role: "region" }, chosen, listed);
     section.replaceChildren(
-      h("div.maphead", null, h("h2", null, "Map of the decoder"), controls(), status),
-      h("p.muted", null, how),
+      h("div.maphead", null, h("h2", null, "Map of the decoder"), controls(), tipped("How to read it", how), status),
       report.applied(true),
       legend,
       h("div.mapped", null, host, aside),

@@ -20,6 +20,7 @@ THIS = "this page's dictionary"
 ALIKE = "SAE"
 OF_THE_MODEL = (THIS, ALIKE, "twin seed", "neurons", "coordinates")
 """These show what the model learnt. All others are nulls."""
+TITLES = {THIS: "this dictionary", ALIKE: "trained as the nulls"}
 DICTIONARIES = {
     THIS: "all latents that were ranked",
     ALIKE: "the same settings, trained on as many tokens as the nulls",
@@ -55,50 +56,49 @@ def closest_null(inputs: ReportInputs) -> dict[str, Any] | None:
 
 def nulls_account(inputs: ReportInputs) -> dict[str, Any] | None:
     """The shares of all dictionaries, and sentences on what they are and which of them the share tells apart. The kind
-    of each: a null, of the model's own, or trained otherwise than the rest."""
+    of each: this page's own, another of the model's, or a null; `title`: its name beside the others."""
     rows = share_rows(inputs)
     if not rows:
         return None
-    trained = max((row["trained"] or 0 for row in rows if row["dictionary"] == ALIKE), default=0)
     for row in rows:
-        is_longer = row["dictionary"] == THIS and 0 < trained < (row["trained"] or 0)
-        row["kind"] = "other" if is_longer else "own" if row["dictionary"] in OF_THE_MODEL else "null"
-    return {"verdicts": _verdicts_in(inputs), "rows": rows, "sentences": [*_alike(rows), *_told_apart(rows)]}
+        name = row["dictionary"]
+        row["title"] = TITLES.get(name, name)
+        row["kind"] = "own" if name == THIS else "other" if name in OF_THE_MODEL else "null"
+    return {"verdicts": _verdicts_in(inputs), "rows": rows, "sentences": _account(rows)}
 
 
-def _alike(rows: list[dict[str, Any]]) -> list[str]:
-    """How the dictionaries are made comparable."""
-    alike = next((row for row in rows if row["dictionary"] == ALIKE), None)
-    this = next((row for row in rows if row["dictionary"] == THIS), None)
-    if alike is None:
+def _account(rows: list[dict[str, Any]]) -> list[str]:
+    """How the dictionaries are made comparable, and from which of them the share of one meaning tells this one."""
+    by_name = {row["dictionary"]: row for row in rows}
+    if ALIKE not in by_name:
         return []
+    alike, this = by_name[ALIKE], by_name.get(THIS, {})
     trained = f", trained on {alike['trained']:,} tokens" if alike["trained"] else ""
+    again = ""
+    if (this.get("trained") or 0) > (alike["trained"] or this.get("trained") or 0):
+        again = (
+            f" This dictionary had {this['trained']:,}; a second one, trained as the nulls, is what they compare with."
+        )
     sentences = [
         f"The nulls have the same settings as the dictionary{trained}, but no way to learn what the model learnt; "
-        f"{alike['judged']:,} latents of each were judged on the same text."
+        f"{alike['judged']:,} latents of each were judged on the same text.{again}"
     ]
-    if this is not None and this["trained"] and alike["trained"] and this["trained"] > alike["trained"]:
-        sentences.append(
-            f"The dictionary of this page was trained on {this['trained']:,} tokens. For the comparison it was trained "
-            f"again on as many as the nulls: compare them with that row, {ALIKE}."
-        )
-    return sentences
-
-
-def _told_apart(rows: list[dict[str, Any]]) -> list[str]:
-    """Whether the share of one meaning tells the dictionary from the others."""
-    one = {row["dictionary"]: row["one"] for row in rows if row["one"]}
+    one = {name: row["one"] for name, row in by_name.items() if row["one"]}
     others = {name: interval for name, interval in one.items() if name not in (THIS, ALIKE, "twin seed")}
     if ALIKE not in one or not others:
-        return []
+        return sentences
     share, low, high = one[ALIKE]
     below = [name for name, (_, _, above) in others.items() if above < low]
-    alike = [name for name in others if name not in below]
-    sentences = [f"{percent(share)} of its latents have one meaning (95 % interval {percent(low)} to {percent(high)})."]
-    for names, said in ((below, "That is more than in"), (alike, "It is not clearly more than in")):
+    near = [name for name in others if name not in below]
+    parts = []
+    for names, said in ((below, "more than in"), (near, "not clearly more than in")):
         if names:
-            sentences.append(f"{said}: {', '.join(f'{name} ({percent(one[name][0])})' for name in names)}.")
-    return sentences
+            parts.append(f"{said} {', '.join(f'{name} ({percent(one[name][0])})' for name in names)}")
+    return [
+        *sentences,
+        f"Trained as they were, {percent(share)} of its latents have one meaning "
+        f"(95 % interval {percent(low)} to {percent(high)}): {'; '.join(parts)}.",
+    ]
 
 
 def share_rows(inputs: ReportInputs) -> list[dict[str, Any]]:

@@ -11,10 +11,9 @@ report.views.overview = (() => {
   function sentence() {
     let idle = 0;
     for (let i = 0; i < latents; i++) if (isIdle(i)) idle++;
-    const size = [`${format.count(latents)} `, term("latent", "latents"),
-      `, scanned on ${format.count(tokens)} ${hasText ? "tokens" : "rows"}. `];
-    const work = [`${format.count(latents - idle)} are in use, ${format.count(idle)} are `, term("dead"), " or ",
-      term("faint"), "."];
+    const size = `Scanned on ${format.count(tokens)} ${hasText ? "tokens" : "rows"}: `;
+    const work = [`${format.count(latents - idle)} `, term("latent", "latents"),
+      ` are in use, ${format.count(idle)} are `, term("dead"), " or ", term("faint"), "."];
     if (!hasText) {
       return [size, work, " The rows are no text, so that no verdict of one meaning is given; labels say what a latent "
         + "detects."];
@@ -34,8 +33,8 @@ report.views.overview = (() => {
   /* The share of one meaning of this dictionary. What stands beside the null is the same settings, learnt from as many
    * tokens and judged on as many latents as it. */
   function oneMeaning(known) {
-    const heading = [`This dictionary: ${percent(known.n / known.of)} of its ${format.count(known.of)} latents in use `,
-      term("one meaning", "have one meaning")];
+    const heading = [`${percent(known.n / known.of)} of the ${format.count(known.of)} in use have `,
+      term("one meaning")];
     if (!compared) return panel(heading, own(known), "No null was run, so that there is nothing to compare this with.");
     const { one, trained, judged, null: nearest, longer } = compared;
     const asTheNulls = longer
@@ -54,15 +53,15 @@ report.views.overview = (() => {
   }
 
   function learnt(known) {
-    const share = `${percent(known.n / known.of)} of the ${format.count(known.of)} that could be tested are `;
-    return panel([share, term("learnt", "learnt by the model")], own(known),
+    const share = `${percent(known.n / known.of)} of the ${format.count(known.of)} tested are `;
+    return panel([share, term("learnt"), " by the model"], own(known),
       "A model with random weights has latents like the rest: the text alone can explain them.");
   }
 
   function effect(known) {
     const chance = [known.chance, known.chance, known.chance];
     const share = `${percent(known.n / known.of)} of the ${format.count(known.of)} ablated have an `;
-    return panel([share, term("effect"), `, ${percent(known.chance)} by chance`],
+    return panel([share, term("effect")],
       [own(known), report.shareBar("by chance", chance, "null")],
       `${known.note} A latent may be learnt and have no effect of its own, where other latents do the same.`);
   }

@@ -46,6 +46,8 @@ TABLES = {
         order by latent, "offset", n desc, token""",
 }
 """What is read of each latent, its rows in the order in which the page shows them."""
+SHARES = ("labels", "neighbours")
+"""Tables whose numbers lie between −1 and 1: the page shows two digits of them."""
 
 
 def payloads(
@@ -80,7 +82,10 @@ def _block(
         "logits": dict(enumerate(_logits(features), start)),
         "examples": {j: coded(rows, store.n_ctx) for j, rows in shown.items()},
         "histogram": _histograms(tables.pop("histograms")),
-        **{name: _by_latent(table, _lines(table.drop(columns="latent"))) for name, table in tables.items()},
+        **{
+            name: _by_latent(table, _lines(table.drop(columns="latent"), 2 if name in SHARES else DIGITS))
+            for name, table in tables.items()
+        },
     }
 
 
@@ -110,9 +115,9 @@ def _numbers_in(arrays: Sequence[Any], digits: int = DIGITS) -> list[list]:
     return [flat[start:stop] for start, stop in pairwise(ends)]
 
 
-def _lines(table: pd.DataFrame) -> list[tuple]:
+def _lines(table: pd.DataFrame, digits: int = DIGITS) -> list[tuple]:
     columns = (table[name].to_numpy() for name in table)
-    return list(zip(*(numbers(x) if x.dtype.kind == "f" else x.tolist() for x in columns), strict=True))
+    return list(zip(*(numbers(x, digits) if x.dtype.kind == "f" else x.tolist() for x in columns), strict=True))
 
 
 def _slices(table: pd.DataFrame) -> dict[int, slice]:

@@ -89,6 +89,12 @@ report.selection = (() => {
     },
     learnt: { title: "probability that it is learnt", value: (i) => columns.learnt[i] },
     senses: { title: "number of senses", value: (i) => columns.senses[i] },
+    effect: {
+      title: "effect",
+      value: (i) => columns.effect[i],
+      hint: "by how many nats a token the loss rises without it, more than by an equally large change along other "
+        + "latents, where it fires; with its 95 % interval, pale where that includes 0",
+    },
     f1: {
       title: "F1 of rule or label",
       value: (i) => report.lead.f1(i),

@@ -1,5 +1,5 @@
 /* The run as a report, from top to bottom: what was run, what was found, beside what, and what that does not show; the
- * figures of the dictionary and of the stages; the terms; times and versions. */
+ * results in figures; folded the details and the terms; times and versions. */
 "use strict";
 
 report.paint = (() => {
@@ -112,8 +112,7 @@ report.views.summary = (() => {
   /* The share of one meaning of each dictionary, and all its verdicts folded. */
   function besideNulls(data) {
     if (!data) return h("p.missing", null, "No nulls were run, so that there is nothing to compare the shares with.");
-    const bar = ({ dictionary, means, kind, one }) =>
-      report.shareBar(means ? tipped(dictionary, means) : dictionary, one, kind);
+    const bar = ({ title, means, kind, one }) => report.shareBar(means ? tipped(title, means) : title, one, kind);
     const rows = data.rows.filter(({ one }) => one);
     return [
       h("div.beside", null,
@@ -134,7 +133,7 @@ report.views.summary = (() => {
       return h("td", null, `${percents(share)} %`, h("small", null, `${percents(low)} to ${percents(high)}`));
     };
     const line = (row) => h("tr", null,
-      rowHead(row.dictionary, h("small", null, row.means)),
+      rowHead(row.title, h("small", null, row.means)),
       [row.one, ...row.shares, row.unsure].map(cell),
       [row.judged, row.faint, row.dead].map((n) => h("td", null, format.count(n))),
       h("td", null, row.trained ? format.count(row.trained) : "–"));
@@ -148,18 +147,17 @@ report.views.summary = (() => {
     const total = stages.reduce((sum, [, seconds]) => sum + seconds, 0);
     const list = stages.map(([name, seconds]) => `${format.words(name)} ${format.duration(seconds)}`).join(", ");
     const with_ = Object.entries(versions).map(([name, version]) => `${name} ${version}`).join(", ");
-    return [
-      h("p", null, `${format.duration(total)} in all: ${list}.`),
-      with_ ? h("p", null, `Made with ${with_}.`) : null,
-    ];
+    return h("p", null, `${format.duration(total)} in all: ${list}.`, with_ ? ` Made with ${with_}.` : null);
   }
 
   async function repaint() {
     if (!drawn.length) return;
     await loadPlotly();
     for (const [plot, figure] of drawn) {
+      if (plot.closest("details:not([open])")) continue;
       const { traces, layout, config } = report.paint;
       await Plotly.react(plot, traces(figure.data), layout(figure.layout), config);
+      fitting.observe(plot);
     }
   }
 
@@ -167,6 +165,9 @@ report.views.summary = (() => {
   const fitting = new ResizeObserver((changed) => {
     for (const { target, contentRect } of changed) if (contentRect.width) Plotly.Plots.resize(target);
   });
+
+  /* What is read by few; figures in it are drawn when it is opened. */
+  const folded = (title, ...content) => h("details", { ontoggle: repaint }, h("summary", null, title), content);
 
   async function show(section) {
     if (section.childElementCount) return;
@@ -181,12 +182,12 @@ report.views.summary = (() => {
       part("What it is compared with", besideNulls(data.nulls)),
       data.limits.length
         ? part("What this does not show", h("ul", null, data.limits.map((text) => h("li", null, text)))) : "",
-      part("The dictionary", h("div.panels", null, data.dictionary.map(panel))),
-      data.panels.length ? part("Further results", h("div.panels", null, data.panels.map(panel))) : "",
-      part("Terms", report.words.list()),
+      part("Results", h("div.panels", null, data.results.map(panel))),
+      data.details.length
+        ? part("Details", folded("Training and further numbers", h("div.panels", null, data.details.map(panel)))) : "",
+      part("Terms", folded("What the terms of this page mean", report.words.list())),
       part("Times and versions", times(data)));
     await repaint();
-    for (const [plot] of drawn) fitting.observe(plot);
     section.dataset.ready = "true";
   }
 

@@ -1,10 +1,11 @@
 """The page's account of the run, to be read from top to bottom: what was run, what was found, what it is compared with,
-what it does not show; then the figures and tables of the dictionary and of the stages; times and versions last.
+what it does not show; then the tables and figures of the results; folded the details; times and versions last.
 
 In: `ReportInputs`. Out: JSON for `summary.js`; a panel is a note, with title, height and plotly's JSON if drawn, or a
 word on why it is missing.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
@@ -13,12 +14,11 @@ from interp import figures
 from interp.display.verdict_looks import WITHOUT_SCORES
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import number, percent
-from interp.report.null_shares import ALIKE, closest_null, nulls_account
+from interp.report.null_shares import ALIKE, nulls_account
 from interp.report.panels import Panel
 from interp.report.use import shares
 
 QUALITY_COLUMNS = {
-    "dictionary": ("dictionary", ""),
     "l0": ("L0 (latents a token)", ".1f"),
     "fvu": ("FVU", ".3f"),
     "fvu_all": ("FVU with outliers", ".3f"),
@@ -37,6 +37,8 @@ QUALITY_COLUMNS = {
     "n_spliced": ("… of which the cross-entropy is", ",.0f"),
 }
 """Column of the quality table → its heading, and the format of its numbers."""
+QUALITY_SHOWN = ("l0", "fvu", "ce_recovered", "dead_share", "faint_share")
+"""What decides; the other columns are among the details."""
 CURVES = {
     "fvu": "FVU: the fraction of variance left unexplained.",
     "l0": "L0: latents that fire on a token.",
@@ -58,13 +60,14 @@ LIMITS = {
 
 def summary(inputs: ReportInputs) -> dict[str, Any]:
     densities = Panel(note=DENSITIES, figure=figures.density_histogram(inputs.features)).payload()
+    quality, *all_quality = _quality(inputs)
     return {
         "facts": _facts(inputs),
         "found": _found(inputs),
         "nulls": nulls_account(inputs),
         "limits": _limits(inputs),
-        "dictionary": [*_quality(inputs), *_training(inputs), densities],
-        "panels": [*_population(inputs), *inputs.panels],
+        "results": [quality, densities, *inputs.panels],
+        "details": [*all_quality, *_training(inputs), *_population(inputs)],
         "stages": [[name, number(seconds)] for name, seconds in inputs.stages],
         "versions": dict(inputs.versions),
     }
@@ -133,11 +136,6 @@ def _found(inputs: ReportInputs) -> list[str]:
             f"{share('one meaning')} have one meaning: {kinds['monosemantic']:,} are monosemantic, "
             f"{kinds['single-token']:,} single-token. {kinds['polysemantic']:,} are polysemantic."
         )
-    if beside := closest_null(inputs):
-        sentences.append(
-            f"In a dictionary trained as its nulls were {percent(beside['one'][0])} have one meaning; in the null that "
-            f"comes closest, {beside['null']['name']}, {percent(beside['null']['one'][0])}."
-        )
     if "learnt" in holds:
         sentences.append(f"{share('learnt')} are learnt by the model.")
     if "effect" in holds:
@@ -196,20 +194,21 @@ def _quality(inputs: ReportInputs) -> list[dict]:
         table = table.drop(columns=["fvu_all", "outlier_share"], errors="ignore")
     if "n_spliced" in table and table["n_spliced"].isin((0, table["n_tokens"].max())).all():
         table = table.drop(columns="n_spliced")
-    (_, *names), *rows = (
-        [heading, *(_cell(value, form) for value in table[name])]
-        for name, (heading, form) in QUALITY_COLUMNS.items()
-        if name in table
-    )
-    shown = pd.DataFrame(rows, columns=["", *names])
+
+    def panel(title: str, note: str, columns: Iterable[str]) -> list[dict]:
+        forms = [(name, *QUALITY_COLUMNS[name]) for name in columns if name in table]
+        rows = [[heading, *(_cell(value, form) for value in table[name])] for name, heading, form in forms]
+        shown = pd.DataFrame(rows, columns=["", *map(str, table["dictionary"])])
+        return [Panel(title=title, note=note, table=shown).payload()] if rows else []
+
+    tokens = f" {table['n_tokens'].max():,.0f}" if "n_tokens" in table else ""
     note = (
-        "Cross-entropy recovered: 100 % is the model itself; 0 % is zeros in place of the activations, or unigrams, "
-        "whichever is better."
+        f"On{tokens} held-out tokens. Cross-entropy recovered: 100 % is the model itself; 0 % is zeros in place of the "
+        "activations, or unigrams, whichever is better."
     )
-    return [Panel(title="Quality, on held-out tokens", note=note, table=shown).payload()]
+    others = [name for name in QUALITY_COLUMNS if name not in QUALITY_SHOWN]
+    return [*panel("Quality", note, QUALITY_SHOWN), *panel("Quality, the other numbers", "", others)]
 
 
 def _cell(value: Any, form: str) -> str:
-    if not form:
-        return str(value)
     return "–" if pd.isna(value) else format(value, form)

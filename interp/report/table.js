@@ -3,7 +3,7 @@
 
 report.table = (() => {
   const { latents } = report.data.page;
-  const { columns, KEYS, state, sortBy, verdictOf, labelOf, isIdle, isInseparable } = report.selection;
+  const { columns, KEYS, state, sortBy, verdictOf, labelOf, isIdle } = report.selection;
   const { parted, marked, place: placeOfFit } = report.search;
   const { meanings } = report.words;
   /* The columns: what each is sorted by, where it can be, and its head. */
@@ -11,11 +11,13 @@ report.table = (() => {
     ["latent", "latent", "Latent"],
     ["verdict", "monosemanticity", "One meaning"],
     ["explanation", null, "Fires on"],
-    ["f1", "f1", "F1"],
+    ["f1", "f1", "Held-out F1"],
     ["activations", null, "Activations"],
     ["density", "density", "Density"],
     ["learnt", "learnt", "Learnt"],
-  ];
+    ["effect", "effect", "Effect (nats)"],
+  ].filter(([name]) => name !== "effect" || columns.effect.some((x) => x !== null));
+  const EFFECT_SPAN = report.data.page.shares.find(({ name }) => name === "effect")?.span;
   const idle = columns.verdict.filter((_, i) => isIdle(i)).length;
   let scroller,
     body,
@@ -58,16 +60,9 @@ report.table = (() => {
     if (!report.data.page.has_text) return strongestInput(i);
     const [packed, firing] = evidence.snippets[i],
       pieces = report.pieces(Array.from(report.text.decoded(packed), word));
-    const parts = pieces.map(({ text, tokens }) =>
-      h(`span.token${tokens.includes(firing) ? ".firing" : ""}`, null, visible(text)),
-    );
-    const at = parts.findIndex((part) => part.classList.contains("firing"));
-    return h(
-      "span.line.text",
-      null,
-      h("span.before", null, h("span", null, parts.slice(0, at))),
-      h("span.after", null, parts.slice(at)),
-    );
+    const at = pieces.findIndex(({ tokens }) => tokens.includes(firing));
+    const parts = pieces.map(({ text }, k) => h(k === at ? "span.token.firing" : "span.token", null, visible(text)));
+    return report.examples.line(pieces, parts, at);
   }
 
   /* Of rows that are no text, the picture of the strongest firing, once its file is there. */
@@ -115,21 +110,32 @@ report.table = (() => {
     ];
   }
 
+  /* By how much the loss rises without it more than by its null, and the 95 % interval of that beside 0. */
+  function effectOf(i) {
+    const [mean, low, high] = [columns.effect[i], columns.effect_low[i], columns.effect_high[i]];
+    if (mean === null || low === null) return line(none());
+    const number = format.fixed(mean, Math.abs(mean) < 0.1 ? 3 : 2);
+    const isTold = low > 0 || high < 0;
+    return [line(h(isTold ? "b" : "span.muted", null, mean > 0 ? `+${number}` : number)),
+      line(report.logits.gauge([mean, low, high], [null, null, null], report.logits.scaleOf(EFFECT_SPAN)))];
+  }
+
   function cells(i) {
     const { star } = report.notes.of(i);
     const n = columns.senses[i];
-    const senses = isInseparable(i) ? "no senses" : n ? `${n} ${n === 1 ? "sense" : "senses"}` : "";
+    const senses = n > 1 ? `${n} senses` : "";
     return {
       latent: line(star ? h("span", { title: "starred" }, "★ ") : null, featureLink(i)),
       verdict: [
-        line(verdictElement(verdictOf(i)), unsureElement(i)),
+        line(verdictElement(verdictOf(i)), unsureElement(i), senses ? h("span.muted", null, `, ${senses}`) : null),
         line(intervalElement(columns.monosemanticity[i], columns.low[i], columns.high[i])),
       ],
       explanation: firesOn(i),
       f1: line(format.fixed(report.lead.f1(i))),
       activations: bars(i),
       density: [line(format.share(columns.density[i])), second(`max ${format.significant(columns.max[i])}`)],
-      learnt: [line(format.fixed(columns.learnt[i])), second(senses)],
+      learnt: line(format.fixed(columns.learnt[i])),
+      ...(EFFECT_SPAN ? { effect: effectOf(i) } : {}),
     };
   }
 

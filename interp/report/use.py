@@ -36,7 +36,7 @@ def uses(inputs: ReportInputs) -> dict[int, dict[str, Any]]:
     reasons = _reasons(inputs, table)
     accounts = {}
     for latent, row in zip(table.index.tolist(), table.to_dict("records"), strict=True):
-        changes = {name: [number(row[f"{name}{end}"]) for end in ("", "_low", "_high")] for name in CHANGES}
+        changes = {name: [number(row[f"{name}{end}"], 2) for end in ("", "_low", "_high")] for name in CHANGES}
         if not any(changes["later_loss_change"]):  # behind the last block nothing reaches a later token
             del changes["later_loss_change"]
         sides = {"likelier": ("likelier_tokens", "likelier"), "less_likely": ("less_likely_tokens", "less_likely")}
@@ -107,11 +107,11 @@ def _reasons(inputs: ReportInputs, table: pd.DataFrame) -> dict[int, str | None]
 def _not_learnt(weakest: str, value: float) -> str:
     if weakest == "random_correlation":
         return (
-            "The model needs it, yet it does not count as learnt: a dictionary of a model with random weights has a "
+            "The model needs it, yet it is probably not learnt: a dictionary of a model with random weights has a "
             f"latent that fires on the same tokens (r = {value:.2f}), so that the text alone may explain it."
         )
     return (
-        "The model needs it, yet it does not count as learnt: its direct logit effects hardly tell which token follows "
+        "The model needs it, yet it is probably not learnt: its direct logit effects hardly tell which token follows "
         f"(AUROC {value:.2f}, where chance gives ½). It may act through later layers, which is not measured."
     )
 

@@ -5,6 +5,7 @@ measure is, once for the page, and for each latent its rows [place among the mea
 measure that is not known here goes by its own name. A sense has its rule and examples of its own (`contexts`).
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -111,11 +112,12 @@ def alike(ranking: pd.DataFrame) -> dict[int, str]:
 
 
 def senses_in(ranking: pd.DataFrame) -> dict[int, list[Mapping[str, Any]]]:
-    """The senses of each latent that has more than one."""
+    """The senses of each latent that has more than one, those that hold most of its activation first."""
     if "senses" not in ranking:
         return {}
     cells = zip(ranking.index.tolist(), ranking["senses"].tolist(), strict=True)
-    return {j: list(cell) for j, cell in cells if isinstance(cell, Sequence | np.ndarray) and len(cell) > 1}
+    several = {j: cell for j, cell in cells if isinstance(cell, Sequence | np.ndarray) and len(cell) > 1}
+    return {j: sorted(cell, key=lambda sense: -(sense.get("share") or 0)) for j, cell in several.items()}
 
 
 def sense_rows(senses: Mapping[int, list[Mapping[str, Any]]], n_rows: int) -> list[tuple[int, int, int]]:
@@ -135,15 +137,24 @@ def sense_rows(senses: Mapping[int, list[Mapping[str, Any]]], n_rows: int) -> li
 def senses_of(
     senses: Mapping[int, list[Mapping[str, Any]]], shown: Sequence[tuple[int, int, int]], contexts: Contexts
 ) -> dict[int, list[dict[str, Any]]]:
-    """The senses as the page shows them, with the firings `shown` of them (`sense_rows`)."""
+    """The senses as the page shows them, with the firings `shown` of them (`sense_rows`), and the tokens at which they
+    fire and no other sense does: by these the page tells the sense of any other firing."""
     latents, places, rows = zip(*shown, strict=True) if shown else ((), (), ())
     examples: dict[tuple[int, int], list] = {}
     for latent, place, example in zip(latents, places, contexts.examples(places, latents, rows), strict=True):
         examples.setdefault((latent, place), []).append(example)
-    return {
-        latent: [_sense(sense) | {"examples": examples.get((latent, place), [])} for place, sense in enumerate(parts)]
-        for latent, parts in senses.items()
-    }
+    tokens = contexts.store.tokens.reshape(-1)
+    accounts = {}
+    for latent, parts in senses.items():
+        fires_on = [set(tokens[_ids(sense, "rows") + _ids(sense, "weak_rows")].tolist()) for sense in parts]
+        n_senses_of = Counter(token for some in fires_on for token in some)
+        accounts[latent] = [
+            _sense(sense)
+            | {"tokens": sorted(token for token in some if n_senses_of[token] == 1)}
+            | {"examples": examples.get((latent, place), [])}
+            for place, (sense, some) in enumerate(zip(parts, fires_on, strict=True))
+        ]
+    return accounts
 
 
 def _sense(sense: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,5 +165,5 @@ def _sense(sense: Mapping[str, Any]) -> dict[str, Any]:
     )
 
 
-def _ids(sense: Mapping[str, Any], name: str, most: int) -> list[int]:
+def _ids(sense: Mapping[str, Any], name: str, most: int | None = None) -> list[int]:
     return [] if sense.get(name) is None else [int(each) for each in sense[name][:most]]

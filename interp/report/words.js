@@ -26,6 +26,8 @@ report.words = (() => {
     z: "How many standard deviations a value lies above the mean of its null.",
     F1: "How well a rule or a label tells where a latent fires: the harmonic mean of precision and recall, on text "
       + "from which the rule was not made. 1 is perfect, 0 is useless.",
+    "␣ ↵ ⇥": "White space as it is drawn: ␣ or · a space, ↵ a line end, ⇥ a tab; ␣×7 stands for seven spaces in a "
+      + "row.",
     rule: "What the firings of a latent share, in words, found on one half of the text and scored on the other.",
     label: "What is known of the text itself, such as its language or the kind of a code token.",
     "direct logit effects": "How much the latent, at an activation of 1, raises or lowers the logit of each token by "

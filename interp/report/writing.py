@@ -18,7 +18,14 @@ from interp.display.cards import script_json
 from interp.display.verdict_looks import MIN_F1, VERDICT_LOOKS, WITHOUT_SCORES, verdict_css
 from interp.features.scan import masks_of
 from interp.report.columns import recommended_order, table_columns
-from interp.report.contexts import PICTURES_A_FILE, Contexts, picture_files, sequences_a_file, text_files
+from interp.report.contexts import (
+    PICTURES_A_FILE,
+    Contexts,
+    picture_files,
+    positions,
+    sequences_a_file,
+    text_files,
+)
 from interp.report.inputs import ReportInputs, report_inputs
 from interp.report.json_text import encode, pack
 from interp.report.latent_map import map_payload
@@ -163,7 +170,7 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
         "evidence": [measure._asdict() for measure in evidence.measures],
         "order": recommended_order(inputs.features, verdicts),
         "worth_a_look": worth_a_look(verdicts.assign(token_entropy=inputs.features["token_entropy"]), N_SHOWN),
-        "columns": table_columns(store, inputs.features, verdicts),
+        "columns": table_columns(store, inputs.features, verdicts, inputs.effects),
     }
     _write_script(folder, "page", page)
     _write_script(folder, "vocab", encode(store.vocab))
@@ -185,6 +192,7 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
         "pairs": beside,
         "senses": senses_of(senses, of_senses, contexts),
         "effects": uses(inputs),
+        "positions": positions(store),
         "explanation": explanations(verdicts),
         "alike": alike(verdicts),
         "evidence": evidence.rows,

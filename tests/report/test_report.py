@@ -20,8 +20,8 @@ from interp.compare.null_dictionaries import Nulls
 from interp.features.feature_store import FeatureStore
 from interp.figures.theme import VERDICT_COLOURS
 from interp.report import assets, decoder_layout, write_report
-from interp.report.columns import recommended_order
-from interp.report.contexts import activations_around, coded
+from interp.report.columns import recommended_order, table_columns
+from interp.report.contexts import activations_around, coded, positions
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import encode_tokens, number, numbers, pack
 from interp.report.latent_map import map_names, surroundings
@@ -431,6 +431,32 @@ def test_activations_are_the_same_however_many_rows_are_read_at_a_time(run, monk
     assert activations_around(run.store, *firings) == whole and all(whole[1])
 
 
+def test_a_sense_is_told_by_the_tokens_at_which_no_other_sense_fires(page, run):
+    tokens = run.store.tokens.reshape(-1)
+    first, second = data(page, "features-0000")[str(SPLIT)]["senses"]
+    own, other = (set(tokens[rows].tolist()) for rows in ([0, 17, 639, 5], [20]))
+    assert set(first["tokens"]) == own - other and set(second["tokens"]) == other - own
+
+
+def test_a_latent_says_where_in_its_contexts_it_fires_if_it_is_not_anywhere(folder):
+    n_ctx, n_seq = 32, 60
+    everywhere, early = np.arange(n_seq * n_ctx), np.flatnonzero(np.arange(n_seq * n_ctx) % n_ctx < 5)
+    rows = np.concatenate([everywhere, early])
+    latents = np.repeat([0, 1], [len(everywhere), len(early)])
+    z = scipy.sparse.csr_matrix((np.ones(len(rows), np.float32), (rows, latents)), (n_seq * n_ctx, 3))
+    store = FeatureStore.from_codes(torch.zeros(n_seq, n_ctx, dtype=torch.int64), z, folder / "positions", vocab=["a"])
+    assert positions(store) == {1: [4 * n_seq, n_seq, 0, 0, 0, 0, 0, 0]}
+
+
+def test_the_table_has_the_effect_of_each_latent_that_was_ablated(run):
+    numbers = {"beyond_null": 0.1234, "beyond_null_low": -0.05, "beyond_null_high": np.nan}
+    effects = pd.DataFrame({"latent": [2], **{name: [value] for name, value in numbers.items()}})
+    columns = table_columns(run.store, run.features, run.verdicts, effects)
+    assert columns["effect"][:4] == [None, None, 0.12, None]
+    assert [columns[f"effect_{end}"][2] for end in ("low", "high")] == [-0.05, None]
+    assert set(table_columns(run.store, run.features, run.verdicts)["effect"]) == {None}
+
+
 def test_a_sense_with_a_row_beyond_the_text_is_refused(run, folder):
     ranking = planted_ranking().set_index("latent", drop=False)
     ranking.at[SPLIT, "senses"] = [SENSES[0], SENSES[1] | {"rows": [N_SEQ * N_CTX]}]
@@ -462,7 +488,7 @@ def test_summary_shows_every_dictionary_beside_its_nulls(page):
         assert row["shares"][0] == row["one"] == pytest.approx([share, share - 0.1, share + 0.1])
         assert row["unsure"] == pytest.approx([share - 0.2, share - 0.3, share - 0.1])
         assert (row["judged"], row["faint"], row["dead"]) == (90, 7, 7)
-    assert [row["kind"] for row in nulls["rows"]] == ["own", "own", "null"]
+    assert [row["kind"] for row in nulls["rows"]] == ["own", "other", "null"], "this page's own stands out"
     assert "trained on 3,000,000 tokens" in nulls["sentences"][0] and "90 latents of each" in nulls["sentences"][0]
 
 
@@ -475,14 +501,12 @@ def test_summary_says_which_nulls_the_share_does_not_tell_apart(run, folder):
         table.loc[is_one, column] = [share + by for share in names.values()]
     longer = pd.DataFrame({"tokens": [4_000_000], "fvu": [0.1]})
     account = nulls_account(replace(run, nulls=nulls._replace(shares=table), curves={"sae": longer}))
+    assert "This dictionary had 4,000,000; a second one, trained as the nulls" in account["sentences"][0]
     assert account["sentences"][1:] == [
-        "The dictionary of this page was trained on 4,000,000 tokens. For the comparison it was trained again on as "
-        "many as the nulls: compare them with that row, SAE.",
-        "60 % of its latents have one meaning (95 % interval 50 % to 70 %).",
-        "That is more than in: shuffled model (20 %).",
-        "It is not clearly more than in: frozen decoder (55 %).",
+        "Trained as they were, 60 % of its latents have one meaning (95 % interval 50 % to 70 %): more than in "
+        "shuffled model (20 %); not clearly more than in frozen decoder (55 %)."
     ]
-    assert [row["kind"] for row in account["rows"]] == ["other", "own", "own", "null", "null"]
+    assert [row["kind"] for row in account["rows"]] == ["own", "other", "other", "null", "null"]
 
 
 def test_the_share_of_one_meaning_stands_beside_the_null_that_comes_closest_and_was_trained_alike(run, folder):
@@ -498,16 +522,17 @@ def test_the_share_of_one_meaning_stands_beside_the_null_that_comes_closest_and_
 
 def test_summary_has_the_run_in_order(page):
     summary = data(page, "summary")
-    assert [*summary] == ["facts", "found", "nulls", "limits", "dictionary", "panels", "stages", "versions"]
+    assert [*summary] == ["facts", "found", "nulls", "limits", "results", "details", "stages", "versions"]
     assert [name for name, _ in summary["stages"]] == ["model", "sae", "features"]
     assert summary["versions"] == {"interp": "0"}
-    quality, *drawn = summary["dictionary"]
+    quality, *drawn, table = summary["results"]
     rows = [["L0 (latents a token)", "2.0", "2.0"], ["FVU", "0.200", "0.400"]]
     rows += [["cross-entropy recovered", "90.0%", "50.0%"]]
-    rows += [["held-out tokens", "9,000", "9,000"], ["… of which the cross-entropy is", "9,000", "5,000"]]
     assert quality["table"] == {"columns": ["", "SAE", HOSTILE], "rows": rows}
-    *population, table = summary["panels"]
-    assert len(drawn) == 3 and len(population) == 2 and all("figure" in panel for panel in drawn + population)
+    numbers, *details = summary["details"]
+    assert len(drawn) == 1 and len(details) == 4 and all("figure" in panel for panel in drawn + details)
+    counts = [["held-out tokens", "9,000", "9,000"], ["… of which the cross-entropy is", "9,000", "5,000"]]
+    assert numbers["table"]["rows"] == counts
     rows = [[HOSTILE, "1,200"], ["b", "–"]]
     assert (table["title"], table["note"]) == (HOSTILE, HOSTILE)
     assert table["table"] == {"columns": [HOSTILE, "n"], "rows": rows}
@@ -525,7 +550,6 @@ def test_what_was_found_can_be_quoted_each_number_with_what_it_is_of(page, run):
     assert (
         f"{n} of {of} latents ({100 * n / of:.0f} %, 95 % interval " in found and f"{of - n} are polysemantic" in found
     )
-    assert f"60 % have one meaning; in the null that comes closest, {HOSTILE}, 20 %." in found
     assert "learnt" not in found and "effect" not in found, "neither was measured"
     limits = data(page, "summary")["limits"]
     assert any("unsure" in text for text in limits) and not any("is learnt" in text for text in limits)
@@ -542,7 +566,7 @@ def test_a_panel_leaves_the_figure_of_its_caller_as_it_was():
 def test_a_bare_store_leaves_its_panels_out_with_a_word_why(folder):
     page = write_report(planted_store(folder / "bare", full=False), folder / "bare-page")
     summary = data(page, "summary")
-    panels = [*summary["dictionary"], *summary["panels"]]
+    panels = [*summary["results"], *summary["details"]]
     notes = " ".join(panel["note"] for panel in panels if "figure" not in panel)
     assert "No ranking" in notes and "No training curve" in notes and "No quality table" in notes
     assert summary["nulls"] is None and summary["stages"] == [] and len(summary["found"]) == 1
@@ -676,7 +700,7 @@ def test_chromium_shows_the_feature_of_the_address(chromium, page, run):
     assert "Sense 1" not in text and 'class="null"' in section and "precision" in text
     strongest = sorted({row: value for _, row, _, value, _ in stored}.items(), key=lambda each: -each[1])[:15]
     assert [int(row) for row in rows][:15] == [row for row, _ in strongest]
-    firing = re.findall(r'<span class="token on(?: strong)? firing" data-value="([\d.e-]+)"', section)[:15]
+    firing = re.findall(r'<(?:span|bdi) class="token on(?: strong)? firing" data-value="([\d.e-]+)"', section)[:15]
     assert [float(value) for value in firing] == pytest.approx([value for _, value in strongest])
     assert "שלום" in text and 'class="mark line"' in section
     for other, _ in data(page, "features-0000")[str(latent)]["neighbours"][:5]:
@@ -689,7 +713,7 @@ def test_chromium_shows_the_senses_of_a_latent_that_has_several(chromium, page):
         chromium.click(f"#tab-{tab}")
     first, second = chromium.text("#panel-2")[0], chromium.text("#panel-3")[0]
     assert "70 % of its activation" in first and "No rule was found" in second and "Its weakest" in first
-    assert first.count("25 % followed by one of its positive logits") == 1 and "Sense 2 · 30 %" in chromium.text(".tab")
+    assert first.count("25 % followed by one of its positive logits") == 1 and "B  30 %" in chromium.text(".tab")
     assert HOSTILE in first and chromium.evaluate("document.querySelector('img')") is None
     rows = "Array.from(document.querySelectorAll('#panel-{} .example'), (e) => Number(e.dataset.row))"
     assert [chromium.evaluate(rows.format(panel)) for panel in (2, 3)] == [[0, 17, 639, 5], [20]]
@@ -703,7 +727,7 @@ def test_chromium_says_where_a_verdict_is_unsure_and_where_there_are_no_senses(c
     sure = planted_ranking().query("sure").latent.iloc[0]
     dom = chromium.dom(page.as_uri() + f"#feature/{sure}")
     text = html.unescape(re.sub(r"<[^>]+>", "", dom[dom.index('<section id="feature"') :]))
-    assert "nsure" not in text.split("Strongest")[0] and "1 sense" in text
+    assert "nsure" not in text.split("Strongest")[0] and "1 sense" not in text
 
 
 def test_chromium_parts_the_verdicts_into_sure_and_unsure(chromium, page):

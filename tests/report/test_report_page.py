@@ -409,11 +409,38 @@ def test_what_is_copied_of_an_example_is_its_text(browser, address):
     assert first["latent"] == 7 and first["token"] == "\n" and first["tokens"][first["position"]] == "\n"
 
 
+def test_an_example_bears_the_mark_of_the_sense_that_alone_fires_on_its_token(browser, address):
+    browser.open(f"{address}#feature/{SPLIT}")
+    senses = browser.evaluate(f"loadFeature({SPLIT}).then(({{ senses }}) => senses.map(({{ tokens }}) => tokens))")
+    marks = browser.text("#panel-0 .of-sense")
+    assert marks and set(marks) <= {"A", "B", ""}
+    token = "report.text.of(Math.floor(e.dataset.row / 16))[e.dataset.row % 16]"
+    fired = browser.evaluate(f"Array.from(document.querySelectorAll('#panel-0 .example'), (e) => {token})")
+    named = [next(("AB"[k] for k, tokens in enumerate(senses) if one in tokens), "") for one in fired]
+    assert marks == named
+
+
+def test_a_line_runs_as_the_letters_at_its_firing_do(browser, address):
+    browser.open(f"{address}#feature/3")
+    drawn = """(texts, firing) => {
+        const pieces = texts.map((text) => ({ text }));
+        return report.examples.line(pieces, texts.map((text) => h("span", null, text)), firing).dir;
+    }"""
+    for texts, firing, said in (
+        (["many English words ", "\u05d0", "\u05d1", " and more of them"], 2, "rtl"),
+        (["\u05d0\u05d1\u05d2\u05d3", " a", "\u05d0\u05d1"], 1, "ltr"),
+        (["English ", "\u05d0\u05d1", ", ", "x"], 2, "rtl"),
+        (["\u27e8d7\u27e9", "\u05d0"], 0, "rtl"),
+        (["1", "2"], 0, "ltr"),
+    ):
+        assert browser.evaluate(f"({drawn})({json.dumps(texts)}, {firing})") == said, texts
+
+
 def test_senses_are_tabs_beside_the_strongest_firings_and_a_weak_rule_says_so(browser, address):
     browser.open(f"{address}#feature/{SPLIT}")
     rows = "Array.from(document.querySelectorAll('.example'), (e) => e.checkVisibility() && e.dataset.row)"
     visible = f"{rows}.filter(Boolean)"
-    assert browser.text("[role=tab]") == ["Strongest", "Each strength", '" I" · 70 %', "Sense 2 · 30 %"]
+    assert browser.text("[role=tab]") == ["Strongest", "Each strength", 'A " I" 70 %', "B  30 %"]
     strongest = browser.evaluate(visible)
     assert len(strongest) > 3 and int(strongest[0]) == (N_SEQ - 1) * N_CTX + SPLIT
     assert "No reliable rule was found" in browser.text(".lead .weak")[0]
@@ -431,9 +458,9 @@ def test_the_page_opens_on_an_overview_with_numbers_features_and_words(browser, 
     browser.open(address)
     assert browser.evaluate("document.body.dataset.view") == "overview"
     assert browser.text("#overview .intro")[0] == (
-        f"{D_SAE} latents, scanned on {N_SEQ * N_CTX} tokens. {D_SAE} are in use, 0 are dead or faint."
+        f"Scanned on {N_SEQ * N_CTX} tokens: {D_SAE} latents are in use, 0 are dead or faint."
     )
-    assert browser.text(".share h2") == [f"This dictionary: 80 % of its {D_SAE} latents in use have one meaning"]
+    assert browser.text(".share h2") == [f"80 % of the {D_SAE} in use have one meaning"]
     assert "No null was run" in browser.text(".share p")[0]
     assert browser.text(".verdicts li")[:2] == ["monosemantic 19 63 %", "polysemantic 6 20 %, 5 unsure"]
     browser.wait("document.querySelectorAll('#overview .card .firing').length >= 5")  # their examples are read by then
@@ -748,7 +775,7 @@ def test_two_features_are_compared_at_an_address_of_their_own(browser, address):
     assert browser.text("#compare .answer")[0].startswith(f"Features 3 and {other} ")
     assert browser.text("#compare .where > p") == ["Both fire in none of the examples stored."]
     assert len(browser.text("#compare .where section")) == len(browser.text("#compare .examples")) == 2
-    assert len(browser.text("#compare .mirror")) == 3 and not browser.complaints
+    assert len(browser.text("#compare .mirror")) == 2 and not browser.complaints
     assert browser.evaluate("document.title").startswith(f"Features 3 and {other} ")
     browser.click("#compare .choice a")
     browser.wait(f"document.getElementById('compare').dataset.latent === '{other}'")

@@ -28,7 +28,10 @@ class Shard:
 
     def within(self, limit: float | None) -> "Shard":
         """The rows whose norm is not above the limit; all of them where there is none."""
-        return self if limit is None else Shard(self.row_ids[kept := is_within(self.acts, limit)], self.acts[kept])
+        if limit is None:
+            return self
+        kept = is_within(self.acts, limit)
+        return Shard(self.row_ids[kept], self.acts[kept])
 
 
 class RowLimit(NamedTuple):

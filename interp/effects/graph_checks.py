@@ -40,18 +40,16 @@ _ROWS_AT_ONCE = 1 << 12
 
 
 class Agreement(NamedTuple):
-    """How far what a graph attributes is what ablation measures."""
+    """How well the effects that a graph attributes agree with those that ablation measures."""
 
     nodes: float
     """Spearman's rank correlation over latents, of their effect on the likeliest logit."""
-    node_signs: float
-    """The share of latents whose effect on it has the attributed sign, in [0, 1]."""
     effects: float
     """Spearman's rank correlation of their `effect`, to first order with nothing held, with what ablation measures."""
     effect_signs: float
+    """The share of latents whose measured effect has the sign of `effect`, in [0, 1]."""
     edges: float
     """Spearman's rank correlation over the strongest pairs of latents."""
-    edge_signs: float
     n_latents: int
     n_pairs: int
 
@@ -96,8 +94,14 @@ def agreement(graph: AttributionGraph, effects: pd.DataFrame, strongest: int = 2
     share = (pairs["attributed"] / graph.nodes["activation"].to_numpy()[pairs["target"]]).abs()
     pairs = pairs.loc[share.sort_values(ascending=False, kind="stable").index[:strongest]]
     to_first_order = graph.nodes["effect"].to_numpy()[nodes["source"]]
-    of_nodes, of_pairs = (_agree(part["attributed"], part["measured"]) for part in (nodes, pairs))
-    return Agreement(*of_nodes, *_agree(to_first_order, nodes["measured"]), *of_pairs, len(nodes), len(pairs))
+    return Agreement(
+        nodes=_rank_correlation(nodes["attributed"], nodes["measured"]),
+        effects=_rank_correlation(to_first_order, nodes["measured"]),
+        effect_signs=float((to_first_order * nodes["measured"] > 0).mean()),
+        edges=_rank_correlation(pairs["attributed"], pairs["measured"]),
+        n_latents=len(nodes),
+        n_pairs=len(pairs),
+    )
 
 
 def disagreements(effects: pd.DataFrame, factor: float = 2.0) -> pd.DataFrame:
@@ -188,10 +192,9 @@ def _renamed(model: Model, module: nn.Module) -> Model:
     return module, twin
 
 
-def _agree(attributed: Any, measured: pd.Series) -> tuple[float, float]:
-    if len(attributed) < 3:
-        return float("nan"), float("nan")
-    return float(spearmanr(attributed, measured).statistic), float((attributed * measured > 0).mean())
+def _rank_correlation(attributed: Any, measured: pd.Series) -> float:
+    """Spearman's; NaN of fewer than three."""
+    return float(spearmanr(attributed, measured).statistic) if len(attributed) > 2 else float("nan")
 
 
 def _measured(

@@ -26,14 +26,14 @@ _CHUNK_ROWS = 512
 
 @dataclass(frozen=True)
 class ShardColumn:
-    """One hook's rows."""
+    """The rows of one hook."""
 
     read: Callable[[int, Float[Tensor, "row d"]], Float[Tensor, "row d"]]
     """Shard number, and memory that is long enough → its rows, which may lie in that memory."""
     d: int
     dtype: torch.dtype
     hook_name: str
-    """As the store calls it."""
+    """The hook's name in the store."""
     fingerprint: str
     """Says which data this is; a state is only loaded on the same."""
 
@@ -107,7 +107,7 @@ class ActivationBatches(Iterator[Tensor]):
         self._row = state["row"]
 
     def _enter(self, row: int) -> "_EpochRow":
-        """Have the shard that a row is in at hand, and the one after it on its way."""
+        """Read the shard that a row is in, and begin to read the one after it."""
         at = self._find(row)
         if (at.epoch, at.shard) != self._entered:
             self._entered = None
@@ -135,7 +135,7 @@ class _EpochRow(NamedTuple):
     epoch: int
     shard: int
     row: int
-    """Among the rows of the shard, in the order of the epoch."""
+    """The row's number among those of its shard, in the order of the epoch."""
 
 
 class _ShardsAhead:

@@ -77,7 +77,7 @@ def harvest(
 ) -> ActivationStore:
     """Store the activations of `hook_names` over `tokens` in the folder `out`.
 
-    `tokens` are ids [seq, pos], or a generator of batches of them, which ends. Of a model that reads floats (images,
+    `tokens` are ids [seq, pos], or a generator of batches of them, which ends. For a model that reads floats (images,
     audio, rows) they are its inputs, each of which counts as a sequence (`hooks.hooked_rows`). A hook with several
     names in the model (`model.layers.3`, `blocks.3.hook_resid_post`) is stored under the first of them, and found in
     the store by all.

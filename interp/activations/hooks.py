@@ -58,9 +58,9 @@ _ONE_DIMENSIONAL = (
 )  # fmt: skip
 """Modules that read and return [seq, d, pos], where a transformer has [seq, pos, d]."""
 _MLP_READS = ("mlp.hook_in", "ln2.hook_normalized", "hook_resid_mid")
-"""What goes into a block's MLP, the nearest to it first."""
+"""Names of the input of a block's MLP, the nearest to it first."""
 UNNAMED = "activations"
-"""What the hook of a store is called whose rows come from no model (`ActivationStore.from_batches`)."""
+"""Name of the hook in a store whose rows come from no model (`ActivationStore.from_batches`)."""
 
 
 def module_of(model: Model) -> nn.Module:
@@ -168,7 +168,7 @@ def main_names(model: Model, names: str | Sequence[str]) -> list[str]:
 
 
 def check_own_hook(dictionary: Any, hook_name: str, known: Collection[str], where: object) -> None:
-    """For a dictionary that says which hook it was trained on (`metadata["hook_name"]`), and is used on `hook_name`.
+    """Check that a dictionary is used on the hook that it was trained on, if it says which (`metadata["hook_name"]`).
 
     Raises ValueError if its own hook is among those `known` in `where`, and not the same hook under another name
     (by `known`, as `hooks_of` returns it). If it is not among them, the two may be one hook under the names of two
@@ -234,7 +234,7 @@ def hooked_rows(
 ) -> dict[str, Float[Tensor, "row d"]]:
     """Each hook's activations as rows [seq · pos, d], heads side by side.
 
-    Of floats (images, audio, rows) a hook may return [seq, d], one position each; [seq, pos, d]; [seq, d, pos], if it
+    On floats (images, audio, rows) a hook may return [seq, d], one position each; [seq, pos, d]; [seq, d, pos], if it
     is a one-dimensional convolution, its norm or pooling, or the input of one; or, as convolutions of pictures do,
     [seq, d, height, width], whose positions are the places of the picture, line by line. Raises ValueError where three
     axes may be in either order.

@@ -39,9 +39,10 @@ log = logging.getLogger(__name__)
 class ModelPasses:
     """Forward passes over sequences of a token set, and which of its rows, by id seq · n_ctx + pos, are kept.
 
-    A hook has its first name in the model, whichever is given; `aliases` are its others.
+    Hooks are called by their first names in the model, whichever are given; `aliases` are the others.
 
-    Of floats an input is a sequence, and its positions are those of the hooks' activations (`hooks.hooked_rows`).
+    Where inputs are floats, each input is a sequence, and its positions are those of the hooks' activations
+    (`hooks.hooked_rows`).
 
     Raises ValueError on an unknown hook, on tokens that the model cannot take, for what is no token id or no position
     to leave out, where no row is left, and for hooks with different numbers of positions.
@@ -136,7 +137,7 @@ class ModelPasses:
         return {name: x.shape[1] for name, x in hooked_rows(self.module, self.tokens[:1], self.hooks).items()}
 
     def on(self, sequences: Int[Tensor, " seq"]) -> tuple[Int[Tensor, " row"], dict[str, Float[Tensor, "row d"]]]:
-        """Row ids and activations of the rows of some sequences, in one pass."""
+        """Return row ids and activations of some sequences, from one pass."""
         kept, n_ctx = self.kept(sequences), self.n_ctx
         acts = hooked_rows(self.module, self.tokens[sequences], self.hooks)
         if len(kept) < len(sequences) * n_ctx:

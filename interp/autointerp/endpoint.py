@@ -68,7 +68,7 @@ class Answer(NamedTuple):
     """None: the endpoint refused this request."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    """As the endpoint counts them; 0 where it does not say."""
+    """Tokens, as the endpoint counts them; 0 where it does not say."""
     cached: bool = False
 
 
@@ -181,7 +181,7 @@ class Endpoint:
         return digest_json([self.config.base_url.rstrip("/"), body])
 
     def _clean(self, text: str) -> str:
-        """A server's words without the key and what a terminal would obey."""
+        """A server's message, without the key and without control characters."""
         shown = "".join(c if c.isprintable() else " " for c in text.replace(self._key, "…"))
         return shown[:_SHOWN_CHARACTERS]
 

@@ -68,7 +68,7 @@ class Window(NamedTuple):
     values: tuple[float, ...]
     """The latent's activation on each."""
     marked: tuple[int, ...]
-    """Places of the tokens that are marked: those that fire, or in a silent window others."""
+    """Positions of the tokens that are marked: those that fire, or in a silent window others."""
     interval: int
     """Slice of (0, max] of its strongest firing; −1 in a silent window."""
     row: int
@@ -90,10 +90,10 @@ class LatentWindows(NamedTuple):
     latent: int
     maximum: float
     shown: list[Window]
-    """To explain it from."""
+    """Windows to explain the latent from."""
     firing: list[Window]
     silent: list[Window]
-    """As many as `firing`, in the same order: silent[i] is marked at the places of firing[i]."""
+    """One for each of `firing`, in the same order: silent[i] is marked at the positions of firing[i]."""
 
 
 def sample_windows(
@@ -216,7 +216,7 @@ def _firing_window(features: FeatureStore, example: pd.Series, vocab: list[str])
 
 
 def _silent_window(features: FeatureStore, row: int, vocab: list[str], like: Window) -> Window:
-    """Marked at the same places as another window, as far as it reaches."""
+    """A silent window, marked at the same positions as another window, as far as it reaches."""
     start, stop = (int(edge) for edge in _span(features, np.asarray(row)))
     pieces = tuple(vocab[token] for token in features.tokens.flatten()[start:stop].tolist())
     marked = tuple(sorted({position % len(pieces) for position in like.marked}))

@@ -45,7 +45,7 @@ def is_expected(error: BaseException) -> bool:
 
 
 def one_line(error: BaseException) -> str:
-    """Puts what the error says on one line, with the remedy where the disk or the memory is full."""
+    """Write an error on one line, with the remedy where the disk or the memory is full."""
     if isinstance(error, OSError) and error.errno and error.filename and error.errno != errno.ENOSPC:
         return f"{printable(str(error.filename))}: {error.strerror}"
     message = printable(str(error)) or type(error).__name__

@@ -53,7 +53,7 @@ class RunSlice(NamedTuple):
 class _Column(NamedTuple):
     dtype: np.dtype
     start: int
-    """Byte of the file."""
+    """The byte of the file at which the column starts."""
     length: int
 
 

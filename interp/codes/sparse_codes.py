@@ -145,7 +145,7 @@ class Metadata(TypedDict, total=False):
     hook_name: str
     """The hook that it reads."""
     hook_names: list[str]
-    """Those that a crosscoder reads and writes, in the order of its rows."""
+    """The hooks that a crosscoder reads and writes, in the order of its rows."""
     hook_name_out: str
     """The hook that a transcoder writes."""
     norm_limit: float
@@ -206,7 +206,7 @@ def check_one_hook(dictionary: Dictionary) -> None:
 def reconstruction(
     dictionary: Dictionary, codes: SparseCodes, x: Float[Tensor, "row d_in"]
 ) -> Float[Tensor, "row d_out"]:
-    """What a dictionary makes of rows x from their codes: decoded and, of a transcoder with one, its skip of x."""
+    """The reconstruction of rows x from their codes: decoded, plus the skip path of a transcoder that has one."""
     decoded, W_skip = dictionary.decode(codes), getattr(dictionary, "W_skip", None)
     return decoded if W_skip is None else decoded + x.to(decoded) @ W_skip
 

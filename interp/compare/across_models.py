@@ -53,7 +53,7 @@ class Universality:
     table: pd.DataFrame
     """A row a latent that fires enough: latent, fired (rows), other, correlation, null."""
     median: Estimate
-    """Of `correlation`."""
+    """The median of `correlation`."""
     null: Estimate
     """The median of `null`."""
     shift: int

@@ -40,9 +40,9 @@ class Splitting:
     share_with_parent: float
     """Share of the wide latents that fire enough that have an edge."""
     null: float
-    """The same on shifted text."""
+    """The share on shifted text, which is the null."""
     n_wide: int
-    """How many wide latents fire enough."""
+    """Number of wide latents that fire enough."""
 
     @property
     def n_split(self) -> int:

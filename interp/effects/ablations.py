@@ -42,7 +42,7 @@ class Firings(NamedTuple):
 
 
 class Others:
-    """As long changes along the directions of other latents that fire, in an order drawn by the seed."""
+    """Null changes: equally long, along the directions of other latents that fire, in an order drawn by the seed."""
 
     def __init__(self, features: FeatureStore, dictionary: Dictionary, seed: int):
         self.lengths = dictionary.W_dec.detach().norm(dim=1).cpu()
@@ -64,7 +64,7 @@ class Clean(NamedTuple):
     """The model as it is, at the rows of a batch that are asked for."""
 
     where: Int[Tensor, " row"]
-    """Of each row of the batch, where it is below; −1 for one that is not asked for."""
+    """The index in the fields below of each row of the batch; −1 for a row that is not asked for."""
     states: Float[Tensor, "asked d_state"]
     log_p: Float[Tensor, "asked d_vocab"]
     expected: Float[Tensor, "asked d_state"]

@@ -29,7 +29,7 @@ _TOLERANCE = 1e-3
 """Largest error of a shortcut by rounding, as a share of the effect of the random change. A wrong shortcut misses the
 whole effect, or the little of it that goes past the blocks."""
 _HALF_TOLERANCE = 0.02
-"""The same in half precision."""
+"""The tolerance in half precision."""
 
 
 def downstream_of(module: nn.Module, hooks: DictionaryHooks, tokens: Int[Tensor, "seq pos"]) -> Downstream:

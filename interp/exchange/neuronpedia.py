@@ -21,7 +21,7 @@ from interp.storage.files import write_json, write_text
 from interp.storage.folders import whole_folder
 
 BATCH = 128
-"""Features a file."""
+"""Features in a file."""
 N_BARS, DIGITS = 40, 3
 """Bars of a histogram; and digits after the decimal point, as SAEDashboard rounds."""
 EMPTY = """neuron_alignment_indices neuron_alignment_values neuron_alignment_l1 correlated_neurons_indices

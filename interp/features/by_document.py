@@ -66,7 +66,7 @@ class Documents:
 
     ids: Int64[np.ndarray, " document"]
     of_row: Int32[np.ndarray, " row"]
-    """The place in `ids` of each row's document; −1 for a row in none, or not encoded."""
+    """The index in `ids` of each row's document; −1 for a row in no document, or not encoded."""
     lengths: Int64[np.ndarray, " document"]
     """Rows of each document."""
 
@@ -152,7 +152,7 @@ def pooled(
     last: int | None = None,
     progress: Progress = no_progress,
 ) -> Pooled:
-    """One pass over the codes. Raises ValueError for an unknown `how`."""
+    """Pool the codes in one pass over them. Raises ValueError for an unknown `how`."""
     if how not in get_args(Pooling):
         raise ValueError(f"how={how!r} must be one of {', '.join(get_args(Pooling))}")
     last = codes.d_sae if last is None else last
@@ -174,7 +174,7 @@ def pooled(
 
 class _Entries(NamedTuple):
     keys: Int64[np.ndarray, " entry"]
-    """document · latents + latent."""
+    """Each entry's document · (number of latents) + latent."""
     values: np.ndarray
     rows: Int64[np.ndarray, " entry"]
 

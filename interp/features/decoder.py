@@ -201,7 +201,7 @@ def _blocks_behind(model: nn.Module, hook_name: str) -> int:
 
 
 def _through_weights(rows: Tensor, model: Any, layer: int, part: str) -> Tensor | None:
-    """In a model with TransformerLens's names of weights."""
+    """The path through the weights of a block, in a model with TransformerLens's names."""
     block: Any = model.blocks[layer]
     if getattr(block, "ln2_post" if part == "mlp" else "ln1_post", None) is not None:
         return None
@@ -220,7 +220,7 @@ class _Linear(NamedTuple):
 
 
 def _as_linear(norm: nn.Module, x: Float[Tensor, "row d_model"]) -> _Linear | None:
-    """None for a module that is no norm as above; `x` is what it reads in a text."""
+    """Return a norm as a linear map; None for a module that is no such norm. x: what the norm reads in a text."""
     probe = torch.ones_like(x[:1])
     probe[:, ::2] = -1
     probe = _FAR * (probe - probe.mean())  # of mean 0 and without a zero, so that s is its root mean square

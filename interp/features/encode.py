@@ -83,13 +83,13 @@ class Contributions:
         self.moments, self.rises = Moments(), torch.zeros_like(self.squares)
 
     def _decodes_by_rows(self, codes: SparseCodes) -> bool:
-        """Some dictionaries decode in ways of their own."""
+        """Whether the dictionary decodes by the rows of W_dec: some have a decoder of another form."""
         by_rows = kernels(codes.values).decode(codes, self.W_dec, self.b_dec)
         return torch.allclose(by_rows, self.sae.decode(codes).float(), rtol=1e-3, atol=1e-3)
 
 
 class Piece(NamedTuple):
-    """Rows of a shard that are encoded into one run."""
+    """Rows of a shard that are encoded into one file of the code store."""
 
     name: str
     shard: int

@@ -47,7 +47,7 @@ class Examples(NamedTuple):
     """The entries of each latent's kept firings in the columns; −1 after the last of each row."""
 
     counts: np.ndarray
-    """Firings of each "latent interval"."""
+    """Number of firings, "latent interval"."""
     top: np.ndarray
     """Entries "latent rank", the strongest first."""
     sample: np.ndarray

@@ -73,7 +73,7 @@ class Feature:
         return f"{example.value:8.3g}  {''.join(text for text, _ in near)}"
 
     def _logits(self) -> Iterator[tuple[str, list[str]]]:
-        """The tokens at both ends; of neither where the scan was given no logits."""
+        """The tokens that it pushes up and down most; none where the scan was given no logits."""
         for name, column in (("positive", "top_logit_tokens"), ("negative", "bottom_logit_tokens")):
             tokens = self.facts[column]
             if hasattr(tokens, "__len__"):
@@ -108,8 +108,8 @@ class Feature:
 
 
 def joined_pieces(tokens: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
-    """Pieces of a text and the places of their tokens: a token as it stands, but stray bytes, of one or of several in a
-    row, as the characters that they make."""
+    """Yield the pieces of a text with the positions of their tokens. A piece is a token, or a character
+    that the stray bytes of several tokens make."""
     units = [(unit, position) for position, token in enumerate(tokens) for unit in re.split(_STRAY, token) if unit]
     for is_stray, run in groupby(units, lambda unit: re.fullmatch(_STRAY, unit[0]) is not None):
         parts = list(run)

@@ -72,7 +72,7 @@ class FeatureStore:
 
     @classmethod
     def open(cls, path: str | Path) -> "FeatureStore":
-        """The store in a folder, or that of a run folder."""
+        """Open the store in a folder, or that of a run folder."""
         return cls(folder_of(path, "features"))
 
     @classmethod
@@ -249,7 +249,7 @@ class FeatureStore:
         return pd.read_parquet(self.path / f"{name}.parquet")
 
     def sql(self, query: str) -> pd.DataFrame:
-        """The answer of DuckDB, to which every table is a view, and in a run that of its stage `effects`. The query
+        """Ask DuckDB, to which every table is a view, in a run also that of its stage `effects`. The query
         reaches no file and changes nothing."""
         import duckdb
         import pyarrow.dataset
@@ -374,7 +374,7 @@ def scan_part(
 
 
 def _encoding(sae: Dictionary, store: StoredRows, hook: str) -> dict[str, str]:
-    """Digests of all that codes depend on."""
+    """Digests of everything that the codes depend on."""
     limit = limit_on(sae, store, hook)
     encoding = {"dictionary": dictionary_digest(sae), "activations": store.fingerprint, "hook": hook}
     return encoding if limit is None else {**encoding, "norm_limit": str(limit)}

@@ -195,7 +195,7 @@ def _keep_strongest(offsets, latents, bits, k):
 
 @njit(cache=True, nogil=True)
 def _count_pairs(first, columns, rows, offsets, latents, counts):
-    """The counts of one latent after another, so that its row of the matrix stays in cache."""
+    """Count pairs one latent after another, so that its row of the matrix stays in cache."""
     for i in range(len(counts)):
         row_counts = counts[i]
         for c in range(columns[first + i], columns[first + i + 1]):

@@ -52,7 +52,7 @@ class _Meta(TypedDict):
 
 
 class Scan:
-    """A scan that is being made: all that goes into it but the codes, and how far it is.
+    """A scan in progress: all of its inputs but the codes, and how far it is.
 
     tokens: or, of rows that are no text (images, audio, rows of a table), how many sequences of how many positions
     there are. Each row is then a token of its own, named by its number, so that examples are told apart; labels of

@@ -28,7 +28,7 @@ def scan_digests(features: FeatureStore) -> dict[str, str]:
 
 
 def identity(features: FeatureStore) -> dict[str, str]:
-    """The digests by which a table of features knows them again."""
+    """The digests by which a table of features identifies them."""
     return {name: value for name, value in scan_digests(features).items() if name in _TELLING}
 
 

@@ -27,7 +27,7 @@ from interp.storage.checks import check_at_least
 CHUNK_ENTRIES = 1 << 22
 """Firings read at a time, in whole sequences: about 100 bytes each. More makes a scan no faster."""
 _MOST = {"seed": 2**31 - 1, "n_before": 100}
-"""The counts of what is kept of a latent end at 10,000: it is kept in memory."""
+"""Largest number of examples, tokens or neighbours kept of a latent, since they are kept in memory."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,17 +34,17 @@ from interp.runtime.threads import in_threads
 from interp.storage.files import atomic
 
 Advance = Callable[[int, str], None]
-"""Called with the rows that were read since the last call, and what they were read for."""
+"""A function that is called with the number of rows read since the last call, and their purpose."""
 Tables = dict[str, dict[str, Any]]
 
 _PAIRS_MB = 256
-"""Memory for the counts of pairs, 4 bytes for each two latents; what is over takes a further pass."""
+"""Memory for the counts of pairs, 4 bytes for each two latents; where it does not suffice, there are more passes."""
 _EXACT_D_SAE, _EXACT_L0 = 8192, 64
 """Up to this many latents, and firings a row on average, co-activation counts all pairs."""
 _STRONGEST = 16
 """Above either, it counts those among this many strongest latents of a row."""
 _MAX_LATENTS = 256
-"""Described at a time: `ColumnFiles.read` numbers them by a byte."""
+"""Latents described at a time: `ColumnFiles.read` numbers them by a byte."""
 
 
 def _type(name: str) -> pa.DataType:

@@ -32,9 +32,9 @@ _ENDS = ("bos", "eos")
 class TextFeatures:
     tokens: Int[Tensor, " pos"]
     words: list[str]
-    """How each token is spelt; its id, where the model has no tokenizer."""
+    """The string of each token; its id, where the model has no tokenizer."""
     codes: SparseCodes
-    """A row a token."""
+    """The codes, one row a token."""
 
     def firings(self) -> pd.DataFrame:
         """One row a firing, the strongest first: latent, activation, position, token."""

@@ -48,9 +48,9 @@ class Matches(NamedTuple):
 
     other: Int64[np.ndarray, " d_sae"]
     correlation: Float64[np.ndarray, " d_sae"]
-    """NaN for one that never fires."""
+    """The Pearson correlation with `other`; NaN for a latent that never fires."""
     fired: Float64[np.ndarray, " d_sae"]
-    """Rows, of those that both encoded."""
+    """Rows on which the latent fires, among those that both dictionaries encoded."""
 
 
 class CodeMoments(NamedTuple):
@@ -65,13 +65,13 @@ class CodeMoments(NamedTuple):
 
 class JointSums(NamedTuple):
     latents: Int64[np.ndarray, " unit"]
-    """Those of ours that the matrices are of."""
+    """Our latents to which the rows of the matrices belong."""
     n_rows: int
-    """That both encoded."""
+    """Rows that both dictionaries encoded."""
     ours: CodeMoments
     theirs: CodeMoments
     products: list[Float64[np.ndarray, "unit d_sae"]]
-    """S, one for each pair of powers."""
+    """The matrices S, one for each pair of powers."""
 
 
 def best_correlations(features: FeatureStore, twin: FeatureStore) -> Float64[np.ndarray, " d_sae"]:

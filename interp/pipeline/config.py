@@ -199,7 +199,7 @@ class RunConfig(SimpleNamespace):
         return default.replace(**replaced)
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
-        """What `from_dict` reads."""
+        """Return the sections as `from_dict` reads them."""
         sections = {
             name: dict(vars(section)) if isinstance(section, SimpleNamespace) else plain(dataclasses.asdict(section))
             for name, section in vars(self).items()

@@ -57,7 +57,7 @@ class ModelConfig:
 
     @property
     def is_trained(self) -> bool:
-        """Here, on the corpus."""
+        """Whether the run trains the model, on its corpus."""
         return self.source == "train"
 
     def pretrained(self) -> Any:
@@ -91,7 +91,7 @@ class LoadedConfig:
     load: str
     """A folder (ours, SAELens's or sparsify's), or a SAELens release."""
     sae_id: str | None = None
-    """Which of a release."""
+    """Which dictionary of a release."""
 
 
 @lru_cache(maxsize=1)

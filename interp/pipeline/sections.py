@@ -36,7 +36,7 @@ class HarvestConfig:
     """Where dictionaries are learnt, one at each, from one pass of the model. `hook_name = "…"` names one alone, and
     `hook_names = "all mlps"` stands for what each MLP reads, with `writes = "hook_mlp_out"`."""
     writes: str | None = None
-    """Of transcoders: the hook of the same block that each is to predict from what it reads. None: autoencoders."""
+    """For transcoders, the hook of the same block that each predicts from what it reads. None: autoencoders."""
     neuron_hook: str | None = None
     """Where the neurons are that latents are compared with. None: the MLP of the block that their hook is in, or where
     the model shows no such hook (a mixture of experts, a state space) the coordinates at their own hook instead."""

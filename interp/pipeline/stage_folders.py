@@ -63,7 +63,7 @@ class StageFolders:
         return self._finished(stage)["results"]
 
     def summaries(self) -> dict[str, str]:
-        """Each finished stage with a line on what it reached."""
+        """A line on what each finished stage reached, by its name."""
         return {name: STAGES[name].summary_of(manifest) for name, manifest in self._manifests().items()}
 
     def path_to(self, name: str) -> Path:

@@ -141,7 +141,7 @@ def processes() -> Processes:
 
 
 def device_named(name: str) -> torch.device:
-    """`auto` is the GPU where there is one. Raises ValueError for one that is not there."""
+    """Return a device by its name; `auto` is the GPU where there is one. Raises ValueError for a missing device."""
     if name != "auto":
         try:
             torch.empty(0, device=name)
@@ -161,7 +161,7 @@ def part_of(n: int, rank: int, count: int) -> slice:
 
 
 def _leave() -> None:
-    """Before the interpreter goes: a group that is still there then, its threads with it, now and then aborts it."""
+    """Leave the group before the interpreter exits: its threads would now and then abort the exit."""
     if dist.is_initialized():
         dist.destroy_process_group()
 

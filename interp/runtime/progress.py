@@ -12,8 +12,8 @@ def no_progress(done: int, total: int, note: str) -> None:
 
 
 def in_percent(progress: Progress, shares: Mapping[str, float]) -> Progress:
-    """A `Progress` for the steps of one work that tells `progress` the percent of the whole. shares: what part of the
-    time each step takes, about, by its note, in their order; together 1."""
+    """Make a `Progress` for the steps of one job that reports the percent of the whole to `progress`. shares: roughly
+    the part of the time that each step takes, by its note, in their order; they sum to 1."""
     before = dict(zip(shares, [0.0, *accumulate(shares.values())], strict=False))
 
     def tell(done: int, total: int, note: str) -> None:

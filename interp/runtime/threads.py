@@ -43,7 +43,7 @@ def torch_on_one_thread(for_ours: int | None = None) -> Iterator[None]:
 
 @contextmanager
 def torch_on_all_threads() -> Iterator[None]:
-    """Within `torch_on_one_thread`, for work that is torch's alone."""
+    """Give torch its threads back within `torch_on_one_thread`, for work that is torch's alone."""
     before = torch.get_num_threads()
     torch.set_num_threads(_number())
     try:
@@ -70,7 +70,7 @@ def slices(n: int, size: int) -> list[slice]:
 
 
 def share_pieces(pieces: Sequence[Piece], task: Callable[[Piece], Result]) -> list[Result]:
-    """[task(piece) for piece in pieces], shared out among the threads."""
+    """Compute [task(piece) for piece in pieces], shared out among the threads."""
     threads = _number()
     if threads == 1 or len(pieces) < 2:
         return [task(piece) for piece in pieces]
@@ -94,7 +94,7 @@ def share_pieces(pieces: Sequence[Piece], task: Callable[[Piece], Result]) -> li
 
 
 def in_threads(work: Callable[[Any], Result], items: Iterable[Any], n_threads: int) -> Iterator[Result]:
-    """work(item) of each item, in order; as many are made ahead as there are threads."""
+    """Compute work(item) of each item, in order; `n_threads` of them are computed ahead."""
     with ThreadPoolExecutor(n_threads) as pool:
         waiting = (pool.submit(work, item) for item in items)
         ahead = deque(islice(waiting, n_threads))

@@ -1,4 +1,4 @@
-"""AuxK: a loss of their own brings dead latents back while a dictionary trains.
+"""AuxK: a loss that brings dead latents back while a dictionary trains.
 
     AuxK         aux_coefficient · f³ · min(1, n_dead / k_aux) · h(A) / (B·V),  A = Σ_i ‖ê_i + e_i‖²
                  ê reconstructs −e from the k_aux = d / 2 largest pre-activations among the dead latents; e and

@@ -1,4 +1,4 @@
-"""The hooks that a dictionary reads and writes, each scaled to a mean norm of √d of its own.
+"""The hooks that a dictionary reads and writes, each scaled to a mean norm of √d.
 
 autoencoder  x → x                one hook
 crosscoder   x¹ … xᴸ → the same   several hooks, of layers or of models, share latents (Lindsey et al. 2024)

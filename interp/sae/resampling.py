@@ -38,16 +38,16 @@ TRIED = 4
 """Rows that are tried for each idle latent: some are like others, and on some a latent would help little."""
 _LEAST_ROWS = 64
 _COLLECTED, _MOST_COLLECTED = 1 / 3, 100
-"""Of the steps between two draws rows of the last are looked at: this share of them, and at most so many. Of more there
-are other rows to draw, not better ones, and each step that is looked at costs some 5 % of its time where the dictionary
-is small."""
+"""Rows are collected in the last steps before a draw: in this share of the steps since the draw before it, and in at
+most this many. More steps would give other rows, not better ones, and collecting costs some 5 % of a step where the
+dictionary is small."""
 _RESAMPLED_ENCODER = 0.2
 _SHARE = 0.05
 """What the comparisons of a draw may cost, as a share of the encoder's matmuls since the draw before it."""
 
 
 class NewLatents(NamedTuple):
-    """The weights with which latents start again."""
+    """The weights with which resampled latents start."""
 
     W_dec: Float[Tensor, "latent d_out"]
     encoder_rows: Float[Tensor, "latent d_in"]

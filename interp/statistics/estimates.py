@@ -27,7 +27,7 @@ class Estimate(NamedTuple):
         return f"Estimate({self})"
 
     def _repr_html_(self) -> str:
-        """On a line from 0 to 1 where it lies there."""
+        """Draw the interval on a line from 0 to 1, if it is inside."""
         inside = 0 <= self.low and self.high <= 1
         return cards.interval_mark(*self) if inside else cards.markup(self)
 
@@ -57,7 +57,9 @@ def wilson(k: float, n: int) -> tuple[float, float]:
 def bootstrap(
     values: Float[np.ndarray, " n"], statistic: Callable[..., np.ndarray] = np.mean, *, seed: int = 0
 ) -> Estimate:
-    """`statistic` (numpy's, with `axis`) of the values that are not NaN, drawn again with replacement; NaN of none."""
+    """Estimate a statistic (numpy's, with `axis`) of the values that are not NaN, by drawing them with replacement.
+
+    Returns NaN where there are no values."""
     values = values[~np.isnan(values)]
     if not len(values):
         return Estimate(np.nan, np.nan, np.nan)

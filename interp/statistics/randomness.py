@@ -23,5 +23,5 @@ def splitmix64(x: Any) -> Any:
 
 
 def shuffled(n: int, seed: int, *key: int) -> Int64[np.ndarray, " n"]:
-    """0..n-1 in the order that a seed and further numbers give."""
+    """Return 0..n-1 in an order drawn from a seed and further numbers."""
     return np.random.default_rng([seed % 2**64, *key]).permutation(n)

@@ -39,7 +39,7 @@ MAX_ID = (1 << 22) - 1
 
 
 def validated(kind: Any, content: Any, file: str | Path, remedy: str) -> Any:
-    """`content`, as it is. Raises ValueError for the first entry that is missing or of another kind."""
+    """Return `content` as it is. Raises ValueError for the first entry that is missing or of another kind."""
     try:
         _adapter(kind).validate_python(content, strict=True)
     except ValidationError as error:
@@ -93,7 +93,7 @@ def check_token_ids(tokens: "Int[Tensor, 'seq pos']", n_vocab: int | None = None
 
 
 def is_constant(ids: "Int[Tensor, ' id']") -> bool:
-    """Whether all are the same, of some at least."""
+    """Whether there are ids, and all are the same."""
     return len(ids) > 0 and bool((ids == ids[0]).all())
 
 

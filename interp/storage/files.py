@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def atomic(file: str | Path) -> Iterator[Path]:
-    """A path to write to that becomes `file` when the block ends; after an error it is removed and `file` stays.
+    """Give a path to write to, which becomes `file` when the block ends; after an error it is removed and `file` stays.
 
     Raises ValueError while another process writes the same file.
     """
@@ -50,17 +50,17 @@ def write_text(file: str | Path, text: str) -> None:
 
 
 def write_json(file: str | Path, content: Any, *, indent: int | None = 1) -> None:
-    """NumPy and torch scalars are written as the numbers they hold."""
+    """Write JSON; scalars of NumPy and torch become plain numbers."""
     write_text(file, json.dumps(content, indent=indent, ensure_ascii=False, default=_plain))
 
 
 def as_json(content: Any) -> Any:
-    """As it is read back: lists for tuples, text for keys, numbers for NumPy's and torch's scalars."""
+    """Return the content as JSON would give it back: lists for tuples, text for keys, plain numbers for scalars."""
     return json.loads(json.dumps(content, default=_plain))
 
 
 def read_any_json(file: str | Path, remedy: str) -> Any:
-    """The content of a JSON file. Raises ValueError, with the remedy, for a file that is no JSON, and for a pipe or
+    """Read a JSON file. Raises ValueError, with the remedy, for a file that is no JSON, and for a pipe or
     device, which may never end."""
     if Path(file).exists() and not Path(file).is_file():
         raise ValueError(f"{file} is no file: {remedy}")
@@ -71,7 +71,7 @@ def read_any_json(file: str | Path, remedy: str) -> Any:
 
 
 def read_json(file: str | Path, remedy: str) -> dict[str, Any]:
-    """A JSON object. Raises ValueError, with the remedy, for a file that holds none."""
+    """Read a JSON object. Raises ValueError, with the remedy, for a file that holds none."""
     content = read_any_json(file, remedy)
     if not isinstance(content, dict):
         raise ValueError(f"{file} is damaged, it holds no named values: {remedy}")
@@ -79,15 +79,15 @@ def read_json(file: str | Path, remedy: str) -> dict[str, Any]:
 
 
 def write_parquet(file: str | Path, table: "pd.DataFrame") -> None:
-    """The columns of a data frame, without its index."""
+    """Write the columns of a data frame, without its index."""
     with atomic(file) as temporary:
         table.to_parquet(temporary, index=False, write_page_checksum=True)
 
 
 def write_tensors(file: str | Path, tensors: Mapping[str, "Tensor"], metadata: Mapping[str, str] | None = None) -> None:
-    """A safetensors file of tensors from any device; `metadata` is text in its header.
+    """Write a safetensors file of tensors from any device; `metadata` is text in its header.
 
-    By Python's own writes, one tensor in memory at a time: a full disk is an OSError, and the file has the usual mode.
+    Python itself writes, one tensor in memory at a time: a full disk is an OSError, and the file has the usual mode.
     """
     ordered = sorted(tensors.items(), key=lambda item: (-item[1].dtype.itemsize, item[0]))
     entries = ((name, x.dtype, x.shape, x.numel() * x.dtype.itemsize) for name, x in ordered)
@@ -100,8 +100,8 @@ def write_tensors(file: str | Path, tensors: Mapping[str, "Tensor"], metadata: M
 def tensors_header(
     entries: Iterable[tuple[str, Any, Sequence[int], int]], metadata: Mapping[str, str] | None = None, *, align: int = 8
 ) -> bytes:
-    """The first bytes of a safetensors file, a multiple of `align`. entries: name, dtype, shape and bytes of each
-    tensor, one after the other."""
+    """Return the first bytes of a safetensors file, a multiple of `align`. entries: name, dtype, shape and bytes of
+    each tensor, one after the other."""
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     start = 0
     for name, dtype, shape, n_bytes in entries:
@@ -114,7 +114,7 @@ def tensors_header(
 
 @contextmanager
 def open_tensors(file: str | Path, remedy: str) -> Iterator[Any]:
-    """A safetensors file as `safetensors.safe_open` gives it. Raises ValueError, with the remedy, for a damaged one,
+    """Open a safetensors file as `safetensors.safe_open` does. Raises ValueError, with the remedy, for a damaged one,
     and where the block asks for a tensor, a key or text that is not there."""
     from safetensors import SafetensorError, safe_open
 

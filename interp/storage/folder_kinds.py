@@ -26,16 +26,16 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 @dataclass(frozen=True)
 class FolderKind:
     name: str
-    """How an error calls it, with its article."""
+    """The name of the kind in error messages, with its article."""
     identifying_files: tuple[str, ...]
     """A folder is of this kind where it has one of these files; "" is the path itself, where that is a file."""
     inside: tuple[str, ...]
-    """Where it lies in a folder that stands for it: one that a command wrote, then a run folder."""
+    """Where it is inside a folder that contains it: in one that a command wrote, then in a run folder."""
     stage: str
     """The stage of a run that makes it."""
     made_by: str
     for_all_hooks: bool = False
-    """It lies in the run folder of all hooks, where one of a hook is named."""
+    """Whether all hooks of a run share it: it is then in the run folder of all hooks."""
 
 
 KINDS = {
@@ -83,7 +83,7 @@ class Found(NamedTuple):
 
 
 def find(path: str | Path, *kinds: str) -> Found:
-    """The first of `kinds` (of all, where none is named) that `path` is, or else that lies where it is kept inside.
+    """Find the first of `kinds` (of all kinds by default) that `path` is or contains.
 
     Raises ValueError where the path is not there, with the nearest one that is, and where it holds none of these, with
     what was looked for and what is there.
@@ -111,8 +111,8 @@ def find(path: str | Path, *kinds: str) -> Found:
 
 
 def folder_of(path: str | Path, kind: str) -> Path:
-    """The folder of this kind that `path` is or, as a run folder, stands for; `path` itself where it is neither, for
-    whoever reads it to say what it lacks."""
+    """Return the folder of this kind that `path` is or contains; `path` itself where there is none, so that its reader
+    can say what is missing."""
     paths = (Path(path), *(Path(path) / name for name in KINDS[kind].inside))
     return next((candidate for candidate in paths if _is(candidate, KINDS[kind])), Path(path))
 
@@ -131,13 +131,13 @@ def is_run(path: str | Path) -> bool:
 
 
 def whole_run(path: str | Path) -> Path:
-    """The run folder of all hooks that the run folder `path` of one of them lies in; any other is its own."""
+    """Return the run folder of all hooks that contains the run folder `path` of one of them; else `path` itself."""
     above = Path(path).absolute().parent
     return above.parent if above.name == HOOKS and is_run(above.parent) else Path(path)
 
 
 def is_meant_as_path(name: str) -> bool:
-    """Whether a name that may be a folder's or a hub's is meant as a folder's: it is there, or its first part is."""
+    """Whether a name, which may be a folder's or a hub's, means a folder: it exists, or its first part does."""
     parts = Path(name).parts
     return Path(name).exists() or (len(parts) > 1 and Path(parts[0]).is_dir())
 

@@ -14,9 +14,9 @@ or another finished folder. A single file, which no manifest says to be ours, is
 
 The lock is the system's, on the folder itself (flock): it leaves no file, and ends with the process, however that ends.
 
-A manifest lists the folder's files with their sizes and SHA-256 sums. A folder inside with a manifest of its own
-answers for what that lists; the outer one has its size, and asks it. What no manifest lists, such as a folder of
-another program, has nothing to be compared with. A file is read for its sum once a process, unless it changes; with
+A manifest lists the folder's files with their sizes and SHA-256 sums. Files that a manifest further inside lists are
+compared with that one, and the outer manifest has only their sizes. What no manifest lists, such as a folder of another
+program, has nothing to be compared with. A file is read for its sum once a process, unless it changes; with
 INTERP_VERIFY=0 (`interp --no-verify`) only sizes are compared.
 """
 
@@ -48,7 +48,7 @@ _verified: set[tuple[str, int, int, int]] = set()
 
 @contextmanager
 def locked(folder: str | Path, *, name: str | Path | None = None) -> Iterator[None]:
-    """Hold the folder, which is made where it is not there and removed if the block leaves it empty.
+    """Hold the lock of a folder, which is created if need be, and removed if the block leaves it empty.
 
     Raises ValueError while another process holds it, and for an address such as s3://…; `name` is what the error calls
     the folder.
@@ -130,13 +130,13 @@ def put_back(out: Path) -> None:
 
 
 def unfinished(out: str | Path) -> Path:
-    """Where the work on a folder lies until it is whole: in `new`, beside a note of what it is made of."""
+    """The folder that holds the work on `out` until it is whole: in `new`, beside a note of what it is made of."""
     out = Path(out).resolve()
     return out.with_name(f"{out.name}.unfinished")
 
 
 def begun_as(out: str | Path) -> Any:
-    """What the work that was cut off on a folder, and can go on, is made of; None where there is none."""
+    """What interrupted work on a folder, which can be resumed, is made of; None where there is none."""
     return _begun(unfinished(out))
 
 
@@ -207,8 +207,8 @@ def check_free(folder: str | Path) -> None:
 
 
 def write_manifest(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
-    """The last file of a folder: `content`, its "files", and its own "sha256". Raises TypeError for content that is no
-    JSON. Returns what is written."""
+    """Write the last file of a folder: `content`, its "files", and its own "sha256". Returns what is written. Raises
+    TypeError for content that is no JSON."""
     manifest = as_json({**content, "files": dict(_listing(folder))})
     manifest["sha256"] = digest_json(manifest)
     write_json(folder / MANIFEST, manifest)
@@ -216,7 +216,7 @@ def write_manifest(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """None where there is none. Raises ValueError for one that is not as it was written."""
+    """Read a folder's manifest; None where there is none. Raises ValueError for one that is not as it was written."""
     file = folder / MANIFEST
     if not file.is_file():
         return None
@@ -264,7 +264,7 @@ def is_whole(folder: Path, manifest: dict[str, Any]) -> bool:
 
 
 def _held(folder: Path, name: str | Path) -> int:
-    """An open descriptor that holds the lock of the folder that is there now, not of one that is gone since."""
+    """Return an open descriptor that holds the lock of the folder now at this path, not of one that was replaced."""
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY)
@@ -342,7 +342,7 @@ def _difference(name: str, before: str, now: str) -> str:
 
 
 def _listing(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each file below the folder but its manifest and what is still being written."""
+    """List each file below the folder, except its manifest and what is still being written."""
     answered: set[Path] = set()
     for inner in folder.rglob(f"*/{MANIFEST}"):
         manifest = read_manifest(inner.parent) or {}

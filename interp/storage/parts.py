@@ -1,4 +1,4 @@
-"""Parts of one work that machines do without a word to each other, as in the array of a scheduler, and how they join.
+"""Parts of one job that machines do independently, such as the array of a scheduler, and how they are joined.
 
 `part=(rank, count)` is the part rank + 1 of count; on the command line the third of sixteen is `--part 3/16`. A part
 says what it is of, so that only what belongs together is joined.
@@ -12,7 +12,7 @@ class PartNote(NamedTuple):
     """What a part says of itself."""
 
     name: str
-    """How an error calls it, such as its file."""
+    """Its name in error messages, such as its file."""
     part: Any
     """(rank, count); None where it says nothing."""
     work: Mapping[str, Any]
@@ -28,7 +28,7 @@ def parse_part(text: str) -> tuple[int, int]:
 
 
 def whole_of(notes: Sequence[PartNote], work: Mapping[str, Any] | None = None) -> list[int]:
-    """The places of the parts of one whole, in the order of their ranks.
+    """Return the indices of the parts of one whole, in the order of their ranks.
 
     work: of which the parts must be; None: of the same as the first. Raises ValueError for what is no part, for parts
     of another work, for one that is there twice, and for one that is missing."""

@@ -58,17 +58,17 @@ class Stage:
     optional: tuple[str, ...] = ()
     """Stages whose results it takes where they are there."""
     for_all_hooks: bool = False
-    """One serves all hooks of a run; otherwise each hook has its own."""
+    """Whether one such stage serves all hooks of a run; otherwise each hook has its own."""
     together: bool = False
-    """Those of several hooks are built in one go, each in a folder of its own."""
+    """Whether the stages of several hooks are built together, each in its own folder."""
     last: bool = False
-    """It runs after all others and takes whatever they left: the page."""
+    """Whether it runs after all others and takes whatever they left, as the page does."""
     config: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
     """Sections of the configuration that come with it, each with what makes the demo's."""
     shared: tuple[str, ...] = ()
     """Sections that come with other stages, on which its results depend too."""
     outside: Callable[[Any], Mapping[str, Any]] = lambda run: {}
-    """Of a run, what its results depend on beside the sections and inputs, such as digests of files elsewhere."""
+    """Gives what the results of a run depend on besides sections and inputs, such as digests of files elsewhere."""
     check: Callable[[Any], None] = lambda config: None
     """Checks the configuration, before any stage runs. Raises ValueError for one that it cannot run."""
     cost: Callable[[Sizes], Cost] = lambda sizes: Cost()
@@ -84,7 +84,7 @@ class Stage:
 
     @property
     def comes_first(self) -> bool:
-        """Before the stages that are run for one hook after the other."""
+        """Whether it runs before the stages that are run for one hook after the other."""
         return self.for_all_hooks or self.together
 
     @property

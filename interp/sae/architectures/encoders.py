@@ -34,7 +34,7 @@ class StoredEncoder(NamedTuple):
     settings: dict[str, Any]
     """Numbers, strings and truth values for `cfg.json`."""
     tensors: dict[str, Tensor]
-    """Further tensors beside the weights, under names of their own."""
+    """Tensors besides the weights, each under its own name."""
 
 
 class SAELensForm(NamedTuple):

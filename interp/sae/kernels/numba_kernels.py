@@ -33,7 +33,7 @@ from interp.sae.kernels.torch_kernels import (
 _CACHE = _TILE = 1 << 21
 _PICKED_AT_ONCE = 1 << 20
 _CANDIDATES = 8
-"""For each of a batch's picks, before a piece drops those that cannot be among them: rarely so many come."""
+"""Candidates that a piece may hold for each pick of a batch before it drops those that cannot be among the picks."""
 _ADAM, _ENTRY = 8, 32
 """Products that take as long as Adam's update of a number, or as an entry that is compared or moved on its own."""
 _KEYS = {torch.bfloat16: torch.int16, torch.float32: torch.int32, torch.float64: torch.int64}

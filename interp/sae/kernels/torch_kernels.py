@@ -245,7 +245,7 @@ def kept_entries(codes: SparseCodes, mask: Bool[Tensor, " nnz"]) -> SparseCodes:
 
 
 def full(values: Tensor) -> Tensor:
-    """Codes hold no bfloat16."""
+    """Return the values in single precision at least: codes hold no bfloat16."""
     return values.float() if values.dtype == torch.bfloat16 else values
 
 

@@ -125,7 +125,7 @@ def open_binary(path: str) -> Iterator[BinaryIO]:
             yield file
         return
     with _reaching(path), fsspec.open(path, "rb", compression="infer") as file:
-        yield file
+        yield io.BufferedReader(file)  # the reader of .zst has no lines of its own
 
 
 @contextmanager

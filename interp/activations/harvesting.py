@@ -17,8 +17,8 @@ process takes the rows of all, in order, and writes. The store is the same to th
 threads each, on the same kind of device), and one that was cut off can be finished by any number of processes.
 """
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -46,12 +46,15 @@ from interp.activations.model_passes import (
     concatenate_tokens,
     fingerprint,
 )
+from interp.activations.remote_store import RemoteStoreWriter, check_remote_output, remote_origin
 from interp.activations.shard_writer import StoreConfig
 from interp.activations.sources import StoredRows
 from interp.activations.store import ActivationStore
 from interp.activations.store_writer import StoreWriter
 from interp.runtime.processes import Processes, processes
 from interp.runtime.progress import Progress, no_progress
+from interp.storage.addresses import Address, address_of
+from interp.storage.files import as_json
 from interp.storage.folders import MANIFEST, holds
 
 MAX_DIFFERENCE = 0.1
@@ -90,6 +93,9 @@ def harvest(
     with a norm above `max_norm` × the median norm of a sample (8,192 tokens) at any hook. "auto" sets that limit, 10 ×
     the median, at the hooks where a few rows above it hold most of the variance (`activations.row_statistics`), and
     warns; None keeps all. The limits are in the store (`norm_limits`), and what is made of the store obeys them.
+
+    `out` may be an address that fsspec writes to, such as s3://bucket/store (`activations.remote_store`): no disk is
+    needed, and a harvest that lost its machine goes on from what is there.
 
     Under `torchrun` all processes call this with the same arguments, and `out` is a folder that all of them see. Each
     gets the opened store, or the error of the one that failed; the first one reports progress.
@@ -136,7 +142,7 @@ def harvest_stores(
     of that store's hooks only. Options and errors are those of `harvest`.
     """
     inputs = concatenate_tokens(tokens)
-    stores = {Path(out): main_names(model, names) for out, names in hook_names.items()}
+    stores = {address_of(out) or Path(out): main_names(model, names) for out, names in hook_names.items()}
     every_hook = list(chain(*stores.values()))
     passes = ModelPasses(model, inputs, every_hook, batch_size, exclude, exclude_positions)
     layout = {"rows_per_shard": rows_per_shard, "seed": seed}
@@ -145,17 +151,37 @@ def harvest_stores(
     team = processes()
     team.check_alike([origin, *origins.values()], "harvests")
     if not overwrite:
-        origins = team.all_do(lambda: {out: made_of for out, made_of in origins.items() if not holds(out, made_of)})
+        origins = team.all_do(lambda: {out: made_of for out, made_of in origins.items() if not _holds(out, made_of)})
     if origins:
         with ExitStack() as folders, evaluating(passes.module):
             new = {
-                folders.enter_context(team.whole_folder(out, made_of, resume=True, overwrite=overwrite)): made_of
+                folders.enter_context(_place(team, out, made_of, overwrite)): made_of
                 for out, made_of in origins.items()
             }
-            cut = team.all_do(lambda: {out: made_of for out, made_of in new.items() if not (out / MANIFEST).exists()})
+            cut = team.all_do(lambda: {out: made_of for out, made_of in new.items() if not _is_written(out)})
             if cut:
                 _write(_Shared(passes, team), cut, progress or no_progress)
     return [ActivationStore.open(out) for out in stores]
+
+
+def _holds(out: Path | Address, made_of: Mapping[str, Any]) -> bool:
+    return remote_origin(out) == as_json(made_of) if isinstance(out, Address) else holds(out, made_of)
+
+
+@contextmanager
+def _place(team: Processes, out: Path | Address, made_of: Mapping[str, Any], overwrite: bool) -> Iterator[Any]:
+    """Where a store is written: a folder that becomes `out`, or the address itself, which its manifest makes whole."""
+    if isinstance(out, Address):
+        check = partial(check_remote_output, out, dict(made_of), overwrite=overwrite)
+        team.all_do(lambda: check() if team.is_first else None)
+        yield out
+    else:
+        with team.whole_folder(out, made_of, resume=True, overwrite=overwrite) as new:
+            yield new
+
+
+def _is_written(out: Path | Address) -> bool:
+    return isinstance(out, Path) and (out / MANIFEST).exists()
 
 
 @dataclass(frozen=True)
@@ -207,13 +233,13 @@ def _of_hooks(by_hook: Mapping[str, Any] | None, writer: StoreWriter) -> dict[st
     return None if by_hook is None else {name: by_hook[name] for name in writer.config.widths if name in by_hook}
 
 
-def _write(shared: _Shared, origins: Mapping[Path, Mapping[str, Any]], progress: Progress) -> None:
+def _write(shared: _Shared, origins: Mapping[Path | Address, Mapping[str, Any]], progress: Progress) -> None:
     """Run the model over the sequences that the stores have not got yet: in each round, a batch in each process."""
     team, passes = shared.team, shared.passes
     n_seq, n_ctx = len(passes.tokens), passes.n_ctx
     all_widths = team.all_do(passes.widths)
 
-    def make(out: Path, origin: Mapping[str, Any]) -> StoreWriter:
+    def make(out: Path | Address, origin: Mapping[str, Any]) -> StoreWriter:
         config = StoreConfig(
             widths={name: all_widths[name] for name in origin["hook_names"]},
             **{key: origin[key] for key in ("dtype", "rows_per_shard", "seed")},
@@ -223,6 +249,8 @@ def _write(shared: _Shared, origins: Mapping[Path, Mapping[str, Any]], progress:
         )
         shard_rows = config.shard_rows(passes.row_ids(), config.n_shards(passes.n_rows))
         batch_rows = min(passes.batch_size, n_seq) * n_ctx
+        if isinstance(out, Address):
+            return RemoteStoreWriter(out, config, shard_rows, batch_rows=batch_rows)
         return StoreWriter(out, config, shard_rows, batch_rows=batch_rows, sharing=len(origins))
 
     def finish() -> None:

@@ -134,20 +134,27 @@ class ShardWriter:
         return {"file": final.name, "n_rows": filled, "bytes": sealed.size, "sha256": sums}
 
     def sample(self, name: str, n_rows: int, seed: int) -> Tensor:
-        """A random sample of a column: some rows of the first sealed shards, each of which is a random sample."""
-        parts: list[Tensor] = []
-        for shard, filled in enumerate(self.filled.tolist()):
-            parts.append(ShardLayout(filled, self.columns).read(self._final(shard), name))
-            if sum(map(len, parts)) >= n_rows:
-                break
-        rows = torch.cat(parts)
-        return rows[torch.from_numpy(shuffled(len(rows), seed, len(rows))[:n_rows])]
+        """A random sample of a column."""
+        filled = enumerate(self.filled.tolist())
+        columns = (ShardLayout(rows, self.columns).read(self._final(shard), name) for shard, rows in filled)
+        return sample_rows(columns, n_rows, seed)
 
     def _partial(self, shard: int) -> Path:
         return self.out / f"shard-{shard:05d}.partial"
 
     def _final(self, shard: int) -> Path:
         return self.out / f"shard-{shard:05d}.safetensors"
+
+
+def sample_rows(shards: Iterable[Tensor], n_rows: int, seed: int) -> Tensor:
+    """A random sample of a column: some rows of the first shards, each of which is a random sample."""
+    parts: list[Tensor] = []
+    for part in shards:
+        parts.append(part)
+        if sum(map(len, parts)) >= n_rows:
+            break
+    rows = torch.cat(parts)
+    return rows[torch.from_numpy(shuffled(len(rows), seed, len(rows))[:n_rows])]
 
 
 def check_max_norm(max_norm: float | str | None) -> None:
@@ -196,7 +203,7 @@ def write_small(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str
         write_tensors(file, tensors, metadata)
 
 
-def check_same(stored: Mapping[str, Any], requested: Mapping[str, Any], folder: Path) -> None:
+def check_same(stored: Mapping[str, Any], requested: Mapping[str, Any], folder: Path | str) -> None:
     """Check that the store in `folder` has the requested config. Raises ValueError that names what differs."""
     differing = [key for key in sorted({*stored, *requested}) if stored.get(key) != requested.get(key)]
     if differing:

@@ -25,6 +25,7 @@ from interp.activations.batch_import import import_batches
 from interp.activations.batches import ActivationBatches, ShardColumn
 from interp.activations.hidden_states import import_hidden_states
 from interp.activations.hooks import UNNAMED
+from interp.activations.remote_store import RemoteFiles, read_remote_manifest
 from interp.activations.row_statistics import (
     TENSORS,
     ActivationStatistics,
@@ -51,6 +52,7 @@ from interp.activations.sources import Provenance, RowLimit, Shard
 from interp.activations.store_writer import StoreWriter
 from interp.display.cards import card, facts
 from interp.runtime.progress import Progress, no_progress
+from interp.storage.addresses import Address, address_of
 from interp.storage.files import digest_file
 from interp.storage.folder_kinds import folder_of
 from interp.storage.folders import MANIFEST, holds, whole_folder
@@ -62,14 +64,17 @@ _ROWS_AT_ONCE = 8192
 class ActivationStore:
     """Rows x [row, d] of one or more hooks, all of the same tokens. Made by `open`, `from_batches` and `harvest`."""
 
-    def __init__(self, path: Path, manifest: dict[str, Any], fingerprint: str):
+    def __init__(self, path: Path | Address, manifest: dict[str, Any], fingerprint: str):
         self.path, self.manifest, self.fingerprint = path, manifest, fingerprint
-        self._files = StoreFiles(path, manifest)
+        self._files = RemoteFiles(path, manifest) if isinstance(path, Address) else StoreFiles(path, manifest)
 
     @classmethod
     def open(cls, path: str | Path) -> "ActivationStore":
-        """The finished store in a folder, or that of a run folder. Raises ValueError if there is none, or if a file of
-        it is missing or of another size."""
+        """The finished store in a folder, in a run folder, or at an address such as s3://bucket/store
+        (`activations.remote_store`). Raises ValueError if there is none, or if a file of it is missing or of another
+        size."""
+        if (address := address_of(path)) is not None:
+            return cls(address, *read_remote_manifest(address))
         folder = folder_of(path, "activations")
         return cls(folder, read_store_manifest(folder), digest_file(folder / MANIFEST))
 
@@ -165,7 +170,8 @@ class ActivationStore:
         return f"ActivationStore({len(self):,} rows of {hooks}, {self.manifest['dtype']})"
 
     def _repr_html_(self) -> str:
-        size = sum(file.stat().st_size for file in self.path.iterdir())
+        listed = (*self.manifest.get("parts", self.manifest["shards"]), *self.manifest["files"].values())
+        size = sum(file["bytes"] for file in listed)
         unit = "positions" if self.tokens is None else "tokens"
         known = {"sequences of": f"{self.n_ctx} {unit}" if self.n_ctx else None, "shards": self.n_shards}
         known |= {f"left out ({why})": f"{n:,} rows" for why, n in self.excluded.items() if n}
@@ -358,7 +364,7 @@ def _select(
 ) -> None:
     """See `ActivationStore.select`."""
     check_max_norm(max_norm)
-    if out.resolve() == store.path.resolve():
+    if isinstance(store.path, Path) and out.resolve() == store.path.resolve():
         raise ValueError(f"{out} is the store that is selected from: choose another folder")
     names = store.hook_names if hook_names is None else tuple(dict.fromkeys(map(store.name_of, hook_names)))
     widths = {name: store.d(name) for name in names}

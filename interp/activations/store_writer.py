@@ -54,7 +54,7 @@ class StoreWriter:
 
     def __init__(
         self,
-        out: str | Path,
+        out: Path,
         config: StoreConfig,
         shard_rows: tuple[int, ...],
         *,
@@ -63,7 +63,7 @@ class StoreWriter:
     ):
         """shard_rows: the rows of each shard. batch_rows: most rows that one `add` receives. sharing: the number of
         writers that share the bytes of the buffers."""
-        self.out, self.config = Path(out), config
+        self.out, self.config = out, config
         self.position = 0
         self._sums = {hook: torch.zeros(d + 2, dtype=torch.float64) for hook, d in config.widths.items()}
         self.limits: dict[str, float] | None = {}
@@ -71,13 +71,22 @@ class StoreWriter:
         self._n_outliers, self._refused = 0, False
         columns = config.columns
         row_bytes = sum(column.row_bytes for column in columns)
-        self._buffer_rows = max(batch_rows, min(_BUFFER_BYTES // sharing // row_bytes, sum(shard_rows)))
+        self._buffer_rows = max(batch_rows, min(self.buffer_bytes // sharing // row_bytes, sum(shard_rows)))
         shapes = {column.name: (self._buffer_rows, max(column.width, 1)) for column in columns}
         self._buffers = [{c.name: torch.empty(shapes[c.name], dtype=c.dtype) for c in columns} for _ in range(2)]
         self._used = 0
-        self._shards = ShardWriter(self.out, columns, shard_rows, config.seed)
         self._pending: Future | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scatter")
+        self._begin(shard_rows)
+
+    @property
+    def buffer_bytes(self) -> int:
+        """Bytes of rows that collect before they are written."""
+        return _BUFFER_BYTES
+
+    def _begin(self, shard_rows: tuple[int, ...]) -> None:
+        """Make the files, or go on with those of an earlier writer."""
+        self._shards = ShardWriter(self.out, self.config.columns, shard_rows, self.config.seed)
         if (self.out / PROGRESS).exists():
             self._restore()
             return
@@ -94,7 +103,10 @@ class StoreWriter:
     def __exit__(self, *_: object) -> None:
         self._thread.shutdown(wait=True)
         if self._refused:  # bad input stays bad: there is nothing to resume
-            clear(self.out)
+            self._clear()
+
+    def _clear(self) -> None:
+        clear(self.out)
 
     def add(self, row_ids: Int[Tensor, " row"], acts: Mapping[str, Float[Tensor, "row d"]], position: int) -> None:
         """Take the next rows, at most `batch_rows` of them. `position` is where a resumed run would go on after them.
@@ -133,11 +145,11 @@ class StoreWriter:
         aliases: further names of hooks."""
         self._flush()
         self._wait()
-        n_rows = int(self._shards.filled.sum())
+        n_rows = self._n_rows()
         if not n_rows:
             self._refused = True
             raise ValueError("no row is left to store: every one was excluded")
-        shards = [self._shards.seal(shard) for shard in range(len(self._shards.layouts))]
+        listed = self._seal()
         hooks = self._write_statistics(n_rows)
         files = [STATISTICS] if tokens is None else [STATISTICS, TOKENS]
         if tokens is not None:
@@ -158,13 +170,27 @@ class StoreWriter:
             "norm_limits": self.limits,
             **({} if self.outliers is None else {"outliers": self.outliers}),
             "hooks": hooks,
-            "shards": shards,
+            **listed,
             "files": {
                 name: {"bytes": (self.out / name).stat().st_size, "sha256": digest_file(self.out / name)}
                 for name in files
             },
             "versions": {"interp": importlib.metadata.version("interp"), "torch": torch.__version__},
         }
+        self._publish(manifest)
+
+    def _n_rows(self) -> int:
+        return int(self._shards.filled.sum())
+
+    def _seal(self) -> dict[str, Any]:
+        """Finish the shards. Returns what the manifest says of them."""
+        return {"shards": [self._shards.seal(shard) for shard in range(len(self._shards.layouts))]}
+
+    def _sample(self, hook: str) -> Tensor:
+        return self._shards.sample(hook, n_sample_rows(self.config.widths[hook]), self.config.seed)
+
+    def _publish(self, manifest: dict[str, Any]) -> None:
+        """Write the manifest, the last file."""
         write_json(self.out / MANIFEST, manifest)
         (self.out / PROGRESS).unlink()
 
@@ -228,17 +254,19 @@ class StoreWriter:
             note = json.loads(file.metadata()["json"])
             check_same(note["config"], self._key, self.out)
             self._shards.restore(file.get_tensor("filled").numpy())
-            state = note["state"]
-            self._sums = {hook: file.get_tensor(f"sums.{hook}") for hook in self._sums}
+            self._take(note["state"], {hook: file.get_tensor(f"sums.{hook}") for hook in self._sums})
+
+    def _take(self, state: Mapping[str, Any], sums: dict[str, Tensor]) -> None:
+        """Go on behind the rows that this is the state of."""
         self.position, self._n_outliers, self.limits = state["position"], state["n_outliers"], state["limits"]
-        self.outliers = state.get("outliers")
+        self.outliers, self._sums = state.get("outliers"), sums
 
     def _write_statistics(self, n_rows: int) -> dict[str, dict[str, Any]]:
         """Write the statistics' tensors. Returns the manifest's entry of each hook."""
         tensors: dict[str, Tensor] = {}
         hooks = {}
         for hook, d in self.config.widths.items():
-            sample = self._shards.sample(hook, n_sample_rows(d), self.config.seed)
+            sample = self._sample(hook)
             statistics = statistics_of(self._sums[hook], n_rows, sample)
             outliers = outliers_among(sample, statistics, self.config.n_ctx)
             if outliers.dominate:

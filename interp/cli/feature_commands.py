@@ -40,7 +40,7 @@ def scan_command(
         str,
         Argument(help="the folder of an SAE (ours, SAELens's or sparsify's) or run, a SAELens release, or `neurons`"),
     ],
-    store: Annotated[Path, Argument(help="an activation store, as harvest writes it, or a run folder")],
+    store: Annotated[str, Argument(help="an activation store, as harvest writes it, its address, or a run folder")],
     *,
     out: Annotated[Path, Option(help="the folder of the feature store")],
     sae_id: Annotated[str | None, Option(help="which SAE of a release")] = None,

@@ -10,6 +10,7 @@ from typer import Argument, Option
 
 from interp.cli.console import Bar, is_first
 from interp.cli.paths import OVERWRITE, TABLES, check_writable, load_named_model, load_named_sae, only_hook, write_table
+from interp.storage.addresses import address_of
 
 MODEL = (
     "a run folder or one of Hugging Face, a name on the hub, a .gguf file, or SOURCE:NAME of a source that "
@@ -57,7 +58,7 @@ def harvest_command(
     tokens: Annotated[Path, Argument(help=TOKENS)],
     *,
     hook: Annotated[list[str], Option(help="may be given several times")],
-    out: Annotated[Path, Option(help="the folder of the store")],
+    out: Annotated[str, Option(help="the folder of the store, or an address such as s3://bucket/store")],
     max_tokens: Annotated[int | None, Option(help="harvest only this many tokens, from the start", min=1)] = None,
     dtype: Annotated[Literal["bfloat16", "float16", "float32"], Option(help="of the numbers kept")] = "bfloat16",
     batch_size: Annotated[int, Option(help="sequences a forward")] = 64,
@@ -76,7 +77,8 @@ def harvest_command(
     """model + tokens → activation store
 
     Run tokens through a model and keep the activations at one or more hooks, rows shuffled, in one forward pass."""
-    check_writable("--out", out)
+    if address_of(out) is None:
+        check_writable("--out", Path(out))
     from interp.activations.harvesting import harvest
 
     with Bar("harvest") as bar:

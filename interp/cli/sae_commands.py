@@ -37,7 +37,9 @@ def _show_fields(architecture: str | None) -> None:
 
 
 def train_sae_command(
-    store: Annotated[list[str], Argument(help="an activation store, as harvest writes it, or a run folder")],
+    store: Annotated[
+        list[str], Argument(help="an activation store, as harvest writes it, its address, or a run folder")
+    ],
     *,
     out: Annotated[Path, Option(help="the dictionary's folder; a sweep writes OUT/0, OUT/1, …")],
     hook: Annotated[list[str] | None, Option(help="needed only where the store holds several")] = None,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp.pipeline import pretrained
+from interp.storage.addresses import address_of
 from interp.storage.folder_kinds import find
 from interp.storage.folders import verify
 
@@ -28,11 +29,14 @@ def open_any(path: str | Path, *kinds: str) -> Any:
     """The run, feature store, SAE, activation store, model, tokens or tokenizer at `path`.
 
     kinds: what it may be, the first that fits (keys of `interp.storage.folder_kinds.KINDS`; default: any of them). A
-    run folder stands for what its stages left, so that `open_any("runs/demo", "sae")` is its dictionary.
+    run folder stands for what its stages left, so that `open_any("runs/demo", "sae")` is its dictionary. An activation
+    store may lie at an address.
 
     Raises ValueError where the path is not there, with the nearest that is; where it holds none of these, with what was
     looked for and what is there; and for files that are not as they were written.
     """
+    if kinds == ("activations",) and address_of(path) is not None:
+        return open_activations(path)
     kind, folder = find(path, *kinds)
     return _OPENERS[kind](folder)
 
@@ -55,7 +59,7 @@ def open_sae(folder: Path) -> "SAE":
     return load_sae(folder)
 
 
-def open_activations(folder: Path) -> "ActivationStore":
+def open_activations(folder: str | Path) -> "ActivationStore":
     from interp.activations import ActivationStore
 
     return ActivationStore.open(folder)

@@ -157,6 +157,8 @@ def test_compressed_files_and_addresses_are_read_as_others(rows, tmp_path):
         (tmp_path / name).write_bytes(data)
     plain = jsonl_texts(tmp_path / "a.jsonl")
     assert plain == texts(40)
+    (tmp_path / "a.jsonl.zst").write_bytes(pytest.importorskip("zstandard").compress(rows))
+    assert jsonl_texts(tmp_path / "a.jsonl.zst") == plain
     assert jsonl_texts(tmp_path / "a.jsonl.gz") == jsonl_texts(tmp_path / "a.jsonl.bz2") == plain
     memory = fsspec.filesystem("memory")
     memory.pipe(

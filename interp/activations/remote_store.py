@@ -1,0 +1,357 @@
+"""Stores of activations at an address (s3://bucket/store): written without a disk, read through a bounded cache.
+
+    begun.json              what the store is made of, while it is under way
+    part-00000.safetensors  some rows, those of each shard together: `ends` [shard], SHA-256 sums [column, shard], the
+                            state of the harvest behind them, then row_ids [row] and one tensor [row, d] a hook
+    tokens.safetensors, statistics.safetensors, manifest.json        as in a folder; the manifest comes last
+
+Rows collect in memory until a part is full (256 MB), and are put in their place by one write while the next part
+fills. Each part holds rows of all shards, and a shard is what the parts have of it, one after the other: the same rows
+in the same order as a folder's, so that reading shard after shard is a shuffle of all rows here as well.
+
+A harvest that lost its machine goes on behind the last part that is there, to the same rows. Reading asks for a range
+of each part, holds it against its sum, and keeps it in a temporary folder of at most INTERP_CACHE_GB (10) until the
+process ends; `ActivationBatches` reads the next shard while the rows of one are given out. Two that write the same
+store at once are not kept apart: they write the same.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor
+from typing_extensions import TypedDict
+
+from interp.activations.row_statistics import n_sample_rows
+from interp.activations.shard_writer import StoreConfig, check_same, sample_rows, shard_of
+from interp.activations.shards import FORMAT, REMEDY, ROW_IDS, Column, ShardLayout, columns_of
+from interp.activations.store_writer import StoreWriter
+from interp.storage.addresses import Address, has_object, read_object, read_ranges, remove_object, write_object
+from interp.storage.checks import Amount, Count, Digest, FileName, validated
+from interp.storage.files import as_json, digest, tensors_header
+from interp.storage.folders import BEGUN, MANIFEST
+
+PART_BYTES = 256 << 20
+REMOTE_FORMAT = f"{FORMAT}/parts"
+_HEAD = ("ends", "sha256", "state")
+
+
+class _Part(TypedDict):
+    file: FileName
+    bytes: Amount
+    head: Count
+    """Bytes before the columns."""
+    sha256: Digest
+    """Of the head."""
+
+
+class _Parts(TypedDict):
+    shards: list[dict[str, Amount]]
+    parts: list[_Part]
+
+
+class RemoteStoreWriter(StoreWriter):
+    """Writes a store to an address, as `StoreWriter` does to a folder."""
+
+    def __init__(self, out: Address, config: StoreConfig, shard_rows: tuple[int, ...], *, batch_rows: int):
+        self.address, self._parts = out, list[dict[str, Any]]()
+        self._folder = tempfile.TemporaryDirectory()
+        super().__init__(Path(self._folder.name), config, shard_rows, batch_rows=batch_rows)
+
+    @property
+    def buffer_bytes(self) -> int:
+        return PART_BYTES
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
+        self._folder.cleanup()
+
+    def _begin(self, shard_rows: tuple[int, ...]) -> None:
+        self._filled = np.zeros(len(shard_rows), np.int64)
+        key = {"made_of": as_json(self.config.origin), "config": self._key}
+        if has_object(self.address / BEGUN):
+            check_same(json.loads(read_object(self.address / BEGUN))["config"], self._key, self.address)
+        else:
+            write_object(self.address / BEGUN, json.dumps(key).encode())
+        while has_object(part := self.address / _part_name(len(self._parts))):
+            head = _read_head(part)
+            ends = head["ends"].numpy()
+            self._filled += np.diff(ends, prepend=0)
+            note = json.loads(bytes(head["state"].tolist()))
+            self._parts.append(note["part"])
+            self._take(note["state"], {hook: head[f"sums.{hook}"] for hook in self._sums})
+
+    def _clear(self) -> None:
+        clear(self.address)
+
+    def _write(self, rows: dict[str, Tensor], state: dict[str, Any], sums: dict[str, Tensor]) -> None:
+        """In the thread: one object with the rows, sorted by shard, and the state behind them."""
+        n_shards = len(self._filled)
+        shards = shard_of(rows[ROW_IDS][:, 0].numpy(), n_shards, self.config.seed)
+        if not len(shards):
+            return
+        order = torch.from_numpy(shards.argsort(kind="stable"))
+        counts = np.bincount(shards, minlength=n_shards)
+        ends = torch.from_numpy(counts.cumsum())
+        columns = {column.name: rows[column.name][order] for column in self.config.columns}
+        file = _part_name(len(self._parts))
+        digests = [
+            bytes.fromhex(digest(part.contiguous()))
+            for column in columns.values()
+            for part in column.tensor_split(ends[:-1])
+        ]
+        head: dict[str, Tensor] = {"ends": ends, **{f"sums.{hook}": total for hook, total in sums.items()}}
+        head["sha256"] = _bytes(b"".join(digests)).view(len(columns), n_shards, 32)
+        head["state"] = _bytes(json.dumps({"state": state, "part": {"file": file}}).encode())
+        data = _safetensors({**head, **_shaped(columns, self.config.columns)}, n_head=len(head))
+        write_object(self.address / file, data)
+        self._filled += counts
+        self._parts.append({"file": file})
+
+    def _n_rows(self) -> int:
+        return int(self._filled.sum())
+
+    def _seal(self) -> dict[str, Any]:
+        parts = []
+        for part in self._parts:
+            size, raw = _raw_head(self.address / part["file"])
+            parts.append({"file": part["file"], "bytes": size, "head": len(raw), "sha256": digest(raw)})
+        listed = {"shards": [{"n_rows": n} for n in self._filled.tolist()], "parts": parts}
+        manifest = {**listed, "n_ids": self.config.n_ids, "dtype": self.config.dtype}
+        manifest["hooks"] = {hook: {"d": d} for hook, d in self.config.widths.items()}
+        self._written = RemoteFiles(self.address, manifest)
+        return {"format": REMOTE_FORMAT, **listed}
+
+    def _sample(self, hook: str) -> Tensor:
+        columns = (self._written.column(i, name=hook) for i in range(len(self._filled)))
+        return sample_rows(columns, n_sample_rows(self.config.widths[hook]), self.config.seed)
+
+    def _publish(self, manifest: dict[str, Any]) -> None:
+        for name in manifest["files"]:
+            write_object(self.address / name, (self.out / name).read_bytes())
+        write_object(self.address / MANIFEST, json.dumps(manifest, indent=1).encode())
+        remove_object(self.address / BEGUN)
+
+
+class RemoteFiles:
+    """The tensors of a store at an address, as `shards.StoreFiles` has those of a folder."""
+
+    def __init__(self, address: Address, manifest: dict[str, Any]):
+        self.path, self.manifest = address, manifest
+        widths = {hook: entry["d"] for hook, entry in manifest["hooks"].items()}
+        self.columns = columns_of(manifest["n_ids"], widths, manifest["dtype"])
+        self.layouts = [ShardLayout(shard["n_rows"], self.columns) for shard in manifest["shards"]]
+        self._heads: list[tuple[int, dict[str, Tensor]]] | None = None
+        self._cache, self._lock = _Cache(), Lock()
+
+    def column(self, i: int, into: Tensor | None = None, *, name: str) -> Tensor:
+        """A column of shard i; in the memory of `into`, if that is given."""
+        column = self.layouts[i].column(name)
+        n_rows = self.layouts[i].n_rows
+        n_values = n_rows * max(column.width, 1)
+        tensor = torch.empty(n_values, dtype=column.dtype) if into is None else into.view(-1)[:n_values]
+        data = tensor.view(torch.uint8).numpy()
+        key = f"{i}-{self.columns.index(column)}"
+        if not self._cache.read(key, data):
+            data[:] = np.frombuffer(self._fetch(i, column), np.uint8)
+            self._cache.write(key, data)
+        return tensor.view(n_rows, column.width) if column.width else tensor
+
+    def small(self, name: str) -> dict[str, Tensor]:
+        """A file beside the parts."""
+        data = read_object(self.path / name)
+        if digest(data) != self.manifest["files"][name]["sha256"]:
+            raise _altered(self.path / name)
+        try:
+            return load(data)
+        except SafetensorError as error:
+            raise ValueError(f"{self.path / name} is damaged ({error}): {REMEDY}") from None
+
+    def verify(self) -> None:
+        """Every byte of all files."""
+        for name in self.manifest["files"]:
+            self.small(name)
+        for i in range(len(self.layouts)):
+            for column in self.columns:
+                self._fetch(i, column)
+
+    def _fetch(self, i: int, column: Column) -> bytes:
+        """The bytes of a column of a shard, a range of each part that has some, each held against its sum."""
+        number, ranges, sums, files = self.columns.index(column), [], [], []
+        for part, (start, head) in zip(self.manifest["parts"], self._all_heads(), strict=True):
+            ends = head["ends"]
+            n_rows, first, last = int(ends[-1]), int(ends[i - 1]) if i else 0, int(ends[i])
+            if last == first:
+                continue
+            before = start + n_rows * sum(each.row_bytes for each in self.columns[:number])
+            ranges.append((before + first * column.row_bytes, before + last * column.row_bytes))
+            sums.append(bytes(head["sha256"][number, i].tolist()).hex())
+            files.append(self.path / part["file"])
+        parts = read_ranges(files, ranges)
+        for file, data, expected in zip(files, parts, sums, strict=True):
+            if digest(data) != expected:
+                raise _altered(file)
+        data = b"".join(parts)
+        if len(data) != self.layouts[i].n_rows * column.row_bytes:
+            raise _altered(self.path / MANIFEST)
+        return data
+
+    def _all_heads(self) -> list[tuple[int, dict[str, Tensor]]]:
+        """Of each part, where its columns begin, and what stands before them."""
+        with self._lock:
+            if self._heads is None:
+                parts = self.manifest["parts"]
+                raw = read_ranges([self.path / part["file"] for part in parts], [(0, part["head"]) for part in parts])
+                for part, data in zip(parts, raw, strict=True):
+                    if digest(data) != part["sha256"]:
+                        raise _altered(self.path / part["file"])
+                self._heads = [(len(data), _head_tensors(data)) for data in raw]
+            return self._heads
+
+
+def read_remote_manifest(address: Address) -> tuple[dict[str, Any], str]:
+    """The manifest of a finished store, and its digest. Raises ValueError where there is none, or a damaged one."""
+    try:
+        data = read_object(address / MANIFEST)
+    except FileNotFoundError:
+        if has_object(address / BEGUN):
+            raise ValueError(
+                f"{address} holds a store that was cut off: run the same harvest again to finish it"
+            ) from None
+        raise ValueError(f"{address} holds no activation store: `interp harvest` makes one") from None
+    try:
+        manifest = json.loads(data)
+        parts = {name: manifest[name] for name in ("shards", "parts")}
+        if manifest["format"] != REMOTE_FORMAT:
+            raise ValueError(f"its format is {manifest['format']}, not {REMOTE_FORMAT}")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{address / MANIFEST} is damaged ({error}): {REMEDY}") from None
+    validated(_Parts, parts, address / MANIFEST, REMEDY)
+    return manifest, digest(data)
+
+
+def remote_origin(address: Address) -> Any:
+    """What the finished store at an address is made of; None where there is none."""
+    if not has_object(address / MANIFEST):
+        return None
+    return read_remote_manifest(address)[0]["config"]
+
+
+def check_remote_output(address: Address, origin: dict[str, Any], *, overwrite: bool) -> None:
+    """Check that a store may be written: there is none, or one under way of the same origin. With `overwrite` what is
+    there is removed. Raises ValueError if not."""
+    there = remote_origin(address)
+    if there is None and has_object(address / BEGUN):
+        there = json.loads(read_object(address / BEGUN))["made_of"]
+    if there is None:
+        return
+    if overwrite:
+        clear(address)
+    else:
+        check_same(there, as_json(origin), address)
+
+
+def clear(address: Address) -> None:
+    """Remove a store, the manifest first: without it nothing looks whole."""
+    for name in (MANIFEST, BEGUN, "tokens.safetensors", "statistics.safetensors"):
+        remove_object(address / name)
+    number = 0
+    while has_object(address / _part_name(number)):
+        remove_object(address / _part_name(number))
+        number += 1
+
+
+class _Cache:
+    """Columns of shards in files, those that were not used for longest removed where they would be too many."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.mkdtemp(prefix="interp-cache-")
+        self._limit = int(float(os.environ.get("INTERP_CACHE_GB", "10")) * 1e9)
+        self._sizes: dict[str, int] = {}
+        self._lock = Lock()
+        weakref.finalize(self, shutil.rmtree, self._folder, True)
+
+    def read(self, key: str, into: np.ndarray) -> bool:
+        """Whether it is here; it is then read."""
+        with self._lock:
+            if key not in self._sizes:
+                return False
+            self._sizes[key] = self._sizes.pop(key)  # used last
+            with open(Path(self._folder, key), "rb") as file:
+                return file.readinto(into.data) == len(into)
+
+    def write(self, key: str, data: np.ndarray) -> None:
+        with self._lock:
+            if len(data) > self._limit or key in self._sizes:
+                return
+            while sum(self._sizes.values()) + len(data) > self._limit:
+                oldest = next(iter(self._sizes))
+                del self._sizes[oldest]
+                Path(self._folder, oldest).unlink()
+            data.tofile(Path(self._folder, key))
+            self._sizes[key] = len(data)
+
+
+def _part_name(number: int) -> str:
+    return f"part-{number:05d}.safetensors"
+
+
+def _bytes(data: bytes) -> Tensor:
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8)
+
+
+def _shaped(columns: dict[str, Tensor], layout: tuple[Column, ...]) -> dict[str, Tensor]:
+    return {c.name: columns[c.name] if c.width else columns[c.name].flatten() for c in layout}
+
+
+def _safetensors(tensors: dict[str, Tensor], n_head: int) -> bytearray:
+    """A safetensors file of the tensors in this order; `__metadata__` says where the first `n_head` end."""
+    entries = [(name, x.dtype, tuple(x.shape), x.numel() * x.dtype.itemsize) for name, x in tensors.items()]
+    n_bytes = sum(entry[3] for entry in entries[:n_head])
+    header = tensors_header(entries, {"head": f"{n_bytes:012d}"})
+    data = bytearray(header)
+    for x in tensors.values():
+        data += x.contiguous().view(torch.uint8).numpy().data if x.numel() else b""
+    return data
+
+
+def _raw_head(address: Address) -> tuple[int, bytes]:
+    """The size of a part, and the bytes before its columns."""
+    [length] = read_ranges([address], [(0, 8)])
+    n_header = int.from_bytes(length, "little")
+    [header] = read_ranges([address], [(8, 8 + n_header)])
+    entries = json.loads(header)
+    stop = 8 + n_header + int(entries.pop("__metadata__")["head"])
+    [raw] = read_ranges([address], [(0, stop)])
+    return 8 + n_header + max(entry["data_offsets"][1] for entry in entries.values()), raw
+
+
+def _read_head(address: Address) -> dict[str, Tensor]:
+    return _head_tensors(_raw_head(address)[1])
+
+
+def _head_tensors(raw: bytes) -> dict[str, Tensor]:
+    """The tensors before the columns of a part."""
+    n_header = int.from_bytes(raw[:8], "little")
+    entries, tensors = json.loads(raw[8 : 8 + n_header]), {}
+    entries.pop("__metadata__")
+    types = {"I64": torch.int64, "U8": torch.uint8, "F64": torch.float64}
+    for name, entry in entries.items():
+        if name in _HEAD or name.startswith("sums."):
+            start, stop = (8 + n_header + offset for offset in entry["data_offsets"])
+            data = torch.frombuffer(bytearray(raw[start:stop]), dtype=torch.uint8)
+            tensors[name] = data.clone().view(types[entry["dtype"]]).view(entry["shape"])
+    return tensors
+
+
+def _altered(address: Address) -> ValueError:
+    return ValueError(f"{address} is altered: it has another SHA-256 than was written; {REMEDY}")

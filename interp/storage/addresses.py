@@ -1,0 +1,119 @@
+"""Reaches objects at addresses such as s3://bucket/store, through fsspec, with errors of one line.
+
+    store = address_of("s3://bucket/store")              # None for a path of this machine
+    write_object(store / "manifest.json", data)          # there as a whole, or not at all
+    read_ranges([store / "a", store / "b"], [(0, 8), (64, 128)])
+
+What is dropped, throttled or cut off on the way is asked for again, a few times. Nothing is listed: a listing may be
+old, and what is there is asked for by its name. How a store is reached, its endpoint and credentials, is said as its
+library takes it, for S3 in AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and so on.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+_TRIES, _FIRST_WAIT = 6, 0.2
+"""With waits that double, what a store throttles is asked for over some six seconds, beside its library's own tries."""
+_REFUSED = (PermissionError, NotImplementedError, ImportError, ValueError)
+_REFUSALS = ("NoCredentials", "PartialCredentials", "ProfileNotFound", "ParamValidation")
+"""Errors that another try would meet again."""
+
+
+class Address(str):
+    """A folder or an object; `/` names what is in it, as of a path."""
+
+    def __truediv__(self, name: str) -> "Address":
+        return Address(f"{self.rstrip('/')}/{name}")
+
+    @property
+    def name(self) -> str:
+        return self.rstrip("/").rpartition("/")[2]
+
+
+def address_of(path: str | Path) -> Address | None:
+    """The address that is named, None for a path of this machine."""
+    return Address(str(path).rstrip("/")) if "://" in str(path) else None
+
+
+def read_object(address: Address) -> bytes:
+    """All of an object. Raises FileNotFoundError where there is none."""
+    system, path = _system(address)
+    return _asked(address, lambda: system.cat_file(path))
+
+
+def read_ranges(addresses: Sequence[Address], ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+    """The bytes start..end of each object, side by side where the store can. Raises OSError where some are missing."""
+    if not addresses:
+        return []
+    system, _ = _system(addresses[0])
+    paths = [_system(address)[1] for address in addresses]
+    starts, ends = [start for start, _ in ranges], [end for _, end in ranges]
+
+    def read() -> list[bytes]:
+        parts = system.cat_ranges(paths, starts, ends, on_error="raise")
+        for address, part, start, end in zip(addresses, parts, starts, ends, strict=True):
+            if len(part) != end - start:
+                raise OSError(f"{address} gave {len(part)} of the bytes {start}..{end}")
+        return parts
+
+    return _asked(addresses[0], read)
+
+
+def write_object(address: Address, data: Any) -> None:
+    """Put an object in its place, whole or not at all."""
+    system, path = _system(address)
+    _asked(address, lambda: system.pipe_file(path, bytes(data)))
+
+
+def has_object(address: Address) -> bool:
+    system, path = _system(address)
+
+    def has() -> bool:
+        system.invalidate_cache()
+        return bool(system.exists(path))
+
+    return _asked(address, has)
+
+
+def remove_object(address: Address) -> None:
+    """Remove an object, if it is there."""
+    if has_object(address):
+        system, path = _system(address)
+        _asked(address, lambda: system.rm_file(path))
+
+
+def _system(address: Address) -> tuple[Any, str]:
+    try:
+        import fsspec
+
+        return fsspec.core.url_to_fs(str(address))
+    except ImportError as error:
+        raise ValueError(
+            f"{address} cannot be reached ({error}): pip install 'interp[remote]' has what S3 takes"
+        ) from None
+    except ValueError as error:
+        raise ValueError(f"{address} cannot be reached: {error}") from None
+
+
+def _asked(address: Address, ask: Callable[[], Result]) -> Result:
+    """The answer, after a few tries. Raises FileNotFoundError, or OSError with the reason on one line."""
+    for number in range(_TRIES):
+        try:
+            return ask()
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{address} is not there, or its bucket is not") from error
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            if isinstance(error, _REFUSED) or type(error).__name__.startswith(_REFUSALS) or number == _TRIES - 1:
+                raise OSError(
+                    f"{address} cannot be reached ({reason}): see that its bucket and your keys are right"
+                ) from error
+            log.info("%s: %s; asked again", address, reason)
+            time.sleep(_FIRST_WAIT * 2**number)
+    raise AssertionError("unreachable")

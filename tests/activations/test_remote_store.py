@@ -1,0 +1,359 @@
+"""Stores at an address: the same rows in the same order as a folder's, from a real S3 server and through its faults."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import fsspec
+import pytest
+import torch
+from torch import nn
+
+from interp import ActivationStore, TopKConfig, harvest, scan_features, train_sae
+from interp.activations import remote_store
+from interp.cli import main
+from interp.storage import addresses
+
+ROOT = Path(__file__).parents[2]
+HOOKS = ["first", "second"]
+SLOW_DOWN = (
+    b"HTTP/1.1 503 Slow Down\r\nContent-Type: application/xml\r\nConnection: close\r\n\r\n"
+    b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+)
+
+
+class Model(nn.Module):
+    """Two linear maps of an embedding, of unlike widths."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.embed, self.first, self.second = nn.Embedding(50, 8), nn.Linear(8, 6), nn.Linear(6, 10)
+
+    def forward(self, tokens):
+        return self.second(self.first(self.embed(tokens)).relu())
+
+
+def model():
+    made = Model()
+    return made, {name: getattr(made, name) for name in HOOKS}
+
+
+TOKENS = torch.randint(0, 50, (60, 16), generator=torch.Generator().manual_seed(1))
+OPTIONS = {"batch_size": 4, "rows_per_shard": 200, "exclude": (7,), "seed": 3}
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch):
+    monkeypatch.setattr(remote_store, "PART_BYTES", 4000)
+    monkeypatch.setattr(addresses, "_FIRST_WAIT", 0.01)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return harvest(model(), TOKENS, HOOKS, tmp_path_factory.mktemp("local") / "store", **OPTIONS)
+
+
+@pytest.fixture
+def memory():
+    system = fsspec.filesystem("memory")
+    system.store.clear()
+    return system
+
+
+def assert_same_rows(remote: ActivationStore, local: ActivationStore) -> None:
+    assert remote.shard_rows == local.shard_rows and remote.hook_names == local.hook_names
+    assert remote.tokens.equal(local.tokens) and len(remote) == len(local) and remote.excluded == local.excluded
+    for hook in HOOKS:
+        for i in range(local.n_shards):
+            ours, theirs = remote.shard(i, hook), local.shard(i, hook)
+            assert ours.row_ids.equal(theirs.row_ids) and ours.acts.equal(theirs.acts)
+        for name, value in vars(local.statistics(hook)).items():
+            other = getattr(remote.statistics(hook), name)
+            assert other.equal(value) if isinstance(value, torch.Tensor) else other == value
+    for hook in ("first", HOOKS):
+        pairs = zip(remote.batches(hook, 64, seed=5, epochs=2), local.batches(hook, 64, seed=5, epochs=2), strict=True)
+        assert all(ours.equal(theirs) for ours, theirs in pairs)
+
+
+def test_a_store_at_an_address_is_that_of_a_folder(memory, folder, tmp_path):
+    remote = harvest(model(), TOKENS, HOOKS, "memory://bucket/store", **OPTIONS)
+    assert len(remote.manifest["parts"]) > 5 and remote.n_shards > 3
+    assert_same_rows(remote, folder)
+    remote.verify()
+    assert not memory.exists("/bucket/store/begun.json")
+    assert "folder" in remote._repr_html_() and remote.location == "memory://bucket/store"
+    selected, expected = remote.select(tmp_path / "a", positions=[0]), folder.select(tmp_path / "b", positions=[0])
+    for i in range(expected.n_shards):
+        assert selected.shard(i, "first").acts.equal(expected.shard(i, "first").acts)
+
+
+def test_training_and_scan_read_an_address(memory, folder, tmp_path):
+    remote = harvest(model(), TOKENS, HOOKS, "memory://bucket/store", **OPTIONS)
+    config = TopKConfig(d_sae=12, k=2, tokens=2000, batch_size=64)
+    ours, theirs = (train_sae(store, "second", config) for store in (remote, folder))
+    assert ours.W_dec.equal(theirs.W_dec)
+    tables = [scan_features(ours, s, "second", tmp_path / s.location[:3]).table() for s in (remote, folder)]
+    assert tables[0].equals(tables[1])
+
+
+def test_the_same_harvest_opens_and_another_is_refused(memory, folder):
+    address = "memory://bucket/store"
+    first = harvest(model(), TOKENS, HOOKS, address, **OPTIONS)
+    stamp = memory.info("/bucket/store/manifest.json")["created"]
+    assert harvest(model(), TOKENS, HOOKS, address, **OPTIONS).fingerprint == first.fingerprint
+    assert memory.info("/bucket/store/manifest.json")["created"] == stamp
+    with pytest.raises(
+        ValueError, match="memory://bucket/store holds a store of another config: batch_size is 4, not 8"
+    ):
+        harvest(model(), TOKENS, HOOKS, address, **{**OPTIONS, "batch_size": 8})
+    again = harvest(model(), TOKENS[:30], HOOKS, address, **OPTIONS, overwrite=True)
+    assert len(again) < len(first) and ActivationStore.open(address).fingerprint == again.fingerprint
+    again.verify()
+
+
+@pytest.mark.parametrize("n_parts", [0, 1, 4])
+def test_a_harvest_that_lost_its_machine_goes_on(memory, folder, monkeypatch, n_parts):
+    write, parts = remote_store.write_object, []
+
+    def lost(address, data):
+        if "part-" in address:
+            if len(parts) == n_parts:
+                raise KeyboardInterrupt
+            parts.append(address)
+        write(address, data)
+
+    monkeypatch.setattr(remote_store, "write_object", lost)
+    with pytest.raises(KeyboardInterrupt):
+        harvest(model(), TOKENS, HOOKS, "memory://bucket/store", **OPTIONS)
+    with pytest.raises(ValueError, match="holds a store that was cut off"):
+        ActivationStore.open("memory://bucket/store")
+    with pytest.raises(ValueError, match="another config"):
+        harvest(model(), TOKENS, ["first"], "memory://bucket/store", **OPTIONS)
+    monkeypatch.setattr(remote_store, "write_object", write)
+    before = {name: memory.info(name)["created"] for name in memory.glob("/bucket/store/part-*")}
+    assert len(before) == n_parts
+    assert_same_rows(harvest(model(), TOKENS, HOOKS, "memory://bucket/store", **OPTIONS), folder)
+    assert before == {name: memory.info(name)["created"] for name in before}
+
+
+def test_input_that_is_refused_leaves_nothing(memory):
+    made, hooks = model()
+    with torch.no_grad():
+        made.second.weight[0] = float("nan")
+    with pytest.raises(ValueError, match="hook 'second': activation nan"):
+        harvest((made, hooks), TOKENS, HOOKS, "memory://bucket/store", **OPTIONS)
+    assert not memory.glob("/bucket/store/*")
+
+
+@pytest.mark.parametrize("where", ["head", "rows", "tokens", "manifest"])
+def test_a_byte_that_changed_is_named(memory, where):
+    harvest(model(), TOKENS, HOOKS, "memory://bucket/store", **OPTIONS)
+    file = {"tokens": "tokens.safetensors", "manifest": "manifest.json"}.get(where, "part-00002.safetensors")
+    data = bytearray(memory.cat_file(f"/bucket/store/{file}"))
+    data[{"head": 300, "rows": len(data) - 5, "tokens": len(data) - 5, "manifest": 4}[where]] ^= 1
+    memory.pipe_file(f"/bucket/store/{file}", bytes(data))
+    with pytest.raises(ValueError, match=f"memory://bucket/store/{file} is (altered|damaged)"):
+        ActivationStore.open("memory://bucket/store").verify()
+
+
+def test_the_cache_is_bounded_and_spares_a_second_reading(memory, folder, monkeypatch):
+    harvest(model(), TOKENS, HOOKS, "memory://bucket/store", **OPTIONS)
+    fetched, read = [], remote_store.read_ranges
+    monkeypatch.setattr(remote_store, "read_ranges", lambda *a: fetched.append(a) or read(*a))
+    size = max(folder.shard_rows) * 10 * 2
+    for limit, again in ((1e9, 0), (size, folder.n_shards), (10, folder.n_shards)):
+        monkeypatch.setenv("INTERP_CACHE_GB", str(limit / 1e9))
+        store = ActivationStore.open("memory://bucket/store")
+        for i in range(store.n_shards):
+            store._files.column(i, name="second")
+        fetched.clear()
+        for i in range(store.n_shards):
+            assert store._files.column(i, name="second").equal(folder._files.column(i, name="second"))
+            assert sum(file.stat().st_size for file in Path(store._files._cache._folder).iterdir()) <= limit
+        assert len(fetched) == again
+    place = Path(store._files._cache._folder)
+    del store
+    assert not place.exists()
+
+
+# A real server, behind a door that drops and throttles.
+
+
+class Door:
+    """Passes connections on to a server. `faults` holds what befalls the next requests: "drop" ends the connection
+    within the answer, "slow down" answers as S3 does when it throttles."""
+
+    def __init__(self, port: int):
+        self.behind, self.faults, self.befallen = port, list[str](), list[str]()
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listening.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                client, _ = self.listening.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client):
+        with client, socket.create_connection(("127.0.0.1", self.behind)) as server:
+            while data := self._request(client):
+                fault = self.faults.pop(0) if self.faults else ""
+                self.befallen += [fault] * bool(fault)
+                if fault == "slow down":
+                    return client.sendall(SLOW_DOWN)
+                server.sendall(data)
+                answer = self._message(server)
+                if fault == "drop":
+                    return client.sendall(answer[: len(answer) // 2])
+                client.sendall(answer)
+
+    def _request(self, client) -> bytes:
+        try:
+            return self._message(client, client)
+        except OSError:
+            return b""
+
+    def _message(self, source, client=None) -> bytes:
+        """One message, by its length; whoever expects to be told to go on is told."""
+        data = b""
+        while b"\r\n\r\n" not in data:
+            if not (more := source.recv(1 << 16)):
+                return data
+            data += more
+        head = data.partition(b"\r\n\r\n")[0].lower()
+        fields = dict(line.split(b":", 1) for line in head.split(b"\r\n")[1:])
+        if client is not None and b"100-continue" in fields.get(b"expect", b""):
+            client.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+        length = 0 if client is None and self._head else int(fields.get(b"content-length", 0))
+        while len(data) < len(head) + 4 + length:
+            if not (more := source.recv(1 << 16)):
+                break
+            data += more
+        if client is not None:
+            self._head = head.startswith(b"head ")
+            data = data.replace(b"Expect: 100-continue\r\n", b"")
+        return data
+
+    @property
+    def _head(self) -> bool:
+        return getattr(self._local, "head", False)
+
+    @_head.setter
+    def _head(self, is_head: bool) -> None:
+        self._local.head = is_head
+
+    _local = threading.local()
+
+
+@pytest.fixture(scope="module")
+def server():
+    moto_server = pytest.importorskip("moto.server")
+    pytest.importorskip("s3fs")
+    started = moto_server.ThreadedMotoServer(port=0, ip_address="127.0.0.1", verbose=False)
+    started.start()
+    port = started._server.server_port
+    yield port
+    started.stop()
+
+
+@pytest.fixture
+def door(server, monkeypatch):
+    import s3fs
+
+    door = Door(server)
+    settings = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{door.port}", "AWS_ACCESS_KEY_ID": "key"}
+    settings |= {"AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1", "AWS_MAX_ATTEMPTS": "1"}
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()
+    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
+    system = s3fs.S3FileSystem()
+    if not system.exists("bucket"):
+        system.mkdir("bucket")
+    yield door
+    s3fs.S3FileSystem.clear_instance_cache()
+    door.listening.close()
+
+
+def test_dropped_and_throttled_requests_are_asked_for_again(door, folder):
+    address = "s3://bucket/faults"
+    door.faults += ["", "slow down", "", "drop", "", "", "drop", "slow down", "slow down"] + 3 * ["", "drop"]
+    remote = harvest(model(), TOKENS, HOOKS, address, **OPTIONS)
+    assert not door.faults and {"drop", "slow down"} == set(door.befallen)
+    door.faults += ["drop", "", "slow down", "", "drop", "drop"]
+    assert_same_rows(remote, folder)
+    assert not door.faults
+
+
+def test_what_stays_away_is_one_line(door, capsys, tmp_path, monkeypatch):
+    words = ["train-sae", "s3://bucket/none", "--d-sae", "8", "--k", "2", "--out", str(tmp_path / "sae")]
+
+    def refused() -> str:
+        assert main(words) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1, error
+        return error
+
+    assert "s3://bucket/none holds no activation store" in refused()
+    words[1] = "s3://no-such-bucket/none"
+    assert "s3://no-such-bucket/none" in refused()
+    words[1] = "s3://bucket/none"
+    door.faults += 100 * ["slow down"]
+    assert "cannot be reached" in refused() and len(door.faults) < 100
+    door.faults.clear()
+    words[1] = "nothing://bucket/none"
+    assert "nothing://bucket/none/manifest.json cannot be reached: Protocol not known" in refused()
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_credentials_are_one_line(server, tmp_path):
+    code = "from interp import ActivationStore\nActivationStore.open('s3://bucket/store')"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    environment |= {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{server}", "AWS_EC2_METADATA_DISABLED": "true"}
+    environment |= {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    last = run.stderr.strip().splitlines()[-1]
+    assert last.startswith("OSError: s3://bucket/store/manifest.json cannot be reached (NoCredentialsError"), last
+
+
+KILLED = """
+import os, sys
+from interp import harvest
+from interp.activations import remote_store
+from tests.activations.test_remote_store import HOOKS, OPTIONS, TOKENS, model
+
+remote_store.PART_BYTES = 4000
+write, number = remote_store.write_object, 0
+
+def killed(address, data):
+    global number
+    number += "part-" in address
+    if number == 4:
+        os._exit(9)
+    write(address, data)
+
+remote_store.write_object = killed
+harvest(model(), TOKENS, HOOKS, "s3://bucket/killed", **OPTIONS)
+"""
+
+
+def test_a_process_that_was_killed_leaves_what_another_goes_on_with(door, folder):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    run = subprocess.run([sys.executable, "-c", KILLED], env=environment, capture_output=True, text=True)
+    assert run.returncode == 9, run.stderr
+    with pytest.raises(ValueError, match="s3://bucket/killed holds a store that was cut off"):
+        ActivationStore.open("s3://bucket/killed")
+    system = fsspec.filesystem("s3")
+    assert len(system.glob("bucket/killed/part-*")) == 3  # and the listing is remembered: it must not be believed
+    remote = harvest(model(), TOKENS, HOOKS, "s3://bucket/killed", **OPTIONS)
+    assert_same_rows(remote, folder)
+    written = json.loads(system.cat_file("bucket/killed/manifest.json"))
+    assert written["format"].endswith("/parts") and len(written["parts"]) > 3

@@ -61,7 +61,8 @@ report.table = (() => {
     const [packed, firing] = evidence.snippets[i],
       pieces = report.pieces(Array.from(report.text.decoded(packed), word));
     const at = pieces.findIndex(({ tokens }) => tokens.includes(firing));
-    const parts = pieces.map(({ text }, k) => h(k === at ? "span.token.firing" : "span.token", null, visible(text)));
+    const parts = pieces.map(({ text }, k) =>
+      h(k === at ? "span.token.firing" : "span.token", null, visible(text, 3, k !== at)));
     return report.examples.line(pieces, parts, at);
   }
 

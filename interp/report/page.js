@@ -135,7 +135,9 @@ function svg(tag, attributes, ...children) {
 }
 
 const format = {
-  fixed: (x, digits = 2) => (x === null || x === undefined ? "–" : x.toFixed(digits).replace("-", "−")),
+  fixed: (x, digits = 2) => (
+    x === null || x === undefined ? "–" : x.toFixed(digits).replace(/^-(?=0\.?0*$)/, "").replace("-", "−")
+  ),
   count: (x) => (x === null || x === undefined ? "–" : Math.round(x).toLocaleString("en")),
   significant(x, digits = 3) {
     if (x === null || x === undefined) return "–";

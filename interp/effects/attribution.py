@@ -19,7 +19,8 @@ from torch import Tensor
 
 from interp.activations.hooks import Model, words_of
 from interp.codes.sparse_codes import Dictionary
-from interp.effects.graph import NODE_COLUMNS, AttributionGraph
+from interp.effects.graph import AttributionGraph
+from interp.effects.graph_nodes import NODE_COLUMNS
 from interp.effects.prompt_passes import PromptPasses, logit_directions, next_tokens, prompt_ids
 from interp.runtime.progress import Progress, no_progress
 

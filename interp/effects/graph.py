@@ -32,11 +32,8 @@ patterns (`attention_scores` does). Rows of special tokens, of tokens that a dic
 norm limit are errors as a whole.
 """
 
-import json
-import math
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,53 +44,15 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
 from interp.display.graph_page import write_graph_page
+from interp.effects.graph_cards import latent_cards
+from interp.effects.graph_files import graph_json, read_graph, write_graph
+from interp.effects.graph_nodes import GraphNodes
 from interp.features.feature_store import FeatureStore
-from interp.storage.files import read_json, write_text
 from interp.storage.folders import check_output_file
 
-NODE_COLUMNS = ("kind", "dictionary", "position", "latent", "activation", "reads", "influence", "effect")
-_TYPES = {
-    "embedding": "embedding",
-    "latent": "cross layer transcoder",
-    "error": "mlp reconstruction error",
-    "logit": "logit",
-}
-"""What Neuronpedia's viewer calls the kinds of nodes that it draws."""
-_MOST_NODES, _MOST_LINKS = 100_000, 5_000_000
-_REMEDY = "save the graph again"
 
-
-@dataclass(frozen=True)
-class AttributionGraph:
-    """The graph of one prompt. A row of `edges` is a target, a column a node."""
-
-    token_ids: list[int]
-    tokens: list[str]
-    """What the prompt's tokens are called."""
-    words: dict[int, str]
-    """What the tokens of the logits are called."""
-    hook_names: list[str]
-    """Of each dictionary the hook that it reads, in the order in which the model runs them."""
-    nodes: pd.DataFrame
-    """kind; dictionary (its number, −1 where there is none); position (−1 of bias and rest); latent (of a logit the
-    token id, else −1); activation (z of a latent, probability of a logit, else 1); reads (of targets: what their edges
-    sum to, else NaN); influence (a share of that on the logits: it sums to 1 over embeddings, errors and rest); effect
-    (of sources: what they add to the log probability of the likeliest next token, in nats, to first order, in the model
-    with nothing held; NaN of a graph from elsewhere)."""
-    targets: Int[np.ndarray, " target"]
-    """The nodes whose edges are known: logits, then latents."""
-    edges: Float[np.ndarray, "target node"]
-    """What each node hands to each target, in the unit of what the target reads."""
-    replacement: float
-    """The share of embeddings in the influence of embeddings, errors and rest, in [0, 1]."""
-    completeness: float
-    """The share of what targets read that embeddings and latents hand them, in [0, 1], targets weighed by influence."""
-
-    @property
-    def unexplained(self) -> float:
-        """The largest gap between what a target reads and the sum of its edges, as a share of the largest reading."""
-        reads = self.nodes["reads"].to_numpy()[self.targets]
-        return float(np.abs(self.edges.sum(1) - reads).max() / max(np.abs(reads).max(), 1e-30))
+class AttributionGraph(GraphNodes):
+    """The graph of one prompt: what is computed of it, and how it is written."""
 
     def total_effects(self) -> Float[np.ndarray, "target target"]:
         """What each target reads less, by all paths of the graph, if another one that is a latent did not fire.
@@ -155,7 +114,11 @@ class AttributionGraph:
         paths and with their signs. Two are as alike as the smaller cosine of the two; those of one rule read alike.
         Groups are the clusters of average linkage at `alike`, and are named by the rule that most of them have, or by
         the token that they read most and the next token that they raise or lower most. rules: of some nodes.
+
+        Where `groups` are given, by a file or by the user, they are those.
         """
+        if self.groups is not None:
+            return self.groups
         kind = self.nodes["kind"].to_numpy()
         latents = np.flatnonzero(kind == "latent")
         if len(latents) < 2:
@@ -202,8 +165,10 @@ class AttributionGraph:
     def _with_nodes(self, keep: np.ndarray, edges: Float[np.ndarray, "target node"]) -> "AttributionGraph":
         """The graph of some of the nodes, with these edges."""
         rows, number = keep[self.targets], np.cumsum(keep) - 1
+        left = {name: [int(number[n]) for n in nodes if keep[n]] for name, nodes in (self.groups or {}).items()}
         return replace(
             self,
+            groups={name: nodes for name, nodes in left.items() if nodes} or None,
             nodes=self.nodes[keep].reset_index(drop=True),
             targets=number[self.targets[rows]],
             edges=edges[rows][:, keep],
@@ -215,39 +180,6 @@ class AttributionGraph:
         probability = nodes["activation"].where(nodes["kind"] == "logit", 0.0)
         return (nodes["influence"] + probability / probability.sum()).to_numpy()
 
-    @property
-    def layers(self) -> list[int]:
-        """The block of each dictionary, as its hook's name says, or where names do not tell its number in the order."""
-        found = [re.search(r"\.(\d+)\.", f"{name}.") for name in self.hook_names]
-        blocks = [int(match[1]) for match in found if match]
-        return blocks if len(set(blocks)) == len(self.hook_names) else list(range(len(self.hook_names)))
-
-    def name(self, node: int) -> str:
-        """What a node is, in a few words: a token, a latent of a layer, an error."""
-        facts: Any = self.nodes.loc[node]
-        kind, n, position, latent = facts[["kind", "dictionary", "position", "latent"]]
-        if kind == "embedding":
-            return f"“{self.tokens[position]}”"
-        if kind == "logit":
-            return f"says “{self.words.get(latent, latent)}”"
-        if kind == "latent":
-            return f"layer {self.layers[n]}, latent {latent}"
-        return f"error of layer {self.layers[n]}" if kind == "error" else str(kind)
-
-    def node_ids(self) -> list[str]:
-        """One name a node, as Neuronpedia has them. An error's cannot be taken for a latent's."""
-        columns = self.nodes[["kind", "dictionary", "position", "latent"]]
-        return [self._node_id(*values) for values in columns.itertuples(index=False)]
-
-    def _node_id(self, kind: str, n: int, position: int, latent: int) -> str:
-        if kind == "embedding":
-            return f"E_{self.token_ids[position]}_{position}"
-        if kind == "logit":
-            return f"{max(self.layers) + 1}_{latent}_{position}"
-        if kind == "latent":
-            return f"{self.layers[n]}_{latent}_{position}"
-        return f"{self.layers[n]}_error_mlp_{position}" if kind == "error" else kind
-
     def save(
         self,
         path: str | Path,
@@ -257,17 +189,16 @@ class AttributionGraph:
         labels: Mapping[int, str] | None = None,
         overwrite: bool = False,
     ) -> None:
-        """Write the pruned graph as JSON that the viewers of Neuronpedia and circuit-tracer read; `interp` in it holds
-        what `load_graph` needs beside. labels: what nodes of this graph are called.
+        """Write the pruned graph as JSON that the viewers of Neuronpedia and circuit-tracer read, and `load_graph`.
 
-        Raises ValueError where a file is there, unless `overwrite` says that it may be replaced."""
+        labels: what nodes of this graph are called. Raises ValueError where a file is there, unless `overwrite` says
+        that it may be replaced."""
         check_output_file(path, overwrite=overwrite)
-        graph = self.pruned(nodes, edges)
-        ids = self.node_ids()
-        content: Any = graph.to_json(Path(path).stem, {ids[node]: label for node, label in (labels or {}).items()})
-        content["metadata"] |= {"node_threshold": nodes}
-        content["metadata"]["pruning_settings"] = {"node_threshold": nodes, "edge_threshold": edges}
-        write_text(path, json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
+        graph, place = self.pruned(nodes, edges), {name: node for node, name in enumerate(self.node_ids())}
+        named = {node: (labels or {}).get(place[name]) for node, name in enumerate(graph.node_ids())}
+        texts = {node: text for node, text in named.items() if text is not None}
+        settings = {"node_threshold": nodes, "edge_threshold": edges}
+        write_graph(path, graph._json(path, texts, node_threshold=nodes, pruning_settings=settings))
 
     def to_html(
         self,
@@ -290,16 +221,19 @@ class AttributionGraph:
         """
         check_output_file(path, overwrite=overwrite)
         graph = self.pruned(nodes, edges)
-        cards = graph.cards(features or {}, rankings or {})
-        labels = {node: card["said"] for node, card in cards.items() if card["said"]}
-        measured = [] if effects is None else self._by_ids(effects, set(graph.node_ids()))
-        content: Any = graph.to_json(Path(path).stem, labels)
-        content["metadata"]["node_threshold"] = 1.0  # of what was kept
-        table = [] if beside is None else [list(beside.columns), *_cells(beside)]
-        by_latent = {node.rpartition("_")[0]: card for node, card in cards.items()}
-        page = {"graph": content, "cards": by_latent, "effects": measured, "beside": table}
-        write_graph_page(path, page, title=content["metadata"]["prompt"])
+        ids, cards = graph.node_ids(), latent_cards(graph, features or {}, rankings or {})
+        rules = {node: card["said"] for node, card in cards.items() if card["said"]}
+        page = {
+            "graph": graph._json(path, rules, node_threshold=1.0),  # all that was kept is drawn
+            "cards": {ids[node].rpartition("_")[0]: card for node, card in cards.items()},
+            "effects": [] if effects is None else self._by_ids(effects, set(ids)),
+            "beside": [] if beside is None else [list(beside.columns), *_cells(beside)],
+        }
+        write_graph_page(path, page, title="".join(self.tokens))
         return Path(path)
+
+    def _json(self, path: str | Path, labels: Mapping[int, str], **metadata: Any) -> dict[str, Any]:
+        return graph_json(self, Path(path).stem, self.supernodes(labels), labels, **metadata)
 
     def _by_ids(self, effects: pd.DataFrame, kept: set[str]) -> list[list[Any]]:
         """Measured effects as rows [source, target, attributed, measured], between nodes that are kept."""
@@ -309,202 +243,16 @@ class AttributionGraph:
         rows = [[*pair, *size] for pair, size in zip(ends, sizes, strict=True)]
         return [row for row in rows if row[0] in kept and row[1] in kept]
 
-    def cards(
-        self, features: Mapping[str, FeatureStore], rankings: Mapping[str, pd.DataFrame]
-    ) -> dict[str, dict[str, Any]]:
-        """Make a card of each latent, by its node's id: its rule, the tokens that it raises, and what it fires on."""
-        ids, cards = self.node_ids(), {}
-        for node in np.flatnonzero(self.nodes["kind"] == "latent").tolist():
-            facts: Any = self.nodes.loc[node]
-            hook, latent = self.hook_names[facts["dictionary"]], int(facts["latent"])
-            ranking, said = rankings.get(hook), ""
-            if ranking is not None and (mine := ranking[ranking["latent"] == latent]).size:
-                said = str(mine["explanation"].iloc[0] or "")
-            card: dict[str, Any] = {"said": said, "logits": [], "examples": []}
-            if hook in features:
-                feature: Any = features[hook][latent]
-                shown = feature.facts.get("top_logit_tokens")
-                card["logits"] = [features[hook].vocab[token] for token in shown[:5]] if np.ndim(shown) else []
-                card["examples"] = [_example(row, feature.vocab) for row in feature.examples.head(5).itertuples()]
-            cards[ids[node]] = card
-        return cards
-
-    def to_json(self, slug: str, labels: Mapping[str, str]) -> dict[str, Any]:
-        """The graph in the format of `save`. labels: of node ids."""
-        kind, ids = self.nodes["kind"], self.node_ids()
-        groups = self.supernodes({node: labels[name] for node, name in enumerate(ids) if name in labels})
-        supernodes = [[name, *(ids[node] for node in nodes)] for name, nodes in groups.items()]
-        drawn = kind.isin(_TYPES).to_numpy()
-        rows, columns = np.nonzero(self.edges * drawn)
-        weights = self.edges[rows, columns]
-        ends = zip(rows, columns, weights, strict=True)
-        return {
-            "metadata": {
-                "slug": slug,
-                "scan": "interp",
-                "prompt": "".join(self.tokens),
-                "prompt_tokens": self.tokens,
-                "schema_version": 1,
-                "info": {"generator": {"name": "interp"}},
-            },
-            "qParams": {
-                "linkType": "both",
-                "supernodes": supernodes,
-                "pinnedIds": [node for group in supernodes for node in group[1:]],
-            },
-            "nodes": [self._node_json(node, ids[node], labels) for node in np.flatnonzero(drawn).tolist()],
-            "links": [{"source": ids[s], "target": ids[self.targets[t]], "weight": float(w)} for t, s, w in ends],
-            "interp": {
-                "token_ids": self.token_ids,
-                "words": {str(token): word for token, word in self.words.items()},
-                "hook_names": self.hook_names,
-                "replacement": self.replacement,
-                "completeness": self.completeness,
-                "influence": self.nodes["influence"].tolist(),
-                "effect": self.nodes["effect"].fillna(0.0).tolist(),
-                "reads": self.nodes["reads"].to_numpy()[self.targets].tolist(),
-                "bias": self.edges[:, (kind == "bias").argmax()].tolist(),
-                "rest": self.edges[:, (kind == "rest").argmax()].tolist(),
-            },
-        }
-
-    def _node_json(self, node: int, node_id: str, labels: Mapping[str, str]) -> dict[str, Any]:
-        facts: Any = self.nodes.loc[node]
-        kind, n, position, latent = facts[["kind", "dictionary", "position", "latent"]]
-        feature: int | None = None
-        layer = str(self.layers[n]) if kind in ("latent", "error") else "E"
-        if kind == "embedding":
-            feature = self.token_ids[position]
-        elif kind == "logit":
-            feature, layer = int(latent), str(max(self.layers) + 1)
-        elif kind == "latent":  # the pair of layer and latent as one number, after Cantor
-            pair = self.layers[n] + int(latent)
-            feature = pair * (pair + 1) // 2 + int(latent)
-        own = {"activation": float(facts["activation"])} if kind == "latent" else {}
-        own |= {} if kind == "logit" or math.isnan(facts["effect"]) else {"effect": float(facts["effect"])}
-        own |= {"token_prob": float(facts["activation"])} if kind == "logit" else {}
-        return {
-            "node_id": node_id,
-            "feature": feature,
-            "layer": layer,
-            "ctx_idx": int(position),
-            "feature_type": _TYPES[kind],
-            "jsNodeId": f"{node_id}-0",
-            "clerp": labels.get(node_id, self.name(node)),
-            "influence": float(self._cumulative()[node]),
-            **own,
-        }
-
-    def _cumulative(self) -> Float[np.ndarray, " node"]:
-        """The share of all influence that nodes of at least a node's have: where a viewer cuts."""
-        influence = self.nodes["influence"].to_numpy()
-        order = np.argsort(-influence, kind="stable")
-        share = np.empty(len(order))
-        share[order] = np.cumsum(influence[order]) / max(influence.sum(), 1e-30)
-        return share
-
-
 def load_graph(path: str | Path) -> AttributionGraph:
-    """A graph that `save` wrote, or circuit-tracer or Neuronpedia.
+    """A graph that `save` or the page wrote, or circuit-tracer or Neuronpedia; its supernodes are its `groups`.
 
-    Of theirs, what targets read is the sum of their edges, and scores are NaN. Raises ValueError, naming the file and
-    what is wrong, for one that is damaged."""
-    content = read_json(path, _REMEDY)
-    try:
-        return _graph_of(content)
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
-        raise ValueError(f"{path} holds no attribution graph ({type(error).__name__}: {error}): {_REMEDY}") from None
-
-
-def _graph_of(content: Mapping[str, Any]) -> AttributionGraph:
-    tokens = [_text(token) for token in content["metadata"]["prompt_tokens"]]
-    listed, links, own = content["nodes"], content["links"], content.get("interp")
-    if len(listed) > _MOST_NODES or len(links) > _MOST_LINKS:
-        raise ValueError(f"{len(listed)} nodes and {len(links)} links are more than a graph has")
-    kinds = {name: kind for kind, name in _TYPES.items()}
-    listed = sorted(listed, key=lambda node: node["feature_type"] == "logit")
-    layers = sorted({int(node["layer"]) for node in listed if kinds[node["feature_type"]] in ("latent", "error")})
-    rows = [_node_of(node, kinds[node["feature_type"]], layers, len(tokens)) for node in listed]
-    n_sources = sum(row["kind"] != "logit" for row in rows)
-    ends = [
-        {"kind": kind, "dictionary": -1, "position": -1, "latent": -1, "activation": 1.0} for kind in ("bias", "rest")
-    ]
-    nodes = pd.DataFrame(rows[:n_sources] + ends + rows[n_sources:]).assign(reads=np.nan, influence=0.0, effect=np.nan)
-    places = [*range(n_sources), *range(n_sources + 2, len(nodes))]
-    place = {_text(node["node_id"]): at for node, at in zip(listed, places, strict=True)}
-    if len(place) < len(listed):
-        raise ValueError("two nodes have one node_id")
-    kind = nodes["kind"].to_numpy()
-    targets = np.concatenate([np.flatnonzero(kind == "logit"), np.flatnonzero(kind == "latent")])
-    row_of = {int(node): row for row, node in enumerate(targets)}
-    edges = np.zeros((len(targets), len(nodes)))
-    for link in links:
-        edges[row_of[place[link["target"]]], place[link["source"]]] = _number(link["weight"])
-    hooks = [f"layer {layer}" for layer in layers]
-    graph = AttributionGraph([0] * len(tokens), tokens, {}, hooks, nodes, targets, edges, math.nan, math.nan)
-    return _with_sums(graph) if own is None else _with_own(graph, own)
-
-
-def _node_of(node: Mapping[str, Any], kind: str, layers: list[int], n_pos: int) -> dict[str, Any]:
-    position = int(node["ctx_idx"])
-    if not 0 <= position < n_pos:
-        raise ValueError(f"a node stands at position {position} of {n_pos}")
-    part = str(node["node_id"]).split("_")
-    latent = int(part[1]) if kind in ("latent", "logit") else -1
-    size = node.get("token_prob", 1.0) if kind == "logit" else node.get("activation", 1.0)
-    place = layers.index(int(node["layer"])) if kind in ("latent", "error") else len(layers) if kind == "logit" else -1
-    activation = 1.0 if size is None or kind in ("embedding", "error") else _number(size)
-    return {"kind": kind, "dictionary": place, "position": position, "latent": latent, "activation": activation}
-
-
-def _with_sums(graph: AttributionGraph) -> AttributionGraph:
-    nodes = graph.nodes.copy()
-    nodes.loc[graph.targets, "reads"] = graph.edges.sum(1)
-    return replace(graph, nodes=nodes)
-
-
-def _with_own(graph: AttributionGraph, own: Mapping[str, Any]) -> AttributionGraph:
-    kind, nodes, edges = graph.nodes["kind"], graph.nodes.copy(), graph.edges.copy()
-    edges[:, (kind == "bias").argmax()] = [_number(value) for value in own["bias"]]
-    edges[:, (kind == "rest").argmax()] = [_number(value) for value in own["rest"]]
-    nodes.loc[graph.targets, "reads"] = [_number(value) for value in own["reads"]]
-    nodes["influence"] = [_number(value) for value in own["influence"]]
-    nodes["effect"] = [_number(value) for value in own["effect"]]
-    return replace(
-        graph,
-        token_ids=[int(token) for token in own["token_ids"]],
-        words={int(token): _text(word) for token, word in own["words"].items()},
-        hook_names=[_text(name) for name in own["hook_names"]],
-        nodes=nodes,
-        edges=edges,
-        replacement=_number(own["replacement"]),
-        completeness=_number(own["completeness"]),
-    )
-
-
-def _example(row: Any, vocab: Sequence[str]) -> dict[str, Any]:
-    """The text around a firing, each token with its share of the largest activation."""
-    largest = max(float(value) for value in row.values) or 1.0
-    tokens = [vocab[token] for token in row.tokens]
-    shares = [round(float(value) / largest, 3) for value in row.values]
-    return {"tokens": tokens, "shares": shares, "at": int(np.argmax(row.values))}
+    Raises ValueError, naming the file and what is wrong, for one that is damaged."""
+    return AttributionGraph(**vars(read_graph(path)))
 
 
 def _cells(table: pd.DataFrame) -> list[list[Any]]:
     """Rows of a table as JSON has them, where it has no NaN."""
     return table.astype(object).where(table.notna(), None).to_numpy().tolist()
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{value!r} is no finite number")
-    return float(value)
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{value!r} is no text")
-    return value
 
 
 def _cosines(rows: Float[np.ndarray, "row d"]) -> Float[np.ndarray, "row row"]:

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from interp.effects.graph import AttributionGraph
+from interp.effects.graph_files import feature_number
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import identity
 from interp.sae.architectures.thresholds import Threshold
@@ -105,21 +106,21 @@ def write_graph_features(
     """
     if missing := [name for name in graph.hook_names if name not in features]:
         raise ValueError(f"the graph has latents at {missing[0]}, whose features are not given")
-    content = {node["node_id"]: node["feature"] for node in graph.to_json("", {})["nodes"]}
+    ids, latents = graph.node_ids(), np.flatnonzero(graph.nodes["kind"] == "latent").tolist()
     made_of = {
         "kind": "graph features",
-        "nodes": list(content),
-        "of": [identity(features[n]) for n in graph.hook_names],
+        "nodes": [ids[node] for node in latents],
+        "of": [identity(features[name]) for name in graph.hook_names],
     }
-    ids = graph.node_ids()
+    numbers = set()
     with whole_folder(out, made_of, overwrite=overwrite, editable=True) as new:
-        for node in np.flatnonzero(graph.nodes["kind"] == "latent").tolist():
-            facts: Any = graph.nodes.loc[node]
-            store = features[graph.hook_names[facts["dictionary"]]]
-            number = content[ids[node]]
-            text = json.dumps(_feature(store, int(facts["latent"]), number), ensure_ascii=False, allow_nan=False)
-            write_text(new / f"{number}.json", text)
-        write_json(new / "features.json", sorted({number for number in content.values() if number is not None}))
+        for node in latents:
+            n, latent = graph.nodes.loc[node, ["dictionary", "latent"]]
+            number = feature_number(graph.layers[n], latent)
+            entry = _feature(features[graph.hook_names[n]], latent, number)
+            write_text(new / f"{number}.json", json.dumps(entry, ensure_ascii=False, allow_nan=False))
+            numbers.add(number)
+        write_json(new / "features.json", sorted(numbers))
     return Path(out)
 
 

@@ -282,7 +282,7 @@ def test_what_is_said_without_a_latent_is_what_intervening_gives(model: Transfor
         changed_next_tokens(graph, model, given, {0: 0.0})
 
 
-def test_latents_that_read_and_write_alike_are_one_group() -> None:
+def test_latents_that_read_and_write_alike_are_one_group(tmp_path) -> None:
     """Two latents carry token a to x, two token b against x; one alone carries a to y."""
     kinds = ["embedding"] * 2 + ["latent"] * 5 + ["bias", "rest", "logit", "logit"]
     latent = [-1, -1, 0, 1, 2, 3, 4, -1, -1, 7, 8]
@@ -297,8 +297,16 @@ def test_latents_that_read_and_write_alike_are_one_group() -> None:
     )
     assert graph.supernodes() == {"“a” raises “x”": [2, 3], "“b” lowers “x”": [4, 5]}
     assert graph.supernodes({2: "a letter", 3: "a letter"})["a letter"] == [2, 3]
-    written = graph.to_json("slug", {})["qParams"]["supernodes"]
+    graph.save(tmp_path / "graph.json", nodes=1.0, edges=1.0)
+    content = json.loads((tmp_path / "graph.json").read_text())
+    written = content["qParams"]["supernodes"]
     assert written == [["“a” raises “x”", "0_0_1", "0_1_1"], ["“b” lowers “x”", "0_2_1", "0_3_1"]]
+    content["qParams"]["supernodes"] = [["mine", "0_0_1", "0_3_1", "9_9_9"], ["mine", "E_0_0"]]
+    (tmp_path / "edited.json").write_text(json.dumps(content))
+    edited = load_graph(tmp_path / "edited.json")
+    assert edited.supernodes() == {"mine": [2, 5, 0]}
+    edited.pruned(0.99, 1.0).save(tmp_path / "again.json")
+    assert json.loads((tmp_path / "again.json").read_text())["qParams"]["supernodes"][0][:2] == ["mine", "0_0_1"]
 
 
 def test_a_saved_graph_comes_back(graph: AttributionGraph, tmp_path) -> None:

@@ -1,0 +1,42 @@
+"""What is known of the latents of an attribution graph, for its page: a card each, with its rule, the tokens that it
+raises, and the texts that it fires on most."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from interp.effects.graph_nodes import GraphNodes
+from interp.features.feature_store import FeatureStore
+
+_EXAMPLES, _LOGITS = 5, 5
+
+
+def latent_cards(
+    graph: GraphNodes, features: Mapping[str, FeatureStore], rankings: Mapping[str, pd.DataFrame]
+) -> dict[int, dict[str, Any]]:
+    """The card of each latent, by its node. features, rankings: of some hooks; of others cards are empty."""
+    cards = {}
+    for node in np.flatnonzero(graph.nodes["kind"] == "latent").tolist():
+        facts: Any = graph.nodes.loc[node]
+        hook, latent = graph.hook_names[facts["dictionary"]], int(facts["latent"])
+        ranking, said = rankings.get(hook), ""
+        if ranking is not None and (mine := ranking[ranking["latent"] == latent]).size:
+            said = str(mine["explanation"].iloc[0] or "")
+        card: dict[str, Any] = {"said": said, "logits": [], "examples": []}
+        if hook in features:
+            feature: Any = features[hook][latent]
+            shown = feature.facts.get("top_logit_tokens")
+            card["logits"] = [features[hook].vocab[token] for token in shown[:_LOGITS]] if np.ndim(shown) else []
+            card["examples"] = [_example(row, feature.vocab) for row in feature.examples.head(_EXAMPLES).itertuples()]
+        cards[node] = card
+    return cards
+
+
+def _example(row: Any, vocab: Sequence[str]) -> dict[str, Any]:
+    """The text around a firing, each token with its share of the largest activation."""
+    largest = max(float(value) for value in row.values) or 1.0
+    tokens = [vocab[token] for token in row.tokens]
+    shares = [round(float(value) / largest, 3) for value in row.values]
+    return {"tokens": tokens, "shares": shares, "at": int(np.argmax(row.values))}

@@ -1,0 +1,228 @@
+"""Attribution graphs as JSON that the viewers of Neuronpedia and circuit-tracer read.
+
+    metadata   the prompt, its tokens, and the shares at which the graph was pruned
+    qParams    supernodes: [name, node, node, …]
+    nodes      embeddings, latents, errors and logits, with their names, places and influence
+    links      source, target, weight
+    interp     what these have no place for: biases, the rest, readings, effects and scores
+
+Graphs of theirs, which have no `interp`, are read too: what targets read is then the sum of their edges, and scores and
+effects are NaN. Nothing in a file is trusted: what is damaged is refused with what is wrong, and names are text.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from interp.effects.graph_nodes import GraphNodes
+from interp.storage.files import read_json, write_text
+
+_TYPES = {
+    "embedding": "embedding",
+    "latent": "cross layer transcoder",
+    "error": "mlp reconstruction error",
+    "logit": "logit",
+}
+"""What Neuronpedia's viewer calls the kinds of nodes that it draws."""
+_MOST_NODES, _MOST_LINKS = 100_000, 5_000_000
+_REMEDY = "save the graph again"
+
+
+def graph_json(
+    graph: GraphNodes, slug: str, groups: Mapping[str, list[int]], labels: Mapping[int, str], **metadata: Any
+) -> dict[str, Any]:
+    """The content of a file. slug: what the graph is called. groups: nodes by the name of their supernode. labels: what
+    nodes are called instead of `graph.name`. metadata: more of it, such as `node_threshold`."""
+    kind, ids = graph.nodes["kind"], graph.node_ids()
+    drawn = kind.isin(_TYPES).to_numpy()
+    rows, columns = np.nonzero(graph.edges * drawn)
+    ends = zip(rows, columns, graph.edges[rows, columns], strict=True)
+    supernodes = [[name, *(ids[node] for node in nodes)] for name, nodes in groups.items()]
+    reached = _cumulative(graph.nodes["influence"].to_numpy())
+    own = {
+        "token_ids": graph.token_ids,
+        "words": {str(token): word for token, word in graph.words.items()},
+        "hook_names": graph.hook_names,
+        "replacement": graph.replacement,
+        "completeness": graph.completeness,
+        "influence": graph.nodes["influence"].tolist(),
+        "effect": graph.nodes["effect"].tolist(),
+        "reads": graph.nodes["reads"].to_numpy()[graph.targets].tolist(),
+        "bias": graph.edges[:, (kind == "bias").argmax()].tolist(),
+        "rest": graph.edges[:, (kind == "rest").argmax()].tolist(),
+    }
+    return {
+        "metadata": {
+            "slug": slug,
+            "scan": "interp",
+            "prompt": "".join(graph.tokens),
+            "prompt_tokens": graph.tokens,
+            "schema_version": 1,
+            "info": {"generator": {"name": "interp"}},
+            **metadata,
+        },
+        "qParams": {
+            "linkType": "both",
+            "supernodes": supernodes,
+            "pinnedIds": [node for group in supernodes for node in group[1:]],
+        },
+        "nodes": [
+            _node_json(graph, node, ids[node], labels.get(node, graph.name(node)), float(reached[node]))
+            for node in np.flatnonzero(drawn).tolist()
+        ],
+        "links": [{"source": ids[s], "target": ids[graph.targets[t]], "weight": float(w)} for t, s, w in ends],
+        "interp": {name: _without_nan(value) for name, value in own.items()},
+    }
+
+
+def write_graph(path: str | Path, content: Mapping[str, Any]) -> None:
+    write_text(path, json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
+
+
+def feature_number(layer: int, latent: int) -> int:
+    """The pair of layer and latent as one number, after Cantor: what Neuronpedia calls a feature."""
+    pair = layer + latent
+    return pair * (pair + 1) // 2 + latent
+
+
+def read_graph(path: str | Path) -> GraphNodes:
+    """The graph of a file. Raises ValueError, naming the file and what is wrong, for one that is damaged."""
+    content = read_json(path, _REMEDY)
+    try:
+        return _graph_of(content)
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        raise ValueError(f"{path} holds no attribution graph ({type(error).__name__}: {error}): {_REMEDY}") from None
+
+
+def _node_json(graph: GraphNodes, node: int, node_id: str, label: str, reached: float) -> dict[str, Any]:
+    facts: Any = graph.nodes.loc[node]
+    kind, n, position, latent = facts[["kind", "dictionary", "position", "latent"]]
+    feature: int | None = None
+    layer = str(graph.layers[n]) if kind in ("latent", "error") else "E"
+    if kind == "embedding":
+        feature = graph.token_ids[position]
+    elif kind == "logit":
+        feature, layer = int(latent), str(max(graph.layers) + 1)
+    elif kind == "latent":
+        feature = feature_number(graph.layers[n], int(latent))
+    own = {"activation": float(facts["activation"])} if kind == "latent" else {}
+    own |= {} if kind == "logit" or math.isnan(facts["effect"]) else {"effect": float(facts["effect"])}
+    own |= {"token_prob": float(facts["activation"])} if kind == "logit" else {}
+    return {
+        "node_id": node_id,
+        "feature": feature,
+        "layer": layer,
+        "ctx_idx": int(position),
+        "feature_type": _TYPES[kind],
+        "jsNodeId": f"{node_id}-0",
+        "clerp": label,
+        "influence": reached,
+        **own,
+    }
+
+
+def _cumulative(influence: Float[np.ndarray, " node"]) -> Float[np.ndarray, " node"]:
+    """The share of all influence that nodes of at least a node's have: where a viewer cuts."""
+    order = np.argsort(-influence, kind="stable")
+    share = np.empty(len(order))
+    share[order] = np.cumsum(influence[order]) / max(influence.sum(), 1e-30)
+    return share
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no NaN: null stands for it."""
+    if isinstance(value, list):
+        return [_without_nan(each) for each in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _graph_of(content: Mapping[str, Any]) -> GraphNodes:
+    tokens = [_text(token) for token in content["metadata"]["prompt_tokens"]]
+    listed, links, own = content["nodes"], content["links"], content.get("interp")
+    if len(listed) > _MOST_NODES or len(links) > _MOST_LINKS:
+        raise ValueError(f"{len(listed)} nodes and {len(links)} links are more than a graph has")
+    kinds = {name: kind for kind, name in _TYPES.items()}
+    listed = sorted(listed, key=lambda node: node["feature_type"] == "logit")
+    layers = sorted({int(node["layer"]) for node in listed if kinds[node["feature_type"]] in ("latent", "error")})
+    rows = [_node_of(node, kinds[node["feature_type"]], layers, len(tokens)) for node in listed]
+    n_sources = sum(row["kind"] != "logit" for row in rows)
+    ends = [
+        {"kind": kind, "dictionary": -1, "position": -1, "latent": -1, "activation": 1.0} for kind in ("bias", "rest")
+    ]
+    nodes = pd.DataFrame(rows[:n_sources] + ends + rows[n_sources:]).assign(reads=np.nan, influence=0.0, effect=np.nan)
+    places = [*range(n_sources), *range(n_sources + 2, len(nodes))]
+    place = {_text(node["node_id"]): at for node, at in zip(listed, places, strict=True)}
+    if len(place) < len(listed):
+        raise ValueError("two nodes have one node_id")
+    kind = nodes["kind"].to_numpy()
+    targets = np.concatenate([np.flatnonzero(kind == "logit"), np.flatnonzero(kind == "latent")])
+    row_of = {int(node): row for row, node in enumerate(targets)}
+    edges = np.zeros((len(targets), len(nodes)))
+    for link in links:
+        edges[row_of[place[link["target"]]], place[link["source"]]] = _number(link["weight"])
+    own = own or {}
+    of_theirs = {"hook_names": [f"layer {layer}" for layer in layers], "token_ids": [0] * len(tokens), "words": {}}
+    if own:
+        edges[:, (kind == "bias").argmax()] = _numbers(own["bias"])
+        edges[:, (kind == "rest").argmax()] = _numbers(own["rest"])
+        nodes["influence"], nodes["effect"] = _numbers(own["influence"]), _numbers(own["effect"])
+        of_theirs = own
+    nodes.loc[targets, "reads"] = _numbers(own["reads"]) if own else edges.sum(1)
+    return GraphNodes(
+        token_ids=[int(token) for token in of_theirs["token_ids"]],
+        tokens=tokens,
+        words={int(token): _text(word) for token, word in of_theirs["words"].items()},
+        hook_names=[_text(name) for name in of_theirs["hook_names"]],
+        nodes=nodes,
+        targets=targets,
+        edges=edges,
+        replacement=_number(own.get("replacement")),
+        completeness=_number(own.get("completeness")),
+        groups=_groups_of(content.get("qParams") or {}, place),
+    )
+
+
+def _node_of(node: Mapping[str, Any], kind: str, layers: list[int], n_pos: int) -> dict[str, Any]:
+    position = int(node["ctx_idx"])
+    if not 0 <= position < n_pos:
+        raise ValueError(f"a node stands at position {position} of {n_pos}")
+    part = str(node["node_id"]).split("_")
+    latent = int(part[1]) if kind in ("latent", "logit") else -1
+    size = node.get("token_prob", 1.0) if kind == "logit" else node.get("activation", 1.0)
+    place = layers.index(int(node["layer"])) if kind in ("latent", "error") else len(layers) if kind == "logit" else -1
+    activation = 1.0 if size is None or kind in ("embedding", "error") else _number(size)
+    return {"kind": kind, "dictionary": place, "position": position, "latent": latent, "activation": activation}
+
+
+def _groups_of(shown: Mapping[str, Any], place: Mapping[str, int]) -> dict[str, list[int]] | None:
+    """Supernodes by name; nodes that were pruned since are left out, and none at all are None."""
+    groups: dict[str, list[int]] = {}
+    for name, *nodes in shown.get("supernodes") or []:
+        if kept := [place[node] for node in nodes if node in place]:
+            groups.setdefault(_text(name), []).extend(kept)
+    return groups or None
+
+
+def _number(value: Any) -> float:
+    """A number, or NaN for null."""
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{value!r} is no finite number")
+    return float(value)
+
+
+def _numbers(values: Any) -> list[float]:
+    return [_number(value) for value in values]
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is no text")
+    return value

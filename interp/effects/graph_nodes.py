@@ -1,0 +1,80 @@
+"""The nodes and edges of an attribution graph, and what they are called: the facts that are computed on, written and
+drawn (`interp.effects.graph` says what they mean)."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+
+NODE_COLUMNS = ("kind", "dictionary", "position", "latent", "activation", "reads", "influence", "effect")
+
+
+@dataclass(frozen=True)
+class GraphNodes:
+    """The graph of one prompt. A row of `edges` is a target, a column a node."""
+
+    token_ids: list[int]
+    tokens: list[str]
+    """What the prompt's tokens are called."""
+    words: dict[int, str]
+    """What the tokens of the logits are called."""
+    hook_names: list[str]
+    """Of each dictionary the hook that it reads, in the order in which the model runs them."""
+    nodes: pd.DataFrame
+    """kind; dictionary (its number, −1 where there is none); position (−1 of bias and rest); latent (of a logit the
+    token id, else −1); activation (z of a latent, probability of a logit, else 1); reads (of targets: what their edges
+    sum to, else NaN); influence (a share of that on the logits: it sums to 1 over embeddings, errors and rest); effect
+    (of sources: what they add to the log probability of the likeliest next token, in nats, to first order, in the model
+    with nothing held; NaN of a graph from elsewhere)."""
+    targets: Int[np.ndarray, " target"]
+    """The nodes whose edges are known: logits, then latents."""
+    edges: Float[np.ndarray, "target node"]
+    """What each node hands to each target, in the unit of what the target reads."""
+    replacement: float
+    """The share of embeddings in the influence of embeddings, errors and rest, in [0, 1]."""
+    completeness: float
+    """The share of what targets read that embeddings and latents hand them, in [0, 1], targets weighed by influence."""
+    groups: dict[str, list[int]] | None = None
+    """Nodes by the name of their supernode, where a file or the user has grouped them."""
+
+    @property
+    def unexplained(self) -> float:
+        """The largest gap between what a target reads and the sum of its edges, as a share of the largest reading."""
+        reads = self.nodes["reads"].to_numpy()[self.targets]
+        return float(np.abs(self.edges.sum(1) - reads).max() / max(np.abs(reads).max(), 1e-30))
+
+    @property
+    def layers(self) -> list[int]:
+        """The block of each dictionary, as its hook's name says, or where names do not tell its number in the order."""
+        found = [re.search(r"\.(\d+)\.", f"{name}.") for name in self.hook_names]
+        blocks = [int(match[1]) for match in found if match]
+        return blocks if len(set(blocks)) == len(self.hook_names) else list(range(len(self.hook_names)))
+
+    def name(self, node: int) -> str:
+        """What a node is, in a few words: a token, a latent of a layer, an error."""
+        facts: Any = self.nodes.loc[node]
+        kind, n, position, latent = facts[["kind", "dictionary", "position", "latent"]]
+        if kind == "embedding":
+            return f"“{self.tokens[position]}”"
+        if kind == "logit":
+            return f"says “{self.words.get(latent, latent)}”"
+        if kind == "latent":
+            return f"layer {self.layers[n]}, latent {latent}"
+        return f"error of layer {self.layers[n]}" if kind == "error" else str(kind)
+
+    def node_ids(self) -> list[str]:
+        """One name a node, as Neuronpedia has them. An error's cannot be taken for a latent's."""
+        columns = self.nodes[["kind", "dictionary", "position", "latent"]]
+        return [self._node_id(*values) for values in columns.itertuples(index=False)]
+
+    def _node_id(self, kind: str, n: int, position: int, latent: int) -> str:
+        if kind == "embedding":
+            return f"E_{self.token_ids[position]}_{position}"
+        if kind == "logit":
+            return f"{max(self.layers) + 1}_{latent}_{position}"
+        if kind == "latent":
+            return f"{self.layers[n]}_{latent}_{position}"
+        return f"{self.layers[n]}_error_mlp_{position}" if kind == "error" else kind

@@ -18,6 +18,11 @@ const NODE = 7,
   WORD = 64,
   MARGIN = { left: 64, right: 24, top: 56, bottom: 44 };
 
+const SCORES =
+  "answer: the log probability, in nats, of what this prompt makes likeliest. Where shuffled tokens make it as likely, " +
+  "it does not rest on their order. Agreement is with ablating the model: whether the graph is right. Replacement and " +
+  "completeness say how much the dictionaries hold of the model, on any text: shuffled tokens have as much.";
+
 const element = (name, attributes = {}, ...children) => {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
@@ -203,6 +208,7 @@ function nodeMark(node, { x, y }, group) {
   mark.addEventListener("mouseenter", () => light(id));
   mark.addEventListener("mouseleave", () => light(state.pinned));
   mark.addEventListener("click", () => pin(state.pinned === id ? null : id));
+  mark.addEventListener("pointerdown", (event) => grab(mark, event));
   mark.addEventListener("keydown", (event) => {
     if (event.key === "Enter") pin(id);
   });
@@ -233,25 +239,37 @@ function pin(id) {
   card();
 }
 
-function edgeTable(title, edges, end, pinned) {
+function table(title, names, rows) {
+  if (!rows.length) return [];
+  const head = names.map((name) => element("th", { scope: "col" }, name));
+  const body = rows.map((cells) => element("tr", {}, ...cells.map((cell) => element("td", {}, cell))));
+  return [element("h3", {}, title), element("table", {}, element("tr", {}, ...head), ...body)];
+}
+
+function nameButton(node) {
+  const place = visible(metadata.prompt_tokens[node.ctx_idx]);
+  const look = { onclick: () => pin(node.node_id), title: node.clerp };
+  return element("button", look, `${clipped(node.clerp)} @ ${place}`);
+}
+
+function edgeTable(title, edges, end) {
   const strongest = [...edges].sort((a, b) => Math.abs(b.weight) - Math.abs(a.weight)).slice(0, 12);
-  if (!strongest.length) return [];
   const rows = strongest.map((link) => {
-    const other = byId.get(link[end]),
-      effect = effects.get(`${link.source} ${link.target}`);
-    const place = visible(metadata.prompt_tokens[other.ctx_idx]);
-    const name = element(
-      "button",
-      { onclick: () => pin(other.node_id), title: other.clerp },
-      `${clipped(other.clerp)} @ ${place}`,
-    );
-    const cells = [short(link.weight), short(effect?.attributed), short(effect?.measured)].map((text) =>
-      element("td", {}, text),
-    );
-    return element("tr", {}, element("td", {}, name), ...cells);
+    const effect = effects.get(`${link.source} ${link.target}`);
+    return [nameButton(byId.get(link[end])), short(link.weight), short(effect?.attributed), short(effect?.measured)];
   });
-  const names = ["", "edge", "all paths", "measured"].map((name) => element("th", { scope: "col" }, name));
-  return [element("h3", {}, title), element("table", {}, element("tr", {}, ...names), ...rows)];
+  return table(title, ["", "edge", "all paths", "measured"], rows);
+}
+
+/* What the likeliest next token owes most to, by the score that agrees best with ablation. */
+function effectTable() {
+  const known = nodes.filter((node) => node.effect !== undefined && kindOf(node) !== "error");
+  const strongest = known.sort((a, b) => Math.abs(b.effect) - Math.abs(a.effect)).slice(0, 12);
+  const rows = strongest.map((node) => {
+    const found = effects.get(`${node.node_id} ${likeliest.node_id}`);
+    return [nameButton(node), short(node.effect), short(found?.measured)];
+  });
+  return table(`“${wordOf(likeliest)}” owes most to, in nats`, ["", "to first order", "measured"], rows);
 }
 
 function exampleLine({ tokens, shares, at }) {
@@ -269,8 +287,8 @@ function card() {
   if (!node) {
     const help =
       "Click a node: what feeds it, what it feeds, and what the model does without it. " +
-      "Width of an edge: its share of what its target reads.";
-    aside.replaceChildren(element("p", { class: "muted" }, help), ...groupList());
+      "Drag one onto another: they are a group. Width of an edge: its share of what its target reads.";
+    aside.replaceChildren(element("p", { class: "muted" }, help), ...effectTable(), ...groupList());
     return;
   }
   const facts = cardOf(node),
@@ -365,18 +383,46 @@ function groupButton(node) {
   });
   const current = state.groups.find(({ ids }) => ids.includes(node.node_id));
   name.value = current?.name ?? state.groups.at(-1)?.name ?? "";
-  const put = () => {
-    for (const group of state.groups) group.ids = group.ids.filter((id) => id !== node.node_id);
-    const wanted = name.value.trim();
-    const group = state.groups.find((each) => each.name === wanted);
-    if (group) group.ids.push(node.node_id);
-    else if (wanted) state.groups.push({ name: wanted, ids: [node.node_id] });
-    state.groups = state.groups.filter(({ ids }) => ids.length);
-    remember();
-    draw();
-    card();
-  };
+  const put = () => group(node.node_id, name.value.trim());
   return element("p", {}, name, " ", element("button", { onclick: put }, "put in group"));
+}
+
+/* Into the group of this name, or of no name out of its group. */
+function group(id, name) {
+  for (const each of state.groups) each.ids = each.ids.filter((other) => other !== id);
+  const there = state.groups.find((each) => each.name === name);
+  if (there) there.ids.push(id);
+  else if (name) state.groups.push({ name, ids: [id] });
+  state.groups = state.groups.filter(({ ids }) => ids.length);
+  remember();
+  draw();
+  card();
+}
+
+/* A node that is dragged onto another joins its group, or begins one with it. Fingers scroll. */
+let dragged = null;
+function grab(mark, { clientX, clientY, pointerType }) {
+  if (pointerType !== "touch") dragged = { mark, x: clientX, y: clientY };
+}
+
+function drag({ clientX, clientY }) {
+  if (!dragged || Math.hypot(clientX - dragged.x, clientY - dragged.y) < 4) return;
+  dragged.mark.classList.add("dragged");
+  dragged.mark.setAttribute("transform", `translate(${clientX - dragged.x},${clientY - dragged.y})`);
+}
+
+function drop({ clientX, clientY }) {
+  const mark = dragged?.mark;
+  dragged = null;
+  if (!mark?.classList.contains("dragged")) return;
+  const other = document.elementFromPoint(clientX, clientY)?.closest(".node")?.dataset.id;
+  if (!other) {
+    draw();
+    return;
+  }
+  const name = state.groups.find(({ ids }) => ids.includes(other))?.name ?? clipped(byId.get(other).clerp);
+  group(other, name);
+  group(mark.dataset.id, name);
 }
 
 /* Groups, with what each hands to the likeliest next token directly. */
@@ -388,16 +434,11 @@ function groupList() {
     const title = element("input", { type: "text", size: 18, value: name, "aria-label": "name of the group" });
     title.addEventListener("change", () => rename(name, title.value.trim()));
     const latents = ids.filter((id) => kindOf(byId.get(id)) === "latent");
-    const first = element("td", {}, title, ...slider("all", latents));
-    return element("tr", {}, first, element("td", {}, String(ids.length)), element("td", {}, short(sum)));
+    return [element("span", {}, title, ...slider("all", latents)), String(ids.length), short(sum)];
   });
-  const names = ["group", "nodes", `to ${likeliest.clerp}`].map((name) => element("th", { scope: "col" }, name));
   const save = element("button", { onclick: download }, "save graph and groups");
-  return [
-    element("h3", {}, "groups"),
-    element("table", {}, element("tr", {}, ...names), ...rows),
-    element("p", {}, save),
-  ];
+  const list = table("groups", ["group", "nodes", `to ${likeliest.clerp}`], rows);
+  return [...list, element("p", {}, save)];
 }
 
 /* Another name; the name of another group joins it, and none dissolves the group. */
@@ -434,11 +475,9 @@ function heading() {
     `→ ${said.map((node) => `${wordOf(node)} ${Math.round(100 * node.token_prob)}%`).join("   ")}`;
   if (!data.beside.length) return;
   const [names, ...rows] = data.beside;
-  const head = element("tr", {}, ...names.map((name) => element("th", { scope: "col" }, name)));
-  const body = rows.map((row) =>
-    element("tr", {}, ...row.map((cell) => element("td", {}, typeof cell === "number" ? short(cell) : (cell ?? "")))),
-  );
-  document.getElementById("scores").append(element("table", {}, head, ...body));
+  const cells = rows.map((row) => row.map((cell) => (typeof cell === "number" ? short(cell) : (cell ?? ""))));
+  const [, scores] = table("", names, cells);
+  document.getElementById("scores").append(scores, element("p", { class: "muted" }, SCORES));
 }
 
 document.getElementById("cut").addEventListener("input", (event) => {
@@ -451,6 +490,8 @@ document.getElementById("errors").addEventListener("change", (event) => {
   remember();
   draw();
 });
+addEventListener("pointermove", drag);
+addEventListener("pointerup", drop);
 addEventListener("resize", draw);
 addEventListener("keydown", (event) => {
   if (event.key === "Escape") pin(null);

@@ -243,6 +243,7 @@ class AttributionGraph(GraphNodes):
         rows = [[*pair, *size] for pair, size in zip(ends, sizes, strict=True)]
         return [row for row in rows if row[0] in kept and row[1] in kept]
 
+
 def load_graph(path: str | Path) -> AttributionGraph:
     """A graph that `save` or the page wrote, or circuit-tracer or Neuronpedia; its supernodes are its `groups`.
 

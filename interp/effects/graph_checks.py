@@ -88,8 +88,7 @@ def agreement(graph: AttributionGraph, effects: pd.DataFrame, strongest: int = 2
     strongest: how many pairs of latents are compared, those with the largest attributed share of what the target reads.
     """
     kind = graph.nodes["kind"].to_numpy()
-    likeliest = graph.nodes["activation"].where(kind == "logit", -1.0).idxmax()
-    nodes = effects[effects["target"] == likeliest]
+    nodes = effects[effects["target"] == graph.likeliest]
     pairs = effects[kind[effects["target"]] == "latent"]
     share = (pairs["attributed"] / graph.nodes["activation"].to_numpy()[pairs["target"]]).abs()
     pairs = pairs.loc[share.sort_values(ascending=False, kind="stable").index[:strongest]]
@@ -121,8 +120,12 @@ def beside_nulls(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> pd.DataFrame:
-    """The scores of a graph beside those of graphs that mean nothing: a row each, with the nodes that are drawn,
-    replacement, completeness, and agreement with ablation: of latents' paths and effects to the next token, of pairs.
+    """The scores of a graph beside those of graphs that mean nothing, a row each: answer, the log probability (nats) of
+    what the prompt makes likeliest; agreement with ablation of latents' effects on the next token, of pairs, and of
+    paths to the next token; replacement, completeness, and how many nodes are drawn.
+
+    No score tells all nulls. Shuffled tokens are told by the answer: replacement and completeness say how much the
+    dictionaries hold of the model on any text, and tell shuffled dictionaries and models.
 
     effects: `measured_effects` of the graph. The nulls: the same prompt with its tokens shuffled; with the decoder rows
     of each dictionary shuffled, so that latents write each other's directions; on a model with shuffled weights."""
@@ -137,10 +140,12 @@ def beside_nulls(
         ("weights of the model shuffled", _renamed(model, shuffled_model(module, seed=seed)), ids, dictionaries),
     )
     n_latents = len(graph.targets)
-    rows = [_scores("this prompt", graph, effects)]
+    answer = int(graph.nodes["latent"][graph.likeliest])
+    rows = [_scores("this prompt", graph, effects, _log_probability(graph, model, dictionaries, answer))]
     for n, (name, null_model, null_ids, null_dictionaries) in enumerate(nulls):
         made = attribution_graph(null_model, null_ids, null_dictionaries, max_latents=n_latents)
-        rows.append(_scores(name, made, measured_effects(made, null_model, null_dictionaries)))
+        measured = measured_effects(made, null_model, null_dictionaries)
+        rows.append(_scores(name, made, measured, _log_probability(made, null_model, null_dictionaries, answer)))
         progress(n + 1, len(nulls), "graphs of nulls")
     return pd.DataFrame(rows)
 
@@ -164,11 +169,24 @@ def changed_next_tokens(
     return next_tokens(module, final[0, -1])
 
 
-def _scores(name: str, graph: AttributionGraph, effects: pd.DataFrame) -> dict[str, Any]:
+def _log_probability(
+    graph: AttributionGraph, model: Model, dictionaries: Mapping[str, Dictionary], token: int
+) -> float:
+    return float(changed_next_tokens(graph, model, dictionaries, {})[token].log())
+
+
+def _scores(name: str, graph: AttributionGraph, effects: pd.DataFrame, answer: float) -> dict[str, Any]:
     agreed = agreement(graph, effects)
-    scores = {"graph": name, "nodes": len(graph.pruned().nodes), "replacement": graph.replacement}
-    scores |= {"completeness": graph.completeness, "agreement of paths": agreed.nodes}
-    return scores | {"agreement of effects": agreed.effects, "agreement of pairs": agreed.edges}
+    return {
+        "graph": name,
+        "answer": answer,
+        "agreement of effects": agreed.effects,
+        "agreement of pairs": agreed.edges,
+        "agreement of paths": agreed.nodes,
+        "replacement": graph.replacement,
+        "completeness": graph.completeness,
+        "nodes": len(graph.pruned().nodes),
+    }
 
 
 def _with_shuffled_decoder(dictionary: Any, generator: torch.Generator) -> Any:

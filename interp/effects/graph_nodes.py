@@ -47,6 +47,11 @@ class GraphNodes:
         return float(np.abs(self.edges.sum(1) - reads).max() / max(np.abs(reads).max(), 1e-30))
 
     @property
+    def likeliest(self) -> int:
+        """The node of the likeliest next token."""
+        return int(self.nodes["activation"].where(self.nodes["kind"] == "logit", -1.0).idxmax())
+
+    @property
     def layers(self) -> list[int]:
         """The block of each dictionary, as its hook's name says, or where names do not tell its number in the order."""
         found = [re.search(r"\.(\d+)\.", f"{name}.") for name in self.hook_names]

@@ -333,6 +333,10 @@ def test_nulls_stand_beside_a_graph(model: Transformer, graph: AttributionGraph)
     assert list(table["graph"])[0] == "this prompt" and len(table) == 4
     assert table["replacement"].between(0, 1).all() and table["completeness"].between(0, 1).all()
     assert table["replacement"][0] == graph.replacement and table["replacement"].nunique() == 4
+    with torch.no_grad():
+        said = model(IDS[None])[0, -1].log_softmax(0)
+    assert table["answer"][0] == pytest.approx(float(said.max()), abs=1e-5) == table["answer"][2]
+    assert table["answer"][1] != table["answer"][0]
 
 
 def test_the_page_draws_and_pins(graph: AttributionGraph, model: Transformer, chromium, tmp_path) -> None:
@@ -354,6 +358,16 @@ def test_the_page_draws_and_pins(graph: AttributionGraph, model: Transformer, ch
     chromium.click("#card p button")
     assert "mine" in chromium.evaluate("location.hash")
     assert chromium.evaluate("document.querySelectorAll('#card input[type=range]').length") == 0  # nothing answers
+    chromium.press("Escape")
+    assert "owes most to" in chromium.text("#card h3")[0]
+    latents = "[...document.querySelectorAll('.node.latent')].slice(2, 4)"
+    ids = chromium.evaluate(f"{latents}.map((node) => node.dataset.id)")
+    one, other = chromium.evaluate(f"{latents}.map((node) => node.getBoundingClientRect().toJSON())")
+    there = tuple(0.5 + (other[side] - one[side]) / one[size] for side, size in (("x", "width"), ("y", "height")))
+    chromium.drag(f'[data-id="{ids[0]}"]', 0.5, there)
+    together = f"({{ ids }}) => ids.includes('{ids[0]}') && ids.includes('{ids[1]}')"
+    assert chromium.evaluate(f"state.groups.some({together})")
+    assert chromium.evaluate("state.pinned") is None
     cut = "const c = document.getElementById('cut'); c.value = 30; c.dispatchEvent(new Event('input'))"
     chromium.evaluate(f"(() => {{ {cut} }})()")
     assert chromium.evaluate("document.querySelectorAll('.node').length") < drawn

@@ -327,21 +327,43 @@ def graphs_in_short(results: Results) -> str:
     )
 
 
+def trained_circuits(results: Results) -> str:
+    """The claims, and a row for each circuit, kind of dictionary and ranking."""
+    rows: dict[tuple[str, str, str], dict[str, Mapping[str, float]]] = {}
+    for task, scores in results["values"]["trained"].items():
+        for row in scores["scores"]:
+            rows.setdefault((task, row["dictionaries"], row["ranking"]), {})[row["truth"]] = row
+    names = ("precision", "recall", "average precision", "best F1", "recall at 0.8")
+    cells = [
+        [*key, *(by["whole"][name] for name in names), *(by[t]["average precision"] for t in ("a tenth", "held"))]
+        for key, by in rows.items()
+    ]
+    head = ["circuit", "dictionaries", "ranking", *names, "a tenth ablated", "held model ablated"]
+    return essay({"trained_circuits": results}) + "\n\n" + table(head, cells)
+
+
 def graphs_of_prompts(results: Results) -> str:
-    """The claims, and a row a prompt."""
+    """The claims, a row for each prompt, and two prompts told in words."""
+    scores = ("answer", "agreement of effects", "agreement of pairs", "agreement of paths")
+    shares = ("replacement", "completeness")
     rows = [
         [
             f"`{prompt['prompt']}`",
             ", ".join(f"`{word}` {share:.0%}" for word, share in prompt["next"]),
-            *(
-                prompt[name]
-                for name in ("replacement", "completeness", "effects", "paths", "pairs", "nodes", "processor")
-            ),
+            *(prompt[name] for name in scores),
+            *(f"{prompt[name]:.2f} ({told_nulls(prompt, name)})" for name in shares),
+            prompt["nulls"]["tokens shuffled"]["answer"],
+            prompt["processor"],
         ]
         for prompt in results["values"]["prompts"]
     ]
-    head = ["prompt", "next", "replacement", "completeness", "effects", "paths", "pairs", "nodes", "processor seconds"]
-    return essay({"smollm2_graphs": results}) + "\n\n" + table(head, rows)
+    head = ["prompt", "next", *scores, *(f"{name} (nulls)" for name in shares), "answer, shuffled", "processor seconds"]
+    notes = "Nulls: tokens shuffled / decoder rows shuffled / weights of the model shuffled."
+    return "\n\n".join([essay({"smollm2_graphs": results}), table(head, rows), notes])
+
+
+def told_nulls(prompt: Results, score: str) -> str:
+    return " / ".join(f"{row[score]:.2f}" for row in prompt["nulls"].values())
 
 
 def essay(analyses: Results) -> str:

@@ -259,6 +259,13 @@ SECTIONS = (
         result_tables.claims_in_short,
     ),
     Section(
+        "trained_circuits",
+        "What an attribution graph finds of circuits that were learnt",
+        "python -m analyses.claims.trained_circuits",
+        result_tables.trained_circuits,
+        result_tables.claims_in_short,
+    ),
+    Section(
         "smollm2_graphs",
         "Why SmolLM2 says what it says",
         "python -m analyses.claims.smollm2_graphs",

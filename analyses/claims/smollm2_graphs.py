@@ -11,22 +11,26 @@ Claims tested
     dictionaries   transcoders of all 30 MLPs, scanned and ranked, take at most 45 minutes of two cores
     prompts        the graph of a prompt and its ablations take at most 2 minutes of two cores, and 6 GB at most
     agreement      effects of latents on the next token agree with ablating the model: Spearman ≥ .9, pairs ≥ .8
-    replacement    the share of the influence that begins at tokens, not errors; beside nulls for the first two prompts
+    answer         with its tokens shuffled a prompt makes its answer less likely: what tells a prompt from this null
+    replacement    the share of the influence that begins at tokens, not errors: of shuffled tokens as much, of shuffled
+                   dictionaries and models less
 """
 
 import resource
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from analyses.claims.attribution_graphs import quick_setting
 from analyses.record import Claim, Record, options
 from interp import Run, run_stages
 from interp.codes.sparse_codes import Dictionary
-from interp.effects import AttributionGraph, agreement, attribution_graph, beside_nulls, measured_effects
+from interp.effects import AttributionGraph, attribution_graph, beside_nulls, measured_effects
 from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import run_alone
 from interp.runtime.progress import no_progress
@@ -43,11 +47,11 @@ PROMPTS = {
     "import": "import numpy as",
     "two steps": "The language spoken in the city of Berlin is",
 }
-"""By the names of their pages. Those of the first two stand beside nulls."""
-N_NULLS = 2
+"""By the names of their pages."""
 TOKENS = 130_000
 """Harvested; each transcoder is trained on three times as many rows."""
 CORES = 2
+SCORES = ("answer", "agreement of effects", "agreement of pairs", "agreement of paths", "replacement", "completeness")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +81,11 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     record = Record(o.out, setting, svg=False)
     folder = o.out.parent / ("circuits" if o.quick else "smollm2-circuits")
     made = record.piece("dictionaries", lambda: dictionaries_of(setting, folder))
-    graphs = record.piece("graphs", lambda: graphs_of(setting, Run(folder), o.out / "graphs"))
-    return record.finish(claims(setting, made, graphs), {}, {"prompts": told(setting, graphs)})
+    pages = o.out / "graphs"
+    pages.mkdir(parents=True, exist_ok=True)
+    traced = Traced(Run(folder))
+    prompts = [record.piece(name, lambda name=name: graph_of(setting, traced, name, pages)) for name in setting.prompts]
+    return record.finish(claims(made, prompts), {}, {"prompts": prompts})
 
 
 def dictionaries_of(setting: Setting, folder: Path) -> dict[str, Any]:
@@ -94,49 +101,53 @@ def dictionaries_of(setting: Setting, folder: Path) -> dict[str, Any]:
     return cost | {"fvu": np.array(fvu), "gigabytes": peak_gigabytes()}
 
 
-def graphs_of(setting: Setting, run: Run, pages: Path) -> dict[str, Any]:
-    """By prompt: scores, seconds, and what is said; the page of each graph in `pages`."""
-    model: Any = run.model.float()  # in bfloat16 sums of edges are off by per cents
-    dictionaries: dict[str, Dictionary] = {hook: run.at(hook).sae for hook in run.hooks}
-    features = {hook: run.at(hook).features for hook in run.hooks}
-    rankings = {hook: run.at(hook).ranking for hook in run.hooks}
-    pages.mkdir(parents=True, exist_ok=True)
-    rows: dict[str, list[Any]] = {}
-    nulls: dict[str, Any] = {}
-    for number, (name, prompt) in enumerate(setting.prompts.items()):
-        begin, began = time.monotonic(), time.process_time()
-        graph = attribution_graph(model, prompt, dictionaries, max_latents=setting.max_latents)
-        effects = measured_effects(graph, model, dictionaries)
-        seconds = {"processor": time.process_time() - began, "wall": time.monotonic() - begin}
-        beside = None
-        if number < N_NULLS:
-            beside = beside_nulls(graph, effects, model, dictionaries)
-            nulls[name] = beside.set_index("graph").to_dict("index")
-        graph.to_html(
-            pages / f"{name}.html", effects=effects, features=features, rankings=rankings, beside=beside, overwrite=True
-        )
-        agreed = agreement(graph, effects)
-        scores = seconds | {"gap": graph.unexplained, "replacement": graph.replacement}
-        scores |= {"completeness": graph.completeness, "nodes": float(len(graph.pruned().nodes))}
-        scores |= {"effects": agreed.effects, "paths": agreed.nodes, "pairs": agreed.edges}
-        for key, value in scores.items():
-            rows.setdefault(key, []).append(value)
-        rows.setdefault("said", []).append(said(graph))
-    arrays = {key: np.array(values) for key, values in rows.items() if key != "said"}
-    return arrays | {"said": rows["said"], "nulls": nulls, "gigabytes": peak_gigabytes()}
+class Traced:
+    """The model of a run, and what is known of its dictionaries: opened when a graph first asks."""
+
+    def __init__(self, run: Run):
+        self.run = run
+
+    @cached_property
+    def model(self) -> Any:
+        return self.run.model.float()  # in bfloat16 sums of edges are off by per cents
+
+    @cached_property
+    def dictionaries(self) -> dict[str, Dictionary]:
+        return {hook: self.run.at(hook).sae for hook in self.run.hooks}
+
+    @cached_property
+    def known(self) -> dict[str, Any]:
+        features = {hook: self.run.at(hook).features for hook in self.run.hooks}
+        return {"features": features, "rankings": {hook: self.run.at(hook).ranking for hook in self.run.hooks}}
 
 
-def said(graph: AttributionGraph) -> dict[str, Any]:
-    """The likeliest next tokens, and the latents of the largest effect on the first of them."""
+def graph_of(setting: Setting, traced: Traced, name: str, pages: Path) -> dict[str, Any]:
+    """The scores of a prompt's graph and of its nulls, its seconds, and what it says; its page in `pages`."""
+    model, dictionaries = traced.model, traced.dictionaries
+    begin, began = time.monotonic(), time.process_time()
+    graph = attribution_graph(model, setting.prompts[name], dictionaries, max_latents=setting.max_latents)
+    effects = measured_effects(graph, model, dictionaries)
+    seconds = {"processor": time.process_time() - began, "wall": time.monotonic() - begin}
+    beside = beside_nulls(graph, effects, model, dictionaries)
+    shown: Any = {"effects": effects, "beside": beside} | traced.known
+    graph.to_html(pages / f"{name}.html", overwrite=True, **shown)
+    [own] = beside[beside["graph"] == "this prompt"].to_dict("records")
+    nulls = beside[beside["graph"] != "this prompt"].set_index("graph").to_dict("index")
+    facts = {"name": name, "prompt": setting.prompts[name], "gap": graph.unexplained, "gigabytes": peak_gigabytes()}
+    return own | seconds | facts | said(graph, effects) | {"nulls": nulls}
+
+
+def said(graph: AttributionGraph, effects: pd.DataFrame) -> dict[str, Any]:
+    """The likeliest next tokens, and the latents of the largest measured effect on the first of them."""
     nodes = graph.nodes
     logits = nodes[nodes["kind"] == "logit"].nlargest(3, "activation")
-    latents = nodes[nodes["kind"] == "latent"]
-    strongest = latents.reindex(latents["effect"].abs().nlargest(5).index)
+    on_answer = effects[effects["target"] == graph.likeliest].set_index("source")["measured"]
+    strongest = on_answer.loc[on_answer.abs().nlargest(5).index]
     return {
         "next": [
             [graph.words[int(token)], float(p)] for token, p in zip(logits.latent, logits.activation, strict=True)
         ],
-        "latents": [[graph.name(int(node)), float(latents["effect"][node])] for node in strongest.index],
+        "latents": [[graph.name(node), float(nodes["effect"][node]), value] for node, value in strongest.items()],
         "groups": list(graph.pruned().supernodes()),
     }
 
@@ -145,21 +156,13 @@ def peak_gigabytes() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
-def told(setting: Setting, graphs: dict[str, Any]) -> list[dict[str, Any]]:
-    keys = [key for key, value in graphs.items() if isinstance(value, np.ndarray) and value.ndim == 1]
-    rows = [{key: float(graphs[key][number]) for key in keys} for number in range(len(setting.prompts))]
-    named = zip(setting.prompts.items(), rows, graphs["said"], strict=True)
-    return [{"name": name, "prompt": prompt, **row, **words} for (name, prompt), row, words in named]
-
-
-def claims(setting: Setting, made: dict[str, Any], graphs: dict[str, Any]) -> list[Claim]:
-    n, minutes = len(setting.prompts), made["processor"] / CORES / 60
-    mean = {key: float(np.nanmean(graphs[key])) for key in ("replacement", "completeness", "effects", "paths", "pairs")}
-    seconds = float(np.max(graphs["processor"])) / CORES
-    nulls = "; ".join(
-        f"{name}: " + ", ".join(f"{graph} {row['replacement']:.2f}" for graph, row in table.items())
-        for name, table in graphs["nulls"].items()
-    )
+def claims(made: dict[str, Any], prompts: list[dict[str, Any]]) -> list[Claim]:
+    n, minutes = len(prompts), made["processor"] / CORES / 60
+    table = pd.DataFrame(prompts)
+    mean = table[list(SCORES)].mean().to_dict()
+    seconds, gigabytes = float(table["processor"].max()), float(table["gigabytes"].max())
+    nulls = {name: pd.DataFrame([row["nulls"][name] for row in prompts]) for name in prompts[0]["nulls"]}
+    shuffled = nulls["tokens shuffled"]
     return [
         Claim(
             row="dictionaries",
@@ -173,25 +176,37 @@ def claims(setting: Setting, made: dict[str, Any], graphs: dict[str, Any]) -> li
         Claim(
             row="prompts",
             text="The graph of a prompt and its ablations take at most 2 minutes of two cores, and 6 GB.",
-            holds=seconds <= 120 and graphs["gigabytes"] <= 6,
-            found=f"at most {2 * seconds:.0f} seconds of processor time, of {n} prompts; peak "
-            f"{graphs['gigabytes']:.1f} GB, nulls included.",
-            numbers={"processor": 2 * seconds, "gigabytes": graphs["gigabytes"]},
+            holds=seconds / CORES <= 120 and gigabytes <= 6,
+            found=f"at most {seconds:.0f} seconds of processor time, of {n} prompts; peak {gigabytes:.1f} GB, nulls "
+            "included.",
+            numbers={"processor": seconds, "gigabytes": gigabytes},
         ),
         Claim(
             row="agreement",
             text="Effects of latents on the next token agree with ablation: Spearman ≥ .9; over pairs ≥ .8.",
-            holds=mean["effects"] >= 0.9 and mean["pairs"] >= 0.8,
-            found=f"effects {mean['effects']:.2f}, pairs {mean['pairs']:.2f}; by the paths of the graph, which hold "
-            f"norms and attention, {mean['paths']:.2f}; means of {n} prompts.",
+            holds=mean["agreement of effects"] >= 0.9 and mean["agreement of pairs"] >= 0.8,
+            found=f"effects {mean['agreement of effects']:.2f}, pairs {mean['agreement of pairs']:.2f}; by the paths "
+            f"of the graph, which hold norms and attention, {mean['agreement of paths']:.2f}; means of {n} prompts.",
             numbers=mean,
+        ),
+        Claim(
+            row="answer",
+            text="A prompt makes its answer likelier than its shuffled tokens do, for each prompt.",
+            holds=bool((table["answer"] > shuffled["answer"]).all()),
+            found=f"{table['answer'].mean():.2f} nats against {shuffled['answer'].mean():.2f} in the mean; likelier "
+            f"for {int((table['answer'] > shuffled['answer']).sum())} of {n} prompts. Replacement is larger for "
+            f"{int((table['replacement'] > shuffled['replacement']).sum())}, completeness for "
+            f"{int((table['completeness'] > shuffled['completeness']).sum())}.",
+            numbers={"answer": table["answer"].tolist(), "shuffled": shuffled["answer"].tolist()},
         ),
         Claim(
             row="replacement",
             text="How much of the influence begins at tokens, and not at errors (replacement).",
             holds=None,
-            found=f"{mean['replacement']:.2f} in the mean, completeness {mean['completeness']:.2f}; {nulls}.",
-            numbers={"nulls": graphs["nulls"]},
+            found=f"{mean['replacement']:.2f} in the mean, completeness {mean['completeness']:.2f}; "
+            + "; ".join(f"{name} {each['replacement'].mean():.2f}" for name, each in nulls.items())
+            + ".",
+            numbers={name: each[list(SCORES)].mean().to_dict() for name, each in nulls.items()},
         ),
     ]
 

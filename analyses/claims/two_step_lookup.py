@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from interp import TopKConfig, harvest, train_sae
@@ -51,9 +52,9 @@ def planted_scores(*, quick: bool = False, seed: int = 0) -> dict[str, Any]:
     world = compiled(seed)
     prompts = [(e, r) for e in range(ENTITIES) for r in range(RELATIONS)]
     prompts = prompts[:4] if quick else prompts
-    learnt = learnt_transcoders(world, tokens=4_000 if quick else 200_000)
+    learnt = learnt_transcoders(world.model, all_prompts().repeat(50, 1), tokens=4_000 if quick else 200_000)
     return {
-        "exact": scores(world, exact_transcoders(world), prompts),
+        "exact": scores(world, exact_transcoders(world.model), prompts),
         "learnt": scores(world, learnt, prompts),
     }
 
@@ -111,10 +112,10 @@ def compiled(seed: int = 0) -> World:
     return World(model.eval(), middle, answer)
 
 
-def exact_transcoders(world: World) -> dict[str, Dictionary]:
+def exact_transcoders(model: Transformer) -> dict[str, Dictionary]:
     """The MLPs themselves, their neurons as latents, with the gain of the norm before them."""
     made: dict[str, Dictionary] = {}
-    for layer, block in enumerate(world.model.blocks):
+    for layer, block in enumerate(model.blocks):
         reads, writes = hooks(layer)
         made[reads] = Transcoder(
             W_enc=(block.ln2.w[:, None] * block.mlp.W_in).detach(),
@@ -127,12 +128,14 @@ def exact_transcoders(world: World) -> dict[str, Dictionary]:
     return made
 
 
-def learnt_transcoders(world: World, *, tokens: int, latents: int = 64, k: int = 4) -> dict[str, Dictionary]:
-    """TopK transcoders of all prompts' activations."""
+def learnt_transcoders(
+    model: Transformer, prompts: Int[Tensor, "prompt pos"], *, tokens: int, latents: int = 64, k: int = 4
+) -> dict[str, Dictionary]:
+    """TopK transcoders of the prompts' activations."""
     made: dict[str, Dictionary] = {}
     names = [name for layer in (0, 1) for name in hooks(layer)]
     with tempfile.TemporaryDirectory() as folder:
-        store = harvest(world.model, all_prompts().repeat(50, 1), names, Path(folder) / "store", max_norm=None)
+        store = harvest(model, prompts, names, Path(folder) / "store", max_norm=None)
         for layer in (0, 1):
             reads, writes = hooks(layer)
             config = TopKConfig(d_sae=latents, k=k, tokens=tokens, batch_size=256)

@@ -167,18 +167,22 @@ def _graph_of(content: Mapping[str, Any]) -> GraphNodes:
     for link in links:
         edges[row_of[place[link["target"]]], place[link["source"]]] = _number(link["weight"])
     own = own or {}
-    of_theirs = {"hook_names": [f"layer {layer}" for layer in layers], "token_ids": [0] * len(tokens), "words": {}}
+    named: Mapping[str, Any] = {
+        "hook_names": [f"layer {layer}" for layer in layers],
+        "token_ids": [0] * len(tokens),
+        "words": {},
+    }
     if own:
         edges[:, (kind == "bias").argmax()] = _numbers(own["bias"])
         edges[:, (kind == "rest").argmax()] = _numbers(own["rest"])
         nodes["influence"], nodes["effect"] = _numbers(own["influence"]), _numbers(own["effect"])
-        of_theirs = own
+        named = own
     nodes.loc[targets, "reads"] = _numbers(own["reads"]) if own else edges.sum(1)
     return GraphNodes(
-        token_ids=[int(token) for token in of_theirs["token_ids"]],
+        token_ids=[int(token) for token in named["token_ids"]],
         tokens=tokens,
-        words={int(token): _text(word) for token, word in of_theirs["words"].items()},
-        hook_names=[_text(name) for name in of_theirs["hook_names"]],
+        words={int(token): _text(word) for token, word in named["words"].items()},
+        hook_names=[_text(name) for name in named["hook_names"]],
         nodes=nodes,
         targets=targets,
         edges=edges,

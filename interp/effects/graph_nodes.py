@@ -49,7 +49,7 @@ class GraphNodes:
     @property
     def likeliest(self) -> int:
         """The node of the likeliest next token."""
-        return int(self.nodes["activation"].where(self.nodes["kind"] == "logit", -1.0).idxmax())
+        return int(np.where(self.nodes["kind"] == "logit", self.nodes["activation"], -1.0).argmax())
 
     @property
     def layers(self) -> list[int]:

@@ -115,7 +115,8 @@ def write_graph_features(
     numbers = set()
     with whole_folder(out, made_of, overwrite=overwrite, editable=True) as new:
         for node in latents:
-            n, latent = graph.nodes.loc[node, ["dictionary", "latent"]]
+            facts: Any = graph.nodes.loc[node]
+            n, latent = int(facts["dictionary"]), int(facts["latent"])
             number = feature_number(graph.layers[n], latent)
             entry = _feature(features[graph.hook_names[n]], latent, number)
             write_text(new / f"{number}.json", json.dumps(entry, ensure_ascii=False, allow_nan=False))

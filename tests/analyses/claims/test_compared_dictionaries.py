@@ -2,8 +2,10 @@
 
 import json
 
+import numpy as np
 import pytest
 
+from analyses import result_tables
 from analyses.claims import (
     attribution_graphs,
     dictionary_scaling,
@@ -17,6 +19,7 @@ from analyses.claims import (
     smollm2_graphs,
     split_features,
     stable_features,
+    trained_circuits,
     universal_features,
 )
 
@@ -79,9 +82,7 @@ def graphs(tmp_path_factory):
 
 def test_attribution_graphs_are_held_against_ablation_and_a_compiled_circuit(graphs):
     results = attribution_graphs.main(["--quick", "--threads", "1", "--out", str(graphs / "attribution_graphs")])
-    sums, agreement, held, nulls, planted, trained = results["claims"]
-    kinds = ("neurons", "transcoders", "residual stream")
-    assert all(0 <= value <= 1 for kind in kinds for value in trained["numbers"][kind].values())
+    sums, agreement, held, nulls, planted = results["claims"]
     assert held["holds"] is None and agreement["numbers"]["pairs"] == held["numbers"]["nothing held, pairs"]
     assert sums["holds"] and set(nulls["numbers"]) == {"this prompt", *attribution_graphs.NULLS}
     assert all(-1 <= value <= 1 for value in agreement["numbers"].values())
@@ -89,12 +90,24 @@ def test_attribution_graphs_are_held_against_ablation_and_a_compiled_circuit(gra
     assert planted["holds"] and exact["right"] == exact["node_recall"] == exact["edge_precision"] == 1.0
 
 
+def test_trained_circuits_are_held_against_ablation(tmp_path):
+    results = trained_circuits.main(["--quick", "--threads", "1", "--out", str(tmp_path / "out")])
+    found, cause = results["claims"]
+    assert set(found["numbers"]) == set(cause["numbers"]) == {"lookup", "induction", "brackets"}
+    assert result_tables.trained_circuits(results).count("| induction | residual stream |") == 4
+    said, measured = np.array([4.0, 3.0, 2.0, 1.0]), np.array([9.0, 0.0, 9.0, 0.0])
+    scores = trained_circuits.curve(said, measured)  # drawn: the first three; true: the first and the third
+    assert (scores["precision"], scores["recall"]) == (pytest.approx(2 / 3), 1.0)
+    assert scores["average precision"] == pytest.approx((1 + 2 / 3) / 2) and scores["recall at 0.8"] == 0.5
+
+
 def test_graphs_of_a_pretrained_model_are_scored_and_drawn(graphs):
     results = smollm2_graphs.main(["--quick", "--threads", "1", "--out", str(graphs / "smollm2_graphs")])
     by_row = {claim["row"]: claim for claim in results["claims"]}
-    assert set(by_row["replacement"]["numbers"]["nulls"]) == {"capital"} and by_row["dictionaries"]["holds"]
+    assert set(by_row["replacement"]["numbers"]) == set(attribution_graphs.NULLS) and by_row["dictionaries"]["holds"]
     [told] = results["values"]["prompts"]
-    assert told["gap"] < 1e-4 and -1 <= told["effects"] <= 1 and len(told["latents"]) == 5
+    assert told["gap"] < 1e-4 and -1 <= told["agreement of effects"] <= 1 and len(told["latents"]) == 5
+    assert result_tables.graphs_of_prompts(results).count("capital of France") == 1
     assert (graphs / "smollm2_graphs" / "graphs" / "capital.html").stat().st_size < 5e6
 
 

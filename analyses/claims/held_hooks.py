@@ -1,0 +1,32 @@
+"""A model in which some hooks put out what they do on a prompt, whatever is changed before them."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from models.transformer import Transformer
+
+HELD = {
+    "nothing held": (),
+    "final norm held": ("ln_final.hook_scale",),
+    "norms held": ("hook_scale",),
+    "norms and patterns held": ("hook_scale", "hook_pattern"),
+}
+"""What is held: hooks by the ends of their names."""
+
+
+@contextmanager
+def held(model: Transformer, tokens: Int[Tensor, "1 pos"], ends: tuple[str, ...]) -> Iterator[None]:
+    """Within the block the hooks whose names end so put out what they do on the tokens."""
+    names = [name for name in model.hook_dict if name.endswith(ends)] if ends else []
+    with torch.no_grad():
+        _, cache = model.run_with_cache(tokens, names_filter=lambda name: name in names)
+    with ExitStack() as stack:
+        for name in names:
+            kept = cache[name]
+            point = model.hook_dict[name]
+            stack.enter_context(point.register_forward_hook(lambda _, __, out, kept=kept: kept.expand(out.shape)))
+        yield

@@ -92,7 +92,7 @@ class RunConfig(SimpleNamespace):
     def circuits(cls, *, quick: bool = False) -> "RunConfig":
         """A model of four layers and transcoders of its MLPs, for attribution graphs (`interp graph`).
 
-        quick: in some minutes on two CPU cores, and too small to mean much."""
+        quick: in some two minutes, and too small to mean much."""
         sizes: dict[str, Any] = {
             "model": {"preset": "small", "n_ctx": 128, "d_model": 128, "n_heads": 4, "d_mlp": 512},
             "training": {"tokens": 3_500_000},

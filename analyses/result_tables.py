@@ -186,6 +186,44 @@ def memory_in_short(results: Results) -> str:
     return f"From {sizes[0]} to {sizes[-1]} million tokens no stage's peak grows by more than {growth:.0%} ({stage})."
 
 
+def plan(results: Results) -> str:
+    """Planned beside measured of each run's stages, and the table on paper."""
+    parts = []
+    for name, rows in results["runs"].items():
+        cells = (
+            [
+                row["stage"],
+                *(round(row[f"{kind}_seconds"], 1) for kind in ("planned", "measured")),
+                *(round(row[f"{kind}_disk"] / 1e6, 1) for kind in ("planned", "measured")),
+                *(round(row[f"{kind}_memory"] / 1e6) for kind in ("planned", "measured")),
+            ]
+            for row in rows
+        )
+        columns = ["seconds planned", "measured", "MB on disk planned", "measured", "peak MB planned", "measured"]
+        parts.append(table([f"stage, {name}", *columns], cells))
+    on_paper = ([row["what"], row["8"], row["64"], row["derived"]] for row in results["paper"])
+    parts += [
+        "10⁹ tokens and 10⁶ latents, on paper (`analyses/bench/plan.py` says of which model and at which speeds):",
+        table(["", "8 H100s", "64 H100s", "derived from"], on_paper),
+    ]
+    return "\n\n".join(parts)
+
+
+def plan_in_short(results: Results) -> str:
+    """The largest factor between planned and measured seconds of a stage of ten seconds or more, and of all."""
+    parts = []
+    for name, rows in results["runs"].items():
+        factors = {row["stage"]: factor(row, "seconds") for row in rows if row["measured_seconds"] >= 10}
+        stage = max((stage for stage in factors if stage != "all"), key=lambda stage: factors[stage])
+        parts.append(f"{factors['all']:.2f} in all of {name} (at most {factors[stage]:.2f}, {stage})")
+    return f"Planned seconds are off by a factor of {', '.join(parts)}."
+
+
+def factor(row: Results, of: str) -> float:
+    ratio = row[f"planned_{of}"] / row[f"measured_{of}"]
+    return max(ratio, 1 / ratio)
+
+
 def quality(results: Results) -> str:
     columns = ["model", "hook", "kind", "trainer", "L0", "FVU", "CE recovered", "dead", "faint", "FVU ours / theirs"]
     return table(columns, map(quality_row, results["rows"]))

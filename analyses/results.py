@@ -201,6 +201,13 @@ SECTIONS = (
         result_tables.memory_in_short,
     ),
     Section(
+        "bench_plan",
+        "What a run takes, planned and measured",
+        "python -m analyses.bench.plan runs/demo runs/smollm2",
+        result_tables.plan,
+        result_tables.plan_in_short,
+    ),
+    Section(
         "bench_quality",
         "Quality at equal tokens and L0, beside SAELens's trainer",
         "python -m analyses.bench.quality",

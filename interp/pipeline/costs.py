@@ -2,7 +2,7 @@
 
     seconds = float32 operations / rate + bfloat16 operations / rate + bytes moved / rate + bookkeeping × pace
 
-The rates and the pace are measured in about a second (`Speed.measured`), each as the best of some tries, so that they
+The rates and the pace are measured in about a second (`Speed.measured`), each as the best of many tries, so that they
 are those of the machine with nothing beside. Which operations and bytes a stage needs is said beside the stage
 (`Stage.cost`). Operations of the model are counted on one sequence at the run's hooks. Bookkeeping (sorting, counting,
 writing, Python) is in seconds of two cores of an AMD EPYC 9B45, fitted to the demo and to SmolLM2's run there.
@@ -21,6 +21,8 @@ USUAL_L0 = 32
 """Taken for the latents a token of an architecture whose configuration does not say."""
 _CHARACTERS_A_TOKEN = 0.28, -0.94
 """Slope and intercept in log₂ of the vocabulary: 1.84 of 1,024 entries (measured), 2.16 of 2,048, 3.43 of 49,152."""
+REACHED = 0.5
+"""What the stages of the demo and of SmolLM2's run reach of a matrix product that is alone in its thread's cache."""
 _AT_ONCE = ("memory", "scratch")
 _LOOP, _LOOP_SECONDS = 20_000, 1.2e-3
 """Steps of a loop over a dictionary of Python, and what it takes on the machine of the bookkeeping."""
@@ -66,26 +68,35 @@ class Cost:
 
 class Speed(NamedTuple):
     single: float
-    """Operations a second of a float32 matrix product."""
+    """Operations a second that float32 matrix products of a stage reach."""
     half: float
     """Of bfloat16; of float32, where bfloat16 is not faster."""
     memory: float
-    """Bytes a second that a copy reads and writes."""
+    """Bytes a second that a copy reads and writes, by one thread: more threads wait for the same memory."""
     pace: float
     """Time that bookkeeping takes, as a multiple of that on the machine of the constants."""
 
     @classmethod
     def measured(cls) -> "Speed":
-        """The speed of this machine's processor, in about a second."""
+        """The speed of this machine's processor, in about a second: of one thread, which other work disturbs least,
+        times the threads and what the stages reach of that."""
         import torch
 
         from interp.sae.encoding import has_fast_bfloat16
 
-        x, W, block = torch.randn(2048, 512), torch.randn(2048, 512), torch.zeros(1 << 24)
+        x, W, block = torch.randn(512, 512), torch.randn(2048, 512), torch.zeros(1 << 24)
         x_half, W_half, copy, n_operations = x.bfloat16(), W.bfloat16(), block.clone(), 2 * len(x) * W.numel()
-        single = n_operations / _best(lambda: x @ W.T)
-        half = n_operations / _best(lambda: x_half @ W_half.T) if has_fast_bfloat16(x) else single
-        return cls(single, half, 2 * block.nbytes / _best(lambda: copy.copy_(block)), _best(_loop) / _LOOP_SECONDS)
+        n_threads = torch.get_num_threads()
+        try:
+            torch.set_num_threads(1)
+            single = n_operations / _best(lambda: x @ W.T)
+            half = n_operations / _best(lambda: x_half @ W_half.T) if has_fast_bfloat16(x) else single
+            memory = 2 * block.nbytes / _best(lambda: copy.copy_(block))
+            pace = _best(_loop) / _LOOP_SECONDS
+        finally:
+            torch.set_num_threads(n_threads)
+        reached = REACHED * n_threads
+        return cls(reached * single, reached * half, memory, pace)
 
 
 class Sizes:
@@ -109,15 +120,17 @@ class Sizes:
 
     @property
     def characters(self) -> int:
-        """At most: a source may hold fewer."""
+        """At most: a source may hold fewer. Raises FileNotFoundError for a path of [corpus] that matches no file."""
         from models.corpus import ENDLESS_CHARACTERS
-        from models.own_text import matching_files
+        from models.own_text import is_address, matching_files
 
         corpus = self.config.corpus
-        files = [file for path in corpus.paths for file in matching_files(path) if file.is_file()]
-        if not files:
+        if not corpus.paths or any(map(is_address, corpus.paths)):
             return corpus.characters or ENDLESS_CHARACTERS
-        n_bytes = sum(file.stat().st_size for file in files)
+        matching = {path: matching_files(path) for path in corpus.paths}
+        if empty := [path for path, files in matching.items() if not files]:
+            raise FileNotFoundError(f"{empty[0]} does not exist: name a text file, or a glob that matches some")
+        n_bytes = sum(file.stat().st_size for files in matching.values() for file in files)
         return min(corpus.characters or n_bytes, n_bytes)
 
     @property
@@ -224,14 +237,14 @@ class Sizes:
         return widths, to_hooks.get_total_flops() / self.n_ctx, whole.get_total_flops() / self.n_ctx
 
 
-def _best(work: Callable[[], object], tries: int = 12) -> float:
-    """Seconds of the fastest of some tries."""
-    seconds = []
-    for _ in range(tries):
-        begin = time.perf_counter()
+def _best(work: Callable[[], object], seconds: float = 0.25) -> float:
+    """Seconds of the fastest of the tries that so long a time allows, two at least."""
+    taken, begin = list[float](), time.perf_counter()
+    while len(taken) < 2 or time.perf_counter() < begin + seconds:
+        started = time.perf_counter()
         work()
-        seconds.append(time.perf_counter() - begin)
-    return min(seconds)
+        taken.append(time.perf_counter() - started)
+    return min(taken)
 
 
 def _loop() -> None:

@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 
 from interp.cli import main
+from interp.pipeline.config import RunConfig
 from interp.pipeline.costs import Cost, Sizes, Speed
 from interp.pipeline.execution import run_stages
 from interp.pipeline.plan import Plan
@@ -53,7 +54,7 @@ def test_the_seconds_follow_the_tokens_and_the_latents():
     more = TINY.replace(sae=dataclasses.replace(TINY.sae, tokens=10 * TINY.sae.tokens))
     assert seconds(more, "sae") == pytest.approx(10 * seconds(TINY, "sae"))
     wider = TINY.replace(sae=dataclasses.replace(TINY.sae, d_sae=640))
-    assert seconds(wider, "ranking") > 5 * seconds(TINY, "ranking")
+    assert seconds(wider, "ranking") - seconds(TINY, "ranking") == pytest.approx(3.5e-3 * (640 - TINY.sae.d_sae))
     hasty = TINY.replace(effects=dataclasses.replace(TINY.effects, minutes=1e-6))
     assert seconds(hasty, "effects") < 1e-3 < seconds(TINY, "effects")
     again = TINY.replace(nulls=dataclasses.replace(TINY.nulls, sae_tokens=6_000))
@@ -110,6 +111,26 @@ def test_a_bad_configuration_is_one_line(tmp_path, capsys):
     line = "interp: " + f"{file}: [sae] field 'd_saee' does not exist; did you mean d_sae"
     assert capsys.readouterr().err.startswith(line)
     assert main(["plan", str(tmp_path / "none.toml")]) == 2
+    for wrong, said in (
+        ('[corpus]\nsource = "files"\npaths = ["none/*.txt"]\n', "none/*.txt does not exist: name a text file"),
+        ('[harvest]\nhook_name = "blocks.9.hook_resid_post"\n', "the model has no hook 'blocks.9.hook_resid_post'"),
+    ):
+        file.write_text(wrong)
+        capsys.readouterr()
+        assert main(["plan", str(file)]) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_text_of_ones_own_is_as_long_as_its_files(tmp_path):
+    (tmp_path / "a.txt").write_text("a" * 300)
+    (tmp_path / "b.txt").write_text("b" * 500)
+
+    def characters(**corpus):
+        return Sizes(RunConfig.from_dict({"corpus": {"source": "files", **corpus}})).characters
+
+    assert characters(paths=[f"{tmp_path}/*.txt"]) == 800
+    assert characters(paths=[f"{tmp_path}/*.txt"], characters=600) == 600
+    assert characters(paths=["s3://bucket/a.txt"], characters=10**9) == 10**9
 
 
 def test_a_stage_of_a_users_own_brings_its_cost(monkeypatch, tmp_path):

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from interp.features.feature_store import FeatureStore
     from interp.report.panels import Panel
 
-LATENT_SECONDS = 4e-3
-"""To judge a latent: its senses, their rules and its nulls."""
+LATENT_SECONDS, TEXT_SECONDS = 3.5e-3, 3.0
+"""To judge a latent (its senses, their rules and its nulls), and to learn the text that all are judged by."""
 
 
 def _demo_nulls() -> "NullsConfig":
@@ -173,7 +173,9 @@ def _nulls_cost(sizes: Sizes) -> Cost:
     together += is_learnt_again
     training, dictionaries = training_cost(sizes, tokens), together + models
     harvest = harvest_cost(sizes, min(max(settings.tokens, tokens), sizes.rows), {sizes.hooks[0]: sizes.d_in})
-    work = training.times(dictionaries) + Cost(seconds=LATENT_SECONDS * settings.latents * (dictionaries + 1))
+    work = training.times(dictionaries) + Cost(
+        seconds=TEXT_SECONDS + LATENT_SECONDS * settings.latents * (dictionaries + 1)
+    )
     passes = replace(harvest.times(models), disk=0, scratch=models * harvest.disk)
     memory = 3 * sizes.weight_bytes + together * training.memory
     return work + passes + sizes.encoding(settings.tokens * dictionaries) + Cost(memory=memory)
@@ -281,7 +283,7 @@ def _other_pages(run: Run) -> dict[str, str]:
     cost=lambda sizes: Cost(
         disk=600 * sizes.d_sae,
         memory=sizes.weight_bytes + 5 * sizes.rows,
-        seconds=LATENT_SECONDS * sizes.d_sae + 1.5e-6 * sizes.rows,
+        seconds=TEXT_SECONDS + LATENT_SECONDS * sizes.d_sae + 1.5e-6 * sizes.rows,
     ),
     optional=("nulls",),
     config={"ranking": RankingConfig},
@@ -320,7 +322,9 @@ def ranked(run: Run, config: RankingConfig, progress: Progress, part: tuple[int,
 
 @stage(
     inputs=("features",),
-    cost=lambda sizes: Cost(disk=2.4e6 + 2300 * sizes.d_sae, memory=sizes.weight_bytes, seconds=2.4e-3 * sizes.d_sae),
+    cost=lambda sizes: Cost(
+        disk=2.4e6 + 2300 * sizes.d_sae, memory=sizes.weight_bytes, seconds=1.5 + 2.2e-3 * sizes.d_sae
+    ),
     last=True,
     outside=lambda run: {"pages": pages} if (pages := _other_pages(run)) else {},
     opens={"page": ("page/index.html", Path)},

@@ -99,7 +99,7 @@ def _corpus_cost(sizes: Sizes) -> Cost:
     corpus, n_labels = sizes.config.corpus, 12 if sizes.config.corpus.source == "mixture" else 1
     disk = (4 + n_labels) * sizes.all_tokens
     memory = 0 if corpus.stream else sizes.characters + disk
-    return Cost(disk=disk, memory=memory, seconds=sizes.characters / 1.2e6)
+    return Cost(disk=disk, memory=memory, seconds=1.5 + sizes.characters / 1.7e6)
 
 
 @stage(

@@ -22,7 +22,7 @@ from typing_extensions import TypedDict
 
 from interp.storage.checks import Amount, Count, Digest, FileName, Finite, validated
 from interp.storage.files import digest, read_json, tensors_header
-from interp.storage.folder_kinds import check_there
+from interp.storage.folder_kinds import check_exists
 from interp.storage.folders import MANIFEST, check_size, unfinished
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
@@ -198,7 +198,7 @@ def read_store_manifest(path: Path) -> dict[str, Any]:
     if not file.exists():
         if unfinished(path).is_dir():
             raise ValueError(f"{path} holds a store that was cut off: run the same harvest again to finish it")
-        check_there(path, "activations")
+        check_exists(path, "activations")
         raise ValueError(f"{path} holds no activation store, it has no {MANIFEST}: harvest it again")
     manifest = read_json(file, REMEDY)
     if manifest.get("format") != FORMAT:

@@ -158,10 +158,10 @@ class Judge:
                 texts[f"{NULL} ({source})"] = texts[source][1:] + texts[source][:1]
             for name, shown in texts.items():
                 for each, text in zip(judged, shown, strict=True):
-                    questions += self._about(each, name, text)
+                    questions += self._questions_about(each, name, text)
         return questions
 
-    def _about(self, each: LatentWindows, source: str, text: str) -> Iterator[_Question]:
+    def _questions_about(self, each: LatentWindows, source: str, text: str) -> Iterator[_Question]:
         windows, shown = each.firing + each.silent, self.config.shown
         for number, task in enumerate(self.config.tasks):
             order = np.random.default_rng([self.config.seed, each.latent, number]).permutation(len(windows))

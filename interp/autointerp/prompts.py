@@ -112,7 +112,7 @@ def sample_windows(
         f"where e.latent in ({', '.join(map(str, latents))}) order by e.latent, e.kind desc, e.interval desc, e.rank"
     )
     candidates, n = np.flatnonzero(~fit), _CANDIDATES * n_windows
-    centres = np.stack([_drawn(candidates, features.n_ctx, n, [seed, latent, 1]) for latent in latents])
+    centres = np.stack([_drawn_rows(candidates, features.n_ctx, n, [seed, latent, 1]) for latent in latents])
     silent = _silent(features, latents, centres)
     sampled = []
     for i, latent in enumerate(latents):
@@ -178,7 +178,7 @@ def _one_a_sequence(examples: pd.DataFrame, n_ctx: int, n: int, generator: np.ra
     return [row for _, row in ordered[first].head(n).iterrows()]
 
 
-def _drawn(sequences: Int64[np.ndarray, " seq"], n_ctx: int, n: int, seed: list[int]) -> Int64[np.ndarray, " row"]:
+def _drawn_rows(sequences: Int64[np.ndarray, " seq"], n_ctx: int, n: int, seed: list[int]) -> Int64[np.ndarray, " row"]:
     """Rows anywhere in the sequences."""
     generator = np.random.default_rng(seed)
     return sequences[generator.integers(len(sequences), size=n)] * n_ctx + generator.integers(n_ctx, size=n)

@@ -41,7 +41,7 @@ def is_expected(error: BaseException) -> bool:
     """Whether an error is about the input, the disk or the memory; other errors are ours, and keep their traceback."""
     loaded = [(sys.modules[name], kind) for name, kind in _LIBRARIES if name in sys.modules]
     kinds = (ValueError, OSError, MemoryError, *(getattr(module, kind) for module, kind in loaded))
-    return isinstance(error, kinds) or _lacks_memory(error)
+    return isinstance(error, kinds) or _is_out_of_memory(error)
 
 
 def one_line(error: BaseException) -> str:
@@ -52,7 +52,7 @@ def one_line(error: BaseException) -> str:
     if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or any(words in message for words in _FULL):
         file = f" ({printable(str(error.filename))})" if isinstance(error, OSError) and error.filename else ""
         return f"the disk is full{file}: free some space and run the same command again"
-    if _lacks_memory(error):
+    if _is_out_of_memory(error):
         return f"there is not enough memory ({message}): lower the batch size, the latents or the tokens"
     return message
 
@@ -75,7 +75,7 @@ def usage_line(error: Any) -> str:
     return f"{message} (see {context.command_path if context else 'interp'} --help)"
 
 
-def _lacks_memory(error: BaseException) -> bool:
+def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
     )
@@ -157,11 +157,11 @@ class Bar:
         """Tell that the step goes on where it is silent from now on."""
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = threading.Timer(_SECONDS_OF_SILENCE, self._tell_again)
+        self._timer = threading.Timer(_SECONDS_OF_SILENCE, self._repeat_status)
         self._timer.daemon = True
         self._timer.start()
 
-    def _tell_again(self) -> None:
+    def _repeat_status(self) -> None:
         if self._total is None:  # closed meanwhile
             return
         minutes = (time.monotonic() - self._began) / 60

@@ -18,7 +18,7 @@ from interp.cli.paths import (
     load_named_sae,
     only_hook,
     read_table,
-    tell_hook,
+    say_which_hook,
     write_table,
 )
 from interp.storage.folder_kinds import find, is_run
@@ -81,7 +81,7 @@ def scan_command(
         named = hook_to_scan(acts, hook, dictionary)
         if part is not None:
             scan_part(dictionary, acts, named, out, own_part, overwrite=overwrite, progress=bar)
-            return _say(f"part {part} in {out}")
+            return _print_once(f"part {part} in {out}")
         opened = load_named_model(model) if model else None
         labels, vocab = _text(acts, tokens, tokenizer)
         vocab = vocab or (opened.tokenizer.display() if opened and opened.tokenizer else None)
@@ -92,10 +92,10 @@ def scan_command(
             )
         known: Any = {"model": opened, "vocab": vocab, "labels": labels, "parts": parts}
         features = scan_features(dictionary, acts, named, out, **known, overwrite=overwrite, progress=bar)
-    _say(f"{features.d_sae:,} features in {out}")
+    _print_once(f"{features.d_sae:,} features in {out}")
 
 
-def _say(line: str) -> None:
+def _print_once(line: str) -> None:
     if is_first():
         print(line)
 
@@ -201,7 +201,7 @@ def rank_command(
     write_table(table, out)
     print(f"{verdicts(verdict_counts(table))}{_twin_line(table)}\n{out}")
     if in_run:
-        tell_hook(run)
+        say_which_hook(run)
 
 
 def _join_rankings(parts: list[str], out: Path, features: "FeatureStore") -> None:
@@ -247,7 +247,7 @@ def _rank_in_place(run: "Run", config: Any) -> None:
     print(verdicts(manifest["results"]) + _twin_line(run.ranking))
     print(run.path / "ranking" / "ranking.parquet")
     print(f"interp report {run.path} writes its page again")
-    tell_hook(run)
+    say_which_hook(run)
 
 
 def report_command(
@@ -281,5 +281,5 @@ def report_command(
         else:
             page = write_report(subject, out, overwrite=overwrite, progress=bar, **more)
     if in_run:
-        tell_hook(subject)
+        say_which_hook(subject)
     print(page)

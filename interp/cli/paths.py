@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from typer import Option
 
 from interp.cli.console import is_first, one_line
-from interp.storage.folder_kinds import check_local, find, is_meant_as_path
+from interp.storage.folder_kinds import check_local, find, looks_like_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +25,7 @@ PART = Option(metavar="K/N", help="do this part alone, such as 3/16; --join puts
 
 def load_named_model(name: str) -> Any:
     """Any language model: a folder, a run folder, a .gguf file or a name that the hub or TransformerLens knows."""
-    if is_meant_as_path(name) and not Path(name).is_file():
+    if looks_like_path(name) and not Path(name).is_file():
         from interp.pipeline.opening import open_any
 
         return open_any(name, "model")
@@ -38,7 +38,7 @@ def load_named_sae(name: str, sae_id: str | None = None) -> Any:
     """A dictionary: its folder, the run folder that trained it, or a SAELens release."""
     from interp.sae import load_sae
 
-    return load_sae(find(name, "sae").path if is_meant_as_path(name) else name, sae_id)
+    return load_sae(find(name, "sae").path if looks_like_path(name) else name, sae_id)
 
 
 def only_hook(store: Any, hook: str | None) -> str:
@@ -76,7 +76,7 @@ def hook_to_scan(store: Any, hook: str | None, sae: Any) -> str:
     return only
 
 
-def tell_hook(run: "Run") -> None:
+def say_which_hook(run: "Run") -> None:
     """Say, where a run has several hooks, which of them was meant, and by which folders the others are named."""
     if len(run.hooks) > 1:
         others = {name: part.path for name in run.hooks if (part := run.at(name)).path != run.path}

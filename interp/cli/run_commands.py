@@ -13,8 +13,8 @@ from typer import Argument, Option
 
 from interp.cli.console import Bar
 from interp.cli.graph_command import draw_graph
-from interp.cli.paths import OVERWRITE, check_writable, tell_hook
-from interp.storage.folder_kinds import check_there
+from interp.cli.paths import OVERWRITE, check_writable, say_which_hook
+from interp.storage.folder_kinds import check_exists
 
 if TYPE_CHECKING:
     from interp.pipeline.config import RunConfig
@@ -101,7 +101,7 @@ def run_command(
         architecture = "batchtopk"  # `interp train-sae --help` names all
         d_sae = 8192
         k = 32                      # or load = "FOLDER or SAELens release", in place of these"""
-    check_there(config)
+    check_exists(config)
     out = out or Path("runs") / config.stem
     check_writable("--out", out)
     from interp.pipeline.config import RunConfig
@@ -122,7 +122,7 @@ def plan_command(
 
     Bytes on disk and of memory, operations, and seconds on this machine with nothing beside, by about a second of
     measurement; what does not fit, and the numbers that would. A pretrained model is loaded for its sizes."""
-    check_there(config)
+    check_exists(config)
     from interp.pipeline.config import RunConfig
     from interp.pipeline.costs import Speed
     from interp.pipeline.plan import Plan
@@ -181,7 +181,7 @@ def explore_command(
     opened = open_any(run, "run")
     from interp.report.live import Explorer
 
-    tell_hook(opened)
+    say_which_hook(opened)
     with Explorer(opened, port) as server:
         print(f"{server.address}  (Ctrl-C ends it)", flush=True)
         server.serve_forever()
@@ -227,7 +227,7 @@ def publish_command(
             )
         else:
             written = exchange.write_hub_folder(opened, out, overwrite=overwrite)
-    tell_hook(opened)
+    say_which_hook(opened)
     print(exchange.upload_to_hub(written, repo) if repo else written)
 
 

@@ -1,6 +1,5 @@
 """The commands on dictionaries: `train-sae` trains one or a sweep, `export` writes one in another format."""
 
-import ast
 import dataclasses
 import functools
 import inspect
@@ -11,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import docstring_parser
 import typer
 from typer import Argument, Option
 
@@ -132,18 +132,12 @@ def field_lines(kind: type) -> list[str]:
 
 
 def _field_docstrings(kind: type) -> dict[str, str]:
-    """The string below each field, in the source of the class and of those it comes from, on one line."""
+    """The docstring of each field of a dataclass, and of those that it inherits, on one line."""
     docs: dict[str, str] = {}
-    for base in reversed([base for base in kind.__mro__ if dataclasses.is_dataclass(base)]):
-        try:
-            body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
-        except OSError:  # typed at a prompt: there is no source
-            continue
-        assert isinstance(body, ast.ClassDef)
-        for field, below in itertools.pairwise(body.body):
-            match field, below:
-                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
-                    docs[name] = " ".join(text.split())
+    for base in reversed(kind.__mro__):
+        if dataclasses.is_dataclass(base):
+            fields = docstring_parser.parse_from_object(base).params
+            docs |= {field.arg_name: " ".join((field.description or "").split()) for field in fields}
     return docs
 
 

@@ -128,7 +128,7 @@ def compare_with_nulls(
     if not overwrite and holds(out, made_of):
         return Nulls.read(out)
     with whole_folder(out, made_of, resume=True, overwrite=overwrite) as new:
-        harvesting = {**_left_out(store), "dtype": store.manifest["dtype"]}
+        harvesting = {**_harvest_options(store), "dtype": store.manifest["dtype"]}
         harvesting |= {"batch_size": batch_size, "seed": settings.seed}
         trials = _NullTrials(features, config, settings, new, progress)
         beside = None if neurons is None else (neurons_are, neurons)
@@ -167,7 +167,7 @@ def _judged(
     return Nulls(_shares(verdicts), verdicts, twins.assign(**trials.correlations))
 
 
-def _left_out(store: ActivationStore) -> dict[str, Any]:
+def _harvest_options(store: ActivationStore) -> dict[str, Any]:
     """The options of its harvest by which rows were left out: the same policy, on activations of other norms."""
     config = store.manifest["config"]
     return {name: config[name] for name in ("exclude", "exclude_positions", "max_norm") if name in config}

@@ -7,7 +7,7 @@ dark screens.
 from typing import NamedTuple
 
 
-class Shown(NamedTuple):
+class Look(NamedTuple):
     word: str
     meaning: str
     colour: str
@@ -16,39 +16,39 @@ class Shown(NamedTuple):
 
 UNKNOWN_COLOUR = "#8a8f98"
 VERDICT_LOOKS = {
-    "monosemantic": Shown(
+    "monosemantic": Look(
         "monosemantic", "its firings are more likely to have one meaning than several", "#0072b2", "#4aa8e0"
     ),
-    "polysemantic": Shown(
+    "polysemantic": Look(
         "polysemantic", "its firings are more likely to have several meanings than one", "#d55e00", "#f08a3c"
     ),
-    "single-token": Shown(
+    "single-token": Look(
         "single-token",
         "almost all of its activation lies on one token and its variants in case and space",
         "#009e73",
         "#2fc49a",
     ),
-    "too_rare": Shown("too rare", "it fires in too few places to tell one meaning from two", "#e69f00", "#f0b93a"),
-    "no_context": Shown(
+    "too_rare": Look("too rare", "it fires in too few places to tell one meaning from two", "#e69f00", "#f0b93a"),
+    "no_context": Look(
         "no context to judge",
         "its rows are no text, so that nothing is known of what its firings share",
         "#7b6fb0",
         "#a79be0",
     ),
-    "dense": Shown(
+    "dense": Look(
         "dense",
         "it fires on so many tokens that it splits the text rather than marks a meaning in it",
         "#cc79a7",
         "#dd93bb",
     ),
-    "faint": Shown(
+    "faint": Look(
         "faint",
         "it fires, but never a quarter as strongly as the median latent: it does next to nothing",
         "#b9a88a",
         "#a8977a",
     ),
-    "dead": Shown("dead", "it never fired on the tokens scanned", UNKNOWN_COLOUR, "#7d848d"),
-    "unranked": Shown("unranked", "these features were not ranked", "#56b4e9", "#86cdf5"),
+    "dead": Look("dead", "it never fired on the tokens scanned", UNKNOWN_COLOUR, "#7d848d"),
+    "unranked": Look("unranked", "these features were not ranked", "#56b4e9", "#86cdf5"),
 }
 """By the verdict's name in tables, in the order in which the page lists them."""
 MIN_F1 = 0.3

@@ -214,7 +214,7 @@ class AblationBatch:
         for part in slices(len(firings.pair), max(1, NUMBERS_AT_ONCE // 8 // self.downstream.d_vocab)):
             yield firings.take(part)
 
-    def _pairs_at_once(self, firings: Firings, width: int) -> Iterator["_SomePairs"]:
+    def _pairs_at_once(self, firings: Firings, width: int) -> Iterator["_PairBlock"]:
         """Some pairs at a time, with all of their firings, so that `width` numbers a position fit in memory; none where
         nothing fires."""
         if not len(firings.pair):
@@ -230,9 +230,9 @@ class AblationBatch:
             change[pair_at, taken.row % pos] = self.changes(taken)
             stream = None if self.entered.stream is None else self.entered.stream[seq]
             states = partial(self.downstream.states, self.tokens[seq], stream)
-            yield _SomePairs(part, pairs[part], seq, taken, pair_at, states, change)
+            yield _PairBlock(part, pairs[part], seq, taken, pair_at, states, change)
 
-    def _loss_of_pairs(self, pairs: "_SomePairs", change: Float[Tensor, "pair pos d_out"]) -> Float[Tensor, ""]:
+    def _loss_of_pairs(self, pairs: "_PairBlock", change: Float[Tensor, "pair pos d_out"]) -> Float[Tensor, ""]:
         """The summed loss of the sequences of some pairs."""
         counted, following = self.counted[pairs.seq], self.next.view(self.tokens.shape)[pairs.seq]
         logits = self.downstream.readout.logits(pairs.states(change)[counted])
@@ -256,7 +256,7 @@ class AblationBatch:
         return self.downstream.states(self.tokens.flatten()[rows, None], stream, change[:, None])[:, 0]
 
 
-class _SomePairs(NamedTuple):
+class _PairBlock(NamedTuple):
     """Some of the pairs (latent, sequence), and the model from the hook on as a function of a change in each."""
 
     part: slice

@@ -60,7 +60,7 @@ def attention_scores(
             f"{n_heads} heads; where there are none, load it with attn_implementation='sdpa'"
         )
     score = _Score(layer, head, head * attentions[layer].keys.shape[1] // n_heads, query, key)
-    of_query, of_key = _handed(graph, passes, score, attentions[layer])
+    of_query, of_key = _contributions(graph, passes, score, attentions[layer])
     scores = (of_query @ of_key.T * attentions[layer].scale).numpy(force=True)
     pairs = np.unravel_index(np.argsort(-np.abs(scores), axis=None, kind="stable"), scores.shape)
     return pd.DataFrame({"query_node": pairs[0], "key_node": pairs[1], "score": scores[pairs]})
@@ -79,7 +79,7 @@ class _Score(NamedTuple):
         return attended.queries[:, self.head, self.query], attended.keys[:, self.key_head, self.key]
 
 
-def _handed(
+def _contributions(
     graph: AttributionGraph, passes: PromptPasses, score: _Score, whole: Attended
 ) -> tuple[Float[Tensor, "node d_head"], Float[Tensor, "node d_head"]]:
     """What each node hands to the query and to the key."""

@@ -113,7 +113,7 @@ def logit_path(
             return LogitPath(f"no logit effects: {type(norm).__name__} is no LayerNorm and no RMS norm")
         directions = _shaped(directions, linear.weight, linear.centres) * linear.inverse_scale
         through = f"through the final norm's mean scale {1 / linear.inverse_scale:.4g}"
-    blocks = _blocks_behind(model, hook_name)
+    blocks = _blocks_after(model, hook_name)
     past = f", past {blocks} later block{'' if blocks == 1 else 's'}" if blocks else ""
     return LogitPath(f"logit effects {through}{past}", directions.cpu(), W_U.detach().float().cpu(), blocks)
 
@@ -142,7 +142,9 @@ def logit_columns(path: LogitPath, latents: slice, following: TokenCounts, rows:
         columns |= {f"{side}_{name}": list(tensor.numpy()) for name, tensor in kept.items()}
     spread = (torch.histc(effect[shown], N_LOGIT_BINS) for effect in effects)
     columns["logit_counts"] = [counts.int().numpy() for counts in spread]
-    n_next, share, auroc = _follow(effects.numpy(), np.stack(columns["top_logit_tokens"]), rows.unigrams, *following)
+    n_next, share, auroc = _count_following(
+        effects.numpy(), np.stack(columns["top_logit_tokens"]), rows.unigrams, *following
+    )
     return columns | {"top_logit_next": list(n_next), "top_logit_next_share": list(share), "next_auroc": auroc}
 
 
@@ -188,7 +190,7 @@ def _in_residual_stream(rows: Float[Tensor, "latent d_in"], model: Any, hook_nam
     return _run(hook.module, rows) - _run(hook.module, torch.zeros_like(rows[:1]))
 
 
-def _blocks_behind(model: nn.Module, hook_name: str) -> int:
+def _blocks_after(model: nn.Module, hook_name: str) -> int:
     """Blocks that read what is written at a hook; one counts too if its MLP alone does."""
     known = hooks_of(model)
     hook = find_hook(known, hook_name)
@@ -245,7 +247,7 @@ def _run(module: nn.Module, x: Tensor) -> Tensor:
 
 
 @njit(cache=True, nogil=True)
-def _follow(effects, top, unigrams, starts, pairs):
+def _count_following(effects, top, unigrams, starts, pairs):
     """Count for each latent how often each top token follows its firings, with which share of their mass, and the
     AUROC of the effects for what follows. starts, pairs: those of a `TokenCounts`."""
     n_next = np.zeros(top.shape, np.int64)

@@ -50,7 +50,7 @@ from interp.runtime.processes import part_of, processes
 from interp.runtime.progress import Progress, no_progress
 from interp.storage.checks import check_finite, check_token_ids, validated
 from interp.storage.files import atomic, open_tensors, read_any_json, read_json
-from interp.storage.folder_kinds import check_there, folder_of
+from interp.storage.folder_kinds import check_exists, folder_of
 from interp.storage.folders import MADE_OF, holds, read_manifest, verify
 from interp.storage.parts import PartNote, whole_of
 
@@ -385,7 +385,7 @@ def _check_parts(folders: Sequence[str | Path], encoding: Mapping[str, str]) -> 
     parts of this encoding."""
     notes = []
     for folder in folders:
-        check_there(folder)
+        check_exists(folder)
         made_of = dict((read_manifest(Path(folder)) or {}).get(MADE_OF, {}))
         is_part, part = made_of.pop("kind", "") == "scan part", made_of.pop("part", None)
         notes.append(PartNote(str(folder), part if is_part else None, made_of))

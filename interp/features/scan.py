@@ -30,7 +30,7 @@ from interp.runtime.progress import Progress, no_progress
 from interp.sae import SAE
 from interp.storage.checks import Amount, Count, check_token_ids, validated
 from interp.storage.files import digest, digest_json, read_json, write_json, write_tensors
-from interp.storage.folder_kinds import check_there
+from interp.storage.folder_kinds import check_exists
 from interp.storage.folders import holds, unfinished, verify
 
 CODES, CONTRIBUTIONS, SCAN = "codes", "contributions", "scan.json"
@@ -166,7 +166,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
     file = folder / "meta.json"
     if not file.exists():
         if not unfinished(folder).is_dir():
-            check_there(folder, "features")
+            check_exists(folder, "features")
         raise ValueError(f"{folder} holds no finished scan (no meta.json): `interp scan` or scan_features makes one")
     verify(folder)
     return validated(_Meta, read_json(file, "scan again"), file, "scan again")

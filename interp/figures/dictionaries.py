@@ -169,7 +169,7 @@ def coactivation_heatmap(
     pairs = coactivations[["latent", "other", "jaccard"]].itertuples(index=False)
     known = {(int(a), int(b)): float(jaccard) for a, b, jaccard in pairs}
     known |= {(b, a): value for (a, b), value in known.items()}
-    order = _grown(known, n)
+    order = _chained_order(known, n)
     cells = list(range(len(order)))
     grid = [[known.get((row, column), np.nan) for column in order] for row in order]
     bar = colour_bar("Jaccard index")
@@ -183,7 +183,7 @@ def coactivation_heatmap(
     return fig.update_yaxes(**lines, autorange="reversed", scaleanchor="x")
 
 
-def _grown(known: Mapping[tuple[int, int], float], n: int) -> list[int]:
+def _chained_order(known: Mapping[tuple[int, int], float], n: int) -> list[int]:
     """The closest pair, then again and again the latent that those placed are closest to, in sum; each is put after
     the one that it is closest to itself. Where none is close to them, the next closest pair starts again."""
     order: list[int] = []

@@ -187,7 +187,7 @@ def _rules(face: Face, letters: set[int]) -> Iterator[str]:
             left -= covered
             if not covered or getattr(font["OS/2"], "fsType", 0) & FORBIDDEN:
                 continue
-            data = base64.b64encode(_cut_down(font, covered)).decode()
+            data = base64.b64encode(_subset_font(font, covered)).decode()
         family = re.sub(r"[^\w .-]", "", names[0])
         style = f"font-weight:{'bold' if face.bold else 'normal'};font-style:{'italic' if face.italic else 'normal'}"
         shown = ",".join(f"U+{letter:X}" for letter in sorted(covered))
@@ -210,7 +210,7 @@ def _matches(pattern: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
 
 
-def _cut_down(font: TTFont, letters: set[int]) -> bytes:
+def _subset_font(font: TTFont, letters: set[int]) -> bytes:
     from fontTools import subset
 
     options = subset.Options(flavor="woff", hinting=False, notdef_outline=True)

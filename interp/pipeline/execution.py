@@ -32,7 +32,15 @@ from interp.runtime.memory import forget_peak, peak_memory
 from interp.runtime.progress import Progress, no_progress
 from interp.storage.files import digest_json, write_text
 from interp.storage.folder_kinds import RUN_FILE, whole_run
-from interp.storage.folders import MADE_OF, begun_as, is_whole, locked, put_back, whole_folder, write_manifest
+from interp.storage.folders import (
+    MADE_OF,
+    interrupted_work,
+    is_whole,
+    locked,
+    restore_replaced,
+    whole_folder,
+    write_manifest,
+)
 
 VERSIONED = ("interp", "torch", "numpy", "transformer-lens", "sae-lens")
 FORMAT = 4
@@ -69,9 +77,9 @@ def run_stages(
     stages = [STAGES[name] for name in names[: None if until is None else names.index(until) + 1]]
     with ExitStack() as locks:
         locks.enter_context(locked(out))
-        runs = _claimed(Path(out), config, redo, locks)
+        runs = _claim_folders(Path(out), config, redo, locks)
         for run in runs:
-            _put_back(run.path)
+            _restore_replaced(run.path)
         fingerprints: dict[Path, str] = {}
         is_checked = False
         for stage, of_runs in _in_order(stages, runs, begun):
@@ -106,7 +114,7 @@ def run_alone(run: Run, name: str, *, config: RunConfig | None = None, progress:
     config, stage = config or run.config, STAGES[name]
     check_imported(config.plugins, run.path)
     with locked(run.path):
-        _put_back(run.path)
+        _restore_replaced(run.path)
         before = [needed for needed in STAGES if needed in stage.reads]
         done = {needed: manifest for needed in before if (manifest := run.manifest(needed)) is not None}
         if missing := [needed for needed in stage.inputs if needed not in done]:
@@ -181,13 +189,13 @@ def _build(stage: Stage, heads: Mapping[Run, dict[str, Any]], progress: Progress
         return {run: write_manifest(folders[run], manifest) for run, manifest in manifests.items()}
 
 
-def _put_back(run: Path) -> None:
+def _restore_replaced(run: Path) -> None:
     """The stages that a process was replacing when it was killed."""
     for name in STAGES:
-        put_back(run / name)
+        restore_replaced(run / name)
 
 
-def _claimed(out: Path, config: RunConfig, redo: bool, locks: ExitStack) -> list[Run]:
+def _claim_folders(out: Path, config: RunConfig, redo: bool, locks: ExitStack) -> list[Run]:
     """Make `out` this configuration's run folder, with one for each hook after the first, and hold those too. Raises
     ValueError where that would make again what another configuration left."""
     if not (out / RUN_FILE).is_file() and out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -225,21 +233,21 @@ def _check_keeps(out: Path, config: RunConfig) -> None:
         reason = f"{out} holds a run of another configuration ({'; '.join(differences)})"
     except ValueError as error:  # its run.toml cannot be read
         differences, reason = [""], str(error)
-    if differences and (lost := _lost(Run(out, config))):
+    if differences and (lost := _stages_lost(Run(out, config))):
         raise ValueError(
             f"{reason}; choose another folder with --out, or pass --redo to run again what this touches: "
             f"{', '.join(lost)}"
         )
 
 
-def _lost(run: Run) -> list[str]:
+def _stages_lost(run: Run) -> list[str]:
     """The stages, finished or cut off, that the run's configuration would make again."""
     lost: list[str] = []
     for stage in STAGES.values():
         manifest = _readable(run, stage.name)
         if manifest is not None:
             is_other = bool(run.differing(stage, manifest))
-        elif begun := begun_as(run.folder(stage.name)):
+        elif begun := interrupted_work(run.folder(stage.name)):
             manifests = {name: _readable(run, name) for name in stage.reads}
             inputs = {name: manifest["fingerprint"] for name, manifest in manifests.items() if manifest is not None}
             is_other = begun["fingerprint"] != _expected(stage, run, inputs)["fingerprint"]

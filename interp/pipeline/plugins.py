@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from interp.storage.files import digest_file
-from interp.storage.folder_kinds import check_there
+from interp.storage.folder_kinds import check_exists
 
 
 def import_plugin(file: str | Path) -> str:
@@ -43,7 +43,7 @@ def check_imported(plugins: Mapping[str, str], where: Path) -> None:
 
 def plugin_digest(file: Path) -> str:
     """The SHA-256 of a Python file. Raises ValueError where it is none."""
-    check_there(file)
+    check_exists(file)
     if not file.is_file() or file.suffix != ".py":
         raise ValueError(f"{file} is no Python file: a plugin's name ends in .py")
     return digest_file(file)

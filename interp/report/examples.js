@@ -154,15 +154,23 @@ report.examples = (() => {
     return { ...where, activation: valueOf(one), token: tokens[place], tokens, activations };
   }
 
-  /* The pieces of an example between two places of its sequence, as elements, and which of them fires. */
-  function shaded(one, from, to, most) {
+  /* The pieces of an example between two places of its sequence, as elements, and which of them fires. Where not each
+   * token has to be there on its own, those between firings are one piece. */
+  function shaded(one, from, to, most, isEach) {
     const firing = placeOf(one) - from,
       active = new Map();
     for (let k = 0, sparse = one[4]; k < sparse.length; k += 2) active.set(sparse[k] - from, sparse[k + 1]);
     active.set(firing, valueOf(one));
     const tokens = report.text.of(sequenceOf(one)).subarray(from, to);
-    const pieces = report.pieces(Array.from(tokens, word));
-    const elements = pieces.map(({ text, tokens: own }) => {
+    const pieces = [];
+    for (const { text, tokens: own } of report.pieces(Array.from(tokens, word))) {
+      const isPlain = !isEach && !own.some((token) => active.has(token)) && !NO_TEXT.test(text);
+      const last = pieces.at(-1);
+      if (isPlain && last?.isPlain) last.text += text;
+      else pieces.push({ text, own, isPlain });
+    }
+    const elements = pieces.map(({ text, own, isPlain }) => {
+      if (isPlain) return h("span.token", null, visible(text, 3, true));
       const at = own
         .map((token) => active.get(token))
         .filter(Boolean)
@@ -173,9 +181,10 @@ report.examples = (() => {
         own.includes(firing) && ".firing"]
         .filter(Boolean)
         .join("");
-      return h(kind, { "data-value": at, "data-place": from + own.at(-1), "--shade": shade }, visible(text));
+      const attributes = { "data-value": at, "data-place": from + own.at(-1), "--shade": shade };
+      return h(kind, attributes, visible(text, 3, at === undefined));
     });
-    return { elements, firing: pieces.findIndex(({ tokens: own }) => own.includes(firing)), pieces };
+    return { elements, firing: pieces.findIndex(({ own }) => own.includes(firing)), pieces };
   }
 
   const joined = (pieces) => pieces.map((piece) => piece.text).join("");
@@ -202,7 +211,7 @@ report.examples = (() => {
     const [before, after] = AROUND[how],
       place = placeOf(one);
     const [from, to] = [Math.max(place - before, 0), Math.min(place + after + 1, n_ctx)];
-    const { elements, firing, pieces } = shaded(one, from, to, most);
+    const { elements, firing, pieces } = shaded(one, from, to, most, how === "whole");
     if (how === "line") return line(pieces, elements, firing);
     const goesOn = (is) => (is ? h("span.muted", null, " … ") : null);
     return h("div.text", { dir: directionOf(joined(pieces)) }, goesOn(from > 0), elements, goesOn(to < n_ctx));

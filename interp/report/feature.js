@@ -7,6 +7,7 @@ report.views.feature = (() => {
   const { logits, effects } = report.logits;
   const { firstStored, region } = report.firings;
   const N_LISTED = 5;
+  const LEAST_F1 = 0.1; // of a label that is shown
   const BESIDE_HISTOGRAM = ["fires on", "firings", "activation", "tokens", "position"];
   let wanted;
 
@@ -62,8 +63,13 @@ report.views.feature = (() => {
     return links(latent, coactivations, heads, cells, "It fires with no other latent.");
   }
 
-  function labels(rows) {
-    if (!rows.length) return nothing("No labels: the tokens scanned carry none, or it never fires.");
+  function labels(all) {
+    if (!all.length) return nothing("No labels: the tokens scanned carry none, or it never fires.");
+    const rows = all.filter(([, f1]) => f1 >= LEAST_F1);
+    if (!rows.length) {
+      const [[best, f1]] = all;
+      return nothing(`It detects no label: the best, ${format.words(best)}, has an F1 of ${format.fixed(f1)}.`);
+    }
     const line = ([label, ...scores]) => (
       h("tr", null, rowHead(format.words(label)), scores.map((x) => h("td", null, format.fixed(x))))
     );

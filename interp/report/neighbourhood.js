@@ -29,6 +29,7 @@ report.neighbourhood = (() => {
       );
       const dot = (k, r, kind) =>
         svg("circle", { class: kind, cx: to.x(points.x[k]).toFixed(1), cy: to.y(points.y[k]).toFixed(1), r });
+      const spot = (k) => `M${to.x(points.x[k]).toFixed(1)},${to.y(points.y[k]).toFixed(1)}h0`;
       const named = (k) => {
         const other = points.latents[k],
           verdict = report.selection.verdictOf(other),
@@ -45,7 +46,7 @@ report.neighbourhood = (() => {
         svg(
           "svg",
           { viewBox: `0 0 ${W} ${H}`, role: "group", "aria-label": "Its neighbours on the map of the decoder" },
-          around.slice(0, MOST).map((k) => dot(k, 1.8, "far")),
+          svg("path", { class: "far", d: around.slice(0, MOST).map(spot).join("") }),
           places.slice(1).map(named),
           dot(places[0], 6, "self"),
         ),

@@ -135,7 +135,9 @@ function svg(tag, attributes, ...children) {
 }
 
 const format = {
-  fixed: (x, digits = 2) => (x === null || x === undefined ? "–" : x.toFixed(digits).replace("-", "−")),
+  fixed: (x, digits = 2) => (
+    x === null || x === undefined ? "–" : x.toFixed(digits).replace(/^-(?=0\.?0*$)/, "").replace("-", "−")
+  ),
   count: (x) => (x === null || x === undefined ? "–" : Math.round(x).toLocaleString("en")),
   significant(x, digits = 3) {
     if (x === null || x === undefined) return "–";
@@ -171,13 +173,13 @@ const format = {
 
 /* A token with its white space marked: the style draws a dot on each space and ↵ and ⇥ where a line ends and a tab is,
  * and a run of at least `least` as one sign with their number, such as ␣×8, so that what is copied is the text itself.
- * Other control characters are shown by their pictures. */
-function visible(token, least = 3) {
+ * Other control characters are shown by their pictures. isText: single spaces are left as they are. */
+function visible(token, least = 3, isText = false) {
   const kinds = { " ": "span.space", "\n": "span.mark.line", "\t": "span.mark.tab" };
   const shown = (piece) => piece.replace(/[\0-\x1f]/g, (c) => String.fromCharCode(0x2400 + c.charCodeAt()));
   const drawn = (piece) => {
     const kind = kinds[piece[0]];
-    if (!kind) return shown(piece);
+    if (!kind || (isText && piece[0] === " " && piece.length < least)) return shown(piece);
     return piece.length < least ? h(kind, null, piece) : runElement(kind, piece, piece.length);
   };
   const runs = new RegExp(`( {${least},}|\n{${least},}|\t{${least},}|[ \n\t])`);

@@ -11,7 +11,7 @@ report.table = (() => {
     ["latent", "latent", "Latent"],
     ["verdict", "monosemanticity", "One meaning"],
     ["explanation", null, "Fires on"],
-    ["f1", "f1", "Held-out F1"],
+    ["f1", "f1", "Held\u2011out F1"],
     ["activations", null, "Activations"],
     ["density", "density", "Density"],
     ["learnt", "learnt", "Learnt"],
@@ -36,7 +36,7 @@ report.table = (() => {
     cursor = 0;
     count.textContent = `${format.count(order.length)} of ${format.count(latents)} features`;
     if (idle && !state.verdict.length && !state.terms.length)
-      count.textContent += `, ${format.count(idle)} faint or dead ones left out`;
+      count.textContent += `, ${format.count(idle)} faint or dead left out`;
     for (const cell of scroller.querySelectorAll("th[data-key]")) {
       const sorted = cell.dataset.key === state.sort;
       cell.setAttribute("aria-sort", sorted ? (state.up ? "ascending" : "descending") : "none");
@@ -61,7 +61,8 @@ report.table = (() => {
     const [packed, firing] = evidence.snippets[i],
       pieces = report.pieces(Array.from(report.text.decoded(packed), word));
     const at = pieces.findIndex(({ tokens }) => tokens.includes(firing));
-    const parts = pieces.map(({ text }, k) => h(k === at ? "span.token.firing" : "span.token", null, visible(text)));
+    const parts = pieces.map(({ text }, k) =>
+      h(k === at ? "span.token.firing" : "span.token", null, visible(text, 3, k !== at)));
     return report.examples.line(pieces, parts, at);
   }
 

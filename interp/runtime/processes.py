@@ -43,7 +43,7 @@ class Processes:
         """Add up over all processes, in place: the same bits in every process, and in every run of as many."""
         if self.count > 1:
             whole = tensor.contiguous()
-            with self._speaking():
+            with self._naming_lost_processes():
                 dist.all_reduce(whole)
             if whole is not tensor:
                 tensor.copy_(whole)
@@ -53,7 +53,7 @@ class Processes:
         """The rows of all processes, in the order of the ranks. Each may have another number of rows, or none."""
         if self.count == 1:
             return tensor
-        with self._speaking():
+        with self._naming_lost_processes():
             sizes = [tensor.new_zeros(1, dtype=torch.int64) for _ in range(self.count)]
             dist.all_gather(sizes, torch.full_like(sizes[0], len(tensor)))
             lengths = torch.cat(sizes).tolist()
@@ -69,7 +69,7 @@ class Processes:
         if self.count == 1:
             return [value]
         values: list[Any] = [None] * self.count
-        with self._speaking():
+        with self._naming_lost_processes():
             dist.all_gather_object(values, value)
         return values
 
@@ -112,7 +112,7 @@ class Processes:
             self.all_do(stack.close)
 
     @contextmanager
-    def _speaking(self) -> Iterator[None]:
+    def _naming_lost_processes(self) -> Iterator[None]:
         try:
             yield
         except RuntimeError as error:
@@ -136,7 +136,7 @@ def processes() -> Processes:
         if gpus:
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=_TIMEOUT)
-        atexit.register(_leave)
+        atexit.register(_leave_group)
     return Processes(dist.get_rank(), dist.get_world_size())
 
 
@@ -160,7 +160,7 @@ def part_of(n: int, rank: int, count: int) -> slice:
     return slice(n * rank // count, n * (rank + 1) // count)
 
 
-def _leave() -> None:
+def _leave_group() -> None:
     """Leave the group before the interpreter exits: its threads would now and then abort the exit."""
     if dist.is_initialized():
         dist.destroy_process_group()

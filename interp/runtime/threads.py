@@ -32,7 +32,7 @@ _threads: ContextVar[int | None] = ContextVar("threads", default=None)
 @contextmanager
 def torch_on_one_thread(for_ours: int | None = None) -> Iterator[None]:
     """Leave torch's threads to ours for a while: all of them, or `for_ours`."""
-    before, token = torch.get_num_threads(), _threads.set(for_ours or _number())
+    before, token = torch.get_num_threads(), _threads.set(for_ours or _thread_count())
     torch.set_num_threads(1)
     try:
         yield
@@ -45,7 +45,7 @@ def torch_on_one_thread(for_ours: int | None = None) -> Iterator[None]:
 def torch_on_all_threads() -> Iterator[None]:
     """Give torch its threads back within `torch_on_one_thread`, for work that is torch's alone."""
     before = torch.get_num_threads()
-    torch.set_num_threads(_number())
+    torch.set_num_threads(_thread_count())
     try:
         yield
     finally:
@@ -57,8 +57,8 @@ def share(n: int, work: int, loop: Callable[..., Result], *arguments: Any) -> li
 
     `work`: about how many products the whole loop does, or other steps as long. A small one runs in the calling thread.
     """
-    spans = min(_number() * _SPANS_PER_THREAD, n, work // _MIN_WORK)
-    if _number() == 1 or spans < 2:
+    spans = min(_thread_count() * _SPANS_PER_THREAD, n, work // _MIN_WORK)
+    if _thread_count() == 1 or spans < 2:
         return [loop(*arguments, 0, n)]
     cuts = [n * i // spans for i in range(spans + 1)]
     return share_pieces(list(zip(cuts[:-1], cuts[1:], strict=True)), lambda span: loop(*arguments, *span))
@@ -71,7 +71,7 @@ def slices(n: int, size: int) -> list[slice]:
 
 def share_pieces(pieces: Sequence[Piece], task: Callable[[Piece], Result]) -> list[Result]:
     """Compute [task(piece) for piece in pieces], shared out among the threads."""
-    threads = _number()
+    threads = _thread_count()
     if threads == 1 or len(pieces) < 2:
         return [task(piece) for piece in pieces]
     results, left = dict[int, Result](), iter(range(len(pieces)))
@@ -104,7 +104,7 @@ def in_threads(work: Callable[[Any], Result], items: Iterable[Any], n_threads: i
             yield result
 
 
-def _number() -> int:
+def _thread_count() -> int:
     return _threads.get() or torch.get_num_threads()
 
 

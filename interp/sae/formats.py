@@ -27,7 +27,7 @@ from interp.sae.saelens import from_saelens, to_saelens
 from interp.sae.stored_dictionary import StoredDictionary, config_and_metadata, metadata_with_config
 from interp.storage.checks import check_finite
 from interp.storage.files import read_json, write_json, write_tensors
-from interp.storage.folder_kinds import check_there, is_meant_as_path
+from interp.storage.folder_kinds import check_exists, looks_like_path
 from interp.storage.folders import verify
 
 WEIGHTS, CONFIG, _SCALER, _SPARSIFY = "sae_weights.safetensors", "cfg.json", "activation_scaler.json", "sae.safetensors"
@@ -75,8 +75,8 @@ def _read(path_or_release: str | Path, sae_id: str | None) -> StoredDictionary:
         if sae_id is not None:
             raise ValueError(f"{folder} is the folder of one dictionary, no release with {sae_id!r}: leave sae_id out")
         return _from_folder(folder)
-    if sae_id is None and is_meant_as_path(str(folder)):
-        check_there(folder, "sae")
+    if sae_id is None and looks_like_path(str(folder)):
+        check_exists(folder, "sae")
     if not folder.is_dir() and sae_id is None and (ids := _ids_of(str(folder))):
         shown = ", ".join(ids[:3]) + (" …" if len(ids) > 3 else "")
         raise ValueError(f"the release {folder} has {len(ids)} dictionaries: give a sae_id, as {shown}")

@@ -120,7 +120,7 @@ class Learner:
         fired = self.processes.sum_(f.fired())
         self.since_fired += batch.rows
         self.since_fired[fired > 0] = 0
-        self._remember(f.strongest())
+        self._track_strongest(f.strongest())
         if self.processes.count > 1:
             for name in self.weights:
                 f.weights[name].grad = self.processes.sum_(f.gradients[name].tensor())
@@ -241,7 +241,7 @@ class Learner:
         self.since_fired[latents] = 0
         self.strongest[:, latents] = 0
 
-    def _remember(self, strongest: Float[Tensor, " d_sae"]) -> None:
+    def _track_strongest(self, strongest: Float[Tensor, " d_sae"]) -> None:
         """Keep each latent's strongest firing, in windows of `dead_tokens` rows."""
         if self.processes.count > 1:
             strongest = self.processes.gather(strongest[None]).amax(0)

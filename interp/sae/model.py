@@ -27,7 +27,7 @@ from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.kernels.dispatch import kernels
 from interp.sae.stored_dictionary import StoredDictionary
 from interp.storage.files import digest, digest_json
-from interp.storage.folder_kinds import folder_of, is_meant_as_path
+from interp.storage.folder_kinds import folder_of, looks_like_path
 from interp.storage.folders import whole_folder
 
 _SPARSITY = ("k", "target_l0", "l1")
@@ -218,7 +218,7 @@ def load_sae(path_or_release: str | Path, sae_id: str | None = None, *, device: 
     matching_pursuit and transcoders (and checkpoints of batchtopk), and scalings that differ from row to row. Where the
     architecture that it was trained with is not imported, its `config` is None.
     """
-    is_folder = sae_id is None and is_meant_as_path(str(path_or_release))
+    is_folder = sae_id is None and looks_like_path(str(path_or_release))
     stored = formats.read(folder_of(path_or_release, "sae") if is_folder else path_or_release, sae_id)
     shared: dict[str, Any] = {
         "W_enc": stored.W_enc,

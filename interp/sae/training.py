@@ -286,25 +286,25 @@ class TrainingRun:
         self._write: Callable[[Row], None] = lambda row: None
         self.open_log = ExitStack()
         device = device_named(config.device)
-        source.processes.all_do(lambda: self._take_over(device))
+        source.processes.all_do(lambda: self._load(device))
 
-    def _take_over(self, device: torch.device) -> None:
+    def _load(self, device: torch.device) -> None:
         """A finished result, or a checkpoint."""
         if self.folder is not None and (results := self.folder / RESULTS).exists():
             read_json(results, _REMEDY)
             self.sae = load_sae(self.folder, device=str(device))
-            self._drop(CHECKPOINT)
+            self._delete(CHECKPOINT)
             return
         if device.type == "cpu":
             _check_room(self.config, self.source.hooks, self.source.processes.count)
         self.learner = Learner(self.config, self.source.hooks, device, processes=self.source.processes)
         if self.folder is None or not (checkpoint := self.folder / CHECKPOINT).exists():
-            self._drop(METRICS)
+            self._delete(METRICS)
             return
         with open_tensors(checkpoint, _REMEDY) as file:
             state = json.loads(file.metadata()["state"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-            if state.get("sha256") != _sum_of(tensors):
+            if state.get("sha256") != _digest_of(tensors):
                 raise ValueError(f"{checkpoint} is altered: {_REMEDY}")
         self.learner.load_state(tensors, state["learner"])
         self.reader, self._rows, self._seconds = state["reader"], state["rows"], state["seconds"]
@@ -363,26 +363,36 @@ class TrainingRun:
         results = {
             name: sum(row[name] for row in ending) / len(ending) for name in ("loss", "fvu", "l0", "dead", "faint")
         }
-        results |= {"steps": self.config.steps, "tokens": self._rows[-1]["tokens"], "wall_seconds": self._wall()}
+        results |= {
+            "steps": self.config.steps,
+            "tokens": self._rows[-1]["tokens"],
+            "wall_seconds": self._wall_seconds(),
+        }
         write_json(self.out / RESULTS, {**results, "config": self.key})
-        self._drop(CHECKPOINT)
+        self._delete(CHECKPOINT)
 
     def save_checkpoint(self, step: int, reader: dict[str, Any]) -> None:
         """Save what the run needs to go on; a run that waits for others has a later checkpoint already."""
         if self.out is None or self.sae is not None or self.learner.steps_done != step:
             return
         tensors, numbers = self.learner.state()
-        state = {"config": self.key, "learner": numbers, "reader": reader, "rows": self._rows, "seconds": self._wall()}
-        state["sha256"] = _sum_of(tensors)
+        state = {
+            "config": self.key,
+            "learner": numbers,
+            "reader": reader,
+            "rows": self._rows,
+            "seconds": self._wall_seconds(),
+        }
+        state["sha256"] = _digest_of(tensors)
         write_tensors(self.out / CHECKPOINT, tensors, {"state": json.dumps(state)})
 
-    def _drop(self, name: str) -> None:
+    def _delete(self, name: str) -> None:
         """Delete a file, and what a kill left of the next one."""
         if self.out is not None:
             for file in (name, f"{name}.tmp"):
                 (self.out / file).unlink(missing_ok=True)
 
-    def _wall(self) -> float:
+    def _wall_seconds(self) -> float:
         return self._seconds + time.perf_counter() - self._started
 
 
@@ -399,7 +409,7 @@ def training_bytes(config: SAEConfig, width: int, processes: int = 1) -> int:
     return 4 * width * (4 * config.d_sae + 2 * config.batch_size // processes)
 
 
-def _sum_of(tensors: dict[str, Tensor]) -> str:
+def _digest_of(tensors: dict[str, Tensor]) -> str:
     """SHA-256 of names and values."""
     return digest(*(part for name in sorted(tensors) for part in (name, tensors[name])))
 

@@ -89,7 +89,7 @@ def find(path: str | Path, *kinds: str) -> Found:
     what was looked for and what is there.
     """
     path, kinds = Path(path), kinds or tuple(KINDS)
-    check_there(path, *kinds)
+    check_exists(path, *kinds)
     for kind in kinds:
         if _is(path, KINDS[kind]):
             return Found(kind, path)
@@ -136,13 +136,13 @@ def whole_run(path: str | Path) -> Path:
     return above.parent if above.name == HOOKS and is_run(above.parent) else Path(path)
 
 
-def is_meant_as_path(name: str) -> bool:
+def looks_like_path(name: str) -> bool:
     """Whether a name, which may be a folder's or a hub's, means a folder: it exists, or its first part does."""
     parts = Path(name).parts
     return Path(name).exists() or (len(parts) > 1 and Path(parts[0]).is_dir())
 
 
-def check_there(path: str | Path, *kinds: str) -> None:
+def check_exists(path: str | Path, *kinds: str) -> None:
     """Check that a path exists. Raises ValueError where there is neither a file nor a folder, with the nearest path
     that is there and, of `kinds`, how the first is made."""
     check_local(path)

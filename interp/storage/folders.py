@@ -56,7 +56,7 @@ def locked(folder: str | Path, *, name: str | Path | None = None) -> Iterator[No
     check_local(folder)
     folder = Path(folder)
     made = not folder.exists()
-    handle = _held(folder, name or folder)
+    handle = _open_locked(folder, name or folder)
     try:
         yield
     finally:
@@ -92,17 +92,17 @@ def whole_folder(
     check_output(out, made_of, overwrite=overwrite, run=run)
     work.parent.mkdir(parents=True, exist_ok=True)
     with locked(work, name=out):
-        put_back(out)
+        restore_replaced(out)
         check_output(out, made_of, overwrite=overwrite, run=run)
         new = work / "new"
-        if not (resume and _begun(work) == made_of):
+        if not (resume and _made_of_interrupted(work) == made_of):
             for path in (new, unfinished(new)):
                 shutil.rmtree(path, ignore_errors=True)
         write_json(work / BEGUN, {MADE_OF: made_of, "resumes": resume is not None})
         new.mkdir(exist_ok=True)
         try:
             yield new
-            if _made_of(new) != made_of:
+            if _made_of_finished(new) != made_of:
                 write_manifest(new, {MADE_OF: made_of, **({EDITABLE: True} if editable else {})})
             _swap(new, out.resolve(), work / "old")
         except BaseException:
@@ -116,11 +116,11 @@ def holds(out: str | Path, made_of: Mapping[str, Any]) -> bool:
     """Whether `out` holds this work, finished."""
     if (unfinished(out) / "old").is_dir():
         with locked(unfinished(out), name=out):
-            put_back(Path(out))
-    return _made_of(Path(out)) == as_json(made_of)
+            restore_replaced(Path(out))
+    return _made_of_finished(Path(out)) == as_json(made_of)
 
 
-def put_back(out: Path) -> None:
+def restore_replaced(out: Path) -> None:
     """Put back what a process had moved away when it was killed, or remove it where the new folder is in its place."""
     old = unfinished(out) / "old"
     if old.exists() and not out.exists():
@@ -135,9 +135,9 @@ def unfinished(out: str | Path) -> Path:
     return out.with_name(f"{out.name}.unfinished")
 
 
-def begun_as(out: str | Path) -> Any:
+def interrupted_work(out: str | Path) -> Any:
     """What interrupted work on a folder, which can be resumed, is made of; None where there is none."""
-    return _begun(unfinished(out))
+    return _made_of_interrupted(unfinished(out))
 
 
 def check_output(
@@ -153,13 +153,13 @@ def check_output(
         raise ValueError(f"{out} is the folder that you are in, or a disk: name a folder inside it")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{out} is a file: name a folder")
-    if strange := _first_stranger(folder, any_file=run is None):
+    if strange := _first_foreign_file(folder, any_file=run is None):
         raise ValueError(f"{strange} was not written here, and would be lost: choose another folder, or move it away")
     if work.exists() and not {file.name for file in work.iterdir()} <= _OF_WORK:
         raise ValueError(f"{work}, where {out} would be made, was not written here: choose another folder")
     if made_of is None or overwrite:
         return
-    for made_before, how in ((_made_of(folder), "holds"), (_begun(work), "was begun as")):
+    for made_before, how in ((_made_of_finished(folder), "holds"), (_made_of_interrupted(work), "was begun as")):
         if made_before is not None and (differs := _differences(made_before, as_json(made_of))):
             raise ValueError(
                 f"{out} {how} other work: {differs}; choose another folder, or replace it with overwrite=True "
@@ -193,7 +193,7 @@ def check_outside(out: str | Path, *, run: Path | None = None) -> None:
         if (parent / RUN_FILE).is_file() and (run is None or parent != run.resolve()):
             raise ValueError(f"{out} lies in the run folder {parent}, which only `interp run` writes: name another")
         name = path.relative_to(parent).as_posix()
-        if any(f"{file}/".startswith(f"{name}/") for file in _listed(parent) or ()):
+        if any(f"{file}/".startswith(f"{name}/") for file in _listed_files(parent) or ()):
             raise ValueError(f"{out} belongs to {parent}, by its {MANIFEST}: name another")
 
 
@@ -263,7 +263,7 @@ def is_whole(folder: Path, manifest: dict[str, Any]) -> bool:
     return all(file.is_file() and file.stat().st_size == size for file, size in sizes.items())
 
 
-def _held(folder: Path, name: str | Path) -> int:
+def _open_locked(folder: Path, name: str | Path) -> int:
     """Return an open descriptor that holds the lock of the folder now at this path, not of one that was replaced."""
     while True:
         folder.mkdir(parents=True, exist_ok=True)
@@ -294,13 +294,13 @@ def _swap(new: Path, out: Path, old: Path) -> None:
         raise
 
 
-def _made_of(folder: Path) -> Any:
+def _made_of_finished(folder: Path) -> Any:
     """What a finished folder says that it was made of; None where it is no finished folder."""
     manifest = read_manifest(folder)
     return None if manifest is None else manifest.get(MADE_OF, manifest.get("config", {}))
 
 
-def _begun(work: Path) -> Any:
+def _made_of_interrupted(work: Path) -> Any:
     """What an unfinished work that can go on is made of; None where there is none."""
     if not (work / BEGUN).is_file():
         return None
@@ -308,7 +308,7 @@ def _begun(work: Path) -> Any:
     return begun.get(MADE_OF) if begun.get("resumes") else None
 
 
-def _listed(folder: Path) -> set[str] | None:
+def _listed_files(folder: Path) -> set[str] | None:
     """The files that a folder's manifest says are ours; None where it has no manifest of ours, or a damaged one."""
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())
@@ -317,9 +317,9 @@ def _listed(folder: Path) -> set[str] | None:
         return None
 
 
-def _first_stranger(folder: Path, *, any_file: bool) -> Path | None:
+def _first_foreign_file(folder: Path, *, any_file: bool) -> Path | None:
     """A file that we did not write. any_file: each is one in a folder without a manifest of ours."""
-    listed = _listed(folder)
+    listed = _listed_files(folder)
     if not folder.is_dir() or (listed is None and not any_file):
         return None
     for file in sorted(folder.rglob("*")):

@@ -1,5 +1,6 @@
 """The analyses run as they are, at tiny size."""
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -203,10 +204,64 @@ def test_bench_recovery_measures_ours_and_theirs_and_goes_on(tmp_path, monkeypat
     assert len(results["rows"]) == 3 and results["worlds"]["tiny"]["width"] == 48 and "sae-lens" in results["versions"]
 
 
-def test_bench_recovery_makes_the_world_that_saelens_makes():
+@pytest.mark.parametrize("more", [{}, {"scale_children": True, "bias": 0.5, "seed": 42}])
+def test_bench_recovery_makes_the_world_that_saelens_makes(more):
     from sae_lens.synthetic import SyntheticModel
 
-    config = recovery_worlds.synthetic(recovery_worlds.QUICK["tiny"])
+    config = recovery_worlds.synthetic(dataclasses.replace(recovery_worlds.QUICK["tiny"], **more))
     ours, theirs = recovery_worlds.synthetic_model(config), SyntheticModel(config)
     torch.testing.assert_close(ours.feature_dict.feature_vectors, theirs.feature_dict.feature_vectors)
     torch.testing.assert_close(ours.feature_dict.bias, theirs.feature_dict.bias)
+    drawn = []
+    for model in (ours, theirs):
+        with recovery_worlds.quiet(5):
+            drawn.append(model.activation_generator.sample(64))
+    assert drawn[0].equal(drawn[1]) and drawn[0].any()
+
+
+def test_the_benchmark_is_made_as_saelens_says():
+    """Its recipe, of docs/synth_sae_bench.md in SAELens, its second version."""
+    from sae_lens import synthetic as s
+
+    expected = s.SyntheticModelConfig(
+        num_features=16_384,
+        hidden_dim=768,
+        firing_probability=s.ZipfianFiringProbabilityConfig(exponent=0.5, max_prob=0.4, min_prob=5e-4),
+        hierarchy=s.HierarchyConfig(
+            total_root_nodes=128,
+            branching_factor=4,
+            max_depth=3,
+            mutually_exclusive_portion=1.0,
+            mutually_exclusive_min_depth=0,
+            compensate_probabilities=True,
+            scale_children_by_parent=True,
+        ),
+        orthogonalization=s.OrthogonalizationConfig(num_steps=100, lr=3e-4),
+        correlation=s.LowRankCorrelationConfig(rank=25, correlation_scale=0.1),
+        mean_firing_magnitudes=s.LinearMagnitudeConfig(start=5.0, end=4.0),
+        std_firing_magnitudes=s.FoldedNormalMagnitudeConfig(mean=0.5, std=0.5),
+        bias=0.5,
+        seed=42,
+    )
+    benchmark = recovery_worlds.WORLDS[recovery_worlds.BENCHMARK]
+    assert recovery_worlds.synthetic(benchmark).to_dict() == expected.to_dict()
+    assert (benchmark.width, benchmark.k) == (4096, 25)
+
+
+def test_points_of_a_curve_are_judged_by_the_benchmarks_aim():
+    name = recovery_worlds.BENCHMARK
+    asked = bench_recovery.parse(["--world", name, "--samples", "1000", "--passes", "1", "20000"])
+    worlds = bench_recovery.sized(name, recovery_worlds.WORLDS[name], asked)
+    assert {point: world.tokens for point, world in worlds.items()} == {
+        f"{name}, 1,000": 1000,
+        f"{name}, 20,000,000": 20_000_000,
+    }
+
+    def judged(*f1s: float) -> bool | None:
+        scores = zip(worlds, f1s, strict=False)
+        rows = [{"world": world, "contender": "interp TopK", "f1": (f1, 0), "mcc": (0.8, 0)} for world, f1 in scores]
+        [claim] = bench_recovery.benchmark_claims(rows, worlds)
+        return claim.holds
+
+    assert judged(0.5) is None and judged(0.5, 0.87) is False and judged(0.5, 0.89) is True
+    assert bench_recovery.benchmark_claims([], {"1024 in 96": recovery_worlds.WORLDS["1024 in 96"]}) == []

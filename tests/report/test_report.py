@@ -745,7 +745,7 @@ def test_chromium_shows_all_features_those_worth_meeting_first(chromium, page):
     shown = [int(latent) for latent in re.findall(r'<tr role="row"[^>]*data-latent="(\d+)"', dom)]
     assert len(shown) >= 20 and shown == data(page, "page")["order"][: len(shown)]
     assert f'aria-rowcount="{D_SAE + 1}"' in dom and "<img" not in dom
-    assert f"{D_SAE - 1} of {D_SAE} features, 1 faint or dead ones left out" in dom
+    assert f"{D_SAE - 1} of {D_SAE} features, 1 faint or dead left out" in dom
 
 
 def test_a_cluster_of_the_map_is_named_by_what_most_of_it_is_and_little_else():

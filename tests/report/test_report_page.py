@@ -347,9 +347,18 @@ def test_a_quote_in_a_token_of_a_rule_does_not_end_its_quotes(browser, address):
 
 def test_hebrew_reads_from_right_to_left(browser, address):
     browser.open(f"{address}#feature/9")
+    browser.click(".widths [value=whole]")
     tokens = "Array.from(document.querySelectorAll('.panel:not([hidden]) .example:first-child .token'),"
     lefts = dict(map(tuple, browser.evaluate(f"{tokens} (e) => [e.textContent, e.getBoundingClientRect().left])")))
     assert lefts["β"] < lefts["ל"] < lefts["ש"]
+
+
+def test_a_token_that_fires_stands_on_its_own_with_its_space_marked_and_what_does_not_is_text(browser, address):
+    browser.open(f"{address}#feature/1")
+    pieces = browser.text(".example:first-child .text .token")
+    assert pieces[:2] == ["<|bos|>", " return"] and pieces[2].startswith(" +returned1231233 a\n\t")
+    drawn = "getComputedStyle(document.querySelector('.example .text .firing .space'), '::before').content"
+    assert browser.evaluate(drawn) == '"·"' and len(browser.text(".example:first-child .text .space")) == 1
 
 
 def test_bytes_of_one_character_are_joined_and_share_the_stronger_shade(browser, address):
@@ -394,7 +403,8 @@ def test_what_is_copied_of_an_example_is_its_text(browser, address):
     browser.evaluate("getSelection().selectAllChildren(document.querySelector('.example .text'))")
     assert browser.evaluate("getSelection().toString()").startswith("<|bos|> return +returned1231233 a\n\tβשלw")
     drawn = "getComputedStyle(document.querySelector('.example .text .{}'), '::before').content"
-    assert [browser.evaluate(drawn.format(kind)) for kind in ("space", "line", "tab")] == ['"·"', '"↵"', '"⇥"']
+    assert [browser.evaluate(drawn.format(kind)) for kind in ("line", "tab")] == ['"↵"', '"⇥"']
+    assert not browser.text(".example .text .space"), "spaces are marked in tokens that fire"
     browser.click(".widths [value=line]")
     assert browser.evaluate("document.querySelector('.example .text').getBoundingClientRect().height") < 40, (
         "on one line"

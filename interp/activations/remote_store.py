@@ -9,6 +9,8 @@ Rows collect in memory until a part is full (256 MB), and are put in their place
 fills. Each part holds rows of all shards, and a shard is what the parts have of it, one after the other: the same rows
 in the same order as a folder's, so that reading shard after shard is a shuffle of all rows here as well.
 
+A folder that a harvest left here and that was copied to an address is read there as well, a range of a shard at a time.
+
 A harvest that lost its machine goes on behind the last part that is there, to the same rows. Reading asks for a range
 of each part, holds it against its sum, and keeps it in a temporary folder of at most INTERP_CACHE_GB (10) until the
 process ends; `ActivationBatches` reads the next shard while the rows of one are given out. Two that write the same
@@ -16,7 +18,6 @@ store at once are not kept apart: they write the same.
 """
 
 import json
-import os
 import shutil
 import tempfile
 import weakref
@@ -33,9 +34,25 @@ from typing_extensions import TypedDict
 
 from interp.activations.row_statistics import n_sample_rows
 from interp.activations.shard_writer import StoreConfig, check_same, sample_rows, shard_of
-from interp.activations.shards import FORMAT, REMEDY, ROW_IDS, Column, ShardLayout, columns_of
+from interp.activations.shards import (
+    FORMAT,
+    REMEDY,
+    ROW_IDS,
+    Column,
+    ShardLayout,
+    check_store_manifest,
+    columns_of,
+)
 from interp.activations.store_writer import StoreWriter
-from interp.storage.addresses import Address, has_object, read_object, read_ranges, remove_object, write_object
+from interp.storage.addresses import (
+    Address,
+    cache_bytes,
+    has_object,
+    read_object,
+    read_ranges,
+    remove_object,
+    write_object,
+)
 from interp.storage.checks import Amount, Count, Digest, FileName, validated
 from interp.storage.files import as_json, digest, tensors_header
 from interp.storage.folders import BEGUN, MANIFEST
@@ -186,6 +203,8 @@ class RemoteFiles:
 
     def _fetch(self, i: int, column: Column) -> bytes:
         """The bytes of a column of a shard, a range of each part that has some, each held against its sum."""
+        if "parts" not in self.manifest:
+            return self._fetch_shard(i, column)
         number, ranges, sums, files = self.columns.index(column), [], [], []
         for part, (start, head) in zip(self.manifest["parts"], self._all_heads(), strict=True):
             ends = head["ends"]
@@ -203,6 +222,16 @@ class RemoteFiles:
         data = b"".join(parts)
         if len(data) != self.layouts[i].n_rows * column.row_bytes:
             raise _altered(self.path / MANIFEST)
+        return data
+
+    def _fetch_shard(self, i: int, column: Column) -> bytes:
+        """The same, of a store that was copied from a folder."""
+        shard, start = self.manifest["shards"][i], self.layouts[i].offset(column.name)
+        file = self.path / shard["file"]
+        size = self.layouts[i].n_rows * column.row_bytes
+        data = read_ranges([file], [(start, start + size)])[0] if size else b""
+        if digest(data) != shard["sha256"][column.name]:
+            raise _altered(file)
         return data
 
     def _all_heads(self) -> list[tuple[int, dict[str, Tensor]]]:
@@ -230,11 +259,12 @@ def read_remote_manifest(address: Address) -> tuple[dict[str, Any], str]:
         raise ValueError(f"{address} holds no activation store: `interp harvest` makes one") from None
     try:
         manifest = json.loads(data)
-        parts = {name: manifest[name] for name in ("shards", "parts")}
         if manifest["format"] != REMOTE_FORMAT:
-            raise ValueError(f"its format is {manifest['format']}, not {REMOTE_FORMAT}")
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{address / MANIFEST} is damaged ({error}): {REMEDY}") from None
+            check_store_manifest(manifest, address / MANIFEST)
+            return manifest, digest(data)
+        parts = {name: manifest[name] for name in ("shards", "parts")}
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{address / MANIFEST} is damaged ({error!r}): {REMEDY}") from None
     validated(_Parts, parts, address / MANIFEST, REMEDY)
     return manifest, digest(data)
 
@@ -275,7 +305,7 @@ class _Cache:
 
     def __init__(self) -> None:
         self._folder = tempfile.mkdtemp(prefix="interp-cache-")
-        self._limit = int(float(os.environ.get("INTERP_CACHE_GB", "10")) * 1e9)
+        self._limit = cache_bytes()
         self._sizes: dict[str, int] = {}
         self._lock = Lock()
         weakref.finalize(self, shutil.rmtree, self._folder, True)

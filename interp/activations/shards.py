@@ -201,13 +201,18 @@ def read_store_manifest(path: Path) -> dict[str, Any]:
         check_exists(path, "activations")
         raise ValueError(f"{path} holds no activation store, it has no {MANIFEST}: harvest it again")
     manifest = read_json(file, REMEDY)
+    check_store_manifest(manifest, file)
+    _check_sizes(path, manifest)
+    return manifest
+
+
+def check_store_manifest(manifest: dict[str, Any], file: Path | str) -> None:
+    """Check that a manifest is that of a store, and fits itself. Raises ValueError, naming its file, if not."""
     if manifest.get("format") != FORMAT:
         raise ValueError(f"{file} is not the manifest of an activation store of format {FORMAT}: {REMEDY}")
     validated(_Manifest, manifest, file, REMEDY)
     if wrong := _misfit(manifest):
         raise ValueError(f"{file} is damaged, {wrong}: {REMEDY}")
-    _check_sizes(path, manifest)
-    return manifest
 
 
 def _check_sizes(path: Path, manifest: dict[str, Any]) -> None:

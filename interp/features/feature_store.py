@@ -48,6 +48,7 @@ from interp.features.scan_input import ScanConfig, fit_half
 from interp.features.table_passes import SCHEMAS
 from interp.runtime.processes import part_of, processes
 from interp.runtime.progress import Progress, no_progress
+from interp.storage.addresses import address_of, local_copy
 from interp.storage.checks import check_finite, check_token_ids, validated
 from interp.storage.files import atomic, open_tensors, read_any_json, read_json
 from interp.storage.folder_kinds import check_exists, folder_of
@@ -72,7 +73,10 @@ class FeatureStore:
 
     @classmethod
     def open(cls, path: str | Path) -> "FeatureStore":
-        """Open the store in a folder, or that of a run folder."""
+        """Open the store in a folder, in a run folder, or at an address such as s3://bucket/features, of which a copy
+        is kept here (`storage.addresses.local_copy`)."""
+        if (address := address_of(path)) is not None:
+            return cls(local_copy(address))
         return cls(folder_of(path, "features"))
 
     @classmethod

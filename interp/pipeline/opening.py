@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp.pipeline import pretrained
-from interp.storage.addresses import address_of
+from interp.storage.addresses import address_of, local_copy
 from interp.storage.folder_kinds import find
 from interp.storage.folders import verify
 
@@ -29,14 +29,16 @@ def open_any(path: str | Path, *kinds: str) -> Any:
     """The run, feature store, SAE, activation store, model, tokens or tokenizer at `path`.
 
     kinds: what it may be, the first that fits (keys of `interp.storage.folder_kinds.KINDS`; default: any of them). A
-    run folder stands for what its stages left, so that `open_any("runs/demo", "sae")` is its dictionary. An activation
-    store may lie at an address.
+    run folder stands for what its stages left, so that `open_any("runs/demo", "sae")` is its dictionary. A finished
+    folder may lie at an address, such as s3://bucket/features.
 
     Raises ValueError where the path is not there, with the nearest that is; where it holds none of these, with what was
     looked for and what is there; and for files that are not as they were written.
     """
-    if kinds == ("activations",) and address_of(path) is not None:
-        return open_activations(path)
+    if (address := address_of(path)) is not None:
+        if kinds == ("activations",):
+            return open_activations(address)
+        path = local_copy(address)
     kind, folder = find(path, *kinds)
     return _OPENERS[kind](folder)
 

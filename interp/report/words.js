@@ -36,6 +36,10 @@ report.words = (() => {
     Jaccard: "Of the tokens on which either of two latents fires, the share on which both do.",
     lift: "How many times more often two latents fire together than their densities alone would give.",
     contribution: "The share of the variance of the activations that is no longer explained without the latent.",
+    L0: "How many latents fire on a token, in the mean.",
+    "cross-entropy recovered": "How much of the model's cross-entropy is left with the dictionary's reconstruction in "
+      + "place of the activations: 100 % is the model itself, 0 % is zeros in their place, or unigrams, whichever is "
+      + "better.",
     FVU: "Fraction of the variance of the activations that the dictionary leaves unexplained.",
   };
   const tip = document.getElementById("tip");

@@ -453,7 +453,8 @@ def test_senses_are_tabs_beside_the_strongest_firings_and_a_weak_rule_says_so(br
     assert browser.text("[role=tab]") == ["Strongest", "Each strength", 'A " I" 70 %', "B  30 %"]
     strongest = browser.evaluate(visible)
     assert len(strongest) > 3 and int(strongest[0]) == (N_SEQ - 1) * N_CTX + SPLIT
-    assert "No reliable rule was found" in browser.text(".lead .weak")[0]
+    assert browser.text(".lead .of-lead") == ["A a rule that holds 70 %", "B no rule 30 %"]
+    assert "one rule for all: F1 0.20" in browser.text(".lead dd")[0]
     browser.click("#tab-2")
     assert browser.evaluate(visible)[:2] == ["10", "26"]
     assert browser.evaluate("document.querySelector('#panel-2 .rule').textContent") == "a rule that holds"

@@ -56,7 +56,8 @@ def _spool(batches: Batches, file: Path, dtype: torch.dtype) -> tuple[int, int]:
                 raise ValueError(f"batch {tuple(batch.shape)} must have two dimensions, [batch, d]")
             if d not in (None, batch.shape[1]):
                 raise ValueError(f"a batch is {batch.shape[1]} wide, those before it {d}")
-            n_rows, d = n_rows + len(batch), batch.shape[1]
+            n_rows = n_rows + len(batch)
+            d = batch.shape[1]
             for rows in batch.detach().split(_ROWS_AT_ONCE):
                 stream.write(rows.to("cpu", dtype).contiguous().view(torch.uint8).numpy().data)
     if not n_rows or not d:

@@ -68,7 +68,8 @@ class ActivationBatches(Iterator[Tensor]):
         self.widths = tuple(column.d for column in columns)
         self.seed, self.shuffle, self.epochs = seed, shuffle, epochs
         part_of(batch_size, *part)  # refuses a part that is none
-        self._n_rows, self._row = sum(shard_rows), 0
+        self._n_rows = sum(shard_rows)
+        self._row = 0
         self._shards = _ShardsAhead(columns, max(shard_rows))
         self._acts = list[Tensor]()
         self._order = torch.empty(0, dtype=torch.int64)
@@ -85,10 +86,13 @@ class ActivationBatches(Iterator[Tensor]):
         if self.epochs is not None:
             n_rows = min(n_rows, self.epochs * self._n_rows - self._row)
         if n_rows <= 0:
-            self._shards, self._acts, self._entered = _ShardsAhead(self.columns, max(self.shard_rows)), [], None
+            self._shards = _ShardsAhead(self.columns, max(self.shard_rows))
+            self._acts = []
+            self._entered = None
             raise StopIteration  # without the thread and the shards in memory
         mine = part_of(n_rows, *self.part)
-        batch, filled = torch.empty(mine.stop - mine.start, sum(column.d for column in self.columns)), 0
+        batch = torch.empty(mine.stop - mine.start, sum(column.d for column in self.columns))
+        filled = 0
         while filled < len(batch):
             at = self._enter(self._row + mine.start + filled)
             rows = self._order[at.row : at.row + len(batch) - filled]
@@ -116,7 +120,8 @@ class ActivationBatches(Iterator[Tensor]):
             self._acts = self._shards.get(at.shard, self._find(following).shard if more else None)
             n_rows = len(self._acts[0])
             order = shuffled(n_rows, self.seed, at.epoch, at.shard) if self.shuffle else np.arange(n_rows)
-            self._order, self._entered = torch.from_numpy(order), (at.epoch, at.shard)
+            self._order = torch.from_numpy(order)
+            self._entered = (at.epoch, at.shard)
         return at
 
     def _find(self, row: int) -> "_EpochRow":

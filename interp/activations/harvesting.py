@@ -236,7 +236,8 @@ def _of_hooks(by_hook: Mapping[str, Any] | None, writer: StoreWriter) -> dict[st
 def _write(shared: _Shared, origins: Mapping[Path | Address, Mapping[str, Any]], progress: Progress) -> None:
     """Run the model over the sequences that the stores have not got yet: in each round, a batch in each process."""
     team, passes = shared.team, shared.passes
-    n_seq, n_ctx = len(passes.tokens), passes.n_ctx
+    n_seq = len(passes.tokens)
+    n_ctx = passes.n_ctx
     all_widths = team.all_do(passes.widths)
 
     def make(out: Path | Address, origin: Mapping[str, Any]) -> StoreWriter:
@@ -290,9 +291,11 @@ def check_harvested(store: StoredRows, model: Model, hook: str) -> None:
             f"the model has no hook {hook}, and its weights are not those of {store.location}: give the model that "
             "was harvested"
         )
-    shard, n_ctx = store.shard(0, hook), store.tokens.shape[1]
+    shard = store.shard(0, hook)
+    n_ctx = store.tokens.shape[1]
     seq = int(shard.row_ids[0]) // n_ctx
-    tokens, is_of_seq = store.tokens[seq : seq + 1], shard.row_ids // n_ctx == seq
+    tokens = store.tokens[seq : seq + 1]
+    is_of_seq = shard.row_ids // n_ctx == seq
     check_model_takes(module, tokens)
     with evaluating(module):
         acts = hooked_rows(module, tokens, resolve_hooks(model, [hook]))[hook].float().cpu()

@@ -45,7 +45,8 @@ def import_hidden_states(
     check_at_least(1, n_ctx=n_ctx)
     check_at_least(0, pad_id=pad_id)
     paths = _paths(files)
-    prompts, d = list[Tensor](), 0
+    prompts = list[Tensor]()
+    d = 0
     for path in paths:
         token_ids, width = _read_header(path, len(hook_names))
         if d not in (0, width):
@@ -115,8 +116,10 @@ def _read_header(path: Path, n_layers: int) -> tuple[Int[Tensor, " token"], int]
     with open_tensors(path, _REMEDY) as stored:
         if not {"token_ids", "hidden_states"} <= set(stored.keys()):
             raise ValueError(f"{path} holds {', '.join(stored.keys())}, not hidden_states and token_ids: {_REMEDY}")
-        tokens, states = stored.get_tensor("token_ids"), stored.get_slice("hidden_states")
-        shape, dtype = tuple(states.get_shape()), states.get_dtype()
+        tokens = stored.get_tensor("token_ids")
+        states = stored.get_slice("hidden_states")
+        shape = tuple(states.get_shape())
+        dtype = states.get_dtype()
     if tokens.ndim != 1 or tokens.is_floating_point() or not len(tokens):
         raise ValueError(f"{path} has token_ids {tuple(tokens.shape)}, not the ids [token] of a prompt: {_REMEDY}")
     if len(shape) != 3 or dtype not in ("BF16", "F16", "F32") or shape[0] != len(tokens):

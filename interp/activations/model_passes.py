@@ -59,7 +59,8 @@ class ModelPasses:
     ):
         """batch_size: sequences a forward pass."""
         names = (hook_names,) if isinstance(hook_names, str) else tuple(dict.fromkeys(hook_names))
-        self.module, self.batch_size = module_of(model), batch_size
+        self.module = module_of(model)
+        self.batch_size = batch_size
         self.hooks, self.aliases = dict[str, Hook](), dict[str, list[str]]()
         for hook in resolve_hooks(model, names).values():
             main, *others = names_of(model, hook)
@@ -68,7 +69,8 @@ class ModelPasses:
                 self.aliases[main] = others
         check_at_least(1, batch_size=batch_size)
         self.is_text = not tokens.is_floating_point()
-        self.tokens, self._exclude = tokens.detach().cpu(), torch.tensor(list(exclude), dtype=torch.long)
+        self.tokens = tokens.detach().cpu()
+        self._exclude = torch.tensor(list(exclude), dtype=torch.long)
         self.n_ctx = self._positions_of(tokens)
         for token in exclude:
             if not self.is_text or not 0 <= token < 1 << 31:
@@ -138,7 +140,8 @@ class ModelPasses:
 
     def on(self, sequences: Int[Tensor, " seq"]) -> tuple[Int[Tensor, " row"], dict[str, Float[Tensor, "row d"]]]:
         """Return row ids and activations of some sequences, from one pass."""
-        kept, n_ctx = self.kept(sequences), self.n_ctx
+        kept = self.kept(sequences)
+        n_ctx = self.n_ctx
         acts = hooked_rows(self.module, self.tokens[sequences], self.hooks)
         if len(kept) < len(sequences) * n_ctx:
             acts = {name: x[kept.to(x.device)] for name, x in acts.items()}
@@ -161,7 +164,8 @@ class ModelPasses:
             for name, x in acts.items():
                 samples[name].add(row_ids, x)
         by_hook = {hook: sample.outliers(self.n_ctx, max_norm) for hook, sample in samples.items()}
-        words, tokens = words_of(self.module), self.tokens if self.is_text else None
+        words = words_of(self.module)
+        tokens = self.tokens if self.is_text else None
         limits = {}
         for hook, outliers in by_hook.items():
             if max_norm == "auto" and not outliers.dominate:
@@ -212,7 +216,8 @@ def concatenate_tokens(
         raise ValueError(
             f"tokens is a {kind}, not ids [seq, pos] or batches of them: the order is (model, tokens, hooks)"
         )
-    batches, n_tokens = list[Tensor](), 0
+    batches = list[Tensor]()
+    n_tokens = 0
     for batch in tokens:
         if isinstance(batch, str):
             raise ValueError(f"the tokens hold text, {batch[:40]!r}: models.tokenize makes ids of it")

@@ -91,7 +91,8 @@ class Moments:
     """The number of some rows, and their running sums."""
 
     def __init__(self) -> None:
-        self.n, self.sums = 0, torch.zeros(1, dtype=torch.float64)
+        self.n = 0
+        self.sums = torch.zeros(1, dtype=torch.float64)
 
     def add(self, x: Float[Tensor, "row d"]) -> None:
         x = x.double()
@@ -176,7 +177,8 @@ def find_outliers(
     finite do not count. mean_square: the mean of the squared distances of all rows, where these rows are a sample,
     which may lack the rarest."""
     finite = norms.isfinite() & squares.isfinite()
-    norms, squares = norms[finite], squares[finite].double()
+    norms = norms[finite]
+    squares = squares[finite].double()
     median = norms.median().item() if len(norms) else 0.0
     limit = median * (max_norm if isinstance(max_norm, int | float) else TIMES_MEDIAN)
     below = norms <= limit

@@ -95,9 +95,11 @@ class ShardWriter:
         """Go on after what an earlier writer left; checksums are computed again from what it wrote."""
         self.filled = filled
         for shard, n_rows in enumerate(filled.tolist()):
-            path, layout = self._partial(shard), self.layouts[shard]
+            path = self._partial(shard)
+            layout = self.layouts[shard]
             if self._final(shard).exists():
-                path, layout = self._final(shard), ShardLayout(n_rows, self.columns)
+                path = self._final(shard)
+                layout = ShardLayout(n_rows, self.columns)
             for name, total in self._hashes[shard].items():
                 total.update(layout.read(path, name, n_rows).view(torch.uint8).numpy().data)
 
@@ -119,9 +121,11 @@ class ShardWriter:
 
     def seal(self, shard: int) -> dict[str, Any]:
         """Give a shard its final name, without the room that excluded rows left. Returns its entry of the manifest."""
-        filled, layout = int(self.filled[shard]), self.layouts[shard]
+        filled = int(self.filled[shard])
+        layout = self.layouts[shard]
         sealed = ShardLayout(filled, self.columns)
-        partial, final = self._partial(shard), self._final(shard)
+        partial = self._partial(shard)
+        final = self._final(shard)
         if not final.exists() and filled == layout.n_rows:
             os.replace(partial, final)
         elif not final.exists():
@@ -222,7 +226,8 @@ def write_at(file: int, data: np.ndarray, offset: int) -> None:
     view = data.data.cast("B")
     while view:
         written = os.pwrite(file, view, offset)
-        view, offset = view[written:], offset + written
+        view = view[written:]
+        offset = offset + written
 
 
 def _allocate(file: int, size: int) -> None:

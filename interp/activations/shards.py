@@ -72,7 +72,8 @@ class ShardLayout:
 
     def read(self, file: Path, name: str, n_rows: int | None = None, *, into: Tensor | None = None) -> Tensor:
         """The first `n_rows` rows (all by default) of a column; in the memory of `into`, if that is given."""
-        column, n_rows = self.column(name), self.n_rows if n_rows is None else n_rows
+        column = self.column(name)
+        n_rows = self.n_rows if n_rows is None else n_rows
         n_values = n_rows * max(column.width, 1)
         tensor = torch.empty(n_values, dtype=column.dtype) if into is None else into.view(-1)[:n_values]
         data = tensor.view(torch.uint8).numpy()
@@ -245,7 +246,8 @@ def _misfit(manifest: dict[str, Any]) -> str:
     if STATISTICS not in manifest["files"]:
         return f"it lists no {STATISTICS}"
     for shard in shards:
-        size, names = ShardLayout(shard["n_rows"], _columns(manifest)).size, {ROW_IDS, *manifest["hooks"]}
+        size = ShardLayout(shard["n_rows"], _columns(manifest)).size
+        names = {ROW_IDS, *manifest["hooks"]}
         if shard["bytes"] != size:
             return f"{shard['file']} is listed with {shard['bytes']} bytes, its rows and hooks take {size}"
         if shard["sha256"].keys() != names:

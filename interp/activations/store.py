@@ -243,7 +243,8 @@ class ActivationStore:
 
     def statistics(self, hook: str) -> ActivationStatistics:
         hook = self.name_of(hook)
-        numbers, stored = {**self._hook(hook)}, self._files.small(STATISTICS)
+        numbers = {**self._hook(hook)}
+        stored = self._files.small(STATISTICS)
         numbers.pop("d")
         tensors: dict[str, Any] = {name: stored.get(f"{hook}/{name}") for name in TENSORS}
         for name in ("mean", "geometric_median"):
@@ -308,7 +309,8 @@ class ActivationStore:
         Without `shuffle` the rows come shard after shard, as they are stored. The order of the rows depends on the
         store, `shuffle` and `seed`, and on nothing else. `part=(rank, count)` gives the rank's slice of each batch.
         """
-        columns, rows = self.columns(hook), self.shard_rows
+        columns = self.columns(hook)
+        rows = self.shard_rows
         return ActivationBatches(columns, rows, batch_size, seed=seed, shuffle=shuffle, epochs=epochs, part=part)
 
     def columns(self, hook: str | Sequence[str]) -> tuple[ShardColumn, ...]:

@@ -199,7 +199,8 @@ class StoreWriter:
         if not len(bad):
             return  # only the sum of the norms overflowed
         row, unit = bad[0].tolist()
-        row_id, n_ctx = int(row_ids[row]), self.config.n_ctx
+        row_id = int(row_ids[row])
+        n_ctx = self.config.n_ctx
         where = f"row {row_id}" if n_ctx is None else f"sequence {row_id // n_ctx}, position {row_id % n_ctx}"
         self._refused = True
         hint = "; float16 ends at 65504, bfloat16 does not" if self.config.dtype == "float16" else ""
@@ -259,7 +260,8 @@ class StoreWriter:
     def _take(self, state: Mapping[str, Any], sums: dict[str, Tensor]) -> None:
         """Go on behind the rows that this is the state of."""
         self.position, self._n_outliers, self.limits = state["position"], state["n_outliers"], state["limits"]
-        self.outliers, self._sums = state.get("outliers"), sums
+        self.outliers = state.get("outliers")
+        self._sums = sums
 
     def _write_statistics(self, n_rows: int) -> dict[str, dict[str, Any]]:
         """Write the statistics' tensors. Returns the manifest's entry of each hook."""

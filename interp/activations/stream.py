@@ -69,16 +69,21 @@ class ActivationStream:
         tokens = concatenate_tokens(tokens)
         self.passes = ModelPasses(model, tokens, hook_names, batch_size, exclude, exclude_positions)
         config = {"source": "stream", **self.passes.origin(dtype, max_norm)}
-        self.progress, self._dtype = progress, DTYPES[dtype]
+        self.progress = progress
+        self._dtype = DTYPES[dtype]
         self._held: Chunk | None = None
         with evaluating(self.passes.module):
-            widths, limits = self.passes.widths(), self.passes.limits(max_norm)[0]
+            widths = self.passes.widths()
+            limits = self.passes.limits(max_norm)[0]
         self.norm_limits: dict[str, float] = limits or {}
         row_bytes = sum(widths.values()) * self._dtype.itemsize
-        n_seq, n_ctx = len(tokens), self.passes.n_ctx
+        n_seq = len(tokens)
+        n_ctx = self.passes.n_ctx
         self.n_chunks = -(-n_seq // max(1, buffer_bytes // (n_ctx * row_bytes)))
         self.fingerprint = digest_json({**config, "n_chunks": self.n_chunks})
-        self.hook_names, self.n_ctx, self._widths = tuple(widths), n_ctx, widths
+        self.hook_names = tuple(widths)
+        self.n_ctx = n_ctx
+        self._widths = widths
         self.weights: str = config["weights"]
         prepend_bos = self.passes.is_text and is_constant(tokens[:, 0])
         left_out = config["exclude"], config.get("exclude_positions", ())
@@ -128,7 +133,9 @@ class ActivationStream:
         """Run the model on these sequences, unless they are those of the last call."""
         if self._held is not None and torch.equal(self._held.sequences, sequences):
             return self._held
-        self._held, used, n_rows = None, 0, len(sequences) * self.passes.n_ctx
+        self._held = None
+        used = 0
+        n_rows = len(sequences) * self.passes.n_ctx
         widths = {name: self.d(name) for name in self.hook_names}
         acts = {name: torch.empty(n_rows, d, dtype=self._dtype) for name, d in widths.items()}
         sums = {name: torch.zeros(d + 2, dtype=torch.float64) for name, d in widths.items()}
@@ -162,7 +169,8 @@ class StreamBatches(Iterator[Tensor]):
         self._epoch, self._chunk, self._row = 0, 0, 0
 
     def __next__(self) -> Float[Tensor, "batch d"]:
-        batch, filled = torch.empty(self.batch_size, sum(map(self.stream.d, self.hooks))), 0
+        batch = torch.empty(self.batch_size, sum(map(self.stream.d, self.hooks)))
+        filled = 0
         while filled < self.batch_size:
             acts = self.stream.chunk(self._sequences()).acts
             n_rows = len(acts[self.hooks[0]])

@@ -168,9 +168,11 @@ class Endpoint:
             detail = error.body.get("message") if isinstance(error.body, dict) else error.body
             message = f"status {status}: {detail or 'no reason given'}"
         except APIConnectionError as error:
-            may_pass, message = True, str(error.__cause__ or error)
+            may_pass = True
+            message = str(error.__cause__ or error)
         except ValueError as error:
-            may_pass, message = True, f"the reply is no chat completion: {error}"
+            may_pass = True
+            message = f"the reply is no chat completion: {error}"
         else:
             self._answers.put(self._digest(body), body, answer)
             return answer

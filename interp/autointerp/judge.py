@@ -162,7 +162,8 @@ class Judge:
         return questions
 
     def _questions_about(self, each: LatentWindows, source: str, text: str) -> Iterator[_Question]:
-        windows, shown = each.firing + each.silent, self.config.shown
+        windows = each.firing + each.silent
+        shown = self.config.shown
         for number, task in enumerate(self.config.tasks):
             order = np.random.default_rng([self.config.seed, each.latent, number]).permutation(len(windows))
             for start in range(0, len(windows), shown):

@@ -105,18 +105,21 @@ def sample_windows(
     """
     if not latents:
         return []
-    vocab, fit = plain_strings(features.vocab), features.fit_half().numpy()
+    vocab = plain_strings(features.vocab)
+    fit = features.fit_half().numpy()
     examples = features.sql(
         "select e.latent, e.kind, e.interval, e.row, e.tokens, e.values, f.max as maximum "
         "from examples e join features f on e.latent = f.latent "
         f"where e.latent in ({', '.join(map(str, latents))}) order by e.latent, e.kind desc, e.interval desc, e.rank"
     )
-    candidates, n = np.flatnonzero(~fit), _CANDIDATES * n_windows
+    candidates = np.flatnonzero(~fit)
+    n = _CANDIDATES * n_windows
     centres = np.stack([_drawn_rows(candidates, features.n_ctx, n, [seed, latent, 1]) for latent in latents])
     silent = _silent(features, latents, centres)
     sampled = []
     for i, latent in enumerate(latents):
-        rows_of_latent, generator = examples[examples.latent == latent], np.random.default_rng([seed, latent])
+        rows_of_latent = examples[examples.latent == latent]
+        generator = np.random.default_rng([seed, latent])
         in_fit = fit[rows_of_latent.row.to_numpy() // features.n_ctx]
         held_out = rows_of_latent[~in_fit & (rows_of_latent.kind == "interval").to_numpy()]
         shown, firing = (
@@ -201,7 +204,8 @@ def _silent(
     for chunk in read_chunks(features.codes, features.n_ctx):
         which = index_of[chunk.latents]
         kept = (which >= 0) & (chunk.values > 0)
-        rows, which = chunk.rows[kept], which[kept]
+        rows = chunk.rows[kept]
+        which = which[kept]
         for i in np.unique(which):
             firing_rows = rows[which == i]
             silent[i] &= np.searchsorted(firing_rows, start[i]) == np.searchsorted(firing_rows, stop[i])
@@ -211,7 +215,8 @@ def _silent(
 def _firing_window(features: FeatureStore, example: pd.Series, vocab: list[str]) -> Window:
     values = np.asarray(example["values"], np.float64)
     interval = int(np.ceil(min(1.0, values.max() / example.maximum) * N_INTERVALS)) - 1
-    pieces, marked = tuple(vocab[token] for token in example.tokens), np.flatnonzero(values > 0)
+    pieces = tuple(vocab[token] for token in example.tokens)
+    marked = np.flatnonzero(values > 0)
     return Window(pieces, tuple(values.tolist()), tuple(marked.tolist()), interval, int(example.row))
 
 

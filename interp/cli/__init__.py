@@ -114,7 +114,8 @@ def _run(words: list[str]) -> None:
 def _import_plugins(words: list[str]) -> list[str]:
     """Run the files that --import names, wherever it stands, and return the other words: which options a command has
     hangs on what the files register."""
-    rest, following = [], iter(words)
+    rest = []
+    following = iter(words)
     for word in following:
         flag, _, file = word.partition("=")
         if flag != "--import":

@@ -136,7 +136,9 @@ class Bar:
 
     def _begin_step(self, done: int, total: int) -> None:
         self.close()
-        self._total, self._initial, self._began = total, done, time.monotonic()
+        self._total = total
+        self._initial = done
+        self._began = time.monotonic()
         self._first, self._is_told = None, False
         if self._on_terminal:
             from tqdm import tqdm

@@ -66,7 +66,8 @@ def scan_command(
         interp scan SAE STORE --join 'parts/*' --model MODEL --out OUT
         torchrun --nproc-per-node 2 -m interp scan SAE STORE --model MODEL --out OUT"""
     check_writable("--out", out)
-    own_part, parts = parse_part(part or "1/1"), _matches("--join", join)
+    own_part = parse_part(part or "1/1")
+    parts = _matches("--join", join)
     from interp.evaluation.baselines import NeuronDictionary
     from interp.features.feature_store import scan_features, scan_part
     from interp.pipeline.opening import open_any
@@ -164,7 +165,8 @@ def rank_command(
         interp rank FEATURES --join 'parts/*.parquet' --out ranking.parquet
         torchrun --nproc-per-node 2 -m interp rank FEATURES --out ranking.parquet"""
     in_run = _check_source(source, out, "the ranking's file", *TABLES, overwrite=overwrite)
-    own_part, parts = parse_part(part or "1/1"), _matches("--join", join)
+    own_part = parse_part(part or "1/1")
+    parts = _matches("--join", join)
     if (part or parts or is_shared()) and out is None:
         raise ValueError("name the ranking's file with --out: one process alone writes into a run folder")
     if part and out is not None and out.suffix != ".parquet":

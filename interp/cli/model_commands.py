@@ -119,7 +119,8 @@ def quality_command(
         hook = hook or own_hook(dictionaries[sae[0]])
         if hook is None:
             raise ValueError(f"{sae[0]} does not say which hook it was trained on: name it with --hook")
-        ids, opened = _ids(tokens, max_tokens), load_named_model(model)
+        ids = _ids(tokens, max_tokens)
+        opened = load_named_model(model)
         options: Any = {"batch_size": batch_size, "exclude": opened.special_ids, "writes": target, "progress": bar}
         table = quality_table(opened, hook, dictionaries, ids, **options)
     if out is not None:

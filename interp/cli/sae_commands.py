@@ -96,7 +96,8 @@ def with_fields(command: Callable) -> Callable:
     signature = inspect.signature(command)
     options: dict[str, inspect.Parameter] = {}
     for kind in ARCHITECTURES.values():
-        docs, hints = _field_docstrings(kind), field_types(kind)
+        docs = _field_docstrings(kind)
+        hints = field_types(kind)
         for name in hints.keys() - signature.parameters.keys() - options.keys():
             flags = [f"--{name.replace('_', '-')}"] + (["--max-tokens"] if name == "tokens" else [])
             help = docs.get(name, "").split(". ")[0]
@@ -122,7 +123,8 @@ def field_lines(kind: type) -> list[str]:
     """A line for each field with its name, type and default, and then what its docstring says."""
     from interp.pipeline.validation import field_types, is_needed, plain, type_name
 
-    hints, docs = field_types(kind), _field_docstrings(kind)
+    hints = field_types(kind)
+    docs = _field_docstrings(kind)
     lines = []
     for field in dataclasses.fields(kind):
         default = "needed" if is_needed(field) else f"default {plain(field.default)}"

@@ -111,7 +111,8 @@ class CodeRun:
     def _layout(self) -> dict[str, _Column]:
         """The columns by the file's header, where it describes all of the file."""
         with open(self.file, "rb") as stream:
-            size, length = self.file.stat().st_size, int.from_bytes(stream.read(8), "little")
+            size = self.file.stat().st_size
+            length = int.from_bytes(stream.read(8), "little")
             text = stream.read(length) if length <= _MAX_HEADER else b""
         try:
             header: dict[str, Any] = json.loads(text)
@@ -133,7 +134,9 @@ class CodeStore:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         meta = validated(_Meta, read_json(self.path / META, REMEDY), self.path / META, REMEDY)
-        self.n_rows, self.d_sae, listed = meta["n_rows"], meta["d_sae"], meta.get("runs")
+        self.n_rows = meta["n_rows"]
+        self.d_sae = meta["d_sae"]
+        listed = meta.get("runs")
         names = [file.stem.removeprefix("run-") for file in self.path.glob("run-*.safetensors")]
         self._runs = [self._run(name) for name in sorted(names if listed is None else listed)]
         for run, sizes in zip(self._runs, sorted((listed or {}).items()), strict=False):

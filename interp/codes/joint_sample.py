@@ -53,7 +53,8 @@ class JointSample:
         chosen = self.chosen[name] = np.sort(np.random.default_rng(self.seed).permutation(d_sae)[: self.latents])
         folder = self.work / f"codes-{name.replace(' ', '-')}"
         if not folder.exists():
-            done, maxima = 0, torch.zeros(d_sae)
+            done = 0
+            maxima = torch.zeros(d_sae)
             with whole_folder(folder, {"kind": "codes", "latents": chosen.tolist()}) as new:
                 codes = CodeStore.create(new, n_rows=self.n_rows, d_sae=len(chosen))
                 for i, (row_ids, part) in enumerate(parts):

@@ -106,7 +106,8 @@ def read_chunks(
     def read(start: int) -> CodeChunk:
         part = codes[start : start + size]
         latents = part.latents.numpy().astype(np.int32, copy=False)
-        offsets, activations = part.offsets.numpy(), np.maximum(part.values.float().numpy(), 0)
+        offsets = part.offsets.numpy()
+        activations = np.maximum(part.values.float().numpy(), 0)
         values = activations if scale is None else activations * scale[latents]
         if counted is not None:
             values = values * np.repeat(counted[start : start + size], np.diff(offsets))

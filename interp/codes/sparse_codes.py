@@ -207,7 +207,8 @@ def reconstruction(
     dictionary: Dictionary, codes: SparseCodes, x: Float[Tensor, "row d_in"]
 ) -> Float[Tensor, "row d_out"]:
     """The reconstruction of rows x from their codes: decoded, plus the skip path of a transcoder that has one."""
-    decoded, W_skip = dictionary.decode(codes), getattr(dictionary, "W_skip", None)
+    decoded = dictionary.decode(codes)
+    W_skip = getattr(dictionary, "W_skip", None)
     return decoded if W_skip is None else decoded + x.to(decoded) @ W_skip
 
 

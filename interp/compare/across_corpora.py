@@ -247,10 +247,12 @@ def _statistics(
     seed: int,
     progress: Progress,
 ) -> _Statistics:
-    d_sae, n = scans[0].features.d_sae, len(in_a)
+    d_sae = scans[0].features.d_sae
+    n = len(in_a)
     fired = sum(np.minimum(column(scan.features, "n_active"), len(scan.documents.ids)) for scan in scans)
     above, means = np.zeros((d_sae, 2), np.int64), np.zeros((d_sae, 2))
-    thresholds, strongest = np.zeros(d_sae), np.full((d_sae, 2, SNIPPETS), -1, np.int64)
+    thresholds = np.zeros(d_sae)
+    strongest = np.full((d_sae, 2, SNIPPETS), -1, np.int64)
     generator = np.random.default_rng(seed)
     drawn = np.stack([generator.permutation(in_a) for _ in range(shuffles)], 1).astype(np.float32)
     shuffled = np.zeros((d_sae, shuffles), np.int64)
@@ -285,7 +287,9 @@ def _maxima(
     scans: Sequence[ScannedDocuments], low: int, high: int, progress: Progress
 ) -> tuple[scipy.sparse.csc_matrix, Int64[np.ndarray, " nnz"]]:
     """The largest activation of latents in each document, by latent, and its row, counted on from scan to scan."""
-    matrices, rows, offset = [], [], 0
+    matrices = []
+    rows = []
+    offset = 0
     for features, documents in scans:
         maxima_of_scan = pooled(features.codes, documents, "max", features.n_ctx, low, high, progress)
         matrices.append(maxima_of_scan.matrix)
@@ -303,7 +307,8 @@ def _maxima(
 
 def _medians(maxima: scipy.sparse.csc_matrix) -> Float64[np.ndarray, " latent"]:
     """The lower median of each column, of its zeros too; 0 where it has as many as that."""
-    n, medians = maxima.shape[0], np.zeros(maxima.shape[1])
+    n = maxima.shape[0]
+    medians = np.zeros(maxima.shape[1])
     n_zero = n - np.diff(maxima.indptr)
     for latent in np.flatnonzero(n_zero <= (n - 1) // 2):
         values = maxima.data[maxima.indptr[latent] : maxima.indptr[latent + 1]]
@@ -341,7 +346,8 @@ def _tails(counts, totals, n_a, n):
     out = np.ones(len(counts))
     for i in range(len(counts)):
         x, total = counts[i], totals[i]
-        low, high = max(0, n_a + total - n), min(total, n_a)
+        low = max(0, n_a + total - n)
+        high = min(total, n_a)
         step = 1 if x * n >= total * n_a else -1
         term = math.exp(_log_choose(total, x) + _log_choose(n - total, n_a - x) - _log_choose(n, n_a))
         tail, k = 0.0, x
@@ -391,7 +397,8 @@ def _difference_table(
     rules: pd.DataFrame,
 ) -> pd.DataFrame:
     differences = np.array([_difference(above, sizes) for above in statistics.above.tolist()]).reshape(-1, 3)
-    shares, differs = statistics.above / np.array(sizes), statistics.q <= FALSE_DISCOVERIES
+    shares = statistics.above / np.array(sizes)
+    differs = statistics.q <= FALSE_DISCOVERIES
     by_latent = zip(shares.tolist(), statistics.thresholds.tolist(), rules["rule"], rules["f1"], strict=True)
     snippets = [
         [
@@ -433,7 +440,8 @@ def _snippet(scans: Sequence[ScannedDocuments], row: int) -> str:
         features = scans[1].features
     n_ctx = features.n_ctx
     first = row - row % n_ctx
-    start, stop = max(row - _BEFORE, first), min(row + _AFTER + 1, first + n_ctx)
+    start = max(row - _BEFORE, first)
+    stop = min(row + _AFTER + 1, first + n_ctx)
     tokens = features.tokens.reshape(-1)[start:stop].tolist()
     pieces = joined_pieces([features.vocab[token] for token in tokens])
     return "".join(f"«{text}»" if row - start in positions else text for text, positions in pieces).replace("\n", "↵")

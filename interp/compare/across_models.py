@@ -134,7 +134,9 @@ def stability(
     matched, other, signed = matched_rows(ours, theirs)
     random = random_directions(second_moments(theirs.detach().float().cpu()), len(theirs), seed)
     at, _, signed_by_chance = matched_rows(ours, random)
-    cosine, by_chance, chance = np.abs(signed), np.abs(signed_by_chance), np.full(len(ours), np.nan)
+    cosine = np.abs(signed)
+    by_chance = np.abs(signed_by_chance)
+    chance = np.full(len(ours), np.nan)
     chance[at] = by_chance
     columns = {"latent": matched, "other": other, "cosine": cosine, "chance": chance[matched]}
     table = pd.DataFrame(columns).sort_values("latent", ignore_index=True)
@@ -171,7 +173,9 @@ class ShiftedCodes:
 
     def _parts(self, rows: slice) -> list[slice]:
         start, stop, _ = rows.indices(len(self))
-        first, last, n = start + self.by, max(start, stop) + self.by, len(self)
+        first = start + self.by
+        last = max(start, stop) + self.by
+        n = len(self)
         if last <= n or first >= n:
             return [slice(first % n, first % n + last - first)]
         return [slice(first, n), slice(0, last - n)]

@@ -78,7 +78,8 @@ def splitting(
     by_chance = masked_edges(narrow_codes, ShiftedCodes.drawn(wide_codes, seed), *limits)[0]
     best = edges.sort_values("masked", ascending=False, kind="stable").drop_duplicates("other").index
     edges["is_best"] = edges.index.isin(best)
-    alive, n_wide = np.flatnonzero(fired[0] >= min_fired), max(int((fired[1] >= min_fired).sum()), 1)
+    alive = np.flatnonzero(fired[0] >= min_fired)
+    n_wide = max(int((fired[1] >= min_fired).sum()), 1)
     n_children = np.bincount(edges["latent"][edges["is_best"]], minlength=narrow_codes.d_sae)[alive]
     return Splitting(
         edges.reset_index(drop=True),
@@ -93,7 +94,8 @@ def masked_edges(
     narrow: CodeSource, wide: CodeSource, min_cosine: float, min_fired: int, progress: Progress = no_progress
 ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
     """The edges, and how often each narrow and each wide latent fires."""
-    parts, fired = [], (np.zeros(narrow.d_sae), np.zeros(wide.d_sae))
+    parts = []
+    fired = (np.zeros(narrow.d_sae), np.zeros(wide.d_sae))
     for sums in joint_sums(narrow, wide, [(1, 1), (2, 0), (0, 0)], progress):
         products, squares, both = sums.products
         fired = sums.ours.fired, sums.theirs.fired

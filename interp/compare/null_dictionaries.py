@@ -116,7 +116,8 @@ def compare_with_nulls(
     Raises ValueError where they are not of one another, and where `out` holds other nulls, unless `overwrite` lets them
     give way.
     """
-    settings, out = settings or NullsConfig(), Path(out)
+    settings = settings or NullsConfig()
+    out = Path(out)
     hook = store.name_of(hook)
     check_scan_of(features, store, hook)
     if neurons is not None:
@@ -147,7 +148,8 @@ def _judged(
     model: nn.Module,
     options: Any,
 ) -> Nulls:
-    features, progress = trials.features, _named(trials.progress, "dictionaries")
+    features = trials.features
+    progress = _named(trials.progress, "dictionaries")
     configs = {"twin seed": trials.twin_config}
     configs |= {name: dataclasses.replace(trials.twin_config, freeze=part) for name, part in FROZEN.items()}
     if trials.reduced_config is not None:
@@ -206,7 +208,8 @@ class _NullTrials:
         self.correlations: dict[str, Any] = {}
 
     def take_learnt(self, name: str, sae: SAE, store: ActivationStore, hook: str) -> None:
-        norms, parts = sae.W_dec.norm(dim=1), encode_rows(sae, store, hook, self.n_rows)
+        norms = sae.W_dec.norm(dim=1)
+        parts = encode_rows(sae, store, hook, self.n_rows)
         if name in COMPARED:
             codes = in_order(parts, self.n_rows)
             correlation = best_matches(self.features.codes[: self.n_rows], codes).correlation
@@ -221,7 +224,8 @@ class _NullTrials:
 
     def take_model(self, name: str, model: nn.Module, hook: str, options: dict[str, Any]) -> None:
         """A dictionary that is trained on another model."""
-        progress, work = _named(self.progress, name), self.out / "work"
+        progress = _named(self.progress, name)
+        work = self.out / "work"
         tokens = self.features.tokens[: max(len(self.tokens), -(-self.twin_config.tokens // self.features.n_ctx))]
         folder = name.removesuffix(" model")
         store = harvest(model, tokens, [hook], work / f"activations-{folder}", progress=progress, **options)
@@ -230,7 +234,9 @@ class _NullTrials:
 
     def judge(self, vocab: Sequence[str] | None) -> pd.DataFrame:
         """`rank_codes` of all of them at once, so that what it learns of the text is learnt once."""
-        nulls, seed, chosen = _SHIFTS, self.settings.seed, self.samples.chosen
+        nulls = _SHIFTS
+        seed = self.settings.seed
+        chosen = self.samples.chosen
         options: Any = {"vocab": vocab, "nulls": nulls, "seed": seed, "progress": self.progress}
         faint = np.concatenate(list(self.samples.faint.values()))
         table = rank_codes(self.tokens, self.samples, faint=faint, **options)

@@ -53,7 +53,8 @@ class Others:
 
     def instead(self, firings: Firings, n_ctx: int) -> Firings:
         """Firings at the same rows, along another latent at each position."""
-        latent, step = firings.latent.cpu(), firings.row.cpu() % n_ctx
+        latent = firings.latent.cpu()
+        step = firings.row.cpu() % n_ctx
         step = step % max(len(self.latents) - 1, 1) + 1  # so that none comes round to itself
         other = self.latents[(self.index_of[latent] + step) % len(self.latents)]
         z = firings.z * (self.lengths[latent] / self.lengths[other]).to(firings.z)
@@ -122,7 +123,8 @@ class AblationBatch:
     def __init__(
         self, downstream: Downstream, dictionary: Dictionary, tokens: Tensor, present: Bool[Tensor, "seq pos"]
     ):
-        self.downstream, self.tokens = downstream, to_model(downstream.module, tokens)
+        self.downstream = downstream
+        self.tokens = to_model(downstream.module, tokens)
         self.W_dec = dictionary.W_dec.detach().to(self.tokens.device)
         self.entered = downstream.enter(self.tokens)
         self.codes, usable = downstream.hooks.codes(dictionary, self.entered.acts)
@@ -133,7 +135,9 @@ class AblationBatch:
 
     def firings(self, column: Int[Tensor, " d_sae"], pair_of: Int[Tensor, "latent seq"]) -> Firings:
         """column: each latent's number among those looked at, or −1; pair_of: −1 where a pair is not sampled."""
-        rows, latents, z = self.codes.rows.cpu(), self.codes.latents.cpu().long(), self.codes.values.cpu()
+        rows = self.codes.rows.cpu()
+        latents = self.codes.latents.cpu().long()
+        z = self.codes.values.cpu()
         column_of = column[latents]
         pair = torch.where(column_of >= 0, pair_of[column_of, rows // self.tokens.shape[1]], -1)
         keep = (pair >= 0) & (z > 0) & self.usable.flatten().cpu()[rows]
@@ -189,7 +193,8 @@ class AblationBatch:
                 states = self._states(block.row, self.changes(block))
                 yield Ablated(block, states, nothing, nothing, states[:0])
             return
-        pos, later = self.tokens.shape[1], self.later(firings)
+        pos = self.tokens.shape[1]
+        later = self.later(firings)
         for pairs in self._pairs_at_once(firings, self.downstream.readout.d_state):
             states = pairs.states(pairs.change)
             pair_at, pos_at = later[pairs.part].nonzero().unbind(1)
@@ -224,7 +229,8 @@ class AblationBatch:
         ends = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
         for part in slices(len(counts), max(1, NUMBERS_AT_ONCE // 4 // (pos * width))):
             entries = slice(int(ends[part.start]), int(ends[part.stop]))
-            taken, pair_at = firings.take(entries), group[entries] - part.start
+            taken = firings.take(entries)
+            pair_at = group[entries] - part.start
             seq = firings.row[ends[part]] // pos
             change = self.W_dec.new_zeros(len(seq), pos, self.W_dec.shape[1])
             change[pair_at, taken.row % pos] = self.changes(taken)
@@ -234,7 +240,8 @@ class AblationBatch:
 
     def _loss_of_pairs(self, pairs: "_PairBlock", change: Float[Tensor, "pair pos d_out"]) -> Float[Tensor, ""]:
         """The summed loss of the sequences of some pairs."""
-        counted, following = self.counted[pairs.seq], self.next.view(self.tokens.shape)[pairs.seq]
+        counted = self.counted[pairs.seq]
+        following = self.next.view(self.tokens.shape)[pairs.seq]
         logits = self.downstream.readout.logits(pairs.states(change)[counted])
         return F.cross_entropy(logits, following[counted], reduction="sum")
 

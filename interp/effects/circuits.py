@@ -150,7 +150,8 @@ class _Reading:
         firing: _Firing,
     ) -> Iterator[tuple[slice, Float[Tensor, "pair target"]]]:
         """The readings of the targets without a latent, some pairs at a time."""
-        pos, n = tokens.shape[1], max(1, _ROWS_AT_ONCE // tokens.shape[1])
+        pos = tokens.shape[1]
+        n = max(1, _ROWS_AT_ONCE // tokens.shape[1])
         for start in range(0, len(prompt), n):
             part = slice(start, min(start + n, len(prompt)))
             inside = (firing.pair >= part.start) & (firing.pair < part.stop)
@@ -198,8 +199,11 @@ def _firings(
     codes: SparseCodes, usable: Tensor, dictionary: Dictionary, read_at: Int[Tensor, " prompt"], pos: int
 ) -> tuple[Int[Tensor, " pair"], _Firing]:
     """The pairs, prompt · d_sae + latent, and their firings."""
-    rows, latents = codes.rows, codes.latents.long()
+    rows = codes.rows
+    latents = codes.latents.long()
     keep = codes.fires & (rows % pos <= read_at.to(rows.device)[rows // pos]) & usable.to(rows.device)[rows]
-    rows, latents, z = rows[keep], latents[keep], codes.values[keep]
+    rows = rows[keep]
+    latents = latents[keep]
+    z = codes.values[keep]
     pairs, pair = torch.unique(rows // pos * dictionary.d_sae + latents, return_inverse=True)
     return pairs, _Firing(pair, rows, -z[:, None] * dictionary.W_dec.detach()[latents])

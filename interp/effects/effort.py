@@ -86,7 +86,8 @@ def effort(
         )
         return operations / OPERATIONS_A_SECOND / 60
 
-    sequences, fit = min(sequences, max(1, int(n_sequences.max()) if len(order) else 1)), len(order)
+    sequences = min(sequences, max(1, int(n_sequences.max()) if len(order) else 1))
+    fit = len(order)
     if minutes is not None:
         while sequences > FEWEST and estimate(fit, sequences) > minutes:
             sequences -= 1

@@ -123,7 +123,8 @@ def feature_effects(
     minutes (as estimated), seed, and gradient_agreement (and integrated_agreement) over the latents. Raises ValueError
     if model, dictionary and scan are not of each other, and for a model that predicts no next tokens.
     """
-    module, hooks = module_of(model), dictionary_hooks(model, hook, dictionary, writes)
+    module = module_of(model)
+    hooks = dictionary_hooks(model, hook, dictionary, writes)
     check_scanned(features, dictionary, model, hook)
     check_token_ids(features.tokens, size_of(module, "d_vocab"))
     check_predicts_next(model, features.tokens)
@@ -228,9 +229,12 @@ class _Ablations:
         progress: Progress,
         n_pairs: int,
     ):
-        self.tokens, self.downstream, self.dictionary = features.tokens, downstream, dictionary
+        self.tokens = features.tokens
+        self.downstream = downstream
+        self.dictionary = dictionary
         self.present = features.codes.present(0, len(features.codes)).view(self.tokens.shape)
-        self.occurring, self.steps = self.tokens.unique().long(), steps
+        self.occurring = self.tokens.unique().long()
+        self.steps = steps
         self.n_tokens = min(n_tokens, len(self.occurring))
         self.gradients = ("gradient", "integrated") if steps else ("gradient",)
         self.progress, self.n_pairs = progress, n_pairs
@@ -295,7 +299,8 @@ class _Ablations:
             add("integrated", pair, values)
         for prefix, changed in (("", firings), ("null_", self.others.instead(firings, self.tokens.shape[1]))):
             for without in batch.ablated(changed):
-                ablated, counted = without.firings, batch.counted.flatten()
+                ablated = without.firings
+                counted = batch.counted.flatten()
                 for part, change in batch.compare(clean, ablated.row, without.states):
                     pair = ablated.pair[part]
                     add(f"{prefix}kl", pair, change.kl)
@@ -343,7 +348,8 @@ def _interval(
     off = np.where(counts, without - (without.sum(1) / n)[:, None], 0)
     reach = scipy.stats.t.ppf(0.975, n - 1) * np.sqrt((n - 1) / n * (off**2).sum(1))  # NaN for one sequence
     middle = scaled(ratio(above.sum(1), below.sum(1)))
-    low, high = middle - reach, middle + reach
+    low = middle - reach
+    high = middle + reach
     return (np.maximum(low, 0) ** 2, high**2) if squared else (low, high)
 
 

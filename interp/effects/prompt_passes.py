@@ -152,7 +152,8 @@ class PromptPasses:
             reads[n] = x.flatten(2)
 
         def write(n: int, x: Tensor) -> Tensor:
-            part, W_skip = self.parts[n], getattr(self.parts[n].dictionary, "W_skip", None)
+            part = self.parts[n]
+            W_skip = getattr(self.parts[n].dictionary, "W_skip", None)
             with self.held.aside():
                 out = outputs[n] if W_skip is None else outputs[n] + part.skips * (reads[n] @ W_skip.to(reads[n]))
             return out.reshape(x.shape)

@@ -105,9 +105,11 @@ def dose_response(
     check_predicts_next(model, features.tokens)
     generator = torch.Generator().manual_seed(seed)
     tokens = features.tokens[torch.randperm(len(features.tokens), generator=generator)[:sequences]]
-    prompts, maximum = tokens[:, : max(1, tokens.shape[1] // 2)], pins(features, {latent: 1.0})[latent].plus
+    prompts = tokens[:, : max(1, tokens.shape[1] // 2)]
+    maximum = pins(features, {latent: 1.0})[latent].plus
     targets = to_model(module_of(model), tokens)[:, 1:].flatten()
-    rows, clean = [], None
+    rows = []
+    clean = None
     for multiple in (None, *multiples):
         actions = {} if multiple is None else {latent: pin(multiple * maximum)}
         steered = Steered(model, hook, dictionary, actions)
@@ -133,7 +135,8 @@ def useful_range(doses: pd.DataFrame, most_loss: float) -> tuple[float, float] |
     above that of the model as it is, while the loss is at most `most_loss` nats; None where fewer than two do.
 
     doses: of `dose_response`, with a concept."""
-    free, rows = doses[doses["multiple"].isna()], doses.dropna(subset=["multiple"]).sort_values("multiple")
+    free = doses[doses["multiple"].isna()]
+    rows = doses.dropna(subset=["multiple"]).sort_values("multiple")
     best: list[float] = []
     run: list[float] = []
     before = float(free["concept"].iloc[0])
@@ -162,7 +165,8 @@ class Steered:
     ) -> Int[Tensor, "seq pos_plus_n"]:
         tokens = to_model(self.module, tokens)
         generator = torch.Generator(tokens.device).manual_seed(seed)
-        n_ctx, kept = size_of(self.module, "n_ctx") or tokens.shape[1] + n, None
+        n_ctx = size_of(self.module, "n_ctx") or tokens.shape[1] + n
+        kept = None
         for _ in range(n):
             logits, kept = self._next(tokens[:, -n_ctx:], kept if tokens.shape[1] <= n_ctx else None)
             if temperature == 0:

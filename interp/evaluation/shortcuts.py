@@ -37,7 +37,8 @@ def downstream_of(module: nn.Module, hooks: DictionaryHooks, tokens: Int[Tensor,
 
     tokens: a few sequences, on which the shortcuts are tried.
     """
-    tokens, blocks = to_model(module, tokens), _blocks(module, hooks.writes.module)
+    tokens = to_model(module, tokens)
+    blocks = _blocks(module, hooks.writes.module)
     with evaluating(module):
         clean, returns_tuple = _clean_pass(module, tokens, blocks)
         change = _random_change(module, hooks.writes, tokens)

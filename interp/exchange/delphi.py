@@ -78,7 +78,8 @@ def _firings(features: FeatureStore, first: int, stop: int) -> tuple[Int[Tensor,
     for start in range(0, len(features.codes), _ROWS_AT_ONCE):
         codes = features.codes[start : min(start + _ROWS_AT_ONCE, len(features.codes))]
         kept = (codes.latents >= first) & (codes.latents < stop) & (codes.values > MIN_ACTIVATION)
-        rows, latents = start + codes.rows[kept], codes.latents[kept].long() - first
+        rows = start + codes.rows[kept]
+        latents = codes.latents[kept].long() - first
         location = torch.stack([rows // features.n_ctx, rows % features.n_ctx, latents], 1)
         parts.append((location, codes.values[kept].half()))
     locations, activations = zip(*parts, strict=True)

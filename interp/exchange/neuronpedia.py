@@ -106,7 +106,9 @@ def _feature(features: FeatureStore, row: dict, histogram: pd.DataFrame, dataset
 
 
 def _activation(example: dict, row: dict, intervals: pd.DataFrame, vocab: list[str]) -> dict[str, Any]:
-    low, high, share = -1.0, float(row["max"]), -1.0
+    low = -1.0
+    high = float(row["max"])
+    share = -1.0
     if example["kind"] != "top":
         interval = intervals.loc[(example["latent"], example["interval"])]
         low, high = float(interval["low"]), float(interval["high"])

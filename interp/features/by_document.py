@@ -97,7 +97,8 @@ class Documents:
         rows of those that have one."""
         kept = self.lengths >= (n_tokens or 1)
         number = np.where(kept, kept.cumsum() - 1, -1).astype(np.int32)
-        of_row, rows = np.full(len(self.of_row), -1, np.int32), np.flatnonzero(self.of_row >= 0)
+        of_row = np.full(len(self.of_row), -1, np.int32)
+        rows = np.flatnonzero(self.of_row >= 0)
         if n_tokens is not None:
             rows = rows[self.of_row[rows].argsort(kind="stable")]
             ordinal = np.arange(len(rows)) - np.repeat(self.lengths.cumsum() - self.lengths, self.lengths)
@@ -156,7 +157,8 @@ def pooled(
     if how not in get_args(Pooling):
         raise ValueError(f"how={how!r} must be one of {', '.join(get_args(Pooling))}")
     last = codes.d_sae if last is None else last
-    width, n = last - first, len(documents.ids)
+    width = last - first
+    n = len(documents.ids)
     parts = [_Entries.empty()]
     for chunk in read_chunks(codes, n_ctx, progress=progress, note="documents"):
         rows = chunk.rows
@@ -200,7 +202,8 @@ class _Entries(NamedTuple):
 def _token_counts(tokens: Int32[np.ndarray, " row"], n_vocab: int, documents: Documents) -> scipy.sparse.csr_matrix:
     counts = scipy.sparse.csr_matrix((len(documents.ids), n_vocab), dtype=np.int32)
     for block in slices(len(tokens), _ROWS_AT_ONCE):
-        document_of, ids = documents.of_row[block], tokens[block]
+        document_of = documents.of_row[block]
+        ids = tokens[block]
         entries = document_of[document_of >= 0], ids[document_of >= 0]
         ones = np.ones(len(entries[0]), np.int32)
         counts = counts + scipy.sparse.coo_matrix((ones, entries), shape=counts.shape).tocsr()
@@ -211,7 +214,8 @@ def _activations(
     store: StoredRows, hook: str, documents: Documents, how: Pooling
 ) -> Float32[np.ndarray, "document d_in"]:
     """Each document's activations, pooled over its rows that were encoded, read shard after shard."""
-    shape, of_row = (len(documents.ids), store.d(hook)), torch.from_numpy(documents.of_row)
+    shape = (len(documents.ids), store.d(hook))
+    of_row = torch.from_numpy(documents.of_row)
     total = torch.zeros(shape) if how == "mean" else torch.full(shape, -torch.inf)
     for i in range(store.n_shards):
         shard = store.shard(i, hook)

@@ -105,7 +105,8 @@ def logit_path(
         check_predicts_next(model, tokens)
     except NoNextTokens as reason:
         return LogitPath(f"no logit effects: {reason}")
-    norm, through = getattr(model, "final_norm", getattr(model, "ln_final", None)), "without a final norm"
+    norm = getattr(model, "final_norm", getattr(model, "ln_final", None))
+    through = "without a final norm"
     if norm is not None:
         inputs = capture(model, to_model(model, tokens), {"norm": Hook(norm, "input")})["norm"]
         linear = _as_linear(norm, inputs.float().flatten(0, -2))
@@ -227,9 +228,11 @@ def _as_linear(norm: nn.Module, x: Float[Tensor, "row d_model"]) -> _Linear | No
     probe[:, ::2] = -1
     probe = _FAR * (probe - probe.mean())  # of mean 0 and without a zero, so that s is its root mean square
     along, against = _run(norm, probe), _run(norm, -probe)
-    weight, bias = (along - against) / 2 / probe * probe.square().mean().sqrt(), (along + against) / 2
+    weight = (along - against) / 2 / probe * probe.square().mean().sqrt()
+    bias = (along + against) / 2
     centres = torch.allclose(_run(norm, probe + _FAR), along, rtol=1e-3, atol=1e-3)
-    normed, shaped = _run(norm, x) - bias, _shaped(x, weight, centres)
+    normed = _run(norm, x) - bias
+    shaped = _shaped(x, weight, centres)
     inverse = (normed * shaped).sum(1, keepdim=True) / shaped.square().sum(1, keepdim=True)
     if (shaped * inverse - normed).norm() > 1e-3 * normed.norm():
         return None
@@ -266,7 +269,9 @@ def _count_following(effects, top, unigrams, starts, pairs):
         for level in range(_LEVELS):
             below[level + 1] += below[level]
         rank[top[i]] = np.arange(top.shape[1])
-        mass, of_known, won = 0, 0, 0.0
+        mass = 0
+        of_known = 0
+        won = 0.0
         for at in range(starts[i], starts[i + 1]):
             token, units = pairs[at, TOKEN], pairs[at, MASS]
             mass += units

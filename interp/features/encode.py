@@ -43,7 +43,8 @@ class Contributions:
 
     def __init__(self, sae: Dictionary, folder: Path):
         self.sae, self.folder = sae, folder
-        self.W_dec, self.b_dec = sae.W_dec.detach().float().contiguous(), sae.b_dec.detach().float()
+        self.W_dec = sae.W_dec.detach().float().contiguous()
+        self.b_dec = sae.b_dec.detach().float()
         self.squares = self.W_dec.double().square().sum(1)
         self.reconstructs = sae.kind != "transcoder" and self.W_dec.shape[1] == sae.d_in
         self._begin()
@@ -54,7 +55,8 @@ class Contributions:
         if not self.reconstructs:
             return
         dots = kernels(codes.values).decode_backward(codes, self.W_dec, self.b_dec, x).gradient.double()
-        z, latents = codes.values.double(), codes.latents.long()
+        z = codes.values.double()
+        latents = codes.latents.long()
         self.rises.index_add_(0, latents, z * (z * self.squares[latents] - 2 * dots))
         self.moments.add(x)
 
@@ -67,7 +69,8 @@ class Contributions:
 
     def fvu_rise(self, n_pieces: int) -> Float[Tensor, " d_sae"] | None:
         """The rise of FVU over all pieces; None where one is missing, or where what is written is not what is read."""
-        total, rises = Moments(), torch.zeros(len(self.squares), dtype=torch.float64)
+        total = Moments()
+        rises = torch.zeros(len(self.squares), dtype=torch.float64)
         files = sorted(self.folder.glob("*.safetensors"))
         if len(files) < n_pieces:
             return None
@@ -80,7 +83,8 @@ class Contributions:
         return rises / total.total_squares if total.n and total.total_squares > 0 else None
 
     def _begin(self) -> None:
-        self.moments, self.rises = Moments(), torch.zeros_like(self.squares)
+        self.moments = Moments()
+        self.rises = torch.zeros_like(self.squares)
 
     def _decodes_by_rows(self, codes: SparseCodes) -> bool:
         """Whether the dictionary decodes by the rows of W_dec: some have a decoder of another form."""
@@ -119,7 +123,8 @@ def encode_store(
     """Encode these pieces of the store (None: all), one after another, into runs; those that are there stay. Rows above
     the dictionary's limit have none."""
     batch = max(64, min(8192, _ENCODE_BYTES // (4 * sae.d_sae)))
-    device, limit = sae.W_dec.device, limit_on(sae, store, hook)
+    device = sae.W_dec.device
+    limit = limit_on(sae, store, hook)
     for i, of_shard in groupby(pieces_of(store) if pieces is None else pieces, key=lambda piece: piece.shard):
         shard = None
         for name, _, rows in of_shard:

@@ -55,7 +55,8 @@ class Examples(NamedTuple):
 
 
 def pick_examples(columns: Columns, firing: FiringStatistics, rows: ScanRows) -> Examples:
-    config, text = rows.config, (rows.tokens.reshape(-1), rows.n_ctx)
+    config = rows.config
+    text = (rows.tokens.reshape(-1), rows.n_ctx)
     sizes = N_INTERVALS, config.n_top, config.n_per_interval
     return Examples(*_pick(*columns, firing.maxima, *text, np.uint64(config.seed), *sizes))
 
@@ -80,7 +81,8 @@ def example_table(examples: Examples, columns: Columns, firing: FiringStatistics
     top_interval = np.ceil(top_values * N_INTERVALS / firing.maxima[t_latent]).astype(np.int32) - 1
     order = latent.argsort(kind="stable")
     latent, entry = latent[order], entry[order]
-    row, flat = columns.rows[entry], rows.tokens.reshape(-1)
+    row = columns.rows[entry]
+    flat = rows.tokens.reshape(-1)
     first = row - row % rows.n_ctx
     start = np.maximum(row - SHOWN_BEFORE, first)
     lengths = np.minimum(row + SHOWN_AFTER + 1, first + rows.n_ctx) - start
@@ -103,11 +105,13 @@ def example_table(examples: Examples, columns: Columns, firing: FiringStatistics
 
 def first_windows(tokens: Int[np.ndarray, "seq pos"]) -> Bool[np.ndarray, " row"]:
     """Marks the rows whose window stands in no earlier sequence."""
-    flat, n_parts = np.ascontiguousarray(tokens).reshape(-1), max(1, -(-tokens.size // MAX_WINDOWS))
+    flat = np.ascontiguousarray(tokens).reshape(-1)
+    n_parts = max(1, -(-tokens.size // MAX_WINDOWS))
     size = 1 << max(1, int(2 * min(tokens.size, MAX_WINDOWS)).bit_length())
     out = np.ones(flat.size, bool)
     for part in range(n_parts):
-        keys, sequences = np.zeros(size, np.uint64), np.full(size, -1, np.int32)
+        keys = np.zeros(size, np.uint64)
+        sequences = np.full(size, -1, np.int32)
         _find_repeats(flat, tokens.shape[1], part, n_parts, keys, sequences, out)
     return out
 
@@ -133,7 +137,8 @@ def _find_repeats(tokens, n_ctx, part, n_parts, keys, sequences, out):
     """Find the windows of one part that an earlier sequence has, by a table of the first sequence of each key."""
     last = np.uint64(len(keys) - 1)
     for row in range(len(tokens)):
-        key, sequence = window_key(tokens, n_ctx, row), row // n_ctx
+        key = window_key(tokens, n_ctx, row)
+        sequence = row // n_ctx
         if key % np.uint64(n_parts) != np.uint64(part):
             continue
         slot = (key >> np.uint64(20)) & last
@@ -186,7 +191,8 @@ def _insert(score, item, window, scores, items, windows):
 def _fill(latents, entry, starts, window_offsets, offsets, rows, values, out):
     """The activations in the window of each entry `at` of a latent: those of the entries around it."""
     for i in range(len(entry)):
-        base, size = window_offsets[i], window_offsets[i + 1] - window_offsets[i]
+        base = window_offsets[i]
+        size = window_offsets[i + 1] - window_offsets[i]
         e = entry[i]
         while e >= offsets[latents[i]] and rows[e] >= starts[i]:
             out[base + rows[e] - starts[i]] = values[e]

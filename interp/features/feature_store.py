@@ -302,7 +302,8 @@ def scan_features(
     holds the scan of something else, or if the parts are not those of one encoding by this dictionary, each once.
     """
     _check_scannable(sae, store, hook, model)
-    hook, tokens = store.name_of(hook), store.tokens
+    hook = store.name_of(hook)
+    tokens = store.tokens
     n_ctx = store.n_ctx or 1
     vocab = words_of(model) if vocab is None and model is not None and tokens is not None else vocab
     read = (store.n_ids // n_ctx, n_ctx) if tokens is None else tokens
@@ -350,13 +351,16 @@ def scan_part(
     ValueError as `scan_features` does.
     """
     _check_scannable(sae, store, hook, None)
-    hook, out, team = store.name_of(hook), Path(out), processes()
+    hook = store.name_of(hook)
+    out = Path(out)
+    team = processes()
     pieces = pieces_of(store, part)
     made_of = {"kind": "scan part", "part": list(part), **_encoding(sae, store, hook)}
     team.check_alike(made_of, "scans")
     if not overwrite and team.all_do(lambda: holds(out, made_of)):
         return out
-    total, done = sum(piece.rows.stop - piece.rows.start for piece in pieces), 0
+    total = sum(piece.rows.stop - piece.rows.start for piece in pieces)
+    done = 0
 
     def advance(rows: int, note: str) -> None:
         nonlocal done
@@ -391,7 +395,8 @@ def _check_parts(folders: Sequence[str | Path], encoding: Mapping[str, str]) -> 
     for folder in folders:
         check_exists(folder)
         made_of = dict((read_manifest(Path(folder)) or {}).get(MADE_OF, {}))
-        is_part, part = made_of.pop("kind", "") == "scan part", made_of.pop("part", None)
+        is_part = made_of.pop("kind", "") == "scan part"
+        part = made_of.pop("part", None)
         notes.append(PartNote(str(folder), part if is_part else None, made_of))
     ordered = [Path(folders[i]) for i in whole_of(notes, encoding)]
     for folder in ordered:

@@ -82,7 +82,9 @@ class FiringStatistics:
         filled = self.histogram > 0
         seen = np.logical_or.accumulate(filled, 1) & np.logical_or.accumulate(filled[:, ::-1], 1)[:, ::-1]
         latent, index = np.nonzero(seen)
-        low, high, n = bin_edges()[index], bin_edges()[index + 1], self.histogram[latent, index]
+        low = bin_edges()[index]
+        high = bin_edges()[index + 1]
+        n = self.histogram[latent, index]
         return {"latent": self.first + latent, "bin": index, "low": low, "high": high, "n": n}
 
 
@@ -114,7 +116,8 @@ class Coactivation:
         """The `k` partners of the highest Jaccard index of each latent."""
         best = _best_partners(self.counts, self.first, self.n_strong, k)
         row, rank = np.nonzero(best >= 0)
-        latent, other = self.first + row, best[row, rank]
+        latent = self.first + row
+        other = best[row, rank]
         both = self.counts[row, other].astype(np.int64)
         n, n_other = self.n_strong[latent], self.n_strong[other]
         return {
@@ -184,7 +187,8 @@ def _keep_strongest(offsets, latents, bits, k):
     kept_offsets = np.zeros(len(offsets), np.int64)
     for row in range(len(offsets) - 1):
         kept_offsets[row + 1] = kept_offsets[row] + min(k, offsets[row + 1] - offsets[row])
-    kept, scores = np.empty(kept_offsets[-1], latents.dtype), np.zeros(kept_offsets[-1], np.uint64)
+    kept = np.empty(kept_offsets[-1], latents.dtype)
+    scores = np.zeros(kept_offsets[-1], np.uint64)
     for row in range(len(offsets) - 1):
         span = slice(kept_offsets[row], kept_offsets[row + 1])
         for e in range(offsets[row], offsets[row + 1]):
@@ -208,7 +212,8 @@ def _best_partners(n_both, first, n_strong, k):
     """The `k` others of the highest Jaccard index of each latent, ties to the smaller; −1 after them."""
     best = np.full((len(n_both), k), -1, np.int64)
     for i in range(len(n_both)):
-        scores, n = np.zeros(k), n_strong[first + i]
+        scores = np.zeros(k)
+        n = n_strong[first + i]
         for j in range(n_both.shape[1]):
             both = np.int64(n_both[i, j])
             if both > 0 and j != first + i:

@@ -70,7 +70,9 @@ def label_table(labels: LabelSets, columns: Columns, firing: FiringStatistics, r
     bin_of = _threshold_bins(firing.histogram)
     fired = columns.offsets, columns.rows, columns.values, columns.values.view(np.int32), rows.n_ctx, rows.fit
     both, n_fired, mass = _count(*fired, labels.of_row, labels.offsets, labels.ids, len(labels.names), bin_of)
-    n_both, n_label, n = both.sum((2, 3), dtype=np.int64), labels.n_label.sum(0), firing.n_rows
+    n_both = both.sum((2, 3), dtype=np.int64)
+    n_label = labels.n_label.sum(0)
+    n = firing.n_rows
     hits = both[..., ::-1].cumsum(-1, dtype=np.int64)[..., ::-1]
     total = n_fired[..., ::-1].cumsum(-1)[..., ::-1][:, None] + labels.n_label.T[None, :, :, None]
     f1 = ratio(2 * hits, total)  # "latent label half threshold"; NaN where neither latent nor label is to be seen
@@ -119,7 +121,8 @@ def _threshold_bins(histogram: np.ndarray) -> np.ndarray:
 
 def _thresholds(histogram: np.ndarray, bin_of: np.ndarray) -> np.ndarray:
     """Float "latent threshold": the lowest activation of each threshold bin and those above it."""
-    edges, lowest = bin_edges(), (histogram > 0).argmax(1)
+    edges = bin_edges()
+    lowest = (histogram > 0).argmax(1)
     index = np.stack([(bin_of < t).sum(1) for t in range(_N_THRESHOLDS)], 1)
     at = np.clip(np.maximum(index, lowest[:, None]), 0, len(edges) - 2)
     return np.maximum(edges[at], np.finfo(np.float32).tiny)
@@ -134,7 +137,8 @@ def _count(columns, rows, values, bits, n_ctx, fit, set_of_row, label_offsets, l
     for j in range(d):
         for e in range(columns[j], columns[j + 1]):
             row = rows[e]
-            t, half = bin_of[j, bin_of_bits(bits[e])], np.int64(fit[row // n_ctx])
+            t = bin_of[j, bin_of_bits(bits[e])]
+            half = np.int64(fit[row // n_ctx])
             fired[j, half, t] += 1
             label_set = np.int64(set_of_row[row])
             for i in range(label_offsets[label_set], label_offsets[label_set + 1]):

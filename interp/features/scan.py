@@ -83,8 +83,12 @@ class Scan:
         check_labelled(labels, tokens, "this scan")
         self.labels = masks_of(labels, tokens.shape, is_text=self.is_text)
         self.tokens = tokens.int().cpu()
-        self.settings, self.hook_name, self.progress = settings or ScanConfig(), hook_name, progress or no_progress
-        self.done, self.total, self.team = 0, 0, team or Processes()
+        self.settings = settings or ScanConfig()
+        self.hook_name = hook_name
+        self.progress = progress or no_progress
+        self.done = 0
+        self.total = 0
+        self.team = team or Processes()
 
     def identity(self, inputs: Mapping[str, str]) -> dict[str, str]:
         """Digests of all that goes in, of the codes as `inputs` says."""

@@ -73,7 +73,8 @@ def check_scanned(features: FeatureStore, dictionary: Dictionary, model: Model, 
     that are no text, of which no model says anything."""
     if not features.has_text:
         raise ValueError(f"{features.path} is a scan of rows that are no text: what a model says of them is not known")
-    W_dec, scanned_W_dec = dictionary.W_dec.detach().float().cpu(), features.W_dec
+    W_dec = dictionary.W_dec.detach().float().cpu()
+    scanned_W_dec = features.W_dec
     is_same = dictionary.d_sae == features.d_sae
     if is_same and scanned_W_dec is not None:
         is_same = W_dec.shape == scanned_W_dec.shape

@@ -57,7 +57,8 @@ class ScanConfig:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            name, value = field.name, getattr(self, field.name)
+            name = field.name
+            value = getattr(self, field.name)
             most = _MOST.get(name, 10_000)
             if type(value) is not int or value > most:
                 raise ValueError(f"{name}={value!r} must be a whole number, at most {most:,}")
@@ -179,7 +180,8 @@ def _read(file: Path, dtype: type, start: int, stop: int) -> np.ndarray:
 
 def latent_blocks(n_active: np.ndarray, max_latents: int, max_entries: int) -> list[tuple[int, int]]:
     """Latents first .. last to read at a time: of up to `max_entries` firings where they are two or more."""
-    edges, n_entries = [0], 0
+    edges = [0]
+    n_entries = 0
     for j, n in enumerate(n_active.tolist()):
         if j - edges[-1] == max_latents or (j > edges[-1] and n_entries + n > max_entries):
             edges.append(j)

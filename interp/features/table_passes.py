@@ -112,7 +112,8 @@ def write_tables(
             write_pairs(table)
     team.all_do(describe)
     if team.count > 1:
-        parts, names = [scratch / str(rank) for rank in range(team.count)], list(SCHEMAS)[team.rank :: team.count]
+        parts = [scratch / str(rank) for rank in range(team.count)]
+        names = list(SCHEMAS)[team.rank :: team.count]
         team.all_do(lambda: _join_tables(parts, folder, names))
     team.all_do(lambda: shutil.rmtree(scratch, ignore_errors=True) if team.is_first else None)
     return int((columns.n_active > 0).sum())
@@ -130,11 +131,16 @@ def _join_tables(parts: Sequence[Path], folder: Path, names: Sequence[str]) -> N
 
 def _pair_tables(rows: ScanRows, columns: ColumnFiles, advance: Advance, team: Processes) -> Iterator[dict[str, Any]]:
     """The table of co-activations, in pieces, for the first process. The first pass fills `columns` too."""
-    config, d_sae, n_read = rows.config, rows.codes.d_sae, lambda n: advance(n, "counting firings")
+    config = rows.config
+    d_sae = rows.codes.d_sae
     is_cheap = d_sae <= _EXACT_D_SAE and rows.mean_l0 <= _EXACT_L0
     strongest = None if is_cheap else _STRONGEST
     part = team.rank, team.count
     blocks = _pair_blocks(config, d_sae)
+
+    def n_read(n: int) -> None:
+        advance(n, "counting firings")
+
     if not blocks:
         team.all_do(lambda: rows.feed(columns.add, advance=n_read, part=part))
         columns.join(team)

@@ -72,7 +72,8 @@ def features_of(
 
     Raises ValueError as `dictionary_hooks`, for a text without a tokenizer, and for one that the model cannot take.
     """
-    module, hooks = module_of(model), dictionary_hooks(model, hook, dictionary)
+    module = module_of(model)
+    hooks = dictionary_hooks(model, hook, dictionary)
     tokens = tokens_of(model, text, tokenizer).reshape(1, -1)
     check_model_takes(module, tokens)
     special = torch.tensor(sorted(getattr(module, "special_ids", ())), dtype=torch.long)

@@ -79,11 +79,15 @@ def offset_table(counts: dict[int, TokenCounts], firing: FiringStatistics, unigr
 
 @njit(cache=True, nogil=True)
 def _count(offsets, rows, values, per_unit, text, n_ctx, fit, vocab_size, offset):
-    d, size = len(offsets) - 1, 0
+    d = len(offsets) - 1
+    size = 0
     for j in range(d):
         size += min(offsets[j + 1] - offsets[j], vocab_size)
-    starts, pairs = np.zeros(d + 1, np.int64), np.empty((size, 4), np.int64)
-    counts, seen, n_pairs = np.zeros((vocab_size, 3), np.int64), np.empty(vocab_size, np.int32), 0
+    starts = np.zeros(d + 1, np.int64)
+    pairs = np.empty((size, 4), np.int64)
+    counts = np.zeros((vocab_size, 3), np.int64)
+    seen = np.empty(vocab_size, np.int32)
+    n_pairs = 0
     for j in range(d):
         n_seen = 0
         for e in range(offsets[j], offsets[j + 1]):
@@ -124,13 +128,16 @@ def _most(starts, pairs, k):
 def _summarise(starts, pairs, log_share):
     d = len(starts) - 1
     n, n_tokens, n_80 = np.zeros(d, np.int64), np.zeros(d, np.int64), np.zeros(d, np.int64)
-    top_token, mass = np.full(d, -1, np.int64), np.zeros(d, np.int64)
+    top_token = np.full(d, -1, np.int64)
+    mass = np.zeros(d, np.int64)
     entropy, kl, top_share = np.full(d, np.nan), np.full(d, np.nan), np.full(d, np.nan)
     for j in range(d):
         of_latent = pairs[starts[j] : starts[j + 1]]
         if len(of_latent) == 0:
             continue
-        most, self_log, text_log = 0, 0.0, 0.0
+        most = 0
+        self_log = 0.0
+        text_log = 0.0
         for pair in range(len(of_latent)):
             token, count = of_latent[pair, 0], of_latent[pair, 1]
             n[j] += count
@@ -148,7 +155,9 @@ def _summarise(starts, pairs, log_share):
 @njit(cache=True, nogil=True)
 def _n_80(counts, total):
     """The number of the largest counts that add up to 80 % of their total; small ones are counted by their value."""
-    covered, n, of_count = 0, 0, np.zeros(_SMALL, np.int64)
+    covered = 0
+    n = 0
+    of_count = np.zeros(_SMALL, np.int64)
     for count in counts:
         if count < _SMALL:
             of_count[count] += 1

@@ -170,7 +170,8 @@ def _sums_of(
         for side, sums in zip(z, moments, strict=True):
             for power, out in enumerate(sums):
                 out += np.bincount(side.indices, _to_the(power, side.data), len(out))
-        own, other = z[0].tocsc(), z[1]
+        own = z[0].tocsc()
+        other = z[1]
         for (p, q), product in zip(powers, products, strict=True):
             arrays = own.indptr, own.indices, _to_the(p, own.data), other.indptr, other.indices, _to_the(q, other.data)
             blocks = [slice(i, i + _BLOCK) for i in range(0, len(latents), _BLOCK)]
@@ -203,7 +204,8 @@ def _add_products(columns, rows, values, offsets, latents, others, ours, product
 
 
 def _best_of(sums: JointSums) -> Matches:
-    latents, n = sums.latents, max(sums.n_rows, 1)
+    latents = sums.latents
+    n = max(sums.n_rows, 1)
     means = [moments.total / n for moments in (sums.ours, sums.theirs)]
     pairs = zip((sums.ours, sums.theirs), means, strict=True)
     stds = [np.sqrt(np.maximum(moments.squares / n - mean**2, 0)) for moments, mean in pairs]

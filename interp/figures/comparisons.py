@@ -60,7 +60,8 @@ def _shares_above(
     tables: pd.DataFrame | Mapping[str, pd.DataFrame], column: str, null: str, null_name: str
 ) -> go.Figure:
     """A line a table, the share of its values above each of them, with a dot at the median; and its null dotted."""
-    fig, named = go.Figure(), list(coloured(tables, column, null, alone="matches"))
+    fig = go.Figure()
+    named = list(coloured(tables, column, null, alone="matches"))
     for i, (name, table, colour) in enumerate(named):
         dotted = dict(color=GREY if len(named) == 1 else colour, width=1.5, dash="dot")
         of_null = dict(name=f"{null_name} (dotted)", showlegend=i == len(named) - 1)
@@ -151,7 +152,9 @@ def _flow(
 ) -> tuple[list[list[int]], list[tuple[int, int, int, int]], dict[tuple[int, int], str]]:
     """The latents of each column, (level, latent, other, both) of each band, from the roots on, and the names of the
     bars that stand for several latents, −1 − the latent they come from."""
-    columns, bands, merged = [roots], [], {}
+    columns = [roots]
+    bands = []
+    merged = {}
     for level, table in enumerate(tables):
         order = {latent: i for i, latent in enumerate(columns[-1])}
         edges = table[table["latent"].isin(columns[-1])].sort_values("both", ascending=False, kind="stable")

@@ -110,9 +110,11 @@ def decoder_map(points: pd.DataFrame, *, colour: str = "verdict", way: str = "UM
             fig.add_scatter(x=rows["x"], y=rows["y"], **look)
         fig.update_layout(legend_itemsizing="constant")
     else:
-        values, title = points[colour].to_numpy(float), words(colour)
+        values = points[colour].to_numpy(float)
+        title = words(colour)
         if colour == "density":
-            values, title = np.log10(np.where(values > 0, values, np.nan)), "log₁₀ density"
+            values = np.log10(np.where(values > 0, values, np.nan))
+            title = "log₁₀ density"
         low, high = np.nanpercentile(values, [2, 98]) if np.isfinite(values).any() else (0, 1)
         hues = dict(color=values, colorscale=SCALE, colorbar=colour_bar(title), cmin=low, cmax=high)
         marker = dots(len(points), **hues)
@@ -151,7 +153,8 @@ def cosine_histogram(
         share = np.histogram(np.clip(values, edges[0], 1), edges)[0] / max(len(values), 1)
         area = dict(line=dict(color=GREY, width=1), fill="tozeroy", fillcolor="rgba(138,143,152,.3)")
         look = area if name == null else dict(line=dict(color=next(hues), width=1.8))
-        x, y = np.repeat(edges, 2)[1:-1], np.repeat(share, 2)
+        x = np.repeat(edges, 2)[1:-1]
+        y = np.repeat(share, 2)
         fig.add_scatter(x=x, y=y, mode="lines", name=escaped(name), **look)
     fig.update_xaxes(range=[edges[0], 1.01])
     fig.update_yaxes(tickformat=".0%", rangemode="tozero")
@@ -206,7 +209,8 @@ def concept_scatter(concepts: pd.DataFrame) -> go.Figure:
     """For each labelled concept, the held-out F1 of the best feature against that of the best neuron. Concepts are
     named where there is room; the pointer names the others, and `concept_dots` all of them."""
     need(concepts, "label", "f1_feature", "f1_neuron")
-    rival, fig = _rival(concepts), go.Figure()
+    rival = _rival(concepts)
+    fig = go.Figure()
     fig.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line=dict(color=GREY, dash="dot", width=1), **BARE)
     _named_points(fig, concepts, concepts["f1_neuron"], f"feature %{{y:.3f}}, {rival} %{{x:.3f}}")
     title = f"Concepts: best feature against best {rival}"
@@ -220,8 +224,10 @@ def concept_dots(concepts: pd.DataFrame) -> go.Figure:
     neuron; the best detected is on top."""
     need(concepts, "label", "f1_feature", "f1_neuron")
     rows = concepts.sort_values("f1_feature", ascending=False, kind="stable")
-    y, names = np.arange(len(rows)), list(map(words, rows["label"]))
-    rival, fig = _rival(concepts), go.Figure()
+    y = np.arange(len(rows))
+    names = list(map(words, rows["label"]))
+    rival = _rival(concepts)
+    fig = go.Figure()
     ends = rows[["f1_neuron", "f1_feature"]].to_numpy(float)
     line = np.column_stack([ends, np.full(len(rows), np.nan)]).ravel()
     fig.add_scatter(x=line, y=np.repeat(y, 3), mode="lines", line=dict(color="#c9ced6", width=2), **BARE)

@@ -40,7 +40,8 @@ def steering(doses: pd.DataFrame | Mapping[str, pd.DataFrame], *, latent: int | 
         position: dict[str, Any] = dict(row=i // columns + 1, col=i % columns + 1)
         for name, table, hue in named:
             colour = hue if name else VERMILLION if column in ("loss", "kl") else BLUE
-            rows, free = table.dropna(subset=["multiple"]), table[table["multiple"].isna()]
+            rows = table.dropna(subset=["multiple"])
+            free = table[table["multiple"].isna()]
             look = dict(mode="lines+markers", line=dict(color=colour, width=1.5), marker=dict(color=colour, size=6))
             key = dict(name=name, legendgroup=name, showlegend=bool(name) and i == 0)
             fig.add_scatter(x=[f"{m:g}" for m in rows["multiple"]], y=rows[column], **key, **look, **position)

@@ -51,7 +51,8 @@ def activation_histogram(
     )
     if intervals is not None:
         begins = [float(low) for low in _one_latent(intervals, latent, "intervals")["low"] if low > edges[0]]
-        x, y = np.repeat(begins, 3), np.tile([0.0, 1.05 * float(counts.max()), np.nan], len(begins))
+        x = np.repeat(begins, 3)
+        y = np.tile([0.0, 1.05 * float(counts.max()), np.nan], len(begins))
         look = dict(mode="lines", line=dict(color=GREY, width=1, dash="dot"), hoverinfo="skip")
         fig.add_scatter(x=x, y=y, name="where the examples' intervals begin", showlegend=True, **look)
         fig.update_traces(showlegend=False, selector=dict(type="bar"))
@@ -101,14 +102,17 @@ def example_text(
     n_cells = int((pixels - 2 * EDGE) / CELL)
     shown = examples.head(n)
     largest = max(max(float(value) for value in values) for values in shown["values"]) or 1.0
-    fig, boxes, y = go.Figure(), [], 0.0
+    fig = go.Figure()
+    boxes = []
+    y = 0.0
     for tokens, values, row, start in shown[["tokens", "values", "row", "start"]].itertuples(index=False):
         x = 0
         for position, (token, value) in enumerate(zip(tokens, values, strict=True)):
             word = visible(vocab[token].replace(" ", "\u00a0"))
             cells = _cells(word)
             if x and x + cells > n_cells:
-                x, y = 0, y + 1
+                x = 0
+                y = y + 1
             boxes.append((x + cells / 2, y + 0.5, escaped(word)))
             _shaded_token(fig, x, x + cells, y, float(value) / largest, fires=position == row - start)
             x += cells

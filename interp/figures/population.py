@@ -55,7 +55,8 @@ def density_histogram(features: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go
     where it is more than 1.5 × the highest bin, and the range below ULTRA_LOW is shaded. A mapping (name → table)
     overlays dictionaries or checkpoints as lines."""
     named = [(*entry, np.nan_to_num(entry[1]["density"].to_numpy(float))) for entry in coloured(features, "density")]
-    densities, colours = {name: d for name, _, _, d in named}, [colour for _, _, colour, _ in named]
+    densities = {name: d for name, _, _, d in named}
+    colours = [colour for _, _, colour, _ in named]
     logs = {name: np.log10(d[d > 0]) for name, d in densities.items()}
     lowest = min((values.min() for values in logs.values() if len(values)), default=-1.0)
     edges = np.arange(np.floor(min(lowest, np.log10(ULTRA_LOW)) / WIDE) * WIDE, WIDE, WIDE)
@@ -106,7 +107,8 @@ def score_distributions(ranking: pd.DataFrame, *, score: str = "explanation_f1")
     need(ranking, "verdict", score)
     fig = go.Figure()
     for verdict, rows in _by_verdict(_tested(ranking, score)):
-        name, colour = f"{verdict_name(verdict)}<br>{len(rows):,}", VERDICT_COLOURS.get(verdict, GREY)
+        name = f"{verdict_name(verdict)}<br>{len(rows):,}"
+        colour = VERDICT_COLOURS.get(verdict, GREY)
         if len(rows) < FEWEST_OF_A_VIOLIN:
             fig.add_scatter(x=[name] * len(rows), y=rows[score], mode="markers", marker_color=colour, showlegend=False)
             continue
@@ -125,7 +127,8 @@ def scores_beside_nulls(verdicts: pd.DataFrame, *, score: str = "monosemanticity
         look = dict(orientation="h", side="negative", width=1.5, points=False, spanmode="hard", showlegend=False)
         named = f"{escaped(name)} ({len(rows):,})"
         fig.add_violin(x=rows[score], name=named, line_color=GREY if len(fig.data) else BLUE, **look)
-    title, height = f"{_title(score)} beside its nulls", 130 + 34 * len(fig.data)
+    title = f"{_title(score)} beside its nulls"
+    height = 130 + 34 * len(fig.data)
     styled(fig, title, x=_unit(score), y="dictionary (latents)", height=height)
     return fig.update_yaxes(range=[len(fig.data) - 0.6, -1.0], showgrid=False, ticks="")
 

@@ -260,7 +260,8 @@ def _with_direct_labels(fig: go.Figure) -> go.Figure:
     peaks = [int(np.nanargmax(np.asarray(trace.y, float))) for trace in traces]
     x = np.array([float(trace.x[at]) for trace, at in zip(traces, peaks, strict=True)])
     y = np.array([float(trace.y[at]) for trace, at in zip(traces, peaks, strict=True)])
-    size, top = float(fig.layout.font.size), 1.15 * float(y.max())
+    size = float(fig.layout.font.size)
+    top = 1.15 * float(y.max())
     low, high = fig.layout.xaxis.range or (min(np.min(t.x) for t in traces), max(np.max(t.x) for t in traces))
     width, height = fig.layout.width - 55, fig.layout.height - 60
     names = [str(trace.name) for trace in traces]

@@ -110,7 +110,8 @@ def write_images(figures: Mapping[Path, go.Figure]) -> None:
     page = kaleido.PageGenerator()
     page.footer = _WHOLE_PAGE + page.footer
     with ExitStack() as folders:
-        drawn, specs = {}, []
+        drawn = {}
+        specs = []
         for path, fig in figures.items():
             folder = folders.enter_context(TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent))
             drawn[path] = Path(folder) / path.name

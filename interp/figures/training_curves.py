@@ -60,7 +60,8 @@ def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float
     drawn = list(panels) or [column for column in PANELS if _varies(column, tables)]
     if not panels:
         drawn = [column for column in drawn if column != "loss" or not is_dictionary] or ["loss"]
-    rows, cols = -(-len(drawn) // 2), min(len(drawn), 2)
+    rows = -(-len(drawn) // 2)
+    cols = min(len(drawn), 2)
     axes = TITLES | ({} if is_dictionary else {"loss": "loss (nats a token)"})
     titles = [axes[column] for column in drawn] if len(drawn) > 1 else None
     spacing = dict(vertical_spacing=0.38 / rows, horizontal_spacing=0.14)

@@ -69,7 +69,8 @@ def run_stages(
     there is no stage `until`; where the disk or the memory is too small (`plan.Plan`); and while another process
     works in `out`.
     """
-    config, names = config.with_named_hooks(), list(STAGES)
+    config = config.with_named_hooks()
+    names = list(STAGES)
     if until is not None and until not in names:
         raise ValueError(f"{until} is not a stage; the stages are {', '.join(names)}")
     if whole_run(out) != Path(out):
@@ -111,7 +112,8 @@ def run_alone(run: Run, name: str, *, config: RunConfig | None = None, progress:
     where a stage that it needs has not been run, where a plugin of the run has not been imported, and while another
     process works in the run folder.
     """
-    config, stage = config or run.config, STAGES[name]
+    config = config or run.config
+    stage = STAGES[name]
     check_imported(config.plugins, run.path)
     with locked(run.path):
         _restore_replaced(run.path)
@@ -232,7 +234,8 @@ def _check_keeps(out: Path, config: RunConfig) -> None:
         ]
         reason = f"{out} holds a run of another configuration ({'; '.join(differences)})"
     except ValueError as error:  # its run.toml cannot be read
-        differences, reason = [""], str(error)
+        differences = [""]
+        reason = str(error)
     if differences and (lost := _stages_lost(Run(out, config))):
         raise ValueError(
             f"{reason}; choose another folder with --out, or pass --redo to run again what this touches: "
@@ -268,7 +271,8 @@ def _readable(run: Run, stage: str) -> dict[str, Any] | None:
 
 
 def _write_config(out: Path, config: RunConfig) -> None:
-    file, text = out / RUN_FILE, tomli_w.dumps(config.to_dict())
+    file = out / RUN_FILE
+    text = tomli_w.dumps(config.to_dict())
     if not file.is_file() or file.read_text(encoding="utf-8") != text:
         out.mkdir(parents=True, exist_ok=True)
         write_text(file, text)

@@ -32,7 +32,8 @@ _threads: ContextVar[int | None] = ContextVar("threads", default=None)
 @contextmanager
 def torch_on_one_thread(for_ours: int | None = None) -> Iterator[None]:
     """Leave torch's threads to ours for a while: all of them, or `for_ours`."""
-    before, token = torch.get_num_threads(), _threads.set(for_ours or _thread_count())
+    before = torch.get_num_threads()
+    token = _threads.set(for_ours or _thread_count())
     torch.set_num_threads(1)
     try:
         yield
@@ -74,7 +75,8 @@ def share_pieces(pieces: Sequence[Piece], task: Callable[[Piece], Result]) -> li
     threads = _thread_count()
     if threads == 1 or len(pieces) < 2:
         return [task(piece) for piece in pieces]
-    results, left = dict[int, Result](), iter(range(len(pieces)))
+    results = dict[int, Result]()
+    left = iter(range(len(pieces)))
 
     def work() -> None:
         for i in left:
@@ -115,7 +117,8 @@ def _pool(threads: int, process: int) -> ThreadPoolExecutor:
     Each thread of it tells torch to keep to that thread (torch takes note when it is next asked). This also sets what
     torch takes for threads to come, so it is set back once all have started.
     """
-    before, started = torch.get_num_threads(), threading.Barrier(threads + 1)
+    before = torch.get_num_threads()
+    started = threading.Barrier(threads + 1)
 
     def start() -> None:
         torch.set_num_threads(1)

@@ -39,7 +39,8 @@ def auxk(f: ForwardPass, dead: Int[Tensor, " dead"], coefficient: float) -> Floa
     """
     k_aux = max(1, f.error.shape[1] // 2)
     rows = f.batch.strided_rows(len(dead), k_aux)
-    error, z = f.error[rows], f.pre_activations(dead, rows)
+    error = f.error[rows]
+    z = f.pre_activations(dead, rows)
     if len(dead) > k_aux:
         left_out = torch.ones_like(z, dtype=torch.bool)
         left_out.scatter_(1, z.detach().topk(k_aux, dim=1, sorted=False).indices, False)

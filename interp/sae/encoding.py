@@ -100,7 +100,8 @@ def encode(
         if picker.by_row and not (low_precision and x.device.type == "cpu"):
             pre: PreActivations = pre_of(rows, slice(0, len(encoder_rows)))
         else:
-            shape, first = torch.Size((rows.stop - rows.start, len(encoder_rows))), rows.start
+            shape = torch.Size((rows.stop - rows.start, len(encoder_rows)))
+            first = rows.start
             pre = Tiled(shape, dtype, parts, lambda part: tiles(slice(first + part.start, first + part.stop)), x.device)
         if low_precision:
             return picker.choose(kernels(x).rescore(picker.shortlist(pre), x[rows], encoder_rows, b_enc))

@@ -15,7 +15,8 @@ class FileTensors:
     """Tensors are converted to it; None: they stay as they are."""
 
     def __init__(self, tensors: Mapping[str, Tensor], source: str):
-        self._tensors, self.source = dict(tensors), source
+        self._tensors = dict(tensors)
+        self.source = source
 
     def __contains__(self, name: str) -> bool:
         return name in self._tensors

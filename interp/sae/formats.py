@@ -88,7 +88,8 @@ def _read(path_or_release: str | Path, sae_id: str | None) -> StoredDictionary:
 
 
 def _from_folder(folder: Path) -> StoredDictionary:
-    cfg, source = read_json(folder / CONFIG, _REMEDY), str(folder / CONFIG)
+    cfg = read_json(folder / CONFIG, _REMEDY)
+    source = str(folder / CONFIG)
     weights = folder / (_SPARSIFY if (folder / _SPARSIFY).exists() else WEIGHTS)
     if not weights.exists():
         raise ValueError(f"{folder} is not a whole dictionary: {WEIGHTS} is missing")
@@ -202,7 +203,8 @@ def _encoder(fields: Any, parts: FileTensors, d_sae: int, source: str) -> Encode
 
 
 def _from_sparsify(cfg: dict[str, Any], parts: FileTensors, source: str) -> StoredDictionary:
-    activation, signed = cfg.get("activation", "topk"), truth(cfg, "signed", False, source)
+    activation = cfg.get("activation", "topk")
+    signed = truth(cfg, "signed", False, source)
     if activation != "topk" or signed:
         raise ValueError(
             f"{source}: activation={activation!r} with signed={signed!r} cannot be read; "

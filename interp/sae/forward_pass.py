@@ -96,24 +96,29 @@ class ForwardPass:
 
     def encode(self, picker: Picker, x: Float[Tensor, "row d_in"] | None = None) -> Encoded:
         """The picks and their values, of x or of another input (a residual), which then gets its gradient."""
-        w, name = self.weights, "encoder_rows" if "encoder_rows" in self.weights else "W_dec"
+        w = self.weights
+        name = "encoder_rows" if "encoder_rows" in self.weights else "W_dec"
         b_enc = w.get("b_enc", torch.zeros_like(w["W_dec"][:, 0]))
-        rows, low = self.x if x is None else x, self.low_precision and x is None
+        rows = self.x if x is None else x
+        low = self.low_precision and x is None
         codes = encode(
             rows.detach(), w[name].detach(), b_enc.detach(), picker, low_precision=low, workspace=self.workspace
         )
-        support, centre = Support(codes), w["b_dec"] if x is None and self.tied else None
+        support = Support(codes)
+        centre = w["b_dec"] if x is None and self.tied else None
         values = self.ops.sparse_encode(rows, w[name], b_enc, support, centre=centre, into=self.gradients[name])
         return Encoded(support, values)
 
     def residual(self, encoded: Encoded, x: Float[Tensor, "row d_in"] | None = None) -> Float[Tensor, "row d_in"]:
         """x − z W_dec, of x or of another input."""
-        W_dec, x = self.weights["W_dec"], self.centred if x is None else x
+        W_dec = self.weights["W_dec"]
+        x = self.centred if x is None else x
         return x - self.ops.sparse_decode(encoded, W_dec, W_dec.new_zeros(W_dec.shape[1]), into=self.gradients["W_dec"])
 
     def decode(self, z: Float[Tensor, " nnz"] | None = None) -> Float[Tensor, "row d_out"]:
         """x_hat, to compare with `target`; `squared_error` does both at once."""
-        encoded, w = Encoded(self.support, self.z if z is None else z), self.weights
+        encoded = Encoded(self.support, self.z if z is None else z)
+        w = self.weights
         return self.ops.sparse_decode(encoded, w["W_dec"], w["b_dec"], into=self.gradients["W_dec"])
 
     def squared_error(
@@ -124,7 +129,10 @@ class ForwardPass:
         ends: the mean over dictionaries of that many first latents, the last of all.
         """
         values = self.z if z is None else z
-        W_dec, b_dec, target, into = self.weights["W_dec"], self.weights["b_dec"], self.target, self.gradients["W_dec"]
+        W_dec = self.weights["W_dec"]
+        b_dec = self.weights["b_dec"]
+        target = self.target
+        into = self.gradients["W_dec"]
         encoded = Encoded(self.support, values)
         if frozen_decoder:
             return self.ops.squared_error(encoded, W_dec.detach(), b_dec.detach(), target.detach(), ends=ends).loss

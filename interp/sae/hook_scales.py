@@ -73,7 +73,8 @@ class HookScales:
         if all directions varied alike. FLOOR times the mean variance is added to each direction's."""
         blocks = []
         for hook in self.inputs:
-            d, scale = len(hook.mean), scale_of(hook)
+            d = len(hook.mean)
+            scale = scale_of(hook)
             variance = max(hook.variance, torch.finfo(torch.float32).tiny) / d
             covariance = variance * torch.eye(d) if hook.covariance is None else hook.covariance.float()
             blocks.append(torch.linalg.inv((covariance + FLOOR * variance * torch.eye(d)).double()) / scale**2)

@@ -115,7 +115,8 @@ class Learner:
         if batch.rows == 0:
             limits = ", ".join(f"{limit:.4g}" for limit in self.hooks.limits if limit is not None)
             raise ValueError(f"no row of a batch is within the norm limits {limits}: raise batch_size")
-        f, lr = self.loss_and_gradients(x, y, batch), self.config.lr_at(self.steps_done)
+        f = self.loss_and_gradients(x, y, batch)
+        lr = self.config.lr_at(self.steps_done)
         self.config.observe(f)
         fired = self.processes.sum_(f.fired())
         self.since_fired += batch.rows
@@ -168,7 +169,8 @@ class Learner:
 
         `loss` is that of the whole batch.
         """
-        config, scale = self.config, 1 / loss if loss > 0 else 1.0
+        config = self.config
+        scale = 1 / loss if loss > 0 else 1.0
         if config.clip is not None:
             norms = [float(torch.linalg.vector_norm(gradient.tensor())) for gradient in f.gradients.values()]
             norm = scale * math.sqrt(sum(norm**2 for norm in norms))
@@ -210,7 +212,8 @@ class Learner:
 
     def _resample(self, f: ForwardPass) -> None:
         """Keep rows of this step, and draw the idle latents again where the step is one at which this is done."""
-        step, loss = self.steps_done, torch.linalg.vector_norm(f.error, dim=1).square()
+        step = self.steps_done
+        loss = torch.linalg.vector_norm(f.error, dim=1).square()
         if self.config.resamples_what_is_missing:
             size = torch.linalg.vector_norm(f.x, dim=1).square()
             loss = loss / size.clamp(min=torch.finfo(loss.dtype).tiny)
@@ -273,4 +276,5 @@ class Learner:
         self.reservoir.load_state(tensors)
         for name, current in self.state()[0].items():
             current.copy_(tensors[name])
-        self.steps_done, self.architecture_state = numbers["steps_done"], dict(numbers["numbers"])
+        self.steps_done = numbers["steps_done"]
+        self.architecture_state = dict(numbers["numbers"])

@@ -37,7 +37,8 @@ BATCH_ROWS = 1024
 TRIED = 4
 """Rows that are tried for each idle latent: some are like others, and on some a latent would help little."""
 _LEAST_ROWS = 64
-_COLLECTED, _MOST_COLLECTED = 1 / 3, 100
+_COLLECTED = 1 / 3
+_MOST_COLLECTED = 100
 """Rows are collected in the last steps before a draw: in this share of the steps since the draw before it, and in at
 most this many. More steps would give other rows, not better ones, and collecting costs some 5 % of a step where the
 dictionary is small."""
@@ -93,7 +94,8 @@ class Reservoir:
         batch: WholeBatch,
     ) -> None:
         """Take the rows of this process that are drawn; all processes keep the same reservoir."""
-        losses, kept = batch.processes.gather(loss), len(self.keys)
+        losses = batch.processes.gather(loss)
+        kept = len(self.keys)
         generator = torch.Generator().manual_seed((self.seed << 32) + step)
         uniform = torch.rand(len(losses), generator=generator, dtype=torch.float64).clamp_(min=1e-300)
         new_keys = uniform.log().to(losses) / losses.square().clamp(min=torch.finfo(losses.dtype).tiny)
@@ -106,7 +108,9 @@ class Reservoir:
             stay = drawn[:kept]
             new_rows = torch.cat([self.rows[stay], new_rows])
             new_missing = torch.cat([self.missing[stay], new_missing])
-        self.rows, self.missing, self.keys = new_rows, new_missing, keys[drawn]
+        self.rows = new_rows
+        self.missing = new_missing
+        self.keys = keys[drawn]
 
     def take(self, n: int) -> tuple[Float[Tensor, "row d_in"], Float[Tensor, "row d_out"]]:
         """Empty the reservoir: at most n rows and what they lack, those first that were drawn first."""
@@ -152,7 +156,8 @@ def along_what_is_missing(
     filters = filters / (filters * rows).sum(1, keepdim=True).clamp(min=torch.finfo(rows.dtype).tiny)
     unlike = _unlike(_product(filters, rows) > 0.5)
     filters, missing = filters[unlike], missing[unlike]
-    lost, along = missing.norm(dim=1), torch.nn.functional.normalize(missing, dim=1)
+    lost = missing.norm(dim=1)
+    along = torch.nn.functional.normalize(missing, dim=1)
     a = torch.relu(2 * _product(batch_rows, filters) - 1)
     strength = (lost + (a * _product(batch_missing, along)).sum(0)) / (1 + a.square().sum(0))
     helps = strength > lost / 2

@@ -136,7 +136,9 @@ def _one_pass(cfg: dict[str, Any], parts: FileTensors, scale: float, source: str
     W_enc = W_enc * stretch
     if truth(cfg, "rescale_acts_by_decoder_norm", False, source) and architecture in _NORMS:
         norms = W_dec.norm(dim=1).clamp(min=torch.finfo(torch.float32).tiny)
-        W_enc, b_enc, W_dec = W_enc * norms, b_enc * norms, W_dec / norms[:, None]
+        W_enc = W_enc * norms
+        b_enc = b_enc * norms
+        W_dec = W_dec / norms[:, None]
     if tied and not truth(cfg, "apply_b_dec_to_input", True, source):
         b_enc = b_enc + b_dec @ W_enc
     is_topk = architecture == "topk"
@@ -152,7 +154,8 @@ def _one_pass(cfg: dict[str, Any], parts: FileTensors, scale: float, source: str
 
 def _firing(architecture: str, parts: FileTensors, d_sae: int) -> tuple[Tensor, Tensor, Tensor]:
     """Gives the factors of the encoder rows, b_enc, and the thresholds (SAELens applies a ReLU beside them)."""
-    one, zero = torch.ones(d_sae), torch.zeros(d_sae)
+    one = torch.ones(d_sae)
+    zero = torch.zeros(d_sae)
     if architecture == "gated":
         b_gate, b_mag, r_mag = (parts.take(name, d_sae) for name in ("b_gate", "b_mag", "r_mag"))
         return r_mag.exp(), b_mag, (b_mag - r_mag.exp() * b_gate).clamp(min=0)

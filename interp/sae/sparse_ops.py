@@ -73,7 +73,9 @@ class RowGradient:
 
     def __init__(self, parameter: Tensor, memory: Workspace | None = None, name: str = ""):
         """`memory`: where the whole gradient is kept under this name, until that of the parameter's next step."""
-        self.parameter, self.memory, self.name = parameter, memory or Workspace(), f"gradient of {name}"
+        self.parameter = parameter
+        self.memory = memory or Workspace()
+        self.name = f"gradient of {name}"
         self.sums: list[LatentSum] = []
         self.further: list[Add] = []
 
@@ -136,7 +138,9 @@ def sparse_encode(
 
 
 def sparse_decode(encoded: Encoded, W_dec: Matrix, b_dec: Vector, *, into: Into = None) -> Rows:
-    support, codes, decoder = encoded.support, encoded.support.codes_of(encoded.values), W_dec.detach()
+    support = encoded.support
+    codes = encoded.support.codes_of(encoded.values)
+    decoder = W_dec.detach()
 
     def gradients(slope: Rows) -> tuple[Tensor | None, ...]:
         slope = slope.contiguous()
@@ -156,9 +160,12 @@ def squared_error(
     ends: the loss is the mean over the dictionaries of the first `end` latents each; the last holds all. With e the
     error, of prefixes the mean of those with latent j, ∂value_p = 2 ⟨e_i, W_dec[j]⟩ and ∂W_dec[j] = 2 Σ_i value_p e_i.
     """
-    support, codes = encoded.support, encoded.support.codes_of(encoded.values)
+    support = encoded.support
+    codes = encoded.support.codes_of(encoded.values)
     decoded = kernels(target).decode_backward(codes, W_dec.detach(), b_dec.detach(), target.detach(), ends)
-    loss, whole, mean_error = decoded.squared_errors.mean(), decoded.squared_errors[-1], decoded.residuals[0]
+    loss = decoded.squared_errors.mean()
+    whole = decoded.squared_errors[-1]
+    mean_error = decoded.residuals[0]
 
     def gradients(slope: Tensor) -> tuple[Tensor | None, ...]:
         twice = 2 * slope

@@ -340,7 +340,8 @@ class TrainingRun:
             self._finish()
 
     def _add_row(self, result: StepResult) -> None:
-        now, done = time.perf_counter(), self.learner.steps_done
+        now = time.perf_counter()
+        done = self.learner.steps_done
         speed = (done - self._logged_step) * self.config.batch_size / max(now - self._logged, 1e-9)
         self._logged, self._logged_step = now, done
         tokens = done * self.config.batch_size

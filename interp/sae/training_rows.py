@@ -25,7 +25,9 @@ class TrainingRows:
             raise ValueError("there is no hook to train on")
         if len({*hooks, *targets}) < len([*hooks, *targets]):
             raise ValueError(f"a hook is named twice: {', '.join([*hooks, *targets])}. An autoencoder needs no target")
-        self.store, self.hook_names, self.processes = store, (*hooks, *targets), processes
+        self.store = store
+        self.hook_names = (*hooks, *targets)
+        self.processes = processes
         row_limits = [store.row_limit(name) for name in self.hook_names]
         statistics = tuple(limits_of_hook.statistics for limits_of_hook in row_limits)
         limits = tuple(limits_of_hook.enforced_limit for limits_of_hook in row_limits)

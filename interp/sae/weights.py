@@ -50,7 +50,8 @@ def initial_weights(
 
 def keep_near(rows: Float[Tensor, "row d"], start: Float[Tensor, "row d"], cosine: float = 0.8) -> None:
     """Turn back, in place and at the same length, the rows that have turned further away from their start."""
-    lengths, start = rows.norm(dim=1, keepdim=True), torch.nn.functional.normalize(start, dim=1)
+    lengths = rows.norm(dim=1, keepdim=True)
+    start = torch.nn.functional.normalize(start, dim=1)
     along = (rows * start).sum(1, keepdim=True)
     across = torch.nn.functional.normalize(rows - along * start, dim=1)
     on_cone = lengths * (cosine * start + (1 - cosine**2) ** 0.5 * across)
@@ -62,7 +63,9 @@ def fold(
 ) -> SAE:
     """The dictionary for inputs as they are. s is the geometric mean of the input scales: an autoencoder keeps its
     encoder and decoder rows as they are."""
-    a, o, scales = hooks.input_scales, hooks.output_scales, [scale_of(hook) for hook in hooks.inputs]
+    a = hooks.input_scales
+    o = hooks.output_scales
+    scales = [scale_of(hook) for hook in hooks.inputs]
     s = scales[0] if len(scales) == 1 else float(torch.tensor(scales, dtype=torch.float64).log().mean().exp())
     double = config.folded({name: weight.detach().cpu().double() for name, weight in weights.items()})
     W_dec = double["W_dec"]

@@ -44,7 +44,8 @@ def validated(kind: Any, content: Any, file: str | Path, remedy: str) -> Any:
         _adapter(kind).validate_python(content, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
-        entry, fault = ".".join(map(str, first["loc"])) or "all of it", first["msg"]
+        entry = ".".join(map(str, first["loc"])) or "all of it"
+        fault = first["msg"]
         value = "" if first["type"] == "missing" else f" = {str(first['input'])[:50]!r}"
         raise ValueError(f"{file} is damaged, {entry}{value}: {fault}; {remedy}") from None
     return content

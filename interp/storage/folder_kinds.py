@@ -88,7 +88,8 @@ def find(path: str | Path, *kinds: str) -> Found:
     Raises ValueError where the path is not there, with the nearest one that is, and where it holds none of these, with
     what was looked for and what is there.
     """
-    path, kinds = Path(path), kinds or tuple(KINDS)
+    path = Path(path)
+    kinds = kinds or tuple(KINDS)
     check_exists(path, *kinds)
     for kind in kinds:
         if _is(path, KINDS[kind]):

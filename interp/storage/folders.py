@@ -145,7 +145,8 @@ def check_output(
 ) -> None:
     """Check that a folder may be written at `out`: it is not there, is empty or was written here, and the work in it or
     begun for it is the same (any, where `made_of` is None) or may be overwritten. Raises ValueError if not."""
-    folder, work = Path(out).resolve(), unfinished(out)
+    folder = Path(out).resolve()
+    work = unfinished(out)
     check_outside(out, run=run)
     if (folder / RUN_FILE).is_file():
         raise ValueError(f"{out} is a run folder, which only `interp run` writes: name another")

@@ -34,7 +34,8 @@ def whole_of(notes: Sequence[PartNote], work: Mapping[str, Any] | None = None) -
     of another work, for one that is there twice, and for one that is missing."""
     if not notes:
         raise ValueError("no parts were named: name all parts of a work")
-    first, places = notes[0], dict[int, int]()
+    first = notes[0]
+    places = dict[int, int]()
     for place, note in enumerate(notes):
         if not note.part:
             raise ValueError(f"{note.name} is no part of a work: name what was made with part=(rank, count) (--part)")

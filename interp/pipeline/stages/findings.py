@@ -171,7 +171,8 @@ def _nulls_cost(sizes: Sizes) -> Cost:
         return Cost()
     tokens, together, is_learnt_again = _learnt_together(settings, sizes.config.sae)
     together += is_learnt_again
-    training, dictionaries = training_cost(sizes, tokens), together + models
+    training = training_cost(sizes, tokens)
+    dictionaries = together + models
     harvest = harvest_cost(sizes, min(max(settings.tokens, tokens), sizes.rows), {sizes.hooks[0]: sizes.d_in})
     work = training.times(dictionaries) + Cost(
         seconds=TEXT_SECONDS + LATENT_SECONDS * settings.latents * (dictionaries + 1)

@@ -62,7 +62,8 @@ def training_cost(sizes: Sizes, tokens: float) -> Cost:
     firing); and Adam reads and writes seven numbers a weight."""
     from interp.sae.training import training_bytes
 
-    config, weights = sizes.config.sae, (sizes.d_in + sizes.d_out) * sizes.d_sae
+    config = sizes.config.sae
+    weights = (sizes.d_in + sizes.d_out) * sizes.d_sae
     if isinstance(config, LoadedConfig):
         return Cost(disk=4 * weights, memory=4 * weights)
     steps = tokens / config.batch_size
@@ -93,7 +94,8 @@ def sae(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     from interp.codes.sparse_codes import check_one_hook, limit_on
     from interp.sae import load_sae
 
-    loaded, hook_name = load_sae(run.config.sae.load, run.config.sae.sae_id), run.hook_name
+    loaded = load_sae(run.config.sae.load, run.config.sae.sae_id)
+    hook_name = run.hook_name
     check_one_hook(loaded)
     check_own_hook(loaded, hook_name, hooks_of(run.model), "the model")
     if loaded.d_in != run.store.d(hook_name):
@@ -171,7 +173,8 @@ def neurons(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     if run.target is not None:
         return {LEFT_OUT: OF_AUTOENCODERS}
     basis, hook_name = run.baseline
-    d, are_neurons = run.store.d(hook_name), basis == "neurons"
+    d = run.store.d(hook_name)
+    are_neurons = basis == "neurons"
     k = None if are_neurons and run.config.model.is_trained else min(d, NEURONS_AT_ONCE)
     scan = _scan(run, NeuronDictionary(d, k, signed=not are_neurons), hook_name, folder, progress)
     return {**scan, "basis": basis}
@@ -195,8 +198,10 @@ def _effects_cost(sizes: Sizes) -> Cost:
 
     from interp.effects.effort import OPERATIONS_A_SECOND, ablation_operations, latents_at_once
 
-    config, n_all = sizes.config.effects, max(1.0, sizes.rows / sizes.n_ctx)
-    n_latents, n_active = min(sizes.d_sae, config.latents or sizes.d_sae), sizes.rows * sizes.l0 / sizes.d_sae
+    config = sizes.config.effects
+    n_all = max(1.0, sizes.rows / sizes.n_ctx)
+    n_latents = min(sizes.d_sae, config.latents or sizes.d_sae)
+    n_active = sizes.rows * sizes.l0 / sizes.d_sae
     n_sequences = n_all * -math.expm1(-n_active / 2 / n_all)
     at_once = min(n_latents, latents_at_once(sizes.model.d_model, config.sequences))
     behind = sizes.passes(1, behind=1).operations / 2

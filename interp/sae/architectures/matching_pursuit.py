@@ -36,7 +36,8 @@ class MatchingPursuit(Encoder):
     """A row stops once a step brings no latent that it did not have."""
 
     def encode(self, x: Float[Tensor, "... d_in"], weights: Weights) -> Float[Tensor, "... d_sae"]:
-        rows, W_dec = x.reshape(-1, x.shape[-1]), weights.W_dec
+        rows = x.reshape(-1, x.shape[-1])
+        W_dec = weights.W_dec
         z = rows.new_zeros(len(rows), len(W_dec))
         going = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
         for _ in range(self.k):
@@ -92,7 +93,8 @@ class MatchingPursuitConfig(SAEConfig):
 
     def encode(self, f: ForwardPass) -> Encoded:
         """The entries of all steps, each row's in the order of the steps; a latent may stand there twice."""
-        residual, steps = f.centred, list[Encoded]()
+        residual = f.centred
+        steps = list[Encoded]()
         for step in range(self.k):
             steps.append(f.encode(TopK(1), residual))
             if step < self.k - 1:

@@ -56,7 +56,8 @@ class TopK(Activation):
         if len(x) < _MIN_ROWS or wide > len(weights.encoder_rows) or x.device.type != "cpu" or not has_fast_bfloat16(x):
             return super().codes(x, weights)
         near = encode(x, weights.encoder_rows, weights.b_enc, TopK(wide), low_precision=True)
-        codes, others = self.choose(near), _lowest(near, wide) + 2 * _rounding_error(x, weights)
+        codes = self.choose(near)
+        others = _lowest(near, wide) + 2 * _rounding_error(x, weights)
         open_rows = (~(_lowest(codes, self.k) > others * (1 + _SLACK))).nonzero()[:, 0]
         if not len(open_rows):
             return codes
@@ -237,7 +238,8 @@ def _lowest(codes: SparseCodes, k: int) -> Float[Tensor, " row"]:
 def _rounding_error(x: Float[Tensor, "row d_in"], weights: Weights) -> Float[Tensor, " row"]:
     """A bound of the error of pre-activations of bfloat16 numbers, before they are rounded themselves: by Cauchy and
     Schwarz, and by sums at single precision."""
-    encoder_rows, length = weights.encoder_rows, x.norm(dim=1)
+    encoder_rows = weights.encoder_rows
+    length = x.norm(dim=1)
     of_weights, of_x = (rows - rows.bfloat16() for rows in (encoder_rows, x))
     longest = encoder_rows.norm(dim=1).max()
     of_sums = (128 + x.shape[1]) * 2.0**-23 * (length * longest + weights.b_enc.abs().max())

@@ -70,7 +70,8 @@ def checked(make: Callable[[], TorchKernels], device: torch.device) -> TorchKern
 
 def faults(ops: TorchKernels, device: torch.device) -> list[str]:
     """The operations that do not give on a small batch what the twin gives in float64."""
-    failing, twin = [], _trials(TorchKernels(), torch.float64, device)
+    failing = []
+    twin = _trials(TorchKernels(), torch.float64, device)
     for name, trial in _trials(ops, torch.float32, device).items():
         try:
             pairs = zip(trial(), twin[name](), strict=True)
@@ -90,14 +91,19 @@ def _trials(ops: TorchKernels, dtype: torch.dtype, device: torch.device) -> dict
 
     bits = torch.randperm(_ROWS * _WIDTH, generator=generator) + 0x3000  # of positive bfloat16 numbers, all different
     low = bits.short().view(torch.bfloat16).view(_ROWS, _WIDTH).to(device) * draw(_ROWS, _WIDTH).sign().bfloat16()
-    pre, x, many, W_dec = low.to(dtype), draw(_ROWS, _D), draw(_TALL, _D), draw(_WIDTH, _D)
+    pre = low.to(dtype)
+    x = draw(_ROWS, _D)
+    many = draw(_TALL, _D)
+    W_dec = draw(_WIDTH, _D)
     b_dec, b_enc = draw(_D), draw(_WIDTH)
     W_dec /= W_dec.norm(dim=1, keepdim=True)
     codes = SparseCodes.from_dense(draw(_ROWS, _WIDTH).abs() * (draw(_ROWS, _WIDTH) > 1.5))
     tall = SparseCodes.from_topk(torch.zeros(_TALL, 1, dtype=torch.int32, device=device), draw(_TALL, 1), 2)
 
     def updated(unit_norm: bool) -> Sequence[Tensor]:
-        weight, mean, square = W_dec.clone(), torch.zeros_like(W_dec), torch.zeros_like(W_dec)
+        weight = W_dec.clone()
+        mean = torch.zeros_like(W_dec)
+        square = torch.zeros_like(W_dec)
         summed = LatentSum(ops.transpose(codes), codes.values, x)
         ops.adam_(weight, summed, mean, square, AdamStep(0.01, 1, eps=1e-4, unit_norm=unit_norm))
         return weight, mean, square

@@ -76,7 +76,8 @@ class NumbaKernels(TorchKernels):
                     candidates = [_Entries(kept.rows.int().numpy(), kept.latents.numpy(), _keys(kept.values))]
             return candidates
 
-        candidates, lowest = share_pieces(pre.pieces, collect), bound.lowest
+        candidates = share_pieces(pre.pieces, collect)
+        lowest = bound.lowest
         by_row = share_pieces(list(zip(pre.pieces, candidates, strict=True)), lambda pair: _by_row(pre, *pair, lowest))
         codes = self.keep_batch_top_k(SparseCodes.cat(by_row), n)
         return codes.with_values(full(codes.values))
@@ -130,11 +131,13 @@ class NumbaKernels(TorchKernels):
             share(len(weight), _ADAM * weight.numel(), loops.adam, *_arrays(gradient), *moved, adam.unit_norm)
             return
         (offsets, rows, entries), weights, dense = gradient
-        summed, work = _arrays(offsets, rows, weights[entries], dense), len(rows) * dense.shape[1]
+        summed = _arrays(offsets, rows, weights[entries], dense)
+        work = len(rows) * dense.shape[1]
         share(len(weight), work + _ADAM * weight.numel(), loops.sum_by_latent_adam, *summed, *moved, adam.unit_norm)
 
     def _bags(self, offsets: Tensor, ids: Tensor, weights: Tensor, table: Tensor, out: Tensor | None = None) -> Tensor:
-        bags, d = len(offsets) - 1, table.shape[1]
+        bags = len(offsets) - 1
+        d = table.shape[1]
         out = torch.empty(bags, d, dtype=table.dtype) if out is None else out
         if not _is_dense(offsets, table):
             share(bags, (len(ids) + bags) * d, loops.bags, *_arrays(offsets, ids, weights, table, out))
@@ -205,8 +208,11 @@ class _Bound:
     """A key that the n largest of all keys seen so far reach; threads raise it together."""
 
     def __init__(self, n: int, dtype: torch.dtype):
-        self._n, self._shift = n, 8 * dtype.itemsize - 16
-        self._counts, self._leading, self._reaching = np.zeros(1 << 15, np.int64), 0, 0
+        self._n = n
+        self._shift = 8 * dtype.itemsize - 16
+        self._counts = np.zeros(1 << 15, np.int64)
+        self._leading = 0
+        self._reaching = 0
         self._lock = threading.Lock()
 
     @property

@@ -237,7 +237,8 @@ def largest(latents, keys, n, k, more, limits, kept_latents, kept_keys):
     Up to `more` that come next may be kept too: that takes less time.
     """
     keys[n : -(-n // LANES) * LANES] = 0
-    least, count = kth_largest(keys, n, k, more, limits), 0
+    least = kth_largest(keys, n, k, more, limits)
+    count = 0
     equal = k + more - count_reaching(keys, n, least + 1, limits)
     limits[:] = least - 1
     for start in range(0, n, LANES):
@@ -259,7 +260,8 @@ def top_k(tile, first, k, n_groups, bounds, latents, keys, counts):
 
     The maxima of groups of latents give the first bound, one that at least k entries reach.
     """
-    maxima, limits = np.zeros(-(-n_groups // LANES) * LANES, tile.dtype), np.empty(LANES, tile.dtype)
+    maxima = np.zeros(-(-n_groups // LANES) * LANES, tile.dtype)
+    limits = np.empty(LANES, tile.dtype)
     for i in range(len(tile)):
         row, count = tile[i], counts[i]
         if first == 0:

@@ -86,7 +86,8 @@ class AdamStep(NamedTuple):
     def numbers(self) -> tuple[float, ...]:
         """lr over the bias correction of the mean, 1 over the root of that of the square, beta1, beta2, eps, and what a
         new gradient, and its square, weigh in the running means."""
-        rate, root = self.lr / (1 - self.beta1**self.step), (1 - self.beta2**self.step) ** -0.5
+        rate = self.lr / (1 - self.beta1**self.step)
+        root = (1 - self.beta2**self.step) ** -0.5
         rests = (1 - self.beta1) * self.scale, (1 - self.beta2) * self.scale**2
         return rate, root, self.beta1, self.beta2, self.eps, *rests
 
@@ -187,15 +188,18 @@ class TorchKernels:
         if len(ends) < 2:
             error = self.decode(codes, W_dec, b_dec).sub_(x)
             return Decoded.of_all(error, self._dots(codes.offsets, codes.latents, error, W_dec))
-        rows, groups = len(x), torch.searchsorted(torch.tensor(ends, device=x.device), codes.latents, right=True)
+        rows = len(x)
+        groups = torch.searchsorted(torch.tensor(ends, device=x.device), codes.latents, right=True)
         parts = SparseCodes(codes.offsets, groups * rows + codes.rows, codes.values, len(ends) * rows)
         offsets, _, entries = self.transpose(parts)
-        latents, gradient = codes.latents[entries], torch.empty_like(codes.values)
+        latents = codes.latents[entries]
+        gradient = torch.empty_like(codes.values)
         residuals = self._bags(offsets, latents, codes.values[entries], W_dec).view(len(ends), *x.shape)
         residuals[0] += b_dec - x
         for h in range(1, len(ends)):
             residuals[h] += residuals[h - 1]
-        error, squares = residuals[-1].clone(), torch.linalg.vector_norm(residuals, dim=(1, 2)).square()
+        error = residuals[-1].clone()
+        squares = torch.linalg.vector_norm(residuals, dim=(1, 2)).square()
         for h in reversed(range(len(ends) - 1)):
             residuals[h] += residuals[h + 1]
         gradient[entries] = self._dots(offsets, latents, residuals.flatten(0, 1), W_dec)

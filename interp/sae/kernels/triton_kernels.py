@@ -51,7 +51,8 @@ class TritonKernels(TorchKernels):
     def batch_top_k(self, pre: PreActivations, n: int) -> SparseCodes:
         if isinstance(pre, Tiled):
             return self._batch_top_k_of_tiles(pre, n)
-        rows, n = len(pre), min(n, pre.numel())
+        rows = len(pre)
+        n = min(n, pre.numel())
         maxima = _group_maxima(pre, -(-n // max(rows, 1))).flatten()
         bound = maxima.topk(n, sorted=False).values.amin() if n else maxima.new_zeros(())
         return self.keep_batch_top_k(_picks(pre, bound.clamp(min=1).repeat(rows), by_latent=False), n)
@@ -69,7 +70,9 @@ class TritonKernels(TorchKernels):
         return SparseCodes(offsets, latents, values, codes.d_sae)
 
     def sum_by_latent(self, by_latent: ByLatent, weights: Values, dense: Rows, out: Matrix | None = None) -> Matrix:
-        offsets, rows, weights = by_latent.offsets, by_latent.rows, weights[by_latent.entries]
+        offsets = by_latent.offsets
+        rows = by_latent.rows
+        weights = weights[by_latent.entries]
         max_parts = 2 * len(rows) // _PART
         if max_parts < 2:
             return self._bags(offsets, rows, weights, dense, out)
@@ -89,8 +92,10 @@ class TritonKernels(TorchKernels):
 
     def adam_(self, weight: Rows, gradient: Rows | LatentSum, mean: Rows, square: Rows, adam: AdamStep) -> None:
         gradient = self.sum_by_latent(*gradient) if isinstance(gradient, LatentSum) else gradient
-        n, d = weight.numel(), weight.shape[1] if adam.unit_norm else _TILE
-        tensors, tile = (weight, gradient.contiguous(), mean, square), _tile(d)
+        n = weight.numel()
+        d = weight.shape[1] if adam.unit_norm else _TILE
+        tensors = (weight, gradient.contiguous(), mean, square)
+        tile = _tile(d)
         _launch(adam_rows, (triton.cdiv(n, d),), *tensors, n, d, *adam.numbers, UNIT=adam.unit_norm, **tile)
 
     def _bags(
@@ -101,7 +106,8 @@ class TritonKernels(TorchKernels):
         return out
 
     def _dots(self, offsets: Tensor, ids: Tensor, x: Float[Tensor, "bag d"], table: Tensor) -> Values:
-        out, d = x.new_empty(len(ids)), x.shape[1]
+        out = x.new_empty(len(ids))
+        d = x.shape[1]
         _launch(bag_dots, (len(x),), *_contiguous(offsets, ids, x, table), out, d, ENTRIES=_ENTRIES, **_tile(d))
         return out
 
@@ -125,7 +131,8 @@ def _picks(pre: Float[Tensor, "row d_sae"], bounds: Tensor, by_latent: bool) -> 
     _launch(count_picks, (rows, tiles), pre, bounds, counts, width, **sizes)
     starts = offsets_of(counts)
     nnz = int(starts[-1])
-    latents, values = counts.new_empty(nnz), torch.empty(nnz, device=pre.device)
+    latents = counts.new_empty(nnz)
+    values = torch.empty(nnz, device=pre.device)
     _launch(fill_picks, (rows, tiles), pre, bounds, starts, latents, values, width, **sizes)
     return SparseCodes(starts[::tiles].contiguous(), latents, values, width)
 
@@ -134,7 +141,8 @@ def _sum_bags(
     starts: Tensor, stops: Tensor, ids: Tensor, weights: Tensor, table: Tensor, out: Tensor, skip_empty: bool = False
 ) -> None:
     """out[bag] = Σ weights · table[ids] over the entries starts … stops of a bag (`skip_empty`: if any)."""
-    d, tile = table.shape[1], _tile(table.shape[1])
+    d = table.shape[1]
+    tile = _tile(table.shape[1])
     grid = (len(out), triton.cdiv(d, tile["BLOCK"]))
     arrays = _contiguous(starts, stops, ids, weights, table)
     _launch(sum_bags, grid, *arrays, out, d, SKIP_EMPTY=skip_empty, ENTRIES=_ENTRIES, **tile)
@@ -237,7 +245,8 @@ def adam_rows(
         tl.debug_barrier()  # threads read below what other threads of the program stored above
         for start in range(0, d, BLOCK):
             columns = start + tl.arange(0, BLOCK)
-            at, inside = row * d + columns, columns < d
+            at = row * d + columns
+            inside = columns < d
             tl.store(weight + at, tl.load(weight + at, mask=inside, other=0.0) / norm, mask=inside)
 
 

@@ -181,7 +181,7 @@ def on_paper(assumed: Assumed) -> list[dict[str, str]]:
         ),
         (
             "features on disk",
-            f"10⁹ × {K} firings × 8 bytes, and 7 kB of examples a latent",
+            f"10⁹ × {K} firings × 8 bytes, 16 a row, and 8 kB of examples a latent",
             lambda n: size(scan.disk),
         ),
         ("ranking, on the hosts", "3.5 ms a latent and 1.5 µs a token on two cores", hosts(ranking)),

@@ -125,14 +125,15 @@ def _measured(dictionary: "Dictionary", acts: "Tensor") -> dict[str, float]:
 
 
 def scan_cost(sizes: Sizes, d_sae: int, l0: float, *, width: int) -> Cost:
-    """Firings are sorted, kept and counted, and pairs of latents that fire together are counted, in the cache or beside
-    it; each latent's examples are written and its direction is multiplied by the unembedding."""
+    """Firings are sorted, kept (an id and a value; a row's id and place) and counted, and pairs of latents that fire
+    together are counted, in the cache or beside it; each latent's examples are written and its direction is multiplied
+    by the unembedding."""
     firings, pairs = sizes.rows * l0, sizes.rows * l0**2
     counting = 2e-7 * firings + (1e-8 if 4 * d_sae**2 < CACHE_BYTES else 3.5e-8) * pairs + 8e-4 * d_sae
     unembedding = 2 * d_sae * width * sizes.d_vocab
-    memory = sizes.weight_bytes + 8 * width * sizes.d_vocab + 16 * width * d_sae
-    disk = 8 * firings + 7e3 * d_sae
-    return Cost(disk=disk, scratch=disk, memory=memory, single=unembedding, seconds=counting)
+    memory = sizes.weight_bytes + 4 * width * sizes.d_vocab + 8 * width * d_sae
+    disk = (6 if d_sae <= 1 << 16 else 8) * firings + 16 * sizes.rows + 8e3 * d_sae
+    return Cost(disk=disk, memory=memory, single=unembedding, seconds=counting)
 
 
 @stage(
@@ -220,7 +221,7 @@ def _effects_cost(sizes: Sizes) -> Cost:
     passes = sizes.passes(1, behind=1)
     kind = "single" if passes.single else "half"
     allowed = min(operations * n_latents / at_once, 60 * config.minutes * OPERATIONS_A_SECOND)
-    memory = passes.memory + 8 * sizes.model.d_model * sizes.d_vocab
+    memory = passes.memory + 4 * sizes.model.d_model * sizes.d_vocab
     return Cost(disk=400 * sizes.d_sae, memory=memory, **{kind: allowed})
 
 

@@ -239,7 +239,7 @@ def harvest_cost(sizes: Sizes, rows: float, widths: Mapping[str, int]) -> Cost:
     disk = ShardLayout(round(rows), columns_of(round(rows), widths, sizes.config.harvest.dtype)).size
     shown = sizes.config.harvest.batch_size * sizes.n_ctx * sum(widths.values())
     passes = sizes.passes(rows, before=1)
-    return passes + Cost(disk=disk, memory=passes.memory + 8 * shown, seconds=disk / 1e9)
+    return passes + Cost(disk=disk, memory=passes.memory + 4 * shown, seconds=disk / 1e9)
 
 
 @stage(

@@ -18,7 +18,7 @@ from numba import njit
 from interp.text.vocabulary import characters, is_control
 
 RECENT = 8
-
+"""Tokens among which a repetition is looked for."""
 
 OTHER, LETTER, DIGIT, SPACE, NEWLINE, STOP, OPENS, CLOSES, CONTROL, ASSIGNS = range(10)
 PAREN, UNPAREN, SQUARE, UNSQUARE, BRACE, UNBRACE, DOUBLE, SINGLE, HASH, SLASH, COLON, LESS = range(10, 22)
@@ -55,14 +55,48 @@ _CHARACTERS = (
 """Each kind of character that has characters of its own, and these."""
 _KINDS = {character: kind for kind, characters_of_kind in _CHARACTERS for character in characters_of_kind}
 
-STATE = """prev prev2 line_known line_empty line_tokens line_head indent paragraph sentence sentence_tokens
-    parens squares braces double single other low triple run literal reopen comment tag math url bold
-    escaped"""
-"""The reader's knowledge between two characters. `single` is OUTER, or INNER if it was opened within double quotes and
-ends with them; `literal` and `triple` are the mark that opened them, `reopen` the single quote that an apostrophe may
-have seemed to close, `line_head` the line's first token that is not blank, −1 before it."""
-AT_TOKEN = "line_start sentence_start in_word word_start brackets in_single quotes repeats"
-_RECORD = np.dtype([(name, np.int32) for name in f"{STATE} {AT_TOKEN}".split()])
+STATE = {
+    "prev": "the kind of the last character",
+    "prev2": "the kind of the one before it",
+    "line_known": "1 where the start of the line was read, and not cut off by the sequence's",
+    "line_empty": "1 while the line holds nothing but spaces",
+    "line_tokens": "tokens of the line so far",
+    "line_head": "the line's first token that is not blank; −1 before it",
+    "indent": "spaces before the line's first character",
+    "paragraph": "1 in the line behind a blank one",
+    "sentence": "1 until the first character of a sentence",
+    "sentence_tokens": "tokens of the sentence so far",
+    "parens": "how many ( are open",
+    "squares": "how many [ are open",
+    "braces": "how many { are open",
+    "double": "1 within double quotes",
+    "single": "0, OUTER, or INNER: opened within double quotes, which end it",
+    "other": "how many typographic quotes are open",
+    "low": "how many of them „ or ‚ opened",
+    "triple": "the mark, SINGLE or DOUBLE, of which three opened a literal; 0 outside",
+    "run": "how many of the same quote stand side by side",
+    "literal": "the mark that opened a string literal in code; 0 outside",
+    "reopen": "what `single` was before a quote that closed it, or was an apostrophe",
+    "comment": "1 in a comment",
+    "tag": "1 in a <tag>",
+    "math": "1 between $ signs",
+    "url": "1 in a URL",
+    "bold": "1 between ** marks",
+    "escaped": "1 behind a backslash",
+}
+"""What the reader knows between two characters, all integers."""
+AT_TOKEN = {
+    "line_start": "1 at the first token of a line",
+    "sentence_start": "1 at the first token of a sentence",
+    "in_word": "1 where the token goes on with a word",
+    "word_start": "1 where it begins one",
+    "brackets": "how many brackets of any kind are open",
+    "in_single": "1 within single quotes",
+    "quotes": "how many quotes of any kind are open",
+    "repeats": "how many tokens ago the same one stood, up to RECENT; 0 if further",
+}
+"""What it says of a token beside that."""
+_RECORD = np.dtype([(name, np.int32) for name in (*STATE, *AT_TOKEN)])
 _FRESH, _CUT = 1, 2
 """Where the reader's memory keeps the state after a control token, and that at a sequence's start."""
 OUTER, INNER = 1, 2

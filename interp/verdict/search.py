@@ -47,8 +47,8 @@ ITEM_PRICE, ATOM_PRICE = 0.003, 0.01
 """One more item to read, and a further atom, must add so much to F₁."""
 BETA_SQUARED, PRICED = np.array([1, 0.25, 4]), np.array([1, 0.1, 0.1])
 
-Places = tuple[int, ...]
-"""Places of predicates of one kind, any of which may hold."""
+Alternatives = tuple[int, ...]
+"""Predicates of one kind, any of which may hold, by their number among the candidates."""
 
 
 class FitSample(FiringSampler):
@@ -70,13 +70,13 @@ class Background:
     predicates: Predicates
     holds: Int32[np.ndarray, "row place"]
     where: Int32[np.ndarray, " entry"]
-    """Places among the rows, by predicate."""
+    """Numbers of the rows, by predicate."""
     first: Int64[np.ndarray, " predicate_plus_1"]
     """Where each predicate begins in `where`."""
     scale: float
     """Positions of the fit half for each row."""
     unused: list[Int16[np.ndarray, " predicate"]] = field(default_factory=list)
-    """Arrays of −1, one for each search at work: it notes the places of its predicates, and takes them back."""
+    """Arrays of −1, one for each search at work: it writes in the numbers of its candidates, and clears them again."""
 
     @classmethod
     def of(
@@ -125,7 +125,7 @@ class CandidatePredicates(NamedTuple):
         usable = np.flatnonzero(is_often & is_telling)
         order = usable[np.lexsort((-f1[usable], kind[usable]))]
         most = np.array([OF_SUBJECT if KINDS[name].speaks_of == SUBJECT else OF_KIND for name in predicates.first])
-        order = order[np.argsort(_place_in(kind[order]) / most[kind[order]], kind="stable")][:MOST]
+        order = order[np.argsort(_number_in_group(kind[order]) / most[kind[order]], kind="stable")][:MOST]
         kept = np.sort(order)
         return cls(numbers[kept], hits[kept], example[kept], kind[kept], n_text[kept], f1[kept])
 
@@ -134,7 +134,7 @@ class Conjunctions(NamedTuple):
     """Some that may go on, each a state of the beam and what is added to it."""
 
     state: Int64[np.ndarray, " some"]
-    added: list[Places]
+    added: list[Alternatives]
     both: Float64[np.ndarray, " some"]
     holds: Float64[np.ndarray, " some"]
     items: Float64[np.ndarray, " some"]
@@ -176,10 +176,10 @@ class _Beam:
         self.most = np.array([most_values(name) for name in kinds])[shared.kind]
         self.at_firings, self.in_text, self.weight = _sampled(background, shared, holds)
 
-    def run(self) -> list[tuple[Places, ...]]:
+    def run(self) -> list[tuple[Alternatives, ...]]:
         """The best conjunctions by F₁, then by F_½."""
-        states: list[tuple[Places, ...]] = [()]
-        found: dict[tuple[Places, ...], tuple[float, float]] = {}
+        states: list[tuple[Alternatives, ...]] = [()]
+        found: dict[tuple[Alternatives, ...], tuple[float, float]] = {}
         for depth in range(MAX_ATOMS):
             some = self._extended(states)
             spent = np.array([sum(self.items[part[0]] * len(part) for part in parts) for parts in states])
@@ -188,7 +188,7 @@ class _Beam:
                 BETA_SQUARED * self.n_fire + some.holds[:, None]
             ) - PRICED * price[:, None]
             listed = [at for column in scores.T for at in _best_unlike(column, some)]
-            going: dict[tuple[Places, ...], None] = {}
+            going: dict[tuple[Alternatives, ...], None] = {}
             for at in listed:
                 parts = tuple(sorted((*states[some.state[at]], some.added[at])))
                 found.setdefault(parts, (scores[at, 0], scores[at, 1]))
@@ -199,7 +199,7 @@ class _Beam:
         best = [sorted(found, key=lambda parts: -found[parts][which])[:KEPT] for which in range(2)]
         return list(dict.fromkeys([*best[0], *best[1]]))
 
-    def _extended(self, states: list[tuple[Places, ...]]) -> Conjunctions:
+    def _extended(self, states: list[tuple[Alternatives, ...]]) -> Conjunctions:
         """Each state with one more predicate, or with several of one kind."""
         shared, shape = self.shared, (len(states), len(self.shared.numbers))
         if states == [()]:
@@ -214,7 +214,7 @@ class _Beam:
                 spoken_of[number] |= self.subject == self.subject[part[0]]
         state, at = np.nonzero((both >= MIN_HITS * self.per_firing) & ~spoken_of)
         single = Conjunctions(
-            state, [(place,) for place in at.tolist()], both[state, at], holds[state, at], self.items[at]
+            state, [(candidate,) for candidate in at.tolist()], both[state, at], holds[state, at], self.items[at]
         )
         together = self._together(state, at, single.both, single.holds)
         return Conjunctions(
@@ -230,18 +230,19 @@ class _Beam:
         sum, as it is where a position has one value of the kind."""
         group = state * (self.shared.kind.max(initial=0) + 1) + self.shared.kind[at]
         order = np.lexsort((-both / (self.n_fire + holds), group))
-        order = order[_place_in(group[order]) < 2 * self.most[at[order]]]
+        order = order[_number_in_group(group[order]) < 2 * self.most[at[order]]]
         order = order[np.lexsort((-both[order] / holds[order], group[order]))]
-        order = order[_place_in(group[order]) < self.most[at[order]]]
-        group, place, at, state = group[order], _place_in(group[order]), at[order], state[order]
-        first = np.arange(len(order)) - place
+        order = order[_number_in_group(group[order]) < self.most[at[order]]]
+        group, at, state = group[order], at[order], state[order]
+        number = _number_in_group(group)
+        first = np.arange(len(order)) - number
         both, holds = (
             np.cumsum(values[order]) - np.append(0, np.cumsum(values[order]))[first] for values in (both, holds)
         )
-        items = self.items[at] * (place + 1)
+        items = self.items[at] * (number + 1)
         best = np.lexsort((-(2 * both / (self.n_fire + holds) - self.price * items), group))
-        best = best[_place_in(group[best]) == 0]
-        best = best[place[best] > 0]
+        best = best[_number_in_group(group[best]) == 0]
+        best = best[number[best] > 0]
         added = [tuple(sorted(at[start : end + 1].tolist())) for start, end in zip(first[best], best, strict=True)]
         return Conjunctions(state[best], added, both[best], holds[best], items[best])
 
@@ -256,7 +257,7 @@ def _best_unlike(score: np.ndarray, some: Conjunctions) -> list[int]:
 
 
 def _covered(
-    has: Float32[np.ndarray, "row predicate"], states: list[tuple[Places, ...]]
+    has: Float32[np.ndarray, "row predicate"], states: list[tuple[Alternatives, ...]]
 ) -> Float32[np.ndarray, "state row"]:
     out = np.ones((len(states), len(has)), np.float32)
     for state, parts in zip(out, states, strict=True):
@@ -278,14 +279,14 @@ def _sampled(
     elsewhere = np.unique(np.linspace(0, max(n_rows - 1, 0), ELSEWHERE).astype(np.int64))[:n_rows]
     rows = np.sort(np.concatenate([*there, elsewhere]))  # read fastest in their order
     try:
-        place_of = background.unused.pop()  # of another search, in this thread or another
+        candidate_of = background.unused.pop()  # of another search, in this thread or another
     except IndexError:
-        place_of = np.full(len(first) - 1, -1, np.int16)
-    place_of[shared.numbers] = np.arange(len(shared.numbers))
-    at_firings = _has(holds, np.arange(len(holds)), place_of, len(shared.numbers))
-    in_text = _has(background.holds, rows, place_of, len(shared.numbers))
-    place_of[shared.numbers] = -1
-    background.unused.append(place_of)
+        candidate_of = np.full(len(first) - 1, -1, np.int16)
+    candidate_of[shared.numbers] = np.arange(len(shared.numbers))
+    at_firings = _has(holds, np.arange(len(holds)), candidate_of, len(shared.numbers))
+    in_text = _has(background.holds, rows, candidate_of, len(shared.numbers))
+    candidate_of[shared.numbers] = -1
+    background.unused.append(candidate_of)
     drawn = (taken / np.maximum(size, 1)) @ in_text[:, starts].T + len(elsewhere) / max(n_rows, 1)
     weight = background.scale / drawn
     # In steps of a power of two, so that float32 holds any sum of them exactly, in whatever order.
@@ -293,7 +294,7 @@ def _sampled(
     return at_firings, in_text, (np.round(weight / step) * step).astype(np.float32)
 
 
-def _said(predicates: Predicates, shared: CandidatePredicates, rows: np.ndarray, part: Places) -> Atom:
+def _said(predicates: Predicates, shared: CandidatePredicates, rows: np.ndarray, part: Alternatives) -> Atom:
     """The predicates in words, those first that hold at most firings."""
     members = sorted(part, key=lambda at: -shared.hits[at])
     kind = predicates.kind_of(int(shared.numbers[members[0]]))
@@ -302,8 +303,8 @@ def _said(predicates: Predicates, shared: CandidatePredicates, rows: np.ndarray,
     return Atom(kind, tuple(number - predicates.first[kind] for number in numbers), tuple(names))
 
 
-def _place_in(group: np.ndarray) -> Int64[np.ndarray, " entry"]:
-    """The place of each entry in its group, which are sorted."""
+def _number_in_group(group: np.ndarray) -> Int64[np.ndarray, " entry"]:
+    """Number each entry within its group, from 0; the groups are sorted."""
     return np.arange(len(group)) - np.searchsorted(group, group)
 
 
@@ -325,11 +326,11 @@ def _where(holds, first):
 
 
 @njit(cache=True, nogil=True)
-def _has(holds, rows, place_of, n):
+def _has(holds, rows, candidate_of, n):
     """[row, predicate], 1 where it holds."""
     out = np.zeros((len(rows), n), np.float32)
     for i in range(len(rows)):
         for number in holds[rows[i]]:
-            if number >= 0 and place_of[number] >= 0:
-                out[i, place_of[number]] = 1
+            if number >= 0 and candidate_of[number] >= 0:
+                out[i, candidate_of[number]] = 1
     return out

@@ -7,6 +7,7 @@ and shares with intervals.
 """
 
 from collections.abc import Callable, Mapping
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,7 @@ class EvidenceTable(pd.DataFrame):
 def _stated(row: dict) -> tuple[object, ...]:
     title, meaning = title_and_meaning(row["measure"])
     mark = cards.null_mark(row["value"], row["null_low"], row["null_high"])
-    return title, mark, f"{row['value']:.3g}", "" if row["z"] != row["z"] else f"{row['z']:.1f}", meaning
+    return title, mark, f"{row['value']:.3g}", "" if isnan(row["z"]) else f"{row['z']:.1f}", meaning
 
 
 class Ranking(pd.DataFrame):
@@ -177,11 +178,11 @@ def _row(row: dict) -> tuple[object, ...]:
     rule = str(row.get("explanation", "")) if f1 >= MIN_F1 else ""
     rule = rule if len(rule) <= N_CHARACTERS else rule[: N_CHARACTERS - 1] + "…"
     p = row["monosemanticity"]
-    badge = cards.verdict_badge(str(row["verdict"]), bool(row["sure"]) or p != p)
+    badge = cards.verdict_badge(str(row["verdict"]), bool(row["sure"]) or isnan(p))
     probability = cards.interval_mark(p, row["ci_low"], row["ci_high"])
     p_learnt = row.get("learnt", float("nan"))
-    learnt = "" if p_learnt != p_learnt else f"{p_learnt:.2f}"
-    words = rule or (NO_RULE if p == p and "explanation" in row else "")
+    learnt = "" if isnan(p_learnt) else f"{p_learnt:.2f}"
+    words = rule or (NO_RULE if not isnan(p) and "explanation" in row else "")
     return row["latent"], badge, probability, learnt, row.get("n_senses", ""), words, f"{f1:.2f}" if rule else ""
 
 
@@ -237,7 +238,7 @@ class VerdictShares(pd.DataFrame):
                 Markup("<b>one meaning</b>") if row["verdict"] == ONE_MEANING else cards.verdict_badge(row["verdict"])
             )
             share = cards.interval_mark(row["share"], row["ci_low"], row["ci_high"])
-            rows.append((name, f"{row['n']:,}", share, "" if sure != sure else f"{sure:.2f}"))
+            rows.append((name, f"{row['n']:,}", share, "" if isnan(sure) else f"{sure:.2f}"))
         note = "Shares are of the latents that are neither dead nor faint, with 95 % intervals."
         return cards.card("Verdicts", cards.table(("verdict", "latents", "share", "surely"), rows), note)
 

@@ -25,6 +25,7 @@ from interp.features.scan import dictionary_digest
 from interp.features.table_passes import SCHEMAS
 from interp.sae import SAE, Crosscoder, TopK
 from interp.storage.folders import unfinished
+from interp.verdict.learnt import learnt_evidence
 from models.transformer import Transformer, TransformerConfig
 
 HOOK, MLP = "blocks.0.hook_resid_post", "blocks.0.mlp.hook_post"
@@ -364,6 +365,8 @@ def test_logit_effects_go_through_the_final_norm(hook, model, store, tokens, tmp
         np.testing.assert_allclose(row.bottom_logits, bottom.values, rtol=1e-4)
     assert "mean scale" in features.meta["logit_effects"] and "past 1 later block" in features.meta["logit_effects"]
     assert features.meta["blocks_past"] == 1
+    # What the latent writes past a later block is no evidence that it is learnt.
+    assert features.table().next_auroc.notna().any() and np.isnan(learnt_evidence(features, None)["next_auroc"]).all()
 
 
 def test_logit_effects_are_listed_of_tokens_that_occur(tmp_path):

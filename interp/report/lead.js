@@ -62,7 +62,7 @@ report.lead = (() => {
   }
 
   /* The tokens that it makes likelier: by the direct path, or else by what ablation changes. Those of stray bytes, and
-   * those that differ in case or space alone from one that is shown, are left to the table of logits. */
+   * those that differ in case or space alone from one that is shown, are left to the table of logits, where there are others. */
   function predicts(feature) {
     const rows = feature.logits?.top ?? feature.effects?.likelier ?? [];
     const seen = new Set();
@@ -70,8 +70,9 @@ report.lead = (() => {
       const text = word(token).trim().toLowerCase() || word(token);
       return !/⟨[0-9a-f]{2}⟩/.test(text) && !seen.has(text) && seen.add(text);
     };
-    const shown = rows.map(([token]) => token).filter(isNew).slice(0, N_PREDICTED);
-    return shown.map((token) => [tokenElement(word(token)), " "]);
+    const tokens = rows.map(([token]) => token);
+    const words = tokens.filter(isNew);
+    return (words.length ? words : tokens).slice(0, N_PREDICTED).map((token) => [tokenElement(word(token)), " "]);
   }
 
   /* Whether the tokens that it raises follow its firings no more often than any token; false where that is not

@@ -208,6 +208,10 @@ class RunConfig(SimpleNamespace):
         sections |= {"plugins": dict(self.plugins)} if self.plugins else {}
         if sections["harvest"].get("writes") == "none":  # the default, which a run of autoencoders leaves out
             del sections["harvest"]["writes"]
+        if (
+            sections["corpus"].get("stream") is False
+        ):  # so that runs made before there was the option stay what they are
+            del sections["corpus"]["stream"]
         if len(sections["harvest"].get("hook_names", ())) == 1:
             [hook_name] = sections["harvest"].pop("hook_names")
             sections["harvest"] = {"hook_name": hook_name} | sections["harvest"]

@@ -259,6 +259,14 @@ def test_a_run_streams_its_text(tmp_path):
     assert run_stages(run.config, run.path, until="corpus").manifest("corpus") != before
 
 
+def test_a_run_that_streams_nothing_does_not_say_so():
+    """Runs that were made before the option was there open as before."""
+    assert "stream" not in RunConfig.from_dict(SECTIONS).to_dict()["corpus"]
+    streamed = {"corpus": {"source": "jsonl", "paths": ["a.jsonl"], "stream": True}}
+    config = RunConfig.from_dict(streamed)
+    assert config.to_dict()["corpus"]["stream"] is True and RunConfig.from_dict(config.to_dict()) == config
+
+
 def test_a_stream_without_a_tokenizer_is_refused(tmp_path):
     with pytest.raises(ValueError, match="stream = true is for text of your own"):
         CorpusConfig(stream=True)

@@ -80,7 +80,8 @@ class RemoteStoreWriter(StoreWriter):
     """Writes a store to an address, as `StoreWriter` does to a folder."""
 
     def __init__(self, out: Address, config: StoreConfig, shard_rows: tuple[int, ...], *, batch_rows: int):
-        self.address, self._parts = out, list[dict[str, Any]]()
+        self.address = out
+        self._parts = list[dict[str, Any]]()
         self._folder = tempfile.TemporaryDirectory()
         super().__init__(Path(self._folder.name), config, shard_rows, batch_rows=batch_rows)
 
@@ -168,7 +169,8 @@ class RemoteFiles:
         self.columns = columns_of(manifest["n_ids"], widths, manifest["dtype"])
         self.layouts = [ShardLayout(shard["n_rows"], self.columns) for shard in manifest["shards"]]
         self._heads: list[tuple[int, dict[str, Tensor]]] | None = None
-        self._cache, self._lock = _Cache(), Lock()
+        self._cache = _Cache()
+        self._lock = Lock()
 
     def column(self, i: int, into: Tensor | None = None, *, name: str) -> Tensor:
         """A column of shard i; in the memory of `into`, if that is given."""
@@ -205,10 +207,15 @@ class RemoteFiles:
         """The bytes of a column of a shard, a range of each part that has some, each held against its sum."""
         if "parts" not in self.manifest:
             return self._fetch_shard(i, column)
-        number, ranges, sums, files = self.columns.index(column), [], [], []
+        number = self.columns.index(column)
+        ranges = []
+        sums = []
+        files = []
         for part, (start, head) in zip(self.manifest["parts"], self._all_heads(), strict=True):
             ends = head["ends"]
-            n_rows, first, last = int(ends[-1]), int(ends[i - 1]) if i else 0, int(ends[i])
+            n_rows = int(ends[-1])
+            first = int(ends[i - 1]) if i else 0
+            last = int(ends[i])
             if last == first:
                 continue
             before = start + n_rows * sum(each.row_bytes for each in self.columns[:number])
@@ -226,7 +233,8 @@ class RemoteFiles:
 
     def _fetch_shard(self, i: int, column: Column) -> bytes:
         """The same, of a store that was copied from a folder."""
-        shard, start = self.manifest["shards"][i], self.layouts[i].offset(column.name)
+        shard = self.manifest["shards"][i]
+        start = self.layouts[i].offset(column.name)
         file = self.path / shard["file"]
         size = self.layouts[i].n_rows * column.row_bytes
         data = read_ranges([file], [(start, start + size)])[0] if size else b""
@@ -372,7 +380,8 @@ def _read_head(address: Address) -> dict[str, Tensor]:
 def _head_tensors(raw: bytes) -> dict[str, Tensor]:
     """The tensors before the columns of a part."""
     n_header = int.from_bytes(raw[:8], "little")
-    entries, tensors = json.loads(raw[8 : 8 + n_header]), {}
+    entries = json.loads(raw[8 : 8 + n_header])
+    tensors = {}
     entries.pop("__metadata__")
     types = {"I64": torch.int64, "U8": torch.uint8, "F64": torch.float64}
     for name, entry in entries.items():

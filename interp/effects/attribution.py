@@ -63,7 +63,8 @@ class _Builder:
 
     def __init__(self, passes: PromptPasses, batch_size: int):
         self.passes, self.batch_size = passes, batch_size
-        parts, self.n_pos = passes.parts, passes.ids.shape[1]
+        parts = passes.parts
+        self.n_pos = passes.ids.shape[1]
         embedding = passes.embedding.expand(batch_size, -1, -1).clone().requires_grad_(True)
         outputs = [part.output.expand(batch_size, -1, -1).clone().requires_grad_(True) for part in parts]
         self.leaves = [embedding, *outputs]
@@ -115,7 +116,8 @@ class _Builder:
         reader = np.searchsorted(self.first, columns, side="right") - 1
         position, direction = [], []
         for n, column in zip(reader, columns, strict=True):
-            part, entry = self.passes.parts[n], int(column - self.first[n])
+            part = self.passes.parts[n]
+            entry = int(column - self.first[n])
             position.append(int(part.position[entry]))
             direction.append(part.dictionary.W_enc[:, part.latent[entry]].detach())
         device = self.passes.ids.device
@@ -145,7 +147,8 @@ class _Builder:
             if n == 0:
                 rows[:, : self.n_pos] = (gradient * self.passes.embedding).sum(2)
                 continue
-            part, first = self.passes.parts[n - 1], int(self.first[n - 1])
+            part = self.passes.parts[n - 1]
+            first = int(self.first[n - 1])
             errors = int(self.first[-1]) + self.n_pos * (n - 1)
             rows[:, errors : errors + self.n_pos] = (gradient * part.error).sum(2)
             for pos in part.position.unique().tolist():
@@ -163,7 +166,8 @@ class _Builder:
         bias: Float[np.ndarray, " target"],
         reads: Float[np.ndarray, " target"],
     ) -> AttributionGraph:
-        first, weight = self.first, _weights(probability)
+        first = self.first
+        weight = _weights(probability)
         influence = _influence(np.abs(rows), weight, first[0] + expanded)
         expanded_order = np.argsort(expanded, kind="stable")
         latents = first[0] + expanded[expanded_order]
@@ -230,7 +234,8 @@ class _Builder:
         return torch.cat([effect.detach().double() for effect in effects]).numpy(force=True)
 
     def _source_table(self) -> pd.DataFrame:
-        parts, positions = self.passes.parts, np.arange(self.n_pos)
+        parts = self.passes.parts
+        positions = np.arange(self.n_pos)
         tables = [pd.DataFrame({"kind": "embedding", "position": positions})]
         for n, part in enumerate(parts):
             columns = {"position": part.position, "latent": part.latent, "activation": part.z.double()}
@@ -248,7 +253,8 @@ def _influence(
     latents: the columns of the latents that rows len(weight).. belong to. The graph has no cycle, so the sum ends.
     """
     shares = size / np.maximum(size.sum(1, keepdims=True), 1e-30)
-    reached, total = weight @ shares[: len(weight)], np.zeros(size.shape[1])
+    reached = weight @ shares[: len(weight)]
+    total = np.zeros(size.shape[1])
     while reached.sum() > 1e-9:
         total += reached
         reached = reached[latents] @ shares[len(weight) :]

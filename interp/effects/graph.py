@@ -80,7 +80,8 @@ class AttributionGraph(GraphNodes):
         weight *= keep & keep[self.targets][:, None]
         kept_edges = _largest(weight.ravel(), edges).reshape(weight.shape)
         while True:
-            led_to, leads = np.zeros(len(keep), bool), kept_edges.any(0)
+            led_to = np.zeros(len(keep), bool)
+            leads = kept_edges.any(0)
             led_to[self.targets] = kept_edges.any(1)
             alive = keep & (leads | np.isin(kind, ["logit", "bias"])) & (led_to | (kind != "latent"))
             if (alive == keep).all():
@@ -97,7 +98,8 @@ class AttributionGraph(GraphNodes):
         kind = self.nodes["kind"].to_numpy()
         row_of = {int(node): row for row, node in enumerate(self.targets)}
         likeliest = self.nodes[kind == "logit"].nlargest(n, "activation").index
-        reached, waiting = set(likeliest), list(likeliest)
+        reached = set(likeliest)
+        waiting = list(likeliest)
         while waiting:
             node = waiting.pop()
             sources = np.flatnonzero(self.edges[row_of[node]]) if node in row_of else ()
@@ -142,7 +144,8 @@ class AttributionGraph(GraphNodes):
         self, latents: Int[np.ndarray, " latent"]
     ) -> tuple[Float[np.ndarray, "latent pos"], Float[np.ndarray, "latent logit"]]:
         """Which share of what each latent reads begins at which position, and its share of what each logit reads."""
-        kind, n = self.nodes["kind"].to_numpy(), len(self.tokens)
+        kind = self.nodes["kind"].to_numpy()
+        n = len(self.tokens)
         share = self.edges / np.maximum(np.abs(self.edges).sum(1, keepdims=True), 1e-30)
         row = {int(node): number for number, node in enumerate(self.targets)}
         of_latents = share[[row[int(node)] for node in latents]]
@@ -164,7 +167,8 @@ class AttributionGraph(GraphNodes):
 
     def _with_nodes(self, keep: np.ndarray, edges: Float[np.ndarray, "target node"]) -> "AttributionGraph":
         """The graph of some of the nodes, with these edges."""
-        rows, number = keep[self.targets], np.cumsum(keep) - 1
+        rows = keep[self.targets]
+        number = np.cumsum(keep) - 1
         left = {name: [int(number[n]) for n in nodes if keep[n]] for name, nodes in (self.groups or {}).items()}
         return replace(
             self,
@@ -194,7 +198,8 @@ class AttributionGraph(GraphNodes):
         labels: what nodes of this graph are called. Raises ValueError where a file is there, unless `overwrite` says
         that it may be replaced."""
         check_output_file(path, overwrite=overwrite)
-        graph, place = self.pruned(nodes, edges), {name: node for node, name in enumerate(self.node_ids())}
+        graph = self.pruned(nodes, edges)
+        place = {name: node for node, name in enumerate(self.node_ids())}
         named = {node: (labels or {}).get(place[name]) for node, name in enumerate(graph.node_ids())}
         texts = {node: text for node, text in named.items() if text is not None}
         settings = {"node_threshold": nodes, "edge_threshold": edges}
@@ -221,7 +226,8 @@ class AttributionGraph(GraphNodes):
         """
         check_output_file(path, overwrite=overwrite)
         graph = self.pruned(nodes, edges)
-        ids, cards = graph.node_ids(), latent_cards(graph, features or {}, rankings or {})
+        ids = graph.node_ids()
+        cards = latent_cards(graph, features or {}, rankings or {})
         rules = {node: card["said"] for node, card in cards.items() if card["said"]}
         page = {
             "graph": graph._json(path, rules, node_threshold=1.0),  # all that was kept is drawn

@@ -20,8 +20,10 @@ def latent_cards(
     cards = {}
     for node in np.flatnonzero(graph.nodes["kind"] == "latent").tolist():
         facts: Any = graph.nodes.loc[node]
-        hook, latent = graph.hook_names[facts["dictionary"]], int(facts["latent"])
-        ranking, said = rankings.get(hook), ""
+        hook = graph.hook_names[facts["dictionary"]]
+        latent = int(facts["latent"])
+        ranking = rankings.get(hook)
+        said = ""
         if ranking is not None and (mine := ranking[ranking["latent"] == latent]).size:
             said = str(mine["explanation"].iloc[0] or "")
         card: dict[str, Any] = {"said": said, "logits": [], "examples": []}

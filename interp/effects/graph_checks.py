@@ -129,7 +129,8 @@ def beside_nulls(
 
     effects: `measured_effects` of the graph. The nulls: the same prompt with its tokens shuffled; with the decoder rows
     of each dictionary shuffled, so that latents write each other's directions; on a model with shuffled weights."""
-    module, generator = module_of(model), torch.Generator().manual_seed(seed)
+    module = module_of(model)
+    generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(graph.token_ids) - 1, generator=generator) + 1  # what opens the sequence stays
     ids = torch.tensor(graph.token_ids)
     moved = torch.cat([ids[:1], ids[order]])

@@ -39,7 +39,8 @@ def graph_json(
 ) -> dict[str, Any]:
     """The content of a file. slug: what the graph is called. groups: nodes by the name of their supernode. labels: what
     nodes are called instead of `graph.name`. metadata: more of it, such as `node_threshold`."""
-    kind, ids = graph.nodes["kind"], graph.node_ids()
+    kind = graph.nodes["kind"]
+    ids = graph.node_ids()
     drawn = kind.isin(_TYPES).to_numpy()
     rows, columns = np.nonzero(graph.edges * drawn)
     ends = zip(rows, columns, graph.edges[rows, columns], strict=True)
@@ -108,7 +109,8 @@ def _node_json(graph: GraphNodes, node: int, node_id: str, label: str, reached: 
     if kind == "embedding":
         feature = graph.token_ids[position]
     elif kind == "logit":
-        feature, layer = int(latent), str(max(graph.layers) + 1)
+        feature = int(latent)
+        layer = str(max(graph.layers) + 1)
     elif kind == "latent":
         feature = feature_number(graph.layers[n], int(latent))
     own = {"activation": float(facts["activation"])} if kind == "latent" else {}
@@ -144,7 +146,9 @@ def _without_nan(value: Any) -> Any:
 
 def _graph_of(content: Mapping[str, Any]) -> GraphNodes:
     tokens = [_text(token) for token in content["metadata"]["prompt_tokens"]]
-    listed, links, own = content["nodes"], content["links"], content.get("interp")
+    listed = content["nodes"]
+    links = content["links"]
+    own = content.get("interp")
     if len(listed) > _MOST_NODES or len(links) > _MOST_LINKS:
         raise ValueError(f"{len(listed)} nodes and {len(links)} links are more than a graph has")
     kinds = {name: kind for kind, name in _TYPES.items()}

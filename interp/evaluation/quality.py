@@ -236,7 +236,8 @@ class Splice:
             raise ValueError(f"baselines {', '.join(unknown)} are not among the dictionaries {', '.join(dictionaries)}")
         if tokens.is_floating_point():
             raise ValueError(f"tokens are floats {tuple(tokens.shape)}: quality is of models that read token ids")
-        self.model, self.tokens = module_of(model), tokens.long()
+        self.model = module_of(model)
+        self.tokens = tokens.long()
         check_model_takes(self.model, self.tokens)
         self.keep = ~torch.isin(tokens, torch.tensor(list(exclude), dtype=tokens.dtype, device=tokens.device))
         if not self.keep.any() or tokens.shape[1] < 2:
@@ -250,14 +251,16 @@ class Splice:
         except NoNextTokens as reason:
             log.warning("cross-entropies are left out: %s", reason)
         self.batch_size, self.unigram_loss = batch_size, unigram_loss
-        self.progress, self.done = progress or no_progress, 0
+        self.progress = progress or no_progress
+        self.done = 0
         self._baselines = frozenset(baselines)
         self._part_step = max(1, tokens.numel() // PART_TOKENS)
         n_part = len(range(0, len(tokens), self._part_step))
         n_whole = 2 + len(dictionaries) - len(self._baselines)  # once up to the hook, once as it is
         self.total = n_whole * len(tokens) + (2 + len(self._baselines)) * n_part
         self.inside, self.outside = Moments(), Moments()
-        self._held, self._free_bytes = dict[int, Entered](), _HELD_BYTES
+        self._held = dict[int, Entered]()
+        self._free_bytes = _HELD_BYTES
         self._see_rows(hook_name, dictionaries)
 
     def losses(
@@ -407,7 +410,10 @@ def _qualities(splice: Splice, dictionaries: Mapping[str, Dictionary]) -> dict[s
 
 
 def _quality(splice: Splice, losses: Losses, name: str, counted: _Counted) -> Quality:
-    n_tokens, fired, ce, error = splice.inside.n, counted.fired, losses.ce[name], losses.squared_error[name]
+    n_tokens = splice.inside.n
+    fired = counted.fired
+    ce = losses.ce[name]
+    error = losses.squared_error[name]
     norms = counted.dictionary.W_dec.norm(dim=1)
     all_rows = splice.inside + splice.outside
     return Quality(
@@ -474,7 +480,8 @@ def _ratio_error(lost: Float[Tensor, " seq"], costs: Float[Tensor, " seq"]) -> f
     known (not NaN), and of the costs that are known of these, which may be fewer."""
     lost, costs = lost[known := ~lost.isnan()], costs[known]
     both = ~costs.isnan()
-    n, m = len(lost), int(both.sum())
+    n = len(lost)
+    m = int(both.sum())
     if m < 2:
         return math.nan
     covariance = torch.cov(torch.stack([lost[both], costs[both]]))

@@ -84,8 +84,13 @@ class Speed(NamedTuple):
 
         from interp.sae.encoding import has_fast_bfloat16
 
-        x, W, block = torch.randn(512, 512), torch.randn(2048, 512), torch.zeros(1 << 24)
-        x_half, W_half, copy, n_operations = x.bfloat16(), W.bfloat16(), block.clone(), 2 * len(x) * W.numel()
+        x = torch.randn(512, 512)
+        W = torch.randn(2048, 512)
+        block = torch.zeros(1 << 24)
+        x_half = x.bfloat16()
+        W_half = W.bfloat16()
+        copy = block.clone()
+        n_operations = 2 * len(x) * W.numel()
         n_threads = torch.get_num_threads()
         try:
             torch.set_num_threads(1)
@@ -239,7 +244,8 @@ class Sizes:
 
 def _best(work: Callable[[], object], seconds: float = 0.25) -> float:
     """Seconds of the fastest of the tries that so long a time allows, two at least."""
-    taken, begin = list[float](), time.perf_counter()
+    taken = list[float]()
+    begin = time.perf_counter()
     while len(taken) < 2 or time.perf_counter() < begin + seconds:
         started = time.perf_counter()
         work()

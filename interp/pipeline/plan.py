@@ -45,7 +45,8 @@ class Plan:
     def of(cls, config: RunConfig, out: str | Path, stages: Sequence[Stage] | None = None) -> "Plan":
         """The plan of some stages, or all, of a run in the folder `out`. Raises ValueError for a model or dictionary
         that cannot be opened, and for a hook that the model does not have."""
-        out, sizes = Path(out), Sizes(config)
+        out = Path(out)
+        sizes = Sizes(config)
         taken = tuple(STAGES.values() if stages is None else stages)
         folders = [out, *(out / hook_folder(name) for name in sizes.config.harvest.hook_names[1:])]
         held = (_held(folder / stage.name) for folder in folders for stage in taken)
@@ -87,7 +88,8 @@ class Plan:
         rows = [*self.rows, Row("all", self.total)]
         for name, cost in rows:
             memory = _bytes(cost.memory + LIBRARY_BYTES)
-            operations, seconds = f"{cost.operations:.1e}", _duration(cost.on(speed))
+            operations = f"{cost.operations:.1e}"
+            seconds = _duration(cost.on(speed))
             lines.append(f"{name:12s} {_bytes(cost.disk):>10s} {memory:>10s} {operations:>11s} {seconds:>9s}")
         if scratch := self.total.scratch:
             lines.append(f"Up to {_bytes(scratch)} more on disk meanwhile.")

@@ -65,7 +65,8 @@ class Contexts:
     """The labels of the firings shown, and the activations around them. rows: of all of those firings."""
 
     def __init__(self, store: FeatureStore, labels: Labels, rows: Int[np.ndarray, " firing"]):
-        self.store, self.label_sets = store, list[list[str]]()
+        self.store = store
+        self.label_sets = list[list[str]]()
         self._rows = np.unique(rows)
         self._set_of = np.zeros(0, np.int64)
         if labels:
@@ -108,7 +109,8 @@ def positions(store: FeatureStore) -> dict[int, list[int]]:
     """Where in its contexts a latent fires, if it is not anywhere: its firings in each of N_PARTS equal parts of a
     context, of the latents that fire UNEVEN of the time elsewhere than all latents together do. One pass over the
     codes."""
-    n_ctx, step = store.n_ctx, max(ROWS_AT_ONCE // store.n_ctx, 1) * store.n_ctx
+    n_ctx = store.n_ctx
+    step = max(ROWS_AT_ONCE // store.n_ctx, 1) * store.n_ctx
     if not store.has_text or n_ctx < 2 * N_PARTS:
         return {}
     flat = np.zeros(store.d_sae * N_PARTS, np.int64)
@@ -136,11 +138,13 @@ def activations_around(
 ) -> tuple[list, list[list]]:
     """The activation of each latent in its row, and [pos, value, pos, value, …] of the latent in the sequence that the
     row lies in. One pass over the codes."""
-    n_ctx, n_sequences = store.n_ctx, int(store.meta["n_sequences"])
+    n_ctx = store.n_ctx
+    n_sequences = int(store.meta["n_sequences"])
     shown, column = np.unique(latents, return_inverse=True)
     column_of = np.full(store.d_sae, -1, np.int64)
     column_of[shown] = np.arange(len(shown))
-    sequences, step = rows // n_ctx, max(ROWS_AT_ONCE // n_ctx, 1)
+    sequences = rows // n_ctx
+    step = max(ROWS_AT_ONCE // n_ctx, 1)
     parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))]
     for first in range(0, n_sequences, step):
         here = (sequences >= first) & (sequences < first + step)
@@ -150,7 +154,8 @@ def activations_around(
         wanted[column[here], sequences[here] - first] = True
         codes = store.codes[first * n_ctx : min(first + step, n_sequences) * n_ctx]
         fires = codes.fires.numpy()
-        columns, at = column_of[codes.latents.numpy()[fires]], codes.rows.numpy()[fires]
+        columns = column_of[codes.latents.numpy()[fires]]
+        at = codes.rows.numpy()[fires]
         is_wanted = (columns >= 0) & wanted[columns, at // n_ctx]
         parts.append((columns[is_wanted], first * n_ctx + at[is_wanted], codes.values.numpy()[fires][is_wanted]))
     columns, at, values = (np.concatenate(each) for each in zip(*parts, strict=True))

@@ -56,7 +56,8 @@ def numbers(values: np.ndarray, digits: int = DIGITS) -> list:
     common = (size > 1e-8) & (size < 1e8)
     x = np.where(common, values, 0.5).astype(float)
     powers = digits - 1 - np.floor(np.log10(np.abs(x))).astype(int)
-    tens, divides = _TENS[np.abs(powers)], powers > 0
+    tens = _TENS[np.abs(powers)]
+    divides = powers > 0
     scaled = np.where(divides, x * tens, x / tens)
     common &= (np.abs(scaled - np.floor(scaled) - 0.5) > 1e-9) & (x != np.rint(x))
     rounded = np.where(divides, np.rint(scaled) / tens, np.rint(scaled) * tens).tolist()

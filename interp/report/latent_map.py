@@ -25,7 +25,9 @@ in the same kind of text; 25 % with the usual 5 and 200 epochs, 32 % by the cosi
 LATENTS_EACH = (100, 30, 8)
 """Latents a cluster on average, of the map as a whole and of it looked at more closely, twice."""
 MAX_CLUSTERS = 500
-MIN_LATENTS, MIN_SHARE, MIN_LIFT = 2, 0.1, 3.0
+MIN_LATENTS = 2
+MIN_SHARE = 0.1
+MIN_LIFT = 3.0
 """The fewest latents of a cluster that have its name and the least share of them, and how many times the share among
 all that is."""
 WIDE = 4 / 3
@@ -42,7 +44,8 @@ def map_payload(inputs: ReportInputs, explanations: Sequence[str], seed: int) ->
         return {"missing": f"There is no map: {why}."}
     points = decoder_layout(np.asarray(W_dec, dtype=np.float32)[latents], seed=seed)
     within = surroundings(inputs.store)
-    labels, known = [within.get(latent) for latent in latents], sorted(set(within.values()))
+    labels = [within.get(latent) for latent in latents]
+    known = sorted(set(within.values()))
     x, y = ([number(value, 4) for value in axis] for axis in points.T)
     return {
         "latents": latents,

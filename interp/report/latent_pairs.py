@@ -46,7 +46,8 @@ def in_common(store: FeatureStore, pairs: Int[np.ndarray, "pair 2"]) -> list[lis
     counts = stops - starts
     ends = np.cumsum(counts.reshape(-1))
     places = np.arange(counts.sum()) + np.repeat(starts.reshape(-1) - ends + counts.reshape(-1), counts.reshape(-1))
-    rows, others = row_of[places], np.repeat(pairs[:, ::-1].reshape(-1), counts.reshape(-1))
+    rows = row_of[places]
+    others = np.repeat(pairs[:, ::-1].reshape(-1), counts.reshape(-1))
     both, products, moments, fires = _sums(store, pairs, rows, others)
     mean, deviation = moments
     n, (a, b) = _n_tokens(store), pairs.T
@@ -67,7 +68,8 @@ def _sums(
     tokens; and whether each of `latents` fires in its one of `rows`."""
     both, products = np.zeros(len(pairs), np.int64), np.zeros(len(pairs))
     total, squares = np.zeros(store.d_sae), np.zeros(store.d_sae)
-    fires, order = np.zeros(len(rows), bool), np.argsort(rows, kind="stable")
+    fires = np.zeros(len(rows), bool)
+    order = np.argsort(rows, kind="stable")
     for start in range(0, len(store.codes), ROWS_AT_ONCE):
         z = store.codes[start : start + ROWS_AT_ONCE].scipy().astype(np.float64)
         z.eliminate_zeros()

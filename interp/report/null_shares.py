@@ -43,7 +43,8 @@ def closest_null(inputs: ReportInputs) -> dict[str, Any] | None:
     others = [row for name, row in by_name.items() if name not in OF_THE_MODEL]
     if ALIKE not in by_name or not others:
         return None
-    alike, closest = by_name[ALIKE], max(others, key=lambda row: row["one"][0])
+    alike = by_name[ALIKE]
+    closest = max(others, key=lambda row: row["one"][0])
     trained = by_name.get(THIS, {}).get("trained") or 0
     return {
         "one": alike["one"],
@@ -72,7 +73,8 @@ def _account(rows: list[dict[str, Any]]) -> list[str]:
     by_name = {row["dictionary"]: row for row in rows}
     if ALIKE not in by_name:
         return []
-    alike, this = by_name[ALIKE], by_name.get(THIS, {})
+    alike = by_name[ALIKE]
+    this = by_name.get(THIS, {})
     trained = f", trained on {alike['trained']:,} tokens" if alike["trained"] else ""
     again = ""
     if (this.get("trained") or 0) > (alike["trained"] or this.get("trained") or 0):

@@ -93,7 +93,8 @@ def row_evidence(store: FeatureStore) -> dict[str, list]:
     """What the table shows of each latent beside its numbers: the tokens around its strongest firing with the place of
     that token among them, and its histogram of activations as digits, the square roots of its counts up to 9."""
     strongest = store.sql("select latent, \"row\" from examples where kind = 'top' and rank = 0")
-    tokens, n_ctx = store.tokens.reshape(-1).numpy(), store.n_ctx
+    tokens = store.tokens.reshape(-1).numpy()
+    n_ctx = store.n_ctx
     snippets: list = [None] * store.d_sae
     for latent, row in zip(strongest["latent"].tolist(), strongest["row"].tolist(), strict=True):
         start = max(row - SNIPPET_BEFORE, row - row % n_ctx)

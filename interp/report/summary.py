@@ -76,7 +76,8 @@ def summary(inputs: ReportInputs) -> dict[str, Any]:
 def about(inputs: ReportInputs) -> str:
     """What the page shows, in a sentence: the size of the dictionary, its hook and model, L0 and how much of the
     cross-entropy its reconstruction recovers, as far as these are known."""
-    parameters, quality = inputs.model_results.get("parameters"), inputs.quality
+    parameters = inputs.model_results.get("parameters")
+    quality = inputs.quality
     size = f"A dictionary of {inputs.store.d_sae:,} latents"
     hook = inputs.store.meta.get("hook_name") or inputs.store.meta.get("hook")
     places = [str(hook)] if hook else []
@@ -92,7 +93,9 @@ def about(inputs: ReportInputs) -> str:
 
 def _facts(inputs: ReportInputs) -> list[tuple[str, str]]:
     """Names and values that say what was run, and on what."""
-    store, results, training = inputs.store, inputs.model_results, inputs.curves.get("sae")
+    store = inputs.store
+    results = inputs.model_results
+    training = inputs.curves.get("sae")
     rows = []
     if "parameters" in results:
         trained = f", trained on {results['tokens']:,} tokens" if results.get("tokens") else ""
@@ -152,7 +155,9 @@ def _limits(inputs: ReportInputs) -> list[str]:
 
 
 def _training(inputs: ReportInputs) -> list[dict]:
-    model, sae, results = inputs.curves.get("model"), inputs.curves.get("sae"), inputs.model_results
+    model = inputs.curves.get("model")
+    sae = inputs.curves.get("sae")
+    results = inputs.model_results
     missing = "No training {}: it was not trained in this run, or its metrics were not given."
     panels = [Panel(note=missing.format(curves)) for curves in ("curve of the model", "curves of the dictionary")]
     if model is not None and {"tokens", "loss"} <= set(model):

@@ -55,7 +55,8 @@ def shares(inputs: ReportInputs) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
 
     def add(name: str, holds: pd.Series, note: str, **more: Any) -> None:
-        n, n_tested = int(holds.sum()), len(holds)
+        n = int(holds.sum())
+        n_tested = len(holds)
         if n_tested:
             interval = [number(end) for end in wilson(n, n_tested)]
             counts = {"n": n, "of": n_tested, "interval": interval}
@@ -69,7 +70,8 @@ def shares(inputs: ReportInputs) -> list[dict[str, Any]]:
         add("learnt", learnt >= 0.5, f"Of the {len(learnt):,} latents that could be tested.")
     if inputs.effects is not None:
         table = inputs.effects.dropna(subset=["loss_change"])
-        firing, most = int((inputs.features["n_active"] > 0).sum()), table["n_sequences"].max()
+        firing = int((inputs.features["n_active"] > 0).sum())
+        most = table["n_sequences"].max()
         note = (
             f"{len(table):,} of the {firing:,} latents that fire were ablated one at a time, each in at most "
             f"{most:.0f} sequences."

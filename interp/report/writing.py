@@ -121,7 +121,8 @@ def plotly_script() -> bytes:
 
 def check_data_script(file: str, script: bytes) -> None:
     """Check that a file of a page's data holds nothing else. Raises ValueError if it does."""
-    start, last = f"receive({json.dumps(Path(file).stem)},", ");\n"
+    start = f"receive({json.dumps(Path(file).stem)},"
+    last = ");\n"
     try:
         text = script.decode("utf-16" if script.startswith(BOM_UTF16_LE) else "utf-8")
         if not (text.startswith(start) and text.endswith(last)):
@@ -140,7 +141,8 @@ def _write_assets(folder: Path, page: str) -> None:
 
 
 def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progress) -> None:
-    store, total = inputs.store, -(-inputs.store.d_sae // CHUNK) + 3
+    store = inputs.store
+    total = -(-inputs.store.d_sae // CHUNK) + 3
     verdicts = inputs.verdicts
     senses = senses_in(verdicts)
     of_senses = sense_rows(senses, store.tokens.numel())

@@ -172,7 +172,8 @@ class Positions:
     def __init__(self, corpus: Corpus, rows: Int64[np.ndarray, " row"]):
         self.n_ctx = corpus.tokens.shape[1]
         self.sequences, sequence = np.unique(rows // self.n_ctx, return_inverse=True)
-        self.corpus, self.place = corpus, rows % self.n_ctx
+        self.corpus = corpus
+        self.place = rows % self.n_ctx
         self.tokens = np.ascontiguousarray(corpus.tokens[self.sequences])
         self.rows = sequence * self.n_ctx + self.place
 
@@ -536,7 +537,8 @@ def _classes(vectors: np.ndarray, counts: np.ndarray, n: int) -> Int64[np.ndarra
     """k-means of the tokens that occur, the rarer of less weight; −1 for others."""
     from sklearn.cluster import MiniBatchKMeans
 
-    seen, out = np.flatnonzero(counts), np.full(len(vectors) + 1, -1)
+    seen = np.flatnonzero(counts)
+    out = np.full(len(vectors) + 1, -1)
     fitted = MiniBatchKMeans(min(n, max(1, len(seen) // 2)), init="random", n_init=2, random_state=0)
     out[seen] = fitted.fit(vectors[seen], sample_weight=np.sqrt(counts[seen])).labels_
     return out
@@ -565,7 +567,8 @@ def _once(values):
 @njit(cache=True, nogil=True)
 def _words(tokens, rows, opens, ends):
     """The first row and the last of the word that each row is in."""
-    n_ctx, flat = tokens.shape[1], tokens.reshape(-1)
+    n_ctx = tokens.shape[1]
+    flat = tokens.reshape(-1)
     firsts, lasts = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
     for i in range(len(rows)):
         begin = rows[i] - rows[i] % n_ctx
@@ -581,9 +584,11 @@ def _words(tokens, rows, opens, ends):
 @njit(cache=True, nogil=True)
 def _stems(tokens, firsts, lasts, letters, begin):
     """A hash of the first STEM letters of each word."""
-    flat, out = tokens.reshape(-1), np.empty(len(firsts), np.int64)
+    flat = tokens.reshape(-1)
+    out = np.empty(len(firsts), np.int64)
     for i in range(len(firsts)):
-        mixed, n = np.uint64(0), 0
+        mixed = np.uint64(0)
+        n = 0
         for row in range(firsts[i], lasts[i] + 1):
             for place in range(begin[flat[row]], begin[flat[row] + 1]):
                 if n < STEM:

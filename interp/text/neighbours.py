@@ -90,7 +90,8 @@ def _vectors(
     """The left factor of the truncated SVD of positive PMI, centred over the text, rows of unit length."""
     from sklearn.utils.extmath import randomized_svd
 
-    total, context = np.asarray(counts.sum(1)).ravel(), np.asarray(counts.sum(0)).ravel() ** 0.75
+    total = np.asarray(counts.sum(1)).ravel()
+    context = np.asarray(counts.sum(0)).ravel() ** 0.75
     context /= max(context.sum(), 1e-12)
     pairs = counts.tocoo()
     pmi = np.log(pairs.data / (total[pairs.row] * context[pairs.col]))

@@ -41,10 +41,12 @@ class Predicates:
         cls, tokens: Int[np.ndarray, "seq pos"], n_vocab: int, vocab: Sequence[str] | None = None
     ) -> "Predicates":
         """tokens: ids below n_vocab; vocab: the string of each, None where tokens are only numbered."""
-        corpus, n_ctx = Corpus.read(tokens, n_vocab, vocab), tokens.shape[1]
+        corpus = Corpus.read(tokens, n_vocab, vocab)
+        n_ctx = tokens.shape[1]
         ends = np.cumsum([kind.size(corpus) for kind in corpus.kinds.values()]).tolist()
         first = dict(zip(corpus.kinds, [0, *ends], strict=False))
-        counts, n_rows = np.zeros(ends[-1], np.int64), 0
+        counts = np.zeros(ends[-1], np.int64)
+        n_rows = 0
         chosen = np.arange(0, len(tokens), max(1, -(-tokens.size // MAX_ROWS)))
         for part in np.array_split(chosen, max(1, len(chosen) * n_ctx // SEQUENCES_AT_ONCE)):
             rows = (part[:, None] * n_ctx + np.arange(n_ctx)).reshape(-1)
@@ -126,7 +128,8 @@ def rows_of_each(
 
 
 def _holding(corpus: Corpus, first: dict[str, int], rows: np.ndarray) -> Int32[np.ndarray, "row place"]:
-    at, numbers = Positions(corpus, rows), []
+    at = Positions(corpus, rows)
+    numbers = []
     for name, number in first.items():
         values = KINDS[name].values(at)
         numbers.append(np.where(values >= 0, values + number, -1).astype(np.int32).reshape(len(rows), -1))

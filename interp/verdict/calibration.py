@@ -87,7 +87,8 @@ class Calibration:
     ) -> Probability:
         """NaN where a statistic is."""
         logits = values @ self.weights.T + self.bias  # *latent fit
-        a, mean = self.weights[0], logits[..., 0]
+        a = self.weights[0]
+        mean = logits[..., 0]
         variance = np.einsum("i,...ij,j->...", a, covariance, a) + logits[..., 1:].var(-1)
         error = 1.96 * np.sqrt(variance)
         return Probability(

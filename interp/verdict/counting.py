@@ -111,8 +111,10 @@ def count_rules(
     shape = (2, len(proposed), max([1, *map(len, proposed)]))
     sizes = (shape, (*shape, N_SLICES), (2, len(proposed), N_SLICES), shape)
     counts = RuleCounts(*(np.zeros(size, np.int64) for size in sizes))
-    rules, n_ctx = NumberedRules.of(proposed, predicates), predicates.corpus.tokens.shape[1]
-    hit_rows, first_hit = np.concatenate([*sampled, np.zeros(0, np.int64)]), begins(sampled)
+    rules = NumberedRules.of(proposed, predicates)
+    n_ctx = predicates.corpus.tokens.shape[1]
+    hit_rows = np.concatenate([*sampled, np.zeros(0, np.int64)])
+    first_hit = begins(sampled)
     threads = torch.get_num_threads()
 
     def arrays_of(chunk: CodeChunk) -> tuple[Any, ...]:
@@ -154,19 +156,22 @@ def _firings_by_latent(chunk: CodeChunk) -> tuple[np.ndarray, ...]:
 
 @njit(cache=True, nogil=True)
 def _text_bits(holds, lookup, n):
-    n_rows, n_words = len(holds), (len(holds) + 63) // 64
+    n_rows = len(holds)
+    n_words = (len(holds) + 63) // 64
     first = np.zeros(n + 1, np.int64)
     for row in range(n_rows):
         for number in holds[row]:
             if lookup[number] >= 0:
                 first[lookup[number] + 1] += 1
     common = np.flatnonzero(first[1:] > n_rows // COMMON)
-    bits, bits_of = np.zeros((len(common), n_words), np.uint64), np.full(n, -1, np.int32)
+    bits = np.zeros((len(common), n_words), np.uint64)
+    bits_of = np.full(n, -1, np.int32)
     for number in range(len(common)):
         bits_of[common[number]] = number
         first[common[number] + 1] = 0
     first = np.cumsum(first)
-    rows, end = np.empty(first[-1], np.int32), first[:-1].copy()
+    rows = np.empty(first[-1], np.int32)
+    end = first[:-1].copy()
     for row in range(n_rows):
         for number in holds[row]:
             place = lookup[number]

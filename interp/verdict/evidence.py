@@ -157,10 +157,12 @@ def collect_evidence(
     time. chosen: of other latents nothing is asked; the nulls are of all.
     """
     rng, (n_seq, n_ctx) = np.random.default_rng(seed), tokens.shape
-    per_group, counted = rows_per_group(n_seq, n_ctx), first_windows(tokens.numpy())
+    per_group = rows_per_group(n_seq, n_ctx)
+    counted = first_windows(tokens.numpy())
     _warn_of_too_few(n_seq, n_ctx, per_group)
     shifts = circular_shifts(n_seq, n_ctx, nulls, int((maxima > 0).sum()), seed, rng)
-    sampler, groups = FiringSampler(codes.d_sae, TENTHS, PER_TENTH, seed, per_group), _Groups(codes.d_sae, per_group)
+    sampler = FiringSampler(codes.d_sae, TENTHS, PER_TENTH, seed, per_group)
+    groups = _Groups(codes.d_sae, per_group)
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         reading = read_chunks(
             codes, per_group, maxima=maxima, counted=counted, progress=progress or no_progress, note="reading firings"
@@ -204,7 +206,8 @@ class _Judge(NamedTuple):
             block = latents[start : start + LATENTS_AT_ONCE]
             present = self.rows[block] >= 0
             rows, place = np.unique((self.rows[block][present] + shift) % n_rows, return_inverse=True)
-            holds, ends = self.predicates.at(rows, self.predicates.compared), np.cumsum(present.sum(1))
+            holds = self.predicates.at(rows, self.predicates.compared)
+            ends = np.cumsum(present.sum(1))
             places = np.split(place, ends[:-1])
 
             def judge(number: int, block=block, rows=rows, holds=holds, places=places) -> None:
@@ -224,7 +227,8 @@ class _Judge(NamedTuple):
         with_words: bool,
     ) -> None:
         present = np.flatnonzero(self.rows[latent] >= 0)
-        weights, density = firing_weights(present // PER_TENTH), float(self.densities[latent])
+        weights = firing_weights(present // PER_TENTH)
+        density = float(self.densities[latent])
         shared = Shared.among(holds, weights, self.predicates.surprise)
         r = similarities(shared, len(rows), density)
         alike = likeness(r, weights)
@@ -259,7 +263,8 @@ class _Groups:
     """Counts, chunk by chunk, the groups in which each latent fires."""
 
     def __init__(self, d_sae: int, rows_per_group: int):
-        self.n, self._last = np.zeros(d_sae, np.int64), np.full(d_sae, -1, np.int64)
+        self.n = np.zeros(d_sae, np.int64)
+        self._last = np.full(d_sae, -1, np.int64)
         self._mass, self._total, self._square = np.zeros((3, d_sae))
         self._rows_per_group = rows_per_group
 

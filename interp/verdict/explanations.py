@@ -103,7 +103,9 @@ def explain(
     the codes do not have, or for unfitting labels.
     """
     check_codes(codes, tokens)
-    half, n, n_ctx = fit_half.numpy(), codes.d_sae, tokens.shape[1]
+    half = fit_half.numpy()
+    n = codes.d_sae
+    n_ctx = tokens.shape[1]
     predicates = predicates or Predicates.count(tokens.numpy(), len(vocab), vocab if spelt else None)
     predicates = predicates.with_labels(labels) if labels else predicates
     counted = first_windows(tokens.numpy())
@@ -120,7 +122,8 @@ def explain(
     n_fire = np.concatenate([sample.count, _share_of_firings(of_sense, n_sampled[:, 0], sample.count)])
     chosen = np.ones(n, bool) if chosen is None else chosen
     firings = [np.sort(rows[rows >= 0]) for rows in np.where(chosen[:, None], sample.rows[:, 0], -1)] + in_fit
-    latents, sampled = np.concatenate([np.arange(n), of_sense]), [np.zeros(0, np.int64)] * n + sampled
+    latents = np.concatenate([np.arange(n), of_sense])
+    sampled = [np.zeros(0, np.int64)] * n + sampled
     units = np.concatenate([np.flatnonzero(chosen), np.arange(n, len(latents))])
     with threadpool_limits(1, user_api="blas"):  # as where firings are compared (`evidence`)
         proposed = _propose(Background.of(predicates, half, counted), firings, n_fire, progress)
@@ -138,8 +141,10 @@ def choose(
     n_fire: Int64[np.ndarray, " unit"],
 ) -> Explanations:
     """Choose the best of each unit's rules, from their counts. n_firings: those that hits are counted on."""
-    both, holds = counts.both.sum(-1), counts.holds
-    recall, precision = ratio(counts.hits, n_firings[:, :, None]), both / np.maximum(holds, 1)
+    both = counts.both.sum(-1)
+    holds = counts.holds
+    recall = ratio(counts.hits, n_firings[:, :, None])
+    precision = both / np.maximum(holds, 1)
     # Firings of the unit in the fit half: a sense has no more than those of its latent at the rule, over its recall.
     n_unit = np.fmin(n_fire[:, None], ratio(both[0], recall[0]))
     f1_fit = 2 * recall[0] * n_unit / np.maximum(n_unit + holds[0], 1)
@@ -147,7 +152,8 @@ def choose(
     for unit, rules_of_unit in enumerate(proposed):
         for place, rule in enumerate(rules_of_unit):
             worth[unit, place] = f1_fit[unit, place] - _price(rule, n_firings[0, unit])
-    known, units = np.array([bool(each) for each in proposed], bool), np.arange(len(proposed))
+    known = np.array([bool(each) for each in proposed], bool)
+    units = np.arange(len(proposed))
     best = worth.argmax(1)
     rules = [each[place] if each else () for each, place in zip(proposed, best, strict=True)]
 

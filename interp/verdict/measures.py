@@ -236,7 +236,8 @@ class WordMass:
     def __init__(self, tokens: Int[Tensor, "seq pos"], vocab: Sequence[str], d_sae: int):
         spelt = [string.strip().casefold() or string for string in plain_strings(vocab)]
         word = np.unique(spelt, return_inverse=True)[1]
-        self._word, self._tokens = word, tokens.numpy().reshape(-1)
+        self._word = word
+        self._tokens = tokens.numpy().reshape(-1)
         self._mass = scipy.sparse.csr_matrix((d_sae, int(word.max()) + 1))
 
     def add(self, chunk: CodeChunk) -> None:

@@ -172,7 +172,9 @@ class SampledCodes:
 
     def shifted(self, labels: Masks | None, folder: str | Path) -> FeatureStore:
         """A store of the same text, in which latent s · n_units + u is unit u, `shifts[s]` rows further on."""
-        features, n_units, n_shifts = self._features, len(self.units), len(self.shifts)
+        features = self._features
+        n_units = len(self.units)
+        n_shifts = len(self.shifts)
         n_rows = features.tokens.numel()
         rows, units, values = (np.concatenate(each) for each in zip(*self._parts, strict=True))
         place = np.concatenate([((rows + np.int64(shift)) % n_rows).astype(rows.dtype) for shift in self.shifts])
@@ -227,7 +229,8 @@ def measure_scales(
     for name, own in tested.items():
         if np.isfinite(own).any():
             wanted[MEASURES[name].null].append(name)
-    n_active, found = column(features, "n_active"), {}
+    n_active = column(features, "n_active")
+    found = {}
     with TemporaryDirectory() as folder:
         shifted = sample.shifted(labels, folder) if wanted["shift"] else features
         for name in wanted["shift"]:

@@ -287,7 +287,8 @@ def _judge(
 ) -> tuple[dict[str, Any], Evidence]:
     """The columns of the verdict, in the order of the latents, and what they are made of. options: of
     `collect_evidence`."""
-    calibration, words = calibration or Calibration.load(), WordMass(tokens, vocab, codes.d_sae)
+    calibration = calibration or Calibration.load()
+    words = WordMass(tokens, vocab, codes.d_sae)
     evidence = collect_evidence(
         tokens,
         codes,
@@ -329,7 +330,8 @@ def _without_context(
     chosen: Bool[np.ndarray, " d_sae"],
 ) -> pd.DataFrame:
     """The rows of a ranking that is of no text: what can be said without one."""
-    n, table = features.d_sae, features.table("features").sort_values("latent")
+    n = features.d_sae
+    table = features.table("features").sort_values("latent")
     density = n_active / max(features.meta["n_tokens"], 1)
     verdict = np.select([n_active == 0, faint, density > DENSE], ["dead", "faint", "dense"], "no_context")
     values = {name: np.full(n, np.nan) if each.needs_text else each(features) for name, each in MEASURES.items()}

@@ -75,7 +75,9 @@ def _senses(
     features: FeatureStore, evidence: Evidence
 ) -> list[tuple[int, Int64[np.ndarray, " firing"], dict[str, Any]]]:
     """The latent of each sense, its rows, the strongest first, and what is known of it without its rule."""
-    flat, promoted, senses = features.tokens.numpy().reshape(-1), _promoted(features), []
+    flat = features.tokens.numpy().reshape(-1)
+    promoted = _promoted(features)
+    senses = []
     n_senses = evidence.observed.n_senses
     for latent in np.flatnonzero(n_senses > 1).tolist():
         for sense in range(n_senses[latent]):

@@ -57,7 +57,10 @@ class LiveModel:
     def __init__(self, run: FinishedRun):
         """Load the model and the dictionary of a run. Raises FileNotFoundError, naming the stage, where it is not
         finished."""
-        self.run, self.features, self.sae, self.tokenizer = run, run.features, run.sae, run.tokenizer
+        self.run = run
+        self.features = run.features
+        self.sae = run.sae
+        self.tokenizer = run.tokenizer
         self.model, self.hook = run.model, run.hook_name
         self.dictionary_hooks = dictionary_hooks(self.model, self.hook, self.sae)
         check_predicts_next(self.model, self.features.tokens)
@@ -101,7 +104,8 @@ class LiveModel:
             for row, (latent, z) in enumerate(firing, 1):
                 change[row, -1] = -z * W_dec[latent]
             log_p = self._log_p(tokens, entered.stream, change)
-        p, top = log_p.exp(), log_p[0].topk(min(N_NEXT, log_p.shape[1])).indices
+        p = log_p.exp()
+        top = log_p[0].topk(min(N_NEXT, log_p.shape[1])).indices
         return {
             "next": [[int(token), float(p[0, token])] for token in top],
             "features": [
@@ -151,7 +155,8 @@ class LiveModel:
     ) -> dict[str, Any]:
         """plain and steered: the ids of the prompt and `n_tokens` more, under the same seed; prompt: how many are the
         prompt's. options: temperature and seed. Raises ValueError as `interp.effects.steer`."""
-        tokens, of_run = self.tokens(prompt), (self.model, self.hook, self.sae, self.features)
+        tokens = self.tokens(prompt)
+        of_run = (self.model, self.hook, self.sae, self.features)
         with self._free:
             both = [steer(*of_run, held, tokens, n_tokens, **options)[0].tolist() for held in ({}, multiples)]
         return {"prompt": tokens.shape[1], "plain": both[0], "steered": both[1]}
@@ -210,7 +215,8 @@ class LiveModel:
         and for a hook that is not another one of the run, FileNotFoundError where that has no dictionary yet."""
         if other == self.hook or other not in self.hooks:
             raise ValueError(f"{other!r} is not another hook of the run; it has {', '.join(self.hooks)}")
-        tokens, theirs = self._up_to(text, position), self.run.at(other)
+        tokens = self._up_to(text, position)
+        theirs = self.run.at(other)
         pair = sorted([(self.hook, self.sae), (other, theirs.sae)], key=lambda one: self.hooks.index(one[0]))
         with self._free:
             table = feature_edges(self.model, tokens, *pair, targets=N_TARGETS, ablate=ablate)

@@ -92,11 +92,13 @@ class Explorer(LocalServer):
     def __init__(self, run: FinishedRun, port: int = 0):
         """port 0: any that is free. Raises ValueError for one that is taken, for a page of another version and for
         notes of other features, FileNotFoundError for a run that is not finished."""
-        self.live, self.notes = LiveModel(run), run.path / NAME
+        self.live = LiveModel(run)
+        self.notes = run.path / NAME
         self.key = features_key(self.live.features)
         notes_of(self.notes, self.key)
         self._assets = {name: text.encode() for name, text in assets().items()}
-        self._folder, self._index = run.page.parent.resolve(), index(run.title)
+        self._folder = run.page.parent.resolve()
+        self._index = index(run.title)
         self._listed = set((run.manifest("report") or {"files": ()})["files"])
         if any(self._read(f"assets/{name}") != text for name, text in self._assets.items()):
             raise ValueError(f"{self._folder} is of another version: `interp report {run.path}` writes it again")

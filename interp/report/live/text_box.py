@@ -80,7 +80,9 @@ class Answers:
     """Answers to what the page asks, as JSON."""
 
     def __init__(self, run: FinishedRun):
-        self.run, self.live, self.vocab = run, LiveModel(run), run.features.vocab
+        self.run = run
+        self.live = LiveModel(run)
+        self.vocab = run.features.vocab
         ranking = run.ranking if run.manifest("ranking") else None
         self._verdicts = {} if ranking is None else {row.latent: row for row in ranking.itertuples()}
         self._maxima = run.features.table().set_index("latent")["max"]

@@ -169,8 +169,8 @@ def test_effects_of_every_latent_stand_in_the_run_in_sql_and_on_the_page(run):
     assert len(joined) == TINY.sae.d_sae
     latent = int(table.loss_change.abs().idxmax())
     shown = uses(run.report_inputs())[latent]
-    assert shown["loss_change"][0] == pytest.approx(table.loss_change[latent], rel=5e-3)
-    assert shown["null_kl"][0] == pytest.approx(table.null_kl[latent], rel=5e-3)
+    assert shown["loss_change"][0] == pytest.approx(table.loss_change[latent], rel=5e-2)
+    assert shown["null_kl"][0] == pytest.approx(table.null_kl[latent], rel=5e-2)
     assert [token for token, _ in shown["likelier"]] == list(table.likelier_tokens[latent])
 
 

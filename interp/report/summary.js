@@ -3,6 +3,7 @@
 "use strict";
 
 report.paint = (() => {
+  const NARROW = matchMedia("(max-width: 640px)");
   const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
   /* A figure in the page's colours, whichever scheme is on. */
@@ -20,18 +21,22 @@ report.paint = (() => {
     for (const [key, axis] of Object.entries(themed)) {
       if (/^[xy]axis\d*$/.test(key)) Object.assign(axis, axisColours);
     }
+    if (NARROW.matches) themed.annotations = (themed.annotations ?? []).filter(({ showarrow }) => !showarrow);
     for (const { line } of themed.shapes ?? []) {
       if (line?.color === "#e6e6e6") line.color = style("--grid");
     }
     return themed;
   }
 
-  /* The traces of a figure drawn in the light scheme's hues, in the hues of the scheme that is on. */
+  /* The traces of a figure drawn in the light scheme's hues, in the hues of the scheme that is on. On a phone points
+   * tell their names when they are touched, as there is no room for all. */
   function traces(plain) {
     const variables = { "#23272e": "--ink" };
     for (const [name, { colour }] of Object.entries(report.data.page.verdicts)) variables[colour] = `--${name}`;
     const inScheme = (quoted, hue) => (hue in variables ? `"${style(variables[hue])}"` : quoted);
-    return JSON.parse(JSON.stringify(plain).replace(/"(#[0-9a-f]{6})"/g, inScheme));
+    const themed = JSON.parse(JSON.stringify(plain).replace(/"(#[0-9a-f]{6})"/g, inScheme));
+    for (const trace of NARROW.matches ? themed : []) if (trace.mode === "markers+text") trace.mode = "markers";
+    return themed;
   }
 
   const config = {

@@ -843,6 +843,16 @@ def test_a_chart_follows_a_window_that_becomes_narrow_while_it_is_out_of_sight(b
     browser.wait(f"{ends}.every((end) => 0 < end && end <= 390)")
 
 
+def test_what_is_folded_in_the_summary_is_drawn_when_it_is_opened(browser, address):
+    browser.open(f"{address}#summary")
+    browser.wait("document.getElementById('summary').dataset.ready")
+    drawn = "document.querySelectorAll('#summary details .main-svg').length"
+    assert browser.evaluate(drawn) == 0 and browser.text("#summary .panels .main-svg")
+    browser.evaluate("document.querySelector('#summary details:has(.plot)').open = true")
+    browser.wait(f"{drawn} > 0")
+    assert not browser.complaints
+
+
 VIEWS = ["#overview", "#features", f"#feature/{SPLIT}", "#compare/3/4", "#map", "#summary"]
 
 

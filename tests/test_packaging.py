@@ -1,6 +1,7 @@
 """A package that is built holds `interp` and `models`, with the files that they read, and nothing else."""
 
 import fnmatch
+import re
 import tomllib
 from pathlib import Path
 
@@ -36,6 +37,6 @@ def test_only_the_two_packages_are_built():
 def test_what_the_project_needs_is_pinned():
     pinned = {line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines()}
     needed = PROJECT["project"]["dependencies"] + PROJECT["project"]["optional-dependencies"]["dev"]
-    names = {name.split(";")[0].split(">")[0].split("=")[0].strip().lower() for name in needed} - {"torch", "triton"}
+    names = {re.split(r"[;>=\[]", name)[0].strip().lower() for name in needed} - {"torch", "triton"}
     missing = names - {name.replace("_", "-") for name in pinned} - pinned
     assert not missing, missing

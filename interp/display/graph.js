@@ -19,9 +19,10 @@ const NODE = 7,
   MARGIN = { left: 64, right: 24, top: 56, bottom: 44 };
 
 const SCORES =
-  "answer: the log probability, in nats, of what this prompt makes likeliest. Where shuffled tokens make it as likely, " +
-  "it does not rest on their order. Agreement is with ablating the model: whether the graph is right. Replacement and " +
-  "completeness say how much the dictionaries hold of the model, on any text: shuffled tokens have as much.";
+  "answer: the log probability, in nats, of what this prompt makes likeliest. Where shuffled tokens make it as " +
+  "likely, it does not rest on their order. Agreement is with ablating the model: whether the graph is right. " +
+  "Replacement and completeness say how much the dictionaries hold of the model, on any text: shuffled tokens have " +
+  "as much.";
 
 const element = (name, attributes = {}, ...children) => {
   const made = document.createElement(name);

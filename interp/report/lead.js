@@ -62,7 +62,7 @@ report.lead = (() => {
   }
 
   /* The tokens that it makes likelier: by the direct path, or else by what ablation changes. Those of stray bytes, and
-   * those that differ in case or space alone from one that is shown, are left to the table of logits, where there are others. */
+   * those that differ in case or space alone from one that is shown, are left out where there are others. */
   function predicts(feature) {
     const rows = feature.logits?.top ?? feature.effects?.likelier ?? [];
     const seen = new Set();

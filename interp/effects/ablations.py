@@ -24,17 +24,17 @@ NUMBERS_AT_ONCE = 1 << 25
 """Upper bound on elements held at once; peak use is about three times this."""
 _CHUNK_SEQUENCES = 256
 FunctionOfChange = Callable[[Tensor], Tensor]
-"""What follows from a change of the activations: states, or a loss."""
+"""A function of a change of the activations that gives states, or a loss."""
 
 
 class Firings(NamedTuple):
     """The firings of pairs (latent, sequence) of a batch, pair after pair, position after position."""
 
     pair: Int[Tensor, " firing"]
-    """Where its sums are: the latent's number · sequences + the sequence's."""
+    """The index of its sums: (number of the latent) · (number of sequences) + (number of the sequence)."""
     latent: Int[Tensor, " firing"]
     row: Int[Tensor, " firing"]
-    """seq · n_ctx + pos in the batch."""
+    """The row of each firing in the batch, seq · n_ctx + pos."""
     z: Float[Tensor, " firing"]
 
     def take(self, part: slice | Tensor) -> "Firings":
@@ -83,7 +83,7 @@ class Comparison(NamedTuple):
     normaliser: Float[Tensor, " row"]
     """log Σ exp(logits'), less the same of the model as it is."""
     states: Float[Tensor, "row d_state"]
-    """The change of the states: log p' − log p is what the readout makes of it, less the normaliser."""
+    """The change of the states; `readout` of it, less the normaliser, is log p' − log p."""
 
 
 def sampled_sequences(
@@ -186,7 +186,7 @@ class AblationBatch:
         return -firings.z[:, None].to(self.W_dec) * self.W_dec[firings.latent]
 
     def ablated(self, firings: Firings) -> Iterator["Ablated"]:
-        """The states without the latents, some firings at a time; all those of a pair together."""
+        """Yield the states without the latents, some firings at a time; those of a pair come together."""
         if self.downstream.by_position:
             nothing = firings.pair[:0]
             for block in self._firings_at_once(firings):
@@ -213,15 +213,15 @@ class AblationBatch:
             yield pairs.pairs, _along(pairs.change, steps, partial(self._loss_of_pairs, pairs))
 
     def _firings_at_once(self, firings: Firings) -> Iterator[Firings]:
-        """Some firings at a time; none where nothing fires."""
+        """Yield some firings at a time; nothing where nothing fires."""
         if not len(firings.pair):
             return
         for part in slices(len(firings.pair), max(1, NUMBERS_AT_ONCE // 8 // self.downstream.d_vocab)):
             yield firings.take(part)
 
     def _pairs_at_once(self, firings: Firings, width: int) -> Iterator["_PairBlock"]:
-        """Some pairs at a time, with all of their firings, so that `width` numbers a position fit in memory; none where
-        nothing fires."""
+        """Yield some pairs at a time, with all of their firings, so that `width` numbers a position fit in memory;
+        nothing where nothing fires."""
         if not len(firings.pair):
             return
         pos = self.tokens.shape[1]
@@ -267,10 +267,10 @@ class _PairBlock(NamedTuple):
     """Some of the pairs (latent, sequence), and the model from the hook on as a function of a change in each."""
 
     part: slice
-    """Where they are among all pairs."""
+    """The numbers of these pairs among all pairs."""
     pairs: Int[Tensor, " pair"]
     seq: Int[Tensor, " pair"]
-    """The sequence of each, in the batch."""
+    """The sequence of each pair, in the batch."""
     firings: Firings
     pair_at: Int[Tensor, " firing"]
     """The pair of each firing, counted from the first of these."""

@@ -43,11 +43,11 @@ class _Firing(NamedTuple):
     """The firings of the earlier latents, at or before each prompt's position."""
 
     pair: Int[Tensor, " firing"]
-    """Which of the pairs of a prompt and a latent."""
+    """The number of the firing's pair of prompt and latent."""
     row: Int[Tensor, " firing"]
-    """prompt · pos + position."""
+    """The row of the firing, prompt · pos + position."""
     change: Float[Tensor, "firing d_out"]
-    """−z d"""
+    """The change of the activations, −z d."""
 
 
 def feature_edges(

@@ -23,7 +23,7 @@ FEWEST = 16
 """Sequences of a latent below which its loss says little: on the demo its rank correlation with that of all firings is
 .83 by 16, .60 by 4."""
 OPERATIONS_A_SECOND = 1.5e11
-"""Multiplications and additions of a model by two cores."""
+"""Multiplications and additions of a model that two cores do in a second."""
 DISTRIBUTION = 256
 """The passes over one probability of a token (softmax, KL) cost as much as this many operations: fitted to the quick
 demo, where they take half of the time, and the multiplications with a state of 128 numbers take the other half. There
@@ -40,13 +40,13 @@ def latents_at_once(d_state: int, sequences: int) -> int:
 
 class Effort(NamedTuple):
     latents: Int[Tensor, " latent"]
-    """In order; where not all that were asked for can be had, only such as fire."""
+    """The latents to ablate, in order; where the time does not suffice for all, only latents that fire."""
     sequences: int
-    """At most this many of each."""
+    """The largest number of sequences of each latent."""
     pairs: int
-    """How many pairs of a latent and a sequence that is."""
+    """The number of pairs of a latent and a sequence."""
     minutes: float
-    """The estimate."""
+    """The estimated time."""
     firing: int
     """How many of the latents asked for fire."""
 
@@ -65,7 +65,7 @@ def effort(
     minutes: float | None,
     seed: int,
 ) -> Effort:
-    """What can be had within the minutes (None: all) of these latents, each in at most this many sequences."""
+    """Choose what of these latents can be ablated within `minutes` (None: all), each in at most `sequences`."""
     order = _drawn(features, latents, seed)
     of_order = features.table().set_index("latent").loc[order.numpy()]
     n_sequences, n_active = (torch.tensor(of_order[name].to_numpy(float)) for name in ("n_sequences", "n_active"))
@@ -138,7 +138,7 @@ def _distinct(n_sequences: Float64[Tensor, " latent"], n: int, n_all: int) -> fl
 
 
 def _drawn(features: FeatureStore, latents: Int[Tensor, " latent"], seed: int) -> Int[Tensor, " latent"]:
-    """Draws the order of those latents that fire."""
+    """Draw an order of the latents that fire."""
     fires = torch.zeros(features.d_sae, dtype=torch.bool)
     table = features.table()
     fires[table["latent"][table["n_active"] > 0].tolist()] = True

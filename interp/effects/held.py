@@ -27,7 +27,7 @@ from torch.overrides import TorchFunctionMode
 from interp.activations.hooks import evaluating
 
 Kept = Any
-"""What is held of one operation: tensors of one row, or None where the operation is linear here."""
+"""The values of one operation that are held: tensors of one row, or None where the operation is linear here."""
 
 
 class Attended(NamedTuple):
@@ -73,7 +73,7 @@ class HeldModel:
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """What a hook computes within the block is not the model's, and is not held."""
+        """Within the block a hook computes something of its own, which is not held."""
         self._aside = True
         try:
             yield

@@ -50,7 +50,7 @@ Positions = Bool[Tensor, "seq pos"] | Sequence[int] | None
 
 
 def is_taught(tokens: Int[Tensor, "seq pos"], module: nn.Module, dictionary: Dictionary) -> Bool[Tensor, "seq pos"]:
-    """Rows that mean something to the dictionary: not of the model's special tokens, nor of those it was not taught."""
+    """Mark the rows that the dictionary was taught: not those of special tokens, or of tokens left out in training."""
     untaught: Any = dictionary.metadata.get("exclude_special_tokens")
     ids = {*getattr(module, "special_ids", ()), *(untaught if isinstance(untaught, list | tuple) else ())}
     return ~torch.isin(tokens, torch.tensor(sorted(ids), dtype=torch.long, device=tokens.device))
@@ -67,7 +67,7 @@ def intervene(
     keep_error: bool = True,
     writes: str | None = None,
 ) -> Iterator[nn.Module]:
-    """Within the block the model runs with the latents changed; afterwards, and after an error, it is as it was.
+    """Run the model with latents changed within the block; afterwards, and after an error, it is as it was.
 
     `keep_error` False puts decode(z') in the place of x. Rows above the dictionary's norm limit keep their own x.
     Raises ValueError as `dictionary_hooks`, and for a latent that the dictionary does not have.

@@ -62,7 +62,7 @@ from interp.storage.files import digest
 log = logging.getLogger(__name__)
 
 _MIN_SEQUENCES = 4
-"""For a correlation over a latent's sequences."""
+"""The fewest sequences of a latent that give a correlation."""
 Sums = Float64[np.ndarray, "latent sequence"]
 _SUMS = (
     "firings",
@@ -189,7 +189,7 @@ def join_effects(parts: Sequence[pd.DataFrame], names: Sequence[str] | None = No
 
 
 def _interleaved(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """The rows of parts that have every count-th of them each, in their order."""
+    """Put the rows of parts, each of which has every n-th row, into one order."""
     rank_of_row = np.concatenate([rank + len(parts) * np.arange(len(part)) for rank, part in enumerate(parts)])
     whole = pd.concat([pd.DataFrame(part).assign() for part in parts], ignore_index=True)
     return whole.iloc[rank_of_row.argsort()].reset_index(drop=True)
@@ -205,7 +205,7 @@ def _agreement(table: pd.DataFrame) -> dict[str, float]:
 
 
 def _chosen(features: FeatureStore, latents: Sequence[int] | None) -> Int[Tensor, " latent"]:
-    """`latents`, by default all. ValueError where they are not of the scan."""
+    """Return `latents`, by default all. Raises ValueError for latents that the scan does not have."""
     asked = range(features.d_sae) if latents is None else list(latents)
     if wrong := [latent for latent in asked if isinstance(latent, bool) or not isinstance(latent, Integral)]:
         raise ValueError(f"latent {wrong[0]!r} is no whole number: name latents by their numbers")

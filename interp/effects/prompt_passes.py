@@ -68,7 +68,7 @@ class EncodedHook(NamedTuple):
 
     @property
     def output(self) -> Float[Tensor, "pos d_out"]:
-        """All of the hook but the skip."""
+        """The output of the hook without the skip path."""
         written = torch.zeros_like(self.error).index_add_(0, self.position, self.written(slice(None)).to(self.error))
         return written + self.bias + self.error
 

@@ -38,7 +38,7 @@ from interp.storage.checks import check_at_least, check_token_ids
 
 MULTIPLES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 CACHES = ("cache", "past_key_values")
-"""What Hugging Face's models call what they keep of the tokens before, the newer name first."""
+"""Names that Hugging Face's models give their cache of earlier tokens, the newer name first."""
 
 
 def steer(

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _ROW = 17
 """Pixels a node of the tallest column."""
 _RULE = 48
-"""Letters of a rule that stand beside a row."""
+"""Letters of a rule that are shown beside a row."""
 
 
 def universality(tables: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go.Figure:

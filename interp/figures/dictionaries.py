@@ -1,4 +1,4 @@
-"""Figures of dictionaries as wholes: what they keep, how their latents lie to each other, which concepts they detect.
+"""Figures of whole dictionaries: what they keep, how near their latents are, and which concepts they detect.
 
 In: a quality table with one row a dictionary (`interp.quality_table`); coordinates, cosines or pairs of latents; the
 concept table of a run, a row a label (`compare.concepts.concept_table`). Out: a plotly Figure, or LaTeX.
@@ -187,8 +187,9 @@ def coactivation_heatmap(
 
 
 def _chained_order(known: Mapping[tuple[int, int], float], n: int) -> list[int]:
-    """The closest pair, then again and again the latent that those placed are closest to, in sum; each is put after
-    the one that it is closest to itself. Where none is close to them, the next closest pair starts again."""
+    """Order latents so that close ones are neighbours: the closest pair comes first, then again and again the latent
+    that is closest to those placed, in sum, after the one that it is itself closest to. Where none is close to them,
+    the next closest pair follows."""
     order: list[int] = []
     pairs = sorted(known, key=lambda pair: (-known[pair], pair))
     while len(order) < n:

@@ -72,8 +72,8 @@ def graph(
 
 
 def _places(graph: AttributionGraph) -> tuple[np.ndarray, np.ndarray, list[float]]:
-    """Where each node stands: in the column of its position, as wide as its fullest layer, beside those of its layer;
-    and the middle of each column."""
+    """Place the nodes: each in the column of its position, as wide as its fullest layer, beside others of its layer.
+    Returns x and y of each node, and the middle of each column."""
     kind = graph.nodes["kind"].to_numpy()
     position = pd.DataFrame(
         {"y": np.where(kind == "embedding", -1, graph.nodes["dictionary"]), "at": graph.nodes["position"]}

@@ -389,8 +389,8 @@ def graphs_of_prompts(results: Results) -> str:
             f"`{prompt['prompt']}`",
             ", ".join(f"`{word}` {share:.0%}" for word, share in prompt["next"]),
             *(prompt[name] for name in scores),
-            *(f"{prompt[name]:.2f} ({told_nulls(prompt, name)})" for name in shares),
-            prompt["nulls"]["tokens shuffled"]["answer"],
+            *(told_beside(prompt, name) for name in shares),
+            prompt["nulls"].get("tokens shuffled", {}).get("answer"),
             prompt["processor"],
         ]
         for prompt in results["values"]["prompts"]
@@ -400,8 +400,10 @@ def graphs_of_prompts(results: Results) -> str:
     return "\n\n".join([essay({"smollm2_graphs": results}), table(head, rows), notes])
 
 
-def told_nulls(prompt: Results, score: str) -> str:
-    return " / ".join(f"{row[score]:.2f}" for row in prompt["nulls"].values())
+def told_beside(prompt: Results, score: str) -> str:
+    """A score with those of the nulls, where they were made."""
+    nulls = " / ".join(f"{row[score]:.2f}" for row in prompt["nulls"].values())
+    return f"{prompt[score]:.2f}" + (f" ({nulls})" if nulls else "")
 
 
 def essay(analyses: Results) -> str:

@@ -1,6 +1,7 @@
 """What do attribution graphs of a real language model say? Ten prompts on SmolLM2, with transcoders of all its MLPs.
 
     python -m analyses.claims.smollm2_graphs                 all 30 MLPs; goes on where it stood
+    python -m analyses.claims.smollm2_graphs --nulls 2       graphs that mean nothing beside the first two prompts only
     python -m analyses.claims.smollm2_graphs --layers 3 --tokens 20000      three MLPs and two prompts: what it costs
     python -m analyses.claims.smollm2_graphs --quick         a tiny model, for the tests: the numbers mean nothing
 
@@ -18,6 +19,7 @@ Claims tested
 
 import resource
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,11 +28,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analyses.claims.attribution_graphs import quick_setting
+from analyses.claims.attribution_graphs import NULLS, quick_setting
 from analyses.record import Claim, Record, options
 from interp import Run, run_stages
 from interp.codes.sparse_codes import Dictionary
-from interp.effects import AttributionGraph, attribution_graph, beside_nulls, measured_effects
+from interp.effects import AttributionGraph, agreement, attribution_graph, beside_nulls, measured_effects
 from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import run_alone
 from interp.runtime.progress import no_progress
@@ -76,15 +78,18 @@ def setting_of(layers: int | None, tokens: int, quick: bool) -> Setting:
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
-    o = options(__doc__, "smollm2_graphs", arguments, "runs", layers=int, tokens=int)
+    o = options(__doc__, "smollm2_graphs", arguments, "runs", layers=int, tokens=int, nulls=int)
     setting = setting_of(o.layers, o.tokens or TOKENS, o.quick)
     record = Record(o.out, setting, svg=False)
     folder = o.out.parent / ("circuits" if o.quick else "smollm2-circuits")
     made = record.piece("dictionaries", lambda: dictionaries_of(setting, folder))
     pages = o.out / "graphs"
     pages.mkdir(parents=True, exist_ok=True)
-    traced = Traced(Run(folder))
-    prompts = [record.piece(name, lambda name=name: graph_of(setting, traced, name, pages)) for name in setting.prompts]
+    traced = Traced(Run(folder), setting)
+    own = {name: record.piece(name, lambda name=name: scores_of(traced, name, pages)) for name in setting.prompts}
+    beside = list(own)[: o.nulls]
+    nulls = {name: record.piece(f"{name} nulls", lambda name=name: nulls_of(traced, name, pages)) for name in beside}
+    prompts = [each | {"nulls": nulls.get(name, {})} for name, each in own.items()]
     return record.finish(claims(made, prompts), {}, {"prompts": prompts})
 
 
@@ -102,10 +107,12 @@ def dictionaries_of(setting: Setting, folder: Path) -> dict[str, Any]:
 
 
 class Traced:
-    """The model of a run, and what is known of its dictionaries: opened when a graph first asks."""
+    """The model of a run, what is known of its dictionaries, and graphs with what ablation measures: each made when it
+    is first asked for."""
 
-    def __init__(self, run: Run):
-        self.run = run
+    def __init__(self, run: Run, setting: Setting):
+        self.run, self.setting = run, setting
+        self._made: dict[str, tuple[AttributionGraph, pd.DataFrame]] = {}
 
     @cached_property
     def model(self) -> Any:
@@ -116,38 +123,67 @@ class Traced:
         return {hook: self.run.at(hook).sae for hook in self.run.hooks}
 
     @cached_property
-    def known(self) -> dict[str, Any]:
+    def rankings(self) -> dict[str, pd.DataFrame]:
+        return {hook: self.run.at(hook).ranking for hook in self.run.hooks}
+
+    def graph(self, name: str) -> tuple[AttributionGraph, pd.DataFrame]:
+        if name not in self._made:
+            prompt, max_latents = self.setting.prompts[name], self.setting.max_latents
+            graph = attribution_graph(self.model, prompt, self.dictionaries, max_latents=max_latents)
+            self._made[name] = graph, measured_effects(graph, self.model, self.dictionaries)
+        return self._made[name]
+
+    def write_page(self, name: str, pages: Path, beside: pd.DataFrame | None) -> None:
+        graph, effects = self.graph(name)
         features = {hook: self.run.at(hook).features for hook in self.run.hooks}
-        return {"features": features, "rankings": {hook: self.run.at(hook).ranking for hook in self.run.hooks}}
+        shown: Any = {"effects": effects, "beside": beside, "features": features, "rankings": self.rankings}
+        graph.to_html(pages / f"{name}.html", overwrite=True, **shown)
 
 
-def graph_of(setting: Setting, traced: Traced, name: str, pages: Path) -> dict[str, Any]:
-    """The scores of a prompt's graph and of its nulls, its seconds, and what it says; its page in `pages`."""
-    model, dictionaries = traced.model, traced.dictionaries
+def scores_of(traced: Traced, name: str, pages: Path) -> dict[str, Any]:
+    """The scores of a prompt's graph, its seconds, and what it says; its page in `pages`."""
+    assert traced.model is not None and traced.dictionaries  # opened before the clock starts
     begin, began = time.monotonic(), time.process_time()
-    graph = attribution_graph(model, setting.prompts[name], dictionaries, max_latents=setting.max_latents)
-    effects = measured_effects(graph, model, dictionaries)
-    seconds = {"processor": time.process_time() - began, "wall": time.monotonic() - begin}
-    beside = beside_nulls(graph, effects, model, dictionaries)
-    shown: Any = {"effects": effects, "beside": beside} | traced.known
-    graph.to_html(pages / f"{name}.html", overwrite=True, **shown)
-    [own] = beside[beside["graph"] == "this prompt"].to_dict("records")
-    nulls = beside[beside["graph"] != "this prompt"].set_index("graph").to_dict("index")
-    facts = {"name": name, "prompt": setting.prompts[name], "gap": graph.unexplained, "gigabytes": peak_gigabytes()}
-    return own | seconds | facts | said(graph, effects) | {"nulls": nulls}
+    graph, effects = traced.graph(name)
+    facts: dict[str, Any] = {"processor": time.process_time() - began, "wall": time.monotonic() - begin}
+    traced.write_page(name, pages, None)
+    agreed = agreement(graph, effects)
+    facts |= {"agreement of effects": agreed.effects, "agreement of pairs": agreed.edges}
+    facts |= {"agreement of paths": agreed.nodes, "replacement": graph.replacement, "completeness": graph.completeness}
+    facts |= {"name": name, "prompt": traced.setting.prompts[name], "gap": graph.unexplained}
+    answer = float(np.log(graph.nodes["activation"][graph.likeliest]))
+    return facts | said(graph, effects, traced.rankings) | {"answer": answer, "gigabytes": peak_gigabytes()}
 
 
-def said(graph: AttributionGraph, effects: pd.DataFrame) -> dict[str, Any]:
-    """The likeliest next tokens, and the latents of the largest measured effect on the first of them."""
+def nulls_of(traced: Traced, name: str, pages: Path) -> dict[str, Any]:
+    """The scores of a prompt's nulls, by their names; they go into the page of the graph."""
+    graph, effects = traced.graph(name)
+    beside = beside_nulls(graph, effects, traced.model, traced.dictionaries)
+    traced.write_page(name, pages, beside)
+    return beside[beside["graph"] != "this prompt"].set_index("graph").to_dict("index")
+
+
+def said(graph: AttributionGraph, effects: pd.DataFrame, rankings: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+    """The likeliest next tokens; the latents of the largest measured effect on the first, and those whose effect
+    to first order is furthest from it: what each is, its token, rule, effect to first order and measured."""
     nodes = graph.nodes
     logits = nodes[nodes["kind"] == "logit"].nlargest(3, "activation")
-    on_answer = effects[effects["target"] == graph.likeliest].set_index("source")["measured"]
-    strongest = on_answer.loc[on_answer.abs().nlargest(5).index]
+    measured = effects[effects["target"] == graph.likeliest].set_index("source")["measured"]
+    gap = (measured - nodes["effect"][measured.index]).abs()
+
+    def told(node: Any) -> list[Any]:
+        facts: Any = nodes.loc[node]
+        ranking = rankings[graph.hook_names[facts["dictionary"]]].set_index("latent")
+        rule = ranking["explanation"].get(facts["latent"])
+        place = graph.tokens[facts["position"]]
+        return [graph.name(node), place, str(rule or ""), float(facts["effect"]), float(measured[node])]
+
     return {
         "next": [
             [graph.words[int(token)], float(p)] for token, p in zip(logits.latent, logits.activation, strict=True)
         ],
-        "latents": [[graph.name(node), float(nodes["effect"][node]), value] for node, value in strongest.items()],
+        "latents": [told(node) for node in measured.abs().nlargest(5).index],
+        "wrong": [told(node) for node in gap.nlargest(3).index],
         "groups": list(graph.pruned().supernodes()),
     }
 
@@ -161,8 +197,10 @@ def claims(made: dict[str, Any], prompts: list[dict[str, Any]]) -> list[Claim]:
     table = pd.DataFrame(prompts)
     mean = table[list(SCORES)].mean().to_dict()
     seconds, gigabytes = float(table["processor"].max()), float(table["gigabytes"].max())
-    nulls = {name: pd.DataFrame([row["nulls"][name] for row in prompts]) for name in prompts[0]["nulls"]}
-    shuffled = nulls["tokens shuffled"]
+    tested = [row for row in prompts if row["nulls"]]
+    nulls = {name: pd.DataFrame([row["nulls"][name] for row in tested]) for name in NULLS}
+    shuffled, own = nulls["tokens shuffled"], pd.DataFrame(tested)
+    larger = {score: int((own[score] > shuffled[score]).sum()) for score in ("answer", "replacement", "completeness")}
     return [
         Claim(
             row="dictionaries",
@@ -192,12 +230,11 @@ def claims(made: dict[str, Any], prompts: list[dict[str, Any]]) -> list[Claim]:
         Claim(
             row="answer",
             text="A prompt makes its answer likelier than its shuffled tokens do, for each prompt.",
-            holds=bool((table["answer"] > shuffled["answer"]).all()),
-            found=f"{table['answer'].mean():.2f} nats against {shuffled['answer'].mean():.2f} in the mean; likelier "
-            f"for {int((table['answer'] > shuffled['answer']).sum())} of {n} prompts. Replacement is larger for "
-            f"{int((table['replacement'] > shuffled['replacement']).sum())}, completeness for "
-            f"{int((table['completeness'] > shuffled['completeness']).sum())}.",
-            numbers={"answer": table["answer"].tolist(), "shuffled": shuffled["answer"].tolist()},
+            holds=larger["answer"] == len(own),
+            found=f"{own['answer'].mean():.2f} nats against {shuffled['answer'].mean():.2f} in the mean; likelier for "
+            f"{larger['answer']} of {len(own)} prompts. Replacement is larger for {larger['replacement']}, "
+            f"completeness for {larger['completeness']}.",
+            numbers={"answer": own["answer"].tolist(), "shuffled": shuffled["answer"].tolist()},
         ),
         Claim(
             row="replacement",
@@ -205,7 +242,7 @@ def claims(made: dict[str, Any], prompts: list[dict[str, Any]]) -> list[Claim]:
             holds=None,
             found=f"{mean['replacement']:.2f} in the mean, completeness {mean['completeness']:.2f}; "
             + "; ".join(f"{name} {each['replacement'].mean():.2f}" for name, each in nulls.items())
-            + ".",
+            + f" ({len(own)} prompts).",
             numbers={name: each[list(SCORES)].mean().to_dict() for name, each in nulls.items()},
         ),
     ]

@@ -397,7 +397,25 @@ def graphs_of_prompts(results: Results) -> str:
     ]
     head = ["prompt", "next", *scores, *(f"{name} (nulls)" for name in shares), "answer, shuffled", "processor seconds"]
     notes = "Nulls: tokens shuffled / decoder rows shuffled / weights of the model shuffled."
-    return "\n\n".join([essay({"smollm2_graphs": results}), table(head, rows), notes])
+    told = [told_graph(prompt) for prompt in results["values"]["prompts"][:2]]
+    return "\n\n".join([essay({"smollm2_graphs": results}), table(head, rows), notes, *told])
+
+
+def told_graph(prompt: Results) -> str:
+    """What a prompt's answer owes most to, and where its graph is most wrong, in words."""
+
+    def latent(name: str, token: str, rule: str, effect: float, measured: float) -> str:
+        fires = f", which fires on {rule}," if rule else ""
+        return f"{name} at `{token}`{fires} {measured:+.2f} nats (to first order {effect:+.2f})"
+
+    [word, share], *_ = prompt["next"]
+    return (
+        f"**{prompt['prompt']}** The model says `{word}` at {share:.0%}. What it loses without each latent: "
+        + "; ".join(latent(*each) for each in prompt["latents"])
+        + ". The effect to first order is furthest off of "
+        + "; ".join(latent(*each) for each in prompt["wrong"])
+        + "."
+    )
 
 
 def told_beside(prompt: Results, score: str) -> str:

@@ -262,14 +262,13 @@ function edgeTable(title, edges, end) {
   return table(title, ["", "edge", "all paths", "measured"], rows);
 }
 
-/* What the likeliest next token owes most to, by the score that agrees best with ablation. */
+/* What the likeliest next token owes most to: by ablation, and to first order what was not ablated. */
 function effectTable() {
+  const measured = (node) => effects.get(`${node.node_id} ${likeliest.node_id}`)?.measured;
+  const size = (node) => Math.abs(measured(node) ?? node.effect);
   const known = nodes.filter((node) => node.effect !== undefined && kindOf(node) !== "error");
-  const strongest = known.sort((a, b) => Math.abs(b.effect) - Math.abs(a.effect)).slice(0, 12);
-  const rows = strongest.map((node) => {
-    const found = effects.get(`${node.node_id} ${likeliest.node_id}`);
-    return [nameButton(node), short(node.effect), short(found?.measured)];
-  });
+  const strongest = known.sort((a, b) => size(b) - size(a)).slice(0, 12);
+  const rows = strongest.map((node) => [nameButton(node), short(node.effect), short(measured(node))]);
   return table(`“${wordOf(likeliest)}” owes most to, in nats`, ["", "to first order", "measured"], rows);
 }
 

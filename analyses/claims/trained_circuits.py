@@ -126,7 +126,7 @@ TASKS = {
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     o = options(__doc__, "trained_circuits", arguments, "runs")
     setting = Setting(prompts=1, learnt=200, tokens=2_000, share_of_steps=0.03) if o.quick else Setting()
-    record = Record(o.out, setting)
+    record = Record(o.out, setting, svg=False)
     scores = {name: record.piece(name, lambda name=name: scores_of(TASKS[name], setting)) for name in TASKS}
     return record.finish(claims(scores), {}, {"trained": scores})
 

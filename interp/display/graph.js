@@ -12,7 +12,8 @@ const effects = new Map(
 );
 const cut = Math.round(100 * (metadata.node_threshold ?? 1));
 const state = { pinned: null, cut, errors: true, groups: [], times: {} };
-const NODE = 7,
+const AT_FIRST = 60,
+  NODE = 7,
   GAP = 20,
   ROW = 56,
   WORD = 64,
@@ -78,6 +79,17 @@ function recall() {
   } catch {
     state.groups = []; // an address that was cut off says nothing of groups
   }
+}
+
+/* A graph begins with as many nodes as can be told apart, with the answer in sight. */
+function begin() {
+  while (state.cut > 5 && shown().kept.length > AT_FIRST) state.cut -= 1;
+  recall();
+  heading();
+  draw();
+  card();
+  const answer = document.querySelector(`[data-id="${likeliest.node_id}"]`);
+  document.getElementById("frame").scrollLeft = answer.getBBox().x - MARGIN.left;
 }
 
 /* What is drawn at the state's cut: nodes that hold the share, and edges between them. */
@@ -496,7 +508,4 @@ addEventListener("resize", draw);
 addEventListener("keydown", (event) => {
   if (event.key === "Escape") pin(null);
 });
-recall();
-heading();
-draw();
-card();
+begin();

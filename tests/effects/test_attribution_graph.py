@@ -349,6 +349,9 @@ def test_the_page_draws_and_pins(graph: AttributionGraph, model: Transformer, ch
     chromium.wait("document.querySelectorAll('.node.latent').length > 0")
     assert chromium.evaluate("document.getElementById('prompt').textContent").startswith("</script>")
     drawn = graph.pruned().nodes["kind"].isin(["embedding", "latent", "error", "logit"]).sum()
+    cut = "const c = document.getElementById('cut'); c.value = {}; c.dispatchEvent(new Event('input'))"
+    assert chromium.evaluate("document.querySelectorAll('.node').length") <= min(drawn, 60)
+    chromium.evaluate(f"(() => {{ {cut.format(100)} }})()")
     assert chromium.evaluate("document.querySelectorAll('.node').length") == drawn
     click = "new MouseEvent('click', {bubbles: true})"
     chromium.evaluate(f"document.querySelector('.node.latent').dispatchEvent({click})")
@@ -368,8 +371,7 @@ def test_the_page_draws_and_pins(graph: AttributionGraph, model: Transformer, ch
     together = f"({{ ids }}) => ids.includes('{ids[0]}') && ids.includes('{ids[1]}')"
     assert chromium.evaluate(f"state.groups.some({together})")
     assert chromium.evaluate("state.pinned") is None
-    cut = "const c = document.getElementById('cut'); c.value = 30; c.dispatchEvent(new Event('input'))"
-    chromium.evaluate(f"(() => {{ {cut} }})()")
+    chromium.evaluate(f"(() => {{ {cut.format(30)} }})()")
     assert chromium.evaluate("document.querySelectorAll('.node').length") < drawn
     assert not chromium.complaints and not chromium.faint()
 

@@ -157,18 +157,18 @@ class Judge:
             if self.config.null and len(judged) > 1:
                 texts[f"{NULL} ({source})"] = texts[source][1:] + texts[source][:1]
             for name, shown in texts.items():
-                for each, text in zip(judged, shown, strict=True):
-                    questions += self._questions_about(each, name, text)
+                for latent_windows, text in zip(judged, shown, strict=True):
+                    questions += self._questions_about(latent_windows, name, text)
         return questions
 
-    def _questions_about(self, each: LatentWindows, source: str, text: str) -> Iterator[_Question]:
-        windows = each.firing + each.silent
+    def _questions_about(self, latent_windows: LatentWindows, source: str, text: str) -> Iterator[_Question]:
+        windows = latent_windows.firing + latent_windows.silent
         shown = self.config.shown
         for number, task in enumerate(self.config.tasks):
-            order = np.random.default_rng([self.config.seed, each.latent, number]).permutation(len(windows))
+            order = np.random.default_rng([self.config.seed, latent_windows.latent, number]).permutation(len(windows))
             for start in range(0, len(windows), shown):
                 part = tuple(windows[i] for i in order[start : start + shown])
-                yield _Question(each.latent, source, task, text, part)
+                yield _Question(latent_windows.latent, source, task, text, part)
 
 
 def judge_scores(n_firing: int, n_silent: int, hits: int, false_alarms: int, *, seed: int = 0) -> dict[str, float]:

@@ -54,18 +54,18 @@ def downstream_of(module: nn.Module, hooks: DictionaryHooks, tokens: Int[Tensor,
             if agree(readout.logits(trial.states(tokens, None, change))):
                 whole = trial
                 break
-        found = whole
+        downstream = whole
         for n_skipped, hook_is_output in _short_ways(module, blocks, hooks.writes, tokens):
             trial = replace(whole, n_skipped=n_skipped, hook_is_output=hook_is_output)
             stream = trial.enter(tokens).stream
             if n_skipped == len(blocks) and agree(trial.logits(*in_rows(tokens, stream, change))[:, 0]):
-                found = replace(trial, by_position=True)
+                downstream = replace(trial, by_position=True)
                 break
             if agree(trial.logits(tokens, stream, change)):
-                found = trial
+                downstream = trial
                 break
-    log.info("effects are computed %s", found.way)
-    return found
+    log.info("effects are computed %s", downstream.way)
+    return downstream
 
 
 def _clean_pass(

@@ -198,8 +198,8 @@ def _blocks_after(model: nn.Module, hook_name: str) -> int:
     names = [hook_name] + [name for name, other in known.items() if other == hook]
     last = max((int(m[1]) for name in known if (m := re.match(r"blocks\.(\d+)\.", name))), default=-1)
     for name in names:
-        if own := re.match(r"blocks\.(\d+)\.(hook_resid_post|hook_mlp_out|mlp\.hook_post)?", name):
-            return max(0, last - int(own[1]) + (own[2] is None))  # a model within another module has other names
+        if match := re.match(r"blocks\.(\d+)\.(hook_resid_post|hook_mlp_out|mlp\.hook_post)?", name):
+            return max(0, last - int(match[1]) + (match[2] is None))  # a model within another module has other names
     return last + 1
 
 

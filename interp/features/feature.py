@@ -121,7 +121,7 @@ def joined_pieces(tokens: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
         for character in read:
             stop = start + len(character.encode("utf-8", "surrogateescape"))
             is_whole = stop > start + 1 or character.isascii()
-            yield character if is_whole else parts[start][0], [place for _, place in parts[start:stop]]
+            yield character if is_whole else parts[start][0], [position for _, position in parts[start:stop]]
             start = stop
 
 

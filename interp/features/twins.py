@@ -170,10 +170,17 @@ def _sums_of(
         for side, sums in zip(z, moments, strict=True):
             for power, out in enumerate(sums):
                 out += np.bincount(side.indices, _to_the(power, side.data), len(out))
-        own = z[0].tocsc()
+        ours_by_column = z[0].tocsc()
         other = z[1]
         for (p, q), product in zip(powers, products, strict=True):
-            arrays = own.indptr, own.indices, _to_the(p, own.data), other.indptr, other.indices, _to_the(q, other.data)
+            arrays = (
+                ours_by_column.indptr,
+                ours_by_column.indices,
+                _to_the(p, ours_by_column.data),
+                other.indptr,
+                other.indices,
+                _to_the(q, other.data),
+            )
             blocks = [slice(i, i + _BLOCK) for i in range(0, len(latents), _BLOCK)]
             with ThreadPoolExecutor(torch.get_num_threads()) as pool:
                 parts = [latents[block] for block in blocks], [product[block] for block in blocks]

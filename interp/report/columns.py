@@ -72,8 +72,8 @@ def top_tokens(store: FeatureStore, n: int) -> dict[int, list[str]]:
 
 def _coded(column: pd.Series) -> tuple[list[str], list[int | None]]:
     """The names in order, and the place of each value among them; None where there is none."""
-    places, names = pd.factorize(column, sort=True)
-    return list(names), [int(place) if place >= 0 else None for place in places]
+    codes, names = pd.factorize(column, sort=True)
+    return list(names), [int(code) if code >= 0 else None for code in codes]
 
 
 def _column(table: pd.DataFrame, name: str) -> list[Any]:
@@ -106,7 +106,7 @@ def recommended_order(features: pd.DataFrame, ranking: pd.DataFrame) -> list[int
         sure & verdict.isin(["monosemantic", "polysemantic"]),
         verdict.isin(["monosemantic", "polysemantic"]),
     ]
-    group = np.select([each.to_numpy() for each in groups], [7, 6, 0, 1, 3, 2, 4], default=5)
+    group = np.select([condition.to_numpy() for condition in groups], [7, 6, 0, 1, 3, 2, 4], default=5)
     explains = features["fvu_rise"] if "fvu_rise" in features and features["fvu_rise"].notna().any() else None
     contribution = (features["mean"] * n_active if explains is None else explains).fillna(0)
     f1 = ranking["explanation_f1"].fillna(0) if "explanation_f1" in ranking else pd.Series(0.0, ranking.index)

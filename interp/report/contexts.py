@@ -77,7 +77,7 @@ class Contexts:
 
     def examples(self, kinds: Iterable[int], latents: Collection[int], rows: Collection[int]) -> list[list]:
         """The firings of `latents` in `rows`, pair by pair, as the page reads them."""
-        row_of, latent_of = (np.array(list(each), dtype=np.int64) for each in (rows, latents))
+        row_of, latent_of = (np.array(list(values), dtype=np.int64) for values in (rows, latents))
         at = np.searchsorted(self._rows, row_of)
         sets: list = self._set_of[at].tolist() if self.label_sets else [None] * len(rows)
         around = activations_around(self.store, latent_of, row_of)
@@ -147,18 +147,18 @@ def activations_around(
     step = max(ROWS_AT_ONCE // n_ctx, 1)
     parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))]
     for first in range(0, n_sequences, step):
-        here = (sequences >= first) & (sequences < first + step)
-        if not here.any():
+        in_block = (sequences >= first) & (sequences < first + step)
+        if not in_block.any():
             continue
         wanted = np.zeros((len(shown), step), bool)
-        wanted[column[here], sequences[here] - first] = True
+        wanted[column[in_block], sequences[in_block] - first] = True
         codes = store.codes[first * n_ctx : min(first + step, n_sequences) * n_ctx]
         fires = codes.fires.numpy()
         columns = column_of[codes.latents.numpy()[fires]]
         at = codes.rows.numpy()[fires]
         is_wanted = (columns >= 0) & wanted[columns, at // n_ctx]
         parts.append((columns[is_wanted], first * n_ctx + at[is_wanted], codes.values.numpy()[fires][is_wanted]))
-    columns, at, values = (np.concatenate(each) for each in zip(*parts, strict=True))
+    columns, at, values = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     order = np.lexsort((at, columns))
     columns, at = columns[order], at[order]
     values = values[order]

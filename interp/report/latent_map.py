@@ -80,7 +80,7 @@ def _umap(rows: np.ndarray, seed: int) -> np.ndarray:
     # numba's OpenMP layer turns nested teams on for the whole process: attention took torch a thousand times as long.
     config.THREADING_LAYER = "workqueue"  # type: ignore[attr-defined]
     # umap compiles its loops again in each process, for ten seconds, unless numba is told to keep them on disk.
-    for function in (each for module in (umap_, layouts, utils) for each in vars(module).values()):
+    for function in (value for module in (umap_, layouts, utils) for value in vars(module).values()):
         if isinstance(function, Dispatcher):
             function.enable_caching()
     k = min(15, len(rows) - 1)
@@ -127,8 +127,8 @@ def map_names(
     phrases_of = [_phrases(label, text) for label, text in zip(labels, explanations, strict=True)]
     overall = Counter(phrase for phrases in phrases_of for phrase in phrases)
     named, used = list[list](), set[str]()
-    for level, each in enumerate(LATENTS_EACH):
-        k = min(MAX_CLUSTERS, len(points) // each)
+    for level, n_latents in enumerate(LATENTS_EACH):
+        k = min(MAX_CLUSTERS, len(points) // n_latents)
         if k < 2 or not overall:
             continue
         cluster = KMeans(k, n_init=1, random_state=seed).fit_predict(points)

@@ -74,9 +74,9 @@ def _sums(
         z = store.codes[start : start + ROWS_AT_ONCE].scipy().astype(np.float64)
         z.eliminate_zeros()
         z.sort_indices()
-        here = order[slice(*np.searchsorted(rows[order], [start, start + ROWS_AT_ONCE]))]
-        if len(here):
-            fires[here] = np.asarray(z[rows[here] - start, latents[here]]).reshape(-1) != 0
+        block = order[slice(*np.searchsorted(rows[order], [start, start + ROWS_AT_ONCE]))]
+        if len(block):
+            fires[block] = np.asarray(z[rows[block] - start, latents[block]]).reshape(-1) != 0
         columns = z.tocsc()
         total += np.asarray(columns.sum(0)).reshape(-1)
         squares += np.asarray(columns.multiply(columns).sum(0)).reshape(-1)

@@ -93,9 +93,9 @@ def _account(rows: list[dict[str, Any]]) -> list[str]:
     below = [name for name, (_, _, above) in others.items() if above < low]
     near = [name for name in others if name not in below]
     parts = []
-    for names, said in ((below, "more than in"), (near, "not clearly more than in")):
+    for names, phrase in ((below, "more than in"), (near, "not clearly more than in")):
         if names:
-            parts.append(f"{said} {', '.join(f'{name} ({percent(one[name][0])})' for name in names)}")
+            parts.append(f"{phrase} {', '.join(f'{name} ({percent(one[name][0])})' for name in names)}")
     return [
         *sentences,
         f"Trained as they were, {percent(share)} of its latents have one meaning "

@@ -100,7 +100,7 @@ def explanations(ranking: pd.DataFrame) -> dict[int, dict[str, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    return [number(each, 3) for each in value] if hasattr(value, "__len__") else number(value, 3)
+    return [number(item, 3) for item in value] if hasattr(value, "__len__") else number(value, 3)
 
 
 def alike(ranking: pd.DataFrame) -> dict[int, str]:
@@ -166,4 +166,4 @@ def _sense(sense: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _ids(sense: Mapping[str, Any], name: str, most: int | None = None) -> list[int]:
-    return [] if sense.get(name) is None else [int(each) for each in sense[name][:most]]
+    return [] if sense.get(name) is None else [int(item) for item in sense[name][:most]]

@@ -86,11 +86,11 @@ def _wandb(folder: Path, name: str, config: dict[str, Any], going_on: bool) -> O
 def _wandb_id(folder: Path, going_on: bool) -> str:
     """Runs of this training that were kept offline and never sent are dropped: the new one repeats their rows."""
     file = folder / _WANDB_ID
-    there = file.read_text().strip() if file.exists() else None
-    for unsent in (folder / "wandb").glob(f"offline-run-*-{there}") if there else ():
+    stored_id = file.read_text().strip() if file.exists() else None
+    for unsent in (folder / "wandb").glob(f"offline-run-*-{stored_id}") if stored_id else ():
         if not list(unsent.glob("*.synced")):
             shutil.rmtree(unsent)
-    if going_on and there:
-        return there
+    if going_on and stored_id:
+        return stored_id
     file.write_text(os.urandom(4).hex())
     return file.read_text()

@@ -102,8 +102,8 @@ class Reservoir:
         keys = torch.cat([self.keys.to(new_keys), new_keys])
         drawn = torch.zeros(len(keys), dtype=torch.bool, device=keys.device)
         drawn[keys.topk(min(self.size, len(keys))).indices] = True
-        mine = drawn[kept + batch.first : kept + batch.first + len(rows)].nonzero()[:, 0]
-        new_rows, new_missing = batch.processes.gather(rows[mine]), batch.processes.gather(-error[mine])
+        drawn_here = drawn[kept + batch.first : kept + batch.first + len(rows)].nonzero()[:, 0]
+        new_rows, new_missing = batch.processes.gather(rows[drawn_here]), batch.processes.gather(-error[drawn_here])
         if kept:
             stay = drawn[:kept]
             new_rows = torch.cat([self.rows[stay], new_rows])

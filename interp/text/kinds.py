@@ -152,8 +152,8 @@ class Corpus:
     @property
     def kinds(self) -> dict[str, Kind]:
         """The kinds that say something of this text."""
-        usable = {name: each for name, each in KINDS.items() if self.strings is not None or not each.needs_strings}
-        return {name: each for name, each in usable.items() if each.size(self)}
+        usable = {name: kind for name, kind in KINDS.items() if self.strings is not None or not kind.needs_strings}
+        return {name: kind for name, kind in usable.items() if kind.size(self)}
 
     def quoted(self, token: int) -> str:
         return f"token {token}" if self.strings is None else quoted(self.strings[token])

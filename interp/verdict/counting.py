@@ -60,9 +60,9 @@ class NumberedRules(NamedTuple):
         first_rule = begins(proposed)
         rules = np.full((first_rule[-1], MAX_ATOMS), -1)
         for first, rules_of_unit, atoms_of_unit in zip(first_rule, proposed, atoms, strict=False):
-            place = {atom: i for i, atom in enumerate(atoms_of_unit)}
+            index_of = {atom: i for i, atom in enumerate(atoms_of_unit)}
             for number, rule in enumerate(rules_of_unit, first):
-                rules[number, : len(rule)] = [place[atom] for atom in rule]
+                rules[number, : len(rule)] = [index_of[atom] for atom in rule]
         every = [atom for atoms_of_unit in atoms for atom in atoms_of_unit]
         values = [predicates.first[atom.kind] + value for atom in every for value in atom.values]
         numbers, places = np.unique(np.array(values, np.int64), return_inverse=True)
@@ -136,7 +136,7 @@ def count_rules(
 
 def begins(lists: Sequence[Sequence[Any] | np.ndarray]) -> Int64[np.ndarray, " list_plus_1"]:
     """Where each list begins, with one behind the other."""
-    return np.concatenate([[0], np.cumsum([len(each) for each in lists])]).astype(np.int64)
+    return np.concatenate([[0], np.cumsum([len(items) for items in lists])]).astype(np.int64)
 
 
 def pack(mask: Bool[np.ndarray, " row"]) -> UInt64[np.ndarray, " word"]:
@@ -174,12 +174,12 @@ def _text_bits(holds, lookup, n):
     end = first[:-1].copy()
     for row in range(n_rows):
         for number in holds[row]:
-            place = lookup[number]
-            if place >= 0 and bits_of[place] >= 0:
-                set_bit(bits, bits_of[place], row)
-            elif place >= 0:
-                rows[end[place]] = row
-                end[place] += 1
+            index = lookup[number]
+            if index >= 0 and bits_of[index] >= 0:
+                set_bit(bits, bits_of[index], row)
+            elif index >= 0:
+                rows[end[index]] = row
+                end[index] += 1
     return first, rows, bits, bits_of
 
 
@@ -188,14 +188,14 @@ def atom_bits(rules, text, unit):
     """The rows where each atom of a unit holds."""
     n_words = (text.n_rows + 63) // 64
     out = np.zeros((rules.first_atom[unit + 1] - rules.first_atom[unit], n_words), np.uint64)
-    for place in range(len(out)):
-        atom = rules.first_atom[unit] + place
+    for index in range(len(out)):
+        atom = rules.first_atom[unit] + index
         for value in rules.values[rules.first_value[atom] : rules.first_value[atom + 1]]:
             if text.bits_of[value] >= 0:
-                out[place] |= text.bits[text.bits_of[value]]
+                out[index] |= text.bits[text.bits_of[value]]
             else:
                 for row in text.rows[text.first[value] : text.first[value + 1]]:
-                    set_bit(out, place, row)
+                    set_bit(out, index, row)
     return out
 
 
@@ -238,17 +238,17 @@ def _count(
         inside = hit_rows[first_hit[unit] : first_hit[unit + 1]] - start
         for firing in firings:
             fires[1 - _bit(fit, fired[firing]), unit, slices[firing]] += 1
-        for place in range(rules.first_rule[unit + 1] - rules.first_rule[unit]):
-            held = rule_bits(rules.rules[rules.first_rule[unit] + place], atoms, counted)
+        for number in range(rules.first_rule[unit + 1] - rules.first_rule[unit]):
+            held = rule_bits(rules.rules[rules.first_rule[unit] + number], atoms, counted)
             in_fit, in_all = np.uint64(0), np.uint64(0)
             for word in range(len(fit)):
                 in_fit += popcount(held[word] & fit[word])
                 in_all += popcount(held[word])
-            holds[0, unit, place] += np.int64(in_fit)
-            holds[1, unit, place] += np.int64(in_all - in_fit)
+            holds[0, unit, number] += np.int64(in_fit)
+            holds[1, unit, number] += np.int64(in_all - in_fit)
             for firing in firings:
                 row = fired[firing]
-                both[1 - _bit(fit, row), unit, place, slices[firing]] += _bit(held, row)
+                both[1 - _bit(fit, row), unit, number, slices[firing]] += _bit(held, row)
             for row in inside:
                 if 0 <= row < text.n_rows:
-                    hits[1 - _bit(fit, row), unit, place] += _bit(held, row)
+                    hits[1 - _bit(fit, row), unit, number] += _bit(held, row)

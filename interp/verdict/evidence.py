@@ -120,14 +120,16 @@ class Evidence:
 
     def null(self, name: str) -> NullScale:
         """How far a latent's statistic stands above the shifted texts', and the band of the latter."""
-        place = NAMES.index(name)
-        values = np.stack([each.statistics[:, place] for each in (self.observed, *self.nulls)])
+        column = NAMES.index(name)
+        values = np.stack([evidence.statistics[:, column] for evidence in (self.observed, *self.nulls)])
         return null_scale(values[0], values[1:], self.effective_groups, min_std=0.005)
 
     @property
     def senses_null(self) -> NullScale:
         """How far the number of senses stands above the shifted texts', whose firings fall into parts too."""
-        counts = np.stack([np.where(each.n_senses, each.n_senses, np.nan) for each in (self.observed, *self.nulls)])
+        counts = np.stack(
+            [np.where(evidence.n_senses, evidence.n_senses, np.nan) for evidence in (self.observed, *self.nulls)]
+        )
         return null_scale(counts[0], counts[1:], self.effective_groups, min_std=0.1)
 
     def sense_by_chance(self, latent: int, sense: int) -> float:

@@ -152,10 +152,10 @@ def choose(
     for unit, rules_of_unit in enumerate(proposed):
         for place, rule in enumerate(rules_of_unit):
             worth[unit, place] = f1_fit[unit, place] - _price(rule, n_firings[0, unit])
-    known = np.array([bool(each) for each in proposed], bool)
+    known = np.array([bool(candidates) for candidates in proposed], bool)
     units = np.arange(len(proposed))
     best = worth.argmax(1)
-    rules = [each[place] if each else () for each, place in zip(proposed, best, strict=True)]
+    rules = [candidates[place] if candidates else () for candidates, place in zip(proposed, best, strict=True)]
 
     def at(values: np.ndarray) -> Float64[np.ndarray, " unit ..."]:
         chosen = values[units, best]
@@ -216,7 +216,7 @@ def _propose(
             units = slice(start, start + UNITS_AT_ONCE)
             rows, place = np.unique(np.concatenate(firings[units]), return_inverse=True)
             holds = background.predicates.at(rows, background.predicates.in_rules)
-            ends = np.cumsum([len(own) for own in firings[units]])[:-1]
+            ends = np.cumsum([len(rows_of_unit) for rows_of_unit in firings[units]])[:-1]
             of_units = [holds[places] for places in np.split(place, ends)]
             proposed += pool.map(
                 candidates, [background] * len(of_units), of_units, firings[units], n_fire[units].astype(float)

@@ -108,7 +108,7 @@ def measure_values(
 ) -> dict[str, Values]:
     """Every measure, in the order of MEASURES. known: those that were taken already."""
     known = known or {}
-    return {name: known[name] if name in known else each(features, twin) for name, each in MEASURES.items()}
+    return {name: known[name] if name in known else measure(features, twin) for name, measure in MEASURES.items()}
 
 
 @measure("Token entropy (nats)", "how many different tokens it fires on: 0 is a single one", sign=-1, null="shift")
@@ -255,7 +255,7 @@ def largest_cosines(W: Float[Tensor, "row d"]) -> Float64[np.ndarray, " row"]:
     """Finds each row's largest cosine with another; NaN if there is one only."""
     if len(W) == 1:
         return np.array([np.nan])
-    return np.concatenate([each["cosine"] for each in neighbour_tables(W, 1)]).astype(np.float64)
+    return np.concatenate([table["cosine"] for table in neighbour_tables(W, 1)]).astype(np.float64)
 
 
 def column(features: FeatureStore, name: str) -> Values:
@@ -264,5 +264,5 @@ def column(features: FeatureStore, name: str) -> Values:
     return table[name].to_numpy(float) if name in table else np.full(features.d_sae, np.nan)
 
 
-SIGNS = {name: each.sign for name, each in MEASURES.items()}
+SIGNS = {name: measure.sign for name, measure in MEASURES.items()}
 """Whether a large (+1) or a small value (−1) of each measure is said to mean one meaning."""

@@ -176,7 +176,7 @@ class SampledCodes:
         n_units = len(self.units)
         n_shifts = len(self.shifts)
         n_rows = features.tokens.numel()
-        rows, units, values = (np.concatenate(each) for each in zip(*self._parts, strict=True))
+        rows, units, values = (np.concatenate(arrays) for arrays in zip(*self._parts, strict=True))
         place = np.concatenate([((rows + np.int64(shift)) % n_rows).astype(rows.dtype) for shift in self.shifts])
         latents = np.concatenate([units + np.int32(s * n_units) for s in range(n_shifts)])
         entries = np.tile(values, n_shifts), (place, latents)
@@ -224,10 +224,10 @@ def measure_scales(
     effective_groups: how many groups the firings of each really spread over (`evidence.Evidence`). labels: the masks
     that were scanned; without them a measure of labels has none.
     """
-    tested = {name: np.where(testable, own, np.nan) for name, own in values.items()}
+    tested = {name: np.where(testable, scores, np.nan) for name, scores in values.items()}
     wanted: dict[str, list[str]] = {null: [] for null in get_args(Null)}
-    for name, own in tested.items():
-        if np.isfinite(own).any():
+    for name, scores in tested.items():
+        if np.isfinite(scores).any():
             wanted[MEASURES[name].null].append(name)
     n_active = column(features, "n_active")
     found = {}

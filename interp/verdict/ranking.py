@@ -149,9 +149,11 @@ def rank_features(
     team.check_alike([identity(features), work, rank, count], "ranks")
 
     def rank_own() -> pd.DataFrame | None:
-        mine = np.isin(np.arange(features.d_sae), chosen[rank::count][team.rank :: team.count])
+        chosen_here = np.isin(np.arange(features.d_sae), chosen[rank::count][team.rank :: team.count])
         options: Any = {"labels": labels, "use_labels": use_labels, "twin": twin, "matches": matches}
-        return _rank(features, mine, nulls, seed, calibration, judge_faint, progress, **options) if mine.any() else None
+        if not chosen_here.any():
+            return None
+        return _rank(features, chosen_here, nulls, seed, calibration, judge_faint, progress, **options)
 
     tables = team.gather_values(team.all_do(rank_own))
     ranking = _sorted([table for table in tables if table is not None], features.has_text)
@@ -334,13 +336,15 @@ def _without_context(
     table = features.table("features").sort_values("latent")
     density = n_active / max(features.meta["n_tokens"], 1)
     verdict = np.select([n_active == 0, faint, density > DENSE], ["dead", "faint", "dense"], "no_context")
-    values = {name: np.full(n, np.nan) if each.needs_text else each(features) for name, each in MEASURES.items()}
+    values = {
+        name: np.full(n, np.nan) if measure.needs_text else measure(features) for name, measure in MEASURES.items()
+    }
     columns: dict[str, Any] = dict.fromkeys(_ORDER, np.full(n, np.nan)) | values
     columns |= dict.fromkeys(("explanation", "explanation_json", "alike", "view"), np.full(n, "", dtype=object))
     columns |= {"latent": np.arange(n), "verdict": verdict, "n_senses": np.zeros(n, int), "sure": np.zeros(n, bool)}
     columns |= {"senses": pd.Series([[]] * n), "explanation_f1_by_interval": pd.Series([[]] * n)}
     columns |= {"n_active": n_active, "n_sequences": table["n_sequences"].to_numpy(), "density": density}
-    return _table(columns, {name: (each, None) for name, each in values.items()}, chosen)
+    return _table(columns, {name: (scores, None) for name, scores in values.items()}, chosen)
 
 
 def _table(

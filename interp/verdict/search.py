@@ -157,10 +157,10 @@ def candidates(
         return []
     shared = CandidatePredicates.of(background, holds, n_fire)
     found = _Beam(background, shared, holds, n_fire).run()
-    said = {
+    words = {
         part: _said(background.predicates, shared, rows, part) for part in {part for parts in found for part in parts}
     }
-    return [tuple(said[part] for part in parts) for parts in found]
+    return [tuple(words[part] for part in parts) for parts in found]
 
 
 class _Beam:
@@ -275,9 +275,9 @@ def _sampled(
     begin = first[shared.numbers[starts]]
     size = first[shared.numbers[starts] + 1] - begin
     taken = np.minimum(size, ROWS_OF_START)
-    there = [background.where[b + np.arange(t) * s // t] for b, s, t in zip(begin, size, taken, strict=True) if t]
+    spread = [background.where[b + np.arange(t) * s // t] for b, s, t in zip(begin, size, taken, strict=True) if t]
     elsewhere = np.unique(np.linspace(0, max(n_rows - 1, 0), ELSEWHERE).astype(np.int64))[:n_rows]
-    rows = np.sort(np.concatenate([*there, elsewhere]))  # read fastest in their order
+    rows = np.sort(np.concatenate([*spread, elsewhere]))  # read fastest in their order
     try:
         candidate_of = background.unused.pop()  # of another search, in this thread or another
     except IndexError:

@@ -114,7 +114,7 @@ def _commonest(following: Int[np.ndarray, " token"]) -> list[int]:
     """The tokens that follow most often, those that follow once left out."""
     tokens, counts = np.unique(following, return_counts=True)
     order = np.argsort(-counts, kind="stable")[:FOLLOWING]
-    return [int(tokens[place]) for place in order if counts[place] > 1]
+    return [int(tokens[index]) for index in order if counts[index] > 1]
 
 
 def _promoted(features: FeatureStore) -> dict[int, Sequence[int]]:

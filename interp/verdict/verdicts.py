@@ -105,7 +105,9 @@ def ranking_evidence(ranking: pd.DataFrame, latent: int | None = None) -> pd.Dat
     if latent is not None and rows.empty:
         raise ValueError(f"latent={latent} is not in the ranking")
     pairs = zip(rows["latent"], rows["evidence"], strict=True)
-    listed = [{"latent": at, **row} for at, own in pairs if isinstance(own, list | np.ndarray) for row in own]
+    listed = [
+        {"latent": at, **row} for at, entries in pairs if isinstance(entries, list | np.ndarray) for row in entries
+    ]
     table = EvidenceTable(listed, columns=["latent", *_STATED]).astype(dict.fromkeys(_STATED[1:], float))
     if latent is None:
         return table

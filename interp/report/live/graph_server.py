@@ -61,6 +61,6 @@ class GraphServer(LocalServer):
         with self._free:
             before = changed_next_tokens(self._graph, self._model, self._dictionaries, {})
             after = changed_next_tokens(self._graph, self._model, self._dictionaries, changed)
-        told = after.topk(min(N_NEXT, len(after))).indices.tolist()
-        names = [str(token) if self._words is None else self._words[token] for token in told]
-        return {"next": [[name, float(before[t]), float(after[t])] for name, t in zip(names, told, strict=True)]}
+        shown = after.topk(min(N_NEXT, len(after))).indices.tolist()
+        names = [str(token) if self._words is None else self._words[token] for token in shown]
+        return {"next": [[name, float(before[t]), float(after[t])] for name, t in zip(names, shown, strict=True)]}

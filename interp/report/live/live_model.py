@@ -82,9 +82,9 @@ class LiveModel:
             )
         firing = [_strongest(z, row, N_LATENTS) for row in range(z.shape[0])]
         features: list[list[Any]] = []
-        for latent, places in _by_latent(z):
-            strength = max(value for _, value in places) / max(self._maxima[latent], np.finfo(np.float32).tiny)
-            features.append([latent, float(strength), places])
+        for latent, firings in _by_latent(z):
+            strength = max(value for _, value in firings) / max(self._maxima[latent], np.finfo(np.float32).tiny)
+            features.append([latent, float(strength), firings])
         features.sort(key=lambda row: -row[1])
         return {"tokens": tokens[0].tolist(), "firing": firing, "features": features}
 
@@ -130,9 +130,9 @@ class LiveModel:
 
         Source: attribution by activation times gradient, as in Marks et al. 2024 (arXiv 2403.19647).
         """
-        each, d_vocab = self._downstream.by_position, self._downstream.d_vocab
+        by_position, d_vocab = self._downstream.by_position, self._downstream.d_vocab
         tokens = self._up_to(text, position)
-        if each:
+        if by_position:
             tokens = to_model(self.model, self.tokens(text))
         if not 0 <= token < d_vocab:
             raise ValueError(f"token {token} is not in 0..{d_vocab - 1}")
@@ -145,10 +145,10 @@ class LiveModel:
         owed = (directions * gradient[torch.from_numpy(entries.row).long().to(gradient.device)]).sum(1)
         z.data = entries.data * owed.float().numpy(force=True)
         features: list[list[Any]] = [
-            [latent, sum(abs(x) for _, x in places), places] for latent, places in _by_latent(z)
+            [latent, sum(abs(x) for _, x in firings), firings] for latent, firings in _by_latent(z)
         ]
         features.sort(key=lambda row: -row[1])
-        return {"each": each, "p": log_p.exp().tolist(), "features": features}
+        return {"each": by_position, "p": log_p.exp().tolist(), "features": features}
 
     def steer(
         self, prompt: str, multiples: Mapping[int, float], *, n_tokens: int = 40, **options: Any
@@ -234,7 +234,7 @@ class LiveModel:
     def common(self, latent: int, other: int) -> list:
         """What two latents have in common in the scan (`latent_pairs.in_common`). Raises ValueError for a latent that
         is not there."""
-        if wrong := [each for each in (latent, other) if each >= self.features.d_sae]:
+        if wrong := [number for number in (latent, other) if number >= self.features.d_sae]:
             raise ValueError(f"latent {wrong[0]} is not in 0..{self.features.d_sae - 1}")
         return in_common(self.features, np.array([[latent, other]]))[0]
 

@@ -98,8 +98,8 @@ class Answers:
             return {"error": str(error)} if text else {}
         firing = [[[latent, self._strength(latent, z)] for latent, z in strongest] for strongest in read["firing"]]
         features = [
-            [latent, self._strength(latent, max(z for _, z in places)), len(places)]
-            for latent, _, places in read["features"][:N_FEATURES]
+            [latent, self._strength(latent, max(z for _, z in firings)), len(firings)]
+            for latent, _, firings in read["features"][:N_FEATURES]
         ]
         shown = {row[0] for rows in (*firing, features) for row in rows}
         return {

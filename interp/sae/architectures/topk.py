@@ -189,8 +189,8 @@ class BatchTopKConfig(PickConfig):
     def observe(self, f: ForwardPass) -> None:
         """Keep a running mean of the smallest value that was picked. It spans at most a twentieth of the steps."""
         decay = min(_THRESHOLD_DECAY, max(0.0, 1 - 20 / self.steps))
-        mine = f.pre.detach().min() if len(f.pre) else f.pre.new_tensor(float("inf"))
-        least = float(f.batch.processes.gather(mine[None]).min())
+        smallest = f.pre.detach().min() if len(f.pre) else f.pre.new_tensor(float("inf"))
+        least = float(f.batch.processes.gather(smallest[None]).min())
         f.state["threshold_sum"] *= decay
         f.state["threshold_sum"] += (1 - decay) * (least if least < float("inf") else 0.0)
         f.state["threshold_weight"] = decay * f.state["threshold_weight"] + (1 - decay)

@@ -75,7 +75,9 @@ def faults(ops: TorchKernels, device: torch.device) -> list[str]:
     for name, trial in _trials(ops, torch.float32, device).items():
         try:
             pairs = zip(trial(), twin[name](), strict=True)
-            if not all(torch.allclose(mine.double(), theirs.double(), rtol=1e-4, atol=1e-4) for mine, theirs in pairs):
+            if not all(
+                torch.allclose(result.double(), theirs.double(), rtol=1e-4, atol=1e-4) for result, theirs in pairs
+            ):
                 failing.append(f"{name} (differs)")
         except Exception as error:
             failing.append(f"{name} ({type(error).__name__}: {str(error).partition(chr(10))[0]})")

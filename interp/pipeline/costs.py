@@ -78,8 +78,8 @@ class Speed(NamedTuple):
 
     @classmethod
     def measured(cls) -> "Speed":
-        """The speed of this machine's processor, in about a second: of one thread, which other work disturbs least,
-        times the threads and what the stages reach of that."""
+        """The speed of this machine's processor, in about a second: of one thread by its own time, which other work
+        disturbs least, times the threads and what the stages reach of that."""
         import torch
 
         from interp.sae.encoding import has_fast_bfloat16
@@ -243,13 +243,12 @@ class Sizes:
 
 
 def _best(work: Callable[[], object], seconds: float = 0.25) -> float:
-    """Seconds of the fastest of the tries that so long a time allows, two at least."""
-    taken = list[float]()
-    begin = time.perf_counter()
-    while len(taken) < 2 or time.perf_counter() < begin + seconds:
-        started = time.perf_counter()
+    """The processor's seconds of the fastest of the tries that so long a time allows, three at least."""
+    taken, end = list[float](), time.perf_counter() + seconds
+    while len(taken) < 3 or time.perf_counter() < end:
+        begin = time.thread_time()
         work()
-        taken.append(time.perf_counter() - started)
+        taken.append(time.thread_time() - begin)
     return min(taken)
 
 

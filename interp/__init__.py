@@ -25,7 +25,7 @@ Packages, from the ground up. Imports go down only, and `models` is known to `pi
 What one adds is one function or class, here or in a script of one's own (`--import`, `plugins`); the command line, the
 page and the help follow from it:
 
-    an architecture              a class with `pick` and `loss`         `sae.architectures`
+    an architecture              a class with `pick` and `trained`      `sae.architectures`
     a stage of a run             a function with `@stage`               `pipeline.stages`
     a source of text or models   a function with `@text_source` …       `models.sources`
     a measure of a latent        a function with `@measure`             `verdict.measures`

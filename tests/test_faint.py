@@ -14,7 +14,6 @@ from interp.sae.hook_scales import HookScales
 from interp.sae.learner import Learner
 from interp.sae.resampling import along_what_is_missing
 from interp.sae.weights import keep_near
-from interp.verdict.measures import column
 from interp.verdict.ranking import rank_codes
 
 HOOK, D, D_SAE = "activations", 16, 48
@@ -210,7 +209,7 @@ def test_faint_latents_are_not_tested_unless_it_is_asked_for(tmp_path):
     asked = rank_features(features, judge_faint=True).set_index("latent").sort_index()
     assert set(asked.verdict[:20]) == {"single-token"} and asked.monosemanticity[15:20].notna().all()
     assert asked.monosemanticity[:15].equals(table.monosemanticity[:15]), "they change no other's number"
-    bare = rank_codes(tokens, codes, faint=is_faint(column(features, "max")).numpy()).set_index("latent").sort_index()
+    bare = rank_codes(tokens, codes, faint=is_faint(features.column("max")).numpy()).set_index("latent").sort_index()
     assert bare.verdict.tolist() == table.verdict.tolist()
 
 

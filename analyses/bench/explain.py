@@ -58,8 +58,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def explained(features: FeatureStore, seed: int) -> Explanations:
-    table = features.table("features").sort_values("latent")
-    maxima = table["max"].fillna(0).to_numpy(np.float32)
+    maxima = np.nan_to_num(features.column("max")).astype(np.float32)
     text = (features.tokens, features.codes, features.vocab, features.fit_half())
     return explain(*text, maxima=maxima, seed=seed).latents
 

@@ -70,7 +70,7 @@ def automaton(
 
     Raises ValueError where no direct path from the hook to the logits is known, and where fewer than two latents fire
     enough."""
-    n_active = features.table().sort_values("latent")["n_active"].to_numpy()
+    n_active = features.column("n_active")
     latents = np.flatnonzero(n_active >= min_fired)
     if len(latents) < 2:
         raise ValueError(f"{len(latents)} latents fire on min_fired={min_fired} rows, at least 2 are needed: lower it")

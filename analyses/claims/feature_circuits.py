@@ -122,7 +122,7 @@ def on_the_loss(
     features: FeatureStore, run: Run, dictionary: tuple[str, Dictionary], setting: Setting, seed: int
 ) -> dict[str, float]:
     """The agreement of gradients with the rise of the loss without a latent, over latents that are drawn."""
-    n_active = features.table().sort_values("latent")["n_active"].to_numpy()
+    n_active = features.column("n_active")
     drawn = np.random.default_rng(seed).permutation(np.flatnonzero(n_active >= MIN_FIRED))[: setting.latents]
     options = dict(sequences=setting.sequences, integrated_steps=setting.steps, seed=seed)
     effects = feature_effects(run.model, *dictionary, features, latents=np.sort(drawn).tolist(), **options)

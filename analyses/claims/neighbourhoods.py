@@ -55,7 +55,7 @@ def neighbourhoods(
     fewer than three latents fire on `min_fired` rows."""
     if features.W_dec is None:
         raise ValueError(f"{features.path} has no decoder (W_dec), and neighbours are told by its directions")
-    n_active = features.table().sort_values("latent")["n_active"].to_numpy()
+    n_active = features.column("n_active")
     alive = np.flatnonzero(n_active >= min_fired)
     if len(alive) < 3:
         raise ValueError(f"{len(alive)} latents fire on min_fired={min_fired} rows, at least 3 are needed: lower it")

@@ -185,7 +185,7 @@ def _rules(ranking: pd.DataFrame, corpus: Corpus, d_sae: int) -> list[Rule]:
 
 
 def _counts(features: FeatureStore) -> Int64[np.ndarray, " d_sae"]:
-    return features.table().set_index("latent")["n_active"].reindex(range(features.d_sae)).fillna(0).to_numpy()
+    return features.column("n_active")
 
 
 def _exchanged(rules: Sequence[Rule], density: np.ndarray, seed: int) -> Int64[np.ndarray, " d_sae"]:

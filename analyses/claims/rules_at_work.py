@@ -82,11 +82,10 @@ def of_seed(seed: int, setting: Setting, studied: Studied) -> dict[str, Any]:
 
 def rules_of(features: FeatureStore, setting: Setting, seed: int) -> dict[int, Rule]:
     """The rules of latents that are drawn among those that fire enough: those rules that are good enough."""
-    table = features.table().sort_values("latent")
-    often = np.flatnonzero(table["n_active"].to_numpy() >= MIN_FIRED)
+    often = np.flatnonzero(features.column("n_active") >= MIN_FIRED)
     chosen = np.zeros(features.d_sae, bool)
     chosen[np.random.default_rng(seed).permutation(often)[: setting.latents]] = True
-    maxima = table["max"].fillna(0).to_numpy(np.float32)
+    maxima = np.nan_to_num(features.column("max")).astype(np.float32)
     words = explain(
         features.tokens, features.codes, features.vocab, features.fit_half(), maxima=maxima, chosen=chosen, seed=seed
     ).latents

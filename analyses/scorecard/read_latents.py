@@ -73,7 +73,7 @@ def read_latents(folder: Path, source: str, calibration: Calibration | None = No
             features.tokens,
             features.codes,
             n_vocab=len(vocab),
-            maxima=features.table().sort_values("latent")["max"].fillna(0).to_numpy(np.float32),
+            maxima=np.nan_to_num(features.column("max")).astype(np.float32),
             calibration=calibration or ALWAYS_ONE,
             vocab=vocab,
             nulls=0,

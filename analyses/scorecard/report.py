@@ -9,11 +9,12 @@ from analyses.scorecard import synthetic as scorecard_synthetic
 from analyses.scorecard.judged import claimed
 from analyses.scorecard.rivals import RIVALS
 from analyses.scorecard.scores import not_scored, scorecard, verdict_quality
-from interp.verdict.measures import SIGNS
+from interp.verdict.measures import MEASURES
 from interp.verdict.similarity import NAMES
 
 OURS = dict.fromkeys(NAMES, 1)
-KNOWN = SIGNS | RIVALS
+KNOWN = {name: measure.sign for name, measure in MEASURES.items()} | RIVALS
+"""Whether a large (+1) or a small value (−1) of each score is said to mean one meaning."""
 SINGLE = OURS | KNOWN
 _SHOWN = ["score", "n_scored", "auroc", "auroc_low", "auroc_high", "spearman", "precision"]
 

@@ -27,7 +27,7 @@ from interp.autointerp.endpoint import Answer, Body, Endpoint, RequestEstimate
 from interp.autointerp.prompts import TASKS, LatentWindows, Window, read_explanation, sample_windows
 from interp.features.feature_store import FeatureStore
 from interp.runtime.progress import Progress, no_progress
-from interp.storage.checks import check_at_least
+from interp.storage.checks import check_at_least, check_latents
 
 GIVEN, GENERATED, NULL = "given", "generated", "another latent's"
 N_EXAMPLES = 12
@@ -92,9 +92,7 @@ class Judge:
         endpoint: Endpoint,
         config: JudgeConfig,
     ):
-        for latent in latents:
-            if not 0 <= latent < features.d_sae:
-                raise ValueError(f"latent {latent} does not exist: there are 0..{features.d_sae - 1}")
+        asked = check_latents(latents, features.d_sae)
         if beyond := [latent for latent in explanations if not 0 <= latent < features.d_sae]:
             raise ValueError(
                 f"an explanation is of latent {beyond[0]}, but the features of {features.path} are "
@@ -102,11 +100,11 @@ class Judge:
             )
         self.endpoint, self.config = endpoint, config
         self.explanations = {latent: text for latent, text in explanations.items() if text}
-        judged = [latent for latent in dict.fromkeys(latents) if config.generate or latent in self.explanations]
+        judged = [latent for latent in asked if config.generate or latent in self.explanations]
         self.sampled = sample_windows(
             features, judged, n_windows=config.n_windows, n_shown=N_EXAMPLES, seed=config.seed
         )
-        self.left_out = len(dict.fromkeys(latents)) - len(self.sampled)
+        self.left_out = len(asked) - len(self.sampled)
 
     def estimate(self) -> RequestEstimate:
         """Estimate all requests that are not answered on disk."""

@@ -62,6 +62,17 @@ _WITH_OPTIONS = {"train-sae": with_fields}
 _WITH_HELP = {"run": with_stages_and_sources}
 """What the library adds to the options of a command that is called, or to the help that is asked for: loading it takes
 time."""
+_THAT_WARN = (
+    "torch",
+    "transformers",
+    "transformer_lens",
+    "sae_lens",
+    "huggingface_hub",
+    "datasets",
+    "sklearn",
+    "numba",
+)
+"""Libraries that warn about their own internals."""
 _COMPLETION = "_INTERP_COMPLETE"
 """Set by the shell that asks what may come next."""
 
@@ -93,7 +104,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if "--traceback" in words or not is_expected(error):
             raise
-        return _refused(one_line(error), everywhere=isinstance(error, OSError))
+        # a ValueError may come of a mistake of ours as well, which its line alone does not show
+        hint = " (interp --traceback … shows where)" if type(error) is ValueError else ""
+        return _refused(one_line(error) + hint, everywhere=isinstance(error, OSError))
     return 0
 
 
@@ -171,7 +184,10 @@ def _options(
         print(context.get_help())
     if no_verify:
         os.environ["INTERP_VERIFY"] = "0"
-    _quiet_libraries()
+    if not traceback:
+        _quiet_libraries()
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 
 def _refused(line: str, *, everywhere: bool = False) -> int:
@@ -200,11 +216,10 @@ def _terminating() -> Iterator[None]:
 
 
 def _quiet_libraries() -> None:
-    """Libraries that warn about their own internals would bury our lines; --traceback brings nothing back of them."""
+    """Silence libraries that warn about their own internals, which would bury our lines."""
     import logging
     import warnings
 
-    warnings.filterwarnings("ignore")
+    for library in _THAT_WARN:
+        warnings.filterwarnings("ignore", module=rf"{library}(\.|$)")
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of each try
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

@@ -52,7 +52,6 @@ from interp.features.scan_input import latent_blocks
 from interp.runtime.progress import Progress, no_progress
 from interp.statistics.estimates import wilson
 from interp.storage.checks import check_at_least
-from interp.verdict.measures import column
 
 FALSE_DISCOVERIES = 0.05
 BLOCK = 1 << 24
@@ -249,7 +248,7 @@ def _statistics(
 ) -> _Statistics:
     d_sae = scans[0].features.d_sae
     n = len(in_a)
-    fired = sum(np.minimum(column(scan.features, "n_active"), len(scan.documents.ids)) for scan in scans)
+    fired = sum(np.minimum(scan.features.column("n_active"), len(scan.documents.ids)) for scan in scans)
     above, means = np.zeros((d_sae, 2), np.int64), np.zeros((d_sae, 2))
     thresholds = np.zeros(d_sae)
     strongest = np.full((d_sae, 2, SNIPPETS), -1, np.int64)

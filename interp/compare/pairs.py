@@ -29,7 +29,6 @@ from interp.features.scan import dictionary_digest, tensor_digest
 from interp.features.scan_checks import identity, scan_digests
 from interp.sae import SAE, load_sae
 from interp.storage.folder_kinds import find
-from interp.verdict.measures import column
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class Side:
         """Latents that fire on MIN_FIRED rows; all of a dictionary without a scan."""
         if self.features is None:
             return np.arange(self.d_sae)
-        return np.flatnonzero(column(self.features, "n_active") >= MIN_FIRED)
+        return np.flatnonzero(self.features.column("n_active") >= MIN_FIRED)
 
     @property
     def identity(self) -> dict[str, str]:

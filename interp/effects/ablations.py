@@ -46,7 +46,7 @@ class Others:
 
     def __init__(self, features: FeatureStore, dictionary: Dictionary, seed: int):
         self.lengths = dictionary.W_dec.detach().norm(dim=1).cpu()
-        n_active = torch.tensor(features.table().sort_values("latent")["n_active"].to_numpy())
+        n_active = torch.tensor(features.column("n_active"))
         order = torch.randperm(len(n_active), generator=torch.Generator().manual_seed(seed))
         self.latents = order[((n_active > 0) & (self.lengths > 0))[order]]
         self.index_of = torch.zeros_like(order).index_copy_(0, self.latents, torch.arange(len(self.latents)))

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from interp.activations.hooks import Model, module_of
 from interp.codes.sparse_codes import Dictionary, reconstruction
 from interp.evaluation.dictionary_hooks import dictionary_hooks
+from interp.storage.checks import check_latents
 
 
 class Action(NamedTuple):
@@ -73,9 +74,7 @@ def intervene(
     Raises ValueError as `dictionary_hooks`, and for a latent that the dictionary does not have.
     """
     hooks = dictionary_hooks(model, hook, dictionary, writes)
-    if not actions or not all(0 <= latent < dictionary.d_sae for latent in actions):
-        raise ValueError(f"latents {sorted(actions)} must be some of 0..{dictionary.d_sae - 1}")
-    latents = torch.tensor(list(actions), device=dictionary.W_dec.device)
+    latents = torch.tensor(check_latents(actions, dictionary.d_sae), device=dictionary.W_dec.device)
     times, plus = torch.tensor(list(actions.values()), device=latents.device).to(dictionary.W_dec).unbind(1)
     change: dict[str, Tensor] = {}
 

@@ -32,7 +32,6 @@ with 64, .13 with all.
 
 import logging
 from collections.abc import Sequence
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -56,7 +55,7 @@ from interp.runtime.processes import part_of, processes
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import slices
 from interp.statistics.estimates import ratio
-from interp.storage.checks import check_at_least, check_token_ids
+from interp.storage.checks import check_at_least, check_latents, check_token_ids
 from interp.storage.files import digest
 
 log = logging.getLogger(__name__)
@@ -166,8 +165,7 @@ def feature_effects(
 
         parts = [pd.concat(tables, ignore_index=True) for tables in team.gather_values(team.all_do(ablate))]
     table = _interleaved(parts)
-    density = features.table().set_index("latent")["density"]
-    table["ce_rise"] = table["total_change"] * density.reindex(table["latent"]).to_numpy()
+    table["ce_rise"] = table["total_change"] * features.column("density")[table["latent"]]
     table.attrs |= {"way": downstream.way, "sequences": taken.sequences, "firing": taken.firing}
     table.attrs |= {"minutes": taken.minutes, "seed": seed}
     table.attrs.update(_agreement(table))
@@ -205,14 +203,8 @@ def _agreement(table: pd.DataFrame) -> dict[str, float]:
 
 
 def _chosen(features: FeatureStore, latents: Sequence[int] | None) -> Int[Tensor, " latent"]:
-    """Return `latents`, by default all. Raises ValueError for latents that the scan does not have."""
-    asked = range(features.d_sae) if latents is None else list(latents)
-    if wrong := [latent for latent in asked if isinstance(latent, bool) or not isinstance(latent, Integral)]:
-        raise ValueError(f"latent {wrong[0]!r} is no whole number: name latents by their numbers")
-    chosen = torch.tensor([int(latent) for latent in asked], dtype=torch.long)
-    if not 0 < len(chosen) == len(chosen.unique()) or not 0 <= int(chosen.min()) <= int(chosen.max()) < features.d_sae:
-        raise ValueError(f"latents {chosen.tolist()[:8]} must be different ones of 0..{features.d_sae - 1}")
-    return chosen
+    """Return `latents`, each once, by default all. Raises ValueError for latents that the scan does not have."""
+    return torch.tensor(check_latents(range(features.d_sae) if latents is None else latents, features.d_sae))
 
 
 class _Ablations:

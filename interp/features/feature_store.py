@@ -15,10 +15,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import scipy.sparse
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from interp.activations import StoredRows
@@ -251,6 +252,12 @@ class FeatureStore:
         if name not in SCHEMAS:
             raise ValueError(f"no table {name!r}; there are {', '.join(SCHEMAS)}")
         return pd.read_parquet(self.path / f"{name}.parquet")
+
+    def column(self, name: str) -> Float64[np.ndarray, " d_sae"]:
+        """Read a column of numbers of the features table, in the order of the latents; NaN where the scan had nothing
+        to make it of."""
+        table = self.table().sort_values("latent")
+        return table[name].to_numpy(float) if name in table else np.full(self.d_sae, np.nan)
 
     def sql(self, query: str) -> pd.DataFrame:
         """Ask DuckDB, to which every table is a view, in a run also that of its stage `effects`. The query

@@ -139,8 +139,5 @@ class RankingConfig:
     another seed: how well each latent is found again. Of a run with several hooks, the scan at the same hook."""
 
     def __post_init__(self) -> None:
-        if self.nulls < 1:
-            raise ValueError(f"nulls={self.nulls} must be at least 1: without a null no score has a scale")
-        if self.nulls > 1000:
-            raise ValueError(f"nulls={self.nulls} must be at most 1,000: two suffice")
+        check_at_least(1, nulls=self.nulls)
         check_seed(self.seed)

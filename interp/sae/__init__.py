@@ -13,7 +13,7 @@ A step reads in one direction:
 
     training        a batch for each run; folder, checkpoints, log, results
     learner         the step: forward, loss, gradients, Adam, and idle latents drawn again (`resampling`)
-    architectures   which entries fire and what they cost: `pick` and `loss`, in plain torch on a `ForwardPass`
+    architectures   in plain torch, which entries fire (`pick`), what they cost (`loss`), what is left of it (`trained`)
     sparse_ops      the differentiable operations, at the cost of the entries that fire; `encoding`: matmul and pick
     kernels         each operation in torch, numba or Triton
 

@@ -57,7 +57,7 @@ class StepResult(NamedTuple):
 class Learner:
     """`step` is one step of training; `state` and `load_state` are all there is to go on from.
 
-    Raises ValueError where the architecture cannot be trained on such hooks.
+    Raises ValueError where the architecture lacks a method, or cannot be trained on such hooks.
     """
 
     def __init__(
@@ -68,6 +68,8 @@ class Learner:
         dtype: torch.dtype = torch.float32,
         processes: Processes | None = None,
     ):
+        if type(config).trained is SAEConfig.trained:  # it is first called when training is over
+            raise ValueError(f"{type(config).__name__} says nowhere what it becomes: give it a method `trained`")
         config.check_hooks(tied=hooks.tied, hooks=len(hooks.inputs))
         self.config, self.hooks = config, hooks
         self.processes = processes or Processes()

@@ -6,7 +6,8 @@ a file of others     tensors and fields as they are taken (`sae.file_tensors`)
 a user's settings    types and names of fields where text becomes a config dataclass (`pipeline.validation`); ranges in
                      the dataclass itself, in `__post_init__`, so that they hold in Python too
 arguments            at the head of the public function that takes them: `check_at_least`, `check_seed`,
-                     `check_token_ids`, `check_finite`, and memory before it is taken (`runtime.memory.check_memory`)
+                     `check_latents`, `check_token_ids`, `check_finite`, and memory before it is taken
+                     (`runtime.memory.check_memory`)
 inputs that belong together      `features.scan_checks`, `activations.harvesting.check_harvested`
 paths of a command   before libraries load that take seconds (`cli.paths`)
 
@@ -17,7 +18,9 @@ paths of a command   before libraries load that take seconds (`cli.paths`)
 Nothing here imports torch before it is used.
 """
 
+from collections.abc import Iterable
 from functools import cache
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -59,9 +62,26 @@ def check_at_least(least: int, **numbers: float | None) -> None:
 
 
 def check_seed(seed: int) -> None:
-    """Check a seed. Raises ValueError where it is negative, or more than generators of 32 bits take."""
-    if not 0 <= seed < 1 << 31:
-        raise ValueError(f"seed={seed} must be in 0..{(1 << 31) - 1}")
+    """Check a seed. Raises ValueError where it is no whole number from 0 on that generators of 32 bits take."""
+    if not is_whole(seed) or not 0 <= seed < 1 << 31:
+        raise ValueError(f"seed={seed!r} must be a whole number in 0..{(1 << 31) - 1}")
+
+
+def check_latents(latents: Iterable[int], d_sae: int) -> list[int]:
+    """Check the numbers of some latents of a dictionary, and return each once, in their order. Raises ValueError where
+    there are none, and for what is no whole number in 0..d_sae − 1."""
+    chosen = list(latents)
+    for latent in chosen:
+        if not is_whole(latent) or not 0 <= latent < d_sae:
+            raise ValueError(f"latent {latent!r} must be a whole number in 0..{d_sae - 1}, the dictionary's latents")
+    if not chosen:
+        raise ValueError("latents names none: name at least one")
+    return list(dict.fromkeys(map(int, chosen)))
+
+
+def is_whole(value: object) -> bool:
+    """Whether a value is a whole number; True and False are none."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def check_finite(**tensors: "Tensor | None") -> None:

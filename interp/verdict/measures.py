@@ -113,7 +113,7 @@ def measure_values(
 
 @measure("Token entropy (nats)", "how many different tokens it fires on: 0 is a single one", sign=-1, null="shift")
 def token_entropy(features: FeatureStore) -> Values:
-    return column(features, "token_entropy")
+    return features.column("token_entropy")
 
 
 @measure(
@@ -146,7 +146,7 @@ def token_share(features: FeatureStore) -> Values:
 )
 def next_auroc(features: FeatureStore) -> Values:
     """½: what it promotes follows its firings no more often than in any text. NaN without logit effects."""
-    return column(features, "next_auroc")
+    return features.column("next_auroc")
 
 
 @measure(
@@ -157,7 +157,7 @@ def next_auroc(features: FeatureStore) -> Values:
     needs_text=False,
 )
 def enc_dec_cosine(features: FeatureStore) -> Values:
-    return column(features, "enc_dec_cosine")
+    return features.column("enc_dec_cosine")
 
 
 @measure("Max cosine", "with the decoder row of any other latent", sign=-1, null="directions", needs_text=False)
@@ -186,17 +186,17 @@ def twin_correlation(features: FeatureStore, twin: FeatureStore) -> Values:
 )
 def label_f1(features: FeatureStore) -> Values:
     """Label and threshold chosen on the fit half of the sequences, F1 measured on the other."""
-    return column(features, "best_label_f1")
+    return features.column("best_label_f1")
 
 
 @measure("Burstiness", "firings in a sequence that has any", sign=1, null="none", needs_text=False)
 def burstiness(features: FeatureStore) -> Values:
-    return column(features, "burstiness")
+    return features.column("burstiness")
 
 
 @measure("Density", "share of the tokens that it fires on", sign=-1, null="none", needs_text=False)
 def density(features: FeatureStore) -> Values:
-    found = column(features, "density")
+    found = features.column("density")
     return np.where(found > 0, found, np.nan)
 
 
@@ -256,13 +256,3 @@ def largest_cosines(W: Float[Tensor, "row d"]) -> Float64[np.ndarray, " row"]:
     if len(W) == 1:
         return np.array([np.nan])
     return np.concatenate([table["cosine"] for table in neighbour_tables(W, 1)]).astype(np.float64)
-
-
-def column(features: FeatureStore, name: str) -> Values:
-    """Reads a column of the features table; NaN where the scan had nothing to make it of."""
-    table = features.table("features").sort_values("latent")
-    return table[name].to_numpy(float) if name in table else np.full(features.d_sae, np.nan)
-
-
-SIGNS = {name: measure.sign for name, measure in MEASURES.items()}
-"""Whether a large (+1) or a small value (−1) of each measure is said to mean one meaning."""

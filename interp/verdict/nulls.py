@@ -56,7 +56,7 @@ from interp.features.decoder import Decoder
 from interp.features.feature_store import FeatureStore, ScanConfig
 from interp.features.scan import check_labelled, labels_digest
 from interp.features.scan_checks import scan_digests
-from interp.verdict.measures import MEASURES, Null, Values, column
+from interp.verdict.measures import MEASURES, Null, Values
 
 POOL = 100
 """Nulls from which a mean and a standard deviation are taken, at least where there are so many."""
@@ -153,7 +153,7 @@ class SampledCodes:
 
     def __init__(self, features: FeatureStore, shifts: Sequence[int], seed: int):
         self._features, self.shifts = features, shifts
-        n_active = column(features, "n_active").astype(np.int64)
+        n_active = features.column("n_active").astype(np.int64)
         drawn = np.random.default_rng(seed).permutation(np.flatnonzero(n_active))
         n_frequent = int((n_active >= MIN_GROUPS).sum())
         most = min(UNITS, max(n_frequent, -(-POOL // len(shifts))))
@@ -195,11 +195,11 @@ class RandomDirections(FeatureStore):
     decoder's rows."""
 
     def __init__(self, features: FeatureStore, seed: int):
-        self.__dict__.update(features.__dict__)
+        super().__init__(features.path)
         assert features.W_dec is not None
         moments = second_moments(features.W_dec)
-        W_dec, W_enc = (random_directions(moments, self.d_sae, [seed, part]) for part in (0, 1))
-        self.__dict__["W_dec"], self._W_enc = W_dec, W_enc.T
+        self.W_dec = random_directions(moments, self.d_sae, [seed, 0])
+        self._W_enc = random_directions(moments, self.d_sae, [seed, 1]).T
 
     def table(self, name: str = "features") -> pd.DataFrame:
         if name != "features":
@@ -229,7 +229,7 @@ def measure_scales(
     for name, scores in tested.items():
         if np.isfinite(scores).any():
             wanted[MEASURES[name].null].append(name)
-    n_active = column(features, "n_active")
+    n_active = features.column("n_active")
     found = {}
     with TemporaryDirectory() as folder:
         shifted = sample.shifted(labels, folder) if wanted["shift"] else features

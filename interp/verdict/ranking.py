@@ -62,7 +62,6 @@ or form, where that is rare in the text, count as one.
 """
 
 from collections.abc import Mapping, Sequence
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -78,7 +77,7 @@ from interp.features.scan_checks import check_part_tables, identity
 from interp.features.twins import check_twin
 from interp.runtime.processes import part_of, processes
 from interp.runtime.progress import Progress, in_percent
-from interp.storage.checks import check_token_ids
+from interp.storage.checks import check_at_least, check_latents, check_seed, check_token_ids, is_whole
 from interp.storage.files import digest
 from interp.verdict.calibration import Calibration
 from interp.verdict.evidence import Evidence, Listener, collect_evidence
@@ -90,8 +89,6 @@ from interp.verdict.senses import describe
 from interp.verdict.similarity import NAMES
 from interp.verdict.verdicts import DENSE, Ranking, evidence_rows, verdict_columns
 
-MAX_NULLS = 1000
-"""Shifts of the text that may be asked for; two suffice, and each takes as long as the ranking itself."""
 _STEPS = {
     "reading firings": 0.12,
     "comparing firings": 0.34,
@@ -138,7 +135,7 @@ def rank_features(
     if not isinstance(features, FeatureStore):
         raise TypeError(f"features is a {type(features).__name__}: open it first, FeatureStore.open(folder)")
     _check(nulls, seed)
-    chosen = np.flatnonzero(_chosen(latents, features.d_sae))
+    chosen = _chosen(latents, features.d_sae)
     check_labels(features, labels, needed=use_labels)
     if twin is not None:
         check_twin(features, twin)
@@ -194,12 +191,11 @@ def _rank(
     matches: pd.DataFrame | None,
 ) -> pd.DataFrame:
     """The rows of the latents chosen, in any order."""
-    features_table = features.table("features").sort_values("latent")
-    maxima = features_table["max"].fillna(0).to_numpy(np.float32)
-    facts = FiringFacts(maxima, features_table["n_active"].to_numpy(np.int64))
+    maxima = np.nan_to_num(features.column("max")).astype(np.float32)
+    facts = FiringFacts(maxima, features.column("n_active").astype(np.int64))
     faint = np.zeros(features.d_sae, bool)
     if not judge_faint:
-        norms = None if features.W_dec is None else features_table["dec_norm"].to_numpy()
+        norms = None if features.W_dec is None else features.column("dec_norm")
         faint = np.asarray(is_faint(maxima, norms))
     progress = None if progress is None else in_percent(progress, _STEPS)
     if not features.has_text:
@@ -232,7 +228,7 @@ def _rank(
     learnt = LearntFit.load().probability(learnt_evidence(features, matches))
     columns |= {"learnt": np.where(np.isin(columns["verdict"], UNTESTED), np.nan, learnt)}
     columns |= {"explanation": words.phrases, **rule, "senses": senses}
-    columns |= {**values, "density": columns["density"], "n_sequences": features_table["n_sequences"].to_numpy()}
+    columns |= {**values, "density": columns["density"], "n_sequences": features.column("n_sequences").astype(int)}
     return _ranked(columns, evidence, values, scales, chosen)
 
 
@@ -333,7 +329,6 @@ def _without_context(
 ) -> pd.DataFrame:
     """The rows of a ranking that is of no text: what can be said without one."""
     n = features.d_sae
-    table = features.table("features").sort_values("latent")
     density = n_active / max(features.meta["n_tokens"], 1)
     verdict = np.select([n_active == 0, faint, density > DENSE], ["dead", "faint", "dense"], "no_context")
     values = {
@@ -343,7 +338,7 @@ def _without_context(
     columns |= dict.fromkeys(("explanation", "explanation_json", "alike", "view"), np.full(n, "", dtype=object))
     columns |= {"latent": np.arange(n), "verdict": verdict, "n_senses": np.zeros(n, int), "sure": np.zeros(n, bool)}
     columns |= {"senses": pd.Series([[]] * n), "explanation_f1_by_interval": pd.Series([[]] * n)}
-    columns |= {"n_active": n_active, "n_sequences": table["n_sequences"].to_numpy(), "density": density}
+    columns |= {"n_active": n_active, "n_sequences": features.column("n_sequences").astype(int), "density": density}
     return _table(columns, {name: (scores, None) for name, scores in values.items()}, chosen)
 
 
@@ -356,20 +351,14 @@ def _table(
     return table.assign(evidence=evidence_rows(stated, table["latent"].to_numpy()))
 
 
-def _chosen(latents: Sequence[int] | int | None, d_sae: int) -> Bool[np.ndarray, " d_sae"]:
+def _chosen(latents: Sequence[int] | int | None, d_sae: int) -> Int64[np.ndarray, " latent"]:
     if latents is None:
-        return np.ones(d_sae, bool)
-    out = np.zeros(d_sae, bool)
-    for latent in [latents] if isinstance(latents, int) else latents:
-        if isinstance(latent, bool) or not isinstance(latent, Integral) or not 0 <= latent < d_sae:
-            raise ValueError(f"latents: {latent!r} is not in 0..{d_sae - 1}, the latents of these features")
-        out[latent] = True
-    if not out.any():
-        raise ValueError("latents names none: leave it out to rank all")
-    return out
+        return np.arange(d_sae)
+    return np.sort(check_latents([latents] if isinstance(latents, int) else latents, d_sae))
 
 
 def _check(nulls: int, seed: int) -> None:
-    for name, value, least, most in (("nulls", nulls, 1, MAX_NULLS), ("seed", seed, 0, 2**31 - 1)):
-        if isinstance(value, bool) or not isinstance(value, Integral) or not least <= value <= most:
-            raise ValueError(f"{name}={value!r} must be a whole number in {least}..{most}")
+    if not is_whole(nulls):
+        raise ValueError(f"nulls={nulls!r} must be a whole number")
+    check_at_least(1, nulls=nulls)
+    check_seed(seed)

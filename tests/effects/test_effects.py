@@ -598,7 +598,7 @@ def test_what_is_not_of_the_scan_or_of_the_model_is_refused_in_a_line(tmp_path):
     with pytest.raises(ValueError, match=f"is a scan of {POST}, not of blocks.1"):
         steer(model, "blocks.1.hook_resid_post", dictionary, features, {fires: 1}, tokens, 1)
     for latents in ([1.5], [True], ["1"]):
-        with pytest.raises(ValueError, match=f"latent {latents[0]!r} is no whole number"):
+        with pytest.raises(ValueError, match=f"latent {latents[0]!r} must be a whole number in 0"):
             feature_effects(model, POST, dictionary, features, latents=latents)
     with pytest.raises(ValueError, match=f"token id {V} occurs"):
         steer(model, POST, dictionary, features, {fires: 1}, torch.tensor([[V]]), 1)
@@ -655,7 +655,7 @@ def test_what_does_not_belong_together_is_refused(tokens, tmp_path):
     ):
         pass
     with (
-        pytest.raises(ValueError, match=r"latents \[20\] must be some of 0..19"),
+        pytest.raises(ValueError, match="latent 20 must be a whole number in 0..19"),
         intervene(model, POST, dictionary, {20: ABLATE}),
     ):
         pass
@@ -664,8 +664,8 @@ def test_what_does_not_belong_together_is_refused(tokens, tmp_path):
             model(tokens)
     with pytest.raises(ValueError, match="a scan of 20 latents of another dictionary"):
         feature_effects(model, POST, NeuronDictionary(16), features)
-    with pytest.raises(ValueError, match="must be different ones of 0..19"):
-        feature_effects(model, POST, dictionary, features, latents=[1, 1])
+    with pytest.raises(ValueError, match="latent 20 must be a whole number in 0..19"):
+        feature_effects(model, POST, dictionary, features, latents=[1, 20])
     with pytest.raises(ValueError, match="cases a latent does not fire where it was scanned: give the model"):
         other = RandomDictionary(D, 20, 1, seed=9)
         feature_effects(model, POST, other, features)

@@ -21,7 +21,7 @@ from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import run_alone
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stages import STAGES
-from interp.sae import SAEConfig, TopKConfig, load_sae
+from interp.sae import SAEConfig, TopKConfig, load_sae, train_sae
 from interp.sae.architectures.sae_config import ARCHITECTURES, config_from_dict, config_to_dict
 from tests.tiny import SECTIONS
 
@@ -54,7 +54,7 @@ def test_a_name_that_another_has_is_refused():
     assert ARCHITECTURES["topk"] is TopKConfig
 
 
-def test_what_an_architecture_must_say_is_asked_for():
+def test_what_an_architecture_must_say_is_asked_for(tmp_path):
     @dataclass(frozen=True, kw_only=True)
     class Silent(SAEConfig):
         architecture: ClassVar[str] = "silent"
@@ -63,8 +63,9 @@ def test_what_an_architecture_must_say_is_asked_for():
     del ARCHITECTURES["silent"]
     with pytest.raises(NotImplementedError, match="Silent says nowhere which entries fire: give it a method `pick`"):
         config.pick(None)
-    with pytest.raises(NotImplementedError, match="Silent says nowhere what it becomes: give it a method `trained`"):
-        config.trained({}, {})
+    store = ActivationStore.from_batches([torch.randn(100, 4)], tmp_path / "store")
+    with pytest.raises(ValueError, match="Silent says nowhere what it becomes: give it a method `trained`"):
+        train_sae(store, "activations", config)  # before the first step, which would ask for `pick`
 
 
 MINE = '''

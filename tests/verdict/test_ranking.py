@@ -143,10 +143,13 @@ def test_some_latents_are_ranked_as_among_all(store, ranking):
     expected = ranking[ranking["latent"].isin(some)].reset_index(drop=True)
     assert len(found) == len(set(some)) and (expected["senses"].map(len) > 1).any()
     pd.testing.assert_frame_equal(found, expected)
-    for wrong, said in (([3, store.d_sae], f"{store.d_sae} is not in 0..{store.d_sae - 1}"), ([], "names none")):
+    for wrong, said in (
+        ([3, store.d_sae], f"{store.d_sae} must be a whole number in 0"),
+        ([], "names none"),
+    ):
         with pytest.raises(ValueError, match=said):
             rank_features(store, latents=wrong)
-    with pytest.raises(ValueError, match="1.5 is not in 0"):
+    with pytest.raises(ValueError, match="1.5 must be a whole number in 0"):
         rank_features(store, latents=[1.5])
     pd.testing.assert_frame_equal(rank_features(store, latents=3), found[found["latent"] == 3].reset_index(drop=True))
     with pytest.raises(TypeError, match="is a str: open it first"):
@@ -465,8 +468,9 @@ def test_more_nulls_for_few_latents_change_no_probability(world):
 
 
 def test_no_null_is_refused(store):
-    with pytest.raises(ValueError, match="nulls=0"):
-        rank_features(store, nulls=0)
+    for nulls in (0, 2.5, True):
+        with pytest.raises(ValueError, match=f"nulls={nulls} must be"):
+            rank_features(store, nulls=nulls)
 
 
 def test_what_a_latent_promotes_is_counted_among_what_follows_in_the_same_sequence():

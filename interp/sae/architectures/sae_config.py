@@ -4,9 +4,9 @@
 
 An architecture is a frozen dataclass with a name and a few methods in plain torch. `pick` says which entries of the
 pre-activations fire, `activate` what they are worth, `loss` what a batch costs, written on the values of those entries
-alone, and `trained` what becomes of it; autograd gives the gradients. All else has a default. A subclass with an
-`architecture` of its own is registered under that name in `ARCHITECTURES`, so that it can be named in configs, saved
-and read back.
+alone, and `trained` what becomes of it; autograd gives the gradients. All but `pick` and `trained` has a default. A
+subclass with an `architecture` of its own is registered under that name in `ARCHITECTURES`, so that it can be named in
+configs, saved and read back.
 
 Inputs are scaled to a mean norm of √d_in, so that coefficients mean the same everywhere (Circuits Updates, April 2024);
 V is their total variance. Any dictionary can be frozen in part (`freeze`): the nulls that a learnt one must beat.

@@ -20,7 +20,7 @@ import typer
 from typer import Option
 
 from interp.cli.comparison_commands import compare_command
-from interp.cli.console import is_expected, is_first, is_shared, one_line, usage_line
+from interp.cli.console import is_expected, is_first, is_raised_here, is_shared, one_line, usage_line
 from interp.cli.feature_commands import rank_command, report_command, scan_command
 from interp.cli.graph_command import graph_command
 from interp.cli.judge_command import judge_command
@@ -104,8 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if "--traceback" in words or not is_expected(error):
             raise
-        # a ValueError may come of a mistake of ours as well, which its line alone does not show
-        hint = " (interp --traceback … shows where)" if type(error) is ValueError else ""
+        hint = "" if isinstance(error, OSError) or is_raised_here(error) else " (interp --traceback … shows where)"
         return _refused(one_line(error) + hint, everywhere=isinstance(error, OSError))
     return 0
 

@@ -4,11 +4,13 @@ Under `torchrun` the first process speaks.
 """
 
 import errno
+import linecache
 import os
 import sys
 import threading
 import time
 import tomllib
+import traceback
 from typing import Any
 
 _LIBRARIES = (
@@ -42,6 +44,14 @@ def is_expected(error: BaseException) -> bool:
     loaded = [(sys.modules[name], kind) for name, kind in _LIBRARIES if name in sys.modules]
     kinds = (ValueError, OSError, MemoryError, *(getattr(module, kind) for module, kind in loaded))
     return isinstance(error, kinds) or _is_out_of_memory(error)
+
+
+def is_raised_here(error: BaseException) -> bool:
+    """Whether a `raise` in `interp` or `models` made an error, which then says what to do. Others may come of a mistake
+    of ours, which their line alone does not show."""
+    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+    is_ours = frame.f_globals.get("__name__", "").partition(".")[0] in ("interp", "models")
+    return is_ours and linecache.getline(frame.f_code.co_filename, line).lstrip().startswith("raise ")
 
 
 def one_line(error: BaseException) -> str:

@@ -26,6 +26,7 @@ from interp.cli.sae_commands import field_lines
 from interp.display.verdict_looks import UNTESTED
 from interp.pipeline.stages import STAGES
 from interp.sae import ARCHITECTURES, Crosscoder, Transcoder, load_sae
+from interp.storage.checks import check_seed
 from tests.tiny import SECTIONS, TINY
 
 ROOT = Path(__file__).parents[2]
@@ -525,6 +526,15 @@ def test_run_of_another_configuration_says_what_differs(folder, capsys):
     (folder / "other.toml").write_text(tomli_w.dumps(sections))
     line = refused(capsys, "run", folder / "other.toml", "--out", folder / "run", "--until", "model")
     assert "tokenizer.vocab_size: 512 there, 600 here" in line
+
+
+def test_an_error_that_no_check_raised_says_where_it_is_shown(monkeypatch, capsys):
+    monkeypatch.setattr("interp.cli._run", lambda words: check_seed(-1))
+    assert "seed=-1 must be" in (line := refused(capsys)) and "--traceback" not in line
+    monkeypatch.setattr("interp.cli._run", lambda words: int("x"))
+    assert refused(capsys).endswith("'x' (interp --traceback … shows where)")
+    with pytest.raises(ValueError, match="invalid literal"):
+        main(["--traceback"])
 
 
 def test_other_mistakes(folder, tmp_path, capsys):

@@ -79,7 +79,7 @@ def judge_foreign(
         features = FeatureStore.from_codes(torch.from_numpy(text.tokens), codes, folder, vocab=text.vocab)
         ranking = rank_features(features, nulls=1, calibration=calibration).sort_values("latent")
     table = pd.DataFrame(planted).drop(columns=["rows", "values"]).assign(world=name, latent=range(len(planted)))
-    said = ["latent", "monosemanticity", "ci_low", "ci_high", "verdict", "n_senses", "explanation", "alike"]
+    said = ["latent", "monosemanticity", "ci_low", "ci_high", "verdict", "n_senses", "explanation", "shared"]
     table = table.merge(ranking[said], on="latent")
     return table[table.monosemanticity.notna()].assign(is_one=table.n_meanings == 1)
 

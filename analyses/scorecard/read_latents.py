@@ -63,7 +63,7 @@ def told_by_readers(rows: pd.DataFrame) -> dict[str, np.ndarray]:
 
 
 def read_latents(folder: Path, source: str, calibration: Calibration | None = None) -> pd.DataFrame:
-    """The latents of a source; with a calibration also `monosemanticity`, `ci_low`, `ci_high`, `n_senses` and `alike`,
+    """The latents of a source; with a calibration also `monosemanticity`, `ci_low`, `ci_high`, `n_senses` and `shared`,
     what the firings of the largest sense share."""
     rows, tokens, codes, vocab = open_source(folder, source)
     with TemporaryDirectory() as out:
@@ -85,7 +85,7 @@ def read_latents(folder: Path, source: str, calibration: Calibration | None = No
         chance = calibration.probability(judged.statistics, judged.covariance)
         columns |= {"monosemanticity": chance.one, "ci_low": chance.low, "ci_high": chance.high}
         common = [judged.common.get((latent, 0), []) for latent in range(len(rows))]
-        columns |= {"n_senses": judged.n_senses, "alike": [shared[0].words if shared else "" for shared in common]}
+        columns |= {"n_senses": judged.n_senses, "shared": [shared[0].words if shared else "" for shared in common]}
     return rows.assign(**columns)
 
 
@@ -122,5 +122,5 @@ def disagreements(judged: pd.DataFrame, n: int = 20) -> pd.DataFrame:
     readers = judged[["p_one_1", "p_one_2"]].mean(axis=1) / 100
     table = judged_by_both(judged.assign(readers=readers, apart=(judged.monosemanticity - readers).abs()))
     worst = table.sort_values("apart", ascending=False).groupby("source", sort=False).head(n)
-    shown = ["source", "latent", "readers", "monosemanticity", "n_senses", "meaning_1", "alike"]
+    shown = ["source", "latent", "readers", "monosemanticity", "n_senses", "meaning_1", "shared"]
     return worst.sort_values(["source", "apart"], ascending=[True, False])[shown].reset_index(drop=True)

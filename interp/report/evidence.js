@@ -32,8 +32,8 @@ report.evidence = (() => {
       meaning ? `: ${meaning}.` : null,
       isUnsure(latent) ? " Unsure: the interval of the probability includes ½." : null,
       isInseparable(latent) ? inseparable : null,
-      feature.alike && !columns.explanation[latent]
-        ? [" What its firings share most: ", h("span.rule", null, ruleText(feature.alike)), "."]
+      feature.shared && !columns.explanation[latent]
+        ? [" What its firings share most: ", h("span.rule", null, ruleText(feature.shared)), "."]
         : null);
   }
 

@@ -103,11 +103,11 @@ def _plain(value: Any) -> Any:
     return [number(item, 3) for item in value] if hasattr(value, "__len__") else number(value, 3)
 
 
-def alike(ranking: pd.DataFrame) -> dict[int, str]:
+def most_shared(ranking: pd.DataFrame) -> dict[int, str]:
     """What the firings of each latent share above all, in words, where the ranking says."""
-    if "alike" not in ranking:
+    if "shared" not in ranking:
         return {}
-    words = ranking["alike"].fillna("")
+    words = ranking["shared"].fillna("")
     return {latent: text for latent, text in zip(words.index.tolist(), words.tolist(), strict=True) if text}
 
 

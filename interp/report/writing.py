@@ -35,7 +35,7 @@ from interp.report.null_shares import closest_null
 from interp.report.payloads import CHUNK, payloads, row_evidence
 from interp.report.summary import about, summary
 from interp.report.use import shares, uses
-from interp.report.verdict_evidence import alike, explanations, sense_rows, senses_in, senses_of, verdict_evidence
+from interp.report.verdict_evidence import explanations, most_shared, sense_rows, senses_in, senses_of, verdict_evidence
 from interp.runtime.progress import Progress, no_progress
 from interp.storage.folders import whole_folder
 from interp.verdict.verdicts import worth_a_look
@@ -196,7 +196,7 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
         "effects": uses(inputs),
         "positions": positions(store),
         "explanation": explanations(verdicts),
-        "alike": alike(verdicts),
+        "shared": most_shared(verdicts),
         "evidence": evidence.rows,
     }
     for done, (name, payload) in enumerate(payloads(store, inputs.features, contexts, extras), 4):

@@ -37,15 +37,15 @@ from interp.text.neighbours import Neighbours
 from interp.text.places import Spelling, read_states, spelt_tokens
 from interp.text.vocabulary import listed, plain_strings, quoted
 
-HASHED = 1 << 20
-"""Values of kinds whose values are hashed: two unlike ones fall on one by chance once in a million."""
+HASH_BITS = 20
+"""Bits of a hash that stands for a value: two unlike ones fall on one by chance once in a million."""
 ROLE_GRAINS, ABOUT_GRAINS, TOPIC_GRAINS = (12, 40, 120, 400), (40, 400), (10, 40, 150)
 AROUND, BEFORE = 12, 8
 """Tokens on either side, and tokens before."""
 STEM = 5
 """Letters."""
-_FNV_PRIME = np.uint64(0x100000001B3)
-"""The prime of the 64-bit FNV hash (Fowler, Noll and Vo 1991)."""
+_MULTIPLIER = np.uint64(0x100000001B3)
+"""Any large odd number would do: multiplying by it spreads each letter over the 64 bits."""
 LISTED = 3
 """Tokens that stand for a class in words."""
 SAMPLED_WINDOWS = 40_000
@@ -201,13 +201,12 @@ class Positions:
         )
 
 
-def kind(size: int | Callable[[Corpus], int], name: str | Callable[[Corpus, int, int], str], **fields: Any) -> Callable:
+def kind(size: int | Callable[[Corpus], int], name: Callable[[Corpus, int, int], str], **fields: Any) -> Callable:
     """Register a function of `Positions` as the kind of its name; size: how many values it has."""
 
     def register(function: Callable[[Positions], Values]) -> Callable[[Positions], Values]:
         sized = size if callable(size) else lambda corpus: size
-        named = name if callable(name) else lambda corpus, value, row: name.format(value)
-        KINDS[function.__name__] = Kind(values=function, size=sized, name=named, **fields)
+        KINDS[function.__name__] = Kind(values=function, size=sized, name=name, **fields)
         return function
 
     return register
@@ -364,7 +363,7 @@ def _word_at(corpus: Corpus, value: int, row: int) -> str:
 
 
 @kind(
-    HASHED,
+    1 << HASH_BITS,
     _word_at,
     is_named_by_row=True,
     words="in words that begin like {}",
@@ -592,8 +591,8 @@ def _stems(tokens, firsts, lasts, letters, begin):
         for row in range(firsts[i], lasts[i] + 1):
             for place in range(begin[flat[row]], begin[flat[row] + 1]):
                 if n < STEM:
-                    mixed = mixed * _FNV_PRIME + np.uint64(letters[place])
+                    mixed = mixed * _MULTIPLIER + np.uint64(letters[place])
                     mixed ^= mixed >> np.uint64(31)
                     n += 1
-        out[i] = np.int64((mixed * GOLDEN_64) >> np.uint64(44))
+        out[i] = np.int64((mixed * GOLDEN_64) >> np.uint64(64 - HASH_BITS))
     return out

@@ -1,6 +1,6 @@
 """Where rules hold, counted exactly over all of a text and its codes.
 
-    holds = positions where the rule holds,   both = those where its latent fires too, by slices of the strength
+    holds = positions where the rule holds,   both = those where its latent fires too, by intervals of the strength
 
 The text is read a chunk at a time: what is true at each of its rows (`text.surprise`), as a list of rows of each
 predicate that a rule names, and as bits (row i is bit i % 64 of word i // 64) where it is common. A row whose window
@@ -20,12 +20,12 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from interp.codes.reading import CodeChunk, CodeSource, read_chunks
+from interp.features.examples import N_INTERVALS
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import in_threads
 from interp.text.surprise import Predicates
 from interp.verdict.rules import MAX_ATOMS, Rule
 
-N_SLICES = 5
 COMMON = 64
 """A predicate is kept as bits where it holds at more than one of so many rows: a list would be longer."""
 
@@ -34,9 +34,9 @@ class RuleCounts(NamedTuple):
     """Half 0 is the one that rules are chosen on; units are latents, or senses of one."""
 
     holds: Int64[np.ndarray, "2 unit candidate"]
-    both: Int64[np.ndarray, "2 unit candidate slice"]
+    both: Int64[np.ndarray, "2 unit candidate interval"]
     """Firings of strength in (s / 5, (s + 1) / 5] of the latent's maximum."""
-    fires: Int64[np.ndarray, "2 unit slice"]
+    fires: Int64[np.ndarray, "2 unit interval"]
     hits: Int64[np.ndarray, "2 unit candidate"]
     """The unit's sampled rows at which the rule holds."""
 
@@ -109,7 +109,7 @@ def count_rules(
     counted: the rows that count at all; units: those to count, the others' counts are 0.
     """
     shape = (2, len(proposed), max([1, *map(len, proposed)]))
-    sizes = (shape, (*shape, N_SLICES), (2, len(proposed), N_SLICES), shape)
+    sizes = (shape, (*shape, N_INTERVALS), (2, len(proposed), N_INTERVALS), shape)
     counts = RuleCounts(*(np.zeros(size, np.int64) for size in sizes))
     rules = NumberedRules.of(proposed, predicates)
     n_ctx = predicates.corpus.tokens.shape[1]
@@ -146,12 +146,12 @@ def pack(mask: Bool[np.ndarray, " row"]) -> UInt64[np.ndarray, " word"]:
 
 
 def _firings_by_latent(chunk: CodeChunk) -> tuple[np.ndarray, ...]:
-    """Where each latent's firings begin, their rows in the chunk, and the slice of each one's strength."""
+    """Where each latent's firings begin, their rows in the chunk, and the interval of each one's strength."""
     shape = (chunk.stop - chunk.start, chunk.d_sae)
     fired = scipy.sparse.csr_matrix((chunk.values.astype(float), chunk.latents, chunk.offsets), shape).tocsc()
     fired.eliminate_zeros()
-    slices = np.clip(np.ceil(fired.data * N_SLICES) - 1, 0, N_SLICES - 1).astype(np.int64)
-    return fired.indptr, fired.indices, slices
+    intervals = np.clip(np.ceil(fired.data * N_INTERVALS) - 1, 0, N_INTERVALS - 1).astype(np.int64)
+    return fired.indptr, fired.indices, intervals
 
 
 @njit(cache=True, nogil=True)
@@ -228,7 +228,7 @@ def _bit(bits, row):
 
 @njit(cache=True, nogil=True)
 def _count(
-    units, latents, rules, hit_rows, first_hit, text, start, counted, fit, first_firing, fired, slices,
+    units, latents, rules, hit_rows, first_hit, text, start, counted, fit, first_firing, fired, intervals,
     holds, both, fires, hits,
 ):  # fmt: skip
     """Add the counts of some units in the chunk to those so far."""
@@ -237,7 +237,7 @@ def _count(
         firings = range(first_firing[latents[unit]], first_firing[latents[unit] + 1])
         inside = hit_rows[first_hit[unit] : first_hit[unit + 1]] - start
         for firing in firings:
-            fires[1 - _bit(fit, fired[firing]), unit, slices[firing]] += 1
+            fires[1 - _bit(fit, fired[firing]), unit, intervals[firing]] += 1
         for number in range(rules.first_rule[unit + 1] - rules.first_rule[unit]):
             held = rule_bits(rules.rules[rules.first_rule[unit] + number], atoms, counted)
             in_fit, in_all = np.uint64(0), np.uint64(0)
@@ -248,7 +248,7 @@ def _count(
             holds[1, unit, number] += np.int64(in_all - in_fit)
             for firing in firings:
                 row = fired[firing]
-                both[1 - _bit(fit, row), unit, number, slices[firing]] += _bit(held, row)
+                both[1 - _bit(fit, row), unit, number, intervals[firing]] += _bit(held, row)
             for row in inside:
                 if 0 <= row < text.n_rows:
                     hits[1 - _bit(fit, row), unit, number] += _bit(held, row)

@@ -58,7 +58,7 @@ class Explanations(NamedTuple):
     precision: Float64[np.ndarray, " unit"]
     recall: Float64[np.ndarray, " unit"]
     f1_fit: Float64[np.ndarray, " unit"]
-    f1_by_interval: Float64[np.ndarray, "unit slice"]
+    f1_by_interval: Float64[np.ndarray, "unit interval"]
     """2 P R_s / (P + R_s): P the precision above, R_s the share of the latent's firings of strength in (s / 5, (s + 1)
     / 5] of the maximum that the rule hits. NaN where no held-out firing is that strong."""
     n: Int64[np.ndarray, " unit"]

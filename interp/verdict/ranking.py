@@ -37,8 +37,8 @@ What it means, in words:
     n_senses                 parts into which its firings fall (`similarity`); 0 where not tested. 1 for a polysemantic
                              latent: its firings have no meaning in common, yet no parts can be told apart
     senses                   one dictionary a sense, the largest first (`verdict.senses`); [] for one sense or none
-    alike                    what its firings share above all, in words (`similarity.most_shared`)
-    view                     the kind of that predicate (`text.kinds`)
+    shared                   what its firings share above all, in words (`similarity.most_shared`)
+    shared_kind              the kind of that predicate (`text.kinds`)
 
 monosemanticity and n_senses know no token share, so those of a single-token latent may be low. What all of it rests on:
 
@@ -301,9 +301,12 @@ def _judge(
     return verdict_columns(evidence, calibration, words.largest_share, facts.n_active, len(codes), faint), evidence
 
 
-_ORDER = ["latent", "monosemanticity", "ci_low", "ci_high", "verdict", "n_senses", "explanation"]
-_ORDER += [*(f"explanation_{name}" for name in _RULE), "senses", "sure", "learnt", "alike", "view", *NAMES]
-_ORDER += [*MEASURES, "n_active", "n_sequences"]
+def _column_order() -> list[str]:
+    """The columns of a ranking, in their order, with those of the measures that are registered by now."""
+    verdict = ["latent", "monosemanticity", "ci_low", "ci_high", "verdict", "n_senses"]
+    rule = ["explanation", *(f"explanation_{name}" for name in _RULE)]
+    meaning = ["senses", "sure", "learnt", "shared", "shared_kind", *NAMES]
+    return [*verdict, *rule, *meaning, *MEASURES, "n_active", "n_sequences"]
 
 
 def _ranked(
@@ -334,8 +337,8 @@ def _without_context(
     values = {
         name: np.full(n, np.nan) if measure.needs_text else measure(features) for name, measure in MEASURES.items()
     }
-    columns: dict[str, Any] = dict.fromkeys(_ORDER, np.full(n, np.nan)) | values
-    columns |= dict.fromkeys(("explanation", "explanation_json", "alike", "view"), np.full(n, "", dtype=object))
+    columns: dict[str, Any] = dict.fromkeys(_column_order(), np.full(n, np.nan)) | values
+    columns |= dict.fromkeys(("explanation", "explanation_json", "shared", "shared_kind"), np.full(n, "", dtype=object))
     columns |= {"latent": np.arange(n), "verdict": verdict, "n_senses": np.zeros(n, int), "sure": np.zeros(n, bool)}
     columns |= {"senses": pd.Series([[]] * n), "explanation_f1_by_interval": pd.Series([[]] * n)}
     columns |= {"n_active": n_active, "n_sequences": features.column("n_sequences").astype(int), "density": density}
@@ -346,7 +349,7 @@ def _table(
     columns: Mapping[str, Any], stated: Mapping[str, Any], chosen: Bool[np.ndarray, " d_sae"] | None
 ) -> pd.DataFrame:
     """The columns in their order, and behind them the evidence. stated: as in `evidence_rows`."""
-    table = pd.DataFrame({name: pd.Series(columns[name]) for name in _ORDER if name in columns})
+    table = pd.DataFrame({name: pd.Series(columns[name]) for name in _column_order() if name in columns})
     table = table if chosen is None else table[chosen]
     return table.assign(evidence=evidence_rows(stated, table["latent"].to_numpy()))
 

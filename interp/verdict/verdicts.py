@@ -39,6 +39,8 @@ SINGLE_SHARE = 0.9
 _STATED = ("measure", "value", "z", "null_low", "null_high")
 NEEDED = ("latent", "verdict", "monosemanticity", "ci_low", "ci_high", "sure")
 SHOWN = (*NEEDED[:-1], "learnt", "n_senses", "explanation", "explanation_f1", "sure")
+_FORMER_NAMES = {"alike": "shared", "view": "shared_kind"}
+"""Columns of rankings that earlier versions wrote."""
 N_ROWS, N_CHARACTERS = 10, 90
 MAX_ALIKE = 0.5
 """Words that the rules of two latents shown may share, of all the words of both."""
@@ -68,8 +70,8 @@ def verdict_columns(
         "verdict": np.select(cases, verdicts, "polysemantic"),
         "n_senses": evidence.observed.n_senses,
         "sure": (chance.low > 0.5) | (chance.high < 0.5),
-        "alike": np.array([shared[0].words if shared else "" for shared in common], dtype=object),
-        "view": np.array([shared[0].kind if shared else "" for shared in common], dtype=object),
+        "shared": np.array([shared[0].words if shared else "" for shared in common], dtype=object),
+        "shared_kind": np.array([shared[0].kind if shared else "" for shared in common], dtype=object),
         **{name: evidence.of(name) for name in NAMES},
         "token_share": token_share,
         "density": density,
@@ -190,7 +192,7 @@ def _row(row: dict) -> tuple[object, ...]:
 
 def read_ranking(file: str | Path) -> Ranking:
     table = pd.read_parquet(file)
-    ranking = Ranking(table)
+    ranking = Ranking(table.rename(columns=_FORMER_NAMES))
     ranking.attrs = table.attrs
     return ranking
 

@@ -91,7 +91,7 @@ def planted_ranking() -> pd.DataFrame:
         ]
         for at, n in zip(score, table["n_senses"], strict=True)
     ]
-    table["sure"], table["alike"] = score > 0.9, np.where(score > 0.5, "in verse", "")
+    table["sure"], table["shared"] = score > 0.9, np.where(score > 0.5, "in verse", "")
     table["explanation_precision"], table["explanation_recall"] = score * 0.9, score * 0.8
     table["explanation_f1_by_interval"] = [[0.1, 0.2, 0.3, np.nan, value] for value in score]
     table["senses"] = [[] for _ in range(D_SAE)]
@@ -471,7 +471,7 @@ def test_the_explanation_has_what_the_ranking_says_of_it(page):
     *known, missing, last = feature["explanation"]["f1_by_interval"]
     assert known == [0.1, 0.2, 0.3] and missing is None and last == pytest.approx(ranking["explanation_f1"], rel=1e-2)
     assert "bits" not in feature["explanation"], "this ranking has none"
-    assert feature["alike"] == (ranking["alike"] or None)
+    assert feature["shared"] == (ranking["shared"] or None)
 
 
 def test_summary_shows_every_dictionary_beside_its_nulls(page):

@@ -395,7 +395,7 @@ def test_without_a_vocabulary_ids_name_tokens_and_are_not_spelt(tmp_path):
     text, codes = torch.from_numpy(tokens), SparseCodes.from_dense(torch.from_numpy(z))
     ranking = rank_features(FeatureStore.from_codes(text, codes, tmp_path / "features"), nulls=1)
     assert ranking.latent.tolist() == [1, 0] and ranking.explanation[0] == "token 37"
-    assert not any(KINDS[name].needs_strings for name in set(ranking.view) - {""})
+    assert not any(KINDS[name].needs_strings for name in set(ranking.shared_kind) - {""})
     assert not ranking.explanation.str.contains("begin|end|number|digit").any()
     bare = rank_codes(text, codes, nulls=1)
     shared = bare.columns.drop("evidence")

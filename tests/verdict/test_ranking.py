@@ -12,11 +12,11 @@ from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore
 from interp.text.kinds import KINDS
-from interp.verdict.measures import MEASURES, measure_values
+from interp.verdict.measures import MEASURES, Measure, measure_values
 from interp.verdict.ranking import rank_codes, rank_features
 from interp.verdict.senses import _following, _promoted_share, describe
 from interp.verdict.similarity import NAMES
-from interp.verdict.verdicts import ranking_evidence, verdict_shares
+from interp.verdict.verdicts import ranking_evidence, read_ranking, verdict_shares
 
 N_TOPICS, PER_TOPIC, N_FUNCTION, N_CTX = 12, 40, 40, 64
 LEXICAL = (0, 1, N_FUNCTION, N_FUNCTION + 7 * PER_TOPIC, N_FUNCTION + 5 * PER_TOPIC + 1)
@@ -491,3 +491,17 @@ def test_what_a_sense_tells_is_documented_and_a_verdict_by_probability_is_sure_o
     firing = (ranking.verdict != "dead").sum()
     for verdict in ("monosemantic", "polysemantic"):
         assert shares.sure_share[verdict] == pytest.approx((sure & (ranking.verdict == verdict)).sum() / firing)
+
+
+def test_a_measure_of_ones_own_has_a_column_and_evidence(store, monkeypatch):
+    number = Measure(lambda features: np.arange(features.d_sae, dtype=float), "Number", "which it is", 1, "none")
+    monkeypatch.setitem(MEASURES, "number", number)
+    ranking = rank_features(store, nulls=1, latents=3)
+    assert ranking["number"].tolist() == [3] and list(ranking)[-3:] == ["n_active", "n_sequences", "evidence"]
+    assert ranking_evidence(ranking, 3).set_index("measure")["value"]["number"] == 3
+
+
+def test_a_ranking_that_an_earlier_version_wrote_is_read_under_the_names_of_now(ranking, tmp_path):
+    former = ranking.rename(columns={"shared": "alike", "shared_kind": "view"})
+    pd.DataFrame(former).to_parquet(tmp_path / "ranking.parquet")
+    pd.testing.assert_series_equal(read_ranking(tmp_path / "ranking.parquet")["shared"], ranking["shared"])

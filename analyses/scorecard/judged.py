@@ -37,7 +37,10 @@ from interp.verdict.similarity import NAMES
 FITS = 20
 """To sources drawn anew."""
 PENALTY = 1e-3
-"""Weight of the penalty on the squares of the weights; the statistics lie between 0 and 1."""
+"""Weight of the penalty on the squares of the weights; the statistics lie between 0 and 1. With a hundredth of it the
+curve is steeper and the ECE less, of planted families .083 instead of .093, of readings .040 instead of .053. But it
+leans on evenness, of which senses of shifted text have much: of the senses of planted unions .66, not .81, are more
+probably one meaning than nine in ten of theirs, and the readings' AUROC falls from .939 to .936."""
 ALWAYS_ONE = Calibration(np.zeros((2, len(NAMES))), np.full(2, 9.0))
 """For latents of which the statistics alone are asked: none has senses to be looked for."""
 READ = "read: "

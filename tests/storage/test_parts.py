@@ -156,6 +156,20 @@ def test_parts_of_a_scan_that_do_not_belong_together_are_refused(tiny_run, scan_
     refused([first, damaged], "altered")
 
 
+def test_the_command_line_scans_in_parts(tiny_run, tmp_path, capsys):
+    run = str(tiny_run.path)
+    for number in (1, 2):
+        assert main(["scan", run, run, "--part", f"{number}/2", "--out", str(tmp_path / "parts" / str(number))]) == 0
+        assert f"part {number}/2 in " in capsys.readouterr().out
+    command = ["scan", run, run, "--model", run, "--tokens", run, "--join", str(tmp_path / "parts" / "*")]
+    assert main([*command, "--out", str(tmp_path / "joined")]) == 0
+    assert_same_scan(FeatureStore.open(tmp_path / "joined"), tiny_run.features)
+    for flag, value in (("--part", "3/2"), ("--join", str(tmp_path / "none-*"))):
+        assert main(["scan", run, run, flag, value, "--out", str(tmp_path / "refused")]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+    assert not (tmp_path / "refused").exists()
+
+
 def test_parts_of_a_ranking_join_to_the_whole(tiny_run, one_ranking, tmp_path):
     files = [tmp_path / f"{rank}.parquet" for rank in range(2)]
     for rank, file in enumerate(files):

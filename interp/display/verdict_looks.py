@@ -51,13 +51,7 @@ VERDICT_LOOKS = {
     "unranked": Look("unranked", "these features were not ranked", "#56b4e9", "#86cdf5"),
 }
 """By the verdict's name in tables, in the order in which the page lists them."""
-MIN_F1 = 0.3
-"""Held-out F1 below which a rule tells a reader nothing."""
 NO_RULE = "no rule in words holds"
-UNTESTED = ("too_rare", "no_context", "faint", "dead")
-"""Verdicts that say that the latent was not tested: its scores are no measurement."""
-WITHOUT_SCORES = (*UNTESTED, "unranked")
-"""These, and what a latent is called that no ranking holds."""
 
 
 def verdict_words(verdict: str) -> str:

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from interp.features.verdict_names import MONOSEMANTIC, POLYSEMANTIC, SINGLE_TOKEN
 from interp.report.inputs import FinishedRun
 from interp.storage.files import digest, write_text
 from interp.storage.folders import whole_folder
 
 UPSTREAM = ("corpus", "model", "activations", "sae", "features")
 """Stages whose summaries say how the dictionary was made."""
-SHARES = ("monosemantic", "polysemantic", "single-token")
+SHARES = (MONOSEMANTIC, POLYSEMANTIC, SINGLE_TOKEN)
 
 
 def write_hub_folder(run: FinishedRun, out: str | Path, *, license: str | None = None, overwrite: bool = False) -> Path:

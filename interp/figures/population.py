@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import plotly.graph_objects as go
 
-from interp.display.verdict_looks import WITHOUT_SCORES
+from interp.features.verdict_names import WITHOUT_SCORES
 from interp.figures.theme import (
     BARE,
     BLUE,

@@ -12,6 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from interp.features.verdict_names import ONE_MEANING, SINGLE_TOKEN
 from interp.figures.theme import (
     INK,
     VERDICT_COLOURS,
@@ -25,7 +26,7 @@ from interp.figures.theme import (
 if TYPE_CHECKING:
     import pandas as pd
 
-SHOWN = ("one_meaning", "single-token")
+SHOWN = (ONE_MEANING, SINGLE_TOKEN)
 """The verdicts that are drawn: latents of one meaning, and those among them that a single token explains."""
 
 

@@ -9,8 +9,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.display.verdict_looks import MIN_F1, WITHOUT_SCORES
 from interp.features.feature_store import FeatureStore
+from interp.features.verdict_names import (
+    BY_PROBABILITY,
+    FAINT,
+    MIN_F1,
+    MONOSEMANTIC,
+    NO_CONTEXT,
+    SINGLE_TOKEN,
+    WITHOUT_SCORES,
+)
 from interp.report.json_text import DIGITS, number
 from interp.verdict.verdicts import rule_holds, worth_a_look
 
@@ -96,22 +104,22 @@ def recommended_order(features: pd.DataFrame, ranking: pd.DataFrame) -> list[int
     verdict, n_active = ranking["verdict"], features["n_active"]
     sure = ranking["sure"].eq(True) if "sure" in ranking else pd.Series(True, ranking.index)
     share = ranking["token_share"] if "token_share" in ranking else features["top_token_share"]
-    good = sure & (verdict == "monosemantic") & rule_holds(ranking)
+    good = sure & (verdict == MONOSEMANTIC) & rule_holds(ranking)
     groups = [
         n_active == 0,
-        verdict == "faint",
+        verdict == FAINT,
         good & (share <= MAX_TOKEN_SHARE),
         good,
-        verdict == "single-token",
-        sure & verdict.isin(["monosemantic", "polysemantic"]),
-        verdict.isin(["monosemantic", "polysemantic"]),
+        verdict == SINGLE_TOKEN,
+        sure & verdict.isin(BY_PROBABILITY),
+        verdict.isin(BY_PROBABILITY),
     ]
     group = np.select([condition.to_numpy() for condition in groups], [7, 6, 0, 1, 3, 2, 4], default=5)
     explains = features["fvu_rise"] if "fvu_rise" in features and features["fvu_rise"].notna().any() else None
     contribution = (features["mean"] * n_active if explains is None else explains).fillna(0)
     f1 = ranking["explanation_f1"].fillna(0) if "explanation_f1" in ranking else pd.Series(0.0, ranking.index)
     if "best_label_f1" in features:  # of rows that are no text labels are all that tells latents apart
-        f1 = f1.mask(verdict == "no_context", features["best_label_f1"].fillna(0))
+        f1 = f1.mask(verdict == NO_CONTEXT, features["best_label_f1"].fillna(0))
     shown = worth_a_look(ranking.assign(token_entropy=features.get("token_entropy")), N_UNLIKE)
     rest = np.lexsort((ranking.index, -contribution, -f1, group)).tolist()
     return shown + [latent for latent in rest if latent not in set(shown)]

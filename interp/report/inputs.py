@@ -18,6 +18,7 @@ from interp.compare.null_dictionaries import Nulls
 from interp.evaluation.quality import decoder_digest
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_table
+from interp.features.verdict_names import DEAD, UNRANKED
 from interp.report.contexts import Labels
 from interp.report.verdict_evidence import COLUMNS
 from interp.verdict.verdicts import ranking_evidence
@@ -91,7 +92,7 @@ class ReportInputs:
         else:
             table = self.ranking.set_index("latent", drop=False).reindex(self.features.index)
             table["latent"] = self.features["latent"]
-        fallback = self.features["n_active"].eq(0).map({True: "dead", False: "unranked"})
+        fallback = self.features["n_active"].eq(0).map({True: DEAD, False: UNRANKED})
         table["verdict"] = table["verdict"].fillna(fallback) if "verdict" in table else fallback
         return table
 

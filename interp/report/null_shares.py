@@ -12,9 +12,10 @@ from typing import Any
 import pandas as pd
 
 from interp.display.verdict_looks import VERDICT_LOOKS
+from interp.features.verdict_names import IDLE, MONOSEMANTIC, ONE_MEANING
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import number, percent
-from interp.verdict.verdicts import IDLE, ONE_MEANING, verdict_shares
+from interp.verdict.verdicts import verdict_shares
 
 THIS = "this page's dictionary"
 ALIKE = "SAE"
@@ -120,7 +121,7 @@ def share_rows(inputs: ReportInputs) -> list[dict[str, Any]]:
             "of": int(part["n"][~part["verdict"].isin([ONE_MEANING, *IDLE])].sum()),
             "one": _share(by_verdict, ONE_MEANING),
             "shares": [_share(by_verdict, verdict) for verdict in verdicts],
-            "unsure": _share(by_verdict, "monosemantic", "unsure"),
+            "unsure": _share(by_verdict, MONOSEMANTIC, "unsure"),
             **{verdict: int(by_verdict["n"].to_dict()[verdict]) for verdict in IDLE},
         })  # fmt: skip
     return rows

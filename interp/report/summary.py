@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from interp import figures
-from interp.display.verdict_looks import WITHOUT_SCORES
+from interp.features.verdict_names import DEAD, FAINT, MONOSEMANTIC, POLYSEMANTIC, SINGLE_TOKEN, WITHOUT_SCORES
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import number, percent
 from interp.report.null_shares import ALIKE, nulls_account
@@ -119,7 +119,7 @@ def _facts(inputs: ReportInputs) -> list[tuple[str, str]]:
 def _found(inputs: ReportInputs) -> list[str]:
     """What was found, in sentences that can be quoted: each number with what it is of."""
     counts = inputs.verdicts["verdict"].value_counts()
-    dead, faint = (int(counts.get(verdict, 0)) for verdict in ("dead", "faint"))
+    dead, faint = (int(counts.get(verdict, 0)) for verdict in (DEAD, FAINT))
     total = inputs.store.d_sae
     in_use = total - dead - faint
     sentences = [f"Of {total:,} latents {in_use:,} are in use; {dead:,} never fired and {faint:,} are faint."]
@@ -134,7 +134,7 @@ def _found(inputs: ReportInputs) -> list[str]:
         return f"{row['n']:,} of {row['of']:,} latents ({percent(row['n'] / row['of'])}, {interval})"
 
     if "one meaning" in holds:
-        kinds = {name: int(counts.get(name, 0)) for name in ("monosemantic", "single-token", "polysemantic")}
+        kinds = {name: int(counts.get(name, 0)) for name in (MONOSEMANTIC, SINGLE_TOKEN, POLYSEMANTIC)}
         sentences.append(
             f"{share('one meaning')} have one meaning: {kinds['monosemantic']:,} are monosemantic, "
             f"{kinds['single-token']:,} single-token. {kinds['polysemantic']:,} are polysemantic."

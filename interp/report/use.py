@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from interp.features.verdict_names import IDLE, OF_ONE_MEANING, UNRANKED
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import number
 from interp.statistics.estimates import wilson
 from interp.verdict.learnt import LearntFit, learnt_evidence
-from interp.verdict.verdicts import IDLE
 
 CHANGES = ("loss_change", "null_loss_change", "beyond_null", "later_loss_change", "kl", "null_kl")
 BY_CHANCE = 0.025
@@ -63,9 +63,9 @@ def shares(inputs: ReportInputs) -> list[dict[str, Any]]:
             rows.append({"name": name, **counts, "note": note, **more})
 
     if inputs.ranking is not None:
-        judged = inputs.verdicts[~inputs.verdicts["verdict"].isin((*IDLE, "unranked"))]
+        judged = inputs.verdicts[~inputs.verdicts["verdict"].isin((*IDLE, UNRANKED))]
         note = f"Judged on the {len(judged):,} latents that are neither dead nor faint."
-        add("one meaning", judged["verdict"].isin(("monosemantic", "single-token")), note)
+        add("one meaning", judged["verdict"].isin(OF_ONE_MEANING), note)
         learnt = _learnt(inputs).dropna()
         add("learnt", learnt >= 0.5, f"Of the {len(learnt):,} latents that could be tested.")
     if inputs.effects is not None:

@@ -15,8 +15,9 @@ import pandas as pd
 
 from interp.compare.null_dictionaries import Nulls
 from interp.display.cards import script_json
-from interp.display.verdict_looks import MIN_F1, VERDICT_LOOKS, WITHOUT_SCORES, verdict_css
+from interp.display.verdict_looks import VERDICT_LOOKS, verdict_css
 from interp.features.scan import masks_of
+from interp.features.verdict_names import MIN_F1, WITHOUT_SCORES
 from interp.report.columns import recommended_order, table_columns
 from interp.report.contexts import (
     PICTURES_A_FILE,

@@ -71,10 +71,10 @@ from jaxtyping import Bool, Float64, Int, Int64
 
 from interp.codes.reading import CodeSource, FiringFacts, check_codes, count_firings
 from interp.codes.sparse_codes import is_faint
-from interp.display.verdict_looks import UNTESTED
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_part_tables, identity
 from interp.features.twins import check_twin
+from interp.features.verdict_names import DEAD, DENSE, FAINT, NO_CONTEXT, UNTESTED
 from interp.runtime.processes import part_of, processes
 from interp.runtime.progress import Progress, in_percent
 from interp.storage.checks import check_at_least, check_latents, check_seed, check_token_ids, is_whole
@@ -87,7 +87,7 @@ from interp.verdict.nulls import Masks, NullScale, SampledCodes, check_labels, c
 from interp.verdict.search import FitSample
 from interp.verdict.senses import describe
 from interp.verdict.similarity import NAMES
-from interp.verdict.verdicts import DENSE, Ranking, evidence_rows, verdict_columns
+from interp.verdict.verdicts import MAX_DENSITY, Ranking, evidence_rows, verdict_columns
 
 _STEPS = {
     "reading firings": 0.12,
@@ -333,7 +333,7 @@ def _without_context(
     """The rows of a ranking that is of no text: what can be said without one."""
     n = features.d_sae
     density = n_active / max(features.meta["n_tokens"], 1)
-    verdict = np.select([n_active == 0, faint, density > DENSE], ["dead", "faint", "dense"], "no_context")
+    verdict = np.select([n_active == 0, faint, density > MAX_DENSITY], [DEAD, FAINT, DENSE], NO_CONTEXT)
     values = {
         name: np.full(n, np.nan) if measure.needs_text else measure(features) for name, measure in MEASURES.items()
     }

@@ -17,7 +17,22 @@ from jaxtyping import Bool, Float64, Int64
 
 from interp.display import cards
 from interp.display.cards import Markup
-from interp.display.verdict_looks import MIN_F1, NO_RULE, verdict_words
+from interp.display.verdict_looks import NO_RULE, verdict_words
+from interp.features.verdict_names import (
+    BY_PROBABILITY,
+    DEAD,
+    DENSE,
+    FAINT,
+    IDLE,
+    MIN_F1,
+    MONOSEMANTIC,
+    OF_ONE_MEANING,
+    ONE_MEANING,
+    POLYSEMANTIC,
+    SINGLE_TOKEN,
+    TOO_RARE,
+    VERDICTS,
+)
 from interp.statistics.estimates import wilson
 from interp.verdict.calibration import Calibration
 from interp.verdict.evidence import Evidence
@@ -25,14 +40,9 @@ from interp.verdict.measures import title_and_meaning
 from interp.verdict.nulls import NullScale
 from interp.verdict.similarity import NAMES
 
-VERDICTS = ("monosemantic", "polysemantic", "single-token", "dense", "too_rare", "no_context", "faint", "dead")
-BY_PROBABILITY = ("monosemantic", "polysemantic")
-IDLE = ("faint", "dead")
-ONE_MEANING = "one_meaning"
-"""A row of `verdict_shares`: the latents of one meaning, whether of one token or of many."""
-DENSE = 0.5
+MAX_DENSITY = 0.5
 """A latent that fires on more than this share of tokens splits the text, whatever it means."""
-DENSE_WITHOUT_MEANING = 0.1
+MAX_DENSITY_WITHOUT_MEANING = 0.1
 """The same, for latents that more likely than not have no one meaning."""
 SINGLE_SHARE = 0.9
 """Activation on one token, spelt with or without a space and in any case, that makes a latent single-token."""
@@ -58,16 +68,16 @@ def verdict_columns(
     density = n_active / max(n_rows, 1)
     chance = calibration.probability(evidence.observed.statistics, evidence.observed.covariance)
     one = chance.one >= 0.5
-    dense = (density > DENSE) | ((density > DENSE_WITHOUT_MEANING) & ~one)
+    dense = (density > MAX_DENSITY) | ((density > MAX_DENSITY_WITHOUT_MEANING) & ~one)
     cases = [n_active == 0, ~evidence.testable, faint, dense, token_share >= SINGLE_SHARE, one]
-    verdicts = ["dead", "too_rare", "faint", "dense", "single-token", "monosemantic"]
+    verdicts = [DEAD, TOO_RARE, FAINT, DENSE, SINGLE_TOKEN, MONOSEMANTIC]
     common = [evidence.observed.common.get((latent, 0), []) for latent in range(len(n_active))]
     return {
         "latent": np.arange(len(n_active)),
         "monosemanticity": chance.one,
         "ci_low": chance.low,
         "ci_high": chance.high,
-        "verdict": np.select(cases, verdicts, "polysemantic"),
+        "verdict": np.select(cases, verdicts, POLYSEMANTIC),
         "n_senses": evidence.observed.n_senses,
         "sure": (chance.low > 0.5) | (chance.high < 0.5),
         "shared": np.array([shared[0].words if shared else "" for shared in common], dtype=object),
@@ -213,7 +223,7 @@ def verdict_shares(ranking: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for verdict in (*VERDICTS, ONE_MEANING):
         one = verdict == ONE_MEANING
-        has_verdict = ranking["verdict"].isin(("monosemantic", "single-token") if one else (verdict,))
+        has_verdict = ranking["verdict"].isin(OF_ONE_MEANING if one else (verdict,))
         judged = one or verdict in BY_PROBABILITY
         shares = {("share", "ci_low", "ci_high"): int(has_verdict.sum()) if verdict not in IDLE else None}
         shares["sure_share", "sure_low", "sure_high"] = int((has_verdict & ~unsure).sum()) if judged else None
@@ -252,11 +262,11 @@ def verdict_counts(ranking: pd.DataFrame) -> dict[str, Any]:
     `inseparable`: how many are polysemantic with one sense; `without_rule`: how many are monosemantic, and no rule in
     words holds of them."""
     by_probability = ranking[ranking["verdict"].isin(BY_PROBABILITY)]
-    has_no_rule = (ranking["verdict"] == "monosemantic") & ~has_rule(ranking) & ("explanation" in ranking)
+    has_no_rule = (ranking["verdict"] == MONOSEMANTIC) & ~has_rule(ranking) & ("explanation" in ranking)
     return {
         "verdicts": ranking["verdict"].value_counts().to_dict(),
         "unsure": (~by_probability["sure"].astype(bool)).groupby(by_probability["verdict"]).sum().to_dict(),
-        "inseparable": int(((ranking["verdict"] == "polysemantic") & (ranking["n_senses"] == 1)).sum()),
+        "inseparable": int(((ranking["verdict"] == POLYSEMANTIC) & (ranking["n_senses"] == 1)).sum()),
         "without_rule": int(has_no_rule.sum()),
     }
 
@@ -282,7 +292,7 @@ def worth_a_look(ranking: pd.DataFrame, n: int) -> list[Any]:
     entropy of the tokens that it predicts."""
     if not {"verdict", "sure", "explanation", "explanation_f1", "token_entropy"} <= set(ranking):
         return []
-    one = ranking[(ranking["verdict"] == "monosemantic") & ranking["sure"].eq(True) & rule_holds(ranking)]
+    one = ranking[(ranking["verdict"] == MONOSEMANTIC) & ranking["sure"].eq(True) & rule_holds(ranking)]
     order = one.assign(worth=one["explanation_f1"] ** 2 * one["token_entropy"]).dropna(subset=["worth"])
     order = order.sort_values(["worth", "explanation_f1"], ascending=False, kind="stable")
     chosen: list[Any] = []

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from interp.display.verdict_looks import verdict_words
+from interp.features.verdict_names import MONOSEMANTIC, ONE_MEANING, POLYSEMANTIC
 from interp.pipeline import opening
 from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.run_folder import Run
@@ -149,7 +150,7 @@ def by_dictionary(shares: "pd.DataFrame") -> dict[str, Any]:
 
 def _n_tested(shares: Mapping[str, Mapping[str, Any]]) -> int:
     """How many latents the shares are of."""
-    return sum(share["n"] for verdict, share in shares.items() if verdict != "one_meaning")
+    return sum(share["n"] for verdict, share in shares.items() if verdict != ONE_MEANING)
 
 
 def nulls_summary(results: Mapping[str, Any]) -> str:
@@ -159,7 +160,7 @@ def nulls_summary(results: Mapping[str, Any]) -> str:
         f"({one['ci_low']:.0%} to {one['ci_high']:.0%}): "
         f"{shares['monosemantic']['share']:.0%} monosemantic, {shares['single-token']['share']:.0%} single-token"
         for name, shares in results["shares"].items()
-        for one in [shares["one_meaning"]]
+        for one in [shares[ONE_MEANING]]
     )
 
 
@@ -247,9 +248,9 @@ def verdicts(counts: Mapping[str, Any]) -> str:
     shown = []
     for verdict, count in counts["verdicts"].items():
         notes = [(counts["unsure"].get(verdict, 0), "unsure")]
-        if verdict == "polysemantic":
+        if verdict == POLYSEMANTIC:
             notes.append((counts["inseparable"], "without separable senses"))
-        if verdict == "monosemantic":
+        if verdict == MONOSEMANTIC:
             notes.append((counts.get("without_rule", 0), "of which no rule holds"))
         note = ", ".join(f"{n:,} {words}" for n, words in notes if n)
         shown.append(f"{count:,} {verdict_words(verdict)}" + (f" ({note})" if note else ""))

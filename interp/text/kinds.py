@@ -18,6 +18,10 @@ stand in parentheses, both within twelve tokens of "import". A rule in words is 
 To add a kind, write one entry: `kind` with a function of `Positions`, `spelling` with what a token's own string says,
 or `place` with what the reader of places knows. Similarity, senses, rules and what is said of them follow. Nothing
 looks across the edge of a sequence.
+
+The calibration that ships was fitted with the kinds below. Another kind that compares positions makes firings more
+alike than they were there, and a ranking warns of it: fit the calibration anew, or give the kind to rules alone
+(`compares=False`).
 """
 
 import unicodedata
@@ -48,7 +52,8 @@ _MULTIPLIER = np.uint64(0x100000001B3)
 """Any large odd number would do: multiplying by it spreads each letter over the 64 bits."""
 LISTED = 3
 """Tokens that stand for a class in words."""
-SAMPLED_WINDOWS = 40_000
+TOPIC_WINDOWS = 40_000
+"""Windows, at most, to which topics are fitted."""
 ROWS_AT_ONCE = 1 << 15
 
 Values = Int64[np.ndarray, "row *value"]
@@ -128,7 +133,7 @@ class Corpus:
             every = [*strings, ""]
             tables["opens"] = np.array([not string[:1].isalpha() for string in every], np.int64)
             tables["ends"] = np.array([not string[-1:].isalpha() for string in every], np.int64)
-        rows = np.unique(np.linspace(0, tokens.size - 1, SAMPLED_WINDOWS).astype(np.int64))
+        rows = np.unique(np.linspace(0, tokens.size - 1, TOPIC_WINDOWS).astype(np.int64))
         windows = neighbours.windows(tokens, rows)
         topics = {n: _centres(windows, n) for n in TOPIC_GRAINS}
         spelt = spelt_tokens(strings or [""] * n_vocab)
@@ -199,6 +204,11 @@ class Positions:
         return np.concatenate(
             [(part @ centres).argmax(1) for part in np.array_split(self.windows, 1 + len(self.windows) // ROWS_AT_ONCE)]
         )
+
+
+def compared_kinds() -> tuple[str, ...]:
+    """The kinds by which positions are compared, as registered by now."""
+    return tuple(name for name, each in KINDS.items() if each.compares)
 
 
 def kind(size: int | Callable[[Corpus], int], name: Callable[[Corpus, int, int], str], **fields: Any) -> Callable:

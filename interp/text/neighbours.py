@@ -25,7 +25,8 @@ WINDOW = 8
 """Two tokens co-occur when they are at most this far apart."""
 MAX_NEIGHBOURS = 1024
 """Commonest tokens beside which a token is counted for its role."""
-SAMPLED_WINDOWS = 60_000
+MEAN_WINDOWS = 60_000
+"""Windows, at least, from which the mean window is taken."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Neighbours:
         roles = _vectors(_beside(tokens, n_vocab, share), share)
         topics = _vectors(_within(tokens, n_vocab), share)
         summands = (topics / (1 + share / 1e-3)[:, None]).astype(np.float32)
-        rows = np.arange(0, tokens.size, max(1, tokens.size // SAMPLED_WINDOWS))
+        rows = np.arange(0, tokens.size, max(1, tokens.size // MEAN_WINDOWS))
         sums = window_sums(tokens.reshape(-1), tokens.shape[1], rows, summands, PAST, FUTURE)
         return cls(roles, topics, counts, summands, sums.mean(0))
 

@@ -97,9 +97,12 @@ class Predicates:
         out[order] = np.concatenate(parts)
         return out
 
+    def kinds_of(self, numbers: Int[np.ndarray, " number"]) -> Int64[np.ndarray, " number"]:
+        """The kind of each predicate, counted in the order of `first`."""
+        return np.searchsorted(list(self.first.values()), numbers, side="right") - 1
+
     def kind_of(self, number: int) -> str:
-        starts = list(self.first.values())
-        return list(self.first)[int(np.searchsorted(starts, number, side="right")) - 1]
+        return list(self.first)[int(self.kinds_of(np.array([number]))[0])]
 
     def name(self, number: int, row: int) -> str:
         """The name of a predicate's value; row: one where it holds."""

@@ -30,20 +30,19 @@ of neurons .37 and .48. One of a kind that no source has is judged by the neares
 kind.
 """
 
-import json
-from dataclasses import dataclass
-from importlib.resources import files
+import logging
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float64
 
-from interp.storage.files import write_text
+from interp.text.kinds import compared_kinds
+from interp.verdict.fitted import logistic, read_fit, write_fit
 from interp.verdict.similarity import NAMES
 
-BOUNDS = 1e-3, 1 - 1e-3
-"""A probability from a hundred firings is never surer than this."""
+log = logging.getLogger(__name__)
 
 Statistics = Float64[np.ndarray, "*latent statistic"]
 
@@ -60,6 +59,8 @@ class Calibration:
     weights: Float64[np.ndarray, "fit statistic"]
     """The first fit is to all, the others to sources drawn with replacement."""
     bias: Float64[np.ndarray, " fit"]
+    kinds: tuple[str, ...] = field(default_factory=compared_kinds)
+    """The kinds of predicates by which firings were compared when it was fitted."""
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> "Calibration":
@@ -67,20 +68,23 @@ class Calibration:
 
         Raises ValueError for one of other statistics.
         """
-        source = Path(path) if path is not None else files("interp.verdict") / "calibration.json"
-        content = json.loads(source.read_text())
-        if content["statistics"] != list(NAMES):
-            raise ValueError(f"{source} is of {content['statistics']}, not {NAMES}: fit it anew")
-        return cls(np.array(content["weights"], float), np.array(content["bias"], float))
+        content = read_fit(path, "calibration.json", "statistics", NAMES, "fit it anew")
+        if "kinds" not in content:
+            raise ValueError("the calibration does not say which kinds of predicates it was fitted with: fit it anew")
+        return cls(np.array(content["weights"], float), np.array(content["bias"], float), tuple(content["kinds"]))
 
     def save(self, path: str | Path) -> None:
-        content = {
-            "statistics": list(NAMES),
-            "weights": self.weights.round(4).tolist(),
-            "bias": self.bias.round(4).tolist(),
-        }
-        lines = (f"{json.dumps(name)}: {json.dumps(value)}" for name, value in content.items())
-        write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
+        content = {"statistics": NAMES, "weights": self.weights, "bias": self.bias, "kinds": self.kinds}
+        write_fit(path, content, decimals=4)
+
+    def warn_of_other_kinds(self) -> None:
+        """Log a warning where firings are compared by other kinds of predicates than those that it was fitted with."""
+        if other := sorted(set(self.kinds) ^ set(compared_kinds())):
+            log.warning(
+                "the calibration was fitted with other kinds of predicates than those that compare firings now (%s): "
+                "probabilities may be off until it is fitted anew",
+                ", ".join(other),
+            )
 
     def probability(
         self, values: Statistics, covariance: Float64[np.ndarray, "*latent statistic statistic"]
@@ -92,9 +96,5 @@ class Calibration:
         variance = np.einsum("i,...ij,j->...", a, covariance, a) + logits[..., 1:].var(-1)
         error = 1.96 * np.sqrt(variance)
         return Probability(
-            _logistic(mean / np.sqrt(1 + np.pi * variance / 8)), _logistic(mean - error), _logistic(mean + error)
+            logistic(mean / np.sqrt(1 + np.pi * variance / 8)), logistic(mean - error), logistic(mean + error)
         )
-
-
-def _logistic(logit: np.ndarray) -> np.ndarray:
-    return np.clip(1 / (1 + np.exp(-logit)), *BOUNDS)

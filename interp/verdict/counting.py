@@ -83,7 +83,7 @@ class TextBits(NamedTuple):
 
     @classmethod
     def read(cls, predicates: Predicates, rows: Int64[np.ndarray, " row"], rules: NumberedRules) -> "TextBits":
-        kinds = np.unique(np.searchsorted(list(predicates.first.values()), rules.numbers, side="right") - 1)
+        kinds = np.unique(predicates.kinds_of(rules.numbers))
         holds = predicates.at(rows, [list(predicates.first)[kind] for kind in kinds])
         lookup = np.full(len(predicates.surprise) + 1, -1, np.int32)  # the last for −1, no predicate
         lookup[rules.numbers] = np.arange(len(rules.numbers))

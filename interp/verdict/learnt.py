@@ -24,11 +24,9 @@ Failing: a dictionary whose decoder or encoder is frozen at random reads what a 
 look learnt too (arXiv 2602.14111).
 """
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +34,7 @@ import pandas as pd
 from jaxtyping import Float64
 
 from interp.features.feature_store import FeatureStore
-from interp.storage.files import write_text
+from interp.verdict.fitted import logistic, read_fit, write_fit
 
 EVIDENCE = ("next_auroc", "random_correlation")
 MAX_NEXT = 0.7
@@ -62,18 +60,14 @@ class LearntFit:
 
         Raises ValueError for one of other evidence.
         """
-        source = Path(path) if path is not None else files("interp.verdict") / "learnt.json"
-        content = json.loads(source.read_text())
-        if content["evidence"] != list(EVIDENCE):
-            raise ValueError(f"{source} is of other evidence: run python -m analyses.claims.learnt_latents --calibrate")
+        remedy = "run python -m analyses.claims.learnt_latents --calibrate"
+        content = read_fit(path, "learnt.json", "evidence", EVIDENCE, remedy)
         mean, scale, weights = (np.array(content[name], float) for name in ("mean", "scale", "weights"))
         return cls(mean, scale, weights, float(content["bias"]))
 
     def save(self, path: str | Path) -> None:
-        arrays = {name: getattr(self, name).round(6).tolist() for name in ("mean", "scale", "weights")}
-        content = {"evidence": EVIDENCE} | arrays | {"bias": round(self.bias, 6)}
-        lines = (f"{json.dumps(name)}: {json.dumps(value)}" for name, value in content.items())
-        write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
+        content = {"evidence": EVIDENCE, "mean": self.mean, "scale": self.scale, "weights": self.weights}
+        write_fit(path, content | {"bias": self.bias}, decimals=6)
 
     @staticmethod
     def predictors(evidence: Mapping[str, Values]) -> Float64[np.ndarray, "latent kind"]:
@@ -87,7 +81,7 @@ class LearntFit:
     def probability(self, evidence: Mapping[str, Values]) -> Values:
         """NaN where any of the evidence is."""
         logit = self.contributions(evidence).sum(1) + self.bias
-        return np.clip(1 / (1 + np.exp(-logit)), 1e-3, 1 - 1e-3)
+        return logistic(logit)
 
 
 def learnt_evidence(features: FeatureStore, matches: pd.DataFrame | None) -> dict[str, Values]:

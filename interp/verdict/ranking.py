@@ -286,6 +286,7 @@ def _judge(
     """The columns of the verdict, in the order of the latents, and what they are made of. options: of
     `collect_evidence`."""
     calibration = calibration or Calibration.load()
+    calibration.warn_of_other_kinds()
     words = WordMass(tokens, vocab, codes.d_sae)
     evidence = collect_evidence(
         tokens,

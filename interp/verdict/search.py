@@ -121,7 +121,7 @@ class CandidatePredicates(NamedTuple):
         f1 = 2 * both / (n_fire + np.maximum(n_text, both))
         is_often = hits >= max(MIN_HITS, MIN_SHARE * len(holds))
         is_telling = hits / len(holds) > MIN_LIFT * n_text / max(1.0, background.n)
-        kind = np.searchsorted(list(predicates.first.values()), numbers, side="right") - 1
+        kind = predicates.kinds_of(numbers)
         usable = np.flatnonzero(is_often & is_telling)
         order = usable[np.lexsort((-f1[usable], kind[usable]))]
         most = np.array([OF_SUBJECT if KINDS[name].speaks_of == SUBJECT else OF_KIND for name in predicates.first])

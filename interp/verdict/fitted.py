@@ -1,0 +1,40 @@
+"""Fits as files: JSON with an entry a line; and the curve by which a logit becomes a probability."""
+
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from interp.storage.files import write_text
+
+BOUNDS = 1e-3, 1 - 1e-3
+"""A probability from a hundred firings is never surer than this."""
+
+
+def read_fit(path: str | Path | None, shipped: str, key: str, names: tuple[str, ...], remedy: str) -> dict[str, Any]:
+    """Read what `write_fit` wrote. path: None for the file of the package that is called `shipped`.
+
+    Raises ValueError where the entry `key` does not name the predictors that are fitted to now.
+    """
+    source = Path(path) if path is not None else files("interp.verdict") / shipped
+    content = json.loads(source.read_text())
+    if content[key] != list(names):
+        raise ValueError(f"{source} is of {content[key]}, not of {list(names)}: {remedy}")
+    return content
+
+
+def write_fit(path: str | Path, content: Mapping[str, Any], decimals: int) -> None:
+    """Write a fit. Arrays and floats are rounded to so many decimals."""
+    plain = {
+        name: np.round(value, decimals).tolist() if isinstance(value, np.ndarray | float) else value
+        for name, value in content.items()
+    }
+    lines = (f"{json.dumps(name)}: {json.dumps(value)}" for name, value in plain.items())
+    write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def logistic(logit: np.ndarray) -> np.ndarray:
+    return np.clip(1 / (1 + np.exp(-logit)), *BOUNDS)

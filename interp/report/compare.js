@@ -14,9 +14,11 @@ report.views.compare = (() => {
   let wanted;
 
   const HALF = 0.5; // of the tokens that fire either: from there on the two are called nearly the same
+  const SOME = 0.1; // of them: below, they overlap a little
   /* Tokens by chance from which on few or none is a finding: with 3 expected, none comes up once in 20 (e⁻³). */
   const TELLING = 3;
 
+  const tenths = (share) => `${format.fixed(100 * share, 1)} %`;
   const about = (n) => (n < 100 ? format.significant(n, 2) : format.count(Number(n.toPrecision(2))));
   const isLatent = (text) => /^\d+$/.test(text ?? "") && Number(text) < latents;
 
@@ -93,7 +95,7 @@ report.views.compare = (() => {
     const jaccard = both / (n + m - both);
     const isMore = both - expected > 3 * Math.sqrt(Math.max(expected, 1));
     const isTold = isMore || expected >= TELLING;
-    const said = isMore ? (jaccard >= HALF ? "are nearly the same" : "overlap")
+    const said = isMore ? (jaccard >= HALF ? "are nearly the same" : jaccard >= SOME ? "overlap" : "overlap a little")
       : isTold ? "are different" : "fire too seldom to tell by where they fire";
     const counted = both
       ? `both fire on ${format.count(both)} ${both === 1 ? "token" : "tokens"}`
@@ -198,9 +200,10 @@ report.views.compare = (() => {
     const most = Math.max(...tokens.map(size), 1e-12);
     const cell = (kind, list, token) => {
       const value = list.get(token);
-      const said = value === undefined ? "" : write(value);
+      const said = value === undefined ? `not in top ${list.size}` : write(value);
       const share = Math.abs(value ?? 0) / most;
-      return h(`td.${kind}`, { "--share": share }, h("div", null, h("small", null, said), h("i")));
+      const kindOfCell = value === undefined ? "div.absent" : "div";
+      return h(`td.${kind}`, { "--share": share }, h(kindOfCell, null, h("small", null, said), h("i")));
     };
     const line = (token) => h("tr", null,
       cell("a", one, token), rowHead(tokenElement(word(token))), cell("b", two, token));
@@ -249,7 +252,8 @@ report.views.compare = (() => {
           svg("line", { class: "axis", x1: left, x2: W - left, y1: base, y2: base }),
           tick(Math.exp(low), "start"), tick(Math.exp((low + high) / 2), "middle"), tick(Math.exp(high), "end"),
           svg("text", { x: W / 2, y: H - 2, "text-anchor": "middle" }, "activation (log scale)"))),
-      h("p.below", null, "each as a share of its own firings"));
+      h("p.below", null, pairs.map(([latent], k) => h(`span.key.${"ab"[k]}`, null, String(latent))),
+        "each as a share of its own firings"));
   }
 
   function page(pairs, known) {
@@ -258,7 +262,7 @@ report.views.compare = (() => {
     const beside = [histograms(pairs)];
     if (hasText) {
       beside.unshift(
-        tokenTable([a, b], "Fires on", [firedOn(first), firedOn(second)], format.percent, "; shares of its firings"),
+        tokenTable([a, b], "Fires on", [firedOn(first), firedOn(second)], tenths, "; shares of its firings"),
         tokenTable([a, b], "Raises (direct logits)", [raisedBy(first), raisedBy(second)], format.fixed));
     }
     return [

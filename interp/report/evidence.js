@@ -15,9 +15,11 @@ report.evidence = (() => {
     if (!measures.length) return [summary, report.data.page.has_text ? nothing(tooFew) : null];
     const deciding = measures.filter(({ decides }) => decides);
     const others = measures.filter(({ decides }) => !decides);
+    const speaking = contributions(latent, deciding);
     return [
       summary,
-      deciding.length ? measureTable(deciding) : null,
+      speaking ? inSum(latent, speaking) : null,
+      deciding.length ? measureTable(deciding, speaking) : null,
       others.length ? h("details", null,
         h("summary", null, `${format.count(others.length)} more measures, each beside its null`),
         measureTable(others)) : null,
@@ -37,26 +39,59 @@ report.evidence = (() => {
         : null);
   }
 
-  function measureTable(measures) {
-    const line = ({ title, meaning, domain, value, z, low, high }) => h("tr", null,
-      rowHead(meaning ? tipped(title, meaning) : title),
-      h("td.gauge", null, domain ? gauge(domain, value, low, high) : null),
-      h("td", null, format.digits(value)),
-      h("td", null, z === null ? h("span.muted", null, "–") : format.fixed(z, 1)));
-    return h("table.plain.evidence", null,
-      headElement(["Measure", "", "Value", term("z")]),
-      h("tbody", null, measures.map(line)),
-      h("caption.below", null, legend(measures)));
+  /* By how much each measure moves the logit of the probability from ½, by its name; null where no probability is made
+   * of them, or where another calibration than the page's gave it. */
+  function contributions(latent, deciding) {
+    const one = columns.monosemanticity[latent];
+    const weighed = deciding.filter(({ weight, value }) => weight !== null && weight !== undefined && value !== null);
+    if (one === null || !weighed.length) return null;
+    const by = new Map(weighed.map(({ title, weight, boundary, value }) => [title, weight * (value - boundary)]));
+    return sumOf(by) > 0 === one > 0.5 ? by : null;
   }
 
-  /* A number between the ends of nearly all latents, over the central 95 % of its null. */
-  function gauge([from, to], value, low, high) {
+  const sumOf = (by) => [...by.values()].reduce((sum, x) => sum + x, 0);
+  const signed = (x) => `${x > 0 ? "+" : ""}${format.fixed(x)}`;
+  const direction = (x) => (x > 0 ? "for" : "against");
+
+  function inSum(latent, by) {
+    const speaks = ([title, x]) => `${title.toLowerCase()} speaks ${direction(x)} one meaning (${signed(x)})`;
+    const said = [...by].map(speaks).join(", ");
+    const total = sumOf(by);
+    const one = format.fixed(columns.monosemanticity[latent]);
+    return h("p.verdict-words", null, `${said[0].toUpperCase()}${said.slice(1)}: `,
+      h("b", null, `${signed(total)} in all`),
+      `, ${total > 0 ? "above" : "below"} the boundary at 0. With the error of the sample allowed for, that is a `
+        + `probability of ${one}.`);
+  }
+
+  /* by: what each measure adds to the logit, in the place of its z, where that is given. */
+  function measureTable(measures, by = null) {
+    const added = (title) => (by.has(title)
+      ? [signed(by.get(title)), h("small", null, direction(by.get(title)))]
+      : h("span.muted", null, "–"));
+    const line = ({ title, meaning, domain, value, z, low, high, boundary }) => h("tr", null,
+      rowHead(meaning ? tipped(title, meaning) : title),
+      h("td.gauge", null, domain ? gauge(domain, value, low, high, by ? boundary : null) : null),
+      h("td", null, by ? format.fixed(value) : format.digits(value)),
+      h("td", null, by ? added(title) : z === null ? h("span.muted", null, "–") : format.fixed(z, 1)));
+    const last = by ? tipped("Logit", "What it adds to the logit of the probability of one meaning, from the line at "
+      + "which it would speak neither for one meaning nor against.") : term("z");
+    return h("table.plain.evidence", null,
+      headElement(["Measure", "", "Value", last]),
+      h("tbody", null, measures.map(line)),
+      h("caption.below", null, by ? "The thin line: it speaks for neither. " : null, legend(measures)));
+  }
+
+  /* A number between the ends of nearly all latents, over the central 95 % of its null; boundary: where it speaks for
+   * neither. */
+  function gauge([from, to], value, low, high, boundary = null) {
     const place = (x) => Math.min(Math.max((x - from) / (to - from), 0), 1).toFixed(4);
     const hasNull = low !== null && high !== null;
     const range = hasNull ? `null: ${format.digits(low)} to ${format.digits(high)}` : null;
     const attributes = range ? { title: range, role: "img", "aria-label": range } : { "aria-hidden": "true" };
     return h("span.gauge", attributes,
       hasNull ? h("i.null", { "--low": place(low), "--high": place(high) }) : null,
+      boundary === null || boundary === undefined ? null : h("i.zero", { "--at": place(boundary) }),
       value === null ? null : h("i.point", { "--at": place(value) }));
   }
 

@@ -120,8 +120,9 @@ report.examples = (() => {
     whole: ["Whole", "all of the context"],
   };
   const FEW = 15;
+  const N_ALIKE = 4; // tokens up to the firing one that two examples share, where they are alike
   const LETTERS_OF = "ABCDEF"; // of senses, of which there are no more (verdict/similarity.py)
-  const STRONG = 0.6; // share of the deepest shade from which the style may turn the ink over
+  const STRONG = 0.8; // share of the deepest shade from which the style may turn the ink over
   const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]/gu,
     LETTERS = /\p{L}/gu,
     STRAY_BYTES = /⟨[0-9a-f]{2}⟩/g,
@@ -164,6 +165,13 @@ report.examples = (() => {
     const tokens = report.text.of(sequenceOf(one)).subarray(from, to);
     const pieces = [];
     for (const { text, tokens: own } of report.pieces(Array.from(tokens, word))) {
+      const before = pieces.at(-1);
+      if (own.includes(firing) && before?.own.includes(firing)) {
+        // a token that ends one character and begins the next fires once, in one box
+        before.text += text;
+        before.own = [...before.own, ...own];
+        continue;
+      }
       const isPlain = !isEach && !own.some((token) => active.has(token)) && !NO_TEXT.test(text);
       const last = pieces.at(-1);
       if (isPlain && last?.isPlain) last.text += text;
@@ -192,13 +200,14 @@ report.examples = (() => {
   const directionOf = (text) => (isRightToLeft(text) ? "rtl" : "ltr");
 
   /* Pieces on one line with the firing one at a fixed place; elements: of the pieces. The line runs as the letters
-   * at the firing do, so that what stands beside it is what is read before and after it. */
-  function line(pieces, elements, firing) {
+   * at the firing do, so that what stands beside it is what is read before and after it. isStart: the first piece
+   * begins its sequence. */
+  function line(pieces, elements, firing, isStart = false) {
     const first = (text) => text.replace(STRAY_BYTES, "").match(LETTERS);
     const [near] = first(pieces[firing]?.text ?? "") ?? first(joined(pieces.slice(0, firing)))?.slice(-1)
       ?? first(joined(pieces.slice(firing))) ?? [""];
     return h("div.line.text", { dir: directionOf(near) },
-      h("span.before", null, h("span", null, elements.slice(0, firing))),
+      h("span.before", null, h(isStart ? "span.begins" : "span", null, elements.slice(0, firing))),
       h("span.after", null, elements.slice(firing)));
   }
 
@@ -212,7 +221,7 @@ report.examples = (() => {
       place = placeOf(one);
     const [from, to] = [Math.max(place - before, 0), Math.min(place + after + 1, n_ctx)];
     const { elements, firing, pieces } = shaded(one, from, to, most, how === "whole");
-    if (how === "line") return line(pieces, elements, firing);
+    if (how === "line") return line(pieces, elements, firing, from === 0);
     const goesOn = (is) => (is ? h("span.muted", null, " … ") : null);
     return h("div.text", { dir: directionOf(joined(pieces)) }, goesOn(from > 0), elements, goesOn(to < n_ctx));
   }
@@ -233,6 +242,21 @@ report.examples = (() => {
     return h("div.whole", null, facts, text);
   }
 
+  /* An activation, with as many decimals as the others of its list. */
+  const written = (value, most) => format.fixed(value, Math.min(Math.max(2 - Math.floor(Math.log10(most)), 0), 5));
+
+  const tokenOf = (one) => report.text.of(sequenceOf(one))?.[placeOf(one)] ?? null;
+
+  /* Its firing token and those before it in the same sequence, by which two examples are alike; null where its text is
+   * not loaded. */
+  function passageOf(one) {
+    const tokens = hasText ? report.text.of(sequenceOf(one)) : null;
+    return tokens?.subarray(Math.max(placeOf(one) - N_ALIKE + 1, 0), placeOf(one) + 1).join(" ") ?? null;
+  }
+
+  /* The place of the sense that alone fires on the token of an example; −1 where there is none. */
+  const senseOf = (one, senses) => senses.findIndex(({ tokens }) => tokens.includes(tokenOf(one)));
+
   /* The letter of a sense; k: its place among the latent's. */
   const senseMark = (k, meaning) =>
     h("span.sense", { "data-sense": k, "data-tip": meaning, role: "img", "aria-label": `sense ${LETTERS_OF[k]}` },
@@ -240,26 +264,36 @@ report.examples = (() => {
 
   /* The mark of the sense that alone fires on the token of an example, if there is one. */
   function markOf(one, senses) {
-    const token = report.text.of(sequenceOf(one))[placeOf(one)];
-    const k = senses.findIndex(({ tokens }) => tokens.includes(token));
+    const k = senseOf(one, senses);
     return k < 0 ? [] : [senseMark(k, "the only sense seen to fire on this token")];
   }
 
-  /* how: as wide as is chosen for the page, where it is not given. senses: those that the examples are marked with. */
-  function example(one, most, latent, how = null, senses = []) {
+  /* how: as wide as is chosen for the page, where it is not given. senses: those that the examples are marked with.
+   * alike: examples that this one stands for; its button shows them below it. */
+  function example(one, most, latent, how = null, senses = [], alike = []) {
     let isOpen = false;
-    const value = format.significant(valueOf(one)),
+    const value = written(valueOf(one), most),
       title = "open the whole context";
     const named = { type: "button", title, "aria-expanded": "false", "aria-label": `activation ${value}: ${title}` };
     const button = h("button.value", named, value);
     const place = h("div.place");
     const mark = senses.length ? h("span.of-sense") : null;
     const item = h(mark ? "li.example.marked" : "li.example", { "data-row": one[1] }, button, mark, place);
+    let more = alike.length
+      ? h("button.alike", { type: "button", onclick: showAlike }, `+${alike.length} alike`)
+      : null;
     const draw = () => {
       if (!isLoaded(one)) return load([one]).then(draw);
       mark?.replaceChildren(...markOf(one, senses));
       place.replaceChildren(isOpen ? opened(one, most, latent) : textOf(one, most, how ?? width));
+      if (more) place.append(more);
     };
+    function showAlike(event) {
+      event.stopPropagation();
+      more.remove();
+      more = null;
+      item.after(...alike.map((other) => example(other, most, latent, how, senses)));
+    }
     item.addEventListener("click", (event) => {
       if (event.target.closest("a, .about") || (event.target !== button && String(getSelection()))) return;
       isOpen = !isOpen;
@@ -272,15 +306,15 @@ report.examples = (() => {
 
   /* The first of some examples of a latent, with a button that shows the others. most: the activation of the deepest
    * shade. */
-  function list(examples, most, latent, few = FEW, how = null, senses = []) {
+  function list(examples, most, latent, few = FEW, how = null, senses = [], alikeOf = () => []) {
     const shown = h(
       hasText ? "ol.examples" : "ol.examples.inputs",
       null,
-      examples.slice(0, few).map((one) => example(one, most, latent, how, senses)),
+      examples.slice(0, few).map((one) => example(one, most, latent, how, senses, alikeOf(one))),
     );
     if (examples.length <= few) return shown;
     const onclick = () => {
-      const rest = examples.slice(few).map((one) => example(one, most, latent, how, senses));
+      const rest = examples.slice(few).map((one) => example(one, most, latent, how, senses, alikeOf(one)));
       shown.append(...rest);
       more.remove();
       rest[0].querySelector("button").focus({ preventScroll: true });
@@ -372,5 +406,5 @@ report.examples = (() => {
     return group;
   }
 
-  return { example, list, line, load, copies, widths, valueOf, senseMark, onopen: null };
+  return { example, list, line, load, copies, widths, valueOf, senseMark, senseOf, tokenOf, passageOf, onopen: null };
 })();

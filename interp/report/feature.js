@@ -158,7 +158,7 @@ report.views.feature = (() => {
       h("a", { href: "#features" }, "All features"),
       h("span.muted", null, at),
       h("span.steps", null,
-        h("a", beside, "Compare"),
+        h("a", beside, nearestOne ? `Compare with ${nearestOne[0]}` : "Compare"),
         report.views.try ? h("a", tried, "Try text") : null,
         step(-1, "Previous", "k"),
         step(1, "Next", "j")));

@@ -2,10 +2,11 @@
 "use strict";
 
 report.firings = (() => {
-  const { list, copies, widths, valueOf, senseMark } = report.examples;
+  const { list, copies, widths, valueOf, senseMark, senseOf, tokenOf, passageOf } = report.examples;
   /* As many as fill the height of a window beside which the examples scroll. */
   const N_FIRST = matchMedia("(min-width: 1021px)").matches ? Math.max(15, Math.ceil((innerHeight - 260) / 30)) : 15;
   const N_OF_INTERVAL = 5;
+  const N_OF_TOKEN = 3; // firings on one token, before those on others
   const nothing = (text) => h("p.missing", null, text);
   const percent = (x) => `${format.fixed(100 * x, 0)} %`;
 
@@ -16,11 +17,57 @@ report.firings = (() => {
     return distinct.sort((a, b) => valueOf(b) - valueOf(a));
   }
 
-  const firstStored = (feature) => stored(feature).slice(0, N_FIRST);
+  /* As they are listed at first, with how many alike stand behind each: of firings on the same token after the same
+   * tokens only the strongest. Then in turn: the strongest of each sense, or a few of each token, before any more.
+   * Where the text of one is not loaded, it is alone and of no group. */
+  function inTurn(feature) {
+    const all = stored(feature);
+    const alike = new Map();
+    for (const one of all) {
+      const key = passageOf(one) ?? one;
+      alike.set(key, [...(alike.get(key) ?? []), one]);
+    }
+    const senses = feature.senses ?? [];
+    const seen = new Map();
+    const turnOf = ([one]) => {
+      const group = senses.length ? senseOf(one, senses) : tokenOf(one);
+      if (senses.length && group < 0) return Infinity;
+      const n = seen.get(group) ?? 0;
+      seen.set(group, n + 1);
+      return senses.length ? n : Math.floor(n / N_OF_TOKEN);
+    };
+    const turns = [...alike.values()].map((some) => [turnOf(some), some]);
+    const bySense = ([one]) => (senses.length ? senseOf(one, senses) : 0);
+    turns.sort(([s, a], [t, b]) => (s === t ? 0 : s - t) || bySense(a) - bySense(b) || valueOf(b[0]) - valueOf(a[0]));
+    return turns.map(([, [one, ...rest]]) => [one, rest]);
+  }
+
+  /* What the list holds and in which order, in a line; null where it is all of them by their strength. */
+  function orderInWords(feature, turns) {
+    const hidden = turns.reduce((sum, [, rest]) => sum + rest.length, 0);
+    const parts = [];
+    if (feature.senses?.length) parts.push("senses in turn, the strongest of each first");
+    else if (new Set(turns.map(([one]) => tokenOf(one))).size > 1) parts.push(`${N_OF_TOKEN} of each token first`);
+    if (hidden) parts.push(`${format.count(hidden)} of ${format.count(turns.length + hidden)} stored examples folded: `
+      + "the same token after the same text as one shown");
+    const said = parts.join("; ");
+    return said ? h("p.order", null, `${said[0].toUpperCase()}${said.slice(1)}.`) : null;
+  }
+
+  const firstStored = (feature) => stored(feature);
   const listed = (latent, feature, examples, few) => list(examples, feature.facts.max || 1, latent, few);
   const marked = (latent, feature, examples, few) =>
     list(examples, feature.facts.max || 1, latent, few, null, feature.senses ?? []);
-  const strongest = (latent, feature) => listed(latent, feature, firstStored(feature));
+  const strongest = (latent, feature) => listed(latent, feature, firstStored(feature).slice(0, N_FIRST));
+
+  function markedInTurn(latent, feature) {
+    const turns = inTurn(feature);
+    const alike = new Map(turns);
+    const shown = turns.map(([one]) => one);
+    const senses = feature.senses ?? [];
+    return [orderInWords(feature, turns),
+      list(shown, feature.facts.max || 1, latent, N_FIRST, null, senses, (one) => alike.get(one))];
+  }
 
   /* A fair sample of each slice of its range, the strongest slice first. */
   function intervals(latent, feature) {
@@ -39,7 +86,9 @@ report.firings = (() => {
   /* The histogram of its activations; its slices are dotted. onrange: where it is given, told which range is chosen. */
   function activations({ histogram: { edges, counts }, intervals: slices }, onrange = null) {
     const lines = slices.slice(1).map(([low]) => low);
-    const everySecond = lines.filter((v, k) => v > edges[0] && k % 2 === 0);
+    const round = [];
+    for (let k = -12; k < 12; k++) for (const digit of [1, 2, 5]) round.push(Number(`${digit}e${k}`));
+    const inside = round.filter((v) => v > edges[0] && v < edges.at(-1));
     const axis = "activation (log scale)";
     return report.histogram({
       title: "Histogram of activations",
@@ -47,7 +96,7 @@ report.firings = (() => {
       counts,
       log: true,
       lines,
-      ticks: [edges[0], ...everySecond, edges.at(-1)],
+      ticks: inside.length > 1 ? inside : [edges[0], edges.at(-1)],
       height: onrange ? 96 : 150,
       axis: onrange ? `${axis}: drag to choose examples` : axis,
       unit: "firings",
@@ -97,7 +146,7 @@ report.firings = (() => {
     const all = stored(feature);
     const senses = feature.senses ?? [];
     let shown = all;
-    const examples = h("div", null, marked(latent, feature, all, N_FIRST));
+    const examples = h("div", null, markedInTurn(latent, feature));
     const range = h("p.chosen", { role: "status", hidden: true });
 
     /* Show the examples of some bins, [first, last + 1], or of all where there are none. */
@@ -111,7 +160,8 @@ report.firings = (() => {
       range.replaceChildren(
         `${ends}: ${format.count(shown.length)} of the ${format.count(all.length)} examples stored `,
         h("button.link", { type: "button", onclick: () => choose(null) }, "All of them"));
-      examples.replaceChildren(marked(latent, feature, shown, N_FIRST));
+      const fresh = bins ? [marked(latent, feature, shown, N_FIRST)] : markedInTurn(latent, feature);
+      examples.replaceChildren(...fresh.filter(Boolean));
       if (bins) parts.choose(0);
     }
 

@@ -15,6 +15,7 @@ report.lead = (() => {
   const { columns, has_text: hasText } = report.data.page;
   const { labelOf } = report.selection;
   const N_PREDICTED = 5;
+  const GOOD = 0.5; // F1 of a label that is set bold
   const NO_RULE = "No rule in words holds.";
   const isKnown = (f1) => f1 !== null && f1 !== undefined;
   const f1Element = (f1) => (isKnown(f1) ? h("small", null, ` F1 ${format.fixed(f1)}`) : null);
@@ -24,7 +25,8 @@ report.lead = (() => {
   const byLabel = (latent) =>
     labelOf(latent) !== null && (!hasText || columns.label_f1[latent] > (columns.explanation_f1[latent] ?? 0));
   const f1 = (latent) => (byLabel(latent) ? columns.label_f1 : columns.explanation_f1)[latent];
-  const labelElement = (latent) => h("b", null, format.words(labelOf(latent)));
+  const labelElement = (latent) =>
+    h(columns.label_f1[latent] < GOOD ? "span" : "b", null, format.words(labelOf(latent)));
 
   /* A rule that is nothing but a list of tokens in quotes says how many. */
   function listed(rule) {

@@ -73,12 +73,13 @@ report.logits = (() => {
   function learntRow(learnt) {
     if (learnt === null) return null;
     const marks = [h("i.zero", { "--at": 0.5, "data-label": "½" }), h("i.point", { "--at": learnt })];
+    const answer = learnt >= 0.5 ? "yes" : "no";
     const isSure = Math.max(learnt, 1 - learnt) >= 1 - UNSURE;
     return h("tr", null,
       rowHead("Learnt", h("small", null, "probability")),
       h("td.gauge", null, h("span.gauge", { "aria-hidden": "true" }, marks)),
       h("td", null, format.fixed(learnt)),
-      h("td", null, h("b", null, learnt >= 0.5 ? "yes" : "no"), isSure ? null : ", unsure"));
+      h("td", null, isSure ? h("b", null, answer) : [`${answer}, `, h("b", null, "unsure")]));
   }
 
   /* beyond: by how much the loss rises more than its null, [mean, low, high] in nats. */
@@ -89,7 +90,7 @@ report.logits = (() => {
       rowHead("Effect", h("small", null, "loss without it, above the null")),
       h("td.gauge", null, gauge(beyond, [null, null, null], scaleOf(span), "0 = null")),
       h("td", null, `${format.digits(mean)} nats`, interval(beyond)),
-      h("td", null, h("b", null, low > 0 ? "yes" : high < 0 ? "no" : "unsure")));
+      h("td", null, low > 0 || high < 0 ? h("b", null, low > 0 ? "yes" : "no") : "unsure"));
   }
 
   /* One scale for all latents, with 0 on it. */

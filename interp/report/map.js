@@ -40,6 +40,7 @@ report.views.map = (() => {
     ring,
     legend,
     status,
+    search,
     chosen,
     listed,
     colours,
@@ -122,6 +123,8 @@ report.views.map = (() => {
   /* Colour the points; what is not selected is dimmed. */
   function repaint() {
     if (!scatter) return;
+    const { query } = report.selection.state;
+    if (search.value !== query) search.value = query;
     colours = coloured();
     const { hueOf, isRest, legend: shown } = colours;
     const drawn = new Uint8Array(4 * points.latents.length);
@@ -148,7 +151,8 @@ report.views.map = (() => {
     const shown = order().filter((latent) => placeOf.has(latent)),
       count = format.count(shown.length);
     listed.replaceChildren(
-      h("summary", null, h("h3", null, hasNone() ? `All ${count} features` : `${count} selected`)),
+      h("summary", null, h("h3", null, hasNone() ? `All ${count} features` : `${count} selected`),
+        h("span.muted", null, " in the table's order")),
       h("ol.listed", null, shown.slice(0, LISTED).map(line)),
       shown.length > LISTED ? h("p.muted", null, `and ${format.count(shown.length - LISTED)} more in the table`) : null,
     );
@@ -303,10 +307,25 @@ report.views.map = (() => {
       "Lasso",
     );
     const select = () => set({ part: inView().join(",") });
+    const zoom = (text, title, factor) =>
+      h("button", { type: "button", title, "aria-label": title, onclick: () => scatter.zoom(factor) }, text);
+    search = h("input", {
+      type: "search",
+      placeholder: "Search",
+      "aria-label": "Light up features on the map",
+      title: "Lights up the features that fit, as the search of the table does",
+      autocomplete: "off",
+      spellcheck: "false",
+      oninput() {
+        set({ query: this.value });
+      },
+    });
     return [
+      search,
       h("label", null, "Colour by ", chooser),
       lasso,
       h("button", { type: "button", title: "select what is in sight", onclick: select }, "Select what is in view"),
+      h("span.zooms", null, zoom("+", "zoom in", 1.6), zoom("−", "zoom out", 1 / 1.6)),
       h("button", { type: "button", title: "0", onclick: () => scatter.fit() }, "Whole map"),
     ];
   }

@@ -193,7 +193,7 @@ const runElement = (kind, exact, n) =>
 /* A token on its own; bdi keeps its writing direction to itself. */
 function tokenElement(token) {
   const named = token.trim() ? null : { role: "img", "aria-label": spelled(token) };
-  return h("bdi.token", named, visible(token));
+  return h(/^\p{M}/u.test(token) ? "bdi.token.combining" : "bdi.token", named, visible(token));
 }
 
 /* A rule in words. What stands in its quotes keeps its writing direction to itself, and its spaces and tabs are drawn,
@@ -202,7 +202,9 @@ function tokenElement(token) {
 function ruleText(...pieces) {
   const QUOTED = /"(.+?)"(?=$|[\s,;:.)])/gs; // a quote that more of the token follows does not end it
   const INDENTATION = /((?:\\n)+)(?= {2})/; // a line end that a rule writes as \n, before the next line's spaces
+  const CUT_BYTE = /(?<![⟨0-9a-f])([0-9a-f]{2}⟩)/g;
   const isQuoted = new Set();
+  const whole = (text) => text.replace(CUT_BYTE, "⟨$1"); // the end of a token may be that of a stray byte's sign
   for (const { index, 1: token } of pieces.join("").matchAll(QUOTED)) {
     for (let k = 1; k <= token.length; k++) isQuoted.add(index + k);
   }
@@ -218,7 +220,7 @@ function ruleText(...pieces) {
       to = from + 1;
       while (to < piece.length && isQuoted.has(at + to) === quoted) to++;
       const part = piece.slice(from, to);
-      parts.push(quoted ? h("bdi", null, quotedText(part)) : part);
+      parts.push(quoted ? h("bdi", null, quotedText(whole(part))) : part);
     }
     at += piece.length;
     return parts;

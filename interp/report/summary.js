@@ -113,7 +113,8 @@ report.views.summary = (() => {
     h("span.scale", { "--share": share, "--low": low, "--high": high, "aria-hidden": "true" }, h("i"), h("i.range")),
     h("b", { "data-tip": `95 % interval: ${percents(low)} to ${percents(high)} %` }, `${percents(share)} %`));
 
-  const paragraphs = (sentences) => sentences.map((text) => h("p", null, text));
+  const unbroken = (text) => text.replace(/(\d) %/g, "$1\u00a0%");
+  const paragraphs = (sentences) => sentences.map((text) => h("p", null, unbroken(text)));
   /* The share of one meaning of each dictionary, and all its verdicts folded. */
   function besideNulls(data) {
     if (!data) return h("p.missing", null, "No nulls were run, so that there is nothing to compare the shares with.");

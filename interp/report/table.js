@@ -102,7 +102,8 @@ report.table = (() => {
     return [
       h("div", { title: named },
         mine ? h("bdi.tag.mine", null, marked(terms, "label", mine)) : null,
-        label ? h("span.tag.label", null, marked(terms, "label", format.words(label))) : null,
+        label ? h("span.tag.label", null, marked(terms, "label", format.words(label)),
+          h("small", null, ` F1 ${format.fixed(columns.label_f1[i])}`)) : null,
         rule ? h(isWeak ? "span.weak" : "span", null, ruleText(...parted(terms, "rule", rule))) : null,
         rule || label ? null : none()),
       h("div.snippet", null,
@@ -133,8 +134,8 @@ report.table = (() => {
       ],
       explanation: firesOn(i),
       f1: line(format.fixed(report.lead.f1(i))),
-      activations: bars(i),
-      density: [line(format.share(columns.density[i])), second(`max ${format.significant(columns.max[i])}`)],
+      activations: [bars(i), second(`max ${format.significant(columns.max[i])}`)],
+      density: line(format.share(columns.density[i])),
       learnt: line(format.fixed(columns.learnt[i])),
       ...(EFFECT_SPAN ? { effect: effectOf(i) } : {}),
     };

@@ -14,6 +14,7 @@ import pandas as pd
 
 from interp.report.contexts import Contexts
 from interp.report.json_text import number
+from interp.verdict.calibration import Calibration
 from interp.verdict.measures import MEASURES, STATISTICS, title_and_meaning
 from interp.verdict.similarity import NAMES
 
@@ -46,6 +47,11 @@ class MeasureRow(NamedTuple):
     """The ends of its bar: nearly all latents and nearly all of their nulls lie between. None: there is no bar."""
     decides: bool
     """Whether the verdict is made of it."""
+    weight: float | None
+    """By how much one unit of it raises the logit of the probability of one meaning; None where it does not."""
+    boundary: float | None
+    """The value at which it speaks neither for one meaning nor against: where all that have a weight are there, the
+    probability is ½."""
 
 
 class VerdictEvidence(NamedTuple):
@@ -59,12 +65,16 @@ def verdict_evidence(table: pd.DataFrame, tested: Collection[int]) -> VerdictEvi
     table = table[table[["value", "z"]].notna().any(axis=1) & ~table["measure"].isin(SHOWN_ELSEWHERE)]
     measures: list[MeasureRow] = []
     rows: dict[int, list[list]] = {}
+    calibration = Calibration.load()
+    weights = dict(zip(NAMES, calibration.weights[0].tolist(), strict=True))
+    boundary = float(-calibration.bias[0] / calibration.weights[0].sum())
     for place, (name, part) in enumerate(table.groupby("measure", sort=False)):
         title, meaning = title_and_meaning(str(name))
         has_null = bool(part[["z", "null_low"]].notna().to_numpy().any())
         domain = _domain(part[part["latent"].isin(tested)])
         null = _null(str(name)) if has_null else ""
-        measures.append(MeasureRow(str(name), title, meaning, null, domain, name in DECIDING))
+        weight, middle = (weights[str(name)], boundary) if name in weights else (None, None)
+        measures.append(MeasureRow(str(name), title, meaning, null, domain, name in DECIDING, weight, middle))
         for latent, *numbers in part[["latent", *COLUMNS[2:]]].itertuples(index=False, name=None):
             rows.setdefault(int(latent), []).append([place, *(number(value) for value in numbers)])
     return VerdictEvidence(measures, rows)

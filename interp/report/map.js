@@ -154,7 +154,7 @@ report.views.map = (() => {
       h("summary", null, h("h3", null, hasNone() ? `All ${count} features` : `${count} selected`),
         h("span.muted", null, " in the table's order")),
       h("ol.listed", null, shown.slice(0, LISTED).map(line)),
-      shown.length > LISTED ? h("p.muted", null, `and ${format.count(shown.length - LISTED)} more in the table`) : null,
+      shown.length > LISTED ? h("p.muted", null, `and ${format.count(shown.length - LISTED)} more in the table`) : "",
     );
   }
 

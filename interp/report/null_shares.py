@@ -80,7 +80,8 @@ def _account(rows: list[dict[str, Any]]) -> list[str]:
     again = ""
     if (this.get("trained") or 0) > (alike["trained"] or this.get("trained") or 0):
         again = (
-            f" This dictionary had {this['trained']:,}; a second one, trained as the nulls, is what they compare with."
+            f" This dictionary had {this['trained']:,}; a second one was trained on as many tokens as the nulls, "
+            "so that they can be compared."
         )
     sentences = [
         f"The nulls have the same settings as the dictionary{trained}, but no way to learn what the model learnt; "

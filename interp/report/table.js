@@ -134,7 +134,7 @@ report.table = (() => {
       ],
       explanation: firesOn(i),
       f1: line(format.fixed(report.lead.f1(i))),
-      activations: [bars(i), second(`max ${format.significant(columns.max[i])}`)],
+      activations: [bars(i), second(`max ${format.fixed(columns.max[i])}`)],
       density: line(format.share(columns.density[i])),
       learnt: line(format.fixed(columns.learnt[i])),
       ...(EFFECT_SPAN ? { effect: effectOf(i) } : {}),

@@ -31,6 +31,7 @@ from interp.report.panels import Panel
 from interp.report.payloads import CHUNK
 from interp.report.use import shares, uses
 from interp.report.verdict_evidence import verdict_evidence
+from interp.verdict.calibration import Calibration
 from interp.verdict.ranking import rank_features
 from interp.verdict.verdicts import ranking_evidence, worth_a_look
 
@@ -411,6 +412,10 @@ def test_the_measures_of_a_ranking_are_evidence_in_words_beside_their_nulls(fold
         assert rows and any(None not in row for row in rows)
     assert "Encoder–decoder cosine" not in found, "these codes came without an encoder"
     assert all(measure.meaning for measure in shown.measures), "a measure has no words on the page"
+    speaking = [measure for measure in shown.measures if measure.weight is not None]
+    assert [measure.title for measure in speaking] == ["Concentration", "Evenness"]
+    at_the_boundary = np.array([measure.boundary for measure in speaking], float)
+    assert Calibration.load().probability(at_the_boundary, np.zeros((2, 2))).one == pytest.approx(0.5, abs=1e-6)
 
 
 def test_senses_have_their_rule_and_firings_in_context(page):
@@ -501,7 +506,7 @@ def test_summary_says_which_nulls_the_share_does_not_tell_apart(run, folder):
         table.loc[is_one, column] = [share + by for share in names.values()]
     longer = pd.DataFrame({"tokens": [4_000_000], "fvu": [0.1]})
     account = nulls_account(replace(run, nulls=nulls._replace(shares=table), curves={"sae": longer}))
-    assert "This dictionary had 4,000,000; a second one, trained as the nulls" in account["sentences"][0]
+    assert "This dictionary had 4,000,000; a second one was trained on as many" in account["sentences"][0]
     assert account["sentences"][1:] == [
         "Trained as they were, 60 % of its latents have one meaning (95 % interval 50 % to 70 %): more than in "
         "shuffled model (20 %); not clearly more than in frozen decoder (55 %)."

@@ -378,6 +378,9 @@ def test_bytes_of_one_character_are_joined_and_share_the_stronger_shade(browser,
 def test_examples_stand_with_their_firing_tokens_in_one_column_and_open_to_the_whole_context(browser, address):
     browser.open(f"{address}#feature/{SPLIT}")
     firing = "Array.from(document.querySelectorAll('.panel:not([hidden]) .firing'), (e) => e.getBoundingClientRect())"
+    assert len(browser.evaluate(firing)) == 1 and browser.text(".alike") == [f"+{N_SEQ - 1} alike"], "after one text"
+    browser.click(".alike")
+    assert len(browser.evaluate(firing)) == N_SEQ and not browser.text(".alike")
     assert browser.evaluate(f"new Set({firing}.map((b) => b.left)).size") == 1
     assert browser.evaluate(f"{firing}.every((b) => b.height < 30)"), "on one line each"
     browser.click(".example .value")
@@ -392,9 +395,6 @@ def test_examples_stand_with_their_firing_tokens_in_one_column_and_open_to_the_w
     for width in ("passage", "whole", "line"):
         browser.click(f".widths [value={width}]")
         assert len(browser.evaluate(firing)) > 3
-    before = len(browser.text(".panel:not([hidden]) .example"))
-    browser.click(".more")
-    assert len(browser.text(".panel:not([hidden]) .example")) > before
 
 
 def test_what_is_copied_of_an_example_is_its_text(browser, address):
@@ -451,6 +451,7 @@ def test_senses_are_tabs_beside_the_strongest_firings_and_a_weak_rule_says_so(br
     rows = "Array.from(document.querySelectorAll('.example'), (e) => e.checkVisibility() && e.dataset.row)"
     visible = f"{rows}.filter(Boolean)"
     assert browser.text("[role=tab]") == ["Strongest", "Each strength", 'A " I" 70 %', "B  30 %"]
+    browser.click("#panel-0 .alike")
     strongest = browser.evaluate(visible)
     assert len(strongest) > 3 and int(strongest[0]) == (N_SEQ - 1) * N_CTX + SPLIT
     assert browser.text(".lead .of-lead") == ["A a rule that holds 70 %", "B no rule 30 %"]
@@ -632,6 +633,16 @@ def test_a_point_of_the_map_says_what_it_is_and_has_its_feature_beside_it_by_key
     assert browser.evaluate("document.querySelector('.ring').hidden") is False
     browser.press("Enter")
     browser.wait(f"document.getElementById('feature').dataset.latent === '{second}'")
+
+
+def test_what_is_searched_on_the_map_is_listed_beside_it_and_asked_for_in_the_address(browser, address):
+    browser.open(f"{address}#map?q=return")
+    assert browser.evaluate("document.querySelector('.maphead input').value") == "return"
+    listed = browser.text(".listed .number")
+    assert listed[:2] == ["1", "2"] and "null" not in browser.text(".list")[0]
+    search = "Object.assign(document.querySelector('.maphead input'), {value: '#3'})"
+    browser.evaluate(f"{search}.dispatchEvent(new Event('input'))")
+    assert browser.text(".listed .number") == ["3"] and question(browser) == "#map?q=%233"
 
 
 def test_a_lasso_selects_for_the_table_and_is_taken_off_again(browser, address):

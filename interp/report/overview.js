@@ -47,15 +47,16 @@ report.views.overview = (() => {
       report.shareBar(counted(closest, judged), nearest.one, "null"),
     ];
     const isAbove = nearest.one[2] < one[1];
-    return panel(heading, bars,
+    return panel(heading, bars, h("span.told", null,
       `${asTheNulls}, it has ${percent(one[0])}, the closest `, term("null"), ` ${percent(nearest.one[0])}: `,
-      isAbove ? "the intervals do not overlap." : "not distinguishable by this share.");
+      isAbove ? "the intervals do not overlap." : "not distinguishable by this share."));
   }
 
   function learnt(known) {
     const share = `${percent(known.n / known.of)} of the ${format.count(known.of)} tested are `;
     return panel([share, term("learnt"), " by the model"], own(known),
-      "A model with random weights has latents like the rest: the text alone can explain them.");
+      `The other ${percent(1 - known.n / known.of)} look like latents of a model with random weights: the text alone `
+        + "can explain them.");
   }
 
   function effect(known) {

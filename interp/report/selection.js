@@ -12,12 +12,14 @@ report.ranges = (() => {
   const TITLES = {
     monosemanticity: "One meaning",
     explanation_f1: "Rule F1",
+    learnt: "Learnt",
     density: "Density",
     fvu_rise: "Contribution (of the variance)",
   };
   const HINTS = {
     monosemanticity: "probability that its firings have one meaning",
     explanation_f1: "on held-out text",
+    learnt: "probability that it comes from a trained model",
     density: "share of tokens on which it fires",
     fvu_rise: "share of the variance that is no longer explained without it",
   };

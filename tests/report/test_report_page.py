@@ -684,7 +684,7 @@ def test_the_map_is_coloured_by_what_is_asked_with_a_legend(browser, address):
     assert not browser.complaints
 
 
-def test_the_whole_map_is_fitted_again_as_the_window_changes_and_comes_first_on_a_phone(browser, address):
+def test_the_whole_map_is_fitted_again_as_the_window_changes_and_comes_below_its_controls_on_a_phone(browser, address):
     whole = """loadData("map").then(({ x, y }) => {
         const lies = document.querySelector(".contours").getAttribute("transform") ?? "";
         const [left, top, scale] = (lies.match(/[-\\d.]+/g) ?? []).map(Number);
@@ -699,7 +699,7 @@ def test_the_whole_map_is_fitted_again_as_the_window_changes_and_comes_first_on_
     browser.wait(f"document.querySelector('.plot.map').clientWidth < 390 && {whole}")
     browser.open(f"{address}#map")
     top = "document.querySelector('{}').getBoundingClientRect().top"
-    tops = [browser.evaluate(top.format(part)) for part in (".plot.map", "#map .legend", "#map aside", ".maphead")]
+    tops = [browser.evaluate(top.format(part)) for part in (".maphead", ".plot.map", "#map .legend", "#map aside")]
     assert tops == sorted(tops) and not browser.evaluate("document.querySelector('.mapped details').open")
 
 

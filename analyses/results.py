@@ -287,6 +287,7 @@ IN_README = (
     ("shares", "demo", result_tables.shares_in_short),
     ("smollm2", "smollm2", result_tables.pretrained_in_short),
     ("graphs", "attribution_graphs", result_tables.graphs_in_short),
+    ("graphs of SmolLM2", "smollm2_graphs", result_tables.pretrained_graphs_in_short),
     ("speed", "bench_sae", result_tables.speed_in_short),
     ("quality", "bench_quality", result_tables.quality_in_short),
 )

@@ -400,7 +400,7 @@ def graphs_of_prompts(results: Results) -> str:
     rows = [
         [
             f"`{prompt['prompt']}`",
-            ", ".join(f"`{word}` {share:.0%}" for word, share in prompt["next"]),
+            ", ".join(f"{token(word)} {share:.0%}" for word, share in prompt["next"]),
             *(prompt[name] for name in scores),
             *(told_beside(prompt, name) for name in shares),
             prompt["nulls"].get("tokens shuffled", {}).get("answer"),
@@ -417,18 +417,23 @@ def graphs_of_prompts(results: Results) -> str:
 def told_graph(prompt: Results) -> str:
     """What a prompt's answer owes most to, and where its graph is most wrong, in words."""
 
-    def latent(name: str, token: str, rule: str, effect: float, measured: float) -> str:
-        fires = f", which fires on {rule}," if rule else ""
-        return f"{name} at `{token}`{fires} {measured:+.2f} nats (to first order {effect:+.2f})"
+    def latent(name: str, place: str, rule: str, effect: float, measured: float) -> str:
+        fires = f" (fires on {rule[:60]}{'…' if len(rule) > 60 else ''})" if rule else ""
+        return f"{name} at {token(place)}{fires} {measured:+.2f} nats (to first order {effect:+.2f})"
 
     [word, share], *_ = prompt["next"]
     return (
-        f"**{prompt['prompt']}** The model says `{word}` at {share:.0%}. What it loses without each latent: "
+        f"**{prompt['prompt']}** The model says {token(word)} at {share:.0%}. What it loses without each latent: "
         + "; ".join(latent(*each) for each in prompt["latents"])
         + ". The effect to first order is furthest off of "
         + "; ".join(latent(*each) for each in prompt["wrong"])
         + "."
     )
+
+
+def token(word: str) -> str:
+    """A token as code, in a line of a table."""
+    return f"`{word.replace(chr(10), '↵')}`"
 
 
 def told_beside(prompt: Results, score: str) -> str:

@@ -41,5 +41,5 @@ from .sae import train_sweep as train_sweep
 from .verdict.ranking import join_rankings as join_rankings
 from .verdict.ranking import rank_codes as rank_codes
 from .verdict.ranking import rank_features as rank_features
-from .verdict.verdicts import ranking_evidence as ranking_evidence
-from .verdict.verdicts import verdict_shares as verdict_shares
+from .verdict.ranking_tables import ranking_evidence as ranking_evidence
+from .verdict.verdict_shares import verdict_shares as verdict_shares

@@ -47,7 +47,7 @@ from interp.report.panels import Panel
 from interp.runtime.progress import Progress, no_progress
 from interp.statistics.estimates import ratio
 from interp.storage.files import write_json, write_parquet
-from interp.text.kinds import Corpus
+from interp.text.kinds import ReadText
 from interp.text.surprise import Predicates
 from interp.verdict.rules import Rule, from_json
 
@@ -174,7 +174,7 @@ def _checked_hook(features: FeatureStore, ranking: pd.DataFrame, dictionary: Dic
     return hook_name
 
 
-def _rules(ranking: pd.DataFrame, corpus: Corpus, d_sae: int) -> list[Rule]:
+def _rules(ranking: pd.DataFrame, corpus: ReadText, d_sae: int) -> list[Rule]:
     """The rules of each latent; () for one that was not ranked or has none."""
     if "explanation_json" not in ranking:
         raise ValueError("the ranking has no column explanation_json, by which rules are read: `interp rank` makes one")

@@ -174,7 +174,7 @@ def rank_command(
     from interp.pipeline.opening import open_any
     from interp.pipeline.stages.findings import ranked, verdicts
     from interp.verdict.ranking import rank_features
-    from interp.verdict.verdicts import verdict_counts
+    from interp.verdict.verdict_shares import verdict_counts
 
     if parts:
         assert out is not None
@@ -209,7 +209,7 @@ def rank_command(
 def _join_rankings(parts: list[str], out: Path, features: "FeatureStore") -> None:
     from interp.pipeline.stages.findings import verdicts
     from interp.verdict.ranking import join_rankings
-    from interp.verdict.verdicts import verdict_counts
+    from interp.verdict.verdict_shares import verdict_counts
 
     table = join_rankings([read_table("--join", Path(part), [], features) for part in parts], parts)
     write_table(table, out)

@@ -45,7 +45,7 @@ from interp.storage.checks import check_at_least, check_seed
 from interp.storage.files import write_parquet
 from interp.storage.folders import holds, whole_folder
 from interp.verdict.ranking import rank_codes
-from interp.verdict.verdicts import verdict_shares
+from interp.verdict.verdict_shares import verdict_shares
 
 FROZEN = {"frozen decoder": "decoder", "frozen encoder": "encoder", "soft-frozen decoder": "directions"}
 COMPARED = {"twin seed": "twin_correlation"}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from interp.features.feature_store import FeatureStore
     from interp.pipeline.run_folder import Run
     from interp.sae import SAE
-    from interp.verdict.verdicts import Ranking
+    from interp.verdict.ranking_tables import Ranking
     from models.tokens import LabelledTokens
 
 
@@ -94,7 +94,7 @@ def open_table(file: Path) -> "pd.DataFrame":
 
 
 def open_ranking(file: Path) -> "Ranking":
-    from interp.verdict.verdicts import read_ranking
+    from interp.verdict.ranking_tables import read_ranking
 
     return read_ranking(file)
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from interp.report.inputs import ReportInputs
     from interp.report.panels import Panel
     from interp.sae import SAE
-    from interp.verdict.verdicts import Ranking
+    from interp.verdict.ranking_tables import Ranking
     from models.tokenizer import Tokenizer
     from models.tokens import LabelledTokens
     from models.transformer import Transformer
@@ -167,7 +167,7 @@ class Run(StageFolders):
 
     def ranking_evidence(self, latent: int | None = None) -> "pd.DataFrame":
         """What the verdict of a latent is made of, each statistic beside its null (`interp.ranking_evidence`)."""
-        from interp.verdict.verdicts import ranking_evidence
+        from interp.verdict.ranking_tables import ranking_evidence
 
         return ranking_evidence(self.ranking, latent)
 

@@ -20,7 +20,7 @@ from interp.features.verdict_names import (
     WITHOUT_SCORES,
 )
 from interp.report.json_text import DIGITS, number
-from interp.verdict.verdicts import rule_holds, worth_a_look
+from interp.verdict.ranking_tables import rule_holds, worth_a_look
 
 N_TOKENS = 8
 MAX_TOKEN_SHARE = 0.5

@@ -21,7 +21,7 @@ from interp.features.scan_checks import check_table
 from interp.features.verdict_names import DEAD, UNRANKED
 from interp.report.contexts import Labels
 from interp.report.verdict_evidence import COLUMNS
-from interp.verdict.verdicts import ranking_evidence
+from interp.verdict.ranking_tables import ranking_evidence
 
 if TYPE_CHECKING:
     from interp.features.feature import Feature

@@ -15,7 +15,7 @@ from interp.display.verdict_looks import VERDICT_LOOKS
 from interp.features.verdict_names import IDLE, MONOSEMANTIC, ONE_MEANING
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import number, percent
-from interp.verdict.verdicts import verdict_shares
+from interp.verdict.verdict_shares import verdict_shares
 
 THIS = "this page's dictionary"
 ALIKE = "SAE"

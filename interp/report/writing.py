@@ -39,7 +39,7 @@ from interp.report.use import shares, uses
 from interp.report.verdict_evidence import explanations, most_shared, sense_rows, senses_in, senses_of, verdict_evidence
 from interp.runtime.progress import Progress, no_progress
 from interp.storage.folders import whole_folder
-from interp.verdict.verdicts import worth_a_look
+from interp.verdict.ranking_tables import worth_a_look
 
 N_SHOWN = 6
 """Features on the overview."""

@@ -1,6 +1,6 @@
 """The kinds of predicates of a token position t, each one entry of `KINDS`: what is true there, as a number.
 
-In: `Positions`, some rows of a `Corpus`. Out, for each kind: the value that holds at each row, or several, each once;
+In: `Positions`, some rows of a `ReadText`. Out, for each kind: the value that holds at each row, or several, each once;
 −1 for none. Two positions share a predicate if they have a value of its kind in common: both are after "the", both
 stand in parentheses, both within twelve tokens of "import". A rule in words is made of the same predicates
 (`verdict.rules`).
@@ -62,9 +62,9 @@ Values = Int64[np.ndarray, "row *value"]
 @dataclass(frozen=True, kw_only=True)
 class Kind:
     values: "Callable[[Positions], Values]"
-    size: "Callable[[Corpus], int]"
+    size: "Callable[[ReadText], int]"
     """How many values there are."""
-    name: "Callable[[Corpus, int, int], str]"
+    name: "Callable[[ReadText, int, int], str]"
     """The name of a value, given a row where it holds."""
     is_named_by_row: bool = False
     """The name of a value is not the same at all rows."""
@@ -88,7 +88,7 @@ SPELLINGS: dict[str, Callable[[str], Any]] = {}
 
 
 @dataclass(frozen=True)
-class Corpus:
+class ReadText:
     """A text, and what is known of its tokens and windows."""
 
     tokens: Int[np.ndarray, "seq pos"]
@@ -107,7 +107,7 @@ class Corpus:
     """The positions that carry each label."""
 
     @classmethod
-    def read(cls, tokens: Int[np.ndarray, "seq pos"], n_vocab: int, vocab: Sequence[str] | None = None) -> "Corpus":
+    def read(cls, tokens: Int[np.ndarray, "seq pos"], n_vocab: int, vocab: Sequence[str] | None = None) -> "ReadText":
         """tokens: ids below n_vocab; vocab: the string of each, None where tokens are only numbered.
 
         Raises ValueError for ids outside.
@@ -119,7 +119,7 @@ class Corpus:
             return cls._read(np.ascontiguousarray(tokens), n_vocab, None if vocab is None else plain_strings(vocab))
 
     @classmethod
-    def _read(cls, tokens: Int[np.ndarray, "seq pos"], n_vocab: int, strings: list[str] | None) -> "Corpus":
+    def _read(cls, tokens: Int[np.ndarray, "seq pos"], n_vocab: int, strings: list[str] | None) -> "ReadText":
         neighbours = Neighbours.learn(tokens, n_vocab)
         tables, spellings = {"token": np.append(np.arange(n_vocab), -1)}, {}
         for name, vectors, grains in (
@@ -144,7 +144,7 @@ class Corpus:
 
     def with_text(
         self, tokens: Int[np.ndarray, "seq pos"], labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None
-    ) -> "Corpus":
+    ) -> "ReadText":
         """Another text, with the classes and topics that were learnt from this one.
 
         Raises ValueError for a label of another shape.
@@ -174,7 +174,7 @@ class Corpus:
 class Positions:
     """Some rows, seq * n_ctx + pos, of a corpus."""
 
-    def __init__(self, corpus: Corpus, rows: Int64[np.ndarray, " row"]):
+    def __init__(self, corpus: ReadText, rows: Int64[np.ndarray, " row"]):
         self.n_ctx = corpus.tokens.shape[1]
         self.sequences, sequence = np.unique(rows // self.n_ctx, return_inverse=True)
         self.corpus = corpus
@@ -211,7 +211,7 @@ def compared_kinds() -> tuple[str, ...]:
     return tuple(name for name, each in KINDS.items() if each.compares)
 
 
-def kind(size: int | Callable[[Corpus], int], name: Callable[[Corpus, int, int], str], **fields: Any) -> Callable:
+def kind(size: int | Callable[[ReadText], int], name: Callable[[ReadText, int, int], str], **fields: Any) -> Callable:
     """Register a function of `Positions` as the kind of its name; size: how many values it has."""
 
     def register(function: Callable[[Positions], Values]) -> Callable[[Positions], Values]:
@@ -237,7 +237,7 @@ def spelling(kind_name: str, says: Callable[[str], Any], named: Callable[[Any], 
     """Register a class of tokens whose strings say the same; named: how a class of many is called by what they say."""
     SPELLINGS[kind_name] = says
 
-    def name(corpus: Corpus, value: int, row: int) -> str:
+    def name(corpus: ReadText, value: int, row: int) -> str:
         is_few = (corpus.tables[kind_name] == value).sum() <= LISTED
         return corpus.like(kind_name, value) if is_few else named(corpus.spellings[kind_name][value])
 
@@ -365,7 +365,7 @@ for _table in ("role_40", "role_120"):
 # The word that it is in.
 
 
-def _word_at(corpus: Corpus, value: int, row: int) -> str:
+def _word_at(corpus: ReadText, value: int, row: int) -> str:
     assert corpus.strings is not None
     first, last = _words(corpus.tokens, np.array([row]), corpus.tables["opens"], corpus.tables["ends"])
     flat = corpus.tokens.reshape(-1)
@@ -391,7 +391,7 @@ def stem(at: Positions) -> Values:
 # Where it stands.
 
 
-def _ordinal(corpus: Corpus, value: int, row: int) -> str:
+def _ordinal(corpus: ReadText, value: int, row: int) -> str:
     return f"{value + 1}" if value < 8 else "9 or later"
 
 
@@ -417,7 +417,7 @@ def line_head(at: Positions) -> Values:
     return np.where(at.state.line_head >= 0, at.state.line_head, at.token())
 
 
-def _sequence_place_name(corpus: Corpus, value: int, row: int) -> str:
+def _sequence_place_name(corpus: ReadText, value: int, row: int) -> str:
     if value < 3:
         return ("at the start of a sequence", "one token into a sequence", "2 or 3 tokens into a sequence")[value]
     return f"{2 ** (value - 1)} to {2**value - 1} tokens into a sequence"
@@ -501,7 +501,7 @@ place(
 
 
 def _topic(grain: int) -> None:
-    def name(corpus: Corpus, value: int, row: int) -> str:
+    def name(corpus: ReadText, value: int, row: int) -> str:
         nearness = corpus.neighbours.topics @ corpus.topics[grain][value] * np.log1p(corpus.neighbours.counts)
         return ", ".join(corpus.quoted(int(token)) for token in np.argsort(-nearness)[:LISTED])
 

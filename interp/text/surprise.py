@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float32, Int, Int32, Int64
 from torch import Tensor
 
-from interp.text.kinds import KINDS, Corpus, Positions
+from interp.text.kinds import KINDS, Positions, ReadText
 
 MAX_ROWS = 200_000
 """Positions over which shares are counted."""
@@ -27,7 +27,7 @@ SEQUENCES_AT_ONCE = 1 << 16
 
 @dataclass(frozen=True)
 class Predicates:
-    corpus: Corpus
+    corpus: ReadText
     first: dict[str, int]
     """Where the numbers of each kind begin, in the order of the kinds."""
     surprise: Float32[np.ndarray, " predicate"]
@@ -41,7 +41,7 @@ class Predicates:
         cls, tokens: Int[np.ndarray, "seq pos"], n_vocab: int, vocab: Sequence[str] | None = None
     ) -> "Predicates":
         """tokens: ids below n_vocab; vocab: the string of each, None where tokens are only numbered."""
-        corpus = Corpus.read(tokens, n_vocab, vocab)
+        corpus = ReadText.read(tokens, n_vocab, vocab)
         n_ctx = tokens.shape[1]
         ends = np.cumsum([kind.size(corpus) for kind in corpus.kinds.values()]).tolist()
         first = dict(zip(corpus.kinds, [0, *ends], strict=False))
@@ -130,7 +130,7 @@ def rows_of_each(
     return entries[first] >> bits, np.append(first, len(entries)), entries & ((1 << bits) - 1)
 
 
-def _holding(corpus: Corpus, first: dict[str, int], rows: np.ndarray) -> Int32[np.ndarray, "row place"]:
+def _holding(corpus: ReadText, first: dict[str, int], rows: np.ndarray) -> Int32[np.ndarray, "row place"]:
     at = Positions(corpus, rows)
     numbers = []
     for name, number in first.items():

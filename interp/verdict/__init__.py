@@ -13,8 +13,9 @@ senses         each sense with its rule, beside what else is known of it
 
 measures       the measures of a latent that others have proposed
 learnt         is a latent the model's own, or the text's?
-verdicts       the verdict of each latent in one word, and of all in sum
-ranking        all of it as one table: `rank_features`
+verdicts       the verdict of each latent in one word
+ranking        all of it as one table: `rank_features`;   ranking_tables   the table, which shows itself
+verdict_shares how many latents have each verdict
 """
 
 from interp.verdict.explanations import Explained as Explained

@@ -84,10 +84,11 @@ from interp.verdict.evidence import Evidence, Listener, collect_evidence
 from interp.verdict.learnt import LearntFit, learnt_evidence
 from interp.verdict.measures import MEASURES, WordMass, measure_values
 from interp.verdict.nulls import Masks, NullScale, SampledCodes, check_labels, circular_shifts, measure_scales
+from interp.verdict.ranking_tables import Ranking, evidence_rows
 from interp.verdict.search import FitSample
 from interp.verdict.senses import describe
 from interp.verdict.similarity import NAMES
-from interp.verdict.verdicts import MAX_DENSITY, Ranking, evidence_rows, verdict_columns
+from interp.verdict.verdicts import MAX_DENSITY, verdict_columns
 
 _STEPS = {
     "reading firings": 0.12,

@@ -11,7 +11,7 @@ In: rules. Out: the same in words, and as JSON.
 import json
 from typing import NamedTuple
 
-from interp.text.kinds import KINDS, Corpus
+from interp.text.kinds import KINDS, ReadText
 from interp.text.vocabulary import listed
 
 MAX_VALUES, MAX_VALUES_AROUND = 8, 4
@@ -55,7 +55,7 @@ def as_json(rule: Rule) -> str:
     return json.dumps(rule, ensure_ascii=False)
 
 
-def from_json(written: str, corpus: Corpus) -> Rule:
+def from_json(written: str, corpus: ReadText) -> Rule:
     """The rule that `as_json` wrote; corpus: of the text that it is about.
 
     Raises ValueError for anything else, and for a rule of kinds or values that this text does not have.
@@ -72,7 +72,7 @@ def from_json(written: str, corpus: Corpus) -> Rule:
     return rule
 
 
-def _atom(corpus: Corpus, kind: str, values: list[int], names: list[str]) -> Atom:
+def _atom(corpus: ReadText, kind: str, values: list[int], names: list[str]) -> Atom:
     size = corpus.kinds[kind].size(corpus)
     if not values or len(values) != len(names) or not all(0 <= value < size for value in values):
         raise ValueError(f"{kind} has no {values!r} among {size}")

@@ -10,7 +10,7 @@ from interp.features.verdict_names import ONE_MEANING, UNTESTED, VERDICTS, WITHO
 from interp.pipeline.stages.findings import by_dictionary, nulls_summary
 from interp.pipeline.stages.findings import verdicts as verdict_line
 from interp.statistics.estimates import wilson
-from interp.verdict.verdicts import verdict_counts, verdict_shares
+from interp.verdict.verdict_shares import verdict_counts, verdict_shares
 
 ROWS = [("monosemantic", True, 1)] * 3 + [("monosemantic", False, 1)] + [("polysemantic", True, 2)] * 2
 ROWS += [("polysemantic", False, 1), ("polysemantic", False, 2), ("single-token", False, 1), ("too_rare", False, 0)]

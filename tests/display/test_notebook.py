@@ -13,7 +13,8 @@ from interp.display.cards import Markup, card, facts, interval_mark, table
 from interp.features.feature_store import FeatureStore
 from interp.pipeline.run_folder import Run
 from interp.sae import SAE, Crosscoder, Threshold, TopK, TopKConfig, Transcoder
-from interp.verdict.verdicts import Ranking, ranking_evidence, read_ranking, verdict_shares
+from interp.verdict.ranking_tables import Ranking, ranking_evidence, read_ranking
+from interp.verdict.verdict_shares import verdict_shares
 
 HOSTILE = "<script>alert(1)</script>"
 

@@ -33,7 +33,7 @@ from interp.report.use import shares, uses
 from interp.report.verdict_evidence import verdict_evidence
 from interp.verdict.calibration import Calibration
 from interp.verdict.ranking import rank_features
-from interp.verdict.verdicts import ranking_evidence, worth_a_look
+from interp.verdict.ranking_tables import ranking_evidence, worth_a_look
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 VOCAB = ["<|bos|>", HOSTILE, " the", "\n", "\t", "שלום", "مرحبا", "a\u2028b", "日本", "⟨d7⟩", "'\"\\", "&amp;"] + [

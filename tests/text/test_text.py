@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from interp.text.kinds import AROUND, KINDS, Corpus, Positions
+from interp.text.kinds import AROUND, KINDS, Positions, ReadText
 from interp.text.neighbours import FUTURE, PAST, Neighbours
 from interp.text.surprise import Predicates, rows_of_each
 
@@ -136,4 +136,4 @@ def test_tokens_of_one_topic_are_of_one_class():
 
 def test_token_ids_beyond_the_vocabulary_are_refused():
     with pytest.raises(ValueError, match="from 0 to 9, but the vocabulary has 5"):
-        Corpus.read(np.arange(10, dtype=np.int32)[None], 5)
+        ReadText.read(np.arange(10, dtype=np.int32)[None], 5)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from interp.text.kinds import KINDS, Corpus
+from interp.text.kinds import KINDS, ReadText
 from interp.text.places import read_states, spelt_tokens
 from interp.text.surprise import Predicates
 from interp.text.vocabulary import plain_strings
@@ -181,7 +181,7 @@ def test_labels_of_another_shape_are_refused():
 def called(kind, string, others=("plain", "words", "of", "Latin", "letters")):
     """What a token's class is called where it has as many more tokens as make it no list."""
     vocab = [string, *(string + " " * n for n in range(1, 4)), *others]
-    corpus = Corpus.read(np.arange(len(vocab), dtype=np.int32)[None], len(vocab), vocab)
+    corpus = ReadText.read(np.arange(len(vocab), dtype=np.int32)[None], len(vocab), vocab)
     return KINDS[kind].name(corpus, int(corpus.tables[kind][0]), 0)
 
 
@@ -239,7 +239,7 @@ def test_rules_are_said_in_words():
 
 def test_tokens_are_said_as_the_vocabulary_spells_them_without_bare_control_characters():
     strings = ["\x00", "\x07b", "é", "⟨f0⟩⟨9f⟩", " \u200b", "\r", "ok", " \u202eno", "<|endoftext|>", "\ud800"]
-    corpus = Corpus.read(np.arange(10, dtype=np.int32)[None], 10, strings)
+    corpus = ReadText.read(np.arange(10, dtype=np.int32)[None], 10, strings)
     said = [KINDS["token"].name(corpus, token, token) for token in range(10)]
     assert all(words.isprintable() and "\ufffd" not in words for words in said)
     assert '"⟨f0⟩⟨9f⟩"' in said[3] and '"é"' in said[2] and '"\\x07b"' in said[1] and '"\\r"' in said[5]

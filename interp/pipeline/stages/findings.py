@@ -295,7 +295,7 @@ def _other_pages(run: Run) -> dict[str, str]:
 )
 def ranking(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     """the probability that a latent has one meaning, its verdict, senses, evidence beside its nulls, and explanation"""
-    from interp.verdict.verdicts import verdict_counts
+    from interp.verdict.verdict_shares import verdict_counts
 
     table = ranked(run, run.config.ranking, progress)
     write_parquet(folder / "ranking.parquet", table)

@@ -1,0 +1,183 @@
+"""The ranking as a table that shows itself, with the rows worth a look first; and the evidence of each latent in it.
+
+`Ranking` shows, in a notebook and in a terminal, the columns that tell a latent, of 40.
+"""
+
+from collections.abc import Callable, Mapping
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float64, Int64
+
+from interp.display import cards
+from interp.display.verdict_looks import NO_RULE, verdict_words
+from interp.features.verdict_names import (
+    MIN_F1,
+    MONOSEMANTIC,
+)
+from interp.verdict.measures import title_and_meaning
+from interp.verdict.nulls import NullScale
+
+_STATED = ("measure", "value", "z", "null_low", "null_high")
+NEEDED = ("latent", "verdict", "monosemanticity", "ci_low", "ci_high", "sure")
+SHOWN = (*NEEDED[:-1], "learnt", "n_senses", "explanation", "explanation_f1", "sure")
+_FORMER_NAMES = {"alike": "shared", "view": "shared_kind"}
+"""Columns of rankings that earlier versions wrote."""
+N_ROWS, N_CHARACTERS = 10, 90
+MAX_ALIKE = 0.5
+"""Words that the rules of two latents shown may share, of all the words of both."""
+
+
+def evidence_rows(
+    stated: Mapping[str, tuple[Float64[np.ndarray, " d_sae"], NullScale | None]],
+    latents: Int64[np.ndarray, " latent"],
+) -> pd.Series:
+    """A list of dictionaries for each of some latents. stated: by name a value of each latent, and its null; None where
+    there is none."""
+    listed: dict[int, list[dict[str, Any]]] = {int(latent): [] for latent in latents}
+    for name, (values, null) in stated.items():
+        numbers = np.column_stack([values, *(null or np.full((3, len(values)), np.nan))])[latents]
+        known = np.isfinite(numbers)
+        as_stated = np.where(known, numbers.astype(object), None)
+        for place in np.flatnonzero(known[:, 0]):
+            listed[int(latents[place])].append(dict(zip(_STATED, (name, *as_stated[place]), strict=True)))
+    return pd.Series(list(listed.values()), index=latents, dtype=object)
+
+
+def ranking_evidence(ranking: pd.DataFrame, latent: int | None = None) -> pd.DataFrame:
+    """What the verdict of a latent is made of, and its measures: `measure`, `value`, `z`, `null_low`, `null_high`, NaN
+    where there is no null. Without a latent: of all, with their `latent`.
+
+    Raises ValueError where the ranking has no such latent, or no evidence.
+    """
+    if "evidence" not in ranking:
+        raise ValueError("the ranking has no column evidence: an earlier version made it; rank the features again")
+    rows = ranking if latent is None else ranking[ranking["latent"] == latent]
+    if latent is not None and rows.empty:
+        raise ValueError(f"latent={latent} is not in the ranking")
+    pairs = zip(rows["latent"], rows["evidence"], strict=True)
+    listed = [
+        {"latent": at, **row} for at, entries in pairs if isinstance(entries, list | np.ndarray) for row in entries
+    ]
+    table = EvidenceTable(listed, columns=["latent", *_STATED]).astype(dict.fromkeys(_STATED[1:], float))
+    if latent is None:
+        return table
+    table.attrs["latent"] = int(latent)
+    return table.drop(columns="latent")
+
+
+class EvidenceTable(pd.DataFrame):
+    """A DataFrame in everything. That of one latent shows each value over its null."""
+
+    @property
+    def _constructor(self) -> Callable[..., "EvidenceTable"]:
+        return EvidenceTable
+
+    def _repr_html_(self) -> str | None:
+        if not set(_STATED) <= set(self.columns) or "latent" in self:
+            return super()._repr_html_()  # type: ignore[misc]
+        rows = [_stated(row) for row in self.to_dict(orient="records")]
+        of_latent = f" of latent {self.attrs['latent']}" if "latent" in self.attrs else ""
+        note = "Shaded: 95 % of its null, and z is the distance from it; no mark: it has none."
+        head = ("measure", "over its null", "value", "z", "what it says")
+        return cards.card(f"Evidence for the verdict{of_latent}", cards.table(head, rows), note)
+
+
+def _stated(row: dict) -> tuple[object, ...]:
+    title, meaning = title_and_meaning(row["measure"])
+    mark = cards.null_mark(row["value"], row["null_low"], row["null_high"])
+    return title, mark, f"{row['value']:.3g}", "" if isnan(row["z"]) else f"{row['z']:.1f}", meaning
+
+
+class Ranking(pd.DataFrame):
+    """A DataFrame in everything. As a whole it shows the rows that are worth a look, its parts show themselves; those
+    that lack a column which it shows look as pandas shows them."""
+
+    @property
+    def _constructor(self) -> Callable[..., "Ranking"]:
+        return Ranking
+
+    def worth_a_look(self, n: int = 10) -> "Ranking":
+        """At most n rows to begin with: surely of one meaning, with rules in words that hold, no two alike. The first
+        rows of the ranking are mostly latents of a single token, of which it is easiest to be sure."""
+        return self.loc[worth_a_look(self, n)]  # type: ignore[return-value]
+
+    def __repr__(self) -> str:
+        if not set(NEEDED) <= set(self.columns):
+            return super().__repr__()
+        shown = pd.DataFrame(self)[[name for name in SHOWN if name in self]]
+        return f"{self._title()}\n{shown.to_string(max_rows=N_ROWS, max_colwidth=40, float_format='{:.3f}'.format)}"
+
+    def _repr_html_(self) -> str | None:
+        if not set(NEEDED) <= set(self.columns):
+            return super()._repr_html_()  # type: ignore[misc]
+        chosen = self.worth_a_look(N_ROWS) if len(self) > N_ROWS else self
+        shown = chosen if len(chosen) else self.head(N_ROWS)
+        rows = [_row(row) for row in shown.to_dict(orient="records")]
+        more = f"{len(self) - len(rows):,} more rows; {len(self.columns)} columns." if len(self) > len(rows) else ""
+        if shown is chosen and more:
+            more = f"Worth a look: surely of one meaning, with rules that hold and are unlike one another. {more}"
+        head = ("latent", "verdict", "one meaning", "learnt", "senses", "explanation", "F1")
+        return cards.card(self._title(), cards.table(head, rows), more)
+
+    def _title(self) -> str:
+        counts = self["verdict"].value_counts()
+        counted = ", ".join(f"{n:,} {verdict_words(str(name))}" for name, n in counts.items())
+        return f"Ranking of {len(self):,} latents: {counted}"
+
+
+def _row(row: dict) -> tuple[object, ...]:
+    f1 = row.get("explanation_f1", float("nan"))
+    rule = str(row.get("explanation", "")) if f1 >= MIN_F1 else ""
+    rule = rule if len(rule) <= N_CHARACTERS else rule[: N_CHARACTERS - 1] + "…"
+    p = row["monosemanticity"]
+    badge = cards.verdict_badge(str(row["verdict"]), bool(row["sure"]) or isnan(p))
+    probability = cards.interval_mark(p, row["ci_low"], row["ci_high"])
+    p_learnt = row.get("learnt", float("nan"))
+    learnt = "" if isnan(p_learnt) else f"{p_learnt:.2f}"
+    words = rule or (NO_RULE if not isnan(p) and "explanation" in row else "")
+    return row["latent"], badge, probability, learnt, row.get("n_senses", ""), words, f"{f1:.2f}" if rule else ""
+
+
+def read_ranking(file: str | Path) -> Ranking:
+    table = pd.read_parquet(file)
+    ranking = Ranking(table.rename(columns=_FORMER_NAMES))
+    ranking.attrs = table.attrs
+    return ranking
+
+
+def has_rule(ranking: pd.DataFrame) -> pd.Series:
+    """Whether the rule of a latent has MIN_F1 or more; of a ranking without rules none has."""
+    if "explanation_f1" not in ranking:
+        return pd.Series(False, ranking.index)
+    return ranking["explanation_f1"].fillna(0) >= MIN_F1
+
+
+def rule_holds(ranking: pd.DataFrame) -> pd.Series:
+    """Whether a latent has a rule that names no bytes of characters, and is not known to be one that the model did not
+    learn."""
+    holds = has_rule(ranking)
+    if "explanation" in ranking:
+        holds &= ~ranking["explanation"].fillna("⟨").str.contains("⟨")
+    return holds & (ranking["learnt"].fillna(1) >= 0.5) if "learnt" in ranking else holds
+
+
+def worth_a_look(ranking: pd.DataFrame, n: int) -> list[Any]:
+    """The index of at most n rows, those first whose rules predict most: by the square of the rule's F1 times the
+    entropy of the tokens that it predicts."""
+    if not {"verdict", "sure", "explanation", "explanation_f1", "token_entropy"} <= set(ranking):
+        return []
+    one = ranking[(ranking["verdict"] == MONOSEMANTIC) & ranking["sure"].eq(True) & rule_holds(ranking)]
+    order = one.assign(worth=one["explanation_f1"] ** 2 * one["token_entropy"]).dropna(subset=["worth"])
+    order = order.sort_values(["worth", "explanation_f1"], ascending=False, kind="stable")
+    chosen: list[Any] = []
+    rules: list[set[str]] = []
+    for place, explanation in order["explanation"].items():
+        rule = set(str(explanation).replace(",", " ").split())
+        if len(chosen) < n and all(len(rule & r) <= MAX_ALIKE * len(rule | r) for r in rules):
+            chosen.append(place)
+            rules.append(rule)
+    return chosen

@@ -1,0 +1,89 @@
+"""What a ranking says in sum: how many latents have each verdict, and shares with their intervals.
+
+In: a ranking, or any table with its columns `verdict`, `sure` and `n_senses`.
+"""
+
+from collections.abc import Callable
+from math import isnan
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from interp.display import cards
+from interp.display.cards import Markup
+from interp.features.verdict_names import (
+    BY_PROBABILITY,
+    IDLE,
+    MONOSEMANTIC,
+    OF_ONE_MEANING,
+    ONE_MEANING,
+    POLYSEMANTIC,
+    VERDICTS,
+)
+from interp.statistics.estimates import wilson
+from interp.verdict.ranking_tables import has_rule
+
+
+def verdict_shares(ranking: pd.DataFrame) -> pd.DataFrame:
+    """How many latents have each verdict, and of how many that is sure. A row a verdict, with its `n` and, of all that
+    are neither dead nor faint, these shares with their 95 % intervals (Wilson):
+
+    share, ci_low, ci_high                  those that have the verdict; NaN for dead and faint
+    sure_share, sure_low, sure_high         those that have it and are `sure` of it
+    unsure_share, unsure_low, unsure_high   those of either verdict by probability that are not: ½ may lie on either
+                                            side of these. The last six are NaN for all other verdicts.
+
+    The last row, `one_meaning`, counts monosemantic and single-token latents together.
+    """
+    works = int((~ranking["verdict"].isin(IDLE)).sum())
+    unsure = ranking["verdict"].isin(BY_PROBABILITY) & ~ranking["sure"].astype(bool)
+    rows = []
+    for verdict in (*VERDICTS, ONE_MEANING):
+        one = verdict == ONE_MEANING
+        has_verdict = ranking["verdict"].isin(OF_ONE_MEANING if one else (verdict,))
+        judged = one or verdict in BY_PROBABILITY
+        shares = {("share", "ci_low", "ci_high"): int(has_verdict.sum()) if verdict not in IDLE else None}
+        shares["sure_share", "sure_low", "sure_high"] = int((has_verdict & ~unsure).sum()) if judged else None
+        shares["unsure_share", "unsure_low", "unsure_high"] = int(unsure.sum()) if judged else None
+        rows.append({"verdict": verdict, "n": int(has_verdict.sum())})
+        for names, k in shares.items():
+            share = (np.nan,) * 3 if k is None else (k / max(works, 1), *wilson(k, works))
+            rows[-1] |= dict(zip(names, share, strict=True))
+    return VerdictShares(rows)
+
+
+class VerdictShares(pd.DataFrame):
+    """A DataFrame in everything. As a whole it shows each share on a line with its interval."""
+
+    @property
+    def _constructor(self) -> Callable[..., "VerdictShares"]:
+        return VerdictShares
+
+    def _repr_html_(self) -> str | None:
+        if not {"verdict", "n", "share", "ci_low", "ci_high", "sure_share"} <= set(self.columns):
+            return super()._repr_html_()  # type: ignore[misc]
+        rows = []
+        for row in self.to_dict(orient="records"):
+            sure = row["sure_share"]
+            name = (
+                Markup("<b>one meaning</b>") if row["verdict"] == ONE_MEANING else cards.verdict_badge(row["verdict"])
+            )
+            share = cards.interval_mark(row["share"], row["ci_low"], row["ci_high"])
+            rows.append((name, f"{row['n']:,}", share, "" if isnan(sure) else f"{sure:.2f}"))
+        note = "Shares are of the latents that are neither dead nor faint, with 95 % intervals."
+        return cards.card("Verdicts", cards.table(("verdict", "latents", "share", "surely"), rows), note)
+
+
+def verdict_counts(ranking: pd.DataFrame) -> dict[str, Any]:
+    """`verdicts`: how many latents have each; `unsure`: how many of those by probability have an interval that holds ½;
+    `inseparable`: how many are polysemantic with one sense; `without_rule`: how many are monosemantic, and no rule in
+    words holds of them."""
+    by_probability = ranking[ranking["verdict"].isin(BY_PROBABILITY)]
+    has_no_rule = (ranking["verdict"] == MONOSEMANTIC) & ~has_rule(ranking) & ("explanation" in ranking)
+    return {
+        "verdicts": ranking["verdict"].value_counts().to_dict(),
+        "unsure": (~by_probability["sure"].astype(bool)).groupby(by_probability["verdict"]).sum().to_dict(),
+        "inseparable": int(((ranking["verdict"] == POLYSEMANTIC) & (ranking["n_senses"] == 1)).sum()),
+        "without_rule": int(has_no_rule.sum()),
+    }

@@ -15,9 +15,9 @@ stand in parentheses, both within twelve tokens of "import". A rule in words is 
     before              the eight tokens before: of rules alone
     label               the labels that a user gave: of rules alone
 
-To add a kind, write one entry: `kind` with a function of `Positions`, `spelling` with what a token's own string says,
-or `place` with what the reader of places knows. Similarity, senses, rules and what is said of them follow. Nothing
-looks across the edge of a sequence.
+To add a kind, write one entry: `kind` with a function of `Positions`, `register_spelling` with what a token's own
+string says, or `register_place` with what the reader of places knows. Similarity, senses, rules and what is said of
+them follow. Nothing looks across the edge of a sequence.
 
 The calibration that ships was fitted with the kinds below. Another kind that compares positions makes firings more
 alike than they were there, and a ranking warns of it: fit the calibration anew, or give the kind to rules alone
@@ -178,13 +178,13 @@ class Positions:
         self.n_ctx = corpus.tokens.shape[1]
         self.sequences, sequence = np.unique(rows // self.n_ctx, return_inverse=True)
         self.corpus = corpus
-        self.place = rows % self.n_ctx
+        self.position = rows % self.n_ctx
         self.tokens = np.ascontiguousarray(corpus.tokens[self.sequences])
-        self.rows = sequence * self.n_ctx + self.place
+        self.rows = sequence * self.n_ctx + self.position
 
     def token(self, offset: int = 0) -> Int64[np.ndarray, " row"]:
         """The token so far behind each row; −1 beyond the sequence's edge."""
-        inside = (self.place + offset >= 0) & (self.place + offset < self.n_ctx)
+        inside = (self.position + offset >= 0) & (self.position + offset < self.n_ctx)
         return np.where(inside, self.tokens.reshape(-1)[np.where(inside, self.rows + offset, 0)], -1)
 
     def of(self, table: str, offset: int = 0) -> Int64[np.ndarray, " row"]:
@@ -222,7 +222,7 @@ def kind(size: int | Callable[[ReadText], int], name: Callable[[ReadText, int, i
     return register
 
 
-def of_token(kind_name: str, table: str, words: str = "{}", offset: int = 0, **fields: Any) -> None:
+def register_token(kind_name: str, table: str, words: str = "{}", offset: int = 0, **fields: Any) -> None:
     """Register the class that the token at an offset has in a table of the corpus."""
     KINDS[kind_name] = Kind(
         values=lambda at: at.of(table, offset),
@@ -233,7 +233,7 @@ def of_token(kind_name: str, table: str, words: str = "{}", offset: int = 0, **f
     )
 
 
-def spelling(kind_name: str, says: Callable[[str], Any], named: Callable[[Any], str], **fields: Any) -> None:
+def register_spelling(kind_name: str, says: Callable[[str], Any], named: Callable[[Any], str], **fields: Any) -> None:
     """Register a class of tokens whose strings say the same; named: how a class of many is called by what they say."""
     SPELLINGS[kind_name] = says
 
@@ -241,10 +241,10 @@ def spelling(kind_name: str, says: Callable[[str], Any], named: Callable[[Any], 
         is_few = (corpus.tables[kind_name] == value).sum() <= LISTED
         return corpus.like(kind_name, value) if is_few else named(corpus.spellings[kind_name][value])
 
-    of_token(kind_name, kind_name, name=name, items=1.5, needs_strings=True, **fields)
+    register_token(kind_name, kind_name, name=name, items=1.5, needs_strings=True, **fields)
 
 
-def place(
+def register_place(
     kind_name: str, speaks_of: str, names: Sequence[str], read: Callable[[Any], Any], size: int = 0, **fields: Any
 ) -> None:
     """Register what the reader of places knows: one of some values, each with its name; the last is of all above."""
@@ -259,7 +259,7 @@ def place(
     )
 
 
-def window(kind_name: str, offsets: range, words: str, **fields: Any) -> None:
+def register_window(kind_name: str, offsets: range, words: str, **fields: Any) -> None:
     """Register the tokens at some offsets."""
     KINDS[kind_name] = Kind(
         values=lambda at: _once(np.stack([at.token(offset) for offset in offsets], 1)),
@@ -280,7 +280,7 @@ for _name, _offset, _said in (
     ("before_previous", -2, "two after {}"),
     ("after_next", 2, "two before {}"),
 ):
-    of_token(_name, "token", _said, _offset, items=1)
+    register_token(_name, "token", _said, _offset, items=1)
 
 
 # How it is spelt.
@@ -341,25 +341,25 @@ def _affix(words: str, n: int) -> Callable[[str], str]:
     return lambda affix: f"{words} {quoted(affix)}" if len(affix) == n else f"{quoted(affix)} in any case"
 
 
-spelling("script", _script, _script_name)
-spelling("shape", _shape, _shape_name)
-spelling("start", lambda s: (s[:1].isspace(), _shape(s)), _start_name)
+register_spelling("script", _script, _script_name)
+register_spelling("shape", _shape, _shape_name)
+register_spelling("start", lambda s: (s[:1].isspace(), _shape(s)), _start_name)
 for _n in (2, 3, 4):
-    spelling(f"first_{_n}", _part(slice(_n)), _affix("tokens that begin with", _n))
+    register_spelling(f"first_{_n}", _part(slice(_n)), _affix("tokens that begin with", _n))
 for _n in (2, 3):
-    spelling(f"last_{_n}", _part(slice(-_n, None)), _affix("tokens that end in", _n))
-spelling("letters", _bare, lambda bare: f"{quoted(bare)} in any case")
-spelling("length", lambda s: (len(s.strip()), _script(s)), _length_name, in_rules=False)
+    register_spelling(f"last_{_n}", _part(slice(-_n, None)), _affix("tokens that end in", _n))
+register_spelling("letters", _bare, lambda bare: f"{quoted(bare)} in any case")
+register_spelling("length", lambda s: (len(s.strip()), _script(s)), _length_name, in_rules=False)
 
 
 # Its class by what stands beside it and around it, and those of the tokens beside it.
 
 for _table in (*(f"role_{n}" for n in ROLE_GRAINS), *(f"about_{n}" for n in ABOUT_GRAINS)):
-    of_token(_table, _table)
+    register_token(_table, _table)
 for _table in ("role_40", "role_120", "about_40", "about_400"):
-    of_token(f"previous_{_table}", _table, "after {}", -1)
+    register_token(f"previous_{_table}", _table, "after {}", -1)
 for _table in ("role_40", "role_120"):
-    of_token(f"next_{_table}", _table, "before {}", 1)
+    register_token(f"next_{_table}", _table, "before {}", 1)
 
 
 # The word that it is in.
@@ -425,7 +425,7 @@ def _sequence_place_name(corpus: ReadText, value: int, row: int) -> str:
 
 @kind(32, _sequence_place_name, speaks_of="sequence")
 def sequence_place(at: Positions) -> Values:
-    return np.where(at.place < 2, at.place, 1 + np.log2(np.maximum(at.place, 1)).astype(np.int64))
+    return np.where(at.position < 2, at.position, 1 + np.log2(np.maximum(at.position, 1)).astype(np.int64))
 
 
 INDENTS = (
@@ -440,22 +440,22 @@ def indent(at: Positions) -> Values:
     return np.where(at.state.line_known, np.minimum((at.state.indent + 3) // 4, 5), -1)
 
 
-place("line_start", "place in the line", ["within a line", "at the start of a line"], lambda s: s.line_start)
-place(
+register_place("line_start", "place in the line", ["within a line", "at the start of a line"], lambda s: s.line_start)
+register_place(
     "sentence_start",
     "place in the sentence",
     ["within a sentence", "at the start of a sentence"],
     lambda s: s.sentence_start,
 )
-place(
+register_place(
     "word_part",
     "word",
     ["outside words", "inside a word", "at the start of a word"],
     lambda s: s.in_word + 2 * s.word_start,
     4,
 )
-place("paragraph", "paragraph", ["within a paragraph", "in a paragraph's first line"], lambda s: s.paragraph)
-place(
+register_place("paragraph", "paragraph", ["within a paragraph", "in a paragraph's first line"], lambda s: s.paragraph)
+register_place(
     "brackets",
     "brackets",
     [
@@ -467,28 +467,28 @@ place(
     ],
     lambda s: s.brackets,
 )
-place("parentheses", "parentheses", ["outside parentheses", "in parentheses"], lambda s: s.parens > 0)
-place("squares", "square brackets", ["outside square brackets", "in square brackets"], lambda s: s.squares > 0)
-place("braces", "braces", ["outside braces", "in braces"], lambda s: s.braces > 0)
-place(
+register_place("parentheses", "parentheses", ["outside parentheses", "in parentheses"], lambda s: s.parens > 0)
+register_place("squares", "square brackets", ["outside square brackets", "in square brackets"], lambda s: s.squares > 0)
+register_place("braces", "braces", ["outside braces", "in braces"], lambda s: s.braces > 0)
+register_place(
     "quotes",
     "quotes",
     ["outside quotes", "in quotes", "in quotes within quotes", "three quotes deep or more"],
     lambda s: s.quotes,
 )
-place(
+register_place(
     "literal",
     "literal",
     ["outside string literals", "in a string literal", "in a triple-quoted string"],
     lambda s: (s.literal > 0) + 2 * (s.triple > 0),
     4,
 )
-place("comment", "comment", ["outside comments", "in a comment"], lambda s: s.comment)
-place("tag", "markup", ["outside tags", "in a <tag>"], lambda s: s.tag)
-place("math", "markup", ["outside $ signs", "between $ signs"], lambda s: s.math)
-place("url", "markup", ["outside URLs", "in a URL"], lambda s: s.url)
-place("bold", "markup", ["outside ** marks", "between ** marks"], lambda s: s.bold)
-place(
+register_place("comment", "comment", ["outside comments", "in a comment"], lambda s: s.comment)
+register_place("tag", "markup", ["outside tags", "in a <tag>"], lambda s: s.tag)
+register_place("math", "markup", ["outside $ signs", "between $ signs"], lambda s: s.math)
+register_place("url", "markup", ["outside URLs", "in a URL"], lambda s: s.url)
+register_place("bold", "markup", ["outside ** marks", "between ** marks"], lambda s: s.bold)
+register_place(
     "repeats",
     "repetition",
     ["not among the eight tokens before", "that repeat the token before", "that occur among the eight tokens before"],
@@ -517,8 +517,8 @@ def _topic(grain: int) -> None:
 
 for _grain in TOPIC_GRAINS:
     _topic(_grain)
-window("around", range(-AROUND, AROUND + 1), f"within {AROUND} tokens of {{}}", in_rules=False)
-window("before", range(-BEFORE, 0), f"within {BEFORE} tokens after {{}}", compares=False)
+register_window("around", range(-AROUND, AROUND + 1), f"within {AROUND} tokens of {{}}", in_rules=False)
+register_window("before", range(-BEFORE, 0), f"within {BEFORE} tokens after {{}}", compares=False)
 
 
 @kind(
@@ -532,7 +532,7 @@ def label(at: Positions) -> Values:
     sequence = at.rows // at.n_ctx
     if not at.corpus.labels:  # a text beside the one that is labelled
         return np.full((len(at.rows), 1), -1)
-    masks = [mask[at.sequences].numpy()[sequence, at.place] for mask in at.corpus.labels.values()]
+    masks = [mask[at.sequences].numpy()[sequence, at.position] for mask in at.corpus.labels.values()]
     return np.stack([np.where(mask, number, -1) for number, mask in enumerate(masks)], 1)
 
 
@@ -565,10 +565,10 @@ def _centres(windows: np.ndarray, n: int) -> Float32[np.ndarray, "topic dim"]:
 def _once(values):
     """The values with −1 where a row has the same further left."""
     for row in range(len(values)):
-        for place in range(1, values.shape[1]):
-            for other in range(place):
-                if values[row, other] == values[row, place]:
-                    values[row, place] = -1
+        for column in range(1, values.shape[1]):
+            for other in range(column):
+                if values[row, other] == values[row, column]:
+                    values[row, column] = -1
                     break
     return values
 
@@ -599,9 +599,9 @@ def _stems(tokens, firsts, lasts, letters, begin):
         mixed = np.uint64(0)
         n = 0
         for row in range(firsts[i], lasts[i] + 1):
-            for place in range(begin[flat[row]], begin[flat[row] + 1]):
+            for letter in range(begin[flat[row]], begin[flat[row] + 1]):
                 if n < STEM:
-                    mixed = mixed * _MULTIPLIER + np.uint64(letters[place])
+                    mixed = mixed * _MULTIPLIER + np.uint64(letters[letter])
                     mixed ^= mixed >> np.uint64(31)
                     n += 1
         out[i] = np.int64((mixed * GOLDEN_64) >> np.uint64(64 - HASH_BITS))

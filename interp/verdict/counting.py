@@ -42,7 +42,7 @@ class RuleCounts(NamedTuple):
 
 
 class NumberedRules(NamedTuple):
-    """The rules of all units, one unit after the other, as places among the unit's atoms; −1 for none."""
+    """The rules of all units, one unit after the other, as indices into the unit's atoms; −1 for none."""
 
     first_rule: Int64[np.ndarray, " unit_plus_1"]
     rules: Int64[np.ndarray, f"rule {MAX_ATOMS}"]
@@ -65,9 +65,9 @@ class NumberedRules(NamedTuple):
                 rules[number, : len(rule)] = [index_of[atom] for atom in rule]
         every = [atom for atoms_of_unit in atoms for atom in atoms_of_unit]
         values = [predicates.first[atom.kind] + value for atom in every for value in atom.values]
-        numbers, places = np.unique(np.array(values, np.int64), return_inverse=True)
+        numbers, indices = np.unique(np.array(values, np.int64), return_inverse=True)
         first_value = begins([atom.values for atom in every])
-        return cls(first_rule, rules, begins(atoms), first_value, places.astype(np.int64), numbers)
+        return cls(first_rule, rules, begins(atoms), first_value, indices.astype(np.int64), numbers)
 
 
 class TextBits(NamedTuple):
@@ -78,7 +78,7 @@ class TextBits(NamedTuple):
     rows: Int32[np.ndarray, " entry"]
     bits: UInt64[np.ndarray, "common word"]
     bits_of: Int32[np.ndarray, " predicate"]
-    """Its place in `bits`; −1 for a predicate that is not common."""
+    """Its index in `bits`; −1 for a predicate that is not common."""
     n_rows: int
 
     @classmethod

@@ -156,7 +156,7 @@ def collect_evidence(
     """Evidence from `codes` of the rows seq * n_ctx + pos of `tokens` (ids below `n_vocab`).
 
     vocab: None where nothing is known of how tokens are spelt. listeners: each is handed every chunk, whole groups at a
-    time. chosen: of other latents nothing is asked; the nulls are of all.
+    time. chosen: the latents that are judged; None: all. The nulls are of all in either case.
     """
     rng, (n_seq, n_ctx) = np.random.default_rng(seed), tokens.shape
     per_group = rows_per_group(n_seq, n_ctx)
@@ -207,13 +207,13 @@ class _Judge(NamedTuple):
         for start in range(0, len(latents), LATENTS_AT_ONCE):
             block = latents[start : start + LATENTS_AT_ONCE]
             present = self.rows[block] >= 0
-            rows, place = np.unique((self.rows[block][present] + shift) % n_rows, return_inverse=True)
+            rows, index = np.unique((self.rows[block][present] + shift) % n_rows, return_inverse=True)
             holds = self.predicates.at(rows, self.predicates.compared)
             ends = np.cumsum(present.sum(1))
-            places = np.split(place, ends[:-1])
+            indices = np.split(index, ends[:-1])
 
-            def judge(number: int, block=block, rows=rows, holds=holds, places=places) -> None:
-                self._one(int(block[number]), rows[places[number]], holds[places[number]], out, with_words=shift == 0)
+            def judge(number: int, block=block, rows=rows, holds=holds, indices=indices) -> None:
+                self._one(int(block[number]), rows[indices[number]], holds[indices[number]], out, with_words=shift == 0)
 
             with ThreadPoolExecutor(torch.get_num_threads()) as pool:
                 for n_done, _ in enumerate(pool.map(judge, range(len(block)))):

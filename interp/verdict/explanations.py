@@ -150,12 +150,12 @@ def choose(
     f1_fit = 2 * recall[0] * n_unit / np.maximum(n_unit + holds[0], 1)
     worth = np.full(f1_fit.shape, -np.inf)
     for unit, rules_of_unit in enumerate(proposed):
-        for place, rule in enumerate(rules_of_unit):
-            worth[unit, place] = f1_fit[unit, place] - _price(rule, n_firings[0, unit])
+        for number, rule in enumerate(rules_of_unit):
+            worth[unit, number] = f1_fit[unit, number] - _price(rule, n_firings[0, unit])
     known = np.array([bool(candidates) for candidates in proposed], bool)
     units = np.arange(len(proposed))
     best = worth.argmax(1)
-    rules = [candidates[place] if candidates else () for candidates, place in zip(proposed, best, strict=True)]
+    rules = [candidates[number] if candidates else () for candidates, number in zip(proposed, best, strict=True)]
 
     def at(values: np.ndarray) -> Float64[np.ndarray, " unit ..."]:
         chosen = values[units, best]
@@ -214,10 +214,10 @@ def _propose(
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for start in range(0, len(firings), UNITS_AT_ONCE):
             units = slice(start, start + UNITS_AT_ONCE)
-            rows, place = np.unique(np.concatenate(firings[units]), return_inverse=True)
+            rows, index = np.unique(np.concatenate(firings[units]), return_inverse=True)
             holds = background.predicates.at(rows, background.predicates.in_rules)
             ends = np.cumsum([len(rows_of_unit) for rows_of_unit in firings[units]])[:-1]
-            of_units = [holds[places] for places in np.split(place, ends)]
+            of_units = [holds[part] for part in np.split(index, ends)]
             proposed += pool.map(
                 candidates, [background] * len(of_units), of_units, firings[units], n_fire[units].astype(float)
             )

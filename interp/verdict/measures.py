@@ -131,7 +131,7 @@ def best_token_concentration(features: FeatureStore) -> Values:
 
 @measure("Share of the commonest token", "of its activation, with variants in case and space", sign=1, null="shift")
 def token_share(features: FeatureStore) -> Values:
-    """Reads the codes."""
+    """Read the codes."""
     words = WordMass(features.tokens, features.vocab, features.d_sae)
     for chunk in read_chunks(features.codes):
         words.add(chunk)
@@ -173,7 +173,7 @@ def max_cosine(features: FeatureStore) -> Values:
     needs_twin=True,
 )
 def twin_correlation(features: FeatureStore, twin: FeatureStore) -> Values:
-    """Reads the codes of both."""
+    """Read the codes of both."""
     return best_correlations(features, twin)
 
 
@@ -246,13 +246,13 @@ class WordMass:
 
     @property
     def largest_share(self) -> Float64[np.ndarray, " d_sae"]:
-        """Gives the share of a latent's activation that falls on its commonest word; NaN where it never fires."""
+        """The share of a latent's activation that falls on its commonest word; NaN where it never fires."""
         total, most = np.asarray(self._mass.sum(1)).ravel(), np.asarray(self._mass.max(1).todense()).ravel()
         return np.divide(most, total, out=np.full(len(most), np.nan), where=total > 0)
 
 
 def largest_cosines(W: Float[Tensor, "row d"]) -> Float64[np.ndarray, " row"]:
-    """Finds each row's largest cosine with another; NaN if there is one only."""
+    """Find each row's largest cosine with another; NaN if there is one only."""
     if len(W) == 1:
         return np.array([np.nan])
     return np.concatenate([table["cosine"] for table in neighbour_tables(W, 1)]).astype(np.float64)

@@ -177,9 +177,9 @@ class SampledCodes:
         n_shifts = len(self.shifts)
         n_rows = features.tokens.numel()
         rows, units, values = (np.concatenate(arrays) for arrays in zip(*self._parts, strict=True))
-        place = np.concatenate([((rows + np.int64(shift)) % n_rows).astype(rows.dtype) for shift in self.shifts])
+        moved = np.concatenate([((rows + np.int64(shift)) % n_rows).astype(rows.dtype) for shift in self.shifts])
         latents = np.concatenate([units + np.int32(s * n_units) for s in range(n_shifts)])
-        entries = np.tile(values, n_shifts), (place, latents)
+        entries = np.tile(values, n_shifts), (moved, latents)
         shifted = scipy.sparse.coo_matrix(entries, shape=(n_rows, n_units * n_shifts)).tocsr()
         tensors = [torch.from_numpy(array) for array in (shifted.indptr, shifted.indices, shifted.data)]
         codes = SparseCodes(tensors[0], tensors[1], tensors[2], shifted.shape[1])

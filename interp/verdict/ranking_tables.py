@@ -42,8 +42,8 @@ def evidence_rows(
         numbers = np.column_stack([values, *(null or np.full((3, len(values)), np.nan))])[latents]
         known = np.isfinite(numbers)
         as_stated = np.where(known, numbers.astype(object), None)
-        for place in np.flatnonzero(known[:, 0]):
-            listed[int(latents[place])].append(dict(zip(_STATED, (name, *as_stated[place]), strict=True)))
+        for index in np.flatnonzero(known[:, 0]):
+            listed[int(latents[index])].append(dict(zip(_STATED, (name, *as_stated[index]), strict=True)))
     return pd.Series(list(listed.values()), index=latents, dtype=object)
 
 
@@ -175,9 +175,9 @@ def worth_a_look(ranking: pd.DataFrame, n: int) -> list[Any]:
     order = order.sort_values(["worth", "explanation_f1"], ascending=False, kind="stable")
     chosen: list[Any] = []
     rules: list[set[str]] = []
-    for place, explanation in order["explanation"].items():
+    for row, explanation in order["explanation"].items():
         rule = set(str(explanation).replace(",", " ").split())
         if len(chosen) < n and all(len(rule & r) <= MAX_ALIKE * len(rule | r) for r in rules):
-            chosen.append(place)
+            chosen.append(row)
             rules.append(rule)
     return chosen

@@ -44,10 +44,10 @@ def describe(
     """The latents chosen and their senses. sample: of the pass that the evidence is from; maxima: of each latent;
     labels: those that rules may name.
 
-    A sense is `share` of the activation mass, `monosemanticity` and what of it is `by_chance`, what its firings
-    share (`common`, in words), `n` sampled firings, `rows` of the strongest and `weak_rows`, `following` tokens,
-    `promoted` share, `rule` with its `f1`, `precision` and `recall`; where no rule was found, the first of `common` is
-    it.
+    A sense is `share` of the activation mass, `monosemanticity`, how often shifted text reaches as much (`by_chance`),
+    what its firings share (`common`, in words), `n` sampled firings, `rows` of the strongest and `weak_rows`,
+    `following` tokens, `promoted` share, `rule` with its `f1`, `precision` and `recall`; where no rule was found, the
+    first of `common` is it.
     """
     known = _senses(features, evidence)
     words, senses = explain(
@@ -65,9 +65,9 @@ def describe(
         progress=progress or no_progress,
     )
     described: list[list[dict[str, Any]]] = [[] for _ in range(features.d_sae)]
-    for place, (latent, _, sense) in enumerate(known):
-        scores = {name: _known(getattr(senses, name)[place]) for name in ("f1", "precision", "recall")}
-        described[latent].append(sense | {"rule": senses.phrases[place] or next(iter(sense["common"]), "")} | scores)
+    for number, (latent, _, sense) in enumerate(known):
+        scores = {name: _known(getattr(senses, name)[number]) for name in ("f1", "precision", "recall")}
+        described[latent].append(sense | {"rule": senses.phrases[number] or next(iter(sense["common"]), "")} | scores)
     return Described(words, described)
 
 

@@ -104,8 +104,8 @@ def similarities(shared: Shared, n: int, density: float) -> Float64[np.ndarray, 
 def level(r: Float64[np.ndarray, "firing firing"]) -> float:
     """How alike a firing is to those nearest to it, NEAR of all and LEAST at least: the median over firings."""
     k = min(max(LEAST, int(np.ceil(NEAR * len(r)))), len(r) - 1)
-    place = len(r) - 1 - k  # a firing is like itself
-    return max(LEAST_LEVEL, float(np.median(np.partition(r, place, axis=1)[:, place])))
+    rank = len(r) - 1 - k  # a firing is like itself
+    return max(LEAST_LEVEL, float(np.median(np.partition(r, rank, axis=1)[:, rank])))
 
 
 def likeness(r: Float64[np.ndarray, "firing firing"], weights: Float64[np.ndarray, " firing"]) -> Likeness:
@@ -166,8 +166,8 @@ def most_shared(shared: Shared, weights: Float64[np.ndarray, " firing"], most_na
 @njit(cache=True, nogil=True)
 def _similarities(n, worth, first, members):
     r = np.zeros((n, n))
-    for place in np.argsort(worth):  # the largest comes last, and stays
-        for a in range(first[place], first[place + 1]):
-            for b in range(first[place], a):
-                r[members[a], members[b]] = r[members[b], members[a]] = worth[place]
+    for number in np.argsort(worth):  # the largest comes last, and stays
+        for a in range(first[number], first[number + 1]):
+            for b in range(first[number], a):
+                r[members[a], members[b]] = r[members[b], members[a]] = worth[number]
     return r

@@ -11,7 +11,7 @@ from interp.statistics.randomness import splitmix64
 from interp.text.kinds import ReadText
 from interp.verdict import explain
 from interp.verdict.ranking import rank_codes
-from tests.verdict.test_explain import truth
+from tests.verdict.test_explanations import truth
 
 N_CTX = 40
 

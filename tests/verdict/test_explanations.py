@@ -334,7 +334,7 @@ def test_a_kind_of_predicates_is_one_entry(monkeypatch):
 
     @kind(2, lambda corpus, value, row: names[1][value], speaks_of="parity")
     def even(at):
-        return 1 - at.place % 2
+        return 1 - at.position % 2
 
     tokens = random_text(np.random.default_rng(2))
     near = sum(np.roll(tokens == 14, back, 1) & (np.arange(24) >= back) for back in (1, 2, 3)) > 0

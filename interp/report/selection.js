@@ -14,7 +14,7 @@ report.ranges = (() => {
     explanation_f1: "Rule F1",
     learnt: "Learnt",
     density: "Density",
-    fvu_rise: "Contribution (of the variance)",
+    fvu_rise: "Contribution",
   };
   const HINTS = {
     monosemanticity: "probability that its firings have one meaning",

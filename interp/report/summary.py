@@ -110,7 +110,7 @@ def _facts(inputs: ReportInputs) -> list[tuple[str, str]]:
     if training is not None and "tokens" in training:
         size += f", trained on {training['tokens'].max():,} tokens"
     rows.append(("Dictionary", size))
-    rows.append(("Latents a token", f"{inputs.features['density'].fillna(0).sum():.1f}"))
+    rows.append(("L0", f"{inputs.features['density'].fillna(0).sum():.1f} latents a token"))
     unit = "tokens" if store.has_text else "rows"
     rows.append(("Scanned", f"{inputs.n_scanned:,} {unit} in contexts of {store.n_ctx}"))
     return rows + [(name, value) for panel in inputs.panels if "fact" in panel for name, value in [panel["fact"]]]

@@ -136,7 +136,7 @@ report.filters = (() => {
           id: "search",
           type: "search",
           "data-state": "query",
-          placeholder: "Search: return, tok:…, rule:…, #12",
+          placeholder: "Search: tok:…, rule:…, #12",
           title: HINT,
           "aria-label": "Search features",
           autocomplete: "off",

@@ -362,8 +362,9 @@ def test_a_token_that_fires_stands_on_its_own_with_its_space_marked_and_what_doe
 
 
 def test_bytes_of_one_character_are_joined_and_share_the_stronger_shade(browser, address):
-    """Tokens 9 and 10 are the two bytes of β, 11 to 13 the four of two letters that share a token."""
-    for latent, shown in ((9, "β"), (11, "ש"), (12, "ש"), (13, "ל")):
+    """Tokens 9 and 10 are the two bytes of β, 11 to 13 the four of two letters that share a token, whose firing is one
+    box."""
+    for latent, shown in ((9, "β"), (11, "ש"), (12, "של"), (13, "ל")):
         browser.open(f"{address}#feature/{latent}")
         assert browser.text(".example .firing")[0] == shown
     pieces = browser.evaluate(

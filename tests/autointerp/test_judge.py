@@ -414,7 +414,7 @@ def test_mistakes_are_one_line_and_ask_nothing(features, ranking, tmp_path, envi
         assert "say --yes" in refused(capsys, *no_yes)
         no_model = [word for word in words if word not in ("--model", "planted")]
         assert "OPENAI_MODEL" in refused(capsys, *no_model)
-        assert "latent 99 does not exist" in refused(capsys, *words, "--latent", 99)
+        assert "latent 99 must be a whole number in 0..6" in refused(capsys, *words, "--latent", 99)
         assert "no latent has both" in refused(capsys, *words, "--latent", 6)
         assert "--set 'model=x'" in refused(capsys, *words, "--set", "model=x")
         assert "https://host/v1" in refused(capsys, *words, "--base-url", "localhost:80")

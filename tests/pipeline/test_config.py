@@ -116,7 +116,7 @@ def test_mistakes_in_a_dictionary_are_named(given, message):
         ('[tokenizer]\nkind = "words"', r"kind='words' must be 'bpe' or 'characters'"),
         ("[nulls]\nsae_tokens = 0", r"\[nulls\] sae_tokens=0 must be at least 1"),
         ("[ranking]\nnulls = 0", r"\[ranking\] nulls=0 must be at least 1"),
-        ("[ranking]\nseed = -1", r"\[ranking\] seed=-1 must be in 0..2147483647"),
+        ("[ranking]\nseed = -1", r"\[ranking\] seed=-1 must be a whole number in 0..2147483647"),
         ('[training]\nprecision = "float8"', r"precision = 'float8' must be 'auto', 'float32' or 'bfloat16'"),
         ("[training]\nbetas = [0.9]", r"\[training\] field 'betas' does not exist"),
         ("[corpus.shares]\nshakespeare = true", r"\[corpus\] shares = True must be a valid number"),

@@ -703,10 +703,11 @@ def test_chromium_shows_the_feature_of_the_address(chromium, page, run):
     rows = re.findall(r'<li class="example" data-row="(\d+)"', section)
     stored = data(page, "features-0000")[str(latent)]["examples"]
     assert "Sense 1" not in text and 'class="null"' in section and "precision" in text
-    strongest = sorted({row: value for _, row, _, value, _ in stored}.items(), key=lambda each: -each[1])[:15]
-    assert [int(row) for row in rows][:15] == [row for row, _ in strongest]
+    values = {row: value for _, row, _, value, _ in stored}
+    shown = [int(row) for row in rows][:15]
+    assert len(shown) > 3 and values[shown[0]] == max(values.values()), "those on one token after one text are folded"
     firing = re.findall(r'<(?:span|bdi) class="token on(?: strong)? firing" data-value="([\d.e-]+)"', section)[:15]
-    assert [float(value) for value in firing] == pytest.approx([value for _, value in strongest])
+    assert [float(value) for value in firing] == pytest.approx([values[row] for row in shown])
     assert "שלום" in text and 'class="mark line"' in section
     for other, _ in data(page, "features-0000")[str(latent)]["neighbours"][:5]:
         assert f'href="#feature/{other}"' in section

@@ -77,7 +77,7 @@ from interp.features.twins import check_twin
 from interp.features.verdict_names import DEAD, DENSE, FAINT, NO_CONTEXT, UNTESTED
 from interp.runtime.processes import part_of, processes
 from interp.runtime.progress import Progress, in_percent
-from interp.storage.checks import check_at_least, check_latents, check_seed, check_token_ids, is_whole
+from interp.storage.checks import check_latents, check_seed, check_token_ids, is_whole
 from interp.storage.files import digest
 from interp.verdict.calibration import Calibration
 from interp.verdict.evidence import Evidence, Listener, collect_evidence
@@ -90,6 +90,9 @@ from interp.verdict.senses import describe
 from interp.verdict.similarity import NAMES
 from interp.verdict.verdicts import MAX_DENSITY, verdict_columns
 
+MAX_NULLS = 1000
+"""Shifts of the text that may be asked for: two suffice, each takes as long as the ranking, and their memory grows with
+them."""
 _STEPS = {
     "reading firings": 0.12,
     "comparing firings": 0.34,
@@ -363,7 +366,6 @@ def _chosen(latents: Sequence[int] | int | None, d_sae: int) -> Int64[np.ndarray
 
 
 def _check(nulls: int, seed: int) -> None:
-    if not is_whole(nulls):
-        raise ValueError(f"nulls={nulls!r} must be a whole number")
-    check_at_least(1, nulls=nulls)
+    if not is_whole(nulls) or not 1 <= nulls <= MAX_NULLS:
+        raise ValueError(f"nulls={nulls!r} must be a whole number in 1..{MAX_NULLS}")
     check_seed(seed)

@@ -92,12 +92,12 @@ class Judge:
         endpoint: Endpoint,
         config: JudgeConfig,
     ):
-        asked = check_latents(latents, features.d_sae)
         if beyond := [latent for latent in explanations if not 0 <= latent < features.d_sae]:
             raise ValueError(
                 f"an explanation is of latent {beyond[0]}, but the features of {features.path} are "
                 f"0..{features.d_sae - 1}: give explanations of these features"
             )
+        asked = check_latents(latents, features.d_sae)
         self.endpoint, self.config = endpoint, config
         self.explanations = {latent: text for latent, text in explanations.items() if text}
         judged = [latent for latent in asked if config.generate or latent in self.explanations]

@@ -345,6 +345,7 @@ def test_the_page_draws_and_pins(graph: AttributionGraph, model: Transformer, ch
     table = pd.DataFrame([{"graph": "<i>this</i>", "replacement": graph.replacement, "agreement": np.nan}])
     page = hostile.to_html(tmp_path / "graph.html", effects=effects, beside=table)
     chromium.complaints.clear()
+    chromium.size(1280, 800)
     chromium.send("Page.navigate", url=page.as_uri())
     chromium.wait("document.querySelectorAll('.node.latent').length > 0")
     assert chromium.evaluate("document.getElementById('prompt').textContent").startswith("</script>")
@@ -364,6 +365,7 @@ def test_the_page_draws_and_pins(graph: AttributionGraph, model: Transformer, ch
     chromium.press("Escape")
     assert "owes most to" in chromium.text("#card h3")[0]
     latents = "[...document.querySelectorAll('.node.latent')].slice(2, 4)"
+    chromium.evaluate(f"{latents}[0].scrollIntoView({{block: 'center', inline: 'center'}})")
     ids = chromium.evaluate(f"{latents}.map((node) => node.dataset.id)")
     one, other = chromium.evaluate(f"{latents}.map((node) => node.getBoundingClientRect().toJSON())")
     there = tuple(0.5 + (other[side] - one[side]) / one[size] for side, size in (("x", "width"), ("y", "height")))

@@ -78,7 +78,7 @@ def _label_names(documents: Sequence[Document], labels: Sequence[str] | None) ->
 
 
 def unlike(documents: Iterable[Document]) -> Iterator[Document]:
-    """Of documents that differ only in capitals and white space, the first."""
+    """Yield the first of documents that differ only in capitals and white space."""
     seen = set()
     for document in documents:
         key = hash(" ".join(document.text.split()).casefold())

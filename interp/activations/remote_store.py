@@ -232,7 +232,7 @@ class RemoteFiles:
         return data
 
     def _fetch_shard(self, i: int, column: Column) -> bytes:
-        """The same, of a store that was copied from a folder."""
+        """Fetch a column of a shard of a store that was copied from a folder."""
         shard = self.manifest["shards"][i]
         start = self.layouts[i].offset(column.name)
         file = self.path / shard["file"]
@@ -243,7 +243,7 @@ class RemoteFiles:
         return data
 
     def _all_heads(self) -> list[tuple[int, dict[str, Tensor]]]:
-        """Of each part, where its columns begin, and what stands before them."""
+        """Where the columns of each part begin, and what stands before them."""
         with self._lock:
             if self._heads is None:
                 parts = self.manifest["parts"]

@@ -22,7 +22,7 @@ class GraphNodes:
     words: dict[int, str]
     """What the tokens of the logits are called."""
     hook_names: list[str]
-    """Of each dictionary the hook that it reads, in the order in which the model runs them."""
+    """The hook that each dictionary reads, in the order in which the model runs them."""
     nodes: pd.DataFrame
     """kind; dictionary (its number, −1 where there is none); position (−1 of bias and rest); latent (of a logit the
     token id, else −1); activation (z of a latent, probability of a logit, else 1); reads (of targets: what their edges

@@ -168,7 +168,7 @@ class Sizes:
 
     @property
     def hooks(self) -> list[str]:
-        """Of the first dictionary: what it reads, and what is harvested beside it."""
+        """What the first dictionary reads, and what is harvested beside it."""
         return self.config.harvest.hooks_in(self.model)
 
     @property

@@ -64,7 +64,7 @@ def _sums(
     rows: Int[np.ndarray, " place"],
     latents: Int[np.ndarray, " place"],
 ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray], np.ndarray]:
-    """Of each pair the rows on which both fire, and Σ z_a z_b; mean and standard deviation of each latent over all
+    """The rows on which both of each pair fire, and Σ z_a z_b; mean and standard deviation of each latent over all
     tokens; and whether each of `latents` fires in its one of `rows`."""
     both, products = np.zeros(len(pairs), np.int64), np.zeros(len(pairs))
     total, squares = np.zeros(store.d_sae), np.zeros(store.d_sae)

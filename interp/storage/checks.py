@@ -63,7 +63,7 @@ def check_at_least(least: int, **numbers: float | None) -> None:
 
 def check_seed(seed: int) -> None:
     """Check a seed. Raises ValueError where it is no whole number from 0 on that generators of 32 bits take."""
-    if not is_whole(seed) or not 0 <= seed < 1 << 31:
+    if not is_whole_number(seed) or not 0 <= seed < 1 << 31:
         raise ValueError(f"seed={seed!r} must be a whole number in 0..{(1 << 31) - 1}")
 
 
@@ -72,14 +72,14 @@ def check_latents(latents: Iterable[int], d_sae: int) -> list[int]:
     there are none, and for what is no whole number in 0..d_sae − 1."""
     chosen = list(latents)
     for latent in chosen:
-        if not is_whole(latent) or not 0 <= latent < d_sae:
+        if not is_whole_number(latent) or not 0 <= latent < d_sae:
             raise ValueError(f"latent {latent!r} must be a whole number in 0..{d_sae - 1}, the dictionary's latents")
     if not chosen:
         raise ValueError("latents names none: name at least one")
     return list(dict.fromkeys(map(int, chosen)))
 
 
-def is_whole(value: object) -> bool:
+def is_whole_number(value: object) -> bool:
     """Whether a value is a whole number; True and False are none."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 

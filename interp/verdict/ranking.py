@@ -77,7 +77,7 @@ from interp.features.twins import check_twin
 from interp.features.verdict_names import DEAD, DENSE, FAINT, NO_CONTEXT, UNTESTED
 from interp.runtime.processes import part_of, processes
 from interp.runtime.progress import Progress, in_percent
-from interp.storage.checks import check_latents, check_seed, check_token_ids, is_whole
+from interp.storage.checks import check_latents, check_seed, check_token_ids, is_whole_number
 from interp.storage.files import digest
 from interp.verdict.calibration import Calibration
 from interp.verdict.evidence import Evidence, Listener, collect_evidence
@@ -366,6 +366,6 @@ def _chosen(latents: Sequence[int] | int | None, d_sae: int) -> Int64[np.ndarray
 
 
 def _check(nulls: int, seed: int) -> None:
-    if not is_whole(nulls) or not 1 <= nulls <= MAX_NULLS:
+    if not is_whole_number(nulls) or not 1 <= nulls <= MAX_NULLS:
         raise ValueError(f"nulls={nulls!r} must be a whole number in 1..{MAX_NULLS}")
     check_seed(seed)

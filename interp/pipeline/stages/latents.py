@@ -193,8 +193,8 @@ def ablated(results: Mapping[str, Any]) -> str:
 
 
 def _effects_cost(sizes: Sizes) -> Cost:
-    """Of latents that all fire equally often, at two tokens of each sequence in which they fire (1.87 in the demo, 1.90
-    in SmolLM2's run); no more than the minutes allow."""
+    """The cost for latents that all fire equally often, at two tokens of each sequence in which they fire (1.87 in the
+    demo, 1.90 in SmolLM2's run); no more than the minutes allow."""
     import torch
 
     from interp.effects.effort import OPERATIONS_A_SECOND, ablation_operations, latents_at_once

@@ -47,8 +47,8 @@ from interp.report.panels import Panel
 from interp.runtime.progress import Progress, no_progress
 from interp.statistics.estimates import ratio
 from interp.storage.files import write_json, write_parquet
-from interp.text.kinds import ReadText
-from interp.text.surprise import Predicates
+from interp.text.predicates import Predicates
+from interp.text.read_text import ReadText
 from interp.verdict.rules import Rule, from_json
 
 NEAR = 16
@@ -144,17 +144,18 @@ def rewrite_in_words(
     hook_name = _checked_hook(features, ranking, dictionary, store)
     known, held_out = labels or (None, None)
     vocab = features.vocab if features.is_spelt else None
-    text = Predicates.count(features.tokens.numpy(), len(features.vocab), vocab).with_labels(known or {})
-    new_text = text.with_text(tokens.int().numpy(), held_out)
-    rules = _rules(ranking, text.corpus, features.d_sae)
-    words = learn_strengths(features, text, rules, progress)
-    permuted = learn_strengths(features, text, [rules[j] for j in _exchanged(rules, _counts(features), seed)], progress)
+    predicates = Predicates.count(features.tokens.numpy(), len(features.vocab), vocab).with_labels(known or {})
+    new_predicates = predicates.with_text(tokens.int().numpy(), held_out)
+    rules = _rules(ranking, predicates.text, features.d_sae)
+    words = learn_strengths(features, predicates, rules, progress)
+    exchanged = [rules[j] for j in _exchanged(rules, _counts(features), seed)]
+    permuted = learn_strengths(features, predicates, exchanged, progress)
     means = _token_means(store, hook_name, dictionary, len(features.vocab))
     replacements: dict[str, Replace] = {
         "dictionary": lambda x, _: dictionary.decode(dictionary.codes(x.to(dictionary.W_dec.device, torch.float32))),
-        "words": partial(_in_words, words, new_text, dictionary),
+        "words": partial(_in_words, words, new_predicates, dictionary),
         "token lookup": lambda _, rows: means[tokens.reshape(-1)[rows].long()],
-        "permuted rules": partial(_in_words, permuted, new_text, dictionary),
+        "permuted rules": partial(_in_words, permuted, new_predicates, dictionary),
     }
     several = dict.fromkeys(replacements, dictionary)
     splice = Splice(model, hook_name, several, tokens, batch_size, exclude, progress, unigram_loss)
@@ -174,13 +175,13 @@ def _checked_hook(features: FeatureStore, ranking: pd.DataFrame, dictionary: Dic
     return hook_name
 
 
-def _rules(ranking: pd.DataFrame, corpus: ReadText, d_sae: int) -> list[Rule]:
+def _rules(ranking: pd.DataFrame, text: ReadText, d_sae: int) -> list[Rule]:
     """The rules of each latent; () for one that was not ranked or has none."""
     if "explanation_json" not in ranking:
         raise ValueError("the ranking has no column explanation_json, by which rules are read: `interp rank` makes one")
     rules: list[Rule] = [()] * d_sae
     for latent, written in zip(ranking["latent"], ranking["explanation_json"].fillna(""), strict=True):
-        rules[latent] = from_json(written, corpus) if written else ()
+        rules[latent] = from_json(written, text) if written else ()
     return rules
 
 
@@ -217,15 +218,15 @@ def _token_means(
 
 def _in_words(
     strengths: Strengths,
-    text: Predicates,
+    predicates: Predicates,
     dictionary: Dictionary,
     x: Float[Tensor, "row d_in"],
     rows: Int[Tensor, " row"],
 ) -> Float[Tensor, "row d_in"]:
     """The rows of some neighbouring sequences, from the text alone."""
-    n_ctx = text.corpus.tokens.shape[1]
+    n_ctx = predicates.text.tokens.shape[1]
     first, last = int(rows[0]) // n_ctx, int(rows[-1]) // n_ctx
-    codes = strengths.rises_on(text, slice(first, last + 1)).take(rows - first * n_ctx)
+    codes = strengths.rises_on(predicates, slice(first, last + 1)).take(rows - first * n_ctx)
     device = dictionary.W_dec.device
     always = torch.from_numpy(strengths.elsewhere).to(device) @ dictionary.W_dec.detach().float()
     offsets, latents, values = (part.to(device) for part in (codes.offsets, codes.latents, codes.values))

@@ -40,7 +40,7 @@ from interp.effects.steering import activations
 from interp.evaluation.dictionary_hooks import dictionary_hooks
 from interp.features.feature_store import FeatureStore
 from interp.statistics.estimates import bootstrap, ratio
-from interp.text.surprise import Predicates
+from interp.text.predicates import Predicates
 from interp.verdict.counting import NumberedRules
 from interp.verdict.rules import Atom, Rule
 
@@ -72,8 +72,8 @@ def sensitivity(
     if windows < 1 or features.n_ctx < _WINDOW:
         raise ValueError(f"windows={windows} must be at least 1, and sequences ({features.n_ctx}) {_WINDOW} tokens")
     vocab = features.vocab if features.is_spelt else None
-    text = Predicates.count(features.tokens.numpy(), len(features.vocab), vocab)
-    writer, hooks, rows = _Writer(text, seed), dictionary_hooks(model, hook, dictionary), []
+    predicates = Predicates.count(features.tokens.numpy(), len(features.vocab), vocab)
+    writer, hooks, rows = _Writer(predicates, seed), dictionary_hooks(model, hook, dictionary), []
     for latent, rule in rules.items():
         before, after, at = writer.windows(rule, windows)
         fires = np.zeros((2, 0))
@@ -89,9 +89,9 @@ def sensitivity(
 class _Writer:
     """Changes windows of a text until a rule holds in them."""
 
-    def __init__(self, text: Predicates, seed: int):
-        self.text, self.generator, self.tokens = text, np.random.default_rng(seed), text.corpus.tokens
-        self.frequency = text.corpus.neighbours.counts.astype(float)
+    def __init__(self, predicates: Predicates, seed: int):
+        self.predicates, self.generator, self.tokens = predicates, np.random.default_rng(seed), predicates.text.tokens
+        self.frequency = predicates.text.neighbours.counts.astype(float)
 
     def windows(self, rule: Rule, n: int) -> tuple[Windows, Windows, Int[np.ndarray, " window"]]:
         """Windows as they were and as they are, and a position of each: the rule holds there now, and did not."""
@@ -121,29 +121,29 @@ class _Writer:
         """How far before the position its token may stand; −1 for what no token brings about."""
         if atom.kind in _BEHIND:
             return _BEHIND[atom.kind]
-        is_placed = atom.kind.removeprefix("previous_") in self.text.corpus.tables or atom.kind == "previous"
+        is_placed = atom.kind.removeprefix("previous_") in self.predicates.text.tables or atom.kind == "previous"
         return (int(atom.kind.startswith("previous")),) * 2 if is_placed else (-1, -1)  # type: ignore[return-value]
 
     def _tokens(self, atom: Atom) -> Int[np.ndarray, " token"]:
-        table = self.text.corpus.tables.get(atom.kind.removeprefix("previous_"))
+        table = self.predicates.text.tables.get(atom.kind.removeprefix("previous_"))
         return np.array(atom.values) if table is None else np.flatnonzero(np.isin(table[:-1], atom.values))
 
     def _holds(self, rule: Rule, windows: Windows, at: Int[np.ndarray, " window"]) -> Bool[np.ndarray, " window"]:
         if any(atom.kind == "label" for atom in rule):
             return np.zeros(len(windows), bool)
-        text = self.text.with_text(windows)
-        held = first_that_hold(text, slice(0, len(windows)), NumberedRules.of([[rule]], text))
+        predicates = self.predicates.with_text(windows)
+        held = first_that_hold(predicates, slice(0, len(windows)), NumberedRules.of([[rule]], predicates))
         return held.dense()[:, 0].numpy().reshape(windows.shape)[np.arange(len(at)), at] > 0
 
 
 def absorption(
-    features: FeatureStore, text: Predicates, rules: Mapping[int, Rule], *, min_share: float = 0.5, seed: int = 0
+    features: FeatureStore, predicates: Predicates, rules: Mapping[int, Rule], *, min_share: float = 0.5, seed: int = 0
 ) -> pd.DataFrame:
     """A row a latent: latent, n_rule (rows where its rule holds), fires, absorbed (shares of them), by_chance (the same
     share of rows of shifted codes), taker (the latent that absorbs most; −1 for none) and taker_share of the absorbed.
 
-    text: what holds in the features' tokens. Raises ValueError for a store without a decoder, and for a latent without
-    a rule.
+    predicates: what holds in the features' tokens. Raises ValueError for a store without a decoder, and for a latent
+    without a rule.
     """
     if features.W_dec is None:
         raise ValueError(f"{features.path} has no decoder (W_dec), by which latents supply one another's directions")
@@ -154,10 +154,10 @@ def absorption(
     W, chosen = features.W_dec, torch.from_numpy(latents)
     need = min_share * (table["mean"].reindex(latents).to_numpy() * W[chosen].norm(dim=1).numpy())
     supply = (W @ torch.nn.functional.normalize(W[chosen], dim=1).T).numpy()
-    numbered = NumberedRules.of([[rule] for rule in rules.values()], text)
+    numbered = NumberedRules.of([[rule] for rule in rules.values()], predicates)
     counts, chance = (_Absorbed(latents, supply, need) for _ in range(2))
-    counts.count(features.codes, text, numbered)
-    chance.count(ShiftedCodes.drawn(features.codes, seed), text, numbered)
+    counts.count(features.codes, predicates, numbered)
+    chance.count(ShiftedCodes.drawn(features.codes, seed), predicates, numbered)
     absorbed = counts.takers.sum(1)
     shares = {"latent": latents, "n_rule": counts.n, "fires": ratio(counts.fires, counts.n)}
     shares |= {"absorbed": ratio(absorbed, counts.n), "by_chance": ratio(chance.takers.sum(1), chance.n)}
@@ -179,13 +179,14 @@ class _Absorbed:
         self.n, self.fires = np.zeros((2, len(latents)), int)
         self.takers = np.zeros(supply.T.shape, np.int32)
 
-    def count(self, codes: CodeSource, text: Predicates, rules: NumberedRules) -> None:
-        n_seq, n_ctx = text.corpus.tokens.shape
+    def count(self, codes: CodeSource, predicates: Predicates, rules: NumberedRules) -> None:
+        n_seq, n_ctx = predicates.text.tokens.shape
         per_chunk = max(1, _ROWS_AT_ONCE // n_ctx)
         for start in range(0, n_seq, per_chunk):
             stop = min(start + per_chunk, n_seq)
             rows = slice(start * n_ctx, stop * n_ctx)
-            held, there = first_that_hold(text, slice(start, stop), rules), encoded_rows(codes, rows.start, rows.stop)
+            held = first_that_hold(predicates, slice(start, stop), rules)
+            there = encoded_rows(codes, rows.start, rows.stop)
             kept = there[held.rows]
             row, unit, part = held.rows[kept].numpy(), held.latents[kept].numpy(), codes[rows]
             for first in range(0, len(row), _PAIRS_AT_ONCE):

@@ -25,7 +25,7 @@ from interp.features.examples import first_windows
 from interp.features.feature_store import FeatureStore
 from interp.runtime.progress import Progress, no_progress
 from interp.statistics.estimates import ratio
-from interp.text.surprise import Predicates
+from interp.text.predicates import Predicates
 from interp.verdict.counting import NumberedRules, TextBits, atom_bits, popcount, rule_bits
 from interp.verdict.rules import Rule
 
@@ -59,7 +59,7 @@ def learn_strengths(
     by_case = [cases(rule) for rule in rules]
     numbered = NumberedRules.of(by_case, predicates)
     latents = np.repeat(np.arange(len(rules)), [len(each) for each in by_case])
-    tokens, n_ctx = predicates.corpus.tokens, features.n_ctx
+    tokens, n_ctx = predicates.text.tokens, features.n_ctx
     fit, counted = features.fit_half().numpy(), first_windows(tokens)
     step, halves = max(1, ROWS_PER_CHUNK // n_ctx), [_Sums(latents, features.d_sae) for _ in range(2)]
     for start in range(0, len(tokens), step):
@@ -90,7 +90,7 @@ def cases(rule: Rule) -> list[Rule]:
 def first_that_hold(predicates: Predicates, sequences: slice, rules: NumberedRules) -> SparseCodes:
     """1 where a rule holds and none before it of the same unit does: a row each position of the sequences, a column
     each rule, in the order of `rules`."""
-    n_ctx = predicates.corpus.tokens.shape[1]
+    n_ctx = predicates.text.tokens.shape[1]
     text = TextBits.read(predicates, np.arange(sequences.start * n_ctx, sequences.stop * n_ctx), rules)
     counts, rows = _first_rows(rules, text)
     starts = np.concatenate([[0], np.cumsum(counts)])
@@ -103,12 +103,12 @@ def _first_rows(rules, text):
     """At how many rows each rule is the first of its unit that holds, and at which, one rule after the other."""
     n_rows, n = text.n_rows, 0
     counts, rows = np.zeros(len(rules.rules), np.int64), np.empty(n_rows, np.int32)
-    for unit in range(len(rules.first_rule) - 1):
+    for unit in range(len(rules.rule_offsets) - 1):
         atoms = atom_bits(rules, text, unit)
         left = np.full((n_rows + 63) // 64, ~np.uint64(0))
         if n_rows & 63:
             left[-1] = (np.uint64(1) << np.uint64(n_rows & 63)) - np.uint64(1)
-        for number in range(rules.first_rule[unit], rules.first_rule[unit + 1]):
+        for number in range(rules.rule_offsets[unit], rules.rule_offsets[unit + 1]):
             held = rule_bits(rules.rules[number], atoms, left)
             if n + n_rows > len(rows):
                 rows = np.concatenate((rows, np.empty(len(rows) + n_rows, np.int32)))  # twice the room

@@ -27,7 +27,7 @@ from analyses.claims.rule_measures import absorption, sensitivity
 from analyses.record import Claim, Record, interval
 from interp import FeatureStore, ScanConfig, scan_features
 from interp.compare import MIN_FIRED
-from interp.text.surprise import Predicates
+from interp.text.predicates import Predicates
 from interp.verdict import explain
 from interp.verdict.rules import Rule
 

@@ -23,7 +23,7 @@ from analyses.scorecard.read_latents import open_source, told_by_readers
 from analyses.scorecard.scores import auroc, expected_calibration_error, matched_weights
 from interp.codes.reading import count_firings
 from interp.codes.sparse_codes import SparseCodes
-from interp.text.surprise import Predicates
+from interp.text.predicates import Predicates
 from interp.verdict.evidence import PER_TENTH, collect_evidence, firing_weights
 from interp.verdict.similarity import NAMES, Shared, likeness, similarities
 
@@ -110,10 +110,9 @@ def _sample(
 def _statistics(sampled: Sampled, without: str | None) -> pd.DataFrame:
     """The table with the statistics, in which predicates of one group of kinds do not count."""
     predicates, values = sampled.predicates, []
-    starts = np.array([*predicates.first.values()])
-    left_out = np.array([group_of(kind) == without for kind in predicates.first])
+    left_out = np.array([group_of(kind) == without for kind in predicates.offsets])
     for holds, tenths, density in zip(sampled.holds, sampled.tenths, sampled.table.density, strict=True):
-        kept = np.where(left_out[np.searchsorted(starts, holds, side="right") - 1], -1, holds)
+        kept = np.where(left_out[predicates.kinds_of(holds)], -1, holds)
         weights = firing_weights(tenths)
         shared = Shared.among(kept, weights, predicates.surprise)
         values.append(likeness(similarities(shared, len(weights), density), weights).values)

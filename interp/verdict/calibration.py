@@ -38,13 +38,18 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64
 
-from interp.text.kinds import compared_kinds
+from interp.text.kinds import KINDS
 from interp.verdict.fitted import logistic, read_fit, write_fit
 from interp.verdict.similarity import NAMES
 
 log = logging.getLogger(__name__)
 
 Statistics = Float64[np.ndarray, "*latent statistic"]
+
+
+def compared_kinds() -> tuple[str, ...]:
+    """The kinds by which positions are compared, as registered by now."""
+    return tuple(name for name, kind in KINDS.items() if kind.compares)
 
 
 class Probability(NamedTuple):

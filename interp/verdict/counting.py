@@ -1,11 +1,11 @@
-"""Where rules hold, counted exactly over all of a text and its codes.
+"""Count exactly where rules hold, over all of a text and its codes.
 
     holds = positions where the rule holds,   both = those where its latent fires too, by intervals of the strength
 
-The text is read a chunk at a time: what is true at each of its rows (`text.surprise`), as a list of rows of each
-predicate that a rule names, and as bits (row i is bit i % 64 of word i // 64) where it is common. A row whose window
-stands in an earlier sequence counts for none (`features.examples`): it would count twice, or in both halves. Memory:
-the predicates of a chunk, and the counts.
+The text is read a chunk at a time. Each predicate that a rule names has the list of the rows where it holds or, if it
+is common, a bit a row (row i is bit i % 64 of word i // 64). A row whose window stands in an earlier sequence is not
+counted (`features.examples`): it would count twice, or in both halves. Memory: the predicates of a chunk, and the
+counts.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from interp.codes.reading import CodeChunk, CodeSource, read_chunks
 from interp.features.examples import N_INTERVALS
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import in_threads
-from interp.text.surprise import Predicates
+from interp.text.predicates import Predicates
 from interp.verdict.rules import MAX_ATOMS, Rule
 
 COMMON = 64
@@ -31,51 +31,57 @@ COMMON = 64
 
 
 class RuleCounts(NamedTuple):
-    """Half 0 is the one that rules are chosen on; units are latents, or senses of one."""
+    """Counts of each unit, a latent or a sense of one. Half 0 is the one that rules are chosen on."""
 
     holds: Int64[np.ndarray, "2 unit candidate"]
     both: Int64[np.ndarray, "2 unit candidate interval"]
-    """Firings of strength in (s / 5, (s + 1) / 5] of the latent's maximum."""
+    """Firings where the rule holds, of strength in (s / 5, (s + 1) / 5] of the latent's maximum."""
     fires: Int64[np.ndarray, "2 unit interval"]
+    """All firings of such strength."""
     hits: Int64[np.ndarray, "2 unit candidate"]
     """The unit's sampled rows at which the rule holds."""
 
 
 class NumberedRules(NamedTuple):
-    """The rules of all units, one unit after the other, as indices into the unit's atoms; −1 for none."""
+    """The rules of all units as arrays, one unit after the other.
 
-    first_rule: Int64[np.ndarray, " unit_plus_1"]
+    The rules of unit u are rules[rule_offsets[u]:rule_offsets[u + 1]], and its atoms begin at atom_offsets[u]. The
+    values of atom a are values[value_offsets[a]:value_offsets[a + 1]].
+    """
+
+    rule_offsets: Int64[np.ndarray, " unit_plus_1"]
     rules: Int64[np.ndarray, f"rule {MAX_ATOMS}"]
-    first_atom: Int64[np.ndarray, " unit_plus_1"]
-    first_value: Int64[np.ndarray, " atom_plus_1"]
+    """Indices among the atoms of the unit; −1 for none."""
+    atom_offsets: Int64[np.ndarray, " unit_plus_1"]
+    value_offsets: Int64[np.ndarray, " atom_plus_1"]
     values: Int64[np.ndarray, " value"]
-    """Places among `numbers`."""
+    """Indices among `numbers`."""
     numbers: Int64[np.ndarray, " predicate"]
     """The predicates that the rules name, ascending."""
 
     @classmethod
     def of(cls, proposed: Sequence[Sequence[Rule]], predicates: Predicates) -> "NumberedRules":
-        """proposed: the rules of each unit."""
+        """Number the rules proposed for each unit."""
         atoms = [list(dict.fromkeys(atom for rule in rules for atom in rule)) for rules in proposed]
-        first_rule = begins(proposed)
-        rules = np.full((first_rule[-1], MAX_ATOMS), -1)
-        for first, rules_of_unit, atoms_of_unit in zip(first_rule, proposed, atoms, strict=False):
+        rule_offsets = offsets_of_lists(proposed)
+        rules = np.full((rule_offsets[-1], MAX_ATOMS), -1)
+        for start, rules_of_unit, atoms_of_unit in zip(rule_offsets, proposed, atoms, strict=False):
             index_of = {atom: i for i, atom in enumerate(atoms_of_unit)}
-            for number, rule in enumerate(rules_of_unit, first):
+            for number, rule in enumerate(rules_of_unit, start):
                 rules[number, : len(rule)] = [index_of[atom] for atom in rule]
         every = [atom for atoms_of_unit in atoms for atom in atoms_of_unit]
-        values = [predicates.first[atom.kind] + value for atom in every for value in atom.values]
-        numbers, indices = np.unique(np.array(values, np.int64), return_inverse=True)
-        first_value = begins([atom.values for atom in every])
-        return cls(first_rule, rules, begins(atoms), first_value, indices.astype(np.int64), numbers)
+        named = [predicates.offsets[atom.kind] + value for atom in every for value in atom.values]
+        numbers, values = np.unique(np.array(named, np.int64), return_inverse=True)
+        value_offsets = offsets_of_lists([atom.values for atom in every])
+        return cls(rule_offsets, rules, offsets_of_lists(atoms), value_offsets, values.astype(np.int64), numbers)
 
 
 class TextBits(NamedTuple):
     """The rows of a chunk of text where each predicate of some rules holds."""
 
-    first: Int64[np.ndarray, " predicate_plus_1"]
-    """Where each begins in `rows`."""
+    offsets: Int64[np.ndarray, " predicate_plus_1"]
     rows: Int32[np.ndarray, " entry"]
+    """The rows of predicate a are rows[offsets[a]:offsets[a + 1]], none of a common one."""
     bits: UInt64[np.ndarray, "common word"]
     bits_of: Int32[np.ndarray, " predicate"]
     """Its index in `bits`; −1 for a predicate that is not common."""
@@ -84,11 +90,11 @@ class TextBits(NamedTuple):
     @classmethod
     def read(cls, predicates: Predicates, rows: Int64[np.ndarray, " row"], rules: NumberedRules) -> "TextBits":
         kinds = np.unique(predicates.kinds_of(rules.numbers))
-        holds = predicates.at(rows, [list(predicates.first)[kind] for kind in kinds])
+        holds = predicates.at(rows, [list(predicates.offsets)[kind] for kind in kinds])
         lookup = np.full(len(predicates.surprise) + 1, -1, np.int32)  # the last for −1, no predicate
         lookup[rules.numbers] = np.arange(len(rules.numbers))
-        first, placed, bits, bits_of = _text_bits(holds, lookup, len(rules.numbers))
-        return cls(first, placed, bits, bits_of, len(rows))
+        offsets, rows_listed, bits, bits_of = _text_bits(holds, lookup, len(rules.numbers))
+        return cls(offsets, rows_listed, bits, bits_of, len(rows))
 
 
 def count_rules(
@@ -112,9 +118,9 @@ def count_rules(
     sizes = (shape, (*shape, N_INTERVALS), (2, len(proposed), N_INTERVALS), shape)
     counts = RuleCounts(*(np.zeros(size, np.int64) for size in sizes))
     rules = NumberedRules.of(proposed, predicates)
-    n_ctx = predicates.corpus.tokens.shape[1]
+    n_ctx = predicates.text.tokens.shape[1]
     hit_rows = np.concatenate([*sampled, np.zeros(0, np.int64)])
-    first_hit = begins(sampled)
+    hit_offsets = offsets_of_lists(sampled)
     threads = torch.get_num_threads()
 
     def arrays_of(chunk: CodeChunk) -> tuple[Any, ...]:
@@ -123,7 +129,7 @@ def count_rules(
         return (TextBits.read(predicates, rows, rules), chunk.start, *masks, *_firings_by_latent(chunk))
 
     def count(span: Int64[np.ndarray, " some"], arrays: tuple[Any, ...]) -> None:
-        _count(*(span, latents, rules, hit_rows, first_hit, *arrays, *counts))
+        _count(*(span, latents, rules, hit_rows, hit_offsets, *arrays, *counts))
 
     note = "scoring explanations"
     read = read_chunks(codes, n_ctx, maxima=maxima, counted=counted, progress=progress, note=note)
@@ -134,19 +140,20 @@ def count_rules(
     return counts
 
 
-def begins(lists: Sequence[Sequence[Any] | np.ndarray]) -> Int64[np.ndarray, " list_plus_1"]:
-    """Where each list begins, with one behind the other."""
+def offsets_of_lists(lists: Sequence[Sequence[Any] | np.ndarray]) -> Int64[np.ndarray, " list_plus_1"]:
+    """Return where each list begins, one behind the other, and the end of the last."""
     return np.concatenate([[0], np.cumsum([len(items) for items in lists])]).astype(np.int64)
 
 
 def pack(mask: Bool[np.ndarray, " row"]) -> UInt64[np.ndarray, " word"]:
+    """Return the mask as bits, 64 rows a word."""
     padded = np.zeros(-(-len(mask) // 64) * 64, bool)
     padded[: len(mask)] = mask
     return np.packbits(padded, bitorder="little").view(np.uint64)
 
 
 def _firings_by_latent(chunk: CodeChunk) -> tuple[np.ndarray, ...]:
-    """Where each latent's firings begin, their rows in the chunk, and the interval of each one's strength."""
+    """Return the offsets of each latent's firings, their rows in the chunk, and the interval of each one's strength."""
     shape = (chunk.stop - chunk.start, chunk.d_sae)
     fired = scipy.sparse.csr_matrix((chunk.values.astype(float), chunk.latents, chunk.offsets), shape).tocsc()
     fired.eliminate_zeros()
@@ -158,20 +165,20 @@ def _firings_by_latent(chunk: CodeChunk) -> tuple[np.ndarray, ...]:
 def _text_bits(holds, lookup, n):
     n_rows = len(holds)
     n_words = (len(holds) + 63) // 64
-    first = np.zeros(n + 1, np.int64)
+    offsets = np.zeros(n + 1, np.int64)
     for row in range(n_rows):
         for number in holds[row]:
             if lookup[number] >= 0:
-                first[lookup[number] + 1] += 1
-    common = np.flatnonzero(first[1:] > n_rows // COMMON)
+                offsets[lookup[number] + 1] += 1
+    common = np.flatnonzero(offsets[1:] > n_rows // COMMON)
     bits = np.zeros((len(common), n_words), np.uint64)
     bits_of = np.full(n, -1, np.int32)
     for number in range(len(common)):
         bits_of[common[number]] = number
-        first[common[number] + 1] = 0
-    first = np.cumsum(first)
-    rows = np.empty(first[-1], np.int32)
-    end = first[:-1].copy()
+        offsets[common[number] + 1] = 0
+    offsets = np.cumsum(offsets)
+    rows = np.empty(offsets[-1], np.int32)
+    end = offsets[:-1].copy()
     for row in range(n_rows):
         for number in holds[row]:
             index = lookup[number]
@@ -180,28 +187,28 @@ def _text_bits(holds, lookup, n):
             elif index >= 0:
                 rows[end[index]] = row
                 end[index] += 1
-    return first, rows, bits, bits_of
+    return offsets, rows, bits, bits_of
 
 
 @njit(cache=True, nogil=True)
 def atom_bits(rules, text, unit):
-    """The rows where each atom of a unit holds."""
+    """Return the rows where each atom of a unit holds, as bits."""
     n_words = (text.n_rows + 63) // 64
-    out = np.zeros((rules.first_atom[unit + 1] - rules.first_atom[unit], n_words), np.uint64)
+    out = np.zeros((rules.atom_offsets[unit + 1] - rules.atom_offsets[unit], n_words), np.uint64)
     for index in range(len(out)):
-        atom = rules.first_atom[unit] + index
-        for value in rules.values[rules.first_value[atom] : rules.first_value[atom + 1]]:
+        atom = rules.atom_offsets[unit] + index
+        for value in rules.values[rules.value_offsets[atom] : rules.value_offsets[atom + 1]]:
             if text.bits_of[value] >= 0:
                 out[index] |= text.bits[text.bits_of[value]]
             else:
-                for row in text.rows[text.first[value] : text.first[value + 1]]:
+                for row in text.rows[text.offsets[value] : text.offsets[value + 1]]:
                     set_bit(out, index, row)
     return out
 
 
 @njit(cache=True, nogil=True)
 def rule_bits(rule, atoms, within):
-    """The rows `within` where a rule holds, given those of its unit's atoms."""
+    """Return the rows `within` where a rule holds, as bits, given those of its unit's atoms."""
     rows = within.copy()
     for atom in rule:
         if atom >= 0:
@@ -211,13 +218,13 @@ def rule_bits(rule, atoms, within):
 
 @intrinsic
 def popcount(typingctx, word):
-    """How many bits of a uint64 are set."""
+    """Count the bits of a uint64 that are set."""
     return types.uint64(types.uint64), lambda context, builder, signature, args: builder.ctpop(args[0])
 
 
 @njit(cache=True, nogil=True)
 def set_bit(bits, which, row):
-    """Set the bit of a row in one of the lists of bits."""
+    """Set the bit of a row in one row of bits."""
     bits[which, row >> 6] |= np.uint64(1) << np.uint64(row & 63)
 
 
@@ -228,18 +235,18 @@ def _bit(bits, row):
 
 @njit(cache=True, nogil=True)
 def _count(
-    units, latents, rules, hit_rows, first_hit, text, start, counted, fit, first_firing, fired, intervals,
+    units, latents, rules, hit_rows, hit_offsets, text, start, counted, fit, firing_offsets, fired, intervals,
     holds, both, fires, hits,
 ):  # fmt: skip
     """Add the counts of some units in the chunk to those so far."""
     for unit in units:
         atoms = atom_bits(rules, text, unit)
-        firings = range(first_firing[latents[unit]], first_firing[latents[unit] + 1])
-        inside = hit_rows[first_hit[unit] : first_hit[unit + 1]] - start
+        firings = range(firing_offsets[latents[unit]], firing_offsets[latents[unit] + 1])
+        inside = hit_rows[hit_offsets[unit] : hit_offsets[unit + 1]] - start
         for firing in firings:
             fires[1 - _bit(fit, fired[firing]), unit, intervals[firing]] += 1
-        for number in range(rules.first_rule[unit + 1] - rules.first_rule[unit]):
-            held = rule_bits(rules.rules[rules.first_rule[unit] + number], atoms, counted)
+        for number in range(rules.rule_offsets[unit + 1] - rules.rule_offsets[unit]):
+            held = rule_bits(rules.rules[rules.rule_offsets[unit] + number], atoms, counted)
             in_fit, in_all = np.uint64(0), np.uint64(0)
             for word in range(len(fit)):
                 in_fit += popcount(held[word] & fit[word])

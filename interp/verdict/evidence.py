@@ -6,7 +6,7 @@ In: tokens and the codes of their rows. Out: `Evidence`: an array a statistic, t
        readers are shown them: up to PER_TENTH a tenth, at most one a group of neighbouring sequences (`nulls`).
        A window of the text that stands in several sequences counts in the first (`features.examples`). Whoever else
        counts firings listens.
-    2  What is true at each of these positions, and how rare that is (`text.surprise`); with it how alike the firings
+    2  What is true at each of these positions, and how rare that is (`text.predicates`); with it how alike the firings
        are, and the probability that they have one meaning (`similarity`, `calibration`).
     3  Where it is not surely above ½, the senses into which they fall, and of each the probability that it has one
        meaning.
@@ -32,7 +32,7 @@ from interp.codes.reading import CodeChunk, CodeSource, read_chunks
 from interp.codes.sampling import FiringSampler
 from interp.features.examples import first_windows
 from interp.runtime.progress import Progress, no_progress
-from interp.text.surprise import Predicates
+from interp.text.predicates import Predicates
 from interp.verdict.calibration import Calibration
 from interp.verdict.nulls import MIN_BLOCK, MIN_GROUPS, NullScale, circular_shifts, null_scale, rows_per_group
 from interp.verdict.similarity import (
@@ -203,7 +203,7 @@ class _Judge(NamedTuple):
         progress: Progress = no_progress,
     ) -> None:
         """Fill in what there is to say of some latents, their firings `shift` rows further on."""
-        n_rows = self.predicates.corpus.tokens.size
+        n_rows = self.predicates.text.tokens.size
         for start in range(0, len(latents), LATENTS_AT_ONCE):
             block = latents[start : start + LATENTS_AT_ONCE]
             present = self.rows[block] >= 0
@@ -224,7 +224,7 @@ class _Judge(NamedTuple):
         self,
         latent: int,
         rows: np.ndarray,
-        holds: Int32[np.ndarray, "firing place"],
+        holds: Int32[np.ndarray, "firing slot"],
         out: SimilarityOfFirings,
         with_words: bool,
     ) -> None:

@@ -34,7 +34,7 @@ from interp.features.examples import first_windows
 from interp.runtime.progress import Progress, no_progress
 from interp.statistics.estimates import ratio
 from interp.text.kinds import KINDS
-from interp.text.surprise import Predicates
+from interp.text.predicates import Predicates
 from interp.verdict.counting import RuleCounts, count_rules
 from interp.verdict.rules import Rule, as_json, phrase
 from interp.verdict.search import ATOM_PRICE, Background, FitSample, candidates, item_price

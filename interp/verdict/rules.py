@@ -11,7 +11,9 @@ In: rules. Out: the same in words, and as JSON.
 import json
 from typing import NamedTuple
 
-from interp.text.kinds import KINDS, ReadText
+from interp.text.kind_registry import kinds_of
+from interp.text.kinds import KINDS
+from interp.text.read_text import ReadText
 from interp.text.vocabulary import listed
 
 MAX_VALUES, MAX_VALUES_AROUND = 8, 4
@@ -55,13 +57,13 @@ def as_json(rule: Rule) -> str:
     return json.dumps(rule, ensure_ascii=False)
 
 
-def from_json(written: str, corpus: ReadText) -> Rule:
-    """The rule that `as_json` wrote; corpus: of the text that it is about.
+def from_json(written: str, text: ReadText) -> Rule:
+    """Read a rule that `as_json` wrote; text: the one that it is about.
 
     Raises ValueError for anything else, and for a rule of kinds or values that this text does not have.
     """
     try:
-        rule = tuple(_atom(corpus, *atom) for atom in json.loads(written))
+        rule = tuple(_atom(text, *atom) for atom in json.loads(written))
         if not 0 < len(rule) <= MAX_ATOMS:
             raise ValueError(f"it must have 1..{MAX_ATOMS} atoms")
     except (TypeError, LookupError, ValueError, RecursionError) as error:
@@ -72,8 +74,8 @@ def from_json(written: str, corpus: ReadText) -> Rule:
     return rule
 
 
-def _atom(corpus: ReadText, kind: str, values: list[int], names: list[str]) -> Atom:
-    size = corpus.kinds[kind].size(corpus)
+def _atom(text: ReadText, kind: str, values: list[int], names: list[str]) -> Atom:
+    size = kinds_of(text)[kind].size(text)
     if not values or len(values) != len(names) or not all(0 <= value < size for value in values):
         raise ValueError(f"{kind} has no {values!r} among {size}")
     return Atom(kind, tuple(values), tuple(map(str, names)))

@@ -1,8 +1,8 @@
-"""How alike are the firings of a latent, and into which senses do they fall? By the rarest thing that they share.
+"""Measure how alike the firings of a latent are, by the rarest thing that they share, and part them into senses.
 
-In: the predicates that hold at n sampled firings (`text.surprise`), and the weight w_i of each, Σ w = 1. With c(a) the
-weight of the firings at which predicate a holds, k how many of them, and p(a) the share of the text's positions where
-it holds,
+In: the predicates that hold at n sampled firings (`text.predicates`), and the weight w_i of each, Σ w = 1. With c(a)
+the weight of the firings at which predicate a holds, k how many of them, and p(a) the share of the text's positions
+where it holds,
 
     lift(a) = ln c(a) (k − 2) / k − ln p(a)          nats: how much commoner it is among the other firings than in text
     s_ij    = max over predicates a that hold at i and j of lift(a), 0 if there is none
@@ -39,7 +39,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64
 from numba import njit
 
-from interp.text.surprise import rows_of_each
+from interp.text.predicates import rows_of_predicates
 
 LEAST = 3
 """Firings that must share a predicate for it to count."""
@@ -60,25 +60,25 @@ class Shared(NamedTuple):
 
     numbers: Int64[np.ndarray, " shared"]
     lift: Float64[np.ndarray, " shared"]
-    first: Int64[np.ndarray, " shared_plus_1"]
+    offsets: Int64[np.ndarray, " shared_plus_1"]
     members: Int64[np.ndarray, " member"]
-    """The firings of each, ascending."""
+    """The firings of the i-th, ascending, are members[offsets[i]:offsets[i + 1]]."""
 
     @classmethod
     def among(
         cls,
-        predicates: Int32[np.ndarray, "firing place"],
+        predicates: Int32[np.ndarray, "firing slot"],
         weights: Float64[np.ndarray, " firing"],
         surprise: Float32[np.ndarray, " predicate"],
     ) -> "Shared":
         """predicates: −1 for none."""
-        numbers, first, members = rows_of_each(predicates)
-        k = np.diff(first)
+        numbers, offsets, members = rows_of_predicates(predicates)
+        k = np.diff(offsets)
         share = np.bincount(np.repeat(np.arange(len(k)), k), weights[members], len(k))
         lift = np.log(np.maximum(share * (k - 2) / k, 1e-12)) + surprise[numbers]
         kept = (k >= LEAST) & (lift > FLOOR)
-        starts = np.concatenate([[0], np.cumsum(k[kept])])
-        return cls(numbers[kept], lift[kept], starts, members[np.repeat(kept, k)])
+        kept_offsets = np.concatenate([[0], np.cumsum(k[kept])])
+        return cls(numbers[kept], lift[kept], kept_offsets, members[np.repeat(kept, k)])
 
 
 class Likeness(NamedTuple):
@@ -96,7 +96,7 @@ class Likeness(NamedTuple):
 def similarities(shared: Shared, n: int, density: float) -> Float64[np.ndarray, "firing firing"]:
     """r of n firings of a latent that fires on the share `density` of the text."""
     most = (TYPICAL - np.log(max(density, 1e-12))) / 2
-    r = _similarities(n, np.clip((shared.lift - FLOOR) / (most - FLOOR), 0, 1), shared.first, shared.members)
+    r = _similarities(n, np.clip((shared.lift - FLOOR) / (most - FLOOR), 0, 1), shared.offsets, shared.members)
     np.fill_diagonal(r, 1)
     return r
 
@@ -150,24 +150,24 @@ def most_shared(shared: Shared, weights: Float64[np.ndarray, " firing"], most_na
     worth = np.minimum(shared.lift, most_nats)
     explained = np.zeros(len(weights))
     best_first: list[tuple[int, int]] = []
-    predicate_of = np.repeat(np.arange(len(worth)), np.diff(shared.first))
+    predicate_of = np.repeat(np.arange(len(worth)), np.diff(shared.offsets))
     for _ in range(SAID):
         unexplained = np.maximum(worth[predicate_of] - explained[shared.members], 0)
         gain = np.bincount(predicate_of, weights[shared.members] * unexplained, len(worth))
         if not len(gain) or gain.max() < 0.05 * most_nats:
             break
         best = int(gain.argmax())
-        members = shared.members[shared.first[best] : shared.first[best + 1]]
+        members = shared.members[shared.offsets[best] : shared.offsets[best + 1]]
         best_first.append((int(shared.numbers[best]), int(members[0])))
         explained[members] = np.maximum(explained[members], worth[best])
     return best_first
 
 
 @njit(cache=True, nogil=True)
-def _similarities(n, worth, first, members):
+def _similarities(n, worth, offsets, members):
     r = np.zeros((n, n))
     for number in np.argsort(worth):  # the largest comes last, and stays
-        for a in range(first[number], first[number + 1]):
-            for b in range(first[number], a):
+        for a in range(offsets[number], offsets[number + 1]):
+            for b in range(offsets[number], a):
                 r[members[a], members[b]] = r[members[b], members[a]] = worth[number]
     return r

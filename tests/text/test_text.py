@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
-from interp.text.kinds import AROUND, KINDS, Positions, ReadText
+from interp.text.kinds import AROUND, KINDS
 from interp.text.neighbours import FUTURE, PAST, Neighbours
-from interp.text.surprise import Predicates, rows_of_each
+from interp.text.positions import Positions
+from interp.text.predicates import Predicates, rows_of_predicates
+from interp.text.read_text import ReadText
 
 WORDS = ["\n", " the", " cat", " sat", "ting", "(", ")", ".", " dog", " Dog", "7"]
 TEXT = "\n| the| cat| sat|ting|(| the| dog|)|.|\n| Dog| sat|ting|7|."
@@ -20,7 +22,7 @@ def predicates():
 
 
 def value(predicates, kind, row):
-    return predicates.corpus.kinds[kind].values(Positions(predicates.corpus, np.array([row])))[0]
+    return KINDS[kind].values(Positions(predicates.text, np.array([row])))[0]
 
 
 def same(predicates, kind, a, b):
@@ -48,50 +50,50 @@ def test_kinds_say_what_stands_there(predicates, kind, alike, unlike):
 
 
 def test_nothing_looks_across_the_edge_of_a_sequence(predicates):
-    n_ctx = predicates.corpus.tokens.shape[1]
+    n_ctx = predicates.text.tokens.shape[1]
     first, last = n_ctx, 2 * n_ctx - 1
     assert value(predicates, "previous", first) == value(predicates, "next", last) == -1
     around = value(predicates, "around", first)
-    assert (around[:AROUND] == -1).all() and around[AROUND] == predicates.corpus.tokens[1, 0]
+    assert (around[:AROUND] == -1).all() and around[AROUND] == predicates.text.tokens[1, 0]
 
 
 def test_surprises_are_of_the_share_of_all_positions(predicates):
-    tokens = predicates.corpus.tokens
+    tokens = predicates.text.tokens
     n_ctx = tokens.shape[1]
     for kind, holds in {
         "token": tokens == 2,
         "previous": np.pad(tokens[:, :-1] == 2, ((0, 0), (1, 0))),
         "around": np.stack([(tokens[:, max(0, p - AROUND) : p + AROUND + 1] == 2).any(1) for p in range(n_ctx)], 1),
     }.items():
-        number = predicates.first[kind] + 2
+        number = predicates.offsets[kind] + 2
         assert predicates.surprise[number] == pytest.approx(-np.log(holds.mean()), abs=1e-4), kind
         row = int(np.flatnonzero(holds.reshape(-1))[7])
         assert number in predicates.at(np.array([row])), kind
 
 
 def test_rows_are_read_alike_in_any_order_and_company(predicates):
-    rows = np.random.default_rng(1).integers(predicates.corpus.tokens.size, size=200)
+    rows = np.random.default_rng(1).integers(predicates.text.tokens.size, size=200)
     every = predicates.at(rows)
     for place in (0, 57, 199):
         np.testing.assert_array_equal(predicates.at(rows[[place]])[0], every[place])
 
 
 def test_a_value_is_called_the_same_at_all_rows_unless_its_kind_says_otherwise(predicates):
-    found, first, rows = rows_of_each(predicates.at(np.arange(predicates.corpus.tokens.size)))
+    found, first, rows = rows_of_predicates(predicates.at(np.arange(predicates.text.tokens.size)))
     for number, begin, end in zip(found.tolist(), first[:-1], first[1:], strict=True):
         kind = KINDS[predicates.kind_of(number)]
-        value = number - predicates.first[predicates.kind_of(number)]
-        names = {kind.name(predicates.corpus, value, int(row)) for row in rows[[begin, end - 1]]}
+        value = number - predicates.offsets[predicates.kind_of(number)]
+        names = {kind.name(predicates.text, value, int(row)) for row in rows[[begin, end - 1]]}
         assert len(names) == 1 or kind.is_named_by_row
 
 
 def test_every_value_of_every_kind_has_its_number_and_its_words(predicates):
-    rows = np.arange(predicates.corpus.tokens.size)
+    rows = np.arange(predicates.text.tokens.size)
     numbers = predicates.at(rows)
     assert numbers.max() < len(predicates.surprise)
     once = [np.unique(holds[holds >= 0]) for holds in numbers]
     assert [len(own) for own in once] == (numbers >= 0).sum(1).tolist()
-    found, first, rows_of = rows_of_each(numbers)
+    found, first, rows_of = rows_of_predicates(numbers)
     assert {(n, row) for row, own in enumerate(once) for n in own} == set(
         zip(np.repeat(found, np.diff(first)).tolist(), rows_of.tolist(), strict=True)
     )
@@ -106,8 +108,8 @@ def test_every_value_of_every_kind_has_its_number_and_its_words(predicates):
 def test_numbered_tokens_are_not_spelt():
     tokens = np.random.default_rng(2).integers(20, size=(50, 16)).astype(np.int32)
     predicates = Predicates.count(tokens, 20)
-    assert set(predicates.first) == {name for name, kind in KINDS.items() if not kind.needs_strings} - {"label"}
-    number = predicates.first["token"] + int(tokens[0, 3])
+    assert set(predicates.offsets) == {name for name, kind in KINDS.items() if not kind.needs_strings} - {"label"}
+    number = predicates.offsets["token"] + int(tokens[0, 3])
     assert predicates.words(number, 3) == f"token {tokens[0, 3]}"
 
 

@@ -8,8 +8,10 @@ import torch
 
 from interp.codes.reading import read_chunks
 from interp.codes.sparse_codes import SparseCodes
-from interp.text.kinds import KINDS, Positions, kind
-from interp.text.surprise import Predicates
+from interp.text.kind_registry import kind, kinds_of
+from interp.text.kinds import KINDS
+from interp.text.positions import Positions
+from interp.text.predicates import Predicates
 from interp.verdict import explain
 from interp.verdict.counting import count_rules
 from interp.verdict.rules import MAX_ATOMS, Atom
@@ -50,16 +52,16 @@ def read(tokens):
     return Predicates.count(tokens, len(WORDS), WORDS)
 
 
-def values_everywhere(kind, corpus):
+def values_everywhere(kind, text):
     """[row, value]"""
-    return KINDS[kind].values(Positions(corpus, np.arange(corpus.tokens.size))).reshape(corpus.tokens.size, -1)
+    return KINDS[kind].values(Positions(text, np.arange(text.tokens.size))).reshape(text.tokens.size, -1)
 
 
-def truth_of(atom, corpus):
+def truth_of(atom, text):
     """Where an atom holds, by whole arrays [seq, pos]."""
-    tokens, reach = corpus.tokens, {"token": (0, 0), "previous": (1, 1), "before_previous": (2, 2), "before": (1, 8)}
+    tokens, reach = text.tokens, {"token": (0, 0), "previous": (1, 1), "before_previous": (2, 2), "before": (1, 8)}
     if atom.kind not in reach:
-        return np.isin(values_everywhere(atom.kind, corpus), atom.values).any(1).reshape(tokens.shape)
+        return np.isin(values_everywhere(atom.kind, text), atom.values).any(1).reshape(tokens.shape)
     member, out = np.isin(tokens, atom.values), np.zeros(tokens.shape, bool)
     low, high = reach[atom.kind]
     for back in range(low, min(high, tokens.shape[1] - 1) + 1):
@@ -67,17 +69,17 @@ def truth_of(atom, corpus):
     return out
 
 
-def truth(rule, corpus):
-    return np.all([truth_of(atom, corpus) for atom in rule], axis=0).reshape(-1)
+def truth(rule, text):
+    return np.all([truth_of(atom, text) for atom in rule], axis=0).reshape(-1)
 
 
-def atom(corpus, kind, *wanted):
+def atom(text, kind, *wanted):
     """The atom of a kind whose values are called so; tokens by their strings."""
     if kind in ("token", "previous", "before_previous", "before"):
         values = [WORDS.index(string) for string in wanted]
-        return Atom(kind, tuple(values), tuple(corpus.quoted(value) for value in values))
-    values, rows = np.unique(values_everywhere(kind, corpus)[:, 0], return_index=True)
-    called = {KINDS[kind].name(corpus, v, r): int(v) for v, r in zip(values, rows, strict=True) if v >= 0}
+        return Atom(kind, tuple(values), tuple(text.token_name(value) for value in values))
+    values, rows = np.unique(values_everywhere(kind, text)[:, 0], return_index=True)
+    called = {KINDS[kind].name(text, v, r): int(v) for v, r in zip(values, rows, strict=True) if v >= 0}
     return Atom(kind, tuple(called[name] for name in wanted), wanted)
 
 
@@ -95,9 +97,9 @@ def explained(tokens, fires, **options):
     return explain(*given, maxima=maxima, **options).latents
 
 
-def planted(corpus):
+def planted(text):
     def say(kind, *wanted):
-        return atom(corpus, kind, *wanted)
+        return atom(text, kind, *wanted)
 
     return {
         '"Delta"': (say("token", "Delta"),),
@@ -124,9 +126,9 @@ def planted(corpus):
 def test_names_of_tokens_are_not_read_as_their_spelling():
     """The same strings, as names: rules say which tokens, and what of their places is known without strings."""
     tokens = random_text(np.random.default_rng(2))
-    corpus = read(tokens).corpus
-    rules = {words: rule for words, rule in planted(corpus).items() if " in a comment" in words or "ing" in words}
-    fires = np.stack([truth(rule, corpus) for rule in rules.values()], 1)
+    text = read(tokens).text
+    rules = {words: rule for words, rule in planted(text).items() if " in a comment" in words or "ing" in words}
+    fires = np.stack([truth(rule, text) for rule in rules.values()], 1)
     got = explained(tokens, fires, spelt=False)
     kinds = {atom.kind for rule in got.rules for atom in rule}
     assert kinds and not any(KINDS[kind].needs_strings for kind in kinds) and not set(rules) & set(got.phrases)
@@ -139,15 +141,15 @@ def test_names_of_tokens_are_not_read_as_their_spelling():
 
 def test_planted_rules_are_found_and_said():
     tokens = random_text(np.random.default_rng(2))
-    corpus = read(tokens).corpus
-    rules = planted(corpus)
-    got = explained(tokens, np.stack([truth(rule, corpus) for rule in rules.values()], 1))
+    text = read(tokens).text
+    rules = planted(text)
+    got = explained(tokens, np.stack([truth(rule, text) for rule in rules.values()], 1))
     said = dict(zip(rules, got.phrases, strict=True))
     in_any_order = {words: sorted(re.findall(r'".*?"|\w+', words)) for words in (*said, *said.values())}
     assert {words: in_any_order[words] for words in said} == {words: in_any_order[got] for words, got in said.items()}
     assert (got.f1 == 1).all() and (got.precision == 1).all() and (got.recall == 1).all()
     held_out = np.repeat(~fit_half(tokens).numpy(), tokens.shape[1])
-    assert got.n_examples.tolist() == [truth(rule, corpus)[held_out].sum() for rule in rules.values()]
+    assert got.n_examples.tolist() == [truth(rule, text)[held_out].sum() for rule in rules.values()]
 
 
 def test_labels_are_used_where_given():
@@ -171,11 +173,11 @@ def noisy_latents(rng, tokens):
 def test_scores_are_those_of_the_held_out_half_by_brute_force():
     rng = np.random.default_rng(1)
     tokens = random_text(rng)
-    corpus, values = read(tokens).corpus, noisy_latents(rng, tokens)
+    text, values = read(tokens).text, noisy_latents(rng, tokens)
     got = explained(tokens, values)
     held_out = np.repeat(~fit_half(tokens).numpy(), tokens.shape[1])
     for latent, rule in enumerate(got.rules):
-        says, strength = truth(rule, corpus)[held_out], values[held_out, latent] / values[:, latent].max()
+        says, strength = truth(rule, text)[held_out], values[held_out, latent] / values[:, latent].max()
         fires = strength > 0
         both = (says & fires).sum()
         precision = both / says.sum()
@@ -196,11 +198,11 @@ def test_exact_counts_of_any_rule_are_those_of_brute_force(monkeypatch):
     rng = np.random.default_rng(5)
     tokens = random_text(rng, 200, 40)
     predicates, fires = read(tokens), rng.random((tokens.size, 3)) < 0.05
-    corpus, half = predicates.corpus, fit_half(tokens).numpy()
-    present = {kind: np.unique(values_everywhere(kind, corpus)) for kind in corpus.kinds}
+    text, half = predicates.text, fit_half(tokens).numpy()
+    present = {kind: np.unique(values_everywhere(kind, text)) for kind in kinds_of(text)}
 
     def drawn():
-        kind = str(rng.choice(list(corpus.kinds)))
+        kind = str(rng.choice(list(kinds_of(text))))
         values = present[kind][present[kind] >= 0]
         values = rng.choice(values, min(len(values), rng.integers(1, 4)), replace=False).tolist()
         return Atom(kind, tuple(values), tuple(map(str, values)))
@@ -222,7 +224,7 @@ def test_exact_counts_of_any_rule_are_those_of_brute_force(monkeypatch):
     )
     for unit, latent in enumerate((2, 1, 0)):
         for number, rule in enumerate(rules[unit]):
-            says = truth(rule, corpus)
+            says = truth(rule, text)
             for side, part in enumerate((half, ~half)):
                 rows = np.repeat(part, tokens.shape[1]) & counted
                 assert counts.holds[side, unit, number] == (says & rows).sum()
@@ -265,19 +267,17 @@ def test_the_same_seed_gives_the_same_rules_whatever_the_threads():
 def test_a_long_text_is_searched_on_a_part_of_it(monkeypatch):
     monkeypatch.setattr("interp.verdict.search.MAX_ROWS", 2000)
     tokens = random_text(np.random.default_rng(2))
-    corpus = read(tokens).corpus
-    rules = [
-        planted(corpus)[words] for words in ('"alpha" or "gamma"', "tokens in a comment", '"Delta" in parentheses')
-    ]
-    got = explained(tokens, np.stack([truth(rule, corpus) for rule in rules], 1))
+    text = read(tokens).text
+    rules = [planted(text)[words] for words in ('"alpha" or "gamma"', "tokens in a comment", '"Delta" in parentheses')]
+    got = explained(tokens, np.stack([truth(rule, text) for rule in rules], 1))
     assert got.phrases[1:] == ["tokens in a comment", '"Delta" in parentheses'] and (got.f1 == 1).all()
 
 
-def senses_of(tokens, corpus, rng):
+def senses_of(tokens, text, rng):
     """Two latents, a sample of their firings by sense: one of "alpha" after a comma and "Delta" in comments, one of
     "beta" only."""
-    first = truth((atom(corpus, "token", "alpha"), atom(corpus, "previous", ",")), corpus)
-    second = truth((atom(corpus, "token", "Delta"), atom(corpus, "comment", "in a comment")), corpus)
+    first = truth((atom(text, "token", "alpha"), atom(text, "previous", ",")), text)
+    second = truth((atom(text, "token", "Delta"), atom(text, "comment", "in a comment")), text)
     only = tokens.reshape(-1) == 1
     fires = np.stack([first | second, only], 1)
     rows = [rng.choice(np.flatnonzero(own), 120, replace=False) for own in fires.T]
@@ -287,15 +287,15 @@ def senses_of(tokens, corpus, rng):
 def test_each_sense_has_its_own_rule_and_scores_by_brute_force():
     rng = np.random.default_rng(8)
     tokens = random_text(rng)
-    corpus = read(tokens).corpus
-    fires, parts = senses_of(tokens, corpus, rng)
+    text = read(tokens).text
+    fires, parts = senses_of(tokens, text, rng)
     maxima = np.ones(2, np.float32)
     given = (torch.from_numpy(tokens), firing_where(fires), WORDS, fit_half(tokens))
     got = explain(*given, senses=parts, maxima=maxima).senses
     assert got.phrases == ['"alpha" after a comma', '"Delta" in a comment', '"beta"']
     held_out = ~fit_half(tokens).numpy()
     for part, (latent, rows) in enumerate(parts):
-        says = truth(got.rules[part], corpus)
+        says = truth(got.rules[part], text)
         own = rows[held_out[rows // tokens.shape[1]]]
         everywhere = np.repeat(held_out, tokens.shape[1])
         precision, recall = fires[says & everywhere, latent].mean(), says[own].mean()
@@ -323,18 +323,23 @@ def test_senses_with_few_rows_or_wrong_ones():
 
 def test_a_kind_of_predicates_is_one_entry(monkeypatch):
     """A kind that a user writes is searched, counted, said and compared like any other."""
-    monkeypatch.setattr("interp.text.kinds.KINDS", KINDS)
-    for name in ("nearer", "even"):
+    for name in ("nearer", "even"):  # registered below, and taken away behind the test
         monkeypatch.setitem(KINDS, name, None)
-    names = [lambda corpus, value, row: corpus.quoted(value), ["at odd places", "at even places"]]
+        monkeypatch.delitem(KINDS, name)
 
-    @kind(len(WORDS), names[0], words="within 3 tokens after {}", speaks_of="tokens around")
-    def nearer(at):
-        return np.stack([at.token(-back) for back in (1, 2, 3)], 1)
+    def token_name(text, value, row):
+        return text.token_name(value)
 
-    @kind(2, lambda corpus, value, row: names[1][value], speaks_of="parity")
-    def even(at):
-        return 1 - at.position % 2
+    def parity_name(text, value, row):
+        return ["at odd places", "at even places"][value]
+
+    @kind(len(WORDS), token_name, words="within 3 tokens after {}", speaks_of="tokens around")
+    def nearer(positions):
+        return np.stack([positions.token(-back) for back in (1, 2, 3)], 1)
+
+    @kind(2, parity_name, speaks_of="parity")
+    def even(positions):
+        return 1 - positions.position % 2
 
     tokens = random_text(np.random.default_rng(2))
     near = sum(np.roll(tokens == 14, back, 1) & (np.arange(24) >= back) for back in (1, 2, 3)) > 0

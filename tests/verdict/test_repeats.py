@@ -8,7 +8,7 @@ from interp.codes.sparse_codes import SparseCodes
 from interp.features.examples import AFTER, BEFORE, first_windows
 from interp.features.feature_store import FeatureStore, ScanConfig
 from interp.statistics.randomness import splitmix64
-from interp.text.kinds import ReadText
+from interp.text.read_text import ReadText
 from interp.verdict import explain
 from interp.verdict.ranking import rank_codes
 from tests.verdict.test_explanations import truth

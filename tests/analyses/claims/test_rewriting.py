@@ -14,8 +14,10 @@ from interp.activations.harvesting import harvest
 from interp.codes.sparse_codes import SparseCodes
 from interp.evaluation.baselines import FixedDictionary
 from interp.features.feature_store import FeatureStore
-from interp.text.kinds import KINDS, Positions
-from interp.text.surprise import Predicates
+from interp.text.kind_registry import kinds_of
+from interp.text.kinds import KINDS
+from interp.text.positions import Positions
+from interp.text.predicates import Predicates
 from interp.verdict.counting import NumberedRules
 from interp.verdict.rules import MAX_ATOMS, Atom, as_json, from_json
 from models.transformer import Transformer, TransformerConfig
@@ -51,7 +53,7 @@ def an_atom(kind, *values):
 
 
 def random_rules(predicates, n, seed=0):
-    rng, corpus = np.random.default_rng(seed), predicates.corpus
+    rng, corpus = np.random.default_rng(seed), predicates.text
     every = Positions(corpus, np.arange(corpus.tokens.size))
 
     def atom(kind):
@@ -61,7 +63,7 @@ def random_rules(predicates, n, seed=0):
         return an_atom(kind, *values.tolist())
 
     def rule():
-        kinds = rng.choice(list(corpus.kinds), rng.integers(1, MAX_ATOMS + 1), replace=False)
+        kinds = rng.choice(list(kinds_of(corpus)), rng.integers(1, MAX_ATOMS + 1), replace=False)
         return tuple(atom(str(kind)) for kind in kinds)
 
     return [rule() for _ in range(n)]
@@ -72,7 +74,7 @@ OFFSETS = {"token": [0], "previous": [-1], "before_previous": [-2], "next": [1],
 
 def atom_holds(atom, predicates, seq, pos):
     """Read at one position, for kinds of tokens from the tokens around it."""
-    corpus = predicates.corpus
+    corpus = predicates.text
     n_ctx = corpus.tokens.shape[1]
     if atom.kind not in OFFSETS:
         values = KINDS[atom.kind].values(Positions(corpus, np.array([seq * n_ctx + pos])))
@@ -102,7 +104,7 @@ def test_rules_on_new_text_hold_where_a_reader_position_by_position_says():
 def test_rules_are_read_as_they_were_written():
     text = text_of(2, 9)
     rules = random_rules(text, 50)
-    assert [from_json(as_json(rule), text.corpus) for rule in rules] == rules
+    assert [from_json(as_json(rule), text.text) for rule in rules] == rules
     for broken in (
         '[["token", [99], ["x"]]]',
         '[["token", [1], []]]',
@@ -113,7 +115,7 @@ def test_rules_are_read_as_they_were_written():
         "[]",
     ):
         with pytest.raises(ValueError, match="rank"):
-            from_json(broken, text.corpus)
+            from_json(broken, text.text)
 
 
 def test_a_case_is_a_conjunction_with_one_token():
@@ -127,7 +129,7 @@ def world(tmp_path_factory):
     """Latent 0 fires at "a" (strength 1) or "b" (3), 1 after "(", 2 at half of all commas, 3 at random."""
     folder, rng = tmp_path_factory.mktemp("rewriting"), np.random.default_rng(1)
     text = text_of(256, 16, seed=3)
-    tokens = text.corpus.tokens
+    tokens = text.text.tokens
     z = np.zeros((*tokens.shape, 4), np.float32)
     z[..., 0] = (tokens == 0) + 3 * (tokens == 1)
     z[:, 1:, 1] = 2 * (tokens[:, :-1] == 4)
@@ -141,7 +143,7 @@ def world(tmp_path_factory):
 
 def test_strengths_are_means_over_the_places_of_the_fit_half(world):
     text, z, features, rules = world
-    strengths, tokens = learn_strengths(features, text, rules), text.corpus.tokens
+    strengths, tokens = learn_strengths(features, text, rules), text.text.tokens
     fit = features.fit_half().numpy()
     at_comma = z[fit][tokens[fit] == 13][:, 2].mean()
     assert strengths.elsewhere[:3] == pytest.approx([0, 0, 0]) and strengths.elsewhere[3] == pytest.approx(
@@ -154,9 +156,9 @@ def test_strengths_are_means_over_the_places_of_the_fit_half(world):
     share = 1 - np.square(held - predicted)[:, 2].sum() / np.square(held - held.mean(0))[:, 2].sum()
     assert strengths.shares[:3] == pytest.approx([1, 1, share]) and 0.3 < share < 0.7
     assert abs(strengths.shares[3]) < 0.01
-    new = text.with_text(text_of(3, 16, seed=9).corpus.tokens)
+    new = text.with_text(text_of(3, 16, seed=9).text.tokens)
     rises = strengths.rises_on(new, slice(0, 3)).dense().numpy().reshape(3, 16, 4)
-    assert rises[..., 0] == pytest.approx((new.corpus.tokens == 0) + 3.0 * (new.corpus.tokens == 1))
+    assert rises[..., 0] == pytest.approx((new.text.tokens == 0) + 3.0 * (new.text.tokens == 1))
     assert rises[..., 3].max() == 0
 
 
@@ -177,7 +179,7 @@ def rewritten(tmp_path_factory):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
-    tokens = torch.from_numpy(text_of(300, 12, seed=5).corpus.tokens)
+    tokens = torch.from_numpy(text_of(300, 12, seed=5).text.tokens)
     store = harvest(model, tokens, [HOOK], folder / "store", dtype="float32", max_norm=None)
     return folder, model, tokens, store
 
@@ -207,7 +209,7 @@ def test_words_of_single_tokens_are_the_lookup(rewritten):
         tokens, SparseCodes.from_dense(z), folder / "features", W_dec=dictionary.W_dec, vocab=WORDS, hook_name=HOOK
     )
     ranking = ranking_of([(an_atom("token", t),) for t in range(16)])
-    new = torch.from_numpy(text_of(40, 12, seed=8).corpus.tokens)
+    new = torch.from_numpy(text_of(40, 12, seed=8).text.tokens)
     found = rewrite_in_words(features, ranking, dictionary, store, model, new, batch_size=7)
     losses = found.losses.set_index("reconstruction")
     assert losses.ce_spliced["words"] == pytest.approx(losses.ce_spliced["token lookup"], abs=0.02)

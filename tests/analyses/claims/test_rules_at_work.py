@@ -10,7 +10,7 @@ from interp import FeatureStore
 from interp.activations.hooks import capture, resolve_hooks
 from interp.codes.sparse_codes import SparseCodes
 from interp.evaluation.baselines import FixedDictionary
-from interp.text.surprise import Predicates
+from interp.text.predicates import Predicates
 from models.transformer import Transformer, TransformerConfig
 from tests.analyses.claims.test_rewriting import WORDS, an_atom, atom_holds
 

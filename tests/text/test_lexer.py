@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from interp.text.kinds import KINDS, ReadText
-from interp.text.places import read_states, spelt_tokens
-from interp.text.surprise import Predicates
+from interp.text.kinds import KINDS
+from interp.text.lexer import TokenCharacters, read_states
+from interp.text.predicates import Predicates
+from interp.text.read_text import ReadText
 from interp.text.vocabulary import plain_strings
 from interp.verdict.rules import Atom, phrase
 
@@ -55,7 +56,7 @@ def holds(text, words):
     """At which characters of the text, each a token of its own, a place holds."""
     tokens = re.findall(r"<\|bos\|>|.", text, re.DOTALL)
     vocab = list(dict.fromkeys(tokens))
-    found = states(np.array([[vocab.index(token) for token in tokens]]), spelt_tokens(vocab))
+    found = states(np.array([[vocab.index(token) for token in tokens]]), TokenCharacters.of(vocab))
     return found[list(PLACES).index(words), 0].tolist(), tokens
 
 
@@ -132,7 +133,7 @@ def test_places_do_not_look_over_the_sequences_edge_and_read_tokens_as_their_cha
     rng = np.random.default_rng(0)
     vocab = CHARACTERS + ["def f(", '("', "):\n    ", " # ", "'''", ". The", "ing", "<|eos|>"]
     tokens = rng.integers(0, len(vocab), (20, 40))
-    spelt = spelt_tokens(vocab)
+    spelt = TokenCharacters.of(vocab)
     together = states(tokens, spelt)
     for sequence in range(20):
         assert (states(tokens[sequence : sequence + 1], spelt)[:, 0] == together[:, sequence]).all()
@@ -143,7 +144,7 @@ def test_places_do_not_look_over_the_sequences_edge_and_read_tokens_as_their_cha
         pieces.append(len(split))
         split += own
     singles = CHARACTERS + ["<|eos|>"] + sorted(set(split) - set(CHARACTERS) - {"<|eos|>"})
-    alone = states(np.array([[singles.index(c) for c in split]]), spelt_tokens(singles))[:, 0, pieces]
+    alone = states(np.array([[singles.index(c) for c in split]]), TokenCharacters.of(singles))[:, 0, pieces]
     opened = [n for n, words in enumerate(PLACES) if words.startswith(("in ", "between")) and "tokens" not in words]
     assert (together[opened, 0] == alone[opened]).all()
 

@@ -1,0 +1,19 @@
+"""Rows and sequences spread evenly over a text, where not all of it is read."""
+
+import numpy as np
+from jaxtyping import Int64
+
+
+def spread_rows(n_rows: int, at_most: int) -> Int64[np.ndarray, " some"]:
+    """Return at most so many of the rows 0..n_rows-1, ascending, the first and the last among them."""
+    return np.unique(np.linspace(0, max(n_rows - 1, 0), at_most).astype(np.int64))[:n_rows]
+
+
+def spread_sequences(sequences: Int64[np.ndarray, " seq"], n_ctx: int, at_most: int) -> Int64[np.ndarray, " some"]:
+    """Return every k-th of these sequences of `n_ctx` rows, so that they have at most so many rows, or are one."""
+    return sequences[:: max(1, -(-len(sequences) * n_ctx // at_most))]
+
+
+def rows_of(sequences: Int64[np.ndarray, " seq"], n_ctx: int) -> Int64[np.ndarray, " row"]:
+    """Return all rows seq * n_ctx + pos of these sequences."""
+    return (sequences[:, None] * n_ctx + np.arange(n_ctx)).reshape(-1)

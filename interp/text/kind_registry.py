@@ -1,0 +1,176 @@
+"""What a kind of predicates is, and the ways to register one. All kinds that there are stand in `kinds`.
+
+In: `Positions`, some rows of a `ReadText`. Out, for each kind: the value that holds at each row, or several. Two
+positions share a predicate if they have a value of its kind in common: both are after "the", both stand in parentheses,
+both within twelve tokens of "import".
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+
+from interp.runtime.registry import register
+from interp.text.positions import Positions
+from interp.text.read_text import LISTED, ReadText
+from interp.text.spellings import SPELLINGS
+
+Values = Int64[np.ndarray, "row *value"]
+ValuesOf = Callable[[Positions], Values]
+NameOf = Callable[[ReadText, int, int], str]
+"""(text, value, row) → the name of a value of a kind; the row is one where it holds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A question that can be asked of a position, such as which token stands before it."""
+
+    values: ValuesOf
+    """The answer at each row, or several, each once; −1 for none."""
+    size: Callable[[ReadText], int]
+    """How many values there are in a text; 0 where the kind says nothing of it."""
+    name: NameOf
+    is_named_by_row: bool = False
+    """Whether the name of a value hangs on the row."""
+    words: str = "{}"
+    """How a predicate is said; {} stands for the name of its value, or for those of several values."""
+    speaks_of: str
+    """What it is about. A rule says one thing of each at most; what is said of "token" is its subject."""
+    items: float = 1
+    """Items that the reader of a rule has to take in for each value."""
+    needs_strings: bool = False
+    """Whether it says nothing of tokens that are only numbered."""
+    compares: bool = True
+    """Whether two positions are alike by a value that they share; other kinds are for rules alone."""
+    in_rules: bool = True
+    """Whether rules are made of it."""
+
+
+KINDS: dict[str, Kind] = {}
+"""All kinds, by name. Their order is that of the predicates' numbers, and of the parts of a rule in words."""
+_NOUN = "the kind of predicates"
+
+
+def kinds_of(text: ReadText) -> dict[str, Kind]:
+    """The kinds that say something of a text."""
+    return {
+        name: kind
+        for name, kind in KINDS.items()
+        if (text.strings is not None or not kind.needs_strings) and kind.size(text)
+    }
+
+
+def kind(size: int | Callable[[ReadText], int], name: NameOf, **fields: Any) -> Callable[[ValuesOf], ValuesOf]:
+    """Register the function below, which gives the values at `Positions`, as the kind of its name.
+
+    size: how many values there are; name: of a value; fields: the others of `Kind`.
+    """
+
+    def decorate(function: ValuesOf) -> ValuesOf:
+        size_of = size if callable(size) else lambda text: size
+        entry = Kind(values=function, size=size_of, name=name, **fields)
+        register(KINDS, function.__name__, entry, _NOUN, lambda kind: kind.values)
+        return function
+
+    return decorate
+
+
+def register_token(
+    kind_name: str,
+    table: str,
+    words: str = "{}",
+    *,
+    offset: int = 0,
+    name: NameOf | None = None,
+    items: float = 2,
+    **fields: Any,
+) -> None:
+    """Register the class of the token at an offset, by a table of the text. name: None for the commonest tokens of the
+    class; fields: the others of `Kind`."""
+
+    def values(positions: Positions) -> Values:
+        return positions.token_class(table, offset)
+
+    def size(text: ReadText) -> int:
+        return int(text.tables[table].max(initial=0)) + 1
+
+    def commonest_tokens(text: ReadText, value: int, row: int) -> str:
+        return text.class_name(table, value)
+
+    entry = Kind(
+        values=values,
+        size=size,
+        name=name or commonest_tokens,
+        words=words,
+        speaks_of=f"token {offset}" if offset else "token",
+        items=items,
+        **fields,
+    )
+    register(KINDS, kind_name, entry, _NOUN)
+
+
+def register_spelling(
+    kind_name: str, spelling: Callable[[str], Any], class_name: Callable[[Any], str], **fields: Any
+) -> None:
+    """Register the classes of tokens whose strings have the same spelling. class_name: what a class of many tokens is
+    called, given their spelling; one of few is called by its tokens."""
+    register(SPELLINGS, kind_name, spelling, "the spelling")
+
+    def name(text: ReadText, value: int, row: int) -> str:
+        if (text.tables[kind_name] == value).sum() <= LISTED:
+            return text.class_name(kind_name, value)
+        return class_name(text.spellings[kind_name][value])
+
+    register_token(kind_name, kind_name, name=name, items=1.5, needs_strings=True, **fields)
+
+
+def register_place(
+    kind_name: str, speaks_of: str, names: Sequence[str], read: Callable[[Any], Any], *, size: int = 0
+) -> None:
+    """Register what the lexer knows of the place. read: the value, given the lexer's state (`lexer.STATE`); names: of
+    each value, the last of all above too; size: how many values are told apart, where they are more than the names."""
+    n_values = size or len(names)
+
+    def values(positions: Positions) -> Values:
+        return np.minimum(np.asarray(read(positions.state)).astype(np.int64), n_values - 1)
+
+    def name(text: ReadText, value: int, row: int) -> str:
+        return names[min(value, len(names) - 1)]
+
+    entry = Kind(values=values, size=lambda text: n_values, name=name, speaks_of=speaks_of, needs_strings=True)
+    register(KINDS, kind_name, entry, _NOUN)
+
+
+def register_window(kind_name: str, offsets: Sequence[int], words: str, **fields: Any) -> None:
+    """Register the tokens that stand at some offsets."""
+
+    def values(positions: Positions) -> Values:
+        return positions.tokens_at(offsets)
+
+    def size(text: ReadText) -> int:
+        return len(text.neighbours.counts)
+
+    def name(text: ReadText, value: int, row: int) -> str:
+        return text.token_name(value)
+
+    entry = Kind(values=values, size=size, name=name, words=words, speaks_of="tokens around", **fields)
+    register(KINDS, kind_name, entry, _NOUN)
+
+
+def register_topic(kind_name: str, grain: int) -> None:
+    """Register what the window around a position is about, by the topics of a grain."""
+
+    def values(positions: Positions) -> Values:
+        return positions.topic(grain)
+
+    def size(text: ReadText) -> int:
+        return len(text.topics[grain])
+
+    def name(text: ReadText, value: int, row: int) -> str:
+        nearness = text.neighbours.topics @ text.topics[grain][value] * np.log1p(text.neighbours.counts)
+        return ", ".join(text.token_name(int(token)) for token in np.argsort(-nearness)[:LISTED])
+
+    entry = Kind(values=values, size=size, name=name, words="in text rich in {}", speaks_of="topic", items=2)
+    register(KINDS, kind_name, entry, _NOUN)

@@ -1,0 +1,81 @@
+"""Some positions of a text, and what can be read there: tokens, their classes, the lexer's state, the topic."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Int64
+from numba import njit
+
+from interp.text.lexer import read_states
+from interp.text.read_text import ReadText
+
+ROWS_AT_ONCE = 1 << 15
+"""Windows that are held against the topics at a time."""
+
+
+class Positions:
+    """The rows seq * n_ctx + pos of a text. Whole sequences are read, so that rows of few are read fastest."""
+
+    def __init__(self, text: ReadText, rows: Int64[np.ndarray, " row"]):
+        self.n_ctx = text.tokens.shape[1]
+        self.sequences, sequence = np.unique(rows // self.n_ctx, return_inverse=True)
+        self.text = text
+        self.position = rows % self.n_ctx
+        self.tokens = np.ascontiguousarray(text.tokens[self.sequences])
+        """The tokens of these sequences alone, [seq, pos]."""
+        self.rows = sequence * self.n_ctx + self.position
+        """The rows counted in `tokens`."""
+
+    def token(self, offset: int = 0) -> Int64[np.ndarray, " row"]:
+        """The token at an offset from each row, behind it if above 0; −1 beyond the sequence's edge."""
+        inside = (self.position + offset >= 0) & (self.position + offset < self.n_ctx)
+        return np.where(inside, self.tokens.reshape(-1)[np.where(inside, self.rows + offset, 0)], -1)
+
+    def tokens_at(self, offsets: Sequence[int]) -> Int64[np.ndarray, "row offset"]:
+        """The tokens at some offsets, each once; −1 for one that repeats another, or beyond the edge."""
+        return _without_repeats(np.stack([self.token(offset) for offset in offsets], 1))
+
+    def token_class(self, table: str, offset: int = 0) -> Int64[np.ndarray, " row"]:
+        """The class of the token at an offset, by a table of the text; −1 for none."""
+        return self.text.tables[table][self.token(offset)]
+
+    def stems(self) -> Int64[np.ndarray, " row"]:
+        """The stem of the word that each row is in (`words`)."""
+        return self.text.words.stems(self.tokens, self.rows)
+
+    @cached_property
+    def state(self) -> Any:
+        """The state of the lexer at each row."""
+        return read_states(self.tokens, self.text.characters).reshape(-1)[self.rows]
+
+    @cached_property
+    def windows(self) -> Float32[np.ndarray, "row dim"]:
+        return self.text.neighbours.windows(self.tokens, self.rows)
+
+    def topic(self, grain: int) -> Int64[np.ndarray, " row"]:
+        centres = self.text.topics[grain].T
+        return np.concatenate(
+            [(part @ centres).argmax(1) for part in np.array_split(self.windows, 1 + len(self.windows) // ROWS_AT_ONCE)]
+        )
+
+    def labels(self) -> Int64[np.ndarray, "row label"]:
+        """The number of each label that a row carries; −1 for one that it does not."""
+        if not self.text.labels:  # a text beside the one that is labelled
+            return np.full((len(self.rows), 1), -1)
+        sequence = self.rows // self.n_ctx
+        masks = [mask[self.sequences].numpy()[sequence, self.position] for mask in self.text.labels.values()]
+        return np.stack([np.where(mask, number, -1) for number, mask in enumerate(masks)], 1)
+
+
+@njit(cache=True, nogil=True)
+def _without_repeats(values):
+    """Put −1 in the place of a value that its row has further left."""
+    for row in range(len(values)):
+        for column in range(1, values.shape[1]):
+            for other in range(column):
+                if values[row, other] == values[row, column]:
+                    values[row, column] = -1
+                    break
+    return values

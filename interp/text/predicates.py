@@ -1,0 +1,154 @@
+"""Number the predicates that hold at positions of a text, and say how rare each is: its surprise, in nats,
+
+    −ln p(a),    p(a) = share of the text's positions at which predicate a holds
+
+counted over all of the text, or over sequences spread evenly over it. In: tokens, and how they are spelt. Out:
+`Predicates`, which says of any rows what holds there, and of a predicate how it is said. Memory: what is asked for, and
+8 bytes for each value of each kind. Cost: 2 µs a position on one core.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Int, Int32, Int64
+from torch import Tensor
+
+from interp.statistics.spacing import rows_of, spread_sequences
+from interp.text.kind_registry import kinds_of
+from interp.text.kinds import KINDS
+from interp.text.positions import Positions
+from interp.text.read_text import ReadText
+
+MAX_ROWS = 200_000
+"""Positions over which shares are counted."""
+ROWS_AT_ONCE = 1 << 16
+"""Positions that are read at once, in whole sequences."""
+
+
+@dataclass(frozen=True)
+class Predicates:
+    """The predicates of a text: value v of a kind has the number offsets[kind] + v."""
+
+    text: ReadText
+    offsets: dict[str, int]
+    """The number of each kind's first value, in the order of the kinds."""
+    surprise: Float32[np.ndarray, " predicate"]
+    """Nats."""
+    names: dict[int, str] = field(default_factory=dict)
+    """Names that were asked for, of values that are called the same at all rows: to name a class takes long in a large
+    vocabulary."""
+
+    @classmethod
+    def count(
+        cls, tokens: Int[np.ndarray, "seq pos"], n_vocab: int, vocab: Sequence[str] | None = None
+    ) -> "Predicates":
+        """Read a text and count where each predicate holds. tokens: ids below n_vocab; vocab: the string of each, None
+        where tokens are only numbered."""
+        text = ReadText.read(tokens, n_vocab, vocab)
+        n_ctx = tokens.shape[1]
+        kinds = kinds_of(text)
+        ends = np.cumsum([kind.size(text) for kind in kinds.values()]).tolist()
+        offsets = dict(zip(kinds, [0, *ends], strict=False))
+        counts = np.zeros(ends[-1], np.int64)
+        n_rows = 0
+        sequences = spread_sequences(np.arange(len(tokens)), n_ctx, MAX_ROWS)
+        for part in np.array_split(sequences, max(1, len(sequences) * n_ctx // ROWS_AT_ONCE)):
+            rows = rows_of(part, n_ctx)
+            n_rows += len(rows)
+            holds = _holding(text, offsets, rows)
+            counts += np.bincount(holds[holds >= 0], minlength=len(counts))
+        return cls(text, offsets, -np.log(np.maximum(counts, 0.5) / max(n_rows, 1)).astype(np.float32))
+
+    def with_labels(self, labels: Mapping[str, Bool[Tensor, "seq pos"]]) -> "Predicates":
+        """Return the predicates and, numbered behind them, each label's."""
+        shares = [max(float(mask.float().mean()), 1e-9) for mask in labels.values()]
+        text = self.text.with_text(self.text.tokens, labels)
+        surprise = np.append(self.surprise, -np.log(shares)).astype(np.float32)
+        offsets = self.offsets | {"label": len(self.surprise)}
+        return replace(self, text=text, offsets=offsets, surprise=surprise, names={})
+
+    def with_text(
+        self, tokens: Int[np.ndarray, "seq pos"], labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None
+    ) -> "Predicates":
+        """Return these predicates, with their numbers, at positions of another text; labels: of that text."""
+        return replace(self, text=self.text.with_text(tokens, labels), names={})
+
+    @property
+    def compared(self) -> list[str]:
+        """The kinds by which positions are compared."""
+        return [name for name in self.offsets if KINDS[name].compares]
+
+    @property
+    def in_rules(self) -> list[str]:
+        """The kinds of which rules are made."""
+        return [name for name in self.offsets if KINDS[name].in_rules]
+
+    def at(
+        self, rows: Int64[np.ndarray, " row"], kinds: Collection[str] | None = None
+    ) -> Int32[np.ndarray, "row slot"]:
+        """Return the numbers of the predicates that hold at each row, each once; −1 fills. Fastest for ascending rows.
+        kinds: those that are asked for, if not all."""
+        offsets = {name: offset for name, offset in self.offsets.items() if kinds is None or name in kinds}
+        if not offsets or not len(rows):
+            return np.full((len(rows), 0), -1, np.int32)
+        step = max(1, ROWS_AT_ONCE // self.text.tokens.shape[1]) * self.text.tokens.shape[1]
+        order = np.argsort(rows, kind="stable")
+        ends = np.searchsorted(rows[order] // step, np.unique(rows // step)[1:])
+
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            parts = list(pool.map(partial(_holding, self.text, offsets), np.split(rows[order], ends)))
+        out = np.empty((len(rows), parts[0].shape[1]), np.int32)
+        out[order] = np.concatenate(parts)
+        return out
+
+    def kinds_of(self, numbers: Int[np.ndarray, " number"]) -> Int64[np.ndarray, " number"]:
+        """Return the kind of each predicate, as its index in `offsets`."""
+        return np.searchsorted(list(self.offsets.values()), numbers, side="right") - 1
+
+    def kind_of(self, number: int) -> str:
+        return list(self.offsets)[int(self.kinds_of(np.array([number]))[0])]
+
+    def name(self, number: int, row: int) -> str:
+        """Name the value of a predicate; row: one where it holds."""
+        if number in self.names:
+            return self.names[number]
+        kind = self.kind_of(number)
+        name = KINDS[kind].name(self.text, number - self.offsets[kind], int(row))
+        if not KINDS[kind].is_named_by_row:
+            self.names[number] = name
+        return name
+
+    def words(self, number: int, row: int) -> str:
+        """Say a predicate in words; row: one where it holds."""
+        return KINDS[self.kind_of(number)].words.format(self.name(number, row))
+
+
+class RowsOfPredicates(NamedTuple):
+    """The rows at which predicate numbers[i] holds are rows[offsets[i]:offsets[i + 1]]; both are ascending."""
+
+    numbers: Int64[np.ndarray, " number"]
+    offsets: Int64[np.ndarray, " number_plus_1"]
+    rows: Int64[np.ndarray, " entry"]
+
+
+def rows_of_predicates(holds: Int32[np.ndarray, "row slot"]) -> RowsOfPredicates:
+    """Turn the predicates of each row into the rows of each predicate. holds: numbers, −1 for none. It sorts, and is
+    meant for few rows."""
+    bits = len(holds).bit_length()
+    entries = np.sort((holds.astype(np.int64) << bits | np.arange(len(holds))[:, None])[holds >= 0])
+    starts = np.flatnonzero(np.diff(entries >> bits, prepend=-1))
+    return RowsOfPredicates(entries[starts] >> bits, np.append(starts, len(entries)), entries & ((1 << bits) - 1))
+
+
+def _holding(text: ReadText, offsets: dict[str, int], rows: np.ndarray) -> Int32[np.ndarray, "row slot"]:
+    positions = Positions(text, rows)
+    numbers = []
+    for name, offset in offsets.items():
+        values = KINDS[name].values(positions)
+        numbers.append(np.where(values >= 0, values + offset, -1).astype(np.int32).reshape(len(rows), -1))
+    return np.hstack(numbers)

@@ -1,0 +1,129 @@
+"""A text that predicates are read from, with the classes of its tokens and the topics of its windows.
+
+Classes come from how tokens are spelt (`spellings`) and from what stands beside and around them (`neighbours`), at
+several grains: k-means into 12 clusters is coarse, into 400 fine. Topics are clusters of windows. All of them are
+learnt from the text alone, once, and can then be applied to another.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int, Int64
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from interp.statistics.spacing import spread_rows
+from interp.text.lexer import TokenCharacters
+from interp.text.neighbours import Neighbours
+from interp.text.spellings import SPELLINGS
+from interp.text.vocabulary import listed, plain_strings, quoted
+from interp.text.words import Words
+
+ROLE_GRAINS = (12, 40, 120, 400)
+ABOUT_GRAINS = (40, 400)
+TOPIC_GRAINS = (10, 40, 150)
+"""Clusters of tokens by what stands beside them, of tokens by what stands around them, and of windows."""
+LISTED = 3
+"""Tokens that stand for a class in words."""
+TOPIC_WINDOWS = 40_000
+"""Windows, at most, to which topics are fitted."""
+
+
+@dataclass(frozen=True)
+class ReadText:
+    """A text, and what is known of its tokens and windows."""
+
+    tokens: Int[np.ndarray, "seq pos"]
+    strings: list[str] | None
+    """The string of each token; None where tokens are only numbered."""
+    neighbours: Neighbours
+    tables: dict[str, Int64[np.ndarray, " d_vocab_plus_1"]]
+    """The class of each token, by the name of the classes; the last entry is −1, for no token."""
+    spellings: dict[str, list[Any]]
+    """What the tokens of each class are spelt like, for the tables whose names are in SPELLINGS."""
+    topics: dict[int, Float32[np.ndarray, "topic dim"]]
+    """Centres, of unit length, at each grain."""
+    characters: TokenCharacters
+    words: Words
+    labels: Mapping[str, Bool[Tensor, "seq pos"]] = field(default_factory=dict)
+    """The positions that carry each label."""
+
+    @classmethod
+    def read(cls, tokens: Int[np.ndarray, "seq pos"], n_vocab: int, vocab: Sequence[str] | None = None) -> "ReadText":
+        """Learn the classes and topics of a text. tokens: ids below n_vocab; vocab: the string of each, None where
+        tokens are only numbered.
+
+        Raises ValueError for ids outside.
+        """
+        low, high = int(tokens.min()), int(tokens.max())
+        if low < 0 or high >= n_vocab:
+            raise ValueError(f"token ids run from {low} to {high}, but the vocabulary has {n_vocab} entries")
+        with threadpool_limits(1):  # the same sums in the same order on any machine; k-means is slower in threads
+            return cls._read(np.ascontiguousarray(tokens), n_vocab, None if vocab is None else plain_strings(vocab))
+
+    @classmethod
+    def _read(cls, tokens: Int[np.ndarray, "seq pos"], n_vocab: int, strings: list[str] | None) -> "ReadText":
+        neighbours = Neighbours.learn(tokens, n_vocab)
+        tables = {"token": np.append(np.arange(n_vocab), -1)}
+        for n in ROLE_GRAINS:
+            tables[f"role_{n}"] = _classes(neighbours.roles, neighbours.counts, n)
+        for n in ABOUT_GRAINS:
+            tables[f"about_{n}"] = _classes(neighbours.topics, neighbours.counts, n)
+        spellings: dict[str, list[Any]] = {}
+        if strings is not None:
+            for name, spelling in SPELLINGS.items():
+                tables[name], spellings[name] = _numbered([spelling(string) for string in strings])
+        windows = neighbours.windows(tokens, spread_rows(tokens.size, TOPIC_WINDOWS))
+        topics = {n: _centres(windows, n) for n in TOPIC_GRAINS}
+        spelt = [""] * n_vocab if strings is None else strings
+        return cls(tokens, strings, neighbours, tables, spellings, topics, TokenCharacters.of(spelt), Words.of(spelt))
+
+    def with_text(
+        self, tokens: Int[np.ndarray, "seq pos"], labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None
+    ) -> "ReadText":
+        """Return another text with the classes and topics that were learnt from this one.
+
+        Raises ValueError for a label of another shape.
+        """
+        for name, mask in (labels or {}).items():
+            if tuple(mask.shape) != tokens.shape:
+                raise ValueError(f"label {name!r} is {tuple(mask.shape)}, but the tokens are {tokens.shape}")
+        return replace(self, tokens=np.ascontiguousarray(tokens), labels=labels or {})
+
+    def token_name(self, token: int) -> str:
+        return f"token {token}" if self.strings is None else quoted(self.strings[token])
+
+    def class_name(self, table: str, number: int) -> str:
+        """Name a class by its commonest tokens."""
+        members = np.flatnonzero(self.tables[table][:-1] == number)
+        members = members[np.argsort(-self.neighbours.counts[members], kind="stable")]
+        names = [self.token_name(token) for token in members[:LISTED]]
+        return listed(names) if len(members) <= LISTED else f"tokens like {', '.join(names)}"
+
+
+def _numbered(values: Sequence[Any]) -> tuple[Int64[np.ndarray, " d_vocab_plus_1"], list[Any]]:
+    """Number the different values. Returns the number of each, with −1 for no token behind them; and the values."""
+    numbers = {value: number for number, value in enumerate(dict.fromkeys(values))}
+    return np.array([numbers[value] for value in values] + [-1]), list(numbers)
+
+
+def _classes(vectors: np.ndarray, counts: np.ndarray, n: int) -> Int64[np.ndarray, " d_vocab_plus_1"]:
+    """Cluster the tokens that occur by k-means, the rarer of less weight; −1 for others."""
+    from sklearn.cluster import MiniBatchKMeans
+
+    seen = np.flatnonzero(counts)
+    out = np.full(len(vectors) + 1, -1)
+    fitted = MiniBatchKMeans(min(n, max(1, len(seen) // 2)), init="random", n_init=2, random_state=0)
+    out[seen] = fitted.fit(vectors[seen], sample_weight=np.sqrt(counts[seen])).labels_
+    return out
+
+
+def _centres(windows: np.ndarray, n: int) -> Float32[np.ndarray, "topic dim"]:
+    """Cluster windows by k-means. Returns the centres, of unit length."""
+    from sklearn.cluster import MiniBatchKMeans
+
+    k_means = MiniBatchKMeans(min(n, len(windows)), init="random", n_init=2, batch_size=4096, random_state=0)
+    centres = k_means.fit(windows).cluster_centers_
+    return (centres / np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-9)).astype(np.float32)

@@ -1,0 +1,101 @@
+"""What the string of a token says by itself: its script, shape, length and letters.
+
+Each of these functions takes the string of a token. Tokens for which one returns the same are a class; the function
+beside it, `…_name`, says in words what that class is. `kinds` registers them as kinds of predicates.
+"""
+
+import unicodedata
+from collections.abc import Callable
+from typing import Any
+
+from interp.text.vocabulary import quoted
+
+SPELLINGS: dict[str, Callable[[str], Any]] = {}
+"""The functions by which tokens are classified, by the name of the kind that each makes (`kind_registry`)."""
+
+CATEGORIES = {
+    "byte": "bytes of characters", "blank": "white space", "digit": "numbers", "CJK": "Chinese characters",
+    "Po": "punctuation marks", "Ps": "opening brackets", "Pe": "closing brackets", "Pd": "dashes",
+    "Pc": "underscores", "Pi": "opening quotes", "Pf": "closing quotes", "Sm": "mathematical signs",
+    "Sc": "currency signs", "Sk": "accents and backticks", "So": "symbols", "Cc": "control characters",
+}  # fmt: skip
+"""The names of tokens whose first character is of these Unicode categories, or has no script."""
+CASES = {"upper": "tokens in capitals", "title": "capitalised tokens", "lower": "lower-case tokens", "other": "tokens"}
+
+
+def bare(string: str) -> str:
+    """The string without the spaces around it, in lower case."""
+    return string.strip().lower()
+
+
+def script(string: str) -> str:
+    """The script of the first letter, or the Unicode category of the first character."""
+    stripped = string.strip()
+    if not stripped:
+        return "blank"
+    if stripped.startswith("⟨"):
+        return "byte"
+    first = stripped[0]
+    if first.isalpha():
+        return unicodedata.name(first, "?").split(" ")[0]
+    return "digit" if first.isdigit() else unicodedata.category(first)
+
+
+def script_name(script: str) -> str:
+    return CATEGORIES.get(script) or f"tokens in {script.capitalize()} script"
+
+
+def shape(string: str) -> tuple[str, str]:
+    """Script and case."""
+    stripped = string.strip()
+    if stripped.isupper():
+        case = "upper"
+    elif stripped.istitle():
+        case = "title"
+    elif stripped.islower():
+        case = "lower"
+    else:
+        case = "other"
+    return script(string), case
+
+
+def shape_name(shape: tuple[str, str]) -> str:
+    script, case = shape
+    return script_name(script) if case == "other" else f"{CASES[case]} in {script.capitalize()} script"
+
+
+def start(string: str) -> tuple[bool, tuple[str, str]]:
+    """Whether a space comes first, and the shape."""
+    return string[:1].isspace(), shape(string)
+
+
+def start_name(start: tuple[bool, tuple[str, str]]) -> str:
+    has_space, shape = start
+    return f"{shape_name(shape)} {'with' if has_space else 'without'} a space before"
+
+
+def letters_name(letters: str) -> str:
+    return f"{quoted(letters)} in any case"
+
+
+def first_letters(n: int) -> Callable[[str], str]:
+    return lambda string: bare(string)[:n]
+
+
+def last_letters(n: int) -> Callable[[str], str]:
+    return lambda string: bare(string)[-n:]
+
+
+def affix_name(n: int, words: str) -> Callable[[str], str]:
+    """Name the classes of tokens that share `n` first or last letters; a shorter string is the whole token."""
+    return lambda affix: f"{words} {quoted(affix)}" if len(affix) == n else letters_name(affix)
+
+
+def length(string: str) -> tuple[int, str]:
+    """Characters without the spaces around them, and the script."""
+    return len(string.strip()), script(string)
+
+
+def length_name(length: tuple[int, str]) -> str:
+    n, script = length
+    return f"{script_name(script)} of {n} character{'' if n == 1 else 's'}"

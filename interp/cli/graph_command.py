@@ -30,25 +30,10 @@ def graph_command(
     Trace what the model says next back through the dictionaries' latents to the tokens of the prompt: edges that sum
     exactly to what each node reads, beside what ablation measures and beside nulls."""
     check_writable("--out", out, ".html", ".json", overwrite=overwrite)
-    if serve is not None and out.suffix == ".json":
+    as_page = out.suffix == ".html"
+    if serve is not None and not as_page:
         raise ValueError(f"--serve is of a page: name an .html file, not {out}")
-    draw_graph(run, prompt, out, max_latents=max_latents, nodes=nodes, checks=checks, overwrite=overwrite, serve=serve)
-
-
-def draw_graph(
-    run: Path,
-    prompt: str,
-    out: Path,
-    *,
-    max_latents: int = 1024,
-    nodes: float = 0.8,
-    checks: bool = True,
-    overwrite: bool = False,
-    serve: int | None = None,
-) -> None:
-    """Write the graph of a prompt, and print what the model says and the scores; serve its page at a port."""
-    from interp.effects import attribution_graph
-    from interp.effects.graph_checks import beside_nulls, measured_effects
+    from interp.effects import attribution_graph, beside_nulls, measured_effects
     from interp.pipeline.run_folder import Run
 
     opened = Run(run)
@@ -58,17 +43,17 @@ def draw_graph(
     effects = beside = None
     with Bar("graph") as bar:
         graph = attribution_graph(model, prompt, dictionaries, max_latents=max_latents, progress=bar)
-        if checks and out.suffix == ".html":
+        if checks and as_page:
             effects = measured_effects(graph, model, dictionaries, progress=bar)
             beside = beside_nulls(graph, effects, model, dictionaries, progress=bar)
     out.parent.mkdir(parents=True, exist_ok=True)
-    if out.suffix == ".json":
-        graph.save(out, nodes=nodes, overwrite=overwrite)
-    else:
-        ranked = {hook: one.ranking for hook, one in runs.items() if one.has("ranking")}
+    if as_page:
+        rankings = {hook: one.ranking for hook, one in runs.items() if one.has("ranking")}
         features = {hook: one.features for hook, one in runs.items() if one.has("features")}
-        shown: Any = {"effects": effects, "beside": beside, "features": features, "rankings": ranked}
+        shown: Any = {"effects": effects, "beside": beside, "features": features, "rankings": rankings}
         graph.to_html(out, nodes=nodes, overwrite=overwrite, **shown)
+    else:
+        graph.save(out, nodes=nodes, overwrite=overwrite)
     logits = graph.nodes[graph.nodes["kind"] == "logit"].nlargest(3, "activation")
     likeliest = ", ".join(f"{graph.words[t]!r} {p:.0%}" for t, p in zip(logits.latent, logits.activation, strict=True))
     print(f"next          {likeliest}")

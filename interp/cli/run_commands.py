@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from typer import Argument, Option
 
 from interp.cli.console import Bar
-from interp.cli.graph_command import draw_graph
+from interp.cli.graph_command import graph_command
 from interp.cli.paths import OVERWRITE, check_writable, say_which_hook
 from interp.storage.folder_kinds import check_exists
 
@@ -70,7 +70,7 @@ def demo_command(
     _show_stages(RunConfig.circuits(quick=quick), out, None, redo)
     for page, prompt in PROMPTS.items():
         print(f"\n{prompt}")
-        draw_graph(out, prompt, out.with_name(f"{out.name}-graphs") / f"{page}.html", overwrite=True)
+        graph_command(out, prompt, out=out.with_name(f"{out.name}-graphs") / f"{page}.html", overwrite=True)
 
 
 def run_command(

@@ -2,7 +2,7 @@
 
 from interp.effects.attention_attribution import attention_scores as attention_scores
 from interp.effects.attribution import attribution_graph as attribution_graph
-from interp.effects.circuits import feature_edges as feature_edges
+from interp.effects.feature_edges import feature_edges as feature_edges
 from interp.effects.graph import AttributionGraph as AttributionGraph
 from interp.effects.graph import load_graph as load_graph
 from interp.effects.graph_checks import agreement as agreement

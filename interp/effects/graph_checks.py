@@ -15,25 +15,22 @@ Cost: a pass of the model for each latent of the graph.
 """
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
-from interp.activations.hooks import Hook, Model, capture, evaluating, module_of, to_model
+from interp.activations.hooks import Model
 from interp.codes.sparse_codes import Dictionary
 from interp.effects.attribution import attribution_graph
 from interp.effects.graph import AttributionGraph
-from interp.effects.prompt_passes import logit_directions, next_tokens
+from interp.effects.prompt_passes import PromptPasses, passes_of
 from interp.evaluation.baselines import shuffled_model
-from interp.evaluation.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.runtime.progress import Progress, no_progress
 
 _ROWS_AT_ONCE = 1 << 12
@@ -65,20 +62,19 @@ def measured_effects(
     """A row a pair: source, target (nodes of the graph), attributed, measured, both in the unit of what the target
     reads. Sources are the `n_latents` latents of the largest influence, targets these and the logits.
 
-    Raises ValueError where the dictionaries are not those of the graph."""
-    if missing := [name for name in graph.hook_names if name not in dictionaries]:
-        raise ValueError(f"the graph was made with a dictionary of {missing[0]}, which is not given")
-    kept = graph.nodes.iloc[graph.targets]
-    is_logit = (kept["kind"] == "logit").to_numpy()
-    strongest = np.argsort(-np.where(is_logit, -1.0, kept["influence"]), kind="stable")
+    Raises ValueError where the model or the dictionaries are not those of the graph."""
+    passes = passes_of(graph, model, dictionaries)
+    nodes = graph.nodes.iloc[graph.targets]
+    is_logit = (nodes["kind"] == "logit").to_numpy()
+    strongest = np.argsort(-np.where(is_logit, -1.0, nodes["influence"]), kind="stable")
     sources = np.sort(strongest[: min(n_latents, int((~is_logit).sum()))])
-    chosen = np.concatenate([np.flatnonzero(is_logit), sources])
-    measured = _measured(graph, model, dictionaries, kept.iloc[chosen], kept.iloc[sources], progress)
-    attributed = graph.total_effects()[np.ix_(chosen, sources)]
-    layer = kept["dictionary"].to_numpy()
-    later = layer[chosen][:, None] > layer[sources]
+    targets = np.concatenate([np.flatnonzero(is_logit), sources])
+    measured = _without_each(passes, nodes.iloc[sources], nodes.iloc[targets], progress)
+    attributed = graph.total_effects()[np.ix_(targets, sources)]
+    layer = nodes["dictionary"].to_numpy()
+    later = layer[targets][:, None] > layer[sources]
     target, source = np.nonzero(later)
-    pairs = {"source": graph.targets[sources[source]], "target": graph.targets[chosen[target]]}
+    pairs = {"source": graph.targets[sources[source]], "target": graph.targets[targets[target]]}
     return pd.DataFrame(pairs | {"attributed": attributed[later], "measured": measured[later]})
 
 
@@ -129,7 +125,6 @@ def beside_nulls(
 
     effects: `measured_effects` of the graph. The nulls: the same prompt with its tokens shuffled; with the decoder rows
     of each dictionary shuffled, so that latents write each other's directions; on a model with shuffled weights."""
-    module = module_of(model)
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(graph.token_ids) - 1, generator=generator) + 1  # what opens the sequence stays
     ids = torch.tensor(graph.token_ids)
@@ -138,7 +133,7 @@ def beside_nulls(
     nulls = (
         ("tokens shuffled", model, moved, dictionaries),
         ("decoder rows shuffled", model, ids, mixed),
-        ("weights of the model shuffled", _renamed(model, shuffled_model(module, seed=seed)), ids, dictionaries),
+        ("weights of the model shuffled", shuffled_model(model, seed=seed), ids, dictionaries),
     )
     n_latents = len(graph.targets)
     answer = int(graph.nodes["latent"][graph.likeliest])
@@ -160,14 +155,10 @@ def changed_next_tokens(
     """
     if wrong := [node for node in times if graph.nodes["kind"].get(node) != "latent"]:
         raise ValueError(f"node {wrong[0]} is no latent of the graph")
-    module: Any = module_of(model)
-    parts = [(dictionary_hooks(model, name, dictionaries[name]), dictionaries[name]) for name in graph.hook_names]
-    latents = graph.nodes.loc[list(times)]
-    removed = latents.assign(row=0, removed=latents["activation"] * (1 - np.array(list(times.values()), dtype=float)))
-    tokens = to_model(module, torch.tensor([graph.token_ids]))
-    with evaluating(module), _without(parts, removed):
-        final: Any = capture(module, tokens, {"final": Hook(module.final_norm)})["final"]
-    return next_tokens(module, final[0, -1])
+    passes = passes_of(graph, model, dictionaries)
+    change = passes.zeros(1)
+    change[0, passes.columns(graph.nodes.loc[list(times)])] = torch.tensor(list(times.values())).to(change) - 1
+    return passes.probabilities(passes.readings(change, held=False)[-1][0, -1])
 
 
 def _log_probability(
@@ -197,95 +188,23 @@ def _with_shuffled_decoder(dictionary: Any, generator: torch.Generator) -> Any:
     return mixed
 
 
-def _renamed(model: Model, module: nn.Module) -> Model:
-    """A model in the place of another, with the names that were given for its submodules."""
-    if not isinstance(model, tuple):
-        return module
-    names = {submodule: name for name, submodule in model[0].named_modules()}
-    submodules = dict(module.named_modules())
-    parts: Any = model[1]
-    twin = {
-        name: (submodules[names[part[0]]], part[1]) if isinstance(part, tuple) else submodules[names[part]]
-        for name, part in parts.items()
-    }
-    return module, twin
-
-
 def _rank_correlation(attributed: Any, measured: pd.Series) -> float:
     """Spearman's; NaN of fewer than three."""
     return float(spearmanr(attributed, measured).statistic) if len(attributed) > 2 else float("nan")
 
 
-def _measured(
-    graph: AttributionGraph,
-    model: Model,
-    dictionaries: Mapping[str, Dictionary],
-    targets: pd.DataFrame,
-    sources: pd.DataFrame,
-    progress: Progress,
+def _without_each(
+    passes: PromptPasses, sources: pd.DataFrame, targets: pd.DataFrame, progress: Progress
 ) -> Float[np.ndarray, "target source"]:
-    """What each target reads less without each source."""
-    module: Any = module_of(model)
-    tokens = to_model(module, torch.tensor([graph.token_ids]))
-    parts = [(dictionary_hooks(model, name, dictionaries[name]), dictionaries[name]) for name in graph.hook_names]
-    n_at_once = max(1, _ROWS_AT_ONCE // tokens.shape[1])
-    less = []
-    with evaluating(module):
-        final = capture(module, tokens, {"final": Hook(module.final_norm)})["final"][0, -1]
-        ids = targets["latent"][targets["kind"] == "logit"].tolist()
-        directions = logit_directions(module, next_tokens(module, final), torch.tensor(ids, device=final.device))
-        of_logits = dict(zip(ids, directions, strict=True))
-        clean = _readings(module, tokens, parts, targets, of_logits, _removed(sources.iloc[:0]))
-        for start in range(0, len(sources), n_at_once):
-            block = sources.iloc[start : start + n_at_once]
-            without = _readings(module, tokens.expand(len(block), -1), parts, targets, of_logits, _removed(block))
-            less.append((clean - without).T.numpy(force=True))
-            progress(start + len(block), len(sources), "ablations of the graph's latents")
-    return np.concatenate(less, axis=1) if less else np.zeros((len(targets), 0))
-
-
-def _removed(latents: pd.DataFrame) -> pd.DataFrame:
-    """A row of a pass for each latent, which it runs without."""
-    return latents.assign(row=np.arange(len(latents)), removed=latents["activation"])
-
-
-@contextmanager
-def _without(parts: Sequence[tuple[DictionaryHooks, Any]], removed: pd.DataFrame) -> Iterator[None]:
-    """Within the block row r of a pass has `removed` units less of the latents that stand at its number."""
-
-    def write(removed_here: pd.DataFrame, W_dec: Tensor, x: Tensor) -> Tensor:
-        row, position, latent = (torch.tensor(removed_here[name].to_numpy()) for name in ("row", "position", "latent"))
-        less = torch.tensor(removed_here["removed"].to_numpy()).to(x)[:, None] * W_dec[latent].to(x)
-        return x.flatten(2).index_put((row, position), -less, accumulate=True).view(x.shape)
-
-    with ExitStack() as stack:
-        for n in removed["dictionary"].unique():
-            (hooks, dictionary), removed_here = parts[n], removed[removed["dictionary"] == n]
-            stack.enter_context(hooks.writes.attach(partial(write, removed_here, dictionary.W_dec)))
-        yield
-
-
-def _readings(
-    module: Any,
-    tokens: Int[Tensor, "row pos"],
-    parts: Sequence[tuple[DictionaryHooks, Any]],
-    targets: pd.DataFrame,
-    of_logits: Mapping[int, Float[Tensor, " d"]],
-    removed: pd.DataFrame,
-) -> Float[Tensor, "row target"]:
-    """What each target reads in a pass with less of some latents."""
-    reads: dict[int, Tensor] = {}
-
-    def read(n: int, x: Tensor) -> None:
-        reads[n] = x.detach().flatten(2).clone()
-
-    with ExitStack() as stack:
-        for n, (hooks, _) in enumerate(parts):
-            stack.enter_context(hooks.reads.attach(partial(read, n)))
-        stack.enter_context(_without(parts, removed))
-        reads[len(parts)] = capture(module, tokens, {"final": Hook(module.final_norm)})["final"].detach()
-    columns = []
-    for kind, n, position, latent in targets[["kind", "dictionary", "position", "latent"]].itertuples(index=False):
-        direction = of_logits[latent] if kind == "logit" else parts[n][1].W_enc[:, latent]
-        columns.append(reads[n][:, position] @ direction.to(reads[n]))
-    return torch.stack(columns, 1).double()
+    """What each target reads less in the model itself without each source."""
+    columns = passes.columns(sources)
+    n_at_once = max(1, _ROWS_AT_ONCE // passes.ids.shape[1])
+    clean = passes.read(passes.readings(passes.zeros(1), held=False), targets)
+    less = [clean[:0]]
+    for start in range(0, len(columns), n_at_once):
+        block = columns[start : start + n_at_once]
+        change = passes.zeros(len(block))
+        change[np.arange(len(block)), block] = -1
+        less.append(clean - passes.read(passes.readings(change, held=False), targets))
+        progress(start + len(block), len(columns), "ablations of the graph's latents")
+    return torch.cat(less).double().T.numpy(force=True)

@@ -1,9 +1,11 @@
-"""The recorded pass of one prompt, and held passes in which the output of each hook is given.
+"""The recorded pass of one prompt, taken apart into sources, and passes with less or more of some of them.
 
 In:  a model, a prompt, and dictionaries of some of its hooks.
 Out: `parts`: what each dictionary makes of the prompt, hook = Σ z_i d_i + b_dec + error [+ x W_skip], in the order in
-     which the model runs them; `readings`: what each dictionary, and at last the unembedding, reads if the first block
-     is given another embedding and the dictionaries' hooks have other outputs (`interp.effects.held`).
+     which the model runs them.
+     `sources`: the nodes of the graph that write: the embeddings, the latents that fire, and the errors.
+     `readings`: what each dictionary, and at last the unembedding, reads where some sources write less or more, in the
+     model itself or in the model made linear at the prompt (`interp.effects.held`). `Slopes`: the gradients of these.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +13,8 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -18,13 +22,15 @@ from torch import Tensor, nn
 from interp.activations.hooks import Hook, Model, capture, module_of, resolve_hooks, to_model
 from interp.activations.model_passes import check_model_takes
 from interp.codes.sparse_codes import Dictionary
-from interp.effects.circuits import encoder_of
+from interp.effects.feature_edges import encoder_of
+from interp.effects.graph_nodes import GraphNodes
 from interp.effects.held import HeldModel, without_weight_gradients
 from interp.effects.interventions import is_taught
 from interp.evaluation.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.features.text_features import tokens_of
 
 EMBEDDING_HOOK = "blocks.0.hook_resid_pre"
+_PLACE = ["kind", "dictionary", "position", "latent"]
 
 
 def prompt_ids(model: Model, prompt: str | Int[Tensor, " pos"]) -> Int[Tensor, "1 pos"]:
@@ -37,19 +43,16 @@ def prompt_ids(model: Model, prompt: str | Int[Tensor, " pos"]) -> Int[Tensor, "
     return to_model(module, ids)
 
 
-def next_tokens(module: Any, final: Float[Tensor, " d"]) -> Float[Tensor, " d_vocab"]:
-    """The probabilities of what follows, from what the unembedding reads."""
-    b_U = getattr(module, "b_U", None)
-    logits = final @ module.W_U.detach().to(final)
-    return (logits if b_U is None else logits + b_U.detach().to(logits)).float().softmax(0)
-
-
-def logit_directions(
-    module: Any, probability: Float[Tensor, " d_vocab"], ids: Int[Tensor, " logit"]
-) -> Float[Tensor, "logit d"]:
-    """Return the gradient of each token's log probability, W_U[:, t] − Σ_v p_v W_U[:, v]."""
-    W_U = module.W_U.detach()
-    return (W_U[:, ids] - (W_U @ probability.to(W_U))[:, None]).T
+def passes_of(graph: GraphNodes, model: Model, dictionaries: Mapping[str, Dictionary]) -> "PromptPasses":
+    """The passes of a graph's prompt. Raises ValueError where these are not its dictionaries, or not its model."""
+    if missing := [name for name in graph.hook_names if name not in dictionaries]:
+        raise ValueError(f"the graph was made with a dictionary of {missing[0]}, which is not given")
+    used = {name: dictionaries[name] for name in graph.hook_names}
+    passes = PromptPasses(model, prompt_ids(model, torch.tensor(graph.token_ids)), used)
+    latents = graph.nodes[graph.nodes["kind"] == "latent"]
+    if (passes.columns(latents) < 0).any():
+        raise ValueError("the graph has latents that do not fire: name the model and dictionaries that it was made with")
+    return passes
 
 
 class EncodedHook(NamedTuple):
@@ -61,46 +64,118 @@ class EncodedHook(NamedTuple):
     position: Int[Tensor, " firing"]
     latent: Int[Tensor, " firing"]
     z: Float[Tensor, " firing"]
+    writes: Float[Tensor, "firing d_out"]
+    """z_i d_i of each firing, by position."""
     bias: Float[Tensor, "pos d_out"]
     error: Float[Tensor, "pos d_out"]
     skips: Float[Tensor, "pos 1"]
     """1 where the skip of a transcoder counts."""
 
-    @property
-    def output(self) -> Float[Tensor, "pos d_out"]:
-        """The output of the hook without the skip path."""
-        written = torch.zeros_like(self.error).index_add_(0, self.position, self.written(slice(None)).to(self.error))
-        return written + self.bias + self.error
-
-    def written(self, firing: Any) -> Float[Tensor, "firing d_out"]:
-        return self.z[firing, None] * self.dictionary.W_dec[self.latent[firing]]
+    def written(
+        self, of_latents: Float[Tensor, "row firing"], of_errors: Float[Tensor, "row pos"]
+    ) -> Float[Tensor, "row pos d_out"]:
+        """What is written with these shares of the latents and of the errors."""
+        firings = torch.bincount(self.position, minlength=len(self.error)).tolist()
+        parts = zip(of_latents.split(firings, 1), self.writes.split(firings), strict=True)
+        return torch.stack([share @ writes for share, writes in parts], 1) + of_errors[:, :, None] * self.error
 
 
 class PromptPasses:
-    """The recorded pass of a prompt, and held passes in which the output of each hook is given."""
+    """The recorded pass of a prompt, and passes in which some of its sources write less or more."""
 
     def __init__(self, model: Model, ids: Int[Tensor, "1 pos"], dictionaries: Mapping[str, Dictionary]):
         self.model, self.ids = model, ids
         module: Any = module_of(model)
         self.module: nn.Module = module
-        W_U, norm = getattr(module, "W_U", None), getattr(module, "final_norm", None)
-        if W_U is None or norm is None:
+        self.W_U, norm = getattr(module, "W_U", None), getattr(module, "final_norm", None)
+        if self.W_U is None or norm is None:
             raise ValueError("the model shows no final norm and unembedding, and logits cannot be followed back")
         self.final = Hook(norm)
         self.entry = resolve_hooks(model, [EMBEDDING_HOOK])[EMBEDDING_HOOK]
-        self.held = HeldModel(module)
+        self.held_model = HeldModel(module)
         if not dictionaries:
             raise ValueError("name at least one hook with its dictionary")
-        sides = {name: dictionary_hooks(model, name, dictionary) for name, dictionary in dictionaries.items()}
+        hooks = {name: dictionary_hooks(model, name, dictionary) for name, dictionary in dictionaries.items()}
         for name, dictionary in dictionaries.items():
             encoder_of(name, dictionary)
-        acts = self._record(sides)
+        acts = self._record(hooks)
         self.embedding = acts[EMBEDDING_HOOK]
         ordered = sorted(dictionaries, key=list(acts).index)
-        self.parts = [self._part(name, dictionaries[name], sides[name], acts) for name in ordered]
-        self.final_rows = acts["final"]
+        self.parts = [self._part(name, dictionaries[name], hooks[name], acts) for name in ordered]
+        self.next_tokens = self.probabilities(acts["final"][-1])
+        self.sources = self._source_table()
+        """kind, dictionary (its number), position, latent and activation of each."""
 
-    def _record(self, sides: Mapping[str, DictionaryHooks]) -> dict[str, Tensor]:
+    def probabilities(self, final: Float[Tensor, " d"]) -> Float[Tensor, " d_vocab"]:
+        """The probabilities of the next token, from what the unembedding reads."""
+        b_U: Any = getattr(self.module, "b_U", None)
+        logits = final @ self.W_U.detach().to(final)
+        return (logits if b_U is None else logits + b_U.detach().to(logits)).float().softmax(0)
+
+    def zeros(self, rows: int) -> Float[Tensor, "row source"]:
+        """A row for each of several passes in which no source is changed."""
+        return self.embedding.new_zeros(rows, len(self.sources))
+
+    def readings(self, change: Float[Tensor, "row source"], *, held: bool) -> list[Float[Tensor, "row pos d"]]:
+        """What each dictionary, and at last the unembedding, reads where each source writes more of itself by a share:
+        0 leaves it, −1 takes it away. held: in the model made linear, where hooks put out nothing but the sources, the
+        biases and what transcoders skip; else in the model itself."""
+        n_pos = self.ids.shape[1]
+        shares = (1 + change if held else change).split(
+            [n_pos, *(len(part.z) for part in self.parts), *[n_pos] * len(self.parts)], 1
+        )
+        embedding = shares[0][:, :, None] * self.embedding
+        of_latents, of_errors = shares[1 : len(self.parts) + 1], shares[len(self.parts) + 1 :]
+        reads: list[Tensor] = [embedding] * len(self.parts)
+
+        def enter(x: Tensor) -> Tensor:
+            return embedding.reshape(x.shape) if held else x + embedding.reshape(x.shape)
+
+        def read(n: int, x: Tensor) -> None:
+            reads[n] = x.flatten(2)
+
+        def write(n: int, x: Tensor) -> Tensor:
+            part = self.parts[n]
+            with self.held_model.aside():
+                written = part.written(of_latents[n], of_errors[n])
+                if not held:
+                    return x + written.reshape(x.shape)
+                W_skip = getattr(part.dictionary, "W_skip", None)
+                skipped = 0 if W_skip is None else part.skips * (reads[n] @ W_skip.to(reads[n]))
+                return (written + part.bias + skipped).reshape(x.shape)
+
+        run = self.held_model.replay() if held else without_weight_gradients(self.module)
+        with run, torch.set_grad_enabled(change.requires_grad), ExitStack() as stack:
+            stack.enter_context(self.entry.attach(enter))
+            for n, part in enumerate(self.parts):
+                stack.enter_context(part.hooks.reads.attach(partial(read, n)))
+                stack.enter_context(part.hooks.writes.attach(partial(write, n)))
+            final = capture(self.module, self.ids.expand(len(change), -1), {"final": self.final})["final"]
+        return [*reads, final]
+
+    def read(
+        self, readings: Sequence[Float[Tensor, "row pos d"]], targets: pd.DataFrame
+    ) -> Float[Tensor, "row target"]:
+        """What some latents and logits read in each row of a pass. A logit's dictionary is the one after the last."""
+        read = readings[-1].new_zeros(len(readings[-1]), len(targets))
+        for n in targets["dictionary"].unique():
+            mine = np.flatnonzero(targets["dictionary"] == n)
+            position, latent = (torch.tensor(targets[name].to_numpy()[mine]) for name in ("position", "latent"))
+            rows, direction = readings[n][:, position], self._directions(n, latent)
+            read[:, mine] = (rows * direction.detach().to(rows)).sum(2).to(read)
+        return read
+
+    def columns(self, nodes: pd.DataFrame) -> Int[np.ndarray, " node"]:
+        """The number of each node among the sources; −1 of what is no source of this prompt."""
+        return pd.MultiIndex.from_frame(self.sources[_PLACE]).get_indexer(pd.MultiIndex.from_frame(nodes[_PLACE]))
+
+    def _directions(self, n: int, latent: Int[Tensor, " target"]) -> Float[Tensor, "target d"]:
+        """The directions that latents of a dictionary read, or the gradients of tokens' log probabilities."""
+        if n < len(self.parts):
+            return self.parts[n].dictionary.W_enc.T[latent]
+        return self.W_U.T[latent] - self.W_U @ self.next_tokens.to(self.W_U)
+
+    def _record(self, hooks: Mapping[str, DictionaryHooks]) -> dict[str, Tensor]:
         acts: dict[str, Tensor] = {}
 
         def keep(name: str, x: Tensor) -> None:
@@ -110,9 +185,9 @@ class PromptPasses:
             keep(name, x)
             return x.detach().clone().requires_grad_(True)
 
-        with self.held.record(), ExitStack() as stack:
+        with self.held_model.record(), ExitStack() as stack:
             stack.enter_context(self.entry.attach(partial(leaf, EMBEDDING_HOOK)))
-            for name, side in sides.items():
+            for name, side in hooks.items():
                 stack.enter_context(side.reads.attach(partial(keep, name)))
                 stack.enter_context(side.writes.attach(partial(leaf, f"{name} writes")))
             acts["final"] = capture(self.module, self.ids, {"final": self.final})["final"].detach()[0]
@@ -123,50 +198,42 @@ class PromptPasses:
         codes, usable = hooks.codes(dictionary, x[None])
         usable = usable & is_taught(self.ids, self.module, dictionary)[0].to(usable.device)
         keep = codes.fires & usable[codes.rows]
+        position, latent, z = codes.rows[keep], codes.latents[keep].long(), codes.values[keep]
+        writes = (z[:, None] * dictionary.W_dec.detach()[latent]).to(y)
         skips = usable[:, None].to(y)
         W_skip = getattr(dictionary, "W_skip", None)
-        y = y if W_skip is None else y - skips * (x.to(W_skip) @ W_skip).to(y)
+        skipped = 0 if W_skip is None else skips * (x.to(W_skip) @ W_skip).to(y)
         bias = skips * dictionary.b_dec.detach().to(y)
-        part = EncodedHook(
-            name, dictionary, hooks, codes.rows[keep], codes.latents[keep].long(), codes.values[keep], bias, y, skips
-        )
-        return part._replace(error=2 * y - part.output)
+        error = y - skipped - bias - torch.zeros_like(y).index_add_(0, position, writes)
+        return EncodedHook(name, dictionary, hooks, position, latent, z, writes, bias, error, skips)
 
-    def gradients(self, direction: Float[Tensor, " d"]) -> list[Float[Tensor, "pos d_out"]]:
-        """The gradients of what the unembedding reads along a direction at the last position, by what enters the first
-        block and by the output of each dictionary's hook, in the model itself: nothing is held."""
-        leaves = [torch.zeros_like(x, requires_grad=True) for x in (self.embedding, *(p.error for p in self.parts))]
-        with without_weight_gradients(self.module), torch.enable_grad(), ExitStack() as stack:
-            for hook, leaf in zip((self.entry, *(part.hooks.writes for part in self.parts)), leaves, strict=True):
-                stack.enter_context(hook.attach(partial(_plus, leaf)))
-            final = capture(self.module, self.ids, {"final": self.final})["final"][0, -1]
-            return list(torch.autograd.grad(final @ direction.to(final), leaves))
-
-    def readings(
-        self, embedding: Float[Tensor, "row pos d"], outputs: Sequence[Float[Tensor, "row pos d_out"]]
-    ) -> list[Float[Tensor, "row pos d"]]:
-        """What each dictionary, and at last the unembedding, reads where the hooks have these outputs."""
-        reads: list[Tensor] = [embedding] * len(self.parts)
-
-        def read(n: int, x: Tensor) -> None:
-            reads[n] = x.flatten(2)
-
-        def write(n: int, x: Tensor) -> Tensor:
-            part = self.parts[n]
-            W_skip = getattr(self.parts[n].dictionary, "W_skip", None)
-            with self.held.aside():
-                out = outputs[n] if W_skip is None else outputs[n] + part.skips * (reads[n] @ W_skip.to(reads[n]))
-            return out.reshape(x.shape)
-
-        with self.held.replay(), ExitStack() as stack:
-            stack.enter_context(self.entry.attach(lambda x: embedding.reshape(x.shape)))
-            for n, part in enumerate(self.parts):
-                stack.enter_context(part.hooks.reads.attach(partial(read, n)))
-                stack.enter_context(part.hooks.writes.attach(partial(write, n)))
-            with torch.set_grad_enabled(embedding.requires_grad):
-                final = capture(self.module, self.ids.expand(len(embedding), -1), {"final": self.final})["final"]
-        return [*reads, final]
+    def _source_table(self) -> pd.DataFrame:
+        positions = np.arange(self.ids.shape[1])
+        tables = [pd.DataFrame({"kind": "embedding", "dictionary": -1, "position": positions})]
+        for n, part in enumerate(self.parts):
+            columns = {"position": part.position, "latent": part.latent, "activation": part.z.double()}
+            values = {name: column.numpy(force=True) for name, column in columns.items()}
+            tables.append(pd.DataFrame({"kind": "latent", "dictionary": n, **values}))
+        for n in range(len(self.parts)):
+            tables.append(pd.DataFrame({"kind": "error", "dictionary": n, "position": positions}))
+        table = pd.concat(tables, ignore_index=True).fillna({"latent": -1, "activation": 1.0})
+        return table.astype({"latent": int})
 
 
-def _plus(leaf: Float[Tensor, "pos d"], x: Tensor) -> Tensor:
-    return x + leaf.reshape(x.shape).to(x)
+class Slopes:
+    """How what some targets read changes with each source, by backward passes through one forward pass: in the held
+    model the edges of a graph, in the model itself what they owe to it to first order."""
+
+    def __init__(self, passes: PromptPasses, batch_size: int, *, held: bool):
+        self.passes, self.change = passes, passes.zeros(batch_size).requires_grad_(True)
+        self.readings = passes.readings(self.change, held=held)
+
+    def of(self, targets: pd.DataFrame) -> Float[np.ndarray, "target source"]:
+        """A backward pass for each `batch_size` targets, latents or logits."""
+        rows = [np.zeros((0, self.change.shape[1]), np.float32)]
+        for start in range(0, len(targets), len(self.change)):
+            block = targets.iloc[start : start + len(self.change)]
+            read = self.passes.read(self.readings, block)[: len(block)].diagonal().sum()
+            (gradient,) = torch.autograd.grad(read, self.change, retain_graph=True)
+            rows.append(gradient[: len(block)].numpy(force=True))
+        return np.concatenate(rows)

@@ -19,10 +19,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from interp.activations import ActivationStore
+from interp.activations.hooks import Model, module_of
 from interp.codes.sparse_codes import Metadata, SparseCodes
 from interp.sae.kernels.torch_kernels import TorchKernels
 
-Module = TypeVar("Module", bound=nn.Module)
+AnyModel = TypeVar("AnyModel", bound=Model)
 
 
 class FixedDictionary:
@@ -131,7 +132,7 @@ class RandomDictionary(FixedDictionary):
         return cls(store.d(hook), d_sae, k, seed=seed, b_dec=store.statistics(hook).mean.float())
 
 
-def shuffled_model(model: Module, *, seed: int = 0) -> Module:
+def shuffled_model(model: AnyModel, *, seed: int = 0) -> AnyModel:
     """A copy with the entries of each weight matrix permuted: the same weights, and nothing that they compute.
 
     Matrices are the parameters of two or more axes that are not biases (`b_…`); vectors stay, of norms and of biases.
@@ -139,7 +140,7 @@ def shuffled_model(model: Module, *, seed: int = 0) -> Module:
     generator = torch.Generator().manual_seed(seed)
     copied = copy.deepcopy(model)
     with torch.no_grad():
-        for name, weight in copied.named_parameters():
+        for name, weight in module_of(copied).named_parameters():
             if weight.ndim >= 2 and not name.rpartition(".")[2].startswith("b_"):
                 order = torch.randperm(weight.numel(), generator=generator).to(weight.device)
                 weight.copy_(weight.flatten()[order].view_as(weight))

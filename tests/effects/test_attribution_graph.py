@@ -24,6 +24,7 @@ from interp.effects.graph_checks import (
     measured_effects,
 )
 from interp.effects.interventions import Action, intervene
+from interp.effects.prompt_passes import PromptPasses
 from interp.exchange import load_transcoders, write_graph_features
 from interp.report.live import GraphServer
 from interp.sae.architectures.topk import TopK
@@ -112,28 +113,19 @@ def test_what_logits_read_is_what_the_model_says(model: Transformer, graph: Attr
 
 def test_an_edge_is_the_change_of_a_reading_in_the_held_model(model: Transformer, graph: AttributionGraph) -> None:
     """A slow twin, without gradients: the held model is run with and without a source."""
-    from interp.effects.prompt_passes import PromptPasses
-
-    dictionaries = transcoders()
-    passes = PromptPasses(model, IDS[None], dictionaries)
+    passes = PromptPasses(model, IDS[None], transcoders())
     with torch.no_grad():
         probability = model(IDS[None])[0, -1].softmax(0)
+    whole = passes.readings(passes.zeros(1), held=True)
     nodes = graph.nodes
     rng = np.random.default_rng(0)
     sources = np.flatnonzero(nodes["kind"].isin(["embedding", "latent", "error"]))
     for row in rng.choice(len(graph.targets), 8, replace=False):
         target = nodes.loc[graph.targets[row]]
         for source in rng.choice(sources, 8, replace=False):
-            embedding = passes.embedding.clone()
-            outputs = [part.output.clone() for part in passes.parts]
-            kind, n, position, latent, z = nodes.loc[source, ["kind", "dictionary", "position", "latent", "activation"]]
-            if kind == "embedding":
-                embedding[position] = 0
-            else:
-                part = passes.parts[n]
-                outputs[n][position] -= part.error[position] if kind == "error" else z * part.dictionary.W_dec[latent]
-            whole = passes.readings(passes.embedding[None], [part.output[None] for part in passes.parts])
-            without = passes.readings(embedding[None], [each[None] for each in outputs])
+            change = passes.zeros(1)
+            change[0, passes.columns(nodes.loc[[source]])] = -1
+            without = passes.readings(change, held=True)
             change = (whole[target["dictionary"]] - without[target["dictionary"]])[0, target["position"]]
             if target["kind"] == "logit":
                 direction = model.W_U[:, target["latent"]] - model.W_U @ probability

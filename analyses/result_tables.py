@@ -372,11 +372,8 @@ def trained_circuits(results: Results) -> str:
         for row in scores["scores"]:
             rows.setdefault((task, row["dictionaries"], row["ranking"]), {})[row["truth"]] = row
     names = ("precision", "recall", "average precision", "best F1", "recall at 0.8")
-    cells = [
-        [*key, *(by["whole"][name] for name in names), *(by[t]["average precision"] for t in ("a tenth", "held"))]
-        for key, by in rows.items()
-    ]
-    head = ["circuit", "dictionaries", "ranking", *names, "a tenth ablated", "held model ablated"]
+    cells = [[*key, *(by["free"][name] for name in names), by["held"]["average precision"]] for key, by in rows.items()]
+    head = ["circuit", "dictionaries", "ranking", *names, "average precision, held model"]
     return essay({"trained_circuits": results}) + "\n\n" + table(head, cells)
 
 

@@ -12,12 +12,12 @@ const effects = new Map(
 );
 const cut = Math.round(100 * (metadata.node_threshold ?? 1));
 const state = { pinned: null, cut, errors: true, groups: [], times: {} };
-const AT_FIRST = 60,
-  NODE = 7,
-  GAP = 20,
-  ROW = 56,
-  WORD = 64,
-  MARGIN = { left: 64, right: 24, top: 56, bottom: 44 };
+const AT_FIRST = 60;
+const NODE = 7;
+const GAP = 20;
+const ROW = 56;
+const WORD = 64;
+const MARGIN = { left: 64, right: 24, top: 56, bottom: 44 };
 
 const SCORES =
   "answer: the log probability, in nats, of what this prompt makes likeliest. Where shuffled tokens make it as " +
@@ -25,22 +25,18 @@ const SCORES =
   "Replacement and completeness say how much the dictionaries hold of the model, on any text: shuffled tokens have " +
   "as much.";
 
-const element = (name, attributes = {}, ...children) => {
-  const made = document.createElement(name);
+const made = (node, attributes, ...children) => {
   for (const [key, value] of Object.entries(attributes)) {
-    if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
-    else made.setAttribute(key, value);
+    if (key.startsWith("on")) node.addEventListener(key.slice(2), value);
+    else node.setAttribute(key, value);
   }
-  made.append(...children);
-  return made;
+  node.append(...children);
+  return node;
 };
-
-const drawn = (name, attributes = {}, text = "") => {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.textContent = text;
-  return made;
-};
+const element = (name, attributes = {}, ...children) => made(document.createElement(name), attributes, ...children);
+const drawn = (name, attributes = {}, ...children) =>
+  made(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, ...children);
+const the = (id) => document.getElementById(id);
 
 const visible = (token) => token.replace(/\n/g, "↵").replace(/\t/g, "⇥").replace(/^ /, "·");
 const short = (value) =>
@@ -51,34 +47,43 @@ const kindOf = (node) =>
 const wordOf = (node) => visible(node.clerp.replace(/^says “(.*)”$/s, "$1"));
 const cardOf = (node) => data.cards[node.node_id.split("_").slice(0, 2).join("_")];
 
-const likeliest = nodes.filter((node) => kindOf(node) === "logit").sort((a, b) => b.token_prob - a.token_prob)[0];
+const logits = nodes.filter((node) => kindOf(node) === "logit").sort((a, b) => b.token_prob - a.token_prob);
+const likeliest = logits[0];
+const groupsOfFile = data.graph.qParams?.supernodes ?? [];
+const groupsAsList = () => state.groups.map(({ name, ids }) => [name, ...ids]);
 
 /* The state, in the address. */
 function remember() {
   const words = new URLSearchParams({ cut: state.cut });
   if (state.pinned) words.set("node", state.pinned);
   if (!state.errors) words.set("errors", "0");
-  const groups = JSON.stringify(state.groups.map(({ name, ids }) => [name, ...ids]));
-  if (groups !== JSON.stringify(data.graph.qParams?.supernodes ?? [])) words.set("groups", groups);
+  const groups = JSON.stringify(groupsAsList());
+  if (groups !== JSON.stringify(groupsOfFile)) words.set("groups", groups);
   history.replaceState(null, "", `#${words}`);
 }
 
 function recall() {
   const words = new URLSearchParams(location.hash.slice(1));
   if (byId.has(words.get("node"))) state.pinned = words.get("node");
-  const cut = Number(words.get("cut"));
-  if (cut >= 5 && cut <= 100) state.cut = cut;
+  const share = Number(words.get("cut"));
+  if (share >= 5 && share <= 100) state.cut = share;
   state.errors = words.get("errors") !== "0";
-  const saved = words.has("groups") ? words.get("groups") : JSON.stringify(data.graph.qParams?.supernodes ?? []);
+  let groups = groupsOfFile;
   try {
-    const groups = JSON.parse(saved).map(([name, ...ids]) => ({
-      name: String(name),
-      ids: ids.filter((id) => byId.has(id)),
-    }));
-    state.groups = groups.filter(({ ids }) => ids.length);
+    if (words.has("groups")) groups = JSON.parse(words.get("groups"));
+    state.groups = groups
+      .map(([name, ...ids]) => ({ name: String(name), ids: ids.filter((id) => byId.has(id)) }))
+      .filter(({ ids }) => ids.length);
   } catch {
     state.groups = []; // an address that was cut off says nothing of groups
   }
+}
+
+/* After a change of what is drawn. */
+function changed() {
+  remember();
+  draw();
+  card();
 }
 
 /* A graph begins with as many nodes as can be told apart, with the answer in sight. */
@@ -89,7 +94,7 @@ function begin() {
   draw();
   card();
   const answer = document.querySelector(`[data-id="${likeliest.node_id}"]`);
-  document.getElementById("frame").scrollLeft = answer.getBBox().x - MARGIN.left;
+  the("frame").scrollLeft = answer.getBBox().x - MARGIN.left;
 }
 
 /* What is drawn at the state's cut: nodes that hold the share, and edges between them. */
@@ -111,7 +116,7 @@ const ownShare = (() => {
 
 /* Where each node stands: a column a token, a row a layer, logits on top; columns share the width of the frame. */
 function places(kept) {
-  const frame = document.getElementById("frame");
+  const frame = the("frame");
   const rows = [...new Set(nodes.map(rowOf))].sort((a, b) => a - b);
   const cells = new Map();
   for (const node of kept) {
@@ -124,14 +129,11 @@ function places(kept) {
     return Math.max(visible(token).length * 8 + 10, most * GAP);
   });
   const natural = needed.reduce((sum, width) => sum + width, 0);
-  const logits = kept.filter((node) => kindOf(node) === "logit");
   const inside = Math.max(natural, logits.length * WORD, frame.clientWidth - MARGIN.left - MARGIN.right - 20);
   const widths = needed.map((width) => (width * inside) / natural);
   const lefts = widths.map((_, at) => MARGIN.left + widths.slice(0, at).reduce((sum, width) => sum + width, 0));
-  const row = Math.max(
-    ROW,
-    Math.min(110, (frame.clientHeight - MARGIN.top - MARGIN.bottom) / Math.max(1, rows.length - 1)),
-  );
+  const room = (frame.clientHeight - MARGIN.top - MARGIN.bottom) / Math.max(1, rows.length - 1);
+  const row = Math.max(ROW, Math.min(110, room));
   const height = MARGIN.top + MARGIN.bottom + (rows.length - 1) * row;
   const at = new Map();
   for (const [key, mates] of cells) {
@@ -142,7 +144,6 @@ function places(kept) {
       at.set(node.node_id, { x, y: height - MARGIN.bottom - rows.indexOf(level) * row });
     });
   }
-  logits.sort((a, b) => b.token_prob - a.token_prob);
   logits.forEach((node, k) => {
     at.set(node.node_id, { x: MARGIN.left + inside - WORD * (logits.length - k - 0.5), y: MARGIN.top });
   });
@@ -152,7 +153,7 @@ function places(kept) {
 const rowOf = (node) => ({ embedding: -1, logit: Infinity })[kindOf(node)] ?? Number(node.layer);
 
 function draw() {
-  const svg = document.getElementById("graph");
+  const svg = the("graph");
   const { kept, edges } = shown();
   const { at, rows, row: step, lefts, widths, width, height } = places(kept);
   svg.replaceChildren();
@@ -170,67 +171,64 @@ function draw() {
   const most = new Map();
   for (const link of edges) most.set(link.target, Math.max(most.get(link.target) ?? 0, Math.abs(link.weight)));
   for (const link of edges) {
-    const from = at.get(link.source),
-      to = at.get(link.target),
-      middle = (from.y + to.y) / 2;
-    const look = {
-      class: `edge ${link.weight > 0 ? "raises" : "lowers"}`,
-      "data-ends": `${link.source} ${link.target}`,
-    };
-    look["stroke-width"] = 0.4 + 3 * (Math.abs(link.weight) / most.get(link.target));
-    look.d = `M${from.x},${from.y}C${from.x},${middle} ${to.x},${middle} ${to.x},${to.y}`;
-    svg.append(drawn("path", look));
+    const from = at.get(link.source);
+    const to = at.get(link.target);
+    const middle = (from.y + to.y) / 2;
+    svg.append(
+      drawn("path", {
+        class: `edge ${link.weight > 0 ? "raises" : "lowers"}`,
+        "data-ends": `${link.source} ${link.target}`,
+        "stroke-width": 0.4 + 3 * (Math.abs(link.weight) / most.get(link.target)),
+        d: `M${from.x},${from.y}C${from.x},${middle} ${to.x},${middle} ${to.x},${to.y}`,
+      }),
+    );
   }
   const grouped = new Map(state.groups.flatMap(({ name, ids }) => ids.map((id) => [id, name])));
   for (const node of kept) svg.append(nodeMark(node, at.get(node.node_id), grouped.get(node.node_id)));
-  document.getElementById("share").value = `${state.cut}%`;
-  document.getElementById("cut").value = state.cut;
-  document.getElementById("errors").checked = state.errors;
+  the("share").value = `${state.cut}%`;
+  the("cut").value = state.cut;
+  the("errors").checked = state.errors;
   light(state.pinned);
 }
 
 function nodeMark(node, { x, y }, group) {
-  const kind = kindOf(node),
-    id = node.node_id;
+  const kind = kindOf(node);
+  const id = node.node_id;
+  const isChanged = (state.times[id] ?? 1) !== 1;
   const mark = drawn("g", {
-    class: `node ${kind}${group ? " grouped" : ""}${(state.times[id] ?? 1) === 1 ? "" : " changed"}`,
+    class: `node ${kind}${group ? " grouped" : ""}${isChanged ? " changed" : ""}`,
     "data-id": id,
     tabindex: 0,
     role: "button",
+    "aria-label": node.clerp,
+    onmouseenter: () => light(id),
+    onmouseleave: () => light(state.pinned),
+    onclick: () => pin(state.pinned === id ? null : id),
+    onpointerdown: (event) => grab(mark, event),
+    onkeydown: (event) => event.key === "Enter" && pin(id),
   });
-  mark.setAttribute("aria-label", node.clerp);
   const size = 3 + NODE * Math.sqrt(Math.min(1, ownShare(node) * 12));
-  if (kind === "latent") mark.append(drawn("circle", { class: "shape", cx: x, cy: y, r: size }));
+  const look = { class: "shape" };
+  if (kind === "latent") mark.append(drawn("circle", { ...look, cx: x, cy: y, r: size }));
   else if (kind === "error")
-    mark.append(
-      drawn("path", { class: "shape", d: `M${x - size},${y}L${x},${y - size}L${x + size},${y}L${x},${y + size}Z` }),
-    );
-  else if (kind === "embedding")
-    mark.append(drawn("rect", { class: "shape", x: x - 6, y: y - 6, width: 12, height: 12 }));
+    mark.append(drawn("path", { ...look, d: `M${x - size},${y}l${size},${-size}l${size},${size}l${-size},${size}Z` }));
+  else if (kind === "embedding") mark.append(drawn("rect", { ...look, x: x - 6, y: y - 6, width: 12, height: 12 }));
   else {
-    mark.append(drawn("rect", { class: "shape", x: x - 29, y: y - 26, width: 58, height: 36, rx: 4 }));
     const word = wordOf(node);
+    const middle = { x, "text-anchor": "middle" };
     mark.append(
-      drawn("text", { x, y: y - 12, "text-anchor": "middle" }, word.length > 8 ? `${word.slice(0, 7)}…` : word),
-    );
-    mark.append(
-      drawn("text", { class: "axis", x, y: y + 4, "text-anchor": "middle" }, `${Math.round(100 * node.token_prob)}%`),
+      drawn("rect", { ...look, x: x - 29, y: y - 26, width: 58, height: 36, rx: 4 }),
+      drawn("text", { ...middle, y: y - 12 }, word.length > 8 ? `${word.slice(0, 7)}…` : word),
+      drawn("text", { ...middle, class: "axis", y: y + 4 }, `${Math.round(100 * node.token_prob)}%`),
     );
   }
   mark.append(drawn("title", {}, group ? `${group}: ${node.clerp}` : node.clerp));
-  mark.addEventListener("mouseenter", () => light(id));
-  mark.addEventListener("mouseleave", () => light(state.pinned));
-  mark.addEventListener("click", () => pin(state.pinned === id ? null : id));
-  mark.addEventListener("pointerdown", (event) => grab(mark, event));
-  mark.addEventListener("keydown", (event) => {
-    if (event.key === "Enter") pin(id);
-  });
   return mark;
 }
 
 /* Edges of one node stand out. */
 function light(id) {
-  const svg = document.getElementById("graph");
+  const svg = the("graph");
   svg.classList.toggle("dimmed", Boolean(id));
   const near = new Set([id]);
   for (const edge of svg.querySelectorAll(".edge")) {
@@ -265,18 +263,21 @@ function nameButton(node) {
   return element("button", look, `${clipped(node.clerp)} @ ${place}`);
 }
 
-function edgeTable(title, edges, end) {
-  const strongest = [...edges].sort((a, b) => Math.abs(b.weight) - Math.abs(a.weight)).slice(0, 12);
+/* The strongest edges into a node (end: "source") or out of it ("target"). */
+function edgeTable(title, id, end) {
+  const edges = links.filter((link) => link[end === "source" ? "target" : "source"] === id);
+  const strongest = edges.sort((a, b) => Math.abs(b.weight) - Math.abs(a.weight)).slice(0, 12);
   const rows = strongest.map((link) => {
     const effect = effects.get(`${link.source} ${link.target}`);
     return [nameButton(byId.get(link[end])), short(link.weight), short(effect?.attributed), short(effect?.measured)];
   });
-  return table(title, ["", "edge", "all paths", "measured"], rows);
+  return table(title, ["", "edge", "to first order", "measured"], rows);
 }
+
+const measured = (node) => effects.get(`${node.node_id} ${likeliest.node_id}`)?.measured;
 
 /* What the likeliest next token owes most to: by ablation, and to first order what was not ablated. */
 function effectTable() {
-  const measured = (node) => effects.get(`${node.node_id} ${likeliest.node_id}`)?.measured;
   const size = (node) => Math.abs(measured(node) ?? node.effect);
   const known = nodes.filter((node) => node.effect !== undefined && kindOf(node) !== "error");
   const strongest = known.sort((a, b) => size(b) - size(a)).slice(0, 12);
@@ -294,8 +295,8 @@ function exampleLine({ tokens, shares, at }) {
 }
 
 function card() {
-  const aside = document.getElementById("card"),
-    node = byId.get(state.pinned);
+  const aside = the("card");
+  const node = byId.get(state.pinned);
   if (!node) {
     const help =
       "Click a node: what feeds it, what it feeds, and what the model does without it. " +
@@ -303,42 +304,22 @@ function card() {
     aside.replaceChildren(element("p", { class: "muted" }, help), ...effectTable(), ...groupList());
     return;
   }
-  const facts = cardOf(node),
-    place = visible(metadata.prompt_tokens[node.ctx_idx]);
-  const parts = [
-    element("h2", {}, node.clerp),
-    element(
-      "p",
-      { class: "muted" },
-      `at “${place}”, position ${node.ctx_idx}; ${(100 * ownShare(node)).toPrecision(2)}% of the influence drawn`,
-    ),
-  ];
-  const found = effects.get(`${node.node_id} ${likeliest.node_id}`)?.measured;
+  const facts = cardOf(node);
+  const place = visible(metadata.prompt_tokens[node.ctx_idx]);
+  const share = (100 * ownShare(node)).toPrecision(2);
+  const where = `at “${place}”, position ${node.ctx_idx}; ${share}% of the influence drawn`;
+  const parts = [element("h2", {}, node.clerp), element("p", { class: "muted" }, where)];
   if (node.effect !== undefined) {
-    const without = found === undefined ? "" : `; without it the model's own falls by ${short(found)}`;
+    const loss = measured(node);
+    const without = loss === undefined ? "" : `; without it the model's own falls by ${short(loss)}`;
     parts.push(element("p", {}, `adds ${short(node.effect)} nats to “${wordOf(likeliest)}”, to first order${without}`));
   }
-  if (facts) {
-    if (facts.logits.length)
-      parts.push(element("p", { class: "muted" }, `raises ${facts.logits.map(visible).join("  ")}`));
-  }
+  if (facts?.logits.length)
+    parts.push(element("p", { class: "muted" }, `raises ${facts.logits.map(visible).join("  ")}`));
   if (kindOf(node) === "latent") parts.push(...slider("this latent", [node.node_id]));
   parts.push(groupButton(node));
-  parts.push(
-    ...edgeTable(
-      "is fed by",
-      links.filter((link) => link.target === node.node_id),
-      "source",
-    ),
-  );
-  parts.push(
-    ...edgeTable(
-      "feeds",
-      links.filter((link) => link.source === node.node_id),
-      "target",
-    ),
-  );
-  if (facts?.examples?.length) parts.push(element("h3", {}, "fires most on"), ...facts.examples.map(exampleLine));
+  parts.push(...edgeTable("is fed by", node.node_id, "source"), ...edgeTable("feeds", node.node_id, "target"));
+  if (facts?.examples.length) parts.push(element("h3", {}, "fires most on"), ...facts.examples.map(exampleLine));
   aside.replaceChildren(...parts, ...groupList());
 }
 
@@ -363,18 +344,14 @@ async function change(times) {
   }
   draw();
   const asked = JSON.stringify({ times: state.times });
-  const now = document.getElementById("now");
+  const now = the("now");
+  const headers = { "Content-Type": "application/json" };
   try {
-    const answer = await fetch("/api/change", {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: asked,
-    });
+    const answer = await fetch("/api/change", { method: "POST", headers, body: asked });
     const { next, error } = await answer.json();
     if (asked !== JSON.stringify({ times: state.times })) return; // it has moved on since
     const percent = (share) => `${(100 * share).toPrecision(2)}%`;
-    const changed = ([word, before, after]) => `${visible(word)} ${percent(before)} → ${percent(after)}`;
-    const words = error ?? next.map(changed);
+    const words = next?.map(([word, before, after]) => `${visible(word)} ${percent(before)} → ${percent(after)}`);
     now.replaceChildren(error ?? `now ${words.join("   ")} `);
     const ids = Object.keys(state.times);
     const whole = () => change(Object.fromEntries(ids.map((id) => [id, 1])));
@@ -386,29 +363,22 @@ async function change(times) {
 }
 
 function groupButton(node) {
-  const name = element("input", {
-    type: "text",
-    size: 14,
-    placeholder: "group",
-    "aria-label": "name of the group",
-    list: "groups",
-  });
+  const look = { type: "text", size: 14, placeholder: "group", "aria-label": "name of the group" };
+  const name = element("input", look);
   const current = state.groups.find(({ ids }) => ids.includes(node.node_id));
   name.value = current?.name ?? state.groups.at(-1)?.name ?? "";
-  const put = () => group(node.node_id, name.value.trim());
+  const put = () => move([node.node_id], name.value.trim());
   return element("p", {}, name, " ", element("button", { onclick: put }, "put in group"));
 }
 
-/* Into the group of this name, or of no name out of its group. */
-function group(id, name) {
-  for (const each of state.groups) each.ids = each.ids.filter((other) => other !== id);
+/* Into the group of this name, or of no name out of their groups. */
+function move(moved, name) {
+  for (const each of state.groups) each.ids = each.ids.filter((id) => !moved.includes(id));
   const there = state.groups.find((each) => each.name === name);
-  if (there) there.ids.push(id);
-  else if (name) state.groups.push({ name, ids: [id] });
+  if (there) there.ids.push(...moved);
+  else if (name) state.groups.push({ name, ids: moved });
   state.groups = state.groups.filter(({ ids }) => ids.length);
-  remember();
-  draw();
-  card();
+  changed();
 }
 
 /* A node that is dragged onto another joins its group, or begins one with it. Fingers scroll. */
@@ -433,18 +403,18 @@ function drop({ clientX, clientY }) {
     return;
   }
   const name = state.groups.find(({ ids }) => ids.includes(other))?.name ?? clipped(byId.get(other).clerp);
-  group(other, name);
-  group(mark.dataset.id, name);
+  move([other, mark.dataset.id], name);
 }
 
-/* Groups, with what each hands to the likeliest next token directly. */
+/* Groups, with what each hands to the likeliest next token directly. A group with the name of another joins it, and
+ * one without a name is dissolved. */
 function groupList() {
   if (!state.groups.length) return [];
   const rows = state.groups.map(({ name, ids }) => {
     const out = links.filter((link) => ids.includes(link.source) && link.target === likeliest.node_id);
     const sum = out.reduce((total, link) => total + link.weight, 0);
     const title = element("input", { type: "text", size: 18, value: name, "aria-label": "name of the group" });
-    title.addEventListener("change", () => rename(name, title.value.trim()));
+    title.addEventListener("change", () => move(ids, title.value.trim()));
     const latents = ids.filter((id) => kindOf(byId.get(id)) === "latent");
     return [element("span", {}, title, ...slider("all", latents)), String(ids.length), short(sum)];
   });
@@ -453,24 +423,10 @@ function groupList() {
   return [...list, element("p", {}, save)];
 }
 
-/* Another name; the name of another group joins it, and none dissolves the group. */
-function rename(from, to) {
-  const group = state.groups.find(({ name }) => name === from);
-  const other = state.groups.find(({ name }) => name === to && name !== from);
-  if (other) other.ids.push(...group.ids);
-  if (other || !to) state.groups = state.groups.filter((each) => each !== group);
-  else group.name = to;
-  remember();
-  draw();
-  card();
-}
-
 function download() {
-  const supernodes = state.groups.map(({ name, ids }) => [name, ...ids]);
-  const content = {
-    ...data.graph,
-    qParams: { ...data.graph.qParams, supernodes, pinnedIds: supernodes.flatMap(([, ...ids]) => ids) },
-  };
+  const supernodes = groupsAsList();
+  const qParams = { ...data.graph.qParams, supernodes, pinnedIds: supernodes.flatMap(([, ...ids]) => ids) };
+  const content = { ...data.graph, qParams };
   const link = element("a", { download: `${metadata.slug}.json` });
   link.href = URL.createObjectURL(new Blob([JSON.stringify(content)], { type: "application/json" }));
   link.click();
@@ -478,29 +434,23 @@ function download() {
 }
 
 function heading() {
-  document.getElementById("prompt").textContent = metadata.prompt;
-  const said = nodes
-    .filter((node) => kindOf(node) === "logit")
-    .sort((a, b) => b.token_prob - a.token_prob)
-    .slice(0, 5);
-  document.getElementById("says").textContent =
-    `→ ${said.map((node) => `${wordOf(node)} ${Math.round(100 * node.token_prob)}%`).join("   ")}`;
+  the("prompt").textContent = metadata.prompt;
+  const said = logits.slice(0, 5).map((node) => `${wordOf(node)} ${Math.round(100 * node.token_prob)}%`);
+  the("says").textContent = `→ ${said.join("   ")}`;
   if (!data.beside.length) return;
   const [names, ...rows] = data.beside;
   const cells = rows.map((row) => row.map((cell) => (typeof cell === "number" ? short(cell) : (cell ?? ""))));
   const [, scores] = table("", names, cells);
-  document.getElementById("scores").append(scores, element("p", { class: "muted" }, SCORES));
+  the("scores").append(scores, element("p", { class: "muted" }, SCORES));
 }
 
-document.getElementById("cut").addEventListener("input", (event) => {
+the("cut").addEventListener("input", (event) => {
   state.cut = Number(event.target.value);
-  remember();
-  draw();
+  changed();
 });
-document.getElementById("errors").addEventListener("change", (event) => {
+the("errors").addEventListener("change", (event) => {
   state.errors = event.target.checked;
-  remember();
-  draw();
+  changed();
 });
 addEventListener("pointermove", drag);
 addEventListener("pointerup", drop);

@@ -36,8 +36,8 @@ def attention_scores(
     query: int = -1,
     key: int,
 ) -> pd.DataFrame:
-    """A row a pair: query_node, key_node (rows of `graph.nodes`), score, in nats before the softmax; the largest
-    first. They sum to the score.
+    """Take an attention score apart: a row a pair, with query_node, key_node (rows of `graph.nodes`) and score, in nats
+    before the softmax; the largest first. They sum to the score.
 
     layer: the number of the attention, in the order in which the model runs them. query, key: positions, from the end
     where negative. Raises ValueError for an attention, a head or a position that the model or prompt does not have, for
@@ -66,7 +66,7 @@ def attention_scores(
 def _contributions(
     graph: AttributionGraph, passes: PromptPasses, layer: int, query: tuple[int, int], key: tuple[int, int]
 ) -> list[Float[Tensor, "node d_head"]]:
-    """What each node hands to the query and to the key, each of a head and a position."""
+    """Return what each node hands to the query and to the key, each told by its head and position."""
 
     def sides(change: Float[Tensor, "1 source"]) -> list[Float[Tensor, " d_head"]]:
         passes.readings(change, held=True)

@@ -1,4 +1,4 @@
-"""Making an attribution graph: a recorded pass of the model, and backward passes of many targets at once.
+"""Attribution graphs are made of a recorded pass of the model, and of backward passes of many targets at once.
 
 1. Record the model on the prompt, and take apart what its hooks put out (`interp.effects.prompt_passes`).
 2. A backward pass of `batch_size` targets gives the edges into the logits, then those into the latents with the largest
@@ -36,7 +36,7 @@ def attribution_graph(
     batch_size: int = 64,
     progress: Progress = no_progress,
 ) -> AttributionGraph:
-    """The attribution graph of what a model says after a prompt.
+    """Trace what a model says after a prompt back through the latents of dictionaries to the prompt's tokens.
 
     prompt: a text, or its token ids. dictionaries: of each hook that is read its transcoder or SAE; what has none is
     part of the errors. max_latents: how many latents have edges into them. batch_size: targets of a backward pass.
@@ -65,7 +65,7 @@ def attribution_graph(
 
 
 def _logits(passes: PromptPasses) -> pd.DataFrame:
-    """The nodes of the likeliest next tokens."""
+    """Make nodes of the likeliest next tokens."""
     probability, ids = passes.next_tokens.topk(min(_MAX_LOGITS, len(passes.next_tokens)))
     n = int((probability.cumsum(0) < _LOGIT_MASS).sum()) + 1
     place = {"kind": "logit", "dictionary": len(passes.parts), "position": passes.ids.shape[1] - 1}
@@ -76,8 +76,8 @@ def _logits(passes: PromptPasses) -> pd.DataFrame:
 def _influence(
     edges: Float[np.ndarray, "target source"], logits: pd.DataFrame, expanded: Int[np.ndarray, " latent"]
 ) -> Float[np.ndarray, " source"]:
-    """p(A + A² + …): the influence on the logits of all sources. edges: into the logits, then into the `expanded`
-    sources. The graph has no cycle, so the sum ends."""
+    """Return p(A + A² + …), the influence of all sources on the logits. edges: into the logits, then into the sources
+    that are `expanded`. The graph has no cycle, so the sum ends."""
     size = np.abs(edges)
     shares = size / np.maximum(size.sum(1, keepdims=True), 1e-30)
     reached = _weights(logits) @ shares[: len(logits)]
@@ -94,7 +94,7 @@ def _graph(
     expanded: Int[np.ndarray, " latent"],
     edges: Float[np.ndarray, "target source"],
 ) -> AttributionGraph:
-    """The graph of these edges. Latents that were not expanded are one node, the rest, and all biases another."""
+    """Make the graph of these edges. Latents that were not expanded are one node, the rest, and all biases another."""
     influence = _influence(edges, logits, expanded)
     [effect] = Slopes(passes, 1, held=False).of(logits.iloc[:1]).astype(np.float64)
     kind = passes.sources["kind"].to_numpy()
@@ -133,7 +133,7 @@ def _graph(
 
 
 def _weights(logits: pd.DataFrame) -> Float[np.ndarray, " logit"]:
-    """Shares of the logits' probabilities."""
+    """Return the logits' shares of their probabilities."""
     probability = logits["activation"].to_numpy(np.float64)
     return probability / probability.sum()
 

@@ -55,10 +55,10 @@ class AttributionGraph(GraphNodes):
     """The graph of one prompt: what is computed of it, and how it is written."""
 
     def total_effects(self) -> Float[np.ndarray, "target target"]:
-        """What each target reads less, by all paths of the graph, if another one that is a latent did not fire.
+        """Return what each target would read less, by all paths of the graph, if another one did not fire.
 
-        A latent that reads less by Δ fires less by Δ, and what it hands on falls by the share Δ / z. Columns of logits
-        are 0.
+        The paths hold norms and attention (`interp.effects.graph_checks` asks the model itself). A latent that reads
+        less by Δ fires less by Δ, and what it hands on falls by the share Δ / z. Columns of logits are 0.
         """
         nodes = self.nodes.iloc[self.targets]
         is_latent = (nodes["kind"] == "latent").to_numpy()
@@ -67,7 +67,7 @@ class AttributionGraph(GraphNodes):
         return np.linalg.solve(np.eye(len(per_unit)) - per_unit, direct)
 
     def pruned(self, nodes: float = 0.8, edges: float = 0.98) -> "AttributionGraph":
-        """The graph of the nodes that hold a share of the influence, and of their edges that hold a share of theirs.
+        """Keep the nodes that hold a share of the influence, and those of their edges that hold a share of theirs.
 
         Logits and the bias stay; latents that lead nowhere, or that nothing leads to, go. What is cut is summed in the
         node `rest`, so that edges still sum to what a target reads. Raises ValueError for shares outside (0, 1].
@@ -76,7 +76,8 @@ class AttributionGraph(GraphNodes):
             raise ValueError(f"nodes={nodes} and edges={edges} are shares in (0, 1]")
         kind, influence = self.nodes["kind"].to_numpy(), self.nodes["influence"].to_numpy()
         keep = _largest(influence, nodes) | np.isin(kind, ["logit", "bias"])
-        weight = _shares(self.edges, kind) * self.target_weights()[:, None]
+        probability = np.where(kind == "logit", self.nodes["activation"], 0.0)
+        weight = _shares(self.edges, kind) * (influence + probability / probability.sum())[self.targets, None]
         weight *= keep & keep[self.targets][:, None]
         kept_edges = _largest(weight.ravel(), edges).reshape(weight.shape)
         while True:
@@ -94,28 +95,24 @@ class AttributionGraph(GraphNodes):
         return self._with_nodes(keep, left)
 
     def of_logits(self, n: int) -> "AttributionGraph":
-        """The graph of the n likeliest next tokens: what leads to none of them is gone."""
-        kind = self.nodes["kind"].to_numpy()
-        row_of = {int(node): row for row, node in enumerate(self.targets)}
-        likeliest = self.nodes[kind == "logit"].nlargest(n, "activation").index
-        reached = set(likeliest)
-        waiting = list(likeliest)
-        while waiting:
-            node = waiting.pop()
-            sources = np.flatnonzero(self.edges[row_of[node]]) if node in row_of else ()
-            new = [int(source) for source in sources if source not in reached]
-            reached.update(new)
-            waiting += new
-        keep = np.isin(np.arange(len(kind)), list(reached)) | np.isin(kind, ["bias", "rest"])
+        """Keep what leads to one of the n likeliest next tokens."""
+        kind = self.nodes["kind"]
+        keep = kind.isin(["bias", "rest"]).to_numpy()
+        keep[self.nodes[kind == "logit"].nlargest(n, "activation").index] = True
+        latest_first = np.argsort(-self.nodes["dictionary"].to_numpy()[self.targets], kind="stable")
+        for row in latest_first:
+            if keep[self.targets[row]]:
+                keep |= self.edges[row] != 0
         return self._with_nodes(keep, self.edges)
 
-    def supernodes(self, rules: Mapping[int, str] | None = None, *, alike: float = 0.8) -> dict[str, list[int]]:
-        """Groups of latents that carry the same tokens to the same next tokens, by name, the most influence first.
+    def supernodes(self, rules: Mapping[str, str] | None = None, *, alike: float = 0.8) -> dict[str, list[int]]:
+        """Group latents that carry the same tokens to the same next tokens: nodes by name, the most influence first.
 
         Of each latent: which share of what it reads begins at which position, and of what logits read at it, by all
         paths and with their signs. Two are as alike as the smaller cosine of the two; those of one rule read alike.
         Groups are the clusters of average linkage at `alike`, and are named by the rule that most of them have, or by
-        the token that they read most and the next token that they raise or lower most. rules: of some nodes.
+        the token that they read most and the next token that they raise or lower most. rules: of some nodes, by their
+        `node_ids`.
 
         Where `groups` are given, by a file or by the user, they are those.
         """
@@ -126,7 +123,8 @@ class AttributionGraph(GraphNodes):
         if len(latents) < 2:
             return {}
         reads, writes = self._carried(latents)
-        texts = np.array([(rules or {}).get(int(node), "") for node in latents])
+        ids = self.node_ids()
+        texts = np.array([(rules or {}).get(ids[node], "") for node in latents])
         same_rule = (texts[:, None] == texts) & (texts != "")
         likeness = np.minimum(np.where(same_rule, 1.0, _cosines(reads)), _cosines(writes))
         tree = linkage(squareform(1 - likeness, checks=False), "average")
@@ -143,7 +141,7 @@ class AttributionGraph(GraphNodes):
     def _carried(
         self, latents: Int[np.ndarray, " latent"]
     ) -> tuple[Float[np.ndarray, "latent pos"], Float[np.ndarray, "latent logit"]]:
-        """Which share of what each latent reads begins at which position, and its share of what each logit reads."""
+        """Return the share of what each latent reads that begins at each position, and its share of each logit."""
         kind = self.nodes["kind"].to_numpy()
         n = len(self.tokens)
         share = self.edges / np.maximum(np.abs(self.edges).sum(1, keepdims=True), 1e-30)
@@ -166,7 +164,7 @@ class AttributionGraph(GraphNodes):
         return f"“{self.tokens[np.abs(reads).argmax()]}” {verb} “{self.words.get(logits[said], logits[said])}”"
 
     def _with_nodes(self, keep: np.ndarray, edges: Float[np.ndarray, "target node"]) -> "AttributionGraph":
-        """The graph of some of the nodes, with these edges."""
+        """Keep some of the nodes, with these edges."""
         rows = keep[self.targets]
         number = np.cumsum(keep) - 1
         left = {name: [int(number[n]) for n in nodes if keep[n]] for name, nodes in (self.groups or {}).items()}
@@ -178,32 +176,23 @@ class AttributionGraph(GraphNodes):
             edges=edges[rows][:, keep],
         )
 
-    def target_weights(self) -> Float[np.ndarray, " target"]:
-        """The influence of each target; of a logit its probability."""
-        nodes = self.nodes.iloc[self.targets]
-        probability = nodes["activation"].where(nodes["kind"] == "logit", 0.0)
-        return (nodes["influence"] + probability / probability.sum()).to_numpy()
-
     def save(
         self,
         path: str | Path,
         *,
         nodes: float = 0.8,
         edges: float = 0.98,
-        labels: Mapping[int, str] | None = None,
+        labels: Mapping[str, str] | None = None,
         overwrite: bool = False,
     ) -> None:
         """Write the pruned graph as JSON that the viewers of Neuronpedia and circuit-tracer read, and `load_graph`.
 
-        labels: what nodes of this graph are called. Raises ValueError where a file is there, unless `overwrite` says
-        that it may be replaced."""
+        labels: what nodes are called, by their `node_ids`. Raises ValueError where a file is there, unless `overwrite`
+        says that it may be replaced."""
         check_output_file(path, overwrite=overwrite)
-        graph = self.pruned(nodes, edges)
-        place = {name: node for node, name in enumerate(self.node_ids())}
-        named = {node: (labels or {}).get(place[name]) for node, name in enumerate(graph.node_ids())}
-        texts = {node: text for node, text in named.items() if text is not None}
         settings = {"node_threshold": nodes, "edge_threshold": edges}
-        write_graph(path, graph._json(path, texts, node_threshold=nodes, pruning_settings=settings))
+        graph = self.pruned(nodes, edges)
+        write_graph(path, graph._json(path, labels or {}, node_threshold=nodes, pruning_settings=settings))
 
     def to_html(
         self,
@@ -226,40 +215,34 @@ class AttributionGraph(GraphNodes):
         """
         check_output_file(path, overwrite=overwrite)
         graph = self.pruned(nodes, edges)
-        ids = graph.node_ids()
         cards = latent_cards(graph, features or {}, rankings or {})
         rules = {node: card["said"] for node, card in cards.items() if card["said"]}
-        page = {
+        page: dict[str, Any] = {
             "graph": graph._json(path, rules, node_threshold=1.0),  # all that was kept is drawn
-            "cards": {ids[node].rpartition("_")[0]: card for node, card in cards.items()},
-            "effects": [] if effects is None else self._by_ids(effects, set(ids)),
-            "beside": [] if beside is None else [list(beside.columns), *_cells(beside)],
+            "cards": {node.rpartition("_")[0]: card for node, card in cards.items()},
+            "effects": [],
+            "beside": [],
         }
+        if effects is not None:
+            ids = np.array(self.node_ids())
+            named = effects.assign(source=ids[effects["source"]], target=ids[effects["target"]])
+            named = named[named[["source", "target"]].isin(graph.node_ids()).all(axis=1)]
+            page["effects"] = named[["source", "target", "attributed", "measured"]].to_numpy().tolist()
+        if beside is not None:
+            cells = beside.astype(object).where(beside.notna(), None)  # JSON has no NaN
+            page["beside"] = [list(beside.columns), *cells.to_numpy().tolist()]
         write_graph_page(path, page, title="".join(self.tokens))
         return Path(path)
 
-    def _json(self, path: str | Path, labels: Mapping[int, str], **metadata: Any) -> dict[str, Any]:
+    def _json(self, path: str | Path, labels: Mapping[str, str], **metadata: Any) -> dict[str, Any]:
         return graph_json(self, Path(path).stem, self.supernodes(labels), labels, **metadata)
-
-    def _by_ids(self, effects: pd.DataFrame, kept: set[str]) -> list[list[Any]]:
-        """Measured effects as rows [source, target, attributed, measured], between nodes that are kept."""
-        ids = np.array(self.node_ids())
-        ends = zip(ids[effects["source"]].tolist(), ids[effects["target"]].tolist(), strict=True)
-        sizes = zip(effects["attributed"].tolist(), effects["measured"].tolist(), strict=True)
-        rows = [[*pair, *size] for pair, size in zip(ends, sizes, strict=True)]
-        return [row for row in rows if row[0] in kept and row[1] in kept]
 
 
 def load_graph(path: str | Path) -> AttributionGraph:
-    """A graph that `save` or the page wrote, or circuit-tracer or Neuronpedia; its supernodes are its `groups`.
+    """Read a graph that `save` or the page wrote, or circuit-tracer or Neuronpedia; its supernodes are its `groups`.
 
     Raises ValueError, naming the file and what is wrong, for one that is damaged."""
     return AttributionGraph(**vars(read_graph(path)))
-
-
-def _cells(table: pd.DataFrame) -> list[list[Any]]:
-    """Rows of a table as JSON has them, where it has no NaN."""
-    return table.astype(object).where(table.notna(), None).to_numpy().tolist()
 
 
 def _cosines(rows: Float[np.ndarray, "row d"]) -> Float[np.ndarray, "row row"]:
@@ -268,13 +251,13 @@ def _cosines(rows: Float[np.ndarray, "row d"]) -> Float[np.ndarray, "row row"]:
 
 
 def _shares(edges: Float[np.ndarray, "target node"], kind: np.ndarray) -> Float[np.ndarray, "target node"]:
-    """|edges| with rows that sum to 1; the bias, which no prompt changes, has no share."""
+    """Scale |edges| so that rows sum to 1; the bias, which no prompt changes, has no share."""
     size = np.abs(edges) * (kind != "bias")
     return size / np.maximum(size.sum(1, keepdims=True), 1e-30)
 
 
 def _largest(values: Float[np.ndarray, " value"], share: float) -> np.ndarray:
-    """Marks the largest values that hold a share of the sum."""
+    """Mark the largest values that hold a share of the sum."""
     order = np.argsort(-values, kind="stable")
     cumulative = np.cumsum(values[order])
     n = int(np.searchsorted(cumulative, share * cumulative[-1] * (1 - 1e-12))) + 1

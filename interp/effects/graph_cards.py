@@ -15,9 +15,9 @@ _EXAMPLES, _LOGITS = 5, 5
 
 def latent_cards(
     graph: GraphNodes, features: Mapping[str, FeatureStore], rankings: Mapping[str, pd.DataFrame]
-) -> dict[int, dict[str, Any]]:
-    """The card of each latent, by its node. features, rankings: of some hooks; of others cards are empty."""
-    cards = {}
+) -> dict[str, dict[str, Any]]:
+    """Make the card of each latent, by its `node_ids`. features, rankings: of some hooks; of others cards are empty."""
+    ids, cards = graph.node_ids(), {}
     for node in np.flatnonzero(graph.nodes["kind"] == "latent").tolist():
         facts: Any = graph.nodes.loc[node]
         hook = graph.hook_names[facts["dictionary"]]
@@ -32,12 +32,12 @@ def latent_cards(
             shown = feature.facts.get("top_logit_tokens")
             card["logits"] = [features[hook].vocab[token] for token in shown[:_LOGITS]] if np.ndim(shown) else []
             card["examples"] = [_example(row, feature.vocab) for row in feature.examples.head(_EXAMPLES).itertuples()]
-        cards[node] = card
+        cards[ids[node]] = card
     return cards
 
 
 def _example(row: Any, vocab: Sequence[str]) -> dict[str, Any]:
-    """The text around a firing, each token with its share of the largest activation."""
+    """Show the text around a firing, each token with its share of the largest activation."""
     largest = max(float(value) for value in row.values) or 1.0
     tokens = [vocab[token] for token in row.tokens]
     shares = [round(float(value) / largest, 3) for value in row.values]

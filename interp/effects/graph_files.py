@@ -35,10 +35,12 @@ _REMEDY = "save the graph again"
 
 
 def graph_json(
-    graph: GraphNodes, slug: str, groups: Mapping[str, list[int]], labels: Mapping[int, str], **metadata: Any
+    graph: GraphNodes, slug: str, groups: Mapping[str, list[int]], labels: Mapping[str, str], **metadata: Any
 ) -> dict[str, Any]:
-    """The content of a file. slug: what the graph is called. groups: nodes by the name of their supernode. labels: what
-    nodes are called instead of `graph.name`. metadata: more of it, such as `node_threshold`."""
+    """Return the content of a graph's file.
+
+    slug: what the graph is called. groups: nodes by the name of their supernode. labels: what nodes are called instead
+    of `graph.name`, by their ids. metadata: more of it, such as `node_threshold`."""
     kind = graph.nodes["kind"]
     ids = graph.node_ids()
     drawn = kind.isin(_TYPES).to_numpy()
@@ -74,7 +76,7 @@ def graph_json(
             "pinnedIds": [node for group in supernodes for node in group[1:]],
         },
         "nodes": [
-            _node_json(graph, node, ids[node], labels.get(node, graph.name(node)), float(reached[node]))
+            _node_json(graph, node, ids[node], labels.get(ids[node], graph.name(node)), float(reached[node]))
             for node in np.flatnonzero(drawn).tolist()
         ],
         "links": [{"source": ids[s], "target": ids[graph.targets[t]], "weight": float(w)} for t, s, w in ends],
@@ -87,13 +89,13 @@ def write_graph(path: str | Path, content: Mapping[str, Any]) -> None:
 
 
 def feature_number(layer: int, latent: int) -> int:
-    """The pair of layer and latent as one number, after Cantor: what Neuronpedia calls a feature."""
+    """Make one number of a layer and a latent, after Cantor: what Neuronpedia calls a feature."""
     pair = layer + latent
     return pair * (pair + 1) // 2 + latent
 
 
 def read_graph(path: str | Path) -> GraphNodes:
-    """The graph of a file. Raises ValueError, naming the file and what is wrong, for one that is damaged."""
+    """Read the graph of a file. Raises ValueError, naming the file and what is wrong, for one that is damaged."""
     content = read_json(path, _REMEDY)
     try:
         return _graph_of(content)
@@ -104,22 +106,18 @@ def read_graph(path: str | Path) -> GraphNodes:
 def _node_json(graph: GraphNodes, node: int, node_id: str, label: str, reached: float) -> dict[str, Any]:
     facts: Any = graph.nodes.loc[node]
     kind, n, position, latent = facts[["kind", "dictionary", "position", "latent"]]
-    feature: int | None = None
-    layer = str(graph.layers[n]) if kind in ("latent", "error") else "E"
-    if kind == "embedding":
-        feature = graph.token_ids[position]
-    elif kind == "logit":
-        feature = int(latent)
-        layer = str(max(graph.layers) + 1)
-    elif kind == "latent":
-        feature = feature_number(graph.layers[n], int(latent))
-    own = {"activation": float(facts["activation"])} if kind == "latent" else {}
-    own |= {} if kind == "logit" or math.isnan(facts["effect"]) else {"effect": float(facts["effect"])}
-    own |= {"token_prob": float(facts["activation"])} if kind == "logit" else {}
+    layer = [*graph.layers, graph.layer_of_logits][n]
+    features = {"embedding": graph.token_ids[position], "logit": int(latent)}
+    features["latent"] = feature_number(layer, int(latent))
+    own = {}
+    if kind in ("latent", "logit"):
+        own["activation" if kind == "latent" else "token_prob"] = float(facts["activation"])
+    if kind != "logit" and not math.isnan(facts["effect"]):
+        own["effect"] = float(facts["effect"])
     return {
         "node_id": node_id,
-        "feature": feature,
-        "layer": layer,
+        "feature": features.get(kind),
+        "layer": "E" if kind == "embedding" else str(layer),
         "ctx_idx": int(position),
         "feature_type": _TYPES[kind],
         "jsNodeId": f"{node_id}-0",
@@ -130,7 +128,7 @@ def _node_json(graph: GraphNodes, node: int, node_id: str, label: str, reached: 
 
 
 def _cumulative(influence: Float[np.ndarray, " node"]) -> Float[np.ndarray, " node"]:
-    """The share of all influence that nodes of at least a node's have: where a viewer cuts."""
+    """Return the share of all influence that nodes of at least a node's have: where a viewer cuts."""
     order = np.argsort(-influence, kind="stable")
     share = np.empty(len(order))
     share[order] = np.cumsum(influence[order]) / max(influence.sum(), 1e-30)
@@ -209,7 +207,7 @@ def _node_of(node: Mapping[str, Any], kind: str, layers: list[int], n_pos: int) 
 
 
 def _groups_of(shown: Mapping[str, Any], place: Mapping[str, int]) -> dict[str, list[int]] | None:
-    """Supernodes by name; nodes that were pruned since are left out, and none at all are None."""
+    """Return the supernodes by name; nodes that were pruned since are left out, and none at all are None."""
     groups: dict[str, list[int]] = {}
     for name, *nodes in shown.get("supernodes") or []:
         if kept := [place[node] for node in nodes if node in place]:
@@ -218,7 +216,7 @@ def _groups_of(shown: Mapping[str, Any], place: Mapping[str, int]) -> dict[str, 
 
 
 def _number(value: Any) -> float:
-    """A number, or NaN for null."""
+    """Check that a value is a number, or null, which is NaN."""
     if value is None:
         return math.nan
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):

@@ -58,8 +58,13 @@ class GraphNodes:
         blocks = [int(match[1]) for match in found if match]
         return blocks if len(set(blocks)) == len(self.hook_names) else list(range(len(self.hook_names)))
 
+    @property
+    def layer_of_logits(self) -> int:
+        """The number of a block after the last, where viewers draw logits."""
+        return max(self.layers) + 1
+
     def name(self, node: int) -> str:
-        """What a node is, in a few words: a token, a latent of a layer, an error."""
+        """Say in a few words what a node is: a token, a latent of a layer, an error."""
         facts: Any = self.nodes.loc[node]
         kind, n, position, latent = facts[["kind", "dictionary", "position", "latent"]]
         if kind == "embedding":
@@ -71,15 +76,16 @@ class GraphNodes:
         return f"error of layer {self.layers[n]}" if kind == "error" else str(kind)
 
     def node_ids(self) -> list[str]:
-        """One name a node, as Neuronpedia has them. An error's cannot be taken for a latent's."""
-        columns = self.nodes[["kind", "dictionary", "position", "latent"]]
-        return [self._node_id(*values) for values in columns.itertuples(index=False)]
-
-    def _node_id(self, kind: str, n: int, position: int, latent: int) -> str:
-        if kind == "embedding":
-            return f"E_{self.token_ids[position]}_{position}"
-        if kind == "logit":
-            return f"{max(self.layers) + 1}_{latent}_{position}"
-        if kind == "latent":
-            return f"{self.layers[n]}_{latent}_{position}"
-        return f"{self.layers[n]}_error_mlp_{position}" if kind == "error" else kind
+        """Name each node as Neuronpedia does. An error's name cannot be taken for a latent's."""
+        layers = [*self.layers, self.layer_of_logits]
+        ids = []
+        for kind, n, position, latent in self.nodes[["kind", "dictionary", "position", "latent"]].itertuples(
+            index=False
+        ):
+            if kind == "embedding":
+                ids.append(f"E_{self.token_ids[position]}_{position}")
+            elif kind in ("latent", "logit"):
+                ids.append(f"{layers[n]}_{latent}_{position}")
+            else:
+                ids.append(f"{layers[n]}_error_mlp_{position}" if kind == "error" else kind)
+        return ids

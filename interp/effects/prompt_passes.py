@@ -34,7 +34,7 @@ _PLACE = ["kind", "dictionary", "position", "latent"]
 
 
 def prompt_ids(model: Model, prompt: str | Int[Tensor, " pos"]) -> Int[Tensor, "1 pos"]:
-    """The token ids of a prompt. Raises ValueError for fewer than two, and as `check_model_takes`."""
+    """Return the token ids of a prompt. Raises ValueError for fewer than two, and as `check_model_takes`."""
     module: Any = module_of(model)
     ids = tokens_of(model, prompt).reshape(1, -1)
     check_model_takes(module, ids)
@@ -44,14 +44,14 @@ def prompt_ids(model: Model, prompt: str | Int[Tensor, " pos"]) -> Int[Tensor, "
 
 
 def passes_of(graph: GraphNodes, model: Model, dictionaries: Mapping[str, Dictionary]) -> "PromptPasses":
-    """The passes of a graph's prompt. Raises ValueError where these are not its dictionaries, or not its model."""
+    """Record the prompt of a graph again. Raises ValueError where these are not its dictionaries, or not its model."""
     if missing := [name for name in graph.hook_names if name not in dictionaries]:
         raise ValueError(f"the graph was made with a dictionary of {missing[0]}, which is not given")
     used = {name: dictionaries[name] for name in graph.hook_names}
     passes = PromptPasses(model, prompt_ids(model, torch.tensor(graph.token_ids)), used)
     latents = graph.nodes[graph.nodes["kind"] == "latent"]
     if (passes.columns(latents) < 0).any():
-        raise ValueError("the graph has latents that do not fire: name the model and dictionaries that it was made with")
+        raise ValueError("latents of the graph do not fire: name the model and dictionaries that it was made with")
     return passes
 
 
@@ -74,7 +74,7 @@ class EncodedHook(NamedTuple):
     def written(
         self, of_latents: Float[Tensor, "row firing"], of_errors: Float[Tensor, "row pos"]
     ) -> Float[Tensor, "row pos d_out"]:
-        """What is written with these shares of the latents and of the errors."""
+        """Return what is written with these shares of the latents and of the errors."""
         firings = torch.bincount(self.position, minlength=len(self.error)).tolist()
         parts = zip(of_latents.split(firings, 1), self.writes.split(firings), strict=True)
         return torch.stack([share @ writes for share, writes in parts], 1) + of_errors[:, :, None] * self.error
@@ -107,19 +107,21 @@ class PromptPasses:
         """kind, dictionary (its number), position, latent and activation of each."""
 
     def probabilities(self, final: Float[Tensor, " d"]) -> Float[Tensor, " d_vocab"]:
-        """The probabilities of the next token, from what the unembedding reads."""
+        """Return the probabilities of the next token, from what the unembedding reads."""
         b_U: Any = getattr(self.module, "b_U", None)
         logits = final @ self.W_U.detach().to(final)
         return (logits if b_U is None else logits + b_U.detach().to(logits)).float().softmax(0)
 
     def zeros(self, rows: int) -> Float[Tensor, "row source"]:
-        """A row for each of several passes in which no source is changed."""
+        """Return a row for each of several passes in which no source is changed."""
         return self.embedding.new_zeros(rows, len(self.sources))
 
     def readings(self, change: Float[Tensor, "row source"], *, held: bool) -> list[Float[Tensor, "row pos d"]]:
-        """What each dictionary, and at last the unembedding, reads where each source writes more of itself by a share:
-        0 leaves it, −1 takes it away. held: in the model made linear, where hooks put out nothing but the sources, the
-        biases and what transcoders skip; else in the model itself."""
+        """Run the model with more of each source, by a share of itself: 0 leaves it, −1 takes it away. Returns what
+        each dictionary, and at last the unembedding, reads.
+
+        held: run the model made linear, where hooks put out nothing but the sources, the biases and what transcoders
+        skip; else the model itself."""
         n_pos = self.ids.shape[1]
         shares = (1 + change if held else change).split(
             [n_pos, *(len(part.z) for part in self.parts), *[n_pos] * len(self.parts)], 1
@@ -156,7 +158,8 @@ class PromptPasses:
     def read(
         self, readings: Sequence[Float[Tensor, "row pos d"]], targets: pd.DataFrame
     ) -> Float[Tensor, "row target"]:
-        """What some latents and logits read in each row of a pass. A logit's dictionary is the one after the last."""
+        """Return what some latents and logits read in each row of a pass. A logit's dictionary is the one after the
+        last."""
         read = readings[-1].new_zeros(len(readings[-1]), len(targets))
         for n in targets["dictionary"].unique():
             mine = np.flatnonzero(targets["dictionary"] == n)
@@ -166,11 +169,11 @@ class PromptPasses:
         return read
 
     def columns(self, nodes: pd.DataFrame) -> Int[np.ndarray, " node"]:
-        """The number of each node among the sources; −1 of what is no source of this prompt."""
+        """Number each node as it stands among the sources; −1 of what is no source of this prompt."""
         return pd.MultiIndex.from_frame(self.sources[_PLACE]).get_indexer(pd.MultiIndex.from_frame(nodes[_PLACE]))
 
     def _directions(self, n: int, latent: Int[Tensor, " target"]) -> Float[Tensor, "target d"]:
-        """The directions that latents of a dictionary read, or the gradients of tokens' log probabilities."""
+        """Return the directions that latents of a dictionary read, or the gradients of tokens' log probabilities."""
         if n < len(self.parts):
             return self.parts[n].dictionary.W_enc.T[latent]
         return self.W_U.T[latent] - self.W_U @ self.next_tokens.to(self.W_U)
@@ -229,7 +232,7 @@ class Slopes:
         self.readings = passes.readings(self.change, held=held)
 
     def of(self, targets: pd.DataFrame) -> Float[np.ndarray, "target source"]:
-        """A backward pass for each `batch_size` targets, latents or logits."""
+        """Return what each target, a latent or a logit, gains with more of each source; a backward pass a block."""
         rows = [np.zeros((0, self.change.shape[1]), np.float32)]
         for start in range(0, len(targets), len(self.change)):
             block = targets.iloc[start : start + len(self.change)]

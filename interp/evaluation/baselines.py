@@ -16,7 +16,7 @@ from typing import ClassVar, TypeVar
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from interp.activations import ActivationStore
 from interp.activations.hooks import Model, module_of

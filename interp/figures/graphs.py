@@ -23,16 +23,14 @@ _LOOKS: dict[str, dict[str, Any]] = {
 
 
 def graph(
-    graph: AttributionGraph, *, nodes: float = 0.7, edges: float = 0.8, labels: Mapping[int, str] | None = None
+    graph: AttributionGraph, *, nodes: float = 0.7, edges: float = 0.8, labels: Mapping[str, str] | None = None
 ) -> go.Figure:
     """Draws an attribution graph, of the three likeliest next tokens: tokens to the right, layers upwards, edges in the
     colour of their sign and as wide as their share of what their target reads.
 
-    nodes, edges: the shares that are drawn (`AttributionGraph.pruned`). labels: names of some nodes of the graph, such
-    as the latents' rules."""
-    kept = graph.pruned(nodes, edges)
-    named = {graph.node_ids()[node]: text for node, text in (labels or {}).items()}
-    kept = kept.of_logits(3)
+    nodes, edges: the shares that are drawn (`AttributionGraph.pruned`). labels: names of some nodes, such as the
+    latents' rules, by their `node_ids`."""
+    kept = graph.pruned(nodes, edges).of_logits(3)
     x, y, ticks = _places(kept)
     fig = go.Figure()
     size = np.abs(kept.edges)
@@ -48,7 +46,7 @@ def graph(
     ids = kept.node_ids()
     for kind, look in _LOOKS.items():
         nodes_of_kind = np.flatnonzero(kept.nodes["kind"] == kind).tolist()
-        texts = [escaped(named.get(ids[node], kept.name(node))) for node in nodes_of_kind]
+        texts = [escaped((labels or {}).get(ids[node], kept.name(node))) for node in nodes_of_kind]
         fig.add_scatter(
             x=x[nodes_of_kind],
             y=y[nodes_of_kind],

@@ -15,6 +15,7 @@ from interp import FeatureStore
 from interp.cli import main
 from interp.effects.attention_attribution import attention_scores
 from interp.effects.attribution import attribution_graph
+from interp.effects.feature_edges import feature_edges
 from interp.effects.graph import AttributionGraph, load_graph
 from interp.effects.graph_checks import (
     agreement,
@@ -237,9 +238,25 @@ def test_ablation_measures_what_the_model_itself_does(model: Transformer, graph:
     handle.remove()
     assert pair["measured"] == pytest.approx(clean - changed, abs=1e-6)
     said = agreement(graph, effects)
-    assert said.n_latents == 30 and said.edges > 0.8  # one block further little else can happen
+    assert effects["source"].nunique() == 30 and said.pairs > 0.8  # one block further little else can happen
     wrong = disagreements(effects)
     assert len(wrong) < len(effects) and (wrong["measured"] / wrong["attributed"]).between(0.5, 2).sum() == 0
+
+
+def test_what_is_attributed_to_a_latent_is_the_gradient_of_the_model(
+    model: Transformer, graph: AttributionGraph
+) -> None:
+    given = transcoders()
+    first, last = (next(iter(given.items())), list(given.items())[-1])
+    expected = feature_edges(model, IDS, first, last, targets=6, ablate=False).set_index(["upstream", "downstream"])
+    nodes, effects = graph.nodes, measured_effects(graph, model, given)
+    source, target = nodes.loc[effects["source"]], nodes.loc[effects["target"]]
+    ends = effects.assign(upstream=source["latent"].to_numpy(), downstream=target["latent"].to_numpy())
+    between = (source["dictionary"] == 0).to_numpy() & (target["dictionary"] == N_LAYERS - 1).to_numpy()
+    of_pairs = ends[between & (target["position"] == len(IDS) - 1).to_numpy()].groupby(["upstream", "downstream"])
+    attributed = of_pairs["attributed"].sum()
+    assert len(attributed) == len(expected)
+    np.testing.assert_allclose(attributed, expected["attribution"][attributed.index], atol=1e-6)
 
 
 def test_an_effect_is_the_slope_of_what_the_model_itself_says(model: Transformer, graph: AttributionGraph) -> None:
@@ -288,7 +305,7 @@ def test_latents_that_read_and_write_alike_are_one_group(tmp_path) -> None:
         [0, 1], ["a", "b"], {7: "x", 8: "y"}, ["blocks.0.h"], nodes, np.array([9, 10, 2, 3, 4, 5, 6]), edges, 1.0, 1.0
     )
     assert graph.supernodes() == {"“a” raises “x”": [2, 3], "“b” lowers “x”": [4, 5]}
-    assert graph.supernodes({2: "a letter", 3: "a letter"})["a letter"] == [2, 3]
+    assert graph.supernodes({"0_0_1": "a letter", "0_1_1": "a letter"})["a letter"] == [2, 3]
     graph.save(tmp_path / "graph.json", nodes=1.0, edges=1.0)
     content = json.loads((tmp_path / "graph.json").read_text())
     written = content["qParams"]["supernodes"]
@@ -302,7 +319,7 @@ def test_latents_that_read_and_write_alike_are_one_group(tmp_path) -> None:
 
 
 def test_a_saved_graph_comes_back(graph: AttributionGraph, tmp_path) -> None:
-    graph.save(tmp_path / "graph.json", labels={0: "<b>first</b>"})
+    graph.save(tmp_path / "graph.json", labels={graph.node_ids()[0]: "<b>first</b>"})
     back, pruned = load_graph(tmp_path / "graph.json"), graph.pruned()
     pd.testing.assert_frame_equal(back.nodes, pruned.nodes, check_dtype=False)
     np.testing.assert_array_equal(back.edges, pruned.edges)

@@ -358,9 +358,9 @@ def graphs_in_short(results: Results) -> str:
     own, held = by_row["agreement"], by_row["held"]
     free, as_held = (held[f"{name}, paths"] for name in ("nothing held", "norms and patterns held"))
     return (
-        "On a model of four layers the effect of latents on the next token agrees with ablation at a rank correlation "
-        f"of {own['latents']:.2f}, and what they hand to each other at {own['pairs']:.2f}. The paths that a graph "
-        f"draws to the next token hold norms and attention: they agree at {free:.2f}, and where the ablated model "
+        "On a model of four layers the effect of latents on the next token, to first order, agrees with ablation at a "
+        f"rank correlation of {own['latents']:.2f}, and that on each other at {own['pairs']:.2f}. The paths that a "
+        f"graph draws to the next token hold norms and attention: they agree at {free:.2f}, and where the ablated model "
         f"holds these too at {as_held:.2f}."
     )
 

@@ -360,8 +360,8 @@ def graphs_in_short(results: Results) -> str:
     return (
         "On a model of four layers the effect of latents on the next token, to first order, agrees with ablation at a "
         f"rank correlation of {own['latents']:.2f}, and that on each other at {own['pairs']:.2f}. The paths that a "
-        f"graph draws to the next token hold norms and attention: they agree at {free:.2f}, and where the ablated model "
-        f"holds these too at {as_held:.2f}."
+        f"graph draws to the next token hold norms and attention: they agree at {free:.2f}, and where the ablated "
+        f"model holds these too at {as_held:.2f}."
     )
 
 

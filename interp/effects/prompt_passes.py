@@ -87,9 +87,10 @@ class PromptPasses:
         self.model, self.ids = model, ids
         module: Any = module_of(model)
         self.module: nn.Module = module
-        self.W_U, norm = getattr(module, "W_U", None), getattr(module, "final_norm", None)
-        if self.W_U is None or norm is None:
+        W_U, norm = getattr(module, "W_U", None), getattr(module, "final_norm", None)
+        if W_U is None or norm is None:
             raise ValueError("the model shows no final norm and unembedding, and logits cannot be followed back")
+        self.W_U: Float[Tensor, "d d_vocab"] = W_U.detach()
         self.final = Hook(norm)
         self.entry = resolve_hooks(model, [EMBEDDING_HOOK])[EMBEDDING_HOOK]
         self.held_model = HeldModel(module)
@@ -109,7 +110,7 @@ class PromptPasses:
     def probabilities(self, final: Float[Tensor, " d"]) -> Float[Tensor, " d_vocab"]:
         """Return the probabilities of the next token, from what the unembedding reads."""
         b_U: Any = getattr(self.module, "b_U", None)
-        logits = final @ self.W_U.detach().to(final)
+        logits = final @ self.W_U.to(final)
         return (logits if b_U is None else logits + b_U.detach().to(logits)).float().softmax(0)
 
     def zeros(self, rows: int) -> Float[Tensor, "row source"]:

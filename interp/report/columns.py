@@ -4,6 +4,8 @@ In: features and ranking, one row a latent, dead ones too, in the same order. Ou
 load before the first paint.
 """
 
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from interp.features.verdict_names import (
     MIN_F1,
     MONOSEMANTIC,
     NO_CONTEXT,
+    POLYSEMANTIC,
     SINGLE_TOKEN,
     WITHOUT_SCORES,
 )
@@ -27,6 +30,9 @@ MAX_TOKEN_SHARE = 0.5
 """Share of the activation on its commonest token up to which a latent fires on many tokens."""
 N_UNLIKE = 12
 """Features with which the table begins, whose rules are unlike each other."""
+N_READABLE = 3
+"""Features of the overview that are there for their rules."""
+_QUOTED = re.compile(r'"[^"]*"')
 
 
 def table_columns(
@@ -93,6 +99,42 @@ def _column(table: pd.DataFrame, name: str) -> list[Any]:
 
 def _numbers(table: pd.DataFrame, name: str, digits: int = DIGITS) -> list:
     return [number(value, digits) for value in _column(table, name)]
+
+
+def worth_showing(
+    features: pd.DataFrame,
+    ranking: pd.DataFrame,
+    senses: Mapping[int, Sequence[Mapping[str, Any]]],
+    effects: pd.DataFrame | None = None,
+) -> list[tuple[int, str]]:
+    """Latents of several kinds for the overview, each with why it is there: some whose rules hold and are built
+    unlike each other, the one with the largest effect that is sure, the one whose senses part it most evenly by rules
+    that hold, and the single-token one with the largest effect. senses: of each latent that has more than one."""
+    shown: dict[int, str] = {}
+
+    forms = set[str]()
+    for latent in worth_a_look(ranking.assign(token_entropy=features.get("token_entropy")), len(ranking)):
+        form = _QUOTED.sub("", str(ranking.loc[latent, "explanation"]))
+        if len(shown) < N_READABLE and form not in forms:
+            forms.add(form)
+            shown[latent] = "a rule that holds"
+    low = pd.Series(dtype=float)
+    if effects is not None:
+        low = effects.set_index("latent")["beyond_null_low"].sort_values(ascending=False, kind="stable")
+        low = low[low > 0]
+    verdict = ranking["verdict"]
+    for latent in [j for j in low.index if verdict[j] != SINGLE_TOKEN][:1]:
+        shown[latent] = "the largest effect"
+    evenness = {
+        latent: min(sense.get("share") or 0 for sense in parts[:2])
+        for latent, parts in senses.items()
+        if verdict[latent] == POLYSEMANTIC and all((sense.get("f1") or 0) >= MIN_F1 for sense in parts)
+    }
+    for latent in sorted(evenness, key=lambda latent: -evenness[latent])[:1]:
+        shown[latent] = "the clearest senses"
+    for latent in [j for j in low.index if verdict[j] == SINGLE_TOKEN][:1]:
+        shown[latent] = "the largest effect of a single token"
+    return list(shown.items())
 
 
 def recommended_order(features: pd.DataFrame, ranking: pd.DataFrame) -> list[int]:

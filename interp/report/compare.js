@@ -38,8 +38,8 @@ report.views.compare = (() => {
       h("button", { type: "submit" }, "Compare"),
       named.every(isLatent) ? h("a", { href: `#compare/${named[1]}/${named[0]}` }, "Swap") : null,
       near.length
-        ? h("span.muted", null, `Others near ${named[0]}: `,
-          near.map((other) => [h("a", { href: `#compare/${named[0]}/${other}` }, String(other)), " "]))
+        ? h("span.others", null, h("span.muted", null, "or with "),
+          near.map((other) => report.lead.linked(other, `#compare/${named[0]}/${other}`)))
         : null);
   }
 
@@ -161,19 +161,16 @@ report.views.compare = (() => {
       const distinct = all.filter(([, row]) => !rows.has(row) && rows.add(row));
       return distinct.sort((one, two) => two[3] - one[3]);
     };
-    const list = (some, latent, feature) => {
-      const most = feature.facts.max || 1;
-      return some.length
-        ? report.examples.list(strongest(some), most, latent, N_EXAMPLES, "line")
-        : h("p.missing", null, "None of the examples stored.");
-    };
+    const list = (some, latent, feature, beside) => (some.length
+      ? report.examples.list(latent, feature, strongest(some), { few: N_EXAMPLES, how: "line", beside })
+      : h("p.missing", null, "None of the examples stored."));
     const column = (kind, title, ...rest) => h(`section.${kind}`, null, h("h3", null, title), rest);
     if (!known) {
       return h("div.where", null,
         column("a", `Strongest of ${a}`, list(first.examples, a, first)),
         column("b", `Strongest of ${b}`, list(second.examples, b, second)));
     }
-    const parted = (feature, at) => {
+    const parted = (feature, [at]) => {
       const places = new Set(at);
       return [true, false].map((wanted) => feature.examples.filter((_, k) => places.has(k) === wanted));
     };
@@ -181,14 +178,20 @@ report.views.compare = (() => {
     const of = (some, feature) => h("p.muted", null,
       `${format.count(some.length)} of the ${format.count(feature.examples.length)} examples stored`);
     const hasBoth = bothA.length + bothB.length > 0;
+    /* By the one of which more such examples are stored: its activations shade them, the other's stand beside. */
+    const isByA = bothA.length >= bothB.length;
+    const [some, latent, feature, [at, values]] = isByA ? [bothA, a, first, known[3]] : [bothB, b, second, known[4]];
+    const others = new Map(at.map((place, k) => [feature.examples[place][1], values[k]]));
+    const beside = { valueOf: ([, row]) => others.get(row), isFirst: !isByA };
     return h("div.where", null,
       hasBoth ? null : h("p.muted", null, "Both fire in none of the examples stored."),
       column("a", `${a} fires, ${b} does not`, of(onlyA, first), list(onlyA, a, first)),
       hasBoth ? column("both", "Both fire",
         h("p.muted", null,
-          `${format.count(bothA.length)} stored of ${a} and ${format.count(bothB.length)} of ${b}; `
-            + `shaded by ${bothA.length ? a : b}`),
-        bothA.length ? list(bothA, a, first) : list(bothB, b, second)) : null,
+          `${format.count(some.length)} of the ${format.count(feature.examples.length)} examples stored of ${latent}, `
+            + "which shades them"),
+        h("p.scores", { "aria-hidden": "true" }, h("b.a", null, String(a)), h("b.b", null, String(b))),
+        list(some, latent, feature, beside)) : null,
       column("b", `${b} fires, ${a} does not`, of(onlyB, second), list(onlyB, b, second)));
   }
 
@@ -287,7 +290,7 @@ report.views.compare = (() => {
     }
     if (!(named.length === 2 && named.every(isLatent))) {
       const wrong = named.find((text) => text && !isLatent(text));
-      const missing = `There is no feature ${wrong}: latents run from 0 to ${latents - 1}.`;
+      const missing = `There is no feature ${wrong}: features run from 0 to ${latents - 1}.`;
       section.replaceChildren(choice(named), h("p.missing", null, wrong ? missing : "Name two features."));
       return;
     }

@@ -96,7 +96,7 @@ report.evidence = (() => {
   }
 
   function legend(measures) {
-    const sentences = ["Each bar spans nearly all latents; the mark is this latent."];
+    const sentences = ["Each bar spans nearly all features; the mark is this feature."];
     if (measures.some(({ low }) => low !== null)) sentences.push("Shaded: the central 95 % of its null.");
     const titlesOfNull = new Map();
     for (const { null: name, title } of measures) {

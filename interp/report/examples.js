@@ -268,9 +268,10 @@ report.examples = (() => {
     return k < 0 ? [] : [senseMark(k, "the only sense seen to fire on this token")];
   }
 
-  /* how: as wide as is chosen for the page, where it is not given. senses: those that the examples are marked with.
-   * alike: examples that this one stands for; its button shows them below it. */
-  function example(one, most, latent, how = null, senses = [], alike = []) {
+  /* One example of a latent, as `list` shows it. alike: examples that this one stands for; its button shows them below
+   * it. */
+  function example(one, shown, alike = []) {
+    const { latent, most, how, senses, beside } = shown;
     let isOpen = false;
     const value = written(valueOf(one), most),
       title = "open the whole context";
@@ -278,7 +279,10 @@ report.examples = (() => {
     const button = h("button.value", named, value);
     const place = h("div.place");
     const mark = senses.length ? h("span.of-sense") : null;
-    const item = h(mark ? "li.example.marked" : "li.example", { "data-row": one[1] }, button, mark, place);
+    const other = beside ? h("span.value", null, written(beside.valueOf(one), most)) : null;
+    const scores = beside?.isFirst ? [other, button] : [button, other];
+    const kind = mark ? "li.example.marked" : other ? "li.example.two-scores" : "li.example";
+    const item = h(kind, { "data-row": one[1] }, scores, mark, place);
     let more = alike.length
       ? h("button.alike", { type: "button", onclick: showAlike }, `+${alike.length} alike`)
       : null;
@@ -292,7 +296,7 @@ report.examples = (() => {
       event.stopPropagation();
       more.remove();
       more = null;
-      item.after(...alike.map((other) => example(other, most, latent, how, senses)));
+      item.after(...alike.map((each) => example(each, shown)));
     }
     item.addEventListener("click", (event) => {
       if (event.target.closest("a, .about") || (event.target !== button && String(getSelection()))) return;
@@ -304,17 +308,19 @@ report.examples = (() => {
     return Object.assign(item, { draw });
   }
 
-  /* The first of some examples of a latent, with a button that shows the others. most: the activation of the deepest
-   * shade. */
-  function list(examples, most, latent, few = FEW, how = null, senses = [], alikeOf = () => []) {
-    const shown = h(
-      hasText ? "ol.examples" : "ol.examples.inputs",
-      null,
-      examples.slice(0, few).map((one) => example(one, most, latent, how, senses, alikeOf(one))),
-    );
+  /* The first `few` of some examples of a latent, with a button that shows the others.
+   *
+   * how: as wide as is chosen for the page, where it is not given. senses: those that the examples are marked with.
+   * alikeOf: gives the examples that one stands for. beside: the activation of another feature at each, and whether
+   * that stands first: { valueOf, isFirst }. */
+  function list(latent, feature, examples, { few = FEW, how, senses = [], alikeOf = () => [], beside } = {}) {
+    const most = feature.facts.max || 1;
+    const items = (some) =>
+      some.map((one) => example(one, { latent, most, how, senses, beside }, alikeOf(one)));
+    const shown = h(hasText ? "ol.examples" : "ol.examples.inputs", null, items(examples.slice(0, few)));
     if (examples.length <= few) return shown;
     const onclick = () => {
-      const rest = examples.slice(few).map((one) => example(one, most, latent, how, senses, alikeOf(one)));
+      const rest = items(examples.slice(few));
       shown.append(...rest);
       more.remove();
       rest[0].querySelector("button").focus({ preventScroll: true });
@@ -406,5 +412,5 @@ report.examples = (() => {
     return group;
   }
 
-  return { example, list, line, load, copies, widths, valueOf, senseMark, senseOf, tokenOf, passageOf, onopen: null };
+  return { list, line, load, copies, widths, valueOf, senseMark, senseOf, tokenOf, passageOf, onopen: null };
 })();

@@ -7,6 +7,7 @@ report.views.feature = (() => {
   const { logits, effects } = report.logits;
   const { firstStored, region } = report.firings;
   const N_LISTED = 5;
+  const N_NEAR = 3;
   const LEAST_F1 = 0.1; // of a label that is shown
   const BESIDE_HISTOGRAM = ["fires on", "firings", "activation", "tokens", "position"];
   let wanted;
@@ -60,7 +61,7 @@ report.views.feature = (() => {
       h("td", null, format.fixed(jaccard)),
       h("td", null, format.significant(lift)),
     ];
-    return links(latent, coactivations, heads, cells, "It fires with no other latent.");
+    return links(latent, coactivations, heads, cells, "It fires with no other feature.");
   }
 
   function labels(all) {
@@ -133,7 +134,14 @@ report.views.feature = (() => {
         learnt(latent),
         senses(latent),
         report.notes.editor(latent)),
-      feature.facts.n_active ? report.lead.element(latent, feature) : null);
+      feature.facts.n_active ? report.lead.element(latent, feature, ...nearby(latent, feature)) : null);
+  }
+
+  /* The nearest features, and the way to its place on the map. */
+  function nearby(latent, { neighbours }) {
+    if (!neighbours.length) return [];
+    const onMap = h("a", { href: `#map/${latent}` }, "on the map");
+    return [["Near it", [neighbours.slice(0, N_NEAR).map(([other]) => report.lead.linked(other)), onMap]]];
   }
 
   /* The way back to the table, and to the features before, after and nearest to this one. */
@@ -186,7 +194,7 @@ report.views.feature = (() => {
     if (!feature.facts.n_active) {
       return [
         heading(latent, feature),
-        nothing(`This latent fired on none of the ${format.count(scanned)} tokens scanned.`),
+        nothing(`This feature fired on none of the ${format.count(scanned)} tokens scanned.`),
         h("div.side.alone", null, directLogits(term("direct logit effects", "Direct logit effects")), near),
       ];
     }
@@ -216,7 +224,7 @@ report.views.feature = (() => {
     const latent = Number(argument);
     wanted = latent;
     if (!/^\d+$/.test(argument ?? "") || latent >= latents) {
-      const missing = `There is no feature ${argument ?? ""}: latents run from 0 to ${latents - 1}. `;
+      const missing = `There is no feature ${argument ?? ""}: features run from 0 to ${latents - 1}. `;
       section.replaceChildren(h("p.missing", null, missing, h("a", { href: "#features" }, "All features")));
       return;
     }

@@ -92,7 +92,8 @@ report.filters = (() => {
   function histograms() {
     return Object.entries(report.ranges.all).map(([name, { title, hint, edges, log }]) => {
       const onrange = (range, isMoving) => setRange(name, range, isMoving);
-      const shape = { edges, counts: counts(name), log, small: true, ...(log ? powers(edges) : {}) };
+      const ticks = log ? powers(edges) : edges[0] < 0 ? { ticks: [0, edges.at(-1)] } : {};
+      const shape = { edges, counts: counts(name), log, small: true, ...ticks };
       const histogram = report.histogram({ title, ...shape, unit: "features", onrange });
       const show = () => histogram.show({ counts: counts(name), range: state.ranges[name] ?? null });
       onchange(show);

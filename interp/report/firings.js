@@ -55,10 +55,9 @@ report.firings = (() => {
   }
 
   const firstStored = (feature) => stored(feature);
-  const listed = (latent, feature, examples, few) => list(examples, feature.facts.max || 1, latent, few);
   const marked = (latent, feature, examples, few) =>
-    list(examples, feature.facts.max || 1, latent, few, null, feature.senses ?? []);
-  const strongest = (latent, feature) => listed(latent, feature, firstStored(feature).slice(0, N_FIRST));
+    list(latent, feature, examples, { few, senses: feature.senses ?? [] });
+  const strongest = (latent, feature) => list(latent, feature, firstStored(feature).slice(0, N_FIRST));
 
   function markedInTurn(latent, feature) {
     const turns = inTurn(feature);
@@ -66,7 +65,7 @@ report.firings = (() => {
     const shown = turns.map(([one]) => one);
     const senses = feature.senses ?? [];
     return [orderInWords(feature, turns),
-      list(shown, feature.facts.max || 1, latent, N_FIRST, null, senses, (one) => alike.get(one))];
+      list(latent, feature, shown, { few: N_FIRST, senses, alikeOf: (one) => alike.get(one) })];
   }
 
   /* A fair sample of each slice of its range, the strongest slice first. */
@@ -83,22 +82,20 @@ report.firings = (() => {
     return feature.intervals.map(slice).reverse();
   }
 
-  /* The histogram of its activations; its slices are dotted. onrange: where it is given, told which range is chosen. */
-  function activations({ histogram: { edges, counts }, intervals: slices }, onrange = null) {
-    const lines = slices.slice(1).map(([low]) => low);
+  /* The histogram of its activations, coloured by sense where it has several. onrange: told which range is chosen. */
+  function activations({ histogram: { edges, counts }, sense_counts: parts }, onrange) {
     const round = [];
     for (let k = -12; k < 12; k++) for (const digit of [1, 2, 5]) round.push(Number(`${digit}e${k}`));
     const inside = round.filter((v) => v > edges[0] && v < edges.at(-1));
-    const axis = "activation (log scale)";
     return report.histogram({
       title: "Histogram of activations",
       edges,
       counts,
+      parts: parts ?? [],
       log: true,
-      lines,
       ticks: inside.length > 1 ? inside : [edges[0], edges.at(-1)],
-      height: onrange ? 96 : 150,
-      axis: onrange ? `${axis}: drag to choose examples` : axis,
+      height: 96,
+      axis: `activation (log scale${parts ? "), by sense" : ")"}: drag to choose examples`,
       unit: "firings",
       onrange,
     });
@@ -115,8 +112,8 @@ report.firings = (() => {
       common ? h("p.rule", null, h("span.muted", null, "its firings share: "), ruleText(common)) : null,
       h("p.muted", null, numbersOf(one)),
       following.length ? h("p.following", null, h("span.muted", null, "followed by "), following) : null,
-      cut ? listed(latent, feature, one.examples.slice(0, cut)) : null,
-      weakest.length ? [h("h3", null, "Its weakest"), listed(latent, feature, weakest)] : null,
+      cut ? list(latent, feature, one.examples.slice(0, cut)) : null,
+      weakest.length ? [h("h3", null, "Its weakest"), list(latent, feature, weakest)] : null,
     ];
   }
 
@@ -217,5 +214,5 @@ report.firings = (() => {
     return { list: tablist, panels, choose, chosen: () => chosen };
   }
 
-  return { activations, region, firstStored, strongest };
+  return { region, firstStored, strongest };
 })();

@@ -1,14 +1,14 @@
 /* A histogram, and a range of it where one may be chosen: by dragging over it, or by the arrow keys on its two
  * handles.
  *
- * edges, counts: of the bins. ticks, lines: values written below the axis, and drawn through the bars. marks:
- * [value, text], least first, written above the bars. write: gives the text of a tick. height: of the picture, which is
+ * edges, counts: of the bins. parts: counts of some parts of them, one list each, drawn over the bars from the axis up.
+ * ticks: values written below the axis. marks: [value, text], least first, written above the bars. write: gives the text of a tick. height: of the picture, which is
  * 400 wide. onrange: told [first bin, last bin + 1], or null for all of it, and whether the pointer is still down. The
  * element that comes back has show({ counts, range }). */
 "use strict";
 
 report.histogram = ({
-  title, edges, counts, log = false, ticks = [], lines = [], marks = [], axis = "", unit = "", small = false,
+  title, edges, counts, parts = [], log = false, ticks = [], marks = [], axis = "", unit = "", small = false,
   root = false, height = 150, onrange = null, write: writeTick = null,
 }) => {
   if (!counts.length) return h("p.missing", null, "No histogram.");
@@ -23,6 +23,7 @@ report.histogram = ({
   let shown = { counts, range: null };
 
   const bars = counts.map(() => svg("rect", { class: "bin" }));
+  const ofParts = parts.map((_, part) => counts.map(() => svg("rect", { class: "bin part", "data-sense": part })));
   const names = bars.map((bar) => bar.appendChild(svg("title")));
   const most = svg("text", { x: left - 5, y: top + 9, "text-anchor": "end" });
   const texts = spread(ticks.length ? ticks : [edges[0], edges[last >> 1], edges[last]]);
@@ -40,7 +41,7 @@ report.histogram = ({
   const named = onrange ? { class: "brushed" } : { role: "img", "aria-label": title };
   const picture = svg("svg", { viewBox: `0 0 ${W} ${H}`, ...named },
     bars,
-    lines.filter((v) => v > edges[0]).map((v) => upright(v, top)),
+    ofParts.flat(),
     svg("line", { class: "axis", x1: left, x2: W - right, y1: base, y2: base }),
     marked(),
     texts.map(tick),
@@ -67,11 +68,20 @@ report.histogram = ({
   function show(changed) {
     shown = { ...shown, ...changed };
     const highest = Math.max(...shown.counts, 1), [from, to] = shown.range ?? [0, last];
+    const heightOf = (n) => (grown(n) / grown(highest)) * (base - top);
+    const put = (bar, k, above, height) => {
+      const width = Math.max(x(edges[k + 1]) - x(edges[k]) - 0.6, 0.6);
+      const place = { x: x(edges[k]), y: base - above - height, width, height };
+      for (const [name, value] of Object.entries(place)) bar.setAttribute(name, value.toFixed(2));
+      bar.classList.toggle("out", k < from || k >= to);
+    };
     shown.counts.forEach((n, k) => {
-      const height = (grown(n) / grown(highest)) * (base - top), width = x(edges[k + 1]) - x(edges[k]);
-      const place = { x: x(edges[k]), y: base - height, width: Math.max(width - 0.6, 0.6), height };
-      for (const [name, value] of Object.entries(place)) bars[k].setAttribute(name, value.toFixed(2));
-      bars[k].classList.toggle("out", k < from || k >= to);
+      put(bars[k], k, 0, heightOf(n));
+      let above = 0;
+      ofParts.forEach((own, part) => {
+        put(own[k], k, above, heightOf(parts[part][k]));
+        above += heightOf(parts[part][k]);
+      });
       const count = `${format.count(n)}${unit ? ` ${unit}` : ""}`;
       names[k].textContent = `${write(edges[k])} to ${write(edges[k + 1])}: ${count}`;
     });

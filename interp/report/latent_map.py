@@ -32,6 +32,8 @@ MIN_LIFT = 3.0
 all that is."""
 WIDE = 4 / 3
 """Width of the map by its height: about the frame's on a screen. The axes of UMAP have no meaning of their own."""
+_LETTER = re.compile(r'"[\W_]*[a-zA-Z0-9]?[\W_]*"')
+"""A token of one letter or none, which tells nothing as a name."""
 _BETWEEN = re.compile(r'(?<="), (?:or )?|(?<=") or |, or ')
 
 
@@ -40,7 +42,7 @@ def map_payload(inputs: ReportInputs, explanations: Sequence[str], seed: int) ->
     W_dec = inputs.store.W_dec
     latents = np.flatnonzero(inputs.features["n_active"] > 0).tolist()
     if W_dec is None or not latents:
-        why = "this feature store has no decoder directions (W_dec)" if W_dec is None else "no latent fires"
+        why = "this feature store has no decoder directions (W_dec)" if W_dec is None else "no feature fires"
         return {"missing": f"There is no map: {why}."}
     points = decoder_layout(np.asarray(W_dec, dtype=np.float32)[latents], seed=seed)
     within = surroundings(inputs.store)
@@ -137,7 +139,7 @@ def map_names(
             members = np.flatnonzero(cluster == c)
             counts = Counter(phrase for i in members for phrase in phrases_of[i])
             least = max(MIN_LATENTS, MIN_SHARE * len(members))
-            telling = {name: n for name, n in counts.items() if n >= least}
+            telling = {name: n for name, n in counts.items() if n >= least and not _LETTER.fullmatch(name)}
             lift = MIN_LIFT * len(members) / len(points)
             candidates += [(-n, name, c) for name, n in telling.items() if n >= lift * overall[name]]
         done = set[int]()

@@ -7,8 +7,9 @@ In: a FeatureStore and pairs of its latents. Out, of each pair (a, b), from one 
     n_both         tokens on which both fire
     correlation    Pearson's, of their activations over all tokens scanned; None where one of them never changes
     cosine         of their decoder directions; None without W_dec
-    at_a           which of a's examples b fires at too, by their places in the order of the page (`payloads`)
-    at_b           which of b's examples a fires at
+    at_a           which of a's examples b fires at too, by their places in the order of the page (`payloads`), and
+                   the activation of b at each
+    at_b           which of b's examples a fires at, and the activation of a
 """
 
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from jaxtyping import Float, Int
 
 from interp.features.feature_store import FeatureStore
 from interp.report.contexts import ROWS_AT_ONCE
-from interp.report.json_text import number
+from interp.report.json_text import DIGITS, number, numbers
 from interp.report.payloads import TABLES
 
 N_OTHERS = 2
@@ -48,12 +49,15 @@ def in_common(store: FeatureStore, pairs: Int[np.ndarray, "pair 2"]) -> list[lis
     places = np.arange(counts.sum()) + np.repeat(starts.reshape(-1) - ends + counts.reshape(-1), counts.reshape(-1))
     rows = row_of[places]
     others = np.repeat(pairs[:, ::-1].reshape(-1), counts.reshape(-1))
-    both, products, moments, fires = _sums(store, pairs, rows, others)
+    both, products, moments, values = _sums(store, pairs, rows, others)
     mean, deviation = moments
     n, (a, b) = _n_tokens(store), pairs.T
     with np.errstate(divide="ignore", invalid="ignore"):
         correlation = (products / n - mean[a] * mean[b]) / (deviation[a] * deviation[b])
-    at = [np.flatnonzero(fires[start:stop]).tolist() for start, stop in pairwise([0, *ends.tolist()])]
+    at = [
+        [np.flatnonzero(some).tolist(), numbers(some[some != 0], DIGITS)]
+        for some in (values[start:stop] for start, stop in pairwise([0, *ends.tolist()]))
+    ]
     numbered = zip(both.tolist(), correlation, _cosines(store, pairs), at[::2], at[1::2], strict=True)
     return [[n_both, number(r), number(cosine), at_a, at_b] for n_both, r, cosine, at_a, at_b in numbered]
 
@@ -65,10 +69,10 @@ def _sums(
     latents: Int[np.ndarray, " place"],
 ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray], np.ndarray]:
     """The rows on which both of each pair fire, and Σ z_a z_b; mean and standard deviation of each latent over all
-    tokens; and whether each of `latents` fires in its one of `rows`."""
+    tokens; and the activation of each of `latents` in its one of `rows`."""
     both, products = np.zeros(len(pairs), np.int64), np.zeros(len(pairs))
     total, squares = np.zeros(store.d_sae), np.zeros(store.d_sae)
-    fires = np.zeros(len(rows), bool)
+    values = np.zeros(len(rows))
     order = np.argsort(rows, kind="stable")
     for start in range(0, len(store.codes), ROWS_AT_ONCE):
         z = store.codes[start : start + ROWS_AT_ONCE].scipy().astype(np.float64)
@@ -76,7 +80,7 @@ def _sums(
         z.sort_indices()
         block = order[slice(*np.searchsorted(rows[order], [start, start + ROWS_AT_ONCE]))]
         if len(block):
-            fires[block] = np.asarray(z[rows[block] - start, latents[block]]).reshape(-1) != 0
+            values[block] = np.asarray(z[rows[block] - start, latents[block]]).reshape(-1)
         columns = z.tocsc()
         total += np.asarray(columns.sum(0)).reshape(-1)
         squares += np.asarray(columns.multiply(columns).sum(0)).reshape(-1)
@@ -87,7 +91,7 @@ def _sums(
             products[some] += np.asarray(common.sum(0)).reshape(-1)
     n = _n_tokens(store)
     mean = total / n
-    return both, products, (mean, np.sqrt(np.maximum(squares / n - mean**2, 0))), fires
+    return both, products, (mean, np.sqrt(np.maximum(squares / n - mean**2, 0))), values
 
 
 def _cosines(store: FeatureStore, pairs: Int[np.ndarray, "pair 2"]) -> Float[np.ndarray, " pair"] | list[None]:

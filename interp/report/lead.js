@@ -16,6 +16,7 @@ report.lead = (() => {
   const { labelOf } = report.selection;
   const N_PREDICTED = 5;
   const GOOD = 0.5; // F1 of a label that is set bold
+  const BY_CHANCE = "these tokens follow its firings no more often than by chance";
   const NO_RULE = "No rule in words holds.";
   const isKnown = (f1) => f1 !== null && f1 !== undefined;
   const f1Element = (f1) => (isKnown(f1) ? h("small", null, ` F1 ${format.fixed(f1)}`) : null);
@@ -28,12 +29,23 @@ report.lead = (() => {
   const labelElement = (latent) =>
     h(columns.label_f1[latent] < GOOD ? "span" : "b", null, format.words(labelOf(latent)));
 
-  /* A rule that is nothing but a list of tokens in quotes says how many. */
+  /* The tokens of a rule that is nothing but a list of them in quotes; none of any other. */
+  const listOf = (rule) => (/^"[^"]+"(?:(?:,| or|, or) "[^"]+")*$/.test(rule) ? rule.match(/"[^"]+"/g) : []);
+
+  /* How many tokens a rule lists, where it does nothing else. */
   function listed(rule) {
-    const isListOfTokens = /^"[^"]+"(?:(?:,| or|, or) "[^"]+")*$/.test(rule);
-    const n = isListOfTokens ? rule.match(/"[^"]+"/g).length : 0;
+    const n = listOf(rule).length;
     if (n === 0) return null;
     return h("span.muted", null, n === 1 ? "the token " : `any of ${n} tokens: `);
+  }
+
+  /* The same rule; where it lists nothing but white space, by the line ends and then by the spaces in it. */
+  function inOrder(rule) {
+    const tokens = listOf(rule);
+    if (tokens.length < 2 || !tokens.every((token) => /^"(?:\s|\\n)+"$/.test(token))) return rule;
+    const lines = (token) => token.split("\\n").length;
+    tokens.sort((a, b) => lines(a) - lines(b) || a.length - b.length);
+    return `${tokens.slice(0, -1).join(", ")} or ${tokens.at(-1)}`;
   }
 
   /* In a few words, for a card or a list. measured: gives what stands behind it, of its F1. */
@@ -44,6 +56,10 @@ report.lead = (() => {
     return [ruleText(rule), measured(f1(latent))];
   }
 
+  /* A link to a feature with what it fires on, in a few words on one line. */
+  const linked = (latent, href = `#feature/${latent}`) => h("span.near", null,
+    h("a", { href }, String(latent)), h("span.rule", null, brief(latent, () => null)));
+
   /* In full: where a label leads, the rule stands behind it; where there are several senses, each has its own rule. */
   function firesOn(latent, senses) {
     const rule = columns.explanation[latent];
@@ -51,7 +67,7 @@ report.lead = (() => {
     if (!hasText && !byLabel(latent)) return h("span.muted", null, "No label says where it fires.");
     const inWords = [
       rule && !isWeakRule(ruleF1) ? listed(rule) : null,
-      ruleElement(rule, ruleF1, "No explanation was found."),
+      ruleElement(rule && inOrder(rule), ruleF1, "No explanation was found."),
       rule ? f1Term(ruleF1) : null,
     ];
     if (senses?.length && !byLabel(latent)) {
@@ -90,7 +106,7 @@ report.lead = (() => {
     const path = feature.logits ? "direct logits" : "measured by ablation";
     return [
       h(isMuted ? "span.predicts.muted" : "span.predicts", null, predicts(feature)),
-      h("small.muted", null, path, isMuted ? "; these tokens follow no more often than by chance" : null),
+      h("small.muted", null, path, isMuted ? `; ${BY_CHANCE}` : null),
     ];
   }
 
@@ -115,13 +131,15 @@ report.lead = (() => {
     return all.map(one);
   }
 
-  /* Both, one below the other. */
-  function element(latent, feature) {
-    const line = (name, ...content) => h("div", null, h("dt", null, name), h("dd", null, content));
+  /* Both, one below the other, and what else is said in lines of its own: [name, content]. */
+  function element(latent, feature, ...more) {
+    const line = (kind, name, ...content) => h(kind, null, h("dt", null, name), h("dd", null, content));
     return h("dl.lead", null,
-      line(hasText ? "Fires on" : "Detects", firesOn(latent, feature.senses), signs(columns.explanation[latent])),
-      hasText && predicts(feature).length ? line("Raises", raises(feature)) : null);
+      line("div", hasText ? "Fires on" : "Detects",
+        firesOn(latent, feature.senses), signs(columns.explanation[latent])),
+      hasText && predicts(feature).length ? line("div.raises", "Raises", raises(feature)) : null,
+      more.map(([name, content]) => line("div", name, content)));
   }
 
-  return { brief, element, byLabel, f1, predicts };
+  return { brief, linked, element, inSenses, byLabel, f1, predicts, byChance: (feature) => isByChance(feature) && BY_CHANCE };
 })();

@@ -24,8 +24,7 @@ report.logits = (() => {
   }
 
   /* Tokens at both ends: [name, rows] of each, the first few of them. */
-  function ends([raised, raises], [lowered, lowers], from = 0, to = N_FIRST) {
-    const most = largest(raises, lowers);
+  function ends([raised, raises], [lowered, lowers], from = 0, to = N_FIRST, most = largest(raises, lowers)) {
     return h(
       "div.pair",
       null,
@@ -37,8 +36,8 @@ report.logits = (() => {
   /* Changes of one kind on one scale, in nats: the interval of its null shaded, its own interval a line, and its
    * mean.
    *
-   * span: the ends of the scale, else those of what is drawn; zero: what is written at 0. */
-  function gauge([mean, low, high], [nullMean, nullLow, nullHigh], span = null, zero = "") {
+   * span: the ends of the scale, else those of what is drawn; isMarked: they are written beside it, and 0 below. */
+  function gauge([mean, low, high], [nullMean, nullLow, nullHigh], span = null, isMarked = false) {
     const known = [0, mean, low, high, nullMean, nullLow, nullHigh].filter((x) => x !== null);
     const [least, most] = span ?? [Math.min(...known), Math.max(...known)];
     const place = (x) => Math.min(Math.max((x - least) / (most - least || 1), 0), 1).toFixed(4);
@@ -49,12 +48,16 @@ report.logits = (() => {
     return h(
       "span.gauge",
       { role: "img", "aria-label": text, title: text },
-      h("i.zero", { "--at": place(0), "data-label": zero }),
+      h("i.zero", { "--at": place(0), "data-label": isMarked ? "0" : null }),
+      isMarked ? endsOf(format.significant(least, 1), format.significant(most, 1)) : null,
       range("null", nullLow, nullHigh),
       range("range", low, high),
       h("i.point", { "--at": place(mean) }),
     );
   }
+
+  /* What is written beside the two ends of a gauge. */
+  const endsOf = (...texts) => texts.map((text) => h("i.end", { "data-label": text }));
 
   /* Whether the model learnt it, and whether the model loses by its removal, each with the number that decides it; the
    * other measurements of its removal are folded.
@@ -66,13 +69,14 @@ report.logits = (() => {
     const title = [term("learnt", "Learnt"), " by the model, and its ", term("effect")];
     const decided = h("table.plain.effects", null,
       h("tbody", null, learntRow(learnt), measured ? effectRow(measured.beyond_null, ablated?.span) : null));
-    const why = ablated ? `This latent was not ablated: ${ablated.note}` : "No latent was ablated.";
+    const why = ablated ? `This feature was not ablated: ${ablated.note}` : "No feature was ablated.";
     return block(title, decided, measured ? consequences(measured) : nothing(why));
   }
 
   function learntRow(learnt) {
     if (learnt === null) return null;
-    const marks = [h("i.zero", { "--at": 0.5, "data-label": "½" }), h("i.point", { "--at": learnt })];
+    const marks = [h("i.zero", { "--at": 0.5, "data-label": "½" }), endsOf("0", "1"),
+      h("i.point", { "--at": learnt })];
     const answer = learnt >= 0.5 ? "yes" : "no";
     const isSure = Math.max(learnt, 1 - learnt) >= 1 - UNSURE;
     return h("tr", null,
@@ -87,8 +91,8 @@ report.logits = (() => {
     const [mean, low, high] = beyond;
     if (mean === null || low === null) return null;
     return h("tr", null,
-      rowHead("Effect", h("small", null, "loss without it, above the null")),
-      h("td.gauge", null, gauge(beyond, [null, null, null], scaleOf(span), "0 = null")),
+      rowHead("Effect", h("small", null, "loss without it; 0: its null")),
+      h("td.gauge", null, gauge(beyond, [null, null, null], scaleOf(span), true)),
       h("td", null, `${format.digits(mean)} nats`, interval(beyond)),
       h("td", null, low > 0 || high < 0 ? h("b", null, low > 0 ? "yes" : "no") : "unsure"));
   }
@@ -108,13 +112,13 @@ report.logits = (() => {
       changeRow("Loss at later tokens", measured.later_loss_change),
       changeRow("KL of the predictions", measured.kl, measured.null_kl),
     ];
-    const legend = `Change when the latent is set to 0, in nats, with 95 % intervals, in ${n}. `;
+    const legend = `Change when the feature is set to 0, in nats, with 95 % intervals, in ${n}. `;
     return [
       why ? h("p.why", null, why) : null,
       h("details", null,
         h("summary", null, "What changes without it"),
-        h("table.plain.effects", null, headElement(["", "", "this latent", term("null")]), h("tbody", null, rows)),
-        h("p.below", null, legend, "The null, shaded, is an equally large change along other latents."),
+        h("table.plain.effects", null, headElement(["", "", "this feature", term("null")]), h("tbody", null, rows)),
+        h("p.below", null, legend, "The null, shaded, is an equally large change along other features."),
         ends(["made likelier by it", likelier], ["made less likely", lessLikely])),
     ];
   }
@@ -165,9 +169,15 @@ report.logits = (() => {
       ["positive logits", top],
       ["negative logits", bottom],
     ];
-    const rest = top.length > N_FIRST ? ends(...sides, N_FIRST, top.length) : null;
+    const most = Math.max(report.data.page.most_logit, largest(top, bottom));
+    const rest = top.length > N_FIRST ? ends(...sides, N_FIRST, top.length, most) : null;
     const more = h("summary", null, "More tokens, and the whole vocabulary");
-    return [ends(...sides), h("details", null, more, rest, spread(feature.logits))];
+    const byChance = report.lead.byChance(feature);
+    return [
+      ends(...sides, 0, N_FIRST, most),
+      byChance ? h("p.below", null, `${byChance[0].toUpperCase()}${byChance.slice(1)}.`) : null,
+      h("details", null, more, rest, spread(feature.logits)),
+    ];
   }
 
   return { logits, effects, gauge, scaleOf };

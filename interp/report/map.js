@@ -13,11 +13,10 @@ report.views.map = (() => {
   const KEYS =
     "Map of the decoder: arrow keys move it, + and − zoom, 0 shows the whole, " +
     "Enter shows the feature in the middle. " +
-    "The list beside it has the same latents.";
+    "The list beside it has the same features.";
   const HUES = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#8c6bb1"];
   const LADDER = ["#352a87", "#1f6fb4", "#12a39a", "#9fbd4b", "#f9d423"];
-  const OTHER = "other kinds";
-  const NONE = "no dominant kind of text";
+  const REST = "other text, or of several kinds";
   const LEVELS = [0.1, 0.4]; // of the contours, as shares of the largest density
   const PLAIN = 215,
     MUTED = 95,
@@ -36,6 +35,8 @@ report.views.map = (() => {
     names,
     own,
     contours,
+    shapes,
+    levels,
     card,
     ring,
     legend,
@@ -60,18 +61,19 @@ report.views.map = (() => {
     for (const latent of points.latents)
       if (has(latent)) counts.set(nameOf(latent), (counts.get(nameOf(latent)) ?? 0) + 1);
     const hues = new Map(points.latents.map(nameOf).map((name) => [name, bytes(hueOf(name))]));
+    const shade = (name) => (name === REST ? `color-mix(in srgb, ${hueOf(name)} 45%, transparent)` : hueOf(name));
     const line = ([name, n]) =>
       h(
         "li",
-        { "--hue": hueOf(name), title: name === NONE ? "no kind of text has half of its firings" : null },
+        { "--hue": shade(name), title: name === REST ? "a less common kind, or none has half of its firings" : null },
         h("span.verdict", null, write(name)),
         h("span.muted", null, ` ${format.count(n)}`),
       );
-    const rank = ([name]) => [OTHER, NONE].indexOf(name);
-    const shown = [...counts].sort((a, b) => rank(a) - rank(b) || b[1] - a[1]).map(line);
+    const isLast = ([name]) => Number(name === REST);
+    const shown = [...counts].sort((a, b) => isLast(a) - isLast(b) || b[1] - a[1]).map(line);
     return {
       hueOf: (latent) => hues.get(nameOf(latent)),
-      isRest: (latent) => [OTHER, NONE].includes(nameOf(latent)),
+      isRest: (latent) => nameOf(latent) === REST,
       said: (latent) => write(nameOf(latent)),
       legend: h("ul.legend", null, shown),
     };
@@ -105,12 +107,8 @@ report.views.map = (() => {
       return grouped(verdictOf, (name) => style(`--${name}`) || style("--unranked"), format.verdict);
     if (way !== "label") return graded();
     const labelOf = (latent) => points.labels[points.inside[placeOf.get(latent)]] ?? null;
-    const nameOf = (latent) => {
-      const label = labelOf(latent);
-      return label === null ? NONE : hueOfName.has(label) ? label : OTHER;
-    };
-    const grey = (name) => style(name === OTHER ? "--muted" : "--dead");
-    return grouped(nameOf, (name) => hueOfName.get(name) ?? grey(name), format.words);
+    const nameOf = (latent) => (hueOfName.has(labelOf(latent)) ? labelOf(latent) : REST);
+    return grouped(nameOf, (name) => hueOfName.get(name) ?? style("--dead"), format.words);
   }
 
   /* The commonest kinds of text, each with its hue. */
@@ -195,7 +193,7 @@ report.views.map = (() => {
         null,
         h("h3", null, link, " ", judged(latent)),
         h("p.rule", null, ruleOf(latent)),
-        report.examples.list(strongest, feature.facts.max || 1, latent, strongest.length, "snippet"),
+        report.examples.list(latent, feature, strongest, { how: "snippet" }),
       ),
     );
     at = k;
@@ -249,6 +247,11 @@ report.views.map = (() => {
       element.style.transform = `translate(${px}px, ${py}px) translate(-50%, -50%)`;
       element.style.visibility = isFree ? "visible" : "hidden";
     };
+    levels.forEach((name, k) => {
+      const [px, py] = scatter.toPixels(...shapes[k].top);
+      if (closeness < OWN_CLOSE) place(name, px, Math.max(py, 14));
+      else name.style.visibility = "hidden";
+    });
     points.names.forEach(([x, y, , level], k) => {
       if (closeness < CLOSE[level]) names[k].style.visibility = "hidden";
       else place(names[k], ...scatter.toPixels(x, y));
@@ -342,16 +345,14 @@ report.views.map = (() => {
     placeOf = new Map(points.latents.map((latent, k) => [latent, k]));
     chosen = h("div.chosen-one", { "aria-live": "polite" });
     listed = h("details.list", { open: !matchMedia("(max-width: 860px)").matches });
-    contours = svg(
-      "g",
-      { class: "contours" },
-      report.contours(points.x, points.y, LEVELS).map((path) => svg("path", { d: path })),
-    );
+    shapes = report.contours(points.x, points.y, LEVELS);
+    contours = svg("g", { class: "contours" }, shapes.map(({ path }) => svg("path", { d: path })));
+    levels = LEVELS.map((share, k) => h("span.level", null, format.percent(share), k ? null : " of the densest"));
     const host = h(
       "div.plot.map",
       { role: "application", tabindex: 0, "aria-label": KEYS },
       svg("svg", { "aria-hidden": "true" }, contours),
-      h("div.names", null, names, own),
+      h("div.names", null, levels, names, own),
       ring,
       card,
     );
@@ -383,7 +384,8 @@ report.views.map = (() => {
     });
   }
 
-  async function show(section) {
+  /* argument: the number of a feature that is ringed and shown beside the map. */
+  async function show(section, argument) {
     if (!scatter) {
       if (section.childElementCount) return;
       section.append(h("p.waiting", null, "Reading the map …"));
@@ -392,6 +394,8 @@ report.views.map = (() => {
       build(section);
     }
     repaint();
+    const k = placeOf.get(Number(argument ?? -1));
+    if (k !== undefined) await pick(k);
     section.dataset.ready = "true";
   }
 

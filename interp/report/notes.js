@@ -25,11 +25,11 @@ report.notes = (() => {
     const notes = {};
     for (const [latent, note] of Object.entries(mapping)) {
       if (!/^\d+$/.test(latent) || Number(latent) >= latents) {
-        throw new TypeError(`it has a note of latent ${latent}, which is not here`);
+        throw new TypeError(`it has a note of feature ${latent}, which is not here`);
       }
       const { star = false, label = "", note: text = "" } = note ?? {};
       if (typeof star !== "boolean" || typeof label !== "string" || typeof text !== "string") {
-        throw new TypeError(`its note of latent ${latent} is none`);
+        throw new TypeError(`its note of feature ${latent} is none`);
       }
       if (star || label || text) notes[latent] = { star, label, note: text };
     }

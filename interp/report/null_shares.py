@@ -7,6 +7,7 @@ The nulls learn from fewer tokens than the dictionary of the page may have had: 
 settings learnt from as many tokens as they, and judged on as many latents of the same text.
 """
 
+import math
 from typing import Any
 
 import pandas as pd
@@ -19,11 +20,10 @@ from interp.verdict.verdict_shares import verdict_shares
 
 THIS = "this page's dictionary"
 ALIKE = "SAE"
-OF_THE_MODEL = (THIS, ALIKE, "twin seed", "neurons", "coordinates")
+KINDS = {THIS: "own", ALIKE: "matched"} | dict.fromkeys(("twin seed", "neurons", "coordinates"), "reference")
 """These show what the model learnt. All others are nulls."""
-TITLES = {THIS: "this dictionary", ALIKE: "trained as the nulls"}
 DICTIONARIES = {
-    THIS: "all latents that were ranked",
+    THIS: "all features that were ranked",
     ALIKE: "the same settings, trained on as many tokens as the nulls",
     "twin seed": "the same settings from another seed",
     "neurons": "the neurons of the MLP, no dictionary",
@@ -40,32 +40,28 @@ def closest_null(inputs: ReportInputs) -> dict[str, Any] | None:
     """The share of one meaning of the dictionary, trained as its nulls were, beside the null that comes closest to it:
     each with its interval. `longer` is the tokens on which the page's own dictionary was trained, where those are more.
     None where no null is known."""
-    by_name = {row["dictionary"]: row for row in share_rows(inputs) if row["one"]}
-    others = [row for name, row in by_name.items() if name not in OF_THE_MODEL]
-    if ALIKE not in by_name or not others:
+    rows = [row for row in share_rows(inputs) if row["one"]]
+    nulls = [row for row in rows if row["kind"] == "null"]
+    alike = next((row for row in rows if row["kind"] == "matched"), None)
+    if alike is None or not nulls:
         return None
-    alike = by_name[ALIKE]
-    closest = max(others, key=lambda row: row["one"][0])
-    trained = by_name.get(THIS, {}).get("trained") or 0
+    closest = max(nulls, key=lambda row: row["one"][0])
+    trained = rows[0]["trained"] or 0
     return {
         "one": alike["one"],
         "trained": alike["trained"],
         "judged": alike["judged"],
         "longer": trained if trained > (alike["trained"] or trained) else None,
+        "title": alike["title"],
         "null": {"name": closest["dictionary"], "means": closest["means"], "one": closest["one"]},
     }
 
 
 def nulls_account(inputs: ReportInputs) -> dict[str, Any] | None:
-    """The shares of all dictionaries, and sentences on what they are and which of them the share tells apart. The kind
-    of each: this page's own, another of the model's, or a null; `title`: its name beside the others."""
+    """The shares of all dictionaries, and sentences on what they are and which of them the share tells apart."""
     rows = share_rows(inputs)
     if not rows:
         return None
-    for row in rows:
-        name = row["dictionary"]
-        row["title"] = TITLES.get(name, name)
-        row["kind"] = "own" if name == THIS else "other" if name in OF_THE_MODEL else "null"
     return {"verdicts": _verdicts_in(inputs), "rows": rows, "sentences": _account(rows)}
 
 
@@ -85,7 +81,7 @@ def _account(rows: list[dict[str, Any]]) -> list[str]:
         )
     sentences = [
         f"The nulls have the same settings as the dictionary{trained}, but no way to learn what the model learnt; "
-        f"{alike['judged']:,} latents of each were judged on the same text.{again}"
+        f"{alike['judged']:,} features of each were judged on the same text.{again}"
     ]
     one = {name: row["one"] for name, row in by_name.items() if row["one"]}
     others = {name: interval for name, interval in one.items() if name not in (THIS, ALIKE, "twin seed")}
@@ -100,13 +96,15 @@ def _account(rows: list[dict[str, Any]]) -> list[str]:
             parts.append(f"{phrase} {', '.join(f'{name} ({percent(one[name][0])})' for name in names)}")
     return [
         *sentences,
-        f"Trained as they were, {percent(share)} of its latents have one meaning "
+        f"{alike['title'][0].upper()}{alike['title'][1:]}, {percent(share)} of its features have one meaning "
         f"(95 % interval {percent(low)} to {percent(high)}): {'; '.join(parts)}.",
     ]
 
 
 def share_rows(inputs: ReportInputs) -> list[dict[str, Any]]:
-    """The shares of each dictionary with their intervals, this page's first; none where no null is known."""
+    """The shares of each dictionary with their intervals, this page's first; none where no null is known. The kind of
+    each: this page's own; the same, to be compared with the nulls (matched); what else shows what the model learnt
+    (reference); or a null. `title`: its name beside the others."""
     if inputs.nulls is None or inputs.nulls.shares.empty:
         return []
     verdicts = _verdicts_in(inputs)
@@ -114,8 +112,11 @@ def share_rows(inputs: ReportInputs) -> list[dict[str, Any]]:
     for name, part in pd.concat([*_this_dictionary(inputs), inputs.nulls.shares]).groupby("dictionary", sort=False):
         by_verdict = part.set_index("verdict").reindex([*verdicts, ONE_MEANING, *IDLE]).fillna({"n": 0})
         first = part.iloc[0]
+        kind = KINDS.get(str(name), "null")
         rows.append({
             "dictionary": str(name),
+            "kind": kind,
+            "title": {"own": "this dictionary", "matched": "judged as the nulls"}.get(kind, str(name)),
             "means": DICTIONARIES.get(str(name), ""),
             "trained": number(first.get("trained_tokens")),
             "judged": number(first.get("latents")),
@@ -125,7 +126,19 @@ def share_rows(inputs: ReportInputs) -> list[dict[str, Any]]:
             "unsure": _share(by_verdict, MONOSEMANTIC, "unsure"),
             **{verdict: int(by_verdict["n"].to_dict()[verdict]) for verdict in IDLE},
         })  # fmt: skip
+    most = rows[0]["trained"] or 0
+    for row in rows:
+        if row["kind"] == "matched" and most > (row["trained"] or math.inf):
+            row["title"] = f"after {in_short(row['trained'])} tokens"
     return rows
+
+
+def in_short(n: int) -> str:
+    """A large number in two digits, such as 1.2M."""
+    rounded = float(f"{n:.2g}")
+    sizes = ((1e9, "B"), (1e6, "M"), (1e3, "K"), (0, ""))
+    size, unit = next((size, unit) for size, unit in sizes if rounded >= size)
+    return f"{rounded / (size or 1):g}{unit}"
 
 
 def _verdicts_in(inputs: ReportInputs) -> list[str]:

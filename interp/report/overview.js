@@ -12,10 +12,10 @@ report.views.overview = (() => {
     let idle = 0;
     for (let i = 0; i < latents; i++) if (isIdle(i)) idle++;
     const size = `Scanned on ${format.count(tokens)} ${hasText ? "tokens" : "rows"}: `;
-    const work = [`${format.count(latents - idle)} `, term("latent", "latents"),
+    const work = [`${format.count(latents - idle)} `, term("feature", "features"),
       ` are in use, ${format.count(idle)} are `, term("dead"), " or ", term("faint"), "."];
     if (!hasText) {
-      return [size, work, " The rows are no text, so that no verdict of one meaning is given; labels say what a latent "
+      return [size, work, " The rows are no text, so that no verdict of one meaning is given; labels say what a feature "
         + "detects."];
     }
     const { headlines } = report.data.page;
@@ -26,25 +26,25 @@ report.views.overview = (() => {
   const percent = (share) => `${(100 * share).toFixed(share && share < 0.095 ? 1 : 0)} %`;
   const shareOf = ({ n, of, interval }) => [n / of, ...interval];
   const panel = (heading, bars, ...note) => h("section.share", null, h("h2", null, heading), bars, h("p", null, note));
-  const own = (known) => report.shareBar("this dictionary", shareOf(known), "own");
-
-  const counted = (name, of) => [name, h("span.muted", null, ` of ${format.count(of)}`)];
+  const own = (known, of) =>
+    report.shareBar(tipped("this dictionary", `${format.count(known.n)} of ${of(format.count(known.of))}`),
+      shareOf(known), "own");
 
   /* The share of one meaning of this dictionary. What stands beside the null is the same settings, learnt from as many
    * tokens and judged on as many latents as it. */
   function oneMeaning(known) {
-    const heading = [`${percent(known.n / known.of)} of the ${format.count(known.of)} in use have `,
-      term("one meaning")];
-    if (!compared) return panel(heading, own(known), "No null was run, so that there is nothing to compare this with.");
-    const { one, trained, judged, null: nearest, longer } = compared;
+    const heading = [`${percent(known.n / known.of)} have `, term("one meaning")];
+    const mine = own(known, (n) => `the ${n} features in use`);
+    if (!compared) return panel(heading, mine, "No null was run, so that there is nothing to compare this with.");
+    const { one, trained, judged, title, null: nearest, longer } = compared;
+    const many = `of ${format.count(judged)} features, drawn at random`;
     const asTheNulls = longer
       ? `Trained on as many tokens as the nulls (${format.short(trained)})`
-      : `Judged on as many latents as the nulls (${format.count(judged)})`;
-    const closest = tipped("closest null", `${nearest.name}: ${nearest.means}`);
+      : `Judged on as many features as the nulls (${format.count(judged)})`;
     const bars = [
-      report.shareBar(counted("this dictionary", known.of), shareOf(known), "own"),
-      report.shareBar(counted(longer ? `after ${format.short(trained)} tokens` : "as the nulls", judged), one, "other"),
-      report.shareBar(counted(closest, judged), nearest.one, "null"),
+      mine,
+      report.shareBar(tipped(title, `${asTheNulls}: ${many}`), one, "matched"),
+      report.shareBar(tipped("closest null", `${nearest.name}: ${nearest.means}; ${many}`), nearest.one, "null"),
     ];
     const isAbove = nearest.one[2] < one[1];
     return panel(heading, bars, h("span.told", null,
@@ -53,46 +53,50 @@ report.views.overview = (() => {
   }
 
   function learnt(known) {
-    const share = `${percent(known.n / known.of)} of the ${format.count(known.of)} tested are `;
-    return panel([share, term("learnt"), " by the model"], own(known),
-      `The other ${percent(1 - known.n / known.of)} look like latents of a model with random weights: the text alone `
+    const share = `${percent(known.n / known.of)} are `;
+    return panel([share, term("learnt"), " by the model"], own(known, (n) => `the ${n} features that could be tested`),
+      `The other ${percent(1 - known.n / known.of)} look like features of a model with random weights: the text alone `
         + "can explain them.");
   }
 
   function effect(known) {
     const chance = [known.chance, known.chance, known.chance];
-    const share = `${percent(known.n / known.of)} of the ${format.count(known.of)} ablated have an `;
+    const share = `${percent(known.n / known.of)} have an `;
     return panel([share, term("effect")],
-      [own(known), report.shareBar("by chance", chance, "null")],
-      `${known.note} A latent may be learnt and have no effect of its own, where other latents do the same.`);
+      [own(known, (n) => `the ${n} features ablated. ${known.note}`), report.shareBar("by chance", chance, "null")],
+      "A feature may be learnt and have no effect of its own, where other features do the same.");
   }
 
   const PANELS = { "one meaning": oneMeaning, learnt, effect };
 
   /* What was chosen with the run; else the first in the recommended order whose commonest tokens differ. */
   function worthShowing() {
-    const chosen = [...report.data.page.worth_a_look];
+    const chosen = [...report.data.page.worth_showing];
     const seen = new Set();
     for (const latent of order) {
       const token = hasText ? (columns.tokens[latent][0] ?? "").trim().toLowerCase() : labelOf(latent) ?? latent;
       if (chosen.length >= N_SHOWN) break;
-      if (isIdle(latent) || seen.has(token) || chosen.includes(latent)) continue;
+      if (isIdle(latent) || seen.has(token) || chosen.some(([other]) => other === latent)) continue;
       seen.add(token);
-      chosen.push(latent);
+      chosen.push([latent, null]);
     }
     return chosen;
   }
 
-  async function card(latent) {
+  /* why: it is shown, null where it is only the next in the order. Of several senses each has its strongest firing. */
+  async function card([latent, why]) {
     const feature = await loadFeature(latent);
-    const strongest = feature.examples.filter(([kind]) => kind < 0).slice(0, 3);
+    const senses = feature.senses ?? [];
+    const ofSenses = senses.flatMap(({ examples }) => examples.slice(0, 1));
+    const strongest = [...ofSenses, ...feature.examples.filter(([kind]) => kind < 0)].slice(0, 3);
     await report.examples.load(strongest);
     const predicted = hasText ? report.lead.predicts(feature) : [];
     return h("article.card", null,
       h("h3", null,
-        featureLink(latent, `Feature ${latent}`), " ", verdictElement(verdictOf(latent)), unsureElement(latent)),
-      h("p.rule.clamp", null, report.lead.brief(latent)),
-      report.examples.list(strongest, feature.facts.max || 1, latent, strongest.length, hasText ? "line" : null),
+        featureLink(latent, `Feature ${latent}`), " ", verdictElement(verdictOf(latent)), unsureElement(latent),
+        why ? h("small.why", null, why) : null),
+      h("p.rule.clamp", null, senses.length ? report.lead.inSenses(senses) : report.lead.brief(latent)),
+      report.examples.list(latent, feature, strongest, { how: hasText ? "line" : null, senses }),
       predicted.length ? h("p.predicts", null, h("span.muted", null, "raises "), predicted) : null);
   }
 
@@ -105,7 +109,7 @@ report.views.overview = (() => {
       shares.length ? h("div.shares", null, shares.map((known) => PANELS[known.name](known))) : [],
       ranked && hasText
         ? [h("div.headed", null, h("h2", null, "Verdicts"),
-          h("span.muted", null, `Of all ${format.count(latents)} latents. Pale: unsure.`)),
+          h("span.muted", null, `Of all ${format.count(latents)} features. Pale: unsure.`)),
           report.verdictBar()]
         : [],
       h("div.headed", null,

@@ -16,13 +16,16 @@ import pandas as pd
 
 from interp.features.bins import merged_bins
 from interp.features.feature_store import FeatureStore
-from interp.report.contexts import Contexts, coded
-from interp.report.json_text import DIGITS, encode_tokens, numbers
+from interp.features.firing_statistics import bin_edges
+from interp.report.contexts import ROWS_AT_ONCE, Contexts, coded
+from interp.report.json_text import DIGITS, encode_tokens, number, numbers
 
 CHUNK = 64
 CHUNKS_AT_ONCE = 64
 N_LABELS, N_CONTEXT_TOKENS, N_BINS = 8, 6, 32
-SNIPPET_BEFORE, SNIPPET_AFTER, N_BARS = 8, 6, 16
+OUTLIERS = 0.02
+"""Share of the latents whose logit effects may lie beyond the ends of the page's bars."""
+SNIPPET_BEFORE, SNIPPET_AFTER, N_BARS = 14, 16, 16
 FACTS = (
     "n_active", "density", "mean", "max", "n_sequences", "burstiness",
     "token_entropy", "n_tokens", "dec_norm", "enc_dec_cosine", "fvu_rise",
@@ -107,6 +110,51 @@ def row_evidence(store: FeatureStore) -> dict[str, list]:
         heights = np.sqrt(merged_bins(low[part], high[part], n[part], at_most=N_BARS)[1])
         digits[latent] = "".join(map(str, np.ceil(9 * heights / heights.max()).astype(int)))
     return {"snippets": snippets, "histograms": digits}
+
+
+def largest_logit(features: pd.DataFrame) -> float:
+    """The logit effect that few latents exceed with the token that they raise most: the end of the page's bars."""
+    cells = features["top_logits"].dropna() if "top_logits" in features else []
+    largest = [max(cell) for cell in cells if len(cell)]
+    return float(number(np.quantile(largest, 1 - OUTLIERS))) if largest else 0.0  # type: ignore[arg-type]
+
+
+def sense_counts(store: FeatureStore, senses: Mapping[int, Sequence[Mapping[str, Any]]]) -> dict[int, list[list[int]]]:
+    """Latent → the firings of each of its senses in the bins of its histogram, told by the tokens on which that sense
+    alone fires (`verdict_evidence.senses_of`); those on any other token are in none. One pass over the codes."""
+    tokens = store.tokens.reshape(-1).numpy()
+    told = pd.DataFrame(
+        (
+            (latent, token, k)
+            for latent, parts in senses.items()
+            for k, one in enumerate(parts)
+            for token in one["tokens"]
+        ),
+        columns=["latent", "token", "sense"],
+    )
+    wanted = np.isin(np.arange(store.d_sae), told["latent"])
+    parts = []
+    for start in range(0, len(store.codes), ROWS_AT_ONCE):
+        codes = store.codes[start : start + ROWS_AT_ONCE]
+        entries = codes.fires.numpy() & wanted[codes.latents.numpy()]
+        firings = pd.DataFrame(
+            {
+                "latent": codes.latents.numpy()[entries],
+                "token": tokens[start + codes.rows.numpy()[entries]],
+                "bin": np.searchsorted(bin_edges(), codes.values.numpy()[entries], side="right") - 1,
+            }
+        )
+        parts.append(firings.merge(told, on=["latent", "token"]).groupby(["latent", "sense", "bin"]).size())
+    counted = pd.concat(parts).groupby(level=[0, 1, 2]).sum() if parts else pd.Series(dtype=int)
+    spans = store.sql("select latent, min(bin) as first, max(bin) as last from histograms group by latent")
+    found: dict[int, list[list[int]]] = {}
+    for latent, first, last in spans[spans["latent"].isin(list(senses))].itertuples(index=False, name=None):
+        step = -(-(last - first + 1) // N_BINS)
+        found[latent] = [[0] * (-(-(last - first + 1) // step)) for _ in senses[latent]]
+        if latent in counted.index:
+            for (sense, at), n in counted.loc[latent].items():
+                found[latent][sense][(at - first) // step] += int(n)
+    return found
 
 
 def _numbers_in(arrays: Sequence[Any], digits: int = DIGITS) -> list[list]:

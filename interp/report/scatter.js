@@ -321,11 +321,13 @@ report.pointing = (
   });
 };
 
-/* Contours of the density of points: for each level, a path in the coordinates of the points. Marching squares over
- * a blurred grid; levels are shares of the largest density. */
+/* Contours of the density of points: for each level the path of its closed lines, in the coordinates of the points, and
+ * the topmost point of the longest. Marching squares over a blurred grid; levels are shares of the largest density;
+ * lines around less than SMALL of the points' width and height are left out. */
 report.contours = (x, y, levels) => {
   const SIDE = 64,
     BLUR = 3,
+    SMALL = 0.14,
     [left, right, bottom, top] = report.squares(x, y).box;
   const [dx, dy] = [(right - left) / (SIDE - 8) || 1, (top - bottom) / (SIDE - 8) || 1];
   let density = new Float64Array(SIDE * SIDE);
@@ -335,22 +337,56 @@ report.contours = (x, y, levels) => {
     for (const step of [1, SIDE]) {
       density = density.map((v, k) => (v * 2 + (density[k - step] ?? 0) + (density[k + step] ?? 0)) / 4);
     }
-  const most = Math.max(...density),
-    point = (column, row) => `${(left + (column - 4) * dx).toFixed(4)} ${(bottom + (row - 4) * dy).toFixed(4)}`;
-  return levels.map((share) => {
-    const level = share * most,
-      path = [];
+  const most = Math.max(...density);
+
+  /* Where the level cuts the edge between two neighbours of the grid. */
+  const cut = (a, b, level) => {
+    const share = (density[a] - level) / (density[a] - density[b]);
+    const at = (k) => [left + ((k % SIDE) - 4) * dx, bottom + (Math.floor(k / SIDE) - 4) * dy];
+    return at(a).map((v, axis) => v + share * (at(b)[axis] - v));
+  };
+
+  /* The closed lines of a level: each edge that it cuts has two neighbours, one in each of its squares. */
+  function lines(level) {
+    const next = new Map();
+    const link = (one, other) => next.set(one, [...(next.get(one) ?? []), other]);
     for (let row = 0; row < SIDE - 1; row++)
       for (let column = 0; column < SIDE - 1; column++) {
-        const [a, b, c, d] = [0, 1, SIDE + 1, SIDE].map((k) => density[row * SIDE + column + k] - level);
-        const cut = (from, to) => from / (from - to),
-          ends = [];
-        if (a > 0 !== b > 0) ends.push(point(column + cut(a, b), row));
-        if (b > 0 !== c > 0) ends.push(point(column + 1, row + cut(b, c)));
-        if (c > 0 !== d > 0) ends.push(point(column + 1 - cut(c, d), row + 1));
-        if (d > 0 !== a > 0) ends.push(point(column, row + 1 - cut(d, a)));
-        for (let k = 0; k + 1 < ends.length; k += 2) path.push(`M${ends[k]}L${ends[k + 1]}`);
+        const corners = [0, 1, SIDE + 1, SIDE].map((k) => row * SIDE + column + k);
+        const isCut = (k) => density[corners[k]] > level !== density[corners[(k + 1) % 4]] > level;
+        const edges = [0, 1, 2, 3].filter(isCut).map((k) => {
+          const [a, b] = [corners[k], corners[(k + 1) % 4]];
+          return Math.min(a, b) * SIDE * SIDE + Math.max(a, b);
+        });
+        for (let k = 0; k + 1 < edges.length; k += 2) {
+          link(edges[k], edges[k + 1]);
+          link(edges[k + 1], edges[k]);
+        }
       }
-    return path.join("");
+    const found = [];
+    for (const start of next.keys()) {
+      const line = [];
+      for (let edge = start; edge !== undefined; ) {
+        line.push(cut(Math.floor(edge / SIDE ** 2), edge % SIDE ** 2, level));
+        const others = next.get(edge);
+        next.delete(edge);
+        edge = others.find((other) => next.has(other));
+      }
+      found.push(line);
+    }
+    return found;
+  }
+
+  const extent = (line, axis) => {
+    const values = line.map((point) => point[axis]);
+    return Math.max(...values) - Math.min(...values);
+  };
+  const isLarge = (line) => extent(line, 0) > SMALL * (right - left) || extent(line, 1) > SMALL * (top - bottom);
+  return levels.map((share) => {
+    const large = lines(share * most).filter(isLarge);
+    const [longest] = [...large].sort((a, b) => b.length - a.length);
+    const written = (line) => `M${line.map((point) => point.map((v) => v.toFixed(4)).join(" ")).join("L")}Z`;
+    const topmost = (longest ?? [[0, 0]]).reduce((best, point) => (point[1] > best[1] ? point : best));
+    return { path: large.map(written).join(""), top: topmost };
   });
 };

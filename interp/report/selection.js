@@ -13,6 +13,7 @@ report.ranges = (() => {
     monosemanticity: "One meaning",
     explanation_f1: "Rule F1",
     learnt: "Learnt",
+    effect: "Effect (nats)",
     density: "Density",
     fvu_rise: "Contribution",
   };
@@ -20,6 +21,7 @@ report.ranges = (() => {
     monosemanticity: "probability that its firings have one meaning",
     explanation_f1: "on held-out text",
     learnt: "probability that it comes from a trained model",
+    effect: "rise of the loss without it, above its null",
     density: "share of tokens on which it fires",
     fvu_rise: "share of the variance that is no longer explained without it",
   };
@@ -36,9 +38,21 @@ report.ranges = (() => {
     return Array.from({ length: last - first + 1 }, (_, k) => Number((10 ** ((first + k) / 4)).toPrecision(2)));
   }
 
+  /* Some twenty steps of 1, 2 or 5 times a power of ten between the ends of the page's scale of effects, one at 0. */
+  function aroundZero() {
+    const [low, high] = report.data.page.shares.find(({ name }) => name === "effect").span;
+    const [least, most] = [Math.min(low, 0), Math.max(high, 0, low + 1e-6)];
+    const power = 10 ** Math.floor(Math.log10((most - least) / 20));
+    const step = power * [1, 2, 5, 10].find((digit) => digit * power >= (most - least) / 20);
+    const first = Math.floor(least / step);
+    const n = Math.ceil(most / step) - first + 1;
+    return Array.from({ length: n }, (_, k) => Number(((first + k) * step).toPrecision(6)));
+  }
+
   function binned(name) {
     const values = columns[name], log = LOG.includes(name);
-    const edges = !values.some((x) => x !== null) ? [] : log ? quarters(values) : TWENTIETHS;
+    const edgesOf = log ? quarters : name === "effect" ? aroundZero : () => TWENTIETHS;
+    const edges = values.some((x) => x !== null) ? edgesOf(values) : [];
     const place = (x) => {
       let k = 0;
       while (k < edges.length - 2 && x >= edges[k + 1]) k++;
@@ -82,7 +96,7 @@ report.selection = (() => {
   const isInseparable = (i) => verdictOf(i) === "polysemantic" && columns.senses[i] === 1;
   const labelOf = (i) => columns.labels[columns.label[i]] ?? null;
   const KEYS = {
-    latent: { title: "number", value: (i) => i, up: true, hint: "the number of the latent" },
+    latent: { title: "number", value: (i) => i, up: true, hint: "the number of the feature" },
     verdict: { title: "verdict", value: verdictOf, up: true },
     monosemanticity: {
       title: "one meaning",
@@ -95,7 +109,7 @@ report.selection = (() => {
       title: "effect",
       value: (i) => columns.effect[i],
       hint: "by how many nats a token the loss rises without it, more than by an equally large change along other "
-        + "latents, where it fires; with its 95 % interval, pale where that includes 0",
+        + "features, where it fires; with its 95 % interval, pale where that includes 0",
     },
     f1: {
       title: "F1 of rule or label",

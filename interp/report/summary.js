@@ -120,12 +120,21 @@ report.views.summary = (() => {
     if (!data) return h("p.missing", null, "No nulls were run, so that there is nothing to compare the shares with.");
     const bar = ({ title, means, kind, one }) => report.shareBar(means ? tipped(title, means) : title, one, kind);
     const rows = data.rows.filter(({ one }) => one);
+    const groups = [["This dictionary", ["own", "matched"]], ["References", ["reference"]], ["Nulls", ["null"]]];
+    const fair = rows.find(({ kind }) => kind === "matched");
+    const group = ([title, kinds]) => {
+      const some = rows.filter(({ kind }) => kinds.includes(kind));
+      return some.length ? [h("h3", null, title), some.map(bar)] : null;
+    };
+    const ruled = fair ? `; the line: ${percents(fair.one[0])}\u00a0%, ${fair.title}` : "";
     return [
       h("div.beside", null,
         h("div", null, paragraphs(data.sentences)),
-        h("figure.compared", null,
-          h("figcaption", null, "Share of the latents in use that have one meaning, with its 95 % interval"),
-          rows.map(bar))),
+        h("figure.compared", { "--fair": fair?.one[0] ?? -1 },
+          h("figcaption", null, `Share of the features in use that have one meaning, with its 95 % interval${ruled}.`),
+          groups.map(group),
+          h("div.sharebar.axis", { "aria-hidden": "true" }, h("span"),
+            h("span", null, [0, 25, 50, 75, 100].map((at) => h("i", { "--at": at / 100 }, `${at} %`))), h("span")))),
       h("details", null,
         h("summary", null, "All verdicts of each dictionary"),
         scrollable("Verdicts of each dictionary, scrollable", shareTable(data))),
@@ -182,6 +191,7 @@ report.views.summary = (() => {
     const part = (title, ...content) =>
       h("section.part", { "aria-label": title }, h("h2", null, title), h("div", null, content));
     section.replaceChildren(
+      h("nav.jumps", { "aria-label": "Parts of the summary" }),
       part("What was run", factsElement(data.facts)),
       part("What was found",
         h("div.beside", null, h("div", null, paragraphs(data.found)), ranked && hasText ? report.verdictBar() : null)),
@@ -193,6 +203,8 @@ report.views.summary = (() => {
         ? part("Details", folded("Training and further numbers", h("div.panels", null, data.details.map(panel)))) : "",
       part("Terms", folded("What the terms of this page mean", report.words.list())),
       part("Times and versions", times(data)));
+    const jump = (to) => h("button.link", { type: "button", onclick: () => to.scrollIntoView() }, to.ariaLabel);
+    section.firstChild.append(...Array.from(section.querySelectorAll(".part"), jump));
     await repaint();
     section.dataset.ready = "true";
   }

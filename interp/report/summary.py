@@ -19,7 +19,7 @@ from interp.report.panels import Panel
 from interp.report.use import shares
 
 QUALITY_COLUMNS = {
-    "l0": ("L0 (latents a token)", ".1f"),
+    "l0": ("L0 (features a token)", ".1f"),
     "fvu": ("FVU", ".3f"),
     "fvu_all": ("FVU with outliers", ".3f"),
     "outlier_share": ("outliers, left as they are", ".2%"),
@@ -41,18 +41,18 @@ QUALITY_SHOWN = ("l0", "fvu", "ce_recovered", "dead_share", "faint_share")
 """What decides; the other columns are among the details."""
 CURVES = {
     "fvu": "FVU: the fraction of variance left unexplained.",
-    "l0": "L0: latents that fire on a token.",
-    "dead": "Dead: latents that no longer fire.",
-    "faint": "Faint: latents that fire, but never a quarter as strongly as the median latent.",
+    "l0": "L0: features that fire on a token.",
+    "dead": "Dead: features that no longer fire.",
+    "faint": "Faint: features that fire, but never a quarter as strongly as the median feature.",
 }
-DENSITIES = "Dead latents never fired on the tokens scanned; the shaded range fires on less than one token in 100,000."
+DENSITIES = "Dead features never fired on the tokens scanned; the shaded range fires on less than one token in 100,000."
 LIMITS = {
-    "one meaning": "One meaning says that the firings of a latent have something in common in the text. It does not "
-    "say that the model learnt it: dictionaries that could learn nothing have such latents too.",
-    "single-token": "Single-token latents exist on a random model as well, since its embeddings tell tokens apart.",
-    "learnt": "That a latent is learnt does not say that the model needs it: other latents may do the same. Only the "
+    "one meaning": "One meaning says that the firings of a feature have something in common in the text. It does not "
+    "say that the model learnt it: dictionaries that could learn nothing have such features too.",
+    "single-token": "Single-token features exist on a random model as well, since its embeddings tell tokens apart.",
+    "learnt": "That a feature is learnt does not say that the model needs it: other features may do the same. Only the "
     "effect of removing it tells, and only in the sequences in which it was removed.",
-    "rules": "Rules and their F1 hold for text like that of this corpus. On other text a latent may fire elsewhere.",
+    "rules": "Rules and their F1 hold for text like that of this corpus. On other text a feature may fire elsewhere.",
     "unsure": "A verdict that is unsure is only the likelier of two: the interval of its probability includes ½.",
 }
 """What the numbers do not show, by what they are about."""
@@ -78,7 +78,7 @@ def about(inputs: ReportInputs) -> str:
     cross-entropy its reconstruction recovers, as far as these are known."""
     parameters = inputs.model_results.get("parameters")
     quality = inputs.quality
-    size = f"A dictionary of {inputs.store.d_sae:,} latents"
+    size = f"A dictionary of {inputs.store.d_sae:,} features"
     hook = inputs.store.meta.get("hook_name") or inputs.store.meta.get("hook")
     places = [str(hook)] if hook else []
     if parameters:
@@ -106,11 +106,11 @@ def _facts(inputs: ReportInputs) -> list[tuple[str, str]]:
         rows.append(("Bits a character", f"{results['bits_per_character']:.3f}"))
     if hook := store.meta.get("hook_name") or store.meta.get("hook"):
         rows.append(("Hook", str(hook)))
-    size = f"{store.d_sae:,} latents"
+    size = f"{store.d_sae:,} features"
     if training is not None and "tokens" in training:
         size += f", trained on {training['tokens'].max():,} tokens"
     rows.append(("Dictionary", size))
-    rows.append(("L0", f"{inputs.features['density'].fillna(0).sum():.1f} latents a token"))
+    rows.append(("L0", f"{inputs.features['density'].fillna(0).sum():.1f} features a token"))
     unit = "tokens" if store.has_text else "rows"
     rows.append(("Scanned", f"{inputs.n_scanned:,} {unit} in contexts of {store.n_ctx}"))
     return rows + [(name, value) for panel in inputs.panels if "fact" in panel for name, value in [panel["fact"]]]
@@ -122,7 +122,7 @@ def _found(inputs: ReportInputs) -> list[str]:
     dead, faint = (int(counts.get(verdict, 0)) for verdict in (DEAD, FAINT))
     total = inputs.store.d_sae
     in_use = total - dead - faint
-    sentences = [f"Of {total:,} latents {in_use:,} are in use; {dead:,} never fired and {faint:,} are faint."]
+    sentences = [f"Of {total:,} features {in_use:,} are in use; {dead:,} never fired and {faint:,} are faint."]
     if inputs.ranking is None or not inputs.store.has_text:
         return sentences
     holds = {row["name"]: row for row in shares(inputs)}
@@ -131,7 +131,7 @@ def _found(inputs: ReportInputs) -> list[str]:
         row = holds[name]
         low, high = row["interval"]
         interval = f"95 % interval {percent(low)} to {percent(high)}"
-        return f"{row['n']:,} of {row['of']:,} latents ({percent(row['n'] / row['of'])}, {interval})"
+        return f"{row['n']:,} of {row['of']:,} features ({percent(row['n'] / row['of'])}, {interval})"
 
     if "one meaning" in holds:
         kinds = {name: int(counts.get(name, 0)) for name in (MONOSEMANTIC, SINGLE_TOKEN, POLYSEMANTIC)}
@@ -179,13 +179,13 @@ def _population(inputs: ReportInputs) -> list[dict]:
     ranking = inputs.verdicts[~inputs.verdicts["verdict"].isin(WITHOUT_SCORES)]
     known = ("concentration", "explanation_f1")
     scores = [name for name in known if name in ranking and ranking[name].notna().any()]
-    panels = [] if scores else [Panel(note="No latent has a score: none fires often enough to be judged.")]
+    panels = [] if scores else [Panel(note="No feature has a score: none fires often enough to be judged.")]
     if "explanation_f1" in scores:
         note = "F1 of the rules in words on held-out text, by verdict."
         panels.append(Panel(note=note, figure=figures.score_distributions(ranking)))
     if scores:
         points = ranking.assign(density=inputs.features["density"])
-        note = "If the score only followed how often a latent fires, the points would lie on one curve."
+        note = "If the score only followed how often a feature fires, the points would lie on one curve."
         panels.append(Panel(note=note, figure=figures.coherence_density(points, score=scores[0])))
     return [panel.payload() for panel in panels]
 

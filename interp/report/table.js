@@ -3,12 +3,12 @@
 
 report.table = (() => {
   const { latents } = report.data.page;
-  const { columns, KEYS, state, sortBy, verdictOf, labelOf, isIdle } = report.selection;
+  const { columns, KEYS, state, sortBy, verdictOf, labelOf, isIdle, isUnsure } = report.selection;
   const { parted, marked, place: placeOfFit } = report.search;
   const { meanings } = report.words;
   /* The columns: what each is sorted by, where it can be, and its head. */
   const COLUMNS = [
-    ["latent", "latent", "Latent"],
+    ["latent", "latent", "Feature"],
     ["verdict", "monosemanticity", "One meaning"],
     ["explanation", null, "Fires on"],
     ["f1", "f1", "Held\u2011out F1"],
@@ -122,14 +122,23 @@ report.table = (() => {
       line(report.logits.gauge([mean, low, high], [null, null, null], report.logits.scaleOf(EFFECT_SPAN)))];
   }
 
+  /* Its verdict in a short word, and what is uncertain or several about it. */
+  function shortVerdict(i) {
+    const said = format.verdict(verdictOf(i));
+    const n = columns.senses[i];
+    const more = [isUnsure(i) ? "unsure" : null, n > 1 ? `${n} senses` : null].filter(Boolean);
+    const short = said.replace("semantic", "").replace("single-", "");
+    const named = { "--hue": hueOfVerdict(verdictOf(i)), title: [said, ...more].join(", ") };
+    return [h("span.verdict", { ...named, role: "img", "aria-label": said }, short),
+      more.length ? h("span.muted", null, `, ${more[0]}`) : null];
+  }
+
   function cells(i) {
     const { star } = report.notes.of(i);
-    const n = columns.senses[i];
-    const senses = n > 1 ? `${n} senses` : "";
     return {
       latent: line(star ? h("span", { title: "starred" }, "★ ") : null, featureLink(i)),
       verdict: [
-        line(verdictElement(verdictOf(i)), unsureElement(i), senses ? h("span.muted", null, `, ${senses}`) : null),
+        line(shortVerdict(i)),
         line(intervalElement(columns.monosemanticity[i], columns.low[i], columns.high[i])),
       ],
       explanation: firesOn(i),

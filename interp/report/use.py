@@ -64,16 +64,16 @@ def shares(inputs: ReportInputs) -> list[dict[str, Any]]:
 
     if inputs.ranking is not None:
         judged = inputs.verdicts[~inputs.verdicts["verdict"].isin((*IDLE, UNRANKED))]
-        note = f"Judged on the {len(judged):,} latents that are neither dead nor faint."
+        note = f"Judged on the {len(judged):,} features that are neither dead nor faint."
         add("one meaning", judged["verdict"].isin(OF_ONE_MEANING), note)
         learnt = _learnt(inputs).dropna()
-        add("learnt", learnt >= 0.5, f"Of the {len(learnt):,} latents that could be tested.")
+        add("learnt", learnt >= 0.5, f"Of the {len(learnt):,} features that could be tested.")
     if inputs.effects is not None:
         table = inputs.effects.dropna(subset=["loss_change"])
         firing = int((inputs.features["n_active"] > 0).sum())
         most = table["n_sequences"].max()
         note = (
-            f"{len(table):,} of the {firing:,} latents that fire were ablated one at a time, each in at most "
+            f"{len(table):,} of the {firing:,} features that fire were ablated one at a time, each in at most "
             f"{most:.0f} sequences."
         )
         ends = table[["beyond_null_low", "beyond_null_high"]].dropna()
@@ -110,7 +110,7 @@ def _not_learnt(weakest: str, value: float) -> str:
     if weakest == "random_correlation":
         return (
             "The model needs it, yet it is probably not learnt: a dictionary of a model with random weights has a "
-            f"latent that fires on the same tokens (r = {value:.2f}), so that the text alone may explain it."
+            f"feature that fires on the same tokens (r = {value:.2f}), so that the text alone may explain it."
         )
     return (
         "The model needs it, yet it is probably not learnt: its direct logit effects hardly tell which token follows "
@@ -122,12 +122,12 @@ def _no_effect(row: Mapping[Any, Any]) -> str:
     many = f"{row['n_sequences']:,} {'sequence' if row['n_sequences'] == 1 else 'sequences'}"
     if row["beyond_null_high"] < 0:
         return (
-            "It is learnt, yet removing it costs less than an equally large change along other latents: other latents "
-            "may do the same, or its predictions are wrong as often as right."
+            "It is learnt, yet removing it costs less than an equally large change along other features: others may do "
+            "the same, or its predictions are wrong as often as right."
         )
     if row["kl_low"] > row["null_kl"]:
         return (
             f"No effect on the loss detected in {many}: removing it changes the predictions more than its null does, "
             "but raises the loss about as often as it lowers it."
         )
-    return f"No effect detected in {many}: other latents may do the same, or too few of its firings were seen."
+    return f"No effect detected in {many}: other features may do the same, or too few of its firings were seen."

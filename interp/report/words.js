@@ -7,36 +7,35 @@ report.words = (() => {
   const ofVerdicts = Object.values(verdicts).map(({ word: name, meaning }) => [name, `The verdict that ${meaning}.`]);
   const where = hasText ? "tokens" : "rows";
   const MEANINGS = {
-    latent: "One unit of the dictionary: a direction in the model's activations, and how strongly it is present at "
-      + "each token.",
-    feature: "A latent together with what is known of it: where it fires, what it predicts, its verdict.",
-    firing: "A token at which the latent's activation is above 0.",
-    density: `The share of ${where} on which a latent fires.`,
-    "one meaning": "All firings of the latent have something in common in the text: its verdict is monosemantic or "
+    feature: "One latent of the dictionary, which is a direction in the model's activations and how strongly it is present "
+      + "at each token, with what is known of it: where it fires, what it predicts, its verdict.",
+    firing: "A token at which the feature's activation is above 0.",
+    density: `The share of ${where} on which a feature fires.`,
+    "one meaning": "All firings of the feature have something in common in the text: its verdict is monosemantic or "
       + "single-token.",
     ...Object.fromEntries(ofVerdicts),
     unsure: "The 95 % interval of the probability of one meaning includes ½: the verdict is only the likelier of two.",
-    sense: "A group of firings that are alike, and unlike the other firings of the same latent.",
-    learnt: "A latent is learnt if it more likely comes from a trained model than from one with random weights: its "
-      + "direct logit effects tell which token follows, and no latent of a random model's dictionary fires as it does.",
-    effect: "A latent has an effect if removing it raises the model's loss by more than an equally large change along "
-      + "other latents does, and the 95 % interval of the difference lies above 0.",
+    sense: "A group of firings that are alike, and unlike the other firings of the same feature.",
+    learnt: "A feature is learnt if it more likely comes from a trained model than from one with random weights: its "
+      + "direct logit effects tell which token follows, and no feature of a random model's dictionary fires as it does.",
+    effect: "A feature has an effect if removing it raises the model's loss by more than an equally large change along "
+      + "other features does, and the 95 % interval of the difference lies above 0.",
     null: "The same measurement where there is nothing to find: a decoder left random, a model with shuffled weights, "
       + "text shifted against the activations. A number counts only as far as it exceeds its null.",
     z: "How many standard deviations a value lies above the mean of its null.",
-    F1: "How well a rule or a label tells where a latent fires: the harmonic mean of precision and recall, on text "
+    F1: "How well a rule or a label tells where a feature fires: the harmonic mean of precision and recall, on text "
       + "from which the rule was not made. 1 is perfect, 0 is useless.",
     "␣ ↵ ⇥": "White space as it is drawn: ␣ or · a space, ↵ a line end, ⇥ a tab; ␣×7 stands for seven spaces in a "
       + "row.",
-    rule: "What the firings of a latent share, in words, found on one half of the text and scored on the other.",
+    rule: "What the firings of a feature share, in words, found on one half of the text and scored on the other.",
     label: "What is known of the text itself, such as its language or the kind of a code token.",
-    "direct logit effects": "How much the latent, at an activation of 1, raises or lowers the logit of each token by "
+    "direct logit effects": "How much the feature, at an activation of 1, raises or lowers the logit of each token by "
       + "the path straight to the unembedding, past all later layers.",
-    "decoder cosine": "Cosine of two latents' decoder directions: 1 for the same direction, 0 for unrelated ones.",
-    Jaccard: "Of the tokens on which either of two latents fires, the share on which both do.",
-    lift: "How many times more often two latents fire together than their densities alone would give.",
-    contribution: "The share of the variance of the activations that is no longer explained without the latent.",
-    L0: "How many latents fire on a token, in the mean.",
+    "decoder cosine": "Cosine of two features' decoder directions: 1 for the same direction, 0 for unrelated ones.",
+    Jaccard: "Of the tokens on which either of two features fires, the share on which both do.",
+    lift: "How many times more often two features fire together than their densities alone would give.",
+    contribution: "The share of the variance of the activations that is no longer explained without the feature.",
+    L0: "How many features fire on a token, in the mean.",
     "cross-entropy recovered": "How much of the model's cross-entropy is left with the dictionary's reconstruction in "
       + "place of the activations: 100 % is the model itself, 0 % is zeros in their place, or unigrams, whichever is "
       + "better.",

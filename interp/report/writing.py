@@ -18,7 +18,7 @@ from interp.display.cards import script_json
 from interp.display.verdict_looks import VERDICT_LOOKS, verdict_css
 from interp.features.scan import masks_of
 from interp.features.verdict_names import MIN_F1, WITHOUT_SCORES
-from interp.report.columns import recommended_order, table_columns
+from interp.report.columns import recommended_order, table_columns, worth_showing
 from interp.report.contexts import (
     PICTURES_A_FILE,
     Contexts,
@@ -33,16 +33,12 @@ from interp.report.latent_map import map_payload
 from interp.report.latent_pairs import in_common, pairs_shown
 from interp.report.notes import features_key
 from interp.report.null_shares import closest_null
-from interp.report.payloads import CHUNK, payloads, row_evidence
+from interp.report.payloads import CHUNK, largest_logit, payloads, row_evidence, sense_counts
 from interp.report.summary import about, summary
 from interp.report.use import shares, uses
 from interp.report.verdict_evidence import explanations, most_shared, sense_rows, senses_in, senses_of, verdict_evidence
 from interp.runtime.progress import Progress, no_progress
 from interp.storage.folders import whole_folder
-from interp.verdict.ranking_tables import worth_a_look
-
-N_SHOWN = 6
-"""Features on the overview."""
 
 
 def write_report(
@@ -149,6 +145,7 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
     of_senses = sense_rows(senses, store.tokens.numel())
     rows = store.sql("select distinct row from examples")["row"].tolist()
     contexts = Contexts(store, inputs.labels, np.array([*rows, *(row for *_, row in of_senses)], np.int64))
+    accounts = senses_of(senses, of_senses, contexts)
     evidence = verdict_evidence(inputs.evidence, verdicts.index[~verdicts["verdict"].isin(WITHOUT_SCORES)])
     folder.mkdir()
     page: dict[str, Any] = {
@@ -169,10 +166,11 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
         "shares": shares(inputs) if store.has_text else [],
         "null": closest_null(inputs),
         "headlines": [panel["headline"] for panel in inputs.panels if "headline" in panel],
+        "most_logit": largest_logit(inputs.features),
         "logits": str(store.meta.get("logit_effects") or ""),
         "evidence": [measure._asdict() for measure in evidence.measures],
         "order": recommended_order(inputs.features, verdicts),
-        "worth_a_look": worth_a_look(verdicts.assign(token_entropy=inputs.features["token_entropy"]), N_SHOWN),
+        "worth_showing": worth_showing(inputs.features, verdicts, senses, inputs.effects),
         "columns": table_columns(store, inputs.features, verdicts, inputs.effects),
     }
     _write_script(folder, "page", page)
@@ -193,7 +191,8 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
         beside.setdefault(latent, {})[str(other)] = shared
     extras: dict[str, Mapping[int, Any]] = {
         "pairs": beside,
-        "senses": senses_of(senses, of_senses, contexts),
+        "senses": accounts,
+        "sense_counts": sense_counts(store, accounts),
         "effects": uses(inputs),
         "positions": positions(store),
         "explanation": explanations(verdicts),

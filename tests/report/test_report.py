@@ -20,7 +20,7 @@ from interp.compare.null_dictionaries import Nulls
 from interp.features.feature_store import FeatureStore
 from interp.figures.theme import VERDICT_COLOURS
 from interp.report import assets, decoder_layout, write_report
-from interp.report.columns import recommended_order, table_columns
+from interp.report.columns import recommended_order, table_columns, worth_showing
 from interp.report.contexts import activations_around, coded, positions
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import encode_tokens, number, numbers, pack
@@ -28,7 +28,7 @@ from interp.report.latent_map import map_names, surroundings
 from interp.report.latent_pairs import in_common
 from interp.report.null_shares import closest_null, nulls_account
 from interp.report.panels import Panel
-from interp.report.payloads import CHUNK
+from interp.report.payloads import CHUNK, sense_counts
 from interp.report.use import shares, uses
 from interp.report.verdict_evidence import verdict_evidence
 from interp.verdict.calibration import Calibration
@@ -279,9 +279,10 @@ def test_pairs_have_in_common_what_their_codes_have(page, run, monkeypatch):
         if z[:, a].any() and z[:, b].any():
             assert r == pytest.approx(np.corrcoef(z[:, a], z[:, b])[0, 1], rel=6e-3, abs=1e-6)
         assert cosine == pytest.approx(W[a] @ W[b] / np.linalg.norm(W[a]) / np.linalg.norm(W[b]), rel=6e-3)
-        for latent, other, found in ((a, b, at[0]), (b, a, at[1])):
+        for latent, other, (places, values) in ((a, b, at[0]), (b, a, at[1])):
             examples = data(page, f"features-{latent // CHUNK:04d}")[str(latent)]["examples"]
-            assert found == [place for place, (_, row, *_) in enumerate(examples) if z[row, other]]
+            assert places == [place for place, (_, row, *_) in enumerate(examples) if z[row, other]]
+            assert values == pytest.approx([z[examples[place][1], other] for place in places], rel=6e-3)
     held = data(page, "features-0000")
     nearest = held["7"]["neighbours"][0][0]
     assert str(max(7, nearest)) in data(page, f"features-{min(7, nearest) // CHUNK:04d}")[str(min(7, nearest))]["pairs"]
@@ -418,6 +419,36 @@ def test_the_measures_of_a_ranking_are_evidence_in_words_beside_their_nulls(fold
     assert Calibration.load().probability(at_the_boundary, np.zeros((2, 2))).one == pytest.approx(0.5, abs=1e-6)
 
 
+def test_firings_are_counted_by_the_sense_that_alone_fires_on_their_token(page, run, monkeypatch):
+    """In the bins of the histogram, by the dense codes, however many rows are read at a time."""
+    monkeypatch.setattr("interp.report.payloads.ROWS_AT_ONCE", 7 * N_CTX)
+    chunk = data(page, "features-0000")
+    assert [latent for latent, feature in chunk.items() if feature["sense_counts"]] == [str(SPLIT)]
+    feature = chunk[str(SPLIT)]
+    z = run.store.codes[0 : N_SEQ * N_CTX].dense().numpy()[:, SPLIT]
+    tokens = run.store.tokens.reshape(-1).numpy()
+    expected = [np.histogram(z[np.isin(tokens, sense["tokens"]) & (z > 0)], feature["histogram"]["edges"])[0].tolist()
+                for sense in feature["senses"]]  # fmt: skip
+    assert feature["sense_counts"] == expected == sense_counts(run.store, {SPLIT: feature["senses"]})[SPLIT]
+    assert 0 < sum(map(sum, expected)) < (z > 0).sum()
+    assert sense_counts(run.store, {}) == {}
+
+
+def test_the_overview_shows_latents_of_several_kinds_and_says_why():
+    rules = ['"a" or "b"', '"c"', 'tokens like "d"', '"e" after "f"', '"g"', '"h"', 'after "i"']
+    table = pd.DataFrame({
+        "verdict": ["monosemantic", "monosemantic", "monosemantic", "monosemantic", "polysemantic", "single-token",
+                    "polysemantic"],
+        "sure": True, "explanation": rules, "explanation_f1": 0.9, "token_entropy": [9, 8, 7, 6, 5, 1, 5.0],
+    })  # fmt: skip
+    senses = {4: [{"share": 0.6, "f1": 0.9}, {"share": 0.4, "f1": 0.8}], 6: [{"share": 0.5, "f1": 0.1}] * 2}
+    effects = pd.DataFrame({"latent": [0, 1, 5, 2], "beyond_null_low": [0.1, 0.2, 0.5, -0.1]})
+    shown = worth_showing(table, table, senses, effects)
+    assert [latent for latent, _ in shown] == [0, 1, 2, 4, 5] and len({why for _, why in shown}) == 4
+    assert [latent for latent, _ in worth_showing(table, table, {})] == [0, 1, 2]
+    assert worth_showing(table, table[["verdict"]], {}) == []
+
+
 def test_senses_have_their_rule_and_firings_in_context(page):
     chunk = data(page, "features-0000")
     assert [latent for latent, feature in chunk.items() if feature["senses"]] == [str(SPLIT)]
@@ -493,8 +524,8 @@ def test_summary_shows_every_dictionary_beside_its_nulls(page):
         assert row["shares"][0] == row["one"] == pytest.approx([share, share - 0.1, share + 0.1])
         assert row["unsure"] == pytest.approx([share - 0.2, share - 0.3, share - 0.1])
         assert (row["judged"], row["faint"], row["dead"]) == (90, 7, 7)
-    assert [row["kind"] for row in nulls["rows"]] == ["own", "other", "null"], "this page's own stands out"
-    assert "trained on 3,000,000 tokens" in nulls["sentences"][0] and "90 latents of each" in nulls["sentences"][0]
+    assert [row["kind"] for row in nulls["rows"]] == ["own", "matched", "null"], "this page's own stands out"
+    assert "trained on 3,000,000 tokens" in nulls["sentences"][0] and "90 features of each" in nulls["sentences"][0]
 
 
 def test_summary_says_which_nulls_the_share_does_not_tell_apart(run, folder):
@@ -508,10 +539,11 @@ def test_summary_says_which_nulls_the_share_does_not_tell_apart(run, folder):
     account = nulls_account(replace(run, nulls=nulls._replace(shares=table), curves={"sae": longer}))
     assert "This dictionary had 4,000,000; a second one was trained on as many" in account["sentences"][0]
     assert account["sentences"][1:] == [
-        "Trained as they were, 60 % of its latents have one meaning (95 % interval 50 % to 70 %): more than in "
+        "After 3M tokens, 60 % of its features have one meaning (95 % interval 50 % to 70 %): more than in "
         "shuffled model (20 %); not clearly more than in frozen decoder (55 %)."
     ]
-    assert [row["kind"] for row in account["rows"]] == ["own", "other", "other", "null", "null"]
+    assert [row["kind"] for row in account["rows"]] == ["own", "matched", "reference", "null", "null"]
+    assert [row["title"] for row in account["rows"][:3]] == ["this dictionary", "after 3M tokens", "twin seed"]
 
 
 def test_the_share_of_one_meaning_stands_beside_the_null_that_comes_closest_and_was_trained_alike(run, folder):
@@ -531,7 +563,7 @@ def test_summary_has_the_run_in_order(page):
     assert [name for name, _ in summary["stages"]] == ["model", "sae", "features"]
     assert summary["versions"] == {"interp": "0"}
     quality, *drawn, table = summary["results"]
-    rows = [["L0 (latents a token)", "2.0", "2.0"], ["FVU", "0.200", "0.400"]]
+    rows = [["L0 (features a token)", "2.0", "2.0"], ["FVU", "0.200", "0.400"]]
     rows += [["cross-entropy recovered", "90.0%", "50.0%"]]
     assert quality["table"] == {"columns": ["", "SAE", HOSTILE], "rows": rows}
     numbers, *details = summary["details"]
@@ -541,7 +573,7 @@ def test_summary_has_the_run_in_order(page):
     rows = [[HOSTILE, "1,200"], ["b", "–"]]
     assert (table["title"], table["note"]) == (HOSTILE, HOSTILE)
     assert table["table"] == {"columns": [HOSTILE, "n"], "rows": rows}
-    assert data(page, "page")["about"].startswith(f"A dictionary of {D_SAE} latents")
+    assert data(page, "page")["about"].startswith(f"A dictionary of {D_SAE} features")
     assert data(page, "page")["about"].endswith(", L0 3.5, 90 % of the cross-entropy recovered.")
     assert summary["facts"][-1] == ["Words explain", "87%"]
     assert data(page, "page")["headlines"] == ["words explain 87 %"]
@@ -551,9 +583,9 @@ def test_what_was_found_can_be_quoted_each_number_with_what_it_is_of(page, run):
     ranking = planted_ranking().query("verdict != 'dead'")
     found = " ".join(data(page, "summary")["found"])
     n, of = int((ranking["verdict"] == "monosemantic").sum()), len(ranking)
-    assert f"Of {D_SAE} latents {D_SAE - 1} are in use; 1 never fired and 0 are faint." in found
+    assert f"Of {D_SAE} features {D_SAE - 1} are in use; 1 never fired and 0 are faint." in found
     assert (
-        f"{n} of {of} latents ({100 * n / of:.0f} %, 95 % interval " in found and f"{of - n} are polysemantic" in found
+        f"{n} of {of} features ({100 * n / of:.0f} %, 95 % interval " in found and f"{of - n} are polysemantic" in found
     )
     assert "learnt" not in found and "effect" not in found, "neither was measured"
     limits = data(page, "summary")["limits"]
@@ -605,7 +637,7 @@ def test_a_store_without_a_single_firing_has_a_page(folder):
     page = write_report(
         FeatureStore.from_codes(tokens, codes, folder / "dead", W_dec=torch.eye(3)), folder / "dead-page"
     )
-    assert "no latent fires" in data(page, "map")["missing"]
+    assert "no feature fires" in data(page, "map")["missing"]
     assert data(page, "page")["columns"]["verdicts"] == ["dead"]
     assert [value["examples"] for value in data(page, "features-0000").values()] == [[], [], []]
 
@@ -839,6 +871,6 @@ def test_each_of_the_three_shares_has_its_own_denominator(run):
     assert -0.15 <= effect["span"][0] < -0.05 and 0.2 < effect["span"][1] <= 0.25, "of nearly all intervals"
     firing = int((inputs.features["n_active"] > 0).sum())
     assert effect["note"] == (
-        f"4 of the {firing} latents that fire were ablated one at a time, each in at most 64 sequences."
+        f"4 of the {firing} features that fire were ablated one at a time, each in at most 64 sequences."
     )
     assert [row["name"] for row in shares(ReportInputs(store=run.store))] == []

@@ -198,9 +198,10 @@ def test_a_label_without_an_f1_to_speak_of_is_left_out_and_an_unsure_verdict_say
         shown = browser.evaluate(f"[report.lead.f1({latent}), {columns}.explanation_f1[{latent}]]")
         assert browser.text("td.f1") == [f"{shown[0]:.2f}"] and (shown[0] == shown[1]) == blank
     browser.search("#26")
-    assert browser.text("td.verdict > div")[0] == "polysemantic, unsure"
+    assert browser.text("td.verdict > div")[0] == "poly, unsure"
     browser.search("#3")
-    assert browser.text("td.verdict > div")[0] == "monosemantic"
+    assert browser.text("td.verdict > div")[0] == "mono"
+    assert browser.evaluate("document.querySelector('td.verdict .verdict').ariaLabel") == "monosemantic"
 
 
 def test_on_a_phone_examples_come_first_then_logits_with_the_evidence_folded(browser, address):
@@ -250,7 +251,12 @@ def test_an_address_opens_its_view_at_the_top(browser, address, view):
 
 def test_the_lead_says_what_it_fires_on_and_what_it_predicts_by_a_label_where_that_says_it_better(browser, address):
     browser.open(f"{address}#feature/2")
-    assert browser.text("#feature .lead dt") == ["Fires on", "Raises"]
+    assert browser.text("#feature .lead dt") == ["Fires on", "Raises", "Near it"]
+    nearest = browser.evaluate(
+        "loadFeature(2).then(({ neighbours }) => neighbours.map(([other]) => `#feature/${other}`))"
+    )
+    linked = browser.evaluate("Array.from(document.querySelectorAll('.lead a'), (e) => e.getAttribute('href'))")
+    assert linked == [*nearest[:3], "#map/2"]
     assert browser.text("#feature .lead dd")[0] == 'after " return" or " +" F1 0.50'
     assert 0 < len(browser.text("#feature .predicts .token")) <= 5
     browser.open(f"{address}#feature/3")
@@ -471,19 +477,23 @@ def test_the_page_opens_on_an_overview_with_numbers_features_and_words(browser, 
     browser.open(address)
     assert browser.evaluate("document.body.dataset.view") == "overview"
     assert browser.text("#overview .intro")[0] == (
-        f"Scanned on {N_SEQ * N_CTX} tokens: {D_SAE} latents are in use, 0 are dead or faint."
+        f"Scanned on {N_SEQ * N_CTX} tokens: {D_SAE} features are in use, 0 are dead or faint."
     )
-    assert browser.text(".share h2") == [f"80 % of the {D_SAE} in use have one meaning"]
+    assert browser.text(".share h2") == ["80 % have one meaning"]
+    assert f"of the {D_SAE} features in use" in browser.evaluate(
+        "document.querySelector('.share .term[data-tip*=use]').dataset.tip"
+    )
     assert "No null was run" in browser.text(".share p")[0]
     assert browser.text(".verdicts li")[:2] == ["monosemantic 19 63 %", "polysemantic 6 20 %, 5 unsure"]
     browser.wait("document.querySelectorAll('#overview .card .firing').length >= 5")  # their examples are read by then
-    cards, shown = browser.text("#overview .card h3 a"), browser.evaluate("report.data.page.worth_a_look")
-    assert len(set(cards)) == 6 and shown and cards[: len(shown)] == [f"Feature {latent}" for latent in shown]
+    cards, shown = browser.text("#overview .card h3 a"), browser.evaluate("report.data.page.worth_showing")
+    assert len(set(cards)) == 6 and shown and cards[: len(shown)] == [f"Feature {latent}" for latent, _ in shown]
+    assert browser.text(".card .why") == [why for _, why in shown]
     assert all(
         browser.evaluate("Array.from(document.querySelectorAll('.card'), (c) => c.querySelector('.firing') !== null)")
     )
     browser.click(".card h3 a")
-    browser.wait(f"document.getElementById('feature').dataset.latent === '{shown[0]}'")
+    browser.wait(f"document.getElementById('feature').dataset.latent === '{shown[0][0]}'")
     browser.press("Escape")
     browser.wait("document.body.dataset.view === 'overview'")
 
@@ -769,8 +779,8 @@ def test_stars_labels_and_notes_stay_are_found_and_come_out_and_in_as_json(brows
         ("{", "JSON"),
         ("{}", "not what this page exports"),
         ('{"format": "interp-notes", "features": "x", "notes": {}}', "of other features"),
-        ('{"format": "interp-notes", "features": KEY, "notes": {"999": {"star": true}}}', "latent 999"),
-        ('{"format": "interp-notes", "features": KEY, "notes": {"1": {"star": "yes"}}}', "latent 1 is none"),
+        ('{"format": "interp-notes", "features": KEY, "notes": {"999": {"star": true}}}', "feature 999"),
+        ('{"format": "interp-notes", "features": KEY, "notes": {"1": {"star": "yes"}}}', "feature 1 is none"),
     ],
 )
 def test_what_is_no_export_of_these_features_is_not_imported(browser, address, text, said):

@@ -135,15 +135,15 @@ report.edges = (() => {
     const names = hooks.all.filter((name) => name !== hooks.own);
     const chooser = h("select", { "aria-label": "The other hook", onchange: change },
       names.map((value) => h("option", { value, selected: value === other }, value)));
-    const side = isEarlier() ? "what feeds this page's latents, from " : "what this page's latents feed, at ";
+    const side = isEarlier() ? "what feeds this page's features, from " : "what this page's features feed, at ";
     return [
       h("h2", null, "From hook to hook"),
       h("p.muted", null,
         `At the chosen token, ${side}`, chooser, ". Left the earlier hook, at this token or before; right the " +
-          "strongest latents of the later one, here. ",
+          "strongest features of the later one, here. ",
         h("span.key.raised", { "--shade": 0.7 }, "raises"), " or ",
         h("span.key.lowered", { "--shade": 0.7 }, "lowers"),
-        " what the later latent reads: attribution, to first order, in the unit of its activations. Choose a latent " +
+        " what the later feature reads: attribution, to first order, in the unit of its activations. Choose a feature " +
           "to see its edges alone."),
     ];
   }
@@ -155,7 +155,7 @@ report.edges = (() => {
       h("ol", null, latents.map((latent) => latentElement(side, latent))));
     parts.head.replaceChildren(...head());
     if (!found.edges.length) {
-      parts.drawing.replaceChildren(h("p.missing", null, "No latent feeds another here."));
+      parts.drawing.replaceChildren(h("p.missing", null, "No feature feeds another here."));
       return parts.table.replaceChildren();
     }
     parts.drawing.replaceChildren(list(0, sources), lines(sources, targets), list(1, targets));

@@ -54,7 +54,7 @@ report.views.compare = (() => {
     const held = first.pairs?.[b];
     if (held) return held;
     const swapped = second.pairs?.[a];
-    if (swapped) return [...swapped.slice(0, 3), swapped[4], swapped[3]];
+    if (swapped) return [...swapped.slice(0, 3), swapped[4], swapped[3], swapped[5]];
     return view.ask ? view.ask(a, b) : null;
   }
 
@@ -170,7 +170,7 @@ report.views.compare = (() => {
         column("a", `Strongest of ${a}`, list(first.examples, a, first)),
         column("b", `Strongest of ${b}`, list(second.examples, b, second)));
     }
-    const parted = (feature, [at]) => {
+    const parted = (feature, at) => {
       const places = new Set(at);
       return [true, false].map((wanted) => feature.examples.filter((_, k) => places.has(k) === wanted));
     };
@@ -178,10 +178,11 @@ report.views.compare = (() => {
     const of = (some, feature) => h("p.muted", null,
       `${format.count(some.length)} of the ${format.count(feature.examples.length)} examples stored`);
     const hasBoth = bothA.length + bothB.length > 0;
-    /* By the one of which more such examples are stored: its activations shade them, the other's stand beside. */
-    const isByA = bothA.length >= bothB.length;
-    const [some, latent, feature, [at, values]] = isByA ? [bothA, a, first, known[3]] : [bothB, b, second, known[4]];
-    const others = new Map(at.map((place, k) => [feature.examples[place][1], values[k]]));
+    /* By the one of which more such examples are stored, or the lower one (latent_pairs.py): its activations shade
+     * them, the other's stand beside. */
+    const isByA = bothA.length > bothB.length || (bothA.length === bothB.length && a < b);
+    const [some, latent, feature, at] = isByA ? [bothA, a, first, known[3]] : [bothB, b, second, known[4]];
+    const others = new Map(at.map((place, k) => [feature.examples[place][1], known[5][k]]));
     const beside = { valueOf: ([, row]) => others.get(row), isFirst: !isByA };
     return h("div.where", null,
       hasBoth ? null : h("p.muted", null, "Both fire in none of the examples stored."),

@@ -2,14 +2,15 @@
 
 In: a FeatureStore and pairs of its latents. Out, of each pair (a, b), from one pass over the codes for all of them:
 
-    [n_both, correlation, cosine, at_a, at_b]
+    [n_both, correlation, cosine, at_a, at_b, others]
 
     n_both         tokens on which both fire
     correlation    Pearson's, of their activations over all tokens scanned; None where one of them never changes
     cosine         of their decoder directions; None without W_dec
-    at_a           which of a's examples b fires at too, by their places in the order of the page (`payloads`), and
-                   the activation of b at each
-    at_b           which of b's examples a fires at, and the activation of a
+    at_a           which of a's examples b fires at too, by their places in the order of the page (`payloads`)
+    at_b           which of b's examples a fires at
+    others         at each example of the longer of the two lists, of that of the lower latent where they are as long,
+                   the activation of the other latent
 """
 
 from collections.abc import Iterator
@@ -19,8 +20,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from interp.features.feature_store import FeatureStore
-from interp.report.contexts import ROWS_AT_ONCE
-from interp.report.json_text import DIGITS, number, numbers
+from interp.report.contexts import FEW_DIGITS, ROWS_AT_ONCE
+from interp.report.json_text import number, numbers
 from interp.report.payloads import TABLES
 
 N_OTHERS = 2
@@ -54,12 +55,15 @@ def in_common(store: FeatureStore, pairs: Int[np.ndarray, "pair 2"]) -> list[lis
     n, (a, b) = _n_tokens(store), pairs.T
     with np.errstate(divide="ignore", invalid="ignore"):
         correlation = (products / n - mean[a] * mean[b]) / (deviation[a] * deviation[b])
-    at = [
-        [np.flatnonzero(some).tolist(), numbers(some[some != 0], DIGITS)]
-        for some in (values[start:stop] for start, stop in pairwise([0, *ends.tolist()]))
-    ]
-    numbered = zip(both.tolist(), correlation, _cosines(store, pairs), at[::2], at[1::2], strict=True)
-    return [[n_both, number(r), number(cosine), at_a, at_b] for n_both, r, cosine, at_a, at_b in numbered]
+    examples_of = [values[start:stop] for start, stop in pairwise([0, *ends.tolist()])]
+    numbered = zip(both.tolist(), correlation, _cosines(store, pairs), strict=True)
+    rows = []
+    for (n_both, r, cosine), is_first, *sides in zip(numbered, a < b, examples_of[::2], examples_of[1::2], strict=True):
+        at_a, at_b = (np.flatnonzero(some) for some in sides)
+        is_of_a = len(at_a) > len(at_b) or (len(at_a) == len(at_b) and is_first)
+        longer = sides[0][at_a] if is_of_a else sides[1][at_b]
+        rows.append([n_both, number(r), number(cosine), at_a.tolist(), at_b.tolist(), numbers(longer, FEW_DIGITS)])
+    return rows
 
 
 def _sums(

@@ -18,7 +18,7 @@ from interp.features.bins import merged_bins
 from interp.features.feature_store import FeatureStore
 from interp.features.firing_statistics import bin_edges
 from interp.report.contexts import ROWS_AT_ONCE, Contexts, coded
-from interp.report.json_text import DIGITS, encode_tokens, number, numbers
+from interp.report.json_text import DIGITS, encode_tokens, numbers
 
 CHUNK = 64
 CHUNKS_AT_ONCE = 64
@@ -114,9 +114,10 @@ def row_evidence(store: FeatureStore) -> dict[str, list]:
 
 def largest_logit(features: pd.DataFrame) -> float:
     """The logit effect that few latents exceed with the token that they raise most: the end of the page's bars."""
-    cells = features["top_logits"].dropna() if "top_logits" in features else []
-    largest = [max(cell) for cell in cells if len(cell)]
-    return float(number(np.quantile(largest, 1 - OUTLIERS))) if largest else 0.0  # type: ignore[arg-type]
+    if "top_logits" not in features:
+        return 0.0
+    largest = [max(cell) for cell in features["top_logits"].dropna() if len(cell)]
+    return round(float(np.quantile(largest, 1 - OUTLIERS)), DIGITS) if largest else 0.0
 
 
 def sense_counts(store: FeatureStore, senses: Mapping[int, Sequence[Mapping[str, Any]]]) -> dict[int, list[list[int]]]:

@@ -97,7 +97,7 @@ class AttributionGraph(GraphNodes):
     def of_logits(self, n: int) -> "AttributionGraph":
         """Keep what leads to one of the n likeliest next tokens."""
         kind = self.nodes["kind"]
-        keep = kind.isin(["bias", "rest"]).to_numpy()
+        keep = kind.isin(["bias", "rest"]).to_numpy(copy=True)
         keep[self.nodes[kind == "logit"].nlargest(n, "activation").index] = True
         latest_first = np.argsort(-self.nodes["dictionary"].to_numpy()[self.targets], kind="stable")
         for row in latest_first:

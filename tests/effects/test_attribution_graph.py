@@ -178,6 +178,14 @@ def test_pruning_keeps_the_share_and_the_sums(graph: AttributionGraph) -> None:
     latents = np.flatnonzero(kept.nodes["kind"] == "latent")
     leads = (kept.edges != 0).any(0)
     assert leads[latents].all()
+    one, waiting = kept.of_logits(1), [kept.likeliest]
+    reached = {"bias", "rest"}
+    while waiting:  # from target to source, one edge at a time
+        node = waiting.pop()
+        reached.add(kept.node_ids()[node])
+        if node in kept.targets:
+            waiting += np.flatnonzero(kept.edges[list(kept.targets).index(node)]).tolist()
+    assert set(one.node_ids()) == reached and len(reached) < len(kept.nodes)
     with pytest.raises(ValueError, match="nodes=0"):
         graph.pruned(0)
 

@@ -94,7 +94,7 @@ def test_trained_circuits_are_held_against_ablation(tmp_path):
     results = trained_circuits.main(["--quick", "--threads", "1", "--out", str(tmp_path / "out")])
     found, cause = results["claims"]
     assert set(found["numbers"]) == set(cause["numbers"]) == {"lookup", "induction", "brackets"}
-    assert result_tables.trained_circuits(results).count("| induction | residual stream |") == 4
+    assert result_tables.trained_circuits(results).count("| induction | residual stream |") == 6
     said, measured = np.array([4.0, 3.0, 2.0, 1.0]), np.array([9.0, 0.0, 9.0, 0.0])
     scores = trained_circuits.curve(said, measured)  # drawn: the first three; true: the first and the third
     assert (scores["precision"], scores["recall"]) == (pytest.approx(2 / 3), 1.0)

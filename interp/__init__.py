@@ -30,7 +30,7 @@ page and the help follow from it:
     a source of text or models   a function with `@text_source` …       `models.sources`
     a measure of a latent        a function with `@measure`             `verdict.measures`
     a kind of predicate          a function with `@kind`                `text.kinds`
-    a figure                     a function that returns a `go.Figure`  `figures`
+    a figure                     a function with `@figure`              `figures.figure`
 
 The public names stand in `__init__.pyi`, each with the module that it comes from, which is loaded when the name is
 first used: importing the package is quick.

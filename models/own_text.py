@@ -139,7 +139,7 @@ def _reaching(path: str) -> Iterator[None]:
         raise ValueError(f"{path} cannot be read: {error}; pip install 'interp[remote]' has what S3 needs") from None
     except (ValueError, GeneratorExit):
         raise
-    except Exception as error:
+    except Exception as error:  # file systems and decompressors raise their own kinds
         raise OSError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
 
 

@@ -57,23 +57,39 @@ MODEL_SOURCES: dict[str, ModelSource] = {}
 
 
 def text_source(**facts: Any) -> Callable[[Callable[..., Iterator[Document]]], Callable[..., Iterator[Document]]]:
-    """Register the function below under its name; `facts` are the fields of `TextSource` after `help`."""
+    """Register the function below under its name; `facts` are the fields of `TextSource` after `help`.
 
-    def register(read: Callable[..., Iterator[Document]]) -> Callable[..., Iterator[Document]]:
+    Raises ValueError where another has the name."""
+
+    def decorate(read: Callable[..., Iterator[Document]]) -> Callable[..., Iterator[Document]]:
+        _check_name(TEXT_SOURCES, read, lambda source: source.read)
         TEXT_SOURCES[read.__name__] = TextSource(read, _first_sentence(read), **facts)
         return read
 
-    return register
+    return decorate
 
 
 def model_source(**facts: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register the function below under its name; `facts` are the fields of `ModelSource` after `help`."""
+    """Register the function below under its name; `facts` are the fields of `ModelSource` after `help`.
 
-    def register(load: Callable[..., Any]) -> Callable[..., Any]:
+    Raises ValueError where another has the name."""
+
+    def decorate(load: Callable[..., Any]) -> Callable[..., Any]:
+        _check_name(MODEL_SOURCES, load, lambda source: source.load)
         MODEL_SOURCES[load.__name__] = ModelSource(load, _first_sentence(load), **facts)
         return load
 
-    return register
+    return decorate
+
+
+def _check_name(
+    sources: Mapping[str, Any], function: Callable[..., Any], code: Callable[[Any], Callable[..., Any]]
+) -> None:
+    """Check that the name of a function is free. code: gives the function of a source; one that is defined again, as by
+    a cell of a notebook that is run twice, takes its own place."""
+    name = function.__name__
+    if name in sources and code(sources[name]).__qualname__ != function.__qualname__:
+        raise ValueError(f"the source {name!r} is registered already: choose another name")
 
 
 def source_help(sources: Mapping[str, TextSource] | Mapping[str, ModelSource]) -> str:

@@ -20,7 +20,7 @@ import typer
 from typer import Option
 
 from interp.cli.comparison_commands import compare_command
-from interp.cli.console import is_expected, is_first, is_raised_here, is_shared, one_line, usage_line
+from interp.cli.console import is_expected, is_first, is_from_library, is_shared, one_line, usage_line
 from interp.cli.feature_commands import rank_command, report_command, scan_command
 from interp.cli.graph_command import graph_command
 from interp.cli.judge_command import judge_command
@@ -101,10 +101,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             event = "terminated" if terminated else "interrupted"
             print(f"interp: {event}; run the same command again to go on", file=sys.stderr)
         return 143 if terminated else 130
-    except Exception as error:
+    except Exception as error:  # expected errors are told apart below, and any other is raised again
         if "--traceback" in words or not is_expected(error):
             raise
-        hint = "" if isinstance(error, OSError) or is_raised_here(error) else " (interp --traceback … shows where)"
+        is_unexplained = is_from_library(error) and not isinstance(error, OSError)
+        hint = " (interp --traceback … shows where)" if is_unexplained else ""
         return _refused(one_line(error) + hint, everywhere=isinstance(error, OSError))
     return 0
 

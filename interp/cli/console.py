@@ -4,7 +4,6 @@ Under `torchrun` the first process speaks.
 """
 
 import errno
-import linecache
 import os
 import sys
 import threading
@@ -46,12 +45,10 @@ def is_expected(error: BaseException) -> bool:
     return isinstance(error, kinds) or _is_out_of_memory(error)
 
 
-def is_raised_here(error: BaseException) -> bool:
-    """Whether a `raise` in `interp` or `models` made an error, which then says what to do. Others may come of a mistake
-    of ours, which their line alone does not show."""
-    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
-    is_ours = frame.f_globals.get("__name__", "").partition(".")[0] in ("interp", "models")
-    return is_ours and linecache.getline(frame.f_code.co_filename, line).lstrip().startswith("raise ")
+def is_from_library(error: BaseException) -> bool:
+    """Whether code outside `interp` and `models` raised an error: its message may not say what to do."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_globals.get("__name__", "").partition(".")[0] not in ("interp", "models")
 
 
 def one_line(error: BaseException) -> str:

@@ -2,44 +2,28 @@
 
 In: the tables that the other rooms make. Nothing is computed, shown or saved while a figure is drawn.
 
-A figure is a public function of a module here whose annotation says that it returns a `go.Figure`; there is no list to
-keep. The names of its parameters say which results it draws (`features`, `ranking`, `concepts`, …), and by them the
-gallery of `analyses/make_figures.py` hands it those of a run. Modules are read when the first figure is asked for.
+A figure is a function under `@figure`, in a module here or in a script of one's own. The names of its parameters say
+which results it draws (`features`, `ranking`, `concepts`, …), and by them the gallery of `analyses/make_figures.py`
+gives it those of a run. The modules are read when the first figure is asked for: importing the package is quick.
 """
 
-import inspect
 from collections.abc import Callable
-from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
-TOOLS = ("theme", "print_layout", "saving")
-"""Modules of how a figure looks and is written, which draw none."""
 
-
-@cache
 def all_figures() -> dict[str, Callable[..., Any]]:
-    """Every figure by its name, in alphabetical order."""
-    modules = [
-        import_module(f"{__name__}.{module.name}") for module in iter_modules(__path__) if module.name not in TOOLS
-    ]
-    by_name = {name: value for module in modules for name, value in vars(module).items() if _is_figure(name, value)}
-    return dict(sorted(by_name.items()))
+    """Return every figure by its name, in alphabetical order."""
+    for module in iter_modules(__path__):
+        import_module(f"{__name__}.{module.name}")
+    from interp.figures.figure import FIGURES
 
-
-def _is_figure(name: str, function: Any) -> bool:
-    if name.startswith("_") or not inspect.isfunction(function):
-        return False
-    if function.__module__.startswith("plotly.") or function.__module__.rpartition(".")[2] in TOOLS:
-        return False
-    from plotly.graph_objects import Figure
-
-    return inspect.signature(function).return_annotation in ("go.Figure", "Figure", Figure)
+    return dict(sorted(FIGURES.items()))
 
 
 def __getattr__(name: str) -> Any:
-    """A figure, or one of the two functions that write results."""
+    """Return a figure, or one of the two functions that write results."""
     if name == "save":
         from interp.figures.saving import save
 
@@ -48,9 +32,9 @@ def __getattr__(name: str) -> Any:
         from interp.figures.dictionaries import quality_latex
 
         return quality_latex
-    if name.startswith("_") or name not in all_figures():
+    if name.startswith("_") or name not in (figures := all_figures()):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=import_module(__name__))
-    return all_figures()[name]
+    return figures[name]
 
 
 def __dir__() -> list[str]:

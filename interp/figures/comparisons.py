@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import plotly.graph_objects as go
 
+from interp.figures.figure import figure
 from interp.figures.theme import (
     GREY,
     INK,
@@ -32,6 +33,7 @@ _RULE = 48
 """Letters of a rule that are shown beside a row."""
 
 
+@figure
 def universality(tables: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go.Figure:
     """The share of latents whose best match in another dictionary is correlated above each r; dots are the medians.
 
@@ -43,6 +45,7 @@ def universality(tables: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go.Figure
     return fig.update_yaxes(title_text="share of latents above r", tickformat=".0%", range=[-0.02, 1.02])
 
 
+@figure
 def matched_cosines(tables: pd.DataFrame | Mapping[str, pd.DataFrame], *, threshold: float = 0.7) -> go.Figure:
     """The share of latents whose match in another dictionary has a decoder cosine above each value, beside what random
     directions reach.
@@ -76,6 +79,7 @@ def _shares_above(
     return fig
 
 
+@figure
 def corpus_differences(differences: pd.DataFrame, *, names: tuple[str, str] = ("A", "B"), most: int = 24) -> go.Figure:
     """The largest differences between two corpora: of how many more of A's documents a latent fires in than of B's, in
     percentage points, with its 95 % interval.
@@ -104,6 +108,7 @@ def corpus_differences(differences: pd.DataFrame, *, names: tuple[str, str] = ("
     return fig.update_xaxes(title_text=f"share of documents, {a} less {b}, percentage points")
 
 
+@figure
 def splitting(
     levels: Sequence[pd.DataFrame],
     *,

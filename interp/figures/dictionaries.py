@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import plotly.graph_objects as go
 
+from interp.figures.figure import figure
 from interp.figures.print_layout import with_placed_names
 from interp.figures.theme import (
     BARE,
@@ -48,6 +49,7 @@ _LATEX = {ord(character): f"\\{character}" for character in "&%$#_{}"}
 _LATEX |= {ord("\\"): r"\textbackslash{}", ord("~"): r"\textasciitilde{}", ord("^"): r"\textasciicircum{}"}
 
 
+@figure
 def quality(quality_table: pd.DataFrame) -> go.Figure:
     """Draws what each dictionary keeps: variance explained (1 − FVU) and CE loss recovered, as dots, a row a dictionary
     with its L0. 0 is the mean activation for the first; for the second, zero ablation or unigrams, whichever is
@@ -96,6 +98,7 @@ def quality_latex(table: pd.DataFrame) -> str:
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
+@figure
 def decoder_map(points: pd.DataFrame, *, colour: str = "verdict", way: str = "UMAP") -> go.Figure:
     """The decoder's rows in the plane, coloured by verdict or by a column of numbers (a fraction, or one whose decimal
     logarithm is drawn: `density`). points: x, y and the column; where it has a column `name`, points are named
@@ -139,6 +142,7 @@ def _with_margin(values: pd.Series) -> list[float]:
     return [low - margin, high + margin]
 
 
+@figure
 def cosine_histogram(
     cosines: Mapping[str, Sequence[float] | np.ndarray], *, null: str | None = None, title: str = "Nearest latents"
 ) -> go.Figure:
@@ -162,6 +166,7 @@ def cosine_histogram(
     return fig.update_layout(meta={"direct_labels": True})
 
 
+@figure
 def coactivation_heatmap(
     coactivations: pd.DataFrame, *, n: int = 24, names: Mapping[int, str] | None = None
 ) -> go.Figure:
@@ -206,6 +211,7 @@ def _chained_order(known: Mapping[tuple[int, int], float], n: int) -> list[int]:
     return order
 
 
+@figure
 def concept_scatter(concepts: pd.DataFrame) -> go.Figure:
     """For each labelled concept, the held-out F1 of the best feature against that of the best neuron. Concepts are
     named where there is room; the pointer names the others, and `concept_dots` all of them."""
@@ -220,6 +226,7 @@ def concept_scatter(concepts: pd.DataFrame) -> go.Figure:
     return with_placed_names(fig.update_xaxes(range=[-0.03, 1.05]))
 
 
+@figure
 def concept_dots(concepts: pd.DataFrame) -> go.Figure:
     """For each labelled concept, on a row of its own with its name, the held-out F1 of the best feature and of the best
     neuron; the best detected is on top."""
@@ -245,6 +252,7 @@ def _rival(concepts: pd.DataFrame) -> str:
     return concepts["rival"].iloc[0] if "rival" in concepts and len(concepts) else "neuron"
 
 
+@figure
 def concept_frequency(concepts: pd.DataFrame, *, n_tokens: int) -> go.Figure:
     """Draws how well the best feature detects a concept against how frequent the concept is: a dictionary that has
     only what is frequent rises from left to right. n_tokens: of the scan, whose labels `n_label` counts."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from interp.figures.figure import figure
 from interp.figures.theme import BLUE, GREY, VERMILLION, coloured, panelled, styled
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ _DOSED = {
 }
 
 
+@figure
 def steering(doses: pd.DataFrame | Mapping[str, pd.DataFrame], *, latent: int | None = None) -> go.Figure:
     """Draws what holding a latent at multiples of its maximum brings, and costs: the probability of its concept where
     one was given, how often it then fires in what the model writes, and the loss and KL divergence on the scan's text.

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from interp.figures.figure import figure
 from interp.figures.theme import BARE, BLUE, GREY, INK, VERMILLION, escaped, label, styled
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ _LOOKS: dict[str, dict[str, Any]] = {
 }
 
 
+@figure
 def graph(
     graph: AttributionGraph, *, nodes: float = 0.7, edges: float = 0.8, labels: Mapping[str, str] | None = None
 ) -> go.Figure:

@@ -14,6 +14,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from interp.features.bins import merged_bins
+from interp.figures.figure import figure
 from interp.figures.print_layout import MIN_FONT, in_pixels
 from interp.figures.theme import BARE, BLUE, CJK, GREY, VERMILLION, escaped, label, need, styled, visible
 
@@ -31,6 +32,7 @@ EDGE = 6.0
 """Pixels left free on both sides."""
 
 
+@figure
 def activation_histogram(
     histogram: pd.DataFrame, *, latent: int | None = None, intervals: pd.DataFrame | None = None
 ) -> go.Figure:
@@ -61,6 +63,7 @@ def activation_histogram(
     return fig.update_xaxes(type="log", range=np.log10(edges[[0, -1]]).tolist(), dtick=ticks, tickformat=".3~g")
 
 
+@figure
 def logit_bars(feature: Mapping[str, Any] | pd.Series, vocab: Sequence[str], *, n: int = 10) -> go.Figure:
     """The largest positive and negative logits of one latent, from its row of the table `features`. Effects are
     direct: the decoder row through the final norm's scale and the unembedding."""
@@ -81,6 +84,7 @@ def logit_bars(feature: Mapping[str, Any] | pd.Series, vocab: Sequence[str], *, 
     return fig.update_yaxes(tickvals=list(range(len(rows))), ticktext=rows, autorange="reversed", showgrid=False)
 
 
+@figure
 def example_text(
     examples: pd.DataFrame,
     vocab: Sequence[str],

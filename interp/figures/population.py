@@ -12,6 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from interp.features.verdict_names import WITHOUT_SCORES
+from interp.figures.figure import figure
 from interp.figures.theme import (
     BARE,
     BLUE,
@@ -50,6 +51,7 @@ UNITS = {
 }
 
 
+@figure
 def density_histogram(features: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go.Figure:
     """log10 of the share of tokens on which each latent fires. Dead latents stand apart as a spike on the left, cut off
     where it is more than 1.5 × the highest bin, and the range below ULTRA_LOW is shaded. A mapping (name → table)
@@ -101,6 +103,7 @@ def _mark_ultra_low(fig: go.Figure, densities: Mapping[str, np.ndarray], left: f
     return fig
 
 
+@figure
 def score_distributions(ranking: pd.DataFrame, *, score: str = "explanation_f1") -> go.Figure:
     """Draws how one score is spread within each verdict: a violin with its box, or its points where they are few, and
     the number of latents. Those whose verdict is that they were not tested have no score, whatever the table holds."""
@@ -117,6 +120,7 @@ def score_distributions(ranking: pd.DataFrame, *, score: str = "explanation_f1")
     return styled(fig, f"{_title(score)} by verdict", x="verdict (number of latents)", y=_unit(score))
 
 
+@figure
 def scores_beside_nulls(verdicts: pd.DataFrame, *, score: str = "monosemanticity") -> go.Figure:
     """Draws how one score is spread in the dictionary and in each null, a row each, the dictionary on top. verdicts:
     those of a run's nulls, a row a dictionary and latent; of those that were tested."""
@@ -133,6 +137,7 @@ def scores_beside_nulls(verdicts: pd.DataFrame, *, score: str = "monosemanticity
     return fig.update_yaxes(range=[len(fig.data) - 0.6, -1.0], showgrid=False, ticks="")
 
 
+@figure
 def coherence_density(ranking: pd.DataFrame, *, score: str = "concentration") -> go.Figure:
     """A score against firing density, coloured by verdict: a score that only follows density says little."""
     need(ranking, "latent", "verdict", "density", score)
@@ -143,6 +148,7 @@ def coherence_density(ranking: pd.DataFrame, *, score: str = "concentration") ->
     return fig.update_xaxes(type="log", **decades(min(shown), max(shown)))
 
 
+@figure
 def precision_recall(ranking: pd.DataFrame) -> go.Figure:
     """Precision against recall of the rule in words of each latent that was tested, on held-out text, coloured by
     verdict. Curves join equal F1."""

@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from interp.features.verdict_names import ONE_MEANING, SINGLE_TOKEN
+from interp.figures.figure import figure
 from interp.figures.theme import (
     INK,
     VERDICT_COLOURS,
@@ -30,6 +31,7 @@ SHOWN = (ONE_MEANING, SINGLE_TOKEN)
 """The verdicts that are drawn: latents of one meaning, and those among them that a single token explains."""
 
 
+@figure
 def verdict_shares(shares: pd.DataFrame) -> go.Figure:
     """Draws two panels on one scale, a row a dictionary: of the latents that are not idle, the share of one meaning,
     and the share that a single token explains, each with its 95 % interval. Where verdicts go by a probability, the

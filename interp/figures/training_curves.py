@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from interp.figures.figure import figure
 from interp.figures.theme import (
     GREY,
     HEIGHT,
@@ -44,6 +45,7 @@ PANELS = ("loss", "fvu", "l0", "dead", "faint", "lr")
 TICKS = {"dead": ".2~%", "faint": ".2~%", "tokens_per_second": "~s"}
 
 
+@figure
 def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float] | None = None) -> go.Figure:
     """Draws what a training wrote, against tokens seen: FVU, L0, the shares of dead and of faint latents, and the
     learning rate; of a language model the loss. Of the panels that are not asked for by name, one whose values never

@@ -90,7 +90,7 @@ class Processes:
         failure: Exception | None = None
         try:
             result = work()
-        except Exception as error:
+        except Exception as error:  # whatever it is, the other processes must hear of it, or they wait for ever
             failure = error
         report = "" if failure is None else f"{self.rank} {type(failure).__name__} {failure}\0"
         heard = bytes(self.gather(torch.tensor(list(report.encode()), dtype=torch.uint8)).tolist()).decode()

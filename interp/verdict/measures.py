@@ -42,6 +42,7 @@ from interp.codes.reading import CodeChunk, read_chunks
 from interp.features.decoder import neighbour_tables
 from interp.features.feature_store import FeatureStore
 from interp.features.twins import best_correlations
+from interp.runtime.registry import register
 from interp.text.vocabulary import plain_strings
 
 Values = Float64[np.ndarray, " d_sae"]
@@ -94,13 +95,15 @@ def title_and_meaning(name: str) -> tuple[str, str]:
 def measure(
     title: str, meaning: str, *, sign: int, null: Null, needs_twin: bool = False, needs_text: bool = True
 ) -> Callable[[Callable[..., Values]], Callable]:
-    """Register a function of a FeatureStore (and a twin) as the measure of its name."""
+    """Register the function below, of a FeatureStore (and a twin), as the measure of its name. Raises ValueError where
+    another has the name."""
 
-    def register(function: Callable[..., Values]) -> Callable[..., Values]:
-        MEASURES[function.__name__] = Measure(function, title, meaning, sign, null, needs_twin, needs_text)
+    def decorate(function: Callable[..., Values]) -> Callable[..., Values]:
+        entry = Measure(function, title, meaning, sign, null, needs_twin, needs_text)
+        register(MEASURES, function.__name__, entry, "the measure", lambda measure: measure.function)
         return function
 
-    return register
+    return decorate
 
 
 def measure_values(

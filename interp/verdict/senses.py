@@ -83,7 +83,7 @@ def _senses(
         for sense in range(n_senses[latent]):
             at = np.flatnonzero(evidence.observed.senses[latent] == sense)
             rows = evidence.rows[latent, at[::-1]]  # the strongest tenth first
-            following = _following(flat, features.n_ctx, rows)
+            following = tokens_following(flat, features.n_ctx, rows)
             about = {
                 "share": float(evidence.shares[latent, at].sum()),
                 "monosemanticity": _known(evidence.observed.sense_one[latent, sense]),
@@ -93,7 +93,7 @@ def _senses(
                 "rows": rows[:SHOWN].tolist(),
                 "weak_rows": rows[SHOWN:][-SHOWN_WEAK:].tolist(),
                 "following": _commonest(following),
-                "promoted": _promoted_share(following, promoted.get(latent, ())),
+                "promoted": promoted_share(following, promoted.get(latent, ())),
             }
             senses.append((latent, rows, about))
     return senses
@@ -103,7 +103,7 @@ def _known(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _following(
+def tokens_following(
     flat: Int[np.ndarray, " row"], n_ctx: int, rows: Int64[np.ndarray, " firing"]
 ) -> Int[np.ndarray, " token"]:
     """The token behind each firing that is not its sequence's last."""
@@ -126,7 +126,7 @@ def _promoted(features: FeatureStore) -> dict[int, Sequence[int]]:
     return dict(zip(known["latent"], known["top_logit_tokens"], strict=True))
 
 
-def _promoted_share(following: Int[np.ndarray, " token"], promoted: Sequence[int]) -> float | None:
+def promoted_share(following: Int[np.ndarray, " token"], promoted: Sequence[int]) -> float | None:
     """Share of the firings that a promoted token follows: which of its senses a latent's output serves. None where
     nothing is known to be promoted, or nothing follows."""
     return float(np.isin(following, promoted).mean()) if len(promoted) and len(following) else None

@@ -528,7 +528,7 @@ def test_run_of_another_configuration_says_what_differs(folder, capsys):
     assert "tokenizer.vocab_size: 512 there, 600 here" in line
 
 
-def test_an_error_that_no_check_raised_says_where_it_is_shown(monkeypatch, capsys):
+def test_an_error_of_a_library_says_where_it_is_shown(monkeypatch, capsys):
     monkeypatch.setattr("interp.cli._run", lambda words: check_seed(-1))
     assert "seed=-1 must be" in (line := refused(capsys)) and "--traceback" not in line
     monkeypatch.setattr("interp.cli._run", lambda words: int("x"))

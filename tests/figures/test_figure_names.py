@@ -24,6 +24,7 @@ from analyses.essay.figures import crosscoders
 from analyses.scorecard import figures as scorecard
 from interp import figures
 from interp.effects.graph import AttributionGraph
+from interp.figures.figure import FIGURES, figure
 from interp.figures.print_layout import MIN_FONT, for_print
 from interp.figures.theme import escaped, label
 
@@ -208,24 +209,20 @@ def test_the_public_list_follows_from_the_functions():
         figures.densty_histogram  # noqa: B018
 
 
-def test_a_figure_is_known_by_its_class_too(monkeypatch):
-    """As where its module does not postpone annotations."""
+def test_a_figure_of_a_users_own_is_listed_with_the_others(monkeypatch):
+    monkeypatch.setitem(FIGURES, "straight", None)  # registered below, and taken away behind the test
+    monkeypatch.delitem(FIGURES, "straight")
 
+    @figure
     def straight() -> go.Figure:
         return go.Figure()
 
-    def table() -> dict:
-        return {}
+    assert figures.straight is straight and "straight" in dir(figures)
+    with pytest.raises(ValueError, match="the figure 'quality' is registered already: choose another name"):
 
-    assert straight.__annotations__["return"] is go.Figure
-    for made in (straight, table):
-        monkeypatch.setattr(f"interp.figures.doses.{made.__name__}", made, raising=False)
-    figures.all_figures.cache_clear()
-    try:
-        assert figures.straight is straight and "table" not in dir(figures)
-    finally:
-        monkeypatch.undo()
-        figures.all_figures.cache_clear()
+        @figure
+        def quality() -> go.Figure:
+            return go.Figure()
 
 
 def test_escaped_text_is_neither_markup_nor_an_entity_nor_tex():

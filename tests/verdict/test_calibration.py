@@ -1,7 +1,12 @@
-import numpy as np
+"""A calibration tells the probability that it was fitted to, warns of other kinds, and survives its file."""
 
+import numpy as np
+import pytest
+
+from analyses.scorecard.judged import fit_calibration
 from interp.text.kinds import KINDS
 from interp.verdict.calibration import Calibration
+from interp.verdict.similarity import NAMES
 
 
 def test_a_calibration_is_read_as_it_was_saved(tmp_path):
@@ -19,3 +24,43 @@ def test_a_kind_that_the_calibration_was_not_fitted_with_is_told(monkeypatch, ca
     shipped.warn_of_other_kinds()
     [message] = caplog.messages
     assert "compare firings now (mine)" in message
+
+
+def test_a_calibration_learns_the_share_and_survives_its_file(tmp_path):
+    rng = np.random.default_rng(14)
+    values, none = rng.random((4000, len(NAMES))), np.zeros((len(NAMES), len(NAMES)))
+    one = rng.random(4000) < 1 / (1 + np.exp(-8 * (values[:, 0] - 0.5)))
+    fitted = fit_calibration(values[:2000], one[:2000], np.array([*"abcde"])[np.arange(2000) % 5], np.ones(2000))
+    p = fitted.probability(values[2000:], none).one
+    for low in (0.1, 0.4, 0.7):
+        own = (p > low) & (p < low + 0.2)
+        assert one[2000:][own].mean() == pytest.approx(p[own].mean(), abs=0.1)
+    fitted.save(tmp_path / "calibration.json")
+    again = Calibration.load(tmp_path / "calibration.json").probability(values, none)
+    np.testing.assert_allclose(again.one, fitted.probability(values, none).one, atol=1e-3)
+    with pytest.raises(ValueError, match="with several"):
+        fit_calibration(values, np.ones(4000, bool), np.zeros(4000), np.ones(4000))
+
+
+def test_no_statistic_counts_against_one_meaning():
+    rng = np.random.default_rng(3)
+    values = rng.random((500, len(NAMES)))
+    fitted = fit_calibration(values, rng.random(500) < 1 - values[:, 1], np.array(["a", "b"] * 250), np.ones(500))
+    assert (fitted.weights >= 0).all()
+
+
+def test_a_sample_that_cannot_say_is_near_a_half_and_its_interval_wide():
+    fitted = Calibration(np.array([[8.0, 0.0]] * 3), np.array([-4.0] * 3))
+    values = np.full((2, len(NAMES)), 0.9)
+    errors = np.zeros((2, len(NAMES), len(NAMES)))
+    errors[1, 0, 0] = 0.25
+    sure, unsure = (fitted.probability(values[i], errors[i]) for i in range(2))
+    assert sure.one > 0.95 > 0.9 > unsure.one > 0.5
+    assert sure.low == pytest.approx(sure.high) and unsure.low < 0.1 < 0.9 < unsure.high
+
+
+def test_the_calibration_that_ships_is_monotone_and_tells_clear_cases():
+    fitted, sure = Calibration.load(), np.zeros((len(NAMES), len(NAMES)))
+    assert (fitted.weights >= 0).all()
+    low, high = (fitted.probability(np.full(len(NAMES), x), sure).one for x in (0.05, 0.95))
+    assert low < 0.15 and high > 0.85

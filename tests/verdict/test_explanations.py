@@ -12,11 +12,14 @@ from interp.text.kind_registry import kind, kinds_of
 from interp.text.kinds import KINDS
 from interp.text.positions import Positions
 from interp.text.predicates import Predicates
+from interp.text.read_text import ReadText
 from interp.verdict import explain
 from interp.verdict.counting import count_rules
 from interp.verdict.rules import MAX_ATOMS, Atom
 from interp.verdict.search import SAMPLE, FitSample
 from tests.codes.test_sampling import hash_of
+from tests.features.test_examples import N_CTX, copied_text
+from tests.features.test_examples import counted as in_first_window
 
 WORDS = [
     "alpha",
@@ -368,3 +371,21 @@ def test_firings_of_the_fit_half_are_sampled_by_their_hash(monkeypatch):
     for latent, sampled in enumerate(sample.rows[:, 0]):
         keys = {hash_of(7, row, latent): row for row in np.flatnonzero(fires[:, latent])}
         assert sorted(sampled[sampled >= 0]) == sorted(keys[key] for key in sorted(keys)[:SAMPLE])
+
+
+def test_rules_are_scored_on_each_window_once():
+    """A latent that fires on copies in both halves is held to those that stand first."""
+    rng = np.random.default_rng(2)
+    tokens = copied_text(rng, n_seq=600)
+    fires = np.isin(tokens, (3, 4)) & (rng.random(tokens.shape) < 0.8)
+    fires[2::3] = fires[1::3]  # the copies fire alike
+    codes = SparseCodes.from_dense(torch.from_numpy(fires.reshape(-1, 1).astype(np.float32)))
+    half, names = torch.arange(600) % 2 == 0, [f"w{i}" for i in range(50)]
+    given = torch.from_numpy(tokens), codes, names, half
+    found = explain(*given, maxima=np.ones(1, np.float32)).latents
+    held_out = in_first_window(tokens) & np.repeat(~half.numpy(), N_CTX)
+    says = truth(found.rules[0], ReadText.read(tokens, 50, names))[held_out]
+    fired = fires.reshape(-1)[held_out]
+    assert found.n[0] == fired.sum() and found.n_examples[0] == (says & fired).sum()
+    assert found.precision[0] == pytest.approx((says & fired).sum() / says.sum())
+    assert found.recall[0] == pytest.approx((says & fired).sum() / fired.sum())

@@ -15,7 +15,6 @@ from interp.text.kinds import KINDS
 from interp.verdict.measures import MEASURES, Measure, measure_values
 from interp.verdict.ranking import rank_codes, rank_features
 from interp.verdict.ranking_tables import ranking_evidence, read_ranking
-from interp.verdict.senses import _following, _promoted_share
 from interp.verdict.similarity import NAMES
 from interp.verdict.verdict_shares import verdict_shares
 
@@ -472,14 +471,6 @@ def test_no_null_is_refused(store):
     for nulls in (0, 2.5, True):
         with pytest.raises(ValueError, match=f"nulls={nulls} must be"):
             rank_features(store, nulls=nulls)
-
-
-def test_what_a_latent_promotes_is_counted_among_what_follows_in_the_same_sequence():
-    flat = np.array([5, 1, 7, 5, 2, 5])
-    following = _following(flat, 3, np.array([0, 2, 3]))
-    assert _promoted_share(following, [1]) == 0.5 and _promoted_share(following, [1, 2]) == 1
-    assert _promoted_share(following, [5]) == 0
-    assert _promoted_share(following, []) is None and _promoted_share(_following(flat, 3, np.array([2])), [1]) is None
 
 
 def test_what_a_sense_tells_is_documented_and_a_verdict_by_probability_is_sure_or_not(ranking):

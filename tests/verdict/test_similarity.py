@@ -1,18 +1,12 @@
-"""Likeness, senses and their probability against a naive twin, and on firings whose meanings are planted."""
+"""Likeness and senses against a naive twin, and on firings whose meanings are planted."""
 
 import numpy as np
 import pytest
-import torch
 
-from analyses.scorecard.judged import fit_calibration
-from interp.codes.sparse_codes import SparseCodes
-from interp.verdict.calibration import Calibration
-from interp.verdict.evidence import FULL, STRENGTH, collect_evidence, firing_weights
 from interp.verdict.similarity import (
     FLOOR,
     LEAST,
     LEAST_LEVEL,
-    NAMES,
     NEAR,
     TYPICAL,
     Shared,
@@ -119,61 +113,3 @@ def test_senses_are_the_planted_ones_and_say_what_they_share(sizes):
         (best, firing), *_ = most_shared(shared, weights[own] / weights[own].sum(), 6.0)
         assert best == predicates[own][firing, 3]
     assert (sense[-4:] == -1).all()
-
-
-def test_levels_weigh_alike_but_where_few_fire_and_strong_ones_more():
-    weights = firing_weights(np.repeat([0, 5, 9], [12, 12, 2]))
-    assert weights.sum() == pytest.approx(1)
-    totals = [weights[:12].sum(), weights[12:24].sum(), weights[24:].sum()]
-    np.testing.assert_allclose(
-        np.array(totals) / totals[1], np.array([0.5 / 5.5, 1, 9.5 / 5.5]) ** STRENGTH * [1, 1, 2 / FULL]
-    )
-
-
-def test_a_calibration_learns_the_share_and_survives_its_file(tmp_path):
-    rng = np.random.default_rng(14)
-    values, none = rng.random((4000, len(NAMES))), np.zeros((len(NAMES), len(NAMES)))
-    one = rng.random(4000) < 1 / (1 + np.exp(-8 * (values[:, 0] - 0.5)))
-    fitted = fit_calibration(values[:2000], one[:2000], np.array([*"abcde"])[np.arange(2000) % 5], np.ones(2000))
-    p = fitted.probability(values[2000:], none).one
-    for low in (0.1, 0.4, 0.7):
-        own = (p > low) & (p < low + 0.2)
-        assert one[2000:][own].mean() == pytest.approx(p[own].mean(), abs=0.1)
-    fitted.save(tmp_path / "calibration.json")
-    again = Calibration.load(tmp_path / "calibration.json").probability(values, none)
-    np.testing.assert_allclose(again.one, fitted.probability(values, none).one, atol=1e-3)
-    with pytest.raises(ValueError, match="with several"):
-        fit_calibration(values, np.ones(4000, bool), np.zeros(4000), np.ones(4000))
-
-
-def test_no_statistic_counts_against_one_meaning():
-    rng = np.random.default_rng(3)
-    values = rng.random((500, len(NAMES)))
-    fitted = fit_calibration(values, rng.random(500) < 1 - values[:, 1], np.array(["a", "b"] * 250), np.ones(500))
-    assert (fitted.weights >= 0).all()
-
-
-def test_a_sample_that_cannot_say_is_near_a_half_and_its_interval_wide():
-    fitted = Calibration(np.array([[8.0, 0.0]] * 3), np.array([-4.0] * 3))
-    values = np.full((2, len(NAMES)), 0.9)
-    errors = np.zeros((2, len(NAMES), len(NAMES)))
-    errors[1, 0, 0] = 0.25
-    sure, unsure = (fitted.probability(values[i], errors[i]) for i in range(2))
-    assert sure.one > 0.95 > 0.9 > unsure.one > 0.5
-    assert sure.low == pytest.approx(sure.high) and unsure.low < 0.1 < 0.9 < unsure.high
-
-
-def test_the_calibration_that_ships_is_monotone_and_tells_clear_cases():
-    fitted, sure = Calibration.load(), np.zeros((len(NAMES), len(NAMES)))
-    assert (fitted.weights >= 0).all()
-    low, high = (fitted.probability(np.full(len(NAMES), x), sure).one for x in (0.05, 0.95))
-    assert low < 0.15 and high > 0.85
-
-
-def test_evidence_without_any_firing_is_not_testable():
-    codes = SparseCodes.from_dense(torch.zeros(64, 3))
-    tokens = torch.arange(64, dtype=torch.int32).reshape(8, 8) % 5
-    maxima = np.zeros(3, np.float32)
-    evidence = collect_evidence(tokens, codes, n_vocab=5, maxima=maxima, calibration=Calibration.load())
-    assert not evidence.testable.any() and np.isnan(evidence.null(NAMES[0]).z).all()
-    assert (evidence.observed.n_senses == 0).all()

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from interp.pipeline.costs import Cost, Sizes
 from interp.runtime.progress import Progress
+from interp.runtime.registry import register
 
 if TYPE_CHECKING:
     from interp.report.panels import Panel
@@ -121,19 +122,19 @@ STAGES: dict[str, Stage] = {}
 
 
 def stage(**fields: Any) -> Callable[[Build], Stage]:
-    """Register the function below as a stage of its name, with its docstring as help. Raises ValueError where it is a
-    user's and reads a stage that is not there, or that runs after it."""
+    """Register the function below as the stage of its name, with its docstring as help. Raises ValueError where another
+    has the name, and where it is a user's and reads a stage that is not there, or that runs after it."""
 
-    def register(build: Build) -> Stage:
+    def decorate(build: Build) -> Stage:
         new = Stage(name=build.__name__, help=" ".join((build.__doc__ or "").split()), build=build, **fields)
         if new.name not in ORDER and not new.last:
             _check_inputs(new)
-        STAGES[new.name] = new
+        register(STAGES, new.name, new, "the stage", lambda stage: stage.build)
         for name in sorted(STAGES, key=_position):
             STAGES[name] = STAGES.pop(name)
         return new
 
-    return register
+    return decorate
 
 
 def _position(name: str) -> int:

@@ -116,7 +116,7 @@ class Request(BaseHTTPRequestHandler):
             status, (kind, body) = error.status, as_json({"error": str(error)})
         except (ValueError, OSError) as error:
             status, (kind, body) = HTTPStatus.BAD_REQUEST, as_json({"error": str(error)})
-        except Exception:
+        except Exception:  # a mistake of ours must not stop the server; it is logged with its traceback
             log.exception("%s %s", self.command, self.path)
             status = HTTPStatus.INTERNAL_SERVER_ERROR
             kind, body = as_json({"error": "something went wrong: the terminal says what"})

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.codes.sparse_codes import SparseCodes
+from interp.runtime.registry import register
 from interp.sae.encoding import Picker, encode
 from interp.sae.file_tensors import FileTensors
 
@@ -57,7 +58,7 @@ class Encoder(ABC):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         if "name" in cls.__dict__:
-            register(ENCODERS, cls.name, cls, "encoder")
+            register(ENCODERS, cls.name, cls, "the encoder", lambda encoder: encoder)
 
     @abstractmethod
     def encode(self, x: Float[Tensor, "... d_in"], weights: Weights) -> Float[Tensor, "... d_sae"]: ...
@@ -107,12 +108,3 @@ class Activation(Encoder, Picker):
 
     def codes(self, x: Float[Tensor, "row d_in"], weights: Weights) -> SparseCodes:
         return encode(x, weights.encoder_rows, weights.b_enc, self)
-
-
-def register(known: dict[str, type], name: str, cls: type, noun: str) -> None:
-    """Put a class under its name; one that is defined again takes its own place. Raises ValueError where the name is
-    another's."""
-    before = known.setdefault(name, cls)
-    if before.__qualname__ != cls.__qualname__:
-        raise ValueError(f"{noun} {name!r} is that of {before.__qualname__}: give {cls.__qualname__} another")
-    known[name] = cls

@@ -27,7 +27,8 @@ from typing import Annotated, Any, ClassVar, NamedTuple, get_args
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.sae.architectures.encoders import Encoder, register
+from interp.runtime.registry import register
+from interp.sae.architectures.encoders import Encoder
 from interp.sae.auxk import auxk, fading
 from interp.sae.encoding import Picker
 from interp.sae.forward_pass import ForwardPass
@@ -105,7 +106,7 @@ class SAEConfig:
 
     def __init_subclass__(cls) -> None:
         if "architecture" in cls.__dict__:
-            register(ARCHITECTURES, cls.architecture, cls, "architecture")
+            register(ARCHITECTURES, cls.architecture, cls, "the architecture", lambda config: config)
 
     def __post_init__(self) -> None:
         _check_fields(self)

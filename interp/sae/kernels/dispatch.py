@@ -60,7 +60,7 @@ def checked(make: Callable[[], TorchKernels], device: torch.device) -> TorchKern
     try:
         made = make()
         failures = faults(made, device)
-    except Exception as error:
+    except Exception as error:  # compilers and drivers raise errors of their own kinds; the twin takes over
         failures = [f"{type(error).__name__}: {error}"]
     if not failures:
         return made
@@ -79,7 +79,7 @@ def faults(ops: TorchKernels, device: torch.device) -> list[str]:
                 torch.allclose(result.double(), theirs.double(), rtol=1e-4, atol=1e-4) for result, theirs in pairs
             ):
                 failing.append(f"{name} (differs)")
-        except Exception as error:
+        except Exception as error:  # as in `checked`
             failing.append(f"{name} ({type(error).__name__}: {str(error).partition(chr(10))[0]})")
     return failing
 

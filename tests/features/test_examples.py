@@ -1,4 +1,4 @@
-"""Windows of a text that repeat each other count once: against dictionaries of windows and sorted firings."""
+"""Examples and counts are of each window of a text once: against dictionaries of windows and sorted firings."""
 
 import numpy as np
 import pytest
@@ -8,10 +8,6 @@ from interp.codes.sparse_codes import SparseCodes
 from interp.features.examples import AFTER, BEFORE, first_windows
 from interp.features.feature_store import FeatureStore, ScanConfig
 from interp.statistics.randomness import splitmix64
-from interp.text.read_text import ReadText
-from interp.verdict import explain
-from interp.verdict.ranking import rank_codes
-from tests.verdict.test_explanations import truth
 
 N_CTX = 40
 
@@ -86,37 +82,3 @@ def distinct(rows, tokens):
     for row in rows:
         kept.setdefault(window(tokens, row), int(row))
     return list(kept.values())
-
-
-def test_rules_are_scored_on_each_window_once():
-    """A latent that fires on copies in both halves is held to those that stand first."""
-    rng = np.random.default_rng(2)
-    tokens = copied_text(rng, n_seq=600)
-    fires = np.isin(tokens, (3, 4)) & (rng.random(tokens.shape) < 0.8)
-    fires[2::3] = fires[1::3]  # the copies fire alike
-    codes = SparseCodes.from_dense(torch.from_numpy(fires.reshape(-1, 1).astype(np.float32)))
-    half, names = torch.arange(600) % 2 == 0, [f"w{i}" for i in range(50)]
-    given = torch.from_numpy(tokens), codes, names, half
-    found = explain(*given, maxima=np.ones(1, np.float32)).latents
-    held_out = counted(tokens) & np.repeat(~half.numpy(), N_CTX)
-    says = truth(found.rules[0], ReadText.read(tokens, 50, names))[held_out]
-    fired = fires.reshape(-1)[held_out]
-    assert found.n[0] == fired.sum() and found.n_examples[0] == (says & fired).sum()
-    assert found.precision[0] == pytest.approx((says & fired).sum() / says.sum())
-    assert found.recall[0] == pytest.approx((says & fired).sum() / fired.sum())
-
-
-def test_evidence_is_of_each_window_once():
-    """As if the codes were silent where the text repeats itself: but for how often and on what words a latent fires."""
-    rng = np.random.default_rng(3)
-    tokens = copied_text(rng, n_seq=240)
-    z = np.stack([np.isin(tokens, rng.choice(50, 3)).reshape(-1) for _ in range(12)], 1) * rng.random((tokens.size, 12))
-    z = z.astype(np.float32) / z.max(0).astype(np.float32)
-    z[np.arange(12), np.arange(12)] = 1  # the largest values are in the first sequence, whose windows count
-    silent = z * counted(tokens)[:, None]
-    tables = [
-        rank_codes(torch.from_numpy(tokens), SparseCodes.from_dense(torch.from_numpy(each))) for each in (z, silent)
-    ]
-    assert (tables[0]["n_active"] > tables[1]["n_active"]).all()
-    for name in ("latent", "monosemanticity", "ci_low", "ci_high", "n_senses", "concentration"):
-        np.testing.assert_array_equal(tables[0][name], tables[1][name])

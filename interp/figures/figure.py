@@ -1,0 +1,20 @@
+"""The figures that there are, each registered by its name."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import plotly.graph_objects as go
+
+from interp.runtime.registry import register
+
+Draw = TypeVar("Draw", bound=Callable[..., go.Figure])
+
+FIGURES: dict[str, Callable[..., go.Figure]] = {}
+"""The functions that draw one, by name; `figures.all_figures` reads the modules that register them first."""
+
+
+def figure(function: Draw) -> Draw:
+    """Register the function below as the figure of its name. Raises ValueError where another has the name."""
+    draw: Callable[..., go.Figure] = function
+    register(FIGURES, function.__name__, draw, "the figure", lambda draw: draw)
+    return function

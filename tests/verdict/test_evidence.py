@@ -1,0 +1,46 @@
+"""The evidence of latents: how firings are weighed, and what is counted at all."""
+
+import numpy as np
+import pytest
+import torch
+
+from interp.codes.sparse_codes import SparseCodes
+from interp.verdict.calibration import Calibration
+from interp.verdict.evidence import FULL, STRENGTH, collect_evidence, firing_weights
+from interp.verdict.ranking import rank_codes
+from interp.verdict.similarity import NAMES
+from tests.features.test_examples import copied_text, counted
+
+
+def test_levels_weigh_alike_but_where_few_fire_and_strong_ones_more():
+    weights = firing_weights(np.repeat([0, 5, 9], [12, 12, 2]))
+    assert weights.sum() == pytest.approx(1)
+    totals = [weights[:12].sum(), weights[12:24].sum(), weights[24:].sum()]
+    np.testing.assert_allclose(
+        np.array(totals) / totals[1], np.array([0.5 / 5.5, 1, 9.5 / 5.5]) ** STRENGTH * [1, 1, 2 / FULL]
+    )
+
+
+def test_evidence_without_any_firing_is_not_testable():
+    codes = SparseCodes.from_dense(torch.zeros(64, 3))
+    tokens = torch.arange(64, dtype=torch.int32).reshape(8, 8) % 5
+    maxima = np.zeros(3, np.float32)
+    evidence = collect_evidence(tokens, codes, n_vocab=5, maxima=maxima, calibration=Calibration.load())
+    assert not evidence.testable.any() and np.isnan(evidence.null(NAMES[0]).z).all()
+    assert (evidence.observed.n_senses == 0).all()
+
+
+def test_evidence_is_of_each_window_once():
+    """As if the codes were silent where the text repeats itself: but for how often and on what words a latent fires."""
+    rng = np.random.default_rng(3)
+    tokens = copied_text(rng, n_seq=240)
+    z = np.stack([np.isin(tokens, rng.choice(50, 3)).reshape(-1) for _ in range(12)], 1) * rng.random((tokens.size, 12))
+    z = z.astype(np.float32) / z.max(0).astype(np.float32)
+    z[np.arange(12), np.arange(12)] = 1  # the largest values are in the first sequence, whose windows count
+    silent = z * counted(tokens)[:, None]
+    tables = [
+        rank_codes(torch.from_numpy(tokens), SparseCodes.from_dense(torch.from_numpy(each))) for each in (z, silent)
+    ]
+    assert (tables[0]["n_active"] > tables[1]["n_active"]).all()
+    for name in ("latent", "monosemanticity", "ci_low", "ci_high", "n_senses", "concentration"):
+        np.testing.assert_array_equal(tables[0][name], tables[1][name])

@@ -17,8 +17,9 @@ latent that stopped firing is in neither: r_j is read before the later dictionar
 that are refined, read what their other latents leave of x, and r_j is not that. What the error hands on has no edge.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import pandas as pd
 import torch
@@ -28,7 +29,7 @@ from torch import Tensor, nn
 from interp.activations.hooks import Hook, Model, capture, evaluating, module_of, to_model
 from interp.activations.model_passes import check_model_takes
 from interp.activations.next_tokens import check_predicts_next
-from interp.codes.sparse_codes import Dictionary, SparseCodes
+from interp.codes.sparse_codes import Dictionary
 from interp.effects.interventions import is_taught
 from interp.evaluation.dictionary_hooks import dictionary_hooks
 from interp.features.text_features import tokens_of
@@ -37,17 +38,6 @@ from interp.runtime.progress import Progress, no_progress
 _ROWS_AT_ONCE = 1 << 13
 HookedDictionary = tuple[str, Dictionary]
 """The name of a hook, and a dictionary of it."""
-
-
-class _Firing(NamedTuple):
-    """The firings of the earlier latents, at or before each prompt's position."""
-
-    pair: Int[Tensor, " firing"]
-    """The number of the firing's pair of prompt and latent."""
-    row: Int[Tensor, " firing"]
-    """The row of the firing, prompt · pos + position."""
-    change: Float[Tensor, "firing d_out"]
-    """The change of the activations, −z d."""
 
 
 def feature_edges(
@@ -61,104 +51,99 @@ def feature_edges(
     ablate: bool = True,
     progress: Progress = no_progress,
 ) -> pd.DataFrame:
-    """A row an edge: prompt, position, upstream, downstream (latents), activation (of the target), attribution,
-    ablation (NaN without `ablate`), both in the unit of the target's activations. prompts: a text is read after the
-    token that opens a sequence (`features.text_features.tokens_of`). positions: the last of each, where none are given.
+    """Measure which earlier latents make the strongest later ones fire. Returns a row an edge: prompt, position,
+    upstream, downstream (latents), activation (of the target), attribution, ablation (NaN without `ablate`), both in
+    the unit of the target's activations.
+
+    prompts: a text is read after the token that opens a sequence (`features.text_features.tokens_of`). positions: the
+    last of each, where none are given.
 
     Raises ValueError as `dictionary_hooks`, for a later dictionary without W_enc, for positions outside, where the
     later hook does not depend on the earlier one, and for texts of unlike lengths where a model reads both ways.
     """
     module = module_of(model)
     tokens, last = _read(model, prompts)
+    n, n_pos = tokens.shape
     up, down = dictionary_hooks(model, *upstream), dictionary_hooks(model, *downstream)
     if up.writes == down.reads:
         raise ValueError(f"{upstream[0]} is where both dictionaries are: name a later hook for the second")
-    W_enc = encoder_of(*downstream)
-    read_at = _checked(last if positions is None else positions.long(), tokens, targets)
+    W_enc = encoder_of(*downstream).detach()
+    at = last if positions is None else positions.long()
+    if len(at) != n or targets < 1 or not 0 <= int(at.min()) <= int(at.max()) < n_pos:
+        raise ValueError(f"positions {at.tolist()[:8]} must be one of 0..{n_pos - 1} a prompt, targets={targets} ≥ 1")
     with evaluating(module):
-        later = capture(module, tokens, {"down": down.reads})["down"].flatten(2)[torch.arange(len(read_at)), read_at]
-        chosen = _strongest(downstream[1].codes(later.to(W_enc)), targets)
+        read = capture(module, tokens, {"down": down.reads})["down"].flatten(2)[torch.arange(n), at].to(W_enc)
+        z, latents = downstream[1].codes(read).dense().topk(min(targets, W_enc.shape[1]), dim=1)  # [prompt, target]
+        directions = W_enc.T[latents]  # [prompt, target, d]
+        clean = torch.einsum("pd,ptd->pt", read, directions)
+
+        # What each pair of a prompt and an earlier latent writes, firing by firing.
         codes, usable = up.codes(upstream[1], capture(module, tokens, {"up": up.reads})["up"])
         usable = usable & is_taught(tokens, module, upstream[1]).flatten().to(usable.device)
-        pairs, firing = _firings(codes, usable, upstream[1], read_at, tokens.shape[1])
-        read = _Reading(module, up.writes, down.reads, W_enc.detach())
-        by_target = [read.gradient(tokens, read_at, latents, firing, len(pairs)) for latents, _ in chosen]
+        rows = codes.rows
+        keep = codes.fires & (rows % n_pos <= at.to(rows.device)[rows // n_pos]) & usable.to(rows.device)[rows]
+        rows, fired = rows[keep], codes.latents[keep].long()
+        writes = codes.values[keep][:, None] * upstream[1].W_dec.detach()[fired]
+        pairs, pair = torch.unique(rows // n_pos * upstream[1].d_sae + fired, return_inverse=True)
         prompt = pairs // upstream[1].d_sae
-        clean = torch.stack([(later.to(W_enc) * W_enc.T[latents]).sum(1) for latents, _ in chosen], 1)
-        ablated = torch.full((len(pairs), len(chosen)), torch.nan)
-        if ablate:
-            target_latents = torch.stack([latents for latents, _ in chosen], 1)
-            for part, left in read.ablations(tokens, read_at, target_latents, prompt, firing):
-                ablated[part] = (clean[prompt[part]] - left).float()
-                progress(part.stop, len(pairs), "ablations of a latent in a prompt")
-    edges = {"prompt": prompt, "position": read_at[prompt], "upstream": pairs % upstream[1].d_sae}
-    return _table(edges, chosen, by_target, ablated)
 
+        later = partial(_later, module, up.writes, down.reads)
+        with torch.enable_grad():
+            share = writes.new_zeros(len(pairs), requires_grad=True)  # of what each pair writes, beyond what it does
+            change = writes.new_zeros(n * n_pos, writes.shape[1]).index_add(0, rows, share[pair, None] * writes)
+            moved = later(tokens, at, change.view(n, n_pos, -1)).to(W_enc)
+            of_targets = torch.einsum("pd,ptd->tp", moved, directions).sum(1)
+            gradients: Any = [
+                torch.autograd.grad(each, share, retain_graph=True, allow_unused=True)[0] for each in of_targets
+            ]
+        if gradients[0] is None:
+            raise ValueError("the later hook does not depend on the earlier one: name the earlier one first")
 
-def _table(
-    edges: dict[str, Tensor], chosen: list[tuple[Tensor, Tensor]], by_target: list[Tensor], ablated: Tensor
-) -> pd.DataFrame:
-    prompt = edges["prompt"]
-    targets = [
-        {"downstream": latents[prompt], "activation": z[prompt], "attribution": owed, "ablation": ablated[:, k]}
-        for k, ((latents, z), owed) in enumerate(zip(chosen, by_target, strict=True))
-    ]
-    parts = [{name: value.numpy(force=True) for name, value in (edges | target).items()} for target in targets]
-    table = pd.concat(map(pd.DataFrame, parts), ignore_index=True)
+        ablated = torch.full((len(pairs), len(gradients)), torch.nan)
+        n_at_once = max(1, _ROWS_AT_ONCE // n_pos)
+        for start in range(0, len(pairs) if ablate else 0, n_at_once):
+            part = slice(start, min(start + n_at_once, len(pairs)))
+            inside = (pair >= part.start) & (pair < part.stop)
+            without = writes.new_zeros(part.stop - part.start, n_pos, writes.shape[1])
+            without[pair[inside] - start, rows[inside] % n_pos] = -writes[inside]
+            left = later(tokens[prompt[part]], at[prompt[part]], without).to(W_enc)
+            left = torch.einsum("pd,ptd->pt", left, directions[prompt[part]])
+            ablated[part] = (clean[prompt[part]] - left).float()
+            progress(part.stop, len(pairs), "ablations of a latent in a prompt")
+
+    columns = {
+        "prompt": prompt[:, None],
+        "position": at[prompt, None],
+        "upstream": pairs[:, None] % upstream[1].d_sae,
+        "downstream": latents[prompt],
+        "activation": z[prompt],
+        "attribution": torch.stack(gradients, 1),
+        "ablation": ablated,
+    }
+    table = pd.DataFrame({name: of.expand(ablated.shape).flatten().numpy(force=True) for name, of in columns.items()})
     return table[table["activation"] > 0].sort_values(["prompt", "downstream", "upstream"], ignore_index=True)
 
 
 def encoder_of(hook: str, dictionary: Dictionary) -> Float[Tensor, "d_in d_sae"]:
+    """Return the encoder of a dictionary. Raises ValueError where it has none."""
     W_enc = getattr(dictionary, "W_enc", None)
     if W_enc is None:
         raise ValueError(f"the dictionary at {hook} has no W_enc, and what its latents read is not known")
     return W_enc
 
 
-class _Reading:
-    """The reading of later latents, as a function of a change at the earlier hook."""
-
-    def __init__(self, module: nn.Module, writes: Hook, reads: Hook, W_enc: Float[Tensor, "d_in d_sae"]):
-        self.module, self.writes, self.reads, self.W_enc = module, writes, reads, W_enc
-
-    def later(
-        self, tokens: Tensor, read_at: Tensor, change: Float[Tensor, "prompt pos d_out"]
-    ) -> Float[Tensor, "prompt d"]:
-        with self.writes.attach(lambda acts: acts + change.view(acts.shape).to(acts.dtype)):
-            acts = capture(self.module, tokens, {"down": self.reads})["down"]
-        return acts.flatten(2)[torch.arange(len(tokens)), read_at].to(self.W_enc)
-
-    def gradient(
-        self, tokens: Tensor, read_at: Tensor, latents: Int[Tensor, " prompt"], firing: _Firing, n_pairs: int
-    ) -> Float[Tensor, " pair"]:
-        """The attributions of one target a prompt."""
-        with torch.enable_grad():
-            change = firing.change.new_zeros(*tokens.shape, firing.change.shape[1], requires_grad=True)
-            reading = (self.later(tokens, read_at, change) * self.W_enc.T[latents]).sum()
-            (gradient,) = torch.autograd.grad(reading, change, allow_unused=True)
-        if gradient is None:
-            raise ValueError("the later hook does not depend on the earlier one: name the earlier one first")
-        owed = -(firing.change * gradient.flatten(0, 1)[firing.row]).sum(1)
-        return owed.new_zeros(n_pairs).index_add_(0, firing.pair, owed)
-
-    def ablations(
-        self,
-        tokens: Tensor,
-        read_at: Tensor,
-        target_latents: Int[Tensor, "prompt target"],
-        prompt: Tensor,
-        firing: _Firing,
-    ) -> Iterator[tuple[slice, Float[Tensor, "pair target"]]]:
-        """The readings of the targets without a latent, some pairs at a time."""
-        pos = tokens.shape[1]
-        n = max(1, _ROWS_AT_ONCE // tokens.shape[1])
-        for start in range(0, len(prompt), n):
-            part = slice(start, min(start + n, len(prompt)))
-            inside = (firing.pair >= part.start) & (firing.pair < part.stop)
-            change = firing.change.new_zeros(part.stop - part.start, pos, firing.change.shape[1])
-            change[firing.pair[inside] - start, firing.row[inside] % pos] = firing.change[inside]
-            later = self.later(tokens[prompt[part]], read_at[prompt[part]], change)
-            yield part, torch.einsum("pd,ptd->pt", later, self.W_enc.T[target_latents[prompt[part]]])
+def _later(
+    module: nn.Module,
+    writes: Hook,
+    reads: Hook,
+    tokens: Int[Tensor, "prompt pos"],
+    at: Int[Tensor, " prompt"],
+    change: Float[Tensor, "prompt pos d_out"],
+) -> Float[Tensor, "prompt d"]:
+    """Return what goes through the later hook at each prompt's position, with a change at the earlier one."""
+    with writes.attach(lambda acts: acts + change.view(acts.shape).to(acts.dtype)):
+        acts = capture(module, tokens, {"down": reads})["down"]
+    return acts.flatten(2)[torch.arange(len(tokens)), at]
 
 
 def _read(
@@ -176,34 +161,3 @@ def _read(
     if not bool((lengths == longest).all()):
         check_predicts_next(model, tokens)
     return to_model(module_of(model), tokens), lengths - 1
-
-
-def _checked(
-    read_at: Int[Tensor, " prompt"], tokens: Int[Tensor, "prompt pos"], targets: int
-) -> Int[Tensor, " prompt"]:
-    n, pos = tokens.shape
-    if len(read_at) != n or targets < 1 or not 0 <= int(read_at.min()) <= int(read_at.max()) < pos:
-        raise ValueError(
-            f"positions {read_at.tolist()[:8]} must be one of 0..{pos - 1} a prompt, targets={targets} ≥ 1"
-        )
-    return read_at
-
-
-def _strongest(codes: SparseCodes, n: int) -> list[tuple[Int[Tensor, " prompt"], Float[Tensor, " prompt"]]]:
-    """The n strongest latents of each row, and how strongly they fire: 0 where fewer do."""
-    z, latents = codes.dense().topk(min(n, codes.d_sae), dim=1)
-    return list(zip(latents.unbind(1), z.unbind(1), strict=True))
-
-
-def _firings(
-    codes: SparseCodes, usable: Tensor, dictionary: Dictionary, read_at: Int[Tensor, " prompt"], pos: int
-) -> tuple[Int[Tensor, " pair"], _Firing]:
-    """The pairs, prompt · d_sae + latent, and their firings."""
-    rows = codes.rows
-    latents = codes.latents.long()
-    keep = codes.fires & (rows % pos <= read_at.to(rows.device)[rows // pos]) & usable.to(rows.device)[rows]
-    rows = rows[keep]
-    latents = latents[keep]
-    z = codes.values[keep]
-    pairs, pair = torch.unique(rows // pos * dictionary.d_sae + latents, return_inverse=True)
-    return pairs, _Firing(pair, rows, -z[:, None] * dictionary.W_dec.detach()[latents])

@@ -50,6 +50,9 @@ from interp.effects.graph_nodes import GraphNodes
 from interp.features.feature_store import FeatureStore
 from interp.storage.folders import check_output_file
 
+_ALIKE = 0.8
+"""The least likeness of latents of a supernode."""
+
 
 class AttributionGraph(GraphNodes):
     """The graph of one prompt: what is computed of it, and how it is written."""
@@ -105,12 +108,12 @@ class AttributionGraph(GraphNodes):
                 keep |= self.edges[row] != 0
         return self._with_nodes(keep, self.edges)
 
-    def supernodes(self, rules: Mapping[str, str] | None = None, *, alike: float = 0.8) -> dict[str, list[int]]:
+    def supernodes(self, rules: Mapping[str, str] | None = None) -> dict[str, list[int]]:
         """Group latents that carry the same tokens to the same next tokens: nodes by name, the most influence first.
 
         Of each latent: which share of what it reads begins at which position, and of what logits read at it, by all
         paths and with their signs. Two are as alike as the smaller cosine of the two; those of one rule read alike.
-        Groups are the clusters of average linkage at `alike`, and are named by the rule that most of them have, or by
+        Groups are the clusters of average linkage at .8, and are named by the rule that most of them have, or by
         the token that they read most and the next token that they raise or lower most. rules: of some nodes, by their
         `node_ids`.
 
@@ -128,7 +131,7 @@ class AttributionGraph(GraphNodes):
         same_rule = (texts[:, None] == texts) & (texts != "")
         likeness = np.minimum(np.where(same_rule, 1.0, _cosines(reads)), _cosines(writes))
         tree = linkage(squareform(1 - likeness, checks=False), "average")
-        cluster = fcluster(tree, 1 - alike, "distance")
+        cluster = fcluster(tree, 1 - _ALIKE, "distance")
         groups: dict[str, list[int]] = {}
         for number in np.unique(cluster):
             mine = np.flatnonzero(cluster == number)
@@ -199,7 +202,6 @@ class AttributionGraph(GraphNodes):
         path: str | Path,
         *,
         nodes: float = 0.8,
-        edges: float = 0.98,
         effects: pd.DataFrame | None = None,
         features: Mapping[str, FeatureStore] | None = None,
         rankings: Mapping[str, pd.DataFrame] | None = None,
@@ -214,7 +216,7 @@ class AttributionGraph(GraphNodes):
         Raises ValueError where a file is there, unless `overwrite` says that it may be replaced.
         """
         check_output_file(path, overwrite=overwrite)
-        graph = self.pruned(nodes, edges)
+        graph = self.pruned(nodes)
         cards = latent_cards(graph, features or {}, rankings or {})
         rules = {node: card["said"] for node, card in cards.items() if card["said"]}
         page: dict[str, Any] = {

@@ -34,6 +34,8 @@ from interp.runtime.progress import Progress, no_progress
 
 _ROWS_AT_ONCE = 1 << 12
 _TARGETS_AT_ONCE = 64
+_STRONGEST = 200
+"""Pairs that are compared: those with the largest attributed share of what the target reads."""
 
 
 class Agreement(NamedTuple):
@@ -87,17 +89,14 @@ def measured_effects(
     return pd.DataFrame(pairs | {"attributed": attributed[later].astype(float), "measured": measured[later]})
 
 
-def agreement(graph: AttributionGraph, effects: pd.DataFrame, strongest: int = 200) -> Agreement:
-    """Compare what a graph says with its measured effects.
-
-    strongest: how many pairs of latents are compared, those with the largest attributed share of what the target reads.
-    """
+def agreement(graph: AttributionGraph, effects: pd.DataFrame) -> Agreement:
+    """Compare what a graph says with its measured effects."""
     nodes = effects[effects["target"] == graph.likeliest]
     row_of = {int(node): row for row, node in enumerate(graph.targets)}
     to_likeliest = graph.total_effects()[row_of[graph.likeliest]]
     pairs = effects[graph.nodes["kind"].to_numpy()[effects["target"]] == "latent"]
     share = (pairs["attributed"] / graph.nodes["activation"].to_numpy()[pairs["target"]]).abs()
-    pairs = pairs.loc[share.sort_values(ascending=False, kind="stable").index[:strongest]]
+    pairs = pairs.loc[share.sort_values(ascending=False, kind="stable").index[:_STRONGEST]]
     return Agreement(
         effects=_rank_correlation(nodes["attributed"], nodes["measured"]),
         effect_signs=float((nodes["attributed"] * nodes["measured"] > 0).mean()),

@@ -27,7 +27,9 @@ from torch.overrides import TorchFunctionMode
 from interp.activations.hooks import evaluating
 
 Kept = Any
-"""The values of one operation that are held: tensors of one row, or None where the operation is linear here."""
+"""What is held of one operation: tensors of one row, or None where the operation is linear here."""
+_NOT_YET = object()
+"""Stands for what is held of an operation that is being recorded."""
 
 
 class Attended(NamedTuple):
@@ -39,7 +41,7 @@ class Attended(NamedTuple):
 
 
 class HeldModel:
-    """Passes of a model in which everything that is not linear is as it was in the recorded pass."""
+    """A model whose passes can repeat everything that is not linear as it was in a recorded pass."""
 
     def __init__(self, module: nn.Module):
         self.module = module
@@ -50,63 +52,63 @@ class HeldModel:
 
     @contextmanager
     def record(self) -> Iterator[None]:
-        """The passes of one row within the block are recorded."""
+        """Record the pass of one row within the block."""
         self._kept.clear()
-        self.attentions = []
-        with without_weight_gradients(self.module), torch.enable_grad(), _Mode(self, self._keep):
+        with self._running(None), torch.enable_grad():
             yield
 
     @contextmanager
     def replay(self) -> Iterator[None]:
-        """One pass within the block repeats the recorded factors."""
-        entries = iter(self._kept)
-        self.attentions = []
-
-        def again(name: str, func: Any, args: Any, kwargs: Any) -> Any:
-            recorded, kept = next(entries, ("nothing", None))
-            if recorded != name:
-                raise ValueError(f"the model ran {name} where it had run {recorded}: its operations cannot be held")
-            return self._apply(name, func, args, kwargs, kept)
-
-        with without_weight_gradients(self.module), _Mode(self, again):
+        """Repeat the recorded factors in one pass within the block."""
+        with self._running(iter(self._kept)):
             yield
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """Within the block a hook computes something of its own, which is not held."""
+        """Let a hook compute something of its own within the block, which is not held."""
         self._aside = True
         try:
             yield
         finally:
             self._aside = False
 
-    def _keep(self, name: str, func: Any, args: Any, kwargs: Any) -> Any:
-        with torch.no_grad():
-            kept = _OPERATIONS[name].keep(func, *args, **kwargs)
-        self._kept.append((name, kept))
-        return self._apply(name, func, args, kwargs, kept)
+    @contextmanager
+    def _running(self, recorded: Iterator[tuple[str, Kept]] | None) -> Iterator[None]:
+        self.attentions = []
 
-    def _apply(self, name: str, func: Any, args: Any, kwargs: Any, kept: Kept) -> Any:
-        if name == "scaled_dot_product_attention":
-            self.attentions.append(Attended(args[0], args[1], kwargs.get("scale") or args[0].shape[-1] ** -0.5))
-        return _OPERATIONS[name].apply(func, kept, *args, **kwargs)
+        def run(name: str, func: Any, args: Any, kwargs: Any) -> Any:
+            if self._aside:
+                return func(*args, **kwargs)
+            before, kept = (name, _NOT_YET) if recorded is None else next(recorded, ("nothing", None))
+            if before != name:
+                raise ValueError(f"the model ran {name} where it had run {before}: its operations cannot be held")
+            if name == "scaled_dot_product_attention":
+                scale = kwargs.get("scale") or args[0].shape[-1] ** -0.5
+                self.attentions.append(Attended(args[0], args[1], scale))
+            out, kept = _OPERATIONS[name](kept, func, *args, **kwargs)
+            if recorded is None:
+                self._kept.append((name, kept))
+            return out
+
+        with without_weight_gradients(self.module), _Mode(run):
+            yield
 
 
 class _Mode(TorchFunctionMode):
-    def __init__(self, held: HeldModel, handle: Callable[[str, Any, Any, Any], Any]):
+    """Hands the operations that are held to a function, by their names."""
+
+    def __init__(self, run: Callable[[str, Any, Any, Any], Any]):
         super().__init__()
-        self.held, self.handle = held, handle
+        self.run = run
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = _NAMES.get(getattr(func, "__name__", ""))
-        if name is None or self.held._aside:
-            return func(*args, **(kwargs or {}))
-        return self.handle(name, func, args, kwargs or {})
+        return func(*args, **(kwargs or {})) if name is None else self.run(name, func, args, kwargs or {})
 
 
 @contextmanager
 def without_weight_gradients(module: nn.Module) -> Iterator[None]:
-    """Only what the hooks hand in asks for gradients: a product with a weight is no product of two activations."""
+    """Ask for gradients of what hooks hand in alone: a product with a weight is no product of two activations."""
     asked = [parameter for parameter in module.parameters() if parameter.requires_grad]
     with evaluating(module):
         for parameter in asked:
@@ -119,96 +121,69 @@ def without_weight_gradients(module: nn.Module) -> Iterator[None]:
 
 
 def _rows(kept: Tensor, like: Tensor) -> Tensor:
-    """What was kept of one row, for as many rows as there are now."""
+    """Repeat what was kept of one row for as many rows as there are now."""
     n = like.shape[0] // kept.shape[0] if kept.ndim == like.ndim and kept.ndim and kept.shape[0] else 1
     return kept if n == 1 else kept.repeat(n, *(1,) * (kept.ndim - 1))
 
 
-class _Output:
-    """An operation whose output is held: a scale, a pattern, a gate."""
-
-    @staticmethod
-    def keep(func: Any, x: Any, *args: Any, **kwargs: Any) -> Kept:
-        out = func(x, *args, **kwargs)
-        return out.detach() if isinstance(x, Tensor) and x.is_floating_point() else None
-
-    @staticmethod
-    def apply(func: Any, kept: Kept, x: Any, *args: Any, **kwargs: Any) -> Any:
-        return func(x, *args, **kwargs) if kept is None else _rows(kept, x)
+def _output(kept: Kept, func: Any, x: Any, *args: Any, **kwargs: Any) -> tuple[Any, Kept]:
+    """Hold the output of an operation: a scale, a pattern, a gate."""
+    if not (isinstance(x, Tensor) and x.is_floating_point()):
+        return func(x, *args, **kwargs), None
+    if kept is _NOT_YET:
+        kept = func(x, *args, **kwargs).detach()
+    return _rows(kept, x), kept
 
 
-class _Ratio:
-    """An activation function: its output over its input is held; where the input is 0, so is the output's share."""
-
-    @staticmethod
-    def keep(func: Any, x: Tensor, *args: Any, **kwargs: Any) -> Kept:
-        x = x.detach()
-        return torch.where(x == 0, 0.0, func(x.clone(), *args, **kwargs) / torch.where(x == 0, 1.0, x))
-
-    @staticmethod
-    def apply(func: Any, kept: Kept, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return x * _rows(kept, x)
+def _ratio(kept: Kept, func: Any, x: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Kept]:
+    """Hold an activation function's output over its input; where the input is 0, the output's share is 0 too."""
+    if kept is _NOT_YET:
+        whole = x.detach()
+        kept = torch.where(whole == 0, 0.0, func(whole.clone(), *args, **kwargs) / torch.where(whole == 0, 1.0, whole))
+    return x * _rows(kept, x), kept
 
 
-class _Norm:
-    """F.layer_norm and F.rms_norm: the scale is held."""
-
-    @staticmethod
-    def keep(
-        func: Any, x: Tensor, shape: Any, weight: Any = None, bias: Any = None, eps: float | None = None, **kwargs: Any
-    ) -> Kept:
-        if func.__name__ == "rms_norm":  # its third argument is eps
-            eps = bias if eps is None else eps
-        over = tuple(range(-len(shape), 0))
-        x = x.detach()
-        centred = x - x.mean(over, keepdim=True) if func.__name__ == "layer_norm" else x
-        eps = (1e-5 if func.__name__ == "layer_norm" else torch.finfo(x.dtype).eps) if eps is None else eps
-        return (centred.pow(2).mean(over, keepdim=True) + eps).rsqrt()
-
-    @staticmethod
-    def apply(
-        func: Any, kept: Kept, x: Tensor, shape: Any, weight: Any = None, bias: Any = None, *args: Any, **kwargs: Any
-    ) -> Tensor:
-        over = tuple(range(-len(shape), 0))
-        centred = x - x.mean(over, keepdim=True) if func.__name__ == "layer_norm" else x
-        out = centred * _rows(kept, x)
-        out = out if weight is None else out * weight
-        return out + bias if isinstance(bias, Tensor) else out
+def _norm(
+    kept: Kept, func: Any, x: Tensor, shape: Any, weight: Any = None, bias: Any = None, eps: Any = None, **kwargs: Any
+) -> tuple[Tensor, Kept]:
+    """Hold the scale of F.layer_norm, or of F.rms_norm, whose fourth argument is eps."""
+    over, has_mean = tuple(range(-len(shape), 0)), func.__name__ == "layer_norm"
+    centred = x - x.mean(over, keepdim=True) if has_mean else x
+    if not has_mean:
+        bias, eps = None, bias if eps is None else eps
+    if kept is _NOT_YET:
+        default = 1e-5 if has_mean else torch.finfo(x.dtype).eps
+        kept = (centred.detach().pow(2).mean(over, keepdim=True) + (default if eps is None else eps)).rsqrt()
+    out = centred * _rows(kept, x)
+    out = out if weight is None else out * weight
+    return out if bias is None else out + bias, kept
 
 
-class _Attention:
-    """F.scaled_dot_product_attention: queries and keys are held, the values are not."""
-
-    @staticmethod
-    def keep(func: Any, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Kept:
-        return query.detach(), key.detach()
-
-    @staticmethod
-    def apply(func: Any, kept: Kept, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return func(_rows(kept[0], value), _rows(kept[1], value), value, *args, **kwargs)
+def _attention(
+    kept: Kept, func: Any, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any
+) -> tuple[Tensor, Kept]:
+    """Hold the queries and keys of F.scaled_dot_product_attention, and not its values."""
+    if kept is _NOT_YET:
+        kept = query.detach(), key.detach()
+    return func(_rows(kept[0], value), _rows(kept[1], value), value, *args, **kwargs), kept
 
 
-class _Product:
-    """The product of two activations, as in a gated MLP: half of it is handed to each."""
-
-    @staticmethod
-    def keep(func: Any, a: Any, b: Any, *args: Any, **kwargs: Any) -> Kept:
+def _product(kept: Kept, func: Any, a: Any, b: Any, *args: Any, **kwargs: Any) -> tuple[Any, Kept]:
+    """Hand half of the product of two activations, as in a gated MLP, to each."""
+    if kept is _NOT_YET:
         both = isinstance(a, Tensor) and isinstance(b, Tensor) and a.requires_grad and b.requires_grad
-        return (a.detach(), b.detach()) if both else None
-
-    @staticmethod
-    def apply(func: Any, kept: Kept, a: Any, b: Any, *args: Any, **kwargs: Any) -> Any:
-        if kept is None:
-            return func(a, b, *args, **kwargs)
-        return 0.5 * (a * _rows(kept[1], b) + _rows(kept[0], a) * b)
+        kept = (a.detach(), b.detach()) if both else None
+    if kept is None:
+        return func(a, b, *args, **kwargs), None
+    return 0.5 * (a * _rows(kept[1], b) + _rows(kept[0], a) * b), kept
 
 
-_OPERATIONS: dict[str, Any] = {
-    **dict.fromkeys(("softmax", "sqrt", "rsqrt", "tanh", "sigmoid", "erf"), _Output),
-    **dict.fromkeys(("relu", "gelu", "silu", "leaky_relu", "elu", "mish", "softplus"), _Ratio),
-    **dict.fromkeys(("layer_norm", "rms_norm"), _Norm),
-    "scaled_dot_product_attention": _Attention,
-    "mul": _Product,
+_OPERATIONS: dict[str, Callable[..., tuple[Any, Kept]]] = {
+    **dict.fromkeys(("softmax", "sqrt", "rsqrt", "tanh", "sigmoid", "erf"), _output),
+    **dict.fromkeys(("relu", "gelu", "silu", "leaky_relu", "elu", "mish", "softplus"), _ratio),
+    **dict.fromkeys(("layer_norm", "rms_norm"), _norm),
+    "scaled_dot_product_attention": _attention,
+    "mul": _product,
 }
 _NAMES = {name: name for name in _OPERATIONS} | dict.fromkeys(("__mul__", "__rmul__", "multiply"), "mul")
 _NAMES |= {"_softmax": "softmax"}

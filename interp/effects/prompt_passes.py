@@ -143,9 +143,7 @@ class PromptPasses:
                 written = part.written(of_latents[n], of_errors[n])
                 if not held:
                     return x + written.reshape(x.shape)
-                W_skip = getattr(part.dictionary, "W_skip", None)
-                skipped = 0 if W_skip is None else part.skips * (reads[n] @ W_skip.to(reads[n]))
-                return (written + part.bias + skipped).reshape(x.shape)
+                return (written + part.bias + _skipped(part.dictionary, part.skips, reads[n])).reshape(x.shape)
 
         run = self.held_model.replay() if held else without_weight_gradients(self.module)
         with run, torch.set_grad_enabled(change.requires_grad), ExitStack() as stack:
@@ -205,10 +203,8 @@ class PromptPasses:
         position, latent, z = codes.rows[keep], codes.latents[keep].long(), codes.values[keep]
         writes = (z[:, None] * dictionary.W_dec.detach()[latent]).to(y)
         skips = usable[:, None].to(y)
-        W_skip = getattr(dictionary, "W_skip", None)
-        skipped = 0 if W_skip is None else skips * (x.to(W_skip) @ W_skip).to(y)
         bias = skips * dictionary.b_dec.detach().to(y)
-        error = y - skipped - bias - torch.zeros_like(y).index_add_(0, position, writes)
+        error = y - _skipped(dictionary, skips, x) - bias - torch.zeros_like(y).index_add_(0, position, writes)
         return EncodedHook(name, dictionary, hooks, position, latent, z, writes, bias, error, skips)
 
     def _source_table(self) -> pd.DataFrame:
@@ -222,6 +218,12 @@ class PromptPasses:
             tables.append(pd.DataFrame({"kind": "error", "dictionary": n, "position": positions}))
         table = pd.concat(tables, ignore_index=True).fillna({"latent": -1, "activation": 1.0})
         return table.astype({"latent": int})
+
+
+def _skipped(dictionary: Any, skips: Float[Tensor, "pos 1"], x: Float[Tensor, "*row pos d_in"]) -> Any:
+    """Return what a transcoder hands on past its latents; 0 of a dictionary that does not."""
+    W_skip = getattr(dictionary, "W_skip", None)
+    return 0 if W_skip is None else skips * (x @ W_skip.detach().to(x)).to(skips)
 
 
 class Slopes:

@@ -27,14 +27,14 @@ def import_batches(
 ) -> None:
     """See `ActivationStore.from_batches`."""
     check_dtype(dtype)
-    origin = {"kind": "activations", "source": "batches", "hook_names": [hook_name], "seed": seed}
-    check_output(out, {**origin, "rows": "those given"}, overwrite=overwrite)
-    with whole_folder(out, origin, overwrite=True) as new:
+    made_of = {"kind": "activations", "source": "batches", "hook_names": [hook_name], "seed": seed}
+    check_output(out, {**made_of, "rows": "those given"}, overwrite=overwrite)
+    with whole_folder(out, made_of, overwrite=True) as new:
         spool = new / "rows.tmp"
         with naming_full_disk(out):
             n_rows, d = _spool(batches, spool, DTYPES[dtype])
         config = StoreConfig(
-            widths={hook_name: d}, dtype=dtype, rows_per_shard=rows_per_shard, n_ids=n_rows, seed=seed, origin=origin
+            widths={hook_name: d}, dtype=dtype, rows_per_shard=rows_per_shard, n_ids=n_rows, seed=seed, made_of=made_of
         )
         blocks = [(start, min(start + _ROWS_AT_ONCE, n_rows)) for start in range(0, n_rows, _ROWS_AT_ONCE)]
         shard_rows = config.shard_rows((torch.arange(*block) for block in blocks), config.n_shards(n_rows))

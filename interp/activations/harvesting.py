@@ -46,7 +46,7 @@ from interp.activations.model_passes import (
     concatenate_tokens,
     fingerprint,
 )
-from interp.activations.remote_store import RemoteStoreWriter, check_remote_output, remote_origin
+from interp.activations.remote_store import RemoteStoreWriter, check_remote_output, remote_made_of
 from interp.activations.shard_writer import StoreConfig
 from interp.activations.sources import StoredRows
 from interp.activations.store import ActivationStore
@@ -146,17 +146,19 @@ def harvest_stores(
     every_hook = list(chain(*stores.values()))
     passes = ModelPasses(model, inputs, every_hook, batch_size, exclude, exclude_positions)
     layout = {"rows_per_shard": rows_per_shard, "seed": seed}
-    origin = {"kind": "activations", "source": "harvest", **passes.origin(dtype, max_norm), **layout}
-    origins = {out: origin | {"hook_names": names} for out, names in stores.items()}
+    made_of = {"kind": "activations", "source": "harvest", **passes.made_of(dtype, max_norm), **layout}
+    made_of_each = {out: made_of | {"hook_names": names} for out, names in stores.items()}
     team = processes()
-    team.check_alike([origin, *origins.values()], "harvests")
+    team.check_alike([made_of, *made_of_each.values()], "harvests")
     if not overwrite:
-        origins = team.all_do(lambda: {out: made_of for out, made_of in origins.items() if not _holds(out, made_of)})
-    if origins:
+        made_of_each = team.all_do(
+            lambda: {out: made_of for out, made_of in made_of_each.items() if not _holds(out, made_of)}
+        )
+    if made_of_each:
         with ExitStack() as folders, evaluating(passes.module):
             new = {
                 folders.enter_context(_place(team, out, made_of, overwrite)): made_of
-                for out, made_of in origins.items()
+                for out, made_of in made_of_each.items()
             }
             cut = team.all_do(lambda: {out: made_of for out, made_of in new.items() if not _is_written(out)})
             if cut:
@@ -165,7 +167,7 @@ def harvest_stores(
 
 
 def _holds(out: Path | Address, made_of: Mapping[str, Any]) -> bool:
-    return remote_origin(out) == as_json(made_of) if isinstance(out, Address) else holds(out, made_of)
+    return remote_made_of(out) == as_json(made_of) if isinstance(out, Address) else holds(out, made_of)
 
 
 @contextmanager
@@ -233,26 +235,26 @@ def _of_hooks(by_hook: Mapping[str, Any] | None, writer: StoreWriter) -> dict[st
     return None if by_hook is None else {name: by_hook[name] for name in writer.config.widths if name in by_hook}
 
 
-def _write(shared: _Shared, origins: Mapping[Path | Address, Mapping[str, Any]], progress: Progress) -> None:
+def _write(shared: _Shared, made_of_each: Mapping[Path | Address, Mapping[str, Any]], progress: Progress) -> None:
     """Run the model over the sequences that the stores have not got yet: in each round, a batch in each process."""
     team, passes = shared.team, shared.passes
     n_seq = len(passes.tokens)
     n_ctx = passes.n_ctx
     all_widths = team.all_do(passes.widths)
 
-    def make(out: Path | Address, origin: Mapping[str, Any]) -> StoreWriter:
+    def make(out: Path | Address, made_of: Mapping[str, Any]) -> StoreWriter:
         config = StoreConfig(
-            widths={name: all_widths[name] for name in origin["hook_names"]},
-            **{key: origin[key] for key in ("dtype", "rows_per_shard", "seed")},
+            widths={name: all_widths[name] for name in made_of["hook_names"]},
+            **{key: made_of[key] for key in ("dtype", "rows_per_shard", "seed")},
             n_ids=n_seq * n_ctx,
             n_ctx=n_ctx,
-            origin=origin,
+            made_of=made_of,
         )
         shard_rows = config.shard_rows(passes.row_ids(), config.n_shards(passes.n_rows))
         batch_rows = min(passes.batch_size, n_seq) * n_ctx
         if isinstance(out, Address):
             return RemoteStoreWriter(out, config, shard_rows, batch_rows=batch_rows)
-        return StoreWriter(out, config, shard_rows, batch_rows=batch_rows, sharing=len(origins))
+        return StoreWriter(out, config, shard_rows, batch_rows=batch_rows, sharing=len(made_of_each))
 
     def finish() -> None:
         tokens = passes.tokens if passes.is_text else None
@@ -261,9 +263,9 @@ def _write(shared: _Shared, origins: Mapping[Path | Address, Mapping[str, Any]],
             writer.finish(tokens, passes.excluded, passes.name, aliases)
 
     with ExitStack() as opened:
-        items = origins.items() if team.is_first else ()
-        writers = team.all_do(lambda: [opened.enter_context(make(out, origin)) for out, origin in items])
-        max_norm = next(iter(origins.values()))["max_norm"]
+        items = made_of_each.items() if team.is_first else ()
+        writers = team.all_do(lambda: [opened.enter_context(make(out, made_of)) for out, made_of in items])
+        max_norm = next(iter(made_of_each.values()))["max_norm"]
         team.all_do(lambda: shared.find_limits(writers, max_norm, progress))
         position = torch.tensor([min((writer.position for writer in writers), default=0)])
         starts = range(int(team.gather(position)[0]), n_seq, passes.batch_size)

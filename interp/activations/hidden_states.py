@@ -59,17 +59,17 @@ def import_hidden_states(
     for row, sequence in zip(tokens, sequences, strict=True):
         row[: len(sequence)] = sequence
     check_token_ids(tokens, None)
-    origin: dict[str, Any] = {
+    made_of: dict[str, Any] = {
         "kind": "activations",
         "source": "hidden states",
         "hook_names": list(hook_names),
         "dtype": dtype,
     }
-    origin |= {"rows_per_shard": rows_per_shard, "seed": seed, "tokens": digest(tokens), "n_ctx": n_ctx}
-    origin["files"] = digest("\n".join(f"{path.name} {path.stat().st_size}" for path in paths))
-    if holds(out, origin) and not overwrite:
+    made_of |= {"rows_per_shard": rows_per_shard, "seed": seed, "tokens": digest(tokens), "n_ctx": n_ctx}
+    made_of["files"] = digest("\n".join(f"{path.name} {path.stat().st_size}" for path in paths))
+    if holds(out, made_of) and not overwrite:
         return
-    with whole_folder(out, origin, resume=True, overwrite=overwrite) as new:
+    with whole_folder(out, made_of, resume=True, overwrite=overwrite) as new:
         if (new / MANIFEST).exists():
             return
         n_rows = sum(map(len, prompts))
@@ -80,7 +80,7 @@ def import_hidden_states(
             n_ids=tokens.numel(),
             n_ctx=n_ctx,
             seed=seed,
-            origin=origin,
+            made_of=made_of,
         )
         row_ids = list(_row_ids(prompts, n_ctx))
         shard_rows = config.shard_rows(iter(row_ids), config.n_shards(n_rows))

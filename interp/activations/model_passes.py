@@ -178,8 +178,8 @@ class ModelPasses:
                 log.warning("%s: %s, %s. They are left out; max_norm=None keeps them", hook, outliers.summary, where)
         return limits, {hook: outliers.to_manifest() for hook, outliers in by_hook.items()}
 
-    def origin(self, dtype: str, max_norm: float | str | None) -> dict[str, Any]:
-        """Facts by which these rows are recognized: the model, tokens and hooks, and how the rows are kept.
+    def made_of(self, dtype: str, max_norm: float | str | None) -> dict[str, Any]:
+        """Return what these rows depend on: the model, tokens and hooks, and how the rows are kept.
 
         Raises ValueError for a dtype or a max_norm that cannot be."""
         check_dtype(dtype)

@@ -95,7 +95,7 @@ class RemoteStoreWriter(StoreWriter):
 
     def _begin(self, shard_rows: tuple[int, ...]) -> None:
         self._filled = np.zeros(len(shard_rows), np.int64)
-        key = {"made_of": as_json(self.config.origin), "config": self._key}
+        key = {"made_of": as_json(self.config.made_of), "config": self._key}
         if has_object(self.address / BEGUN):
             check_same(json.loads(read_object(self.address / BEGUN))["config"], self._key, self.address)
         else:
@@ -277,17 +277,17 @@ def read_remote_manifest(address: Address) -> tuple[dict[str, Any], str]:
     return manifest, digest(data)
 
 
-def remote_origin(address: Address) -> Any:
+def remote_made_of(address: Address) -> Any:
     """What the finished store at an address is made of; None where there is none."""
     if not has_object(address / MANIFEST):
         return None
     return read_remote_manifest(address)[0]["config"]
 
 
-def check_remote_output(address: Address, origin: dict[str, Any], *, overwrite: bool) -> None:
-    """Check that a store may be written: there is none, or one under way of the same origin. With `overwrite` what is
-    there is removed. Raises ValueError if not."""
-    there = remote_origin(address)
+def check_remote_output(address: Address, made_of: dict[str, Any], *, overwrite: bool) -> None:
+    """Check that a store may be written: there is none, or one under way that is made of the same. With `overwrite`
+    what is there is removed. Raises ValueError if not."""
+    there = remote_made_of(address)
     if there is None and has_object(address / BEGUN):
         there = json.loads(read_object(address / BEGUN))["made_of"]
     if there is None:
@@ -295,7 +295,7 @@ def check_remote_output(address: Address, origin: dict[str, Any], *, overwrite: 
     if overwrite:
         clear(address)
     else:
-        check_same(there, as_json(origin), address)
+        check_same(there, as_json(made_of), address)
 
 
 def clear(address: Address) -> None:

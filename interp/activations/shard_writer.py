@@ -43,8 +43,8 @@ class StoreConfig:
     n_ctx: int | None = None
     """Row id = seq · n_ctx + pos; None where rows come from no model."""
     seed: int = 0
-    origin: Mapping[str, Any]
-    """Where the rows come from; a run that was cut off is only resumed with the same origin."""
+    made_of: Mapping[str, Any]
+    """What the rows depend on; a harvest that was cut off is only resumed with the same."""
 
     def __post_init__(self) -> None:
         check_dtype(self.dtype)

@@ -377,15 +377,15 @@ def _select(
         n_ids=store.manifest["n_ids"],
         n_ctx=store.n_ctx,
         seed=store.manifest["config"].get("seed", 0),
-        origin=_origin(store, list(widths), max_norm, (~kept).nonzero()[:, 0].tolist()),
+        made_of=_made_of_selection(store, list(widths), max_norm, (~kept).nonzero()[:, 0].tolist()),
     )
     row_ids = (ids[kept[ids % len(kept)]] for ids in map(store.row_ids, range(store.n_shards)))
     shard_rows = config.shard_rows(row_ids, store.n_shards)
     if not sum(shard_rows):
         raise ValueError(f"positions={positions} leaves no row of {store.path}: name more of them")
-    if holds(out, config.origin) and not overwrite:
+    if holds(out, config.made_of) and not overwrite:
         return
-    with whole_folder(out, config.origin, resume=True, overwrite=overwrite) as new:
+    with whole_folder(out, config.made_of, resume=True, overwrite=overwrite) as new:
         if (new / MANIFEST).exists():
             return
         with StoreWriter(new, config, shard_rows, batch_rows=_ROWS_AT_ONCE) as writer:
@@ -413,10 +413,10 @@ def _kept_positions(store: ActivationStore, positions: Sequence[int] | None) -> 
     return kept
 
 
-def _origin(
+def _made_of_selection(
     store: ActivationStore, hook_names: list[str], max_norm: float | str | None, left_out: list[int]
 ) -> Mapping[str, Any]:
-    """The origin that a harvest of these rows would have, and the store that they were selected from."""
+    """Return what a harvest of these rows would be made of, and the store that they were selected from."""
     config = store.manifest["config"]
     positions = sorted({*config.get("exclude_positions", ()), *left_out})
     return {

@@ -158,7 +158,7 @@ class StoreWriter:
         left_out.update(excluded)
         manifest = {
             "format": FORMAT,
-            "config": dict(self.config.origin),
+            "config": dict(self.config.made_of),
             **({"model_name": model_name} if model_name else {}),
             **({"aliases": {name: list(others) for name, others in aliases.items()}} if aliases else {}),
             **({} if tokens is None else {"prepend_bos": is_constant(tokens[:, 0])}),
@@ -247,7 +247,7 @@ class StoreWriter:
     @property
     def _key(self) -> dict[str, Any]:
         config = asdict(self.config)
-        return as_json({**config.pop("origin"), **config})
+        return as_json({**config.pop("made_of"), **config})
 
     def _restore(self) -> None:
         """Go on where the note of an earlier writer says."""

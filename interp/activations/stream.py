@@ -68,7 +68,7 @@ class ActivationStream:
         check_at_least(1, buffer_bytes=buffer_bytes)
         tokens = concatenate_tokens(tokens)
         self.passes = ModelPasses(model, tokens, hook_names, batch_size, exclude, exclude_positions)
-        config = {"source": "stream", **self.passes.origin(dtype, max_norm)}
+        config = {"source": "stream", **self.passes.made_of(dtype, max_norm)}
         self.progress = progress
         self._dtype = DTYPES[dtype]
         self._held: Chunk | None = None

@@ -6,8 +6,8 @@ offsets[i]:offsets[i + 1]. A slice of the store gathers the rows of all runs in 
 Every `_STEP`-th row id is held in memory, and ranges are read rather than mapped: pages of a mapped file count as the
 process's own.
 
-Compiled loops follow row ids, offsets and latents unchecked, so none leaves here that points outside. Damage that makes
-other numbers of the right kind is not seen: that takes a checksum.
+Compiled loops follow row ids, offsets and latents unchecked, so none leaves here that points outside. Damage that turns
+numbers into other valid ones is not noticed: that takes a checksum.
 """
 
 import json
@@ -61,7 +61,7 @@ class CodeRun:
     """Codes in one file, read in ranges. Opening or reading raises ValueError that names the file and what is wrong."""
 
     def __init__(self, file: Path, *, n_rows: int, d_sae: int):
-        """n_rows: row ids are below it."""
+        """Open a file of codes. n_rows: row ids are below it."""
         self.file, self._d_sae = file, d_sae
         self._columns = self._layout()
         self.n_rows, self.nnz = self._columns["row_ids"].length, self._columns["values"].length
@@ -75,7 +75,7 @@ class CodeRun:
             raise self.damaged(f"its row ids do not ascend below {n_rows}")
 
     def row_ids(self, start: int, stop: int) -> tuple[int, Int64[np.ndarray, " row"]]:
-        """Ids of the run's rows in the range, and the number of the run's rows before them."""
+        """Return the ids of the run's rows in the range, and the number of the run's rows before them."""
         low = max(int(np.searchsorted(self._firsts[:-1], start, side="right")) - 1, 0)
         high = int(np.searchsorted(self._firsts[:-1], stop, side="left"))
         ids = self._read("row_ids", low * _STEP, min(high * _STEP, self.n_rows))
@@ -86,7 +86,7 @@ class CodeRun:
         return low * _STEP + int(first), ids[first:last]
 
     def read(self, start: int, stop: int) -> RunSlice:
-        """The codes of the run's rows in the range."""
+        """Return the codes of the run's rows in the range."""
         first, ids = self.row_ids(start, stop)
         offsets = self._read("offsets", first, first + len(ids) + 1)
         if offsets[0] < 0 or offsets[-1] > self.nnz or (np.diff(offsets) < 0).any():
@@ -109,7 +109,7 @@ class CodeRun:
         return values
 
     def _layout(self) -> dict[str, _Column]:
-        """The columns by the file's header, where it describes all of the file."""
+        """Read the columns from the file's header, which must describe all of the file."""
         with open(self.file, "rb") as stream:
             size = self.file.stat().st_size
             length = int.from_bytes(stream.read(8), "little")
@@ -188,7 +188,7 @@ class CodeStore:
         return sum(run.n_rows for run in self._runs)
 
     def present(self, start: int, stop: int) -> Bool[Tensor, " row"]:
-        """Marks the rows of the range that were encoded; the others were excluded at harvest."""
+        """Mark the rows of the range that were encoded; the others were excluded at harvest."""
         mask = torch.zeros(stop - start, dtype=torch.bool)
         for run in self._runs:
             _, row_ids = run.row_ids(start, stop)
@@ -196,25 +196,29 @@ class CodeStore:
         return mask
 
     def __getitem__(self, rows: slice) -> SparseCodes:
-        """Codes of a range of rows in token order; rows that were excluded are empty."""
+        """Return the codes of a range of rows in token order; rows that were excluded are empty."""
         start, stop, step = rows.indices(self.n_rows)
         if step != 1:
             raise IndexError(f"CodeStore takes slices of step 1, got step {step}")
         length = max(stop - start, 0)
         parts = [run.read(start, start + length) for run in self._runs]
-        counts, is_there = np.zeros(length, np.int64), np.zeros(length, bool)
+        counts = np.zeros(length, np.int64)
+        is_there = np.zeros(length, bool)
         for run, part in zip(self._runs, parts, strict=True):
             rows_read = part.row_ids - start
             if is_there[rows_read].any():
                 raise run.damaged("it has a row that another run has too")
-            is_there[rows_read], counts[rows_read] = True, np.diff(part.offsets)
-        ends = np.concatenate([[0], counts.cumsum()])
-        latents, values = np.empty(ends[-1], np.int32), np.empty(ends[-1], np.float32)
+            is_there[rows_read] = True
+            counts[rows_read] = np.diff(part.offsets)
+        offsets = np.concatenate([[0], counts.cumsum()])
+        latents = np.empty(offsets[-1], np.int32)
+        values = np.empty(offsets[-1], np.float32)
         for part in parts:
-            first = ends[part.row_ids - start] - part.offsets[:-1]
-            entries = np.repeat(first, np.diff(part.offsets)) + np.arange(len(part.latents))
-            latents[entries], values[entries] = part.latents, part.values
-        return SparseCodes(torch.from_numpy(ends), torch.from_numpy(latents), torch.from_numpy(values), self.d_sae)
+            shift = offsets[part.row_ids - start] - part.offsets[:-1]  # from an entry of the run to one of the result
+            entries = np.repeat(shift, np.diff(part.offsets)) + np.arange(len(part.latents))
+            latents[entries] = part.latents
+            values[entries] = part.values
+        return SparseCodes(torch.from_numpy(offsets), torch.from_numpy(latents), torch.from_numpy(values), self.d_sae)
 
     def _run(self, name: str) -> CodeRun:
         file = self.path / f"run-{name}.safetensors"
@@ -224,7 +228,9 @@ class CodeStore:
 
 
 def _column(entry: dict[str, Any], kinds: tuple[str, ...], first: int) -> _Column:
-    (length,), (start, stop), dtype = entry["shape"], entry["data_offsets"], np.dtype(_TYPES[entry["dtype"]])
+    (length,) = entry["shape"]
+    start, stop = entry["data_offsets"]
+    dtype = np.dtype(_TYPES[entry["dtype"]])
     whole = all(type(number) is int and number >= 0 for number in (length, start, stop))
     if entry["dtype"] not in kinds or not whole or stop - start != length * dtype.itemsize:
         raise ValueError(entry)

@@ -1,4 +1,4 @@
-"""Samples latents of several dictionaries and lays their codes on the same rows side by side, as one source of codes.
+"""Sample latents of several dictionaries, and put their codes on the same rows side by side, as one source of codes.
 
 In: the codes of each dictionary, some rows at a time. Out: `JointSample`, in which the sampled latents of the second
 dictionary follow those of the first. The codes lie in a working folder, where a process that was killed finds again
@@ -31,7 +31,11 @@ class JointSample:
     `faint` says which of these are faint."""
 
     def __init__(self, work: Path, n_rows: int, latents: int, seed: int, progress: Progress):
-        self.work, self.n_rows, self.latents, self.seed, self.progress = work, n_rows, latents, seed, progress
+        self.work = work
+        self.n_rows = n_rows
+        self.latents = latents
+        self.seed = seed
+        self.progress = progress
         self.chosen: dict[str, np.ndarray] = {}
         self.faint: dict[str, np.ndarray] = {}
         self._codes: list[CodeStore] = []
@@ -70,7 +74,7 @@ class JointSample:
 
 
 def stored(codes: CodeStore | SparseCodes, n_rows: int) -> Iterator[CodedRows]:
-    """Codes in token order, some rows at a time."""
+    """Yield codes in token order, some rows at a time."""
     for row_ids in torch.arange(n_rows).split(_ROWS_AT_ONCE):
         yield row_ids, codes[int(row_ids[0]) : int(row_ids[-1]) + 1]
 
@@ -88,7 +92,7 @@ def encode_rows(dictionary: Dictionary, store: StoredRows, hook: str, n_rows: in
 
 
 def in_order(parts: Iterator[CodedRows], n_rows: int) -> SparseCodes:
-    """The codes of all latents at the rows 0 … n_rows − 1; nothing fires on rows that are in no part."""
+    """Return the codes of all latents at the rows 0 … n_rows − 1; nothing fires on rows that are in no part."""
     row_ids, codes = zip(*parts, strict=True)
     ids = torch.cat(row_ids).numpy()
     row_selector = scipy.sparse.csr_matrix(
@@ -98,7 +102,7 @@ def in_order(parts: Iterator[CodedRows], n_rows: int) -> SparseCodes:
 
 
 def _firings(codes: SparseCodes, chosen: Int[np.ndarray, " latent"]) -> SparseCodes:
-    """The firings of the latents `chosen`, which are renumbered."""
+    """Return the firings of the latents `chosen`, which are renumbered."""
     matrix = codes.scipy()[:, chosen]
     matrix.data = np.maximum(matrix.data, 0)
     matrix.eliminate_zeros()

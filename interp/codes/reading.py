@@ -93,7 +93,7 @@ def read_chunks(
     progress: Progress = no_progress,
     note: str = "",
 ) -> Iterator[CodeChunk]:
-    """The codes in token order, whole groups of rows at a time.
+    """Read the codes in token order, whole groups of rows at a time.
 
     maxima: of each latent, 0 where it never fires; `values` are then in 0..1. counted: the rows that count, if not all.
     part: the rank's chunks, of (rank, count). `progress` is called with the rows that were worked on, and `note`.
@@ -120,7 +120,8 @@ def read_chunks(
 
 
 def count_firings(codes: CodeSource) -> FiringFacts:
-    """The maximum and the firings of each latent, by reading the codes. In a feature store they are counted already."""
+    """Find the maximum and count the firings of each latent, by reading the codes. In a feature store they are counted
+    already."""
     maxima, n_active = np.zeros(codes.d_sae, np.float32), np.zeros(codes.d_sae, np.int64)
     for chunk in read_chunks(codes):
         np.maximum.at(maxima, chunk.latents, chunk.activations)
@@ -138,5 +139,5 @@ def check_codes(codes: CodeSource, tokens: Int[Tensor, "seq pos"]) -> None:
 
 
 def encoded_rows(codes: Any, start: int, stop: int) -> Bool[Tensor, " row"]:
-    """Marks the rows of the range that were encoded; codes in memory are of every row."""
+    """Mark the rows of the range that were encoded; codes in memory have every row."""
     return codes.present(start, stop) if hasattr(codes, "present") else torch.ones(stop - start, dtype=torch.bool)

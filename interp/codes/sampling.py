@@ -1,9 +1,9 @@
-"""A sample of the firings of every latent, drawn in one pass over codes of any producer.
+"""Sample the firings of every latent in one pass over codes of any producer.
 
 In: chunks of codes. Out: for each latent and slice of its strength, rows on which it fires, drawn uniformly.
 
 Source: the smallest of hashed keys, a bottom-k sample (Cohen & Kaplan 2007). Cost: on one core some 40 ns a firing.
-Failing: of a meaning with a hundredth of the firings there are one or two in the sample.
+Failing: a meaning with a hundredth of the firings has one or two in the sample.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ _BLOCK = 16  # keys of which the largest is kept, so that it need not be looked 
 
 
 class FiringSampler:
-    """For each latent and slice of (0, 1], a uniform sample of `size` firings, at most one from a group: those with the
+    """A uniform sample of `size` firings for each latent and slice of (0, 1], at most one from a group: those with the
     smallest hash of row and latent, so that it depends on the seed alone. Strengths are codes over their maximum."""
 
     def __init__(self, d_sae: int, n_slices: int, size: int, seed: int, rows_per_group: int):
@@ -25,7 +25,7 @@ class FiringSampler:
         # Of all firings, sampled or not: the sum of their strengths, and how many they are.
         self.mass, self.count = np.zeros((d_sae, n_slices)), np.zeros(d_sae, np.int64)
         self._keys = np.full((d_sae, n_slices, size), np.inf)
-        self._last = np.full((d_sae, n_slices, 2), -1, np.int64)  # group of the newest entry, and its place
+        self._last = np.full((d_sae, n_slices, 2), -1, np.int64)  # group of the newest entry, and its slot
         self._worst = np.full((d_sae, n_slices, 1 + -(-size // _BLOCK)), np.inf)  # the largest key, then of each block
         self._constants = rows_per_group, np.uint64(seed)
 

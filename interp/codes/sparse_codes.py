@@ -9,7 +9,7 @@ A latent fires where z > 0 (`interp.codes`).
 Everything after an encoder's pick works on it, so nothing dense of size [row, d_sae] is needed. `code_store` keeps the
 codes of a whole token set on disk.
 
-Latents that fire and yet do next to nothing are missed by a count of dead ones:
+A count of dead latents misses those that fire and yet do next to nothing:
 
     strength of latent j   the largest z_j · ‖W_dec[j]‖ of all rows
     faint                  it fires, and its strength is below a quarter of the median of those that fire
@@ -43,13 +43,13 @@ class SparseCodes:
 
     @classmethod
     def from_dense(cls, z: Float[Tensor, "row d_sae"]) -> "SparseCodes":
-        """The entries that are not 0."""
+        """Keep the entries that are not 0."""
         stored = z != 0
         return cls.from_counts(stored.sum(1), stored.nonzero()[:, 1].int(), z[stored], z.shape[1])
 
     @classmethod
     def from_topk(cls, latents: Int[Tensor, "row k"], values: Float[Tensor, "row k"], d_sae: int) -> "SparseCodes":
-        """Codes with as many picks on each row. Picks with value 0 stay stored, as scipy keeps explicit zeros."""
+        """Make codes with k picks on each row. Picks with value 0 stay stored, as scipy keeps explicit zeros."""
         rows, k = latents.shape
         offsets = torch.arange(0, rows * k + 1, k, device=latents.device)
         return cls(offsets, latents.reshape(-1).int(), values.reshape(-1), d_sae)
@@ -58,7 +58,7 @@ class SparseCodes:
     def from_counts(
         cls, counts: Int[Tensor, " row"], latents: Int[Tensor, " nnz"], values: Float[Tensor, " nnz"], d_sae: int
     ) -> "SparseCodes":
-        """Entries of all rows, one row after the other, with the number of each row's."""
+        """Make codes from the entries of all rows, one row after the other, and how many each row has."""
         return cls(offsets_of(counts), latents, values, d_sae)
 
     @classmethod
@@ -73,13 +73,13 @@ class SparseCodes:
 
     @classmethod
     def cat(cls, parts: Sequence["SparseCodes"]) -> "SparseCodes":
-        """Rows of all parts, one after the other."""
+        """Join the rows of all parts, one after the other."""
         counts = torch.cat([p.offsets.diff() for p in parts])
         latents, values = torch.cat([p.latents for p in parts]), torch.cat([p.values for p in parts])
         return cls.from_counts(counts, latents, values, parts[0].d_sae)
 
     def with_values(self, values: Float[Tensor, " nnz"]) -> "SparseCodes":
-        """Codes with these entries at other values."""
+        """Return codes with these entries at other values."""
         return SparseCodes(self.offsets, self.latents, values, self.d_sae)
 
     def __len__(self) -> int:
@@ -114,11 +114,11 @@ class SparseCodes:
         return SparseCodes(offsets - offsets[0], self.latents[entries], self.values[entries], self.d_sae)
 
     def take(self, rows: Int[Tensor, " taken"]) -> "SparseCodes":
-        """The given rows, in that order."""
+        """Return the given rows, in that order."""
         counts = self.offsets.diff()[rows]
         offsets = offsets_of(counts)
-        first = torch.repeat_interleave(self.offsets[:-1][rows] - offsets[:-1], counts)
-        entries = first + torch.arange(len(first), device=first.device)
+        shift = torch.repeat_interleave(self.offsets[:-1][rows] - offsets[:-1], counts)
+        entries = shift + torch.arange(len(shift), device=shift.device)
         return SparseCodes(offsets, self.latents[entries], self.values[entries], self.d_sae)
 
     def check(self, n_rows: int) -> None:
@@ -206,21 +206,22 @@ def check_one_hook(dictionary: Dictionary) -> None:
 def reconstruction(
     dictionary: Dictionary, codes: SparseCodes, x: Float[Tensor, "row d_in"]
 ) -> Float[Tensor, "row d_out"]:
-    """The reconstruction of rows x from their codes: decoded, plus the skip path of a transcoder that has one."""
+    """Return the reconstruction of rows x from their codes: decoded, plus the skip path of a transcoder that has
+    one."""
     decoded = dictionary.decode(codes)
     W_skip = getattr(dictionary, "W_skip", None)
     return decoded if W_skip is None else decoded + x.to(decoded) @ W_skip
 
 
 def offsets_of(counts: Int[Tensor, " row"]) -> Int[Tensor, " row_plus_1"]:
-    """The entry at which each row begins, and the end of the last."""
+    """Return the entry at which each row begins, and the end of the last."""
     offsets = torch.zeros(len(counts) + 1, dtype=torch.int64, device=counts.device)
     torch.cumsum(counts, 0, out=offsets[1:])
     return offsets
 
 
 def entry_fault(offsets: np.ndarray, latents: np.ndarray, values: np.ndarray, d_sae: int) -> str | None:
-    """Says what is wrong with codes in memory, in a few words; None where nothing is."""
+    """Say what is wrong with codes in memory, in a few words; None where nothing is."""
     if not len(offsets) or offsets[0] != 0 or offsets[-1] != len(latents) or (offsets[1:] < offsets[:-1]).any():
         return f"its offsets do not ascend from 0 to {len(latents)}"
     if len(values) != len(latents):
@@ -235,7 +236,8 @@ def entry_fault(offsets: np.ndarray, latents: np.ndarray, values: np.ndarray, d_
 
 
 def norm_limit(dictionary: Dictionary) -> float | None:
-    """The norm above which rows mean nothing to a dictionary (`metadata["norm_limit"]`); None where it has no limit.
+    """Return the norm above which rows mean nothing to a dictionary (`metadata["norm_limit"]`); None where it has no
+    limit.
 
     Raises ValueError for one that is no number above 0."""
     limit: Any = dictionary.metadata.get("norm_limit")
@@ -247,20 +249,21 @@ def norm_limit(dictionary: Dictionary) -> float | None:
 
 
 def limit_on(dictionary: Dictionary, store: ActivationSource, hook: str) -> float | None:
-    """The limit of a dictionary, where a store may hold rows above it."""
+    """Return the limit of a dictionary, where a store may hold rows above it."""
     limit = norm_limit(dictionary)
     return None if limit is None or limit >= store.norm_limits.get(store.name_of(hook), float("inf")) else limit
 
 
 def is_faint(maxima: Any, norms: Any = None) -> Bool[Tensor, " d_sae"]:
-    """maxima: each latent's strongest firing, 0 or NaN where it never fires; norms: of its decoder row, None = 1."""
+    """Mark the faint latents. maxima: each latent's strongest firing, 0 or NaN where it never fires; norms: of its
+    decoder row, None = 1."""
     strength = strengths(maxima, norms)
     fires = strength > 0
     return fires & (strength < FAINT * strength[fires].median()) if fires.any() else fires
 
 
 def strengths(maxima: Any, norms: Any = None) -> Float[Tensor, " d_sae"]:
-    """The strength of each latent, 0 where it never fires."""
+    """Return the strength of each latent, 0 where it never fires."""
     maxima = _tensor(maxima).nan_to_num(0.0)
     return maxima if norms is None else maxima * _tensor(norms).to(maxima)
 

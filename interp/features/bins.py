@@ -1,11 +1,11 @@
-"""Neighbouring bins of a histogram added up, for the page, figures and other tools."""
+"""Add up neighbouring bins of a histogram, for the page, figures and other tools."""
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 
 def merged_bins(low: ArrayLike, high: ArrayLike, n: ArrayLike, *, at_most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Edges and counts of at most `at_most` bins, each the sum of as many neighbours; bins must touch each other.
+    """Return the edges and counts of at most `at_most` bins, each the sum of equally many neighbours; bins must touch.
     A first bin that reaches down to 0 is cut at half its upper edge, since a log axis has no 0."""
     lows, highs, counts = np.asarray(low, float), np.asarray(high, float), np.asarray(n)
     step = -(-len(counts) // at_most)

@@ -1,10 +1,10 @@
-"""Pools what fires over documents: matrices with one row a document, for statistics of texts and for probes.
+"""Pool what fires over documents: matrices with one row a document, for statistics of texts and for probes.
 
 In: codes of rows in token order, and the document that each position is in. Out, for document i and latent j,
 
     how="max"    the largest z_j of the rows in i            how="mean"    their mean, 0 where the latent is silent
 
-and, of the same rows, the counts of tokens, the activations pooled alike, and the share of them that carries a label.
+and, from the same rows, the counts of tokens, the activations pooled alike, and the share of rows that carries a label.
 So a probe on latents stands beside the two baselines that it has to beat: the words, and the model's own activations.
 
 A document is what `documents` says: an id for each position, below 0 where it is in none (`LabelledTokens.document_ids`
@@ -72,8 +72,8 @@ class Documents:
 
     @classmethod
     def of(cls, codes: CodeStore, shape: Sequence[int], ids: Int[Tensor, "seq pos"] | None = None) -> "Documents":
-        """The documents of a scan, by the id at each position; without ids each sequence is one. Raises ValueError for
-        ids that are not those of the tokens scanned [seq, pos], and where there is none."""
+        """Return the documents of a scan, by the id at each position; without ids each sequence is one. Raises
+        ValueError for ids that are not those of the tokens scanned [seq, pos], and where there is none."""
         if ids is None:
             ids = torch.arange(shape[0])[:, None].expand(shape)
         ids = torch.as_tensor(ids)
@@ -83,17 +83,17 @@ class Documents:
                 f"must be integers {tuple(shape)}, one id for each token scanned"
             )
         known, of_row = np.unique(ids.numpy(force=True).reshape(-1), return_inverse=True)
-        first = int(np.searchsorted(known, 0))  # those below 0 are no documents
-        if first == len(known):
+        n_below_0 = int(np.searchsorted(known, 0))  # those below 0 are no documents
+        if n_below_0 == len(known):
             raise ValueError("documents has no id from 0 on: no position is in a document")
-        of_row = np.maximum(of_row.astype(np.int32).reshape(-1) - np.int32(first), np.int32(-1))
+        of_row = np.maximum(of_row.astype(np.int32).reshape(-1) - np.int32(n_below_0), np.int32(-1))
         for block in slices(len(of_row), _ROWS_AT_ONCE):
             of_row[block][~codes.present(block.start, block.stop).numpy()] = -1
-        ids_kept = known[first:].astype(np.int64)
+        ids_kept = known[n_below_0:].astype(np.int64)
         return cls(ids_kept, of_row, np.bincount(of_row[of_row >= 0], minlength=len(ids_kept)))
 
     def beginnings(self, n_tokens: int | None) -> "Documents":
-        """The first `n_tokens` rows of each document that has as many, the others are no documents any more; None: all
+        """Keep the first `n_tokens` rows of each document that has as many, and no document that has fewer; None: all
         rows of those that have one."""
         kept = self.lengths >= (n_tokens or 1)
         number = np.where(kept, kept.cumsum() - 1, -1).astype(np.int32)
@@ -107,7 +107,7 @@ class Documents:
         return Documents(self.ids[kept], of_row, np.minimum(self.lengths, n_tokens or self.lengths)[kept])
 
     def share(self, mask: Bool[np.ndarray, " row"]) -> np.ndarray:
-        """The share of each document's rows that a mask marks, NaN where it has none."""
+        """Return the share of each document's rows that a mask marks, NaN where it has none."""
         marked = self.of_row[(self.of_row >= 0) & mask]
         return ratio(np.bincount(marked, minlength=len(self.ids)), self.lengths)
 
@@ -132,7 +132,7 @@ def document_matrix(
     hook: str,
     progress: Progress = no_progress,
 ) -> DocumentMatrix:
-    """See `FeatureStore.matrix`. n_vocab: None where the tokens are no text."""
+    """Make the matrices of `FeatureStore.matrix`. n_vocab: None where the tokens are no text."""
     shares = {name: documents.share(np.asarray(labels[name], dtype=bool).reshape(-1)) for name in labels}
     return DocumentMatrix(
         documents.ids,
@@ -185,7 +185,7 @@ class _Entries(NamedTuple):
         return cls(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64))
 
     def reduced(self, how: Pooling) -> "_Entries":
-        """One entry a key, keys ascending: the largest value and the first of its rows, or the sum."""
+        """Return one entry a key, keys ascending: the largest value and the first of its rows, or the sum."""
         if not len(self.keys):
             return self
         order = self.keys.argsort(kind="stable")  # rows stay ascending within a key, so that sums are in their order
@@ -213,7 +213,7 @@ def _token_counts(tokens: Int32[np.ndarray, " row"], n_vocab: int, documents: Do
 def _activations(
     store: StoredRows, hook: str, documents: Documents, how: Pooling
 ) -> Float32[np.ndarray, "document d_in"]:
-    """Each document's activations, pooled over its rows that were encoded, read shard after shard."""
+    """Pool each document's activations over its rows that were encoded, read shard after shard."""
     shape = (len(documents.ids), store.d(hook))
     of_row = torch.from_numpy(documents.of_row)
     total = torch.zeros(shape) if how == "mean" else torch.full(shape, -torch.inf)

@@ -1,25 +1,25 @@
-"""Reads each latent's decoder direction: the directions near it, the logits it pushes, and whether they follow.
+"""Read each latent's decoder direction: the directions near it, the logits it raises, and whether these tokens follow.
 
 The direct path from a hook to the logits, of any model that shows its unembedding `W_U`:
 
 1. A row becomes a direction d in the residual stream: itself at a hook of the stream, or what the output matrix of its
    MLP or attention makes of it, W_out or W_O.
-2. Final norms of every make are  norm(x) = w (x − c mean(x)) / s(x) + b  with c = 1 (LayerNorm) or 0 (RMS norm). Which
-   w, c, s is asked of the norm itself, by what it makes of chosen inputs. The path takes s as it is in the text:
+2. A final norm is  norm(x) = w (x − c mean(x)) / s(x) + b  with c = 1 (LayerNorm) or 0 (RMS norm), whatever class it
+   is of. Its w, c and s are read off what it makes of chosen inputs. The path takes s as it is in the text:
 
     direction = w (d − c mean(d)) · mean over tokens of 1 / s        effect = direction W_U, minus its mean over tokens
 
-That is the mean gradient of the norm's output along d, s held fixed. What later layers do is not in it, nor what
-comes behind the unembedding (a soft cap, a bias).
+That is the mean gradient of the norm's output along d, s held fixed. It leaves out what later layers do, and what comes
+behind the unembedding (a soft cap, a bias).
 
-Listed are the tokens that occur in the text: a model was hardly taught those that never do, so they have the largest
-effects of all, and what they say can be seen nowhere. The mean is over the whole vocabulary, so that an effect is the
-same number whatever text is scanned. How the effects on those tokens are spread is kept as counts in N_LOGIT_BINS bins
-of equal width. With P the tokens that follow the firings, each weighted by its activation, and U the text's unigrams:
+Only tokens that occur in the text are listed: a model was hardly taught those that never do, so they have the largest
+effects of all, and no example could show them. The mean is over the whole vocabulary, so that an effect is the same
+number whatever text is scanned. The spread of the effects on those tokens is kept as counts in N_LOGIT_BINS bins of
+equal width. With P the tokens that follow the firings, each weighted by its activation, and U the text's unigrams:
 
     next_auroc = P(effect_s > effect_t) + ½ P(effect_s = effect_t),   s ~ P, t ~ U     ½: no more often than in any text
 
-compared to 1/4096 of the effect's range over the vocabulary. The counts of what follows are those of all firings.
+Effects are compared in steps of 1/4096 of their range over the vocabulary. All firings are counted.
 """
 
 import re
@@ -51,7 +51,7 @@ _FAR = 1e4
 
 @dataclass(frozen=True)
 class LogitPath:
-    """Directions in front of the unembedding and the unembedding, or why there is none: the note."""
+    """Directions in front of the unembedding, and the unembedding; or a note that says why there are none."""
 
     note: str
     directions: Float[Tensor, "latent d_model"] | None = None
@@ -90,7 +90,8 @@ class Decoder:
 def logit_path(
     W_dec: Float[Tensor, "latent d_in"], model: nn.Module, hook_name: str, tokens: Int[Tensor, "seq pos"]
 ) -> LogitPath:
-    """The path to the logits from the hook that a dictionary writes; the final norm's scale is measured on `tokens`."""
+    """Return the path to the logits from the hook that a dictionary writes; the final norm's scale is measured on
+    `tokens`."""
     W_U = getattr(model, "W_U", None)
     if W_U is None:
         return LogitPath("no logit effects: the model has no W_U")
@@ -128,8 +129,8 @@ def check_unembedding(W_U: Float[Tensor, "d_model d_vocab"] | None, tokens: Int[
 
 @torch.no_grad()
 def logit_columns(path: LogitPath, latents: slice, following: TokenCounts, rows: ScanRows) -> dict[str, Any]:
-    """Columns of the features table for some latents; none where there is no path to the logits. `following` counts the
-    tokens after the firings."""
+    """Return columns of the features table for some latents; none where there is no path to the logits. `following`
+    counts the tokens after the firings."""
     if path.directions is None or path.W_U is None:
         return {}
     effects = path.directions[latents] @ path.W_U
@@ -153,8 +154,8 @@ def logit_columns(path: LogitPath, latents: slice, following: TokenCounts, rows:
 def neighbour_tables(
     W_dec: Float[Tensor, "latent d_in"], k: int, part: tuple[int, int] = (0, 1)
 ) -> Iterator[dict[str, np.ndarray]]:
-    """The `k` other latents of the highest decoder cosine of each latent, for some latents after the others; of a part,
-    (rank, count), those of the rank."""
+    """Yield tables of the `k` other latents of the highest decoder cosine of each latent, for some latents after the
+    others; of a part, (rank, count), those of the rank."""
     unit = torch.nn.functional.normalize(W_dec.detach().float().cpu(), dim=1)
     k = min(k, len(unit) - 1)
     starts = range(0, len(unit), _BLOCK)
@@ -172,7 +173,7 @@ def neighbour_tables(
 
 
 def _in_residual_stream(rows: Float[Tensor, "latent d_in"], model: Any, hook_name: str) -> Tensor | None:
-    """The part that rows at a hook add to the residual stream; None where that is not known."""
+    """Return the part that rows at a hook add to the residual stream; None where that is not known."""
     known = hooks_of(model)
     hook = find_hook(known, hook_name)
     names = [hook_name] + [name for name, other in known.items() if other == hook]
@@ -192,7 +193,7 @@ def _in_residual_stream(rows: Float[Tensor, "latent d_in"], model: Any, hook_nam
 
 
 def _blocks_after(model: nn.Module, hook_name: str) -> int:
-    """Blocks that read what is written at a hook; one counts too if its MLP alone does."""
+    """Count the blocks that read what is written at a hook; one counts too if its MLP alone does."""
     known = hooks_of(model)
     hook = find_hook(known, hook_name)
     names = [hook_name] + [name for name, other in known.items() if other == hook]
@@ -204,7 +205,7 @@ def _blocks_after(model: nn.Module, hook_name: str) -> int:
 
 
 def _through_weights(rows: Tensor, model: Any, layer: int, part: str) -> Tensor | None:
-    """The path through the weights of a block, in a model with TransformerLens's names."""
+    """Return the path through the weights of a block, in a model with TransformerLens's names."""
     block: Any = model.blocks[layer]
     if getattr(block, "ln2_post" if part == "mlp" else "ln1_post", None) is not None:
         return None
@@ -250,9 +251,9 @@ def _run(module: nn.Module, x: Tensor) -> Tensor:
 
 
 @njit(cache=True, nogil=True)
-def _count_following(effects, top, unigrams, starts, pairs):
+def _count_following(effects, top, unigrams, pair_offsets, pairs):
     """Count for each latent how often each top token follows its firings, with which share of their mass, and the
-    AUROC of the effects for what follows. starts, pairs: those of a `TokenCounts`."""
+    AUROC of the effects for what follows. pair_offsets, pairs: those of a `TokenCounts`."""
     n_next = np.zeros(top.shape, np.int64)
     share = np.zeros(top.shape)
     auroc = np.empty(len(top))
@@ -272,15 +273,15 @@ def _count_following(effects, top, unigrams, starts, pairs):
         mass = 0
         of_known = 0
         won = 0.0
-        for at in range(starts[i], starts[i + 1]):
-            token, units = pairs[at, TOKEN], pairs[at, MASS]
+        for pair in range(pair_offsets[i], pair_offsets[i + 1]):
+            token, units = pairs[pair, TOKEN], pairs[pair, MASS]
             mass += units
             if token < known:
                 level = int((effect[token] - low) * per_level)
                 of_known += units
                 won += units * (0.5 * (below[level] + below[level + 1]))
                 if rank[token] >= 0:
-                    n_next[i, rank[token]] = pairs[at, N]
+                    n_next[i, rank[token]] = pairs[pair, N]
                     share[i, rank[token]] = units
         rank[top[i]] = -1
         share[i] /= max(mass, 1)

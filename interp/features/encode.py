@@ -1,12 +1,12 @@
-"""The codes of a token set: encoded piece by piece from activations, or taken from another producer. z > 0 only.
+"""Encode a token set piece by piece from activations, or take its codes from another producer. Only z > 0 is kept.
 
-How much of the variance each latent of a dictionary explains is measured beside: without latent j the error e = x_hat −
-x of a row on which it fires becomes e − z_j W_dec[j], so that over all rows FVU rises by
+The same pass measures how much of the variance each latent explains: without latent j the error e = x_hat − x of a row
+on which it fires becomes e − z_j W_dec[j], so that over all rows FVU rises by
 
     fvu_rise_j = Σ (z_j² ‖W_dec[j]‖² − 2 z_j ⟨e, W_dec[j]⟩) / Σ ‖x − mean‖²
 
-It is exact, and below 0 for a latent that does harm. Two latents that stand in for one another have both a small one.
-Sums of each piece of a shard are kept on disk until the scan is whole, so that one that was cut off goes on.
+It is exact, and below 0 for a latent that does harm. Two latents that can replace one another both have a small one.
+The sums of each piece of a shard are kept on disk until the scan is whole, so that one that was cut off goes on.
 """
 
 import logging
@@ -39,7 +39,7 @@ _PIECE_ROWS = 1 << 16
 
 
 class Contributions:
-    """`add` batches, `keep` them under the name of their piece; then `fvu_rise`."""
+    """The sums of `fvu_rise`: `add` each batch, and `keep` the sums of a piece under its name."""
 
     def __init__(self, sae: Dictionary, folder: Path):
         self.sae, self.folder = sae, folder
@@ -68,7 +68,8 @@ class Contributions:
         self._begin()
 
     def fvu_rise(self, n_pieces: int) -> Float[Tensor, " d_sae"] | None:
-        """The rise of FVU over all pieces; None where one is missing, or where what is written is not what is read."""
+        """Return the rise of FVU over all pieces; None where one is missing, or where what is written is not what is
+        read."""
         total = Moments()
         rises = torch.zeros(len(self.squares), dtype=torch.float64)
         files = sorted(self.folder.glob("*.safetensors"))
@@ -101,8 +102,8 @@ class Piece(NamedTuple):
 
 
 def pieces_of(store: StoredRows, part: tuple[int, int] = (0, 1)) -> list[Piece]:
-    """All rows in pieces, shard after shard; of a part, (rank, count), those of the rank. They do not depend on who
-    encodes them, so that any number of processes goes on with what others left."""
+    """Cut all rows into pieces, shard after shard; of a part, (rank, count), those of the rank. They do not depend on
+    who encodes them, so that any number of processes goes on with what others left."""
     pieces = []
     for shard, n_rows in enumerate(store.shard_rows):
         rows = slices(n_rows, _PIECE_ROWS)
@@ -158,7 +159,7 @@ def write_codes(codes: SparseCodes, store: CodeStore) -> None:
 
 
 def _firing(codes: SparseCodes, row_ids: Int[Tensor, " row"]) -> SparseCodes:
-    """The entries z > 0, on the CPU; ValueError where z is not finite."""
+    """Return the entries z > 0, on the CPU. Raises ValueError where z is not finite."""
     codes = SparseCodes(codes.offsets.cpu(), codes.latents.cpu(), codes.values.detach().float().cpu(), codes.d_sae)
     finite = codes.values.isfinite()
     if not finite.all():
@@ -177,7 +178,7 @@ def _firing(codes: SparseCodes, row_ids: Int[Tensor, " row"]) -> SparseCodes:
 
 
 def as_codes(codes: SparseCodes | scipy.sparse.csr_matrix, n_rows: int, W_dec: Tensor | None) -> SparseCodes:
-    """Codes of one row a token, each latent once a row; ValueError if the shapes do not fit."""
+    """Return codes of one row a token, each latent once a row. Raises ValueError if the shapes do not fit."""
     if not isinstance(codes, SparseCodes):
         codes = scipy.sparse.csr_matrix(codes, copy=True)
         codes.sum_duplicates()

@@ -1,18 +1,18 @@
-"""Shows where a latent fires: its strongest firings and a fair sample of each slice of its range, each text once.
+"""Pick examples of where a latent fires: its strongest firings and a fair sample of each slice of its range.
 
     interval of z = ceil(z / max * N_INTERVALS) - 1        equal slices of (0, max], 0 = the weakest
 
 The strongest are the firings of the largest z, ties going to the earlier row; from each interval those with the
-smallest hash of (seed, latent, row) are kept: a uniform sample without replacement that no chunking can change. Either
-leaves out a firing whose window is that of one that comes before it, so that each example is of other text.
-Counts are of all firings. What is shown of a firing is the rows around it inside its own sequence, with this latent's
+smallest hash of (seed, latent, row) are kept: a uniform sample without replacement that no chunking can change. Both
+leave out a firing whose window is that of one that comes before it, so that each example is of other text.
+Counts are of all firings. An example shows the rows around the firing inside its own sequence, with this latent's
 activation on each of them.
 
 The window of a position is BEFORE tokens before it, the position, and AFTER behind it: half of what an example shows.
 At the edge of its sequence it is moved inwards; where in it the position stands is part of it. Licences, headers, logs
 and documents that come twice repeat windows word for word. A latent fires there again because the text is the same,
 which is no further evidence of what it means, and a rule fitted on one copy is sure to hold on the other. Words and
-idioms are left alone: sixteen tokens are hardly ever the same by chance.
+idioms still count each time: sixteen tokens are hardly ever the same by chance.
 
 A window counts where it stands first, in token order. Repeats in one sequence all count: there the model sees the
 earlier ones, so that the later are something new to it.
@@ -62,7 +62,7 @@ def pick_examples(columns: Columns, firing: FiringStatistics, rows: ScanRows) ->
 
 
 def interval_table(examples: Examples, firing: FiringStatistics) -> dict[str, np.ndarray]:
-    """The table `intervals`, of the latents that fire."""
+    """Return the table `intervals`, of the latents that fire."""
     latent, interval = (i.reshape(-1) for i in np.indices(examples.counts.shape))
     width = firing.maxima[latent].astype(np.float64) / examples.counts.shape[1]
     low, high = interval * width, (interval + 1) * width
@@ -72,7 +72,7 @@ def interval_table(examples: Examples, firing: FiringStatistics) -> dict[str, np
 
 
 def example_table(examples: Examples, columns: Columns, firing: FiringStatistics, rows: ScanRows) -> dict[str, Any]:
-    """The table `examples`: the kept firings in their windows."""
+    """Return the table `examples`: the kept firings in their windows."""
     t_latent, t_rank = np.nonzero(examples.top >= 0)
     s_latent, s_interval, s_rank = np.nonzero(examples.sample >= 0)
     latent = np.concatenate([t_latent, s_latent])
@@ -104,7 +104,7 @@ def example_table(examples: Examples, columns: Columns, firing: FiringStatistics
 
 
 def first_windows(tokens: Int[np.ndarray, "seq pos"]) -> Bool[np.ndarray, " row"]:
-    """Marks the rows whose window stands in no earlier sequence."""
+    """Mark the rows whose window stands in no earlier sequence."""
     flat = np.ascontiguousarray(tokens).reshape(-1)
     n_parts = max(1, -(-tokens.size // MAX_WINDOWS))
     size = 1 << max(1, int(2 * min(tokens.size, MAX_WINDOWS)).bit_length())
@@ -117,13 +117,13 @@ def first_windows(tokens: Int[np.ndarray, "seq pos"]) -> Bool[np.ndarray, " row"
 
 
 def _ragged(values: np.ndarray, offsets: np.ndarray) -> pa.ListArray:
-    """A list column: row i is values[offsets[i]:offsets[i + 1]]."""
+    """Return a list column: row i is values[offsets[i]:offsets[i + 1]]."""
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values))
 
 
 @njit(cache=True, nogil=True)
 def window_key(tokens, n_ctx, row):
-    """A hash of the window of a row."""
+    """Return a hash of the window of a row."""
     position = row % n_ctx
     start = max(0, min(position - BEFORE, n_ctx - 1 - BEFORE - AFTER))
     key = np.uint64(position - start)
@@ -189,7 +189,7 @@ def _insert(score, item, window, scores, items, windows):
 
 @njit(cache=True, nogil=True)
 def _fill(latents, entry, starts, window_offsets, offsets, rows, values, out):
-    """The activations in the window of each entry `at` of a latent: those of the entries around it."""
+    """Fill in the activations in the window of each entry of a latent: those of the entries around it."""
     for i in range(len(entry)):
         base = window_offsets[i]
         size = window_offsets[i + 1] - window_offsets[i]

@@ -53,7 +53,8 @@ class Feature:
         return f"latent {self.latent}: {fires}; {self.facts.top_token_share:.0%} of the firings are on {token}"
 
     def __str__(self) -> str:
-        """Lines for a terminal: its verdict and rule, its logits, and its examples, the firing token in guillemets."""
+        """Return lines for a terminal: its verdict and rule, its logits, and its examples, the firing token in
+        guillemets."""
         lines = [repr(self)]
         if self.verdict is not None:
             p = self.verdict["monosemanticity"]
@@ -64,7 +65,7 @@ class Feature:
         return "\n".join(map(_printed, lines))
 
     def _one_line(self, example: Any) -> str:
-        """An example, its firing token in guillemets; or the number of its row."""
+        """Return an example, its firing token in guillemets; or the number of its row."""
         if not self.has_text:
             return f"{example.value:8.3g}  row {example.row}"
         position = example.row - example.start
@@ -74,7 +75,7 @@ class Feature:
         return f"{example.value:8.3g}  {''.join(text for text, _ in near)}"
 
     def _logits(self) -> Iterator[tuple[str, list[str]]]:
-        """The tokens that it pushes up and down most; none where the scan was given no logits."""
+        """Yield the tokens that it pushes up and down most; none where the scan was given no logits."""
         for name, column in (("positive", "top_logit_tokens"), ("negative", "bottom_logit_tokens")):
             tokens = self.facts[column]
             if hasattr(tokens, "__len__"):
@@ -92,7 +93,7 @@ class Feature:
         return card(repr(self), *lines)
 
     def _drawn(self, example: Any) -> Markup:
-        """The picture of an example, or the number of its row."""
+        """Return the picture of an example, or the number of its row."""
         if self.render is None:
             return Markup(f"row {example.row} ({example.value:.3g}) ")
         source = PREFIX + picture_of(self.render, int(example.row))
@@ -100,7 +101,7 @@ class Feature:
         return Markup(f'<img src="{source}" alt="row {example.row}" title="{example.value:.3g}" style="{look}">')
 
     def _shaded(self, example: Any) -> Markup:
-        """The tokens of an example, each as orange as the latent is active on it."""
+        """Return the tokens of an example, each as orange as the latent is active on it."""
         spans = []
         for text, tokens in joined_pieces([self.vocab[token] for token in example.tokens]):
             value = max(float(example.values[token]) for token in tokens)
@@ -127,24 +128,25 @@ def joined_pieces(tokens: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
 
 
 def _line(token: str) -> str:
-    """A token as HTML, its line ends and tabs as marks, so that an example is one line of text."""
+    """Return a token as HTML, its line ends and tabs as marks, so that an example is one line of text."""
     return escape(token.replace("\n", "↵").replace("\t", "⇥"))
 
 
 def _printed(line: str) -> str:
-    """A line as a terminal may show it: control characters, which can move its cursor, as marks."""
+    """Return a line as a terminal may show it: control characters, which can move its cursor, as marks."""
     marked = line.replace("\n", "↵").replace("\t", "⇥")
     return "".join(letter if letter.isprintable() else "�" for letter in marked)
 
 
 def _rule(rule: str) -> str:
-    """A rule in words as HTML, with the spaces and tabs inside its quotes as marks: HTML folds them into one space."""
+    """Return a rule in words as HTML, with the spaces and tabs inside its quotes as marks: HTML folds them into one
+    space."""
     marked = re.sub('"[^"]*"', lambda quoted: quoted[0].replace(" ", "␣").replace("\t", "⇥"), rule)
     return escape(marked)
 
 
 def _rule_of(row: pd.Series, shown: Callable[[str], str] = str) -> str:
-    """The rule with its F1 on held-out text; of a latent that was tested it says so where none holds."""
+    """Return the rule with its F1 on held-out text; for a latent that was tested, say so where none holds."""
     rule = f"{shown(str(row['explanation']))} (F1 {row['explanation_f1']:.2f})" if row.get("explanation") else ""
     tested = row["monosemanticity"] == row["monosemanticity"]
     if not tested or "explanation" not in row or row["explanation_f1"] >= MIN_F1:
@@ -153,7 +155,7 @@ def _rule_of(row: pd.Series, shown: Callable[[str], str] = str) -> str:
 
 
 def _judged(row: pd.Series) -> Markup:
-    """The verdict, its probability, and the rule with its F1 on held-out text."""
+    """Return the verdict, its probability, and the rule with its F1 on held-out text."""
     tested = row["monosemanticity"] == row["monosemanticity"]
     parts = [verdict_badge(str(row["verdict"]), bool(row["sure"]) or not tested)]
     if tested:

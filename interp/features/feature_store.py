@@ -1,4 +1,4 @@
-"""Scans what every latent of a dictionary fires on, and opens the store of the tables that this leaves.
+"""Scan what every latent of a dictionary fires on, and open the store of the tables that this leaves.
 
     codes = dictionary.codes(x) of every row of an ActivationStore     one pass over activations, resumable
     tables from the codes in token order                               `interp.features.table_passes`
@@ -96,7 +96,7 @@ class FeatureStore:
         overwrite: bool = False,
         progress: Progress | None = None,
     ) -> "FeatureStore":
-        """A store from codes of any producer, sparse or not, rows in token order (row = seq * n_ctx + pos).
+        """Make a store from codes of any producer, sparse or not, rows in token order (row = seq * n_ctx + pos).
 
         tokens: None for rows that are no text (`has_text`). Without `vocab` tokens are named by their ids, and nothing
         is known of how they are spelt (`is_spelt`). With `W_dec` and `W_U` the logit effects are those of W_dec W_U,
@@ -126,7 +126,7 @@ class FeatureStore:
         return cls(out)
 
     def __getitem__(self, latent: int) -> Feature:
-        """One feature; in a notebook it shows itself. Raises IndexError unless 0 ≤ latent < d_sae."""
+        """Return one feature; in a notebook it shows itself. Raises IndexError unless 0 ≤ latent < d_sae."""
         if not 0 <= latent < self.d_sae:
             raise IndexError(f"latent {latent} is not in 0..{self.d_sae - 1}")
         row = self.sql(f"select * from features where latent = {int(latent)}").iloc[0]
@@ -202,7 +202,7 @@ class FeatureStore:
         return W_dec
 
     def fit_half(self) -> Bool[Tensor, " seq"]:
-        """Marks the sequences that thresholds and explanations are fitted on."""
+        """Mark the sequences that thresholds and explanations are fitted on."""
         return fit_half(len(self.tokens))
 
     def matrix(
@@ -214,8 +214,8 @@ class FeatureStore:
         store: StoredRows | None = None,
         progress: Progress = no_progress,
     ) -> DocumentMatrix:
-        """What fires in each document, for scikit-learn: `latents` (CSR [document, d_sae]), and of the same documents
-        `tokens` (counts), `activations` and `labels` (`features.by_document`).
+        """Pool what fires in each document, for scikit-learn: `latents` (CSR [document, d_sae]), and of the same
+        documents `tokens` (counts), `activations` and `labels` (`features.by_document`).
 
         how: the largest activation of a latent in the document, or its mean over the document's tokens. documents: the
         id of the document that each position is in, below 0 for none; None: each sequence is a document. labels: masks
@@ -248,7 +248,7 @@ class FeatureStore:
         return self.has_text and torch.equal(self.tokens, store.tokens)
 
     def table(self, name: str = "features") -> pd.DataFrame:
-        """One table as pandas; list columns hold arrays."""
+        """Return one table as pandas; list columns hold arrays."""
         if name not in SCHEMAS:
             raise ValueError(f"no table {name!r}; there are {', '.join(SCHEMAS)}")
         return pd.read_parquet(self.path / f"{name}.parquet")
@@ -389,15 +389,15 @@ def scan_part(
 
 
 def _encoding(sae: Dictionary, store: StoredRows, hook: str) -> dict[str, str]:
-    """Digests of everything that the codes depend on."""
+    """Return digests of everything that the codes depend on."""
     limit = limit_on(sae, store, hook)
     encoding = {"dictionary": dictionary_digest(sae), "activations": store.fingerprint, "hook": hook}
     return encoding if limit is None else {**encoding, "norm_limit": str(limit)}
 
 
 def _check_parts(folders: Sequence[str | Path], encoding: Mapping[str, str]) -> list[Path]:
-    """The folders of the parts, in order, each with every byte as it was written. Raises ValueError if they are not all
-    parts of this encoding."""
+    """Check that the folders hold all parts, every byte as it was written. Returns them in order. Raises ValueError if
+    they are not all parts of this encoding."""
     notes = []
     for folder in folders:
         check_exists(folder)
@@ -416,12 +416,12 @@ def _take_parts(parts: Sequence[Path], folder: Path) -> None:
     for inside in (CODES, CONTRIBUTIONS):
         (folder / inside).mkdir(exist_ok=True)
         for file in chain.from_iterable((part / inside).glob("*.safetensors") for part in parts):
-            if (taken := folder / inside / file.name).exists():
+            if (target := folder / inside / file.name).exists():
                 continue
             try:
-                taken.hardlink_to(file)
+                target.hardlink_to(file)
             except OSError:
-                with atomic(taken) as new:
+                with atomic(target) as new:
                     shutil.copyfile(file, new)
 
 

@@ -1,4 +1,4 @@
-"""Counts how often and how strongly each latent fires, and which fire together.
+"""Count how often and how strongly each latent fires, and which latents fire together.
 
 Over the rows where z_j > 0: count, mean, standard deviation, maximum, a histogram and quantiles, and the number of
 sequences fired in; burstiness is firings / sequences fired in.
@@ -60,7 +60,7 @@ class FiringStatistics:
         return np.ldexp(1.0, np.frexp(self.maxima)[1] - 30)
 
     def columns(self) -> dict[str, np.ndarray]:
-        """Columns of the features table; NaN where a latent never fires."""
+        """Return columns of the features table; NaN where a latent never fires."""
         fired = np.where(self.n_active > 0, self.n_active, np.nan)
         mean = self.sums / fired
         columns: dict[str, np.ndarray] = {
@@ -78,7 +78,7 @@ class FiringStatistics:
         return columns
 
     def histogram_table(self) -> dict[str, np.ndarray]:
-        """The bins between a latent's weakest and strongest firing, the empty ones among them too."""
+        """Return the bins between a latent's weakest and strongest firing, the empty ones among them too."""
         filled = self.histogram > 0
         seen = np.logical_or.accumulate(filled, 1) & np.logical_or.accumulate(filled[:, ::-1], 1)[:, ::-1]
         latent, index = np.nonzero(seen)
@@ -89,7 +89,7 @@ class FiringStatistics:
 
 
 class Coactivation:
-    """Counts "latent d_sae" of the latents first .. last with all others, over the chunks that it is shown."""
+    """Counts how often the latents first .. last fire together with each latent, over the chunks that it is shown."""
 
     def __init__(self, d_sae: int, first: int, last: int, strongest: int | None):
         self.first, self.strongest = first, strongest
@@ -113,7 +113,7 @@ class Coactivation:
             team.sum_(torch.from_numpy(counts))
 
     def table(self, k: int, n_rows: int) -> dict[str, np.ndarray]:
-        """The `k` partners of the highest Jaccard index of each latent."""
+        """Return the `k` partners of the highest Jaccard index of each latent."""
         best = _best_partners(self.counts, self.first, self.n_strong, k)
         row, rank = np.nonzero(best >= 0)
         latent = self.first + row
@@ -131,7 +131,7 @@ class Coactivation:
 
 
 def bin_edges() -> np.ndarray:
-    """Edges of the histogram, 641 values: bin b holds edges[b] <= z < edges[b + 1]. The first is 0."""
+    """Return the edges of the histogram, 641 values: bin b holds edges[b] <= z < edges[b + 1]. The first is 0."""
     edges = ((np.arange(_N_BINS + 1) + _FIRST) << _SHIFT).astype(np.int32).view(np.float32)
     edges[0] = 0
     return edges
@@ -139,12 +139,13 @@ def bin_edges() -> np.ndarray:
 
 @njit(cache=True, nogil=True)
 def bin_of_bits(bits):
-    """The bin of a float32 > 0, given as the int32 of the same bits."""
+    """Return the bin of a float32 > 0, given as the int32 of the same bits."""
     return min(max((bits >> _SHIFT) - _FIRST, 0), _N_BINS - 1)
 
 
 def quantiles(histogram: np.ndarray, maxima: np.ndarray) -> np.ndarray:
-    """Float "latent quantile": those of the firings by interpolation inside a bin; NaN without firings."""
+    """Return the quantiles of the firings, float "latent quantile", by interpolation inside a bin; NaN without
+    firings."""
     edges = bin_edges().astype(np.float64)
     out = np.full((len(histogram), len(_QUANTILES)), np.nan)
     counts = histogram.astype(np.float64)
@@ -183,7 +184,7 @@ def _count(offsets, rows, n_ctx, values, bits):
 
 @njit(cache=True, nogil=True)
 def _keep_strongest(offsets, latents, bits, k):
-    """The `k` largest entries of each row, ties to the smaller latent. `bits`: of the values, as uint32."""
+    """Return the `k` largest entries of each row, ties to the smaller latent. `bits`: of the values, as uint32."""
     kept_offsets = np.zeros(len(offsets), np.int64)
     for row in range(len(offsets) - 1):
         kept_offsets[row + 1] = kept_offsets[row] + min(k, offsets[row + 1] - offsets[row])
@@ -209,7 +210,7 @@ def _count_pairs(first, columns, rows, offsets, latents, counts):
 
 @njit(cache=True, nogil=True)
 def _best_partners(n_both, first, n_strong, k):
-    """The `k` others of the highest Jaccard index of each latent, ties to the smaller; −1 after them."""
+    """Return the `k` others of the highest Jaccard index of each latent, ties to the smaller; −1 after them."""
     best = np.full((len(n_both), k), -1, np.int64)
     for i in range(len(n_both)):
         scores = np.zeros(k)

@@ -1,4 +1,4 @@
-"""Measures how well each latent finds each label.
+"""Measure how well each latent finds each label.
 
     precision = n_both / n_active      recall = n_both / n_label      F1 = 2 TP / (n_fired + n_label),   z >= threshold
 
@@ -66,7 +66,7 @@ class LabelSets:
 
 
 def label_table(labels: LabelSets, columns: Columns, firing: FiringStatistics, rows: ScanRows) -> dict[str, np.ndarray]:
-    """The table `labels`: one row a label and latent that fires."""
+    """Return the table `labels`: one row a label and latent that fires."""
     bin_of = _threshold_bins(firing.histogram)
     fired = columns.offsets, columns.rows, columns.values, columns.values.view(np.int32), rows.n_ctx, rows.fit
     both, n_fired, mass = _count(*fired, labels.of_row, labels.offsets, labels.ids, len(labels.names), bin_of)
@@ -98,7 +98,7 @@ def label_table(labels: LabelSets, columns: Columns, firing: FiringStatistics, r
 
 
 def best_labels(table: dict[str, np.ndarray], n_labels: int, firing: FiringStatistics) -> dict[str, np.ndarray]:
-    """Columns of the features table: the label of best `f1_fit` of each latent, with its held-out F1."""
+    """Return columns of the features table: the label of best `f1_fit` of each latent, with its held-out F1."""
     n_latents = len(firing.n_active)
     best, f1 = np.full(n_latents, None, dtype=object), np.full(n_latents, np.nan)
     fit = np.nan_to_num(table["f1_fit"]).reshape(-1, n_labels)
@@ -109,7 +109,7 @@ def best_labels(table: dict[str, np.ndarray], n_labels: int, firing: FiringStati
 
 
 def _threshold_bins(histogram: np.ndarray) -> np.ndarray:
-    """Uint8 "latent bin": which threshold bin a histogram bin belongs to; 0 holds the weakest firings.
+    """Return the threshold bin that each histogram bin belongs to, uint8 "latent bin"; 0 holds the weakest firings.
 
     Bin t begins where the share of firings above is (1 - t / 32)^2: fine among the strongest, coarse below.
     """
@@ -120,7 +120,7 @@ def _threshold_bins(histogram: np.ndarray) -> np.ndarray:
 
 
 def _thresholds(histogram: np.ndarray, bin_of: np.ndarray) -> np.ndarray:
-    """Float "latent threshold": the lowest activation of each threshold bin and those above it."""
+    """Return the lowest activation of each threshold bin and those above it, float "latent threshold"."""
     edges = bin_edges()
     lowest = (histogram > 0).argmax(1)
     index = np.stack([(bin_of < t).sum(1) for t in range(_N_THRESHOLDS)], 1)
@@ -130,7 +130,8 @@ def _thresholds(histogram: np.ndarray, bin_of: np.ndarray) -> np.ndarray:
 
 @njit(cache=True, nogil=True)
 def _count(columns, rows, values, bits, n_ctx, fit, set_of_row, label_offsets, label_ids, n_labels, bin_of):
-    """Firings "latent label half threshold" on the label's tokens, all "latent half threshold"; mass "latent label"."""
+    """Count the firings on each label's tokens, "latent label half threshold", and all, "latent half threshold"; sum
+    the mass, "latent label"."""
     d = len(columns) - 1
     both = np.zeros((d, n_labels, 2, _N_THRESHOLDS), np.uint32)
     fired, sums = np.zeros((d, 2, _N_THRESHOLDS), np.int64), np.zeros((d, n_labels))

@@ -1,7 +1,7 @@
 """`Scan`: one scan and its folder, with the scan's inputs, its progress and the tables that it writes.
 
-`scan.json` holds a digest of everything that went in: a scan that was cut off goes on with the same things or not at
-all (`storage.folders.whole_folder`). Every file appears whole, and `meta.json` comes last.
+`scan.json` holds digests of everything that goes in: a scan that was cut off is continued only with the same inputs
+(`storage.folders.whole_folder`). Every file appears whole, and `meta.json` comes last.
 """
 
 import json
@@ -54,9 +54,9 @@ class _Meta(TypedDict):
 class Scan:
     """A scan in progress: all of its inputs but the codes, and how far it is.
 
-    tokens: or, of rows that are no text (images, audio, rows of a table), how many sequences of how many positions
-    there are. Each row is then a token of its own, named by its number, so that examples are told apart; labels of
-    whole sequences hold at all of their positions.
+    tokens: for rows that are no text (images, audio, rows of a table) instead (sequences, positions). Each row is then
+    a token of its own, named by its number, so that examples are told apart; labels of whole sequences hold at all of
+    their positions.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Scan:
         n_ids = check_token_ids(tokens, None if vocab is None else len(vocab)) + 1
         strings = () if vocab is None else vocab
         if isinstance(strings, Mapping) or not all(isinstance(string, str) for string in strings):
-            raise ValueError("vocab must be a list of strings, that of token i at place i")
+            raise ValueError("vocab must be a list of strings, that of token i at index i")
         self.is_spelt = vocab is not None
         self.vocab = [str(i) for i in range(n_ids)] if vocab is None else list(vocab)
         check_labelled(labels, tokens, "this scan")
@@ -90,8 +90,8 @@ class Scan:
         self.total = 0
         self.team = team or Processes()
 
-    def identity(self, inputs: Mapping[str, str]) -> dict[str, str]:
-        """Digests of all that goes in, of the codes as `inputs` says."""
+    def digests(self, inputs: Mapping[str, str]) -> dict[str, str]:
+        """Return digests of all that goes into the scan; `inputs` has those of the codes."""
         return {
             **inputs,
             "tokens": tensor_digest(self.tokens),
@@ -104,14 +104,14 @@ class Scan:
     def begin(
         self, out: Path, inputs: Mapping[str, str], d_sae: int, n_to_encode: int, overwrite: bool
     ) -> Iterator[CodeStore | None]:
-        """Where the codes go, or None where `out` holds the same scan already. When the block ends, what `finish` wrote
-        becomes `out`.
+        """Yield the store that the codes go to, or None where `out` holds the same scan already. When the block ends,
+        what `finish` wrote becomes `out`.
 
         Progress counts the rows to encode and those that the tables are read from. ValueError if `out` holds another
         scan, unless it may be overwritten.
         """
-        identity = self.identity(inputs)
-        made_of = {"kind": "features", **identity}
+        digests = self.digests(inputs)
+        made_of = {"kind": "features", **digests}
         self.team.check_alike(made_of, "scans")
         if not overwrite and self.team.all_do(lambda: holds(out, made_of)):
             yield None
@@ -121,7 +121,7 @@ class Scan:
             self.total = n_to_encode + n_passes(self.settings, d_sae) * n_rows
 
             def create() -> None:
-                write_json(self.folder / SCAN, identity)
+                write_json(self.folder / SCAN, digests)
                 CodeStore.create(self.folder / CODES, n_rows=n_rows, d_sae=d_sae)
 
             self.team.all_do(lambda: create() if self.team.is_first else None)
@@ -165,8 +165,8 @@ class Scan:
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """What a finished scan says of itself. Raises ValueError where there is none, and where a file of it is not as it
-    was written."""
+    """Read what a finished scan says of itself. Raises ValueError where there is none, and where a file of it is not as
+    it was written."""
     file = folder / "meta.json"
     if not file.exists():
         if not unfinished(folder).is_dir():
@@ -188,7 +188,7 @@ def check_labelled(labels: Mapping[str, Any] | None, tokens: Int[Tensor, "seq po
 
 
 def masks_of(labels: Mapping[str, Any] | None, shape: Sequence[int], *, is_text: bool = True) -> Mapping[str, Any]:
-    """The masks, each of the shape [seq, pos] of what was scanned; where that is no text, [seq] stands for all
+    """Return the masks, each of the shape [seq, pos] of what was scanned; where that is no text, [seq] stands for all
     positions of a sequence. Raises ValueError for a mask of another shape."""
     whole = dict[str, Any]()
     for name, mask in (labels or {}).items():
@@ -200,14 +200,14 @@ def masks_of(labels: Mapping[str, Any] | None, shape: Sequence[int], *, is_text:
 
 
 def labels_digest(labels: Mapping[str, Any], names: Sequence[str]) -> str:
-    """A digest of some of the masks, in this order."""
+    """Return a digest of some of the masks, in this order."""
     masks = ((name, np.packbits(np.asarray(labels[name], dtype=bool))) for name in names)
     return digest(*(part for mask in masks for part in mask))
 
 
 def dictionary_digest(sae: Dictionary) -> str:
-    """A digest of all that encodes and decodes, the same on every device; of a dictionary that is not ours, or whose
-    encoder has no form on disk, of the decoder and of what the encoder makes of 32 fixed inputs."""
+    """Return a digest of all that encodes and decodes, the same on every device; for a dictionary that is not ours, or
+    whose encoder has no form on disk, of the decoder and of what the encoder makes of 32 fixed inputs."""
     if isinstance(sae, SAE):
         with suppress(ValueError):
             settings, tensors = sae.encoder.to_stored()
@@ -220,6 +220,6 @@ def dictionary_digest(sae: Dictionary) -> str:
 
 
 def tensor_digest(*tensors: Tensor | None) -> str:
-    """SHA-256 of dtypes, shapes and bytes."""
+    """Return the SHA-256 of dtypes, shapes and bytes."""
     present = [tensor for tensor in tensors if tensor is not None]
     return digest(*(part for x in present for part in (str((x.dtype, tuple(x.shape))), x)))

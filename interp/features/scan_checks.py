@@ -1,4 +1,4 @@
-"""Checks that inputs belong to a scan: tables made of its features, and the activations that it was made of.
+"""Check that inputs belong to a scan: tables made of its features, and the activations that it was made of.
 
 A table that is made of features keeps their `identity` in `attrs["features"]`, which Parquet files keep too. A table
 without one, as from a CSV file, is recognized by its latents, and by how often they fire.
@@ -23,12 +23,12 @@ _ROUNDING = 0.01
 
 
 def scan_digests(features: FeatureStore) -> dict[str, str]:
-    """Digests of all that went into the scan."""
+    """Read the digests of all that went into the scan."""
     return read_json(features.path / SCAN, "scan again")
 
 
 def identity(features: FeatureStore) -> dict[str, str]:
-    """The digests by which a table of features identifies them."""
+    """Return the digests by which a table of features identifies them."""
     return {name: value for name, value in scan_digests(features).items() if name in _TELLING}
 
 

@@ -1,4 +1,4 @@
-"""Holds what a scan reads: its settings, the codes of a token set by row, and the same firings by latent.
+"""What a scan reads: its settings, the codes of a token set by row, and the same firings by latent.
 
 In:  a `CodeStore`, whose rows lie in token order (row = seq · n_ctx + pos), and the tokens.
 Out: `ScanRows.feed` shows each chunk in turn; `ColumnFiles`, filled by such a pass, gives all firings of a few latents
@@ -126,7 +126,7 @@ class ScanRows:
 
 
 def fit_half(n_seq: int) -> Bool[Tensor, " seq"]:
-    """Marks the sequences of the half that is fitted on: blocks of up to 32 sequences, turn and turn about."""
+    """Mark the sequences of the half that is fitted on: blocks of up to 32 sequences, turn and turn about."""
     return (torch.arange(n_seq) // max(1, min(32, n_seq // 8))) % 2 == 0
 
 
@@ -139,7 +139,7 @@ class ColumnFiles:
         self.d_sae = d_sae
         self.n_active = np.zeros(d_sae, np.int64)
         self._folder, self._n_chunks = folder, 0
-        self._places: list[tuple[Path, int]] = []
+        self._chunks: list[tuple[Path, int]] = []
 
     def add(self, chunk: CodeChunk) -> None:
         firings = chunk.by_latent
@@ -154,14 +154,14 @@ class ColumnFiles:
     def join(self, team: Processes) -> None:
         """Take in the chunks of all processes, which follow one another in the order of the ranks."""
         parts = team.gather_values((self._folder, self._n_chunks))
-        self._places = [(folder, chunk) for folder, n_chunks in parts for chunk in range(n_chunks)]
+        self._chunks = [(folder, chunk) for folder, n_chunks in parts for chunk in range(n_chunks)]
         team.sum_(torch.from_numpy(self.n_active))
 
     def read(self, first: int, last: int) -> Columns:
         offsets = np.concatenate([[0], self.n_active[first:last].cumsum()])
         rows, values, latents = (np.empty(offsets[-1], dtype) for dtype in (np.int64, np.float32, np.uint8))
         start = 0
-        for folder, chunk in self._places:
+        for folder, chunk in self._chunks:
             at = chunk * (self.d_sae + 1)
             starts = _read(folder / "starts", np.int64, at + first, at + last + 1)
             part = slice(start, start := start + int(starts[-1] - starts[0]))
@@ -179,7 +179,7 @@ def _read(file: Path, dtype: type, start: int, stop: int) -> np.ndarray:
 
 
 def latent_blocks(n_active: np.ndarray, max_latents: int, max_entries: int) -> list[tuple[int, int]]:
-    """Latents first .. last to read at a time: of up to `max_entries` firings where they are two or more."""
+    """Part the latents into blocks (first, last) to read at a time, of up to `max_entries` firings or of one latent."""
     edges = [0]
     n_entries = 0
     for j, n in enumerate(n_active.tolist()):

@@ -1,11 +1,11 @@
-"""From codes in token order to the Parquet tables of a feature store, in memory that hardly grows with the text.
+"""Write the Parquet tables of a feature store from codes in token order, in memory that hardly grows with the text.
 
 1. The first pass over the codes counts which latents fire together, and lays the firings out by latent on disk.
 2. The latents are read in blocks; all else that is known of one follows from its rows and values. Blocks run side by
    side, and are written in order.
 
-Of the text's length are in memory its tokens (4 bytes each, and 2 for their labels), and of the latent that fires most
-its firings (12 bytes each); all else is bounded by CHUNK_ENTRIES and `_PAIRS_MB` (`analyses/bench/memory.py`).
+In memory are the text's tokens (4 bytes each, and 2 for their labels) and the firings of the latent that fires most (12
+bytes each); all else is bounded by CHUNK_ENTRIES and `_PAIRS_MB` (`analyses/bench/memory.py`).
 
 The passes read codes, not activations, so they need neither model nor dictionary. Very many latents take further passes
 for their pairs. The codes that are laid out take 12 bytes a firing, in a folder that goes when the tables are whole.
@@ -48,7 +48,7 @@ _MAX_LATENTS = 256
 
 
 def _type(name: str) -> pa.DataType:
-    """Arrow's name of a type; in brackets, a list of it."""
+    """Return the Arrow type of a name; in brackets, a list of it."""
     return pa.list_(pa.type_for_alias(name[1:-1])) if name.startswith("[") else pa.type_for_alias(name)
 
 
@@ -78,7 +78,7 @@ SCHEMAS: dict[str, pa.Schema] = {
 
 
 def n_passes(config: ScanConfig, d_sae: int) -> int:
-    """The number of times that `write_tables` reads all firings."""
+    """Return the number of times that `write_tables` reads all firings."""
     return max(1, len(_pair_blocks(config, d_sae))) + 1
 
 
@@ -130,7 +130,7 @@ def _join_tables(parts: Sequence[Path], folder: Path, names: Sequence[str]) -> N
 
 
 def _pair_tables(rows: ScanRows, columns: ColumnFiles, advance: Advance, team: Processes) -> Iterator[dict[str, Any]]:
-    """The table of co-activations, in pieces, for the first process. The first pass fills `columns` too."""
+    """Yield the table of co-activations, in pieces, for the first process. The first pass fills `columns` too."""
     config = rows.config
     d_sae = rows.codes.d_sae
     is_cheap = d_sae <= _EXACT_D_SAE and rows.mean_l0 <= _EXACT_L0
@@ -163,7 +163,7 @@ def _latent_tables(
     advance: Advance,
     team: Processes,
 ) -> Iterator[Tables]:
-    """The tables of each block of this process's latents, in order."""
+    """Yield the tables of each block of this process's latents, in order."""
     n_rows, d_sae = rows.tokens.size, files.d_sae
     max_latents = max(1, min(_MAX_LATENTS, MAX_PAIRS // (1 if labels is None else len(labels.names))))
     blocks = latent_blocks(files.n_active, max_latents, CHUNK_ENTRIES // 4)
@@ -177,7 +177,7 @@ def _latent_tables(
 
 
 def _describe(columns: Columns, rows: ScanRows, labels: LabelSets | None, decoder: Decoder) -> Tables:
-    """All tables of some latents that follow from their own firings."""
+    """Make all tables of some latents that follow from their own firings."""
     latents = slice(columns.first, columns.first + len(columns.offsets) - 1)
     firing = FiringStatistics.of(columns, rows.n_ctx, rows.n_present)
     examples = pick_examples(columns, firing, rows)
@@ -206,14 +206,15 @@ def _describe(columns: Columns, rows: ScanRows, labels: LabelSets | None, decode
 
 
 def _pair_blocks(config: ScanConfig, d_sae: int) -> list[tuple[int, int]]:
-    """Latents first .. last whose counts with all others fit into the buffer; none if no pairs are asked for."""
+    """Part the latents into blocks (first, last) whose counts with all others fit into the buffer; none if no pairs are
+    asked for."""
     size = max(1, (_PAIRS_MB << 20) // (4 * d_sae))
     return [(first, min(first + size, d_sae)) for first in range(0, d_sae, size)] if config.n_coactivations else []
 
 
 @contextmanager
 def table_writer(folder: Path, name: str) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Writes one table in pieces; it appears as `folder/name.parquet` when the block ends without an error.
+    """Write one table in pieces; it appears as `folder/name.parquet` when the block ends without an error.
 
     A piece has one column a name of the schema; those that are missing or None are written as nulls.
     """

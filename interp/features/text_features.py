@@ -1,4 +1,4 @@
-"""Finds what fires on a text: its tokens, their codes, and the latents that fire, the strongest first.
+"""Find what fires on a text: its tokens, their codes, and the latents that fire, the strongest first.
 
     read = features_of(model, "blocks.15.hook_resid_post", sae, "Once upon a time")
     read.words, read.codes, read.firings().head()
@@ -37,15 +37,15 @@ class TextFeatures:
     """The codes, one row a token."""
 
     def firings(self) -> pd.DataFrame:
-        """One row a firing, the strongest first: latent, activation, position, token."""
+        """Return one row a firing, the strongest first: latent, activation, position, token."""
         z = self.codes.scipy().tocoo()
         order = np.lexsort((z.col, z.row, -z.data))
         rows = {"latent": z.col[order], "activation": z.data[order], "position": z.row[order]}
         return pd.DataFrame(rows).assign(token=[self.words[position] for position in z.row[order]])
 
     def latents(self) -> pd.DataFrame:
-        """One row a latent that fires, the strongest first: latent, activation (its largest), position and token (of
-        that), n_firings."""
+        """Return one row a latent that fires, the strongest first: latent, activation (its largest), position and token
+        (of that), n_firings."""
         firings = self.firings()
         counts = firings.groupby("latent").size()
         best = firings.drop_duplicates("latent", ignore_index=True)
@@ -85,14 +85,15 @@ def features_of(
 
 
 def tokens_of(model: Model, text: str | Int[Tensor, "*pos"], tokenizer: Any = None) -> Int[Tensor, "*pos"]:
-    """The ids of a text by `encode_with_bos`, and token ids as they are. tokenizer: the model's own by default."""
+    """Return the ids of a text by `encode_with_bos`, and token ids as they are. tokenizer: the model's own by
+    default."""
     if not isinstance(text, str):
         return torch.as_tensor(text)
     return encode_with_bos(tokenizer or getattr(module_of(model), "tokenizer", None), text)
 
 
 def encode_with_bos(tokenizer: Any, text: str) -> Int[Tensor, " pos"]:
-    """The token ids of a text after the one that opens a sequence. tokenizer: one of ours, or of Hugging Face.
+    """Return the token ids of a text after the one that opens a sequence. tokenizer: one of ours, or of Hugging Face.
 
     Raises ValueError for a text without a token or of half a character, and without a tokenizer."""
     if tokenizer is None:
@@ -109,7 +110,7 @@ def encode_with_bos(tokenizer: Any, text: str) -> Int[Tensor, " pos"]:
 
 
 def _words(tokenizer: Any, ids: list[int]) -> list[str]:
-    """How each token is spelt, as a tokenizer of ours shows it, or Hugging Face's decodes it."""
+    """Return how each token is spelt, as a tokenizer of ours shows it, or Hugging Face's decodes it."""
     if hasattr(tokenizer, "display"):
         shown = tokenizer.display()
         return [shown[i] for i in ids]
@@ -119,7 +120,7 @@ def _words(tokenizer: Any, ids: list[int]) -> list[str]:
 def firing_matrix(
     hooks: DictionaryHooks, dictionary: Dictionary, acts: Float[Tensor, "1 pos ..."], counted: Bool[Tensor, " pos"]
 ) -> scipy.sparse.csr_matrix:
-    """The activations above 0 at the positions that count, [pos, d_sae]."""
+    """Return the activations above 0 at the positions that count, [pos, d_sae]."""
     codes, usable = hooks.codes(dictionary, acts)
     kept = (usable.cpu() & counted).numpy().astype(np.float32)
     z = scipy.sparse.csr_matrix(scipy.sparse.diags(kept) @ codes.scipy())

@@ -1,4 +1,4 @@
-"""Counts which tokens a latent fires on, which stand before them, which follow, and how concentrated they are.
+"""Count which tokens a latent fires on, which stand before them, which follow, and how concentrated they are.
 
 For each latent, token and offset o in -n_before .. N_AFTER: the firings whose token at that offset is this one, how
 many of them lie in the fit half, and their activation mass. With n_t firings that have token t at the offset,
@@ -31,15 +31,17 @@ _MEASURES = ("n", "n_tokens", "n_80", "top_token", "mass", "entropy", "kl", "top
 
 
 class TokenCounts(NamedTuple):
-    """Counts of tokens at one offset: the pairs of latent j are pairs[starts[j]:starts[j + 1]], tokens ascending."""
+    """Counts of tokens at one offset. The pairs of latent j are pairs[pair_offsets[j]:pair_offsets[j + 1]], tokens
+    ascending."""
 
-    starts: np.ndarray
+    pair_offsets: np.ndarray
     pairs: np.ndarray
     """Int64 "pair 4": token, n, n_fit, mass in steps."""
 
 
 def count_tokens(columns: Columns, firing: FiringStatistics, rows: ScanRows) -> dict[int, TokenCounts]:
-    """For each offset, of the tokens that stand this many places after the firing ones; before them, if negative."""
+    """Count, for each offset, the tokens that stand so many positions after the firing ones; before them, if
+    negative."""
     fired = columns.offsets, columns.rows, columns.values, 1 / firing.mass_steps
     text = rows.tokens.reshape(-1), rows.n_ctx, rows.fit, rows.vocab_size
     offsets = range(-rows.config.n_before, N_AFTER + 1)
@@ -47,7 +49,7 @@ def count_tokens(columns: Columns, firing: FiringStatistics, rows: ScanRows) -> 
 
 
 def token_table(counts: dict[int, TokenCounts], firing: FiringStatistics, k: int) -> dict[str, np.ndarray]:
-    """The table `tokens`: the `k` most frequent of each latent and offset, ties to the smaller token."""
+    """Return the table `tokens`: the `k` most frequent of each latent and offset, ties to the smaller token."""
     best = np.stack([_most(*at_offset, k) for at_offset in counts.values()], 1)
     latent, which, rank = np.nonzero(best >= 0)
     shifts = np.cumsum([0, *(len(at_offset.pairs) for at_offset in counts.values())])
@@ -64,7 +66,7 @@ def token_table(counts: dict[int, TokenCounts], firing: FiringStatistics, k: int
 
 
 def offset_table(counts: dict[int, TokenCounts], firing: FiringStatistics, unigrams: np.ndarray) -> dict[str, Any]:
-    """The table `offsets`, and `top_token` beside it: NaN, 0 or −1 where no firing has a token at the offset."""
+    """Return the table `offsets`, and `top_token` beside it: NaN, 0 or −1 where no firing has a token at the offset."""
     share = unigrams / max(unigrams.sum(), 1)
     log_share = np.log(share, out=np.zeros(len(share)), where=share > 0)
     parts = [_summarise(*at_offset, log_share) for at_offset in counts.values()]
@@ -83,7 +85,7 @@ def _count(offsets, rows, values, per_unit, text, n_ctx, fit, vocab_size, offset
     size = 0
     for j in range(d):
         size += min(offsets[j + 1] - offsets[j], vocab_size)
-    starts = np.zeros(d + 1, np.int64)
+    pair_offsets = np.zeros(d + 1, np.int64)
     pairs = np.empty((size, 4), np.int64)
     counts = np.zeros((vocab_size, 3), np.int64)
     seen = np.empty(vocab_size, np.int32)
@@ -109,30 +111,30 @@ def _count(offsets, rows, values, per_unit, text, n_ctx, fit, vocab_size, offset
                 pairs[n_pairs, 1:] = counts[token]
                 counts[token] = 0
                 n_pairs += 1
-        starts[j + 1] = n_pairs
-    return starts, pairs[:n_pairs]
+        pair_offsets[j + 1] = n_pairs
+    return pair_offsets, pairs[:n_pairs]
 
 
 @njit(cache=True, nogil=True)
-def _most(starts, pairs, k):
-    """The pairs "latent rank" of the largest n, −1 after them."""
-    best = np.full((len(starts) - 1, k), -1, np.int64)
+def _most(pair_offsets, pairs, k):
+    """Return the pairs "latent rank" of the largest n, −1 after them."""
+    best = np.full((len(pair_offsets) - 1, k), -1, np.int64)
     for j in range(len(best)):
         scores = np.zeros(k, np.int64)
-        for pair in range(starts[j], starts[j + 1]):
+        for pair in range(pair_offsets[j], pair_offsets[j + 1]):
             insert_best(pairs[pair, 1], pair, scores, best[j])
     return best
 
 
 @njit(cache=True, nogil=True)
-def _summarise(starts, pairs, log_share):
-    d = len(starts) - 1
+def _summarise(pair_offsets, pairs, log_share):
+    d = len(pair_offsets) - 1
     n, n_tokens, n_80 = np.zeros(d, np.int64), np.zeros(d, np.int64), np.zeros(d, np.int64)
     top_token = np.full(d, -1, np.int64)
     mass = np.zeros(d, np.int64)
     entropy, kl, top_share = np.full(d, np.nan), np.full(d, np.nan), np.full(d, np.nan)
     for j in range(d):
-        of_latent = pairs[starts[j] : starts[j + 1]]
+        of_latent = pairs[pair_offsets[j] : pair_offsets[j + 1]]
         if len(of_latent) == 0:
             continue
         most = 0
@@ -154,7 +156,8 @@ def _summarise(starts, pairs, log_share):
 
 @njit(cache=True, nogil=True)
 def _n_80(counts, total):
-    """The number of the largest counts that add up to 80 % of their total; small ones are counted by their value."""
+    """Return the number of the largest counts that add up to 80 % of their total; small ones are counted by their
+    value."""
     covered = 0
     n = 0
     of_count = np.zeros(_SMALL, np.int64)

@@ -1,4 +1,4 @@
-"""Does a twin dictionary, trained from another seed, have the same latent?
+"""Match each latent with the most similar one of a twin dictionary, trained from another seed.
 
 In: two scans of the same tokens, or two decoders. Out: for latent i the best match j in the twin,
 
@@ -17,8 +17,8 @@ that two latents cannot both claim a third.
 Cost: L0 L0' a row and pair of powers; 8 bytes for each two latents and pair, of which BUFFER_MB are in memory, the
 others in further passes over the codes (of more than some 5800 latents each). The matching, O(n³) at worst and n² in
 memory.
-Failing: stability, not meaning. A muddled direction that the data force on every seed is found again, and a fine
-meaning that a narrow dictionary splits differently each time is not.
+Failing: a match shows stability, not meaning. A muddled direction that the data force on every seed is found again, and
+a fine meaning that a narrow dictionary splits differently each time is not.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -54,7 +54,7 @@ class Matches(NamedTuple):
 
 
 class CodeMoments(NamedTuple):
-    """Holds the sums of each latent's codes."""
+    """The sums of each latent's codes."""
 
     fired: Float64[np.ndarray, " d_sae"]
     """Rows."""
@@ -75,7 +75,7 @@ class JointSums(NamedTuple):
 
 
 def best_correlations(features: FeatureStore, twin: FeatureStore) -> Float64[np.ndarray, " d_sae"]:
-    """The largest correlation of each latent's activation with one of the twin's; NaN for one that never fires.
+    """Return the largest correlation of each latent's activation with one of the twin's; NaN for one that never fires.
 
     Raises ValueError if the tokens or the decoders' widths differ.
     """
@@ -84,7 +84,8 @@ def best_correlations(features: FeatureStore, twin: FeatureStore) -> Float64[np.
 
 
 def best_matches(ours: CodeSource, theirs: CodeSource, progress: Progress = no_progress) -> Matches:
-    """Over the rows that both encoded. Raises ValueError for codes of unlike numbers of rows."""
+    """Find the best match of each latent over the rows that both encoded. Raises ValueError for codes of unlike numbers
+    of rows."""
     parts = [_best_of(sums) for sums in joint_sums(ours, theirs, [(1, 1)], progress)]
     return Matches(*map(np.concatenate, zip(*parts, strict=True)))
 
@@ -110,7 +111,7 @@ def check_twin(features: FeatureStore, twin: FeatureStore) -> None:
 def nearest_rows(
     ours: Float[Tensor, "n d"], theirs: Float[Tensor, "m d"]
 ) -> tuple[Int64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
-    """For each row of `ours`, the row of `theirs` of the largest cosine, and that cosine."""
+    """Find, for each row of `ours`, the row of `theirs` of the largest cosine, and that cosine."""
     other = _unit(theirs)
     best = [(block @ other.T).max(1) for block in _unit(ours).split(_BLOCK)]
     return torch.cat([b.indices for b in best]).numpy(), torch.cat([b.values for b in best]).double().numpy()
@@ -120,8 +121,8 @@ def nearest_rows(
 def matched_rows(
     ours: Float[Tensor, "n d"], theirs: Float[Tensor, "m d"]
 ) -> tuple[Int64[np.ndarray, " pair"], Int64[np.ndarray, " pair"], Float64[np.ndarray, " pair"]]:
-    """The one-to-one matching of largest |cosine| in sum: row of ours, row of theirs, and their cosine; of unlike
-    widths, all of the narrower are matched."""
+    """Find the one-to-one matching of the largest sum of |cosine|. Returns row of ours, row of theirs, and their
+    cosine; of unlike widths, all of the narrower are matched."""
     import scipy.optimize
 
     if len(ours) > len(theirs):
@@ -135,7 +136,8 @@ def matched_rows(
 def joint_sums(
     ours: CodeSource, theirs: CodeSource, powers: Sequence[tuple[int, int]], progress: Progress = no_progress
 ) -> Iterator[JointSums]:
-    """For some of our latents after the others, each by one pass over both codes; progress counts rows of all passes.
+    """Yield the sums of some of our latents after the others, each by one pass over both codes; progress counts rows of
+    all passes.
 
     Raises ValueError for codes of unlike numbers of rows.
     """
@@ -190,7 +192,7 @@ def _sums_of(
 
 
 def _activations(codes: SparseCodes, encoded: Bool[np.ndarray, " row"]) -> scipy.sparse.csr_matrix:
-    """What fires on the rows that both encoded."""
+    """Return what fires on the rows that both encoded."""
     z = codes.scipy()
     z.data = np.maximum(z.data, 0) * np.repeat(encoded, np.diff(z.indptr))
     z.eliminate_zeros()

@@ -35,7 +35,8 @@ _RULE = 48
 
 @figure
 def universality(tables: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go.Figure:
-    """The share of latents whose best match in another dictionary is correlated above each r; dots are the medians.
+    """Draw the share of latents whose best match in another dictionary is correlated above each r; dots are the
+    medians.
 
     tables: correlation and null, as `compare.universality` makes them; by name, where there are several.
     """
@@ -47,8 +48,8 @@ def universality(tables: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go.Figure
 
 @figure
 def matched_cosines(tables: pd.DataFrame | Mapping[str, pd.DataFrame], *, threshold: float = 0.7) -> go.Figure:
-    """The share of latents whose match in another dictionary has a decoder cosine above each value, beside what random
-    directions reach.
+    """Draw the share of latents whose match in another dictionary has a decoder cosine above each value, beside what
+    random directions reach.
 
     tables: cosine and chance, as `compare.stability` makes them; by name, where there are several.
     """
@@ -62,7 +63,8 @@ def matched_cosines(tables: pd.DataFrame | Mapping[str, pd.DataFrame], *, thresh
 def _shares_above(
     tables: pd.DataFrame | Mapping[str, pd.DataFrame], column: str, null: str, null_name: str
 ) -> go.Figure:
-    """A line a table, the share of its values above each of them, with a dot at the median; and its null dotted."""
+    """Draw a line a table, the share of its values above each of them, with a dot at the median; and its null
+    dotted."""
     fig = go.Figure()
     named = list(coloured(tables, column, null, alone="matches"))
     for i, (name, table, colour) in enumerate(named):
@@ -81,8 +83,8 @@ def _shares_above(
 
 @figure
 def corpus_differences(differences: pd.DataFrame, *, names: tuple[str, str] = ("A", "B"), most: int = 24) -> go.Figure:
-    """The largest differences between two corpora: of how many more of A's documents a latent fires in than of B's, in
-    percentage points, with its 95 % interval.
+    """Draw the largest differences between two corpora: of how many more of A's documents a latent fires in than of
+    B's, in percentage points, with its 95 % interval.
 
     differences: latent, differs, difference, low, high and rule, as `compare.corpora` makes them; latents that do not
     differ are left out, and of the others the `most` with the largest differences are drawn.
@@ -117,8 +119,8 @@ def splitting(
     most: int = 8,
     rows: int = 40,
 ) -> go.Figure:
-    """A column of bars a dictionary, narrow on the left; a band is as thick as the rows on which both of its ends fire.
-    Of each column the `rows` thickest are drawn, and the others of a feature as one bar, "n more".
+    """Draw a column of bars a dictionary, narrow on the left; a band is as thick as the rows on which both of its ends
+    fire. Of each column the `rows` thickest are drawn, and the others of a feature as one bar, "n more".
 
     levels: latent, other, both, is_best, from each dictionary to the next wider one. names: of the latents of each
     dictionary, left to right; their numbers, where there are none. roots: the narrow latents that are shown; by default
@@ -155,8 +157,8 @@ def splitting(
 def _flow(
     tables: Sequence[pd.DataFrame], roots: list[int], most: int
 ) -> tuple[list[list[int]], list[tuple[int, int, int, int]], dict[tuple[int, int], str]]:
-    """The latents of each column, (level, latent, other, both) of each band, from the roots on, and the names of the
-    bars that stand for several latents, −1 − the latent they come from."""
+    """Return the latents of each column, (level, latent, other, both) of each band, from the roots on, and the names of
+    the bars that stand for several latents, −1 − the latent they come from."""
     columns = [roots]
     bands = []
     merged = {}

@@ -51,7 +51,7 @@ _LATEX |= {ord("\\"): r"\textbackslash{}", ord("~"): r"\textasciitilde{}", ord("
 
 @figure
 def quality(quality_table: pd.DataFrame) -> go.Figure:
-    """Draws what each dictionary keeps: variance explained (1 − FVU) and CE loss recovered, as dots, a row a dictionary
+    """Draw what each dictionary keeps: variance explained (1 − FVU) and CE loss recovered, as dots, a row a dictionary
     with its L0. 0 is the mean activation for the first; for the second, zero ablation or unigrams, whichever is
     better."""
     need(quality_table, "dictionary", "fvu", "ce_recovered", "l0")
@@ -83,7 +83,7 @@ def quality(quality_table: pd.DataFrame) -> go.Figure:
 
 
 def quality_latex(table: pd.DataFrame) -> str:
-    """The quality table as a LaTeX `tabular` with the rules of the package booktabs; NaN is a dash."""
+    """Write the quality table as a LaTeX `tabular` with the rules of the package booktabs; NaN is a dash."""
     need(table, "dictionary", "l0", "fvu")
     columns = {name: heading_and_format for name, heading_and_format in LATEX_COLUMNS.items() if name in table}
     head = " & ".join(["dictionary", *(heading for heading, _ in columns.values())])
@@ -100,10 +100,10 @@ def quality_latex(table: pd.DataFrame) -> str:
 
 @figure
 def decoder_map(points: pd.DataFrame, *, colour: str = "verdict", way: str = "UMAP") -> go.Figure:
-    """The decoder's rows in the plane, coloured by verdict or by a column of numbers (a fraction, or one whose decimal
-    logarithm is drawn: `density`). points: x, y and the column; where it has a column `name`, points are named
-    that have one. Distances have no unit, so the axes have no numbers.
-    The colours of numbers end at their 2nd and 98th percentile, so that a few far off leave the others apart."""
+    """Draw the decoder's rows in the plane, coloured by verdict or by a column of numbers (a fraction, or one whose
+    decimal logarithm is drawn: `density`). points: x, y and the column; where it has a column `name`, points are named
+    that have one. Distances have no unit, so the axes have no numbers. The colours of numbers end at their 2nd and 98th
+    percentile, so that a few far off leave the others apart."""
     need(points, "x", "y", colour)
     fig = go.Figure()
     if colour == "verdict":
@@ -136,7 +136,7 @@ def decoder_map(points: pd.DataFrame, *, colour: str = "verdict", way: str = "UM
 
 
 def _with_margin(values: pd.Series) -> list[float]:
-    """The range of an axis that shows all values, with a twentieth of it free on both sides."""
+    """Return the range of an axis that shows all values, with a twentieth of it free on both sides."""
     low, high = float(values.min()), float(values.max())
     margin = 0.05 * (high - low) or 1.0
     return [low - margin, high + margin]
@@ -146,7 +146,7 @@ def _with_margin(values: pd.Series) -> list[float]:
 def cosine_histogram(
     cosines: Mapping[str, Sequence[float] | np.ndarray], *, null: str | None = None, title: str = "Nearest latents"
 ) -> go.Figure:
-    """Draws how cosines are spread, a line a name. null: the name of those that chance gives, drawn as a grey area."""
+    """Draw how cosines are spread, a line a name. null: the name of those that chance gives, drawn as a grey area."""
     fig = go.Figure()
     finite = {name: np.asarray(values, float) for name, values in cosines.items()}
     finite = {name: values[np.isfinite(values)] for name, values in finite.items()}
@@ -170,9 +170,9 @@ def cosine_histogram(
 def coactivation_heatmap(
     coactivations: pd.DataFrame, *, n: int = 24, names: Mapping[int, str] | None = None
 ) -> go.Figure:
-    """Draws which latents fire together: `n` around the closest pair, those that fire together side by side.
-    coactivations: a FeatureStore's table of that name; a pair that neither latent has among its closest is white, and
-    a latent with itself grey."""
+    """Draw which latents fire together: `n` around the closest pair, those that fire together side by side.
+    coactivations: a FeatureStore's table of that name; a pair that neither latent has among its closest is white, and a
+    latent with itself grey."""
     need(coactivations, "latent", "other", "jaccard")
     pairs = coactivations[["latent", "other", "jaccard"]].itertuples(index=False)
     known = {(int(a), int(b)): float(jaccard) for a, b, jaccard in pairs}
@@ -213,8 +213,8 @@ def _chained_order(known: Mapping[tuple[int, int], float], n: int) -> list[int]:
 
 @figure
 def concept_scatter(concepts: pd.DataFrame) -> go.Figure:
-    """For each labelled concept, the held-out F1 of the best feature against that of the best neuron. Concepts are
-    named where there is room; the pointer names the others, and `concept_dots` all of them."""
+    """Draw, for each labelled concept, the held-out F1 of the best feature against that of the best neuron. Concepts
+    are named where there is room; the pointer names the others, and `concept_dots` all of them."""
     need(concepts, "label", "f1_feature", "f1_neuron")
     rival = _rival(concepts)
     fig = go.Figure()
@@ -228,8 +228,8 @@ def concept_scatter(concepts: pd.DataFrame) -> go.Figure:
 
 @figure
 def concept_dots(concepts: pd.DataFrame) -> go.Figure:
-    """For each labelled concept, on a row of its own with its name, the held-out F1 of the best feature and of the best
-    neuron; the best detected is on top."""
+    """Draw, for each labelled concept, on a row of its own with its name, the held-out F1 of the best feature and of
+    the best neuron; the best detected is on top."""
     need(concepts, "label", "f1_feature", "f1_neuron")
     rows = concepts.sort_values("f1_feature", ascending=False, kind="stable")
     y = np.arange(len(rows))
@@ -248,14 +248,14 @@ def concept_dots(concepts: pd.DataFrame) -> go.Figure:
 
 
 def _rival(concepts: pd.DataFrame) -> str:
-    """The word for what the features are compared with: the table's `rival`, or a neuron where it has none."""
+    """Return the word for what the features are compared with: the table's `rival`, or a neuron where it has none."""
     return concepts["rival"].iloc[0] if "rival" in concepts and len(concepts) else "neuron"
 
 
 @figure
 def concept_frequency(concepts: pd.DataFrame, *, n_tokens: int) -> go.Figure:
-    """Draws how well the best feature detects a concept against how frequent the concept is: a dictionary that has
-    only what is frequent rises from left to right. n_tokens: of the scan, whose labels `n_label` counts."""
+    """Draw how well the best feature detects a concept against how frequent the concept is: a dictionary that has only
+    what is frequent rises from left to right. n_tokens: of the scan, whose labels `n_label` counts."""
     need(concepts, "label", "f1_feature", "n_label")
     fig = go.Figure()
     share = concepts["n_label"].to_numpy(float) / max(n_tokens, 1)
@@ -269,7 +269,8 @@ def concept_frequency(concepts: pd.DataFrame, *, n_tokens: int) -> go.Figure:
 
 
 def _named_points(fig: go.Figure, concepts: pd.DataFrame, x: pd.Series | np.ndarray, hover: str) -> None:
-    """A dot a concept at the F1 of its best feature, with its name, whose spaces are spaces, not a token's marks."""
+    """Draw a dot a concept at the F1 of its best feature, with its name, whose spaces are spaces, not a token's
+    marks."""
     look = dict(mode="markers+text", textfont_size=11, marker=dict(color=BLUE, size=7), showlegend=False)
     shown = f"%{{hovertext}}<br>{hover}<extra></extra>"
     fig.add_scatter(

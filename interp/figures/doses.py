@@ -27,7 +27,7 @@ _DOSED = {
 
 @figure
 def steering(doses: pd.DataFrame | Mapping[str, pd.DataFrame], *, latent: int | None = None) -> go.Figure:
-    """Draws what holding a latent at multiples of its maximum brings, and costs: the probability of its concept where
+    """Draw what holding a latent at multiples of its maximum brings, and costs: the probability of its concept where
     one was given, how often it then fires in what the model writes, and the loss and KL divergence on the scan's text.
 
     doses: a table of `effects.dose_response`, whose first row (multiple NaN) is the model as it is, a dotted line; by

@@ -27,7 +27,7 @@ _LOOKS: dict[str, dict[str, Any]] = {
 def graph(
     graph: AttributionGraph, *, nodes: float = 0.7, edges: float = 0.8, labels: Mapping[str, str] | None = None
 ) -> go.Figure:
-    """Draws an attribution graph, of the three likeliest next tokens: tokens to the right, layers upwards, edges in the
+    """Draw an attribution graph, of the three likeliest next tokens: tokens to the right, layers upwards, edges in the
     colour of their sign and as wide as their share of what their target reads.
 
     nodes, edges: the shares that are drawn (`AttributionGraph.pruned`). labels: names of some nodes, such as the

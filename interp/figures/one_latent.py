@@ -36,8 +36,8 @@ EDGE = 6.0
 def activation_histogram(
     histogram: pd.DataFrame, *, latent: int | None = None, intervals: pd.DataFrame | None = None
 ) -> go.Figure:
-    """Draws how strongly one latent fires, from its rows of the table `histograms` (geometric bins, so a log axis),
-    in at most 32 bars. `intervals` (its rows of that table) marks where the intervals of the examples begin."""
+    """Draw how strongly one latent fires, from its rows of the table `histograms` (geometric bins, so a log axis), in
+    at most 32 bars. `intervals` (its rows of that table) marks where the intervals of the examples begin."""
     histogram = _one_latent(histogram, latent, "histograms")
     need(histogram, "low", "high", "n")
     edges, counts = merged_bins(histogram["low"], histogram["high"], histogram["n"], at_most=32)
@@ -65,7 +65,7 @@ def activation_histogram(
 
 @figure
 def logit_bars(feature: Mapping[str, Any] | pd.Series, vocab: Sequence[str], *, n: int = 10) -> go.Figure:
-    """The largest positive and negative logits of one latent, from its row of the table `features`. Effects are
+    """Draw the largest positive and negative logits of one latent, from its row of the table `features`. Effects are
     direct: the decoder row through the final norm's scale and the unembedding."""
     need(feature, "top_logit_tokens", "top_logits", "bottom_logit_tokens", "bottom_logits")
     if feature["top_logit_tokens"] is None:
@@ -93,9 +93,9 @@ def example_text(
     n: int = 8,
     latent: int | None = None,
 ) -> go.Figure:
-    """For the appendix of a paper, the first `n` examples, each token shaded by its share of the largest activation
-    shown, the firing one underlined; lines break between tokens. width: that of `figures.save`, for which lines are
-    broken. Letters stay letters in SVG and PDF.
+    """Draw, for the appendix of a paper, the first `n` examples, each token shaded by its share of the largest
+    activation shown, the firing one underlined; lines break between tokens. width: that of `figures.save`, for which
+    lines are broken. Letters stay letters in SVG and PDF.
 
     examples: tokens, values, row, start. Raises ValueError where there is none.
     """
@@ -140,7 +140,7 @@ def _shaded_token(fig: go.Figure, left: int, right: int, top: float, share: floa
 
 
 def _cells(word: str) -> int:
-    """Letters wide; East Asian ones are two, combining ones none."""
+    """Return the width in letters; East Asian ones are two, combining ones none."""
     wide = sum(2 if unicodedata.east_asian_width(c) in "WF" else 0 if unicodedata.combining(c) else 1 for c in word)
     return max(wide, 1)
 

@@ -53,9 +53,9 @@ UNITS = {
 
 @figure
 def density_histogram(features: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go.Figure:
-    """log10 of the share of tokens on which each latent fires. Dead latents stand apart as a spike on the left, cut off
-    where it is more than 1.5 × the highest bin, and the range below ULTRA_LOW is shaded. A mapping (name → table)
-    overlays dictionaries or checkpoints as lines."""
+    """Draw log10 of the share of tokens on which each latent fires. Dead latents stand apart as a spike on the left,
+    cut off where it is more than 1.5 × the highest bin, and the range below ULTRA_LOW is shaded. A mapping (name →
+    table) overlays dictionaries or checkpoints as lines."""
     named = [(*entry, np.nan_to_num(entry[1]["density"].to_numpy(float))) for entry in coloured(features, "density")]
     densities = {name: d for name, _, _, d in named}
     colours = [colour for _, _, colour, _ in named]
@@ -105,7 +105,7 @@ def _mark_ultra_low(fig: go.Figure, densities: Mapping[str, np.ndarray], left: f
 
 @figure
 def score_distributions(ranking: pd.DataFrame, *, score: str = "explanation_f1") -> go.Figure:
-    """Draws how one score is spread within each verdict: a violin with its box, or its points where they are few, and
+    """Draw how one score is spread within each verdict: a violin with its box, or its points where they are few, and
     the number of latents. Those whose verdict is that they were not tested have no score, whatever the table holds."""
     need(ranking, "verdict", score)
     fig = go.Figure()
@@ -122,7 +122,7 @@ def score_distributions(ranking: pd.DataFrame, *, score: str = "explanation_f1")
 
 @figure
 def scores_beside_nulls(verdicts: pd.DataFrame, *, score: str = "monosemanticity") -> go.Figure:
-    """Draws how one score is spread in the dictionary and in each null, a row each, the dictionary on top. verdicts:
+    """Draw how one score is spread in the dictionary and in each null, a row each, the dictionary on top. verdicts:
     those of a run's nulls, a row a dictionary and latent; of those that were tested."""
     need(verdicts, "dictionary", "verdict", score)
     fig = go.Figure()
@@ -139,7 +139,7 @@ def scores_beside_nulls(verdicts: pd.DataFrame, *, score: str = "monosemanticity
 
 @figure
 def coherence_density(ranking: pd.DataFrame, *, score: str = "concentration") -> go.Figure:
-    """A score against firing density, coloured by verdict: a score that only follows density says little."""
+    """Draw a score against firing density, coloured by verdict: a score that only follows density says little."""
     need(ranking, "latent", "verdict", "density", score)
     rows = ranking[ranking["density"] > 0].dropna(subset=[score])
     fig = _dots_by_verdict(rows, "density", score, "density %{x:.2g}<br>" + escaped(score) + " %{y:.3f}")
@@ -150,7 +150,7 @@ def coherence_density(ranking: pd.DataFrame, *, score: str = "concentration") ->
 
 @figure
 def precision_recall(ranking: pd.DataFrame) -> go.Figure:
-    """Precision against recall of the rule in words of each latent that was tested, on held-out text, coloured by
+    """Draw precision against recall of the rule in words of each latent that was tested, on held-out text, coloured by
     verdict. Curves join equal F1."""
     precision, recall = "explanation_precision", "explanation_recall"
     need(ranking, "latent", "verdict", precision, recall)
@@ -168,7 +168,7 @@ def precision_recall(ranking: pd.DataFrame) -> go.Figure:
 
 
 def _dots_by_verdict(rows: pd.DataFrame, x: str, y: str, text: str) -> go.Figure:
-    """A dot a latent in the colour of its verdict. text: what is shown under the pointer."""
+    """Draw a dot a latent in the colour of its verdict. text: what is shown under the pointer."""
     fig = go.Figure().update_layout(legend_itemsizing="constant")
     for verdict, part in _by_verdict(rows):
         look = dict(mode="markers", marker=dots(len(rows), color=VERDICT_COLOURS.get(verdict, GREY)))
@@ -182,13 +182,13 @@ def _tested(table: pd.DataFrame, *scores: str) -> pd.DataFrame:
 
 
 def _by_verdict(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """Rows of each verdict, in the order of the palette."""
+    """Return the rows of each verdict, in the order of the palette."""
     known = [*VERDICT_COLOURS, *sorted(set(table["verdict"].dropna()) - set(VERDICT_COLOURS))]
     return [(verdict, rows) for verdict in known if len(rows := table[table["verdict"] == verdict])]
 
 
 def _unit(score: str) -> str:
-    """The title of a score's axis."""
+    """Return the title of a score's axis."""
     return UNITS.get(score, escaped(score))
 
 

@@ -49,8 +49,8 @@ DIRECTIONS = 16
 
 
 def for_print(fig: go.Figure, width: str | float = "column", *, title: bool = False) -> go.Figure:
-    """A copy of `fig` for print. Its letters shrink with it, but not below 7 points, and so its height shrinks less
-    than its width. width: a name of WIDTHS, or millimetres.
+    """Return a copy of `fig` for print. Its letters shrink with it, but not below 7 points, and so its height shrinks
+    less than its width. width: a name of WIDTHS, or millimetres.
 
     Raises ValueError for a width that there is not, and for a figure that was laid out for another.
     """
@@ -86,8 +86,8 @@ def for_print(fig: go.Figure, width: str | float = "column", *, title: bool = Fa
 
 
 def in_pixels(width: str | float) -> float:
-    """The width of a name of WIDTHS, or of millimetres, in pixels. Raises ValueError for a name that is not there and
-    for a width that is not above 0, or above ten metres."""
+    """Return the width of a name of WIDTHS, or of millimetres, in pixels. Raises ValueError for a name that is not
+    there and for a width that is not above 0, or above ten metres."""
     if isinstance(width, str) and width not in WIDTHS:
         raise ValueError(f"width={width!r} must be one of {', '.join(WIDTHS)}, or millimetres")
     pixels = (WIDTHS[width] if isinstance(width, str) else width) / 25.4 * 96
@@ -125,12 +125,12 @@ def with_placed_names(fig: go.Figure) -> go.Figure:
 
 
 def _in_axis(value: float, axis: go.layout.XAxis | go.layout.YAxis) -> float:
-    """A value as annotations give it: on a logarithmic axis its logarithm."""
+    """Return a value as annotations give it: on a logarithmic axis its logarithm."""
     return float(np.log10(value)) if axis.type == "log" else float(value)
 
 
 def _along(values: object, axis: go.layout.XAxis | go.layout.YAxis, length: float) -> np.ndarray:
-    """Places along an axis whose range is given, in pixels from its start."""
+    """Return positions along an axis whose range is given, in pixels from its start."""
     numbers = np.asarray(values, float)
     low, high = axis.range
     return ((np.log10(numbers) if axis.type == "log" else numbers) - low) / (high - low) * length
@@ -139,7 +139,7 @@ def _along(values: object, axis: go.layout.XAxis | go.layout.YAxis, length: floa
 def _placed(
     x: np.ndarray, y: np.ndarray, names: list[str], size: float, room: tuple[float, float], sides: Sequence[str] = SIDES
 ) -> tuple[list[str], dict[int, tuple[float, float]]]:
-    """The first free side for each name, "" where none is, and for those the way from the point to the name, where
+    """Find the first free side for each name, "" where none is, and for those the way from the point to the name, where
     there is room for it further off. x, y and room (width, height) in pixels."""
     points: list[Box] = [(a - GAP, a + GAP, b - GAP, b + GAP) for a, b in zip(x, y, strict=True)]
     placed: list[Box] = []
@@ -166,27 +166,27 @@ def _placed(
 
 
 def _ways() -> list[tuple[float, float]]:
-    """The ways from a point (right, up) to the nearer end of its name, the shortest first."""
+    """Return the ways from a point (right, up) to the nearer end of its name, the shortest first."""
     angles = (np.arange(DIRECTIONS) + 0.5) * 2 * np.pi / DIRECTIONS
     return [(reach * float(np.cos(a)), reach * float(np.sin(a))) for reach in REACHES for a in angles]
 
 
 def _line(a: float, b: float, direction: tuple[float, float]) -> list[Box]:
-    """The line from a point to its name, as boxes along it."""
+    """Return the line from a point to its name, as boxes along it."""
     steps = np.linspace(GAP / max(float(np.hypot(*direction)), GAP), 1, 12)
     ends = ((a + direction[0] * step, b + direction[1] * step) for step in steps)
     return [(right - 1, right + 1, up - 1, up + 1) for right, up in ends]
 
 
 def _box_at(a: float, b: float, direction: tuple[float, float], extent: tuple[float, float]) -> Box:
-    """Where a name lies whose nearer end is this way from its point."""
+    """Return where a name lies whose nearer end is this way from its point."""
     end, middle = a + direction[0], b + direction[1]
     left = end if direction[0] > 0 else end - extent[0]
     return left, left + extent[0], middle - extent[1] / 2, middle + extent[1] / 2
 
 
 def _letters(name: str) -> int:
-    """Counts the letters that are seen: an entity such as &lt; is one, and the marks of direction are none."""
+    """Count the letters that are seen: an entity such as &lt; is one, and the marks of direction are none."""
     return len(html.unescape(name).strip("\u2068\u2069"))
 
 
@@ -207,8 +207,8 @@ def _is_free(box: Box, others: list[Box], room: tuple[float, float]) -> bool:
 
 
 def _with_key(fig: go.Figure, size: float) -> go.Figure:
-    """Panel titles and the key of colours above the plot. The key is a text, broken into lines as wide as the figure:
-    a legend of plotly's is no wider than the plot, and each of its entries as wide as the longest."""
+    """Write panel titles and the key of colours above the plot. The key is a text, broken into lines as wide as the
+    figure: a legend of plotly's is no wider than the plot, and each of its entries as wide as the longest."""
     above = [note for note in fig.layout.annotations if note.yref == "paper" and note.y >= 0.99]
     titles = 1.7 * size if any(note.yanchor == "bottom" for note in above) else 0.0
     lines: list[str] = []
@@ -231,7 +231,7 @@ def _with_key(fig: go.Figure, size: float) -> go.Figure:
 
 
 def _keys(fig: go.Figure) -> list[Any]:
-    """The traces that a legend would name."""
+    """Return the traces that a legend would name."""
     if fig.layout.showlegend is False:
         return []
     named = [trace for trace in fig.data if trace.name and trace.showlegend is not False]
@@ -239,7 +239,7 @@ def _keys(fig: go.Figure) -> list[Any]:
 
 
 def _legend_glyph(trace: Any) -> tuple[str, str]:
-    """The colour and the letter that stand for a trace; ink where its points have colours of their own."""
+    """Return the colour and the letter that stand for a trace; ink where its points have colours of their own."""
     if "lines" in (getattr(trace, "mode", None) or ""):
         return trace.line.color or INK, "┅" if trace.line.dash else "━"
     symbol = {"circle-open": "○", "diamond": "◆"}.get(getattr(trace.marker, "symbol", None) or "", "●")
@@ -248,7 +248,7 @@ def _legend_glyph(trace: Any) -> tuple[str, str]:
 
 
 def _with_direct_labels(fig: go.Figure) -> go.Figure:
-    """Each line named at its highest point, in its colour, if all names find room; else as it was."""
+    """Name each line at its highest point, in its colour, if all names find room; else leave the figure as it was."""
     anchors = {
         "top center": dict(yanchor="bottom", yshift=GAP),
         "middle right": dict(xanchor="left", xshift=GAP),
@@ -276,7 +276,8 @@ def _with_direct_labels(fig: go.Figure) -> go.Figure:
 
 
 def _with_fonts(part: Any, ratio: float) -> Any:
-    """A copy of a part of a figure in which every font's size is multiplied by `ratio`, but is at least MIN_FONT."""
+    """Return a copy of a part of a figure in which every font's size is multiplied by `ratio`, but is at least
+    MIN_FONT."""
     if isinstance(part, list | tuple):
         return [_with_fonts(item, ratio) for item in part]
     if not isinstance(part, dict):

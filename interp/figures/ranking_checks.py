@@ -33,9 +33,9 @@ SHOWN = (ONE_MEANING, SINGLE_TOKEN)
 
 @figure
 def verdict_shares(shares: pd.DataFrame) -> go.Figure:
-    """Draws two panels on one scale, a row a dictionary: of the latents that are not idle, the share of one meaning,
-    and the share that a single token explains, each with its 95 % interval. Where verdicts go by a probability, the
-    share that is sure to have one meaning stands beside it (open)."""
+    """Draw two panels on one scale, a row a dictionary: of the latents that are not idle, the share of one meaning, and
+    the share that a single token explains, each with its 95 % interval. Where verdicts go by a probability, the share
+    that is sure to have one meaning stands beside it (open)."""
     need(shares, "dictionary", "verdict", "share", "ci_low", "ci_high", "sure_share", "sure_low", "sure_high")
     names = list(dict.fromkeys(shares["dictionary"]))
     titles = [verdict_name(verdict) for verdict in SHOWN]
@@ -66,12 +66,12 @@ def verdict_shares(shares: pd.DataFrame) -> go.Figure:
 
 
 def _error(at: Any, low: Any, high: Any, **look: Any) -> dict[str, Any]:
-    """An interval as plotly wants it: its distances from the point."""
+    """Return an interval as plotly wants it: its distances from the point."""
     return dict(type="data", symmetric=False, array=high - at, arrayminus=at - low, thickness=1, **look)
 
 
 def _intervals(rows: pd.DataFrame, columns: tuple[str, str, str], colour: str) -> dict[str, Any]:
-    """Points with their intervals, a row a dictionary. columns: of the share and of both ends."""
+    """Return points with their intervals, a row a dictionary. columns: of the share and of both ends."""
     share, low, high = (rows[name] for name in columns)
     return dict(
         x=share,

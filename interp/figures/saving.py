@@ -91,7 +91,7 @@ def _is_ours(beside: Path) -> bool:
 
 
 def provenance(fig: go.Figure, path: Path, width: str | float, made_from: Any) -> dict[str, Any]:
-    """Gathers what is known of a figure: title, width, the data in it, the command, the versions, its sources."""
+    """Gather what is known of a figure: title, width, the data in it, the command, the versions, its sources."""
     return {
         "title": fig.layout.title.text,
         "width_mm": round(in_pixels(width) * 25.4 / 96, 1) if path.suffix in IMAGES else None,
@@ -149,7 +149,7 @@ class Face(NamedTuple):
 
 
 def with_fonts(svg: str) -> str:
-    """The SVG with its fonts in it, or as it was where they are left names; a warning says so if all are."""
+    """Return the SVG with its fonts in it, or as it was where they are left names; a warning says so if all are."""
     if shutil.which("fc-match") is None or find_spec("fontTools") is None:
         log.warning("the fonts of an SVG stay names: embedding them needs fontconfig (fc-match) and fonttools")
         return svg
@@ -160,7 +160,7 @@ def with_fonts(svg: str) -> str:
 
 
 def _collect(element: ElementTree.Element, inherited: Face, letters: dict[Face, set[int]]) -> None:
-    """The letters below an element by the font that they are in."""
+    """Return the letters below an element by the font that they are in."""
     css = dict(re.findall(r"font-(family|weight|style):\s*([^;]+)", element.get("style", "")))
     weight = css.get("weight", "")
     face = Face(
@@ -175,7 +175,7 @@ def _collect(element: ElementTree.Element, inherited: Face, letters: dict[Face, 
 
 
 def _rules(face: Face, letters: set[int]) -> Iterator[str]:
-    """An `@font-face` for each font file that letters come from: the first of the ranked fonts that has them."""
+    """Return an `@font-face` for each font file that letters come from: the first of the ranked fonts that has them."""
     from fontTools.ttLib import TTFont
 
     names = [name.strip(" '\"") for name in face.families.split(",")]
@@ -197,7 +197,7 @@ def _rules(face: Face, letters: set[int]) -> Iterator[str]:
 
 
 def _ranked(names: list[str], face: Face) -> Iterator[tuple[Path, int]]:
-    """Font files, each with the number of the font in it, the best for the names first."""
+    """Return font files, each with the number of the font in it, the best for the names first."""
     pattern = ",".join(re.sub(r"([\\:,-])", r"\\\1", name) for name in names)
     for line in _matches(pattern + ":bold" * face.bold + ":italic" * face.italic).splitlines():
         file, index = line.split("\t")

@@ -37,7 +37,7 @@ _VISIBLE = _PICTURES | {ord(" "): "·", ord("\n"): "↵", ord("\t"): "⇥", ord(
 
 
 def styled(fig: go.Figure, title: str, *, x: str = "", y: str = "", height: int = HEIGHT) -> go.Figure:
-    """`fig` with the house layout: a title, axis titles with units, thin grid lines, room for long tick labels.
+    """Return `fig` with the house layout: a title, axis titles with units, thin grid lines, room for long tick labels.
 
     `title` is text; `x` and `y` may hold plotly's markup, such as <sub>, and names in them are to be `escaped`.
     """
@@ -62,20 +62,21 @@ def styled(fig: go.Figure, title: str, *, x: str = "", y: str = "", height: int 
 
 
 def panelled(fig: go.Figure) -> go.Figure:
-    """`fig`, styled already, with the titles of its panels in the size of axis titles and its legend above them."""
+    """Return `fig`, styled already, with the titles of its panels in the size of axis titles and its legend above
+    them."""
     inside = max((fig.layout.height or HEIGHT) - 150, 50)
     return fig.update_annotations(font_size=12).update_layout(margin_t=86, legend_y=1 + 24 / inside)
 
 
 def decades(low: float, high: float) -> dict[str, list]:
-    """Ticks at the powers of ten from `low` to `high` (above 0): the powers alone, whose axis says log₁₀ in its title.
-    A raised exponent would be set at 70 % of the size of other letters, below 7 points in print."""
+    """Return ticks at the powers of ten from `low` to `high` (above 0): the powers alone, whose axis says log₁₀ in its
+    title. A raised exponent would be set at 70 % of the size of other letters, below 7 points in print."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     return dict(tickvals=[10.0**power for power in powers], ticktext=[minus(power) for power in powers])
 
 
 def minus(number: int) -> str:
-    """A whole number with the sign that is as wide as a plus."""
+    """Return a whole number with the sign that is as wide as a plus."""
     return str(number).replace("-", "−")
 
 
@@ -86,8 +87,8 @@ def colour_bar(title: str, **position: Any) -> dict[str, Any]:
 def coloured(
     tables: pd.DataFrame | Mapping[str, pd.DataFrame], *columns: str, alone: str = ""
 ) -> Iterator[tuple[str, pd.DataFrame, str]]:
-    """Tables by name, each with its name and its colour; one table goes by the name `alone`. Raises ValueError for one
-    that lacks a column."""
+    """Return tables by name, each with its name and its colour; one table goes by the name `alone`. Raises ValueError
+    for one that lacks a column."""
     named = tables if isinstance(tables, Mapping) else {alone: tables}
     for (name, table), colour in zip(named.items(), SEQUENCE * len(named), strict=False):
         need(table, *columns)
@@ -95,7 +96,7 @@ def coloured(
 
 
 def dots(n: int, **marker: Any) -> dict[str, Any]:
-    """The look of one of n points: small and pale where there are many, so that they do not hide each other."""
+    """Return the look of one of n points: small and pale where there are many, so that they do not hide each other."""
     crowd = min(1.0, (1000 / max(n, 1)) ** 0.5)
     return dict(size=max(1.8, 4 * crowd), opacity=max(0.35, 0.6 * crowd), line_width=0, **marker)
 
@@ -103,8 +104,8 @@ def dots(n: int, **marker: Any) -> dict[str, Any]:
 def with_slider(
     fig: go.Figure, frames: Mapping[str, Sequence[BaseTraceType]], *, prefix: str, active: int = 0
 ) -> go.Figure:
-    """`fig` with a slider below: at each of its labels the traces of `frames` take the place of all of the figure's,
-    which are those of the label number `active` when it opens."""
+    """Return `fig` with a slider below: at each of its labels the traces of `frames` take the place of all of the
+    figure's, which are those of the label number `active` when it opens."""
     fig.frames = [go.Frame(data=list(traces), name=label) for label, traces in frames.items()]
     still = dict(mode="immediate", frame=dict(duration=0, redraw=True), transition=dict(duration=0))
     steps = [dict(label=escaped(label), method="animate", args=[[label], still]) for label in frames]
@@ -114,7 +115,7 @@ def with_slider(
 
 
 def without_slider(fig: go.Figure) -> go.Figure:
-    """A copy of `fig` for paper, as it opens: a slider does nothing there."""
+    """Return a copy of `fig` for paper, as it opens: a slider does nothing there."""
     if not fig.layout.sliders:
         return fig
     fig = go.Figure(fig.data, fig.layout)
@@ -123,8 +124,8 @@ def without_slider(fig: go.Figure) -> go.Figure:
 
 
 def visible(token: str) -> str:
-    """A token with its white space made visible: · for a space, ↵ for a line end, ⇥ for a tab, and a picture for each
-    other control character, which an SVG could not hold."""
+    """Return a token with its white space made visible: · for a space, ↵ for a line end, ⇥ for a tab, and a picture for
+    each other control character, which an SVG could not hold."""
     return token.translate(_VISIBLE)
 
 
@@ -133,18 +134,18 @@ def verdict_name(verdict: str) -> str:
 
 
 def words(name: object) -> str:
-    """A name of a table's, as a reader writes it."""
+    """Return a name of a table's, as a reader writes it."""
     return escaped(str(name).replace("_", " "))
 
 
 def escaped(name: object) -> str:
-    """A name as plotly shows it letter by letter: it reads every text as markup, with links and entities, and as
+    """Return a name as plotly shows it letter by letter: it reads every text as markup, with links and entities, and as
     TeX between two $ where MathJax is loaded. For titles, legends, ticks, hover texts, annotations and cells."""
     return html.escape(str(name), quote=False).replace("$", "&#36;")
 
 
 def label(token: str) -> str:
-    """A token as the text of a plotly label: visible white space, no markup, and kept apart from its neighbours'
+    """Return a token as the text of a plotly label: visible white space, no markup, and kept apart from its neighbours'
     writing direction (U+2068 … U+2069 isolate it)."""
     return f"\u2068{escaped(visible(token))}\u2069"
 

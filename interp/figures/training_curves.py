@@ -47,7 +47,7 @@ TICKS = {"dead": ".2~%", "faint": ".2~%", "tokens_per_second": "~s"}
 
 @figure
 def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float] | None = None) -> go.Figure:
-    """Draws what a training wrote, against tokens seen: FVU, L0, the shares of dead and of faint latents, and the
+    """Draw what a training wrote, against tokens seen: FVU, L0, the shares of dead and of faint latents, and the
     learning rate; of a language model the loss. Of the panels that are not asked for by name, one whose values never
     change (the L0 of TopK) is left out, and so is a dictionary's loss where its FVU is drawn.
 
@@ -122,7 +122,7 @@ def _with_axes(fig: go.Figure, panels: list[str], axes: Mapping[str, str], is_di
 
 
 def _log_ticks(values: list[float]) -> list[float]:
-    """Few enough to stand apart, several where the values span less than a decade."""
+    """Choose ticks, few enough to stand apart, and several where the values span less than a decade."""
     positive = [value for value in values if value > 0] or [1.0]
     span = max(positive) / min(positive)
     digits = (1, 2, 5) if span < 100 else (1, 3) if span < 3000 else (1,)
@@ -130,7 +130,7 @@ def _log_ticks(values: list[float]) -> list[float]:
 
 
 def _metrics(run: Any, name: str = "") -> dict[str, pd.DataFrame]:
-    """The tables by the names of their runs."""
+    """Return the tables by the names of their runs."""
     if isinstance(run, Mapping):
         tables = [_metrics(one, f"{name} {key}".strip()) for key, one in run.items()]
         return {key: table for tables_of_run in tables for key, table in tables_of_run.items()}
@@ -148,8 +148,8 @@ def _metrics(run: Any, name: str = "") -> dict[str, pd.DataFrame]:
 
 
 def training_rows(file: Path) -> pd.DataFrame:
-    """A metrics.jsonl. Whole lines only: the last one of a training that goes on may be half written. Raises ValueError
-    for a damaged one."""
+    """Read a metrics.jsonl. Whole lines only: the last one of a training that goes on may be half written. Raises
+    ValueError for a damaged one."""
     import pandas as pd
 
     verify(file)
@@ -161,8 +161,8 @@ def training_rows(file: Path) -> pd.DataFrame:
 
 
 def _labelled(members: list[Path]) -> list[tuple[Path, str]]:
-    """Each training of a sweep with what sets it apart: its architecture, its fields where they differ within one; its
-    number while that is not known, which is until all are done."""
+    """Name each training of a sweep with what sets it apart: its architecture, its fields where they differ within one;
+    its number while that is not known, which is until all are done."""
     results = [member / "results.json" for member in members]
     if not all(file.is_file() for file in results):
         return [(member, member.name) for member in members]

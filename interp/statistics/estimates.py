@@ -33,17 +33,17 @@ class Estimate(NamedTuple):
 
 
 def ratio(above: Any, below: Any, *, empty: float = np.nan) -> Float64[np.ndarray, "..."]:
-    """above / below, broadcast, in float64; `empty` where `below` is not above 0."""
+    """Divide above / below, broadcast, in float64; `empty` where `below` is not above 0."""
     a, b = np.broadcast_arrays(np.asarray(above, float), np.asarray(below, float))
     return np.divide(a, b, out=np.full(a.shape, empty), where=b > 0)
 
 
 def wilson(k: float, n: int) -> tuple[float, float]:
-    """The 95 % interval of the share k / n (Wilson 1927), the score test turned round, with z = 1.96:
+    """Return the 95 % interval of the share k / n (Wilson 1927), the score test turned round, with z = 1.96:
 
         (k + z²/2 ± z √(k (n − k) / n + z²/4)) / (n + z²)
 
-    Of none or of all it is no point; of no draws, all of [0, 1]. Raises ValueError unless 0 ≤ k ≤ n.
+    For k = 0 or k = n it is more than a point; for n = 0 it is all of [0, 1]. Raises ValueError unless 0 ≤ k ≤ n.
     """
     if not 0 <= k <= n:
         raise ValueError(f"k={k} must be in 0..n={n}")

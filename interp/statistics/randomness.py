@@ -10,7 +10,7 @@ GOLDEN_64 = np.uint64(0x9E3779B97F4A7C15)
 
 
 def splitmix64(x: Any) -> Any:
-    """SplitMix64 (Steele, Lea and Flood 2014): uint64 → uint64, an array or a number, as if drawn at random.
+    """Hash by SplitMix64 (Steele, Lea and Flood 2014): uint64 → uint64, an array or a number, as if drawn at random.
 
     A seeded hash of several keys is a chain, splitmix64(splitmix64(seed) + key), in uint64 throughout. For loops:
     `hashed = njit(cache=True, nogil=True)(splitmix64)`; the numbers are the same. NumPy scalars, unlike arrays and

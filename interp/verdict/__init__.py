@@ -1,21 +1,24 @@
-"""Has a latent one meaning, and which? From where it fires to a probability, to its senses, and to their rules in
-words; each number beside its null, and no language model. In the order in which they work:
+"""Judge whether each latent has one meaning, and say which, without a language model.
 
-evidence       samples firings, reads their predicates (`interp.text`), and asks the next two of each latent
-similarity     how alike the firings are, and the senses into which they fall
-calibration    how probable it is that they have one meaning
-nulls          the same on shifted text, and what stands above it
+From where a latent fires follow a probability, its senses, and their rules in words; each number stands beside its
+null. The modules, in the order in which they work:
 
-search         candidate rules in words, from samples of the firings and of the text;   rules   what a rule is
-counting       where the candidates hold, exactly
-explanations   the best rule of each latent and sense, scored on text that it was not chosen on
-senses         each sense with its rule, beside what else is known of it
+evidence         samples firings and reads their predicates (`interp.text`)
+similarity       how alike the firings of a latent are, and the senses into which they fall
+calibration      how probable it is that they have one meaning
+nulls            the same measures on shifted text, and how far a latent stands above them
 
-measures       the measures of a latent that others have proposed
-learnt         is a latent the model's own, or the text's?
-verdicts       the verdict of each latent in one word
-ranking        all of it as one table: `rank_features`;   ranking_tables   the table, which shows itself
-verdict_shares how many latents have each verdict
+search           proposes rules in words, from samples of the firings and of the text;   rules   what a rule is
+counting         where the proposed rules hold, exactly
+explanations     the best rule of each latent and sense, scored on text that it was not chosen on
+senses           each sense with its rule, beside what else is known of it
+
+measures         the measures of a latent that others have proposed
+learnt           whether the model learnt a latent, or the text alone explains it
+verdicts         the verdict of each latent in one word
+ranking          all of it as one table: `rank_features`;   ranking_tables   the table, which shows itself
+verdict_shares   how many latents have each verdict
+fitted           how the two fits (calibration, learnt) are read and written
 """
 
 from interp.verdict.explanations import Explained as Explained

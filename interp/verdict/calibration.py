@@ -1,33 +1,34 @@
-"""From how alike a latent's firings are to the probability that they have one meaning.
+"""Turn how alike a latent's firings are into the probability that they have one meaning.
 
     μ = b + a · x,    σ² = aᵀ C a + spread of the fits,    P = 1 / (1 + exp(−μ / √(1 + π σ² / 8)))
 
-x are the statistics of `similarity`, C the covariance of their errors, had other firings been drawn. P is the mean over
-what x might have been (MacKay 1992), so that a sample that cannot say is near ½; its interval is μ ∓ 1.96 σ. No weight
-is negative: more alike is never less of one meaning.
+x are the statistics of `similarity`, and C is the covariance of their errors, had other firings been drawn. P is the
+mean over what x might have been (MacKay 1992), so that a sample that cannot say is near ½; its interval is μ ∓ 1.96 σ.
+No weight is negative: more alike firings never count against one meaning.
 
-Fitted (`python -m analyses.scorecard --readings DIR --calibrate`) to 9,834 latents: of seven real sources (a TopK, a
-Matryoshka and an L1 dictionary, neurons, SmolLM2-135M, two nulls) that careful readers judged, and planted on eleven
-families of text or learnt from three of them, whose meanings are known. Both weigh the same, and of the planted ones
-either kind. The further fits draw sources and families anew, since latents of one err together.
+It was fitted (`python -m analyses.scorecard --readings DIR --calibrate`) to 9,834 latents. Careful readers judged those
+of seven real sources: a TopK, a Matryoshka and an L1 dictionary, neurons, SmolLM2-135M, two nulls. The meanings of the
+others are known, since they were planted on eleven families of text or learnt from three of them. Both groups weigh the
+same, and so do planted and learnt ones. The further fits draw sources and families anew, since latents of one err
+together.
 
-Each left out of its own fit (`python -m analyses.scorecard --readings DIR`):
+Scores where each source or family is left out of its fit (`python -m analyses.scorecard --readings DIR`):
 
                     latents   AUROC           worst                ECE     worst                by chance
     read sources        368    .939   .883 untrained (n 28)        .053    .195 SmolLM2 (n 73)       .045
     planted families  9,229    .968   .931 nesting          mean   .093    .158 translations         .026
     worlds of another maker, in no fit: .980 and .972; ECE .093 and .062, by chance .049 and .035
 
-By chance: the ECE to be expected of probabilities that are right, of as many latents.
+By chance: the ECE that right probabilities have on as many latents.
 
-Failing: sources differ in level. Fitted to a source alone, read or planted, the curve is about half as steep again; but
-it then lies elsewhere for each: 1.6 logits lower than this one for SmolLM2, whose weak firings mean much the same in
+Failing: sources differ in level. A curve that is fitted to one source alone, read or planted, is about half as steep
+again, and lies elsewhere for each: 1.6 logits lower than this one for SmolLM2, whose weak firings mean much the same in
 other words, and for planted concepts that have a word in each of four languages; 1.1 higher for planted affixes and
-records. No number of a latent or a source that was tried foretells it: density, firings sampled, their number in all,
-tokens and sequences among them, level, spread over the range, what unions of two of a source's own latents have.
-Right on average where latents are as in those sources: of SmolLM2 readers call .72 one meaning and this .58,
-of neurons .37 and .48. One of a kind that no source has is judged by the nearest, and the interval knows of no other
-kind.
+records. Nothing that was tried predicts this level: density, firings sampled, their number in all, tokens and sequences
+among them, their level, their spread over the range, what unions of two of a source's own latents have. So the
+probability is right on average over such sources, and not for each: readers call .72 of SmolLM2's latents one meaning
+and this .58; of neurons .37 and .48. A latent of a kind that no source has is judged by the nearest kind, and its
+interval does not show it.
 """
 
 import logging
@@ -48,7 +49,7 @@ Statistics = Float64[np.ndarray, "*latent statistic"]
 
 
 def compared_kinds() -> tuple[str, ...]:
-    """The kinds by which positions are compared, as registered by now."""
+    """Return the kinds by which positions are compared, as registered by now."""
     return tuple(name for name, kind in KINDS.items() if kind.compares)
 
 
@@ -62,14 +63,14 @@ class Probability(NamedTuple):
 @dataclass(frozen=True)
 class Calibration:
     weights: Float64[np.ndarray, "fit statistic"]
-    """The first fit is to all, the others to sources drawn with replacement."""
+    """The first row is fitted to all sources, the others to sources drawn with replacement."""
     bias: Float64[np.ndarray, " fit"]
     kinds: tuple[str, ...] = field(default_factory=compared_kinds)
     """The kinds of predicates by which firings were compared when it was fitted."""
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> "Calibration":
-        """From a file that `save` wrote; None: the one that ships with the package.
+        """Read a file that `save` wrote; None: the one that ships with the package.
 
         Raises ValueError for one of other statistics.
         """
@@ -94,7 +95,7 @@ class Calibration:
     def probability(
         self, values: Statistics, covariance: Float64[np.ndarray, "*latent statistic statistic"]
     ) -> Probability:
-        """NaN where a statistic is."""
+        """Return the probability of one meaning, with its interval; NaN where a statistic is."""
         logits = values @ self.weights.T + self.bias  # *latent fit
         a = self.weights[0]
         mean = logits[..., 0]

@@ -1,16 +1,16 @@
-"""All evidence about every latent, beside the same evidence on shifted text.
+"""Collect the evidence about every latent, beside the same evidence on shifted text.
 
 In: tokens and the codes of their rows. Out: `Evidence`: an array a statistic, the sampled firings and their senses.
 
-    1  One pass over the codes samples each latent's firings evenly over the tenths of its activation range, as careful
-       readers are shown them: up to PER_TENTH a tenth, at most one a group of neighbouring sequences (`nulls`).
-       A window of the text that stands in several sequences counts in the first (`features.examples`). Whoever else
-       counts firings listens.
-    2  What is true at each of these positions, and how rare that is (`text.predicates`); with it how alike the firings
-       are, and the probability that they have one meaning (`similarity`, `calibration`).
-    3  Where it is not surely above ½, the senses into which they fall, and of each the probability that it has one
+    1  Sample each latent's firings in one pass over the codes, evenly over the tenths of its activation range, as
+       careful readers are shown them: up to PER_TENTH a tenth, at most one a group of neighbouring sequences (`nulls`).
+       A window of the text that stands in several sequences counts in the first (`features.examples`). Others that
+       count firings listen to the same pass.
+    2  Read what is true at each of these positions, and how rare that is (`text.predicates`). From it follow how alike
+       the firings are, and the probability that they have one meaning (`similarity`, `calibration`).
+    3  Where this is not surely above ½, part the firings into senses, and find the probability that each has one
        meaning.
-    4  The same for some latents on shifted text: their firings moved by one shift through the text as in a ring.
+    4  Do the same for some latents on shifted text: their firings moved by one shift through the text as in a ring.
 
 A firing in tenth t (0 … 9), of n sampled there, weighs (t + ½)^¾ / max(n, FULL): a tenth of few firings says less, and
 readers forgive stragglers among the weakest.
@@ -63,7 +63,7 @@ LATENTS_AT_ONCE = 1024
 log = logging.getLogger(__name__)
 
 Listener = Callable[[CodeChunk], None]
-"""Adds up something of its own while the codes are read; beside others in threads, so it leaves the chunk as it is."""
+"""It is called with every chunk while the codes are read, in a thread beside others: it must not change the chunk."""
 
 
 class SharedPredicate(NamedTuple):
@@ -83,7 +83,7 @@ class SimilarityOfFirings:
     senses: Int64[np.ndarray, "d_sae firing"]
     """The sense of each sampled firing, 0 for the largest; −1 for none."""
     sense_one: Float64[np.ndarray, "d_sae sense"]
-    """The probability that a sense has one meaning itself, where there are several."""
+    """The probability that each sense has one meaning itself, where there are several."""
     common: dict[tuple[int, int], list[SharedPredicate]] = field(default_factory=dict)
     """What the firings of each latent and sense have in common."""
 
@@ -119,7 +119,7 @@ class Evidence:
         return self.observed.statistics[:, NAMES.index(name)]
 
     def null(self, name: str) -> NullScale:
-        """How far a latent's statistic stands above the shifted texts', and the band of the latter."""
+        """Return how far a latent's statistic stands above the shifted texts', and the band of the latter."""
         column = NAMES.index(name)
         values = np.stack([evidence.statistics[:, column] for evidence in (self.observed, *self.nulls)])
         return null_scale(values[0], values[1:], self.effective_groups, min_std=0.005)
@@ -133,7 +133,7 @@ class Evidence:
         return null_scale(counts[0], counts[1:], self.effective_groups, min_std=0.1)
 
     def sense_by_chance(self, latent: int, sense: int) -> float:
-        """The share of the senses of shifted text whose probability of one meaning is at least this sense's."""
+        """Return the share of the senses of shifted text whose probability of one meaning is at least this sense's."""
         one = self.observed.sense_one[latent, sense]
         shifted = np.concatenate([np.zeros(0), *(null.sense_one[np.isfinite(null.sense_one)] for null in self.nulls)])
         return float((shifted >= one).mean()) if len(shifted) and np.isfinite(one) else np.nan
@@ -153,12 +153,13 @@ def collect_evidence(
     chosen: Bool[np.ndarray, " d_sae"] | None = None,
     progress: Progress | None = None,
 ) -> Evidence:
-    """Evidence from `codes` of the rows seq * n_ctx + pos of `tokens` (ids below `n_vocab`).
+    """Collect the evidence of all latents from `codes` of the rows seq * n_ctx + pos of `tokens` (ids below `n_vocab`).
 
-    vocab: None where nothing is known of how tokens are spelt. listeners: each is handed every chunk, whole groups at a
-    time. chosen: the latents that are judged; None: all. The nulls are of all in either case.
+    vocab: None where nothing is known of how tokens are spelt. listeners: each is called with every chunk, in whole
+    groups. chosen: the latents to judge; None: all. The nulls are drawn from all latents in either case.
     """
-    rng, (n_seq, n_ctx) = np.random.default_rng(seed), tokens.shape
+    rng = np.random.default_rng(seed)
+    n_seq, n_ctx = tokens.shape
     per_group = rows_per_group(n_seq, n_ctx)
     counted = first_windows(tokens.numpy())
     _warn_of_too_few(n_seq, n_ctx, per_group)
@@ -175,20 +176,22 @@ def collect_evidence(
     rows, shares = (part.reshape(codes.d_sae, -1) for part in (sampler.rows, sampler.shares))
     testable = groups.n >= MIN_GROUPS
     wanted = np.flatnonzero(testable if chosen is None else testable & chosen)
-    drawn = [np.sort(rng.permutation(np.flatnonzero(testable))[:NULL_LATENTS]) for _ in shifts]
-    observed, *others = (SimilarityOfFirings.empty(codes.d_sae, rows.shape[1]) for _ in range(1 + len(shifts)))
+    null_latents = [np.sort(rng.permutation(np.flatnonzero(testable))[:NULL_LATENTS]) for _ in shifts]
+    observed, *on_shifted_text = (SimilarityOfFirings.empty(codes.d_sae, rows.shape[1]) for _ in range(1 + len(shifts)))
     predicates = None
-    if len(wanted) or any(map(len, drawn)):
+    if len(wanted) or any(map(len, null_latents)):
         with threadpool_limits(1, user_api="blas"):  # threads are our own, and numbers the same for any of BLAS's
             predicates = Predicates.count(tokens.numpy(), n_vocab, vocab)
             judge = _Judge(predicates, calibration, rows, sampler.count / max(counted.sum(), 1))
             judge(wanted, observed, progress=progress or no_progress)
-            for shift, some, null in zip(shifts, drawn, others, strict=True):
-                judge(some, null, shift)
-    return Evidence(observed, others, rows, shares, groups.effective, testable, predicates)
+            for shift, latents, null in zip(shifts, null_latents, on_shifted_text, strict=True):
+                judge(latents, null, shift)
+    return Evidence(observed, on_shifted_text, rows, shares, groups.effective, testable, predicates)
 
 
 class _Judge(NamedTuple):
+    """Fills in how alike the firings of some latents are, and their senses."""
+
     predicates: Predicates
     calibration: Calibration
     rows: Int64[np.ndarray, "d_sae firing"]
@@ -202,7 +205,7 @@ class _Judge(NamedTuple):
         shift: int = 0,
         progress: Progress = no_progress,
     ) -> None:
-        """Fill in what there is to say of some latents, their firings `shift` rows further on."""
+        """Judge some latents, with their firings `shift` rows further on."""
         n_rows = self.predicates.text.tokens.size
         for start in range(0, len(latents), LATENTS_AT_ONCE):
             block = latents[start : start + LATENTS_AT_ONCE]
@@ -255,7 +258,7 @@ class _Judge(NamedTuple):
 
 
 def firing_weights(tenth: Int64[np.ndarray, " firing"]) -> Float64[np.ndarray, " firing"]:
-    """The weights of firings in these tenths; they sum to 1."""
+    """Return the weights of firings in these tenths; they sum to 1."""
     n = np.bincount(tenth, minlength=TENTHS)[tenth]
     weights = (tenth + 0.5) ** STRENGTH / np.maximum(n, FULL)
     return weights / weights.sum()

@@ -1,8 +1,8 @@
-"""Latents and their senses in words: the rule that predicts best where each fires.
+"""Explain latents and their senses in words, by the rule that predicts best where each fires.
 
-    1  Sampled firings of the fit half of the sequences propose some rules of each latent and sense (`search`).
-    2  One pass over all codes and the text counts each of them exactly (`counting`).
-    3  The best on the fit half, less a price for its length, is the explanation. Its scores are those of the other
+    1  Propose some rules for each latent and sense, from firings sampled in the fit half of the sequences (`search`).
+    2  Count each of them exactly, in one pass over all codes and the text (`counting`).
+    3  Choose the rule that is best on the fit half, less a price for its length. Its scores are those of the other
        half, over all positions, whatever the strength of the firing:
 
            precision = both / holds,   recall = hits / n,   F1 = 2 P R / (P + R)
@@ -10,9 +10,9 @@
 holds: positions where the rule holds; both: those where the latent fires too; n: the latent's firings, or those of the
 sense that were sampled; hits: those of them where the rule holds.
 
-A sense is a part into which the sampled firings of a latent fall (`verdict.senses`). On the fit half it is taken to
-have the share of its latent's firings that it has of the sampled ones, and all else, the latent's other senses too, is
-wrong to hit; so its rule says what sets it apart.
+A sense is a part of the sampled firings of a latent (`verdict.senses`). On the fit half it is taken to have the same
+share of its latent's firings as of the sampled ones. Its rule is wrong wherever else it holds, at the latent's other
+senses too, and so it says what sets the sense apart.
 
 Memory: the text, at most MAX_ROWS rows of its predicates, a sample of its firings, a chunk of the codes.
 Cost: two passes over the codes, the first of which others may share, and some three milliseconds a latent or sense,
@@ -42,15 +42,15 @@ from interp.verdict.search import ATOM_PRICE, Background, FitSample, candidates,
 UNITS_AT_ONCE = 512
 """Latents and senses whose firings' predicates are in memory."""
 LONG, LONG_PRICE = 8, 2
-"""Items (`Kind.items`) beyond so many cost so many times their price more: a long list is hard to read."""
+"""Each item (`Kind.items`) beyond LONG costs LONG_PRICE times its price more: a long list is hard to read."""
 Sense = tuple[int, Int64[np.ndarray, " firing"]]
 """A latent, and sampled rows of one part of its firings (seq * n_ctx + pos), in either half."""
 Latents = Int64[np.ndarray, " sense"]
 
 
 class Explanations(NamedTuple):
-    """One a latent, or one a sense; '' and NaN where the fit half has too few firings. Scores are the held-out half's,
-    and NaN where it has none."""
+    """The explanation of each latent, or of each sense; '' and NaN where the fit half has too few firings. Scores are
+    those of the held-out half, and NaN where it has no firing."""
 
     phrases: list[str]
     rules: list[Rule]
@@ -94,11 +94,11 @@ def explain(
     where `fit_half` is true.
 
     vocab: one string a token id; maxima: the largest value of each latent, 0 where it never fires.
-    chosen: the latents to explain (all); of others nothing is looked for or counted.
+    chosen: marks the latents to explain (all); the others are neither searched nor counted.
     labels: names that rules may use, with the positions that carry them; without, rules know tokens and strings only.
-    spelt: False if `vocab` only names the tokens (by their ids, say): rules then leave out how they are spelt.
-    predicates: of these tokens, where they are known already. sample: of an earlier pass over the same codes; without,
-    one is drawn.
+    spelt: False if `vocab` only names the tokens (by their ids, say): rules then say nothing of their spelling.
+    predicates: those of these tokens, where they are known already. sample: that of an earlier pass over the same
+    codes; None: one is drawn.
     Raises ValueError for codes that are not of the tokens or point outside, for a sense of a latent or with a row that
     the codes do not have, or for unfitting labels.
     """
@@ -140,7 +140,7 @@ def choose(
     n_firings: Int64[np.ndarray, "2 unit"],
     n_fire: Int64[np.ndarray, " unit"],
 ) -> Explanations:
-    """Choose the best of each unit's rules, from their counts. n_firings: those that hits are counted on."""
+    """Choose the best of each unit's rules, from their counts. n_firings: how many firings hits are counted on."""
     both = counts.both.sum(-1)
     holds = counts.holds
     recall = ratio(counts.hits, n_firings[:, :, None])
@@ -176,7 +176,7 @@ def choose(
 
 
 def _price(rule: Rule, n_counted: int) -> float:
-    """F1 that the rule must be worth more than an empty one."""
+    """Return the F1 that the rule must be worth more than an empty one."""
     items = sum(KINDS[atom.kind].items * len(atom.values) for atom in rule)
     items += LONG_PRICE * max(0.0, items - LONG)
     return item_price(n_counted) * items + ATOM_PRICE * (len(rule) - 1)
@@ -188,7 +188,7 @@ def _harmonic(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
 
 
 def _checked(senses: Sequence[Sense], codes: CodeSource) -> tuple[Latents, list[Int64[np.ndarray, " row"]]]:
-    """The latent of each sense, and its ascending rows."""
+    """Check the senses. Returns the latent of each, and its rows, ascending."""
     for latent, rows in senses:
         if not 0 <= latent < codes.d_sae or (len(rows) and not 0 <= np.min(rows) <= np.max(rows) < len(codes)):
             raise ValueError(f"a sense of latent {latent}: it must be in 0..{codes.d_sae - 1}, rows < {len(codes)}")
@@ -197,7 +197,7 @@ def _checked(senses: Sequence[Sense], codes: CodeSource) -> tuple[Latents, list[
 
 
 def _share_of_firings(latents: Latents, n_sampled: Latents, n_fire: Int64[np.ndarray, " d_sae"]) -> Latents:
-    """Firings in the fit half that are taken to be each sense's, of those that its latent has there."""
+    """Estimate how many firings each sense has in the fit half, of those that its latent has there."""
     of_latent = np.bincount(latents, weights=n_sampled, minlength=len(n_fire))[latents]
     share = np.round(n_sampled / np.maximum(of_latent, 1) * n_fire[latents]).astype(np.int64)
     return np.maximum(share, n_sampled)
@@ -209,7 +209,8 @@ def _propose(
     n_fire: Int64[np.ndarray, " unit"],
     progress: Progress,
 ) -> list[list[Rule]]:
-    """Candidate rules of each latent, then of each sense, from ascending rows of the fit half that stand for n_fire."""
+    """Propose rules for each latent and then for each sense. firings: ascending rows of the fit half, a sample of
+    n_fire."""
     proposed: list[list[Rule]] = []
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for start in range(0, len(firings), UNITS_AT_ONCE):

@@ -1,4 +1,4 @@
-"""Fits as files: JSON with an entry a line; and the curve by which a logit becomes a probability."""
+"""Read and write fits as JSON, and turn their logits into probabilities."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ import numpy as np
 from interp.storage.files import write_text
 
 BOUNDS = 1e-3, 1 - 1e-3
-"""A probability from a hundred firings is never surer than this."""
+"""No probability is surer than this: it rests on some hundred firings."""
 
 
 def read_fit(path: str | Path | None, shipped: str, key: str, names: tuple[str, ...], remedy: str) -> dict[str, Any]:
@@ -37,4 +37,5 @@ def write_fit(path: str | Path, content: Mapping[str, Any], decimals: int) -> No
 
 
 def logistic(logit: np.ndarray) -> np.ndarray:
+    """Return the probability of a logit, within BOUNDS."""
     return np.clip(1 / (1 + np.exp(-logit)), *BOUNDS)

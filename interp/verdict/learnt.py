@@ -1,23 +1,23 @@
-"""Is a latent the model's own? The probability that it shows what the model learnt, and not the text's statistics seen
-through random weights:
+"""Estimate the probability that a latent shows what the model learnt, and not the text's statistics seen through random
+weights:
 
     P(x) = 1 / (1 + exp(−(b + w · (x − m) / s)))          x: EVIDENCE, next_auroc at most MAX_NEXT away from ½
 
-Fitted to the latents of trained dictionaries on trained models, against the same on shuffled and untrained models,
-matched for density and token entropy (`python -m analyses.claims.learnt_latents --calibrate`), by EVIDENCE:
+It is fitted to the latents of trained dictionaries on trained models, against those on shuffled and untrained models,
+matched for density and token entropy (`python -m analyses.claims.learnt_latents --calibrate`). EVIDENCE is
 
     next_auroc           how well the latent's direct effect on the logits tells what follows its firings (a scan)
-    random_correlation   of its activation with the most correlated latent of a dictionary learnt on the model before
-                         training, or with shuffled weights (`compare.null_dictionaries`)
+    random_correlation   correlation of its activation with the most correlated latent of a dictionary learnt on the
+                         model before training, or with shuffled weights (`compare.null_dictionaries`)
 
-What a random model's dictionary has as well, a token detector say, the text explains. What ablating a latent costs
+The text explains what a random model's dictionary has as well, such as a token detector. What ablating a latent costs
 (`effects`) is another question, and is no evidence here: on corpora held out the AUROC is .984 by these two, and .985
 with the loss and the KL of ablations in 4, in 64 or in all sequences beside them, and the correlation with a twin.
 
-Known only behind the last block, as the fit's hooks are; NaN elsewhere, with a warning. In front of later blocks most
-of what a latent says reaches the logits through them, and its direct effect tells little of what follows: behind layer
-15 of SmolLM2-135M's 30 the median next_auroc is .56 (.88 in the demo's one-layer model), and the fit would call 46 % of
-its latents learnt, in the order of next_auroc alone.
+It is known only for a hook behind the last block, as the fit's hooks are; elsewhere it is NaN, with a warning. What a
+latent writes in front of later blocks mostly reaches the logits through them, so that its direct effect tells little of
+what follows: behind layer 15 of SmolLM2-135M's 30 the median next_auroc is .56 (.88 in the demo's one-layer model), and
+the fit would call 46 % of its latents learnt, in the order of next_auroc alone.
 
 Source: own; probabilities from scores by logistic regression, Platt 1999. Cost: milliseconds.
 Failing: a dictionary whose decoder or encoder is frozen at random reads what a trained model learnt, and its latents
@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LearntFit:
-    """That latents are learnt, from a table of their EVIDENCE."""
+    """A logistic regression of whether latents are learnt on their EVIDENCE."""
 
     mean: Float64[np.ndarray, " kind"]
     scale: Float64[np.ndarray, " kind"]
@@ -56,7 +56,7 @@ class LearntFit:
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> "LearntFit":
-        """From a file that `save` wrote; None: the one that ships with the package.
+        """Read a file that `save` wrote; None: the one that ships with the package.
 
         Raises ValueError for one of other evidence.
         """
@@ -75,18 +75,18 @@ class LearntFit:
         return np.stack([np.clip(next_auroc, 1 - MAX_NEXT, MAX_NEXT), random], 1)
 
     def contributions(self, evidence: Mapping[str, Values]) -> Float64[np.ndarray, "latent kind"]:
-        """What each kind of evidence adds to the logit; NaN where it is not known."""
+        """Return what each kind of evidence adds to the logit; NaN where it is not known."""
         return (self.predictors(evidence) - self.mean) / self.scale * self.weights
 
     def probability(self, evidence: Mapping[str, Values]) -> Values:
-        """NaN where any of the evidence is."""
+        """Return the probability that each latent is learnt; NaN where any of the evidence is."""
         logit = self.contributions(evidence).sum(1) + self.bias
         return logistic(logit)
 
 
 def learnt_evidence(features: FeatureStore, matches: pd.DataFrame | None) -> dict[str, Values]:
-    """EVIDENCE of all latents; NaN where a table lacks it, and for next_auroc in front of later blocks. matches:
-    `compare.null_dictionaries.Nulls.twins`."""
+    """Return the EVIDENCE of all latents; NaN where a table lacks it, and for next_auroc in front of later blocks.
+    matches: `compare.null_dictionaries.Nulls.twins`."""
     table = features.table().set_index("latent").sort_index()
     if matches is not None:
         by_latent = matches.set_index("latent")

@@ -1,8 +1,8 @@
-"""The measures of a latent that people know, each one function of what a scan counted.
+"""The known measures of a latent, each one function of what a scan counted.
 
 In: a FeatureStore, and for `twin_correlation` a scan of the same tokens with a dictionary from another seed. Out: a
 value a latent; NaN where a measure is not defined (a dead latent) or its input is missing (labels, a decoder, a twin).
-Sign: + where a large value is said to mean one meaning, − where a small one is.
+Sign: + where a large value is said to speak for one meaning, − where a small one is.
 
     measure                    sign  formula                                        source             failing
     token_entropy              −     H(token where it fires), nats                  folklore           token-ness
@@ -16,17 +16,17 @@ Sign: + where a large value is said to mean one meaning, − where a small one i
     burstiness                 +     firings / sequences fired in                   folklore           topics only
     density                    −     share of tokens it fires on                    control            no meaning
 
-P is of the tokens at an offset from the firings (0 is the firing token itself), U of the text's unigrams: KL(P‖U) over
-KL(P‖U) + H(P), P's cross-entropy under U, is 0 for any text and 1 for always one token. A word is a token with all its
-variants in case and space.
+P is the distribution of the tokens at an offset from the firings (0 is the firing token itself), U that of the text's
+unigrams. KL(P‖U) over KL(P‖U) + H(P), P's cross-entropy under U, is 0 for any text and 1 for always one token. A word
+is a token with all its variants in case and space.
 
 To add a measure, write its function here under `@measure`, with its title and what it says: its column in a ranking,
-its row of `ranking_evidence` and of the page, and its null (`nulls`) follow. What a measure fails at is what it takes
-for meaning. Token-ness: a feature of one abstract meaning (any French word) scores as a union would, and a token
-detector perfectly, whatever its other senses are; rarely firing latents look concentrated by chance (of K tokens in N
-firings, H is low by about (K − 1) / 2N). Effects on the next token say little of early layers, and a union of two
-tokens with one successor looks like one; a direction near another's may be a meaning split in two; a muddle that the
-data force on every seed is stable.
+its row of `ranking_evidence` and of the page, and its null (`nulls`) follow. The column "failing" names what a measure
+mistakes for meaning. Token-ness: a feature of one abstract meaning (any French word) scores as a union would, and a
+token detector perfectly, whatever its other senses are. Few firings: rarely firing latents look concentrated by chance
+(with K tokens in N firings, H is low by about (K − 1) / 2N). Early layers: effects on the next token say little of
+them, and a union of two tokens with one successor looks like one meaning. Splitting: a direction near another's may be
+a meaning split in two. Stability: a muddle that the data force on every seed is stable.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -63,7 +63,7 @@ class Measure:
     directions are random (`directions`); `ranks`: of mean ranks, in closed form; `none`: it does not know the text."""
     needs_twin: bool = False
     needs_text: bool = True
-    """It is not of any rows: of images, say."""
+    """Whether it means nothing where the rows are no text, such as images."""
 
     def __call__(self, features: FeatureStore, twin: FeatureStore | None = None) -> Values:
         if not self.needs_twin:
@@ -82,11 +82,11 @@ STATISTICS = {
     "n_senses": ("Senses", "parts into which its firings fall"),
     "nearest_twin": ("Twin seed", "cosine with the nearest latent of a dictionary from another seed"),
 }
-"""The title and the meaning of what stands in the evidence of a verdict and is no measure."""
+"""The title and the meaning of those rows of the evidence that are no measures."""
 
 
 def title_and_meaning(name: str) -> tuple[str, str]:
-    """What stands in the evidence of a verdict, in words; what is not known here goes by its own name."""
+    """Return the title and the meaning of a row of the evidence; one that is not known here goes by its own name."""
     if name in MEASURES:
         return MEASURES[name].title, MEASURES[name].meaning
     return STATISTICS.get(name, (name.replace("_", " ").capitalize(), ""))
@@ -109,7 +109,7 @@ def measure(
 def measure_values(
     features: FeatureStore, *, twin: FeatureStore | None = None, known: Mapping[str, Values] | None = None
 ) -> dict[str, Values]:
-    """Every measure, in the order of MEASURES. known: those that were taken already."""
+    """Take every measure, in the order of MEASURES. known: those that were taken already."""
     known = known or {}
     return {name: known[name] if name in known else measure(features, twin) for name, measure in MEASURES.items()}
 
@@ -126,7 +126,7 @@ def token_entropy(features: FeatureStore) -> Values:
     null="shift",
 )
 def best_token_concentration(features: FeatureStore) -> Values:
-    """At the offset where it is largest, so that a latent is measured where it looks."""
+    """Take it at the offset where it is largest, so that a latent is measured where it looks."""
     around = tokens_around(features)
     best = np.where(around.is_looked_at, around.concentration, -np.inf).max(1)
     return np.where(around.is_looked_at.any(1), best, np.nan)
@@ -148,7 +148,8 @@ def token_share(features: FeatureStore) -> Values:
     null="ranks",
 )
 def next_auroc(features: FeatureStore) -> Values:
-    """½: what it promotes follows its firings no more often than in any text. NaN without logit effects."""
+    """Read it from the scan; NaN without logit effects. ½: what it promotes follows its firings no more often than in
+    any text."""
     return features.column("next_auroc")
 
 
@@ -199,8 +200,8 @@ def burstiness(features: FeatureStore) -> Values:
 
 @measure("Density", "share of the tokens that it fires on", sign=-1, null="none", needs_text=False)
 def density(features: FeatureStore) -> Values:
-    found = features.column("density")
-    return np.where(found > 0, found, np.nan)
+    share = features.column("density")
+    return np.where(share > 0, share, np.nan)
 
 
 class TokensAround(NamedTuple):
@@ -217,7 +218,7 @@ class TokensAround(NamedTuple):
 
 
 def tokens_around(features: FeatureStore) -> TokensAround:
-    """One column an offset that was counted, ascending."""
+    """Read how concentrated the tokens around the firings are, at each offset that was counted, ascending."""
     table = features.table("offsets").sort_values(["latent", "offset"])
     offsets = tuple(int(offset) for offset in np.unique(table["offset"]))
     names = ("n", "entropy", "kl", "n_80", "top_share")

@@ -1,8 +1,8 @@
-"""What chance gives: shifted text and random directions, and how far an observation stands above them.
+"""The nulls of measures: shifted text and random directions, and how far an observation stands above them.
 
 A circular shift by s rows gives row i the tokens of row (i + s) mod n_rows and leaves the codes as they are: a latent
-keeps its rate, its bursts and its company, and loses its meaning. s is at least a group and a sequence, either way
-round, or a quarter of a text that is too short for that.
+keeps its rate, its bursts and the latents it fires with, and loses its meaning. s is at least a group and a sequence,
+either way round, or a quarter of a text that is too short for that.
 
 Firings of one passage share what the passage is about, so evidence is counted between groups of rows only:
 
@@ -81,7 +81,8 @@ Masks = Mapping[str, Bool[Tensor, "seq pos"]]
 
 
 class NullScale(NamedTuple):
-    """Places each observation in the null of its unit's size; NaN where the observation is NaN or no null is finite."""
+    """How far each observation stands above the null of its unit's size; NaN where the observation is NaN or no null is
+    finite."""
 
     z: Float64[np.ndarray, " unit"]
     """(observed − null mean) / null standard deviation"""
@@ -91,7 +92,7 @@ class NullScale(NamedTuple):
 
 
 def rows_per_group(n_seq: int, n_ctx: int) -> int:
-    """Rows of a group in a text of `n_seq` sequences of `n_ctx` rows."""
+    """Return the rows of a group in a text of `n_seq` sequences of `n_ctx` rows."""
     blocks = min(n_ctx // MIN_BLOCK, -(-TARGET_GROUPS // max(n_seq, 1)))
     if blocks > 1:
         return -(-n_ctx // blocks)
@@ -101,15 +102,15 @@ def rows_per_group(n_seq: int, n_ctx: int) -> int:
 def circular_shifts(
     n_seq: int, n_ctx: int, nulls: int, n_latents: int, seed: int, rng: np.random.Generator | None = None
 ) -> list[int]:
-    """The rows by which each null shifts: `nulls` of them, more where so few latents fire that their nulls would be
-    fewer than POOL together: the spread of a few is no scale. 0 stays 0. rng: draws the first `nulls`; None: a new one
-    from the seed."""
+    """Draw the rows by which each null shifts the text: `nulls` of them, more where so few latents fire that their
+    nulls would be fewer than POOL together: the spread of a few is no scale. 0 stays 0. rng: draws the first `nulls`;
+    None: a new one from the seed."""
     n_rows = n_seq * n_ctx
-    first = min(max(rows_per_group(n_seq, n_ctx), n_ctx), n_rows // 4)
-    end = max(n_rows - first, first + 1)
-    shifts = (rng or np.random.default_rng(seed)).integers(first, end, nulls).tolist()
+    least = min(max(rows_per_group(n_seq, n_ctx), n_ctx), n_rows // 4)
+    end = max(n_rows - least, least + 1)
+    shifts = (rng or np.random.default_rng(seed)).integers(least, end, nulls).tolist()
     more = max(0, -(-POOL // n_latents) - nulls) if nulls and n_latents else 0
-    return shifts + np.random.default_rng([seed, POOL]).integers(first, end, more).tolist()
+    return shifts + np.random.default_rng([seed, POOL]).integers(least, end, more).tolist()
 
 
 def null_scale(
@@ -119,7 +120,7 @@ def null_scale(
     *,
     min_std: float = 1e-6,
 ) -> NullScale:
-    """How far the observations stand above the pooled nulls of units of similar size."""
+    """Return how far the observations stand above the pooled nulls of units of similar size."""
     sizes = np.broadcast_to(size, nulls.shape)
     usable = np.isfinite(nulls) & (sizes > 0)
     if not usable.any():
@@ -134,22 +135,23 @@ def null_scale(
 
 
 def normal_scale(observed: Float64[np.ndarray, " unit"], mean: Any, std: Any) -> NullScale:
-    """How far the observations stand above a null of this mean and standard deviation; NaN where that is not finite."""
+    """Return how far the observations stand above a null of this mean and standard deviation; NaN where that is not
+    finite."""
     known = np.isfinite(observed) & np.isfinite(std)
     low, high = (np.where(known, mean + side * 1.96 * std, np.nan) for side in (-1, 1))
     return NullScale(np.where(known, (observed - mean) / std, np.nan), low, high)
 
 
 def _moving_mean(values: Float64[np.ndarray, " n"], width: int) -> Float64[np.ndarray, " n"]:
-    """Mean over the `width` entries around each entry; at the ends, over the first or last `width`."""
+    """Return the mean over the `width` entries around each entry; at the ends, over the first or last `width`."""
     prefix = np.concatenate([[0.0], np.cumsum(values)])
-    first = np.clip(np.arange(len(values)) - width // 2, 0, len(values) - width)
-    return (prefix[first + width] - prefix[first]) / width
+    start = np.clip(np.arange(len(values)) - width // 2, 0, len(values) - width)
+    return (prefix[start + width] - prefix[start]) / width
 
 
 class SampledCodes:
-    """The codes of some latents: `add` each chunk while all are read, then shift them. Those that fire too rarely to be
-    tested are among them only where the others are too few for a scale."""
+    """The codes of some latents: `add` each chunk while all are read, then write them shifted. Latents that fire too
+    rarely to be tested are among them only where the others are too few for a scale."""
 
     def __init__(self, features: FeatureStore, shifts: Sequence[int], seed: int):
         self._features, self.shifts = features, shifts
@@ -160,18 +162,18 @@ class SampledCodes:
         drawn = drawn[np.argsort(n_active[drawn] < MIN_GROUPS, kind="stable")][:most]
         fits = len(shifts) * np.cumsum(n_active[drawn]) <= MAX_FIRINGS
         self.units = np.sort(drawn[: max(1, fits.sum())])
-        self._place = np.full(features.d_sae, -1, np.int32)
-        self._place[self.units] = np.arange(len(self.units))
+        self._unit_of = np.full(features.d_sae, -1, np.int32)
+        self._unit_of[self.units] = np.arange(len(self.units))
         self._parts: list[tuple[np.ndarray, ...]] = []  # row, unit and activation of each firing
 
     def add(self, chunk: CodeChunk) -> None:
-        units = self._place[chunk.latents]
+        units = self._unit_of[chunk.latents]
         kept = (units >= 0) & (chunk.activations > 0)
         rows = chunk.rows[kept].astype(np.int32 if self._features.tokens.numel() < 1 << 31 else np.int64)
         self._parts.append((rows, units[kept], chunk.activations[kept]))
 
     def shifted(self, labels: Masks | None, folder: str | Path) -> FeatureStore:
-        """A store of the same text, in which latent s · n_units + u is unit u, `shifts[s]` rows further on."""
+        """Write a store of the same text, in which latent s · n_units + u is unit u, `shifts[s]` rows further on."""
         features = self._features
         n_units = len(self.units)
         n_shifts = len(self.shifts)
@@ -191,8 +193,8 @@ class SampledCodes:
 
 
 class RandomDirections(FeatureStore):
-    """A scan as it is, but for its decoder rows and encoder columns: these are random, with the second moments of the
-    decoder's rows."""
+    """A scan whose decoder rows and encoder columns are random, with the second moments of the decoder's rows; all else
+    is as it was scanned."""
 
     def __init__(self, features: FeatureStore, seed: int):
         super().__init__(features.path)
@@ -219,7 +221,7 @@ def measure_scales(
     twin: FeatureStore | None = None,
     seed: int = 0,
 ) -> dict[str, NullScale]:
-    """z and band of those measures that have a null; NaN for latents that are not testable.
+    """Hold the measures that have a null against it. Returns z and band of each; NaN for latents that are not testable.
 
     effective_groups: how many groups the firings of each really spread over (`evidence.Evidence`). labels: the masks
     that were scanned; without them a measure of labels has none.
@@ -230,23 +232,23 @@ def measure_scales(
         if np.isfinite(scores).any():
             wanted[MEASURES[name].null].append(name)
     n_active = features.column("n_active")
-    found = {}
+    scales = {}
     with TemporaryDirectory() as folder:
         shifted = sample.shifted(labels, folder) if wanted["shift"] else features
         for name in wanted["shift"]:
             nulls = np.full((len(sample.shifts), features.d_sae), np.nan)
             nulls[:, sample.units] = MEASURES[name](shifted, twin).reshape(len(sample.shifts), -1)
             if np.isfinite(nulls).any():
-                found[name] = null_scale(tested[name], nulls, n_active, min_std=MIN_STD)
+                scales[name] = null_scale(tested[name], nulls, n_active, min_std=MIN_STD)
     if wanted["directions"] and features.W_dec is not None and features.W_dec.any():
         random = RandomDirections(features, seed)
         for name in wanted["directions"]:
             nulls = MEASURES[name](random, twin)
-            found[name] = normal_scale(tested[name], np.nanmean(nulls), max(np.nanstd(nulls), MIN_STD))
+            scales[name] = normal_scale(tested[name], np.nanmean(nulls), max(np.nanstd(nulls), MIN_STD))
     for name in wanted["ranks"]:
         with np.errstate(divide="ignore"):
-            found[name] = normal_scale(tested[name], 0.5, 1 / np.sqrt(12 * effective_groups))
-    return found
+            scales[name] = normal_scale(tested[name], 0.5, 1 / np.sqrt(12 * effective_groups))
+    return scales
 
 
 def check_labels(features: FeatureStore, labels: Masks | None, *, needed: bool) -> None:
@@ -270,14 +272,14 @@ def check_labels(features: FeatureStore, labels: Masks | None, *, needed: bool) 
 
 
 def random_directions(moments: Float[Tensor, "d d"], n: int, seed: Any) -> Float[Tensor, "n d"]:
-    """Unit vectors of Gaussian draws with these second moments."""
+    """Draw unit vectors, Gaussian with these second moments."""
     values, vectors = torch.linalg.eigh(moments)
     draws = torch.from_numpy(np.random.default_rng(seed).normal(size=(n, len(moments))))
     return torch.nn.functional.normalize((draws * values.clamp(min=0).sqrt()) @ vectors.T, dim=1).float()
 
 
 def second_moments(W: Float[Tensor, "row d"]) -> Float[Tensor, "d d"]:
-    """Estimates, shrunk, the second moments of the directions of the rows that have one."""
+    """Estimate the second moments of the rows' directions, shrunk; rows of zeros have none."""
     from sklearn.covariance import ledoit_wolf
 
     unit = torch.nn.functional.normalize(W[W.norm(dim=1) > 0].double(), dim=1)

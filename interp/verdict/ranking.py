@@ -1,7 +1,7 @@
-"""Which latents have one meaning, and how sure that is: a table of all latents, most monosemantic first.
+"""Rank all latents in one table, most monosemantic first: which have one meaning, and how sure that is.
 
 In: a FeatureStore, or any codes of tokens. Out: one row a latent (ties: by latent). A latent that was not tested has
-NaN for its probabilities. The verdict of each, and how sure it is:
+NaN for its probabilities. The columns of the verdict:
 
     latent                   index in the dictionary
     verdict                  one of the words below
@@ -10,7 +10,7 @@ NaN for its probabilities. The verdict of each, and how sure it is:
     sure                     whether that interval lies on one side of ½; a monosemantic or polysemantic latent that is
                              not sure has the likelier of the two verdicts, no more
     learnt                   probability that it is the model's own, not the text's statistics seen through random
-                             weights (`learnt`); NaN where there is no evidence of it too, and for a hook that is not
+                             weights (`learnt`); NaN also where there is no evidence of it, and for a hook that is not
                              behind the model's last block
 
 `verdict` is the first of these that is true:
@@ -28,7 +28,7 @@ NaN for its probabilities. The verdict of each, and how sure it is:
 Where rows are no text (`FeatureStore.has_text`), nothing is known of what firings share: a latent that is not dead,
 faint or, firing on > 50 % of the rows, dense is `no_context`.
 
-What it means, in words:
+The columns of the meaning:
 
     explanation              words that predict where it fires, found on the fit half (`interp.verdict`); "" if none
     explanation_json         the rule itself, for programs (`verdict.rules`); "" if none
@@ -40,7 +40,8 @@ What it means, in words:
     shared                   what its firings share above all, in words (`similarity.most_shared`)
     shared_kind              the kind of that predicate (`text.kinds`)
 
-monosemanticity and n_senses know no token share, so those of a single-token latent may be low. What all of it rests on:
+monosemanticity and n_senses do not know the token share, so those of a single-token latent may be low. The columns of
+what the verdict rests on:
 
     concentration, evenness
                              what the probability is made of (`similarity`)
@@ -55,10 +56,10 @@ An entry of `evidence` has `measure`, `value`, `z` (standard deviations above it
 not tested.
 
 The codes are read twice: for all evidence and samples, and to count the rules; for a twin and its null once more each.
-A verdict is about the text that was scanned, and knows no label and no language model. How often it is right is
-measured by `analyses/scorecard/__main__.py`.
-Failing: what no kind of predicate says, an idea or a tone, is no common meaning here; two meanings of one script, topic
-or form, where that is rare in the text, count as one.
+A verdict is about the text that was scanned, and knows no label and no language model. `analyses/scorecard` measures
+how often it is right.
+Failing: a meaning that no kind of predicate says, such as an idea or a tone, is not seen; two meanings of one script,
+topic or form, where that is rare in the text, count as one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -99,7 +100,7 @@ _STEPS = {
     "proposing explanations": 0.31,
     "scoring explanations": 0.23,
 }
-"""What part of a ranking's time its steps take: of the demo, 4,096 latents on 1.2 million tokens."""
+"""The part of a ranking's time that each step takes, measured on the demo: 4,096 latents on 1.2 million tokens."""
 _RULE = ("f1", "precision", "recall", "n_examples", "f1_by_interval", "json")
 
 
@@ -121,14 +122,15 @@ def rank_features(
     """Rank all latents, most monosemantic first. The same store and seed give the same table; what its columns mean is
     in `help("interp.verdict.ranking")`.
 
-    latents: rank these alone, to the same numbers as among all. The codes and the nulls are those of all; the rest of
-    the time, most of it, is in proportion. nulls: circular shifts of the text; latents of similar size share them, so
-    two suffice; where fewer than 100 fire there are more. calibration: None for the one that ships. labels: the masks
-    that were scanned, for their measure's null: the store keeps counts only. use_labels: let the rules name labels too.
-    twin: a scan of the same tokens with a dictionary from another seed. matches: with the dictionaries of the nulls
-    (`compare.null_dictionaries.Nulls.twins`), for `learnt`. judge_faint: test faint latents too, and give them a
-    verdict like any other's. Only calibration and judge_faint change a verdict or the probability of one meaning.
-    `attrs["features"]` says what was ranked (`features.scan`).
+    latents: rank these alone; their numbers are the same as among all. All codes are read and the nulls are those of
+    all latents; the rest of the time, most of it, is in proportion. nulls: how many circular shifts of the text;
+    latents of similar size share them, so two suffice; where fewer than 100 latents fire there are more. calibration:
+    None for the one that ships. labels: the masks that were scanned, for the null of their measure: the store keeps
+    counts only.
+    use_labels: let the rules name labels too. twin: a scan of the same tokens with a dictionary from another seed.
+    matches: the matches with the dictionaries of the nulls (`compare.null_dictionaries.Nulls.twins`), for `learnt`.
+    judge_faint: test faint latents too, and give them a verdict like any other's. Only calibration and judge_faint
+    change a verdict or the probability of one meaning. `attrs["features"]` says what was ranked (`features.scan`).
 
     Under `torchrun` all processes call this with the same arguments; they share out the latents, and each gets the
     whole table. part: (rank, count), to rank every count-th of the latents alone; `join_rankings` makes one table of
@@ -145,7 +147,8 @@ def rank_features(
         check_twin(features, twin)
     work: dict[str, Any] = {"nulls": nulls, "seed": seed, "labels": use_labels, "judge_faint": judge_faint}
     work |= {"twin": None if twin is None else identity(twin), "latents": digest(chosen), "text": features.has_text}
-    team, (rank, count) = processes(), part
+    team = processes()
+    rank, count = part
     part_of(len(chosen), rank, count)  # refuses a part that is none
     team.check_alike([identity(features), work, rank, count], "ranks")
 
@@ -163,7 +166,7 @@ def rank_features(
 
 
 def join_rankings(parts: Sequence[pd.DataFrame], names: Sequence[str] | None = None) -> pd.DataFrame:
-    """The ranking of which these are all parts, as `rank_features` makes it of one piece. names: what errors call them.
+    """Join all parts of a ranking to the table that `rank_features` makes in one piece. names: what errors call them.
 
     Raises ValueError for parts of unlike rankings, for one that is there twice, and for one that is missing.
     """
@@ -174,7 +177,7 @@ def join_rankings(parts: Sequence[pd.DataFrame], names: Sequence[str] | None = N
 
 
 def _sorted(tables: Sequence[pd.DataFrame], has_text: bool) -> pd.DataFrame:
-    """The rows of all tables, most monosemantic first; of no text those first that detect a label best."""
+    """Sort the rows of all tables, most monosemantic first; where there is no text, by how well they detect a label."""
     rows = pd.concat([pd.DataFrame(table) for table in tables], ignore_index=True).sort_values("latent")
     by = "monosemanticity" if has_text else ["label_f1", "n_active"]
     return Ranking(rows.sort_values(by, ascending=False, kind="stable", ignore_index=True))
@@ -194,7 +197,7 @@ def _rank(
     twin: FeatureStore | None,
     matches: pd.DataFrame | None,
 ) -> pd.DataFrame:
-    """The rows of the latents chosen, in any order."""
+    """Rank the latents chosen. Returns their rows, in any order."""
     maxima = np.nan_to_num(features.column("max")).astype(np.float32)
     facts = FiringFacts(maxima, features.column("n_active").astype(np.int64))
     faint = np.zeros(features.d_sae, bool)
@@ -247,8 +250,8 @@ def rank_codes(
     faint: Bool[np.ndarray, " d_sae"] | None = None,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """The ranking of any codes (rows seq * n_ctx + pos) without a feature store, and without words: `rank_features`'
-    columns but for explanations, senses and those of the features table.
+    """Rank any codes (rows seq * n_ctx + pos) without a feature store, and without words: the table has
+    `rank_features`' columns but for explanations, senses and those of the features table.
 
     vocab: one string a token id; without it nothing is known of how tokens are spelt. nulls: as in `rank_features`.
     faint: latents that are not tested (`interp.codes.sparse_codes.is_faint`); None = none.
@@ -287,8 +290,8 @@ def _judge(
     listeners: Sequence[Listener] = (),
     **options: Any,
 ) -> tuple[dict[str, Any], Evidence]:
-    """The columns of the verdict, in the order of the latents, and what they are made of. options: of
-    `collect_evidence`."""
+    """Collect the evidence and judge it. Returns the columns of the verdict, in the order of the latents, and the
+    evidence. options: of `collect_evidence`."""
     calibration = calibration or Calibration.load()
     calibration.warn_of_other_kinds()
     words = WordMass(tokens, vocab, codes.d_sae)
@@ -307,7 +310,7 @@ def _judge(
 
 
 def _column_order() -> list[str]:
-    """The columns of a ranking, in their order, with those of the measures that are registered by now."""
+    """Return the columns of a ranking, in their order, with those of the measures that are registered by now."""
     verdict = ["latent", "monosemanticity", "ci_low", "ci_high", "verdict", "n_senses"]
     rule = ["explanation", *(f"explanation_{name}" for name in _RULE)]
     meaning = ["senses", "sure", "learnt", "shared", "shared_kind", *NAMES]
@@ -321,7 +324,7 @@ def _ranked(
     scales: Mapping[str, NullScale],
     chosen: Bool[np.ndarray, " d_sae"] | None = None,
 ) -> pd.DataFrame:
-    """Sorted, with the column `evidence`; chosen: of some latents only."""
+    """Return the ranking, sorted, with the column `evidence`; chosen: the latents to keep, None for all."""
     n_senses = np.where(evidence.testable, evidence.observed.n_senses, np.nan)
     stated = {name: (evidence.of(name), evidence.null(name)) for name in NAMES}
     stated |= {"n_senses": (n_senses, evidence.senses_null)}
@@ -335,7 +338,7 @@ def _without_context(
     faint: Bool[np.ndarray, " d_sae"],
     chosen: Bool[np.ndarray, " d_sae"],
 ) -> pd.DataFrame:
-    """The rows of a ranking that is of no text: what can be said without one."""
+    """Return the rows of a ranking of codes that are of no text: what can be said without one."""
     n = features.d_sae
     density = n_active / max(features.meta["n_tokens"], 1)
     verdict = np.select([n_active == 0, faint, density > MAX_DENSITY], [DEAD, FAINT, DENSE], NO_CONTEXT)
@@ -353,7 +356,7 @@ def _without_context(
 def _table(
     columns: Mapping[str, Any], stated: Mapping[str, Any], chosen: Bool[np.ndarray, " d_sae"] | None
 ) -> pd.DataFrame:
-    """The columns in their order, and behind them the evidence. stated: as in `evidence_rows`."""
+    """Put the columns into their order, and the evidence behind them. stated: as in `evidence_rows`."""
     table = pd.DataFrame({name: pd.Series(columns[name]) for name in _column_order() if name in columns})
     table = table if chosen is None else table[chosen]
     return table.assign(evidence=evidence_rows(stated, table["latent"].to_numpy()))

@@ -1,6 +1,6 @@
 """The ranking as a table that shows itself, with the rows worth a look first; and the evidence of each latent in it.
 
-`Ranking` shows, in a notebook and in a terminal, the columns that tell a latent, of 40.
+In a notebook and in a terminal `Ranking` shows those of its 40 columns that a reader looks at first.
 """
 
 from collections.abc import Callable, Mapping
@@ -35,8 +35,8 @@ def evidence_rows(
     stated: Mapping[str, tuple[Float64[np.ndarray, " d_sae"], NullScale | None]],
     latents: Int64[np.ndarray, " latent"],
 ) -> pd.Series:
-    """A list of dictionaries for each of some latents. stated: by name a value of each latent, and its null; None where
-    there is none."""
+    """List the evidence of each of some latents, as dictionaries. stated: by name a value of each latent, and its null;
+    None where there is none."""
     listed: dict[int, list[dict[str, Any]]] = {int(latent): [] for latent in latents}
     for name, (values, null) in stated.items():
         numbers = np.column_stack([values, *(null or np.full((3, len(values)), np.nan))])[latents]
@@ -48,8 +48,8 @@ def evidence_rows(
 
 
 def ranking_evidence(ranking: pd.DataFrame, latent: int | None = None) -> pd.DataFrame:
-    """What the verdict of a latent is made of, and its measures: `measure`, `value`, `z`, `null_low`, `null_high`, NaN
-    where there is no null. Without a latent: of all, with their `latent`.
+    """Return what the verdict of a latent is made of, and its measures, as a table: `measure`, `value`, `z`,
+    `null_low`, `null_high`, NaN where there is no null. Without a latent: of all, with their `latent`.
 
     Raises ValueError where the ranking has no such latent, or no evidence.
     """
@@ -70,7 +70,7 @@ def ranking_evidence(ranking: pd.DataFrame, latent: int | None = None) -> pd.Dat
 
 
 class EvidenceTable(pd.DataFrame):
-    """A DataFrame in everything. That of one latent shows each value over its null."""
+    """A DataFrame with the evidence of latents. That of one latent shows each value over its null."""
 
     @property
     def _constructor(self) -> Callable[..., "EvidenceTable"]:
@@ -93,16 +93,16 @@ def _stated(row: dict) -> tuple[object, ...]:
 
 
 class Ranking(pd.DataFrame):
-    """A DataFrame in everything. As a whole it shows the rows that are worth a look, its parts show themselves; those
-    that lack a column which it shows look as pandas shows them."""
+    """A DataFrame of ranked latents. In a notebook a long one shows the rows that are worth a look, a short one all its
+    rows; one that lacks a column needed for that looks as pandas shows it."""
 
     @property
     def _constructor(self) -> Callable[..., "Ranking"]:
         return Ranking
 
     def worth_a_look(self, n: int = 10) -> "Ranking":
-        """At most n rows to begin with: surely of one meaning, with rules in words that hold, no two alike. The first
-        rows of the ranking are mostly latents of a single token, of which it is easiest to be sure."""
+        """Return at most n rows to begin with: surely of one meaning, with rules in words that hold, no two alike. The
+        first rows of the ranking are mostly latents of a single token, of which it is easiest to be sure."""
         return self.loc[worth_a_look(self, n)]  # type: ignore[return-value]
 
     def __repr__(self) -> str:
@@ -166,8 +166,8 @@ def rule_holds(ranking: pd.DataFrame) -> pd.Series:
 
 
 def worth_a_look(ranking: pd.DataFrame, n: int) -> list[Any]:
-    """The index of at most n rows, those first whose rules predict most: by the square of the rule's F1 times the
-    entropy of the tokens that it predicts."""
+    """Return the index of at most n rows, those first whose rules predict most, by the square of the rule's F1 times
+    the entropy of the tokens that it predicts."""
     if not {"verdict", "sure", "explanation", "explanation_f1", "token_entropy"} <= set(ranking):
         return []
     one = ranking[(ranking["verdict"] == MONOSEMANTIC) & ranking["sure"].eq(True) & rule_holds(ranking)]

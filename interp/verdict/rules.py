@@ -1,7 +1,7 @@
-"""A rule in words: where a latent fires, or one of its senses, said with what is true at a position of the text.
+"""Rules in words: where a latent or one of its senses fires, said by what is true at a position of the text.
 
 An atom is one kind of predicates (`text.kinds`) with one of its values or several, and holds where one of these does. A
-rule joins up to three atoms by "and", each of something else:
+rule joins up to three atoms by "and", each about something else:
 
     "thou" or "thee" after a comma in quotes
 
@@ -41,7 +41,7 @@ def most_values(kind: str) -> int:
 
 
 def phrase(rule: Rule) -> str:
-    """The tokens that a rule is about, and where they stand."""
+    """Say a rule in words: the tokens that it is about, and where they stand."""
     atoms = sorted(rule, key=lambda atom: list(KINDS).index(atom.kind))
     subject = next((atom.words for atom in atoms if KINDS[atom.kind].speaks_of == SUBJECT), "tokens")
     places = {atom.kind: atom.words for atom in atoms if KINDS[atom.kind].speaks_of != SUBJECT}
@@ -53,7 +53,7 @@ def phrase(rule: Rule) -> str:
 
 
 def as_json(rule: Rule) -> str:
-    """The rule for `from_json`: a list of atoms [kind, values, names]."""
+    """Write a rule as JSON, for `from_json`: a list of atoms [kind, values, names]."""
     return json.dumps(rule, ensure_ascii=False)
 
 

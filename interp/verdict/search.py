@@ -86,7 +86,7 @@ class Background:
     def of(
         cls, predicates: Predicates, half: Bool[np.ndarray, " seq"], counted: Bool[np.ndarray, " row"]
     ) -> "Background":
-        """half: the sequences that rules are chosen on; counted: the rows that count at all."""
+        """Read the fit half. half: marks its sequences; counted: marks the rows that count at all."""
         n_ctx = predicates.text.tokens.shape[1]
         sequences = np.flatnonzero(half)
         kept = spread_sequences(sequences, n_ctx, MAX_ROWS)
@@ -101,7 +101,7 @@ class Background:
         return len(self.holds) * self.scale
 
     def lookup(self, numbers: Int64[np.ndarray, " candidate"]) -> Int16[np.ndarray, " predicate"]:
-        """The index in `numbers` of each predicate, −1 for one that is not among them; clear it with `clear`."""
+        """Return the index in `numbers` of each predicate, −1 for one that is not among them; clear it with `clear`."""
         if not hasattr(self.scratch, "candidate_of"):
             self.scratch.candidate_of = np.full(len(self.offsets) - 1, -1, np.int16)
         self.scratch.candidate_of[numbers] = np.arange(len(numbers))
@@ -353,7 +353,7 @@ def _atom(predicates: Predicates, shared: CandidatePredicates, rows: np.ndarray,
 
 @njit(cache=True, nogil=True)
 def _rows_by_predicate(holds, n_predicates):
-    """Where the rows of each predicate begin, and all rows, one predicate after the other."""
+    """Return the offsets of each predicate's rows, and all rows, one predicate after the other."""
     offsets = np.zeros(n_predicates + 1, np.int64)
     for row in range(len(holds)):
         for number in holds[row]:

@@ -1,8 +1,8 @@
-"""The senses of latents, described: where each fires, what its firings share, and its rule in words.
+"""Describe the senses of latents: where each fires, what its firings share, and its rule in words.
 
-In: the evidence of a ranking, with the parts into which the sampled firings of each latent fall (`similarity`). Out: of
-each sense a dictionary, its rule among all else that is known of it; and the explanations of the latents themselves,
-which are looked for beside (`explanations`).
+In: the evidence of a ranking, with the parts into which the sampled firings of each latent fall (`similarity`). Out: a
+dictionary for each sense, with its rule and all else that is known of it; and the explanations of the latents
+themselves, which are found in the same passes (`explanations`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,13 +41,13 @@ def describe(
     labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None,
     progress: Progress | None = None,
 ) -> Described:
-    """The latents chosen and their senses. sample: of the pass that the evidence is from; maxima: of each latent;
-    labels: those that rules may name.
+    """Explain the latents chosen, and describe their senses. sample: of the pass that the evidence is from; maxima: of
+    each latent; labels: those that rules may name.
 
-    A sense is `share` of the activation mass, `monosemanticity`, how often shifted text reaches as much (`by_chance`),
-    what its firings share (`common`, in words), `n` sampled firings, `rows` of the strongest and `weak_rows`,
-    `following` tokens, `promoted` share, `rule` with its `f1`, `precision` and `recall`; where no rule was found, the
-    first of `common` is it.
+    A sense has `share` (of the activation mass), `monosemanticity`, `by_chance` (how often shifted text reaches as
+    much), `common` (what its firings share, in words), `n` (sampled firings), `rows` of the strongest and `weak_rows`,
+    `following` tokens, `promoted` (a share), and `rule` with its `f1`, `precision` and `recall`; where no rule was
+    found, the rule is the first of `common`.
     """
     known = _senses(features, evidence)
     words, senses = explain(
@@ -74,7 +74,7 @@ def describe(
 def _senses(
     features: FeatureStore, evidence: Evidence
 ) -> list[tuple[int, Int64[np.ndarray, " firing"], dict[str, Any]]]:
-    """The latent of each sense, its rows, the strongest first, and what is known of it without its rule."""
+    """Return each sense as its latent, its rows, the strongest first, and what is known of it without its rule."""
     flat = features.tokens.numpy().reshape(-1)
     promoted = _promoted(features)
     senses = []
@@ -106,19 +106,19 @@ def _known(value: float) -> float | None:
 def tokens_following(
     flat: Int[np.ndarray, " row"], n_ctx: int, rows: Int64[np.ndarray, " firing"]
 ) -> Int[np.ndarray, " token"]:
-    """The token behind each firing that is not its sequence's last."""
+    """Return the token behind each firing that is not its sequence's last."""
     return flat[rows[rows % n_ctx < n_ctx - 1] + 1]
 
 
 def _commonest(following: Int[np.ndarray, " token"]) -> list[int]:
-    """The tokens that follow most often, those that follow once left out."""
+    """Return the tokens that follow most often, those that follow once left out."""
     tokens, counts = np.unique(following, return_counts=True)
     order = np.argsort(-counts, kind="stable")[:FOLLOWING]
     return [int(tokens[index]) for index in order if counts[index] > 1]
 
 
 def _promoted(features: FeatureStore) -> dict[int, Sequence[int]]:
-    """The tokens of each latent's largest direct logit effects, where the scan knew the model's unembedding."""
+    """Return the tokens of each latent's largest direct logit effects, where the scan knew the model's unembedding."""
     table = features.table("features")
     if "top_logit_tokens" not in table:
         return {}
@@ -127,6 +127,6 @@ def _promoted(features: FeatureStore) -> dict[int, Sequence[int]]:
 
 
 def promoted_share(following: Int[np.ndarray, " token"], promoted: Sequence[int]) -> float | None:
-    """Share of the firings that a promoted token follows: which of its senses a latent's output serves. None where
-    nothing is known to be promoted, or nothing follows."""
+    """Return the share of the firings that a promoted token follows: which of its senses a latent's output serves. None
+    where nothing is known to be promoted, or nothing follows."""
     return float(np.isin(following, promoted).mean()) if len(promoted) and len(following) else None

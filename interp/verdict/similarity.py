@@ -8,29 +8,29 @@ where it holds,
     s_ij    = max over predicates a that hold at i and j of lift(a), 0 if there is none
     r_ij    = min(1, max(0, s_ij − FLOOR) / (½ (R + TYPICAL) − FLOOR)),      R = −ln density,   r_ii = 1
 
-r is 1 for "all that there is to explain", and about 0 among firings at random positions, which share what any text has
-in common. A predicate gets no credit for the two firings that are compared: hence k − 2. Out, with λ₁ ≥ λ₂ the largest
-eigenvalues of √w_i r_ij √w_j, and the level of a latent, the median over its firings of the likeness to the one in NEAR
-of all that are most like each,
+r is 1 where two firings share all that there is to explain, and about 0 among firings at random positions, which share
+what any text has in common. A predicate gets no credit for the two firings that are compared: hence k − 2. Out, with
+λ₁ ≥ λ₂ the largest eigenvalues of √w_i r_ij √w_j, and with the level of a latent, the median over its firings i of the
+(NEAR n)-th largest r_ij,
 
     concentration = λ₁ − λ₂                                        1 if all firings are one cluster, 0 for two equal
                                                                    ones or for many
     evenness      = Σ_{i≠j} w_i w_j min(1, r_ij / level) / Σ_{i≠j} w_i w_j
                                                                    1 if all are as alike as near ones, however little
 
-and how each of them would move if firing i had another weight, of which their errors are made. A broad meaning (late
-words of a sentence) is told by a common predicate, so that all r are small and alike: evenness knows it from a union.
+and how each of them would move if firing i had another weight, from which their errors follow. A broad meaning (late
+words of a sentence) is said by a common predicate, so that all r are small and alike: evenness tells it from a union.
 
 The senses are clusters of average linkage (Sokal & Michener 1958), joined as long as the mean r between two is at least
-JOINED times the level. Clusters with MIN_SENSE of the weight are senses, numbered by weight, and the firings of the
-others are of none.
+JOINED times the level. Clusters with MIN_SENSE of the weight are senses, numbered by weight; the firings of the others
+belong to none.
 
 Source: own; derivatives of eigenvalues as in first-order perturbation, errors as by the infinitesimal jackknife (Efron
 1982). Cost: 3 ms a latent.
-Failing: what no kind of predicate says is not shared, an idea or a tone, say; a concept that has a word in each of four
-languages is four clusters. A sense of fewer than some ten sampled firings cannot be told from stragglers, and firings
-without any meaning fall into parts as well, by the kinds of text that they lie in: hence the senses of shifted text
-beside them (`evidence`).
+Failing: firings that share what no kind of predicate says, such as an idea or a tone, look unlike; a concept that has a
+word in each of four languages is four clusters. A sense of fewer than some ten sampled firings cannot be told from
+stragglers, and firings without any meaning fall into parts as well, by the kinds of text that they lie in: hence the
+senses of shifted text beside them (`evidence`).
 """
 
 from typing import NamedTuple
@@ -48,10 +48,10 @@ FLOOR, TYPICAL = 0.4, 4.0
 NEAR, LEAST_LEVEL = 0.05, 0.15
 """Firings that are nowhere more alike than LEAST_LEVEL have no level of their own."""
 JOINED, MIN_SENSE = 0.5, 0.08
-"""What counts best the senses that readers and planted latents have, of seven and four tried."""
+"""The values, of seven and four tried, by which the senses that readers and planted latents have are counted best."""
 MAX_SENSES = 6
-SAID = 3
-"""Predicates that are said of a sense."""
+N_COMMON = 3
+"""Predicates that are named as shared by the firings of a sense."""
 NAMES = ("concentration", "evenness")
 
 
@@ -71,7 +71,7 @@ class Shared(NamedTuple):
         weights: Float64[np.ndarray, " firing"],
         surprise: Float32[np.ndarray, " predicate"],
     ) -> "Shared":
-        """predicates: −1 for none."""
+        """Find them among the predicates of some firings (−1 for none)."""
         numbers, offsets, members = rows_of_predicates(predicates)
         k = np.diff(offsets)
         share = np.bincount(np.repeat(np.arange(len(k)), k), weights[members], len(k))
@@ -83,9 +83,9 @@ class Shared(NamedTuple):
 
 class Likeness(NamedTuple):
     values: Float64[np.ndarray, " statistic"]
-    """NAMES; NaN of a single firing."""
+    """In the order of NAMES; NaN for a single firing."""
     moves: Float64[np.ndarray, "statistic firing"]
-    """By how much each would change if the firing's weight were doubled."""
+    """How much each statistic would change, per firing, if that firing's weight were doubled."""
 
     @property
     def covariance(self) -> Float64[np.ndarray, "statistic statistic"]:
@@ -94,7 +94,7 @@ class Likeness(NamedTuple):
 
 
 def similarities(shared: Shared, n: int, density: float) -> Float64[np.ndarray, "firing firing"]:
-    """r of n firings of a latent that fires on the share `density` of the text."""
+    """Return r for each two of n firings of a latent that fires on the share `density` of the text."""
     most = (TYPICAL - np.log(max(density, 1e-12))) / 2
     r = _similarities(n, np.clip((shared.lift - FLOOR) / (most - FLOOR), 0, 1), shared.offsets, shared.members)
     np.fill_diagonal(r, 1)
@@ -102,14 +102,14 @@ def similarities(shared: Shared, n: int, density: float) -> Float64[np.ndarray, 
 
 
 def level(r: Float64[np.ndarray, "firing firing"]) -> float:
-    """How alike a firing is to those nearest to it, NEAR of all and LEAST at least: the median over firings."""
+    """Measure how alike a firing is to those nearest to it, NEAR of all and LEAST at least: the median over firings."""
     k = min(max(LEAST, int(np.ceil(NEAR * len(r)))), len(r) - 1)
     rank = len(r) - 1 - k  # a firing is like itself
     return max(LEAST_LEVEL, float(np.median(np.partition(r, rank, axis=1)[:, rank])))
 
 
 def likeness(r: Float64[np.ndarray, "firing firing"], weights: Float64[np.ndarray, " firing"]) -> Likeness:
-    """Measures how alike some firings are; weights sum to 1."""
+    """Measure how alike some firings are; weights sum to 1."""
     if len(weights) < 2:
         return Likeness(np.full(len(NAMES), np.nan), np.zeros((len(NAMES), len(weights))))
     root = np.sqrt(weights)
@@ -128,7 +128,8 @@ def likeness(r: Float64[np.ndarray, "firing firing"], weights: Float64[np.ndarra
 def sense_of_each(
     r: Float64[np.ndarray, "firing firing"], weights: Float64[np.ndarray, " firing"]
 ) -> Int64[np.ndarray, " firing"]:
-    """The sense of each firing, 0 for the largest; −1 for none. The largest cluster is always one."""
+    """Cluster the firings into senses. Returns the sense of each firing, 0 for the largest; −1 for none. The largest
+    cluster is always one."""
     from scipy.cluster.hierarchy import fcluster, linkage
     from scipy.spatial.distance import squareform
 
@@ -145,13 +146,13 @@ def sense_of_each(
 
 
 def most_shared(shared: Shared, weights: Float64[np.ndarray, " firing"], most_nats: float) -> list[tuple[int, int]]:
-    """The SAID predicates that tell most of the firings, each with a firing that has it. Each is the best for what
-    those before it leave unexplained: Σ of the weight that it adds times its lift, at most `most_nats`."""
+    """Find the N_COMMON predicates that explain the firings best, each with a firing that has it. Each is the best for
+    what those before it leave unexplained: Σ of the weight that it adds times its lift, at most `most_nats`."""
     worth = np.minimum(shared.lift, most_nats)
     explained = np.zeros(len(weights))
     best_first: list[tuple[int, int]] = []
     predicate_of = np.repeat(np.arange(len(worth)), np.diff(shared.offsets))
-    for _ in range(SAID):
+    for _ in range(N_COMMON):
         unexplained = np.maximum(worth[predicate_of] - explained[shared.members], 0)
         gain = np.bincount(predicate_of, weights[shared.members] * unexplained, len(worth))
         if not len(gain) or gain.max() < 0.05 * most_nats:

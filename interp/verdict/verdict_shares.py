@@ -1,4 +1,4 @@
-"""What a ranking says in sum: how many latents have each verdict, and shares with their intervals.
+"""Summarize a ranking: how many latents have each verdict, as shares with their intervals.
 
 In: a ranking, or any table with its columns `verdict`, `sure` and `n_senses`.
 """
@@ -26,8 +26,8 @@ from interp.verdict.ranking_tables import has_rule
 
 
 def verdict_shares(ranking: pd.DataFrame) -> pd.DataFrame:
-    """How many latents have each verdict, and of how many that is sure. A row a verdict, with its `n` and, of all that
-    are neither dead nor faint, these shares with their 95 % intervals (Wilson):
+    """Count the latents of each verdict, and those of which it is sure. Returns a row a verdict, with its `n` and, of
+    all that are neither dead nor faint, these shares with their 95 % intervals (Wilson):
 
     share, ci_low, ci_high                  those that have the verdict; NaN for dead and faint
     sure_share, sure_low, sure_high         those that have it and are `sure` of it
@@ -54,7 +54,7 @@ def verdict_shares(ranking: pd.DataFrame) -> pd.DataFrame:
 
 
 class VerdictShares(pd.DataFrame):
-    """A DataFrame in everything. As a whole it shows each share on a line with its interval."""
+    """A DataFrame with the shares of verdicts. In a notebook it shows each share on a line with its interval."""
 
     @property
     def _constructor(self) -> Callable[..., "VerdictShares"]:
@@ -76,9 +76,9 @@ class VerdictShares(pd.DataFrame):
 
 
 def verdict_counts(ranking: pd.DataFrame) -> dict[str, Any]:
-    """`verdicts`: how many latents have each; `unsure`: how many of those by probability have an interval that holds ½;
-    `inseparable`: how many are polysemantic with one sense; `without_rule`: how many are monosemantic, and no rule in
-    words holds of them."""
+    """Count for a summary. `verdicts`: how many latents have each; `unsure`: how many of those by probability have an
+    interval that holds ½; `inseparable`: how many are polysemantic with one sense; `without_rule`: how many are
+    monosemantic, and no rule in words holds of them."""
     by_probability = ranking[ranking["verdict"].isin(BY_PROBABILITY)]
     has_no_rule = (ranking["verdict"] == MONOSEMANTIC) & ~has_rule(ranking) & ("explanation" in ranking)
     return {

@@ -1,7 +1,7 @@
-"""The verdict of each latent, from its evidence.
+"""Judge each latent: its verdict in one word, from its evidence.
 
 In: evidence and its calibration, and how much of a latent's activation falls on one token. Out: the columns of a
-ranking that say the verdict and what it is made of; `ranking` has their meaning.
+ranking that say the verdict and what it rests on; `ranking` has their meaning.
 """
 
 import numpy as np
@@ -23,7 +23,7 @@ from interp.verdict.similarity import NAMES
 MAX_DENSITY = 0.5
 """A latent that fires on more than this share of tokens splits the text, whatever it means."""
 MAX_DENSITY_WITHOUT_MEANING = 0.1
-"""The same, for latents that more likely than not have no one meaning."""
+"""The same limit, for latents that more likely than not do not have one meaning."""
 SINGLE_SHARE = 0.9
 """Activation on one token, spelt with or without a space and in any case, that makes a latent single-token."""
 
@@ -36,7 +36,8 @@ def verdict_columns(
     n_rows: int,
     faint: Bool[np.ndarray, " d_sae"],
 ) -> dict[str, np.ndarray]:
-    """An array a column, in the order of the latents. token_share: the largest share of activation on one token."""
+    """Judge each latent. Returns an array a column of the ranking, in the order of the latents. token_share: the
+    largest share of activation on one token."""
     density = n_active / max(n_rows, 1)
     chance = calibration.probability(evidence.observed.statistics, evidence.observed.covariance)
     one = chance.one >= 0.5

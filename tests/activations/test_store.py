@@ -190,7 +190,7 @@ def several_hooks(path, n_rows=200, factor=1.0, seed=0, limit=None, **options) -
         n_ids=n_rows,
         n_ctx=20,
         seed=seed,
-        origin={},
+        made_of={},
         **options,
     )
     ids = torch.arange(n_rows)
@@ -517,7 +517,7 @@ def test_a_store_takes_the_place_of_another_only_where_that_is_said_and_once_it_
 
 
 def test_a_row_costs_little_more_than_its_values():
-    columns = shard_writer.StoreConfig(widths={"mlp": 512}, n_ids=400_000, origin={}).columns
+    columns = shard_writer.StoreConfig(widths={"mlp": 512}, n_ids=400_000, made_of={}).columns
     token = 2
     assert (shards.ShardLayout(65_536, columns).size / 65_536 + token) / 512 <= 2.05
 
@@ -525,7 +525,7 @@ def test_a_row_costs_little_more_than_its_values():
 def test_shards_of_rows_are_even_and_depend_on_the_seed():
     ids = torch.arange(100_000)
     one, other = shard_writer.shard_of(ids.numpy(), 10, 0), shard_writer.shard_of(ids.numpy(), 10, 1)
-    config = shard_writer.StoreConfig(widths={"mlp": 512}, n_ids=len(ids), rows_per_shard=10_000, origin={})
+    config = shard_writer.StoreConfig(widths={"mlp": 512}, n_ids=len(ids), rows_per_shard=10_000, made_of={})
     assert config.n_shards(len(ids)) == 10 and config.shard_rows(ids.split(700), 10) == tuple(
         (one == i).sum() for i in range(10)
     )

@@ -51,9 +51,10 @@ report.views.compare = (() => {
 
   /* What the page, or the server of the model, knows the two to have in common (latent_pairs.py); null: neither. */
   async function common([a, first], [b, second]) {
-    const held = first.pairs?.[b];
+    const heldOf = ({ pairs }, with_) => (pairs ?? []).find(([other]) => other === with_)?.slice(1);
+    const held = heldOf(first, b);
     if (held) return held;
-    const swapped = second.pairs?.[a];
+    const swapped = heldOf(second, a);
     if (swapped) return [...swapped.slice(0, 3), swapped[4], swapped[3], swapped[5]];
     return view.ask ? view.ask(a, b) : null;
   }

@@ -20,7 +20,7 @@ Activations take most of the page's bytes: `coded` writes the examples of a late
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
@@ -86,23 +86,21 @@ class Contexts:
 
 
 def coded(examples: Sequence[list], n_ctx: int) -> list:
-    """Write examples as columns: [kinds, rows, labels, values, exponent, text], from which the page has them back.
+    """Write examples as columns: [kinds, rows, labels, values, exponent, counts, gaps, activations], from which the
+    page has them back.
 
-    The text has a character (`encode_tokens`) for each of these numbers, example after example: how many other tokens
-    of the sequence the latent fires on, and of each how many tokens lie before it since the last of them, and its
-    activation ±m · 10^(exponent − 1 − e), with m in 10..99, as 180 e + m − 10, and 90 more where it is below 0."""
+    The last three are texts (`encode_tokens`). Of each example: on how many other tokens of its sequence the latent
+    fires; of each of these, how many tokens lie before it since the last of them; and its activation
+    ±m · 10^(exponent − 1 − e), with m in 10..99, as 180 e + m − 10, and 90 more where it is below 0."""
     others = [[(pos, z) for pos, z in zip(e[4][::2], e[4][1::2], strict=True) if pos != e[1] % n_ctx] for e in examples]
-    exponent = max((_two_digits(z)[1] for firings in others for _, z in firings), default=0)
-    encoded: list[int] = []
-    for firings in others:
-        encoded.append(len(firings))
-        last = -1
-        for pos, z in firings:
-            code, own = _two_digits(z)
-            encoded += [pos - last - 1, code + 180 * (exponent - own)]
-            last = pos
+    places = [[pos for pos, _ in firings] for firings in others]
+    gaps = [pos - last - 1 for own in places for last, pos in pairwise([-1, *own])]
     columns = ([example[field] for example in examples] for field in range(4))
-    return [*columns, exponent, encode_tokens(encoded)]
+    digits = [_two_digits(z) for firings in others for _, z in firings]
+    exponent = max((own for _, own in digits), default=0)
+    activations = [code + 180 * (exponent - own) for code, own in digits]
+    texts = (encode_tokens(codes) for codes in ([*map(len, places)], gaps, activations))
+    return [*columns, exponent, *texts]
 
 
 def positions(store: FeatureStore) -> dict[int, list[int]]:

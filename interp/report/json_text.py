@@ -10,6 +10,8 @@ import numpy as np
 
 DIGITS = 3
 """Significant digits of a number: the page shows no more."""
+MAX_WIDTH = 8
+"""Fields of a row of a table; longer lists are of as many items by chance."""
 _TENS = np.array([10**i for i in range(16)], float)
 _FIRST_CODE, _SURROGATES, _N_SURROGATES = 93, 0xD800, 0x800
 _FIRST_PACKED, _BITS = 0x100, 15
@@ -30,6 +32,26 @@ def pack(text: str) -> str:
     left_over = -len(bits) % _BITS
     codes = np.pad(bits, (0, left_over)).reshape(-1, _BITS) @ (1 << np.arange(_BITS)[::-1])
     return (np.array([left_over, *codes]) + _FIRST_PACKED).astype("<u2").tobytes().decode("utf-16-le")
+
+
+def columns_of(values: Sequence[Any]) -> Any:
+    """Values of one kind in columns, in which like stands beside like: a tenth fewer bytes when packed.
+
+    Mappings become {"keys", "columns"}, a column a key, None where one lacks it; lists that are all of one length up to
+    MAX_WIDTH {"columns"}; other lists {"lengths", "all"}, one after the other; anything else stays a list. None among
+    mappings or lists is marked in `missing`, by its place."""
+    there = [value for value in values if value is not None]
+    missing = {"missing": [place for place, value in enumerate(values) if value is None]}
+    marked = missing if len(there) < len(values) else {}
+    if there and all(isinstance(value, dict) for value in there):
+        keys = list(dict.fromkeys(key for value in there for key in value))
+        return {"keys": keys, "columns": [columns_of([value.get(key) for value in there]) for key in keys], **marked}
+    if there and all(isinstance(value, list) for value in there):
+        lengths = [len(value) for value in there]
+        if 0 < lengths[0] <= MAX_WIDTH and len(set(lengths)) == 1:
+            return {"columns": [columns_of(column) for column in zip(*there, strict=True)], **marked}
+        return {"lengths": lengths, "all": columns_of([item for value in there for item in value]), **marked}
+    return list(values)
 
 
 def number(value: Any, digits: int = DIGITS) -> float | int | str | None:

@@ -56,7 +56,7 @@ report.views.overview = (() => {
     const share = `${percent(known.n / known.of)} are `;
     return panel([share, term("learnt"), " by the model"], own(known, (n) => `the ${n} features that could be tested`),
       `The other ${percent(1 - known.n / known.of)} look like features of a model with random weights: the text alone `
-        + "can explain them.");
+        + "can explain them. No null was tested for this share.");
   }
 
   function effect(known) {

@@ -68,22 +68,46 @@ const loadData = (() => {
 
 const numbered = (name, k) => `${name}-${String(k).padStart(4, "0")}`;
 
+const loadChunk = (() => {
+  const opened = new Map();
+  const read = (columns) => Object.fromEntries(Object.entries(columns).map(([name, packed]) => [name, rowsOf(packed)]));
+  return (k) => {
+    if (!opened.has(k)) opened.set(k, loadData(numbered("features", k)).then(read));
+    return opened.get(k);
+  };
+})();
+
 async function loadFeature(latent) {
   const { chunk } = report.data.page;
-  const columns = await loadData(numbered("features", Math.floor(latent / chunk)));
-  const feature = Object.fromEntries(Object.entries(columns).map(([name, values]) => [name, values[latent % chunk]]));
+  const columns = await loadChunk(Math.floor(latent / chunk));
+  const feature = Object.fromEntries(Object.entries(columns).map(([name, rows]) => [name, rows[latent % chunk]]));
   return { ...feature, examples: examplesOf(feature.examples) };
 }
 
+/* Values from their columns (json_text.py); one that a mapping lacks is null. */
+function rowsOf(packed) {
+  if (Array.isArray(packed)) return packed;
+  const { keys, columns, lengths, all, missing = [] } = packed;
+  const parts = columns?.map(rowsOf);
+  const items = all && rowsOf(all);
+  let end = 0;
+  const some = parts
+    ? parts[0].map((_, k) => parts.map((part) => part[k]))
+    : lengths.map((length) => items.slice(end, (end += length)));
+  const rows = keys ? some.map((row) => Object.fromEntries(keys.map((key, k) => [key, row[k]]))) : some;
+  for (const place of missing) rows.splice(place, 0, null);
+  return rows;
+}
+
 /* Examples as the views read them, [kind, row, labels, value, [pos, value, …]], of their columns (contexts.py). */
-function examplesOf([kinds, rows, labels, values, exponent, text]) {
-  const codes = report.text.decoded(text);
+function examplesOf([kinds, rows, labels, values, exponent, ...texts]) {
+  const [counts, gaps, codes] = texts.map(report.text.decoded);
   let at = 0;
   return kinds.map((kind, k) => {
     const sparse = [];
-    for (let n = codes[at++], pos = -1; n > 0; n--) {
-      pos += codes[at++] + 1;
-      const code = codes[at++];
+    for (let n = counts[k], pos = -1; n > 0; n--, at++) {
+      pos += gaps[at] + 1;
+      const code = codes[at];
       const sign = code % 180 < 90 ? "" : "-";
       sparse.push(pos, Number(`${sign}${(code % 90) + 10}e${exponent - 1 - Math.floor(code / 180)}`));
     }

@@ -18,7 +18,7 @@ from interp.features.bins import merged_bins
 from interp.features.feature_store import FeatureStore
 from interp.features.firing_statistics import bin_edges
 from interp.report.contexts import ROWS_AT_ONCE, Contexts, coded
-from interp.report.json_text import DIGITS, encode_tokens, numbers
+from interp.report.json_text import DIGITS, columns_of, encode_tokens, numbers
 
 CHUNK = 64
 CHUNKS_AT_ONCE = 64
@@ -57,8 +57,8 @@ def payloads(
     store: FeatureStore, features: pd.DataFrame, contexts: Contexts, extras: Mapping[str, Mapping[int, Any]]
 ) -> Iterator[tuple[str, dict]]:
     """Name and contents of each chunk file. features: one row a latent, by latent; extras: name → latent → what the
-    page shows under this name; a latent that lacks an entry has None. A chunk has a list for each name, over its
-    latents: compressed, it is a tenth smaller than one object for each latent."""
+    page shows under this name; a latent that lacks an entry has None. A chunk has `columns_of` the latents' values for
+    each name."""
     step = CHUNK * CHUNKS_AT_ONCE
     missing: dict[str, Any] = {"histogram": {"edges": [], "counts": []}, "examples": coded([], store.n_ctx)}
     for start in range(0, store.d_sae, step):
@@ -67,7 +67,7 @@ def payloads(
             latents = range(first, min(first + CHUNK, store.d_sae))
             chunk = {name: [by.get(j, missing.get(name, [])) for j in latents] for name, by in block.items()}
             chunk |= {name: [by.get(j) for j in latents] for name, by in extras.items()}
-            yield f"features-{first // CHUNK:04d}", chunk
+            yield f"features-{first // CHUNK:04d}", {name: columns_of(values) for name, values in chunk.items()}
 
 
 def _block(

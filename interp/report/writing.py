@@ -186,9 +186,9 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
     _write_script(folder, "map", encode(map_payload(inputs, page["columns"]["explanation"], seed)))
     progress(3, total, "writing features")
     pairs = pairs_shown(store)
-    beside: dict[int, dict[str, list]] = {}
+    beside: dict[int, list[list]] = {}
     for (latent, other), shared in zip(pairs.tolist(), in_common(store, pairs), strict=True):
-        beside.setdefault(latent, {})[str(other)] = shared
+        beside.setdefault(latent, []).append([other, *shared])
     extras: dict[str, Mapping[int, Any]] = {
         "pairs": beside,
         "senses": accounts,

@@ -23,7 +23,7 @@ from interp.report import assets, decoder_layout, write_report
 from interp.report.columns import recommended_order, table_columns, worth_showing
 from interp.report.contexts import activations_around, coded, positions
 from interp.report.inputs import ReportInputs
-from interp.report.json_text import encode_tokens, number, numbers, pack
+from interp.report.json_text import columns_of, encode_tokens, number, numbers, pack
 from interp.report.latent_map import map_names, surroundings
 from interp.report.latent_pairs import in_common
 from interp.report.null_shares import closest_null, nulls_account
@@ -170,22 +170,39 @@ def data(page: Path, name: str):
     if not name.startswith("features-"):
         return value
     first = int(name.removeprefix("features-")) * CHUNK
-    latents = [dict(zip(value, own, strict=True)) for own in zip(*value.values(), strict=True)]
+    columns = {name: rows_of(packed) for name, packed in value.items()}
+    latents = [dict(zip(columns, own, strict=True)) for own in zip(*columns.values(), strict=True)]
     return {str(first + k): own | {"examples": decoded(*own["examples"])} for k, own in enumerate(latents)}
 
 
-def decoded(kinds, rows, labels, values, exponent, text: str) -> list[list]:
+def rows_of(packed) -> list:
+    """The values of which `columns_of` made columns."""
+    if isinstance(packed, list):
+        return packed
+    if "lengths" in packed:
+        items = iter(rows_of(packed["all"]))
+        rows = [[next(items) for _ in range(length)] for length in packed["lengths"]]
+    else:
+        rows = [list(row) for row in zip(*map(rows_of, packed["columns"]), strict=True)]
+    if "keys" in packed:
+        rows = [dict(zip(packed["keys"], row, strict=True)) for row in rows]
+    for place in packed.get("missing", []):
+        rows.insert(place, None)
+    return rows
+
+
+def decoded(kinds, rows, labels, values, exponent, *texts: str) -> list[list]:
     """The examples of a latent, as the page reads them."""
-    codes = iter(decode_tokens(text))
+    counts, gaps, codes = (iter(decode_tokens(text)) for text in texts)
     examples = []
     for fields in zip(kinds, rows, labels, values, strict=True):
         pos, sparse = -1, []
-        for _ in range(next(codes)):
-            pos += 1 + next(codes)
+        for _ in range(next(counts)):
+            pos += 1 + next(gaps)
             power, code = divmod(next(codes), 180)
             sparse += [pos, (-1) ** (code >= 90) * (code % 90 + 10) * 10.0 ** (exponent - 1 - power)]
         examples.append([*fields, sparse])
-    assert next(codes, None) is None
+    assert [next(rest, None) for rest in (counts, gaps, codes)] == [None] * 3
     return examples
 
 
@@ -209,6 +226,20 @@ def test_examples_are_read_back_from_their_columns_whatever_their_values():
         assert one[:4] == other[:4] and one[4] == pytest.approx(other[4])
     with_own = [[0, 13, 2, 7.01, [5, 7.0, 6, 2.0]]]
     assert decoded(*coded(with_own, 8)) == [[0, 13, 2, 7.01, [6, 2.0]]], "its own activation is its value"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [], [None, None], [1, "a", None], [[]], [[], [1], [2, 3]], [[1, "x"], [2, None]], [None, [1, 2], None, []],
+        [{"a": 1}, None, {"a": [1, 2], "b": None}], [[[1, 2], [3, 4]], [], [[5, 6]]], [{"a": {"b": [[1.5]]}}, {}],
+        [list(range(9)), list(range(9))],
+    ],
+)  # fmt: skip
+def test_values_are_read_back_from_their_columns(values):
+    keys = {key for value in values if isinstance(value, dict) for key in value}
+    filled = [dict.fromkeys(keys) | value if isinstance(value, dict) else value for value in values]
+    assert rows_of(json.loads(json.dumps(columns_of(values)))) == filled
 
 
 @pytest.mark.parametrize("length", range(16))
@@ -287,7 +318,8 @@ def test_pairs_have_in_common_what_their_codes_have(page, run, monkeypatch):
                 assert others == pytest.approx(expected, rel=0.06)
     held = data(page, "features-0000")
     nearest = held["7"]["neighbours"][0][0]
-    assert str(max(7, nearest)) in data(page, f"features-{min(7, nearest) // CHUNK:04d}")[str(min(7, nearest))]["pairs"]
+    held = data(page, f"features-{min(7, nearest) // CHUNK:04d}")[str(min(7, nearest))]["pairs"]
+    assert max(7, nearest) in [other for other, *_ in held]
 
 
 def test_text_files_hold_every_token_once(run, folder, monkeypatch):

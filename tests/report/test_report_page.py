@@ -824,7 +824,7 @@ def test_two_features_are_compared_at_an_address_of_their_own(browser, address):
 def test_of_two_that_the_page_holds_no_counts_of_it_says_the_bounds_that_it_knows(browser, address):
     nearest = "[...one.neighbours, ...one.coactivations].map(([other]) => other)"
     far = f"""(async () => {{
-        const one = await loadFeature(3), held = Object.keys(one.pairs ?? {{}}).map(Number);
+        const one = await loadFeature(3), held = (one.pairs ?? []).map(([other]) => other);
         for (let k = 4; k < 30; k++) {{
             const other = await loadFeature(k), theirs = [...other.neighbours, ...other.coactivations];
             if (![...held, ...{nearest}].includes(k) && !theirs.some(([latent]) => latent === 3)) return k;

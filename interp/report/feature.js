@@ -8,8 +8,9 @@ report.views.feature = (() => {
   const { firstStored, region } = report.firings;
   const N_LISTED = 5;
   const N_NEAR = 3;
+  const N_COMMON = 4;
   const LEAST_F1 = 0.1; // of a label that is shown
-  const BESIDE_HISTOGRAM = ["fires on", "firings", "activation", "tokens", "position"];
+  const BESIDE_HISTOGRAM = ["fires on", "firings", "activation", "tokens", "mostly", "position"];
   let wanted;
 
   const block = (title, ...children) => h("section.block", null, h("h3", null, title), ...children);
@@ -115,7 +116,12 @@ report.views.feature = (() => {
       ["firings", `${format.count(known.n_active)} in ${format.count(known.n_sequences)} ${inputs}`],
       ["activation", `mean ${format.significant(known.mean)}, max ${format.significant(known.max)}`],
     ];
-    if (hasText) rows.push(["tokens", `${format.count(known.n_tokens)} ${kinds}, entropy ${entropy} nats`]);
+    if (hasText) {
+      const on = feature.tokens.filter(([offset]) => offset === 0).slice(0, N_COMMON);
+      const share = ([, token, n]) => [tokenElement(word(token)), ` ${format.percent(n / known.n_active)} `];
+      rows.push(["tokens", `${format.count(known.n_tokens)} ${kinds}, entropy ${entropy} nats`]);
+      rows.push(["mostly", h("span.mostly", null, on.map((row) => h("span", null, share(row))))]);
+    }
     if (feature.positions) rows.push(["position", position(feature.positions)]);
     const { fvu_rise: rise = null, dec_norm: norm = null, enc_dec_cosine: cosine = null } = known;
     if (rise !== null) rows.push(["explains", `${format.percent(rise)} of the variance`]);

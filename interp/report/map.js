@@ -327,9 +327,9 @@ report.views.map = (() => {
       search,
       h("label", null, "Colour by ", chooser),
       lasso,
-      h("button", { type: "button", title: "select what is in sight", onclick: select }, "Select what is in view"),
+      h("button", { type: "button", title: "select what is in sight", onclick: select }, "Select view"),
       h("span.zooms", null, zoom("+", "zoom in", 1.6), zoom("−", "zoom out", 1 / 1.6)),
-      h("button", { type: "button", title: "0", onclick: () => scatter.fit() }, "Whole map"),
+      h("button", { type: "button", title: "show the whole map (0)", onclick: () => scatter.fit() }, "Fit"),
     ];
   }
 

@@ -330,7 +330,7 @@ def test_terms_have_one_meaning_each_that_the_glossary_has_too(browser, address)
 def test_strong_activations_are_told_from_weak_ones_on_a_dark_screen(browser, address):
     browser.size(1400, 900, dark=True)
     browser.open(f"{address}#feature/3")
-    token = "(at) => h(`span.token.on${at >= 0.6 ? '.strong' : ''}`, {'--shade': at}, 'x')"
+    token = "(at) => h(`span.token.on${at >= 0.8 ? '.strong' : ''}`, {'--shade': at}, 'x')"
     strengths = f"[0.1, 0.3, 0.5, 0.7, 0.9, 1].map({token})"
     browser.evaluate(f"document.querySelector('.example .text').replaceChildren(...{strengths})")
     colours = browser.evaluate(

@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from itertools import count
 from random import Random
 
+from interp.runtime.progress import Progress, no_progress
 from models import installed_text, own_text  # noqa: F401  each registers its sources, as `generated` does
-from models.documents import Document, Progress
+from models.documents import Document
 from models.generated import FORMATS
 from models.sources import TEXT_SOURCES
 
@@ -116,7 +117,7 @@ class Split:
     val: list[Document]
 
 
-def load_documents(config: CorpusConfig, *, progress: Progress | None = None) -> list[Document]:
+def load_documents(config: CorpusConfig, *, progress: Progress = no_progress) -> list[Document]:
     """Read the documents of a source, in order, until they hold `config.characters`.
 
     Raises ValueError or OSError on text that is missing, empty, not UTF-8 or without the named field, and where a
@@ -127,10 +128,9 @@ def load_documents(config: CorpusConfig, *, progress: Progress | None = None) ->
     for document in stream_documents(config):
         documents.append(document)
         characters += len(document.text)
-        if progress and len(documents) % 100 == 0:
+        if len(documents) % 100 == 0:
             progress(characters, max(characters, limit or 0), f"{len(documents):,} documents")
-    if progress:
-        progress(characters, max(characters, limit or 0), f"{len(documents):,} documents")
+    progress(characters, max(characters, limit or 0), f"{len(documents):,} documents")
     return documents
 
 

@@ -19,9 +19,6 @@ from dataclasses import dataclass
 from random import Random
 from typing import NamedTuple
 
-Progress = Callable[[int, int, str], None]
-"""Long work calls it with what is done, the total and a note."""
-
 
 class Span(NamedTuple):
     """Characters start..end of a document (half open) carry the label."""

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from models.documents import Progress
+from interp.runtime.progress import Progress, no_progress
 from models.language_model import LanguageModel
 from models.recipe import Precision, TrainingConfig, autocast
 from models.transformer import Transformer
@@ -47,7 +47,7 @@ def evaluate_loss(
     *,
     batch_size: int = 32,
     precision: Precision = "auto",
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> float:
     """Measure the model's next-token loss in nats a token, over every token but the first of each sequence."""
     device, total = next(model.parameters()).device, 0.0
@@ -55,8 +55,7 @@ def evaluate_loss(
         batch = tokens[start : start + batch_size].to(device)
         with autocast(device, precision):
             total += float(_loss(model, batch)) * len(batch)
-        if progress is not None:
-            progress(min(start + batch_size, len(tokens)), len(tokens), "validation")
+        progress(min(start + batch_size, len(tokens)), len(tokens), "validation")
     return total / len(tokens)
 
 

@@ -9,17 +9,17 @@ and otherwise left to PyTorch's fused kernels.
 """
 
 import math
-import resource
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import psutil
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
+
+from interp.runtime.memory import check_memory
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "essay": dict(n_layers=2, d_model=64, n_heads=2, d_mlp=128),
@@ -70,12 +70,7 @@ class TransformerConfig:
 
     def check_memory(self) -> None:
         """Raise ValueError where the weights need more memory than is free, before it is taken."""
-        needed, free = 4 * self.n_parameters, free_memory()
-        if needed > free:
-            raise ValueError(
-                f"a model of {self.n_parameters:,} parameters needs {needed / 1e9:,.1f} GB of memory, "
-                f"of which {free / 1e9:,.1f} GB are free"
-            )
+        check_memory(4 * self.n_parameters, f"a model of {self.n_parameters:,} parameters", "take a smaller one")
 
     @property
     def n_parameters(self) -> int:
@@ -206,12 +201,3 @@ def hooked(*points: nn.Module) -> bool:
     """Whether a hook is attached, TransformerLens's or one of `register_forward_hook`."""
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return any(getattr(point, kind) for point in points for kind in kinds)
-
-
-def free_memory() -> int:
-    """Return the bytes that the machine has left, or that this process may still take if those are fewer."""
-    free = psutil.virtual_memory().available
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if limit == resource.RLIM_INFINITY:
-        return free
-    return max(0, min(free, limit - psutil.Process().memory_info().vms))

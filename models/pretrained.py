@@ -76,7 +76,7 @@ def _model_folder(location: str) -> Path:
 
 
 def _is_a_runs(location: str) -> bool:
-    from models.files import read_json
+    from interp.storage.files import read_json
 
     folder = _model_folder(location)
     if (folder / REFERENCE).is_file():
@@ -87,7 +87,7 @@ def _is_a_runs(location: str) -> bool:
 @model_source(takes="a run's folder, or the folder of its stage `model`", owns=_is_a_runs)
 def interp(name: str, *, dtype: str, revision: str | None, tokenizer: Any) -> Any:
     """The small transformer that a run trained, or the pretrained model that it names."""
-    from models.files import read_json
+    from interp.storage.files import read_json
     from models.pretrained_tokenizer import wrapped
     from models.transformer import Transformer
 
@@ -135,7 +135,7 @@ def load_tokenizer(location: str | Path) -> "Tokenizer | PretrainedTokenizer":
     """Load the tokenizer of a folder, of a model's or run's folder, or of any model that `model_source_of` finds.
 
     Raises FileNotFoundError or ValueError, naming the location, where there is none that can be read."""
-    from models.files import read_json
+    from interp.storage.files import read_json
     from models.pretrained_tokenizer import REMEDY, PretrainedTokenizer
     from models.tokenizer import Tokenizer
 
@@ -191,7 +191,7 @@ def _check_size(name: str, door: Any, config: Any, dtype: str, folder: Path, ggu
     bit each, and that the memory can. Raises ValueError if not."""
     import torch
 
-    from models.layers import free_memory
+    from interp.runtime.memory import check_memory
 
     described = 0
     with _one_line(name), suppress(NotImplementedError), torch.device("meta"):
@@ -204,12 +204,8 @@ def _check_size(name: str, door: Any, config: Any, dtype: str, folder: Path, ggu
             "fetch it again"
         )
     kept_as = str(getattr(config, "dtype", None) or "float32").removeprefix("torch.") if dtype == "auto" else dtype
-    needed, free = described * getattr(torch, kept_as).itemsize, free_memory()
-    if needed > free:
-        raise ValueError(
-            f"{name} has {described:,} weights, which need {needed / 1e9:,.1f} GB of memory, of which "
-            f"{free / 1e9:,.1f} GB are free: take a smaller model, or its weights as bfloat16"
-        )
+    needed = described * getattr(torch, kept_as).itemsize
+    check_memory(needed, f"{name} with {described:,} weights", "take a smaller model, or its weights as bfloat16")
 
 
 def auto_class(config: Any) -> Any:

@@ -13,7 +13,7 @@ Bytes that are no text by themselves stand as ⟨d7⟩, ids without a token as �
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -73,17 +73,6 @@ class PretrainedTokenizer:
         kept = [int(i) for i in ids if not (skip_bos and int(i) == self.bos_id)]
         return self._fast.decode([i for i in kept if i in self._pieces], skip_special_tokens=False)
 
-    def chat(self, messages: Sequence[Mapping[str, str]], *, add_generation_prompt: bool = False) -> list[int]:
-        """Encode a conversation `[{"role": "user", "content": "…"}, …]` as the model's own template writes it.
-
-        Raises ValueError if the tokenizer has none."""
-        if not self.inner.chat_template:
-            raise ValueError("this tokenizer has no chat template: write the conversation as text")
-        text = self.inner.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=add_generation_prompt
-        )
-        return self.inner(text, add_special_tokens=False, split_special_tokens=False)["input_ids"]
-
     def display(self) -> list[str]:
         """Return one readable string an id."""
         written, letters = json.loads(self._fast.to_str()), byte_letters()
@@ -113,9 +102,7 @@ class PretrainedTokenizer:
         self.inner.save_pretrained(Path(folder))
 
     @classmethod
-    def load(
-        cls, source: str | Path, *, revision: str | None = None, d_vocab: int | None = None
-    ) -> "PretrainedTokenizer":
+    def load(cls, source: str | Path, *, revision: str | None = None) -> "PretrainedTokenizer":
         """Load the tokenizer of a folder, of a GGUF file, or of a name that Hugging Face knows.
 
         Raises ValueError or OSError, naming it, where there is no fast tokenizer."""
@@ -128,7 +115,7 @@ class PretrainedTokenizer:
         elif not (path / "tokenizer.json").is_file():
             kind = AutoTokenizer
         try:
-            tokenizer = cls(kind.from_pretrained(str(source), **options), d_vocab=d_vocab)
+            tokenizer = cls(kind.from_pretrained(str(source), **options))
         except Exception as error:  # whatever a damaged file makes the library raise
             reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
             raise ValueError(f"{path} has no tokenizer that can be read ({reason}): {REMEDY}") from None
@@ -144,11 +131,6 @@ def wrapped(tokenizer: Any, d_vocab: int | None = None) -> Any:
         if tokenizer is None or hasattr(tokenizer, "display")
         else PretrainedTokenizer(tokenizer, d_vocab=d_vocab)
     )
-
-
-def vocab_strings(tokenizer: Any) -> list[str]:
-    """Return one readable string an id, for our tokenizers and Hugging Face's."""
-    return wrapped(tokenizer).display()
 
 
 def _rising(offsets: list[tuple[int, int]]) -> Int[np.ndarray, "token 2"]:

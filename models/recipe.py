@@ -25,6 +25,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from interp.runtime.devices import multiplies_bfloat16
+
 Precision = Literal["auto", "float32", "bfloat16"]
 FINAL_LR = 0.05
 """The learning rate at the end, as a fraction of its peak."""
@@ -117,17 +119,9 @@ def check_finite(losses: Tensor, norms: Tensor, first_step: int, config: Trainin
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager:
-    if precision == "bfloat16" or (precision == "auto" and _multiplies_bfloat16(device)):
+    if precision == "bfloat16" or (precision == "auto" and multiplies_bfloat16(device)):
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()
-
-
-def _multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 matmuls are faster than float32 ones here: without units for it a CPU emulates them."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return device.type == "cpu" and any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
 
 
 def token_loss(

@@ -13,6 +13,7 @@ name, and of the million characters of the work that it begins in.
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -21,8 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from models.documents import Document, Progress
-from models.files import atomic, read_json, write_json
+from interp.runtime.progress import Progress, no_progress
+from interp.storage.files import atomic, read_json, tensors_header, write_json
+from models.documents import Document
 from models.pretrained_tokenizer import wrapped
 from models.tokenizing import encode_documents, opening_ids, unlike
 
@@ -47,7 +49,7 @@ def tokenize_stream(
     val_fraction: float = 0.0,
     seed: int = 0,
     deduplicate: bool = True,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> dict[str, dict[str, int]]:
     """Write the file `train` and, with `val_fraction` of the works, the file `val`: rows of n_ctx tokens, packed. What
     is there is replaced once the new files are whole. Returns the documents, tokens and characters of each.
@@ -92,7 +94,7 @@ def _read_all(
     tokenizer: Any,
     opening: list[int],
     n_done: int,
-    progress: Progress | None,
+    progress: Progress,
 ) -> None:
     """Tokenize the documents of all sides, but for the first `n_done`."""
     n_seen, characters = 0, 0
@@ -105,8 +107,7 @@ def _read_all(
             spool.names += [document.name if i < _MAX_NAMES else "" for i, document in enumerate(own, first)]
             if n_seen > n_done:
                 spool.add(encode_documents(own, tokenizer, opening, []) if own else None, first, n_seen)
-        if progress:
-            progress(characters, characters, f"{n_seen:,} documents")
+        progress(characters, characters, f"{n_seen:,} documents")
 
 
 def _limited(documents: Iterator[tuple[str, Document]], characters: int) -> Iterator[tuple[str, Document]]:
@@ -180,25 +181,19 @@ class _Spool:
     def finish(self, tokenizer: str) -> dict[str, int]:
         """Put the columns into the file, as `LabelledTokens.load` reads it; the labels, of which there are none, take
         no room on most disks."""
-        shape = [self.n_rows, self.n_ctx]
-        entries = {"row_characters": ("I64", shape[:1], 8), "tokens": ("I32", shape, 4)}
-        entries |= {"document_ids": ("I32", shape, 4), "label_bits": ("I8", shape, 1)}
+        rows = (self.n_rows, self.n_ctx)
+        shapes = {"row_characters": rows[:1], "tokens": rows, "document_ids": rows, "label_bits": rows}
+        entries = [
+            (name, dtype, shapes[name], math.prod(shapes[name]) * dtype.itemsize)
+            for name, dtype in (_COLUMNS | {"label_bits": np.dtype(np.int8)}).items()
+        ]
         names = {"label_names": [], "document_names": self.names, "tokenizer": tokenizer}
-        header: dict[str, Any] = {"__metadata__": {"names": json.dumps(names)}}
-        start = 0
-        for name, (dtype, dims, size) in entries.items():
-            stop = start + int(np.prod(dims)) * size
-            header[name] = {"dtype": dtype, "shape": dims, "data_offsets": [start, stop]}
-            start = stop
-        text = json.dumps(header).encode()
-        text += b" " * (-len(text) % 8)
         with atomic(self.path) as temporary, open(temporary, "wb") as file:
-            file.write(len(text).to_bytes(8, "little") + text)
-            for name in entries.keys() - {"label_bits"}:
-                file.seek(8 + len(text) + header[name]["data_offsets"][0])
+            file.write(tensors_header(entries, {"names": json.dumps(names)}))
+            for name in _COLUMNS:
                 with open(self.folder / name, "rb") as column:
                     shutil.copyfileobj(column, file, 1 << 20)
-            file.truncate(8 + len(text) + start)
+            file.truncate(file.tell() + math.prod(rows))
         characters = int(np.fromfile(self.folder / "row_characters", np.int64).sum())
         return {"documents": len(self.names), "tokens": self.n_rows * self.n_ctx, "characters": characters}
 

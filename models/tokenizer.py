@@ -18,7 +18,7 @@ import tokenizers
 from jaxtyping import Int
 from torch import Tensor
 
-from models.files import write_text
+from interp.storage.files import write_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
-from models.documents import Document, Progress
+from interp.runtime.progress import Progress, no_progress
+from models.documents import Document
 from models.pretrained_tokenizer import PretrainedTokenizer, wrapped
 from models.tokenizer import Tokenizer
 from models.tokens import PADDING, LabelledTokens
@@ -29,7 +30,7 @@ def tokenize(
     pack: bool = True,
     deduplicate: bool = True,
     labels: Sequence[str] | None = None,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> LabelledTokens:
     """Turn texts into rows of n_ctx tokens.
 
@@ -157,15 +158,14 @@ def _encoded(
     tokenizer: Tokenizer | PretrainedTokenizer,
     opening: list[int],
     names: list[str],
-    progress: Progress | None,
+    progress: Progress,
 ) -> _Encoded:
     """Encode all documents, a million characters at a time."""
     parts, done = [], 0
     for batch in _batches(documents, characters=1_000_000):
         parts.append(encode_documents(batch, tokenizer, opening, names))
         done += len(batch)
-        if progress:
-            progress(done, len(documents), "documents tokenized")
+        progress(done, len(documents), "documents tokenized")
     return _Encoded(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True))) if parts else _NONE
 
 

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from models.files import open_tensors, write_tensors
+from interp.storage.files import open_tensors, write_tensors
 
 PADDING = -2
 """The document id of a position that holds no text."""

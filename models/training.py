@@ -23,18 +23,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from models.documents import Progress
+from interp.runtime.progress import Progress, no_progress
+from interp.storage.files import read_json, write_json
+from models.checkpoints import check_inputs, checksum, keep_rows, load_weights, read_checkpoint, write_checkpoint
 from models.evaluation import TextTokenizer, decoded, evaluate_loss, measure_losses, sample_texts
-from models.files import (
-    check_inputs,
-    checksum,
-    keep_rows,
-    load_weights,
-    read_checkpoint,
-    read_json,
-    write_checkpoint,
-    write_json,
-)
 from models.recipe import CLIP_NORM, TrainingConfig, adamw, autocast, batch_rows, check_finite
 from models.transformer import Transformer
 
@@ -72,7 +64,7 @@ def train_model(
     val_characters: int | None = None,
     resume: bool = True,
     checkpoint_seconds: float = 10.0,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> TrainingResult:
     """Train `model` in place, on the device where it lies, and fill the folder `out` (see above).
 
@@ -84,9 +76,7 @@ def train_model(
     out = Path(out)
     _check_tokens(model, train_tokens, val_tokens)
     inputs = _inputs(model, train_tokens, val_tokens, config)
-    training = _Training(
-        model, train_tokens, val_tokens, config, out, inputs, progress or (lambda done, total, note: None)
-    )
+    training = _Training(model, train_tokens, val_tokens, config, out, inputs, progress)
     if resume and (finished := training.finished()) is not None:
         return finished
     training.begin(resume)

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 from transformer_lens.HookedRootModule import HookedRootModule
 
-from models.files import count_weights, load_weights, read_json, write_json, write_tensors
+from interp.storage.files import read_json, write_json, write_tensors
+from models.checkpoints import count_weights, load_weights
 from models.language_model import layer_aliases
 from models.layers import EPS, Attention, Block, Embed, LayerNorm, PosEmbed, TransformerConfig, Unembed, hooked
 from models.recipe import token_loss

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from interp import ActivationStore, FeatureStore, ScanConfig, SparseCodes, TopKConfig, rank_codes, train_sae
-from interp.pipeline.validation import read_fields
+from interp.storage.files import read_json, write_tensors
+from models.checkpoints import keep_rows
 from models.corpus import CorpusConfig, load_documents
-from models.files import keep_rows, read_json, write_tensors
 from models.layers import TransformerConfig
 from models.own_text import matching_files
 from models.recipe import TrainingConfig
@@ -101,13 +101,6 @@ def test_counts_of_what_is_kept_and_of_nulls_have_an_end():
     for given in ({"nulls": 10**7}, {"seed": 2**64}, {"nulls": 1.5}, {"seed": True}):
         with pytest.raises(ValueError, match="must be a whole number in"):
             rank_codes(TOKENS, codes_of(TOKENS), **given)
-    with pytest.raises(ValueError, match="tokens = 1000000000001 must be in -10¹²..10¹²"):
-        read_fields(TrainingConfig, {"tokens": 10**12 + 1})
-
-
-def test_a_dictionary_larger_than_the_memory_is_refused(store):
-    with pytest.raises(ValueError, match="d_sae=10000000000 on 16 numbers a row, batch_size=64, needs .* GB of memory"):
-        train_sae(store, "activations", TopKConfig(d_sae=10**10, k=2, tokens=64, batch_size=64, device="cpu"))
 
 
 @pytest.mark.parametrize("name, value", [("d_vocab", 10**12), ("n_layers", 10**9), ("d_mlp", 10**9)])
@@ -134,7 +127,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path):
 @pytest.mark.parametrize("text", ["", "[]", '{"n": ' + "9" * 5000 + "}", "[" * 10**5, "\x00"])
 def test_json_that_is_none_names_the_file_and_the_remedy(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
-    with pytest.raises(ValueError, match="config.json (is not valid JSON|holds a list).*: do this"):
+    with pytest.raises(ValueError, match="config.json is damaged, it (is not valid JSON|holds no named values).*: do"):
         read_json(tmp_path / "config.json", "do this")
     (tmp_path / "metrics.jsonl").write_text(f"{text}\n")
     with pytest.raises(ValueError, match="metrics.jsonl is damaged"):

@@ -1,6 +1,6 @@
 """Reads a user's values as the fields of a config dataclass: pydantic checks the types, the dataclass itself the rest.
 
-Numbers are strict (no text, no truth values, whole ones for integers, finite, at most 10¹²), TOML's lists stand for
+Numbers are strict (no text, no truth values, whole ones for integers, finite), TOML's lists stand for
 tuples and "none" for None. A mistake is a ValueError of one line: the field, the value, and what it must be or the
 nearest known name.
 """
@@ -20,9 +20,6 @@ from interp.storage.checks import STRICT
 
 if TYPE_CHECKING:
     from interp.sae import SAEConfig
-
-MAX_INTEGER = 10**12
-"""No count, size or seed of a run is larger; a larger one is a slip, and would run for ever or overflow."""
 
 
 def read_fields(kind: type, values: Mapping[str, Any], whose: str = "") -> dict[str, Any]:
@@ -97,9 +94,6 @@ def short(value: Any) -> str:
 
 
 def _read(name: str, value: Any, hint: Any, reader: TypeAdapter) -> Any:
-    for number in value if isinstance(value, list) else [value]:
-        if isinstance(number, int | float) and int in _leaves(hint) and abs(number) > MAX_INTEGER:
-            raise ValueError(f"{name} = {short(number)} must be in -10¹²..10¹²")
     try:
         return reader.validate_python(_python(value, hint))
     except ValidationError as error:

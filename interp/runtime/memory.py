@@ -6,10 +6,12 @@ from pathlib import Path
 import psutil
 
 
-def check_memory(n_bytes: int, purpose: str) -> None:
-    """Check that this much memory is free. Raises ValueError, beginning with `purpose`, if not."""
+def check_memory(n_bytes: int, purpose: str, remedy: str) -> None:
+    """Check that this much memory is free. Raises ValueError, beginning with `purpose` and ending with the remedy, if
+    not."""
     if n_bytes > (free := free_memory()):
-        raise ValueError(f"{purpose} needs {n_bytes / 1e9:,.1f} GB of memory, of which {free / 1e9:,.1f} GB are free")
+        needs = f"{purpose} needs {n_bytes / 1e9:,.1f} GB of memory, of which {free / 1e9:,.1f} GB are free"
+        raise ValueError(f"{needs}: {remedy}")
 
 
 def free_memory() -> int:

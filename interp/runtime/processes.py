@@ -140,19 +140,6 @@ def processes() -> Processes:
     return Processes(dist.get_rank(), dist.get_world_size())
 
 
-def device_named(name: str) -> torch.device:
-    """Return a device by its name; `auto` is the GPU where there is one. Raises ValueError for a missing device."""
-    if name != "auto":
-        try:
-            torch.empty(0, device=name)
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            raise ValueError(f"device={name!r} is not there on this machine: use 'cpu', or 'auto'") from error
-        return torch.device(name)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
 def part_of(n: int, rank: int, count: int) -> slice:
     """A rank's slice of n rows: contiguous, in the order of the ranks, as even as can be."""
     if not 0 <= rank < count:

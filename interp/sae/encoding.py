@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.codes.sparse_codes import SparseCodes
+from interp.runtime.devices import multiplies_bfloat16
 from interp.runtime.threads import share, share_pieces, slices
 from interp.sae.kernels.dispatch import kernels
 from interp.sae.kernels.torch_kernels import PreActivations, Tiled
@@ -121,13 +122,8 @@ def piece_rows(rows: int, d_sae: int, low_precision: bool = False) -> int:
 
 
 def has_fast_bfloat16(x: Tensor) -> bool:
-    """Tells whether a bfloat16 matmul is the faster one where x lives (on a CPU: AVX-512 BF16 or AMX units)."""
-    if x.dtype != torch.float32:
-        return False
-    if x.device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return x.device.type == "cpu" and any(getattr(torch.cpu, name, bool)() for name in probes)
+    """Tell whether a bfloat16 matmul is the faster one for a float32 tensor where x lives; False for other tensors."""
+    return x.dtype == torch.float32 and multiplies_bfloat16(x.device)
 
 
 def _matmul(x: Tensor, encoder_rows: Tensor, b_enc: Tensor) -> Multiply:

@@ -30,8 +30,9 @@ from interp.activations import ActivationSource
 from interp.activations.hooks import Model
 from interp.activations.model_passes import TokenBatches, concatenate_tokens
 from interp.activations.stream import ActivationStream
+from interp.runtime.devices import device_named
 from interp.runtime.memory import check_memory
-from interp.runtime.processes import Processes, device_named, processes
+from interp.runtime.processes import Processes, processes
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import torch_on_one_thread
 from interp.sae import formats
@@ -107,28 +108,21 @@ def train_sae(
     that is not finite, and where `out` is damaged or holds training of another config or on another store (what
     differs).
     """
-    if isinstance(config, Sequence):
-        return train_sweep(
-            store,
-            hook,
-            config,
-            out,
-            tokens=tokens,
-            harvesting=harvesting,
-            target=target,
-            resume=resume,
-            overwrite=overwrite,
-            progress=progress,
-            checkpoint_seconds=checkpoint_seconds,
-            log=log,
-        )
     check_log(log, out)
+    is_sweep = isinstance(config, Sequence)
+    configs = config if isinstance(config, Sequence) else [config]
+    if not configs or not all(isinstance(each, SAEConfig) for each in configs):
+        raise ValueError(f"config={config!r} must be a config, as TopKConfig(…), or several")
     clock = _Clock(checkpoint_seconds, progress)
-    source = _source(store, hook, target, tokens, harvesting, [config], clock)
+    source = _source(store, hook, target, tokens, harvesting, configs, clock)
     with ExitStack() as folders:
-        run = _begin(folders, source, config, None if out is None else Path(out), log, resume, overwrite)
-        trained = _train(source, [run], clock)
-    return trained[0]
+        runs = []
+        for i, each in enumerate(configs):
+            folder = None if out is None else Path(out, str(i)) if is_sweep else Path(out)
+            own_log = _numbered(log, i) if is_sweep else log
+            runs.append(_begin(folders, source, each, folder, own_log, resume, overwrite))
+        saes = _train(source, runs, clock)
+    return saes if is_sweep else saes[0]
 
 
 def train_sweep(
@@ -136,31 +130,13 @@ def train_sweep(
     hook: str | Sequence[str],
     configs: Sequence[SAEConfig],
     out: str | Path | None = None,
-    *,
-    tokens: TokenBatches | None = None,
-    harvesting: Mapping[str, Any] = {},
-    target: str | None = None,
-    resume: bool = True,
-    overwrite: bool = False,
-    progress: Progress = no_progress,
-    checkpoint_seconds: float = 30.0,
-    log: Log = None,
+    **options: Unpack[_Options],
 ) -> list[SAE]:
-    """`train_sae` for each config, in one pass over the data, with the files in `out/0`, `out/1`, …
+    """`train_sae` for each config, in one pass over the data, with the files in `out/0`, `out/1`, … Options are its.
 
     A function that takes the log's rows finds the config's number in them, as `run`.
     """
-    check_log(log, out)
-    if not configs:
-        raise ValueError("configs=[] must be a config, as TopKConfig(…), or several")
-    clock = _Clock(checkpoint_seconds, progress)
-    source = _source(store, hook, target, tokens, harvesting, configs, clock)
-    folders = [None if out is None else Path(out) / str(i) for i in range(len(configs))]
-    logs = [_numbered(log, i) for i in range(len(configs))]
-    with ExitStack() as opened:
-        inputs_of_run = zip(configs, folders, logs, strict=True)
-        runs = [_begin(opened, source, config, folder, log, resume, overwrite) for config, folder, log in inputs_of_run]
-        return _train(source, runs, clock)
+    return train_sae(store, hook, list(configs), out, **options)
 
 
 def _begin(
@@ -193,9 +169,6 @@ def _source(
     configs: Sequence[SAEConfig],
     clock: "_Clock",
 ) -> TrainingRows:
-    for config in configs:
-        if not isinstance(config, SAEConfig):
-            raise ValueError(f"config={config!r} must be a config, as TopKConfig(…), or several")
     if not isinstance(store, ActivationSource):
         if tokens is None:
             raise ValueError("to train on a model without a store, give tokens=; or give a store")
@@ -401,7 +374,8 @@ def _check_room(config: SAEConfig, hooks: HookScales, processes: int) -> None:
     """Check that the memory suffices. Raises ValueError where training needs more than is free."""
     width = hooks.d_in + hooks.d_out
     needed = training_bytes(config, width, processes)
-    check_memory(needed, f"d_sae={config.d_sae} on {width} numbers a row, batch_size={config.batch_size},")
+    purpose = f"d_sae={config.d_sae} on {width} numbers a row, batch_size={config.batch_size},"
+    check_memory(needed, purpose, "lower d_sae or batch_size")
 
 
 def training_bytes(config: SAEConfig, width: int, processes: int = 1) -> int:

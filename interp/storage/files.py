@@ -61,11 +61,9 @@ def as_json(content: Any) -> Any:
 
 def read_any_json(file: str | Path, remedy: str) -> Any:
     """Read a JSON file. Raises ValueError, with the remedy, for a file that is no JSON, and for a pipe or
-    device, which may never end."""
-    if Path(file).exists() and not Path(file).is_file():
-        raise ValueError(f"{file} is no file: {remedy}")
+    device, which may never end; FileNotFoundError where there is none."""
     try:
-        return json.loads(Path(file).read_bytes())
+        return json.loads(_existing(file, remedy).read_bytes())
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is damaged, it is not valid JSON ({error}): {remedy}") from None
 
@@ -115,13 +113,14 @@ def tensors_header(
 @contextmanager
 def open_tensors(file: str | Path, remedy: str) -> Iterator[Any]:
     """Open a safetensors file as `safetensors.safe_open` does. Raises ValueError, with the remedy, for a damaged one,
-    and where the block asks for a tensor, a key or text that is not there."""
+    and where the block asks for a tensor, a key or text that is not there; FileNotFoundError where there is no file."""
     from safetensors import SafetensorError, safe_open
 
+    _existing(file, remedy)
     try:
         with safe_open(str(file), "pt") as stored:
             yield stored
-    except (SafetensorError, json.JSONDecodeError, KeyError, TypeError) as error:
+    except (SafetensorError, json.JSONDecodeError, RecursionError, KeyError, TypeError) as error:
         raise ValueError(f"{file} is damaged ({error}): {remedy}") from error
 
 
@@ -143,6 +142,14 @@ def digest_file(file: str | Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def _existing(file: str | Path, remedy: str) -> Path:
+    if not Path(file).exists():
+        raise FileNotFoundError(f"{file} does not exist: {remedy}")
+    if not Path(file).is_file():
+        raise ValueError(f"{file} is no file: {remedy}")
+    return Path(file)
+
+
 def _plain(value: Any) -> Any:
     if hasattr(value, "item"):
         return value.item()
@@ -151,6 +158,8 @@ def _plain(value: Any) -> Any:
 
 def _claim(temporary: Path) -> int:
     """Create or take over a temporary file, such as a killed process left, and hold it: its open descriptor."""
+    if temporary.is_symlink():  # it would be written through
+        temporary.unlink()
     while True:
         handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:

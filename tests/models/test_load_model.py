@@ -16,7 +16,7 @@ from interp.activations.stream import ActivationStream
 from interp.evaluation.baselines import FixedDictionary, RandomDictionary
 from interp.evaluation.quality import evaluate_dictionary
 from interp.features.feature_store import scan_features
-from models import load_model, vocab_strings
+from models import load_model
 from models.transformer import Transformer, TransformerConfig
 from tests.activations.test_harvest import rows_of
 from tests.foreign_models import (
@@ -138,7 +138,7 @@ def test_a_copy_is_a_model_of_its_own(model, tokens):
 
 
 def test_a_vocabulary_can_be_read_and_joins_to_the_text(model, family):
-    strings = vocab_strings(model.tokenizer)
+    strings = model.tokenizer.display()
     assert len(strings) == model.d_vocab and not any("�" in string for string in strings)
     for text in TEXTS[:5]:
         encoding = model.tokenizer.encode_batch([text])[0]
@@ -262,11 +262,9 @@ def test_a_model_larger_than_its_files_is_refused_before_memory_is_taken(tmp_pat
 def test_a_model_larger_than_the_memory_is_refused_before_it_is_loaded(tmp_path, monkeypatch):
     folder = write_foreign("gpt2", tmp_path / "small")
     n_weights = sum(weight.numel() for weight in load_model(folder).parameters())
-    monkeypatch.setattr("models.layers.free_memory", lambda: 3 * n_weights)
+    monkeypatch.setattr("interp.runtime.memory.free_memory", lambda: 3 * n_weights)
     assert load_model(folder, dtype="bfloat16").d_vocab
-    with pytest.raises(
-        ValueError, match=f"small has {n_weights:,} weights, which need .* GB of memory, of which .* free"
-    ):
+    with pytest.raises(ValueError, match=f"small with {n_weights:,} weights needs .* GB of memory, of which .* free"):
         load_model(folder)
 
 

@@ -94,17 +94,6 @@ def test_a_tokenizer_is_saved_and_read_back(tokenizer, family, tmp_path):
         and share_encoded_again(tokenizer, drawn) < 0.8
         and share_encoded_again(tokenizer, drawn + 400) == 0
     )
-    if family != "llama":
-        with pytest.raises(ValueError, match="no chat template"):
-            read.chat([{"role": "user", "content": "Hi"}])
-
-
-def test_a_conversation_is_written_as_the_template_says():
-    tokenizer = PretrainedTokenizer(foreign_tokenizer("llama"))
-    ids = tokenizer.chat([{"role": "user", "content": "the river"}, {"role": "bot", "content": "sings"}])
-    assert tokenizer.decode(ids, skip_bos=False) == "<s>user: the river</s><s>bot: sings</s>"
-    assert ids.count(tokenizer.bos_id) == ids.count(tokenizer.eos_id) == 2
-    assert tokenizer.encode("<s>").count(tokenizer.bos_id) == 1  # in a text its letters are letters again
 
 
 def test_word_pieces_are_shown_with_the_space_before_a_word():

@@ -26,7 +26,6 @@ from interp.storage.files import (
     write_tensors,
     write_text,
 )
-from models import layers
 
 
 def test_a_failed_write_leaves_the_last_whole_file(tmp_path):
@@ -83,12 +82,11 @@ def test_ratio_of_nothing_is_nan_unless_told():
     assert ratio(1, np.zeros(2), empty=0.0).tolist() == [0, 0]
 
 
-@pytest.mark.parametrize("room", [memory, layers])
-def test_free_memory_is_no_more_than_a_process_may_take(monkeypatch, room):
-    assert 0 < room.free_memory() <= psutil.virtual_memory().total
+def test_free_memory_is_no_more_than_a_process_may_take(monkeypatch):
+    assert 0 < memory.free_memory() <= psutil.virtual_memory().total
     limit = psutil.Process().memory_info().vms + (1 << 20)
-    monkeypatch.setattr(room.resource, "getrlimit", lambda _: (limit, limit))
-    assert 0 <= room.free_memory() <= 1 << 20
+    monkeypatch.setattr(memory.resource, "getrlimit", lambda _: (limit, limit))
+    assert 0 <= memory.free_memory() <= 1 << 20
 
 
 def test_the_steps_of_one_work_are_told_in_percent_of_it():

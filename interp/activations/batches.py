@@ -7,7 +7,8 @@ While the rows of one shard are given out, a thread reads the next: two are in m
 """
 
 import os
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -132,6 +133,44 @@ class ActivationBatches(Iterator[Tensor]):
         slot = int(np.searchsorted(ends, row, side="right"))
         shard = int(shards[slot])
         return _EpochRow(epoch, shard, row - int(ends[slot]) + self.shard_rows[shard])
+
+
+class ReadInBatches(ABC):
+    """What a store has whose rows lie in shards: batches of them, of one hook or of several side by side."""
+
+    @property
+    @abstractmethod
+    def shard_rows(self) -> tuple[int, ...]:
+        """Rows of each shard."""
+
+    @abstractmethod
+    def columns(self, hook: str | Sequence[str]) -> tuple[ShardColumn, ...]:
+        """Readers of the rows of hooks, into memory that is there already."""
+
+    def batches(
+        self,
+        hook: str | Sequence[str],
+        batch_size: int,
+        seed: int = 0,
+        shuffle: bool = True,
+        epochs: int | None = 1,
+        part: tuple[int, int] = (0, 1),
+    ) -> ActivationBatches:
+        """Batches of rows in float32; endless if `epochs` is None. Of several hooks: their activations side by side.
+
+        Batches run on over the end of an epoch, so only the very last may be short.
+        Without `shuffle` the rows come shard after shard, as they are stored. The order of the rows depends on the
+        store, `shuffle` and `seed`, and on nothing else. `part=(rank, count)` gives the rank's slice of each batch.
+        """
+        columns, rows = self.columns(hook), self.shard_rows
+        return ActivationBatches(columns, rows, batch_size, seed=seed, shuffle=shuffle, epochs=epochs, part=part)
+
+
+def named_hooks(hook: str | Sequence[str]) -> tuple[str, ...]:
+    """One hook's name or several, as several. Raises ValueError on none."""
+    if not hook:
+        raise ValueError(f"hook={hook!r} names no hook: name at least one")
+    return (hook,) if isinstance(hook, str) else tuple(hook)
 
 
 class _EpochRow(NamedTuple):

@@ -85,7 +85,6 @@ def import_hidden_states(
         row_ids = list(_row_ids(prompts, n_ctx))
         shard_rows = config.shard_rows(iter(row_ids), config.n_shards(n_rows))
         with StoreWriter(new, config, shard_rows, batch_rows=max(map(len, prompts))) as writer:
-            writer.limits = None
             for place in range(writer.position, len(paths)):
                 with open_tensors(paths[place], _REMEDY) as stored:
                     acts = stored.get_tensor("hidden_states")

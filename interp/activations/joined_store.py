@@ -14,14 +14,14 @@ from dataclasses import replace
 from jaxtyping import Int
 from torch import Tensor
 
-from interp.activations.batches import ActivationBatches
+from interp.activations.batches import ReadInBatches, ShardColumn, named_hooks
 from interp.activations.row_statistics import ActivationStatistics
 from interp.activations.shards import ROW_IDS, TOKENS
 from interp.activations.sources import Provenance, RowLimit, Shard
-from interp.activations.store import ActivationStore, named_hooks
+from interp.activations.store import ActivationStore
 
 
-class JoinedStore:
+class JoinedStore(ReadInBatches):
     """Rows of several stores side by side: those of the first, with the activations of all. Made by `join_stores`.
 
     A hook is called "<store>/<its name there>".
@@ -102,20 +102,9 @@ class JoinedStore:
         store, name = self.find(hook)
         return store.shard(i, name)
 
-    def batches(
-        self,
-        hook: str | Sequence[str],
-        batch_size: int,
-        seed: int = 0,
-        shuffle: bool = True,
-        epochs: int | None = 1,
-        part: tuple[int, int] = (0, 1),
-    ) -> ActivationBatches:
-        """Batches of rows in float32, of several hooks side by side (`ActivationStore.batches`)."""
+    def columns(self, hook: str | Sequence[str]) -> tuple[ShardColumn, ...]:
         hooks = [(self.name_of(hook_name), *self.find(hook_name)) for hook_name in named_hooks(hook)]
-        columns = tuple(replace(store.columns(name)[0], hook_name=hook_name) for hook_name, store, name in hooks)
-        rows = self.shard_rows
-        return ActivationBatches(columns, rows, batch_size, seed=seed, shuffle=shuffle, epochs=epochs, part=part)
+        return tuple(replace(store.columns(name)[0], hook_name=hook_name) for hook_name, store, name in hooks)
 
     def verify(self) -> None:
         """Check every byte. Raises ValueError that names the first file that is not as it was written."""

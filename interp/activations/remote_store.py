@@ -27,8 +27,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load
 from torch import Tensor
 from typing_extensions import TypedDict
 
@@ -40,8 +38,10 @@ from interp.activations.shards import (
     ROW_IDS,
     Column,
     ShardLayout,
+    altered,
     check_store_manifest,
     columns_of,
+    small_tensors,
 )
 from interp.activations.store_writer import StoreWriter
 from interp.storage.addresses import (
@@ -187,13 +187,7 @@ class RemoteFiles:
 
     def small(self, name: str) -> dict[str, Tensor]:
         """A file beside the parts."""
-        data = read_object(self.path / name)
-        if digest(data) != self.manifest["files"][name]["sha256"]:
-            raise _altered(self.path / name)
-        try:
-            return load(data)
-        except SafetensorError as error:
-            raise ValueError(f"{self.path / name} is damaged ({error}): {REMEDY}") from None
+        return small_tensors(read_object(self.path / name), self.manifest, self.path / name)
 
     def verify(self) -> None:
         """Every byte of all files."""
@@ -225,10 +219,10 @@ class RemoteFiles:
         parts = read_ranges(files, ranges)
         for file, data, expected in zip(files, parts, sums, strict=True):
             if digest(data) != expected:
-                raise _altered(file)
+                raise altered(file, "a part of it")
         data = b"".join(parts)
         if len(data) != self.layouts[i].n_rows * column.row_bytes:
-            raise _altered(self.path / MANIFEST)
+            raise altered(self.path / MANIFEST, "a part of it")
         return data
 
     def _fetch_shard(self, i: int, column: Column) -> bytes:
@@ -239,7 +233,7 @@ class RemoteFiles:
         size = self.layouts[i].n_rows * column.row_bytes
         data = read_ranges([file], [(start, start + size)])[0] if size else b""
         if digest(data) != shard["sha256"][column.name]:
-            raise _altered(file)
+            raise altered(file, "a part of it")
         return data
 
     def _all_heads(self) -> list[tuple[int, dict[str, Tensor]]]:
@@ -250,7 +244,7 @@ class RemoteFiles:
                 raw = read_ranges([self.path / part["file"] for part in parts], [(0, part["head"]) for part in parts])
                 for part, data in zip(parts, raw, strict=True):
                     if digest(data) != part["sha256"]:
-                        raise _altered(self.path / part["file"])
+                        raise altered(self.path / part["file"], "a part of it")
                 self._heads = [(len(data), _head_tensors(data)) for data in raw]
             return self._heads
 
@@ -390,7 +384,3 @@ def _head_tensors(raw: bytes) -> dict[str, Tensor]:
             data = torch.frombuffer(bytearray(raw[start:stop]), dtype=torch.uint8)
             tensors[name] = data.clone().view(types[entry["dtype"]]).view(entry["shape"])
     return tensors
-
-
-def _altered(address: Address) -> ValueError:
-    return ValueError(f"{address} is altered: it has another SHA-256 than was written; {REMEDY}")

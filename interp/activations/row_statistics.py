@@ -25,7 +25,6 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-MaxNorm = float | str | None
 STATISTICS_ROWS = 32_768
 _MEDIAN_ROWS = _CHUNK_ROWS = 4096
 _WIDEST_SECOND_MOMENT = 2048
@@ -169,7 +168,7 @@ def find_outliers(
     norms: Float[Tensor, " row"],
     squares: Float[Tensor, " row"],
     n_ctx: int | None,
-    max_norm: MaxNorm = "auto",
+    max_norm: float | str | None = "auto",
     *,
     mean_square: float | None = None,
 ) -> Outliers:
@@ -191,9 +190,7 @@ def find_outliers(
     return Outliers(median, limit, row_share, variance_share, dominate)
 
 
-def outliers_among(
-    rows: Float[Tensor, "row d"], all_rows: ActivationStatistics, n_ctx: int | None, max_norm: MaxNorm = "auto"
-) -> Outliers:
+def outliers_among(rows: Float[Tensor, "row d"], all_rows: ActivationStatistics, n_ctx: int | None) -> Outliers:
     """Find the outliers among all rows of a store, of which `rows` are a random sample."""
     rows = some_of(rows, NORM_SAMPLE_ROWS)
     blocks = rows.split(_CHUNK_ROWS)
@@ -201,7 +198,7 @@ def outliers_among(
     centre = some_of(rows[norms <= TIMES_MEDIAN * norms.median()], _CHUNK_ROWS).float().mean(0)
     squares = torch.cat([(block.float() - centre).square().sum(1) for block in blocks])
     off = float((all_rows.mean - centre).double().square().sum())
-    return find_outliers(norms, squares, n_ctx, max_norm, mean_square=all_rows.variance + off)
+    return find_outliers(norms, squares, n_ctx, mean_square=all_rows.variance + off)
 
 
 def is_within(rows: Float[Tensor, "row d"], limit: float) -> Bool[Tensor, " row"]:

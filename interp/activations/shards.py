@@ -20,6 +20,7 @@ from safetensors.torch import load
 from torch import Tensor
 from typing_extensions import TypedDict
 
+from interp.storage.addresses import Address
 from interp.storage.checks import Amount, Count, Digest, FileName, Finite, validated
 from interp.storage.files import digest, read_json, tensors_header
 from interp.storage.folder_kinds import check_exists
@@ -145,19 +146,13 @@ class StoreFiles:
         tensor = self.layouts[i].read(file, name, into=into)
         if (i, name) not in self._checked:
             if digest(tensor) != self.manifest["shards"][i]["sha256"][name]:
-                raise _altered(file, f"its tensor {name!r}")
+                raise altered(file, f"its tensor {name!r}")
             self._checked.add((i, name))
         return tensor
 
     def small(self, name: str) -> dict[str, Tensor]:
         """A file beside the shards."""
-        data = (self.path / name).read_bytes()
-        if digest(data) != self.manifest["files"][name]["sha256"]:
-            raise _altered(self.path / name, "it")
-        try:
-            return load(data)
-        except SafetensorError as error:
-            raise ValueError(f"{self.path / name} is damaged ({error}): {REMEDY}") from None
+        return small_tensors((self.path / name).read_bytes(), self.manifest, self.path / name)
 
     def verify(self) -> None:
         """Every byte of all files."""
@@ -166,7 +161,7 @@ class StoreFiles:
         for i, layout in enumerate(self.layouts):
             with open(self._shard(i), "rb") as stream:
                 if stream.read(len(layout.header)) != layout.header:
-                    raise _altered(self._shard(i), "its header")
+                    raise altered(self._shard(i), "its header")
             for column in layout.columns:
                 self.column(i, name=column.name)
         for name in self.manifest["files"]:
@@ -216,6 +211,17 @@ def check_store_manifest(manifest: dict[str, Any], file: Path | str) -> None:
         raise ValueError(f"{file} is damaged, {wrong}: {REMEDY}")
 
 
+def small_tensors(data: bytes, manifest: dict[str, Any], file: Path | Address) -> dict[str, Tensor]:
+    """The tensors in the bytes of a file beside the shards. Raises ValueError where they are not what the manifest
+    lists."""
+    if digest(data) != manifest["files"][file.name]["sha256"]:
+        raise altered(file, "it")
+    try:
+        return load(data)
+    except SafetensorError as error:
+        raise ValueError(f"{file} is damaged ({error}): {REMEDY}") from None
+
+
 def _check_sizes(path: Path, manifest: dict[str, Any]) -> None:
     """Check the sizes of the store's files. Raises ValueError for one that is missing or of another size than the
     manifest says."""
@@ -224,7 +230,7 @@ def _check_sizes(path: Path, manifest: dict[str, Any]) -> None:
         check_size(path / name, size, REMEDY)
 
 
-def _altered(file: Path, part: str) -> ValueError:
+def altered(file: Path | Address, part: str) -> ValueError:
     return ValueError(f"{file} is altered: {part} has another SHA-256 than the manifest says; {REMEDY}")
 
 

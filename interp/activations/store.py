@@ -12,25 +12,23 @@ Every tensor is checked against the manifest when it is first read: after one da
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.activations.batch_import import import_batches
-from interp.activations.batches import ActivationBatches, ShardColumn
+from interp.activations.batches import ReadInBatches, ShardColumn, named_hooks
 from interp.activations.hidden_states import import_hidden_states
 from interp.activations.hooks import UNNAMED
 from interp.activations.remote_store import RemoteFiles, read_remote_manifest
 from interp.activations.row_statistics import (
     TENSORS,
     ActivationStatistics,
-    MaxNorm,
-    Outliers,
     is_within,
     n_sample_rows,
     outliers_among,
@@ -38,7 +36,6 @@ from interp.activations.row_statistics import (
     some_of,
     statistics_of,
 )
-from interp.activations.shard_writer import StoreConfig, check_max_norm
 from interp.activations.shards import (
     DTYPES,
     REMEDY,
@@ -49,19 +46,17 @@ from interp.activations.shards import (
     read_store_manifest,
 )
 from interp.activations.sources import Provenance, RowLimit, Shard
-from interp.activations.store_writer import StoreWriter
 from interp.display.cards import card, facts
 from interp.runtime.progress import Progress, no_progress
 from interp.storage.addresses import Address, address_of
 from interp.storage.files import digest_file
 from interp.storage.folder_kinds import folder_of
-from interp.storage.folders import MANIFEST, holds, whole_folder
+from interp.storage.folders import MANIFEST
 
 log = logging.getLogger(__name__)
-_ROWS_AT_ONCE = 8192
 
 
-class ActivationStore:
+class ActivationStore(ReadInBatches):
     """Rows x [row, d] of one or more hooks, all of the same tokens. Made by `open`, `from_batches` and `harvest`."""
 
     def __init__(self, path: Path | Address, manifest: dict[str, Any], fingerprint: str):
@@ -121,8 +116,7 @@ class ActivationStore:
         files: a folder, whose files are taken by name, or the files in order. hook_names: a name for each layer, in the
         order of `eagle_aux_hidden_state_layer_ids`; that of layer i is blocks.i.hook_resid_pre. n_ctx: tokens of a
         sequence, into which longer prompts are cut; by default those of the longest prompt. Behind shorter ones the
-        tokens are `pad_id`, and have no rows. All rows are kept; `select` makes a store without outliers or without
-        some positions.
+        tokens are `pad_id`, and have no rows. All rows are kept; training leaves outliers out (`row_limit`).
 
         Raises ValueError, naming the file, where one is missing or damaged, holds another number of layers, tokens or
         units than the others, or activations that are not finite, and where `out` holds something else.
@@ -227,7 +221,6 @@ class ActivationStore:
 
     @property
     def shard_rows(self) -> tuple[int, ...]:
-        """Rows of each shard."""
         return tuple(layout.n_rows for layout in self._files.layouts)
 
     @cached_property
@@ -254,10 +247,6 @@ class ActivationStore:
                 raise ValueError(f"{where} does not hold a finite {name} [{self.d(hook)}] of {hook!r}: {REMEDY}")
         return ActivationStatistics(n_rows=len(self), **tensors, **numbers)
 
-    def outliers(self, hook: str, max_norm: MaxNorm = "auto") -> Outliers:
-        """The outliers among a hook's rows, estimated from one shard and the statistics."""
-        return outliers_among(self._longest_shard(hook), self.statistics(hook), self.n_ctx, max_norm)
-
     def row_limit(self, hook: str) -> RowLimit:
         """The limit of a hook's rows and their statistics, which training needs first.
 
@@ -272,11 +261,7 @@ class ActivationStore:
         outliers = outliers_among(acts, statistics, self.n_ctx)
         if not outliers.dominate:
             return RowLimit(None, None, statistics)
-        message = (
-            "%s in %s: %s. Nothing is trained on these rows; `store.select(…, max_norm='auto')` makes a store without "
-            "them"
-        )
-        log.warning(message, hook, self.path, outliers.summary)
+        log.warning("%s in %s: %s. Nothing is trained on these rows", hook, self.path, outliers.summary)
         kept = acts[is_within(acts, outliers.limit)]
         sums = running_sums(kept.double(), torch.linalg.vector_norm(kept.float(), dim=1))
         sample = some_of(kept, n_sample_rows(acts.shape[1]))
@@ -294,51 +279,12 @@ class ActivationStore:
         """The ids of a shard's rows, ascending."""
         return self._files.column(i, name=ROW_IDS).long()
 
-    def batches(
-        self,
-        hook: str | Sequence[str],
-        batch_size: int,
-        seed: int = 0,
-        shuffle: bool = True,
-        epochs: int | None = 1,
-        part: tuple[int, int] = (0, 1),
-    ) -> "ActivationBatches":
-        """Batches of rows in float32; endless if `epochs` is None. Of several hooks: their activations side by side.
-
-        Batches run on over the end of an epoch, so only the very last may be short.
-        Without `shuffle` the rows come shard after shard, as they are stored. The order of the rows depends on the
-        store, `shuffle` and `seed`, and on nothing else. `part=(rank, count)` gives the rank's slice of each batch.
-        """
-        columns = self.columns(hook)
-        rows = self.shard_rows
-        return ActivationBatches(columns, rows, batch_size, seed=seed, shuffle=shuffle, epochs=epochs, part=part)
-
     def columns(self, hook: str | Sequence[str]) -> tuple[ShardColumn, ...]:
-        """Readers of the rows of hooks, into memory that is there already."""
         dtype = DTYPES[self.manifest["dtype"]]
         return tuple(
             ShardColumn(partial(self._files.column, name=name), self.d(name), dtype, name, f"{self.fingerprint}/{name}")
             for name in map(self.name_of, named_hooks(hook))
         )
-
-    def select(
-        self,
-        out: str | Path,
-        *,
-        max_norm: float | Literal["auto"] | None = None,
-        positions: Sequence[int] | None = None,
-        hook_names: Sequence[str] | None = None,
-        overwrite: bool = False,
-        progress: Progress = no_progress,
-    ) -> "ActivationStore":
-        """Another store, of a part of the rows, without a forward pass: of those within `max_norm` (as in `harvest`; of
-        the median of a shard), at these positions of their sequences, of these hooks. One that was cut off goes on.
-
-        Rows stay in the shard that their id belongs to, so each shard of the new store is a part of one of the old, and
-        as random. In memory are one shard and the buffers of `StoreWriter`.
-        Raises ValueError where nothing is left, and if `out` holds another store."""
-        _select(self, Path(out), max_norm, positions, hook_names, overwrite, progress)
-        return ActivationStore.open(out)
 
     def verify(self) -> None:
         """Check every byte. Raises ValueError that names the first file that is not as it was written."""
@@ -346,113 +292,3 @@ class ActivationStore:
 
     def _hook(self, hook: str) -> dict[str, Any]:
         return self.manifest["hooks"][self.name_of(hook)]
-
-
-def named_hooks(hook: str | Sequence[str]) -> tuple[str, ...]:
-    """One hook's name or several, as several. Raises ValueError on none."""
-    if not hook:
-        raise ValueError(f"hook={hook!r} names no hook: name at least one")
-    return (hook,) if isinstance(hook, str) else tuple(hook)
-
-
-def _select(
-    store: ActivationStore,
-    out: Path,
-    max_norm: float | str | None,
-    positions: Sequence[int] | None,
-    hook_names: Sequence[str] | None,
-    overwrite: bool,
-    progress: Progress,
-) -> None:
-    """See `ActivationStore.select`."""
-    check_max_norm(max_norm)
-    if isinstance(store.path, Path) and out.resolve() == store.path.resolve():
-        raise ValueError(f"{out} is the store that is selected from: choose another folder")
-    names = store.hook_names if hook_names is None else tuple(dict.fromkeys(map(store.name_of, hook_names)))
-    widths = {name: store.d(name) for name in names}
-    kept = _kept_positions(store, positions)
-    config = StoreConfig(
-        widths=widths,
-        dtype=store.manifest["dtype"],
-        n_ids=store.manifest["n_ids"],
-        n_ctx=store.n_ctx,
-        seed=store.manifest["config"].get("seed", 0),
-        made_of=_made_of_selection(store, list(widths), max_norm, (~kept).nonzero()[:, 0].tolist()),
-    )
-    row_ids = (ids[kept[ids % len(kept)]] for ids in map(store.row_ids, range(store.n_shards)))
-    shard_rows = config.shard_rows(row_ids, store.n_shards)
-    if not sum(shard_rows):
-        raise ValueError(f"positions={positions} leaves no row of {store.path}: name more of them")
-    if holds(out, config.made_of) and not overwrite:
-        return
-    with whole_folder(out, config.made_of, resume=True, overwrite=overwrite) as new:
-        if (new / MANIFEST).exists():
-            return
-        with StoreWriter(new, config, shard_rows, batch_rows=_ROWS_AT_ONCE) as writer:
-            writer.limits, writer.outliers = _limits(store, names, max_norm)
-            for ids, acts, position in _blocks(store, names, writer.position):
-                keep = kept[ids % len(kept)]
-                writer.add(ids[keep], {name: x[keep] for name, x in acts.items()}, position)
-                progress(position, len(store), "rows")
-            excluded = store.excluded | {"position": store.excluded.get("position", 0) + len(store) - sum(shard_rows)}
-            aliases = {name: others for name, others in store.aliases.items() if name in names}
-            writer.finish(store.tokens, excluded, store.manifest.get("model_name", ""), aliases)
-
-
-def _kept_positions(store: ActivationStore, positions: Sequence[int] | None) -> Bool[Tensor, " pos"]:
-    """Marks the positions whose rows are kept: a row's id modulo the length of this mask."""
-    n_ctx = store.n_ctx or 0
-    if positions is None:
-        return torch.ones(max(1, n_ctx), dtype=torch.bool)
-    if not n_ctx:
-        raise ValueError(f"positions={list(positions)}, but the rows of the store have no sequences: leave it out")
-    if wrong := [position for position in positions if not 0 <= position < n_ctx]:
-        raise ValueError(f"positions={list(positions)} holds {wrong[0]}, which must be in 0..{n_ctx - 1}")
-    kept = torch.zeros(n_ctx, dtype=torch.bool)
-    kept[list(positions)] = True
-    return kept
-
-
-def _made_of_selection(
-    store: ActivationStore, hook_names: list[str], max_norm: float | str | None, left_out: list[int]
-) -> Mapping[str, Any]:
-    """Return what a harvest of these rows would be made of, and the store that they were selected from."""
-    config = store.manifest["config"]
-    positions = sorted({*config.get("exclude_positions", ()), *left_out})
-    return {
-        **config,
-        "hook_names": hook_names,
-        **({} if max_norm is None else {"max_norm": max_norm}),
-        **({"exclude_positions": positions} if positions else {}),
-        "selected_from": store.fingerprint,
-    }
-
-
-def _limits(
-    store: ActivationStore, hook_names: Sequence[str], max_norm: float | str | None
-) -> tuple[dict[str, float] | None, dict[str, Any] | None]:
-    """The norm limits of the rows, those of the store or lower ones; and the outliers, for the manifest."""
-    limits = {name: limit for name, limit in store.norm_limits.items() if name in hook_names}
-    if max_norm is None:
-        return (None if store.keeps_outliers else limits), store.manifest.get("outliers")
-    outliers = {name: store.outliers(name, max_norm) for name in hook_names}
-    for name, at_hook in outliers.items():
-        if max_norm != "auto" or at_hook.dominate:
-            limits[name] = min(at_hook.limit, limits.get(name, at_hook.limit))
-    return limits, {name: at_hook.to_manifest() for name, at_hook in outliers.items()}
-
-
-def _blocks(
-    store: ActivationStore, hook_names: Sequence[str], position: int
-) -> Iterator[tuple[Int[Tensor, " row"], dict[str, Tensor], int]]:
-    """Row ids and activations of all rows after the first `position`, and how many rows that makes."""
-    first = 0
-    for i, n_rows in enumerate(store.shard_rows):
-        if first + n_rows > position:
-            shards = {name: store.shard(i, name) for name in hook_names}
-            ids = store.row_ids(i)
-            for start in range(max(0, position - first), n_rows, _ROWS_AT_ONCE):
-                block = slice(start, start + _ROWS_AT_ONCE)
-                acts = {name: shard.acts[block] for name, shard in shards.items()}
-                yield ids[block], acts, first + min(block.stop, n_rows)
-        first += n_rows

@@ -272,10 +272,9 @@ class StoreWriter:
             statistics = statistics_of(self._sums[hook], n_rows, sample)
             outliers = outliers_among(sample, statistics, self.config.n_ctx)
             if outliers.dominate:
-                message = (
-                    "the store keeps outliers at %s: %s; `store.select(…, max_norm='auto')` makes one without them"
+                log.warning(
+                    "the store keeps outliers at %s: %s; max_norm='auto' leaves them out", hook, outliers.summary
                 )
-                log.warning(message, hook, outliers.summary)
             values = vars(statistics)
             tensors |= {f"{hook}/{name}": values[name] for name in TENSORS if values[name] is not None}
             numbers = {name: values[name] for name in values if name not in (*TENSORS, "n_rows")}

@@ -19,13 +19,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.activations.batches import check_state, gather
+from interp.activations.batches import check_state, gather, named_hooks
 from interp.activations.hooks import Model, evaluating
 from interp.activations.model_passes import ModelPasses, TokenBatches, concatenate_tokens
 from interp.activations.row_statistics import ActivationStatistics, n_sample_rows, running_sums, statistics_of
 from interp.activations.shards import DTYPES
 from interp.activations.sources import Provenance, RowLimit
-from interp.activations.store import named_hooks
 from interp.runtime.processes import part_of
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import torch_on_all_threads

@@ -112,7 +112,7 @@ def test_a_store_that_keeps_outliers_says_so(model, tokens, tmp_path, caplog):
     kept = harvest(model, tokens, [HOOK], tmp_path / "kept", exclude=[BOS], max_norm=None)
     assert len(kept) == N_SEQ * (N_CTX - 1) and kept.keeps_outliers
     (warning,) = [record.getMessage() for record in caplog.records]
-    assert "the store keeps outliers at blocks.0.hook_resid_post" in warning and "select" in warning
+    assert "the store keeps outliers at blocks.0.hook_resid_post" in warning and "max_norm='auto'" in warning
     caplog.clear()
     rare = torch.randn(60_000, 8, generator=torch.Generator().manual_seed(0))
     rare[41_234] *= 1000  # in none of the rows that the statistics are estimated from
@@ -295,81 +295,3 @@ def test_a_dictionary_of_an_earlier_version_loads(saes, tmp_path):
     again = load_sae(tmp_path)
     assert again.config is None and again.metadata["interp"]["max_norm"] == 3.0
     assert torch.equal(again.W_dec, saes["without"].W_dec)
-
-
-def test_a_selection_is_what_a_harvest_with_its_options_gives(model, tokens, tmp_path):
-    options = {"exclude": [BOS], "dtype": "float32", "rows_per_shard": 200}
-    whole = harvest(model, tokens, [HOOK, MLP], tmp_path / "whole", **options, max_norm=None)
-    for name, hooks, max_norm, left_out in (
-        ("auto", [HOOK, MLP], "auto", ()),
-        ("number", [HOOK], 20.0, ()),
-        ("positions", [MLP], None, (0, 1, 2, 9)),
-        ("all", [MLP, HOOK], "auto", (0, 5)),
-    ):
-        kept = None if not left_out else [i for i in range(N_CTX) if i not in left_out]
-        some = whole.select(tmp_path / name, max_norm=max_norm, positions=kept, hook_names=hooks)
-        twin = {"max_norm": max_norm, "exclude_positions": left_out}
-        harvested = harvest(model, tokens, hooks, tmp_path / f"{name}, harvested", **options, **twin)
-        some.verify()
-        assert some.hook_names == harvested.hook_names == tuple(hooks) and torch.equal(some.tokens, tokens.int())
-        assert some.norm_limits.keys() == harvested.norm_limits.keys() and some.excluded == harvested.excluded
-        assert some.keeps_outliers == harvested.keeps_outliers == (max_norm is None)
-        ours, theirs = some.manifest["config"], harvested.manifest["config"]
-        assert {key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)} == {"selected_from"}
-        for hook in hooks:
-            assert some.norm_limits.get(hook, 0) == pytest.approx(harvested.norm_limits.get(hook, 0), rel=0.1)
-            rows, expected = rows_of(some, hook), rows_of(harvested, hook)
-            assert rows.keys() == expected.keys() and all(torch.equal(rows[i], expected[i]) for i in rows)
-            one, two = some.statistics(hook), harvested.statistics(hook)
-            assert one.variance == pytest.approx(two.variance, rel=1e-4) and one.n_rows == two.n_rows
-        for i in range(some.n_shards):  # as random as before, in ascending order
-            ids = some.row_ids(i)
-            assert torch.isin(ids, whole.row_ids(i)).all() and (ids.diff() > 0).all()
-    again = ActivationStore.open(tmp_path / "auto").select(tmp_path / "again", positions=range(3, N_CTX))
-    assert again.norm_limits == ActivationStore.open(tmp_path / "auto").norm_limits != {}
-    assert again.manifest["config"]["exclude_positions"] == [0, 1, 2] and len(again) == N_SEQ * (N_CTX - 3) - 1
-
-
-def test_a_selection_that_was_cut_off_goes_on_to_the_same_bytes(stores, tmp_path, monkeypatch):
-    store = stores["with"]
-    monkeypatch.setattr("interp.activations.store._ROWS_AT_ONCE", 50)
-    whole = store.select(tmp_path / "whole", max_norm="auto")
-    monkeypatch.setattr("interp.activations.store_writer._BUFFER_BYTES", 100 * 68)
-
-    def stop(done, *_):
-        if done > 700:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        store.select(tmp_path / "cut", max_norm="auto", progress=stop)
-    told = []
-    cut = store.select(tmp_path / "cut", max_norm="auto", progress=lambda done, *_: told.append(done))
-    assert told[0] > 500 and told[-1] == len(store)
-    for file in whole.path.glob("*.safetensors"):
-        assert (cut.path / file.name).read_bytes() == file.read_bytes(), file.name
-    assert cut.manifest == whole.manifest
-    monkeypatch.setattr("interp.activations.store._blocks", lambda *_: pytest.fail("it is there already"))
-    assert len(store.select(tmp_path / "cut", max_norm="auto")) == len(whole)
-
-
-def test_a_selection_of_nothing_is_refused(stores, tmp_path):
-    store = stores["with"]
-    for options, message in (
-        ({"positions": []}, r"positions=\[\] leaves no row"),
-        ({"positions": [3, 24]}, r"holds 24, which must be in 0..23"),
-        ({"hook_names": ["x"]}, "has no activations of 'x'"),
-        ({"max_norm": 1e-6}, "no row is left to store"),
-        ({"max_norm": "large"}, "max_norm='large' must be"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            store.select(tmp_path / "none", **options)
-        assert not (tmp_path / "none").exists()
-    with pytest.raises(ValueError, match="is the store that is selected from"):
-        store.select(store.path)
-    store.select(tmp_path / "some", positions=[4])
-    with pytest.raises(ValueError, match="other work: not the same exclude_positions"):
-        store.select(tmp_path / "some", positions=[5])
-    rows = ActivationStore.from_batches(torch.randn(50, 4), tmp_path / "rows")
-    assert len(rows.select(tmp_path / "rows, again", max_norm="auto")) == 50
-    with pytest.raises(ValueError, match=r"positions=\[1\], but the rows of the store have no sequences"):
-        rows.select(tmp_path / "none", positions=[1])

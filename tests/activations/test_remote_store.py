@@ -88,9 +88,6 @@ def test_a_store_at_an_address_is_that_of_a_folder(memory, folder, tmp_path):
     remote.verify()
     assert not memory.exists("/bucket/store/begun.json")
     assert "folder" in remote._repr_html_() and remote.location == "memory://bucket/store"
-    selected, expected = remote.select(tmp_path / "a", positions=[0]), folder.select(tmp_path / "b", positions=[0])
-    for i in range(expected.n_shards):
-        assert selected.shard(i, "first").acts.equal(expected.shard(i, "first").acts)
 
 
 def test_training_and_scan_read_an_address(memory, folder, tmp_path):

@@ -30,8 +30,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from analyses.bench.step_contenders import Size, ours, random_rows
+from analyses.gradient_check import check_gradients
 from interp import ActivationStore, SAEConfig, TopKConfig, load_sae, train_sae
-from interp.sae import ARCHITECTURES, ForwardPass, Threshold, check_gradients
+from interp.sae import ARCHITECTURES, ForwardPass, Threshold
 from interp.storage.folders import unfinished
 
 

@@ -34,7 +34,6 @@ from .sae import ReLUConfig as ReLUConfig
 from .sae import SAEConfig as SAEConfig
 from .sae import TopKConfig as TopKConfig
 from .sae import Transcoder as Transcoder
-from .sae import check_gradients as check_gradients
 from .sae import load_sae as load_sae
 from .sae import train_sae as train_sae
 from .sae import train_sweep as train_sweep

@@ -9,7 +9,7 @@ Rows are those of this process; sums over rows are added up over all processes b
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -65,8 +65,6 @@ class ForwardPass:
     unit_norm: bool
     low_precision: bool
     workspace: Workspace
-    ops: Any = sparse_ops
-    """The differentiable operations, or their twins over dense latents (`gradient_check`)."""
     loss: float = 0.0
 
     def __post_init__(self) -> None:
@@ -92,7 +90,7 @@ class ForwardPass:
         W_dec = self.weights["W_dec"]
         if self.unit_norm and len(self.part_widths) == 1:
             return W_dec.new_ones(len(W_dec))
-        return self.ops.row_norms(W_dec, self.part_widths, self.gradients["W_dec"])
+        return sparse_ops.row_norms(W_dec, self.part_widths, self.gradients["W_dec"])
 
     def encode(self, picker: Picker, x: Float[Tensor, "row d_in"] | None = None) -> Encoded:
         """The picks and their values, of x or of another input (a residual), which then gets its gradient."""
@@ -106,20 +104,22 @@ class ForwardPass:
         )
         support = Support(codes)
         centre = w["b_dec"] if x is None and self.tied else None
-        values = self.ops.sparse_encode(rows, w[name], b_enc, support, centre=centre, into=self.gradients[name])
+        values = sparse_ops.sparse_encode(rows, w[name], b_enc, support, centre=centre, into=self.gradients[name])
         return Encoded(support, values)
 
     def residual(self, encoded: Encoded, x: Float[Tensor, "row d_in"] | None = None) -> Float[Tensor, "row d_in"]:
         """x − z W_dec, of x or of another input."""
         W_dec = self.weights["W_dec"]
         x = self.centred if x is None else x
-        return x - self.ops.sparse_decode(encoded, W_dec, W_dec.new_zeros(W_dec.shape[1]), into=self.gradients["W_dec"])
+        return x - sparse_ops.sparse_decode(
+            encoded, W_dec, W_dec.new_zeros(W_dec.shape[1]), into=self.gradients["W_dec"]
+        )
 
     def decode(self, z: Float[Tensor, " nnz"] | None = None) -> Float[Tensor, "row d_out"]:
         """x_hat, to compare with `target`; `squared_error` does both at once."""
         encoded = Encoded(self.support, self.z if z is None else z)
         w = self.weights
-        return self.ops.sparse_decode(encoded, w["W_dec"], w["b_dec"], into=self.gradients["W_dec"])
+        return sparse_ops.sparse_decode(encoded, w["W_dec"], w["b_dec"], into=self.gradients["W_dec"])
 
     def squared_error(
         self, z: Float[Tensor, " nnz"] | None = None, *, ends: tuple[int, ...] = (), frozen_decoder: bool = False
@@ -135,15 +135,15 @@ class ForwardPass:
         into = self.gradients["W_dec"]
         encoded = Encoded(self.support, values)
         if frozen_decoder:
-            return self.ops.squared_error(encoded, W_dec.detach(), b_dec.detach(), target.detach(), ends=ends).loss
-        errors = self.ops.squared_error(encoded, W_dec, b_dec, target, ends=ends, into=into)
+            return sparse_ops.squared_error(encoded, W_dec.detach(), b_dec.detach(), target.detach(), ends=ends).loss
+        errors = sparse_ops.squared_error(encoded, W_dec, b_dec, target, ends=ends, into=into)
         if values is self.z:
             self._errors = errors
         return errors.loss
 
     def at(self, vector: Float[Tensor, " d_sae"]) -> Float[Tensor, " nnz"]:
         """The number of each entry's latent."""
-        return self.ops.at_latents(vector, self.support)
+        return sparse_ops.at_latents(vector, self.support)
 
     def row_sums(self, values: Float[Tensor, " nnz"]) -> Float[Tensor, " row"]:
         """Sums over each row's entries."""
@@ -152,14 +152,14 @@ class ForwardPass:
     def pre_activations(self, latents: Int[Tensor, " some"], rows: slice) -> Float[Tensor, "row some"]:
         """The pre-activations of some latents, dense."""
         name = "encoder_rows"
-        encoder_rows = self.ops.latent_rows(self.weights[name], latents, self.gradients[name])
+        encoder_rows = sparse_ops.latent_rows(self.weights[name], latents, self.gradients[name])
         bias = self.weights["b_enc"][latents]
         if self.tied:  # x is a constant; this zero carries the gradient of b_dec, of d numbers instead of row · d
             bias = bias - encoder_rows.detach() @ (self.weights["b_dec"] - self.weights["b_dec"].detach())
         return torch.addmm(bias, self.x[rows], encoder_rows.T)
 
     def decoder_rows(self, latents: Int[Tensor, " some"]) -> Float[Tensor, "some d_out"]:
-        return self.ops.latent_rows(self.weights["W_dec"], latents, self.gradients["W_dec"])
+        return sparse_ops.latent_rows(self.weights["W_dec"], latents, self.gradients["W_dec"])
 
     def everywhere(self, *sums: Tensor | float) -> list[float]:
         """Sums of this process, each added up over all processes, without a gradient."""

@@ -19,7 +19,6 @@ from torch import Tensor
 from interp.codes.sparse_codes import is_faint
 from interp.runtime.processes import Processes
 from interp.runtime.threads import torch_on_one_thread
-from interp.sae import sparse_ops
 from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.encoding import Workspace, has_fast_bfloat16
 from interp.sae.forward_pass import ForwardPass, WholeBatch
@@ -150,10 +149,9 @@ class Learner:
         x: Float[Tensor, "row d_in"],
         y: Float[Tensor, "row d_out"] | None = None,
         batch: WholeBatch | None = None,
-        ops: Any = sparse_ops,
     ) -> ForwardPass:
         """The loss on scaled inputs, over the rows of this process, and its gradients."""
-        f = self._forward(x, x if y is None else y, batch or WholeBatch(len(x), 0, self.processes), ops)
+        f = self._forward(x, x if y is None else y, batch or WholeBatch(len(x), 0, self.processes))
         with torch.enable_grad():
             f.support, f.pre = self.config.encode(f)
             f.z = self.config.activate(f)
@@ -184,7 +182,7 @@ class Learner:
                 adam = AdamStep(lr, self.steps_done + 1, scale, unit_norm=unit_norm)
                 gradient.adam_(self.weights[name], self.means[name], self.squares[name], adam)
 
-    def _forward(self, x: Tensor, y: Tensor, batch: WholeBatch, ops: Any) -> ForwardPass:
+    def _forward(self, x: Tensor, y: Tensor, batch: WholeBatch) -> ForwardPass:
         weights = {name: weight.detach().requires_grad_() for name, weight in self.weights.items()}
         weights["W_dec"].requires_grad_(self.config.freeze != "decoder")
         centred = x
@@ -205,7 +203,6 @@ class Learner:
             unit_norm=self.config.unit_norm,
             low_precision=self.low_precision,
             workspace=self._memory,
-            ops=ops,
         )
 
     def _batch(self, rows: int) -> WholeBatch:

@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 import torch
 
+from analyses.gradient_check import check_gradients
 from interp.activations import ActivationStatistics
 from interp.sae import (
     BatchTopKConfig,
@@ -17,7 +18,6 @@ from interp.sae import (
     SAEConfig,
     TopK,
     TopKConfig,
-    check_gradients,
     sparse_ops,
 )
 from interp.sae.architectures.thresholds import rise

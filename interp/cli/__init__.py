@@ -31,8 +31,8 @@ from interp.cli.run_commands import (
     plan_command,
     publish_command,
     run_command,
+    run_help,
     warm_up_command,
-    with_stages_and_sources,
 )
 from interp.cli.sae_commands import export_command, train_sae_command, with_fields
 
@@ -58,10 +58,6 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 _SHARED = ("harvest", "train-sae", "scan", "rank")
 """The commands that the processes of `torchrun` share out; of another each would write the same files."""
-_WITH_OPTIONS = {"train-sae": with_fields}
-_WITH_HELP = {"run": with_stages_and_sources}
-"""What the library adds to the options of a command that is called, or to the help that is asked for: loading it takes
-time."""
 _THAT_WARN = (
     "torch",
     "transformers",
@@ -152,12 +148,13 @@ def _app(words: Sequence[str]) -> typer.Typer:
     if _COMPLETION in os.environ:
         words = os.environ.get("COMP_WORDS", os.environ.get("_TYPER_COMPLETE_ARGS", "")).split()[1:]
     called = next((word for word in words if not word.startswith("-")), "")
-    more = _WITH_OPTIONS | (_WITH_HELP if {"-h", "--help"} & set(words) else {})
     if called in COMMANDS and called not in _SHARED and is_shared():
         shared = " and ".join(f"`interp {name}`" for name in _SHARED)
         raise ValueError(f"`interp {called}` works in one process, and {shared} in several: start it without torchrun")
     for name, command in COMMANDS.items():
-        app.command(name)(more[name](command) if name == called and name in more else command)
+        is_called = name == called  # what the library adds to a command takes time to load
+        help = run_help() if is_called and name == "run" and {"-h", "--help"} & set(words) else None
+        app.command(name, help=help)(with_fields(command) if is_called and name == "train-sae" else command)
     return app
 
 

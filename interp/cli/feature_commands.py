@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from interp.activations import ActivationStore
-    from interp.features.feature_store import FeatureStore
     from interp.pipeline.run_folder import Run
 
 MIN_KEPT = 0.8
@@ -173,17 +172,17 @@ def rank_command(
         raise ValueError(f"--out {out} must end in .parquet: a .csv does not keep which part it is")
     from interp.pipeline.opening import open_any
     from interp.pipeline.stages.findings import ranked, verdicts
-    from interp.verdict.ranking import rank_features
+    from interp.verdict.ranking import join_rankings, rank_features
     from interp.verdict.verdict_shares import verdict_counts
 
-    if parts:
-        assert out is not None
-        return _join_rankings(parts, out, open_any(source, "features"))
-    given = {"nulls": nulls, "seed": seed, "judge_faint": faint or None}
-    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    chosen = {"nulls": nulls, "seed": seed, "judge_faint": faint or None}
+    options: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
     beside = None if twin is None else open_any(twin, "features")
-    if in_run:
-        run = open_any(source, "run")
+    run = open_any(source, "run") if in_run and not parts else None
+    if parts:
+        features = open_any(source, "features")
+        table = join_rankings([read_table("--join", Path(part), [], features) for part in parts], parts)
+    elif run is not None:
         options |= {"use_labels": True} if labels else {}
         options |= {} if beside is None else {"twin": str(beside.path.resolve())}
         config = dataclasses.replace(run.config.ranking, **options)
@@ -202,18 +201,8 @@ def rank_command(
         return
     write_table(table, out)
     print(f"{verdicts(verdict_counts(table))}{_twin_line(table)}\n{out}")
-    if in_run:
+    if run is not None:
         say_which_hook(run)
-
-
-def _join_rankings(parts: list[str], out: Path, features: "FeatureStore") -> None:
-    from interp.pipeline.stages.findings import verdicts
-    from interp.verdict.ranking import join_rankings
-    from interp.verdict.verdict_shares import verdict_counts
-
-    table = join_rankings([read_table("--join", Path(part), [], features) for part in parts], parts)
-    write_table(table, out)
-    print(f"{verdicts(verdict_counts(table))}{_twin_line(table)}\n{out}")
 
 
 def _check_source(source: Path, out: Path | None, what: str, *endings: str, overwrite: bool = False) -> bool:

@@ -1,12 +1,10 @@
 """Runs: `demo` and `run` for all stages, `plan` for what they take, `warm-up`; of a finished one `explore`, its page
 with its model behind it, and `publish`, the formats of other tools and the Hugging Face hub."""
 
-import functools
 import inspect
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -135,16 +133,12 @@ def plan_command(
     print(Plan.of(asked, out or Path("runs") / config.stem).text(Speed.measured()))
 
 
-def with_stages_and_sources(command: Callable) -> Callable:
-    """`run_command`, whose help lists the stages, and the sources of text and of models, too."""
+def run_help() -> str:
+    """Write the help of `run`, which lists the stages, and the sources of text and of models, too."""
     from interp.pipeline.stages import STAGES
     from models.corpus import TEXT_SOURCES
     from models.pretrained import MODEL_SOURCES
     from models.sources import source_help
-
-    @functools.wraps(command)
-    def run(*words: Any, **options: Any) -> None:
-        command(*words, **options)
 
     lists = {
         "Stages": "\n".join(f"  {stage.name:12s} {stage.help}" for stage in STAGES.values()),
@@ -152,8 +146,7 @@ def with_stages_and_sources(command: Callable) -> Callable:
         "[model] source, beside train": source_help(MODEL_SOURCES),
     }
     lines = "".join(f"\n\n\b\n{title}:\n{text}" for title, text in lists.items())
-    run.__doc__ = inspect.cleandoc(command.__doc__ or "") + lines
-    return run
+    return inspect.cleandoc(run_command.__doc__ or "") + lines
 
 
 def warm_up_command() -> None:

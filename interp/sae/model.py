@@ -223,15 +223,8 @@ def load_sae(path_or_release: str | Path, sae_id: str | None = None, *, device: 
         path_or_release = local_copy(address)
     is_folder = sae_id is None and looks_like_path(str(path_or_release))
     stored = formats.read(folder_of(path_or_release, "sae") if is_folder else path_or_release, sae_id)
-    shared: dict[str, Any] = {
-        "W_enc": stored.W_enc,
-        "W_dec": stored.W_dec,
-        "b_enc": stored.b_enc,
-        "b_dec": stored.b_dec,
-        "encoder": stored.encoder,
-        "config": stored.config,
-        "metadata": stored.metadata,
-    }
+    of_all_kinds = ("W_enc", "W_dec", "b_enc", "b_dec", "encoder", "config", "metadata")
+    shared: dict[str, Any] = {name: getattr(stored, name) for name in of_all_kinds}
     if stored.kind == "transcoder":
         return Transcoder(**shared, W_skip=stored.W_skip).to(device)
     if stored.kind == "crosscoder":

@@ -10,8 +10,8 @@ from urllib.parse import quote
 
 from interp.display.verdict_looks import verdict_words
 from interp.features.verdict_names import MONOSEMANTIC, ONE_MEANING, POLYSEMANTIC
-from interp.pipeline import opening
 from interp.pipeline.costs import Cost, Sizes
+from interp.pipeline.opening import read_table, reader
 from interp.pipeline.run_folder import Run
 from interp.pipeline.sections import QualityConfig, RankingConfig
 from interp.pipeline.stages import LEFT_OUT, NEXT_LINE, OF_AUTOENCODERS, stage
@@ -55,7 +55,7 @@ def _quality_cost(sizes: Sizes) -> Cost:
     reduced_by=("quality.tokens",),
     config={"quality": QualityConfig},
     shared=("harvest", "sae"),
-    opens={"quality": ("quality.parquet", opening.open_table)},
+    opens={"quality": ("quality.parquet", read_table)},
     summary=lambda results: NEXT_LINE.join(
         f"{name}: FVU {r['fvu']:.3f}, L0 {r['l0']:.0f}, "
         + ("no loss of next tokens" if math.isnan(r["ce_clean"]) else f"CE recovered {r['ce_recovered']:.3f}")
@@ -119,7 +119,7 @@ def _concepts_panel(run: Run) -> "Panel":
 @stage(
     inputs=("features", "neurons"),
     cost=lambda sizes: Cost(disk=1e4, seconds=0.2),
-    opens={"concepts": ("concepts.parquet", opening.open_table)},
+    opens={"concepts": ("concepts.parquet", read_table)},
     summary=lambda results: (
         f"best feature beats best {next((r['rival'] for r in results.values() if 'rival' in r), 'neuron')} on "
         f"{sum(r['f1_feature'] > r['f1_neuron'] for r in results.values())} of {len(results)} labels"
@@ -189,7 +189,7 @@ def _nulls_cost(sizes: Sizes) -> Cost:
     reduced_by=("nulls.sae_tokens", "nulls.tokens", "sae.d_sae"),
     config={"nulls": _demo_nulls},
     shared=("harvest", "sae"),
-    opens={"nulls": (".", opening.open_nulls)},
+    opens={"nulls": (".", reader("interp.compare.null_dictionaries:Nulls.read"))},
     summary=nulls_summary,
 )
 def nulls(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
@@ -290,7 +290,7 @@ def _other_pages(run: Run) -> dict[str, str]:
     optional=("nulls",),
     config={"ranking": RankingConfig},
     outside=_twin_scan,
-    opens={"ranking": ("ranking.parquet", opening.open_ranking)},
+    opens={"ranking": ("ranking.parquet", reader("interp.verdict.ranking_tables:read_ranking"))},
     summary=verdicts,
 )
 def ranking(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:

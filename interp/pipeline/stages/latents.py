@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from interp.pipeline import opening
 from interp.pipeline.config import RunConfig
 from interp.pipeline.costs import Cost, Sizes
+from interp.pipeline.opening import read_curve, read_table, reader_of
 from interp.pipeline.pretrained import LoadedConfig
 from interp.pipeline.run_folder import Run
 from interp.pipeline.sections import EffectsConfig
@@ -80,7 +80,7 @@ def training_cost(sizes: Sizes, tokens: float) -> Cost:
     check=_check_loaded,
     config={"sae": _demo_sae},
     shared=("harvest",),
-    opens={"sae": (".", opening.open_sae), "sae_curve": ("metrics.jsonl", opening.open_curve)},
+    opens={"sae": (".", reader_of("sae")), "sae_curve": ("metrics.jsonl", read_curve)},
     summary=lambda r: (
         f"{r['steps']:,} steps, FVU {r['fvu']:.3f}, L0 {r['l0']:.1f}, of {r.get('config', r)['d_sae']:,} latents "
         f"{r['dead']:.1%} dead and {r['faint']:.1%} faint in training"
@@ -142,7 +142,7 @@ def scan_cost(sizes: Sizes, d_sae: int, l0: float, *, width: int) -> Cost:
     reduced_by=("harvest.tokens", "sae.d_sae"),
     config={"scan": _demo_scan},
     shared=("harvest",),
-    opens={"features": (".", opening.open_features)},
+    opens={"features": (".", reader_of("features"))},
     summary="{latents:,} latents, {dead:,} dead, L0 {mean_l0:.1f}",
 )
 def features(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
@@ -163,7 +163,7 @@ def _neurons_cost(sizes: Sizes) -> Cost:
     cost=_neurons_cost,
     reduced_by=("harvest.tokens",),
     shared=("harvest", "scan", "model"),
-    opens={"neurons": (".", opening.open_features)},
+    opens={"neurons": (".", reader_of("features"))},
     summary=lambda r: f"{r['latents']:,} {r.get('basis', 'neurons')}, {r['dead']:,} dead, L0 {r['mean_l0']:.1f}",
 )
 def neurons(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
@@ -231,7 +231,7 @@ def _effects_cost(sizes: Sizes) -> Cost:
     reduced_by=("effects.minutes",),
     config={"effects": EffectsConfig},
     shared=("harvest",),
-    opens={"effects": ("effects.parquet", opening.open_table)},
+    opens={"effects": ("effects.parquet", read_table)},
     summary=ablated,
 )
 def effects(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:

@@ -6,9 +6,9 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from interp.pipeline import opening
 from interp.pipeline.config import RunConfig
 from interp.pipeline.costs import Cost, Sizes
+from interp.pipeline.opening import read_curve, reader_of
 from interp.pipeline.pretrained import ModelConfig, model_files
 from interp.pipeline.run_folder import Run
 from interp.pipeline.sections import HarvestConfig, TokenizerConfig
@@ -111,9 +111,9 @@ def _corpus_cost(sizes: Sizes) -> Cost:
     check=_check_streamed,
     outside=_text_files,
     opens={
-        "tokenizer": ("tokenizer", opening.open_tokenizer),
-        "train_tokens": ("train", opening.open_tokens),
-        "val_tokens": ("val", opening.open_tokens),
+        "tokenizer": ("tokenizer", reader_of("tokenizer")),
+        "train_tokens": ("train", reader_of("tokens")),
+        "val_tokens": ("val", reader_of("tokens")),
     },
     summary="{train[tokens]:,} + {val[tokens]:,} tokens, vocabulary {vocab_size}",
 )
@@ -184,7 +184,7 @@ def _model_cost(sizes: Sizes) -> Cost:
     inputs=("corpus",),
     config={"model": ModelConfig, "training": _demo_training},
     check=_check_model,
-    opens={"model": (".", opening.open_model), "model_curve": ("metrics.jsonl", opening.open_curve)},
+    opens={"model": (".", reader_of("model")), "model_curve": ("metrics.jsonl", read_curve)},
     summary=lambda r: (
         f"no loss: {r['no_loss']}"
         if "no_loss" in r
@@ -249,7 +249,7 @@ def harvest_cost(sizes: Sizes, rows: float, widths: Mapping[str, int]) -> Cost:
     inputs=("corpus", "model"),
     config={"harvest": HarvestConfig},
     check=_check_hooks,
-    opens={"store": ("store", opening.open_activations)},
+    opens={"store": ("store", reader_of("activations"))},
     summary=lambda r: (
         f"{r['rows']:,} rows, {r['bytes_per_value']:.3f} bytes a value: "
         + ", ".join(f"{name} ({d})" for name, d in r["d"].items())

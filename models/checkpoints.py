@@ -79,13 +79,13 @@ def load_weights(model: nn.Module, file: Path, remedy: str) -> None:
 
 
 def count_weights(file: Path, remedy: str) -> int:
-    """By the file's header."""
+    """Count the weights of a safetensors file, by its header."""
     with open_tensors(file, remedy) as stored:
         return sum(math.prod(stored.get_slice(name).get_shape()) for name in stored.keys())
 
 
 def checksum(tensors: Iterable[Tensor]) -> int:
-    """CRC-32 of the tensors' bytes, one after the other."""
+    """Return the CRC-32 of the tensors' bytes, one after the other."""
     value = 0
     for tensor in tensors:
         value = zlib.crc32(tensor.detach().cpu().contiguous().numpy().data, value)

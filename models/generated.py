@@ -221,7 +221,7 @@ def _sentence(language: _Language, words: list[str], weights: list[float], rng: 
 
 @functools.cache
 def _words(locale: str) -> tuple[list[str], list[float]]:
-    """The locale's words in an order of frequency that never changes, and their cumulative weights."""
+    """Return the locale's words in an order of frequency that never changes, and their cumulative weights."""
     provider = importlib.import_module(f"faker.providers.lorem.{locale}").Provider
     words = [w for w in dict.fromkeys(provider.word_list) if w and all(unicodedata.category(c)[0] in "LM" for c in w)]
     Random(0).shuffle(words)

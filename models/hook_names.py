@@ -39,7 +39,7 @@ class Trace:
     out: dict[nn.Module, Tensor] = field(default_factory=dict)
 
     def equal(self, module: nn.Module, x: Tensor) -> bool:
-        """Whether the module put out x."""
+        """Tell whether the module put out x."""
         return module in self.out and torch.equal(self.out[module], x)
 
     def reads(self, module: nn.Module, x: Tensor) -> bool:

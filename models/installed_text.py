@@ -139,7 +139,7 @@ def _speech(text: str, start: int, end: int) -> list[Span]:
 
 
 def _read_python(text: str, characters: int) -> tuple[str, list[Span]]:
-    """A module's head, cut at a line's end, and the labels of its tokens."""
+    """Return a module's head, cut at a line's end, and the labels of its tokens."""
     stop = piece_end(text, 0, characters)
     line_starts = [0, *(match.end() for match in re.finditer("\n", text)), len(text)]
     spans = []

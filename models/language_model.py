@@ -116,7 +116,8 @@ class LanguageModel(nn.Module):
             self.tokenizer.save(folder)
 
     def untrained(self, seed: int = 0) -> "LanguageModel | None":
-        """A model of this architecture with weights as they are drawn before training; None for TransformerLens's."""
+        """Return a model of this architecture with weights as they are drawn before training; None for
+        TransformerLens's."""
         if self._is_lens:
             return None
         weight = next(self.inner.parameters())

@@ -198,6 +198,6 @@ class Unembed(nn.Module):
 
 
 def hooked(*points: nn.Module) -> bool:
-    """Whether a hook is attached, TransformerLens's or one of `register_forward_hook`."""
+    """Tell whether a hook is attached, TransformerLens's or one of `register_forward_hook`."""
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return any(getattr(point, kind) for point in points for kind in kinds)

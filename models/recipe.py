@@ -76,7 +76,7 @@ class TrainingConfig:
         return max(1, self.tokens // (self.batch_size * n_ctx))
 
     def lr_at(self, step: int, steps: int) -> float:
-        """The learning rate of update `step` = 0..steps − 1."""
+        """Return the learning rate of update `step` = 0..steps − 1."""
         warmup = round(self.warmup * steps)
         if step < warmup:
             return self.lr * (step + 1) / warmup
@@ -168,7 +168,7 @@ def _slabs(
     autocast: torch.dtype | None,
     grads: tuple[Tensor, Tensor, Tensor] | None,
 ) -> Tensor:
-    """The mean loss; the gradients of the summed loss go to `grads`, dx written and dW, db added to."""
+    """Return the mean loss; the gradients of the summed loss go to `grads`, dx written and dW, db added to."""
     d_vocab, low = W.shape[1], autocast or x.dtype
     size = max(1, min(len(x), SLAB_BYTES // (d_vocab * W.element_size())))
     buffer = torch.empty(size, d_vocab, dtype=W.dtype)

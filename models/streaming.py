@@ -111,7 +111,7 @@ def _read_all(
 
 
 def _limited(documents: Iterator[tuple[str, Document]], characters: int) -> Iterator[tuple[str, Document]]:
-    """The next documents, until they hold so many characters."""
+    """Yield the next documents, until they hold so many characters."""
     size = 0
     for side, document in documents:
         yield side, document

@@ -199,8 +199,8 @@ def readable(piece: bytes) -> str:
 
 
 def byte_letters() -> dict[str, int]:
-    """The letters that byte-level BPE writes bytes with (GPT-2's `bytes_to_unicode`): printable Latin-1 as it is,
-    the other bytes as code points from 256 on."""
+    """Return the letters that byte-level BPE writes bytes with (GPT-2's `bytes_to_unicode`): printable Latin-1 as it
+    is, the other bytes as code points from 256 on."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}

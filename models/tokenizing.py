@@ -119,7 +119,7 @@ def _packed(lengths: Int[np.ndarray, " document"], n_ctx: int) -> _Rows:
 
 
 def _padded(lengths: Int[np.ndarray, " document"], n_ctx: int) -> _Rows:
-    """A row for each document that has a token."""
+    """Return a row for each document that has a token."""
     positions = np.arange(n_ctx)
     has_tokens = lengths > 0
     starts = (np.cumsum(lengths) - lengths)[has_tokens, None]

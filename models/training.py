@@ -113,7 +113,7 @@ class _Training:
         self.start_time = self.row_time = self.checkpoint_time = time.monotonic()
 
     def finished(self) -> TrainingResult | None:
-        """The result of the same training if it ended before; its weights are put into the model."""
+        """Return the result of the same training if it ended before; its weights are put into the model."""
         file = self.out / "results.json"
         if not file.exists() or self.checkpoint.exists():
             return None

@@ -145,7 +145,7 @@ class ReadInBatches(ABC):
 
     @abstractmethod
     def columns(self, hook: str | Sequence[str]) -> tuple[ShardColumn, ...]:
-        """Readers of the rows of hooks, into memory that is there already."""
+        """Return readers of the rows of hooks, into memory that is there already."""
 
     def batches(
         self,
@@ -156,7 +156,8 @@ class ReadInBatches(ABC):
         epochs: int | None = 1,
         part: tuple[int, int] = (0, 1),
     ) -> ActivationBatches:
-        """Batches of rows in float32; endless if `epochs` is None. Of several hooks: their activations side by side.
+        """Return batches of rows in float32; endless if `epochs` is None. Of several hooks: their activations side by
+        side.
 
         Batches run on over the end of an epoch, so only the very last may be short.
         Without `shuffle` the rows come shard after shard, as they are stored. The order of the rows depends on the
@@ -167,7 +168,7 @@ class ReadInBatches(ABC):
 
 
 def named_hooks(hook: str | Sequence[str]) -> tuple[str, ...]:
-    """One hook's name or several, as several. Raises ValueError on none."""
+    """Return one hook's name, or several, as several. Raises ValueError on none."""
     if not hook:
         raise ValueError(f"hook={hook!r} names no hook: name at least one")
     return (hook,) if isinstance(hook, str) else tuple(hook)
@@ -190,7 +191,7 @@ class _ShardsAhead:
         self._process: int | None = None
 
     def get(self, shard: int, following: int | None) -> list[Float[Tensor, "row d"]]:
-        """The columns of a shard, good until the next call. The thread goes on with the one that follows."""
+        """Return the columns of a shard, good until the next call. The thread goes on with the one that follows."""
         if self._process != os.getpid():  # at first, or in a fork: threads do not come along
             self._process = os.getpid()
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="shards")
@@ -212,7 +213,7 @@ class _ShardsAhead:
 
 
 def _read(columns: tuple[ShardColumn, ...], longest: int, shard: int, memory: list[Tensor]) -> list[Tensor]:
-    """In the thread, one after another. Fresh memory costs more than reading, so it is kept."""
+    """Read a shard, in the thread. Fresh memory costs more than reading, so it is kept."""
     if not memory:
         memory.extend(torch.empty(longest, column.d, dtype=column.dtype) for column in columns)
     return [column.read(shard, into) for column, into in zip(columns, memory, strict=True)]
@@ -226,7 +227,7 @@ def check_state(state: dict[str, Any], mine: dict[str, Any]) -> None:
 
 
 def gather(columns: list[Float[Tensor, "row d"]], rows: Int[Tensor, " batch"], out: Float[Tensor, "batch d"]) -> None:
-    """Rows of all columns side by side. In chunks, so that they are widened while they are in the cache."""
+    """Copy rows of all columns side by side, in chunks, so that they are widened while they are in the cache."""
     for start in range(0, len(rows), _CHUNK_ROWS):
         chunk, into = rows[start : start + _CHUNK_ROWS], out[start : start + _CHUNK_ROWS]
         first = 0

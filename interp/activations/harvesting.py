@@ -172,7 +172,8 @@ def _holds(out: Path | Address, made_of: Mapping[str, Any]) -> bool:
 
 @contextmanager
 def _place(team: Processes, out: Path | Address, made_of: Mapping[str, Any], overwrite: bool) -> Iterator[Any]:
-    """Where a store is written: a folder that becomes `out`, or the address itself, which its manifest makes whole."""
+    """Give where a store is written: a folder that becomes `out`, or the address itself, which its manifest makes
+    whole."""
     if isinstance(out, Address):
         check = partial(check_remote_output, out, dict(made_of), overwrite=overwrite)
         team.all_do(lambda: check() if team.is_first else None)
@@ -197,7 +198,7 @@ class _Shared:
         return torch.arange(start, min(start + self.passes.batch_size, len(self.passes.tokens)))
 
     def rows_of_round(self, starts: Sequence[int]) -> dict[str, Float[Tensor, "row d"]]:
-        """The rows of this process's batch of a round; none where there are fewer batches than processes."""
+        """Return the rows of this process's batch of a round; none where there are fewer batches than processes."""
         has_one = self.team.rank < len(starts)
         _, acts = self.passes.on(self.batch(starts[self.team.rank]) if has_one else torch.arange(1))
         return acts if has_one else {name: x[:0] for name, x in acts.items()}

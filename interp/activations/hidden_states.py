@@ -95,7 +95,7 @@ def import_hidden_states(
 
 
 def _paths(files: str | Path | Sequence[str | Path]) -> list[Path]:
-    """The files named, or those of a folder, sorted."""
+    """Return the files named, or those of a folder, sorted."""
     if isinstance(files, str | Path):
         if not Path(files).is_dir():
             raise ValueError(f"{files} is no folder: name one with a .safetensors file a prompt, or a list of files")
@@ -111,7 +111,8 @@ def _paths(files: str | Path | Sequence[str | Path]) -> list[Path]:
 
 
 def _read_header(path: Path, n_layers: int) -> tuple[Int[Tensor, " token"], int]:
-    """The ids of a prompt's tokens, and the width of its states. Raises ValueError where they do not fit together."""
+    """Return the ids of a prompt's tokens, and the width of its states. Raises ValueError where they do not fit
+    together."""
     with open_tensors(path, _REMEDY) as stored:
         if not {"token_ids", "hidden_states"} <= set(stored.keys()):
             raise ValueError(f"{path} holds {', '.join(stored.keys())}, not hidden_states and token_ids: {_REMEDY}")
@@ -129,7 +130,8 @@ def _read_header(path: Path, n_layers: int) -> tuple[Int[Tensor, " token"], int]
 
 
 def _row_ids(prompts: Sequence[Tensor], n_ctx: int) -> Iterator[Int[Tensor, " token"]]:
-    """The ids of each prompt's rows, which follow one another: a prompt fills all of its sequences but the last."""
+    """Yield the ids of each prompt's rows, which follow one another: a prompt fills all of its sequences but the
+    last."""
     first = 0
     for prompt in prompts:
         yield first * n_ctx + torch.arange(len(prompt))

@@ -68,27 +68,28 @@ def module_of(model: Model) -> nn.Module:
 
 
 def name_of(module: nn.Module) -> str:
-    """The name that Hugging Face or TransformerLens gives a model; "" where it has none."""
+    """Return the name that Hugging Face or TransformerLens gives a model; "" where it has none."""
     owners: Any = ((module, "name"), (getattr(module, "cfg", None), "model_name"))
     owners += ((getattr(module, "config", None), "_name_or_path"),)
     return next((name for owner, key in owners if isinstance(name := getattr(owner, key, None), str) and name), "")
 
 
 def size_of(model: nn.Module, name: str) -> int | None:
-    """n_ctx or d_vocab, as a language model, its `cfg` or Hugging Face's `config` says it; None where none does."""
+    """Return n_ctx or d_vocab, as a language model, its `cfg` or Hugging Face's `config` says it; None where none
+    does."""
     theirs = {"n_ctx": "max_position_embeddings", "d_vocab": "vocab_size"}[name]
     owners: Any = ((model, name), (getattr(model, "cfg", None), name), (getattr(model, "config", None), theirs))
     return next((size for owner, key in owners if isinstance(size := getattr(owner, key, None), int)), None)
 
 
 def words_of(model: Model) -> list[str] | None:
-    """The string of each token id, where the model has a tokenizer that shows them (`models.LanguageModel`)."""
+    """Return the string of each token id, where the model has a tokenizer that shows them (`models.LanguageModel`)."""
     tokenizer: Any = getattr(module_of(model), "tokenizer", None)
     return tokenizer.display() if hasattr(tokenizer, "display") else None
 
 
 def hooks_of(model: Model) -> dict[str, Hook]:
-    """All names that a model's hooks may be called by, each with its hook.
+    """Return all names that a model's hooks may be called by, each with its hook.
 
     A model with a `hook_dict` (HookedRootModule, HookedTransformer, TransformerBridge, `models.LanguageModel`) is asked
     for that and for `hook_aliases`, a pair (module, {name: submodule}) for its map, any other torch module for its
@@ -104,7 +105,7 @@ def hooks_of(model: Model) -> dict[str, Hook]:
 
 
 def find_hook(known: Mapping[str, Hook], name: str) -> Hook | None:
-    """The hook that a name stands for, with `.input` after it too; None if there is no such."""
+    """Return the hook that a name stands for, with `.input` after it too; None if there is no such."""
     if name in known:
         return known[name]
     whole = known.get(name.removesuffix(_INPUT)) if name.endswith(_INPUT) else None
@@ -116,7 +117,7 @@ def has_hook(model: Model, name: str) -> bool:
 
 
 def resolve_hooks(model: Model, hook_names: Sequence[str]) -> dict[str, Hook]:
-    """The hook of the model that each name stands for.
+    """Return the hook of the model that each name stands for.
 
     Raises ValueError that names the nearest names if there is no such hook.
     """
@@ -133,7 +134,7 @@ def resolve_hooks(model: Model, hook_names: Sequence[str]) -> dict[str, Hook]:
 
 
 def mlp_hooks(model: Model) -> dict[str, str]:
-    """What each MLP of a model reads and what it writes, {reads: writes}, in the order of the blocks.
+    """Return what each MLP of a model reads and what it writes, {reads: writes}, in the order of the blocks.
 
     It reads the output of the norm before it or, where the model does not show that, the residual stream. Raises
     ValueError for a model without a hook_mlp_out.
@@ -151,7 +152,7 @@ def mlp_hooks(model: Model) -> dict[str, str]:
 
 
 def names_of(model: Model, hook: Hook) -> list[str]:
-    """All names of a hook in a model; the first is the one that is used."""
+    """Return all names of a hook in a model; the first is the one that is used."""
     known = hooks_of(model)
     names = [name for name, other in known.items() if other == hook]
     if hook.reads == "input":
@@ -161,7 +162,7 @@ def names_of(model: Model, hook: Hook) -> list[str]:
 
 
 def main_names(model: Model, names: str | Sequence[str]) -> list[str]:
-    """The names of hooks in a model, whichever of their names are given, each hook once. Raises ValueError if
+    """Return the names of hooks in a model, whichever of their names are given, each hook once. Raises ValueError if
     there is no such hook, or none is named."""
     hooks = resolve_hooks(model, (names,) if isinstance(names, str) else names)
     return list(dict.fromkeys(names_of(model, hook)[0] for hook in hooks.values()))
@@ -189,7 +190,8 @@ def check_own_hook(dictionary: Any, hook_name: str, known: Collection[str], wher
 
 
 def own_hook(dictionary: Any) -> str | None:
-    """The hook that a dictionary says it was trained on; None where it says none, or only that it has no name."""
+    """Return the hook that a dictionary says it was trained on; None where it says none, or only that it has no
+    name."""
     name = dictionary.metadata.get("hook_name")
     return name if isinstance(name, str) and name not in ("", UNNAMED) else None
 
@@ -232,7 +234,7 @@ class _Captured(Exception):
 def hooked_rows(
     module: nn.Module, tokens: Int[Tensor, "seq pos"] | Float[Tensor, "seq ..."], hooks: Mapping[str, Hook]
 ) -> dict[str, Float[Tensor, "row d"]]:
-    """Each hook's activations as rows [seq · pos, d], heads side by side.
+    """Return each hook's activations as rows [seq · pos, d], heads side by side.
 
     On floats (images, audio, rows) a hook may return [seq, d], one position each; [seq, pos, d]; [seq, d, pos], if it
     is a one-dimensional convolution, its norm or pooling, or the input of one; or, as convolutions of pictures do,
@@ -265,15 +267,15 @@ def hooked_rows(
 
 
 def _is_by_position(acts: Tensor, tokens: Tensor) -> bool:
-    """Whether activations are of one vector a position."""
+    """Tell whether activations are of one vector a position."""
     if tokens.is_floating_point():
         return acts.ndim in (2, 3, 4) and len(acts) == len(tokens)
     return acts.ndim in (3, 4) and acts.shape[:2] == tokens.shape
 
 
 def _is_channels_first(name: str, part: nn.Module, module: nn.Module) -> bool:
-    """Whether three axes are [seq, d, pos], by the kind of the part with the hook. Raises ValueError where that does
-    not tell: a part without weights, or with convolutions inside, of a model that has such convolutions."""
+    """Tell whether three axes are [seq, d, pos], by the kind of the part with the hook. Raises ValueError where that
+    does not tell: a part without weights, or with convolutions inside, of a model that has such convolutions."""
     if isinstance(part, _ONE_DIMENSIONAL):
         return True
     tells = next(part.parameters(), None) is not None and not _holds_one_dimensional(part)
@@ -298,7 +300,7 @@ def _on_first(output: Any, act: Callable[[Any], Any]) -> Any:
 
 
 def _usable(module: nn.Module, name: str) -> list[str]:
-    """Other hooks of a model; those that are known to give vectors, where it says so."""
+    """List other hooks of a model; those that are known to give vectors, where it says so."""
     useful: Any = getattr(module, "hooks", None)
     known = useful() if callable(useful) else list(hooks_of(module))
     return [other for other in known if other != name]
@@ -309,7 +311,7 @@ def _nearest(name: str, known: Sequence[str]) -> str:
 
 
 def to_model(module: nn.Module, tokens: Tensor) -> Tensor:
-    """The token ids, or floats, as the model takes them: on its device, floats in its precision."""
+    """Return the token ids, or floats, as the model takes them: on its device, floats in its precision."""
     parameter = next(module.parameters(), None)
     if tokens.is_floating_point():
         return tokens.float() if parameter is None else tokens.to(parameter.device, parameter.dtype)
@@ -318,7 +320,7 @@ def to_model(module: nn.Module, tokens: Tensor) -> Tensor:
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Eval mode without gradients, and every submodule's own mode again afterwards."""
+    """Run the block in eval mode without gradients, and give every submodule its own mode back afterwards."""
     modes = [(submodule, submodule.training) for submodule in module.modules()]
     module.eval()
     try:

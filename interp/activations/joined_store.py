@@ -82,7 +82,7 @@ class JoinedStore(ReadInBatches):
         return {f"{name}/{hook}": limit for name, store in stores for hook, limit in store.norm_limits.items()}
 
     def name_of(self, hook: str) -> str:
-        """The name by which a hook is here: "<store>/<its name in that store>"."""
+        """Return the name by which a hook is here: "<store>/<its name in that store>"."""
         return f"{hook.partition('/')[0]}/{self.find(hook)[1]}"
 
     def d(self, hook: str) -> int:
@@ -94,7 +94,7 @@ class JoinedStore(ReadInBatches):
         return store.statistics(name)
 
     def row_limit(self, hook: str) -> RowLimit:
-        """The limit of a hook's rows and their statistics (`ActivationStore.row_limit`)."""
+        """Return the limit of a hook's rows and their statistics (`ActivationStore.row_limit`)."""
         store, name = self.find(hook)
         return store.row_limit(name)
 
@@ -112,7 +112,7 @@ class JoinedStore(ReadInBatches):
             store.verify()
 
     def find(self, hook: str) -> tuple[ActivationStore, str]:
-        """The store of a hook, and the hook's name in it."""
+        """Return the store of a hook, and the hook's name in it."""
         store_name, _, hook_in_store = hook.partition("/")
         try:
             store = self.stores[store_name]
@@ -123,7 +123,7 @@ class JoinedStore(ReadInBatches):
 
 
 def join_stores(stores: Mapping[str, ActivationStore]) -> JoinedStore:
-    """The stores as one; no file is written or copied.
+    """Return the stores as one; no file is written or copied.
 
     Raises ValueError, naming the store and what differs, where their rows are not the same in each shard.
     """

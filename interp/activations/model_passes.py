@@ -107,7 +107,7 @@ class ModelPasses:
         return name_of(self.module)
 
     def _positions_of(self, tokens: Tensor) -> int:
-        """How many positions a sequence has."""
+        """Tell how many positions a sequence has."""
         if self.is_text or size_of(self.module, "d_vocab") is not None:
             check_model_takes(self.module, tokens)
             return tokens.shape[1]
@@ -121,11 +121,11 @@ class ModelPasses:
         return next(iter(counts.values()))
 
     def kept(self, sequences: slice | Int[Tensor, " seq"]) -> Int[Tensor, " row"]:
-        """The rows of some sequences, counted from the first row of these."""
+        """Return the rows of some sequences, counted from the first row of these."""
         return (self._allowed(self.tokens[sequences]) & self._positions).flatten().nonzero().squeeze(1)
 
     def row_ids(self) -> Iterator[Int[Tensor, " row"]]:
-        """Ids of the rows that are kept, those of some sequences at a time."""
+        """Yield the ids of the rows that are kept, those of some sequences at a time."""
         for start in range(0, len(self.tokens), _SEQUENCES_AT_ONCE):
             yield start * self.n_ctx + self.kept(slice(start, start + _SEQUENCES_AT_ONCE))
 
@@ -135,7 +135,7 @@ class ModelPasses:
         return torch.isin(tokens, self._exclude.to(tokens.dtype), invert=True)
 
     def widths(self) -> dict[str, int]:
-        """The width of each hook, as a first sequence shows it."""
+        """Return the width of each hook, as a first sequence shows it."""
         return {name: x.shape[1] for name, x in hooked_rows(self.module, self.tokens[:1], self.hooks).items()}
 
     def on(self, sequences: Int[Tensor, " seq"]) -> tuple[Int[Tensor, " row"], dict[str, Float[Tensor, "row d"]]]:
@@ -148,14 +148,14 @@ class ModelPasses:
         return sequences[kept // n_ctx] * n_ctx + kept % n_ctx, acts
 
     def evenly_spaced(self, n_tokens: int) -> Int[Tensor, " seq"]:
-        """Sequences of this many tokens, evenly spaced over the text; all, where there are fewer."""
+        """Choose sequences of this many tokens, evenly spaced over the text; all, where there are fewer."""
         n_seq = len(self.tokens)
         n = min(n_seq, -(-n_tokens // self.n_ctx))
         return torch.arange(n) * n_seq // n
 
     def limits(self, max_norm: float | str | None) -> tuple[dict[str, float] | None, dict[str, Any] | None]:
-        """Norm limits by hook, and the outliers of a sample, for the manifest; a warning where "auto" sets a limit.
-        None: all rows are kept."""
+        """Return norm limits by hook, and the outliers of a sample, for the manifest; a warning where "auto" sets a
+        limit. None: all rows are kept."""
         if max_norm is None:
             return None, None
         samples = {name: NormSample() for name in self.hooks}
@@ -203,8 +203,8 @@ class ModelPasses:
 def concatenate_tokens(
     tokens: TokenBatches, max_tokens: int | None = None
 ) -> Int[Tensor, "seq pos"] | Float[Tensor, "input ..."]:
-    """Token ids in one tensor (4 bytes each); of a generator as many batches as give `max_tokens`. Or the floats of all
-    inputs.
+    """Join token ids in one tensor (4 bytes each); of a generator as many batches as give `max_tokens`. Or the floats
+    of all inputs.
 
     Raises ValueError where there is no batch, and for batches of unlike lengths."""
     if isinstance(tokens, np.ndarray):
@@ -290,7 +290,7 @@ def check_model_takes(module: nn.Module, tokens: Int[Tensor, "seq pos"]) -> None
 
 
 def fingerprint(module: nn.Module) -> str:
-    """SHA-256 of the model's weights: a store is not resumed with another model."""
+    """Return the SHA-256 of the model's weights: a store is not resumed with another model."""
     state = {name: tensor for name, tensor in module.state_dict().items() if isinstance(tensor, Tensor)}
     return digest(*(part for name, x in state.items() for part in (f"{name}{tuple(x.shape)}{x.dtype}", x)))
 

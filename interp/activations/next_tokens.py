@@ -21,7 +21,8 @@ class NoNextTokens(ValueError):
 
 
 def logits_of(output: Any) -> Float[Tensor, "seq pos d_vocab"]:
-    """The logits in any model's output, in single precision at least. Raises NoNextTokens where it holds none."""
+    """Return the logits in any model's output, in single precision at least. Raises NoNextTokens where it holds
+    none."""
     if not isinstance(output, Tensor):
         output = output[0] if isinstance(output, tuple) else getattr(output, "logits", None)
     if not isinstance(output, Tensor):

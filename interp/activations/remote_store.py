@@ -112,7 +112,7 @@ class RemoteStoreWriter(StoreWriter):
         clear(self.address)
 
     def _write(self, rows: dict[str, Tensor], state: dict[str, Any], sums: dict[str, Tensor]) -> None:
-        """In the thread: one object with the rows, sorted by shard, and the state behind them."""
+        """Write, in the thread, one object with the rows, sorted by shard, and the state behind them."""
         n_shards = len(self._filled)
         shards = shard_of(rows[ROW_IDS][:, 0].numpy(), n_shards, self.config.seed)
         if not len(shards):
@@ -173,7 +173,7 @@ class RemoteFiles:
         self._lock = Lock()
 
     def column(self, i: int, into: Tensor | None = None, *, name: str) -> Tensor:
-        """A column of shard i; in the memory of `into`, if that is given."""
+        """Return a column of shard i; in the memory of `into`, if that is given."""
         column = self.layouts[i].column(name)
         n_rows = self.layouts[i].n_rows
         n_values = n_rows * max(column.width, 1)
@@ -186,11 +186,11 @@ class RemoteFiles:
         return tensor.view(n_rows, column.width) if column.width else tensor
 
     def small(self, name: str) -> dict[str, Tensor]:
-        """A file beside the parts."""
+        """Return a file beside the parts."""
         return small_tensors(read_object(self.path / name), self.manifest, self.path / name)
 
     def verify(self) -> None:
-        """Every byte of all files."""
+        """Check every byte of all files."""
         for name in self.manifest["files"]:
             self.small(name)
         for i in range(len(self.layouts)):
@@ -198,7 +198,7 @@ class RemoteFiles:
                 self._fetch(i, column)
 
     def _fetch(self, i: int, column: Column) -> bytes:
-        """The bytes of a column of a shard, a range of each part that has some, each held against its sum."""
+        """Return the bytes of a column of a shard, a range of each part that has some, each held against its sum."""
         if "parts" not in self.manifest:
             return self._fetch_shard(i, column)
         number = self.columns.index(column)
@@ -237,7 +237,7 @@ class RemoteFiles:
         return data
 
     def _all_heads(self) -> list[tuple[int, dict[str, Tensor]]]:
-        """Where the columns of each part begin, and what stands before them."""
+        """Tell where the columns of each part begin, and what stands before them."""
         with self._lock:
             if self._heads is None:
                 parts = self.manifest["parts"]
@@ -250,7 +250,8 @@ class RemoteFiles:
 
 
 def read_remote_manifest(address: Address) -> tuple[dict[str, Any], str]:
-    """The manifest of a finished store, and its digest. Raises ValueError where there is none, or a damaged one."""
+    """Return the manifest of a finished store, and its digest. Raises ValueError where there is none, or a damaged
+    one."""
     try:
         data = read_object(address / MANIFEST)
     except FileNotFoundError:
@@ -313,7 +314,7 @@ class _Cache:
         weakref.finalize(self, shutil.rmtree, self._folder, True)
 
     def read(self, key: str, into: np.ndarray) -> bool:
-        """Whether it is here; it is then read."""
+        """Tell whether it is here; it is then read."""
         with self._lock:
             if key not in self._sizes:
                 return False
@@ -346,7 +347,7 @@ def _shaped(columns: dict[str, Tensor], layout: tuple[Column, ...]) -> dict[str,
 
 
 def _safetensors(tensors: dict[str, Tensor], n_head: int) -> bytearray:
-    """A safetensors file of the tensors in this order; `__metadata__` says where the first `n_head` end."""
+    """Return a safetensors file of the tensors in this order; `__metadata__` says where the first `n_head` end."""
     entries = [(name, x.dtype, tuple(x.shape), x.numel() * x.dtype.itemsize) for name, x in tensors.items()]
     n_bytes = sum(entry[3] for entry in entries[:n_head])
     header = tensors_header(entries, {"head": f"{n_bytes:012d}"})
@@ -357,7 +358,7 @@ def _safetensors(tensors: dict[str, Tensor], n_head: int) -> bytearray:
 
 
 def _raw_head(address: Address) -> tuple[int, bytes]:
-    """The size of a part, and the bytes before its columns."""
+    """Return the size of a part, and the bytes before its columns."""
     [length] = read_ranges([address], [(0, 8)])
     n_header = int.from_bytes(length, "little")
     [header] = read_ranges([address], [(8, 8 + n_header)])
@@ -372,7 +373,7 @@ def _read_head(address: Address) -> dict[str, Tensor]:
 
 
 def _head_tensors(raw: bytes) -> dict[str, Tensor]:
-    """The tensors before the columns of a part."""
+    """Return the tensors before the columns of a part."""
     n_header = int.from_bytes(raw[:8], "little")
     entries = json.loads(raw[8 : 8 + n_header])
     tensors = {}

@@ -76,12 +76,12 @@ class Outliers(NamedTuple):
         return f"{self.row_share:.2%} of the rows, with norms {times}, hold {self.variance_share:.1%} of the variance"
 
     def to_manifest(self) -> dict[str, float]:
-        """The entry of the store's manifest."""
+        """Return the entry of the store's manifest."""
         return {"median_norm": self.median_norm, "rows": self.row_share, "variance": self.variance_share}
 
 
 def running_sums(acts: Float[Tensor, "row d"], norms: Float[Tensor, " row"]) -> Float[Tensor, " d_plus_2"]:
-    """Σx (d numbers), Σ‖x‖ and Σ‖x‖² of some rows, in float64."""
+    """Return Σx (d numbers), Σ‖x‖ and Σ‖x‖² of some rows, in float64."""
     wide = norms.cpu().double()
     return torch.cat([acts.sum(0).cpu().double(), wide.sum()[None], wide.square().sum()[None]])
 
@@ -113,12 +113,12 @@ class Moments:
 
 
 def n_sample_rows(d: int) -> int:
-    """The number of rows that estimates of a hook of width d are made from."""
+    """Return the number of rows that estimates of a hook of width d are made from."""
     return STATISTICS_ROWS if d <= _WIDEST_SECOND_MOMENT else _MEDIAN_ROWS
 
 
 def statistics_of(sums: Float[Tensor, " d_plus_2"], n_rows: int, sample: Float[Tensor, "n d"]) -> ActivationStatistics:
-    """Statistics from the `running_sums` over all rows, and a random sample of the rows."""
+    """Compute statistics from the `running_sums` over all rows, and a random sample of the rows."""
     mean = sums[:-2] / n_rows
     mean_norm, mean_square = (sums[-2:] / n_rows).tolist()
     median_rows = sample[:_MEDIAN_ROWS].float()
@@ -136,8 +136,8 @@ def statistics_of(sums: Float[Tensor, " d_plus_2"], n_rows: int, sample: Float[T
 
 
 def second_moment(rows: Float[Tensor, "row d"], mean: Float[Tensor, " d"]) -> Float[Tensor, "d d"]:
-    """E x xᵀ: the scatter of the rows around `mean`, plus mean·meanᵀ, so that the covariance around that mean stays
-    positive."""
+    """Compute E x xᵀ: the scatter of the rows around `mean`, plus mean·meanᵀ, so that the covariance around that mean
+    stays positive."""
     total = torch.zeros(len(mean), len(mean), dtype=torch.float64)
     for chunk in rows.split(_CHUNK_ROWS):
         centred = chunk.float() - mean.float()
@@ -148,7 +148,7 @@ def second_moment(rows: Float[Tensor, "row d"], mean: Float[Tensor, " d"]) -> Fl
 def geometric_median(
     rows: Float[Tensor, "row d"], *, max_steps: int = 100, tolerance: float = 1e-4
 ) -> Float[Tensor, " d"]:
-    """argmin_m Σ ‖x_i − m‖ by Weiszfeld's steps m ← Σ x_i/‖x_i − m‖ / Σ 1/‖x_i − m‖, until one is shorter than
+    """Compute argmin_m Σ ‖x_i − m‖ by Weiszfeld's steps m ← Σ x_i/‖x_i − m‖ / Σ 1/‖x_i − m‖, until one is shorter than
     `tolerance` × the mean distance."""
     median = rows.mean(0)
     for _ in range(max_steps):
@@ -202,10 +202,10 @@ def outliers_among(rows: Float[Tensor, "row d"], all_rows: ActivationStatistics,
 
 
 def is_within(rows: Float[Tensor, "row d"], limit: float) -> Bool[Tensor, " row"]:
-    """Whether each row's norm is at most `limit`."""
+    """Tell whether each row's norm is at most `limit`."""
     return torch.linalg.vector_norm(rows.float(), dim=1) <= limit
 
 
 def some_of(rows: Float[Tensor, "row d"], n: int) -> Float[Tensor, "some d"]:
-    """At most n of the rows, evenly spaced."""
+    """Return at most n of the rows, evenly spaced."""
     return rows[:: max(1, -(-len(rows) // n))]

@@ -63,7 +63,8 @@ class StoreConfig:
         return max(1, -(-n_rows // (self.rows_per_shard or by_default)))
 
     def shard_rows(self, row_ids: Iterable[Int[Tensor, " row"]], n_shards: int) -> tuple[int, ...]:
-        """The number of rows that go to each shard. Rows come in blocks, so that they need not all be in memory."""
+        """Return the number of rows that go to each shard. Rows come in blocks, so that they need not all be in
+        memory."""
         counts = (np.bincount(shard_of(ids.numpy(), n_shards, self.seed), minlength=n_shards) for ids in row_ids)
         return tuple(sum(counts, np.zeros(n_shards, np.int64)).tolist())
 
@@ -138,7 +139,7 @@ class ShardWriter:
         return {"file": final.name, "n_rows": filled, "bytes": sealed.size, "sha256": sums}
 
     def sample(self, name: str, n_rows: int, seed: int) -> Tensor:
-        """A random sample of a column."""
+        """Return a random sample of a column."""
         filled = enumerate(self.filled.tolist())
         columns = (ShardLayout(rows, self.columns).read(self._final(shard), name) for shard, rows in filled)
         return sample_rows(columns, n_rows, seed)
@@ -151,7 +152,7 @@ class ShardWriter:
 
 
 def sample_rows(shards: Iterable[Tensor], n_rows: int, seed: int) -> Tensor:
-    """A random sample of a column: some rows of the first shards, each of which is a random sample."""
+    """Return a random sample of a column: some rows of the first shards, each of which is a random sample."""
     parts: list[Tensor] = []
     for part in shards:
         parts.append(part)
@@ -172,7 +173,7 @@ def check_dtype(dtype: str) -> None:
 
 
 def shard_of(row_ids: Int[np.ndarray, " row"], n_shards: int, seed: int) -> Int[np.ndarray, " row"]:
-    """The shard of each row: a hash of seed and row id, so that nothing need be remembered."""
+    """Return the shard of each row: a hash of seed and row id, so that nothing need be remembered."""
     with np.errstate(over="ignore"):
         z = splitmix64(np.asarray(row_ids, np.uint64) + splitmix64(np.array([seed % 2**64], np.uint64)))
     return ((z >> np.uint64(32)) * np.uint64(n_shards) >> np.uint64(32)).astype(np.int64)

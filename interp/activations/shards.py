@@ -66,13 +66,13 @@ class ShardLayout:
         return next(column for column in self.columns if column.name == name)
 
     def offset(self, name: str, row: int = 0) -> int:
-        """The byte at which a row of a column starts."""
+        """Return the byte at which a row of a column starts."""
         before = self.columns[: self.columns.index(self.column(name))]
         rows = self.n_rows * sum(column.row_bytes for column in before)
         return len(self.header) + rows + row * self.column(name).row_bytes
 
     def read(self, file: Path, name: str, n_rows: int | None = None, *, into: Tensor | None = None) -> Tensor:
-        """The first `n_rows` rows (all by default) of a column; in the memory of `into`, if that is given."""
+        """Return the first `n_rows` rows (all by default) of a column; in the memory of `into`, if that is given."""
         column = self.column(name)
         n_rows = self.n_rows if n_rows is None else n_rows
         n_values = n_rows * max(column.width, 1)
@@ -141,7 +141,7 @@ class StoreFiles:
         self._checked: set[tuple[int, str]] = set()
 
     def column(self, i: int, into: Tensor | None = None, *, name: str) -> Tensor:
-        """A column of shard i; in the memory of `into`, if that is given."""
+        """Return a column of shard i; in the memory of `into`, if that is given."""
         file = self._shard(i)
         tensor = self.layouts[i].read(file, name, into=into)
         if (i, name) not in self._checked:
@@ -151,11 +151,11 @@ class StoreFiles:
         return tensor
 
     def small(self, name: str) -> dict[str, Tensor]:
-        """A file beside the shards."""
+        """Return a file beside the shards."""
         return small_tensors((self.path / name).read_bytes(), self.manifest, self.path / name)
 
     def verify(self) -> None:
-        """Every byte of all files."""
+        """Check every byte of all files."""
         _check_sizes(self.path, self.manifest)
         self._checked.clear()
         for i, layout in enumerate(self.layouts):
@@ -172,7 +172,7 @@ class StoreFiles:
 
 
 def columns_of(n_ids: int, widths: Mapping[str, int], dtype: str) -> tuple[Column, ...]:
-    """The columns of a store whose row ids lie in 0..n_ids-1 and whose hooks have these widths."""
+    """Return the columns of a store whose row ids lie in 0..n_ids-1 and whose hooks have these widths."""
     ids = Column(ROW_IDS, torch.int32 if n_ids <= 2**31 else torch.int64, 0)
     return ids, *(Column(name, DTYPES[dtype], d) for name, d in widths.items())
 
@@ -188,8 +188,8 @@ def clear(folder: Path) -> None:
 
 
 def read_store_manifest(path: Path) -> dict[str, Any]:
-    """The manifest of a finished store. Raises ValueError where there is none, and for a manifest that is damaged, or
-    does not fit itself or the files beside it."""
+    """Return the manifest of a finished store. Raises ValueError where there is none, and for a manifest that is
+    damaged, or does not fit itself or the files beside it."""
     file = path / MANIFEST
     if not file.exists():
         if unfinished(path).is_dir():
@@ -212,8 +212,8 @@ def check_store_manifest(manifest: dict[str, Any], file: Path | str) -> None:
 
 
 def small_tensors(data: bytes, manifest: dict[str, Any], file: Path | Address) -> dict[str, Tensor]:
-    """The tensors in the bytes of a file beside the shards. Raises ValueError where they are not what the manifest
-    lists."""
+    """Return the tensors in the bytes of a file beside the shards. Raises ValueError where they are not what the
+    manifest lists."""
     if digest(data) != manifest["files"][file.name]["sha256"]:
         raise altered(file, "it")
     try:

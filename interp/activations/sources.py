@@ -27,7 +27,7 @@ class Shard:
     """In the dtype of the store."""
 
     def within(self, limit: float | None) -> "Shard":
-        """The rows whose norm is not above the limit; all of them where there is none."""
+        """Return the rows whose norm is not above the limit; all of them where there is none."""
         if limit is None:
             return self
         kept = is_within(self.acts, limit)
@@ -98,10 +98,11 @@ class ActivationSource(Protocol):
         """Rows."""
 
     def name_of(self, hook: str) -> str:
-        """The name by which a hook is here, of all that it has in the model. Raises ValueError where it is not."""
+        """Return the name by which a hook is here, of all that it has in the model. Raises ValueError where it is
+        not."""
 
     def d(self, hook: str) -> int:
-        """The width of a hook. Raises ValueError for a hook that is not there."""
+        """Return the width of a hook. Raises ValueError for a hook that is not there."""
 
     def statistics(self, hook: str) -> ActivationStatistics: ...
 

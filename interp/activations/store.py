@@ -65,7 +65,7 @@ class ActivationStore(ReadInBatches):
 
     @classmethod
     def open(cls, path: str | Path) -> "ActivationStore":
-        """The finished store in a folder, in a run folder, or at an address such as s3://bucket/store
+        """Return the finished store in a folder, in a run folder, or at an address such as s3://bucket/store
         (`activations.remote_store`). Raises ValueError if there is none, or if a file of it is missing or of another
         size."""
         if (address := address_of(path)) is not None:
@@ -85,8 +85,8 @@ class ActivationStore(ReadInBatches):
         seed: int = 0,
         overwrite: bool = False,
     ) -> "ActivationStore":
-        """A store of rows that were made elsewhere; row ids count them as they come. `overwrite`: a store that is in
-        `out` is replaced, once the new one is whole.
+        """Return a store of rows that were made elsewhere; row ids count them as they come. `overwrite`: a store that
+        is in `out` is replaced, once the new one is whole.
 
         Raises ValueError on batches that are empty, not 2-D, of unlike widths or not finite, and where `out` holds
         something.
@@ -110,7 +110,7 @@ class ActivationStore(ReadInBatches):
         overwrite: bool = False,
         progress: Progress = no_progress,
     ) -> "ActivationStore":
-        """A store of the residual streams that vLLM's `extract_hidden_states` wrote, a safetensors file a prompt
+        """Return a store of the residual streams that vLLM's `extract_hidden_states` wrote, a safetensors file a prompt
         (`activations.hidden_states`). An import that was cut off goes on.
 
         files: a folder, whose files are taken by name, or the files in order. hook_names: a name for each layer, in the
@@ -146,8 +146,8 @@ class ActivationStore(ReadInBatches):
         return dict(self.manifest.get("aliases", {}))
 
     def name_of(self, hook: str) -> str:
-        """The name that the store has for a hook, of all that it has in the model. Raises ValueError where it is not
-        there."""
+        """Return the name that the store has for a hook, of all that it has in the model. Raises ValueError where it is
+        not there."""
         for name in self.hook_names:
             if hook == name or hook in self.aliases.get(name, ()):
                 return name
@@ -248,7 +248,7 @@ class ActivationStore(ReadInBatches):
         return ActivationStatistics(n_rows=len(self), **tensors, **numbers)
 
     def row_limit(self, hook: str) -> RowLimit:
-        """The limit of a hook's rows and their statistics, which training needs first.
+        """Return the limit of a hook's rows and their statistics, which training needs first.
 
         A store that was made under a limit holds no row above it, and one that was to keep all keeps them. In another
         outliers are looked for: where there are some (a warning), the statistics are those of one shard without them.
@@ -268,15 +268,15 @@ class ActivationStore(ReadInBatches):
         return RowLimit(outliers.limit, outliers.limit, statistics_of(sums, len(kept), sample))
 
     def _longest_shard(self, hook: str) -> Float[Tensor, "row d"]:
-        """The activations of the longest shard, since some shards may be empty."""
+        """Return the activations of the longest shard, since some shards may be empty."""
         return self.shard(max(range(self.n_shards), key=self.shard_rows.__getitem__), hook).acts
 
     def shard(self, i: int, hook: str) -> Shard:
-        """One shard in memory."""
+        """Read one shard into memory."""
         return Shard(self.row_ids(i), self._files.column(i, name=self.name_of(hook)))
 
     def row_ids(self, i: int) -> Int[Tensor, " row"]:
-        """The ids of a shard's rows, ascending."""
+        """Return the ids of a shard's rows, ascending."""
         return self._files.column(i, name=ROW_IDS).long()
 
     def columns(self, hook: str | Sequence[str]) -> tuple[ShardColumn, ...]:

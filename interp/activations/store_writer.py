@@ -235,7 +235,7 @@ class StoreWriter:
             pending.result()
 
     def _write(self, rows: dict[str, Tensor], state: dict[str, Any], sums: dict[str, Tensor]) -> None:
-        """In the thread: write the rows, then the note that they are there."""
+        """Write, in the thread, the rows, then the note that they are there."""
         self._shards.write(rows)
         self._note(state, sums)
 

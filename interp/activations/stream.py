@@ -99,21 +99,22 @@ class ActivationStream:
         return f"ActivationStream({len(self):,} rows of {hooks}, in {self.n_chunks} chunks)"
 
     def name_of(self, hook: str) -> str:
-        """The name by which a hook is streamed, of all that it has in the model. Raises ValueError where it is not."""
+        """Return the name by which a hook is streamed, of all that it has in the model. Raises ValueError where it is
+        not."""
         for name in self.hook_names:
             if hook == name or hook in self.passes.aliases.get(name, ()):
                 return name
         raise ValueError(f"the stream has no activations of {hook!r}; it has {', '.join(self.hook_names)}")
 
     def d(self, hook: str) -> int:
-        """The width of a hook. Raises ValueError for a hook that is not streamed."""
+        """Return the width of a hook. Raises ValueError for a hook that is not streamed."""
         return self._widths[self.name_of(hook)]
 
     def statistics(self, hook: str) -> ActivationStatistics:
         return self._statistics[self.name_of(hook)]
 
     def row_limit(self, hook: str) -> RowLimit:
-        """The limit of a hook's rows and their statistics: all that leave are within it."""
+        """Return the limit of a hook's rows and their statistics: all that leave are within it."""
         return RowLimit(self.norm_limits.get(self.name_of(hook)), None, self.statistics(hook))
 
     def batches(
@@ -191,7 +192,7 @@ class StreamBatches(Iterator[Tensor]):
         self._epoch, self._chunk, self._row = state["epoch"], state["chunk"], state["row"]
 
     def _sequences(self) -> Int[Tensor, " seq"]:
-        """The sequences of the chunk, ascending."""
+        """Return the sequences of the chunk, ascending."""
         order = shuffled(len(self.stream.passes.tokens), self.seed, self._epoch)
         return torch.from_numpy(np.sort(np.array_split(order, self.stream.n_chunks)[self._chunk]))
 

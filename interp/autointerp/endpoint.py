@@ -58,7 +58,7 @@ class EndpointConfig:
                 raise ValueError(f"{name}={getattr(self, name)} must be a number above 0")
 
     def body(self, messages: Sequence[Mapping[str, str]]) -> Body:
-        """The body of a request with these messages, at temperature 0 unless `fields` say otherwise."""
+        """Return the body of a request with these messages, at temperature 0 unless `fields` say otherwise."""
         body = {"model": self.model, "messages": list(messages), "temperature": 0, **self.fields}
         return {name: value for name, value in body.items() if value is not None}
 
@@ -81,12 +81,12 @@ class RequestEstimate(NamedTuple):
     answer_tokens: int
 
     def price(self, price_in: float, price_out: float) -> float:
-        """The cost at these prices of a million tokens asked and answered."""
+        """Return the cost at these prices of a million tokens asked and answered."""
         return (self.prompt_tokens * price_in + self.answer_tokens * price_out) / 1e6
 
 
 def api_key(name: str, environment: Mapping[str, str] = os.environ) -> str:
-    """The key in the environment variable `name`. Raises ValueError where there is none."""
+    """Return the key in the environment variable `name`. Raises ValueError where there is none."""
     key = environment.get(name, "").strip()
     if not key or not key.isprintable() or not key.isascii():
         raise ValueError(
@@ -122,7 +122,7 @@ class Endpoint:
             raise ValueError(self._clean(message)) from None
 
     def known(self, body: Body) -> Answer | None:
-        """The answer on disk, if it is there."""
+        """Return the answer on disk, if it is there."""
         return self._answers.get(self._digest(body))
 
     def estimate(self, bodies: Sequence[Body], answer_tokens: int) -> RequestEstimate:
@@ -183,7 +183,7 @@ class Endpoint:
         return digest_json([self.config.base_url.rstrip("/"), body])
 
     def _clean(self, text: str) -> str:
-        """A server's message, without the key and without control characters."""
+        """Return a server's message, without the key and without control characters."""
         shown = "".join(c if c.isprintable() else " " for c in text.replace(self._key, "…"))
         return shown[:_SHOWN_CHARACTERS]
 
@@ -234,7 +234,7 @@ class _Answers:
 
 
 def _read(reply: Any) -> Answer:
-    """The answer in a reply. Raises ValueError for a reply that is no chat completion."""
+    """Return the answer in a reply. Raises ValueError for a reply that is no chat completion."""
     try:
         text = reply.choices[0].message.content or ""
     except (AttributeError, LookupError, TypeError):

@@ -136,7 +136,7 @@ class Judge:
         return Judged(table, windows.drop(columns="explanation"), summary)
 
     def _explain_bodies(self) -> list[Body]:
-        """A request to explain each latent; none where none is to be explained."""
+        """Return a request to explain each latent; none where none is to be explained."""
         sampled = self.sampled if self.config.generate else []
         return [
             self.endpoint.config.body(prompts.explain_messages(windows.shown, windows.maximum)) for windows in sampled
@@ -190,7 +190,7 @@ def judge_scores(n_firing: int, n_silent: int, hits: int, false_alarms: int, *, 
 
 
 def _window_table(questions: Sequence[_Question], answers: Sequence[Answer]) -> pd.DataFrame:
-    """The table `Judged.windows`, with the explanation of each."""
+    """Return the table `Judged.windows`, with the explanation of each."""
     rows = []
     for question, answer in zip(questions, answers, strict=True):
         read = prompts.read_judgements(answer.text, len(question.windows))
@@ -212,7 +212,7 @@ def _judgement_table(windows: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 
 def _scores(table: pd.DataFrame, windows: pd.DataFrame, seed: int) -> list[dict[str, Any]]:
-    """The mean scores of each source of explanations and task."""
+    """Return the mean scores of each source of explanations and task."""
     scores = []
     for (source, task), shown in windows.groupby(["source", "task"], sort=False):
         judgements = table[(table.source == source) & (table.task == task)]
@@ -232,7 +232,7 @@ def _scores(table: pd.DataFrame, windows: pd.DataFrame, seed: int) -> list[dict[
 
 
 def _mean(values: np.ndarray, seed: int) -> list[float | None]:
-    """The mean over latents with its 95 % interval; None where there is no latent."""
+    """Return the mean over latents with its 95 % interval; None where there is no latent."""
     if len(values) == 0:
         return [None, None, None]
     means = values[np.random.default_rng(seed).integers(len(values), size=(_DRAWS, len(values)))].mean(1)

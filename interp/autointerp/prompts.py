@@ -79,8 +79,8 @@ class Window(NamedTuple):
         return self.interval >= 0
 
     def text(self, delimiters: tuple[str, str] = ("", "")) -> str:
-        """The window as one string, with the signs of `delimiters` around each run of marked tokens. Stray bytes, which
-        the vocabulary shows as ⟨d7⟩, are joined to the characters that they make."""
+        """Return the window as one string, with the signs of `delimiters` around each run of marked tokens. Stray
+        bytes, which the vocabulary shows as ⟨d7⟩, are joined to the characters that they make."""
         runs = groupby(joined_pieces(self.pieces), lambda piece: any(position in self.marked for position in piece[1]))
         texts = ((is_marked, "".join(text for text, _ in run)) for is_marked, run in runs)
         return "".join(f"{delimiters[0]}{text}{delimiters[1]}" if is_marked else text for is_marked, text in texts)
@@ -136,7 +136,7 @@ def sample_windows(
 
 
 def explain_messages(examples: Sequence[Window], maximum: float) -> Messages:
-    """The messages that ask for an explanation. examples: windows of firings, their values up to `maximum`."""
+    """Return the messages that ask for an explanation. examples: windows of firings, their values up to `maximum`."""
     delimiters = _delimiters(examples)
     shown = []
     for window in examples:
@@ -147,7 +147,7 @@ def explain_messages(examples: Sequence[Window], maximum: float) -> Messages:
 
 
 def judge_messages(task: str, explanation: str, windows: Sequence[Window]) -> Messages:
-    """The messages that ask for judgements of the windows. task: `detection` or `fuzzing`."""
+    """Return the messages that ask for judgements of the windows. task: `detection` or `fuzzing`."""
     if task == "detection":
         return _messages(task, {"explanation": explanation, "texts": [window.text() for window in windows]})
     delimiters = _delimiters(windows)
@@ -221,7 +221,7 @@ def _firing_window(features: FeatureStore, example: pd.Series, vocab: list[str])
 
 
 def _silent_window(features: FeatureStore, row: int, vocab: list[str], like: Window) -> Window:
-    """A silent window, marked at the same positions as another window, as far as it reaches."""
+    """Return a silent window, marked at the same positions as another window, as far as it reaches."""
     start, stop = (int(edge) for edge in _span(features, np.asarray(row)))
     pieces = tuple(vocab[token] for token in features.tokens.flatten()[start:stop].tolist())
     marked = tuple(sorted({position % len(pieces) for position in like.marked}))

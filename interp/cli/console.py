@@ -29,17 +29,18 @@ _LINE = "{desc}: {n:,} of {total:,}, {remaining} left{postfix}"
 
 
 def is_first() -> bool:
-    """Whether this is the only process, or the first of those that `torchrun` started."""
+    """Tell whether this is the only process, or the first of those that `torchrun` started."""
     return "MASTER_ADDR" not in os.environ or os.environ.get("RANK", "0") == "0"
 
 
 def is_shared() -> bool:
-    """Whether this is one of several processes that `torchrun` started."""
+    """Tell whether this is one of several processes that `torchrun` started."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def is_expected(error: BaseException) -> bool:
-    """Whether an error is about the input, the disk or the memory; other errors are ours, and keep their traceback."""
+    """Tell whether an error is about the input, the disk or the memory; other errors are ours, and keep their
+    traceback."""
     loaded = [(sys.modules[name], kind) for name, kind in _LIBRARIES if name in sys.modules]
     kinds = (ValueError, OSError, MemoryError, *(getattr(module, kind) for module, kind in loaded))
     return isinstance(error, kinds) or _is_out_of_memory(error)
@@ -65,7 +66,8 @@ def one_line(error: BaseException) -> str:
 
 
 def printable(text: str) -> str:
-    """The text on one line, its control characters written out: a name from a file must not steer the terminal."""
+    """Return the text on one line, its control characters written out: a name from a file must not steer the
+    terminal."""
     line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in " ".join(text.split()))
     return line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} … {line[-_LONGEST // 2 :]}"
 
@@ -179,7 +181,7 @@ class Bar:
         self._listen()
 
     def _rate(self, now: float) -> tuple[float, bool]:
-        """How much is done a second, and whether that was measured for long enough to be told."""
+        """Tell how much is done a second, and whether that was measured for long enough to be told."""
         if self._first is None and self._done > self._initial:
             self._first = now, self._done
         elif self._first is not None and now - self._first[0] >= _SECONDS_MEASURED:

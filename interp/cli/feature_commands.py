@@ -101,7 +101,7 @@ def _print_once(line: str) -> None:
 
 
 def _matches(flag: str, pattern: str | None) -> list[str]:
-    """What is there of a glob, sorted; nothing for None. Raises ValueError where nothing is."""
+    """Return what is there of a glob, sorted; nothing for None. Raises ValueError where nothing is."""
     if pattern is None:
         return []
     if not (matches := sorted(glob.glob(pattern))):
@@ -206,9 +206,9 @@ def rank_command(
 
 
 def _check_source(source: Path, out: Path | None, what: str, *endings: str, overwrite: bool = False) -> bool:
-    """Whether the source is a run folder, in which results have their place. Raises ValueError, before libraries that
-    take seconds, where it is neither that nor a feature store, where the latter has no --out, and where that cannot be
-    written."""
+    """Tell whether the source is a run folder, in which results have their place. Raises ValueError, before libraries
+    that take seconds, where it is neither that nor a feature store, where the latter has no --out, and where that
+    cannot be written."""
     find(source, "run", "features")
     if out is not None:
         check_writable("--out", out, *endings, overwrite=overwrite)
@@ -221,7 +221,7 @@ def _check_source(source: Path, out: Path | None, what: str, *endings: str, over
 
 
 def _twin_line(table: "pd.DataFrame") -> str:
-    """The line on the twin, of a ranking beside one."""
+    """Return the line on the twin, of a ranking beside one."""
     r = table["twin_correlation"].dropna()
     if r.empty:
         return ""

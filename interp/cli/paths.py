@@ -35,21 +35,21 @@ def load_named_model(name: str) -> Any:
 
 
 def load_named_sae(name: str, sae_id: str | None = None) -> Any:
-    """A dictionary: its folder, the run folder that trained it, or a SAELens release."""
+    """Return a dictionary: its folder, the run folder that trained it, or a SAELens release."""
     from interp.sae import load_sae
 
     return load_sae(find(name, "sae").path if looks_like_path(name) else name, sae_id)
 
 
 def only_hook(store: Any, hook: str | None) -> str:
-    """The hook that is named, or the only one of the store. Raises ValueError where the store has several."""
+    """Return the hook that is named, or the only one of the store. Raises ValueError where the store has several."""
     if hook is None and len(store.hook_names) > 1:
         raise ValueError(f"the store holds {', '.join(store.hook_names)}: say which with --hook")
     return store.hook_names[0] if hook is None else store.name_of(hook)
 
 
 def hook_to_scan(store: Any, hook: str | None, sae: Any) -> str:
-    """The hook that is named, else the dictionary's own, else the only one of the store.
+    """Return the hook that is named, else the dictionary's own, else the only one of the store.
 
     A dictionary trained here goes to a hook of another name, or to another model's, only where --hook says so: one may
     ask what a dictionary finds elsewhere. One from elsewhere may call the same hook by its own library's name
@@ -85,7 +85,7 @@ def say_which_hook(run: "Run") -> None:
 
 
 def read_table(flag: str, file: Path, columns: Sequence[str], features: "FeatureStore | None" = None) -> "pd.DataFrame":
-    """A table of one row a latent with these columns, as `interp rank` writes it, and of these features."""
+    """Return a table of one row a latent with these columns, as `interp rank` writes it, and of these features."""
     import pandas as pd
     import pyarrow
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def _stage_names(incomplete: str) -> list[tuple[str, str]]:
-    """For the shell's completion."""
+    """List stages with their help, for the shell's completion."""
     from interp.pipeline.stages import STAGES
 
     return [(stage.name, stage.help) for stage in STAGES.values() if stage.name.startswith(incomplete)]
@@ -254,12 +254,12 @@ def _show_stages(config: "RunConfig", out: Path, until: str | None, redo: bool) 
 
 
 def _program() -> str:
-    """How this program was called, which may lie in an environment that is not active."""
+    """Tell how this program was called, which may lie in an environment that is not active."""
     return sys.argv[0] if Path(sys.argv[0]).name == "interp" else "python -m interp"
 
 
 def _showcase(run: "Run") -> str:
-    """The page's choice, a line a feature."""
+    """Return the page's choice, a line a feature."""
     from interp.pipeline.stages import WIDTH
 
     chosen = run.ranking.worth_a_look(6)

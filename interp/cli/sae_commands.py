@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def _architectures(incomplete: str) -> list[str]:
-    """For the shell's completion."""
+    """List architectures, for the shell's completion."""
     from interp.sae import ARCHITECTURES
 
     return [name for name in ARCHITECTURES if name.startswith(incomplete)]
@@ -120,7 +120,7 @@ def with_fields(command: Callable) -> Callable:
 
 
 def field_lines(kind: type) -> list[str]:
-    """A line for each field with its name, type and default, and then what its docstring says."""
+    """Return a line for each field with its name, type and default, and then what its docstring says."""
     from interp.pipeline.validation import field_types, is_needed, plain, type_name
 
     hints = field_types(kind)
@@ -134,7 +134,7 @@ def field_lines(kind: type) -> list[str]:
 
 
 def _field_docstrings(kind: type) -> dict[str, str]:
-    """The docstring of each field of a dataclass, and of those that it inherits, on one line."""
+    """Return the docstring of each field of a dataclass, and of those that it inherits, on one line."""
     docs: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         if dataclasses.is_dataclass(base):
@@ -146,7 +146,8 @@ def _field_docstrings(kind: type) -> dict[str, str]:
 def _prepared(
     paths: list[str], hook: list[str] | None, architecture: str, set: list[str], sweep: list[str]
 ) -> tuple[Any, Any, list["SAEConfig"]]:
-    """The store, its hooks and the configs. Raises ValueError for all that cannot be: each process hears of that."""
+    """Return the store, its hooks and the configs. Raises ValueError for all that cannot be: each process hears of
+    that."""
     try:
         store = _open_stores(paths)
         if len(store) == 0:

@@ -196,8 +196,8 @@ def corpora(
 
 
 def same_dictionary(a: FeatureStore, b: FeatureStore) -> bool:
-    """Whether two scans are by one dictionary at one hook: by its digest where both have one, by its decoder where both
-    have one, and else by the number of its latents, as codes of another producer say no more."""
+    """Tell whether two scans are by one dictionary at one hook: by its digest where both have one, by its decoder where
+    both have one, and else by the number of its latents, as codes of another producer say no more."""
     hooks = {features.meta["hook_name"] for features in (a, b)} - {""}
     if a.d_sae != b.d_sae or len(hooks) > 1:
         return False
@@ -285,7 +285,8 @@ def _adjusted(p: Float64[np.ndarray, " latent"]) -> Float64[np.ndarray, " latent
 def _maxima(
     scans: Sequence[ScannedDocuments], low: int, high: int, progress: Progress
 ) -> tuple[scipy.sparse.csc_matrix, Int64[np.ndarray, " nnz"]]:
-    """The largest activation of latents in each document, by latent, and its row, counted on from scan to scan."""
+    """Return the largest activation of latents in each document, by latent, and its row, counted on from scan to
+    scan."""
     matrices = []
     rows = []
     offset = 0
@@ -305,7 +306,7 @@ def _maxima(
 
 
 def _medians(maxima: scipy.sparse.csc_matrix) -> Float64[np.ndarray, " latent"]:
-    """The lower median of each column, of its zeros too; 0 where it has as many as that."""
+    """Return the lower median of each column, of its zeros too; 0 where it has as many as that."""
     n = maxima.shape[0]
     medians = np.zeros(maxima.shape[1])
     n_zero = n - np.diff(maxima.indptr)
@@ -319,7 +320,7 @@ def _medians(maxima: scipy.sparse.csc_matrix) -> Float64[np.ndarray, " latent"]:
 def _strongest(
     maxima: scipy.sparse.csc_matrix, rows: Int64[np.ndarray, " nnz"], members: Bool[np.ndarray, " document"]
 ) -> Int64[np.ndarray, "latent snippet"]:
-    """The rows of the largest maxima of each latent in a corpus, −1 after them; ties to the earlier document."""
+    """Return the rows of the largest maxima of each latent in a corpus, −1 after them; ties to the earlier document."""
     out = np.full((maxima.shape[1], SNIPPETS), -1, np.int64)
     latents = np.repeat(np.arange(maxima.shape[1]), np.diff(maxima.indptr))
     inside = members[maxima.indices]
@@ -335,8 +336,8 @@ def _strongest(
 def permutation_p(
     above_a: Int64[np.ndarray, " latent"], above: Int64[np.ndarray, " latent"], n_a: int, n: int
 ) -> Float64[np.ndarray, " latent"]:
-    """The two-sided p of `above_a` of A's n_a documents among the `above` of all n, where which are A's is drawn again:
-    twice the hypergeometric tail on the side of the mean where it lies, at most 1."""
+    """Return the two-sided p of `above_a` of A's n_a documents among the `above` of all n, where which are A's is drawn
+    again: twice the hypergeometric tail on the side of the mean where it lies, at most 1."""
     return _tails(above_a.astype(np.int64), above.astype(np.int64), n_a, n)
 
 
@@ -367,7 +368,7 @@ def _log_choose(n, k):
 
 
 def _difference(above: Sequence[int], sizes: tuple[int, int]) -> tuple[float, float, float]:
-    """The difference of two shares with its interval: Newcombe's, from Wilson's of each."""
+    """Return the difference of two shares with its interval: Newcombe's, from Wilson's of each."""
     a, b = (k / n for k, n in zip(above, sizes, strict=True))
     (low_a, high_a), (low_b, high_b) = (wilson(k, n) for k, n in zip(above, sizes, strict=True))
     below = math.hypot(a - low_a, high_b - b)
@@ -432,7 +433,7 @@ def _words(shares: Sequence[float], threshold: float, rule: str, f1: float, name
 
 
 def _snippet(scans: Sequence[ScannedDocuments], row: int) -> str:
-    """The tokens around a row, the firing one in guillemets."""
+    """Return the tokens around a row, the firing one in guillemets."""
     features = scans[0].features
     if row >= features.tokens.numel():
         row -= features.tokens.numel()

@@ -100,7 +100,8 @@ def universality(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> Universality:
-    """Each of our latents, in theirs. The seed draws the shift, between a quarter and three quarters of the text.
+    """Find, for each of our latents, the most correlated of theirs. The seed draws the shift, between a quarter and
+    three quarters of the text.
 
     Raises ValueError for scans of unlike tokens, codes of unlike numbers of rows, and where no latent fires enough.
     """
@@ -184,7 +185,8 @@ class ShiftedCodes:
 def codes_of_same_text(
     ours: FeatureStore | CodeSource, theirs: FeatureStore | CodeSource
 ) -> tuple[CodeSource, CodeSource]:
-    """The codes of both. Raises ValueError for scans of unlike tokens; codes do not say of which tokens they are."""
+    """Return the codes of both. Raises ValueError for scans of unlike tokens; codes do not say of which tokens they
+    are."""
     if isinstance(ours, FeatureStore) and isinstance(theirs, FeatureStore):
         check_same_tokens(ours, theirs)
     our_codes, their_codes = (source.codes if isinstance(source, FeatureStore) else source for source in (ours, theirs))

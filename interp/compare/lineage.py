@@ -66,8 +66,9 @@ def splitting(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> Splitting:
-    """The narrow dictionary's latents that split, and into which of the wide one's. Raises ValueError where the narrow
-    one has more latents than the wide one, for scans of unlike tokens, and for a threshold that is not in 0..1."""
+    """Find which latents of the narrow dictionary split, and into which of the wide one's. Raises ValueError where the
+    narrow one has more latents than the wide one, for scans of unlike tokens, and for a threshold that is not in
+    0..1."""
     if not 0 < min_cosine <= 1:
         raise ValueError(f"min_cosine={min_cosine} must be above 0 and at most 1")
     if narrow.d_sae > wide.d_sae:
@@ -93,7 +94,7 @@ def splitting(
 def masked_edges(
     narrow: CodeSource, wide: CodeSource, min_cosine: float, min_fired: int, progress: Progress = no_progress
 ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
-    """The edges, and how often each narrow and each wide latent fires."""
+    """Return the edges, and how often each narrow and each wide latent fires."""
     parts = []
     fired = (np.zeros(narrow.d_sae), np.zeros(wide.d_sae))
     for sums in joint_sums(narrow, wide, [(1, 1), (2, 0), (0, 0)], progress):

@@ -170,7 +170,7 @@ def _judged(
 
 
 def _harvest_options(store: ActivationStore) -> dict[str, Any]:
-    """The options of its harvest by which rows were left out: the same policy, on activations of other norms."""
+    """Return the options of its harvest by which rows were left out: the same policy, on activations of other norms."""
     config = store.manifest["config"]
     return {name: config[name] for name in ("exclude", "exclude_positions", "max_norm") if name in config}
 

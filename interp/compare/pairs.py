@@ -114,7 +114,8 @@ def open_pair(first: str | Path, second: str | Path) -> Pair:
 
 
 def _open(source: str | Path) -> Side:
-    """The features of a run folder or feature store; of an SAE's folder, or a run not yet scanned, the dictionary."""
+    """Return the features of a run folder or feature store; of an SAE's folder, or a run not yet scanned, the
+    dictionary."""
     kind, folder = find(source, "features", "sae")
     return Side(Path(source), FeatureStore.open(folder) if kind == "features" else load_sae(folder))
 

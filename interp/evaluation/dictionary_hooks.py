@@ -21,7 +21,7 @@ class DictionaryHooks(NamedTuple):
     """The norm above which rows mean nothing to the dictionary."""
 
     def codes(self, dictionary: Dictionary, acts: Float[Tensor, "seq pos ..."]) -> Any:
-        """The latents of each row [seq · pos], and which rows are within the limit."""
+        """Return the latents of each row [seq · pos], and which rows are within the limit."""
         rows = acts.detach().flatten(0, 1).flatten(1).to(dictionary.W_dec)
         if rows.shape[1] != dictionary.d_in:
             raise ValueError(f"the dictionary reads width {dictionary.d_in}, but its hook has width {rows.shape[1]}")
@@ -30,7 +30,8 @@ class DictionaryHooks(NamedTuple):
 
 
 def dictionary_hooks(model: Model, hook: str, dictionary: Dictionary, writes: str | None = None) -> DictionaryHooks:
-    """The hooks of a dictionary; `writes` names the one that a transcoder writes, or its metadata do (`hook_name_out`).
+    """Return the hooks of a dictionary; `writes` names the one that a transcoder writes, or its metadata do
+    (`hook_name_out`).
 
     Raises ValueError if the model lacks a hook, if the dictionary was trained on another one that the model has too,
     and for a crosscoder.

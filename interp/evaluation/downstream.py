@@ -61,15 +61,15 @@ class Readout(NamedTuple):
         return states if self.W is None or self.b is None else states.to(self.W) @ self.W + self.b
 
     def differences(self, states: Float[Tensor, "row d_state"]) -> Float[Tensor, "row d_vocab"]:
-        """The differences of logits that go with differences of states."""
+        """Return the differences of logits that go with differences of states."""
         return states if self.W is None else states.to(self.W) @ self.W
 
     def expected(self, p: Float[Tensor, "row d_vocab"]) -> Float[Tensor, "row d_state"]:
-        """The gradient of log Σ exp(logits) with respect to the states, where the probabilities are p."""
+        """Return the gradient of log Σ exp(logits) with respect to the states, where the probabilities are p."""
         return p if self.W is None else p @ self.W.T
 
     def of_tokens(self, tokens: Int[Tensor, " row"]) -> Float[Tensor, "row d_state"]:
-        """The gradient of each row's logit of a token with respect to the states."""
+        """Return the gradient of each row's logit of a token with respect to the states."""
         return F.one_hot(tokens, self.d_vocab) if self.W is None else self.W.T[tokens]
 
 
@@ -109,7 +109,7 @@ class Downstream:
         return f"from block {n} on" if n else "by whole forward passes"
 
     def enter(self, tokens: Int[Tensor, "seq pos"]) -> Entered:
-        """A clean pass up to the hook."""
+        """Return a clean pass up to the hook."""
         return enter(self.module, self.hooks, tokens, self.skipped)
 
     def logits(
@@ -134,7 +134,8 @@ class Downstream:
         stream: Float[Tensor, "seq pos d_model"] | None,
         change: Float[Tensor, "seq pos d_out"],
     ) -> Float[Tensor, "seq next"]:
-        """The cross-entropy, in nats, of each token but the first; logits are there only a few rows at a time."""
+        """Return the cross-entropy, in nats, of each token but the first; logits are there only a few rows at a
+        time."""
         states, following = self.states(tokens, stream, change)[:, :-1].flatten(0, 1), tokens[:, 1:].flatten()
         if self.last_map is not None:
             states = states.to(next(self.last_map.parameters(), states).dtype)
@@ -156,7 +157,7 @@ class Downstream:
         stream: Float[Tensor, "seq pos d_model"] | None,
         change: Float[Tensor, "seq pos d_out"],
     ) -> Float[Tensor, "seq pos d_state"]:
-        """What `readout` maps to the logits."""
+        """Return what `readout` maps to the logits."""
         last = [] if self.last_map is None else [self.last_map]
         with _replaced(last, lambda states, *args, **kwargs: states):
             return self.logits(tokens, stream, change)
@@ -181,7 +182,7 @@ class Downstream:
 def enter(
     module: nn.Module, hooks: DictionaryHooks, tokens: Int[Tensor, "seq pos"], skipped: Sequence[nn.Module] = ()
 ) -> Entered:
-    """A clean pass up to the hooks of a dictionary, and the output of the last block that is skipped."""
+    """Return a clean pass up to the hooks of a dictionary, and the output of the last block that is skipped."""
     asked = {_READS: hooks.reads}
     if hooks.writes != hooks.reads:
         asked[_WRITES] = hooks.writes
@@ -204,7 +205,7 @@ def cross_entropies(logits: Float[Tensor, "row d_vocab"], following: Int[Tensor,
 
 
 def in_rows(tokens: Tensor, stream: Tensor | None, change: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Each position as a sequence of its own."""
+    """Return each position as a sequence of its own."""
     return tokens.view(-1, 1), None if stream is None else stream.flatten(0, 1)[:, None], change.flatten(0, 1)[:, None]
 
 

@@ -170,7 +170,7 @@ def quality_table(
 
 
 def decoder_digest(W_dec: Float[Tensor, "d_sae d_in"]) -> str:
-    """A digest by which a table of qualities is known to be of a dictionary (`attrs["decoders"]`)."""
+    """Return a digest by which a table of qualities is known to be of a dictionary (`attrs["decoders"]`)."""
     return digest(W_dec.detach().float())
 
 
@@ -347,7 +347,7 @@ class Splice:
                 yield _Rows(entered, tokens, seq, x[usable], y[usable], where[usable], ids, x[~usable], y[~usable])
 
     def _enter(self, start: int, tokens: Int[Tensor, "seq pos"]) -> Entered:
-        """A pass up to the hook; it is held for the next time while there is room."""
+        """Return a pass up to the hook; it is held for the next time while there is room."""
         entered = self.behind.enter(tokens) if self.behind else enter(self.model, self.hooks, tokens)
         n_bytes = sum(acts.nbytes for acts in entered if acts is not None)
         if n_bytes <= self._free_bytes:
@@ -441,7 +441,7 @@ def _quality(splice: Splice, losses: Losses, name: str, counted: _Counted) -> Qu
 def _common_hooks(
     dictionaries: Mapping[str, Dictionary], model: Model, hook_name: str, writes: str | None
 ) -> DictionaryHooks:
-    """The hook that all dictionaries read and the one that all write, and the lowest of their norm limits."""
+    """Return the hook that all dictionaries read and the one that all write, and the lowest of their norm limits."""
     if not isinstance(dictionaries, Mapping):
         kind = type(dictionaries).__name__
         raise ValueError(f"dictionaries is a {kind}: the order is (model, hook, {{name: dictionary}}, tokens)")
@@ -463,21 +463,21 @@ def _check_widths(name: str, dictionary: Dictionary, rows: _Rows, hook_name: str
 
 
 def recovered(clean: float, spliced: float, ablated: float) -> float:
-    """The share of the cross-entropy that ablation costs; NaN where it costs nothing."""
+    """Return the share of the cross-entropy that ablation costs; NaN where it costs nothing."""
     return (ablated - spliced) / (ablated - clean) if ablated != clean else float("nan")
 
 
 def _mean_lost(lost: Float[Tensor, " seq"], costs: Float[Tensor, " seq"]) -> float:
-    """The mean over all sequences; of what is known of a part (elsewhere NaN) its ratio to the costs there, times the
-    mean of all costs."""
+    """Return the mean over all sequences; of what is known of a part (elsewhere NaN) its ratio to the costs there,
+    times the mean of all costs."""
     known = ~lost.isnan()
     here = costs[known].nanmean()
     return float(lost[known].mean() * (costs.nanmean() / here if here else 1))
 
 
 def _ratio_error(lost: Float[Tensor, " seq"], costs: Float[Tensor, " seq"]) -> float:
-    """The standard error of 1 − mean(lost) / mean(costs), to first order: of the sequences of which what is lost is
-    known (not NaN), and of the costs that are known of these, which may be fewer."""
+    """Return the standard error of 1 − mean(lost) / mean(costs), to first order: of the sequences of which what is lost
+    is known (not NaN), and of the costs that are known of these, which may be fewer."""
     lost, costs = lost[known := ~lost.isnan()], costs[known]
     both = ~costs.isnan()
     n = len(lost)

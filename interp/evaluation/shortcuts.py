@@ -71,7 +71,7 @@ def downstream_of(module: nn.Module, hooks: DictionaryHooks, tokens: Int[Tensor,
 def _clean_pass(
     module: nn.Module, tokens: Int[Tensor, "seq pos"], blocks: Sequence[nn.Module]
 ) -> tuple[Float[Tensor, "seq pos d_vocab"], bool]:
-    """The logits, and whether a block returns its output in a tuple."""
+    """Return the logits, and whether a block returns its output in a tuple."""
     outputs: list[Any] = []
     with ExitStack() as stack:
         for block in blocks[:1]:
@@ -81,7 +81,7 @@ def _clean_pass(
 
 
 def _random_change(module: nn.Module, writes: Hook, tokens: Int[Tensor, "seq pos"]) -> Float[Tensor, "seq pos d_out"]:
-    """A random change at a hook, of about the length of the activations there."""
+    """Return a random change at a hook, of about the length of the activations there."""
     acts = capture(module, tokens, {"acts": writes})["acts"]
     generator = torch.Generator().manual_seed(0)
     change = torch.randn(acts.shape, generator=generator).to(acts) * acts.float().square().mean().sqrt().to(acts)
@@ -89,7 +89,7 @@ def _random_change(module: nn.Module, writes: Hook, tokens: Int[Tensor, "seq pos
 
 
 def _blocks(module: nn.Module, inner: nn.Module) -> list[nn.Module]:
-    """The outermost list of modules that holds the one with the hook; the longest where none does."""
+    """Return the outermost list of modules that holds the one with the hook; the longest where none does."""
     lists = [list(part) for part in module.modules() if isinstance(part, nn.ModuleList) and len(part)]
     holding = (blocks for blocks in lists if any(inner is part for block in blocks for part in block.modules()))
     return next(holding, max(lists, key=len, default=[]))
@@ -98,7 +98,8 @@ def _blocks(module: nn.Module, inner: nn.Module) -> list[nn.Module]:
 def _short_ways(
     module: nn.Module, blocks: Sequence[nn.Module], writes: Hook, tokens: Int[Tensor, "seq pos"]
 ) -> Iterator[tuple[int, bool]]:
-    """How many blocks might be skipped, the most first, and whether the hook is the output of the last of them."""
+    """Yield how many blocks might be skipped, the most first, and whether the hook is the output of the last of
+    them."""
     holding = next((n for n, block in enumerate(blocks) if writes.module in set(block.modules())), len(blocks))
     outputs = {str(n): Hook(block) for n, block in enumerate(blocks[: holding + 1])}
     if not outputs:
@@ -116,7 +117,7 @@ def _agree(approximate: Tensor, changed: Tensor, clean: Tensor, tolerance: float
 
 
 def _readouts(module: nn.Module, tokens: Int[Tensor, "seq pos"], d_vocab: int) -> list[tuple[nn.Module, Readout]]:
-    """The modules that map something narrower to the logits, as if by a linear map; the innermost first."""
+    """Return the modules that map something narrower to the logits, as if by a linear map; the innermost first."""
     seen: list[tuple[nn.Module, Tensor, Tensor]] = []
 
     def note(part: nn.Module, args: Any, output: Any) -> None:

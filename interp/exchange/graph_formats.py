@@ -34,7 +34,7 @@ _LOGITS = 10
 
 
 def load_transcoders(folder: str | Path) -> dict[str, Transcoder]:
-    """The transcoders of a folder of circuit-tracer's, by the hooks that they read.
+    """Return the transcoders of a folder of circuit-tracer's, by the hooks that they read.
 
     Raises ValueError, naming the file, for a folder without `config.yaml` or a layer, for cross-layer transcoders, and
     for weights that are damaged.

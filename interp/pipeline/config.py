@@ -77,7 +77,8 @@ class RunConfig(SimpleNamespace):
 
     @classmethod
     def quick(cls) -> "RunConfig":
-        """The demo in some two minutes on two CPU cores: the same stages, a fraction of the tokens and latents."""
+        """Return the demo in some two minutes on two CPU cores: the same stages, a fraction of the tokens and
+        latents."""
         return cls.from_dict({
             "corpus": {"characters": 1_500_000},
             "tokenizer": {"vocab_size": 1024},
@@ -90,7 +91,7 @@ class RunConfig(SimpleNamespace):
 
     @classmethod
     def circuits(cls, *, quick: bool = False) -> "RunConfig":
-        """A model of four layers and transcoders of its MLPs, for attribution graphs (`interp graph`).
+        """Return a model of four layers and transcoders of its MLPs, for attribution graphs (`interp graph`).
 
         quick: in some two minutes, and too small to mean much."""
         sizes: dict[str, Any] = {
@@ -112,7 +113,8 @@ class RunConfig(SimpleNamespace):
 
     @classmethod
     def smollm2(cls) -> "RunConfig":
-        """The demo on a real language model, SmolLM2 of 135 million parameters, within 40 minutes on two CPU cores.
+        """Return the demo on a real language model, SmolLM2 of 135 million parameters, within 40 minutes on two CPU
+        cores.
 
         Raises ValueError where its weights are not installed."""
         from models.loading import smollm2_file
@@ -129,7 +131,7 @@ class RunConfig(SimpleNamespace):
 
     @classmethod
     def tiny(cls) -> "RunConfig":
-        """Every stage in seconds, for tests and for `interp warm-up`: what it finds means nothing."""
+        """Return every stage in seconds, for tests and for `interp warm-up`: what it finds means nothing."""
         return cls.from_dict({
             "corpus": {"characters": 160_000, "val_fraction": 0.2},
             "tokenizer": {"vocab_size": 512},

@@ -78,8 +78,8 @@ class Speed(NamedTuple):
 
     @classmethod
     def measured(cls) -> "Speed":
-        """The speed of this machine's processor, in about a second: of one thread by its own time, which other work
-        disturbs least, times the threads and what the stages reach of that."""
+        """Return the speed of this machine's processor, in about a second: of one thread by its own time, which other
+        work disturbs least, times the threads and what the stages reach of that."""
         import torch
 
         from interp.sae.encoding import has_fast_bfloat16
@@ -207,7 +207,7 @@ class Sizes:
         return Cost(half=2 * rows * self.d_in * self.d_sae)
 
     def with_config(self, config: Any) -> "Sizes":
-        """The sizes of another configuration of the same model, which is not loaded or traced again."""
+        """Return the sizes of another configuration of the same model, which is not loaded or traced again."""
         other = Sizes(config)
         for name in ("model", "_traced", "_loaded"):
             if name in vars(self):
@@ -243,7 +243,7 @@ class Sizes:
 
 
 def _best(work: Callable[[], object], seconds: float = 0.25) -> float:
-    """The processor's seconds of the fastest of the tries that so long a time allows, three at least."""
+    """Return the processor's seconds of the fastest of the tries that so long a time allows, three at least."""
     taken, end = list[float](), time.perf_counter() + seconds
     while len(taken) < 3 or time.perf_counter() < end:
         begin = time.thread_time()

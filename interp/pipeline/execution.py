@@ -131,7 +131,8 @@ def run_alone(run: Run, name: str, *, config: RunConfig | None = None, progress:
 def _in_order(
     stages: Sequence[Stage], runs: Sequence[Run], begun: Callable[[Run], None]
 ) -> Iterator[tuple[Stage, Sequence[Run]]]:
-    """Each stage with the runs that it is run for at once; those of all hooks, and those built together, come first."""
+    """Yield each stage with the runs that it is run for at once; those of all hooks, and those built together, come
+    first."""
     for stage in stages:
         if stage.comes_first:
             yield stage, runs[:1] if stage.for_all_hooks else runs
@@ -144,14 +145,15 @@ def _in_order(
 
 
 def _expected(stage: Stage, run: Run, inputs: dict[str, str]) -> dict[str, Any]:
-    """The head of the stage's manifest: what its result depends on, and the fingerprint of that."""
+    """Return the head of the stage's manifest: what its result depends on, and the fingerprint of that."""
     settings = run.settings(stage) | dict(stage.outside(run))
     fingerprint = digest_json([FORMAT, stage.name, settings, inputs])
     return {"stage": stage.name, "fingerprint": fingerprint, "config": settings, "inputs": inputs}
 
 
 def _done(run: Run, stage: str, fingerprint: str) -> dict[str, Any] | None:
-    """The manifest of a stage that need not run; None where it is damaged, or a file is missing or of another size."""
+    """Return the manifest of a stage that need not run; None where it is damaged, or a file is missing or of another
+    size."""
     manifest = _readable(run, stage)
     if manifest is None or manifest["fingerprint"] != fingerprint:
         return None
@@ -244,7 +246,7 @@ def _check_keeps(out: Path, config: RunConfig) -> None:
 
 
 def _stages_lost(run: Run) -> list[str]:
-    """The stages, finished or cut off, that the run's configuration would make again."""
+    """Return the stages, finished or cut off, that the run's configuration would make again."""
     lost: list[str] = []
     for stage in STAGES.values():
         manifest = _readable(run, stage.name)
@@ -262,7 +264,7 @@ def _stages_lost(run: Run) -> list[str]:
 
 
 def _readable(run: Run, stage: str) -> dict[str, Any] | None:
-    """The manifest of a finished stage; None where it is damaged, too."""
+    """Return the manifest of a finished stage; None where it is damaged, too."""
     try:
         return run.manifest(stage)
     except ValueError as error:

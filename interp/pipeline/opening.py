@@ -27,7 +27,7 @@ _COMPARE_NO_SUMS = ("model", "tokens", "tokenizer")
 
 
 def open_any(path: str | Path, *kinds: str) -> Any:
-    """The run, feature store, SAE, activation store, model, tokens or tokenizer at `path`.
+    """Return the run, feature store, SAE, activation store, model, tokens or tokenizer at `path`.
 
     kinds: what it may be, the first that fits (keys of `interp.storage.folder_kinds.KINDS`; default: any of them). A
     run folder stands for what its stages left, so that `open_any("runs/demo", "sae")` is its dictionary. A finished
@@ -47,12 +47,12 @@ def open_any(path: str | Path, *kinds: str) -> Any:
 
 
 def reader_of(kind: str) -> Callable[[Any], Any]:
-    """The function that reads a folder or file of a kind (a key of `KINDS`)."""
+    """Return the function that reads a folder or file of a kind (a key of `KINDS`)."""
     return reader(_READERS[kind])
 
 
 def reader(name: str) -> Callable[[Any], Any]:
-    """The function that "module:name" names. Its module is loaded when it is first called."""
+    """Return the function that "module:name" names. Its module is loaded when it is first called."""
     return lambda path: resolve_name(name)(path)
 
 

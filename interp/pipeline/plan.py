@@ -43,8 +43,8 @@ class Plan:
 
     @classmethod
     def of(cls, config: RunConfig, out: str | Path, stages: Sequence[Stage] | None = None) -> "Plan":
-        """The plan of some stages, or all, of a run in the folder `out`. Raises ValueError for a model or dictionary
-        that cannot be opened, and for a hook that the model does not have."""
+        """Return the plan of some stages, or all, of a run in the folder `out`. Raises ValueError for a model or
+        dictionary that cannot be opened, and for a hook that the model does not have."""
         out = Path(out)
         sizes = Sizes(config)
         taken = tuple(STAGES.values() if stages is None else stages)
@@ -62,7 +62,7 @@ class Plan:
         return sum((row.cost for row in self.rows), Cost())
 
     def faults(self) -> list[str]:
-        """What does not fit, each in a line with what would."""
+        """Return what does not fit, each in a line with what would."""
         lines = []
         for stage, (name, cost) in zip(self.stages, self.rows, strict=True):
             if cost.memory > self.free_memory:
@@ -83,7 +83,7 @@ class Plan:
             raise ValueError("; ".join(faults))
 
     def text(self, speed: Speed) -> str:
-        """A table, a line a stage, and below it what does not fit."""
+        """Return a table, a line a stage, and below it what does not fit."""
         lines = [f"{'stage':12s} {'on disk':>10s} {'memory':>10s} {'operations':>11s} {'time':>9s}"]
         rows = [*self.rows, Row("all", self.total)]
         for name, cost in rows:
@@ -110,7 +110,7 @@ class Plan:
         return self.total.disk + self.total.scratch <= self.free_disk
 
     def _remedy(self, stage: Stage, fits: Any) -> str:
-        """The largest number of each field that makes it fit, found by halving."""
+        """Return the largest number of each field that makes it fit, found by halving."""
         options = []
         for path in stage.reduced_by:
             section, name = path.split(".")

@@ -42,7 +42,7 @@ def check_imported(plugins: Mapping[str, str], where: Path) -> None:
 
 
 def plugin_digest(file: Path) -> str:
-    """The SHA-256 of a Python file. Raises ValueError where it is none."""
+    """Return the SHA-256 of a Python file. Raises ValueError where it is none."""
     check_exists(file)
     if not file.is_file() or file.suffix != ".py":
         raise ValueError(f"{file} is no Python file: a plugin's name ends in .py")

@@ -61,11 +61,11 @@ class ModelConfig:
         return self.source == "train"
 
     def pretrained(self) -> Any:
-        """The pretrained model, loaded once a process."""
+        """Return the pretrained model, loaded once a process."""
         return _load(self.source, self.name, self.revision, self.dtype)
 
     def hooked(self, d_vocab: int = 2) -> Any:
-        """A model that shows its hooks: the pretrained one, or before it is trained one without weights, of a
+        """Return a model that shows its hooks: the pretrained one, or before it is trained one without weights, of a
         vocabulary of so many."""
         if not self.is_trained:
             return self.pretrained()

@@ -102,11 +102,11 @@ class Run(StageFolders):
 
     @classmethod
     def open(cls, path: str | Path) -> "Run":
-        """The run in a folder, as other folders are opened."""
+        """Return the run in a folder, as other folders are opened."""
         return cls(path)
 
     def at(self, hook_name: str) -> "Run":
-        """The run of one of the hooks, by any of its names. Raises ValueError where there is no such hook."""
+        """Return the run of one of the hooks, by any of its names. Raises ValueError where there is no such hook."""
         runs = {name: self.whole._part(name) for name in self.hooks}
         if hook_name in runs:
             return runs[hook_name]
@@ -145,7 +145,8 @@ class Run(StageFolders):
         return Baseline("neurons" if is_mlp else "coordinates", hook_name)
 
     def feature(self, latent: int) -> "Feature":
-        """A latent with what is known of it, its verdict too once it is ranked; it shows itself in a notebook."""
+        """Return a latent with what is known of it, its verdict too once it is ranked; it shows itself in a
+        notebook."""
         feature = self.features[latent]
         if self.manifest("ranking") is None:
             return feature
@@ -153,7 +154,8 @@ class Run(StageFolders):
         return replace(feature, verdict=rows.iloc[0] if len(rows) else None)
 
     def activations(self, text: "str | Tensor") -> "TextFeatures":
-        """What fires on a text, or on token ids: `words`, `codes`, `firings()` and `latents()`, the strongest first."""
+        """Return what fires on a text, or on token ids: `words`, `codes`, `firings()` and `latents()`, the strongest
+        first."""
         from interp.features.text_features import features_of
 
         return features_of(self.model, self.hook_name, self.sae, text, tokenizer=self.tokenizer)
@@ -166,13 +168,14 @@ class Run(StageFolders):
         return read_notes(self.path / NAME)
 
     def ranking_evidence(self, latent: int | None = None) -> "pd.DataFrame":
-        """What the verdict of a latent is made of, each statistic beside its null (`interp.ranking_evidence`)."""
+        """Return what the verdict of a latent is made of, each statistic beside its null
+        (`interp.ranking_evidence`)."""
         from interp.verdict.ranking_tables import ranking_evidence
 
         return ranking_evidence(self.ranking, latent)
 
     def report_inputs(self) -> "ReportInputs":
-        """What its page is made of (`interp.report`): all that its stages left by now."""
+        """Return what its page is made of (`interp.report`): all that its stages left by now."""
         from interp.report.inputs import ReportInputs
 
         done = {name: manifest for name, manifest in self._manifests(without_page=True).items() if self.has(name)}
@@ -191,8 +194,8 @@ class Run(StageFolders):
         )
 
     def panels(self) -> list[dict[str, Any]]:
-        """What its finished stages, and analyses of what they left, show of themselves on the page, as JSON. A panel
-        whose stages have been run again since is left out, with a warning."""
+        """Return what its finished stages, and analyses of what they left, show of themselves on the page, as JSON. A
+        panel whose stages have been run again since is left out, with a warning."""
         done = self._manifests(without_page=True)
         panels = [panel for name in done if self.has(name) and (panel := STAGES[name].panel(self)) is not None]
         shown = [panel.payload() for panel in panels]
@@ -235,7 +238,7 @@ class Run(StageFolders):
         return card(self, table(("stage", "time", "what it reached", "opened by"), rows))
 
     def _part(self, hook_name: str) -> "Run":
-        """The run of one of its hooks, by the name that its configuration has."""
+        """Return the run of one of its hooks, by the name that its configuration has."""
         if hook_name == self.hooks[0]:
             return self
         if hook_name not in self._at:
@@ -244,7 +247,7 @@ class Run(StageFolders):
         return self._at[hook_name]
 
     def _names(self) -> list[str]:
-        """The names of its hook in the model, as far as they are known."""
+        """Return the names of its hook in the model, as far as they are known."""
         if self.manifest("activations") is None:
             return []
         return [self.hook_name, *self.store.aliases.get(self.hook_name, ())]

@@ -77,8 +77,8 @@ class HarvestConfig:
         return f"{block.group()}{self.writes}" if block and self.writes else None
 
     def hooks_in(self, model: Any) -> list[str]:
-        """The first one's hooks in the store: the dictionary's; and of a transcoder what it writes, else, where the
-        model shows them, the neurons; one where they are the same."""
+        """Return the first one's hooks in the store: the dictionary's; and of a transcoder what it writes, else, where
+        the model shows them, the neurons; one where they are the same."""
         from interp.activations.hooks import has_hook, main_names
 
         [hook_name] = main_names(model, self.hook_name)

@@ -42,50 +42,51 @@ class StageFolders:
         return f"{name} · {self.config.harvest.hook_name}" if len(self.hooks) > 1 else name
 
     def folder(self, stage: str) -> Path:
-        """Where a stage is, or will be."""
+        """Tell where a stage is, or will be."""
         is_shared = stage in STAGES and STAGES[stage].for_all_hooks
         return (self.whole.path if is_shared else self.path) / stage
 
     def manifest(self, stage: str) -> dict[str, Any] | None:
-        """The manifest of a finished stage, or None. Raises ValueError for one that is not as it was written."""
+        """Return the manifest of a finished stage, or None. Raises ValueError for one that is not as it was written."""
         manifest = read_manifest(self.folder(stage))
         if manifest is not None and manifest.get("stage") != stage:
             raise ValueError(f"{self.folder(stage)} was not made by this run: `interp run` makes the stage again")
         return manifest
 
     def has(self, stage: str) -> bool:
-        """Whether a stage is finished, and its results are not left out."""
+        """Tell whether a stage is finished, and its results are not left out."""
         manifest = self.manifest(stage)
         return manifest is not None and LEFT_OUT not in manifest["results"]
 
     def results(self, stage: str) -> dict[str, Any]:
-        """What a finished stage reached, such as a training's fvu, l0 and dead."""
+        """Return what a finished stage reached, such as a training's fvu, l0 and dead."""
         return self._finished(stage)["results"]
 
     def summaries(self) -> dict[str, str]:
-        """A line on what each finished stage reached, by its name."""
+        """Return a line on what each finished stage reached, by its name."""
         return {name: STAGES[name].summary_of(manifest) for name, manifest in self._manifests().items()}
 
     def path_to(self, name: str) -> Path:
-        """The file or folder that the attribute `name` reads."""
+        """Return the file or folder that the attribute `name` reads."""
         return next(self.folder(stage.name) / stage.opens[name][0] for stage in STAGES.values() if name in stage.opens)
 
     def settings(self, stage: Stage) -> dict[str, Any]:
-        """What the results of a stage depend on in the configuration: its sections, and the digests of all plugins."""
+        """Return what the results of a stage depend on in the configuration: its sections, and the digests of all
+        plugins."""
         config = self.config.at(self.config.harvest.hook_name)
         sections = config.to_dict()
         settings = {name: sections[name] for name in stage.sections}
         return settings | ({"plugins": sorted(config.plugins.values())} if config.plugins else {})
 
     def differing(self, stage: Stage, manifest: Mapping[str, Any]) -> list[str]:
-        """The settings that were others when a stage was made, by its manifest."""
+        """Return the settings that were others when a stage was made, by its manifest."""
         settings = as_json(self.settings(stage))
         names = dict.fromkeys([*stage.sections, "plugins"])
         return [name for name in names if manifest["config"].get(name) != settings.get(name)]
 
     def provenance(self) -> dict[str, Any]:
-        """Where what is drawn of it comes from: its configuration's digest, seeds, tokens, stages and versions, as its
-        manifests have them."""
+        """Tell where what is drawn of it comes from: its configuration's digest, seeds, tokens, stages and versions, as
+        its manifests have them."""
         manifests = self._manifests()
         sections = {name: values for manifest in manifests.values() for name, values in manifest["config"].items()}
         named = {
@@ -100,7 +101,7 @@ class StageFolders:
         }
 
     def _manifests(self, *, without_page: bool = False) -> dict[str, dict[str, Any]]:
-        """The manifests of the finished stages, in their order."""
+        """Return the manifests of the finished stages, in their order."""
         names = [name for name, stage in STAGES.items() if not (without_page and stage.last)]
         return {name: manifest for name in names if (manifest := self.manifest(name)) is not None}
 

@@ -66,7 +66,7 @@ def field_types(kind: type) -> dict[str, Any]:
 
 @cache
 def _readers(kind: type) -> dict[str, tuple[Any, TypeAdapter]]:
-    """Each field's type, and what checks it; made once, for a run reads its configuration at every turn."""
+    """Return each field's type, and what checks it; made once, for a run reads its configuration at every turn."""
     return {name: (hint, TypeAdapter(hint, config=STRICT)) for name, hint in field_types(kind).items()}
 
 
@@ -75,21 +75,21 @@ def is_needed(field: dataclasses.Field) -> bool:
 
 
 def type_name(hint: Any) -> str:
-    """The type as help names it: int, float or "none", list of float, …"""
+    """Return the type as help names it: int, float or "none", list of float, …"""
     name = hint.__name__ if isinstance(hint, type) else str(hint)
     name = re.sub(r"tuple\[(\w+).*?\]", r"list of \1", name)
     return name.replace(" | ", " or ").replace("None", '"none"').replace("typing.", "")
 
 
 def plain(value: Any) -> Any:
-    """The value as TOML writes it."""
+    """Return the value as TOML writes it."""
     if isinstance(value, Mapping):
         return {name: plain(item) for name, item in value.items()}
     return [plain(item) for item in value] if isinstance(value, tuple) else "none" if value is None else value
 
 
 def short(value: Any) -> str:
-    """The value's repr, its middle left out where it is long."""
+    """Return the value's repr, its middle left out where it is long."""
     return text if len(text := repr(value)) <= 80 else f"{text[:50]}…{text[-20:]}"
 
 

@@ -32,7 +32,7 @@ def forget_peak() -> None:
 
 
 def peak_memory() -> int:
-    """The most memory that the process has held since `forget_peak`, in bytes."""
+    """Return the most memory that the process has held since `forget_peak`, in bytes."""
     try:
         facts = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
         return int(facts["VmHWM"].split()[0]) * 1024

@@ -50,7 +50,8 @@ class Processes:
         return tensor
 
     def gather(self, tensor: Shaped[Tensor, "row ..."]) -> Shaped[Tensor, "all_rows ..."]:
-        """The rows of all processes, in the order of the ranks. Each may have another number of rows, or none."""
+        """Return the rows of all processes, in the order of the ranks. Each may have another number of rows, or
+        none."""
         if self.count == 1:
             return tensor
         with self._naming_lost_processes():
@@ -65,7 +66,7 @@ class Processes:
         return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
 
     def gather_values(self, value: Result) -> list[Result]:
-        """The values of all processes, in the order of the ranks: anything that pickles, for tables."""
+        """Return the values of all processes, in the order of the ranks: anything that pickles, for tables."""
         if self.count == 1:
             return [value]
         values: list[Any] = [None] * self.count
@@ -104,7 +105,7 @@ class Processes:
 
     @contextmanager
     def whole_folder(self, out: str | Path, made_of: Mapping[str, Any], **options: Any) -> Iterator[Path]:
-        """A folder that the first process fills, and all may read (`folders.whole_folder`)."""
+        """Give a folder that the first process fills, and all may read (`folders.whole_folder`)."""
         with ExitStack() as stack:
             new = whole_folder(out, made_of, **options)
             self.all_do(lambda: stack.enter_context(new) if self.is_first else None)
@@ -123,7 +124,8 @@ class Processes:
 
 
 def processes() -> Processes:
-    """The processes of this run: of torch's default group; else of `torchrun`, whose group this sets up; else one.
+    """Return the processes of this run: of torch's default group; else of `torchrun`, whose group this sets up; else
+    one.
 
     The group speaks NCCL between GPUs, gloo between CPUs. Each process makes the GPU of its local rank the current one.
     """
@@ -141,7 +143,7 @@ def processes() -> Processes:
 
 
 def part_of(n: int, rank: int, count: int) -> slice:
-    """A rank's slice of n rows: contiguous, in the order of the ranks, as even as can be."""
+    """Return a rank's slice of n rows: contiguous, in the order of the ranks, as even as can be."""
     if not 0 <= rank < count:
         raise ValueError(f"part=({rank}, {count}) must be (rank, count) with the rank in 0..count-1")
     return slice(n * rank // count, n * (rank + 1) // count)

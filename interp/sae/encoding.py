@@ -44,13 +44,13 @@ class Picker(Protocol):
     """Whether a row's picks depend on that row alone."""
 
     def pick(self, pre: PreActivations) -> SparseCodes:
-        """The entries that fire. Pre-activations are `Tiled` where the picker does not go by row."""
+        """Return the entries that fire. Pre-activations are `Tiled` where the picker does not go by row."""
 
     def shortlist(self, pre: PreActivations) -> SparseCodes:
         """Gives the picks from bfloat16 pre-activations, and the entries that rounding may have put behind them."""
 
     def choose(self, codes: SparseCodes) -> SparseCodes:
-        """The picks among the entries of a shortlist, whose values are exact now."""
+        """Return the picks among the entries of a shortlist, whose values are exact now."""
 
 
 class Workspace:
@@ -77,7 +77,7 @@ def encode(
     low_precision: bool = False,
     workspace: Workspace | None = None,
 ) -> SparseCodes:
-    """The picks from pre = x encoder_rowsᵀ + b_enc.
+    """Return the picks from pre = x encoder_rowsᵀ + b_enc.
 
     x: centred already. encoder_rows: one row a latent, W_enc transposed. `low_precision` pays off where
     `has_fast_bfloat16`; `workspace` holds what is filled again each time.
@@ -141,7 +141,7 @@ def _bfloat16_matmul(x: Tensor, encoder_rows: Tensor, b_enc: Tensor, workspace: 
 
 
 def _rounded(tensor: Tensor, columns: Tensor, name: str, workspace: Workspace) -> Tensor:
-    """The tensor in bfloat16, with further columns."""
+    """Return the tensor in bfloat16, with further columns."""
     rows, width = tensor.shape
     rounded = workspace.take(name, rows, width + _FURTHER_COLUMNS, torch.bfloat16, tensor.device)
 

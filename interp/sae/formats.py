@@ -47,16 +47,16 @@ class EncodedFiles(NamedTuple):
 
 
 def as_files(stored: StoredDictionary, format: str) -> EncodedFiles:
-    """A dictionary as files of a format. Raises ValueError for a format that is not known, or that has no place for the
-    dictionary."""
+    """Return a dictionary as files of a format. Raises ValueError for a format that is not known, or that has no place
+    for the dictionary."""
     if format not in ("saelens", "interp"):
         raise ValueError(f"format={format!r} is not known; 'saelens' and 'interp' are")
     return EncodedFiles(*(_to_native(stored) if format == "interp" else to_saelens(stored, _saelens_form(stored))))
 
 
 def read(path_or_release: str | Path, sae_id: str | None) -> StoredDictionary:
-    """The dictionary in a folder or of a release. Raises ValueError, naming the file, for what is damaged, and for
-    weights that are not finite once what stood around them is folded in."""
+    """Return the dictionary in a folder or of a release. Raises ValueError, naming the file, for what is damaged, and
+    for weights that are not finite once what stood around them is folded in."""
     stored = _read(path_or_release, sae_id)
     tensors = {name: getattr(stored, name) for name in ("W_enc", "W_dec", "b_enc", "b_dec", "W_skip")}
     tensors["threshold"] = getattr(stored.encoder, "threshold", None)
@@ -106,7 +106,7 @@ def _from_folder(folder: Path) -> StoredDictionary:
 
 
 def _ids_of(release: str) -> list[str]:
-    """The dictionaries of a release that SAELens knows by name."""
+    """Return the dictionaries of a release that SAELens knows by name."""
     from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
     known = get_pretrained_saes_directory()

@@ -32,7 +32,7 @@ class WholeBatch(NamedTuple):
     processes: Processes
 
     def strided_rows(self, n_latents: int, enough: int) -> slice:
-        """Every s-th row of the whole batch, s the least for which n_latents / s is at most 2 · enough."""
+        """Return every s-th row of the whole batch, s the least for which n_latents / s is at most 2 · enough."""
         step = max(1, -(-n_latents // (2 * enough)))
         return slice(-self.first % step, None, step)
 
@@ -93,7 +93,7 @@ class ForwardPass:
         return sparse_ops.row_norms(W_dec, self.part_widths, self.gradients["W_dec"])
 
     def encode(self, picker: Picker, x: Float[Tensor, "row d_in"] | None = None) -> Encoded:
-        """The picks and their values, of x or of another input (a residual), which then gets its gradient."""
+        """Return the picks and their values, of x or of another input (a residual), which then gets its gradient."""
         w = self.weights
         name = "encoder_rows" if "encoder_rows" in self.weights else "W_dec"
         b_enc = w.get("b_enc", torch.zeros_like(w["W_dec"][:, 0]))
@@ -142,7 +142,7 @@ class ForwardPass:
         return errors.loss
 
     def at(self, vector: Float[Tensor, " d_sae"]) -> Float[Tensor, " nnz"]:
-        """The number of each entry's latent."""
+        """Return the number of each entry's latent."""
         return sparse_ops.at_latents(vector, self.support)
 
     def row_sums(self, values: Float[Tensor, " nnz"]) -> Float[Tensor, " row"]:
@@ -150,7 +150,7 @@ class ForwardPass:
         return torch.segment_reduce(values, "sum", offsets=self.support.codes.offsets, initial=0, unsafe=True)
 
     def pre_activations(self, latents: Int[Tensor, " some"], rows: slice) -> Float[Tensor, "row some"]:
-        """The pre-activations of some latents, dense."""
+        """Return the pre-activations of some latents, dense."""
         name = "encoder_rows"
         encoder_rows = sparse_ops.latent_rows(self.weights[name], latents, self.gradients[name])
         bias = self.weights["b_enc"][latents]
@@ -184,7 +184,7 @@ class ForwardPass:
         return kernels(fires).latent_sums(self.support.by_latent, fires)
 
     def strongest(self) -> Float[Tensor, " d_sae"]:
-        """The largest z · ‖W_dec[j]‖ of each latent, 0 where it did not fire."""
+        """Return the largest z · ‖W_dec[j]‖ of each latent, 0 where it did not fire."""
         with torch.no_grad():
             none = self.weights["W_dec"].new_zeros(len(self.weights["W_dec"]))
             largest = none.scatter_reduce_(0, self.support.latents, self.z.detach(), "amax")

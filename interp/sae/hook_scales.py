@@ -86,7 +86,7 @@ class HookScales:
         return max(_variance(self.targets), torch.finfo(torch.float32).tiny)
 
     def within(self, rows: Float[Tensor, "batch d"]) -> Float[Tensor, "row d"]:
-        """The rows that are above none of the limits."""
+        """Return the rows that are above none of the limits."""
         if not any(self.limits):
             return rows
         parts = rows.split([len(hook.mean) for hook in self.inputs + self.outputs], dim=1)
@@ -108,5 +108,5 @@ def _scales(hooks: Sequence[ActivationStatistics]) -> Tensor:
 
 
 def _variance(hooks: Sequence[ActivationStatistics]) -> float:
-    """The total variance of all scaled activations."""
+    """Return the total variance of all scaled activations."""
     return sum(hook.variance * scale_of(hook) ** 2 for hook in hooks)

@@ -150,7 +150,7 @@ class Learner:
         y: Float[Tensor, "row d_out"] | None = None,
         batch: WholeBatch | None = None,
     ) -> ForwardPass:
-        """The loss on scaled inputs, over the rows of this process, and its gradients."""
+        """Return the loss on scaled inputs, over the rows of this process, and its gradients."""
         f = self._forward(x, x if y is None else y, batch or WholeBatch(len(x), 0, self.processes))
         with torch.enable_grad():
             f.support, f.pre = self.config.encode(f)

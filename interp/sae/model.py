@@ -211,8 +211,8 @@ class Crosscoder(SAE):
 
 
 def load_sae(path_or_release: str | Path, sae_id: str | None = None, *, device: str = "cpu") -> SAE:
-    """A dictionary from a folder of ours, SAELens's or sparsify's, or of a run, from a folder of ours at an address
-    such as s3://bucket/sae, or from a SAELens release and an id in it.
+    """Return a dictionary from a folder of ours, SAELens's or sparsify's, or of a run, from a folder of ours at an
+    address such as s3://bucket/sae, or from a SAELens release and an id in it.
 
     A release needs the network, or its files in the Hugging Face cache. Raises ValueError, naming the file, for what is
     damaged and for what cannot be represented: architectures other than SAELens's standard, topk, jumprelu, gated,

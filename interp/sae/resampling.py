@@ -78,7 +78,7 @@ class Reservoir:
     keys: Tensor = field(default_factory=lambda: torch.empty(0))
 
     def collects(self, step: int) -> bool:
-        """Whether rows of this step are looked at."""
+        """Tell whether rows of this step are looked at."""
         for before, at in itertools.pairwise((0, *self.at)):
             steps = min(_MOST_COLLECTED, math.ceil(_COLLECTED * (at - before)))
             if at - steps < step <= at:
@@ -173,7 +173,8 @@ def _product(a: Float[Tensor, "i d"], b: Float[Tensor, "j d"]) -> Float[Tensor, 
 
 
 def _unlike(alike: Bool[Tensor, "row row"]) -> Int[Tensor, " kept"]:
-    """The greedy maximal independent set of the graph in which rows are joined that are alike in either direction.
+    """Return the greedy maximal independent set of the graph in which rows are joined that are alike in either
+    direction.
 
     A row is in it if it is joined to no row before it that is. Each round decides all rows at once that are joined to
     no undecided row before them: they are kept, and the rows joined to them are left out.

@@ -71,7 +71,7 @@ def from_saelens(cfg: dict[str, Any], parts: FileTensors, source: str, scaler: d
 
 
 def _current(cfg: dict[str, Any], source: str) -> dict[str, Any]:
-    """A config of before SAELens 6 as SAELens itself understands it."""
+    """Return a config of before SAELens 6 as SAELens itself understands it."""
     metadata = cfg.get("metadata")
     wrote = cfg.get("sae_lens_version") or (metadata.get("sae_lens_version") if isinstance(metadata, dict) else None)
     major = str(wrote).partition(".")[0]

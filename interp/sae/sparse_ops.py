@@ -80,7 +80,7 @@ class RowGradient:
         self.further: list[Add] = []
 
     def tensor(self) -> Float[Tensor, "..."]:
-        """All parts together, added up once."""
+        """Return all parts together, added up once."""
         parameter = self.parameter
         if not self.sums and not self.further:
             return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
@@ -119,7 +119,8 @@ def sparse_encode(
     centre: Tensor | None = None,
     into: Into = None,
 ) -> Values:
-    """The values that the support holds already, as a function of x and the weights (`encoder_rows`: W_enc transposed).
+    """Return the values that the support holds already, as a function of x and the weights (`encoder_rows`: W_enc
+    transposed).
 
     centre: what was taken away from x, if x itself asks for no gradient: −Σ_ij g_ij W_enc[j] then reaches it at the
     cost of one row.
@@ -185,7 +186,7 @@ def at_latents(vector: PerLatent, support: Support) -> Values:
 
 
 def latent_rows(matrix: Matrix, latents: Int[Tensor, " some"], into: Into = None) -> Float[Tensor, "some d"]:
-    """The rows of some latents, each named once."""
+    """Return the rows of some latents, each named once."""
 
     def gradients(slope: Rows) -> tuple[Tensor | None]:
         return (hand_over(lambda total: total.index_add_(0, latents, slope), matrix, into),)
@@ -194,7 +195,7 @@ def latent_rows(matrix: Matrix, latents: Int[Tensor, " some"], into: Into = None
 
 
 def row_norms(matrix: Matrix, widths: tuple[int, ...], into: Into = None) -> PerLatent:
-    """The norm of each row, or the sum of the norms of its parts of these widths."""
+    """Return the norm of each row, or the sum of the norms of its parts of these widths."""
     parts = matrix.detach().split(list(widths), dim=1)
     norms = torch.stack([part.norm(dim=1) for part in parts])
 
@@ -211,7 +212,7 @@ def row_norms(matrix: Matrix, widths: tuple[int, ...], into: Into = None) -> Per
 
 
 def hand_over(part: LatentSum | Add, matrix: Matrix, into: Into) -> Matrix | None:
-    """A part of the matrix's gradient, to whoever collects it; else the gradient itself."""
+    """Return a part of the matrix's gradient, to whoever collects it; else the gradient itself."""
     if not matrix.requires_grad:
         return None
     parts = RowGradient(matrix.detach()) if into is None else into

@@ -43,7 +43,7 @@ class StoredDictionary:
 
 
 def metadata_with_config(stored: StoredDictionary) -> dict[str, Any]:
-    """The metadata, with the config of the dictionary's training under `interp`."""
+    """Return the metadata, with the config of the dictionary's training under `interp`."""
     if stored.config is None:
         return dict(stored.metadata)
     return {**stored.metadata, "interp": config_to_dict(stored.config)}

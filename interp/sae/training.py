@@ -148,7 +148,8 @@ def _begin(
     resume: bool,
     overwrite: bool,
 ) -> "TrainingRun":
-    """The training of one config: finished where `out` holds it, or with its folder, which `folders` makes whole."""
+    """Return the training of one config: finished where `out` holds it, or with its folder, which `folders` makes
+    whole."""
     key = {**source.key, **config_to_dict(config)}
     if out is None:
         return TrainingRun(source, config, key, None, log)
@@ -379,8 +380,8 @@ def _check_room(config: SAEConfig, hooks: HookScales, processes: int) -> None:
 
 
 def training_bytes(config: SAEConfig, width: int, processes: int = 1) -> int:
-    """The memory that training takes: weights, gradients and Adam's moments, a batch and what it becomes. width: d_in
-    and d_out together."""
+    """Return the memory that training takes: weights, gradients and Adam's moments, a batch and what it becomes. width:
+    d_in and d_out together."""
     return 4 * width * (4 * config.d_sae + 2 * config.batch_size // processes)
 
 

@@ -51,7 +51,7 @@ class TrainingRows:
 
 
 def _provenance(store: ActivationSource) -> dict[str, Any]:
-    """What a dictionary records of its rows, by SAELens's names where it has some."""
+    """Return what a dictionary records of its rows, by SAELens's names where it has some."""
     rows = store.provenance
     about: dict[str, Any] = {}
     if store.weights is not None and rows.model_name is not None:

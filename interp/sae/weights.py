@@ -25,7 +25,8 @@ _DRAW = 0x1A7E47
 def initial_weights(
     config: SAEConfig, hooks: HookScales, device: torch.device, dtype: torch.dtype
 ) -> dict[str, Tensor]:
-    """The weights at the start, in random directions; where hooks are tied the encoder is the decoder's transpose."""
+    """Return the weights at the start, in random directions; where hooks are tied the encoder is the decoder's
+    transpose."""
     generator = torch.Generator().manual_seed(_DRAW + config.seed)
 
     def directions(d: int) -> Tensor:
@@ -61,8 +62,8 @@ def keep_near(rows: Float[Tensor, "row d"], start: Float[Tensor, "row d"], cosin
 def fold(
     weights: dict[str, Tensor], encoder: Encoder, hooks: HookScales, config: SAEConfig, metadata: dict[str, Any]
 ) -> SAE:
-    """The dictionary for inputs as they are. s is the geometric mean of the input scales: an autoencoder keeps its
-    encoder and decoder rows as they are."""
+    """Return the dictionary for inputs as they are. s is the geometric mean of the input scales: an autoencoder keeps
+    its encoder and decoder rows as they are."""
     a = hooks.input_scales
     o = hooks.output_scales
     scales = [scale_of(hook) for hook in hooks.inputs]

@@ -43,18 +43,19 @@ class Address(str):
 
 
 def address_of(path: str | Path) -> Address | None:
-    """The address that is named, None for a path of this machine."""
+    """Return the address that is named, None for a path of this machine."""
     return Address(str(path).rstrip("/")) if "://" in str(path) else None
 
 
 def read_object(address: Address) -> bytes:
-    """All of an object. Raises FileNotFoundError where there is none."""
+    """Return all of an object. Raises FileNotFoundError where there is none."""
     system, path = _system(address)
     return _asked(address, lambda: system.cat_file(path))
 
 
 def read_ranges(addresses: Sequence[Address], ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-    """The bytes start..end of each object, side by side where the store can. Raises OSError where some are missing."""
+    """Return the bytes start..end of each object, side by side where the store can. Raises OSError where some are
+    missing."""
     if not addresses:
         return []
     system, _ = _system(addresses[0])
@@ -95,7 +96,7 @@ def remove_object(address: Address) -> None:
 
 
 def local_copy(address: Address) -> Path:
-    """A copy of the finished folder at an address, each file as its manifest says.
+    """Return a copy of the finished folder at an address, each file as its manifest says.
 
     Copies lie in ~/.cache/interp, at most INTERP_CACHE_GB (10) beside the one that is asked for: those not used for
     longest are removed. Raises ValueError where there is no finished folder, and for half a one.
@@ -136,7 +137,8 @@ def local_copy(address: Address) -> Path:
 
 
 def cache_bytes() -> int:
-    """How much of what lies at addresses may be kept here. Raises ValueError where INTERP_CACHE_GB is no number."""
+    """Tell how much of what lies at addresses may be kept here. Raises ValueError where INTERP_CACHE_GB is no
+    number."""
     text = os.environ.get("INTERP_CACHE_GB", "10")
     try:
         return int(float(text) * 1e9)
@@ -175,7 +177,7 @@ def _system(address: Address) -> tuple[Any, str]:
 
 
 def _asked(address: Address, ask: Callable[[], Result]) -> Result:
-    """The answer, after a few tries. Raises FileNotFoundError, or OSError with the reason on one line."""
+    """Return the answer, after a few tries. Raises FileNotFoundError, or OSError with the reason on one line."""
     for number in range(_TRIES):
         try:
             return ask()

@@ -80,7 +80,7 @@ def check_latents(latents: Iterable[int], d_sae: int) -> list[int]:
 
 
 def is_whole_number(value: object) -> bool:
-    """Whether a value is a whole number; True and False are none."""
+    """Tell whether a value is a whole number; True and False are none."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
@@ -114,7 +114,7 @@ def check_token_ids(tokens: "Int[Tensor, 'seq pos']", n_vocab: int | None = None
 
 
 def is_constant(ids: "Int[Tensor, ' id']") -> bool:
-    """Whether there are ids, and all are the same."""
+    """Tell whether there are ids, and all are the same."""
     return len(ids) > 0 and bool((ids == ids[0]).all())
 
 

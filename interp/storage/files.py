@@ -125,7 +125,7 @@ def open_tensors(file: str | Path, remedy: str) -> Iterator[Any]:
 
 
 def digest(*parts: "str | bytes | np.ndarray | Tensor") -> str:
-    """SHA-256, in hexadecimal, of texts (as UTF-8), bytes, arrays and tensors, one after the other."""
+    """Return the SHA-256, in hexadecimal, of texts (as UTF-8), bytes, arrays and tensors, one after the other."""
     total = hashlib.sha256()
     for part in parts:
         total.update(part.encode() if isinstance(part, str) else _raw(part))
@@ -133,7 +133,7 @@ def digest(*parts: "str | bytes | np.ndarray | Tensor") -> str:
 
 
 def digest_json(content: Any) -> str:
-    """SHA-256 of a JSON value; the order of its keys does not count."""
+    """Return the SHA-256 of a JSON value; the order of its keys does not count."""
     return digest(json.dumps(content, sort_keys=True, default=_plain))
 
 
@@ -176,7 +176,7 @@ def _claim(temporary: Path) -> int:
 
 
 def _dtype(dtype: Any) -> str:
-    """The name that safetensors has for a dtype of torch or numpy: F32, BF16, U8, BOOL."""
+    """Return the name that safetensors has for a dtype of torch or numpy: F32, BF16, U8, BOOL."""
     name = str(dtype).removeprefix("torch.")
     if name == "bool":
         return "BOOL"
@@ -184,7 +184,7 @@ def _dtype(dtype: Any) -> str:
 
 
 def _raw(part: Any) -> Any:
-    """The memory of an array or tensor, of any dtype."""
+    """Return the memory of an array or tensor, of any dtype."""
     if hasattr(part, "detach"):
         import torch
 

@@ -127,7 +127,7 @@ def check_local(path: str | Path) -> None:
 
 
 def is_run(path: str | Path) -> bool:
-    """Whether the path is a run folder."""
+    """Tell whether the path is a run folder."""
     return _is(Path(path), KINDS["run"])
 
 
@@ -138,7 +138,7 @@ def whole_run(path: str | Path) -> Path:
 
 
 def looks_like_path(name: str) -> bool:
-    """Whether a name, which may be a folder's or a hub's, means a folder: it exists, or its first part does."""
+    """Tell whether a name, which may be a folder's or a hub's, means a folder: it exists, or its first part does."""
     parts = Path(name).parts
     return Path(name).exists() or (len(parts) > 1 and Path(parts[0]).is_dir())
 
@@ -155,7 +155,7 @@ def check_exists(path: str | Path, *kinds: str) -> None:
 
 
 def nearest(path: Path) -> Path | None:
-    """The existing path whose names are most like those of `path`; None where nothing is like them."""
+    """Return the existing path whose names are most like those of `path`; None where nothing is like them."""
     existing = Path(path.anchor)
     for name in path.relative_to(path.anchor).parts:
         if not (existing / name).exists():

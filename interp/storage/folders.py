@@ -75,7 +75,8 @@ def whole_folder(
     editable: bool = False,
     run: Path | None = None,
 ) -> Iterator[Path]:
-    """A folder to fill. When the block ends it takes the place of `out`; after an error or a kill `out` is as it was.
+    """Give a folder to fill. When the block ends it takes the place of `out`; after an error or a kill `out` is as it
+    was.
 
     made_of: JSON of what its content depends on; a manifest that says so is written at the end, unless the block wrote
     one. resume: True goes on from what the same work left when it was cut off, False starts again; None is for a block
@@ -113,7 +114,7 @@ def whole_folder(
 
 
 def holds(out: str | Path, made_of: Mapping[str, Any]) -> bool:
-    """Whether `out` holds this work, finished."""
+    """Tell whether `out` holds this work, finished."""
     if (unfinished(out) / "old").is_dir():
         with locked(unfinished(out), name=out):
             restore_replaced(Path(out))
@@ -130,13 +131,14 @@ def restore_replaced(out: Path) -> None:
 
 
 def unfinished(out: str | Path) -> Path:
-    """The folder that holds the work on `out` until it is whole: in `new`, beside a note of what it is made of."""
+    """Return the folder that holds the work on `out` until it is whole: in `new`, beside a note of what it is made
+    of."""
     out = Path(out).resolve()
     return out.with_name(f"{out.name}.unfinished")
 
 
 def interrupted_work(out: str | Path) -> Any:
-    """What interrupted work on a folder, which can be resumed, is made of; None where there is none."""
+    """Return what interrupted work on a folder, which can be resumed, is made of; None where there is none."""
     return _made_of_interrupted(unfinished(out))
 
 
@@ -259,7 +261,7 @@ def check_size(file: Path, n_bytes: int, remedy: str) -> None:
 
 
 def is_whole(folder: Path, manifest: dict[str, Any]) -> bool:
-    """Whether all files that the folder's manifest lists are there, in their size."""
+    """Tell whether all files that the folder's manifest lists are there, in their size."""
     sizes = {folder / name: entry["bytes"] for name, entry in manifest["files"].items()}
     return all(file.is_file() and file.stat().st_size == size for file, size in sizes.items())
 
@@ -296,13 +298,13 @@ def _swap(new: Path, out: Path, old: Path) -> None:
 
 
 def _made_of_finished(folder: Path) -> Any:
-    """What a finished folder says that it was made of; None where it is no finished folder."""
+    """Return what a finished folder says that it was made of; None where it is no finished folder."""
     manifest = read_manifest(folder)
     return None if manifest is None else manifest.get(MADE_OF, manifest.get("config", {}))
 
 
 def _made_of_interrupted(work: Path) -> Any:
-    """What an unfinished work that can go on is made of; None where there is none."""
+    """Return what an unfinished work that can go on is made of; None where there is none."""
     if not (work / BEGUN).is_file():
         return None
     begun = read_json(work / BEGUN, f"delete {work}")
@@ -310,7 +312,8 @@ def _made_of_interrupted(work: Path) -> Any:
 
 
 def _listed_files(folder: Path) -> set[str] | None:
-    """The files that a folder's manifest says are ours; None where it has no manifest of ours, or a damaged one."""
+    """Return the files that a folder's manifest says are ours; None where it has no manifest of ours, or a damaged
+    one."""
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())
         return {MANIFEST, *manifest["files"], *(shard["file"] for shard in manifest.get("shards", ()))}
@@ -319,7 +322,7 @@ def _listed_files(folder: Path) -> set[str] | None:
 
 
 def _first_foreign_file(folder: Path, *, any_file: bool) -> Path | None:
-    """A file that we did not write. any_file: each is one in a folder without a manifest of ours."""
+    """Return a file that we did not write. any_file: each is one in a folder without a manifest of ours."""
     listed = _listed_files(folder)
     if not folder.is_dir() or (listed is None and not any_file):
         return None
@@ -369,7 +372,7 @@ def _compare(folder: Path, name: str, entry: dict[str, Any]) -> None:
 
 
 def _remedy(folder: Path) -> str:
-    """The remedy for a damaged folder: of a stage's folder, or one inside it, that the run makes it again."""
+    """Return the remedy for a damaged folder: of a stage's folder, or one inside it, that the run makes it again."""
     for stage in (folder, *folder.parents[:2]):
         if (stage.parent / RUN_FILE).is_file():
             return f"delete {stage} and `interp run` makes it again"

@@ -20,7 +20,7 @@ class PartNote(NamedTuple):
 
 
 def parse_part(text: str) -> tuple[int, int]:
-    """(rank, count) of "3/16", which is (2, 16). Raises ValueError for what is no part."""
+    """Return (rank, count) of "3/16", which is (2, 16). Raises ValueError for what is no part."""
     number, _, count = text.partition("/")
     if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
         raise ValueError(f"part {text!r} must be a number of a count, from 1/16 to 16/16")

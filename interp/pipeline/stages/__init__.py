@@ -97,12 +97,12 @@ class Stage:
         return tuple(name for name in STAGES if name != self.name) if self.last else (*self.inputs, *self.optional)
 
     def line(self, manifest: Mapping[str, Any]) -> str:
-        """What is printed when it ends: name, seconds, summary, in lines of WIDTH at most."""
+        """Return what is printed when it ends: name, seconds, summary, in lines of WIDTH at most."""
         text = f"{self.name:12s} {manifest['wall_seconds']:7.1f} s  {self.summary_of(manifest)}"
         return "\n".join(map(_wrapped, text.split("\n")))
 
     def summary_of(self, manifest: Mapping[str, Any]) -> str:
-        """What it reached, in a line."""
+        """Return what it reached, in a line."""
         results = manifest["results"]
         if LEFT_OUT in results:
             return f"left out: {results[LEFT_OUT]}"

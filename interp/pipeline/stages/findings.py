@@ -149,12 +149,13 @@ def by_dictionary(shares: "pd.DataFrame") -> dict[str, Any]:
 
 
 def _n_tested(shares: Mapping[str, Mapping[str, Any]]) -> int:
-    """How many latents the shares are of."""
+    """Tell how many latents the shares are of."""
     return sum(share["n"] for verdict, share in shares.items() if verdict != ONE_MEANING)
 
 
 def nulls_summary(results: Mapping[str, Any]) -> str:
-    """A line a dictionary: the share of one meaning of those neither dead nor faint (95 % interval), and its parts."""
+    """Return a line a dictionary: the share of one meaning of those neither dead nor faint (95 % interval), and its
+    parts."""
     return NEXT_LINE.join(
         f"{name + ':':20s} one meaning {one['share']:4.0%} of {_n_tested(shares):,} "
         f"({one['ci_low']:.0%} to {one['ci_high']:.0%}): "
@@ -218,7 +219,8 @@ def nulls(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 
 
 def _nulls_effort(run: Run) -> str:
-    """What the nulls train and harvest, and how long that takes by what the run's own training and harvest took."""
+    """Return what the nulls train and harvest, and how long that takes by what the run's own training and harvest
+    took."""
     tokens, settings = run.features.tokens, run.config.nulls
     models = 2 if hasattr(run.model, "untrained") else 1
     learnt_from, together, is_learnt_again = _learnt_together(settings, run.sae.config)
@@ -234,8 +236,9 @@ def _nulls_effort(run: Run) -> str:
 
 
 def _learnt_together(settings: "NullsConfig", config: Any) -> tuple[int, int, bool]:
-    """The tokens that each of the nulls' dictionaries learns from, how many learn from the store, and whether the
-    dictionary itself has a stand-in with as few. config: what it was trained with; not so, where it has no tokens."""
+    """Return the tokens that each of the nulls' dictionaries learns from, how many learn from the store, and whether
+    the dictionary itself has a stand-in with as few. config: what it was trained with; not so, where it has no
+    tokens."""
     from interp.compare.null_dictionaries import FOREIGN_TOKENS, FROZEN
 
     had = getattr(config, "tokens", None)
@@ -258,7 +261,7 @@ def verdicts(counts: Mapping[str, Any]) -> str:
 
 
 def _open_twin(run: Run, config: RankingConfig) -> "FeatureStore | None":
-    """The scan that latents are looked for in: of a run, the one at the same hook where it has that."""
+    """Return the scan that latents are looked for in: of a run, the one at the same hook where it has that."""
     from interp.features.feature_store import FeatureStore
 
     if config.twin is None:
@@ -274,7 +277,7 @@ def _twin_scan(run: Run) -> dict[str, Any]:
 
 
 def _other_pages(run: Run) -> dict[str, str]:
-    """The addresses of the pages of the run's other hooks, seen from this one."""
+    """Return the addresses of the pages of the run's other hooks, seen from this one."""
     folder = run.path_to("page").parent
     others = [name for name in run.hooks if name != run.config.harvest.hook_name]
     return {name: quote(os.path.relpath(run.at(name).path_to("page"), folder)) for name in others}
@@ -303,7 +306,8 @@ def ranking(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 
 
 def ranked(run: Run, config: RankingConfig, progress: Progress, part: tuple[int, int] = (0, 1)) -> "pd.DataFrame":
-    """The ranking of a run's features, or a part of it, with the evidence of its labels and of the nulls there are."""
+    """Return the ranking of a run's features, or a part of it, with the evidence of its labels and of the nulls there
+    are."""
     from interp.verdict.ranking import rank_features
 
     if config.use_labels and not run.harvested.labels:

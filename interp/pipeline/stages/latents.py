@@ -182,7 +182,7 @@ def neurons(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 
 
 def ablated(results: Mapping[str, Any]) -> str:
-    """How many latents were ablated, how many of them have an effect, and what the median one costs."""
+    """Tell how many latents were ablated, how many of them have an effect, and what the median one costs."""
     tested, firing, sequences = (results[name] for name in ("latents", "firing", "sequences"))
     return NEXT_LINE.join([
         f"{tested:,} of {firing:,} latents that fire, ablated in at most {sequences} sequences each: "

@@ -70,19 +70,19 @@ class Encoder(ABC):
 
     @abstractmethod
     def scaled(self, scale: float) -> Self:
-        """The encoder for pre-activations that are `scale` times smaller."""
+        """Return the encoder for pre-activations that are `scale` times smaller."""
 
     # On disk. `to_stored` and `from_stored` go together; without them a dictionary can be used, but not saved.
 
     def to_stored(self) -> StoredEncoder:
-        """The encoder's form on disk. Raises ValueError where it has none."""
+        """Return the encoder's form on disk. Raises ValueError where it has none."""
         kind = type(self).__name__
         raise ValueError(f"the encoder {kind} has no form on disk: give it a name, to_stored and from_stored")
 
     @classmethod
     def from_stored(cls, settings: dict[str, Any], parts: FileTensors, d_sae: int, source: str) -> Self:
-        """The encoder that `to_stored` wrote; `source` is the name of the config in errors. Raises ValueError for what
-        is damaged."""
+        """Return the encoder that `to_stored` wrote; `source` is the name of the config in errors. Raises ValueError
+        for what is damaged."""
         raise ValueError(f"{source}: the encoder {cls.__name__} cannot be read: give it from_stored")
 
     def to_saelens(self, kind: str, *, skips: bool) -> SAELensForm | None:

@@ -22,7 +22,7 @@ from interp.sae.sparse_ops import Encoded, Support
 
 
 def most_steps(d_sae: int) -> int:
-    """The most steps that a stored dictionary may ask for: each latent, four times over."""
+    """Return the most steps that a stored dictionary may ask for: each latent, four times over."""
     return 4 * d_sae
 
 
@@ -92,7 +92,7 @@ class MatchingPursuitConfig(SAEConfig):
             raise ValueError("matching pursuit needs unit_norm=True, skip=False, aux_coefficient=0 and no resample_at")
 
     def encode(self, f: ForwardPass) -> Encoded:
-        """The entries of all steps, each row's in the order of the steps; a latent may stand there twice."""
+        """Return the entries of all steps, each row's in the order of the steps; a latent may stand there twice."""
         residual = f.centred
         steps = list[Encoded]()
         for step in range(self.k):

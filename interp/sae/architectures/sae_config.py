@@ -127,7 +127,7 @@ class SAEConfig:
         return min(0.01, 2e-4 / (self.d_sae / 2**14) ** 0.5 * min(8.0, max(1.0, (100_000 / self.steps) ** 0.5)))
 
     def lr_at(self, step: int) -> float:
-        """The learning rate of a step, counted from 0."""
+        """Return the learning rate of a step, counted from 0."""
         rise = max(1, min(1000, round(self.warmup * self.steps)))
         fall = max(1, round(self.decay * self.steps))
         left = min(1.0, (self.steps - step) / fall) if self.decay else 1.0
@@ -149,7 +149,7 @@ class SAEConfig:
         raise NotImplementedError(f"{type(self).__name__} says nowhere which entries fire: give it a method `pick`")
 
     def encode(self, f: ForwardPass) -> Encoded:
-        """The entries that fire, with their pre-activations."""
+        """Return the entries that fire, with their pre-activations."""
         return f.encode(self.pick(f))
 
     def activate(self, f: ForwardPass) -> Float[Tensor, " nnz"]:
@@ -161,7 +161,7 @@ class SAEConfig:
         return f.squared_error()
 
     def revival_loss(self, f: ForwardPass, dead: Int[Tensor, " dead"]) -> Tensor | float:
-        """A part of the whole loss that revives the latents that are dead (there are some)."""
+        """Return a part of the whole loss that revives the latents that are dead (there are some)."""
         weight = self.aux_coefficient and self.aux_coefficient * fading(f.fvu) ** 3
         return auxk(f, dead, weight) if weight else 0.0
 
@@ -183,7 +183,7 @@ class SAEConfig:
         """Bring parameters back to where they may be, after an update."""
 
     def folded(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The weights with which the trained dictionary encodes, where they are others."""
+        """Return the weights with which the trained dictionary encodes, where they are others."""
         return weights
 
     def check_hooks(self, *, tied: bool, hooks: int) -> None:
@@ -203,8 +203,8 @@ def config_to_dict(config: SAEConfig) -> dict[str, Any]:
 
 
 def config_from_dict(values: dict[str, Any]) -> SAEConfig:
-    """The config of these values. Raises ValueError for an architecture or a field that is not known, and for a value
-    that cannot be."""
+    """Return the config of these values. Raises ValueError for an architecture or a field that is not known, and for a
+    value that cannot be."""
     values = dict(values)
     name = values.pop("architecture", None)
     if name not in ARCHITECTURES:

@@ -116,8 +116,8 @@ class ReLUConfig(PenaltyConfig):
 
     @classmethod
     def october_2023(cls, **changes: Any) -> "ReLUConfig":
-        """The recipe of Towards Monosemanticity: unit decoder rows, a plain L1 penalty, resampling four times in the
-        first half."""
+        """Return the recipe of Towards Monosemanticity: unit decoder rows, a plain L1 penalty, resampling four times in
+        the first half."""
         recipe: dict[str, Any] = {"unit_norm": True, "clip": None, "l1_warmup": 0.0, "aux_coefficient": 0.0}
         recipe["resample_at"] = (0.125, 0.25, 0.375, 0.5)
         return cls(**(recipe | changes))
@@ -198,17 +198,17 @@ class JumpReLUConfig(SAEConfig):
 
     @classmethod
     def january_2025(cls, **changes: Any) -> "JumpReLUConfig":
-        """The recipe of Circuits Updates, January 2025: tanh penalty warmed up over all of the run, bandwidth 2, free
-        decoder rows. The loss for dead latents fades at small errors as it does elsewhere here, and the descent is of
-        ln loss."""
+        """Return the recipe of Circuits Updates, January 2025: tanh penalty warmed up over all of the run, bandwidth 2,
+        free decoder rows. The loss for dead latents fades at small errors as it does elsewhere here, and the descent is
+        of ln loss."""
         penalty: dict[str, Any] = {"penalty": "tanh", "coefficient": 20.0, "coefficient_warmup": 1.0}
         firing: dict[str, Any] = {"threshold": 0.1, "bandwidth": 2.0, "unit_norm": False}
         return cls(**(penalty | firing | changes))
 
     @classmethod
     def recovery(cls, *, d_sae: int, target_l0: float, tokens: int, **changes: Any) -> "JumpReLUConfig":
-        """The options with the purpose of `TopKConfig.recovery`: its short steps, a penalty that grows over all of the
-        run, and a window wide enough for thresholds to hear of what lies near them in few steps."""
+        """Return the options with the purpose of `TopKConfig.recovery`: its short steps, a penalty that grows over all
+        of the run, and a window wide enough for thresholds to hear of what lies near them in few steps."""
         penalty: dict[str, Any] = {"coefficient": 0.01, "coefficient_warmup": 1.0}
         recipe = short_steps(d_sae, tokens) | penalty | {"threshold": 1.0, "bandwidth": 1.0}
         return cls(d_sae=d_sae, target_l0=target_l0, tokens=tokens, **(recipe | changes))
@@ -281,16 +281,16 @@ class JumpReLUConfig(SAEConfig):
 
 
 def short_steps(d_sae: int, tokens: int) -> dict[str, Any]:
-    """The options that the recovery presets share."""
+    """Return the options that the recovery presets share."""
     rate = 5e-3 * min(1.0, 1024 / d_sae)
     return {"batch_size": 256, "lr": rate, "unit_norm": False, "dead_after": max(1, tokens // 100)}
 
 
 def rise(step: int, fraction: float, steps: int) -> float:
-    """A number that rises from 0 to 1 over the first `fraction` of the steps; 1 at once for a fraction of 0."""
+    """Return a number that rises from 0 to 1 over the first `fraction` of the steps; 1 at once for a fraction of 0."""
     return 1.0 if fraction == 0 else min(1.0, step / max(1.0, fraction * steps))
 
 
 def straight_through(value: Tensor, slope: Tensor, parameter: Tensor) -> Tensor:
-    """The value, with another derivative: `slope` in the parameter, beside those that it has already."""
+    """Return the value, with another derivative: `slope` in the parameter, beside those that it has already."""
     return value + slope * (parameter - parameter.detach())

@@ -113,9 +113,9 @@ class PickConfig(SAEConfig):
 
     @classmethod
     def recovery(cls, *, d_sae: int, k: int, tokens: int, **changes: Any) -> Self:
-        """The options that find the most true features of planted worlds: small batches and a high rate for many short
-        steps, free decoder rows (held at norm 1, steps of this rate keep turning them), and k that falls from three
-        times itself over all of the run. Above 1,024 latents, which come with more dimensions, the rate falls as
+        """Return the options that find the most true features of planted worlds: small batches and a high rate for many
+        short steps, free decoder rows (held at norm 1, steps of this rate keep turning them), and k that falls from
+        three times itself over all of the run. Above 1,024 latents, which come with more dimensions, the rate falls as
         1 / d_sae.
 
         Matryoshka so trained finds 1,024 features of trees in 96 dimensions with F1 .89 and MCC .82, the mean of three
@@ -229,15 +229,15 @@ class MatryoshkaConfig(BatchTopKConfig):
 
 
 def _lowest(codes: SparseCodes, k: int) -> Float[Tensor, " row"]:
-    """The smallest of the k values of each row, 0 where there are fewer."""
+    """Return the smallest of the k values of each row, 0 where there are fewer."""
     values = codes.values.new_zeros(len(codes), k)
     values[torch.arange(k) < codes.offsets.diff()[:, None]] = codes.values
     return values.amin(1)
 
 
 def _rounding_error(x: Float[Tensor, "row d_in"], weights: Weights) -> Float[Tensor, " row"]:
-    """A bound of the error of pre-activations of bfloat16 numbers, before they are rounded themselves: by Cauchy and
-    Schwarz, and by sums at single precision."""
+    """Return a bound of the error of pre-activations of bfloat16 numbers, before they are rounded themselves: by Cauchy
+    and Schwarz, and by sums at single precision."""
     encoder_rows = weights.encoder_rows
     length = x.norm(dim=1)
     of_weights, of_x = (rows - rows.bfloat16() for rows in (encoder_rows, x))

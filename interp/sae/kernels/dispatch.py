@@ -27,13 +27,13 @@ logger = logging.getLogger(__name__)
 
 
 def kernels(tensor: Tensor) -> TorchKernels:
-    """The operations to use for tensors that live where `tensor` does."""
+    """Return the operations to use for tensors that live where `tensor` does."""
     with _lock:  # a GPU is checked once
         return _chosen(tensor.device.type, tensor.dtype)
 
 
 def pick_kernels(pre: PreActivations) -> TorchKernels:
-    """The operations that pick from pre-activations, which may be in bfloat16."""
+    """Return the operations that pick from pre-activations, which may be in bfloat16."""
     with _lock:
         return _chosen(pre.device.type, torch.float32 if pre.dtype == torch.bfloat16 else pre.dtype)
 
@@ -69,7 +69,7 @@ def checked(make: Callable[[], TorchKernels], device: torch.device) -> TorchKern
 
 
 def faults(ops: TorchKernels, device: torch.device) -> list[str]:
-    """The operations that do not give on a small batch what the twin gives in float64."""
+    """Return the operations that do not give on a small batch what the twin gives in float64."""
     failing = []
     twin = _trials(TorchKernels(), torch.float64, device)
     for name, trial in _trials(ops, torch.float32, device).items():
@@ -85,7 +85,7 @@ def faults(ops: TorchKernels, device: torch.device) -> list[str]:
 
 
 def _trials(ops: TorchKernels, dtype: torch.dtype, device: torch.device) -> dict[str, Callable[[], Sequence[Tensor]]]:
-    """Each operation by its name, to be tried on a small batch: the same batch whatever the dtype."""
+    """Return each operation by its name, to be tried on a small batch: the same batch whatever the dtype."""
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> Tensor:

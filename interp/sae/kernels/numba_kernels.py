@@ -175,12 +175,12 @@ def _is_dense(offsets: Tensor, table: Tensor) -> bool:
 
 
 def _keys(floats: Tensor) -> np.ndarray:
-    """The bits of the floats, as integers."""
+    """Return the bits of the floats, as integers."""
     return floats.detach().contiguous().view(_KEYS[floats.dtype]).numpy()
 
 
 def _whole_vectors(tile: Tensor) -> np.ndarray:
-    """The keys, and zeros up to the end of a vector."""
+    """Return the keys, and zeros up to the end of a vector."""
     missing = -tile.shape[1] % loops.LANES
     return _keys(F.pad(tile, (0, missing)) if missing else tile)
 
@@ -233,7 +233,7 @@ class _Entries(NamedTuple):
 
 
 def _exceeding(tile: Tensor, limits: np.ndarray, first: int) -> _Entries:
-    """The entries of a tile of latents first, first + 1 … that exceed their latent's limit."""
+    """Return the entries of a tile of latents first, first + 1 … that exceed their latent's limit."""
     keys = _whole_vectors(tile)
     limits = np.pad(limits, (0, keys.shape[1] - len(limits)), constant_values=np.iinfo(keys.dtype).max)
     room = np.empty(keys.size, np.int32), np.empty(keys.size, np.int32), np.empty(keys.size, keys.dtype)
@@ -242,7 +242,7 @@ def _exceeding(tile: Tensor, limits: np.ndarray, first: int) -> _Entries:
 
 
 def _by_row(pre: Tiled, piece: slice, tiles: list[_Entries], lowest: int) -> SparseCodes:
-    """The entries of a piece's tiles with at least that key; values are of the pre-activations' dtype."""
+    """Return the entries of a piece's tiles with at least that key; values are of the pre-activations' dtype."""
     offsets = np.zeros(piece.stop - piece.start + 1, np.int64)
     for entries in tiles:
         loops.count_rows(entries.rows, entries.keys, lowest, offsets)
@@ -256,7 +256,7 @@ def _by_row(pre: Tiled, piece: slice, tiles: list[_Entries], lowest: int) -> Spa
 
 
 def _numpy(dtype: torch.dtype) -> np.dtype:
-    """The type of the keys."""
+    """Return the type of the keys."""
     return np.dtype(f"int{8 * dtype.itemsize}")
 
 

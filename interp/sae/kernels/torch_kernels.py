@@ -117,14 +117,14 @@ PreActivations = Float[Tensor, "row d_sae"] | Tiled
 
 class TorchKernels:
     def top_k(self, pre: PreActivations, k: int) -> SparseCodes:
-        """The k largest of each row; those that are not positive are left out (ReLU)."""
+        """Return the k largest of each row; those that are not positive are left out (ReLU)."""
         pre = whole(pre)
         values, latents = pre.topk(k, dim=1, sorted=False)
         kept = values > 0
         return SparseCodes.from_counts(kept.sum(1), latents[kept].int(), full(values[kept]), pre.shape[1])
 
     def batch_top_k(self, pre: PreActivations, n: int) -> SparseCodes:
-        """The n largest of all rows together; those that are not positive are left out."""
+        """Return the n largest of all rows together; those that are not positive are left out."""
         if isinstance(pre, Tiled):
             return self._batch_top_k_of_tiles(pre, n)
         values, flat = pre.flatten().topk(min(n, pre.numel()), sorted=False)
@@ -133,7 +133,8 @@ class TorchKernels:
         return SparseCodes.from_counts(counts, (flat % pre.shape[1]).int(), full(pre.flatten()[flat]), pre.shape[1])
 
     def _batch_top_k_of_tiles(self, pre: Tiled, n: int) -> SparseCodes:
-        """The n largest so far, and of each further tile what exceeds the least of them: of equal ones the first stay.
+        """Return the n largest so far, and of each further tile what exceeds the least of them: of equal ones the first
+        stay.
 
         Tiles hold whole rows here.
         """
@@ -148,13 +149,13 @@ class TorchKernels:
         return kept
 
     def above(self, pre: PreActivations, threshold: PerLatent) -> SparseCodes:
-        """All that exceed their latent's threshold."""
+        """Return all that exceed their latent's threshold."""
         pre = whole(pre)
         active = pre > threshold
         return SparseCodes.from_counts(active.sum(1), active.nonzero()[:, 1].int(), full(pre[active]), pre.shape[1])
 
     def keep_top_k(self, codes: SparseCodes, k: int) -> SparseCodes:
-        """The k largest positive entries of each row, the first of equal ones."""
+        """Return the k largest positive entries of each row, the first of equal ones."""
         order = codes.values.argsort(descending=True, stable=True)
         order = order[codes.rows[order].argsort(stable=True)]
         rank = torch.empty_like(order)
@@ -162,7 +163,7 @@ class TorchKernels:
         return kept_entries(codes, (rank < k) & (codes.values > 0))
 
     def keep_batch_top_k(self, codes: SparseCodes, n: int) -> SparseCodes:
-        """The n largest positive entries of all rows together, the first of equal ones."""
+        """Return the n largest positive entries of all rows together, the first of equal ones."""
         kept = codes.values > 0
         if n < codes.nnz:
             least = codes.values.topk(max(n, 1), sorted=False).values.amin()
@@ -171,7 +172,7 @@ class TorchKernels:
         return kept_entries(codes, kept)
 
     def keep_above(self, codes: SparseCodes, threshold: PerLatent) -> SparseCodes:
-        """The entries that exceed their latent's threshold."""
+        """Return the entries that exceed their latent's threshold."""
         return kept_entries(codes, codes.values > threshold[codes.latents])
 
     def rescore(self, codes: SparseCodes, x: Rows, encoder: Matrix, b_enc: PerLatent) -> SparseCodes:
@@ -211,11 +212,11 @@ class TorchKernels:
         return ByLatent(torch.searchsorted(latents, every), codes.rows[entries], entries)
 
     def sum_by_latent(self, by_latent: ByLatent, weights: Values, dense: Rows, out: Matrix | None = None) -> Matrix:
-        """The sums of a `LatentSum`."""
+        """Return the sums of a `LatentSum`."""
         return self._bags(by_latent.offsets, by_latent.rows, weights[by_latent.entries], dense, out)
 
     def latent_sums(self, by_latent: ByLatent, weights: Values) -> PerLatent:
-        """The sum of the weights over the entries of each latent."""
+        """Return the sum of the weights over the entries of each latent."""
         return _bags(by_latent.offsets, by_latent.entries, torch.ones_like(weights), weights[:, None])[:, 0]
 
     def adam_(self, weight: Rows, gradient: Rows | LatentSum, mean: Rows, square: Rows, adam: AdamStep) -> None:

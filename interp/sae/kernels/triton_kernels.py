@@ -123,7 +123,7 @@ def _group_maxima(pre: Float[Tensor, "row d_sae"], k: int) -> Int[Tensor, "row g
 
 
 def _picks(pre: Float[Tensor, "row d_sae"], bounds: Tensor, by_latent: bool) -> SparseCodes:
-    """All that exceed their latent's threshold, or whose key reaches their row's bound."""
+    """Return all that exceed their latent's threshold, or whose key reaches their row's bound."""
     (rows, width), pre = pre.shape, pre.contiguous()
     tiles = triton.cdiv(width, _PICK_TILE)
     sizes = {"BY_LATENT": by_latent, "BLOCK": _PICK_TILE, "num_warps": 8}
@@ -149,7 +149,7 @@ def _sum_bags(
 
 
 def _tile(d: int) -> dict[str, int]:
-    """The widest tile of columns that wastes at most an eighth of its lanes, and a warp for each 128 of them."""
+    """Return the widest tile of columns that wastes at most an eighth of its lanes, and a warp for each 128 of them."""
     wide = [block for block in (_TILE, _TILE // 2) if triton.cdiv(d, block) * block * 7 <= d * 8]
     block = wide[0] if wide else max(16, min(_TILE // 4, triton.next_power_of_2(d)))
     return {"BLOCK": block, "num_warps": max(1, block // 128)}

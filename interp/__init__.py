@@ -1,6 +1,7 @@
 """interp: a dictionary-learning workbench for language models.
 
-Packages, from the ground up. Imports go down only, and `models` is known to `pipeline` and `cli` alone:
+Packages, from the ground up. Imports go down only; `models` stands on `storage` and `runtime`, and is known to
+`pipeline` and `cli` alone:
 
     storage       files that are whole or not there, folders and their manifests, checks of input
     display       HTML and colours that several packages share

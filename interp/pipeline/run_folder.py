@@ -100,11 +100,6 @@ class Run(StageFolders):
         self.whole: Run = self if whole == self.path else Run(whole)
         """The run of all hooks, of which this may be the part of one."""
 
-    @classmethod
-    def open(cls, path: str | Path) -> "Run":
-        """Return the run in a folder, as other folders are opened."""
-        return cls(path)
-
     def at(self, hook_name: str) -> "Run":
         """Return the run of one of the hooks, by any of its names. Raises ValueError where there is no such hook."""
         runs = {name: self.whole._part(name) for name in self.hooks}

@@ -76,7 +76,7 @@ def harvest(
     rows_per_shard: int | None = None,
     seed: int = 0,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> ActivationStore:
     """Store the activations of `hook_names` over `tokens` in the folder `out`.
 
@@ -134,7 +134,7 @@ def harvest_stores(
     rows_per_shard: int | None = None,
     seed: int = 0,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> list[ActivationStore]:
     """Fill several stores in one pass of the model over `tokens`, and return them.
 
@@ -162,7 +162,7 @@ def harvest_stores(
             }
             cut = team.all_do(lambda: {out: made_of for out, made_of in new.items() if not _is_written(out)})
             if cut:
-                _write(_Shared(passes, team), cut, progress or no_progress)
+                _write(_Shared(passes, team), cut, progress)
     return [ActivationStore.open(out) for out in stores]
 
 

@@ -112,7 +112,7 @@ def evaluate_dictionary(
     batch_size: int = 16,
     exclude: Sequence[int] = (),
     unigram_loss: float | None = None,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> Quality:
     """Splice the dictionary into the model at the hook.
 
@@ -141,7 +141,7 @@ def quality_table(
     batch_size: int = 16,
     exclude: Sequence[int] = (),
     unigram_loss: float | None = None,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> pd.DataFrame:
     """One row a dictionary: column `dictionary`, then the fields of `Quality`, all on the same tokens.
 
@@ -224,7 +224,7 @@ class Splice:
         tokens: Int[Tensor, "seq pos"],
         batch_size: int,
         exclude: Sequence[int],
-        progress: Progress | None,
+        progress: Progress,
         unigram_loss: float | None = None,
         *,
         baselines: Collection[str] = (),
@@ -251,7 +251,7 @@ class Splice:
         except NoNextTokens as reason:
             log.warning("cross-entropies are left out: %s", reason)
         self.batch_size, self.unigram_loss = batch_size, unigram_loss
-        self.progress = progress or no_progress
+        self.progress = progress
         self.done = 0
         self._baselines = frozenset(baselines)
         self._part_step = max(1, tokens.numel() // PART_TOKENS)

@@ -48,14 +48,14 @@ def open_any(path: str | Path, *kinds: str) -> Any:
 
 def reader_of(kind: str) -> Callable[[Any], Any]:
     """Return the function that reads a folder or file of a kind (a key of `KINDS`)."""
-    return reader(_READERS[kind])
+    return late(_READERS[kind])
 
 
-def reader(name: str) -> Callable[[Any], Any]:
-    """Return the function that "module:name" names. Its module is loaded when it is first called."""
-    return lambda path: resolve_name(name)(path)
+def late(name: str, **options: Any) -> Callable[..., Any]:
+    """Return what "module:name" names, with these options. Its module is loaded when it is first called."""
+    return lambda *arguments: resolve_name(name)(*arguments, **options)
 
 
-read_table = reader("pandas:read_parquet")
-read_curve = reader("interp.figures.training_curves:training_rows")
+read_table = late("pandas:read_parquet")
+read_curve = late("interp.figures.training_curves:training_rows")
 """Reads the metrics.jsonl of a training."""

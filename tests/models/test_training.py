@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from interp.runtime.progress import no_progress
 from models.evaluation import _Bigrams, _unigram, bigram_cross_entropy, evaluate_loss, unigram_cross_entropy
 from models.recipe import TrainingConfig, batch_rows
 from models.training import train_model
@@ -49,7 +50,7 @@ CONFIG = TrainingConfig(
 )
 
 
-def train(out, config=CONFIG, *, model=None, progress=None, **options):
+def train(out, config=CONFIG, *, model=None, progress=no_progress, **options):
     model = model or small_model()
     options = {"tokenizer": Letters(), "checkpoint_seconds": 0.0, "progress": progress, **options}
     return train_model(model, fibonacci_tokens(10, 0), fibonacci_tokens(6, 1), config, out, **options)

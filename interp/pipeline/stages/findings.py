@@ -11,7 +11,7 @@ from urllib.parse import quote
 from interp.display.verdict_looks import verdict_words
 from interp.features.verdict_names import MONOSEMANTIC, ONE_MEANING, POLYSEMANTIC
 from interp.pipeline.costs import Cost, Sizes
-from interp.pipeline.opening import read_table, reader
+from interp.pipeline.opening import late, read_table
 from interp.pipeline.run_folder import Run
 from interp.pipeline.sections import QualityConfig, RankingConfig
 from interp.pipeline.stages import LEFT_OUT, NEXT_LINE, OF_AUTOENCODERS, stage
@@ -30,12 +30,6 @@ if TYPE_CHECKING:
 
 LATENT_SECONDS, TEXT_SECONDS = 3.5e-3, 3.0
 """To judge a latent (its senses, their rules and its nulls), and to learn the text that all are judged by."""
-
-
-def _demo_nulls() -> "NullsConfig":
-    from interp.compare.null_dictionaries import NullsConfig
-
-    return NullsConfig(sae_tokens=1_000_000)
 
 
 def _quality_cost(sizes: Sizes) -> Cost:
@@ -188,9 +182,9 @@ def _nulls_cost(sizes: Sizes) -> Cost:
     inputs=("model", "activations", "sae", "features", "neurons"),
     cost=_nulls_cost,
     reduced_by=("nulls.sae_tokens", "nulls.tokens", "sae.d_sae"),
-    config={"nulls": _demo_nulls},
+    config={"nulls": late("interp.compare.null_dictionaries:NullsConfig", sae_tokens=1_000_000)},
     shared=("harvest", "sae"),
-    opens={"nulls": (".", reader("interp.compare.null_dictionaries:Nulls.read"))},
+    opens={"nulls": (".", late("interp.compare.null_dictionaries:Nulls.read"))},
     summary=nulls_summary,
 )
 def nulls(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
@@ -293,7 +287,7 @@ def _other_pages(run: Run) -> dict[str, str]:
     optional=("nulls",),
     config={"ranking": RankingConfig},
     outside=_twin_scan,
-    opens={"ranking": ("ranking.parquet", reader("interp.verdict.ranking_tables:read_ranking"))},
+    opens={"ranking": ("ranking.parquet", late("interp.verdict.ranking_tables:read_ranking"))},
     summary=verdicts,
 )
 def ranking(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:

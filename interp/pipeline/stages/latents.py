@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from interp.pipeline.config import RunConfig
 from interp.pipeline.costs import Cost, Sizes
-from interp.pipeline.opening import read_curve, read_table, reader_of
+from interp.pipeline.opening import late, read_curve, read_table, reader_of
 from interp.pipeline.pretrained import LoadedConfig
 from interp.pipeline.run_folder import Run
 from interp.pipeline.sections import EffectsConfig
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from interp.codes.sparse_codes import Dictionary
-    from interp.features.feature_store import ScanConfig
-    from interp.sae import SAEConfig, TopKConfig
+    from interp.sae import SAEConfig
 
 
 MEASURED = 1 << 16
@@ -31,18 +30,6 @@ CACHE_BYTES = 32e6
 NEURONS_AT_ONCE = 32
 """How many neurons of a pretrained model, or coordinates, fire on a token, the strongest: half of the gated ones are
 positive."""
-
-
-def _demo_sae() -> "TopKConfig":
-    from interp.sae import TopKConfig
-
-    return TopKConfig(d_sae=4096, k=8, tokens=3_000_000)
-
-
-def _demo_scan() -> "ScanConfig":
-    from interp.features.feature_store import ScanConfig
-
-    return ScanConfig()
 
 
 def _check_loaded(config: RunConfig) -> None:
@@ -78,7 +65,7 @@ def training_cost(sizes: Sizes, tokens: float) -> Cost:
     cost=lambda sizes: training_cost(sizes, getattr(sizes.config.sae, "tokens", 0)),
     reduced_by=("sae.d_sae", "sae.batch_size"),
     check=_check_loaded,
-    config={"sae": _demo_sae},
+    config={"sae": late("interp.sae:TopKConfig", d_sae=4096, k=8, tokens=3_000_000)},
     shared=("harvest",),
     opens={"sae": (".", reader_of("sae")), "sae_curve": ("metrics.jsonl", read_curve)},
     summary=lambda r: (
@@ -140,7 +127,7 @@ def scan_cost(sizes: Sizes, d_sae: int, l0: float, *, width: int) -> Cost:
     inputs=("corpus", "model", "activations", "sae"),
     cost=lambda sizes: scan_cost(sizes, sizes.d_sae, sizes.l0, width=sizes.d_in) + sizes.encoding(sizes.rows),
     reduced_by=("harvest.tokens", "sae.d_sae"),
-    config={"scan": _demo_scan},
+    config={"scan": late("interp.features.feature_store:ScanConfig")},
     shared=("harvest",),
     opens={"features": (".", reader_of("features"))},
     summary="{latents:,} latents, {dead:,} dead, L0 {mean_l0:.1f}",

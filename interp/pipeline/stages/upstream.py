@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from interp.pipeline.config import RunConfig
 from interp.pipeline.costs import Cost, Sizes
-from interp.pipeline.opening import read_curve, reader_of
+from interp.pipeline.opening import late, read_curve, reader_of
 from interp.pipeline.pretrained import ModelConfig, model_files
 from interp.pipeline.run_folder import Run
 from interp.pipeline.sections import HarvestConfig, TokenizerConfig
@@ -19,23 +19,9 @@ from models.pretrained import REFERENCE, WEIGHTS
 
 if TYPE_CHECKING:
     from interp.activations import ActivationStore
-    from models.corpus import CorpusConfig
-    from models.recipe import TrainingConfig
 
 MAX_EVALUATED = 20_000
 """Validation tokens on which a pretrained model's loss is measured."""
-
-
-def _demo_corpus() -> "CorpusConfig":
-    from models.corpus import CorpusConfig
-
-    return CorpusConfig(characters=8_000_000)
-
-
-def _demo_training() -> "TrainingConfig":
-    from models.recipe import TrainingConfig
-
-    return TrainingConfig(tokens=3_500_000)
 
 
 def _text_files(run: Run) -> dict[str, Any]:
@@ -106,7 +92,7 @@ def _corpus_cost(sizes: Sizes) -> Cost:
     for_all_hooks=True,
     cost=_corpus_cost,
     reduced_by=("corpus.characters",),
-    config={"corpus": _demo_corpus, "tokenizer": TokenizerConfig},
+    config={"corpus": late("models.corpus:CorpusConfig", characters=8_000_000), "tokenizer": TokenizerConfig},
     shared=("model",),
     check=_check_streamed,
     outside=_text_files,
@@ -182,7 +168,7 @@ def _model_cost(sizes: Sizes) -> Cost:
     cost=_model_cost,
     reduced_by=("training.tokens", "training.batch_size"),
     inputs=("corpus",),
-    config={"model": ModelConfig, "training": _demo_training},
+    config={"model": ModelConfig, "training": late("models.recipe:TrainingConfig", tokens=3_500_000)},
     check=_check_model,
     opens={"model": (".", reader_of("model")), "model_curve": ("metrics.jsonl", read_curve)},
     summary=lambda r: (

@@ -1,4 +1,4 @@
-"""The trainers that `bench_recovery` compares: this library's recovery presets, and SAELens's own trainers.
+"""The trainers that `bench_recovery` compares: this library's, by `recovery_presets`, and SAELens's own trainers.
 
 In: a `Setting`, the rows, the width and the k that all are given. Out: a trained dictionary, saved and read back, by
 SAELens where it has an architecture for it.
@@ -10,13 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from analyses.bench import recovery_presets
 from analyses.bench.peers import MATRYOSHKA_SHARES, saelens_trainer
 from analyses.bench.pruning import prune
 from analyses.bench.recovery_worlds import HOOK, World
 from interp.activations import ActivationStore
 from interp.sae import (
     BatchTopKConfig,
-    JumpReLUConfig,
     MatryoshkaConfig,
     PickConfig,
     SAEConfig,
@@ -47,7 +47,7 @@ def asked(setting: Setting) -> dict[str, Any]:
 
 
 def recovering(kind: type[PickConfig], **more: Any) -> Callable[[Setting], SAEConfig]:
-    return lambda setting: kind.recovery(**asked(setting), k=setting.k, **more)
+    return lambda setting: recovery_presets.picking(kind, **asked(setting), k=setting.k, **more)
 
 
 KINDS: dict[str, Callable[[Setting], SAEConfig]] = {
@@ -57,7 +57,7 @@ KINDS: dict[str, Callable[[Setting], SAEConfig]] = {
     f"TopK{PRUNED}": recovering(TopKConfig),
     f"BatchTopK{PRUNED}": recovering(BatchTopKConfig),
     f"Matryoshka{PRUNED}": recovering(MatryoshkaConfig),
-    "JumpReLU": lambda setting: JumpReLUConfig.recovery(**asked(setting), target_l0=setting.k),
+    "JumpReLU": lambda setting: recovery_presets.jumprelu(**asked(setting), target_l0=setting.k),
     "BatchTopK, frozen decoder": recovering(BatchTopKConfig, freeze="decoder"),
 }
 

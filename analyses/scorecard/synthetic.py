@@ -28,6 +28,7 @@ from jaxtyping import Bool, Float, Float32, Float64
 from torch import Tensor
 
 from analyses.bench import recovery_worlds
+from analyses.bench.recovery_presets import picking
 from analyses.bench.recovery_worlds import HOOK, QUICK, WORLDS
 from analyses.scorecard.rivals import dimensionality
 from analyses.scorecard.truth import Truth, take_in_turn
@@ -67,7 +68,7 @@ def synthetic_world(folder: Path, name: str, seed: int) -> pd.DataFrame:
             train_sae(
                 known.store,
                 HOOK,
-                BatchTopKConfig.recovery(d_sae=width, k=known.k, tokens=tokens, seed=each),
+                picking(BatchTopKConfig, d_sae=width, k=known.k, tokens=tokens, seed=each),
                 out=folder / "dictionaries" / f"{name.replace(' ', '_')}-{kind}-{each}",
             )
             for each in (seed, seed + 1)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from analyses.bench.recovery_presets import picking
 from interp.activations import ActivationStore, join_stores
 from interp.sae import (
     ARCHITECTURES,
@@ -240,20 +241,20 @@ def test_the_gradient_is_that_of_the_logarithm_of_the_loss_and_clipped(store):
 
 @pytest.mark.parametrize("kind", [TopKConfig, BatchTopKConfig, MatryoshkaConfig])
 def test_the_recovery_preset_lets_k_fall_and_yields_to_what_is_given(kind):
-    config = kind.recovery(d_sae=48, k=4, tokens=25_600, seed=3)
+    config = picking(kind, d_sae=48, k=4, tokens=25_600, seed=3)
     assert type(config) is kind and config.seed == 3 and config.batch_size == 256 and not config.unit_norm
     assert [config.k_at(step, 64) for step in (0, 50, 100)] == [12, 8, 4]
-    assert kind.recovery(d_sae=48, k=20, tokens=25_600).k_start == 48
+    assert picking(kind, d_sae=48, k=20, tokens=25_600).k_start == 48
     plain = kind(d_sae=48, k=4, tokens=25_600)
     assert [plain.k_at(0, d_in) for d_in in (16, 48, 64, 999)] == [4, 6, 8, 8], "an eighth of d_in, 2 k at most"
-    assert kind.recovery(d_sae=4096, k=4, tokens=25_600).lr == config.lr / 4
-    assert kind.recovery(d_sae=48, k=4, tokens=25_600, lr=1e-3, k_start=5).lr == 1e-3
+    assert picking(kind, d_sae=4096, k=4, tokens=25_600).lr == config.lr / 4
+    assert picking(kind, d_sae=48, k=4, tokens=25_600, lr=1e-3, k_start=5).lr == 1e-3
 
 
 def test_the_recovery_preset_finds_planted_directions(store):
     """32 of them in 16 dimensions; a latent has found one if they are closer than any two of these are."""
     truth = torch.nn.functional.normalize(torch.randn(32, 16, generator=torch.Generator().manual_seed(0)), dim=1)
-    config = BatchTopKConfig.recovery(d_sae=32, k=2, tokens=60_000, device="cpu")
+    config = picking(BatchTopKConfig, d_sae=32, k=2, tokens=60_000, device="cpu")
     rows = torch.nn.functional.normalize(train_sae(store, HOOK, config).W_dec, dim=1)
     nearest = (rows @ truth.T).max(0).values
     others = (truth @ truth.T - 2 * torch.eye(32)).max()

@@ -205,14 +205,6 @@ class JumpReLUConfig(SAEConfig):
         firing: dict[str, Any] = {"threshold": 0.1, "bandwidth": 2.0, "unit_norm": False}
         return cls(**(penalty | firing | changes))
 
-    @classmethod
-    def recovery(cls, *, d_sae: int, target_l0: float, tokens: int, **changes: Any) -> "JumpReLUConfig":
-        """Return the options with the purpose of `TopKConfig.recovery`: its short steps, a penalty that grows over all
-        of the run, and a window wide enough for thresholds to hear of what lies near them in few steps."""
-        penalty: dict[str, Any] = {"coefficient": 0.01, "coefficient_warmup": 1.0}
-        recipe = short_steps(d_sae, tokens) | penalty | {"threshold": 1.0, "bandwidth": 1.0}
-        return cls(d_sae=d_sae, target_l0=target_l0, tokens=tokens, **(recipe | changes))
-
     @property
     def initial_norm(self) -> float:
         """1; 0.1 where the penalty `tanh` of Circuits Updates, January 2025 follows the norms of free rows."""
@@ -278,12 +270,6 @@ class JumpReLUConfig(SAEConfig):
 
     def trained(self, weights: dict[str, Tensor], state: dict[str, float]) -> Threshold:
         return Threshold(weights["threshold"].clone())
-
-
-def short_steps(d_sae: int, tokens: int) -> dict[str, Any]:
-    """Return the options that the recovery presets share."""
-    rate = 5e-3 * min(1.0, 1024 / d_sae)
-    return {"batch_size": 256, "lr": rate, "unit_norm": False, "dead_after": max(1, tokens // 100)}
 
 
 def rise(step: int, fraction: float, steps: int) -> float:

@@ -11,7 +11,7 @@ They have no penalty, and k falls over the run.
 
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -21,7 +21,7 @@ from interp.codes.sparse_codes import SparseCodes
 from interp.runtime.processes import Processes
 from interp.sae.architectures.encoders import Activation, SAELensForm, StoredEncoder, Weights
 from interp.sae.architectures.sae_config import INSIDE, Fraction, NonNegative, SAEConfig
-from interp.sae.architectures.thresholds import Threshold, short_steps
+from interp.sae.architectures.thresholds import Threshold
 from interp.sae.encoding import MARGIN, encode, has_fast_bfloat16
 from interp.sae.file_tensors import FileTensors, whole_number
 from interp.sae.forward_pass import ForwardPass
@@ -110,21 +110,6 @@ class PickConfig(SAEConfig):
             k = getattr(self, name)
             if k is not None and not 1 <= k <= self.d_sae:
                 raise ValueError(f"{name}={k} must be in 1..d_sae={self.d_sae}")
-
-    @classmethod
-    def recovery(cls, *, d_sae: int, k: int, tokens: int, **changes: Any) -> Self:
-        """Return the options that find the most true features of planted worlds: small batches and a high rate for many
-        short steps, free decoder rows (held at norm 1, steps of this rate keep turning them), and k that falls from
-        three times itself over all of the run. Above 1,024 latents, which come with more dimensions, the rate falls as
-        1 / d_sae.
-
-        Matryoshka so trained finds 1,024 features of trees in 96 dimensions with F1 .89 and MCC .82, the mean of three
-        seeds, where the best of SAELens's own, tuned, has .74 and .78 (`analyses.bench.recovery`, which uses this
-        preset). Of features without trees TopK finds more than Matryoshka.
-        """
-        recipe = short_steps(d_sae, tokens) | {"k_start": min(3 * k, d_sae), "k_anneal": 1.0}
-        recipe |= {"aux_coefficient": 1.0, "resample_at": ()}
-        return cls(d_sae=d_sae, k=k, tokens=tokens, **(recipe | changes))
 
     def k_at(self, step: int, d_in: int) -> int:
         most = min(round(_MOST_AT_START * d_in), self.d_sae)

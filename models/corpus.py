@@ -80,8 +80,8 @@ class CorpusConfig:
             if TEXT_SOURCES[source].fields and not getattr(self, needed := TEXT_SOURCES[source].fields[0]):
                 raise ValueError(f"source {source!r} needs {needed}: {TEXT_SOURCES[source].takes}")
         if self.stream and (self.source == "mixture" or not TEXT_SOURCES[self.source].fields):
-            own = ", ".join(name for name, source in TEXT_SOURCES.items() if source.fields)
-            raise ValueError(f"stream = true is for text of your own, not for source = {self.source!r}: name {own}")
+            names = ", ".join(name for name, source in TEXT_SOURCES.items() if source.fields)
+            raise ValueError(f"stream = true is for text of your own, not for source = {self.source!r}: name {names}")
 
     @property
     def mixture(self) -> Mapping[str, float]:

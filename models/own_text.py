@@ -98,10 +98,10 @@ def _matches(pattern: str) -> list[str]:
     if is_address(pattern):
         with _reaching(pattern):
             system, path = fsspec.core.url_to_fs(pattern)
-            found = system.glob(path) if glob.has_magic(path) else [path] * system.isfile(path)
-        if not found:
+            names = system.glob(path) if glob.has_magic(path) else [path] * system.isfile(path)
+        if not names:
             raise FileNotFoundError(f"{pattern} is not there: name a text file, or a glob that matches some")
-        return [str(system.unstrip_protocol(name)) for name in sorted(found)]
+        return [str(system.unstrip_protocol(name)) for name in sorted(names)]
     if Path(pattern).is_dir():
         raise IsADirectoryError(f"{pattern} is a folder: name its files by a glob, such as {pattern}/**/*.txt")
     paths = matching_files(pattern)

@@ -102,11 +102,11 @@ def _read_all(
         n_seen += len(batch)
         characters += sum(len(document.text) for _, document in batch)
         for side, spool in spools.items():
-            own = [document for each, document in batch if each == side]
+            documents = [document for side_of, document in batch if side_of == side]
             first = len(spool.names)
-            spool.names += [document.name if i < _MAX_NAMES else "" for i, document in enumerate(own, first)]
+            spool.names += [document.name if i < _MAX_NAMES else "" for i, document in enumerate(documents, first)]
             if n_seen > n_done:
-                spool.add(encode_documents(own, tokenizer, opening, []) if own else None, first, n_seen)
+                spool.add(encode_documents(documents, tokenizer, opening, []) if documents else None, first, n_seen)
         progress(characters, characters, f"{n_seen:,} documents")
 
 

@@ -91,11 +91,11 @@ class ActivationBatches(Iterator[Tensor]):
             self._acts = []
             self._entered = None
             raise StopIteration  # without the thread and the shards in memory
-        mine = part_of(n_rows, *self.part)
-        batch = torch.empty(mine.stop - mine.start, sum(column.d for column in self.columns))
+        part = part_of(n_rows, *self.part)
+        batch = torch.empty(part.stop - part.start, sum(column.d for column in self.columns))
         filled = 0
         while filled < len(batch):
-            at = self._enter(self._row + mine.start + filled)
+            at = self._enter(self._row + part.start + filled)
             rows = self._order[at.row : at.row + len(batch) - filled]
             gather(self._acts, rows, batch[filled : filled + len(rows)])
             filled += len(rows)
@@ -219,11 +219,13 @@ def _read(columns: tuple[ShardColumn, ...], longest: int, shard: int, memory: li
     return [column.read(shard, into) for column, into in zip(columns, memory, strict=True)]
 
 
-def check_state(state: dict[str, Any], mine: dict[str, Any]) -> None:
+def check_state(state: dict[str, Any], expected: dict[str, Any]) -> None:
     """Check that a state is this iterator's. Raises ValueError for one of another iterator."""
     for key in ("seed", "shuffle", "source"):
-        if state.get(key) != mine.get(key):
-            raise ValueError(f"the state is of an iterator with {key}={state.get(key)!r}, this one has {mine[key]!r}")
+        if state.get(key) != expected.get(key):
+            raise ValueError(
+                f"the state is of an iterator with {key}={state.get(key)!r}, this one has {expected[key]!r}"
+            )
 
 
 def gather(columns: list[Float[Tensor, "row d"]], rows: Int[Tensor, " batch"], out: Float[Tensor, "batch d"]) -> None:

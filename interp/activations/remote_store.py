@@ -282,15 +282,15 @@ def remote_made_of(address: Address) -> Any:
 def check_remote_output(address: Address, made_of: dict[str, Any], *, overwrite: bool) -> None:
     """Check that a store may be written: there is none, or one under way that is made of the same. With `overwrite`
     what is there is removed. Raises ValueError if not."""
-    there = remote_made_of(address)
-    if there is None and has_object(address / BEGUN):
-        there = json.loads(read_object(address / BEGUN))["made_of"]
-    if there is None:
+    stored = remote_made_of(address)
+    if stored is None and has_object(address / BEGUN):
+        stored = json.loads(read_object(address / BEGUN))["made_of"]
+    if stored is None:
         return
     if overwrite:
         clear(address)
     else:
-        check_same(there, as_json(made_of), address)
+        check_same(stored, as_json(made_of), address)
 
 
 def clear(address: Address) -> None:

@@ -205,7 +205,7 @@ def rank_command(
         say_which_hook(run)
 
 
-def _check_source(source: Path, out: Path | None, what: str, *endings: str, overwrite: bool = False) -> bool:
+def _check_source(source: Path, out: Path | None, noun: str, *endings: str, overwrite: bool = False) -> bool:
     """Tell whether the source is a run folder, in which results have their place. Raises ValueError, before libraries
     that take seconds, where it is neither that nor a feature store, where the latter has no --out, and where that
     cannot be written."""
@@ -216,7 +216,7 @@ def _check_source(source: Path, out: Path | None, what: str, *endings: str, over
         check_writable("the run folder", source, run=source)
         find(source, "features")
     else:
-        raise ValueError(f"{source} is a feature store, not a run folder: name {what} with --out")
+        raise ValueError(f"{source} is a feature store, not a run folder: name {noun} with --out")
     return is_run(source)
 
 

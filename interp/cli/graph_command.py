@@ -39,7 +39,7 @@ def graph_command(
     opened = Run(run)
     model: Any = opened.model.float()  # in half precision what edges sum to is off by per cents
     runs = {hook: opened.at(hook) for hook in opened.hooks}
-    dictionaries: Any = {hook: one.sae for hook, one in runs.items()}
+    dictionaries: Any = {hook: of_hook.sae for hook, of_hook in runs.items()}
     effects = beside = None
     with Bar("graph") as bar:
         graph = attribution_graph(model, prompt, dictionaries, max_latents=max_latents, progress=bar)
@@ -48,8 +48,8 @@ def graph_command(
             beside = beside_nulls(graph, effects, model, dictionaries, progress=bar)
     out.parent.mkdir(parents=True, exist_ok=True)
     if as_page:
-        rankings = {hook: one.ranking for hook, one in runs.items() if one.has("ranking")}
-        features = {hook: one.features for hook, one in runs.items() if one.has("features")}
+        rankings = {hook: of_hook.ranking for hook, of_hook in runs.items() if of_hook.has("ranking")}
+        features = {hook: of_hook.features for hook, of_hook in runs.items() if of_hook.has("features")}
         shown: Any = {"effects": effects, "beside": beside, "features": features, "rankings": rankings}
         graph.to_html(out, nodes=nodes, overwrite=overwrite, **shown)
     else:

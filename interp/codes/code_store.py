@@ -21,6 +21,7 @@ from pydantic import ConfigDict, Field
 from torch import Tensor
 from typing_extensions import TypedDict
 
+from interp.codes.offsets import offsets_of_lengths
 from interp.codes.sparse_codes import SparseCodes, entry_fault
 from interp.storage.checks import Amount, FileName, validated
 from interp.storage.files import read_json, write_json, write_tensors
@@ -210,7 +211,7 @@ class CodeStore:
                 raise run.damaged("it has a row that another run has too")
             is_there[rows_read] = True
             counts[rows_read] = np.diff(part.offsets)
-        offsets = np.concatenate([[0], counts.cumsum()])
+        offsets = offsets_of_lengths(counts)
         latents = np.empty(offsets[-1], np.int32)
         values = np.empty(offsets[-1], np.float32)
         for part in parts:

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from interp.activations import StoredRows
 from interp.codes.code_store import CodeStore
+from interp.codes.offsets import offsets_of_lengths
 from interp.codes.reading import read_chunks
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import slices
@@ -169,7 +170,7 @@ def pooled(
     entries = _Entries(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True))).reduced(how)
     of_document, latents = np.divmod(entries.keys, max(width, 1))
     values = entries.values if how == "max" else entries.values / documents.lengths[of_document]
-    offsets = np.concatenate([[0], np.bincount(of_document, minlength=n).cumsum()])
+    offsets = offsets_of_lengths(np.bincount(of_document, minlength=n))
     arrays = (values.astype(np.float32), latents, offsets)
     return Pooled(scipy.sparse.csr_matrix(arrays, shape=(n, width)), entries.rows)
 

@@ -168,11 +168,12 @@ def _flow(
         thick = edges.head(most)[["latent", "other", "both"]].to_numpy(int).tolist()
         thin = edges.iloc[most:]
         for latent in thin["latent"].unique().tolist():
-            rest = thin[thin["latent"] == latent]
-            other = int(rest["other"].iloc[0])
-            if len(rest) > 1:
-                merged[level + 1, other := -1 - latent] = f"{len(rest)} more"
-            thick.append([latent, other, int(rest["both"].sum())])
+            of_latent = thin[thin["latent"] == latent]
+            other = int(of_latent["other"].iloc[0])
+            if len(of_latent) > 1:
+                other = -1 - latent
+                merged[level + 1, other] = f"{len(of_latent)} more"
+            thick.append([latent, other, int(of_latent["both"].sum())])
         rows = sorted(thick, key=lambda row: order[row[0]])
         bands += [(level, latent, other, both) for latent, other, both in rows]
         columns.append([other for _, other, _ in rows])

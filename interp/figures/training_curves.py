@@ -132,7 +132,7 @@ def _log_ticks(values: list[float]) -> list[float]:
 def _metrics(run: Any, name: str = "") -> dict[str, pd.DataFrame]:
     """Return the tables by the names of their runs."""
     if isinstance(run, Mapping):
-        tables = [_metrics(one, f"{name} {key}".strip()) for key, one in run.items()]
+        tables = [_metrics(member, f"{name} {key}".strip()) for key, member in run.items()]
         return {key: table for tables_of_run in tables for key, table in tables_of_run.items()}
     if hasattr(run, "columns"):
         return {name: run}

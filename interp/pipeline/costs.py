@@ -244,12 +244,13 @@ class Sizes:
 
 def _best(work: Callable[[], object], seconds: float = 0.25) -> float:
     """Return the processor's seconds of the fastest of the tries that so long a time allows, three at least."""
-    taken, end = list[float](), time.perf_counter() + seconds
-    while len(taken) < 3 or time.perf_counter() < end:
+    durations: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(durations) < 3 or time.perf_counter() < end:
         begin = time.thread_time()
         work()
-        taken.append(time.thread_time() - begin)
-    return min(taken)
+        durations.append(time.thread_time() - begin)
+    return min(durations)
 
 
 def _loop() -> None:

@@ -47,11 +47,11 @@ class Plan:
         dictionary that cannot be opened, and for a hook that the model does not have."""
         out = Path(out)
         sizes = Sizes(config)
-        taken = tuple(STAGES.values() if stages is None else stages)
+        planned = tuple(STAGES.values() if stages is None else stages)
         folders = [out, *(out / hook_folder(name) for name in sizes.config.harvest.hook_names[1:])]
-        held = (_held(folder / stage.name) for folder in folders for stage in taken)
+        held = (_held(folder / stage.name) for folder in folders for stage in planned)
         existing = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
-        return cls(sizes, out, taken, shutil.disk_usage(existing).free + sum(held), free_memory())
+        return cls(sizes, out, planned, shutil.disk_usage(existing).free + sum(held), free_memory())
 
     @cached_property
     def rows(self) -> list[Row]:

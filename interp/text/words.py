@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Int, Int64
 from numba import njit
 
+from interp.codes.offsets import offsets_of_lengths
 from interp.statistics.randomness import GOLDEN_64
 from interp.text.spellings import bare
 
@@ -42,7 +43,7 @@ class Words(NamedTuple):
             np.array([not string[:1].isalpha() for string in strings], bool),
             np.array([not string[-1:].isalpha() for string in strings], bool),
             np.array([ord(letter) for word in stripped for letter in word], np.int64),
-            np.concatenate([[0], np.cumsum([len(word) for word in stripped])]).astype(np.int64),
+            offsets_of_lengths([len(word) for word in stripped]),
         )
 
     def bounds(

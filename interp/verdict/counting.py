@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float32, Int32, Int64, UInt64
 from numba import njit, types
 from numba.extending import intrinsic
 
+from interp.codes.offsets import offsets_of_lengths
 from interp.codes.reading import CodeChunk, CodeSource, read_chunks
 from interp.features.examples import N_INTERVALS
 from interp.runtime.progress import Progress, no_progress
@@ -63,17 +64,18 @@ class NumberedRules(NamedTuple):
     def of(cls, proposed: Sequence[Sequence[Rule]], predicates: Predicates) -> "NumberedRules":
         """Number the rules proposed for each unit."""
         atoms = [list(dict.fromkeys(atom for rule in rules for atom in rule)) for rules in proposed]
-        rule_offsets = offsets_of_lists(proposed)
+        rule_offsets = offsets_of_lengths([len(rules) for rules in proposed])
         rules = np.full((rule_offsets[-1], MAX_ATOMS), -1)
         for start, rules_of_unit, atoms_of_unit in zip(rule_offsets, proposed, atoms, strict=False):
             index_of = {atom: i for i, atom in enumerate(atoms_of_unit)}
             for number, rule in enumerate(rules_of_unit, start):
                 rules[number, : len(rule)] = [index_of[atom] for atom in rule]
-        every = [atom for atoms_of_unit in atoms for atom in atoms_of_unit]
-        named = [predicates.offsets[atom.kind] + value for atom in every for value in atom.values]
+        all_atoms = [atom for atoms_of_unit in atoms for atom in atoms_of_unit]
+        named = [predicates.offsets[atom.kind] + value for atom in all_atoms for value in atom.values]
         numbers, values = np.unique(np.array(named, np.int64), return_inverse=True)
-        value_offsets = offsets_of_lists([atom.values for atom in every])
-        return cls(rule_offsets, rules, offsets_of_lists(atoms), value_offsets, values.astype(np.int64), numbers)
+        value_offsets = offsets_of_lengths([len(atom.values) for atom in all_atoms])
+        atom_offsets = offsets_of_lengths([len(atoms_of_unit) for atoms_of_unit in atoms])
+        return cls(rule_offsets, rules, atom_offsets, value_offsets, values.astype(np.int64), numbers)
 
 
 class TextBits(NamedTuple):
@@ -120,7 +122,7 @@ def count_rules(
     rules = NumberedRules.of(proposed, predicates)
     n_ctx = predicates.text.tokens.shape[1]
     hit_rows = np.concatenate([*sampled, np.zeros(0, np.int64)])
-    hit_offsets = offsets_of_lists(sampled)
+    hit_offsets = offsets_of_lengths([len(rows) for rows in sampled])
     threads = torch.get_num_threads()
 
     def arrays_of(chunk: CodeChunk) -> tuple[Any, ...]:
@@ -138,11 +140,6 @@ def count_rules(
             for task in [pool.submit(count, span, arrays) for span in np.array_split(units, 8 * threads)]:
                 task.result()
     return counts
-
-
-def offsets_of_lists(lists: Sequence[Sequence[Any] | np.ndarray]) -> Int64[np.ndarray, " list_plus_1"]:
-    """Return where each list begins, one behind the other, and the end of the last."""
-    return np.concatenate([[0], np.cumsum([len(items) for items in lists])]).astype(np.int64)
 
 
 def pack(mask: Bool[np.ndarray, " row"]) -> UInt64[np.ndarray, " word"]:

@@ -134,9 +134,9 @@ class Evidence:
 
     def sense_by_chance(self, latent: int, sense: int) -> float:
         """Return the share of the senses of shifted text whose probability of one meaning is at least this sense's."""
-        one = self.observed.sense_one[latent, sense]
+        probability = self.observed.sense_one[latent, sense]
         shifted = np.concatenate([np.zeros(0), *(null.sense_one[np.isfinite(null.sense_one)] for null in self.nulls)])
-        return float((shifted >= one).mean()) if len(shifted) and np.isfinite(one) else np.nan
+        return float((shifted >= probability).mean()) if len(shifted) and np.isfinite(probability) else np.nan
 
 
 def collect_evidence(

@@ -130,8 +130,10 @@ def explain(
         counts = count_rules(predicates, codes, half, counted, proposed, latents, maxima, sampled, units, progress)
     counts.hits[:, :n] = counts.both[:, :n].sum(-1)
     n_firings = np.concatenate([counts.fires[:, :n].sum(-1), n_sampled.T], 1)
-    every = choose(proposed, counts, n_firings, n_fire)
-    return Explained(*(Explanations._make(values[part] for values in every) for part in (slice(n), slice(n, None))))
+    chosen_rules = choose(proposed, counts, n_firings, n_fire)
+    of_latents = Explanations._make(values[:n] for values in chosen_rules)
+    of_senses = Explanations._make(values[n:] for values in chosen_rules)
+    return Explained(of_latents, of_senses)
 
 
 def choose(

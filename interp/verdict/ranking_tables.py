@@ -14,10 +14,7 @@ from jaxtyping import Float64, Int64
 
 from interp.display import cards
 from interp.display.verdict_looks import NO_RULE, verdict_words
-from interp.features.verdict_names import (
-    MIN_F1,
-    MONOSEMANTIC,
-)
+from interp.features.verdict_names import MIN_F1, MONOSEMANTIC
 from interp.verdict.measures import title_and_meaning
 from interp.verdict.nulls import NullScale
 
@@ -170,8 +167,8 @@ def worth_a_look(ranking: pd.DataFrame, n: int) -> list[Any]:
     the entropy of the tokens that it predicts."""
     if not {"verdict", "sure", "explanation", "explanation_f1", "token_entropy"} <= set(ranking):
         return []
-    one = ranking[(ranking["verdict"] == MONOSEMANTIC) & ranking["sure"].eq(True) & rule_holds(ranking)]
-    order = one.assign(worth=one["explanation_f1"] ** 2 * one["token_entropy"]).dropna(subset=["worth"])
+    sure = ranking[(ranking["verdict"] == MONOSEMANTIC) & ranking["sure"].eq(True) & rule_holds(ranking)]
+    order = sure.assign(worth=sure["explanation_f1"] ** 2 * sure["token_entropy"]).dropna(subset=["worth"])
     order = order.sort_values(["worth", "explanation_f1"], ascending=False, kind="stable")
     chosen: list[Any] = []
     rules: list[set[str]] = []

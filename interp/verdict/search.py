@@ -262,18 +262,18 @@ class _Beam:
         by_f1 = _first_of_groups(np.lexsort((-both / (self.n_fire + holds), group)), group, 2 * most)
         # Of these the ones whose rows are surest to be firings.
         by_precision = by_f1[np.lexsort((-both[by_f1] / holds[by_f1], group[by_f1]))]
-        taken = _first_of_groups(by_precision, group, most)
-        group, candidate, state = group[taken], candidate[taken], state[taken]
+        kept = _first_of_groups(by_precision, group, most)
+        group, candidate, state = group[kept], candidate[kept], state[kept]
         # The sums over the first value of a group, over the first two, and so on.
         number = _number_in_group(group)
-        first = np.arange(len(taken)) - number
+        first = np.arange(len(kept)) - number
         both, holds = (
-            np.cumsum(values[taken]) - np.append(0, np.cumsum(values[taken]))[first] for values in (both, holds)
+            np.cumsum(values[kept]) - np.append(0, np.cumsum(values[kept]))[first] for values in (both, holds)
         )
         items = self.items[candidate] * (number + 1)
         # How many values are best; one alone is no news.
         worth = 2 * both / (self.n_fire + holds) - self.price * items
-        best = _first_of_groups(np.lexsort((-worth, group)), group, np.ones(len(taken)))
+        best = _first_of_groups(np.lexsort((-worth, group)), group, np.ones(len(kept)))
         best = best[number[best] > 0]
         added = [
             tuple(sorted(candidate[start : end + 1].tolist())) for start, end in zip(first[best], best, strict=True)

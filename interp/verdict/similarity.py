@@ -39,6 +39,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64
 from numba import njit
 
+from interp.codes.offsets import offsets_of_lengths
 from interp.text.predicates import rows_of_predicates
 
 LEAST = 3
@@ -77,7 +78,7 @@ class Shared(NamedTuple):
         share = np.bincount(np.repeat(np.arange(len(k)), k), weights[members], len(k))
         lift = np.log(np.maximum(share * (k - 2) / k, 1e-12)) + surprise[numbers]
         kept = (k >= LEAST) & (lift > FLOOR)
-        kept_offsets = np.concatenate([[0], np.cumsum(k[kept])])
+        kept_offsets = offsets_of_lengths(k[kept])
         return cls(numbers[kept], lift[kept], kept_offsets, members[np.repeat(kept, k)])
 
 

@@ -40,9 +40,9 @@ def verdict_shares(ranking: pd.DataFrame) -> pd.DataFrame:
     unsure = ranking["verdict"].isin(BY_PROBABILITY) & ~ranking["sure"].astype(bool)
     rows = []
     for verdict in (*VERDICTS, ONE_MEANING):
-        one = verdict == ONE_MEANING
-        has_verdict = ranking["verdict"].isin(OF_ONE_MEANING if one else (verdict,))
-        judged = one or verdict in BY_PROBABILITY
+        is_sum = verdict == ONE_MEANING
+        has_verdict = ranking["verdict"].isin(OF_ONE_MEANING if is_sum else (verdict,))
+        judged = is_sum or verdict in BY_PROBABILITY
         shares = {("share", "ci_low", "ci_high"): int(has_verdict.sum()) if verdict not in IDLE else None}
         shares["sure_share", "sure_low", "sure_high"] = int((has_verdict & ~unsure).sum()) if judged else None
         shares["unsure_share", "unsure_low", "unsure_high"] = int(unsure.sum()) if judged else None

@@ -7,15 +7,7 @@ ranking that say the verdict and what it rests on; `ranking` has their meaning.
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from interp.features.verdict_names import (
-    DEAD,
-    DENSE,
-    FAINT,
-    MONOSEMANTIC,
-    POLYSEMANTIC,
-    SINGLE_TOKEN,
-    TOO_RARE,
-)
+from interp.features.verdict_names import DEAD, DENSE, FAINT, MONOSEMANTIC, POLYSEMANTIC, SINGLE_TOKEN, TOO_RARE
 from interp.verdict.calibration import Calibration
 from interp.verdict.evidence import Evidence
 from interp.verdict.similarity import NAMES
@@ -40,9 +32,9 @@ def verdict_columns(
     largest share of activation on one token."""
     density = n_active / max(n_rows, 1)
     chance = calibration.probability(evidence.observed.statistics, evidence.observed.covariance)
-    one = chance.one >= 0.5
-    dense = (density > MAX_DENSITY) | ((density > MAX_DENSITY_WITHOUT_MEANING) & ~one)
-    cases = [n_active == 0, ~evidence.testable, faint, dense, token_share >= SINGLE_SHARE, one]
+    has_one_meaning = chance.one >= 0.5
+    dense = (density > MAX_DENSITY) | ((density > MAX_DENSITY_WITHOUT_MEANING) & ~has_one_meaning)
+    cases = [n_active == 0, ~evidence.testable, faint, dense, token_share >= SINGLE_SHARE, has_one_meaning]
     verdicts = [DEAD, TOO_RARE, FAINT, DENSE, SINGLE_TOKEN, MONOSEMANTIC]
     common = [evidence.observed.common.get((latent, 0), []) for latent in range(len(n_active))]
     return {

@@ -19,7 +19,7 @@ from analyses.scorecard.figures import score_comparison
 from interp import figures
 from interp.features.bins import merged_bins
 from interp.figures.print_layout import MIN_FONT, for_print
-from interp.figures.saving import Face, _ranked, warn_of_type_3, with_fonts
+from interp.figures.saving import Face, ranked_fonts, warn_of_type_3, with_fonts
 from interp.figures.theme import VERDICT_COLOURS, WIDTH, visible
 
 
@@ -463,7 +463,7 @@ def test_an_svg_holds_the_letters_that_it_shows(tmp_path, caplog, monkeypatch):
         assert said <= set(font.getBestCmap()) and "font-family:'No such font'" in look
         shown.setdefault(re.search("font-weight:(\\w+)", look)[1], set()).update(said)
     assert shown == {"normal": {ord(letter) for letter in "aé→<"}, "bold": {ord("b")}}
-    refused = subset.load_font(str(next(_ranked(["sans-serif"], Face()))[0]), subset.Options())
+    refused = subset.load_font(str(next(ranked_fonts(["sans-serif"], Face()))[0]), subset.Options())
     refused["OS/2"].fsType = 2
     refused.save(tmp_path / "refused.ttf")
     monkeypatch.setattr("interp.figures.saving._matches", lambda pattern: f"{tmp_path}/refused.ttf\t0")

@@ -1,17 +1,11 @@
-"""What rules read of the text, against naive readers and marked examples; and rules in words."""
+"""Where tokens stand, against naive readers and marked examples."""
 
 import re
 
 import numpy as np
 import pytest
-import torch
 
-from interp.text.kinds import KINDS
 from interp.text.lexer import TokenCharacters, read_states
-from interp.text.predicates import Predicates
-from interp.text.read_text import ReadText
-from interp.text.vocabulary import plain_strings
-from interp.verdict.rules import Atom, phrase
 
 CHARACTERS = sorted(set("abcxyzEnter the.\n\n\t \"'()[]{}#/:<>$*_\\,=123!?“”«»|é") | {"<|bos|>"})
 PLACES = {
@@ -172,75 +166,3 @@ def test_brackets_are_those_of_a_naive_count():
         for words, is_deep in deep.items():
             assert got[words][end] == is_deep(sum(depth.values())), (words, text[:end])
     assert seen >= {0, 1, 2, 3}
-
-
-def test_labels_of_another_shape_are_refused():
-    with pytest.raises(ValueError, match=r"label 'odd' is \(2, 3\)"):
-        Predicates.count(np.zeros((2, 4), np.int32), 1).with_labels({"odd": torch.zeros(2, 3, dtype=torch.bool)})
-
-
-def called(kind, string, others=("plain", "words", "of", "Latin", "letters")):
-    """What a token's class is called where it has as many more tokens as make it no list."""
-    vocab = [string, *(string + " " * n for n in range(1, 4)), *others]
-    corpus = ReadText.read(np.arange(len(vocab), dtype=np.int32)[None], len(vocab), vocab)
-    return KINDS[kind].name(corpus, int(corpus.tables[kind][0]), 0)
-
-
-@pytest.mark.parametrize(
-    ("kind", "string", "name"),
-    [
-        ("script", "⟨d7⟩", "bytes of characters"),
-        ("script", "αβ", "tokens in Greek script"),
-        ("script", "日本", "Chinese characters"),
-        ("script", "42", "numbers"),
-        ("script", "([", "opening brackets"),
-        ("shape", "THE", "tokens in capitals in Latin script"),
-        ("shape", "שלום", "tokens in Hebrew script"),
-        ("start", " The", "capitalised tokens in Latin script with a space before"),
-        ("first_3", "walking", 'tokens that begin with "wal"'),
-        ("last_2", "walking", 'tokens that end in "ng"'),
-        ("last_3", "ng", '"ng" in any case'),
-        ("letters", "Dog", '"dog" in any case'),
-        ("length", "a", "tokens in Latin script of 1 character"),
-    ],
-)
-def test_classes_of_tokens_are_called_by_how_they_are_spelt(kind, string, name):
-    assert called(kind, string) == name
-
-
-def test_marks_for_spaces_are_read_as_spaces_only_where_they_are_marks():
-    assert plain_strings(["Ġthe", "Ċ", "a"]) == [" the", "\n", "a"]
-    assert plain_strings(["a"] * 100 + ["Ġ"])[-1] == "Ġ"
-
-
-def an_atom(kind, *names):
-    return Atom(kind, tuple(range(len(names))), names)
-
-
-def test_rules_are_said_in_words():
-    literal, thou = an_atom("literal", "in a string literal"), an_atom("token", '"thou"', '"thy"')
-    said = {
-        "tokens after a newline": (an_atom("previous", "a newline"),),
-        '"thou" or "thy" after a comma': (thou, an_atom("previous", "a comma")),
-        'tokens that end in "ing" in a string literal': (literal, an_atom("last_3", 'tokens that end in "ing"')),
-        '"thy" after "king the"': (
-            an_atom("token", '"thy"'),
-            an_atom("previous", '" the"'),
-            an_atom("before_previous", '"king"'),
-        ),
-        "token 0 after token 1 two after token 2": (
-            an_atom("token", "token 0"),
-            an_atom("previous", "token 1"),
-            an_atom("before_previous", "token 2"),
-        ),
-    }
-    for words, rule in said.items():
-        assert phrase(rule) == words
-
-
-def test_tokens_are_said_as_the_vocabulary_spells_them_without_bare_control_characters():
-    strings = ["\x00", "\x07b", "é", "⟨f0⟩⟨9f⟩", " \u200b", "\r", "ok", " \u202eno", "<|endoftext|>", "\ud800"]
-    corpus = ReadText.read(np.arange(10, dtype=np.int32)[None], 10, strings)
-    said = [KINDS["token"].name(corpus, token, token) for token in range(10)]
-    assert all(words.isprintable() and "\ufffd" not in words for words in said)
-    assert '"⟨f0⟩⟨9f⟩"' in said[3] and '"é"' in said[2] and '"\\x07b"' in said[1] and '"\\r"' in said[5]

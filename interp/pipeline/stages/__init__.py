@@ -36,8 +36,17 @@ if TYPE_CHECKING:
     from interp.report.panels import Panel
 
 ORDER = (
-    *("corpus", "model", "activations", "sae", "features", "neurons"),
-    *("effects", "quality", "concepts", "nulls", "ranking"),
+    "corpus",
+    "model",
+    "activations",
+    "sae",
+    "features",
+    "neurons",
+    "effects",
+    "quality",
+    "concepts",
+    "nulls",
+    "ranking",
 )
 """The order in which the library's stages run, but for the page, which is last."""
 NEXT_LINE = "\n" + " " * 24

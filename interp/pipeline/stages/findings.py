@@ -150,13 +150,15 @@ def _n_tested(shares: Mapping[str, Mapping[str, Any]]) -> int:
 def nulls_summary(results: Mapping[str, Any]) -> str:
     """Return a line a dictionary: the share of one meaning of those neither dead nor faint (95 % interval), and its
     parts."""
-    return NEXT_LINE.join(
-        f"{name + ':':20s} one meaning {one['share']:4.0%} of {_n_tested(shares):,} "
-        f"({one['ci_low']:.0%} to {one['ci_high']:.0%}): "
-        f"{shares['monosemantic']['share']:.0%} monosemantic, {shares['single-token']['share']:.0%} single-token"
-        for name, shares in results["shares"].items()
-        for one in [shares[ONE_MEANING]]
-    )
+    lines = []
+    for name, shares in results["shares"].items():
+        of_one = shares[ONE_MEANING]
+        lines.append(
+            f"{name + ':':20s} one meaning {of_one['share']:4.0%} of {_n_tested(shares):,} "
+            f"({of_one['ci_low']:.0%} to {of_one['ci_high']:.0%}): "
+            f"{shares['monosemantic']['share']:.0%} monosemantic, {shares['single-token']['share']:.0%} single-token"
+        )
+    return NEXT_LINE.join(lines)
 
 
 def _nulls_cost(sizes: Sizes) -> Cost:

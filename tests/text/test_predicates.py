@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
 from interp.text.kinds import AROUND, KINDS
-from interp.text.neighbours import FUTURE, PAST, Neighbours
 from interp.text.positions import Positions
 from interp.text.predicates import Predicates, rows_of_predicates
 from interp.text.read_text import ReadText
@@ -113,29 +113,11 @@ def test_numbered_tokens_are_not_spelt():
     assert predicates.words(number, 3) == f"token {tokens[0, 3]}"
 
 
-def test_a_window_sums_its_tokens_without_its_middle_and_stays_in_its_sequence():
-    rng, n_ctx = np.random.default_rng(4), 40
-    tokens = rng.integers(20, size=(50, n_ctx)).astype(np.int32)
-    known = Neighbours.learn(tokens, 20)
-    windows = known.windows(tokens, np.arange(tokens.size)).reshape(*tokens.shape, -1)
-    for sequence, position in [(0, 0), (7, 20), (49, n_ctx - 1)]:
-        reach = range(position - PAST, position + FUTURE + 1)
-        window = [p for p in reach if 0 <= p < n_ctx and p != position]
-        expected = known.summands[tokens[sequence, window]].sum(0) - known.mean
-        np.testing.assert_allclose(windows[sequence, position], expected / np.linalg.norm(expected), atol=1e-5)
-
-
-def test_tokens_of_one_topic_are_of_one_class():
-    rng = np.random.default_rng(5)
-    topic = rng.integers(4, size=(200, 1))
-    tokens = (topic * 10 + rng.integers(10, size=(200, 32))).astype(np.int32)
-    known = Neighbours.learn(tokens, 41)
-    cosine = (known.topics @ known.topics.T)[:40, :40]
-    alike = np.arange(40)[:, None] // 10 == np.arange(40)[None, :] // 10
-    assert cosine[alike].mean() > 0.8 and cosine[~alike].mean() < 0.1
-    assert not known.topics[40].any()
-
-
 def test_token_ids_beyond_the_vocabulary_are_refused():
     with pytest.raises(ValueError, match="from 0 to 9, but the vocabulary has 5"):
         ReadText.read(np.arange(10, dtype=np.int32)[None], 5)
+
+
+def test_labels_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match=r"label 'odd' is \(2, 3\)"):
+        Predicates.count(np.zeros((2, 4), np.int32), 1).with_labels({"odd": torch.zeros(2, 3, dtype=torch.bool)})

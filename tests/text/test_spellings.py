@@ -1,0 +1,36 @@
+"""What the string of a token says, in words."""
+
+import numpy as np
+import pytest
+
+from interp.text.kinds import KINDS
+from interp.text.read_text import ReadText
+
+
+def called(kind, string, others=("plain", "words", "of", "Latin", "letters")):
+    """What a token's class is called where it has as many more tokens as make it no list."""
+    vocab = [string, *(string + " " * n for n in range(1, 4)), *others]
+    corpus = ReadText.read(np.arange(len(vocab), dtype=np.int32)[None], len(vocab), vocab)
+    return KINDS[kind].name(corpus, int(corpus.tables[kind][0]), 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "string", "name"),
+    [
+        ("script", "⟨d7⟩", "bytes of characters"),
+        ("script", "αβ", "tokens in Greek script"),
+        ("script", "日本", "Chinese characters"),
+        ("script", "42", "numbers"),
+        ("script", "([", "opening brackets"),
+        ("shape", "THE", "tokens in capitals in Latin script"),
+        ("shape", "שלום", "tokens in Hebrew script"),
+        ("start", " The", "capitalised tokens in Latin script with a space before"),
+        ("first_3", "walking", 'tokens that begin with "wal"'),
+        ("last_2", "walking", 'tokens that end in "ng"'),
+        ("last_3", "ng", '"ng" in any case'),
+        ("letters", "Dog", '"dog" in any case'),
+        ("length", "a", "tokens in Latin script of 1 character"),
+    ],
+)
+def test_classes_of_tokens_are_called_by_how_they_are_spelt(kind, string, name):
+    assert called(kind, string) == name

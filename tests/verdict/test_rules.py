@@ -1,0 +1,28 @@
+"""Rules in words."""
+
+from interp.verdict.rules import Atom, phrase
+
+
+def an_atom(kind, *names):
+    return Atom(kind, tuple(range(len(names))), names)
+
+
+def test_rules_are_said_in_words():
+    literal, thou = an_atom("literal", "in a string literal"), an_atom("token", '"thou"', '"thy"')
+    said = {
+        "tokens after a newline": (an_atom("previous", "a newline"),),
+        '"thou" or "thy" after a comma': (thou, an_atom("previous", "a comma")),
+        'tokens that end in "ing" in a string literal': (literal, an_atom("last_3", 'tokens that end in "ing"')),
+        '"thy" after "king the"': (
+            an_atom("token", '"thy"'),
+            an_atom("previous", '" the"'),
+            an_atom("before_previous", '"king"'),
+        ),
+        "token 0 after token 1 two after token 2": (
+            an_atom("token", "token 0"),
+            an_atom("previous", "token 1"),
+            an_atom("before_previous", "token 2"),
+        ),
+    }
+    for words, rule in said.items():
+        assert phrase(rule) == words

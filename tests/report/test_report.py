@@ -791,6 +791,22 @@ def test_chromium_shows_the_senses_of_a_latent_that_has_several(chromium, page):
     assert [chromium.evaluate(rows.format(panel)) for panel in (2, 3)] == [[0, 17, 639, 5], [20]]
 
 
+def test_chromium_shows_both_activations_where_two_latents_fire(chromium, page, run):
+    first = data(page, "features-0000")
+    z = run.store.codes[0 : N_SEQ * N_CTX].dense().numpy()
+    a, (b, *shared) = next((int(latent), feature["pairs"][0]) for latent, feature in first.items() if feature["pairs"])
+    assert shared[0] and shared[5]
+    for pair in ((a, b), (b, a)):
+        chromium.open(page.as_uri() + "#compare/{}/{}".format(*pair))
+        chromium.wait(f"document.getElementById('compare').dataset.latent === '{pair[0]}'")
+        assert chromium.text(".scores b") == [str(latent) for latent in pair]
+        both = "#compare .both .example"
+        rows = chromium.evaluate(f"Array.from(document.querySelectorAll('{both}'), (e) => Number(e.dataset.row))")
+        shown = [float(value) for value in chromium.text(f"{both} .value")]
+        assert rows and shown[::2] == pytest.approx(z[rows, pair[0]], rel=0.06, abs=0.006)
+        assert shown[1::2] == pytest.approx(z[rows, pair[1]], rel=0.06, abs=0.006)
+
+
 def test_chromium_says_where_a_verdict_is_unsure_and_where_there_are_no_senses(chromium, page):
     dom = chromium.dom(page.as_uri() + f"#feature/{WHOLE}")
     text = html.unescape(re.sub(r"<[^>]+>", "", dom[dom.index('<section id="feature"') :]))

@@ -646,6 +646,32 @@ def test_a_point_of_the_map_says_what_it_is_and_has_its_feature_beside_it_by_key
     browser.wait(f"document.getElementById('feature').dataset.latent === '{second}'")
 
 
+def test_an_address_rings_a_feature_on_the_map_and_shows_it_beside(browser, address):
+    browser.open(f"{address}#map/3")
+    assert browser.text(".mapped .card h3 a") == ["Feature 3"]
+    assert browser.evaluate("document.querySelector('.ring').hidden") is False and question(browser) == "#map/3"
+
+
+def test_contours_are_closed_lines_around_what_is_not_small_with_their_topmost_point(browser, address):
+    """Two crowds and one lonely point, about which no line is drawn."""
+    browser.open(f"{address}#map")
+    drawn = """(() => {
+        const side = Array.from({ length: 30 }, (_, k) => k / 30);
+        const crowd = (left, bottom) => side.flatMap((x) => side.map((y) => [left + x, bottom + y]));
+        const points = [...crowd(0, 0), ...crowd(3, 1), [1.9, 3.9], [4, 4]];
+        return report.contours(points.map(([x]) => x), points.map(([, y]) => y), [0.02, 0.5]);
+    })()"""
+    wide, dense = browser.evaluate(drawn)
+    lines = [[tuple(map(float, point.split())) for point in line.strip("MZ").split("L")]
+             for line in dense["path"].split("Z") if line]  # fmt: skip
+    assert len(lines) == 2 and dense["path"].count("Z") == 2
+    for line, (cx, cy) in zip(sorted(lines), ((0.5, 0.5), (3.5, 1.5)), strict=True):
+        xs, ys = zip(*line, strict=True)
+        assert min(xs) < cx < max(xs) and min(ys) < cy < max(ys) and max(xs) - min(xs) < 1.6
+    assert wide["path"].count("Z") == 2, "none about a point alone"
+    assert tuple(dense["top"]) == pytest.approx(max(max(lines, key=len), key=lambda point: point[1]), abs=1e-4)
+
+
 def test_what_is_searched_on_the_map_is_listed_beside_it_and_asked_for_in_the_address(browser, address):
     browser.open(f"{address}#map?q=return")
     assert browser.evaluate("document.querySelector('.maphead input').value") == "return"

@@ -157,11 +157,7 @@ report.views.compare = (() => {
 
   /* Stored examples of the two parted by whether the other fires there too; where that is not known, each one's. */
   function examples([a, first], [b, second], known) {
-    const strongest = (all) => {
-      const rows = new Set();
-      const distinct = all.filter(([, row]) => !rows.has(row) && rows.add(row));
-      return distinct.sort((one, two) => two[3] - one[3]);
-    };
+    const strongest = (some) => report.firings.stored({ examples: some });
     const list = (some, latent, feature, beside) => (some.length
       ? report.examples.list(latent, feature, strongest(some), { few: N_EXAMPLES, how: "line", beside })
       : h("p.missing", null, "None of the examples stored."));

@@ -5,7 +5,7 @@ report.views.feature = (() => {
   const { columns, verdictOf, isUnsure, isInseparable } = report.selection;
   const { latents, n_ctx, ranked, tokens: scanned, has_text: hasText } = report.data.page;
   const { logits, effects } = report.logits;
-  const { firstStored, region } = report.firings;
+  const { stored, region } = report.firings;
   const N_LISTED = 5;
   const N_NEAR = 3;
   const N_COMMON = 4;
@@ -222,7 +222,7 @@ report.views.feature = (() => {
   /* All that is known of a latent. */
   async function open(latent) {
     const [feature] = await Promise.all([loadFeature(latent), loadWords()]);
-    await report.examples.load(firstStored(feature));
+    await report.examples.load(stored(feature));
     return feature;
   }
 

@@ -53,10 +53,8 @@ report.firings = (() => {
     return said ? h("p.order", null, `${said[0].toUpperCase()}${said.slice(1)}.`) : null;
   }
 
-  const firstStored = (feature) => stored(feature);
   const marked = (latent, feature, examples, few) =>
     list(latent, feature, examples, { few, senses: feature.senses ?? [] });
-  const strongest = (latent, feature) => list(latent, feature, firstStored(feature).slice(0, N_FIRST));
 
   function markedInTurn(latent, feature) {
     const turns = inTurn(feature);
@@ -213,5 +211,5 @@ report.firings = (() => {
     return { list: tablist, panels, choose, chosen: () => chosen };
   }
 
-  return { region, firstStored, strongest };
+  return { region, stored };
 })();

@@ -37,24 +37,14 @@ DICTIONARIES = {
 
 
 def closest_null(inputs: ReportInputs) -> dict[str, Any] | None:
-    """The share of one meaning of the dictionary, trained as its nulls were, beside the null that comes closest to it:
-    each with its interval. `longer` is the tokens on which the page's own dictionary was trained, where those are more.
-    None where no null is known."""
+    """The share of one meaning of the dictionary, trained as its nulls were, and the null that comes closest to it: a
+    row of `share_rows` each. None where no null is known."""
     rows = [row for row in share_rows(inputs) if row["one"]]
     nulls = [row for row in rows if row["kind"] == "null"]
-    alike = next((row for row in rows if row["kind"] == "matched"), None)
-    if alike is None or not nulls:
+    matched = next((row for row in rows if row["kind"] == "matched"), None)
+    if matched is None or not nulls:
         return None
-    closest = max(nulls, key=lambda row: row["one"][0])
-    trained = rows[0]["trained"] or 0
-    return {
-        "one": alike["one"],
-        "trained": alike["trained"],
-        "judged": alike["judged"],
-        "longer": trained if trained > (alike["trained"] or trained) else None,
-        "title": alike["title"],
-        "null": {"name": closest["dictionary"], "means": closest["means"], "one": closest["one"]},
-    }
+    return {"matched": matched, "null": max(nulls, key=lambda row: row["one"][0])}
 
 
 def nulls_account(inputs: ReportInputs) -> dict[str, Any] | None:

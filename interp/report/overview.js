@@ -36,19 +36,18 @@ report.views.overview = (() => {
     const heading = [`${percent(known.n / known.of)} have `, term("one meaning")];
     const mine = own(known, (n) => `the ${n} features in use`);
     if (!compared) return panel(heading, mine, "No null was run, so that there is nothing to compare this with.");
-    const { one, trained, judged, title, null: nearest, longer } = compared;
-    const many = `of ${format.count(judged)} features, drawn at random`;
-    const asTheNulls = longer
-      ? `Trained on as many tokens as the nulls (${format.short(trained)})`
-      : `Judged on as many features as the nulls (${format.count(judged)})`;
+    const { matched, null: nearest } = compared;
+    const of = ({ title, means, judged }) =>
+      `${title}: ${means}; of ${format.count(judged)} features, drawn at random`;
     const bars = [
       mine,
-      report.shareBar(tipped(title, `${asTheNulls}: ${many}`), one, "matched"),
-      report.shareBar(tipped("closest null", `${nearest.name}: ${nearest.means}; ${many}`), nearest.one, "null"),
+      report.shareBar(tipped(matched.title, of(matched)), matched.one, "matched"),
+      report.shareBar(tipped("closest null", of(nearest)), nearest.one, "null"),
     ];
-    const isAbove = nearest.one[2] < one[1];
+    const isAbove = nearest.one[2] < matched.one[1];
     return panel(heading, bars, h("span.told", null,
-      `${asTheNulls}, it has ${percent(one[0])}, the closest `, term("null"), ` ${percent(nearest.one[0])}: `,
+      `${matched.title[0].toUpperCase()}${matched.title.slice(1)} it has ${percent(matched.one[0])}, the closest `,
+      term("null"), `, trained alike, ${percent(nearest.one[0])}: `,
       isAbove ? "the intervals do not overlap." : "not distinguishable by this share."));
   }
 

@@ -177,8 +177,6 @@ const format = {
     const isPlain = Math.abs(x) >= 0.01 && Math.abs(x) < 100;
     return isPlain ? x.toPrecision(digits).replace("-", "−") : format.significant(x, digits);
   },
-  /* A large number in short, such as 3M. */
-  short: (x) => x.toLocaleString("en", { notation: "compact", maximumSignificantDigits: 2 }),
   density(x) {
     if (!x) return x === 0 ? "0" : "–";
     return x >= 0.001 ? String(Number(x.toPrecision(2))) : x.toExponential(1).replace("e-", "e−");

@@ -26,7 +26,7 @@ from interp.report.inputs import ReportInputs
 from interp.report.json_text import columns_of, encode_tokens, number, numbers, pack
 from interp.report.latent_map import map_names, surroundings
 from interp.report.latent_pairs import in_common
-from interp.report.null_shares import closest_null, nulls_account
+from interp.report.null_shares import closest_null, in_short, nulls_account
 from interp.report.panels import Panel
 from interp.report.payloads import CHUNK, sense_counts
 from interp.report.use import shares, uses
@@ -583,12 +583,13 @@ def test_summary_says_which_nulls_the_share_does_not_tell_apart(run, folder):
 def test_the_share_of_one_meaning_stands_beside_the_null_that_comes_closest_and_was_trained_alike(run, folder):
     known = closest_null(run)
     share = {name: mono for name, _, mono in SHARES}
-    assert known["one"] == pytest.approx([share["SAE"], share["SAE"] - 0.1, share["SAE"] + 0.1])
-    assert (known["null"]["name"], known["null"]["one"][0]) == (HOSTILE, share[HOSTILE])
-    assert known["trained"] == 3_000_000 and known["longer"] is None, "the page's dictionary had 40 tokens"
+    assert known["matched"]["one"] == pytest.approx([share["SAE"], share["SAE"] - 0.1, share["SAE"] + 0.1])
+    assert (known["null"]["dictionary"], known["null"]["one"][0]) == (HOSTILE, share[HOSTILE])
+    assert known["matched"]["title"] == "judged as the nulls", "the page's dictionary had 40 tokens"
     longer = pd.DataFrame({"tokens": [4_000_000], "fvu": [0.1]})
-    assert closest_null(replace(run, curves={"sae": longer}))["longer"] == 4_000_000
+    assert closest_null(replace(run, curves={"sae": longer}))["matched"]["title"] == "after 3M tokens"
     assert closest_null(replace(run, nulls=None)) is None
+    assert [in_short(n) for n in (7, 999_424, 1_200_000, 2.5e9)] == ["7", "1M", "1.2M", "2.5B"]
 
 
 def test_summary_has_the_run_in_order(page):

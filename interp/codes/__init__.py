@@ -1,5 +1,9 @@
-"""Sparse latents of any producer: in memory (`sparse_codes`), on disk (`code_store`), read in chunks (`reading`), and
-sampled from several dictionaries (`joint_sample`).
+"""Sparse codes of any producer: which latents fire on which row, and how strongly.
+
+sparse_codes   codes in memory;   code_store   codes on disk
+reading        both, read chunk by chunk
+sampling       a sample of each latent's firings;   joint_sample   latents of several dictionaries, sampled
+offsets        where the entries of each row begin
 
 A latent fires on a row where its code z > 0. That is the one definition of firing in this library: L0, densities, dead
 and faint latents, scans and pages count by it (`SparseCodes.fires`). Encoders of `interp.sae` give no z below 0. Codes

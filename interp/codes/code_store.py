@@ -35,6 +35,8 @@ _COLUMNS = {"row_ids": ("I64",), "offsets": ("I64",), "latents": ("U16", "I32"),
 
 
 class _Meta(TypedDict):
+    """`codes.json`."""
+
     __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
     n_rows: Annotated[int, Field(ge=0, lt=1 << 48)]
     d_sae: Annotated[int, Field(ge=0, lt=1 << 48)]
@@ -52,6 +54,8 @@ class RunSlice(NamedTuple):
 
 
 class _Column(NamedTuple):
+    """Where a column lies in the file of a run."""
+
     dtype: np.dtype
     start: int
     """The byte of the file at which the column starts."""
@@ -63,9 +67,11 @@ class CodeRun:
 
     def __init__(self, file: Path, *, n_rows: int, d_sae: int):
         """Open a file of codes. n_rows: row ids are below it."""
-        self.file, self._d_sae = file, d_sae
+        self.file = file
+        self._d_sae = d_sae
         self._columns = self._layout()
-        self.n_rows, self.nnz = self._columns["row_ids"].length, self._columns["values"].length
+        self.n_rows = self._columns["row_ids"].length
+        self.nnz = self._columns["values"].length
         if self._columns["offsets"].length != self.n_rows + 1 or self._columns["latents"].length != self.nnz:
             raise self.damaged("its columns have unlike lengths")
         if self._read("offsets", 0, 1)[0] != 0 or self._read("offsets", self.n_rows, self.n_rows + 1)[0] != self.nnz:

@@ -76,6 +76,8 @@ class CodeChunk:
 
 
 class FiringFacts(NamedTuple):
+    """How strongly and how often each latent fires."""
+
     maxima: Float32[np.ndarray, " d_sae"]
     """The largest activation of each latent, 0 where it never fires."""
     n_active: Int64[np.ndarray, " d_sae"]
@@ -122,7 +124,8 @@ def read_chunks(
 def count_firings(codes: CodeSource) -> FiringFacts:
     """Find the maximum and count the firings of each latent, by reading the codes. In a feature store they are counted
     already."""
-    maxima, n_active = np.zeros(codes.d_sae, np.float32), np.zeros(codes.d_sae, np.int64)
+    maxima = np.zeros(codes.d_sae, np.float32)
+    n_active = np.zeros(codes.d_sae, np.int64)
     for chunk in read_chunks(codes):
         np.maximum.at(maxima, chunk.latents, chunk.activations)
         n_active += np.bincount(chunk.latents[chunk.activations > 0], minlength=codes.d_sae)

@@ -23,7 +23,8 @@ class FiringSampler:
     def __init__(self, d_sae: int, n_slices: int, size: int, seed: int, rows_per_group: int):
         self.rows = np.full((d_sae, n_slices, size), -1, np.int64)  # −1 where a slice has fewer firings
         # Of all firings, sampled or not: the sum of their strengths, and how many they are.
-        self.mass, self.count = np.zeros((d_sae, n_slices)), np.zeros(d_sae, np.int64)
+        self.mass = np.zeros((d_sae, n_slices))
+        self.count = np.zeros(d_sae, np.int64)
         self._keys = np.full((d_sae, n_slices, size), np.inf)
         self._last = np.full((d_sae, n_slices, 2), -1, np.int64)  # group of the newest entry, and its slot
         self._worst = np.full((d_sae, n_slices, 1 + -(-size // _BLOCK)), np.inf)  # the largest key, then of each block

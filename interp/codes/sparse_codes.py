@@ -75,7 +75,8 @@ class SparseCodes:
     def cat(cls, parts: Sequence["SparseCodes"]) -> "SparseCodes":
         """Join the rows of all parts, one after the other."""
         counts = torch.cat([p.offsets.diff() for p in parts])
-        latents, values = torch.cat([p.latents for p in parts]), torch.cat([p.values for p in parts])
+        latents = torch.cat([p.latents for p in parts])
+        values = torch.cat([p.values for p in parts])
         return cls.from_counts(counts, latents, values, parts[0].d_sae)
 
     def with_values(self, values: Float[Tensor, " nnz"]) -> "SparseCodes":
@@ -101,7 +102,7 @@ class SparseCodes:
 
     @property
     def fires(self) -> Bool[Tensor, " nnz"]:
-        """Marks the stored entries that are firings, z > 0."""
+        """The stored entries that are firings, z > 0, as a mask."""
         return self.values > 0
 
     def __getitem__(self, rows: slice) -> "SparseCodes":
@@ -140,7 +141,7 @@ class SparseCodes:
 
 
 class Metadata(TypedDict, total=False):
-    """Says where a dictionary belongs, by SAELens's names where it has some. A foreign one may have further keys."""
+    """Where a dictionary belongs, under SAELens's names where it has some. A foreign one may have further keys."""
 
     hook_name: str
     """The hook that it reads."""
@@ -165,7 +166,7 @@ class Metadata(TypedDict, total=False):
 
 @runtime_checkable
 class Dictionary(Protocol):
-    """`W_dec` has one row a latent: the direction that the latent writes."""
+    """A dictionary of any maker. `W_dec` has one row a latent: the direction that the latent writes."""
 
     @property
     def kind(self) -> str:

@@ -176,6 +176,8 @@ def pooled(
 
 
 class _Entries(NamedTuple):
+    """Codes of documents, not yet pooled to one entry a document and latent."""
+
     keys: Int64[np.ndarray, " entry"]
     """Each entry's document · (number of latents) + latent."""
     values: np.ndarray

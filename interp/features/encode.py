@@ -42,7 +42,8 @@ class Contributions:
     """The sums of `fvu_rise`: `add` each batch, and `keep` the sums of a piece under its name."""
 
     def __init__(self, sae: Dictionary, folder: Path):
-        self.sae, self.folder = sae, folder
+        self.sae = sae
+        self.folder = folder
         self.W_dec = sae.W_dec.detach().float().contiguous()
         self.b_dec = sae.b_dec.detach().float()
         self.squares = self.W_dec.double().square().sum(1)
@@ -79,7 +80,8 @@ class Contributions:
             with open_tensors(file, "scan again") as kept:
                 n = int(kept.get_tensor("n"))
                 if n:
-                    total.n, total.sums = total.n + n, total.sums + kept.get_tensor("sums")
+                    total.n += n
+                    total.sums = total.sums + kept.get_tensor("sums")
                     rises += kept.get_tensor("rises")
         return rises / total.total_squares if total.n and total.total_squares > 0 else None
 

@@ -154,11 +154,14 @@ def _find_repeats(tokens, n_ctx, part, n_parts, keys, sequences, out):
 def _pick(first, offsets, rows, values, maxima, tokens, n_ctx, seed, n_intervals, n_top, n_sample):
     d = len(maxima)
     counts = np.zeros((d, n_intervals), np.int64)
-    top, sample = np.full((d, n_top), -1, np.int64), np.full((d, n_intervals, n_sample), -1, np.int64)
+    top = np.full((d, n_top), -1, np.int64)
+    sample = np.full((d, n_intervals, n_sample), -1, np.int64)
     for j in range(d):
         key = seed * GOLDEN_64 + np.uint64(first + j)
-        strongest, top_windows = np.zeros(n_top, np.float32), np.zeros(n_top, np.uint64)
-        hashes, windows = np.zeros((n_intervals, n_sample), np.uint64), np.zeros((n_intervals, n_sample), np.uint64)
+        strongest = np.zeros(n_top, np.float32)
+        top_windows = np.zeros(n_top, np.uint64)
+        hashes = np.zeros((n_intervals, n_sample), np.uint64)
+        windows = np.zeros((n_intervals, n_sample), np.uint64)
         for e in range(offsets[j], offsets[j + 1]):
             i = int(np.ceil(np.float64(values[e]) * n_intervals / maxima[j])) - 1
             counts[j, i] += 1

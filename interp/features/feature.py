@@ -28,6 +28,8 @@ _STRAY = r"(⟨[0-9a-f]{2}⟩)"
 
 @dataclass(frozen=True)
 class Feature:
+    """One latent, with what is known of it; `print` and a notebook show it."""
+
     latent: int
     facts: pd.Series
     """The latent's row of the table `features`."""
@@ -148,7 +150,7 @@ def _rule(rule: str) -> str:
 def _rule_of(row: pd.Series, shown: Callable[[str], str] = str) -> str:
     """Return the rule with its F1 on held-out text; for a latent that was tested, say so where none holds."""
     rule = f"{shown(str(row['explanation']))} (F1 {row['explanation_f1']:.2f})" if row.get("explanation") else ""
-    tested = row["monosemanticity"] == row["monosemanticity"]
+    tested = not math.isnan(row["monosemanticity"])
     if not tested or "explanation" not in row or row["explanation_f1"] >= MIN_F1:
         return rule
     return NO_RULE + (f"; the nearest is {rule}" if rule else "")
@@ -156,7 +158,7 @@ def _rule_of(row: pd.Series, shown: Callable[[str], str] = str) -> str:
 
 def _judged(row: pd.Series) -> Markup:
     """Return the verdict, its probability, and the rule with its F1 on held-out text."""
-    tested = row["monosemanticity"] == row["monosemanticity"]
+    tested = not math.isnan(row["monosemanticity"])
     parts = [verdict_badge(str(row["verdict"]), bool(row["sure"]) or not tested)]
     if tested:
         parts.append(interval_mark(row["monosemanticity"], row["ci_low"], row["ci_high"]))

@@ -92,13 +92,15 @@ class Coactivation:
     """Counts how often the latents first .. last fire together with each latent, over the chunks that it is shown."""
 
     def __init__(self, d_sae: int, first: int, last: int, strongest: int | None):
-        self.first, self.strongest = first, strongest
+        self.first = first
+        self.strongest = strongest
         self.n_strong = np.zeros(d_sae, np.int64)
         self.counts = np.zeros((last - first, d_sae), np.uint32)
 
     def add(self, chunk: CodeChunk) -> None:
         if self.strongest is None:
-            by_row, by_latent = chunk.by_row, chunk.by_latent
+            by_row = chunk.by_row
+            by_latent = chunk.by_latent
         else:
             codes = chunk.by_row
             offsets, latents = _keep_strongest(codes.indptr, codes.indices, codes.data.view(np.uint32), self.strongest)
@@ -164,8 +166,11 @@ def quantiles(histogram: np.ndarray, maxima: np.ndarray) -> np.ndarray:
 @njit(cache=True, nogil=True)
 def _count(offsets, rows, n_ctx, values, bits):
     d = len(offsets) - 1
-    n_active, n_sequences = np.zeros(d, np.int64), np.zeros(d, np.int64)
-    sums, squares, maxima = np.zeros(d), np.zeros(d), np.zeros(d, np.float32)
+    n_active = np.zeros(d, np.int64)
+    n_sequences = np.zeros(d, np.int64)
+    sums = np.zeros(d)
+    squares = np.zeros(d)
+    maxima = np.zeros(d, np.float32)
     histogram = np.zeros((d, _N_BINS), np.uint32)
     for j in range(d):
         end = 0  # of the sequence that fired last

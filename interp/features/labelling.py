@@ -43,7 +43,8 @@ class LabelSets:
     def gather(cls, masks: Mapping[str, np.ndarray], rows: ScanRows) -> "LabelSets":
         """Gather the sets from one mask a label, read one at a time, so that lazy masks need no memory: each label
         parts the sets that the labels before it make."""
-        of_row, members = np.zeros(rows.tokens.size, np.uint32), np.zeros((1, 0), bool)
+        of_row = np.zeros(rows.tokens.size, np.uint32)
+        members = np.zeros((1, 0), bool)
         for name in masks:
             mask = np.asarray(masks[name], dtype=bool).reshape(-1)
             is_there = np.zeros(2 * len(members), bool)
@@ -79,7 +80,8 @@ def label_table(labels: LabelSets, columns: Columns, firing: FiringStatistics, r
     f1 = ratio(2 * hits, total)  # "latent label half threshold"; NaN where neither latent nor label is to be seen
     best = np.nan_to_num(f1[:, :, 1], nan=-1).argmax(-1)
     held_out, fit = (np.take_along_axis(f1[:, :, half], best[..., None], -1)[..., 0] for half in (0, 1))
-    mean, share = firing.sums[:, None] / n, n_label / n
+    mean = firing.sums[:, None] / n
+    share = n_label / n
     variances = (firing.squares[:, None] / n - mean**2) * share * (1 - share)  # the latent's times the label's
     table = {
         "latent": firing.first + np.arange(len(both))[:, None],
@@ -101,11 +103,13 @@ def label_table(labels: LabelSets, columns: Columns, firing: FiringStatistics, r
 def best_labels(table: dict[str, np.ndarray], n_labels: int, firing: FiringStatistics) -> dict[str, np.ndarray]:
     """Return columns of the features table: the label of best `f1_fit` of each latent, with its held-out F1."""
     n_latents = len(firing.n_active)
-    best, f1 = np.full(n_latents, None, dtype=object), np.full(n_latents, np.nan)
+    best = np.full(n_latents, None, dtype=object)
+    f1 = np.full(n_latents, np.nan)
     fit = np.nan_to_num(table["f1_fit"]).reshape(-1, n_labels)
     entries = (fit.argmax(1) + n_labels * np.arange(len(fit)))[fit.max(1) > 0]
     at = table["latent"][entries] - firing.first
-    best[at], f1[at] = table["label"][entries], table["f1"][entries]
+    best[at] = table["label"][entries]
+    f1[at] = table["f1"][entries]
     return {"best_label": best, "best_label_f1": f1}
 
 
@@ -135,7 +139,8 @@ def _count(columns, rows, values, bits, n_ctx, fit, set_of_row, label_offsets, l
     the mass, "latent label"."""
     d = len(columns) - 1
     both = np.zeros((d, n_labels, 2, _N_THRESHOLDS), np.uint32)
-    fired, sums = np.zeros((d, 2, _N_THRESHOLDS), np.int64), np.zeros((d, n_labels))
+    fired = np.zeros((d, 2, _N_THRESHOLDS), np.int64)
+    sums = np.zeros((d, n_labels))
     for j in range(d):
         for e in range(columns[j], columns[j + 1]):
             row = rows[e]

@@ -37,6 +37,8 @@ CODES, CONTRIBUTIONS, SCAN = "codes", "contributions", "scan.json"
 
 
 class _Meta(TypedDict):
+    """`meta.json`, as it is checked when a scan is opened."""
+
     d_sae: Annotated[int, Field(ge=1, le=1 << 28)]
     n_ctx: Count
     n_sequences: Count

@@ -139,7 +139,8 @@ class ColumnFiles:
         folder.mkdir(parents=True, exist_ok=True)
         self.d_sae = d_sae
         self.n_active = np.zeros(d_sae, np.int64)
-        self._folder, self._n_chunks = folder, 0
+        self._folder = folder
+        self._n_chunks = 0
         self._chunks: list[tuple[Path, int]] = []
 
     def add(self, chunk: CodeChunk) -> None:

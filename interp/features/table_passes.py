@@ -164,7 +164,8 @@ def _latent_tables(
     team: Processes,
 ) -> Iterator[Tables]:
     """Yield the tables of each block of this process's latents, in order."""
-    n_rows, d_sae = rows.tokens.size, files.d_sae
+    n_rows = rows.tokens.size
+    d_sae = files.d_sae
     max_latents = max(1, min(_MAX_LATENTS, MAX_PAIRS // (1 if labels is None else len(labels.names))))
     blocks = latent_blocks(files.n_active, max_latents, CHUNK_ENTRIES // 4)
     blocks = blocks[part_of(len(blocks), team.rank, team.count)]

@@ -30,6 +30,8 @@ _ENDS = ("bos", "eos")
 
 @dataclass(frozen=True)
 class TextFeatures:
+    """A text, and the codes of its tokens."""
+
     tokens: Int[Tensor, " pos"]
     words: list[str]
     """The string of each token; its id, where the model has no tokenizer."""

@@ -129,10 +129,14 @@ def _most(pair_offsets, pairs, k):
 @njit(cache=True, nogil=True)
 def _summarise(pair_offsets, pairs, log_share):
     d = len(pair_offsets) - 1
-    n, n_tokens, n_80 = np.zeros(d, np.int64), np.zeros(d, np.int64), np.zeros(d, np.int64)
+    n = np.zeros(d, np.int64)
+    n_tokens = np.zeros(d, np.int64)
+    n_80 = np.zeros(d, np.int64)
     top_token = np.full(d, -1, np.int64)
     mass = np.zeros(d, np.int64)
-    entropy, kl, top_share = np.full(d, np.nan), np.full(d, np.nan), np.full(d, np.nan)
+    entropy = np.full(d, np.nan)
+    kl = np.full(d, np.nan)
+    top_share = np.full(d, np.nan)
     for j in range(d):
         of_latent = pairs[pair_offsets[j] : pair_offsets[j + 1]]
         if len(of_latent) == 0:
@@ -148,7 +152,9 @@ def _summarise(pair_offsets, pairs, log_share):
             text_log += count * log_share[token]
             if count > most:
                 most, top_token[j] = count, token
-        n_tokens[j], top_share[j], n_80[j] = len(of_latent), most / n[j], _n_80(of_latent[:, 1], n[j])
+        n_tokens[j] = len(of_latent)
+        top_share[j] = most / n[j]
+        n_80[j] = _n_80(of_latent[:, 1], n[j])
         entropy[j] = max(np.log(n[j]) - self_log / n[j], 0.0)
         kl[j] = max(self_log / n[j] - np.log(n[j]) - text_log / n[j], 0.0)
     return n, n_tokens, n_80, top_token, mass, entropy, kl, top_share

@@ -64,6 +64,8 @@ class CodeMoments(NamedTuple):
 
 
 class JointSums(NamedTuple):
+    """Sums over the rows that two dictionaries encoded, for some latents of the first."""
+
     latents: Int64[np.ndarray, " unit"]
     """Our latents to which the rows of the matrices belong."""
     n_rows: int
@@ -218,12 +220,14 @@ def _best_of(sums: JointSums) -> Matches:
     means = [moments.total / n for moments in (sums.ours, sums.theirs)]
     pairs = zip((sums.ours, sums.theirs), means, strict=True)
     stds = [np.sqrt(np.maximum(moments.squares / n - mean**2, 0)) for moments, mean in pairs]
-    best, match = np.empty(len(latents)), np.empty(len(latents), np.int64)
+    best = np.empty(len(latents))
+    match = np.empty(len(latents), np.int64)
     for start in range(0, len(latents), _BLOCK):
         block = slice(start, start + _BLOCK)
         covariance = sums.products[0][block] / n - np.outer(means[0][latents[block]], means[1])
         correlation = ratio(covariance, np.outer(stds[0][latents[block]], stds[1]), empty=-np.inf)
-        match[block], best[block] = correlation.argmax(1), correlation.max(1)
+        match[block] = correlation.argmax(1)
+        best[block] = correlation.max(1)
     return Matches(match, np.where(np.isfinite(best), best, np.nan), sums.ours.fired[latents])
 
 

@@ -1,4 +1,4 @@
-"""Draws what dictionaries have in common: how well another one's best latent follows each, and what splits.
+"""Figures of what dictionaries have in common: how well another one's best latent follows each, and what splits.
 
 In: tables of `interp.compare`, with columns that say of what. Out: plotly Figures.
 """

@@ -90,7 +90,7 @@ def quality_latex(table: pd.DataFrame) -> str:
     rows = []
     for row in table.to_dict(orient="records"):
         cells = [
-            "--" if row[name] != row[name] else format(row[name], form).replace("%", r"\%").replace("-", "$-$")
+            "--" if np.isnan(row[name]) else format(row[name], form).replace("%", r"\%").replace("-", "$-$")
             for name, (_, form) in columns.items()
         ]
         rows.append(" & ".join([str(row["dictionary"]).translate(_LATEX), *cells]) + r" \\")

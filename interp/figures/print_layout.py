@@ -1,4 +1,4 @@
-"""A figure laid out again for the width at which it is printed, and names placed beside its points.
+"""Lay a figure out again for the width at which it is printed, and place names beside its points.
 
 In: a figure as it is on a screen. Out: a copy whose letters have at least 7 points, with margins no wider than its
 labels, without a title unless asked (a caption says it), and with names beside lines in place of a legend where the

@@ -1,4 +1,4 @@
-"""Draws how far a ranking can be trusted: verdicts beside their nulls.
+"""The figure of how far a ranking can be trusted: verdicts beside their nulls.
 
 In: the verdict shares that `interp.compare.null_dictionaries` writes (a row a dictionary and verdict). Out: a plotly
 Figure.

@@ -1,4 +1,4 @@
-"""Figures as files: for print at the width of a journal's column or page, or interactive; each with what made it.
+"""Save figures as files: for print at the width of a journal's column or page, or interactive; each with what made it.
 
 In: a plotly Figure. Out: a file whose ending says how: .svg, .pdf, .png, .jpeg or .webp are drawn by Chrome or Chromium
 through kaleido, .html and .json need none; and beside it what is known of it, in `NAME.ENDING.json`.

@@ -1,4 +1,4 @@
-"""Styles every figure: a page column wide (6.5 inches at 96 px), colour-blind safe, the same in print and on screen.
+"""The style of all figures: a page column wide (6.5 inches at 96 px), colour-blind safe, in print as on screen.
 
 The hues are those of Okabe and Ito (2008); quantities use Cividis, which reads the same with any colour vision.
 """

@@ -1,4 +1,4 @@
-"""The curves of a training.
+"""The figure of a training: its curves.
 
 In: the folder of a training, or the rows of its `metrics.jsonl` as a DataFrame. Out: a plotly Figure.
 """

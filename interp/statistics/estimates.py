@@ -63,7 +63,8 @@ def bootstrap(
     values = values[~np.isnan(values)]
     if not len(values):
         return Estimate(np.nan, np.nan, np.nan)
-    generator, draws = np.random.default_rng(seed), []
+    generator = np.random.default_rng(seed)
+    draws = []
     step = max(1, _AT_ONCE // len(values))
     for start in range(0, _DRAWS, step):
         n = min(step, _DRAWS - start)

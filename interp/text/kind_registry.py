@@ -33,7 +33,7 @@ class Kind:
     """How many values there are in a text; 0 where the kind says nothing of it."""
     name: NameOf
     is_named_by_row: bool = False
-    """Whether the name of a value hangs on the row."""
+    """Whether the name of a value depends on the row."""
     words: str = "{}"
     """How a predicate is said; {} stands for the name of its value, or for those of several values."""
     speaks_of: str
@@ -54,7 +54,7 @@ _NOUN = "the kind of predicates"
 
 
 def kinds_of(text: ReadText) -> dict[str, Kind]:
-    """The kinds that say something of a text."""
+    """Return the kinds that say something of a text."""
     return {
         name: kind
         for name, kind in KINDS.items()

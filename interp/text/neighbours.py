@@ -1,12 +1,13 @@
-"""Which tokens stand beside which, as vectors of tokens and of windows, learnt from the text alone.
+"""Learn which tokens stand beside which, as vectors of tokens and of windows, from the text alone.
 
-In: token ids. Out: for each token two unit vectors, from its positive pointwise mutual information with others,
+In: token ids. Out: two unit vectors for each token, from its positive pointwise mutual information with others,
 
     PMI(a, b) = ln n(a, b) N / (n(a) n(b)^0.75 …),    max(PMI, 0) ≈ U S Vᵀ,    v(a) = U_a √S      (Levy et al. 2015)
 
-`roles`, counted right before and right after: what part a token plays; `topics`, counted within WINDOW tokens: what it
-is about. Both are centred over the text. A window's vector is the sum of the topics of its tokens, but for the one at
-its position, each weighed by 1 / (1 + p / 10⁻³) (Arora et al. 2017), centred, of unit length.
+`roles` counts the tokens right before and right after, and says what part a token plays; `topics` counts those within
+WINDOW tokens, and says what it is about. Both are centred over the text. A window's vector is the sum of the topics of
+its tokens, but for the one at its position, each weighed by 1 / (1 + p / 10⁻³) (Arora et al. 2017), centred, of unit
+length.
 
 Failing: a bag of tokens has no order. A rare token's vector is mostly noise. In text of one topic all differences are
 of style.
@@ -24,23 +25,28 @@ PAST, FUTURE = 16, 8
 WINDOW = 8
 """Two tokens co-occur when they are at most this far apart."""
 MAX_NEIGHBOURS = 1024
-"""Commonest tokens beside which a token is counted for its role."""
+"""Commonest tokens that are counted beside a token, for its role."""
 MEAN_WINDOWS = 60_000
 """Windows, at least, from which the mean window is taken."""
 
 
 @dataclass(frozen=True)
 class Neighbours:
+    """The vectors of a vocabulary, and what makes the vector of a window."""
+
     roles: Float32[np.ndarray, "d_vocab dim"]
     """Unit length; a token that was not seen has the zero vector."""
     topics: Float32[np.ndarray, "d_vocab dim"]
     counts: Int64[np.ndarray, " d_vocab"]
+    """How often each token occurs."""
     summands: Float32[np.ndarray, "d_vocab dim"]
+    """What each token adds to the sum of a window."""
     mean: Float32[np.ndarray, " dim"]
     """The mean of the windows' sums."""
 
     @classmethod
     def learn(cls, tokens: Int[np.ndarray, "seq pos"], n_vocab: int) -> "Neighbours":
+        """Learn the vectors from a text of token ids below n_vocab."""
         counts = np.bincount(tokens.reshape(-1), minlength=n_vocab)
         share = counts / max(counts.sum(), 1)
         roles = _vectors(_beside(tokens, n_vocab, share), share)
@@ -53,13 +59,13 @@ class Neighbours:
     def windows(
         self, tokens: Int[np.ndarray, "seq pos"], rows: Int64[np.ndarray, " row"]
     ) -> Float32[np.ndarray, "row dim"]:
-        """The vectors of the windows around `rows` = seq * n_ctx + pos, their own tokens left out."""
+        """Return the vectors of the windows around `rows` = seq * n_ctx + pos, their own tokens left out."""
         sums = window_sums(tokens.reshape(-1), tokens.shape[1], rows, self.summands, PAST, FUTURE) - self.mean
         return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)
 
 
 def _within(tokens: Int[np.ndarray, "seq pos"], n_vocab: int) -> scipy.sparse.csr_matrix:
-    """Counts of pairs at most WINDOW apart in one sequence, both ways."""
+    """Count pairs at most WINDOW apart in one sequence, both ways."""
     counts = scipy.sparse.csr_matrix((n_vocab, n_vocab), dtype=np.float32)
     per_chunk = max(1, 1_000_000 // tokens.shape[1])
     for start in range(0, len(tokens), per_chunk):
@@ -74,11 +80,12 @@ def _within(tokens: Int[np.ndarray, "seq pos"], n_vocab: int) -> scipy.sparse.cs
 def _beside(
     tokens: Int[np.ndarray, "seq pos"], n_vocab: int, share: Float64[np.ndarray, " d_vocab"]
 ) -> scipy.sparse.csr_matrix:
-    """Counts of each token beside the MAX_NEIGHBOURS commonest: right before it, and in further columns right after."""
+    """Count each token beside the MAX_NEIGHBOURS commonest: right before it, and in further columns right after."""
     common = np.full(n_vocab, -1)
     common[np.argsort(-share, kind="stable")[:MAX_NEIGHBOURS]] = np.arange(min(n_vocab, MAX_NEIGHBOURS))
     left, right = tokens[:, :-1].reshape(-1), tokens[:, 1:].reshape(-1)
-    rows, columns = np.concatenate([right, left]), np.concatenate([common[left], common[right]])
+    rows = np.concatenate([right, left])
+    columns = np.concatenate([common[left], common[right]])
     columns[len(left) :] += MAX_NEIGHBOURS * (columns[len(left) :] >= 0)
     known = columns >= 0
     entries = np.ones(known.sum(), np.float32), (rows[known], columns[known])
@@ -88,7 +95,7 @@ def _beside(
 def _vectors(
     counts: scipy.sparse.csr_matrix, share: Float64[np.ndarray, " d_vocab"]
 ) -> Float32[np.ndarray, "d_vocab dim"]:
-    """The left factor of the truncated SVD of positive PMI, centred over the text, rows of unit length."""
+    """Return the left factor of the truncated SVD of positive PMI, centred over the text, rows of unit length."""
     from sklearn.utils.extmath import randomized_svd
 
     total = np.asarray(counts.sum(1)).ravel()
@@ -114,7 +121,7 @@ def _vectors(
 
 @njit(cache=True, nogil=True)
 def window_sums(tokens, n_ctx, rows, summands, past, future):
-    """The sum, for each row, of the summands of the tokens around it, its own left out, within its sequence."""
+    """Sum, for each row, the summands of the tokens around it, its own left out, within its sequence."""
     out = np.zeros((len(rows), summands.shape[1]), np.float32)
     for i in range(len(rows)):
         position = rows[i] % n_ctx

@@ -29,20 +29,20 @@ class Positions:
         """The rows counted in `tokens`."""
 
     def token(self, offset: int = 0) -> Int64[np.ndarray, " row"]:
-        """The token at an offset from each row, behind it if above 0; −1 beyond the sequence's edge."""
+        """Return the token at an offset from each row, behind it if above 0; −1 beyond the sequence's edge."""
         inside = (self.position + offset >= 0) & (self.position + offset < self.n_ctx)
         return np.where(inside, self.tokens.reshape(-1)[np.where(inside, self.rows + offset, 0)], -1)
 
     def tokens_at(self, offsets: Sequence[int]) -> Int64[np.ndarray, "row offset"]:
-        """The tokens at some offsets, each once; −1 for one that repeats another, or beyond the edge."""
+        """Return the tokens at some offsets, each once; −1 for one that repeats another, or beyond the edge."""
         return _without_repeats(np.stack([self.token(offset) for offset in offsets], 1))
 
     def token_class(self, table: str, offset: int = 0) -> Int64[np.ndarray, " row"]:
-        """The class of the token at an offset, by a table of the text; −1 for none."""
+        """Return the class of the token at an offset, by a table of the text; −1 for none."""
         return self.text.tables[table][self.token(offset)]
 
     def stems(self) -> Int64[np.ndarray, " row"]:
-        """The stem of the word that each row is in (`words`)."""
+        """Return the stem of the word that each row is in (`words`)."""
         return self.text.words.stems(self.tokens, self.rows)
 
     @cached_property
@@ -61,7 +61,7 @@ class Positions:
         )
 
     def labels(self) -> Int64[np.ndarray, "row label"]:
-        """The number of each label that a row carries; −1 for one that it does not."""
+        """Return the number of each label that a row carries; −1 for one that it does not."""
         if not self.text.labels:  # a text beside the one that is labelled
             return np.full((len(self.rows), 1), -1)
         sequence = self.rows // self.n_ctx

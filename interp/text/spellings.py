@@ -24,12 +24,12 @@ CASES = {"upper": "tokens in capitals", "title": "capitalised tokens", "lower": 
 
 
 def bare(string: str) -> str:
-    """The string without the spaces around it, in lower case."""
+    """Return the string without the spaces around it, in lower case."""
     return string.strip().lower()
 
 
 def script(string: str) -> str:
-    """The script of the first letter, or the Unicode category of the first character."""
+    """Return the script of the first letter, or the Unicode category of the first character."""
     stripped = string.strip()
     if not stripped:
         return "blank"
@@ -46,7 +46,7 @@ def script_name(script: str) -> str:
 
 
 def shape(string: str) -> tuple[str, str]:
-    """Script and case."""
+    """Return the script and the case."""
     stripped = string.strip()
     if stripped.isupper():
         case = "upper"
@@ -65,7 +65,7 @@ def shape_name(shape: tuple[str, str]) -> str:
 
 
 def start(string: str) -> tuple[bool, tuple[str, str]]:
-    """Whether a space comes first, and the shape."""
+    """Return whether a space comes first, and the shape."""
     return string[:1].isspace(), shape(string)
 
 
@@ -92,7 +92,7 @@ def affix_name(n: int, words: str) -> Callable[[str], str]:
 
 
 def length(string: str) -> tuple[int, str]:
-    """Characters without the spaces around them, and the script."""
+    """Return the number of characters, without spaces around them, and the script."""
     return len(string.strip()), script(string)
 
 

@@ -1,4 +1,4 @@
-"""Whole words: which tokens are pieces of one, and a hash of its first letters.
+"""Join tokens to whole words: which are pieces of one, and a hash of its first letters.
 
 A word begins at a token that does not begin with a letter (a space, say), or behind one that does not end with a
 letter. Nothing looks across the edge of a sequence.
@@ -49,11 +49,11 @@ class Words(NamedTuple):
     def bounds(
         self, tokens: Int[np.ndarray, "seq pos"], rows: Int64[np.ndarray, " row"]
     ) -> tuple[Int64[np.ndarray, " row"], Int64[np.ndarray, " row"]]:
-        """The first row and the last of the word that each row is in."""
+        """Return the first row and the last of the word that each row is in."""
         return _bounds(tokens, rows, self.opens, self.ends)
 
     def stems(self, tokens: Int[np.ndarray, "seq pos"], rows: Int64[np.ndarray, " row"]) -> Int64[np.ndarray, " row"]:
-        """A hash of the first STEM letters of the word that each row is in, below 2 ** HASH_BITS."""
+        """Return a hash of the first STEM letters of the word that each row is in, below 2 ** HASH_BITS."""
         return _stems(tokens, *self.bounds(tokens, rows), self.letters, self.offsets)
 
 

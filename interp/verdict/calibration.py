@@ -54,6 +54,8 @@ def compared_kinds() -> tuple[str, ...]:
 
 
 class Probability(NamedTuple):
+    """The probability of one meaning."""
+
     one: Float64[np.ndarray, "*latent"]
     low: Float64[np.ndarray, "*latent"]
     high: Float64[np.ndarray, "*latent"]
@@ -62,6 +64,8 @@ class Probability(NamedTuple):
 
 @dataclass(frozen=True)
 class Calibration:
+    """The curve from the statistics of a latent to its probability, fitted several times."""
+
     weights: Float64[np.ndarray, "fit statistic"]
     """The first row is fitted to all sources, the others to sources drawn with replacement."""
     bias: Float64[np.ndarray, " fit"]

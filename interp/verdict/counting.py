@@ -244,7 +244,8 @@ def _count(
             fires[1 - _bit(fit, fired[firing]), unit, intervals[firing]] += 1
         for number in range(rules.rule_offsets[unit + 1] - rules.rule_offsets[unit]):
             held = rule_bits(rules.rules[rules.rule_offsets[unit] + number], atoms, counted)
-            in_fit, in_all = np.uint64(0), np.uint64(0)
+            in_fit = np.uint64(0)
+            in_all = np.uint64(0)
             for word in range(len(fit)):
                 in_fit += popcount(held[word] & fit[word])
                 in_all += popcount(held[word])

@@ -95,12 +95,14 @@ class SimilarityOfFirings:
 
     @property
     def n_senses(self) -> Int64[np.ndarray, " d_sae"]:
-        """0 where not looked at."""
+        """Senses of each latent; 0 where it was not looked at."""
         return self.senses.max(1, initial=-1) + 1
 
 
 @dataclass(frozen=True)
 class Evidence:
+    """What is known of where each latent fires, and the same of some latents on shifted text."""
+
     observed: SimilarityOfFirings
     nulls: Sequence[SimilarityOfFirings]
     """The statistics of some latents on each shifted text."""
@@ -237,7 +239,8 @@ class _Judge(NamedTuple):
         shared = Shared.among(holds, weights, self.predicates.surprise)
         r = similarities(shared, len(rows), density)
         alike = likeness(r, weights)
-        out.statistics[latent], out.covariance[latent] = alike.values, alike.covariance
+        out.statistics[latent] = alike.values
+        out.covariance[latent] = alike.covariance
         is_sure = self.calibration.probability(alike.values, alike.covariance).low > 0.5
         sense = np.zeros(len(rows), np.int64) if is_sure else sense_of_each(r, weights)
         out.senses[latent, present] = sense
@@ -295,7 +298,8 @@ def _add_groups(start, offsets, latents, values, rows_per_group, n, last, mass, 
                 total[latent] += mass[latent]
                 square[latent] += mass[latent] * mass[latent]
                 n[latent] += 1
-                last[latent], mass[latent] = group, 0.0
+                last[latent] = group
+                mass[latent] = 0.0
             mass[latent] += value
 
 

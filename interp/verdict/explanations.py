@@ -70,6 +70,8 @@ class Explanations(NamedTuple):
 
 
 class Explained(NamedTuple):
+    """The explanations of all latents, and those of the senses asked for."""
+
     latents: Explanations
     senses: Explanations
 

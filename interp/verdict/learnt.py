@@ -1,5 +1,4 @@
-"""Estimate the probability that a latent shows what the model learnt, and not the text's statistics seen through random
-weights:
+"""Estimate the probability that the model learnt a latent, and that it is not the text seen through random weights:
 
     P(x) = 1 / (1 + exp(−(b + w · (x − m) / s)))          x: EVIDENCE, next_auroc at most MAX_NEXT away from ½
 

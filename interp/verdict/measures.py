@@ -53,6 +53,8 @@ MIN_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Measure:
+    """A measure of latents, with what a page says of it and the null it is held against."""
+
     function: Callable[..., Values]
     title: str
     meaning: str
@@ -205,7 +207,8 @@ def density(features: FeatureStore) -> Values:
 
 
 class TokensAround(NamedTuple):
-    """NaN where no firing has a token at the offset. Entropies are in nats."""
+    """How concentrated the tokens around the firings are; NaN where no firing has a token at the offset. Entropies are
+    in nats."""
 
     offsets: tuple[int, ...]
     entropy: Float64[np.ndarray, "d_sae offset"]
@@ -251,7 +254,8 @@ class WordMass:
     @property
     def largest_share(self) -> Float64[np.ndarray, " d_sae"]:
         """The share of a latent's activation that falls on its commonest word; NaN where it never fires."""
-        total, most = np.asarray(self._mass.sum(1)).ravel(), np.asarray(self._mass.max(1).todense()).ravel()
+        total = np.asarray(self._mass.sum(1)).ravel()
+        most = np.asarray(self._mass.max(1).todense()).ravel()
         return np.divide(most, total, out=np.full(len(most), np.nan), where=total > 0)
 
 

@@ -154,7 +154,8 @@ class SampledCodes:
     rarely to be tested are among them only where the others are too few for a scale."""
 
     def __init__(self, features: FeatureStore, shifts: Sequence[int], seed: int):
-        self._features, self.shifts = features, shifts
+        self._features = features
+        self.shifts = shifts
         n_active = features.column("n_active").astype(np.int64)
         drawn = np.random.default_rng(seed).permutation(np.flatnonzero(n_active))
         n_frequent = int((n_active >= MIN_GROUPS).sum())

@@ -23,6 +23,8 @@ SUBJECT = "token"
 
 
 class Atom(NamedTuple):
+    """One kind of predicates with some of its values, any of which may hold."""
+
     kind: str
     values: tuple[int, ...]
     names: tuple[str, ...]

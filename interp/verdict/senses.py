@@ -27,6 +27,8 @@ FOLLOWING = 5
 
 
 class Described(NamedTuple):
+    """The latents in words, and their senses."""
+
     words: Explanations
     senses: list[list[dict[str, Any]]]
     """One list a latent, the largest sense first; empty for latents with one."""

@@ -83,6 +83,8 @@ class Shared(NamedTuple):
 
 
 class Likeness(NamedTuple):
+    """The statistics of how alike some firings are."""
+
     values: Float64[np.ndarray, " statistic"]
     """In the order of NAMES; NaN for a single firing."""
     moves: Float64[np.ndarray, "statistic firing"]
@@ -90,7 +92,7 @@ class Likeness(NamedTuple):
 
     @property
     def covariance(self) -> Float64[np.ndarray, "statistic statistic"]:
-        """Estimates the covariance of the statistics' errors, had other firings been drawn."""
+        """An estimate of the covariance of the statistics' errors, had other firings been drawn."""
         return self.moves @ self.moves.T
 
 

@@ -105,7 +105,7 @@ def unigram_cross_entropy(
     Raises ValueError if a token lies outside 0..d_vocab − 1 or there are no pairs to count.
     """
     train, val = _pairs(train_tokens, d_vocab), _pairs(val_tokens, d_vocab)
-    return _unigram(train, d_vocab).cross_entropy(val)
+    return unigram_of(train, d_vocab).cross_entropy(val)
 
 
 def bigram_cross_entropy(
@@ -114,20 +114,20 @@ def bigram_cross_entropy(
     """Predict each token by the one before it, in nats a token, with the smoothing above. Raises as the other does."""
     train, val = _pairs(train_tokens, d_vocab), _pairs(val_tokens, d_vocab)
     fit, held = _split(train)
-    counts, unigram = _Bigrams(fit, d_vocab), _unigram(fit, d_vocab)
+    counts, unigram = Bigrams(fit, d_vocab), unigram_of(fit, d_vocab)
     grid = [(discount, weight) for discount in DISCOUNTS for weight in WEIGHTS if discount + weight > 0]
     best = min(grid, key=lambda smoothing: counts.cross_entropy(held, unigram, *smoothing))
-    return _Bigrams(train, d_vocab).cross_entropy(val, _unigram(train, d_vocab), *best)
+    return Bigrams(train, d_vocab).cross_entropy(val, unigram_of(train, d_vocab), *best)
 
 
-class _Unigram(NamedTuple):
+class Unigram(NamedTuple):
     p: np.ndarray  # [d_vocab]
 
     def cross_entropy(self, pairs: np.ndarray) -> float:
         return float(-np.log(self.p[pairs[:, 1]]).mean())
 
 
-class _Bigrams:
+class Bigrams:
     """Counts of the pairs that occur, sorted by pair, so that memory is bounded by the corpus and not by d_vocab²."""
 
     def __init__(self, pairs: np.ndarray, d_vocab: int):
@@ -137,7 +137,7 @@ class _Bigrams:
         self.context = np.bincount(first, self.counts, minlength=d_vocab)  # c(a)
         self.followers = np.bincount(first, minlength=d_vocab)  # n(a)
 
-    def cross_entropy(self, pairs: np.ndarray, unigram: _Unigram, discount: float, weight: float) -> float:
+    def cross_entropy(self, pairs: np.ndarray, unigram: Unigram, discount: float, weight: float) -> float:
         first, second = pairs.T
         key = first * self.d_vocab + second
         nearest = np.searchsorted(self.keys, key).clip(max=len(self.keys) - 1)
@@ -148,10 +148,12 @@ class _Bigrams:
         return float(-np.log(p).mean())
 
 
-def _unigram(pairs: np.ndarray, d_vocab: int) -> _Unigram:
-    def fit(pairs: np.ndarray, alpha: float) -> _Unigram:
+def unigram_of(pairs: np.ndarray, d_vocab: int) -> Unigram:
+    """Fit the unigrams to pairs, smoothed as fits a held-out part of them best."""
+
+    def fit(pairs: np.ndarray, alpha: float) -> Unigram:
         counts = np.bincount(pairs[:, 1], minlength=d_vocab) + alpha
-        return _Unigram(counts / counts.sum())
+        return Unigram(counts / counts.sum())
 
     kept, held = _split(pairs)
     return fit(pairs, min(ALPHAS, key=lambda alpha: fit(kept, alpha).cross_entropy(held)))

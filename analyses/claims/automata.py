@@ -101,7 +101,7 @@ def _strongest_shuffled(
     generator, order = np.random.default_rng(seed), np.argsort(-q, kind="stable")
     nulls = []
     for _ in range(shuffles):
-        shuffled = _standard(written[:, _shuffled(order, generator)], q) @ fires.T
+        shuffled = _standard(written[:, shuffled_tokens(order, generator)], q) @ fires.T
         nulls.append((np.diag(shuffled).max(), _alternating(shuffled).max()))
     loop, cycle = np.max(nulls, axis=0).tolist()
     return loop, cycle
@@ -134,7 +134,7 @@ def _standard(
     return ratio(centred * np.sqrt(q), np.sqrt((centred * centred) @ q)[:, None], empty=0.0).astype(np.float32)
 
 
-def _shuffled(order: Int64[np.ndarray, " token"], generator: np.random.Generator) -> Int64[np.ndarray, " token"]:
+def shuffled_tokens(order: Int64[np.ndarray, " token"], generator: np.random.Generator) -> Int64[np.ndarray, " token"]:
     """Each token in the place of another that is about as frequent, none in its own: where a frequent token stayed, the
     null would hold what it is to be held against. order: the tokens by frequency."""
     places = np.empty_like(order)

@@ -82,17 +82,19 @@ def feature_lives(
         correlations.append(np.stack([each.correlation for each in matches], 1)[alive[i]])
     if not any(map(len, alive)):
         raise ValueError(f"no latent fires on min_fired={min_fired} rows: take more text")
-    table, presence = _lives(correlations, threshold)
+    table, presence = lives_of_latents(correlations, threshold)
     table["latent"] = [alive[c][at] for c, at in zip(table["checkpoint"], table["latent"], strict=True)]
     generator, shuffled = np.random.default_rng(seed), []
     for _ in range(_SHUFFLES):
         order = generator.permutation(n)
-        shuffled.append((_lives([correlations[c][:, order] for c in order], threshold)[0]["kind"] == "born").mean())
+        shuffled.append(
+            (lives_of_latents([correlations[c][:, order] for c in order], threshold)[0]["kind"] == "born").mean()
+        )
     table["split"] = _splits(table, checkpoints, threshold, min_fired)
     return Lives(table, presence, float(np.mean(shuffled)))
 
 
-def _lives(found: Sequence[Presence], threshold: float) -> tuple[pd.DataFrame, Presence]:
+def lives_of_latents(found: Sequence[Presence], threshold: float) -> tuple[pd.DataFrame, Presence]:
     """Lives by the correlations of the latents of each checkpoint with every one; the features, those that last longest
     and were born first before the others."""
     parts, kept = [], []

@@ -148,7 +148,7 @@ def rewrite_in_words(
     new_predicates = predicates.with_text(tokens.int().numpy(), held_out)
     rules = _rules(ranking, predicates.text, features.d_sae)
     words = learn_strengths(features, predicates, rules, progress)
-    exchanged = [rules[j] for j in _exchanged(rules, _counts(features), seed)]
+    exchanged = [rules[j] for j in exchanged_latents(rules, _counts(features), seed)]
     permuted = learn_strengths(features, predicates, exchanged, progress)
     means = _token_means(store, hook_name, dictionary, len(features.vocab))
     replacements: dict[str, Replace] = {
@@ -189,7 +189,7 @@ def _counts(features: FeatureStore) -> Int64[np.ndarray, " d_sae"]:
     return features.column("n_active")
 
 
-def _exchanged(rules: Sequence[Rule], density: np.ndarray, seed: int) -> Int64[np.ndarray, " d_sae"]:
+def exchanged_latents(rules: Sequence[Rule], density: np.ndarray, seed: int) -> Int64[np.ndarray, " d_sae"]:
     """For each latent that has a rule, another such latent of about equal density; of the others themselves."""
     rng, out = np.random.default_rng(seed), np.arange(len(rules))
     having = np.array([j for j, rule in enumerate(rules) if rule], np.int64)

@@ -129,7 +129,7 @@ def compare_with_nulls(
     if not overwrite and holds(out, made_of):
         return Nulls.read(out)
     with whole_folder(out, made_of, resume=True, overwrite=overwrite) as new:
-        harvesting = {**_harvest_options(store), "dtype": store.manifest["dtype"]}
+        harvesting = {**harvest_options(store), "dtype": store.manifest["dtype"]}
         harvesting |= {"batch_size": batch_size, "seed": settings.seed}
         trials = _NullTrials(features, config, settings, new, progress)
         beside = None if neurons is None else (neurons_are, neurons)
@@ -166,10 +166,10 @@ def _judged(
         trials.take_model(f"{name} model", other, hook, options)
     verdicts = trials.judge(features.vocab if features.is_spelt else None)
     twins = _twins(features, saes["twin seed"], saes["frozen decoder"])
-    return Nulls(_shares(verdicts), verdicts, twins.assign(**trials.correlations))
+    return Nulls(shares_of_verdicts(verdicts), verdicts, twins.assign(**trials.correlations))
 
 
-def _harvest_options(store: ActivationStore) -> dict[str, Any]:
+def harvest_options(store: ActivationStore) -> dict[str, Any]:
     """Return the options of its harvest by which rows were left out: the same policy, on activations of other norms."""
     config = store.manifest["config"]
     return {name: config[name] for name in ("exclude", "exclude_positions", "max_norm") if name in config}
@@ -247,7 +247,7 @@ class _NullTrials:
         return table.assign(trained_tokens=table["dictionary"].map(trained))
 
 
-def _shares(verdicts: pd.DataFrame) -> pd.DataFrame:
+def shares_of_verdicts(verdicts: pd.DataFrame) -> pd.DataFrame:
     parts = []
     for name, table in verdicts.groupby("dictionary", sort=False):
         about = {"dictionary": name, "trained_tokens": table["trained_tokens"].iloc[0], "latents": len(table)}

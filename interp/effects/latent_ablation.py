@@ -317,13 +317,13 @@ def _table(latents: np.ndarray, sums: dict[str, Sums], gradients: Sequence[str])
     for name, (above, below) in means.items():
         table[name] = ratio(sums[above].sum(1), sums[below].sum(1))
         squared = name in ("kl", "null_kl")
-        table[f"{name}_low"], table[f"{name}_high"] = _interval(sums[above], sums[below], fires, squared)
+        table[f"{name}_low"], table[f"{name}_high"] = ratio_interval(sums[above], sums[below], fires, squared)
     for name in gradients:
         table[f"{name}_agreement"] = _agreements(sums, name, n)
     return pd.DataFrame(table)
 
 
-def _interval(
+def ratio_interval(
     above: Sums, below: Sums, counts: Bool[np.ndarray, "latent sequence"], squared: bool
 ) -> tuple[Float64[np.ndarray, " latent"], Float64[np.ndarray, " latent"]]:
     """The interval of each latent's ratio of sums over the sequences that count.

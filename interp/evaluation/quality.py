@@ -303,7 +303,7 @@ class Splice:
             ce={name: ce_clean + _mean_lost(lost, nothing) for name, lost in added.items()},
             n_spliced=replaced if self.behind else dict.fromkeys(replacements, 0),
             squared_error=error,
-            recovered_se={name: _ratio_error(lost, nothing) for name, lost in added.items()},
+            recovered_se={name: ratio_error(lost, nothing) for name, lost in added.items()},
             ce_clean=ce_clean,
             ce_mean_ablated=ce_clean + float(by_mean.nanmean()),
             ce_zero_ablated=ce_zero_ablated,
@@ -475,7 +475,7 @@ def _mean_lost(lost: Float[Tensor, " seq"], costs: Float[Tensor, " seq"]) -> flo
     return float(lost[known].mean() * (costs.nanmean() / here if here else 1))
 
 
-def _ratio_error(lost: Float[Tensor, " seq"], costs: Float[Tensor, " seq"]) -> float:
+def ratio_error(lost: Float[Tensor, " seq"], costs: Float[Tensor, " seq"]) -> float:
     """Return the standard error of 1 − mean(lost) / mean(costs), to first order: of the sequences of which what is lost
     is known (not NaN), and of the costs that are known of these, which may be fewer."""
     lost, costs = lost[known := ~lost.isnan()], costs[known]

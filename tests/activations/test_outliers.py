@@ -10,7 +10,7 @@ from interp import ActivationStore, TopKConfig, evaluate_dictionary, load_sae, q
 from interp.activations.harvesting import harvest
 from interp.activations.row_statistics import find_outliers
 from interp.codes.joint_sample import encode_rows
-from interp.compare.null_dictionaries import _harvest_options
+from interp.compare.null_dictionaries import harvest_options
 from interp.evaluation.baselines import RandomDictionary, shuffled_model
 from models.transformer import Transformer, TransformerConfig
 
@@ -139,7 +139,7 @@ def test_a_number_is_times_the_median_of_the_sample(model, tokens, tmp_path, mon
 def test_a_nulls_harvest_leaves_out_as_the_store_did(model, tokens, tmp_path):
     """By the same policy: its limits are those of its own activations."""
     store = harvest(model, tokens, [HOOK], tmp_path / "a", exclude=[BOS], exclude_positions=(0, 3), max_norm=8.0)
-    other = harvest(shuffled_model(model), tokens, [HOOK], tmp_path / "b", **_harvest_options(store))
+    other = harvest(shuffled_model(model), tokens, [HOOK], tmp_path / "b", **harvest_options(store))
     assert {name: other.excluded[name] for name in ("token", "position")} == {"token": N_SEQ, "position": N_SEQ}
     assert other.norm_limits.keys() == store.norm_limits.keys() and other.norm_limits != store.norm_limits
 

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
-from interp.compare.null_dictionaries import NullsConfig, _shares
+from interp.compare.null_dictionaries import NullsConfig, shares_of_verdicts
 from interp.display.verdict_looks import VERDICT_LOOKS
 from interp.features.verdict_names import ONE_MEANING, UNTESTED, VERDICTS, WITHOUT_SCORES
 from interp.pipeline.stages.findings import by_dictionary, nulls_summary
@@ -62,7 +62,7 @@ def test_no_latent_and_all_latents_have_an_interval_of_some_width():
 
 
 def test_each_dictionary_has_shares_of_its_own():
-    table = _shares(verdicts()).set_index(["dictionary", "verdict"])
+    table = shares_of_verdicts(verdicts()).set_index(["dictionary", "verdict"])
     one = table.loc["SAE", "monosemantic"]
     assert (one["latents"], one["share"]) == (12, 0.4)
     assert table.loc["neurons", "monosemantic"]["unsure_share"] == pytest.approx(1 / 6)
@@ -76,7 +76,7 @@ def test_what_may_not_be_trained_on_is_refused():
 
 
 def test_the_end_of_a_run_says_how_many_have_one_meaning():
-    first, second = nulls_summary({"shares": by_dictionary(_shares(verdicts()))}).splitlines()
+    first, second = nulls_summary({"shares": by_dictionary(shares_of_verdicts(verdicts()))}).splitlines()
     assert "SAE" in first and "one meaning  50% of 10 (24% to 76%): 40% monosemantic" in first
     assert second.split()[0] == "neurons:" and "10% single-token" in first
 

@@ -20,7 +20,7 @@ from interp.effects import (
     pin,
     steer,
 )
-from interp.effects.latent_ablation import _interval
+from interp.effects.latent_ablation import ratio_interval
 from interp.evaluation.baselines import FixedDictionary, NeuronDictionary, PCADictionary, RandomDictionary
 from interp.evaluation.dictionary_hooks import dictionary_hooks
 from interp.sae import SAE, TopK, Transcoder
@@ -334,7 +334,7 @@ def test_an_interval_covers_as_often_as_it_says():
     for n, squared in ((3, False), (16, False), (16, True)):
         counts = draw.integers(1, 4, (20_000, n))
         of = draw.normal(1.0, 0.3, counts.shape) ** (2 if squared else 1)
-        low, high = _interval(of * counts, counts, counts > 0, squared)
+        low, high = ratio_interval(of * counts, counts, counts > 0, squared)
         truth = 1 + 0.3**2 if squared else 1.0
         assert 0.93 < ((low <= truth) & (truth <= high)).mean() < 0.965
 

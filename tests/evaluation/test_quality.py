@@ -6,7 +6,7 @@ import torch
 from interp.activations.next_tokens import NoNextTokens, check_predicts_next
 from interp.evaluation.baselines import FixedDictionary, NeuronDictionary, RandomDictionary
 from interp.evaluation.downstream import cross_entropies
-from interp.evaluation.quality import _ratio_error, evaluate_dictionary, quality_table
+from interp.evaluation.quality import evaluate_dictionary, quality_table, ratio_error
 from interp.sae import TopK
 from interp.sae.model import Crosscoder, Transcoder
 from models.transformer import Transformer, TransformerConfig
@@ -152,10 +152,10 @@ def test_the_standard_error_is_how_much_the_share_differs_between_draws(lost_ste
     shares = lost[:, ::lost_step].mean(1) / costs[:, ::costs_step].mean(1)
     rest = torch.arange(120)
     lost[:, rest % lost_step > 0], costs[:, rest % costs_step > 0] = torch.nan, torch.nan
-    told = torch.tensor([_ratio_error(a, b) for a, b in zip(lost[:500], costs, strict=False)])
+    told = torch.tensor([ratio_error(a, b) for a, b in zip(lost[:500], costs, strict=False)])
     assert float(told.mean()) == pytest.approx(float(shares.std()), rel=0.05)
     assert 0.9 < float(((shares[:500] - 2 / 5).abs() < 2 * told).double().mean()) < 0.98
-    assert np.isnan(_ratio_error(lost[0, :1], costs[0, :1]))
+    assert np.isnan(ratio_error(lost[0, :1], costs[0, :1]))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])

@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 
 from interp.runtime.progress import no_progress
-from models.evaluation import _Bigrams, _unigram, bigram_cross_entropy, evaluate_loss, unigram_cross_entropy
+from models.evaluation import Bigrams, bigram_cross_entropy, evaluate_loss, unigram_cross_entropy, unigram_of
 from models.recipe import TrainingConfig, batch_rows
 from models.training import train_model
 from models.transformer import Transformer, TransformerConfig
@@ -297,7 +297,7 @@ def test_bigram_probabilities_are_the_formula_and_sum_to_one(discount, weight):
     train_pairs = torch.randint(0, D_VOCAB - 1, (40, 2), generator=torch.Generator().manual_seed(0)).numpy()
     train_pairs[:, 0] //= 2
     everything = torch.cartesian_prod(torch.arange(D_VOCAB), torch.arange(D_VOCAB)).numpy()
-    counts, unigram = _Bigrams(train_pairs, D_VOCAB), _unigram(train_pairs, D_VOCAB)
+    counts, unigram = Bigrams(train_pairs, D_VOCAB), unigram_of(train_pairs, D_VOCAB)
     alphas = [a for a in (0.01, 0.03, 0.1, 0.3, 1.0) if abs(unigram.p.min() - a / (40 + a * D_VOCAB)) < 1e-9]
     expected = naive_bigram(train_pairs.tolist(), everything.tolist(), discount, weight, alphas[0])
     assert counts.cross_entropy(everything, unigram, discount, weight) == pytest.approx(expected)

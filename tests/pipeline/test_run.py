@@ -20,7 +20,7 @@ from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import run_alone, run_stages
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stages import STAGES, stage
-from interp.pipeline.stages.findings import _nulls_effort
+from interp.pipeline.stages.findings import nulls_effort
 from interp.report.panels import Panel
 from interp.report.use import uses
 from interp.sae import JumpReLUConfig, load_sae
@@ -219,13 +219,13 @@ def test_a_dictionary_that_had_more_tokens_is_learnt_again_with_as_few_as_its_nu
 
 
 def test_what_the_nulls_will_take_is_told_before_by_what_the_run_has_taken(run, monkeypatch):
-    told = _nulls_effort(run)
+    told = nulls_effort(run)
     assert told == "about 1 min to train 6 dictionaries and harvest 2 models, and then the verdicts"
     taken, manifest = {"sae": {"wall_seconds": 60.0}, "activations": {"wall_seconds": 40.0}}, Run.manifest
     monkeypatch.setattr(Run, "manifest", lambda run, name: {**(manifest(run, name) or {}), **taken.get(name, {})})
     harvested = TINY.nulls.sae_tokens / run.features.tokens.numel()
     minutes = round(6 + 2 * 40 * min(harvested, 1) / 60)
-    assert _nulls_effort(run).startswith(f"about {minutes} min to train 6")
+    assert nulls_effort(run).startswith(f"about {minutes} min to train 6")
 
 
 def test_a_shuffled_model_has_the_same_weights_in_another_order(run):

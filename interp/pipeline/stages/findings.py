@@ -196,7 +196,7 @@ def nulls(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     if run.target is not None:
         return {LEFT_OUT: OF_AUTOENCODERS}
     config = run.config.harvest
-    progress(0, 1, _nulls_effort(run))
+    progress(0, 1, nulls_effort(run))
     nulls = compare_with_nulls(
         run.features,
         run.neurons,
@@ -214,7 +214,7 @@ def nulls(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     return {"shares": by_dictionary(nulls.shares), "twin": {"mean_cosine": match, "by_chance": chance}}
 
 
-def _nulls_effort(run: Run) -> str:
+def nulls_effort(run: Run) -> str:
     """Return what the nulls train and harvest, and how long that takes by what the run's own training and harvest
     took."""
     tokens, settings = run.features.tokens, run.config.nulls

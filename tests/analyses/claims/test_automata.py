@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from analyses.claims.automata import NEIGHBOURS, _shuffled, automaton, lifts
+from analyses.claims.automata import NEIGHBOURS, automaton, lifts, shuffled_tokens
 from interp import FeatureStore
 from interp.codes.sparse_codes import SparseCodes
 from interp.evaluation.baselines import FixedDictionary
@@ -66,7 +66,7 @@ def test_what_cannot_be_an_automaton_is_refused(world):
 
 def test_a_shuffle_moves_every_token_and_none_far():
     order = np.random.default_rng(0).permutation(100)
-    places = _shuffled(order, np.random.default_rng(1))
+    places = shuffled_tokens(order, np.random.default_rng(1))
     rank = np.argsort(order)
     assert sorted(places) == list(range(100)) and (places != np.arange(100)).all()
     assert (rank[places] // NEIGHBOURS == rank // NEIGHBOURS).all()

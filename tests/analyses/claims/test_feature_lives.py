@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from analyses.claims.feature_lives import MIN_RUN, _lives, feature_lives
+from analyses.claims.feature_lives import MIN_RUN, feature_lives, lives_of_latents
 from tests.compare.test_lineage import ROWS, codes
 
 T, N = 10, 60
@@ -60,7 +60,7 @@ def test_a_part_of_an_older_latent_has_split_off_and_another_is_new():
 def test_kinds_are_read_off_the_correlations():
     r = np.array([[1, 1, 1, 1, 1], [0, 0, 1, 1, 1], [0, 0, 0, 0, 1], [0, 1, 0, 1, 1], [0, 1, 1, 1, 1.0]])
     never = np.zeros((0, 5))
-    table, presence = _lives([never, never, never, never, r], 0.7)
+    table, presence = lives_of_latents([never, never, never, never, r], 0.7)
     kinds = table.set_index("latent").kind.to_dict()
     assert kinds == {0: "there", 1: "born", 2: "passing", 3: "flickers", 4: "born"}
     assert table.latent.tolist()[:2] == [4, 1] and (presence[0] == r[4]).all()

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from analyses.claims.rewriting import _exchanged, loss_in_words, main, rewrite_in_words
+from analyses.claims.rewriting import exchanged_latents, loss_in_words, main, rewrite_in_words
 from analyses.claims.rule_strengths import cases, first_that_hold, learn_strengths
 from interp import Run
 from interp.activations.harvesting import harvest
@@ -165,7 +165,7 @@ def test_strengths_are_means_over_the_places_of_the_fit_half(world):
 def test_rules_are_exchanged_among_latents_of_about_equal_density():
     rules = [(an_atom("token", 0),)] * 40 + [()] * 3
     density = np.arange(43)[::-1]
-    out = _exchanged(rules, density, seed=0)
+    out = exchanged_latents(rules, density, seed=0)
     assert sorted(out) == list(range(43)) and (out[:40] != np.arange(40)).all() and (out[40:] == range(40, 43)).all()
     assert abs(out - np.arange(43)).max() < 32
 

@@ -4,12 +4,12 @@ In: paths, globs or a data set's name. Out: an iterator of `Document`s, read as 
 OSError, with the file and the place in it, on text that is missing, empty, not UTF-8 or without the named field.
 """
 
-import codecs
 import glob
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,13 +25,8 @@ _COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 def files(patterns: Sequence[str], size: int) -> Iterator[Document]:
     """Text files (UTF-8), named by path or glob, in the order named. The files of one glob are sorted."""
     for pattern in patterns:
-        empty = True
-        for path in _matches(pattern):
-            for piece in _cut_stream(_read_text(path), "files", str(path), size):
-                empty = False
-                yield piece
-        if empty:
-            raise ValueError(f"{pattern} is empty: name a file with text in it")
+        pieces = (_cut_stream(_read_text(path), "files", path, size) for path in _matches(pattern))
+        yield from _some(chain.from_iterable(pieces), f"{pattern} is empty: name a file with text in it")
 
 
 @text_source(
@@ -42,17 +37,9 @@ def files(patterns: Sequence[str], size: int) -> Iterator[Document]:
 def jsonl(patterns: Sequence[str], field: str, size: int) -> Iterator[Document]:
     """The text under `field` of every line of JSON-lines files. Blank lines are skipped."""
     for pattern in patterns:
-        empty = True
-        for path in _matches(pattern):
-            with open_binary(path) as lines:
-                for number, line in enumerate(lines, 1):
-                    if line.strip():
-                        row = f"{path}:{number}"
-                        for piece in cut(_read_row(line, field, row), (), "jsonl", row, size=size):
-                            empty = False
-                            yield piece
-        if empty:
-            raise ValueError(f"{pattern} is empty: it holds no text under the field {field!r}")
+        rows = chain.from_iterable(_read_rows(path, field) for path in _matches(pattern))
+        pieces = (cut(text, (), "jsonl", row, size=size) for row, text in rows)
+        yield from _some(chain.from_iterable(pieces), f"{pattern} is empty: it holds no text under the field {field!r}")
 
 
 @text_source(
@@ -62,16 +49,22 @@ def huggingface(name: str, subset: str, split: str, field: str, size: int) -> It
     """The text under `field` of a Hugging Face data set (hub name or local folder), streamed row by row."""
     import datasets
 
-    rows = datasets.load_dataset(name, subset or None, split=split, streaming=True)
-    empty = True
-    for number, row in enumerate(rows):
-        if not isinstance(row.get(field), str):
-            raise ValueError(f"{name}, row {number}: no text under {field!r}; its fields are {', '.join(row)}")
-        for piece in cut(row[field], (), "huggingface", f"{name}:{number}", size=size):
-            empty = False
-            yield piece
-    if empty:
-        raise ValueError(f"{name}, split {split!r}, is empty: it holds no text under the field {field!r}")
+    def pieces() -> Iterator[Document]:
+        for number, row in enumerate(datasets.load_dataset(name, subset or None, split=split, streaming=True)):
+            if not isinstance(row.get(field), str):
+                raise ValueError(f"{name}, row {number}: no text under {field!r}; its fields are {', '.join(row)}")
+            yield from cut(row[field], (), "huggingface", f"{name}:{number}", size=size)
+
+    yield from _some(pieces(), f"{name}, split {split!r}, is empty: it holds no text under the field {field!r}")
+
+
+def _some(documents: Iterator[Document], fault: str) -> Iterator[Document]:
+    """Yield the documents. Raises ValueError, which says the fault, where there are none."""
+    first = next(documents, None)
+    if first is None:
+        raise ValueError(fault)
+    yield first
+    yield from documents
 
 
 def _cut_stream(blocks: Iterable[str], source: str, name: str, size: int) -> Iterator[Document]:
@@ -144,26 +137,24 @@ def _reaching(path: str) -> Iterator[None]:
 
 
 def _read_text(path: str) -> Iterator[str]:
-    """Blocks of a UTF-8 file, without a byte order mark and with Unix line ends."""
-    decoder = io.IncrementalNewlineDecoder(None, translate=True)
-    utf8 = codecs.getincrementaldecoder("utf-8")()
-    position = 0
+    """Yield blocks of a UTF-8 file, without a byte order mark and with Unix line ends."""
     with open_binary(path) as file:
-        while True:
-            block = file.read(1 << 20)
-            pending = len(utf8.getstate()[0])
-            try:
-                text = utf8.decode(block, final=not block)
-            except UnicodeDecodeError as error:
-                offset = position - pending + error.start
-                raise ValueError(
-                    f"{path} is not UTF-8: byte {error.object[error.start]:#04x} at offset {offset}; convert it first"
-                ) from None
-            text = decoder.decode(text, final=not block)
-            yield text.removeprefix("\ufeff") if position == 0 else text
-            position += len(block)
-            if not block:
-                return
+        text = io.TextIOWrapper(file, encoding="utf-8-sig")
+        try:
+            while block := text.read(1 << 20):
+                yield block
+        except UnicodeDecodeError as error:  # of a part of the file, which ends where the file was read to
+            offset = f" at offset {file.tell() - len(error.object) + error.start}" if file.seekable() else ""
+            byte = f"{error.object[error.start]:#04x}"
+            raise ValueError(f"{path} is not UTF-8: byte {byte}{offset}; convert it first") from None
+
+
+def _read_rows(path: str, field: str) -> Iterator[tuple[str, str]]:
+    """Yield the name and the text of each line of a JSON-lines file that is not blank."""
+    with open_binary(path) as lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield f"{path}:{number}", _read_row(line, field, f"{path}:{number}")
 
 
 def _read_row(line: bytes, field: str, row: str) -> str:

@@ -26,7 +26,7 @@ from interp.runtime.progress import Progress, no_progress
 from interp.storage.files import atomic, read_json, tensors_header, write_json
 from models.documents import Document
 from models.pretrained_tokenizer import wrapped
-from models.tokenizing import encode_documents, opening_ids, unlike
+from models.tokenizing import batches, encode_documents, opening_ids, unlike
 
 _CHARACTERS_AT_ONCE = 1_000_000
 _COLUMNS: dict[str, np.dtype] = {
@@ -98,7 +98,7 @@ def _read_all(
 ) -> None:
     """Tokenize the documents of all sides, but for the first `n_done`."""
     n_seen, characters = 0, 0
-    while batch := list(_limited(sides, _CHARACTERS_AT_ONCE)):
+    for batch in batches(sides, lambda pair: pair[1], _CHARACTERS_AT_ONCE):
         n_seen += len(batch)
         characters += sum(len(document.text) for _, document in batch)
         for side, spool in spools.items():
@@ -108,16 +108,6 @@ def _read_all(
             if n_seen > n_done:
                 spool.add(encode_documents(documents, tokenizer, opening, []) if documents else None, first, n_seen)
         progress(characters, characters, f"{n_seen:,} documents")
-
-
-def _limited(documents: Iterator[tuple[str, Document]], characters: int) -> Iterator[tuple[str, Document]]:
-    """Yield the next documents, until they hold so many characters."""
-    size = 0
-    for side, document in documents:
-        yield side, document
-        size += len(document.text)
-        if size >= characters:
-            return
 
 
 def _by_side(documents: Iterable[Document], val_fraction: float, seed: int) -> Iterator[tuple[str, Document]]:

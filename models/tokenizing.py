@@ -5,8 +5,8 @@ covers the characters a..b carries a label iff the label has a span s..e with  a
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from models.tokenizer import Tokenizer
 from models.tokens import PADDING, LabelledTokens
 
 log = logging.getLogger(__name__)
+Item = TypeVar("Item")
 
 
 def tokenize(
@@ -128,12 +129,15 @@ def _padded(lengths: Int[np.ndarray, " document"], n_ctx: int) -> _Rows:
     return _Rows(np.where(is_text, starts + positions, -1), np.where(is_text, document, np.int32(PADDING)))
 
 
-def _batches(documents: Sequence[Document], characters: int) -> Iterator[list[Document]]:
-    batch: list[Document] = []
+def batches(
+    items: Iterable[Item], document_of: Callable[[Item], Document], characters: int = 1_000_000
+) -> Iterator[list[Item]]:
+    """Yield items, in order, a few at a time: as many as hold so many characters."""
+    batch: list[Item] = []
     size = 0
-    for document in documents:
-        batch.append(document)
-        size += len(document.text)
+    for item in items:
+        batch.append(item)
+        size += len(document_of(item).text)
         if size >= characters:
             yield batch
             batch, size = [], 0
@@ -162,7 +166,7 @@ def _encoded(
 ) -> _Encoded:
     """Encode all documents, a million characters at a time."""
     parts, done = [], 0
-    for batch in _batches(documents, characters=1_000_000):
+    for batch in batches(documents, lambda document: document):
         parts.append(encode_documents(batch, tokenizer, opening, names))
         done += len(batch)
         progress(done, len(documents), "documents tokenized")

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from interp.storage.files import atomic, open_tensors, write_tensors
+from interp.storage.folders import differences
 
 _AGAIN = "delete it to start again"
 
@@ -57,11 +58,9 @@ def _check_shapes(tensors: Mapping[str, Tensor], model: nn.Module) -> None:
 
 
 def check_inputs(before: Any, now: Mapping[str, Any], file: Path) -> None:
-    if not isinstance(before, Mapping):
-        raise ValueError(f"{file} does not say which run it is of (inputs={before!r}): {_AGAIN}")
-    differing = [f"{key} was {before.get(key)}, now {now[key]}" for key in now if before.get(key) != now[key]]
-    if differing:
-        raise ValueError(f"{file} is of another run ({'; '.join(differing)}): choose another folder or do not resume")
+    """Check that a file is of a training with the same inputs. Raises ValueError, with what differs, if not."""
+    if differs := differences(before, now):
+        raise ValueError(f"{file} is of another run ({differs}): choose another folder or do not resume")
 
 
 def load_weights(model: nn.Module, file: Path, remedy: str) -> None:

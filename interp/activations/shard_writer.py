@@ -23,6 +23,7 @@ from interp.activations.shards import DTYPES, ROW_IDS, Column, ShardLayout, clea
 from interp.statistics.randomness import shuffled, splitmix64
 from interp.storage.checks import check_at_least
 from interp.storage.files import atomic, tensors_header, write_tensors
+from interp.storage.folders import differences
 
 _SHARD_BYTES = 64 << 20
 _MAX_SHARDS = 1024
@@ -210,17 +211,8 @@ def write_small(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str
 
 def check_same(stored: Mapping[str, Any], requested: Mapping[str, Any], folder: Path | str) -> None:
     """Check that the store in `folder` has the requested config. Raises ValueError that names what differs."""
-    differing = [key for key in sorted({*stored, *requested}) if stored.get(key) != requested.get(key)]
-    if differing:
-        differences = "; ".join(
-            f"{key} is {_short(stored.get(key))}, not {_short(requested.get(key))}" for key in differing
-        )
-        raise ValueError(f"{folder} holds a store of another config: {differences}; delete it, or choose another")
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    if differs := differences(stored, requested):
+        raise ValueError(f"{folder} holds a store of another config: {differs}; delete it, or choose another")
 
 
 def write_at(file: int, data: np.ndarray, offset: int) -> None:

@@ -163,7 +163,7 @@ def check_output(
     if made_of is None or overwrite:
         return
     for made_before, how in ((_made_of_finished(folder), "holds"), (_made_of_interrupted(work), "was begun as")):
-        if made_before is not None and (differs := _differences(made_before, as_json(made_of))):
+        if made_before is not None and (differs := differences(made_before, as_json(made_of))):
             raise ValueError(
                 f"{out} {how} other work: {differs}; choose another folder, or replace it with overwrite=True "
                 "(--overwrite)"
@@ -251,6 +251,19 @@ def verify(path: str | Path, *, edited: bool = True) -> None:
                 return
 
 
+def differences(before: Any, now: Mapping[str, Any]) -> str:
+    """Tell, in words, what differs between the settings of two works; "" where nothing does."""
+    before = before if isinstance(before, dict) else {}
+    names = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+    if before.get("kind") != now.get("kind"):
+        names = ["kind"]
+    return "; ".join(_difference(name, repr(before.get(name)), repr(now.get(name))) for name in names)
+
+
+def _difference(name: str, before: str, now: str) -> str:
+    return f"{name} is {before}, not {now}" if max(len(before), len(now)) <= _SHOWN else f"not the same {name}"
+
+
 def check_size(file: Path, n_bytes: int, remedy: str) -> None:
     """Check the size of a file. Raises ValueError if it is missing or of another size."""
     if not file.is_file():
@@ -331,18 +344,6 @@ def _first_foreign_file(folder: Path, *, any_file: bool) -> Path | None:
         if not (name in (listed or ()) or file.name in _OF_THE_SYSTEM or (file.is_dir() and not file.is_symlink())):
             return file
     return None
-
-
-def _differences(before: Any, now: Mapping[str, Any]) -> str:
-    before = before if isinstance(before, dict) else {}
-    names = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
-    if before.get("kind") != now.get("kind"):
-        names = ["kind"]
-    return "; ".join(_difference(name, repr(before.get(name)), repr(now.get(name))) for name in names)
-
-
-def _difference(name: str, before: str, now: str) -> str:
-    return f"{name} is {before}, not {now}" if max(len(before), len(now)) <= _SHOWN else f"not the same {name}"
 
 
 def _listing(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:

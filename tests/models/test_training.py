@@ -227,7 +227,7 @@ def test_a_finished_run_is_read_back_and_another_one_refused(tmp_path):
     assert again == result and len(calls) == 1
     assert torch.equal(model.W_E, Transformer.load(tmp_path).W_E)
     other = dataclasses.replace(CONFIG, lr=0.5)
-    with pytest.raises(ValueError, match=r"training\.lr was 0.006, now 0.5\)"):
+    with pytest.raises(ValueError, match=r"training\.lr is 0.006, not 0.5\)"):
         train(tmp_path, other)
     with pytest.raises(ValueError, match="initial weights was"):
         train(tmp_path, model=small_model(seed=4))

@@ -151,7 +151,7 @@ class Transformer(HookedRootModule):
         write_tensors(file, self.state_dict())
 
     @classmethod
-    def load(cls, folder: str | Path, weights: str = "weights.safetensors", device: str = "cpu") -> "Transformer":
+    def load(cls, folder: str | Path, weights: str = "weights.safetensors") -> "Transformer":
         """Load the model that `save` wrote; `weights` may name another file in the folder, a training snapshot say.
 
         Raises FileNotFoundError or ValueError, naming the file, where one is missing, damaged or does not fit."""
@@ -168,7 +168,7 @@ class Transformer(HookedRootModule):
             )
         model = cls(config)
         load_weights(model, Path(folder) / weights, _REMEDY)
-        return model.to(device)
+        return model
 
     @property
     def cfg(self) -> "HookedTransformerConfig":

@@ -212,10 +212,6 @@ class ActivationStore(ReadInBatches):
         return str(self.path)
 
     @property
-    def n_excluded(self) -> int:
-        return sum(self.excluded.values())
-
-    @property
     def n_shards(self) -> int:
         return len(self._files.layouts)
 

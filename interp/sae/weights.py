@@ -18,6 +18,8 @@ from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.hook_scales import HookScales, scale_of
 from interp.sae.model import SAE, Crosscoder, Transcoder
 
+_NEAR = 0.8
+"""Least cosine of a soft-frozen decoder row with its start (arXiv 2602.14111)."""
 _DRAW = 0x1A7E47
 """Added to the seed of the first directions: a world that was planted with the same seed must not be its own start."""
 
@@ -49,14 +51,14 @@ def initial_weights(
     return weights
 
 
-def keep_near(rows: Float[Tensor, "row d"], start: Float[Tensor, "row d"], cosine: float = 0.8) -> None:
-    """Turn back, in place and at the same length, the rows that have turned further away from their start."""
+def keep_near(rows: Float[Tensor, "row d"], start: Float[Tensor, "row d"]) -> None:
+    """Turn back, in place and at the same length, the rows whose cosine with their start has fallen below _NEAR."""
     lengths = rows.norm(dim=1, keepdim=True)
     start = torch.nn.functional.normalize(start, dim=1)
     along = (rows * start).sum(1, keepdim=True)
     across = torch.nn.functional.normalize(rows - along * start, dim=1)
-    on_cone = lengths * (cosine * start + (1 - cosine**2) ** 0.5 * across)
-    rows.copy_(torch.where(along < cosine * lengths, on_cone, rows))
+    on_cone = lengths * (_NEAR * start + (1 - _NEAR**2) ** 0.5 * across)
+    rows.copy_(torch.where(along < _NEAR * lengths, on_cone, rows))
 
 
 def fold(

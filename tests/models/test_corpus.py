@@ -503,8 +503,8 @@ def test_batches_of_documents_do_not_show(mixture, bpe, monkeypatch):
     import models.tokenizing
 
     whole = tokenize(mixture[:60], bpe, 32)
-    batches = models.tokenizing._batches
-    monkeypatch.setattr(models.tokenizing, "_batches", lambda documents, characters: batches(documents, 3000))
+    batches = models.tokenizing.batches
+    monkeypatch.setattr(models.tokenizing, "batches", lambda items, document_of: batches(items, document_of, 3000))
     calls = []
     small = tokenize(mixture[:60], bpe, 32, progress=lambda *call: calls.append(call))
     for key in ("tokens", "label_bits", "document_ids", "row_characters"):

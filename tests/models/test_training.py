@@ -229,7 +229,7 @@ def test_a_finished_run_is_read_back_and_another_one_refused(tmp_path):
     other = dataclasses.replace(CONFIG, lr=0.5)
     with pytest.raises(ValueError, match=r"training\.lr is 0.006, not 0.5\)"):
         train(tmp_path, other)
-    with pytest.raises(ValueError, match="initial weights was"):
+    with pytest.raises(ValueError, match="initial weights is"):
         train(tmp_path, model=small_model(seed=4))
     assert train(tmp_path, other, resume=False).val_loss != result.val_loss
 

@@ -263,4 +263,4 @@ def _harvested(store: "ActivationStore") -> dict[str, Any]:
     size = sum(file.stat().st_size for file in Path(store.path).iterdir())
     widths = {name: store.d(name) for name in store.hook_names}
     per_value = size / len(store) / sum(widths.values())
-    return {"rows": len(store), "excluded": store.n_excluded, "d": widths, "bytes_per_value": per_value}
+    return {"rows": len(store), "excluded": sum(store.excluded.values()), "d": widths, "bytes_per_value": per_value}

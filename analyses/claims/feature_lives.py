@@ -87,9 +87,8 @@ def feature_lives(
     generator, shuffled = np.random.default_rng(seed), []
     for _ in range(_SHUFFLES):
         order = generator.permutation(n)
-        shuffled.append(
-            (lives_of_latents([correlations[c][:, order] for c in order], threshold)[0]["kind"] == "born").mean()
-        )
+        in_disorder = [correlations[c][:, order] for c in order]
+        shuffled.append((lives_of_latents(in_disorder, threshold)[0]["kind"] == "born").mean())
     table["split"] = _splits(table, checkpoints, threshold, min_fired)
     return Lives(table, presence, float(np.mean(shuffled)))
 

@@ -8,7 +8,7 @@ and, from the same rows, the counts of tokens, the activations pooled alike, and
 So a probe on latents stands beside the two baselines that it has to beat: the words, and the model's own activations.
 
 A document is what `documents` says: an id for each position, below 0 where it is in none (`LabelledTokens.document_ids`
-of `models.tokenize`). Where nobody says, each sequence is one: the whole text where one text makes a sequence, a piece
+of `models.tokenize`). Without ids, each sequence is one: the whole text where one text makes a sequence, a piece
 of one or the end of one and the beginning of another where texts are packed. Where only the token that opens a document
 is known, `(tokens == bos).flatten().cumsum(0).view_as(tokens)` numbers them. `torch.arange(n).view_as(tokens)` makes
 each token a document, and the matrix that of its rows. Rows left out at harvest are in no document.

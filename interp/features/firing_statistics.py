@@ -7,7 +7,8 @@ The histogram has the same edges for every latent, 16 to a factor of two, equal 
 they are the leading bits of the float32 value, so that finding a bin costs a shift. Quantiles are read off it by linear
 interpolation: they are within one bin, 1/16 of the value, of the exact ones.
 
-Of two latents, with n_i the rows on which i is among the `strongest` latents of the row, and n_both those of both,
+How often two latents fire together is said by two numbers. With n_i the rows on which latent i is among the `strongest`
+of the row, and n_both the rows on which both are,
 
     jaccard = n_both / (n_i + n_j - n_both)        lift = n_both * n_rows / (n_i * n_j)
 

@@ -120,7 +120,7 @@ def splitting(
     rows: int = 40,
 ) -> go.Figure:
     """Draw a column of bars a dictionary, narrow on the left; a band is as thick as the rows on which both of its ends
-    fire. Of each column the `rows` thickest are drawn, and the others of a feature as one bar, "n more".
+    fire. Each column shows its `rows` thickest bars, and the others of a feature as one bar, "n more".
 
     levels: latent, other, both, is_best, from each dictionary to the next wider one. names: of the latents of each
     dictionary, left to right; their numbers, where there are none. roots: the narrow latents that are shown; by default

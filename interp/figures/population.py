@@ -106,7 +106,7 @@ def _mark_ultra_low(fig: go.Figure, densities: Mapping[str, np.ndarray], left: f
 @figure
 def score_distributions(ranking: pd.DataFrame, *, score: str = "explanation_f1") -> go.Figure:
     """Draw how one score is spread within each verdict: a violin with its box, or its points where they are few, and
-    the number of latents. Those whose verdict is that they were not tested have no score, whatever the table holds."""
+    the number of latents. Latents that were not tested have no score, whatever the table holds."""
     need(ranking, "verdict", score)
     fig = go.Figure()
     for verdict, rows in _by_verdict(_tested(ranking, score)):

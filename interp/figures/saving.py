@@ -5,9 +5,9 @@ through kaleido, .html and .json need none; and beside it what is known of it, i
 
 A PDF holds its fonts, and so does an SVG, which then looks the same where none of them is installed: a WOFF for each
 font, cut down to the letters shown, in an `@font-face` of the name that the SVG gives the font. The letters stay text,
-which can be selected and read aloud. Which fonts a name stands for on this machine says fontconfig, which Chrome asks
-too. A font is left a name where its licence bits forbid embedding or subsetting (`fsType`, OpenType specification, OS/2
-table), and all are where the machine has no fontconfig, as on macOS and Windows.
+which can be selected and read aloud. fontconfig, which Chrome asks too, says which fonts a name stands for on this
+machine. A font is not embedded where its licence bits forbid embedding or subsetting (`fsType`, OpenType specification,
+OS/2 table), and none is where the machine has no fontconfig, as on macOS and Windows.
 """
 
 from __future__ import annotations

@@ -13,17 +13,16 @@ Firings of one passage share what the passage is about, so evidence is counted b
 160 is as many as firings are sampled of a latent; sequences of fewer than 256 rows are never cut. Rows are counted
 through the text in groups of one size, so a block may lie across the edge between two sequences.
 
-z and band of an observation are of the null's mean and standard deviation among POOL latents of similar size or more,
-so that few shifts suffice; with few latents there are more shifts. A measure says which null is its own
-(`measures.Measure`):
+z and band of an observation come from the null's mean and standard deviation among POOL latents of similar size or
+more, so that few shifts suffice; with few latents there are more shifts. A measure names its null (`measures.Measure`):
 
-    shift         the latents' codes, all rows moved by one shift through the text as in a ring, written as the codes of
-                  another store of the same tokens and labels: the measure of that store. The latents of all shifts lie
-                  side by side in one store, and one scan counts them; UNITS suffice
-    directions    decoder rows and encoder columns drawn anew, v ∝ N(0, C), C = mean of Ŵ Ŵᵀ, shrunk: as anisotropic as
-                  the dictionary, nothing learnt
-    ranks         ½ ± 1 / √(12 G), G effective groups of sequences: of what follows, ranked like any text's; the store
-                  keeps no unembedding to rank it by
+    shift         the measure of another store, of the same tokens and labels, with the codes of some latents moved by
+                  one shift through the text as in a ring. The latents of all shifts lie side by side in that store, and
+                  one scan counts them; UNITS suffice
+    directions    the measure with decoder rows and encoder columns drawn anew, v ∝ N(0, C), C = mean of Ŵ Ŵᵀ, shrunk:
+                  as anisotropic as the dictionary, with nothing learnt
+    ranks         ½ ± 1 / √(12 G), with G effective groups of sequences: the spread of the mean rank of what follows if
+                  it is like any text; the store keeps no unembedding to rank it by
     none          burstiness and density do not depend on the text
 
 Source: shifts against autocorrelation, Harris 2020 (arXiv 2012.06862); shrinkage, Ledoit & Wolf 2004, without which C
@@ -32,10 +31,10 @@ Failing: blocks of one document are less independent than documents. A topic of 
 and the two halves of the groups share their documents, so what sets a document apart can pass for a meaning of a latent
 that fires in it alone. Many short sequences are better evidence than a few long ones. Mean ∓ 1.96 standard deviations
 takes a null to be symmetric; a largest cosine is skewed. The largest and smallest latents share the null of somewhat
-smaller and larger ones. All latents of a repetition lie on one shifted text, so their nulls err together. Above its
-null is not one meaning: a union of two tokens stands as far from shifted text as either. A latent that fires by its
-place in the sequence correlates with its twin on any text. Of dense latents in much text fewer than UNITS are kept
-(MAX_FIRINGS).
+smaller and larger ones. All latents of a repetition lie on one shifted text, so their nulls err together. A latent
+above its null need not have one meaning: a union of two tokens stands as far from shifted text as either. A latent that
+fires by its position in the sequence correlates with its twin on any text. Where latents are dense and the text is
+long, fewer than UNITS are kept (MAX_FIRINGS).
 """
 
 from collections.abc import Mapping, Sequence

@@ -28,11 +28,24 @@ class FiringSampler:
         self._keys = np.full((d_sae, n_slices, size), np.inf)
         self._last = np.full((d_sae, n_slices, 2), -1, np.int64)  # group of the newest entry, and its slot
         self._worst = np.full((d_sae, n_slices, 1 + -(-size // _BLOCK)), np.inf)  # the largest key, then of each block
-        self._constants = rows_per_group, np.uint64(seed)
+        self._rows_per_group = rows_per_group
+        self._seed = np.uint64(seed)
 
     def add(self, chunk: CodeChunk) -> None:
-        entries = chunk.start, chunk.offsets, chunk.latents, chunk.values
-        _sample(*entries, *self._constants, self.rows, self.mass, self.count, self._keys, self._last, self._worst)
+        _sample(
+            chunk.start,
+            chunk.offsets,
+            chunk.latents,
+            chunk.values,
+            self._rows_per_group,
+            self._seed,
+            self.rows,
+            self.mass,
+            self.count,
+            self._keys,
+            self._last,
+            self._worst,
+        )
 
     @property
     def shares(self) -> Float64[np.ndarray, "d_sae slice firing"]:

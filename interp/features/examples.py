@@ -56,10 +56,22 @@ class Examples(NamedTuple):
 
 
 def pick_examples(columns: Columns, firing: FiringStatistics, rows: ScanRows) -> Examples:
+    """Pick the examples of some latents."""
     config = rows.config
-    text = (rows.tokens.reshape(-1), rows.n_ctx)
-    sizes = N_INTERVALS, config.n_top, config.n_per_interval
-    return Examples(*_pick(*columns, firing.maxima, *text, np.uint64(config.seed), *sizes))
+    counts, top, sample = _pick(
+        columns.first,
+        columns.offsets,
+        columns.rows,
+        columns.values,
+        firing.maxima,
+        rows.tokens.reshape(-1),
+        rows.n_ctx,
+        np.uint64(config.seed),
+        N_INTERVALS,
+        config.n_top,
+        config.n_per_interval,
+    )
+    return Examples(counts, top, sample)
 
 
 def interval_table(examples: Examples, firing: FiringStatistics) -> dict[str, np.ndarray]:

@@ -70,8 +70,19 @@ class LabelSets:
 def label_table(labels: LabelSets, columns: Columns, firing: FiringStatistics, rows: ScanRows) -> dict[str, np.ndarray]:
     """Return the table `labels`: one row a label and latent that fires."""
     bin_of = _threshold_bins(firing.histogram)
-    fired = columns.offsets, columns.rows, columns.values, columns.values.view(np.int32), rows.n_ctx, rows.fit
-    both, n_fired, mass = _count(*fired, labels.of_row, labels.offsets, labels.ids, len(labels.names), bin_of)
+    both, n_fired, mass = _count(
+        columns.offsets,
+        columns.rows,
+        columns.values,
+        columns.values.view(np.int32),
+        rows.n_ctx,
+        rows.fit,
+        labels.of_row,
+        labels.offsets,
+        labels.ids,
+        len(labels.names),
+        bin_of,
+    )
     n_both = both.sum((2, 3), dtype=np.int64)
     n_label = labels.n_label.sum(0)
     n = firing.n_rows

@@ -42,10 +42,21 @@ class TokenCounts(NamedTuple):
 def count_tokens(columns: Columns, firing: FiringStatistics, rows: ScanRows) -> dict[int, TokenCounts]:
     """Count, for each offset, the tokens that stand so many positions after the firing ones; before them, if
     negative."""
-    fired = columns.offsets, columns.rows, columns.values, 1 / firing.mass_steps
-    text = rows.tokens.reshape(-1), rows.n_ctx, rows.fit, rows.vocab_size
-    offsets = range(-rows.config.n_before, N_AFTER + 1)
-    return {offset: TokenCounts(*_count(*fired, *text, offset)) for offset in offsets}
+    counts = {}
+    for offset in range(-rows.config.n_before, N_AFTER + 1):
+        pair_offsets, pairs = _count(
+            columns.offsets,
+            columns.rows,
+            columns.values,
+            1 / firing.mass_steps,
+            rows.tokens.reshape(-1),
+            rows.n_ctx,
+            rows.fit,
+            rows.vocab_size,
+            offset,
+        )
+        counts[offset] = TokenCounts(pair_offsets, pairs)
+    return counts
 
 
 def token_table(counts: dict[int, TokenCounts], firing: FiringStatistics, k: int) -> dict[str, np.ndarray]:

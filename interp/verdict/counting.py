@@ -10,7 +10,7 @@ counts.
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -41,6 +41,15 @@ class RuleCounts(NamedTuple):
     """All firings of such strength."""
     hits: Int64[np.ndarray, "2 unit candidate"]
     """The unit's sampled rows at which the rule holds."""
+
+    @classmethod
+    def zeros(cls, n_units: int, n_candidates: int) -> "RuleCounts":
+        return cls(
+            holds=np.zeros((2, n_units, n_candidates), np.int64),
+            both=np.zeros((2, n_units, n_candidates, N_INTERVALS), np.int64),
+            fires=np.zeros((2, n_units, N_INTERVALS), np.int64),
+            hits=np.zeros((2, n_units, n_candidates), np.int64),
+        )
 
 
 class NumberedRules(NamedTuple):
@@ -99,6 +108,23 @@ class TextBits(NamedTuple):
         return cls(offsets, rows_listed, bits, bits_of, len(rows))
 
 
+class _Chunk(NamedTuple):
+    """A chunk of the text and of the codes, as `_count` reads it; rows are counted from its first."""
+
+    text: TextBits
+    start: int
+    """The first row."""
+    counted: UInt64[np.ndarray, " word"]
+    """The rows that count, as bits."""
+    fit: UInt64[np.ndarray, " word"]
+    """The rows of the fit half, as bits."""
+    firing_offsets: Int32[np.ndarray, " d_sae_plus_1"]
+    """The firings of latent j are fired[firing_offsets[j]:firing_offsets[j + 1]]."""
+    fired: Int32[np.ndarray, " firing"]
+    intervals: Int64[np.ndarray, " firing"]
+    """The interval of each firing's strength."""
+
+
 def count_rules(
     predicates: Predicates,
     codes: CodeSource,
@@ -116,28 +142,31 @@ def count_rules(
     latents: whose firings each unit's rules are held against; sampled: ascending rows of each unit to count hits on;
     counted: the rows that count at all; units: those to count, the others' counts are 0.
     """
-    shape = (2, len(proposed), max([1, *map(len, proposed)]))
-    sizes = (shape, (*shape, N_INTERVALS), (2, len(proposed), N_INTERVALS), shape)
-    counts = RuleCounts(*(np.zeros(size, np.int64) for size in sizes))
+    counts = RuleCounts.zeros(len(proposed), max([1, *map(len, proposed)]))
     rules = NumberedRules.of(proposed, predicates)
     n_ctx = predicates.text.tokens.shape[1]
     hit_rows = np.concatenate([*sampled, np.zeros(0, np.int64)])
     hit_offsets = offsets_of_lengths([len(rows) for rows in sampled])
     threads = torch.get_num_threads()
 
-    def arrays_of(chunk: CodeChunk) -> tuple[Any, ...]:
-        rows = np.arange(chunk.start, chunk.stop)
-        masks = pack(counted[rows]), pack(np.repeat(half[chunk.start // n_ctx : chunk.stop // n_ctx], n_ctx))
-        return (TextBits.read(predicates, rows, rules), chunk.start, *masks, *_firings_by_latent(chunk))
+    def read(codes_read: CodeChunk) -> _Chunk:
+        rows = np.arange(codes_read.start, codes_read.stop)
+        return _Chunk(
+            TextBits.read(predicates, rows, rules),
+            codes_read.start,
+            pack(counted[rows]),
+            pack(np.repeat(half[codes_read.start // n_ctx : codes_read.stop // n_ctx], n_ctx)),
+            *_firings_by_latent(codes_read),
+        )
 
-    def count(span: Int64[np.ndarray, " some"], arrays: tuple[Any, ...]) -> None:
-        _count(*(span, latents, rules, hit_rows, hit_offsets, *arrays, *counts))
+    def count(span: Int64[np.ndarray, " some"], chunk: _Chunk) -> None:
+        _count(span, latents, rules, hit_rows, hit_offsets, chunk, counts)
 
     note = "scoring explanations"
-    read = read_chunks(codes, n_ctx, maxima=maxima, counted=counted, progress=progress, note=note)
+    chunks_of_codes = read_chunks(codes, n_ctx, maxima=maxima, counted=counted, progress=progress, note=note)
     with ThreadPoolExecutor(threads) as pool:
-        for arrays in in_threads(arrays_of, read, 1):
-            for task in [pool.submit(count, span, arrays) for span in np.array_split(units, 8 * threads)]:
+        for chunk in in_threads(read, chunks_of_codes, 1):
+            for task in [pool.submit(count, span, chunk) for span in np.array_split(units, 8 * threads)]:
                 task.result()
     return counts
 
@@ -231,29 +260,27 @@ def _bit(bits, row):
 
 
 @njit(cache=True, nogil=True)
-def _count(
-    units, latents, rules, hit_rows, hit_offsets, text, start, counted, fit, firing_offsets, fired, intervals,
-    holds, both, fires, hits,
-):  # fmt: skip
+def _count(units, latents, rules, hit_rows, hit_offsets, chunk, counts):
     """Add the counts of some units in the chunk to those so far."""
+    fit = chunk.fit
     for unit in units:
-        atoms = atom_bits(rules, text, unit)
-        firings = range(firing_offsets[latents[unit]], firing_offsets[latents[unit] + 1])
-        inside = hit_rows[hit_offsets[unit] : hit_offsets[unit + 1]] - start
+        atoms = atom_bits(rules, chunk.text, unit)
+        firings = range(chunk.firing_offsets[latents[unit]], chunk.firing_offsets[latents[unit] + 1])
+        inside = hit_rows[hit_offsets[unit] : hit_offsets[unit + 1]] - chunk.start
         for firing in firings:
-            fires[1 - _bit(fit, fired[firing]), unit, intervals[firing]] += 1
+            counts.fires[1 - _bit(fit, chunk.fired[firing]), unit, chunk.intervals[firing]] += 1
         for number in range(rules.rule_offsets[unit + 1] - rules.rule_offsets[unit]):
-            held = rule_bits(rules.rules[rules.rule_offsets[unit] + number], atoms, counted)
+            held = rule_bits(rules.rules[rules.rule_offsets[unit] + number], atoms, chunk.counted)
             in_fit = np.uint64(0)
             in_all = np.uint64(0)
             for word in range(len(fit)):
                 in_fit += popcount(held[word] & fit[word])
                 in_all += popcount(held[word])
-            holds[0, unit, number] += np.int64(in_fit)
-            holds[1, unit, number] += np.int64(in_all - in_fit)
+            counts.holds[0, unit, number] += np.int64(in_fit)
+            counts.holds[1, unit, number] += np.int64(in_all - in_fit)
             for firing in firings:
-                row = fired[firing]
-                both[1 - _bit(fit, row), unit, number, intervals[firing]] += _bit(held, row)
+                row = chunk.fired[firing]
+                counts.both[1 - _bit(fit, row), unit, number, chunk.intervals[firing]] += _bit(held, row)
             for row in inside:
-                if 0 <= row < text.n_rows:
-                    hits[1 - _bit(fit, row), unit, number] += _bit(held, row)
+                if 0 <= row < chunk.text.n_rows:
+                    counts.hits[1 - _bit(fit, row), unit, number] += _bit(held, row)

@@ -277,8 +277,18 @@ class _Groups:
         self._rows_per_group = rows_per_group
 
     def add(self, chunk: CodeChunk) -> None:
-        entries = chunk.start, chunk.offsets, chunk.latents, chunk.values, self._rows_per_group
-        _add_groups(*entries, self.n, self._last, self._mass, self._total, self._square)
+        _add_groups(
+            chunk.start,
+            chunk.offsets,
+            chunk.latents,
+            chunk.values,
+            self._rows_per_group,
+            self.n,
+            self._last,
+            self._mass,
+            self._total,
+            self._square,
+        )
 
     @property
     def effective(self) -> Float64[np.ndarray, " d_sae"]:

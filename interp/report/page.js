@@ -224,6 +224,7 @@ function tokenElement(token) {
 function ruleText(...pieces) {
   const QUOTED = /"(.+?)"(?=$|[\s,;:.)])/gs; // a quote that more of the token follows does not end it
   const INDENTATION = /((?:\\n)+)(?= {2})/; // a line end that a rule writes as \n, before the next line's spaces
+  const LONG = 24; // letters of a token that may be parted between two lines
   const CUT_BYTE = /(?<![⟨0-9a-f])([0-9a-f]{2}⟩)/g;
   const isQuoted = new Set();
   const whole = (text) => text.replace(CUT_BYTE, "⟨$1"); // the end of a token may be that of a stray byte's sign
@@ -242,7 +243,7 @@ function ruleText(...pieces) {
       to = from + 1;
       while (to < piece.length && isQuoted.has(at + to) === quoted) to++;
       const part = piece.slice(from, to);
-      parts.push(quoted ? h("bdi", null, quotedText(whole(part))) : part);
+      parts.push(quoted ? h(part.length > LONG ? "bdi" : "bdi.short", null, quotedText(whole(part))) : part);
     }
     at += piece.length;
     return parts;

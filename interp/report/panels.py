@@ -7,6 +7,7 @@ Its payload is plain JSON, so that an analysis can leave one in the run folder (
 """
 
 import json
+import re
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -51,12 +52,19 @@ class Panel:
 
 
 def _figure_payload(figure: "go.Figure") -> dict[str, Any]:
-    """Title, height and plotly's JSON of a figure that takes the width of its place on the page."""
+    """Title, height and plotly's JSON of a figure that takes the width of its place, in the page's words."""
     figure = deepcopy(figure)  # the caller's keeps its title and size
-    title, height = figure.layout.title.text, figure.layout.height
+    title, height = _in_its_words(figure.layout.title.text), figure.layout.height
+    for axis in (*figure.select_xaxes(), *figure.select_yaxes()):
+        axis.title.text = _in_its_words(axis.title.text)
     above = 56 if any(note.yref == "paper" and note.y >= 0.99 for note in figure.layout.annotations) else 28
     figure.update_layout(title=None, width=None, margin=dict(l=56, r=12, t=above, b=48))
     return {"title": title, "height": height, "figure": json.loads(figure.to_json())}
+
+
+def _in_its_words(title: str | None) -> str | None:
+    """Features, as the page calls latents."""
+    return title and re.sub(r"\blatent(s?)\b", r"feature\1", title)
 
 
 def _table_payload(table: "pd.DataFrame") -> dict[str, list]:

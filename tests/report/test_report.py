@@ -631,7 +631,9 @@ def test_a_panel_leaves_the_figure_of_its_caller_as_it_was():
     figure = figures.density_histogram(pd.DataFrame({"density": [0.1, 0.0]}))
     before = figure.to_json()
     shown = Panel(note="mine", figure=figure).payload()
-    assert figure.to_json() == before and shown["title"] == figure.layout.title.text
+    assert figure.to_json() == before and figure.layout.title.text == "Firing density of the latents"
+    assert shown["title"] == "Firing density of the features", "in the page's word"
+    assert shown["figure"]["layout"]["yaxis"]["title"]["text"] == "features"
     assert shown["figure"]["layout"]["title"] == {} and "width" not in shown["figure"]["layout"]
 
 

@@ -53,7 +53,7 @@ KINDS: dict[str, Kind] = {}
 _NOUN = "the kind of predicates"
 
 
-def kinds_of(text: ReadText) -> dict[str, Kind]:
+def kinds_in(text: ReadText) -> dict[str, Kind]:
     """Return the kinds that say something of a text."""
     return {
         name: kind

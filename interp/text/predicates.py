@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float32, Int, Int32, Int64
 from torch import Tensor
 
 from interp.statistics.spacing import rows_of, spread_sequences
-from interp.text.kind_registry import kinds_of
+from interp.text.kind_registry import kinds_in
 from interp.text.kinds import KINDS
 from interp.text.positions import Positions
 from interp.text.read_text import ReadText
@@ -51,7 +51,7 @@ class Predicates:
         where tokens are only numbered."""
         text = ReadText.read(tokens, n_vocab, vocab)
         n_ctx = tokens.shape[1]
-        kinds = kinds_of(text)
+        kinds = kinds_in(text)
         ends = np.cumsum([kind.size(text) for kind in kinds.values()]).tolist()
         offsets = dict(zip(kinds, [0, *ends], strict=False))
         counts = np.zeros(ends[-1], np.int64)

@@ -11,7 +11,7 @@ In: rules. Out: the same in words, and as JSON.
 import json
 from typing import NamedTuple
 
-from interp.text.kind_registry import kinds_of
+from interp.text.kind_registry import kinds_in
 from interp.text.kinds import KINDS
 from interp.text.read_text import ReadText
 from interp.text.vocabulary import listed
@@ -77,7 +77,7 @@ def from_json(written: str, text: ReadText) -> Rule:
 
 
 def _atom(text: ReadText, kind: str, values: list[int], names: list[str]) -> Atom:
-    size = kinds_of(text)[kind].size(text)
+    size = kinds_in(text)[kind].size(text)
     if not values or len(values) != len(names) or not all(0 <= value < size for value in values):
         raise ValueError(f"{kind} has no {values!r} among {size}")
     return Atom(kind, tuple(values), tuple(map(str, names)))

@@ -8,7 +8,7 @@ import torch
 
 from interp.codes.reading import read_chunks
 from interp.codes.sparse_codes import SparseCodes
-from interp.text.kind_registry import kind, kinds_of
+from interp.text.kind_registry import kind, kinds_in
 from interp.text.kinds import KINDS
 from interp.text.positions import Positions
 from interp.text.predicates import Predicates
@@ -202,10 +202,10 @@ def test_exact_counts_of_any_rule_are_those_of_brute_force(monkeypatch):
     tokens = random_text(rng, 200, 40)
     predicates, fires = read(tokens), rng.random((tokens.size, 3)) < 0.05
     text, half = predicates.text, fit_half(tokens).numpy()
-    present = {kind: np.unique(values_everywhere(kind, text)) for kind in kinds_of(text)}
+    present = {kind: np.unique(values_everywhere(kind, text)) for kind in kinds_in(text)}
 
     def drawn():
-        kind = str(rng.choice(list(kinds_of(text))))
+        kind = str(rng.choice(list(kinds_in(text))))
         values = present[kind][present[kind] >= 0]
         values = rng.choice(values, min(len(values), rng.integers(1, 4)), replace=False).tolist()
         return Atom(kind, tuple(values), tuple(map(str, values)))

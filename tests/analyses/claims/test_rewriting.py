@@ -14,7 +14,7 @@ from interp.activations.harvesting import harvest
 from interp.codes.sparse_codes import SparseCodes
 from interp.evaluation.baselines import FixedDictionary
 from interp.features.feature_store import FeatureStore
-from interp.text.kind_registry import kinds_of
+from interp.text.kind_registry import kinds_in
 from interp.text.kinds import KINDS
 from interp.text.positions import Positions
 from interp.text.predicates import Predicates
@@ -63,7 +63,7 @@ def random_rules(predicates, n, seed=0):
         return an_atom(kind, *values.tolist())
 
     def rule():
-        kinds = rng.choice(list(kinds_of(corpus)), rng.integers(1, MAX_ATOMS + 1), replace=False)
+        kinds = rng.choice(list(kinds_in(corpus)), rng.integers(1, MAX_ATOMS + 1), replace=False)
         return tuple(atom(str(kind)) for kind in kinds)
 
     return [rule() for _ in range(n)]

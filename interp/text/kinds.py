@@ -23,9 +23,7 @@ import numpy as np
 
 from interp.text import spellings
 from interp.text.kind_registry import (
-    KINDS as KINDS,
-)
-from interp.text.kind_registry import (
+    KINDS,
     Values,
     kind,
     register_place,
@@ -38,6 +36,16 @@ from interp.text.positions import Positions
 from interp.text.read_text import ABOUT_GRAINS, ROLE_GRAINS, TOPIC_GRAINS, ReadText
 from interp.text.vocabulary import quoted
 from interp.text.words import HASH_BITS
+
+__all__ = [
+    "KINDS",
+    "kind",
+    "register_place",
+    "register_spelling",
+    "register_token",
+    "register_topic",
+    "register_window",
+]
 
 AROUND = 12
 """Tokens on either side."""

@@ -160,7 +160,7 @@ def with_fonts(svg: str) -> str:
 
 
 def _collect(element: ElementTree.Element, inherited: Face, letters: dict[Face, set[int]]) -> None:
-    """Return the letters below an element by the font that they are in."""
+    """Collect the letters below an element by the font that they are in."""
     css = dict(re.findall(r"font-(family|weight|style):\s*([^;]+)", element.get("style", "")))
     weight = css.get("weight", "")
     face = Face(
@@ -175,7 +175,7 @@ def _collect(element: ElementTree.Element, inherited: Face, letters: dict[Face, 
 
 
 def _rules(face: Face, letters: set[int]) -> Iterator[str]:
-    """Return an `@font-face` for each font file that letters come from: the first of the ranked fonts that has them."""
+    """Yield an `@font-face` for each font file that letters come from: the first of the ranked fonts that has them."""
     from fontTools.ttLib import TTFont
 
     names = [name.strip(" '\"") for name in face.families.split(",")]
@@ -197,7 +197,7 @@ def _rules(face: Face, letters: set[int]) -> Iterator[str]:
 
 
 def ranked_fonts(names: list[str], face: Face) -> Iterator[tuple[Path, int]]:
-    """Return font files, each with the number of the font in it, the best for the names first."""
+    """Yield font files, each with the number of the font in it, the best for the names first."""
     pattern = ",".join(re.sub(r"([\\:,-])", r"\\\1", name) for name in names)
     for line in _matches(pattern + ":bold" * face.bold + ":italic" * face.italic).splitlines():
         file, index = line.split("\t")

@@ -87,7 +87,7 @@ def colour_bar(title: str, **position: Any) -> dict[str, Any]:
 def coloured(
     tables: pd.DataFrame | Mapping[str, pd.DataFrame], *columns: str, alone: str = ""
 ) -> Iterator[tuple[str, pd.DataFrame, str]]:
-    """Return tables by name, each with its name and its colour; one table goes by the name `alone`. Raises ValueError
+    """Yield tables by name, each with its name and its colour; one table goes by the name `alone`. Raises ValueError
     for one that lacks a column."""
     named = tables if isinstance(tables, Mapping) else {alone: tables}
     for (name, table), colour in zip(named.items(), SEQUENCE * len(named), strict=False):

@@ -117,7 +117,7 @@ class Trial:
             lambda made: "no verdict on meaning: the rows are no text" if (made.verdict == "no_context").any() else "",
         )
         warned: list[str] = []
-        with _warnings_of("interp.evaluation.quality", warned):
+        with _warnings_of("interp.evaluation.splice", warned):
             self.attempt(
                 "quality",
                 lambda: quality_table(model, hook, {"SAE": needed(sae)}, inputs[:20]),

@@ -38,7 +38,7 @@ from interp import Run
 from interp.activations import ActivationStore
 from interp.activations.hooks import Model
 from interp.codes.sparse_codes import Dictionary, SparseCodes, limit_on
-from interp.evaluation.quality import Replace, Splice, recovered
+from interp.evaluation.splice import Replace, Splice, recovered
 from interp.features.feature_store import FeatureStore
 from interp.features.scan import dictionary_digest
 from interp.features.scan_checks import check_scan_of, check_table, identity, scan_digests

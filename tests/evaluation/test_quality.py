@@ -6,7 +6,8 @@ import torch
 from interp.activations.next_tokens import NoNextTokens, check_predicts_next
 from interp.evaluation.baselines import FixedDictionary, NeuronDictionary, RandomDictionary
 from interp.evaluation.downstream import cross_entropies
-from interp.evaluation.quality import evaluate_dictionary, quality_table, ratio_error
+from interp.evaluation.quality import evaluate_dictionary, quality_table
+from interp.evaluation.splice import ratio_error
 from interp.sae import TopK
 from interp.sae.model import Crosscoder, Transcoder
 from models.transformer import Transformer, TransformerConfig
@@ -101,7 +102,7 @@ def losses_of_sequences(model, tokens, dictionary, unigram):
 def test_of_many_tokens_the_ablations_get_a_part(model, tokens, monkeypatch):
     dictionary, reports = RandomDictionary(16, 40, 5, seed=3), []
     whole = evaluate_dictionary(model, HOOK, dictionary, tokens, batch_size=4, exclude=[BOS])
-    monkeypatch.setattr("interp.evaluation.quality.PART_TOKENS", 40)
+    monkeypatch.setattr("interp.evaluation.splice.PART_TOKENS", 40)
     asked = {"batch_size": 4, "exclude": [BOS], "progress": lambda *report: reports.append(report)}
     part = evaluate_dictionary(model, HOOK, dictionary, tokens, unigram_loss=100.0, **asked)
     assert reports[-1][:2] == (3 * 13 + 2 * 5, 3 * 13 + 2 * 5)  # sequences 0, 3, 6, 9 and 12
@@ -120,7 +121,7 @@ def test_baselines_get_a_part_on_which_they_are_held_against_the_clean_model(mod
     whole = quality_table(model, HOOK, dictionaries, tokens, **asked).set_index("dictionary")
     few = quality_table(model, HOOK, dictionaries, tokens, **asked, **baselines).set_index("dictionary")
     pd.testing.assert_frame_equal(few, whole, check_exact=True)  # of so few tokens all are taken
-    monkeypatch.setattr("interp.evaluation.quality.PART_TOKENS", 40)
+    monkeypatch.setattr("interp.evaluation.splice.PART_TOKENS", 40)
     reports = []
     report = {"progress": lambda *told: reports.append(told[:2])}
     part = quality_table(model, HOOK, dictionaries, tokens, **asked, **baselines, **report).set_index("dictionary")
@@ -249,7 +250,7 @@ def test_a_table_has_a_row_a_dictionary_and_leaves_the_model_as_it_was(model, to
 def test_what_memory_does_not_hold_is_run_again(model, tokens, monkeypatch):
     asked = model, HOOK, RandomDictionary(16, 40, 5), tokens
     held = evaluate_dictionary(*asked, batch_size=4)
-    monkeypatch.setattr("interp.evaluation.quality._HELD_BYTES", 6000)
+    monkeypatch.setattr("interp.evaluation.splice._HELD_BYTES", 6000)
     assert evaluate_dictionary(*asked, batch_size=4) == held
 
 

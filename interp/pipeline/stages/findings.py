@@ -34,7 +34,7 @@ LATENT_SECONDS, TEXT_SECONDS = 3.5e-3, 3.0
 
 def _quality_cost(sizes: Sizes) -> Cost:
     """All tokens go once up to the hook, and on as they are and with the SAE; a part with baselines and ablations."""
-    from interp.evaluation.quality import PART_TOKENS
+    from interp.evaluation.splice import PART_TOKENS
 
     part = sizes.held_out / max(1, sizes.held_out // PART_TOKENS)
     passes = sizes.passes(sizes.held_out, before=1, behind=2) + sizes.passes(part, behind=5)

@@ -1,0 +1,300 @@
+"""A model on tokens with something else in place of what it holds at a hook: one pass for each that stands in.
+
+The model runs once up to the hook (twice, where what goes through it is more than memory should hold: the mean must be
+known first), and from there on once for each thing that is spliced in (`evaluation.downstream`). Of many tokens the
+ablations, which cost several nats, and the dictionaries that are named as baselines get a part, sequences at equal
+distances. What an ablation adds to the clean cross-entropy there is taken for what it adds everywhere; a baseline
+recovers everywhere the share that it recovers there, held against the cost of having nothing on the same sequences. The
+standard error counts that too.
+
+Positions of excluded tokens (BOS), and those whose norm is above the limit of the dictionary (attention sinks,
+`activations.row_statistics`), keep their own activation in every case.
+"""
+
+import logging
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Float64, Int
+from torch import Tensor
+
+from interp.activations.hooks import Model, evaluating, module_of, to_model
+from interp.activations.model_passes import NormSample, check_model_takes
+from interp.activations.next_tokens import NoNextTokens, check_predicts_next
+from interp.activations.row_statistics import Moments, is_within
+from interp.codes.sparse_codes import Dictionary
+from interp.evaluation.dictionary_hooks import DictionaryHooks, dictionary_hooks
+from interp.evaluation.downstream import Downstream, Entered, enter
+from interp.evaluation.shortcuts import downstream_of
+from interp.runtime.progress import Progress
+from interp.storage.checks import check_at_least, check_finite
+
+log = logging.getLogger(__name__)
+
+Replace = Callable[[Tensor, Tensor], Tensor]
+"""From activations [row, d_in] of a batch at the hook that is read, and their ids seq * n_ctx + pos in the tokens
+(ascending, on the CPU), to what stands in at the hook that is written."""
+_HELD_BYTES = 1 << 28
+"""Bytes of activations that the first pass keeps for the second."""
+_LOGITS_AT_ONCE = 1 << 25
+"""Logits per batch, of a model that holds all at once; peak use is about twice this."""
+PART_TOKENS = 5_000
+"""On about so many tokens at least ablations and baselines are run. What an ablation costs differs by some 3 nats
+between tokens, and so is known to 0.05 of 5 to 10 nats: of what a dictionary loses that is 1 %."""
+
+
+@dataclass
+class Losses:
+    """What a pass with several things spliced in one after the other found."""
+
+    ce: dict[str, float]
+    """Nats a token of each; NaN where the model predicts no next tokens."""
+    n_spliced: dict[str, int]
+    """The rows that each replaced in the passes that its cross-entropy is of."""
+    squared_error: dict[str, float]
+    """Σ ‖y − ŷ‖² of each, over the rows that it replaced."""
+    recovered_se: dict[str, float]
+    """The standard error of the share that each recovers."""
+    ce_clean: float = math.nan
+    ce_mean_ablated: float = math.nan
+    ce_zero_ablated: float = math.nan
+    ce_unigram: float = math.nan
+
+    @property
+    def ce_nothing(self) -> float:
+        return min(self.ce_zero_ablated, self.ce_unigram)
+
+
+class _Rows(NamedTuple):
+    """The rows of a batch that may be replaced, and those above the norm limit."""
+
+    entered: Entered
+    tokens: Int[Tensor, "seq pos"]
+    seq: Int[Tensor, " seq"]
+    """The number of each sequence."""
+    x: Float[Tensor, "row d_in"]
+    y: Float[Tensor, "row d_out"]
+    where: Int[Tensor, " row"]
+    """In the batch."""
+    ids: Int[Tensor, " row"]
+    outlying_x: Float[Tensor, "outlier d_in"]
+    outlying_y: Float[Tensor, "outlier d_out"]
+
+
+class Splice:
+    """The splice of dictionaries into one hook of a model: the tokens to run, which positions may be replaced, and
+    mean and variance of what is there."""
+
+    def __init__(
+        self,
+        model: Model,
+        hook_name: str,
+        dictionaries: Mapping[str, Dictionary],
+        tokens: Int[Tensor, "seq pos"],
+        batch_size: int,
+        exclude: Sequence[int],
+        progress: Progress,
+        unigram_loss: float | None = None,
+        *,
+        baselines: Collection[str] = (),
+        writes: str | None = None,
+    ):
+        check_at_least(1, batch_size=batch_size)
+        self.hooks = _common_hooks(dictionaries, model, hook_name, writes)
+        if unknown := sorted(set(baselines) - set(dictionaries)):
+            raise ValueError(f"baselines {', '.join(unknown)} are not among the dictionaries {', '.join(dictionaries)}")
+        if tokens.is_floating_point():
+            raise ValueError(f"tokens are floats {tuple(tokens.shape)}: quality is of models that read token ids")
+        self.model = module_of(model)
+        self.tokens = tokens.long()
+        check_model_takes(self.model, self.tokens)
+        self.keep = ~torch.isin(tokens, torch.tensor(list(exclude), dtype=tokens.dtype, device=tokens.device))
+        if not self.keep.any() or tokens.shape[1] < 2:
+            raise ValueError(f"tokens {tuple(tokens.shape)} without ids {list(exclude)} leave nothing to evaluate on")
+        self.behind: Downstream | None = None
+        try:
+            check_predicts_next(model, self.tokens)
+            self.behind = downstream_of(self.model, self.hooks, self.tokens[:2])
+            if self.behind.holds_logits:
+                batch_size = min(batch_size, max(1, _LOGITS_AT_ONCE // (tokens.shape[1] * self.behind.d_vocab)))
+        except NoNextTokens as reason:
+            log.warning("cross-entropies are left out: %s", reason)
+        self.batch_size, self.unigram_loss = batch_size, unigram_loss
+        self.progress = progress
+        self.done = 0
+        self._baselines = frozenset(baselines)
+        self._part_step = max(1, tokens.numel() // PART_TOKENS)
+        n_part = len(range(0, len(tokens), self._part_step))
+        n_whole = 2 + len(dictionaries) - len(self._baselines)  # once up to the hook, once as it is
+        self.total = n_whole * len(tokens) + (2 + len(self._baselines)) * n_part
+        self.inside, self.outside = Moments(), Moments()
+        self._held = dict[int, Entered]()
+        self._free_bytes = _HELD_BYTES
+        self._see_rows(hook_name, dictionaries)
+
+    def losses(
+        self, replacements: Mapping[str, Replace], see_outliers: Callable[[Tensor, Tensor], None] = lambda x, y: None
+    ) -> Losses:
+        """Splice in each of the replacements, the mean, zeros and nothing; `see_outliers` is shown the rows (x, y) that
+        stay as they are since they are above the norm limit."""
+        mean = self.inside.mean.float()
+        ablations: dict[str, Replace] = {
+            "mean-ablated model": lambda x, _: mean.to(x.device).expand(len(x), -1),
+            "zero-ablated model": lambda x, _: mean.new_zeros(1, device=x.device).expand(len(x), len(mean)),
+        }
+        replaced, error = dict.fromkeys(replacements, 0), dict.fromkeys(replacements, 0.0)
+        losses = {name: torch.full((len(self.tokens),), math.nan).double() for name in (*replacements, *ablations)}
+        clean = torch.full((len(self.tokens),), math.nan).double()
+        for rows in self._batches():
+            if len(rows.outlying_x):
+                see_outliers(rows.outlying_x, rows.outlying_y)
+            part = rows.seq % self._part_step == 0
+            for name, replace in replacements.items():
+                y_hat = replace(rows.x, rows.ids).to(rows.y)
+                error[name] += float((rows.y - y_hat).double().square().sum())
+                here = part if name in self._baselines else torch.ones_like(part)
+                losses[name][rows.seq[here]] = self._losses(rows, y_hat - rows.y, here)
+                replaced[name] += int(here[rows.ids // self.tokens.shape[1] - rows.seq[0]].sum())
+                self._advance(int(here.sum()), f"splicing {name}")
+            for name, replace in ablations.items():
+                change = replace(rows.x, rows.ids) - rows.y
+                losses[name][rows.seq[part]] = self._losses(rows, change, part)
+                self._advance(int(part.sum()), name)
+            clean[rows.seq] = self._losses(rows, torch.zeros_like(rows.y), torch.ones_like(part))
+            self._advance(len(rows.seq), "clean model")
+        added = {name: each - clean for name, each in losses.items()}
+        by_mean, by_zeros = (added.pop(name) for name in ablations)
+        unigram = _entropy(self.tokens[:, 1:]) if self.unigram_loss is None else self.unigram_loss
+        ce_clean = float(clean.mean())
+        ce_zero_ablated = ce_clean + float(by_zeros.nanmean())
+        nothing = by_zeros if ce_zero_ablated < unigram else unigram - clean
+        return Losses(
+            ce={name: ce_clean + _mean_lost(lost, nothing) for name, lost in added.items()},
+            n_spliced=replaced if self.behind else dict.fromkeys(replacements, 0),
+            squared_error=error,
+            recovered_se={name: ratio_error(lost, nothing) for name, lost in added.items()},
+            ce_clean=ce_clean,
+            ce_mean_ablated=ce_clean + float(by_mean.nanmean()),
+            ce_zero_ablated=ce_zero_ablated,
+            ce_unigram=unigram if self.behind else math.nan,
+        )
+
+    def _see_rows(self, hook_name: str, dictionaries: Mapping[str, Dictionary]) -> None:
+        """Take mean and variance of what the hook holds, after a check of its widths."""
+        sample = NormSample()
+        for rows in self._batches():
+            if not self.inside.n and not self.outside.n:
+                for name, each in dictionaries.items():
+                    _check_widths(name, each, rows, hook_name)
+            self.inside.add(rows.y)
+            self.outside.add(rows.outlying_y)
+            if self.hooks.limit is None:
+                sample.add(torch.arange(len(rows.x)), rows.x)
+            self._advance(len(rows.tokens), "activations")
+        self._free_bytes = 0  # what is held now is for the next pass
+        if not self.inside.n:
+            raise ValueError(f"every activation at {hook_name} is above the norm limit {self.hooks.limit:.4g}")
+        if self.hooks.limit is None and (outliers := sample.outliers(self.tokens.shape[1], "auto")).dominate:
+            remedy = f"metadata['norm_limit'] = {outliers.limit:.4g} of the dictionary leaves them out"
+            log.warning("%s: %s, and decide on FVU and cross-entropies; %s", hook_name, outliers.summary, remedy)
+
+    def _batches(self) -> Iterator[_Rows]:
+        n_ctx = self.tokens.shape[1]
+        with evaluating(self.model):
+            for start in range(0, len(self.tokens), self.batch_size):
+                here = slice(start, start + self.batch_size)
+                tokens = to_model(self.model, self.tokens[here])
+                entered = self._held.pop(start, None) or self._enter(start, tokens)
+                where = self.keep[here].flatten().nonzero()[:, 0].to(entered.acts.device)
+                x, y = (acts.flatten(0, 1).flatten(1)[where] for acts in (entered.acts, entered.target))
+                usable = x.new_ones(len(x), dtype=torch.bool)
+                if self.hooks.limit is not None:
+                    usable = is_within(x, self.hooks.limit)
+                x, y = x.float(), y.float()
+                ids = start * n_ctx + where[usable].cpu()
+                seq = torch.arange(start, start + len(tokens))
+                yield _Rows(entered, tokens, seq, x[usable], y[usable], where[usable], ids, x[~usable], y[~usable])
+
+    def _enter(self, start: int, tokens: Int[Tensor, "seq pos"]) -> Entered:
+        """Return a pass up to the hook; it is held for the next time while there is room."""
+        entered = self.behind.enter(tokens) if self.behind else enter(self.model, self.hooks, tokens)
+        n_bytes = sum(acts.nbytes for acts in entered if acts is not None)
+        if n_bytes <= self._free_bytes:
+            self._held[start], self._free_bytes = entered, self._free_bytes - n_bytes
+        return entered
+
+    def _losses(
+        self, rows: _Rows, change: Float[Tensor, "row d_out"], of: Bool[Tensor, " seq"]
+    ) -> Float64[Tensor, " of"]:
+        """Nats a token of the sequences `of` a batch with `change` added to the rows; NaN without next tokens."""
+        if self.behind is None or not of.any():
+            return torch.full((int(of.sum()),), math.nan).double()
+        added = change.new_zeros(rows.tokens.numel(), change.shape[1]).index_copy_(0, rows.where, change)
+        stream = None if rows.entered.stream is None else rows.entered.stream[of]
+        added = added.unflatten(0, rows.tokens.shape)[of]
+        return self.behind.losses(rows.tokens[of], stream, added).double().mean(1).cpu()
+
+    def _advance(self, n: int, note: str) -> None:
+        self.done += n
+        self.progress(self.done, self.total, note)
+
+
+def _common_hooks(
+    dictionaries: Mapping[str, Dictionary], model: Model, hook_name: str, writes: str | None
+) -> DictionaryHooks:
+    """Return the hook that all dictionaries read and the one that all write, and the lowest of their norm limits."""
+    if not isinstance(dictionaries, Mapping):
+        kind = type(dictionaries).__name__
+        raise ValueError(f"dictionaries is a {kind}: the order is (model, hook, {{name: dictionary}}, tokens)")
+    hooks = {name: dictionary_hooks(model, hook_name, each, writes) for name, each in dictionaries.items()}
+    (first, common), *others = hooks.items()
+    for name, each in others:
+        if each.writes != common.writes:
+            raise ValueError(f"{name} does not write the hook that {first} writes: measure them apart")
+    limit = min((each.limit for each in hooks.values() if each.limit is not None), default=None)
+    return common._replace(limit=limit)
+
+
+def _check_widths(name: str, dictionary: Dictionary, rows: _Rows, hook_name: str) -> None:
+    check_finite(W_dec=dictionary.W_dec, b_dec=dictionary.b_dec)
+    if (width := rows.x.shape[1]) != dictionary.d_in:
+        raise ValueError(f"{name} reads width {dictionary.d_in}, but {hook_name} has width {width}")
+    if (width := rows.y.shape[1]) != (d_out := dictionary.W_dec.shape[1]):
+        raise ValueError(f"{name} writes width {d_out}, but the hook that it writes has width {width}")
+
+
+def recovered(clean: float, spliced: float, ablated: float) -> float:
+    """Return the share of the cross-entropy that ablation costs; NaN where it costs nothing."""
+    return (ablated - spliced) / (ablated - clean) if ablated != clean else float("nan")
+
+
+def _mean_lost(lost: Float[Tensor, " seq"], costs: Float[Tensor, " seq"]) -> float:
+    """Return the mean over all sequences; of what is known of a part (elsewhere NaN) its ratio to the costs there,
+    times the mean of all costs."""
+    known = ~lost.isnan()
+    here = costs[known].nanmean()
+    return float(lost[known].mean() * (costs.nanmean() / here if here else 1))
+
+
+def ratio_error(lost: Float[Tensor, " seq"], costs: Float[Tensor, " seq"]) -> float:
+    """Return the standard error of 1 − mean(lost) / mean(costs), to first order: of the sequences of which what is lost
+    is known (not NaN), and of the costs that are known of these, which may be fewer."""
+    lost, costs = lost[known := ~lost.isnan()], costs[known]
+    both = ~costs.isnan()
+    n = len(lost)
+    m = int(both.sum())
+    if m < 2:
+        return math.nan
+    covariance = torch.cov(torch.stack([lost[both], costs[both]]))
+    share, cost = float(lost.mean() / costs.nanmean()), float(costs.nanmean())
+    variance = float(lost.var()) / n + share**2 * float(covariance[1, 1]) / m - 2 * share * float(covariance[0, 1]) / n
+    return math.sqrt(max(variance, 0.0)) / abs(cost)
+
+
+def _entropy(tokens: Int[Tensor, "seq pos"]) -> float:
+    """Nats a token of unigrams counted on the tokens themselves: no unigrams have less there."""
+    share = torch.bincount(tokens.flatten()).double() / tokens.numel()
+    return float(-torch.special.xlogy(share, share).sum())

@@ -19,7 +19,7 @@ import pytest
 import tomli_w
 
 from interp.cli import main
-from interp.cli.console import is_expected, one_line
+from interp.cli.error_lines import is_expected, one_line
 from interp.pipeline.config import RunConfig
 from tests.tiny import SECTIONS
 
@@ -194,7 +194,7 @@ DRIVER = """
 import json, os, signal, sys
 import interp.activations.harvesting, interp.report, interp.features.feature_store, interp.sae, models.corpus
 from interp.cli import main
-from interp.cli.console import Bar
+from interp.cli.progress_bar import Bar
 
 for number, (calls, step, words) in enumerate(json.loads(sys.argv[1])):
     count = 0

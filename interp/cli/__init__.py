@@ -20,11 +20,12 @@ import typer
 from typer import Option
 
 from interp.cli.comparison_commands import compare_command
-from interp.cli.console import is_expected, is_first, is_from_library, is_shared, one_line, usage_line
+from interp.cli.error_lines import is_expected, is_from_library, one_line, usage_line
 from interp.cli.feature_commands import rank_command, report_command, scan_command
 from interp.cli.graph_command import graph_command
 from interp.cli.judge_command import judge_command
 from interp.cli.model_commands import harvest_command, nulls_command, quality_command, tokenize_command
+from interp.cli.progress_bar import is_first, is_shared
 from interp.cli.run_commands import (
     demo_command,
     explore_command,

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from interp.cli.console import Bar, is_first, is_shared
 from interp.cli.paths import (
     OVERWRITE,
     PART,
@@ -21,6 +20,7 @@ from interp.cli.paths import (
     say_which_hook,
     write_table,
 )
+from interp.cli.progress_bar import Bar, is_first, is_shared
 from interp.storage.folder_kinds import find, is_run
 from interp.storage.parts import parse_part
 

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 from typer import Argument, Option
 
-from interp.cli.console import Bar
 from interp.cli.paths import OVERWRITE, check_writable
+from interp.cli.progress_bar import Bar
 
 
 def graph_command(

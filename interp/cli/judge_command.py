@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from typer import Argument, Option
 
-from interp.cli.console import Bar, assignment, toml_value
 from interp.cli.paths import OVERWRITE, check_writable, read_table
+from interp.cli.progress_bar import Bar
+from interp.cli.toml_values import assignment, toml_value
 from interp.storage.folder_kinds import find, is_run
 
 if TYPE_CHECKING:

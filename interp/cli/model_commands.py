@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from typer import Argument, Option
 
-from interp.cli.console import Bar, is_first
 from interp.cli.paths import OVERWRITE, TABLES, check_writable, load_named_model, load_named_sae, only_hook, write_table
+from interp.cli.progress_bar import Bar, is_first
 from interp.storage.addresses import address_of
 
 MODEL = (

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from typer import Option
 
-from interp.cli.console import is_first, one_line
+from interp.cli.error_lines import one_line
+from interp.cli.progress_bar import is_first
 from interp.storage.folder_kinds import check_local, find, looks_like_path
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from typer import Argument, Option
 
-from interp.cli.console import Bar
 from interp.cli.graph_command import graph_command
 from interp.cli.paths import OVERWRITE, check_writable, say_which_hook
+from interp.cli.progress_bar import Bar
 from interp.storage.folder_kinds import check_exists
 
 if TYPE_CHECKING:

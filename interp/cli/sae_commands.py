@@ -14,8 +14,10 @@ import docstring_parser
 import typer
 from typer import Argument, Option
 
-from interp.cli.console import Bar, assignment, is_first, one_line, toml_value, toml_values
+from interp.cli.error_lines import one_line
 from interp.cli.paths import OVERWRITE, check_writable, load_named_sae, only_hook
+from interp.cli.progress_bar import Bar, is_first
+from interp.cli.toml_values import assignment, toml_value, toml_values
 
 if TYPE_CHECKING:
     from interp.sae import SAEConfig

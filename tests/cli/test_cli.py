@@ -21,7 +21,7 @@ import torch
 from interp import ranking_evidence
 from interp.activations import ActivationStore
 from interp.cli import COMMANDS, main
-from interp.cli.console import Bar
+from interp.cli.progress_bar import Bar
 from interp.cli.sae_commands import field_lines
 from interp.features.verdict_names import UNTESTED
 from interp.pipeline.stages import STAGES
@@ -443,7 +443,7 @@ def test_a_mistake_is_told_by_the_first_process_only(folder, tmp_path, capsys, m
 
 def test_progress_off_a_terminal_is_a_line_every_ten_seconds(monkeypatch, capsys):
     times = iter([0.0, 0.0, 0.0, 20.0, 31.0])
-    monkeypatch.setattr("interp.cli.console.time.monotonic", lambda: next(times))
+    monkeypatch.setattr("interp.cli.progress_bar.time.monotonic", lambda: next(times))
     bar = Bar("sae")
     for done in (100, 300, 400):
         bar(done, 1000, "loss 0.123")
@@ -458,7 +458,7 @@ def test_progress_off_a_terminal_is_a_line_every_ten_seconds(monkeypatch, capsys
 def test_a_long_step_is_told_after_a_second_of_it(monkeypatch, capsys, seconds, told):
     """The first advance comes after 8 seconds, of compiling say, which is not done again."""
     times = iter([0.0, 0.0, 0.0, *seconds])
-    monkeypatch.setattr("interp.cli.console.time.monotonic", lambda: next(times))
+    monkeypatch.setattr("interp.cli.progress_bar.time.monotonic", lambda: next(times))
     bar = Bar("sae")
     for done, note in ((0, ""), (10, "ten"), (11, "eleven"), (50, "fifty"))[: 1 + len(seconds)]:
         bar(done, 100, note)
@@ -466,7 +466,7 @@ def test_a_long_step_is_told_after_a_second_of_it(monkeypatch, capsys, seconds, 
 
 
 def test_a_silent_step_is_heard_of(monkeypatch, capsys):
-    monkeypatch.setattr("interp.cli.console._SECONDS_OF_SILENCE", 0.02)
+    monkeypatch.setattr("interp.cli.progress_bar._SECONDS_OF_SILENCE", 0.02)
     with Bar("ranking") as bar:
         bar(0, 7, "background")
         heard, deadline = "", time.monotonic() + 30

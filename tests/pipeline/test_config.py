@@ -5,8 +5,8 @@ import tomllib
 import pytest
 import tomli_w
 
-from interp.cli.console import toml_value, toml_values
 from interp.cli.sae_commands import field_lines
+from interp.cli.toml_values import toml_value, toml_values
 from interp.pipeline.config import RunConfig
 from interp.pipeline.validation import sae_config
 from interp.sae import ARCHITECTURES, BatchTopKConfig, JumpReLUConfig, MatryoshkaConfig, ReLUConfig

@@ -1,0 +1,70 @@
+"""Errors as the command line shows them: one line each, with what to do."""
+
+import errno
+import sys
+import traceback
+from typing import Any
+
+_LIBRARIES = (
+    ("safetensors", "SafetensorError"),
+    ("pyarrow", "ArrowException"),
+    ("duckdb", "Error"),
+    ("sqlite3", "Error"),
+)
+"""Errors of libraries about a file that they read or write, which are no ValueError."""
+_FULL = (f"os error {errno.ENOSPC}", "No space left on device", "database or disk is full")
+_NO_MEMORY = ("not enough memory", "can't allocate memory", "Allocation failed")
+_LONGEST = 2000
+"""Characters of an error: a library may quote the whole of a damaged file."""
+
+
+def is_expected(error: BaseException) -> bool:
+    """Tell whether an error is about the input, the disk or the memory; other errors are ours, and keep their
+    traceback."""
+    loaded = [(sys.modules[name], kind) for name, kind in _LIBRARIES if name in sys.modules]
+    kinds = (ValueError, OSError, MemoryError, *(getattr(module, kind) for module, kind in loaded))
+    return isinstance(error, kinds) or _is_out_of_memory(error)
+
+
+def is_from_library(error: BaseException) -> bool:
+    """Tell whether code outside `interp` and `models` raised an error: its message may not say what to do."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_globals.get("__name__", "").partition(".")[0] not in ("interp", "models")
+
+
+def one_line(error: BaseException) -> str:
+    """Write an error on one line, with the remedy where the disk or the memory is full."""
+    if isinstance(error, OSError) and error.errno and error.filename and error.errno != errno.ENOSPC:
+        return f"{printable(str(error.filename))}: {error.strerror}"
+    message = printable(str(error)) or type(error).__name__
+    if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or any(words in message for words in _FULL):
+        file = f" ({printable(str(error.filename))})" if isinstance(error, OSError) and error.filename else ""
+        return f"the disk is full{file}: free some space and run the same command again"
+    if _is_out_of_memory(error):
+        return f"there is not enough memory ({message}): lower the batch size, the latents or the tokens"
+    return message
+
+
+def printable(text: str) -> str:
+    """Return the text on one line, its control characters written out: a name from a file must not steer the
+    terminal."""
+    line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in " ".join(text.split()))
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} … {line[-_LONGEST // 2 :]}"
+
+
+def usage_line(error: Any) -> str:
+    """Tell what is wrong with the words of a command (typer's error), the nearest option, and where to read on."""
+    message = printable(error.format_message()).removesuffix(".")
+    if near := getattr(error, "possibilities", None):
+        message = f"{printable(error.message)}. Did you mean {', '.join(map(printable, near))}?"
+    elif hasattr(error.__cause__, "errors"):  # pydantic says what a value should be, and not what it was
+        value = error.__cause__.errors()[0]["input"]
+        message = message.replace("Invalid value for", f"Invalid value {value!r} for").replace("Value error, ", "")
+    context = getattr(error, "ctx", None)
+    return f"{message} (see {context.command_path if context else 'interp'} --help)"
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
+    )

@@ -1,0 +1,126 @@
+"""Progress of a command. Under `torchrun` the first process speaks."""
+
+import os
+import sys
+import threading
+import time
+from typing import Any
+
+_SECONDS_A_LINE, _SECONDS_OF_SILENCE = 10.0, 60.0
+_SECONDS_MEASURED, _SECONDS_OF_LONG_WORK = 1.0, 60.0
+_LINE = "{desc}: {n:,} of {total:,}, {remaining} left{postfix}"
+
+
+def is_first() -> bool:
+    """Tell whether this is the only process, or the first of those that `torchrun` started."""
+    return "MASTER_ADDR" not in os.environ or os.environ.get("RANK", "0") == "0"
+
+
+def is_shared() -> bool:
+    """Tell whether this is one of several processes that `torchrun` started."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+class Bar:
+    """Progress of one long step, passed to the library as `progress`: tqdm's bar on a terminal, and elsewhere, as in
+    the log of a job, a plain line every ten seconds, or after a minute in which the step told nothing. Where a step
+    will take a minute or more, the first line comes as soon as a second of it has been measured.
+
+    What comes before a step's first advance, such as compiling, is not measured, as it is not done again."""
+
+    def __init__(self, name: str):
+        self.name = name
+        self._on_terminal = sys.stderr.isatty()
+        self._last_line = time.monotonic()
+        self._total: int | None = None
+        self._done = 0
+        self._note = ""
+        self._first: tuple[float, int] | None = None
+        """When the step first advanced, and how far."""
+        self._is_told = False
+        self._step: Any = None
+        self._timer: threading.Timer | None = None
+
+    def __call__(self, done: int, total: int, note: str) -> None:
+        if not is_first():
+            return
+        if total != self._total or done < self._done:
+            self._begin_step(done, total)
+        self._done, self._note = done, note
+        if self._on_terminal:
+            self._step.set_postfix_str(note, refresh=False)
+            self._step.update(done - self._step.n)
+            return
+        now = time.monotonic()
+        rate, is_measured = self._rate(now)
+        is_long = is_measured and total - done >= _SECONDS_OF_LONG_WORK * rate
+        if now - self._last_line >= _SECONDS_A_LINE or (is_long and not self._is_told):
+            self._last_line, self._is_told = now, True
+            print(self._line(done, total, now, note, rate), file=sys.stderr, flush=True)
+            self._listen()
+
+    def close(self) -> None:
+        """Take the bar off the terminal."""
+        if self._step is not None:
+            self._step.close()
+        self._step, self._total = None, None
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def __enter__(self) -> "Bar":
+        self(0, 1, "starting")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _begin_step(self, done: int, total: int) -> None:
+        self.close()
+        self._total = total
+        self._initial = done
+        self._began = time.monotonic()
+        self._first, self._is_told = None, False
+        if self._on_terminal:
+            from tqdm import tqdm
+
+            self._step = tqdm(
+                total=total,
+                initial=done,
+                desc=self.name,
+                leave=False,
+                dynamic_ncols=True,
+                bar_format="{bar:20} " + _LINE,
+                file=sys.stderr,
+            )
+        else:
+            self._listen()
+
+    def _listen(self) -> None:
+        """Tell that the step goes on where it is silent from now on."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = threading.Timer(_SECONDS_OF_SILENCE, self._repeat_status)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _repeat_status(self) -> None:
+        if self._total is None:  # closed meanwhile
+            return
+        minutes = (time.monotonic() - self._began) / 60
+        after = f"still at it after {minutes:.0f} min" + (f", {self._note}" if self._note else "")
+        print(f"{self.name}: {self._done:,} of {self._total:,}, {after}", file=sys.stderr, flush=True)
+        self._listen()
+
+    def _rate(self, now: float) -> tuple[float, bool]:
+        """Tell how much is done a second, and whether that was measured for long enough to be told."""
+        if self._first is None and self._done > self._initial:
+            self._first = now, self._done
+        elif self._first is not None and now - self._first[0] >= _SECONDS_MEASURED:
+            return (self._done - self._first[1]) / (now - self._first[0]), self._done > self._first[1]
+        return (self._done - self._initial) / max(now - self._began, 1e-9), False
+
+    def _line(self, done: int, total: int, now: float, note: str, rate: float) -> str:
+        from tqdm import tqdm
+
+        options: Any = {"prefix": self.name, "postfix": note, "bar_format": _LINE}
+        return tqdm.format_meter(done, total, now - self._began, rate=rate or None, initial=self._initial, **options)

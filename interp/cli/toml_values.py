@@ -1,0 +1,38 @@
+"""Values in the words of a command, written as in TOML."""
+
+import tomllib
+from typing import Any
+
+
+def toml_value(text: str) -> Any:
+    """Read `text` as TOML does, and words without quotes as a string: 32, 1e-3, true, [0.5, 0.5], cosine.
+
+    Raises ValueError for what begins like a list, a table or a quoted string and is none.
+    """
+    text = text.strip()
+    try:
+        return _parsed(f"{'0' if text.startswith('.') else ''}{text}")
+    except tomllib.TOMLDecodeError:
+        if text.startswith(("[", "{", '"', "'")):
+            raise ValueError(f'{text} is no TOML value: write it like [1, 2], {{key = 1}} or "text"') from None
+        return text
+
+
+def toml_values(text: str) -> list[Any]:
+    """Read several values with commas between: 16,32 or [0.5, 0.5],[0.25, 0.75] or linear,cosine."""
+    try:
+        return _parsed(f"[{text}]")
+    except tomllib.TOMLDecodeError:
+        return [toml_value(item) for item in text.split(",")]
+
+
+def assignment(text: str) -> tuple[str, str]:
+    """Part FIELD=VALUE in two; dashes in the field's name are underscores."""
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise ValueError(f"{text!r} must be FIELD=VALUE")
+    return name.strip().replace("-", "_"), value
+
+
+def _parsed(text: str) -> Any:
+    return tomllib.loads(f"value = {text}")["value"]

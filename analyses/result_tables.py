@@ -1,7 +1,7 @@
 """The results of each command as Markdown, for `analyses.results`: one function a command."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from statistics import median
+from statistics import mean, median, stdev
 from typing import Any
 
 Results = Mapping[str, Any]
@@ -299,6 +299,49 @@ def scorecard_in_short(results: Results) -> str:
         f"Planted latents, families held out: AUROC {both['mean']['auroc']:.3f}, ECE {both['mean']['ece']:.3f}; "
         f"transformers on planted text: AUROC {auroc:.3f}, ECE {learnt['verdict']['ece']:.3f}{readers}."
     )
+
+
+def dictionaries(results: Results) -> str:
+    """The claims, then of each run a row for each dictionary, the noise and the smallest difference of each number."""
+    parts = [essay({"dictionaries": results})]
+    for name, card in results["values"].items():
+        numbers = list(dict.fromkeys(number for each in card["values"].values() for number in each))
+        rows = [
+            [each, *(mean_and_deviation(values.get(number)) for number in numbers)]
+            for each, values in card["values"].items()
+        ]
+        rows += [[what, *(card[what].get(number) for number in numbers)] for what in ("noise", "smallest difference")]
+        accuracy = median(each["accuracy"] for each in card["spelling"])
+        letters = median(each["letters"] for each in card["spelling"])
+        spelling = (
+            f"A probe tells the first letter of {accuracy:.0%} of {card['words']:,} words, {letters:.0f} letters well"
+        )
+        if "fraction" not in numbers:
+            spelling += ": the model cannot spell, and absorption is not measured"
+        seconds = ", ".join(f"{measure} {taken:.0f}" for measure, taken in card["seconds"].items())
+        parts += [
+            table([f"dictionary, {name}", *numbers], rows),
+            f"{card['tasks']} tasks, hard ones: {', '.join(card['hard tasks'])}. {spelling}. Seconds of processor time "
+            f"of a dictionary: {seconds}; of the texts, once: {card['seconds of texts']:.0f}.",
+        ]
+    return "\n\n".join(parts)
+
+
+def dictionaries_in_short(results: Results) -> str:
+    """Which numbers tell trained dictionaries from nulls, and what the measures take."""
+    told = [claim["row"] for claim in results["claims"] if claim["holds"]]
+    taken = sum(seconds for card in results["values"].values() for seconds in card["seconds"].values())
+    return (
+        f"{len(told)} of {len(results['claims'])} numbers tell trained dictionaries from both nulls "
+        f"({', '.join(told)}); all measures take {taken / len(results['values']):.0f} s of a core for a dictionary."
+    )
+
+
+def mean_and_deviation(values: Sequence[float] | None) -> str | None:
+    """Of one value a seed."""
+    if not values:
+        return None
+    return f"{plain(mean(values))} ± {plain(stdev(values))}" if len(values) > 1 else plain(values[0])
 
 
 def learnt(results: Results) -> str:

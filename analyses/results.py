@@ -229,6 +229,13 @@ SECTIONS = (
         result_tables.scorecard_in_short,
     ),
     Section(
+        "dictionaries",
+        "A scorecard of dictionaries, beside nulls and what each measure can see",
+        "python -m analyses.scorecard.dictionaries runs/demo runs/smollm2 --k 8 32",
+        result_tables.dictionaries,
+        result_tables.dictionaries_in_short,
+    ),
+    Section(
         "families",
         "Families of models, stage by stage",
         "python -m analyses.families",

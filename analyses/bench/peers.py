@@ -22,6 +22,8 @@ from torch import Tensor
 
 SMALL_RATE = 1e-6
 SAMPLE_ROWS = 256
+SIGNUM_MOMENTUM = 0.95
+"""Of sparsify's Trainer."""
 SAELENS_KINDS = ("TopK", "BatchTopK", "MatryoshkaBatchTopK", "JumpReLU", "Standard", "Gated")
 MATRYOSHKA_SHARES = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 17 / 32)
 
@@ -91,27 +93,47 @@ def saelens_trainer(
 
 
 def sparsify(data: Sequence[Tensor], d_sae: int, k: int, autocast: bool = False) -> Contender:
-    if data[0].device.type == "cpu":
+    sae = sparsify_coder(data[0].shape[1], d_sae, k, data[0].device.type)
+    optimizer = torch.optim.Adam(sae.parameters(), lr=SMALL_RATE, fused=True)
+
+    def step(i: int) -> Any:
+        return sparsify_step(sae, optimizer, data[i % len(data)], autocast)
+
+    return Contender(step, lambda output: _l0(output.latent_acts))
+
+
+def sparsify_coder(d_in: int, d_sae: int, k: int, device: str = "cpu") -> Any:
+    """An untrained SparseCoder."""
+    if device == "cpu":
         os.environ["SPARSIFY_DISABLE_TRITON"] = "1"  # it would use Triton wherever that is installed
     from sparsify import SparseCoderConfig
     from sparsify.sparse_coder import SparseCoder
 
-    sae = SparseCoder(data[0].shape[1], SparseCoderConfig(num_latents=d_sae, k=k), device=data[0].device.type)
-    optimizer = torch.optim.Adam(sae.parameters(), lr=SMALL_RATE, fused=True)
+    return SparseCoder(d_in, SparseCoderConfig(num_latents=d_sae, k=k), device=device)
 
-    def step(i: int) -> Any:
-        with torch.autocast(data[0].device.type, torch.bfloat16, enabled=autocast):
-            output = sae(data[i % len(data)])
-        output.fvu.backward()
-        if sae.cfg.normalize_decoder:
-            sae.remove_gradient_parallel_to_decoder_directions()
-        optimizer.step()
-        optimizer.zero_grad()
-        if sae.cfg.normalize_decoder:
-            sae.set_decoder_norm_to_unit_norm()
-        return output
 
-    return Contender(step, lambda output: _l0(output.latent_acts))
+def sparsify_optimizer(sae: Any, lr: float) -> Any:
+    """The default one of its Trainer, whose evaluation mode puts the averaged weights in place."""
+    from schedulefree import ScheduleFreeWrapper
+    from sparsify.sign_sgd import SignSGD
+
+    optimizer = ScheduleFreeWrapper(SignSGD(sae.parameters(), lr=lr), momentum=SIGNUM_MOMENTUM)
+    optimizer.train()
+    return optimizer
+
+
+def sparsify_step(sae: Any, optimizer: Any, rows: Tensor, autocast: bool = False) -> Any:
+    """A step as its Trainer takes it, on rows that are there."""
+    with torch.autocast(rows.device.type, torch.bfloat16, enabled=autocast):
+        output = sae(rows)
+    output.fvu.backward()
+    if sae.cfg.normalize_decoder:
+        sae.remove_gradient_parallel_to_decoder_directions()
+    optimizer.step()
+    optimizer.zero_grad()
+    if sae.cfg.normalize_decoder:
+        sae.set_decoder_norm_to_unit_norm()
+    return output
 
 
 def dictionary_learning(kind: str, data: Sequence[Tensor], d_sae: int, k: int) -> Contender:

@@ -1,4 +1,5 @@
-"""What `bench_quality` trains: the same recipe by this library and by SAELens's trainer, on the same batches.
+"""What `bench.quality` and `scorecard.dictionaries` train: a recipe by this library, by SAELens's trainer, or by
+sparsify's coder and optimizer, on the same batches.
 
 In: `HookData`, a hook of a model with its store, and a `Recipe`. Out: a dictionary in a folder of its own, not trained
 again where it is there, with its FVU and L0 on validation text.
@@ -10,7 +11,7 @@ import io
 import json
 import time
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from analyses.bench.peers import MATRYOSHKA_SHARES, saelens_trainer
+from analyses.bench.peers import MATRYOSHKA_SHARES, saelens_trainer, sparsify_coder, sparsify_optimizer, sparsify_step
 from interp import Run, run_stages
 from interp.activations import ActivationStore
 from interp.activations.harvesting import harvest
@@ -109,10 +110,13 @@ def trained(data: HookData, recipe: Recipe, o: argparse.Namespace) -> dict[str, 
     if results.exists():
         return json.loads(results.read_text())
     start = time.perf_counter()
-    if recipe.trainer == "interp":
-        train_sae(data.store, data.hook, ours(recipe, o), folder, resume=False)
-    else:
-        theirs(data, recipe, folder, o)
+    match recipe.trainer:
+        case "interp":
+            train_sae(data.store, data.hook, ours(recipe, o), folder, resume=False)
+        case "SAELens":
+            theirs(data, recipe, folder, o)
+        case "sparsify":
+            sparsifys(data, recipe, folder, o)
     seconds = time.perf_counter() - start
     x, sae = data.validation, load_sae(folder)
     codes = sae.codes(x)
@@ -141,6 +145,8 @@ def ours(recipe: Recipe, o: argparse.Namespace) -> SAEConfig:
     match recipe.kind:
         case "TopK":
             return TopKConfig(**shared, k=o.k)
+        case "frozen decoder":
+            return TopKConfig(**shared, k=o.k, freeze="decoder")
         case "BatchTopK":
             return BatchTopKConfig(**shared, k=recipe.sought)
         case "Matryoshka":
@@ -182,3 +188,18 @@ def theirs(data: HookData, recipe: Recipe, folder: Path, o: argparse.Namespace) 
         )
         trainer.activation_scaler.scaling_factor = scale
         trainer.fit().save_inference_model(folder)
+
+
+def sparsifys(data: HookData, recipe: Recipe, folder: Path, o: argparse.Namespace) -> None:
+    """Its SparseCoder with its Trainer's default optimizer and start, in a loop over the store: the Trainer itself
+    takes activations from a Hugging Face model only."""
+    batches = data.store.batches(data.hook, o.batch, seed=recipe.seed, epochs=None)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        sae = sparsify_coder(data.store.d(data.hook), o.d_sae, o.k)
+    sae.b_dec.data = data.store.statistics(data.hook).mean.float()
+    optimizer = sparsify_optimizer(sae, recipe.lr)
+    for rows in islice(batches, o.tokens // o.batch):
+        sparsify_step(sae, optimizer, rows)
+    optimizer.eval()
+    sae.save_to_disk(folder)

@@ -1,0 +1,1 @@
+"""A scorecard of dictionaries: four measures, a module each, that need no network and no language model that judges."""

@@ -1,0 +1,219 @@
+"""How good is a dictionary, by measures that need no judge, and how small a difference can each of them see?
+
+    python -m analyses.scorecard.dictionaries runs/demo runs/smollm2
+    python -m analyses.scorecard.dictionaries runs/demo --dictionaries my/sae another/sae --no-training
+
+In: runs whose activations are there; their model, text and store are read, nothing is written to them. On each, the
+same recipe is trained by this library, by SAELens's trainer and by sparsify's coder (where they are installed), with as
+many latents, the same k and the same batches, from several seeds. Beside them stand a Matryoshka dictionary of the same
+L0, and two nulls: a dictionary whose decoder stayed as it was drawn, and random features. `--dictionaries` names
+folders of dictionaries of the run's hook, of any kind that `load_sae` reads. The measures, a module each:
+
+    core         FVU, L0, CE recovered, dead and faint latents
+    probing      what one latent, and five, tell of a text with known labels
+    absorption   first letters, where the model can spell: what other latents took from the latents of a letter
+    structure    how far directions are made of one another
+
+Each seed has a dictionary, and for each measure a text, a division or a draw of its own, the same for all dictionaries.
+What a seed's text does to all of them is no noise: the noise of a measure is the standard deviation of what is left of
+[dictionary, seed] without the means of rows and of columns, over the dictionaries that were trained freely. The
+smallest difference that it can see, between two dictionaries of as many seeds each, is the one that a two-sided test at
+5 % finds 4 times in 5. A dictionary from a folder is measured with each seed's text.
+
+Claim tested: each measure tells freely trained dictionaries from both nulls by more than the smallest difference.
+TPP and SCR, which others measure too, are left out: they fail an audit against known truth (arXiv 2605.18229).
+Goes on where it was cut off. Out: OUT/results.json (`analyses.record`), with the seconds of processor time by measure.
+"""
+
+import argparse
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.stats
+import torch
+
+from analyses.record import Claim, Record, check_run
+from analyses.scorecard.dictionaries.absorption import absorption
+from analyses.scorecard.dictionaries.core import COLUMNS, core
+from analyses.scorecard.dictionaries.probing import baselines, probing
+from analyses.scorecard.dictionaries.structure import structure
+from analyses.scorecard.dictionaries.subject import LIKE, NULLS, RANDOM, Sizes, Subject
+from interp import SAE, Run, load_sae
+from interp.evaluation.quality import decoder_digest
+from interp.storage.files import digest_json
+
+MEASURES = {
+    "core": tuple(COLUMNS.values()),
+    "probing": ("k=1", "k=5", "hard, k=1", "hard, k=5"),
+    "absorption": ("full", "fraction", "F1 of main", "main latents"),
+    "structure": ("composed", "twins"),
+}
+JUDGED = ("FVU", "CE recovered", "hard, k=1", "hard, k=5", "fraction", "composed")
+"""Numbers that the claim is about."""
+BESIDE = ("activations", "token counts")
+"""What is probed beside the dictionaries."""
+LEVEL, POWER = 0.05, 0.8
+SIZES = ("d_sae", "tokens", "seeds", "test_tokens", "batch", "characters")
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    o = parse(arguments)
+    torch.set_num_threads(o.threads)
+    warnings.filterwarnings("ignore")
+    found = {}
+    for path, k in zip(o.runs, o.k if len(o.k) > 1 else o.k * len(o.runs), strict=True):
+        sizes = Sizes(k=k, **{name: getattr(o, name) for name in SIZES})
+        subject = Subject(Run(path), sizes, o.out)
+        record = Record(subject.folder, sizes, svg=False)
+        found[subject.name] = scorecard(subject, record, dictionaries(subject, o))
+    return Record(o.out, Sizes(), svg=False).finish(claims(found), {}, found)
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN")
+    parser.add_argument("--dictionaries", nargs="+", default=[], metavar="FOLDER", help="of these too, in every run")
+    parser.add_argument("--no-training", action="store_true", help="measure the named dictionaries alone")
+    parser.add_argument("--k", type=int, nargs="+", default=[8], help="of each run, or of all")
+    for name in SIZES:
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(Sizes(), name))
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--out", type=Path, default=Path("runs/dictionaries"))
+    o = parser.parse_args(arguments)
+    for path in o.runs:
+        check_run(parser, "RUN", path, ("corpus", "model", "activations"))
+    if len(o.k) not in (1, len(o.runs)):
+        parser.error(f"--k: {len(o.k)} numbers for {len(o.runs)} runs: name one for each, or one for all")
+    if o.no_training and not o.dictionaries:
+        parser.error("--no-training leaves nothing to measure: name --dictionaries")
+    return o
+
+
+def dictionaries(subject: Subject, o: argparse.Namespace) -> dict[str, list[SAE]]:
+    """By name, one a seed."""
+    found = {} if o.no_training else subject.trained()
+    for folder in o.dictionaries:
+        sae, d_in = load_sae(folder), subject.run.store.d(subject.hook)
+        if sae.d_in != d_in:
+            raise ValueError(f"{folder} reads rows of width {sae.d_in}, {subject.hook} of {subject.name} has {d_in}")
+        found[folder] = [sae] * subject.sizes.seeds
+    found[RANDOM] = subject.random(found.get(LIKE) or next(iter(found.values())))
+    for sae in (sae for saes in found.values() for sae in saes):
+        if subject.limit is not None:
+            sae.metadata.setdefault("norm_limit", subject.limit)
+    return found
+
+
+def scorecard(subject: Subject, record: Record, saes: Mapping[str, list[SAE]]) -> dict[str, Any]:
+    """All numbers of a run: by dictionary, their noise, the smallest differences, and the processor time they took."""
+    shared = record.piece("texts", timed(lambda: about(subject)))
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in (*saes, *BESIDE)}
+    for seed in range(subject.sizes.seeds):
+        here = {name: each[seed] for name, each in saes.items()}
+        digests = {name: digest_json([name, decoder_digest(sae.W_dec)])[:12] for name, sae in here.items()}
+        tokens = subject.test_tokens[seed :: subject.sizes.seeds]
+        run_over = partial(core, here, subject.run, subject.hook, tokens)
+        cores = record.piece(f"core-{seed}-{digest_json(digests)[:12]}", timed(run_over))
+        for name, sae in here.items():
+            made = {"core": cores[name] | {"took": cores["took"] / len(here)}}
+            for measure, make in {
+                "probing": partial(probing, sae, subject.tasks, seed),
+                "absorption": partial(absorption, sae, subject.words, subject.spellings[seed]),
+                "structure": partial(structure, sae, subject.tasks.choose.x, seed),
+            }.items():
+                made[measure] = record.piece(f"{measure}-{seed}-{digests[name]}", timed(make))
+            rows[name].append(made)
+            record.say(f"{subject.name}, seed {seed}: {name}")
+        beside = record.piece(f"baselines-{seed}", timed(partial(baselines, subject.tasks, seed)))
+        for name in BESIDE:
+            rows[name].append({"probing": beside[name]})
+    values = {name: by_number(each) for name, each in rows.items()}
+    free = [values[name] for name in saes if name not in NULLS]
+    spread = {number: noise([each[number] for each in free]) for number in free[0]}
+    took = [row for name in saes for row in rows[name]]
+    return {
+        "values": values,
+        "noise": {number: each[0] for number, each in spread.items()},
+        "smallest difference": {number: each[1] for number, each in spread.items()},
+        "seconds": {measure: float(np.mean([row[measure]["took"] for row in took])) for measure in MEASURES},
+        "seconds of texts": shared.pop("took"),
+        **shared,
+        "by seed": rows,
+    }
+
+
+def about(subject: Subject) -> dict[str, Any]:
+    """What the texts are like, and whether the model can spell."""
+    return {
+        "tasks": len(subject.tasks.labels),
+        "hard tasks": subject.tasks.hard,
+        "words": len(subject.words.words),
+        "spelling": [{"accuracy": each.accuracy, "letters": len(each.spelt)} for each in subject.spellings],
+    }
+
+
+def timed(make: Callable[[], Mapping[str, Any]]) -> Callable[[], dict[str, Any]]:
+    """What `make` gives, and the seconds of processor time that it `took`."""
+
+    def run() -> dict[str, Any]:
+        begin = time.process_time()
+        return {**make(), "took": time.process_time() - begin}
+
+    return run
+
+
+def by_number(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """The numbers of `MEASURES` that every seed has, one a seed."""
+    numbers = [(measure, number) for measure, names in MEASURES.items() for number in names]
+    return {
+        number: [float(row[measure][number]) for row in rows]
+        for measure, number in numbers
+        if all(number in row.get(measure, {}) and row[measure][number] is not None for row in rows)
+    }
+
+
+def noise(values: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """Of values [dictionary, seed] the standard deviation of what is left without the means of rows and columns, and
+    the smallest difference of two rows' means that a t test at `LEVEL` finds with probability `POWER`; NaN of one row
+    or column."""
+    x = np.array(values)
+    freedom = (x.shape[0] - 1) * (x.shape[1] - 1)
+    if not freedom:
+        return float("nan"), float("nan")
+    left = x - x.mean(0) - x.mean(1, keepdims=True) + x.mean()
+    deviation = float(np.sqrt(np.square(left).sum() / freedom))
+    quantiles = scipy.stats.t.ppf(1 - LEVEL / 2, freedom) + scipy.stats.t.ppf(POWER, freedom)
+    return deviation, float(quantiles * deviation * np.sqrt(2 / x.shape[1]))
+
+
+def claims(found: Mapping[str, Mapping[str, Any]]) -> list[Claim]:
+    """Of each number, whether in every run in which it is measured both nulls differ from the freely trained by more
+    than it can see."""
+    made = []
+    for number in JUDGED:
+        gaps: dict[str, dict[str, float]] = {}
+        for name, card in found.items():
+            means = {each: float(np.mean(of[number])) for each, of in card["values"].items() if number in of}
+            free = [each for each in means if each not in (*NULLS, *BESIDE)]
+            smallest = card["smallest difference"].get(number)
+            for null in NULLS:
+                if null in means and free and smallest:
+                    gaps[f"{name}, {null}"] = {
+                        "gap": min(abs(means[each] - means[null]) for each in free),
+                        "smallest difference": smallest,
+                    }
+        if gaps:
+            text = f"{number} tells freely trained dictionaries from both nulls by more than it can see."
+            told = (f"{where}: {gap['gap']:.3g} (sees {gap['smallest difference']:.2g})" for where, gap in gaps.items())
+            holds = all(gap["gap"] > gap["smallest difference"] for gap in gaps.values())
+            made.append(Claim(row=number, text=text, holds=holds, found="; ".join(told), numbers=gaps))
+    return made
+
+
+if __name__ == "__main__":
+    main()

@@ -41,8 +41,10 @@ from interp.verdict.search import ATOM_PRICE, Background, FitSample, candidates,
 
 UNITS_AT_ONCE = 512
 """Latents and senses whose firings' predicates are in memory."""
-LONG, LONG_PRICE = 8, 2
-"""Each item (`Kind.items`) beyond LONG costs LONG_PRICE times its price more: a long list is hard to read."""
+LONG = 8
+"""Items (`Kind.items`) beyond which a rule is long, and hard to read."""
+LONG_PRICE = 2
+"""What each item beyond LONG costs more, in prices of an item."""
 Sense = tuple[int, Int64[np.ndarray, " firing"]]
 """A latent, and sampled rows of one part of its firings (seq * n_ctx + pos), in either half."""
 Latents = Int64[np.ndarray, " sense"]

@@ -23,7 +23,10 @@ NEEDED = ("latent", "verdict", "monosemanticity", "ci_low", "ci_high", "sure")
 SHOWN = (*NEEDED[:-1], "learnt", "n_senses", "explanation", "explanation_f1", "sure")
 _FORMER_NAMES = {"alike": "shared", "view": "shared_kind"}
 """Columns of rankings that earlier versions wrote."""
-N_ROWS, N_CHARACTERS = 10, 90
+N_ROWS = 10
+"""Rows that are shown of a long ranking."""
+N_CHARACTERS = 90
+"""Characters that are shown of a rule."""
 MAX_ALIKE = 0.5
 """Words that the rules of two latents shown may share, of all the words of both."""
 

@@ -16,8 +16,10 @@ from interp.text.kinds import KINDS
 from interp.text.read_text import ReadText
 from interp.text.vocabulary import listed
 
-MAX_VALUES, MAX_VALUES_AROUND = 8, 4
-"""Values of one atom, where it is about the token itself and elsewhere; a longer list is no explanation."""
+MAX_VALUES = 8
+"""Values of an atom that is about the token itself; a longer list is no explanation."""
+MAX_VALUES_AROUND = 4
+"""Values of any other atom."""
 MAX_ATOMS = 3
 SUBJECT = "token"
 

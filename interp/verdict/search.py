@@ -30,24 +30,40 @@ from interp.text.predicates import Predicates, rows_of_predicates
 from interp.verdict.rules import MAX_ATOMS, SUBJECT, Atom, Rule, most_values
 
 SAMPLE = 256
-"""Firings of a latent that propose rules."""
+"""Firings of a latent from which rules are proposed."""
 MAX_ROWS = 1 << 19
-"""A longer text is sampled: sequences spread over it."""
+"""Rows of the text that are read; of a longer one sequences spread over it."""
+N_BEST = 12
+"""Predicates whose rows are sampled on their own."""
+ROWS_OF_BEST = 96
+"""Rows sampled of each of them."""
 ROWS_ELSEWHERE = 1 << 10
-N_BEST, ROWS_OF_BEST = 12, 96
+"""Rows sampled of the whole text."""
 MIN_FIRINGS = 5
 """With fewer, no rule is proposed."""
-MIN_SHARE, MIN_HITS, MIN_LIFT = 0.01, 2, 1.2
-"""A predicate must hold at this share of the sampled firings and at so many, and so much oftener than in the text."""
-OF_SUBJECT, OF_KIND, MOST = 32, 12, 128
-"""Predicates of a kind that are tried, where it is about the token itself and elsewhere; and of all kinds."""
+MIN_SHARE = 0.01
+"""The least share of the sampled firings at which a predicate must hold."""
+MIN_HITS = 2
+"""The least number of sampled firings at which it must hold."""
+MIN_LIFT = 1.2
+"""How many times oftener, at least, it must hold at firings than in the text."""
+MAX_OF_SUBJECT = 32
+"""Predicates that are tried of a kind that is about the token itself."""
+MAX_OF_OTHERS = 12
+"""Predicates that are tried of any other kind."""
+MAX_PREDICATES = 128
+"""Predicates that are tried of all kinds together."""
 WIDTH = 5
-"""Conjunctions of each list that go on."""
+"""Conjunctions that the beam keeps by each F_β."""
 KEPT = 10
-"""Candidates by F₁, and by F_½."""
-ITEM_PRICE, ATOM_PRICE = 0.003, 0.01
-"""One more item to read, and a further atom, must add so much to F₁."""
-BETA_SQUARED, PRICED = np.array([1, 0.25, 4]), np.array([1, 0.1, 0.1])
+"""Candidates that are counted, by F₁ and by F_½."""
+ITEM_PRICE = 0.003
+"""What a further item to read must add to F₁."""
+ATOM_PRICE = 0.01
+"""What a further atom must add to F₁."""
+BETA_SQUARED = np.array([1, 0.25, 4])
+PRICE_WEIGHTS = np.array([1, 0.1, 0.1])
+"""The weight of the price of length in the ranking by each F_β."""
 
 Alternatives = tuple[int, ...]
 """Predicates of one kind, any of which may hold, as indices into `CandidatePredicates`."""
@@ -141,8 +157,9 @@ class CandidatePredicates(NamedTuple):
         kind = predicates.kinds_of(numbers)
         usable = np.flatnonzero(is_often & is_telling)
         order = usable[np.lexsort((-f1[usable], kind[usable]))]
-        most = np.array([OF_SUBJECT if KINDS[name].speaks_of == SUBJECT else OF_KIND for name in predicates.offsets])
-        order = order[np.argsort(_number_in_group(kind[order]) / most[kind[order]], kind="stable")][:MOST]
+        is_of_subject = [KINDS[name].speaks_of == SUBJECT for name in predicates.offsets]
+        most = np.where(is_of_subject, MAX_OF_SUBJECT, MAX_OF_OTHERS)
+        order = order[np.argsort(_number_in_group(kind[order]) / most[kind[order]], kind="stable")][:MAX_PREDICATES]
         kept = np.sort(order)
         return cls(numbers[kept], hits[kept], example[kept], kind[kept], n_text[kept], f1[kept])
 
@@ -217,7 +234,7 @@ class _Beam:
             price = self.price * (items_of_state[extensions.state] + extensions.items) + ATOM_PRICE * depth
             scores = (1 + BETA_SQUARED) * extensions.both[:, None] / (
                 BETA_SQUARED * self.n_fire + extensions.holds[:, None]
-            ) - PRICED * price[:, None]
+            ) - PRICE_WEIGHTS * price[:, None]
             next_states: dict[Conjunction, None] = {}
             for score in scores.T:
                 for index in _best_unlike(score, extensions):

@@ -44,12 +44,19 @@ from interp.text.predicates import rows_of_predicates
 
 LEAST = 3
 """Firings that must share a predicate for it to count."""
-FLOOR, TYPICAL = 0.4, 4.0
+FLOOR = 0.4
+"""Nats of lift below which firings share nothing."""
+TYPICAL = 4.0
 """Nats. A latent that fires on much of the text is explained by little: TYPICAL keeps chance from being enough."""
-NEAR, LEAST_LEVEL = 0.05, 0.15
-"""Firings that are nowhere more alike than LEAST_LEVEL have no level of their own."""
-JOINED, MIN_SENSE = 0.5, 0.08
-"""The values, of seven and four tried, by which the senses that readers and planted latents have are counted best."""
+NEAR = 0.05
+"""The share of a latent's firings that are near to one of them."""
+LEAST_LEVEL = 0.15
+"""Firings that are nowhere more alike than this have no level of their own."""
+JOINED = 0.5
+"""The part of the level from which on two clusters are joined. This and MIN_SENSE are the values, of seven and four
+tried, by which the senses that readers and planted latents have are counted best."""
+MIN_SENSE = 0.08
+"""The share of the weight that makes a cluster a sense."""
 MAX_SENSES = 6
 N_COMMON = 3
 """Predicates that are named as shared by the firings of a sense."""

@@ -224,27 +224,32 @@ def _read_all(tokens, classes, offsets, memory, out):
 
 
 @njit(cache=True, nogil=True)
-def _read(s, kind):
+def _read(s, character):
     """Read one character, given its class; a control token is read by `_read_all`."""
-    if kind == Character.NEWLINE:
+    if character == Character.NEWLINE:
         _end_line(s)
-    elif kind == Character.SPACE:
+    elif character == Character.SPACE:
         s.indent += s.line_empty
     else:
         s.line_empty = 0
         s.sentence = 0
-    if kind in (Character.SPACE, Character.NEWLINE) and s.prev == Character.SENTENCE_END:
+    if character in (Character.SPACE, Character.NEWLINE) and s.prev == Character.SENTENCE_END:
         s.sentence = 1
     if s.comment == 0:
-        _quotes(s, kind)
+        _quotes(s, character)
         if s.literal == 0 and s.triple == 0:
-            s.parens = max(0, s.parens + int(kind == Character.OPEN_PAREN) - int(kind == Character.CLOSE_PAREN))
-            s.squares = max(0, s.squares + int(kind == Character.OPEN_SQUARE) - int(kind == Character.CLOSE_SQUARE))
-            s.braces = max(0, s.braces + int(kind == Character.OPEN_BRACE) - int(kind == Character.CLOSE_BRACE))
-            _markup(s, kind)
-    s.escaped = kind == Character.BACKSLASH and s.escaped == 0
+            s.parens = _depth(s.parens, character == Character.OPEN_PAREN, character == Character.CLOSE_PAREN)
+            s.squares = _depth(s.squares, character == Character.OPEN_SQUARE, character == Character.CLOSE_SQUARE)
+            s.braces = _depth(s.braces, character == Character.OPEN_BRACE, character == Character.CLOSE_BRACE)
+            _markup(s, character)
+    s.escaped = character == Character.BACKSLASH and s.escaped == 0
     s.prev2 = s.prev
-    s.prev = kind
+    s.prev = character
+
+
+@njit(cache=True, nogil=True)
+def _depth(depth, opens, closes):
+    return max(0, depth + int(opens) - int(closes))
 
 
 @njit(cache=True, nogil=True)
@@ -278,8 +283,8 @@ def _end_line(s):
 
 
 @njit(cache=True, nogil=True)
-def _quotes(s, kind):
-    if s.reopen > 0 and kind == Character.LETTER:
+def _quotes(s, character):
+    if s.reopen > 0 and character == Character.LETTER:
         s.single = s.reopen  # it was an apostrophe
     s.reopen = 0
     in_code = s.literal > 0 or s.triple > 0
@@ -293,57 +298,57 @@ def _quotes(s, kind):
         Character.ASSIGN,
     ) or (within and before in (Character.COMMA, Character.COLON))
     level = INNER if s.double == 1 or s.other > 0 else OUTER
-    if kind not in (Character.DOUBLE_QUOTE, Character.SINGLE_QUOTE) or s.escaped == 1:
+    if character not in (Character.DOUBLE_QUOTE, Character.SINGLE_QUOTE) or s.escaped == 1:
         s.run = 0
         if not in_code:
-            _typographic(s, kind, level)
+            _typographic(s, character, level)
         return
-    s.run = s.run + 1 if s.prev == kind else 1
-    if s.run == 3 and (s.triple == 0 or s.triple == kind):
-        s.triple = kind if s.triple == 0 else 0
+    s.run = s.run + 1 if s.prev == character else 1
+    if s.run == 3 and (s.triple == 0 or s.triple == character):
+        s.triple = character if s.triple == 0 else 0
         s.run = 0
         s.double = 0
         s.single = 0
         s.literal = 0
     elif s.triple > 0:
         return
-    elif kind == Character.DOUBLE_QUOTE and s.literal != Character.SINGLE_QUOTE:
-        s.literal = kind if s.double == 0 and opens else 0
+    elif character == Character.DOUBLE_QUOTE and s.literal != Character.SINGLE_QUOTE:
+        s.literal = character if s.double == 0 and opens else 0
         s.double = 1 - s.double
         if s.double == 0 and s.single == INNER:
             s.single = 0
-    elif kind == Character.SINGLE_QUOTE and s.single > 0 and s.literal != Character.DOUBLE_QUOTE:
+    elif character == Character.SINGLE_QUOTE and s.single > 0 and s.literal != Character.DOUBLE_QUOTE:
         s.reopen = s.single if s.literal == 0 else 0
         s.single = 0
         s.literal = 0
-    elif kind == Character.SINGLE_QUOTE and not in_code and s.prev not in (Character.LETTER, Character.DIGIT):
-        s.literal = kind if s.double == 0 and opens else 0
+    elif character == Character.SINGLE_QUOTE and not in_code and s.prev not in (Character.LETTER, Character.DIGIT):
+        s.literal = character if s.double == 0 and opens else 0
         s.single = level
 
 
 @njit(cache=True, nogil=True)
-def _typographic(s, kind, level):
+def _typographic(s, character, level):
     """“ and ‘ open, but behind „ and ‚ they close; ’ closes, unless a letter shows that it is an apostrophe."""
-    is_high_quote = kind == Character.HIGH_QUOTE
-    is_high_single = kind == Character.HIGH_SINGLE_QUOTE
-    if kind in (Character.OPEN_QUOTE, Character.LOW_QUOTE) or (is_high_quote and s.low == 0):
+    is_high_quote = character == Character.HIGH_QUOTE
+    is_high_single = character == Character.HIGH_SINGLE_QUOTE
+    if character in (Character.OPEN_QUOTE, Character.LOW_QUOTE) or (is_high_quote and s.low == 0):
         s.other += 1
-        s.low += int(kind == Character.LOW_QUOTE)
-    elif kind == Character.CLOSE_QUOTE or is_high_quote:
+        s.low += int(character == Character.LOW_QUOTE)
+    elif character == Character.CLOSE_QUOTE or is_high_quote:
         s.other = max(0, s.other - 1)
         s.low = s.low - 1 if is_high_quote else min(s.low, s.other)
         if s.other == 0 and s.single == INNER:
             s.single = 0
-    elif (kind == Character.CLOSE_SINGLE_QUOTE or is_high_single) and s.single > 0:
-        s.reopen = s.single if kind == Character.CLOSE_SINGLE_QUOTE else 0
+    elif (character == Character.CLOSE_SINGLE_QUOTE or is_high_single) and s.single > 0:
+        s.reopen = s.single if character == Character.CLOSE_SINGLE_QUOTE else 0
         s.single = 0
-    elif (kind == Character.LOW_SINGLE_QUOTE or is_high_single) and s.single == 0:
+    elif (character == Character.LOW_SINGLE_QUOTE or is_high_single) and s.single == 0:
         s.single = level
 
 
 @njit(cache=True, nogil=True)
-def _markup(s, kind):
-    if s.url == 1 and kind in (
+def _markup(s, character):
+    if s.url == 1 and character in (
         Character.SPACE,
         Character.NEWLINE,
         Character.DOUBLE_QUOTE,
@@ -353,14 +358,16 @@ def _markup(s, kind):
     ):
         s.url = 0
     fresh = s.prev in (Character.SPACE, Character.NEWLINE, Character.CONTROL)
-    second_slash = kind == Character.SLASH and s.prev == Character.SLASH
+    second_slash = character == Character.SLASH and s.prev == Character.SLASH
     if second_slash and s.prev2 == Character.COLON:
         s.url = 1
-    elif (second_slash and s.url == 0) or (kind == Character.HASH and fresh):
+    elif (second_slash and s.url == 0) or (character == Character.HASH and fresh):
         s.comment = 1
-    if kind == Character.GREATER or (s.prev == Character.LESS and kind in (Character.LETTER, Character.SLASH)):
-        s.tag = kind != Character.GREATER
-    if kind == Character.DOLLAR and s.prev != Character.DOLLAR and s.escaped == 0:
+    if character == Character.GREATER or (
+        s.prev == Character.LESS and character in (Character.LETTER, Character.SLASH)
+    ):
+        s.tag = character != Character.GREATER
+    if character == Character.DOLLAR and s.prev != Character.DOLLAR and s.escaped == 0:
         s.math = 1 - s.math
-    if kind == Character.STAR and s.prev == Character.STAR and s.prev2 != Character.STAR:
+    if character == Character.STAR and s.prev == Character.STAR and s.prev2 != Character.STAR:
         s.bold = 1 - s.bold

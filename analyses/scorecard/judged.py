@@ -125,7 +125,7 @@ def judge_latents(
     )
     columns = about | {"latent": np.arange(len(facts.maxima))} | {name: getattr(truth, name) for name in TRUE}
     columns |= {"true_senses": truth.n_senses, "n_active": facts.n_active, "tested": found.testable}
-    columns |= {name: found.of(name) for name in NAMES}
+    columns |= {name: found.statistic(name) for name in NAMES}
     if calibration is None:
         return pd.DataFrame(columns)
     columns |= _verdict(found, calibration, truth, factors, len(latents.codes))

@@ -80,7 +80,7 @@ def read_latents(folder: Path, source: str, calibration: Calibration | None = No
         )
     judged = found.observed
     columns = {"family": READ + source, "world": READ + source, "tested": found.testable} | told_by_readers(rows)
-    columns |= {name: found.of(name) for name in NAMES}
+    columns |= {name: found.statistic(name) for name in NAMES}
     if calibration is not None:
         chance = calibration.probability(judged.statistics, judged.covariance)
         columns |= {"monosemanticity": chance.one, "ci_low": chance.low, "ci_high": chance.high}

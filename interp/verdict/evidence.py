@@ -117,7 +117,8 @@ class Evidence:
     predicates: Predicates | None
     """The predicates of the text; None where no latent was looked at."""
 
-    def of(self, name: str) -> Float64[np.ndarray, " d_sae"]:
+    def statistic(self, name: str) -> Float64[np.ndarray, " d_sae"]:
+        """Return a statistic of `similarity.NAMES`; NaN for a latent that was not looked at."""
         return self.observed.statistics[:, NAMES.index(name)]
 
     def null(self, name: str) -> NullScale:

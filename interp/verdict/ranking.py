@@ -326,7 +326,7 @@ def _ranked(
 ) -> pd.DataFrame:
     """Return the ranking, sorted, with the column `evidence`; chosen: the latents to keep, None for all."""
     n_senses = np.where(evidence.testable, evidence.observed.n_senses, np.nan)
-    stated = {name: (evidence.of(name), evidence.null(name)) for name in NAMES}
+    stated = {name: (evidence.statistic(name), evidence.null(name)) for name in NAMES}
     stated |= {"n_senses": (n_senses, evidence.senses_null)}
     table = _table(columns, stated | {name: (values, scales.get(name)) for name, values in measures.items()}, chosen)
     return _sorted([table], has_text=True)

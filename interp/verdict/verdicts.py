@@ -47,7 +47,7 @@ def verdict_columns(
         "sure": (chance.low > 0.5) | (chance.high < 0.5),
         "shared": np.array([shared[0].words if shared else "" for shared in common], dtype=object),
         "shared_kind": np.array([shared[0].kind if shared else "" for shared in common], dtype=object),
-        **{name: evidence.of(name) for name in NAMES},
+        **{name: evidence.statistic(name) for name in NAMES},
         "token_share": token_share,
         "density": density,
         "n_active": n_active,

@@ -18,15 +18,12 @@ def latent_cards(
 ) -> dict[str, dict[str, Any]]:
     """Make the card of each latent, by its `node_ids`. features, rankings: of some hooks; of others cards are empty."""
     ids, cards = graph.node_ids(), {}
+    rules = {hook: dict(zip(of["latent"], of["explanation"], strict=True)) for hook, of in rankings.items()}
     for node in np.flatnonzero(graph.nodes["kind"] == "latent").tolist():
         facts: Any = graph.nodes.loc[node]
         hook = graph.hook_names[facts["dictionary"]]
         latent = int(facts["latent"])
-        ranking = rankings.get(hook)
-        said = ""
-        if ranking is not None and (mine := ranking[ranking["latent"] == latent]).size:
-            said = str(mine["explanation"].iloc[0] or "")
-        card: dict[str, Any] = {"said": said, "logits": [], "examples": []}
+        card: dict[str, Any] = {"said": str(rules.get(hook, {}).get(latent) or ""), "logits": [], "examples": []}
         if hook in features:
             feature: Any = features[hook][latent]
             shown = feature.facts.get("top_logit_tokens")

@@ -146,7 +146,6 @@ def _graph_of(content: Mapping[str, Any]) -> GraphNodes:
     tokens = [_text(token) for token in content["metadata"]["prompt_tokens"]]
     listed = content["nodes"]
     links = content["links"]
-    own = content.get("interp")
     if len(listed) > _MOST_NODES or len(links) > _MOST_LINKS:
         raise ValueError(f"{len(listed)} nodes and {len(links)} links are more than a graph has")
     kinds = {name: kind for kind, name in _TYPES.items()}
@@ -157,7 +156,7 @@ def _graph_of(content: Mapping[str, Any]) -> GraphNodes:
     ends = [
         {"kind": kind, "dictionary": -1, "position": -1, "latent": -1, "activation": 1.0} for kind in ("bias", "rest")
     ]
-    nodes = pd.DataFrame(rows[:n_sources] + ends + rows[n_sources:]).assign(reads=np.nan, influence=0.0, effect=np.nan)
+    nodes = pd.DataFrame(rows[:n_sources] + ends + rows[n_sources:]).assign(reads=np.nan)
     places = [*range(n_sources), *range(n_sources + 2, len(nodes))]
     place = {_text(node["node_id"]): at for node, at in zip(listed, places, strict=True)}
     if len(place) < len(listed):
@@ -168,28 +167,32 @@ def _graph_of(content: Mapping[str, Any]) -> GraphNodes:
     edges = np.zeros((len(targets), len(nodes)))
     for link in links:
         edges[row_of[place[link["target"]]], place[link["source"]]] = _number(link["weight"])
-    own = own or {}
-    named: Mapping[str, Any] = {
-        "hook_names": [f"layer {layer}" for layer in layers],
+    own = content.get("interp") or {
         "token_ids": [0] * len(tokens),
         "words": {},
+        "hook_names": [f"layer {layer}" for layer in layers],
+        "replacement": None,
+        "completeness": None,
+        "influence": [0.0] * len(nodes),
+        "effect": [None] * len(nodes),
+        "reads": edges.sum(1).tolist(),
+        "bias": [0.0] * len(edges),
+        "rest": [0.0] * len(edges),
     }
-    if own:
-        edges[:, (kind == "bias").argmax()] = _numbers(own["bias"])
-        edges[:, (kind == "rest").argmax()] = _numbers(own["rest"])
-        nodes["influence"], nodes["effect"] = _numbers(own["influence"]), _numbers(own["effect"])
-        named = own
-    nodes.loc[targets, "reads"] = _numbers(own["reads"]) if own else edges.sum(1)
+    edges[:, (kind == "bias").argmax()] = _numbers(own["bias"])
+    edges[:, (kind == "rest").argmax()] = _numbers(own["rest"])
+    nodes["influence"], nodes["effect"] = _numbers(own["influence"]), _numbers(own["effect"])
+    nodes.loc[targets, "reads"] = _numbers(own["reads"])
     return GraphNodes(
-        token_ids=[int(token) for token in named["token_ids"]],
+        token_ids=[int(token) for token in own["token_ids"]],
         tokens=tokens,
-        words={int(token): _text(word) for token, word in named["words"].items()},
-        hook_names=[_text(name) for name in named["hook_names"]],
+        words={int(token): _text(word) for token, word in own["words"].items()},
+        hook_names=[_text(name) for name in own["hook_names"]],
         nodes=nodes,
         targets=targets,
         edges=edges,
-        replacement=_number(own.get("replacement")),
-        completeness=_number(own.get("completeness")),
+        replacement=_number(own["replacement"]),
+        completeness=_number(own["completeness"]),
         groups=_groups_of(content.get("qParams") or {}, place),
     )
 

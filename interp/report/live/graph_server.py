@@ -9,6 +9,7 @@ Who may ask is in `interp.report.live.local_server`.
 import re
 import threading
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +31,8 @@ class _Change(Asked):
 
 
 class GraphServer(LocalServer):
+    """Serves the page of a graph, and says what the model says next with its latents changed."""
+
     def __init__(
         self, page: Path, graph: AttributionGraph, model: Model, dictionaries: Mapping[str, Dictionary], port: int = 0
     ):
@@ -40,7 +43,7 @@ class GraphServer(LocalServer):
         if policy is None:
             raise ValueError(f"{page} is not the page of a graph: it has no content security policy")
         self._page = text.replace(CLOSED, ASKING, 1).replace("<body>", "<body data-live>", 1).encode()
-        self._graph, self._model, self._dictionaries = graph, model, dictionaries
+        self._next_tokens = partial(changed_next_tokens, graph, model, dictionaries)
         self._nodes = {name: node for node, name in enumerate(graph.node_ids())}
         self._words = words_of(model)
         self._free = threading.Lock()
@@ -52,15 +55,12 @@ class GraphServer(LocalServer):
     def answer(self, path: str, asked: Any) -> Any:
         if path != "/api/change":
             return super().answer(path, asked)
-        return self._change(**validated(_Change, asked, f"what {path} was asked", "reload the page"))
-
-    def _change(self, times: dict[str, float]) -> dict[str, Any]:
+        times = validated(_Change, asked, f"what {path} was asked", "reload the page")["times"]
         if unknown := [name for name in times if name not in self._nodes]:
             raise ValueError(f"{unknown[0]!r} is no node of the graph")
-        changed = {self._nodes[name]: value for name, value in times.items()}
         with self._free:
-            before = changed_next_tokens(self._graph, self._model, self._dictionaries, {})
-            after = changed_next_tokens(self._graph, self._model, self._dictionaries, changed)
+            before = self._next_tokens({})
+            after = self._next_tokens({self._nodes[name]: value for name, value in times.items()})
         shown = after.topk(min(N_NEXT, len(after))).indices.tolist()
         names = [str(token) if self._words is None else self._words[token] for token in shown]
         return {"next": [[name, float(before[t]), float(after[t])] for name, t in zip(names, shown, strict=True)]}

@@ -1,6 +1,6 @@
 """The page of an attribution graph: one HTML file with its style, code and data, which works from file://, offline.
 
-In:  the graph as JSON (`AttributionGraph.to_json`), a card of each latent, and what was measured beside.
+In:  what `graph.js` draws: the graph as JSON, a card of each latent, and what was measured beside.
 Out: the file. Corpus text is data in it, never markup: JSON that cannot close its script, drawn as text. No script but
      ours may run.
 """
@@ -18,7 +18,7 @@ from interp.storage.files import write_text
 
 
 def write_graph_page(path: str | Path, content: Mapping[str, Any], *, title: str) -> None:
-    """content: what `graph.js` draws, as JSON."""
+    """Write the page. content: its data, which JSON can hold."""
     room = files("interp.display")
     page, style, code = (room.joinpath(f"graph.{end}").read_text(encoding="utf-8") for end in ("html", "css", "js"))
     data = script_json(content)

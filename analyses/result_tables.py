@@ -426,10 +426,11 @@ def pretrained_graphs_in_short(results: Results) -> str:
     made, prompts, mean = numbers["dictionaries"], numbers["prompts"], numbers["agreement"]
     return (
         f"On SmolLM2-135M transcoders of all 30 MLPs take {made['processor'] / 60:.0f} minutes of processor time once, "
-        f"and the graph of a prompt with its ablations at most {prompts['processor']:.0f} seconds. Effects agree with "
-        f"ablation at {mean['agreement of effects']:.2f}, pairs of latents at {mean['agreement of pairs']:.2f}; only "
-        f"{mean['replacement']:.0%} of the influence begins at tokens, the rest at latents that were not expanded and "
-        "at what the dictionaries leave."
+        f"and the graph of a prompt with its ablations at most {prompts['processor']:.0f} seconds. Effects to first "
+        f"order agree with ablation at {mean['agreement of effects']:.2f} on the next token and at "
+        f"{mean['agreement of pairs']:.2f} between latents, the paths that a graph draws at "
+        f"{mean['agreement of paths']:.2f} and {mean['pairs by paths']:.2f}. Only {mean['replacement']:.0%} of the "
+        "influence begins at tokens, the rest at latents that were not expanded and at what the dictionaries leave."
     )
 
 

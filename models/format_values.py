@@ -96,7 +96,7 @@ _DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 
 
 def _strftime(moment: datetime.datetime, pattern: str) -> str:
-    """`strftime` with English names whatever the locale."""
+    """Run `strftime` with English names whatever the locale."""
     day, month = _DAYS[moment.weekday()], _MONTHS[moment.month - 1]
     for code, name in (("%A", day), ("%a", day[:3]), ("%B", month), ("%b", month[:3])):
         pattern = pattern.replace(code, name)

@@ -43,8 +43,8 @@ def format_documents(name: str, rng: Random, size: int) -> Iterator[Document]:
 
 
 def _endless(name: str, rng: Random, size: int, fill: Callable[[Page, int], None]) -> Iterator[Document]:
-    """Documents of size/6..size characters (the last value or sentence may be cut off at `size`); fill(page, target)
-    writes at least so many."""
+    """Yield documents of size/6..size characters (the last value or sentence may be cut off at `size`); fill(page,
+    target) writes at least so many."""
     for number in count():
         page, target = Page(), rng.randint(max(1, size // 6), size)
         fill(page, target)

@@ -134,6 +134,6 @@ class LanguageModel(nn.Module):
 
 
 def layer_aliases(n_layers: int, hooks: Mapping[str, Any]) -> dict[str, Any]:
-    """Hugging Face's names for the blocks' outputs of a model that has TransformerLens's."""
+    """Return Hugging Face's names for the blocks' outputs of a model that has TransformerLens's."""
     named = {f"model.layers.{n}": f"blocks.{n}.hook_resid_post" for n in range(n_layers)}
     return {alias: hooks[name] for alias, name in named.items() if name in hooks}

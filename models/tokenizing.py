@@ -176,7 +176,7 @@ def _encoded(
 def encode_documents(
     documents: list[Document], tokenizer: Tokenizer | PretrainedTokenizer, opening: list[int], names: list[str]
 ) -> _Encoded:
-    """Tokens in a row, with positions in the joined text: what opens a document is an empty range before it."""
+    """Return tokens in a row, with positions in the joined text: what opens a document is an empty range before it."""
     encodings = tokenizer.encode_batch([d.text for d in documents])
     bases = np.cumsum([0, *(len(d.text) for d in documents)])
     empty = np.zeros((len(opening), 2), dtype=np.int64)

@@ -143,7 +143,7 @@ class _Training:
         self.keep_snapshot()
 
     def update(self) -> None:
-        """One step of AdamW on one batch."""
+        """Take one step of AdamW on one batch."""
         rows = batch_rows(self.step, len(self.train_tokens), self.config.batch_size, self.config.seed)
         batch = self.train_tokens[rows].to(self.device)
         for group in self.optimizer.param_groups:
@@ -237,7 +237,7 @@ def _check_tokens(model: Transformer, train_tokens: Tensor, val_tokens: Tensor) 
 
 
 def _inputs(model: Transformer, train_tokens: Tensor, val_tokens: Tensor, config: TrainingConfig) -> dict[str, Any]:
-    """Lists what the end of a training depends on; tensors by checksum."""
+    """List what the end of a training depends on; tensors by checksum."""
     facts = {f"training.{field.name}": getattr(config, field.name) for field in fields(config)}
     facts |= {f"model.{field.name}": getattr(model.config, field.name) for field in fields(model.config)}
     tensors = {

@@ -77,7 +77,7 @@ class ActivationBatches(Iterator[Tensor]):
         self._entered: tuple[int, int] | None = None
 
     def __len__(self) -> int:
-        """Batches in all, from the start."""
+        """Count the batches in all, from the start."""
         if self.epochs is None:
             raise TypeError("an endless iterator has no length")
         return -(-self.epochs * self._n_rows // self.batch_size)
@@ -103,7 +103,7 @@ class ActivationBatches(Iterator[Tensor]):
         return batch
 
     def state_dict(self) -> dict[str, Any]:
-        """JSON-able; `load_state_dict` of an iterator with the same arguments goes on from here."""
+        """Return JSON-able state; `load_state_dict` of an iterator with the same arguments goes on from here."""
         source = " ".join(column.fingerprint for column in self.columns)
         return {"row": self._row, "seed": self.seed, "shuffle": self.shuffle, "source": source}
 

@@ -99,7 +99,7 @@ class ModelPasses:
             )
 
     def __len__(self) -> int:
-        """Rows of all sequences, those left out too."""
+        """Count the rows of all sequences, those left out too."""
         return len(self.tokens) * self.n_ctx
 
     @property
@@ -264,7 +264,7 @@ class NormSample:
     def where_above(
         self, limit: float, n_ctx: int, tokens: Int[Tensor, "seq pos"] | None, words: Sequence[str] | None
     ) -> str:
-        """Says where most of the rows above a limit are. tokens: None where the inputs are no text. words: the strings
+        """Tell where most of the rows above a limit are. tokens: None where the inputs are no text. words: the strings
         of the token ids, where they are known."""
         row_ids = torch.cat(self._row_ids)[torch.cat(self._norms) > limit]
         positions = ", ".join(map(str, _frequent(row_ids % n_ctx)))

@@ -273,7 +273,7 @@ def read_remote_manifest(address: Address) -> tuple[dict[str, Any], str]:
 
 
 def remote_made_of(address: Address) -> Any:
-    """What the finished store at an address is made of; None where there is none."""
+    """Tell what the finished store at an address is made of; None where there is none."""
     if not has_object(address / MANIFEST):
         return None
     return read_remote_manifest(address)[0]["config"]

@@ -240,7 +240,7 @@ def _columns(manifest: dict[str, Any]) -> tuple[Column, ...]:
 
 
 def _misfit(manifest: dict[str, Any]) -> str:
-    """Says what in a manifest does not fit the rest; "" if all does."""
+    """Tell what in a manifest does not fit the rest; "" if all does."""
     if manifest["dtype"] not in DTYPES:
         return f"dtype = {manifest['dtype']!r} is none of {', '.join(DTYPES)}"
     n_rows, n_ids, n_ctx, shards = (manifest[key] for key in ("n_rows", "n_ids", "n_ctx", "shards"))

@@ -95,7 +95,7 @@ class ActivationSource(Protocol):
     def provenance(self) -> Provenance: ...
 
     def __len__(self) -> int:
-        """Rows."""
+        """Count the rows."""
 
     def name_of(self, hook: str) -> str:
         """Return the name by which a hook is here, of all that it has in the model. Raises ValueError where it is
@@ -117,7 +117,7 @@ class ActivationSource(Protocol):
         epochs: None,
         part: tuple[int, int] = (0, 1),
     ) -> Any:
-        """Endless batches [batch, Σ d] in float32, which `state_dict` and `load_state_dict` take up again."""
+        """Return endless batches [batch, Σ d] in float32, which `state_dict` and `load_state_dict` take up again."""
 
 
 class StoredRows(ActivationSource, Protocol):

@@ -91,7 +91,7 @@ class ActivationStream:
         self._statistics = {name: _statistics_of(chunk.sums[name], chunk.acts[name]) for name in widths}
 
     def __len__(self) -> int:
-        """Rows of an epoch; those above a norm limit count, as they are not known before the model runs."""
+        """Count the rows of an epoch; those above a norm limit count, as they are not known before the model runs."""
         return self.passes.n_rows
 
     def __repr__(self) -> str:
@@ -126,7 +126,7 @@ class ActivationStream:
         epochs: None = None,
         part: tuple[int, int] = (0, 1),
     ) -> "StreamBatches":
-        """Endless batches of rows in float32; `part=(rank, count)` gives the rank's slice of each."""
+        """Return endless batches of rows in float32; `part=(rank, count)` gives the rank's slice of each."""
         return StreamBatches(self, tuple(map(self.name_of, named_hooks(hook))), batch_size, seed, part)
 
     def chunk(self, sequences: Int[Tensor, " seq"]) -> Chunk:

@@ -126,14 +126,15 @@ class Endpoint:
         return self._answers.get(self._digest(body))
 
     def estimate(self, bodies: Sequence[Body], answer_tokens: int) -> RequestEstimate:
-        """Estimates what asking these would take; `answer_tokens` are those of one answer."""
+        """Estimate what asking these would take; `answer_tokens` are those of one answer."""
         distinct = {self._digest(body): body for body in bodies}.values()
         new = [body for body in distinct if self.known(body) is None]
         prompt = sum(math.ceil(len(m["content"].encode()) / _BYTES_PER_TOKEN) for b in new for m in b["messages"])
         return RequestEstimate(len(new), len(distinct) - len(new), prompt, answer_tokens * len(new))
 
     def ask(self, bodies: Sequence[Body], progress: Progress = no_progress) -> list[Answer]:
-        """One answer a body. Raises ValueError where the endpoint cannot be used: what is answered stays on disk."""
+        """Return one answer a body. Raises ValueError where the endpoint cannot be used: what is answered stays on
+        disk."""
         distinct = {self._digest(body): body for body in bodies}
         answers = {name: answer for name, body in distinct.items() if (answer := self.known(body))}
         new = [name for name in distinct if name not in answers]

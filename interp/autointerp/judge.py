@@ -170,7 +170,7 @@ class Judge:
 
 
 def judge_scores(n_firing: int, n_silent: int, hits: int, false_alarms: int, *, seed: int = 0) -> dict[str, float]:
-    """Balanced accuracy and F1 with 95 % intervals; NaN where windows of one kind were not judged."""
+    """Return balanced accuracy and F1 with 95 % intervals; NaN where windows of one kind were not judged."""
     names = ("balanced_accuracy", "ci_low", "ci_high", "f1", "f1_low", "f1_high")
     if not n_firing or not n_silent:
         return dict.fromkeys(names, float("nan"))

@@ -173,7 +173,7 @@ def read_explanation(answer: str | None) -> str | None:
 
 
 def _one_a_sequence(examples: pd.DataFrame, n_ctx: int, n: int, generator: np.random.Generator) -> list[pd.Series]:
-    """Up to n examples, turn and turn about from the slices of activation, each from another sequence."""
+    """Return up to n examples, turn and turn about from the slices of activation, each from another sequence."""
     shuffled = examples.iloc[generator.permutation(len(examples))]
     turn = shuffled.groupby("interval").cumcount()
     ordered = shuffled.iloc[np.lexsort([-shuffled.interval.to_numpy(), turn.to_numpy()])]
@@ -182,7 +182,7 @@ def _one_a_sequence(examples: pd.DataFrame, n_ctx: int, n: int, generator: np.ra
 
 
 def _drawn_rows(sequences: Int64[np.ndarray, " seq"], n_ctx: int, n: int, seed: list[int]) -> Int64[np.ndarray, " row"]:
-    """Rows anywhere in the sequences."""
+    """Draw rows anywhere in the sequences."""
     generator = np.random.default_rng(seed)
     return sequences[generator.integers(len(sequences), size=n)] * n_ctx + generator.integers(n_ctx, size=n)
 
@@ -196,7 +196,7 @@ def _span(features: FeatureStore, row: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def _silent(
     features: FeatureStore, latents: Sequence[int], centres: Int64[np.ndarray, "latent candidate"]
 ) -> Bool[np.ndarray, "latent candidate"]:
-    """Marks the rows around which the latent is silent in the whole window; one pass over the codes."""
+    """Mark the rows around which the latent is silent in the whole window; one pass over the codes."""
     start, stop = _span(features, centres)
     silent = np.ones(centres.shape, bool)
     index_of = np.full(features.d_sae, -1)

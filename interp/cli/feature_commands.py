@@ -110,8 +110,8 @@ def _matches(flag: str, pattern: str | None) -> list[str]:
 
 
 def _text(store: "ActivationStore", tokens: Path | None, tokenizer: Path | None) -> tuple[Any, list[str] | None]:
-    """Labels and vocabulary. Raises ValueError for tokens that the store was not harvested from, or only in part, and
-    for a tokenizer that did not make them."""
+    """Read labels and vocabulary. Raises ValueError for tokens that the store was not harvested from, or only in part,
+    and for a tokenizer that did not make them."""
     import torch
 
     from interp.pipeline.opening import open_any

@@ -111,7 +111,8 @@ def judge_command(
 
 
 def _explanations(source: Path, file: Path | None, generate: bool, features: "FeatureStore") -> dict[int, str]:
-    """Explanations by latent; none where the model is to write all. Raises ValueError for those of other features."""
+    """Return explanations by latent; none where the model is to write all. Raises ValueError for those of other
+    features."""
     if file is None and generate:
         return {}
     if file is None:
@@ -132,7 +133,7 @@ def _request_field(text: str) -> tuple[str, Any]:
 
 
 def _drawn(features: "FeatureStore", explained: dict[int, str] | None, sample: int, seed: int) -> list[int]:
-    """Latents drawn from those that fire and are explained."""
+    """Return latents drawn from those that fire and are explained."""
     import numpy as np
 
     table = features.table()

@@ -25,7 +25,7 @@ PART = Option(metavar="K/N", help="do this part alone, such as 3/16; --join puts
 
 
 def load_named_model(name: str) -> Any:
-    """Any language model: a folder, a run folder, a .gguf file or a name that the hub or TransformerLens knows."""
+    """Load any language model: a folder, a run folder, a .gguf file or a name that the hub or TransformerLens knows."""
     if looks_like_path(name) and not Path(name).is_file():
         from interp.pipeline.opening import open_any
 

@@ -90,8 +90,8 @@ def train_sae_command(
 
 
 def with_fields(command: Callable) -> Callable:
-    """`train_sae_command` with an option for each field of any architecture that is registered, one of the user's own
-    too; what is given goes to its --set."""
+    """Return `train_sae_command` with an option for each field of any architecture that is registered, one of the
+    user's own too; what is given goes to its --set."""
     from interp.pipeline.validation import field_types, type_name
     from interp.sae import ARCHITECTURES
 
@@ -173,7 +173,7 @@ def _config(values: dict[str, Any]) -> "SAEConfig":
 
 
 def _line(sae: Any, folder: Path, sweep: list[str]) -> str:
-    """Says what a training reached; in a sweep, with the values of the swept fields."""
+    """Tell what a training reached; in a sweep, with the values of the swept fields."""
     r = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     values = "".join(f"{name}={r['config'][name]} " for name, _ in map(assignment, sweep))
     readers = "interp, SAELens and SAEBench read it" if sae.preferred_format == "saelens" else "interp reads it"

@@ -377,7 +377,7 @@ def _difference(above: Sequence[int], sizes: tuple[int, int]) -> tuple[float, fl
 
 
 def _rules(ranking: pd.DataFrame | None, scans: Sequence[ScannedDocuments]) -> pd.DataFrame:
-    """rule and f1 by latent. Raises ValueError for the ranking of another dictionary."""
+    """Return rule and f1 by latent. Raises ValueError for the ranking of another dictionary."""
     features = scans[0].features
     if ranking is None:
         return pd.DataFrame({"rule": "", "f1": np.nan}, index=range(features.d_sae))

@@ -223,7 +223,7 @@ class _NullTrials:
         self.samples.take(name, features.d_sae, stored(features.codes, self.n_rows), norms)
 
     def take_model(self, name: str, model: nn.Module, hook: str, options: dict[str, Any]) -> None:
-        """A dictionary that is trained on another model."""
+        """Train a dictionary on another model, and take it."""
         progress = _named(self.progress, name)
         work = self.out / "work"
         tokens = self.features.tokens[: max(len(self.tokens), -(-self.twin_config.tokens // self.features.n_ctx))]
@@ -233,7 +233,7 @@ class _NullTrials:
         self.take_learnt(name, sae, store, hook)
 
     def judge(self, vocab: Sequence[str] | None) -> pd.DataFrame:
-        """`rank_codes` of all of them at once, so that what it learns of the text is learnt once."""
+        """Run `rank_codes` on all of them at once, so that what it learns of the text is learnt once."""
         nulls = _SHIFTS
         seed = self.settings.seed
         chosen = self.samples.chosen

@@ -121,7 +121,7 @@ def _open(source: str | Path) -> Side:
 
 
 def _same_place(a: Side, b: Side) -> bool:
-    """One hook of one model, by all that is known of either."""
+    """Tell whether both are of one hook of one model, by all that is known of either."""
     decoders: list[Any] = [a.W_dec, b.W_dec]
     if any(W is None for W in decoders) or decoders[0].shape[1] != decoders[1].shape[1]:
         return False

@@ -90,7 +90,7 @@ class PCADictionary(FixedDictionary):
 
     @classmethod
     def fit(cls, store: ActivationStore, hook: str, k: int) -> "PCADictionary":
-        """Components of the store's covariance, or where it keeps none (large d), of that of all its rows."""
+        """Return components of the store's covariance, or where it keeps none (large d), of that of all its rows."""
         statistics = store.statistics(hook)
         covariance = statistics.covariance
         if covariance is None:
@@ -133,7 +133,7 @@ class RandomDictionary(FixedDictionary):
 
 
 def shuffled_model(model: AnyModel, *, seed: int = 0) -> AnyModel:
-    """A copy with the entries of each weight matrix permuted: the same weights, and nothing that they compute.
+    """Return a copy with the entries of each weight matrix permuted: the same weights, and nothing that they compute.
 
     Matrices are the parameters of two or more axes that are not biases (`b_…`); vectors stay, of norms and of biases.
     """

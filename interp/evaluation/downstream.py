@@ -102,7 +102,7 @@ class Downstream:
 
     @property
     def way(self) -> str:
-        """Says what is run again."""
+        """Tell what is run again."""
         if self.by_position:
             return "after the last block, for changed positions only"
         n = self.n_skipped
@@ -193,7 +193,7 @@ def enter(
 
 
 def cross_entropies(logits: Float[Tensor, "row d_vocab"], following: Int[Tensor, " row"]) -> Float[Tensor, " row"]:
-    """log Σ exp(logits) less the logit of what follows, in nats, over rows that a processor's cache holds."""
+    """Return log Σ exp(logits) less the logit of what follows, in nats, over rows that a processor's cache holds."""
     parts = []
     at_once = max(1, _TERMS_AT_ONCE // logits.shape[1])
     for rows, ids in zip(logits.split(at_once), following.split(at_once), strict=True):

@@ -116,7 +116,7 @@ def quality_table(
     unigram_loss: float | None = None,
     progress: Progress = no_progress,
 ) -> pd.DataFrame:
-    """One row a dictionary: column `dictionary`, then the fields of `Quality`, all on the same tokens.
+    """Return one row a dictionary: column `dictionary`, then the fields of `Quality`, all on the same tokens.
 
     baselines: names of dictionaries whose cross-entropy need not be known so well, since each costs as much as the
     others: they are spliced into a part of the sequences, of about 5,000 tokens (`n_spliced`), and `ce_recovered_se`

@@ -229,7 +229,8 @@ class Splice:
     def _losses(
         self, rows: _Rows, change: Float[Tensor, "row d_out"], of: Bool[Tensor, " seq"]
     ) -> Float64[Tensor, " of"]:
-        """Nats a token of the sequences `of` a batch with `change` added to the rows; NaN without next tokens."""
+        """Return nats a token of the sequences `of` a batch with `change` added to the rows; NaN without next
+        tokens."""
         if self.behind is None or not of.any():
             return torch.full((int(of.sum()),), math.nan).double()
         added = change.new_zeros(rows.tokens.numel(), change.shape[1]).index_copy_(0, rows.where, change)
@@ -295,6 +296,6 @@ def ratio_error(lost: Float[Tensor, " seq"], costs: Float[Tensor, " seq"]) -> fl
 
 
 def _entropy(tokens: Int[Tensor, "seq pos"]) -> float:
-    """Nats a token of unigrams counted on the tokens themselves: no unigrams have less there."""
+    """Return nats a token of unigrams counted on the tokens themselves: no unigrams have less there."""
     share = torch.bincount(tokens.flatten()).double() / tokens.numel()
     return float(-torch.special.xlogy(share, share).sum())

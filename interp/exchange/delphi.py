@@ -73,7 +73,7 @@ def _write(
 
 
 def _firings(features: FeatureStore, first: int, stop: int) -> tuple[Int[Tensor, "firing 3"], Tensor]:
-    """Locations and activations of the latents first … stop − 1."""
+    """Return locations and activations of the latents first … stop − 1."""
     parts = []
     for start in range(0, len(features.codes), _ROWS_AT_ONCE):
         codes = features.codes[start : min(start + _ROWS_AT_ONCE, len(features.codes))]

@@ -53,7 +53,7 @@ def upload_to_hub(folder: str | Path, repo_id: str, *, private: bool = True) -> 
 
 
 def model_card(run: FinishedRun, *, license: str | None = None) -> str:
-    """Tells what the dictionary is, where it is from, how good it is and how far its features can be trusted."""
+    """Tell what the dictionary is, where it is from, how good it is and how far its features can be trusted."""
     sae = run.sae
     facts = run.provenance()
     head = ["---", "tags:", "- sparse-autoencoder", "- interpretability"]

@@ -79,15 +79,15 @@ class SAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return self
 
     def transform(self, X: Any) -> Any:
-        """Codes [row, component], at least 0, in the dtype of X; CSR with `sparse_output`."""
+        """Return codes [row, component], at least 0, in the dtype of X; CSR with `sparse_output`."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
         codes = self.sae_.codes(torch.from_numpy(np.array(X, np.float32))).scipy().astype(X.dtype)
         return codes if self.sparse_output else codes.toarray()
 
     def inverse_transform(self, X: Any) -> np.ndarray:
-        """Rows [row, feature] that the codes X [row, component] stand for. Raises ValueError for codes of another
-        number of components."""
+        """Return rows [row, feature] that the codes X [row, component] stand for. Raises ValueError for codes of
+        another number of components."""
         check_is_fitted(self)
         codes = check_array(X, accept_sparse="csr", dtype=(np.float64, np.float32))
         sparse = scipy.sparse.csr_matrix(codes, dtype=np.float32)

@@ -61,7 +61,7 @@ class Cost:
         return Cost(**{name: getattr(self, name) * (1 if name in _AT_ONCE else n) for name in names})
 
     def on(self, speed: "Speed") -> float:
-        """Seconds."""
+        """Return the seconds that it takes."""
         multiplying = self.single / speed.single + self.half / speed.half
         return multiplying + self.moved / speed.memory + self.seconds * speed.pace
 
@@ -197,7 +197,8 @@ class Sizes:
         return int(getattr(self.config.sae, "k", None) or USUAL_L0)
 
     def passes(self, tokens: float, *, before: float = 0, behind: float = 0) -> Cost:
-        """Forward passes over so many tokens: of them `before` times up to the hooks, and `behind` times from there."""
+        """Return the cost of forward passes over so many tokens: of them `before` times up to the hooks, and `behind`
+        times from there."""
         _, to_hooks, whole = self._traced
         operations = tokens * (before * to_hooks + behind * (whole - to_hooks))
         is_single = next(self.model.parameters()).element_size() > 2

@@ -194,7 +194,7 @@ def _build(stage: Stage, heads: Mapping[Run, dict[str, Any]], progress: Progress
 
 
 def _restore_replaced(run: Path) -> None:
-    """The stages that a process was replacing when it was killed."""
+    """Restore the stages that a process was replacing when it was killed."""
     for name in STAGES:
         restore_replaced(run / name)
 

@@ -78,7 +78,7 @@ class Plan:
         return lines
 
     def check(self) -> None:
-        """Raises ValueError, in one line, where the run does not fit."""
+        """Raise ValueError, in one line, where the run does not fit."""
         if faults := self.faults():
             raise ValueError("; ".join(faults))
 
@@ -135,13 +135,13 @@ class Plan:
 
 
 def _held(folder: Path) -> int:
-    """Bytes of a stage, finished or not."""
+    """Count the bytes of a stage, finished or not."""
     files = (file for path in (folder, unfinished(folder)) for file in path.rglob("*") if file.is_file())
     return sum(file.stat().st_size for file in files)
 
 
 def _rounded(number: int) -> str:
-    """Down to two digits."""
+    """Round down to two digits."""
     unit = 10 ** max(0, len(str(number)) - 2)
     return f"{number // unit * unit:_}"
 

@@ -118,7 +118,7 @@ def model_of_folder(folder: Path) -> Any:
 
 
 def model_files(config: ModelConfig) -> dict[str, str]:
-    """Digests of the files of a pretrained model that lies in a folder."""
+    """Return digests of the files of a pretrained model that lies in a folder."""
     path = Path(config.name)
     if config.is_trained or not path.exists():
         return {}

@@ -59,7 +59,7 @@ class Baseline(NamedTuple):
 
 
 def hook_folder(hook_name: str) -> Path:
-    """Where, in the run folder, a hook after the first has its own."""
+    """Tell where, in the run folder, a hook after the first has its own."""
     return Path(HOOKS, re.sub(r"^\.", "%2E", quote(hook_name, safe="")))
 
 
@@ -224,7 +224,7 @@ class Run(StageFolders):
         return f"Run({str(self.path)!r}, {len(self._manifests())} stages finished)"
 
     def _repr_html_(self) -> str:
-        """Its finished stages: what each reached, how long it took, and which attributes open it."""
+        """Show its finished stages: what each reached, how long it took, and which attributes open it."""
         rows = []
         for name, manifest in self._manifests().items():
             summary = Markup("<br>".join(map(markup, STAGES[name].summary_of(manifest).split("\n"))))

@@ -112,7 +112,7 @@ def _thread_count() -> int:
 
 @lru_cache(maxsize=1)
 def _pool(threads: int, process: int) -> ThreadPoolExecutor:
-    """One pool a process: the threads of a parent do not survive a fork.
+    """Return the one pool of this process: the threads of a parent do not survive a fork.
 
     Each thread of it tells torch to keep to that thread (torch takes note when it is next asked). This also sets what
     torch takes for threads to come, so it is set back once all have started.

@@ -28,12 +28,12 @@ _FULL_FVU = 1 / 12
 
 
 def fading(fvu: float) -> float:
-    """f: how strongly dead latents are revived at this FVU, in 0..1."""
+    """Return f: how strongly dead latents are revived at this FVU, in 0..1."""
     return min(1.0, fvu / _FULL_FVU)
 
 
 def auxk(f: ForwardPass, dead: Int[Tensor, " dead"], coefficient: float) -> Float[Tensor, ""]:
-    """This process's part of the loss, in units of the whole loss. `coefficient`: with f³.
+    """Return this process's part of the loss, in units of the whole loss. `coefficient`: with f³.
 
     There is no ReLU here: a latent that is below zero on every row gets a gradient all the same, and comes back.
     """

@@ -47,7 +47,7 @@ class Picker(Protocol):
         """Return the entries that fire. Pre-activations are `Tiled` where the picker does not go by row."""
 
     def shortlist(self, pre: PreActivations) -> SparseCodes:
-        """Gives the picks from bfloat16 pre-activations, and the entries that rounding may have put behind them."""
+        """Return the picks from bfloat16 pre-activations, and the entries that rounding may have put behind them."""
 
     def choose(self, codes: SparseCodes) -> SparseCodes:
         """Return the picks among the entries of a shortlist, whose values are exact now."""
@@ -115,7 +115,7 @@ def encode(
 
 
 def piece_rows(rows: int, d_sae: int, low_precision: bool = False) -> int:
-    """Counts the rows that `encode` takes at a time; any number of threads takes as many, as a matmul's last bits
+    """Count the rows that `encode` takes at a time; any number of threads takes as many, as a matmul's last bits
     follow from it."""
     at_once = _LOW_AT_ONCE if low_precision else _FULL_AT_ONCE
     return max(1, min(rows, _MOST_ROWS, at_once // d_sae))

@@ -37,7 +37,7 @@ class WholeBatch(NamedTuple):
         return slice(-self.first % step, None, step)
 
     def rows_in(self, rows: slice) -> int:
-        """Counts the rows that these slices hold, of all processes together."""
+        """Count the rows that these slices hold, of all processes together."""
         return len(range(0, self.rows, rows.step))
 
 
@@ -108,7 +108,7 @@ class ForwardPass:
         return Encoded(support, values)
 
     def residual(self, encoded: Encoded, x: Float[Tensor, "row d_in"] | None = None) -> Float[Tensor, "row d_in"]:
-        """x − z W_dec, of x or of another input."""
+        """Return x − z W_dec, of x or of another input."""
         W_dec = self.weights["W_dec"]
         x = self.centred if x is None else x
         return x - sparse_ops.sparse_decode(
@@ -116,7 +116,7 @@ class ForwardPass:
         )
 
     def decode(self, z: Float[Tensor, " nnz"] | None = None) -> Float[Tensor, "row d_out"]:
-        """x_hat, to compare with `target`; `squared_error` does both at once."""
+        """Return x_hat, to compare with `target`; `squared_error` does both at once."""
         encoded = Encoded(self.support, self.z if z is None else z)
         w = self.weights
         return sparse_ops.sparse_decode(encoded, w["W_dec"], w["b_dec"], into=self.gradients["W_dec"])
@@ -124,7 +124,7 @@ class ForwardPass:
     def squared_error(
         self, z: Float[Tensor, " nnz"] | None = None, *, ends: tuple[int, ...] = (), frozen_decoder: bool = False
     ) -> Float[Tensor, ""]:
-        """Σ over rows of ‖x_hat − target‖², of z or of other values of its entries.
+        """Return Σ over rows of ‖x_hat − target‖², of z or of other values of its entries.
 
         ends: the mean over dictionaries of that many first latents, the last of all.
         """
@@ -146,7 +146,7 @@ class ForwardPass:
         return sparse_ops.at_latents(vector, self.support)
 
     def row_sums(self, values: Float[Tensor, " nnz"]) -> Float[Tensor, " row"]:
-        """Sums over each row's entries."""
+        """Sum over each row's entries."""
         return torch.segment_reduce(values, "sum", offsets=self.support.codes.offsets, initial=0, unsafe=True)
 
     def pre_activations(self, latents: Int[Tensor, " some"], rows: slice) -> Float[Tensor, "row some"]:
@@ -162,7 +162,7 @@ class ForwardPass:
         return sparse_ops.latent_rows(self.weights["W_dec"], latents, self.gradients["W_dec"])
 
     def everywhere(self, *sums: Tensor | float) -> list[float]:
-        """Sums of this process, each added up over all processes, without a gradient."""
+        """Add up sums of this process over all processes, without a gradient."""
         numbers = [float(part.detach()) if isinstance(part, Tensor) else part for part in sums]
         return self.batch.processes.sum_(torch.tensor(numbers, dtype=torch.float64)).tolist()
 
@@ -177,7 +177,7 @@ class ForwardPass:
         return self.everywhere(self.errors.whole)[0] / (self.batch.rows * self.variance)
 
     def fired(self) -> Float[Tensor, " d_sae"]:
-        """Rows on which each latent fired."""
+        """Count the rows on which each latent fired."""
         if self.z is self.pre:
             return self.support.by_latent.offsets.diff().to(self.z)
         fires = (self.z.detach() > 0).to(self.z)

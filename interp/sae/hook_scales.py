@@ -94,12 +94,12 @@ class HookScales:
         return rows[torch.stack([is_within(part, limit) for part, limit in pairs if limit is not None]).all(0)]
 
     def split(self, rows: Float[Tensor, "row d"]) -> tuple[Float[Tensor, "row d_in"], Float[Tensor, "row d_out"]]:
-        """Input and output of rows in which both stand side by side."""
+        """Return input and output of rows in which both stand side by side."""
         return (rows, rows) if self.tied else (rows[:, : self.d_in], rows[:, self.d_in :])
 
 
 def scale_of(hook: ActivationStatistics) -> float:
-    """Gives the factor that brings its activations to a mean norm of √d."""
+    """Return the factor that brings its activations to a mean norm of √d."""
     return len(hook.mean) ** 0.5 / hook.mean_norm if hook.mean_norm > 0 else 1.0
 
 

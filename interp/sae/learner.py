@@ -139,7 +139,7 @@ class Learner:
         return StepResult(loss, fvu, float(fired.sum()) / max(1, batch.rows), dead, faint, lr)
 
     def scaled(self, rows: Float[Tensor, "batch d"]) -> tuple[Float[Tensor, "row d_in"], Float[Tensor, "row d_out"]]:
-        """Inputs and outputs of the rows that train."""
+        """Return inputs and outputs of the rows that train."""
         x, y = self.hooks.split(self.hooks.within(rows.to(self.weights["W_dec"])))
         x = torch.mul(x, self.input_scales, out=self._memory.take("x", len(x), x.shape[1], x.dtype, x.device))
         return x, x if self.hooks.tied else y * self.output_scales
@@ -164,8 +164,8 @@ class Learner:
         return f
 
     def update(self, f: ForwardPass, loss: float) -> None:
-        """A step of Adam down the gradient of ln loss (ours), clipped: Adam's memory of squares, a thousand steps long,
-        is then not filled by the first steps, whose gradients are a hundred times larger.
+        """Take a step of Adam down the gradient of ln loss (ours), clipped: Adam's memory of squares, a thousand steps
+        long, is then not filled by the first steps, whose gradients are a hundred times larger.
 
         `loss` is that of the whole batch.
         """
@@ -252,17 +252,17 @@ class Learner:
         torch.maximum(self.strongest[0], strongest, out=self.strongest[0])
 
     def _total_squares(self, y: Float[Tensor, "row d_out"], batch: WholeBatch) -> float:
-        """Σ ‖y − ȳ‖² over the rows of this process, about the mean of all."""
+        """Return Σ ‖y − ȳ‖² over the rows of this process, about the mean of all."""
         mean = self.processes.sum_(y.sum(0)) / max(1, batch.rows)
         return float(torch.linalg.vector_norm(y - mean)) ** 2
 
     def sae(self, metadata: dict[str, Any]) -> SAE:
-        """For inputs as they are: all scales go into the weights."""
+        """Return the dictionary for inputs as they are: all scales go into the weights."""
         encoder = self.config.trained(self.weights, self.architecture_state)
         return fold(self.weights, encoder, self.hooks, self.config, metadata)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors, and what fits into JSON."""
+        """Return tensors, and what fits into JSON."""
         parts = {"mean": self.means, "square": self.squares}
         moments = {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
         counts = {"since_fired": self.since_fired, "strongest": self.strongest}

@@ -144,7 +144,7 @@ class SAE(nn.Module):
         return card(repr(self), facts(known), facts({"trained on": f"{config.tokens:,} tokens", **changed}))
 
     def stored(self) -> StoredDictionary:
-        """Everything that files hold of it."""
+        """Return everything that files hold of it."""
         return StoredDictionary(
             kind=self.kind,
             W_enc=self.W_enc,
@@ -201,11 +201,12 @@ class Crosscoder(SAE):
         return tuple(self.metadata.get("hook_names", ()))
 
     def parts(self, rows: Float[Tensor, "... d_in"]) -> tuple[Float[Tensor, "... d_hook"], ...]:
-        """Activations, reconstructions or W_dec, split by hook."""
+        """Return activations, reconstructions or W_dec, split by hook."""
         return rows.split(list(self.widths), dim=-1)
 
     def decoder_norms(self) -> Float[Tensor, "d_sae hook"]:
-        """Norms of the decoder rows, hook by hook, on scales at which all hooks have the same mean norm per √d."""
+        """Return norms of the decoder rows, hook by hook, on scales at which all hooks have the same mean norm per
+        √d."""
         norms = [part.norm(dim=1) * scale for part, scale in zip(self.parts(self.W_dec), self.scales, strict=True)]
         return torch.stack(norms, dim=1)
 

@@ -56,7 +56,7 @@ class NewLatents(NamedTuple):
 
 
 def rows_compared(d_sae: int, batch_size: int, at: Sequence[int]) -> int:
-    """Counts the rows to draw latents at, if draws at these steps are to cost little beside the steps between them.
+    """Count the rows to draw latents at, if draws at these steps are to cost little beside the steps between them.
 
     n rows make n² pairs with one another and 2 n `BATCH_ROWS` with rows of the batch; a step makes batch_size · d_sae.
     """
@@ -128,7 +128,8 @@ class Reservoir:
 
 
 def along_rows(rows: Float[Tensor, "row d_in"], others: Float[Tensor, "latent d_in"]) -> NewLatents:
-    """Latents that point along centred rows, their encoder at a fifth of the mean norm of the others' encoder rows."""
+    """Return latents that point along centred rows, their encoder at a fifth of the mean norm of the others' encoder
+    rows."""
     along = torch.nn.functional.normalize(rows, dim=1)
     return NewLatents(along, _RESAMPLED_ENCODER * others.norm(dim=1).mean() * along, along.new_zeros(len(along)))
 
@@ -140,8 +141,8 @@ def along_what_is_missing(
     batch_rows: Float[Tensor, "batch d_in"],
     batch_missing: Float[Tensor, "batch d_in"],
 ) -> NewLatents:
-    """Latents that each add what is missing in a centred row, there and on rows that are much like it; there may be
-    fewer than rows. Of a batch, further centred rows and what they lack, every few rows are looked at.
+    """Return latents that each add what is missing in a centred row, there and on rows that are much like it; there may
+    be fewer than rows. Of a batch, further centred rows and what they lack, every few rows are looked at.
 
     The encoder is a matched filter, P row with P the inverse of the rows' covariance: of all that respond alike to the
     row it responds least to others. Where it responds half as much or less the latent does not fire; else its value is
@@ -166,7 +167,7 @@ def along_what_is_missing(
 
 
 def _product(a: Float[Tensor, "i d"], b: Float[Tensor, "j d"]) -> Float[Tensor, "i j"]:
-    """a bᵀ, by bfloat16 where that is faster."""
+    """Return a bᵀ, by bfloat16 where that is faster."""
     if min(len(a), len(b)) < _LEAST_ROWS or not has_fast_bfloat16(a):
         return a @ b.T
     return (a.bfloat16() @ b.bfloat16().T).to(a.dtype)

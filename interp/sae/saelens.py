@@ -31,7 +31,7 @@ _READABLE = ("standard", "jumprelu", "gated", "matching_pursuit", *_NORMS, *_TRA
 
 
 def to_saelens(stored: StoredDictionary, form: SAELensForm) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Gives the contents of `cfg.json`, and the tensors."""
+    """Return the contents of `cfg.json`, and the tensors."""
     W_enc, W_dec = stored.W_enc, stored.W_dec
     cfg: dict[str, Any] = {"d_in": len(W_enc), "d_sae": len(W_dec), "device": "cpu"}
     cfg |= {"dtype": str(W_dec.dtype).removeprefix("torch."), "normalize_activations": "none"}
@@ -153,7 +153,7 @@ def _one_pass(cfg: dict[str, Any], parts: FileTensors, scale: float, source: str
 
 
 def _firing(architecture: str, parts: FileTensors, d_sae: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Gives the factors of the encoder rows, b_enc, and the thresholds (SAELens applies a ReLU beside them)."""
+    """Return the factors of the encoder rows, b_enc, and the thresholds (SAELens applies a ReLU beside them)."""
     one = torch.ones(d_sae)
     zero = torch.zeros(d_sae)
     if architecture == "gated":

@@ -100,7 +100,7 @@ class RowGradient:
         return total
 
     def adam_(self, weight: Tensor, mean: Tensor, square: Tensor, adam: AdamStep) -> None:
-        """A step of the weight in place; row by row where the gradient is one sum that nobody has asked to see."""
+        """Take a step of the weight in place; row by row where the gradient is one sum that nobody has asked to see."""
         one_sum = len(self.sums) == 1 and not self.further and self.parameter.grad is None
         gradient = self.sums[0] if one_sum else self.tensor().view(-1, weight.shape[-1])
         weight, mean, square = (tensor.view(-1, weight.shape[-1]) for tensor in (weight, mean, square))
@@ -156,7 +156,7 @@ def sparse_decode(encoded: Encoded, W_dec: Matrix, b_dec: Vector, *, into: Into 
 def squared_error(
     encoded: Encoded, W_dec: Matrix, b_dec: Vector, target: Rows, *, ends: tuple[int, ...] = (), into: Into = None
 ) -> SquaredError:
-    """`sparse_decode` and its squared distance to the target, in one pass over the decoder's rows.
+    """Return `sparse_decode` and its squared distance to the target, in one pass over the decoder's rows.
 
     ends: the loss is the mean over the dictionaries of the first `end` latents each; the last holds all. With e the
     error, of prefixes the mean of those with latent j, ∂value_p = 2 ⟨e_i, W_dec[j]⟩ and ∂W_dec[j] = 2 Σ_i value_p e_i.
@@ -247,7 +247,8 @@ def _add(total: Tensor, latent_sum: LatentSum) -> None:
 
 
 def _in_table(by_latent: ByLatent, ends: tuple[int, ...], rows: int) -> ByLatent:
-    """Entries that name their row in the table of the prefix that their latent came with, if there are several."""
+    """Return entries that name their row in the table of the prefix that their latent came with, if there are
+    several."""
     if len(ends) < 2:
         return by_latent
     entries = by_latent.offsets[list(ends)].diff(prepend=by_latent.offsets[:1])

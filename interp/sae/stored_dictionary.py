@@ -50,8 +50,8 @@ def metadata_with_config(stored: StoredDictionary) -> dict[str, Any]:
 
 
 def config_and_metadata(cfg: dict[str, Any], source: str) -> dict[str, Any]:
-    """`config` and `metadata` of a file's config. The config of an architecture that is not imported here, or of a
-    version with other fields, stays in the metadata."""
+    """Return `config` and `metadata` of a file's config. The config of an architecture that is not imported here, or of
+    a version with other fields, stays in the metadata."""
     metadata = cfg.get("metadata") or {}
     if not isinstance(metadata, dict):
         raise ValueError(f"{source}: metadata={metadata!r} must be an object with named values")

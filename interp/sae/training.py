@@ -132,7 +132,8 @@ def train_sweep(
     out: str | Path | None = None,
     **options: Unpack[_Options],
 ) -> list[SAE]:
-    """`train_sae` for each config, in one pass over the data, with the files in `out/0`, `out/1`, … Options are its.
+    """Run `train_sae` for each config, in one pass over the data, with the files in `out/0`, `out/1`, … Options are
+    its.
 
     A function that takes the log's rows finds the config's number in them, as `run`.
     """
@@ -263,7 +264,7 @@ class TrainingRun:
         source.processes.all_do(lambda: self._load(device))
 
     def _load(self, device: torch.device) -> None:
-        """A finished result, or a checkpoint."""
+        """Read a finished result, or a checkpoint."""
         if self.folder is not None and (results := self.folder / RESULTS).exists():
             read_json(results, _REMEDY)
             self.sae = load_sae(self.folder, device=str(device))
@@ -386,7 +387,7 @@ def training_bytes(config: SAEConfig, width: int, processes: int = 1) -> int:
 
 
 def _digest_of(tensors: dict[str, Tensor]) -> str:
-    """SHA-256 of names and values."""
+    """Return the SHA-256 of names and values."""
     return digest(*(part for name in sorted(tensors) for part in (name, tensors[name])))
 
 

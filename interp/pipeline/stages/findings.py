@@ -243,7 +243,7 @@ def _learnt_together(settings: "NullsConfig", config: Any) -> tuple[int, int, bo
 
 
 def verdicts(counts: Mapping[str, Any]) -> str:
-    """One line of what `verdict_counts` counted."""
+    """Return one line of what `verdict_counts` counted."""
     shown = []
     for verdict, count in counts["verdicts"].items():
         notes = [(counts["unsure"].get(verdict, 0), "unsure")]

@@ -25,8 +25,8 @@ MAX_EVALUATED = 20_000
 
 
 def _text_files(run: Run) -> dict[str, Any]:
-    """Digests of the user's own text and model: where one has changed, it is read again. Of text that is streamed, the
-    sizes and times: of many files that takes no time."""
+    """Return digests of the user's own text and model: where one has changed, it is read again. Of text that is
+    streamed, the sizes and times: of many files that takes no time."""
     from models.own_text import is_address, matching_files
 
     here = [pattern for pattern in run.config.corpus.paths if not is_address(pattern)]

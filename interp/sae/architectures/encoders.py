@@ -39,7 +39,7 @@ class StoredEncoder(NamedTuple):
 
 
 class SAELensForm(NamedTuple):
-    """SAELens's form of a dictionary that encodes so."""
+    """Return SAELens's form of a dictionary that encodes so."""
 
     architecture: str
     settings: dict[str, Any]
@@ -64,7 +64,7 @@ class Encoder(ABC):
     def encode(self, x: Float[Tensor, "... d_in"], weights: Weights) -> Float[Tensor, "... d_sae"]: ...
 
     def codes(self, x: Float[Tensor, "row d_in"], weights: Weights) -> SparseCodes:
-        """Encodes without gradients; by `encode`, some rows at a time, where there is no faster way."""
+        """Encode without gradients; by `encode`, some rows at a time, where there is no faster way."""
         rows = max(1, _DENSE_AT_ONCE // len(weights.W_dec))
         return SparseCodes.cat([SparseCodes.from_dense(self.encode(part, weights)) for part in x.split(rows)])
 
@@ -86,8 +86,8 @@ class Encoder(ABC):
         raise ValueError(f"{source}: the encoder {cls.__name__} cannot be read: give it from_stored")
 
     def to_saelens(self, kind: str, *, skips: bool) -> SAELensForm | None:
-        """SAELens's form of a dictionary of this kind (`skips`: with a linear path beside the latents); None where
-        SAELens has no architecture for it."""
+        """Return SAELens's form of a dictionary of this kind (`skips`: with a linear path beside the latents); None
+        where SAELens has no architecture for it."""
         return None
 
 

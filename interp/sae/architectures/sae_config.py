@@ -145,7 +145,7 @@ class SAEConfig:
     # What an architecture is: `pick` and `trained` have no default.
 
     def pick(self, f: ForwardPass) -> Picker:
-        """Gives the picker of the entries of the pre-activations that fire."""
+        """Return the picker of the entries of the pre-activations that fire."""
         raise NotImplementedError(f"{type(self).__name__} says nowhere which entries fire: give it a method `pick`")
 
     def encode(self, f: ForwardPass) -> Encoded:
@@ -153,11 +153,11 @@ class SAEConfig:
         return f.encode(self.pick(f))
 
     def activate(self, f: ForwardPass) -> Float[Tensor, " nnz"]:
-        """Gives the values of the entries: z."""
+        """Return the values of the entries: z."""
         return f.pre
 
     def loss(self, f: ForwardPass) -> Float[Tensor, ""]:
-        """Adds up the cost of the rows; all of it is divided by B·V."""
+        """Add up the cost of the rows; all of it is divided by B·V."""
         return f.squared_error()
 
     def revival_loss(self, f: ForwardPass, dead: Int[Tensor, " dead"]) -> Tensor | float:
@@ -166,14 +166,14 @@ class SAEConfig:
         return auxk(f, dead, weight) if weight else 0.0
 
     def initial_parameters(self, pre_std: float) -> dict[str, float]:
-        """Further parameters, one number a latent, and where they begin.
+        """Return further parameters, one number a latent, and where they begin.
 
         `pre_std`: standard deviation of the pre-activations, as training begins.
         """
         return {}
 
     def initial_state(self) -> dict[str, float]:
-        """Numbers that it carries from step to step."""
+        """Return the numbers that it carries from step to step."""
         return {}
 
     def observe(self, f: ForwardPass) -> None:
@@ -193,12 +193,12 @@ class SAEConfig:
             raise ValueError("skip=True is for transcoders: give train_sae a target hook")
 
     def trained(self, weights: dict[str, Tensor], state: dict[str, float]) -> Encoder:
-        """Gives the encoder of the trained dictionary, which takes each row on its own."""
+        """Return the encoder of the trained dictionary, which takes each row on its own."""
         raise NotImplementedError(f"{type(self).__name__} says nowhere what it becomes: give it a method `trained`")
 
 
 def config_to_dict(config: SAEConfig) -> dict[str, Any]:
-    """JSON-able; `config_from_dict` reads it."""
+    """Return the config as JSON-able values; `config_from_dict` reads it."""
     return {"architecture": config.architecture, **asdict(config)}
 
 

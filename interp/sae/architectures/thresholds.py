@@ -242,7 +242,7 @@ class JumpReLUConfig(SAEConfig):
         return f.squared_error() + weight * f.variance * (counts / f.state["tau"] - 1).square().sum()
 
     def _window(self, f: ForwardPass) -> tuple[Tensor, Tensor, Tensor]:
-        """θ of each entry; 1/ε where pre is near it, else 0; whether it fires."""
+        """Return θ of each entry; 1/ε where pre is near it, else 0; whether it fires."""
         threshold = f.at(f.weights["threshold"])
         above = f.pre.detach() - threshold.detach()
         return threshold, (above.abs() < self.bandwidth / 2).to(above) / self.bandwidth, (above > 0).to(above)

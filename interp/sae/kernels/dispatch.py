@@ -56,7 +56,7 @@ def _triton() -> TorchKernels:
 
 
 def checked(make: Callable[[], TorchKernels], device: torch.device) -> TorchKernels:
-    """Gives what `make` makes, or the twin, with a warning, where it fails or differs on that device."""
+    """Return what `make` makes, or the twin, with a warning, where it fails or differs on that device."""
     try:
         made = make()
         failures = faults(made, device)

@@ -166,7 +166,7 @@ class NumbaKernels(TorchKernels):
 
 
 def _is_dense(offsets: Tensor, table: Tensor) -> bool:
-    """Tells whether so many entries are stored that matmuls over tiles that hold the zeros too are the faster way.
+    """Tell whether so many entries are stored that matmuls over tiles that hold the zeros too are the faster way.
 
     An entry costs about as much as eight numbers of a dense matmul, or four if the table's rows come from the cache.
     """
@@ -186,7 +186,8 @@ def _whole_vectors(tile: Tensor) -> np.ndarray:
 
 
 def _limits(threshold: Tensor, dtype: torch.dtype) -> np.ndarray:
-    """Keys in the order of all floats, such that a float of `dtype` has a larger one if it exceeds the threshold."""
+    """Return keys in the order of all floats, such that a float of `dtype` has a larger one if it exceeds the
+    threshold."""
     single = torch.float32 if dtype == torch.bfloat16 else dtype
     keys = _keys(threshold.to(single) + 0.0)  # so that 0 does not exceed −0
     sign = 8 * keys.itemsize - 1
@@ -197,7 +198,7 @@ def _limits(threshold: Tensor, dtype: torch.dtype) -> np.ndarray:
 
 
 def _tiled(pre: PreActivations) -> Tiled:
-    """Pre-activations that are all there: tiles of whole rows."""
+    """Return pre-activations that are all there: tiles of whole rows."""
     if isinstance(pre, Tiled):
         return pre
     pieces = slices(len(pre), max(1, _PICKED_AT_ONCE // max(1, pre.shape[1])))
@@ -265,7 +266,7 @@ def _room(rows: int, k: int, dtype: torch.dtype) -> tuple[np.ndarray, np.ndarray
 
 
 def _filled(latents: np.ndarray, keys: np.ndarray, counts: np.ndarray, dtype: torch.dtype, d_sae: int) -> SparseCodes:
-    """Codes of the first counts[row] entries of each row."""
+    """Return codes of the first counts[row] entries of each row."""
     k = latents.shape[1]
     if counts.min(initial=k) < k:
         kept = np.arange(k) < counts[:, None]

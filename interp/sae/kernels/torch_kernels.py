@@ -220,7 +220,7 @@ class TorchKernels:
         return _bags(by_latent.offsets, by_latent.entries, torch.ones_like(weights), weights[:, None])[:, 0]
 
     def adam_(self, weight: Rows, gradient: Rows | LatentSum, mean: Rows, square: Rows, adam: AdamStep) -> None:
-        """One Adam step on `weight`, `mean` and `square` in place."""
+        """Take one Adam step on `weight`, `mean` and `square` in place."""
         gradient = self.sum_by_latent(*gradient) if isinstance(gradient, LatentSum) else gradient
         if adam.unit_norm:
             gradient = gradient - (gradient * weight).sum(1, keepdim=True) * weight
@@ -234,12 +234,12 @@ class TorchKernels:
     def _bags(
         self, offsets: Tensor, ids: Tensor, weights: Tensor, table: Tensor, out: Tensor | None = None
     ) -> Float[Tensor, "bag d"]:
-        """Σ weights · table[ids] over the entries of each bag."""
+        """Return Σ weights · table[ids] over the entries of each bag."""
         sums = _bags(offsets, ids, weights, table)
         return sums if out is None else out.copy_(sums)
 
     def _dots(self, offsets: Tensor, ids: Tensor, x: Float[Tensor, "bag d"], table: Tensor) -> Values:
-        """⟨x[bag], table[ids]⟩ of each entry, so many entries at once that memory stays bounded."""
+        """Return ⟨x[bag], table[ids]⟩ of each entry, so many entries at once that memory stays bounded."""
         bags = torch.arange(len(x), device=x.device).repeat_interleave(offsets.diff(), output_size=len(ids))
         pieces = zip(bags.split(_ENTRIES_AT_ONCE), ids.split(_ENTRIES_AT_ONCE), strict=True)
         return torch.cat([(x[rows] * table[columns]).sum(1) for rows, columns in pieces])
@@ -260,6 +260,6 @@ def whole(pre: PreActivations) -> Float[Tensor, "row d_sae"]:
 
 
 def _bags(offsets: Tensor, ids: Tensor, weights: Tensor, table: Tensor) -> Tensor:
-    """Σ weights · table[ids] of each bag, without an [nnz, d] tensor and without atomics."""
+    """Return Σ weights · table[ids] of each bag, without an [nnz, d] tensor and without atomics."""
     ids, offsets = ids.long(), offsets.long()
     return F.embedding_bag(ids, table, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True)

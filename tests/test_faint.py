@@ -9,7 +9,7 @@ import torch
 
 from interp import ActivationStore, FeatureStore, SparseCodes, TopKConfig, rank_features, train_sae
 from interp.codes.sparse_codes import is_faint
-from interp.sae import resampling, sparse_ops
+from interp.sae import resampling
 from interp.sae.hook_scales import HookScales
 from interp.sae.learner import Learner
 from interp.sae.resampling import along_what_is_missing
@@ -51,7 +51,6 @@ def test_training_knows_the_strongest_firing_of_each_latent_in_its_windows(store
         f = learner._forward(
             *[learner.scaled(rows)[0]] * 2,
             learner._batch(len(rows)),
-            sparse_ops,
         )
         encoded = learner.config.encode(f)
         dense = torch.zeros(len(rows), D_SAE)

@@ -14,6 +14,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
+from interp.runtime.registry import register
 from models.documents import Document
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -62,8 +63,8 @@ def text_source(**facts: Any) -> Callable[[Callable[..., Iterator[Document]]], C
     Raises ValueError where another has the name."""
 
     def decorate(read: Callable[..., Iterator[Document]]) -> Callable[..., Iterator[Document]]:
-        _check_name(TEXT_SOURCES, read, lambda source: source.read)
-        TEXT_SOURCES[read.__name__] = TextSource(read, _first_sentence(read), **facts)
+        source = TextSource(read, _first_sentence(read), **facts)
+        register(TEXT_SOURCES, read.__name__, source, "the source of text", lambda source: source.read)
         return read
 
     return decorate
@@ -75,21 +76,11 @@ def model_source(**facts: Any) -> Callable[[Callable[..., Any]], Callable[..., A
     Raises ValueError where another has the name."""
 
     def decorate(load: Callable[..., Any]) -> Callable[..., Any]:
-        _check_name(MODEL_SOURCES, load, lambda source: source.load)
-        MODEL_SOURCES[load.__name__] = ModelSource(load, _first_sentence(load), **facts)
+        source = ModelSource(load, _first_sentence(load), **facts)
+        register(MODEL_SOURCES, load.__name__, source, "the source of models", lambda source: source.load)
         return load
 
     return decorate
-
-
-def _check_name(
-    sources: Mapping[str, Any], function: Callable[..., Any], code: Callable[[Any], Callable[..., Any]]
-) -> None:
-    """Check that the name of a function is free. code: gives the function of a source; one that is defined again, as by
-    a cell of a notebook that is run twice, takes its own place."""
-    name = function.__name__
-    if name in sources and code(sources[name]).__qualname__ != function.__qualname__:
-        raise ValueError(f"the source {name!r} is registered already: choose another name")
 
 
 def source_help(sources: Mapping[str, TextSource] | Mapping[str, ModelSource]) -> str:

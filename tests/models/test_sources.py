@@ -39,6 +39,14 @@ def registered():
         registry.update(before)
 
 
+def test_a_name_that_another_source_has_is_refused(registered):
+    with pytest.raises(ValueError, match="the source of text 'diary' is registered already: choose another name"):
+
+        @text_source(fields=("paths",), takes="at least one diary")
+        def diary(paths, size):
+            """Other diaries."""
+
+
 def test_a_registered_text_source_is_read_checked_and_found_by_its_ending(registered):
     documents = load_documents(CorpusConfig(source="diary", paths=("a.diary",)))
     assert [document.text for document in documents] == ["dear a.diary"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from interp.display.verdict_looks import verdict_words
-from interp.features.verdict_names import MONOSEMANTIC, ONE_MEANING, POLYSEMANTIC
+from interp.features.verdict_names import MONOSEMANTIC, ONE_MEANING, POLYSEMANTIC, SINGLE_TOKEN
 from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.opening import late, read_table
 from interp.pipeline.run_folder import Run
@@ -156,7 +156,7 @@ def nulls_summary(results: Mapping[str, Any]) -> str:
         lines.append(
             f"{name + ':':20s} one meaning {of_one['share']:4.0%} of {_n_tested(shares):,} "
             f"({of_one['ci_low']:.0%} to {of_one['ci_high']:.0%}): "
-            f"{shares['monosemantic']['share']:.0%} monosemantic, {shares['single-token']['share']:.0%} single-token"
+            f"{shares[MONOSEMANTIC]['share']:.0%} monosemantic, {shares[SINGLE_TOKEN]['share']:.0%} single-token"
         )
     return NEXT_LINE.join(lines)
 

@@ -145,17 +145,13 @@ class AttributionGraph(GraphNodes):
         self, latents: Int[np.ndarray, " latent"]
     ) -> tuple[Float[np.ndarray, "latent pos"], Float[np.ndarray, "latent logit"]]:
         """Return the share of what each latent reads that begins at each position, and its share of each logit."""
-        kind = self.nodes["kind"].to_numpy()
-        n = len(self.tokens)
         share = self.edges / np.maximum(np.abs(self.edges).sum(1, keepdims=True), 1e-30)
-        row = {int(node): number for number, node in enumerate(self.targets)}
-        of_latents = share[[row[int(node)] for node in latents]]
-        of_logits = share[[row[int(node)] for node in np.flatnonzero(kind == "logit")]]
+        is_latent = np.isin(self.targets, latents)
+        of_latents, of_logits = share[is_latent], share[~is_latent]
         paths = np.linalg.inv(np.eye(len(latents)) - of_latents[:, latents])
-        begins = np.zeros((len(latents), n))
-        for node in np.flatnonzero(np.isin(kind, ["embedding", "error"])):
-            begins[:, self.nodes["position"][node]] += of_latents[:, node]
-        return paths @ begins, (of_logits[:, latents] @ paths).T
+        begin = self.nodes["kind"].isin(["embedding", "error"]).to_numpy()
+        at = np.eye(len(self.tokens))[self.nodes["position"][begin]]
+        return paths @ of_latents[:, begin] @ at, (of_logits[:, latents] @ paths).T
 
     def _group_name(self, texts: np.ndarray, reads: np.ndarray, writes: np.ndarray) -> str:
         rules, counts = np.unique(texts, return_counts=True)

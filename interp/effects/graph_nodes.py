@@ -30,7 +30,7 @@ class GraphNodes:
     (of sources: what they add to the log probability of the likeliest next token, in nats, to first order, in the model
     with nothing held; NaN of a graph from elsewhere)."""
     targets: Int[np.ndarray, " target"]
-    """The nodes whose edges are known: logits, then latents."""
+    """The nodes whose edges are known: logits, then latents, each in their order."""
     edges: Float[np.ndarray, "target node"]
     """What each node hands to each target, in the unit of what the target reads."""
     replacement: float

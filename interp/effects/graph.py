@@ -111,13 +111,13 @@ class AttributionGraph(GraphNodes):
     def supernodes(self, rules: Mapping[str, str] | None = None) -> dict[str, list[int]]:
         """Group latents that carry the same tokens to the same next tokens: nodes by name, the most influence first.
 
-        Of each latent: which share of what it reads begins at which position, and of what logits read at it, by all
-        paths and with their signs. Two are as alike as the smaller cosine of the two; those of one rule read alike.
-        Groups are the clusters of average linkage at .8, and are named by the rule that most of them have, or by
-        the token that they read most and the next token that they raise or lower most. rules: of some nodes, by their
-        `node_ids`.
+        Each latent has two profiles, by all paths and with their signs: which share of what it reads begins at each
+        position, and its share of what each logit reads. Two latents are as alike as the smaller cosine of their
+        profiles; latents of one rule read alike. Groups are clusters of average linkage at a likeness of .8. A group is
+        named by the rule that most of its latents have, or by the token that they read most and the next token that
+        they raise or lower most. Where a file or the user has given `groups`, it is those that are returned.
 
-        Where `groups` are given, by a file or by the user, they are those.
+        rules: of some nodes, by their `node_ids`.
         """
         if self.groups is not None:
             return self.groups

@@ -5,7 +5,7 @@ Out: `parts`: what each dictionary makes of the prompt, hook = Σ z_i d_i + b_de
      which the model runs them.
      `sources`: the nodes of the graph that write: the embeddings, the latents that fire, and the errors.
      `readings`: what each dictionary, and at last the unembedding, reads where some sources write less or more, in the
-     model itself or in the model made linear at the prompt (`interp.effects.held`). `Slopes`: the gradients of these.
+     model itself or in the model made linear at the prompt (`interp.effects.held`). `Slopes` has their gradients.
 """
 
 from collections.abc import Mapping, Sequence
@@ -227,15 +227,15 @@ def _skipped(dictionary: Any, skips: Float[Tensor, "pos 1"], x: Float[Tensor, "*
 
 
 class Slopes:
-    """How what some targets read changes with each source, by backward passes through one forward pass: in the held
-    model the edges of a graph, in the model itself what they owe to it to first order."""
+    """The gradients of what targets read, by how much there is of each source: in the held model they are the edges of
+    a graph, in the model itself what a target owes to a source to first order."""
 
     def __init__(self, passes: PromptPasses, batch_size: int, *, held: bool):
         self.passes, self.change = passes, passes.zeros(batch_size).requires_grad_(True)
         self.readings = passes.readings(self.change, held=held)
 
     def of(self, targets: pd.DataFrame) -> Float[np.ndarray, "target source"]:
-        """Return what each target, a latent or a logit, gains with more of each source; a backward pass a block."""
+        """Return the gradients of some latents and logits, by a backward pass for as many as the batch has."""
         rows = [np.zeros((0, self.change.shape[1]), np.float32)]
         for start in range(0, len(targets), len(self.change)):
             block = targets.iloc[start : start + len(self.change)]

@@ -116,7 +116,6 @@ def register_spelling(
 ) -> None:
     """Register the classes of tokens whose strings have the same spelling. class_name: what a class of many tokens is
     called, given their spelling; one of few is called by its tokens."""
-    register(SPELLINGS, kind_name, spelling, "the spelling")
 
     def name(text: ReadText, value: int, row: int) -> str:
         if (text.tables[kind_name] == value).sum() <= LISTED:
@@ -124,6 +123,7 @@ def register_spelling(
         return class_name(text.spellings[kind_name][value])
 
     register_token(kind_name, kind_name, name=name, items=1.5, needs_strings=True, **fields)
+    register(SPELLINGS, kind_name, spelling, "the spelling")
 
 
 def register_place(

@@ -3,8 +3,8 @@
     −ln p(a),    p(a) = share of the text's positions at which predicate a holds
 
 counted over all of the text, or over sequences spread evenly over it. In: tokens, and how they are spelt. Out:
-`Predicates`, which says of any rows what holds there, and of a predicate how it is said. Memory: what is asked for, and
-8 bytes for each value of each kind. Cost: 2 µs a position on one core.
+`Predicates`, which tells what holds at any rows, and how a predicate is said in words. Memory: what is asked for, and 8
+bytes for each value of each kind. Cost: 2 µs a position on one core.
 """
 
 from collections.abc import Collection, Mapping, Sequence

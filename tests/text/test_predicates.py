@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from interp.text.kinds import AROUND, KINDS
+from interp.text.kinds import AROUND, KINDS, register_spelling
 from interp.text.positions import Positions
 from interp.text.predicates import Predicates, rows_of_predicates
 from interp.text.read_text import ReadText
+from interp.text.spellings import SPELLINGS, script
 
 WORDS = ["\n", " the", " cat", " sat", "ting", "(", ")", ".", " dog", " Dog", "7"]
 TEXT = "\n| the| cat| sat|ting|(| the| dog|)|.|\n| Dog| sat|ting|7|."
@@ -121,3 +122,10 @@ def test_token_ids_beyond_the_vocabulary_are_refused():
 def test_labels_of_another_shape_are_refused():
     with pytest.raises(ValueError, match=r"label 'odd' is \(2, 3\)"):
         Predicates.count(np.zeros((2, 4), np.int32), 1).with_labels({"odd": torch.zeros(2, 3, dtype=torch.bool)})
+
+
+def test_a_kind_whose_name_is_taken_leaves_nothing_behind():
+    for name in ("token", "script"):
+        with pytest.raises(ValueError, match=f"the kind of predicates '{name}' is registered already"):
+            register_spelling(name, str.upper, str.lower)
+    assert "token" not in SPELLINGS and SPELLINGS["script"] is script

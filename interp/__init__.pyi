@@ -36,6 +36,7 @@ from .sae import TopKConfig as TopKConfig
 from .sae import Transcoder as Transcoder
 from .sae import load_sae as load_sae
 from .sae import train_sae as train_sae
+from .sae import train_sharded as train_sharded
 from .sae import train_sweep as train_sweep
 from .verdict.ranking import join_rankings as join_rankings
 from .verdict.ranking import rank_codes as rank_codes

@@ -60,6 +60,9 @@ def train_sae_command(
     set: Annotated[list[str] | None, Option(help="FIELD=VALUE, the same as --FIELD VALUE; several times")] = None,
     sweep: Annotated[list[str] | None, Option(help="FIELD=A,B: a dictionary for each value; several times")] = None,
     log: Annotated[Literal["tensorboard", "wandb"] | None, Option(help="send the metrics there too")] = None,
+    shards: Annotated[
+        int, Option(help="under torchrun: so many processes share out the latents, which one device cannot hold")
+    ] = 1,
     overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
     """activation store → dictionary
@@ -71,22 +74,28 @@ def train_sae_command(
     \b
         interp train-sae STORE --architecture jumprelu --d-sae 8192 --target-l0 32 --out OUT
         interp train-sae STORE --d-sae 8192 --sweep k=16,32,64 --log tensorboard --out OUT
-        torchrun --nproc-per-node 2 -m interp train-sae STORE --d-sae 8192 --k 32 --out OUT"""
+        torchrun --nproc-per-node 2 -m interp train-sae STORE --d-sae 8192 --k 32 --out OUT
+        torchrun --nproc-per-node 8 -m interp train-sae STORE --d-sae 1048576 --shards 8 --out OUT"""
     check_writable("--out", out)
     from interp.runtime.processes import processes
-    from interp.sae import train_sae, train_sweep
+    from interp.sae import train_sae, train_sharded, train_sweep
 
+    if shards != 1 and sweep:
+        raise ValueError(f"--shards {shards} trains one dictionary, and --sweep several: leave one of them out")
     options: Any = {"out": out, "target": target, "log": log, "overwrite": overwrite}
     with Bar("sae") as bar:
         opened, hooks, configs = processes().all_do(
             lambda: _prepared(store, hook, architecture, set or [], sweep or [])
         )
         if sweep:
-            saes = train_sweep(opened, hooks, configs, progress=bar, **options)
+            train_sweep(opened, hooks, configs, progress=bar, **options)
+        elif shards != 1:
+            train_sharded(opened, hooks, configs[0], shards=shards, progress=bar, **options)
         else:
-            saes = [train_sae(opened, hooks, configs[0], progress=bar, **options)]
-    for i, sae in enumerate(saes if is_first() else []):
-        print(_line(sae, out / str(i) if sweep else out, sweep or []))
+            train_sae(opened, hooks, configs[0], progress=bar, **options)
+    folders = [out / str(i) for i in range(len(configs))] if sweep else [out]
+    for folder in folders if is_first() else []:
+        print(_line(folder, sweep or []))
 
 
 def with_fields(command: Callable) -> Callable:
@@ -172,14 +181,16 @@ def _config(values: dict[str, Any]) -> "SAEConfig":
     return sae_config(values.pop("architecture"), values)
 
 
-def _line(sae: Any, folder: Path, sweep: list[str]) -> str:
+def _line(folder: Path, sweep: list[str]) -> str:
     """Tell what a training reached; in a sweep, with the values of the swept fields."""
-    r = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    values = "".join(f"{name}={r['config'][name]} " for name, _ in map(assignment, sweep))
-    readers = "interp, SAELens and SAEBench read it" if sae.preferred_format == "saelens" else "interp reads it"
-    idle = f"of {sae.d_sae:,} latents {r['dead']:.1%} dead, {r['faint']:.1%} faint"
+    r, cfg = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("results.json", "cfg.json"))
+    config = r["config"]
+    kind = "Transcoder" if "target" in config else "SAE" if isinstance(config["hook"], str) else "Crosscoder"
+    values = "".join(f"{name}={config[name]} " for name, _ in map(assignment, sweep))
+    readers = "interp reads it" if cfg["architecture"] == "interp" else "interp, SAELens and SAEBench read it"
+    idle = f"of {config['d_sae']:,} latents {r['dead']:.1%} dead, {r['faint']:.1%} faint"
     reached = f"FVU {r['fvu']:.3f}, L0 {r['l0']:.1f}, {idle}"
-    return f"{type(sae).__name__} in {folder}: {values}{reached} ({readers})"
+    return f"{kind} in {folder}: {values}{reached} ({readers})"
 
 
 def _open_stores(paths: list[str]) -> Any:

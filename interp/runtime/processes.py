@@ -4,7 +4,8 @@
     torchrun --nnodes 2 --nproc-per-node 8 --rdzv-endpoint HOST:29500 script.py   # on each of two machines
 
 Without it there is one process, whose sums and rows are its own. All processes must call the same methods in the same
-order. One that is gone or stuck is a RuntimeError in the others.
+order. One that is gone or stuck is a RuntimeError in the others. `Mesh` arranges them in a table, for a dictionary that
+is shared out among the processes of a line.
 """
 
 import atexit
@@ -13,8 +14,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -34,6 +36,8 @@ class Processes:
 
     rank: int = 0
     count: int = 1
+    group: Any = None
+    """torch's group of these processes; None: all of the run."""
 
     @property
     def is_first(self) -> bool:
@@ -44,26 +48,35 @@ class Processes:
         if self.count > 1:
             whole = tensor.contiguous()
             with self._naming_lost_processes():
-                dist.all_reduce(whole)
+                dist.all_reduce(whole, group=self.group)
             if whole is not tensor:
                 tensor.copy_(whole)
         return tensor
 
-    def gather(self, tensor: Shaped[Tensor, "row ..."]) -> Shaped[Tensor, "all_rows ..."]:
-        """Return the rows of all processes, in the order of the ranks. Each may have another number of rows, or
-        none."""
+    def gather(self, tensor: Shaped[Tensor, "row ..."], *, alike: bool = False) -> Shaped[Tensor, "all_rows ..."]:
+        """Return the rows of all processes, in the order of the ranks. Each may have another number of rows, or none;
+        `alike` says that all have as many, which then need not be asked."""
         if self.count == 1:
             return tensor
         with self._naming_lost_processes():
-            sizes = [tensor.new_zeros(1, dtype=torch.int64) for _ in range(self.count)]
-            dist.all_gather(sizes, torch.full_like(sizes[0], len(tensor)))
-            lengths = torch.cat(sizes).tolist()
+            lengths = [len(tensor)] * self.count
+            if not alike:
+                sizes = [tensor.new_zeros(1, dtype=torch.int64) for _ in range(self.count)]
+                dist.all_gather(sizes, torch.full_like(sizes[0], len(tensor)), group=self.group)
+                lengths = torch.cat(sizes).tolist()
             padded = tensor.new_zeros(max(lengths), *tensor.shape[1:])
             padded[: len(tensor)] = tensor
             parts = [torch.empty_like(padded) for _ in range(self.count)]
             if padded.numel():
-                dist.all_gather([_bytes(part) for part in parts], _bytes(padded))
+                dist.all_gather([_bytes(part) for part in parts], _bytes(padded), group=self.group)
         return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
+
+    def send(self, tensor: Shaped[Tensor, "..."], rank: int) -> Shaped[Tensor, "..."]:
+        """Return the tensor of the process of that rank; the others give one of its shape and dtype to be filled."""
+        if self.count > 1:
+            with self._naming_lost_processes():
+                dist.broadcast(tensor, group=self.group, group_src=rank)
+        return tensor
 
     def gather_values(self, value: Result) -> list[Result]:
         """Return the values of all processes, in the order of the ranks: anything that pickles, for tables."""
@@ -71,7 +84,7 @@ class Processes:
             return [value]
         values: list[Any] = [None] * self.count
         with self._naming_lost_processes():
-            dist.all_gather_object(values, value)
+            dist.all_gather_object(values, value, group=self.group)
         return values
 
     def check_alike(self, work: Any, does: str) -> None:
@@ -121,6 +134,46 @@ class Processes:
                 f"process {self.rank} of {self.count} lost the others: one has failed or is stuck, "
                 f"or their group cannot send from this device ({error})"
             ) from error
+
+
+class Mesh(NamedTuple):
+    """The processes of a run in a table: those of a line have the same rows of data and each a shard of the latents;
+    those of a column have the same shard and each a part of the rows."""
+
+    all: Processes = Processes()
+    data: Processes = Processes()
+    """The column of this process."""
+    shards: Processes = Processes()
+    """The line of this process."""
+
+    @classmethod
+    def of(cls, all: Processes, shards: int = 1) -> "Mesh":
+        """Arrange the processes in lines of that many shards. Raises ValueError where they fill no table."""
+        if shards < 1 or all.count % shards:
+            raise ValueError(
+                f"shards={shards} must divide the number of processes, {all.count}: start them with "
+                f"torchrun --nproc-per-node {max(shards, 1)}"
+            )
+        line, place = divmod(all.rank, shards)
+        if shards == 1:
+            return cls(all, all, Processes())
+        if shards == all.count:
+            return cls(all, Processes(), all)
+        column_group, line_group = _groups(all.count, shards)
+        return cls(all, Processes(line, all.count // shards, column_group), Processes(place, shards, line_group))
+
+
+ONE = Mesh()
+"""One process, with all rows and all latents."""
+
+
+@lru_cache
+def _groups(count: int, shards: int) -> tuple[Any, Any]:
+    """Return torch's groups of this process: its column and its line."""
+    table = torch.arange(count).view(-1, shards)
+    column, _ = dist.new_subgroups_by_enumeration(table.T.tolist(), timeout=_TIMEOUT)
+    line, _ = dist.new_subgroups_by_enumeration(table.tolist(), timeout=_TIMEOUT)
+    return column, line
 
 
 def processes() -> Processes:

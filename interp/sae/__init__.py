@@ -7,6 +7,7 @@
     train_sae(store, hook, config, target=other_hook)   a transcoder: reads `hook`, writes `other_hook`
     train_sae(store, [hook, …], config)                 a crosscoder: the hooks share its latents
     train_sweep(store, hook, [config, …])               several at once
+    train_sharded(store, hook, config, out)             under torchrun: processes share out the latents
     train_sae(model, hook, config, tokens=tokens)       without a store: the model runs meanwhile (`activations.stream`)
 
 A step reads in one direction:
@@ -19,7 +20,7 @@ A step reads in one direction:
 
 `hook_scales` has the hooks that are read and written. `weights` draws the first weights, and makes the trained ones a
 dictionary for inputs as they are. `model` is that dictionary, and `formats`, `saelens`, `stored_dictionary` and
-`file_tensors` read and write its files.
+`file_tensors` read and write its files; `sharding` writes those of latents that processes share out.
 """
 
 from interp.sae.architectures.encoders import Encoder as Encoder
@@ -43,4 +44,5 @@ from interp.sae.model import Crosscoder as Crosscoder
 from interp.sae.model import Transcoder as Transcoder
 from interp.sae.model import load_sae as load_sae
 from interp.sae.training import train_sae as train_sae
+from interp.sae.training import train_sharded as train_sharded
 from interp.sae.training import train_sweep as train_sweep

@@ -22,6 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.sae.forward_pass import ForwardPass
+from interp.sae.sparse_ops import sum_of_shards
 
 _FULL_FVU = 1 / 12
 """Above it dead latents are revived in full."""
@@ -33,22 +34,29 @@ def fading(fvu: float) -> float:
 
 
 def auxk(f: ForwardPass, dead: Int[Tensor, " dead"], coefficient: float) -> Float[Tensor, ""]:
-    """Return this process's part of the loss, in units of the whole loss. `coefficient`: with f³.
+    """Return this process's part of the loss, in units of the whole loss. `coefficient`: with f³; `dead`: of its own
+    latents.
 
     There is no ReLU here: a latent that is below zero on every row gets a gradient all the same, and comes back.
     """
     k_aux = max(1, f.error.shape[1] // 2)
-    rows = f.batch.strided_rows(len(dead), k_aux)
+    rows = f.batch.strided_rows(f.n_dead, k_aux)
     error = f.error[rows]
     z = f.pre_activations(dead, rows)
-    if len(dead) > k_aux:
+    shards = f.batch.mesh.shards
+    if f.n_dead > k_aux:
+        largest, latents = z.detach().topk(min(k_aux, len(dead)), dim=1, sorted=False)
         left_out = torch.ones_like(z, dtype=torch.bool)
-        left_out.scatter_(1, z.detach().topk(k_aux, dim=1, sorted=False).indices, False)
+        left_out.scatter_(1, latents, False if shards.count == 1 else ~f.among_largest(largest, k_aux))
         z = z.masked_fill(left_out, 0)
-    missed = torch.linalg.vector_norm(torch.addmm(error, z, f.decoder_rows(dead))).square()  # of ê + e
+    if shards.count == 1:
+        revived = torch.addmm(error, z, f.decoder_rows(dead))
+    else:
+        revived = error + sum_of_shards(z @ f.decoder_rows(dead), shards)
+    missed = torch.linalg.vector_norm(revived).square()  # of ê + e
     left = torch.linalg.vector_norm(error).square()  # of e
     a, e = f.everywhere(missed, left)
     pull = math.sqrt(e / a) if a > e else 1.0  # h'(A); and h(A) = h'(A) A + (h'(A) A − E) beyond E
     beyond = pull * missed.detach() - left if pull < 1 else 0.0
-    weight = coefficient * min(1.0, len(dead) / k_aux) / (f.batch.rows_in(rows) * f.variance)
+    weight = coefficient * min(1.0, f.n_dead / k_aux) / (f.batch.rows_in(rows) * f.variance)
     return weight * (pull * missed + beyond)

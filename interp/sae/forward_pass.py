@@ -4,22 +4,26 @@
     methods   the operations of `sparse_ops` on the weights of this step; plain torch on `pre`, `z` and `weights` does
               the rest, and autograd the gradients
 
-Rows are those of this process; sums over rows are added up over all processes by whoever trains.
+Rows are those of this process; sums over rows are added up over all processes by whoever trains. Where processes share
+out the latents (`Mesh.shards`), weights, entries and what is one number a latent are of this process's latents; the
+loss and its parts, `total` and `row_sums`, are of all latents.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp.runtime.processes import Processes
+from interp.codes.sparse_codes import SparseCodes
+from interp.runtime.processes import Mesh
 from interp.sae import sparse_ops
 from interp.sae.encoding import Picker, Workspace, encode
 from interp.sae.kernels.dispatch import kernels
-from interp.sae.sparse_ops import Encoded, RowGradient, SquaredError, Support
+from interp.sae.sparse_ops import Encoded, RowGradient, SquaredError, Support, sum_of_shards
 
 
 class WholeBatch(NamedTuple):
@@ -29,7 +33,7 @@ class WholeBatch(NamedTuple):
     """Rows of all processes."""
     first: int
     """How many of them come before those of this process."""
-    processes: Processes
+    mesh: Mesh
 
     def strided_rows(self, n_latents: int, enough: int) -> slice:
         """Return every s-th row of the whole batch, s the least for which n_latents / s is at most 2 · enough."""
@@ -39,6 +43,9 @@ class WholeBatch(NamedTuple):
     def rows_in(self, rows: slice) -> int:
         """Count the rows that these slices hold, of all processes together."""
         return len(range(0, self.rows, rows.step))
+
+
+Keep = Callable[[SparseCodes], SparseCodes]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -66,6 +73,8 @@ class ForwardPass:
     low_precision: bool
     workspace: Workspace
     loss: float = 0.0
+    n_dead: int = 0
+    """Dead latents of all processes."""
 
     def __post_init__(self) -> None:
         self.gradients = {name: RowGradient(weight, self.workspace, name) for name, weight in self.weights.items()}
@@ -92,8 +101,13 @@ class ForwardPass:
             return W_dec.new_ones(len(W_dec))
         return sparse_ops.row_norms(W_dec, self.part_widths, self.gradients["W_dec"])
 
-    def encode(self, picker: Picker, x: Float[Tensor, "row d_in"] | None = None) -> Encoded:
-        """Return the picks and their values, of x or of another input (a residual), which then gets its gradient."""
+    def encode(
+        self, picker: Picker, x: Float[Tensor, "row d_in"] | None = None, *, keep: Keep | None = None
+    ) -> Encoded:
+        """Return the picks and their values, of x or of another input (a residual), which then gets its gradient.
+
+        keep: chooses among the picks.
+        """
         w = self.weights
         name = "encoder_rows" if "encoder_rows" in self.weights else "W_dec"
         b_enc = w.get("b_enc", torch.zeros_like(w["W_dec"][:, 0]))
@@ -102,7 +116,7 @@ class ForwardPass:
         codes = encode(
             rows.detach(), w[name].detach(), b_enc.detach(), picker, low_precision=low, workspace=self.workspace
         )
-        support = Support(codes)
+        support = Support(codes if keep is None else keep(codes))
         centre = w["b_dec"] if x is None and self.tied else None
         values = sparse_ops.sparse_encode(rows, w[name], b_enc, support, centre=centre, into=self.gradients[name])
         return Encoded(support, values)
@@ -134,9 +148,13 @@ class ForwardPass:
         target = self.target
         into = self.gradients["W_dec"]
         encoded = Encoded(self.support, values)
+        shards = self.batch.mesh.shards
+        first = shards.rank * len(W_dec)
+        ends = tuple(min(max(0, end - first), len(W_dec)) for end in ends)
         if frozen_decoder:
-            return sparse_ops.squared_error(encoded, W_dec.detach(), b_dec.detach(), target.detach(), ends=ends).loss
-        errors = sparse_ops.squared_error(encoded, W_dec, b_dec, target, ends=ends, into=into)
+            fixed = W_dec.detach(), b_dec.detach(), target.detach()
+            return sparse_ops.squared_error(encoded, *fixed, ends=ends, shards=shards).loss
+        errors = sparse_ops.squared_error(encoded, W_dec, b_dec, target, ends=ends, into=into, shards=shards)
         if values is self.z:
             self._errors = errors
         return errors.loss
@@ -147,7 +165,22 @@ class ForwardPass:
 
     def row_sums(self, values: Float[Tensor, " nnz"]) -> Float[Tensor, " row"]:
         """Sum over each row's entries."""
-        return torch.segment_reduce(values, "sum", offsets=self.support.codes.offsets, initial=0, unsafe=True)
+        sums = torch.segment_reduce(values, "sum", offsets=self.support.codes.offsets, initial=0, unsafe=True)
+        return sum_of_shards(sums, self.batch.mesh.shards)
+
+    def total(self, values: Tensor) -> Tensor:
+        """Add up what is one number an entry, or a latent."""
+        return sum_of_shards(values.sum(), self.batch.mesh.shards)
+
+    def among_largest(self, values: Float[Tensor, "row some"], k: int) -> Bool[Tensor, "row some"]:
+        """Mark the values that are among the k largest of their row in all processes; each gives k at most."""
+        shards = self.batch.mesh.shards
+        rows, n = values.shape
+        padded = torch.nn.functional.pad(values.detach(), (0, k - n), value=-torch.inf)
+        of_all = shards.gather(padded, alike=True).view(shards.count, rows, k).transpose(0, 1).flatten(1)
+        largest = of_all.topk(k, dim=1, sorted=False).indices
+        marks = torch.zeros_like(of_all, dtype=torch.bool).scatter_(1, largest, True)
+        return marks[:, shards.rank * k : shards.rank * k + n]
 
     def pre_activations(self, latents: Int[Tensor, " some"], rows: slice) -> Float[Tensor, "row some"]:
         """Return the pre-activations of some latents, dense."""
@@ -162,9 +195,9 @@ class ForwardPass:
         return sparse_ops.latent_rows(self.weights["W_dec"], latents, self.gradients["W_dec"])
 
     def everywhere(self, *sums: Tensor | float) -> list[float]:
-        """Add up sums of this process over all processes, without a gradient."""
+        """Add up sums over the rows of this process over all rows, without a gradient."""
         numbers = [float(part.detach()) if isinstance(part, Tensor) else part for part in sums]
-        return self.batch.processes.sum_(torch.tensor(numbers, dtype=torch.float64)).tolist()
+        return self.batch.mesh.data.sum_(torch.tensor(numbers, dtype=torch.float64)).tolist()
 
     @property
     def error(self) -> Float[Tensor, "row d_out"]:

@@ -7,17 +7,22 @@ With B rows, e = x_hat − x and V the total variance of the scaled outputs,
 The architecture (`architectures`) says which entries fire and what they cost; `sparse_ops` has the operations, whose
 gradients of encoder and decoder go to the optimizer unsummed. Several processes each take a part of the batch's rows;
 sums over rows are then sums over all of them.
+
+Processes may share out the latents as well (`Mesh.shards`). Each then has the weights, gradients and Adam's moments of
+its own latents, and goes with them over the same rows. It picks among its own, the values decide which picks are among
+those of all; x_hat is the sum of what the shards decode to; and as all of them know e, the gradients of W_enc, b_enc
+and W_dec need no further exchange. Those of b_dec and W_skip, which each process has, are sums of the shards' parts.
 """
 
 import math
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.codes.sparse_codes import is_faint
-from interp.runtime.processes import Processes
+from interp.runtime.processes import ONE, Mesh
 from interp.runtime.threads import torch_on_one_thread
 from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.encoding import Workspace, has_fast_bfloat16
@@ -35,7 +40,7 @@ from interp.sae.resampling import (
     along_what_is_missing,
     rows_compared,
 )
-from interp.sae.weights import fold, initial_weights, keep_near
+from interp.sae.weights import REPLICATED, fold, initial_weights, keep_near
 
 _FROZEN = {"decoder": "W_dec", "encoder": "encoder_rows"}
 """The weights that stay under the option `freeze`."""
@@ -65,18 +70,18 @@ class Learner:
         hooks: HookScales,
         device: torch.device,
         dtype: torch.dtype = torch.float32,
-        processes: Processes | None = None,
+        mesh: Mesh = ONE,
     ):
         if type(config).trained is SAEConfig.trained:  # it is first called when training is over
             raise ValueError(f"{type(config).__name__} says nowhere what it becomes: give it a method `trained`")
         config.check_hooks(tied=hooks.tied, hooks=len(hooks.inputs))
         self.config, self.hooks = config, hooks
-        self.processes = processes or Processes()
+        self.mesh = mesh
         self.variance = hooks.variance
         self.input_scales = hooks.input_scales.to(device, dtype)
         self.output_scales = hooks.output_scales.to(device, dtype)
         self.initial_parameters = config.initial_parameters(hooks.input_std * config.initial_norm)
-        self.weights = initial_weights(config, hooks, device, dtype)
+        self.weights = initial_weights(config, hooks, device, dtype, mesh.shards)
         self.start = self.weights["W_dec"].clone() if config.freeze == "directions" else None
         for name, value in self.initial_parameters.items():
             self.weights[name] = torch.full_like(self.weights["W_dec"][:, 0], value)
@@ -84,8 +89,9 @@ class Learner:
         self.low_precision = has_fast_bfloat16(self.weights["W_dec"])
         self.means = {name: torch.zeros_like(weight) for name, weight in self.weights.items()}
         self.squares = {name: torch.zeros_like(weight) for name, weight in self.weights.items()}
-        self.since_fired = torch.zeros(config.d_sae, dtype=torch.int64, device=device)
-        self.strongest = torch.zeros(2, config.d_sae, device=device, dtype=dtype)  # since the window began; in the last
+        n_latents = len(self.weights["W_dec"])  # of this process
+        self.since_fired = torch.zeros(n_latents, dtype=torch.int64, device=device)
+        self.strongest = torch.zeros(2, n_latents, device=device, dtype=dtype)  # since the window began; in the last
         self.steps_done = 0
         at = config.resampling_steps if hooks.tied else ()
         most = rows_compared(config.d_sae, config.batch_size, at)
@@ -100,13 +106,18 @@ class Learner:
     @property
     def faint(self) -> Int[Tensor, " faint"]:
         """Latents that are faint by their firings in the last `dead_tokens` to 2 · `dead_tokens` rows."""
-        return is_faint(self.strongest.amax(0)).nonzero()[:, 0]
+        return self._is_faint().nonzero()[:, 0]
 
     @property
     def idle(self) -> Int[Tensor, " idle"]:
         """Latents that did nothing in these rows, or are faint."""
-        strongest = self.strongest.amax(0)
-        return ((strongest == 0) | is_faint(strongest)).nonzero()[:, 0]
+        return ((self.strongest.amax(0) == 0) | self._is_faint()).nonzero()[:, 0]
+
+    def _is_faint(self) -> Bool[Tensor, " latent"]:
+        """Mark the faint latents of this process, which are held against those of all processes."""
+        strongest = self.mesh.shards.gather(self.strongest.amax(0), alike=True)
+        first = self.mesh.shards.rank * self.strongest.shape[1]
+        return is_faint(strongest)[first : first + self.strongest.shape[1]]
 
     @torch_on_one_thread()
     def step(self, rows: Float[Tensor, "batch d"]) -> StepResult:
@@ -119,13 +130,16 @@ class Learner:
         f = self.loss_and_gradients(x, y, batch)
         lr = self.config.lr_at(self.steps_done)
         self.config.observe(f)
-        fired = self.processes.sum_(f.fired())
+        fired = self.mesh.data.sum_(f.fired())
         self.since_fired += batch.rows
         self.since_fired[fired > 0] = 0
         self._track_strongest(f.strongest())
-        if self.processes.count > 1:
+        if self.mesh.data.count > 1:
             for name in self.weights:
-                f.weights[name].grad = self.processes.sum_(f.gradients[name].tensor())
+                f.weights[name].grad = self.mesh.data.sum_(f.gradients[name].tensor())
+        for name in REPLICATED if self.mesh.shards.count > 1 else ():
+            if name in self.weights:
+                f.weights[name].grad = self.mesh.shards.sum_(f.gradients[name].tensor())
         loss, squared_error, total_squares = f.everywhere(f.loss, f.errors.whole, self._total_squares(y, batch))
         self.update(f, loss)
         self.config.project(self.weights)
@@ -135,8 +149,13 @@ class Learner:
         if self.reservoir.collects(self.steps_done):
             self._resample(f)
         fvu = squared_error / total_squares if total_squares > 0 else 0.0
-        dead, faint = (len(latents) / self.config.d_sae for latents in (self.dead, self.faint))
-        return StepResult(loss, fvu, float(fired.sum()) / max(1, batch.rows), dead, faint, lr)
+        firings, dead, faint = self._over_shards(float(fired.sum()), len(self.dead), len(self.faint))
+        d_sae = self.config.d_sae
+        return StepResult(loss, fvu, firings / max(1, batch.rows), dead / d_sae, faint / d_sae, lr)
+
+    def _over_shards(self, *sums: float) -> list[float]:
+        """Add up sums over the latents of this process over all latents."""
+        return self.mesh.shards.sum_(torch.tensor(sums, dtype=torch.float64)).tolist()
 
     def scaled(self, rows: Float[Tensor, "batch d"]) -> tuple[Float[Tensor, "row d_in"], Float[Tensor, "row d_out"]]:
         """Return inputs and outputs of the rows that train."""
@@ -151,13 +170,14 @@ class Learner:
         batch: WholeBatch | None = None,
     ) -> ForwardPass:
         """Return the loss on scaled inputs, over the rows of this process, and its gradients."""
-        f = self._forward(x, x if y is None else y, batch or WholeBatch(len(x), 0, self.processes))
+        f = self._forward(x, x if y is None else y, batch or WholeBatch(len(x), 0, self.mesh))
         with torch.enable_grad():
             f.support, f.pre = self.config.encode(f)
             f.z = self.config.activate(f)
             loss = self.config.loss(f) / (f.batch.rows * f.variance)
             dead = self.dead
-            if len(dead):
+            f.n_dead = int(self._over_shards(len(dead))[0])
+            if f.n_dead:
                 loss = loss + self.config.revival_loss(f, dead)
             loss.backward()
         f.loss = float(loss.detach())
@@ -172,8 +192,7 @@ class Learner:
         config = self.config
         scale = 1 / loss if loss > 0 else 1.0
         if config.clip is not None:
-            norms = [float(torch.linalg.vector_norm(gradient.tensor())) for gradient in f.gradients.values()]
-            norm = scale * math.sqrt(sum(norm**2 for norm in norms))
+            norm = scale * self._norm(f)
             scale *= min(1.0, config.clip / norm) if norm > 0 else 1.0
         lr = config.lr_at(self.steps_done)
         for name, gradient in f.gradients.items():
@@ -181,6 +200,16 @@ class Learner:
                 unit_norm = name == "W_dec" and config.unit_norm
                 adam = AdamStep(lr, self.steps_done + 1, scale, unit_norm=unit_norm)
                 gradient.adam_(self.weights[name], self.means[name], self.squares[name], adam)
+
+    def _norm(self, f: ForwardPass) -> float:
+        """Return the norm of the whole gradient."""
+        squares = {
+            name: float(torch.linalg.vector_norm(gradient.tensor())) ** 2 for name, gradient in f.gradients.items()
+        }
+        if self.mesh.shards.count > 1:
+            of_latents = [name for name in squares if name not in REPLICATED]
+            squares |= zip(of_latents, self._over_shards(*(squares[name] for name in of_latents)), strict=True)
+        return math.sqrt(sum(squares.values()))
 
     def _forward(self, x: Tensor, y: Tensor, batch: WholeBatch) -> ForwardPass:
         weights = {name: weight.detach().requires_grad_() for name, weight in self.weights.items()}
@@ -206,8 +235,8 @@ class Learner:
         )
 
     def _batch(self, rows: int) -> WholeBatch:
-        counts = self.processes.gather(torch.tensor([rows])).tolist()
-        return WholeBatch(sum(counts), sum(counts[: self.processes.rank]), self.processes)
+        counts = self.mesh.data.gather(torch.tensor([rows]), alike=True).tolist()
+        return WholeBatch(sum(counts), sum(counts[: self.mesh.data.rank]), self.mesh)
 
     def _resample(self, f: ForwardPass) -> None:
         """Keep rows of this step, and draw the idle latents again where the step is one at which this is done."""
@@ -220,18 +249,21 @@ class Learner:
         if step not in self.reservoir.at:
             return
         idle = self.idle
+        counts = self.mesh.shards.gather(torch.tensor([len(idle)]), alike=True).tolist()
+        first = sum(counts[: self.mesh.shards.rank])
         if self.config.resamples_what_is_missing:
-            rows, missing = self.reservoir.take(TRIED * len(idle))
+            rows, missing = self.reservoir.take(TRIED * sum(counts))
             strided = f.batch.strided_rows(f.batch.rows, BATCH_ROWS // 2)
-            batch = [self.processes.gather(part[strided]) for part in (f.x, -f.error)]
+            batch = [self.mesh.data.gather(part[strided]) for part in (f.x, -f.error)]
             new = along_what_is_missing(rows, missing, self.hooks.precision.to(rows), *batch)
         else:
-            rows, _ = self.reservoir.take(len(idle))
-            fires = torch.ones(self.config.d_sae, dtype=torch.bool, device=idle.device)
-            fires[idle] = False
-            encoder_rows = self.weights["encoder_rows"]
-            new = along_rows(rows, encoder_rows[fires] if fires.any() else encoder_rows)
-        self._begin_again(idle[: len(new.b_enc)], new)
+            rows, _ = self.reservoir.take(sum(counts))
+            fires = torch.ones(len(self.since_fired), dtype=torch.bool, device=idle.device)
+            fires[idle] = sum(counts) == self.config.d_sae
+            norms = self.mesh.shards.gather(self.weights["encoder_rows"][fires].norm(dim=1))
+            new = along_rows(rows, norms.mean())
+        own = NewLatents(*(values[first : first + len(idle)] for values in new))
+        self._begin_again(idle[: len(own.b_enc)], own)
 
     def _begin_again(self, latents: Int[Tensor, " latent"], new: NewLatents) -> None:
         """Adam's means of them begin at 0, its squares where those of all latents are: from 0 its first steps would be
@@ -239,21 +271,27 @@ class Learner:
         for name, values in {**new._asdict(), **self.initial_parameters}.items():
             self.weights[name][latents] = values[: len(latents)] if isinstance(values, Tensor) else values
             self.means[name][latents] = 0
-            self.squares[name][latents] = self.squares[name].mean(0)
+            self.squares[name][latents] = self._mean(self.squares[name])
         self.since_fired[latents] = 0
         self.strongest[:, latents] = 0
 
+    def _mean(self, values: Float[Tensor, "latent ..."]) -> Float[Tensor, "..."]:
+        """Return the mean over the latents of all processes."""
+        if self.mesh.shards.count == 1:
+            return values.mean(0)
+        return self.mesh.shards.sum_(values.sum(0)) / self.config.d_sae
+
     def _track_strongest(self, strongest: Float[Tensor, " d_sae"]) -> None:
         """Keep each latent's strongest firing, in windows of `dead_tokens` rows."""
-        if self.processes.count > 1:
-            strongest = self.processes.gather(strongest[None]).amax(0)
+        if self.mesh.data.count > 1:
+            strongest = self.mesh.data.gather(strongest[None], alike=True).amax(0)
         if self.steps_done % max(1, self.config.dead_tokens // self.config.batch_size) == 0:
             self.strongest = torch.stack([torch.zeros_like(strongest), self.strongest[0]])
         torch.maximum(self.strongest[0], strongest, out=self.strongest[0])
 
     def _total_squares(self, y: Float[Tensor, "row d_out"], batch: WholeBatch) -> float:
         """Return Σ ‖y − ȳ‖² over the rows of this process, about the mean of all."""
-        mean = self.processes.sum_(y.sum(0)) / max(1, batch.rows)
+        mean = self.mesh.data.sum_(y.sum(0)) / max(1, batch.rows)
         return float(torch.linalg.vector_norm(y - mean)) ** 2
 
     def sae(self, metadata: dict[str, Any]) -> SAE:

@@ -117,8 +117,7 @@ class SAE(nn.Module):
     @property
     def preferred_format(self) -> str:
         """`saelens` for what SAELens reads, else `interp`."""
-        skips = getattr(self, "W_skip", None) is not None
-        return "interp" if self.encoder.to_saelens(self.kind, skips=skips) is None else "saelens"
+        return self.stored().preferred_format
 
     def __repr__(self) -> str:
         """`TopK(128 → 4096, k=8, blocks.0.hook_resid_post)`: architecture (or the encoder of a dictionary from

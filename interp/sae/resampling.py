@@ -94,7 +94,7 @@ class Reservoir:
         batch: WholeBatch,
     ) -> None:
         """Take the rows of this process that are drawn; all processes keep the same reservoir."""
-        losses = batch.processes.gather(loss)
+        losses = batch.mesh.data.gather(loss)
         kept = len(self.keys)
         generator = torch.Generator().manual_seed((self.seed << 32) + step)
         uniform = torch.rand(len(losses), generator=generator, dtype=torch.float64).clamp_(min=1e-300)
@@ -103,7 +103,7 @@ class Reservoir:
         drawn = torch.zeros(len(keys), dtype=torch.bool, device=keys.device)
         drawn[keys.topk(min(self.size, len(keys))).indices] = True
         drawn_here = drawn[kept + batch.first : kept + batch.first + len(rows)].nonzero()[:, 0]
-        new_rows, new_missing = batch.processes.gather(rows[drawn_here]), batch.processes.gather(-error[drawn_here])
+        new_rows, new_missing = batch.mesh.data.gather(rows[drawn_here]), batch.mesh.data.gather(-error[drawn_here])
         if kept:
             stay = drawn[:kept]
             new_rows = torch.cat([self.rows[stay], new_rows])
@@ -127,11 +127,11 @@ class Reservoir:
         self.keys = tensors["resample.keys"]
 
 
-def along_rows(rows: Float[Tensor, "row d_in"], others: Float[Tensor, "latent d_in"]) -> NewLatents:
+def along_rows(rows: Float[Tensor, "row d_in"], mean_norm: Float[Tensor, ""]) -> NewLatents:
     """Return latents that point along centred rows, their encoder at a fifth of the mean norm of the others' encoder
     rows."""
     along = torch.nn.functional.normalize(rows, dim=1)
-    return NewLatents(along, _RESAMPLED_ENCODER * others.norm(dim=1).mean() * along, along.new_zeros(len(along)))
+    return NewLatents(along, _RESAMPLED_ENCODER * mean_norm * along, along.new_zeros(len(along)))
 
 
 def along_what_is_missing(

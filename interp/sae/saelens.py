@@ -40,7 +40,7 @@ def to_saelens(stored: StoredDictionary, form: SAELensForm) -> tuple[dict[str, A
     if form.has_encoder:
         tensors |= {"W_enc": W_enc, "b_enc": stored.b_enc}
     cfg |= form.settings
-    tensors |= {name: tensor.to(W_dec) for name, tensor in form.tensors.items()}
+    tensors |= {name: tensor.to(W_dec.dtype) for name, tensor in form.tensors.items()}
     if stored.kind == "transcoder":
         cfg["d_out"] = W_dec.shape[1]
     if stored.W_skip is not None:

@@ -3,6 +3,7 @@
     sparse_encode   value_p = ⟨x_i, W_enc[j]⟩ + b_enc[j]  of the entries p = (i, j) that were picked
     sparse_decode   x_hat_i = Σ_p value_p · W_dec[j] + b_dec
     squared_error   Σ_i ‖x_hat_i − y_i‖², or its mean over dictionaries made of prefixes of the latents
+    sum_of_shards   a sum over all processes that hold latents
     at_latents      vector[j] of each entry;   latent_rows  W[j] of some latents;   row_norms  ‖W[j]‖ of all
 
 Each computes its result by `kernels` and gives autograd a function for the way back, so neither pass makes anything of
@@ -21,6 +22,7 @@ from torch import Tensor
 from torch.autograd.function import Function
 
 from interp.codes.sparse_codes import SparseCodes
+from interp.runtime.processes import ONE, Processes
 from interp.sae.encoding import Workspace
 from interp.sae.kernels.dispatch import kernels
 from interp.sae.kernels.torch_kernels import AdamStep, ByLatent, LatentSum, Matrix, PerLatent, Rows, Values, Vector
@@ -154,28 +156,47 @@ def sparse_decode(encoded: Encoded, W_dec: Matrix, b_dec: Vector, *, into: Into 
 
 
 def squared_error(
-    encoded: Encoded, W_dec: Matrix, b_dec: Vector, target: Rows, *, ends: tuple[int, ...] = (), into: Into = None
+    encoded: Encoded,
+    W_dec: Matrix,
+    b_dec: Vector,
+    target: Rows,
+    *,
+    ends: tuple[int, ...] = (),
+    into: Into = None,
+    shards: Processes = ONE.shards,
 ) -> SquaredError:
     """Return `sparse_decode` and its squared distance to the target, in one pass over the decoder's rows.
 
     ends: the loss is the mean over the dictionaries of the first `end` latents each; the last holds all. With e the
     error, of prefixes the mean of those with latent j, ∂value_p = 2 ⟨e_i, W_dec[j]⟩ and ∂W_dec[j] = 2 Σ_i value_p e_i.
+
+    shards: the processes that hold the other latents. The loss is that of all latents, the same in each process; the
+    gradients of b_dec and the target are this process's share of them.
     """
     support = encoded.support
     codes = encoded.support.codes_of(encoded.values)
-    decoded = kernels(target).decode_backward(codes, W_dec.detach(), b_dec.detach(), target.detach(), ends)
+    add_others = shards.sum_ if shards.count > 1 else None
+    decoded = kernels(target).decode_backward(codes, W_dec.detach(), b_dec.detach(), target.detach(), ends, add_others)
     loss = decoded.squared_errors.mean()
     whole = decoded.squared_errors[-1]
     mean_error = decoded.residuals[0]
 
     def gradients(slope: Tensor) -> tuple[Tensor | None, ...]:
         twice = 2 * slope
+        share = twice / shards.count
         entries = _in_table(support.by_latent, ends, len(mean_error))
         on_W_dec = hand_over(LatentSum(entries, twice * codes.values, decoded.residuals.flatten(0, 1)), W_dec, into)
-        on_b_dec = twice * mean_error.sum(0) if b_dec.requires_grad else None
-        return twice * decoded.gradient, on_W_dec, on_b_dec, -twice * mean_error if target.requires_grad else None
+        on_b_dec = share * mean_error.sum(0) if b_dec.requires_grad else None
+        return twice * decoded.gradient, on_W_dec, on_b_dec, -share * mean_error if target.requires_grad else None
 
     return SquaredError(_Operation.apply(loss, gradients, encoded.values, W_dec, b_dec, target), decoded.error, whole)
+
+
+def sum_of_shards(part: Tensor, shards: Processes) -> Tensor:
+    """Add up the parts that processes with other latents have. The gradient goes to the part of this process."""
+    if shards.count == 1:
+        return part
+    return _Operation.apply(shards.sum_(part.detach().clone()), lambda slope: (slope,), part)
 
 
 def at_latents(vector: PerLatent, support: Support) -> Values:

@@ -41,6 +41,12 @@ class StoredDictionary:
     """The hooks of a crosscoder: widths and scales."""
     scales: tuple[float, ...] = ()
 
+    @property
+    def preferred_format(self) -> str:
+        """`saelens` for what SAELens reads, else `interp`."""
+        form = self.encoder.to_saelens(self.kind, skips=self.W_skip is not None)
+        return "interp" if form is None else "saelens"
+
 
 def metadata_with_config(stored: StoredDictionary) -> dict[str, Any]:
     """Return the metadata, with the config of the dictionary's training under `interp`."""

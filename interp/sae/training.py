@@ -10,14 +10,15 @@ and gives each to the runs that need it; a run gives it to its learner, logs, sa
 A sweep takes one pass over the data for each batch size and seed among its configs; each result is the one that
 training it alone gives. While a run is under way its folder is `OUT.unfinished/new`. One that was cut off goes on from
 its last checkpoint: the weights come out bit for bit as without the cut, and each step stands in metrics.jsonl once.
-Under `torchrun` each process takes its part of each batch; the first one writes, all read.
+Under `torchrun` each process takes its part of each batch; the first one writes, all read. `train_sharded` shares out
+the latents as well (`learner`, `sharding`); its files, a checkpoint too, are those of one process.
 """
 
 import json
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypedDict, Unpack, overload
@@ -32,7 +33,7 @@ from interp.activations.model_passes import TokenBatches, concatenate_tokens
 from interp.activations.stream import ActivationStream
 from interp.runtime.devices import device_named
 from interp.runtime.memory import check_memory
-from interp.runtime.processes import Processes, processes
+from interp.runtime.processes import ONE, Mesh, Processes, processes
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import torch_on_one_thread
 from interp.sae import formats
@@ -41,6 +42,8 @@ from interp.sae.hook_scales import HookScales
 from interp.sae.learner import Learner, StepResult
 from interp.sae.metric_logs import Log, Row, check_log, open_log
 from interp.sae.model import SAE, load_sae
+from interp.sae.sharding import check_shards, read_shard, whole, write_shards
+from interp.sae.stored_dictionary import StoredDictionary
 from interp.sae.training_rows import TrainingRows
 from interp.storage.files import digest, open_tensors, read_json, write_json, write_tensors, write_text
 from interp.storage.folders import holds
@@ -125,6 +128,44 @@ def train_sae(
     return saes if is_sweep else saes[0]
 
 
+def train_sharded(
+    store: ActivationSource | Model,
+    hook: str | Sequence[str],
+    config: SAEConfig,
+    out: str | Path,
+    *,
+    shards: int | None = None,
+    tokens: TokenBatches | None = None,
+    harvesting: Mapping[str, Any] = {},
+    target: str | None = None,
+    resume: bool = True,
+    overwrite: bool = False,
+    progress: Progress = no_progress,
+    checkpoint_seconds: float = 30.0,
+    log: Log = None,
+) -> Path:
+    """Train a dictionary that is wider than a device: as `train_sae`, with its latents shared out among the processes
+    of `torchrun`. Returns its folder, which `load_sae` reads as one dictionary, that which one process would train.
+
+    shards: processes that each have d_sae / shards latents, their weights, gradients and optimizer; by default all. Of
+    several times as many, each so many take a part of every batch.
+
+    A training that was cut off goes on with any number of shards and processes. Raises ValueError as `train_sae` does,
+    for an architecture whose latents cannot be shared out (`sharding.SHARDED` can), where `shards` does not divide
+    d_sae, and where it does not divide the number of processes.
+    """
+    check_log(log, out)
+    clock = _Clock(checkpoint_seconds, progress)
+    team = processes()
+    mesh = Mesh.of(team, team.count if shards is None else shards)
+    check_shards(config, mesh.shards.count)
+    source = _source(store, hook, target, tokens, harvesting, [config], clock, mesh)
+    with ExitStack() as folders:
+        run = _begin(folders, source, config, Path(out), log, resume, overwrite)
+        _train(source, [run], clock)
+    return Path(out)
+
+
 def train_sweep(
     store: ActivationSource | Model,
     hook: str | Sequence[str],
@@ -156,9 +197,9 @@ def _begin(
         return TrainingRun(source, config, key, None, log)
     made_of = {"kind": "dictionary", **key}
     del made_of["device"]
-    if resume and not overwrite and source.processes.all_do(lambda: holds(out, made_of)):
+    if resume and not overwrite and source.mesh.all.all_do(lambda: holds(out, made_of)):
         return TrainingRun(source, config, key, out, log)
-    new = source.processes.whole_folder(out, made_of, resume=resume, overwrite=overwrite or not resume)
+    new = source.mesh.all.whole_folder(out, made_of, resume=resume, overwrite=overwrite or not resume)
     return TrainingRun(source, config, key, folders.enter_context(new), log, out)
 
 
@@ -170,6 +211,7 @@ def _source(
     harvesting: Mapping[str, Any],
     configs: Sequence[SAEConfig],
     clock: "_Clock",
+    mesh: Mesh | None = None,
 ) -> TrainingRows:
     if not isinstance(store, ActivationSource):
         if tokens is None:
@@ -179,7 +221,7 @@ def _source(
         store = ActivationStream(store, tokens, names, progress=clock.model_runs, **harvesting)
     elif tokens is not None or harvesting:
         raise ValueError("tokens= and harvesting= go with a model; the rows of a store are there already")
-    return TrainingRows(store, hook, target, processes())
+    return TrainingRows(store, hook, target, mesh or Mesh.of(processes()))
 
 
 def _numbered(log: Log, run: int) -> Log:
@@ -189,7 +231,7 @@ def _numbered(log: Log, run: int) -> Log:
 def _train(source: TrainingRows, runs: Sequence["TrainingRun"], clock: "_Clock") -> list[SAE]:
     groups: dict[tuple[int, int], list[TrainingRun]] = {}
     for run in runs:
-        if run.sae is None:
+        if not run.is_trained:
             groups.setdefault((run.config.batch_size, run.config.seed), []).append(run)
     clock.total = sum(max(run.config.steps for run in group) for group in groups.values())
     try:
@@ -211,16 +253,19 @@ def _train_together(source: TrainingRows, runs: list["TrainingRun"], clock: "_Cl
     clock.steps += step
     for run in runs:
         run.start()
-    while active := [run for run in runs if run.sae is None]:
+    while active := [run for run in runs if not run.is_trained]:
         with torch_on_one_thread():  # torch's others would still spin when the step begins
-            batch = source.processes.all_do(lambda: next(batches))  # each learns of a damaged shard in any
-            _check_finite(batch, step, source.processes)
+            batch = source.mesh.all.all_do(lambda: next(batches))  # each learns of a damaged shard in any
+            _check_finite(batch, step, source.mesh.data)
         for run in active:
             if run.learner.steps_done == step:
                 run.step(batch)
         step += 1
         clock.tick(active[0])
-        if clock.due():
+        due = clock.due()
+        if (shards := source.mesh.shards).count > 1:  # by the clock of the first
+            due = bool(shards.sum_(torch.tensor(int(due and shards.is_first))))
+        if due:
             for run in active:
                 run.save_checkpoint(step, batches.state_dict())
 
@@ -239,7 +284,8 @@ def _check_finite(batch: Float[Tensor, "batch d"], step: int, among: Processes) 
 class TrainingRun:
     """One training of one config: its learner, its folder and its log.
 
-    `sae` is there once it is trained; before, `learner` is, where the checkpoint left it.
+    `sae` is there once it is trained, unless processes share out its latents; before, `learner` is, where the
+    checkpoint left it.
     """
 
     def __init__(
@@ -252,7 +298,9 @@ class TrainingRun:
         name: Path | None = None,
     ):
         self.config, self.key, self.folder, self.log, self.source, self.name = config, key, folder, log, source, name
-        self.out = folder if source.processes.is_first else None
+        self.out = folder if source.mesh.all.is_first else None
+        self.shards = source.mesh.shards
+        self.is_trained = False
         self.sae: SAE | None = None
         self.reader: dict[str, Any] = {}
         self.last: StepResult | None = None
@@ -261,26 +309,34 @@ class TrainingRun:
         self._write: Callable[[Row], None] = lambda row: None
         self.open_log = ExitStack()
         device = device_named(config.device)
-        source.processes.all_do(lambda: self._load(device))
+        source.mesh.all.all_do(lambda: self._load(device))
 
     def _load(self, device: torch.device) -> None:
         """Read a finished result, or a checkpoint."""
         if self.folder is not None and (results := self.folder / RESULTS).exists():
             read_json(results, _REMEDY)
-            self.sae = load_sae(self.folder, device=str(device))
+            self.is_trained = True
+            if self.shards.count == 1:
+                self.sae = load_sae(self.folder, device=str(device))
             self._delete(CHECKPOINT)
             return
         if device.type == "cpu":
-            _check_room(self.config, self.source.hooks, self.source.processes.count)
-        self.learner = Learner(self.config, self.source.hooks, device, processes=self.source.processes)
+            _check_room(self.config, self.source.hooks, self.source.mesh)
+        self.learner = Learner(self.config, self.source.hooks, device, mesh=self.source.mesh)
         if self.folder is None or not (checkpoint := self.folder / CHECKPOINT).exists():
             self._delete(METRICS)
             return
         with open_tensors(checkpoint, _REMEDY) as file:
             state = json.loads(file.metadata()["state"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-            if state.get("sha256") != _digest_of(tensors):
-                raise ValueError(f"{checkpoint} is altered: {_REMEDY}")
+            tensors = dict(read_shard(file, self.shards.rank, self.shards.count))
+            writers = len(state["sha256"])  # if not as many as there are now, the first process checks all parts
+            parts = (
+                [self.shards.rank] if writers == self.shards.count else range(writers if self.shards.is_first else 0)
+            )
+            for i in parts:
+                part = tensors.items() if writers == self.shards.count else read_shard(file, i, writers)
+                if state["sha256"][i] != _digest_of(part):
+                    raise ValueError(f"{checkpoint} is altered: {_REMEDY}")
         self.learner.load_state(tensors, state["learner"])
         self.reader, self._rows, self._seconds = state["reader"], state["rows"], state["seconds"]
         if self.out is not None:
@@ -288,14 +344,14 @@ class TrainingRun:
         logger.info("going on at step %d of %d in %s", self.learner.steps_done, self.config.steps, self.folder)
 
     def start(self) -> None:
-        self.source.processes.all_do(self._open_log)
+        self.source.mesh.all.all_do(self._open_log)
         self._started = self._logged = time.perf_counter()
         self._logged_step = self.learner.steps_done
 
     def _open_log(self) -> None:
         """A function gets the new rows only."""
         if callable(log := self.log):
-            if self.source.processes.is_first:
+            if self.source.mesh.all.is_first:
                 self._write = lambda row: log(dict(row))
         elif log is not None and self.out is not None:
             name = "/".join((self.name or self.out).resolve().parts[-2:])
@@ -328,13 +384,16 @@ class TrainingRun:
 
     def _finish(self) -> None:
         self.open_log.close()
-        if not all(weight.isfinite().all() for weight in self.learner.weights.values()):
-            raise ValueError(f"the last step left weights that are not finite: lower lr={self.config.peak_lr:.3g}")
-        self.sae = self.learner.sae(self.source.metadata)
+        self.source.mesh.all.all_do(self._check_weights)
+        sae = self.learner.sae(self.source.metadata)
         del self.learner
+        self.is_trained = True
+        if self.shards.count == 1:
+            self.sae = sae
+        if self.folder is not None and self.source.mesh.data.is_first:
+            self._write_files(sae.stored(), self.folder)
         if self.out is None:
             return
-        formats.as_files(self.sae.stored(), self.sae.preferred_format).write(self.out)
         ending = self._rows[-math.ceil(len(self._rows) / 20) :]
         results = {
             name: sum(row[name] for row in ending) / len(ending) for name in ("loss", "fvu", "l0", "dead", "faint")
@@ -347,10 +406,31 @@ class TrainingRun:
         write_json(self.out / RESULTS, {**results, "config": self.key})
         self._delete(CHECKPOINT)
 
+    def _check_weights(self) -> None:
+        if not all(weight.isfinite().all() for weight in self.learner.weights.values()):
+            raise ValueError(f"the last step left weights that are not finite: lower lr={self.config.peak_lr:.3g}")
+
+    def _write_files(self, part: StoredDictionary, folder: Path) -> None:
+        """Write the whole dictionary, of which each of the shards has a part."""
+        if self.shards.count == 1:
+            formats.as_files(part, part.preferred_format).write(folder)
+            return
+        stored = whole(part, self.shards)
+        files = formats.as_files(stored, stored.preferred_format)
+        matrices = {"W_enc": part.W_enc, "W_dec": part.W_dec}
+
+        def write(pieces: Mapping[str, Any]) -> None:
+            files._replace(tensors={**files.tensors, **pieces}).write(folder)
+
+        write_shards(write, matrices, self.shards)
+
     def save_checkpoint(self, step: int, reader: dict[str, Any]) -> None:
         """Save what the run needs to go on; a run that waits for others has a later checkpoint already."""
-        if self.out is None or self.sae is not None or self.learner.steps_done != step:
+        if self.folder is None or not self.source.mesh.data.is_first:
             return
+        if self.is_trained or self.learner.steps_done != step:
+            return
+        checkpoint = self.folder / CHECKPOINT
         tensors, numbers = self.learner.state()
         state = {
             "config": self.key,
@@ -359,8 +439,9 @@ class TrainingRun:
             "rows": self._rows,
             "seconds": self._wall_seconds(),
         }
-        state["sha256"] = _digest_of(tensors)
-        write_tensors(self.out / CHECKPOINT, tensors, {"state": json.dumps(state)})
+        state["sha256"] = self.shards.gather_values(_digest_of(sorted(tensors.items())))
+        metadata = {"state": json.dumps(state)}
+        write_shards(lambda parts: write_tensors(checkpoint, parts, metadata), tensors, self.shards)
 
     def _delete(self, name: str) -> None:
         """Delete a file, and what a kill left of the next one."""
@@ -372,23 +453,23 @@ class TrainingRun:
         return self._seconds + time.perf_counter() - self._started
 
 
-def _check_room(config: SAEConfig, hooks: HookScales, processes: int) -> None:
+def _check_room(config: SAEConfig, hooks: HookScales, mesh: Mesh) -> None:
     """Check that the memory suffices. Raises ValueError where training needs more than is free."""
     width = hooks.d_in + hooks.d_out
-    needed = training_bytes(config, width, processes)
+    needed = training_bytes(config, width, mesh)
     purpose = f"d_sae={config.d_sae} on {width} numbers a row, batch_size={config.batch_size},"
     check_memory(needed, purpose, "lower d_sae or batch_size")
 
 
-def training_bytes(config: SAEConfig, width: int, processes: int = 1) -> int:
-    """Return the memory that training takes: weights, gradients and Adam's moments, a batch and what it becomes. width:
-    d_in and d_out together."""
-    return 4 * width * (4 * config.d_sae + 2 * config.batch_size // processes)
+def training_bytes(config: SAEConfig, width: int, mesh: Mesh = ONE) -> int:
+    """Return the memory that training takes in each process: weights, gradients and Adam's moments, a batch and what it
+    becomes. width: d_in and d_out together."""
+    return 4 * width * (4 * config.d_sae // mesh.shards.count + 2 * config.batch_size // mesh.data.count)
 
 
-def _digest_of(tensors: dict[str, Tensor]) -> str:
-    """Return the SHA-256 of names and values."""
-    return digest(*(part for name in sorted(tensors) for part in (name, tensors[name])))
+def _digest_of(tensors: Iterable[tuple[str, Tensor]]) -> str:
+    """Return the SHA-256 of names and values, one after the other."""
+    return digest(*(digest(name, tensor) for name, tensor in tensors))
 
 
 class _Clock:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from interp.activations import ActivationSource
-from interp.runtime.processes import Processes
+from interp.runtime.processes import Mesh
 from interp.sae.hook_scales import HookScales
 
 
@@ -16,7 +16,7 @@ class TrainingRows:
     Raises ValueError for an empty store, for no hook, and for one that is named twice.
     """
 
-    def __init__(self, store: ActivationSource, hook: str | Sequence[str], target: str | None, processes: Processes):
+    def __init__(self, store: ActivationSource, hook: str | Sequence[str], target: str | None, mesh: Mesh):
         hooks = tuple(map(store.name_of, (hook,) if isinstance(hook, str) else hook))
         targets = [] if target is None else [store.name_of(target)]
         if len(store) == 0:
@@ -27,7 +27,7 @@ class TrainingRows:
             raise ValueError(f"a hook is named twice: {', '.join([*hooks, *targets])}. An autoencoder needs no target")
         self.store = store
         self.hook_names = (*hooks, *targets)
-        self.processes = processes
+        self.mesh = mesh
         row_limits = [store.row_limit(name) for name in self.hook_names]
         statistics = tuple(limits_of_hook.statistics for limits_of_hook in row_limits)
         limits = tuple(limits_of_hook.enforced_limit for limits_of_hook in row_limits)
@@ -46,7 +46,7 @@ class TrainingRows:
             self.metadata["norm_limit"] = row_limits[0].limit
 
     def batches(self, batch_size: int, seed: int) -> Any:
-        part = (self.processes.rank, self.processes.count)
+        part = (self.mesh.data.rank, self.mesh.data.count)
         return self.store.batches(self.hook_names, batch_size, seed=seed, epochs=None, part=part)
 
 

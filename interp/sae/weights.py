@@ -13,6 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.activations import ActivationStatistics
+from interp.runtime.processes import Processes, part_of
+from interp.runtime.threads import slices
 from interp.sae.architectures.encoders import Encoder
 from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.hook_scales import HookScales, scale_of
@@ -22,17 +24,27 @@ _NEAR = 0.8
 """Least cosine of a soft-frozen decoder row with its start (arXiv 2602.14111)."""
 _DRAW = 0x1A7E47
 """Added to the seed of the first directions: a world that was planted with the same seed must not be its own start."""
+_DRAWN_AT_ONCE = 1 << 14
+"""Directions. torch draws normal numbers in blocks of 16: draws of so many rows are those of one draw of all."""
+REPLICATED = ("b_dec", "W_skip")
+"""The weights that have no row a latent."""
 
 
 def initial_weights(
-    config: SAEConfig, hooks: HookScales, device: torch.device, dtype: torch.dtype
+    config: SAEConfig, hooks: HookScales, device: torch.device, dtype: torch.dtype, shards: Processes
 ) -> dict[str, Tensor]:
     """Return the weights at the start, in random directions; where hooks are tied the encoder is the decoder's
-    transpose."""
+    transpose. Of several shards they are this process's: the same latents as in one."""
     generator = torch.Generator().manual_seed(_DRAW + config.seed)
+    latents = part_of(config.d_sae, shards.rank, shards.count)
 
     def directions(d: int) -> Tensor:
-        rows = torch.randn(config.d_sae, d, generator=generator)
+        rows = torch.empty(latents.stop - latents.start, d)
+        for drawn in slices(config.d_sae, _DRAWN_AT_ONCE):
+            numbers = torch.randn(drawn.stop - drawn.start, d, generator=generator)
+            first, end = max(drawn.start, latents.start), min(drawn.stop, latents.stop)
+            if first < end:
+                rows[first - latents.start : end - latents.start] = numbers[first - drawn.start : end - drawn.start]
         return (rows / rows.norm(dim=1, keepdim=True)).to(device, dtype) * config.initial_norm
 
     def median(statistics: Sequence[ActivationStatistics], scales: Tensor) -> Tensor:
@@ -43,7 +55,7 @@ def initial_weights(
     if not config.has_encoder:
         return weights
     weights["encoder_rows"] = W_dec.clone() if hooks.tied else directions(hooks.d_in)
-    weights["b_enc"] = torch.zeros(config.d_sae, device=device, dtype=dtype)
+    weights["b_enc"] = torch.zeros(len(W_dec), device=device, dtype=dtype)
     if not hooks.tied:  # an input at the median starts at pre-activations of 0, as in an autoencoder
         weights["b_enc"] -= weights["encoder_rows"] @ median(hooks.inputs, hooks.input_scales)
     if config.skip:

@@ -12,9 +12,11 @@ or numba before it is used.
 import fcntl
 import hashlib
 import json
+import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +24,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     import pandas as pd
+    import torch
     from torch import Tensor
 
 
@@ -82,17 +85,37 @@ def write_parquet(file: str | Path, table: "pd.DataFrame") -> None:
         table.to_parquet(temporary, index=False, write_page_checksum=True)
 
 
-def write_tensors(file: str | Path, tensors: Mapping[str, "Tensor"], metadata: Mapping[str, str] | None = None) -> None:
+@dataclass(frozen=True)
+class Pieces:
+    """A tensor that is nowhere whole: tensors that hold its numbers one after the other, made as they are asked for."""
+
+    dtype: "torch.dtype"
+    shape: tuple[int, ...]
+    make: "Callable[[], Iterator[Tensor]]"
+
+    def __iter__(self) -> "Iterator[Tensor]":
+        return self.make()
+
+
+def write_tensors(
+    file: str | Path, tensors: Mapping[str, "Tensor | Pieces"], metadata: Mapping[str, str] | None = None
+) -> None:
     """Write a safetensors file of tensors from any device; `metadata` is text in its header.
 
     Python itself writes, one tensor in memory at a time: a full disk is an OSError, and the file has the usual mode.
     """
-    ordered = sorted(tensors.items(), key=lambda item: (-item[1].dtype.itemsize, item[0]))
-    entries = ((name, x.dtype, x.shape, x.numel() * x.dtype.itemsize) for name, x in ordered)
+    ordered = in_file_order(tensors)
+    entries = ((name, x.dtype, x.shape, math.prod(x.shape) * x.dtype.itemsize) for name, x in ordered.items())
     with atomic(file) as temporary, open(temporary, "wb") as stream:
         stream.write(tensors_header(entries, metadata))
-        for _, tensor in ordered:
-            stream.write(_raw(tensor))
+        for tensor in ordered.values():
+            for piece in tensor if isinstance(tensor, Pieces) else (tensor,):
+                stream.write(_raw(piece))
+
+
+def in_file_order(tensors: Mapping[str, "Tensor | Pieces"]) -> dict[str, "Tensor | Pieces"]:
+    """Return the tensors in the order in which a file holds them."""
+    return dict(sorted(tensors.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])))
 
 
 def tensors_header(

@@ -44,12 +44,19 @@ sys.exit(status if status >= 0 else 128 - status)
 """
 
 
-def launch(script: str, *args: object, folder: Path, check: bool = True, by: Sequence[str] = ("-c", LAUNCHER)) -> int:
-    """Run a script in two processes, one thread each; the status of the first that failed, or else 0."""
+def launch(
+    script: str,
+    *args: object,
+    folder: Path,
+    check: bool = True,
+    by: Sequence[str] = ("-c", LAUNCHER),
+    count: int = 2,
+) -> int:
+    """Run a script in that many processes, one thread each; the status of the first that failed, or else 0."""
     file = folder / "script.py"
     file.write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n" + script)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, *by, 2, file, *args]
+    command = [sys.executable, *by, count, file, *args]
     run = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, timeout=240)
     assert not check or run.returncode == 0, run.stdout + run.stderr
     return run.returncode

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from interp.activations import ActivationStore, JoinedStore, join_stores
 from interp.activations.store import RowLimit
-from interp.runtime.processes import Processes, processes
+from interp.runtime.processes import Mesh, Processes, processes
 from interp.sae import (
     BatchTopKConfig,
     GatedConfig,
@@ -108,7 +108,7 @@ def in_double(store: JoinedStore, name: str, config: SAEConfig, of: Processes) -
     outputs = () if sweep.target is None else (store.statistics(sweep.target),)
     few = (store.statistics(A).mean_norm,) if name == CUT else ()
     site = HookScales(inputs=tuple(store.statistics(hook) for hook in sweep.hooks), outputs=outputs, limits=few)
-    learner = Learner(config, site, torch.device("cpu"), torch.float64, of)
+    learner = Learner(config, site, torch.device("cpu"), torch.float64, Mesh.of(of))
     hooks = sweep.hooks if sweep.target is None else [*sweep.hooks, sweep.target]
     batches = store.batches(hooks, config.batch_size, seed=config.seed, epochs=None, part=(of.rank, of.count))
     for _ in range(STEPS):

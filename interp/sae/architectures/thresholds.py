@@ -128,7 +128,7 @@ class ReLUConfig(PenaltyConfig):
 
     def loss(self, f: ForwardPass) -> Float[Tensor, ""]:
         weight = self.l1_at(f.step)
-        return f.squared_error() + weight * (f.z * f.at(f.decoder_norms)).sum() if weight else f.squared_error()
+        return f.squared_error() + weight * f.total(f.z * f.at(f.decoder_norms)) if weight else f.squared_error()
 
     def trained(self, weights: dict[str, Tensor], state: dict[str, float]) -> Threshold:
         return Threshold(torch.zeros_like(weights["b_enc"]))
@@ -147,7 +147,7 @@ class GatedConfig(PenaltyConfig):
         return (f.at(f.weights["r_mag"].exp()) * u + f.at(f.weights["b_mag"])).relu()
 
     def loss(self, f: ForwardPass) -> Float[Tensor, ""]:
-        gates = f.squared_error(f.pre, frozen_decoder=True) + self.l1_at(f.step) * f.pre.sum()
+        gates = f.squared_error(f.pre, frozen_decoder=True) + self.l1_at(f.step) * f.total(f.pre)
         return f.squared_error() + gates
 
     def initial_parameters(self, pre_std: float) -> dict[str, float]:
@@ -234,7 +234,7 @@ class JumpReLUConfig(SAEConfig):
     def loss(self, f: ForwardPass) -> Float[Tensor, ""]:
         weight = self.coefficient * rise(f.step + 1, self.coefficient_warmup, self.steps)
         if self.penalty == "tanh":
-            return f.squared_error() + weight * torch.tanh(_TANH_SCALE * f.at(f.decoder_norms) * f.z).sum()
+            return f.squared_error() + weight * f.total(torch.tanh(_TANH_SCALE * f.at(f.decoder_norms) * f.z))
         threshold, near, fires = self._window(f)
         counts = f.row_sums(straight_through(fires, -near, threshold))
         if self.penalty == "l0":
@@ -250,17 +250,17 @@ class JumpReLUConfig(SAEConfig):
     def revival_loss(self, f: ForwardPass, dead: Int[Tensor, " dead"]) -> Tensor | float:
         if self.revival_weight == 0:
             return super().revival_loss(f, dead)
-        rows = f.batch.strided_rows(len(dead), f.x.shape[1])
+        rows = f.batch.strided_rows(f.n_dead, f.x.shape[1])
         weight = self.revival_weight * fading(f.fvu) ** 2 / (f.batch.rows_in(rows) * f.variance)
         below = f.weights["threshold"][dead] - f.pre_activations(dead, rows)
         norms = f.weights["W_dec"].detach()[dead].norm(dim=1)
-        return super().revival_loss(f, dead) + weight * (below.relu() * norms).sum()
+        return super().revival_loss(f, dead) + weight * f.total(below.relu() * norms)
 
     def observe(self, f: ForwardPass) -> None:
         """Move τ by how far the L0 of this step is from the target."""
         if self.penalty != "target_l0" or f.step < _TAU_RESTS * self.steps:
             return
-        fired, rows = f.everywhere((f.z > 0).sum(), len(f.x))
+        fired, rows = f.everywhere(f.total(f.z > 0), len(f.x))
         gap = math.log(max(fired, 1) / max(rows, 1) / self.target_l0)
         moved = f.state["tau"] * math.exp(-_PACE / self.steps * max(-_MAX_GAP, min(_MAX_GAP, gap)))
         f.state["tau"] = min(self.target_l0, max(_MIN_TAU * self.target_l0, moved))

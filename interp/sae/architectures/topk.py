@@ -26,7 +26,8 @@ from interp.sae.encoding import MARGIN, encode, has_fast_bfloat16
 from interp.sae.file_tensors import FileTensors, whole_number
 from interp.sae.forward_pass import ForwardPass
 from interp.sae.kernels.dispatch import kernels, pick_kernels
-from interp.sae.kernels.torch_kernels import PreActivations
+from interp.sae.kernels.torch_kernels import PreActivations, kept_entries
+from interp.sae.sparse_ops import Encoded
 
 _MOST_AT_START = 1 / 8
 """Share of the input's dimensions that k is at most at the start. Where k is a small part of these, a fall makes FVU
@@ -124,7 +125,21 @@ class TopKConfig(PickConfig):
     architecture: ClassVar[str] = "topk"
 
     def pick(self, f: ForwardPass) -> TopK:
-        return TopK(self.k_at(f.step, f.x.shape[1]))
+        return TopK(min(self.k_at(f.step, f.x.shape[1]), len(f.weights["b_enc"])))
+
+    def encode(self, f: ForwardPass) -> Encoded:
+        """Where processes share out the latents each picks k of its own, and keeps those among the k of all."""
+        if f.batch.mesh.shards.count == 1:
+            return super().encode(f)
+
+        def among_all(codes: SparseCodes) -> SparseCodes:
+            k = self.k_at(f.step, f.x.shape[1])
+            places = torch.arange(codes.nnz, device=codes.latents.device) - codes.offsets[codes.rows]
+            values = codes.values.new_zeros(len(codes), min(k, codes.d_sae))
+            values[codes.rows, places] = codes.values
+            return kept_entries(codes, f.among_largest(values, k)[codes.rows, places])
+
+        return f.encode(self.pick(f), keep=among_all)
 
     def trained(self, weights: dict[str, Tensor], state: dict[str, float]) -> TopK:
         return TopK(self.k)
@@ -132,8 +147,8 @@ class TopKConfig(PickConfig):
 
 @dataclass(frozen=True)
 class BatchPick:
-    """The n largest of the rows of all processes. Each shortlists as many as the whole batch may have; the values
-    decide among all, and ties go to the first rows, as in one process."""
+    """The n largest of the rows and latents of all processes. Each shortlists as many as the whole batch may have; the
+    values decide among all, and ties go to the first processes, as to the first rows in one."""
 
     n: int
     processes: Processes
@@ -153,7 +168,7 @@ class BatchPick:
         if len(values) <= self.n:
             return ops.keep_batch_top_k(codes, codes.nnz)
         least = values.kthvalue(len(values) - self.n + 1).values
-        ties = self.processes.gather((codes.values == least).sum()[None])
+        ties = self.processes.gather((codes.values == least).sum()[None], alike=True)
         left = self.n - int((values > least).sum()) - int(ties[: self.processes.rank].sum())
         kept = min(max(left, 0), int(ties[self.processes.rank]))
         return ops.keep_batch_top_k(codes, int((codes.values > least).sum()) + kept)
@@ -166,7 +181,7 @@ class BatchTopKConfig(PickConfig):
     architecture: ClassVar[str] = "batchtopk"
 
     def pick(self, f: ForwardPass) -> BatchPick:
-        return BatchPick(self.k_at(f.step, f.x.shape[1]) * f.batch.rows, f.batch.processes)
+        return BatchPick(self.k_at(f.step, f.x.shape[1]) * f.batch.rows, f.batch.mesh.all)
 
     def initial_state(self) -> dict[str, float]:
         return {"threshold_sum": 0.0, "threshold_weight": 0.0}
@@ -175,7 +190,7 @@ class BatchTopKConfig(PickConfig):
         """Keep a running mean of the smallest value that was picked. It spans at most a twentieth of the steps."""
         decay = min(_THRESHOLD_DECAY, max(0.0, 1 - 20 / self.steps))
         smallest = f.pre.detach().min() if len(f.pre) else f.pre.new_tensor(float("inf"))
-        least = float(f.batch.processes.gather(smallest[None]).min())
+        least = float(f.batch.mesh.all.gather(smallest[None], alike=True).min())
         f.state["threshold_sum"] *= decay
         f.state["threshold_sum"] += (1 - decay) * (least if least < float("inf") else 0.0)
         f.state["threshold_weight"] = decay * f.state["threshold_weight"] + (1 - decay)

@@ -6,7 +6,7 @@ tiles that hold the zeros too take their place.
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -108,10 +108,16 @@ class NumbaKernels(TorchKernels):
         return kept_entries(codes, torch.from_numpy(kept))
 
     def decode_backward(
-        self, codes: SparseCodes, W_dec: Tensor, b_dec: Tensor, x: Tensor, ends: Sequence[int] = ()
+        self,
+        codes: SparseCodes,
+        W_dec: Tensor,
+        b_dec: Tensor,
+        x: Tensor,
+        ends: Sequence[int] = (),
+        add_others: Callable[[Tensor], Tensor] | None = None,
     ) -> Decoded:
-        if len(ends) > 1 or _is_dense(codes.offsets, W_dec):
-            return super().decode_backward(codes, W_dec, b_dec, x, ends)
+        if len(ends) > 1 or add_others is not None or _is_dense(codes.offsets, W_dec):
+            return super().decode_backward(codes, W_dec, b_dec, x, ends, add_others)
         error, gradient = torch.empty_like(x), torch.empty_like(codes.values)
         arrays = _arrays(codes.offsets, codes.latents, codes.values, W_dec, b_dec, x, error, gradient)
         share(len(codes), (2 * codes.nnz + len(codes)) * x.shape[1], loops.decode_backward, *arrays)

@@ -183,11 +183,23 @@ class TorchKernels:
         return self._bags(codes.offsets, codes.latents, codes.values, W_dec).add_(b_dec)
 
     def decode_backward(
-        self, codes: SparseCodes, W_dec: Matrix, b_dec: Vector, x: Rows, ends: Sequence[int] = ()
+        self,
+        codes: SparseCodes,
+        W_dec: Matrix,
+        b_dec: Vector,
+        x: Rows,
+        ends: Sequence[int] = (),
+        add_others: Callable[[Tensor], Tensor] | None = None,
     ) -> Decoded:
-        """`ends` increase, and the last is d_sae. A group's rows are added to the sum of the groups before it."""
+        """`ends` do not fall, and the last is d_sae. A group's rows are added to the sum of the groups before it.
+
+        add_others: adds, in place, what latents that other processes hold decode to.
+        """
         if len(ends) < 2:
-            error = self.decode(codes, W_dec, b_dec).sub_(x)
+            if add_others is None:
+                error = self.decode(codes, W_dec, b_dec).sub_(x)
+            else:
+                error = add_others(self.decode(codes, W_dec, torch.zeros_like(b_dec))).add_(b_dec).sub_(x)
             return Decoded.of_all(error, self._dots(codes.offsets, codes.latents, error, W_dec))
         rows = len(x)
         groups = torch.searchsorted(torch.tensor(ends, device=x.device), codes.latents, right=True)
@@ -196,6 +208,8 @@ class TorchKernels:
         latents = codes.latents[entries]
         gradient = torch.empty_like(codes.values)
         residuals = self._bags(offsets, latents, codes.values[entries], W_dec).view(len(ends), *x.shape)
+        if add_others is not None:
+            add_others(residuals)
         residuals[0] += b_dec - x
         for h in range(1, len(ends)):
             residuals[h] += residuals[h - 1]

@@ -1,0 +1,110 @@
+"""A dictionary whose latents are shared out among processes, as files: those that one process writes.
+
+    write_shards   a safetensors file of whole tensors, of which each process has the part of its own latents
+    read_shard     that part, of a file that any number of processes wrote
+    whole          what a trained dictionary's files hold, with W_enc and W_dec still in parts
+
+Process i of n has the latents from i · d_sae / n on. The first process writes; parts come to it a piece at a time, so
+that none ever holds a whole matrix.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from interp.runtime.processes import Processes, part_of
+from interp.runtime.threads import slices
+from interp.sae.architectures.sae_config import SAEConfig
+from interp.sae.architectures.thresholds import GatedConfig, JumpReLUConfig, ReLUConfig
+from interp.sae.architectures.topk import BatchTopKConfig, MatryoshkaConfig, TopKConfig
+from interp.sae.file_tensors import FileTensors
+from interp.sae.stored_dictionary import StoredDictionary
+from interp.sae.weights import REPLICATED
+from interp.storage.files import Pieces, in_file_order
+
+SHARDED = (TopKConfig, BatchTopKConfig, MatryoshkaConfig, ReLUConfig, GatedConfig, JumpReLUConfig)
+"""The architectures that shards of latents can train. Of any other, a loss may need latents that are not here."""
+_AT_ONCE = 1 << 24
+"""Bytes of a piece that goes from process to process."""
+
+
+def check_shards(config: SAEConfig, shards: int) -> None:
+    """Check that this many processes can share out the latents. Raises ValueError if not."""
+    if not isinstance(config, SAEConfig):
+        raise ValueError(f"config={config!r} must be one config, as TopKConfig(…)")
+    if shards > 1 and type(config) not in SHARDED:
+        known = ", ".join(kind.__name__ for kind in SHARDED)
+        raise ValueError(f"{type(config).__name__} cannot share out its latents; {known} can")
+    if config.d_sae % shards:
+        raise ValueError(f"d_sae={config.d_sae} must be a multiple of shards={shards}")
+
+
+def write_shards(
+    write: Callable[[Mapping[str, Any]], object], tensors: Mapping[str, Tensor], shards: Processes
+) -> None:
+    """Let the first process `write` the whole tensors of these parts; all call this."""
+    parts = {name: _gathered(tensor, _axis(name), shards) for name, tensor in tensors.items()}
+    if shards.is_first:
+        write(parts)
+        return
+    for tensor in in_file_order(parts).values():
+        for _ in tensor if isinstance(tensor, Pieces) else ():
+            pass
+
+
+def read_shard(file: Any, rank: int, count: int) -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors of an open safetensors file by name, of each the part that the latents of a process have."""
+    for name in sorted(file.keys()):
+        axis = _axis(name)
+        if axis is None or count == 1:
+            yield name, file.get_tensor(name)
+            continue
+        stored = file.get_slice(name)
+        own = part_of(stored.get_shape()[axis], rank, count)
+        yield name, stored[own] if axis == 0 else stored[:, own]
+
+
+def whole(part: StoredDictionary, shards: Processes) -> StoredDictionary:
+    """Return the dictionary of all latents, of whose W_enc and W_dec there are the shapes alone."""
+    encoder = part.encoder.to_stored()
+    d_sae = len(part.W_dec) * shards.count
+    vectors = FileTensors(
+        {name: shards.gather(tensor, alike=True) for name, tensor in encoder.tensors.items()}, "the encoder"
+    )
+    return replace(
+        part,
+        W_enc=part.W_enc.new_empty(len(part.W_enc), d_sae, device="meta"),
+        W_dec=part.W_dec.new_empty(d_sae, part.W_dec.shape[1], device="meta"),
+        b_enc=shards.gather(part.b_enc, alike=True),
+        encoder=type(part.encoder).from_stored(encoder.settings, vectors, d_sae, "the encoder"),
+    )
+
+
+def _axis(name: str) -> int | None:
+    """Return the axis of the latents of a tensor of a checkpoint or dictionary; None: each process has all of it."""
+    kind, _, name = name.rpartition(".")
+    if name in REPLICATED or kind == "resample":
+        return None
+    return 1 if name in ("W_enc", "strongest") else 0
+
+
+def _gathered(part: Tensor, axis: int | None, shards: Processes) -> Tensor | Pieces:
+    if axis is None or shards.count == 1:
+        return part
+    shape = [*part.shape]
+    shape[axis] *= shards.count
+    rows = slices(len(part), max(1, _AT_ONCE * len(part) // max(1, part.nbytes * (shards.count if axis else 1))))
+
+    def of_rows() -> Iterator[Tensor]:  # each process has a part of every row
+        for at in rows:
+            yield shards.gather(part[at], alike=True).unflatten(0, (shards.count, -1)).transpose(0, 1).flatten(1)
+
+    def of_shards() -> Iterator[Tensor]:
+        for rank in range(shards.count):
+            for at in rows:
+                yield shards.send(part[at] if rank == shards.rank else torch.empty_like(part[at]), rank)
+
+    return Pieces(part.dtype, tuple(shape), of_rows if axis else of_shards)

@@ -10,7 +10,7 @@ Claims tested
     sums       edges into a node sum to what it reads, to 1e-5 of the largest reading in float32
     agreement  effects to first order agree with ablating the model itself: Spearman ≥ .9 over latents, of their effect
                on the likeliest next token, and ≥ .8 over pairs of latents
-    held       how that is where the final norm, all norms, or norms and attention patterns are held: of effects to
+    held       how that is where the final norm, all norms, attention patterns, or both are held: of effects to
                first order in a model so held, and of the graph's paths, which hold all, on a model ablated so held
     nulls      more of the influence begins at tokens, not errors, than in graphs that mean nothing
     planted    in a model compiled to look up in two steps, nodes and edges of the circuit are found: recall ≥ .9 at

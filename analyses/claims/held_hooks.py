@@ -13,6 +13,7 @@ HELD = {
     "nothing held": (),
     "final norm held": ("ln_final.hook_scale",),
     "norms held": ("hook_scale",),
+    "patterns held": ("hook_pattern",),
     "norms and patterns held": ("hook_scale", "hook_pattern"),
 }
 """What is held: hooks by the ends of their names."""

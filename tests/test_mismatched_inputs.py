@@ -144,7 +144,7 @@ IN_PYTHON: dict[str, tuple[Callable[[Files, Path], Any], str]] = {
     ),
     "features and quality": (
         lambda f, out: write_report(f.features, out, quality=qualities(f.other)),
-        r"the quality table is of other dictionaries \(SAE\) than the features in \S+features",
+        r"the quality table belongs to other dictionaries \(SAE\) than the features in \S+features",
     ),
     "features and nulls": (
         lambda f, out: write_report(f.features, out, nulls=nulls_of(f.other)),

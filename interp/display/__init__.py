@@ -1,1 +1,1 @@
-"""How results show themselves: fragments of HTML for notebooks, and the names and colours of verdicts."""
+"""The display of results: fragments of HTML for notebooks, and the names and colours of verdicts."""

@@ -1,7 +1,7 @@
-"""How an object shows itself in a notebook: one HTML fragment that needs nothing else.
+"""The display of an object in a notebook: one self-contained HTML fragment.
 
-It has no script and no colour of text or ground of its own, so it reads the same on a light page and on a dark one.
-Every text is escaped unless it is `Markup`.
+It has neither a script nor its own colours of text or background, so it reads the same on a light page and on a dark
+one. Every text is escaped unless it is `Markup`.
 """
 
 import json
@@ -22,12 +22,12 @@ class Markup(str):
 
 
 def markup(text: object) -> str:
-    """A text as HTML that shows it letter by letter; `Markup` as it is."""
+    """Escape a text as HTML that shows it letter by letter; return `Markup` unchanged."""
     return text if isinstance(text, Markup) else escape(str(text))
 
 
 def script_json(value: Any) -> str:
-    """JSON that may stand in a script, inline or not: nothing in it can close the script or end a line."""
+    """Encode JSON so that it may stand in a script, inline or not: nothing in it can close the script or end a line."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -35,21 +35,22 @@ def script_json(value: Any) -> str:
 
 
 def card(title: object, *parts: object) -> str:
-    """A title with parts below each other."""
+    """Join a title and parts below each other."""
     lines = "".join(f'<div style="margin:3px 0">{markup(part)}</div>' for part in parts)
     look = f"max-width:64em;border-left:3px solid {ACCENT};padding:2px 0 2px 10px;line-height:1.45"
     return f'<div style="{look}"><div style="font-weight:600">{markup(title)}</div>{lines}</div>'
 
 
 def facts(values: Mapping[str, Any]) -> Markup:
-    """Names with their values, side by side as long as there is room; what is None or empty is left out."""
+    """Show names with their values, side by side as long as there is room. Values that are None or empty are left
+    out."""
     look = '<span style="display:inline-block;margin-right:18px"><span style="opacity:.7">'
     shown = (f"{look}{markup(name)}</span> {markup(v)}</span>" for name, v in values.items() if v not in (None, ""))
     return Markup("".join(shown))
 
 
 def table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> Markup:
-    """Cells aligned left, which is how notebooks show words."""
+    """Show a table with cells aligned left, as suits words in a notebook."""
     top = "".join(f'<th style="{_CELL};border-top:0;font-weight:600">{markup(cell)}</th>' for cell in head)
     lines = ("".join(f'<td style="{_CELL}">{markup(cell)}</td>' for cell in row) for row in rows)
     body = "".join(f"<tr style='background:none'>{line}</tr>" for line in lines)
@@ -58,7 +59,7 @@ def table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> Markup:
 
 
 def verdict_badge(verdict: str, sure: bool = True) -> Markup:
-    """A verdict's name behind a dot of its colour, a ring where it is not sure."""
+    """Show a verdict's name after a dot of its colour, or after a ring where it is not sure."""
     hue = verdict_colour(verdict)
     fill = hue if sure else "transparent"
     dot = f"display:inline-block;width:8px;height:8px;border:2px solid {hue};background:{fill};border-radius:50%"
@@ -67,7 +68,8 @@ def verdict_badge(verdict: str, sure: bool = True) -> Markup:
 
 
 def null_mark(value: float, low: float, high: float) -> Markup:
-    """A value as a point over the interval of its null, on a line that just holds both; nothing where one is NaN."""
+    """Draw a value as a point over the interval of its null, on a line that just holds both; nothing where one is
+    NaN."""
     if any(map(math.isnan, (value, low, high))):
         return Markup("")
     least = min(value, low)
@@ -84,7 +86,7 @@ def null_mark(value: float, low: float, high: float) -> Markup:
 
 
 def shaded(text: str, strength: float, title: str = "") -> Markup:
-    """A piece of text on orange as deep as its strength, in [0, 1]; line ends and tabs are drawn."""
+    """Show a piece of text on orange whose depth is its strength, in [0, 1]; line ends and tabs are drawn."""
     style = f' style="background:rgba(255,140,0,{0.8 * min(strength, 1):.2f})"' if strength > 0 else ""
     attribute = f' title="{escape(title)}"' if title else ""
     drawn = escape(text).replace("\n", "↵").replace("\t", "⇥")
@@ -92,7 +94,7 @@ def shaded(text: str, strength: float, title: str = "") -> Markup:
 
 
 def interval_mark(at: float, low: float, high: float) -> Markup:
-    """A probability as a point with its interval on a line from 0 to 1; nothing for NaN."""
+    """Draw a probability as a point with its interval on a line from 0 to 1; nothing for NaN."""
     if math.isnan(at):
         return Markup("")
     low, high = (at if math.isnan(end) else end for end in (low, high))

@@ -18,7 +18,7 @@ from interp.storage.files import write_text
 
 
 def write_graph_page(path: str | Path, content: Mapping[str, Any], *, title: str) -> None:
-    """Write the page. content: its data, which JSON can hold."""
+    """Write the page. content: its data, which must be JSON."""
     room = files("interp.display")
     page, style, code = (room.joinpath(f"graph.{end}").read_text(encoding="utf-8") for end in ("html", "css", "js"))
     data = script_json(content)

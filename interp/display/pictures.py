@@ -1,8 +1,8 @@
-"""Pictures of rows that are no text, as a user draws them: for the page and for notebooks.
+"""Pictures of rows that are not text, as a user draws them: for the page and for notebooks.
 
-In: what a user's function makes of a row: an array [height, width] or [height, width, 3 or 4], bytes or floats in 0..1;
-a picture of PIL; or the bytes of a PNG file. Out: a PNG file in base64, which is all that meets HTML: markup and other
-formats, which could hold scripts, are refused.
+In: what a user's function returns for a row: an array [height, width] or [height, width, 3 or 4], bytes or floats in
+0..1; a picture of PIL; or the bytes of a PNG file. Out: a PNG file in base64, which is all that meets HTML: markup and
+other formats, which could hold scripts, are refused.
 """
 
 import base64
@@ -25,7 +25,8 @@ _KINDS = {2: 0, 3: 2, 4: 6}
 
 
 def picture_of(render: Renderer, row: int) -> str:
-    """The picture of a row as PNG in base64. Raises ValueError where the function gives none, or one too large."""
+    """Return the picture of a row as PNG in base64. Raises ValueError where the function returns none, or one too
+    large."""
     drawn = render(row)
     if isinstance(drawn, bytes | bytearray):
         png = bytes(drawn)
@@ -63,7 +64,7 @@ def _encoded(drawn: Any, row: int) -> bytes:
             )
         pixels = np.round(255 * pixels.astype(float)).astype(np.uint8)
     height, width = pixels.shape[:2]
-    lines = np.hstack([np.zeros((height, 1), np.uint8), pixels.reshape(height, -1)])  # each behind its filter, none
+    lines = np.hstack([np.zeros((height, 1), np.uint8), pixels.reshape(height, -1)])  # filter 0: none
     header = struct.pack(">IIBBBBB", width, height, 8, _KINDS[channels], 0, 0, 0)
     parts = ((b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes(), 9)), (b"IEND", b""))
     return _SIGNATURE + b"".join(

@@ -1,4 +1,4 @@
-"""Verdicts as a reader meets them: in words, with what they mean, and in one colour each.
+"""How verdicts are shown: in words, with their meaning, and in one colour each.
 
 Notebook cards, figures and the page read them here. A table holds the verdict's name; the page has a second colour for
 dark screens.
@@ -55,7 +55,7 @@ NO_RULE = "no rule in words holds"
 
 
 def verdict_words(verdict: str) -> str:
-    """The words for a verdict; those of one that is not known are its name's."""
+    """Return the words for a verdict; for an unknown verdict, those of its name."""
     return VERDICT_LOOKS[verdict].word if verdict in VERDICT_LOOKS else verdict.replace("_", " ")
 
 
@@ -64,7 +64,7 @@ def verdict_colour(verdict: str) -> str:
 
 
 def verdict_css(*, dark: bool = False) -> str:
-    """The colours as CSS variables: by the name in tables, and by the word."""
+    """Return the colours as CSS variables, by the name in tables and by the word."""
     hues = {name: one.on_dark if dark else one.colour for name, one in VERDICT_LOOKS.items()}
     hues |= {one.word.replace(" ", "-"): hues[name] for name, one in VERDICT_LOOKS.items()}
     return " ".join(f"--{name}: {hue};" for name, hue in hues.items())

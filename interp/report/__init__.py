@@ -10,7 +10,7 @@ In: a run, or a FeatureStore (with a ranking and a quality table where there are
 Browsers refuse to fetch() from file://, so data files are scripts that call `receive(name, data)`. Text from a corpus
 enters JSON alone, with <, >, & and the line separators escaped, and leaves it as text nodes alone.
 
-`report.live` serves the same page with the run's model behind it.
+`report.live` serves the same page together with the run's model.
 """
 
 from interp.report.latent_map import decoder_layout as decoder_layout

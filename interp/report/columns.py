@@ -1,4 +1,4 @@
-"""The page's table of all features, column by column, and which of them to look at first.
+"""The page's table of all features, stored by column, and the order in which to look at them.
 
 In: features and ranking, one row a latent, dead ones too, in the same order. Out: plain lists for JSON, small enough to
 load before the first paint.
@@ -29,7 +29,7 @@ N_TOKENS = 8
 MAX_TOKEN_SHARE = 0.5
 """Share of the activation on its commonest token up to which a latent fires on many tokens."""
 N_UNLIKE = 12
-"""Features with which the table begins, whose rules are unlike each other."""
+"""Features with which the table begins; their rules differ from each other."""
 N_READABLE = 3
 """Features of the overview that are there for their rules."""
 _QUOTED = re.compile(r'"[^"]*"')
@@ -38,8 +38,9 @@ _QUOTED = re.compile(r'"[^"]*"')
 def table_columns(
     store: FeatureStore, features: pd.DataFrame, ranking: pd.DataFrame, effects: pd.DataFrame | None = None
 ) -> dict[str, list]:
-    """Column → list over the latents; verdicts and labels as places in their lists of names. A label that it detects
-    with an F1 below MIN_F1 is left out. effects: one row a latent that was ablated."""
+    """Return the table as column → list over the latents. Verdicts and labels are given as places in their lists of
+    names. A label that a latent detects with an F1 below MIN_F1 is left out. effects: one row for each latent that was
+    ablated."""
     tested = ranking.mask(ranking["verdict"].isin(WITHOUT_SCORES))
     verdicts, verdict = _coded(ranking["verdict"])
     named = features["best_label"].where(features["best_label_f1"] >= MIN_F1) if "best_label" in features else None
@@ -73,7 +74,7 @@ def table_columns(
 
 
 def top_tokens(store: FeatureStore, n: int) -> dict[int, list[str]]:
-    """The `n` commonest firing tokens of each latent that fires, as text."""
+    """Return, as text, the `n` tokens on which each latent fires most often."""
     tokens = store.sql(f"""
         select latent, token from tokens where "offset" = 0
         qualify row_number() over (partition by latent order by n desc, token) <= {n}
@@ -85,13 +86,13 @@ def top_tokens(store: FeatureStore, n: int) -> dict[int, list[str]]:
 
 
 def _coded(column: pd.Series) -> tuple[list[str], list[int | None]]:
-    """The names in order, and the place of each value among them; None where there is none."""
+    """Return the names in order, and the place of each value among them; None for a missing value."""
     codes, names = pd.factorize(column, sort=True)
     return list(names), [int(code) if code >= 0 else None for code in codes]
 
 
 def _column(table: pd.DataFrame, name: str) -> list[Any]:
-    """The values, None where there is none."""
+    """Return the values, with None for a missing value."""
     if name not in table:
         return [None] * len(table)
     return table[name].astype(object).where(table[name].notna(), None).tolist()
@@ -107,9 +108,9 @@ def worth_showing(
     senses: Mapping[int, Sequence[Mapping[str, Any]]],
     effects: pd.DataFrame | None = None,
 ) -> list[tuple[int, str]]:
-    """Latents of several kinds for the overview, each with why it is there: some whose rules hold and are built
-    unlike each other, the one with the largest effect that is sure, the one whose senses part it most evenly by rules
-    that hold, and the single-token one with the largest effect. senses: of each latent that has more than one."""
+    """Choose latents of several kinds for the overview, each with the reason for the choice: some whose rules hold and
+    differ in structure, the sure one with the largest effect, the one whose senses divide it most evenly by rules that
+    hold, and the single-token one with the largest effect. senses: those of each latent that has more than one."""
     shown: dict[int, str] = {}
 
     forms = set[str]()
@@ -138,11 +139,11 @@ def worth_showing(
 
 
 def recommended_order(features: pd.DataFrame, ranking: pd.DataFrame) -> list[int]:
-    """The latents in the order in which a newcomer should meet them: first those that are worth a look; then those
-    surely of one meaning whose rule holds, on many tokens before on one; then other sure ones, single-token ones,
-    unsure ones, those not judged, faint ones, and dead ones last. Within each group by the rule's F1 (of rows that are
-    no text, by that of the best label), then by the variance that they explain, or where that is not known by the sum
-    of their activations."""
+    """Return the latents in the order in which a newcomer should meet them. First come those that are worth a look,
+    then those surely of one meaning whose rule holds (on many tokens before on one), then other sure ones, single-token
+    ones, unsure ones, those not judged, faint ones, and last the dead ones. Each group is sorted by the rule's F1
+    (where the rows are not text, by that of the best label), then by the variance that the latents explain or, where
+    that is not known, by the sum of their activations."""
     verdict, n_active = ranking["verdict"], features["n_active"]
     sure = ranking["sure"].eq(True) if "sure" in ranking else pd.Series(True, ranking.index)
     share = ranking["token_share"] if "token_share" in ranking else features["top_token_share"]
@@ -160,7 +161,7 @@ def recommended_order(features: pd.DataFrame, ranking: pd.DataFrame) -> list[int
     explains = features["fvu_rise"] if "fvu_rise" in features and features["fvu_rise"].notna().any() else None
     contribution = (features["mean"] * n_active if explains is None else explains).fillna(0)
     f1 = ranking["explanation_f1"].fillna(0) if "explanation_f1" in ranking else pd.Series(0.0, ranking.index)
-    if "best_label_f1" in features:  # of rows that are no text labels are all that tells latents apart
+    if "best_label_f1" in features:  # without text, only labels distinguish latents
         f1 = f1.mask(verdict == NO_CONTEXT, features["best_label_f1"].fillna(0))
     shown = worth_a_look(ranking.assign(token_entropy=features.get("token_entropy")), N_UNLIKE)
     rest = np.lexsort((ranking.index, -contribution, -f1, group)).tolist()

@@ -4,8 +4,8 @@ In: a FeatureStore, and which firings are shown. Out: what the page reads.
 
     text-0000, text-0001, …    token ids of whole sequences, about TOKENS_A_FILE a file, one character an id: code point
                                = id + 93, past the surrogates, which is 10 % smaller than digits
-    pictures-0000, …           of rows that are no text and that the store has a function to draw: row → PNG in base64,
-                               those among PICTURES_A_FILE rows a file
+    pictures-0000, …           row → PNG in base64, for rows that are not text where the store has a function that
+                               draws them; each file covers PICTURES_A_FILE rows
     an example                 [kind, row, labels, value, activations]
 
         kind           the interval of its activation, −1 for the strongest, or the place of its sense
@@ -48,13 +48,13 @@ def sequences_a_file(store: FeatureStore) -> int:
 
 
 def text_files(store: FeatureStore) -> Iterator[tuple[str, str]]:
-    """Name and tokens of each file."""
+    """Yield the name and the tokens of each file."""
     for number, tokens in enumerate(store.tokens.split(sequences_a_file(store))):
         yield f"text-{number:04d}", encode_tokens(tokens.reshape(-1).numpy())
 
 
 def picture_files(store: FeatureStore, rows: Iterable[int]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Name and pictures of each file; none where the store has no function that draws."""
+    """Yield the name and the pictures of each file; nothing where the store has no function that draws."""
     if store.render is None or store.has_text:
         return
     for number, inside in groupby(sorted(set(rows)), lambda row: row // PICTURES_A_FILE):
@@ -62,7 +62,7 @@ def picture_files(store: FeatureStore, rows: Iterable[int]) -> Iterator[tuple[st
 
 
 class Contexts:
-    """The labels of the firings shown, and the activations around them. rows: of all of those firings."""
+    """The labels of the firings shown, and the activations around them. rows: the rows of all these firings."""
 
     def __init__(self, store: FeatureStore, labels: Labels, rows: Int[np.ndarray, " firing"]):
         self.store = store
@@ -76,7 +76,7 @@ class Contexts:
             self.label_sets = [names[has].tolist() for has in sets]
 
     def examples(self, kinds: Iterable[int], latents: Collection[int], rows: Collection[int]) -> list[list]:
-        """The firings of `latents` in `rows`, pair by pair, as the page reads them."""
+        """Return the firings of `latents` in `rows`, pair by pair, as the page reads them."""
         row_of, latent_of = (np.array(list(values), dtype=np.int64) for values in (rows, latents))
         at = np.searchsorted(self._rows, row_of)
         sets: list = self._set_of[at].tolist() if self.label_sets else [None] * len(rows)
@@ -104,9 +104,9 @@ def coded(examples: Sequence[list], n_ctx: int) -> list:
 
 
 def positions(store: FeatureStore) -> dict[int, list[int]]:
-    """Where in its contexts a latent fires, if it is not anywhere: its firings in each of N_PARTS equal parts of a
-    context, of the latents that fire UNEVEN of the time elsewhere than all latents together do. One pass over the
-    codes."""
+    """Return the positions in a context at which a latent fires, for latents that do not fire evenly over it. The
+    result counts a latent's firings in each of N_PARTS equal parts of a context. It holds the latents whose firings
+    differ by more than UNEVEN in total variation from those of all latents together. Reads the codes once."""
     n_ctx = store.n_ctx
     step = max(ROWS_AT_ONCE // store.n_ctx, 1) * store.n_ctx
     if not store.has_text or n_ctx < 2 * N_PARTS:
@@ -126,7 +126,7 @@ def positions(store: FeatureStore) -> dict[int, list[int]]:
 
 @cache
 def _two_digits(value: float) -> tuple[int, int]:
-    """m − 10, and 90 more where the value is below 0, and the exponent of its first digit."""
+    """Return m − 10 (plus 90 where the value is below 0), and the exponent of the first digit."""
     first, exponent = f"{abs(value):.1e}".split("e")
     return round(10 * float(first)) - 10 + 90 * (value < 0), int(exponent)
 
@@ -134,8 +134,8 @@ def _two_digits(value: float) -> tuple[int, int]:
 def activations_around(
     store: FeatureStore, latents: Int[np.ndarray, " firing"], rows: Int[np.ndarray, " firing"]
 ) -> tuple[list, list[list]]:
-    """The activation of each latent in its row, and [pos, value, pos, value, …] of the latent in the sequence that the
-    row lies in. One pass over the codes."""
+    """Return the activation of each latent in its row, and [pos, value, pos, value, …] of the latent in the sequence
+    that contains the row. Reads the codes once."""
     n_ctx = store.n_ctx
     n_sequences = int(store.meta["n_sequences"])
     shown, column = np.unique(latents, return_inverse=True)

@@ -1,8 +1,8 @@
-"""What a report is made of; all but the features may be missing.
+"""The inputs of a report. All but the features may be missing.
 
-A feature store alone has a page. A run hands down the tables that its stages left: `ReportInputs` holds them and is
-the same for both. `FinishedRun` is what this room and those above it read of a run, so that none of them has to know
-how a run is made.
+A feature store alone has a page. A run adds the tables that its stages wrote. `ReportInputs` holds either.
+`FinishedRun` is the part of a run that this package and those above it read, so that none of them has to know how a run
+is made.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportInputs:
-    """What a page is made of: a feature store, and optional tables and facts beside it.
+    """The inputs of a page: a feature store, and optional tables and facts about it.
 
-    Raises ValueError where a table is of other features than `store`, or the ranking has a latent twice.
+    Raises ValueError where a table belongs to other features than `store`, or the ranking has a latent twice.
     """
 
     store: FeatureStore
@@ -44,7 +44,7 @@ class ReportInputs:
     effects: pd.DataFrame | None = None
     """One row a latent that was ablated (`interp.effects.feature_effects`)."""
     labels: Labels = field(default_factory=dict)
-    """What is true of the tokens scanned, such as the kind of text that they are of."""
+    """Facts about the tokens scanned, such as the kind of their text."""
     curves: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     """Rows of metrics of the trainings: "model", "sae"."""
     model_results: Mapping[str, Any] = field(default_factory=dict)
@@ -67,18 +67,18 @@ class ReportInputs:
         W_dec = self.store.W_dec
         if decoders and W_dec is not None and decoder_digest(W_dec) not in decoders.values():
             raise ValueError(
-                f"the quality table is of other dictionaries ({', '.join(decoders)}) "
+                f"the quality table belongs to other dictionaries ({', '.join(decoders)}) "
                 f"than the features in {self.store.path}: evaluate the one that was scanned"
             )
 
     @property
     def n_scanned(self) -> int:
-        """Tokens."""
+        """The number of tokens scanned."""
         return int(self.store.meta.get("n_tokens", self.store.tokens.numel()))
 
     @cached_property
     def features(self) -> pd.DataFrame:
-        """One row a latent, dead ones too, in the order of the latents."""
+        """The features, one row for each latent (dead ones too), in the order of the latents."""
         features = self.store.table().set_index("latent", drop=False).reindex(range(self.store.d_sae))
         features["latent"] = features.index
         features["n_active"] = features["n_active"].fillna(0).astype(int)
@@ -86,7 +86,8 @@ class ReportInputs:
 
     @cached_property
     def verdicts(self) -> pd.DataFrame:
-        """The ranking, one row a latent in the same order; without one only `verdict`, `dead` or `unranked`."""
+        """The ranking, one row for each latent in the same order. Without a ranking, it has only `latent` and
+        `verdict`, which is `dead` or `unranked`."""
         if self.ranking is None:
             table = self.features[["latent"]].copy()
         else:
@@ -98,10 +99,10 @@ class ReportInputs:
 
     @cached_property
     def evidence(self) -> pd.DataFrame:
-        """A row a latent and measure: latent, measure, value, z, null_low, null_high.
+        """The evidence, one row for each latent and measure: latent, measure, value, z, null_low, null_high.
 
-        Beside the measures of the ranking stands `nearest_twin`, the cosine with the nearest latent of the run's twin;
-        its null are random directions, those of a frozen decoder.
+        It adds `nearest_twin` to the measures of the ranking: the cosine with the nearest latent of the run's twin. Its
+        null comes from random directions, those of a frozen decoder.
         """
         table = pd.DataFrame(columns=[*COLUMNS])
         if self.ranking is not None and "evidence" in self.ranking:
@@ -115,8 +116,8 @@ class ReportInputs:
 
 
 class FinishedRun(Protocol):
-    """A run whose results are there to be read: `interp.Run`. Reading what its stage has not made yet raises
-    FileNotFoundError, and reading what was made of other inputs than the run now has, ValueError."""
+    """A run whose results can be read: `interp.Run`. Reading a result that its stage has not made yet raises
+    FileNotFoundError; reading one that was made from other inputs than the run has now raises ValueError."""
 
     @property
     def path(self) -> Path: ...
@@ -151,8 +152,8 @@ class FinishedRun(Protocol):
 
 
 def report_inputs(run_or_features: Any) -> ReportInputs:
-    """The inputs of the page of a run or a feature store. Raises ValueError for what is neither, a path too: `Run` and
-    `FeatureStore.open` open one."""
+    """Return the inputs of the page of a run or a feature store. Raises ValueError for anything else, including a path:
+    `Run` and `FeatureStore.open` open one."""
     if isinstance(run_or_features, ReportInputs):
         return run_or_features
     if isinstance(run_or_features, FeatureStore):

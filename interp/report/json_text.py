@@ -11,7 +11,7 @@ import numpy as np
 DIGITS = 3
 """Significant digits of a number: the page shows no more."""
 MAX_WIDTH = 8
-"""Fields of a row of a table; longer lists are of as many items by chance."""
+"""Fields in a row of a table; longer lists have equal lengths only by chance."""
 _TENS = np.array([10**i for i in range(16)], float)
 _FIRST_CODE, _SURROGATES, _N_SURROGATES = 93, 0xD800, 0x800
 _FIRST_PACKED, _BITS = 0x100, 15
@@ -20,13 +20,13 @@ before the surrogates. UTF-16 takes 16 bits for each, where base64 in UTF-8 take
 
 
 def encode(payload: Any) -> str:
-    """JSON → gzip → text (`pack`); the same payload gives the same text."""
+    """Encode JSON → gzip → text (`pack`). The same payload always gives the same text."""
     return pack(json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
 
 
 def pack(text: str) -> str:
-    """Return the gzipped text with a character for 15 bits each, behind one that counts the bits left over at the end;
-    to be written in UTF-16."""
+    """Return the gzipped text with one character for every 15 bits, after a first character that counts the bits left
+    over at the end. It must be written in UTF-16."""
     packed = gzip.compress(text.encode(), 6, mtime=0)  # 9 takes twice the time for 0.5 %
     bits = np.unpackbits(np.frombuffer(packed, np.uint8))
     left_over = -len(bits) % _BITS
@@ -35,11 +35,11 @@ def pack(text: str) -> str:
 
 
 def columns_of(values: Sequence[Any]) -> Any:
-    """Values of one kind in columns, in which like stands beside like: a tenth fewer bytes when packed.
+    """Store values of one kind in columns, so that similar values stand together: a tenth fewer bytes when packed.
 
-    Mappings become {"keys", "columns"}, a column a key, None where one lacks it; lists that are all of one length up to
-    MAX_WIDTH {"columns"}; other lists {"lengths", "all"}, one after the other; anything else stays a list. None among
-    mappings or lists is marked in `missing`, by its place."""
+    Mappings become {"keys", "columns"}, with one column for each key and None where a mapping lacks it. Lists of one
+    common length up to MAX_WIDTH become {"columns"}; other lists {"lengths", "all"}, one after the other. Anything else
+    stays a list. `missing` holds the places of None among mappings or lists."""
     there = [value for value in values if value is not None]
     missing = {"missing": [place for place, value in enumerate(values) if value is None]}
     marked = missing if len(there) < len(values) else {}
@@ -55,7 +55,8 @@ def columns_of(values: Sequence[Any]) -> Any:
 
 
 def number(value: Any, digits: int = DIGITS) -> float | int | str | None:
-    """A JSON number of `digits` significant digits; integers stay exact, None and non-finite values become null."""
+    """Return a JSON number of `digits` significant digits. Integers stay exact; None and non-finite values become
+    null."""
     if value is None or isinstance(value, str | bool):
         return value
     if isinstance(value, int | np.integer):
@@ -67,13 +68,14 @@ def number(value: Any, digits: int = DIGITS) -> float | int | str | None:
 
 
 def percent(share: float) -> str:
-    """A share in [0, 1] as the page writes it."""
+    """Format a share in [0, 1] as the page writes it."""
     return f"{100 * share:.{1 if 0 < share < 0.095 else 0}f} %"
 
 
 def numbers(values: np.ndarray, digits: int = DIGITS) -> list:
-    """`number` of each. Those of common sizes together: each is a whole number, times or over a power of ten that is
-    exact, and so rounded once, as text is where it is read; but what is near half of its last digit goes on its own."""
+    """Return `number` of each value. Values of common sizes are computed together: each is a whole number multiplied or
+    divided by an exact power of ten, so it is rounded once, as text is when it is read. Values near half of their last
+    digit are computed one by one."""
     size = np.abs(values, dtype=float)
     common = (size > 1e-8) & (size < 1e8)
     x = np.where(common, values, 0.5).astype(float)
@@ -89,6 +91,7 @@ def numbers(values: np.ndarray, digits: int = DIGITS) -> list:
 
 
 def encode_tokens(tokens: Sequence[int] | np.ndarray) -> str:
-    """One character a token id. Code points start past the quote and the backslash and step over the surrogates."""
+    """Encode each token id as one character. Code points start after the quote and the backslash and skip the
+    surrogates."""
     codes = np.asarray(tokens, dtype="<u4") + _FIRST_CODE
     return np.where(codes < _SURROGATES, codes, codes + _N_SURROGATES).astype("<u4").tobytes().decode("utf-32-le")

@@ -1,8 +1,8 @@
 """The map of the latents: decoder directions → the plane, neighbours by angle close together, and names of its parts.
 
 UMAP (McInnes et al. 2018) with the cosine metric, seeded, on one thread, so that the same decoder gives the same map.
-Fewer latents than UMAP can make a neighbourhood graph of are projected on their first two principal components. The
-name of a part is what most latents of a cluster are said to be, and few elsewhere.
+Where there are too few latents for UMAP's neighbourhood graph, they are projected on their first two principal
+components. A part is named by what the rules of most latents of a cluster, and of few others, have in common.
 """
 
 import re
@@ -38,7 +38,8 @@ _BETWEEN = re.compile(r'(?<="), (?:or )?|(?<=") or |, or ')
 
 
 def map_payload(inputs: ReportInputs, explanations: Sequence[str], seed: int) -> dict[str, Any]:
-    """Latents that fire, with their coordinates; without decoder directions, the reason that there is no map."""
+    """Return the latents that fire, with their coordinates; without decoder directions, the reason why there is not a
+    map."""
     W_dec = inputs.store.W_dec
     latents = np.flatnonzero(inputs.features["n_active"] > 0).tolist()
     if W_dec is None or not latents:
@@ -61,8 +62,8 @@ def map_payload(inputs: ReportInputs, explanations: Sequence[str], seed: int) ->
 
 
 def decoder_layout(W_dec: Float[np.ndarray, "latent d_in"], *, seed: int = 0) -> Float[np.ndarray, "latent 2"]:
-    """Coordinates without a unit, centred, the farthest latent at distance 1; those of UMAP are WIDE times as wide as
-    high. Raises ValueError on non-finite rows."""
+    """Return coordinates without a unit, centred, with the farthest latent at distance 1. Those of UMAP are WIDE times
+    as wide as high. Raises ValueError on non-finite rows."""
     if not np.isfinite(W_dec).all():
         bad = np.flatnonzero(~np.isfinite(W_dec).all(1))
         raise ValueError(f"W_dec has non-finite rows (the first: {bad[0]}); the map needs finite directions")
@@ -121,9 +122,9 @@ def map_names(
     *,
     seed: int = 0,
 ) -> list[list]:
-    """[x, y, name, level] of the clusters of k-means, level a place of LATENTS_EACH: what most of a cluster's latents
-    are said to be, and few elsewhere. Each name is given once, to the cluster of the coarsest level in which it counts
-    most; the others have the next that is theirs, or none."""
+    """Return [x, y, name, level] of the clusters of k-means; level is a place in LATENTS_EACH. A cluster's name
+    describes most of its latents and few others. Each name is given once, to the cluster of the coarsest level in which
+    it counts most. The other clusters get their next best name, or none."""
     from sklearn.cluster import KMeans
 
     phrases_of = [_phrases(label, text) for label, text in zip(labels, explanations, strict=True)]
@@ -153,7 +154,8 @@ def map_names(
 
 
 def surroundings(store: FeatureStore) -> dict[int, str]:
-    """Each latent with the label that half of its firings or more lie in; where there are several, the rarest."""
+    """Return each latent with the label that holds at half of its firings or more; of several such labels, the
+    rarest."""
     inside = store.sql("""
         select latent, label from labels where precision >= 0.5
         qualify row_number() over (partition by latent order by precision / n_label desc, label) = 1""")
@@ -161,5 +163,5 @@ def surroundings(store: FeatureStore) -> dict[int, str]:
 
 
 def _phrases(label: str | None, explanation: str) -> set[str]:
-    """The label in words, and what an explanation joins by "or"."""
+    """Return the label in words, and the parts that an explanation joins by "or"."""
     return ({*_BETWEEN.split(explanation)} - {""}) | ({label.replace("_", " ")} if label else set())

@@ -1,4 +1,4 @@
-"""What two latents have in common: how often they fire on the same tokens, and what each does where the other is shown.
+"""What two latents have in common: how often they fire on the same tokens, and how each acts in the other's examples.
 
 In: a FeatureStore and pairs of its latents. Out, of each pair (a, b), from one pass over the codes for all of them:
 
@@ -7,10 +7,10 @@ In: a FeatureStore and pairs of its latents. Out, of each pair (a, b), from one 
     n_both         tokens on which both fire
     correlation    Pearson's, of their activations over all tokens scanned; None where one of them never changes
     cosine         of their decoder directions; None without W_dec
-    at_a           which of a's examples b fires at too, by their places in the order of the page (`payloads`)
-    at_b           which of b's examples a fires at
-    others         at each example of the longer of the two lists, of that of the lower latent where they are as long,
-                   the activation of the other latent
+    at_a           those of a's examples at which b fires too, by their places in the order of the page (`payloads`)
+    at_b           those of b's examples at which a fires
+    others         the activation of the other latent at each example of the longer of the two lists (of the lower
+                   latent's where both are equally long)
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ PAIRS_AT_ONCE = 1 << 12
 
 
 def pairs_shown(store: FeatureStore) -> Int[np.ndarray, "pair 2"]:
-    """The pairs of which the page holds what they have in common, each with its smaller latent first."""
+    """Return the pairs about which the page says what they have in common, each with its smaller latent first."""
     some = f'from {{}} where "rank" < {N_OTHERS} and latent <> other'
     tables = " union all ".join(f"select latent, other {some.format(name)}" for name in ("neighbours", "coactivations"))
     pairs = store.sql(
@@ -41,7 +41,7 @@ def pairs_shown(store: FeatureStore) -> Int[np.ndarray, "pair 2"]:
 
 
 def in_common(store: FeatureStore, pairs: Int[np.ndarray, "pair 2"]) -> list[list]:
-    """What the latents of each pair have in common, as the page reads it."""
+    """Return what the latents of each pair have in common, as the page reads it."""
     examples = store.sql(TABLES["examples"].format(where=""))
     latent_of, row_of = (examples[name].to_numpy(np.int64) for name in ("latent", "row"))
     starts, stops = (np.searchsorted(latent_of, pairs, side) for side in ("left", "right"))  # where examples are sorted
@@ -72,8 +72,8 @@ def _sums(
     rows: Int[np.ndarray, " place"],
     latents: Int[np.ndarray, " place"],
 ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray], np.ndarray]:
-    """The rows on which both of each pair fire, and Σ z_a z_b; mean and standard deviation of each latent over all
-    tokens; and the activation of each of `latents` in its one of `rows`."""
+    """Return the number of rows on which both of each pair fire, and Σ z_a z_b; the mean and standard deviation of each
+    latent over all tokens; and the activation of each of `latents` in the corresponding one of `rows`."""
     both, products = np.zeros(len(pairs), np.int64), np.zeros(len(pairs))
     total, squares = np.zeros(store.d_sae), np.zeros(store.d_sae)
     values = np.zeros(len(rows))

@@ -1,4 +1,4 @@
-"""The stars, labels and notes of a reader, as a page exports them and a live one keeps them in the run folder.
+"""The stars, labels and notes of a reader, as a page exports them and a live page keeps them in the run folder.
 
 {"format": "interp-notes", "features": KEY, "notes": {"12": {"star": true, "label": "…", "note": "…"}}}
 """
@@ -25,16 +25,16 @@ BETWEEN = {"label": " / ", "note": "\n"}
 
 
 def features_key(features: "FeatureStore") -> str:
-    """Which features notes are of."""
+    """Return a key of the features that notes belong to."""
     from interp.features.scan_checks import identity
 
     return digest_json(identity(features))[:16]
 
 
 def read_notes(file: str | Path) -> pd.DataFrame:
-    """A row a latent with a note: latent, star, label, note. `attrs["features"]` is the page's key of the features that
-    they are of. Raises ValueError, naming the file, for what is no export of a page, FileNotFoundError where there is
-    none."""
+    """Read the notes that a page exported, as one row for each latent with a note: latent, star, label, note.
+    `attrs["features"]` is the page's key of the features that the notes belong to. Raises ValueError, naming the file,
+    for a file that is not an export of a page, and FileNotFoundError where there is not a file."""
     exported = _checked(file)
     rows = sorted((int(latent), *(note[name] for name in EMPTY)) for latent, note in exported["notes"].items())
     table = pd.DataFrame(rows, columns=["latent", *EMPTY])
@@ -43,23 +43,23 @@ def read_notes(file: str | Path) -> pd.DataFrame:
 
 
 def notes_of(file: Path, key: str) -> dict[str, dict[str, Any]]:
-    """Latent → note; none where there is no file. Raises ValueError for notes of other features."""
+    """Return latent → note; empty where the file does not exist. Raises ValueError for notes of other features."""
     return _kept(file, key)["notes"]
 
 
 def _kept(file: Path, key: str) -> dict[str, Any]:
-    """All that the file holds."""
+    """Read all that the file holds."""
     kept: dict[str, Any] = _checked(file) if os.path.lexists(file) else {"format": FORMAT, "features": key, "notes": {}}
     if kept.get("features") != key:
-        raise ValueError(f"{file} is of other features than this page: move it away, and export or import its notes")
+        raise ValueError(f"{file} has notes of other features: move it away, and export or import its notes")
     return kept
 
 
 def edit_notes(file: Path, key: str, edits: Mapping[str, Mapping[str, Sequence]]) -> dict[str, dict[str, Any]]:
-    """Change fields of notes in a run folder, each from what its writer saw to what it is to be, and return all notes.
+    """Change fields of notes in a run folder, each from the value that its writer saw to the new one. Return all notes.
 
-    edits: latent → field → (before, after). A text that somebody else changed meanwhile stays beside the new one, and
-    so does what another program keeps in the file.
+    edits: latent → field → (before, after). A text that somebody else changed meanwhile is kept next to the new one.
+    Fields that another program keeps in the file stay as well.
     """
     with open(file.parent / RUN_FILE) as config:
         # This waits for other writers. It is not the folder's own lock, which a stage holds long.
@@ -76,7 +76,7 @@ def edit_notes(file: Path, key: str, edits: Mapping[str, Mapping[str, Sequence]]
 
 
 def _merged(between: str | None, now: Any, before: Any, after: Any) -> Any:
-    """What a field becomes that is `now`, where somebody who saw `before` writes `after`."""
+    """Return the new value of a field that is `now`, where somebody who saw `before` writes `after`."""
     if between is None or now in (before, after):
         return after
     others = now.removeprefix(before + between).removesuffix(between + before) if before else now

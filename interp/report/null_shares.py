@@ -1,4 +1,4 @@
-"""The share of latents of one meaning beside the same share of the nulls of a dictionary.
+"""The share of latents with one meaning, compared with the same share of the dictionary's nulls.
 
 In: the tables of a report. Out: for each dictionary its shares with their intervals; the null that comes closest; and
 sentences that say from which of them the dictionary can be told by this share.
@@ -37,8 +37,8 @@ DICTIONARIES = {
 
 
 def closest_null(inputs: ReportInputs) -> dict[str, Any] | None:
-    """The share of one meaning of the dictionary, trained as its nulls were, and the null that comes closest to it: a
-    row of `share_rows` each. None where no null is known."""
+    """Return the share of one meaning of the dictionary, trained as its nulls were, and that of the null that comes
+    closest to it, each as a row of `share_rows`. Returns None where nulls are not known."""
     rows = [row for row in share_rows(inputs) if row["one"]]
     nulls = [row for row in rows if row["kind"] == "null"]
     matched = next((row for row in rows if row["kind"] == "matched"), None)
@@ -48,7 +48,8 @@ def closest_null(inputs: ReportInputs) -> dict[str, Any] | None:
 
 
 def nulls_account(inputs: ReportInputs) -> dict[str, Any] | None:
-    """The shares of all dictionaries, and sentences on what they are and which of them the share tells apart."""
+    """Return the shares of all dictionaries, and sentences on what they are and from which of them the share
+    distinguishes this one."""
     rows = share_rows(inputs)
     if not rows:
         return None
@@ -56,7 +57,8 @@ def nulls_account(inputs: ReportInputs) -> dict[str, Any] | None:
 
 
 def _account(rows: list[dict[str, Any]]) -> list[str]:
-    """How the dictionaries are made comparable, and from which of them the share of one meaning tells this one."""
+    """Say how the dictionaries are made comparable, and from which of them the share of one meaning distinguishes this
+    one."""
     by_name = {row["dictionary"]: row for row in rows}
     if ALIKE not in by_name:
         return []
@@ -92,9 +94,9 @@ def _account(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def share_rows(inputs: ReportInputs) -> list[dict[str, Any]]:
-    """The shares of each dictionary with their intervals, this page's first; none where no null is known. The kind of
-    each: this page's own; the same, to be compared with the nulls (matched); what else shows what the model learnt
-    (reference); or a null. `title`: its name beside the others."""
+    """Return the shares of each dictionary with their intervals, this page's first; empty where nulls are not known.
+    The kind of each is: own (this page's), matched (the same settings, to be compared with the nulls), reference
+    (another dictionary that shows what the model learnt) or null. `title`: its name next to the others."""
     if inputs.nulls is None or inputs.nulls.shares.empty:
         return []
     verdicts = _verdicts_in(inputs)
@@ -124,7 +126,7 @@ def share_rows(inputs: ReportInputs) -> list[dict[str, Any]]:
 
 
 def in_short(n: int) -> str:
-    """A large number in two digits, such as 1.2M."""
+    """Format a large number in two digits, such as 1.2M."""
     rounded = float(f"{n:.2g}")
     sizes = ((1e9, "B"), (1e6, "M"), (1e3, "K"), (0, ""))
     size, unit = next((size, unit) for size, unit in sizes if rounded >= size)
@@ -138,7 +140,7 @@ def _verdicts_in(inputs: ReportInputs) -> list[str]:
 
 
 def _this_dictionary(inputs: ReportInputs) -> list[pd.DataFrame]:
-    """The shares of the ranking that the page shows; the nulls are judged on fewer latents, and had fewer tokens."""
+    """Return the shares of the ranking that the page shows. The nulls have fewer latents judged and fewer tokens."""
     if inputs.ranking is None or "sure" not in inputs.ranking:
         return []
     training = inputs.curves.get("sae")
@@ -148,7 +150,8 @@ def _this_dictionary(inputs: ReportInputs) -> list[pd.DataFrame]:
 
 
 def _share(by_verdict: pd.DataFrame, verdict: str, part: str = "") -> list[float | None] | None:
-    """A share and its interval: of those that have the verdict, or that are `unsure` whether this or the other."""
+    """Return a share and its interval, of the latents with the verdict or of those that are `unsure` between it and
+    another."""
     columns = [f"{part}_share", f"{part}_low", f"{part}_high"] if part else ["share", "ci_low", "ci_high"]
     if verdict not in by_verdict.index or not set(columns) <= set(by_verdict):
         return None

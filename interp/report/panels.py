@@ -1,4 +1,4 @@
-"""What a stage of a run, or an analysis of a finished one, shows of itself on the page's summary.
+"""Panels: what a stage of a run, or an analysis of a finished one, shows in the page's summary.
 
     Panel(note="Above the diagonal the feature is better.", figure=figures.concept_scatter(run.concepts))
     Panel(note="The ten longest.", title="Longest latents", table=longest)
@@ -37,7 +37,7 @@ class Panel:
     """A name and a value for the facts at the head of the summary."""
 
     def payload(self) -> dict[str, Any]:
-        """The panel as JSON, as the page's code reads it: what it does not have is left out."""
+        """Return the panel as JSON, as the page's code reads it. Empty fields are left out."""
         figure = {} if self.figure is None else _figure_payload(self.figure)
         shown = {
             "title": self.title or figure.get("title"),
@@ -52,7 +52,7 @@ class Panel:
 
 
 def _figure_payload(figure: "go.Figure") -> dict[str, Any]:
-    """Title, height and plotly's JSON of a figure that takes the width of its place, in the page's words."""
+    """Return the title, height and plotly JSON of a figure that fills the width of its place, in the page's words."""
     figure = deepcopy(figure)  # the caller's keeps its title and size
     title, height = _in_its_words(figure.layout.title.text), figure.layout.height
     for axis in (*figure.select_xaxes(), *figure.select_yaxes()):
@@ -63,7 +63,7 @@ def _figure_payload(figure: "go.Figure") -> dict[str, Any]:
 
 
 def _in_its_words(title: str | None) -> str | None:
-    """Features, as the page calls latents."""
+    """Replace "latent" by "feature", as the page calls latents."""
     return title and re.sub(r"\blatent(s?)\b", r"feature\1", title)
 
 

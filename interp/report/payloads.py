@@ -1,10 +1,10 @@
-"""All that the page shows of a feature when it is opened, in files of `CHUNK` features each, name → its list over them.
+"""All that the page shows of an open feature, in files of `CHUNK` features each: name → list over the features.
 
 In: a FeatureStore and a range of latents. Out: JSON → gzip → text inside a script that calls `receive(name, text)`,
 since a page on file:// may load scripts but fetch nothing.
 
-Its examples are those of `contexts`. What a page has only where the run has it (senses, evidence, a wider dictionary …)
-comes as `extras`.
+The examples are those of `contexts`. Parts that only some runs have (senses, evidence, a wider dictionary …) come as
+`extras`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -56,9 +56,9 @@ SHARES = ("labels", "neighbours")
 def payloads(
     store: FeatureStore, features: pd.DataFrame, contexts: Contexts, extras: Mapping[str, Mapping[int, Any]]
 ) -> Iterator[tuple[str, dict]]:
-    """Name and contents of each chunk file. features: one row a latent, by latent; extras: name → latent → what the
-    page shows under this name; a latent that lacks an entry has None. A chunk has `columns_of` the latents' values for
-    each name."""
+    """Yield the name and contents of each chunk file. features: one row for each latent, by latent. extras: name →
+    latent → what the page shows under this name; a latent without an entry has None. For each name, a chunk holds
+    `columns_of` the latents' values."""
     step = CHUNK * CHUNKS_AT_ONCE
     missing: dict[str, Any] = {"histogram": {"edges": [], "counts": []}, "examples": coded([], store.n_ctx)}
     for start in range(0, store.d_sae, step):
@@ -73,7 +73,7 @@ def payloads(
 def _block(
     store: FeatureStore, features: pd.DataFrame, contexts: Contexts, start: int, stop: int
 ) -> dict[str, dict[int, Any]]:
-    """Name → latent → what the page shows, of the latents start … stop − 1: each table is scanned once."""
+    """Return name → latent → what the page shows, for the latents start … stop − 1. Scans each table once."""
     where = f"where latent >= {start} and latent < {stop}"
     tables = {name: store.sql(query.format(where=where)) for name, query in TABLES.items()}
     examples = tables.pop("examples")
@@ -93,8 +93,9 @@ def _block(
 
 
 def row_evidence(store: FeatureStore) -> dict[str, list]:
-    """What the table shows of each latent beside its numbers: the tokens around its strongest firing with the place of
-    that token among them, and its histogram of activations as digits, the square roots of its counts up to 9."""
+    """Return what the table shows of each latent besides its numbers: the tokens around its strongest firing with the
+    place of that token among them, and its histogram of activations as digits, the square roots of its counts up to
+    9."""
     strongest = store.sql("select latent, \"row\" from examples where kind = 'top' and rank = 0")
     tokens = store.tokens.reshape(-1).numpy()
     n_ctx = store.n_ctx
@@ -113,7 +114,7 @@ def row_evidence(store: FeatureStore) -> dict[str, list]:
 
 
 def largest_logit(features: pd.DataFrame) -> float:
-    """The logit effect that few latents exceed with the token that they raise most: the end of the page's bars."""
+    """Return the logit effect on the most raised token that few latents exceed: the end of the page's bars."""
     if "top_logits" not in features:
         return 0.0
     largest = [max(cell) for cell in features["top_logits"].dropna() if len(cell)]
@@ -121,8 +122,9 @@ def largest_logit(features: pd.DataFrame) -> float:
 
 
 def sense_counts(store: FeatureStore, senses: Mapping[int, Sequence[Mapping[str, Any]]]) -> dict[int, list[list[int]]]:
-    """Latent → the firings of each of its senses in the bins of its histogram, told by the tokens on which that sense
-    alone fires (`verdict_evidence.senses_of`); those on any other token are in none. One pass over the codes."""
+    """Return latent → the firings of each of its senses in the bins of its histogram. A firing's sense is known by its
+    token, where that sense alone fires on it (`verdict_evidence.senses_of`); firings on other tokens are not counted.
+    Reads the codes once."""
     tokens = store.tokens.reshape(-1).numpy()
     told = pd.DataFrame(
         (
@@ -159,7 +161,7 @@ def sense_counts(store: FeatureStore, senses: Mapping[int, Sequence[Mapping[str,
 
 
 def _numbers_in(arrays: Sequence[Any], digits: int = DIGITS) -> list[list]:
-    """`numbers` of each of some arrays."""
+    """Return `numbers` of each array."""
     ends = np.cumsum([0, *map(len, arrays)]).tolist()
     flat = numbers(np.concatenate([[], *arrays]), digits)
     return [flat[start:stop] for start, stop in pairwise(ends)]
@@ -171,7 +173,7 @@ def _lines(table: pd.DataFrame, digits: int = DIGITS) -> list[tuple]:
 
 
 def _slices(table: pd.DataFrame) -> dict[int, slice]:
-    """Each latent with the slice of its rows, which follow each other."""
+    """Return each latent with the slice of its rows, which are contiguous."""
     latents = table["latent"].to_numpy()
     starts = np.flatnonzero(np.diff(latents, prepend=-1))
     cuts = zip(latents[starts].tolist(), pairwise([*starts.tolist(), len(latents)]), strict=True)

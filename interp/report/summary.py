@@ -74,8 +74,8 @@ def summary(inputs: ReportInputs) -> dict[str, Any]:
 
 
 def about(inputs: ReportInputs) -> str:
-    """What the page shows, in a sentence: the size of the dictionary, its hook and model, L0 and how much of the
-    cross-entropy its reconstruction recovers, as far as these are known."""
+    """Describe in a sentence what the page shows: the size of the dictionary, its hook and model, L0 and how much of
+    the cross-entropy its reconstruction recovers, as far as these are known."""
     parameters = inputs.model_results.get("parameters")
     quality = inputs.quality
     size = f"A dictionary of {inputs.store.d_sae:,} features"
@@ -92,7 +92,7 @@ def about(inputs: ReportInputs) -> str:
 
 
 def _facts(inputs: ReportInputs) -> list[tuple[str, str]]:
-    """Names and values that say what was run, and on what."""
+    """Return names and values that say what was run, and on what."""
     store = inputs.store
     results = inputs.model_results
     training = inputs.curves.get("sae")
@@ -117,7 +117,7 @@ def _facts(inputs: ReportInputs) -> list[tuple[str, str]]:
 
 
 def _found(inputs: ReportInputs) -> list[str]:
-    """What was found, in sentences that can be quoted: each number with what it is of."""
+    """Return sentences on what was found that can be quoted: each number says what it measures."""
     counts = inputs.verdicts["verdict"].value_counts()
     dead, faint = (int(counts.get(verdict, 0)) for verdict in (DEAD, FAINT))
     total = inputs.store.d_sae
@@ -147,7 +147,7 @@ def _found(inputs: ReportInputs) -> list[str]:
 
 
 def _limits(inputs: ReportInputs) -> list[str]:
-    """What is not to be concluded from what was found."""
+    """Return sentences on what must not be concluded from the results."""
     if inputs.ranking is None or not inputs.store.has_text:
         return []
     has = {"learnt": "learnt" in inputs.ranking, "unsure": "sure" in inputs.ranking}

@@ -1,7 +1,7 @@
-"""Three things apart: that a latent has one meaning, that the model learnt it, and what the model loses without it.
+"""Three separate questions: has a latent one meaning, did the model learn it, and what does the model lose without it?
 
-In: the tables of a report. Out: of each latent that was ablated its account of use, and where *learnt* and *effect*
-disagree a sentence why; of all latents how many each of the three holds of, of how many that were tested.
+In: the tables of a report. Out: for each ablated latent an account of its use, with a sentence that explains why where
+*learnt* and *effect* disagree; for each of the three, how many latents it holds for, out of how many that were tested.
 
 A latent is learnt where that is likelier than not (`verdict.learnt`). It has an effect where its ablation raises the
 loss more than an equally large change along other latents (`effects`: the interval of `beyond_null` is above 0).
@@ -28,8 +28,8 @@ TAIL = 0.025
 
 
 def uses(inputs: ReportInputs) -> dict[int, dict[str, Any]]:
-    """Each latent that was ablated with the changes of the loss and of the predictions, their intervals, the tokens
-    that it moves most, and `why`: a sentence where it is learnt and has no effect, or the other way round."""
+    """Return for each ablated latent the changes of the loss and of the predictions, their intervals, the tokens that
+    it moves most, and `why`: a sentence where it is learnt without an effect, or has an effect without being learnt."""
     if inputs.effects is None:
         return {}
     table = inputs.effects.dropna(subset=["loss_change"]).set_index("latent", drop=False)
@@ -37,7 +37,7 @@ def uses(inputs: ReportInputs) -> dict[int, dict[str, Any]]:
     accounts = {}
     for latent, row in zip(table.index.tolist(), table.to_dict("records"), strict=True):
         changes = {name: [number(row[f"{name}{end}"], 2) for end in ("", "_low", "_high")] for name in CHANGES}
-        if not any(changes["later_loss_change"]):  # behind the last block nothing reaches a later token
+        if not any(changes["later_loss_change"]):  # after the last block nothing reaches a later token
             del changes["later_loss_change"]
         sides = {"likelier": ("likelier_tokens", "likelier"), "less_likely": ("less_likely_tokens", "less_likely")}
         moved = {
@@ -49,9 +49,9 @@ def uses(inputs: ReportInputs) -> dict[int, dict[str, Any]]:
 
 
 def shares(inputs: ReportInputs) -> list[dict[str, Any]]:
-    """For each of the three its name, of how many latents it holds (n), of how many that were tested (of), the 95 %
-    interval of the share, and a sentence on what was tested; of the effect also the share that chance alone gives, and
-    the ends of a scale, in nats, that holds the intervals of nearly all latents."""
+    """Return for each of the three its name, the number of latents for which it holds (n) and of those tested (of), the
+    95 % interval of the share, and a sentence on what was tested. The effect also has the share that chance alone
+    gives, and the ends of a scale, in nats, that contains the intervals of nearly all latents."""
     rows: list[dict[str, Any]] = []
 
     def add(name: str, holds: pd.Series, note: str, **more: Any) -> None:
@@ -89,7 +89,7 @@ def _learnt(inputs: ReportInputs) -> pd.Series:
 
 
 def _reasons(inputs: ReportInputs, table: pd.DataFrame) -> dict[int, str | None]:
-    """Says for each ablated latent why learnt and effect disagree; None where they agree, or one is not known."""
+    """Explain for each ablated latent why learnt and effect disagree; None where they agree, or one is not known."""
     evidence = learnt_evidence(inputs.store, None if inputs.nulls is None else inputs.nulls.twins)
     weakest = LearntFit.load().contributions(evidence).argmin(1)
     learnt = _learnt(inputs).reindex(table.index)

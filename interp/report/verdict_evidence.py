@@ -1,8 +1,8 @@
-"""What each verdict rests on, as the page shows it: measures beside their nulls, the rule's numbers, and the senses.
+"""The evidence for each verdict, as the page shows it: measures with their nulls, the rule's numbers, and the senses.
 
-In: a ranking, and its column `evidence`, a list a latent of {measure, value, z, null_low, null_high}. Out: what each
-measure is, once for the page, and for each latent its rows [place among the measures, value, z, null_low, null_high]. A
-measure that is not known here goes by its own name. A sense has its rule and examples of its own (`contexts`).
+In: a ranking, and its column `evidence`, for each latent a list of {measure, value, z, null_low, null_high}. Out: what
+each measure is, once for the page, and for each latent its rows [place among the measures, value, z, null_low,
+null_high]. A measure that is not known here is shown by its name. A sense has its own rule and examples (`contexts`).
 """
 
 from collections import Counter
@@ -42,26 +42,26 @@ class MeasureRow(NamedTuple):
     title: str
     meaning: str
     null: str
-    """What the z and the band are taken against; "" where there is no null."""
+    """The null that gives the z and the band; "" for a measure without a null."""
     domain: tuple[float, float] | None
-    """The ends of its bar: nearly all latents and nearly all of their nulls lie between. None: there is no bar."""
+    """The ends of its bar: nearly all latents and nearly all of their nulls lie between them. None: without a bar."""
     decides: bool
     """Whether the verdict is made of it."""
     weight: float | None
     """By how much one unit of it raises the logit of the probability of one meaning; None where it does not."""
     boundary: float | None
-    """The value at which it speaks neither for one meaning nor against: where all that have a weight are there, the
-    probability is ½."""
+    """The value that is evidence neither for one meaning nor against it: where all measures with a weight have this
+    value, the probability is ½."""
 
 
 class VerdictEvidence(NamedTuple):
     measures: list[MeasureRow]
     rows: dict[int, list[list]]
-    """Latent → [place in `measures`, value, z, null_low, null_high], None where there is no number."""
+    """Latent → [place in `measures`, value, z, null_low, null_high], with None for a missing number."""
 
 
 def verdict_evidence(table: pd.DataFrame, tested: Collection[int]) -> VerdictEvidence:
-    """`table` has COLUMNS; the bars run over the latents in `tested`."""
+    """Return the measures and each latent's evidence. `table` has COLUMNS; the bars span the latents in `tested`."""
     table = table[table[["value", "z"]].notna().any(axis=1) & ~table["measure"].isin(SHOWN_ELSEWHERE)]
     measures: list[MeasureRow] = []
     rows: dict[int, list[list]] = {}
@@ -97,7 +97,7 @@ def _domain(part: pd.DataFrame) -> tuple[float, float] | None:
 
 
 def explanations(ranking: pd.DataFrame) -> dict[int, dict[str, Any]]:
-    """Each latent that has an explanation, with what the columns `explanation_…` know of EXPLAINED."""
+    """Return each latent that has an explanation, with the values of EXPLAINED in its columns `explanation_…`."""
     if "explanation" not in ranking:
         return {}
     columns = {f"explanation_{name}": name for name in EXPLAINED if f"explanation_{name}" in ranking}
@@ -114,7 +114,7 @@ def _plain(value: Any) -> Any:
 
 
 def most_shared(ranking: pd.DataFrame) -> dict[int, str]:
-    """What the firings of each latent share above all, in words, where the ranking says."""
+    """Return in words what the firings of each latent have most in common, where the ranking says."""
     if "shared" not in ranking:
         return {}
     words = ranking["shared"].fillna("")
@@ -122,7 +122,8 @@ def most_shared(ranking: pd.DataFrame) -> dict[int, str]:
 
 
 def senses_in(ranking: pd.DataFrame) -> dict[int, list[Mapping[str, Any]]]:
-    """The senses of each latent that has more than one, those that hold most of its activation first."""
+    """Return the senses of each latent that has more than one, ordered by their share of its activation, largest
+    first."""
     if "senses" not in ranking:
         return {}
     cells = zip(ranking.index.tolist(), ranking["senses"].tolist(), strict=True)
@@ -131,8 +132,8 @@ def senses_in(ranking: pd.DataFrame) -> dict[int, list[Mapping[str, Any]]]:
 
 
 def sense_rows(senses: Mapping[int, list[Mapping[str, Any]]], n_rows: int) -> list[tuple[int, int, int]]:
-    """The latent, the place of the sense and the row of each firing that is shown of a sense, its strongest and then
-    its weakest. Raises ValueError where a sense names a row that is not there."""
+    """Return the latent, the place of the sense and the row of each firing that is shown of a sense, its strongest and
+    then its weakest. Raises ValueError where a sense names a row that does not exist."""
     shown = [
         (latent, place, row)
         for latent, parts in senses.items()
@@ -147,8 +148,8 @@ def sense_rows(senses: Mapping[int, list[Mapping[str, Any]]], n_rows: int) -> li
 def senses_of(
     senses: Mapping[int, list[Mapping[str, Any]]], shown: Sequence[tuple[int, int, int]], contexts: Contexts
 ) -> dict[int, list[dict[str, Any]]]:
-    """The senses as the page shows them, with the firings `shown` of them (`sense_rows`), and the tokens at which they
-    fire and no other sense does: by these the page tells the sense of any other firing."""
+    """Return the senses as the page shows them, with the firings `shown` of them (`sense_rows`), and the tokens on
+    which only this sense fires. By these tokens the page recognises the sense of any other firing."""
     latents, places, rows = zip(*shown, strict=True) if shown else ((), (), ())
     examples: dict[tuple[int, int], list] = {}
     for latent, place, example in zip(latents, places, contexts.examples(places, latents, rows), strict=True):

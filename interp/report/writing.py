@@ -1,4 +1,4 @@
-"""Writing the page: its code and style, and the data that it reads, in a folder that is whole or not there."""
+"""Writing the page: its code and style, and the data that it reads, in a folder that is written whole or not at all."""
 
 import html
 import json
@@ -58,7 +58,7 @@ def write_report(
 ) -> Path:
     """Write the page to the folder `out`, whole or not at all, and return the path of its index.html.
 
-    Of rows that are no text the page shows the pictures that `features.render` draws, or else their numbers.
+    Where rows are not text, the page shows the pictures that `features.render` draws, or else the rows' numbers.
 
     run_or_features: a `Run` (its ranking, nulls, quality, curves, wall times and panels are read where they
     are), or a FeatureStore. `ranking`, `nulls`, `quality` (one row a dictionary), `curves` ({"model": rows of metrics,
@@ -67,8 +67,8 @@ def write_report(
     pages: addresses of other hooks' pages, seen from this one, by their names. seed: that of the map. overwrite: also
     in the place of the page of other features.
 
-    Raises ValueError when the source is neither, when a table is of other features, when a stage of the run was made of
-    other inputs than the run now has, or when `out` holds something else than a report.
+    Raises ValueError when the source is neither, when a table belongs to other features, when a stage of the run was
+    made from other inputs than the run now has, or when `out` holds something else than a report.
     """
     tables: dict[str, Any] = {"ranking": ranking, "quality": quality, "curves": curves, "nulls": nulls, "title": title}
     instead = {name: value for name, value in tables.items() if value is not None}
@@ -83,7 +83,7 @@ def write_report(
 
 
 def assets() -> dict[str, str]:
-    """Style and code of the page, by the names of their files."""
+    """Return the style and code of the page, by the names of their files."""
     code = [file for file in files("interp.report").iterdir() if Path(file.name).suffix in (".js", ".css")]
     texts = {file.name: file.read_text(encoding="utf-8") for file in code}
     for mark, hues in {"": verdict_css(), " on a dark screen": verdict_css(dark=True)}.items():
@@ -92,7 +92,7 @@ def assets() -> dict[str, str]:
 
 
 def index(title: str, pages: Mapping[str, str] = {}) -> str:
-    """The page without its data. pages: the addresses of other hooks' pages, by their names."""
+    """Return the page without its data. pages: the addresses of other hooks' pages, by their names."""
     page = files("interp.report").joinpath("page.html").read_text(encoding="utf-8")
     return page.replace("{{title}}", html.escape(title)).replace("{{pages}}", _list_of(pages))
 
@@ -103,21 +103,21 @@ def _list_of(pages: Mapping[str, str]) -> str:
 
 
 def page_policy() -> str:
-    """The content security policy of the page."""
+    """Return the content security policy of the page."""
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', index(""))
     assert policy is not None
     return policy[1]
 
 
 def plotly_script() -> bytes:
-    """plotly.js, packed."""
+    """Return plotly.js, packed."""
     from plotly.offline import get_plotlyjs
 
     return _script("plotly", pack(get_plotlyjs()))
 
 
 def check_data_script(file: str, script: bytes) -> None:
-    """Check that a file of a page's data holds nothing else. Raises ValueError if it does."""
+    """Check that a data file of a page holds nothing but data. Raises ValueError if it does not."""
     start = f"receive({json.dumps(Path(file).stem)},"
     last = ");\n"
     try:
@@ -210,6 +210,7 @@ def _write_script(folder: Path, name: str, data: Any) -> None:
 
 
 def _script(name: str, data: Any) -> bytes:
-    """What is packed is in UTF-16 behind a byte order mark, which a browser heeds before all else that it is told."""
+    """Return a script with the data. Packed data are in UTF-16, after a byte order mark, which a browser obeys before
+    any other declaration."""
     text = f"receive({json.dumps(name)},{script_json(data)});\n"
     return BOM_UTF16_LE + text.encode("utf-16-le") if isinstance(data, str) else text.encode()

@@ -1,7 +1,7 @@
-"""The page of an attribution graph with its model behind it, over HTTP on 127.0.0.1.
+"""A server of the page of an attribution graph and of its model, over HTTP on 127.0.0.1.
 
-    GET  /                 the page, with what is live added
-    POST /api/change       {"times": {node: number}} → what the model says next with these latents times the number
+    GET  /                 the page, with its live parts
+    POST /api/change       {"times": {node: number}} → the model's next tokens with these latents multiplied
 
 Who may ask is in `interp.report.live.local_server`.
 """
@@ -31,13 +31,13 @@ class _Change(Asked):
 
 
 class GraphServer(LocalServer):
-    """Serves the page of a graph, and says what the model says next with its latents changed."""
+    """A server of the page of a graph, which also answers what the model says next with latents changed."""
 
     def __init__(
         self, page: Path, graph: AttributionGraph, model: Model, dictionaries: Mapping[str, Dictionary], port: int = 0
     ):
-        """page: that of the graph (`AttributionGraph.to_html`). port 0: any that is free. Raises ValueError for a port
-        that is taken."""
+        """Serve `page`, that of the graph (`AttributionGraph.to_html`). port 0: any free port. Raises ValueError for a
+        port that is taken."""
         text = page.read_text(encoding="utf-8")
         policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)
         if policy is None:
@@ -57,7 +57,7 @@ class GraphServer(LocalServer):
             return super().answer(path, asked)
         times = validated(_Change, asked, f"what {path} was asked", "reload the page")["times"]
         if unknown := [name for name in times if name not in self._nodes]:
-            raise ValueError(f"{unknown[0]!r} is no node of the graph")
+            raise ValueError(f"{unknown[0]!r} is not a node of the graph")
         with self._free:
             before = self._next_tokens({})
             after = self._next_tokens({self._nodes[name]: value for name, value in times.items()})

@@ -1,4 +1,4 @@
-"""What a run's features do in a text that somebody types.
+"""What the features of a run do in a text that somebody types.
 
 In:  a finished run, and text. Out: values for JSON. One call at a time goes through the model.
 
@@ -73,8 +73,9 @@ class LiveModel:
             self._downstream = downstream_of(self.model, self.dictionary_hooks, self.features.tokens[:2])
 
     def read(self, text: str) -> dict[str, Any]:
-        """tokens: their ids; firing: of each token [latent, activation], the N_LATENTS strongest; features: of the text
-        [latent, largest strength, [[position, activation], …]], the strongest first."""
+        """Return which latents fire in a text. tokens: their ids. firing: for each token, [latent, activation] of the
+        N_LATENTS strongest. features: for the text, [latent, largest strength, [[position, activation], …]], strongest
+        first."""
         tokens = self.tokens(text)
         with self._free, evaluating(self.model):
             z = self._codes(
@@ -89,10 +90,11 @@ class LiveModel:
         return {"tokens": tokens[0].tolist(), "firing": firing, "features": features}
 
     def at(self, text: str, position: int) -> dict[str, Any]:
-        """What the model makes of the text up to a position, and what it would without each latent that fires there:
-        the latent's share z_j d_j is taken from that one row, and the model behind it is run again.
+        """Return what the model predicts after the text up to a position, and what it would predict without each latent
+        that fires there. The latent's share z_j d_j is subtracted from that one row, and the rest of the model is run
+        again.
 
-        next: [token, p]; features: of each of the strongest latents its activation, kl = KL(p ‖ p') in nats, and the
+        next: [token, p]. features: for each of the strongest latents its activation, kl = KL(p ‖ p') in nats, and the
         tokens whose probability it raises and lowers most, [token, p, p']. Raises ValueError for a position outside.
         """
         tokens = self._up_to(text, position)
@@ -121,12 +123,13 @@ class LiveModel:
         }
 
     def effects(self, text: str, position: int, token: int) -> dict[str, Any]:
-        """What each firing does to the log-probability of a next token: z_j d_j ∂ log p / ∂x, to first order, in nats.
+        """Return the effect of each firing on the log-probability of a next token: z_j d_j ∂ log p / ∂x, to first
+        order, in nats.
 
-        The token stands behind `position`. Where what a latent writes reaches no other position, as behind the last
-        block, it stands behind each token in turn (each: true). p: its probability, there or behind each token;
-        features: [latent, Σ |effect|, [[position, effect], …]], the largest first. Raises ValueError for a position
-        outside, and for a token that is not in the vocabulary.
+        The token is the one after `position`. Where the output of a latent reaches only its own position, as after the
+        last block, the token is placed after each token in turn (each: true). p: its probability, there or after each
+        token. features: [latent, Σ |effect|, [[position, effect], …]], the largest first. Raises ValueError for a
+        position outside, and for a token that is not in the vocabulary.
 
         Source: attribution by activation times gradient, as in Marks et al. 2024 (arXiv 2403.19647).
         """
@@ -153,8 +156,9 @@ class LiveModel:
     def steer(
         self, prompt: str, multiples: Mapping[int, float], *, n_tokens: int = 40, **options: Any
     ) -> dict[str, Any]:
-        """plain and steered: the ids of the prompt and `n_tokens` more, under the same seed; prompt: how many are the
-        prompt's. options: temperature and seed. Raises ValueError as `interp.effects.steer`."""
+        """Return what the model writes plain and steered: the ids of the prompt and `n_tokens` more, under the same
+        seed. prompt: how many ids are the prompt's. options: temperature and seed. Raises ValueError as
+        `interp.effects.steer` does."""
         tokens = self.tokens(prompt)
         of_run = (self.model, self.hook, self.sae, self.features)
         with self._free:
@@ -162,8 +166,9 @@ class LiveModel:
         return {"prompt": tokens.shape[1], "plain": both[0], "steered": both[1]}
 
     def dose(self, latent: int) -> list[list[float | None]]:
-        """[multiple, kl, concept] of each of DOSES, and of the model as it is with the multiple None
-        (`interp.effects.dose_response`). The concept is the first tokens of its positive logits; None without them."""
+        """Return [multiple, kl, concept] for each of DOSES, and for the unchanged model with the multiple None
+        (`interp.effects.dose_response`). The concept is the first tokens of the latent's positive logits; None without
+        them."""
         top = self._table["top_logit_tokens"].get(latent) if "top_logit_tokens" in self._table else None
         concept = [] if top is None else [int(token) for token in top[:N_CONCEPT]]
         of_run = self.model, self.hook, self.sae, self.features
@@ -173,9 +178,9 @@ class LiveModel:
         return columns.where(columns.notna(), None).values.tolist()
 
     def without(self, latent: int, sequence: int) -> dict[str, Any]:
-        """changes: how much larger the loss of each token of a scanned sequence is, in nats, where the latent's share
-        z_j d_j is taken from all rows; None for the first token, which nothing predicts. Raises ValueError for a
-        latent or a sequence that is not there."""
+        """Return `changes`: how much larger the loss of each token of a scanned sequence is, in nats, when the latent's
+        share z_j d_j is subtracted from all rows. It is None for the first token, which nothing predicts. Raises
+        ValueError for a latent or a sequence that does not exist."""
         if not (latent < self.features.d_sae and sequence < len(self.features.tokens)):
             raise ValueError(f"there is no latent {latent} or no sequence {sequence} in {self.features!r}")
         tokens = to_model(self.model, self.features.tokens[sequence : sequence + 1].long())
@@ -191,7 +196,7 @@ class LiveModel:
 
     @cached_property
     def hooks(self) -> list[str]:
-        """All hooks of the run, in the order in which the model runs them; the run's own is `hook`."""
+        """Return all hooks of the run, in the order in which the model runs them; the run's own is `hook`."""
         order: list[str] = []
 
         def passed(name: str, _: Tensor) -> None:
@@ -206,8 +211,8 @@ class LiveModel:
         return list(dict.fromkeys(order))
 
     def edges(self, text: str, position: int, other: str, *, ablate: bool = False) -> dict[str, Any]:
-        """Which latents of the earlier of two hooks feed the N_TARGETS strongest of the later one at a position: the
-        run's own hook and another of its hooks (`interp.effects.feature_edges`).
+        """Return which latents of the earlier of two hooks feed the N_TARGETS strongest of the later one at a position.
+        The hooks are the run's own and another of its hooks (`interp.effects.feature_edges`).
 
         targets: [latent, activation] of the later hook; edges: [earlier latent, later latent, attribution, ablation],
         the N_EDGES largest, in the unit of the later one's activations, the ablation None unless it is asked for;
@@ -232,14 +237,15 @@ class LiveModel:
         }
 
     def common(self, latent: int, other: int) -> list:
-        """What two latents have in common in the scan (`latent_pairs.in_common`). Raises ValueError for a latent that
-        is not there."""
+        """Return what two latents have in common in the scan (`latent_pairs.in_common`). Raises ValueError for a latent
+        that does not exist."""
         if wrong := [number for number in (latent, other) if number >= self.features.d_sae]:
             raise ValueError(f"latent {wrong[0]} is not in 0..{self.features.d_sae - 1}")
         return in_common(self.features, np.array([[latent, other]]))[0]
 
     def tokens(self, text: str) -> Int[Tensor, "1 pos"]:
-        """The tokens of a text. Raises ValueError for a text of no token, or of more than the model takes."""
+        """Return the tokens of a text. Raises ValueError for a text without tokens, or with more than the model
+        takes."""
         ids = encode_with_bos(self.tokenizer, text)
         if len(ids) > self.n_ctx:
             raise ValueError(
@@ -248,7 +254,8 @@ class LiveModel:
         return ids[None]
 
     def _up_to(self, text: str, position: int) -> Int[Tensor, "1 pos"]:
-        """Where the model is. Raises ValueError for a position outside the text."""
+        """Return the tokens up to a position, on the model's device. Raises ValueError for a position outside the
+        text."""
         tokens = self.tokens(text)
         if not 0 <= position < tokens.shape[1]:
             raise ValueError(f"position {position} is not in 0..{tokens.shape[1] - 1}")
@@ -257,8 +264,8 @@ class LiveModel:
     def _gradient(
         self, tokens: Int[Tensor, "1 pos"], stream: Tensor | None, token: int
     ) -> tuple[Float[Tensor, " at"], Float[Tensor, "pos d_out"]]:
-        """Log-probabilities of the token, behind the last position or behind each where none reaches another, and the
-        gradient of their sum with respect to what goes through the hook."""
+        """Return the log-probabilities of the token, after the last position or after each where none reaches another,
+        and the gradient of their sum with respect to the activations at the hook."""
         W_dec = self.sae.W_dec
         with torch.enable_grad():
             change = W_dec.new_zeros(*tokens.shape, W_dec.shape[1], requires_grad=True)
@@ -276,7 +283,7 @@ class LiveModel:
     def _log_p(
         self, tokens: Int[Tensor, "1 pos"], stream: Tensor | None, change: Float[Tensor, "row pos d_out"]
     ) -> Float[Tensor, "row d_vocab"]:
-        """Log-probabilities of the token behind the last one, with each change."""
+        """Return the log-probabilities of the token after the last one, with each change."""
         if self._downstream.by_position:
             tokens, change = tokens[:, -1:], change[:, -1:]
             stream = None if stream is None else stream[:, -1:]
@@ -294,7 +301,7 @@ def _strongest(z: scipy.sparse.csr_matrix, row: int, n: int) -> list[list]:
 
 
 def _by_latent(entries: scipy.sparse.csr_matrix) -> list[tuple[int, list[list]]]:
-    """Each latent that has an entry, with its entries: [position, value]."""
+    """Return each latent that has an entry, with its entries: [position, value]."""
     by_latent = entries.tocsc()
     found = []
     for latent in np.flatnonzero(np.diff(by_latent.indptr)):

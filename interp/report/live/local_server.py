@@ -1,7 +1,7 @@
-"""A page over HTTP on 127.0.0.1, and the questions that it asks.
+"""A server of one page over HTTP on 127.0.0.1, which also answers what the page asks.
 
-No other site can use it from the browser: the host must be this machine by name (DNS rebinding), what is posted must be
-JSON and come from this page (forged requests), and what is served is for this page only.
+No other site can use it from the browser: the host must be this machine by name (DNS rebinding), a request body
+must be JSON and come from this page (forged requests), and only this page may read the answers.
 """
 
 import json
@@ -38,7 +38,7 @@ CLOSED, ASKING = "default-src 'none'", "default-src 'none'; connect-src 'self'"
 
 
 class Asked(TypedDict):
-    """What is posted: the arguments of a call, and nothing else."""
+    """The arguments of a posted call, and nothing else."""
 
     __pydantic_config__ = ConfigDict(**{**STRICT, "extra": "forbid"})  # type: ignore[misc]
 
@@ -50,13 +50,13 @@ class Refused(Exception):
 
 
 class LocalServer(ThreadingHTTPServer):
-    """Serve with `serve_forever`, in a `with` block. A page says what `file` and `answer` give."""
+    """A server of one page; start it with `serve_forever`, in a `with` block. Subclasses define `file` and `answer`."""
 
     daemon_threads = True
 
     def __init__(self, port: int, policy: str):
-        """port 0: any that is free; policy: the content security policy of the page, which may ask this server. Raises
-        ValueError for a port that is taken."""
+        """Bind to a port. port 0: any free port. policy: the content security policy of the page, which may ask this
+        server. Raises ValueError for a port that is taken."""
         self.policy = f"{policy.replace(CLOSED, ASKING, 1)}; frame-ancestors 'none'"
         try:
             super().__init__((HOSTS[0], port), Request)
@@ -68,11 +68,11 @@ class LocalServer(ThreadingHTTPServer):
         return f"http://{HOSTS[0]}:{self.server_port}"
 
     def file(self, path: str) -> tuple[str, bytes]:
-        """What there is at a path: its media type and bytes. Raises Refused where there is nothing."""
+        """Return the media type and bytes at a path. Raises Refused where there is nothing."""
         raise Refused(HTTPStatus.NOT_FOUND, f"there is no {path}")
 
     def answer(self, path: str, asked: Any) -> Any:
-        """Answer what is posted. Raises ValueError for what cannot be done."""
+        """Answer a posted call. Raises ValueError for what cannot be done."""
         raise Refused(HTTPStatus.NOT_FOUND, f"there is no {path}")
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -85,7 +85,7 @@ class Request(BaseHTTPRequestHandler):
     timeout = SECONDS
 
     def setup(self) -> None:
-        """A request that has not arrived in time is cut off, however steadily its bytes drip."""
+        """Cut off a request that has not arrived in time, however steadily its bytes arrive."""
         super().setup()
         self._late = threading.Timer(self.timeout, self._cut_off)
         self._late.daemon = True

@@ -1,14 +1,14 @@
-"""A run's page with its model behind it, over HTTP on 127.0.0.1.
+"""A server of a run's page and of its model, over HTTP on 127.0.0.1.
 
-    GET  /, /assets/…              the page, with what is live added
-    GET  /data/…                   what the stage `report` wrote of the run
+    GET  /, /assets/…              the page, with its live parts
+    GET  /data/…                   the data that the stage `report` wrote
     GET  /api/{notes,hooks}        the notes in the run folder; the run's hooks in the model's order
     POST /api/{read,at,effects,edges,common,steer,dose,without,notes}   JSON in, JSON out; a refusal is {"error": "…"}
 
 Who may ask is in `interp.report.live.local_server`.
 
-A run folder may come from elsewhere: the page and its code are those of the installation, and of the folder only data
-are served, from files that the run's manifest lists, that are no links, and that hold JSON, so that none can run code.
+A run folder may come from elsewhere. So the page and its code are those of the installation, and only data are served
+from the folder: files that the run's manifest lists, that are not links, and that hold JSON. None of them can run code.
 """
 
 from collections.abc import Callable
@@ -90,8 +90,8 @@ class _Edits(Asked):
 
 class Explorer(LocalServer):
     def __init__(self, run: FinishedRun, port: int = 0):
-        """port 0: any that is free. Raises ValueError for one that is taken, for a page of another version and for
-        notes of other features, FileNotFoundError for a run that is not finished."""
+        """Serve the page of a run. port 0: any free port. Raises ValueError for a port that is taken, for a page of
+        another version and for notes of other features, and FileNotFoundError for a run that is not finished."""
         self.live = LiveModel(run)
         self.notes = run.path / NAME
         self.key = features_key(self.live.features)
@@ -108,12 +108,12 @@ class Explorer(LocalServer):
         super().__init__(port, page_policy())
 
     def index(self) -> bytes:
-        """The page with what is live in it, which may ask this server."""
+        """Return the page with its live parts, which may ask this server."""
         text = self._index.replace(CLOSED, ASKING, 1)
         return text.replace(LAST_SCRIPT, ADDED + LAST_SCRIPT).encode()
 
     def file(self, path: str) -> tuple[str, bytes]:
-        """Its media type and bytes. Only the page, its code and its data have a path."""
+        """Return the media type and bytes at a path. Only the page, its code and its data have a path."""
         if path in ("/", "/index.html"):
             return KINDS[".html"], self.index()
         if path == "/api/notes":
@@ -129,14 +129,15 @@ class Explorer(LocalServer):
         raise Refused(HTTPStatus.NOT_FOUND, f"there is no {path}")
 
     def _read(self, name: str) -> bytes | None:
-        """A file of the page's folder; None for what the run did not write, and for what leads elsewhere."""
+        """Read a file of the page's folder; None for a file that the run did not write, and for a path that leads
+        elsewhere."""
         file = self._folder / name
         if f"{self._folder.name}/{name}" not in self._listed or file.resolve() != file or not file.is_file():
             return None
         return file.read_bytes()
 
     def answer(self, path: str, asked: Any) -> Any:
-        """Answer what is posted. Raises ValueError for what cannot be done."""
+        """Answer a posted call. Raises ValueError for what cannot be done."""
         calls: dict[str, tuple[Any, Callable[..., Any]]] = {
             "/api/read": (_Read, self.live.read),
             "/api/at": (_At, self.live.at),

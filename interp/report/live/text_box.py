@@ -23,7 +23,8 @@ N_STILL = 10
 
 
 def explore(run: FinishedRun, text: str = "Once upon a time") -> "AnyWidget":
-    """A text box in a notebook, its tokens and what fires on each, live; `text` is what it reads first.
+    """Show a text box in a notebook, with its tokens and the features that fire on each, live. `text` is the first
+    text.
 
     It is an anywidget, which Jupyter, VS Code, Colab and marimo show. What it shares with the kernel are four traits:
     the page sets `text` and `latent`, the kernel answers with `reading` and `card`. A cell can set the first two as
@@ -64,7 +65,8 @@ def explore(run: FinishedRun, text: str = "Once upon a time") -> "AnyWidget":
 
 
 def still(text: str, reading: dict[str, Any]) -> str:
-    """A reading (`Answers.reading`) as HTML that asks nothing: the tokens, and the strongest features of the text."""
+    """Return a reading (`Answers.reading`) as HTML without live parts: the tokens, and the strongest features of the
+    text."""
     if "error" in reading or not reading:
         return cards.card(text, reading.get("error", ""))
     strongest = [max((strength for _, strength in firing), default=0.0) for firing in reading["firing"]]
@@ -89,10 +91,10 @@ class Answers:
         self._maxima = run.features.table().set_index("latent")["max"]
 
     def reading(self, text: str) -> dict[str, Any]:
-        """tokens: how they are spelt; firing: of each token [latent, strength], the strongest; features: of the text
-        [latent, strength, tokens]; about: of each of those latents its verdict and its rule. A strength is a share of
-        the latent's maximum in the scan, 1 where it never fired there. Of a text that cannot be read `error` alone,
-        which says why."""
+        """Return what fires in a text. tokens: their spelling. firing: for each token, [latent, strength] of the
+        strongest. features: for the text, [latent, strength, tokens]. about: the verdict and the rule of each of those
+        latents. A strength is a share of the latent's maximum in the scan, or 1 if the latent never fired there. For a
+        text that cannot be read, the result holds only `error`, which says why."""
         try:
             read = self.live.read(text)
         except ValueError as error:
@@ -111,7 +113,7 @@ class Answers:
         }
 
     def card(self, latent: int | None) -> str:
-        """The feature as HTML; "" where there is no such latent."""
+        """Return the feature as HTML; "" for a latent that does not exist."""
         if latent is None or not 0 <= latent < self.run.features.d_sae:
             return ""
         return self.run.feature(latent)._repr_html_()

@@ -311,18 +311,19 @@ def dictionaries(results: Results) -> str:
             for each, values in card["values"].items()
         ]
         rows += [[what, *(card[what].get(number) for number in numbers)] for what in ("noise", "smallest difference")]
-        accuracy = median(each["accuracy"] for each in card["spelling"])
-        letters = median(each["letters"] for each in card["spelling"])
+        texts, sizes = card["texts"], card["sizes"]
+        accuracy, letters = (median(each[what] for each in texts["spelling"]) for what in ("accuracy", "letters"))
         spelling = (
-            f"A probe tells the first letter of {accuracy:.0%} of {card['words']:,} words, {letters:.0f} letters well"
+            f"A probe tells the first letter of {accuracy:.0%} of {texts['words']:,} words, {letters:.0f} letters well"
         )
         if "fraction" not in numbers:
             spelling += ": the model cannot spell, and absorption is not measured"
         seconds = ", ".join(f"{measure} {taken:.0f}" for measure, taken in card["seconds"].items())
         parts += [
             table([f"dictionary, {name}", *numbers], rows),
-            f"{card['tasks']} tasks, hard ones: {', '.join(card['hard tasks'])}. {spelling}. Seconds of processor time "
-            f"of a dictionary: {seconds}; of the texts, once: {card['seconds of texts']:.0f}.",
+            f"{sizes['d_sae']:,} latents, {sizes['tokens']:,} tokens, k = {sizes['k']}, {sizes['seeds']} seeds. "
+            f"Of {texts['tasks']} tasks hard: {', '.join(texts['hard tasks'])}. {spelling}. Processor seconds of a "
+            f"dictionary: {seconds}; of the texts, once: {texts['took']:.0f}.",
         ]
     return "\n\n".join(parts)
 

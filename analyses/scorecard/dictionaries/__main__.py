@@ -22,13 +22,15 @@ smallest difference that it can see, between two dictionaries of as many seeds e
 
 Claim tested: each measure tells freely trained dictionaries from both nulls by more than the smallest difference.
 TPP and SCR, which others measure too, are left out: they fail an audit against known truth (arXiv 2605.18229).
-Goes on where it was cut off. Out: OUT/results.json (`analyses.record`), with the seconds of processor time by measure.
+Goes on where it was cut off; runs that were measured into the same folder before stay in its results. Out:
+OUT/results.json (`analyses.record`), with the seconds of processor time by measure.
 """
 
 import argparse
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,7 +47,7 @@ from analyses.scorecard.dictionaries.structure import structure
 from analyses.scorecard.dictionaries.subject import LIKE, NULLS, RANDOM, Sizes, Subject
 from interp import SAE, Run, load_sae
 from interp.evaluation.quality import decoder_digest
-from interp.storage.files import digest_json
+from interp.storage.files import digest_json, read_json
 
 MEASURES = {
     "core": tuple(COLUMNS.values()),
@@ -65,13 +67,17 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     o = parse(arguments)
     torch.set_num_threads(o.threads)
     warnings.filterwarnings("ignore")
-    found = {}
+    sizes = Sizes(k=o.k[0], **{name: getattr(o, name) for name in SIZES})
+    whole, file, found = Record(o.out, sizes, svg=False), o.out / "results.json", {}
     for path, k in zip(o.runs, o.k if len(o.k) > 1 else o.k * len(o.runs), strict=True):
-        sizes = Sizes(k=k, **{name: getattr(o, name) for name in SIZES})
-        subject = Subject(Run(path), sizes, o.out)
-        record = Record(subject.folder, sizes, svg=False)
-        found[subject.name] = scorecard(subject, record, dictionaries(subject, o))
-    return Record(o.out, Sizes(), svg=False).finish(claims(found), {}, found)
+        subject = Subject(Run(path), replace(sizes, k=k), o.out)
+        record = Record(subject.folder, subject.sizes, svg=False)
+        texts = record.piece("texts", timed(partial(about, subject)))
+        card = scorecard(subject, record, dictionaries(subject, o))
+        found[subject.name] = {"sizes": asdict(subject.sizes), "texts": texts, **card}
+        whole.seconds += record.seconds
+    before = read_json(file, "delete it")["values"] if file.exists() else {}
+    return whole.finish(claims(before | found), {}, before | found)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -111,7 +117,6 @@ def dictionaries(subject: Subject, o: argparse.Namespace) -> dict[str, list[SAE]
 
 def scorecard(subject: Subject, record: Record, saes: Mapping[str, list[SAE]]) -> dict[str, Any]:
     """All numbers of a run: by dictionary, their noise, the smallest differences, and the processor time they took."""
-    shared = record.piece("texts", timed(lambda: about(subject)))
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in (*saes, *BESIDE)}
     for seed in range(subject.sizes.seeds):
         here = {name: each[seed] for name, each in saes.items()}
@@ -141,8 +146,6 @@ def scorecard(subject: Subject, record: Record, saes: Mapping[str, list[SAE]]) -
         "noise": {number: each[0] for number, each in spread.items()},
         "smallest difference": {number: each[1] for number, each in spread.items()},
         "seconds": {measure: float(np.mean([row[measure]["took"] for row in took])) for measure in MEASURES},
-        "seconds of texts": shared.pop("took"),
-        **shared,
         "by seed": rows,
     }
 
@@ -200,9 +203,9 @@ def claims(found: Mapping[str, Mapping[str, Any]]) -> list[Claim]:
         for name, card in found.items():
             means = {each: float(np.mean(of[number])) for each, of in card["values"].items() if number in of}
             free = [each for each in means if each not in (*NULLS, *BESIDE)]
-            smallest = card["smallest difference"].get(number)
+            smallest = card["smallest difference"].get(number) or float("nan")
             for null in NULLS:
-                if null in means and free and smallest:
+                if null in means and free and np.isfinite(smallest):
                     gaps[f"{name}, {null}"] = {
                         "gap": min(abs(means[each] - means[null]) for each in free),
                         "smallest difference": smallest,

@@ -7,7 +7,7 @@ of the 26 letters is fitted on `TRAINED` of the words; p is the unit direction o
 
     main latents of a letter    the heaviest of an L1 logistic probe on the latents, one more for as long as the F1 of a
                                 probe on them rises by more than `JUMP`
-    contribution of latent j    z_j W_dec[j] · p
+    contribution of latent j    (z_j − its mean over the words) W_dec[j] · p
 
 Of the held-out words whose letter the probe tells, for each letter that it can spell:
 
@@ -37,8 +37,8 @@ from torch import Tensor
 from interp.activations.hooks import Model, evaluating, hooked_rows, module_of, resolve_hooks
 from interp.codes.sparse_codes import Dictionary
 
-PROMPT = " tartan has the first letter: T. mirth has the first letter: M."
-MOST_WORDS, WORD_BATCH = 4000, 64
+PROMPT = " mirth has the first letter: M."
+MOST_WORDS, WORD_BATCH = 3000, 64
 TRAINED, SPELT, FEWEST_LETTERS = 0.7, 0.7, 5
 MOST_MAIN, JUMP = 10, 0.03
 ALONG, ABSORBING, SHARE, ABSORBERS = 0.025, 0.1, 0.4, 3
@@ -120,7 +120,7 @@ def absorption(dictionary: Dictionary, words: Words, read: Spelling) -> dict[str
         y = read.letters == letter
         main, f1 = main_latents(z.numpy(), y, read.train, read.test)
         told = read.test[read.told & y[read.test]]
-        full, fraction, absorber = absorbed(z[told], W_dec, read.directions[letter], read.x[told], main)
+        full, fraction, absorber = absorbed(z[told], z.mean(0), W_dec, read.directions[letter], read.x[told], main)
         silent = [(words.words[i], int(j)) for i, j, is_full in zip(told, absorber, full, strict=True) if is_full]
         by_letter[chr(ord("a") + letter)] = {
             "full": float(full.float().mean()),
@@ -161,18 +161,20 @@ def main_latents(
 
 def absorbed(
     z: Float[Tensor, "word d_sae"],
+    usual: Float[Tensor, " d_sae"],
     W_dec: Float[Tensor, "d_sae d_in"],
     p: Float[Tensor, " d_in"],
     x: Float[Tensor, "word d_in"],
     main: list[int],
 ) -> tuple[Bool[Tensor, " word"], Float[Tensor, " word"], Int[Tensor, " word"]]:
-    """Of each word whether it is fully absorbed, the fraction absorbed, and the latent that contributes most."""
+    """Of each word whether it is fully absorbed, the fraction absorbed, and the latent that fires and contributes most.
+    `usual` is the mean of z over all words, which x is without too: what fires at every word tells no letter."""
     along = W_dec @ p
     cosine = along / W_dec.norm(dim=1).clamp(min=1e-12)
-    contribution, target = z * along, x @ p
+    contribution, target = (z - usual) * along, x @ p
     by_main = contribution[:, main].sum(1)
 
-    largest, top = contribution.max(1)
+    largest, top = contribution.masked_fill(z <= 0, -torch.inf).max(1)
     silent = (z[:, main] == 0).all(1)
     full = silent & (target > 0) & (cosine[top] >= ALONG) & (largest >= SHARE * target)
 

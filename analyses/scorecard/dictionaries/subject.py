@@ -3,7 +3,7 @@
 import argparse
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from analyses.bench.quality_training import HookData, folder_of, trained
 from analyses.scorecard.dictionaries.absorption import Spelling, Words, read_words, spelling
 from analyses.scorecard.dictionaries.probing import Tasks, random_features, read_pieces
 from interp import SAE, Run, harvest, load_sae
+from interp.storage.files import digest_json
 from models.corpus import CorpusConfig, default_shares, load_documents, split_documents
 from models.tokenizing import tokenize
 
@@ -60,7 +61,7 @@ class Subject:
     def __init__(self, run: Run, sizes: Sizes, out: Path):
         self.run, self.sizes, self.hook = run, sizes, run.hook_name
         self.name = run.path.resolve().name
-        self.folder = out / f"{self.name}-{run.store.fingerprint[:8]}"
+        self.folder = out / f"{self.name}-{digest_json([run.store.fingerprint, asdict(sizes)])[:8]}"
         self.limit = run.store.norm_limits.get(self.hook)
 
     @property

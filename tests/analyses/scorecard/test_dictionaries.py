@@ -45,14 +45,15 @@ LETTERS, PER_LETTER = "abcdef", 40
 def spelt(absorbing: float) -> tuple[Words, SAE]:
     """Words whose activation is a direction of their first letter and one of their own, and a dictionary that has a
     latent for each; of a share of the words, the last of each letter, the word's latent writes the letter too, and the
-    letter's is silent there."""
+    letter's is silent there. One more latent fires at every word, and writes the first letter."""
     n = len(LETTERS) * PER_LETTER
-    basis = torch.eye(len(LETTERS) + n)
+    basis = torch.eye(len(LETTERS) + n + 1)
     letter_of = torch.arange(n) // PER_LETTER
-    letters, own = basis[: len(LETTERS)], basis[len(LETTERS) :]
-    x = 2 * letters[letter_of] + own
+    letters, own = basis[: len(LETTERS)], basis[len(LETTERS) : -1]
+    x = 2 * letters[letter_of] + own + 3 * basis[-1]
     taken = torch.arange(n) % PER_LETTER >= round((1 - absorbing) * PER_LETTER)
     W_enc, W_dec = basis.clone(), basis.clone()
+    W_dec[-1] += letters[0]
     for word in taken.nonzero()[:, 0]:
         letter = letter_of[word]
         W_enc[
@@ -92,16 +93,16 @@ def test_absorption_is_what_a_loop_in_double_precision_finds():
     generator = torch.Generator().manual_seed(1)
     z = (torch.randn(200, 12, generator=generator) - 0.3).relu()
     W_dec, off = torch.randn(12, 5, generator=generator), torch.randn(200, 5, generator=generator)
-    p, x = torch.nn.functional.normalize(torch.randn(5, generator=generator), dim=0), z @ W_dec + off
-    main = (W_dec @ p).topk(3).indices[1:].tolist()
-    full, fraction, top = absorbed(z, W_dec, p, x, main)
+    p, x = torch.nn.functional.normalize(torch.randn(5, generator=generator), dim=0), (z - z.mean(0)) @ W_dec + off
+    main, usual = (W_dec @ p).topk(3).indices[1:].tolist(), z.mean(0)
+    full, fraction, top = absorbed(z, usual, W_dec, p, x, main)
     kinds = set()
     for i in range(200):
         along = [float(row.double() @ p.double()) for row in W_dec]
         cosine = [a / float(row.double().norm()) for a, row in zip(along, W_dec, strict=True)]
-        gives = [float(z[i, j]) * along[j] for j in range(12)]
+        gives = [float(z[i, j].double() - usual[j].double()) * along[j] for j in range(12)]
         target, of_main = float(x[i].double() @ p.double()), sum(gives[j] for j in main)
-        best = max(range(12), key=gives.__getitem__)
+        best = max((j for j in range(12) if z[i, j] > 0), key=gives.__getitem__)
         silent = all(z[i, j] == 0 for j in main)
         is_full = silent and target > 0 and cosine[best] >= ALONG and gives[best] >= SHARE * target
         others = [max(gives[j], 0) for j in range(12) if j not in main and cosine[j] >= ABSORBING]
@@ -197,7 +198,7 @@ def test_the_scorecard_measures_what_is_trained_and_what_is_named(tiny_run, tmp_
     values = found["values"]
     assert set(values) == {"interp TopK", "interp frozen decoder", named, "random features", *card.BESIDE}
     assert all(len(values[name]["FVU"]) == 2 and values[name]["L0"][0] > 0 for name in ("interp TopK", named))
-    assert found["spelling"][0]["letters"] < 5 and "fraction" not in values[named], "a tiny model cannot spell"
+    assert found["texts"]["spelling"][0]["letters"] < 5 and "fraction" not in values[named], "a tiny model cannot spell"
     assert found["smallest difference"]["FVU"] > 0 and found["noise"]["composed"] >= 0
     assert json.loads((tmp_path / "results.json").read_text())["claims"][0]["row"] == "FVU"
     assert "FVU tells" in capsys.readouterr().out

@@ -318,7 +318,7 @@ def dictionaries(results: Results) -> str:
         )
         if "fraction" not in numbers:
             spelling += ": the model cannot spell, and absorption is not measured"
-        seconds = ", ".join(f"{measure} {taken:.0f}" for measure, taken in card["seconds"].items())
+        seconds = ", ".join(f"{measure} {taken:.1f}" for measure, taken in card["seconds"].items())
         parts += [
             table([f"dictionary, {name}", *numbers], rows),
             f"{sizes['d_sae']:,} latents, {sizes['tokens']:,} tokens, k = {sizes['k']}, {sizes['seeds']} seeds. "
@@ -334,7 +334,7 @@ def dictionaries_in_short(results: Results) -> str:
     taken = sum(seconds for card in results["values"].values() for seconds in card["seconds"].values())
     return (
         f"{len(told)} of {len(results['claims'])} numbers tell trained dictionaries from both nulls "
-        f"({', '.join(told)}); all measures take {taken / len(results['values']):.0f} s of a core for a dictionary."
+        f"({', '.join(told)}); all measures take {taken / len(results['values']):.1f} s of a core for a dictionary."
     )
 
 
@@ -342,7 +342,7 @@ def mean_and_deviation(values: Sequence[float] | None) -> str | None:
     """Of one value a seed."""
     if not values:
         return None
-    return f"{plain(mean(values))} ± {plain(stdev(values))}" if len(values) > 1 else plain(values[0])
+    return spread((mean(values), stdev(values))) if len(values) > 1 else plain(values[0])
 
 
 def learnt(results: Results) -> str:

@@ -231,7 +231,8 @@ SECTIONS = (
     Section(
         "dictionaries",
         "A scorecard of dictionaries, beside nulls and what each measure can see",
-        "python -m analyses.scorecard.dictionaries runs/demo runs/smollm2 --k 8 32",
+        "python -m analyses.scorecard.dictionaries runs/demo --seeds 2 --tokens 200000 --characters 120000 "
+        "--test-tokens 16000",
         result_tables.dictionaries,
         result_tables.dictionaries_in_short,
     ),

@@ -107,7 +107,7 @@ def dictionaries(subject: Subject, o: argparse.Namespace) -> dict[str, list[SAE]
         sae, d_in = load_sae(folder), subject.run.store.d(subject.hook)
         if sae.d_in != d_in:
             raise ValueError(f"{folder} reads rows of width {sae.d_in}, {subject.hook} of {subject.name} has {d_in}")
-        found[folder] = [sae] * subject.sizes.seeds
+        found["/".join(Path(folder).resolve().parts[-2:])] = [sae] * subject.sizes.seeds
     found[RANDOM] = subject.random(found.get(LIKE) or next(iter(found.values())))
     for sae in (sae for saes in found.values() for sae in saes):
         if subject.limit is not None:

@@ -192,8 +192,8 @@ def test_the_scorecard_measures_what_is_trained_and_what_is_named(tiny_run, tmp_
     monkeypatch.setattr(subject, "TRAINED", {"interp TopK": [6e-3], "interp frozen decoder": [6e-3]})
     words = [str(tiny_run.path), "--out", str(tmp_path), "--threads", "1", "--d-sae", "48", "--tokens", "2000"]
     words += ["--batch", "256", "--test-tokens", "1000", "--seeds", "2", "--k", "4", "--characters", "30000"]
-    named = str(tiny_run.folder("sae"))
-    results = card.main([*words, "--dictionaries", named])
+    results = card.main([*words, "--dictionaries", str(tiny_run.folder("sae"))])
+    named = f"{tiny_run.path.name}/sae"
     found = results["values"][tiny_run.path.name]
     values = found["values"]
     assert set(values) == {"interp TopK", "interp frozen decoder", named, "random features", *card.BESIDE}

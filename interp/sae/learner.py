@@ -155,6 +155,8 @@ class Learner:
 
     def _over_shards(self, *sums: float) -> list[float]:
         """Add up sums over the latents of this process over all latents."""
+        if self.mesh.shards.count == 1:
+            return list(sums)
         return self.mesh.shards.sum_(torch.tensor(sums, dtype=torch.float64)).tolist()
 
     def scaled(self, rows: Float[Tensor, "batch d"]) -> tuple[Float[Tensor, "row d_in"], Float[Tensor, "row d_out"]]:

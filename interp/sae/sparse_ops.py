@@ -183,7 +183,7 @@ def squared_error(
 
     def gradients(slope: Tensor) -> tuple[Tensor | None, ...]:
         twice = 2 * slope
-        share = twice / shards.count
+        share = twice if shards.count == 1 else twice / shards.count
         entries = _in_table(support.by_latent, ends, len(mean_error))
         on_W_dec = hand_over(LatentSum(entries, twice * codes.values, decoded.residuals.flatten(0, 1)), W_dec, into)
         on_b_dec = share * mean_error.sum(0) if b_dec.requires_grad else None

@@ -186,6 +186,21 @@ def memory_in_short(results: Results) -> str:
     return f"From {sizes[0]} to {sizes[-1]} million tokens no stage's peak grows by more than {growth:.0%} ({stage})."
 
 
+def shards(results: Results) -> str:
+    """Memory of a process by their number, and how far the dictionary is from one process's."""
+    rows = [
+        [n, round(row["weights and moments"]), round(row["peak"]), f"{row['difference']:.0e}"]
+        for n, row in results["megabytes"].items()
+    ]
+    return table(["processes", "weights and moments, MB", "growth of resident memory, MB", "difference"], rows)
+
+
+def shards_in_short(results: Results) -> str:
+    (_, first), *_, (n, last) = results["megabytes"].items()
+    state, peak = (last[name] / first[name] for name in ("weights and moments", "peak"))
+    return f"Of {n} processes each holds {state:.0%} of the weights and moments, and its memory grows by {peak:.0%}."
+
+
 def plan(results: Results) -> str:
     """Planned beside measured of each run's stages, and the table on paper."""
     parts = []

@@ -201,6 +201,13 @@ SECTIONS = (
         result_tables.memory_in_short,
     ),
     Section(
+        "bench_shards",
+        "Memory of a process where n share out the latents of a dictionary",
+        "python -m analyses.bench.shards",
+        result_tables.shards,
+        result_tables.shards_in_short,
+    ),
+    Section(
         "bench_plan",
         "What a run takes, planned and measured",
         "python -m analyses.bench.plan runs/demo runs/smollm2",

@@ -34,9 +34,9 @@ def graph_command(
     if serve is not None and not as_page:
         raise ValueError(f"--serve is of a page: name an .html file, not {out}")
     from interp.effects import attribution_graph, beside_nulls, measured_effects
-    from interp.pipeline.run_folder import Run
+    from interp.pipeline.opening import open_any
 
-    opened = Run(run)
+    opened = open_any(run, "run")
     model: Any = opened.model.float()  # in half precision what edges sum to is off by per cents
     runs = {hook: opened.at(hook) for hook in opened.hooks}
     dictionaries: Any = {hook: of_hook.sae for hook, of_hook in runs.items()}

@@ -40,15 +40,21 @@ def load_transcoders(folder: str | Path) -> dict[str, Transcoder]:
     for weights that are damaged.
     """
     config = _config(Path(folder) / _CONFIG)
-    files = sorted(Path(folder).glob("layer_*.safetensors"), key=lambda file: int(file.stem.removeprefix("layer_")))
+    files = {_layer(file): file for file in Path(folder).glob("layer_*.safetensors")}
     if not files:
         raise ValueError(f"{folder} holds no layer_0.safetensors: name a folder of circuit-tracer's transcoders")
     transcoders = {}
-    for file in files:
-        layer = int(file.stem.removeprefix("layer_"))
+    for layer, file in sorted(files.items()):
         reads, writes = (f"blocks.{layer}.{config[f'feature_{side}_hook']}" for side in ("input", "output"))
         transcoders[reads] = _transcoder(file, config, {"hook_name": reads, "hook_name_out": writes})
     return transcoders
+
+
+def _layer(file: Path) -> int:
+    number = file.stem.removeprefix("layer_")
+    if not number.isdecimal():
+        raise ValueError(f"{file} is not named after a layer, as layer_0.safetensors is: rename it or move it away")
+    return int(number)
 
 
 def _config(file: Path) -> dict[str, Any]:

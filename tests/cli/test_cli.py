@@ -549,6 +549,7 @@ def test_other_mistakes(folder, tmp_path, capsys):
     near = f"interp: {folder}/rnu is not there; did you mean {folder}/run? (a run folder: `interp demo`"
     for command in ("rank", "report", "explore"):
         assert refused(capsys, command, folder / "rnu").startswith(near)
+    assert refused(capsys, "graph", folder / "rnu", "To be", "--out", tmp_path / "graph.html").startswith(near)
     line = refused(capsys, "export", folder / "saee", "--out", tmp_path / "e")
     assert f"{folder}/saee is not there; did you mean {folder}/sae?" in line
     assert ".parquet or .csv" in refused(capsys, "rank", folder / "features", "--out", tmp_path / "ranking.xlsx")

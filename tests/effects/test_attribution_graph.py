@@ -497,6 +497,10 @@ def test_transcoders_of_circuit_tracer_are_read(model: Transformer, tmp_path) ->
     (tmp_path / "theirs" / "layer_1.safetensors").write_bytes(b"\x08")
     with pytest.raises(ValueError, match="layer_1"):
         load_transcoders(tmp_path / "theirs")
+    unnumbered = tmp_path / "theirs" / "layer_x.safetensors"
+    unnumbered.touch()
+    with pytest.raises(ValueError, match=r"layer_x\.safetensors is not named after a layer"):
+        load_transcoders(tmp_path / "theirs")
     (tmp_path / "theirs" / "config.yaml").write_text("!!python/object/apply:os.system [echo]")
     with pytest.raises(ValueError, match=r"config\.yaml"):
         load_transcoders(tmp_path / "theirs")

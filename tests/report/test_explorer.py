@@ -191,7 +191,7 @@ def test_other_sites_and_other_names_are_refused(server):
         ("notes", {"edits": {"../1": {"star": [False, True]}}}, "../1"),
         ("notes", {"edits": {"01": {"star": [False, True]}}}, "01"),
         ("read", {"text": "\ud800"}, "half a character"),
-        ("without", {"latent": 999_999, "sequence": 0}, "there is no latent 999999"),
+        ("without", {"latent": 999_999, "sequence": 0}, "latent 999999 must be"),
         ("notes", {"edits": {"1": {"label": ["", "x" * 20_001]}}}, "label"),
     ],
 )
@@ -329,7 +329,12 @@ def test_what_two_features_have_in_common_is_counted_for_any_two(server, run):
     z = run.features.codes[:].dense().double().numpy()
     assert status == 200 and n_both == ((z[:, a] > 0) & (z[:, b] > 0)).sum() > 0
     assert correlation == pytest.approx(np.corrcoef(z[:, a], z[:, b])[0, 1], abs=0.02), "special tokens apart"
-    assert post(server, "common", {"latent": 0, "other": 64})[1]["error"] == "latent 64 is not in 0..63"
+    beyond = post(server, "common", {"latent": 0, "other": 64})[1]["error"]
+    assert beyond.startswith("latent 64 must be a whole number in 0..63")
+    with pytest.raises(ValueError, match="latent -1 must be"):
+        server.live.common(0, -1)
+    with pytest.raises(ValueError, match=r"sequence -1 is not in 0\.\."):
+        server.live.without(0, -1)
 
 
 def test_a_dose_is_measured_as_the_library_does(server, run):

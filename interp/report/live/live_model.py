@@ -39,6 +39,7 @@ from interp.evaluation.shortcuts import downstream_of
 from interp.features.text_features import encode_with_bos, firing_matrix
 from interp.report.inputs import FinishedRun
 from interp.report.latent_pairs import in_common
+from interp.storage.checks import check_latents
 
 MAX_TOKENS = 1024
 """Most tokens of a text, where the model would take more: what one call may keep the others waiting for."""
@@ -181,8 +182,9 @@ class LiveModel:
         """Return `changes`: how much larger the loss of each token of a scanned sequence is, in nats, when the latent's
         share z_j d_j is subtracted from all rows. It is None for the first token, which nothing predicts. Raises
         ValueError for a latent or a sequence that does not exist."""
-        if not (latent < self.features.d_sae and sequence < len(self.features.tokens)):
-            raise ValueError(f"there is no latent {latent} or no sequence {sequence} in {self.features!r}")
+        check_latents([latent], self.features.d_sae)
+        if not 0 <= sequence < len(self.features.tokens):
+            raise ValueError(f"sequence {sequence} is not in 0..{len(self.features.tokens) - 1}")
         tokens = to_model(self.model, self.features.tokens[sequence : sequence + 1].long())
         with self._free, evaluating(self.model):
             entered = self._downstream.enter(tokens)
@@ -239,8 +241,7 @@ class LiveModel:
     def common(self, latent: int, other: int) -> list:
         """Return what two latents have in common in the scan (`latent_pairs.in_common`). Raises ValueError for a latent
         that does not exist."""
-        if wrong := [number for number in (latent, other) if number >= self.features.d_sae]:
-            raise ValueError(f"latent {wrong[0]} is not in 0..{self.features.d_sae - 1}")
+        check_latents([latent, other], self.features.d_sae)
         return in_common(self.features, np.array([[latent, other]]))[0]
 
     def tokens(self, text: str) -> Int[Tensor, "1 pos"]:

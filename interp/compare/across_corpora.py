@@ -20,7 +20,7 @@ Source: the median test (Mood 1950) with Fisher's exact tails, twice the smaller
 Benjamini & Hochberg 1995. Cost: one pass over the codes of both, and more where a block of latents does not fit.
 Memory: BLOCK entries of documents and latents, and a number a latent.
 Failing: a longer document fires more latents, whatever it says: where the corpora's documents have unlike lengths (a
-warning), `first` compares their beginnings. Pieces of one work are no independent documents: then the work is the
+warning), `n_first` compares their beginnings. Pieces of one work are no independent documents: then the work is the
 document. Latents that mean the same are found together; so a theme counts as often as the dictionary splits it. The
 intervals are each of its own latent, and the largest of many differences are larger than they will be in new documents.
 Corpora of two sources differ in whatever sets the sources apart; not all of it is what one wanted to know.
@@ -61,7 +61,6 @@ UNLIKE = 1.25
 """Ratio of the median lengths of the two corpora's documents above which a warning is due."""
 _BEFORE, _AFTER = 12, 6
 _SHOWN = 10
-DocumentIds = Int[Tensor, "seq pos"] | None
 log = logging.getLogger(__name__)
 
 
@@ -124,37 +123,37 @@ def corpora(
     features_a: FeatureStore,
     features_b: FeatureStore | None = None,
     *,
-    part: Bool[Tensor, "seq pos"] | None = None,
+    in_a: Bool[Tensor, "seq pos"] | None = None,
     documents: Int[Tensor, "seq pos"]
     | tuple[Int[Tensor, "seq pos"] | None, Int[Tensor, "seq pos"] | None]
     | None = None,
     ranking: pd.DataFrame | None = None,
     names: tuple[str, str] = ("A", "B"),
-    first: int | None = None,
+    n_first: int | None = None,
     min_documents: int = MIN_FIRED,
     shuffles: int = 20,
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> Corpora:
-    """Compare A with B: two scans; or the documents of one scan of whose tokens `part` marks more than half, with the
+    """Compare A with B: two scans; or the documents of one scan of whose tokens `in_a` marks more than half, with the
     others.
 
     documents: the id of the document that each position is in, below 0 for none (`LabelledTokens.document_ids`), a pair
-    of them for two scans; None: each sequence is one. ranking: of these latents, for the rules. first: compare so many
-    tokens, the first of each document, and leave out the documents that have fewer; None: all of all. min_documents:
-    latents above their threshold in fewer are not tested. shuffles, seed: of the null beside the answer.
+    of them for two scans; None: each sequence is one. ranking: of these latents, for the rules. n_first: compare so
+    many tokens, the first of each document, and leave out the documents that have fewer; None: all of all.
+    min_documents: latents above their threshold in fewer are not tested. shuffles, seed: of the null beside the answer.
 
-    Raises ValueError where the scans are of two dictionaries, where both or neither of `features_b` and `part` are
+    Raises ValueError where the scans are of two dictionaries, where both or neither of `features_b` and `in_a` are
     given, and where a corpus has fewer than two documents.
     """
-    if (features_b is None) == (part is None):
-        raise ValueError("give features_b, a second scan, or part, a mask that divides the documents of one: not both")
-    check_at_least(1, min_documents=min_documents, shuffles=shuffles, first=first)
+    if (features_b is None) == (in_a is None):
+        raise ValueError("give features_b, a second scan, or in_a, a mask that divides the documents of one: not both")
+    check_at_least(1, min_documents=min_documents, shuffles=shuffles, n_first=n_first)
     ids = documents if isinstance(documents, tuple) else (documents, documents)
     if features_b is None:
         if isinstance(documents, tuple):
             raise ValueError("documents are a pair, but there is one scan: give the ids of its positions")
-        scans, in_a = _divided(features_a, part, documents, first)
+        scans, documents_in_a = _divided(features_a, in_a, documents, n_first)
     else:
         if not same_dictionary(features_a, features_b):
             raise ValueError(
@@ -162,21 +161,22 @@ def corpora(
                 "whose latents have nothing to do with each other: scan both texts by one"
             )
         scans = [
-            _scanned(features, its_ids, first) for features, its_ids in zip((features_a, features_b), ids, strict=True)
+            _scanned(features, its_ids, n_first)
+            for features, its_ids in zip((features_a, features_b), ids, strict=True)
         ]
         sizes = [len(scan.documents.ids) for scan in scans]
-        in_a = np.arange(sum(sizes)) < sizes[0]
-    counts = int(in_a.sum()), int((~in_a).sum())
+        documents_in_a = np.arange(sum(sizes)) < sizes[0]
+    counts = int(documents_in_a.sum()), int((~documents_in_a).sum())
     if min(counts) < 2:
         raise ValueError(
             f"there are {counts[0]} of {names[0]} and {counts[1]} of {names[1]} documents: "
             "two of each are needed, and twenty to tell anything"
         )
     lengths = np.concatenate([scan.documents.lengths for scan in scans])
-    medians = float(np.median(lengths[in_a])), float(np.median(lengths[~in_a]))
+    medians = float(np.median(lengths[documents_in_a])), float(np.median(lengths[~documents_in_a]))
     if max(medians) > UNLIKE * min(medians):
         log.warning(
-            "documents have %.0f tokens in %s and %.0f in %s, in the median: in longer ones more fires. `first=%d` "
+            "documents have %.0f tokens in %s and %.0f in %s, in the median: in longer ones more fires. `n_first=%d` "
             "compares their beginnings",
             medians[0],
             names[0],
@@ -184,7 +184,7 @@ def corpora(
             names[1],
             min(medians),
         )
-    statistics = _statistics(scans, in_a, min_documents, shuffles, seed, progress)
+    statistics = _statistics(scans, documents_in_a, min_documents, shuffles, seed, progress)
     return Corpora(
         _difference_table(statistics, scans, counts, names, _rules(ranking, scans)),
         names,
@@ -209,18 +209,18 @@ def same_dictionary(a: FeatureStore, b: FeatureStore) -> bool:
     return torch.equal(a.W_dec, b.W_dec)
 
 
-def _scanned(features: FeatureStore, ids: DocumentIds, first: int | None) -> ScannedDocuments:
-    return ScannedDocuments(features, Documents.of(features.codes, features.tokens.shape, ids).beginnings(first))
+def _scanned(features: FeatureStore, ids: Int[Tensor, "seq pos"] | None, n_first: int | None) -> ScannedDocuments:
+    return ScannedDocuments(features, Documents.of(features.codes, features.tokens.shape, ids).beginnings(n_first))
 
 
 def _divided(
-    features: FeatureStore, mask: Tensor | None, ids: DocumentIds, first: int | None
+    features: FeatureStore, in_a: Tensor | None, ids: Int[Tensor, "seq pos"] | None, n_first: int | None
 ) -> tuple[list[ScannedDocuments], Bool[np.ndarray, " document"]]:
-    assert mask is not None
-    if tuple(mask.shape) != tuple(features.tokens.shape):
-        raise ValueError(f"part is {tuple(mask.shape)}, the tokens scanned are {tuple(features.tokens.shape)}")
-    scan = _scanned(features, ids, first)
-    return [scan], scan.documents.share(np.asarray(mask, dtype=bool).reshape(-1)) > 0.5
+    assert in_a is not None
+    if tuple(in_a.shape) != tuple(features.tokens.shape):
+        raise ValueError(f"in_a is {tuple(in_a.shape)}, the tokens scanned are {tuple(features.tokens.shape)}")
+    scan = _scanned(features, ids, n_first)
+    return [scan], scan.documents.share(np.asarray(in_a, dtype=bool).reshape(-1)) > 0.5
 
 
 class _Statistics(NamedTuple):

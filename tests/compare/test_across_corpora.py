@@ -63,7 +63,7 @@ def test_tails_are_those_of_every_way_to_draw_the_documents():
 def test_statistics_are_those_of_a_loop(tmp_path):
     z = planted(0)
     features = store(tmp_path / "f", z)
-    table = corpora(features, part=HALF, seed=1).table.set_index("latent").sort_index()
+    table = corpora(features, in_a=HALF, seed=1).table.set_index("latent").sort_index()
     maxima = z.reshape(N, CTX, D).max(1).astype(np.float32)
     adjusted = scipy.stats.false_discovery_control(table["p"].dropna())
     np.testing.assert_allclose(table["q"].dropna(), adjusted)
@@ -83,7 +83,7 @@ def test_false_discoveries_are_held_and_most_of_what_is_planted_is_found(tmp_pat
     """Of 24 simulations: the mean share of false ones among those found, within two standard errors of 5 %."""
     false, power, by_chance = [], [], []
     for seed in range(24):
-        result = corpora(store(tmp_path / str(seed), planted(seed)), part=HALF, shuffles=4, seed=seed)
+        result = corpora(store(tmp_path / str(seed), planted(seed)), in_a=HALF, shuffles=4, seed=seed)
         found = result.differing["latent"].to_numpy()
         false.append((found >= PLANTED).sum() / max(len(found), 1))
         power.append((found < PLANTED).sum() / PLANTED)
@@ -99,15 +99,15 @@ def test_where_nothing_differs_few_simulations_find_anything(tmp_path):
     features, generator, n_found = store(tmp_path / "f", z), torch.Generator().manual_seed(0), 0
     for _ in range(40):
         drawn = torch.randperm(N, generator=generator)[: N // 3]
-        part = torch.zeros(N, CTX, dtype=torch.bool)
-        part[drawn] = True
-        n_found += len(corpora(features, part=part, shuffles=1).differing) > 0
+        in_a = torch.zeros(N, CTX, dtype=torch.bool)
+        in_a[drawn] = True
+        n_found += len(corpora(features, in_a=in_a, shuffles=1).differing) > 0
     assert n_found <= 6, "5 % of 40, and two standard errors"
 
 
 def test_blocks_of_latents_and_two_scans_say_the_same_as_one(tmp_path, monkeypatch):
     z, tokens = planted(1), torch.arange(N * CTX).reshape(N, CTX) % 50
-    whole = corpora(store(tmp_path / "f", z), part=HALF)
+    whole = corpora(store(tmp_path / "f", z), in_a=HALF)
     half = N // 2
     sides = [
         store(tmp_path / name, z[rows], tokens[at])
@@ -120,15 +120,15 @@ def test_blocks_of_latents_and_two_scans_say_the_same_as_one(tmp_path, monkeypat
 def test_what_differs_is_told_by_rule_and_by_text_of_either_side(tiny_run, tmp_path, caplog):
     features, harvested = tiny_run.features, tiny_run.harvested
     label = max(harvested.labels, key=lambda name: -abs(float(harvested.labels[name].float().mean()) - 0.4))
-    part, ids = harvested.labels[label], harvested.document_ids
-    result = corpora(features, part=part, documents=ids, ranking=tiny_run.ranking, names=(label, "<b>the rest</b>"))
+    in_a, ids = harvested.labels[label], harvested.document_ids
+    result = corpora(features, in_a=in_a, documents=ids, ranking=tiny_run.ranking, names=(label, "<b>the rest</b>"))
     assert len(result.differing) and result.n_documents[0] > 1 and label in repr(result)
     first = result.differing.iloc[0]
     rules = tiny_run.ranking.set_index("latent")["explanation"]
     assert first["rule"] == rules[first["latent"]] and f"of {label}" in first["words"]
     assert all(text.count("«") == text.count("»") >= 1 for text in first["in_a"]) and len(first["in_a"]) <= 3
     of_latent = features.codes[: features.tokens.numel()].dense()[:, first["latent"]].view_as(ids)
-    inside = {int(i) for i in ids.unique() if i >= 0 and part[ids == i].float().mean() > 0.5}
+    inside = {int(i) for i in ids.unique() if i >= 0 and in_a[ids == i].float().mean() > 0.5}
     row = int(torch.where(torch.isin(ids, torch.tensor(sorted(inside))), of_latent, 0).argmax())
     token = features.vocab[int(features.tokens.flatten()[row])]
     assert f"«{token}»".replace("\n", "↵") in first["in_a"][0]
@@ -136,40 +136,40 @@ def test_what_differs_is_told_by_rule_and_by_text_of_either_side(tiny_run, tmp_p
     assert "<b>the" not in page and "&lt;b&gt;" in page and page.count("<div") == page.count("</div>")
     figure = figures.corpus_differences(result.table, names=result.names)
     assert sum(len(trace.x) for trace in figure.data) == min(len(result.differing), 24)
-    cut = corpora(features, part=part, documents=ids, first=8)
+    cut = corpora(features, in_a=in_a, documents=ids, n_first=8)
     assert cut.lengths == (8, 8)
 
 
 def test_documents_of_unlike_lengths_are_warned_of(tiny_run, caplog):
     ids = tiny_run.harvested.document_ids.clone()
     ids[::2, 5:] = -1
-    part = torch.zeros_like(ids, dtype=torch.bool)
-    part[::2] = True
+    in_a = torch.zeros_like(ids, dtype=torch.bool)
+    in_a[::2] = True
     sequences = torch.where(ids >= 0, torch.arange(len(ids))[:, None], -1)
-    corpora(tiny_run.features, part=part, documents=sequences)
+    corpora(tiny_run.features, in_a=in_a, documents=sequences)
     assert "in longer ones more fires" in caplog.text
 
 
 def test_mistakes_are_named(tiny_run, tmp_path):
-    features, part = tiny_run.features, torch.zeros_like(tiny_run.features.tokens, dtype=torch.bool)
+    features, in_a = tiny_run.features, torch.zeros_like(tiny_run.features.tokens, dtype=torch.bool)
     other = store(tmp_path / "f", planted(0))
     for given, said in [
         (dict(), "not both"),
-        (dict(features_b=features, part=part), "not both"),
+        (dict(features_b=features, in_a=in_a), "not both"),
         (dict(features_b=tiny_run.neurons), "by two dictionaries"),
         (dict(features_b=other), "by two dictionaries"),
-        (dict(part=part), "0 of A and"),
-        (dict(part=part[:1]), "part is"),
-        (dict(part=part, documents=(part, part)), "there is one scan"),
-        (dict(part=part, first=0), "must be at least 1"),
+        (dict(in_a=in_a), "0 of A and"),
+        (dict(in_a=in_a[:1]), "in_a is"),
+        (dict(in_a=in_a, documents=(in_a, in_a)), "there is one scan"),
+        (dict(in_a=in_a, n_first=0), "must be at least 1"),
     ]:
         with pytest.raises(ValueError, match=said):
             corpora(features, **given)
-    part[: len(part) // 2] = True
+    in_a[: len(in_a) // 2] = True
     of_neurons = tiny_run.ranking.copy()
     of_neurons.attrs = {"features": {"dictionary": "another"}}
     with pytest.raises(ValueError, match="ranking is of another dictionary"):
-        corpora(features, part=part, ranking=of_neurons)
+        corpora(features, in_a=in_a, ranking=of_neurons)
 
 
 def test_the_command_compares_two_texts_read_by_one_dictionary(tiny_run, tmp_path, capsys):

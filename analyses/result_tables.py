@@ -96,8 +96,8 @@ def shares_in_short(stages: Results) -> str:
     effects = stages["effects"]["results"]
     return (
         f"In the demo {one_meaning(stages)}, and "
-        f"{effects['helps']:.0%} of the {effects['latents']:,} that were ablated cost surely more than their null in "
-        f"the {effects['sequences']} sequences of each; more sequences would tell more of them apart."
+        f"{effects['helps']:.0%} of the {effects['latents']:,} ablated ones raise the loss significantly more than "
+        f"their null does, in {effects['sequences']} sequences each; more sequences would show more of them."
     )
 
 
@@ -417,10 +417,10 @@ def graphs_in_short(results: Results) -> str:
     own, held = by_row["agreement"], by_row["held"]
     free, as_held = (held[f"{name}, paths"] for name in ("nothing held", "norms and patterns held"))
     return (
-        "On a model of four layers the effect of latents on the next token, to first order, agrees with ablation at a "
-        f"rank correlation of {own['latents']:.2f}, and that on each other at {own['pairs']:.2f}. The paths that a "
-        f"graph draws to the next token hold norms and attention: they agree at {free:.2f}, and where the ablated "
-        f"model holds these too at {as_held:.2f}."
+        "On a model of four layers, first-order effects agree with ablation: the rank correlation is "
+        f"{own['latents']:.2f} for the effect of latents on the next token and {own['pairs']:.2f} for their effect on "
+        "each other. The paths that a graph draws hold norms and attention fixed. Their rank correlation with ablation "
+        f"is {free:.2f}, and {as_held:.2f} if the ablated model holds both fixed too."
     )
 
 
@@ -441,12 +441,13 @@ def pretrained_graphs_in_short(results: Results) -> str:
     numbers = {claim["row"]: claim["numbers"] for claim in results["claims"]}
     made, prompts, mean = numbers["dictionaries"], numbers["prompts"], numbers["agreement"]
     return (
-        f"On SmolLM2-135M transcoders of all 30 MLPs take {made['processor'] / 60:.0f} minutes of processor time once, "
-        f"and the graph of a prompt with its ablations at most {prompts['processor']:.0f} seconds. Effects to first "
-        f"order agree with ablation at {mean['agreement of effects']:.2f} on the next token and at "
-        f"{mean['agreement of pairs']:.2f} between latents, the paths that a graph draws at "
-        f"{mean['agreement of paths']:.2f} and {mean['pairs by paths']:.2f}. Only {mean['replacement']:.0%} of the "
-        "influence begins at tokens, the rest at latents that were not expanded and at what the dictionaries leave."
+        "On SmolLM2-135M, training transcoders for all 30 MLPs takes "
+        f"{made['processor'] / 60:.0f} minutes of processor time, once. The graph of a prompt, with its ablations, takes "
+        f"at most {prompts['processor']:.0f} seconds. First-order effects agree with ablation at "
+        f"{mean['agreement of effects']:.2f} (next token) and {mean['agreement of pairs']:.2f} (between latents); the "
+        f"paths that a graph draws agree at {mean['agreement of paths']:.2f} and {mean['pairs by paths']:.2f}. Only "
+        f"{mean['replacement']:.0%} of the influence starts at tokens. The rest starts at latents that were not "
+        "expanded and at the reconstruction errors of the dictionaries."
     )
 
 

@@ -442,7 +442,7 @@ def pretrained_graphs_in_short(results: Results) -> str:
     made, prompts, mean = numbers["dictionaries"], numbers["prompts"], numbers["agreement"]
     return (
         "On SmolLM2-135M, training transcoders for all 30 MLPs takes "
-        f"{made['processor'] / 60:.0f} minutes of processor time, once. The graph of a prompt, with its ablations, takes "
+        f"{made['processor'] / 60:.0f} minutes of processor time, once. The graph of a prompt, with ablations, takes "
         f"at most {prompts['processor']:.0f} seconds. First-order effects agree with ablation at "
         f"{mean['agreement of effects']:.2f} (next token) and {mean['agreement of pairs']:.2f} (between latents); the "
         f"paths that a graph draws agree at {mean['agreement of paths']:.2f} and {mean['pairs by paths']:.2f}. Only "

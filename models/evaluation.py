@@ -165,7 +165,7 @@ def _split(pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _pairs(tokens: Int[Tensor, "seq pos"], d_vocab: int) -> np.ndarray:
-    """[pair, 2]: each token that has one before it in its sequence, behind that one."""
+    """Return [pair, 2]: each token that has one before it in its sequence, after that one."""
     array = tokens.cpu().numpy().astype(np.int64)
     if array.ndim != 2 or len(array) == 0 or array.shape[1] < 2:
         raise ValueError(f"tokens of shape {array.shape} hold no pair: at least one sequence of two tokens is needed")

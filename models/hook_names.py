@@ -9,11 +9,11 @@ its output, a name is given only where the numbers bear it out to the bit:
     blocks.N.hook_attn_out, hook_mlp_out        a and m with  y = x + a + m  in some order of the sums
     blocks.N.hook_resid_mid                     the input of a module that reads x + a
     blocks.N.mlp.hook_post, attn.hook_z         the input of the last matrix of the MLP, of attention
-    blocks.N.mlp.hook_in                        the input of the MLP, behind its norm
+    blocks.N.mlp.hook_in                        the input of the MLP, after its norm
     hook_embed                                  e with  x_0 = e, or x_0 = e + what another embedding puts out
     final_norm                                  the module that reads the last y and is read by the unembedding
 
-So a parallel block has no hook_resid_mid, a block with norms behind its MLP has those norms' outputs as hook_mlp_out,
+So a parallel block has no hook_resid_mid, a block with norms after its MLP has those norms' outputs as hook_mlp_out,
 and a mixture of experts has no mlp.hook_post.
 """
 

@@ -1,7 +1,7 @@
 """A language model from elsewhere with the interface of our own: tokens in, logits out, a tokenizer, named hooks.
 
 `models.load_model` makes it. Hooks have the names of TransformerLens where the model bears them out
-(`models.hook_names`), and those of its own submodules; a name with `.input` behind it means what goes into a submodule.
+(`models.hook_names`), and those of its own submodules; a name that ends in `.input` means the input of a submodule.
 """
 
 import copy

@@ -118,7 +118,7 @@ def from_object(model: Any, tokenizer: Any) -> Any:
     kind = type(model).__name__
     if not hasattr(model, "hook_dict"):
         if not hasattr(model, "get_output_embeddings"):
-            raise ValueError(f"{kind} is no model of Hugging Face or TransformerLens: wrap it in one")
+            raise ValueError(f"{kind} is not a model of Hugging Face or TransformerLens: wrap it in one")
         if getattr(model, "main_input_name", "input_ids") != "input_ids":
             raise ValueError(
                 f"{kind} reads {model.main_input_name}, and no tokens: give the model itself to harvest, or its "
@@ -212,7 +212,7 @@ def auto_class(config: Any) -> Any:
     """Choose how `transformers` opens a model of text: as the class that its configuration names, else as a causal
     language model, a masked one, or an encoder without logits, the first that it can be.
 
-    Raises ValueError for what is no model of text."""
+    Raises ValueError for what is not a model of text."""
     from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForTextEncoding
 
     doors: Any = (AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForTextEncoding, AutoModel)
@@ -223,7 +223,7 @@ def auto_class(config: Any) -> Any:
         if door in takes_text and (door is not AutoModel or not config.is_encoder_decoder):
             return door
     kind = type(config).__name__.removesuffix("Config")
-    raise ValueError(f"{kind} is no model of text: store its activations with ActivationStore.from_batches")
+    raise ValueError(f"{kind} is not a model of text: store its activations with ActivationStore.from_batches")
 
 
 @contextmanager

@@ -7,7 +7,7 @@ can be read. Three ways of writing a token as a string are known:
     SentencePiece    `▁` for a space, `<0x0A>` for a byte        `▁café`   is  ` café`
     WordPiece        `##` where a word goes on                   `##ing`   is  `ing`,  `walk`  is  ` walk`
 
-Bytes that are no text by themselves stand as ⟨d7⟩, ids without a token as ⟨id 50300⟩, special tokens as they are.
+Bytes that are not text by themselves stand as ⟨d7⟩, ids without a token as ⟨id 50300⟩, special tokens as they are.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ class PretrainedTokenizer:
     def __init__(self, inner: Any, *, d_vocab: int | None = None):
         """d_vocab: the rows of the model's embedding, where it has more than there are tokens."""
         if getattr(inner, "backend_tokenizer", None) is None:
-            raise ValueError(f"{type(inner).__name__} is no fast tokenizer: {REMEDY}")
+            raise ValueError(f"{type(inner).__name__} is not a fast tokenizer: {REMEDY}")
         self.inner = inner
         self._fast = inner.backend_tokenizer
         self._fast.no_padding()
@@ -125,7 +125,7 @@ class PretrainedTokenizer:
 
 
 def wrapped(tokenizer: Any, d_vocab: int | None = None) -> Any:
-    """Put a tokenizer of Hugging Face behind the interface of ours; one of ours stays as it is."""
+    """Wrap a tokenizer of Hugging Face in the interface of ours; one of ours stays as it is."""
     return (
         tokenizer
         if tokenizer is None or hasattr(tokenizer, "display")

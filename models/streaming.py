@@ -35,7 +35,7 @@ _COLUMNS: dict[str, np.dtype] = {
     "row_characters": np.dtype(np.int64),
 }
 _MAX_NAMES = 1 << 20
-"""Documents whose works are named; those behind them are of the work "". A file's header, of at most 100 MB, is read
+"""Documents whose works are named; later ones belong to the work "". A file's header, of at most 100 MB, is read
 whole."""
 
 
@@ -139,7 +139,7 @@ class _Spool:
                 self._before = (*note["before"],)
 
     def go_back_to(self, n_seen: int) -> None:
-        """Forget what came behind so many documents, of both sides: at most the last batch."""
+        """Forget what came after so many documents, on both sides: at most the last batch."""
         if n_seen != self.n_seen:
             self.n_seen, self.n_rows, rest = self._before
             self._rest = np.array(rest, np.int64).reshape(3, -1)

@@ -104,7 +104,7 @@ class Tokenizer:
         return hashlib.sha256(json.dumps([piece.hex() for piece in self._bytes]).encode()).hexdigest()
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
-        """Return the ids of a text, as a tokenizer of Hugging Face does, by default behind `<|bos|>`."""
+        """Return the ids of a text, as a tokenizer of Hugging Face does, by default after `<|bos|>`."""
         ids = self.encode_batch([text])[0].ids
         return [self.bos_id, *ids] if add_special_tokens else ids
 
@@ -137,7 +137,7 @@ class Tokenizer:
         try:
             inner = tokenizers.Tokenizer.from_buffer(file.read_bytes())
         except Exception as error:  # the library raises no other kind
-            raise ValueError(f"{file} is no tokenizer ({error}): {remedy}") from None
+            raise ValueError(f"{file} is not a tokenizer ({error}): {remedy}") from None
         inner.no_padding()
         inner.no_truncation()
         try:

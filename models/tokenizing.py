@@ -37,7 +37,7 @@ def tokenize(
 
     tokenizer: ours, or a fast one of Hugging Face. bos: whether BOS goes before each text; "auto" does as the tokenizer
     itself, and where that adds none, its EOS goes between texts. pack: texts follow one another, and what does not fill
-    the last row is dropped; otherwise a row holds the beginning of one text, and `padding` behind it. deduplicate: of
+    the last row is dropped; otherwise a row holds the beginning of one text, and `padding` after it. deduplicate: of
     texts that differ only in capitals and white space the first is kept. labels: which to keep, in the order of their
     bits; None keeps all that occur, sorted.
 

@@ -28,7 +28,7 @@ class LabelledTokens:
     label_bits: Int[Tensor, "seq pos"]
     """Bit k says whether the token carries `label_names[k]`."""
     document_ids: Int[Tensor, "seq pos"]
-    """Where in the order of `document_names`; `PADDING` where a position is of none."""
+    """Where in the order of `document_names`; `PADDING` where a position belongs to none."""
     document_names: tuple[str, ...]
     """The work that each document is from (a play, a module, a file), by document id."""
     row_characters: Int[Tensor, " seq"]
@@ -46,7 +46,7 @@ class LabelledTokens:
 
     @property
     def padding(self) -> Bool[Tensor, "seq pos"]:
-        """Positions behind the end of a row's document, which hold no text."""
+        """Positions after the end of a row's document, which hold no text."""
         return self.document_ids == PADDING
 
     @property
@@ -97,7 +97,7 @@ class LabelledTokens:
         """Say which part does not fit the rest; "" if all fit."""
         shape = tuple(self.tokens.shape)
         if any(getattr(self, key).is_floating_point() for key in _TENSORS):
-            return "its numbers are no integers"
+            return "its numbers are not integers"
         if len(shape) != 2 or not self.tokens.numel() or int(self.tokens.min()) < 0:
             return f"its tokens {shape} are not [seq, pos] of ids from 0 on"
         if tuple(self.label_bits.shape) != shape or tuple(self.document_ids.shape) != shape:

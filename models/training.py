@@ -33,7 +33,7 @@ from models.transformer import Transformer
 LOG_EVERY = 10
 """Steps between two rows of metrics.jsonl; a row's loss is the mean of the steps since the row before."""
 VAL_SEQUENCES = 128
-"""Validation sequences behind a point of the curve; the loss in results.json is over all of them."""
+"""Validation sequences for a point of the curve; the loss in results.json is over all of them."""
 
 logger = logging.getLogger(__name__)
 

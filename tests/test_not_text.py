@@ -151,7 +151,7 @@ def test_what_a_model_of_floats_cannot_give_is_named(digits, network, tmp_path):
     ]:
         with pytest.raises(ValueError, match=said):
             harvest(*given, out)
-    with pytest.raises(ValueError, match="which is no token id"):
+    with pytest.raises(ValueError, match="which is not a token id"):
         harvest(network, images, ["4"], out, exclude=[3])
     broken = images.clone()
     broken[7] = torch.nan

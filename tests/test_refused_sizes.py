@@ -35,7 +35,7 @@ def codes_of(tokens, d_sae=4):
     [
         ("n_rows", 10**15, "n_rows = 1000000000000000, but its shards have 64 rows"),
         ("n_rows", 64.5, "n_rows = '64.5'"),
-        ("n_ctx", 7, "n_ids = 64 is no multiple of n_ctx = 7"),
+        ("n_ctx", 7, "n_ids = 64 is not a multiple of n_ctx = 7"),
         ("dtype", "int8", "dtype = 'int8' is none of"),
         ("hooks.activations.d", 10**9, "shard-00000.safetensors is listed with"),
         ("hooks.activations.d", -1, "hooks.activations.d"),
@@ -120,7 +120,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path):
     with torch.no_grad():
         model.W_E[3, 4] = torch.inf
     model.save(tmp_path)
-    with pytest.raises(ValueError, match=r"embed.W_E of .*weights.safetensors holds values that are no finite"):
+    with pytest.raises(ValueError, match=r"embed.W_E of .*weights.safetensors holds values that are not finite"):
         Transformer.load(tmp_path)
 
 

@@ -40,7 +40,7 @@ class ShardColumn:
 
 
 class ActivationBatches(Iterator[Tensor]):
-    """Iterator that can say where it stands and go on from there.
+    """An iterator that can report its place and resume from there.
 
     Epoch e is the concatenation of the shards in an order drawn from (seed, e), each in an order drawn from (seed, e,
     shard). The state is the global row offset: the number of rows given out since epoch 0 began.
@@ -136,7 +136,7 @@ class ActivationBatches(Iterator[Tensor]):
 
 
 class ReadInBatches(ABC):
-    """What a store has whose rows lie in shards: batches of them, of one hook or of several side by side."""
+    """A store whose rows lie in shards: it gives batches of them, of one hook or of several side by side."""
 
     @property
     @abstractmethod

@@ -98,7 +98,7 @@ def _paths(files: str | Path | Sequence[str | Path]) -> list[Path]:
     """Return the files named, or those of a folder, sorted."""
     if isinstance(files, str | Path):
         if not Path(files).is_dir():
-            raise ValueError(f"{files} is no folder: name one with a .safetensors file a prompt, or a list of files")
+            raise ValueError(f"{files} is not a folder: name one with a .safetensors file a prompt, or a list of files")
         files = sorted(Path(files).glob("*.safetensors"))
         if not files:
             raise ValueError("the folder holds no .safetensors file (those that end in .zst are to be unpacked first)")

@@ -228,7 +228,7 @@ def capture(module: nn.Module, tokens: Int[Tensor, "seq pos"], hooks: Mapping[st
 
 
 class _Captured(Exception):
-    """Ends a forward pass from within."""
+    """The exception that ends a forward pass from within."""
 
 
 def hooked_rows(

@@ -44,8 +44,8 @@ class ModelPasses:
     Where inputs are floats, each input is a sequence, and its positions are those of the hooks' activations
     (`hooks.hooked_rows`).
 
-    Raises ValueError on an unknown hook, on tokens that the model cannot take, for what is no token id or no position
-    to leave out, where no row is left, and for hooks with different numbers of positions.
+    Raises ValueError on an unknown hook, on tokens that the model cannot take, for exclusions
+    that are not token ids or positions, where no row is left, and for hooks with different numbers of positions.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class ModelPasses:
         exclude: Sequence[int],
         exclude_positions: Sequence[int],
     ):
-        """batch_size: sequences a forward pass."""
+        """Prepare the passes. batch_size: sequences per forward pass."""
         names = (hook_names,) if isinstance(hook_names, str) else tuple(dict.fromkeys(hook_names))
         self.module = module_of(model)
         self.batch_size = batch_size
@@ -74,12 +74,12 @@ class ModelPasses:
         self.n_ctx = self._positions_of(tokens)
         for token in exclude:
             if not self.is_text or not 0 <= token < 1 << 31:
-                raise ValueError(f"exclude={list(exclude)} holds {token}, which is no token id")
+                raise ValueError(f"exclude={list(exclude)} holds {token}, which is not a token id")
         for position in exclude_positions:
             if not 0 <= position < self.n_ctx:
                 raise ValueError(
                     f"exclude_positions={list(exclude_positions)} holds {position}, "
-                    f"which is no position in 0..{self.n_ctx - 1}"
+                    f"which is not a position in 0..{self.n_ctx - 1}"
                 )
         positions = {"exclude_positions": sorted({*map(int, exclude_positions)})} if exclude_positions else {}
         self._left_out: dict[str, list[int]] = {"exclude": sorted({*map(int, exclude)}), **positions}
@@ -206,7 +206,7 @@ def concatenate_tokens(
     """Join token ids in one tensor (4 bytes each); of a generator as many batches as give `max_tokens`. Or the floats
     of all inputs.
 
-    Raises ValueError where there is no batch, and for batches of unlike lengths."""
+    Raises ValueError where there is no batch, and for batches of different lengths."""
     if isinstance(tokens, np.ndarray):
         return torch.from_numpy(tokens)
     if isinstance(tokens, Tensor):
@@ -264,7 +264,7 @@ class NormSample:
     def where_above(
         self, limit: float, n_ctx: int, tokens: Int[Tensor, "seq pos"] | None, words: Sequence[str] | None
     ) -> str:
-        """Tell where most of the rows above a limit are. tokens: None where the inputs are no text. words: the strings
+        """Tell where most of the rows above a limit are. tokens: None where the inputs are not text. words: the strings
         of the token ids, where they are known."""
         row_ids = torch.cat(self._row_ids)[torch.cat(self._norms) > limit]
         positions = ", ".join(map(str, _frequent(row_ids % n_ctx)))
@@ -276,7 +276,7 @@ class NormSample:
 
 
 def check_model_takes(module: nn.Module, tokens: Int[Tensor, "seq pos"]) -> None:
-    """Check that the model takes these tokens. Raises ValueError for what are no token ids [seq, pos], or none of the
+    """Check that the model takes these tokens. Raises ValueError for tokens that are not ids [seq, pos], or none of the
     model's, and for too long sequences."""
     if tokens.ndim != 2 or not tokens.numel() or tokens.is_floating_point():
         raise ValueError(f"tokens of shape {tuple(tokens.shape)} and {tokens.dtype} must be integers [seq, pos]")

@@ -2,7 +2,7 @@
 
     begun.json              what the store is made of, while it is under way
     part-00000.safetensors  some rows, those of each shard together: `ends` [shard], SHA-256 sums [column, shard], the
-                            state of the harvest behind them, then row_ids [row] and one tensor [row, d] a hook
+                            state of the harvest after them, then row_ids [row] and one tensor [row, d] a hook
     tokens.safetensors, statistics.safetensors, manifest.json        as in a folder; the manifest comes last
 
 Rows collect in memory until a part is full (256 MB), and are put in their place by one write while the next part
@@ -11,7 +11,7 @@ in the same order as a folder's, so that reading shard after shard is a shuffle 
 
 A folder that a harvest left here and that was copied to an address is read there as well, a range of a shard at a time.
 
-A harvest that lost its machine goes on behind the last part that is there, to the same rows. Reading asks for a range
+A harvest that lost its machine goes on after the last finished part, to the same rows. Reading asks for a range
 of each part, holds it against its sum, and keeps it in a temporary folder of at most INTERP_CACHE_GB (10) until the
 process ends; `ActivationBatches` reads the next shard while the rows of one are given out. Two that write the same
 store at once are not kept apart: they write the same.
@@ -77,7 +77,7 @@ class _Parts(TypedDict):
 
 
 class RemoteStoreWriter(StoreWriter):
-    """Writes a store to an address, as `StoreWriter` does to a folder."""
+    """A writer of a store at an address, as `StoreWriter` writes one in a folder."""
 
     def __init__(self, out: Address, config: StoreConfig, shard_rows: tuple[int, ...], *, batch_rows: int):
         self.address = out
@@ -112,7 +112,7 @@ class RemoteStoreWriter(StoreWriter):
         clear(self.address)
 
     def _write(self, rows: dict[str, Tensor], state: dict[str, Any], sums: dict[str, Tensor]) -> None:
-        """Write, in the thread, one object with the rows, sorted by shard, and the state behind them."""
+        """Write, in the thread, one object with the rows, sorted by shard, and the state of the harvest after them."""
         n_shards = len(self._filled)
         shards = shard_of(rows[ROW_IDS][:, 0].numpy(), n_shards, self.config.seed)
         if not len(shards):

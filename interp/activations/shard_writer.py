@@ -1,7 +1,7 @@
 """Writes the shards of a store: created at their full size, filled in any order, sealed at the end.
 
 The size of a shard is known before its first row: headers are written and disk space is reserved at the start, and each
-row is written once, behind the earlier rows of its shard. What is on disk is good up to `filled` rows of each shard.
+row is written once, after the earlier rows of its shard. What is on disk is good up to `filled` rows of each shard.
 """
 
 import errno
@@ -71,7 +71,7 @@ class StoreConfig:
 
 
 class ShardWriter:
-    """Writes shards of `shard_rows` rows each in the folder `out`. `reserve` or `restore` comes first."""
+    """A writer of shards of `shard_rows` rows each in the folder `out`. `reserve` or `restore` comes first."""
 
     def __init__(self, out: Path, columns: tuple[Column, ...], shard_rows: tuple[int, ...], seed: int):
         self.out, self.columns, self.seed = out, columns, seed

@@ -248,7 +248,7 @@ def _misfit(manifest: dict[str, Any]) -> str:
     if n_rows != rows_of_shards or n_rows > n_ids:
         return f"n_rows = {n_rows}, but its shards have {rows_of_shards} rows of {n_ids} ids"
     if n_ctx is not None and n_ids % n_ctx:
-        return f"n_ids = {n_ids} is no multiple of n_ctx = {n_ctx}"
+        return f"n_ids = {n_ids} is not a multiple of n_ctx = {n_ctx}"
     if STATISTICS not in manifest["files"]:
         return f"it lists no {STATISTICS}"
     for shard in shards:

@@ -88,7 +88,7 @@ class ActivationStore(ReadInBatches):
         """Return a store of rows that were made elsewhere; row ids count them as they come. `overwrite`: a store that
         is in `out` is replaced, once the new one is whole.
 
-        Raises ValueError on batches that are empty, not 2-D, of unlike widths or not finite, and where `out` holds
+        Raises ValueError on batches that are empty, not 2-D, of different widths or not finite, and where `out` holds
         something.
         """
         import_batches(batches, Path(out), hook_name, dtype, rows_per_shard, seed, overwrite)
@@ -115,8 +115,8 @@ class ActivationStore(ReadInBatches):
 
         files: a folder, whose files are taken by name, or the files in order. hook_names: a name for each layer, in the
         order of `eagle_aux_hidden_state_layer_ids`; that of layer i is blocks.i.hook_resid_pre. n_ctx: tokens of a
-        sequence, into which longer prompts are cut; by default those of the longest prompt. Behind shorter ones the
-        tokens are `pad_id`, and have no rows. All rows are kept; training leaves outliers out (`row_limit`).
+        sequence, into which longer prompts are cut; by default those of the longest prompt. Shorter ones are
+        padded with `pad_id`, which has no rows. All rows are kept; training leaves outliers out (`row_limit`).
 
         Raises ValueError, naming the file, where one is missing or damaged, holds another number of layers, tokens or
         units than the others, or activations that are not finite, and where `out` holds something else.

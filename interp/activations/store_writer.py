@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 
 class StoreWriter:
-    """Writes the rows that `add` receives; `finish` makes the folder a store. Use it as a context manager.
+    """A writer of the rows that `add` receives; `finish` makes the folder a store. Use it as a context manager.
 
     Set these two before the first rows:
     limits      hook → the largest norm of a row that is kept; the others are left out and counted. None: keep all.
@@ -61,8 +61,8 @@ class StoreWriter:
         batch_rows: int,
         sharing: int = 1,
     ):
-        """shard_rows: the rows of each shard. batch_rows: most rows that one `add` receives. sharing: the number of
-        writers that share the bytes of the buffers."""
+        """Prepare to write. shard_rows: the rows of each shard. batch_rows: most rows that one `add` receives. sharing:
+        the number of writers that share the bytes of the buffers."""
         self.out, self.config = out, config
         self.position = 0
         self._sums = {hook: torch.zeros(d + 2, dtype=torch.float64) for hook, d in config.widths.items()}
@@ -258,7 +258,7 @@ class StoreWriter:
             self._take(note["state"], {hook: file.get_tensor(f"sums.{hook}") for hook in self._sums})
 
     def _take(self, state: Mapping[str, Any], sums: dict[str, Tensor]) -> None:
-        """Go on behind the rows that this is the state of."""
+        """Go on after the rows to which this state belongs."""
         self.position, self._n_outliers, self.limits = state["position"], state["n_outliers"], state["limits"]
         self.outliers = state.get("outliers")
         self._sums = sums

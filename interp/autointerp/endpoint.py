@@ -173,7 +173,7 @@ class Endpoint:
             message = str(error.__cause__ or error)
         except ValueError as error:
             may_pass = True
-            message = f"the reply is no chat completion: {error}"
+            message = f"the reply is not a chat completion: {error}"
         else:
             self._answers.put(self._digest(body), body, answer)
             return answer
@@ -230,12 +230,12 @@ class _Answers:
                 "(digest text primary key, request text, text text, asked integer, answered integer)"
             )
         except sqlite3.DatabaseError as error:
-            raise ValueError(f"{self._file} is no file of answers ({error}): name another with --cache") from None
+            raise ValueError(f"{self._file} is not a file of answers ({error}): name another with --cache") from None
         return rows
 
 
 def _read(reply: Any) -> Answer:
-    """Return the answer in a reply. Raises ValueError for a reply that is no chat completion."""
+    """Return the answer in a reply. Raises ValueError for a reply that is not a chat completion."""
     try:
         text = reply.choices[0].message.content or ""
     except (AttributeError, LookupError, TypeError):

@@ -59,7 +59,7 @@ class JudgeConfig:
 
 class Judged(NamedTuple):
     table: pd.DataFrame
-    """One row a latent, source of its explanation and task: explanation, n_firing, n_silent (windows with a readable
+    """One row per latent, source of its explanation and task: explanation, n_firing, n_silent (windows with a readable
     answer), hits, false_alarms, n_unreadable, balanced_accuracy, ci_low, ci_high, f1, f1_low, f1_high."""
     windows: pd.DataFrame
     """One row a window judged: latent, source, task, row, interval (−1: silent), fires, judged (None: not readable)."""

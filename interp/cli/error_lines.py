@@ -11,7 +11,7 @@ _LIBRARIES = (
     ("duckdb", "Error"),
     ("sqlite3", "Error"),
 )
-"""Errors of libraries about a file that they read or write, which are no ValueError."""
+"""Errors of libraries about a file that they read or write, which are not ValueErrors."""
 _FULL = (f"os error {errno.ENOSPC}", "No space left on device", "database or disk is full")
 _NO_MEMORY = ("not enough memory", "can't allocate memory", "Allocation failed")
 _LONGEST = 2000

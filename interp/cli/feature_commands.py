@@ -191,7 +191,7 @@ def rank_command(
         with Bar("rank") as bar:
             table = ranked(run, config, bar, own_part)
     elif labels:
-        raise ValueError(f"--labels: {source} is no run folder, and a feature store keeps no masks of labels")
+        raise ValueError(f"--labels: {source} is not a run folder, and a feature store keeps no masks of labels")
     else:
         with Bar("rank") as bar:
             features = open_any(source, "features")

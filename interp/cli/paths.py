@@ -86,7 +86,7 @@ def say_which_hook(run: "Run") -> None:
 
 
 def read_table(flag: str, file: Path, columns: Sequence[str], features: "FeatureStore | None" = None) -> "pd.DataFrame":
-    """Return a table of one row a latent with these columns, as `interp rank` writes it, and of these features."""
+    """Return a table of one row per latent with these columns, as `interp rank` writes it, and of these features."""
     import pandas as pd
     import pyarrow
 
@@ -100,7 +100,7 @@ def read_table(flag: str, file: Path, columns: Sequence[str], features: "Feature
     try:
         table = pd.read_parquet(file) if file.suffix == ".parquet" else pd.read_csv(file, keep_default_na=False)
     except (ValueError, OSError, pyarrow.ArrowException) as error:
-        raise ValueError(f"{flag} {file} is no table that can be read ({one_line(error)}): rank again") from error
+        raise ValueError(f"{flag} {file} is not a table that can be read ({one_line(error)}): rank again") from error
     if missing := sorted({"latent", *columns} - set(table.columns)):
         raise ValueError(f"{flag} {file} has no column {' and no '.join(missing)}")
     numbers = pd.to_numeric(table.latent, errors="coerce").astype(float)

@@ -1,5 +1,5 @@
 """Runs: `demo` and `run` for all stages, `plan` for what they take, `warm-up`; of a finished one `explore`, its page
-with its model behind it, and `publish`, the formats of other tools and the Hugging Face hub."""
+together with its model, and `publish`, the formats of other tools and the Hugging Face hub."""
 
 import inspect
 import sys

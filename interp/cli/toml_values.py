@@ -14,7 +14,7 @@ def toml_value(text: str) -> Any:
         return _parsed(f"{'0' if text.startswith('.') else ''}{text}")
     except tomllib.TOMLDecodeError:
         if text.startswith(("[", "{", '"', "'")):
-            raise ValueError(f'{text} is no TOML value: write it like [1, 2], {{key = 1}} or "text"') from None
+            raise ValueError(f'{text} is not a TOML value: write it like [1, 2], {{key = 1}} or "text"') from None
         return text
 
 

@@ -73,7 +73,7 @@ class CodeRun:
         self.n_rows = self._columns["row_ids"].length
         self.nnz = self._columns["values"].length
         if self._columns["offsets"].length != self.n_rows + 1 or self._columns["latents"].length != self.nnz:
-            raise self.damaged("its columns have unlike lengths")
+            raise self.damaged("its columns have different lengths")
         if self._read("offsets", 0, 1)[0] != 0 or self._read("offsets", self.n_rows, self.n_rows + 1)[0] != self.nnz:
             raise self.damaged(f"its offsets do not run from 0 to {self.nnz}")
         firsts = [self._read("row_ids", row, row + 1)[0] for row in range(0, self.n_rows, _STEP)]

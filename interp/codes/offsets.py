@@ -1,4 +1,4 @@
-"""Offsets of lists that are stored one behind the other: list i is items[offsets[i]:offsets[i + 1]]."""
+"""Offsets of lists that are stored one after the other: list i is items[offsets[i]:offsets[i + 1]]."""
 
 from collections.abc import Sequence
 

@@ -166,7 +166,7 @@ class Metadata(TypedDict, total=False):
 
 @runtime_checkable
 class Dictionary(Protocol):
-    """A dictionary of any maker. `W_dec` has one row a latent: the direction that the latent writes."""
+    """A dictionary of any maker. `W_dec` has one row per latent: the direction that the latent writes."""
 
     @property
     def kind(self) -> str:
@@ -240,7 +240,7 @@ def norm_limit(dictionary: Dictionary) -> float | None:
     """Return the norm above which rows mean nothing to a dictionary (`metadata["norm_limit"]`); None where it has no
     limit.
 
-    Raises ValueError for one that is no number above 0."""
+    Raises ValueError for one that is not a number above 0."""
     limit: Any = dictionary.metadata.get("norm_limit")
     if limit is None:
         return None

@@ -1,7 +1,7 @@
 """Tells which features differ between two corpora, by document, with false discoveries held at 5 %.
 
 In: scans of two texts by one dictionary, or one scan and a mask that divides its documents. Out: `Corpora`, whose table
-has a row a latent. A document is what counts as one draw, for the tokens of a document depend on one another
+has a row per latent. A document is what counts as one draw, for the tokens of a document depend on one another
 (`features.by_document`). With m_ij the largest activation of latent j in document i, and t_j the median of m_ij over
 the documents of both corpora, which is 0 for a latent that fires in at most half of them,
 
@@ -19,8 +19,8 @@ documents' corpora drawn again (`by_chance`).
 Source: the median test (Mood 1950) with Fisher's exact tails, twice the smaller; intervals, Newcombe 1998 (method 10);
 Benjamini & Hochberg 1995. Cost: one pass over the codes of both, and more where a block of latents does not fit.
 Memory: BLOCK entries of documents and latents, and a number a latent.
-Failing: a longer document fires more latents, whatever it says: where the corpora's documents have unlike lengths (a
-warning), `n_first` compares their beginnings. Pieces of one work are no independent documents: then the work is the
+Failing: a longer document fires more latents, whatever it says: where the corpora's documents have different lengths (a
+warning), `n_first` compares their beginnings. Pieces of one work are not independent documents: then the work is the
 document. Latents that mean the same are found together; so a theme counts as often as the dictionary splits it. The
 intervals are each of its own latent, and the largest of many differences are larger than they will be in new documents.
 Corpora of two sources differ in whatever sets the sources apart; not all of it is what one wanted to know.
@@ -74,7 +74,7 @@ class ScannedDocuments(NamedTuple):
 @dataclass(frozen=True)
 class Corpora:
     table: pd.DataFrame
-    """A row a latent, those that differ first, the largest difference first: latent, differs, difference, low, high,
+    """A row per latent, those that differ first, the largest difference first: latent, differs, difference, low, high,
     share_a, share_b, threshold (t_j), mean_a, mean_b (of m_ij), p, q (NaN where it was not tested), words, rule and f1
     (of the ranking), in_a, in_b (for one that differs, the text around its strongest firings in either corpus, each of
     another document)."""

@@ -1,4 +1,5 @@
-"""Does another model, or another seed, have the same features? By what fires on the same text, and by directions.
+"""Does another model, or another seed, have the same features? Judged by what fires on the same text, and by
+directions.
 
 In: two scans, or codes, of the same tokens, by any models, hooks and widths, and of neurons too. Out, for each latent i
 that fires on at least `min_fired` rows,
@@ -15,7 +16,7 @@ and the same on random directions in place of Ŵ', which are as anisotropic as t
 gives. Estimates have a 95 % interval of a bootstrap over latents or pairs.
 
 Source: max activation correlation, Towards Monosemanticity (Bricken et al. 2023), "Universality"; the shift, Harris
-2020 (arXiv 2012.06862); PW-MCC, Song et al. 2025 (arXiv 2505.20254); the share above .7, Paulo & Belrose 2025 (arXiv
+2020 (arXiv 2012.06862); PW-MCC, Song et al. 2025 (arXiv 2505.20254); the share above 0.7, Paulo & Belrose 2025 (arXiv
 2501.16615), who ask it of encoders too. Cost: L0 L0' a row, twice (`features.twins`); of the matching O(n³) at worst,
 and 12 bytes for each two latents.
 Failing: the largest of many correlations is above 0 by chance, and the more so the more latents the other has: the
@@ -51,7 +52,7 @@ MIN_FIRED = 10
 @dataclass(frozen=True)
 class Universality:
     table: pd.DataFrame
-    """A row a latent that fires enough: latent, fired (rows), other, correlation, null."""
+    """A row per latent that fires enough: latent, fired (rows), other, correlation, null."""
     median: Estimate
     """The median of `correlation`."""
     null: Estimate
@@ -70,8 +71,8 @@ class Universality:
 @dataclass(frozen=True)
 class Stability:
     table: pd.DataFrame
-    """A row a pair: latent, other, cosine (absolute), chance (the latent's match among random directions; NaN where the
-    other dictionary is narrower and it has none)."""
+    """A row per pair: latent, other, cosine (absolute), chance (the latent's match among random directions; NaN where
+    the other dictionary is narrower and it has none)."""
     mcc: Estimate
     chance: float
     """The PW-MCC of random directions."""
@@ -103,7 +104,8 @@ def universality(
     """Find, for each of our latents, the most correlated of theirs. The seed draws the shift, between a quarter and
     three quarters of the text.
 
-    Raises ValueError for scans of unlike tokens, codes of unlike numbers of rows, and where no latent fires enough.
+    Raises ValueError for scans of different tokens, codes of different numbers of rows, and where no latent fires
+    enough.
     """
     our_codes, their_codes = codes_of_same_text(ours, theirs)
     shifted = ShiftedCodes.drawn(their_codes, seed)
@@ -122,9 +124,9 @@ def universality(
 def stability(
     ours: Float[Tensor, "n d"], theirs: Float[Tensor, "m d"], *, threshold: float = 0.7, seed: int = 0
 ) -> Stability:
-    """Match the rows of two decoders one to one; of unlike numbers of rows, all of the fewer.
+    """Match the rows of two decoders one to one. Where one has fewer rows, all of these are matched.
 
-    Raises ValueError for rows of unlike widths, for none, and for a threshold that is not in 0..1.
+    Raises ValueError for rows of different widths, for none, and for a threshold that is not in 0..1.
     """
     if ours.shape[1] != theirs.shape[1]:
         raise ValueError(f"decoders are {ours.shape[1]} and {theirs.shape[1]} wide: they must read the same hook")
@@ -148,7 +150,7 @@ def stability(
 
 @dataclass(frozen=True)
 class ShiftedCodes:
-    """Row i of these is row (i + by) mod n of `codes`."""
+    """Codes whose row i is row (i + by) mod n of `codes`."""
 
     codes: CodeSource
     by: int
@@ -185,7 +187,7 @@ class ShiftedCodes:
 def codes_of_same_text(
     ours: FeatureStore | CodeSource, theirs: FeatureStore | CodeSource
 ) -> tuple[CodeSource, CodeSource]:
-    """Return the codes of both. Raises ValueError for scans of unlike tokens; codes do not say of which tokens they
+    """Return the codes of both. Raises ValueError for scans of different tokens; codes do not say of which tokens they
     are."""
     if isinstance(ours, FeatureStore) and isinstance(theirs, FeatureStore):
         check_same_tokens(ours, theirs)

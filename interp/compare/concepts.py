@@ -1,6 +1,6 @@
-"""Which latent detects each label best, beside the best neuron.
+"""The latent that detects each label best, and the best neuron for comparison.
 
-In: two scans of the same tokens with the same labels. Out: a table, one row a label.
+In: two scans of the same tokens with the same labels. Out: a table, one row per label.
 """
 
 import pandas as pd
@@ -10,9 +10,9 @@ from interp.features.scan_checks import scan_digests
 
 
 def concept_table(features: FeatureStore, neurons: FeatureStore, *, rival: str = "neuron") -> pd.DataFrame:
-    """Tell which latent detects each label best, beside the best neuron, both chosen as in `label_f1`: one row a label
-    with `label`, `n_label` (tokens), `feature`, `f1_feature`, `neuron`, `f1_neuron`, best first, and `rival`, the word
-    for what `neurons` is a scan of. Raises ValueError for scans of unlike tokens or labels."""
+    """Tell which latent detects each label best, beside the best neuron, both chosen as in `label_f1`: one row per
+    label with `label`, `n_label` (tokens), `feature`, `f1_feature`, `neuron`, `f1_neuron`, best first, and `rival`, the
+    word for what `neurons` is a scan of. Raises ValueError for scans of different tokens or labels."""
     for what in ("tokens", "labels"):
         if len({digests[what] for digests in map(scan_digests, (features, neurons)) if what in digests}) > 1:
             raise ValueError(

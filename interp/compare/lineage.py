@@ -67,7 +67,7 @@ def splitting(
     progress: Progress = no_progress,
 ) -> Splitting:
     """Find which latents of the narrow dictionary split, and into which of the wide one's. Raises ValueError where the
-    narrow one has more latents than the wide one, for scans of unlike tokens, and for a threshold that is not in
+    narrow one has more latents than the wide one, for scans of different tokens, and for a threshold that is not in
     0..1."""
     if not 0 < min_cosine <= 1:
         raise ValueError(f"min_cosine={min_cosine} must be above 0 and at most 1")

@@ -1,4 +1,4 @@
-"""Verdicts beside their nulls: the same verdict on dictionaries that found nothing, or found the same from elsewhere.
+"""Verdicts compared with nulls: the same test on dictionaries that found nothing, or found the same from elsewhere.
 
 In: a run's features and neurons, its activation store, its model and the config of its dictionary. Out: `Nulls`, tables
 of verdicts and of their shares for eight dictionaries:
@@ -58,7 +58,7 @@ _SHIFTS = 1
 
 @dataclass(frozen=True, kw_only=True)
 class NullsConfig:
-    """The budget of the nulls; the verdict that they stand beside does not depend on it."""
+    """The budget of the nulls; the verdict of the dictionary itself does not depend on it."""
 
     tokens: int = 300_000
     """On which all dictionaries are judged: the first of those harvested."""
@@ -78,11 +78,12 @@ class Nulls(NamedTuple):
     """The tables that `compare_with_nulls` wrote."""
 
     shares: pd.DataFrame
-    """A row a dictionary and verdict: dictionary, trained_tokens, latents (judged), and what `verdict_shares` says."""
+    """A row per dictionary and verdict: dictionary, trained_tokens, latents (judged), and what `verdict_shares`
+    says."""
     verdicts: pd.DataFrame
-    """A row a dictionary and latent judged: dictionary, and what `rank_codes` says of it."""
+    """A row per dictionary and latent judged: dictionary, and what `rank_codes` says of it."""
     twins: pd.DataFrame
-    """A row a latent of the SAE: latent, twin (the nearest of the twin's), cosine, frozen_cosine (the nearest of the
+    """A row per latent of the SAE: latent, twin (the nearest of the twin's), cosine, frozen_cosine (the nearest of the
     frozen decoder's rows, which are random directions: what chance gives); twin_correlation of its activation with the
     most correlated latent of the twin, and random_correlation with that of the shuffled and the untrained model."""
 
@@ -113,7 +114,7 @@ def compare_with_nulls(
     from elsewhere, and the nulls are TopK dictionaries of its L0, by default of FOREIGN_TOKENS. Other models are
     harvested as the store was, `batch_size` sequences a forward pass.
     Called again after a cut it goes on: trainings from their checkpoints, the rest from the last dictionary encoded.
-    Raises ValueError where they are not of one another, and where `out` holds other nulls, unless `overwrite` lets them
+    Raises ValueError where they do not belong together, and where `out` holds other nulls, unless `overwrite` lets them
     give way.
     """
     settings = settings or NullsConfig()
@@ -170,7 +171,8 @@ def _judged(
 
 
 def harvest_options(store: ActivationStore) -> dict[str, Any]:
-    """Return the options of its harvest by which rows were left out: the same policy, on activations of other norms."""
+    """Return the options of a store's harvest by which rows were left out: the same policy, on activations of other
+    norms."""
     config = store.manifest["config"]
     return {name: config[name] for name in ("exclude", "exclude_positions", "max_norm") if name in config}
 

@@ -3,9 +3,9 @@
 In: two folders, each a run, a feature store or an SAE. Out: `Pair`, of
 
     seeds     decoders of one width that read the same hook of the same model
-    widths    the same, of unlike widths
+    widths    the same, but of different widths
     models    scans of the same tokens, of another hook or another model
-    corpora   scans of unlike tokens by one dictionary
+    corpora   scans of different tokens by one dictionary
 
 Decoders are compared where both read one place, activations where both are scans of the same tokens. Folders from
 elsewhere that do not say which model they read are taken at their word: the same hook name and width.
@@ -70,7 +70,7 @@ class Side:
 
     @property
     def origins(self) -> dict[str, str]:
-        """Digests by which the model is known, by what they are of."""
+        """Digests that identify the model, by the name of what is digested."""
         if not isinstance(self.source, FeatureStore):
             weights = self.source.metadata.get("model_weights")
             return {"weights": weights} if weights else {}

@@ -32,7 +32,7 @@ def picture_of(render: Renderer, row: int) -> str:
         png = bytes(drawn)
         if not png.startswith(_SIGNATURE):
             raise ValueError(
-                f"render({row}) gives bytes that are no PNG file: give an array, a picture of PIL or a PNG file"
+                f"render({row}) gives bytes that are not a PNG file: give an array, a picture of PIL or a PNG file"
             )
     elif hasattr(drawn, "save"):  # of PIL
         buffer = io.BytesIO()

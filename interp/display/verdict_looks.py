@@ -31,7 +31,7 @@ VERDICT_LOOKS = {
     "too_rare": Look("too rare", "it fires in too few places to tell one meaning from two", "#e69f00", "#f0b93a"),
     "no_context": Look(
         "no context to judge",
-        "its rows are no text, so that nothing is known of what its firings share",
+        "its rows are not text, so that nothing is known of what its firings share",
         "#7b6fb0",
         "#a79be0",
     ),

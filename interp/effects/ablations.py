@@ -52,7 +52,7 @@ class Others:
         self.index_of = torch.zeros_like(order).index_copy_(0, self.latents, torch.arange(len(self.latents)))
 
     def instead(self, firings: Firings, n_ctx: int) -> Firings:
-        """Firings at the same rows, along another latent at each position."""
+        """Return firings at the same rows, along another latent at each position."""
         latent = firings.latent.cpu()
         step = firings.row.cpu() % n_ctx
         step = step % max(len(self.latents) - 1, 1) + 1  # so that none comes round to itself
@@ -89,15 +89,16 @@ class Comparison(NamedTuple):
 def sampled_sequences(
     features: FeatureStore, latents: Int[Tensor, " latent"], n: int, seed: int
 ) -> Int[Tensor, "latent sequences"]:
-    """For each latent at most n of the sequences where it fires, −1 after the last. All latents go by one order of the
-    sequences, so that few sequences serve many latents."""
+    """Return for each latent at most n of the sequences where it fires, −1 after the last. All latents use one order of
+    the sequences, so that few sequences serve many latents."""
     n_seq, n_ctx = features.tokens.shape
     rank = torch.randperm(n_seq, generator=torch.Generator().manual_seed(seed))
     column = torch.full((features.d_sae,), -1)
     column[latents] = torch.arange(len(latents))
 
     def first(keys: Int[Tensor, " key"]) -> tuple[Int[Tensor, " kept"], Int[Tensor, " kept"], Int[Tensor, " kept"]]:
-        """The keys of at most n sequences a latent, the first by rank; the latent of each, and its place among them."""
+        """Return the keys of at most n sequences per latent, the first by rank; the latent of each, and its place among
+        them."""
         keys = keys.unique()
         latent = keys // n_seq
         ordinal = torch.arange(len(keys)) - torch.searchsorted(latent, torch.arange(len(latents)))[latent]
@@ -134,7 +135,8 @@ class AblationBatch:
         self.next = self.tokens.roll(-1, 1).flatten()
 
     def firings(self, column: Int[Tensor, " d_sae"], pair_of: Int[Tensor, "latent seq"]) -> Firings:
-        """column: each latent's number among those looked at, or −1; pair_of: −1 where a pair is not sampled."""
+        """Return the firings. column: each latent's number among those looked at, or −1. pair_of: −1 where a pair is
+        not sampled."""
         rows = self.codes.rows.cpu()
         latents = self.codes.latents.cpu().long()
         z = self.codes.values.cpu()
@@ -146,7 +148,7 @@ class AblationBatch:
         return Firings(*(column.to(self.W_dec.device) for column in firings))
 
     def clean(self, rows: Int[Tensor, " asked"]) -> Clean:
-        """The clean model at the rows; at all rows, unless each position stands for itself."""
+        """Return the clean model at the rows; at all rows, unless each position stands for itself."""
         readout = self.downstream.readout
         with torch.enable_grad():
             if self.downstream.by_position:
@@ -168,7 +170,7 @@ class AblationBatch:
     def compare(
         self, clean: Clean, rows: Int[Tensor, " row"], states: Float[Tensor, "row d_state"]
     ) -> Iterator[tuple[slice, Comparison]]:
-        """What has changed at rows whose states are others than those of the clean model, some at a time.
+        """Compare rows whose states differ from those of the clean model with the clean model, some at a time.
 
         With δ the change of the logits, KL(p ‖ p') = c − Σ p δ and CE' − CE = c − δ_next, c = log Σ p exp δ: a pass
         over the vocabulary for c, and none for its other numbers."""
@@ -203,8 +205,8 @@ class AblationBatch:
             yield Ablated(pairs.firings, at_firings, pairs.pairs[pair_at], rows, states[pair_at, pos_at])
 
     def integrated(self, firings: Firings, steps: int) -> Iterator[tuple[Int[Tensor, " part"], Float[Tensor, " part"]]]:
-        """Pairs and −z_j d_j · the gradient of the sequence's loss, averaged over the middles of `steps` equal parts of
-        the way from x to x − z_j d_j (integrated gradients)."""
+        """Yield pairs and −z_j d_j · the gradient of the sequence's loss, averaged over the middles of `steps` equal
+        parts of the way from x to x − z_j d_j (integrated gradients)."""
         if self.downstream.by_position:
             for block in self._firings_at_once(firings):
                 yield block.pair, _along(self.changes(block), steps, partial(self._loss, block.row))
@@ -239,7 +241,7 @@ class AblationBatch:
             yield _PairBlock(part, pairs[part], seq, taken, pair_at, states, change)
 
     def _loss_of_pairs(self, pairs: "_PairBlock", change: Float[Tensor, "pair pos d_out"]) -> Float[Tensor, ""]:
-        """The summed loss of the sequences of some pairs."""
+        """Return the summed loss of the sequences of some pairs."""
         counted = self.counted[pairs.seq]
         following = self.next.view(self.tokens.shape)[pairs.seq]
         logits = self.downstream.readout.logits(pairs.states(change)[counted])
@@ -250,7 +252,7 @@ class AblationBatch:
         return -(log_p.gather(1, self.next[row, None])[:, 0] * self.counted.flatten()[row]).sum()
 
     def later(self, firings: Firings) -> Bool[Tensor, "pair pos"]:
-        """The positions after a pair's first firing, other than its firings, that have a next token."""
+        """Return the positions after a pair's first firing, other than its firings, that have a next token."""
         pos = self.tokens.shape[1]
         pairs, group = firings.pair.unique_consecutive(return_inverse=True)
         fires = torch.zeros(len(pairs), pos, dtype=torch.bool, device=group.device)

@@ -36,8 +36,8 @@ def attention_scores(
     query: int = -1,
     key: int,
 ) -> pd.DataFrame:
-    """Take an attention score apart: a row a pair, with query_node, key_node (rows of `graph.nodes`) and score, in nats
-    before the softmax; the largest first. They sum to the score.
+    """Take an attention score apart: a row per pair, with query_node, key_node (rows of `graph.nodes`) and score, in
+    nats before the softmax; the largest first. They sum to the score.
 
     layer: the number of the attention, in the order in which the model runs them. query, key: positions, from the end
     where negative. Raises ValueError for an attention, a head or a position that the model or prompt does not have, for

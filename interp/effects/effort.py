@@ -21,7 +21,7 @@ from interp.features.feature_store import FeatureStore
 
 FEWEST = 16
 """Sequences of a latent below which its loss says little: on the demo its rank correlation with that of all firings is
-.83 by 16, .60 by 4."""
+0.83 by 16, 0.60 by 4."""
 OPERATIONS_A_SECOND = 1.5e11
 """Multiplications and additions of a model that two cores do in a second."""
 DISTRIBUTION = 256
@@ -33,8 +33,8 @@ _STEPS = 64
 
 
 def latents_at_once(d_state: int, sequences: int) -> int:
-    """How many latents are ablated in one reading of the text, so that their sums fit in memory. d_state: of what the
-    model's last linear map reads."""
+    """Return how many latents are ablated in one reading of the text, so that their sums fit in memory. d_state: the
+    width of what the model's last linear map reads."""
     return max(1, min(2 * NUMBERS_AT_ONCE // d_state, NUMBERS_AT_ONCE // 8 // sequences))
 
 
@@ -52,7 +52,7 @@ class Effort(NamedTuple):
 
 
 def drawn_latents(features: FeatureStore, n: int, seed: int) -> list[int]:
-    """At most n latents, drawn by chance among those that fire, in order."""
+    """Draw at most n latents by chance among those that fire; return them in order."""
     return sorted(_drawn(features, torch.arange(features.d_sae), seed)[:n].tolist())
 
 
@@ -71,7 +71,7 @@ def effort(
     n_sequences, n_active = (torch.tensor(of_order[name].to_numpy(float)) for name in ("n_sequences", "n_active"))
 
     def estimate(n_latents: int, n: int) -> float:
-        """The minutes that the first latents take, in at most n sequences each."""
+        """Estimate the minutes that the first latents take, in at most n sequences each."""
         operations = ablation_operations(
             n_sequences[:n_latents],
             n_active[:n_latents],
@@ -111,9 +111,10 @@ def ablation_operations(
     behind: float,
     d_vocab: int,
 ) -> float:
-    """Multiplications and additions of the ablation of latents that fire in so many sequences, at so many tokens, each
-    in `at_most` sequences of `n_all`. at_once: latents of one reading; by_position: whether only changed positions are
-    run; reading, behind: weights by which a position is multiplied up to the hook, the encoder's too, and behind it."""
+    """Count the multiplications and additions of the ablation of latents that fire in so many sequences, at so many
+    tokens, each in `at_most` sequences of `n_all`. at_once: latents of one reading. by_position: whether only changed
+    positions are run. reading, behind: weights by which a position is multiplied up to the hook (the encoder's too) and
+    after it."""
     distribution = DISTRIBUTION * d_vocab
     pairs = n_sequences.clamp(max=at_most)
     positions = float((pairs * (n_active / n_sequences if by_position else n_ctx)).sum())
@@ -127,8 +128,8 @@ def ablation_operations(
 
 
 def _distinct(n_sequences: Float64[Tensor, " latent"], n: int, n_all: int) -> float:
-    """How many sequences serve latents that fire in so many of all, at most n of each, taken by one random order: a
-    latent that fires in a share f of them takes its own among about the first n / f."""
+    """Estimate how many sequences serve latents that fire in so many of all, at most n of each, taken by one random
+    order: a latent that fires in a share f of them takes its own among about the first n / f."""
     share = n_sequences / n_all
     reach = (n / share).clamp(max=n_all)
     missed = torch.log1p(-share.clamp(max=1 - 1e-9))

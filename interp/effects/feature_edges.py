@@ -51,7 +51,7 @@ def feature_edges(
     ablate: bool = True,
     progress: Progress = no_progress,
 ) -> pd.DataFrame:
-    """Measure which earlier latents make the strongest later ones fire. Returns a row an edge: prompt, position,
+    """Measure which earlier latents make the strongest later ones fire. Returns a row per edge: prompt, position,
     upstream, downstream (latents), activation (of the target), attribution, ablation (NaN without `ablate`), both in
     the unit of the target's activations.
 
@@ -59,7 +59,7 @@ def feature_edges(
     last of each, where none are given.
 
     Raises ValueError as `dictionary_hooks`, for a later dictionary without W_enc, for positions outside, where the
-    later hook does not depend on the earlier one, and for texts of unlike lengths where a model reads both ways.
+    later hook does not depend on the earlier one, and for texts of different lengths where a model reads both ways.
     """
     module = module_of(model)
     tokens, last = _read(model, prompts)
@@ -149,8 +149,8 @@ def _later(
 def _read(
     model: Model, prompts: str | Sequence[str] | Tensor
 ) -> tuple[Int[Tensor, "prompt pos"], Int[Tensor, " prompt"]]:
-    """The prompts as rows, and where each ends: after a shorter text its last token is repeated, which no earlier
-    position sees."""
+    """Return the prompts as rows, and where each ends: after a shorter text its last token is repeated, which no
+    earlier position sees."""
     is_one = isinstance(prompts, str) or (isinstance(prompts, Tensor) and prompts.ndim == 1)
     several: Any = [prompts] if is_one else prompts
     rows = [tokens_of(model, prompt) for prompt in several]

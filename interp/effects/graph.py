@@ -5,7 +5,7 @@ Out: a graph. Its nodes are
          embedding   what enters the first block, a node a position
          latent      z_j d_j of a latent that fires, a node a position
          error       what a dictionary leaves of its hook, a node a position
-         logit       a next token: the likeliest ten, or as many as hold .95 of the probability
+         logit       a next token: the likeliest ten, or as many as hold 0.95 of the probability
          bias        all biases together
          rest        the latents that were not expanded, together
      and its edges say what each node (source) hands to each latent and logit (target), with everything that is not
@@ -18,14 +18,14 @@ Out: a graph. Its nodes are
      probabilities: an edge into it is what the source adds to the token's log probability, to first order.
 
 `interp.effects.attribution` makes it. A node's influence on the logits is p(A + A² + …), with A = |edges|, each row a
-share of 1, and p the logits' probabilities. Nodes that hold .8 of it, and edges that hold .98 of theirs, are drawn.
+share of 1, and p the logits' probabilities. Nodes that hold 0.8 of it, and edges that hold 0.98 of theirs, are drawn.
 
     replacement    influence of embeddings / influence of embeddings, errors and rest
     completeness   share of what targets read that comes from embeddings and latents, targets weighed by influence
 
 Edges hold attention patterns and norms, and so leave out what a node does by moving them, which is much of what it
 does to the next token. A node's `effect` has it: v · ∂ log p / ∂x in the model itself, for the likeliest next token. It
-says how much, and is no sum of paths; edges say by which way, as far as attention does not move.
+says how much, but is not a sum of paths. Edges say along which paths, as far as attention does not move.
 
 Source: Ameisen et al. 2025 (Circuit Tracing), whose scores and cuts these are. Failing: edges do not explain attention
 patterns (`attention_scores` does). Rows of special tokens, of tokens that a dictionary was not taught and above its
@@ -113,8 +113,8 @@ class AttributionGraph(GraphNodes):
 
         Each latent has two profiles, by all paths and with their signs: which share of what it reads begins at each
         position, and its share of what each logit reads. Two latents are as alike as the smaller cosine of their
-        profiles; latents of one rule read alike. Groups are clusters of average linkage at a likeness of .8. A group is
-        named by the rule that most of its latents have, or by the token that they read most and the next token that
+        profiles; latents of one rule read alike. Groups are clusters of average linkage at a likeness of 0.8. A group
+        is named by the rule that most of its latents have, or by the token that they read most and the next token that
         they raise or lower most. Where a file or the user has given `groups`, it is those that are returned.
 
         rules: of some nodes, by their `node_ids`.

@@ -1,4 +1,4 @@
-"""An attribution graph held against the model itself: each of its latents is taken out, with nothing held.
+"""An attribution graph checked against the model itself: each of its latents is ablated, with nothing held fixed.
 
 In:  a graph, and the model and dictionaries that it was made with.
 Out: for each pair of a latent (source) and a later latent or logit (target) of the graph
@@ -60,7 +60,7 @@ def measured_effects(
     n_latents: int = 200,
     progress: Progress = no_progress,
 ) -> pd.DataFrame:
-    """Measure what targets read less without each source: a row a pair, with source, target (nodes of the graph),
+    """Measure what targets read less without each source: a row per pair, with source, target (nodes of the graph),
     attributed, measured, both in the unit of what the target reads.
 
     Sources are the `n_latents` latents of the largest effect on the likeliest next token, targets these and the logits.
@@ -90,7 +90,7 @@ def measured_effects(
 
 
 def agreement(graph: AttributionGraph, effects: pd.DataFrame) -> Agreement:
-    """Compare what a graph says with its measured effects."""
+    """Compare the attributions of a graph with its measured effects."""
     nodes = effects[effects["target"] == graph.likeliest]
     row_of = {int(node): row for row, node in enumerate(graph.targets)}
     to_likeliest = graph.total_effects()[row_of[graph.likeliest]]
@@ -157,10 +157,10 @@ def changed_next_tokens(
 ) -> Float[Tensor, " d_vocab"]:
     """Return the probabilities of what the model itself says next, with some latents of the graph times a number.
 
-    times: by the nodes of the graph; 0 turns one off. Raises ValueError for a node that is no latent.
+    times: by the nodes of the graph; 0 turns one off. Raises ValueError for a node that is not a latent.
     """
     if wrong := [node for node in times if graph.nodes["kind"].get(node) != "latent"]:
-        raise ValueError(f"node {wrong[0]} is no latent of the graph")
+        raise ValueError(f"node {wrong[0]} is not a latent of the graph")
     passes = passes_of(graph, model, dictionaries)
     change = passes.zeros(1)
     change[0, passes.columns(graph.nodes.loc[list(times)])] = torch.tensor(list(times.values())).to(change) - 1

@@ -136,7 +136,7 @@ def _cumulative(influence: Float[np.ndarray, " node"]) -> Float[np.ndarray, " no
 
 
 def _without_nan(value: Any) -> Any:
-    """JSON has no NaN: null stands for it."""
+    """Replace NaN by null, as JSON does not have NaN."""
     if isinstance(value, list):
         return [_without_nan(each) for each in value]
     return None if isinstance(value, float) and math.isnan(value) else value
@@ -223,7 +223,7 @@ def _number(value: Any) -> float:
     if value is None:
         return math.nan
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{value!r} is no finite number")
+        raise ValueError(f"{value!r} is not a finite number")
     return float(value)
 
 
@@ -233,5 +233,5 @@ def _numbers(values: Any) -> list[float]:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{value!r} is no text")
+        raise ValueError(f"{value!r} is not text")
     return value

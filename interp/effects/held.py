@@ -108,7 +108,7 @@ class _Mode(TorchFunctionMode):
 
 @contextmanager
 def without_weight_gradients(module: nn.Module) -> Iterator[None]:
-    """Ask for gradients of what hooks hand in alone: a product with a weight is no product of two activations."""
+    """Ask for gradients of what hooks hand in alone: a product with a weight is not a product of two activations."""
     asked = [parameter for parameter in module.parameters() if parameter.requires_grad]
     with evaluating(module):
         for parameter in asked:

@@ -107,7 +107,7 @@ def _fitting(delta: Tensor | None, rows: Tensor) -> Tensor:
 
 
 def columns(codes: Any, latents: Tensor) -> Float[Tensor, "row chosen"]:
-    """The columns of the dense codes that belong to some latents."""
+    """Return the columns of the dense codes that belong to some latents."""
     column = torch.full((codes.d_sae,), -1, device=latents.device)
     column[latents] = torch.arange(len(latents), device=latents.device)
     at = column[codes.latents.long()]

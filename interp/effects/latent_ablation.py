@@ -21,13 +21,13 @@ latent ablated at all its firings (x − z_j d_j, the rest of x kept):
 
 `_low` and `_high` are a 95 % interval: Student's t of the jackknife over sequences, of √kl for kl. Tails are heavy, and
 few sequences cover less: on the demo 89 % by 4, 93 % by 16, 95 % by 64; kl 84 %, 91 %, 95 %. Over latents, loss_change
-has a rank correlation with that of all sequences of .64 by 4, .86 by 16, .96 by 64, .99 by 256; beyond_null .52, .75,
-.91, .97. Tokens that the scan left out (BOS, rows above the norm limit) neither change nor count.
+has a rank correlation with that of all sequences of 0.64 by 4, 0.86 by 16, 0.96 by 64, 0.99 by 256; beyond_null 0.52,
+0.75, 0.91, 0.97. Tokens that the scan left out (BOS, rows above the norm limit) neither change nor count.
 
 Failing: of two latents that say the same each does little. Half precision adds noise at each position that is read on:
 between bfloat16 and float32 SmolLM2's loss_change agrees by 0.97, its total_change by 0.42. A gradient and an ablation
-of the same few sequences share their noise: on the demo they agree over latents by .60 with 4 sequences a latent, .32
-with 64, .13 with all.
+of the same few sequences share their noise: on the demo they agree over latents by 0.60 with 4 sequences a latent, 0.32
+with 64, 0.13 with all.
 """
 
 import logging
@@ -106,8 +106,8 @@ def feature_effects(
     part: tuple[int, int] = (0, 1),
     progress: Progress = no_progress,
 ) -> pd.DataFrame:
-    """One row a latent, with the columns above and latent, n_sequences, n_firings, mean_activation; NaN for a latent
-    that does not fire.
+    """Measure what each latent does. Returns one row per latent, with the columns above and latent, n_sequences,
+    n_firings, mean_activation; NaN for a latent that does not fire.
 
     latents: None for all. sequences: at most this many a latent, drawn from all where it fires; each costs a pass from
     the hook on. minutes: where all would take longer, on two processor cores, fewer sequences are taken, and then fewer
@@ -175,9 +175,9 @@ def feature_effects(
 
 
 def join_effects(parts: Sequence[pd.DataFrame], names: Sequence[str] | None = None) -> pd.DataFrame:
-    """The table of which these are all parts, as `feature_effects` makes it of one piece. names: what errors call them.
+    """Join all parts of a table into the one that `feature_effects` makes in one piece. names: what errors call them.
 
-    Raises ValueError for parts of unlike work, for one that is there twice, and for one that is missing.
+    Raises ValueError for parts of different work, for one that is there twice, and for one that is missing.
     """
     check_part_tables(parts, names)
     table = _interleaved(sorted(parts, key=lambda part: part.attrs["part"][0]))
@@ -194,7 +194,7 @@ def _interleaved(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _agreement(table: pd.DataFrame) -> dict[str, float]:
-    """Spearman, over the latents, of what a gradient says and what ablation does."""
+    """Return Spearman's correlation, over the latents, of gradients and ablations."""
     return {
         f"{name}_agreement": float(table[f"{name}_effect"].corr(table["total_change"], method="spearman"))
         for name in ("gradient", "integrated")
@@ -208,7 +208,8 @@ def _chosen(features: FeatureStore, latents: Sequence[int] | None) -> Int[Tensor
 
 
 class _Ablations:
-    """steps: of integrated gradients; 0: none. The seed draws the order of the other latents."""
+    """The ablations of some latents. steps: of integrated gradients; 0: none. The seed draws the order of other
+    latents."""
 
     def __init__(
         self,
@@ -234,7 +235,7 @@ class _Ablations:
         self.others = Others(features, dictionary, seed)
 
     def table(self, latents: Int[Tensor, " latent"], sampled: Int[Tensor, "latent sequences"]) -> pd.DataFrame:
-        """The table of some latents, each on its own sequences."""
+        """Return the table of some latents, each on its own sequences."""
         device = to_model(self.downstream.module, latents).device
         sums = {name: torch.zeros(sampled.numel(), dtype=torch.float64, device=device) for name in _SUMS}
         likelier = torch.zeros(len(latents), self.downstream.readout.d_state, device=device)
@@ -260,7 +261,7 @@ class _Ablations:
     def _moved(
         self, states: Float[Tensor, "latent d_state"], normaliser: Float[Tensor, " latent"], n: Float[Tensor, " latent"]
     ) -> dict[str, Tensor]:
-        """The tokens whose log-probability the latents raise and lower most, from sums over their n firings."""
+        """Return the tokens whose log-probability the latents raise and lower most, from sums over their n firings."""
         columns: dict[str, list[Tensor]] = {}
         for part in slices(len(n), max(1, NUMBERS_AT_ONCE // 4 // self.downstream.d_vocab)):
             moved = self.downstream.readout.differences(states[part]).cpu()[:, self.occurring]
@@ -306,7 +307,7 @@ class _Ablations:
 
 
 def _table(latents: np.ndarray, sums: dict[str, Sums], gradients: Sequence[str]) -> pd.DataFrame:
-    """sums: [latent, sequence] each; gradients: those of them that were taken."""
+    """Make the table. sums: [latent, sequence] each. gradients: those of them that were taken."""
     fires = sums["firings"] > 0
     sums["total"] = sums["loss"] + sums["later_loss"]
     sums["beyond_null"] = sums["loss"] - sums["null_loss"]
@@ -326,7 +327,7 @@ def _table(latents: np.ndarray, sums: dict[str, Sums], gradients: Sequence[str])
 def ratio_interval(
     above: Sums, below: Sums, counts: Bool[np.ndarray, "latent sequence"], squared: bool
 ) -> tuple[Float64[np.ndarray, " latent"], Float64[np.ndarray, " latent"]]:
-    """The interval of each latent's ratio of sums over the sequences that count.
+    """Return the interval of each latent's ratio of sums over the sequences that count.
 
     squared: a KL, which is not below 0 and goes as the square of the change, so that its root is nearer to normal.
     """
@@ -346,7 +347,7 @@ def ratio_interval(
 
 
 def _agreements(sums: dict[str, np.ndarray], gradient: str, n: np.ndarray) -> np.ndarray:
-    """Spearman over each latent's sequences of what a gradient says and what ablation does."""
+    """Return Spearman's correlation of gradients and ablations over each latent's sequences."""
     attributed, ablated = (np.where(sums["firings"] > 0, sums[name], np.nan) for name in (gradient, "total"))
     ranks = [pd.DataFrame(effects).rank(axis=1) for effects in (attributed, ablated)]
     correlation = ranks[0].corrwith(ranks[1], axis=1).to_numpy()

@@ -168,7 +168,7 @@ class PromptPasses:
         return read
 
     def columns(self, nodes: pd.DataFrame) -> Int[np.ndarray, " node"]:
-        """Number each node as it stands among the sources; −1 of what is no source of this prompt."""
+        """Number each node by its place among the sources; −1 for a node that is not a source of this prompt."""
         return pd.MultiIndex.from_frame(self.sources[_PLACE]).get_indexer(pd.MultiIndex.from_frame(nodes[_PLACE]))
 
     def _directions(self, n: int, latent: Int[Tensor, " target"]) -> Float[Tensor, "target d"]:
@@ -227,8 +227,8 @@ def _skipped(dictionary: Any, skips: Float[Tensor, "pos 1"], x: Float[Tensor, "*
 
 
 class Slopes:
-    """The gradients of what targets read, by how much there is of each source: in the held model they are the edges of
-    a graph, in the model itself what a target owes to a source to first order."""
+    """The gradients of what targets read with respect to the amount of each source. In the held model they are the
+    edges of a graph; in the model itself, what a source adds to a target to first order."""
 
     def __init__(self, passes: PromptPasses, batch_size: int, *, held: bool):
         self.passes, self.change = passes, passes.zeros(batch_size).requires_grad_(True)

@@ -1,12 +1,13 @@
 """Hold latents at multiples of their maximum while the model writes, and see what that brings and what it costs.
 
     steer(model, hook, sae, features, {476: 4}, "Once upon a time", 50)      tokens of the steered model
-    dose_response(model, hook, sae, features, 476)                           one row a multiple
+    dose_response(model, hook, sae, features, 476)                           one row per multiple
     useful_range(doses, most_loss=4.0)                                       the multiples that bring it at that cost
 
-A multiple is of the latent's largest activation in the scan. Special tokens, those that the dictionary was not taught
-and rows above its norm limit are not steered. A Hugging Face model keeps the keys and values of the tokens before, and
-reads each token once while the text fits in its context; any other model reads the whole text again for each token.
+Multiples are those of the latent's largest activation in the scan. Special tokens, those that the dictionary was not
+taught and rows above its norm limit are not steered. A Hugging Face model keeps the keys and values of the tokens
+before, and reads each token once while the text fits in its context; any other model reads the whole text again for
+each token.
 """
 
 import inspect
@@ -53,8 +54,8 @@ def steer(
     temperature: float = 1.0,
     seed: int = 0,
 ) -> Int[Tensor, "batch pos_plus_n"]:
-    """The prompt and `n_tokens` more, drawn from softmax(logits / temperature); at temperature 0 the likeliest. A text
-    is read after the token that opens a sequence, as in a corpus (`features.text_features.tokens_of`).
+    """Return the prompt and `n_tokens` more, drawn from softmax(logits / temperature); at temperature 0 the likeliest.
+    A text is read after the token that opens a sequence, as in a corpus (`features.text_features.tokens_of`).
 
     Raises ValueError for a latent that never fires, for a text where the model has no tokenizer, for the scan of
     another dictionary, for tokens that the model does not have, and for a model that predicts no next tokens.
@@ -87,9 +88,9 @@ def dose_response(
     concept: Sequence[int] = (),
     seed: int = 0,
 ) -> pd.DataFrame:
-    """The cost of each multiple on the scan's text, and what it brings in the text that the model then writes.
+    """Measure the cost of each multiple on the scan's text, and its effect in the text that the model then writes.
 
-    The first row, of multiple NaN, is the model as it is.
+    The first row, with the multiple NaN, is the unchanged model.
 
     loss        mean next-token loss on sampled sequences, nats
     kl          mean KL(as it is ‖ steered) on the same, nats
@@ -131,8 +132,8 @@ def _costs(log_p: Tensor, clean: Tensor, targets: Tensor, concept: Sequence[int]
 
 
 def useful_range(doses: pd.DataFrame, most_loss: float) -> tuple[float, float] | None:
-    """The lowest and the highest of the longest run of multiples over which `concept` rises from each to the next,
-    above that of the model as it is, while the loss is at most `most_loss` nats; None where fewer than two do.
+    """Return the lowest and the highest of the longest run of multiples over which `concept` rises from each to the
+    next, above that of the unchanged model, while the loss is at most `most_loss` nats; None where fewer than two do.
 
     doses: of `dose_response`, with a concept."""
     free = doses[doses["multiple"].isna()]
@@ -149,7 +150,7 @@ def useful_range(doses: pd.DataFrame, most_loss: float) -> tuple[float, float] |
 
 
 class Steered:
-    """A model with latents held; as it is where none is."""
+    """A model with latents held, or the unchanged model where none is."""
 
     def __init__(self, model: Model, hook: str, dictionary: Dictionary, actions: Mapping[int, Action]):
         self.model, self.hook, self.dictionary, self.actions = model, hook, dictionary, actions
@@ -178,8 +179,8 @@ class Steered:
         return tokens
 
     def _next(self, tokens: Int[Tensor, "seq pos"], kept: Any) -> tuple[Float[Tensor, "seq d_vocab"], Any]:
-        """The logits after the last token, and what the model keeps of all tokens (None: nothing); `kept`: of all but
-        the last."""
+        """Return the logits after the last token, and what the model keeps of all tokens (None: nothing). `kept`: what
+        it kept of all but the last."""
         reader = getattr(self.module, "reads_on", self.module)
         takes = inspect.signature(reader.forward).parameters
         name = next((name for name in CACHES if name in takes and "use_cache" in takes), None)
@@ -207,9 +208,9 @@ def pins(features: FeatureStore, multiples: Mapping[int, float]) -> dict[int, Ac
 def activations(
     model: Model, hooks: DictionaryHooks, dictionary: Dictionary, latent: int, tokens: Int[Tensor, "seq pos"]
 ) -> Float[Tensor, "seq pos"]:
-    """Activations of a latent, as the model reads tokens undisturbed; 0 above the norm limit.
+    """Return the activations of a latent, as the unchanged model reads tokens; 0 above the norm limit.
 
-    Longer texts are read from behind.
+    Longer texts are cut to their last tokens.
     """
     module = module_of(model)
     tokens = to_model(module, tokens[:, -(size_of(module, "n_ctx") or tokens.shape[1]) :])

@@ -1,4 +1,4 @@
-"""Dictionaries that nobody trained, to hold the trained ones against, and a model whose weights compute nothing.
+"""Untrained dictionaries to compare the trained ones with, and a model whose weights compute nothing.
 
 All three dictionaries encode with a fixed matrix and keep the k largest of what is positive, so that L0 can be matched:
 

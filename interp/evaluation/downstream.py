@@ -211,7 +211,7 @@ def in_rows(tokens: Tensor, stream: Tensor | None, change: Tensor) -> tuple[Tens
 
 @contextmanager
 def _replaced(modules: Sequence[nn.Module], forward: Callable[..., Any]) -> Iterator[None]:
-    """Within the block, modules call `forward` in place of their own."""
+    """Let modules call `forward` in place of their own within the block."""
     before = [vars(module).get("forward") for module in modules]
     try:
         for module in modules:  # not by setattr, which TransformerLens's bridges hand to the module that they wrap

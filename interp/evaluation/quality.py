@@ -1,4 +1,4 @@
-"""How much of an activation, and of what the model does with it, a dictionary keeps.
+"""How much a dictionary keeps of an activation, and of what the model does with it.
 
 On the tokens, with y the activation at the hook that the dictionary writes (a transcoder's target; of other
 dictionaries the hook that they read), m its mean, and y_hat the dictionary's reconstruction:
@@ -18,8 +18,8 @@ The standard error of the share recovered takes sequences as drawn at random (li
 what the tokens that are spliced leave open, not what another training run would give.
 
 Positions of excluded tokens, and those above the dictionary's norm limit, count in neither L0 nor FVU. Ablations and
-baselines are run on a part of many tokens (`evaluation.splice`); L0, FVU and the shares of latents are of all tokens in
-any case.
+baselines are run on a part of many tokens (`evaluation.splice`); L0, FVU and the shares of latents always cover
+all tokens.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -69,7 +69,7 @@ class Quality:
     n_tokens: int
     """Tokens that were encoded."""
     n_spliced: int
-    """Those of them at which the reconstruction was in place: what it adds to the cross-entropy is of their sequences.
+    """Those of them at which the reconstruction was in place: its cross-entropy is measured on their sequences.
     0 of a model that predicts no next tokens."""
     outlier_share: float
     """Share of the tokens that are not excluded whose norm is above the limit."""
@@ -116,7 +116,7 @@ def quality_table(
     unigram_loss: float | None = None,
     progress: Progress = no_progress,
 ) -> pd.DataFrame:
-    """Return one row a dictionary: column `dictionary`, then the fields of `Quality`, all on the same tokens.
+    """Return one row per dictionary: column `dictionary`, then the fields of `Quality`, all on the same tokens.
 
     baselines: names of dictionaries whose cross-entropy need not be known so well, since each costs as much as the
     others: they are spliced into a part of the sequences, of about 5,000 tokens (`n_spliced`), and `ce_recovered_se`

@@ -48,12 +48,12 @@ between tokens, and so is known to 0.05 of 5 to 10 nats: of what a dictionary lo
 
 @dataclass
 class Losses:
-    """What a pass with several things spliced in one after the other found."""
+    """The results of a pass with several things spliced in one after the other."""
 
     ce: dict[str, float]
     """Nats a token of each; NaN where the model predicts no next tokens."""
     n_spliced: dict[str, int]
-    """The rows that each replaced in the passes that its cross-entropy is of."""
+    """The rows that each dictionary replaced in the passes on which its cross-entropy was measured."""
     squared_error: dict[str, float]
     """Σ ‖y − ŷ‖² of each, over the rows that it replaced."""
     recovered_se: dict[str, float]
@@ -107,7 +107,7 @@ class Splice:
         if unknown := sorted(set(baselines) - set(dictionaries)):
             raise ValueError(f"baselines {', '.join(unknown)} are not among the dictionaries {', '.join(dictionaries)}")
         if tokens.is_floating_point():
-            raise ValueError(f"tokens are floats {tuple(tokens.shape)}: quality is of models that read token ids")
+            raise ValueError(f"tokens are floats {tuple(tokens.shape)}: quality needs models that read token ids")
         self.model = module_of(model)
         self.tokens = tokens.long()
         check_model_takes(self.model, self.tokens)

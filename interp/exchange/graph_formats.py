@@ -68,7 +68,7 @@ def _config(file: Path) -> dict[str, Any]:
             raise ValueError(f"model_kind={config['model_kind']!r}, and only 'transcoder_set' can be read")
         for side in ("input", "output"):
             if not isinstance(config[f"feature_{side}_hook"], str):
-                raise ValueError(f"feature_{side}_hook is no name")
+                raise ValueError(f"feature_{side}_hook is not a name")
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{file} describes no transcoders ({type(error).__name__}: {error})") from None
     return config

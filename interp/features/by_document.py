@@ -1,4 +1,4 @@
-"""Pool what fires over documents: matrices with one row a document, for statistics of texts and for probes.
+"""Pool what fires over documents: matrices with one row per document, for statistics of texts and for probes.
 
 In: codes of rows in token order, and the document that each position is in. Out, for document i and latent j,
 
@@ -48,7 +48,7 @@ class DocumentMatrix:
     latents: scipy.sparse.csr_matrix
     """Float32 [document, d_sae]."""
     tokens: scipy.sparse.csr_matrix | None
-    """Int32 [document, d_vocab]: how often each token stands in the document. None where the rows are no text."""
+    """Int32 [document, d_vocab]: how often each token stands in the document. None where the rows are not text."""
     activations: Float32[np.ndarray, "document d_in"] | None
     """The activations that the dictionary reads, pooled as the latents are; None unless a store was given."""
     labels: pd.DataFrame
@@ -84,7 +84,7 @@ class Documents:
                 f"must be integers {tuple(shape)}, one id for each token scanned"
             )
         known, of_row = np.unique(ids.numpy(force=True).reshape(-1), return_inverse=True)
-        n_below_0 = int(np.searchsorted(known, 0))  # those below 0 are no documents
+        n_below_0 = int(np.searchsorted(known, 0))  # those below 0 are not documents
         if n_below_0 == len(known):
             raise ValueError("documents has no id from 0 on: no position is in a document")
         of_row = np.maximum(of_row.astype(np.int32).reshape(-1) - np.int32(n_below_0), np.int32(-1))
@@ -133,7 +133,7 @@ def document_matrix(
     hook: str,
     progress: Progress = no_progress,
 ) -> DocumentMatrix:
-    """Make the matrices of `FeatureStore.matrix`. n_vocab: None where the tokens are no text."""
+    """Make the matrices of `FeatureStore.matrix`. n_vocab: None where the tokens are not text."""
     shares = {name: documents.share(np.asarray(labels[name], dtype=bool).reshape(-1)) for name in labels}
     return DocumentMatrix(
         documents.ids,

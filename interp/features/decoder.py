@@ -10,7 +10,7 @@ The direct path from a hook to the logits, of any model that shows its unembeddi
     direction = w (d − c mean(d)) · mean over tokens of 1 / s        effect = direction W_U, minus its mean over tokens
 
 That is the mean gradient of the norm's output along d, s held fixed. It leaves out what later layers do, and what comes
-behind the unembedding (a soft cap, a bias).
+after the unembedding (a soft cap, a bias).
 
 Only tokens that occur in the text are listed: a model was hardly taught those that never do, so they have the largest
 effects of all, and no example could show them. The mean is over the whole vocabulary, so that an effect is the same
@@ -112,7 +112,7 @@ def logit_path(
         inputs = capture(model, to_model(model, tokens), {"norm": Hook(norm, "input")})["norm"]
         linear = _as_linear(norm, inputs.float().flatten(0, -2))
         if linear is None:
-            return LogitPath(f"no logit effects: {type(norm).__name__} is no LayerNorm and no RMS norm")
+            return LogitPath(f"no logit effects: {type(norm).__name__} is neither a LayerNorm nor an RMS norm")
         directions = _shaped(directions, linear.weight, linear.centres) * linear.inverse_scale
         through = f"through the final norm's mean scale {1 / linear.inverse_scale:.4g}"
     blocks = _blocks_after(model, hook_name)
@@ -224,7 +224,7 @@ class _Linear(NamedTuple):
 
 
 def _as_linear(norm: nn.Module, x: Float[Tensor, "row d_model"]) -> _Linear | None:
-    """Return a norm as a linear map; None for a module that is no such norm. x: what the norm reads in a text."""
+    """Return a norm as a linear map; None for a module that is not such a norm. x: what the norm reads in a text."""
     probe = torch.ones_like(x[:1])
     probe[:, ::2] = -1
     probe = _FAR * (probe - probe.mean())  # of mean 0 and without a zero, so that s is its root mean square

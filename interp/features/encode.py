@@ -180,7 +180,7 @@ def _firing(codes: SparseCodes, row_ids: Int[Tensor, " row"]) -> SparseCodes:
 
 
 def as_codes(codes: SparseCodes | scipy.sparse.csr_matrix, n_rows: int, W_dec: Tensor | None) -> SparseCodes:
-    """Return codes of one row a token, each latent once a row. Raises ValueError if the shapes do not fit."""
+    """Return codes of one row per token, each latent once a row. Raises ValueError if the shapes do not fit."""
     if not isinstance(codes, SparseCodes):
         codes = scipy.sparse.csr_matrix(codes, copy=True)
         codes.sum_duplicates()

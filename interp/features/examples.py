@@ -8,10 +8,10 @@ leave out a firing whose window is that of one that comes before it, so that eac
 Counts are of all firings. An example shows the rows around the firing inside its own sequence, with this latent's
 activation on each of them.
 
-The window of a position is BEFORE tokens before it, the position, and AFTER behind it: half of what an example shows.
+The window of a position is BEFORE tokens before it, the position, and AFTER after it: half of what an example shows.
 At the edge of its sequence it is moved inwards; where in it the position stands is part of it. Licences, headers, logs
 and documents that come twice repeat windows word for word. A latent fires there again because the text is the same,
-which is no further evidence of what it means, and a rule fitted on one copy is sure to hold on the other. Words and
+which is not further evidence of what it means, and a rule fitted on one copy is sure to hold on the other. Words and
 idioms still count each time: sixteen tokens are hardly ever the same by chance.
 
 A window counts where it stands first, in token order. Repeats in one sequence all count: there the model sees the

@@ -2,7 +2,7 @@
 
 `print` writes it out. In a notebook it shows itself: its verdict and rule where it was ranked, its token statistics,
 and each example's tokens shaded by the latent's activation, stray bytes (⟨d7⟩) joined to the characters that they make.
-Text from the corpus is escaped. Where the rows are no text it shows the pictures that a user's function draws of them.
+Text from the corpus is escaped. Where the rows are not text it shows the pictures that a user's function draws of them.
 """
 
 import math
@@ -40,7 +40,7 @@ class Feature:
     """The latent's row of the ranking, where there is one."""
     has_text: bool = True
     render: Renderer | None = None
-    """Draws a row that is no text (`FeatureStore.render`)."""
+    """Draws a row that is not text (`FeatureStore.render`)."""
 
     def __repr__(self) -> str:
         if not self.facts.n_active:

@@ -68,7 +68,7 @@ class FeatureStore:
         self.d_sae: int = self.meta["d_sae"]
         self.n_ctx: int = self.meta["n_ctx"]
         self.render: Renderer | None = None
-        """Draws a row that is no text, for notebooks and the page: a function of the row id (input · n_ctx + position)
+        """Draws a row that is not text, for notebooks and the page: a function of the row id (input · n_ctx + position)
         that gives an array [height, width] or [height, width, 3 or 4] of bytes or of floats in 0..1, a picture of PIL,
         or the bytes of a PNG file. It is yours, and not kept: set it again on a store that is opened again."""
 
@@ -98,7 +98,7 @@ class FeatureStore:
     ) -> "FeatureStore":
         """Make a store from codes of any producer, sparse or not, rows in token order (row = seq * n_ctx + pos).
 
-        tokens: None for rows that are no text (`has_text`). Without `vocab` tokens are named by their ids, and nothing
+        tokens: None for rows that are not text (`has_text`). Without `vocab` tokens are named by their ids, and nothing
         is known of how they are spelt (`is_spelt`). With `W_dec` and `W_U` the logit effects are those of W_dec W_U,
         each latent's mean taken off.
         Raises ValueError where there is no token or no latent, or the shapes do not fit.
@@ -241,7 +241,7 @@ class FeatureStore:
         )
 
     def is_scan_of(self, store: StoredRows) -> bool:
-        """Whether the rows of a store are those scanned: by their tokens or, where they are no text, by its digest."""
+        """Whether the rows of a store are those scanned: by their tokens or, where they are not text, by its digest."""
         if store.tokens is None:
             scanned = read_json(self.path / SCAN, "scan again")
             return not self.has_text and scanned.get("activations") == store.fingerprint
@@ -295,10 +295,10 @@ def scan_features(
 
     `model` gives the direct logit effects, where a direct path from the hook to the logits is known. `vocab` has one
     string a token id, by default as the model's tokenizer shows it or, where there is none, the id; `labels` one mask
-    a label. Rows that are no text (images, audio, rows of a table) are scanned as well (`has_text`): they have no vocab
-    and no logit effects, and a label may be a mask of the inputs, [seq]. A scan that was cut off goes on after the last
-    shard it encoded; a finished one is opened; `overwrite` makes it again, and replaces another. Rows above the
-    dictionary's norm limit count as left out.
+    a label. Rows that are not text (images, audio, rows of a table) are scanned as well (`has_text`): they have no
+    vocab and no logit effects, and a label may be a mask of the inputs, [seq]. A scan that was cut off goes on after
+    the last shard it encoded; a finished one is opened; `overwrite` makes it again, and replaces another. Rows above
+    the dictionary's norm limit count as left out.
 
     Under `torchrun` all processes call this with the same arguments, and `out` is a folder that all of them see: they
     share out the rows to encode, the text to count and the latents to describe. The tables are those of one process.

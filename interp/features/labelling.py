@@ -68,7 +68,7 @@ class LabelSets:
 
 
 def label_table(labels: LabelSets, columns: Columns, firing: FiringStatistics, rows: ScanRows) -> dict[str, np.ndarray]:
-    """Return the table `labels`: one row a label and latent that fires."""
+    """Return the table `labels`: one row per label and latent that fires."""
     bin_of = _threshold_bins(firing.histogram)
     both, n_fired, mass = _count(
         columns.offsets,

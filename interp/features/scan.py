@@ -56,7 +56,7 @@ class _Meta(TypedDict):
 class Scan:
     """A scan in progress: all of its inputs but the codes, and how far it is.
 
-    tokens: for rows that are no text (images, audio, rows of a table) instead (sequences, positions). Each row is then
+    tokens: for rows that are not text (images, audio, rows of a table) instead (sequences, positions). Each row is then
     a token of its own, named by its number, so that examples are told apart; labels of whole sequences hold at all of
     their positions.
     """
@@ -190,7 +190,7 @@ def check_labelled(labels: Mapping[str, Any] | None, tokens: Int[Tensor, "seq po
 
 
 def masks_of(labels: Mapping[str, Any] | None, shape: Sequence[int], *, is_text: bool = True) -> Mapping[str, Any]:
-    """Return the masks, each of the shape [seq, pos] of what was scanned; where that is no text, [seq] stands for all
+    """Return the masks, each of the shape [seq, pos] of what was scanned; where that is not text, [seq] stands for all
     positions of a sequence. Raises ValueError for a mask of another shape."""
     whole = dict[str, Any]()
     for name, mask in (labels or {}).items():

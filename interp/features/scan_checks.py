@@ -70,9 +70,9 @@ def check_table(
 def check_scanned(features: FeatureStore, dictionary: Dictionary, model: Model, hook: str) -> None:
     """Check that the features are a scan by this dictionary at this hook. Raises ValueError for a dictionary of other
     directions, in whatever precision, for another hook of the model, by whichever of its names, and for a scan of rows
-    that are no text, of which no model says anything."""
+    that are not text, of which no model says anything."""
     if not features.has_text:
-        raise ValueError(f"{features.path} is a scan of rows that are no text: what a model says of them is not known")
+        raise ValueError(f"{features.path} is a scan of rows that are not text: what a model says of them is not known")
     W_dec = dictionary.W_dec.detach().float().cpu()
     scanned_W_dec = features.W_dec
     is_same = dictionary.d_sae == features.d_sae

@@ -36,18 +36,18 @@ class TextFeatures:
     words: list[str]
     """The string of each token; its id, where the model has no tokenizer."""
     codes: SparseCodes
-    """The codes, one row a token."""
+    """The codes, one row per token."""
 
     def firings(self) -> pd.DataFrame:
-        """Return one row a firing, the strongest first: latent, activation, position, token."""
+        """Return one row per firing, the strongest first: latent, activation, position, token."""
         z = self.codes.scipy().tocoo()
         order = np.lexsort((z.col, z.row, -z.data))
         rows = {"latent": z.col[order], "activation": z.data[order], "position": z.row[order]}
         return pd.DataFrame(rows).assign(token=[self.words[position] for position in z.row[order]])
 
     def latents(self) -> pd.DataFrame:
-        """Return one row a latent that fires, the strongest first: latent, activation (its largest), position and token
-        (of that), n_firings."""
+        """Return one row per latent that fires, the strongest first: latent, activation (its largest), position and
+        token (of that), n_firings."""
         firings = self.firings()
         counts = firings.groupby("latent").size()
         best = firings.drop_duplicates("latent", ignore_index=True)

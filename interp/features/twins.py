@@ -86,8 +86,8 @@ def best_correlations(features: FeatureStore, twin: FeatureStore) -> Float64[np.
 
 
 def best_matches(ours: CodeSource, theirs: CodeSource, progress: Progress = no_progress) -> Matches:
-    """Find the best match of each latent over the rows that both encoded. Raises ValueError for codes of unlike numbers
-    of rows."""
+    """Find the best match of each latent over the rows that both encoded. Raises ValueError for codes of different
+    numbers of rows."""
     parts = [_best_of(sums) for sums in joint_sums(ours, theirs, [(1, 1)], progress)]
     return Matches(*map(np.concatenate, zip(*parts, strict=True)))
 
@@ -124,7 +124,7 @@ def matched_rows(
     ours: Float[Tensor, "n d"], theirs: Float[Tensor, "m d"]
 ) -> tuple[Int64[np.ndarray, " pair"], Int64[np.ndarray, " pair"], Float64[np.ndarray, " pair"]]:
     """Find the one-to-one matching of the largest sum of |cosine|. Returns row of ours, row of theirs, and their
-    cosine; of unlike widths, all of the narrower are matched."""
+    cosine; of different widths, all of the narrower are matched."""
     import scipy.optimize
 
     if len(ours) > len(theirs):
@@ -141,7 +141,7 @@ def joint_sums(
     """Yield the sums of some of our latents after the others, each by one pass over both codes; progress counts rows of
     all passes.
 
-    Raises ValueError for codes of unlike numbers of rows.
+    Raises ValueError for codes of different numbers of rows.
     """
     if len(ours) != len(theirs):
         raise ValueError(f"codes of {len(ours)} and {len(theirs)} rows: to be compared they must be of the same tokens")

@@ -23,7 +23,7 @@ ONE_MEANING = "one_meaning"
 IDLE = (FAINT, DEAD)
 """Verdicts on latents that do nothing, or next to nothing."""
 UNTESTED = (TOO_RARE, NO_CONTEXT, FAINT, DEAD)
-"""Verdicts that say that the latent was not tested: its scores are no measurement."""
+"""Verdicts that say that the latent was not tested: its scores are not measurements."""
 WITHOUT_SCORES = (*UNTESTED, UNRANKED)
 
 MIN_F1 = 0.3

@@ -1,7 +1,7 @@
 """Figures of whole dictionaries: what they keep, how near their latents are, and which concepts they detect.
 
-In: a quality table with one row a dictionary (`interp.quality_table`); coordinates, cosines or pairs of latents; the
-concept table of a run, a row a label (`compare.concepts.concept_table`). Out: a plotly Figure, or LaTeX.
+In: a quality table with one row per dictionary (`interp.quality_table`); coordinates, cosines or pairs of latents; the
+concept table of a run, a row per label (`compare.concepts.concept_table`). Out: a plotly Figure, or LaTeX.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ _LATEX |= {ord("\\"): r"\textbackslash{}", ord("~"): r"\textasciitilde{}", ord("
 
 @figure
 def quality(quality_table: pd.DataFrame) -> go.Figure:
-    """Draw what each dictionary keeps: variance explained (1 − FVU) and CE loss recovered, as dots, a row a dictionary
-    with its L0. 0 is the mean activation for the first; for the second, zero ablation or unigrams, whichever is
-    better."""
+    """Draw what each dictionary keeps: variance explained (1 − FVU) and CE loss recovered, as dots, a row per
+    dictionary with its L0. 0 is the mean activation for the first; for the second, zero ablation or unigrams, whichever
+    is better."""
     need(quality_table, "dictionary", "fvu", "ce_recovered", "l0")
     names = [
         f"{escaped(name)} (L0 {l0:.0f})"

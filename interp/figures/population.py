@@ -1,6 +1,6 @@
 """Figures of all latents of a dictionary: firing densities, scores by verdict, score against density, their rules.
 
-In: a FeatureStore's table `features`, a ranking (one row a latent). Out: a plotly Figure.
+In: a FeatureStore's table `features`, a ranking (one row per latent). Out: a plotly Figure.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def score_distributions(ranking: pd.DataFrame, *, score: str = "explanation_f1")
 @figure
 def scores_beside_nulls(verdicts: pd.DataFrame, *, score: str = "monosemanticity") -> go.Figure:
     """Draw how one score is spread in the dictionary and in each null, a row each, the dictionary on top. verdicts:
-    those of a run's nulls, a row a dictionary and latent; of those that were tested."""
+    those of a run's nulls, a row per dictionary and latent; of those that were tested."""
     need(verdicts, "dictionary", "verdict", score)
     fig = go.Figure()
     for name, rows in _tested(verdicts, score).groupby("dictionary", sort=False):

@@ -1,6 +1,6 @@
 """The figure of how far a ranking can be trusted: verdicts beside their nulls.
 
-In: the verdict shares that `interp.compare.null_dictionaries` writes (a row a dictionary and verdict). Out: a plotly
+In: the verdict shares that `interp.compare.null_dictionaries` writes (a row per dictionary and verdict). Out: a plotly
 Figure.
 """
 
@@ -33,9 +33,9 @@ SHOWN = (ONE_MEANING, SINGLE_TOKEN)
 
 @figure
 def verdict_shares(shares: pd.DataFrame) -> go.Figure:
-    """Draw two panels on one scale, a row a dictionary: of the latents that are not idle, the share of one meaning, and
-    the share that a single token explains, each with its 95 % interval. Where verdicts go by a probability, the share
-    that is sure to have one meaning stands beside it (open)."""
+    """Draw two panels on one scale, a row per dictionary: of the latents that are not idle, the share of one meaning,
+    and the share that a single token explains, each with its 95 % interval. Where verdicts go by a probability, the
+    share that is sure to have one meaning stands beside it (open)."""
     need(shares, "dictionary", "verdict", "share", "ci_low", "ci_high", "sure_share", "sure_low", "sure_high")
     names = list(dict.fromkeys(shares["dictionary"]))
     titles = [verdict_name(verdict) for verdict in SHOWN]
@@ -71,7 +71,7 @@ def _error(at: Any, low: Any, high: Any, **look: Any) -> dict[str, Any]:
 
 
 def _intervals(rows: pd.DataFrame, columns: tuple[str, str, str], colour: str) -> dict[str, Any]:
-    """Return points with their intervals, a row a dictionary. columns: of the share and of both ends."""
+    """Return points with their intervals, a row per dictionary. columns: of the share and of both ends."""
     share, low, high = (rows[name] for name in columns)
     return dict(
         x=share,

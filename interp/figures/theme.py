@@ -30,7 +30,7 @@ UPLOAD = "sendChartToCloud"
 """plotly's button that sends the figure and its data to a server: removed wherever a figure is drawn, notebooks too."""
 VERDICT_COLOURS = {name: shown.colour for name, shown in VERDICT_LOOKS.items()}
 BARE: dict[str, Any] = dict(hoverinfo="skip", showlegend=False)
-"""The look of a trace that is no data: a line to compare with, an edge, a ring."""
+"""The look of a trace that is not data: a line to compare with, an edge, a ring."""
 
 _PICTURES = {code: 0x2400 + code for code in range(32)} | {127: 0x2421}
 _VISIBLE = _PICTURES | {ord(" "): "·", ord("\n"): "↵", ord("\t"): "⇥", ord("\r"): ""}

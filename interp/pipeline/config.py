@@ -148,10 +148,10 @@ class RunConfig(SimpleNamespace):
         """Read a configuration. import_plugins: run the files that it names under `plugins` (relative to its folder),
         as `interp run` does; otherwise no code is run, and those must be imported before what they bring is named.
 
-        Raises ValueError for TOML that cannot be parsed, for a plugin that is no Python file, and as `from_dict`,
+        Raises ValueError for TOML that cannot be parsed, for a plugin that is not a Python file, and as `from_dict`,
         naming the file."""
         if not Path(path).is_file():  # a device may never end
-            raise ValueError(f"{path} is no file: name a .toml file")
+            raise ValueError(f"{path} is not a file: name a .toml file")
         try:
             sections = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except UnicodeDecodeError as error:

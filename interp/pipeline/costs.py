@@ -197,8 +197,8 @@ class Sizes:
         return int(getattr(self.config.sae, "k", None) or USUAL_L0)
 
     def passes(self, tokens: float, *, before: float = 0, behind: float = 0) -> Cost:
-        """Return the cost of forward passes over so many tokens: of them `before` times up to the hooks, and `behind`
-        times from there."""
+        """Return the cost of forward passes over so many tokens: `before` of them up to the hooks and
+        `behind` of them from there on."""
         _, to_hooks, whole = self._traced
         operations = tokens * (before * to_hooks + behind * (whole - to_hooks))
         is_single = next(self.model.parameters()).element_size() > 2

@@ -15,7 +15,7 @@ from interp.storage.folder_kinds import check_exists
 
 
 def import_plugin(file: str | Path) -> str:
-    """Run a Python file, once in a process, and return its SHA-256. Raises ValueError where it is no such file; what
+    """Run a Python file, once in a process, and return its SHA-256. Raises ValueError where it is not such a file; what
     the file itself raises is passed on."""
     file = Path(file).resolve()
     digest = plugin_digest(file)
@@ -45,7 +45,7 @@ def plugin_digest(file: Path) -> str:
     """Return the SHA-256 of a Python file. Raises ValueError where it is none."""
     check_exists(file)
     if not file.is_file() or file.suffix != ".py":
-        raise ValueError(f"{file} is no Python file: a plugin's name ends in .py")
+        raise ValueError(f"{file} is not a Python file: a plugin's name ends in .py")
     return digest_file(file)
 
 

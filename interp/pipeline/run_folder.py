@@ -67,7 +67,7 @@ class Run(StageFolders):
     """A run, opened by its folder.
 
     Each attribute below opens what a stage left: when it is first asked for, and again after the stage has run again.
-    Raises FileNotFoundError for a folder that is no run, and for an attribute whose stage has not been run yet.
+    Raises FileNotFoundError for a folder that is not a run, and for an attribute whose stage has not been run yet.
     """
 
     if TYPE_CHECKING:

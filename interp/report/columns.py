@@ -1,7 +1,7 @@
 """The page's table of all features, stored by column, and the order in which to look at them.
 
-In: features and ranking, one row a latent, dead ones too, in the same order. Out: plain lists for JSON, small enough to
-load before the first paint.
+In: features and ranking, one row per latent, dead ones too, in the same order. Out: plain lists for JSON, small enough
+to load before the first paint.
 """
 
 import re

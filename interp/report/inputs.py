@@ -37,12 +37,12 @@ class ReportInputs:
     store: FeatureStore
     title: str = "Features"
     ranking: pd.DataFrame | None = None
-    """One row a latent that was ranked, as `rank_features` gives it."""
+    """One row per latent that was ranked, as `rank_features` gives it."""
     quality: pd.DataFrame | None = None
-    """One row a dictionary, as `quality_table` gives it."""
+    """One row per dictionary, as `quality_table` gives it."""
     nulls: Nulls | None = None
     effects: pd.DataFrame | None = None
-    """One row a latent that was ablated (`interp.effects.feature_effects`)."""
+    """One row per latent that was ablated (`interp.effects.feature_effects`)."""
     labels: Labels = field(default_factory=dict)
     """Facts about the tokens scanned, such as the kind of their text."""
     curves: Mapping[str, pd.DataFrame] = field(default_factory=dict)
@@ -60,7 +60,7 @@ class ReportInputs:
         if self.ranking is not None:
             check_table(self.store, self.ranking, "the ranking")
             if self.ranking["latent"].duplicated().any():
-                raise ValueError("the ranking has latents more than once; give one row a latent")
+                raise ValueError("the ranking has latents more than once; give one row per latent")
         if self.nulls is not None:
             check_table(self.store, self.nulls.twins, "the table of nulls", "`interp run` makes theirs")
         decoders = {} if self.quality is None else self.quality.attrs.get("decoders", {})

@@ -61,11 +61,11 @@ def write_report(
     Where rows are not text, the page shows the pictures that `features.render` draws, or else the rows' numbers.
 
     run_or_features: a `Run` (its ranking, nulls, quality, curves, wall times and panels are read where they
-    are), or a FeatureStore. `ranking`, `nulls`, `quality` (one row a dictionary), `curves` ({"model": rows of metrics,
-    "sae": …}) and `title` stand in for those of the run; what is missing leaves its panel out, with a word why. labels:
-    masks of the rows scanned, as `scan_features` takes them, for examples to say which hold there (a run has its own).
-    pages: addresses of other hooks' pages, seen from this one, by their names. seed: that of the map. overwrite: also
-    in the place of the page of other features.
+    are), or a FeatureStore. `ranking`, `nulls`, `quality` (one row per dictionary), `curves` ({"model": rows of
+    metrics, "sae": …}) and `title` stand in for those of the run; what is missing leaves its panel out, with a word
+    why. labels: masks of the rows scanned, as `scan_features` takes them, for examples to say which hold there (a run
+    has its own). pages: addresses of other hooks' pages, seen from this one, by their names. seed: that of the map.
+    overwrite: also in the place of the page of other features.
 
     Raises ValueError when the source is neither, when a table belongs to other features, when a stage of the run was
     made from other inputs than the run now has, or when `out` holds something else than a report.

@@ -47,7 +47,7 @@ class Picker(Protocol):
         """Return the entries that fire. Pre-activations are `Tiled` where the picker does not go by row."""
 
     def shortlist(self, pre: PreActivations) -> SparseCodes:
-        """Return the picks from bfloat16 pre-activations, and the entries that rounding may have put behind them."""
+        """Return the picks from bfloat16 pre-activations, and the entries that rounding may have ranked below them."""
 
     def choose(self, codes: SparseCodes) -> SparseCodes:
         """Return the picks among the entries of a shortlist, whose values are exact now."""
@@ -60,7 +60,7 @@ class Workspace:
         self._held: dict[tuple[str, int], Tensor] = {}
 
     def take(self, name: str, rows: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """Each thread has its own memory; what was taken under the same name before is overwritten."""
+        """Take memory. Each thread has its own; memory taken under the same name before is overwritten."""
         key = name, threading.get_ident()
         memory = self._held.get(key)
         if memory is None or memory.numel() < rows * width or memory.dtype != dtype or memory.device != device:
@@ -79,7 +79,7 @@ def encode(
 ) -> SparseCodes:
     """Return the picks from pre = x encoder_rowsᵀ + b_enc.
 
-    x: centred already. encoder_rows: one row a latent, W_enc transposed. `low_precision` pays off where
+    x: centred already. encoder_rows: one row per latent, W_enc transposed. `low_precision` pays off where
     `has_fast_bfloat16`; `workspace` holds what is filled again each time.
     """
     workspace = workspace or Workspace()
@@ -131,7 +131,8 @@ def _matmul(x: Tensor, encoder_rows: Tensor, b_enc: Tensor) -> Multiply:
 
 
 def _bfloat16_matmul(x: Tensor, encoder_rows: Tensor, b_enc: Tensor, workspace: Workspace) -> Multiply:
-    """The bias is two further columns of the weights, its leading bits and the rest, against ones in x."""
+    """Multiply in bfloat16. The bias is two further columns of the weights, its leading bits and the rest, against ones
+    in x."""
     leading = b_enc.bfloat16()
     columns = torch.stack([leading, (b_enc - leading).bfloat16()], 1)
     ones = columns.new_ones(len(x), columns.shape[1])

@@ -32,7 +32,7 @@ class FileTensors:
             expected = ", ".join("any" if size is None else str(size) for size in shape)
             raise ValueError(f"{self.source}: {name} has shape {tuple(tensor.shape)}, but must have ({expected})")
         if not tensor.is_floating_point() or not bool(tensor.isfinite().all()):
-            raise ValueError(f"{self.source}: {name} holds values that are no finite numbers")
+            raise ValueError(f"{self.source}: {name} holds values that are not finite numbers")
         return tensor.detach().to(self.dtype or tensor.dtype)
 
     def end(self) -> None:

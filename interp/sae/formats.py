@@ -126,7 +126,7 @@ def _from_release(release: str, sae_id: str) -> StoredDictionary:
             f"({reason})"
         ) from error
     except ValueError as error:
-        raise ValueError(f"{source} is no dictionary that SAELens knows: {error}") from error
+        raise ValueError(f"{source} is not a dictionary that SAELens knows: {error}") from error
     return from_saelens(loaded.cfg.to_dict(), FileTensors(loaded.state_dict(), source), source, {})
 
 
@@ -159,7 +159,7 @@ def _to_native(stored: StoredDictionary) -> tuple[dict[str, Any], dict[str, Tens
 
 
 def _from_native(cfg: dict[str, Any], parts: FileTensors, source: str) -> StoredDictionary:
-    """`source` is the name of the config in errors."""
+    """Read a dictionary of our own format. `source` is the name of the config in errors."""
     kind = cfg.get("kind")
     if kind not in _KINDS:
         raise ValueError(f"{source}: kind={kind!r} must be one of {', '.join(_KINDS)}")

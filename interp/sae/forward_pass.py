@@ -51,7 +51,7 @@ Keep = Callable[[SparseCodes], SparseCodes]
 @dataclass(kw_only=True, eq=False)
 class ForwardPass:
     weights: dict[str, Tensor]
-    """Leaves of the graph: `W_dec`, `b_dec`, `encoder_rows` (W_enc transposed, one row a latent), `b_enc`, and
+    """Leaves of the graph: `W_dec`, `b_dec`, `encoder_rows` (W_enc transposed, one row per latent), `b_enc`, and
     the architecture's own."""
     inputs: Float[Tensor, "row d_in"]
     """Scaled to a mean norm of √d."""

@@ -121,7 +121,8 @@ class Learner:
 
     @torch_on_one_thread()
     def step(self, rows: Float[Tensor, "batch d"]) -> StepResult:
-        """`rows`: inputs, and beside them outputs where these are others; this process's part of the batch."""
+        """Take a step. `rows`: inputs, and next to them the outputs where these differ; this process's part of the
+        batch."""
         x, y = self.scaled(rows)
         batch = self._batch(len(x))
         if batch.rows == 0:
@@ -268,8 +269,9 @@ class Learner:
         self._begin_again(idle[: len(own.b_enc)], own)
 
     def _begin_again(self, latents: Int[Tensor, " latent"], new: NewLatents) -> None:
-        """Adam's means of them begin at 0, its squares where those of all latents are: from 0 its first steps would be
-        several times the learning rate. Parameters of the architecture go back to where they began."""
+        """Restart Adam for the latents drawn again. Its means begin at 0, its squares at those of all latents: from 0,
+        the first steps would be several times the learning rate. Parameters of the architecture go back to where they
+        began."""
         for name, values in {**new._asdict(), **self.initial_parameters}.items():
             self.weights[name][latents] = values[: len(latents)] if isinstance(values, Tensor) else values
             self.means[name][latents] = 0

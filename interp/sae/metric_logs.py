@@ -59,7 +59,7 @@ def _tensorboard(folder: Path) -> OpenLog:
 
 
 def _wandb(folder: Path, name: str, config: dict[str, Any], going_on: bool) -> OpenLog:
-    """The id is kept in the folder, so that a training that goes on is the same run there."""
+    """Log to Weights & Biases. The id is kept in the folder, so that a training that goes on is the same run there."""
     import wandb
 
     try:
@@ -84,7 +84,8 @@ def _wandb(folder: Path, name: str, config: dict[str, Any], going_on: bool) -> O
 
 
 def _wandb_id(folder: Path, going_on: bool) -> str:
-    """Runs of this training that were kept offline and never sent are dropped: the new one repeats their rows."""
+    """Return the id of the run. Runs of this training that were kept offline and never sent are dropped: the new one
+    repeats their rows."""
     file = folder / _WANDB_ID
     stored_id = file.read_text().strip() if file.exists() else None
     for unsent in (folder / "wandb").glob(f"offline-run-*-{stored_id}") if stored_id else ():

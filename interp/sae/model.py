@@ -120,8 +120,8 @@ class SAE(nn.Module):
         return self.stored().preferred_format
 
     def __repr__(self) -> str:
-        """`TopK(128 → 4096, k=8, blocks.0.hook_resid_post)`: architecture (or the encoder of a dictionary from
-        elsewhere), widths, sparsity and hooks."""
+        """Describe the dictionary, as in `TopK(128 → 4096, k=8, blocks.0.hook_resid_post)`: architecture (or the
+        encoder of a dictionary from elsewhere), widths, sparsity and hooks."""
         source = self.encoder if self.config is None else self.config
         name = type(source).__name__.removesuffix("Config") + ("" if self.kind == "sae" else f" {self.kind}")
         widths = f"{self.d_in} → {self.d_sae}" + ("" if self.d_out == self.d_in else f" → {self.d_out}")
@@ -170,7 +170,8 @@ class SAE(nn.Module):
 
 
 class Transcoder(SAE):
-    """Reads one hook, writes another. `sae(x)` holds the skip, `decode` does not: it knows no x."""
+    """A dictionary that reads one hook and writes another. `sae(x)` holds the skip; `decode` does not, as it does not
+    know x."""
 
     kind = "transcoder"
     W_skip: Float[Tensor, "d_in d_out"] | None
@@ -185,7 +186,8 @@ class Transcoder(SAE):
 
 
 class Crosscoder(SAE):
-    """Several hooks share its latents: x holds their activations side by side, in the order of `hook_names`."""
+    """A dictionary of several hooks that share its latents: x holds their activations side by side, in the order of
+    `hook_names`."""
 
     kind = "crosscoder"
 

@@ -5,13 +5,13 @@
     latents     each along a row (`along_rows`: Towards Monosemanticity, 2023), or along what the reconstruction of a
                 row lacks (`along_what_is_missing`), where rows are drawn ∝ (loss / ‖row‖²)²
 
-AuxK alone makes dead latents faint: on the demo's activations it leaves .5 % dead and 33 % faint. Latents that are
+AuxK alone makes dead latents faint: on the demo's activations it leaves 0.5 % dead and 33 % faint. Latents that are
 drawn again along what is missing begin as a step of matching pursuit does; no two begin with the same. Then 2 % are
-idle, at an FVU of .043, not .046. Rows are chosen by the share that is lost: by the loss itself, where few rows are
+idle, at an FVU of 0.043, not 0.046. Rows are chosen by the share that is lost: by the loss itself, where few rows are
 several times as long as others, latents are drawn at these, and their like on held-out text fires them a hundredfold
 (SmolLM2, layer 15: a seventh of the error on two rows of 20,309). A latent begins as strongly as it helps on the rows
 of a batch, and not at all where it helps little: where nothing is missing but noise, those drawn as strong as one row
-lacks make the others worse (BatchTopK on a hook of few dimensions: FVU .018 in place of .0155).
+lacks make the others worse (BatchTopK on a hook of few dimensions: FVU 0.018 in place of 0.0155).
 
 A draw compares its rows with one another and with rows of a batch. `rows_compared` keeps that below a twentieth of the
 run, however long it is and however wide the dictionary.

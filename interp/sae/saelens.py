@@ -82,7 +82,7 @@ def _current(cfg: dict[str, Any], source: str) -> dict[str, Any]:
     try:
         return handle_pre_6_0_config(cfg)
     except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"{source} is no config of SAELens, of whatever version ({error!r})") from error
+        raise ValueError(f"{source} is not a config of SAELens, of whatever version ({error!r})") from error
 
 
 def _input_scale(cfg: dict[str, Any], scaler: dict[str, Any], source: str) -> float:
@@ -108,7 +108,7 @@ def _input_scale(cfg: dict[str, Any], scaler: dict[str, Any], source: str) -> fl
 
 
 def _pursuit(cfg: dict[str, Any], parts: FileTensors, scale: float, source: str) -> dict[str, Any]:
-    """The encoder is the decoder, so an input scale moves to the latents' unit."""
+    """Convert a matching pursuit. The encoder is the decoder, so an input scale moves to the latents' unit."""
     W_dec = parts.take("W_dec", None, None)
     b_dec = parts.take("b_dec", W_dec.shape[1]) / scale
     short = number(cfg.get("residual_threshold", 1e-2), "residual_threshold", source)

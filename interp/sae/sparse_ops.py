@@ -74,7 +74,7 @@ class RowGradient:
     """
 
     def __init__(self, parameter: Tensor, memory: Workspace | None = None, name: str = ""):
-        """`memory`: where the whole gradient is kept under this name, until that of the parameter's next step."""
+        """Start without gradients. `memory`: where the whole gradient is kept under this name, until the next step."""
         self.parameter = parameter
         self.memory = memory or Workspace()
         self.name = f"gradient of {name}"

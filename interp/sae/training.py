@@ -244,7 +244,8 @@ def _train(source: TrainingRows, runs: Sequence["TrainingRun"], clock: "_Clock")
 
 
 def _train_together(source: TrainingRows, runs: list["TrainingRun"], clock: "_Clock") -> None:
-    """Runs that were cut off at unlike steps begin where the furthest behind stands; the others wait for it."""
+    """Give each batch to the runs that need it. Runs that were cut off at different steps begin at the earliest of
+    these steps; those that are ahead wait."""
     behind = min(runs, key=lambda run: run.learner.steps_done)
     batches = source.batches(behind.config.batch_size, behind.config.seed)
     if behind.reader:
@@ -271,7 +272,7 @@ def _train_together(source: TrainingRows, runs: list["TrainingRun"], clock: "_Cl
 
 
 def _check_finite(batch: Float[Tensor, "batch d"], step: int, among: Processes) -> None:
-    """Every process learns of a bad row in any of them."""
+    """Check that a batch is finite, so that every process learns of a bad row in any of them."""
     if math.isfinite(float(among.sum_(batch.sum()))):
         return
     bad = among.gather((~batch.isfinite().all(1)).byte())
@@ -349,7 +350,7 @@ class TrainingRun:
         self._logged_step = self.learner.steps_done
 
     def _open_log(self) -> None:
-        """A function gets the new rows only."""
+        """Open the logs. A function gets the new rows only."""
         if callable(log := self.log):
             if self.source.mesh.all.is_first:
                 self._write = lambda row: log(dict(row))

@@ -13,8 +13,8 @@ def splitmix64(x: Any) -> Any:
     """Hash by SplitMix64 (Steele, Lea and Flood 2014): uint64 → uint64, an array or a number, as if drawn at random.
 
     A seeded hash of several keys is a chain, splitmix64(splitmix64(seed) + key), in uint64 throughout. For loops:
-    `hashed = njit(cache=True, nogil=True)(splitmix64)`; the numbers are the same. NumPy scalars, unlike arrays and
-    compiled code, warn as they wrap around.
+    `hashed = njit(cache=True, nogil=True)(splitmix64)`; the numbers are the same. NumPy scalars warn as they wrap
+    around; arrays and compiled code do not.
     """
     x = x + GOLDEN_64
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

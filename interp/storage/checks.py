@@ -38,7 +38,8 @@ Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 FileName = Annotated[str, Field(pattern=r"^[^/\\]+$", max_length=255)]
 """Name of a file in the same folder: no path leads out of it."""
 MAX_ID = (1 << 22) - 1
-"""Sixteen times the largest vocabulary of a language model in 2025 (262,144); nothing is said of larger ids."""
+"""Sixteen times the largest vocabulary of a language model in 2025 (262,144); larger ids are refused where the
+vocabulary is not known."""
 
 
 def validated(kind: Any, content: Any, file: str | Path, remedy: str) -> Any:
@@ -62,14 +63,14 @@ def check_at_least(least: int, **numbers: float | None) -> None:
 
 
 def check_seed(seed: int) -> None:
-    """Check a seed. Raises ValueError where it is no whole number from 0 on that generators of 32 bits take."""
+    """Check a seed. Raises ValueError where it is not a whole number from 0 on that generators of 32 bits take."""
     if not is_whole_number(seed) or not 0 <= seed < 1 << 31:
         raise ValueError(f"seed={seed!r} must be a whole number in 0..{(1 << 31) - 1}")
 
 
 def check_latents(latents: Iterable[int], d_sae: int) -> list[int]:
     """Check the numbers of some latents of a dictionary, and return each once, in their order. Raises ValueError where
-    there are none, and for what is no whole number in 0..d_sae − 1."""
+    there are none, and for what is not a whole number in 0..d_sae − 1."""
     chosen = list(latents)
     for latent in chosen:
         if not is_whole_number(latent) or not 0 <= latent < d_sae:
@@ -93,7 +94,7 @@ def check_finite(**tensors: "Tensor | None") -> None:
 
 
 def check_token_ids(tokens: "Int[Tensor, 'seq pos']", n_vocab: int | None = None) -> int:
-    """Check token ids, and return the largest. Raises ValueError where they are no integers [seq, pos] from 0 on, or
+    """Check token ids, and return the largest. Raises ValueError where they are not integers [seq, pos] from 0 on, or
     one is beyond the vocabulary, or, where none is given, beyond any."""
     from torch import Tensor
 

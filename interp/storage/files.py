@@ -63,7 +63,7 @@ def as_json(content: Any) -> Any:
 
 
 def read_any_json(file: str | Path, remedy: str) -> Any:
-    """Read a JSON file. Raises ValueError, with the remedy, for a file that is no JSON, and for a pipe or
+    """Read a JSON file. Raises ValueError, with the remedy, for a file that is not JSON, and for a pipe or
     device, which may never end; FileNotFoundError where there is none."""
     try:
         return json.loads(_existing(file, remedy).read_bytes())
@@ -169,7 +169,7 @@ def _existing(file: str | Path, remedy: str) -> Path:
     if not Path(file).exists():
         raise FileNotFoundError(f"{file} does not exist: {remedy}")
     if not Path(file).is_file():
-        raise ValueError(f"{file} is no file: {remedy}")
+        raise ValueError(f"{file} is not a file: {remedy}")
     return Path(file)
 
 

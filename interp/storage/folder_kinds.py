@@ -28,7 +28,7 @@ class FolderKind:
     name: str
     """The name of the kind in error messages, with its article."""
     identifying_files: tuple[str, ...]
-    """A folder is of this kind where it has one of these files; "" is the path itself, where that is a file."""
+    """A folder has this kind if it has one of these files; "" is the path itself, where that is a file."""
     inside: tuple[str, ...]
     """Where it is inside a folder that contains it: in one that a command wrote, then in a run folder."""
     stage: str

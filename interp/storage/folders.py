@@ -211,7 +211,7 @@ def check_free(folder: str | Path) -> None:
 
 def write_manifest(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
     """Write the last file of a folder: `content`, its "files", and its own "sha256". Returns what is written. Raises
-    TypeError for content that is no JSON."""
+    TypeError for content that is not JSON."""
     manifest = as_json({**content, "files": dict(_listing(folder))})
     manifest["sha256"] = digest_json(manifest)
     write_json(folder / MANIFEST, manifest)
@@ -311,7 +311,7 @@ def _swap(new: Path, out: Path, old: Path) -> None:
 
 
 def _made_of_finished(folder: Path) -> Any:
-    """Return what a finished folder says that it was made of; None where it is no finished folder."""
+    """Return what a finished folder says that it was made of; None where it is not a finished folder."""
     manifest = read_manifest(folder)
     return None if manifest is None else manifest.get(MADE_OF, manifest.get("config", {}))
 

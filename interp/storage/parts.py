@@ -1,7 +1,7 @@
 """Parts of one job that machines do independently, such as the array of a scheduler, and how they are joined.
 
 `part=(rank, count)` is the part rank + 1 of count; on the command line the third of sixteen is `--part 3/16`. A part
-says what it is of, so that only what belongs together is joined.
+says to which work it belongs, so that only what belongs together is joined.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ class PartNote(NamedTuple):
 
 
 def parse_part(text: str) -> tuple[int, int]:
-    """Return (rank, count) of "3/16", which is (2, 16). Raises ValueError for what is no part."""
+    """Return (rank, count) of "3/16", which is (2, 16). Raises ValueError for what is not a part."""
     number, _, count = text.partition("/")
     if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
         raise ValueError(f"part {text!r} must be a number of a count, from 1/16 to 16/16")
@@ -30,15 +30,15 @@ def parse_part(text: str) -> tuple[int, int]:
 def whole_of(notes: Sequence[PartNote], work: Mapping[str, Any] | None = None) -> list[int]:
     """Return the indices of the parts of one whole, in the order of their ranks.
 
-    work: of which the parts must be; None: of the same as the first. Raises ValueError for what is no part, for parts
-    of another work, for one that is there twice, and for one that is missing."""
+    work: of which the parts must be; None: of the same as the first. Raises ValueError for what is not a part, for
+    parts of another work, for one that is there twice, and for one that is missing."""
     if not notes:
         raise ValueError("no parts were named: name all parts of a work")
     first = notes[0]
     places = dict[int, int]()
     for place, note in enumerate(notes):
         if not note.part:
-            raise ValueError(f"{note.name} is no part of a work: name what was made with part=(rank, count) (--part)")
+            raise ValueError(f"{note.name} is not a part of a work: give results of part=(rank, count) (--part)")
         rank, count = note.part
         wanted, other = (first.work, first.name) if work is None else (work, "this")
         differing = [key for key in {**wanted, **note.work} if wanted.get(key) != note.work.get(key)]

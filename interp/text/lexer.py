@@ -101,7 +101,7 @@ STATE = {
     "line_tokens": "tokens of the line so far",
     "line_head": "the line's first token that is not blank; −1 before it",
     "indent": "spaces before the line's first character",
-    "paragraph": "1 in the line behind a blank one",
+    "paragraph": "1 in the line after a blank one",
     "sentence": "1 until the first character of a sentence",
     "sentence_tokens": "tokens of the sentence so far",
     "parens": "how many ( are open",
@@ -120,7 +120,7 @@ STATE = {
     "math": "1 between $ signs",
     "url": "1 in a URL",
     "bold": "1 between ** marks",
-    "escaped": "1 behind a backslash",
+    "escaped": "1 after a backslash",
 }
 """What the lexer knows between two characters, all integers."""
 AT_TOKEN = {
@@ -189,7 +189,7 @@ def _read_all(tokens, classes, offsets, memory, out):
         memory[_NOW] = memory[_START]
         for position, token in enumerate(tokens[sequence]):
             spelt = classes[offsets[token] : offsets[token + 1]]
-            last = np.uint8(Character.SPACE)  # the class of the token's last character that is no space
+            last = np.uint8(Character.SPACE)  # the class of the token's last character that is not a space
             for character in spelt:
                 if character != Character.SPACE:
                     last = character
@@ -290,7 +290,7 @@ def _quotes(s, character):
     in_code = s.literal > 0 or s.triple > 0
     before = s.prev2 if s.prev == Character.SPACE else s.prev
     within = s.parens + s.squares + s.braces > 0
-    # A quote in code: behind "=", an opening bracket and the like, or behind a comma or colon within brackets.
+    # A quote in code: after "=", an opening bracket and the like, or after a comma or colon within brackets.
     opens = before in (
         Character.OPEN_PAREN,
         Character.OPEN_SQUARE,
@@ -328,7 +328,7 @@ def _quotes(s, character):
 
 @njit(cache=True, nogil=True)
 def _typographic(s, character, level):
-    """“ and ‘ open, but behind „ and ‚ they close; ’ closes, unless a letter shows that it is an apostrophe."""
+    """“ and ‘ open, but after „ and ‚ they close; ’ closes, unless a letter shows that it is an apostrophe."""
     is_high_quote = character == Character.HIGH_QUOTE
     is_high_single = character == Character.HIGH_SINGLE_QUOTE
     if character in (Character.OPEN_QUOTE, Character.LOW_QUOTE) or (is_high_quote and s.low == 0):

@@ -29,7 +29,7 @@ class Positions:
         """The rows counted in `tokens`."""
 
     def token(self, offset: int = 0) -> Int64[np.ndarray, " row"]:
-        """Return the token at an offset from each row, behind it if above 0; −1 beyond the sequence's edge."""
+        """Return the token at an offset from each row, after it if above 0; −1 beyond the sequence's edge."""
         inside = (self.position + offset >= 0) & (self.position + offset < self.n_ctx)
         return np.where(inside, self.tokens.reshape(-1)[np.where(inside, self.rows + offset, 0)], -1)
 

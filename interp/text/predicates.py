@@ -65,7 +65,7 @@ class Predicates:
         return cls(text, offsets, -np.log(np.maximum(counts, 0.5) / max(n_rows, 1)).astype(np.float32))
 
     def with_labels(self, labels: Mapping[str, Bool[Tensor, "seq pos"]]) -> "Predicates":
-        """Return the predicates and, numbered behind them, each label's."""
+        """Return the predicates and, numbered after them, each label's."""
         shares = [max(float(mask.float().mean()), 1e-9) for mask in labels.values()]
         text = self.text.with_text(self.text.tokens, labels)
         surprise = np.append(self.surprise, -np.log(shares)).astype(np.float32)

@@ -104,7 +104,8 @@ class ReadText:
 
 
 def _numbered(values: Sequence[Any]) -> tuple[Int64[np.ndarray, " d_vocab_plus_1"], list[Any]]:
-    """Number the different values. Returns the number of each, with −1 for no token behind them; and the values."""
+    """Number the different values. Returns the number of each, with −1 at the end for a missing token; and the
+    values."""
     numbers = {value: number for number, value in enumerate(dict.fromkeys(values))}
     return np.array([numbers[value] for value in values] + [-1]), list(numbers)
 

@@ -1,6 +1,6 @@
 """Join tokens to whole words: which are pieces of one, and a hash of its first letters.
 
-A word begins at a token that does not begin with a letter (a space, say), or behind one that does not end with a
+A word begins at a token that does not begin with a letter (a space, say), or after one that does not end with a
 letter. Nothing looks across the edge of a sequence.
 """
 

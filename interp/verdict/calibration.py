@@ -15,9 +15,9 @@ together.
 Scores where each source or family is left out of its fit (`python -m analyses.scorecard --readings DIR`):
 
                     latents   AUROC           worst                ECE     worst                by chance
-    read sources        368    .939   .883 untrained (n 28)        .053    .195 SmolLM2 (n 73)       .045
-    planted families  9,229    .968   .931 nesting          mean   .093    .158 translations         .026
-    worlds of another maker, in no fit: .980 and .972; ECE .093 and .062, by chance .049 and .035
+    read sources        368    0.939   0.883 untrained (n 28)        0.053    0.195 SmolLM2 (n 73)       0.045
+    planted families  9,229    0.968   0.931 nesting          mean   0.093    0.158 translations         0.026
+    worlds of another maker, in no fit: 0.980 and 0.972; ECE 0.093 and 0.062, by chance 0.049 and 0.035
 
 By chance: the ECE that right probabilities have on as many latents.
 
@@ -26,8 +26,8 @@ again, and lies elsewhere for each: 1.6 logits lower than this one for SmolLM2, 
 other words, and for planted concepts that have a word in each of four languages; 1.1 higher for planted affixes and
 records. Nothing that was tried predicts this level: density, firings sampled, their number in all, tokens and sequences
 among them, their level, their spread over the range, what unions of two of a source's own latents have. So the
-probability is right on average over such sources, and not for each: readers call .72 of SmolLM2's latents one meaning
-and this .58; of neurons .37 and .48. A latent of a kind that no source has is judged by the nearest kind, and its
+probability is right on average over such sources, and not for each: readers call 0.72 of SmolLM2's latents one meaning
+and this 0.58; of neurons 0.37 and 0.48. A latent of a kind that no source has is judged by the nearest kind, and its
 interval does not show it.
 """
 

@@ -10,13 +10,14 @@ matched for density and token entropy (`python -m analyses.claims.learnt_latents
                          model before training, or with shuffled weights (`compare.null_dictionaries`)
 
 The text explains what a random model's dictionary has as well, such as a token detector. What ablating a latent costs
-(`effects`) is another question, and is no evidence here: on corpora held out the AUROC is .984 by these two, and .985
-with the loss and the KL of ablations in 4, in 64 or in all sequences beside them, and the correlation with a twin.
+(`effects`) is another question, and is not evidence here: on corpora held out the AUROC is 0.984 by these two, and
+0.985 with the loss and the KL of ablations in 4, in 64 or in all sequences beside them, and the correlation with a
+twin.
 
-It is known only for a hook behind the last block, as the fit's hooks are; elsewhere it is NaN, with a warning. What a
+It is known only for a hook after the last block, as the fit's hooks are; elsewhere it is NaN, with a warning. What a
 latent writes in front of later blocks mostly reaches the logits through them, so that its direct effect tells little of
-what follows: behind layer 15 of SmolLM2-135M's 30 the median next_auroc is .56 (.88 in the demo's one-layer model), and
-the fit would call 46 % of its latents learnt, in the order of next_auroc alone.
+what follows: after layer 15 of SmolLM2-135M's 30 the median next_auroc is 0.56 (0.88 in the demo's one-layer model),
+and the fit would call 46 % of its latents learnt, in the order of next_auroc alone.
 
 Source: own; probabilities from scores by logistic regression, Platt 1999. Cost: milliseconds.
 Failing: a dictionary whose decoder or encoder is frozen at random reads what a trained model learnt, and its latents

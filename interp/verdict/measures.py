@@ -48,7 +48,7 @@ from interp.text.vocabulary import plain_strings
 Values = Float64[np.ndarray, " d_sae"]
 Null = Literal["shift", "directions", "ranks", "none"]
 MIN_SHARE = 0.5
-"""An offset that has a token behind fewer than this share of a latent's firings is not where it looks."""
+"""An offset at which fewer than this share of a latent's firings have a token cannot be where it looks."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Measure:
     directions are random (`directions`); `ranks`: of mean ranks, in closed form; `none`: it does not know the text."""
     needs_twin: bool = False
     needs_text: bool = True
-    """Whether it means nothing where the rows are no text, such as images."""
+    """Whether it means nothing where the rows are not text, such as images."""
 
     def __call__(self, features: FeatureStore, twin: FeatureStore | None = None) -> Values:
         if not self.needs_twin:
@@ -84,7 +84,7 @@ STATISTICS = {
     "n_senses": ("Senses", "parts into which its firings fall"),
     "nearest_twin": ("Twin seed", "cosine with the nearest latent of a dictionary from another seed"),
 }
-"""The title and the meaning of those rows of the evidence that are no measures."""
+"""The title and the meaning of those rows of the evidence that are not measures."""
 
 
 def title_and_meaning(name: str) -> tuple[str, str]:

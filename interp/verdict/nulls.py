@@ -74,7 +74,7 @@ UNITS = 512
 MAX_FIRINGS = 1 << 23
 """Firings of the shifted latents on all shifts; 16 bytes each, and three times that while they are sorted."""
 MIN_STD = 1e-3
-"""A null is never taken to be narrower: less than this is no difference to anyone."""
+"""The least standard deviation of a null: smaller differences do not matter."""
 
 Masks = Mapping[str, Bool[Tensor, "seq pos"]]
 
@@ -102,8 +102,8 @@ def circular_shifts(
     n_seq: int, n_ctx: int, nulls: int, n_latents: int, seed: int, rng: np.random.Generator | None = None
 ) -> list[int]:
     """Draw the rows by which each null shifts the text: `nulls` of them, more where so few latents fire that their
-    nulls would be fewer than POOL together: the spread of a few is no scale. 0 stays 0. rng: draws the first `nulls`;
-    None: a new one from the seed."""
+    nulls would be fewer than POOL together: the spread of a few is not a scale. 0 stays 0. rng: draws the first
+    `nulls`; None: a new one from the seed."""
     n_rows = n_seq * n_ctx
     least = min(max(rows_per_group(n_seq, n_ctx), n_ctx), n_rows // 4)
     end = max(n_rows - least, least + 1)

@@ -1,6 +1,6 @@
 """Rank all latents in one table, most monosemantic first: which have one meaning, and how sure that is.
 
-In: a FeatureStore, or any codes of tokens. Out: one row a latent (ties: by latent). A latent that was not tested has
+In: a FeatureStore, or any codes of tokens. Out: one row per latent (ties: by latent). A latent that was not tested has
 NaN for its probabilities. The columns of the verdict:
 
     latent                   index in the dictionary
@@ -11,7 +11,7 @@ NaN for its probabilities. The columns of the verdict:
                              not sure has the likelier of the two verdicts, no more
     learnt                   probability that it is the model's own, not the text's statistics seen through random
                              weights (`learnt`); NaN also where there is no evidence of it, and for a hook that is not
-                             behind the model's last block
+                             after the model's last block
 
 `verdict` is the first of these that is true:
 
@@ -25,7 +25,7 @@ NaN for its probabilities. The columns of the verdict:
     monosemantic             probability ≥ ½
     polysemantic             probability < ½
 
-Where rows are no text (`FeatureStore.has_text`), nothing is known of what firings share: a latent that is not dead,
+Where rows are not text (`FeatureStore.has_text`), nothing is known of what firings share: a latent that is not dead,
 faint or, firing on > 50 % of the rows, dense is `no_context`.
 
 The columns of the meaning:
@@ -168,7 +168,7 @@ def rank_features(
 def join_rankings(parts: Sequence[pd.DataFrame], names: Sequence[str] | None = None) -> pd.DataFrame:
     """Join all parts of a ranking to the table that `rank_features` makes in one piece. names: what errors call them.
 
-    Raises ValueError for parts of unlike rankings, for one that is there twice, and for one that is missing.
+    Raises ValueError for parts of different rankings, for one that is there twice, and for one that is missing.
     """
     work = check_part_tables(parts, names)
     ranking = _sorted(parts, work["text"])
@@ -356,7 +356,7 @@ def _without_context(
 def _table(
     columns: Mapping[str, Any], stated: Mapping[str, Any], chosen: Bool[np.ndarray, " d_sae"] | None
 ) -> pd.DataFrame:
-    """Put the columns into their order, and the evidence behind them. stated: as in `evidence_rows`."""
+    """Put the columns into their order, and the evidence after them. stated: as in `evidence_rows`."""
     table = pd.DataFrame({name: pd.Series(columns[name]) for name in _column_order() if name in columns})
     table = table if chosen is None else table[chosen]
     return table.assign(evidence=evidence_rows(stated, table["latent"].to_numpy()))

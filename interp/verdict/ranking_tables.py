@@ -119,7 +119,7 @@ class Ranking(pd.DataFrame):
         rows = [_row(row) for row in shown.to_dict(orient="records")]
         more = f"{len(self) - len(rows):,} more rows; {len(self.columns)} columns." if len(self) > len(rows) else ""
         if shown is chosen and more:
-            more = f"Worth a look: surely of one meaning, with rules that hold and are unlike one another. {more}"
+            more = f"Worth a look: surely of one meaning, with rules that hold and differ from one another. {more}"
         head = ("latent", "verdict", "one meaning", "learnt", "senses", "explanation", "F1")
         return cards.card(self._title(), cards.table(head, rows), more)
 

@@ -17,7 +17,7 @@ from interp.text.read_text import ReadText
 from interp.text.vocabulary import listed
 
 MAX_VALUES = 8
-"""Values of an atom that is about the token itself; a longer list is no explanation."""
+"""Values of an atom that is about the token itself; a longer list does not explain."""
 MAX_VALUES_AROUND = 4
 """Values of any other atom."""
 MAX_ATOMS = 3

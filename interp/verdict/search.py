@@ -46,7 +46,7 @@ MIN_SHARE = 0.01
 MIN_HITS = 2
 """The least number of sampled firings at which it must hold."""
 MIN_LIFT = 1.2
-"""How many times oftener, at least, it must hold at firings than in the text."""
+"""How many times more often, at least, it must hold at firings than in the text."""
 MAX_OF_SUBJECT = 32
 """Predicates that are tried of a kind that is about the token itself."""
 MAX_OF_OTHERS = 12
@@ -288,7 +288,7 @@ class _Beam:
             np.cumsum(values[kept]) - np.append(0, np.cumsum(values[kept]))[first] for values in (both, holds)
         )
         items = self.items[candidate] * (number + 1)
-        # How many values are best; one alone is no news.
+        # How many values are best; one alone is not news.
         worth = 2 * both / (self.n_fire + holds) - self.price * items
         best = _first_of_groups(np.lexsort((-worth, group)), group, np.ones(len(kept)))
         best = best[number[best] > 0]

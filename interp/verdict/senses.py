@@ -108,7 +108,7 @@ def _known(value: float) -> float | None:
 def tokens_following(
     flat: Int[np.ndarray, " row"], n_ctx: int, rows: Int64[np.ndarray, " firing"]
 ) -> Int[np.ndarray, " token"]:
-    """Return the token behind each firing that is not its sequence's last."""
+    """Return the token after each firing that is not its sequence's last."""
     return flat[rows[rows % n_ctx < n_ctx - 1] + 1]
 
 

@@ -26,7 +26,7 @@ from interp.verdict.ranking_tables import has_rule
 
 
 def verdict_shares(ranking: pd.DataFrame) -> pd.DataFrame:
-    """Count the latents of each verdict, and those of which it is sure. Returns a row a verdict, with its `n` and, of
+    """Count the latents of each verdict, and those of which it is sure. Returns a row per verdict, with its `n` and, of
     all that are neither dead nor faint, these shares with their 95 % intervals (Wilson):
 
     share, ci_low, ci_high                  those that have the verdict; NaN for dead and faint

@@ -111,7 +111,7 @@ def test_files_that_are_not_of_one_extraction_are_refused(written, tmp_path):
     refused("activation nan at sequence 0", files=[file])
     refused("holds 2 layers, hook_names names 1", files=good, names=LAYERS[:1])
     refused("n_ctx=0 must be at least 1", files=good, n_ctx=0)
-    refused("is no folder", files=tmp_path / "none")
+    refused("is not a folder", files=tmp_path / "none")
     (tmp_path / "empty").mkdir()
     refused("holds no .safetensors file", files=tmp_path / "empty")
     refused("files names none", files=[])

@@ -149,7 +149,7 @@ def test_positions_are_left_out_and_counted(model, tokens, tmp_path):
     assert sorted({i % N_CTX for i in rows_of(store, HOOK)}) == [i for i in range(N_CTX) if i not in (0, 1, 9)]
     assert store.excluded == {"token": N_SEQ, "position": 2 * N_SEQ, "norm": 0}
     assert store.manifest["config"]["exclude_positions"] == [0, 1, 9] and not store.norm_limits
-    with pytest.raises(ValueError, match=r"exclude_positions=\[24\] holds 24, which is no position in 0..23"):
+    with pytest.raises(ValueError, match=r"exclude_positions=\[24\] holds 24, which is not a position in 0..23"):
         harvest(model, tokens, [HOOK], tmp_path / "b", exclude_positions=[24])
     with pytest.raises(ValueError, match="no token is left to harvest: .* a position in"):
         harvest(model, tokens, [HOOK], tmp_path / "b", exclude=[BOS], exclude_positions=range(1, N_CTX))

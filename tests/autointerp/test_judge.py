@@ -300,7 +300,7 @@ def test_a_server_that_keeps_failing_ends_the_run_and_what_was_answered_stays(tm
         assert KEY not in str(error.value) and "\x1b" not in str(error.value) and len(server.requests) == 1 + 3
         for wrong in (b"<", b"[1]", b'{"choices": []}', b'{"choices": [{"message": {"content": 3}}]}'):
             server.failures = [(200, {"Content-Type": "application/json"}, wrong)]
-            with pytest.raises(ValueError, match="the reply is no chat completion.*run this again"):
+            with pytest.raises(ValueError, match="the reply is not a chat completion.*run this again"):
                 ask.ask(bodies)
         assert [answer.cached for answer in ask.ask(bodies)] == [True, False, False]
     with pytest.raises(ValueError, match="gave no answer .*refused.*run this again"):
@@ -426,7 +426,7 @@ def test_mistakes_are_one_line_and_ask_nothing(features, ranking, tmp_path, envi
         assert "Invalid value '-5' for '--price-in': Input should be greater than" in refused(
             capsys, *words, "--price-in=-5"
         )
-        assert "[1 is no TOML value" in refused(capsys, *words, "--set", "temperature=[1")
+        assert "[1 is not a TOML value" in refused(capsys, *words, "--set", "temperature=[1")
         (tmp_path / "file").touch()
         assert "file is a file: name a folder" in refused(capsys, *words, "--out", tmp_path / "file")
         assert "--cache" in refused(capsys, *words, "--cache", tmp_path / "file/answers.sqlite")
@@ -445,7 +445,7 @@ def test_mistakes_are_one_line_and_ask_nothing(features, ranking, tmp_path, envi
         ("latent,explanation\n-1,ox\n", "has a latent -1: latents are whole numbers"),
         ("latent,explanation\n,ox\n2,elk\n", "has a latent : latents are whole numbers"),
         ("latent,explanation\n2,ox\n2,elk\n", "has latent 2 twice"),
-        ("", "is no table that can be read"),
+        ("", "is not a table that can be read"),
         (None, "is not there: `interp rank` writes such a file"),
     ],
 )
@@ -512,7 +512,7 @@ def test_mistakes_in_an_endpoint_are_named(fields, message):
 def test_a_file_that_holds_no_answers_is_named(tmp_path):
     (tmp_path / "answers.sqlite").write_text("no database, but a text that is long enough to be taken for one" * 20)
     ask = endpoint(Server(), tmp_path, base_url="http://127.0.0.1:9")
-    with pytest.raises(ValueError, match=r"answers.sqlite is no file of answers .*name another with --cache"):
+    with pytest.raises(ValueError, match=r"answers.sqlite is not a file of answers .*name another with --cache"):
         ask.known(ask.config.body(asked("x")))
 
 

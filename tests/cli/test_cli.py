@@ -213,7 +213,7 @@ def test_mistakes_in_a_ranking_are_named(folder, tmp_path, capsys):
     line = refused(capsys, *words, folder / "ranking.csv")
     assert "must end in .parquet: a .csv does not keep the senses" in line
     (tmp_path / "bad.parquet").write_text("x")
-    assert "bad.parquet is no table that can be read" in refused(capsys, *words, tmp_path / "bad.parquet")
+    assert "bad.parquet is not a table that can be read" in refused(capsys, *words, tmp_path / "bad.parquet")
     pd.DataFrame({"verdict": ["dead"]}).to_parquet(tmp_path / "bad.parquet")
     assert "bad.parquet has no column latent" in refused(capsys, *words, tmp_path / "bad.parquet")
     assert not (tmp_path / "page").exists()

@@ -295,7 +295,7 @@ def test_what_is_said_without_a_latent_is_what_intervening_gives(model: Transfor
     with intervene(model, hook, given[hook], change, positions=[int(place["position"])]), torch.no_grad():
         changed = model(IDS[None])[0, -1].softmax(0).float()
     torch.testing.assert_close(changed_next_tokens(graph, model, given, {node: 3.0}), changed)
-    with pytest.raises(ValueError, match="node 0 is no latent"):
+    with pytest.raises(ValueError, match="node 0 is not a latent"):
         changed_next_tokens(graph, model, given, {0: 0.0})
 
 

@@ -67,7 +67,7 @@ def test_images_have_a_way_of_their_own(tmp_path):
     with pytest.raises(ValueError, match="ViTModel reads pixel_values, and no tokens: .* ActivationStore.from_batches"):
         load_model(vit)
     vit.save_pretrained(tmp_path / "vit")
-    with pytest.raises(ValueError, match="ViT is no model of text"):
+    with pytest.raises(ValueError, match="ViT is not a model of text"):
         load_model(tmp_path / "vit")
     with torch.no_grad():
         rows = vit(torch.randn(64, 3, 16, 16)).last_hidden_state.flatten(0, 1)
@@ -87,8 +87,8 @@ def test_the_table_of_families_says_what_is_left_out_and_what_is_refused(tmp_pat
     vit = tried_vit(tmp_path)
     assert [stage for stage, (status, _) in vit.items() if status == "yes"] == ["hooks", "harvest", "SAE", "page"]
     assert "reads pixel_values, and no tokens" in vit["load"][1] and "no text" in vit["ranking"][1]
-    assert all("rows that are no text" in vit[stage][1] for stage in ("effects", "steer"))
-    assert "quality is of models that read token ids" in vit["quality"][1]
+    assert all("rows that are not text" in vit[stage][1] for stage in ("effects", "steer"))
+    assert "quality needs models that read token ids" in vit["quality"][1]
     assert vit["scan"][0] == "left out" and {vit[stage][0] for stage in ("quality", "effects", "steer")} == {"refused"}
     said = families({"stages": ["load", "scan"], "families": {"ViT": vit, "T5 (whole)": tried_whole_t5(tmp_path)}})
     assert "| ViT | refused (1) | left out (2) |" in said and "| T5 (whole) | refused (3) | – |" in said

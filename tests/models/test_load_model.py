@@ -235,7 +235,7 @@ def test_what_cannot_be_loaded_is_said_in_one_line(tmp_path):
         tmp_path / "empty": "config.json does not exist: name a folder that holds a model",
         tmp_path / "config": "config cannot be loaded as a language model",
         tmp_path / "headless": "headless has no tokenizer that can be read",
-        torch.nn.Linear(2, 2): "Linear is no model of Hugging Face or TransformerLens",
+        torch.nn.Linear(2, 2): "Linear is not a model of Hugging Face or TransformerLens",
     }
     for source, message in cases.items():
         with pytest.raises((ValueError, OSError), match=message) as raised:

@@ -69,9 +69,9 @@ def test_words_of_the_command_line_are_read_as_toml_values():
 
 @pytest.mark.parametrize("text", ["[1", "{a: 1}", '"x', "'x", "[END]"])
 def test_a_word_that_begins_like_a_list_and_is_none_is_refused(text):
-    with pytest.raises(ValueError, match=f"{re.escape(text)} is no TOML value: write it like"):
+    with pytest.raises(ValueError, match=f"{re.escape(text)} is not a TOML value: write it like"):
         toml_value(text)
-    with pytest.raises(ValueError, match="is no TOML value"):
+    with pytest.raises(ValueError, match="is not a TOML value"):
         toml_values(f"{text},2")
 
 

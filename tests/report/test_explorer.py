@@ -160,7 +160,7 @@ def test_long_notes_can_be_edited_and_what_others_keep_in_the_file_stays(foreign
 
 def test_notes_that_are_a_pipe_are_refused(foreign):
     os.mkfifo(foreign.path / "notes.json")
-    with pytest.raises(ValueError, match=r"notes.json is no file"):
+    with pytest.raises(ValueError, match=r"notes.json is not a file"):
         Explorer(foreign)
 
 

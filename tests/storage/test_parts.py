@@ -142,7 +142,7 @@ def test_parts_of_a_scan_that_do_not_belong_together_are_refused(tiny_run, scan_
     refused([first], "part 2/2 is missing")
     refused([first, second, first], f"{first} and {first} are both part 1/2")
     refused([first, third], f"{third} is a part of another work than .*: other number of parts")
-    refused([first, run.features.path], "features is no part of a work")
+    refused([first, run.features.path], "features is not a part of a work")
     refused([first, tmp_path / "none"], "none is not there")
     refused(scan_parts, "is a part of another work than this: other dictionary", NeuronDictionary(run.sae.d_in))
     damaged = tmp_path / "damaged"
@@ -184,7 +184,7 @@ def test_parts_of_a_ranking_join_to_the_whole(tiny_run, one_ranking, tmp_path):
         join_rankings(parts[:1])
     with pytest.raises(ValueError, match="a and c are both part 1/2"):
         join_rankings([*parts, parts[0]], ["a", "b", "c"])
-    with pytest.raises(ValueError, match="is no part"):
+    with pytest.raises(ValueError, match="is not a part"):
         join_rankings([parts[0], one_ranking])
     other = parts[1].copy()
     other.attrs = {**parts[1].attrs, "work": {**parts[1].attrs["work"], "seed": 1}}

@@ -18,7 +18,7 @@ A stage is one decorated function, from which the running, opening, printing and
         ...                                                # fill the folder
         return {"n": n, "auroc": auroc}                    # results, kept in its manifest.json
 
-A stage of a user's own runs behind those of the library that are not `last`. Nothing here, and nothing at the head of a
+A stage of a user's own runs after those of the library that are not `last`. Nothing here, and nothing at the head of a
 stage's file of the library, imports a heavy library: the command line reads the stages to print its help.
 """
 
@@ -50,7 +50,7 @@ ORDER = (
 )
 """The order in which the library's stages run, but for the page, which is last."""
 NEXT_LINE = "\n" + " " * 24
-"""What parts the lines of a summary, which stand behind the name of the stage and its seconds."""
+"""Separates the lines of a summary, which follow the name of the stage and its seconds."""
 WIDTH = 119
 """Most characters of a line that is printed: a terminal of 120 columns shows it whole."""
 Build = Callable[[Any, Any, Progress], Any]

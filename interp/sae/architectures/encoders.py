@@ -22,7 +22,7 @@ _DENSE_AT_ONCE = 1 << 22
 
 
 class Weights(NamedTuple):
-    """The weights of a dictionary that its encoder reads; `encoder_rows` is W_enc transposed, one row a latent."""
+    """The weights of a dictionary that its encoder reads; `encoder_rows` is W_enc transposed, one row per latent."""
 
     encoder_rows: Float[Tensor, "d_sae d_in"]
     b_enc: Float[Tensor, " d_sae"]

@@ -76,7 +76,8 @@ class Threshold(Activation):
         return cls(parts.take("threshold", d_sae))
 
     def to_saelens(self, kind: str, *, skips: bool) -> SAELensForm | None:
-        """`jumprelu`, which a trained BatchTopK, Matryoshka or Gated dictionary is too; at threshold 0 `standard`."""
+        """Return `jumprelu`, which a trained BatchTopK, Matryoshka or Gated dictionary is too; at threshold 0
+        `standard`."""
         if kind == "crosscoder" or bool((self.threshold < 0).any()):
             return None
         is_relu = not bool(self.threshold.any())

@@ -31,8 +31,8 @@ from interp.sae.sparse_ops import Encoded
 
 _MOST_AT_START = 1 / 8
 """Share of the input's dimensions that k is at most at the start. Where k is a small part of these, a fall makes FVU
-and idle latents fewer (held out: k 8 of 128, .047 → .044; k 32 of 576, .149 → .139); at an eighth it does little, and
-at a quarter FVU is more (.022 → .023)."""
+and idle latents fewer (held out: k 8 of 128, 0.047 → 0.044; k 32 of 576, 0.149 → 0.139); at an eighth it does little,
+and at a quarter FVU is more (0.022 → 0.023)."""
 _THRESHOLD_DECAY = 0.999
 _SLACK = 2.0**-6
 """Error allowed for in a bfloat16 pre-activation, relative to the one that it is held against."""
@@ -102,8 +102,8 @@ class PickConfig(SAEConfig):
     """Fraction over which k falls (arXiv 2410.20526: 0.1)."""
     aux_coefficient: NonNegative = 1 / 32
     resample_at: Annotated[tuple[float, ...], INSIDE] = tuple(n / 25 for n in range(10, 24))
-    """Every 25th of the run from .4 to .92. With k that falls this leaves 2 % of the demo's latents idle, where AuxK
-    alone, at a weight of 1, leaves 33 %, at an FVU of .043 in place of .046."""
+    """Every 25th of the run from 0.4 to 0.92. With k that falls this leaves 2 % of the demo's latents idle, where AuxK
+    alone, at a weight of 1, leaves 33 %, at an FVU of 0.043 in place of 0.046."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -128,7 +128,7 @@ class TopKConfig(PickConfig):
         return TopK(min(self.k_at(f.step, f.x.shape[1]), len(f.weights["b_enc"])))
 
     def encode(self, f: ForwardPass) -> Encoded:
-        """Where processes share out the latents each picks k of its own, and keeps those among the k of all."""
+        """Encode. Where processes share out the latents, each picks k of its own and keeps those among the k of all."""
         if f.batch.mesh.shards.count == 1:
             return super().encode(f)
 

@@ -58,7 +58,8 @@ class NumbaKernels(TorchKernels):
         return _filled(latents, keys, counts, pre.dtype, pre.shape[1])
 
     def batch_top_k(self, pre: PreActivations, n: int) -> SparseCodes:
-        """The bound of all rows rises as threads come to it; the picks are those above the last, however it rose.
+        """Return the n largest of all rows. Their bound rises as threads come to it; the picks are those above the last
+        bound, however it rose.
 
         A piece holds a bounded number of candidates, even where activations rise with the latent's index.
         """

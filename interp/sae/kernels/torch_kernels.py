@@ -1,6 +1,6 @@
 """The sparse operations of a training step, written with torch: pick, decode, gradients, update.
 
-Nothing of size [row, d_sae] or [row·k, d] is made behind the pick. p is an entry of the codes, of row i and latent j:
+Nothing of size [row, d_sae] or [row·k, d] is made after the pick. p is an entry of the codes, of row i and latent j:
 
     pick       z = the k largest positive pre-activations of each row (`top_k`), the n largest of all rows
                (`batch_top_k`), or those above a threshold (`above`); from bfloat16, a shortlist to `rescore`
@@ -191,7 +191,8 @@ class TorchKernels:
         ends: Sequence[int] = (),
         add_others: Callable[[Tensor], Tensor] | None = None,
     ) -> Decoded:
-        """`ends` do not fall, and the last is d_sae. A group's rows are added to the sum of the groups before it.
+        """Decode, and return the error and its gradients. `ends` do not fall, and the last is d_sae. A group's rows are
+        added to the sum of the groups before it.
 
         add_others: adds, in place, what latents that other processes hold decode to.
         """

@@ -113,7 +113,8 @@ class TritonKernels(TorchKernels):
 
 
 def _group_maxima(pre: Float[Tensor, "row d_sae"], k: int) -> Int[Tensor, "row group"]:
-    """Keys of the maxima of groups of 16, or of more and smaller ones where k is large: the bound stays close."""
+    """Return keys of the maxima of groups of 16, or of more and smaller ones where k is large: the bound stays
+    close."""
     rows, width = pre.shape
     groups = min(width, max(4 * k, triton.cdiv(width, 16)))
     maxima = torch.empty(rows, groups, dtype=torch.int32, device=pre.device)
@@ -140,7 +141,7 @@ def _picks(pre: Float[Tensor, "row d_sae"], bounds: Tensor, by_latent: bool) -> 
 def _sum_bags(
     starts: Tensor, stops: Tensor, ids: Tensor, weights: Tensor, table: Tensor, out: Tensor, skip_empty: bool = False
 ) -> None:
-    """out[bag] = Σ weights · table[ids] over the entries starts … stops of a bag (`skip_empty`: if any)."""
+    """Compute out[bag] = Σ weights · table[ids] over the entries starts … stops of a bag (`skip_empty`: if any)."""
     d = table.shape[1]
     tile = _tile(table.shape[1])
     grid = (len(out), triton.cdiv(d, tile["BLOCK"]))
@@ -156,7 +157,7 @@ def _tile(d: int) -> dict[str, int]:
 
 
 def _launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **sizes: Any) -> None:
-    """On the device of the tensors, which need not be the current one; the compiler may fuse a·b + c."""
+    """Launch on the device of the tensors, which need not be the current one; the compiler may fuse a·b + c."""
     assert all(argument.is_contiguous() for argument in arguments if isinstance(argument, Tensor))
     device = arguments[0].device
     with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
@@ -171,7 +172,7 @@ def _contiguous(*tensors: Tensor) -> list[Tensor]:
 def sum_bags(
     starts, stops, ids, weights, table, out, d, SKIP_EMPTY: tl.constexpr, ENTRIES: tl.constexpr, BLOCK: tl.constexpr
 ):
-    """out[bag] = Σ weights · table[ids] over the entries of the bag, for one bag and one tile of columns."""
+    """Compute out[bag] = Σ weights · table[ids] over the entries of the bag, for one bag and one tile of columns."""
     bag = tl.program_id(0).to(tl.int64)
     first, last = tl.load(starts + bag), tl.load(stops + bag)
     columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
@@ -188,7 +189,7 @@ def sum_bags(
 
 @triton.jit
 def bag_dots(offsets, ids, x, table, out, d, ENTRIES: tl.constexpr, BLOCK: tl.constexpr):
-    """⟨x[bag], table[ids]⟩ of the entries of one bag."""
+    """Compute ⟨x[bag], table[ids]⟩ of the entries of one bag."""
     bag = tl.program_id(0).to(tl.int64)
     first, last = tl.load(offsets + bag), tl.load(offsets + bag + 1)
     for p in range(first, last, ENTRIES):
@@ -205,7 +206,7 @@ def bag_dots(offsets, ids, x, table, out, d, ENTRIES: tl.constexpr, BLOCK: tl.co
 
 @triton.jit
 def _rows_of(table, ids, entries, stored, columns, inside, d):
-    """table[ids[entries], columns], zero where an entry or a column is not there."""
+    """Load table[ids[entries], columns], with zero where an entry or a column does not exist."""
     rows = tl.load(ids + entries, mask=stored, other=0).to(tl.int64)
     return tl.load(table + rows[:, None] * d + columns[None, :], mask=stored[:, None] & inside[None, :], other=0.0)
 
@@ -214,8 +215,8 @@ def _rows_of(table, ids, entries, stored, columns, inside, d):
 def adam_rows(
     weight, grad, mean, square, n, d, lr, root, beta1, beta2, eps, rest1, rest2, UNIT: tl.constexpr, BLOCK: tl.constexpr
 ):
-    """d of n numbers, by those of an `AdamStep`. UNIT: a row of norm one, without the gradient parallel to it, and back
-    to norm one."""
+    """Update d of n numbers, by those of an `AdamStep`. UNIT: a row of norm one, without the gradient parallel to it,
+    and back to norm one."""
     row = tl.program_id(0).to(tl.int64)
     if UNIT:
         products = tl.zeros([BLOCK], tl.float32)
@@ -252,13 +253,15 @@ def adam_rows(
 
 @triton.jit
 def _keys(values):
-    """The bits of positive floats, which are ordered as they are. What is not positive, or not a number, has key 0."""
+    """Return the bits of positive floats, which are ordered as they are. A value that is not positive, or not a number,
+    has key 0."""
     return tl.where(values > 0, values.to(tl.int32, bitcast=True), 0)
 
 
 @triton.jit
 def _kth_largest(keys, n, k, BLOCK: tl.constexpr):
-    """A key that exactly k of the n keys reach or, where ties forbid that, the k-th largest; 0 if fewer are above 0."""
+    """Return a key that exactly k of the n keys reach or, where ties forbid that, the k-th largest; 0 if fewer are
+    above 0."""
     low, high = 0, 0x7F800001  # above the bits of infinity
     while high - low > 1:
         middle = low + (high - low) // 2
@@ -276,7 +279,7 @@ def _kth_largest(keys, n, k, BLOCK: tl.constexpr):
 
 @triton.jit
 def group_maxima(pre, maxima, width, groups, BLOCK: tl.constexpr):
-    """The largest key of row[g], row[g + groups], row[g + 2·groups] … for a tile of groups g."""
+    """Compute the largest key of row[g], row[g + groups], row[g + 2·groups] … for a tile of groups g."""
     row = tl.program_id(0).to(tl.int64)
     group = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     largest = tl.zeros([BLOCK], tl.int32)
@@ -289,14 +292,14 @@ def group_maxima(pre, maxima, width, groups, BLOCK: tl.constexpr):
 
 @triton.jit
 def row_bounds(maxima, bounds, groups, k, BLOCK: tl.constexpr):
-    """A key above 0 that the k largest of the row reach, because k of its group maxima do."""
+    """Compute a key above 0 that the k largest of the row reach, because k of its group maxima do."""
     row = tl.program_id(0).to(tl.int64)
     tl.store(bounds + row, tl.maximum(_kth_largest(maxima + row * groups, groups, k, BLOCK), 1))
 
 
 @triton.jit
 def _picked(values, bounds, row, columns, inside, BY_LATENT: tl.constexpr):
-    """Above the threshold of the latent, or with a key that reaches the row's bound."""
+    """Mark entries above the threshold of the latent, or with a key that reaches the row's bound."""
     if BY_LATENT:
         return inside & (values > tl.load(bounds + columns, mask=inside, other=0.0))
     else:
@@ -314,7 +317,7 @@ def count_picks(pre, bounds, counts, width, BY_LATENT: tl.constexpr, BLOCK: tl.c
 
 @triton.jit
 def fill_picks(pre, bounds, starts, latents, picks, width, BY_LATENT: tl.constexpr, BLOCK: tl.constexpr):
-    """The picks of one row and one tile, in the order of the latents, from the tile's place on."""
+    """Write the picks of one row and one tile, in the order of the latents, from the tile's place on."""
     row = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     tile = row * tl.num_programs(1) + tl.program_id(1)
@@ -329,7 +332,7 @@ def fill_picks(pre, bounds, starts, latents, picks, width, BY_LATENT: tl.constex
 
 @triton.jit
 def keep_largest(offsets, latents, keys, k, kept_offsets, kept_latents, kept_keys, BLOCK: tl.constexpr):
-    """The k largest keys above 0 of one row, of equal ones the first."""
+    """Keep the k largest keys above 0 of one row, of equal ones the first."""
     row = tl.program_id(0).to(tl.int64)
     first = tl.load(offsets + row)
     n = (tl.load(offsets + row + 1) - first).to(tl.int32)

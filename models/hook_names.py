@@ -33,7 +33,8 @@ ModuleSide = tuple[nn.Module, Literal["output", "input"]]
 
 @dataclass(frozen=True)
 class Trace:
-    """Records what entered each module at its first call (the first argument), and what left it (a tuple's first)."""
+    """A record of what entered each module at its first call (the first argument), and what left it (a tuple's
+    first)."""
 
     into: dict[nn.Module, Tensor] = field(default_factory=dict)
     out: dict[nn.Module, Tensor] = field(default_factory=dict)

@@ -21,11 +21,11 @@ _PROBE = 3
 
 
 class LanguageModel(nn.Module):
-    """`inner` is a language model or text encoder of Hugging Face, or one of TransformerLens; its `state_dict` is this
-    one's."""
+    """A wrapper of `inner`, a language model or text encoder of Hugging Face, or one of TransformerLens; its
+    `state_dict` is that of `inner`."""
 
     hook_dict: Mapping[str, ModuleSide | nn.Module]
-    """What a hook may be called: TransformerLens's names first, then those of all submodules."""
+    """The names of hooks: TransformerLens's first, then those of all submodules."""
 
     def __init__(self, inner: Any, tokenizer: Any = None, *, name: str = ""):
         super().__init__()

@@ -35,7 +35,7 @@ class TextSource(NamedTuple):
     fields: tuple[str, ...] = ()
     """The fields of a `CorpusConfig` that say what to read, for a user's own text. The first must be set."""
     takes: str = ""
-    """What the user sets the first field to, in words."""
+    """The value of the first field, in words."""
     owns: Callable[[str], bool] = _owns_nothing
     """Whether it reads this file, where no source is named."""
 
@@ -46,7 +46,7 @@ class ModelSource(NamedTuple):
     load: Callable[..., Any]
     help: str
     takes: str
-    """What the name is, in words."""
+    """A description of the name, in words."""
     owns: Callable[[str], bool] = _owns_nothing
     """Whether it loads this location, where no source is named."""
     slow: bool = False

@@ -46,7 +46,7 @@ class TrainingResult:
     """None if neither the number of characters nor a tokenizer was given."""
     unigram_cross_entropy: float
     bigram_cross_entropy: float
-    """What counting alone reaches on the same tokens, in nats a token."""
+    """The loss that counting alone reaches on the same tokens, in nats per token."""
     steps: int
     tokens: int
     wall_seconds: float

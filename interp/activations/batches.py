@@ -156,8 +156,8 @@ class ReadInBatches(ABC):
         epochs: int | None = 1,
         part: tuple[int, int] = (0, 1),
     ) -> ActivationBatches:
-        """Return batches of rows in float32; endless if `epochs` is None. Of several hooks: their activations side by
-        side.
+        """Return batches of rows in float32; endless if `epochs` is None. The activations of several hooks stand
+        side by side.
 
         Batches run on over the end of an epoch, so only the very last may be short.
         Without `shuffle` the rows come shard after shard, as they are stored. The order of the rows depends on the

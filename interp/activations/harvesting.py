@@ -8,7 +8,7 @@ Out: an ActivationStore: for each hook, the activation x [d] at each (seq, pos) 
 1. One forward pass a batch, in eval mode and without gradients. All hooks are read in it, and it ends when the last has
    fired.
 2. Rows of excluded tokens and positions are dropped. `interp.activations.store_writer` writes the others, drops
-   outliers and keeps statistics. What is an outlier is found before, on sequences spread evenly over the text.
+   outliers and keeps statistics. Outliers are determined first, on sequences spread evenly over the text.
 
 The model is given back as it was: no hook stays, training mode and gradients are as before.
 

@@ -152,5 +152,5 @@ _MUST_BE_EQUAL: dict[str, Callable[[ActivationStore], object]] = {
     "their shards have other numbers of rows": lambda store: store.shard_rows,
     "their shards hold other rows": lambda store: [shard["sha256"][ROW_IDS] for shard in store.manifest["shards"]],
 }
-"""What two stores must have in common, each with the message for where it differs. The checksums in the manifest stand
-for the contents."""
+"""The facts that two stores must have in common, each with the message for where it differs. The checksums in the
+manifest stand for the contents."""

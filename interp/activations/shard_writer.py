@@ -45,7 +45,7 @@ class StoreConfig:
     """Row id = seq · n_ctx + pos; None where rows come from no model."""
     seed: int = 0
     made_of: Mapping[str, Any]
-    """What the rows depend on; a harvest that was cut off is only resumed with the same."""
+    """The facts on which the rows depend; a harvest that was cut off is only resumed with the same."""
 
     def __post_init__(self) -> None:
         check_dtype(self.dtype)

@@ -1,5 +1,5 @@
-"""A language model behind an OpenAI-compatible endpoint, asked through the `openai` client (`pip install openai`), with
-every answer kept on disk.
+"""A language model served by an OpenAI-compatible endpoint, asked through the `openai` client (`pip install openai`),
+with every answer kept on disk.
 
 In: bodies of requests to {base_url}/chat/completions. Out: their answers. The client retries what may pass (time-outs,
 broken connections, status 408, 409, 429 and 5xx). Answers are rows of an SQLite file, found by the SHA-256 of
@@ -73,7 +73,8 @@ class Answer(NamedTuple):
 
 
 class RequestEstimate(NamedTuple):
-    """Counts what asking would take, less what is on disk already. Tokens are a guess: a third of the UTF-8 bytes."""
+    """An estimate of what asking would take, without what is on disk already. Tokens are a guess: a third of the UTF-8
+    bytes."""
 
     requests: int
     cached: int
@@ -96,7 +97,7 @@ def api_key(name: str, environment: Mapping[str, str] = os.environ) -> str:
 
 
 class Endpoint:
-    """Answers requests, `concurrency` at a time. cache: the file of answers, made with the first one.
+    """A client that answers requests, `concurrency` at a time. cache: the file of answers, made with the first one.
 
     Raises ValueError where the client is not installed or cannot be made.
     """

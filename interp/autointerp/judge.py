@@ -146,7 +146,7 @@ class Judge:
         return [self.endpoint.config.body(prompts.judge_messages(q.task, q.explanation, q.windows)) for q in questions]
 
     def _questions(self, generated: Sequence[str | None]) -> list[_Question]:
-        """generated: explanations of the latents sampled, or nothing."""
+        """Draw the requests that judge. generated: explanations of the latents sampled, or nothing."""
         written = {windows.latent: text for windows, text in zip(self.sampled, generated, strict=False) if text}
         questions: list[_Question] = []
         for source, explanations in {GIVEN: self.explanations, GENERATED: written}.items():

@@ -1,4 +1,4 @@
-"""Writes what a language model is shown of a latent and asked, and reads its answers strictly.
+"""Writes the prompts that show a latent to a language model, and reads its answers strictly.
 
     explain     firings of the fit half, the strongest, and some of each slice of (0, max]   → {"explanation": "…"}
     detection   an explanation, and texts of the other half: as many windows in which the    → [1, 0, …]
@@ -6,9 +6,9 @@
                 it is silent throughout, drawn anywhere; does the text contain it?
     fuzzing     the same with marked tokens: are these what the explanation describes?       → [1, 0, …]
 
-Of a sequence at most one firing is taken. Windows are as long as those of the store's examples. Text of the corpus goes
-in as JSON, apart from the instructions. An answer must be the JSON asked for and nothing more; only a code fence around
-it, and a closed <think> … </think> before it, are taken off. Any other answer is None.
+At most one firing is taken from a sequence. Windows are as long as those of the store's examples. Text of the corpus
+goes in as JSON, apart from the instructions. An answer must be the JSON asked for and nothing more; only a code fence
+around it, and a closed <think> … </think> before it, are taken off. Any other answer is None.
 """
 
 import json
@@ -173,7 +173,7 @@ def read_explanation(answer: str | None) -> str | None:
 
 
 def _one_a_sequence(examples: pd.DataFrame, n_ctx: int, n: int, generator: np.random.Generator) -> list[pd.Series]:
-    """Return up to n examples, turn and turn about from the slices of activation, each from another sequence."""
+    """Return up to n examples, taken from the slices of activation in turn, each from another sequence."""
     shuffled = examples.iloc[generator.permutation(len(examples))]
     turn = shuffled.groupby("interval").cumcount()
     ordered = shuffled.iloc[np.lexsort([-shuffled.interval.to_numpy(), turn.to_numpy()])]

@@ -189,7 +189,7 @@ def _options(
 
 
 def _refused(line: str, *, everywhere: bool = False) -> int:
-    """everywhere: said by each process under `torchrun`, as of what only one of them may meet."""
+    """Print a refusal. everywhere: from each process under `torchrun`, for errors that only one of them may meet."""
     if everywhere or is_first():
         print(f"interp: {line}", file=sys.stderr)
     return 2
@@ -197,7 +197,7 @@ def _refused(line: str, *, everywhere: bool = False) -> int:
 
 @contextmanager
 def _terminating() -> Iterator[None]:
-    """SIGTERM raises `Terminated`, once; a second one waits for the cleaning up to end."""
+    """Raise `Terminated` on SIGTERM, once; a second one waits until the clean-up ends."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -26,7 +26,7 @@ class Bar:
     the log of a job, a plain line every ten seconds, or after a minute in which the step told nothing. Where a step
     will take a minute or more, the first line comes as soon as a second of it has been measured.
 
-    What comes before a step's first advance, such as compiling, is not measured, as it is not done again."""
+    Work before a step's first advance, such as compiling, is not measured, as it is not repeated."""
 
     def __init__(self, name: str):
         self.name = name

@@ -32,7 +32,7 @@ PROMPTS = {
     "bracket": "    def __init__(self, name",
     "play": "To be, or not to",
 }
-"""What `demo --circuits` draws graphs of, by the names of the pages."""
+"""The prompts whose graphs `demo --circuits` draws, by the names of the pages."""
 REDO = Option("--redo", help="run finished stages again whose configuration changed")
 
 

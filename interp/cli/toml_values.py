@@ -27,7 +27,7 @@ def toml_values(text: str) -> list[Any]:
 
 
 def assignment(text: str) -> tuple[str, str]:
-    """Part FIELD=VALUE in two; dashes in the field's name are underscores."""
+    """Split FIELD=VALUE in two; dashes in the field's name become underscores."""
     name, equals, value = text.partition("=")
     if not (name and equals and value):
         raise ValueError(f"{text!r} must be FIELD=VALUE")

@@ -1,4 +1,4 @@
-"""What features do: the model run with latents changed, and what that changes in what it says."""
+"""The effects of features: the model is run with latents changed, and the change of its predictions is measured."""
 
 from interp.effects.attention_attribution import attention_scores as attention_scores
 from interp.effects.attribution import attribution_graph as attribution_graph

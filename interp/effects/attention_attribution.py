@@ -9,7 +9,8 @@ Out: the score is bilinear in what the two positions are made of. With norms hel
      exactly. `bias` is what all biases hand on, `rest` what the graph's nodes do not hold.
 
 Positions that are rotated into queries and keys are in q_s and k_t. Cost: a held pass, and a backward pass for each
-dimension of the head. Of models whose attention is PyTorch's `scaled_dot_product_attention`.
+dimension of the head. It works for models whose attention is PyTorch's
+`scaled_dot_product_attention`.
 """
 
 from collections.abc import Mapping

@@ -7,8 +7,8 @@ Out: for each earlier latent i that fires at or before the position, summed over
     attribution_ij = Σ z_i d_i · ∂r_j / ∂x        what r_j owes to i, to first order
     ablation_ij    = r_j − r_j without z_i d_i    the same by running the model again
 
-The rest of x is kept, the dictionary's error too. Transcoders are read at one hook and changed at the other. Of special
-tokens, tokens that the earlier dictionary was not taught and rows above its norm limit there is no edge.
+The rest of x is kept, the dictionary's error too. Transcoders are read at one hook and changed at the other. Special
+tokens, tokens that the earlier dictionary was not taught and rows above its norm limit have no edges.
 
 Source: attribution between features, Marks et al. 2024 (arXiv 2403.19647), Ge et al. 2024 (arXiv 2405.13868). Cost: a
 backward pass a target; for ablations a pass up to the later hook for each latent of a prompt.

@@ -1,4 +1,4 @@
-"""What is known of the latents of an attribution graph, for its page: a card each, with its rule, the tokens that it
+"""Cards of the latents of an attribution graph, for its page: for each its rule, the tokens that it
 raises, and the texts that it fires on most."""
 
 from collections.abc import Mapping, Sequence

@@ -39,7 +39,7 @@ _STRONGEST = 200
 
 
 class Agreement(NamedTuple):
-    """How well what a graph says agrees with what ablation measures: Spearman's rank correlations, NaN of fewer than
+    """The agreement of a graph with what ablation measures: Spearman's rank correlations, NaN of fewer than
     three values."""
 
     effects: float

@@ -29,7 +29,7 @@ _TYPES = {
     "error": "mlp reconstruction error",
     "logit": "logit",
 }
-"""What Neuronpedia's viewer calls the kinds of nodes that it draws."""
+"""The names in Neuronpedia's viewer of the kinds of nodes that it draws."""
 _MOST_NODES, _MOST_LINKS = 100_000, 5_000_000
 _REMEDY = "save the graph again"
 

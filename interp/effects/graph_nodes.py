@@ -18,9 +18,9 @@ class GraphNodes:
 
     token_ids: list[int]
     tokens: list[str]
-    """What the prompt's tokens are called."""
+    """The names of the prompt's tokens."""
     words: dict[int, str]
-    """What the tokens of the logits are called."""
+    """The names of the tokens of the logits."""
     hook_names: list[str]
     """The hook that each dictionary reads, in the order in which the model runs them."""
     nodes: pd.DataFrame

@@ -27,7 +27,7 @@ from torch.overrides import TorchFunctionMode
 from interp.activations.hooks import evaluating
 
 Kept = Any
-"""What is held of one operation: tensors of one row, or None where the operation is linear here."""
+"""The values that are held for one operation: tensors of one row, or None where the operation is linear here."""
 _NOT_YET = object()
 """Stands for what is held of an operation that is being recorded."""
 
@@ -48,7 +48,7 @@ class HeldModel:
         self._kept: list[tuple[str, Kept]] = []
         self._aside = False
         self.attentions: list[Attended] = []
-        """What each attention of the last pass was given, in the order in which they run."""
+        """The inputs of each attention in the last pass, in the order in which they run."""
 
     @contextmanager
     def record(self) -> Iterator[None]:
@@ -95,7 +95,7 @@ class HeldModel:
 
 
 class _Mode(TorchFunctionMode):
-    """Hands the operations that are held to a function, by their names."""
+    """A mode that hands the operations that are held to a function, by their names."""
 
     def __init__(self, run: Callable[[str, Any, Any, Any], Any]):
         super().__init__()

@@ -1,7 +1,7 @@
-"""What each latent does to what the model says: run again without it, on sampled sequences where it fires.
+"""The effect of each latent on the model's predictions: the model is run again without it, on sampled sequences.
 
-Of a latent, over its sampled sequences, with p the model's next-token probabilities as it is and p' those with the
-latent ablated at all its firings (x − z_j d_j, the rest of x kept):
+For each latent, over sampled sequences where it fires, with p the unchanged model's next-token probabilities and p'
+those with the latent ablated at all its firings (x − z_j d_j, the rest of x kept):
 
     loss_change           mean of CE' − CE at the firings, nats
     later_loss_change     the same at later positions of the sequence where it does not fire

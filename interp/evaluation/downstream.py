@@ -47,7 +47,7 @@ class Entered(NamedTuple):
 
 
 class Readout(NamedTuple):
-    """How logits follow from states: y W + b, or without a W the states are the logits."""
+    """The map from states to logits: y W + b, or without a W the states are the logits."""
 
     d_vocab: int
     W: Float[Tensor, "d_state d_vocab"] | None = None

@@ -120,9 +120,9 @@ def quality_table(
 
     baselines: names of dictionaries whose cross-entropy need not be known so well, since each costs as much as the
     others: they are spliced into a part of the sequences, of about 5,000 tokens (`n_spliced`), and `ce_recovered_se`
-    tells what that leaves open. Of several norm limits the lowest holds for all. `attrs["decoders"]` has a digest of
-    each dictionary's decoder. Raises ValueError as `evaluate_dictionary`, where the dictionaries do not all write the
-    same hook, and for a baseline that is none of them.
+    tells what that leaves open. Where dictionaries have several norm limits, the lowest holds for all.
+    `attrs["decoders"]` has a digest of each dictionary's decoder. Raises ValueError as `evaluate_dictionary`, where the
+    dictionaries do not all write the same hook, and for a baseline that is none of them.
     """
     splice = Splice(
         model,

@@ -1,11 +1,11 @@
 """A model on tokens with something else in place of what it holds at a hook: one pass for each that stands in.
 
 The model runs once up to the hook (twice, where what goes through it is more than memory should hold: the mean must be
-known first), and from there on once for each thing that is spliced in (`evaluation.downstream`). Of many tokens the
-ablations, which cost several nats, and the dictionaries that are named as baselines get a part, sequences at equal
-distances. What an ablation adds to the clean cross-entropy there is taken for what it adds everywhere; a baseline
-recovers everywhere the share that it recovers there, held against the cost of having nothing on the same sequences. The
-standard error counts that too.
+known first), and from there on once for each thing that is spliced in (`evaluation.downstream`). Where there
+are many tokens, the ablations, which cost several nats, and the dictionaries that are named as baselines get only a
+part of them, sequences at equal distances. What an ablation adds to the clean cross-entropy there is taken for what it
+adds everywhere; a baseline recovers everywhere the share that it recovers there, held against the cost of having
+nothing on the same sequences. The standard error counts that too.
 
 Positions of excluded tokens (BOS), and those whose norm is above the limit of the dictionary (attention sinks,
 `activations.row_statistics`), keep their own activation in every case.

@@ -94,7 +94,8 @@ class SAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return self.sae_.decode(SparseCodes.from_scipy(sparse)).numpy(force=True).astype(codes.dtype)
 
     def score(self, X: Any, y: None = None) -> float:
-        """Share of the variance of X that the reconstruction keeps, 1 − FVU: for choosing k and n_components."""
+        """Return the share of the variance of X that the reconstruction keeps, 1 − FVU: for choosing k and
+        n_components."""
         rows = np.asarray(X, float)
         left = np.square(rows - self.inverse_transform(self.transform(X))).sum()
         return 1.0 - float(left / max(float(np.square(rows - rows.mean(0)).sum()), np.finfo(float).tiny))

@@ -1,4 +1,4 @@
-"""What a scan reads: its settings, the codes of a token set by row, and the same firings by latent.
+"""The inputs of a scan: its settings, the codes of a token set by row, and the same firings by latent.
 
 In:  a `CodeStore`, whose rows lie in token order (row = seq · n_ctx + pos), and the tokens.
 Out: `ScanRows.feed` shows each chunk in turn; `ColumnFiles`, filled by such a pass, gives all firings of a few latents

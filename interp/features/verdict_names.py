@@ -13,7 +13,7 @@ FAINT = "faint"
 DEAD = "dead"
 VERDICTS = (MONOSEMANTIC, POLYSEMANTIC, SINGLE_TOKEN, DENSE, TOO_RARE, NO_CONTEXT, FAINT, DEAD)
 UNRANKED = "unranked"
-"""What a latent is called that no ranking holds."""
+"""The verdict of a latent that is not in a ranking."""
 
 BY_PROBABILITY = (MONOSEMANTIC, POLYSEMANTIC)
 """Verdicts that the probability of one meaning decides between."""

@@ -33,7 +33,8 @@ _KEPT = ("d_sae", "k", "tokens")
 
 
 class RunConfig(SimpleNamespace):
-    """One attribute a section. `RunConfig()` is the demo; `replace` gives one with other sections."""
+    """The configuration, one attribute per section. `RunConfig()` is the demo; `replace` gives one with other
+    sections."""
 
     plugins: dict[str, str]
     """Files of the user's own code, each with its SHA-256. Where there are some, a section that only they can read is a
@@ -231,7 +232,7 @@ def _sae(default: "SAEConfig", values: dict[str, Any]) -> "SAEConfig | LoadedCon
 
 
 def _with_hook_names(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """[harvest] in which one hook may stand as `hook_name`, and "all mlps" as hook_names."""
+    """Return [harvest] in which one hook may stand as `hook_name`, and "all mlps" as hook_names."""
     if values.get("hook_names") == ALL_MLPS:
         values = {**values, "hook_names": [ALL_MLPS]}
     if "hook_name" not in values:

@@ -1,4 +1,4 @@
-"""What a stage takes, told before it runs: sizes that follow from a configuration, a cost by them, a machine's speed.
+"""The cost of a stage before it runs: sizes that follow from a configuration, a cost by them, a machine's speed.
 
     seconds = float32 operations / rate + bfloat16 operations / rate + bytes moved / rate + bookkeeping × pace
 
@@ -22,7 +22,7 @@ USUAL_L0 = 32
 _CHARACTERS_A_TOKEN = 0.28, -0.94
 """Slope and intercept in log₂ of the vocabulary: 1.84 of 1,024 entries (measured), 2.16 of 2,048, 3.43 of 49,152."""
 REACHED = 0.5
-"""What the stages of the demo and of SmolLM2's run reach of a matrix product that is alone in its thread's cache."""
+"""The share of the speed of a matrix product alone in its thread's cache that the demo's and SmolLM2's stages reach."""
 _AT_ONCE = ("memory", "scratch")
 _LOOP, _LOOP_SECONDS = 20_000, 1.2e-3
 """Steps of a loop over a dictionary of Python, and what it takes on the machine of the bookkeeping."""
@@ -30,7 +30,8 @@ _LOOP, _LOOP_SECONDS = 20_000, 1.2e-3
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What a stage takes. Sums and multiples are of all but memory and scratch, of which the larger counts."""
+    """The cost of a stage. Sums and multiples cover everything except memory and scratch, for which the larger
+    counts."""
 
     disk: float = 0
     """Bytes that it leaves."""
@@ -70,7 +71,7 @@ class Speed(NamedTuple):
     single: float
     """Operations a second that float32 matrix products of a stage reach."""
     half: float
-    """Of bfloat16; of float32, where bfloat16 is not faster."""
+    """The rate in bfloat16, or in float32 where bfloat16 is not faster."""
     memory: float
     """Bytes a second that a copy reads and writes, by one thread: more threads wait for the same memory."""
     pace: float
@@ -105,10 +106,11 @@ class Speed(NamedTuple):
 
 
 class Sizes:
-    """How large what a configuration describes is. A pretrained model is loaded; one that is trained has no weights."""
+    """The sizes of what a configuration describes. A pretrained model is loaded; one that is trained has no weights
+    yet."""
 
     def __init__(self, config: Any):
-        """config: a `RunConfig`."""
+        """Describe a run. config: a `RunConfig`."""
         self.config = config.with_named_hooks()
 
     @cached_property
@@ -168,7 +170,7 @@ class Sizes:
 
     @property
     def hooks(self) -> list[str]:
-        """What the first dictionary reads, and what is harvested beside it."""
+        """The hooks that the first dictionary reads, and those that are harvested with them."""
         return self.config.harvest.hooks_in(self.model)
 
     @property

@@ -1,7 +1,7 @@
 """Opens what a path holds: `open_any("runs/demo")` is a `Run`, `open_any("runs/demo", "features")` its features.
 
-What reads a kind of folder or file is named here and by the stages of a run (`Stage.opens`), and loaded when it is
-first called: the command line prints the help of the stages without it.
+The reader of each kind of folder or file is named here and by the stages of a run (`Stage.opens`). It is loaded when
+it is first called: the command line prints the help of the stages without it.
 """
 
 from collections.abc import Callable

@@ -22,14 +22,14 @@ from interp.runtime.memory import free_memory
 from interp.storage.folders import unfinished
 
 LIBRARY_BYTES = 1.5e9
-"""What Python, PyTorch, compiled kernels and buffers take: the demo's peaks are 1.1 GB when it begins and 2.2 GB when
-its last stages run."""
+"""The memory that Python, PyTorch, compiled kernels and buffers take: the demo's peaks are 1.1 GB when it begins and
+2.2 GB when its last stages run."""
 
 
 class Row(NamedTuple):
     stage: str
     cost: Cost
-    """Of all hooks of the run."""
+    """The costs for all hooks of the run."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """A user's own code, by the path of its file: an architecture, a source of text or of models, a stage.
 
 A file is run because the user named it: in a configuration, `plugins = ["mine.py"]`, which `interp run` reads, or with
-`interp COMMAND --import mine.py`. What it registers is then known by its name, as what the library brings. A run folder
-keeps the path and the SHA-256 of each file in its `run.toml`; opening a run, or any other folder, runs no code.
+`interp COMMAND --import mine.py`. What it registers is then known by its name, like the parts of the library. A run
+folder keeps the path and the SHA-256 of each file in its `run.toml`; opening a run, or any other folder, runs no code.
 """
 
 import importlib.util

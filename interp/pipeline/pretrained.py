@@ -86,7 +86,7 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedConfig:
-    """[sae] of a dictionary that someone else trained."""
+    """The section [sae] for a dictionary that someone else trained."""
 
     load: str
     """A folder (ours, SAELens's or sparsify's), or a SAELens release."""

@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 
 
 class Baseline(NamedTuple):
-    """What latents are compared with, and its hook."""
+    """The codes with which latents are compared, and their hook."""
 
     name: Literal["neurons", "coordinates"]
     """The neurons of the MLP; or, where the model does not show them, the coordinates at the dictionary's own hook."""
@@ -89,7 +89,7 @@ class Run(StageFolders):
         page: Path
 
     def __init__(self, path: str | Path, config: RunConfig | None = None):
-        """config: in place of that of run.toml."""
+        """Open the run. config: used in place of that of run.toml."""
         self.path = Path(path)
         if not (self.path / RUN_FILE).is_file():
             raise FileNotFoundError(f"{path} is not a run folder: it has no {RUN_FILE}")
@@ -128,12 +128,12 @@ class Run(StageFolders):
 
     @property
     def target(self) -> str | None:
-        """What its transcoder writes, by its name in the store; None of an autoencoder."""
+        """The hook that its transcoder writes, by its name in the store; None for an autoencoder."""
         return None if self.config.harvest.writes is None else [*self.results("activations")["d"]][-1]
 
     @property
     def baseline(self) -> Baseline:
-        """What the latents are compared with."""
+        """The codes with which the latents are compared."""
         *_, hook_name = self.results("activations")["d"]
         is_named = self.config.harvest.neuron_hook is not None
         is_mlp = is_named or hook_name != self.hook_name or hook_name.endswith(MLP_NEURONS)
@@ -170,7 +170,7 @@ class Run(StageFolders):
         return ranking_evidence(self.ranking, latent)
 
     def report_inputs(self) -> "ReportInputs":
-        """Return what its page is made of (`interp.report`): all that its stages left by now."""
+        """Return the inputs of its page (`interp.report`): all that its stages have written so far."""
         from interp.report.inputs import ReportInputs
 
         done = {name: manifest for name, manifest in self._manifests(without_page=True).items() if self.has(name)}
@@ -189,8 +189,8 @@ class Run(StageFolders):
         )
 
     def panels(self) -> list[dict[str, Any]]:
-        """Return what its finished stages, and analyses of what they left, show of themselves on the page, as JSON. A
-        panel whose stages have been run again since is left out, with a warning."""
+        """Return what its finished stages, and analyses of their results, show on the page, as JSON. A panel whose
+        stages have been run again since is left out, with a warning."""
         done = self._manifests(without_page=True)
         panels = [panel for name in done if self.has(name) and (panel := STAGES[name].panel(self)) is not None]
         shown = [panel.payload() for panel in panels]
@@ -199,7 +199,7 @@ class Run(StageFolders):
             if kept["inputs"] == self._fingerprints(kept["inputs"]):
                 shown.append(kept["panel"])
             else:
-                log.warning("%s is of stages that have been run again since: run its analysis again", file)
+                log.warning("%s shows stages that have been run again since: run its analysis again", file)
         return shown
 
     def add_panel(self, name: str, panel: "Panel", stages: Iterable[str]) -> Path:

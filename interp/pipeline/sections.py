@@ -26,7 +26,7 @@ class TokenizerConfig:
 
 ALL_MLPS = "all mlps"
 MLP_NEURONS = "mlp.hook_post"
-"""What TransformerLens calls the neurons of a block's MLP."""
+"""TransformerLens's name for the neurons of a block's MLP."""
 _BLOCK = re.compile(r"blocks\.\d+\.")
 
 
@@ -72,7 +72,7 @@ class HarvestConfig:
 
     @property
     def written(self) -> str | None:
-        """What the first one's transcoder writes; None of an autoencoder."""
+        """The hook that the first one's transcoder writes; None for an autoencoder."""
         block = _BLOCK.match(self.hook_name)
         return f"{block.group()}{self.writes}" if block and self.writes else None
 
@@ -136,7 +136,8 @@ class RankingConfig:
     """Test faint latents too, which do next to nothing, and give them a verdict like any other's."""
     twin: str | None = None
     """The folder (seen from where the command runs) of a run, or of a scan of the same tokens, with a dictionary from
-    another seed: how well each latent is found again. Of a run with several hooks, the scan at the same hook."""
+    another seed: how well each latent is found again. In a run with several hooks, the scan at the same hook is
+    used."""
 
     def __post_init__(self) -> None:
         check_at_least(1, nulls=self.nulls)

@@ -1,4 +1,4 @@
-"""What a run folder says of its stages: where each is, whether it is finished, and what it was made from.
+"""The records of the stages in a run folder: where each is, whether it is finished, and what it was made from.
 
 A finished stage has a `manifest.json`: its configuration, the fingerprints of its inputs, versions, wall time and
 results. `interp.pipeline.run_folder` opens what the stages left.
@@ -37,7 +37,7 @@ class StageFolders:
 
     @property
     def title(self) -> str:
-        """What its page is called: the name of the run folder, and the hook where there are several."""
+        """The title of its page: the name of the run folder, and the hook where there are several."""
         name = self.whole.path.resolve().name
         return f"{name} · {self.config.harvest.hook_name}" if len(self.hooks) > 1 else name
 
@@ -85,8 +85,8 @@ class StageFolders:
         return [name for name in names if manifest["config"].get(name) != settings.get(name)]
 
     def provenance(self) -> dict[str, Any]:
-        """Tell where what is drawn of it comes from: its configuration's digest, seeds, tokens, stages and versions, as
-        its manifests have them."""
+        """Tell the origin of what is drawn from it: its configuration's digest, seeds, tokens, stages and versions, as
+        its manifests record them."""
         manifests = self._manifests()
         sections = {name: values for manifest in manifests.values() for name, values in manifest["config"].items()}
         named = {
@@ -117,9 +117,9 @@ class StageFolders:
         return manifest
 
     def _check_current(self, stage: Stage, manifest: dict[str, Any]) -> None:
-        """Check that a stage's results are of what the run now says. Raises ValueError where the stage is of another
-        configuration than the run now has, or of inputs that have been made again since; inputs that are gone count as
-        they were."""
+        """Check that a stage's results belong to the present run. Raises ValueError where the stage was made with
+        another configuration, or from inputs that have been made again since; inputs that are gone count as
+        unchanged."""
         differing = [f"[{name}]" for name in self.differing(stage, manifest)]
         now = {name: self.manifest(name) or {} for name in manifest["inputs"]}
         before = manifest["inputs"]

@@ -48,7 +48,7 @@ class ReportInputs:
     curves: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     """Rows of metrics of the trainings: "model", "sae"."""
     model_results: Mapping[str, Any] = field(default_factory=dict)
-    """What the model's training or measuring reached, such as val_loss in nats a token."""
+    """The results of training or measuring the model, such as val_loss in nats per token."""
     stages: Sequence[tuple[str, float]] = ()
     """Stages of the run in their order, with their wall time in seconds."""
     versions: Mapping[str, str] = field(default_factory=dict)

@@ -48,7 +48,7 @@ TABLES = {
         qualify row_number() over (partition by latent, "offset" order by n desc, token) <= {N_CONTEXT_TOKENS}
         order by latent, "offset", n desc, token""",
 }
-"""What is read of each latent, its rows in the order in which the page shows them."""
+"""The queries for each latent's rows, in the order in which the page shows them."""
 SHARES = ("labels", "neighbours")
 """Tables whose numbers lie between −1 and 1: the page shows two digits of them."""
 

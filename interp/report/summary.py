@@ -38,7 +38,7 @@ QUALITY_COLUMNS = {
 }
 """Column of the quality table → its heading, and the format of its numbers."""
 QUALITY_SHOWN = ("l0", "fvu", "ce_recovered", "dead_share", "faint_share")
-"""What decides; the other columns are among the details."""
+"""The columns that decide; the others are among the details."""
 CURVES = {
     "fvu": "FVU: the fraction of variance left unexplained.",
     "l0": "L0: features that fire on a token.",
@@ -55,7 +55,7 @@ LIMITS = {
     "rules": "Rules and their F1 hold for text like that of this corpus. On other text a feature may fire elsewhere.",
     "unsure": "A verdict that is unsure is only the likelier of two: the interval of its probability includes ½.",
 }
-"""What the numbers do not show, by what they are about."""
+"""The limits of the numbers, by their subject."""
 
 
 def summary(inputs: ReportInputs) -> dict[str, Any]:

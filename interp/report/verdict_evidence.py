@@ -21,7 +21,7 @@ from interp.verdict.similarity import NAMES
 COLUMNS = ("latent", "measure", "value", "z", "null_low", "null_high")
 SHOWN_ELSEWHERE = ("density",)
 DECIDING = (*NAMES, "token_share")
-"""What the probability of one meaning is made of, and what tells a single-token latent."""
+"""The measures that make up the probability of one meaning, and those that identify a single-token latent."""
 OUTLIERS = 0.01
 """Share of the latents on either side that may lie beyond the ends of a bar."""
 SHIFTED = "the same firings, circularly shifted against the text"
@@ -30,7 +30,7 @@ LIKE_DECODER = "random directions, as anisotropic as the decoder"
 ANY = "what follows any token"
 OTHER_NULLS = {"nearest_twin": DIRECTIONS}
 NULLS = {"shift": SHIFTED, "directions": LIKE_DECODER, "ranks": ANY, "none": ""}
-"""What z and band are taken against, by the null of a measure."""
+"""Descriptions of the null that gives z and band, by the null of a measure."""
 EXPLAINED = ("precision", "recall", "n_examples", "bits", "f1_by_interval")
 OF_SENSE = ("share", "f1", "precision", "recall", "n", "monosemanticity", "by_chance", "promoted")
 N_EXAMPLES, N_WEAK, N_FOLLOWING = 5, 3, 8
@@ -38,7 +38,7 @@ N_EXAMPLES, N_WEAK, N_FOLLOWING = 5, 3, 8
 
 class MeasureRow(NamedTuple):
     name: str
-    """Of its column."""
+    """The name of its column."""
     title: str
     meaning: str
     null: str

@@ -1,4 +1,4 @@
-"""What a user may add is registered by its name: one way for measures, stages, architectures, figures, …"""
+"""A registry by name of what a user may add: one way for measures, stages, architectures, figures, …"""
 
 from collections.abc import Callable
 from typing import Any, TypeVar

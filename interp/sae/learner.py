@@ -59,7 +59,7 @@ class StepResult(NamedTuple):
 
 
 class Learner:
-    """`step` is one step of training; `state` and `load_state` are all there is to go on from.
+    """A dictionary in training. `step` is one step; `state` and `load_state` save and restore all that it needs.
 
     Raises ValueError where the architecture lacks a method, or cannot be trained on such hooks.
     """

@@ -44,7 +44,7 @@ most this many. More steps would give other rows, not better ones, and collectin
 dictionary is small."""
 _RESAMPLED_ENCODER = 0.2
 _SHARE = 0.05
-"""What the comparisons of a draw may cost, as a share of the encoder's matmuls since the draw before it."""
+"""The most that the comparisons of a draw may cost, as a share of the encoder's matmuls since the draw before it."""
 
 
 class NewLatents(NamedTuple):

@@ -8,7 +8,7 @@ SAELens does around the weights is folded into them:
     an input as it is    b_enc ← b_enc + b_dec W_enc             (for x − b_dec, which ours reads)
     a gate               W_enc ← e^r W_enc   b_enc ← b_mag       θ = max(0, b_mag − e^r b_gate)
 
-What is damaged raises a ValueError that names the file; what weights cannot hold, one that says what to do.
+Damaged files raise a ValueError that names the file; what weights cannot hold raises one that says what to do.
 """
 
 from importlib.metadata import version

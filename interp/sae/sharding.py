@@ -26,7 +26,7 @@ from interp.sae.weights import REPLICATED
 from interp.storage.files import Pieces, in_file_order
 
 SHARDED = (TopKConfig, BatchTopKConfig, MatryoshkaConfig, ReLUConfig, GatedConfig, JumpReLUConfig)
-"""The architectures that shards of latents can train. Of any other, a loss may need latents that are not here."""
+"""The architectures that shards of latents can train. The loss of any other may need latents that are not here."""
 _AT_ONCE = 1 << 24
 """Bytes of a piece that goes from process to process."""
 

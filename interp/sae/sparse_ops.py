@@ -32,7 +32,7 @@ Add = Callable[[Tensor], object]
 
 
 class Support:
-    """Names the entries of [row, d_sae] that fire; `codes` holds them with the values picked, without a gradient."""
+    """The entries of [row, d_sae] that fire; `codes` holds them with the values picked, without a gradient."""
 
     def __init__(self, codes: SparseCodes):
         self.codes = codes

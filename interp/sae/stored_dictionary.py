@@ -15,7 +15,7 @@ from interp.storage.checks import validated
 
 
 class FileMetadata(TypedDict, total=False):
-    """Holds the metadata that are read here; whatever else there is stays as it is."""
+    """The metadata that are read here; other entries stay unchanged."""
 
     hook_name: str | None
     hook_name_out: str | None

@@ -55,7 +55,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Options(TypedDict, total=False):
-    """What `train_sae` and `train_sweep` take by keyword."""
+    """The keywords of `train_sae` and `train_sweep`."""
 
     tokens: TokenBatches | None
     harvesting: Mapping[str, Any]
@@ -474,7 +474,7 @@ def _digest_of(tensors: Iterable[tuple[str, Tensor]]) -> str:
 
 
 class _Clock:
-    """Says when to save, and shows the progress of all steps of all groups."""
+    """A clock that says when to save, and shows the progress of all steps of all groups."""
 
     def __init__(self, checkpoint_seconds: float, progress: Progress):
         self.checkpoint_seconds, self.progress = checkpoint_seconds, progress

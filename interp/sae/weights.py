@@ -34,7 +34,7 @@ def initial_weights(
     config: SAEConfig, hooks: HookScales, device: torch.device, dtype: torch.dtype, shards: Processes
 ) -> dict[str, Tensor]:
     """Return the weights at the start, in random directions; where hooks are tied the encoder is the decoder's
-    transpose. Of several shards they are this process's: the same latents as in one."""
+    transpose. With several shards, they are those of this process, equal to those of a single one."""
     generator = torch.Generator().manual_seed(_DRAW + config.seed)
     latents = part_of(config.d_sae, shards.rank, shards.count)
 

@@ -5,7 +5,7 @@
     read_ranges([store / "a", store / "b"], [(0, 8), (64, 128)])
     local_copy(address_of("s3://bucket/features"))       # any finished folder, in a cache of this machine
 
-What is dropped, throttled or cut off on the way is asked for again, a few times. Nothing is listed: a listing may be
+Requests that are dropped, throttled or cut off are repeated a few times. Nothing is listed: a listing may be
 old, and what is there is asked for by its name. How a store is reached, its endpoint and credentials, is said as its
 library takes it, for S3 in AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and so on. Nothing here imports numpy before it is used.
 """

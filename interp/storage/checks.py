@@ -1,4 +1,4 @@
-"""Checks of input, each of which raises a ValueError of one line with the value and the remedy. What is checked where:
+"""Checks of input, each of which raises a ValueError of one line with the value and the remedy. Where checks are made:
 
 a file of ours       its JSON against a TypedDict, by `validated` (strictly, by pydantic); its bytes against the sums in
                      its manifest (`storage.folders.verify`, `activations.shards`)

@@ -5,7 +5,7 @@
     write_json(folder / "manifest.json", {"tokens": digest(tokens), "config": digest_json(config)})
 
 A process that is killed while it writes leaves `name.tmp` beside the last whole version of `name`, and never a part of
-`name`. What is read and damaged is a ValueError that names the file and the remedy. Nothing here imports torch, pandas
+`name`. Damaged content raises a ValueError that names the file and the remedy. Nothing here imports torch, pandas
 or numba before it is used.
 """
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 RUN_FILE = "run.toml"
-"""What makes a folder a run's: its whole configuration."""
+"""The file that makes a folder a run's: its whole configuration."""
 HOOKS = "hooks"
 """Where, in the run folder of several hooks, those after the first have theirs, which share its corpus and model."""
 _MOST_NAMES = 8

@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 
 
 class PartNote(NamedTuple):
-    """What a part says of itself."""
+    """The record that a part keeps of itself."""
 
     name: str
     """Its name in error messages, such as its file."""
     part: Any
     """(rank, count); None where it says nothing."""
     work: Mapping[str, Any]
-    """What the whole is made of, as digests and settings."""
+    """The inputs of the whole, as digests and settings."""
 
 
 def parse_part(text: str) -> tuple[int, int]:

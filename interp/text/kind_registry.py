@@ -37,7 +37,7 @@ class Kind:
     words: str = "{}"
     """How a predicate is said; {} stands for the name of its value, or for those of several values."""
     speaks_of: str
-    """What it is about. A rule says one thing of each at most; what is said of "token" is its subject."""
+    """Its subject. A rule has at most one statement about each; the one about "token" is its subject."""
     items: float = 1
     """Items that the reader of a rule has to take in for each value."""
     needs_strings: bool = False

@@ -101,7 +101,7 @@ class SimilarityOfFirings:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of where each latent fires, and the same of some latents on shifted text."""
+    """The facts about where each latent fires, and the same for some latents on shifted text."""
 
     observed: SimilarityOfFirings
     nulls: Sequence[SimilarityOfFirings]
@@ -193,7 +193,7 @@ def collect_evidence(
 
 
 class _Judge(NamedTuple):
-    """Fills in how alike the firings of some latents are, and their senses."""
+    """A listener that fills in how alike the firings of some latents are, and their senses."""
 
     predicates: Predicates
     calibration: Calibration
@@ -269,7 +269,7 @@ def firing_weights(tenth: Int64[np.ndarray, " firing"]) -> Float64[np.ndarray, "
 
 
 class _Groups:
-    """Counts, chunk by chunk, the groups in which each latent fires."""
+    """A counter, chunk by chunk, of the groups in which each latent fires."""
 
     def __init__(self, d_sae: int, rows_per_group: int):
         self.n = np.zeros(d_sae, np.int64)

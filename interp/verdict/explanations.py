@@ -44,7 +44,7 @@ UNITS_AT_ONCE = 512
 LONG = 8
 """Items (`Kind.items`) beyond which a rule is long, and hard to read."""
 LONG_PRICE = 2
-"""What each item beyond LONG costs more, in prices of an item."""
+"""The extra price of each item beyond LONG, in prices of an item."""
 Sense = tuple[int, Int64[np.ndarray, " firing"]]
 """A latent, and sampled rows of one part of its firings (seq * n_ctx + pos), in either half."""
 Latents = Int64[np.ndarray, " sense"]

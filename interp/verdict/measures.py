@@ -58,7 +58,7 @@ class Measure:
     function: Callable[..., Values]
     title: str
     meaning: str
-    """What it says of a latent, in a few words: with the title, all that a page needs."""
+    """Its meaning for a latent, in a few words: with the title, all that a page needs."""
     sign: int
     null: Null
     """The same function where the codes are circularly shifted against the text (`shift`), or where the dictionary's
@@ -238,7 +238,7 @@ def tokens_around(features: FeatureStore) -> TokensAround:
 
 
 class WordMass:
-    """Adds up each latent's activation on each word chunk by chunk."""
+    """A sum of each latent's activation on each word, chunk by chunk."""
 
     def __init__(self, tokens: Int[Tensor, "seq pos"], vocab: Sequence[str], d_sae: int):
         spelt = [string.strip().casefold() or string for string in plain_strings(vocab)]

@@ -58,9 +58,9 @@ WIDTH = 5
 KEPT = 10
 """Candidates that are counted, by F₁ and by F_½."""
 ITEM_PRICE = 0.003
-"""What a further item to read must add to F₁."""
+"""The least that a further item to read must add to F₁."""
 ATOM_PRICE = 0.01
-"""What a further atom must add to F₁."""
+"""The least that a further atom must add to F₁."""
 BETA_SQUARED = np.array([1, 0.25, 4])
 PRICE_WEIGHTS = np.array([1, 0.1, 0.1])
 """The weight of the price of length in the ranking by each F_β."""

@@ -155,7 +155,7 @@ def test_what_an_analysis_shows_of_a_run_is_on_its_page_until_its_stages_run_aga
     assert ran_now(TINY, copied.path) == []
     config = TINY.replace(ranking=dataclasses.replace(TINY.ranking, seed=1))
     run_alone(copied, "ranking", config=config, progress=lambda done, total, note: None)
-    assert len(copied.panels()) == 1 and "mine.json is of stages that have been run again" in caplog.text
+    assert len(copied.panels()) == 1 and "mine.json shows stages that have been run again" in caplog.text
 
 
 def test_effects_of_every_latent_stand_in_the_run_in_sql_and_on_the_page(run):

@@ -82,7 +82,8 @@ class Stage:
     check: Callable[[Any], None] = lambda config: None
     """Checks the configuration, before any stage runs. Raises ValueError for one that it cannot run."""
     cost: Callable[[Sizes], Cost] = lambda sizes: Cost()
-    """What it takes, told before any stage runs (`interp plan`); of one hook, where it is not for all or together."""
+    """Its cost, told before any stage runs (`interp plan`); for one hook, unless it runs for all hooks or for them
+    together."""
     reduced_by: tuple[str, ...] = ()
     """Fields of the configuration, "section.field", whose numbers make it cheaper."""
     opens: Mapping[str, tuple[str, Callable[[Path], Any]]] = field(default_factory=dict)
@@ -90,7 +91,7 @@ class Stage:
     summary: str | Callable[[dict[str, Any]], str]
     """A format string, or a function, of the results."""
     panel: "Callable[[Any], Panel | None]" = lambda run: None
-    """What the page shows of it, of a run in which it is finished; None: nothing."""
+    """What the page shows of it, in a run in which it is finished; None: nothing."""
 
     @property
     def comes_first(self) -> bool:

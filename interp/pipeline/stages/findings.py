@@ -1,4 +1,4 @@
-"""What the features are worth: `quality`, `concepts`, `nulls`, `ranking` and, where a run ends, `report`."""
+"""The stages that judge the features: `quality`, `concepts`, `nulls`, `ranking` and, where a run ends, `report`."""
 
 import math
 import os
@@ -33,7 +33,8 @@ LATENT_SECONDS, TEXT_SECONDS = 3.5e-3, 3.0
 
 
 def _quality_cost(sizes: Sizes) -> Cost:
-    """All tokens go once up to the hook, and on as they are and with the SAE; a part with baselines and ablations."""
+    """Estimate the cost: all tokens go once up to the hook, and on unchanged and with the SAE; a part also with
+    baselines and ablations."""
     from interp.evaluation.splice import PART_TOKENS
 
     part = sizes.held_out / max(1, sizes.held_out // PART_TOKENS)
@@ -136,14 +137,14 @@ def _by(table: "pd.DataFrame", key: str) -> dict[str, Any]:
 
 
 def by_dictionary(shares: "pd.DataFrame") -> dict[str, Any]:
-    """Dictionary → verdict → the shares that a line of the command line shows."""
+    """Return dictionary → verdict → the shares that a line of the command line shows."""
     columns = ["verdict", "n", "share", "ci_low", "ci_high", "sure_share", "sure_low", "sure_high"]
     firing = shares.dropna(subset=["share"]).groupby("dictionary", sort=False)
     return {str(name): _by(rows[columns], "verdict") for name, rows in firing}
 
 
 def _n_tested(shares: Mapping[str, Mapping[str, Any]]) -> int:
-    """Tell how many latents the shares are of."""
+    """Count the latents that the shares cover."""
     return sum(share["n"] for verdict, share in shares.items() if verdict != ONE_MEANING)
 
 
@@ -162,8 +163,9 @@ def nulls_summary(results: Mapping[str, Any]) -> str:
 
 
 def _nulls_cost(sizes: Sizes) -> Cost:
-    """A stand-in for the dictionary, a twin and the frozen ones learn from the store together, one more from each of
-    two other models, which are harvested; all are encoded, and a sample of the latents of each is judged."""
+    """Estimate the cost. A stand-in for the dictionary, a twin and the frozen ones learn from the store together, one
+    more from each of two other models, which are harvested; all are encoded, and a sample of the latents of each is
+    judged."""
     settings, models = sizes.config.nulls, 2
     if sizes.config.harvest.writes:
         return Cost()

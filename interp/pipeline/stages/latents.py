@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MEASURED = 1 << 16
 """Rows on which a loaded dictionary is measured."""
 CACHE_BYTES = 32e6
-"""What counts of pairs of latents may take to stay in a processor's last cache."""
+"""The bytes that counts of pairs of latents may take to stay in a processor's last cache."""
 NEURONS_AT_ONCE = 32
 """How many neurons of a pretrained model, or coordinates, fire on a token, the strongest: half of the gated ones are
 positive."""
@@ -45,8 +45,8 @@ def _check_loaded(config: RunConfig) -> None:
 
 
 def training_cost(sizes: Sizes, tokens: float) -> Cost:
-    """A step encodes its rows; decodes, and takes the gradient of, what fires (six reads and writes of a decoder row a
-    firing); and Adam reads and writes seven numbers a weight."""
+    """Estimate the cost of a training. A step encodes its rows; decodes, and takes the gradient of, what fires (six
+    reads and writes of a decoder row a firing); and Adam reads and writes seven numbers a weight."""
     from interp.sae.training import training_bytes
 
     config = sizes.config.sae
@@ -112,9 +112,9 @@ def _measured(dictionary: "Dictionary", acts: "Tensor") -> dict[str, float]:
 
 
 def scan_cost(sizes: Sizes, d_sae: int, l0: float, *, width: int) -> Cost:
-    """Firings are sorted, kept (an id and a value; a row's id and place) and counted, and pairs of latents that fire
-    together are counted, in the cache or beside it; each latent's examples are written and its direction is multiplied
-    by the unembedding."""
+    """Estimate the cost of a scan. Firings are sorted, kept (an id and a value; a row's id and place) and counted.
+    Pairs of latents that fire together are counted, in the cache or outside it. Each latent's examples are written and
+    its direction is multiplied by the unembedding."""
     firings, pairs = sizes.rows * l0, sizes.rows * l0**2
     counting = 2e-7 * firings + (1e-8 if 4 * d_sae**2 < CACHE_BYTES else 3.5e-8) * pairs + 8e-4 * d_sae
     unembedding = 2 * d_sae * width * sizes.d_vocab
@@ -180,8 +180,8 @@ def ablated(results: Mapping[str, Any]) -> str:
 
 
 def _effects_cost(sizes: Sizes) -> Cost:
-    """The cost for latents that all fire equally often, at two tokens of each sequence in which they fire (1.87 in the
-    demo, 1.90 in SmolLM2's run); no more than the minutes allow."""
+    """Estimate the cost for latents that all fire equally often, at two tokens of each sequence in which they fire
+    (1.87 in the demo, 1.90 in SmolLM2's run), and at most what the minutes allow."""
     import torch
 
     from interp.effects.effort import OPERATIONS_A_SECOND, ablation_operations, latents_at_once

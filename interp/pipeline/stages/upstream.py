@@ -25,8 +25,8 @@ MAX_EVALUATED = 20_000
 
 
 def _text_files(run: Run) -> dict[str, Any]:
-    """Return digests of the user's own text and model: where one has changed, it is read again. Of text that is
-    streamed, the sizes and times: of many files that takes no time."""
+    """Return digests of the user's own text and model: where one has changed, it is read again. For streamed
+    text, return the sizes and times, which takes no time even for many files."""
     from models.own_text import is_address, matching_files
 
     here = [pattern for pattern in run.config.corpus.paths if not is_address(pattern)]
@@ -80,8 +80,8 @@ def _check_hooks(config: RunConfig) -> None:
 
 
 def _corpus_cost(sizes: Sizes) -> Cost:
-    """An id of 4 bytes a token, and a byte a label: the mixture has about twelve. Unless it is streamed, all text and
-    tokens are held at once."""
+    """Estimate the cost: an id of 4 bytes a token, and a byte a label (the mixture has about twelve). Unless it is
+    streamed, all text and tokens are held at once."""
     corpus, n_labels = sizes.config.corpus, 12 if sizes.config.corpus.source == "mixture" else 1
     disk = (4 + n_labels) * sizes.all_tokens
     memory = 0 if corpus.stream else sizes.characters + disk
@@ -149,8 +149,8 @@ def corpus(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 
 
 def _model_cost(sizes: Sizes) -> Cost:
-    """Training is three passes (forward, and backward to inputs and to weights) and AdamW, which reads and writes seven
-    numbers a weight; a pretrained model's loss is measured."""
+    """Estimate the cost. Training is three passes (forward, and backward to inputs and to weights) and AdamW, which
+    reads and writes seven numbers a weight; a pretrained model's loss is measured."""
     config, training = sizes.config.model, sizes.config.training
     if not config.is_trained:
         measured = sizes.passes(min(MAX_EVALUATED, sizes.held_out), before=1, behind=1)
@@ -219,7 +219,8 @@ def model(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 
 
 def harvest_cost(sizes: Sizes, rows: float, widths: Mapping[str, int]) -> Cost:
-    """One pass up to the hooks, and a store of these widths, whose bytes are written and digested."""
+    """Estimate the cost of one pass up to the hooks, and of a store of these widths, whose bytes are written and
+    digested."""
     from interp.activations.shards import ShardLayout, columns_of
 
     disk = ShardLayout(round(rows), columns_of(round(rows), widths, sizes.config.harvest.dtype)).size

@@ -26,7 +26,7 @@ def explore(run: FinishedRun, text: str = "Once upon a time") -> "AnyWidget":
     """Show a text box in a notebook, with its tokens and the features that fire on each, live. `text` is the first
     text.
 
-    It is an anywidget, which Jupyter, VS Code, Colab and marimo show. What it shares with the kernel are four traits:
+    It is an anywidget, which Jupyter, VS Code, Colab and marimo show. It shares four traits with the kernel:
     the page sets `text` and `latent`, the kernel answers with `reading` and `card`. A cell can set the first two as
     well. Raises ValueError without the package anywidget."""
     if find_spec("anywidget") is None:

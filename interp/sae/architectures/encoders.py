@@ -39,7 +39,7 @@ class StoredEncoder(NamedTuple):
 
 
 class SAELensForm(NamedTuple):
-    """Return SAELens's form of a dictionary that encodes so."""
+    """SAELens's form of a dictionary that encodes so."""
 
     architecture: str
     settings: dict[str, Any]

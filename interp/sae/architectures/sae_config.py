@@ -59,7 +59,7 @@ Fraction = Annotated[float, Limit("be a fraction of the steps in 0..1", lambda v
 
 @dataclass(frozen=True, kw_only=True)
 class SAEConfig:
-    """All architectures share these options. Fractions are of the steps of the run."""
+    """The options that all architectures share. Fractions are shares of the steps of the run."""
 
     architecture: ClassVar[str]
     resamples_what_is_missing: ClassVar[bool] = True

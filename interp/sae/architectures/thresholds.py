@@ -48,7 +48,7 @@ _SLACK = 2.0**-6
 
 @dataclass(frozen=True, eq=False)
 class Threshold(Activation):
-    """z = pre where it exceeds its latent's threshold: JumpReLU, and ReLU at threshold 0."""
+    """The encoder z = pre where it exceeds its latent's threshold: JumpReLU, and ReLU at threshold 0."""
 
     name: ClassVar[str] = "threshold"
     threshold: Float[Tensor, " d_sae"]
@@ -89,7 +89,7 @@ class Threshold(Activation):
 
 @dataclass(frozen=True, kw_only=True)
 class PenaltyConfig(SAEConfig):
-    """ReLU and Gated share this: latents above zero fire, and pay for it."""
+    """The options that ReLU and Gated share: latents above zero fire, and pay for it."""
 
     resamples_what_is_missing: ClassVar[bool] = False
     l1: NonNegative = 5.0
@@ -106,9 +106,9 @@ class PenaltyConfig(SAEConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ReLUConfig(PenaltyConfig):
-    """Penalty: Σ_j z_j ‖W_dec[j]‖. The defaults are those of Circuits Updates, April 2024, except that decoder rows
-    begin at norm 0.5 (there: 0.1), since shorter rows turn too fast (at equal L0 their FVU is up to 7 % higher), and
-    that AuxK keeps the last latents alive."""
+    """ReLU with the penalty Σ_j z_j ‖W_dec[j]‖. The defaults are those of Circuits Updates, April 2024, except that
+    decoder rows begin at norm 0.5 (there: 0.1), since shorter rows turn too fast (at equal L0 their FVU is up to 7 %
+    higher), and that AuxK keeps the last latents alive."""
 
     architecture: ClassVar[str] = "relu"
     clip: Annotated[float | None, ABOVE_0] = 0.01
@@ -137,8 +137,8 @@ class ReLUConfig(PenaltyConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class GatedConfig(PenaltyConfig):
-    """Rajamanoharan et al. 2024, arXiv 2404.16014. b_gate stands in the weights as b_enc. Trained, it is a JumpReLU
-    with the threshold b_mag − e^r b_gate."""
+    """The Gated SAE of Rajamanoharan et al. 2024, arXiv 2404.16014. b_gate is stored in the weights as b_enc. Trained,
+    it is a JumpReLU with the threshold b_mag − e^r b_gate."""
 
     architecture: ClassVar[str] = "gated"
     aux_coefficient: NonNegative = 0.0
@@ -164,7 +164,7 @@ class GatedConfig(PenaltyConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class JumpReLUConfig(SAEConfig):
-    """Rajamanoharan et al. 2024, arXiv 2407.14435.
+    """The JumpReLU SAE of Rajamanoharan et al. 2024, arXiv 2407.14435.
 
     Penalty of a row: `l0` ‖z‖₀; `target_l0` (‖z‖₀ / τ − 1)² (both of the paper); or `tanh` Σ_j tanh(4 z_j ‖W_dec[j]‖),
     which with the loss for dead latents below is that of Circuits Updates, January 2025. With τ fixed the mean L0

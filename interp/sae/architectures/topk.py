@@ -42,7 +42,7 @@ _FURTHER, _MIN_ROWS = 32, 1024
 
 @dataclass(frozen=True)
 class TopK(Activation):
-    """z = the k largest positive entries of each row of pre."""
+    """The encoder z = the k largest positive entries of each row of pre."""
 
     name: ClassVar[str] = "topk"
     k: int
@@ -91,7 +91,7 @@ class TopK(Activation):
 
 @dataclass(frozen=True, kw_only=True)
 class PickConfig(SAEConfig):
-    """TopK, BatchTopK and Matryoshka share this: no penalty, the number of picks is set."""
+    """The options that TopK, BatchTopK and Matryoshka share: no penalty, the number of picks is set."""
 
     k: int = 32
     """Latents that fire on a row (BatchTopK, Matryoshka: on the mean)."""
@@ -120,7 +120,7 @@ class PickConfig(SAEConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class TopKConfig(PickConfig):
-    """Gao et al. 2024, arXiv 2406.04093."""
+    """The TopK SAE of Gao et al. 2024, arXiv 2406.04093."""
 
     architecture: ClassVar[str] = "topk"
 
@@ -176,7 +176,7 @@ class BatchPick:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchTopKConfig(PickConfig):
-    """Bussmann et al. 2024, arXiv 2412.06410."""
+    """The BatchTopK SAE of Bussmann et al. 2024, arXiv 2412.06410."""
 
     architecture: ClassVar[str] = "batchtopk"
 
@@ -203,8 +203,8 @@ class BatchTopKConfig(PickConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class MatryoshkaConfig(BatchTopKConfig):
-    """Each prefix of the latents reconstructs on its own; the loss is the mean over the prefixes (Bussmann et al. 2025,
-    arXiv 2503.17547)."""
+    """The Matryoshka SAE of Bussmann et al. 2025, arXiv 2503.17547. Each prefix of the latents reconstructs on its own;
+    the loss is the mean over the prefixes."""
 
     architecture: ClassVar[str] = "matryoshka"
     unit_norm: bool = False

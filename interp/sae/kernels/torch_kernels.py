@@ -62,7 +62,8 @@ class ByLatent(NamedTuple):
 
 
 class LatentSum(NamedTuple):
-    """Row j is the sum of weights · dense[row] over the entries of latent j. Weights are in the order of the codes."""
+    """A sum whose row j adds weights · dense[row] over the entries of latent j. Weights are in the order of the
+    codes."""
 
     by_latent: ByLatent
     weights: Values
@@ -94,7 +95,7 @@ class AdamStep(NamedTuple):
 
 @dataclass(frozen=True)
 class Tiled:
-    """Pre-activations that are never all there: tiles of them are made as a loop comes to pick from them."""
+    """Pre-activations that never exist all at once: tiles of them are made as a loop comes to pick from them."""
 
     shape: torch.Size
     dtype: torch.dtype

@@ -239,7 +239,8 @@ SECTIONS = (
         "dictionaries",
         "A scorecard of dictionaries, beside nulls and what each measure can see",
         "python -m analyses.scorecard.dictionaries runs/demo --seeds 2 --tokens 200000 --characters 120000 "
-        "--test-tokens 16000",
+        "--test-tokens 16000; python -m analyses.scorecard.dictionaries runs/smollm2 --k 32 --seeds 2 --tokens 100000 "
+        "--characters 60000 --test-tokens 4000 --dictionaries runs/smollm2/sae",
         result_tables.dictionaries,
         result_tables.dictionaries_in_short,
     ),

@@ -256,8 +256,12 @@ class FeatureStore:
     def column(self, name: str) -> Float64[np.ndarray, " d_sae"]:
         """Read a column of numbers of the features table, in the order of the latents; NaN where the scan had nothing
         to make it of."""
-        table = self.table().sort_values("latent")
-        return table[name].to_numpy(float) if name in table else np.full(self.d_sae, np.nan)
+        import pyarrow.parquet as pq
+
+        file = self.path / "features.parquet"
+        if name not in pq.read_schema(file).names:
+            return np.full(self.d_sae, np.nan)
+        return pd.read_parquet(file, columns=sorted({"latent", name})).sort_values("latent")[name].to_numpy(float)
 
     def sql(self, query: str) -> pd.DataFrame:
         """Ask DuckDB, to which every table is a view, in a run also that of its stage `effects`. The query

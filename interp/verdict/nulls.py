@@ -43,7 +43,6 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
-import pandas as pd
 import scipy.sparse
 import torch
 from jaxtyping import Bool, Float, Float64
@@ -201,13 +200,10 @@ class RandomDirections(FeatureStore):
         assert features.W_dec is not None
         moments = second_moments(features.W_dec)
         self.W_dec = random_directions(moments, self.d_sae, [seed, 0])
-        self._W_enc = random_directions(moments, self.d_sae, [seed, 1]).T
+        self._norms = Decoder(self.W_dec, random_directions(moments, self.d_sae, [seed, 1]).T).norms
 
-    def table(self, name: str = "features") -> pd.DataFrame:
-        if name != "features":
-            return super().table(name)
-        norms = Decoder(self.W_dec, self._W_enc).norms
-        return super().table(name).sort_values("latent").assign(**norms)
+    def column(self, name: str) -> Float64[np.ndarray, " d_sae"]:
+        return self._norms[name].astype(float) if name in self._norms else super().column(name)
 
 
 def measure_scales(

@@ -76,6 +76,11 @@ class _Parts(TypedDict):
     parts: list[_Part]
 
 
+class _Begun(TypedDict):
+    made_of: dict[str, Any]
+    config: dict[str, Any]
+
+
 class RemoteStoreWriter(StoreWriter):
     """A writer of a store at an address, as `StoreWriter` writes one in a folder."""
 
@@ -97,7 +102,7 @@ class RemoteStoreWriter(StoreWriter):
         self._filled = np.zeros(len(shard_rows), np.int64)
         key = {"made_of": as_json(self.config.made_of), "config": self._key}
         if has_object(self.address / BEGUN):
-            check_same(json.loads(read_object(self.address / BEGUN))["config"], self._key, self.address)
+            check_same(_read_begun(self.address)["config"], self._key, self.address)
         else:
             write_object(self.address / BEGUN, json.dumps(key).encode())
         while has_object(part := self.address / _part_name(len(self._parts))):
@@ -283,13 +288,14 @@ def check_remote_output(address: Address, made_of: dict[str, Any], *, overwrite:
     """Check that a store may be written: there is none, or one under way that is made of the same. With `overwrite`
     what is there is removed. Raises ValueError if not."""
     stored = remote_made_of(address)
-    if stored is None and has_object(address / BEGUN):
-        stored = json.loads(read_object(address / BEGUN))["made_of"]
-    if stored is None:
-        return
+    is_begun = stored is None and has_object(address / BEGUN)
     if overwrite:
-        clear(address)
-    else:
+        if stored is not None or is_begun:
+            clear(address)
+        return
+    if is_begun:
+        stored = _read_begun(address)["made_of"]
+    if stored is not None:
         check_same(stored, as_json(made_of), address)
 
 
@@ -332,6 +338,16 @@ class _Cache:
                 Path(self._folder, oldest).unlink()
             data.tofile(Path(self._folder, key))
             self._sizes[key] = len(data)
+
+
+def _read_begun(address: Address) -> _Begun:
+    """Read what a store that is under way is made of. Raises ValueError where the file is cut or foreign."""
+    remedy = "choose another address, or replace what is there with overwrite=True (--overwrite)"
+    try:
+        begun = json.loads(read_object(address / BEGUN))
+    except ValueError as error:
+        raise ValueError(f"{address / BEGUN} is damaged, it is not valid JSON ({error}): {remedy}") from None
+    return validated(_Begun, begun, address / BEGUN, remedy)
 
 
 def _part_name(number: int) -> str:

@@ -114,6 +114,22 @@ def test_the_same_harvest_opens_and_another_is_refused(memory, folder):
     again.verify()
 
 
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b'{"made_of": {"a": 1', "it is not valid JSON"),
+        (b"\xff", "it is not valid JSON"),
+        (b"{}", "made_of: Field required"),
+        (b"[]", "all of it"),
+    ],
+)
+def test_a_broken_note_of_a_store_under_way_is_named_and_can_be_replaced(memory, folder, content, says):
+    memory.pipe("/bucket/store/begun.json", content)
+    with pytest.raises(ValueError, match=rf"memory://bucket/store/begun.json is damaged, {says}[^\n]*overwrite=True"):
+        harvest(model(), TOKENS, HOOKS, "memory://bucket/store", **OPTIONS)
+    assert_same_rows(harvest(model(), TOKENS, HOOKS, "memory://bucket/store", **OPTIONS, overwrite=True), folder)
+
+
 @pytest.mark.parametrize("n_parts", [0, 1, 4])
 def test_a_harvest_that_lost_its_machine_goes_on(memory, folder, monkeypatch, n_parts):
     write, parts = remote_store.write_object, []

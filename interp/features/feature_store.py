@@ -67,6 +67,8 @@ class FeatureStore:
         self.meta = read_meta(self.path)
         self.d_sae: int = self.meta["d_sae"]
         self.n_ctx: int = self.meta["n_ctx"]
+        self.views: dict[str, Path] = {}
+        """Other Parquet files that `sql` reads as well, by name, each as soon as it is there."""
         self.render: Renderer | None = None
         """Draws a row that is not text, for notebooks and the page: a function of the row id (input · n_ctx + position)
         that gives an array [height, width] or [height, width, 3 or 4] of bytes or of floats in 0..1, a picture of PIL,
@@ -264,16 +266,16 @@ class FeatureStore:
         return pd.read_parquet(file, columns=sorted({"latent", name})).sort_values("latent")[name].to_numpy(float)
 
     def sql(self, query: str) -> pd.DataFrame:
-        """Ask DuckDB, to which every table is a view, in a run also that of its stage `effects`. The query
-        reaches no file and changes nothing."""
+        """Ask DuckDB, to which every table is a view, and every file of `views`: a run that opens its features names
+        its effects there. The query reaches no file and changes nothing."""
         import duckdb
         import pyarrow.dataset
 
         with duckdb.connect(config={"enable_external_access": "false"}) as connection:
-            for name in SCHEMAS:
-                connection.register(name, pyarrow.dataset.dataset(self.path / f"{name}.parquet"))
-            if (of_run := self.path.parent / "effects" / "effects.parquet").exists():
-                connection.register("effects", pyarrow.dataset.dataset(of_run))
+            tables = {name: self.path / f"{name}.parquet" for name in SCHEMAS}
+            for name, file in {**self.views, **tables}.items():
+                if name in tables or file.exists():
+                    connection.register(name, pyarrow.dataset.dataset(file))
             try:
                 return connection.execute(query).df()
             except duckdb.Error as error:

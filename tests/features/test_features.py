@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -24,6 +25,7 @@ from interp.features.feature_store import FeatureStore, ScanConfig, fit_half, sc
 from interp.features.scan import dictionary_digest
 from interp.features.table_passes import SCHEMAS
 from interp.sae import SAE, Crosscoder, TopK
+from interp.storage.files import write_parquet
 from interp.storage.folders import unfinished
 from interp.verdict.learnt import learnt_evidence
 from models.transformer import Transformer, TransformerConfig
@@ -564,6 +566,18 @@ def test_sql_reads_every_table_and_nothing_else(features):
             features.sql(query)
     with pytest.raises(ValueError, match="no table 'feature'; there are features"):
         features.table("feature")
+
+
+def test_sql_reads_the_files_that_views_name_and_no_neighbour(features, tmp_path):
+    table = pd.DataFrame({"latent": [1, 2], "ce_rise": [0.5, 0.25]})
+    (tmp_path / "effects").mkdir()
+    write_parquet(tmp_path / "effects" / "effects.parquet", table)
+    store = FeatureStore(shutil.copytree(features.path, tmp_path / "features"))
+    query = "select latent, ce_rise from effects join features using (latent) order by latent"
+    with pytest.raises(ValueError, match="query failed"):
+        store.sql(query)
+    store.views["effects"] = tmp_path / "effects" / "effects.parquet"
+    assert store.sql(query).to_dict("list") == table.to_dict("list")
 
 
 def test_stray_bytes_are_joined_to_the_characters_that_they_make():

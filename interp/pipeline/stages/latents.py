@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from interp.codes.sparse_codes import Dictionary
+    from interp.features.feature_store import FeatureStore
     from interp.sae import SAEConfig
 
 
+EFFECTS = "effects.parquet"
 MEASURED = 1 << 16
 """Rows on which a loaded dictionary is measured."""
 CACHE_BYTES = 32e6
@@ -30,6 +32,13 @@ CACHE_BYTES = 32e6
 NEURONS_AT_ONCE = 32
 """How many neurons of a pretrained model, or coordinates, fire on a token, the strongest: half of the gated ones are
 positive."""
+
+
+def _open_features(folder: Path) -> "FeatureStore":
+    """Open the features of a run, and let `sql` reach the table of its stage `effects`."""
+    features = reader_of("features")(folder)
+    features.views["effects"] = folder.parent / "effects" / EFFECTS
+    return features
 
 
 def _check_loaded(config: RunConfig) -> None:
@@ -129,7 +138,7 @@ def scan_cost(sizes: Sizes, d_sae: int, l0: float, *, width: int) -> Cost:
     reduced_by=("harvest.tokens", "sae.d_sae"),
     config={"scan": late("interp.features.feature_store:ScanConfig")},
     shared=("harvest",),
-    opens={"features": (".", reader_of("features"))},
+    opens={"features": (".", _open_features)},
     summary="{latents:,} latents, {dead:,} dead, L0 {mean_l0:.1f}",
 )
 def features(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
@@ -218,7 +227,7 @@ def _effects_cost(sizes: Sizes) -> Cost:
     reduced_by=("effects.minutes",),
     config={"effects": EffectsConfig},
     shared=("harvest",),
-    opens={"effects": ("effects.parquet", read_table)},
+    opens={"effects": (EFFECTS, read_table)},
     summary=ablated,
 )
 def effects(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
@@ -243,7 +252,7 @@ def effects(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
         seed=config.seed,
         progress=progress,
     )
-    write_parquet(folder / "effects.parquet", table)
+    write_parquet(folder / EFFECTS, table)
     known = table.dropna(subset=["loss_change"])
     return {
         "latents": len(known),

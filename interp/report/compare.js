@@ -5,7 +5,7 @@
 report.views.compare = (() => {
   const { columns, verdictOf } = report.selection;
   const { latents, ranked, has_text: hasText } = report.data.page;
-  const { open } = report.views.feature;
+  const { open, byJaccard } = report.views.feature;
   const N_EXAMPLES = 6;
   const N_ALONE = 4;
   const QUOTED = /"(.+?)"(?=$|[\s,;:.)])/gs;
@@ -39,14 +39,17 @@ report.views.compare = (() => {
       named.every(isLatent) ? h("a", { href: `#compare/${named[1]}/${named[0]}` }, "Swap") : null,
       near.length
         ? h("span.others", null, h("span.muted", null, "or with "),
-          near.map((other) => report.lead.linked(other, `#compare/${named[0]}/${other}`)))
+          near.map(([row, measure]) => report.lead.linked([row], measure, (other) => `#compare/${named[0]}/${other}`)))
         : null);
   }
 
-  /* The features nearest to one and those that fire most with it, but for the other that is shown. */
+  /* The features that fire most with one and those nearest to it, but for the other that is shown, each with its number
+   * and what that is. */
   function near({ neighbours, coactivations }, other) {
-    const first = [neighbours, coactivations].flatMap((rows) => rows.slice(0, 2).map(([latent]) => latent));
-    return [...new Set(first)].filter((latent) => latent !== other);
+    const first = (rows, measure) => rows.slice(0, 2).map((row) => [row, measure]);
+    const all = [...first(byJaccard(coactivations), "Jaccard"), ...first(neighbours, "decoder cosine")];
+    const isFirst = ([[latent]], k) => all.findIndex(([[each]]) => each === latent) === k;
+    return all.filter(isFirst).filter(([[latent]]) => latent !== other);
   }
 
   /* What the page, or the server of the model, knows the two to have in common (latent_pairs.py); null: neither. */
@@ -67,6 +70,7 @@ report.views.compare = (() => {
         h("h2", null, featureLink(latent, `Feature ${latent}`)),
         h("span", null, verdictElement(verdictOf(latent)), unsureElement(latent)),
         ranked ? intervalElement(...probability) : null),
+      h("p.title", null, report.lead.title(latent, feature.senses)),
       report.lead.element(latent, feature));
   }
 
@@ -148,11 +152,9 @@ report.views.compare = (() => {
     const said = known ? null : "How many tokens fire both is not in this page, which holds it for each feature's "
       + "nearest: the page of `interp explore` counts it for any two.";
     return h("section.overlap", { "aria-label": "How often they fire together" },
-      h("h3", null, "Tokens on which they fire"),
+      h("div.headed", null, h("h3", null, "Tokens on which they fire"), factsElement(facts)),
       h("div.venn", null, h("div", { "aria-hidden": "true" }, bar), counts),
-      said ? h("p.muted", null, said) : null,
-      factsElement(facts),
-    );
+      said ? h("p.muted", null, said) : null);
   }
 
   /* Stored examples of the two parted by whether the other fires there too; where that is not known, each one's. */
@@ -185,9 +187,8 @@ report.views.compare = (() => {
       hasBoth ? null : h("p.muted", null, "Both fire in none of the examples stored."),
       column("a", `${a} fires, ${b} does not`, of(onlyA, first), list(onlyA, a, first)),
       hasBoth ? column("both", "Both fire",
-        h("p.muted", null,
-          `${format.count(some.length)} of the ${format.count(feature.examples.length)} examples stored of ${latent}, `
-            + "which shades them"),
+        h("p.muted", null, `Shaded by ${latent}; ${format.count(some.length)} of its `
+          + `${format.count(feature.examples.length)} stored examples`),
         h("p.scores", { "aria-hidden": "true" }, h("b.a", null, String(a)), h("b.b", null, String(b))),
         list(some, latent, feature, beside)) : null,
       column("b", `${b} fires, ${a} does not`, of(onlyB, second), list(onlyB, b, second)));
@@ -201,22 +202,22 @@ report.views.compare = (() => {
     const most = Math.max(...tokens.map(size), 1e-12);
     const cell = (kind, list, token) => {
       const value = list.get(token);
-      const said = value === undefined ? `not in top ${list.size}` : write(value);
+      const title = value === undefined ? `not among the first ${list.size}` : null;
       const share = Math.abs(value ?? 0) / most;
-      const kindOfCell = value === undefined ? "div.absent" : "div";
-      return h(`td.${kind}`, { "--share": share }, h(kindOfCell, null, h("small", null, said), h("i")));
+      return h(`td.${kind}`, { "--share": share, title },
+        h("div", null, h("small", null, value === undefined ? "–" : write(value)), h("i")));
     };
     const line = (token) => h("tr", null,
       cell("a", one, token), rowHead(tokenElement(word(token))), cell("b", two, token));
     const shared = tokens.filter((token) => one.has(token) && two.has(token));
     const alone = rows.map((list, k) => list.map(([token]) => token).filter((token) => ![two, one][k].has(token)));
-    const shown = [...shared, ...alone.flatMap((list) => list.slice(0, N_ALONE)).sort((s, t) => size(t) - size(s))];
+    const groups = [shared, ...alone.map((list) => list.slice(0, N_ALONE))];
     const heads = names.map((name, k) => h("th", { scope: "col", class: "ab"[k] }, String(name)));
     return h("section", null,
       h("table.mirror", null,
         h("caption", null, h("h3", null, title)),
         h("thead", null, h("tr", null, heads[0], h("td"), heads[1])),
-        h("tbody", null, shown.map(line))),
+        groups.map((tokens) => h("tbody", null, tokens.map(line)))),
       h("p.below", null, `${shared.length ? format.count(shared.length) : "none"} in both lists${note}`));
   }
 
@@ -245,13 +246,16 @@ report.views.compare = (() => {
       const [first, last] = [edges[0] ?? 1, edges.at(-1) ?? 1].map((v) => x(v).toFixed(1));
       return svg("path", { class: "ab"[k], d: `M${first},${base}${steps.join("")}L${last},${base}Z` });
     };
-    const tick = (v, anchor) => svg("text", { x: x(v), y: base + 14, "text-anchor": anchor }, format.significant(v, 2));
+    const round = Array.from({ length: 40 }, (_, k) => [1, 2, 5].map((digit) => digit * 10 ** (k - 20))).flat();
+    const inside = round.filter((v) => Math.log(v) > low && Math.log(v) < high);
+    const ticks = inside.filter((v) => inside.length < 7 || /^[1.0e+-]+$/.test(String(Number(v.toPrecision(1)))));
+    const tick = (v) => svg("text", { x: x(v), y: base + 14, "text-anchor": "middle" }, format.significant(v, 1));
     return h("section", null, h("h3", null, "Activations"),
       h("div.histogram.two", null,
         svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": "Histograms of activations" },
           pairs.map(outline),
           svg("line", { class: "axis", x1: left, x2: W - left, y1: base, y2: base }),
-          tick(Math.exp(low), "start"), tick(Math.exp((low + high) / 2), "middle"), tick(Math.exp(high), "end"),
+          ticks.map(tick),
           svg("text", { x: W / 2, y: H - 2, "text-anchor": "middle" }, "activation (log scale)"))),
       h("p.below", null, pairs.map(([latent], k) => h(`span.key.${"ab"[k]}`, null, String(latent))),
         "each as a share of its own firings"));
@@ -282,7 +286,7 @@ report.views.compare = (() => {
     delete section.dataset.latent;
     if (named.length === 1 && isLatent(named[0])) {
       const { neighbours, coactivations } = await open(Number(named[0]));
-      const [nearest] = [...coactivations, ...neighbours];
+      const [nearest] = [...byJaccard(coactivations), ...neighbours];
       if (wanted !== argument) return;
       if (nearest) return location.replace(`#compare/${named[0]}/${nearest[0]}`);
     }

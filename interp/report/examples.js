@@ -122,7 +122,7 @@ report.examples = (() => {
   const FEW = 15;
   const N_ALIKE = 4; // tokens up to the firing one that two examples share, where they are alike
   const LETTERS_OF = "ABCDEF"; // of senses, of which there are no more (verdict/similarity.py)
-  const STRONG = 0.8; // share of the deepest shade from which the style may turn the ink over
+  const SPREAD = 1.6; // power of an activation's share of the largest that is its shade: peaks stand out where many fire
   const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]/gu,
     LETTERS = /\p{L}/gu,
     STRAY_BYTES = /⟨[0-9a-f]{2}⟩/g,
@@ -183,9 +183,8 @@ report.examples = (() => {
         .map((token) => active.get(token))
         .filter(Boolean)
         .sort((a, b) => Math.abs(b) - Math.abs(a))[0];
-      const shade = at === undefined ? null : Math.min(Math.max(Math.abs(at) / most, 0.06), 1).toFixed(3);
-      const isStrong = shade >= STRONG;
-      const kind = [NO_TEXT.test(text) ? "bdi.token" : "span.token", at !== undefined && ".on", isStrong && ".strong",
+      const shade = at === undefined ? null : (Math.min(Math.abs(at) / most, 1) ** SPREAD).toFixed(3);
+      const kind = [NO_TEXT.test(text) ? "bdi.token" : "span.token", at !== undefined && ".on",
         own.includes(firing) && ".firing"]
         .filter(Boolean)
         .join("");

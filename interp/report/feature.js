@@ -8,6 +8,7 @@ report.views.feature = (() => {
   const { stored, region } = report.firings;
   const N_LISTED = 5;
   const N_NEAR = 3;
+  const CLOSE = 0.5; // decoder cosine from which on a neighbour is close
   const N_COMMON = 4;
   const LEAST_F1 = 0.1; // of a label that is shown
   const BESIDE_HISTOGRAM = ["fires on", "firings", "activation", "tokens", "mostly", "position"];
@@ -133,21 +134,42 @@ report.views.feature = (() => {
   function heading(latent, feature) {
     return h("header.feature", null,
       path(latent, feature),
+      feature.facts.n_active ? h("h2.title", null, report.lead.title(latent, feature.senses)) : null,
       h("div.name", null,
-        h("h2", null, `Feature ${latent}`),
+        h(feature.facts.n_active ? "b" : "h2", null, `Feature ${latent}`),
         h("span", null, verdictTerm(verdictOf(latent)), isUnsure(latent) ? [", ", term("unsure")] : null),
         ranked ? probability(latent) : null,
         learnt(latent),
+        effect(latent),
         senses(latent),
         report.notes.editor(latent)),
       feature.facts.n_active ? report.lead.element(latent, feature, ...nearby(latent, feature)) : null);
   }
 
-  /* The nearest features, and the way to its place on the map. */
-  function nearby(latent, { neighbours }) {
-    if (!neighbours.length) return [];
-    const onMap = h("a", { href: `#map/${latent}` }, "on the map");
-    return [["Near it", [neighbours.slice(0, N_NEAR).map(([other]) => report.lead.linked(other)), onMap]]];
+  /* The features that fire most with it and those close to it in the decoder, and the way to its place on the map. */
+  function nearby(latent, { neighbours, coactivations }) {
+    const lines = [];
+    if (coactivations.length) {
+      lines.push(["Fires with", report.lead.linked(byJaccard(coactivations).slice(0, N_NEAR), "Jaccard")]);
+    }
+    if (neighbours.length) {
+      const close = neighbours.filter(([, cosine]) => cosine >= CLOSE).slice(0, N_NEAR);
+      const [[, most]] = neighbours;
+      lines.push(["Points like", [
+        close.length ? report.lead.linked(close, "decoder cosine") : h("small", null,
+          `no close neighbour: the cosine of the nearest is ${format.fixed(most)} `),
+        h("a", { href: `#map/${latent}` }, "on the map")]]);
+    }
+    return lines;
+  }
+
+  const byJaccard = (coactivations) => [...coactivations].sort(([, a], [, b]) => b - a);
+
+  /* How much the model loses without it, where that is sure. */
+  function effect(latent) {
+    const [value, low, high] = [columns.effect[latent], columns.effect_low[latent], columns.effect_high[latent]];
+    const isSure = value !== null && low !== null && (low > 0 || high < 0);
+    return isSure ? h("span", null, term("effect"), ` ${value > 0 ? "+" : ""}${format.digits(value)} nats`) : null;
   }
 
   /* The way back to the table, and to the features before, after and nearest to this one. */
@@ -164,9 +186,9 @@ report.views.feature = (() => {
       const attributes = { ...where, "aria-label": text };
       return h("a.step", attributes, by < 0 ? "‹ " : null, h("span.long", null, text), by > 0 ? " ›" : null);
     };
-    const [nearestOne] = [...feature.neighbours, ...feature.coactivations];
+    const [nearestOne] = [...byJaccard(feature.coactivations), ...feature.neighbours];
     const both = nearestOne ? `${latent}/${nearestOne[0]}` : latent;
-    const beside = { href: `#compare/${both}`, title: "beside the feature nearest to it" };
+    const beside = { href: `#compare/${both}`, title: "beside the feature that fires most with it" };
     const tried = { href: `#try/${latent}`, title: "pinned, beside what else fires in a text" };
     return h("div.path", null,
       h("a", { href: "#features" }, "All features"),
@@ -251,5 +273,5 @@ report.views.feature = (() => {
   }
 
   const titled = (latent) => `Feature ${latent}`;
-  return { within: "features", titled, show, open, block };
+  return { within: "features", titled, show, open, block, byJaccard };
 })();

@@ -16,15 +16,22 @@ report.lead = (() => {
   const { labelOf } = report.selection;
   const N_PREDICTED = 5;
   const GOOD = 0.5; // F1 of a label that is set bold
+  const ALIKE = 0.05; // difference of two F1s that is not worth a longer name
   const BY_CHANCE = "these tokens follow its firings no more often than by chance";
   const NO_RULE = "No rule in words holds.";
+  const N_LISTED = 4; // tokens of a list in a short rule
+  const KINDS_OF_SPACE = [
+    [/^"(?:\\n)+ +"$/, "a line end and an indent"],
+    [/^"(?:\\n)+"$/, "line ends"],
+    [/^" {2,}"$/, "several spaces"],
+  ];
   const isKnown = (f1) => f1 !== null && f1 !== undefined;
   const f1Element = (f1) => (isKnown(f1) ? h("small", null, ` F1 ${format.fixed(f1)}`) : null);
   const f1Term = (f1) => (isKnown(f1) ? h("small", null, " ", term("F1"), ` ${format.fixed(f1)}`) : null);
 
-  /* Whether a label tells where the latent fires better than its rule does. */
+  /* Whether a label tells where the latent fires better than its rule does, or hardly worse: it is the shorter. */
   const byLabel = (latent) =>
-    labelOf(latent) !== null && (!hasText || columns.label_f1[latent] > (columns.explanation_f1[latent] ?? 0));
+    labelOf(latent) !== null && (!hasText || columns.label_f1[latent] > (columns.explanation_f1[latent] ?? 0) - ALIKE);
   const f1 = (latent) => (byLabel(latent) ? columns.label_f1 : columns.explanation_f1)[latent];
   const labelElement = (latent) =>
     h(columns.label_f1[latent] < GOOD ? "span" : "b", null, format.words(labelOf(latent)));
@@ -38,6 +45,35 @@ report.lead = (() => {
     if (n === 0) return null;
     return h("span.muted", null, n === 1 ? "the token " : `any of ${n} tokens: `);
   }
+
+  /* The same rule; several lists of tokens that are alike, as one list. */
+  const joined = (rule) => rule.replace(/("(?:,| or|, or)) tokens like (?=")/g, (_, before, at) =>
+    (rule.slice(0, at).includes("tokens like") ? `${before} ` : _));
+
+  /* The kinds of white space that a rule lists, in words; null of any other rule. */
+  function inSpaces(rule) {
+    const tokens = listOf(rule);
+    const kinds = new Set(tokens.map(kindOfSpace));
+    return tokens.length > 1 && !kinds.has(undefined) ? [...kinds].join(", or ") : null;
+  }
+
+  /* A rule with the first few tokens of each list in it, and how many more there are; of white space its kinds. */
+  function short(rule) {
+    if (inSpaces(rule)) return h("span", { title: rule }, inSpaces(rule));
+    const LIST = /(?:"[^"]+"(?:,| or|, or) ){4,}"[^"]+"(?=$|[\s,;:.)])/g;
+    const parts = [];
+    let from = 0;
+    for (const { index, 0: list } of joined(rule).matchAll(LIST)) {
+      const all = list.match(/"[^"]+"/g);
+      parts.push(ruleText(joined(rule).slice(from, index) + all.slice(0, N_LISTED).join(", ")),
+        h("span.muted", null, ` +${all.length - N_LISTED}`));
+      from = index + list.length;
+    }
+    return [parts, ruleText(joined(rule).slice(from))];
+  }
+
+  /* What white space a quoted token is, in words; undefined of any other. */
+  const kindOfSpace = (token) => KINDS_OF_SPACE.find(([pattern]) => pattern.test(token))?.[1];
 
   /* The same rule; where it lists nothing but white space, by the line ends and then by the spaces in it. */
   function inOrder(rule) {
@@ -53,31 +89,34 @@ report.lead = (() => {
     const rule = columns.explanation[latent];
     if (byLabel(latent)) return [labelElement(latent), measured(f1(latent))];
     if (!rule || isWeakRule(f1(latent))) return h("span.muted", null, hasText ? NO_RULE : "No label fits.");
-    return [ruleText(rule), measured(f1(latent))];
+    return [short(rule), measured(f1(latent))];
   }
 
-  /* A link to a feature with what it fires on, in a few words on one line. */
-  const linked = (latent, href = `#feature/${latent}`) => h("span.near", null,
-    h("a", { href }, String(latent)), h("span.rule", null, brief(latent, () => null)));
+  /* Links to other features, each with what it fires on, in a few words on one line, and the number that joins the two.
+   *
+   * rows: [other latent, number]; measure: what the number is; to: gives the address of a latent. */
+  const linked = (rows, measure, to = (other) => `#feature/${other}`) => rows.map(([other, number]) => (
+    h("span.near", null,
+      h("a", { href: to(other) }, String(other)),
+      h("small", { title: measure }, format.fixed(number)),
+      h("span.rule", null, brief(other, () => null)))));
 
-  /* In full: where a label leads, the rule stands behind it; where there are several senses, each has its own rule. */
-  function firesOn(latent, senses) {
+  /* The title of a feature: a label or a rule; where there are several senses, each has its own rule. */
+  function title(latent, senses) {
     const rule = columns.explanation[latent];
     const ruleF1 = columns.explanation_f1[latent];
-    if (!hasText && !byLabel(latent)) return h("span.muted", null, "No label says where it fires.");
-    const inWords = [
-      rule && !isWeakRule(ruleF1) ? listed(rule) : null,
-      ruleElement(rule && inOrder(rule), ruleF1, "No explanation was found."),
-      rule ? f1Term(ruleF1) : null,
-    ];
-    if (senses?.length && !byLabel(latent)) {
-      const ofAll = h("small", null, "one rule for all: ", term("F1"), ` ${format.fixed(ruleF1)}`);
-      return [inSenses(senses), rule ? ofAll : null];
-    }
-    if (!byLabel(latent)) return inWords;
-    const label = [labelElement(latent), f1Term(f1(latent))];
-    return rule ? [label, h("span.second", null, h("span.muted", null, "in words: "), inWords)] : label;
+    if (byLabel(latent)) return [labelElement(latent), f1Term(f1(latent))];
+    if (!hasText) return h("span.muted", null, "No label says where it fires.");
+    if (senses?.length) return inSenses(senses);
+    return inSpaces(rule) ? [inSpaces(rule), f1Term(ruleF1)] : inWords(rule, ruleF1);
   }
+
+  const inWords = (rule, ruleF1) => [
+    rule && !isWeakRule(ruleF1) ? listed(rule) : null,
+    ruleElement(rule && inOrder(joined(rule)), ruleF1, "No explanation was found."),
+    rule ? f1Term(ruleF1) : null,
+    rule ? signs(rule) : null,
+  ];
 
   /* The tokens that it makes likelier: by the direct path, or else by what ablation changes. Those of stray bytes, and
    * those that differ in case or space alone from one that is shown, are left out where there are others. */
@@ -110,7 +149,7 @@ report.lead = (() => {
     ];
   }
 
-  /* What the signs of white space in a rule stand for; null where it has none. */
+  /* What the signs of white space and of stray bytes in a rule stand for; null where it has none. */
   function signs(rule) {
     const quoted = (rule.match(/"(.+?)"(?=$|[\s,;:.)])/gs) ?? []).join("");
     const [run] = quoted.match(/ {2,}/) ?? [];
@@ -118,6 +157,7 @@ report.lead = (() => {
       run ? `␣×${run.length}: ${run.length} spaces` : "",
       quoted.includes("\\n") ? "↵: a line end" : "",
       quoted.includes("\t") ? "⇥: a tab" : "",
+      ...[...new Set(quoted.match(/[0-9a-f]{2}⟩/g))].map((end) => byteInWords(`⟨${end}`)),
     ].filter(Boolean);
     return known.length ? h("small.signs", null, ` ${known.join(", ")}`) : null;
   }
@@ -131,15 +171,18 @@ report.lead = (() => {
     return all.map(one);
   }
 
-  /* Both, one below the other, and what else is said in lines of its own: [name, content]. */
+  /* What stands below the title, a line each: the rule where a label is the title, the tokens that it raises, and what
+   * else is given: [name, content]. */
   function element(latent, feature, ...more) {
+    const rule = columns.explanation[latent];
     const line = (kind, name, ...content) => h(kind, null, h("dt", null, name), h("dd", null, content));
     return h("dl.lead", null,
-      line("div", hasText ? "Fires on" : "Detects",
-        firesOn(latent, feature.senses), signs(columns.explanation[latent])),
+      rule && (byLabel(latent) || inSpaces(rule))
+        ? line("div", "In words", inWords(rule, columns.explanation_f1[latent])) : null,
       hasText && predicts(feature).length ? line("div.raises", "Raises", raises(feature)) : null,
       more.map(([name, content]) => line("div", name, content)));
   }
 
-  return { brief, linked, element, inSenses, byLabel, f1, predicts, byChance: (feature) => isByChance(feature) && BY_CHANCE };
+  return { brief, linked, title, element, inSenses, byLabel, f1, predicts,
+    byChance: (feature) => isByChance(feature) && BY_CHANCE };
 })();

@@ -80,10 +80,10 @@ report.logits = (() => {
     const answer = learnt >= 0.5 ? "yes" : "no";
     const isSure = Math.max(learnt, 1 - learnt) >= 1 - UNSURE;
     return h("tr", null,
-      rowHead("Learnt", h("small", null, "probability")),
+      rowHead(tipped("Learnt", "The probability that the model learnt it, from 0 to 1.")),
       h("td.gauge", null, h("span.gauge", { "aria-hidden": "true" }, marks)),
       h("td", null, format.fixed(learnt)),
-      h("td", null, isSure ? h("b", null, answer) : [`${answer}, `, h("b", null, "unsure")]));
+      h("td", null, isSure ? h("b", null, answer) : ["unsure", h("small", null, `likelier ${answer}`)]));
   }
 
   /* beyond: by how much the loss rises more than its null, [mean, low, high] in nats. */
@@ -91,10 +91,11 @@ report.logits = (() => {
     const [mean, low, high] = beyond;
     if (mean === null || low === null) return null;
     return h("tr", null,
-      rowHead("Effect", h("small", null, "loss without it; 0: its null")),
+      rowHead(tipped("Effect", "By how much more the loss rises without it than by an equally large change along other "
+        + "features, in nats, with the 95 % interval.")),
       h("td.gauge", null, gauge(beyond, [null, null, null], scaleOf(span), true)),
-      h("td", null, `${format.digits(mean)} nats`, interval(beyond)),
-      h("td", null, low > 0 || high < 0 ? h("b", null, low > 0 ? "yes" : "no") : "unsure"));
+      h("td", null, `${mean > 0 ? "+" : ""}${format.digits(mean)} nats`, interval(beyond)),
+      h("td", null, low > 0 || high < 0 ? h("b", null, low > 0 ? "yes" : "no") : "none seen"));
   }
 
   /* One scale for all latents, with 0 on it. */
@@ -169,12 +170,11 @@ report.logits = (() => {
       ["positive logits", top],
       ["negative logits", bottom],
     ];
-    const most = Math.max(report.data.page.most_logit, largest(top, bottom));
-    const rest = top.length > N_FIRST ? ends(...sides, N_FIRST, top.length, most) : null;
+    const rest = top.length > N_FIRST ? ends(...sides, N_FIRST, top.length, largest(top, bottom)) : null;
     const more = h("summary", null, "More tokens, and the whole vocabulary");
     const byChance = report.lead.byChance(feature);
     return [
-      ends(...sides, 0, N_FIRST, most),
+      ends(...sides),
       byChance ? h("p.below", null, `${byChance[0].toUpperCase()}${byChance.slice(1)}.`) : null,
       h("details", null, more, rest, spread(feature.logits)),
     ];

@@ -212,9 +212,44 @@ function visible(token, least = 3, isText = false) {
 const runElement = (kind, exact, n) =>
   h(`${kind}.run`, { "data-n": n > 1 ? `×${n}` : "" }, h("span.exact", null, exact));
 
-/* A token on its own; bdi keeps its writing direction to itself. */
+/* Letters that look like Latin ones, by their script. */
+const LOOK_ALIKE = {
+  "Arabic alef": "ا",
+  "Hebrew vav": "ו",
+  "Hebrew samekh": "ס",
+  Cyrillic: "АВЕЅІЈКМНОРСТУХавегѕіјкмнорстух",
+  Greek: "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧινοκρυχ",
+};
+
+/* The script of a token that is one letter which looks like a Latin one; undefined of any other. */
+const scriptOf = (token) => {
+  const letter = token.trim();
+  return letter.length === 1 ? Object.keys(LOOK_ALIKE).find((name) => LOOK_ALIKE[name].includes(letter)) : undefined;
+};
+
+/* The first bytes of a letter in UTF-8, up to the one named, and whose letters they begin. */
+const FIRST_BYTES = [[0xc2, "sign"], [0xcb, "Latin letter"], [0xcf, "Greek letter"], [0xd4, "Cyrillic letter"],
+  [0xd6, "Armenian or Hebrew letter"], [0xd7, "Hebrew letter"], [0xdd, "Arabic letter"], [0xdf, "letter"],
+  [0xe2, "letter or sign"], [0xe3, "Japanese letter or sign"], [0xe9, "Chinese character"], [0xed, "Korean syllable"],
+  [0xef, "letter or sign"], [0xf4, "emoji or rare character"]];
+
+/* A stray byte, ⟨d7⟩, with what it is. */
+function byteInWords(sign) {
+  const byte = parseInt(sign.slice(1), 16);
+  const [, name = "character"] = FIRST_BYTES.find(([last]) => byte <= last) ?? [];
+  if (byte < 0xc2) return `${sign}: a later byte of a character`;
+  return `${sign}: the first byte of ${/^[AEIOU]/i.test(name) ? "an" : "a"} ${name}`;
+}
+
+/* A token on its own; bdi keeps its writing direction to itself, and one with stray bytes stands in their order. */
 function tokenElement(token) {
-  const named = token.trim() ? null : { role: "img", "aria-label": spelled(token) };
+  const isParted = /⟨[0-9a-f]{2}⟩/.test(token);
+  const named = {
+    ...(token.trim() ? null : { role: "img", "aria-label": spelled(token) }),
+    "data-script": scriptOf(token),
+    dir: isParted || scriptOf(token) ? "ltr" : null,
+    "data-tip": isParted ? token.match(/⟨[0-9a-f]{2}⟩/g).map(byteInWords).join(", ") : null,
+  };
   return h(/^\p{M}/u.test(token) ? "bdi.token.combining" : "bdi.token", named, visible(token));
 }
 
@@ -243,7 +278,9 @@ function ruleText(...pieces) {
       to = from + 1;
       while (to < piece.length && isQuoted.has(at + to) === quoted) to++;
       const part = piece.slice(from, to);
-      parts.push(quoted ? h(part.length > LONG ? "bdi" : "bdi.short", null, quotedText(whole(part))) : part);
+      const script = scriptOf(part);
+      const attributes = { "data-script": script, dir: script ? "ltr" : null };
+      parts.push(quoted ? h(part.length > LONG ? "bdi" : "bdi.short", attributes, quotedText(whole(part))) : part);
     }
     at += piece.length;
     return parts;

@@ -775,7 +775,7 @@ def test_chromium_shows_the_feature_of_the_address(chromium, page, run):
     values = {row: value for _, row, _, value, _ in stored}
     shown = [int(row) for row in rows][:15]
     assert len(shown) > 3 and values[shown[0]] == max(values.values()), "those on one token after one text are folded"
-    firing = re.findall(r'<(?:span|bdi) class="token on(?: strong)? firing" data-value="([\d.e-]+)"', section)[:15]
+    firing = re.findall(r'<(?:span|bdi) class="token on firing" data-value="([\d.e-]+)"', section)[:15]
     assert [float(value) for value in firing] == pytest.approx([values[row] for row in shown])
     assert "שלום" in text and 'class="mark line"' in section
     for other, _ in data(page, "features-0000")[str(latent)]["neighbours"][:5]:

@@ -30,9 +30,10 @@ MAX_TOKEN_SHARE = 0.5
 """Share of the activation on its commonest token up to which a latent fires on many tokens."""
 N_UNLIKE = 12
 """Features with which the table begins; their rules differ from each other."""
-N_READABLE = 3
-"""Features of the overview that are there for their rules."""
-_QUOTED = re.compile(r'"[^"]*"')
+_DISTANCE = re.compile(r"\bwithin \d+ tokens\b")
+"""What a rule says that looks at more than the tokens next to a firing."""
+SURELY_LEARNT = 0.9
+"""Probability of being learnt from which on the overview calls a feature learnt."""
 
 
 def table_columns(
@@ -108,24 +109,34 @@ def worth_showing(
     senses: Mapping[int, Sequence[Mapping[str, Any]]],
     effects: pd.DataFrame | None = None,
 ) -> list[tuple[int, str]]:
-    """Choose latents of several kinds for the overview, each with the reason for the choice: some whose rules hold and
-    differ in structure, the sure one with the largest effect, the one whose senses divide it most evenly by rules that
-    hold, and the single-token one with the largest effect. senses: those of each latent that has more than one."""
-    shown: dict[int, str] = {}
-
-    forms = set[str]()
-    for latent in worth_a_look(ranking.assign(token_entropy=features.get("token_entropy")), len(ranking)):
-        form = _QUOTED.sub("", str(ranking.loc[latent, "explanation"]))
-        if len(shown) < N_READABLE and form not in forms:
-            forms.add(form)
-            shown[latent] = "a rule that holds"
-    low = pd.Series(dtype=float)
-    if effects is not None:
-        low = effects.set_index("latent")["beyond_null_low"].sort_values(ascending=False, kind="stable")
-        low = low[low > 0]
+    """Choose latents of several kinds for the overview, each with the reason for the choice: among those whose rules
+    hold the first, the first whose rule looks back over several tokens, and the first that is surely learnt without a
+    sure effect; the one with the largest sure effect, the one whose senses divide it most evenly by rules that hold,
+    and the single-token one with the largest effect. senses: those of each latent that has more than one."""
     verdict = ranking["verdict"]
+    ablated = (
+        pd.DataFrame(columns=["beyond_null", "beyond_null_low"]) if effects is None else effects.set_index("latent")
+    )
+    low = ablated["beyond_null_low"].sort_values(ascending=False, kind="stable")
+    low = low[low > 0]
+
+    def by(latent: int) -> str:
+        return f"{ablated['beyond_null'][latent]:+.2f} nats"
+
+    readable = worth_a_look(ranking.assign(token_entropy=features.get("token_entropy")), len(ranking))
+    learnt = ranking["learnt"] if "learnt" in ranking else pd.Series(0.0, ranking.index)
+    without = ablated.index[ablated["beyond_null_low"] <= 0]
+    kinds = {
+        "a rule that holds": readable,
+        "looks back over several tokens": [j for j in readable if _DISTANCE.search(str(ranking.loc[j, "explanation"]))],
+        "learnt, without an effect": [j for j in readable if learnt[j] >= SURELY_LEARNT and j in without],
+    }
+    shown: dict[int, str] = {}
+    for why, latents in kinds.items():
+        for latent in [j for j in latents if j not in shown][:1]:
+            shown[latent] = why
     for latent in [j for j in low.index if verdict[j] != SINGLE_TOKEN][:1]:
-        shown[latent] = "the largest effect"
+        shown[latent] = f"the largest effect, {by(latent)}"
     evenness = {
         latent: min(sense.get("share") or 0 for sense in parts[:2])
         for latent, parts in senses.items()
@@ -134,7 +145,7 @@ def worth_showing(
     for latent in sorted(evenness, key=lambda latent: -evenness[latent])[:1]:
         shown[latent] = "the clearest senses"
     for latent in [j for j in low.index if verdict[j] == SINGLE_TOKEN][:1]:
-        shown[latent] = "the largest effect of a single token"
+        shown[latent] = f"the largest effect of a single token, {by(latent)}"
     return list(shown.items())
 
 

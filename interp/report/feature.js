@@ -273,5 +273,5 @@ report.views.feature = (() => {
   }
 
   const titled = (latent) => `Feature ${latent}`;
-  return { within: "features", titled, show, open, block, byJaccard };
+  return { within: "features", titled, show, open, block, byJaccard, nearby };
 })();

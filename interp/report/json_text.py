@@ -72,6 +72,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.{1 if 0 < share < 0.095 else 0}f} %"
 
 
+def between(low: float, high: float) -> str:
+    """The ends of an interval of shares in per cent, such as 95–96."""
+    return "–".join(percent(end).removesuffix(" %") for end in (low, high))
+
+
 def numbers(values: np.ndarray, digits: int = DIGITS) -> list:
     """Return `number` of each value. Values of common sizes are computed together: each is a whole number multiplied or
     divided by an exact power of ten, so it is rounded once, as text is when it is read. Values near half of their last

@@ -32,8 +32,10 @@ MIN_LIFT = 3.0
 all that is."""
 WIDE = 4 / 3
 """Width of the map by its height: about the frame's on a screen. The axes of UMAP have no meaning of their own."""
-_LETTER = re.compile(r'"[\W_]*[a-zA-Z0-9]?[\W_]*"')
-"""A token of one letter or none, which tells nothing as a name."""
+_MUTE = re.compile(r'"[\W_]*[a-zA-Z0-9]?[\W_]*"|"[a-z]{2,3}"')
+"""A token of one letter or none, or a short ending of a word, which tells nothing as a name."""
+_CUT = re.compile(r"[0-9a-f]{2}⟩")
+"""A byte of a cut character."""
 _BETWEEN = re.compile(r'(?<="), (?:or )?|(?<=") or |, or ')
 
 
@@ -140,7 +142,7 @@ def map_names(
             members = np.flatnonzero(cluster == c)
             counts = Counter(phrase for i in members for phrase in phrases_of[i])
             least = max(MIN_LATENTS, MIN_SHARE * len(members))
-            telling = {name: n for name, n in counts.items() if n >= least and not _LETTER.fullmatch(name)}
+            telling = {name: n for name, n in counts.items() if n >= least}
             lift = MIN_LIFT * len(members) / len(points)
             candidates += [(-n, name, c) for name, n in telling.items() if n >= lift * overall[name]]
         done = set[int]()
@@ -163,5 +165,7 @@ def surroundings(store: FeatureStore) -> dict[int, str]:
 
 
 def _phrases(label: str | None, explanation: str) -> set[str]:
-    """Return the label in words, and the parts that an explanation joins by "or"."""
-    return ({*_BETWEEN.split(explanation)} - {""}) | ({label.replace("_", " ")} if label else set())
+    """Return the label in words, and the parts that an explanation joins by "or", without those that say too little."""
+    phrases = {part for part in _BETWEEN.split(explanation) if part and not _CUT.search(part)}
+    telling = {part for part in phrases if not _MUTE.fullmatch(part)}
+    return telling | ({label.replace("_", " ")} if label else set())

@@ -27,6 +27,7 @@
     if (!within) before = `#${view}`;
     document.title = `${titled ? titled(argument) : title} · ${report.data.page.title}`;
     document.getElementById("tip").hidden = true;
+    document.getElementById("loading").hidden = true;
     report.views[view].show(document.getElementById(view), argument);
     report.selection.remember();
   }

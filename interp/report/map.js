@@ -14,13 +14,19 @@ report.views.map = (() => {
     "Map of the decoder: arrow keys move it, + and − zoom, 0 shows the whole, " +
     "Enter shows the feature in the middle. " +
     "The list beside it has the same features.";
-  const HUES = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#8c6bb1"];
+  /* Of the commonest kinds of text, on a light and on a dark ground. */
+  const HUES = [["#0072b2", "#4aa8e0"], ["#d55e00", "#f08a3c"], ["#009e73", "#35c495"], ["#cc79a7", "#e59bc6"],
+    ["#b8860b", "#d9ae45"], ["#3f9fd8", "#9ad6fa"], ["#8c6bb1", "#b39ddb"], ["#b3332f", "#f2837d"],
+    ["#5c8a1f", "#a5cf5b"], ["#00818a", "#4fc3cf"], ["#8a5a3c", "#cfa287"], ["#d4418e", "#ff86bd"],
+    ["#4b5fc4", "#97a5ff"], ["#7d7d00", "#c9c94a"]];
+  const DARK = matchMedia("(prefers-color-scheme: dark)");
   const LADDER = ["#352a87", "#1f6fb4", "#12a39a", "#9fbd4b", "#f9d423"];
   const REST = "other text, or of several kinds";
   const LEVELS = [0.1, 0.4]; // of the contours, as shares of the largest density
   const PLAIN = 215,
-    MUTED = 95,
+    MUTED = 110,
     FAINT = 34;
+  const STILL = 150; // milliseconds without a move, after which the list shows what is in view
   /* How many times closer than the whole the names of each level are shown from, and the features' own rules. */
   const CLOSE = [0, 1.4, 2.2],
     OWN_CLOSE = 4,
@@ -35,8 +41,6 @@ report.views.map = (() => {
     names,
     own,
     contours,
-    shapes,
-    levels,
     card,
     ring,
     legend,
@@ -45,6 +49,7 @@ report.views.map = (() => {
     chosen,
     listed,
     colours,
+    pause,
     at = -1,
     ringed = -1;
 
@@ -57,9 +62,13 @@ report.views.map = (() => {
 
   /* Latent → its hue, and a legend. */
   function grouped(nameOf, hueOf, write) {
-    const counts = new Map();
-    for (const latent of points.latents)
-      if (has(latent)) counts.set(nameOf(latent), (counts.get(nameOf(latent)) ?? 0) + 1);
+    const counts = new Map(),
+      totals = new Map();
+    for (const latent of points.latents) {
+      const name = nameOf(latent);
+      totals.set(name, (totals.get(name) ?? 0) + 1);
+      counts.set(name, (counts.get(name) ?? 0) + Number(has(latent)));
+    }
     const hues = new Map(points.latents.map(nameOf).map((name) => [name, bytes(hueOf(name))]));
     const shade = (name) => (name === REST ? `color-mix(in srgb, ${hueOf(name)} 45%, transparent)` : hueOf(name));
     const line = ([name, n]) =>
@@ -70,7 +79,8 @@ report.views.map = (() => {
         h("span.muted", null, ` ${format.count(n)}`),
       );
     const isLast = ([name]) => Number(name === REST);
-    const shown = [...counts].sort((a, b) => isLast(a) - isLast(b) || b[1] - a[1]).map(line);
+    const commonestFirst = [...totals].sort((a, b) => isLast(a) - isLast(b) || b[1] - a[1]);
+    const shown = commonestFirst.map(([name]) => line([name, counts.get(name)]));
     return {
       hueOf: (latent) => hues.get(nameOf(latent)),
       isRest: (latent) => nameOf(latent) === REST,
@@ -108,7 +118,7 @@ report.views.map = (() => {
     if (way !== "label") return graded();
     const labelOf = (latent) => points.labels[points.inside[placeOf.get(latent)]] ?? null;
     const nameOf = (latent) => (hueOfName.has(labelOf(latent)) ? labelOf(latent) : REST);
-    return grouped(nameOf, (name) => hueOfName.get(name) ?? style("--dead"), format.words);
+    return grouped(nameOf, (name) => hueOf(name) ?? style("--dead"), format.words);
   }
 
   /* The commonest kinds of text, each with its hue. */
@@ -118,22 +128,26 @@ report.views.map = (() => {
     return new Map(first.map(([label], k) => [label, HUES[k]]));
   }
 
+  /* The hue of a kind of text on the ground that is on; undefined of a less common one. */
+  const hueOf = (label) => hueOfName.get(label)?.[Number(DARK.matches)];
+
   /* Colour the points; what is not selected is dimmed. */
   function repaint() {
     if (!scatter) return;
     const { query } = report.selection.state;
     if (search.value !== query) search.value = query;
     colours = coloured();
-    const { hueOf, isRest, legend: shown } = colours;
+    const { isRest, legend: shown } = colours;
     const drawn = new Uint8Array(4 * points.latents.length);
     const depth = (latent) => (!has(latent) ? FAINT : isRest?.(latent) ? MUTED : PLAIN);
-    points.latents.forEach((latent, k) => drawn.set([...hueOf(latent), depth(latent)], 4 * k));
+    points.latents.forEach((latent, k) => drawn.set([...colours.hueOf(latent), depth(latent)], 4 * k));
     scatter.paint(drawn, bytes(report.paint.style("--paper")));
     legend.replaceChildren(shown);
     status.replaceChildren(h("a", { href: "#features" }, `${hasNone() ? "All" : "These"} in the table`));
     points.names.forEach(([, , name], k) => {
       const label = way === "label" && points.labels.find((each) => format.words(each) === name);
-      names[k].style.color = label && hueOfName.has(label) ? inked(hueOfName.get(label)) : "";
+      names[k].style.color = label && hueOf(label) ? inked(hueOf(label)) : "";
+      names[k].classList.toggle("uncoloured", Boolean(label) && !hueOf(label));
     });
     list();
   }
@@ -144,12 +158,18 @@ report.views.map = (() => {
     return `rgb(${bytes(hue).map((c, i) => Math.round(0.6 * c + 0.4 * ink[i]))})`;
   }
 
-  /* The first of what is selected, each with its colour on the map and its rule; pointing at one rings its point. */
+  /* The first of what is selected and in view, each with its colour on the map and its rule; pointing at one rings its
+   * point. */
   function list() {
-    const shown = order().filter((latent) => placeOf.has(latent)),
+    const isWhole = scatter.isWhole(),
+      isShown = (latent) => (isWhole ? placeOf.has(latent) : isInView(placeOf.get(latent)));
+    const shown = order().filter(isShown),
       count = format.count(shown.length);
+    const said = isWhole
+      ? hasNone() ? `All ${count} features` : `${count} selected`
+      : hasNone() ? `${count} in view` : `${count} selected in view`;
     listed.replaceChildren(
-      h("summary", null, h("h3", null, hasNone() ? `All ${count} features` : `${count} selected`),
+      h("summary", null, h("h3", null, said),
         h("span.muted", null, " in the table's order")),
       h("ol.listed", null, shown.slice(0, LISTED).map(line)),
       shown.length > LISTED ? h("p.muted", null, `and ${format.count(shown.length - LISTED)} more in the table`) : "",
@@ -231,6 +251,8 @@ report.views.map = (() => {
    * points, is left out. */
   function placeNames() {
     placeRing();
+    clearTimeout(pause);
+    pause = setTimeout(list, STILL);
     const taken = [],
       [width, height] = scatter.size(),
       closeness = scatter.closeness(),
@@ -247,16 +269,12 @@ report.views.map = (() => {
       element.style.transform = `translate(${px}px, ${py}px) translate(-50%, -50%)`;
       element.style.visibility = isFree ? "visible" : "hidden";
     };
-    levels.forEach((name, k) => {
-      const [px, py] = scatter.toPixels(...shapes[k].top);
-      if (closeness < OWN_CLOSE) place(name, px, Math.max(py, 14));
-      else name.style.visibility = "hidden";
-    });
     points.names.forEach(([x, y, , level], k) => {
-      if (closeness < CLOSE[level]) names[k].style.visibility = "hidden";
+      if (closeness < CLOSE[level] || names[k].matches(".uncoloured")) names[k].style.visibility = "hidden";
       else place(names[k], ...scatter.toPixels(x, y));
     });
-    const near = closeness < OWN_CLOSE ? [] : order().filter((latent) => isInView(placeOf.get(latent)));
+    const isNamed = (latent) => columns.explanation[latent] && !/[0-9a-f]{2}⟩/.test(columns.explanation[latent]);
+    const near = closeness < OWN_CLOSE ? [] : order().filter((each) => isInView(placeOf.get(each)) && isNamed(each));
     const shown = near.slice(0, MOST_OWN).map((latent) => [latent, h("span.own", null, shortRule(latent))]);
     own.replaceChildren(...shown.map(([, element]) => element));
     for (const [latent, element] of shown) {
@@ -276,13 +294,6 @@ report.views.map = (() => {
       [width, height] = scatter.size();
     return px > 0 && px < width && py > 0 && py < height;
   }
-
-  const inView = () => {
-    const [width, height] = scatter.size(),
-      [left, top] = scatter.toData(0, 0),
-      [right, bottom] = scatter.toData(width, height);
-    return [left, top, right, top, right, bottom, left, bottom].map((v) => Number(v.toPrecision(4)));
-  };
 
   function controls() {
     const onchange = ({ target }) => {
@@ -309,9 +320,6 @@ report.views.map = (() => {
       },
       "Lasso",
     );
-    const select = () => set({ part: inView().join(",") });
-    const zoom = (text, title, factor) =>
-      h("button", { type: "button", title, "aria-label": title, onclick: () => scatter.zoom(factor) }, text);
     search = h("input", {
       type: "search",
       placeholder: "Search",
@@ -327,10 +335,16 @@ report.views.map = (() => {
       search,
       h("label", null, "Colour by ", chooser),
       lasso,
-      h("button", { type: "button", title: "select what is in sight", onclick: select }, "Select view"),
-      h("span.zooms", null, zoom("+", "zoom in", 1.6), zoom("−", "zoom out", 1 / 1.6)),
-      h("button", { type: "button", title: "show the whole map (0)", onclick: () => scatter.fit() }, "Fit"),
     ];
+  }
+
+  /* Buttons over the map that zoom it and show the whole. */
+  function zooms() {
+    const button = (text, title, onclick) => h("button", { type: "button", title, "aria-label": title, onclick }, text);
+    return h("div.zooms", null,
+      button("+", "zoom in", () => scatter.zoom(1.6)),
+      button("−", "zoom out", () => scatter.zoom(1 / 1.6)),
+      button("Fit", "show the whole map (0)", () => scatter.fit()));
   }
 
   function build(section) {
@@ -345,16 +359,16 @@ report.views.map = (() => {
     placeOf = new Map(points.latents.map((latent, k) => [latent, k]));
     chosen = h("div.chosen-one", { "aria-live": "polite" });
     listed = h("details.list", { open: !matchMedia("(max-width: 860px)").matches });
-    shapes = report.contours(points.x, points.y, LEVELS);
-    contours = svg("g", { class: "contours" }, shapes.map(({ path }) => svg("path", { d: path })));
-    levels = LEVELS.map((share, k) => h("span.level", null, format.percent(share), k ? null : " of the densest"));
+    const lines = report.contours(points.x, points.y, LEVELS);
+    contours = svg("g", { class: "contours" }, lines.map((d) => svg("path", { d })));
     const host = h(
       "div.plot.map",
       { role: "application", tabindex: 0, "aria-label": KEYS },
       svg("svg", { "aria-hidden": "true" }, contours),
-      h("div.names", null, levels, names, own),
+      h("div.names", null, names, own),
       ring,
       card,
+      zooms(),
     );
     const explained =
       points.way === "UMAP"
@@ -364,10 +378,10 @@ report.views.map = (() => {
       `${explained} Lines enclose where features lie at least ${LEVELS.map(format.percent).join(" and ")} as dense ` +
       "as where they lie densest. Zoom in for finer names; click a point for its feature; ring some with the lasso " +
       "to select them, here and in the table.";
-    const aside = h("aside", { "aria-label": "What is selected", tabindex: 0, role: "region" }, chosen, listed);
+    const aside = h("aside", { "aria-label": "What is selected", tabindex: 0, role: "region" },
+      report.applied(true), chosen, listed);
     section.replaceChildren(
       h("div.maphead", null, h("h2", null, "Map of the decoder"), controls(), tipped("How to read it", how), status),
-      report.applied(true),
       legend,
       h("div.mapped", null, host, aside),
     );

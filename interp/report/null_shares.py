@@ -15,7 +15,7 @@ import pandas as pd
 from interp.display.verdict_looks import VERDICT_LOOKS
 from interp.features.verdict_names import IDLE, MONOSEMANTIC, ONE_MEANING
 from interp.report.inputs import ReportInputs
-from interp.report.json_text import number, percent
+from interp.report.json_text import between, number, percent
 from interp.verdict.verdict_shares import verdict_shares
 
 THIS = "this page's dictionary"
@@ -82,14 +82,13 @@ def _account(rows: list[dict[str, Any]]) -> list[str]:
     share, low, high = one[ALIKE]
     below = [name for name, (_, _, above) in others.items() if above < low]
     near = [name for name in others if name not in below]
-    parts = []
-    for names, phrase in ((below, "more than in"), (near, "not clearly more than in")):
-        if names:
-            parts.append(f"{phrase} {', '.join(f'{name} ({percent(one[name][0])})' for name in names)}")
+    told = f"more than in {len(below)} of the {len(others)} that it is compared with"
+    if near:
+        told += f", not clearly more than in {', '.join(near)}"
     return [
         *sentences,
-        f"{alike['title'][0].upper()}{alike['title'][1:]}, {percent(share)} of its features have one meaning "
-        f"(95 % interval {percent(low)} to {percent(high)}): {'; '.join(parts)}.",
+        f"{alike['title'][0].upper()}{alike['title'][1:]}, {percent(share)} [{between(low, high)}] of its features "
+        f"have one meaning: {told}.",
     ]
 
 

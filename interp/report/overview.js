@@ -33,9 +33,9 @@ report.views.overview = (() => {
   /* The share of one meaning of this dictionary. What stands beside the null is the same settings, learnt from as many
    * tokens and judged on as many latents as it. */
   function oneMeaning(known) {
-    const heading = [`${percent(known.n / known.of)} have `, term("one meaning")];
+    const share = [`${percent(known.n / known.of)} have `, term("one meaning")];
     const mine = own(known, (n) => `the ${n} features in use`);
-    if (!compared) return panel(heading, mine, "No null was run, so that there is nothing to compare this with.");
+    if (!compared) return panel(share, mine, "No null was run, so that there is nothing to compare this with.");
     const { matched, null: nearest } = compared;
     const of = ({ title, means, judged }) =>
       `${title}: ${means}; of ${format.count(judged)} features, drawn at random`;
@@ -45,10 +45,11 @@ report.views.overview = (() => {
       report.shareBar(tipped("closest null", of(nearest)), nearest.one, "null"),
     ];
     const isAbove = nearest.one[2] < matched.one[1];
-    return panel(heading, bars, h("span.told", null,
-      `${matched.title[0].toUpperCase()}${matched.title.slice(1)} it has ${percent(matched.one[0])}, the closest `,
-      term("null"), `, trained alike, ${percent(nearest.one[0])}: `,
-      isAbove ? "the intervals do not overlap." : "not distinguishable by this share."));
+    const heading = [share, `; trained alike ${percent(matched.one[0])}, closest `, term("null"),
+      ` ${percent(nearest.one[0])}`];
+    return panel(heading, bars, h("span.told", null, isAbove
+      ? "Distinguishable: the two intervals do not overlap."
+      : "Not distinguishable: the two intervals overlap."));
   }
 
   function learnt(known) {
@@ -103,12 +104,13 @@ report.views.overview = (() => {
     if (section.childElementCount) return;
     const cardsPlace = h("div.cards", null, h("p.waiting", null, "Reading …"));
     section.replaceChildren(...[
-      h("p.about", null, about.split(/(L0|cross-entropy recovered)/).map((part, k) => (k % 2 ? term(part) : part))),
+      h("p.about", null, about.split(/(L0|cross-entropy recovered|(?<=for )\S+(?= of))/).map((part, k) => (
+        k % 2 ? (report.words.meanings[part] ? term(part) : h("code", null, part)) : part))),
       h("p.intro", null, sentence()),
       shares.length ? h("div.shares", null, shares.map((known) => PANELS[known.name](known))) : [],
       ranked && hasText
         ? [h("div.headed", null, h("h2", null, "Verdicts"),
-          h("span.muted", null, `Of all ${format.count(latents)} features. Pale: unsure.`)),
+          h("span.muted", null, `Of all ${format.count(latents)} features. Muted: unsure.`)),
           report.verdictBar()]
         : [],
       h("div.headed", null,

@@ -23,8 +23,6 @@ from interp.report.json_text import DIGITS, columns_of, encode_tokens, numbers
 CHUNK = 64
 CHUNKS_AT_ONCE = 64
 N_LABELS, N_CONTEXT_TOKENS, N_BINS = 8, 6, 32
-OUTLIERS = 0.02
-"""Share of the latents whose logit effects may lie beyond the ends of the page's bars."""
 SNIPPET_BEFORE, SNIPPET_AFTER, N_BARS = 14, 16, 16
 FACTS = (
     "n_active", "density", "mean", "max", "n_sequences", "burstiness",
@@ -111,14 +109,6 @@ def row_evidence(store: FeatureStore) -> dict[str, list]:
         heights = np.sqrt(merged_bins(low[part], high[part], n[part], at_most=N_BARS)[1])
         digits[latent] = "".join(map(str, np.ceil(9 * heights / heights.max()).astype(int)))
     return {"snippets": snippets, "histograms": digits}
-
-
-def largest_logit(features: pd.DataFrame) -> float:
-    """Return the logit effect on the most raised token that few latents exceed: the end of the page's bars."""
-    if "top_logits" not in features:
-        return 0.0
-    largest = [max(cell) for cell in features["top_logits"].dropna() if len(cell)]
-    return round(float(np.quantile(largest, 1 - OUTLIERS)), DIGITS) if largest else 0.0
 
 
 def sense_counts(store: FeatureStore, senses: Mapping[int, Sequence[Mapping[str, Any]]]) -> dict[int, list[list[int]]]:

@@ -121,6 +121,7 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
     view,
     size: () => [width, height],
     closeness: () => view.scale / whole,
+    isWhole: () => isWhole,
     lasso: (on) => {
       isLasso = on;
     },
@@ -321,8 +322,8 @@ report.pointing = (
   });
 };
 
-/* Contours of the density of points: for each level the path of its closed lines, in the coordinates of the points, and
- * the topmost point of the longest. Marching squares over a blurred grid; levels are shares of the largest density;
+/* Contours of the density of points: for each level the path of its closed lines, in the coordinates of the points.
+ * Marching squares over a blurred grid; levels are shares of the largest density;
  * lines around less than SMALL of the points' width and height are left out. */
 report.contours = (x, y, levels) => {
   const SIDE = 64,
@@ -384,9 +385,7 @@ report.contours = (x, y, levels) => {
   const isLarge = (line) => extent(line, 0) > SMALL * (right - left) || extent(line, 1) > SMALL * (top - bottom);
   return levels.map((share) => {
     const large = lines(share * most).filter(isLarge);
-    const [longest] = [...large].sort((a, b) => b.length - a.length);
     const written = (line) => `M${line.map((point) => point.map((v) => v.toFixed(4)).join(" ")).join("L")}Z`;
-    const topmost = (longest ?? [[0, 0]]).reduce((best, point) => (point[1] > best[1] ? point : best));
-    return { path: large.map(written).join(""), top: topmost };
+    return large.map(written).join("");
   });
 };

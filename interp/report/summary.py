@@ -13,7 +13,7 @@ import pandas as pd
 from interp import figures
 from interp.features.verdict_names import DEAD, FAINT, MONOSEMANTIC, POLYSEMANTIC, SINGLE_TOKEN, WITHOUT_SCORES
 from interp.report.inputs import ReportInputs
-from interp.report.json_text import number, percent
+from interp.report.json_text import between, number, percent
 from interp.report.null_shares import ALIKE, nulls_account
 from interp.report.panels import Panel
 from interp.report.use import shares
@@ -22,17 +22,17 @@ QUALITY_COLUMNS = {
     "l0": ("L0 (features a token)", ".1f"),
     "fvu": ("FVU", ".3f"),
     "fvu_all": ("FVU with outliers", ".3f"),
-    "outlier_share": ("outliers, left as they are", ".2%"),
+    "outlier_share": ("outliers, left as they are", "%"),
     "ce_clean": ("cross-entropy of the model (nats)", ".3f"),
     "ce_spliced": ("… with the reconstruction in place (nats)", ".3f"),
     "ce_zero_ablated": ("… with zeros in place (nats)", ".3f"),
     "ce_unigram": ("… of unigrams (nats)", ".3f"),
     "ce_mean_ablated": ("… with the mean in place (nats)", ".3f"),
-    "ce_recovered": ("cross-entropy recovered", ".1%"),
-    "ce_recovered_se": ("its standard error", ".1%"),
-    "dead_share": ("dead", ".1%"),
-    "faint_share": ("faint", ".1%"),
-    "ultra_low_share": ("fire on under 1 token in 100,000", ".1%"),
+    "ce_recovered": ("cross-entropy recovered", "%"),
+    "ce_recovered_se": ("its standard error", "%"),
+    "dead_share": ("dead", "%"),
+    "faint_share": ("faint", "%"),
+    "ultra_low_share": ("of ultra-low density (under 1 token in 100,000)", "%"),
     "n_tokens": ("held-out tokens", ",.0f"),
     "n_spliced": ("… of which the cross-entropy is", ",.0f"),
 }
@@ -45,7 +45,10 @@ CURVES = {
     "dead": "Dead: features that no longer fire.",
     "faint": "Faint: features that fire, but never a quarter as strongly as the median feature.",
 }
-DENSITIES = "Dead features never fired on the tokens scanned; the shaded range fires on less than one token in 100,000."
+DENSITIES = (
+    "Dead features never fired on the tokens scanned; those of ultra-low density, in the shaded range, fire on less "
+    "than one token in 100,000."
+)
 LIMITS = {
     "one meaning": "One meaning says that the firings of a feature have something in common in the text. It does not "
     "say that the model learnt it: dictionaries that could learn nothing have such features too.",
@@ -130,8 +133,7 @@ def _found(inputs: ReportInputs) -> list[str]:
     def share(name: str) -> str:
         row = holds[name]
         low, high = row["interval"]
-        interval = f"95 % interval {percent(low)} to {percent(high)}"
-        return f"{row['n']:,} of {row['of']:,} features ({percent(row['n'] / row['of'])}, {interval})"
+        return f"{row['n']:,} of {row['of']:,} features ({percent(row['n'] / row['of'])} [{between(low, high)}])"
 
     if "one meaning" in holds:
         kinds = {name: int(counts.get(name, 0)) for name in (MONOSEMANTIC, SINGLE_TOKEN, POLYSEMANTIC)}
@@ -143,7 +145,7 @@ def _found(inputs: ReportInputs) -> list[str]:
         sentences.append(f"{share('learnt')} are learnt by the model.")
     if "effect" in holds:
         sentences.append(f"{share('effect')} have an effect; {percent(holds['effect']['chance'])} would by chance.")
-    return sentences
+    return [*sentences, "In brackets: 95 % intervals."] if holds else sentences
 
 
 def _limits(inputs: ReportInputs) -> list[str]:
@@ -216,4 +218,4 @@ def _quality(inputs: ReportInputs) -> list[dict]:
 
 
 def _cell(value: Any, form: str) -> str:
-    return "–" if pd.isna(value) else format(value, form)
+    return "–" if pd.isna(value) else percent(value) if form == "%" else format(value, form)

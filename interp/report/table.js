@@ -107,7 +107,8 @@ report.table = (() => {
         rule ? h(isWeak ? "span.weak" : "span", null, ruleText(...parted(terms, "rule", rule))) : null,
         rule || label ? null : none()),
       h("div.snippet", null,
-        found < 0 ? null : h("mark.top_token", null, tokenElement(columns.tokens[i][found])),
+        found < 0 ? null : h("span.found", null, h("span.muted", null, "fires on "),
+          h("mark.top_token", null, tokenElement(columns.tokens[i][found]))),
         snippet(i)),
     ];
   }

@@ -33,7 +33,7 @@ from interp.report.latent_map import map_payload
 from interp.report.latent_pairs import in_common, pairs_shown
 from interp.report.notes import features_key
 from interp.report.null_shares import closest_null
-from interp.report.payloads import CHUNK, largest_logit, payloads, row_evidence, sense_counts
+from interp.report.payloads import CHUNK, payloads, row_evidence, sense_counts
 from interp.report.summary import about, summary
 from interp.report.use import shares, uses
 from interp.report.verdict_evidence import explanations, most_shared, sense_rows, senses_in, senses_of, verdict_evidence
@@ -166,7 +166,6 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
         "shares": shares(inputs) if store.has_text else [],
         "null": closest_null(inputs),
         "headlines": [panel["headline"] for panel in inputs.panels if "headline" in panel],
-        "most_logit": largest_logit(inputs.features),
         "logits": str(store.meta.get("logit_effects") or ""),
         "evidence": [measure._asdict() for measure in evidence.measures],
         "order": recommended_order(inputs.features, verdicts),

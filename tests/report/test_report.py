@@ -469,17 +469,20 @@ def test_firings_are_counted_by_the_sense_that_alone_fires_on_their_token(page, 
 
 
 def test_the_overview_shows_latents_of_several_kinds_and_says_why():
-    rules = ['"a" or "b"', '"c"', 'tokens like "d"', '"e" after "f"', '"g"', '"h"', 'after "i"']
+    rules = ['"a" or "b"', '"c"', 'within 8 tokens after "d"', '"e" after "f"', '"g"', '"h"', 'after "i"']
     table = pd.DataFrame({
         "verdict": ["monosemantic", "monosemantic", "monosemantic", "monosemantic", "polysemantic", "single-token",
                     "polysemantic"],
         "sure": True, "explanation": rules, "explanation_f1": 0.9, "token_entropy": [9, 8, 7, 6, 5, 1, 5.0],
+        "learnt": [0.99, 0.99, 0.99, 0.95, 0.2, 0.9, 0.1],
     })  # fmt: skip
     senses = {4: [{"share": 0.6, "f1": 0.9}, {"share": 0.4, "f1": 0.8}], 6: [{"share": 0.5, "f1": 0.1}] * 2}
-    effects = pd.DataFrame({"latent": [0, 1, 5, 2], "beyond_null_low": [0.1, 0.2, 0.5, -0.1]})
-    shown = worth_showing(table, table, senses, effects)
-    assert [latent for latent, _ in shown] == [0, 1, 2, 4, 5] and len({why for _, why in shown}) == 4
-    assert [latent for latent, _ in worth_showing(table, table, {})] == [0, 1, 2]
+    effects = pd.DataFrame({"latent": [0, 1, 5, 3], "beyond_null_low": [0.1, 0.2, 0.5, -0.1], "beyond_null": 0.6})
+    shown = dict(worth_showing(table, table, senses, effects))
+    assert [*shown] == [0, 2, 3, 1, 4, 5] and len(set(shown.values())) == 6
+    assert "several tokens" in shown[2] and "without an effect" in shown[3]
+    assert shown[1] == "the largest effect, +0.60 nats" and shown[5].endswith("single token, +0.60 nats")
+    assert [latent for latent, _ in worth_showing(table, table, {})] == [0, 2]
     assert worth_showing(table, table[["verdict"]], {}) == []
 
 
@@ -573,8 +576,8 @@ def test_summary_says_which_nulls_the_share_does_not_tell_apart(run, folder):
     account = nulls_account(replace(run, nulls=nulls._replace(shares=table), curves={"sae": longer}))
     assert "This dictionary had 4,000,000; a second one was trained on as many" in account["sentences"][0]
     assert account["sentences"][1:] == [
-        "After 3M tokens, 60 % of its features have one meaning (95 % interval 50 % to 70 %): more than in "
-        "shuffled model (20 %); not clearly more than in frozen decoder (55 %)."
+        "After 3M tokens, 60 % [50–70] of its features have one meaning: more than in 1 of the 2 that it is compared "
+        "with, not clearly more than in frozen decoder."
     ]
     assert [row["kind"] for row in account["rows"]] == ["own", "matched", "reference", "null", "null"]
     assert [row["title"] for row in account["rows"][:3]] == ["this dictionary", "after 3M tokens", "twin seed"]
@@ -599,7 +602,7 @@ def test_summary_has_the_run_in_order(page):
     assert summary["versions"] == {"interp": "0"}
     quality, *drawn, table = summary["results"]
     rows = [["L0 (features a token)", "2.0", "2.0"], ["FVU", "0.200", "0.400"]]
-    rows += [["cross-entropy recovered", "90.0%", "50.0%"]]
+    rows += [["cross-entropy recovered", "90 %", "50 %"]]
     assert quality["table"] == {"columns": ["", "SAE", HOSTILE], "rows": rows}
     numbers, *details = summary["details"]
     assert len(drawn) == 1 and len(details) == 4 and all("figure" in panel for panel in drawn + details)
@@ -619,9 +622,8 @@ def test_what_was_found_can_be_quoted_each_number_with_what_it_is_of(page, run):
     found = " ".join(data(page, "summary")["found"])
     n, of = int((ranking["verdict"] == "monosemantic").sum()), len(ranking)
     assert f"Of {D_SAE} features {D_SAE - 1} are in use; 1 never fired and 0 are faint." in found
-    assert (
-        f"{n} of {of} features ({100 * n / of:.0f} %, 95 % interval " in found and f"{of - n} are polysemantic" in found
-    )
+    assert f"{n} of {of} features ({100 * n / of:.0f} % [" in found and f"{of - n} are polysemantic" in found
+    assert found.endswith("In brackets: 95 % intervals.")
     assert "learnt" not in found and "effect" not in found, "neither was measured"
     limits = data(page, "summary")["limits"]
     assert any("unsure" in text for text in limits) and not any("is learnt" in text for text in limits)

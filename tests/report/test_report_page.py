@@ -251,18 +251,23 @@ def test_an_address_opens_its_view_at_the_top(browser, address, view):
 
 def test_the_lead_says_what_it_fires_on_and_what_it_predicts_by_a_label_where_that_says_it_better(browser, address):
     browser.open(f"{address}#feature/2")
-    assert browser.text("#feature .lead dt") == ["Fires on", "Raises", "Near it"]
-    nearest = browser.evaluate(
-        "loadFeature(2).then(({ neighbours }) => neighbours.map(([other]) => `#feature/${other}`))"
-    )
+    assert browser.text("#feature .lead dt") == ["Raises", "Points like"]
+    near = browser.evaluate("loadFeature(2).then(({ neighbours }) => neighbours)")
     linked = browser.evaluate("Array.from(document.querySelectorAll('.lead a'), (e) => e.getAttribute('href'))")
-    assert linked == [*nearest[:3], "#map/2"]
-    assert browser.text("#feature .lead dd")[0] == 'after " return" or " +" F1 0.50'
+    close = [(other, cosine) for other, cosine in near if cosine >= 0.5][:3]
+    assert close and linked == [*(f"#feature/{other}" for other, _ in close), "#map/2"]
+    assert browser.text("#feature .near small") == [f"{cosine:.2f}" for _, cosine in close]
+    far = "report.views.feature.nearby(2, { neighbours: [[3, 0.4]], coactivations: [[4, 0.1, 1], [5, 0.6, 1]] })"
+    lines = browser.evaluate(f"{far}.map(([name, said]) => [name, h('p', null, said).textContent])")
+    assert [name for name, _ in lines] == ["Fires with", "Points like"] and "no close neighbour" in lines[1][1]
+    assert re.match(r"50\.60.*40\.10", lines[0][1]), "the highest Jaccard first, each with its number"
+    assert browser.text("#feature .title") == ['after " return" or " +" F1 0.50']
     assert 0 < len(browser.text("#feature .predicts .token")) <= 5
     browser.open(f"{address}#feature/3")
     f1 = browser.evaluate("report.data.page.columns.label_f1[3]")
-    lead = f'python F1 {f1:.2f}in words: the token "returned" F1 0.50'
-    assert f1 > 0.5 and browser.text("#feature .lead dd")[0] == lead
+    lead = 'the token "returned" F1 0.50'
+    assert f1 > 0.5 and browser.text("#feature .title") == [f"python F1 {f1:.2f}"]
+    assert browser.text("#feature .lead dd")[0] == lead
     browser.evaluate("location.hash = '#compare/3/2'")
     browser.wait("document.querySelectorAll('#compare .lead').length === 2")
     assert browser.text("#compare .lead dd")[0] == lead, "beside another too"
@@ -274,10 +279,9 @@ def test_the_lead_says_what_it_fires_on_and_what_it_predicts_by_a_label_where_th
 
 def test_spaces_in_the_quotes_of_a_rule_are_drawn_and_stay_spaces(browser, address):
     browser.open(f"{address}#feature/2")
-    drawn = (
-        "Array.from(document.querySelectorAll('.lead .quoting .space'), (e) => getComputedStyle(e, '::before').content)"
-    )
-    assert browser.evaluate(drawn) == ['"␣"', '"␣"'] and 'after " return" or " +"' in browser.text(".lead .quoting")[0]
+    spaces = "document.querySelectorAll('.title .quoting .space')"
+    drawn = f"Array.from({spaces}, (e) => getComputedStyle(e, '::before').content)"
+    assert browser.evaluate(drawn) == ['"␣"', '"␣"'] and 'after " return" or " +"' in browser.text(".title .quoting")[0]
     browser.open(f"{address}#features?q=rule:return")
     assert 'after " return" or " +"' in browser.text("tr[data-latent='2'] .explanation")[0]
     assert browser.text("tr[data-latent='2'] .quoting mark") == ["return"]
@@ -285,7 +289,7 @@ def test_spaces_in_the_quotes_of_a_rule_are_drawn_and_stay_spaces(browser, addre
 
 def test_a_run_of_white_space_is_one_sign_with_its_number_and_is_copied_as_it_stands(browser, address):
     browser.open(f"{address}#feature/2")
-    put = "document.querySelector('#feature .lead dd').replaceChildren({}); document.querySelector('#feature .lead dd')"
+    put = "document.querySelector('#feature .title').replaceChildren({}); document.querySelector('#feature .title')"
     signs = ".querySelectorAll('.run')].map((e) => getComputedStyle(e, '::before').content)"
     rule = '"\\n' + 7 * " " + '", "\\nabla" or "' + 3 * " " + '"'
     assert browser.evaluate(f"{put.format(f'ruleText({json.dumps(rule)})')}.innerText") == rule
@@ -293,9 +297,9 @@ def test_a_run_of_white_space_is_one_sign_with_its_number_and_is_copied_as_it_st
     token = "x\n\n\n\n" + 12 * " " + "x  y"
     browser.evaluate(put.format(f"h('span.token', null, visible({json.dumps(token)}))"))
     assert browser.evaluate("[...document" + signs) == ['"↵×4"', '"␣×12"']
-    browser.evaluate("getSelection().selectAllChildren(document.querySelector('#feature .lead dd'))")
+    browser.evaluate("getSelection().selectAllChildren(document.querySelector('#feature .title'))")
     assert browser.evaluate("getSelection().toString()") == token
-    assert browser.evaluate("document.querySelector('#feature .lead dd').getBoundingClientRect().height") < 30
+    assert browser.evaluate("document.querySelector('#feature .title').getBoundingClientRect().height") < 30
 
 
 def test_a_term_says_what_it_means_to_a_pointer_a_key_and_a_finger_until_escape(browser, address):
@@ -338,7 +342,9 @@ def test_strong_activations_are_told_from_weak_ones_on_a_dark_screen(browser, ad
     )
     depths = [float(re.findall(r"[\d.]+", colour)[3]) for colour in colours]
     assert all(more - less > 0.05 for less, more in zip(depths[:-1], depths[1:], strict=True)) and depths[-1] > 0.5
-    inks = "new Set(Array.from(document.querySelectorAll('.example:first-child .on'), (e) => getComputedStyle(e).color))"
+    inks = (
+        "new Set(Array.from(document.querySelectorAll('.example:first-child .on'), (e) => getComputedStyle(e).color))"
+    )
     assert browser.evaluate(f"({inks}).size") == 1, "letters of one colour, on whatever ground"
     assert browser.faint() == []
 
@@ -351,6 +357,32 @@ def test_a_quote_in_a_token_of_a_rule_does_not_end_its_quotes(browser, address):
     assert browser.evaluate(drawn % json.dumps(rule)) == tokens
     found = f"{json.dumps(rule[:7])}, {json.dumps(rule[7:9])}, {json.dumps(rule[9:])}"
     assert browser.evaluate(drawn % found) == ["(", " ", "{", *tokens[2:]], "also where a search found a part of it"
+
+
+def test_letters_that_look_latin_have_their_script_and_stray_bytes_what_they_begin(browser, address):
+    browser.open(f"{address}#feature/3")
+    script = "Array.from(%s.querySelectorAll('[data-script]'), (e) => e.dataset.script)"
+    rule = json.dumps('"в", "β" or "ا"')
+    assert browser.evaluate(script % f"ruleText({rule})") == ["Cyrillic", "Arabic alef"]
+    assert browser.evaluate("tokenElement(' в').dataset.script") == "Cyrillic"
+    token = "(({dir, dataset}) => [dir, dataset.tip])(tokenElement('⟨9c⟩⟨d7⟩'))"
+    said = "⟨9c⟩: a later byte of a character, ⟨d7⟩: the first byte of a Hebrew letter"
+    assert browser.evaluate(token) == ["ltr", said]
+
+
+def test_a_long_rule_is_cut_where_it_is_one_of_many(browser, address):
+    browser.open(f"{address}#feature/3")
+    brief = """((rule) => {
+        Object.assign(report.data.page.columns, { label: [], explanation: [rule], explanation_f1: [1] });
+        return h("p", null, report.lead.brief(0, () => null)).textContent;
+    })(%s)"""
+    for rule, said in (
+        ('tokens like "a", "b", "c", tokens like "d", "e" or "f"', 'tokens like "a", "b", "c", "d" +2'),
+        ('"a", "b" or "c"', '"a", "b" or "c"'),
+        ('tokens two after "a" before tokens like "b"', 'tokens two after "a" before tokens like "b"'),
+        ('"\\n   ", "\\n       " or "\\n  "', "a line end and an indent"),
+    ):
+        assert browser.evaluate(brief % json.dumps(rule)) == said
 
 
 def test_hebrew_reads_from_right_to_left(browser, address):
@@ -463,8 +495,7 @@ def test_senses_are_tabs_beside_the_strongest_firings_and_a_weak_rule_says_so(br
     browser.click("#panel-0 .alike")
     strongest = browser.evaluate(visible)
     assert len(strongest) > 3 and int(strongest[0]) == (N_SEQ - 1) * N_CTX + SPLIT
-    assert browser.text(".lead .of-lead") == ["A a rule that holds 70 %", "B no rule 30 %"]
-    assert "one rule for all: F1 0.20" in browser.text(".lead dd")[0]
+    assert browser.text(".title .of-lead") == ["A a rule that holds 70 %", "B no rule 30 %"]
     browser.click("#tab-2")
     assert browser.evaluate(visible)[:2] == ["10", "26"]
     assert browser.evaluate("document.querySelector('#panel-2 .rule').textContent") == "a rule that holds"
@@ -654,7 +685,7 @@ def test_an_address_rings_a_feature_on_the_map_and_shows_it_beside(browser, addr
     assert browser.evaluate("document.querySelector('.ring').hidden") is False and question(browser) == "#map/3"
 
 
-def test_contours_are_closed_lines_around_what_is_not_small_with_their_topmost_point(browser, address):
+def test_contours_are_closed_lines_around_what_is_not_small(browser, address):
     """Two crowds and one lonely point, about which no line is drawn."""
     browser.open(f"{address}#map")
     drawn = """(() => {
@@ -665,13 +696,12 @@ def test_contours_are_closed_lines_around_what_is_not_small_with_their_topmost_p
     })()"""
     wide, dense = browser.evaluate(drawn)
     lines = [[tuple(map(float, point.split())) for point in line.strip("MZ").split("L")]
-             for line in dense["path"].split("Z") if line]  # fmt: skip
-    assert len(lines) == 2 and dense["path"].count("Z") == 2
+             for line in dense.split("Z") if line]  # fmt: skip
+    assert len(lines) == 2 and dense.count("Z") == 2
     for line, (cx, cy) in zip(sorted(lines), ((0.5, 0.5), (3.5, 1.5)), strict=True):
         xs, ys = zip(*line, strict=True)
         assert min(xs) < cx < max(xs) and min(ys) < cy < max(ys) and max(xs) - min(xs) < 1.6
-    assert wide["path"].count("Z") == 2, "none about a point alone"
-    assert tuple(dense["top"]) == pytest.approx(max(max(lines, key=len), key=lambda point: point[1]), abs=1e-4)
+    assert wide.count("Z") == 2, "none about a point alone"
 
 
 def test_what_is_searched_on_the_map_is_listed_beside_it_and_asked_for_in_the_address(browser, address):
@@ -682,6 +712,13 @@ def test_what_is_searched_on_the_map_is_listed_beside_it_and_asked_for_in_the_ad
     search = "Object.assign(document.querySelector('.maphead input'), {value: '#3'})"
     browser.evaluate(f"{search}.dispatchEvent(new Event('input'))")
     assert browser.text(".listed .number") == ["3"] and question(browser) == "#map?q=%233"
+    browser.open(f"{address}#map")
+    assert browser.text(".list h3") == [f"All {D_SAE} features"]
+    for _ in range(4):
+        browser.click(".zooms button[title='zoom in']")
+    browser.wait("document.querySelector('.list h3').textContent.endsWith(' in view')")
+    inside = len(browser.text(".listed li"))
+    assert 0 < inside < D_SAE and browser.text(".list h3") == [f"{inside} in view"]
 
 
 def test_a_lasso_selects_for_the_table_and_is_taken_off_again(browser, address):

@@ -60,7 +60,7 @@ def _check_shapes(tensors: Mapping[str, Tensor], model: nn.Module) -> None:
 def check_inputs(before: Any, now: Mapping[str, Any], file: Path) -> None:
     """Check that a file belongs to a training with the same inputs. Raises ValueError, with what differs, if not."""
     if differs := differences(before, now):
-        raise ValueError(f"{file} is of another run ({differs}): choose another folder or do not resume")
+        raise ValueError(f"{file} belongs to another run ({differs}): choose another folder or do not resume")
 
 
 def load_weights(model: nn.Module, file: Path, remedy: str) -> None:

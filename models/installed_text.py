@@ -152,7 +152,7 @@ def _read_python(text: str, characters: int) -> tuple[str, list[Span]]:
 
 
 def _python_kinds(readline: Callable[[], str]) -> Iterator[tuple[tuple[int, int], tuple[int, int], str]]:
-    """(row, column) of the start and the end of each token, and its kind.
+    """Return (row, column) of the start and the end of each token, and its kind.
 
     A docstring is the string that opens the body of a module, class or function. From Python 3.12 on `tokenize`
     splits f-strings: all between the outer quotes stays one string here, as before.

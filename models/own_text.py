@@ -68,7 +68,7 @@ def _some(documents: Iterator[Document], fault: str) -> Iterator[Document]:
 
 
 def _cut_stream(blocks: Iterable[str], source: str, name: str, size: int) -> Iterator[Document]:
-    """`cut` for text that arrives in blocks: what is left of one block goes before the next."""
+    """Apply `cut` to text that arrives in blocks: the rest of one block goes before the next."""
     rest = ""
     for block in blocks:
         rest += block

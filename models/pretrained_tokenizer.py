@@ -31,7 +31,7 @@ class PretrainedTokenizer:
     """`inner` is a fast tokenizer of `transformers`. The letters of a special token in a text are letters."""
 
     def __init__(self, inner: Any, *, d_vocab: int | None = None):
-        """d_vocab: the rows of the model's embedding, where it has more than there are tokens."""
+        """Wrap a tokenizer. d_vocab: the rows of the model's embedding, where it has more than there are tokens."""
         if getattr(inner, "backend_tokenizer", None) is None:
             raise ValueError(f"{type(inner).__name__} is not a fast tokenizer: {REMEDY}")
         self.inner = inner
@@ -134,6 +134,7 @@ def wrapped(tokenizer: Any, d_vocab: int | None = None) -> Any:
 
 
 def _rising(offsets: list[tuple[int, int]]) -> Int[np.ndarray, "token 2"]:
-    """Starts and ends that never fall: an inserted token, which covers nothing, stands where the one before it ends."""
+    """Return starts and ends that never fall: an inserted token, which covers nothing, stands where the one before it
+    ends."""
     ranges = np.array(offsets, dtype=np.int64).reshape(-1, 2)
     return np.maximum.accumulate(ranges, axis=0)

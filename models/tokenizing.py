@@ -203,7 +203,8 @@ def encode_documents(
 def _label_bits(
     starts: Int[np.ndarray, " token"], ends: Int[np.ndarray, " token"], spans: Int[np.ndarray, "span 3"]
 ) -> Int[np.ndarray, " token"]:
-    """Starts and ends of the tokens never fall, so those that meet a span (start, end, bit) are a range first..last."""
+    """Return the label bits of each token. Starts and ends of the tokens never fall, so those that meet a span (start,
+    end, bit) are a range first..last."""
     bits = np.zeros(len(starts), dtype=np.int64)
     firsts = np.searchsorted(ends, spans[:, 0], "right")
     lasts = np.searchsorted(starts, spans[:, 1], "left")

@@ -229,8 +229,9 @@ class Transformer(HookedRootModule):
 
     @torch.no_grad()
     def _initialise(self) -> None:
-        """Matrices keep the variance of what they read; what writes to the residual stream is scaled down by the number
-        of writers, and the unembedding so that the first predictions are close to uniform."""
+        """Initialise the weights. Matrices keep the variance of what they read; those that write to the residual stream
+        are scaled down by the number of writers, and the unembedding so that the first predictions are close to
+        uniform."""
         config, generator = self.config, torch.Generator().manual_seed(self.config.seed)
         writers = 2 * config.n_layers
         out, up = 1 / math.sqrt(config.d_model * writers), 1 / math.sqrt(config.d_mlp * writers)

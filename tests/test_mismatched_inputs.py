@@ -136,11 +136,11 @@ IN_PYTHON: dict[str, tuple[Callable[[Files, Path], Any], str]] = {
     ),
     "tokens and labels of another text": (
         lambda f, out: rank_features(f.features, labels=Labels({"low": f.features.tokens < 5}, f.features.tokens + 1)),
-        "the labels are of other tokens .* in .*features",
+        "the labels belong to other tokens .* in .*features",
     ),
     "store and labels of another text": (
         lambda f, out: scan(f, out, labels=Labels({}, ActivationStore.open(f.folder / "store").tokens + 1)),
-        "the labels are of other tokens",
+        "the labels belong to other tokens",
     ),
     "features and quality": (
         lambda f, out: write_report(f.features, out, quality=qualities(f.other)),
@@ -172,7 +172,7 @@ IN_PYTHON: dict[str, tuple[Callable[[Files, Path], Any], str]] = {
     ),
     "tokens and unembedding": (
         lambda f, out: with_unembedding(f.features, torch.randn(D_IN, 10), out),
-        "W_U is of 10 tokens, but token id 19 occurs",
+        "W_U has 10 tokens, but token id 19 occurs",
     ),
     "model and tokens to evaluate on": (
         lambda f, out: evaluate(f, HOOK, torch.full((2, 8), 10**6)),
@@ -184,7 +184,7 @@ IN_PYTHON: dict[str, tuple[Callable[[Files, Path], Any], str]] = {
     ),
     "explanations and features": (
         lambda f, out: Judge(f.features, {D_SAE: "ox"}, [], endpoint(out), JudgeConfig()),
-        rf"an explanation is of latent {D_SAE}, but the features of \S+ are 0\.\.{D_SAE - 1}",
+        rf"an explanation is for latent {D_SAE}, but the features of \S+ are 0\.\.{D_SAE - 1}",
     ),
     "codes and tokens": (
         lambda f, out: rank_codes(f.features.tokens[1:], f.features.codes),

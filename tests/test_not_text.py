@@ -162,7 +162,7 @@ def test_what_a_model_of_floats_cannot_give_is_named(digits, network, tmp_path):
 
 def test_a_scan_of_no_text_finds_labels_and_gives_no_verdict_of_meaning(scan):
     features, store, labels = scan
-    assert features.meta["logit_effects"] == "no logit effects: the rows are of no text"
+    assert features.meta["logit_effects"] == "no logit effects: the rows are not text"
     assert not features.has_text and features.tokens.flatten().tolist() == list(range(N))
     z = features.codes[:N].dense().numpy()
     table = features.table("labels").set_index(["label", "latent"])
@@ -202,7 +202,7 @@ def test_labels_of_inputs_hold_at_all_of_their_positions(digits, tmp_path):
     assert one.equals(two) and one["n_label"].max() == 4 * int((classes == 0).sum())
     with pytest.raises(ValueError, match=r"label 'zero' is \(3,\), what was scanned is"):
         scan_features(sae, store, "1", tmp_path / "three", labels={"zero": torch.zeros(3, dtype=torch.bool)})
-    with pytest.raises(ValueError, match="the rows are of no text"):
+    with pytest.raises(ValueError, match="the rows are not text"):
         scan_features(sae, store, "1", tmp_path / "three", vocab=["a"])
     features = FeatureStore.open(tmp_path / "one")
     data = features.matrix(labels=whole, store=store)

@@ -224,7 +224,7 @@ def check_state(state: dict[str, Any], expected: dict[str, Any]) -> None:
     for key in ("seed", "shuffle", "source"):
         if state.get(key) != expected.get(key):
             raise ValueError(
-                f"the state is of an iterator with {key}={state.get(key)!r}, this one has {expected[key]!r}"
+                f"the state belongs to an iterator with {key}={state.get(key)!r}, this one has {expected[key]!r}"
             )
 
 

@@ -267,7 +267,7 @@ def hooked_rows(
 
 
 def _is_by_position(acts: Tensor, tokens: Tensor) -> bool:
-    """Tell whether activations are of one vector a position."""
+    """Tell whether activations have one vector per position."""
     if tokens.is_floating_point():
         return acts.ndim in (2, 3, 4) and len(acts) == len(tokens)
     return acts.ndim in (3, 4) and acts.shape[:2] == tokens.shape

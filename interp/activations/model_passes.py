@@ -203,8 +203,8 @@ class ModelPasses:
 def concatenate_tokens(
     tokens: TokenBatches, max_tokens: int | None = None
 ) -> Int[Tensor, "seq pos"] | Float[Tensor, "input ..."]:
-    """Join token ids in one tensor (4 bytes each); of a generator as many batches as give `max_tokens`. Or the floats
-    of all inputs.
+    """Join token ids in one tensor (4 bytes each), or the floats of all inputs. From a generator, take batches until
+    they hold `max_tokens`.
 
     Raises ValueError where there is no batch, and for batches of different lengths."""
     if isinstance(tokens, np.ndarray):

@@ -94,7 +94,7 @@ class Judge:
     ):
         if beyond := [latent for latent in explanations if not 0 <= latent < features.d_sae]:
             raise ValueError(
-                f"an explanation is of latent {beyond[0]}, but the features of {features.path} are "
+                f"an explanation is for latent {beyond[0]}, but the features of {features.path} are "
                 f"0..{features.d_sae - 1}: give explanations of these features"
             )
         asked = check_latents(latents, features.d_sae)

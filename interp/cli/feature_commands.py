@@ -87,7 +87,7 @@ def scan_command(
         vocab = vocab or (opened.tokenizer.display() if opened and opened.tokenizer else None)
         if opened is not None and vocab is not None and len(vocab) > opened.d_vocab:
             raise ValueError(
-                f"--model {model} is of {opened.d_vocab} tokens, "
+                f"--model {model} has {opened.d_vocab} tokens, "
                 f"the tokenizer of {len(vocab)}: name the model's own with --tokenizer"
             )
         known: Any = {"model": opened, "vocab": vocab, "labels": labels, "parts": parts}

@@ -32,7 +32,7 @@ def graph_command(
     check_writable("--out", out, ".html", ".json", overwrite=overwrite)
     as_page = out.suffix == ".html"
     if serve is not None and not as_page:
-        raise ValueError(f"--serve is of a page: name an .html file, not {out}")
+        raise ValueError(f"--serve needs a page: name an .html file, not {out}")
     from interp.effects import attribution_graph, beside_nulls, measured_effects
     from interp.pipeline.opening import open_any
 

@@ -53,7 +53,7 @@ def judge_command(
 ) -> None:
     """explanations → detection and fuzzing scores, by an LLM
 
-    Score explanations with a language model behind any OpenAI-compatible endpoint: detection (in which texts does the
+    Score explanations with a language model at any OpenAI-compatible endpoint: detection (in which texts does the
     latent fire?) and fuzzing (are the marked tokens those where it fires?), after EleutherAI's Delphi.
     Nothing else needs it. It says what it will ask before it asks; answers are kept, so that a run goes on where it
     stood.

@@ -55,7 +55,7 @@ def demo_command(
     language model of 135 million parameters, on plays, Python source and documentation: about 40 minutes.
     `--circuits` ends with pages that trace what a deeper model says back to the prompt (`interp graph`)."""
     if model and (quick or circuits):
-        raise ValueError(f"--{'quick' if quick else 'circuits'} is of a small model: leave it out with --model {model}")
+        raise ValueError(f"--{'quick' if quick else 'circuits'} needs a small model: leave it out with --model {model}")
     name = model or ("circuits" if circuits else "demo") + ("-quick" if quick else "")
     out = out or Path("runs") / name
     check_writable("--out", out)
@@ -165,7 +165,7 @@ def explore_command(
     *,
     port: Annotated[int, Option(help="of this machine; 0: any that is free", min=0, max=(1 << 16) - 1)] = 8000,
 ) -> None:
-    """run → its page with the model behind it
+    """run → its page together with the model
 
     Type a text and see which features fire at each token and what each adds to the next one; hold features and compare
     what the model writes. Stars, labels and notes are kept in RUN/notes.json. Only this machine is served; from another
@@ -250,7 +250,7 @@ def _show_stages(config: "RunConfig", out: Path, until: str | None, redo: bool) 
             of_hook = f" at {run.hook_name}" if len(whole.hooks) > 1 else ""
             print(f"\nfeatures to begin with{of_hook}\n{_showcase(run)}")
             print(f"\nOpen {run.page.resolve()}")
-            print(f"With the model behind it: {_program()} explore {run.path}")
+            print(f"Together with the model: {_program()} explore {run.path}")
 
 
 def _program() -> str:

@@ -133,8 +133,8 @@ def count_firings(codes: CodeSource) -> FiringFacts:
 
 
 def check_codes(codes: CodeSource, tokens: Int[Tensor, "seq pos"]) -> None:
-    """Check that codes are of these tokens. Raises ValueError where they are not, or point outside; a store checks its
-    own when read."""
+    """Check that codes belong to these tokens. Raises ValueError where they are not, or point outside; a store checks
+    its own when read."""
     if isinstance(codes, SparseCodes):
         codes.check(tokens.numel())
     elif len(codes) != tokens.numel():

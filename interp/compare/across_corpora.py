@@ -143,7 +143,7 @@ def corpora(
     many tokens, the first of each document, and leave out the documents that have fewer; None: all of all.
     min_documents: latents above their threshold in fewer are not tested. shuffles, seed: of the null beside the answer.
 
-    Raises ValueError where the scans are of two dictionaries, where both or neither of `features_b` and `in_a` are
+    Raises ValueError where the scans use two dictionaries, where both or neither of `features_b` and `in_a` are
     given, and where a corpus has fewer than two documents.
     """
     if (features_b is None) == (in_a is None):
@@ -306,7 +306,7 @@ def _maxima(
 
 
 def _medians(maxima: scipy.sparse.csc_matrix) -> Float64[np.ndarray, " latent"]:
-    """Return the lower median of each column, of its zeros too; 0 where it has as many as that."""
+    """Return the lower median of each column, its zeros included; 0 where at least half are zeros."""
     n = maxima.shape[0]
     medians = np.zeros(maxima.shape[1])
     n_zero = n - np.diff(maxima.indptr)
@@ -384,7 +384,7 @@ def _rules(ranking: pd.DataFrame | None, scans: Sequence[ScannedDocuments]) -> p
     ranked_by = ranking.attrs.get("features", {}).get("dictionary")
     scanned_by = scan_digests(features).get("dictionary")
     if (ranked_by and scanned_by and ranked_by != scanned_by) or int(ranking["latent"].max()) >= features.d_sae:
-        raise ValueError(f"the ranking is of another dictionary than {features.path}: `interp rank` makes its own")
+        raise ValueError(f"the ranking belongs to another dictionary than {features.path}: `interp rank` makes its own")
     by_latent = ranking.set_index("latent").reindex(range(features.d_sae))
     return pd.DataFrame({"rule": by_latent["explanation"].fillna(""), "f1": by_latent["explanation_f1"]})
 

@@ -21,10 +21,10 @@ Source: max activation correlation, Towards Monosemanticity (Bricken et al. 2023
 and 12 bytes for each two latents.
 Failing: the largest of many correlations is above 0 by chance, and the more so the more latents the other has: the
 null says how much. It is directed: a narrow dictionary's latents may all be found in a wide one, and not the other
-way. Two models find the same token detectors whatever they compute. The interval is of the latents, not of the text
-or of models: seeds of models are to be compared by their spread. Latents that never fire keep directions that mean
-nothing: leave them out of a matching. Dictionaries that split a feature differently disagree in their directions and
-say the same of the text.
+way. Two models find the same token detectors whatever they compute. The interval covers the choice of latents, not that
+of the text or of models: seeds of models are to be compared by their spread. Latents that never fire keep directions
+that mean nothing: leave them out of a matching. Dictionaries that split a feature differently disagree in their
+directions and say the same of the text.
 """
 
 from dataclasses import dataclass

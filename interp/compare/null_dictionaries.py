@@ -12,8 +12,8 @@ of verdicts and of their shares for eight dictionaries:
     shuffled model        the same config on the model with the entries of its matrices permuted (arXiv 2501.17727)
     untrained model       the same config on the model before any training, where `model.untrained(seed)` gives one
 
-All have as many latents, learn from as many tokens in as many steps, and are judged on the same sequences with the same
-settings (`ranking.rank_codes`), a sample of the latents of each.
+All have the same number of latents, learn from the same number of tokens and steps, and are judged on the same
+sequences with the same settings (`ranking.rank_codes`), a sample of the latents of each.
 
 Failing: an embedding survives any shuffle of what follows it, so latents that detect a token are real on a random model
 too; they have a verdict of their own, single-token.

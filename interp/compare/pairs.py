@@ -108,7 +108,7 @@ def open_pair(first: str | Path, second: str | Path) -> Pair:
         return Pair(a, b, "models", True)
     raise ValueError(
         f"nothing to compare {a.path} of {a.hook or 'an unnamed hook'} and {b.path} of {b.hook or 'an unnamed hook'} "
-        "by: they read other hooks or models, and are no scans of the same tokens; `interp scan` both over the same "
+        "by: they read other hooks or models, and are not scans of the same tokens; `interp scan` both over the same "
         "tokens"
     )
 
@@ -121,7 +121,7 @@ def _open(source: str | Path) -> Side:
 
 
 def _same_place(a: Side, b: Side) -> bool:
-    """Tell whether both are of one hook of one model, by all that is known of either."""
+    """Tell whether both belong to one hook of one model, by all that is known of either."""
     decoders: list[Any] = [a.W_dec, b.W_dec]
     if any(W is None for W in decoders) or decoders[0].shape[1] != decoders[1].shape[1]:
         return False

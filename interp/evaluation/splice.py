@@ -281,8 +281,8 @@ def _mean_lost(lost: Float[Tensor, " seq"], costs: Float[Tensor, " seq"]) -> flo
 
 
 def ratio_error(lost: Float[Tensor, " seq"], costs: Float[Tensor, " seq"]) -> float:
-    """Return the standard error of 1 − mean(lost) / mean(costs), to first order: of the sequences of which what is lost
-    is known (not NaN), and of the costs that are known of these, which may be fewer."""
+    """Return the standard error of 1 − mean(lost) / mean(costs), to first order. It uses the sequences whose `lost` is
+    known (not NaN), and those of their costs that are known, which may be fewer."""
     lost, costs = lost[known := ~lost.isnan()], costs[known]
     both = ~costs.isnan()
     n = len(lost)

@@ -94,7 +94,7 @@ class Documents:
         return cls(ids_kept, of_row, np.bincount(of_row[of_row >= 0], minlength=len(ids_kept)))
 
     def beginnings(self, n_tokens: int | None) -> "Documents":
-        """Keep the first `n_tokens` rows of each document that has as many, and no document that has fewer; None: all
+        """Keep the first `n_tokens` rows of each document that has them, and drop documents that have fewer; None: all
         rows of those that have one."""
         kept = self.lengths >= (n_tokens or 1)
         number = np.where(kept, kept.cumsum() - 1, -1).astype(np.int32)

@@ -124,7 +124,7 @@ def check_unembedding(W_U: Float[Tensor, "d_model d_vocab"] | None, tokens: Int[
     """Check that W_U has every token that occurs. Raises ValueError for one of fewer. One of more is usual:
     vocabularies are padded."""
     if W_U is not None and W_U.shape[1] <= (high := int(tokens.max())):
-        raise ValueError(f"W_U is of {W_U.shape[1]} tokens, but token id {high} occurs: give the model's own")
+        raise ValueError(f"W_U has {W_U.shape[1]} tokens, but token id {high} occurs: give the model's own")
 
 
 @torch.no_grad()

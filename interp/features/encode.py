@@ -90,7 +90,7 @@ class Contributions:
         self.rises = torch.zeros_like(self.squares)
 
     def _decodes_by_rows(self, codes: SparseCodes) -> bool:
-        """Whether the dictionary decodes by the rows of W_dec: some have a decoder of another form."""
+        """Tell whether the dictionary decodes by the rows of W_dec: some have a decoder of another form."""
         by_rows = kernels(codes.values).decode(codes, self.W_dec, self.b_dec)
         return torch.allclose(by_rows, self.sae.decode(codes).float(), rtol=1e-3, atol=1e-3)
 

@@ -4,8 +4,8 @@
 
 The strongest are the firings of the largest z, ties going to the earlier row; from each interval those with the
 smallest hash of (seed, latent, row) are kept: a uniform sample without replacement that no chunking can change. Both
-leave out a firing whose window is that of one that comes before it, so that each example is of other text.
-Counts are of all firings. An example shows the rows around the firing inside its own sequence, with this latent's
+leave out a firing whose window is that of one that comes before it, so that each example shows other text.
+Counts cover all firings. An example shows the rows around the firing inside its own sequence, with this latent's
 activation on each of them.
 
 The window of a position is BEFORE tokens before it, the position, and AFTER after it: half of what an example shows.

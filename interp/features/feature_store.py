@@ -113,7 +113,7 @@ class FeatureStore:
             if W_dec.shape[1] != W_U.shape[0]:
                 raise ValueError(f"W_dec is {tuple(W_dec.shape)}, W_U {tuple(W_U.shape)}: inner widths must agree")
             if tokens is None:
-                raise ValueError("W_U gives logits of tokens, but the rows are of no text: leave it out")
+                raise ValueError("W_U gives logits of tokens, but the rows are not text: leave it out")
             check_unembedding(W_U, tokens)
             path = LogitPath("logit effects W_dec W_U", W_dec.detach().float().cpu(), W_U.detach().float().cpu())
         read = (len(codes), 1) if tokens is None else tokens
@@ -171,8 +171,8 @@ class FeatureStore:
         sizes = self.meta["n_sequences"] * self.n_ctx, self.d_sae
         if (len(codes), codes.d_sae) != sizes:
             raise ValueError(
-                f"{codes.path / META} is of {len(codes)} rows and {codes.d_sae} latents, "
-                f"the scan of {sizes[0]} and {sizes[1]}: {REMEDY}"
+                f"{codes.path / META} has {len(codes)} rows and {codes.d_sae} latents, "
+                f"the scan has {sizes[0]} and {sizes[1]}: {REMEDY}"
             )
         return codes
 
@@ -243,7 +243,8 @@ class FeatureStore:
         )
 
     def is_scan_of(self, store: StoredRows) -> bool:
-        """Whether the rows of a store are those scanned: by their tokens or, where they are not text, by its digest."""
+        """Tell whether the rows of a store are those scanned: by their tokens or, where they are not text, by its
+        digest."""
         if store.tokens is None:
             scanned = read_json(self.path / SCAN, "scan again")
             return not self.has_text and scanned.get("activations") == store.fingerprint
@@ -338,7 +339,7 @@ def scan_features(
             codes = CodeStore(codes.path)
             decoder = Decoder(sae.W_dec, getattr(sae, "W_enc", None), fvu_rise=contributions.fvu_rise(len(pieces)))
             if tokens is None:
-                decoder = replace(decoder, logits=LogitPath("no logit effects: the rows are of no text"))
+                decoder = replace(decoder, logits=LogitPath("no logit effects: the rows are not text"))
             elif model is not None:
                 sample = tokens[:: max(1, len(tokens) // 16)][:16]
                 decoder = replace(decoder, logits=logit_path(sae.W_dec, model, written, sample))

@@ -74,7 +74,7 @@ class Scan:
         self.is_text = isinstance(tokens, Tensor)
         if not isinstance(tokens, Tensor):
             if vocab is not None:
-                raise ValueError(f"vocab names {len(vocab)} tokens, but the rows are of no text: leave it out")
+                raise ValueError(f"vocab names {len(vocab)} tokens, but the rows are not text: leave it out")
             tokens = torch.arange(tokens[0] * tokens[1]).view(tokens)
         n_ids = check_token_ids(tokens, None if vocab is None else len(vocab)) + 1
         strings = () if vocab is None else vocab
@@ -179,12 +179,12 @@ def read_meta(folder: Path) -> dict[str, Any]:
 
 
 def check_labelled(labels: Mapping[str, Any] | None, tokens: Int[Tensor, "seq pos"], where: object) -> None:
-    """Check that labels are of these tokens, where they say of which they are (`labels.tokens`). Raises ValueError if
+    """Check that labels belong to these tokens, where they name their tokens (`labels.tokens`). Raises ValueError if
     not."""
     labelled = getattr(labels, "tokens", None)
     if labelled is not None and not torch.equal(labelled.cpu().int(), tokens.cpu().int()):
         raise ValueError(
-            f"the labels are of other tokens {tuple(labelled.shape)}, not those {tuple(tokens.shape)} scanned in "
+            f"the labels belong to other tokens {tuple(labelled.shape)}, not those {tuple(tokens.shape)} scanned in "
             f"{where}: give the labels of the tokens harvested"
         )
 

@@ -70,7 +70,7 @@ def check_table(
 def check_scanned(features: FeatureStore, dictionary: Dictionary, model: Model, hook: str) -> None:
     """Check that the features are a scan by this dictionary at this hook. Raises ValueError for a dictionary of other
     directions, in whatever precision, for another hook of the model, by whichever of its names, and for a scan of rows
-    that are not text, of which no model says anything."""
+    that are not text, about which no model says anything."""
     if not features.has_text:
         raise ValueError(f"{features.path} is a scan of rows that are not text: what a model says of them is not known")
     W_dec = dictionary.W_dec.detach().float().cpu()
@@ -90,8 +90,8 @@ def check_scanned(features: FeatureStore, dictionary: Dictionary, model: Model, 
 
 
 def check_scan_of(features: FeatureStore, store: StoredRows, hook: str | None = None) -> None:
-    """Check that the features are a scan of this store. Raises ValueError if they are of other tokens than it holds, or
-    of another hook."""
+    """Check that the features are a scan of this store. Raises ValueError if they were scanned on other tokens than it
+    holds, or of another hook."""
     if not features.is_scan_of(store):
         raise ValueError(f"{features.path} is a scan of other tokens than {store.location} holds: scan that store")
     if hook is not None and features.meta["hook_name"] not in ("", store.name_of(hook)):

@@ -181,7 +181,8 @@ def _read(file: Path, dtype: type, start: int, stop: int) -> np.ndarray:
 
 
 def latent_blocks(n_active: np.ndarray, max_latents: int, max_entries: int) -> list[tuple[int, int]]:
-    """Part the latents into blocks (first, last) to read at a time, of up to `max_entries` firings or of one latent."""
+    """Split the latents into blocks (first, last) to read at a time, of up to `max_entries` firings or of one
+    latent."""
     edges = [0]
     n_entries = 0
     for j, n in enumerate(n_active.tolist()):

@@ -207,8 +207,8 @@ def _describe(columns: Columns, rows: ScanRows, labels: LabelSets | None, decode
 
 
 def _pair_blocks(config: ScanConfig, d_sae: int) -> list[tuple[int, int]]:
-    """Part the latents into blocks (first, last) whose counts with all others fit into the buffer; none if no pairs are
-    asked for."""
+    """Split the latents into blocks (first, last) whose counts with all others fit into the buffer; none if no pairs
+    are asked for."""
     size = max(1, (_PAIRS_MB << 20) // (4 * d_sae))
     return [(first, min(first + size, d_sae)) for first in range(0, d_sae, size)] if config.n_coactivations else []
 

@@ -84,7 +84,7 @@ def save(
 
 
 def _is_ours(beside: Path) -> bool:
-    """Whether a file holds the facts of a figure."""
+    """Tell whether a file holds the facts of a figure."""
     with suppress(OSError, ValueError):
         return "figure_sha256" in read_json(beside, "")
     return False
@@ -202,7 +202,7 @@ def ranked_fonts(names: list[str], face: Face) -> Iterator[tuple[Path, int]]:
     for line in _matches(pattern + ":bold" * face.bold + ":italic" * face.italic).splitlines():
         file, index = line.split("\t")
         if Path(file).suffix.lower() in FONT_FILES:
-            yield Path(file), int(index) & 0xFFFF  # the bits above are of a variable font's instance
+            yield Path(file), int(index) & 0xFFFF  # the bits above name a variable font's instance
 
 
 @cache

@@ -94,7 +94,7 @@ def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float
 
 
 def _varies(column: str, tables: Sequence[pd.DataFrame]) -> bool:
-    """Whether the column takes more than one value, to three digits, in all the trainings."""
+    """Tell whether the column takes more than one value, to three digits, in all the trainings."""
     return len({f"{value:.3g}" for table in tables if column in table for value in table[column]}) > 1
 
 

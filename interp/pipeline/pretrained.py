@@ -44,7 +44,7 @@ class ModelConfig:
         if self.source not in ("train", *MODEL_SOURCES):
             raise ValueError(f"source={self.source!r} must be one of train, {', '.join(MODEL_SOURCES)}")
         if self.is_trained and self.name:
-            raise ValueError(f"name={self.name!r} is of a pretrained model: give its source too")
+            raise ValueError(f"name={self.name!r} names a pretrained model: give its source too")
         if not self.is_trained and not self.name:
             raise ValueError(f"source {self.source!r} needs name: {MODEL_SOURCES[self.source].takes}")
         if self.dtype not in DTYPES:

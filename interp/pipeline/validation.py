@@ -50,7 +50,7 @@ def architecture_named(name: Any) -> type["SAEConfig"]:
 
 
 def check_names(names: Iterable[Any], known: list[str], noun: str) -> None:
-    """Raise ValueError for the first name that is not known, with the nearest that are. noun: what the names are of,
+    """Raise ValueError for the first name that is not known, with the nearest that are. noun: what is named,
     such as "field"."""
     for name in names:
         if name not in known:

@@ -4,7 +4,7 @@ In: the tables of a report. Out: for each dictionary its shares with their inter
 sentences that say from which of them the dictionary can be told by this share.
 
 The nulls learn from fewer tokens than the dictionary of the page may have had: they are compared with `SAE`, the same
-settings learnt from as many tokens as they, and judged on as many latents of the same text.
+settings learnt from the same number of tokens, and judged on the same number of latents and the same text.
 """
 
 import math

@@ -44,7 +44,8 @@ class Processes:
         return self.rank == 0
 
     def sum_(self, tensor: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
-        """Add up over all processes, in place: the same bits in every process, and in every run of as many."""
+        """Add up over all processes, in place: the same bits in every process, and in every run of the same number of
+        processes."""
         if self.count > 1:
             whole = tensor.contiguous()
             with self._naming_lost_processes():
@@ -55,7 +56,7 @@ class Processes:
 
     def gather(self, tensor: Shaped[Tensor, "row ..."], *, alike: bool = False) -> Shaped[Tensor, "all_rows ..."]:
         """Return the rows of all processes, in the order of the ranks. Each may have another number of rows, or none;
-        `alike` says that all have as many, which then need not be asked."""
+        `alike` says that all have the same number, which then need not be asked."""
         if self.count == 1:
             return tensor
         with self._naming_lost_processes():

@@ -8,7 +8,7 @@ Progress = Callable[[int, int, str], None]
 
 
 def no_progress(done: int, total: int, note: str) -> None:
-    """A `Progress` that shows nothing."""
+    """Show nothing: a `Progress`."""
 
 
 def in_percent(progress: Progress, shares: Mapping[str, float]) -> Progress:

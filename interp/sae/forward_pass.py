@@ -5,8 +5,8 @@
               the rest, and autograd the gradients
 
 Rows are those of this process; sums over rows are added up over all processes by whoever trains. Where processes share
-out the latents (`Mesh.shards`), weights, entries and what is one number a latent are of this process's latents; the
-loss and its parts, `total` and `row_sums`, are of all latents.
+out the latents (`Mesh.shards`), weights, entries and vectors by latent cover this process's latents; the loss
+and its parts, `total` and `row_sums`, cover all latents.
 """
 
 from collections.abc import Callable

@@ -89,7 +89,7 @@ class SAE(nn.Module):
         latent that is beyond them."""
         width = z.d_sae if isinstance(z, SparseCodes) else z.shape[-1]
         if width != self.d_sae:
-            raise ValueError(f"the codes are of {width} latents, the SAE has d_sae={self.d_sae}")
+            raise ValueError(f"the codes have {width} latents, the SAE has d_sae={self.d_sae}")
         if not isinstance(z, SparseCodes):
             return z @ self.W_dec + self.b_dec
         if z.nnz and not 0 <= int(z.latents.min()) <= int(z.latents.max()) < self.d_sae:

@@ -15,8 +15,8 @@ or another finished folder. A single file, which no manifest says to be ours, is
 The lock is the system's, on the folder itself (flock): it leaves no file, and ends with the process, however that ends.
 
 A manifest lists the folder's files with their sizes and SHA-256 sums. Files that a manifest further inside lists are
-compared with that one, and the outer manifest has only their sizes. Files that no manifest lists, such as a folder of
-another program, has nothing to be compared with. A file is read for its sum once a process, unless it changes; with
+compared with that one, and the outer manifest has only their sizes. Files that no manifest lists, such as those of
+another program, have nothing to be compared with. A file is read for its sum once a process, unless it changes; with
 INTERP_VERIFY=0 (`interp --no-verify`) only sizes are compared.
 """
 

@@ -19,7 +19,7 @@ CATEGORIES = {
     "Pc": "underscores", "Pi": "opening quotes", "Pf": "closing quotes", "Sm": "mathematical signs",
     "Sc": "currency signs", "Sk": "accents and backticks", "So": "symbols", "Cc": "control characters",
 }  # fmt: skip
-"""The names of tokens whose first character is of these Unicode categories, or has no script."""
+"""The names of tokens whose first character has one of these Unicode categories, or no script."""
 CASES = {"upper": "tokens in capitals", "title": "capitalised tokens", "lower": "lower-case tokens", "other": "tokens"}
 
 

@@ -19,7 +19,7 @@ Scores where each source or family is left out of its fit (`python -m analyses.s
     planted families  9,229    0.968   0.931 nesting          mean   0.093    0.158 translations         0.026
     worlds of another maker, in no fit: 0.980 and 0.972; ECE 0.093 and 0.062, by chance 0.049 and 0.035
 
-By chance: the ECE that right probabilities have on as many latents.
+By chance: the ECE that right probabilities have on the same number of latents.
 
 Failing: sources differ in level. A curve that is fitted to one source alone, read or planted, is about half as steep
 again, and lies elsewhere for each: 1.6 logits lower than this one for SmolLM2, whose weak firings mean much the same in

@@ -22,7 +22,7 @@ def read_fit(path: str | Path | None, shipped: str, key: str, names: tuple[str, 
     source = Path(path) if path is not None else files("interp.verdict") / shipped
     content = json.loads(source.read_text())
     if content[key] != list(names):
-        raise ValueError(f"{source} is of {content[key]}, not of {list(names)}: {remedy}")
+        raise ValueError(f"{source} was fitted to {content[key]}, not to {list(names)}: {remedy}")
     return content
 
 

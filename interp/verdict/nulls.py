@@ -261,7 +261,7 @@ def check_labels(features: FeatureStore, labels: Masks | None, *, needed: bool) 
             shapes = tuple(mask.shape), tuple(features.tokens.shape)
             raise ValueError(f"label {name!r} is {shapes[0]}, the tokens scanned are {shapes[1]}")
     check_labelled(labels, features.tokens, features.path)
-    if hasattr(labels, "tokens"):  # they are of this text, and reading each mask would take a second a million tokens
+    if hasattr(labels, "tokens"):  # they belong to this text; reading each mask would take a second a million tokens
         return
     if scan_digests(features).get("labels") not in (None, labels_digest(labels, features.meta["labels"])):
         raise ValueError(f"the labels are other masks than those that {features.path} was scanned with: give the same")

@@ -338,7 +338,7 @@ def _without_context(
     faint: Bool[np.ndarray, " d_sae"],
     chosen: Bool[np.ndarray, " d_sae"],
 ) -> pd.DataFrame:
-    """Return the rows of a ranking of codes that are of no text: what can be said without one."""
+    """Return the rows of a ranking of codes without text: what can be said without one."""
     n = features.d_sae
     density = n_active / max(features.meta["n_tokens"], 1)
     verdict = np.select([n_active == 0, faint, density > MAX_DENSITY], [DEAD, FAINT, DENSE], NO_CONTEXT)

@@ -150,15 +150,15 @@ def read_ranking(file: str | Path) -> Ranking:
 
 
 def has_rule(ranking: pd.DataFrame) -> pd.Series:
-    """Whether the rule of a latent has MIN_F1 or more; of a ranking without rules none has."""
+    """Tell whether the rule of a latent has MIN_F1 or more; in a ranking without rules, none has."""
     if "explanation_f1" not in ranking:
         return pd.Series(False, ranking.index)
     return ranking["explanation_f1"].fillna(0) >= MIN_F1
 
 
 def rule_holds(ranking: pd.DataFrame) -> pd.Series:
-    """Whether a latent has a rule that names no bytes of characters, and is not known to be one that the model did not
-    learn."""
+    """Tell whether a latent has a rule that names no bytes of characters, and is not known to be one that the model did
+    not learn."""
     holds = has_rule(ranking)
     if "explanation" in ranking:
         holds &= ~ranking["explanation"].fillna("⟨").str.contains("⟨")

@@ -168,7 +168,7 @@ def test_mistakes_are_named(tiny_run, tmp_path):
     in_a[: len(in_a) // 2] = True
     of_neurons = tiny_run.ranking.copy()
     of_neurons.attrs = {"features": {"dictionary": "another"}}
-    with pytest.raises(ValueError, match="ranking is of another dictionary"):
+    with pytest.raises(ValueError, match="ranking belongs to another dictionary"):
         corpora(features, in_a=in_a, ranking=of_neurons)
 
 

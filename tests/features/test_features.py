@@ -668,7 +668,7 @@ def test_codes_of_another_scan_and_firings_below_zero_are_refused(sae, store, tm
     made_of = json.loads((out / "manifest.json").read_text())["made_of"]
     (out / "manifest.json").unlink()  # it has sums of all files
     (out / "codes" / "codes.json").write_text(json.dumps({"n_rows": 700, "d_sae": sae.d_sae, "runs": runs}))
-    with pytest.raises(ValueError, match="codes.json is of 700 rows and .* latents, the scan of 600"):
+    with pytest.raises(ValueError, match="codes.json has 700 rows and .* latents, the scan has 600"):
         len(FeatureStore(out).codes)
     new = unfinished(out) / "new"  # as if it had been cut off
     new.parent.mkdir()

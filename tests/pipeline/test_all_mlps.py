@@ -66,7 +66,7 @@ def test_the_demo_ends_with_graphs_of_all_layers(run, tmp_path, monkeypatch, cap
     graph = load_graph(tmp_path / "g.json")
     assert graph.hook_names == list(run.hooks) and set(graph.nodes["dictionary"]) >= {0, 1}
     assert main(["demo", "--circuits", "--model", "smollm2"]) == 2
-    assert "--circuits is of a small model" in capsys.readouterr().err
+    assert "--circuits needs a small model" in capsys.readouterr().err
 
 
 def test_hooks_of_mlps_are_found_in_any_model(tmp_path):

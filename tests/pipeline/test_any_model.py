@@ -101,7 +101,7 @@ def test_what_the_model_cannot_do_is_said_before_the_first_stage(folder, tmp_pat
     [
         ({"source": "hub"}, "source='hub' must be one of train, huggingface, gguf, transformer_lens"),
         ({"source": "gguf"}, "source 'gguf' needs name: a .gguf file"),
-        ({"name": "gpt2"}, "name='gpt2' is of a pretrained model: give its source too"),
+        ({"name": "gpt2"}, "name='gpt2' names a pretrained model: give its source too"),
         ({"source": "gguf", "name": "x", "dtype": "int8"}, "dtype='int8' must be one of auto"),
     ],
 )

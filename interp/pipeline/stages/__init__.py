@@ -157,7 +157,7 @@ def _check_inputs(new: Stage) -> None:
     """Check that a user's stage reads stages that run before it."""
     inputs = (*new.inputs, *new.optional)
     if unknown := [name for name in inputs if name not in (*ORDER, *STAGES)]:
-        raise ValueError(f"stage {new.name} reads {', '.join(unknown)}, of which no stage before it has the name")
+        raise ValueError(f"stage {new.name} reads {', '.join(unknown)}, but no stage before it has that name")
     later = [name for name in inputs if name in STAGES and not STAGES[name].comes_first]
     if new.comes_first and later:
         raise ValueError(

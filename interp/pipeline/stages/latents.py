@@ -49,7 +49,7 @@ def _check_loaded(config: RunConfig) -> None:
         )
     if isinstance(config.sae, LoadedConfig) and config.harvest.writes:
         raise ValueError(
-            f"[harvest] writes = {config.harvest.writes!r} is of transcoders that are trained: leave it out"
+            f"[harvest] writes = {config.harvest.writes!r} is only for transcoders that are trained: leave it out"
         )
 
 

@@ -76,7 +76,7 @@ class LocalServer(ThreadingHTTPServer):
         raise Refused(HTTPStatus.NOT_FOUND, f"there is no {path}")
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser left before its answer came; other errors are answered."""
+        """Ignore that a browser left before its answer came; other errors are answered."""
         log.debug("%s left", client_address, exc_info=True)
 
 

@@ -101,7 +101,7 @@ class Explorer(LocalServer):
         self._index = index(run.title)
         self._listed = set((run.manifest("report") or {"files": ()})["files"])
         if any(self._read(f"assets/{name}") != text for name, text in self._assets.items()):
-            raise ValueError(f"{self._folder} is of another version: `interp report {run.path}` writes it again")
+            raise ValueError(f"{self._folder} has another version: `interp report {run.path}` writes it again")
         self._assets["plotly.js"] = plotly_script()
         live = files("interp.report.live")
         self._assets |= {name: live.joinpath(name).read_bytes() for name in ASSETS}

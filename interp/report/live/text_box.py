@@ -57,7 +57,7 @@ def explore(run: FinishedRun, text: str = "Once upon a time") -> "AnyWidget":
             return f"Explore({self.text!r})"
 
         def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict, dict]:
-            """Where no kernel answers, as in a page of a notebook, the text and what fires on it stand still."""
+            """Show the text and what fires on it as still HTML where no kernel answers, as in a page of a notebook."""
             data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
             return data | {"text/html": still(self.text, self.reading)}, metadata
 

@@ -46,8 +46,8 @@ class CorpusConfig:
     source: str = "mixture"
     """The `mixture`, or one of `TEXT_SOURCES`; `interp run --help` lists them."""
     characters: int | None = None
-    """How many to take, up to the end of the document that reaches them. None: all that the source has, or 12 million
-    of the mixture and of a source without an end (a language, a format, a data set that is streamed)."""
+    """The characters to take, up to the end of the document that reaches them. None: all that the source has, or 12
+    million of the mixture and of a source without an end (a language, a format, a data set that is streamed)."""
     paths: tuple[str, ...] = ()
     """For files and jsonl: paths or globs (`**` crosses folders), or addresses that fsspec reads (s3://…, https://…).
     Compressed files (.gz, .zst, .bz2, .xz) are unpacked as they are read."""

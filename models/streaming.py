@@ -1,4 +1,4 @@
-"""Tokenizes text as it is read, into a file of tokens: for a corpus that fits in no memory.
+"""Tokenization of text as it is read, into a file of tokens: for a corpus larger than memory.
 
 In: documents, one after the other, and a tokenizer that is there already. Out: a file as `LabelledTokens.save` writes
 it of the same documents, without labels. `LabelledTokens.load` maps it: a harvest reads what it needs from disk.

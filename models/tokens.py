@@ -28,7 +28,7 @@ class LabelledTokens:
     label_bits: Int[Tensor, "seq pos"]
     """Bit k says whether the token carries `label_names[k]`."""
     document_ids: Int[Tensor, "seq pos"]
-    """Where in the order of `document_names`; `PADDING` where a position belongs to none."""
+    """The place in the order of `document_names`; `PADDING` where a position belongs to none."""
     document_names: tuple[str, ...]
     """The work that each document is from (a play, a module, a file), by document id."""
     row_characters: Int[Tensor, " seq"]

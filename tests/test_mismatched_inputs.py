@@ -308,7 +308,7 @@ ON_THE_COMMAND_LINE: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "model and tokenizer": (
         (*SCAN, "--model", "{run}/model", "--tokenizer", "{folder}/wide"),
-        r"--model \S+ is of \d+ tokens, the tokenizer of \d+",
+        r"--model \S+ has \d+ tokens, the tokenizer has \d+",
     ),
     "features and --ranking": (
         ("report", "{folder}/features", "--ranking", "{folder}/theirs.parquet"),

@@ -86,13 +86,13 @@ def harvest(
     the store by all.
 
     `batch_size` counts sequences a forward pass. A shard has about `rows_per_shard` rows (by default 64 MiB). A
-    finished store of the same config is opened as it is, and one that was cut off is finished, to the same bytes;
+    finished store of the same config is opened unchanged, and one that was cut off is finished, to the same bytes;
     `overwrite` makes it again, also in the place of another. `progress` is called with (tokens done, all tokens, note).
 
     Left out and counted are rows of the token ids `exclude`, at the positions `exclude_positions` of a sequence, and
     with a norm above `max_norm` × the median norm of a sample (8,192 tokens) at any hook. "auto" sets that limit, 10 ×
     the median, at the hooks where a few rows above it hold most of the variance (`activations.row_statistics`), and
-    warns; None keeps all. The limits are in the store (`norm_limits`), and what is made of the store obeys them.
+    warns; None keeps all. The limits are in the store (`norm_limits`), and everything made from the store obeys them.
 
     `out` may be an address that fsspec writes to, such as s3://bucket/store (`activations.remote_store`): no disk is
     needed, and a harvest that lost its machine goes on from what is there.

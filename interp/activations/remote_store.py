@@ -12,7 +12,7 @@ in the same order as a folder's, so that reading shard after shard is a shuffle 
 A folder that a harvest left here and that was copied to an address is read there as well, a range of a shard at a time.
 
 A harvest that lost its machine goes on after the last finished part, to the same rows. Reading asks for a range
-of each part, holds it against its sum, and keeps it in a temporary folder of at most INTERP_CACHE_GB (10) until the
+of each part, checks it against its sum, and keeps it in a temporary folder of at most INTERP_CACHE_GB (10) until the
 process ends; `ActivationBatches` reads the next shard while the rows of one are given out. Two that write the same
 store at once are not kept apart: they write the same.
 """
@@ -203,7 +203,7 @@ class RemoteFiles:
                 self._fetch(i, column)
 
     def _fetch(self, i: int, column: Column) -> bytes:
-        """Return the bytes of a column of a shard, a range of each part that has some, each held against its sum."""
+        """Return the bytes of a column of a shard, a range of each part that has some, each checked against its sum."""
         if "parts" not in self.manifest:
             return self._fetch_shard(i, column)
         number = self.columns.index(column)

@@ -4,7 +4,7 @@ A shard of n rows is one safetensors file: `row_ids` [n], then a tensor [n, d] a
 n and the widths alone. So a shard can be filled in any order by plain writes, and opens in every safetensors reader.
 
 A store is refused before any memory is taken by what its manifest says: rows, widths and sizes must be those that the
-files have, so that no number in it can be larger than the store itself. Bytes are held against their sums when they
+files have, so that no number in it can be larger than the store itself. Bytes are checked against their sums when they
 are first read.
 """
 

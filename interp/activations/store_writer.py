@@ -46,7 +46,7 @@ class StoreWriter:
 
     Set these two before the first rows:
     limits      hook → the largest norm of a row that is kept; the others are left out and counted. None: keep all.
-    outliers    what is known of the norms beforehand, for the manifest.
+    outliers    facts about the norms known beforehand, for the manifest.
 
     `position` says how far an earlier writer came: the `position` of the last rows that are safely on disk.
     Input that `add` or `finish` refuses leaves no file behind.

@@ -88,7 +88,7 @@ def scan_command(
         if opened is not None and vocab is not None and len(vocab) > opened.d_vocab:
             raise ValueError(
                 f"--model {model} has {opened.d_vocab} tokens, "
-                f"the tokenizer of {len(vocab)}: name the model's own with --tokenizer"
+                f"the tokenizer has {len(vocab)}: name the model's own with --tokenizer"
             )
         known: Any = {"model": opened, "vocab": vocab, "labels": labels, "parts": parts}
         features = scan_features(dictionary, acts, named, out, **known, overwrite=overwrite, progress=bar)
@@ -101,7 +101,7 @@ def _print_once(line: str) -> None:
 
 
 def _matches(flag: str, pattern: str | None) -> list[str]:
-    """Return what is there of a glob, sorted; nothing for None. Raises ValueError where nothing is."""
+    """Return the paths that match a glob, sorted; an empty list for None. Raises ValueError where nothing matches."""
     if pattern is None:
         return []
     if not (matches := sorted(glob.glob(pattern))):

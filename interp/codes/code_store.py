@@ -54,7 +54,7 @@ class RunSlice(NamedTuple):
 
 
 class _Column(NamedTuple):
-    """Where a column lies in the file of a run."""
+    """The place of a column in the file of a run."""
 
     dtype: np.dtype
     start: int

@@ -76,7 +76,7 @@ class CodeChunk:
 
 
 class FiringFacts(NamedTuple):
-    """How strongly and how often each latent fires."""
+    """The strength and the number of each latent's firings."""
 
     maxima: Float32[np.ndarray, " d_sae"]
     """The largest activation of each latent, 0 where it never fires."""

@@ -2,7 +2,7 @@
 
 In:  a feature store; tokens, the model from a hook on (`evaluation.downstream`), a dictionary.
 Out: sequences where latents fire; firings of pairs (latent, sequence); of some pairs at a time what the model says
-     without the latent, beside what it says as it is, or the gradient along the way there.
+     without the latent, compared with the unchanged model, or the gradient along the way there.
 """
 
 from collections.abc import Callable, Iterator
@@ -62,7 +62,7 @@ class Others:
 
 
 class Clean(NamedTuple):
-    """The model as it is, at the rows of a batch that are asked for."""
+    """The unchanged model, at the rows of a batch that are asked for."""
 
     where: Int[Tensor, " row"]
     """The index in the fields below of each row of the batch; −1 for a row that is not asked for."""
@@ -75,13 +75,13 @@ class Clean(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """The model without a latent beside the model as it is, at some rows."""
+    """The model without a latent compared with the unchanged model, at some rows."""
 
     kl: Float[Tensor, " row"]
     loss: Float[Tensor, " row"]
     """CE' − CE of the next token, nats; of no meaning where there is none."""
     normaliser: Float[Tensor, " row"]
-    """log Σ exp(logits'), less the same of the model as it is."""
+    """log Σ exp(logits'), less the same of the unchanged model."""
     states: Float[Tensor, "row d_state"]
     """The change of the states; `readout` of it, less the normaliser, is log p' − log p."""
 

@@ -6,7 +6,7 @@ Out: the score is bilinear in what the two positions are made of. With norms hel
 
          score = scale · q · k = Σ_s Σ_t scale · q_s · k_t
 
-     exactly. `bias` is what all biases hand on, `rest` what the graph's nodes do not hold.
+     exactly. `bias` is the part from all biases, `rest` the part that the graph's nodes do not hold.
 
 Positions that are rotated into queries and keys are in q_s and k_t. Cost: a held pass, and a backward pass for each
 dimension of the head. It works for models whose attention is PyTorch's

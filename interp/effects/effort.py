@@ -48,7 +48,7 @@ class Effort(NamedTuple):
     minutes: float
     """The estimated time."""
     firing: int
-    """How many of the latents asked for fire."""
+    """The number of latents that fire, of those asked for."""
 
 
 def drawn_latents(features: FeatureStore, n: int, seed: int) -> list[int]:
@@ -122,7 +122,7 @@ def ablation_operations(
     ablating = positions * (4 * behind + 2 * distribution)
     # Each sequence is read up to the hook and encoded, once for as many latents as fit in memory.
     n_read = n_ctx * sum(_distinct(block, at_most, n_all) for block in n_sequences.split(at_once))
-    # Where something is changed the model goes on as it is, and is followed back from its loss to the hook.
+    # Where something is changed, the unchanged model runs on too, and backward from its loss to the hook.
     n_asked = min(n_read, positions) if by_position else n_read
     return ablating + n_read * 2 * reading + n_asked * (6 * behind + distribution)
 

@@ -55,13 +55,13 @@ _ALIKE = 0.8
 
 
 class AttributionGraph(GraphNodes):
-    """The graph of one prompt: what is computed of it, and how it is written."""
+    """The graph of one prompt: what is computed from it, and how it is written."""
 
     def total_effects(self) -> Float[np.ndarray, "target target"]:
         """Return what each target would read less, by all paths of the graph, if another one did not fire.
 
         The paths hold norms and attention (`interp.effects.graph_checks` asks the model itself). A latent that reads
-        less by Δ fires less by Δ, and what it hands on falls by the share Δ / z. Columns of logits are 0.
+        less by Δ fires less by Δ, and its outgoing edges shrink by the share Δ / z. Columns of logits are 0.
         """
         nodes = self.nodes.iloc[self.targets]
         is_latent = (nodes["kind"] == "latent").to_numpy()

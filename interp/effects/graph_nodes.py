@@ -32,7 +32,7 @@ class GraphNodes:
     targets: Int[np.ndarray, " target"]
     """The nodes whose edges are known: logits, then latents, each in their order."""
     edges: Float[np.ndarray, "target node"]
-    """What each node hands to each target, in the unit of what the target reads."""
+    """The contribution of each node to each target, in the unit of what the target reads."""
     replacement: float
     """The share of embeddings in the influence of embeddings, errors and rest, in [0, 1]."""
     completeness: float

@@ -221,7 +221,7 @@ class PromptPasses:
 
 
 def _skipped(dictionary: Any, skips: Float[Tensor, "pos 1"], x: Float[Tensor, "*row pos d_in"]) -> Any:
-    """Return what a transcoder hands on past its latents; 0 of a dictionary that does not."""
+    """Return what a transcoder passes on besides its latents; 0 for a dictionary that does not."""
     W_skip = getattr(dictionary, "W_skip", None)
     return 0 if W_skip is None else skips * (x @ W_skip.detach().to(x)).to(skips)
 

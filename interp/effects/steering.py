@@ -93,8 +93,8 @@ def dose_response(
     The first row, with the multiple NaN, is the unchanged model.
 
     loss        mean next-token loss on sampled sequences, nats
-    kl          mean KL(as it is ‖ steered) on the same, nats
-    fires       share of the sampled continuations' tokens on which the latent fires when the model as it is reads them
+    kl          mean KL(unchanged ‖ steered) on the same, nats
+    fires       share of the sampled continuations' tokens on which the latent fires when the unchanged model reads them
     activation  its mean there, as a multiple of the maximum
     concept     mean probability on the sequences that the next token is one of `concept`, such as the latent's
                 likelier_tokens of `feature_effects`; NaN without

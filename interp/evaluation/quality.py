@@ -53,7 +53,7 @@ class Quality:
     ce_unigram: float
     """Cross-entropy of a model that knows how often each token is and nothing else."""
     ce_recovered: float
-    """The headline: 1 is the model as it is, 0 what it has without this activation. NaN where that costs nothing."""
+    """The headline: 1 is the unchanged model, 0 the model without this activation. NaN where that costs nothing."""
     ce_recovered_se: float
     """Its standard error. NaN of a single sequence."""
     ce_recovered_mean: float

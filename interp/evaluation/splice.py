@@ -4,7 +4,7 @@ The model runs once up to the hook (twice, where what goes through it is more th
 known first), and from there on once for each thing that is spliced in (`evaluation.downstream`). Where there
 are many tokens, the ablations, which cost several nats, and the dictionaries that are named as baselines get only a
 part of them, sequences at equal distances. What an ablation adds to the clean cross-entropy there is taken for what it
-adds everywhere; a baseline recovers everywhere the share that it recovers there, held against the cost of having
+adds everywhere; a baseline recovers everywhere the share that it recovers there, relative to the cost of having
 nothing on the same sequences. The standard error counts that too.
 
 Positions of excluded tokens (BOS), and those whose norm is above the limit of the dictionary (attention sinks,
@@ -128,7 +128,7 @@ class Splice:
         self._baselines = frozenset(baselines)
         self._part_step = max(1, tokens.numel() // PART_TOKENS)
         n_part = len(range(0, len(tokens), self._part_step))
-        n_whole = 2 + len(dictionaries) - len(self._baselines)  # once up to the hook, once as it is
+        n_whole = 2 + len(dictionaries) - len(self._baselines)  # once up to the hook, once unchanged
         self.total = n_whole * len(tokens) + (2 + len(self._baselines)) * n_part
         self.inside, self.outside = Moments(), Moments()
         self._held = dict[int, Entered]()
@@ -139,7 +139,7 @@ class Splice:
         self, replacements: Mapping[str, Replace], see_outliers: Callable[[Tensor, Tensor], None] = lambda x, y: None
     ) -> Losses:
         """Splice in each of the replacements, the mean, zeros and nothing; `see_outliers` is shown the rows (x, y) that
-        stay as they are since they are above the norm limit."""
+        stay unchanged since they are above the norm limit."""
         mean = self.inside.mean.float()
         ablations: dict[str, Replace] = {
             "mean-ablated model": lambda x, _: mean.to(x.device).expand(len(x), -1),
@@ -273,7 +273,7 @@ def recovered(clean: float, spliced: float, ablated: float) -> float:
 
 
 def _mean_lost(lost: Float[Tensor, " seq"], costs: Float[Tensor, " seq"]) -> float:
-    """Return the mean over all sequences; of what is known of a part (elsewhere NaN) its ratio to the costs there,
+    """Return the mean over all sequences; for a part (elsewhere NaN), its ratio to the costs there,
     times the mean of all costs."""
     known = ~lost.isnan()
     here = costs[known].nanmean()

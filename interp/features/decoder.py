@@ -5,7 +5,7 @@ The direct path from a hook to the logits, of any model that shows its unembeddi
 1. A row becomes a direction d in the residual stream: itself at a hook of the stream, or what the output matrix of its
    MLP or attention makes of it, W_out or W_O.
 2. A final norm is  norm(x) = w (x − c mean(x)) / s(x) + b  with c = 1 (LayerNorm) or 0 (RMS norm), whatever class it
-   is of. Its w, c and s are read off what it makes of chosen inputs. The path takes s as it is in the text:
+   is of. Its w, c and s are read off what it makes of chosen inputs. The path uses the s that occurs in the text:
 
     direction = w (d − c mean(d)) · mean over tokens of 1 / s        effect = direction W_U, minus its mean over tokens
 

@@ -28,7 +28,7 @@ _STRAY = r"(⟨[0-9a-f]{2}⟩)"
 
 @dataclass(frozen=True)
 class Feature:
-    """One latent, with what is known of it; `print` and a notebook show it."""
+    """A latent, with the facts known about it; `print` and a notebook show it."""
 
     latent: int
     facts: pd.Series

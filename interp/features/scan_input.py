@@ -33,7 +33,7 @@ _MOST = {"seed": 2**31 - 1, "n_before": 100}
 
 @dataclass(frozen=True, kw_only=True)
 class ScanConfig:
-    """The settings of a scan: what is kept of each latent.
+    """The settings of a scan: the data that are kept for each latent.
 
     Measures need only the counts: n_top=0, n_per_interval=0, n_coactivations=0 and n_neighbours=0 leave out the tables
     of examples, of co-activating and of neighbouring latents, which take most of a scan's time.
@@ -44,7 +44,7 @@ class ScanConfig:
     n_per_interval: int = 10
     """Firings sampled from each interval of a latent's range as examples."""
     n_before: int = 3
-    """How many tokens before the firing token are counted, beside that token and the one after it."""
+    """The number of tokens before the firing token that are counted, besides that token and the one after it."""
     n_tokens: int = 20
     """Most frequent tokens kept for each latent and offset."""
     n_logits: int = 10

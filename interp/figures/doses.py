@@ -30,7 +30,7 @@ def steering(doses: pd.DataFrame | Mapping[str, pd.DataFrame], *, latent: int | 
     """Draw what holding a latent at multiples of its maximum brings, and costs: the probability of its concept where
     one was given, how often it then fires in what the model writes, and the loss and KL divergence on the scan's text.
 
-    doses: a table of `effects.dose_response`, whose first row (multiple NaN) is the model as it is, a dotted line; by
+    doses: a table of `effects.dose_response`, whose first row (multiple NaN) is the unchanged model, a dotted line; by
     name, where there are several latents."""
     named = list(coloured(doses, "multiple", "fires", "loss", "kl"))
     has_concept = all("concept" in table and table["concept"].notna().any() for _, table, _ in named)

@@ -1,7 +1,7 @@
 """Save figures as files: for print at the width of a journal's column or page, or interactive; each with what made it.
 
 In: a plotly Figure. Out: a file whose ending says how: .svg, .pdf, .png, .jpeg or .webp are drawn by Chrome or Chromium
-through kaleido, .html and .json need none; and beside it what is known of it, in `NAME.ENDING.json`.
+through kaleido, .html and .json need none; and next to it the facts about it, in `NAME.ENDING.json`.
 
 A PDF holds its fonts, and so does an SVG, which then looks the same where none of them is installed: a WOFF for each
 font, cut down to the letters shown, in an `@font-face` of the name that the SVG gives the font. The letters stay text,
@@ -91,7 +91,7 @@ def _is_ours(beside: Path) -> bool:
 
 
 def provenance(fig: go.Figure, path: Path, width: str | float, made_from: Any) -> dict[str, Any]:
-    """Gather what is known of a figure: title, width, the data in it, the command, the versions, its sources."""
+    """Gather the facts about a figure: title, width, the data in it, the command, the versions, its sources."""
     return {
         "title": fig.layout.title.text,
         "width_mm": round(in_pixels(width) * 25.4 / 96, 1) if path.suffix in IMAGES else None,

@@ -91,7 +91,7 @@ class LoadedConfig:
     load: str
     """A folder (ours, SAELens's or sparsify's), or a SAELens release."""
     sae_id: str | None = None
-    """Which dictionary of a release."""
+    """The id of a dictionary in a release."""
 
 
 @lru_cache(maxsize=1)

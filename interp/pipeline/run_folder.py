@@ -122,7 +122,7 @@ class Run(StageFolders):
 
     @property
     def hook_name(self) -> str:
-        """Where the dictionary reads the model, by its name in the store."""
+        """The hook at which the dictionary reads the model, by its name in the store."""
         manifest = self.manifest("activations")
         return next(iter(manifest["results"]["d"])) if manifest else self.config.harvest.hook_name
 
@@ -140,7 +140,7 @@ class Run(StageFolders):
         return Baseline("neurons" if is_mlp else "coordinates", hook_name)
 
     def feature(self, latent: int) -> "Feature":
-        """Return a latent with what is known of it, its verdict too once it is ranked; it shows itself in a
+        """Return a latent with the facts known about it, its verdict too once it is ranked; it shows itself in a
         notebook."""
         feature = self.features[latent]
         if self.manifest("ranking") is None:

@@ -33,13 +33,14 @@ _BLOCK = re.compile(r"blocks\.\d+\.")
 @dataclass(frozen=True, kw_only=True)
 class HarvestConfig:
     hook_names: tuple[str, ...] = ("blocks.0.hook_resid_post",)
-    """Where dictionaries are learnt, one at each, from one pass of the model. `hook_name = "…"` names one alone, and
-    `hook_names = "all mlps"` stands for what each MLP reads, with `writes = "hook_mlp_out"`."""
+    """The hooks at which dictionaries are learnt, one at each, from one pass of the model. `hook_name = "…"` names one
+    alone, and `hook_names = "all mlps"` stands for what each MLP reads, with `writes = "hook_mlp_out"`."""
     writes: str | None = None
     """For transcoders, the hook of the same block that each predicts from what it reads. None: autoencoders."""
     neuron_hook: str | None = None
-    """Where the neurons are that latents are compared with. None: the MLP of the block that their hook is in, or where
-    the model shows no such hook (a mixture of experts, a state space) the coordinates at their own hook instead."""
+    """The hook of the neurons with which latents are compared. None: the MLP of the block that their hook is in, or
+    where the model shows no such hook (a mixture of experts, a state space) the coordinates at their own hook
+    instead."""
     tokens: int = 1_200_000
     """Tokens of the training split to harvest, from its start; all of them if there are fewer."""
     batch_size: int = 64

@@ -1,4 +1,4 @@
-"""How numbers and text are written for the page: few digits, few bytes."""
+"""The encoding of numbers and text for the page: few digits, few bytes."""
 
 import gzip
 import json

@@ -1,1 +1,1 @@
-"""How work runs on this machine: its progress, its processes and threads, and the memory that it takes."""
+"""The running of work on this machine: its progress, its processes and threads, and the memory that it takes."""

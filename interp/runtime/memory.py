@@ -1,4 +1,4 @@
-"""How much memory is free, and how much a process has taken."""
+"""The memory that is free, and the memory that a process has taken."""
 
 import resource
 from pathlib import Path

@@ -19,7 +19,7 @@ A step reads in one direction:
     kernels         each operation in torch, numba or Triton
 
 `hook_scales` has the hooks that are read and written. `weights` draws the first weights, and makes the trained ones a
-dictionary for inputs as they are. `model` is that dictionary, and `formats`, `saelens`, `stored_dictionary` and
+dictionary for unscaled inputs. `model` is that dictionary, and `formats`, `saelens`, `stored_dictionary` and
 `file_tensors` read and write its files; `sharding` writes those of latents that processes share out.
 """
 

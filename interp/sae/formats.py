@@ -5,7 +5,7 @@ A folder holds `sae_weights.safetensors` (W_enc, W_dec, b_enc, b_dec, …) and `
     saelens    as `sae_lens.SAE.load_from_disk` reads it (`saelens`)
     interp     any dictionary, bit for bit: `cfg.json` says what it is (`kind`) and how it encodes (`encoder`)
     sparsify   (read only) cfg.json and sae.safetensors: encoder.weight [d_sae, d_in], encoder.bias, W_dec, b_dec and
-               W_skip [d_out, d_in]; all are TopK, and transcoders read x as it is
+               W_skip [d_out, d_in]; all are TopK, and transcoders read x unchanged
 
 The config that a dictionary was trained with stands in `cfg.json` under metadata → `interp`; where its architecture is
 not imported it stays there. Nothing that is read can run code, and whatever is damaged raises a ValueError that names

@@ -32,7 +32,7 @@ class WholeBatch(NamedTuple):
     rows: int
     """Rows of all processes."""
     first: int
-    """How many of them come before those of this process."""
+    """The number of them before those of this process."""
     mesh: Mesh
 
     def strided_rows(self, n_latents: int, enough: int) -> slice:

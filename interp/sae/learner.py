@@ -114,7 +114,7 @@ class Learner:
         return ((self.strongest.amax(0) == 0) | self._is_faint()).nonzero()[:, 0]
 
     def _is_faint(self) -> Bool[Tensor, " latent"]:
-        """Mark the faint latents of this process, which are held against those of all processes."""
+        """Mark the faint latents of this process, by comparison with those of all processes."""
         strongest = self.mesh.shards.gather(self.strongest.amax(0), alike=True)
         first = self.mesh.shards.rank * self.strongest.shape[1]
         return is_faint(strongest)[first : first + self.strongest.shape[1]]

@@ -1,4 +1,4 @@
-"""The weights of a dictionary: drawn for scaled inputs, and folded at the end into a dictionary for inputs as they are.
+"""The weights of a dictionary: drawn for scaled inputs, and folded at the end into a dictionary for unscaled inputs.
 
 With input scales a, output scales o and one scale s for the latents,
 
@@ -76,8 +76,8 @@ def keep_near(rows: Float[Tensor, "row d"], start: Float[Tensor, "row d"]) -> No
 def fold(
     weights: dict[str, Tensor], encoder: Encoder, hooks: HookScales, config: SAEConfig, metadata: dict[str, Any]
 ) -> SAE:
-    """Return the dictionary for inputs as they are. s is the geometric mean of the input scales: an autoencoder keeps
-    its encoder and decoder rows as they are."""
+    """Return the dictionary for unscaled inputs. s is the geometric mean of the input scales: an autoencoder keeps
+    its encoder and decoder rows unchanged."""
     a = hooks.input_scales
     o = hooks.output_scales
     scales = [scale_of(hook) for hook in hooks.inputs]

@@ -43,7 +43,7 @@ vocabulary is not known."""
 
 
 def validated(kind: Any, content: Any, file: str | Path, remedy: str) -> Any:
-    """Return `content` as it is. Raises ValueError for the first entry that is missing or of another kind."""
+    """Return `content` unchanged. Raises ValueError for the first entry that is missing or of another kind."""
     try:
         _adapter(kind).validate_python(content, strict=True)
     except ValidationError as error:

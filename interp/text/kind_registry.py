@@ -1,4 +1,4 @@
-"""What a kind of predicates is, and the ways to register one. All kinds that there are stand in `kinds`.
+"""The definition of a kind of predicates, and the ways to register one. All kinds are in `kinds`.
 
 In: `Positions`, some rows of a `ReadText`. Out, for each kind: the value that holds at each row, or several. Two
 positions share a predicate if they have a value of its kind in common: both are after "the", both stand in parentheses,
@@ -30,12 +30,12 @@ class Kind:
     values: ValuesOf
     """The answer at each row, or several, each once; −1 for none."""
     size: Callable[[ReadText], int]
-    """How many values there are in a text; 0 where the kind says nothing of it."""
+    """The number of values in a text; 0 where the kind says nothing about it."""
     name: NameOf
     is_named_by_row: bool = False
     """Whether the name of a value depends on the row."""
     words: str = "{}"
-    """How a predicate is said; {} stands for the name of its value, or for those of several values."""
+    """The wording of a predicate; {} stands for the name of its value, or for those of several values."""
     speaks_of: str
     """Its subject. A rule has at most one statement about each; the one about "token" is its subject."""
     items: float = 1

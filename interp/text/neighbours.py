@@ -38,9 +38,9 @@ class Neighbours:
     """Unit length; a token that was not seen has the zero vector."""
     topics: Float32[np.ndarray, "d_vocab dim"]
     counts: Int64[np.ndarray, " d_vocab"]
-    """How often each token occurs."""
+    """The number of times that each token occurs."""
     summands: Float32[np.ndarray, "d_vocab dim"]
-    """What each token adds to the sum of a window."""
+    """The vector that each token adds to the sum of a window."""
     mean: Float32[np.ndarray, " dim"]
     """The mean of the windows' sums."""
 

@@ -12,7 +12,7 @@ from interp.text.lexer import read_states
 from interp.text.read_text import ReadText
 
 ROWS_AT_ONCE = 1 << 15
-"""Windows that are held against the topics at a time."""
+"""Windows that are compared with the topics at a time."""
 
 
 class Positions:

@@ -33,7 +33,7 @@ TOPIC_WINDOWS = 40_000
 
 @dataclass(frozen=True)
 class ReadText:
-    """A text, and what is known of its tokens and windows."""
+    """A text, and the facts about its tokens and windows."""
 
     tokens: Int[np.ndarray, "seq pos"]
     strings: list[str] | None
@@ -42,7 +42,7 @@ class ReadText:
     tables: dict[str, Int64[np.ndarray, " d_vocab_plus_1"]]
     """The class of each token, by the name of the classes; the last entry is −1, for no token."""
     spellings: dict[str, list[Any]]
-    """What the tokens of each class are spelt like, for the tables whose names are in SPELLINGS."""
+    """The spellings of the tokens of each class, for the tables whose names are in SPELLINGS."""
     topics: dict[int, Float32[np.ndarray, "topic dim"]]
     """Centres, of unit length, at each grain."""
     characters: TokenCharacters

@@ -1,4 +1,4 @@
-"""What the string of a token says by itself: its script, shape, length and letters.
+"""The facts that the string of a token shows by itself: its script, shape, length and letters.
 
 Each of these functions takes the string of a token. Tokens for which one returns the same are a class; the function
 beside it, `…_name`, says in words what that class is. `kinds` registers them as kinds of predicates.

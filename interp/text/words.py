@@ -26,7 +26,7 @@ _MULTIPLIER = np.uint64(0x100000001B3)
 
 
 class Words(NamedTuple):
-    """How the tokens of a vocabulary join into words."""
+    """The way in which the tokens of a vocabulary join into words."""
 
     opens: Bool[np.ndarray, " d_vocab"]
     """Marks the tokens that do not begin with a letter."""

@@ -139,8 +139,8 @@ def count_rules(
 ) -> RuleCounts:
     """Count the rules proposed for each unit over all codes.
 
-    latents: whose firings each unit's rules are held against; sampled: ascending rows of each unit to count hits on;
-    counted: the rows that count at all; units: those to count, the others' counts are 0.
+    latents: those whose firings each unit's rules are checked against; sampled: ascending rows of each unit to count
+    hits on; counted: the rows that count at all; units: those to count, the others' counts are 0.
     """
     counts = RuleCounts.zeros(len(proposed), max([1, *map(len, proposed)]))
     rules = NumberedRules.of(proposed, predicates)

@@ -85,7 +85,7 @@ class SimilarityOfFirings:
     sense_one: Float64[np.ndarray, "d_sae sense"]
     """The probability that each sense has one meaning itself, where there are several."""
     common: dict[tuple[int, int], list[SharedPredicate]] = field(default_factory=dict)
-    """What the firings of each latent and sense have in common."""
+    """The facts that the firings of each latent and sense share."""
 
     @classmethod
     def empty(cls, d_sae: int, n_firings: int) -> "SimilarityOfFirings":

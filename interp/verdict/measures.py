@@ -53,7 +53,7 @@ MIN_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Measure:
-    """A measure of latents, with what a page says of it and the null it is held against."""
+    """A measure of latents, with what a page says of it and the null with which it is compared."""
 
     function: Callable[..., Values]
     title: str

@@ -76,7 +76,7 @@ def describe(
 def _senses(
     features: FeatureStore, evidence: Evidence
 ) -> list[tuple[int, Int64[np.ndarray, " firing"], dict[str, Any]]]:
-    """Return each sense as its latent, its rows, the strongest first, and what is known of it without its rule."""
+    """Return each sense as its latent, its rows, the strongest first, and the facts known without its rule."""
     flat = features.tokens.numpy().reshape(-1)
     promoted = _promoted(features)
     senses = []

@@ -99,7 +99,7 @@ def test_a_transcoder_of_its_own_hook_and_one_that_is_loaded_are_refused(tmp_pat
     with pytest.raises(ValueError, match="is blocks.0.hook_mlp_out itself"):
         own = {"hook_name": WRITES.format(0), "writes": "hook_mlp_out"}
         run_stages(RunConfig.from_dict(FEW.to_dict() | {"harvest": own}), tmp_path / "own")
-    with pytest.raises(ValueError, match="of transcoders that are trained"):
+    with pytest.raises(ValueError, match="for transcoders that are trained"):
         loaded = {"harvest": {"hook_name": READS.format(0), "writes": "hook_mlp_out"}, "sae": {"load": "x"}}
         run_stages(RunConfig.from_dict(FEW.to_dict() | loaded), tmp_path / "loaded")
     assert not (tmp_path / "own" / "corpus").exists()

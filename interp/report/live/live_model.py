@@ -6,7 +6,7 @@ In:  a finished run, and text. Out: values for JSON. One call at a time goes thr
     live.read("Once upon a time")                 which latents fire at each token, and which in the text
     live.at("Once upon a time", 3)                what each latent adds there to the prediction of the next token
     live.effects("Once upon a time", 3, 42)       what each firing does to the log-probability of token 42 after it
-    live.steer("Once upon", {476: 2.0})           what the model writes as it is, and with a latent held
+    live.steer("Once upon", {476: 2.0})           what the unchanged model writes, and the one with a latent held
     live.dose(476)                                what holding a latent at each multiple costs and brings
     live.without(476, 12)                         what the loss of each token of a scanned sequence is without a latent
     live.common(476, 12)                          how often two latents fire together in the scan

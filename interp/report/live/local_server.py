@@ -34,7 +34,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 CLOSED, ASKING = "default-src 'none'", "default-src 'none'; connect-src 'self'"
-"""How the policy of a page begins, and of one that may ask this server."""
+"""The beginning of the policy of a page, and of one that may ask this server."""
 
 
 class Asked(TypedDict):

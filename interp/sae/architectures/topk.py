@@ -35,7 +35,7 @@ and idle latents fewer (held out: k 8 of 128, 0.047 → 0.044; k 32 of 576, 0.14
 and at a quarter FVU is more (0.022 → 0.023)."""
 _THRESHOLD_DECAY = 0.999
 _SLACK = 2.0**-6
-"""Error allowed for in a bfloat16 pre-activation, relative to the one that it is held against."""
+"""Error allowed for in a bfloat16 pre-activation, relative to the one with which it is compared."""
 _FURTHER, _MIN_ROWS = 32, 1024
 """Picks beyond k by which those of low precision are checked, and rows that are worth rounding the encoder for."""
 

@@ -58,7 +58,7 @@ class ByLatent(NamedTuple):
     offsets: Int[Tensor, " d_sae_plus_1"]
     rows: Int[Tensor, " nnz"]
     entries: Int[Tensor, " nnz"]
-    """Where each entry stands in the codes: `codes.values[entries]` are the values in this order."""
+    """The place of each entry in the codes: `codes.values[entries]` are the values in this order."""
 
 
 class LatentSum(NamedTuple):

@@ -73,7 +73,7 @@ def measure_losses(
     val_characters: int | None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Measure the model's loss on the validation tokens beside that of counting on the training tokens, and its size.
+    """Measure the model's loss on the validation tokens, that of counting on the training tokens, and its size.
 
     Losses are in nats a token. `options` go to `evaluate_loss`.
     """

@@ -59,7 +59,7 @@ class TransformerConfig:
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> "TransformerConfig":
-        """Make the config of a name in `PRESETS`; `d_vocab` has to be given beside it."""
+        """Make the config of a name in `PRESETS`; `d_vocab` has to be given too."""
         if name not in PRESETS:
             raise ValueError(f"preset {name!r} must be one of {sorted(PRESETS)}")
         return cls(**{**PRESETS[name], **overrides})

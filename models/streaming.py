@@ -6,7 +6,7 @@ it of the same documents, without labels. `LabelledTokens.load` maps it: a harve
     tokenize_stream(stream_documents(config), tokenizer, 128, "train", "val", val_fraction=0.01)
 
 In memory are a million characters, and a number for each document, by which repeated ones are known. Whole rows go to
-files beside the place of the result, with a note of how far they are: the same call goes on there after a kill, and
+files next to the place of the result, with a note of how far they are: the same call goes on there after a kill, and
 reads what it tokenized already without tokenizing it. A document is put aside for validation by a hash of its work's
 name, and of the million characters of the work that it begins in.
 """

@@ -191,7 +191,7 @@ class RemoteFiles:
         return tensor.view(n_rows, column.width) if column.width else tensor
 
     def small(self, name: str) -> dict[str, Tensor]:
-        """Return a file beside the parts."""
+        """Return a file next to the parts."""
         return small_tensors(read_object(self.path / name), self.manifest, self.path / name)
 
     def verify(self) -> None:

@@ -204,7 +204,7 @@ def write_tokens(file: Path, tokens: Int[Tensor, "seq pos"]) -> None:
 
 
 def write_small(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
-    """Write one of the small files beside the shards."""
+    """Write one of the small files next to the shards."""
     with naming_full_disk(file.parent):
         write_tensors(file, tensors, metadata)
 

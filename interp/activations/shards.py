@@ -151,7 +151,7 @@ class StoreFiles:
         return tensor
 
     def small(self, name: str) -> dict[str, Tensor]:
-        """Return a file beside the shards."""
+        """Return a file next to the shards."""
         return small_tensors((self.path / name).read_bytes(), self.manifest, self.path / name)
 
     def verify(self) -> None:
@@ -189,7 +189,7 @@ def clear(folder: Path) -> None:
 
 def read_store_manifest(path: Path) -> dict[str, Any]:
     """Return the manifest of a finished store. Raises ValueError where there is none, and for a manifest that is
-    damaged, or does not fit itself or the files beside it."""
+    damaged, or does not fit itself or the files next to it."""
     file = path / MANIFEST
     if not file.exists():
         if unfinished(path).is_dir():
@@ -212,7 +212,7 @@ def check_store_manifest(manifest: dict[str, Any], file: Path | str) -> None:
 
 
 def small_tensors(data: bytes, manifest: dict[str, Any], file: Path | Address) -> dict[str, Tensor]:
-    """Return the tensors in the bytes of a file beside the shards. Raises ValueError where they are not what the
+    """Return the tensors in the bytes of a file next to the shards. Raises ValueError where they are not what the
     manifest lists."""
     if digest(data) != manifest["files"][file.name]["sha256"]:
         raise altered(file, "it")

@@ -12,7 +12,7 @@ firing ones are. Windows whose answer cannot be read count in neither measure. I
 those of Jeffreys (hits and false alarms as Beta(n + ½, …)); of a mean, of a bootstrap over latents.
 
 Failing: such scores are as high on random transformers and frozen dictionaries as on trained ones (arXiv 2501.17727,
-2602.14111). `null=True` judges each latent by the explanation of another beside it. Nothing else needs this module.
+2602.14111). `null=True` also judges each latent by the explanation of another. Nothing else needs this module.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

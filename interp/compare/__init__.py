@@ -1,6 +1,6 @@
 """Finds where else a feature lives, in dictionaries of other models, seeds, widths and checkpoints; and in which texts.
 
-In: feature stores, codes of the same tokens, or decoders. Out: small results with intervals, each beside its null.
+In: feature stores, codes of the same tokens, or decoders. Out: small results with intervals, each with its null.
 """
 
 from interp.compare.across_corpora import Corpora as Corpora

@@ -13,7 +13,7 @@ the documents of both corpora, which is 0 for a latent that fires in at most hal
                          (Benjamini & Hochberg); a latent differs where q ≤ FALSE_DISCOVERIES
 
 t_j and which latents are tested, those above t_j in `min_documents` or more, do not depend on which documents are A's:
-the null is exact at any size. The null of the whole answer stands beside it: how many latents would differ, were the
+the null is exact at any size. The null of the whole answer is given too: how many latents would differ, were the
 documents' corpora drawn again (`by_chance`).
 
 Source: the median test (Mood 1950) with Fisher's exact tails, twice the smaller; intervals, Newcombe 1998 (method 10);
@@ -141,7 +141,7 @@ def corpora(
     documents: the id of the document that each position is in, below 0 for none (`LabelledTokens.document_ids`), a pair
     of them for two scans; None: each sequence is one. ranking: of these latents, for the rules. n_first: compare so
     many tokens, the first of each document, and leave out the documents that have fewer; None: all of all.
-    min_documents: latents above their threshold in fewer are not tested. shuffles, seed: of the null beside the answer.
+    min_documents: latents above their threshold in fewer are not tested. shuffles, seed: of the null of the answer.
 
     Raises ValueError where the scans use two dictionaries, where both or neither of `features_b` and `in_a` are
     given, and where a corpus has fewer than two documents.

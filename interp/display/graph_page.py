@@ -1,6 +1,6 @@
 """The page of an attribution graph: one HTML file with its style, code and data, which works from file://, offline.
 
-In:  what `graph.js` draws: the graph as JSON, a card of each latent, and what was measured beside.
+In:  what `graph.js` draws: the graph as JSON, a card of each latent, and what was measured.
 Out: the file. Corpus text is data in it, never markup: JSON that cannot close its script, drawn as text. No script but
      ours may run.
 """

@@ -206,8 +206,8 @@ class AttributionGraph(GraphNodes):
     ) -> Path:
         """Write the pruned graph as a page: one file, which works offline.
 
-        effects: `measured_effects` of this graph, shown beside its edges. features, rankings: of each hook, for what
-        latents fire on, and how it is told. beside: a table of scores, such as `beside_nulls` makes.
+        effects: `measured_effects` of this graph, shown next to its edges. features, rankings: those of each hook, for
+        what latents fire on, and how it is told. beside: a table of scores, such as `beside_nulls` makes.
 
         Raises ValueError where a file is there, unless `overwrite` says that it may be replaced.
         """

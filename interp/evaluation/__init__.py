@@ -1,1 +1,2 @@
-"""Measures how much a dictionary keeps of what it reads (`quality`), beside simple dictionaries (`baselines`)."""
+"""Measures how much a dictionary keeps of what it reads (`quality`), compared with simple dictionaries
+(`baselines`)."""

@@ -11,8 +11,8 @@ CE is the next-token cross-entropy in nats over all positions, with y replaced b
 or by 0 (zero-ablated). CE_nothing is what the model has without this activation, told in its favour: that of zero
 ablation, or the loss of unigrams, which know how often each token is and nothing else, whichever is lower. Mean
 ablation can be worse than both (10.6 nats, where unigrams have 6.7), which would flatter every dictionary; shares
-against it and against zero ablation stand beside, since other tools tell those. A model that predicts no next tokens
-(an encoder, or one without logits) has no CE: these fields are NaN, and a warning says why.
+against it and against zero ablation are given as well, since other tools report those. A model that predicts no next
+tokens (an encoder, or one without logits) has no CE: these fields are NaN, and a warning says why.
 
 The standard error of the share recovered takes sequences as drawn at random (linearised ratio, by sequences). It counts
 what the tokens that are spliced leave open, not what another training run would give.

@@ -1,4 +1,4 @@
-"""Files that other tools use beside an attribution graph: circuit-tracer's transcoders, and feature files.
+"""Files that other tools use together with an attribution graph: circuit-tracer's transcoders, and feature files.
 
 Transcoders: `layer_0.safetensors` … (`W_enc`, `W_dec` [d_sae, d_model], `b_enc`, `b_dec`; `W_skip` [d_out, d_in],
 `activation_function.threshold` and `k` where they have them) and `config.yaml`, which names the hooks that they read

@@ -5,7 +5,8 @@ In: codes of rows in token order, and the document that each position is in. Out
     how="max"    the largest z_j of the rows in i            how="mean"    their mean, 0 where the latent is silent
 
 and, from the same rows, the counts of tokens, the activations pooled alike, and the share of rows that carries a label.
-So a probe on latents stands beside the two baselines that it has to beat: the words, and the model's own activations.
+So a probe on latents can be compared with the two baselines that it has to beat: the words, and the model's own
+activations.
 
 A document is what `documents` says: an id for each position, below 0 where it is in none (`LabelledTokens.document_ids`
 of `models.tokenize`). Without ids, each sequence is one: the whole text where one text makes a sequence, a piece

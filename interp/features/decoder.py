@@ -46,7 +46,7 @@ _BLOCK, _LEVELS = 256, 4096
 _RESIDUAL = re.compile(r"(blocks\.\d+\.hook_(resid_pre|resid_mid|resid_post|attn_out|mlp_out)|hook_(pos_)?embed)$")
 _INSIDE = re.compile(r"blocks\.(\d+)\.(mlp\.hook_post|attn\.hook_z)$")
 _FAR = 1e4
-"""The length of an input on which a norm is tried: what is added to its variance (1e-5) is nothing beside it."""
+"""The length of an input on which a norm is tried: what is added to its variance (1e-5) is negligible."""
 
 
 @dataclass(frozen=True)

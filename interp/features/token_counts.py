@@ -77,7 +77,7 @@ def token_table(counts: dict[int, TokenCounts], firing: FiringStatistics, k: int
 
 
 def offset_table(counts: dict[int, TokenCounts], firing: FiringStatistics, unigrams: np.ndarray) -> dict[str, Any]:
-    """Return the table `offsets`, and `top_token` beside it: NaN, 0 or −1 where no firing has a token at the offset."""
+    """Return the table `offsets`, and `top_token`: NaN, 0 or −1 where no firing has a token at the offset."""
     share = unigrams / max(unigrams.sum(), 1)
     log_share = np.log(share, out=np.zeros(len(share)), where=share > 0)
     parts = [_summarise(*at_offset, log_share) for at_offset in counts.values()]

@@ -1,4 +1,4 @@
-"""The figure of how far a ranking can be trusted: verdicts beside their nulls.
+"""The figure of how far a ranking can be trusted: verdicts compared with their nulls.
 
 In: the verdict shares that `interp.compare.null_dictionaries` writes (a row per dictionary and verdict). Out: a plotly
 Figure.

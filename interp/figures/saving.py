@@ -63,7 +63,7 @@ def save(
 ) -> Path:
     """Write `fig` to `path`, whole or not at all. width: of an image, "column" (84.5 mm), "icml" (82.6), "page" (139.7)
     or in millimetres. title: keep it in an image, where a caption says it otherwise. made_from: a run, whose seeds,
-    tokens and configuration are written beside the figure, or a mapping of such facts. overwrite: also in the place of
+    tokens and configuration are written next to the figure, or a mapping of such facts. overwrite: also in the place of
     a file that is not a figure of ours; one with its facts beside it is drawn again without.
 
     Raises ValueError for an ending or a width that there is not, and for a file that would be lost; RuntimeError for an

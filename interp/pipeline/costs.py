@@ -3,7 +3,7 @@
     seconds = float32 operations / rate + bfloat16 operations / rate + bytes moved / rate + bookkeeping × pace
 
 The rates and the pace are measured in about a second (`Speed.measured`), each as the best of many tries, so that they
-are those of the machine with nothing beside. Which operations and bytes a stage needs is said beside the stage
+are those of an otherwise idle machine. Each stage says which operations and bytes it needs
 (`Stage.cost`). Operations of the model are counted on one sequence at the run's hooks. Bookkeeping (sorting, counting,
 writing, Python) is in seconds of two cores of an AMD EPYC 9B45, fitted to the demo and to SmolLM2's run there.
 """
@@ -36,7 +36,7 @@ class Cost:
     disk: float = 0
     """Bytes that it leaves."""
     scratch: float = 0
-    """Bytes on disk meanwhile, beside those that it leaves."""
+    """Bytes on disk meanwhile, in addition to those that it leaves."""
     memory: float = 0
     """Bytes of the tensors that it must hold at once, without those of the libraries."""
     single: float = 0

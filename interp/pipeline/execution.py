@@ -9,7 +9,7 @@ its place (`storage.folders.whole_folder`): on what a process that was killed le
 fingerprint. When it is whole it takes the place of what the run had of it. One process at a time writes.
 
 Where a run has several hooks, each has a run folder (`interp.pipeline.run_folder`) with the fingerprints of a run with
-that hook alone: hooks that are added later are run beside those that are done.
+that hook alone: hooks that are added later are run, and those that are done stay.
 """
 
 import logging

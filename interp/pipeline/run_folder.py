@@ -163,7 +163,7 @@ class Run(StageFolders):
         return read_notes(self.path / NAME)
 
     def ranking_evidence(self, latent: int | None = None) -> "pd.DataFrame":
-        """Return what the verdict of a latent is made of, each statistic beside its null
+        """Return the evidence for the verdict of a latent, each statistic with its null
         (`interp.ranking_evidence`)."""
         from interp.verdict.ranking_tables import ranking_evidence
 

@@ -6,7 +6,7 @@
                  (Gao et al. 2024, arXiv 2406.04093, A.2, without f and h)
 
 f = min(1, 12 FVU): while the FVU is above a twelfth AuxK weighs as much as the main loss, below it less and less. The
-paper's code divides by the size of e, so that its weight beside the main loss is 1/32 / FVU: 2 at an FVU of 0.015,
+paper's code divides by the size of e, so that its weight relative to the main loss is 1/32 / FVU: 2 at an FVU of 0.015,
 where few dimensions hold all the variance; revived latents then outweigh those that reconstruct. At high rates ê, k_aux
 latents that are on in every row, can also become many times as large as e, and its gradient then does little but shrink
 them: by h, the loss of Huber (1964) of √(A / E), the pull grows no further beyond E.

@@ -55,8 +55,8 @@ def as_files(stored: StoredDictionary, format: str) -> EncodedFiles:
 
 
 def read(path_or_release: str | Path, sae_id: str | None) -> StoredDictionary:
-    """Return the dictionary in a folder or of a release. Raises ValueError, naming the file, for what is damaged, and
-    for weights that are not finite once what stood around them is folded in."""
+    """Return the dictionary in a folder or of a release. Raises ValueError, naming the file, for damaged files, and
+    for weights that are not finite once scales and norms are folded in."""
     stored = _read(path_or_release, sae_id)
     tensors = {name: getattr(stored, name) for name in ("W_enc", "W_dec", "b_enc", "b_dec", "W_skip")}
     tensors["threshold"] = getattr(stored.encoder, "threshold", None)

@@ -216,10 +216,10 @@ def load_sae(path_or_release: str | Path, sae_id: str | None = None, *, device: 
     """Return a dictionary from a folder of ours, SAELens's or sparsify's, or of a run, from a folder of ours at an
     address such as s3://bucket/sae, or from a SAELens release and an id in it.
 
-    A release needs the network, or its files in the Hugging Face cache. Raises ValueError, naming the file, for what is
-    damaged and for what cannot be represented: architectures other than SAELens's standard, topk, jumprelu, gated,
-    matching_pursuit and transcoders (and checkpoints of batchtopk), and scalings that differ from row to row. Where the
-    architecture that it was trained with is not imported, its `config` is None.
+    A release needs the network, or its files in the Hugging Face cache. Raises ValueError, naming the file, for damaged
+    files and for dictionaries that cannot be represented: architectures other than SAELens's standard, topk, jumprelu,
+    gated, matching_pursuit and transcoders (and checkpoints of batchtopk), and scalings that differ from row to row.
+    Where the architecture that it was trained with is not imported, its `config` is None.
     """
     if (address := address_of(path_or_release)) is not None:
         path_or_release = local_copy(address)

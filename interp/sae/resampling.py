@@ -56,7 +56,8 @@ class NewLatents(NamedTuple):
 
 
 def rows_compared(d_sae: int, batch_size: int, at: Sequence[int]) -> int:
-    """Count the rows to draw latents at, if draws at these steps are to cost little beside the steps between them.
+    """Count the rows to draw latents at, if draws at these steps are to cost little compared with the steps between
+    them.
 
     n rows make n² pairs with one another and 2 n `BATCH_ROWS` with rows of the batch; a step makes batch_size · d_sae.
     """

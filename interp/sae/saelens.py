@@ -153,7 +153,7 @@ def _one_pass(cfg: dict[str, Any], parts: FileTensors, scale: float, source: str
 
 
 def _firing(architecture: str, parts: FileTensors, d_sae: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the factors of the encoder rows, b_enc, and the thresholds (SAELens applies a ReLU beside them)."""
+    """Return the factors of the encoder rows, b_enc, and the thresholds (SAELens applies a ReLU as well)."""
     one = torch.ones(d_sae)
     zero = torch.zeros(d_sae)
     if architecture == "gated":

@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 _TRIES, _FIRST_WAIT = 6, 0.2
-"""With waits that double, what a store throttles is asked for over some six seconds, beside its library's own tries."""
+"""With waits that double, what a store throttles is asked for over some six seconds, in addition to its library's own
+tries."""
 _BLOCK = 64 << 20
 _REFUSED = (PermissionError, NotImplementedError, ImportError, ValueError)
 _REFUSALS = ("NoCredentials", "PartialCredentials", "ProfileNotFound", "ParamValidation")
@@ -98,8 +99,8 @@ def remove_object(address: Address) -> None:
 def local_copy(address: Address) -> Path:
     """Return a copy of the finished folder at an address, each file as its manifest says.
 
-    Copies lie in ~/.cache/interp, at most INTERP_CACHE_GB (10) beside the one that is asked for: those not used for
-    longest are removed. Raises ValueError where there is no finished folder, and for half a one.
+    Copies lie in ~/.cache/interp, at most INTERP_CACHE_GB (10) in addition to the one that is asked for: those not used
+    for longest are removed. Raises ValueError where there is no finished folder, and for half a one.
     """
     from interp.storage.files import digest
     from interp.storage.folders import read_manifest, verify

@@ -4,7 +4,7 @@
         table.to_csv(file)
     write_json(folder / "manifest.json", {"tokens": digest(tokens), "config": digest_json(config)})
 
-A process that is killed while it writes leaves `name.tmp` beside the last whole version of `name`, and never a part of
+A process that is killed while it writes leaves `name.tmp` next to the last whole version of `name`, and never a part of
 `name`. Damaged content raises a ValueError that names the file and the remedy. Nothing here imports torch, pandas
 or numba before it is used.
 """

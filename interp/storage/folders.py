@@ -131,7 +131,7 @@ def restore_replaced(out: Path) -> None:
 
 
 def unfinished(out: str | Path) -> Path:
-    """Return the folder that holds the work on `out` until it is whole: in `new`, beside a note of what it is made
+    """Return the folder that holds the work on `out` until it is whole: in `new`, next to a note of what it is made
     of."""
     out = Path(out).resolve()
     return out.with_name(f"{out.name}.unfinished")

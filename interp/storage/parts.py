@@ -20,7 +20,7 @@ class PartNote(NamedTuple):
 
 
 def parse_part(text: str) -> tuple[int, int]:
-    """Return (rank, count) of "3/16", which is (2, 16). Raises ValueError for what is not a part."""
+    """Return (rank, count) of "3/16", which is (2, 16). Raises ValueError for any other text."""
     number, _, count = text.partition("/")
     if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
         raise ValueError(f"part {text!r} must be a number of a count, from 1/16 to 16/16")
@@ -30,8 +30,8 @@ def parse_part(text: str) -> tuple[int, int]:
 def whole_of(notes: Sequence[PartNote], work: Mapping[str, Any] | None = None) -> list[int]:
     """Return the indices of the parts of one whole, in the order of their ranks.
 
-    work: of which the parts must be; None: of the same as the first. Raises ValueError for what is not a part, for
-    parts of another work, for one that is there twice, and for one that is missing."""
+    work: the work to which the parts must belong; None: that of the first. Raises ValueError for results that are not
+    parts, for parts of another work, for one that is there twice, and for one that is missing."""
     if not notes:
         raise ValueError("no parts were named: name all parts of a work")
     first = notes[0]

@@ -8,6 +8,6 @@ They are read from
 
 read_text       a text with what is learnt of it, classes of tokens and topics;   positions   some rows of it
 vocabulary      the strings of tokens;   spellings   what one string says;   words   pieces joined to whole words
-neighbours      which tokens stand beside which, as vectors
+neighbours      which tokens stand next to which, as vectors
 lexer           where a token stands in its line, sentence, brackets, quotes
 """

@@ -1,4 +1,4 @@
-"""Learn which tokens stand beside which, as vectors of tokens and of windows, from the text alone.
+"""Learn which tokens stand next to which, as vectors of tokens and of windows, from the text alone.
 
 In: token ids. Out: two unit vectors for each token, from its positive pointwise mutual information with others,
 
@@ -25,7 +25,7 @@ PAST, FUTURE = 16, 8
 WINDOW = 8
 """Two tokens co-occur when they are at most this far apart."""
 MAX_NEIGHBOURS = 1024
-"""Commonest tokens that are counted beside a token, for its role."""
+"""Commonest tokens that are counted next to a token, for its role."""
 MEAN_WINDOWS = 60_000
 """Windows, at least, from which the mean window is taken."""
 
@@ -80,7 +80,7 @@ def _within(tokens: Int[np.ndarray, "seq pos"], n_vocab: int) -> scipy.sparse.cs
 def _beside(
     tokens: Int[np.ndarray, "seq pos"], n_vocab: int, share: Float64[np.ndarray, " d_vocab"]
 ) -> scipy.sparse.csr_matrix:
-    """Count each token beside the MAX_NEIGHBOURS commonest: right before it, and in further columns right after."""
+    """Count each token next to the MAX_NEIGHBOURS commonest: right before it, and in further columns right after."""
     common = np.full(n_vocab, -1)
     common[np.argsort(-share, kind="stable")[:MAX_NEIGHBOURS]] = np.arange(min(n_vocab, MAX_NEIGHBOURS))
     left, right = tokens[:, :-1].reshape(-1), tokens[:, 1:].reshape(-1)

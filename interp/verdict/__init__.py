@@ -1,7 +1,7 @@
 """Judge whether each latent has one meaning, and say which, without a language model.
 
-From where a latent fires follow a probability, its senses, and their rules in words; each number stands beside its
-null. The modules, in the order in which they work:
+The places where a latent fires give a probability, its senses, and their rules in words; each number is compared with
+its null. The modules, in the order in which they work:
 
 evidence         samples firings and reads their predicates (`interp.text`)
 similarity       how alike the firings of a latent are, and the senses into which they fall
@@ -11,7 +11,7 @@ nulls            the same measures on shifted text, and how far a latent stands 
 search           proposes rules in words, from samples of the firings and of the text;   rules   what a rule is
 counting         where the proposed rules hold, exactly
 explanations     the best rule of each latent and sense, scored on text that it was not chosen on
-senses           each sense with its rule, beside what else is known of it
+senses           each sense with its rule, and what else is known about it
 
 measures         the measures of a latent that others have proposed
 learnt           whether the model learnt a latent, or the text alone explains it

@@ -1,4 +1,4 @@
-"""Collect the evidence about every latent, beside the same evidence on shifted text.
+"""Collect the evidence about every latent, and the same evidence on shifted text.
 
 In: tokens and the codes of their rows. Out: `Evidence`: an array a statistic, the sampled firings and their senses.
 

@@ -11,7 +11,7 @@ matched for density and token entropy (`python -m analyses.claims.learnt_latents
 
 The text explains what a random model's dictionary has as well, such as a token detector. What ablating a latent costs
 (`effects`) is another question, and is not evidence here: on corpora held out the AUROC is 0.984 by these two, and
-0.985 with the loss and the KL of ablations in 4, in 64 or in all sequences beside them, and the correlation with a
+0.985 with the loss and the KL of ablations in 4, in 64 or in all sequences added, and the correlation with a
 twin.
 
 It is known only for a hook after the last block, as the fit's hooks are; elsewhere it is NaN, with a warning. What a

@@ -3,8 +3,8 @@
     Encoder      latents z of centred rows x; `encode` in differentiable torch over dense latents, `codes` the fast way
     Activation   an encoder that is one matmul and a pick:  z = dense(pre),   pre = x W_enc + b_enc
 
-Each architecture has its encoder beside its config: `TopK`, `Threshold`, `MatchingPursuit`. An encoder says itself how
-it is stored and read back, and what SAELens calls it; one of a user's own, in a script, does the same.
+Each architecture defines its encoder next to its config: `TopK`, `Threshold`, `MatchingPursuit`. An encoder says itself
+how it is stored and read back, and what SAELens calls it; one of a user's own, in a script, does the same.
 """
 
 from abc import ABC, abstractmethod
@@ -82,11 +82,11 @@ class Encoder(ABC):
     @classmethod
     def from_stored(cls, settings: dict[str, Any], parts: FileTensors, d_sae: int, source: str) -> Self:
         """Return the encoder that `to_stored` wrote; `source` is the name of the config in errors. Raises ValueError
-        for what is damaged."""
+        for damaged settings or tensors."""
         raise ValueError(f"{source}: the encoder {cls.__name__} cannot be read: give it from_stored")
 
     def to_saelens(self, kind: str, *, skips: bool) -> SAELensForm | None:
-        """Return SAELens's form of a dictionary of this kind (`skips`: with a linear path beside the latents); None
+        """Return SAELens's form of a dictionary of this kind (`skips`: with a linear path past the latents); None
         where SAELens has no architecture for it."""
         return None
 

@@ -89,10 +89,10 @@ class SAEConfig:
     """The part that stays as it was drawn (the nulls of arXiv 2602.14111): `decoder`, `encoder`, or `directions`, where
     decoder rows keep a cosine of 0.8 or more with their start (soft-frozen)."""
     skip: bool = False
-    """Transcoders: a linear path from input to output beside the latents (arXiv 2501.18823)."""
+    """Transcoders: a linear path from input to output past the latents (arXiv 2501.18823)."""
     aux_coefficient: NonNegative = 1.0
-    """Weight of AuxK beside the main loss: dead latents reconstruct what the others leave (arXiv 2406.04093, A.2, where
-    it is 1/32 and relative to the error). Below an FVU of a twelfth it falls with FVU³; `auxk` says why."""
+    """Weight of AuxK relative to the main loss: dead latents reconstruct what the others leave (arXiv 2406.04093, A.2,
+    where it is 1/32 and relative to the error). Below an FVU of a twelfth it falls with FVU³; `auxk` says why."""
     dead_after: Annotated[int | None, AT_LEAST_1] = None
     """Tokens without firing after which a latent is dead (arXiv 2406.04093, A.2: 10 million); None = a fortieth of
     `tokens`."""

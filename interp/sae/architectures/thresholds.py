@@ -41,7 +41,7 @@ _MIN_TAU = 0.5
 _TAU_RESTS = 0.25
 """Fraction of the run after which τ moves: L0 has come down from its start."""
 _TANH_REVIVAL = 3e-6
-"""Weight of the loss that revives dead latents beside the penalty `tanh` (Circuits Updates, January 2025)."""
+"""Weight of the loss that revives dead latents with the penalty `tanh` (Circuits Updates, January 2025)."""
 _SLACK = 2.0**-6
 """Error allowed for in a bfloat16 pre-activation, relative to the larger of 1 and the threshold."""
 
@@ -279,5 +279,5 @@ def rise(step: int, fraction: float, steps: int) -> float:
 
 
 def straight_through(value: Tensor, slope: Tensor, parameter: Tensor) -> Tensor:
-    """Return the value, with another derivative: `slope` in the parameter, beside those that it has already."""
+    """Return the value, with another derivative: `slope` in the parameter, added to those that it has already."""
     return value + slope * (parameter - parameter.detach())

@@ -4,8 +4,8 @@
     CUDA, float32              `triton_kernels`, where they are installed and give what the twin gives
     anything else              `torch_kernels`, the twin: it says what each operation is
 
-The first time that a process works on a GPU, each Triton kernel runs on a small batch beside the twin in float64. Where
-one fails or differs the twin is used instead, with one warning.
+The first time that a process works on a GPU, each Triton kernel runs on a small batch, as does the twin in float64.
+Where one fails or differs the twin is used instead, with one warning.
 """
 
 import logging

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.runtime.processes import part_of
+from interp.runtime.processes import check_part, part_of
 from interp.statistics.randomness import shuffled
 from interp.storage.checks import check_at_least
 
@@ -68,7 +68,7 @@ class ActivationBatches(Iterator[Tensor]):
         self.hook_names = tuple(column.hook_name for column in columns)
         self.widths = tuple(column.d for column in columns)
         self.seed, self.shuffle, self.epochs = seed, shuffle, epochs
-        part_of(batch_size, *part)  # refuses a part that is none
+        check_part(*part)
         self._n_rows = sum(shard_rows)
         self._row = 0
         self._shards = _ShardsAhead(columns, max(shard_rows))

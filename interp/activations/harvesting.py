@@ -176,7 +176,7 @@ def _place(team: Processes, out: Path | Address, made_of: Mapping[str, Any], ove
     whole."""
     if isinstance(out, Address):
         check = partial(check_remote_output, out, dict(made_of), overwrite=overwrite)
-        team.all_do(lambda: check() if team.is_first else None)
+        team.first_does(check)
         yield out
     else:
         with team.whole_folder(out, made_of, resume=True, overwrite=overwrite) as new:

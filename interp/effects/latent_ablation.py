@@ -51,7 +51,7 @@ from interp.evaluation.downstream import Downstream
 from interp.evaluation.shortcuts import downstream_of
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_part_tables, check_scanned, identity
-from interp.runtime.processes import part_of, processes
+from interp.runtime.processes import check_part, processes
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import slices
 from interp.statistics.estimates import ratio
@@ -133,7 +133,7 @@ def feature_effects(
     if minutes is not None and not minutes > 0:
         raise ValueError(f"minutes={minutes} must be above 0")
     team, (rank, count) = processes(), part
-    part_of(len(chosen), rank, count)  # refuses a part that is none
+    check_part(rank, count)
     with evaluating(module):
         downstream = downstream_of(module, hooks, features.tokens[:2])
         taken = effort(features, downstream, dictionary, chosen, sequences, minutes, seed)

@@ -330,7 +330,7 @@ def scan_features(
     with scan.begin(Path(out), inputs, sae.d_sae, len(store), overwrite) as codes:
         if codes is not None:
             if folders:
-                team.all_do(lambda: _take_parts(folders, scan.folder) if team.is_first else None)
+                team.first_does(lambda: _take_parts(folders, scan.folder))
                 codes = CodeStore(codes.path)
             contributions = Contributions(sae, scan.folder / CONTRIBUTIONS)
             pieces = pieces_of(store)
@@ -383,15 +383,13 @@ def scan_part(
 
     with team.whole_folder(out, made_of, resume=True, overwrite=overwrite) as new:
         codes_folder = new / CODES
-        team.all_do(
-            lambda: CodeStore.create(codes_folder, n_rows=store.n_ids, d_sae=sae.d_sae) if team.is_first else None
-        )
+        team.first_does(lambda: CodeStore.create(codes_folder, n_rows=store.n_ids, d_sae=sae.d_sae))
         pieces_here = pieces[part_of(len(pieces), team.rank, team.count)]
         contributions = Contributions(sae, new / CONTRIBUTIONS)
         team.all_do(
             partial(encode_store, sae, store, hook, CodeStore(codes_folder), contributions, advance, pieces_here)
         )
-        team.all_do(lambda: CodeStore(codes_folder).finish() if team.is_first else None)
+        team.first_does(lambda: CodeStore(codes_folder).finish())
     return out
 
 

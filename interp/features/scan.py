@@ -126,7 +126,7 @@ class Scan:
                 write_json(self.folder / SCAN, digests)
                 CodeStore.create(self.folder / CODES, n_rows=n_rows, d_sae=d_sae)
 
-            self.team.all_do(lambda: create() if self.team.is_first else None)
+            self.team.first_does(create)
             yield CodeStore(self.folder / CODES)
 
     def advance(self, rows: int, note: str) -> None:
@@ -139,7 +139,7 @@ class Scan:
         rows = ScanRows(codes, self.tokens.numpy(), len(self.vocab), self.settings)
         labels = LabelSets.gather(self.labels, rows) if self.labels else None
         n_alive = write_tables(rows, labels, decoder, self.folder, self.advance, self.team)
-        self.team.all_do(lambda: self._write_rest(rows, decoder, n_alive) if self.team.is_first else None)
+        self.team.first_does(lambda: self._write_rest(rows, decoder, n_alive))
 
     def _write_rest(self, rows: ScanRows, decoder: Decoder, n_alive: int) -> None:
         codes = rows.codes

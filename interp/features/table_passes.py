@@ -91,7 +91,7 @@ def write_tables(
     pieces of some tables together.
     """
     scratch = folder / "scratch"
-    team.all_do(lambda: shutil.rmtree(scratch, ignore_errors=True) if team.is_first else None)
+    team.first_does(lambda: shutil.rmtree(scratch, ignore_errors=True))
     folder_of_process = scratch / str(team.rank)
     columns = ColumnFiles(folder_of_process, rows.codes.d_sae)
     pieces = folder if team.count == 1 else folder_of_process
@@ -115,7 +115,7 @@ def write_tables(
         parts = [scratch / str(rank) for rank in range(team.count)]
         names = list(SCHEMAS)[team.rank :: team.count]
         team.all_do(lambda: _join_tables(parts, folder, names))
-    team.all_do(lambda: shutil.rmtree(scratch, ignore_errors=True) if team.is_first else None)
+    team.first_does(lambda: shutil.rmtree(scratch, ignore_errors=True))
     return int((columns.n_active > 0).sum())
 
 

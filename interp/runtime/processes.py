@@ -117,12 +117,16 @@ class Processes:
             raise ValueError(text) if value else RuntimeError(f"process {rank} of {self.count}: {kind}: {text}")
         return result
 
+    def first_does(self, work: Callable[[], Any]) -> None:
+        """Do `work` in the first process, while the others wait for it. Where it fails, it fails in all."""
+        self.all_do(lambda: work() if self.is_first else None)
+
     @contextmanager
     def whole_folder(self, out: str | Path, made_of: Mapping[str, Any], **options: Any) -> Iterator[Path]:
         """Give a folder that the first process fills, and all may read (`folders.whole_folder`)."""
         with ExitStack() as stack:
             new = whole_folder(out, made_of, **options)
-            self.all_do(lambda: stack.enter_context(new) if self.is_first else None)
+            self.first_does(lambda: stack.enter_context(new))
             yield unfinished(out) / "new"
             self.all_do(stack.close)
 
@@ -196,10 +200,16 @@ def processes() -> Processes:
     return Processes(dist.get_rank(), dist.get_world_size())
 
 
-def part_of(n: int, rank: int, count: int) -> slice:
-    """Return a rank's slice of n rows: contiguous, in the order of the ranks, as even as can be."""
+def check_part(rank: int, count: int) -> None:
+    """Check a part, (rank, count). Raises ValueError unless the rank is in 0..count−1."""
     if not 0 <= rank < count:
         raise ValueError(f"part=({rank}, {count}) must be (rank, count) with the rank in 0..count-1")
+
+
+def part_of(n: int, rank: int, count: int) -> slice:
+    """Return a rank's slice of n rows: contiguous, in the order of the ranks, as even as can be. Raises ValueError as
+    `check_part` does."""
+    check_part(rank, count)
     return slice(n * rank // count, n * (rank + 1) // count)
 
 

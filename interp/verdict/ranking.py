@@ -76,7 +76,7 @@ from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_part_tables, identity
 from interp.features.twins import check_twin
 from interp.features.verdict_names import DEAD, DENSE, FAINT, NO_CONTEXT, UNTESTED
-from interp.runtime.processes import part_of, processes
+from interp.runtime.processes import check_part, processes
 from interp.runtime.progress import Progress, in_percent
 from interp.storage.checks import check_latents, check_seed, check_token_ids, is_whole_number
 from interp.storage.files import digest
@@ -149,7 +149,7 @@ def rank_features(
     work |= {"twin": None if twin is None else identity(twin), "latents": digest(chosen), "text": features.has_text}
     team = processes()
     rank, count = part
-    part_of(len(chosen), rank, count)  # refuses a part that is none
+    check_part(rank, count)
     team.check_alike([identity(features), work, rank, count], "ranks")
 
     def rank_own() -> pd.DataFrame | None:

@@ -22,7 +22,6 @@ a fine meaning that a narrow dictionary splits differently each time is not.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
@@ -37,6 +36,7 @@ from interp.codes.reading import ROWS_PER_CHUNK, CodeSource, encoded_rows
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore
 from interp.runtime.progress import Progress, no_progress
+from interp.runtime.threads import share_pieces, slices
 from interp.statistics.estimates import ratio
 
 BUFFER_MB = 256
@@ -185,10 +185,9 @@ def _sums_of(
                 other.indices,
                 _to_the(q, other.data),
             )
-            blocks = [slice(i, i + _BLOCK) for i in range(0, len(latents), _BLOCK)]
-            with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-                parts = [latents[block] for block in blocks], [product[block] for block in blocks]
-                list(pool.map(partial(_add_products, *arrays), *parts))
+            blocks = slices(len(latents), _BLOCK)
+            add: Callable[..., None] = partial(_add_products, *arrays)
+            share_pieces([partial(add, latents[block], product[block]) for block in blocks], lambda task: task())
         advance(stop)
     return JointSums(latents, n, moments[0], moments[1], products)
 

@@ -99,12 +99,22 @@ class Predicates:
         step = max(1, ROWS_AT_ONCE // self.text.tokens.shape[1]) * self.text.tokens.shape[1]
         order = np.argsort(rows, kind="stable")
         ends = np.searchsorted(rows[order] // step, np.unique(rows // step)[1:])
-
+        # A pool of its own: this is also called in a thread that reads ahead, where `share_pieces` would set torch's
+        # threads while another thread does.
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             parts = list(pool.map(partial(_holding, self.text, offsets), np.split(rows[order], ends)))
         out = np.empty((len(rows), parts[0].shape[1]), np.int32)
         out[order] = np.concatenate(parts)
         return out
+
+    def at_each(
+        self, units: Sequence[Int64[np.ndarray, " row"]], kinds: Collection[str] | None = None
+    ) -> list[Int32[np.ndarray, "row slot"]]:
+        """Return what `at` does for the rows of each of some units. A row that several have is read once."""
+        rows, index = np.unique(np.concatenate(units), return_inverse=True)
+        holds = self.at(rows, kinds)
+        ends = np.cumsum([len(rows_of_unit) for rows_of_unit in units])[:-1]
+        return [holds[part] for part in np.split(index, ends)]
 
     def kinds_of(self, numbers: Int[np.ndarray, " number"]) -> Int64[np.ndarray, " number"]:
         """Return the kind of each predicate, as its index in `offsets`."""

@@ -9,7 +9,7 @@ counts.
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +23,7 @@ from interp.codes.offsets import offsets_of_lengths
 from interp.codes.reading import CodeChunk, CodeSource, read_chunks
 from interp.features.examples import N_INTERVALS
 from interp.runtime.progress import Progress, no_progress
-from interp.runtime.threads import in_threads
+from interp.runtime.threads import in_threads, share_pieces
 from interp.text.predicates import Predicates
 from interp.verdict.rules import MAX_ATOMS, Rule
 
@@ -147,7 +147,6 @@ def count_rules(
     n_ctx = predicates.text.tokens.shape[1]
     hit_rows = np.concatenate([*sampled, np.zeros(0, np.int64)])
     hit_offsets = offsets_of_lengths([len(rows) for rows in sampled])
-    threads = torch.get_num_threads()
 
     def read(codes_read: CodeChunk) -> _Chunk:
         rows = np.arange(codes_read.start, codes_read.stop)
@@ -159,15 +158,14 @@ def count_rules(
             *_firings_by_latent(codes_read),
         )
 
-    def count(span: Int64[np.ndarray, " some"], chunk: _Chunk) -> None:
+    def count(chunk: _Chunk, span: Int64[np.ndarray, " some"]) -> None:
         _count(span, latents, rules, hit_rows, hit_offsets, chunk, counts)
 
     note = "scoring explanations"
     chunks_of_codes = read_chunks(codes, n_ctx, maxima=maxima, counted=counted, progress=progress, note=note)
-    with ThreadPoolExecutor(threads) as pool:
-        for chunk in in_threads(read, chunks_of_codes, 1):
-            for task in [pool.submit(count, span, chunk) for span in np.array_split(units, 8 * threads)]:
-                task.result()
+    spans = np.array_split(units, 8 * torch.get_num_threads())
+    for chunk in in_threads(read, chunks_of_codes, 1):
+        share_pieces(spans, partial(count, chunk))
     return counts
 
 

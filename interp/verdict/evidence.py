@@ -18,8 +18,8 @@ readers forgive stragglers among the weakest.
 
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -32,6 +32,7 @@ from interp.codes.reading import CodeChunk, CodeSource, read_chunks
 from interp.codes.sampling import FiringSampler
 from interp.features.examples import first_windows
 from interp.runtime.progress import Progress, no_progress
+from interp.runtime.threads import share_pieces
 from interp.text.predicates import Predicates
 from interp.verdict.calibration import Calibration
 from interp.verdict.nulls import MIN_BLOCK, MIN_GROUPS, NullScale, circular_shifts, null_scale, rows_per_group
@@ -169,13 +170,11 @@ def collect_evidence(
     shifts = circular_shifts(n_seq, n_ctx, nulls, int((maxima > 0).sum()), seed, rng)
     sampler = FiringSampler(codes.d_sae, TENTHS, PER_TENTH, seed, per_group)
     groups = _Groups(codes.d_sae, per_group)
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        reading = read_chunks(
-            codes, per_group, maxima=maxima, counted=counted, progress=progress or no_progress, note="reading firings"
-        )
-        for chunk in reading:
-            for task in [pool.submit(listener, chunk) for listener in (*listeners, groups.add, sampler.add)]:
-                task.result()
+    reading = read_chunks(
+        codes, per_group, maxima=maxima, counted=counted, progress=progress or no_progress, note="reading firings"
+    )
+    for chunk in reading:
+        share_pieces([partial(listen, chunk) for listen in (*listeners, groups.add, sampler.add)], lambda task: task())
     rows, shares = (part.reshape(codes.d_sae, -1) for part in (sampler.rows, sampler.shares))
     testable = groups.n >= MIN_GROUPS
     wanted = np.flatnonzero(testable if chosen is None else testable & chosen)
@@ -212,19 +211,11 @@ class _Judge(NamedTuple):
         n_rows = self.predicates.text.tokens.size
         for start in range(0, len(latents), LATENTS_AT_ONCE):
             block = latents[start : start + LATENTS_AT_ONCE]
-            present = self.rows[block] >= 0
-            rows, index = np.unique((self.rows[block][present] + shift) % n_rows, return_inverse=True)
-            holds = self.predicates.at(rows, self.predicates.compared)
-            ends = np.cumsum(present.sum(1))
-            indices = np.split(index, ends[:-1])
-
-            def judge(number: int, block=block, rows=rows, holds=holds, indices=indices) -> None:
-                self._one(int(block[number]), rows[indices[number]], holds[indices[number]], out, with_words=shift == 0)
-
-            with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-                for n_done, _ in enumerate(pool.map(judge, range(len(block)))):
-                    if n_done % 64 == 0:
-                        progress(start + n_done, len(latents), "comparing firings")
+            progress(start, len(latents), "comparing firings")
+            rows = [(rows_of_latent[rows_of_latent >= 0] + shift) % n_rows for rows_of_latent in self.rows[block]]
+            holds = self.predicates.at_each(rows, self.predicates.compared)
+            units = list(zip(block.tolist(), rows, holds, strict=True))
+            share_pieces(units, lambda unit: self._one(*unit, out, with_words=shift == 0))
 
     def _one(
         self,

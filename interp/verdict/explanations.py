@@ -20,11 +20,9 @@ spread over torch's threads.
 """
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float32, Float64, Int, Int64
 from threadpoolctl import threadpool_limits
 from torch import Tensor
@@ -32,6 +30,7 @@ from torch import Tensor
 from interp.codes.reading import CodeSource, check_codes, read_chunks
 from interp.features.examples import first_windows
 from interp.runtime.progress import Progress, no_progress
+from interp.runtime.threads import share_pieces
 from interp.statistics.estimates import ratio
 from interp.text.kinds import KINDS
 from interp.text.predicates import Predicates
@@ -218,15 +217,10 @@ def _propose(
     """Propose rules for each latent and then for each sense. firings: ascending rows of the fit half, a sample of
     n_fire."""
     proposed: list[list[Rule]] = []
-    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for start in range(0, len(firings), UNITS_AT_ONCE):
-            units = slice(start, start + UNITS_AT_ONCE)
-            rows, index = np.unique(np.concatenate(firings[units]), return_inverse=True)
-            holds = background.predicates.at(rows, background.predicates.in_rules)
-            ends = np.cumsum([len(rows_of_unit) for rows_of_unit in firings[units]])[:-1]
-            of_units = [holds[part] for part in np.split(index, ends)]
-            proposed += pool.map(
-                candidates, [background] * len(of_units), of_units, firings[units], n_fire[units].astype(float)
-            )
-            progress(len(proposed), len(firings), "proposing explanations")
+    for start in range(0, len(firings), UNITS_AT_ONCE):
+        some = slice(start, start + UNITS_AT_ONCE)
+        holds = background.predicates.at_each(firings[some], background.predicates.in_rules)
+        units = list(zip(holds, firings[some], n_fire[some].astype(float), strict=True))
+        proposed += share_pieces(units, lambda unit: candidates(background, *unit))
+        progress(len(proposed), len(firings), "proposing explanations")
     return proposed

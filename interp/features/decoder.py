@@ -23,7 +23,7 @@ Effects are compared in steps of 1/4096 of their range over the vocabulary. All 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -176,7 +176,7 @@ def _in_residual_stream(rows: Float[Tensor, "latent d_in"], model: Any, hook_nam
     """Return the part that rows at a hook add to the residual stream; None where that is not known."""
     known = hooks_of(model)
     hook = find_hook(known, hook_name)
-    names = [hook_name] + [name for name, other in known.items() if other == hook]
+    names = _names_of(known, hook_name)
     rows = rows.to(model.W_U.device, torch.float32)
     if any(map(_RESIDUAL.match, names)):
         return rows
@@ -192,11 +192,16 @@ def _in_residual_stream(rows: Float[Tensor, "latent d_in"], model: Any, hook_nam
     return _run(hook.module, rows) - _run(hook.module, torch.zeros_like(rows[:1]))
 
 
+def _names_of(known: Mapping[str, Hook], hook_name: str) -> list[str]:
+    """Return the name by which a hook was asked for, and then all of its names that are known."""
+    hook = find_hook(known, hook_name)
+    return [hook_name, *(name for name, other in known.items() if other == hook)]
+
+
 def _blocks_after(model: nn.Module, hook_name: str) -> int:
     """Count the blocks that read what is written at a hook; one counts too if its MLP alone does."""
     known = hooks_of(model)
-    hook = find_hook(known, hook_name)
-    names = [hook_name] + [name for name, other in known.items() if other == hook]
+    names = _names_of(known, hook_name)
     last = max((int(m[1]) for name in known if (m := re.match(r"blocks\.(\d+)\.", name))), default=-1)
     for name in names:
         if match := re.match(r"blocks\.(\d+)\.(hook_resid_post|hook_mlp_out|mlp\.hook_post)?", name):

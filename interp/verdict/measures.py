@@ -43,6 +43,7 @@ from interp.features.decoder import neighbour_tables
 from interp.features.feature_store import FeatureStore
 from interp.features.twins import best_correlations
 from interp.runtime.registry import register
+from interp.statistics.estimates import ratio
 from interp.text.vocabulary import plain_strings
 
 Values = Float64[np.ndarray, " d_sae"]
@@ -256,7 +257,7 @@ class WordMass:
         """The share of a latent's activation that falls on its commonest word; NaN where it never fires."""
         total = np.asarray(self._mass.sum(1)).ravel()
         most = np.asarray(self._mass.max(1).todense()).ravel()
-        return np.divide(most, total, out=np.full(len(most), np.nan), where=total > 0)
+        return ratio(most, total)
 
 
 def largest_cosines(W: Float[Tensor, "row d"]) -> Float64[np.ndarray, " row"]:

@@ -136,7 +136,7 @@ def worth_showing(
         for latent in [j for j in latents if j not in shown][:1]:
             shown[latent] = why
     for latent in [j for j in low.index if verdict[j] != SINGLE_TOKEN][:1]:
-        shown[latent] = f"the largest effect, {by(latent)}"
+        shown[latent] = f"largest effect, {by(latent)}"
     evenness = {
         latent: min(sense.get("share") or 0 for sense in parts[:2])
         for latent, parts in senses.items()
@@ -145,7 +145,7 @@ def worth_showing(
     for latent in sorted(evenness, key=lambda latent: -evenness[latent])[:1]:
         shown[latent] = "the clearest senses"
     for latent in [j for j in low.index if verdict[j] == SINGLE_TOKEN][:1]:
-        shown[latent] = f"the largest effect of a single token, {by(latent)}"
+        shown[latent] = f"largest of a single token, {by(latent)}"
     return list(shown.items())
 
 

@@ -481,7 +481,7 @@ def test_the_overview_shows_latents_of_several_kinds_and_says_why():
     shown = dict(worth_showing(table, table, senses, effects))
     assert [*shown] == [0, 2, 3, 1, 4, 5] and len(set(shown.values())) == 6
     assert "several tokens" in shown[2] and "without an effect" in shown[3]
-    assert shown[1] == "the largest effect, +0.60 nats" and shown[5].endswith("single token, +0.60 nats")
+    assert shown[1] == "largest effect, +0.60 nats" and shown[5].endswith("single token, +0.60 nats")
     assert [latent for latent, _ in worth_showing(table, table, {})] == [0, 2]
     assert worth_showing(table, table[["verdict"]], {}) == []
 

@@ -71,11 +71,6 @@ class ReportInputs:
                 f"than the features in {self.store.path}: evaluate the one that was scanned"
             )
 
-    @property
-    def n_scanned(self) -> int:
-        """The number of tokens scanned."""
-        return int(self.store.meta.get("n_tokens", self.store.tokens.numel()))
-
     @cached_property
     def features(self) -> pd.DataFrame:
         """The features, one row for each latent (dead ones too), in the order of the latents."""

@@ -52,7 +52,8 @@ def in_common(store: FeatureStore, pairs: Int[np.ndarray, "pair 2"]) -> list[lis
     others = np.repeat(pairs[:, ::-1].reshape(-1), counts.reshape(-1))
     both, products, moments, values = _sums(store, pairs, rows, others)
     mean, deviation = moments
-    n, (a, b) = _n_tokens(store), pairs.T
+    n = store.meta["n_tokens"]
+    a, b = pairs.T
     with np.errstate(divide="ignore", invalid="ignore"):
         correlation = (products / n - mean[a] * mean[b]) / (deviation[a] * deviation[b])
     examples_of = [values[start:stop] for start, stop in pairwise([0, *ends.tolist()])]
@@ -93,7 +94,7 @@ def _sums(
             common = columns[:, a].multiply(columns[:, b]).tocsc()
             both[some] += np.diff(common.indptr)
             products[some] += np.asarray(common.sum(0)).reshape(-1)
-    n = _n_tokens(store)
+    n = store.meta["n_tokens"]
     mean = total / n
     return both, products, (mean, np.sqrt(np.maximum(squares / n - mean**2, 0))), values
 
@@ -106,10 +107,6 @@ def _cosines(store: FeatureStore, pairs: Int[np.ndarray, "pair 2"]) -> Float[np.
     return np.concatenate(
         [np.zeros(0), *((rows[a] * rows[b]).sum(1) for a, b in (pairs[s].T for s in _parts(len(pairs))))]
     )
-
-
-def _n_tokens(store: FeatureStore) -> int:
-    return int(store.meta.get("n_tokens", store.tokens.numel()))
 
 
 def _parts(n: int) -> Iterator[slice]:

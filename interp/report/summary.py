@@ -82,8 +82,8 @@ def about(inputs: ReportInputs) -> str:
     parameters = inputs.model_results.get("parameters")
     quality = inputs.quality
     size = f"A dictionary of {inputs.store.d_sae:,} features"
-    hook = inputs.store.meta.get("hook_name") or inputs.store.meta.get("hook")
-    places = [str(hook)] if hook else []
+    hook = inputs.store.meta["hook_name"]
+    places = [hook] if hook else []
     if parameters:
         places.append(f"a model with {parameters:,} parameters")
     parts = [f"{size} for {' of '.join(places)}" if places else size]
@@ -107,15 +107,15 @@ def _facts(inputs: ReportInputs) -> list[tuple[str, str]]:
         rows.append(("Held-out loss", f"{results['val_loss']:.3f} nats a token"))
     if "bits_per_character" in results:
         rows.append(("Bits a character", f"{results['bits_per_character']:.3f}"))
-    if hook := store.meta.get("hook_name") or store.meta.get("hook"):
-        rows.append(("Hook", str(hook)))
+    if hook := store.meta["hook_name"]:
+        rows.append(("Hook", hook))
     size = f"{store.d_sae:,} features"
     if training is not None and "tokens" in training:
         size += f", trained on {training['tokens'].max():,} tokens"
     rows.append(("Dictionary", size))
     rows.append(("L0", f"{inputs.features['density'].fillna(0).sum():.1f} features a token"))
     unit = "tokens" if store.has_text else "rows"
-    rows.append(("Scanned", f"{inputs.n_scanned:,} {unit} in contexts of {store.n_ctx}"))
+    rows.append(("Scanned", f"{store.meta['n_tokens']:,} {unit} in contexts of {store.n_ctx}"))
     return rows + [(name, value) for panel in inputs.panels if "fact" in panel for name, value in [panel["fact"]]]
 
 

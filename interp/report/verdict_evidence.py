@@ -31,7 +31,7 @@ ANY = "what follows any token"
 OTHER_NULLS = {"nearest_twin": DIRECTIONS}
 NULLS = {"shift": SHIFTED, "directions": LIKE_DECODER, "ranks": ANY, "none": ""}
 """Descriptions of the null that gives z and band, by the null of a measure."""
-EXPLAINED = ("precision", "recall", "n_examples", "bits", "f1_by_interval")
+EXPLAINED = ("precision", "recall", "n_examples", "f1_by_interval")
 OF_SENSE = ("share", "f1", "precision", "recall", "n", "monosemanticity", "by_chance", "promoted")
 N_EXAMPLES, N_WEAK, N_FOLLOWING = 5, 3, 8
 

@@ -171,7 +171,7 @@ def rank_command(
     if part and out is not None and out.suffix != ".parquet":
         raise ValueError(f"--out {out} must end in .parquet: a .csv does not keep which part it is")
     from interp.pipeline.opening import open_any
-    from interp.pipeline.stages.findings import ranked, verdicts
+    from interp.pipeline.stages.findings import ranked, verdicts_summary
     from interp.verdict.ranking import join_rankings, rank_features
     from interp.verdict.verdict_shares import verdict_counts
 
@@ -200,7 +200,7 @@ def rank_command(
     if not is_first():
         return
     write_table(table, out)
-    print(f"{verdicts(verdict_counts(table))}{_twin_line(table)}\n{out}")
+    print(f"{verdicts_summary(verdict_counts(table))}{_twin_line(table)}\n{out}")
     if run is not None:
         say_which_hook(run)
 
@@ -231,11 +231,11 @@ def _twin_line(table: "pd.DataFrame") -> str:
 
 def _rank_in_place(run: "Run", config: Any) -> None:
     from interp.pipeline.execution import run_alone
-    from interp.pipeline.stages.findings import verdicts
+    from interp.pipeline.stages.findings import verdicts_summary
 
     with Bar("ranking") as bar:
         manifest = run_alone(run, "ranking", config=run.config.replace(ranking=config), progress=bar)
-    print(verdicts(manifest["results"]) + _twin_line(run.ranking))
+    print(verdicts_summary(manifest["results"]) + _twin_line(run.ranking))
     print(run.path / "ranking" / "ranking.parquet")
     print(f"interp report {run.path} writes its page again")
     say_which_hook(run)

@@ -7,8 +7,7 @@ from scipy.stats import binomtest
 from interp.compare.null_dictionaries import NullsConfig, shares_of_verdicts
 from interp.display.verdict_looks import VERDICT_LOOKS
 from interp.features.verdict_names import ONE_MEANING, UNTESTED, VERDICTS, WITHOUT_SCORES
-from interp.pipeline.stages.findings import by_dictionary, nulls_summary
-from interp.pipeline.stages.findings import verdicts as verdict_line
+from interp.pipeline.stages.findings import by_dictionary, nulls_summary, verdicts_summary
 from interp.statistics.estimates import wilson
 from interp.verdict.verdict_shares import verdict_counts, verdict_shares
 
@@ -84,10 +83,10 @@ def test_the_end_of_a_run_says_how_many_have_one_meaning():
 def test_counts_say_how_many_are_unsure_and_fall_into_no_parts():
     counts = verdict_counts(ranking())
     assert counts["unsure"] == {"monosemantic": 1, "polysemantic": 2} and counts["inseparable"] == 1
-    said = verdict_line(counts)
+    said = verdicts_summary(counts)
     assert "4 monosemantic (1 unsure), 4 polysemantic (2 unsure, 1 without separable senses)" in said
     ruled = ranking().assign(explanation="in capitals", explanation_f1=[0.9, 0, 0.29, 0.3] + [float("nan")] * 8)
-    said = verdict_line(verdict_counts(ruled))
+    said = verdicts_summary(verdict_counts(ruled))
     assert "4 monosemantic (1 unsure, 2 of which no rule holds), 4 polysemantic (2 unsure, 1 without" in said
 
 

@@ -244,7 +244,7 @@ def _learnt_together(settings: "NullsConfig", config: Any) -> tuple[int, int, bo
     return int(tokens), len(FROZEN) + 1, had is not None and tokens < had
 
 
-def verdicts(counts: Mapping[str, Any]) -> str:
+def verdicts_summary(counts: Mapping[str, Any]) -> str:
     """Return one line of what `verdict_counts` counted."""
     shown = []
     for verdict, count in counts["verdicts"].items():
@@ -292,7 +292,7 @@ def _other_pages(run: Run) -> dict[str, str]:
     config={"ranking": RankingConfig},
     outside=_twin_scan,
     opens={"ranking": ("ranking.parquet", late("interp.verdict.ranking_tables:read_ranking"))},
-    summary=verdicts,
+    summary=verdicts_summary,
 )
 def ranking(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     """the probability that a latent has one meaning, its verdict, senses, evidence beside its nulls, and explanation"""

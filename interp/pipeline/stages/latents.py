@@ -177,7 +177,7 @@ def neurons(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     return {**scan, "basis": basis}
 
 
-def ablated(results: Mapping[str, Any]) -> str:
+def effects_summary(results: Mapping[str, Any]) -> str:
     """Tell how many latents were ablated, how many of them have an effect, and what the median one costs."""
     tested, firing, sequences = (results[name] for name in ("latents", "firing", "sequences"))
     return NEXT_LINE.join([
@@ -228,7 +228,7 @@ def _effects_cost(sizes: Sizes) -> Cost:
     config={"effects": EffectsConfig},
     shared=("harvest",),
     opens={"effects": (EFFECTS, read_table)},
-    summary=ablated,
+    summary=effects_summary,
 )
 def effects(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     """what the model says without each latent: loss, KL, and the tokens that it makes likelier or less likely"""

@@ -77,7 +77,7 @@ def write_report(
         inputs = replace(inputs, labels=masks_of(labels, inputs.store.tokens.shape, is_text=inputs.store.has_text))
     made_of = {"kind": "page", "features": features_key(inputs.store)}
     with whole_folder(out, made_of, overwrite=overwrite) as new:
-        _write_assets(new, index(inputs.title, pages or {}))
+        _write_assets(new, index(inputs.title, pages))
         _write_data(new / "data", inputs, seed, progress or no_progress)
     return Path(out) / "index.html"
 
@@ -91,10 +91,10 @@ def assets() -> dict[str, str]:
     return texts
 
 
-def index(title: str, pages: Mapping[str, str] = {}) -> str:
+def index(title: str, pages: Mapping[str, str] | None = None) -> str:
     """Return the page without its data. pages: the addresses of other hooks' pages, by their names."""
     page = files("interp.report").joinpath("page.html").read_text(encoding="utf-8")
-    return page.replace("{{title}}", html.escape(title)).replace("{{pages}}", _list_of(pages))
+    return page.replace("{{title}}", html.escape(title)).replace("{{pages}}", _list_of(pages or {}))
 
 
 def _list_of(pages: Mapping[str, str]) -> str:

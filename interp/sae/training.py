@@ -58,7 +58,7 @@ class _Options(TypedDict, total=False):
     """The keywords of `train_sae` and `train_sweep`."""
 
     tokens: TokenBatches | None
-    harvesting: Mapping[str, Any]
+    harvesting: Mapping[str, Any] | None
     target: str | None
     resume: bool
     overwrite: bool
@@ -90,7 +90,7 @@ def train_sae(
     out: str | Path | None = None,
     *,
     tokens: TokenBatches | None = None,
-    harvesting: Mapping[str, Any] = {},
+    harvesting: Mapping[str, Any] | None = None,
     target: str | None = None,
     resume: bool = True,
     overwrite: bool = False,
@@ -136,7 +136,7 @@ def train_sharded(
     *,
     shards: int | None = None,
     tokens: TokenBatches | None = None,
-    harvesting: Mapping[str, Any] = {},
+    harvesting: Mapping[str, Any] | None = None,
     target: str | None = None,
     resume: bool = True,
     overwrite: bool = False,
@@ -208,7 +208,7 @@ def _source(
     hook: str | Sequence[str],
     target: str | None,
     tokens: TokenBatches | None,
-    harvesting: Mapping[str, Any],
+    harvesting: Mapping[str, Any] | None,
     configs: Sequence[SAEConfig],
     clock: "_Clock",
     mesh: Mesh | None = None,
@@ -218,7 +218,7 @@ def _source(
             raise ValueError("to train on a model without a store, give tokens=; or give a store")
         names = [*((hook,) if isinstance(hook, str) else hook), *(() if target is None else (target,))]
         tokens = concatenate_tokens(tokens, max(config.tokens for config in configs))
-        store = ActivationStream(store, tokens, names, progress=clock.model_runs, **harvesting)
+        store = ActivationStream(store, tokens, names, progress=clock.model_runs, **(harvesting or {}))
     elif tokens is not None or harvesting:
         raise ValueError("tokens= and harvesting= go with a model; the rows of a store are there already")
     return TrainingRows(store, hook, target, mesh or Mesh.of(processes()))
@@ -294,12 +294,17 @@ class TrainingRun:
         source: TrainingRows,
         config: SAEConfig,
         key: dict[str, Any],
-        folder: Path | None,
+        working_folder: Path | None,
         log: Log,
-        name: Path | None = None,
+        final_folder: Path | None = None,
     ):
-        self.config, self.key, self.folder, self.log, self.source, self.name = config, key, folder, log, source, name
-        self.out = folder if source.mesh.all.is_first else None
+        self.source = source
+        self.config = config
+        self.key = key
+        self.log = log
+        self.working_folder = working_folder
+        self.writes_to = working_folder if source.mesh.all.is_first else None
+        self.final_folder = final_folder or working_folder
         self.shards = source.mesh.shards
         self.is_trained = False
         self.sae: SAE | None = None
@@ -314,17 +319,17 @@ class TrainingRun:
 
     def _load(self, device: torch.device) -> None:
         """Read a finished result, or a checkpoint."""
-        if self.folder is not None and (results := self.folder / RESULTS).exists():
+        if self.working_folder is not None and (results := self.working_folder / RESULTS).exists():
             read_json(results, _REMEDY)
             self.is_trained = True
             if self.shards.count == 1:
-                self.sae = load_sae(self.folder, device=str(device))
+                self.sae = load_sae(self.working_folder, device=str(device))
             self._delete(CHECKPOINT)
             return
         if device.type == "cpu":
             _check_room(self.config, self.source.hooks, self.source.mesh)
         self.learner = Learner(self.config, self.source.hooks, device, mesh=self.source.mesh)
-        if self.folder is None or not (checkpoint := self.folder / CHECKPOINT).exists():
+        if self.working_folder is None or not (checkpoint := self.working_folder / CHECKPOINT).exists():
             self._delete(METRICS)
             return
         with open_tensors(checkpoint, _REMEDY) as file:
@@ -339,14 +344,17 @@ class TrainingRun:
                 if state["sha256"][i] != _digest_of(part):
                     raise ValueError(f"{checkpoint} is altered: {_REMEDY}")
         self.learner.load_state(tensors, state["learner"])
-        self.reader, self._rows, self._seconds = state["reader"], state["rows"], state["seconds"]
-        if self.out is not None:
-            write_text(self.out / METRICS, "".join(json.dumps(row) + "\n" for row in self._rows))
-        logger.info("going on at step %d of %d in %s", self.learner.steps_done, self.config.steps, self.folder)
+        self.reader = state["reader"]
+        self._rows = state["rows"]
+        self._seconds = state["seconds"]
+        if self.writes_to is not None:
+            write_text(self.writes_to / METRICS, "".join(json.dumps(row) + "\n" for row in self._rows))
+        logger.info("going on at step %d of %d in %s", self.learner.steps_done, self.config.steps, self.working_folder)
 
     def start(self) -> None:
         self.source.mesh.all.all_do(self._open_log)
-        self._started = self._logged = time.perf_counter()
+        self._started = time.perf_counter()
+        self._logged = self._started
         self._logged_step = self.learner.steps_done
 
     def _open_log(self) -> None:
@@ -354,9 +362,9 @@ class TrainingRun:
         if callable(log := self.log):
             if self.source.mesh.all.is_first:
                 self._write = lambda row: log(dict(row))
-        elif log is not None and self.out is not None:
-            name = "/".join((self.name or self.out).resolve().parts[-2:])
-            self._write, close = open_log(log, self.out, name, self.key, bool(self._rows))
+        elif log is not None and self.writes_to is not None and self.final_folder is not None:
+            name = "/".join(self.final_folder.resolve().parts[-2:])
+            self._write, close = open_log(log, self.writes_to, name, self.key, bool(self._rows))
             self.open_log.callback(close)
             for row in self._rows:
                 self._write(row)
@@ -378,8 +386,8 @@ class TrainingRun:
         self._logged, self._logged_step = now, done
         tokens = done * self.config.batch_size
         self._rows.append({"step": done, "tokens": tokens, **result._asdict(), "tokens_per_second": round(speed)})
-        if self.out is not None:
-            with (self.out / METRICS).open("a") as file:
+        if self.writes_to is not None:
+            with (self.writes_to / METRICS).open("a") as file:
                 file.write(json.dumps(self._rows[-1]) + "\n")
         self._write(self._rows[-1])
 
@@ -391,9 +399,9 @@ class TrainingRun:
         self.is_trained = True
         if self.shards.count == 1:
             self.sae = sae
-        if self.folder is not None and self.source.mesh.data.is_first:
-            self._write_files(sae.stored(), self.folder)
-        if self.out is None:
+        if self.working_folder is not None and self.source.mesh.data.is_first:
+            self._write_files(sae.stored(), self.working_folder)
+        if self.writes_to is None:
             return
         ending = self._rows[-math.ceil(len(self._rows) / 20) :]
         results = {
@@ -404,7 +412,7 @@ class TrainingRun:
             "tokens": self._rows[-1]["tokens"],
             "wall_seconds": self._wall_seconds(),
         }
-        write_json(self.out / RESULTS, {**results, "config": self.key})
+        write_json(self.writes_to / RESULTS, {**results, "config": self.key})
         self._delete(CHECKPOINT)
 
     def _check_weights(self) -> None:
@@ -427,11 +435,11 @@ class TrainingRun:
 
     def save_checkpoint(self, step: int, reader: dict[str, Any]) -> None:
         """Save what the run needs to go on; a run that waits for others has a later checkpoint already."""
-        if self.folder is None or not self.source.mesh.data.is_first:
+        if self.working_folder is None or not self.source.mesh.data.is_first:
             return
         if self.is_trained or self.learner.steps_done != step:
             return
-        checkpoint = self.folder / CHECKPOINT
+        checkpoint = self.working_folder / CHECKPOINT
         tensors, numbers = self.learner.state()
         state = {
             "config": self.key,
@@ -446,9 +454,9 @@ class TrainingRun:
 
     def _delete(self, name: str) -> None:
         """Delete a file, and what a kill left of the next one."""
-        if self.out is not None:
+        if self.writes_to is not None:
             for file in (name, f"{name}.tmp"):
-                (self.out / file).unlink(missing_ok=True)
+                (self.writes_to / file).unlink(missing_ok=True)
 
     def _wall_seconds(self) -> float:
         return self._seconds + time.perf_counter() - self._started
@@ -477,9 +485,13 @@ class _Clock:
     """A clock that says when to save, and shows the progress of all steps of all groups."""
 
     def __init__(self, checkpoint_seconds: float, progress: Progress):
-        self.checkpoint_seconds, self.progress = checkpoint_seconds, progress
-        self.steps = self.total = self._tokens = 0
-        self._saved = self._began = time.perf_counter()
+        self.checkpoint_seconds = checkpoint_seconds
+        self.progress = progress
+        self.steps = 0
+        self.total = 0
+        self._tokens = 0
+        self._began = time.perf_counter()
+        self._saved = self._began
 
     def due(self) -> bool:
         if time.perf_counter() - self._saved < self.checkpoint_seconds:

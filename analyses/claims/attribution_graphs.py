@@ -85,6 +85,7 @@ def scores_of_prompts(setting: Setting, run: Run) -> dict[str, Any]:
             keep(rows, f"{name}, pairs", slopes.pairs)
             keep(rows, f"{name}, paths", agreement(graph, as_held).paths)
         beside = beside_nulls(graph, effects, run.model, dictionaries, seed=int(row)).set_index("graph")
+        beside = beside.rename(columns=lambda score: score.replace("_", " "))
         for name, scores in beside.iterrows():
             for score in SCORES:
                 keep(rows, f"{name}, {score}", float(scores[score]))

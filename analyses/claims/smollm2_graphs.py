@@ -163,7 +163,8 @@ def nulls_of(traced: Traced, name: str, pages: Path) -> dict[str, Any]:
     graph, effects = traced.graph(name)
     beside = beside_nulls(graph, effects, traced.model, traced.dictionaries)
     traced.write_page(name, pages, beside)
-    return beside[beside["graph"] != "this prompt"].set_index("graph").to_dict("index")
+    nulls = beside[beside["graph"] != "this prompt"].set_index("graph")
+    return nulls.rename(columns=lambda score: score.replace("_", " ")).to_dict("index")
 
 
 def said(graph: AttributionGraph, effects: pd.DataFrame, rankings: Mapping[str, pd.DataFrame]) -> dict[str, Any]:

@@ -59,7 +59,8 @@ def graph_command(
     print(f"next          {likeliest}")
     print(f"graph         replacement {graph.replacement:.2f}, completeness {graph.completeness:.2f}")
     if beside is not None:
-        print(beside.to_string(index=False, float_format=lambda value: f"{value:.2f}"))
+        in_words = beside.rename(columns=lambda name: name.replace("_", " "))
+        print(in_words.to_string(index=False, float_format=lambda value: f"{value:.2f}"))
     print(f"written       {out}")
     if serve is None:
         return

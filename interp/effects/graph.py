@@ -228,7 +228,7 @@ class AttributionGraph(GraphNodes):
             page["effects"] = named[["source", "target", "attributed", "measured"]].to_numpy().tolist()
         if beside is not None:
             cells = beside.astype(object).where(beside.notna(), None)  # JSON has no NaN
-            page["beside"] = [list(beside.columns), *cells.to_numpy().tolist()]
+            page["beside"] = [[name.replace("_", " ") for name in beside.columns], *cells.to_numpy().tolist()]
         write_graph_page(path, page, title="".join(self.tokens))
         return Path(path)
 

@@ -173,9 +173,9 @@ def _scores(name: str, graph: AttributionGraph, effects: pd.DataFrame, answer: F
     return {
         "graph": name,
         "answer": float(answer.log()),
-        "agreement of effects": agreed.effects,
-        "agreement of pairs": agreed.pairs,
-        "agreement of paths": agreed.paths,
+        "agreement_of_effects": agreed.effects,
+        "agreement_of_pairs": agreed.pairs,
+        "agreement_of_paths": agreed.paths,
         "replacement": graph.replacement,
         "completeness": graph.completeness,
         "nodes": len(graph.pruned().nodes),

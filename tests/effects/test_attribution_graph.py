@@ -348,6 +348,7 @@ def test_nulls_stand_beside_a_graph(model: Transformer, graph: AttributionGraph)
     given = transcoders()
     table = beside_nulls(graph, measured_effects(graph, model, given, n_latents=20), model, given)
     assert list(table["graph"])[0] == "this prompt" and len(table) == 4
+    assert all(name.isidentifier() for name in table), "a query can name every column"
     assert table["replacement"].between(0, 1).all() and table["completeness"].between(0, 1).all()
     assert table["replacement"][0] == graph.replacement and table["replacement"].nunique() == 4
     with torch.no_grad():
@@ -359,7 +360,7 @@ def test_nulls_stand_beside_a_graph(model: Transformer, graph: AttributionGraph)
 def test_the_page_draws_and_pins(graph: AttributionGraph, model: Transformer, chromium, tmp_path) -> None:
     effects = measured_effects(graph, model, transcoders(), n_latents=30)
     hostile = replace(graph, tokens=["</script><script>alert(1)</script>", *graph.tokens[1:]])
-    table = pd.DataFrame([{"graph": "<i>this</i>", "replacement": graph.replacement, "agreement": np.nan}])
+    table = pd.DataFrame([{"graph": "<i>this</i>", "replacement": graph.replacement, "agreement_of_pairs": np.nan}])
     page = hostile.to_html(tmp_path / "graph.html", effects=effects, beside=table)
     chromium.complaints.clear()
     chromium.size(1280, 800)

@@ -28,7 +28,8 @@ from interp.storage.checks import check_at_least
 CHUNK_ENTRIES = 1 << 22
 """Firings read at a time, in whole sequences: about 100 bytes each. More makes a scan no faster."""
 _MOST = {"seed": 2**31 - 1, "n_before": 100}
-"""Largest number of examples, tokens or neighbours kept of a latent, since they are kept in memory."""
+"""The largest values of these settings. That of the others is 10,000, since what they keep of each latent is held in
+memory."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -230,9 +230,8 @@ class Sizes:
         tokens = torch.zeros(1, self.n_ctx, dtype=torch.long, device=next(model.parameters()).device)
         trained = [weight for weight in model.parameters() if weight.requires_grad]
         try:
-            model.requires_grad_(
-                False
-            )  # the counter follows gradients, and a position's weights have none of their own
+            # the counter follows gradients, and a position's weights have none of their own
+            model.requires_grad_(False)
             with evaluating(model):
                 with FlopCounterMode(display=False) as to_hooks:
                     rows = hooked_rows(model, tokens, resolve_hooks(model, list(dict.fromkeys(names))))

@@ -62,10 +62,11 @@ class Workspace:
     def take(self, name: str, rows: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
         """Take memory. Each thread has its own; memory taken under the same name before is overwritten."""
         key = name, threading.get_ident()
-        memory = self._held.get(key)
-        if memory is None or memory.numel() < rows * width or memory.dtype != dtype or memory.device != device:
-            memory = self._held[key] = torch.empty(rows * width, dtype=dtype, device=device)
-        return memory[: rows * width].view(rows, width)
+        held = self._held.get(key)
+        if held is None or held.numel() < rows * width or held.dtype != dtype or held.device != device:
+            held = torch.empty(rows * width, dtype=dtype, device=device)
+            self._held[key] = held
+        return held[: rows * width].view(rows, width)
 
 
 def encode(

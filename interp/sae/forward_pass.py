@@ -184,8 +184,8 @@ class ForwardPass:
 
     def pre_activations(self, latents: Int[Tensor, " some"], rows: slice) -> Float[Tensor, "row some"]:
         """Return the pre-activations of some latents, dense."""
-        name = "encoder_rows"
-        encoder_rows = sparse_ops.latent_rows(self.weights[name], latents, self.gradients[name])
+        gradient = self.gradients["encoder_rows"]
+        encoder_rows = sparse_ops.latent_rows(self.weights["encoder_rows"], latents, gradient)
         bias = self.weights["b_enc"][latents]
         if self.tied:  # x is a constant; this zero carries the gradient of b_dec, of d numbers instead of row · d
             bias = bias - encoder_rows.detach() @ (self.weights["b_dec"] - self.weights["b_dec"].detach())

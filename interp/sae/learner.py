@@ -97,7 +97,7 @@ class Learner:
         most = rows_compared(config.d_sae, config.batch_size, at)
         size = most if config.resamples_what_is_missing else min(config.d_sae, MOST_ROWS)
         self.reservoir = Reservoir(at, size, config.seed)
-        self._memory = Workspace()
+        self._workspace = Workspace()
 
     @property
     def dead(self) -> Int[Tensor, " dead"]:
@@ -163,7 +163,7 @@ class Learner:
     def scaled(self, rows: Float[Tensor, "batch d"]) -> tuple[Float[Tensor, "row d_in"], Float[Tensor, "row d_out"]]:
         """Return inputs and outputs of the rows that train."""
         x, y = self.hooks.split(self.hooks.within(rows.to(self.weights["W_dec"])))
-        x = torch.mul(x, self.input_scales, out=self._memory.take("x", len(x), x.shape[1], x.dtype, x.device))
+        x = torch.mul(x, self.input_scales, out=self._workspace.take("x", len(x), x.shape[1], x.dtype, x.device))
         return x, x if self.hooks.tied else y * self.output_scales
 
     def loss_and_gradients(
@@ -219,8 +219,8 @@ class Learner:
         weights["W_dec"].requires_grad_(self.config.freeze != "decoder")
         centred = x
         if self.hooks.tied:
-            memory = self._memory.take("centred", len(x), x.shape[1], x.dtype, x.device)
-            centred = torch.sub(x, self.weights["b_dec"], out=memory)
+            out = self._workspace.take("centred", len(x), x.shape[1], x.dtype, x.device)
+            centred = torch.sub(x, self.weights["b_dec"], out=out)
         return ForwardPass(
             weights=weights,
             inputs=x,
@@ -234,7 +234,7 @@ class Learner:
             part_widths=self.hooks.widths,
             unit_norm=self.config.unit_norm,
             low_precision=self.low_precision,
-            workspace=self._memory,
+            workspace=self._workspace,
         )
 
     def _batch(self, rows: int) -> WholeBatch:

@@ -27,7 +27,7 @@ from interp.sae.encoding import Workspace
 from interp.sae.kernels.dispatch import kernels
 from interp.sae.kernels.torch_kernels import AdamStep, ByLatent, LatentSum, Matrix, PerLatent, Rows, Values, Vector
 
-Add = Callable[[Tensor], object]
+AddGradient = Callable[[Tensor], object]
 """Adds a part of a gradient to a tensor."""
 
 
@@ -73,13 +73,14 @@ class RowGradient:
     never stored; whoever asks for the tensor gets it.
     """
 
-    def __init__(self, parameter: Tensor, memory: Workspace | None = None, name: str = ""):
-        """Start without gradients. `memory`: where the whole gradient is kept under this name, until the next step."""
+    def __init__(self, parameter: Tensor, workspace: Workspace | None = None, name: str = ""):
+        """Start without gradients. `workspace`: where the whole gradient is kept under this name, until the next
+        step."""
         self.parameter = parameter
-        self.memory = memory or Workspace()
+        self.workspace = workspace or Workspace()
         self.name = f"gradient of {name}"
         self.sums: list[LatentSum] = []
-        self.further: list[Add] = []
+        self.further: list[AddGradient] = []
 
     def tensor(self) -> Float[Tensor, "..."]:
         """Return all parts together, added up once."""
@@ -87,7 +88,7 @@ class RowGradient:
         if not self.sums and not self.further:
             return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         rows, width = parameter.shape
-        total = self.memory.take(self.name, rows, width, parameter.dtype, parameter.device)
+        total = self.workspace.take(self.name, rows, width, parameter.dtype, parameter.device)
         if self.sums:
             kernels(total).sum_by_latent(*self.sums[0], total)
         else:
@@ -109,9 +110,6 @@ class RowGradient:
         kernels(weight).adam_(weight, gradient, mean, square, adam)
 
 
-Into = RowGradient | None
-
-
 def sparse_encode(
     x: Rows,
     encoder_rows: Matrix,
@@ -119,7 +117,7 @@ def sparse_encode(
     support: Support,
     *,
     centre: Tensor | None = None,
-    into: Into = None,
+    into: RowGradient | None = None,
 ) -> Values:
     """Return the values that the support holds already, as a function of x and the weights (`encoder_rows`: W_enc
     transposed).
@@ -140,7 +138,7 @@ def sparse_encode(
     return _Operation.apply(support.codes.values.detach(), gradients, x, encoder_rows, b_enc, centre)
 
 
-def sparse_decode(encoded: Encoded, W_dec: Matrix, b_dec: Vector, *, into: Into = None) -> Rows:
+def sparse_decode(encoded: Encoded, W_dec: Matrix, b_dec: Vector, *, into: RowGradient | None = None) -> Rows:
     support = encoded.support
     codes = encoded.support.codes_of(encoded.values)
     decoder = W_dec.detach()
@@ -162,7 +160,7 @@ def squared_error(
     target: Rows,
     *,
     ends: tuple[int, ...] = (),
-    into: Into = None,
+    into: RowGradient | None = None,
     shards: Processes = ONE.shards,
 ) -> SquaredError:
     """Return `sparse_decode` and its squared distance to the target, in one pass over the decoder's rows.
@@ -206,7 +204,9 @@ def at_latents(vector: PerLatent, support: Support) -> Values:
     return _Operation.apply(vector.detach()[support.latents], gradients, vector)
 
 
-def latent_rows(matrix: Matrix, latents: Int[Tensor, " some"], into: Into = None) -> Float[Tensor, "some d"]:
+def latent_rows(
+    matrix: Matrix, latents: Int[Tensor, " some"], into: RowGradient | None = None
+) -> Float[Tensor, "some d"]:
     """Return the rows of some latents, each named once."""
 
     def gradients(slope: Rows) -> tuple[Tensor | None]:
@@ -215,7 +215,7 @@ def latent_rows(matrix: Matrix, latents: Int[Tensor, " some"], into: Into = None
     return _Operation.apply(matrix.detach()[latents], gradients, matrix)
 
 
-def row_norms(matrix: Matrix, widths: tuple[int, ...], into: Into = None) -> PerLatent:
+def row_norms(matrix: Matrix, widths: tuple[int, ...], into: RowGradient | None = None) -> PerLatent:
     """Return the norm of each row, or the sum of the norms of its parts of these widths."""
     parts = matrix.detach().split(list(widths), dim=1)
     norms = torch.stack([part.norm(dim=1) for part in parts])
@@ -232,7 +232,7 @@ def row_norms(matrix: Matrix, widths: tuple[int, ...], into: Into = None) -> Per
     return _Operation.apply(norms.sum(0), gradients, matrix)
 
 
-def hand_over(part: LatentSum | Add, matrix: Matrix, into: Into) -> Matrix | None:
+def hand_over(part: LatentSum | AddGradient, matrix: Matrix, into: RowGradient | None) -> Matrix | None:
     """Return a part of the matrix's gradient, to whoever collects it; else the gradient itself."""
     if not matrix.requires_grad:
         return None

@@ -41,7 +41,7 @@ class Firings(NamedTuple):
         return Firings(*(column[part] for column in self))
 
 
-class Others:
+class NullDirections:
     """Null changes: equally long, along the directions of other latents that fire, in an order drawn by the seed."""
 
     def __init__(self, features: FeatureStore, dictionary: Dictionary, seed: int):
@@ -61,7 +61,7 @@ class Others:
         return firings._replace(latent=other.to(firings.latent.device), z=z)
 
 
-class Clean(NamedTuple):
+class CleanRows(NamedTuple):
     """The unchanged model, at the rows of a batch that are asked for."""
 
     where: Int[Tensor, " row"]
@@ -147,7 +147,7 @@ class AblationBatch:
         firings = firings.take((firings.pair * self.tokens.numel() + firings.row).argsort())
         return Firings(*(column.to(self.W_dec.device) for column in firings))
 
-    def clean(self, rows: Int[Tensor, " asked"]) -> Clean:
+    def clean(self, rows: Int[Tensor, " asked"]) -> CleanRows:
         """Return the clean model at the rows; at all rows, unless each position stands for itself."""
         readout = self.downstream.readout
         with torch.enable_grad():
@@ -165,10 +165,10 @@ class AblationBatch:
         gradient = torch.autograd.grad(states, change, of_states.to(states))[0].flatten(0, -2)
         where = torch.full_like(self.next, -1)
         where[rows] = torch.arange(len(rows), device=rows.device)
-        return Clean(where, states.detach().to(log_p), log_p, expected, gradient)
+        return CleanRows(where, states.detach().to(log_p), log_p, expected, gradient)
 
     def compare(
-        self, clean: Clean, rows: Int[Tensor, " row"], states: Float[Tensor, "row d_state"]
+        self, clean: CleanRows, rows: Int[Tensor, " row"], states: Float[Tensor, "row d_state"]
     ) -> Iterator[tuple[slice, Comparison]]:
         """Compare rows whose states differ from those of the clean model with the clean model, some at a time.
 
@@ -187,13 +187,13 @@ class AblationBatch:
     def changes(self, firings: Firings) -> Float[Tensor, "firing d_out"]:
         return -firings.z[:, None].to(self.W_dec) * self.W_dec[firings.latent]
 
-    def ablated(self, firings: Firings) -> Iterator["Ablated"]:
+    def ablated(self, firings: Firings) -> Iterator["AblatedStates"]:
         """Yield the states without the latents, some firings at a time; those of a pair come together."""
         if self.downstream.by_position:
             nothing = firings.pair[:0]
             for block in self._firings_at_once(firings):
                 states = self._states(block.row, self.changes(block))
-                yield Ablated(block, states, nothing, nothing, states[:0])
+                yield AblatedStates(block, states, nothing, nothing, states[:0])
             return
         pos = self.tokens.shape[1]
         later = self.later(firings)
@@ -202,17 +202,17 @@ class AblationBatch:
             pair_at, pos_at = later[pairs.part].nonzero().unbind(1)
             at_firings = states[pairs.pair_at, pairs.firings.row % pos]
             rows = pairs.seq[pair_at] * pos + pos_at
-            yield Ablated(pairs.firings, at_firings, pairs.pairs[pair_at], rows, states[pair_at, pos_at])
+            yield AblatedStates(pairs.firings, at_firings, pairs.pairs[pair_at], rows, states[pair_at, pos_at])
 
     def integrated(self, firings: Firings, steps: int) -> Iterator[tuple[Int[Tensor, " part"], Float[Tensor, " part"]]]:
         """Yield pairs and −z_j d_j · the gradient of the sequence's loss, averaged over the middles of `steps` equal
         parts of the way from x to x − z_j d_j (integrated gradients)."""
         if self.downstream.by_position:
             for block in self._firings_at_once(firings):
-                yield block.pair, _along(self.changes(block), steps, partial(self._loss, block.row))
+                yield block.pair, _integrated_gradients(self.changes(block), steps, partial(self._loss, block.row))
             return
         for pairs in self._pairs_at_once(firings, self.downstream.d_vocab):
-            yield pairs.pairs, _along(pairs.change, steps, partial(self._loss_of_pairs, pairs))
+            yield pairs.pairs, _integrated_gradients(pairs.change, steps, partial(self._loss_of_pairs, pairs))
 
     def _firings_at_once(self, firings: Firings) -> Iterator[Firings]:
         """Yield some firings at a time; nothing where nothing fires."""
@@ -281,7 +281,7 @@ class _PairBlock(NamedTuple):
     """Minus what the latent writes, at its firings."""
 
 
-class Ablated(NamedTuple):
+class AblatedStates(NamedTuple):
     """The states without some latents: at each firing, and at the positions after the first of each pair."""
 
     firings: Firings
@@ -291,7 +291,9 @@ class Ablated(NamedTuple):
     later_states: Float[Tensor, "later d_state"]
 
 
-def _along(change: Float[Tensor, "part ..."], steps: int, loss: FunctionOfChange) -> Float[Tensor, " part"]:
+def _integrated_gradients(
+    change: Float[Tensor, "part ..."], steps: int, loss: FunctionOfChange
+) -> Float[Tensor, " part"]:
     total = torch.zeros_like(change)
     for k in range(steps):
         at = (change * ((k + 0.5) / steps)).requires_grad_(True)

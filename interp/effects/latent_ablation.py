@@ -44,7 +44,7 @@ from torch import Tensor
 from interp.activations.hooks import Model, evaluating, module_of, size_of, to_model
 from interp.activations.next_tokens import check_predicts_next
 from interp.codes.sparse_codes import Dictionary
-from interp.effects.ablations import NUMBERS_AT_ONCE, AblationBatch, Firings, Others, sampled_sequences
+from interp.effects.ablations import NUMBERS_AT_ONCE, AblationBatch, Firings, NullDirections, sampled_sequences
 from interp.effects.effort import effort, latents_at_once
 from interp.evaluation.dictionary_hooks import dictionary_hooks
 from interp.evaluation.downstream import Downstream
@@ -151,7 +151,7 @@ def feature_effects(
         pairs = taken.pairs * len(latents_here) // max(len(taken.latents), 1)
         log.info("effects of %s: about %.1f minutes on two processor cores", what, minutes)
         progress(0, pairs, f"about {minutes:.0f} min for {what}")
-        run = _Ablations(features, downstream, dictionary, n_tokens, integrated_steps, seed, progress, pairs)
+        run = _EffectTables(features, downstream, dictionary, n_tokens, integrated_steps, seed, progress, pairs)
         blocks = latents_here.split(latents_at_once(downstream.readout.d_state, taken.sequences))
 
         def ablate() -> list[pd.DataFrame]:
@@ -207,7 +207,7 @@ def _chosen(features: FeatureStore, latents: Sequence[int] | None) -> Int[Tensor
     return torch.tensor(check_latents(range(features.d_sae) if latents is None else latents, features.d_sae))
 
 
-class _Ablations:
+class _EffectTables:
     """The ablations of some latents. steps: of integrated gradients; 0: none. The seed draws the order of other
     latents."""
 
@@ -230,9 +230,11 @@ class _Ablations:
         self.steps = steps
         self.n_tokens = min(n_tokens, len(self.occurring))
         self.gradients = ("gradient", "integrated") if steps else ("gradient",)
-        self.progress, self.n_pairs = progress, n_pairs
-        self.done, self.found = 0, 0  # pairs, and those in which the latent fires
-        self.others = Others(features, dictionary, seed)
+        self.progress = progress
+        self.n_pairs = n_pairs
+        self.done = 0
+        self.found = 0  # pairs in which the latent fires
+        self.null_directions = NullDirections(features, dictionary, seed)
 
     def table(self, latents: Int[Tensor, " latent"], sampled: Int[Tensor, "latent sequences"]) -> pd.DataFrame:
         """Return the table of some latents, each on its own sequences."""
@@ -282,22 +284,22 @@ class _Ablations:
             return
         self.found += len(firings.pair.unique())
         clean = batch.clean(firings.row.unique())
+        counted = batch.counted.flatten()
         add("firings", firings.pair, torch.ones_like(firings.z))
         add("activation", firings.pair, firings.z)
         add("later", firings.pair.unique(), batch.later(firings).sum(1))
-        add("targets", firings.pair, batch.counted.flatten()[firings.row])
+        add("targets", firings.pair, counted[firings.row])
         gradient = clean.gradient[clean.where[firings.row]]
         add("gradient", firings.pair, (batch.changes(firings) * gradient).sum(1))
         for pair, values in batch.integrated(firings, self.steps) if self.steps else ():
             add("integrated", pair, values)
-        for prefix, changed in (("", firings), ("null_", self.others.instead(firings, self.tokens.shape[1]))):
+        for prefix, changed in (("", firings), ("null_", self.null_directions.instead(firings, self.tokens.shape[1]))):
             for without in batch.ablated(changed):
-                ablated = without.firings
-                counted = batch.counted.flatten()
-                for part, change in batch.compare(clean, ablated.row, without.states):
-                    pair = ablated.pair[part]
+                pair_of, row_of = without.firings.pair, without.firings.row
+                for part, change in batch.compare(clean, row_of, without.states):
+                    pair = pair_of[part]
                     add(f"{prefix}kl", pair, change.kl)
-                    add(f"{prefix}loss", pair, change.loss * counted[ablated.row[part]])
+                    add(f"{prefix}loss", pair, change.loss * counted[row_of[part]])
                     if not prefix:
                         likelier.index_add_(0, pair // n, change.states.to(likelier), alpha=-1)
                         add("normaliser", pair, change.normaliser)

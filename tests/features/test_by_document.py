@@ -108,7 +108,7 @@ def test_mistakes_are_named(tiny_run):
         (dict(documents=torch.zeros(shape)), "must be integers"),
         (dict(documents=torch.full(shape, -1)), "no position is in a document"),
         (dict(labels={"x": torch.zeros(2, 2, dtype=torch.bool)}), "label 'x' is"),
-        (dict(labels=tiny_run.val_tokens.labels), "of other tokens"),
+        (dict(labels=tiny_run.val_tokens.labels), "belong to other tokens"),
     ]:
         with pytest.raises(ValueError, match=said):
             features.matrix(**given)

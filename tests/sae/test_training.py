@@ -331,7 +331,7 @@ def test_codes_of_other_latents_are_refused(store):
     sae = train_sae(store, HOOK, topk(tokens=256))
     wider = torch.ones(1, sae.d_sae + 1)
     for z in (wider, SparseCodes.from_dense(wider)):
-        with pytest.raises(ValueError, match=f"of {sae.d_sae + 1} latents.*d_sae={sae.d_sae}"):
+        with pytest.raises(ValueError, match=f"have {sae.d_sae + 1} latents.*d_sae={sae.d_sae}"):
             sae.decode(z)
     beyond = SparseCodes.from_topk(torch.tensor([[0, 5_000_000]]), torch.ones(1, 2), sae.d_sae)
     with pytest.raises(ValueError, match="latents 0 to 5000000, not 0 to"):

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Callable
 from typing import Any
 
-from interp.text.vocabulary import quoted
+from interp.text.vocabulary import characters, quoted
 
 SPELLINGS: dict[str, Callable[[str], Any]] = {}
 """The functions by which tokens are classified, by the name of the kind that each makes (`kind_registry`)."""
@@ -79,16 +79,18 @@ def letters_name(letters: str) -> str:
 
 
 def first_letters(n: int) -> Callable[[str], str]:
-    return lambda string: bare(string)[:n]
+    """Return the function that keeps the first `n` letters; a stray byte, shown as ⟨d7⟩, counts as one."""
+    return lambda string: "".join(characters(bare(string))[:n])
 
 
 def last_letters(n: int) -> Callable[[str], str]:
-    return lambda string: bare(string)[-n:]
+    """Return the function that keeps the last `n` letters, counted as the first are."""
+    return lambda string: "".join(characters(bare(string))[-n:])
 
 
 def affix_name(n: int, words: str) -> Callable[[str], str]:
     """Name the classes of tokens that share `n` first or last letters; a shorter string is the whole token."""
-    return lambda affix: f"{words} {quoted(affix)}" if len(affix) == n else letters_name(affix)
+    return lambda affix: f"{words} {quoted(affix)}" if len(characters(affix)) == n else letters_name(affix)
 
 
 def length(string: str) -> tuple[int, str]:

@@ -122,7 +122,8 @@ report.examples = (() => {
   const FEW = 15;
   const N_ALIKE = 4; // tokens up to the firing one that two examples share, where they are alike
   const LETTERS_OF = "ABCDEF"; // of senses, of which there are no more (verdict/similarity.py)
-  const SPREAD = 1.6; // power of an activation's share of the largest that is its shade: peaks stand out where many fire
+  // The shade of an activation is its share of the largest, to this power: peaks stand out where many tokens fire.
+  const SPREAD = 1.6;
   const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]/gu,
     LETTERS = /\p{L}/gu,
     STRAY_BYTES = /⟨[0-9a-f]{2}⟩/g,

@@ -48,7 +48,9 @@ report.firings = (() => {
     const parts = [];
     if (feature.senses?.length) parts.push("senses in turn, the strongest of each first");
     else if (new Set(turns.map(([one]) => tokenOf(one))).size > 1) parts.push(`${N_OF_TOKEN} of each token first`);
-    if (hidden) parts.push(`${format.count(hidden)} of ${format.count(turns.length + hidden)} folded, alike to one shown`);
+    if (hidden) {
+      parts.push(`${format.count(hidden)} of ${format.count(turns.length + hidden)} folded, alike to one shown`);
+    }
     const said = parts.join("; ");
     return said ? h("p.order", null, `${said[0].toUpperCase()}${said.slice(1)}.`) : null;
   }

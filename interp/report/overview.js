@@ -15,7 +15,7 @@ report.views.overview = (() => {
     const work = [`${format.count(latents - idle)} `, term("feature", "features"),
       ` are in use, ${format.count(idle)} are `, term("dead"), " or ", term("faint"), "."];
     if (!hasText) {
-      return [size, work, " The rows are no text, so that no verdict of one meaning is given; labels say what a feature "
+      return [size, work, " The rows are not text, so they get no verdict on their meaning; labels say what a feature "
         + "detects."];
     }
     const { headlines } = report.data.page;

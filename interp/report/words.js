@@ -7,8 +7,8 @@ report.words = (() => {
   const ofVerdicts = Object.values(verdicts).map(({ word: name, meaning }) => [name, `The verdict that ${meaning}.`]);
   const where = hasText ? "tokens" : "rows";
   const MEANINGS = {
-    feature: "One latent of the dictionary, which is a direction in the model's activations and how strongly it is present "
-      + "at each token, with what is known of it: where it fires, what it predicts, its verdict.",
+    feature: "One latent of the dictionary, which is a direction in the model's activations and how strongly it is "
+      + "present at each token, with what is known of it: where it fires, what it predicts, its verdict.",
     firing: "A token at which the feature's activation is above 0.",
     density: `The share of ${where} on which a feature fires.`,
     "one meaning": "All firings of the feature have something in common in the text: its verdict is monosemantic or "
@@ -17,7 +17,8 @@ report.words = (() => {
     unsure: "The 95 % interval of the probability of one meaning includes ½: the verdict is only the likelier of two.",
     sense: "A group of firings that are alike, and unlike the other firings of the same feature.",
     learnt: "A feature is learnt if it more likely comes from a trained model than from one with random weights: its "
-      + "direct logit effects tell which token follows, and no feature of a random model's dictionary fires as it does.",
+      + "direct logit effects tell which token follows, and no feature of a random model's dictionary fires as it "
+      + "does.",
     effect: "A feature has an effect if removing it raises the model's loss by more than an equally large change along "
       + "other features does, and the 95 % interval of the difference lies above 0.",
     null: "The same measurement where there is nothing to find: a decoder left random, a model with shuffled weights, "

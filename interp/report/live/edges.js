@@ -143,8 +143,8 @@ report.edges = (() => {
           "strongest features of the later one, here. ",
         h("span.key.raised", { "--shade": 0.7 }, "raises"), " or ",
         h("span.key.lowered", { "--shade": 0.7 }, "lowers"),
-        " what the later feature reads: attribution, to first order, in the unit of its activations. Choose a feature " +
-          "to see its edges alone."),
+        " what the later feature reads: attribution, to first order, in the unit of its activations. Choose a " +
+          "feature to see its edges alone."),
     ];
   }
 

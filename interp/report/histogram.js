@@ -3,8 +3,8 @@
  *
  * edges, counts: of the bins. parts: counts of some parts of them, one list each, drawn over the bars from the axis up.
  * ticks: values written below the axis. marks: [value, text], least first, written above the bars. write: gives the
- * text of a tick. height: of the picture, which is 400 wide. onrange: told [first bin, last bin + 1], or null for all of it,
- * and whether the pointer is still down. The element that comes back has show({ counts, range }). */
+ * text of a tick. height: of the picture, which is 400 wide. onrange: told [first bin, last bin + 1], or null for all
+ * of it, and whether the pointer is still down. The element that comes back has show({ counts, range }). */
 "use strict";
 
 report.histogram = ({

@@ -157,7 +157,7 @@ report.lead = (() => {
       run ? `␣×${run.length}: ${run.length} spaces` : "",
       quoted.includes("\\n") ? "↵: a line end" : "",
       quoted.includes("\t") ? "⇥: a tab" : "",
-      ...[...new Set(quoted.match(/[0-9a-f]{2}⟩/g))].map((end) => byteInWords(`⟨${end}`)),
+      ...[...new Set(quoted.match(/⟨(c[2-9a-f]|[def][0-9a-f])⟩/g))].map(byteInWords), // first bytes of a character
     ].filter(Boolean);
     return known.length ? h("small.signs", null, ` ${known.join(", ")}`) : null;
   }

@@ -1,30 +1,30 @@
 """interp: a dictionary-learning workbench for language models.
 
-Packages, from the ground up. Imports go down only; `models` stands on `storage` and `runtime`, and is known to
-`pipeline` and `cli` alone:
+Packages, from the ground up. A package imports only from those above it in this list. `models` uses `storage` and
+`runtime`; only `pipeline` and `cli` import `models`:
 
-    storage       files that are whole or not there, folders and their manifests, checks of input
+    storage       files that are complete or absent, folders and their manifests, checks of input
     display       HTML and colours that several packages share
     runtime       progress, processes, threads and memory
     statistics    shares and means with their intervals, seeded hashes
     activations   hooks of any model, harvests, the store and its batches
     codes         sparse latents of any producer, in memory and on disk
     sae           dictionaries: architectures, kernels, training, formats
-    evaluation    what a dictionary keeps of the model, beside baselines
-    text          predicates: what is true at a position of a text, and how rare that is
-    features      a scan of the codes of a text: tables, and their store
-    effects       latents ablated, held, steered and attributed to
-    verdict       has a latent one meaning, and which
+    evaluation    how much of the model a dictionary preserves, compared with baselines
+    text          predicates: what is true at a position in a text, and how rare that is
+    features      statistics and examples of every latent on a text: the scan, its tables and their store
+    effects       ablation, steering and attribution of latents; attribution graphs
+    verdict       the probability that a latent has one meaning, its senses, and a rule in words for each
     compare       the same features in other seeds, widths, models and texts
     figures       results as plotly figures
     report        the page of a run
     exchange      formats of other tools
-    autointerp    explanations written and judged by a language model of the user's
+    autointerp    explanations written and judged by a language model of your choice
     pipeline      the stages of a run, their configuration and their folder
     cli           the command line
 
-What one adds is one function or class, here or in a script of one's own (`--import`, `plugins`); the command line, the
-page and the help follow from it:
+To extend interp, write one function or class, here or in your own script (`--import`, `plugins`). The command line, the
+page and the help pick it up:
 
     an architecture              a class with `pick` and `trained`      `sae.architectures`
     a stage of a run             a function with `@stage`               `pipeline.stages`
@@ -33,8 +33,8 @@ page and the help follow from it:
     a kind of predicate          a function with `@kind`                `text.kinds`
     a figure                     a function with `@figure`              `figures.figure`
 
-The public names stand in `__init__.pyi`, each with the module that it comes from, which is loaded when the name is
-first used: importing the package is quick.
+`__init__.pyi` lists the public names and their modules. A module is loaded when one of its names is first used, so
+importing the package is quick.
 """
 
 import lazy_loader

@@ -25,7 +25,10 @@ Failing: sources differ in level. A curve that is fitted to one source alone, re
 again, and lies elsewhere for each: 1.6 logits lower than this one for SmolLM2, whose weak firings mean much the same in
 other words, and for planted concepts that have a word in each of four languages; 1.1 higher for planted affixes and
 records. Nothing that was tried predicts this level: density, firings sampled, their number in all, tokens and sequences
-among them, their level, their spread over the range, what unions of two of a source's own latents have. So the
+among them, their level, their spread over the range, what unions of two of a source's own latents have, and what the
+model's token embeddings say of the tokens. The distribution of a source's own latents predicts part of it: with two
+classes estimated from them the planted ECE falls to 0.06, but that of translations rises from 0.18 to 0.22, and what is
+said of a latent would then depend on which others are ranked. So the
 probability is right on average over such sources, and not for each: readers call 0.72 of SmolLM2's latents one meaning
 and this 0.58; of neurons 0.37 and 0.48. A latent of a kind that no source has is judged by the nearest kind, and its
 interval does not show it.

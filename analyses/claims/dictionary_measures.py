@@ -26,7 +26,8 @@ from interp.evaluation.baselines import NeuronDictionary
 from interp.evaluation.quality import quality_table
 from interp.features.decoder import logit_path
 from interp.features.encode import Contributions, encode_store
-from interp.features.feature_store import FeatureStore, ScanConfig, fit_half
+from interp.features.feature_store import FeatureStore
+from interp.features.scan_input import ScanConfig, fit_half
 from interp.verdict.measures import next_auroc
 from interp.verdict.ranking import rank_codes
 from models.transformer import Transformer

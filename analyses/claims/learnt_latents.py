@@ -36,7 +36,8 @@ from interp import TopKConfig, harvest, scan_features, train_sweep
 from interp.codes.sparse_codes import is_faint
 from interp.compare.null_dictionaries import FROZEN
 from interp.evaluation.baselines import shuffled_model
-from interp.features.feature_store import FeatureStore, ScanConfig
+from interp.features.feature_store import FeatureStore
+from interp.features.scan_input import ScanConfig
 from interp.features.twins import best_correlations
 from interp.verdict.learnt import EVIDENCE, LearntFit
 from models.corpus import CorpusConfig, load_documents

@@ -19,7 +19,7 @@ import torch
 from analyses.scorecard.judged import ALWAYS_ONE, READ
 from analyses.scorecard.scores import auroc, ece_by_chance, expected_calibration_error
 from interp import FeatureStore
-from interp.features.feature_store import ScanConfig
+from interp.features.scan_input import ScanConfig
 from interp.verdict import evidence
 from interp.verdict.calibration import Calibration
 from interp.verdict.similarity import NAMES

@@ -1,17 +1,12 @@
-"""Scan what every latent of a dictionary fires on, and open the store of the tables that this leaves.
+"""Open a finished scan: its tables, the codes of every row, tokens, vocabulary and decoder.
 
-    codes = dictionary.codes(x) of every row of an ActivationStore     one pass over activations, resumable
-    tables from the codes in token order                               `interp.features.table_passes`
-
-A latent fires where z > 0 (`interp.codes`). Any other producer of codes can make a store: `FeatureStore.from_codes`.
-The fit half of the sequences (`fit_half`) is for choosing thresholds and explanations, the other for measuring them.
+`scan_features` (`scanning`) makes one from a dictionary and a store, `FeatureStore.from_codes` from the codes of any
+producer. The fit half of the sequences (`scan_input.fit_half`) is for choosing thresholds and explanations, the other
+half for measuring them.
 """
 
-import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from functools import cached_property, partial
-from itertools import chain
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,40 +18,30 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from interp.activations import StoredRows
-from interp.activations.harvesting import check_harvested
-from interp.activations.hooks import check_own_hook, words_of
-from interp.activations.stream import ActivationStream
 from interp.codes.code_store import META, REMEDY, CodeStore
-from interp.codes.sparse_codes import Dictionary, SparseCodes, check_one_hook, limit_on
+from interp.codes.sparse_codes import SparseCodes
 from interp.display.cards import card, facts, table
 from interp.display.pictures import Renderer
 from interp.features.by_document import DocumentMatrix, Documents, Pooling, document_matrix
-from interp.features.decoder import Decoder, LogitPath, check_unembedding, logit_path
-from interp.features.encode import Contributions, as_codes, encode_store, pieces_of, write_codes
+from interp.features.decoder import Decoder, LogitPath, check_unembedding
+from interp.features.encode import as_codes, write_codes
 from interp.features.feature import Feature
 from interp.features.scan import (
     CODES,
-    CONTRIBUTIONS,
     SCAN,
     Scan,
     check_labelled,
-    dictionary_digest,
     masks_of,
     read_meta,
     tensor_digest,
 )
 from interp.features.scan_input import ScanConfig, fit_half
 from interp.features.table_passes import SCHEMAS
-from interp.runtime.processes import part_of, processes
 from interp.runtime.progress import Progress, no_progress
 from interp.storage.addresses import address_of, local_copy
 from interp.storage.checks import check_finite, check_token_ids, validated
-from interp.storage.files import atomic, open_tensors, read_any_json, read_json
-from interp.storage.folder_kinds import check_exists, folder_of
-from interp.storage.folders import MADE_OF, holds, read_manifest, verify
-from interp.storage.parts import PartNote, whole_of
-
-__all__ = ["FeatureStore", "ScanConfig", "fit_half", "scan_features", "scan_part"]
+from interp.storage.files import open_tensors, read_any_json, read_json
+from interp.storage.folder_kinds import folder_of
 
 
 class FeatureStore:
@@ -281,167 +266,3 @@ class FeatureStore:
                 return connection.execute(query).df()
             except duckdb.Error as error:
                 raise ValueError(f"query failed: {error}") from error
-
-
-@torch.no_grad()
-def scan_features(
-    sae: Dictionary,
-    store: StoredRows,
-    hook: str,
-    out: str | Path,
-    *,
-    model: torch.nn.Module | None = None,
-    vocab: Sequence[str] | None = None,
-    labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None,
-    settings: ScanConfig | None = None,
-    parts: Sequence[str | Path] = (),
-    overwrite: bool = False,
-    progress: Progress | None = None,
-) -> FeatureStore:
-    """Encode every row of the store and write the statistics of every latent to `out`.
-
-    `model` gives the direct logit effects, where a direct path from the hook to the logits is known. `vocab` has one
-    string a token id, by default as the model's tokenizer shows it or, where there is none, the id; `labels` one mask
-    a label. Rows that are not text (images, audio, rows of a table) are scanned as well (`has_text`): they have no
-    vocab and no logit effects, and a label may be a mask of the inputs, [seq]. A scan that was cut off goes on after
-    the last shard it encoded; a finished one is opened; `overwrite` makes it again, and replaces another. Rows above
-    the dictionary's norm limit count as left out.
-
-    Under `torchrun` all processes call this with the same arguments, and `out` is a folder that all of them see: they
-    share out the rows to encode, the text to count and the latents to describe. The tables are those of one process.
-    `parts`: the folders of all parts that `scan_part` encoded; their codes are taken as they are.
-
-    Raises ValueError if the widths differ, if the dictionary was trained on another hook that the store has too
-    (`hooks.check_own_hook`), if the labels are those of other tokens or the model another than was harvested, if `out`
-    holds the scan of something else, or if the parts are not those of one encoding by this dictionary, each once.
-    """
-    _check_scannable(sae, store, hook, model)
-    hook = store.name_of(hook)
-    tokens = store.tokens
-    n_ctx = store.n_ctx or 1
-    vocab = words_of(model) if vocab is None and model is not None and tokens is not None else vocab
-    read = (store.n_ids // n_ctx, n_ctx) if tokens is None else tokens
-    team = processes()
-    scan = Scan(read, vocab, labels, settings, hook, progress, team)
-    encoding = _encoding(sae, store, hook)
-    folders = _check_parts(parts, encoding) if parts else []
-    inputs = {**encoding, "model": tensor_digest(getattr(model, "W_U", None))}
-    written = hook if sae.kind == "sae" else sae.metadata.get("hook_name_out", "")
-    with scan.begin(Path(out), inputs, sae.d_sae, len(store), overwrite) as codes:
-        if codes is not None:
-            if folders:
-                team.first_does(lambda: _take_parts(folders, scan.folder))
-                codes = CodeStore(codes.path)
-            contributions = Contributions(sae, scan.folder / CONTRIBUTIONS)
-            pieces = pieces_of(store)
-            pieces_here = pieces[part_of(len(pieces), team.rank, team.count)]
-            team.all_do(partial(encode_store, sae, store, hook, codes, contributions, scan.advance, pieces_here))
-            codes = CodeStore(codes.path)
-            decoder = Decoder(sae.W_dec, getattr(sae, "W_enc", None), fvu_rise=contributions.fvu_rise(len(pieces)))
-            if tokens is None:
-                decoder = replace(decoder, logits=LogitPath("no logit effects: the rows are not text"))
-            elif model is not None:
-                sample = tokens[:: max(1, len(tokens) // 16)][:16]
-                decoder = replace(decoder, logits=logit_path(sae.W_dec, model, written, sample))
-            scan.finish(codes, decoder)
-    return FeatureStore(out)
-
-
-@torch.no_grad()
-def scan_part(
-    sae: Dictionary,
-    store: StoredRows,
-    hook: str,
-    out: str | Path,
-    part: tuple[int, int],
-    *,
-    overwrite: bool = False,
-    progress: Progress | None = None,
-) -> Path:
-    """Encode a part of the store's rows, for `scan_features(…, parts=…)`, which needs neither these machines nor that
-    they know of each other. Returns the part's folder.
-
-    part: (rank, count), with the rank in 0..count−1. One that was cut off goes on. Raises
-    ValueError as `scan_features` does.
-    """
-    _check_scannable(sae, store, hook, None)
-    hook = store.name_of(hook)
-    out = Path(out)
-    team = processes()
-    pieces = pieces_of(store, part)
-    made_of = {"kind": "scan part", "part": list(part), **_encoding(sae, store, hook)}
-    team.check_alike(made_of, "scans")
-    if not overwrite and team.all_do(lambda: holds(out, made_of)):
-        return out
-    total = sum(piece.rows.stop - piece.rows.start for piece in pieces)
-    done = 0
-
-    def advance(rows: int, note: str) -> None:
-        nonlocal done
-        done = min(done + rows * team.count, total)
-        (progress or no_progress)(done, total, note)
-
-    with team.whole_folder(out, made_of, resume=True, overwrite=overwrite) as new:
-        codes_folder = new / CODES
-        team.first_does(lambda: CodeStore.create(codes_folder, n_rows=store.n_ids, d_sae=sae.d_sae))
-        pieces_here = pieces[part_of(len(pieces), team.rank, team.count)]
-        contributions = Contributions(sae, new / CONTRIBUTIONS)
-        team.all_do(
-            partial(encode_store, sae, store, hook, CodeStore(codes_folder), contributions, advance, pieces_here)
-        )
-        team.first_does(lambda: CodeStore(codes_folder).finish())
-    return out
-
-
-def _encoding(sae: Dictionary, store: StoredRows, hook: str) -> dict[str, str]:
-    """Return digests of everything that the codes depend on."""
-    limit = limit_on(sae, store, hook)
-    encoding = {"dictionary": dictionary_digest(sae), "activations": store.fingerprint, "hook": hook}
-    return encoding if limit is None else {**encoding, "norm_limit": str(limit)}
-
-
-def _check_parts(folders: Sequence[str | Path], encoding: Mapping[str, str]) -> list[Path]:
-    """Check that the folders hold all parts, every byte as it was written. Returns them in order. Raises ValueError if
-    they are not all parts of this encoding."""
-    notes = []
-    for folder in folders:
-        check_exists(folder)
-        made_of = dict((read_manifest(Path(folder)) or {}).get(MADE_OF, {}))
-        is_part = made_of.pop("kind", "") == "scan part"
-        part = made_of.pop("part", None)
-        notes.append(PartNote(str(folder), part if is_part else None, made_of))
-    ordered = [Path(folders[i]) for i in whole_of(notes, encoding)]
-    for folder in ordered:
-        verify(folder)
-    return ordered
-
-
-def _take_parts(parts: Sequence[Path], folder: Path) -> None:
-    """Link, or copy where the disk is another, what the parts encoded into the folder of a scan."""
-    for inside in (CODES, CONTRIBUTIONS):
-        (folder / inside).mkdir(exist_ok=True)
-        for file in chain.from_iterable((part / inside).glob("*.safetensors") for part in parts):
-            if (target := folder / inside / file.name).exists():
-                continue
-            try:
-                target.hardlink_to(file)
-            except OSError:
-                with atomic(target) as new:
-                    shutil.copyfile(file, new)
-
-
-def _check_scannable(sae: Dictionary, store: StoredRows, hook: str, model: Any) -> None:
-    if isinstance(store, ActivationStream):
-        raise ValueError("a stream keeps no rows: harvest a store to scan them")
-    if not hasattr(sae, "W_dec") or not hasattr(store, "shard"):
-        raise ValueError(
-            f"sae is a {type(sae).__name__}, store a {type(store).__name__}: the order is (sae, store, hook, out)"
-        )
-    check_finite(W_dec=sae.W_dec, b_dec=sae.b_dec)
-    check_one_hook(sae)
-    if store.d(hook) != sae.d_in:
-        raise ValueError(f"the dictionary reads width {sae.d_in}, but the store's {hook} has width {store.d(hook)}")
-    check_own_hook(sae, hook, store.hook_names, store.location)
-    if model is not None and store.tokens is not None:
-        check_harvested(store, model, hook)
-        check_unembedding(getattr(model, "W_U", None), store.tokens)

@@ -21,7 +21,7 @@ from interp.pipeline.validation import architecture_named, check_names, field_ty
 
 if TYPE_CHECKING:
     from interp.compare.null_dictionaries import NullsConfig
-    from interp.features.feature_store import ScanConfig
+    from interp.features.scan_input import ScanConfig
     from interp.pipeline.pretrained import ModelConfig
     from interp.pipeline.sections import EffectsConfig, HarvestConfig, QualityConfig, RankingConfig, TokenizerConfig
     from interp.sae import SAEConfig

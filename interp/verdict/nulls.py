@@ -51,9 +51,10 @@ from torch import Tensor
 from interp.codes.reading import CodeChunk
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.decoder import Decoder
-from interp.features.feature_store import FeatureStore, ScanConfig
+from interp.features.feature_store import FeatureStore
 from interp.features.scan import check_labelled, labels_digest
 from interp.features.scan_checks import scan_digests
+from interp.features.scan_input import ScanConfig
 from interp.verdict.measures import MEASURES, Null, Values
 
 POOL = 100

@@ -6,7 +6,8 @@ import torch
 
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.examples import AFTER, BEFORE, first_windows
-from interp.features.feature_store import FeatureStore, ScanConfig
+from interp.features.feature_store import FeatureStore
+from interp.features.scan_input import ScanConfig
 from interp.statistics.randomness import splitmix64
 
 N_CTX = 40

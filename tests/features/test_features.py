@@ -21,8 +21,10 @@ from interp.codes.sparse_codes import SparseCodes
 from interp.evaluation.baselines import NeuronDictionary, RandomDictionary
 from interp.features import examples, joined_pieces, table_passes
 from interp.features.examples import N_INTERVALS
-from interp.features.feature_store import FeatureStore, ScanConfig, fit_half, scan_features
+from interp.features.feature_store import FeatureStore
 from interp.features.scan import dictionary_digest
+from interp.features.scan_input import ScanConfig, fit_half
+from interp.features.scanning import scan_features
 from interp.features.table_passes import SCHEMAS
 from interp.sae import SAE, Crosscoder, TopK
 from interp.storage.files import write_parquet
@@ -488,7 +490,7 @@ KILLED = """
     from interp.activations import ActivationStore
     from interp.evaluation.baselines import RandomDictionary
     from interp.features import scan_input, table_passes
-    from interp.features.feature_store import scan_features
+    from interp.features.scanning import scan_features
 
     scan_input.CHUNK_ENTRIES = table_passes.CHUNK_ENTRIES = 200
     store, out = sys.argv[1:]

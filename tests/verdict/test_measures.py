@@ -9,7 +9,8 @@ import torch
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes
 from interp.compare.concepts import concept_table
-from interp.features.feature_store import FeatureStore, ScanConfig
+from interp.features.feature_store import FeatureStore
+from interp.features.scan_input import ScanConfig
 from interp.features.twins import best_correlations, matched_rows, nearest_rows
 from interp.verdict.measures import (
     MEASURES,

@@ -10,7 +10,8 @@ from scipy.stats import spearmanr
 
 from interp.codes.reading import read_chunks
 from interp.codes.sparse_codes import SparseCodes
-from interp.features.feature_store import FeatureStore, ScanConfig
+from interp.features.feature_store import FeatureStore
+from interp.features.scan_input import ScanConfig
 from interp.verdict import nulls
 from interp.verdict.measures import MEASURES, largest_cosines, measure_values
 from interp.verdict.nulls import (

@@ -136,7 +136,7 @@ def scan_cost(sizes: Sizes, d_sae: int, l0: float, *, width: int) -> Cost:
     inputs=("corpus", "model", "activations", "sae"),
     cost=lambda sizes: scan_cost(sizes, sizes.d_sae, sizes.l0, width=sizes.d_in) + sizes.encoding(sizes.rows),
     reduced_by=("harvest.tokens", "sae.d_sae"),
-    config={"scan": late("interp.features.feature_store:ScanConfig")},
+    config={"scan": late("interp.features.scan_input:ScanConfig")},
     shared=("harvest",),
     opens={"features": (".", _open_features)},
     summary="{latents:,} latents, {dead:,} dead, L0 {mean_l0:.1f}",
@@ -275,7 +275,7 @@ def _train(run: Run, config: "SAEConfig", folder: Path, progress: Progress) -> d
 
 
 def _scan(run: Run, dictionary: "Dictionary", hook_name: str, folder: Path, progress: Progress) -> dict[str, Any]:
-    from interp.features.feature_store import scan_features
+    from interp.features.scanning import scan_features
 
     table = scan_features(
         dictionary,

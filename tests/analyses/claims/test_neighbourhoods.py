@@ -6,7 +6,8 @@ import torch
 
 from analyses.claims.neighbourhoods import context_similarity, neighbourhoods
 from interp.codes.sparse_codes import SparseCodes
-from interp.features.feature_store import FeatureStore, fit_half
+from interp.features.feature_store import FeatureStore
+from interp.features.scan_input import fit_half
 
 N_SEQ, N_CTX, VOCAB, D, WIDTH = 64, 16, 24, 20, 10
 

@@ -354,7 +354,7 @@ def dictionaries_in_short(results: Results) -> str:
 
 
 def mean_and_deviation(values: Sequence[float] | None) -> str | None:
-    """Of one value a seed."""
+    """Return the mean of one value per seed, with its standard deviation."""
     if not values:
         return None
     return spread((mean(values), stdev(values))) if len(values) > 1 else plain(values[0])

@@ -120,7 +120,7 @@ def _statistics(sampled: Sampled, without: str | None) -> pd.DataFrame:
 
 
 def _scores(table: pd.DataFrame, names: Sequence[str]) -> dict[str, float]:
-    """Of a fit to some of the statistics."""
+    """Score a fit to some of the statistics."""
     table = claimed(table).reset_index(drop=True)
     for name in set(NAMES) - set(names):
         table[name] = 0.0

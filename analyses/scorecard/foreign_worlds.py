@@ -133,7 +133,7 @@ def plant(text: MarkedText, n_latents: int, rng: Random) -> list[Planted]:
 
 
 def _concepts(text: MarkedText) -> tuple[list[Concept], list[Concept], list[Concept]]:
-    """Of labels, of single tokens, and of what follows tokens; those that hold often enough and not too often."""
+    """Return concepts of labels, of single tokens and of what follows tokens, if not too rare nor too common."""
     flat, n_ctx = text.tokens.reshape(-1), text.tokens.shape[1]
     homes = list(dict.fromkeys(label.split("/")[0] for label in text.spans))
     home = np.full(flat.size, -1)

@@ -117,7 +117,7 @@ def agreement(judged: pd.DataFrame) -> pd.DataFrame:
 
 
 def disagreements(judged: pd.DataFrame, n: int = 20) -> pd.DataFrame:
-    """Of each source the n latents where the probability is furthest from the readers' mean, with what a reader said
+    """Return the n latents of each source whose probability is furthest from the readers' mean, with what a reader said
     and what the firings share."""
     readers = judged[["p_one_1", "p_one_2"]].mean(axis=1) / 100
     table = judged_by_both(judged.assign(readers=readers, apart=(judged.monosemanticity - readers).abs()))

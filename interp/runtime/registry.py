@@ -1,5 +1,6 @@
 """A registry by name of what a user may add: one way for measures, stages, architectures, figures, …"""
 
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -11,12 +12,15 @@ def register(
 ) -> None:
     """Put an entry under its name, which can be taken only once.
 
-    noun: what the error calls an entry. code: gives the function or class that an entry is made of; one that is
-    defined again, as by a cell of a notebook that is run twice, then takes its own place.
+    noun: what the error calls an entry. code: gives the function or class that an entry is made of. One that is defined
+    again in the same file, as by a cell of a notebook that is run twice, takes its own place.
     Raises ValueError where the name is taken.
     """
-    if name in known:
-        is_same = code is not None and code(known[name]).__qualname__ == code(entry).__qualname__
-        if not is_same:
-            raise ValueError(f"{noun} {name!r} is registered already: choose another name")
+    if name in known and (code is None or _place(code(known[name])) != _place(code(entry))):
+        raise ValueError(f"{noun} {name!r} is registered already: choose another name")
     known[name] = entry
+
+
+def _place(code: Any) -> tuple[str, str]:
+    """Return the file of a function or class, or its module where it has no file, and its name in there."""
+    return getattr(sys.modules.get(code.__module__), "__file__", None) or code.__module__, code.__qualname__

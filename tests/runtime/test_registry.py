@@ -3,6 +3,7 @@
 import pytest
 
 from interp.runtime.registry import register
+from interp.verdict.measures import MEASURES, measure
 
 
 def test_a_name_is_taken_once():
@@ -28,3 +29,14 @@ def test_a_function_that_is_defined_again_takes_its_own_place():
     with pytest.raises(ValueError, match="the function 'mine' is registered already"):
         register(known, "mine", test_a_name_is_taken_once, "the function", lambda function: function)
     assert known["mine"]() == 2
+
+
+def test_a_function_of_that_name_in_another_file_is_refused():
+    def density(features):
+        return features
+
+    density.__qualname__ = "density"  # as at the top of a script
+    before = MEASURES["density"]
+    with pytest.raises(ValueError, match="the measure 'density' is registered already: choose another name"):
+        measure("Mine", "of mine", sign=1, null="none")(density)
+    assert MEASURES["density"] is before

@@ -181,9 +181,8 @@ def by_number(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
 
 
 def noise(values: Sequence[Sequence[float]]) -> tuple[float, float]:
-    """Of values [dictionary, seed] the standard deviation of what is left without the means of rows and columns, and
-    the smallest difference of two rows' means that a t test at `LEVEL` finds with probability `POWER`; NaN of one row
-    or column."""
+    """Return the standard deviation of values [dictionary, seed] without the means of rows and columns, and the least
+    difference of two rows' means that a t test at `LEVEL` finds with probability `POWER`; NaN for one row or column."""
     x = np.array(values)
     freedom = (x.shape[0] - 1) * (x.shape[1] - 1)
     if not freedom:
@@ -195,8 +194,8 @@ def noise(values: Sequence[Sequence[float]]) -> tuple[float, float]:
 
 
 def claims(found: Mapping[str, Mapping[str, Any]]) -> list[Claim]:
-    """Of each number, whether in every run in which it is measured both nulls differ from the freely trained by more
-    than it can see."""
+    """Tell for each number whether, in every run that measures it, both nulls differ from the freely trained ones by
+    more than it can see."""
     made = []
     for number in JUDGED:
         gaps: dict[str, dict[str, float]] = {}

@@ -167,7 +167,7 @@ def absorbed(
     x: Float[Tensor, "word d_in"],
     main: list[int],
 ) -> tuple[Bool[Tensor, " word"], Float[Tensor, " word"], Int[Tensor, " word"]]:
-    """Of each word whether it is fully absorbed, the fraction absorbed, and the latent that fires and contributes most.
+    """Tell for each word whether it is absorbed, what fraction is, and the latent that fires and contributes most.
     `usual` is the mean of z over all words, which x is without too: what fires at every word tells no letter."""
     along = W_dec @ p
     cosine = along / W_dec.norm(dim=1).clamp(min=1e-12)

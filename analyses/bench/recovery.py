@@ -35,8 +35,8 @@ SAELens where it has an architecture for them. A latent stands for the true feat
     F1   of its firing as a detector of that feature, mean over latents      EV       1 − FVU, the explained variance
     MCC  mean |cos| of a one-to-one matching                                 unique   features found per latent
 
-Writes one file a run to `out/runs`, which is not run again, and `results.json`. The rows of a world are deleted once
-all its contenders are done.
+Writes one file a run to `out/runs`, which is not run again, and `results.json`. The rows are deleted once
+all contenders are done.
 """
 
 import argparse
@@ -59,7 +59,7 @@ import torch
 
 from analyses.bench.peers import versions
 from analyses.bench.recovery_contenders import CONTENDERS, Setting
-from analyses.bench.recovery_worlds import BENCHMARK, GENERATED, QUICK, WORLDS, Truth, World, quiet, rows_folder, truth
+from analyses.bench.recovery_worlds import BENCHMARK, GENERATED, QUICK, WORLDS, Truth, World, quiet, truth
 from analyses.record import HOLDS, Claim, plain
 
 FROZEN = "frozen decoder"
@@ -92,6 +92,7 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
         runs = run_all(jobs(name, world, o), o.workers)
         rows += summary(name, runs)
         show(name, runs, [row for row in rows if row["world"] == name])
+    shutil.rmtree(o.out / "worlds", ignore_errors=True)
     sizes = {name: asdict(world) for name, world in worlds.items()}
     judged = [plain(asdict(claim)) for claim in (*claims(rows), *benchmark_claims(rows, worlds))]
     for claim in judged:
@@ -146,7 +147,6 @@ def run_all(todo: Sequence[Job], workers: int) -> list[dict[str, Any]]:
         else:
             with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
                 list(pool.map(run, missing))
-        shutil.rmtree(rows_folder(missing[0].folder, missing[0].name, missing[0].world))
     return [json.loads(job.file.read_text()) for job in todo]
 
 

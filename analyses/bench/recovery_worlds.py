@@ -130,7 +130,8 @@ def truth(folder: Path, name: str, world: World) -> Truth:
 
 
 def rows_folder(folder: Path, name: str, world: World) -> Path:
-    return folder / "worlds" / f"{name.replace(' ', '_')}-{world.samples}"
+    """Points of a curve that read the same rows more or less often share them: their name goes on after the world's."""
+    return folder / "worlds" / f"{name.partition(', ')[0].replace(' ', '_')}-{world.samples}"
 
 
 def sampled(model: Any, world: World) -> Iterator[Float[Tensor, "row d"]]:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from interp.features.feature_store import FeatureStore
-from interp.verdict import Explanations, explain
+from interp.verdict import CodedText, Explanations, FitSample, explain
 
 
 def main() -> None:
@@ -58,9 +58,8 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def explained(features: FeatureStore, seed: int) -> Explanations:
-    maxima = np.nan_to_num(features.column("max")).astype(np.float32)
-    text = (features.tokens, features.codes, features.vocab, features.fit_half())
-    return explain(*text, maxima=maxima, seed=seed).latents
+    text = CodedText.from_features(features)
+    return explain(text, FitSample.read(text, features.fit_half().numpy(), seed)).latents
 
 
 def quality(explanations: Explanations) -> dict[str, float]:

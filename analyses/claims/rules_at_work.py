@@ -28,7 +28,7 @@ from analyses.record import Claim, Record, interval
 from interp import FeatureStore, ScanConfig, scan_features
 from interp.compare import MIN_FIRED
 from interp.text.predicates import Predicates
-from interp.verdict import explain
+from interp.verdict import CodedText, FitSample, explain
 from interp.verdict.rules import Rule
 
 PAIRS = ScanConfig(n_top=0, n_per_interval=0, n_neighbours=0)
@@ -85,10 +85,8 @@ def rules_of(features: FeatureStore, setting: Setting, seed: int) -> dict[int, R
     often = np.flatnonzero(features.column("n_active") >= MIN_FIRED)
     chosen = np.zeros(features.d_sae, bool)
     chosen[np.random.default_rng(seed).permutation(often)[: setting.latents]] = True
-    maxima = np.nan_to_num(features.column("max")).astype(np.float32)
-    words = explain(
-        features.tokens, features.codes, features.vocab, features.fit_half(), maxima=maxima, chosen=chosen, seed=seed
-    ).latents
+    text = CodedText.from_features(features)
+    words = explain(text, FitSample.read(text, features.fit_half().numpy(), seed), chosen=chosen).latents
     good = np.flatnonzero(chosen & (np.nan_to_num(words.f1) >= setting.min_f1))
     return {int(latent): words.rules[latent] for latent in good}
 

@@ -21,9 +21,9 @@ from analyses.scorecard.judged import ALWAYS_ONE, READ, claimed, fit_to
 from analyses.scorecard.planted_latents import WorldConfig, planted_world
 from analyses.scorecard.read_latents import open_source, told_by_readers
 from analyses.scorecard.scores import auroc, expected_calibration_error, matched_weights
-from interp.codes.reading import count_firings
 from interp.codes.sparse_codes import SparseCodes
 from interp.text.predicates import Predicates
+from interp.verdict.coded_text import CodedText
 from interp.verdict.evidence import PER_TENTH, collect_evidence, firing_weights
 from interp.verdict.similarity import NAMES, Shared, likeness, similarities
 
@@ -94,17 +94,14 @@ def _planted(worlds: Iterable[WorldConfig]) -> Iterator[Sampled]:
 def _sample(
     tokens: torch.Tensor, codes: SparseCodes, vocab: Sequence[str], table: pd.DataFrame, kept: np.ndarray
 ) -> Sampled:
-    facts = count_firings(codes)
-    options = {"n_vocab": len(vocab), "maxima": facts.maxima, "calibration": ALWAYS_ONE, "vocab": vocab, "nulls": 0}
-    found = collect_evidence(tokens, codes, chosen=np.zeros(len(table), bool), **options)
-    table = table.assign(tested=found.testable, n_active=facts.n_active, density=facts.n_active / len(codes))
+    text = CodedText.from_codes(tokens, codes, vocab)
+    found = collect_evidence(text, ALWAYS_ONE, chosen=np.zeros(len(table), bool), nulls=0)
+    table = table.assign(tested=found.testable, n_active=text.n_active, density=text.n_active / len(codes))
     chosen = np.flatnonzero(kept & found.testable & (table.is_one | table.is_several).to_numpy())
-    predicates = Predicates.count(tokens.numpy(), len(vocab), vocab)
     present = [np.flatnonzero(found.rows[latent] >= 0) for latent in chosen]
     rows = [found.rows[latent, places] for latent, places in zip(chosen, present, strict=True)]
-    holds = predicates.at(np.concatenate(rows), predicates.compared)
-    parts = np.split(holds, np.cumsum([len(own) for own in rows])[:-1])
-    return Sampled(table.iloc[chosen], parts, [places // PER_TENTH for places in present], predicates)
+    parts = text.predicates.at_each(rows, text.predicates.compared)
+    return Sampled(table.iloc[chosen], parts, [places // PER_TENTH for places in present], text.predicates)
 
 
 def _statistics(sampled: Sampled, without: str | None) -> pd.DataFrame:

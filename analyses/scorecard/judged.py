@@ -25,13 +25,13 @@ from analyses.scorecard.planted_latents import World, WorldConfig, planted_world
 from analyses.scorecard.planted_texts import FAMILIES
 from analyses.scorecard.rivals import rival_measures
 from analyses.scorecard.truth import Truth, meanings_of_firings, sense_purity, senses_in_sample
-from interp.codes.reading import count_firings
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_input import ScanConfig
 from interp.runtime.progress import Progress, no_progress
-from interp.verdict import evidence
 from interp.verdict.calibration import Calibration
+from interp.verdict.coded_text import CodedText
+from interp.verdict.evidence import Evidence, collect_evidence
 from interp.verdict.measures import measure_values
 from interp.verdict.similarity import NAMES
 
@@ -114,18 +114,10 @@ def judge_latents(
     one meaning and the share of its mass that has, where there are several; every single measure (`verdict.measures`)
     and every rival of the verdict (`rivals`).
     """
-    facts = count_firings(latents.codes)
-    found = evidence.collect_evidence(
-        tokens,
-        latents.codes,
-        n_vocab=len(vocab),
-        maxima=facts.maxima,
-        calibration=calibration or ALWAYS_ONE,
-        vocab=vocab,
-        nulls=0,
-    )
-    columns = about | {"latent": np.arange(len(facts.maxima))} | {name: getattr(truth, name) for name in TRUE}
-    columns |= {"true_senses": truth.n_senses, "n_active": facts.n_active, "tested": found.testable}
+    text = CodedText.from_codes(tokens, latents.codes, vocab)
+    found = collect_evidence(text, calibration or ALWAYS_ONE, nulls=0)
+    columns = about | {"latent": np.arange(text.d_sae)} | {name: getattr(truth, name) for name in TRUE}
+    columns |= {"true_senses": truth.n_senses, "n_active": text.n_active, "tested": found.testable}
     columns |= {name: found.statistic(name) for name in NAMES}
     if calibration is None:
         return pd.DataFrame(columns)
@@ -134,7 +126,7 @@ def judge_latents(
 
 
 def _verdict(
-    found: evidence.Evidence, calibration: Calibration, truth: Truth, factors: Sequence[Factor], n_rows: int
+    found: Evidence, calibration: Calibration, truth: Truth, factors: Sequence[Factor], n_rows: int
 ) -> dict[str, Any]:
     meanings = meanings_of_firings(truth, factors, n_rows, found.rows)
     purity, n_senses = sense_purity(meanings, found.shares, found.observed.senses), found.observed.n_senses

@@ -20,8 +20,9 @@ from analyses.scorecard.judged import ALWAYS_ONE, READ
 from analyses.scorecard.scores import auroc, ece_by_chance, expected_calibration_error
 from interp import FeatureStore
 from interp.features.scan_input import ScanConfig
-from interp.verdict import evidence
 from interp.verdict.calibration import Calibration
+from interp.verdict.coded_text import CodedText
+from interp.verdict.evidence import collect_evidence
 from interp.verdict.similarity import NAMES
 
 MANY = 9
@@ -69,15 +70,7 @@ def read_latents(folder: Path, source: str, calibration: Calibration | None = No
     with TemporaryDirectory() as out:
         counts = ScanConfig(n_top=0, n_per_interval=0, n_coactivations=0, n_neighbours=0)
         features = FeatureStore.from_codes(tokens, codes, out, vocab=vocab, settings=counts)
-        found = evidence.collect_evidence(
-            features.tokens,
-            features.codes,
-            n_vocab=len(vocab),
-            maxima=np.nan_to_num(features.column("max")).astype(np.float32),
-            calibration=calibration or ALWAYS_ONE,
-            vocab=vocab,
-            nulls=0,
-        )
+        found = collect_evidence(CodedText.from_features(features), calibration or ALWAYS_ONE, nulls=0)
     judged = found.observed
     columns = {"family": READ + source, "world": READ + source, "tested": found.testable} | told_by_readers(rows)
     columns |= {name: found.statistic(name) for name in NAMES}

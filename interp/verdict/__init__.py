@@ -3,6 +3,7 @@
 The places where a latent fires give a probability, its senses, and their rules in words; each number is compared with
 its null. The modules, in the order in which they work:
 
+coded_text       the tokens, their codes, and what is known of both
 evidence         samples firings and reads their predicates (`interp.text`)
 similarity       how alike the firings of a latent are, and the senses into which they fall
 calibration      how probable it is that they have one meaning
@@ -21,6 +22,7 @@ verdict_shares   how many latents have each verdict
 fitted           how the two fits (calibration, learnt) are read and written
 """
 
+from interp.verdict.coded_text import CodedText as CodedText
 from interp.verdict.explanations import Explained as Explained
 from interp.verdict.explanations import Explanations as Explanations
 from interp.verdict.explanations import explain as explain

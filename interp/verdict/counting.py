@@ -15,16 +15,17 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse
 import torch
-from jaxtyping import Bool, Float32, Int32, Int64, UInt64
+from jaxtyping import Bool, Int32, Int64, UInt64
 from numba import njit, types
 from numba.extending import intrinsic
 
 from interp.codes.offsets import offsets_of_lengths
-from interp.codes.reading import CodeChunk, CodeSource, read_chunks
+from interp.codes.reading import CodeChunk
 from interp.features.examples import N_INTERVALS
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import in_threads, share_pieces
 from interp.text.predicates import Predicates
+from interp.verdict.coded_text import CodedText
 from interp.verdict.rules import MAX_ATOMS, Rule
 
 COMMON = 64
@@ -126,25 +127,24 @@ class _Chunk(NamedTuple):
 
 
 def count_rules(
+    text: CodedText,
     predicates: Predicates,
-    codes: CodeSource,
     half: Bool[np.ndarray, " seq"],
-    counted: Bool[np.ndarray, " row"],
     proposed: Sequence[Sequence[Rule]],
     latents: Int64[np.ndarray, " unit"],
-    maxima: Float32[np.ndarray, " d_sae"],
     sampled: Sequence[Int64[np.ndarray, " row"]],
     units: Int64[np.ndarray, " some"],
     progress: Progress = no_progress,
 ) -> RuleCounts:
     """Count the rules proposed for each unit over all codes.
 
-    latents: those whose firings each unit's rules are checked against; sampled: ascending rows of each unit to count
-    hits on; counted: the rows that count at all; units: those to count, the others' counts are 0.
+    predicates: those of the text, with labels where rules name them; latents: those whose firings each unit's rules are
+    checked against; sampled: ascending rows of each unit to count hits on; units: those to count, the others' counts
+    are 0.
     """
     counts = RuleCounts.zeros(len(proposed), max([1, *map(len, proposed)]))
     rules = NumberedRules.of(proposed, predicates)
-    n_ctx = predicates.text.tokens.shape[1]
+    n_ctx = text.n_ctx
     hit_rows = np.concatenate([*sampled, np.zeros(0, np.int64)])
     hit_offsets = offsets_of_lengths([len(rows) for rows in sampled])
 
@@ -153,7 +153,7 @@ def count_rules(
         return _Chunk(
             TextBits.read(predicates, rows, rules),
             codes_read.start,
-            pack(counted[rows]),
+            pack(text.counted[rows]),
             pack(np.repeat(half[codes_read.start // n_ctx : codes_read.stop // n_ctx], n_ctx)),
             *_firings_by_latent(codes_read),
         )
@@ -161,10 +161,8 @@ def count_rules(
     def count(chunk: _Chunk, span: Int64[np.ndarray, " some"]) -> None:
         _count(span, latents, rules, hit_rows, hit_offsets, chunk, counts)
 
-    note = "scoring explanations"
-    chunks_of_codes = read_chunks(codes, n_ctx, maxima=maxima, counted=counted, progress=progress, note=note)
     spans = np.array_split(units, 8 * torch.get_num_threads())
-    for chunk in in_threads(read, chunks_of_codes, 1):
+    for chunk in in_threads(read, text.read_chunks(n_ctx, progress, "scoring explanations"), 1):
         share_pieces(spans, partial(count, chunk))
     return counts
 

@@ -23,18 +23,17 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Float32, Float64, Int, Int32, Int64
+from jaxtyping import Bool, Float64, Int32, Int64
 from numba import njit
 from threadpoolctl import threadpool_limits
 
-from interp.codes.reading import CodeChunk, CodeSource, read_chunks
+from interp.codes.reading import CodeChunk
 from interp.codes.sampling import FiringSampler
-from interp.features.examples import first_windows
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import share_pieces
 from interp.text.predicates import Predicates
 from interp.verdict.calibration import Calibration
+from interp.verdict.coded_text import CodedText
 from interp.verdict.nulls import MIN_BLOCK, MIN_GROUPS, NullScale, circular_shifts, null_scale, rows_per_group
 from interp.verdict.similarity import (
     MAX_SENSES,
@@ -115,8 +114,6 @@ class Evidence:
     """(Σ_g m_g)² / Σ_g m_g² of the groups' activation masses: how many groups the firings really spread over."""
     testable: Bool[np.ndarray, " d_sae"]
     """Fires in at least MIN_GROUPS groups."""
-    predicates: Predicates | None
-    """The predicates of the text; None where no latent was looked at."""
 
     def statistic(self, name: str) -> Float64[np.ndarray, " d_sae"]:
         """Return a statistic of `similarity.NAMES`; NaN for a latent that was not looked at."""
@@ -144,51 +141,40 @@ class Evidence:
 
 
 def collect_evidence(
-    tokens: Int[torch.Tensor, "seq pos"],
-    codes: CodeSource,
-    *,
-    n_vocab: int,
-    maxima: Float32[np.ndarray, " d_sae"],
+    text: CodedText,
     calibration: Calibration,
-    vocab: Sequence[str] | None = None,
+    *,
     nulls: int = 2,
     seed: int = 0,
     listeners: Sequence[Listener] = (),
     chosen: Bool[np.ndarray, " d_sae"] | None = None,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> Evidence:
-    """Collect the evidence of all latents from `codes` of the rows seq * n_ctx + pos of `tokens` (ids below `n_vocab`).
+    """Collect the evidence of all latents of a text.
 
-    vocab: None where nothing is known of how tokens are spelt. listeners: each is called with every chunk, in whole
-    groups. chosen: the latents to judge; None: all. The nulls are drawn from all latents in either case.
+    listeners: each is called with every chunk, in whole groups. chosen: the latents to judge; None: all. The nulls are
+    drawn from all latents in either case.
     """
     rng = np.random.default_rng(seed)
-    n_seq, n_ctx = tokens.shape
-    per_group = rows_per_group(n_seq, n_ctx)
-    counted = first_windows(tokens.numpy())
-    _warn_of_too_few(n_seq, n_ctx, per_group)
-    shifts = circular_shifts(n_seq, n_ctx, nulls, int((maxima > 0).sum()), seed, rng)
-    sampler = FiringSampler(codes.d_sae, TENTHS, PER_TENTH, seed, per_group)
-    groups = _Groups(codes.d_sae, per_group)
-    reading = read_chunks(
-        codes, per_group, maxima=maxima, counted=counted, progress=progress or no_progress, note="reading firings"
-    )
-    for chunk in reading:
+    per_group = rows_per_group(text.n_seq, text.n_ctx)
+    _warn_of_too_few(text.n_seq, text.n_ctx, per_group)
+    shifts = circular_shifts(text.n_seq, text.n_ctx, nulls, int((text.maxima > 0).sum()), seed, rng)
+    sampler = FiringSampler(text.d_sae, TENTHS, PER_TENTH, seed, per_group)
+    groups = _Groups(text.d_sae, per_group)
+    for chunk in text.read_chunks(per_group, progress, "reading firings"):
         share_pieces([partial(listen, chunk) for listen in (*listeners, groups.add, sampler.add)], lambda task: task())
-    rows, shares = (part.reshape(codes.d_sae, -1) for part in (sampler.rows, sampler.shares))
+    rows, shares = (part.reshape(text.d_sae, -1) for part in (sampler.rows, sampler.shares))
     testable = groups.n >= MIN_GROUPS
     wanted = np.flatnonzero(testable if chosen is None else testable & chosen)
     null_latents = [np.sort(rng.permutation(np.flatnonzero(testable))[:NULL_LATENTS]) for _ in shifts]
-    observed, *on_shifted_text = (SimilarityOfFirings.empty(codes.d_sae, rows.shape[1]) for _ in range(1 + len(shifts)))
-    predicates = None
+    observed, *on_shifted_text = (SimilarityOfFirings.empty(text.d_sae, rows.shape[1]) for _ in range(1 + len(shifts)))
     if len(wanted) or any(map(len, null_latents)):
+        judge = _Judge(text.predicates, calibration, rows, sampler.count / max(text.counted.sum(), 1))
         with threadpool_limits(1, user_api="blas"):  # threads are our own, and numbers the same for any of BLAS's
-            predicates = Predicates.count(tokens.numpy(), n_vocab, vocab)
-            judge = _Judge(predicates, calibration, rows, sampler.count / max(counted.sum(), 1))
-            judge(wanted, observed, progress=progress or no_progress)
+            judge(wanted, observed, progress=progress)
             for shift, latents, null in zip(shifts, null_latents, on_shifted_text, strict=True):
                 judge(latents, null, shift)
-    return Evidence(observed, on_shifted_text, rows, shares, groups.effective, testable, predicates)
+    return Evidence(observed, on_shifted_text, rows, shares, groups.effective, testable)
 
 
 class _Judge(NamedTuple):

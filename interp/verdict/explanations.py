@@ -23,17 +23,15 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int, Int64
+from jaxtyping import Bool, Float64, Int64
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from interp.codes.reading import CodeSource, check_codes, read_chunks
-from interp.features.examples import first_windows
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import share_pieces
 from interp.statistics.estimates import ratio
 from interp.text.kinds import KINDS
-from interp.text.predicates import Predicates
+from interp.verdict.coded_text import CodedText
 from interp.verdict.counting import RuleCounts, count_rules
 from interp.verdict.rules import Rule, as_json, phrase
 from interp.verdict.search import ATOM_PRICE, Background, FitSample, candidates, item_price
@@ -78,47 +76,25 @@ class Explained(NamedTuple):
 
 
 def explain(
-    tokens: Int[Tensor, "seq pos"],
-    codes: CodeSource,
-    vocab: Sequence[str],
-    fit_half: Bool[Tensor, " seq"],
+    text: CodedText,
+    sample: FitSample,
     *,
-    maxima: Float32[np.ndarray, " d_sae"],
     senses: Sequence[Sense] = (),
     chosen: Bool[np.ndarray, " d_sae"] | None = None,
     labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None,
-    spelt: bool = True,
-    seed: int = 0,
-    predicates: Predicates | None = None,
-    sample: FitSample | None = None,
     progress: Progress = no_progress,
 ) -> Explained:
-    """Explain each latent of `codes` (rows seq * n_ctx + pos) and some senses of latents, choosing on the sequences
-    where `fit_half` is true.
+    """Explain each latent of a text and some senses of latents.
 
-    vocab: one string a token id; maxima: the largest value of each latent, 0 where it never fires.
+    sample: drawn while these codes were read; rules are chosen on the half of the text that it is from.
     chosen: marks the latents to explain (all); the others are neither searched nor counted.
     labels: names that rules may use, with the positions that carry them; without, rules know tokens and strings only.
-    spelt: False if `vocab` only names the tokens (by their ids, say): rules then say nothing of their spelling.
-    predicates: those of these tokens, where they are known already. sample: that of an earlier pass over the same
-    codes; None: one is drawn.
-    Raises ValueError for codes that are not of the tokens or point outside, for a sense of a latent or with a row that
-    the codes do not have, or for unfitting labels.
+    Raises ValueError for a sense of a latent or with a row that the codes do not have, or for labels of another shape.
     """
-    check_codes(codes, tokens)
-    half = fit_half.numpy()
-    n = codes.d_sae
-    n_ctx = tokens.shape[1]
-    predicates = predicates or Predicates.count(tokens.numpy(), len(vocab), vocab if spelt else None)
-    predicates = predicates.with_labels(labels) if labels else predicates
-    counted = first_windows(tokens.numpy())
-    if sample is None:
-        sample = FitSample(n, n_ctx, half, seed)
-        note = "sampling firings to explain"
-        for chunk in read_chunks(codes, n_ctx, maxima=maxima, counted=counted, progress=progress, note=note):
-            sample.add(chunk)
-    of_sense, sampled = _checked(senses, codes)
-    in_fit = [rows[half[rows // n_ctx]] for rows in sampled]
+    n = text.d_sae
+    predicates = text.predicates.with_labels(labels) if labels else text.predicates
+    of_sense, sampled = _checked(senses, text)
+    in_fit = [rows[sample.half[rows // text.n_ctx]] for rows in sampled]
     n_sampled = np.array(
         [[len(fit), len(rows) - len(fit)] for fit, rows in zip(in_fit, sampled, strict=True)], int
     ).reshape(-1, 2)
@@ -129,8 +105,8 @@ def explain(
     sampled = [np.zeros(0, np.int64)] * n + sampled
     units = np.concatenate([np.flatnonzero(chosen), np.arange(n, len(latents))])
     with threadpool_limits(1, user_api="blas"):  # as where firings are compared (`evidence`)
-        proposed = _propose(Background.of(predicates, half, counted), firings, n_fire, progress)
-        counts = count_rules(predicates, codes, half, counted, proposed, latents, maxima, sampled, units, progress)
+        proposed = _propose(Background.of(predicates, sample.half, text.counted), firings, n_fire, progress)
+        counts = count_rules(text, predicates, sample.half, proposed, latents, sampled, units, progress)
     counts.hits[:, :n] = counts.both[:, :n].sum(-1)
     n_firings = np.concatenate([counts.fires[:, :n].sum(-1), n_sampled.T], 1)
     chosen_rules = choose(proposed, counts, n_firings, n_fire)
@@ -192,11 +168,12 @@ def _harmonic(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
     return 2 * precision * recall / np.where(total == 0, 1, total)
 
 
-def _checked(senses: Sequence[Sense], codes: CodeSource) -> tuple[Latents, list[Int64[np.ndarray, " row"]]]:
+def _checked(senses: Sequence[Sense], text: CodedText) -> tuple[Latents, list[Int64[np.ndarray, " row"]]]:
     """Check the senses. Returns the latent of each, and its rows, ascending."""
     for latent, rows in senses:
-        if not 0 <= latent < codes.d_sae or (len(rows) and not 0 <= np.min(rows) <= np.max(rows) < len(codes)):
-            raise ValueError(f"a sense of latent {latent}: it must be in 0..{codes.d_sae - 1}, rows < {len(codes)}")
+        n_rows = text.tokens.numel()
+        if not 0 <= latent < text.d_sae or (len(rows) and not 0 <= np.min(rows) <= np.max(rows) < n_rows):
+            raise ValueError(f"a sense of latent {latent}: it must be in 0..{text.d_sae - 1}, rows < {n_rows}")
     latents = np.array([latent for latent, _ in senses], np.int64)
     return latents, [np.unique(np.asarray(rows, np.int64)) for _, rows in senses]
 

@@ -70,17 +70,18 @@ import pandas as pd
 import torch
 from jaxtyping import Bool, Float64, Int, Int64
 
-from interp.codes.reading import CodeSource, FiringFacts, check_codes, count_firings
+from interp.codes.reading import CodeSource
 from interp.codes.sparse_codes import is_faint
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_part_tables, identity
 from interp.features.twins import check_twin
 from interp.features.verdict_names import DEAD, DENSE, FAINT, NO_CONTEXT, UNTESTED
 from interp.runtime.processes import check_part, processes
-from interp.runtime.progress import Progress, in_percent
-from interp.storage.checks import check_latents, check_seed, check_token_ids, is_whole_number
+from interp.runtime.progress import Progress, in_percent, no_progress
+from interp.storage.checks import check_latents, check_seed, is_whole_number
 from interp.storage.files import digest
 from interp.verdict.calibration import Calibration
+from interp.verdict.coded_text import CodedText
 from interp.verdict.evidence import Evidence, Listener, collect_evidence
 from interp.verdict.learnt import LearntFit, learnt_evidence
 from interp.verdict.measures import MEASURES, WordMass, measure_values
@@ -198,24 +199,16 @@ def _rank(
     matches: pd.DataFrame | None,
 ) -> pd.DataFrame:
     """Rank the latents chosen. Returns their rows, in any order."""
-    maxima = np.nan_to_num(features.column("max")).astype(np.float32)
-    facts = FiringFacts(maxima, features.column("n_active").astype(np.int64))
-    faint = np.zeros(features.d_sae, bool)
-    if not judge_faint:
-        norms = None if features.W_dec is None else features.column("dec_norm")
-        faint = np.asarray(is_faint(maxima, norms))
-    progress = None if progress is None else in_percent(progress, _STEPS)
+    faint = np.zeros(features.d_sae, bool) if judge_faint else _faint(features)
     if not features.has_text:
-        return _without_context(features, facts.n_active, faint, chosen)
-    shifts = circular_shifts(len(features.tokens), features.n_ctx, nulls, int((maxima > 0).sum()), seed)
+        return _without_context(features, faint, chosen)
+    progress = in_percent(progress or no_progress, _STEPS)
+    text = CodedText.from_features(features)
+    shifts = circular_shifts(text.n_seq, text.n_ctx, nulls, int((text.maxima > 0).sum()), seed)
     sampled = SampledCodes(features, shifts, seed)
-    rule_sample = FitSample(features.d_sae, features.n_ctx, features.fit_half().numpy(), seed)
+    rule_sample = FitSample(text.d_sae, text.n_ctx, features.fit_half().numpy(), seed)
     columns, evidence = _judge(
-        features.tokens,
-        features.codes,
-        features.vocab,
-        features.is_spelt,
-        facts,
+        text,
         calibration,
         faint,
         chosen & ~faint,
@@ -224,9 +217,8 @@ def _rank(
         seed=seed,
         progress=progress,
     )
-    words, senses = describe(
-        features, evidence, rule_sample, maxima, chosen & ~faint, labels if use_labels else None, progress
-    )
+    rule_labels = labels if use_labels else None
+    words, senses = describe(features, text, evidence, rule_sample, chosen & ~faint, rule_labels, progress)
     rule = {f"explanation_{name}": list(getattr(words, name)) for name in _RULE}
     values = measure_values(features, twin=twin, known={"token_share": columns["token_share"]})
     scales = measure_scales(
@@ -258,55 +250,46 @@ def rank_codes(
     Raises ValueError if nulls < 1 or seed < 0, or if codes or vocab are not of these tokens, or codes point outside.
     """
     _check(nulls, seed)
-    n_ids = check_token_ids(tokens, None if vocab is None else len(vocab)) + 1
-    check_codes(codes, tokens)
-    names = [str(i) for i in range(n_ids)] if vocab is None else vocab
+    text = CodedText.from_codes(tokens, codes, vocab)
     left_out = np.zeros(codes.d_sae, bool) if faint is None else np.asarray(faint)
     columns, evidence = _judge(
-        tokens,
-        codes,
-        names,
-        vocab is not None,
-        count_firings(codes),
-        calibration,
-        left_out,
-        ~left_out,
-        nulls=nulls,
-        seed=seed,
-        progress=progress,
+        text, calibration, left_out, ~left_out, nulls=nulls, seed=seed, progress=progress or no_progress
     )
     return _ranked(columns, evidence, {"token_share": columns["token_share"]}, {})
 
 
 def _judge(
-    tokens: Int[torch.Tensor, "seq pos"],
-    codes: CodeSource,
-    vocab: Sequence[str],
-    is_spelt: bool,
-    facts: FiringFacts,
+    text: CodedText,
     calibration: Calibration | None,
     faint: Bool[np.ndarray, " d_sae"],
     looked_at: Bool[np.ndarray, " d_sae"],
+    *,
     listeners: Sequence[Listener] = (),
-    **options: Any,
+    nulls: int,
+    seed: int,
+    progress: Progress,
 ) -> tuple[dict[str, Any], Evidence]:
     """Collect the evidence and judge it. Returns the columns of the verdict, in the order of the latents, and the
-    evidence. options: of `collect_evidence`."""
+    evidence."""
     calibration = calibration or Calibration.load()
     calibration.warn_of_other_kinds()
-    words = WordMass(tokens, vocab, codes.d_sae)
+    words = WordMass(text.tokens, text.vocab, text.d_sae)
     evidence = collect_evidence(
-        tokens,
-        codes,
-        n_vocab=len(vocab),
-        maxima=facts.maxima,
-        calibration=calibration,
-        vocab=vocab if is_spelt else None,
+        text,
+        calibration,
+        nulls=nulls,
+        seed=seed,
         listeners=[words.add, *listeners],
         chosen=looked_at,
-        **options,
+        progress=progress,
     )
-    return verdict_columns(evidence, calibration, words.largest_share, facts.n_active, len(codes), faint), evidence
+    return verdict_columns(text, evidence, calibration, words.largest_share, faint), evidence
+
+
+def _faint(features: FeatureStore) -> Bool[np.ndarray, " d_sae"]:
+    """Mark the latents that never fire strongly enough to be tested."""
+    norms = None if features.W_dec is None else features.column("dec_norm")
+    return np.asarray(is_faint(np.nan_to_num(features.column("max")).astype(np.float32), norms))
 
 
 def _column_order() -> list[str]:
@@ -333,13 +316,11 @@ def _ranked(
 
 
 def _without_context(
-    features: FeatureStore,
-    n_active: Int64[np.ndarray, " d_sae"],
-    faint: Bool[np.ndarray, " d_sae"],
-    chosen: Bool[np.ndarray, " d_sae"],
+    features: FeatureStore, faint: Bool[np.ndarray, " d_sae"], chosen: Bool[np.ndarray, " d_sae"]
 ) -> pd.DataFrame:
     """Return the rows of a ranking of codes without text: what can be said without one."""
     n = features.d_sae
+    n_active = features.column("n_active").astype(np.int64)
     density = n_active / max(features.meta["n_tokens"], 1)
     verdict = np.select([n_active == 0, faint, density > MAX_DENSITY], [DEAD, FAINT, DENSE], NO_CONTEXT)
     values = {

@@ -24,9 +24,11 @@ from numba import njit
 
 from interp.codes.reading import CodeChunk
 from interp.codes.sampling import FiringSampler
+from interp.runtime.progress import Progress, no_progress
 from interp.statistics.spacing import rows_of, spread_rows, spread_sequences
 from interp.text.kinds import KINDS
 from interp.text.predicates import Predicates, rows_of_predicates
+from interp.verdict.coded_text import CodedText
 from interp.verdict.rules import MAX_ATOMS, SUBJECT, Atom, Rule, most_values
 
 SAMPLE = 256
@@ -76,7 +78,19 @@ class FitSample(FiringSampler):
 
     def __init__(self, d_sae: int, n_ctx: int, half: Bool[np.ndarray, " seq"], seed: int):
         super().__init__(d_sae, 1, SAMPLE, seed, 1)
+        self.half = half
+        """The sequences of the fit half."""
         self._fit = np.repeat(half, n_ctx)
+
+    @classmethod
+    def read(
+        cls, text: CodedText, half: Bool[np.ndarray, " seq"], seed: int = 0, progress: Progress = no_progress
+    ) -> "FitSample":
+        """Draw a sample in a pass of its own over the codes."""
+        sample = cls(text.d_sae, text.n_ctx, half, seed)
+        for chunk in text.read_chunks(text.n_ctx, progress, "sampling firings to explain"):
+            sample.add(chunk)
+        return sample
 
     def add(self, chunk: CodeChunk) -> None:
         fit = np.repeat(self._fit[chunk.start : chunk.stop], np.diff(chunk.offsets))

@@ -9,11 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int, Int64
+from jaxtyping import Bool, Int, Int64
 from torch import Tensor
 
 from interp.features.feature_store import FeatureStore
 from interp.runtime.progress import Progress, no_progress
+from interp.verdict.coded_text import CodedText
 from interp.verdict.evidence import Evidence
 from interp.verdict.explanations import Explanations, explain
 from interp.verdict.search import FitSample
@@ -36,15 +37,15 @@ class Described(NamedTuple):
 
 def describe(
     features: FeatureStore,
+    text: CodedText,
     evidence: Evidence,
     sample: FitSample,
-    maxima: Float32[np.ndarray, " d_sae"],
     chosen: Bool[np.ndarray, " d_sae"],
     labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> Described:
-    """Explain the latents chosen, and describe their senses. sample: of the pass that the evidence is from; maxima: of
-    each latent; labels: those that rules may name.
+    """Explain the latents chosen, and describe their senses. text: that of the features; sample: of the pass that the
+    evidence is from; labels: those that rules may name.
 
     A sense has `share` (of the activation mass), `monosemanticity`, `by_chance` (how often shifted text reaches as
     much), `common` (what its firings share, in words), `n` (sampled firings), `rows` of the strongest and `weak_rows`,
@@ -53,18 +54,12 @@ def describe(
     """
     known = _senses(features, evidence)
     words, senses = explain(
-        features.tokens,
-        features.codes,
-        features.vocab,
-        features.fit_half(),
-        predicates=evidence.predicates,
-        maxima=maxima,
+        text,
+        sample,
         senses=[(latent, rows) for latent, rows, _ in known],
         chosen=chosen,
         labels=labels,
-        spelt=features.is_spelt,
-        sample=sample,
-        progress=progress or no_progress,
+        progress=progress,
     )
     described: list[list[dict[str, Any]]] = [[] for _ in range(features.d_sae)]
     for number, (latent, _, sense) in enumerate(known):

@@ -5,10 +5,11 @@ ranking that say the verdict and what it rests on; `ranking` has their meaning.
 """
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float64
 
 from interp.features.verdict_names import DEAD, DENSE, FAINT, MONOSEMANTIC, POLYSEMANTIC, SINGLE_TOKEN, TOO_RARE
 from interp.verdict.calibration import Calibration
+from interp.verdict.coded_text import CodedText
 from interp.verdict.evidence import Evidence
 from interp.verdict.similarity import NAMES
 
@@ -21,16 +22,16 @@ SINGLE_SHARE = 0.9
 
 
 def verdict_columns(
+    text: CodedText,
     evidence: Evidence,
     calibration: Calibration,
     token_share: Float64[np.ndarray, " d_sae"],
-    n_active: Int64[np.ndarray, " d_sae"],
-    n_rows: int,
     faint: Bool[np.ndarray, " d_sae"],
 ) -> dict[str, np.ndarray]:
     """Judge each latent. Returns an array a column of the ranking, in the order of the latents. token_share: the
     largest share of activation on one token."""
-    density = n_active / max(n_rows, 1)
+    n_active = text.n_active
+    density = n_active / max(text.tokens.numel(), 1)
     chance = calibration.probability(evidence.observed.statistics, evidence.observed.covariance)
     has_one_meaning = chance.one >= 0.5
     dense = (density > MAX_DENSITY) | ((density > MAX_DENSITY_WITHOUT_MEANING) & ~has_one_meaning)

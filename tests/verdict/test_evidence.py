@@ -6,6 +6,7 @@ import torch
 
 from interp.codes.sparse_codes import SparseCodes
 from interp.verdict.calibration import Calibration
+from interp.verdict.coded_text import CodedText
 from interp.verdict.evidence import FULL, STRENGTH, collect_evidence, firing_weights
 from interp.verdict.ranking import rank_codes
 from interp.verdict.similarity import NAMES
@@ -24,8 +25,7 @@ def test_levels_weigh_alike_but_where_few_fire_and_strong_ones_more():
 def test_evidence_without_any_firing_is_not_testable():
     codes = SparseCodes.from_dense(torch.zeros(64, 3))
     tokens = torch.arange(64, dtype=torch.int32).reshape(8, 8) % 5
-    maxima = np.zeros(3, np.float32)
-    evidence = collect_evidence(tokens, codes, n_vocab=5, maxima=maxima, calibration=Calibration.load())
+    evidence = collect_evidence(CodedText.from_codes(tokens, codes), Calibration.load())
     assert not evidence.testable.any() and np.isnan(evidence.null(NAMES[0]).z).all()
     assert (evidence.observed.n_senses == 0).all()
 

@@ -1,6 +1,7 @@
 """Rules against a naive reading of the text, and planted rules that must be found."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from interp.text.kinds import KINDS
 from interp.text.positions import Positions
 from interp.text.predicates import Predicates
 from interp.text.read_text import ReadText
-from interp.verdict import explain
+from interp.verdict import CodedText, Explained, explain
 from interp.verdict.counting import count_rules
 from interp.verdict.rules import MAX_ATOMS, Atom
 from interp.verdict.search import SAMPLE, FitSample
@@ -94,10 +95,10 @@ def fit_half(tokens):
     return torch.arange(len(tokens)) % 2 == 0
 
 
-def explained(tokens, fires, **options):
-    maxima = np.asarray(fires).max(0).astype(np.float32)
-    given = (torch.from_numpy(tokens), firing_where(fires), WORDS, fit_half(tokens))
-    return explain(*given, maxima=maxima, **options).latents
+def explained(tokens, fires, *, vocab=WORDS, is_spelt=True, seed=0, **options) -> Explained:
+    text = CodedText.from_codes(torch.from_numpy(tokens), firing_where(fires), vocab)
+    text = replace(text, is_spelt=is_spelt)
+    return explain(text, FitSample.read(text, fit_half(tokens).numpy(), seed), **options)
 
 
 def planted(text):
@@ -132,13 +133,12 @@ def test_names_of_tokens_are_not_read_as_their_spelling():
     text = read(tokens).text
     rules = {words: rule for words, rule in planted(text).items() if " in a comment" in words or "ing" in words}
     fires = np.stack([truth(rule, text) for rule in rules.values()], 1)
-    got = explained(tokens, fires, spelt=False)
+    got = explained(tokens, fires, is_spelt=False).latents
     kinds = {atom.kind for rule in got.rules for atom in rule}
     assert kinds and not any(KINDS[kind].needs_strings for kind in kinds) and not set(rules) & set(got.phrases)
     assert all("token " in phrase for phrase in got.phrases)
     parts = [(0, np.flatnonzero(fires[:, 0])[:400])]
-    given = (torch.from_numpy(tokens), firing_where(fires[:, :1]), WORDS, fit_half(tokens))
-    (rule,) = explain(*given, senses=parts, maxima=np.ones(1, np.float32), spelt=False).senses.rules
+    (rule,) = explained(tokens, fires[:, :1], is_spelt=False, senses=parts).senses.rules
     assert rule and not any(KINDS[atom.kind].needs_strings for atom in rule)
 
 
@@ -146,7 +146,7 @@ def test_planted_rules_are_found_and_said():
     tokens = random_text(np.random.default_rng(2))
     text = read(tokens).text
     rules = planted(text)
-    got = explained(tokens, np.stack([truth(rule, text) for rule in rules.values()], 1))
+    got = explained(tokens, np.stack([truth(rule, text) for rule in rules.values()], 1)).latents
     said = dict(zip(rules, got.phrases, strict=True))
     in_any_order = {words: sorted(re.findall(r'".*?"|\w+', words)) for words in (*said, *said.values())}
     assert {words: in_any_order[words] for words in said} == {words: in_any_order[got] for words, got in said.items()}
@@ -159,9 +159,9 @@ def test_labels_are_used_where_given():
     tokens = random_text(np.random.default_rng(3))
     label = np.random.default_rng(4).random(tokens.shape) < 0.1
     fires = (label & (tokens == 3)).reshape(-1, 1)
-    got = explained(tokens, fires, labels={"odd": torch.from_numpy(label)})
+    got = explained(tokens, fires, labels={"odd": torch.from_numpy(label)}).latents
     assert got.phrases == ['"Delta" labelled odd'] and got.f1 == 1
-    assert "odd" not in explained(tokens, fires).phrases[0]
+    assert "odd" not in explained(tokens, fires).latents.phrases[0]
 
 
 def noisy_latents(rng, tokens):
@@ -177,7 +177,7 @@ def test_scores_are_those_of_the_held_out_half_by_brute_force():
     rng = np.random.default_rng(1)
     tokens = random_text(rng)
     text, values = read(tokens).text, noisy_latents(rng, tokens)
-    got = explained(tokens, values)
+    got = explained(tokens, values).latents
     held_out = np.repeat(~fit_half(tokens).numpy(), tokens.shape[1])
     for latent, rule in enumerate(got.rules):
         says, strength = truth(rule, text)[held_out], values[held_out, latent] / values[:, latent].max()
@@ -200,8 +200,8 @@ def test_exact_counts_of_any_rule_are_those_of_brute_force(monkeypatch):
     monkeypatch.setattr("interp.codes.reading.ROWS_PER_CHUNK", 1000)
     rng = np.random.default_rng(5)
     tokens = random_text(rng, 200, 40)
-    predicates, fires = read(tokens), rng.random((tokens.size, 3)) < 0.05
-    text, half = predicates.text, fit_half(tokens).numpy()
+    fires = rng.random((tokens.size, 3)) < 0.05
+    text, half = read(tokens).text, fit_half(tokens).numpy()
     present = {kind: np.unique(values_everywhere(kind, text)) for kind in kinds_in(text)}
 
     def drawn():
@@ -214,17 +214,8 @@ def test_exact_counts_of_any_rule_are_those_of_brute_force(monkeypatch):
     rules += [[], rules[0][:4]]
     counted = rng.random(tokens.size) < 0.8
     sampled = [np.sort(rng.choice(np.flatnonzero(counted), 50, replace=False)) for _ in rules]
-    counts = count_rules(
-        predicates,
-        firing_where(fires),
-        half,
-        counted,
-        rules,
-        np.array([2, 1, 0]),
-        np.ones(3, np.float32),
-        sampled,
-        np.arange(3),
-    )
+    coded = replace(CodedText.from_codes(torch.from_numpy(tokens), firing_where(fires), WORDS), counted=counted)
+    counts = count_rules(coded, coded.predicates, half, rules, np.array([2, 1, 0]), sampled, np.arange(3))
     for unit, latent in enumerate((2, 1, 0)):
         for number, rule in enumerate(rules[unit]):
             says = truth(rule, text)
@@ -239,7 +230,7 @@ def test_the_score_is_the_half_the_rule_was_not_chosen_on():
     tokens = random_text(np.random.default_rng(3))
     fit = np.repeat(fit_half(tokens).numpy(), tokens.shape[1])
     fires = np.where(fit, tokens.reshape(-1) == 0, tokens.reshape(-1) == 1)[:, None]
-    got = explained(tokens, fires)
+    got = explained(tokens, fires).latents
     assert got.phrases == ['"alpha"'] and got.f1_fit[0] == 1 and got.f1[0] == 0 and got.n_examples[0] == 0
 
 
@@ -247,7 +238,7 @@ def test_latents_that_hardly_fire_stay_unexplained():
     tokens = random_text(np.random.default_rng(4), 8)
     fires = np.zeros((tokens.size, 2), bool)
     fires[:2, 0] = True
-    got = explained(tokens, fires)
+    got = explained(tokens, fires).latents
     assert got.phrases == ["", ""] and np.isnan(got.f1).all() and got.rules == [(), ()]
     assert np.isnan(got.f1_by_interval).all() and got.n_examples.tolist() == [0, 0]
 
@@ -261,7 +252,7 @@ def test_the_same_seed_gives_the_same_rules_whatever_the_threads():
         runs = []
         for n in (1, 2):
             torch.set_num_threads(n)
-            runs.append(explained(tokens, values, seed=1))
+            runs.append(explained(tokens, values, seed=1).latents)
     finally:
         torch.set_num_threads(threads)
     assert runs[0].phrases == runs[1].phrases and runs[0].f1.tobytes() == runs[1].f1.tobytes()
@@ -272,7 +263,7 @@ def test_a_long_text_is_searched_on_a_part_of_it(monkeypatch):
     tokens = random_text(np.random.default_rng(2))
     text = read(tokens).text
     rules = [planted(text)[words] for words in ('"alpha" or "gamma"', "tokens in a comment", '"Delta" in parentheses')]
-    got = explained(tokens, np.stack([truth(rule, text) for rule in rules], 1))
+    got = explained(tokens, np.stack([truth(rule, text) for rule in rules], 1)).latents
     assert got.phrases[1:] == ["tokens in a comment", '"Delta" in parentheses'] and (got.f1 == 1).all()
 
 
@@ -292,9 +283,7 @@ def test_each_sense_has_its_own_rule_and_scores_by_brute_force():
     tokens = random_text(rng)
     text = read(tokens).text
     fires, parts = senses_of(tokens, text, rng)
-    maxima = np.ones(2, np.float32)
-    given = (torch.from_numpy(tokens), firing_where(fires), WORDS, fit_half(tokens))
-    got = explain(*given, senses=parts, maxima=maxima).senses
+    got = explained(tokens, fires, senses=parts).senses
     assert got.phrases == ['"alpha" after a comma', '"Delta" in a comment', '"beta"']
     held_out = ~fit_half(tokens).numpy()
     for part, (latent, rows) in enumerate(parts):
@@ -309,11 +298,9 @@ def test_each_sense_has_its_own_rule_and_scores_by_brute_force():
 
 def test_senses_with_few_rows_or_wrong_ones():
     tokens = random_text(np.random.default_rng(9), 64)
-    codes, maxima = firing_where((tokens == 0).reshape(-1, 1)), np.ones(1, np.float32)
 
     def run(*parts):
-        given = (torch.from_numpy(tokens), codes, WORDS, fit_half(tokens))
-        return explain(*given, senses=parts, maxima=maxima).senses
+        return explained(tokens, (tokens == 0).reshape(-1, 1), senses=parts).senses
 
     got = run((0, np.array([0, 1])))
     assert got.phrases == [""] and np.isnan(got.f1[0]) and got.n.tolist() == [0]
@@ -347,7 +334,7 @@ def test_a_kind_of_predicates_is_one_entry(monkeypatch):
     tokens = random_text(np.random.default_rng(2))
     near = sum(np.roll(tokens == 14, back, 1) & (np.arange(24) >= back) for back in (1, 2, 3)) > 0
     fires = np.stack([near.reshape(-1), (np.arange(tokens.size) % 2 == 0) & (tokens.reshape(-1) == 0)], 1)
-    got = explained(tokens, fires)
+    got = explained(tokens, fires).latents
     assert got.phrases == ['tokens within 3 tokens after "THE"', '"alpha" at even places'] and (got.f1 == 1).all()
     predicates = read(tokens)
     shared = set(predicates.at(np.array([4]), predicates.compared)[0]) & set(
@@ -379,10 +366,8 @@ def test_rules_are_scored_on_each_window_once():
     tokens = copied_text(rng, n_seq=600)
     fires = np.isin(tokens, (3, 4)) & (rng.random(tokens.shape) < 0.8)
     fires[2::3] = fires[1::3]  # the copies fire alike
-    codes = SparseCodes.from_dense(torch.from_numpy(fires.reshape(-1, 1).astype(np.float32)))
     half, names = torch.arange(600) % 2 == 0, [f"w{i}" for i in range(50)]
-    given = torch.from_numpy(tokens), codes, names, half
-    found = explain(*given, maxima=np.ones(1, np.float32)).latents
+    found = explained(tokens, fires.reshape(-1, 1), vocab=names).latents
     held_out = in_first_window(tokens) & np.repeat(~half.numpy(), N_CTX)
     says = truth(found.rules[0], ReadText.read(tokens, 50, names))[held_out]
     fired = fires.reshape(-1)[held_out]

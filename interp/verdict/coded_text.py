@@ -1,0 +1,96 @@
+"""A text and the codes of its rows: what every step reads that leads from a latent's firings to its rule in words."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int, Int64
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from interp.codes.reading import CodeChunk, CodeSource, check_codes, count_firings, read_chunks
+from interp.features.examples import first_windows
+from interp.features.feature_store import FeatureStore
+from interp.runtime.progress import Progress, no_progress
+from interp.storage.checks import check_token_ids
+from interp.text.predicates import Predicates
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodedText:
+    """Tokens, the codes of their rows (seq * n_ctx + pos), and what is known of both."""
+
+    tokens: Int[Tensor, "seq pos"]
+    codes: CodeSource
+    vocab: Sequence[str]
+    """The string of each token id."""
+    is_spelt: bool
+    """Whether these strings spell the tokens; otherwise they only name them, by their ids say, and nothing is said of
+    spelling."""
+    maxima: Float32[np.ndarray, " d_sae"]
+    """The largest activation of each latent, 0 where it never fires."""
+    n_active: Int64[np.ndarray, " d_sae"]
+    """Rows on which each latent fires."""
+    counted: Bool[np.ndarray, " row"]
+    """The rows that count as evidence: those whose window stands there for the first time (`features.examples`)."""
+
+    @classmethod
+    def from_features(cls, features: FeatureStore) -> "CodedText":
+        """Return the text that was scanned, with its codes."""
+        return cls(
+            tokens=features.tokens,
+            codes=features.codes,
+            vocab=features.vocab,
+            is_spelt=features.is_spelt,
+            maxima=np.nan_to_num(features.column("max")).astype(np.float32),
+            n_active=features.column("n_active").astype(np.int64),
+            counted=first_windows(features.tokens.numpy()),
+        )
+
+    @classmethod
+    def from_codes(
+        cls, tokens: Int[Tensor, "seq pos"], codes: CodeSource, vocab: Sequence[str] | None = None
+    ) -> "CodedText":
+        """Check the codes of a text, and count their firings in one pass. vocab: None where nothing is known of how
+        tokens are spelt.
+
+        Raises ValueError if codes or vocab are not of these tokens, or if codes point outside.
+        """
+        n_ids = check_token_ids(tokens, None if vocab is None else len(vocab)) + 1
+        check_codes(codes, tokens)
+        facts = count_firings(codes)
+        return cls(
+            tokens=tokens,
+            codes=codes,
+            vocab=[str(i) for i in range(n_ids)] if vocab is None else vocab,
+            is_spelt=vocab is not None,
+            maxima=facts.maxima,
+            n_active=facts.n_active,
+            counted=first_windows(tokens.numpy()),
+        )
+
+    @property
+    def d_sae(self) -> int:
+        return self.codes.d_sae
+
+    @property
+    def n_seq(self) -> int:
+        return self.tokens.shape[0]
+
+    @property
+    def n_ctx(self) -> int:
+        return self.tokens.shape[1]
+
+    @cached_property
+    def predicates(self) -> Predicates:
+        """The predicates of the text, counted when they are first asked for."""
+        with threadpool_limits(1, user_api="blas"):  # threads are our own, and numbers the same for any of BLAS's
+            return Predicates.count(self.tokens.numpy(), len(self.vocab), self.vocab if self.is_spelt else None)
+
+    def read_chunks(self, rows_per_group: int, progress: Progress = no_progress, note: str = "") -> Iterator[CodeChunk]:
+        """Read the codes in token order, whole groups of rows at a time. Values are in 0..1 of their latent's maximum,
+        and 0 on rows that do not count."""
+        return read_chunks(
+            self.codes, rows_per_group, maxima=self.maxima, counted=self.counted, progress=progress, note=note
+        )

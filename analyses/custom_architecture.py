@@ -1,13 +1,13 @@
-"""Can a dictionary that this project does not have be written in a script of one's own, and be trained like the others?
+"""Can you write a dictionary that this project does not have in your own script, and train it like the others?
 
     python -m analyses.custom_architecture --out runs/custom_architecture
     python -m analyses.custom_architecture --quick          a tiny size, for the tests
 
-`GroupLassoConfig` below is all there is of it: latents in groups, a penalty on the norm of each group's activations, so
-that latents of a group fire together (group lasso: Yuan & Lin 2006; as an autoencoder: Theodosis et al. 2021, arXiv
-2102.07003). Claims tested: its step takes ≤ 1.3 × TopK's at equal L0; its sparse gradients are those of dense float64
-autograd; killed by SIGKILL, it goes on to the same bytes; a sweep trains it beside a built-in one, each as alone;
-SAELens reads what was saved, and encodes and decodes alike. `results.json` has the numbers.
+`GroupLassoConfig` below is all that it takes. Latents come in groups with a penalty on the norm of each group's
+activations, so that latents of a group fire together (group lasso: Yuan & Lin 2006; as an autoencoder: Theodosis et al.
+2021, arXiv 2102.07003). Claims tested: its step takes ≤ 1.3 × TopK's at equal L0; its sparse gradients equal those of
+dense float64 autograd; after SIGKILL it resumes to the same bytes; a sweep trains it with a built-in one, each as it
+would be trained alone; SAELens reads what was saved, and encodes and decodes the same. `results.json` has the numbers.
 """
 
 import argparse

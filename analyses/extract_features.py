@@ -3,9 +3,9 @@
     python -m analyses.extract_features --out runs/extract
     python -m analyses.extract_features --text 'mybooks/*.txt' --hook blocks.1.hook_resid_post --preset small
 
-The main job, written out with the library's functions so that each step can be changed: text → tokens → transformer
-→ activations → sparse autoencoder → feature statistics → ranking → figures and page. It writes `results.json`, three
-figures and `page/index.html`. Every step resumes, so a run that was cut off is started again with the same command.
+The main job, written out with the library's functions so that you can change each step: text → tokens → transformer →
+activations → sparse autoencoder → feature statistics → ranking → figures and page. It writes `results.json`, three
+figures and `page/index.html`. Every step resumes: after an interruption, run the same command again.
 """
 
 import argparse

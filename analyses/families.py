@@ -1,11 +1,11 @@
-"""Which families of models go through, stage by stage, and what does each stage say where it cannot?
+"""Which families of models pass through every stage, and what does a stage say if it cannot handle one?
 
     python -m analyses.families --out runs/families           (about a minute)
 
-In:  tiny models with random weights, from their `transformers` configurations: nine decoders (dense, of experts and a
-     state space), two encoders of text, T5 as a whole and a ViT.
-Out: OUT/results.json: of each family and stage `yes`, `left out` (the stage goes on without a part, and says which) or
-     `refused` (a ValueError), with what it said.
+In:  tiny models with random weights, from their `transformers` configurations: nine decoders (dense, mixtures of
+     experts and a state space model), two text encoders, T5 as a whole and a ViT.
+Out: OUT/results.json: for each family and stage `yes`, `left out` (the stage continues without a part, and says which)
+     or `refused` (a ValueError), with the message.
 
 The same models are tested in `tests/models/test_families.py`.
 """

@@ -1,10 +1,10 @@
-"""Compares the sparse gradients of an architecture with dense float64 autograd.
+"""Compare the sparse gradients of an architecture with dense float64 autograd.
 
     check_gradients(MyConfig(d_sae=48, tokens=6400, k=4))   # differences, or a ValueError that names the parameter
 
 The same `pick`, `activate` and `loss` go through the engine's operations and through `DenseOps`, which computes each
-with matmuls over all latents and lets autograd do the rest. What a loss states is not in question here: write it a
-second time, as a formula over dense latents, to test that.
+with matmuls over all latents and lets autograd do the rest. This does not check whether the loss is the intended one:
+to test that, write it a second time as a formula over dense latents.
 """
 
 from typing import Any

@@ -3,9 +3,10 @@
     python -m analyses.make_figures runs/demo --width column --out runs/demo-figures
     python -m analyses.make_figures runs/demo --latents 476 12 --formats pdf
 
-Every figure that a finished run has the results for, at the width of a column (84.5 mm), of ICML's (82.6), of a page
-(139.7) or of any millimetres: PDF, SVG and PNG where there is a Chrome or Chromium, HTML everywhere; beside each its
-manifest, and `index.html`, a gallery of them all. The quality table is written as LaTeX.
+Draws every figure for which a finished run has the results, at the width of a column (84.5 mm), of ICML's (82.6), of a
+page (139.7) or of any number of millimetres. The formats are PDF, SVG and PNG if there is a Chrome or Chromium, and
+HTML in any case. Each figure gets a manifest, and `index.html` is a gallery of them all. The quality table is written
+as LaTeX.
 """
 
 import argparse

@@ -5,10 +5,11 @@
     OUT/results.json                 last: claims, numbers, setting, versions, seconds of work
 
     record = Record(out, setting)
-    runs = [record.piece(f"seed-{seed}", lambda: train(seed)) for seed in setting.seeds]   # read back when there
+    runs = [record.piece(f"seed-{seed}", lambda: train(seed)) for seed in setting.seeds]   # read back if it exists
     record.finish([Claim(row="7a", text=…, holds=…, found=…, numbers=…)], {"loss": figure})
 
-A piece of another setting is made again. Killed at any point, the same command goes on after the last finished piece.
+A piece of another setting is made again. After a kill at any point, the same command resumes after the last finished
+piece.
 """
 
 import argparse

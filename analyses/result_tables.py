@@ -1,4 +1,4 @@
-"""The results of each command as Markdown, for `analyses.results`: one function a command."""
+"""The results of each command as Markdown, for `analyses.results`: one function per command."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean, median, stdev
@@ -13,7 +13,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def plain(cell: Any) -> str:
-    """A number to three figures, nothing for what is missing."""
+    """Write a number to three figures, and nothing for a missing value."""
     if cell is None or cell != cell:
         return ""
     if isinstance(cell, float):
@@ -33,7 +33,7 @@ def demo(stages: Results) -> str:
     best = sorted(stages["concepts"]["results"].items(), key=lambda item: -item[1]["f1_feature"])
     parts += [table(["label", "latent", "neuron"], ([n, r["f1_feature"], r["f1_neuron"]] for n, r in best)), ""]
     parts += [
-        "Shares of the latents that are neither dead nor faint, beside nulls that learnt from as many tokens:",
+        "Shares of the latents that are neither dead nor faint, next to nulls trained on as many tokens:",
         "",
     ]
     shares = stages["nulls"]["results"]["shares"]
@@ -67,7 +67,7 @@ def quality_beside_nulls(stages: Results) -> str:
 
 
 def recovered(row: Results, stages: Results) -> float:
-    """The cross-entropy that a dictionary recovers: 0 is zero ablation or unigrams, whichever is better."""
+    """Return the share of cross-entropy that a dictionary recovers; 0 is zero ablation or unigrams, the better one."""
     nothing = min(row["ce_zero_ablated"], stages["model"]["results"]["unigram_cross_entropy"])
     return (nothing - row["ce_spliced"]) / (nothing - row["ce_clean"])
 
@@ -92,12 +92,12 @@ def one_meaning(stages: Results) -> str:
 
 
 def shares_in_short(stages: Results) -> str:
-    """The demo's share of one meaning and of an effect, each with what it is of."""
+    """Give the demo's shares of latents with one meaning and with an effect, each with its denominator."""
     effects = stages["effects"]["results"]
     return (
-        f"In the demo {one_meaning(stages)}, and "
-        f"{effects['helps']:.0%} of the {effects['latents']:,} ablated ones raise the loss significantly more than "
-        f"their null does, in {effects['sequences']} sequences each; more sequences would show more of them."
+        f"In the demo, {one_meaning(stages)}. Of the {effects['latents']:,} ablated latents, {effects['helps']:.0%} "
+        f"raise the loss significantly more than their null does, in {effects['sequences']} sequences each; more "
+        "sequences would detect more of them."
     )
 
 
@@ -135,7 +135,7 @@ def speed(results: Results) -> str:
 
 
 def speed_in_short(results: Results) -> str:
-    """Our steps at the first size, each beside SAELens's own of that kind."""
+    """Give our steps at the first size, each compared with SAELens's own of that kind."""
     rows = [row for row in next(iter(results["speed"].values())) if row["ratios"].get("saelens_own")]
     steps = (f"{r['name'].removeprefix('interp ')} {r['ms']:.0f} ms, {r['ratios']['saelens_own']:.1f} ×" for r in rows)
     sparsify = next((row["ratios"]["sparsify"] for row in rows if row["ratios"]["sparsify"]), None)
@@ -145,7 +145,7 @@ def speed_in_short(results: Results) -> str:
 
 def harvest(results: Results) -> str:
     rows = ([r["name"], r["tokens_per_second"], r.get("ratio"), r["cpu_seconds"]] for r in results["rows"])
-    columns = ["one MLP hook", "tokens/s", "of the forward alone", "CPU s"]
+    columns = ["one MLP hook", "tokens/s", "share of the forward pass", "CPU s"]
     return f"{table(columns, rows)}\n\n{results['bytes_per_value']} bytes a value on disk."
 
 
@@ -155,13 +155,13 @@ def harvest_in_short(results: Results) -> str:
         for row in results["rows"]
         if row["name"].endswith(", harvest")
     )
-    return f"Tokens a second, as a share of the forward pass alone: {shares}."
+    return f"Tokens per second, as a share of the forward pass alone: {shares}."
 
 
 def report(results: Results) -> str:
     names = ("name", "features", "wall_seconds", "cpu_seconds", "ms_a_feature", "cpu_ms_a_feature")
     rows = ([row[name] for name in (*names, "kilobytes_a_feature", "holds")] for row in results["rows"])
-    columns = ["pages", "features", "s", "CPU s", "ms a feature", "CPU ms a feature", "KB a feature", "hold of"]
+    columns = ["pages", "features", "s", "CPU s", "ms/feature", "CPU ms/feature", "KB/feature", "hold"]
     size = f"{results['tokens']:,} tokens, {results['threads']} threads."
     return f"{table(columns, rows)}\n\n{report_in_short(results)} {size}"
 
@@ -173,7 +173,7 @@ def report_in_short(results: Results) -> str:
 
 
 def memory(results: Results) -> str:
-    """Peak memory of each stage, and how much of it is more than that of the shortest text."""
+    """Give the peak memory of each stage, and its growth over that of the shortest text."""
     stages, growth = results["megabytes"], results["growth"]
     millions = list(next(iter(stages.values())))
     rows = ([stage, *(round(mb) for mb in peaks.values()), f"{growth[stage]:+.1%}"] for stage, peaks in stages.items())
@@ -187,7 +187,7 @@ def memory_in_short(results: Results) -> str:
 
 
 def shards(results: Results) -> str:
-    """Memory of a process by their number, and how far the dictionary is from one process's."""
+    """Give the memory of a process by the number of processes, and the difference from one process's dictionary."""
     rows = [
         [n, round(row["weights and moments"]), round(row["peak"]), f"{row['difference']:.0e}"]
         for n, row in results["megabytes"].items()
@@ -198,11 +198,14 @@ def shards(results: Results) -> str:
 def shards_in_short(results: Results) -> str:
     (_, first), *_, (n, last) = results["megabytes"].items()
     state, peak = (last[name] / first[name] for name in ("weights and moments", "peak"))
-    return f"Of {n} processes each holds {state:.0%} of the weights and moments, and its memory grows by {peak:.0%}."
+    return (
+        f"Each of {n} processes holds {state:.0%} of the weights and moments of a single one, and its memory grows by "
+        f"{peak:.0%} as much."
+    )
 
 
 def plan(results: Results) -> str:
-    """Planned beside measured of each run's stages, and the table on paper."""
+    """Give the planned and measured costs of each run's stages, and the estimate for GPUs."""
     parts = []
     for name, rows in results["runs"].items():
         cells = (
@@ -218,20 +221,20 @@ def plan(results: Results) -> str:
         parts.append(table([f"stage, {name}", *columns], cells))
     on_paper = ([row["what"], row["8"], row["64"], row["derived"]] for row in results["paper"])
     parts += [
-        "10⁹ tokens and 10⁶ latents, on paper (`analyses/bench/plan.py` says of which model and at which speeds):",
+        "Estimate for 10⁹ tokens and 10⁶ latents (`analyses/bench/plan.py` states the model and the speeds):",
         table(["", "8 H100s", "64 H100s", "derived from"], on_paper),
     ]
     return "\n\n".join(parts)
 
 
 def plan_in_short(results: Results) -> str:
-    """The largest factor between planned and measured seconds of a stage of ten seconds or more, and of all."""
+    """Give the largest factor between planned and measured seconds of stages of ten seconds or more, and of all."""
     parts = []
     for name, rows in results["runs"].items():
         factors = {row["stage"]: factor(row, "seconds") for row in rows if row["measured_seconds"] >= 10}
         stage = max((stage for stage in factors if stage != "all"), key=lambda stage: factors[stage])
-        parts.append(f"{factors['all']:.2f} in all of {name} (at most {factors[stage]:.2f}, {stage})")
-    return f"Planned seconds are off by a factor of {', '.join(parts)}."
+        parts.append(f"{factors['all']:.2f} for {name} as a whole (at most {factors[stage]:.2f} for a stage: {stage})")
+    return f"Planned seconds are off by a factor of {', and of '.join(parts)}."
 
 
 def factor(row: Results, of: str) -> float:
@@ -250,8 +253,8 @@ def quality_in_short(results: Results) -> str:
         idle[row["trainer"]].append(row["dead_share"][0] + row["faint_share"][0])
     ratios = [row["fvu_ratio"][0] for row in results["rows"] if "fvu_ratio" in row]
     fvu = f"{median(ratios):.2f} × SAELens's ({min(ratios):.2f} to {max(ratios):.2f}, {len(ratios)} dictionaries)"
-    shares = "{:.1%} of the latents are dead or faint, of SAELens's {:.1%}".format(*map(median, idle.values()))
-    return f"At equal tokens and L0 FVU is {fvu}; {shares}."
+    shares = "{:.1%} of the latents are dead or faint; {:.1%} of SAELens's are".format(*map(median, idle.values()))
+    return f"At equal tokens and L0, the FVU is {fvu}. {shares}."
 
 
 def quality_row(row: Results) -> list[Any]:
@@ -278,12 +281,13 @@ def scorecard(results: Results) -> str:
     both = results["A families"]
     mean = ", ".join(f"{name} {both['mean'][key]:.3f}" for key, name in FAMILY_MEANS.items())
     worst = (
-        f"Of the families, each left out in turn: mean {mean}; worst AUROC {both['worst_auroc']:.3f} ({both['worst']})."
+        f"Over the families, each left out in turn: mean {mean}; worst AUROC {both['worst_auroc']:.3f} "
+        f"({both['worst']})."
     )
     parts = [worst, table(columns, map(verdict_row, (judged | families).items()))]
     if "D" in results:
-        parts += ["Latents of another maker, which no calibration is fitted to:", records(results["D"])]
-    parts.append("By chance: the ECE to be expected of probabilities that are right, of as many latents.")
+        parts += ["Latents from another author, to which no calibration is fitted:", records(results["D"])]
+    parts.append("By chance: the expected ECE of correct probabilities for as many latents.")
     for title, rows in results.get("readings", {}).items():
         if len(rows) <= MOST_ROWS:
             parts += [f"{title[0].upper()}{title[1:]}:", records(rows)]
@@ -291,7 +295,7 @@ def scorecard(results: Results) -> str:
 
 
 MOST_ROWS = 40
-"""Of a table on the page; longer ones are in the kept file alone."""
+"""Most rows of a table on the page; longer tables are only in the kept file."""
 
 
 def records(rows: Sequence[Results]) -> str:
@@ -317,7 +321,7 @@ def scorecard_in_short(results: Results) -> str:
 
 
 def dictionaries(results: Results) -> str:
-    """The claims, then of each run a row for each dictionary, the noise and the smallest difference of each number."""
+    """Give the claims, then for each run a row per dictionary, and the noise and smallest difference of each number."""
     parts = [essay({"dictionaries": results})]
     for name, card in results["values"].items():
         numbers = list(dict.fromkeys(number for each in card["values"].values() for number in each))
@@ -329,27 +333,27 @@ def dictionaries(results: Results) -> str:
         texts, sizes = card["texts"], card["sizes"]
         accuracy, letters = (median(each[what] for each in texts["spelling"]) for what in ("accuracy", "letters"))
         spelling = (
-            f"A probe tells the first letter of {accuracy:.0%} of {texts['words']:,} words, {letters:.0f} letters well"
+            f"A probe finds the first letter of {accuracy:.0%} of {texts['words']:,} words, {letters:.0f} letters well"
         )
         if "fraction" not in numbers:
-            spelling += ": the model cannot spell, and absorption is not measured"
+            spelling += ": the model cannot spell, so absorption is not measured"
         seconds = ", ".join(f"{measure} {taken:.1f}" for measure, taken in card["seconds"].items())
         parts += [
             table([f"dictionary, {name}", *numbers], rows),
             f"{sizes['d_sae']:,} latents, {sizes['tokens']:,} tokens, k = {sizes['k']}, {sizes['seeds']} seeds. "
-            f"Of {texts['tasks']} tasks hard: {', '.join(texts['hard tasks'])}. {spelling}. Processor seconds of a "
-            f"dictionary: {seconds}; of the texts, once: {texts['took']:.0f}.",
+            f"Hard among {texts['tasks']} tasks: {', '.join(texts['hard tasks'])}. {spelling}. Processor seconds per "
+            f"dictionary: {seconds}; for the texts, once: {texts['took']:.0f}.",
         ]
     return "\n\n".join(parts)
 
 
 def dictionaries_in_short(results: Results) -> str:
-    """Which numbers tell trained dictionaries from nulls, and what the measures take."""
-    told = [claim["row"] for claim in results["claims"] if claim["holds"]]
+    """Say which numbers separate trained dictionaries from nulls, and how long the measures take."""
+    separating = [claim["row"] for claim in results["claims"] if claim["holds"]]
     taken = sum(seconds for card in results["values"].values() for seconds in card["seconds"].values())
     return (
-        f"{len(told)} of {len(results['claims'])} numbers tell trained dictionaries from both nulls "
-        f"({', '.join(told)}); all measures take {taken / len(results['values']):.1f} s of a core for a dictionary."
+        f"{len(separating)} of {len(results['claims'])} numbers separate trained dictionaries from both nulls "
+        f"({', '.join(separating)}). All measures take {taken / len(results['values']):.1f} s of a core per dictionary."
     )
 
 
@@ -372,7 +376,7 @@ def learnt(results: Results) -> str:
 
 def learnt_in_short(results: Results) -> str:
     aurocs = [row["auroc"] for row in results["held out"]]
-    return f"On corpora held out, AUROC {min(aurocs):.3f} to {max(aurocs):.3f} against models that learnt nothing."
+    return f"On held-out corpora, AUROC {min(aurocs):.3f} to {max(aurocs):.3f} against models that learnt nothing."
 
 
 LEARNT = {"corpus": "corpus left out", "n": "latents", "called": "called learnt", "auroc": "AUROC", "ece": "ECE"}
@@ -402,7 +406,7 @@ def towards_in_short(results: Results) -> str:
 
 
 def claims_in_short(results: Results) -> str:
-    """How many claims hold, and the first one's numbers as far as the first semicolon."""
+    """Say how many claims hold, with the first one's numbers up to the first semicolon."""
     claims = results["claims"]
     judged = [claim["holds"] for claim in claims if claim["holds"] is not None]
     held = f"{sum(judged)} of {len(judged)} claims hold; the first" if judged else "Measured"
@@ -412,7 +416,7 @@ def claims_in_short(results: Results) -> str:
 
 
 def graphs_in_short(results: Results) -> str:
-    """How far attribution graphs agree with ablation, in a sentence."""
+    """Say in a few sentences how far attribution graphs agree with ablation."""
     by_row = {claim["row"]: claim["numbers"] for claim in results["claims"]}
     own, held = by_row["agreement"], by_row["held"]
     free, as_held = (held[f"{name}, paths"] for name in ("nothing held", "norms and patterns held"))
@@ -425,7 +429,7 @@ def graphs_in_short(results: Results) -> str:
 
 
 def trained_circuits(results: Results) -> str:
-    """The claims, and a row for each circuit, kind of dictionary and ranking."""
+    """Give the claims, and a row for each circuit, kind of dictionary and ranking."""
     rows: dict[tuple[str, str, str], dict[str, Mapping[str, float]]] = {}
     for task, scores in results["values"]["trained"].items():
         for row in scores["scores"]:
@@ -437,7 +441,7 @@ def trained_circuits(results: Results) -> str:
 
 
 def pretrained_graphs_in_short(results: Results) -> str:
-    """What graphs of a real language model cost, and how far they can be trusted."""
+    """Say what graphs of a real language model cost, and how far to trust them."""
     numbers = {claim["row"]: claim["numbers"] for claim in results["claims"]}
     made, prompts, mean = numbers["dictionaries"], numbers["prompts"], numbers["agreement"]
     return (
@@ -452,7 +456,7 @@ def pretrained_graphs_in_short(results: Results) -> str:
 
 
 def graphs_of_prompts(results: Results) -> str:
-    """The claims, a row for each prompt, and two prompts told in words."""
+    """Give the claims, a row for each prompt, and two prompts in words."""
     scores = ("answer", "agreement of effects", "agreement of pairs", "agreement of paths")
     shares = ("replacement", "completeness")
     rows = [
@@ -460,7 +464,7 @@ def graphs_of_prompts(results: Results) -> str:
             f"`{prompt['prompt']}`",
             ", ".join(f"{token(word)} {share:.0%}" for word, share in prompt["next"]),
             *(prompt[name] for name in scores),
-            *(told_beside(prompt, name) for name in shares),
+            *(score_and_nulls(prompt, name) for name in shares),
             prompt["nulls"].get("tokens shuffled", {}).get("answer"),
             prompt["processor"],
         ]
@@ -468,34 +472,35 @@ def graphs_of_prompts(results: Results) -> str:
     ]
     head = ["prompt", "next", *scores, *(f"{name} (nulls)" for name in shares), "answer, shuffled", "processor seconds"]
     notes = "Nulls: tokens shuffled / decoder rows shuffled / weights of the model shuffled."
-    told = [told_graph(prompt) for prompt in results["values"]["prompts"][:2]]
-    return "\n\n".join([essay({"smollm2_graphs": results}), table(head, rows), notes, *told])
+    in_words = [graph_in_words(prompt) for prompt in results["values"]["prompts"][:2]]
+    return "\n\n".join([essay({"smollm2_graphs": results}), table(head, rows), notes, *in_words])
 
 
-def told_graph(prompt: Results) -> str:
-    """What a prompt's answer owes most to, and where its graph is most wrong, in words."""
+def graph_in_words(prompt: Results) -> str:
+    """Say which latents a prompt's answer depends on most, and where its graph is most wrong."""
 
     def latent(name: str, place: str, rule: str, effect: float, measured: float) -> str:
         fires = f" (fires on {rule[:60]}{'…' if len(rule) > 60 else ''})" if rule else ""
-        return f"{name} at {token(place)}{fires} {measured:+.2f} nats (to first order {effect:+.2f})"
+        return f"{name} at {token(place)}{fires} {measured:+.2f} nats ({effect:+.2f} to first order)"
 
     [word, share], *_ = prompt["next"]
     return (
-        f"**{prompt['prompt']}** The model says {token(word)} at {share:.0%}. What it loses without each latent: "
+        f"**{prompt['prompt']}** The model gives {token(word)} a probability of {share:.0%}. What the log probability "
+        "loses without each latent: "
         + "; ".join(latent(*each) for each in prompt["latents"])
-        + ". The effect to first order is furthest off of "
+        + ". The first-order effect is most wrong for "
         + "; ".join(latent(*each) for each in prompt["wrong"])
         + "."
     )
 
 
 def token(word: str) -> str:
-    """A token as code, in a line of a table."""
+    """Write a token as code, on one line of a table."""
     return f"`{word.replace(chr(10), '↵')}`"
 
 
-def told_beside(prompt: Results, score: str) -> str:
-    """A score with those of the nulls, where they were made."""
+def score_and_nulls(prompt: Results, score: str) -> str:
+    """Write a score with those of the nulls, if they were made."""
     nulls = " / ".join(f"{row[score]:.2f}" for row in prompt["nulls"].values())
     return f"{prompt[score]:.2f}" + (f" ({nulls})" if nulls else "")
 
@@ -512,11 +517,11 @@ def essay(analyses: Results) -> str:
         for name, results in analyses.items()
         for claim in results["claims"]
     ]
-    return table(["analysis", "claim", "judged by", "found", ""], rows)
+    return table(["analysis", "row", "claim", "found", "verdict"], rows)
 
 
 def families(results: Results) -> str:
-    """A row a family and a column a stage; below the table what was said where a stage left a part out or refused."""
+    """Give a row per family and a column per stage, and below the messages of stages that omitted a part or refused."""
     lines: list[str] = []
 
     def cell(stage: Sequence[str] | None) -> str:
@@ -543,4 +548,4 @@ def families_in_short(results: Results) -> str:
         if all(said.get(stage, [""])[0] == "yes" for stage in results["stages"])
     ]
     others = ", ".join(name for name in results["families"] if name not in all_through)
-    return f"{len(all_through)} go through every stage; parts are left out or refused by name for {others}."
+    return f"{len(all_through)} families pass through every stage. Stages omit parts or refuse, by name, for {others}."

@@ -1,14 +1,14 @@
 """Write analyses/RESULTS.md, and the numbers in README.md and analyses/README.md, from the results of the commands.
 
     python -m analyses.results                        from the files kept in analyses/results
-    python -m analyses.results --from runs            first take over what runs/ holds: runs/demo, runs/bench_sae, …
+    python -m analyses.results --from runs            first copy what runs/ holds: runs/demo, runs/bench_sae, …
     python -m analyses.results --from runs --only demo bench_sae
 
 Each section of the page is one entry of SECTIONS: the folder below `--from` that its command writes, the command, and a
-function from that folder's results.json (of a run: its manifests) to Markdown. A section whose results are not kept is
-named at the end of the page with its command, so that nothing is shown that was not measured. In README.md the lines
-between `<!-- NAME -->` and `<!-- /NAME -->` are replaced, and so is the index in analyses/README.md: a row for each
-script whose docstring opens with a question, its command, and its result in a line.
+function from that folder's results.json (of a run: its manifests) to Markdown. If the results of a section are not
+kept, the end of the page names it with its command, so that nothing is shown that was not measured. In README.md the
+lines between `<!-- NAME -->` and `<!-- /NAME -->` are replaced. So is the index in analyses/README.md: a row for each
+script whose docstring opens with a question, with its command and its result in a line.
 """
 
 import argparse
@@ -34,12 +34,12 @@ Results = Mapping[str, Any]
 
 class Section(NamedTuple):
     folder: str
-    """Below `--from`; also the name of the kept file."""
+    """The folder's name below `--from`; also the name of the kept file."""
     title: str
     command: str
     write: Callable[[Results], str]
     in_short: Callable[[Results], str] | None = None
-    """The result in a line, for the index; None where the folder has one for each of several scripts."""
+    """The result in a line, for the index; None if the folder has one for each of several scripts."""
 
 
 def main(arguments: Sequence[str] | None = None) -> Path:
@@ -61,9 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> Path:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--from", dest="source", type=Path, metavar="FOLDER", help="take over new results from here")
+    parser.add_argument("--from", dest="source", type=Path, metavar="FOLDER", help="copy new results from here")
     parser.add_argument("--only", nargs="+", choices=[section.folder for section in SECTIONS], default=[])
-    parser.add_argument("--note", default="", help="to be said beside the numbers: what else the machine did, say")
+    parser.add_argument("--note", default="", help="shown with the numbers, such as what else the machine did")
     return parser.parse_args(arguments)
 
 
@@ -76,7 +76,7 @@ def take_over(section: Section, folder: Path, note: str = "") -> None:
     else:
         results = json.loads(file.read_text()) if (file := folder / "results.json").exists() else {}
     if not results:
-        print(f"{folder} has no results: {section.command} makes them")
+        print(f"{folder} has no results; {section.command} makes them")
         return
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     source = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "commit": commit.stdout.strip(), "machine": machine()}
@@ -87,12 +87,12 @@ def take_over(section: Section, folder: Path, note: str = "") -> None:
 
 
 def parts_of(folder: Path, file_name: str) -> dict[str, Any]:
-    """Read the file of that name in each folder inside `folder`, by the inner folder's name."""
+    """Read the file of that name in each folder inside `folder`, keyed by the inner folder's name."""
     return {file.parent.name: json.loads(file.read_text()) for file in sorted(folder.glob(f"*/{file_name}"))}
 
 
 def without_places(value: Any) -> Any:
-    """Keep the last name of each absolute path: where files lay on one machine says nothing on another."""
+    """Keep only the last name of each absolute path: folders of one machine mean nothing on another."""
     if isinstance(value, dict):
         return {name: without_places(inner) for name, inner in value.items()}
     if isinstance(value, list):
@@ -105,7 +105,7 @@ def kept_file(section: Section) -> Path:
 
 
 def machine() -> str:
-    """The processor, and the widest vector units that it says it has."""
+    """Return the processor's name and the widest vector units that it reports."""
     info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     name = re.search(r"model name\s*:\s*(.+)", info)
     units = next((flag for flag in ("amx_bf16", "avx512_bf16", "avx512f", "avx2") if flag in info), "")
@@ -116,7 +116,8 @@ def page(kept: Mapping[str, Any]) -> str:
     lines = [
         "# Results",
         "",
-        "Written by `python -m analyses.results` from the files in `analyses/results`; no number is typed by hand.",
+        "`python -m analyses.results` writes this page from the files in `analyses/results`; no number is typed by "
+        "hand. [README.md](README.md) says which claims the rows are.",
     ]
     missing = [section for section in SECTIONS if section.folder not in kept]
     for section in SECTIONS:
@@ -126,13 +127,13 @@ def page(kept: Mapping[str, Any]) -> str:
             measured = f"{content['date']}, commit {content['commit']}, two cores of {content['machine']}"
             lines += [f"`{section.command}`, {', '.join([measured, *filter(None, [content.get('note')])])}."]
     if missing:
-        lines += ["", "## Not measured since the last change of layout", ""]
+        lines += ["", "## Not measured since the last change", ""]
         lines += [f"- {section.title}: `{section.command}`" for section in missing]
     return "\n".join(lines) + "\n"
 
 
 def index(kept: Mapping[str, Any]) -> str:
-    """A row for each script that answers a question; what was not measured says so."""
+    """Write a row for each script that answers a question; the result is empty if it was not measured."""
     rows = []
     for file in sorted((ROOT / "analyses").rglob("*.py")):
         source = file.read_text(encoding="utf-8")
@@ -174,7 +175,7 @@ SECTIONS = (
     ),
     Section(
         "bench_sae",
-        "Speed of a training step beside the peers",
+        "Speed of a training step, compared with the peers",
         "python -m analyses.bench.sae --out runs/bench_sae",
         result_tables.speed,
         result_tables.speed_in_short,
@@ -188,7 +189,7 @@ SECTIONS = (
     ),
     Section(
         "bench_report",
-        "Speed of the report beside SAEDashboard's pages",
+        "Speed of the report, compared with SAEDashboard's pages",
         "python -m analyses.bench.report --peer DASH/bin/python --rounds 2",
         result_tables.report,
         result_tables.report_in_short,
@@ -202,21 +203,21 @@ SECTIONS = (
     ),
     Section(
         "bench_shards",
-        "Memory of a process where n share out the latents of a dictionary",
+        "Memory of a process if n processes divide the latents of a dictionary",
         "python -m analyses.bench.shards",
         result_tables.shards,
         result_tables.shards_in_short,
     ),
     Section(
         "bench_plan",
-        "What a run takes, planned and measured",
+        "Cost of a run, planned and measured",
         "python -m analyses.bench.plan runs/demo runs/smollm2",
         result_tables.plan,
         result_tables.plan_in_short,
     ),
     Section(
         "bench_quality",
-        "Quality at equal tokens and L0, beside SAELens's trainer",
+        "Quality at equal tokens and L0, compared with SAELens's trainer",
         "python -m analyses.bench.quality",
         result_tables.quality,
         result_tables.quality_in_short,
@@ -237,7 +238,7 @@ SECTIONS = (
     ),
     Section(
         "dictionaries",
-        "A scorecard of dictionaries, beside nulls and what each measure can see",
+        "A scorecard of dictionaries, with nulls and the smallest difference that each measure detects",
         "python -m analyses.scorecard.dictionaries runs/demo --seeds 2 --tokens 200000 --characters 120000 "
         "--test-tokens 16000; python -m analyses.scorecard.dictionaries runs/smollm2 --k 32 --seeds 2 --tokens 100000 "
         "--characters 60000 --test-tokens 4000 --dictionaries runs/smollm2/sae",
@@ -283,7 +284,7 @@ SECTIONS = (
     ),
     Section(
         "trained_circuits",
-        "What an attribution graph finds of circuits that were learnt",
+        "What an attribution graph finds of trained circuits",
         "python -m analyses.claims.trained_circuits",
         result_tables.trained_circuits,
         result_tables.claims_in_short,

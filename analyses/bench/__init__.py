@@ -1,1 +1,1 @@
-"""Speed, memory and quality of this library beside its peers, in one run: `python -m analyses.bench.sae`, …"""
+"""Measure speed, memory and quality of this library and its peers in one run: `python -m analyses.bench.sae`, …"""

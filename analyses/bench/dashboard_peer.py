@@ -1,10 +1,11 @@
-"""SAEDashboard's pages for the subject of `analyses.bench.report`, timed; run by the Python that SAEDashboard is
-installed in, which needs an older TransformerLens than ours.
+"""Time SAEDashboard's pages for the subject of `analyses.bench.report`.
+
+Run this script with the Python in which SAEDashboard is installed; it needs an older TransformerLens than ours.
 
     PYTHON analyses/bench/dashboard_peer.py FOLDER --features 256 --threads 2
 
 FOLDER holds model.json and model.safetensors (a HookedTransformer), tokenizer/, tokens.safetensors and sae/ (SAELens's
-format). Prints one line of JSON. Nothing of this project is imported.
+format). The script prints one line of JSON and imports nothing from this project.
 """
 
 import argparse

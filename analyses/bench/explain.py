@@ -3,7 +3,7 @@
     python -m analyses.bench.explain runs/demo/features [--threads 2] [--out runs/bench_explain]
 
 Claim tested: 4096 features of the demo are explained in 3 minutes or less on two CPU cores, and the rules hold on the
-half of the text that they were not chosen on. The first run also compiles; writes results.json.
+half of the text that was not used to choose them. The first run also compiles. Writes results.json.
 """
 
 import argparse

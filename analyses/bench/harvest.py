@@ -1,20 +1,20 @@
-"""How fast is a harvest beside the forward pass that it needs, and beside SAELens?
+"""How fast is a harvest compared with the forward pass that it needs, and with SAELens?
 
     python -m analyses.bench.harvest [--tokens 400000] [--rounds 3] [--threads 2] [--out runs/bench_harvest]
 
 Claims tested: `harvest` runs at ≥ 0.8 of the rate of the model's own forward pass up to the hooked layer and ≥ 5× the
-rate of SAELens's `CacheActivationsRunner(shuffle=True)`; it stores ≤ 2.05 bytes a value, all files counted.
+rate of SAELens's `CacheActivationsRunner(shuffle=True)`. It stores ≤ 2.05 bytes a value, all files included.
 
-Two layers, d_model 128, MLP 512, vocabulary 4096, context 128, random weights, Shakespeare; blocks.1.mlp.hook_post.
-All run in one process, in turn, `--rounds` times: medians, so that what else the machine does falls on all alike.
-`ratio` is the median over rounds of the rate in units of the forward pass of the same model in the same round.
-CPU seconds (all threads) are given too: they stand still where a busy machine makes the clock run on.
+The model has two layers, d_model 128, MLP 512, vocabulary 4096, context 128 and random weights. The text is
+Shakespeare, and the hook is blocks.1.mlp.hook_post. All contenders run in one process, in turn, `--rounds` times.
+Medians are reported, so other load on the machine affects all contenders alike. `ratio` is the median over rounds of
+the rate divided by that of the forward pass of the same model in the same round. CPU seconds (all threads) are given
+too, because they do not grow when other work slows the machine down.
 
-A real language model is timed beside them where the weights of SmolLM2-135M are installed (bf16, layer 15 of 30).
+If the weights of SmolLM2-135M are installed, it is timed too (bf16, layer 15 of 30).
 
-SAELens fills whole buffers (2 GB by default), so it caches more tokens than asked for. Its rate is given twice: of
-the tokens asked for, which is what a user waits for, and of the tokens stored, which is what the machine does.
-Writes results.json.
+SAELens fills whole buffers (2 GB by default), so it caches more tokens than were requested. Its rate is given twice: in
+tokens requested, which a user waits for, and in tokens stored, which the machine does. Writes results.json.
 """
 
 import argparse

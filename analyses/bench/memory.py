@@ -3,9 +3,9 @@
     python -m analyses.bench.memory [--tokens 1 2 4 8 16] [--out runs/bench_memory]
 
 Claim tested: from 1 to 16 million tokens the peak memory of a harvest, a training, a scan, a ranking and a report grows
-by at most 15 %. Each stage runs in a process of its own, whose peak resident memory is read at its end; mapped files
-count, and so do the tokens themselves. The model is a tiny one, and the text synthetic: tokens by Zipf's law, each of
-which is often followed by its neighbour. Writes results.json: megabytes and seconds by stage and millions of tokens.
+by at most 15 %. Each stage runs in its own process, and its peak resident memory is read at the end. Memory-mapped
+files and the tokens themselves count. The model is tiny and the text synthetic: tokens follow Zipf's law, and each is
+often followed by its neighbour. Writes results.json: megabytes and seconds by stage and millions of tokens.
 """
 
 import argparse

@@ -1,12 +1,12 @@
-"""Other libraries' trainers, each as a step on a batch: what benchmarks time ours beside, where they are installed.
+"""Trainers of other libraries, each as one step on a batch. The benchmarks time ours against those that are installed.
 
-    contenders(data, d_sae, k)   {name: how to build it}; building raises ImportError where a library is missing. Each
-                                 trains where the data lies
+    contenders(data, d_sae, k)   {name: how to build it}; building raises ImportError if a library is missing. Each
+                                 contender trains on the device of `data`
     versions()                   of what is installed
 
-Nothing here is needed to use the project: `pip install sae-lens eai-sparsify dictionary-learning` beside it. Thresholds
-and biases of the kinds without a set k are put where the first rows fire k latents on the mean (`sparse_start`), and
-the rates are so small that they stay there.
+The project works without them. To install them: `pip install sae-lens eai-sparsify dictionary-learning`. Architectures
+without a fixed k start with thresholds and biases at which k latents fire on average on the first rows
+(`sparse_start`), and the learning rates are so small that this does not change.
 """
 
 import itertools

@@ -1,19 +1,19 @@
-"""Does `interp plan` tell what a run takes, and what would 10⁹ tokens and 10⁶ latents take on 8 and on 64 H100s?
+"""How well does `interp plan` estimate a run, and what would 10⁹ tokens and 10⁶ latents take on 8 and on 64 H100s?
 
     python -m analyses.bench.plan runs/demo runs/smollm2 [--out runs/bench_plan]      two finished run folders
 
-Claim tested: for each stage of ten seconds or more, and for all together, the plan of the run's configuration names
-seconds and bytes on disk within a factor of 1.5 of what the stage took, and for the whole run the peak of memory.
-Seconds are of this machine with nothing beside, and so must those of the runs be. The costs of bookkeeping were fitted
-to the two runs that are shown.
+Claim tested: for each stage of ten seconds or more, and for all stages together, the plan predicts seconds and bytes on
+disk within a factor of 1.5 of what the stage took. For the whole run it also predicts the peak memory. The plan's
+seconds assume that nothing else runs on the machine, so the runs must have been made that way too. The costs of
+bookkeeping were fitted to the two runs that are shown.
 
-The table on paper has no measurement of a GPU in it. It is the same costs of the same stages (`Stage.cost`) at the
-speed of n H100s, whose peaks are those of NVIDIA's data sheet (SXM: 989 TFLOP/s of dense bfloat16, 67 of float32, 3.35
-TB/s, 80 GB; NVLink 450 GB/s each way inside a node of eight, 400 Gb/s a GPU between nodes), taken at the shares that
-`Assumed` names. The model is one of the size of Gemma 2 2B (26 blocks, width 2,304, MLP of 9,216, 256,000 tokens),
-hooked behind block 12. The latents of the dictionary, a TopK of 64, are shared out to the devices: each encodes all
-rows with its part of the latents, sends its 64 best of each row, and the parts of the reconstruction are added up.
-Every token is read once. Writes results.json.
+The estimate for GPUs contains no measurement on a GPU. It takes the costs of the same stages (`Stage.cost`) at the
+speed of n H100s. Their peak rates are those of NVIDIA's data sheet (SXM: 989 TFLOP/s of dense bfloat16, 67 of float32,
+3.35 TB/s, 80 GB; NVLink 450 GB/s each way inside a node of eight, 400 Gb/s a GPU between nodes), multiplied by the
+fractions in `Assumed`. The model has the size of Gemma 2 2B (26 blocks, width 2,304, MLP of 9,216, 256,000 tokens) and
+is hooked after block 12. The latents of the dictionary, a TopK of 64, are divided among the devices. Each device
+encodes all rows with its part of the latents and sends its 64 largest values of each row; the parts of the
+reconstruction are summed. Every token is read once. Writes results.json.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""Pruning by leaving one out: a latent of a trained dictionary fires only where the reconstruction misses it.
+"""Prune a trained dictionary by leave-one-out: a latent fires only where the reconstruction without it falls short.
 
     s_j = ⟨x − x_hat, d_j⟩ + z_j ‖d_j‖,   d_j = W_dec[j] / ‖W_dec[j]‖        z_j ← z_j where s_j > τ, else 0
 
-s_j is the length along d_j of what all other latents leave of x: about that of the part that the latent adds where its
-feature is there, short where it fired because others share its direction. Only latents that fire already are looked
-at (from a comment on "Letting Claude do Autonomous Research to Improve SAEs", LessWrong 2026). τ is the threshold with
-which some rows are reconstructed best: choosing it needs no truth.
+s_j is the length along d_j of the part of x that all other latents leave over. If the latent's feature is present, s_j
+is about what the latent adds. If the latent fired only because others share its direction, s_j is small. Only latents
+that already fire are considered (from a comment on "Letting Claude do Autonomous Research to Improve SAEs", LessWrong
+2026). τ is the threshold with the best reconstruction of some rows; choosing it does not use the truth.
 """
 
 from typing import Any

@@ -7,14 +7,16 @@ Claim tested: on the demo's activations and on three hooks of a two-layer model,
 are within 1 % of SAELens's or better, for TopK, BatchTopK, Matryoshka, JumpReLU and L1, with at most half as many dead
 and faint latents.
 
-Both trainers get the same store in the same batches, d_sae, tokens, k, penalty, scale of the inputs (mean norm √d),
-rise and fall of the rate, and number of tokens after which a latent is dead; all else is each one's own default. Each
-gets the learning rate of `--rates` that leaves the least FVU on validation text at seed 0. FVU can only be compared at
-equal L0, so for each rate, at seed 0, what L0 follows is sought until L0 on validation text is k within 1.5 %: of L1
-(decoder norms in the penalty, both) λ; of JumpReLU (the quadratic penalty, with the same weight) the L0 that it pulls
-towards; of BatchTopK and Matryoshka the k of training, of ours a whole number. Each row says which L0 it came to. Then
-all seeds are tested on text that neither training nor choice has seen. Intervals: 95 %, of Student's t over the seeds;
-ratios are ours / theirs seed by seed. Every dictionary is kept in `--out` and not trained again. Writes results.json.
+Both trainers get the same store in the same batches and the same d_sae, tokens, k, penalty, input scale (mean norm √d),
+learning rate schedule, and number of tokens after which a latent counts as dead. All other settings are each trainer's
+defaults. Each gets the learning rate of `--rates` with the lowest FVU on validation text at seed 0.
+
+FVU can be compared only at equal L0. So for each rate, at seed 0, the setting that controls L0 is searched until L0 on
+validation text is within 1.5 % of k. That setting is λ for L1 (both penalties include the decoder norms), the target L0
+for JumpReLU (the quadratic penalty, with the same weight), and the k of training for BatchTopK and Matryoshka (a whole
+number for ours). Each row gives the L0 that was reached. All seeds are then tested on text that neither training nor
+selection has seen. Intervals are 95 % by Student's t over the seeds; ratios are ours / theirs for each seed. Every
+dictionary is kept in `--out` and not trained again. Writes results.json.
 """
 
 import argparse

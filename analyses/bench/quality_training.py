@@ -1,8 +1,8 @@
-"""What `bench.quality` and `scorecard.dictionaries` train: a recipe by this library, by SAELens's trainer, or by
-sparsify's coder and optimizer, on the same batches.
+"""Train what `bench.quality` and `scorecard.dictionaries` compare: one recipe by this library, by SAELens's trainer, or
+by sparsify's coder and optimizer, on the same batches.
 
-In: `HookData`, a hook of a model with its store, and a `Recipe`. Out: a dictionary in a folder of its own, not trained
-again where it is there, with its FVU and L0 on validation text.
+In: `HookData` (a hook of a model with its store) and a `Recipe`. Out: a dictionary in its own folder, with its FVU and
+L0 on validation text. A dictionary that already exists is not trained again.
 """
 
 import argparse

@@ -1,42 +1,43 @@
 """Do our dictionaries recover the true features of synthetic worlds better than SAELens's own trainers?
 
-    python -m analyses.bench.recovery                  one world, three seeds; goes on where it was cut off
+    python -m analyses.bench.recovery                  one world, three seeds; resumes
     python -m analyses.bench.recovery --world "1024 in 96" correlated "4096 in 256"       three of them
     python -m analyses.bench.recovery --world "SynthSAEBench-16k v2" --samples 2000000 --passes 1 3 10
                                                        the benchmark, after 2, 6 and 20 million samples
     python -m analyses.bench.recovery --quick          a tiny world, for the tests
 
-Claims (row 28), at equal samples, width and k: on every world the best of ours is above the best of SAELens's TopK,
-BatchTopK, Matryoshka and JumpReLU, and above a frozen random decoder, in F1 and in MCC, by the means over seeds; and EV
-does not say so: reported is how far it is above F1.
+Claims (row 28), at equal samples, width and k. On every world the best of ours beats the best of SAELens's TopK,
+BatchTopK, Matryoshka and JumpReLU, and a frozen random decoder, in F1 and in MCC, by the means over seeds. EV does not
+show this: the report gives how far EV lies above F1.
 
-The worlds are those of `recovery_worlds`. SynthSAEBench-16k runs only where it is named: on one thread half a million
-of its rows, 1.5 GB and twice that while they are made, take ten minutes, each of ours one to three, each of SAELens's
-eight or more. Published are, at L0 25 after 200 million samples (SAELens's docs/synth_sae_bench.md), Matryoshka F1 .879
-and MCC .793, JumpReLU .732 and .753, BatchTopK .732 and .757. Claim 28c is that the best of ours has F1 .88 and MCC .79
-after at most 20 million. Several --samples or --passes are the points of a curve, each trained on its own.
+The worlds are those of `recovery_worlds`. SynthSAEBench-16k runs only if it is named. On one thread, half a million of
+its rows (1.5 GB, and twice that while they are made) take ten minutes; each of our dictionaries takes one to three
+minutes, and each of SAELens's eight or more. The published scores at L0 25 after 200 million samples (SAELens's
+docs/synth_sae_bench.md) are: Matryoshka F1 0.879 and MCC 0.793, JumpReLU 0.732 and 0.753, BatchTopK 0.732 and 0.757.
+Claim 28c is that the best of ours has F1 0.88 and MCC 0.79 after at most 20 million. Several --samples or --passes are
+the points of a curve, each trained separately.
 
 All contenders read the same rows in the same order and have the same width and the same k: three quarters of the true
-L0, as in the benchmark (25 of 34); above the truth, latents fire where nothing is to be found.
+L0, as in the benchmark (25 of 34). With k above the truth, latents fire where there is nothing to find.
 
     interp               the library's preset, `MatryoshkaConfig.recovery` and the like
     interp, pruned       then a latent whose part the others explain does not fire (`analyses.bench.pruning`)
     SAELens, defaults    of its SyntheticSAERunner: batch 1024, a constant rate of 3e-4, dead after 1,000 steps
-    SAELens, tuned       what helped it most in a few trials: our batch, a rate of 6e-3 (the better of it and 3e-3; for
-                         more than 1,024 latents lower in proportion, as ours) that falls over the last fifth, dead
-                         after an 80th of the run, JumpReLU with the quadratic penalty towards k
+    SAELens, tuned       what helped it most in a few trials: our batch; a rate of 6e-3 (better than 3e-3; for more than
+                         1,024 latents lower in proportion, as ours) that falls over the last fifth; dead after an
+                         80th of the run; JumpReLU with the quadratic penalty towards k
 
-No run has the world's seed: features and first decoder would come from one stream of random numbers, and the decoder
-begin at the truth. The frozen decoder shows that it does not.
+No run uses the world's seed. With it, the features and the first decoder would come from one stream of random numbers,
+and the decoder would start at the truth. The frozen decoder shows that it does not.
 
-Measured by SAELens's `eval_sae_on_synthetic_data` on held-out rows, on dictionaries that were saved, and read by
-SAELens where it has an architecture for them. A latent stands for the true feature with the nearest direction:
+SAELens's `eval_sae_on_synthetic_data` measures every dictionary on held-out rows, after it was saved and read back (by
+SAELens if it has an architecture for it). A latent stands for the true feature with the nearest direction:
 
     F1   of its firing as a detector of that feature, mean over latents      EV       1 − FVU, the explained variance
     MCC  mean |cos| of a one-to-one matching                                 unique   features found per latent
 
-Writes one file a run to `out/runs`, which is not run again, and `results.json`. The rows are deleted once
-all contenders are done.
+Writes one file per run to `out/runs`, which is not run again, and `results.json`. The rows are deleted once all
+contenders are done.
 """
 
 import argparse
@@ -224,7 +225,7 @@ def claims(rows: Sequence[dict[str, Any]]) -> list[Claim]:
         ),
         Claim(
             row="28b",
-            text="Explained variance beside F1: how far it is above, from contender to contender.",
+            text="How far explained variance lies above F1, over the contenders.",
             holds=None,
             found=f"EV − F1: {spread}.",
             numbers={"ev_minus_f1": gaps},
@@ -246,7 +247,7 @@ def benchmark_claims(rows: Sequence[dict[str, Any]], worlds: dict[str, World]) -
     if not best:
         return []
     reached = [all(one[m] >= AIM[m] for m in AIM) and one["samples"] <= AIM_SAMPLES for one in best]
-    text = f"Our best reaches F1 .88 and MCC .79 on {BENCHMARK} at L0 25 after at most 20 million samples."
+    text = f"Our best reaches F1 0.88 and MCC 0.79 on {BENCHMARK} at L0 25 after at most 20 million samples."
     # Fewer samples than were asked for refute nothing.
     holds = True if any(reached) else (False if max(one["samples"] for one in best) >= AIM_SAMPLES else None)
     return [Claim(row="28c", text=text, holds=holds, found=f"{'; '.join(told)}.", numbers={"best": best})]

@@ -1,7 +1,7 @@
-"""The trainers that `bench_recovery` compares: this library's, by `recovery_presets`, and SAELens's own trainers.
+"""The trainers that `bench_recovery` compares: this library's, with `recovery_presets`, and SAELens's own trainers.
 
-In: a `Setting`, the rows, the width and the k that all are given. Out: a trained dictionary, saved and read back, by
-SAELens where it has an architecture for it.
+In: a `Setting`, the rows, and the width and k that all contenders share. Out: a trained dictionary, saved and read back
+(by SAELens if it has an architecture for it).
 """
 
 import itertools

@@ -1,11 +1,11 @@
 """The options that find the most true features of planted worlds, for each architecture that `bench_recovery` compares.
 
-Both take small batches and a high rate for many short steps, and leave decoder rows free: held at norm 1, steps of this
-rate keep turning them. Above 1,024 latents, which come with more dimensions, the rate falls as 1 / d_sae. `changes` are
-further fields of the config, in place of those chosen here.
+Both presets use small batches and a high learning rate for many short steps, and leave the norms of decoder rows free:
+at a fixed norm of 1, steps of this rate keep rotating the rows. Above 1,024 latents, which come with more dimensions,
+the rate falls as 1 / d_sae. `changes` are further fields of the config that override those chosen here.
 
-Matryoshka so trained finds 1,024 features of trees in 96 dimensions with F1 .89 and MCC .82, the mean of three seeds,
-where the best of SAELens's own, tuned, has .74 and .78. Of features without trees TopK finds more than Matryoshka.
+With its preset, Matryoshka finds 1,024 features of trees in 96 dimensions with F1 0.89 and MCC 0.82 (mean of three
+seeds); the best of SAELens's own, tuned, has 0.74 and 0.78. If features form no trees, TopK finds more than Matryoshka.
 """
 
 from typing import Any, TypeVar

@@ -3,13 +3,13 @@
 In: a `World`, its sizes and knobs. Out: `truth`, the generator with its feature directions, rows of activations in a
 store, held-out firings of the true features, and the k that a dictionary is given.
 
-A world is x = Σ_j a_j d_j + bias:  many more unit directions d_j than dimensions, few a_j > 0 at once
-(`sae_lens.synthetic`). They are the recipe of SynthSAEBench-16k (Chanin 2026, arXiv 2602.14687) at other sizes: Zipf
-firing probabilities, trees of features in which a child fires only with its parent and one child at most, firing
-correlated at low rank, magnitudes from 5 to 4. The benchmark itself (its second version, SAELens's
-docs/synth_sae_bench.md) is among them: there a child is as strong as its parent is for a parent, the bias has norm .5,
-and the seed is 42. Its numbers are drawn on the CPU: those of the file that SAELens publishes may be of a GPU, which
-draws others of the same law.
+A world is x = Σ_j a_j d_j + bias, with many more unit directions d_j than dimensions and few a_j > 0 at once
+(`sae_lens.synthetic`). The worlds follow the recipe of SynthSAEBench-16k (Chanin 2026, arXiv 2602.14687) at other
+sizes: Zipf firing probabilities, trees of features in which a child fires only with its parent and at most one child
+fires, firing correlated at low rank, magnitudes from 5 to 4. The benchmark itself is one of them (its second version,
+SAELens's docs/synth_sae_bench.md): a child is as strong as its parent is for a parent, the bias has norm 0.5, and the
+seed is 42. Its numbers are drawn on the CPU. The file that SAELens publishes may come from a GPU, which draws other
+numbers from the same distribution.
 """
 
 import contextlib

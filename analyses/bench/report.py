@@ -1,17 +1,18 @@
-"""How fast is the report, a feature, beside SAEDashboard's feature pages of the same model, tokens and features?
+"""How fast is the report for each feature, compared with SAEDashboard's pages of the same model, tokens and features?
 
     python -m analyses.bench.report --peer PYTHON [--sequences 1024] [--features 256] [--threads 2] [--rounds 1]
 
 Claim tested: a feature's page takes at most a twentieth of SAEDashboard's time, on the same machine and threads, in one
-run, one after the other. PYTHON is that of an environment of its own, as SAEDashboard needs a TransformerLens below 3:
+run, one after the other. PYTHON is the interpreter of a separate environment, because SAEDashboard needs a
+TransformerLens below 3:
 
     python -m venv DASH && DASH/bin/pip install sae-dashboard 'sae-lens>=6.8' 'pyarrow<20' 'datasets==3.6.0'
 
-Two layers, d_model 128, MLP 512, vocabulary 4096, context 128, random weights, Shakespeare; a TopK dictionary of 4096
-random latents, 32 a token, on blocks.1.mlp.hook_post. Ours is timed from the model and the tokens to the page of all
-latents: harvest, scan, write. SAEDashboard is timed from the same to its HTML file of the first `--features` latents,
-in its own batches of 256 features, for each of which it passes over the text again. What each page holds is in
-results.json. Without SAEDashboard ours is timed alone, and the results say why.
+The model has two layers, d_model 128, MLP 512, vocabulary 4096, context 128 and random weights; the text is
+Shakespeare. The dictionary is a TopK of 4096 random latents, 32 a token, on blocks.1.mlp.hook_post. Ours is timed from
+the model and the tokens to the page of all latents: harvest, scan, write. SAEDashboard is timed from the same start to
+its HTML file of the first `--features` latents. It works in batches of 256 features and passes over the text again for
+each batch. results.json lists what each page holds. Without SAEDashboard only ours is timed, and the results say why.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""How long does a training step of a dictionary take, beside the peers and beside what no step can go below?
+"""How long does a training step of a dictionary take, compared with the peers and with the least that any step needs?
 
     python -m analyses.bench.sae                     three sizes, batch 2048, two threads, and nothing else running
     python -m analyses.bench.sae --sizes medium --tables parts reader precision
@@ -7,16 +7,17 @@
 
 Claims tested, on two cores at d_in 512, d_sae 8192, k 32:  TopK and BatchTopK ≥ 12 × SAELens TopK in fp32, ≥ 4 ×
 sparsify in fp32, ≤ 2.5 × the floor; at d_in 768, d_sae 24576 ≥ 3 × sparsify; JumpReLU, L1 and Matryoshka ≥ 8 ×
-SAELens's own at L0 ≈ 32; reading from a store keeps ≥ 0.95 of the rate of the step alone. On a GPU at d_in 2304,
-d_sae 65536, k 64, batch 8192: ≥ 3 × SAELens, ≥ 1.2 × sparsify.
+SAELens's own at L0 ≈ 32; reading from a store keeps ≥ 0.95 of the rate of the step alone. On a GPU at d_in 2304, d_sae
+65536, k 64, batch 8192: ≥ 3 × SAELens, ≥ 1.2 × sparsify.
 
-All take one step a round, in turn, on the same random activations; medians. One whose steps are long sits out the later
-rounds (`n` counts its rounds). The floor is the encoder's matmul, in bfloat16 where the processor has units for it, and
-a fused Adam step over both weight matrices. Peers are timed when installed beside the project (`bench.peers`), in
-fp32 unless said. Kinds without a set k start at biases or thresholds at which k latents fire on the mean, ours and
-theirs; `L0` is what fired in the last round. Ratios: how many times faster than that peer; `floor`: how many floors.
-`MB` (of the first size): peak memory of three steps in a process of its own, less what it held before they were set up.
-Scaling: the step as d_sae or k alone changes, from a quarter to four times that of the first size.
+All contenders take one step per round, in turn, on the same random activations; medians are reported. A contender with
+long steps sits out the later rounds (`n` counts its rounds). The floor is the encoder's matmul (in bfloat16 if the
+processor has units for it) plus a fused Adam step over both weight matrices. Peers are timed if they are installed
+(`bench.peers`), in fp32 unless stated otherwise. Architectures without a fixed k, ours and theirs, start at biases or
+thresholds at which k latents fire on average; `L0` is the number that fired in the last round. Ratios say how many
+times faster than that peer; `floor` counts floors. `MB` (of the first size) is the peak memory of three steps in a
+separate process, minus what the process held before they were set up. Scaling: the step as only d_sae or only k
+changes, from a quarter to four times that of the first size.
 """
 
 import argparse

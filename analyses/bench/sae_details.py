@@ -1,6 +1,6 @@
-"""What stands behind the table of `bench_sae`: the parts of a step, the reader, and what bfloat16 picks change.
+"""Measure the details of `bench_sae`: the parts of a step, the reader, and what picking latents in bfloat16 changes.
 
-Each function takes sizes, prints what it finds and returns it; `analyses.bench.sae` has the flags.
+Each function takes sizes, prints its findings and returns them; `analyses.bench.sae` has the flags.
 """
 
 import itertools

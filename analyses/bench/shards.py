@@ -1,12 +1,13 @@
-"""Does the memory that a process needs fall as 1 / n where n processes share out the latents of a dictionary?
+"""Does the memory of a process fall as 1 / n if n processes divide the latents of a dictionary?
 
     python -m analyses.bench.shards [--shards 1 2 4] [--d-sae 65536] [--d-in 256] [--out runs/bench_shards]
 
-Claim tested: weights and Adam's moments of a process are 1 / n of those of one process, and so is, to a tenth of the
-whole, what its resident memory grows by while it trains, saves checkpoints and saves the dictionary; the dictionary is
-that of one process to 1e-5. Each n trains TopK on random rows under `torchrun`, one thread a process. What was resident
-before the weights were drawn (libraries, compiled loops) is taken off. Writes results.json: megabytes of the largest
-process by n, and the largest relative difference of a tensor from that of the first n.
+Claim tested: the weights and Adam's moments of a process take 1 / n of those of a single process. So does, to within a
+tenth of the whole, the growth of its resident memory while it trains, saves checkpoints and saves the dictionary. The
+dictionary equals that of one process to 1e-5. Each n trains TopK on random rows under `torchrun`, with one thread per
+process. Memory that was resident before the weights were drawn (libraries, compiled loops) is subtracted. Writes
+results.json: megabytes of the largest process by n, and the largest relative difference of a tensor from that of the
+first n.
 """
 
 import argparse

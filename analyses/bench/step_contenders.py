@@ -1,8 +1,8 @@
-"""What `bench_sae` sets side by side: the training step of each of our dictionaries, of the peers', and the floor.
+"""The contenders of `bench_sae`: the training step of each of our dictionaries, those of the peers, and the floor.
 
     entrants(data, size, with_peers)   {name: how to build it};   built(entries)   those whose libraries are installed
 
-Our kinds without a set k start at biases or thresholds at which k latents fire on the mean, as the peers' do.
+Our architectures without a fixed k start, as the peers' do, at biases or thresholds at which k latents fire on average.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,6 +1,7 @@
-"""What a harvest and a report are timed on: a transformer of random weights, Shakespeare, and SAELens harvesting them.
+"""The subject of the harvest and report benchmarks: a transformer with random weights, Shakespeare, and SAELens's
+harvest.
 
-Two layers, d_model 128, MLP 512, vocabulary 4096, context 128.
+The transformer has two layers, d_model 128, MLP 512, vocabulary 4096, context 128.
 """
 
 import shutil

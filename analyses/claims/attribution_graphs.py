@@ -1,22 +1,22 @@
-"""Does an attribution graph say why a model says what it says? Held against ablation, nulls and a circuit we compiled.
+"""Does an attribution graph say why a model says what it says? It is compared with ablation, nulls and a known circuit.
 
     python -m analyses.claims.attribution_graphs            makes what it needs of `demo --circuits` first
     python -m analyses.claims.attribution_graphs --quick    a tiny model, for the tests: the numbers mean nothing
 
-The run of `interp demo --circuits`, a model of four layers with transcoders of its MLPs, and prompts of its validation
-text (`interp.effects.attribution_graph`). After Ameisen et al. 2025 (Circuit Tracing).
+The run is that of `interp demo --circuits`, a model of four layers with transcoders of its MLPs. The prompts are from
+its validation text (`interp.effects.attribution_graph`). After Ameisen et al. 2025 (Circuit Tracing).
 
 Claims tested
     sums       edges into a node sum to what it reads, to 1e-5 of the largest reading in float32
-    agreement  effects to first order agree with ablating the model itself: Spearman ≥ .9 over latents, of their effect
-               on the likeliest next token, and ≥ .8 over pairs of latents
-    held       how that is where the final norm, all norms, attention patterns, or both are held: of effects to
-               first order in a model so held, and of the graph's paths, which hold all, on a model ablated so held
-    nulls      more of the influence begins at tokens, not errors, than in graphs that mean nothing
-    planted    in a model compiled to look up in two steps, nodes and edges of the circuit are found: recall ≥ .9 at
-               precision ≥ .8, with the MLPs' own neurons as exact transcoders, and with transcoders that were learnt
+    agreement  first-order effects agree with ablating the model itself: Spearman ≥ 0.9 over latents, of their effect
+               on the likeliest next token, and ≥ 0.8 over pairs of latents
+    held       the same agreement if the model holds the final norm, all norms, attention patterns, or both fixed: for
+               first-order effects in that model, and for the graph's paths, which hold all of them
+    nulls      more of the influence begins at tokens, not at errors, than in null graphs
+    planted    in a model compiled to look up in two steps, nodes and edges of the circuit are found: recall ≥ 0.9 at
+               precision ≥ 0.8, with the MLPs' own neurons as exact transcoders, and with trained transcoders
 
-What ablation finds in models that learnt a circuit is in `trained_circuits`.
+`trained_circuits` asks the same of models that learnt a circuit, with ablation as the truth.
 """
 
 from collections.abc import Mapping
@@ -123,7 +123,7 @@ def claims(graphs: Mapping[str, Any], planted: Mapping[str, Any]) -> list[Claim]
         ),
         Claim(
             row="agreement",
-            text="Effects of latents agree with ablating the model: Spearman ≥ .9 on the next token, ≥ .8 over pairs.",
+            text="Effects of latents agree with ablating the model: Spearman ≥ 0.9 on the next token, 0.8 over pairs.",
             holds=own_effects >= 0.9 and own_pairs >= 0.8,
             found=f"latents {own_effects:.2f}, pairs {own_pairs:.2f}; pairs by the paths of the graph, which hold "
             f"norms and attention, {mean['pairs by paths']:.2f}; means of {n} prompts.",
@@ -133,14 +133,14 @@ def claims(graphs: Mapping[str, Any], planted: Mapping[str, Any]) -> list[Claim]
             row="held",
             text="What holding norms and attention costs the agreement.",
             holds=None,
-            found=f"Slopes of the model so held, against ablating it free: {slopes}. Paths of the graph, against "
-            f"ablating the model so held: {paths}.",
+            found=f"First-order effects with parts of the model held, against ablating the free model: {slopes}. "
+            f"Paths of the graph, against ablating the model held in the same way: {paths}.",
             numbers={name: mean[name] for name in graphs if name.split(",")[0] in HELD},
         ),
         Claim(
             row="nulls",
-            text="More of the influence begins at tokens (replacement) than with shuffled dictionaries or models; with "
-            "shuffled tokens, which replacement cannot tell, the answer is less likely.",
+            text="More of the influence begins at tokens (replacement) than with shuffled dictionaries or models; "
+            "shuffled tokens, which replacement does not detect, make the answer less likely.",
             holds=replaced["this prompt"] > max(replaced[name] for name in NULLS[1:])
             and beside["this prompt"]["answer"] > beside["tokens shuffled"]["answer"],
             found=f"{', '.join(SCORES)}: {told}.",
@@ -148,7 +148,7 @@ def claims(graphs: Mapping[str, Any], planted: Mapping[str, Any]) -> list[Claim]
         ),
         Claim(
             row="planted",
-            text="The circuit of a compiled two-step lookup is found: recall ≥ .9 at precision ≥ .8.",
+            text="The circuit of a compiled two-step lookup is found: recall ≥ 0.9 at precision ≥ 0.8.",
             holds=min(exact["node_recall"], exact["edge_recall"]) >= 0.9
             and min(exact["node_precision"], exact["edge_precision"]) >= 0.8,
             found="; ".join(

@@ -1,4 +1,5 @@
-"""Which feature fires next? A dictionary as an automaton: latents are states, tokens lead from one to the next.
+"""Which feature fires next? View a dictionary as an automaton: latents are states, and tokens lead from one to the
+next.
 
 In:  a feature store, its model and dictionary. Out: with L_i(t) the direct logit effect of latent i on token t, q(t)
      the share of t in the text, and P(j | t) the share of its rows on which j fires
@@ -6,17 +7,17 @@ In:  a feature store, its model and dictionary. Out: with L_i(t) the direct logi
     effect_ij = correlation over tokens, weighted by q, of L_i(t) and P(j | t), in [−1, 1]: what i writes fires j
     lift_ij   = P(j at pos + 1 | i at pos) / P(j), in the text
 
-    loop      effect_ii: i keeps itself going
-    cycle     min(effect_ij, effect_ji) of i ≠ j whose edges to one another are each stronger than the loop where they
-              begin: the two alternate
+    loop      effect_ii: i keeps itself active
+    cycle     min(effect_ij, effect_ji) of i ≠ j, if each of the two edges is stronger than the loop of the latent
+              where it begins: the two alternate
 
-Null: the tokens of all L shuffled, each among the NEIGHBOURS nearest in frequency; the largest loop and the largest
-cycle of all latents, over all shuffles. What is above is more than any latent reaches by chance, at p < 1 / (shuffles +
-1).
+The null shuffles the tokens of all L, each among the NEIGHBOURS nearest in frequency, and takes the largest loop and
+the largest cycle of all latents over all shuffles. A value above it is more than any latent reaches by chance, at p < 1
+/ (shuffles + 1).
 
-Source: the automata of Towards Monosemanticity (Bricken et al. 2023), found there by hand; measure and null are our
-own. Cost: n² d_vocab a shuffle, of n latents that fire enough; in memory some 8 n (4 n + 3 d_vocab) bytes.
-Failing: the direct path alone counts; later layers may do otherwise. j may need more than the token to fire.
+Source: the automata of Towards Monosemanticity (Bricken et al. 2023), found there by hand; the measure and the null are
+our own. Cost: n² d_vocab per shuffle for the n latents that fire enough; memory about 8 n (4 n + 3 d_vocab) bytes.
+Limits: only the direct path counts; later layers may act differently. j may need more than the token to fire.
 """
 
 from dataclasses import dataclass

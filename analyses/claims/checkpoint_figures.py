@@ -1,4 +1,4 @@
-"""Figures of the features and concepts that a dictionary of each checkpoint of a training has.
+"""Figures of the features and concepts that a dictionary has at each checkpoint of a training.
 
 In: what `features_in_training` measured at each checkpoint. Out: plotly Figures.
 """

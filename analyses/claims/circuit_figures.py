@@ -1,6 +1,7 @@
-"""Figures of which feature makes which fire, in a dictionary and between two, and of how well steering is predicted.
+"""Figures of which feature makes which fire, within a dictionary and between two, and of how well steering is
+predicted.
 
-In: tables of `interp.effects` and of the analyses beside this file. Out: plotly Figures.
+In: tables of `interp.effects` and of the analyses in this folder. Out: plotly Figures.
 """
 
 from __future__ import annotations

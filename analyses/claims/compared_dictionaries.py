@@ -1,8 +1,7 @@
 """What the analyses that compare dictionaries share: the text, a one-layer model, activations, and codes on disk.
 
-In: `--run`, a run folder whose model and text are taken (it is only read), or none: the demo's model is trained first,
-once for all of them.
-Out of each: OUT/results.json and figures (`analyses.record`).
+In: `--run`, a run folder whose model and text are used (it is only read). Without it, the demo's model is trained
+first, once for all of these analyses. Out of each analysis: OUT/results.json and figures (`analyses.record`).
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""What the tables of `analyses.claims.towards_monosemanticity` say of claims 11 and 12.
+"""Judge claims 11 and 12 by the tables of `analyses.claims.towards_monosemanticity`.
 
-sizes    a row a dictionary: dictionary, seed, resampled, d_sae, dead_share, l0, fvu, ce_recovered_zero and _mean
-judged   a row a latent: dictionary, seed, auroc, log_lift, verdict, tested, monosemantic (0, 1 or not tested), …
-labels   a row a dictionary and label: r of the best latent with the label's proxy
+sizes    a row per dictionary: dictionary, seed, resampled, d_sae, dead_share, l0, fvu, ce_recovered_zero and _mean
+judged   a row per latent: dictionary, seed, auroc, log_lift, verdict, tested, monosemantic (0, 1 or not tested), …
+labels   a row per dictionary and label: r of the best latent with the label's proxy
 
-A verdict is a claim in words, whether it held, and the numbers by which.
+A verdict is a claim in words, whether it held, and the numbers that decided it.
 """
 
 from typing import Any
@@ -30,12 +30,12 @@ def eleven(sizes: pd.DataFrame, judged: pd.DataFrame, main: str) -> list[dict[st
     }
     claims = [
         {
-            "claim": f"11a: at {main}, L0 ≤ 20 at ≥ .79 of the CE loss recovered (the lower of the two, each seed)",
+            "claim": f"11a: at {main}, L0 ≤ 20 at ≥ 0.79 of the CE loss recovered (the lower of the two, each seed)",
             "held": bool(((reached.l0 <= 20) & (recovered >= 0.79)).all()),
             "numbers": {"l0": reached.l0.tolist(), "ce_recovered": recovered.tolist()},
         },
         {
-            "claim": "11b: with resampling a smaller share is dead, wherever any is without (dead with, dead without)",
+            "claim": "11b: resampling lowers the dead share, if any is dead without it (dead with, dead without)",
             "held": bool(len(dying) and (dying["with"] < dying["without"]).all()),
             "numbers": dead,
         },
@@ -61,7 +61,7 @@ def twelve(labels: pd.DataFrame, main: str) -> dict[str, Any]:
         for label, rs in features
     }
     enough = [label for label, each in numbers.items() if each["gain"] >= 0.2]
-    claim = f"12: best feature's r ≥ best neuron's + .2 for at least 3 of 4 labels (here {len(enough)})"
+    claim = f"12: best feature's r ≥ best neuron's + 0.2 for at least 3 of 4 labels (here {len(enough)})"
     return {"claim": claim, "held": len(enough) >= 3, "numbers": numbers}
 
 

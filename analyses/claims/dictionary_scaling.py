@@ -3,15 +3,16 @@
     python -m analyses.claims.dictionary_scaling            some minutes on two cores
     python -m analyses.claims.dictionary_scaling --quick    a tiny size, for the tests: the numbers mean nothing
 
-After Scaling Monosemanticity (Templeton et al. 2024), on a planted world in which the concepts are known: concept k is
-active on a row with a probability ∝ 1 / k, the k-th of random directions in fewer dimensions is added with a strength
-in .5 … 1.5, and a little noise. TopK dictionaries of several widths and numbers of tokens.
+After Scaling Monosemanticity (Templeton et al. 2024), on a planted world whose concepts are known. Concept k is active
+on a row with a probability ∝ 1 / k. It adds the k-th of random directions, in fewer dimensions than concepts, with a
+strength between 0.5 and 1.5, and there is a little noise. TopK dictionaries are trained at several widths and numbers
+of tokens.
 
 Claims tested (row 18)
     a  the least variance unexplained at each amount of compute (latents × tokens) is a power of it: R² of the line in
-       log-log over the frontier ≥ .95, for each seed
+       log-log over the frontier ≥ 0.95, for each seed
     b  (frequency at which half of the concepts are present) × (latents that fire) is the same for three widths within a
-       factor of 3 (`feature_completeness`; present: a latent's activation has r ≥ .7 with the concept's)
+       factor of 3 (`feature_completeness`; present: a latent's activation has r ≥ 0.7 with the concept's)
 """
 
 import shutil
@@ -155,7 +156,7 @@ def scaling_claim(grid: pd.DataFrame) -> Claim:
     points = [int(table["frontier"].sum()) for _, table in grid.groupby("seed")]
     return Claim(
         row="18a",
-        text="The least variance unexplained is a power of the compute: R² in log-log ≥ .95 on the frontier.",
+        text="The least variance unexplained is a power of the compute: R² in log-log ≥ 0.95 on the frontier.",
         holds=all(fit[0] >= 0.95 for fit in fits),
         found=f"R² {r2}, exponent {exponent}, {min(points)} to {max(points)} points; {len(fits)} seeds.",
         numbers={"r2": r2, "exponent": exponent, "points": points},

@@ -1,4 +1,4 @@
-"""Figures of `feature_effects`, features of labels ablated and held, and of `rules_at_work`."""
+"""Figures of `feature_effects` (features of labels, ablated and held) and of `rules_at_work`."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
 """Do features write the tokens that fire them again, or that fire another feature which writes theirs?
 
-    python -m analyses.claims.feature_automata                    trains the model first; goes on where it stood
+    python -m analyses.claims.feature_automata                    trains the model first; resumes
     python -m analyses.claims.feature_automata --run runs/demo    with the model and the text of a run
     python -m analyses.claims.feature_automata --quick            a tiny model, for the tests: the numbers mean nothing
 
-TopK dictionaries of one model's MLP, of several seeds. After Towards Monosemanticity (Bricken et al. 2023). Claim
-tested (row 17): by logit effect (`claims.automata.automaton`) at least one latent's self-loop and at least one cycle of
-two latents that alternate are above the largest of either in any of 20 shuffles of the tokens, and in the text each
-fires next more often than its frequency says (lift > 1), in every seed.
+The dictionaries are TopK, on one model's MLP, with several seeds. After Towards Monosemanticity (Bricken et al. 2023).
+Claim tested (row 17): by logit effect (`claims.automata.automaton`), at least one latent's self-loop and at least one
+cycle of two latents that alternate exceed the largest of either in any of 20 shuffles of the tokens. In the text, each
+of these fires next more often than its frequency predicts (lift > 1). Both hold in every seed.
 """
 
 import shutil
@@ -93,7 +93,7 @@ def claim(found: Sequence[dict[str, Any]]) -> Claim:
         )
     return Claim(
         row="17",
-        text="A self-loop and a two-node cycle of features are above a token-shuffle null, and seen in the text.",
+        text="A self-loop and a two-node cycle of features exceed a token-shuffle null and occur in the text.",
         holds=all(min(each) >= 1 for each in counts.values()),
         found=f"{'; '.join(told)}; of {found[0]['latents']:,} latents (the median pair's lift "
         f"{numbers['lift_of_pairs'].mean:.2f}).",

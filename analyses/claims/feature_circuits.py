@@ -1,16 +1,17 @@
-"""Which features of the first layer make a feature of the second fire, and does attribution tell it as ablation does?
+"""Which features of the first layer make a feature of the second fire, and does attribution agree with ablation on it?
 
-    python -m analyses.claims.feature_circuits            trains a model of two layers first; goes on where it stood
+    python -m analyses.claims.feature_circuits            trains a model of two layers first; resumes
     python -m analyses.claims.feature_circuits --quick    a tiny model, for the tests: the numbers mean nothing
 
-Dictionaries of the residual stream behind each of two layers, and transcoders of the two MLPs, of several seeds, TopK.
-Prompts are sequences of validation text up to a position that is drawn; the targets of each are the later latents that
-fire most strongly there (`interp.effects.feature_edges`). After Marks et al. 2024 (arXiv 2403.19647).
+TopK dictionaries of the residual stream after each of two layers, and transcoders of the two MLPs, are trained with
+several seeds. Prompts are sequences of validation text up to a random position. The targets of each prompt are the
+later latents that fire most strongly there (`interp.effects.feature_edges`). After Marks et al. 2024 (arXiv
+2403.19647).
 
 Claims tested, for both kinds and each seed
-    circuits   the attributions of a prompt's edges agree with ablations, Spearman ≥ .9 in the mean over prompts
-    gradients  over earlier latents, the gradient of the loss, integrated along the way to where the latent is gone,
-               agrees better with the rise of the loss without it than the gradient where it begins does
+    circuits   the attributions of a prompt's edges agree with ablations, Spearman ≥ 0.9 on average over prompts
+    gradients  over earlier latents, the gradient of the loss integrated along the path to the ablated latent agrees
+               better with the rise of the loss under ablation than the gradient at the start of the path does
 
 The figure shows the edges of one prompt, by ablation.
 """
@@ -177,14 +178,14 @@ def claims(found: dict[tuple[str, int], dict[str, Any]]) -> list[Claim]:
     return [
         Claim(
             row="circuits",
-            text="Attributions of edges between features of two layers agree with ablations: Spearman ≥ .9 a prompt.",
+            text="Attributions of edges between features of two layers agree with ablations: Spearman ≥ 0.9 a prompt.",
             holds=min(means) >= 0.9,
             found=f"{'; '.join(told)}; {seeds}.",
             numbers=numbers,
         ),
         Claim(
             row="gradients",
-            text="The integrated gradient tells the rise of the loss without a latent better than its gradient does.",
+            text="The integrated gradient predicts the loss's rise without a latent better than the gradient does.",
             holds=all(b > a for each in ways.values() for a, b in zip(*each.values(), strict=True)),
             found="Spearman over latents, "
             + "; ".join(

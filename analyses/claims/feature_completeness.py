@@ -1,16 +1,16 @@
 """Which concepts does a dictionary have, by how frequent they are?
 
-In: of each concept its frequency and whether the dictionary has it. Out, of a logistic curve through them,
+In: for each concept its frequency and whether the dictionary has it. Out, from a logistic curve through them,
 
     P(present) = σ(a + b log frequency)       half = exp(−a / b), the frequency at which half of the concepts are there
 
-with a 95 % interval of a bootstrap over concepts. A concept is present where a latent's activation is correlated enough
-with it (`presence`), or by any other measure of the caller's.
+with a 95 % interval from a bootstrap over concepts. A concept is present if the activation of a latent correlates with
+it enough (`presence`), or by any other measure that the caller uses.
 
 Source: Scaling Monosemanticity (Templeton et al. 2024), "Feature completeness": half × the number of alive latents was
-about the same at every width. Cost: 20 Newton steps for each draw.
-Failing: `half` is extrapolated where nearly all or nearly none of the concepts are there, and infinite where presence
-does not rise with frequency. Frequent concepts may be of another kind than rare ones.
+about the same at every width. Cost: 20 Newton steps for each draw. Limits: `half` is extrapolated if nearly all or
+nearly none of the concepts are present, and infinite if presence does not rise with frequency. Frequent concepts may be
+of another kind than rare ones.
 """
 
 from dataclasses import dataclass

@@ -1,22 +1,22 @@
-"""Does the model need a feature where its context is, and does it write that context when the feature is held up?
+"""Does the model need a feature in the feature's context, and does it write that context when the feature is held high?
 
-    python -m analyses.claims.feature_effects                    trains the model first; goes on where it stood
+    python -m analyses.claims.feature_effects                    trains the model first; resumes
     python -m analyses.claims.feature_effects --run runs/demo    with the model and the text of a run of the mixture
     python -m analyses.claims.feature_effects --quick            a tiny model, for the tests: the numbers mean nothing
 
-TopK dictionaries of one model's MLP, of several seeds. The feature of a label is the latent of the best F1 on the fit
-half of the text. After Towards Monosemanticity (Bricken et al. 2023), and Scaling Monosemanticity (Templeton et al.
-2024), whose clamping keeps the dictionary's error as it is.
+The dictionaries are TopK, on one model's MLP, with several seeds. The feature of a label is the latent with the best F1
+on the fit half of the text. After Towards Monosemanticity (Bricken et al. 2023), and Scaling Monosemanticity (Templeton
+et al. 2024), whose clamping leaves the dictionary's error as it is.
 
 Claims tested, of Arabic, Hebrew, DNA and base64
-    13a  without its feature, the loss on a label's tokens rises by at least 5 times what it rises (or falls) by on text
-         without the label, in the mean over seeds, for each label
+    13a  without its feature, the loss on a label's tokens rises by at least 5 times as much as it changes on text
+         without the label, on average over seeds, for each label
     13b  with the feature held at its maximum, at least 80 % of what the model writes is in the label, for each label
     19a  held at multiples of its maximum, the probability of the label's tokens rises over a range of two multiples or
-         more at which the loss is below that of knowing the frequencies of tokens alone, for each label and seed
+         more at which the loss stays below the unigram loss, for each label and seed
 
-Whether a text is in a label is told by its tokens: log odds of each in the label against the rest, above 0 in sum. How
-often that is right is measured on validation text.
+A text counts as being in a label if the log odds of its tokens, in the label against the rest, sum to more than 0. The
+accuracy of this test is measured on validation text.
 """
 
 import shutil
@@ -176,7 +176,7 @@ def ablated(of: ByLabel) -> Claim:
     told = "; ".join(f"{label} {inside[label]} against {off[label]}" for label in of)
     return Claim(
         row="13a",
-        text=f"Without a label's feature the loss rises ≥ {MIN_RATIO} × as much in its context as off it.",
+        text=f"Without a label's feature the loss rises ≥ {MIN_RATIO} × as much in its context as outside it.",
         holds=all(inside[label].mean > MIN_RATIO * abs(off[label].mean) for label in of),
         found=f"Nats a token: {told}; {len(of[LABELS[0]])} seeds.",
         numbers=ends,
@@ -191,7 +191,9 @@ def held(of: ByLabel) -> Claim:
         free[label] = float(np.mean([each["free"] for each in of[label]]))
         more = " and ".join(f"{np.mean(at[m][label]):.0%}" for m in at if float(m) > 1)
         right = "/".join("–" if each is None else f"{each:.0%}" for each in of[label][0]["right"])
-        told.append(f"{label} {once[label].percent()}, held higher {more}, free {free[label]:.0%} (told right {right})")
+        told.append(
+            f"{label} {once[label].percent()}, held higher {more}, free {free[label]:.0%} (classified right {right})"
+        )
     return Claim(
         row="13b",
         text="With a label's feature held at its maximum, ≥ 80 % of what the model writes is in the label.",

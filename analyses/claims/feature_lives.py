@@ -1,23 +1,23 @@
-"""What becomes of a latent at other checkpoints of a training: is it there at first, is it born, does it go again?
+"""What becomes of a latent at other checkpoints of a training: is it there from the start, is it born, does it
+disappear?
 
-In: codes of dictionaries of the checkpoints of one training, in their order and of any widths. With r_f(t) the largest
-correlation of latent f with any at checkpoint t (`features.twins`), f is present at t where r_f(t) ≥ `threshold`. A
-feature is a latent that no later checkpoint has: those of the last one, and of the others those that are gone after
-them. It is
+In: codes of dictionaries at the checkpoints of one training, in order, of any widths. Let r_f(t) be the largest
+correlation of latent f with any latent at checkpoint t (`features.twins`). f is present at t if r_f(t) ≥ `threshold`. A
+feature is a latent that no later checkpoint has: all latents of the last checkpoint, and the latents of earlier ones
+that are gone afterwards. A feature is
 
     there     present at every checkpoint up to its last
     born      absent, then present at MIN_RUN checkpoints or more up to its last, without a gap
     passing   absent, then present at fewer: what any latent is that is found once
     flickers  anything else
 
-and of those born, `split` says whether a latent of the checkpoint before held it: one whose masked cosine with it
-reaches the threshold. The null is the share that is called born where checkpoints are shuffled.
+For each born feature, `split` says whether a latent of the checkpoint before held it: one whose masked cosine with it
+reaches the threshold. The null is the share called born after the checkpoints are shuffled.
 
-Source: the lives are our own; Xu et al. 2024 (arXiv 2412.17626) train one dictionary on through all of them instead.
-Cost: of T checkpoints T² passes over two codes, and 8 T² bytes a latent.
-Failing: between two checkpoints a feature can be born and die unseen, and one that turns into another little by little
-is never born. One dictionary may miss what the model has, and its luck looks like a birth or a death: give all the same
-seed and tokens.
+Source: the lives are our own; Xu et al. 2024 (arXiv 2412.17626) train one dictionary on through all checkpoints
+instead. Cost: for T checkpoints, T² passes over two codes, and 8 T² bytes per latent. Limits: a feature can be born and
+die unseen between two checkpoints, and one that changes gradually into another is never born. One dictionary may miss
+what the model has, and its luck looks like a birth or a death: give all dictionaries the same seed and tokens.
 """
 
 from collections.abc import Sequence

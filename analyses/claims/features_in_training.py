@@ -1,19 +1,19 @@
 """When are features born in training?
 
-    python -m analyses.claims.features_in_training            trains the model first; goes on where it stood
+    python -m analyses.claims.features_in_training            trains the model first; resumes
     python -m analyses.claims.features_in_training --quick    a tiny model, for the tests: the numbers mean nothing
 
-Dictionaries of one seed at checkpoints of a training, on the same text: `analyses.claims.feature_lives` follows what
-they find from one to the next. After Xu et al. 2024 (arXiv 2412.17626), who train one dictionary on through the
-checkpoints.
+Dictionaries of one seed are trained at checkpoints of a training, on the same text. `analyses.claims.feature_lives`
+follows their features from one checkpoint to the next. After Xu et al. 2024 (arXiv 2412.17626), who train one
+dictionary on through the checkpoints.
 
 Claims tested (row 29)
     29a  in a planted curriculum at least 90 % of births are found within one checkpoint of the truth, and at most 5 %
-         of features are called born when the checkpoints are shuffled, both in the mean over seeds. Concepts enter at
-         a checkpoint, some leave again; each checkpoint lays them in other directions, and has a BatchTopK dictionary
-         of two passes. (Of one pass of TopK with 4 latents on each row, where concepts are 3 in the mean and on some
-         none, 31 of 48 births were found: what a dictionary misses is not born.)
-    29b  of the demo's model: how many features are born, and when, beside shuffled checkpoints, with no bar to pass.
+         of features are called born when the checkpoints are shuffled, both on average over seeds. Concepts enter at
+         a checkpoint, and some leave again; each checkpoint assigns them other directions, and has a BatchTopK
+         dictionary of two passes. (With one pass of TopK and 4 latents on each row, where a row has 3 concepts on
+         average and some have none, 31 of 48 births were found: what a dictionary misses cannot be born.)
+    29b  in the demo's model: how many features are born, and when, next to shuffled checkpoints; no bar to pass.
          The figures show their lives, and when each label's best feature appears, with the loss curve
 """
 

@@ -1,4 +1,4 @@
-"""A model in which some hooks put out what they do on a prompt, whatever is changed before them."""
+"""A model in which some hooks keep the output that they have on a prompt, whatever is changed before them."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager

@@ -1,18 +1,18 @@
-"""Does `learnt` tell what a model learnt from what random weights show of its text?
+"""Does `learnt` separate what a model learnt from what random weights show of its text?
 
     python -m analyses.claims.learnt_latents                judges each corpus by a fit to the others; resumes
     python -m analyses.claims.learnt_latents --calibrate    fits the probability that the package ships, writes it there
     python -m analyses.claims.learnt_latents --quick        tiny, for the tests
 
-Claim: the probability tells latents of trained dictionaries on trained models from those of all nulls of a run, matched
-for density and token entropy, with AUROC ≥ .95 on corpora that it was not fitted to, and an ECE ≤ .05. What ships is
-fitted against the models that learnt nothing. A dictionary with a frozen part on a trained model is a null of another
-kind: it reads what the model learnt, so it is shown beside, and what a fit against it as well can tell.
+Claim: the probability separates latents of trained dictionaries on trained models from those of all nulls of a run,
+matched for density and token entropy, with AUROC ≥ 0.95 on corpora that it was not fitted to, and an ECE ≤ 0.05. The
+shipped curve is fitted against the models that learnt nothing. A dictionary with a frozen part on a trained model is a
+different null, because it reads what the model learnt. It is shown separately, as is a fit against all nulls.
 
-On each corpus a transformer is trained, and a dictionary of each kind: on the model itself, with a frozen decoder, a
-frozen encoder, a soft-frozen decoder, on the model with shuffled weights, and on one before training. Each kind is
-judged as a run judges its dictionary: dictionaries of another shuffled and another untrained model are the random ones.
-Dead, faint and rare latents are left out. Writes results.json.
+On each corpus a transformer is trained, and a dictionary of each kind: on the model itself; with a frozen decoder, a
+frozen encoder or a soft-frozen decoder; on the model with shuffled weights; and on a model before training. Each kind
+is judged as a run judges its dictionary: dictionaries of another shuffled and another untrained model are the random
+ones. Dead, faint and rare latents are left out. Writes results.json.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The figure of `neighbouring_features`: are the contexts of near directions alike?"""
+"""The figure of `neighbouring_features`: are the contexts of similar directions similar?"""
 
 from __future__ import annotations
 

@@ -1,28 +1,28 @@
-"""Which latents belong together: do those that write in similar directions fire in similar contexts, and which fire on
-the same rows?
+"""Which latents belong together? Do latents with similar directions fire in similar contexts, and which fire on the
+same rows?
 
 `neighbourhoods`: for all pairs of a sample of latents that fire enough,
 
     cosine_ij     = Ŵ_i · Ŵ_j
-    similarity_ij = mean over the places o around a firing of ½ (v_io · v'_jo + v'_io · v_jo)
+    similarity_ij = mean over the offsets o around a firing of ½ (v_io · v'_jo + v'_io · v_jo)
 
-where v_io(t) ∝ p_io(t) / √q(t) is of length 1, p_io(t) the share of token t at place o of i's firings on the fit half
-of the text and q(t) its share of all tokens; v' is of the other half. So no two firings of one passage are compared.
-Their Spearman correlation has a 95 % interval of a bootstrap over latents, for pairs share latents; the null gives each
-latent another's contexts.
+where v_io(t) ∝ p_io(t) / √q(t) has length 1, p_io(t) is the share of token t at offset o of i's firings on the fit half
+of the text, and q(t) is its share of all tokens; v' is from the other half. So no two firings of one passage are
+compared. The Spearman correlation of the two has a 95 % interval from a bootstrap over latents, because pairs share
+latents. The null assigns each latent another latent's contexts.
 
-`communities`: groups by Louvain's method of the graph of latents that fire on the same rows, and their modularity
+`communities`: groups, by Louvain's method, of the graph of latents that fire on the same rows, and their modularity
 
     Q = Σ_c [w_c / w − (k_c / 2w)²]        w_c the Jaccard indices of pairs within c, k_c of all pairs that begin in c
 
-beside that of graphs of the same degrees whose edges end at random.
+next to that of graphs with the same degrees whose edges end at random.
 
 Source: feature neighbourhoods, Scaling Monosemanticity (Templeton et al. 2024), the measure is our own; Blondel et al.
-2008 (arXiv 0803.0476), by networkx; Newman's modularity. Cost: latents² times the tokens kept at each place; some
-seconds for the communities of 4,096 latents.
-Failing: contexts are the tokens that the scan kept, the most frequent few of each place: what a latent says of a whole
-document is not seen. A monotone trend may be all in the few nearest pairs, and the correlation small: see the figure.
-Of the partners of a latent those that the scan kept are known. Frequent latents share rows with many.
+2008 (arXiv 0803.0476), by networkx; Newman's modularity. Cost: latents² times the tokens kept at each offset; some
+seconds for the communities of 4,096 latents. Limits: contexts are the tokens that the scan kept, the most frequent few
+at each offset, so what a latent says about a whole document is not seen. A monotone trend may come entirely from the
+few nearest pairs while the correlation is small: see the figure. Only those partners of a latent that the scan kept are
+known. Frequent latents share rows with many.
 """
 
 from dataclasses import dataclass

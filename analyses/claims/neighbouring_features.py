@@ -1,13 +1,13 @@
-"""Do features whose directions are near one another fire in similar contexts?
+"""Do features with similar directions fire in similar contexts?
 
-    python -m analyses.claims.neighbouring_features                    trains the model first; goes on where it stood
+    python -m analyses.claims.neighbouring_features                    trains the model first; resumes
     python -m analyses.claims.neighbouring_features --run runs/demo    with the model and the text of a run
     python -m analyses.claims.neighbouring_features --quick            a tiny model, for the tests
 
-TopK dictionaries of one model's MLP, of several seeds. Claim tested (row 20): the rank correlation of the decoder
-cosine of two latents with the similarity of their contexts is above 0 for each seed, by its interval
-(`claims.neighbourhoods`: contexts of opposite halves of the text; latents are drawn again). Beside it, the same
-where each latent has another's contexts, and where its direction is drawn at random.
+The dictionaries are TopK, on one model's MLP, with several seeds. Claim tested (row 20): the rank correlation of the
+decoder cosine of two latents with the similarity of their contexts is above 0 for each seed, by its interval
+(`claims.neighbourhoods`: contexts from opposite halves of the text; the bootstrap draws latents). It is shown next to
+two nulls: each latent has another's contexts, or a random direction.
 """
 
 import shutil

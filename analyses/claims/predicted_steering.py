@@ -1,18 +1,20 @@
-"""Can it be told beforehand which features will steer?
+"""Can we predict which features will steer?
 
-    python -m analyses.claims.predicted_steering                    trains the model first; goes on where it stood
+    python -m analyses.claims.predicted_steering                    trains the model first; resumes
     python -m analyses.claims.predicted_steering --run runs/demo    with the model and the text of a run
     python -m analyses.claims.predicted_steering --quick            a tiny model, for the tests
 
-TopK dictionaries of one model's MLP, of several seeds; latents that are drawn among those alive, each held where it
-costs equal KL (`analyses.claims.steering_scores`). After Arad, Mueller & Belinkov 2025 (arXiv 2505.20063).
+The dictionaries are TopK, on one model's MLP, with several seeds. Latents are drawn from those that are alive, and each
+is held where it costs equal KL (`analyses.claims.steering_scores`). After Arad, Mueller & Belinkov 2025 (arXiv
+2505.20063).
 
-Claims tested (row 19), each in every seed. The concept of a latent is in the tokens that stand at its firings and right
-behind them; how much more of it is written is its success.
-    19b  what a latent puts out in one step predicts its success: Spearman ≥ .7
+Claims tested (row 19), each in every seed. The concept of a latent is the set of tokens at its firings and directly
+after them. A latent's success is how much more of its concept is written.
+    19b  what a latent puts out in one step predicts its success: Spearman ≥ 0.7
     19c  the tenth with the highest scores succeeds at least twice as well as latents drawn at random
-    19d  what it puts out predicts this better than what it reads does, by how well the token at hand tells its firing
-    19e  the same as 19b of how much more often the latent itself fires in what is written
+    19d  what a latent puts out predicts this better than what it reads, measured by how well the current token predicts
+         its firing
+    19e  as 19b, but success is how much more often the latent itself fires in what is written
 """
 
 import shutil
@@ -89,7 +91,7 @@ def claims(tables: Sequence[pd.DataFrame]) -> list[Claim]:
     return [
         Claim(
             row="19b",
-            text="What a latent puts out predicts its steering, before anything is written: Spearman ≥ .7.",
+            text="What a latent puts out predicts its steering, before anything is written: Spearman ≥ 0.7.",
             holds=min(rank["output"]) >= 0.7,
             found=f"Spearman {numbers['output']}; its density alone {numbers['density']}; {n} latents a seed.",
             numbers=numbers,
@@ -110,7 +112,8 @@ def claims(tables: Sequence[pd.DataFrame]) -> list[Claim]:
         ),
         Claim(
             row="19e",
-            text="What a latent puts out predicts how much more often it fires itself in what is written: ≥ .7.",
+            text="What a latent puts out predicts how much more often it then fires in what is written: "
+            "Spearman ≥ 0.7.",
             holds=min(rank["self_output"]) >= 0.7,
             found=f"Spearman {numbers['self_output']}; {interval(again).percent()} of latents come to fire on 5 % more "
             "of the tokens.",

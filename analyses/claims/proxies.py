@@ -2,13 +2,13 @@
 
     proxy of token t = log P(t | label) / P(t)
 
-(Towards Monosemanticity writes its proxies by hand, from what is known of a script or a format.) P is counted on the
-fit half of the sequences, with one token more spread as the text's are; what is measured, is measured on the other.
-Below 0 the proxy says how seldom a token is in the label, which mostly means how few tokens were counted, so that
-latents are held against max(proxy, 0): the evidence for the label.
+(Towards Monosemanticity writes its proxies by hand, from knowledge of a script or a format.) P is counted on the fit
+half of the sequences, with one extra token distributed as the text's tokens are. Measures are taken on the other half.
+Below 0 the proxy says how rare a token is in the label, which mostly reflects how few tokens were counted. Latents are
+therefore compared with max(proxy, 0), the evidence for the label.
 
-Failing: a proxy of single tokens knows no context. Where a label shares its tokens with other text (base64 with names
-in code), a latent that tells them apart by what stands before follows it less well than one that does not.
+Limits: a proxy of single tokens knows no context. If a label shares its tokens with other text (base64 with names in
+code), a latent that separates them by the preceding tokens follows the proxy less well than one that does not.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,5 @@
-"""Features held against what a label makes likely: specificity, sensitivity, feature against neuron, sizes.
+"""Figures that compare features with what a label makes likely: specificity, sensitivity, feature against neuron,
+sizes.
 
 In: tables of `analyses.claims.towards_monosemanticity`. Out: a plotly Figure.
 """

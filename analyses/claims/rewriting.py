@@ -1,22 +1,22 @@
-"""How much of what a model predicts is left where each latent is replaced by what its explanation says?
+"""How much of a model's predictions remains if each latent is replaced by what its explanation says?
 
     python -m analyses.claims.rewriting RUN        a finished run; writes RUN-words, or --out
 
-The run keeps the result beside its stages, and `interp report RUN` shows it on the page.
+The run keeps the result next to its stages, and `interp report RUN` shows it on the page.
 
-The run's features, their ranking with its rules, and held-out text, on which no rule was chosen. At the dictionary's
-hook the activations are replaced, in turn, by
+In: the run's features, their ranking with its rules, and held-out text on which no rule was chosen. The activations at
+the dictionary's hook are replaced, in turn, by
 
     dictionary       decode(codes(x))
     words            b_dec + Σ_j ẑ_j W_dec_j, ẑ_j what the rule of latent j says of the text alone (`rule_strengths`)
     token lookup     the mean activation of the training text at the same token: the strongest that knows no context
-    permuted rules   as words, with the rules exchanged among latents of about equal density, and learnt anew for them
+    permuted rules   as words, with the rules exchanged among latents of about equal density, and fitted again for them
 
-and the cross-entropy recovered is told as `interp.evaluation.quality` tells it of a dictionary.
+and the cross-entropy recovered is computed as `interp.evaluation.quality` does for a dictionary.
 
 Source: Paulo & Belrose, whose explanations by a language model lost about as much as ablating the layer (arXiv
-2501.18838). Cost: four passes over the features' text for its rules, and seven forward passes over the other one.
-Failing: each latent is predicted by itself, so that nothing knows that latents exclude or replace one another.
+2501.18838). Cost: four passes over the features' text for its rules, and seven forward passes over the held-out text.
+Limits: each latent is predicted by itself, so nothing knows that latents exclude or replace one another.
 """
 
 import argparse

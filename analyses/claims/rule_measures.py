@@ -1,27 +1,27 @@
 """Do the rules of latents (`explain`) hold where the latents fire? On fresh text, and where another latent took over.
 
-`sensitivity`: windows of the scan's text are changed so that a latent's rule holds at one position: of a part of the
-rule, tokens of each of its sets or classes are drawn by their frequency in the text and put where the rule wants them.
-The model reads the windows where it then holds.
+`sensitivity`: windows of the scan's text are changed so that a latent's rule holds at one position. For each part of
+the rule, tokens of its sets or classes are drawn by their frequency in the text and put where the rule requires them.
+The model reads the windows in which the rule then holds.
 
     sensitivity = share of them at which the latent fires at the position
-    unchanged   = the same of the windows as they were, where the rule did not hold
+    unchanged   = the same share for the original windows, where the rule did not hold
 
-Rules of labels cannot be generated, those of places only where the window has one already by chance.
+Rules with labels cannot be generated. Rules with places can only if the window already has such a place by chance.
 
 `absorption`: a row where the rule of latent i holds is absorbed if i is silent and one other latent j supplies i's
 direction at least `min_share` as strongly as i itself does at its firings,
 
     z_j Ŵ_i · W_j ≥ min_share · mean z_i ‖W_i‖ over i's firings                with Ŵ_i = W_i / ‖W_i‖
 
-The null holds the same rule against codes that are shifted circularly: how often that is so by chance.
+The null applies the same rule to circularly shifted codes and so gives the share by chance.
 
-Source: feature sensitivity, as asked of generated text by Tian et al. 2025 (arXiv 2509.23717), with a language model in
-place of the rule; absorption, Chanin et al. 2024 (arXiv 2409.14507), who know the features' labels and ablate. Cost: a
-pass of the model up to the hook for each window, twice; L0 for each row at which a rule holds, twice.
-Failing: a changed window is no natural text; what a latent needs beside its rule, such as a topic, is seldom there. A
-rule that holds too often says of rows where nothing is missing that something is: ask absorption of precise rules. What
-two others supply together is not seen.
+Source: feature sensitivity on generated text, Tian et al. 2025 (arXiv 2509.23717), who use a language model where we
+use the rule; absorption, Chanin et al. 2024 (arXiv 2409.14507), who know the features' labels and ablate. Cost: two
+passes of the model up to the hook for each window; L0 for each row at which a rule holds, twice. Limits: a changed
+window is not natural text, and what a latent needs in addition to its rule, such as a topic, is seldom there. A rule
+that holds too often reports absorption on rows where nothing is missing: use absorption for precise rules. What two
+other latents supply together is not seen.
 """
 
 from collections.abc import Mapping

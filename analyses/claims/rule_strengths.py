@@ -1,13 +1,14 @@
 """How strongly do latents fire where their rules hold? Codes of any text, predicted from the rules alone.
 
-The cases of a rule are one for each token, where its token is one of several; of those that hold at t the first counts:
+A rule has one case for each token, if its token is one of several. Among the cases that hold at t the first counts:
 
     ẑ_j(t)  = the mean of z_j over the fit half's positions at which the same case holds; where none does, over those
     share_j = 1 − Σ_t (z_j − ẑ_j)² / Σ_t (z_j − z̄_j)²            on the held-out half
 
-The means are over all positions of a case, 0 where the latent is silent: the least-squares values. A mean over firings
-alone is too large where a rule is imprecise. Latents without a rule are their mean everywhere, as in mean ablation.
-A share of 1: the words tell every value; of 0: no better than a constant; below: worse, on text not learnt from.
+The means are over all positions of a case, with 0 where the latent is silent: the least-squares values. A mean over
+firings alone would be too large for an imprecise rule. Latents without a rule take their mean everywhere, as in mean
+ablation. A share of 1 means that the words give every value; 0 means no better than a constant; below 0 means worse, on
+text that the means were not fitted to.
 """
 
 from collections.abc import Sequence

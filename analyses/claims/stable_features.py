@@ -1,13 +1,13 @@
 """Does a dictionary trained from another seed find the same directions?
 
-    python -m analyses.claims.stable_features                    trains the model first; goes on where it stood
+    python -m analyses.claims.stable_features                    trains the model first; resumes
     python -m analyses.claims.stable_features --run runs/demo    with the model and the text of a run
     python -m analyses.claims.stable_features --quick            a tiny model, for the tests: the numbers mean nothing
 
-TopK and ReLU dictionaries of one model's MLP, of several seeds, each two of a kind matched one to one by the cosine of
-their decoder rows (`interp.compare.stability`), among latents that fire on the text. After Paulo & Belrose 2025 (arXiv
-2501.16615). Reported (row 15), with no bar to pass: PW-MCC and the share matched at |cosine| ≥ .7, beside those of
-random directions, and the median of the largest correlation of activations.
+TopK and ReLU dictionaries of one model's MLP are trained with several seeds. Each two of a kind are matched one to one
+by the cosine of their decoder rows (`interp.compare.stability`), among latents that fire on the text. After Paulo &
+Belrose 2025 (arXiv 2501.16615). Reported (row 15), with no bar to pass: PW-MCC and the share matched at |cosine| ≥ 0.7,
+next to those of random directions, and the median of the largest correlation of activations.
 """
 
 import shutil
@@ -121,7 +121,7 @@ def claim(pairs: Mapping[tuple[str, int, int], dict[str, Any]]) -> Claim:
         )
     return Claim(
         row="15",
-        text="The share of latents that another seed's dictionary has too, at |cosine| ≥ .7 of a one-to-one matching.",
+        text="The share of latents that another seed's dictionary has too, at |cosine| ≥ 0.7 of a one-to-one matching.",
         holds=None,
         found=f"{'. '.join(told)}. {len(pairs) // len(KINDS)} pairs of seeds each.",
         numbers=numbers,

@@ -1,22 +1,22 @@
-"""How well will a latent steer? Told from what a forward pass puts out, before it is tried; and how it does.
+"""How well will a latent steer? Predicted, before it is tried, from what a forward pass puts out; and how well it does.
 
 In:  a feature store, its model and dictionary, some latents. Each is held at the multiple of its maximum at which the
-     mean KL(p ‖ p') on sampled text is `kl` nats, p the model's next-token probabilities as it is, p' when steered: so
-     all cost the same. Of latent j, with C(j | t) the share of the scan's tokens t that stand at a firing of j or right
-     behind one, its concept in tokens, and P(j | t) the share on which it fires,
+     mean KL(p ‖ p') on sampled text is `kl` nats, p the model's next-token probabilities unchanged, p' when steered: so
+     all cost the same. For latent j, C(j | t) is the share of the scan's tokens t that stand at a firing of j or
+     directly after one (its concept in tokens), and P(j | t) is the share on which it fires
 
-    output       mean over the text of Σ_t (p'(t) − p(t)) C(j | t)           what it puts out is of its concept
-    self_output  the same of P(j | t): what it puts out fires it again
-    input        Σ_t n(t) (P(j | t) − P(j))² / (n P(j) (1 − P(j)))           the token at hand says whether it fires
+    output       mean over the text of Σ_t (p'(t) − p(t)) C(j | t)           what it puts out belongs to its concept
+    self_output  the same with P(j | t): what it puts out fires it again
+    input        Σ_t n(t) (P(j | t) − P(j))² / (n P(j) (1 − P(j)))           the current token predicts whether it fires
 
-    success       mean of C(j | t) over the tokens that the steered model writes, less that of the model as it is
-    self_success  the share of these tokens on which j fires when the model as it is reads them, less the same
+    success       mean of C(j | t) over the tokens that the steered model writes, minus that of the unchanged model
+    self_success  the share of these tokens on which j fires when the unchanged model reads them, minus the same
 
-Source: that latents which read a concept need not bring it, and that what they put out tells, is of Arad, Mueller &
-Belinkov 2025 (arXiv 2505.20063), whose scores are of logit-lens tokens; these measures are our own. Cost: some six
-passes over the text a latent for the dose; `n_tokens` short ones for its success.
-Failing: most latents write another thing than they read, and self_success is then a small number in the noise of what
-is written. A concept of more than a token or two needs several steps, which one does not show.
+Source: Arad, Mueller & Belinkov 2025 (arXiv 2505.20063) found that latents which read a concept need not produce it,
+and that their output predicts whether they do. Their scores use logit-lens tokens; these measures are our own. Cost:
+some six passes over the text per latent for the dose; `n_tokens` short ones for its success. Limits: most latents write
+something other than what they read, and self_success is then a small number in the noise of what is written. A concept
+of more than a token or two needs several steps, which one step does not show.
 """
 
 from collections.abc import Mapping, Sequence

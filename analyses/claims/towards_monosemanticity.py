@@ -12,19 +12,20 @@ Claim 11   a  L0 ≤ 20 at ≥ 79 % of the CE loss recovered, against zero and a
            c  features beat neurons, and the features of a model with shuffled weights, on logit-token consistency: the
               AUROC of a latent's direct effects for the tokens that follow its firings (`scores.logits`)
            d  and on the ranking: the share called monosemantic of the latents that can be tested (`rank_codes`)
-Claim 12   of Arabic, Hebrew, DNA and base64, for at least 3 the best feature's r with the label's log-likelihood proxy
-           is ≥ .2 above the best neuron's; specificity and sensitivity by activation interval are drawn
+Claim 12   for at least 3 of Arabic, Hebrew, DNA and base64, the best feature's r with the label's log-likelihood proxy
+           is ≥ 0.2 above the best neuron's; specificity and sensitivity by activation interval are drawn
 
-Numbers are means over the seeds of the dictionaries (1× and 8×: 3 seeds; 32×: 1, or it would not fit ten minutes; one
-model), with 95 % intervals of a bootstrap over latents within seeds. The best latent and the best neuron of a label are
-chosen on the half of the sequences that the proxy is counted on (`proxies`), and r is that of the other half.
-λ = 3 was chosen on short runs, so that L0 comes out below 20 at 8×; nothing else was.
+Numbers are means over the seeds of the dictionaries (1× and 8×: 3 seeds; 32×: 1, so that it fits ten minutes; one
+model), with 95 % intervals from a bootstrap over latents within seeds. The best latent and the best neuron of a label
+are chosen on the half of the sequences that the proxy is counted on (`proxies`), and r is measured on the other half. λ
+= 3 was chosen on short runs, so that L0 is below 20 at 8×; nothing else was.
 
-What to bear in mind: here the neurons are sparse themselves (L0 about 20 without any dictionary), and CE is recovered
-well by few of them: the table of sizes shows the neurons at the L0 of the dictionaries too. A proxy of single tokens is
-no harder for a detector of tokens; the shuffled model's features, which detect tokens at best, are shown beside.
+Two things to bear in mind. The neurons here are sparse themselves (L0 about 20 without any dictionary), and a few of
+them recover CE well, so the table of sizes also shows the neurons at the L0 of the dictionaries. And a detector of
+tokens follows a proxy of single tokens easily, so the shuffled model's features, which detect tokens at best, are shown
+too.
 
-Writes `results.json` (numbers, seeds, versions, a verdict a claim) and the figures sizes, feature_against_neuron,
+Writes `results.json` (numbers, seeds, versions, a verdict per claim) and the figures sizes, feature_against_neuron,
 sensitivity and specificity-LABEL as HTML.
 """
 

@@ -4,26 +4,28 @@
     python -m analyses.claims.trained_circuits --quick      hardly trained, for the tests: the numbers mean nothing
 
     lookup      `entity relation` → answer, by way of a middle (`two_step_lookup`)
-    induction   three to six tokens again and again → the token that followed the last one where it stood before
+    induction   three to six tokens repeated → the token that followed the previous occurrence of the last one
     brackets    ten brackets of three kinds, and a mark → the bracket that closes the last open one
 
-A model of two layers learns each by gradient descent: by which way, nobody has planned. The truth of a prompt is what
-ablation of the trained model gives, latent by latent (`measured_effects`), for whatever dictionary: the MLPs' own
-neurons, which are exact; transcoders that are learnt; sparse autoencoders of the residual stream behind each block.
+A model of two layers learns each task by gradient descent; nobody planned how it solves it. The truth for a prompt is
+what ablation of the trained model gives, latent by latent (`measured_effects`), for each kind of dictionary: the MLPs'
+own neurons, which are exact; trained transcoders; and sparse autoencoders of the residual stream after each block.
 
-    nodes   the latents of the largest effects on the answer, that together hold .8 of all latents' effects
-    edges   the pairs of latents of the largest effects, as shares of the target's activation, that hold .8 of all
+    nodes   the latents with the largest effects on the answer that together hold 0.8 of all latents' effects
+    edges   the pairs of latents with the largest effects, as shares of the target's activation, that hold 0.8 of all
 
-A graph ranks them: nodes by their influence; nodes and edges by all paths of the graph, which hold norms and attention,
-and by their effect to first order, with nothing held; and nodes as its page does, by what was measured where the 64 of
-the largest effect were ablated, and the others by their effect. Of each ranking: precision and recall where it is cut
-at .8 of what it says itself, the average precision, the best F1, and the largest recall at a precision of at least .8.
+A graph ranks them. Nodes are ranked by their influence. Nodes and edges are ranked by all paths of the graph, which
+hold norms and attention, and by their first-order effect, with nothing held. Nodes are also ranked as the graph's page
+does: the 64 with the largest first-order effect by ablation, the others by their first-order effect. Each ranking gets
+precision and recall at a cut of 0.8 of its own total, the average precision, the best F1, and the largest recall at a
+precision of at least 0.8.
 
-To tell what the paths miss, the truth is asked a second time, of a model that holds norms and attention patterns too.
+To show what the paths miss, the truth is measured a second time on a model that also holds norms and attention
+patterns.
 
 Claims tested
-    found      what ablation finds in trained models is found, neurons as transcoders: recall ≥ .9 at precision ≥ .8, of
-               nodes with 64 ablated, and of edges to first order
+    found      what ablation finds in trained models is found, neurons as transcoders: recall ≥ 0.9 at precision ≥ 0.8,
+               of nodes with 64 ablated, and of edges to first order
     cause      what keeps paths from finding it: what a graph holds
 """
 
@@ -251,8 +253,8 @@ def claims(scores: Mapping[str, Any]) -> list[Claim]:
     return [
         Claim(
             row="found",
-            text=f"What ablation finds in trained models is found, neurons as transcoders, nodes with {ABLATED} "
-            "ablated and edges to first order: recall ≥ .9 at precision .8.",
+            text="A graph finds what ablation finds in trained models (neurons as transcoders; nodes with "
+            f"{ABLATED} ablated, edges to first order): recall ≥ 0.9 at precision 0.8.",
             holds=all(
                 min(each[f"nodes, {ABLATED} ablated"], each["edges by effect"]) >= 0.9 for each in recalls.values()
             ),
@@ -265,7 +267,7 @@ def claims(scores: Mapping[str, Any]) -> list[Claim]:
         ),
         Claim(
             row="cause",
-            text="Average precision against ablating the model free, and one that holds norms and attention.",
+            text="Average precision against ablating the free model, and a model that holds norms and attention.",
             holds=None,
             found="; ".join(f"{name}: {causes(truths)}" for name, truths in by_truth.items()) + ".",
             numbers=by_truth,

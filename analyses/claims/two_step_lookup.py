@@ -6,12 +6,13 @@ A prompt is `entity relation`, such as "Dallas: capital of its state". At the re
     MLP 0         one neuron for each pair of an entity and a relation that the world knows: entity ∧ relation → middle
     MLP 1         one neuron for each middle: middle → answer
 
-and the answer is read off. Beside them noise neurons of both layers fire on entities and write to a dimension that
-nothing reads. The truth of a prompt: nodes are its two embeddings, the neuron of its pair, and that of its middle;
-edges lead from both embeddings to the first neuron, from it to the second, and from that to the answer.
+and the answer is read off. In addition, noise neurons of both layers fire on entities and write to a dimension that
+nothing reads. The true nodes of a prompt are its two embeddings, the neuron of its pair, and that of its middle. The
+true edges lead from both embeddings to the first neuron, from it to the second, and from that to the answer.
 
-As transcoders: the neurons themselves, which are exact (W_in as W_enc, W_out as W_dec, ReLU); and TopK transcoders that
-are learnt from the model's activations, whose latents are taken for the neuron that they fire with most.
+Two kinds of transcoders are used: the neurons themselves, which are exact (W_in as W_enc, W_out as W_dec, ReLU), and
+TopK transcoders trained on the model's activations, whose latents are each identified with the neuron that they fire
+with most.
 """
 
 import tempfile
@@ -36,7 +37,7 @@ STRENGTH = 4.0
 
 
 DRAWN = 0.98
-"""Shares of influence that are drawn: of a graph of four nodes .8 would leave out one."""
+"""Shares of influence that are drawn: of a graph of four nodes 0.8 would leave out one."""
 
 
 class World(NamedTuple):
@@ -190,7 +191,7 @@ def scores(world: World, dictionaries: dict[str, Dictionary], prompts: list[tupl
 
 
 def neurons_of(world: World, dictionaries: dict[str, Dictionary]) -> dict[tuple[int, int], int]:
-    """The neuron that a latent (layer, latent) fires with: the largest correlation over all rows, above .9."""
+    """The neuron that a latent (layer, latent) fires with: the largest correlation over all rows, above 0.9."""
     rows, taken = activations_of(world), {}
     for layer in (0, 1):
         reads, _ = hooks(layer)

@@ -1,16 +1,16 @@
 """Are the features of two models, trained from two seeds, more alike than their neurons?
 
-    python -m analyses.claims.universal_features                    trains three models first; goes on where it stood
+    python -m analyses.claims.universal_features                    trains three models first; resumes
     python -m analyses.claims.universal_features --run runs/demo    with the model and the text of a run as the first
     python -m analyses.claims.universal_features --quick            tiny models, for the tests: the numbers mean nothing
 
 After Towards Monosemanticity (Bricken et al. 2023), "Universality": one-layer models of other seeds, and a TopK
-dictionary of the MLP of each. Each latent is given the largest activation correlation that it has with any latent of
+dictionary of the MLP of each. Each latent gets the largest activation correlation that it has with any latent of
 another model on the same text (`interp.compare.universality`); likewise neurons with neurons.
 
-Claim tested (row 14): the median feature's r is above the median neuron's by more than .1, in the mean over pairs of
-models, with the lower end of its interval above .1. Both stand beside the same function on shifted text: a wide
-dictionary has more latents to be correlated with by chance.
+Claim tested (row 14): the median feature's r exceeds the median neuron's by more than 0.1 on average over pairs of
+models, and the lower end of its interval is above 0.1. Both are shown next to the same function on shifted text,
+because a wide dictionary has more latents to be correlated with by chance.
 """
 
 import shutil
@@ -106,7 +106,7 @@ def claim(pairs: Mapping[tuple[str, int, int], dict[str, Any]]) -> Claim:
     told = "; ".join(f"{kind} {numbers[kind]}, on shifted text {numbers[f'{kind}_null'].mean:.3f}" for kind in KINDS)
     return Claim(
         row="14",
-        text="The median feature's largest correlation with a feature of another model is above the neurons' by > .1.",
+        text="The median feature's largest correlation with a feature of another model exceeds the neurons' by > 0.1.",
         holds=gain.low > 0.1,
         found=f"r of {told}; difference {gain}; {len(values['features'])} pairs of models.",
         numbers={**numbers, "difference": gain},

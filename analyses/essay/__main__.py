@@ -1,8 +1,8 @@
 """Run every analysis of the essay and write the page that walks through them.
 
-    python -m analyses.essay                        all, in the page's order; goes on where it was cut off
-    python -m analyses.essay --only grokking        one of them (or several), and the page anew
-    python -m analyses.essay --redo                 claims, figures and page again, from the pieces that are there
+    python -m analyses.essay                        all, in the page's order; resumes
+    python -m analyses.essay --only grokking        one of them (or several), and the page again
+    python -m analyses.essay --redo                 claims, figures and page again, from the pieces that exist
     python -m analyses.essay --quick --out OUT      tiny sizes, for the tests: their numbers mean nothing
 
 Writes OUT/how-models-learn.html, and a folder for each analysis.

@@ -4,9 +4,9 @@
     MODELS/seed-S/sft       base, tuned on conversations                          (`instruction_tuning`)
     MODELS/seed-S/dpo-β     sft, optimised on pairs of its own responses          (`preference`)
 
-Each folder holds weights.safetensors, config.json and, written last, stage.json: what the stage depends on and the
-curve that was watched. A stage that is there is read back, one of other sizes is made again. MODELS is the folder
-`instruction_tuning/models` beside the analysis's own, or what --models says.
+Each folder holds weights.safetensors, config.json and, written last, stage.json: what the stage depends on and its
+training curve. A stage that exists is read back; one of other sizes is made again. MODELS is the folder
+`instruction_tuning/models` next to the analysis's own, or the folder that --models names.
 """
 
 import argparse

@@ -3,18 +3,18 @@
     python -m analyses.essay.classifier            about 10 seconds
     python -m analyses.essay.classifier --quick    a few seconds
 
-Eight networks of 2-10-10-1 units, each with 300 points of two interleaved arms of its own, pass over their points 100
-times, all at once a pass (`toys.classifier`). Decision regions are kept on a fixed grid after 0, 5, 10, 25, 50
-and 100 iterations, and after every second one for the figure to drag; both show the first seed.
+Eight networks of 2-10-10-1 units are trained. Each has its own 300 points of two interleaved arms and passes over them
+100 times, all points at once (`toys.classifier`). Decision regions are kept on a fixed grid after 0, 5, 10, 25, 50 and
+100 iterations, and after every second one for the figure with a slider; both show the first seed.
 
 Claims (row 1):
-    1a  held-out accuracy after 100 iterations is at least .95, by the lower end of its 95 % interval over the seeds
+    1a  held-out accuracy after 100 iterations is at least 0.95, by the lower end of its 95 % interval over the seeds
     1b  the training loss falls from each of the six iterations to the next, in every seed
     1c  the boundary (p = ½ inside the grid, by marching squares) is longer after 100 iterations than after 0: the
         interval of the growth lies above zero
 
-The arms' ¾ turn and the learning rate .03 were chosen on runs of three seeds, with turns of ½, ¾ and 1 and rates of
-.03 and .1, so that the change can be watched; all of these passed .95 after 100 iterations.
+The arms' ¾ turn and the learning rate 0.03 were chosen on runs of three seeds, with turns of ½, ¾ and 1 and rates of
+0.03 and 0.1, so that the change is visible; all of these passed 0.95 after 100 iterations.
 """
 
 from dataclasses import dataclass

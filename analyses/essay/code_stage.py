@@ -4,11 +4,11 @@
     python -m analyses.essay.code_stage --quick     # for the tests
 
 After Ma et al. 2023 (arXiv:2309.16298), in miniature. A character transformer is pre-trained on Shakespeare, or on half
-Shakespeare and half code-like text (brackets closed in the order of a stack, names that are used again); then it is
-tuned on small problems (close the open brackets, copy a word, what is left on a stack) with a share of filler that is
-Shakespeare or the code. Within a seed all arms start from the same weights, see as many tokens at each stage and the
-same problems in the same steps: code only ever takes the place of prose. Asked are new problems of sizes that tuning
-left out: one between the trained sizes, one beyond them.
+Shakespeare and half code-like text (brackets closed in the order of a stack, names that are used again). Then it is
+tuned on small problems (close the open brackets, copy a word, what is left on a stack) mixed with a share of filler,
+which is Shakespeare or the code. Within a seed all arms start from the same weights, see the same number of tokens at
+each stage, and see the same problems in the same steps: code only ever replaces prose. The test problems are new and of
+sizes that tuning left out: one between the trained sizes, one beyond them.
 
     y_ps = share of problems answered without a mistake, p: code in pre-training, s: code in tuning
     pre-training effect = ½ [(y_10 + y_11) − (y_00 + y_01)]
@@ -18,9 +18,9 @@ left out: one between the trained sizes, one beyond them.
 Claim
 27   The effect of code at each stage, whatever it is: measured, no bar. 95 % intervals are over seeds.
 
-A model's answer is without a mistake iff each of its characters is the likeliest after the true ones before it, so one
-pass judges what greedy decoding would give. Rates, context and token counts were chosen on short runs of a seed that is
-not among those measured, so that the problems are neither all missed nor all solved (with 300 000 tuning tokens no arm
+A model's answer is free of mistakes if and only if each of its characters is the likeliest after the true ones before
+it, so one pass judges what greedy decoding would give. Rates, context and token counts were chosen on short runs of a
+seed that is not measured, so that the problems are neither all missed nor all solved (with 300 000 tuning tokens no arm
 copies anything).
 """
 
@@ -179,7 +179,8 @@ def claim(end: np.ndarray, effects: pd.DataFrame) -> Claim:
     )
     return Claim(
         row="27",
-        text="Problems of held-out sizes solved: what code in place of prose changes at pre-training and at tuning.",
+        text="Share of problems of held-out sizes solved: the effect of code instead of prose at pre-training and at "
+        "tuning.",
         holds=None,
         found=f"Percentage points: {points}. Without code {100 * end[:, 0, 0].mean():.0f} % are solved.",
         numbers={**told, "right": {arm: interval(end[:, a, 0].tolist()) for a, arm in enumerate(ARMS)}},

@@ -1,7 +1,7 @@
-"""What the arms of the code-stage analysis read, and the problems that they are asked.
+"""What the arms of the code-stage analysis read, and the problems that test them.
 
-In: the sizes of the setting and a seed. Out: rows of character tokens for each stage, and shares of right answers.
-Arms with and without code share every row but those in which code takes the place of prose.
+In: the sizes of the setting and a seed. Out: rows of character tokens for each stage, and shares of right answers. Arms
+with and without code share every row except those in which code replaces prose.
 """
 
 from collections.abc import Iterator, Mapping

@@ -8,15 +8,15 @@ The essay gives the loss as
     L = −1/(N·T) Σ_i Σ_t Σ_c y_{i,t,c} ln ŷ_{i,t,c}
 
 with N sequences in the batch, T positions to predict in each, C classes (here the characters), y = 1 for the character
-that stands there and 0 for all others, and ŷ the predicted probabilities. The sum over c has one term that is not
-zero: the loss is the mean of −ln ŷ of what came next. Divided by ln 2 it is bits a character.
+at the position and 0 for all others, and ŷ the predicted probabilities. Only one term of the sum over c is not zero:
+the loss is the mean of −ln ŷ of the character that came next. Divided by ln 2 it is bits a character.
 
-Both models are those of `analyses.essay.shakespeare`, read from its folder beside this one or trained into it.
+Both models are those of `analyses.essay.shakespeare`, read from its folder next to this one or trained into it.
 
 Claims (row 5):
     5a  on a batch of held-out text, the loss that training uses (slabs of logits, `models.recipe`), the library's
         (`F.cross_entropy`) and the formula, written out with all N·T·C terms in float64, agree within 1e-6 nats
-    5b  an untrained model costs about ln C (within .1 nats), and the trained one less than the character bigrams
+    5b  an untrained model costs about ln C (within 0.1 nats), and the trained one less than the character bigrams
 """
 
 from dataclasses import dataclass

@@ -1,19 +1,20 @@
-"""Does cross-entropy make a neuron polysemantic where there is no need for superposition?
+"""Does cross-entropy make a neuron polysemantic without any need for superposition?
 
     python -m analyses.essay.cross_entropy_neurons            about a minute on two cores
     python -m analyses.essay.cross_entropy_neurons --quick    a tiny size, for the tests
 
 One neuron that is on or off stands between four mutually exclusive features and a softmax. Claims tested (row 6):
-firing for one of four equal features costs .824 nats, firing for two .693, both by the closed form over all sixteen
-assignments; under MSE all assignments that divide the features cost the same to 1e-9; with probabilities .55, .25, .15,
-.05 the best neuron is monosemantic; training from many starts finds the enumerated best each time; a neuron with real
-values escapes, to a loss below the best switch.
+firing for one of four equal features costs 0.824 nats, firing for two 0.693, both by the closed form over all sixteen
+assignments; under MSE all assignments that divide the features cost the same to 1e-9; with probabilities 0.55, 0.25,
+0.15, 0.05 the best neuron is monosemantic; training from many starts finds the enumerated best each time; a neuron with
+real values reaches a loss below that of the best switch.
 
-What is indifferent under MSE: equal probabilities, a read-out with a bias, and any assignment with a feature on each
-side. With unequal probabilities MSE is not indifferent, and the table of results says how far from it.
+MSE is indifferent under these conditions: equal probabilities, a read-out with a bias, and any assignment with a
+feature on each side. With unequal probabilities MSE is not indifferent; the table of results says how far it is from
+it.
 
-Chosen on short runs: the rate, and that the switch rests in the last third of training. "Monosemantic" counts a neuron
-that fires for one feature or for all but one, since on and off can be swapped.
+Two things were chosen on short runs: the learning rate, and that the switch rests in the last third of training.
+"Monosemantic" counts a neuron that fires for one feature or for all but one, since on and off can be swapped.
 """
 
 from dataclasses import dataclass
@@ -140,7 +141,7 @@ def enumerated_claims(table: pd.DataFrame) -> list[Claim]:
     return [
         Claim(
             row="6a",
-            text="Cross-entropy, four equal features: a neuron firing for one costs .824 nats, for two .693.",
+            text="Cross-entropy, four equal features: a neuron firing for one costs 0.824 nats, for two 0.693.",
             holds=round(one, 3) == 0.824 and round(two, 3) == 0.693,
             found=f"{one:.4f} nats for one, {two:.4f} for two; least over all sixteen assignments.",
             numbers={"one": one, "two": two},
@@ -154,7 +155,7 @@ def enumerated_claims(table: pd.DataFrame) -> list[Claim]:
         ),
         Claim(
             row="6c",
-            text="Counterexample: with probabilities .55, .25, .15, .05 cross-entropy wants a monosemantic neuron.",
+            text="Counterexample: with probabilities 0.55, 0.25, 0.15, 0.05 cross-entropy wants a monosemantic neuron.",
             holds=int(winner.features) == 1,
             found=f"Feature A against the rest: {best[1]:.3f} nats; the best pair: {best[2]:.3f}.",
             numbers={"monosemantic": best[1], "polysemantic": best[2]},
@@ -173,7 +174,7 @@ def trained_claims(runs: list[dict[str, Any]], setting: Setting) -> list[Claim]:
     return [
         Claim(
             row="6d",
-            text="Trained with a hard threshold, the restart of the lowest loss has the enumerated best assignment.",
+            text="Trained with a hard threshold, the restart with the lowest loss has the enumerated best assignment.",
             holds=all(all(each) for each in lowest.values()),
             found=f"In {len(runs)} of {len(runs)} seeds; share of restarts there: equal {shares['equal']}, "
             f"unequal {shares['unequal']}."
@@ -190,7 +191,7 @@ def trained_claims(runs: list[dict[str, Any]], setting: Setting) -> list[Claim]:
         ),
         Claim(
             row="6f",
-            text="A neuron with real values escapes: its loss falls below the best switch (.693), and towards 0.",
+            text="A neuron with real values escapes: its loss falls below the best switch (0.693), and towards 0.",
             holds=bool((last.min(1) < 0.01).all()),
             found=f"Best restart {last.min(1).max():.4f} nats or less in each seed; below .693: {below}; "
             f"built by hand {by_hand:.0e}.",

@@ -4,18 +4,19 @@
     python -m analyses.essay.geometry --quick    a tiny size, for the tests
 
 400 equally important features in 30 dimensions, over sparsities from 0 to 11/12. Claims tested (row 8): D* = m / ‖W‖²,
-the dimensions for each feature kept, has a plateau at .5 ± .03 on its way down; the dimensionality of each feature,
-‖W_i‖² / Σ_j (Ŵ_i · W_j)², has modes within .03 of 3/4 (tetrahedron), 2/3 (triangle), 1/2 (pair), 2/5 (pentagon)
-and 3/8 (square antiprism).
+the dimensions for each feature kept, has a plateau at 0.5 ± 0.03 on its way down; the dimensionality of each feature,
+‖W_i‖² / Σ_j (Ŵ_i · W_j)², has modes within 0.03 of 3/4 (tetrahedron), 2/3 (triangle), 1/2 (pair), 2/5 (pentagon) and
+3/8 (square antiprism).
 
-The plateau is the flattest stretch of log D* over a factor of 1.6 in 1 / (1 − S) once D* is below .9; its height is the
-mean there. Modes are the peaks of a kernel density (bandwidth .01) over all features with ‖W_i‖ > ½ and dimensionality
-above .3, all sparsities and seeds together, with a prominence of at least 2 % of the highest. Since the five lines are
-close to each other, the share of features within .01 of a line is given beside the share of the range that lies there.
+The plateau is the flattest stretch of log D* over a factor of 1.6 in 1 / (1 − S) once D* is below 0.9; its height is
+the mean there. Modes are the peaks of a kernel density (bandwidth 0.01) over all features with ‖W_i‖ > ½ and
+dimensionality above 0.3, for all sparsities and seeds together, with a prominence of at least 2 % of the highest. The
+five lines are close to each other, so the share of features within 0.01 of a line is given next to the share of the
+range that lies there.
 
-Chosen on short runs: rate and batch, by the loss they reach. A first whole run, of 2000 steps and sparsities to 31/32,
-gave D* = .497 (.492 to .502) and missed 2/3 by .056, 3/4 by .139. Triangles were still forming, so the steps were
-doubled, and the range, which ended in shapes below 3/8, was cut. The bars are the same.
+Rate and batch were chosen on short runs, by the loss they reach. A first whole run, of 2000 steps and sparsities to
+31/32, gave D* = 0.497 (0.492 to 0.502) and missed 2/3 by 0.056 and 3/4 by 0.139. Triangles were still forming, so the
+steps were doubled, and the range, which ended in shapes below 3/8, was cut. The bars are the same.
 """
 
 from dataclasses import dataclass
@@ -129,7 +130,7 @@ def claims(runs: list[dict[str, Any]], features: pd.DataFrame, inverse: np.ndarr
     return [
         Claim(
             row="8a",
-            text="400 features in 30 dimensions: D*, the dimensions per feature, has a plateau at .5 ± .03.",
+            text="400 features in 30 dimensions: D*, the dimensions per feature, has a plateau at 0.5 ± 0.03.",
             holds=abs(level.mean - 0.5) <= 0.03,
             found=f"Flattest stretch at D* = {level}, 1 / (1 − S) from {np.mean([f[1] for f in plateaus]):.1f} "
             f"to {np.mean([f[2] for f in plateaus]):.1f}.",
@@ -137,7 +138,7 @@ def claims(runs: list[dict[str, Any]], features: pd.DataFrame, inverse: np.ndarr
         ),
         Claim(
             row="8b",
-            text="Single features' dimensionalities have modes within .03 of 3/4, 2/3, 1/2, 2/5 and 3/8.",
+            text="Single features' dimensionalities have modes within 0.03 of 3/4, 2/3, 1/2, 2/5 and 3/8.",
             holds=all(distance <= 0.03 for distance in missed.values()),
             found="Nearest mode off by "
             + ", ".join(f"{distance:.3f} ({name})" for name, distance in missed.items())

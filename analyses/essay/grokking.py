@@ -1,11 +1,12 @@
-"""Do models memorise or generalise? Two small networks that do first the one and, under a pressure, then the other.
+"""Do models memorise or generalise? Two small networks memorise first and, under a pressure, generalise later.
 
     python -m analyses.essay.grokking            about four minutes on two cores
     python -m analyses.essay.grokking --quick    a few seconds
 
-Addition modulo 67 from 40 % of its table, with weight decay 1 and 0, three seeds each, all trained as one batch
-(`toys.modular_addition`); and the parity of three bits among thirty, with and without an L1 penalty, five
-seeds each (`toys.parity`). After «Do Machine Learning Models Memorize or Generalize?» (Pearce et al. 2023).
+One network adds modulo 67, trained on 40 % of the table, with weight decay 1 and 0 and three seeds each, all as one
+batch (`toys.modular_addition`). The other computes the parity of three bits among thirty, with and without an L1
+penalty and five seeds each (`toys.parity`). After «Do Machine Learning Models Memorize or Generalize?» (Pearce et al.
+2023).
 
 Claims (row 22):
     22a  with decay 1 all training answers are right at least 5,000 steps before 95 % of the held-out ones are, in
@@ -19,12 +20,12 @@ Claims (row 22):
          are right, in every seed
     22f  without L1 the share is larger and held-out accuracy lower, in every seed
 
-Both steps of 22a are counted on records every 50 steps. Chosen on runs of other seeds (0 to 2 and 10 to 15): the
-squared hidden layer (with ReLU it groks too, later, and 5 to 8 frequencies hold 90 %, by width) of 96 units (with 64
-the seeds lie further apart) and the learning rate. Steps to generalise go as 1 / (rate · decay): at a rate of 1e-3 the
-gap was 1,700 to 3,500 steps, so 3e-4 delays it by 5,000 and more. For parity, on seeds 0 to 10: the rate 3e-3, and
-λ = 1e-3, with which all of six seeds generalised; at 3e-4 one of six and at 1e-4 three of five still knew the
-examples by heart at the end.
+Both steps of 22a are counted on records every 50 steps. Runs of other seeds (0 to 2 and 10 to 15) were used to choose
+the squared hidden layer (with ReLU it groks too, later, and 5 to 8 frequencies hold 90 %, by width), its 96 units (with
+64 the seeds lie further apart) and the learning rate. The steps to generalise scale as 1 / (rate · decay): at a rate of
+1e-3 the gap was 1,700 to 3,500 steps, so 3e-4 delays it by 5,000 and more. For parity, seeds 0 to 10 were used to
+choose the rate 3e-3 and λ = 1e-3, at which all of six seeds generalised; at 3e-4 one of six and at 1e-4 three of five
+still only memorised at the end.
 """
 
 import time

@@ -1,4 +1,4 @@
-"""The claims on grokking, by what was recorded."""
+"""Judge the claims on grokking by what was recorded."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -31,7 +31,8 @@ def addition_claims(table: pd.DataFrame, power: np.ndarray, kept: Mapping[str, A
         ),
         Claim(
             row="22d",
-            text="It adds with those: they alone keep 95 % of unseen sums right, and without them at most 10 % are.",
+            text="It adds with those frequencies: alone they keep 95 % of unseen sums right, without them at most "
+            "10 % are.",
             holds=bool(kept["alone"][:n].min() >= 0.95 and kept["without"][:n].max() <= 0.1),
             found=f"alone {_percent(kept['alone'][:n])}, without them {_percent(kept['without'][:n])}, whole "
             f"{_percent(kept['whole'][:n])}.",

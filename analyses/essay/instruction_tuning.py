@@ -3,21 +3,21 @@
     python -m analyses.essay.instruction_tuning            about 4 minutes
     python -m analyses.essay.instruction_tuning --quick    a few seconds
 
-A transformer of two layers is pre-trained on 1.0 million tokens of plain statements: facts, lists of words said again
-and backwards, sentences about nothing. Then it is tuned on 3,000 conversations of one turn, with the loss on the
-responses alone (`posttraining`). The prompts that judge it ask for facts that no conversation asked for (the
-statements held them) and for lists of words that no conversation held. The models stay in OUT/models, where the
-analyses `preference` and `model_diffs` find them.
+A transformer of two layers is pre-trained on 1.0 million tokens of plain statements: facts, lists of words repeated and
+reversed, sentences about nothing. Then it is tuned on 3,000 conversations of one turn, with the loss on the responses
+only (`posttraining`). The test prompts ask for facts that the statements held but no conversation asked for, and for
+lists of words that no conversation held. The models stay in OUT/models, where the analyses `preference` and
+`model_diffs` find them.
 
 Claims (row 23):
     23a  the tuned model says <end> within 32 tokens on ≥ 95 % of held-out prompts, the pre-trained one on < 5 %, in
          every seed (drawn at temperature 1)
-    23b  right answers to the letter, at temperature 0, before and after: measured; beside them what the pre-trained
+    23b  exactly right answers, at temperature 0, before and after: measured; next to them, what the pre-trained
          model knows of the same facts when it only has to finish their sentence
     23c  the loss on pre-training text rises: measured
 
-Nothing was chosen for these numbers. Tried after the full run, on one seed of a wider model: at a third of the tuning
-rate as many prompts are answered, and less of the plain text is forgotten (1.80 for 2.21 nats).
+Nothing was chosen for these numbers. After the full run, a wider model was tried on one seed: at a third of the tuning
+rate as many prompts are answered, and less of the plain text is forgotten (1.80 instead of 2.21 nats).
 """
 
 from collections import defaultdict

@@ -1,22 +1,22 @@
-"""How two models differ by a crosscoder over both, and what of that is an artefact of the crosscoder's penalty.
+"""How two models differ by a crosscoder over both, and how much of that is an artefact of the crosscoder's penalty.
 
 In: a crosscoder of two hooks of one width, and activations of both models side by side. Out: a table of its latents.
-For a latent j with values z_j and decoder rows d¹_j, d²_j, and x̂ᵐ + eᵐ = xᵐ what of model m is reconstructed and left:
+For a latent j with values z_j and decoder rows d¹_j, d²_j, and x̂ᵐ + eᵐ = xᵐ the reconstruction and error of model m:
 
     relative norm   ½ (1 + (‖d²_j‖ − ‖d¹_j‖) / max(‖d¹_j‖, ‖d²_j‖))    0: the first alone, ½: shared, 1: the second
 
-A small norm in one model may mean that the model lacks what the latent stands for, or that a penalty on norms found it
-cheaper to leave it out (complete shrinkage: it is then in the error) or to write it with other latents (decoupling: it
-is then in the reconstruction). Latent scaling (Minder et al. 2025, arXiv 2504.02922) tells these apart. With d the
-decoder row of the model o that writes the more, m the other model, and for any target y
+A small norm in one model can have three reasons. The model may lack what the latent stands for. Or a penalty on norms
+made it cheaper to leave it out (complete shrinkage: it is then in the error) or to write it with other latents
+(decoupling: it is then in the reconstruction). Latent scaling (Minder et al. 2025, arXiv 2504.02922) separates these.
+Let d be the decoder row of the model o that writes more, and m the other model. For any target y
 
     β(y) = argmin_β Σ ‖y − β z_j d‖² = Σ z_j ⟨d, y⟩ / (Σ z_j² ‖d‖²)
     ν_ε = β(eᵐ + z_j dᵐ_j) / β(eᵒ + z_j dᵒ_j),      ν_r = β(Σ_i z_i dᵐ_i) / β(Σ_i z_i dᵒ_i)
 
-An exclusive latent is taken for genuine where ν_ε < .2 and ν_r < .5. The latent's own share is put back into both
-errors (an exclusive one has next to none in the other model), and the biases, which no latent writes, are left out of
-the reconstructions. Activations are multiplied with the crosscoder's scales, at which both have the same mean norm.
-Both models must have the same width, and d must mean the same in both: one was tuned from the other.
+An exclusive latent counts as genuine if ν_ε < 0.2 and ν_r < 0.5. The latent's own share is put back into both errors
+(an exclusive one has next to none in the other model), and the biases, which no latent writes, are left out of the
+reconstructions. Activations are multiplied by the crosscoder's scales, at which both have the same mean norm. Both
+models must have the same width, and d must mean the same in both: one was tuned from the other.
 """
 
 from collections.abc import Iterable

@@ -1,24 +1,25 @@
-"""What did each stage of training change, and how much of what a crosscoder says of it is an artefact?
+"""What did each stage of training change, and how much of what a crosscoder says about it is an artefact?
 
     python -m analyses.essay.model_diffs            about 4 minutes, after `preference`
     python -m analyses.essay.model_diffs --quick    under half a minute
 
-The models are those of `instruction_tuning` and `preference` (made first where --models holds none): pre-trained, tuned
-on conversations, optimised for a preference. Over the last residual stream of two stages, on the same conversations and
-plain text, two crosscoders are trained: BatchTopK, and ReLU with an L1 penalty of about the same L0. A latent whose
-decoder writes to one stage alone is called exclusive (`interp.compare`); latent scaling says which of them are genuine.
+The models are those of `instruction_tuning` and `preference` (made first if --models holds none): pre-trained, tuned on
+conversations, optimised for a preference. Two crosscoders are trained over the last residual stream of two stages, on
+the same conversations and plain text: BatchTopK, and ReLU with an L1 penalty of about the same L0. A latent whose
+decoder writes to only one stage is called exclusive (`interp.compare`); latent scaling says which of them are genuine.
 
 Claims (row 25):
     25a  from pre-trained to tuned, BatchTopK calls at most half as many latents exclusive as L1, in every seed
-    25b  of a model compared with itself, at most 1 % of the living latents are exclusive, in either, in every seed
-    25c  a BatchTopK latent fires where the tuned model expects <end> (p ≥ ¼; F1 ≥ .8 on conversations that it was not
-         picked on) and writes more to the tuned model (relative norm > .6), in every seed
-    25d  exclusive latents that latent scaling keeps (ν_ε < .2, ν_r < .5): measured
+    25b  for a model compared with itself, at most 1 % of the living latents are exclusive, in either, in every seed
+    25c  a BatchTopK latent fires where the tuned model expects <end> (p ≥ ¼; F1 ≥ 0.8 on conversations that were not
+         used to pick it) and writes more to the tuned model (relative norm > 0.6), in every seed
+    25d  exclusive latents that latent scaling keeps (ν_ε < 0.2, ν_r < 0.5): measured
     25e  the mean difference as a baseline: its share of the change, and its F1 for <end>: measured
     25f  what preference optimisation changed: measured
 
 Chosen on short runs of one seed: the coefficient of L1, for an L0 near BatchTopK's; 1,024 latents rather than 512. The
-place before <end> itself cannot be told: after an answer's full stop a closing phrase is as likely (5 in 8 responses).
+position before <end> itself cannot be predicted: after an answer's full stop a closing phrase is as likely (5 in 8
+responses).
 """
 
 import shutil
@@ -134,7 +135,7 @@ def claims(counts: pd.DataFrame, runs: list[dict[str, Any]]) -> list[Claim]:
         ),
         Claim(
             row="25b",
-            text="Of a model compared with itself, at most 1 % of latents are called exclusive.",
+            text="For a model compared with itself, at most 1 % of latents are called exclusive.",
             holds=bool(max(share.max() for share in alone.values()) <= 0.01),
             found="; ".join(f"{kind} {share.mean():.1%} (at most {share.max():.1%})" for kind, share in alone.items())
             + ".",
@@ -177,7 +178,7 @@ def _end_claim(runs: list[dict[str, Any]]) -> Claim:
     ]
     return Claim(
         row="25c",
-        text="One latent fires where <end> is expected (F1 ≥ .8) and writes more to the tuned model (norm > .6).",
+        text="One latent fires where <end> is expected (F1 ≥ 0.8) and writes more to the tuned model (norm > 0.6).",
         holds=min(f1) >= 0.8 and min(norm) > 0.6,
         found=f"F1 {interval(f1)}, relative norm {interval(norm)}; P(<end>) there is {probability[0]:.2f}, without the "
         f"latent {probability[1]:.2f}.",

@@ -1,4 +1,4 @@
-"""The page of the essay: prose, with the claims, figures and samples of the analyses where they belong.
+"""Write the page of the essay: prose, with the claims, figures and samples of the analyses in their places.
 
 In: `walk.html` (the prose) and the folders that the analyses wrote. Out: one HTML file that works offline.
 
@@ -10,7 +10,8 @@ In: `walk.html` (the prose) and the folders that the analyses wrote. Out: one HT
     <x-contents></x-contents>, <x-banner></x-banner>       the sections with their claims as marks, and the marks'
                                                            key; what was run quickly
 
-Whatever an analysis has not written yet is named with the command that makes it. All text from results is escaped.
+If an analysis has not written something yet, the page names the command that makes it. All text from results is
+escaped.
 """
 
 import html

@@ -4,21 +4,21 @@
     python -m analyses.essay.paired_prompts --quick     # for the tests
 
 Pearce 2021 (What Have Language Models Learned?, PAIR) compares a model's words for two prompts that differ in one. Here
-the truth is known: a small transformer reads biographies in which nouns go with "he" and "she" at planted odds (dealt
-out anew by each seed), mixed with Shakespeare. Corpus odds are counted on all of that text: which of the two comes
-first within twelve words of the noun. Eight nouns stand in the plays alone, so their odds are Shakespeare's own.
+the truth is known: a small transformer reads biographies in which nouns go with "he" and "she" at planted odds (each
+seed assigns them again), mixed with Shakespeare. Corpus odds are counted on all of that text: which of the two comes
+first within twelve words of the noun. Eight nouns occur only in the plays, so their odds are Shakespeare's own.
 
     log odds = log P(" he" | "The baker said that") − log P(" she" | the same)     mean over several texts before it
     gap = mean over nouns |log odds − log odds of "Somebody said that"|
 
 Claims
-26a  Spearman's rank correlation of the log odds after "The … said that" with the corpus odds is at least .6.
-26b  So it is for pairs of a prompt form and a noun that never stood together in training.
-26c  Trained on the text beside its pronoun-swapped twin, for as many tokens, the gap is at least 80 % smaller.
-26d  What that costs in validation loss on the text as it was written; measured, no bar.
+26a  Spearman's rank correlation of the log odds after "The … said that" with the corpus odds is at least 0.6.
+26b  The same holds for pairs of a prompt form and a noun that never occurred together in training.
+26c  After training on the text and its pronoun-swapped twin, for as many tokens, the gap is at least 80 % smaller.
+26d  What that costs in validation loss on the original text; measured, no bar.
 
-The verdicts go by the mean over seeds. Chosen on short runs of a seed that is not among those measured: rate, length of
-the context (at 64 tokens the model had learned the templates but no noun after 600 000) and the share of plays.
+The verdicts go by the mean over seeds. Chosen on short runs of a seed that is not measured: rate, length of the context
+(at 64 tokens the model had learned the templates but no noun after 600 000) and the share of plays.
 """
 
 from collections.abc import Mapping, Sequence
@@ -184,21 +184,22 @@ def claims(measures: Sequence[Mapping[str, float]]) -> list[Claim]:
     return [
         Claim(
             row="26a",
-            text=f"Over {N_NOUNS} nouns, odds he : she after “The … said that” rank as in the text: Spearman’s ρ ≥ .6.",
+            text=f"Over {N_NOUNS} nouns, odds he : she after “The … said that” rank as in the text: Spearman’s "
+            "ρ ≥ 0.6.",
             holds=of["rho"].mean >= 0.6,
             found=f"ρ = {of['rho']}; over the {len(PLAY_NOUNS)} nouns of the plays alone {of['rho_plays']}.",
             numbers={key: of[key] for key in ("rho", "rho_plays", "rho_names", "rho_verbs", "slope")},
         ),
         Claim(
             row="26b",
-            text="So they do for nouns in a prompt form in which training never showed them: ρ ≥ .6.",
+            text="The same holds for nouns in a prompt form in which training never showed them: ρ ≥ 0.6.",
             holds=of["rho_unseen"].mean >= 0.6,
             found=f"ρ = {of['rho_unseen']}; in the form that it did show {of['rho_seen']}.",
             numbers={key: of[key] for key in ("rho_unseen", "rho_seen")},
         ),
         Claim(
             row="26c",
-            text="Retrained on the text beside its pronoun-swapped twin, the gap between nouns falls by at least 80 %.",
+            text="Retrained on the text and its pronoun-swapped twin, the gap between nouns falls by at least 80 %.",
             holds=of["fall"].mean >= 0.8,
             found=f"Gap {of['gap']} nats before, {of['gap_balanced']} after: {percent(of['fall'])} less.",
             numbers={key: of[key] for key in ("gap", "gap_balanced", "fall", "fall_plain", "rho_balanced")},

@@ -1,14 +1,14 @@
-"""Does a feature enter superposition by degrees, or in one step, and does theory say where?
+"""Does a feature enter superposition gradually or in one step, and does theory predict where?
 
     python -m analyses.essay.phase_change            little more than a minute on two cores
     python -m analyses.essay.phase_change --quick    a tiny size, for the tests
 
 Two features in one dimension, and three in two, over a grid of the last feature's relative importance and of the
 density of all. Claim tested (row 9): in at least 90 % of the cells the trained model's last feature is not represented,
-has a dimension of its own or is in superposition as the closed form of `toys.phase_change` says. Of several
-restarts that of the lowest loss counts. The closed form takes weight vectors of length 1; training does not.
+has its own dimension or is in superposition, as the closed form of `toys.phase_change` predicts. The restart with the
+lowest loss counts. The closed form uses weight vectors of length 1; training does not.
 
-Chosen on short runs: rate, batch and steps, by the loss they reach.
+Rate, batch and steps were chosen on short runs, by the loss they reach.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ SHORT = {2: "n = 2, m = 1", 3: "n = 3, m = 2"}
 @dataclass(frozen=True)
 class Setting:
     cells: int = 16
-    """Along each side of the grid; densities .01 … 1, importances .1 … 10."""
+    """Along each side of the grid; densities 0.01 … 1, importances 0.1 … 10."""
     restarts: int = 8
     seeds: tuple[int, ...] = (0, 1, 2)
     steps: int = 1000

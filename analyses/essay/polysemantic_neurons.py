@@ -5,14 +5,14 @@
 
 Hidden ReLU neurons copy 10 sparse features through 5 neurons, or compute |x| of 100 with 40. Claim tested (row 10), for
 both tasks: the share of polysemantic neurons rises with sparsity; the interval of the difference between the sparsest
-and the densest setting lies above 0. Of several restarts that of the lowest loss counts.
+and the densest setting lies above 0. The restart with the lowest loss counts.
 
 A network is monosemantic by construction if each neuron (in |x|: each pair) serves one of the most important features
 and the output's bias is the mean of the others. Its loss is Σ I_i (p/3 − p²/4) over the features left out. Trained
-networks are compared with it: where they come out above it, their polysemantic neurons are no gain, and training fell
+networks are compared with it: if their loss is higher, their polysemantic neurons are not a gain, and training fell
 short.
 
-Chosen on short runs: rate, batch, steps and the scale of the first weights, by the loss they reach.
+Rate, batch, steps and the scale of the first weights were chosen on short runs, by the loss they reach.
 """
 
 from dataclasses import dataclass

@@ -3,21 +3,21 @@
     python -m analyses.essay.preference            about 4 minutes, after `instruction_tuning`
     python -m analyses.essay.preference --quick    a few seconds
 
-The gold rule likes courtesy and brevity: 1 for a response that ends courteously, less .05 a word
+The gold rule likes courtesy and brevity: 1 for a response that ends courteously, minus 0.05 per word
 (`texts.conversations.courtesy`). It does not ask whether the answer is right. The tuned model of `instruction_tuning`
-(made first where --models holds none) gives two responses to each prompt; the rule says which is better and 15 % of the
-labels are turned round. From these pairs a reward model is trained (Bradley–Terry) and the policy is optimised
-directly (DPO), with three prices β on leaving the tuned model. All is judged on held-out prompts.
+(made first if --models holds none) gives two responses to each prompt. The rule says which is better, and 15 % of the
+labels are flipped. From these pairs a reward model is trained (Bradley–Terry) and the policy is optimised directly
+(DPO), with three prices β on leaving the tuned model. Everything is judged on held-out prompts.
 
 Claims (row 24):
     24a  the reward model agrees with the gold rule on ≥ 90 % of held-out pairs without noise, in every seed
-    24b  the DPO policy (β = .5) is preferred to the tuned model by the gold rule in ≥ 75 % of prompts, in every seed
+    24b  the DPO policy (β = 0.5) is preferred to the tuned model by the gold rule in ≥ 75 % of prompts, in every seed
     24c  log-probability of chosen and rejected responses, and the divergence: measured (both may fall)
     24d  right answers, which the rule does not reward: measured
-    24e  gold reward against divergence: measured, with best-of-n by the reward model beside it
+    24e  gold reward against divergence: measured, next to best-of-n by the reward model
 
-Rates, epochs and β were chosen on seeds 0 to 2, other seeds are reported. With β = .03 and .1 the policy overshoots:
-it wins .8 of the prompts half-way and .0 to .7 at the end.
+Rates, epochs and β were chosen on seeds 0 to 2; other seeds are reported. With β = 0.03 and 0.1 the policy overshoots:
+it wins 0.8 of the prompts half-way and 0.0 to 0.7 at the end.
 """
 
 import math

@@ -1,28 +1,28 @@
-"""Does the loss of a language model fall as a power of its size and of its text, so that a larger one can be predicted?
+"""Does the loss of a language model fall as a power of its size and of its text, so that we can predict a larger one?
 
     python -m analyses.essay.scaling_laws            about four minutes on two cores
     python -m analyses.essay.scaling_laws --quick    a few seconds
 
-Transformers of seven widths read the same number of tokens, and one of them six numbers of tokens, each token once:
-the text comes from a source that does not end and whose own loss, the floor, is known exactly (`texts.generator`).
-Sizes are weights outside the embeddings: blocks and last LayerNorm. Laws are fitted to all but the largest size, three
-parameters each, and asked about the largest.
+Transformers of seven widths read the same number of tokens, and one of them reads six numbers of tokens. Each token is
+read once: the text comes from an endless source whose own loss, the floor, is known exactly (`texts.generator`). Sizes
+are weights outside the embeddings: blocks and last LayerNorm. Laws with three parameters are fitted to all but the
+largest size and predict the largest.
 
 Claims (row 21):
     21a  L = L∞ + (N_c / N)^α predicts the loss of the largest model, in the mean of the seeds, within 3 %
-    21b  it is nearer to that loss than a + b e^{−cN} and a + b e^{−c√N}, and has the lower AIC on the sizes fitted
+    21b  it is closer to that loss than a + b e^{−cN} and a + b e^{−c√N}, and has the lower AIC on the sizes fitted
     21c  the same in tokens: L = L∞ + (D_c / D)^α predicts the loss at the most tokens within 3 %
     21d  as 21b, in tokens
     21e  the exponents, with 95 % intervals by a bootstrap over the seeds of each size; measured
-    21f  the fitted L∞ beside the source's known floor; measured. At limited text L∞ need not be the floor: what more
-         text would take away is in it as well
+    21f  the fitted L∞ next to the source's known floor; measured. With limited text L∞ need not be the floor: it also
+         contains what more text would take away
 
-3 % of a loss that is mostly floor is a wide bar. So the error is also told as a share of what is above the floor, and
-beside it the error of expecting no gain at all over the second largest.
+3 % of a loss that is mostly floor is a wide bar. So the error is also given as a share of the part above the floor,
+next to the error of expecting no gain at all over the second largest.
 
 Chosen on short runs of one seed: the source's order 2 (at order 3 these models learn too little of it in half a million
-tokens to differ), batches of 32 sequences, the learning rate .16 / √d_model (from two to six rates at widths 8, 24 and
-64), no weight decay, and at least 200,000 tokens: before about that many the loss hardly falls with more.
+tokens to differ), batches of 32 sequences, the learning rate 0.16 / √d_model (from two to six rates at widths 8, 24 and
+64), no weight decay, and at least 200,000 tokens: with fewer, the loss hardly falls with more tokens.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What sizes below the largest say about the largest, and the claims on it."""
+"""Predict the largest size from the sizes below it, and judge the claims on it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -93,7 +93,7 @@ def _beats_exponentials(row: str, law: Laws, name: str) -> Claim:
     best = all(errors["power law"] < errors[shape] for shape in RIVALS) and min(gaps) > 0
     return Claim(
         row=row,
-        text=f"In {name}, a power law is nearer to the held-out loss than exponentials in size and its root, with as "
+        text=f"In {name}, a power law is closer to the held-out loss than exponentials in size and its root, with as "
         "many constants, and fits the rest better.",
         holds=best,
         found=f"off by {errors['power law']:.1%}, against {errors['exponential']:.1%} and {errors['stretched']:.1%}; "
@@ -120,7 +120,7 @@ def _exponents(laws: Mapping[str, Laws]) -> Claim:
 def _levels_off(law: Laws, floor: float) -> Claim:
     return Claim(
         row="21f",
-        text="Where the law in parameters levels off, beside the source's own loss: what is between is want of text.",
+        text="Where the law in parameters levels off, next to the source's own loss; the gap is due to limited text.",
         holds=None,
         found=f"{law.whole.floor:.3f} ({law.floor[0]:.3f} to {law.floor[1]:.3f}) fitted, {floor:.3f} known.",
         numbers={"fitted": law.whole.floor, "interval": law.floor, "floor": floor},

@@ -1,12 +1,12 @@
-"""Scaling laws: how a loss falls with size, fitted on small sizes and asked about larger ones.
+"""Scaling laws: how a loss falls with size, fitted on small sizes and used to predict larger ones.
 
     power law      L(x) = a + b x^{−α}  =  a + (x_c / x)^α,   x_c = b^{1/α}
     exponential    L(x) = a + b e^{−c x}
     stretched      L(x) = a + b e^{−c √x}
 
-Three parameters each, by least squares in the units of the loss. Given the one that enters non-linearly the other two
-are a linear regression, so the fit is a search along a line and has no start to depend on. After Kaplan et al. (2020,
-arXiv:2001.08361) with the constant a of Hoffmann et al. (2022, arXiv:2203.15556): what no size takes away.
+Each has three parameters, fitted by least squares in the units of the loss. Given the one that enters non-linearly, the
+other two are a linear regression, so the fit is a search along a line and does not depend on a start. After Kaplan et
+al. (2020, arXiv:2001.08361) with the constant a of Hoffmann et al. (2022, arXiv:2203.15556), which no size removes.
 """
 
 from __future__ import annotations

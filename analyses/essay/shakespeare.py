@@ -3,26 +3,27 @@
     python -m analyses.essay.shakespeare            about 5 minutes on two cores
     python -m analyses.essay.shakespeare --quick    a few seconds
 
-Characters of 36 plays are learnt, those of Hamlet and Twelfth Night held out. A round is 40 steps of 512 characters.
-Three seeds of the essay's model size with the causal mask it lacks, three without it, and one deeper causal model.
+The models learn the characters of 36 plays; Hamlet and Twelfth Night are held out. A round is 40 steps of 512
+characters. There are three seeds of the essay's model size with the causal mask that it lacks, three without the mask,
+and one deeper causal model.
 
 Claims (rows 2, 3, 4):
     2a  causal: exchanging character t + 1 changes no logit at or before t, not by a bit
     2b  the 4-layer causal model of d_model 128 reaches at most 1.95 nats a character on the held-out plays
     2c  unmasked: the same exchange changes earlier logits, in every seed
-    2d  unmasked: its loss on shifted targets lies below half the causal twin's (upper end of the interval of the ratio)
+    2d  unmasked: its loss on shifted targets is below half the causal twin's (upper end of the interval of the ratio)
     2e  unmasked: samples from held-out contexts are worse, by the distance of their bigrams to the corpus and by the
         share of real words (intervals of the paired differences exclude zero)
     3a  from the essay's prompt, the bigram distance falls from before training to 10 rounds to 50, in every seed
-    3b  so does the share of real words rise
+    3b  the share of real words rises in the same way
     4a  η², the share of an MLP unit's variance that lies between characters (held-out text, mean of the units), is
         larger after 50 rounds than before training and than the 99th percentile of 100 shuffles of the weights
-    4b  the same of the kurtosis (median of the units)
-    4c  and 4d, with no bar: how much η² gains when the character before is told too, and the standard deviation
+    4b  the same for the kurtosis (median of the units)
+    4c  and 4d, with no bar: how much η² gains from also knowing the character before, and the standard deviation
 
-Samples are at temperature 1, so that they stand for the model's own distribution. Learning rates were chosen on short
-runs: the default 6e-3 for the small models; for the deeper one 3e-3, between 2e-3 and 4e-3, which were better than
-1e-3 after 150 steps and than 6e-3 in a run of 488.
+Samples are at temperature 1, so that they represent the model's own distribution. Learning rates were chosen on short
+runs: the default 6e-3 for the small models; for the deeper one 3e-3, between 2e-3 and 4e-3, which were better than 1e-3
+after 150 steps and than 6e-3 in a run of 488.
 """
 
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""The verdicts of rows 2, 3 and 4 from what was measured; the bars are in `analyses.essay.shakespeare`."""
+"""Judge rows 2, 3 and 4 by what was measured; the bars are in `analyses.essay.shakespeare`."""
 
 from typing import Any
 
@@ -53,7 +53,7 @@ def _before(runs: list[dict[str, Any]]) -> list[float]:
 def _deep(run: dict[str, Any]) -> Claim:
     return Claim(
         row="2b",
-        text=f"Four causal layers of width 128 reach at most {MAX_LOSS} nats a character on plays held out.",
+        text=f"Four causal layers of width 128 reach at most {MAX_LOSS} nats a character on held-out plays.",
         holds=run["val_loss"] <= MAX_LOSS,
         found=f"{run['val_loss']:.3f} nats ({run['val_loss'] / np.log(2):.2f} bits) in one run; character bigrams "
         f"{run['bigram']:.2f}, unigrams {run['unigram']:.2f} nats.",
@@ -97,7 +97,7 @@ def _generations(rounds: list[dict[str, Any]], real: dict[str, Any], shown: list
     return [
         Claim(
             row="3a",
-            text="After the prompt, bigrams come nearer Shakespeare's from 0 to 10 to 50 rounds, in every seed.",
+            text="After the prompt, bigrams come closer to Shakespeare's from 0 to 10 to 50 rounds, in every seed.",
             holds=bool((np.diff(distance, axis=1) < 0).all()),
             found=f"Distance {', '.join(f'{value:.3f}' for value in distance.mean(0))}; real text of that length "
             f"{real['distance']:.3f}. From 10 to 50 rounds {steps['distance'][1]}.",
@@ -123,8 +123,8 @@ def _contrasts(units: list[dict[str, Any]]) -> list[Claim]:
     texts = (
         f"The share of MLP units' variance between characters {bar}",
         f"The kurtosis of MLP units {bar}",
-        "Beside these, with no bar: the share of variance that the character before adds.",
-        "Beside these, with no bar: the standard deviation of MLP units over the text.",
+        "Also measured, with no bar: the share of variance that the character before adds.",
+        "Also measured, with no bar: the standard deviation of MLP units over the text.",
     )
     made = []
     for i, (row, text) in enumerate(zip(("4a", "4b", "4c", "4d"), texts, strict=True)):

@@ -1,4 +1,4 @@
-"""The figures of rows 2, 3 and 4 from what was measured."""
+"""Draw the figures of rows 2, 3 and 4 from what was measured."""
 
 from typing import Any
 

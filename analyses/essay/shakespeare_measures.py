@@ -1,12 +1,12 @@
-"""What is measured of a character model: whether answers leak, how samples read, how units tell tokens apart.
+"""Measures of a character model: whether answers leak, how samples read, how well units tell tokens apart.
 
-Over the places i of a text, with the token t_i and the activation a_i of a unit,
+Over the positions i of a text, with the token t_i and the activation a_i of a unit,
 
     η² = Σ_t n_t (ā_t − ā)² / Σ_i (a_i − ā)²                (between tokens, of the total; Fisher's correlation ratio)
-    kurtosis = mean (a_i − ā)⁴ / (mean (a_i − ā)²)²           (3 for a normal distribution; large where a unit is
-                                                              silent but for a few places)
+    kurtosis = mean (a_i − ā)⁴ / (mean (a_i − ā)²)²           (3 for a normal distribution; large for a unit that is
+                                                              silent except at a few positions)
 
-η² of a unit that the token has no say in is about (T − 1) / (N − 1), with T tokens and N places, and not zero.
+For a unit that does not depend on the token, η² is about (T − 1) / (N − 1), with T tokens and N positions, not zero.
 """
 
 from typing import NamedTuple

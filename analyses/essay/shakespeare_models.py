@@ -1,11 +1,11 @@
-"""Characters of Shakespeare, and the models that the essay's first half is about, each trained once for all analyses.
+"""Characters of Shakespeare, and the models of the essay's first half, each trained once for all analyses.
 
-In: a `Recipe`. Out: a `Trained` in a folder named after the recipe, read back by whoever asks for the same again.
+In: a `Recipe`. Out: a `Trained` in a folder named after the recipe; whoever asks for the same recipe again reads it.
 
-The corpus is the plays without the marks of their Markdown; Hamlet, where the essay's prompt is from, and Twelfth
-Night are held out whole. "causal" and "unmasked" are of the essay's size (d_model 64, 2 heads, 2 layers, 128 ReLU
-units); they differ from its SimpleTransformer in that LayerNorm stands before each part and not after it, and that
-there is no dropout. "deep" has 4 layers of d_model 128.
+The corpus is the plays without their Markdown marks. Hamlet (the source of the essay's prompt) and Twelfth Night are
+held out whole. "causal" and "unmasked" have the essay's size (d_model 64, 2 heads, 2 layers, 128 ReLU units). They
+differ from its SimpleTransformer in two ways: LayerNorm comes before each part, not after it, and there is no dropout.
+"deep" has 4 layers of d_model 128.
 """
 
 import hashlib

@@ -3,12 +3,12 @@
     python -m analyses.essay.superposition            about a minute on two cores
     python -m analyses.essay.superposition --quick    a tiny size, for the tests
 
-Twenty sparse features of importance .7^i go through five dimensions and back, once with a ReLU at the output and once
+Twenty sparse features of importance 0.7^i go through five dimensions and back, once with a ReLU at the output and once
 without; the loss is the mean squared error, weighted by importance. Claims tested (row 7): the linear model keeps five
-features at every sparsity; the ReLU model keeps more than five where S ≥ .99. Beside them five features in two
-dimensions, which draw polygons. A feature is kept if ‖W_i‖ > ½; of several restarts that of the lowest loss counts.
+features at every sparsity; the ReLU model keeps more than five where S ≥ 0.99. In addition, five features in two
+dimensions draw polygons. A feature is kept if ‖W_i‖ > ½; the restart with the lowest loss counts.
 
-Chosen on short runs: rate, batch and steps, by the loss they reach.
+Rate, batch and steps were chosen on short runs, by the loss they reach.
 """
 
 from dataclasses import dataclass
@@ -138,9 +138,9 @@ def claims(runs: dict[str, list[dict[str, Any]]], polygons: list[dict[str, Any]]
         ),
         Claim(
             row="7b",
-            text=f"With a ReLU and squared error, a model of sparse features (S ≥ .99) keeps more than {m}.",
+            text=f"With a ReLU and squared error, a model of sparse features (S ≥ 0.99) keeps more than {m}.",
             holds=bool((relu[:, sparse] > m).all()),
-            found=f"{average} kept on average, at least {relu[:, sparse].min()}; loss at S = .99: {_short(ratio)} "
+            found=f"{average} kept on average, at least {relu[:, sparse].min()}; loss at S = 0.99: {_short(ratio)} "
             "of the linear model's.",
             numbers={"kept": relu.tolist(), "loss_ratio": ratio},
         ),

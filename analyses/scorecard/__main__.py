@@ -1,6 +1,6 @@
-"""Is the monosemanticity ranking right? Every score against the truth, in worlds where the truth is known.
+"""Is the monosemanticity ranking right? Every score is compared with the truth, in worlds where the truth is known.
 
-    python -m analyses.scorecard                 worlds A to D; goes on where it was cut off (out/worlds)
+    python -m analyses.scorecard                 worlds A to D; resumes (out/worlds)
     python -m analyses.scorecard --short         without the synthetic worlds and the knobs
     python -m analyses.scorecard --run RUN       and the labelled corpus of a run, judged by its labels
     python -m analyses.scorecard --readings DIR  and latents of real dictionaries that careful readers judged
@@ -8,26 +8,26 @@
     python -m analyses.scorecard --readings DIR --calibrate      fits the calibration, writes it into the package
     python -m analyses.scorecard --quick         small worlds, for the tests
 
-Claim: the probability of one meaning tells latents with one meaning from latents with several (AUROC ≥ .95 in world A
-and ≥ .90 in world B, both held out, ≥ .05 above the best single known score), it is calibrated (ECE ≤ .05), and the
-number of senses is exact for ≥ 70 % of the latents with several.
+Claim: the probability of one meaning separates latents with one meaning from latents with several (AUROC ≥ 0.95 in
+world A and ≥ 0.90 in world B, both held out, ≥ 0.05 above the best single known score), it is calibrated (ECE ≤ 0.05),
+and the number of senses is exact for ≥ 70 % of the latents with several.
 
-A   planted latents on planted text (`scorecard.planted_latents`): eleven families of text, some seeds, and of three of
-    them difficulty knobs one at a time.
+A   planted latents on planted text (`scorecard.planted_latents`): eleven families of text, several seeds, and for three
+    of them difficulty knobs one at a time.
 B   a transformer trained on planted text of three families, its dictionary and its neurons, judged by the factors of
     the text (which the ranking never saw). With --run: the run's latents and neurons, judged by the labels of its
     corpus and by token.
-D   latents of another maker, planted in texts unlike the others: what machines write, and what people say. They are
-    ranked as a user ranks his own (`FeatureStore.from_codes`, `rank_features`) by the calibration that ships.
-C   dictionaries learnt on `sae_lens.synthetic` worlds, where there is no text: only what needs no text can be scored.
+D   latents from another author, planted in different texts: what machines write, and what people say. They are ranked
+    as a user ranks their own (`FeatureStore.from_codes`, `rank_features`) with the shipped calibration.
+C   dictionaries trained on `sae_lens.synthetic` worlds, which have no text: only scores that need no text are given.
 
-Frequency-matched AUROC, Spearman with polysemanticity, precision among the first k, calibration, senses (how often
-their number is exact, and would be, were the meaning of each sampled firing known; how many have one meaning
-themselves, and how well their probability tells which), by kind of latent and by number of senses. Nulls:
-codes on text further on, a dictionary with a frozen decoder, an untrained transformer; of each the share called
-monosemantic, and how many of its latents the truth says have one meaning. Probability, interval and senses of each
-family's latents come from a calibration on all other families.
-Writes results.json, tables (Parquet) and figures.
+Reported: frequency-matched AUROC, Spearman with polysemanticity, precision among the first k, calibration, and senses,
+by kind of latent and by number of senses. For senses: how often their number is exact, and how often it would be if the
+meaning of each sampled firing were known; how many senses have one meaning themselves, and how well their probability
+tells which. Nulls: codes on text further on, a dictionary with a frozen decoder, an untrained transformer; for each the
+share called monosemantic, and how many of its latents have one meaning by the truth. Probability, interval and senses
+of each family's latents come from a calibration on all other families. Writes results.json, tables (Parquet) and
+figures.
 """
 
 import argparse

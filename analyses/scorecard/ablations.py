@@ -1,12 +1,12 @@
-"""What each statistic and each kind of predicate carries: the verdict fitted without it.
+"""What does each statistic and each kind of predicate contribute? The verdict is fitted without it.
 
-In: a folder of latents that readers judged, and planted worlds. Out: a table with a row for the whole, for each
-statistic and each group of kinds that is left out,
+In: a folder of latents that readers judged, and planted worlds. Out: a table with a row for the whole verdict, and one
+for each statistic and each group of kinds that is left out,
 
-    readings_auroc, readings_ece      of all read latents, those of each source by a fit to all else
-    planted_auroc, planted_worst, planted_ece      mean of the families, worst, mean; each family by a fit to all else
+    readings_auroc, readings_ece      of all read latents, those of each source by a fit to all others
+    planted_auroc, planted_worst, planted_ece      mean of the families, worst, mean; each family by a fit to all others
 
-Each firing's predicates are looked up once, and those of the kinds left out are taken away.
+Each firing's predicates are looked up once, and those of the omitted kinds are removed.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

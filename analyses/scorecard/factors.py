@@ -1,4 +1,4 @@
-"""What is true of a planted text's positions; and planted text whose meanings are of content.
+"""What is true at a planted text's positions; and planted text whose meanings concern content.
 
 In: a random generator, sizes and knobs. Out: `FactorText`, tokens with every factor that holds somewhere in them.
 

@@ -1,4 +1,4 @@
-"""Figures of the scorecard: probabilities and scores held against what is true of planted latents.
+"""Figures of the scorecard: probabilities and scores against the truth about planted latents.
 
 In: tables of `analyses.scorecard.scores`. Out: plotly Figures.
 """

@@ -1,7 +1,7 @@
-"""Texts of another maker: what machines write, and what people say. No calibration is fitted to either.
+"""Texts by another author: what machines write, and what people say. No calibration is fitted to either.
 
-In: a random generator. Out: `MarkedText`, tokens and the spans of which something is true, each under a label
-"home/name": two labels of one home have something to do with one another.
+In: a random generator. Out: `MarkedText`, tokens and the spans in which something is true, each under a label
+"home/name": two labels of one home are related.
 
     machines   log lines of five services, JSON records, Python and SQL about the same things
     talk       dialogues in four registers and eight languages, with stage directions, games of chess, lines of chords

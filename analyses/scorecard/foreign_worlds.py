@@ -1,17 +1,19 @@
-"""Worlds of another maker: latents planted in texts that no calibration is fitted to, ranked as a user ranks his own.
+"""Worlds by another author: latents planted in texts that no calibration is fitted to, ranked as a user ranks their
+own.
 
-In: a text of `foreign_texts`. Out: one row a latent: how it was made, whether it has one meaning, how many, and what
-`FeatureStore.from_codes` and `rank_features` say of it; nothing else of the library is asked.
+In: a text of `foreign_texts`. Out: one row per latent: how it was made, whether it has one meaning, how many, and what
+`FeatureStore.from_codes` and `rank_features` say about it. Nothing else of the library is used.
 
-    one       a label's spans       graded   each token of it fires at a strength of its own
+    one       a label's spans       graded   each of its tokens fires at its own strength
     part      half of its tokens    noisy    with up to an eighth of its mass at random places, most of them weak
     token     one token             after    the eight tokens after some token
     union     two or three of these that have nothing in common, of about equal mass
-    tokens    two or three tokens that stand in unlike parts of the text
-    scatter   eight to twenty such tokens or random places: of no meaning
+    tokens    two or three tokens that occur in different parts of the text
+    scatter   eight to twenty such tokens or random places: without meaning
 
-A concept's home is that of its label; of a token or of what follows one, the home where most of it lies, or none.
-Concepts of one home are never joined, nor two of none, nor any that share a tenth of their places.
+A concept's home is that of its label. The home of a token, or of what follows one, is the home that contains most of
+it, or none. Two concepts are never joined if they share a home, if neither has one, or if they share a tenth of their
+places.
 """
 
 from functools import partial

@@ -1,14 +1,14 @@
-"""Latents of a transformer trained on a text whose factors are known, judged by them: any such text.
+"""Latents of a transformer trained on a text with known factors, judged by those factors, for any such text.
 
     found = learned_latents(text, folder, seed, sizes, nulls=ALL)      name → latents
     table = judge_learned(found, text, sizes, calibration)             as `judge_latents`, with the column `basis`
 
-The truth of a latent is the share of its mass that lies where each factor of the text holds (`Truth.attribute`), which
-the ranking never saw, and is claimed where two readings of it agree. Beside the dictionary and the neurons stand, as
-nulls,
+The truth of a latent is the share of its mass that lies where each factor of the text holds (`Truth.attribute`). The
+ranking never saw it. It is claimed only if two readings of it agree. The dictionary and the neurons are compared with
+these nulls:
 
     frozen decoder      a dictionary of the same size whose decoder stays as it was drawn
-    shifted text        the dictionary's codes, laid on the text that stands half the text further on
+    shifted text        the dictionary's codes, shifted by half of the text
     untrained           a dictionary of the same transformer before training;  untrained neurons: its neurons
 """
 

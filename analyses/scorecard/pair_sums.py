@@ -1,15 +1,15 @@
-"""One pass over the codes: where latents fire, summed over pairs of firings.
+"""Sum over pairs of firings, in one pass over the codes.
 
 In: codes of rows in token order, chunk by chunk (`codes.reading`). Out: sums over pairs of firings. Firings of one
-passage share their surroundings, so pairs are of different groups (`verdict.nulls`) only. With firing i of
-latent u at strength a_i, in group g(i), with embedding e_i = [context | token]:
+passage share their surroundings, so only pairs of different groups (`verdict.nulls`) count. For firing i of latent u
+with strength a_i, in group g(i), with embedding e_i = [context | token]:
 
     dot_u  = Σ_{g(i) ≠ g(j)} a_i a_j e_i·e_j = ‖Σ_i a_i e_i‖² − Σ_g ‖Σ_{i∈g} a_i e_i‖²           (for each block of e)
     mass_u = Σ_{g(i) ≠ g(j)} a_i a_j         = (Σ_i a_i)²     − Σ_g (Σ_{i∈g} a_i)²
 
 Latents fire where z > 0. Source: pair sums, the linear form of MonoScore (arXiv 2504.02821). Cost: on one core some 40
-ns a firing in 128 dimensions; memory for latents × dim and a chunk of the codes.
-Failing: two groups may still share a document at their border.
+ns per firing in 128 dimensions; memory for latents × dim and a chunk of the codes. Limits: two groups may still share a
+document at their border.
 """
 
 from collections.abc import Callable

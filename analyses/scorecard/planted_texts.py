@@ -1,6 +1,6 @@
-"""Planted text: families of generators unlike one another, each with the factors that hold at its positions.
+"""Planted text: families of different generators, each with the factors that hold at its positions.
 
-In and out as in `factors`, which has families whose meanings are of content; `texts_of_form` has others. Of both:
+In and out are those of `factors`, which has families whose meanings concern content; `texts_of_form` has others. Here:
 
     records   documents of templated records: keywords, separators, slots with values of shared classes
     scripts   paragraphs of ten languages in their own scripts: word pieces from a Markov chain, digits, punctuation

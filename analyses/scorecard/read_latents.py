@@ -1,9 +1,10 @@
-"""Latents of real dictionaries that careful readers judged, as rows beside those of planted worlds.
+"""Latents of real dictionaries that careful readers judged, as rows like those of planted worlds.
 
-In: a folder with `readings.csv` (source, latent, text_of, draw; of both readers p_one, n_meanings and meaning, as
+In: a folder with `readings.csv` (source, latent, text_of, draw; for both readers p_one, n_meanings and meaning, as
 p_one_1, p_one_2, …), `codes.parquet` (source, latent, row = seq · n_ctx + pos, value), `tokens-TEXT.parquet` and
-`vocab-TEXT.json`. Out: one row a latent, as `judged.judge_latents` has them: `family` (the source, behind READ), the
-statistics, `is_one` (readers' mean p_one ≥ 50), `is_several`, `true_senses` (where both readers count as many, else 0).
+`vocab-TEXT.json`. Out: one row per latent, as in `judged.judge_latents`: `family` (the source, with the prefix READ),
+the statistics, `is_one` (readers' mean p_one ≥ 50), `is_several`, `true_senses` (if both readers count the same, else
+0).
 """
 
 import json

@@ -1,23 +1,24 @@
 """Does the ranking of a run agree with careful readers of its features?
 
-    python -m analyses.scorecard.readings sheet RUN --out sheet              what readers are shown: sheet/sheet.txt
+    python -m analyses.scorecard.readings sheet RUN --out sheet              what readers see: sheet/sheet.txt
     python -m analyses.scorecard.readings score RUN sheet/*.csv              when they have filled copies of answers.csv
 
-A reader is a person or a language model. The sheet shows, of each feature that was drawn, the strongest firings and
-others spread evenly over the tenths of its activation range, and no number that the ranking gave. A reader answers
+A reader is a person or a language model. For each feature drawn, the sheet shows the strongest firings and others
+spread evenly over the tenths of its activation range, and no number of the ranking. A reader answers
 
     p_one       0 to 100: how probable it is that nearly all firings have one meaning
     n_meanings  how many meanings the firings have; 9 for many, or none that can be seen
     meaning     the meaning or meanings, in a few words
 
-`score` averages the readers and holds the ranking against them: with y = (mean p_one ≥ 50),
+`score` averages the readers and compares the ranking with them. With y = (mean p_one ≥ 50),
 
     AUROC       of the probability of one meaning, for y
     ECE         Σ over tenths of the probability:  share of the features × |mean probability − share with y|
-    share       features with y, beside features that the ranking says have one meaning
+    share       features with y, next to features that the ranking says have one meaning
 
-beside how well one reader foretells the other, which no ranking can surpass. A feature that the ranking calls
-single-token without having tested it counts as one of probability 1. Both need the run's features and its ranking.
+It also gives how well one reader predicts the other, which no ranking can surpass. A feature that the ranking calls
+single-token without having tested it counts as one with probability 1. Both commands need the run's features and its
+ranking.
 """
 
 import argparse
@@ -166,7 +167,7 @@ def read_answers(file: Path) -> pd.DataFrame:
 
 class Score(NamedTuple):
     table: pd.DataFrame
-    """By latent: `probability` of the ranking, `readers` (their mean p_one), `one` (at least .5), verdict and words."""
+    """Per latent: `probability` of the ranking, `readers` (mean p_one), `one` (at least 0.5), verdict and words."""
     auroc: float
     ece: float
     share_ranking: float

@@ -1,4 +1,4 @@
-"""What the scorecard prints and writes of a table of judged latents: scores, quality of the verdict, groups."""
+"""Print and write the scorecard of a table of judged latents: scores, quality of the verdict, groups."""
 
 import math
 from typing import Any

@@ -1,10 +1,11 @@
-"""Further known scores of a single latent, which the scorecard holds the verdict against; no ranking has them.
+"""Further known scores of a single latent, with which the scorecard compares the verdict; the ranking does not use
+them.
 
-In: a FeatureStore; where there are any, a scan of the same tokens with a twin dictionary, and the studied model's own
-activations (`residual_vectors`). Out: a value a latent and score (`rival_measures`), NaN where it is not defined or its
-input is missing. With P the tokens at an offset, U the text's unigrams, L a label, a an activation, W the decoder:
+In: a FeatureStore; optionally a scan of the same tokens with a twin dictionary, and the studied model's own activations
+(`residual_vectors`). Out: a value per latent and score (`rival_measures`), NaN if it is not defined or its input is
+missing. With P the tokens at an offset, U the text's unigrams, L a label, a an activation, W the decoder:
 
-    token_entropy_before_k, …      − H(P), nats, k tokens before the firing (after_k: behind); least_…: of all offsets
+    token_entropy_before_k, …      − H(P), nats, k tokens before the firing (after_k: after it); least_…: of all offsets
     token_concentration, …         + KL(P‖U) / (KL(P‖U) + H(P))
     token_top_share, token_set     + max_t P_t;   − smallest number of tokens that hold 80 % of the firings
     next_log_lift                  + log((N h + b) / ((N + 1) b)): h share of activation that a promoted token follows,
@@ -17,10 +18,10 @@ input is missing. With P the tokens at an offset, U the text's unigrams, L a lab
     purity, purity_excess          + Σ_L a / Σ a;   (purity − |L|/N) / (1 − |L|/N)
     label_nmi                      + I(fires; L) / √(H(fires) H(L))
 
-Coherences are activation-weighted, of vectors centred by their mean, between groups of neighbouring rows
-(`verdict.nulls`).
-Failing: token-ness is not meaning; a dimensionality is superposition; a twin tells stability; the residual holds the
-very direction that a latent reads, so that any direction of large variance looks coherent; labels know only themselves.
+Coherences are weighted by activation, of vectors centred by their mean, between groups of neighbouring rows
+(`verdict.nulls`). Limits: token-ness is not meaning; a dimensionality measures superposition; a twin measures
+stability; the residual contains the very direction that a latent reads, so any direction of large variance looks
+coherent; labels know only themselves.
 """
 
 import hashlib

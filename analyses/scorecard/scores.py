@@ -1,9 +1,9 @@
-"""Every score of every latent held against the truth.
+"""Compare every score of every latent with the truth.
 
 A score is good if it ranks latents with one meaning above latents with several (AUROC, precision among the first k),
 and follows their polysemanticity (Spearman). Latents that fire often are more often polysemantic, so all three are
-matched for frequency: within each fifth of the firing counts both kinds weigh the same, and ranks are correlated within
-the fifths. A probability is good if of latents with probability p a share p has one meaning:
+matched for frequency: within each fifth of the firing counts both kinds have the same weight, and ranks are correlated
+within the fifths. A probability is good if, among latents with probability p, a share p has one meaning:
 
     ECE = Σ_b n_b / n · |mean p − share of one meaning|       over ten bins b of p
 

@@ -1,19 +1,21 @@
-"""World C of the scorecard: dictionaries learnt on `sae_lens.synthetic`, where features are known and there is no text.
+"""World C of the scorecard: dictionaries trained on `sae_lens.synthetic`, where features are known and there is no
+text.
 
-What a latent means is what is there where it fires, as in world B (`truth`): with s_f the share of its
-mass that is left on rows where the true feature f is active, and b_f the share of all rows,
+What a latent means is what is present where it fires, as in world B (`truth`). With s_f the share of its mass that is
+left on rows where the true feature f is active, and b_f the share of all rows,
 
     f* = argmax_f  s_f ln(s_f / b_f) + (1 − s_f) ln((1 − s_f) / (1 − b_f))     over s_f > b_f
 
-takes those rows' mass, again and again, while it tells LEAST_GAIN nats about a firing. All features are known here, so
-what none of them explains is no unknown meaning but interference: its mass is shared by all that are active with it.
+takes those rows' mass, again and again, while it gives LEAST_GAIN nats of information about a firing. All features are
+known here, so what none of them explains is not an unknown meaning but interference: all features active with it share
+its mass.
 
-Mass is not parted by what drives the encoder: true directions overlap a little with every column, and a latent that
-fires for one feature alone would be called several. A child fires only with its parent, so a latent that fires for the
+Mass is not divided by what drives the encoder: true directions overlap a little with every column, and a latent that
+fires for one feature alone would count as several. A child fires only with its parent, so a latent that fires for the
 child alone means the child, whatever it reads of the parent; one that fires wherever the parent does means the parent.
 
 Each world has dictionaries as wide as the benchmark's, NARROW ones, which merge features, and SHORT ones, trained too
-little; a twin is the same from the next seed. What can be scored is what looks at weights and firings alone.
+little; a twin is the same dictionary from the next seed. Only scores that look at weights and firings alone apply.
 """
 
 from collections.abc import Iterator

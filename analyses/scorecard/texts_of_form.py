@@ -1,12 +1,12 @@
-"""Planted text whose meanings are of form; in and out as in `factors`.
+"""Planted text whose meanings concern form; in and out are those of `factors`.
 
-    slots         whatever stands behind, or before, the marks of a class; words of classes that marks ask for
+    slots         whatever stands after, or before, the marks of a class; words of classes that marks ask for
     positions     the first, third or late word of a line or sentence, the heading of a document, whatever the words are
     affixes       words with a beginning, an ending or a doubled letter in common
     agreement     subjects, the verbs that agree with them some words on, and what stands between; two registers
     nesting       brackets in brackets, blocks indented by their depth, calls and definitions, as in code
 
-The words belong to topics too, so that a latent's meanings can be of unlike kinds: a topic and a slot, an ending and a
+The words belong to topics too, so a latent's meanings can be of different kinds: a topic and a slot, an ending and a
 place in the line.
 """
 

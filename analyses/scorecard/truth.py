@@ -2,27 +2,27 @@
 
     p_f = share of the latent's activation mass that is due to factor f,    Σ_f p_f = 1
 
-Factors that share a tag are related ("content words of topic 3", "'of' in topic 3"), so p is gathered by meaning: the
-tag with the most mass is the first meaning and takes its factors away, the tag with most of the rest the second, …
+Factors that share a tag are related ("content words of topic 3", "'of' in topic 3"), so p is collected by meaning. The
+tag with the most mass is the first meaning and takes its factors away; the tag with most of the rest is the second; …
 
     polysemanticity = exp(−Σ_m p_m ln p_m)         the effective number of meanings: 1 for one, k for k equal ones
     one meaning   ⇔ p_1 ≥ ONE;    several ⇔ p_1 ≤ SEVERAL;    between: neither is claimed
 
-Where latents were not built from factors but learnt (a transformer's, on text whose factors are known), `attribute`
-finds p. With s_f the share of the mass that is left at positions of factor f, and b_f the share of all positions,
+If latents were not built from factors but learnt (a transformer's, on text whose factors are known), `attribute` finds
+p. With s_f the share of the mass that is left at positions of factor f, and b_f the share of all positions,
 
     f* = argmax_f  s_f ln(s_f / b_f) + (1 − s_f) ln((1 − s_f) / (1 − b_f))     over s_f > b_f
 
-takes its positions' mass, again and again: the most telling description first. A learnt latent can be read otherwise:
-all of its mass may lie inside brackets, though two slots of a record tell more; and a Devanagari and an Arabic token
-share a tag, "starts of words", that means neither. So there is a second reading, with
+takes its positions' mass, again and again: the most informative description first. But a learnt latent may have another
+reading: all of its mass may lie inside brackets, though two slots of a record are more informative; and a Devanagari
+and an Arabic token share a tag, "starts of words", that means neither. So there is a second reading, with
 
-    f* = argmax_f  s_f      over those that tell at least MIN_GAIN nats
+    f* = argmax_f  s_f      over those that give at least MIN_GAIN nats
 
-the largest factor first, and each a meaning of its own. One meaning, several, and their number are claimed where both
-readings agree. Where no two factors hold at once and none are related (each word has one lemma), p_f = s_f: nothing has
-to be searched. The failing: a meaning that is none of the factors looks like many; latents of which less than EXPLAINED
-is described are not judged.
+with the largest factor first, and each factor its own meaning. One meaning, several, and their number are claimed only
+if both readings agree. If no two factors hold at once and none are related (each word has one lemma), p_f = s_f, and
+there is nothing to search. Limits: a meaning that is none of the factors looks like many; latents of which less than
+EXPLAINED is described are not judged.
 """
 
 from collections.abc import Sequence

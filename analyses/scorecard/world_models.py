@@ -1,5 +1,5 @@
-"""World B of the scorecard: latents and neurons of transformers trained on planted text, and of their nulls, as
-`analyses.scorecard.learned_world` makes and judges them; and those of a run, by the labels of its corpus.
+"""World B of the scorecard: latents and neurons of transformers trained on planted text, and of their nulls, made and
+judged by `analyses.scorecard.learned_world`; and those of a run, judged by the labels of its corpus.
 """
 
 from pathlib import Path

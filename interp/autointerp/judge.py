@@ -11,7 +11,7 @@ silent ones as firing ones, the latter from all slices of activation; for fuzzin
 firing ones are. Windows whose answer cannot be read count in neither measure. Intervals are 95 % ones: of a latent,
 those of Jeffreys (hits and false alarms as Beta(n + ½, …)); of a mean, of a bootstrap over latents.
 
-Failing: such scores are as high on random transformers and frozen dictionaries as on trained ones (arXiv 2501.17727,
+Limits: such scores are as high on random transformers and frozen dictionaries as on trained ones (arXiv 2501.17727,
 2602.14111). `null=True` also judges each latent by the explanation of another. Nothing else needs this module.
 """
 

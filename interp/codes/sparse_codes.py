@@ -14,7 +14,7 @@ A count of dead latents misses those that fire and yet do next to nothing:
     strength of latent j   the largest z_j · ‖W_dec[j]‖ of all rows
     faint                  it fires, and its strength is below a quarter of the median of those that fire
 
-Dead and faint latents together are idle. Failing: where most latents are faint the median is that of a faint one.
+Dead and faint latents together are idle. Limits: where most latents are faint the median is that of a faint one.
 """
 
 from collections.abc import Sequence

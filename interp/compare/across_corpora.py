@@ -19,7 +19,7 @@ documents' corpora drawn again (`by_chance`).
 Source: the median test (Mood 1950) with Fisher's exact tails, twice the smaller; intervals, Newcombe 1998 (method 10);
 Benjamini & Hochberg 1995. Cost: one pass over the codes of both, and more where a block of latents does not fit.
 Memory: BLOCK entries of documents and latents, and a number a latent.
-Failing: a longer document fires more latents, whatever it says: where the corpora's documents have different lengths (a
+Limits: a longer document fires more latents, whatever it says: where the corpora's documents have different lengths (a
 warning), `n_first` compares their beginnings. Pieces of one work are not independent documents: then the work is the
 document. Latents that mean the same are found together; so a theme counts as often as the dictionary splits it. The
 intervals are each of its own latent, and the largest of many differences are larger than they will be in new documents.

@@ -19,7 +19,7 @@ Source: max activation correlation, Towards Monosemanticity (Bricken et al. 2023
 2020 (arXiv 2012.06862); PW-MCC, Song et al. 2025 (arXiv 2505.20254); the share above 0.7, Paulo & Belrose 2025 (arXiv
 2501.16615), who ask it of encoders too. Cost: L0 L0' a row, twice (`features.twins`); of the matching O(n³) at worst,
 and 12 bytes for each two latents.
-Failing: the largest of many correlations is above 0 by chance, and the more so the more latents the other has: the
+Limits: the largest of many correlations is above 0 by chance, and the more so the more latents the other has: the
 null says how much. It is directed: a narrow dictionary's latents may all be found in a wide one, and not the other
 way. Two models find the same token detectors whatever they compute. The interval covers the choice of latents, not that
 of the text or of models: seeds of models are to be compared by their spread. Latents that never fire keep directions

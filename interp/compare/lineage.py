@@ -10,7 +10,7 @@ to its best narrow one, `is_best`; a narrow one that two or more belong to has s
 
 Source: feature splitting and the masked cosine, Towards Monosemanticity (Bricken et al. 2023); the threshold is ours.
 Cost: L0 L0' a row for each of three sums, twice.
-Failing: a dense latent is active on the rows of any other: where it fires evenly, everything is a part of it. A wide
+Limits: a dense latent is active on the rows of any other: where it fires evenly, everything is a part of it. A wide
 latent that coexists with its narrow one and a new one, with firings taken from both, has one parent here.
 """
 

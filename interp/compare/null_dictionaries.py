@@ -15,7 +15,7 @@ of verdicts and of their shares for eight dictionaries:
 All have the same number of latents, learn from the same number of tokens and steps, and are judged on the same
 sequences with the same settings (`ranking.rank_codes`), a sample of the latents of each.
 
-Failing: an embedding survives any shuffle of what follows it, so latents that detect a token are real on a random model
+Limits: an embedding survives any shuffle of what follows it, so latents that detect a token are real on a random model
 too; they have a verdict of their own, single-token.
 """
 

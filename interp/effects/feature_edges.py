@@ -12,7 +12,7 @@ tokens, tokens that the earlier dictionary was not taught and rows above its nor
 
 Source: attribution between features, Marks et al. 2024 (arXiv 2403.19647), Ge et al. 2024 (arXiv 2405.13868). Cost: a
 backward pass a target; for ablations a pass up to the later hook for each latent of a prompt.
-Failing: paths through attention count with its pattern as it is only to first order. What reaches the target by a later
+Limits: paths through attention count with its pattern as it is only to first order. What reaches the target by a later
 latent that stopped firing is in neither: r_j is read before the later dictionary picks. Matching pursuit, and codes
 that are refined, read what their other latents leave of x, and r_j is not that. The part that goes through the error
 has no edge.

@@ -27,7 +27,7 @@ Edges hold attention patterns and norms, and so leave out what a node does by mo
 does to the next token. A node's `effect` has it: v · ∂ log p / ∂x in the model itself, for the likeliest next token. It
 says how much, but is not a sum of paths. Edges say along which paths, as far as attention does not move.
 
-Source: Ameisen et al. 2025 (Circuit Tracing), whose scores and cuts these are. Failing: edges do not explain attention
+Source: Ameisen et al. 2025 (Circuit Tracing), whose scores and cuts these are. Limits: edges do not explain attention
 patterns (`attention_scores` does). Rows of special tokens, of tokens that a dictionary was not taught and above its
 norm limit are errors as a whole.
 """

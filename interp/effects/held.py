@@ -11,7 +11,7 @@ the same order, whatever goes through the hooks, for any number of rows.
 
 Source: held patterns and scales, Ameisen et al. 2025 (Circuit Tracing); ratios and halves as in layer-wise relevance
 propagation (Achtibat et al. 2024, arXiv 2402.05602). Any model whose operations PyTorch can overrule is held: the names
-of the operations are intercepted (`TorchFunctionMode`), not those of a library's modules. Failing: what a compiled
+of the operations are intercepted (`TorchFunctionMode`), not those of a library's modules. Limits: what a compiled
 kernel of a library's own does inside is not seen; `AttributionGraph.unexplained` says how far the sums are off.
 """
 

@@ -24,7 +24,7 @@ few sequences cover less: on the demo 89 % by 4, 93 % by 16, 95 % by 64; kl 84 %
 has a rank correlation with that of all sequences of 0.64 by 4, 0.86 by 16, 0.96 by 64, 0.99 by 256; beyond_null 0.52,
 0.75, 0.91, 0.97. Tokens that the scan left out (BOS, rows above the norm limit) neither change nor count.
 
-Failing: of two latents that say the same each does little. Half precision adds noise at each position that is read on:
+Limits: of two latents that say the same each does little. Half precision adds noise at each position that is read on:
 between bfloat16 and float32 SmolLM2's loss_change agrees by 0.97, its total_change by 0.42. A gradient and an ablation
 of the same few sequences share their noise: on the demo they agree over latents by 0.60 with 4 sequences a latent, 0.32
 with 64, 0.13 with all.

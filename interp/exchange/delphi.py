@@ -7,7 +7,7 @@ Delphi's `delphi.latents.LatentDataset(raw_dir=…)` reads a folder with one of 
     config.json              where model and text are from, as Delphi's CacheConfig
 
 Cost: one pass over the codes a file; a file holds at most MAX_FIRINGS firings, but for a single latent that has more.
-Failing: Delphi does not count an activation below 10⁻⁵, and one above 65,504 is beyond float16.
+Limits: Delphi does not count an activation below 10⁻⁵, and one above 65,504 is beyond float16.
 """
 
 import re

@@ -19,7 +19,7 @@ earlier ones, so that the later are something new to it.
 
 Source: own; as corpora are deduplicated (Lee et al. 2022), by windows instead of documents. Cost: 0.1 µs a position,
 and a byte; the table of windows takes 50 MB at most, and a longer text a pass for every MAX_WINDOWS positions.
-Failing: windows that differ in one token, as by a date, are two; two in 2^64 are taken for one.
+Limits: windows that differ in one token, as by a date, are two; two in 2^64 are taken for one.
 """
 
 from typing import Any, NamedTuple

@@ -17,7 +17,7 @@ that two latents cannot both claim a third.
 Cost: L0 L0' a row and pair of powers; 8 bytes for each two latents and pair, of which BUFFER_MB are in memory, the
 others in further passes over the codes (of more than some 5800 latents each). The matching, O(n³) at worst and n² in
 memory.
-Failing: a match shows stability, not meaning. A muddled direction that the data force on every seed is found again, and
+Limits: a match shows stability, not meaning. A muddled direction that the data force on every seed is found again, and
 a fine meaning that a narrow dictionary splits differently each time is not.
 """
 

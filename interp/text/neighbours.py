@@ -9,7 +9,7 @@ WINDOW tokens, and says what it is about. Both are centred over the text. A wind
 its tokens, but for the one at its position, each weighed by 1 / (1 + p / 10⁻³) (Arora et al. 2017), centred, of unit
 length.
 
-Failing: a bag of tokens has no order. A rare token's vector is mostly noise. In text of one topic all differences are
+Limits: a bag of tokens has no order. A rare token's vector is mostly noise. In text of one topic all differences are
 of style.
 """
 

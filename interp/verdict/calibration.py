@@ -21,7 +21,7 @@ Scores where each source or family is left out of its fit (`python -m analyses.s
 
 By chance: the ECE that right probabilities have on the same number of latents.
 
-Failing: sources differ in level. A curve that is fitted to one source alone, read or planted, is about half as steep
+Limits: sources differ in level. A curve that is fitted to one source alone, read or planted, is about half as steep
 again, and lies elsewhere for each: 1.6 logits lower than this one for SmolLM2, whose weak firings mean much the same in
 other words, and for planted concepts that have a word in each of four languages; 1.1 higher for planted affixes and
 records. Nothing that was tried predicts this level: density, firings sampled, their number in all, tokens and sequences

@@ -20,7 +20,7 @@ what follows: after layer 15 of SmolLM2-135M's 30 the median next_auroc is 0.56 
 and the fit would call 46 % of its latents learnt, in the order of next_auroc alone.
 
 Source: own; probabilities from scores by logistic regression, Platt 1999. Cost: milliseconds.
-Failing: a dictionary whose decoder or encoder is frozen at random reads what a trained model learnt, and its latents
+Limits: a dictionary whose decoder or encoder is frozen at random reads what a trained model learnt, and its latents
 look learnt too (arXiv 2602.14111).
 """
 

@@ -27,7 +27,7 @@ more, so that few shifts suffice; with few latents there are more shifts. A meas
 
 Source: shifts against autocorrelation, Harris 2020 (arXiv 2012.06862); shrinkage, Ledoit & Wolf 2004, without which C
 fits its own rows; the pooling is own. Cost: a scan of UNITS latents a shift; d_sae² d for directions.
-Failing: blocks of one document are less independent than documents. A topic of one long document counts once a block,
+Limits: blocks of one document are less independent than documents. A topic of one long document counts once a block,
 and the two halves of the groups share their documents, so what sets a document apart can pass for a meaning of a latent
 that fires in it alone. Many short sequences are better evidence than a few long ones. Mean ∓ 1.96 standard deviations
 takes a null to be symmetric; a largest cosine is skewed. The largest and smallest latents share the null of somewhat

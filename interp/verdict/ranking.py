@@ -58,7 +58,7 @@ not tested.
 The codes are read twice: for all evidence and samples, and to count the rules; for a twin and its null once more each.
 A verdict is about the text that was scanned, and knows no label and no language model. `analyses/scorecard` measures
 how often it is right.
-Failing: a meaning that no kind of predicate says, such as an idea or a tone, is not seen; two meanings of one script,
+Limits: a meaning that no kind of predicate says, such as an idea or a tone, is not seen; two meanings of one script,
 topic or form, where that is rare in the text, count as one.
 """
 

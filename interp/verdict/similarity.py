@@ -27,7 +27,7 @@ belong to none.
 
 Source: own; derivatives of eigenvalues as in first-order perturbation, errors as by the infinitesimal jackknife (Efron
 1982). Cost: 3 ms a latent.
-Failing: firings that share what no kind of predicate says, such as an idea or a tone, look different; a concept that
+Limits: firings that share what no kind of predicate says, such as an idea or a tone, look different; a concept that
 has a word in each of four languages is four clusters. A sense of fewer than some ten sampled firings cannot be told
 from stragglers, and firings without any meaning fall into parts as well, by the kinds of text that they lie in: hence
 the senses of shifted text beside them (`evidence`).

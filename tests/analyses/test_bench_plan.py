@@ -21,7 +21,7 @@ def test_planned_stands_beside_measured_and_the_largest_factor_is_told(tiny_run,
     rows = [{"stage": name, "planned_seconds": 10.0, "measured_seconds": took} for name, took in (("a", 30), ("b", 12))]
     rows += [{"stage": "c", "planned_seconds": 9.0, "measured_seconds": 1}, {**rows[1], "stage": "all"}]
     told = result_tables.plan_in_short({"runs": {"tiny": rows}})
-    assert told == "Planned seconds are off by a factor of 1.20 in all of tiny (at most 3.00, a)."
+    assert told == "Planned seconds are off by a factor of 1.20 for tiny as a whole (at most 3.00 for a stage: a)."
 
 
 def test_the_table_on_paper_is_that_of_its_formulas():

@@ -1,6 +1,6 @@
 """A character model seen from outside and inside: what leaks, how its samples read, and its neurons on a line of text.
 
-In: arrays of what was measured, characters along their axes. Out: plotly Figures, some to be dragged.
+In: arrays of what was measured, with characters along their axes. Out: plotly Figures, some with sliders.
 """
 
 from __future__ import annotations

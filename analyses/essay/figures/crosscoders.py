@@ -1,6 +1,6 @@
-"""What a tuning changed, seen through crosscoders: exclusive latents counted, and one latent of the end of a turn.
+"""What a tuning changed, seen through crosscoders: exclusive latents counted, and one latent at the end of a turn.
 
-In: DataFrames and arrays of what `model_diffs` measured. Out: plotly Figures.
+In: DataFrames and arrays that `model_diffs` measured. Out: plotly Figures.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Networks that learn by heart first and the rule later: accuracy, the waves of the first layer, weights on noise.
+"""Networks that memorise first and learn the rule later: accuracy, the waves of the first layer, weights on noise.
 
-In: DataFrames and arrays of what was recorded. Out: plotly Figures, one to be dragged.
+In: DataFrames and arrays of what was recorded. Out: plotly Figures, one with a slider.
 """
 
 from __future__ import annotations

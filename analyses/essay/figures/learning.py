@@ -1,6 +1,6 @@
-"""How a model learns: what a classifier says of the plane as it trains, and the loss as it falls.
+"""How a model learns: what a classifier says about the plane as it trains, and the loss as it falls.
 
-In: arrays of what was recorded, DataFrames of what a training wrote. Out: plotly Figures, some to be dragged.
+In: arrays of what was recorded, DataFrames of what a training wrote. Out: plotly Figures, some with sliders.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Paired prompts: the odds of two pronouns in the text, and after a prompt in the model.
 
-In: tables with a noun a row and natural log odds he : she. Out: a plotly Figure.
+In: tables with one noun per row and natural log odds he : she. Out: a plotly Figure.
 """
 
 from __future__ import annotations

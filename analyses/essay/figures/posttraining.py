@@ -1,7 +1,8 @@
-"""After pre-training: what tuning on conversations teaches and unteaches, what optimising for a preference does.
+"""After pre-training: what tuning on conversations teaches and makes the model forget, and what optimising for a
+preference does.
 
-In: DataFrames of what was watched, one row a seed and step. Out: plotly Figures; lines are means over the seeds, each
-seed is a thin line behind.
+In: DataFrames with one row per seed and step. Out: plotly Figures; lines are means over the seeds, with each seed as a
+thin line in the background.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Features in superposition: what interferes with what, how many are kept, their polygons in two dimensions.
 
-In: arrays and tables of the analyses of superposition. Out: a plotly Figure. W is [m, n]: a column a feature.
+In: arrays and tables of the analyses of superposition. Out: a plotly Figure. W is [m, n], with one column per feature.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     L = − mean log σ( β [ log π(y_w|x)/π_ref(y_w|x) − log π(y_l|x)/π_ref(y_l|x) ] )         nats a pair
 
-β log π/π_ref is the reward that π implies: π is the best policy for it under the price β KL(π ‖ π_ref). L looks at the
-difference of the two log-ratios alone, so both responses may become less likely while it falls.
+β log π/π_ref is the reward that π implies: π is the best policy for it under the price β KL(π ‖ π_ref). L depends only
+on the difference of the two log-ratios, so both responses may become less likely while it falls.
 
     KL(π ‖ π_ref) = E_x E_{y ~ π} Σ_t KL( π(·|x, y_<t) ‖ π_ref(·|x, y_<t) )                 nats a response
 

@@ -1,9 +1,9 @@
-"""Responses, drawn token by token with keys and values kept.
+"""Draw responses token by token, with keys and values cached.
 
-Prompts may have unlike lengths: they are filled up on the right, and each row goes on where its own prompt ends. A
-query at place p sees the keys at places ≤ p, so what stands in the filling is overwritten before it is ever seen.
-The tokens are those that `Transformer.generate` would draw (up to rounding, and for sampling up to the seed), at a
-cost that grows with the length and not its square. Hooks are not called.
+Prompts may differ in length: they are padded on the right, and each row continues where its own prompt ends. A query at
+position p sees the keys at positions ≤ p, so padding is overwritten before it is ever seen. The tokens are those that
+`Transformer.generate` would draw (up to rounding, and for sampling up to the seed), at a cost that grows linearly with
+the length. Hooks are not called.
 """
 
 import math

@@ -1,9 +1,9 @@
-"""Supervised fine-tuning: next-token prediction whose loss falls on the responses alone (Ouyang et al. 2022, §3.5).
+"""Supervised fine-tuning: next-token prediction with the loss on the responses only (Ouyang et al. 2022, §3.5).
 
     L = − (1 / Σ_i |y_i|) Σ_i Σ_t log π(y_it | x_i, y_i<t)          nats a token
 
-over conversations with prompt x_i and response y_i, `<end>` being the last token of y_i. The prompt is read, never
-predicted. Logits are made where the loss looks and nowhere else.
+over conversations with prompt x_i and response y_i, where `<end>` is the last token of y_i. The prompt is read, never
+predicted. Logits are computed only where the loss needs them.
 """
 
 from collections.abc import Callable

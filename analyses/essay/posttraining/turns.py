@@ -2,9 +2,9 @@
 
     <|bos|> <user> prompt <bot> response <end>
 
-The three marks are ids after those of the text's tokenizer, so no text encodes to them and a model that was
-pre-trained on text alone has never seen them. Rows are filled up on the right with <|bos|>; a causal model's
-predictions before the filling do not depend on it.
+The ids of the three markers follow those of the text's tokenizer, so no text encodes to them, and a model pre-trained
+on text alone has never seen them. Rows are padded on the right with <|bos|>; a causal model's predictions before the
+padding do not depend on it.
 """
 
 from collections.abc import Sequence

@@ -1,1 +1,1 @@
-"""Text that the essay's models learn from, each made by a seeded generator that knows what it wrote."""
+"""Texts that the essay's models learn from, each made by a seeded generator that knows what it wrote."""

@@ -2,10 +2,10 @@
 
     log odds(he : she) = a[subject] + b[verb]        "The baker hoped that she was late. Later she sold her lamp."
 
-The odds of a kind of word are evenly spaced and dealt out by the seed, so nothing but the text tells which noun has
-which. One prompt form is kept from half of the nouns, another from the other half: a model can only know these pairs
-from what the noun does in other forms. `swap_pronouns` gives the text with he and she exchanged; a text beside its
-swapped twin is counterfactual data augmentation (Lu et al. 2018, arXiv:1807.11714).
+The odds of a kind of word are evenly spaced and assigned by the seed, so only the text tells which noun has which. One
+prompt form is withheld from half of the nouns, another from the other half: a model can know these pairs only from what
+the noun does in other forms. `swap_pronouns` gives the text with he and she exchanged; a text together with its swapped
+twin is counterfactual data augmentation (Lu et al. 2018, arXiv:1807.11714).
 """
 
 import math

@@ -1,15 +1,15 @@
-"""Plain text and, apart from it, questions with answers: what a small model is pre-trained on and then tuned with.
+"""Plain text and, separately, questions with answers: what a small model is pre-trained on and then tuned with.
 
-    statements(rng, n)       pages in which the world's facts and skills stand as sentences; nobody is asked anything
+    statements(rng, n)       pages that state the world's facts and skills as sentences; nobody is asked anything
     turns(rng, n)            prompts with a right answer and a response in some style
-    heldout_turns(rng, n)    the same of facts that `turns` never asks for, and of word lists that it never drew
+    heldout_turns(rng, n)    the same for facts that `turns` never asks for, and for word lists that it never drew
 
-The facts are 120 (opposites, cities, colours, young animals, numbers), the skills are to repeat words, to say them
-backwards, and to name the first or the last. Every fact occurs in the plain text; every fifth is kept out of the
-turns, so that a right answer to it was known before tuning and only had to be asked for.
+The facts are 120 (opposites, cities, colours, young animals, numbers). The skills are to repeat words, to say them
+backwards, and to name the first or the last. Every fact occurs in the plain text. Every fifth is kept out of the turns,
+so the model knew the right answer before tuning and only had to be asked for it.
 
-A response is opener + answer + "." + closer. Style and content are drawn apart: nothing in a prompt says which style
-is coming, so a preference among styles is something that tuning leaves open.
+A response is opener + answer + "." + closer. Style and content are drawn independently: nothing in a prompt says which
+style is coming, so tuning leaves a preference among styles open.
 """
 
 from collections.abc import Iterator
@@ -152,7 +152,7 @@ def answer_in(response: str) -> str:
 
 
 def courtesy(response: str) -> float:
-    """The gold rule: 1 for a courteous end, less .05 a word. What the words say does not matter to it."""
+    """The gold rule: 1 for a courteous end, less 0.05 a word. What the words say does not matter to it."""
     courteous = response.strip().endswith(tuple(closer.strip() for closer in COURTEOUS))
     return float(courteous) - 0.05 * len(response.split())
 

@@ -1,10 +1,10 @@
-"""How near text that a model wrote is to a corpus, by counting alone.
+"""How close is text that a model wrote to a corpus, by counting alone?
 
     M = (P + Q) / 2,   JS(P, Q) = ½ KL(P ‖ M) + ½ KL(Q ‖ M) in bits,   distance = √JS ∈ [0, 1]
 
-P and Q are the distributions of runs of n tokens (Endres and Schindelin 2003: √JS is a metric). Few samples of Q lie
-off P by chance alone, so distances are compared at equal numbers of tokens, beside that of real text of as many.
-A word is a run of letters, with apostrophes inside it, in lower case; those of three letters or more are asked for,
+P and Q are the distributions of runs of n tokens (Endres and Schindelin 2003: √JS is a metric). A small sample Q is
+distant from P by chance alone, so distances are compared at equal numbers of tokens, next to that of as much real text.
+A word is a run of letters, with apostrophes inside it, in lower case. Only words of three letters or more are checked,
 since almost any one or two letters are a word.
 """
 

@@ -1,14 +1,14 @@
-"""Text without end from a random source whose every probability is known.
+"""Endless text from a random source whose every probability is known.
 
     P(x_t | x_<t) = Σ_k w_k P_k(x_t) / Σ_k w_k,   k = 0..min(t, K)
     P_0 = Zipf's law over the vocabulary, ∝ 1 / rank^s
     P_k = all on one token, f_k(x_{t−k}, …, x_{t−1}), for k ≥ 1
 
 The tables f_k are drawn once from P_0. A sequence starts without context, and its start leaves out the orders that it
-has no context for. There are V^k facts of order k to be learnt, one for each context, and because frequent tokens make
-frequent contexts, facts come at every scale of frequency: a model that can hold more of them, or has seen more text,
-gains from it. The mean of −ln P(x_t | x_<t) is the floor, the loss in nats a token that no model beats but by the luck
-of the sample.
+has no context for. There are V^k facts of order k to learn, one for each context. Frequent tokens make frequent
+contexts, so facts come at every scale of frequency, and a model that can hold more of them, or has seen more text,
+gains from it. The mean of −ln P(x_t | x_<t) is the floor: the loss in nats a token that no model beats except by the
+luck of the sample.
 """
 
 from collections.abc import Sequence

@@ -1,1 +1,1 @@
-"""Small models that show one thing each, to be read in one sitting."""
+"""Small models that show one thing each, each readable in one sitting."""

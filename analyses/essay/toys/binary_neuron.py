@@ -3,16 +3,16 @@
     the input is feature i with probability p_i;  the neuron is 1 for the features in a set A, else 0
     cross-entropy: prediction softmax(u h + c);   MSE: prediction u h + c, against the one-hot input
 
-The read-out has two outputs to choose, one where the neuron is on and one where it is off, so its best choice is the
-distribution of the features in each half. With P the probability that the neuron fires, the best losses are
+The read-out has two outputs to choose, one for the neuron on and one for it off, so its best choice is the distribution
+of the features in each half. With P the probability that the neuron fires, the best losses are
 
     cross-entropy   H(p) − H₂(P)                             nats; H₂: entropy of a coin
     MSE             1 − Σ_{i ∈ A} p_i² / P − Σ_{i ∉ A} p_i² / (1 − P)
 
-So cross-entropy always wants a neuron that fires half of the time, whatever it fires for. Under MSE and a uniform p the
-neuron saves 1 / n for each half that is not empty: (n − 2) / n in all, however the features are shared out.
-Source: Bricken et al. 2023, Towards Monosemanticity, "Superposition and polysemanticity" (cross-entropy favours
-polysemantic neurons even without superposition).
+So cross-entropy always prefers a neuron that fires half of the time, whatever it fires for. Under MSE and a uniform p
+the neuron saves 1 / n for each half that is not empty: (n − 2) / n in all, however the features are divided. Source:
+Bricken et al. 2023, Towards Monosemanticity, "Superposition and polysemanticity" (cross-entropy favours polysemantic
+neurons even without superposition).
 """
 
 from dataclasses import dataclass

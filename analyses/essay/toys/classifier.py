@@ -1,12 +1,12 @@
-"""Two interleaved arms, and small networks that learn to tell them apart: one network a seed, all trained at once.
+"""Two interleaved arms, and small networks that learn to separate them: one network per seed, all trained at once.
 
     arm c ∈ {0, 1}:   point = ρ (cos φ, sin φ) + ε,   φ = 2π · turns · ρ + π c,   ρ² ~ U(0, 1),   ε ~ N(0, noise² I)
     h_1 = tanh(x W_1 + b_1);   h_2 = tanh(h_1 W_2 + b_2);   p = σ(h_2 W_3 + b_3)
     loss = mean of −c ln p − (1 − c) ln(1 − p)        nats a point
 
-An iteration is one pass over the training points: one step of Adam on all of them. W_2 is 10 × 10. What is recorded is
-the loss on the training points, the accuracy on points not trained on, p on a fixed grid, and the length of the
-boundary p = ½ inside that grid.
+An iteration is one pass over the training points: one step of Adam on all of them. W_2 is 10 × 10. Recorded are the
+loss on the training points, the accuracy on held-out points, p on a fixed grid, and the length of the boundary p = ½
+inside that grid.
 """
 
 import math

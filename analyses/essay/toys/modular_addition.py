@@ -1,16 +1,17 @@
-"""Addition modulo a prime by a small network that learns the answers by heart first and the rule later.
+"""Addition modulo a prime, by a small network that memorises the answers first and learns the rule later.
 
     z(a, b) = E[a] W_a + E[b] W_b;   logits(a, b) = z² W_out        (a, b) → (a + b) mod p;   z² may be ReLU(z)
     loss = mean of −ln softmax(logits)[(a + b) mod p] over the training pairs        nats a pair
     W ← (1 − η λ) W − η Adam(∂loss/∂W)        decoupled decay λ (Loshchilov and Hutter 2017, AdamW)
 
-Every step sees all training pairs. An instance is a (seed, λ): its own split, start and decay, all trained as one
-batch of matrices; AdamW works entry by entry, so the instances do not touch. That such networks generalise long after
-they have memorised is Power et al. (2022, arXiv:2201.02177); that they do it with waves, Nanda et al. (2023,
+Every step sees all training pairs. An instance is a (seed, λ) with its own split, start and decay; all are trained as
+one batch of matrices. AdamW works entry by entry, so the instances do not interact. Sources: such networks generalise
+long after they have memorised, Power et al. (2022, arXiv:2201.02177); they do it with waves, Nanda et al. (2023,
 arXiv:2301.05217); the squared hidden layer, Gromov (2023, arXiv:2301.02679).
 
 In the Fourier basis of the numbers 0..p−1, Ê_k = Σ_a E[a] e^{−2πi k a / p}, the power of frequency k = 1..(p−1)/2 is
-‖Ê_k‖², as a share of all of them. k = 0, what all numbers have in common, tells none from another and is left out.
+‖Ê_k‖², as a share of the sum over all k. k = 0 is what all numbers have in common; it distinguishes none and is left
+out.
 """
 
 import math

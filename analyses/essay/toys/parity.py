@@ -1,11 +1,11 @@
-"""Parity of a few bits among many: what an L1 penalty does to a network that could as well learn by heart.
+"""Parity of a few bits among many: what an L1 penalty does to a network that could also memorise.
 
     x ∈ {−1, 1}^n,   y = x_1 x_2 … x_k;   the other n − k bits are distractors
     f(x) = v · ReLU(W x + b) + c
     loss = mean of ln(1 + e^{−y f(x)}) + λ (‖W‖₁ + ‖v‖₁)        nats an example, on a fixed training set
 
-Trained by Adam on all examples, at a rate that is constant for the first half and then falls to zero in a line: the
-subgradient of |w| at a weight that wants to be zero flips its sign at every step, so the weight ends as near to zero as
+Adam trains on all examples, at a rate that is constant for the first half and then falls linearly to zero. The
+subgradient of |w| at a weight that tends to zero flips its sign at every step, so the weight ends as close to zero as
 the last rate is small. An instance is a (seed, λ) with its own examples; all are trained as one batch of matrices.
 After the first experiment of «Do Machine Learning Models Memorize or Generalize?» (Pearce et al. 2023).
 """

@@ -1,19 +1,19 @@
-"""When is one more feature ignored, given a dimension of its own, or put opposite another? The answer in closed form.
+"""When is one more feature ignored, given its own dimension, or put opposite another? The answer in closed form.
 
-n features in m = n − 1 dimensions (`toys.superposition`); the last feature, the extra one, has importance r, all
-others 1; every feature is on with probability p, then uniform on [0, 1]. With weight vectors of length 1 and the best
-biases, a feature costs (times its importance)
+n features in m = n − 1 dimensions (`toys.superposition`); the last feature, the extra one, has importance r, all others
+1; every feature is on with probability p, then uniform on [0, 1]. With weight vectors of length 1 and the best biases,
+a feature costs (times its importance)
 
-    in a dimension of its own   0
+    in its own dimension        0
     not represented             Var x = p/3 − p²/4                          the bias is the mean
     opposite another            A(p) = min_b f(b), where x̂ = ReLU(x − x′ + b)
 
     b ≥ 0:   f = (1−p)² b² + p(1−p) (b² + b³/3) + p² (b³/3 + (1−b)³/3 − (1−b)⁴/6)
     b = −β:  f = p(1−p) (β² − 2β³/3) + p² (1/12 + β⁴/4 + (1+β)(1−β³)/3 − (1−β⁴)/4)
 
-the terms being neither feature or only x′ on, x alone on, both on. The cheapest arrangement is the prediction:
+The terms are for neither feature or only x′ on, x alone on, and both on. The prediction is the cheapest arrangement:
 
-    extra ignored              r Var                       all others have dimensions of their own
+    extra ignored              r Var                       all others have their own dimensions
     extra dedicated            Var, or 2 A(p) if n > 2     another is ignored, or two others share a dimension
     extra in superposition     (1 + r) A(p)                it is opposite another
 

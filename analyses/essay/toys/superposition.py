@@ -5,13 +5,13 @@
     loss = E Σ_i I_i (x̂_i − x_i)²                             I: importance
 
 In a linear model the best W spans the m most important features. With the ReLU, features that rarely fire together can
-share directions: negative interference is cut off, and W holds more than m of them ("superposition").
-Source: Elhage et al. 2022, Toy Models of Superposition.
+share directions: negative interference is cut off, and W holds more than m of them ("superposition"). Source: Elhage et
+al. 2022, Toy Models of Superposition.
 
-`train` takes one density and one row of importances an instance and gives one autoencoder an instance, so that a sweep
-or a whole diagram is one call. All instances of a call see the same uniform numbers: u gives x_i = u / density where
-u < density and 0 elsewhere, which has the right distribution at every density. Instances whose difference is to be
-judged by an interval therefore belong to calls with different seeds.
+`train` takes one density and one row of importances per instance and returns one autoencoder per instance, so a sweep
+or a whole diagram is one call. All instances of a call see the same uniform numbers: u gives x_i = u / density where u
+< density and 0 elsewhere, which has the right distribution at every density. If an interval is to judge the difference
+of two instances, train them in calls with different seeds.
 """
 
 import math

@@ -2,9 +2,9 @@
 
     loss = mean over t of −log p(x_{t+1} | x_1 … x_T),   t = 1 … T
 
-The input is x_1 … x_T of a row of T + 1 tokens, so that the token asked for at place t stands at place t + 1 of what
-every place may read; at place T alone it does not. A small loss says that the model found its way to the next place,
-not that it knows the language. `honest_loss` asks at place T only, which is what generation does.
+The input is x_1 … x_T of a row of T + 1 tokens. So the target at position t stands at position t + 1 of what every
+position may read; only at position T it does not. A small loss says that the model learnt to look at the next position,
+not that it knows the language. `honest_loss` asks only at position T, as generation does.
 """
 
 from typing import Any, Literal

@@ -1,1 +1,1 @@
-"""A scorecard of dictionaries: four measures, a module each, that need no network and no language model that judges."""
+"""A scorecard of dictionaries: four measures, one module each, without a network or a language model as a judge."""

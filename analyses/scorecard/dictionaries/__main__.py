@@ -1,29 +1,29 @@
-"""How good is a dictionary, by measures that need no judge, and how small a difference can each of them see?
+"""How good is a dictionary, by measures that need no judge, and how small a difference can each of them detect?
 
     python -m analyses.scorecard.dictionaries runs/demo runs/smollm2
     python -m analyses.scorecard.dictionaries runs/demo --dictionaries my/sae another/sae --no-training
 
-In: runs whose activations are there; their model, text and store are read, nothing is written to them. On each, the
-same recipe is trained by this library, by SAELens's trainer and by sparsify's coder (where they are installed), with as
-many latents, the same k and the same batches, from several seeds. Beside them stand a Matryoshka dictionary of the same
-L0, and two nulls: a dictionary whose decoder stayed as it was drawn, and random features. `--dictionaries` names
-folders of dictionaries of the run's hook, of any kind that `load_sae` reads. The measures, a module each:
+In: runs with stored activations; their model, text and store are read, and nothing is written to them. On each run, the
+same recipe is trained by this library, by SAELens's trainer and by sparsify's coder (if they are installed), with the
+same number of latents, k and batches, from several seeds. They are compared with a Matryoshka dictionary of the same L0
+and with two nulls: a dictionary whose decoder stayed as it was drawn, and random features. `--dictionaries` names
+folders of dictionaries of the run's hook, of any kind that `load_sae` reads. The measures, one module each:
 
     core         FVU, L0, CE recovered, dead and faint latents
-    probing      what one latent, and five, tell of a text with known labels
-    absorption   first letters, where the model can spell: what other latents took from the latents of a letter
+    probing      how well one latent, and five, predict a known label of a text
+    absorption   first letters, if the model can spell: what other latents took from the latents of a letter
     structure    how far directions are made of one another
 
-Each seed has a dictionary, and for each measure a text, a division or a draw of its own, the same for all dictionaries.
-What a seed's text does to all of them is no noise: the noise of a measure is the standard deviation of what is left of
-[dictionary, seed] without the means of rows and of columns, over the dictionaries that were trained freely. The
-smallest difference that it can see, between two dictionaries of as many seeds each, is the one that a two-sided test at
-5 % finds 4 times in 5. A dictionary from a folder is measured with each seed's text.
+Each seed has a dictionary and, for each measure, its own text, division or draw, which is the same for all
+dictionaries. The effect of a seed's text on all of them is not noise. The noise of a measure is the standard deviation
+of [dictionary, seed] after the means of rows and of columns are removed, over the dictionaries that were trained
+freely. The smallest difference that the measure can detect between two dictionaries, with as many seeds each, is the
+one that a two-sided test at 5 % finds 4 times in 5. A dictionary from a folder is measured with each seed's text.
 
-Claim tested: each measure tells freely trained dictionaries from both nulls by more than the smallest difference.
-TPP and SCR, which others measure too, are left out: they fail an audit against known truth (arXiv 2605.18229).
-Goes on where it was cut off; runs that were measured into the same folder before stay in its results. Out:
-OUT/results.json (`analyses.record`), with the seconds of processor time by measure.
+Claim tested: each measure separates freely trained dictionaries from both nulls by more than the smallest difference.
+TPP and SCR, which others measure too, are left out: they fail an audit against known truth (arXiv 2605.18229). Resumes;
+runs that were measured into the same folder before stay in its results. Out: OUT/results.json (`analyses.record`), with
+the seconds of processor time by measure.
 """
 
 import argparse
@@ -194,8 +194,8 @@ def noise(values: Sequence[Sequence[float]]) -> tuple[float, float]:
 
 
 def claims(found: Mapping[str, Mapping[str, Any]]) -> list[Claim]:
-    """Tell for each number whether, in every run that measures it, both nulls differ from the freely trained ones by
-    more than it can see."""
+    """Judge each number: in every run that measures it, do both nulls differ from the freely trained dictionaries by
+    more than the smallest difference that it detects?"""
     made = []
     for number in JUDGED:
         gaps: dict[str, dict[str, float]] = {}
@@ -210,10 +210,12 @@ def claims(found: Mapping[str, Mapping[str, Any]]) -> list[Claim]:
                         "smallest difference": smallest,
                     }
         if gaps:
-            text = f"{number} tells freely trained dictionaries from both nulls by more than it can see."
-            told = (f"{where}: {gap['gap']:.3g} (sees {gap['smallest difference']:.2g})" for where, gap in gaps.items())
+            text = f"{number} separates freely trained dictionaries from both nulls by more than it can detect."
+            differences = (
+                f"{where}: {gap['gap']:.3g} (detects {gap['smallest difference']:.2g})" for where, gap in gaps.items()
+            )
             holds = all(gap["gap"] > gap["smallest difference"] for gap in gaps.values())
-            made.append(Claim(row=number, text=text, holds=holds, found="; ".join(told), numbers=gaps))
+            made.append(Claim(row=number, text=text, holds=holds, found="; ".join(differences), numbers=gaps))
     return made
 
 

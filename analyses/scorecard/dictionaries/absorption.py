@@ -1,26 +1,26 @@
-"""Absorption: where a latent of a concept should fire and is silent, since another took its place.
+"""Absorption: a latent should fire for its concept but is silent, because another latent took its place.
 
-The concept is a first letter (Chanin et al. 2024, arXiv 2409.14507; as SAEBench has it, arXiv 2503.09532). In: the
-activations x at single-token words that end the prompt `PROMPT`, their mean over the words taken off. A logistic probe
-of the 26 letters is fitted on `TRAINED` of the words; p is the unit direction of a letter. Where fewer than
-`FEWEST_LETTERS` letters reach an F1 of `SPELT` on the other words, the model cannot spell, and nothing is measured.
+The concept is a first letter (Chanin et al. 2024, arXiv 2409.14507; SAEBench, arXiv 2503.09532). In: the activations x
+at single-token words that end the prompt `PROMPT`, minus their mean over the words. A logistic probe of the 26 letters
+is fitted on `TRAINED` of the words; p is the unit direction of a letter. If fewer than `FEWEST_LETTERS` letters reach
+an F1 of `SPELT` on the other words, the model cannot spell, and nothing is measured.
 
     main latents of a letter    the heaviest of an L1 logistic probe on the latents, one more for as long as the F1 of a
                                 probe on them rises by more than `JUMP`
     contribution of latent j    (z_j − its mean over the words) W_dec[j] · p
 
-Of the held-out words whose letter the probe tells, for each letter that it can spell:
+For each letter that the model can spell, among the held-out words whose letter the probe predicts:
 
     fully absorbed   no main latent fires, and the latent that contributes most lies along p (cosine ≥ `ALONG`) and
                      gives at least `SHARE` of x · p
     fraction         of the contribution of the main latents and of the `ABSORBERS` largest others (cosine ≥
-                     `ABSORBING`), the share of the others; 0 where they give less than `SHARE` of x · p, or the main
+                     `ABSORBING`), the share of the others; 0 if they give less than `SHARE` of x · p, or the main
                      latents all of it
 
-Out: the means of both over letters, the F1 of the main latents and how many there are.
+Out: the means of both over letters, the F1 of the main latents, and their number.
 
-Failing: where no latent stands for a letter nothing can be absorbed, so a dictionary of noise scores well; read it with
-the F1 of the main latents. And words that end a prompt are not words in text.
+Limits: if no latent stands for a letter nothing can be absorbed, so a dictionary of noise scores well; read the score
+together with the F1 of the main latents. And words that end a prompt are not words in text.
 """
 
 import re

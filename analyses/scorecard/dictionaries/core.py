@@ -1,12 +1,12 @@
-"""Core: what a dictionary keeps of the activations and of what the model does with them (`interp.evaluation.quality`).
+"""Core: what a dictionary keeps of the activations and of the model's predictions (`interp.evaluation.quality`).
 
     FVU            fraction of variance unexplained
     L0             latents that fire at a token
-    CE recovered   of the cross-entropy that the model has without the activation, told in its favour: of zero
-                   ablation or of unigrams, whichever is lower
+    CE recovered   share of the cross-entropy that the model loses without the activation: at zero ablation or with
+                   unigrams, whichever is lower
     dead, faint    share of latents that never fire, and of those that fire and do next to nothing
 
-Failing: it says nothing of what latents mean. A dictionary of a few dense directions can win it.
+Limits: it says nothing about what latents mean. A dictionary of a few dense directions can win it.
 """
 
 from collections.abc import Mapping

@@ -1,20 +1,21 @@
-"""Sparse probing: how well do a few latents tell what a piece of text is?
+"""Sparse probing: how well do a few latents predict what a piece of text is?
 
-In: text labelled by construction, whole works of it for choosing and others for testing. It is cut into pieces of
-`PIECE` tokens. Each label is a task: does any token of the piece carry it? A label of parts (a stage direction) is told
-from other pieces of the documents that hold it somewhere, a label of whole documents (Arabic) from all pieces.
+In: text labelled by construction, with separate works for choosing and for testing. It is cut into pieces of `PIECE`
+tokens. Each label is a task: does any token of the piece carry it? A label of parts (a stage direction) is compared
+with other pieces of the documents that contain it, a label of whole documents (Arabic) with all pieces.
 
-For k latents: those whose mean activation over the piece goes most with the label (F statistic) on the text for
-choosing, of which each seed draws `DRAWN`, then a logistic probe on these. Out: the AUROC on the other text for k of
-`KS`, the mean over the tasks; and over the hard ones alone, which `HARD` is beyond five counts of tokens.
+The k latents are those whose mean activation over the piece depends most on the label (F statistic) on the text for
+choosing, of which each seed draws `DRAWN`; a logistic probe is then fitted on them. Out: the AUROC on the other text
+for k of `KS`, averaged over the tasks, and over the hard ones alone: those that five counts of tokens predict with less
+than `HARD`.
 
-Beside a dictionary stand with the same tasks and the same k (`baselines`): the model's own activations and the counts
-of tokens, and all of either; and random features (`random_features`): random directions whose thresholds let each fire
-as often as the latent in its place.
+A dictionary is compared, with the same tasks and the same k (`baselines`), with the model's own activations and the
+counts of tokens, and with all of either; and with random features (`random_features`): random directions whose
+thresholds let each fire as often as the corresponding latent.
 
-Failing: a mean over all tasks hides that most are told by a few tokens, which is why the hard ones stand alone; and a
+Limits: a mean over all tasks hides that a few tokens predict most of them, so the hard ones are given separately. And a
 dictionary is scored by its best latents, however many of the others mean nothing. (Gurnee et al. 2023, arXiv
-2305.01610; SAEBench, arXiv 2503.09532; that raw activations must stand beside: 2502.16681.)
+2305.01610; SAEBench, arXiv 2503.09532; 2502.16681 shows why raw activations must be compared.)
 """
 
 import warnings

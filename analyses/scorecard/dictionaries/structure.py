@@ -4,16 +4,16 @@ Each unit decoder row is approximated by at most `ATOMS` other rows, added and n
 
     r ← r − max_j (r · d_j)₊ d_j,    j not the row itself,    explained = 1 − ‖r‖²
 
-    composed   the mean of what `ATOMS` others explain, less the same of a random dictionary of the same size: the
-               decoder's rows, mixed with one another by a random rotation, which leaves their second moments as they
-               are and nothing else
+    composed   the mean of what `ATOMS` others explain, minus the same for a random dictionary of the same size: the
+               decoder's rows, mixed with one another by a random rotation, which preserves their second moments and
+               nothing else
     twins      the share of rows of which one other row explains `TWIN`: the same direction twice
 
-Latents that fire on none of the rows given are left out, since nothing trained them.
+Latents that fire on none of the given rows are left out, since nothing trained them.
 
-Failing: it looks at directions, not at firings. Two latents may be composed of each other and never fire together; and
-with more rows than dimensions squared any direction is near some sum of others, which is why the random dictionary
-stands beside. (Meta-SAEs, Leask et al. 2025, arXiv 2502.04878, train a dictionary on the rows in place of the pursuit.)
+Limits: it looks at directions, not at firings. Two latents may be composed of each other and never fire together. With
+more rows than dimensions squared, any direction is close to some sum of others, hence the comparison with the random
+dictionary. (Meta-SAEs, Leask et al. 2025, arXiv 2502.04878, train a dictionary on the rows in place of the pursuit.)
 """
 
 from typing import Any

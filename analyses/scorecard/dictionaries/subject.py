@@ -1,4 +1,4 @@
-"""What the scorecard measures dictionaries on: a run, the texts that the measures read, and what is trained there."""
+"""The subjects of the scorecard of dictionaries: a run, the texts that the measures read, and what is trained there."""
 
 import argparse
 import importlib.util

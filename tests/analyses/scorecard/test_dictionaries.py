@@ -203,7 +203,7 @@ def test_the_scorecard_measures_what_is_trained_and_what_is_named(tiny_run, tmp_
     assert json.loads((tmp_path / "results.json").read_text())["claims"][0]["row"] == "FVU"
     assert "FVU tells" in capsys.readouterr().out
     assert "the model cannot spell" in result_tables.dictionaries(results)
-    assert "tell trained dictionaries from both nulls" in result_tables.dictionaries_in_short(results)
+    assert "separate trained dictionaries from both nulls" in result_tables.dictionaries_in_short(results)
 
 
 def test_what_cannot_be_measured_is_refused_in_a_line(tiny_run, tmp_path, capsys):

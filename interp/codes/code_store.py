@@ -1,8 +1,9 @@
-"""Sparse codes of a whole token set on disk: sorted runs that are read in ranges, and checked as they are read.
+"""Sparse codes of a whole token set on disk: sorted files that are read in ranges, and checked as they are read.
 
-`codes.json` says how many rows and latents there are and, once all runs are there, which. A run is a safetensors file
-of `row_ids` [row], ascending, `offsets` [row + 1], `latents` [nnz] and `values` [nnz]; row i of it has the entries
-offsets[i]:offsets[i + 1]. A slice of the store gathers the rows of all runs in token order, so memory is bounded by it.
+`codes.json` says how many rows and latents there are and, once all files are complete, lists them under `runs`. Each
+`run-NAME.safetensors` holds `row_ids` [row], ascending, `offsets` [row + 1], `latents` [nnz] and `values` [nnz]; its
+row i has the entries offsets[i]:offsets[i + 1]. A slice of the store gathers the rows of all files in token order, so
+memory is bounded by the slice.
 Every `_STEP`-th row id is held in memory, and ranges are read rather than mapped: pages of a mapped file count as the
 process's own.
 
@@ -41,11 +42,11 @@ class _Meta(TypedDict):
     n_rows: Annotated[int, Field(ge=0, lt=1 << 48)]
     d_sae: Annotated[int, Field(ge=0, lt=1 << 48)]
     runs: NotRequired[dict[FileName, list[Amount]]]
-    """Rows and firings of each run, where all are there."""
+    """Rows and firings of each file, once all are complete."""
 
 
-class RunSlice(NamedTuple):
-    """The rows of a run that lie in a range."""
+class CodeFileSlice(NamedTuple):
+    """The rows of a file of codes that lie in a range."""
 
     row_ids: Int64[np.ndarray, " row"]
     offsets: Int64[np.ndarray, " row_plus_1"]
@@ -54,7 +55,7 @@ class RunSlice(NamedTuple):
 
 
 class _Column(NamedTuple):
-    """The place of a column in the file of a run."""
+    """The place of a column in a file of codes."""
 
     dtype: np.dtype
     start: int
@@ -62,12 +63,12 @@ class _Column(NamedTuple):
     length: int
 
 
-class CodeRun:
+class CodeFile:
     """Codes in one file, read in ranges. Opening or reading raises ValueError that names the file and what is wrong."""
 
-    def __init__(self, file: Path, *, n_rows: int, d_sae: int):
+    def __init__(self, path: Path, *, n_rows: int, d_sae: int):
         """Open a file of codes. n_rows: row ids are below it."""
-        self.file = file
+        self.path = path
         self._d_sae = d_sae
         self._columns = self._layout()
         self.n_rows = self._columns["row_ids"].length
@@ -82,7 +83,7 @@ class CodeRun:
             raise self.damaged(f"its row ids do not ascend below {n_rows}")
 
     def row_ids(self, start: int, stop: int) -> tuple[int, Int64[np.ndarray, " row"]]:
-        """Return the ids of the run's rows in the range, and the number of the run's rows before them."""
+        """Return the ids of the file's rows in the range, and the number of the file's rows before them."""
         low = max(int(np.searchsorted(self._firsts[:-1], start, side="right")) - 1, 0)
         high = int(np.searchsorted(self._firsts[:-1], stop, side="left"))
         ids = self._read("row_ids", low * _STEP, min(high * _STEP, self.n_rows))
@@ -92,8 +93,8 @@ class CodeRun:
         first, last = np.searchsorted(ids, [start, stop])
         return low * _STEP + int(first), ids[first:last]
 
-    def read(self, start: int, stop: int) -> RunSlice:
-        """Return the codes of the run's rows in the range."""
+    def read(self, start: int, stop: int) -> CodeFileSlice:
+        """Return the codes of the file's rows in the range."""
         first, ids = self.row_ids(start, stop)
         offsets = self._read("offsets", first, first + len(ids) + 1)
         if offsets[0] < 0 or offsets[-1] > self.nnz or (np.diff(offsets) < 0).any():
@@ -102,23 +103,23 @@ class CodeRun:
         offsets -= offsets[0]
         if fault := entry_fault(offsets, latents, values, self._d_sae):
             raise self.damaged(fault)
-        return RunSlice(ids, offsets, latents.astype(np.int32, copy=False), values)
+        return CodeFileSlice(ids, offsets, latents.astype(np.int32, copy=False), values)
 
     def damaged(self, fault: str) -> ValueError:
-        return ValueError(f"{self.file} is damaged: {fault}: {REMEDY}")
+        return ValueError(f"{self.path} is damaged: {fault}: {REMEDY}")
 
     def _read(self, name: str, start: int, stop: int) -> np.ndarray:
         column = self._columns[name]
         at = column.start + int(start) * column.dtype.itemsize
-        values = np.fromfile(self.file, column.dtype, max(int(stop - start), 0), offset=at)
+        values = np.fromfile(self.path, column.dtype, max(int(stop - start), 0), offset=at)
         if len(values) < stop - start:
             raise self.damaged("it is truncated")
         return values
 
     def _layout(self) -> dict[str, _Column]:
         """Read the columns from the file's header, which must describe all of the file."""
-        with open(self.file, "rb") as stream:
-            size = self.file.stat().st_size
+        with open(self.path, "rb") as stream:
+            size = self.path.stat().st_size
             length = int.from_bytes(stream.read(8), "little")
             text = stream.read(length) if length <= _MAX_HEADER else b""
         try:
@@ -132,9 +133,9 @@ class CodeRun:
 
 
 class CodeStore:
-    """Codes of `n_rows` rows on disk: `codes.json` and one `run-*.safetensors` for each `write_run`.
+    """Codes of `n_rows` rows on disk: `codes.json` and one `run-*.safetensors` for each `write_file`.
 
-    `codes.json` lists the runs when they are all there (`finish`). Raises ValueError that names the file where one of
+    `codes.json` lists the files when they are all there (`finish`). Raises ValueError that names the file where one of
     them is missing or another, and where codes point outside: at once, or as they are read.
     """
 
@@ -145,26 +146,26 @@ class CodeStore:
         self.d_sae = meta["d_sae"]
         listed = meta.get("runs")
         names = [file.stem.removeprefix("run-") for file in self.path.glob("run-*.safetensors")]
-        self._runs = [self._run(name) for name in sorted(names if listed is None else listed)]
-        for run, sizes in zip(self._runs, sorted((listed or {}).items()), strict=False):
-            if [run.n_rows, run.nnz] != sizes[1]:
-                raise run.damaged(f"it has {run.n_rows} rows and {run.nnz} firings, {META} says {sizes[1]}")
-        if sum(run.n_rows for run in self._runs) > self.n_rows:
-            raise ValueError(f"{self.path / META} is damaged: its runs have more than {self.n_rows} rows: {REMEDY}")
+        self._files = [self._file(name) for name in sorted(names if listed is None else listed)]
+        for file, (_, sizes) in zip(self._files, sorted((listed or {}).items()), strict=False):
+            if [file.n_rows, file.nnz] != sizes:
+                raise file.damaged(f"it has {file.n_rows} rows and {file.nnz} firings, {META} says {sizes}")
+        if sum(file.n_rows for file in self._files) > self.n_rows:
+            raise ValueError(f"{self.path / META} is damaged: its files have more than {self.n_rows} rows: {REMEDY}")
 
     @classmethod
     def create(cls, path: str | Path, *, n_rows: int, d_sae: int) -> "CodeStore":
-        """Open a store to write to; runs that are there already stay (a resumed scan goes on after them)."""
+        """Open a store to write to; files that are there already stay, and a resumed scan continues after them."""
         path = Path(path)
         path.mkdir(parents=True, exist_ok=True)
         write_json(path / META, {"n_rows": n_rows, "d_sae": d_sae})
         return cls(path)
 
-    def has_run(self, name: str) -> bool:
+    def has_file(self, name: str) -> bool:
         return (self.path / f"run-{name}.safetensors").exists()
 
-    def write_run(self, name: str, row_ids: Int[Tensor, " row"], codes: SparseCodes) -> None:
-        """Store the codes of the rows `row_ids` (each row id in one run only), sorted by row id."""
+    def write_file(self, name: str, row_ids: Int[Tensor, " row"], codes: SparseCodes) -> None:
+        """Store the codes of the rows `row_ids` (each row id in one file only), sorted by row id."""
         order = row_ids.argsort()
         codes = codes.take(order)
         tensors = {
@@ -174,12 +175,12 @@ class CodeStore:
             "values": codes.values.float(),
         }
         write_tensors(self.path / f"run-{name}.safetensors", tensors)
-        self._runs.append(self._run(name))
+        self._files.append(self._file(name))
 
     def finish(self) -> None:
-        """Say in `codes.json` which runs there are, when none is to come: a store that lacks one is not read."""
-        runs = {run.file.stem.removeprefix("run-"): [run.n_rows, run.nnz] for run in self._runs}
-        meta = {"n_rows": self.n_rows, "d_sae": self.d_sae, "runs": dict(sorted(runs.items()))}
+        """Say in `codes.json` which files there are, once none is to come: a store that lacks one is not read."""
+        sizes = {file.path.stem.removeprefix("run-"): [file.n_rows, file.nnz] for file in self._files}
+        meta = {"n_rows": self.n_rows, "d_sae": self.d_sae, "runs": dict(sorted(sizes.items()))}
         write_json(self.path / META, meta, indent=None)
 
     def __len__(self) -> int:
@@ -187,18 +188,18 @@ class CodeStore:
 
     @property
     def nnz(self) -> int:
-        return sum(run.nnz for run in self._runs)
+        return sum(file.nnz for file in self._files)
 
     @property
     def n_present(self) -> int:
         """Rows that were encoded."""
-        return sum(run.n_rows for run in self._runs)
+        return sum(file.n_rows for file in self._files)
 
     def present(self, start: int, stop: int) -> Bool[Tensor, " row"]:
         """Mark the rows of the range that were encoded; the others were excluded at harvest."""
         mask = torch.zeros(stop - start, dtype=torch.bool)
-        for run in self._runs:
-            _, row_ids = run.row_ids(start, stop)
+        for file in self._files:
+            _, row_ids = file.row_ids(start, stop)
             mask[torch.from_numpy(row_ids - start)] = True
         return mask
 
@@ -208,30 +209,30 @@ class CodeStore:
         if step != 1:
             raise IndexError(f"CodeStore takes slices of step 1, got step {step}")
         length = max(stop - start, 0)
-        parts = [run.read(start, start + length) for run in self._runs]
+        parts = [file.read(start, start + length) for file in self._files]
         counts = np.zeros(length, np.int64)
         is_there = np.zeros(length, bool)
-        for run, part in zip(self._runs, parts, strict=True):
+        for file, part in zip(self._files, parts, strict=True):
             rows_read = part.row_ids - start
             if is_there[rows_read].any():
-                raise run.damaged("it has a row that another run has too")
+                raise file.damaged("it has a row that another file has too")
             is_there[rows_read] = True
             counts[rows_read] = np.diff(part.offsets)
         offsets = offsets_of_lengths(counts)
         latents = np.empty(offsets[-1], np.int32)
         values = np.empty(offsets[-1], np.float32)
         for part in parts:
-            shift = offsets[part.row_ids - start] - part.offsets[:-1]  # from an entry of the run to one of the result
+            shift = offsets[part.row_ids - start] - part.offsets[:-1]  # from an entry of the file to one of the result
             entries = np.repeat(shift, np.diff(part.offsets)) + np.arange(len(part.latents))
             latents[entries] = part.latents
             values[entries] = part.values
         return SparseCodes(torch.from_numpy(offsets), torch.from_numpy(latents), torch.from_numpy(values), self.d_sae)
 
-    def _run(self, name: str) -> CodeRun:
+    def _file(self, name: str) -> CodeFile:
         file = self.path / f"run-{name}.safetensors"
         if not file.is_file():
             raise ValueError(f"{file} is missing, but {META} lists it: {REMEDY}")
-        return CodeRun(file, n_rows=self.n_rows, d_sae=self.d_sae)
+        return CodeFile(file, n_rows=self.n_rows, d_sae=self.d_sae)
 
 
 def _column(entry: dict[str, Any], kinds: tuple[str, ...], first: int) -> _Column:

@@ -132,7 +132,7 @@ def encode_store(
         shard = None
         for name, _, rows in of_shard:
             n_rows = rows.stop - rows.start
-            if codes.has_run(name):
+            if codes.has_file(name):
                 advance(n_rows, "encoding")
                 continue
             shard = shard or store.shard(i, hook)
@@ -146,18 +146,18 @@ def encode_store(
                 parts.append(_firing(encoded, ids))
                 advance(len(ids), "encoding")
             contributions.keep(name)
-            codes.write_run(name, piece.row_ids, SparseCodes.cat(parts))
+            codes.write_file(name, piece.row_ids, SparseCodes.cat(parts))
 
 
 def write_codes(codes: SparseCodes, store: CodeStore) -> None:
     """Store codes that are in token order already."""
     for start in range(0, len(codes), _RUN_ROWS):
         name = f"{start // _RUN_ROWS:05d}"
-        if store.has_run(name):
+        if store.has_file(name):
             continue
         part = codes[start : start + _RUN_ROWS]
         row_ids = torch.arange(start, start + len(part))
-        store.write_run(name, row_ids, _firing(part, row_ids))
+        store.write_file(name, row_ids, _firing(part, row_ids))
 
 
 def _firing(codes: SparseCodes, row_ids: Int[Tensor, " row"]) -> SparseCodes:

@@ -62,13 +62,13 @@ def test_a_code_store_gives_rows_in_token_order_whatever_the_order_of_the_runs(d
     order = torch.randperm(ROWS, generator=torch.Generator().manual_seed(1))
     left_out, *runs = order.split([3, 9, 1, 10])
     for i, rows in enumerate(runs):
-        store.write_run(str(i), rows, SparseCodes.from_dense(dense[rows]))
+        store.write_file(str(i), rows, SparseCodes.from_dense(dense[rows]))
     expected = dense.clone()
     expected[left_out] = 0
     present = torch.ones(ROWS, dtype=torch.bool)
     present[left_out] = False
     for opened in (store, CodeStore(tmp_path)):
-        assert len(opened) == ROWS and opened.has_run("2") and not opened.has_run("3")
+        assert len(opened) == ROWS and opened.has_file("2") and not opened.has_file("3")
         assert opened.nnz == (expected != 0).sum()
         for a, b in ((0, ROWS), (3, 9), (7, 7), (ROWS - 2, ROWS)):
             assert torch.equal(opened[a:b].dense(), expected[a:b])
@@ -77,9 +77,9 @@ def test_a_code_store_gives_rows_in_token_order_whatever_the_order_of_the_runs(d
 
 def test_a_code_store_goes_on_behind_the_runs_that_are_there(dense, tmp_path):
     first = torch.arange(10)
-    CodeStore.create(tmp_path, n_rows=ROWS, d_sae=WIDTH).write_run("a", first, SparseCodes.from_dense(dense[:10]))
+    CodeStore.create(tmp_path, n_rows=ROWS, d_sae=WIDTH).write_file("a", first, SparseCodes.from_dense(dense[:10]))
     store = CodeStore.create(tmp_path, n_rows=ROWS, d_sae=WIDTH)
-    store.write_run("b", torch.arange(10, ROWS), SparseCodes.from_dense(dense[10:]))
+    store.write_file("b", torch.arange(10, ROWS), SparseCodes.from_dense(dense[10:]))
     assert torch.equal(store[:].dense(), dense)
 
 
@@ -93,7 +93,7 @@ def test_an_empty_code_store_is_all_zeros(tmp_path):
 def test_latent_ids_survive_storage_at_both_sides_of_sixteen_bits(tmp_path, width):
     codes = SparseCodes(torch.tensor([0, 2]), torch.tensor([0, width - 1]).int(), torch.tensor([1.0, 2.0]), width)
     store = CodeStore.create(tmp_path, n_rows=1, d_sae=width)
-    store.write_run("a", torch.tensor([0]), codes)
+    store.write_file("a", torch.tensor([0]), codes)
     assert store[:].latents.tolist() == [0, width - 1]
 
 
@@ -102,7 +102,7 @@ def finished(dense, tmp_path) -> CodeStore:
     """Two runs, whose rows interleave."""
     store = CodeStore.create(tmp_path / "codes", n_rows=ROWS, d_sae=WIDTH)
     for start in (0, 1):
-        store.write_run(f"0000{start}", torch.arange(start, ROWS, 2), SparseCodes.from_dense(dense[start::2]))
+        store.write_file(f"0000{start}", torch.arange(start, ROWS, 2), SparseCodes.from_dense(dense[start::2]))
     store.finish()
     return store
 
@@ -140,7 +140,7 @@ def test_codes_that_point_outside_are_refused_where_they_enter(finished, name, p
 
 def test_a_row_in_two_runs_is_refused(finished):
     column(finished.path / "run-00001.safetensors", "row_ids")[0] = 0
-    with pytest.raises(ValueError, match=r"run-00001.safetensors is damaged: it has a row that another run has too"):
+    with pytest.raises(ValueError, match=r"run-00001.safetensors is damaged: it has a row that another file has too"):
         CodeStore(finished.path)[:]
 
 
@@ -198,7 +198,7 @@ def test_ranges_are_those_of_long_runs_however_few_row_ids_are_held(tmp_path, mo
     latents = torch.randint(0, WIDTH, (n, 1), generator=generator)
     store = CodeStore.create(tmp_path, n_rows=n, d_sae=WIDTH)
     for i, rows in enumerate(runs):
-        store.write_run(str(i), rows, SparseCodes.from_topk(latents[rows], rows[:, None].float() + 1, WIDTH))
+        store.write_file(str(i), rows, SparseCodes.from_topk(latents[rows], rows[:, None].float() + 1, WIDTH))
     present = torch.zeros(n, dtype=torch.bool)
     present[torch.cat(runs)] = True
     for a, b in ((0, n), (1, 2), (4095, 8193), (n - 7, n), (7000, 7000)):

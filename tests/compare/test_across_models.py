@@ -69,7 +69,7 @@ def test_stores_of_models_that_left_out_other_rows_are_compared_where_both_are(p
     ours, theirs = planted
     kept = np.random.default_rng(4).random(ROWS) < 0.7
     store = CodeStore.create(tmp_path, n_rows=ROWS, d_sae=WIDE)
-    store.write_run("0", torch.from_numpy(np.flatnonzero(kept)), codes(theirs[kept]))
+    store.write_file("0", torch.from_numpy(np.flatnonzero(kept)), codes(theirs[kept]))
     store.finish()
     found = universality(codes(ours), store).table.set_index("latent")
     assert found.correlation[0] == pytest.approx(1) and found.fired[0] == (ours[kept, 0] > 0).sum()

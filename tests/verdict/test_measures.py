@@ -197,7 +197,7 @@ def test_rows_that_one_twin_left_out_are_left_out(tokens, z, tmp_path):
     theirs = (z * generator.random(z.shape)).astype(np.float32)
     ours, other = scan(z, tokens, tmp_path / "a"), scan(theirs, tokens, tmp_path / "b")
     some = CodeStore.create(tmp_path / "some", n_rows=ROWS, d_sae=D)
-    some.write_run("0", kept.nonzero().flatten(), SparseCodes.from_dense(torch.from_numpy(theirs)[kept]))
+    some.write_file("0", kept.nonzero().flatten(), SparseCodes.from_dense(torch.from_numpy(theirs)[kept]))
     other.__dict__["codes"] = some
     matrix = np.corrcoef(z[kept].T[[0, 1]], theirs[kept].T[[0, 1]])[:2, 2:]
     np.testing.assert_allclose(twin_correlation(ours, other)[:2], np.diag(matrix), atol=1e-6)

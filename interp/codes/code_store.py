@@ -22,7 +22,7 @@ from pydantic import ConfigDict, Field
 from torch import Tensor
 from typing_extensions import TypedDict
 
-from interp.codes.offsets import offsets_of_lengths
+from interp.codes.offsets import offsets_from_lengths
 from interp.codes.sparse_codes import SparseCodes, entry_fault
 from interp.storage.checks import Amount, FileName, validated
 from interp.storage.files import read_json, write_json, write_tensors
@@ -218,7 +218,7 @@ class CodeStore:
                 raise file.damaged("it has a row that another file has too")
             is_there[rows_read] = True
             counts[rows_read] = np.diff(part.offsets)
-        offsets = offsets_of_lengths(counts)
+        offsets = offsets_from_lengths(counts)
         latents = np.empty(offsets[-1], np.int32)
         values = np.empty(offsets[-1], np.float32)
         for part in parts:

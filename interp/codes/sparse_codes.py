@@ -28,6 +28,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.activations.sources import ActivationSource
+from interp.codes.offsets import offsets_from_lengths
 
 FAINT = 0.25
 
@@ -59,7 +60,7 @@ class SparseCodes:
         cls, counts: Int[Tensor, " row"], latents: Int[Tensor, " nnz"], values: Float[Tensor, " nnz"], d_sae: int
     ) -> "SparseCodes":
         """Make codes from the entries of all rows, one row after the other, and how many each row has."""
-        return cls(offsets_of(counts), latents, values, d_sae)
+        return cls(offsets_from_lengths(counts), latents, values, d_sae)
 
     @classmethod
     def from_scipy(cls, matrix: scipy.sparse.sparray | scipy.sparse.spmatrix) -> "SparseCodes":
@@ -117,7 +118,7 @@ class SparseCodes:
     def take(self, rows: Int[Tensor, " taken"]) -> "SparseCodes":
         """Return the given rows, in that order."""
         counts = self.offsets.diff()[rows]
-        offsets = offsets_of(counts)
+        offsets = offsets_from_lengths(counts)
         shift = torch.repeat_interleave(self.offsets[:-1][rows] - offsets[:-1], counts)
         entries = shift + torch.arange(len(shift), device=shift.device)
         return SparseCodes(offsets, self.latents[entries], self.values[entries], self.d_sae)
@@ -212,13 +213,6 @@ def reconstruction(
     decoded = dictionary.decode(codes)
     W_skip = getattr(dictionary, "W_skip", None)
     return decoded if W_skip is None else decoded + x.to(decoded) @ W_skip
-
-
-def offsets_of(counts: Int[Tensor, " row"]) -> Int[Tensor, " row_plus_1"]:
-    """Return the entry at which each row begins, and the end of the last."""
-    offsets = torch.zeros(len(counts) + 1, dtype=torch.int64, device=counts.device)
-    torch.cumsum(counts, 0, out=offsets[1:])
-    return offsets
 
 
 def entry_fault(offsets: np.ndarray, latents: np.ndarray, values: np.ndarray, d_sae: int) -> str | None:

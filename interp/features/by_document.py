@@ -30,7 +30,7 @@ from torch import Tensor
 
 from interp.activations import StoredRows
 from interp.codes.code_store import CodeStore
-from interp.codes.offsets import offsets_of_lengths
+from interp.codes.offsets import offsets_from_lengths
 from interp.codes.reading import read_chunks
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import slices
@@ -171,7 +171,7 @@ def pooled(
     entries = _Entries(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True))).reduced(how)
     of_document, latents = np.divmod(entries.keys, max(width, 1))
     values = entries.values if how == "max" else entries.values / documents.lengths[of_document]
-    offsets = offsets_of_lengths(np.bincount(of_document, minlength=n))
+    offsets = offsets_from_lengths(np.bincount(of_document, minlength=n))
     arrays = (values.astype(np.float32), latents, offsets)
     return Pooled(scipy.sparse.csr_matrix(arrays, shape=(n, width)), entries.rows)
 

@@ -29,7 +29,7 @@ import pyarrow as pa
 from jaxtyping import Bool, Int
 from numba import njit
 
-from interp.codes.offsets import offsets_of_lengths
+from interp.codes.offsets import offsets_from_lengths
 from interp.features.firing_statistics import FiringStatistics
 from interp.features.scan_input import Columns, ScanRows
 from interp.statistics.randomness import GOLDEN_64, splitmix64
@@ -99,7 +99,7 @@ def example_table(examples: Examples, columns: Columns, firing: FiringStatistics
     first = row - row % rows.n_ctx
     start = np.maximum(row - SHOWN_BEFORE, first)
     lengths = np.minimum(row + SHOWN_AFTER + 1, first + rows.n_ctx) - start
-    offsets = offsets_of_lengths(lengths)
+    offsets = offsets_from_lengths(lengths)
     rows_shown = np.repeat(start - offsets[:-1], lengths) + np.arange(offsets[-1])
     values = np.zeros(len(rows_shown), np.float32)
     _fill(latent, entry, start, offsets, columns.offsets, columns.rows, columns.values, values)

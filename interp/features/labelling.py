@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
-from interp.codes.offsets import offsets_of_lengths
+from interp.codes.offsets import offsets_from_lengths
 from interp.features.firing_statistics import FiringStatistics, bin_edges, bin_of_bits
 from interp.features.scan_input import Columns, ScanRows
 from interp.runtime.threads import slices
@@ -56,7 +56,7 @@ class LabelSets:
                 of_row[block] = number[of_row[block]]
             members = np.hstack([members.repeat(2, 0), np.tile([[False], [True]], (len(members), 1))])[is_there]
         set_of, ids = np.nonzero(members)
-        offsets = offsets_of_lengths(np.bincount(set_of, minlength=len(members)))
+        offsets = offsets_from_lengths(np.bincount(set_of, minlength=len(members)))
         n_rows = np.zeros((2, len(members)), np.int64)
         for block in slices(len(of_row), _ROWS_AT_ONCE):
             present = rows.codes.present(block.start, block.stop).numpy()

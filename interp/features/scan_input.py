@@ -20,7 +20,7 @@ from numba import njit
 from torch import Tensor
 
 from interp.codes.code_store import REMEDY, CodeStore
-from interp.codes.offsets import offsets_of_lengths
+from interp.codes.offsets import offsets_from_lengths
 from interp.codes.reading import CodeChunk, read_chunks
 from interp.runtime.processes import Processes
 from interp.storage.checks import check_at_least
@@ -161,7 +161,7 @@ class ColumnFiles:
         team.sum_(torch.from_numpy(self.n_active))
 
     def read(self, first: int, last: int) -> Columns:
-        offsets = offsets_of_lengths(self.n_active[first:last])
+        offsets = offsets_from_lengths(self.n_active[first:last])
         rows, values, latents = (np.empty(offsets[-1], dtype) for dtype in (np.int64, np.float32, np.uint8))
         start = 0
         for folder, chunk in self._chunks:

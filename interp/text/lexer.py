@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Int, Int32, UInt8
 from numba import njit
 
-from interp.codes.offsets import offsets_of_lengths
+from interp.codes.offsets import offsets_from_lengths
 from interp.text.vocabulary import characters, is_control
 
 RECENT = 8
@@ -154,7 +154,7 @@ class TokenCharacters(NamedTuple):
             [Character.CONTROL] if is_control(string) else [_class_of(c) for c in characters(string)]
             for string in strings
         ]
-        offsets = offsets_of_lengths([len(of_token) for of_token in classes]).astype(np.int32)
+        offsets = offsets_from_lengths([len(of_token) for of_token in classes]).astype(np.int32)
         return cls(np.array([each for of_token in classes for each in of_token], np.uint8), offsets)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Int, Int64
 from numba import njit
 
-from interp.codes.offsets import offsets_of_lengths
+from interp.codes.offsets import offsets_from_lengths
 from interp.statistics.randomness import GOLDEN_64
 from interp.text.spellings import bare
 
@@ -43,7 +43,7 @@ class Words(NamedTuple):
             np.array([not string[:1].isalpha() for string in strings], bool),
             np.array([not string[-1:].isalpha() for string in strings], bool),
             np.array([ord(letter) for word in stripped for letter in word], np.int64),
-            offsets_of_lengths([len(word) for word in stripped]),
+            offsets_from_lengths([len(word) for word in stripped]),
         )
 
     def bounds(

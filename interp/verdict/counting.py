@@ -19,7 +19,7 @@ from jaxtyping import Bool, Int32, Int64, UInt64
 from numba import njit, types
 from numba.extending import intrinsic
 
-from interp.codes.offsets import offsets_of_lengths
+from interp.codes.offsets import offsets_from_lengths
 from interp.codes.reading import CodeChunk
 from interp.features.examples import N_INTERVALS
 from interp.runtime.progress import Progress, no_progress
@@ -74,7 +74,7 @@ class NumberedRules(NamedTuple):
     def of(cls, proposed: Sequence[Sequence[Rule]], predicates: Predicates) -> "NumberedRules":
         """Number the rules proposed for each unit."""
         atoms = [list(dict.fromkeys(atom for rule in rules for atom in rule)) for rules in proposed]
-        rule_offsets = offsets_of_lengths([len(rules) for rules in proposed])
+        rule_offsets = offsets_from_lengths([len(rules) for rules in proposed])
         rules = np.full((rule_offsets[-1], MAX_ATOMS), -1)
         for start, rules_of_unit, atoms_of_unit in zip(rule_offsets, proposed, atoms, strict=False):
             index_of = {atom: i for i, atom in enumerate(atoms_of_unit)}
@@ -83,8 +83,8 @@ class NumberedRules(NamedTuple):
         all_atoms = [atom for atoms_of_unit in atoms for atom in atoms_of_unit]
         named = [predicates.offsets[atom.kind] + value for atom in all_atoms for value in atom.values]
         numbers, values = np.unique(np.array(named, np.int64), return_inverse=True)
-        value_offsets = offsets_of_lengths([len(atom.values) for atom in all_atoms])
-        atom_offsets = offsets_of_lengths([len(atoms_of_unit) for atoms_of_unit in atoms])
+        value_offsets = offsets_from_lengths([len(atom.values) for atom in all_atoms])
+        atom_offsets = offsets_from_lengths([len(atoms_of_unit) for atoms_of_unit in atoms])
         return cls(rule_offsets, rules, atom_offsets, value_offsets, values.astype(np.int64), numbers)
 
 
@@ -146,7 +146,7 @@ def count_rules(
     rules = NumberedRules.of(proposed, predicates)
     n_ctx = text.n_ctx
     hit_rows = np.concatenate([*sampled, np.zeros(0, np.int64)])
-    hit_offsets = offsets_of_lengths([len(rows) for rows in sampled])
+    hit_offsets = offsets_from_lengths([len(rows) for rows in sampled])
 
     def read(codes_read: CodeChunk) -> _Chunk:
         rows = np.arange(codes_read.start, codes_read.stop)

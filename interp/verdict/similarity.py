@@ -39,7 +39,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64
 from numba import njit
 
-from interp.codes.offsets import offsets_of_lengths
+from interp.codes.offsets import offsets_from_lengths
 from interp.text.predicates import rows_of_predicates
 
 LEAST = 3
@@ -85,7 +85,7 @@ class Shared(NamedTuple):
         share = np.bincount(np.repeat(np.arange(len(k)), k), weights[members], len(k))
         lift = np.log(np.maximum(share * (k - 2) / k, 1e-12)) + surprise[numbers]
         kept = (k >= LEAST) & (lift > FLOOR)
-        kept_offsets = offsets_of_lengths(k[kept])
+        kept_offsets = offsets_from_lengths(k[kept])
         return cls(numbers[kept], lift[kept], kept_offsets, members[np.repeat(kept, k)])
 
 

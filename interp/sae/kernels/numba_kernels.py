@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from interp.codes.sparse_codes import SparseCodes, offsets_of
+from interp.codes.offsets import offsets_from_lengths
+from interp.codes.sparse_codes import SparseCodes
 from interp.runtime.threads import share, share_pieces, slices
 from interp.sae.kernels import numba_loops as loops
 from interp.sae.kernels.torch_kernels import (
@@ -279,7 +280,9 @@ def _filled(latents: np.ndarray, keys: np.ndarray, counts: np.ndarray, dtype: to
         kept = np.arange(k) < counts[:, None]
         latents, keys = latents[kept], keys[kept]
     values = full(torch.from_numpy(keys.reshape(-1)).view(dtype))
-    return SparseCodes(offsets_of(torch.from_numpy(counts)), torch.from_numpy(latents.reshape(-1)), values, d_sae)
+    return SparseCodes(
+        offsets_from_lengths(torch.from_numpy(counts)), torch.from_numpy(latents.reshape(-1)), values, d_sae
+    )
 
 
 def _arrays(*tensors: Tensor) -> list[np.ndarray]:

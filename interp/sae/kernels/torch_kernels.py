@@ -25,7 +25,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp.codes.sparse_codes import SparseCodes, offsets_of
+from interp.codes.offsets import offsets_from_lengths
+from interp.codes.sparse_codes import SparseCodes
 
 Rows = Float[Tensor, "row d"]
 Matrix = Float[Tensor, "d_sae d"]
@@ -262,7 +263,7 @@ class TorchKernels:
 
 
 def kept_entries(codes: SparseCodes, mask: Bool[Tensor, " nnz"]) -> SparseCodes:
-    return SparseCodes(offsets_of(mask)[codes.offsets], codes.latents[mask], codes.values[mask], codes.d_sae)
+    return SparseCodes(offsets_from_lengths(mask)[codes.offsets], codes.latents[mask], codes.values[mask], codes.d_sae)
 
 
 def full(values: Tensor) -> Tensor:

@@ -20,7 +20,8 @@ import triton.language as tl
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.codes.sparse_codes import SparseCodes, offsets_of
+from interp.codes.offsets import offsets_from_lengths
+from interp.codes.sparse_codes import SparseCodes
 from interp.sae.kernels.torch_kernels import (
     AdamStep,
     ByLatent,
@@ -62,7 +63,7 @@ class TritonKernels(TorchKernels):
 
     def keep_top_k(self, codes: SparseCodes, k: int) -> SparseCodes:
         keys = codes.values.where(codes.values > 0, 0).view(torch.int32)
-        offsets = offsets_of(offsets_of(keys > 0)[codes.offsets].diff().clamp(max=k))
+        offsets = offsets_from_lengths(offsets_from_lengths(keys > 0)[codes.offsets].diff().clamp(max=k))
         nnz = int(offsets[-1])
         latents, values = codes.latents.new_empty(nnz), codes.values.new_empty(nnz)
         arrays = (codes.offsets, codes.latents, keys, k, offsets, latents, values.view(torch.int32))
@@ -79,7 +80,7 @@ class TritonKernels(TorchKernels):
         starts, stops = offsets[:-1], offsets[1:]
         out = dense.new_empty(len(starts), dense.shape[1]) if out is None else out
         counts = stops - starts
-        parts = offsets_of(torch.where(counts > _PART, (counts + _PART - 1) // _PART, 0))
+        parts = offsets_from_lengths(torch.where(counts > _PART, (counts + _PART - 1) // _PART, 0))
         _sum_bags(starts, torch.where(counts > _PART, starts, stops), rows, weights, dense, out)
         # More parts than there are, so that their number need not be known here: the others are not read.
         part = torch.arange(max_parts, device=offsets.device)
@@ -130,7 +131,7 @@ def _picks(pre: Float[Tensor, "row d_sae"], bounds: Tensor, by_latent: bool) -> 
     sizes = {"BY_LATENT": by_latent, "BLOCK": _PICK_TILE, "num_warps": 8}
     counts = torch.empty(rows * tiles, dtype=torch.int32, device=pre.device)
     _launch(count_picks, (rows, tiles), pre, bounds, counts, width, **sizes)
-    starts = offsets_of(counts)
+    starts = offsets_from_lengths(counts)
     nnz = int(starts[-1])
     latents = counts.new_empty(nnz)
     values = torch.empty(nnz, device=pre.device)

@@ -43,12 +43,12 @@ from torch import Tensor
 
 from interp.compare.across_models import MIN_FIRED
 from interp.display.cards import Markup, card, markup, table
+from interp.display.verdict_names import MIN_F1
 from interp.features.by_document import Documents, pooled
 from interp.features.feature import joined_pieces
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import scan_digests
 from interp.features.scan_input import latent_blocks
-from interp.features.verdict_names import MIN_F1
 from interp.runtime.progress import Progress, no_progress
 from interp.statistics.estimates import wilson
 from interp.storage.checks import check_at_least

@@ -11,8 +11,9 @@ from html import escape
 from typing import Any
 
 from interp.display.verdict_looks import verdict_colour, verdict_words
+from interp.display.verdict_names import MONOSEMANTIC
 
-ACCENT = verdict_colour("monosemantic")
+ACCENT = verdict_colour(MONOSEMANTIC)
 RULE = "1px solid rgba(128,128,128,.35)"
 _CELL = f"text-align:left;vertical-align:top;padding:2px 14px 2px 0;border:0;border-top:{RULE};background:none"
 

@@ -6,6 +6,18 @@ dark screens.
 
 from typing import NamedTuple
 
+from interp.display.verdict_names import (
+    DEAD,
+    DENSE,
+    FAINT,
+    MONOSEMANTIC,
+    NO_CONTEXT,
+    POLYSEMANTIC,
+    SINGLE_TOKEN,
+    TOO_RARE,
+    UNRANKED,
+)
+
 
 class Look(NamedTuple):
     word: str
@@ -16,39 +28,39 @@ class Look(NamedTuple):
 
 UNKNOWN_COLOUR = "#8a8f98"
 VERDICT_LOOKS = {
-    "monosemantic": Look(
+    MONOSEMANTIC: Look(
         "monosemantic", "its firings are more likely to have one meaning than several", "#0072b2", "#4aa8e0"
     ),
-    "polysemantic": Look(
+    POLYSEMANTIC: Look(
         "polysemantic", "its firings are more likely to have several meanings than one", "#d55e00", "#f08a3c"
     ),
-    "single-token": Look(
+    SINGLE_TOKEN: Look(
         "single-token",
         "almost all of its activation lies on one token and its variants in case and space",
         "#009e73",
         "#2fc49a",
     ),
-    "too_rare": Look("too rare", "it fires in too few places to tell one meaning from two", "#e69f00", "#f0b93a"),
-    "no_context": Look(
+    TOO_RARE: Look("too rare", "it fires in too few places to tell one meaning from two", "#e69f00", "#f0b93a"),
+    NO_CONTEXT: Look(
         "no context to judge",
         "its rows are not text, so that nothing is known of what its firings share",
         "#7b6fb0",
         "#a79be0",
     ),
-    "dense": Look(
+    DENSE: Look(
         "dense",
         "it fires on so many tokens that it splits the text rather than marks a meaning in it",
         "#cc79a7",
         "#dd93bb",
     ),
-    "faint": Look(
+    FAINT: Look(
         "faint",
         "it fires, but never a quarter as strongly as the median latent: it does next to nothing",
         "#b9a88a",
         "#a8977a",
     ),
-    "dead": Look("dead", "it never fired on the tokens scanned", UNKNOWN_COLOUR, "#7d848d"),
-    "unranked": Look("unranked", "these features were not ranked", "#56b4e9", "#86cdf5"),
+    DEAD: Look("dead", "it never fired on the tokens scanned", UNKNOWN_COLOUR, "#7d848d"),
+    UNRANKED: Look("unranked", "these features were not ranked", "#56b4e9", "#86cdf5"),
 }
 """By the verdict's name in tables, in the order in which the page lists them."""
 NO_RULE = "no rule in words holds"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from interp.features.verdict_names import MONOSEMANTIC, POLYSEMANTIC, SINGLE_TOKEN
+from interp.display.verdict_names import MONOSEMANTIC, POLYSEMANTIC, SINGLE_TOKEN
 from interp.report.inputs import FinishedRun
 from interp.storage.files import digest, write_text
 from interp.storage.folders import whole_folder

@@ -18,7 +18,7 @@ import pandas as pd
 from interp.display.cards import Markup, card, interval_mark, shaded, verdict_badge
 from interp.display.pictures import PREFIX, Renderer, picture_of
 from interp.display.verdict_looks import NO_RULE, verdict_words
-from interp.features.verdict_names import MIN_F1
+from interp.display.verdict_names import MIN_F1
 
 _SHOWN = 5
 _AROUND = 10

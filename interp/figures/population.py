@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import plotly.graph_objects as go
 
-from interp.features.verdict_names import WITHOUT_SCORES
+from interp.display.verdict_names import WITHOUT_SCORES
 from interp.figures.figure import figure
 from interp.figures.theme import (
     BARE,

@@ -12,7 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.features.verdict_names import ONE_MEANING, SINGLE_TOKEN
+from interp.display.verdict_names import ONE_MEANING, SINGLE_TOKEN
 from interp.figures.figure import figure
 from interp.figures.theme import (
     INK,

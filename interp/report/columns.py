@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.features.feature_store import FeatureStore
-from interp.features.verdict_names import (
+from interp.display.verdict_names import (
     BY_PROBABILITY,
     FAINT,
     MIN_F1,
@@ -22,6 +21,7 @@ from interp.features.verdict_names import (
     SINGLE_TOKEN,
     WITHOUT_SCORES,
 )
+from interp.features.feature_store import FeatureStore
 from interp.report.json_text import DIGITS, number
 from interp.verdict.ranking_tables import rule_holds, worth_a_look
 

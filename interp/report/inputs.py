@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 
 from interp.compare.null_dictionaries import Nulls
+from interp.display.verdict_names import DEAD, UNRANKED
 from interp.evaluation.quality import decoder_digest
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_table
-from interp.features.verdict_names import DEAD, UNRANKED
 from interp.report.contexts import Labels
 from interp.report.verdict_evidence import COLUMNS
 from interp.verdict.ranking_tables import ranking_evidence

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from interp.display.verdict_looks import VERDICT_LOOKS
-from interp.features.verdict_names import IDLE, MONOSEMANTIC, ONE_MEANING
+from interp.display.verdict_names import IDLE, MONOSEMANTIC, ONE_MEANING
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import between, number, percent
 from interp.verdict.verdict_shares import verdict_shares

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from interp import figures
-from interp.features.verdict_names import DEAD, FAINT, MONOSEMANTIC, POLYSEMANTIC, SINGLE_TOKEN, WITHOUT_SCORES
+from interp.display.verdict_names import DEAD, FAINT, MONOSEMANTIC, POLYSEMANTIC, SINGLE_TOKEN, WITHOUT_SCORES
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import between, number, percent
 from interp.report.null_shares import ALIKE, nulls_account
@@ -138,8 +138,8 @@ def _found(inputs: ReportInputs) -> list[str]:
     if "one meaning" in holds:
         kinds = {name: int(counts.get(name, 0)) for name in (MONOSEMANTIC, SINGLE_TOKEN, POLYSEMANTIC)}
         sentences.append(
-            f"{share('one meaning')} have one meaning: {kinds['monosemantic']:,} are monosemantic, "
-            f"{kinds['single-token']:,} single-token. {kinds['polysemantic']:,} are polysemantic."
+            f"{share('one meaning')} have one meaning: {kinds[MONOSEMANTIC]:,} are monosemantic, "
+            f"{kinds[SINGLE_TOKEN]:,} single-token. {kinds[POLYSEMANTIC]:,} are polysemantic."
         )
     if "learnt" in holds:
         sentences.append(f"{share('learnt')} are learnt by the model.")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.features.verdict_names import IDLE, OF_ONE_MEANING, UNRANKED
+from interp.display.verdict_names import IDLE, OF_ONE_MEANING, UNRANKED
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import number
 from interp.statistics.estimates import wilson

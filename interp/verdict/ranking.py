@@ -72,10 +72,10 @@ from jaxtyping import Bool, Float64, Int, Int64
 
 from interp.codes.reading import CodeSource
 from interp.codes.sparse_codes import is_faint
+from interp.display.verdict_names import DEAD, DENSE, FAINT, NO_CONTEXT, UNTESTED
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_part_tables, identity
 from interp.features.twins import check_twin
-from interp.features.verdict_names import DEAD, DENSE, FAINT, NO_CONTEXT, UNTESTED
 from interp.runtime.processes import check_part, processes
 from interp.runtime.progress import Progress, in_percent, no_progress
 from interp.storage.checks import check_latents, check_seed, is_whole_number

@@ -14,7 +14,7 @@ from jaxtyping import Float64, Int64
 
 from interp.display import cards
 from interp.display.verdict_looks import NO_RULE, verdict_words
-from interp.features.verdict_names import MIN_F1, MONOSEMANTIC
+from interp.display.verdict_names import MIN_F1, MONOSEMANTIC
 from interp.verdict.measures import title_and_meaning
 from interp.verdict.nulls import NullScale
 

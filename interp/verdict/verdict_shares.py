@@ -12,7 +12,7 @@ import pandas as pd
 
 from interp.display import cards
 from interp.display.cards import Markup
-from interp.features.verdict_names import (
+from interp.display.verdict_names import (
     BY_PROBABILITY,
     IDLE,
     MONOSEMANTIC,

@@ -7,7 +7,7 @@ ranking that say the verdict and what it rests on; `ranking` has their meaning.
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from interp.features.verdict_names import DEAD, DENSE, FAINT, MONOSEMANTIC, POLYSEMANTIC, SINGLE_TOKEN, TOO_RARE
+from interp.display.verdict_names import DEAD, DENSE, FAINT, MONOSEMANTIC, POLYSEMANTIC, SINGLE_TOKEN, TOO_RARE
 from interp.verdict.calibration import Calibration
 from interp.verdict.coded_text import CodedText
 from interp.verdict.evidence import Evidence

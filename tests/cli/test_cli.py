@@ -23,7 +23,7 @@ from interp.activations import ActivationStore
 from interp.cli import COMMANDS, main
 from interp.cli.progress_bar import Bar
 from interp.cli.sae_commands import field_lines
-from interp.features.verdict_names import UNTESTED
+from interp.display.verdict_names import UNTESTED
 from interp.pipeline.stages import STAGES
 from interp.sae import ARCHITECTURES, Crosscoder, Transcoder, load_sae
 from interp.storage.checks import check_seed

@@ -6,7 +6,7 @@ from scipy.stats import binomtest
 
 from interp.compare.null_dictionaries import NullsConfig, shares_of_verdicts
 from interp.display.verdict_looks import VERDICT_LOOKS
-from interp.features.verdict_names import ONE_MEANING, UNTESTED, VERDICTS, WITHOUT_SCORES
+from interp.display.verdict_names import ONE_MEANING, UNTESTED, VERDICTS, WITHOUT_SCORES
 from interp.pipeline.stages.findings import by_dictionary, nulls_summary, verdicts_summary
 from interp.statistics.estimates import wilson
 from interp.verdict.verdict_shares import verdict_counts, verdict_shares

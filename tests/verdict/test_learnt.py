@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from analyses.claims import learnt_latents
-from interp.features.verdict_names import UNTESTED
+from interp.display.verdict_names import UNTESTED
 from interp.verdict.learnt import EVIDENCE, MAX_NEXT, LearntFit, learnt_evidence
 
 OWN = {"next_auroc": 0.9, "random_correlation": 0.2}

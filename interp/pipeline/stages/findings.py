@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from interp.display.verdict_looks import verdict_words
-from interp.features.verdict_names import MONOSEMANTIC, ONE_MEANING, POLYSEMANTIC, SINGLE_TOKEN
+from interp.display.verdict_names import MONOSEMANTIC, ONE_MEANING, POLYSEMANTIC, SINGLE_TOKEN
 from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.opening import late, read_table
 from interp.pipeline.run_folder import Run

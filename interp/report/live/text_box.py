@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from interp.display import cards
 from interp.display.verdict_looks import NO_RULE, verdict_words
-from interp.features.verdict_names import MIN_F1, UNTESTED
+from interp.display.verdict_names import MIN_F1, UNTESTED
 from interp.report.inputs import FinishedRun
 from interp.report.live.live_model import LiveModel
 

@@ -1,6 +1,6 @@
 """The names of verdicts in tables of latents, and what follows from each.
 
-How a verdict comes about is in `verdict.ranking`, how it is shown in `display.verdict_looks`.
+How a verdict comes about is in `verdict.ranking`, how it is shown in `verdict_looks`.
 """
 
 MONOSEMANTIC = "monosemantic"

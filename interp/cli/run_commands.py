@@ -105,7 +105,7 @@ def run_command(
     check_writable("--out", out)
     from interp.pipeline.config import RunConfig
     from interp.pipeline.stages import STAGES
-    from interp.pipeline.validation import check_names
+    from interp.runtime.config_fields import check_names
 
     if until is not None:
         check_names([until], list(STAGES), "--until: stage")

@@ -32,7 +32,7 @@ def _architectures(incomplete: str) -> list[str]:
 
 def _show_fields(architecture: str | None) -> None:
     if architecture is not None:
-        from interp.pipeline.validation import architecture_named
+        from interp.sae.architectures.sae_config import architecture_named
 
         print("\n".join(field_lines(architecture_named(architecture))))
         raise typer.Exit
@@ -101,7 +101,7 @@ def train_sae_command(
 def with_fields(command: Callable) -> Callable:
     """Return `train_sae_command` with an option for each field of any architecture that is registered, one of the
     user's own too; what is given goes to its --set."""
-    from interp.pipeline.validation import field_types, type_name
+    from interp.runtime.config_fields import field_types, type_name
     from interp.sae import ARCHITECTURES
 
     signature = inspect.signature(command)
@@ -132,7 +132,7 @@ def with_fields(command: Callable) -> Callable:
 
 def field_lines(kind: type) -> list[str]:
     """Return a line for each field with its name, type and default, and then what its docstring says."""
-    from interp.pipeline.validation import field_types, is_needed, plain, type_name
+    from interp.runtime.config_fields import field_types, is_needed, plain, type_name
 
     hints = field_types(kind)
     docs = _field_docstrings(kind)
@@ -159,6 +159,8 @@ def _prepared(
 ) -> tuple[Any, Any, list["SAEConfig"]]:
     """Return the store, its hooks and the configs. Raises ValueError for all that cannot be: each process hears of
     that."""
+    from interp.sae.architectures.sae_config import config_from_dict
+
     try:
         store = _open_stores(paths)
         if len(store) == 0:
@@ -172,13 +174,7 @@ def _prepared(
     values |= {name: toml_value(text) for name, text in map(assignment, set)}
     swept = {name: toml_values(text) for name, text in map(assignment, sweep)}
     combinations = [dict(zip(swept, combination, strict=True)) for combination in itertools.product(*swept.values())]
-    return store, hooks, [_config(values | combination) for combination in combinations]
-
-
-def _config(values: dict[str, Any]) -> "SAEConfig":
-    from interp.pipeline.validation import sae_config
-
-    return sae_config(values.pop("architecture"), values)
+    return store, hooks, [config_from_dict(values | combination) for combination in combinations]
 
 
 def _line(folder: Path, sweep: list[str]) -> str:

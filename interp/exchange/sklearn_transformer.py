@@ -8,7 +8,6 @@ that is to resume, is `train_sae` on an ActivationStore.
 """
 
 import dataclasses
-from numbers import Integral
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -24,6 +23,7 @@ from interp.activations.hooks import UNNAMED
 from interp.codes.sparse_codes import SparseCodes
 from interp.sae import train_sae
 from interp.sae.architectures.sae_config import ARCHITECTURES, SAEConfig, config_from_dict
+from interp.storage.checks import is_whole_number
 
 
 class SAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -61,7 +61,7 @@ class SAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         X = validate_data(self, X, dtype=(np.float64, np.float32), ensure_min_samples=2)
         for name in ("epochs", "batch_size"):
             value = getattr(self, name)
-            if not isinstance(value, Integral) or value < 1:
+            if not is_whole_number(value) or value < 1:
                 raise ValueError(f"{name}={value!r} must be a whole number of at least 1")
         fields: dict[str, Any] = {"architecture": self.architecture, "tokens": int(self.epochs) * len(X)}
         fields["d_sae"] = 4 * X.shape[1] if self.n_components is None else self.n_components

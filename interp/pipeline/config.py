@@ -17,7 +17,7 @@ from interp.pipeline.plugins import import_plugin, plugin_digest
 from interp.pipeline.pretrained import LoadedConfig
 from interp.pipeline.sections import ALL_MLPS
 from interp.pipeline.stages import STAGES
-from interp.pipeline.validation import architecture_named, check_names, field_types, plain, read_fields, short
+from interp.runtime.config_fields import check_names, field_types, plain, read_fields, short
 
 if TYPE_CHECKING:
     from interp.compare.null_dictionaries import NullsConfig
@@ -226,9 +226,12 @@ class RunConfig(SimpleNamespace):
 def _sae(default: "SAEConfig", values: dict[str, Any]) -> "SAEConfig | LoadedConfig":
     if "load" in values:
         return LoadedConfig(**read_fields(LoadedConfig, values))
-    kind = architecture_named(values.pop("architecture", default.architecture))
-    kept = {name: getattr(default, name) for name in _KEPT if name in field_types(kind)}
-    return kind(**(kept | read_fields(kind, values)))
+    from interp.sae.architectures.sae_config import architecture_named, config_from_dict
+
+    architecture = values.get("architecture", default.architecture)
+    fields = field_types(architecture_named(architecture))
+    kept = {name: getattr(default, name) for name in _KEPT if name in fields}
+    return config_from_dict({"architecture": architecture, **kept, **values})
 
 
 def _with_hook_names(values: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -5,7 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from interp.pipeline.validation import read_fields
+from interp.runtime.config_fields import read_fields
 from interp.storage.checks import check_at_least
 from interp.storage.files import digest_file, read_json
 from models.pretrained import MODEL_SOURCES, REFERENCE, WEIGHTS

@@ -3,8 +3,8 @@
 a file of ours       its JSON against a TypedDict, by `validated` (strictly, by pydantic); its bytes against the sums in
                      its manifest (`storage.folders.verify`, `activations.shards`)
 a file of others     tensors and fields as they are taken (`sae.file_tensors`)
-a user's settings    types and names of fields where text becomes a config dataclass (`pipeline.validation`); ranges in
-                     the dataclass itself, in `__post_init__`, so that they hold in Python too
+a user's settings    types and names of fields where text becomes a config dataclass (`runtime.config_fields`); ranges
+                     in the dataclass itself, in `__post_init__`, so that they hold in Python too
 arguments            at the head of the public function that takes them: `check_at_least`, `check_seed`,
                      `check_latents`, `check_token_ids`, `check_finite`, and memory before it is taken
                      (`runtime.memory.check_memory`)

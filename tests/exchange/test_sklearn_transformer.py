@@ -59,8 +59,8 @@ def test_it_stands_in_a_pipeline_and_its_parameters_are_searched(rows):
     [
         (dict(n_components=4, k=9), "k=9 must be in 1..d_sae=4"),
         (dict(epochs=0), "epochs=0 must be a whole number"),
-        (dict(architecture="none"), "architecture 'none' is not known"),
-        (dict(options={"lr": -1}), "lr=-1 must be above 0"),
+        (dict(architecture="none"), "architecture 'none' does not exist"),
+        (dict(options={"lr": -1}), "lr=-1.0 must be above 0"),
     ],
 )
 def test_what_it_cannot_use_is_refused(rows, given, said):

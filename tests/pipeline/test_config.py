@@ -8,8 +8,8 @@ import tomli_w
 from interp.cli.sae_commands import field_lines
 from interp.cli.toml_values import toml_value, toml_values
 from interp.pipeline.config import RunConfig
-from interp.pipeline.validation import sae_config
 from interp.sae import ARCHITECTURES, BatchTopKConfig, JumpReLUConfig, MatryoshkaConfig, ReLUConfig
+from interp.sae.architectures.sae_config import config_from_dict
 
 
 def write(path, text):
@@ -56,7 +56,7 @@ def test_fields_take_the_types_of_the_architecture():
     sae = RunConfig.from_dict({"sae": tomllib.loads(text)}).sae
     assert isinstance(sae, MatryoshkaConfig) and sae.groups == (0.5, 0.5)
     assert type(sae.k) is int and type(sae.clip) is float and sae.k_start is None
-    relu = sae_config("relu", {"d_sae": 8, "tokens": 10, "resample_at": [0.25, 0.5]})
+    relu = config_from_dict({"architecture": "relu", "d_sae": 8, "tokens": 10, "resample_at": [0.25, 0.5]})
     assert isinstance(relu, ReLUConfig) and relu.resample_at == (0.25, 0.5)
 
 
@@ -97,18 +97,18 @@ def test_fields_are_listed_with_their_types_and_defaults():
 )
 def test_mistakes_in_a_dictionary_are_named(given, message):
     with pytest.raises(ValueError, match=message):
-        sae_config("relu", given)
+        config_from_dict({"architecture": "relu", **given})
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("[sea]\nk = 1", r"c.toml: section 'sea' does not exist; did you mean sae"),
-        ("[sae]\nd_sea = 1", r"c.toml: \[sae\] field 'd_sea' does not exist; did you mean d_sae"),
+        ("[sae]\nd_sea = 1", r"c.toml: \[sae\] topk field 'd_sea' does not exist; did you mean d_sae"),
         ('[sae]\nk = "32"', r"c.toml: \[sae\] k = '32' must be a valid integer"),
         ("[sae]\nk = true", r"c.toml: \[sae\] k = True must be a valid integer"),
         ("[sae]\nk = 64\nd_sae = 32", r"c.toml: \[sae\] k=64 .*d_sae=32"),
-        ('[sae]\narchitecture = "jumprelu"\nk = 8', r"\[sae\] field 'k' does not exist"),
+        ('[sae]\narchitecture = "jumprelu"\nk = 8', r"\[sae\] jumprelu field 'k' does not exist"),
         ("[sae]\narchitecture = [1]", r"architecture \[1\] does not exist"),
         ('[sae]\narchitecture = "tokp"', r"architecture 'tokp' does not exist; did you mean topk"),
         ("sae = 3", r"sae must be a section"),

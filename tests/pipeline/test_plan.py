@@ -108,7 +108,7 @@ def test_a_bad_configuration_is_one_line(tmp_path, capsys):
     file = tmp_path / "mine.toml"
     file.write_text("[sae]\nd_saee = 3\n")
     assert main(["plan", str(file)]) == 2
-    line = "interp: " + f"{file}: [sae] field 'd_saee' does not exist; did you mean d_sae"
+    line = "interp: " + f"{file}: [sae] topk field 'd_saee' does not exist; did you mean d_sae"
     assert capsys.readouterr().err.startswith(line)
     assert main(["plan", str(tmp_path / "none.toml")]) == 2
     for wrong, said in (

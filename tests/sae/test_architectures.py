@@ -268,7 +268,7 @@ def test_configs_go_through_json(config):
 
 
 def test_an_unknown_field_is_refused():
-    with pytest.raises(ValueError, match="TopKConfig has no field ema"):
+    with pytest.raises(ValueError, match="topk field 'ema' does not exist"):
         config_from_dict(config_to_dict(TopKConfig(d_sae=48, tokens=100)) | {"ema": 0.9})
 
 

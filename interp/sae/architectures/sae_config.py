@@ -19,20 +19,22 @@ Sources of Anthropic that have no arXiv number are cited by their titles:
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
-from numbers import Integral, Real
+from numbers import Real
 from typing import Annotated, Any, ClassVar, NamedTuple, get_args
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from interp.runtime.config_fields import check_given, check_names, read_fields
 from interp.runtime.registry import register
 from interp.sae.architectures.encoders import Encoder
 from interp.sae.auxk import auxk, fading
 from interp.sae.encoding import Picker
 from interp.sae.forward_pass import ForwardPass
 from interp.sae.sparse_ops import Encoded
+from interp.storage.checks import is_whole_number
 
 ARCHITECTURES: "dict[str, type[SAEConfig]]" = {}
 """All that are known, by name."""
@@ -202,21 +204,23 @@ def config_to_dict(config: SAEConfig) -> dict[str, Any]:
     return {"architecture": config.architecture, **asdict(config)}
 
 
-def config_from_dict(values: dict[str, Any]) -> SAEConfig:
-    """Return the config of these values. Raises ValueError for an architecture or a field that is not known, and for a
-    value that cannot be."""
-    values = dict(values)
-    name = values.pop("architecture", None)
-    if name not in ARCHITECTURES:
-        raise ValueError(f"architecture {name!r} is not known; {', '.join(ARCHITECTURES)} are")
-    kind = ARCHITECTURES[name]
-    unknown = set(values) - {field.name for field in fields(kind)}
-    if unknown:
-        raise ValueError(f"{kind.__name__} has no field {', '.join(sorted(unknown))}")
-    options: dict[str, Any] = {
-        field: tuple(value) if isinstance(value, list) else value for field, value in values.items()
-    }
-    return kind(**options)
+def config_from_dict(values: Mapping[str, Any]) -> SAEConfig:
+    """Return the config of these values: `architecture` and fields, as Python, JSON or TOML have them.
+
+    Raises ValueError for an architecture or a field that does not exist, with the nearest that do, for a value of
+    another type or beyond its limits, and for a missing field.
+    """
+    fields = dict(values)
+    kind = architecture_named(fields.pop("architecture", None))
+    config_fields = read_fields(kind, fields, kind.architecture)
+    check_given(kind, config_fields, kind.architecture)
+    return kind(**config_fields)
+
+
+def architecture_named(name: Any) -> type[SAEConfig]:
+    """Return the config class of an architecture. Raises ValueError with the nearest names where there is none."""
+    check_names([name], list(ARCHITECTURES), "architecture")
+    return ARCHITECTURES[name]
 
 
 def _check_fields(config: Any) -> None:
@@ -230,7 +234,8 @@ def _check_fields(config: Any) -> None:
         if value is None and hint != kind:
             continue
         if kind is not None:
-            if isinstance(value, bool) or not isinstance(value, Integral if kind is int else Real):
+            is_number = isinstance(value, Real) and not isinstance(value, bool)
+            if not (is_whole_number(value) if kind is int else is_number):
                 raise ValueError(f"{field.name}={value!r} must be a {names[kind]}")
             if not math.isfinite(value):
                 raise ValueError(f"{field.name}={value} must be finite")

@@ -12,14 +12,12 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from numbers import Integral, Real
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from interp.storage.checks import STRICT
-
-if TYPE_CHECKING:
-    from interp.sae import SAEConfig
 
 
 def read_fields(kind: type, values: Mapping[str, Any], whose: str = "") -> dict[str, Any]:
@@ -32,21 +30,11 @@ def read_fields(kind: type, values: Mapping[str, Any], whose: str = "") -> dict[
     return {name: _read(name, value, *readers[name]) for name, value in values.items()}
 
 
-def sae_config(architecture: str, values: Mapping[str, Any]) -> "SAEConfig":
-    """Return a dictionary's config, by the name of its architecture. Raises ValueError for a missing field, too."""
-    kind = architecture_named(architecture)
-    fields = read_fields(kind, values, architecture)
+def check_given(kind: type, values: Iterable[str], whose: str) -> None:
+    """Raise ValueError where fields of the dataclass `kind` that have no default are not among the values."""
     needed = [field.name for field in dataclasses.fields(kind) if is_needed(field)]
-    if missing := [name for name in needed if name not in fields]:
-        raise ValueError(f"{architecture} needs {' and '.join(missing)}")
-    return kind(**fields)
-
-
-def architecture_named(name: Any) -> type["SAEConfig"]:
-    from interp.sae import ARCHITECTURES
-
-    check_names([name], list(ARCHITECTURES), "architecture")
-    return ARCHITECTURES[name]
+    if missing := [name for name in needed if name not in values]:
+        raise ValueError(f"{whose} needs {' and '.join(missing)}")
 
 
 def check_names(names: Iterable[Any], known: list[str], noun: str) -> None:
@@ -111,8 +99,11 @@ def _python(value: Any, hint: Any) -> Any:
         return tuple(_python(item, hint) for item in value)
     if value == "none" and types.NoneType in leaves:
         return None
-    whole = isinstance(value, float) and value.is_integer()
-    return int(value) if whole and int in leaves and float not in leaves else value
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return value
+    number = int(value) if isinstance(value, Integral) else float(value)  # numpy's numbers too
+    whole = isinstance(number, float) and number.is_integer()
+    return int(number) if whole and int in leaves and float not in leaves else number
 
 
 def _leaves(hint: Any) -> set[Any]:

@@ -20,7 +20,7 @@ from torch import Tensor
 from analyses.bench.step_contenders import Size, learner_of
 from interp.activations import ActivationStore
 from interp.sae import BatchTopKConfig, JumpReLUConfig, SAEConfig, TopK, TopKConfig, train_sae
-from interp.sae.encoding import Workspace, encode
+from interp.sae.encode_rows import Workspace, encode
 from interp.sae.hook_scales import HookScales
 from interp.sae.kernels.dispatch import kernels
 from interp.sae.kernels.torch_kernels import AdamStep

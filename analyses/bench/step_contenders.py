@@ -22,7 +22,7 @@ from interp.sae import (
     SAEConfig,
     TopKConfig,
 )
-from interp.sae.encoding import has_fast_bfloat16
+from interp.sae.encode_rows import has_fast_bfloat16
 from interp.sae.hook_scales import HookScales
 from interp.sae.learner import Learner
 

@@ -25,7 +25,7 @@ from interp.codes.sparse_codes import Dictionary, SparseCodes
 from interp.evaluation.baselines import NeuronDictionary
 from interp.evaluation.quality import quality_table
 from interp.features.decoder import logit_path
-from interp.features.encode import Contributions, encode_store
+from interp.features.encode_store import Contributions, encode_store
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_input import ScanConfig, fit_half
 from interp.verdict.measures import next_auroc
@@ -213,7 +213,7 @@ def judge(found: Sequence[Found], studied: Studied, setting: Setting, out: Path)
         path = logit_path(W_dec, model, HOOK, tokens[:: max(1, len(tokens) // 16)][:16])
         weights = {"W_dec": path.directions, "W_U": path.W_U}
         codes, folder = beside([one.sample for one in mine]), out / "work" / f"features-{int(shuffled)}"
-        parts.append(FeatureStore.from_codes(tokens, codes, folder, **weights, settings=few))
+        parts.append(FeatureStore.from_codes(tokens, codes, folder, **weights, config=few))
     table["auroc"] = np.concatenate([next_auroc(part) for part in parts])
     table["log_lift"] = np.concatenate([next_log_lift(part) for part in parts])
     tested = ~table.verdict.isin(UNTESTED)

@@ -57,7 +57,7 @@ def of_seed(seed: int, setting: Setting, studied: Studied) -> dict[str, Any]:
     """The loops and cycles above the null, and what their latents fire on."""
     sae = studied.dictionary(setting.factor, seed)
     vocab, out = studied.run.tokenizer.display(), studied.work / f"features-{seed}"
-    features = scan_features(sae, studied.judged, HOOK, out, vocab=vocab, settings=FEW)
+    features = scan_features(sae, studied.judged, HOOK, out, vocab=vocab, config=FEW)
     edges = automaton(features, studied.run.model, HOOK, sae, shuffles=setting.shuffles, seed=seed)
     tables = dict(zip(KINDS, edges.above(), strict=True))
     shown = {*tables["loop"]["latent"], *tables["cycle"]["latent"], *tables["cycle"]["other"]}

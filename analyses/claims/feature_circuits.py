@@ -101,7 +101,7 @@ def edges_of(kind: str, seed: int, setting: Setting, run: Run, work: Path) -> di
         config = TopKConfig(d_sae=setting.factor * trained.d(reads), **shared)
         dictionaries.append((reads, sae := train_sae(trained, reads, config, target=writes)))
         out = folder / f"{seed}-{reads}"
-        scans.append(scan_features(sae, judged, reads, out, vocab=run.tokenizer.display(), settings=FEW))
+        scans.append(scan_features(sae, judged, reads, out, vocab=run.tokenizer.display(), config=FEW))
     prompts, at = drawn_prompts(run.val_tokens.tokens, setting, seed)
     table = feature_edges(run.model, prompts, *dictionaries, positions=at, targets=setting.targets)
     agreement = table.groupby("prompt")[["attribution", "ablation"]].corr("spearman").iloc[::2, 1]

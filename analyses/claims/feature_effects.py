@@ -77,7 +77,7 @@ def of_seed(seed: int, setting: Setting, studied: Studied) -> dict[str, Any]:
     n = len(studied.judged.tokens)
     labels = {label: studied.run.train_tokens.labels[label][:n] for label in LABELS}
     out = studied.work / f"features-{seed}"
-    features = scan_features(sae, studied.judged, HOOK, out, labels=labels, settings=FEW)
+    features = scan_features(sae, studied.judged, HOOK, out, labels=labels, config=FEW)
     model, most_loss = studied.run.model, studied.run.results("model")["unigram_cross_entropy"]
     by_label = {
         label: of_label(label, mask, features, model, sae, studied, setting, seed) for label, mask in labels.items()

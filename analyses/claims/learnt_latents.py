@@ -123,7 +123,7 @@ def corpus_latents(folder: Path, name: str, seed: int, sizes: Sizes) -> pd.DataF
         )
         saes = train_sweep(store, HOOK, list(configs.values()), out=folder / place / "dictionaries")
         for kind, sae in zip(configs, saes, strict=True):
-            scans[kind] = scan_features(sae, scanned, HOOK, folder / place / kind, model=each, settings=COUNTS)
+            scans[kind] = scan_features(sae, scanned, HOOK, folder / place / kind, model=each, config=COUNTS)
     random = [scans[name] for name in others]
     parts = [evidence(scan, random).assign(kind=kind) for kind, scan in scans.items() if kind not in others]
     for place in models | others:

@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 def of_seed(seed: int, setting: Setting, studied: Studied) -> dict[str, Any]:
     sae = studied.dictionary(setting.factor, seed)
-    features = scan_features(sae, studied.judged, HOOK, studied.work / f"features-{seed}", settings=FEW)
+    features = scan_features(sae, studied.judged, HOOK, studied.work / f"features-{seed}", config=FEW)
     measured = neighbourhoods(features, latents=setting.latents, seed=seed)
     random = neighbourhoods(RandomDirections(features, seed), latents=setting.latents, seed=seed)
     return {

@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 def of_seed(seed: int, setting: Setting, studied: Studied) -> Mapping[str, np.ndarray]:
     """The predictions for latents that are drawn, and what is found: for those for which there is a dose."""
     sae = studied.dictionary(setting.factor, seed)
-    features = scan_features(sae, studied.judged, HOOK, studied.work / f"features-{seed}", settings=FEW)
+    features = scan_features(sae, studied.judged, HOOK, studied.work / f"features-{seed}", config=FEW)
     model, table = studied.run.model, features.table().set_index("latent")
     alive = table.index[table["n_active"] >= MIN_FIRED].to_numpy()
     drawn = np.sort(np.random.default_rng(seed).permutation(alive)[: setting.latents]).tolist()

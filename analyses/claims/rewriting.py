@@ -40,8 +40,8 @@ from interp.activations.hooks import Model
 from interp.codes.sparse_codes import Dictionary, SparseCodes, limit_on
 from interp.evaluation.splice import Replace, Splice, recovered
 from interp.features.feature_store import FeatureStore
-from interp.features.scan import dictionary_digest
 from interp.features.scan_checks import check_scan_of, check_table, identity, scan_digests
+from interp.features.scan_folder import dictionary_digest
 from interp.figures.theme import BLUE, GREY, INK, escaped, need, styled
 from interp.report.panels import Panel
 from interp.runtime.progress import Progress, no_progress

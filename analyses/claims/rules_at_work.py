@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 def of_seed(seed: int, setting: Setting, studied: Studied) -> dict[str, Any]:
     sae = studied.dictionary(setting.factor, seed)
     vocab, out = studied.run.tokenizer.display(), studied.work / f"features-{seed}"
-    features = scan_features(sae, studied.judged, HOOK, out, vocab=vocab, settings=PAIRS)
+    features = scan_features(sae, studied.judged, HOOK, out, vocab=vocab, config=PAIRS)
     text = Predicates.count(features.tokens.numpy(), len(vocab), vocab)
     rules = rules_of(features, setting, seed)
     absorbed = absorption(features, text, rules, seed=seed)

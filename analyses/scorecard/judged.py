@@ -147,7 +147,7 @@ def _measures(tokens: Int[Tensor, "seq pos"], latents: Basis, vocab: Sequence[st
     codes, W_dec, W_U, twin, embeddings = latents
     counts = ScanConfig(n_top=0, n_per_interval=0, n_coactivations=0, n_neighbours=0)
     with TemporaryDirectory() as folder:
-        scan = partial(FeatureStore.from_codes, tokens, settings=counts)
+        scan = partial(FeatureStore.from_codes, tokens, config=counts)
         own = scan(codes, f"{folder}/own", W_dec=W_dec, W_U=W_U, vocab=vocab)
         other = scan(twin.codes, f"{folder}/twin", W_dec=twin.W_dec) if twin else None
         measures = measure_values(own, twin=other) | rival_measures(own, twin=other, embeddings=embeddings)

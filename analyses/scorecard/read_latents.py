@@ -70,7 +70,7 @@ def read_latents(folder: Path, source: str, calibration: Calibration | None = No
     rows, tokens, codes, vocab = open_source(folder, source)
     with TemporaryDirectory() as out:
         counts = ScanConfig(n_top=0, n_per_interval=0, n_coactivations=0, n_neighbours=0)
-        features = FeatureStore.from_codes(tokens, codes, out, vocab=vocab, settings=counts)
+        features = FeatureStore.from_codes(tokens, codes, out, vocab=vocab, config=counts)
         found = collect_evidence(CodedText.from_features(features), calibration or ALWAYS_ONE, nulls=0)
     judged = found.observed
     columns = {"family": READ + source, "world": READ + source, "tested": found.testable} | told_by_readers(rows)

@@ -68,7 +68,7 @@ def scan_command(
     own_part = parse_part(part or "1/1")
     parts = _matches("--join", join)
     from interp.evaluation.baselines import NeuronDictionary
-    from interp.features.scanning import scan_features, scan_part
+    from interp.features.scan_features import scan_features, scan_part
     from interp.pipeline.opening import open_any
 
     with Bar("scan") as bar:

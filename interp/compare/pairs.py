@@ -25,8 +25,8 @@ from interp.activations.hooks import own_hook
 from interp.compare.across_corpora import same_dictionary
 from interp.compare.across_models import MIN_FIRED
 from interp.features.feature_store import FeatureStore
-from interp.features.scan import dictionary_digest, tensor_digest
 from interp.features.scan_checks import identity, scan_digests
+from interp.features.scan_folder import dictionary_digest, tensor_digest
 from interp.sae import SAE, load_sae
 from interp.storage.folder_kinds import find
 

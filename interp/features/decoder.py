@@ -68,7 +68,7 @@ class Decoder:
     W_enc: Float[Tensor, "d_in latent"] | None
     logits: LogitPath = LogitPath("no logit effects: no model was given")
     fvu_rise: Float[Tensor, " latent"] | None = None
-    """`features.encode.Contributions`."""
+    """`features.encode_store.Contributions`."""
 
     @cached_property
     @torch.no_grad()

@@ -24,9 +24,9 @@ from interp.display.cards import card, facts, table
 from interp.display.pictures import Renderer
 from interp.features.by_document import DocumentMatrix, Documents, Pooling, document_matrix
 from interp.features.decoder import Decoder, LogitPath, check_unembedding
-from interp.features.encode import as_codes, write_codes
+from interp.features.encode_store import as_codes, write_codes
 from interp.features.feature import Feature
-from interp.features.scan import (
+from interp.features.scan_folder import (
     CODES,
     SCAN,
     Scan,
@@ -79,7 +79,7 @@ class FeatureStore:
         vocab: Sequence[str] | None = None,
         labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None,
         hook_name: str = "",
-        settings: ScanConfig | None = None,
+        config: ScanConfig | None = None,
         overwrite: bool = False,
         progress: Progress | None = None,
     ) -> "FeatureStore":
@@ -102,7 +102,7 @@ class FeatureStore:
             check_unembedding(W_U, tokens)
             path = LogitPath("logit effects W_dec W_U", W_dec.detach().float().cpu(), W_U.detach().float().cpu())
         read = (len(codes), 1) if tokens is None else tokens
-        scan = Scan(read, vocab, labels, settings, hook_name, progress)
+        scan = Scan(read, vocab, labels, config, hook_name, progress)
         inputs = {"codes": tensor_digest(codes.offsets, codes.latents, codes.values), "hook": hook_name}
         inputs["decoder"] = tensor_digest(W_dec, W_U)
         with scan.begin(Path(out), inputs, codes.d_sae, 0, overwrite) as store:

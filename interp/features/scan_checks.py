@@ -13,7 +13,7 @@ from interp.activations import StoredRows
 from interp.activations.hooks import Model, names_of, resolve_hooks
 from interp.codes.sparse_codes import Dictionary
 from interp.features.feature_store import FeatureStore
-from interp.features.scan import SCAN
+from interp.features.scan_folder import SCAN
 from interp.storage.files import read_json
 from interp.storage.parts import PartNote, whole_of
 

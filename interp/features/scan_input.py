@@ -1,4 +1,4 @@
-"""The inputs of a scan: its settings, the codes of a token set by row, and the same firings by latent.
+"""The inputs of a scan: its config, the codes of a token set by row, and the same firings by latent.
 
 In:  a `CodeStore`, whose rows lie in token order (row = seq · n_ctx + pos), and the tokens.
 Out: `ScanRows.feed` shows each chunk in turn; `ColumnFiles`, filled by such a pass, gives all firings of a few latents
@@ -28,13 +28,13 @@ from interp.storage.checks import check_at_least
 CHUNK_ENTRIES = 1 << 22
 """Firings read at a time, in whole sequences: about 100 bytes each. More makes a scan no faster."""
 _MOST = {"seed": 2**31 - 1, "n_before": 100}
-"""The largest values of these settings. That of the others is 10,000, since what they keep of each latent is held in
+"""The largest values of these fields. That of the others is 10,000, since what they keep of each latent is held in
 memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScanConfig:
-    """The settings of a scan: the data that are kept for each latent.
+    """The data that are kept for each latent.
 
     Measures need only the counts: n_top=0, n_per_interval=0, n_coactivations=0 and n_neighbours=0 leave out the tables
     of examples, of co-activating and of neighbouring latents, which take most of a scan's time.

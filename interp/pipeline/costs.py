@@ -83,7 +83,7 @@ class Speed(NamedTuple):
         work disturbs least, times the threads and what the stages reach of that."""
         import torch
 
-        from interp.sae.encoding import has_fast_bfloat16
+        from interp.sae.encode_rows import has_fast_bfloat16
 
         x = torch.randn(512, 512)
         W = torch.randn(2048, 512)

@@ -17,7 +17,7 @@ from interp.compare.null_dictionaries import Nulls
 from interp.display.cards import script_json
 from interp.display.verdict_looks import VERDICT_LOOKS, verdict_css
 from interp.display.verdict_names import MIN_F1, WITHOUT_SCORES
-from interp.features.scan import masks_of
+from interp.features.scan_folder import masks_of
 from interp.report.columns import recommended_order, table_columns, worth_showing
 from interp.report.contexts import (
     PICTURES_A_FILE,

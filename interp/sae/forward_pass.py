@@ -21,7 +21,7 @@ from torch import Tensor
 from interp.codes.sparse_codes import SparseCodes
 from interp.runtime.processes import Mesh
 from interp.sae import sparse_ops
-from interp.sae.encoding import Picker, Workspace, encode
+from interp.sae.encode_rows import Picker, Workspace, encode
 from interp.sae.kernels.dispatch import kernels
 from interp.sae.sparse_ops import Encoded, RowGradient, SquaredError, Support, sum_of_shards
 

@@ -25,7 +25,7 @@ from interp.codes.sparse_codes import is_faint
 from interp.runtime.processes import ONE, Mesh
 from interp.runtime.threads import torch_on_one_thread
 from interp.sae.architectures.sae_config import SAEConfig
-from interp.sae.encoding import Workspace, has_fast_bfloat16
+from interp.sae.encode_rows import Workspace, has_fast_bfloat16
 from interp.sae.forward_pass import ForwardPass, WholeBatch
 from interp.sae.hook_scales import HookScales
 from interp.sae.kernels.torch_kernels import AdamStep

@@ -27,7 +27,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp.sae.encoding import has_fast_bfloat16
+from interp.sae.encode_rows import has_fast_bfloat16
 from interp.sae.forward_pass import WholeBatch
 
 MOST_ROWS = 4096

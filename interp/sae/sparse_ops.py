@@ -23,7 +23,7 @@ from torch.autograd.function import Function
 
 from interp.codes.sparse_codes import SparseCodes
 from interp.runtime.processes import ONE, Processes
-from interp.sae.encoding import Workspace
+from interp.sae.encode_rows import Workspace
 from interp.sae.kernels.dispatch import kernels
 from interp.sae.kernels.torch_kernels import AdamStep, ByLatent, LatentSum, Matrix, PerLatent, Rows, Values, Vector
 

@@ -52,8 +52,8 @@ from interp.codes.reading import CodeChunk
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.decoder import Decoder
 from interp.features.feature_store import FeatureStore
-from interp.features.scan import check_labelled, labels_digest
 from interp.features.scan_checks import scan_digests
+from interp.features.scan_folder import check_labelled, labels_digest
 from interp.features.scan_input import ScanConfig
 from interp.verdict.measures import MEASURES, Null, Values
 
@@ -188,7 +188,7 @@ class SampledCodes:
         masks = {name: labels[name] for name in features.meta["labels"]} if labels else None
         config = {"n_before": features.meta["settings"]["n_before"]}
         config |= dict.fromkeys(("n_top", "n_per_interval", "n_coactivations", "n_neighbours"), 0)
-        options: dict[str, Any] = {"labels": masks, "settings": ScanConfig(n_tokens=1, n_logits=1, **config)}
+        options: dict[str, Any] = {"labels": masks, "config": ScanConfig(n_tokens=1, n_logits=1, **config)}
         return FeatureStore.from_codes(features.tokens, codes, folder, vocab=features.vocab, **options)
 
 

@@ -131,7 +131,7 @@ def rank_features(
     use_labels: let the rules name labels too. twin: a scan of the same tokens with a dictionary from another seed.
     matches: the matches with the dictionaries of the nulls (`compare.null_dictionaries.Nulls.twins`), for `learnt`.
     judge_faint: test faint latents too, and give them a verdict like any other's. Only calibration and judge_faint
-    change a verdict or the probability of one meaning. `attrs["features"]` says what was ranked (`features.scan`).
+    change a verdict or the probability of one meaning. `attrs["features"]` says what was ranked (`identity`).
 
     Under `torchrun` all processes call this with the same arguments; they share out the latents, and each gets the
     whole table. part: (rank, count), to rank every count-th of the latents alone; `join_rankings` makes one table of

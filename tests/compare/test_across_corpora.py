@@ -23,7 +23,7 @@ FEW = ScanConfig(n_top=0, n_per_interval=0, n_coactivations=0, n_neighbours=0, n
 
 def store(folder, z, tokens=None, **rest) -> FeatureStore:
     tokens = torch.arange(N * CTX).reshape(N, CTX) % 50 if tokens is None else tokens
-    return FeatureStore.from_codes(tokens, scipy.sparse.csr_matrix(z), folder, settings=FEW, **rest)
+    return FeatureStore.from_codes(tokens, scipy.sparse.csr_matrix(z), folder, config=FEW, **rest)
 
 
 def planted(seed: int) -> np.ndarray:
@@ -179,7 +179,7 @@ def test_the_command_compares_two_texts_read_by_one_dictionary(tiny_run, tmp_pat
     held_out = tiny_run.held_out
     acts = harvest(tiny_run.model, held_out.tokens, [tiny_run.hook_name], tmp_path / "acts", exclude=[0])
     vocab = tiny_run.tokenizer.display()
-    scan_features(tiny_run.sae, acts, tiny_run.hook_name, tmp_path / "features", vocab=vocab, settings=FEW)
+    scan_features(tiny_run.sae, acts, tiny_run.hook_name, tmp_path / "features", vocab=vocab, config=FEW)
     assert open_pair(tiny_run.path, tmp_path / "features").by == "corpora"
     assert main(["compare", str(tiny_run.path), str(tmp_path / "features"), "--out", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().out

@@ -60,7 +60,7 @@ def test_examples_are_of_different_text(tmp_path, monkeypatch):
     z[:, 1] = np.tile(np.arange(N_CTX) == 20, len(tokens)) * rng.random(len(z))
     z[1240:2000, 2] = np.tile(np.arange(N_CTX) < 2, 19) * rng.random(760)  # in the copies alone
     store = FeatureStore.from_codes(
-        torch.from_numpy(tokens), SparseCodes.from_dense(torch.from_numpy(z)), tmp_path, settings=config
+        torch.from_numpy(tokens), SparseCodes.from_dense(torch.from_numpy(z)), tmp_path, config=config
     )
     examples, counts = store.table("examples"), store.table("intervals").set_index(["latent", "interval"])
     for latent in range(3):

@@ -22,9 +22,9 @@ from interp.evaluation.baselines import NeuronDictionary, RandomDictionary
 from interp.features import examples, joined_pieces, table_passes
 from interp.features.examples import N_INTERVALS
 from interp.features.feature_store import FeatureStore
-from interp.features.scan import dictionary_digest
+from interp.features.scan_features import scan_features
+from interp.features.scan_folder import dictionary_digest
 from interp.features.scan_input import ScanConfig, fit_half
-from interp.features.scanning import scan_features
 from interp.features.table_passes import SCHEMAS
 from interp.sae import SAE, Crosscoder, TopK
 from interp.storage.files import write_parquet
@@ -78,7 +78,7 @@ def sae():
 @pytest.fixture(scope="module")
 def features(sae, store, model, labels, tmp_path_factory):
     out = tmp_path_factory.mktemp("scan") / "features"
-    return scan_features(sae, store, HOOK, out, model=model, labels=labels, settings=SETTINGS)
+    return scan_features(sae, store, HOOK, out, model=model, labels=labels, config=SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -196,13 +196,13 @@ def test_interval_samples_are_fair(tokens, tmp_path):
     """Over many latents that fire alike, each firing is drawn about equally often; another seed draws others."""
     codes = SparseCodes.from_dense(torch.ones(N_SEQ * N_CTX, 300))
     settings = ScanConfig(n_top=0, n_per_interval=20, n_before=0, n_coactivations=0)
-    store = FeatureStore.from_codes(tokens, codes, tmp_path / "a", settings=settings)
+    store = FeatureStore.from_codes(tokens, codes, tmp_path / "a", config=settings)
     drawn = np.bincount(store.table("examples").row, minlength=N_SEQ * N_CTX)
     expected = 300 * 20 / (N_SEQ * N_CTX)
     chi_square = ((drawn - expected) ** 2 / expected).sum()
     assert 400 < chi_square < 800  # 599 degrees of freedom, standard deviation 35
     other = FeatureStore.from_codes(
-        tokens, codes, tmp_path / "b", settings=ScanConfig(**{**vars(settings), "seed": 1})
+        tokens, codes, tmp_path / "b", config=ScanConfig(**{**vars(settings), "seed": 1})
     ).table("examples")
     assert (other.row.to_numpy() != store.table("examples").row.to_numpy()).mean() > 0.9
 
@@ -321,7 +321,7 @@ def test_coactivations(strongest, z, present, tokens, tmp_path, monkeypatch):
     if strongest:
         monkeypatch.setattr(table_passes, "_EXACT_L0", 0)
         monkeypatch.setattr(table_passes, "_STRONGEST", strongest)
-    store = FeatureStore.from_codes(tokens, scipy.sparse.csr_matrix(z), tmp_path, settings=settings)
+    store = FeatureStore.from_codes(tokens, scipy.sparse.csr_matrix(z), tmp_path, config=settings)
     kept = z.copy()
     if strongest:
         np.put_along_axis(kept, np.argsort(-kept, axis=1, kind="stable")[:, strongest:], 0, 1)
@@ -352,7 +352,7 @@ def test_logit_effects_go_through_the_final_norm(hook, model, store, tokens, tmp
     with torch.no_grad():
         model.ln_final.w.copy_(torch.rand(16, generator=torch.Generator().manual_seed(4)) + 0.5)
     dictionary = RandomDictionary(store.d(hook), 10, 3)
-    features = scan_features(dictionary, store, hook, tmp_path, model=model, settings=SETTINGS)
+    features = scan_features(dictionary, store, hook, tmp_path, model=model, config=SETTINGS)
     _, cache = model.run_with_cache(tokens[:: N_SEQ // 16][:16].long())
     scale = 1 / (1 / cache["ln_final.hook_scale"]).mean()
     directions = dictionary.W_dec if hook == HOOK else dictionary.W_dec @ model.blocks[0].mlp.W_out
@@ -382,7 +382,7 @@ def test_logit_effects_are_listed_of_tokens_that_occur(tmp_path):
     codes = SparseCodes.from_dense(torch.from_numpy(rng.random((64, 5))))
     given: dict = {"W_dec": W_dec, "W_U": W_U, "vocab": [f"t{i}" for i in range(12)]}  # W_U is padded
     settings = ScanConfig(n_logits=3)
-    store = FeatureStore.from_codes(torch.from_numpy(text).view(8, 8), codes, tmp_path, settings=settings, **given)
+    store = FeatureStore.from_codes(torch.from_numpy(text).view(8, 8), codes, tmp_path, config=settings, **given)
     effects = W_dec @ W_U
     effects -= effects.mean(1, keepdim=True)
     shown = [token for token in range(12) if token in text]
@@ -439,7 +439,7 @@ def test_the_digest_of_a_dictionary_hangs_on_its_weights_and_not_on_what_encodes
 def test_chunks_and_buffers_change_nothing(sae, store, labels, tmp_path, monkeypatch):
     """Chunks of two sequences, a pass for the pairs of a few latents each, blocks of one or two latents; labels
     gathered, and row ids held, a few at a time."""
-    plain = scan_features(sae, store, HOOK, tmp_path / "plain", labels=labels, settings=SETTINGS)
+    plain = scan_features(sae, store, HOOK, tmp_path / "plain", labels=labels, config=SETTINGS)
     told = []
     monkeypatch.setattr("interp.features.labelling._ROWS_AT_ONCE", 70)
     monkeypatch.setattr("interp.codes.code_store._STEP", 3)
@@ -447,7 +447,7 @@ def test_chunks_and_buffers_change_nothing(sae, store, labels, tmp_path, monkeyp
     monkeypatch.setattr("interp.features.scan_input.CHUNK_ENTRIES", 100)
     monkeypatch.setattr(table_passes, "CHUNK_ENTRIES", 100)
     tight = scan_features(
-        sae, store, HOOK, tmp_path / "tight", labels=labels, settings=SETTINGS, progress=lambda *t: told.append(t)
+        sae, store, HOOK, tmp_path / "tight", labels=labels, config=SETTINGS, progress=lambda *t: told.append(t)
     )
     assert [note for _, _, note in told].count("describing latents") > D_SAE / 2
     assert told[-1][0] == told[-1][1] and [done for done, _, _ in told] == sorted(done for done, _, _ in told)
@@ -461,7 +461,7 @@ def test_from_codes_equals_scan(features, z, tokens, sae, model, labels, tmp_pat
     codes = features.codes[:]
     kept = torch.from_numpy((tokens != BOS).numpy())
     assert torch.equal(codes.dense(), torch.from_numpy(z))
-    store = FeatureStore.from_codes(tokens, codes, tmp_path, W_dec=sae.W_dec, labels=labels, settings=SETTINGS)
+    store = FeatureStore.from_codes(tokens, codes, tmp_path, W_dec=sae.W_dec, labels=labels, config=SETTINGS)
     for name in ("histograms", "intervals", "examples", "tokens", "offsets", "neighbours"):
         pd.testing.assert_frame_equal(store.table(name), features.table(name), check_exact=True)
     ours, theirs = store.table(), features.table()
@@ -490,7 +490,7 @@ KILLED = """
     from interp.activations import ActivationStore
     from interp.evaluation.baselines import RandomDictionary
     from interp.features import scan_input, table_passes
-    from interp.features.scanning import scan_features
+    from interp.features.scan_features import scan_features
 
     scan_input.CHUNK_ENTRIES = table_passes.CHUNK_ENTRIES = 200
     store, out = sys.argv[1:]
@@ -545,10 +545,10 @@ def test_a_scan_that_was_killed_goes_on_to_the_same_bytes(sae, store, tmp_path):
 
 def test_a_finished_scan_is_opened_and_another_is_refused(features, sae, store, model, labels, tmp_path):
     stamp = (features.path / "meta.json").stat().st_mtime_ns
-    again = scan_features(sae, store, HOOK, features.path, model=model, labels=labels, settings=SETTINGS)
+    again = scan_features(sae, store, HOOK, features.path, model=model, labels=labels, config=SETTINGS)
     assert (again.path / "meta.json").stat().st_mtime_ns == stamp
     out = tmp_path / "features"
-    first = scan_features(sae, store, HOOK, out, settings=SETTINGS)
+    first = scan_features(sae, store, HOOK, out, config=SETTINGS)
     with pytest.raises(
         ValueError, match="other work: not the same dictionary; not the same settings; choose another folder"
     ):

@@ -15,7 +15,7 @@ from interp.activations.model_passes import fingerprint
 from interp.activations.stream import ActivationStream
 from interp.evaluation.baselines import FixedDictionary, RandomDictionary
 from interp.evaluation.quality import evaluate_dictionary
-from interp.features.scanning import scan_features
+from interp.features.scan_features import scan_features
 from models import load_model
 from models.transformer import Transformer, TransformerConfig
 from tests.activations.test_harvest import rows_of

@@ -21,7 +21,7 @@ from interp.sae import (
     sparse_ops,
 )
 from interp.sae.architectures.thresholds import rise
-from interp.sae.encoding import encode
+from interp.sae.encode_rows import encode
 from interp.sae.hook_scales import HookScales
 from interp.sae.learner import Learner
 from interp.sae.sparse_ops import (

@@ -139,7 +139,7 @@ def bigrams(tmp_path_factory):
     W_dec[3, 4] = 0
     settings = ScanConfig(n_logits=2)
     out = tmp_path_factory.mktemp("bigrams")
-    return scan(fires, torch.from_numpy(text), out, W_dec=W_dec, W_U=torch.eye(VOCAB), settings=settings)
+    return scan(fires, torch.from_numpy(text), out, W_dec=W_dec, W_U=torch.eye(VOCAB), config=settings)
 
 
 def test_promoted_tokens_that_follow_rank_high(bigrams):
@@ -263,7 +263,7 @@ def test_all_measures_at_once_and_what_was_taken_already_is_taken_as_it_is(featu
 
 
 def test_measures_without_their_inputs_are_nan(tokens, z, tmp_path):
-    store = scan(z, tokens, tmp_path, settings=ScanConfig(n_before=1))
+    store = scan(z, tokens, tmp_path, config=ScanConfig(n_before=1))
     missing = {name for name, own in measure_values(store).items() if np.isnan(own).all()}
     assert missing == {"next_auroc", "enc_dec_cosine", "max_cosine", "twin_correlation", "label_f1"}
 

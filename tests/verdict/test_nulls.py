@@ -77,7 +77,7 @@ def scan(tokens, z, labels, out):
     W_dec, W_U = torch.randn(z.shape[1], 6, generator=generator), torch.randn(6, VOCAB, generator=generator)
     codes, settings = SparseCodes.from_dense(torch.from_numpy(z)), ScanConfig(n_logits=3)
     return FeatureStore.from_codes(
-        tokens, codes, out, W_dec=W_dec, W_U=W_U, vocab=STRINGS, labels=labels, settings=settings
+        tokens, codes, out, W_dec=W_dec, W_U=W_U, vocab=STRINGS, labels=labels, config=settings
     )
 
 

@@ -275,7 +275,7 @@ def _train(run: Run, config: "SAEConfig", folder: Path, progress: Progress) -> d
 
 
 def _scan(run: Run, dictionary: "Dictionary", hook_name: str, folder: Path, progress: Progress) -> dict[str, Any]:
-    from interp.features.scanning import scan_features
+    from interp.features.scan_features import scan_features
 
     table = scan_features(
         dictionary,
@@ -285,7 +285,7 @@ def _scan(run: Run, dictionary: "Dictionary", hook_name: str, folder: Path, prog
         model=run.model,
         vocab=run.tokenizer.display(),
         labels=run.harvested.labels,
-        settings=run.config.scan,
+        config=run.config.scan,
         progress=progress,
     ).table()
     return {"latents": len(table), "dead": int((table.n_active == 0).sum()), "mean_l0": float(table.density.sum())}

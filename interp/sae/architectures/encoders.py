@@ -15,7 +15,7 @@ from torch import Tensor
 
 from interp.codes.sparse_codes import SparseCodes
 from interp.runtime.registry import register
-from interp.sae.encoding import Picker, encode
+from interp.sae.encode_rows import Picker, encode
 from interp.sae.file_tensors import FileTensors
 
 _DENSE_AT_ONCE = 1 << 22

@@ -31,7 +31,7 @@ from interp.runtime.config_fields import check_given, check_names, read_fields
 from interp.runtime.registry import register
 from interp.sae.architectures.encoders import Encoder
 from interp.sae.auxk import auxk, fading
-from interp.sae.encoding import Picker
+from interp.sae.encode_rows import Picker
 from interp.sae.forward_pass import ForwardPass
 from interp.sae.sparse_ops import Encoded
 from interp.storage.checks import is_whole_number

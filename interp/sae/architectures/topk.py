@@ -22,7 +22,7 @@ from interp.runtime.processes import Processes
 from interp.sae.architectures.encoders import Activation, SAELensForm, StoredEncoder, Weights
 from interp.sae.architectures.sae_config import INSIDE, Fraction, NonNegative, SAEConfig
 from interp.sae.architectures.thresholds import Threshold
-from interp.sae.encoding import MARGIN, encode, has_fast_bfloat16
+from interp.sae.encode_rows import MARGIN, encode, has_fast_bfloat16
 from interp.sae.file_tensors import FileTensors, whole_number
 from interp.sae.forward_pass import ForwardPass
 from interp.sae.kernels.dispatch import kernels, pick_kernels

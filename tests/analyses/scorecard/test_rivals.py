@@ -211,7 +211,7 @@ def test_every_rival_is_there_and_nan_where_its_input_is_missing(features, twin,
     assert list(found) == list(RIVALS) and not set(RIVALS) & set(MEASURES) and set(RIVALS.values()) == {1, -1}
     assert [name for name, own in found.items() if np.isnan(own).all()] == ["ngram_coherence"], "no vocabulary"
     assert found["token_entropy_before_1"][2] == found["least_token_entropy"][2] == 0 and found["token_set"][0] == 1
-    bare = rival_measures(scan(z, tokens, tmp_path, settings=ScanConfig(n_before=1)))
+    bare = rival_measures(scan(z, tokens, tmp_path, config=ScanConfig(n_before=1)))
     there = {name for name, own in bare.items() if not np.isnan(own).all()}
     assert there == {
         *("token_entropy_before_1", "least_token_entropy", "token_concentration", "token_concentration_before_1"),

@@ -66,7 +66,7 @@ class Scan:
         tokens: Int[Tensor, "seq pos"] | tuple[int, int],
         vocab: Sequence[str] | None,
         labels: Mapping[str, Any] | None,
-        settings: ScanConfig | None,
+        config: ScanConfig | None,
         hook_name: str,
         progress: Progress | None,
         team: Processes | None = None,
@@ -85,7 +85,7 @@ class Scan:
         check_labelled(labels, tokens, "this scan")
         self.labels = masks_of(labels, tokens.shape, is_text=self.is_text)
         self.tokens = tokens.int().cpu()
-        self.settings = settings or ScanConfig()
+        self.config = config or ScanConfig()
         self.hook_name = hook_name
         self.progress = progress or no_progress
         self.done = 0
@@ -99,7 +99,7 @@ class Scan:
             "tokens": tensor_digest(self.tokens),
             "vocab": digest(json.dumps(self.vocab if self.is_spelt else None)),
             "labels": labels_digest(self.labels, list(self.labels)),
-            "settings": json.dumps(asdict(self.settings)),
+            "settings": json.dumps(asdict(self.config)),
         }
 
     @contextmanager
@@ -120,7 +120,7 @@ class Scan:
             return
         with self.team.whole_folder(out, made_of, resume=True, overwrite=overwrite) as self.folder:
             n_rows = self.tokens.numel()
-            self.total = n_to_encode + n_passes(self.settings, d_sae) * n_rows
+            self.total = n_to_encode + n_passes(self.config, d_sae) * n_rows
 
             def create() -> None:
                 write_json(self.folder / SCAN, digests)
@@ -136,7 +136,7 @@ class Scan:
 
     def finish(self, codes: CodeStore, decoder: Decoder) -> None:
         """Write everything but the codes, meta.json last."""
-        rows = ScanRows(codes, self.tokens.numpy(), len(self.vocab), self.settings)
+        rows = ScanRows(codes, self.tokens.numpy(), len(self.vocab), self.config)
         labels = LabelSets.gather(self.labels, rows) if self.labels else None
         n_alive = write_tables(rows, labels, decoder, self.folder, self.advance, self.team)
         self.team.first_does(lambda: self._write_rest(rows, decoder, n_alive))
@@ -160,7 +160,7 @@ class Scan:
             "labels": list(self.labels),
             "logit_effects": decoder.logits.note,
             "blocks_past": decoder.logits.blocks_past,
-            "settings": asdict(self.settings),
+            "settings": asdict(self.config),
         }
         write_json(self.folder / "meta.json", meta)
         shutil.rmtree(self.folder / CONTRIBUTIONS, ignore_errors=True)
@@ -207,18 +207,18 @@ def labels_digest(labels: Mapping[str, Any], names: Sequence[str]) -> str:
     return digest(*(part for mask in masks for part in mask))
 
 
-def dictionary_digest(sae: Dictionary) -> str:
+def dictionary_digest(dictionary: Dictionary) -> str:
     """Return a digest of all that encodes and decodes, the same on every device; for a dictionary that is not ours, or
     whose encoder has no form on disk, of the decoder and of what the encoder makes of 32 fixed inputs."""
-    if isinstance(sae, SAE):
+    if isinstance(dictionary, SAE):
         with suppress(ValueError):
-            settings, tensors = sae.encoder.to_stored()
-            stored = sae.stored()
+            fields, tensors = dictionary.encoder.to_stored()
+            stored = dictionary.stored()
             weights = (stored.W_enc, stored.W_dec, stored.b_enc, stored.b_dec, stored.W_skip)
-            return digest(tensor_digest(*weights, *tensors.values()), digest_json([sae.encoder.name, settings]))
-    probe = torch.randn(32, sae.d_in, generator=torch.Generator().manual_seed(0))
-    codes = sae.codes(probe.to(sae.W_dec.device))
-    return tensor_digest(sae.W_dec, sae.b_dec, codes.offsets, codes.latents, codes.values)
+            return digest(tensor_digest(*weights, *tensors.values()), digest_json([dictionary.encoder.name, fields]))
+    probe = torch.randn(32, dictionary.d_in, generator=torch.Generator().manual_seed(0))
+    codes = dictionary.codes(probe.to(dictionary.W_dec.device))
+    return tensor_digest(dictionary.W_dec, dictionary.b_dec, codes.offsets, codes.latents, codes.values)
 
 
 def tensor_digest(*tensors: Tensor | None) -> str:

@@ -13,7 +13,7 @@ from interp.sae import BatchTopKConfig, MatryoshkaConfig, Threshold, TopK, TopKC
 from interp.sae.architectures import topk
 from interp.sae.architectures.encoders import Activation, Weights
 from interp.sae.architectures.topk import BatchPick
-from interp.sae.encoding import Workspace, encode, piece_rows
+from interp.sae.encode_rows import Workspace, encode, piece_rows
 from interp.sae.hook_scales import HookScales
 from interp.sae.learner import Learner
 
@@ -34,8 +34,8 @@ def problem(rows: int = 150, d: int = 20, width: int = 300) -> tuple[torch.Tenso
 @pytest.mark.parametrize("picker", PICKERS, ids=["topk", "batchtopk", "above", "above, below zero"])
 @pytest.mark.parametrize("low_precision", [False, True])
 def test_the_picks_are_those_of_the_dense_formula(picker, low_precision, monkeypatch):
-    monkeypatch.setattr("interp.sae.encoding._MOST_ROWS", 64)
-    monkeypatch.setattr("interp.sae.encoding._LATENTS_AT_ONCE", 70)
+    monkeypatch.setattr("interp.sae.encode_rows._MOST_ROWS", 64)
+    monkeypatch.setattr("interp.sae.encode_rows._LATENTS_AT_ONCE", 70)
     x, encoder, b_enc = problem()
     exact = picker.pick(torch.addmm(b_enc, x, encoder.T)).dense()
     codes = encode(x, encoder, b_enc, picker, low_precision=low_precision)
@@ -56,8 +56,8 @@ def test_few_rows_shortlist_enough():
 
 @pytest.mark.parametrize("low_precision", [False, True])
 def test_the_number_of_threads_does_not_change_the_codes(low_precision, monkeypatch):
-    monkeypatch.setattr("interp.sae.encoding._MOST_ROWS", 64)
-    monkeypatch.setattr("interp.sae.encoding._LATENTS_AT_ONCE", 70)
+    monkeypatch.setattr("interp.sae.encode_rows._MOST_ROWS", 64)
+    monkeypatch.setattr("interp.sae.encode_rows._LATENTS_AT_ONCE", 70)
     x, encoder, b_enc = problem()
     monkeypatch.setattr("interp.runtime.threads._MIN_WORK", 1)
     before, results = torch.get_num_threads(), []
@@ -119,7 +119,7 @@ class Sizes(TorchDispatchMode):
 @pytest.mark.parametrize("low_precision", [False, True])
 @pytest.mark.parametrize("kind", [TopKConfig, BatchTopKConfig, MatryoshkaConfig])
 def test_a_step_holds_neither_all_pre_activations_nor_a_row_for_each_pick(kind, low_precision, tmp_path, monkeypatch):
-    limits = ("encoding._FULL_AT_ONCE", "encoding._LOW_AT_ONCE", "kernels.numba_kernels._TILE")
+    limits = ("encode_rows._FULL_AT_ONCE", "encode_rows._LOW_AT_ONCE", "kernels.numba_kernels._TILE")
     for name in limits:
         monkeypatch.setattr(f"interp.sae.{name}", 1 << 14)
     monkeypatch.setattr("interp.sae.learner.has_fast_bfloat16", lambda x: low_precision)

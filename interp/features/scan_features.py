@@ -26,9 +26,9 @@ from interp.activations.stream import ActivationStream
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import Dictionary, check_one_hook, limit_on
 from interp.features.decoder import Decoder, LogitPath, check_unembedding, logit_path
-from interp.features.encode import Contributions, encode_store, pieces_of
+from interp.features.encode_store import Contributions, encode_store, pieces_of
 from interp.features.feature_store import FeatureStore
-from interp.features.scan import (
+from interp.features.scan_folder import (
     CODES,
     CONTRIBUTIONS,
     Scan,
@@ -55,7 +55,7 @@ def scan_features(
     model: torch.nn.Module | None = None,
     vocab: Sequence[str] | None = None,
     labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None,
-    settings: ScanConfig | None = None,
+    config: ScanConfig | None = None,
     parts: Sequence[str | Path] = (),
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -84,7 +84,7 @@ def scan_features(
     vocab = words_of(model) if vocab is None and model is not None and tokens is not None else vocab
     read = (store.n_ids // n_ctx, n_ctx) if tokens is None else tokens
     team = processes()
-    scan = Scan(read, vocab, labels, settings, hook, progress, team)
+    scan = Scan(read, vocab, labels, config, hook, progress, team)
     encoding = _encoding(sae, store, hook)
     folders = _check_parts(parts, encoding) if parts else []
     inputs = {**encoding, "model": tensor_digest(getattr(model, "W_U", None))}
@@ -155,10 +155,10 @@ def scan_part(
     return out
 
 
-def _encoding(sae: Dictionary, store: StoredRows, hook: str) -> dict[str, str]:
+def _encoding(dictionary: Dictionary, store: StoredRows, hook: str) -> dict[str, str]:
     """Return digests of everything that the codes depend on."""
-    limit = limit_on(sae, store, hook)
-    encoding = {"dictionary": dictionary_digest(sae), "activations": store.fingerprint, "hook": hook}
+    limit = limit_on(dictionary, store, hook)
+    encoding = {"dictionary": dictionary_digest(dictionary), "activations": store.fingerprint, "hook": hook}
     return encoding if limit is None else {**encoding, "norm_limit": str(limit)}
 
 
@@ -192,18 +192,21 @@ def _take_parts(parts: Sequence[Path], folder: Path) -> None:
                     shutil.copyfile(file, new)
 
 
-def _check_scannable(sae: Dictionary, store: StoredRows, hook: str, model: Any) -> None:
+def _check_scannable(dictionary: Dictionary, store: StoredRows, hook: str, model: Any) -> None:
     if isinstance(store, ActivationStream):
         raise ValueError("a stream keeps no rows: harvest a store to scan them")
-    if not hasattr(sae, "W_dec") or not hasattr(store, "shard"):
+    if not hasattr(dictionary, "W_dec") or not hasattr(store, "shard"):
         raise ValueError(
-            f"sae is a {type(sae).__name__}, store a {type(store).__name__}: the order is (sae, store, hook, out)"
+            f"sae is a {type(dictionary).__name__}, store a {type(store).__name__}: "
+            "the order is (sae, store, hook, out)"
         )
-    check_finite(W_dec=sae.W_dec, b_dec=sae.b_dec)
-    check_one_hook(sae)
-    if store.d(hook) != sae.d_in:
-        raise ValueError(f"the dictionary reads width {sae.d_in}, but the store's {hook} has width {store.d(hook)}")
-    check_own_hook(sae, hook, store.hook_names, store.location)
+    check_finite(W_dec=dictionary.W_dec, b_dec=dictionary.b_dec)
+    check_one_hook(dictionary)
+    if store.d(hook) != dictionary.d_in:
+        raise ValueError(
+            f"the dictionary reads width {dictionary.d_in}, but the store's {hook} has width {store.d(hook)}"
+        )
+    check_own_hook(dictionary, hook, store.hook_names, store.location)
     if model is not None and store.tokens is not None:
         check_harvested(store, model, hook)
         check_unembedding(getattr(model, "W_U", None), store.tokens)

@@ -33,21 +33,21 @@ from interp.storage.files import open_tensors, write_tensors
 log = logging.getLogger(__name__)
 
 _ENCODE_BYTES = 1 << 27
-_RUN_ROWS = 1 << 20
+_FILE_ROWS = 1 << 20
 _PIECE_ROWS = 1 << 16
-"""Rows of a run at most: shards of narrow activations hold many, and are to be shared out evenly."""
+"""Rows of a file at most: shards of narrow activations hold many, and are to be shared out evenly."""
 
 
 class Contributions:
     """The sums of `fvu_rise`: `add` each batch, and `keep` the sums of a piece under its name."""
 
-    def __init__(self, sae: Dictionary, folder: Path):
-        self.sae = sae
+    def __init__(self, dictionary: Dictionary, folder: Path):
+        self.dictionary = dictionary
         self.folder = folder
-        self.W_dec = sae.W_dec.detach().float().contiguous()
-        self.b_dec = sae.b_dec.detach().float()
+        self.W_dec = dictionary.W_dec.detach().float().contiguous()
+        self.b_dec = dictionary.b_dec.detach().float()
         self.squares = self.W_dec.double().square().sum(1)
-        self.reconstructs = sae.kind != "transcoder" and self.W_dec.shape[1] == sae.d_in
+        self.reconstructs = dictionary.kind != "transcoder" and self.W_dec.shape[1] == dictionary.d_in
         self._begin()
 
     def add(self, x: Float[Tensor, "row d_in"], codes: SparseCodes) -> None:
@@ -92,7 +92,7 @@ class Contributions:
     def _decodes_by_rows(self, codes: SparseCodes) -> bool:
         """Tell whether the dictionary decodes by the rows of W_dec: some have a decoder of another form."""
         by_rows = kernels(codes.values).decode(codes, self.W_dec, self.b_dec)
-        return torch.allclose(by_rows, self.sae.decode(codes).float(), rtol=1e-3, atol=1e-3)
+        return torch.allclose(by_rows, self.dictionary.decode(codes).float(), rtol=1e-3, atol=1e-3)
 
 
 class Piece(NamedTuple):
@@ -115,7 +115,7 @@ def pieces_of(store: StoredRows, part: tuple[int, int] = (0, 1)) -> list[Piece]:
 
 
 def encode_store(
-    sae: Dictionary,
+    dictionary: Dictionary,
     store: StoredRows,
     hook: str,
     codes: CodeStore,
@@ -123,11 +123,11 @@ def encode_store(
     advance: Callable,
     pieces: Sequence[Piece] | None = None,
 ) -> None:
-    """Encode these pieces of the store (None: all), one after another, into runs; those that are there stay. Rows above
-    the dictionary's limit have none."""
-    batch = max(64, min(8192, _ENCODE_BYTES // (4 * sae.d_sae)))
-    device = sae.W_dec.device
-    limit = limit_on(sae, store, hook)
+    """Encode these pieces of the store (None: all), one after another, into a file each; files that are there stay.
+    Rows above the dictionary's limit have no codes."""
+    batch = max(64, min(8192, _ENCODE_BYTES // (4 * dictionary.d_sae)))
+    device = dictionary.W_dec.device
+    limit = limit_on(dictionary, store, hook)
     for i, of_shard in groupby(pieces_of(store) if pieces is None else pieces, key=lambda piece: piece.shard):
         shard = None
         for name, _, rows in of_shard:
@@ -141,7 +141,7 @@ def encode_store(
             parts = []
             for ids, acts in zip(piece.row_ids.split(batch), piece.acts.split(batch), strict=True):
                 x = acts.to(device, torch.float32)
-                encoded = sae.codes(x)
+                encoded = dictionary.codes(x)
                 contributions.add(x, encoded)
                 parts.append(_firing(encoded, ids))
                 advance(len(ids), "encoding")
@@ -151,11 +151,11 @@ def encode_store(
 
 def write_codes(codes: SparseCodes, store: CodeStore) -> None:
     """Store codes that are in token order already."""
-    for start in range(0, len(codes), _RUN_ROWS):
-        name = f"{start // _RUN_ROWS:05d}"
+    for start in range(0, len(codes), _FILE_ROWS):
+        name = f"{start // _FILE_ROWS:05d}"
         if store.has_file(name):
             continue
-        part = codes[start : start + _RUN_ROWS]
+        part = codes[start : start + _FILE_ROWS]
         row_ids = torch.arange(start, start + len(part))
         store.write_file(name, row_ids, _firing(part, row_ids))
 

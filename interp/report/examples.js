@@ -116,7 +116,7 @@ report.examples = (() => {
   };
   const WIDTHS = {
     line: ["One line", "the firing tokens in one column"],
-    passage: ["Passage", "the text around, on several lines"],
+    passage: ["Passage", "the text around, in its own lines"],
     whole: ["Whole", "all of the context"],
   };
   const FEW = 15;
@@ -128,7 +128,8 @@ report.examples = (() => {
     LETTERS = /\p{L}/gu,
     STRAY_BYTES = /⟨[0-9a-f]{2}⟩/g,
     NO_TEXT = /⟨[0-9a-f]{2}⟩|<\|.*\|>/; // a stray byte or a special token, which keep their own direction
-  let width = NARROW.matches ? "passage" : "line";
+  const MOST_LINES = [2, 2]; // of a passage, before and after the line of its firing token
+  let chosen = null; // of WIDTHS, for the whole page
 
   const valueOf = ([, , , value]) => value;
   const sequenceOf = ([, row]) => Math.floor(row / n_ctx);
@@ -156,9 +157,18 @@ report.examples = (() => {
     return { ...where, activation: valueOf(one), token: tokens[place], tokens, activations };
   }
 
+  /* How much of the text is shown of a feature: as was chosen, else a passage where most of its firings are line ends,
+   * which a single line would hide. */
+  function widthOf(feature) {
+    const isLineEnd = (one) => isLoaded(one) && word(tokenOf(one)).includes("\n");
+    const isOfLines = hasText && 2 * feature.examples.filter(isLineEnd).length > feature.examples.length;
+    return chosen ?? (NARROW.matches || isOfLines ? "passage" : "line");
+  }
+
   /* The pieces of an example between two places of its sequence, as elements, and which of them fires. Where not each
-   * token has to be there on its own, those between firings are one piece. */
-  function shaded(one, from, to, most, isEach) {
+   * token has to be there on its own, those between firings are one piece. isBroken: lines end where they do in the
+   * text. */
+  function shaded(one, from, to, most, isEach, isBroken) {
     const firing = placeOf(one) - from,
       active = new Map();
     for (let k = 0, sparse = one[4]; k < sparse.length; k += 2) active.set(sparse[k] - from, sparse[k + 1]);
@@ -179,7 +189,7 @@ report.examples = (() => {
       else pieces.push({ text, own, isPlain });
     }
     const elements = pieces.map(({ text, own, isPlain }) => {
-      if (isPlain) return h("span.token", null, visible(text, 3, true));
+      if (isPlain) return h("span.token", null, isBroken ? inLines(text) : visible(text, 3, true));
       const at = own
         .map((token) => active.get(token))
         .filter(Boolean)
@@ -190,10 +200,15 @@ report.examples = (() => {
         .filter(Boolean)
         .join("");
       const attributes = { "data-value": at, "data-place": from + own.at(-1), "--shade": shade };
-      return h(kind, attributes, visible(text, 3, at === undefined));
+      return h(kind, attributes, isBroken ? inLines(text) : visible(text, 3, at === undefined));
     });
     return { elements, firing: pieces.findIndex(({ own }) => own.includes(firing)), pieces };
   }
+
+  /* A text in its own lines, with a sign where each ends. */
+  const inLines = (text) =>
+    text.split(/(\n)/).map((part) =>
+      (part === "\n" ? [h("span.line-end", null), part] : visible(part, Infinity, true)));
 
   const joined = (pieces) => pieces.map((piece) => piece.text).join("");
   const isRightToLeft = (text) => 2 * (text.match(RIGHT_TO_LEFT)?.length ?? 0) > (text.match(LETTERS)?.length ?? 0);
@@ -211,6 +226,19 @@ report.examples = (() => {
       h("span.after", null, elements.slice(firing)));
   }
 
+  /* Two places around a firing, moved nearer to it where more than a few lines lie between. */
+  function withinLines(one, [from, to]) {
+    const tokens = report.text.of(sequenceOf(one));
+    const place = placeOf(one);
+    const isEnd = (at) => word(tokens[at]).includes("\n");
+    const reached = (at, step, last, most) => {
+      for (let lines = 0; at !== last; at += step) if (isEnd(at) && ++lines > most) break;
+      return at;
+    };
+    const [before, after] = MOST_LINES;
+    return [reached(place - 1, -1, from - 1, before) + 1, reached(place + 1, 1, to, after)];
+  }
+
   const tagsOf = (one) => (labelSets[one[2]] ?? []).map((label) => h("span.tag", null, format.words(label)));
 
   /* The text of an example as wide as is chosen. Tokens are not isolated, so that Hebrew and Arabic read as they are
@@ -219,11 +247,14 @@ report.examples = (() => {
     if (!hasText) return h("div.text", null, report.inputs.element(one[1]), tagsOf(one));
     const [before, after] = AROUND[how],
       place = placeOf(one);
-    const [from, to] = [Math.max(place - before, 0), Math.min(place + after + 1, n_ctx)];
-    const { elements, firing, pieces } = shaded(one, from, to, most, how === "whole");
+    const isBroken = how === "passage";
+    const ends = [Math.max(place - before, 0), Math.min(place + after + 1, n_ctx)];
+    const [from, to] = isBroken ? withinLines(one, ends) : ends;
+    const { elements, firing, pieces } = shaded(one, from, to, most, how === "whole", isBroken);
     if (how === "line") return line(pieces, elements, firing, from === 0);
     const goesOn = (is) => (is ? h("span.muted", null, " … ") : null);
-    return h("div.text", { dir: directionOf(joined(pieces)) }, goesOn(from > 0), elements, goesOn(to < n_ctx));
+    const kind = isBroken ? "div.text.broken" : "div.text";
+    return h(kind, { dir: directionOf(joined(pieces)) }, goesOn(from > 0), elements, goesOn(to < n_ctx));
   }
 
   /* All of the context of one example, with what is known of it. */
@@ -271,7 +302,7 @@ report.examples = (() => {
   /* One example of a latent, as `list` shows it. alike: examples that this one stands for; its button shows them below
    * it. */
   function example(one, shown, alike = []) {
-    const { latent, most, how, senses, beside } = shown;
+    const { latent, feature, most, how, senses, beside } = shown;
     let isOpen = false;
     const value = written(valueOf(one), most),
       title = "open the whole context";
@@ -289,7 +320,7 @@ report.examples = (() => {
     const draw = () => {
       if (!isLoaded(one)) return load([one]).then(draw);
       mark?.replaceChildren(...markOf(one, senses));
-      place.replaceChildren(isOpen ? opened(one, most, latent) : textOf(one, most, how ?? width));
+      place.replaceChildren(isOpen ? opened(one, most, latent) : textOf(one, most, how ?? widthOf(feature)));
       if (more) place.append(more);
     };
     function showAlike(event) {
@@ -316,7 +347,7 @@ report.examples = (() => {
   function list(latent, feature, examples, { few = FEW, how, senses = [], alikeOf = () => [], beside } = {}) {
     const most = feature.facts.max || 1;
     const items = (some) =>
-      some.map((one) => example(one, { latent, most, how, senses, beside }, alikeOf(one)));
+      some.map((one) => example(one, { latent, feature, most, how, senses, beside }, alikeOf(one)));
     const shown = h(hasText ? "ol.examples" : "ol.examples.inputs", null, items(examples.slice(0, few)));
     if (examples.length <= few) return shown;
     const onclick = () => {
@@ -391,17 +422,23 @@ report.examples = (() => {
   }
 
   /* How much of the text is shown, everywhere on the page. */
-  function widths() {
+  function widths(feature) {
     if (!hasText) return null;
-    const choose = (chosen) => {
-      width = chosen;
+    const choose = (width) => {
+      chosen = width;
       for (const button of group.children) button.setAttribute("aria-pressed", String(button.value === width));
       for (const item of document.querySelectorAll(".example")) item.draw?.();
     };
     const button = ([name, [said, title]]) =>
       h(
         "button",
-        { type: "button", value: name, title, "aria-pressed": String(name === width), onclick: () => choose(name) },
+        {
+          type: "button",
+          value: name,
+          title,
+          "aria-pressed": String(name === widthOf(feature)),
+          onclick: () => choose(name),
+        },
         said,
       );
     const group = h(

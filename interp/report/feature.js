@@ -84,14 +84,17 @@ report.views.feature = (() => {
       h("caption.below", null, legend));
   }
 
-  /* The commonest tokens before, on and after a firing; rows: [offset, token, count]. */
-  function tokensAround(rows) {
+  /* The commonest tokens before, on and after a firing, of all of them or of one sense, k: its place. */
+  function tokensAround(feature, k = null) {
+    const rows = k === null ? feature.tokens : feature.sense_tokens[k]; // [offset, token, count], …
     const item = ([, token, n]) => h("li", null, tokenElement(word(token)), h("span.muted", null, format.count(n)));
     const column = (offset, title) => {
       const there = rows.filter(([at]) => at === offset);
       return there.length ? h("div", null, h("h4", null, title), h("ul.tokens", null, there.map(item))) : null;
     };
-    return h("div.around", null, column(-1, "before"), column(0, "on"), column(1, "after"));
+    return [
+      k === null ? null : h("p.muted", null, "Of the firings of sense ", report.examples.senseMark(k, null)),
+      h("div.around", null, column(-1, "before"), column(0, "on"), column(1, "after"))];
   }
 
   /* Where in its contexts it fires; counts: of its firings in equal parts of a context. */
@@ -227,17 +230,19 @@ report.views.feature = (() => {
       ];
     }
     const further = facts(feature, false);
+    const around = h("div", null, tokensAround(feature));
+    const onsense = (k) => around.replaceChildren(...tokensAround(feature, k).filter(Boolean));
     const side = h("div.side", null,
       hasText ? directLogits(term("direct logit effects", "Direct logit effects")) : null,
       effects(feature, columns.learnt[latent], block),
       ranked ? block("Why this verdict", report.evidence.verdict(latent, feature)) : null,
       report.evidence.explanation(latent, feature),
       near,
-      hasText ? block("Tokens around a firing", tokensAround(feature.tokens)) : null,
+      hasText ? block("Tokens around a firing", around) : null,
       block("Labels", labels(feature.labels)),
       block("Features that fire together with it", together(latent, feature)),
       further.childElementCount ? block("Further numbers", further) : null);
-    const fires = region(latent, feature, facts(feature, true));
+    const fires = region(latent, feature, facts(feature, true), onsense);
     return [heading(latent, feature), h("div.split", null, fires, side)];
   }
 

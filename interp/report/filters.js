@@ -47,7 +47,6 @@ report.filters = (() => {
   const { columns, KEYS, state, verdictOf, set, setRange, sortBy, toggle, counts, order, onchange } = report.selection;
   const HINT = "Words are looked for in tokens, explanations and labels; tok:, rule: and label: look in one of them, "
     + '#12 is a feature\'s number, "quotes" keep spaces, and 123 is not found in 1233';
-  const WIDE = matchMedia("(min-width: 641px) and (min-height: 700px)");
   const MATCHES = "Features whose commonest token is what was looked for; then those with it as a word of their rule "
     + "or label; then the rest.";
   const RECOMMENDED = !report.data.page.ranked
@@ -128,10 +127,29 @@ report.filters = (() => {
     return h("span.ordering", null, name, field, turn);
   }
 
-  return (count) => {
+  /* A button that is on or off, which the browser keeps; apply: told which, at first too. */
+  function switchOf(name, text, title, isOn, apply) {
+    const kept = preferences.get(name);
+    let on = kept === null ? isOn : kept === "on";
+    const button = h(`button.turn.${name}`, { type: "button", title, onclick() {
+      on = !on;
+      preferences.set(name, on ? "on" : "off");
+      show();
+    } }, text);
+    const show = () => {
+      button.setAttribute("aria-pressed", String(on));
+      apply(on);
+    };
+    show();
+    return button;
+  }
+
+  /* count: an element that says how many are selected; setCompact: lets the rows be of one line each. */
+  return (count, setCompact) => {
+    const ranges = h("div.ranges", null, histograms());
+    const isRoomy = matchMedia("(min-width: 641px) and (min-height: 1000px)").matches;
     const labels = columns.labels.map((label) => [label, format.words(label)]);
     return h("div.controls", null,
-      h("div.chips", { role: "group", "aria-label": "Filter by verdict" }, chips()),
       h("div.filters", null,
         h("input", {
           id: "search",
@@ -149,8 +167,14 @@ report.filters = (() => {
             location.hash = `#feature/${order()[0]}`;
           },
         }),
-        labels.length ? select("label", labels, "Any label") : null, ordering(), count),
-      h("details.ranges", { open: WIDE.matches }, h("summary", null, "Ranges"), h("div", null, histograms())),
+        labels.length ? select("label", labels, "Any label") : null, ordering(),
+        switchOf("ranged", "Ranges", "histograms of the features, to choose a range of", isRoomy, (on) => {
+          ranges.hidden = !on;
+        }),
+        switchOf("compact", "Compact", "one line a feature", false, setCompact),
+        count),
+      h("div.chips", { role: "group", "aria-label": "Filter by verdict" }, chips()),
+      ranges,
       report.applied());
   };
 })();

@@ -7,6 +7,8 @@ report.firings = (() => {
   const N_FIRST = matchMedia("(min-width: 1021px)").matches ? Math.max(15, Math.ceil((innerHeight - 260) / 30)) : 15;
   const N_OF_INTERVAL = 5;
   const N_OF_TOKEN = 3; // firings on one token, before those on others
+  const N_OF_SENSE = 7; // firings of each sense at first
+  const FIRST_SENSE = 2; // the place of its tab, behind those of all firings
   const nothing = (text) => h("p.missing", null, text);
   const percent = (x) => `${format.fixed(100 * x, 0)} %`;
 
@@ -18,8 +20,8 @@ report.firings = (() => {
   }
 
   /* As they are listed at first, with how many alike stand behind each: of firings on the same token after the same
-   * tokens only the strongest. Then in turn: the strongest of each sense, or a few of each token, before any more.
-   * Where the text of one is not loaded, it is alone and of no group. */
+   * tokens only the strongest. Then in turn: a few of each token before any more. Where the text of one is not loaded,
+   * it is alone. */
   function inTurn(feature) {
     const all = stored(feature);
     const alike = new Map();
@@ -27,18 +29,14 @@ report.firings = (() => {
       const key = passageOf(one) ?? one;
       alike.set(key, [...(alike.get(key) ?? []), one]);
     }
-    const senses = feature.senses ?? [];
     const seen = new Map();
     const turnOf = ([one]) => {
-      const group = senses.length ? senseOf(one, senses) : tokenOf(one);
-      if (senses.length && group < 0) return Infinity;
-      const n = seen.get(group) ?? 0;
-      seen.set(group, n + 1);
-      return senses.length ? n : Math.floor(n / N_OF_TOKEN);
+      const n = seen.get(tokenOf(one)) ?? 0;
+      seen.set(tokenOf(one), n + 1);
+      return Math.floor(n / N_OF_TOKEN);
     };
     const turns = [...alike.values()].map((some) => [turnOf(some), some]);
-    const bySense = ([one]) => (senses.length ? senseOf(one, senses) : 0);
-    turns.sort(([s, a], [t, b]) => (s === t ? 0 : s - t) || bySense(a) - bySense(b) || valueOf(b[0]) - valueOf(a[0]));
+    turns.sort(([s, a], [t, b]) => s - t || valueOf(b[0]) - valueOf(a[0]));
     return turns.map(([, [one, ...rest]]) => [one, rest]);
   }
 
@@ -46,8 +44,7 @@ report.firings = (() => {
   function orderInWords(feature, turns) {
     const hidden = turns.reduce((sum, [, rest]) => sum + rest.length, 0);
     const parts = [];
-    if (feature.senses?.length) parts.push("senses in turn, the strongest of each first");
-    else if (new Set(turns.map(([one]) => tokenOf(one))).size > 1) parts.push(`${N_OF_TOKEN} of each token first`);
+    if (new Set(turns.map(([one]) => tokenOf(one))).size > 1) parts.push(`${N_OF_TOKEN} of each token first`);
     if (hidden) {
       parts.push(`${format.count(hidden)} of ${format.count(turns.length + hidden)} folded, alike to one shown`);
     }
@@ -58,13 +55,20 @@ report.firings = (() => {
   const marked = (latent, feature, examples, few) =>
     list(latent, feature, examples, { few, senses: feature.senses ?? [] });
 
+  /* The strongest first; where there are several senses, those of each in a list of its own, then those of none. */
   function markedInTurn(latent, feature) {
     const turns = inTurn(feature);
     const alike = new Map(turns);
-    const shown = turns.map(([one]) => one);
     const senses = feature.senses ?? [];
-    return [orderInWords(feature, turns),
-      list(latent, feature, shown, { few: N_FIRST, senses, alikeOf: (one) => alike.get(one) })];
+    const groups = [...senses.map((_, k) => k), -1].map((k) =>
+      turns.map(([one]) => one).filter((one) => (senses.length ? senseOf(one, senses) : -1) === k));
+    const few = senses.length ? N_OF_SENSE : N_FIRST;
+    const shown = (some, k) => (some.length
+      ? h("div", { "data-sense": senses[k] ? String(k) : null },
+        senses.length ? h("h3", null, senses[k] ? titleOf(senses[k], k) : "Of no one sense") : null,
+        list(latent, feature, some, { few, alikeOf: (one) => alike.get(one) }))
+      : null);
+    return h("div", null, orderInWords(feature, turns), groups.map(shown));
   }
 
   /* A fair sample of each slice of its range, the strongest slice first. */
@@ -135,8 +139,10 @@ report.firings = (() => {
     return [senseMark(k, null), " ", name, share === null ? null : h("span", null, ` ${percent(share)}`)];
   }
 
-  /* The histogram over the tabs. A range that is chosen in it leaves the examples in it. facts: numbers beside it. */
-  function region(latent, feature, facts) {
+  /* The histogram over the tabs. A range that is chosen in it leaves the examples in it.
+   *
+   * facts: numbers beside it. onsense: told the place of the sense whose tab is chosen, null of no one's. */
+  function region(latent, feature, facts, onsense) {
     const { edges } = feature.histogram;
     const last = edges.length - 1;
     const all = stored(feature);
@@ -156,8 +162,7 @@ report.firings = (() => {
       range.replaceChildren(
         `${ends}: ${format.count(shown.length)} of the ${format.count(all.length)} examples stored `,
         h("button.link", { type: "button", onclick: () => choose(null) }, "All of them"));
-      const fresh = bins ? [marked(latent, feature, shown, N_FIRST)] : markedInTurn(latent, feature);
-      examples.replaceChildren(...fresh.filter(Boolean));
+      examples.replaceChildren(bins ? marked(latent, feature, shown, N_FIRST) : markedInTurn(latent, feature));
       if (bins) parts.choose(0);
     }
 
@@ -168,17 +173,18 @@ report.firings = (() => {
     ];
     if (report.steering) panels.push(["Steer", () => report.steering(latent, all[0])]);
     const histogram = activations(feature, choose);
-    const parts = tabs("Its firings", panels);
+    const parts = tabs("Its firings", panels, (k) => onsense(senses[k - FIRST_SENSE] ? k - FIRST_SENSE : null));
     const inSight = () => [shown, all, ...senses.map((one) => one.examples)][parts.chosen()] ?? [];
     return h("div.fires", { role: "region", tabindex: 0, "aria-label": "Where it fires" },
       h("div.firinghead", null,
         h("div.strengths", null, histogram, facts),
-        h("div.tools", null, parts.list, h("span.choices", null, widths(), copies(inSight, latent)))),
+        h("div.tools", null, parts.list, h("span.choices", null, widths(feature), copies(inSight, latent)))),
       parts.panels);
   }
 
-  /* Tabs over panels: [title, what makes the contents], …; a panel is made when it is first looked at. */
-  function tabs(label, parts) {
+  /* Tabs over panels: [title, what makes the contents], …; a panel is made when it is first looked at, and `onchoose`
+   * told its place. */
+  function tabs(label, parts, onchoose) {
     const panel = (k) => (
       h("div.panel", { role: "tabpanel", id: `panel-${k}`, "aria-labelledby": `tab-${k}`, hidden: true })
     );
@@ -193,6 +199,7 @@ report.firings = (() => {
         button.tabIndex = k === chosen ? 0 : -1;
         panels[k].hidden = k !== chosen;
       });
+      onchoose(to);
     }
 
     function onkeydown(event) {

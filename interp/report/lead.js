@@ -180,7 +180,7 @@ report.lead = (() => {
       rule && (byLabel(latent) || inSpaces(rule))
         ? line("div", "In words", inWords(rule, columns.explanation_f1[latent])) : null,
       hasText && predicts(feature).length ? line("div.raises", "Raises", raises(feature)) : null,
-      more.map(([name, content]) => line("div", name, content)));
+      more.map(([name, content]) => line("div.nearby", name, content)));
   }
 
   return { brief, linked, title, element, inSenses, byLabel, f1, predicts,

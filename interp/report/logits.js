@@ -93,9 +93,21 @@ report.logits = (() => {
     return h("tr", null,
       rowHead(tipped("Effect", "By how much more the loss rises without it than by an equally large change along other "
         + "features, in nats, with the 95 % interval.")),
-      h("td.gauge", null, gauge(beyond, [null, null, null], scaleOf(span), true)),
-      h("td", null, `${mean > 0 ? "+" : ""}${format.digits(mean)} nats`, interval(beyond)),
+      h("td.gauge", { colspan: 2 }, gauge(beyond, [null, null, null], scaleOf(span), true)),
       h("td", null, low > 0 || high < 0 ? h("b", null, low > 0 ? "yes" : "no") : "none seen"));
+  }
+
+  /* The same in a sentence. */
+  function effectInWords([mean, low, high]) {
+    if (mean === null || low === null) return null;
+    const told = h("span.muted", null, ` (95 %: ${format.digits(low)} to ${format.digits(high)})`);
+    if (low <= 0 && high >= 0) {
+      return h("p.why", null, h("b", null, "No effect was detected"), ": without it the loss changes by "
+        + `${mean > 0 ? "+" : ""}${format.digits(mean)} nats`, told, ".");
+    }
+    const change = `the loss ${mean > 0 ? "rises" : "falls"} by ${format.digits(Math.abs(mean))} nats`;
+    return h("p.why", null,
+      h("b", null, `Without it ${change}`), " where it fires, beyond its ", term("null"), told, ".");
   }
 
   /* One scale for all latents, with 0 on it. */
@@ -115,6 +127,7 @@ report.logits = (() => {
     ];
     const legend = `Change when the feature is set to 0, in nats, with 95 % intervals, in ${n}. `;
     return [
+      effectInWords(measured.beyond_null),
       why ? h("p.why", null, why) : null,
       h("details", null,
         h("summary", null, "What changes without it"),

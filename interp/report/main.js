@@ -80,9 +80,10 @@
   });
 
   window.addEventListener("hashchange", route);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+  theme.onchange(() => {
     for (const view of ["map", "summary"]) report.views[view].repaint();
   });
+  theme.steer(document.getElementById("theme"));
   route();
   performance.mark("report-drawn");
 })();

@@ -19,7 +19,6 @@ report.views.map = (() => {
     ["#b8860b", "#d9ae45"], ["#3f9fd8", "#9ad6fa"], ["#8c6bb1", "#b39ddb"], ["#b3332f", "#f2837d"],
     ["#5c8a1f", "#a5cf5b"], ["#00818a", "#4fc3cf"], ["#8a5a3c", "#cfa287"], ["#d4418e", "#ff86bd"],
     ["#4b5fc4", "#97a5ff"], ["#7d7d00", "#c9c94a"]];
-  const DARK = matchMedia("(prefers-color-scheme: dark)");
   const LADDER = ["#352a87", "#1f6fb4", "#12a39a", "#9fbd4b", "#f9d423"];
   const REST = "other text, or of several kinds";
   const LEVELS = [0.1, 0.4]; // of the contours, as shares of the largest density
@@ -27,8 +26,11 @@ report.views.map = (() => {
     MUTED = 110,
     FAINT = 34;
   const STILL = 150; // milliseconds without a move, after which the list shows what is in view
-  /* How many times closer than the whole the names of each level are shown from, and the features' own rules. */
+  /* How many times closer than the whole the names of each level are shown from, and the features' own rules; and how
+   * many pixels free of other names let one of a finer level be shown before. */
   const CLOSE = [0, 1.4, 2.2],
+    ROOM = 70,
+    SHORT = /^(tokens like )?"[^"]{0,4}"$/, // a token that alone says too little of many features
     OWN_CLOSE = 4,
     MOST_OWN = 40,
     LONGEST = 34,
@@ -50,6 +52,7 @@ report.views.map = (() => {
     listed,
     colours,
     pause,
+    drawSmall,
     at = -1,
     ringed = -1;
 
@@ -129,27 +132,69 @@ report.views.map = (() => {
   }
 
   /* The hue of a kind of text on the ground that is on; undefined of a less common one. */
-  const hueOf = (label) => hueOfName.get(label)?.[Number(DARK.matches)];
+  const hueOf = (label) => hueOfName.get(label)?.[Number(theme.isDark())];
 
-  /* Colour the points; what is not selected is dimmed. */
+  /* The colours of all points, r, g, b, a; what is not selected is dimmed. */
+  function painted({ hueOf, isRest }, isSelected) {
+    const drawn = new Uint8Array(4 * points.latents.length);
+    const depth = (latent) => (!isSelected(latent) ? FAINT : isRest?.(latent) ? MUTED : PLAIN);
+    points.latents.forEach((latent, k) => drawn.set([...hueOf(latent), depth(latent)], 4 * k));
+    return drawn;
+  }
+
+  /* Colour the points. */
   function repaint() {
+    drawSmall?.();
     if (!scatter) return;
     const { query } = report.selection.state;
     if (search.value !== query) search.value = query;
     colours = coloured();
-    const { isRest, legend: shown } = colours;
-    const drawn = new Uint8Array(4 * points.latents.length);
-    const depth = (latent) => (!has(latent) ? FAINT : isRest?.(latent) ? MUTED : PLAIN);
-    points.latents.forEach((latent, k) => drawn.set([...colours.hueOf(latent), depth(latent)], 4 * k));
-    scatter.paint(drawn, bytes(report.paint.style("--paper")));
-    legend.replaceChildren(shown);
+    scatter.paint(painted(colours, has), bytes(report.paint.style("--paper")));
+    legend.replaceChildren(colours.legend);
     status.replaceChildren(h("a", { href: "#features" }, `${hasNone() ? "All" : "These"} in the table`));
     points.names.forEach(([, , name], k) => {
-      const label = way === "label" && points.labels.find((each) => format.words(each) === name);
+      const label = way === "label" && kindNamed(name);
       names[k].style.color = label && hueOf(label) ? inked(hueOf(label)) : "";
-      names[k].classList.toggle("uncoloured", Boolean(label) && !hueOf(label));
     });
     list();
+  }
+
+  const kindNamed = (name) => points.labels.find((label) => format.words(label) === name);
+
+  /* A small picture of the whole, with the names of kinds of text, that leads to the map; null where there is none. */
+  async function small(width, height) {
+    await read();
+    if (points.missing) return null;
+    const { x, y } = points;
+    const canvas = h("canvas", { width: 2 * width, height: 2 * height });
+    const positions = Float32Array.from({ length: 2 * x.length }, (_, k) => (k % 2 ? y : x)[k >> 1]);
+    const [left, right] = [Math.min(...x), Math.max(...x)];
+    const [bottom, top] = [Math.min(...y), Math.max(...y)];
+    const scale = 1.9 * Math.min(width / (right - left || 1), height / (top - bottom || 1));
+    const view = { x: (left + right) / 2, y: (bottom + top) / 2, scale, diameter: 90 / x.length ** 0.35 };
+    drawSmall = () => {
+      const plain = report.points(canvas, positions);
+      plain.paint(painted(coloured(), () => true), bytes(report.paint.style("--paper")));
+      plain.draw(view, 0, x.length);
+      const context = canvas.getContext("2d");
+      Object.assign(context, { font: `700 27px ${report.paint.style("--serif")}`, textAlign: "center", lineWidth: 7,
+        lineJoin: "round", textBaseline: "middle", strokeStyle: report.paint.style("--paper") });
+      const taken = [];
+      for (const [at, up, name, level] of points.names) {
+        const hue = hueOf(kindNamed(name));
+        const [px, py] = [width + (at - view.x) * scale, height - (up - view.y) * scale];
+        const half = context.measureText(name).width / 2;
+        const covers = ([ox, oy, other]) => Math.abs(ox - px) < half + other + 12 && Math.abs(oy - py) < 34;
+        const isInside = px > half && px < 2 * width - half;
+        if (!hue || level || !isInside || taken.some(covers)) continue;
+        taken.push([px, py, half]);
+        context.fillStyle = inked(hue);
+        context.strokeText(name, px, py);
+        context.fillText(name, px, py);
+      }
+    };
+    drawSmall();
+    return h("a.smallmap", { href: "#map", "aria-label": "Map of the decoder" }, canvas);
   }
 
   /* A hue nearer to that of text, so that it can be read on the page. */
@@ -260,18 +305,19 @@ report.views.map = (() => {
     const [left, top] = [width / 2 - view.x * view.scale, height / 2 + view.y * view.scale];
     contours.style.display = closeness < OWN_CLOSE ? "" : "none";
     contours.setAttribute("transform", `translate(${left} ${top}) scale(${view.scale} ${-view.scale})`);
-    const place = (element, px, py) => {
+    const place = (element, px, py, room = 0) => {
       const [w, tall] = [element.offsetWidth / 2 + 4, 10];
       const isInside = px > w && px < width - w && py > tall && py < height - tall;
-      const covers = ([ox, oy, ow]) => Math.abs(ox - px) < ow + w && Math.abs(oy - py) < 2 * tall;
+      const covers = ([ox, oy, ow]) => Math.abs(ox - px) < ow + w + room && Math.abs(oy - py) < 2 * tall + room;
       const isFree = isInside && !taken.some(covers);
       if (isFree) taken.push([px, py, w]);
       element.style.transform = `translate(${px}px, ${py}px) translate(-50%, -50%)`;
       element.style.visibility = isFree ? "visible" : "hidden";
     };
-    points.names.forEach(([x, y, , level], k) => {
-      if (closeness < CLOSE[level] || names[k].matches(".uncoloured")) names[k].style.visibility = "hidden";
-      else place(names[k], ...scatter.toPixels(x, y));
+    points.names.forEach(([x, y, name, level], k) => {
+      const isEarly = closeness < CLOSE[level];
+      if (isEarly && SHORT.test(name)) names[k].style.visibility = "hidden";
+      else place(names[k], ...scatter.toPixels(x, y), isEarly ? ROOM : 0);
     });
     const isNamed = (latent) => columns.explanation[latent] && !/[0-9a-f]{2}⟩/.test(columns.explanation[latent]);
     const near = closeness < OWN_CLOSE ? [] : order().filter((each) => isInView(placeOf.get(each)) && isNamed(each));
@@ -347,16 +393,22 @@ report.views.map = (() => {
       button("Fit", "show the whole map (0)", () => scatter.fit()));
   }
 
+  /* The points, once. */
+  async function read() {
+    points ??= await loadData("map");
+    if (points.missing || placeOf) return;
+    placeOf = new Map(points.latents.map((latent, k) => [latent, k]));
+    hueOfName = commonest();
+    if (points.labels.length) way = "label";
+  }
+
   function build(section) {
     names = points.names.map(([, , name]) => h("span.name", null, ruleText(name)));
     own = h("div");
-    hueOfName = commonest();
-    if (points.labels.length) way = "label";
     card = h("div.hovercard", { role: "status", hidden: true });
     ring = h("i.ring", { hidden: true });
     legend = h("div");
     status = h("output");
-    placeOf = new Map(points.latents.map((latent, k) => [latent, k]));
     chosen = h("div.chosen-one", { "aria-live": "polite" });
     listed = h("details.list", { open: !matchMedia("(max-width: 860px)").matches });
     const lines = report.contours(points.x, points.y, LEVELS);
@@ -403,7 +455,7 @@ report.views.map = (() => {
     if (!scatter) {
       if (section.childElementCount) return;
       section.append(h("p.waiting", null, "Reading the map …"));
-      points = await loadData("map");
+      await read();
       if (points.missing) return section.replaceChildren(h("h2", null, "Map"), h("p.missing", null, points.missing));
       build(section);
     }
@@ -413,5 +465,5 @@ report.views.map = (() => {
     section.dataset.ready = "true";
   }
 
-  return { title: "Map", show, repaint };
+  return { title: "Map", show, repaint, small };
 })();

@@ -119,11 +119,13 @@ report.notes = (() => {
       const { star, label, note } = of(latent);
       button.setAttribute("aria-pressed", String(star));
       button.textContent = star ? "★ starred" : "☆ star";
+      element.classList.toggle("some", Boolean(star || label || note));
       put(labelField, label);
       put(noteField, note);
     };
+    const element = h("div.notes", null, button, labelField, noteField);
     repaint();
-    return h("div.notes", null, button, labelField, noteField);
+    return element;
   }
 
   /* All of them, with the buttons that take them out and in. */

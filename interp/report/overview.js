@@ -7,6 +7,7 @@ report.views.overview = (() => {
   const compared = report.data.page.null;
   const { verdictOf, labelOf, isUnsure, isIdle } = report.selection;
   const N_SHOWN = 6;
+  const MAP_SIZE = [340, 255];
 
   function sentence() {
     let idle = 0;
@@ -102,26 +103,34 @@ report.views.overview = (() => {
 
   async function show(section) {
     if (section.childElementCount) return;
+    const headed = (title, ...more) => h("div.headed", null, h("h2", null, title), more);
     const cardsPlace = h("div.cards", null, h("p.waiting", null, "Reading …"));
-    section.replaceChildren(...[
-      h("p.about", null, about.split(/(L0|cross-entropy recovered|(?<=for )\S+(?= of))/).map((part, k) => (
-        k % 2 ? (report.words.meanings[part] ? term(part) : h("code", null, part)) : part))),
-      h("p.intro", null, sentence()),
-      shares.length ? h("div.shares", null, shares.map((known) => PANELS[known.name](known))) : [],
-      ranked && hasText
-        ? [h("div.headed", null, h("h2", null, "Verdicts"),
-          h("span.muted", null, `Of all ${format.count(latents)} features. Muted: unsure.`)),
-          report.verdictBar()]
-        : [],
-      h("div.headed", null,
-        h("h2", null, hasText ? "Features worth a look" : "Features that detect a label best"),
+    const map = h("figure.overview-map");
+    const parts = about.split(/(L0|cross-entropy recovered|(?<=for )\S+(?= of))/);
+    const inTerms = (part, k) =>
+      (k % 2 ? (report.words.meanings[part] ? term(part) : h("code", null, part)) : part);
+    section.replaceChildren(
+      h("div.top", null,
+        h("div", null,
+          h("p.about", null, parts.map(inTerms)),
+          h("p.intro", null, sentence()),
+          shares.length ? h("div.shares", null, shares.map((known) => PANELS[known.name](known))) : null,
+          ranked && hasText
+            ? [headed("Verdicts", h("span.muted", null, `Of all ${format.count(latents)} features. Muted: unsure.`)),
+              report.verdictBar()]
+            : null),
+        map),
+      headed(hasText ? "Features worth a look" : "Features that detect a label best",
         h("a", { href: "#features" }, `All ${format.count(latents)}`)),
       cardsPlace,
-      h("div.headed", null, h("h2", null, "Your notes"), report.notes.list()),
-    ].flat());
+      headed("Your notes", report.notes.list()));
     await loadWords();
     cardsPlace.replaceChildren(...(await Promise.all(worthShowing().map(card))));
     section.dataset.ready = "true";
+    const picture = await report.views.map.small(...MAP_SIZE);
+    if (!picture) return map.remove();
+    map.append(picture, h("figcaption", null, "Each point is a feature; near means alike. ",
+      h("a", { href: "#map" }, "Open the map")));
   }
 
   return { title: "Overview", show };

@@ -111,10 +111,59 @@ def row_evidence(store: FeatureStore) -> dict[str, list]:
     return {"snippets": snippets, "histograms": digits}
 
 
-def sense_counts(store: FeatureStore, senses: Mapping[int, Sequence[Mapping[str, Any]]]) -> dict[int, list[list[int]]]:
+Senses = Mapping[int, Sequence[Mapping[str, Any]]]
+"""Latent → its senses, each with the `tokens` on which it alone fires (`verdict_evidence.senses_of`)."""
+
+
+def sense_counts(store: FeatureStore, senses: Senses) -> dict[int, list[list[int]]]:
     """Return latent → the firings of each of its senses in the bins of its histogram. A firing's sense is known by its
-    token, where that sense alone fires on it (`verdict_evidence.senses_of`); firings on other tokens are not counted.
-    Reads the codes once."""
+    token, where that sense alone fires on it; firings on other tokens are not counted. Reads the codes once."""
+    parts = []
+    for firings in _firings_of_senses(store, senses):
+        firings["bin"] = np.searchsorted(bin_edges(), firings["value"], side="right") - 1
+        parts.append(firings.groupby(["latent", "sense", "bin"]).size())
+    counted = pd.concat(parts).groupby(level=[0, 1, 2]).sum() if parts else pd.Series(dtype=int)
+    spans = store.sql("select latent, min(bin) as first, max(bin) as last from histograms group by latent")
+    found: dict[int, list[list[int]]] = {}
+    for latent, first, last in spans[spans["latent"].isin(list(senses))].itertuples(index=False, name=None):
+        step = -(-(last - first + 1) // N_BINS)
+        found[latent] = [[0] * (-(-(last - first + 1) // step)) for _ in senses[latent]]
+        if latent in counted.index:
+            for (sense, at), n in counted.loc[latent].items():
+                found[latent][sense][(at - first) // step] += int(n)
+    return found
+
+
+def sense_tokens(store: FeatureStore, senses: Senses) -> dict[int, list[list[tuple[int, int, int]]]]:
+    """Return latent → of each of its senses the commonest tokens before, on and after its firings, as [offset, token,
+    count]: what the table `tokens` has of all its firings. Firings have the senses of `sense_counts`. Reads the codes
+    once."""
+    tokens = store.tokens.reshape(-1).numpy()
+    keys = ["latent", "sense", "offset", "token"]
+    parts = []
+    for firings in _firings_of_senses(store, senses):
+        rows, place = firings["row"].to_numpy(), firings["row"].to_numpy() % store.n_ctx
+        for offset in (-1, 0, 1):
+            is_inside = (place + offset >= 0) & (place + offset < store.n_ctx)
+            around = firings.loc[is_inside, ["latent", "sense"]].assign(
+                offset=offset, token=tokens[rows[is_inside] + offset]
+            )
+            parts.append(around.groupby(keys).size())
+    found: dict[int, list[list[tuple[int, int, int]]]] = {latent: [[] for _ in own] for latent, own in senses.items()}
+    if not parts:
+        return found
+    counted = pd.concat(parts).groupby(level=keys).sum().rename("n").reset_index()
+    counted = counted.sort_values(
+        ["latent", "sense", "offset", "n", "token"], ascending=[True, True, True, False, True]
+    )
+    for latent, sense, *row in counted.groupby(keys[:3]).head(N_CONTEXT_TOKENS).itertuples(index=False, name=None):
+        found[latent][sense].append(tuple(row))
+    return found
+
+
+def _firings_of_senses(store: FeatureStore, senses: Senses) -> Iterator[pd.DataFrame]:
+    """Yield the firings whose sense is known by their token: latent, sense, row and value, ROWS_AT_ONCE rows of codes
+    at a time."""
     tokens = store.tokens.reshape(-1).numpy()
     told = pd.DataFrame(
         (
@@ -126,28 +175,19 @@ def sense_counts(store: FeatureStore, senses: Mapping[int, Sequence[Mapping[str,
         columns=["latent", "token", "sense"],
     )
     wanted = np.isin(np.arange(store.d_sae), told["latent"])
-    parts = []
-    for start in range(0, len(store.codes), ROWS_AT_ONCE):
+    for start in range(0, len(store.codes) if senses else 0, ROWS_AT_ONCE):
         codes = store.codes[start : start + ROWS_AT_ONCE]
         entries = codes.fires.numpy() & wanted[codes.latents.numpy()]
+        rows = start + codes.rows.numpy()[entries]
         firings = pd.DataFrame(
             {
                 "latent": codes.latents.numpy()[entries],
-                "token": tokens[start + codes.rows.numpy()[entries]],
-                "bin": np.searchsorted(bin_edges(), codes.values.numpy()[entries], side="right") - 1,
+                "token": tokens[rows],
+                "row": rows,
+                "value": codes.values.numpy()[entries],
             }
         )
-        parts.append(firings.merge(told, on=["latent", "token"]).groupby(["latent", "sense", "bin"]).size())
-    counted = pd.concat(parts).groupby(level=[0, 1, 2]).sum() if parts else pd.Series(dtype=int)
-    spans = store.sql("select latent, min(bin) as first, max(bin) as last from histograms group by latent")
-    found: dict[int, list[list[int]]] = {}
-    for latent, first, last in spans[spans["latent"].isin(list(senses))].itertuples(index=False, name=None):
-        step = -(-(last - first + 1) // N_BINS)
-        found[latent] = [[0] * (-(-(last - first + 1) // step)) for _ in senses[latent]]
-        if latent in counted.index:
-            for (sense, at), n in counted.loc[latent].items():
-                found[latent][sense][(at - first) // step] += int(n)
-    return found
+        yield firings.merge(told, on=["latent", "token"])
 
 
 def _numbers_in(arrays: Sequence[Any], digits: int = DIGITS) -> list[list]:

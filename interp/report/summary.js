@@ -193,12 +193,12 @@ report.views.summary = (() => {
     section.replaceChildren(
       h("nav.jumps", { "aria-label": "Parts of the summary" }),
       part("What was run", factsElement(data.facts)),
+      part("Results", h("div.panels", null, data.results.map(panel))),
       part("What was found",
         h("div.beside", null, h("div", null, paragraphs(data.found)), ranked && hasText ? report.verdictBar() : null)),
       part("What it is compared with", besideNulls(data.nulls)),
       data.limits.length
         ? part("What this does not show", h("ul", null, data.limits.map((text) => h("li", null, text)))) : "",
-      part("Results", h("div.panels", null, data.results.map(panel))),
       data.details.length
         ? part("Details", folded("Training and further numbers", h("div.panels", null, data.details.map(panel)))) : "",
       part("Terms", folded("What the terms of this page mean", report.words.list())),

@@ -26,7 +26,8 @@ report.table = (() => {
     drawn = "",
     rowHeight = 56,
     order = [],
-    cursor = 0;
+    cursor = 0,
+    hasCursor = false; // shown once a key has moved it, or a feature was looked at
 
   /* Show what is selected now, from the top. */
   function refresh() {
@@ -102,8 +103,10 @@ report.table = (() => {
     return [
       h("div", { title: named },
         mine ? h("bdi.tag.mine", null, marked(terms, "label", mine)) : null,
-        label ? h("span.tag.label", null, marked(terms, "label", format.words(label)),
-          h("small", null, ` F1 ${format.fixed(columns.label_f1[i])}`)) : null,
+        label
+          ? h("span.tag.label", { "data-tip": `label, F1 ${format.fixed(columns.label_f1[i])}` },
+            marked(terms, "label", format.words(label)))
+          : null,
         rule ? h(isWeak ? "span.weak" : "span", null, ruleText(...parted(terms, "rule", rule))) : null,
         rule || label ? null : none()),
       h("div.snippet", null,
@@ -155,7 +158,7 @@ report.table = (() => {
     const i = order[place];
     return h(
       "tr",
-      { role: "row", "aria-rowindex": place + 2, class: place === cursor ? "at" : null, "data-latent": i },
+      { role: "row", "aria-rowindex": place + 2, class: hasCursor && place === cursor ? "at" : null, "data-latent": i },
       Object.entries(cells(i)).map(([key, content]) => h(`td.${key}`, { role: "cell" }, content)),
     );
   }
@@ -164,7 +167,7 @@ report.table = (() => {
   function draw(all = 0) {
     const first = Math.max(0, Math.floor(scroller.scrollTop / rowHeight) - 12);
     const last = all || Math.min(order.length, first + Math.ceil(scroller.clientHeight / rowHeight) + 24);
-    const key = `${all ? 0 : first},${last},${cursor},${rowHeight}`;
+    const key = `${all ? 0 : first},${last},${hasCursor && cursor},${rowHeight}`;
     if (key === drawn) return;
     drawn = key;
     const wasInRow = body.contains(document.activeElement);
@@ -185,6 +188,12 @@ report.table = (() => {
     rowHeight = parseFloat(getComputedStyle(scroller).getPropertyValue("--row")) || 56;
     drawn = "";
     draw();
+  }
+
+  /* Rows of one line each, or of two. */
+  function setCompact(isCompact) {
+    scroller.classList.toggle("compact", isCompact);
+    measure();
   }
 
   function header([name, key, title]) {
@@ -210,7 +219,7 @@ report.table = (() => {
         location.hash = `#feature/${line.dataset.latent}`;
     });
     count = h("output.count", { "aria-live": "polite" });
-    section.append(report.filters(count), scroller);
+    section.append(report.filters(count, setCompact), scroller);
     report.selection.onchange(refresh);
     Promise.all([loadData("rows"), loadWords()]).then(([rows]) => {
       evidence = rows;
@@ -224,6 +233,7 @@ report.table = (() => {
   /* Move the cursor and the focus, and keep both in sight: Enter opens this row, whatever was clicked before. */
   function move(step) {
     if (!order.length) return;
+    hasCursor ||= step !== 0;
     cursor = Math.min(Math.max(cursor + step, 0), order.length - 1);
     const top = cursor * rowHeight;
     const room = scroller.clientHeight - scroller.querySelector("thead").offsetHeight - rowHeight;
@@ -262,7 +272,10 @@ report.table = (() => {
     visit(latent) {
       order = report.selection.order();
       const place = order.indexOf(latent);
-      if (place >= 0) cursor = place;
+      if (place >= 0) {
+        cursor = place;
+        hasCursor = true;
+      }
       return { place, of: order.length };
     },
   };

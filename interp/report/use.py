@@ -127,7 +127,7 @@ def _no_effect(row: Mapping[Any, Any]) -> str:
         )
     if row["kl_low"] > row["null_kl"]:
         return (
-            f"No effect on the loss detected in {many}: removing it changes the predictions more than its null does, "
-            "but raises the loss about as often as it lowers it."
+            f"In {many}, removing it changes the predictions more than its null does, but raises the loss about as "
+            "often as it lowers it."
         )
-    return f"No effect detected in {many}: other features may do the same, or too few of its firings were seen."
+    return f"It was removed in {many}: other features may do the same, or too few of its firings were seen."

@@ -33,7 +33,7 @@ from interp.report.latent_map import map_payload
 from interp.report.latent_pairs import in_common, pairs_shown
 from interp.report.notes import features_key
 from interp.report.null_shares import closest_null
-from interp.report.payloads import CHUNK, payloads, row_evidence, sense_counts
+from interp.report.payloads import CHUNK, payloads, row_evidence, sense_counts, sense_tokens
 from interp.report.summary import about, summary
 from interp.report.use import shares, uses
 from interp.report.verdict_evidence import explanations, most_shared, sense_rows, senses_in, senses_of, verdict_evidence
@@ -192,6 +192,7 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
         "pairs": beside,
         "senses": accounts,
         "sense_counts": sense_counts(store, accounts),
+        "sense_tokens": sense_tokens(store, accounts),
         "effects": uses(inputs),
         "positions": positions(store),
         "explanation": explanations(verdicts),

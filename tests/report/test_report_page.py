@@ -35,19 +35,22 @@ VOCAB = [
 ]
 VOCAB += [f"w{i}" for i in range(16)]
 N_SEQ, N_CTX, D_SAE = 30, 16, 30
-SPLIT, BEST = 10, 16
-"""A latent of two senses, and the one said to fire on many tokens."""
+SPLIT, BEST, OTHER = 10, 16, 13
+"""A latent of two senses, the one said to fire on many tokens, and the token of the second sense of SPLIT."""
 
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory) -> str:
-    """Latent j fires on token j, more strongly the later in the text."""
+    """Latent j fires on token j, more strongly the later in the text; SPLIT fires on OTHER too."""
     folder = tmp_path_factory.mktemp("page")
     tokens = np.random.default_rng(0).integers(14, len(VOCAB), (N_SEQ, N_CTX))
     tokens[:, :14] = np.arange(14)
     at = np.flatnonzero(tokens.reshape(-1) < D_SAE)
     values = 1 + at / at.max()
-    z = scipy.sparse.csr_matrix((values, (at, tokens.reshape(-1)[at])), (N_SEQ * N_CTX, D_SAE), dtype=np.float32)
+    other = np.flatnonzero(tokens.reshape(-1) == OTHER)
+    places = np.concatenate([at, other]), np.concatenate([tokens.reshape(-1)[at], np.full(len(other), SPLIT)])
+    values = np.concatenate([values, np.full(len(other), 0.5)])
+    z = scipy.sparse.csr_matrix((values, places), (N_SEQ * N_CTX, D_SAE), dtype=np.float32)
     labels = {"python": torch.from_numpy(tokens == 3), "latex": torch.from_numpy(tokens % 2 == 0)}
     g = torch.Generator().manual_seed(0)
     weights = {"W_dec": torch.randn(D_SAE, 8, generator=g), "W_U": torch.randn(8, len(VOCAB), generator=g)}
@@ -79,7 +82,7 @@ def planted_ranking() -> pd.DataFrame:
             "following": [1],
             "common": ['" I"'],
         },
-        {"share": 0.3, "rule": "a rule that does not", "f1": 0.1, "n": 12, "rows": [42]},
+        {"share": 0.3, "rule": "a rule that does not", "f1": 0.1, "n": 12, "rows": [45]},
     ]
     table.loc[SPLIT, ["verdict", "n_senses", "explanation_f1"]] = "polysemantic", 2, 0.2
     for latent, rule in {2: 'after " return" or " +"', 7: "a line end, as in returned", 9: "1233 or 12"}.items():
@@ -194,7 +197,7 @@ def test_a_label_without_an_f1_to_speak_of_is_left_out_and_an_unsure_verdict_say
     assert {blank for blank, _ in f1} == {True, False} and all(blank == ((of or 0) < 0.3) for blank, of in f1)
     for latent, blank in ((3, False), (16, True)):
         browser.search(f"#{latent}")
-        assert browser.text(".tag.label") == ([] if blank else ["python F1 1.00"])
+        assert browser.text(".tag.label") == ([] if blank else ["python"])
         shown = browser.evaluate(f"[report.lead.f1({latent}), {columns}.explanation_f1[{latent}]]")
         assert browser.text("td.f1") == [f"{shown[0]:.2f}"] and (shown[0] == shown[1]) == blank
     browser.search("#26")
@@ -418,10 +421,11 @@ def test_bytes_of_one_character_are_joined_and_share_the_stronger_shade(browser,
 
 def test_examples_stand_with_their_firing_tokens_in_one_column_and_open_to_the_whole_context(browser, address):
     browser.open(f"{address}#feature/{SPLIT}")
-    firing = "Array.from(document.querySelectorAll('.panel:not([hidden]) .firing'), (e) => e.getBoundingClientRect())"
-    assert len(browser.evaluate(firing)) == 1 and browser.text(".alike") == ["+28 alike"], "after one text"
+    fired = "document.querySelectorAll('.panel:not([hidden]) [data-sense=\"0\"] .firing')"
+    firing = f"Array.from({fired}, (e) => e.getBoundingClientRect())"
+    assert len(browser.evaluate(firing)) == 1 and browser.text(".alike") == ["+28 alike", "+9 alike"], "after one text"
     browser.click(".alike")
-    assert len(browser.evaluate(firing)) == 29 and not browser.text(".alike")
+    assert len(browser.evaluate(firing)) == 29 and browser.text(".alike") == ["+9 alike"]
     assert browser.evaluate(f"new Set({firing}.map((b) => b.left)).size") == 1
     assert browser.evaluate(f"{firing}.every((b) => b.height < 30)"), "on one line each"
     browser.click(".example .value")
@@ -460,15 +464,78 @@ def test_what_is_copied_of_an_example_is_its_text(browser, address):
     assert first["latent"] == 7 and first["token"] == "\n" and first["tokens"][first["position"]] == "\n"
 
 
+def test_a_passage_has_the_lines_of_its_text_and_is_shown_first_where_line_ends_fire(browser, address):
+    pressed = "document.querySelector('.widths [aria-pressed=true]').value"
+    browser.open(f"{address}#feature/1")
+    assert browser.evaluate(pressed) == "line"
+    browser.open(f"{address}#feature/7")
+    assert browser.evaluate(pressed) == "passage"
+    firing = "document.querySelector('.example .firing')"
+    after = f"Array.from({firing}.parentElement.querySelectorAll('.token')).at(-1).getBoundingClientRect().top"
+    assert browser.evaluate(f"{firing}.textContent === '\\n' && {after} > {firing}.getBoundingClientRect().bottom")
+    browser.click(".widths [value=line]")
+    browser.press("j")
+    browser.wait("document.getElementById('feature').dataset.latent !== '7'")
+    assert browser.evaluate(pressed) == "line", "what was chosen holds for all"
+
+
+def test_colours_follow_the_system_until_a_scheme_is_chosen_which_is_kept(browser, address):
+    theme = "document.documentElement.dataset.theme"
+    paper = "getComputedStyle(document.body).backgroundColor"
+    browser.size(1400, 900, dark=True)
+    browser.open(f"{address}#features")
+    dark = browser.evaluate(paper)
+    assert browser.evaluate(theme) == "dark" and browser.evaluate("preferences.get('theme')") is None
+    browser.click("#theme")
+    assert browser.evaluate(theme) == "light" and browser.evaluate(paper) != dark
+    browser.open(f"{address}#features")
+    assert browser.evaluate(theme) == "light", "kept"
+    browser.size(1400, 900)
+    browser.click("#theme")
+    assert browser.evaluate(theme) == "dark" and browser.evaluate(paper) == dark
+    browser.click("#theme")
+    assert browser.evaluate(theme) == "light" and browser.evaluate("preferences.get('theme')") == "system"
+
+
+def test_compact_rows_are_of_one_line(browser, address):
+    browser.open(f"{address}#features")
+    height = "document.querySelector('tr[data-latent]').getBoundingClientRect().height"
+    tall = browser.evaluate(height)
+    browser.click(".turn.compact")
+    assert browser.evaluate(height) < 0.6 * tall
+    browser.click(".turn.compact")
+    assert browser.evaluate(height) == tall
+
+
 def test_an_example_bears_the_mark_of_the_sense_that_alone_fires_on_its_token(browser, address):
     browser.open(f"{address}#feature/{SPLIT}")
     senses = browser.evaluate(f"loadFeature({SPLIT}).then(({{ senses }}) => senses.map(({{ tokens }}) => tokens))")
-    marks = browser.text("#panel-0 .of-sense")
-    assert marks and set(marks) <= {"A", "B", ""}
     token = "report.text.of(Math.floor(e.dataset.row / 16))[e.dataset.row % 16]"
-    fired = browser.evaluate(f"Array.from(document.querySelectorAll('#panel-0 .example'), (e) => {token})")
-    named = [next(("AB"[k] for k, tokens in enumerate(senses) if one in tokens), "") for one in fired]
+    fired = f"Array.from(document.querySelectorAll('#panel-{{}} .example'), (e) => {token})"
+    for k in (0, 1):
+        block = f"#panel-0 [data-sense='{k}']"
+        assert browser.text(f"{block} h3 .sense") == ["AB"[k]], "a block of its own"
+        at = f'Array.from(document.querySelectorAll("{block} .example"), (e) => {token})'
+        assert set(browser.evaluate(at)) <= set(senses[k])
+    browser.click("#tab-1")
+    marks = browser.text("#panel-1 .of-sense")
+    assert marks and set(marks) <= {"A", "B", ""}
+    named = [
+        next(("AB"[k] for k, tokens in enumerate(senses) if one in tokens), "")
+        for one in browser.evaluate(fired.format(1))
+    ]
     assert marks == named
+
+
+def test_the_tab_of_a_sense_shows_the_tokens_around_its_own_firings(browser, address):
+    browser.open(f"{address}#feature/{SPLIT}")
+    senses, tokens = browser.evaluate(f"loadFeature({SPLIT}).then((one) => [one.sense_tokens, one.tokens])")
+    numbers = "Array.from(document.querySelectorAll('.around .muted'), (e) => Number(e.textContent))"
+    assert browser.evaluate(numbers) == [n for *_, n in tokens]
+    browser.click("#tab-2")
+    assert browser.evaluate(numbers) == [n for *_, n in senses[0]] != [n for *_, n in tokens]
+    browser.click("#tab-0")
+    assert browser.evaluate(numbers) == [n for *_, n in tokens]
 
 
 def test_a_line_runs_as_the_letters_at_its_firing_do(browser, address):
@@ -603,6 +670,7 @@ def bars(browser, name: str) -> list[float]:
 
 def test_a_range_is_chosen_by_keys_or_by_dragging_and_is_in_the_address(browser, address):
     browser.open(f"{address}#features")
+    browser.click(".turn.ranged")
     f1, n = "report.data.page.columns.explanation_f1", len(latents(browser))
     browser.evaluate("document.querySelector('[data-range=explanation_f1] .handle').focus()")
     for _ in range(6):

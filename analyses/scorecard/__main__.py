@@ -35,7 +35,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -47,7 +47,15 @@ from analyses.record import check_run
 from analyses.scorecard import figures
 from analyses.scorecard.ablations import ablations
 from analyses.scorecard.foreign_worlds import TEXTS, foreign_scores, judge_foreign
-from analyses.scorecard.judged import READ, calibration_worlds, claimed, family_calibrations, fit_to, judge_world
+from analyses.scorecard.judged import (
+    calibration_worlds,
+    claimed,
+    family_calibrations,
+    fit_to,
+    judge_world,
+    with_verdict,
+    with_verdicts,
+)
 from analyses.scorecard.learned_world import QUICK, TRAINED, Sizes
 from analyses.scorecard.planted_latents import WorldConfig, planted_world
 from analyses.scorecard.read_latents import agreement, disagreements, judged_by_both, read_latents, read_sources
@@ -72,35 +80,33 @@ KNOB_FAMILIES = ("topics", "records", "scripts")
 MODEL_FAMILIES = ("topics", "agreement", "nesting")
 CALIBRATION_FILE = Path(__file__).parents[2] / "interp" / "verdict" / "calibration.json"
 
-Judge = Callable[[Calibration | None], pd.DataFrame]
+Judge = Callable[[], pd.DataFrame]
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     options = _parse(arguments)
     out: Path = options.out
     (out / "worlds").mkdir(parents=True, exist_ok=True)
-    worlds = list(judges(options))
-    statistics = pd.concat([kept(out, name, partial(judge, None)) for name, _, judge in worlds])
-    statistics = statistics[statistics.basis.isna() | statistics.basis.isin(TRAINED)]
-    statistics["world"] = statistics.world.mask(statistics.basis.notna(), "a transformer's " + statistics.world)
+    table = pd.concat([kept(out, name, judge) for name, judge in judges(options)], ignore_index=True)
+    table["world"] = table.world.mask(table.basis.notna(), "a transformer's " + table.world)
     sources = read_sources(options.readings) if options.readings else []
-    read = {name: kept(out, f"read-{name}", partial(read_latents, options.readings, name)) for name in sources}
-    statistics = pd.concat([statistics, *read.values()])
+    read = [kept(out, f"read-{name}", partial(read_latents, options.readings, name)) for name in sources]
+    # Nulls are judged, and nothing is fitted to them.
+    fitted_to = pd.concat([table[table.basis.isna() | table.basis.isin(TRAINED)], *read])
     if options.calibrate:
-        fit_to(statistics).save(CALIBRATION_FILE)
-        print(f"{len(claimed(statistics)):,} latents of {statistics.world.nunique()} worlds → {CALIBRATION_FILE}")
+        fit_to(fitted_to).save(CALIBRATION_FILE)
+        print(f"{len(claimed(fitted_to)):,} latents of {fitted_to.world.nunique()} worlds → {CALIBRATION_FILE}")
         return {}
-    calibrations = family_calibrations(statistics)
-    tables = {name: judged(out, name, judge, calibrations[family]) for name, family, judge in worlds}
-    planted = pd.concat([table for table in tables.values() if "basis" not in table])
-    learnt = pd.concat([table for table in tables.values() if "basis" in table])
+    calibrations = family_calibrations(fitted_to)
+    judged = with_verdicts(table, calibrations)
+    planted, learnt = judged[judged.basis.isna()], judged[judged.basis.notna()]
     results: dict[str, Any] = {"seeds": options.seeds, "model_seeds": options.model_seeds}
     singles = OURS if options.quick else SINGLE
     if sources:
-        results["readings"] = readings(options, read, calibrations)
+        results["readings"] = readings(options, with_verdicts(pd.concat(read), calibrations))
     results |= world_a(planted, singles) | world_b(learnt, singles) | {"nulls": nulls(learnt)}
     if options.run:
-        results |= labelled_run(options, fit_to(statistics))
+        results |= labelled_run(options, fit_to(fitted_to))
     results["D"] = worlds_d(options)
     if not options.short:
         results |= worlds_c(out, options.quick)
@@ -111,15 +117,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     return results
 
 
-def readings(
-    options: argparse.Namespace, sources: Iterable[str], calibrations: dict[str, Calibration]
-) -> dict[str, list[dict[str, Any]]]:
+def readings(options: argparse.Namespace, table: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
     """Latents that readers judged, those of each source by a calibration on all others and on planted text."""
-    tables = []
-    for name in sources:
-        judge = partial(read_latents, options.readings, name)
-        tables.append(judged(options.out, f"read-{name}", judge, calibrations[READ + name]))
-    table = pd.concat(tables)
     found = {
         "readers' judgement, each source left out": agreement(table),
         "calibration on readings": calibration_curve(judged_by_both(table)),
@@ -127,29 +126,23 @@ def readings(
     }
     if options.ablate:
         worlds = [config for _, config in calibration_worlds(1)]
+        sources = read_sources(options.readings)
         found["lost without a statistic or a kind of predicate"] = ablations(options.readings, sources, worlds)
     for title, part in found.items():
         print(title, part.round(3).to_string(index=False, max_colwidth=48), sep="\n", flush=True)
     return {title: part.to_dict(orient="records") for title, part in found.items()}
 
 
-def judges(options: argparse.Namespace) -> Iterator[tuple[str, str, Judge]]:
-    """Name, family, and how to judge it, of all worlds A and B."""
+def judges(options: argparse.Namespace) -> Iterator[tuple[str, Judge]]:
+    """Name of each world A and B, and how to judge it."""
     size = {"n_seq": 192, "n_latents": 60} if options.quick else {}
     for name, config in calibration_worlds(1 if options.quick else options.seeds, **size):
-        yield name, config.family, partial(_judge_planted, config, name)
+        yield name, partial(_judge_planted, config, name)
     sizes = QUICK if options.quick else Sizes()
     for family in MODEL_FAMILIES:
         for seed in range(1 if options.quick else options.model_seeds):
             folder = options.out / "models" / f"{family}-{seed}"
-            yield f"B-{family}-{seed}", family, partial(learned_world, folder, family, seed, sizes)
-
-
-def judged(out: Path, name: str, judge: Judge, calibration: Calibration) -> pd.DataFrame:
-    """The table of a world by a calibration, kept under the name of both."""
-    arrays = (calibration.weights, calibration.bias)
-    digest = hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()[:8]
-    return kept(out, f"{name} by {digest}", partial(judge, calibration))
+            yield f"B-{family}-{seed}", partial(learned_world, folder, family, seed, sizes)
 
 
 def world_a(planted: pd.DataFrame, singles: dict[str, int]) -> dict[str, Any]:
@@ -194,7 +187,7 @@ def nulls(learnt: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def labelled_run(options: argparse.Namespace, calibration: Calibration) -> dict[str, Any]:
-    corpus = judged(options.out, "B-run", partial(run_world, options.run), calibration)
+    corpus = with_verdict(kept(options.out, "B-run", partial(run_world, options.run)), calibration)
     return {
         f"B run {basis}": report(f"world B, the labelled corpus, {basis}", part, SINGLE)
         for basis, part in corpus.groupby("basis")
@@ -210,20 +203,22 @@ def by_knob(out: Path, calibrations: dict[str, Calibration]) -> dict[str, Any]:
             for family in KNOB_FAMILIES:
                 config = replace(WorldConfig(family=family, seed=9, n_latents=200), **{knob: value})
                 name = f"{knob}-{value}-{family}"
-                judge = partial(_judge_planted, config, name)
-                parts.append(judged(out, name, judge, calibrations[family]))
+                table = kept(out, name, partial(_judge_planted, config, name))
+                parts.append(with_verdict(table, calibrations[family]))
             results[f"{knob}={value}"] = report(f"  {knob} = {value}", pd.concat(parts), {})
     return results
 
 
-def _judge_planted(config: WorldConfig, name: str, calibration: Calibration | None) -> pd.DataFrame:
-    return judge_world(planted_world(config), name, calibration)
+def _judge_planted(config: WorldConfig, name: str) -> pd.DataFrame:
+    return judge_world(planted_world(config), name)
 
 
 def worlds_d(options: argparse.Namespace) -> list[dict[str, Any]]:
     size = {"n_seq": 300, "n_latents": 40} if options.quick else {}
+    shipped = Calibration.load()
+    digest = hashlib.sha256(shipped.weights.tobytes() + shipped.bias.tobytes()).hexdigest()[:8]
     tables = [
-        judged(options.out, f"D-{name}", partial(judge_foreign, name, **size), Calibration.load()) for name in TEXTS
+        kept(options.out, f"D-{name} by {digest}", partial(judge_foreign, name, shipped, **size)) for name in TEXTS
     ]
     table = foreign_scores(pd.concat(tables))
     print("worlds of another maker", table.round(3).to_string(index=False), sep="\n", flush=True)

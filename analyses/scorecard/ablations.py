@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from analyses.scorecard.judged import ALWAYS_ONE, READ, claimed, fit_to
+from analyses.scorecard.judged import NEVER_SURE, READ, claimed, fit_to
 from analyses.scorecard.planted_latents import WorldConfig, planted_world
 from analyses.scorecard.read_latents import open_source, told_by_readers
 from analyses.scorecard.scores import auroc, expected_calibration_error, matched_weights
@@ -95,7 +95,7 @@ def _sample(
     tokens: torch.Tensor, codes: SparseCodes, vocab: Sequence[str], table: pd.DataFrame, kept: np.ndarray
 ) -> Sampled:
     text = CodedText.from_codes(tokens, codes, vocab)
-    found = collect_evidence(text, ALWAYS_ONE, chosen=np.zeros(len(table), bool), nulls=0)
+    found = collect_evidence(text, NEVER_SURE, chosen=np.zeros(len(table), bool), nulls=0)
     table = table.assign(tested=found.testable, n_active=text.n_active, density=text.n_active / len(codes))
     chosen = np.flatnonzero(kept & found.testable & (table.is_one | table.is_several).to_numpy())
     present = [np.flatnonzero(found.rows[latent] >= 0) for latent in chosen]

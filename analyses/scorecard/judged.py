@@ -1,11 +1,11 @@
 """Judge latents whose meanings are known as any others are judged, by a calibration that never saw their kind of text.
 
-    statistics   = judge_world(planted_world(config), name)                       what a calibration is fitted to
-    calibrations = family_calibrations(pd.concat([...]))                          by family, fitted to all others
-    judged       = judge_world(planted_world(config), name, calibrations[config.family])
+    table        = judge_world(planted_world(config), name)      one row a latent: truth, statistics, senses, measures
+    calibrations = family_calibrations(pd.concat([...]))         by family, fitted to all others
+    judged       = with_verdicts(table, calibrations)            probability, interval, number of senses
 
-One row per latent. Probability, interval and senses all depend on the calibration, so latents are judged again once it
-is known; `judge_held_out` does both.
+Each world is made once: the senses of all latents are looked for, and count where a calibration leaves room for them.
+`judge_held_out` does all three.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +33,7 @@ from interp.verdict.calibration import Calibration
 from interp.verdict.coded_text import CodedText
 from interp.verdict.evidence import Evidence, collect_evidence
 from interp.verdict.measures import measure_values
-from interp.verdict.similarity import NAMES
+from interp.verdict.similarity import MAX_SENSES, NAMES
 
 FITS = 20
 """To sources drawn anew."""
@@ -43,8 +43,8 @@ curve is steeper and the ECE lower: 0.083 instead of 0.093 for planted families,
 But the curve then relies on evenness, which is high for senses of shifted text. Only 0.66 of the senses of planted
 unions, not 0.81, exceed the probability of nine in ten of those senses, and the readings' AUROC falls from 0.939 to
 0.936."""
-ALWAYS_ONE = Calibration(np.zeros((2, len(NAMES))), np.full(2, 9.0))
-"""For latents of which the statistics alone are asked: none has senses to be looked for."""
+NEVER_SURE = Calibration(np.zeros((2, len(NAMES))), np.zeros(2))
+"""Collects evidence in which the senses of all latents are looked for."""
 READ = "read: "
 """Begins the family of latents that readers judged."""
 TRUE = ("top_share", "polysemanticity", "is_countable", "is_one", "is_several")
@@ -82,20 +82,17 @@ def calibration_worlds(seeds: int, **fixed: float) -> Iterator[tuple[str, WorldC
 
 def judge_held_out(worlds: Sequence[tuple[str, WorldConfig]], progress: Progress = no_progress) -> pd.DataFrame:
     """The worlds judged, those of each family by a calibration on the worlds of all other families."""
-
-    def judge(first: int, calibrations: Mapping[str, Calibration]) -> pd.DataFrame:
-        tables = []
-        for done, (name, config) in enumerate(worlds, first):
-            progress(done, 2 * len(worlds), name)
-            tables.append(judge_world(planted_world(config), name, calibrations.get(config.family)))
-        return pd.concat(tables)
-
-    return judge(len(worlds), family_calibrations(judge(0, {})))
+    tables = []
+    for done, (name, config) in enumerate(worlds):
+        progress(done, len(worlds), name)
+        tables.append(judge_world(planted_world(config), name))
+    table = pd.concat(tables)
+    return with_verdicts(table, family_calibrations(table))
 
 
-def judge_world(world: World, name: str, calibration: Calibration | None = None) -> pd.DataFrame:
+def judge_world(world: World, name: str) -> pd.DataFrame:
     """`judge_latents` of a planted world."""
-    given = world.tokens, Basis(world.codes), world.vocab, world.factors, world.truth, calibration
+    given = world.tokens, Basis(world.codes), world.vocab, world.factors, world.truth
     return judge_latents(*given, family=world.config.family, world=name, kind=np.array(world.kinds))
 
 
@@ -105,42 +102,66 @@ def judge_latents(
     vocab: Sequence[str],
     factors: Sequence[Factor],
     truth: Truth,
-    calibration: Calibration | None,
     **about: Any,
 ) -> pd.DataFrame:
-    """One row a latent: what it is `about`, what is true of it, the statistics, `n_active`, `tested`.
-
-    With a calibration also: `monosemanticity`, `ci_low`, `ci_high`; `n_senses`, and `sample_senses`, their number were
-    the meaning of each sampled firing known; `sense_one` and `sense_purity`, of each sense the probability that it has
-    one meaning and the share of its mass that has, where there are several; every single measure (`verdict.measures`)
-    and every rival of the verdict (`rivals`).
+    """One row a latent: what it is `about`, what is true of it, `n_active`, what `statistics_of` has; `sample_senses`,
+    the number of senses were the meaning of each sampled firing known, and `sense_purity`, the share of each sense's
+    mass that has one meaning; every single measure (`verdict.measures`) and every rival of the verdict (`rivals`).
     """
     text = CodedText.from_codes(tokens, latents.codes, vocab)
-    found = collect_evidence(text, calibration or ALWAYS_ONE, nulls=0)
+    found = collect_evidence(text, NEVER_SURE, nulls=0)
+    meanings = meanings_of_firings(truth, factors, len(latents.codes), found.rows)
+    purity = sense_purity(meanings, found.shares, found.observed.senses)
+    purity = np.pad(purity, ((0, 0), (0, MAX_SENSES - purity.shape[1])), constant_values=np.nan)
     columns = about | {"latent": np.arange(text.d_sae)} | {name: getattr(truth, name) for name in TRUE}
-    columns |= {"true_senses": truth.n_senses, "n_active": text.n_active, "tested": found.testable}
-    columns |= {name: found.statistic(name) for name in NAMES}
-    if calibration is None:
-        return pd.DataFrame(columns)
-    columns |= _verdict(found, calibration, truth, factors, len(latents.codes))
+    columns |= {"true_senses": truth.n_senses, "n_active": text.n_active} | statistics_of(found)
+    columns |= {"sample_senses": senses_in_sample(meanings, found.shares), "sense_purity": list(purity)}
     return pd.concat([pd.DataFrame(columns), _measures(tokens, latents, vocab)], axis=1)
 
 
-def _verdict(
-    found: Evidence, calibration: Calibration, truth: Truth, factors: Sequence[Factor], n_rows: int
-) -> dict[str, Any]:
-    meanings = meanings_of_firings(truth, factors, n_rows, found.rows)
-    purity, n_senses = sense_purity(meanings, found.shares, found.observed.senses), found.observed.n_senses
-    chance = calibration.probability(found.observed.statistics, found.observed.covariance)
-    return {
-        "monosemanticity": chance.one,
-        "ci_low": chance.low,
-        "ci_high": chance.high,
-        "n_senses": n_senses,
-        "sample_senses": senses_in_sample(meanings, found.shares),
-        "sense_one": [list(one[:n]) for one, n in zip(found.observed.sense_one, n_senses, strict=True)],
-        "sense_purity": [list(own[:n]) for own, n in zip(purity, n_senses, strict=True)],
+def statistics_of(found: Evidence) -> dict[str, Any]:
+    """The columns from which `with_verdict` tells the verdict by any calibration: `tested`, the statistics and their
+    `covariance`, and, were the latent not sure to have one meaning, its number of senses (`n_parts`) with the
+    statistics of each (`part_statistics`, `part_covariance`)."""
+    observed = found.observed
+    arrays = {
+        "covariance": observed.covariance,
+        "part_statistics": observed.sense_statistics,
+        "part_covariance": observed.sense_covariance,
     }
+    flat = {name: list(values.reshape(len(values), -1)) for name, values in arrays.items()}
+    statistics = {name: found.statistic(name) for name in NAMES}
+    return {"tested": found.testable, "n_parts": observed.n_senses} | statistics | flat
+
+
+def with_verdict(table: pd.DataFrame, calibration: Calibration) -> pd.DataFrame:
+    """The table with `monosemanticity`, `ci_low`, `ci_high` and `n_senses`, and with `sense_one`, the probability that
+    each sense has one meaning, where there are several."""
+    n = len(NAMES)
+    covariance, values, of_parts = (
+        np.stack(table[name].to_list()).reshape(len(table), *shape)
+        for name, shape in (
+            ("covariance", (n, n)),
+            ("part_statistics", (MAX_SENSES, n)),
+            ("part_covariance", (MAX_SENSES, n, n)),
+        )
+    )
+    chance = calibration.probability(table[list(NAMES)].to_numpy(float), covariance)
+    n_senses = np.where(chance.low > 0.5, 1, table.n_parts)
+    one = calibration.probability(values, of_parts).one
+    return table.assign(
+        monosemanticity=chance.one,
+        ci_low=chance.low,
+        ci_high=chance.high,
+        n_senses=n_senses,
+        sense_one=list(one),
+    )
+
+
+def with_verdicts(table: pd.DataFrame, calibrations: Mapping[str, Calibration]) -> pd.DataFrame:
+    """The table with the verdicts on the latents of each family by its calibration."""
+    parts = table.groupby("family", sort=False)
+    return pd.concat([with_verdict(part, calibrations[family]) for family, part in parts])
 
 
 def _measures(tokens: Int[Tensor, "seq pos"], latents: Basis, vocab: Sequence[str]) -> pd.DataFrame:

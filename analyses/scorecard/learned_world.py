@@ -1,7 +1,7 @@
 """Latents of a transformer trained on a text with known factors, judged by those factors, for any such text.
 
-    found = learned_latents(text, folder, seed, sizes, nulls=ALL)      name → latents
-    table = judge_learned(found, text, sizes, calibration)             as `judge_latents`, with the column `basis`
+    found = learned_latents(text, folder, seed, sizes)                 name → latents
+    table = judge_learned(found, text, sizes)                          as `judge_latents`, with the column `basis`
 
 The truth of a latent is the share of its mass that lies where each factor of the text holds (`Truth.attribute`). The
 ranking never saw it. It is claimed only if two readings of it agree. The dictionary and the neurons are compared with
@@ -15,7 +15,7 @@ these nulls:
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -29,16 +29,13 @@ from analyses.scorecard.truth import Truth
 from interp.activations import ActivationStore
 from interp.activations.harvesting import harvest
 from interp.codes.sparse_codes import SparseCodes
-from interp.runtime.progress import Progress, no_progress
 from interp.sae import SAE, TopKConfig, train_sae, train_sweep
-from interp.verdict.calibration import Calibration
 from models.recipe import TrainingConfig
 from models.training import train_model
 from models.transformer import Transformer, TransformerConfig
 
 HOOK, NEURONS = "blocks.0.hook_resid_post", "blocks.0.mlp.hook_post"
 TRAINED = ("dictionary", "neurons")
-Nulls = Literal["none", "untrained", "all"]
 
 
 class Sizes(NamedTuple):
@@ -56,30 +53,24 @@ class Sizes(NamedTuple):
 QUICK = Sizes(320, 192, 64, 32, 32, 20_000, 20_000)
 
 
-def learned_latents(
-    text: FactorText, folder: Path, seed: int, sizes: Sizes, *, nulls: Nulls = "none", progress: Progress = no_progress
-) -> dict[str, Basis]:
-    """The dictionary and the neurons of a one-layer transformer trained on the text, and the nulls: `untrained` ones,
-    or `all`, with what the rivals of the verdict need as well. Codes are those of the first `sizes.judged` sequences;
-    the model and the dictionaries stay in the folder, under `sae` and names that begin with it."""
+def learned_latents(text: FactorText, folder: Path, seed: int, sizes: Sizes) -> dict[str, Basis]:
+    """The dictionary and the neurons of a one-layer transformer trained on the text, with what the rivals of the
+    verdict need, and the nulls. Codes are those of the first `sizes.judged` sequences; the model and the dictionaries
+    stay in the folder, under `sae` and names that begin with it."""
     tokens = torch.from_numpy(text.tokens)
     shape = {"n_ctx": sizes.n_ctx, "d_model": sizes.d_model, "n_heads": 4, "d_mlp": sizes.d_mlp}
     config = TransformerConfig.preset("one-layer", d_vocab=len(text.vocab), **shape, seed=seed)
     steps = TrainingConfig(tokens=sizes.model_tokens, n_samples=0, seed=seed)
     held_out = sizes.judged // 8
-    train_model(Transformer(config), tokens[held_out:], tokens[:held_out], steps, folder, progress=progress)
+    train_model(Transformer(config), tokens[held_out:], tokens[:held_out], steps, folder)
     model = Transformer.load(folder)
-    bases = _latents(model, tokens, folder / "sae", sizes, rivals=nulls == "all")
+    bases = _latents(model, tokens, folder / "sae", sizes, rivals=True)
     bases |= {name: bases[name]._replace(W_U=model.W_U) for name in TRAINED}
-    if nulls != "none":
-        untrained = _latents(Transformer(config), tokens, folder / "saeuntrained", sizes, rivals=False)
-        bases |= {"untrained": untrained["dictionary"], "untrained neurons": untrained["neurons"]}
-    return bases
+    untrained = _latents(Transformer(config), tokens, folder / "saeuntrained", sizes, rivals=False)
+    return bases | {"untrained": untrained["dictionary"], "untrained neurons": untrained["neurons"]}
 
 
-def judge_learned(
-    bases: Mapping[str, Basis], text: FactorText, sizes: Sizes, calibration: Calibration | None, **columns: Any
-) -> pd.DataFrame:
+def judge_learned(bases: Mapping[str, Basis], text: FactorText, sizes: Sizes, **columns: Any) -> pd.DataFrame:
     """Judge all latents of the bases, one row each; `basis` is the name of theirs, `columns` are further ones."""
     tokens = torch.from_numpy(text.tokens)[: sizes.judged]
     factors = [replace(f, rows=f.rows[f.rows < tokens.numel()]) for f in text.factors]
@@ -87,7 +78,7 @@ def judge_learned(
     parts = []
     for name, basis in bases.items():
         truth = Truth.attribute(basis.codes, factors)
-        parts.append(judge_latents(tokens, basis, text.vocab, factors, truth, calibration, **columns, basis=name))
+        parts.append(judge_latents(tokens, basis, text.vocab, factors, truth, **columns, basis=name))
     return pd.concat(parts)
 
 

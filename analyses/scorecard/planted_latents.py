@@ -212,7 +212,7 @@ def _latent(
         direction = weights @ space.readers
         own = np.asarray(space.activations @ weights, np.float32)
         v = np.where(read.keep, space.x @ direction if read.noise else own, 0)
-        theta = _threshold(v[own > 0], v[own == 0], read.noise)
+        theta = _threshold(v[own > 0], v[(own == 0) & (v > 0)], read.noise)
     else:
         direction = np.asarray(rng.normal(size=space.x.shape[1]), np.float32)
         own, v = np.zeros(len(space.x), np.float32), space.x @ direction

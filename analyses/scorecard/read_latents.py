@@ -17,14 +17,12 @@ import pandas as pd
 import scipy.sparse
 import torch
 
-from analyses.scorecard.judged import ALWAYS_ONE, READ
+from analyses.scorecard.judged import NEVER_SURE, READ, statistics_of
 from analyses.scorecard.scores import auroc, ece_by_chance, expected_calibration_error
 from interp import FeatureStore
 from interp.features.scan_input import ScanConfig
-from interp.verdict.calibration import Calibration
 from interp.verdict.coded_text import CodedText
 from interp.verdict.evidence import collect_evidence
-from interp.verdict.similarity import NAMES
 
 MANY = 9
 """What readers write for many meanings, or none to be seen."""
@@ -64,23 +62,17 @@ def told_by_readers(rows: pd.DataFrame) -> dict[str, np.ndarray]:
     return {"is_one": one, "is_several": ~one, "true_senses": np.where(agreed, rows.n_meanings_1, 0)}
 
 
-def read_latents(folder: Path, source: str, calibration: Calibration | None = None) -> pd.DataFrame:
-    """The latents of a source; with a calibration also `monosemanticity`, `ci_low`, `ci_high`, `n_senses` and `shared`,
-    what the firings of the largest sense share."""
+def read_latents(folder: Path, source: str) -> pd.DataFrame:
+    """The latents of a source, with what readers said, what `judged.statistics_of` has, and `shared`, what the firings
+    of the largest part share."""
     rows, tokens, codes, vocab = open_source(folder, source)
     with TemporaryDirectory() as out:
         counts = ScanConfig(n_top=0, n_per_interval=0, n_coactivations=0, n_neighbours=0)
         features = FeatureStore.from_codes(tokens, codes, out, vocab=vocab, config=counts)
-        found = collect_evidence(CodedText.from_features(features), calibration or ALWAYS_ONE, nulls=0)
-    judged = found.observed
-    columns = {"family": READ + source, "world": READ + source, "tested": found.testable} | told_by_readers(rows)
-    columns |= {name: found.statistic(name) for name in NAMES}
-    if calibration is not None:
-        chance = calibration.probability(judged.statistics, judged.covariance)
-        columns |= {"monosemanticity": chance.one, "ci_low": chance.low, "ci_high": chance.high}
-        common = [judged.common.get((latent, 0), []) for latent in range(len(rows))]
-        columns |= {"n_senses": judged.n_senses, "shared": [shared[0].words if shared else "" for shared in common]}
-    return rows.assign(**columns)
+        found = collect_evidence(CodedText.from_features(features), NEVER_SURE, nulls=0)
+    common = [found.observed.common.get((latent, 0), []) for latent in range(len(rows))]
+    columns = {"family": READ + source, "world": READ + source} | told_by_readers(rows) | statistics_of(found)
+    return rows.assign(**columns, shared=[shared[0].words if shared else "" for shared in common])
 
 
 def judged_by_both(judged: pd.DataFrame) -> pd.DataFrame:

@@ -11,6 +11,7 @@ Intervals are bootstraps over worlds and latents.
 """
 
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -42,12 +43,13 @@ def scorecard(judged: pd.DataFrame, scores: Mapping[str, int]) -> pd.DataFrame:
     if n == 0:
         raise ValueError("no latent was tested whose truth is one meaning or several: take more latents or more text")
     rows, missing = [], not_scored(judged, scores)
+    draws = [_Draw.of(table, chosen) for chosen in _draws(table)]
     for name in (name for name in scores if name not in missing):
         score = scores[name] * table[name].to_numpy(np.float64)
         n_scored = int((np.isfinite(score) & (table.is_one | table.is_several)).sum())
         score = np.where(np.isfinite(score), score, np.nanmedian(score))
-        draws = [_measure(table, score, chosen) for chosen in _draws(table)]
-        first, rest = draws[0], np.array(draws)
+        measured = [draw.measure(score) for draw in draws]
+        first, rest = measured[0], np.array(measured)
         row: dict[str, float | str] = {"score": name, "n": n, "n_scored": n_scored}
         for place, measure in enumerate(MEASURES):
             finite = rest[np.isfinite(rest[:, place]), place]
@@ -131,19 +133,46 @@ def _draws(table: pd.DataFrame) -> Iterator[Int64[np.ndarray, " latent"]]:
         yield np.concatenate([rng.choice(latents, len(latents)) for latents in drawn])
 
 
-def _measure(
-    table: pd.DataFrame, score: Float64[np.ndarray, " latent"], chosen: Int64[np.ndarray, " drawn"]
-) -> tuple[float, ...]:
-    rank = _spearman(score[chosen], -table.polysemanticity.to_numpy()[chosen], table.n_active.to_numpy()[chosen])
-    chosen = chosen[(table.is_one | table.is_several).to_numpy(bool)[chosen]]
-    score, one = score[chosen], table.is_one.to_numpy(bool)[chosen]
-    weights = matched_weights(table.n_active.to_numpy()[chosen], one) if len(one) else np.zeros(0)
-    if not weights.any():
-        return float("nan"), rank, float("nan")
-    k = max(1, int(one.sum()) // 2)
-    best = np.argsort(-score, kind="stable")[:k]
-    precision = (one[best] * weights[best]).sum() / max(weights[best].sum(), 1e-12)
-    return auroc(one, score, weights), rank, float(precision)
+class _Draw(NamedTuple):
+    """Some latents, and what is needed of them to measure any score."""
+
+    fifths: list[Int64[np.ndarray, " latent"]]
+    """The latents of each fifth of the firing counts."""
+    ranks: list[Float64[np.ndarray, " latent"]]
+    """Their ranks by the truth, in each fifth."""
+    claimed: Int64[np.ndarray, " latent"]
+    one: Bool[np.ndarray, " claimed"]
+    weights: Float64[np.ndarray, " claimed"]
+    """The weights that match the claimed latents for frequency."""
+
+    @classmethod
+    def of(cls, table: pd.DataFrame, chosen: Int64[np.ndarray, " latent"]) -> "_Draw":
+        n_active, truth = table.n_active.to_numpy(), -table.polysemanticity.to_numpy()
+        stratum = _strata(n_active[chosen])
+        fifths = [chosen[stratum == s] for s in range(STRATA)]
+        fifths = [own for own in fifths if len(own) > 2 and np.ptp(truth[own]) > 0]
+        known = chosen[(table.is_one | table.is_several).to_numpy(bool)[chosen]]
+        one = table.is_one.to_numpy(bool)[known]
+        weights = matched_weights(n_active[known], one) if len(one) else np.zeros(0)
+        return cls(fifths, [rankdata(truth[own]) for own in fifths], known, one, weights)
+
+    def measure(self, score: Float64[np.ndarray, " latent"]) -> tuple[float, float, float]:
+        """MEASURES of a score."""
+        rank, score = self._spearman(score), score[self.claimed]
+        if not self.weights.any():
+            return float("nan"), rank, float("nan")
+        best = np.argsort(-score, kind="stable")[: max(1, int(self.one.sum()) // 2)]
+        precision = (self.one[best] * self.weights[best]).sum() / max(self.weights[best].sum(), 1e-12)
+        return auroc(self.one, score, self.weights), rank, float(precision)
+
+    def _spearman(self, score: Float64[np.ndarray, " latent"]) -> float:
+        """Mean over the fifths of the firing counts, each counting as many as it holds."""
+        total, n = 0.0, 0
+        for own, ranks in zip(self.fifths, self.ranks, strict=True):
+            if np.ptp(score[own]) > 0:
+                total += len(own) * np.corrcoef(rankdata(score[own]), ranks)[0, 1]
+                n += len(own)
+        return float(total / n) if n else float("nan")
 
 
 def auroc(one: Bool[np.ndarray, " n"], score: Float64[np.ndarray, " n"], weights: Float64[np.ndarray, " n"]) -> float:
@@ -154,17 +183,6 @@ def auroc(one: Bool[np.ndarray, " n"], score: Float64[np.ndarray, " n"], weights
     below = theirs.cumsum() - theirs / 2
     total = ours.sum() * theirs.sum()
     return float((ours * below).sum() / total) if total > 0 else float("nan")
-
-
-def _spearman(score: Float64[np.ndarray, " n"], truth: Float64[np.ndarray, " n"], n_active: np.ndarray) -> float:
-    """Mean over the fifths of the firing counts, each counting as many as it holds."""
-    total, n = 0.0, 0
-    stratum = _strata(n_active)
-    for own in (stratum == s for s in range(STRATA)):
-        if own.sum() > 2 and np.ptp(score[own]) > 0 and np.ptp(truth[own]) > 0:
-            rank = np.corrcoef(rankdata(score[own]), rankdata(truth[own]))[0, 1]
-            total, n = total + own.sum() * rank, n + own.sum()
-    return float(total / n) if n else float("nan")
 
 
 def matched_weights(values: np.ndarray, one: Bool[np.ndarray, " latent"]) -> Float64[np.ndarray, " latent"]:

@@ -15,27 +15,23 @@ from analyses.scorecard.learned_world import Sizes, judge_learned, learned_laten
 from analyses.scorecard.planted_texts import FAMILIES
 from analyses.scorecard.truth import Truth
 from interp import Run, load_sae
-from interp.verdict.calibration import Calibration
 
 MIN_TOKENS = 200
 """A token of the labelled corpus is a factor if it is there so often."""
 
 
-def learned_world(
-    folder: Path, family: str, seed: int, sizes: Sizes, calibration: Calibration | None = None
-) -> pd.DataFrame:
-    """Latents and neurons of a transformer trained on a family's text; with a calibration the nulls' too."""
+def learned_world(folder: Path, family: str, seed: int, sizes: Sizes) -> pd.DataFrame:
+    """Latents and neurons of a transformer trained on a family's text, and of its nulls."""
     text = FAMILIES[family](np.random.default_rng([seed, 77]), sizes.n_seq, sizes.n_ctx, 40, 0.0)
-    bases = learned_latents(text, folder, seed, sizes, nulls="all" if calibration else "none")
-    table = judge_learned(bases, text, sizes, calibration, family=family, world=f"{family}-{seed}")
-    if calibration is not None:
-        sae = load_sae(folder / "sae")
-        cosine = torch.nn.functional.cosine_similarity(sae.W_enc.T, sae.W_dec, dim=1)
-        table.loc[table.basis == "dictionary", "enc_dec_cosine"] = cosine.detach().numpy()
+    bases = learned_latents(text, folder, seed, sizes)
+    table = judge_learned(bases, text, sizes, family=family, world=f"{family}-{seed}")
+    sae = load_sae(folder / "sae")
+    cosine = torch.nn.functional.cosine_similarity(sae.W_enc.T, sae.W_dec, dim=1)
+    table.loc[table.basis == "dictionary", "enc_dec_cosine"] = cosine.detach().numpy()
     return table
 
 
-def run_world(path: Path, calibration: Calibration) -> pd.DataFrame:
+def run_world(path: Path) -> pd.DataFrame:
     """Latents and neurons of a run, by the labels of its corpus and by token, neither of which the ranking sees."""
     run = Run(path)
     tokens, labels = run.features.tokens, run.harvested.labels
@@ -56,5 +52,5 @@ def run_world(path: Path, calibration: Calibration) -> pd.DataFrame:
         basis = Basis(features.codes[0 : len(features.codes)])
         truth = Truth.attribute(basis.codes, factors)
         columns: dict[str, Any] = {"family": "corpus", "world": str(path), "basis": name}
-        parts.append(judge_latents(tokens, basis, features.vocab, factors, truth, calibration, **columns))
+        parts.append(judge_latents(tokens, basis, features.vocab, factors, truth, **columns))
     return pd.concat(parts)

@@ -32,7 +32,7 @@ from interp.codes.sampling import FiringSampler
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import share_pieces
 from interp.text.predicates import Predicates
-from interp.verdict.calibration import Calibration
+from interp.verdict.calibration import Calibration, Probability
 from interp.verdict.coded_text import CodedText
 from interp.verdict.nulls import MIN_BLOCK, MIN_GROUPS, NullScale, circular_shifts, null_scale, rows_per_group
 from interp.verdict.similarity import (
@@ -82,16 +82,22 @@ class SimilarityOfFirings:
     covariance: Float64[np.ndarray, "d_sae statistic statistic"]
     senses: Int64[np.ndarray, "d_sae firing"]
     """The sense of each sampled firing, 0 for the largest; −1 for none."""
-    sense_one: Float64[np.ndarray, "d_sae sense"]
-    """The probability that each sense has one meaning itself, where there are several."""
+    sense_statistics: Float64[np.ndarray, "d_sae sense statistic"]
+    """The statistics of each sense's own firings, where there are several senses."""
+    sense_covariance: Float64[np.ndarray, "d_sae sense statistic statistic"]
     common: dict[tuple[int, int], list[SharedPredicate]] = field(default_factory=dict)
     """The facts that the firings of each latent and sense share."""
 
     @classmethod
     def empty(cls, d_sae: int, n_firings: int) -> "SimilarityOfFirings":
         n = len(NAMES)
-        senses = np.full((d_sae, n_firings), -1, np.int64)
-        return cls(np.full((d_sae, n), np.nan), np.zeros((d_sae, n, n)), senses, np.full((d_sae, MAX_SENSES), np.nan))
+        return cls(
+            statistics=np.full((d_sae, n), np.nan),
+            covariance=np.zeros((d_sae, n, n)),
+            senses=np.full((d_sae, n_firings), -1, np.int64),
+            sense_statistics=np.full((d_sae, MAX_SENSES, n), np.nan),
+            sense_covariance=np.zeros((d_sae, MAX_SENSES, n, n)),
+        )
 
     @property
     def n_senses(self) -> Int64[np.ndarray, " d_sae"]:
@@ -114,6 +120,18 @@ class Evidence:
     """(Σ_g m_g)² / Σ_g m_g² of the groups' activation masses: how many groups the firings really spread over."""
     testable: Bool[np.ndarray, " d_sae"]
     """Fires in at least MIN_GROUPS groups."""
+    calibration: Calibration
+    """It said of which latents the senses were looked for."""
+
+    @property
+    def probability(self) -> Probability:
+        """The probability that each latent has one meaning; NaN for one that was not looked at."""
+        return self.calibration.probability(self.observed.statistics, self.observed.covariance)
+
+    @property
+    def sense_one(self) -> Float64[np.ndarray, "d_sae sense"]:
+        """The probability that each sense has one meaning itself; NaN where there are not several senses."""
+        return self.calibration.probability(self.observed.sense_statistics, self.observed.sense_covariance).one
 
     def statistic(self, name: str) -> Float64[np.ndarray, " d_sae"]:
         """Return a statistic of `similarity.NAMES`; NaN for a latent that was not looked at."""
@@ -133,11 +151,18 @@ class Evidence:
         )
         return null_scale(counts[0], counts[1:], self.effective_groups, min_std=0.1)
 
-    def sense_by_chance(self, latent: int, sense: int) -> float:
-        """Return the share of the senses of shifted text whose probability of one meaning is at least this sense's."""
-        probability = self.observed.sense_one[latent, sense]
-        shifted = np.concatenate([np.zeros(0), *(null.sense_one[np.isfinite(null.sense_one)] for null in self.nulls)])
-        return float((shifted >= probability).mean()) if len(shifted) and np.isfinite(probability) else np.nan
+    @property
+    def sense_by_chance(self) -> Float64[np.ndarray, "d_sae sense"]:
+        """The share of the senses of shifted text whose probability of one meaning is at least each sense's."""
+        probability = self.sense_one
+        of_nulls = [
+            self.calibration.probability(null.sense_statistics, null.sense_covariance).one.ravel()
+            for null in self.nulls
+        ]
+        shifted = np.sort(np.concatenate([np.zeros(0), *of_nulls]))
+        shifted = shifted[np.isfinite(shifted)]
+        is_known = np.isfinite(probability) & (len(shifted) > 0)
+        return np.where(is_known, 1 - np.searchsorted(shifted, probability) / max(len(shifted), 1), np.nan)
 
 
 def collect_evidence(
@@ -174,7 +199,7 @@ def collect_evidence(
             judge(wanted, observed, progress=progress)
             for shift, latents, null in zip(shifts, null_latents, on_shifted_text, strict=True):
                 judge(latents, null, shift)
-    return Evidence(observed, on_shifted_text, rows, shares, groups.effective, testable)
+    return Evidence(observed, on_shifted_text, rows, shares, groups.effective, testable, calibration)
 
 
 class _Judge(NamedTuple):
@@ -228,7 +253,8 @@ class _Judge(NamedTuple):
             part = weights[members] / weights[members].sum()
             if n_senses > 1 and len(members) >= MIN_FIRINGS:
                 within = likeness(r[np.ix_(members, members)], part)
-                out.sense_one[latent, number] = self.calibration.probability(within.values, within.covariance).one
+                out.sense_statistics[latent, number] = within.values
+                out.sense_covariance[latent, number] = within.covariance
             if with_words:
                 of_sense = Shared.among(holds[members], part, self.predicates.surprise)
                 most = (TYPICAL - np.log(max(density * weights[members].sum(), 1e-12))) / 2

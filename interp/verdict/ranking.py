@@ -283,7 +283,7 @@ def _judge(
         chosen=looked_at,
         progress=progress,
     )
-    return verdict_columns(text, evidence, calibration, words.largest_share, faint), evidence
+    return verdict_columns(text, evidence, words.largest_share, faint), evidence
 
 
 def _faint(features: FeatureStore) -> Bool[np.ndarray, " d_sae"]:

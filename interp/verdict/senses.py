@@ -75,6 +75,8 @@ def _senses(
     flat = features.tokens.numpy().reshape(-1)
     promoted = _promoted(features)
     senses = []
+    one = evidence.sense_one
+    by_chance = evidence.sense_by_chance
     n_senses = evidence.observed.n_senses
     for latent in np.flatnonzero(n_senses > 1).tolist():
         for sense in range(n_senses[latent]):
@@ -83,8 +85,8 @@ def _senses(
             following = tokens_following(flat, features.n_ctx, rows)
             about = {
                 "share": float(evidence.shares[latent, at].sum()),
-                "monosemanticity": _known(evidence.observed.sense_one[latent, sense]),
-                "by_chance": _known(evidence.sense_by_chance(latent, sense)),
+                "monosemanticity": _known(one[latent, sense]),
+                "by_chance": _known(by_chance[latent, sense]),
                 "common": [common.words for common in evidence.observed.common.get((latent, sense), ())],
                 "n": len(rows),
                 "rows": rows[:SHOWN].tolist(),

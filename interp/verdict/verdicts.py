@@ -1,6 +1,6 @@
 """Judge each latent: its verdict in one word, from its evidence.
 
-In: evidence and its calibration, and how much of a latent's activation falls on one token. Out: the columns of a
+In: evidence, and how much of a latent's activation falls on one token. Out: the columns of a
 ranking that say the verdict and what it rests on; `ranking` has their meaning.
 """
 
@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from interp.display.verdict_names import DEAD, DENSE, FAINT, MONOSEMANTIC, POLYSEMANTIC, SINGLE_TOKEN, TOO_RARE
-from interp.verdict.calibration import Calibration
 from interp.verdict.coded_text import CodedText
 from interp.verdict.evidence import Evidence
 from interp.verdict.similarity import NAMES
@@ -24,7 +23,6 @@ SINGLE_SHARE = 0.9
 def verdict_columns(
     text: CodedText,
     evidence: Evidence,
-    calibration: Calibration,
     token_share: Float64[np.ndarray, " d_sae"],
     faint: Bool[np.ndarray, " d_sae"],
 ) -> dict[str, np.ndarray]:
@@ -32,7 +30,7 @@ def verdict_columns(
     largest share of activation on one token."""
     n_active = text.n_active
     density = n_active / max(text.tokens.numel(), 1)
-    chance = calibration.probability(evidence.observed.statistics, evidence.observed.covariance)
+    chance = evidence.probability
     has_one_meaning = chance.one >= 0.5
     dense = (density > MAX_DENSITY) | ((density > MAX_DENSITY_WITHOUT_MEANING) & ~has_one_meaning)
     cases = [n_active == 0, ~evidence.testable, faint, dense, token_share >= SINGLE_SHARE, has_one_meaning]

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from analyses.scorecard.ablations import GROUPS, PLACES, ablations, group_of
-from analyses.scorecard.judged import READ, claimed, fit_to
+from analyses.scorecard.judged import READ, claimed, fit_to, with_verdict
 from analyses.scorecard.planted_latents import WorldConfig
 from analyses.scorecard.read_latents import agreement, disagreements, read_latents, read_sources
 from interp.text.kinds import KINDS
@@ -42,7 +42,7 @@ def folder(tmp_path_factory):
 
 def test_what_readers_say_is_held_against_the_verdict(folder):
     assert read_sources(folder) == ["mine"]
-    judged = read_latents(folder, "mine", Calibration.load())
+    judged = with_verdict(read_latents(folder, "mine"), Calibration.load())
     assert set(judged.family) == {READ + "mine"} and judged.tested.all()
     assert list(judged.is_one) == [True] * 12 + [False] * 12 and set(judged.true_senses[12:]) == {3}
     found = agreement(judged).set_index("source").loc["all"]

@@ -13,7 +13,6 @@ from analyses.scorecard.judged import (
     family_calibrations,
     fit_to,
     judge_held_out,
-    judge_world,
 )
 from analyses.scorecard.planted_latents import WorldConfig, planted_world
 from analyses.scorecard.planted_texts import FAMILIES
@@ -29,6 +28,8 @@ from analyses.scorecard.scores import (
 )
 from analyses.scorecard.truth import Truth, meanings_of_firings, sense_purity, senses_in_sample
 from interp.codes.sparse_codes import SparseCodes
+from interp.verdict.coded_text import CodedText
+from interp.verdict.evidence import collect_evidence
 
 SMALL = {"n_seq": 512, "n_ctx": 64, "n_latents": 60}
 
@@ -256,15 +257,19 @@ def test_the_probability_is_right_on_families_it_was_not_calibrated_on(judged):
 
 
 def test_all_that_hangs_on_the_calibration_is_of_one_that_never_saw_the_family(judged):
-    """Probability, interval and senses: those of judging a world by a calibration on the others alone."""
+    """Probability, interval and senses: those of collecting the evidence by a calibration on the others alone."""
     tested = judged[judged.tested]
     assert (tested.ci_low <= tested.monosemanticity).all() and (tested.monosemanticity <= tested.ci_high).all()
     (name, config), *_ = some_worlds()
     own = judged[judged.world == name].reset_index(drop=True)
     calibration = family_calibrations(judged)[config.family]
-    again = judge_world(planted_world(config), name, calibration)
-    columns = ["monosemanticity", "ci_low", "ci_high", "n_senses"]
-    pd.testing.assert_frame_equal(own[columns], again[columns])
+    world = planted_world(config)
+    again = collect_evidence(CodedText.from_codes(world.tokens, world.codes, world.vocab), calibration, nulls=0)
+    for name, values in again.probability._asdict().items():
+        np.testing.assert_allclose(own[{"one": "monosemanticity"}.get(name, f"ci_{name}")], values)
+    assert {1, 2, 3} <= {*own.n_senses} and own.n_senses.tolist() == again.observed.n_senses.tolist()
+    several = own.n_senses > 1
+    np.testing.assert_allclose(np.stack(own.sense_one[several]), again.sense_one[several])
     others = fit_to(judged[judged.family != config.family])
     np.testing.assert_array_equal(calibration.weights, others.weights)
 

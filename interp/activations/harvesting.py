@@ -46,7 +46,7 @@ from interp.activations.model_passes import (
     concatenate_tokens,
     fingerprint,
 )
-from interp.activations.remote_store import RemoteStoreWriter, check_remote_output, remote_made_of
+from interp.activations.remote_store import RemoteStoreWriter, clear
 from interp.activations.shard_writer import StoreConfig
 from interp.activations.sources import StoredRows
 from interp.activations.store import ActivationStore
@@ -54,8 +54,7 @@ from interp.activations.store_writer import StoreWriter
 from interp.runtime.processes import Processes, processes
 from interp.runtime.progress import Progress, no_progress
 from interp.storage.addresses import Address, address_of
-from interp.storage.files import as_json
-from interp.storage.folders import MANIFEST, holds
+from interp.storage.folders import MANIFEST, check_output, holds
 
 MAX_DIFFERENCE = 0.1
 """Largest relative difference ‖a − b‖ / ‖b‖ at which activations count as the same model's. Measured: 1 % between
@@ -152,7 +151,7 @@ def harvest_stores(
     team.check_alike([made_of, *made_of_each.values()], "harvests")
     if not overwrite:
         made_of_each = team.all_do(
-            lambda: {out: made_of for out, made_of in made_of_each.items() if not _holds(out, made_of)}
+            lambda: {out: made_of for out, made_of in made_of_each.items() if not holds(out, made_of)}
         )
     if made_of_each:
         with ExitStack() as folders, evaluating(passes.module):
@@ -166,17 +165,12 @@ def harvest_stores(
     return [ActivationStore.open(out) for out in stores]
 
 
-def _holds(out: Path | Address, made_of: Mapping[str, Any]) -> bool:
-    return remote_made_of(out) == as_json(made_of) if isinstance(out, Address) else holds(out, made_of)
-
-
 @contextmanager
 def _place(team: Processes, out: Path | Address, made_of: Mapping[str, Any], overwrite: bool) -> Iterator[Any]:
     """Give where a store is written: a folder that becomes `out`, or the address itself, which its manifest makes
     whole."""
     if isinstance(out, Address):
-        check = partial(check_remote_output, out, dict(made_of), overwrite=overwrite)
-        team.first_does(check)
+        team.first_does(partial(clear, out) if overwrite else partial(check_output, out, made_of))
         yield out
     else:
         with team.whole_folder(out, made_of, resume=True, overwrite=overwrite) as new:

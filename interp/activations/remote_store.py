@@ -54,8 +54,8 @@ from interp.storage.addresses import (
     write_object,
 )
 from interp.storage.checks import Amount, Count, Digest, FileName, validated
-from interp.storage.files import as_json, digest, tensors_header
-from interp.storage.folders import BEGUN, MANIFEST
+from interp.storage.files import as_json, digest, digest_json, tensors_header
+from interp.storage.remote_folders import BEGUN, MANIFEST, listed_at
 
 PART_BYTES = 256 << 20
 REMOTE_FORMAT = f"{FORMAT}/parts"
@@ -79,6 +79,7 @@ class _Parts(TypedDict):
 class _Begun(TypedDict):
     made_of: dict[str, Any]
     config: dict[str, Any]
+    resumes: bool
 
 
 class RemoteStoreWriter(StoreWriter):
@@ -100,16 +101,18 @@ class RemoteStoreWriter(StoreWriter):
 
     def _begin(self, shard_rows: tuple[int, ...]) -> None:
         self._filled = np.zeros(len(shard_rows), np.int64)
-        key = {"made_of": as_json(self.config.made_of), "config": self._key}
+        key = {"made_of": as_json(self.config.made_of), "config": self._key, "resumes": True}
+        self._work = digest_json(self._key)
         if has_object(self.address / BEGUN):
             check_same(_read_begun(self.address)["config"], self._key, self.address)
         else:
             write_object(self.address / BEGUN, json.dumps(key).encode())
         while has_object(part := self.address / _part_name(len(self._parts))):
             head = _read_head(part)
-            ends = head["ends"].numpy()
-            self._filled += np.diff(ends, prepend=0)
             note = json.loads(bytes(head["state"].tolist()))
+            if note.get("work") != self._work:  # left by another store, whose removal was cut off
+                break
+            self._filled += np.diff(head["ends"].numpy(), prepend=0)
             self._parts.append(note["part"])
             self._take(note["state"], {hook: head[f"sums.{hook}"] for hook in self._sums})
 
@@ -134,7 +137,8 @@ class RemoteStoreWriter(StoreWriter):
         ]
         head: dict[str, Tensor] = {"ends": ends, **{f"sums.{hook}": total for hook, total in sums.items()}}
         head["sha256"] = _bytes(b"".join(digests)).view(len(columns), n_shards, 32)
-        head["state"] = _bytes(json.dumps({"state": state, "part": {"file": file}}).encode())
+        note = {"state": state, "part": {"file": file}, "work": self._work}
+        head["state"] = _bytes(json.dumps(note).encode())
         data = _safetensors({**head, **_shaped(columns, self.config.columns)}, n_head=len(head))
         write_object(self.address / file, data)
         self._filled += counts
@@ -277,31 +281,10 @@ def read_remote_manifest(address: Address) -> tuple[dict[str, Any], str]:
     return manifest, digest(data)
 
 
-def remote_made_of(address: Address) -> Any:
-    """Tell what the finished store at an address is made of; None where there is none."""
-    if not has_object(address / MANIFEST):
-        return None
-    return read_remote_manifest(address)[0]["config"]
-
-
-def check_remote_output(address: Address, made_of: dict[str, Any], *, overwrite: bool) -> None:
-    """Check that a store may be written: there is none, or one under way that is made of the same. With `overwrite`
-    what is there is removed. Raises ValueError if not."""
-    stored = remote_made_of(address)
-    is_begun = stored is None and has_object(address / BEGUN)
-    if overwrite:
-        if stored is not None or is_begun:
-            clear(address)
-        return
-    if is_begun:
-        stored = _read_begun(address)["made_of"]
-    if stored is not None:
-        check_same(stored, as_json(made_of), address)
-
-
 def clear(address: Address) -> None:
     """Remove a store, the manifest first: without it nothing looks whole."""
-    for name in (MANIFEST, BEGUN, "tokens.safetensors", "statistics.safetensors"):
+    listed = listed_at(address)
+    for name in (MANIFEST, BEGUN, *sorted(listed - {MANIFEST})):
         remove_object(address / name)
     number = 0
     while has_object(address / _part_name(number)):

@@ -41,7 +41,7 @@ def scan_command(
     ],
     store: Annotated[str, Argument(help="an activation store, as harvest writes it, its address, or a run folder")],
     *,
-    out: Annotated[Path, Option(help="the folder of the feature store")],
+    out: Annotated[str, Option(help="the folder of the feature store, or an address such as s3://bucket/features")],
     sae_id: Annotated[str | None, Option(help="which SAE of a release")] = None,
     hook: Annotated[
         str | None, Option(help="(default: the one that the SAE was trained on, or the store's only one)")
@@ -64,7 +64,7 @@ def scan_command(
         interp scan SAE STORE --part 3/16 --out parts/3
         interp scan SAE STORE --join 'parts/*' --model MODEL --out OUT
         torchrun --nproc-per-node 2 -m interp scan SAE STORE --model MODEL --out OUT"""
-    check_writable("--out", out)
+    check_writable("--out", out, anywhere=True)
     own_part = parse_part(part or "1/1")
     parts = _matches("--join", join)
     from interp.evaluation.baselines import NeuronDictionary
@@ -139,7 +139,9 @@ def _text(store: "ActivationStore", tokens: Path | None, tokenizer: Path | None)
 def rank_command(
     source: Annotated[Path, Argument(help="a run folder, or a feature store as scan writes it")],
     *,
-    out: Annotated[Path | None, Option(help="a .parquet or .csv file; needed for a feature store")] = None,
+    out: Annotated[
+        str | None, Option(help="a .parquet or .csv file, here or at an address; needed for a feature store")
+    ] = None,
     nulls: Annotated[int | None, Option(help="circular shifts for the null distributions (default 2)")] = None,
     seed: Annotated[int | None, Option(help="of the nulls (default: the run's, or 0)")] = None,
     labels: Annotated[
@@ -168,7 +170,7 @@ def rank_command(
     parts = _matches("--join", join)
     if (part or parts or is_shared()) and out is None:
         raise ValueError("name the ranking's file with --out: one process alone writes into a run folder")
-    if part and out is not None and out.suffix != ".parquet":
+    if part and out is not None and not out.endswith(".parquet"):
         raise ValueError(f"--out {out} must end in .parquet: a .csv does not keep which part it is")
     from interp.pipeline.opening import open_any
     from interp.pipeline.stages.findings import ranked, verdicts_summary
@@ -205,13 +207,13 @@ def rank_command(
         say_which_hook(run)
 
 
-def _check_source(source: Path, out: Path | None, noun: str, *endings: str, overwrite: bool = False) -> bool:
+def _check_source(source: Path, out: str | Path | None, noun: str, *endings: str, overwrite: bool = False) -> bool:
     """Tell whether the source is a run folder, in which results have their place. Raises ValueError, before libraries
     that take seconds, where it is neither that nor a feature store, where the latter has no --out, and where that
     cannot be written."""
     find(source, "run", "features")
     if out is not None:
-        check_writable("--out", out, *endings, overwrite=overwrite)
+        check_writable("--out", out, *endings, overwrite=overwrite, anywhere=isinstance(out, str))
     elif is_run(source):
         check_writable("the run folder", source, run=source)
         find(source, "features")

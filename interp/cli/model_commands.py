@@ -10,7 +10,6 @@ from typer import Argument, Option
 
 from interp.cli.paths import OVERWRITE, TABLES, check_writable, load_named_model, load_named_sae, only_hook, write_table
 from interp.cli.progress_bar import Bar, is_first
-from interp.storage.addresses import address_of
 
 MODEL = (
     "a run folder or one of Hugging Face, a name on the hub, a .gguf file, or SOURCE:NAME of a source that "
@@ -77,8 +76,7 @@ def harvest_command(
     """model + tokens → activation store
 
     Run tokens through a model and keep the activations at one or more hooks, rows shuffled, in one forward pass."""
-    if address_of(out) is None:
-        check_writable("--out", Path(out))
+    check_writable("--out", out, anywhere=True)
     from interp.activations.harvesting import harvest
 
     with Bar("harvest") as bar:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,8 @@ from typer import Option
 
 from interp.cli.error_lines import one_line
 from interp.cli.progress_bar import is_first
-from interp.storage.folder_kinds import check_local, find, looks_like_path
+from interp.storage.addresses import address_of, check_local, has_object, read_object, remove_object, write_object
+from interp.storage.folder_kinds import find, looks_like_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,11 +96,14 @@ def read_table(flag: str, file: Path, columns: Sequence[str], features: "Feature
     from interp.storage.folders import verify
 
     check_ending(flag, file, *TABLES)
-    if not file.is_file():
+    address = address_of(file)
+    if address is None and not file.is_file():
         raise ValueError(f"{flag} {file} is not there: `interp rank` writes such a file")
-    verify(file)
+    if address is None:
+        verify(file)
+    source: Any = file if address is None else BytesIO(read_object(address))
     try:
-        table = pd.read_parquet(file) if file.suffix == ".parquet" else pd.read_csv(file, keep_default_na=False)
+        table = pd.read_parquet(source) if file.suffix == ".parquet" else pd.read_csv(source, keep_default_na=False)
     except (ValueError, OSError, pyarrow.ArrowException) as error:
         raise ValueError(f"{flag} {file} is not a table that can be read ({one_line(error)}): rank again") from error
     if missing := sorted({"latent", *columns} - set(table.columns)):
@@ -115,27 +120,50 @@ def read_table(flag: str, file: Path, columns: Sequence[str], features: "Feature
     return table
 
 
-def write_table(table: "pd.DataFrame", out: Path) -> None:
+def write_table(table: "pd.DataFrame", out: str | Path) -> None:
     """Write a table as .parquet or .csv by the file's ending, whole or not at all."""
     from interp.storage.files import atomic
 
-    out.parent.mkdir(parents=True, exist_ok=True)
+    data = BytesIO()
+    if str(out).endswith(".parquet"):
+        table.to_parquet(data, index=False, write_page_checksum=True)
+    else:
+        table.to_csv(data, index=False)
+    if (address := address_of(out)) is not None:
+        return write_object(address, data.getvalue())
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
     with atomic(out) as file:
-        if out.suffix == ".parquet":
-            table.to_parquet(file, index=False, write_page_checksum=True)
-        else:
-            table.to_csv(file, index=False)
+        file.write_bytes(data.getbuffer())
 
 
-def check_writable(flag: str, out: Path, *endings: str, overwrite: bool = False, run: Path | None = None) -> None:
+def check_writable(
+    flag: str,
+    out: str | Path,
+    *endings: str,
+    overwrite: bool = False,
+    run: Path | None = None,
+    anywhere: bool = False,
+) -> None:
     """Check that a command may write to `out`, before libraries load that take seconds. Raises ValueError where a file
     of one of these endings, or without any a folder's files, could not be put there or belong to a run other than
-    `run`, for a file that is there and is not to be overwritten, and while another process holds that folder."""
+    `run`, for a file that is there and is not to be overwritten, and while another process holds that folder.
+
+    anywhere: an address is let through. That a file can be written there is tried; a folder is tried as its work
+    begins (`folders.whole_folder`)."""
     from interp.storage.folders import check_free, check_output_file, check_outside
 
-    check_local(out)
+    address = address_of(out)
+    out = Path(out)
     if endings:
         check_ending(flag, out, *endings)
+    if anywhere and address is not None:
+        if endings and not overwrite and has_object(address):
+            raise ValueError(f"{flag} {address} is there already: name another file, or replace it with --overwrite")
+        if endings:
+            write_object(trial := address_of(f"{address}.tmp") or address, b"")
+            remove_object(trial)
+        return
+    check_local(out)
     if out.exists() and out.is_dir() == bool(endings):
         this, other = ("folder", "file") if endings else ("file", "folder")
         raise ValueError(f"{flag} {out} is a {this}: name a {other}")

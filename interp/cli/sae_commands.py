@@ -18,6 +18,8 @@ from interp.cli.error_lines import one_line
 from interp.cli.paths import OVERWRITE, check_writable, load_named_sae, only_hook
 from interp.cli.progress_bar import Bar, is_first
 from interp.cli.toml_values import assignment, toml_value, toml_values
+from interp.storage.addresses import Address, address_of
+from interp.storage.remote_folders import local_path
 
 if TYPE_CHECKING:
     from interp.sae import SAEConfig
@@ -43,7 +45,7 @@ def train_sae_command(
         list[str], Argument(help="an activation store, as harvest writes it, its address, or a run folder")
     ],
     *,
-    out: Annotated[Path, Option(help="the dictionary's folder; a sweep writes OUT/0, OUT/1, …")],
+    out: Annotated[str, Option(help="the dictionary's folder, or its address; a sweep writes OUT/0, OUT/1, …")],
     hook: Annotated[list[str] | None, Option(help="needed only where the store holds several")] = None,
     target: Annotated[str | None, Option(help="the hook that a transcoder writes")] = None,
     architecture: Annotated[str, Option(help="how it encodes", autocompletion=_architectures)] = "topk",
@@ -76,7 +78,7 @@ def train_sae_command(
         interp train-sae STORE --d-sae 8192 --sweep k=16,32,64 --log tensorboard --out OUT
         torchrun --nproc-per-node 2 -m interp train-sae STORE --d-sae 8192 --k 32 --out OUT
         torchrun --nproc-per-node 8 -m interp train-sae STORE --d-sae 1048576 --shards 8 --out OUT"""
-    check_writable("--out", out)
+    check_writable("--out", out, anywhere=True)
     from interp.runtime.processes import processes
     from interp.sae import train_sae, train_sharded, train_sweep
 
@@ -93,7 +95,8 @@ def train_sae_command(
             train_sharded(opened, hooks, configs[0], shards=shards, progress=bar, **options)
         else:
             train_sae(opened, hooks, configs[0], progress=bar, **options)
-    folders = [out / str(i) for i in range(len(configs))] if sweep else [out]
+    place = address_of(out) or Path(out)
+    folders = [place / str(i) for i in range(len(configs))] if sweep else [place]
     for folder in folders if is_first() else []:
         print(_line(folder, sweep or []))
 
@@ -177,9 +180,10 @@ def _prepared(
     return store, hooks, [config_from_dict(values | combination) for combination in combinations]
 
 
-def _line(folder: Path, sweep: list[str]) -> str:
+def _line(folder: Path | Address, sweep: list[str]) -> str:
     """Tell what a training reached; in a sweep, with the values of the swept fields."""
-    r, cfg = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("results.json", "cfg.json"))
+    files = (local_path(folder) / name for name in ("results.json", "cfg.json"))
+    r, cfg = (json.loads(file.read_text(encoding="utf-8")) for file in files)
     config = r["config"]
     kind = "Transcoder" if "target" in config else "SAE" if isinstance(config["hook"], str) else "Crosscoder"
     values = "".join(f"{name}={config[name]} " for name, _ in map(assignment, sweep))
@@ -207,7 +211,7 @@ def export_command(
         str, Argument(help="the folder of an SAE (ours, SAELens's or sparsify's) or run, or a SAELens release")
     ],
     *,
-    out: Annotated[Path, Option(help="the folder to write")],
+    out: Annotated[str, Option(help="the folder to write, or its address")],
     sae_id: Annotated[str | None, Option(help="which SAE of a release")] = None,
     format: Annotated[Literal["saelens", "interp"], Option(help="whose format")] = "saelens",
     overwrite: Annotated[bool, OVERWRITE] = False,
@@ -215,6 +219,6 @@ def export_command(
     """dictionary → folder in another format
 
     saelens: as sae_lens.SAE.load_from_disk reads it. interp: any dictionary, bit for bit, for interp."""
-    check_writable("--out", out)
+    check_writable("--out", out, anywhere=True)
     load_named_sae(sae, sae_id).save(out, format=format, overwrite=overwrite)
     print(out)

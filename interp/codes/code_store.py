@@ -26,6 +26,7 @@ from interp.codes.offsets import offsets_from_lengths
 from interp.codes.sparse_codes import SparseCodes, entry_fault
 from interp.storage.checks import Amount, FileName, validated
 from interp.storage.files import read_json, write_json, write_tensors
+from interp.storage.remote_folders import local_path
 
 META = "codes.json"
 REMEDY = "delete the folder of this scan, and scan again"
@@ -140,7 +141,7 @@ class CodeStore:
     """
 
     def __init__(self, path: str | Path):
-        self.path = Path(path)
+        self.path = local_path(path)
         meta = validated(_Meta, read_json(self.path / META, REMEDY), self.path / META, REMEDY)
         self.n_rows = meta["n_rows"]
         self.d_sae = meta["d_sae"]

@@ -38,7 +38,6 @@ from interp.features.scan_folder import (
 from interp.features.scan_input import ScanConfig, fit_half
 from interp.features.table_passes import SCHEMAS
 from interp.runtime.progress import Progress, no_progress
-from interp.storage.addresses import address_of, local_copy
 from interp.storage.checks import check_finite, check_token_ids, validated
 from interp.storage.files import open_tensors, read_any_json, read_json
 from interp.storage.folder_kinds import folder_of
@@ -62,9 +61,7 @@ class FeatureStore:
     @classmethod
     def open(cls, path: str | Path) -> "FeatureStore":
         """Open the store in a folder, in a run folder, or at an address such as s3://bucket/features, of which a copy
-        is kept here (`storage.addresses.local_copy`)."""
-        if (address := address_of(path)) is not None:
-            return cls(local_copy(address))
+        is kept here (`storage.remote_folders`)."""
         return cls(folder_of(path, "features"))
 
     @classmethod
@@ -110,7 +107,7 @@ class FeatureStore:
                 write_codes(codes, store)
                 del codes  # they may be the caller's last
                 scan.finish(store, Decoder(W_dec, None, path))
-        return cls(out)
+        return cls.open(out)
 
     def __getitem__(self, latent: int) -> Feature:
         """Return one feature; in a notebook it shows itself. Raises IndexError unless 0 ≤ latent < d_sae."""

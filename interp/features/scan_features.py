@@ -43,6 +43,7 @@ from interp.storage.files import atomic
 from interp.storage.folder_kinds import check_exists
 from interp.storage.folders import MADE_OF, holds, read_manifest, verify
 from interp.storage.parts import PartNote, whole_of
+from interp.storage.remote_folders import local_path
 
 
 @torch.no_grad()
@@ -106,7 +107,7 @@ def scan_features(
                 sample = tokens[:: max(1, len(tokens) // 16)][:16]
                 decoder = replace(decoder, logits=logit_path(sae.W_dec, model, written, sample))
             scan.finish(codes, decoder)
-    return FeatureStore(out)
+    return FeatureStore.open(out)
 
 
 @torch.no_grad()
@@ -166,13 +167,14 @@ def _check_parts(folders: Sequence[str | Path], encoding: Mapping[str, str]) -> 
     """Check that the folders hold all parts, every byte as it was written. Returns them in order. Raises ValueError if
     they are not all parts of this encoding."""
     notes = []
-    for folder in folders:
+    copies = [local_path(folder) for folder in folders]
+    for folder in copies:
         check_exists(folder)
-        made_of = dict((read_manifest(Path(folder)) or {}).get(MADE_OF, {}))
+        made_of = dict((read_manifest(folder) or {}).get(MADE_OF, {}))
         is_part = made_of.pop("kind", "") == "scan part"
         part = made_of.pop("part", None)
         notes.append(PartNote(str(folder), part if is_part else None, made_of))
-    ordered = [Path(folders[i]) for i in whole_of(notes, encoding)]
+    ordered = [copies[i] for i in whole_of(notes, encoding)]
     for folder in ordered:
         verify(folder)
     return ordered

@@ -9,7 +9,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
-from interp.storage.addresses import address_of, local_copy
+from interp.storage.addresses import address_of
 from interp.storage.folder_kinds import find
 from interp.storage.folders import verify
 
@@ -36,10 +36,8 @@ def open_any(path: str | Path, *kinds: str) -> Any:
     Raises ValueError where the path is not there, with the nearest that is; where it holds none of these, with what was
     looked for and what is there; and for files that are not as they were written.
     """
-    if (address := address_of(path)) is not None:
-        if kinds == ("activations",):
-            return reader_of("activations")(address)
-        path = local_copy(address)
+    if kinds == ("activations",) and (address := address_of(path)) is not None:
+        return reader_of("activations")(address)
     kind, folder = find(path, *kinds)
     if kind in _COMPARE_NO_SUMS:
         verify(folder)

@@ -26,7 +26,6 @@ from interp.sae.architectures.encoders import Encoder, Weights
 from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.kernels.dispatch import kernels
 from interp.sae.stored_dictionary import StoredDictionary
-from interp.storage.addresses import address_of, local_copy
 from interp.storage.files import digest, digest_json
 from interp.storage.folder_kinds import folder_of, looks_like_path
 from interp.storage.folders import whole_folder
@@ -221,8 +220,6 @@ def load_sae(path_or_release: str | Path, sae_id: str | None = None, *, device: 
     gated, matching_pursuit and transcoders (and checkpoints of batchtopk), and scalings that differ from row to row.
     Where the architecture that it was trained with is not imported, its `config` is None.
     """
-    if (address := address_of(path_or_release)) is not None:
-        path_or_release = local_copy(address)
     is_folder = sae_id is None and looks_like_path(str(path_or_release))
     stored = formats.read(folder_of(path_or_release, "sae") if is_folder else path_or_release, sae_id)
     of_all_kinds = ("W_enc", "W_dec", "b_enc", "b_dec", "encoder", "config", "metadata")

@@ -47,6 +47,7 @@ from interp.sae.stored_dictionary import StoredDictionary
 from interp.sae.training_rows import TrainingRows
 from interp.storage.files import digest, open_tensors, read_json, write_json, write_tensors, write_text
 from interp.storage.folders import holds
+from interp.storage.remote_folders import local_path
 
 LOGGED_STEPS = 500
 CHECKPOINT, RESULTS, METRICS = "checkpoint.safetensors", "results.json", "metrics.jsonl"
@@ -198,7 +199,7 @@ def _begin(
     made_of = {"kind": "dictionary", **key}
     del made_of["device"]
     if resume and not overwrite and source.mesh.all.all_do(lambda: holds(out, made_of)):
-        return TrainingRun(source, config, key, out, log)
+        return TrainingRun(source, config, key, local_path(out), log)
     new = source.mesh.all.whole_folder(out, made_of, resume=resume, overwrite=overwrite or not resume)
     return TrainingRun(source, config, key, folders.enter_context(new), log, out)
 

@@ -3,7 +3,6 @@
     store = address_of("s3://bucket/store")              # None for a path of this machine
     write_object(store / "manifest.json", data)          # there as a whole, or not at all
     read_ranges([store / "a", store / "b"], [(0, 8), (64, 128)])
-    local_copy(address_of("s3://bucket/features"))       # any finished folder, in a cache of this machine
 
 Requests that are dropped, throttled or cut off are repeated a few times. Nothing is listed: a listing may be
 old, and what is there is asked for by its name. How a store is reached, its endpoint and credentials, is said as its
@@ -12,12 +11,10 @@ library takes it, for S3 in AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and so on. Nothi
 
 import logging
 import os
-import shutil
+import re
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 log = logging.getLogger(__name__)
@@ -26,7 +23,8 @@ Result = TypeVar("Result")
 _TRIES, _FIRST_WAIT = 6, 0.2
 """With waits that double, what a store throttles is asked for over some six seconds, in addition to its library's own
 tries."""
-_BLOCK = 64 << 20
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.:-]+):/+")
+"""The first part of an address; one letter before the colon would be a drive. A `Path` has one slash after it."""
 _REFUSED = (PermissionError, NotImplementedError, ImportError, ValueError)
 _REFUSALS = ("NoCredentials", "PartialCredentials", "ProfileNotFound", "ParamValidation")
 """Errors that another try would meet again."""
@@ -45,7 +43,17 @@ class Address(str):
 
 def address_of(path: str | Path) -> Address | None:
     """Return the address that is named, None for a path of this machine."""
-    return Address(str(path).rstrip("/")) if "://" in str(path) else None
+    scheme = _SCHEME.match(str(path))
+    if scheme is None:
+        return None
+    slashes = "///" if scheme[1] in ("file", "local") else "//"
+    return Address(f"{scheme[1]}:{slashes}{str(path)[scheme.end() :]}".rstrip("/"))
+
+
+def check_local(path: str | Path) -> None:
+    """Check that a path is one of this machine. Raises ValueError for an address."""
+    if (address := address_of(path)) is not None:
+        raise ValueError(f"{address} is an address, and only a path of this machine can be named here: copy it")
 
 
 def read_object(address: Address) -> bytes:
@@ -79,6 +87,12 @@ def write_object(address: Address, data: Any) -> None:
     _asked(address, lambda: system.pipe_file(path, bytes(data)))
 
 
+def write_file(address: Address, file: Path) -> None:
+    """Put a file in its place, a block of it in memory at a time."""
+    system, path = _system(address)
+    _asked(address, lambda: system.put_file(str(file), path))
+
+
 def has_object(address: Address) -> bool:
     system, path = _system(address)
 
@@ -96,45 +110,9 @@ def remove_object(address: Address) -> None:
         _asked(address, lambda: system.rm_file(path))
 
 
-def local_copy(address: Address) -> Path:
-    """Return a copy of the finished folder at an address, each file as its manifest says.
-
-    Copies lie in ~/.cache/interp, at most INTERP_CACHE_GB (10) in addition to the one that is asked for: those not used
-    for longest are removed. Raises ValueError where there is no finished folder, and for half a one.
-    """
-    from interp.storage.files import digest
-    from interp.storage.folders import read_manifest, verify
-
-    limit = cache_bytes()
-    try:
-        data = read_object(address / "manifest.json")
-    except FileNotFoundError:
-        raise ValueError(f"{address} holds no finished folder: copy one there, its manifest.json last") from None
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "interp"
-    copy = cache / digest(data)[:32]
-    if not copy.is_dir():
-        cache.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=cache, prefix="copying-") as folder:
-            new = Path(folder) / "new"
-            new.mkdir()
-            (new / "manifest.json").write_bytes(data)
-            try:
-                files = dict((read_manifest(new) or {})["files"])
-            except (KeyError, TypeError):
-                raise ValueError(f"{address / 'manifest.json'} is damaged: copy the folder there again") from None
-            for name, entry in files.items():
-                _copy(address, name, int(entry["bytes"]), new)
-            verify(new)
-            with suppress(OSError):  # another process was first
-                new.rename(copy)
-    os.utime(copy)
-    others = sorted((path for path in cache.iterdir() if path != copy), key=lambda path: path.stat().st_mtime)
-    sizes = {path: sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) for path in others}
-    for path in others:
-        if sum(sizes.values()) > limit and not path.name.startswith("copying-"):
-            shutil.rmtree(path, ignore_errors=True)
-            del sizes[path]
-    return copy
+def cache_folder() -> Path:
+    """Return where copies of what lies at addresses are kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "interp"
 
 
 def cache_bytes() -> int:
@@ -145,23 +123,6 @@ def cache_bytes() -> int:
         return int(float(text) * 1e9)
     except ValueError:
         raise ValueError(f"INTERP_CACHE_GB={text!r} must be a number of gigabytes") from None
-
-
-def _copy(address: Address, name: str, size: int, folder: Path) -> None:
-    """Copy a file, a block at a time. Raises ValueError where it is missing, or would lie outside the folder."""
-    file = folder / name
-    if not file.resolve().is_relative_to(folder.resolve()):
-        raise ValueError(f"{address / 'manifest.json'} lists {name}, which lies outside of it")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with open(file, "wb") as stream:
-            for start in range(0, size, _BLOCK):
-                [block] = read_ranges([address / name], [(start, min(start + _BLOCK, size))])
-                stream.write(block)
-    except FileNotFoundError:
-        raise ValueError(
-            f"{address / name} is missing, but manifest.json lists it: copy the folder there again"
-        ) from None
 
 
 def _system(address: Address) -> tuple[Any, str]:

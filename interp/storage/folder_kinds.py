@@ -5,22 +5,23 @@
     find("runs/demoo", "run")             ValueError: runs/demoo is not there; did you mean runs/demo? (`interp demo` …)
     find("texts", "run")                  ValueError: texts is not a run folder (run.toml): it holds a.txt, b.txt; …
 
-`interp.pipeline.opening.open_any` opens what is found. Nothing here opens a file.
+Of a finished folder at an address, such as s3://bucket/features, a copy is found (`remote_folders.local_path`).
+`interp.pipeline.opening.open_any` opens what is found.
 """
 
 import difflib
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+
+from interp.storage.addresses import address_of, check_local
+from interp.storage.remote_folders import local_path
 
 RUN_FILE = "run.toml"
 """The file that makes a folder a run's: its whole configuration."""
 HOOKS = "hooks"
 """Where, in the run folder of several hooks, those after the first have theirs, which share its corpus and model."""
 _MOST_NAMES = 8
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
-"""The first part of an address; one letter before the colon would be a drive."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def find(path: str | Path, *kinds: str) -> Found:
     Raises ValueError where the path is not there, with the nearest one that is, and where it holds none of these, with
     what was looked for and what is there.
     """
-    path = Path(path)
+    path = local_path(path)
     kinds = kinds or tuple(KINDS)
     check_exists(path, *kinds)
     for kind in kinds:
@@ -114,16 +115,9 @@ def find(path: str | Path, *kinds: str) -> Found:
 def folder_of(path: str | Path, kind: str) -> Path:
     """Return the folder of this kind that `path` is or contains; `path` itself where there is none, so that its reader
     can say what is missing."""
-    paths = (Path(path), *(Path(path) / name for name in KINDS[kind].inside))
-    return next((candidate for candidate in paths if _is(candidate, KINDS[kind])), Path(path))
-
-
-def check_local(path: str | Path) -> None:
-    """Check that a path is one of this machine. Raises ValueError for the address of another place, such as
-    s3://bucket/folder: as a path it would be a new folder here."""
-    scheme = next(iter(Path(path).parts), "")
-    if _SCHEME.fullmatch(scheme):
-        raise ValueError(f"{path} is an address ({scheme}//…), and only folders of this machine can be named: copy it")
+    path = local_path(path)
+    paths = (path, *(path / name for name in KINDS[kind].inside))
+    return next((candidate for candidate in paths if _is(candidate, KINDS[kind])), path)
 
 
 def is_run(path: str | Path) -> bool:
@@ -138,9 +132,10 @@ def whole_run(path: str | Path) -> Path:
 
 
 def looks_like_path(name: str) -> bool:
-    """Tell whether a name, which may be a folder's or a hub's, means a folder: it exists, or its first part does."""
+    """Tell whether a name, which may be a folder's or a hub's, means a folder: it exists, or its first part does, or it
+    is an address."""
     parts = Path(name).parts
-    return Path(name).exists() or (len(parts) > 1 and Path(parts[0]).is_dir())
+    return address_of(name) is not None or Path(name).exists() or (len(parts) > 1 and Path(parts[0]).is_dir())
 
 
 def check_exists(path: str | Path, *kinds: str) -> None:

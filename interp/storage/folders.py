@@ -12,6 +12,9 @@ caller says `overwrite=True`, and files that we did not write are never touched.
 or another finished folder. A single file, which no manifest says to be ours, is replaced only with `overwrite=True`
 (`check_output_file`).
 
+`out` may be an address, such as s3://bucket/features. The work then lies in ~/.cache/interp, where it goes on after a
+kill, with a note (begun.json) at the address, and is put there once it is whole (`remote_folders.upload`).
+
 The lock is the system's, on the folder itself (flock): it leaves no file, and ends with the process, however that ends.
 
 A manifest lists the folder's files with their sizes and SHA-256 sums. Files that a manifest further inside lists are
@@ -26,18 +29,26 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from interp.storage.files import as_json, digest_file, digest_json, read_json, write_json
-from interp.storage.folder_kinds import RUN_FILE, check_local
+from interp.storage.addresses import (
+    Address,
+    address_of,
+    cache_folder,
+    check_local,
+    read_object,
+    remove_object,
+    write_object,
+)
+from interp.storage.files import as_json, digest, digest_file, digest_json, read_json, write_json
+from interp.storage.folder_kinds import RUN_FILE
+from interp.storage.remote_folders import BEGUN, MANIFEST, UNFINISHED, listed_files, upload
 
 log = logging.getLogger(__name__)
 
-MANIFEST = "manifest.json"
 MADE_OF, EDITABLE = "made_of", "editable"
-BEGUN = "begun.json"
 _OF_WORK = {BEGUN, f"{BEGUN}.tmp", "new", "old", "new.unfinished"}
 _SHOWN = 60
 _OF_THE_SYSTEM = (".DS_Store", "Thumbs.db")
@@ -88,53 +99,68 @@ def whole_folder(
     Raises ValueError for an `out` that may not be written or replaced (`check_output`), and while another process
     writes it.
     """
-    out, work = Path(out), unfinished(out)
+    address, work = address_of(out), unfinished(out)
     made_of = as_json(made_of)
     check_output(out, made_of, overwrite=overwrite, run=run)
     work.parent.mkdir(parents=True, exist_ok=True)
-    with locked(work, name=out):
+    with locked(work, name=address or out):
         restore_replaced(out)
         check_output(out, made_of, overwrite=overwrite, run=run)
         new = work / "new"
-        if not (resume and _made_of_interrupted(work) == made_of):
+        was_whole = MADE_OF in (read_manifest(new) or {})  # and what it went through may be gone
+        if was_whole or not (resume and _made_of_interrupted(work) == made_of):
             for path in (new, unfinished(new)):
                 shutil.rmtree(path, ignore_errors=True)
-        write_json(work / BEGUN, {MADE_OF: made_of, "resumes": resume is not None})
+        begun = {MADE_OF: made_of, "resumes": resume is not None}
+        if address is not None:
+            write_object(address / BEGUN, json.dumps(begun).encode())
+        write_json(work / BEGUN, begun)
         new.mkdir(exist_ok=True)
         try:
             yield new
             if _made_of_finished(new) != made_of:
                 write_manifest(new, {MADE_OF: made_of, **({EDITABLE: True} if editable else {})})
-            _swap(new, out.resolve(), work / "old")
+            _put_in_place(out)
         except BaseException:
             if resume is None or not any(path.is_file() and path.name != BEGUN for path in work.rglob("*")):
                 shutil.rmtree(work)
+                if address is not None:
+                    with suppress(OSError):  # what went wrong before is to be told
+                        remove_object(address / BEGUN)
             raise
         shutil.rmtree(work)
 
 
 def holds(out: str | Path, made_of: Mapping[str, Any]) -> bool:
-    """Tell whether `out` holds this work, finished."""
-    if (unfinished(out) / "old").is_dir():
-        with locked(unfinished(out), name=out):
-            restore_replaced(Path(out))
-    return _made_of_finished(Path(out)) == as_json(made_of)
+    """Tell whether `out` holds this work, finished. What a process had finished when it was killed is put there."""
+    made_of = as_json(made_of)
+    place, work = address_of(out) or Path(out), unfinished(out)
+    if (work / "old").is_dir() or (work / "new" / MANIFEST).is_file():
+        with locked(work, name=out):
+            restore_replaced(out)
+            is_ours = (read_manifest(work / "new") or {}).get(MADE_OF) == made_of
+            if is_ours and _made_of_finished(place) is None:
+                check_output(out, made_of)
+                _put_in_place(out)
+                shutil.rmtree(work)
+    return _made_of_finished(place) == made_of
 
 
-def restore_replaced(out: Path) -> None:
+def restore_replaced(out: str | Path) -> None:
     """Put back what a process had moved away when it was killed, or remove it where the new folder is in its place."""
     old = unfinished(out) / "old"
-    if old.exists() and not out.exists():
-        old.rename(out.resolve())
+    if old.exists() and not Path(out).exists():
+        old.rename(Path(out).resolve())
     elif old.exists():
         shutil.rmtree(old)
 
 
 def unfinished(out: str | Path) -> Path:
     """Return the folder that holds the work on `out` until it is whole: in `new`, next to a note of what it is made
-    of."""
-    out = Path(out).resolve()
-    return out.with_name(f"{out.name}.unfinished")
+    of. For an address it is a folder of this machine's cache."""
+    address = address_of(out)
+    place = Path(out).resolve() if address is None else cache_folder() / digest(address)[:32]
+    return place.with_name(f"{place.name}{UNFINISHED}")
 
 
 def interrupted_work(out: str | Path) -> Any:
@@ -147,6 +173,10 @@ def check_output(
 ) -> None:
     """Check that a folder may be written at `out`: it is not there, is empty or was written here, and the work in it or
     begun for it is the same (any, where `made_of` is None) or may be overwritten. Raises ValueError if not."""
+    if (address := address_of(out)) is not None:
+        if made_of is not None and not overwrite:
+            _check_same_work(address, address, address, made_of)
+        return
     folder = Path(out).resolve()
     work = unfinished(out)
     check_outside(out, run=run)
@@ -162,12 +192,7 @@ def check_output(
         raise ValueError(f"{work}, where {out} would be made, was not written here: choose another folder")
     if made_of is None or overwrite:
         return
-    for made_before, how in ((_made_of_finished(folder), "holds"), (_made_of_interrupted(work), "was begun as")):
-        if made_before is not None and (differs := differences(made_before, as_json(made_of))):
-            raise ValueError(
-                f"{out} {how} other work: {differs}; choose another folder, or replace it with overwrite=True "
-                "(--overwrite)"
-            )
+    _check_same_work(out, folder, work, made_of)
     try:
         verify(folder, edited=False)
     except ValueError as error:
@@ -175,6 +200,15 @@ def check_output(
         raise ValueError(
             f"{changed}, and would be lost: choose another folder, or replace it with overwrite=True (--overwrite)"
         ) from None
+
+
+def _check_same_work(out: str | Path, folder: Path | Address, work: Path | Address, made_of: Mapping[str, Any]) -> None:
+    for made_before, how in ((_made_of_finished(folder), "holds"), (_made_of_interrupted(work), "was begun as")):
+        if made_before is not None and (differs := differences(made_before, as_json(made_of))):
+            raise ValueError(
+                f"{out} {how} other work: {differs}; choose another folder, or replace it with overwrite=True "
+                "(--overwrite)"
+            )
 
 
 def check_output_file(file: str | Path, *, overwrite: bool = False) -> None:
@@ -218,12 +252,12 @@ def write_manifest(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
     return manifest
 
 
-def read_manifest(folder: Path) -> dict[str, Any] | None:
+def read_manifest(folder: Path | Address) -> dict[str, Any] | None:
     """Read a folder's manifest; None where there is none. Raises ValueError for one that is not as it was written."""
     file = folder / MANIFEST
-    if not file.is_file():
+    manifest = _read_note(file, _remedy(folder))
+    if manifest is None:
         return None
-    manifest = read_json(file, _remedy(folder))
     content = {name: value for name, value in manifest.items() if name != "sha256"}
     is_store = "sha256" not in manifest and "format" in manifest  # whose opening looks at each entry
     if not is_store and manifest.get("sha256") != digest_json(content):
@@ -298,6 +332,15 @@ def _open_locked(folder: Path, name: str | Path) -> int:
         os.close(handle)
 
 
+def _put_in_place(out: str | Path) -> None:
+    """Make the finished work on `out` what is there."""
+    address, work = address_of(out), unfinished(out)
+    if address is None:
+        _swap(work / "new", Path(out).resolve(), work / "old")
+    else:
+        upload(work / "new", address)
+
+
 def _swap(new: Path, out: Path, old: Path) -> None:
     """Move `out` to `old` and `new` to `out`, or leave all as it is."""
     if out.exists():
@@ -310,17 +353,31 @@ def _swap(new: Path, out: Path, old: Path) -> None:
         raise
 
 
-def _made_of_finished(folder: Path) -> Any:
+def _read_note(file: Path | Address, remedy: str) -> dict[str, Any] | None:
+    """Read a JSON object here or at an address; None where there is none."""
+    if isinstance(file, Path):
+        return read_json(file, remedy) if file.is_file() else None
+    try:
+        content = json.loads(read_object(file))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged, it is not valid JSON ({error}): {remedy}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} is damaged, it holds no named values: {remedy}")
+    return content
+
+
+def _made_of_finished(folder: Path | Address) -> Any:
     """Return what a finished folder says that it was made of; None where it is not a finished folder."""
     manifest = read_manifest(folder)
     return None if manifest is None else manifest.get(MADE_OF, manifest.get("config", {}))
 
 
-def _made_of_interrupted(work: Path) -> Any:
+def _made_of_interrupted(work: Path | Address) -> Any:
     """Return what an unfinished work that can go on is made of; None where there is none."""
-    if not (work / BEGUN).is_file():
-        return None
-    begun = read_json(work / BEGUN, f"delete {work}")
+    remedy = f"delete {work}" if isinstance(work, Path) else "replace it with overwrite=True (--overwrite)"
+    begun = _read_note(work / BEGUN, remedy) or {}
     return begun.get(MADE_OF) if begun.get("resumes") else None
 
 
@@ -328,8 +385,7 @@ def _listed_files(folder: Path) -> set[str] | None:
     """Return the files that a folder's manifest says are ours; None where it has no manifest of ours, or a damaged
     one."""
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-        return {MANIFEST, *manifest["files"], *(shard["file"] for shard in manifest.get("shards", ()))}
+        return listed_files(json.loads((folder / MANIFEST).read_bytes()))
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
@@ -372,8 +428,10 @@ def _compare(folder: Path, name: str, entry: dict[str, Any]) -> None:
     _verified.add(key)
 
 
-def _remedy(folder: Path) -> str:
+def _remedy(folder: Path | Address) -> str:
     """Return the remedy for a damaged folder: of a stage's folder, or one inside it, that the run makes it again."""
+    if isinstance(folder, Address):
+        return f"make {folder} again with overwrite=True (--overwrite)"
     for stage in (folder, *folder.parents[:2]):
         if (stage.parent / RUN_FILE).is_file():
             return f"delete {stage} and `interp run` makes it again"

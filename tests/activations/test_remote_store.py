@@ -13,10 +13,12 @@ import pytest
 import torch
 from torch import nn
 
-from interp import ActivationStore, FeatureStore, TopKConfig, harvest, load_sae, scan_features, train_sae
+from interp import ActivationStore, FeatureStore, TopKConfig, harvest, load_sae, rank_features, scan_features, train_sae
 from interp.activations import remote_store
 from interp.cli import main
-from interp.storage import addresses
+from interp.cli.paths import read_table
+from interp.codes.code_store import CodeStore
+from interp.storage import addresses, remote_folders
 from interp.storage.files import digest_json
 
 ROOT = Path(__file__).parents[2]
@@ -105,9 +107,7 @@ def test_the_same_harvest_opens_and_another_is_refused(memory, folder):
     stamp = memory.info("/bucket/store/manifest.json")["created"]
     assert harvest(model(), TOKENS, HOOKS, address, **OPTIONS).fingerprint == first.fingerprint
     assert memory.info("/bucket/store/manifest.json")["created"] == stamp
-    with pytest.raises(
-        ValueError, match="memory://bucket/store holds a store of another config: batch_size is 4, not 8"
-    ):
+    with pytest.raises(ValueError, match="memory://bucket/store holds other work: batch_size is 4, not 8"):
         harvest(model(), TOKENS, HOOKS, address, **{**OPTIONS, "batch_size": 8})
     again = harvest(model(), TOKENS[:30], HOOKS, address, **OPTIONS, overwrite=True)
     assert len(again) < len(first) and ActivationStore.open(address).fingerprint == again.fingerprint
@@ -120,7 +120,7 @@ def test_the_same_harvest_opens_and_another_is_refused(memory, folder):
         (b'{"made_of": {"a": 1', "it is not valid JSON"),
         (b"\xff", "it is not valid JSON"),
         (b"{}", "made_of: Field required"),
-        (b"[]", "all of it"),
+        (b"[]", "it holds no named values"),
     ],
 )
 def test_a_broken_note_of_a_store_under_way_is_named_and_can_be_replaced(memory, folder, content, says):
@@ -146,7 +146,7 @@ def test_a_harvest_that_lost_its_machine_goes_on(memory, folder, monkeypatch, n_
         harvest(model(), TOKENS, HOOKS, "memory://bucket/store", **OPTIONS)
     with pytest.raises(ValueError, match="holds a store that was cut off"):
         ActivationStore.open("memory://bucket/store")
-    with pytest.raises(ValueError, match="another config"):
+    with pytest.raises(ValueError, match="was begun as other work: hook_names"):
         harvest(model(), TOKENS, ["first"], "memory://bucket/store", **OPTIONS)
     monkeypatch.setattr(remote_store, "write_object", write)
     before = {name: memory.info(name)["created"] for name in memory.glob("/bucket/store/part-*")}
@@ -233,7 +233,7 @@ def test_features_and_a_dictionary_are_read_at_an_address(memory, folder, copied
     cache = tmp_path / "cache" / "interp"
     assert len(list(cache.iterdir())) == 2
     read = []
-    monkeypatch.setattr(addresses, "_copy", lambda *a: read.append(a))
+    monkeypatch.setattr(remote_folders, "_copy", lambda *a: read.append(a))
     FeatureStore.open("memory://bucket/features")
     assert not read, "it is here already"
     monkeypatch.setenv("INTERP_CACHE_GB", "0")
@@ -268,15 +268,102 @@ def test_half_a_copy_is_refused_and_kept_from_the_cache(memory, folder, copied, 
     assert not list((tmp_path / "cache" / "interp").iterdir())
 
 
+# Finished folders are written at an address too.
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "interp"
+
+
+TOPK = TopKConfig(d_sae=12, k=2, tokens=2000, batch_size=64)
+
+
+@pytest.fixture(scope="module")
+def scanned(folder, tmp_path_factory):
+    """A dictionary and its scan, on this machine."""
+    place = tmp_path_factory.mktemp("scanned")
+    sae = train_sae(folder, "second", TOPK, out=place / "sae")
+    return sae, scan_features(sae, folder, "second", place / "features")
+
+
+def test_a_folder_is_written_at_an_address_with_its_manifest_last(memory, scanned, cache, monkeypatch):
+    sae, _ = scanned
+    order, write = [], memory.put_file
+    monkeypatch.setattr(type(memory), "put_file", lambda self, *a: order.append(a[1]) or write(*a))
+    sae.save(Path("memory://bucket/sae"), format="interp")
+    assert order[-1] == "/bucket/sae/manifest.json" and len(order) == 3
+    assert load_sae("memory://bucket/sae").W_dec.equal(sae.W_dec)
+    assert not memory.exists("/bucket/sae/begun.json")
+    assert [path.suffix for path in cache.iterdir()] == [""], "nothing unfinished stays"
+    with pytest.raises(ValueError, match="memory://bucket/sae holds other work: not the same cfg"):
+        sae.save("memory://bucket/sae", format="saelens")
+
+
+def test_a_scan_that_is_killed_as_it_is_put_in_its_place_goes_on(memory, folder, scanned, cache, monkeypatch):
+    sae, local = scanned
+    write, written = remote_folders.write_file, []
+
+    def killed(address, file):
+        if len(written) == 3:
+            raise KeyboardInterrupt
+        written.append(address)
+        write(address, file)
+
+    monkeypatch.setattr(remote_folders, "write_file", killed)
+    with pytest.raises(KeyboardInterrupt):
+        scan_features(sae, folder, "second", "memory://bucket/features")
+    with pytest.raises(ValueError, match="memory://bucket/features holds a folder that is not finished"):
+        FeatureStore.open("memory://bucket/features")
+    monkeypatch.setattr(remote_folders, "write_file", write)
+    with pytest.raises(ValueError, match="memory://bucket/features was begun as other work: kind"):
+        sae.save("memory://bucket/features")
+    features = scan_features(sae, folder, "second", "memory://bucket/features")
+    assert features.table().equals(local.table())
+    monkeypatch.setattr(remote_folders, "write_file", killed)
+    assert scan_features(sae, folder, "second", "memory://bucket/features").table().equals(local.table())
+
+
+def test_rows_of_ones_own_are_stored_at_an_address(memory, cache):
+    rows = torch.randn(300, 5)
+    ours = ActivationStore.from_batches(rows, "memory://bucket/rows", dtype="float32", rows_per_shard=100)
+    seen = torch.cat([shard.acts for shard in map(lambda i: ours.shard(i, "activations"), range(ours.n_shards))])
+    assert seen.sort(0).values.equal(rows.sort(0).values) and ours.n_shards == 3
+
+
+def test_what_another_store_left_is_not_taken_for_ones_own(memory, folder, monkeypatch):
+    """Parts whose removal was cut off, and a harvest that is killed where they begin."""
+    address = "memory://bucket/store"
+    other = {**OPTIONS, "seed": 4}
+    harvest(model(), TOKENS, HOOKS, address, **other)
+    memory.rm("/bucket/store/manifest.json")
+    memory.rm("/bucket/store/part-00000.safetensors")
+    write = remote_store.write_object
+
+    def killed(at, data):
+        if at.endswith("part-00001.safetensors"):
+            raise KeyboardInterrupt
+        write(at, data)
+
+    monkeypatch.setattr(remote_store, "write_object", killed)
+    with pytest.raises(KeyboardInterrupt):
+        harvest(model(), TOKENS, HOOKS, address, **OPTIONS)
+    monkeypatch.setattr(remote_store, "write_object", write)
+    assert_same_rows(harvest(model(), TOKENS, HOOKS, address, **OPTIONS), folder)
+
+
 # A real server, behind a door that drops and throttles.
 
 
 class Door:
     """Passes connections on to a server. `faults` holds what befalls the next requests: "drop" ends the connection
-    within the answer, "slow down" answers as S3 does when it throttles."""
+    within the answer, "slow down" answers as S3 does when it throttles. With `is_stale` each listing is the first one
+    that was asked for in its place, however old."""
 
     def __init__(self, port: int):
         self.behind, self.faults, self.befallen = port, list[str](), list[str]()
+        self.is_stale, self.listings, self.n_stale = False, dict[bytes, bytes](), 0
         self.listening = socket.create_server(("127.0.0.1", 0))
         self.port = self.listening.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -298,6 +385,9 @@ class Door:
                     return client.sendall(SLOW_DOWN)
                 server.sendall(data)
                 answer = self._message(server)
+                if b"list-type=2" in (line := data.partition(b"\r\n")[0]):
+                    self.n_stale += self.is_stale and self.listings.get(line, answer) != answer
+                    answer = self.listings.setdefault(line, answer) if self.is_stale else answer
                 if fault == "drop":
                     return client.sendall(answer[: len(answer) // 2])
                 client.sendall(answer)
@@ -378,6 +468,75 @@ def test_dropped_and_throttled_requests_are_asked_for_again(door, folder):
     door.faults += ["drop", "", "slow down", "", "drop", "drop"]
     assert_same_rows(remote, folder)
     assert not door.faults
+
+
+def test_a_store_does_not_believe_a_stale_listing(door, folder):
+    """Neither one that does not show yet what is there, nor one that still shows what was removed."""
+    system = fsspec.filesystem("s3")
+    door.is_stale = True
+    assert not system.exists("bucket/stale") and system.find("bucket/stale") == []
+    remote = harvest(model(), TOKENS, HOOKS, "s3://bucket/stale", **OPTIONS)
+    assert_same_rows(remote, folder)
+    system.invalidate_cache()
+    assert system.find("bucket/stale") == [] and door.n_stale, "it is listed as it was before"
+    assert_same_rows(harvest(model(), TOKENS, HOOKS, "s3://bucket/stale", **OPTIONS), folder)
+    door.listings.clear()
+    assert len(system.find("bucket/stale/")) > 8
+    again = harvest(model(), TOKENS[:8], HOOKS, "s3://bucket/stale", **OPTIONS, overwrite=True)
+    n_stale = door.n_stale
+    system.invalidate_cache()
+    assert len(system.find("bucket/stale/")) > 8 and door.n_stale > n_stale, "it is listed as it was"
+    again.verify()
+    assert len(ActivationStore.open("s3://bucket/stale")) == len(again) < len(folder)
+    for name in ("manifest.json", "begun.json"):
+        remote_store.remove_object(addresses.Address(f"s3://bucket/stale/{name}"))
+    with pytest.raises(ValueError, match="holds no activation store"):
+        ActivationStore.open("s3://bucket/stale")
+
+
+def test_all_commands_work_at_addresses_through_faults(door, folder, scanned, cache, capsys):
+    sae, local = scanned
+    harvest(model(), TOKENS, HOOKS, "s3://bucket/all/store", **OPTIONS)
+
+    def run(*words: str) -> str:
+        door.faults += ["", "drop", "", "slow down", "", "drop"]
+        assert main([*words]) == 0, capsys.readouterr().err
+        assert not door.faults
+        return capsys.readouterr().out
+
+    fields = ["--d-sae", "12", "--k", "2", "--tokens", "2000", "--batch-size", "64", "--hook", "second"]
+    assert "in s3://bucket/all/sae:" in run(
+        "train-sae", "s3://bucket/all/store", *fields, "--out", "s3://bucket/all/sae"
+    )
+    assert load_sae("s3://bucket/all/sae").W_dec.equal(sae.W_dec)
+    scan = ["scan", "s3://bucket/all/sae", "s3://bucket/all/store", "--out", "s3://bucket/all/features"]
+    assert "12 features in s3://bucket/all/features" in run(*scan)
+    features = FeatureStore.open("s3://bucket/all/features")
+    assert features.table().equals(local.table())
+    codes = CodeStore("s3://bucket/all/features/codes")
+    assert codes.nnz and codes[:].values.equal(local.codes[:].values)
+    out = "s3://bucket/all/ranking.parquet"
+    assert out in run("rank", "s3://bucket/all/features", "--out", out)
+    ranking = read_table("--ranking", Path(out), [], features)
+    columns = ["latent", "verdict", "monosemanticity", "explanation"]
+    assert ranking[columns].equals(rank_features(local)[columns])
+    run("export", "s3://bucket/all/sae", "--out", "s3://bucket/all/saelens")
+    assert load_sae("s3://bucket/all/saelens").W_enc.equal(sae.W_enc)
+    assert main(["rank", "s3://bucket/all/features", "--out", out]) == 2
+    assert "s3://bucket/all/ranking.parquet is there already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("out", ["s3://no-such-bucket/out", "s3://no-such-bucket/out.parquet"])
+def test_a_bucket_that_is_not_there_is_told_before_the_work(door, scanned, folder, cache, capsys, out):
+    sae, local = scanned
+    if out.endswith(".parquet"):
+        words = ["rank", str(local.path), "--out", out]
+    else:
+        words = ["scan", str(local.path.parent / "sae"), str(folder.path), "--out", out]
+    assert main(words) == 2
+    line = capsys.readouterr().err
+    assert "s3://no-such-bucket/out" in line and "its bucket is not" in line and line.count("\n") == 1
+    assert not cache.exists() or not list(cache.iterdir())
 
 
 def test_what_stays_away_is_one_line(door, capsys, tmp_path, monkeypatch):

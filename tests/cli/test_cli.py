@@ -16,7 +16,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import tomli_w
-import torch
 
 from interp import ranking_evidence
 from interp.activations import ActivationStore
@@ -423,13 +422,10 @@ def test_what_several_processes_cannot_share_is_refused_by_all(folder, tmp_path,
 
 @pytest.mark.parametrize("address", ["s3://bucket/out", "file:///tmp/out", "memory://out"])
 def test_an_address_is_no_folder(folder, tmp_path, capsys, monkeypatch, address):
+    """Where only a folder will do: of a run and of a page."""
     monkeypatch.chdir(tmp_path)
-    assert "is an address" in refused(capsys, "train-sae", folder / "store", "--d-sae", 8, "--k", 2, "--out", address)
-    assert "is an address" in refused(capsys, "rank", address)
-    with pytest.raises(ValueError, match="is an address"):
-        ActivationStore.from_batches(torch.zeros(4, 3), address)
-    with pytest.raises(ValueError, match="is an address"):
-        load_sae(folder / "sae").save(address)
+    assert f"{address} is an address" in refused(capsys, "demo", "--out", address)
+    assert f"{address} is an address" in refused(capsys, "report", folder / "features", "--out", address)
     assert not list(tmp_path.iterdir())
 
 

@@ -1,0 +1,156 @@
+"""Finished folders at addresses: written with their manifest last, and read through a copy on this machine.
+
+    path = local_path("s3://bucket/features")        # a copy, each file as its manifest says
+    upload(folder, address_of("s3://bucket/sae"))    # every file, and then manifest.json
+
+Without its manifest nothing at an address looks whole: an upload that was cut off is refused by its readers, and the
+next one replaces it. Copies lie in ~/.cache/interp, at most INTERP_CACHE_GB (10) in addition to the one that is asked
+for: those not used for longest are removed.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from interp.storage.addresses import (
+    Address,
+    address_of,
+    cache_bytes,
+    cache_folder,
+    has_object,
+    read_object,
+    read_ranges,
+    remove_object,
+    write_file,
+)
+
+MANIFEST, BEGUN = "manifest.json", "begun.json"
+UNFINISHED = ".unfinished"
+_BLOCK = 64 << 20
+_AGAIN = "copy the folder there again, or make it again with overwrite=True"
+
+
+def local_path(path: str | Path) -> Path:
+    """Return a path of this machine: the path itself or, for an address, a copy of the finished folder there or of what
+    is named in one. Raises ValueError where there is no finished folder, and for half a one."""
+    address = address_of(path)
+    if address is None:
+        return Path(path)
+    above, _, name = address.rpartition("/")
+    for folder, inside in ((address, ""), (Address(above), name)):
+        with suppress(FileNotFoundError):
+            data = read_object(folder / MANIFEST)
+            copy = _copy_of(folder, data)
+            if (copy / inside).exists():
+                return copy / inside
+    if has_object(address / BEGUN):
+        raise ValueError(f"{address} holds a folder that is not finished: run what writes it again")
+    raise ValueError(f"{address} holds no finished folder: copy one there, its {MANIFEST} last")
+
+
+def upload(folder: Path, address: Address) -> None:
+    """Put a finished folder at an address, in the place of the one that is there, if any."""
+    names = listed_files(json.loads((folder / MANIFEST).read_bytes()))
+    before = listed_at(address)
+    remove_object(address / MANIFEST)
+    for name in sorted(names - {MANIFEST}):
+        write_file(address / name, folder / name)
+    write_file(address / MANIFEST, folder / MANIFEST)
+    for name in (*sorted(before - names), BEGUN):
+        remove_object(address / name)
+
+
+def listed_files(manifest: dict[str, Any]) -> set[str]:
+    """Return the files that a manifest of ours lists, and its own name."""
+    inside = (*manifest.get("shards", ()), *manifest.get("parts", ()))
+    return {MANIFEST, *manifest["files"], *(entry["file"] for entry in inside if "file" in entry)}
+
+
+def listed_at(address: Address) -> set[str]:
+    """Return the files that the manifest at an address lists; none where there is no manifest, or a damaged one."""
+    try:
+        return listed_files(json.loads(read_object(address / MANIFEST)))
+    except (FileNotFoundError, ValueError, TypeError, LookupError, AttributeError):
+        return set()
+
+
+def _copy_of(address: Address, manifest: bytes) -> Path:
+    """Return a copy of the folder with this manifest, made if it is not here yet."""
+    limit, cache = cache_bytes(), cache_folder()
+    copy = cache / hashlib.sha256(manifest).hexdigest()[:32]
+    if not copy.is_dir():
+        cache.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=cache, prefix="copying-") as folder:
+            new = Path(folder) / "new"
+            new.mkdir()
+            (new / MANIFEST).write_bytes(manifest)
+            _fill(address, new)
+            with suppress(OSError):  # another process was first
+                new.rename(copy)
+    os.utime(copy)
+    others = [path for path in cache.iterdir() if path != copy and not _is_under_way(path)]
+    others.sort(key=lambda path: path.stat().st_mtime)
+    sizes = {path: sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) for path in others}
+    for path in others:
+        if sum(sizes.values()) > limit:
+            shutil.rmtree(path, ignore_errors=True)
+            del sizes[path]
+    return copy
+
+
+def _is_under_way(path: Path) -> bool:
+    return path.name.startswith("copying-") or path.name.endswith(UNFINISHED)
+
+
+def _fill(address: Address, folder: Path) -> None:
+    """Copy what the manifest in `folder` lists. Raises ValueError for a file that is missing, or not as it lists it."""
+    manifest = _read_manifest(folder / MANIFEST, address / MANIFEST)
+    if "shards" in manifest:
+        raise ValueError(f"{address} is an activation store, which ActivationStore.open reads where it lies")
+    editable = bool(manifest.get("editable"))
+    sums = {}
+    for name, entry in manifest["files"].items():
+        if not (folder / name).resolve().is_relative_to(folder.resolve()):
+            raise ValueError(f"{address / MANIFEST} lists {name}, which lies outside of it")
+        try:
+            sums[name] = _copy(address / name, None if editable else int(entry["bytes"]), folder / name)
+        except FileNotFoundError:
+            raise ValueError(f"{address / name} is missing, but {MANIFEST} lists it: {_AGAIN}") from None
+    for listing in [MANIFEST, *(name for name in sums if name.endswith(f"/{MANIFEST}"))]:
+        files = _read_manifest(folder / listing, address / listing)["files"]
+        for name, entry in {} if editable else files.items():
+            below = listing.removesuffix(MANIFEST) + name
+            if sums[below] != entry.get("sha256", sums[below]):
+                raise ValueError(f"{address / below} is altered: it has another SHA-256 than {listing} says; {_AGAIN}")
+
+
+def _read_manifest(file: Path, address: Address) -> dict[str, Any]:
+    from interp.storage.files import digest_json
+
+    try:
+        manifest = json.loads(file.read_bytes())
+        content = {name: value for name, value in manifest.items() if name != "sha256"}
+        if "sha256" in manifest and manifest["sha256"] != digest_json(content):
+            raise ValueError("it has another SHA-256 than it says")
+        listed_files(manifest)
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise ValueError(f"{address} is damaged ({error!r}): {_AGAIN}") from None
+    return manifest
+
+
+def _copy(address: Address, size: int | None, file: Path) -> str:
+    """Copy a file, a block at a time; one whose size is not known as a whole. Returns its SHA-256."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    total = hashlib.sha256()
+    with open(file, "wb") as stream:
+        for start in range(0, size or 1, _BLOCK) if size != 0 else ():
+            stop = None if size is None else min(start + _BLOCK, size)
+            block = read_object(address) if stop is None else read_ranges([address], [(start, stop)])[0]
+            total.update(block)
+            stream.write(block)
+    return total.hexdigest()

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
+from interp.display.cards import LINE_MARKS
 from interp.display.verdict_looks import VERDICT_LOOKS, verdict_words
 
 if TYPE_CHECKING:
     import pandas as pd
-    from plotly.basedatatypes import BaseTraceType
 
 WIDTH, HEIGHT, SLIDER_HEIGHT = 624, 360, 64
 BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY = "#0072b2", "#d55e00", "#009e73", "#e69f00", "#cc79a7", "#56b4e9"
@@ -33,7 +33,7 @@ BARE: dict[str, Any] = dict(hoverinfo="skip", showlegend=False)
 """The look of a trace that is not data: a line to compare with, an edge, a ring."""
 
 _PICTURES = {code: 0x2400 + code for code in range(32)} | {127: 0x2421}
-_VISIBLE = _PICTURES | {ord(" "): "·", ord("\n"): "↵", ord("\t"): "⇥", ord("\r"): ""}
+_VISIBLE = _PICTURES | LINE_MARKS | {ord(" "): "·", ord("\r"): ""}
 
 
 def styled(fig: go.Figure, title: str, *, x: str = "", y: str = "", height: int = HEIGHT) -> go.Figure:
@@ -99,19 +99,6 @@ def dots(n: int, **marker: Any) -> dict[str, Any]:
     """Return the look of one of n points: small and pale where there are many, so that they do not hide each other."""
     crowd = min(1.0, (1000 / max(n, 1)) ** 0.5)
     return dict(size=max(1.8, 4 * crowd), opacity=max(0.35, 0.6 * crowd), line_width=0, **marker)
-
-
-def with_slider(
-    fig: go.Figure, frames: Mapping[str, Sequence[BaseTraceType]], *, prefix: str, active: int = 0
-) -> go.Figure:
-    """Return `fig` with a slider below: at each of its labels the traces of `frames` take the place of all of the
-    figure's, which are those of the label number `active` when it opens."""
-    fig.frames = [go.Frame(data=list(traces), name=label) for label, traces in frames.items()]
-    still = dict(mode="immediate", frame=dict(duration=0, redraw=True), transition=dict(duration=0))
-    steps = [dict(label=escaped(label), method="animate", args=[[label], still]) for label in frames]
-    look = dict(len=1, x=0, pad=dict(t=44, b=8), ticklen=4, bgcolor=PALE, bordercolor=PALE, activebgcolor=BLUE)
-    bar = dict(active=active, currentvalue=dict(prefix=prefix, xanchor="left"), steps=steps, **look)
-    return fig.update_layout(sliders=[bar], margin_b=120, height=(fig.layout.height or HEIGHT) + SLIDER_HEIGHT)
 
 
 def without_slider(fig: go.Figure) -> go.Figure:

@@ -12,9 +12,10 @@ import torch
 
 from analyses.bench import quality as bench_quality
 from analyses.claims import towards_monosemanticity
+from analyses.essay.figures.slider import with_slider
 from analyses.record import Claim, Interval, Record, interval, plain
 from interp import Run
-from interp.figures.theme import HEIGHT, styled, with_slider, without_slider
+from interp.figures.theme import HEIGHT, styled, without_slider
 from interp.storage.folders import write_manifest
 
 

@@ -13,7 +13,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from analyses.essay.figures.learning import with_characters
-from interp.figures.theme import BLUE, GREY, SCALE, VERMILLION, escaped, label, need, styled, with_slider
+from analyses.essay.figures.slider import with_slider
+from interp.figures.theme import BLUE, GREY, SCALE, VERMILLION, escaped, label, need, styled
 
 if TYPE_CHECKING:
     import pandas as pd

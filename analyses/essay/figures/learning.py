@@ -12,7 +12,8 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.figures.theme import BLUE, GREY, INK, SEQUENCE, VERMILLION, escaped, label, need, styled, with_slider
+from analyses.essay.figures.slider import with_slider
+from interp.figures.theme import BLUE, GREY, INK, SEQUENCE, VERMILLION, escaped, label, need, styled
 
 if TYPE_CHECKING:
     import pandas as pd

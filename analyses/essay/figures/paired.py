@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.figures.theme import BLUE, GREY, INK, VERMILLION, escaped, need, styled, with_slider
+from analyses.essay.figures.slider import with_slider
+from interp.figures.theme import BLUE, GREY, INK, VERMILLION, escaped, need, styled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

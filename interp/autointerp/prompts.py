@@ -22,7 +22,7 @@ import pandas as pd
 from jaxtyping import Bool, Int64
 
 from interp.codes.reading import read_chunks
-from interp.features.examples import N_INTERVALS, SHOWN_AFTER, SHOWN_BEFORE
+from interp.features.examples import N_INTERVALS, rows_around
 from interp.features.feature import joined_pieces
 from interp.features.feature_store import FeatureStore
 from interp.text.vocabulary import plain_strings
@@ -187,17 +187,11 @@ def _drawn_rows(sequences: Int64[np.ndarray, " seq"], n_ctx: int, n: int, seed: 
     return sequences[generator.integers(len(sequences), size=n)] * n_ctx + generator.integers(n_ctx, size=n)
 
 
-def _span(features: FeatureStore, row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    first = row - row % features.n_ctx
-    start = np.maximum(row - SHOWN_BEFORE, first)
-    return start, np.minimum(row + SHOWN_AFTER + 1, first + features.n_ctx)
-
-
 def _silent(
     features: FeatureStore, latents: Sequence[int], centres: Int64[np.ndarray, "latent candidate"]
 ) -> Bool[np.ndarray, "latent candidate"]:
     """Mark the rows around which the latent is silent in the whole window; one pass over the codes."""
-    start, stop = _span(features, centres)
+    start, stop = rows_around(centres, features.n_ctx)
     silent = np.ones(centres.shape, bool)
     index_of = np.full(features.d_sae, -1)
     index_of[list(latents)] = np.arange(len(latents))
@@ -222,7 +216,7 @@ def _firing_window(features: FeatureStore, example: pd.Series, vocab: list[str])
 
 def _silent_window(features: FeatureStore, row: int, vocab: list[str], like: Window) -> Window:
     """Return a silent window, marked at the same positions as another window, as far as it reaches."""
-    start, stop = (int(edge) for edge in _span(features, np.asarray(row)))
+    start, stop = rows_around(row, features.n_ctx)
     pieces = tuple(vocab[token] for token in features.tokens.flatten()[start:stop].tolist())
     marked = tuple(sorted({position % len(pieces) for position in like.marked}))
     return Window(pieces, (0.0,) * len(pieces), marked, -1, row)

@@ -42,9 +42,10 @@ from scipy.stats import false_discovery_control
 from torch import Tensor
 
 from interp.compare.across_models import MIN_FIRED
-from interp.display.cards import Markup, card, markup, table
+from interp.display.cards import Markup, card, markup, table, visible
 from interp.display.verdict_names import MIN_F1
 from interp.features.by_document import Documents, pooled
+from interp.features.examples import rows_around
 from interp.features.feature import joined_pieces
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import scan_digests
@@ -438,10 +439,7 @@ def _snippet(scans: Sequence[ScannedDocuments], row: int) -> str:
     if row >= features.tokens.numel():
         row -= features.tokens.numel()
         features = scans[1].features
-    n_ctx = features.n_ctx
-    first = row - row % n_ctx
-    start = max(row - _BEFORE, first)
-    stop = min(row + _AFTER + 1, first + n_ctx)
+    start, stop = rows_around(row, features.n_ctx, _BEFORE, _AFTER)
     tokens = features.tokens.reshape(-1)[start:stop].tolist()
     pieces = joined_pieces([features.vocab[token] for token in tokens])
-    return "".join(f"«{text}»" if row - start in positions else text for text, positions in pieces).replace("\n", "↵")
+    return visible("".join(f"«{text}»" if row - start in positions else text for text, positions in pieces))

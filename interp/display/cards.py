@@ -14,6 +14,7 @@ from interp.display.verdict_looks import verdict_colour, verdict_words
 from interp.display.verdict_names import MONOSEMANTIC
 
 ACCENT = verdict_colour(MONOSEMANTIC)
+LINE_MARKS = {ord("\n"): "↵", ord("\t"): "⇥"}
 RULE = "1px solid rgba(128,128,128,.35)"
 _CELL = f"text-align:left;vertical-align:top;padding:2px 14px 2px 0;border:0;border-top:{RULE};background:none"
 
@@ -86,12 +87,16 @@ def null_mark(value: float, low: float, high: float) -> Markup:
     )
 
 
+def visible(text: str) -> str:
+    """Return a text on one line: line ends and tabs as marks."""
+    return text.translate(LINE_MARKS)
+
+
 def shaded(text: str, strength: float, title: str = "") -> Markup:
     """Show a piece of text on orange whose depth is its strength, in [0, 1]; line ends and tabs are drawn."""
     style = f' style="background:rgba(255,140,0,{0.8 * min(strength, 1):.2f})"' if strength > 0 else ""
     attribute = f' title="{escape(title)}"' if title else ""
-    drawn = escape(text).replace("\n", "↵").replace("\t", "⇥")
-    return Markup(f"<span{style}{attribute}>{drawn}</span>")
+    return Markup(f"<span{style}{attribute}>{escape(visible(text))}</span>")
 
 
 def interval_mark(at: float, low: float, high: float) -> Markup:

@@ -96,9 +96,8 @@ def example_table(examples: Examples, columns: Columns, firing: FiringStatistics
     latent, entry = latent[order], entry[order]
     row = columns.rows[entry]
     flat = rows.tokens.reshape(-1)
-    first = row - row % rows.n_ctx
-    start = np.maximum(row - SHOWN_BEFORE, first)
-    lengths = np.minimum(row + SHOWN_AFTER + 1, first + rows.n_ctx) - start
+    start, stop = rows_around(row, rows.n_ctx)
+    lengths = stop - start
     offsets = offsets_from_lengths(lengths)
     rows_shown = np.repeat(start - offsets[:-1], lengths) + np.arange(offsets[-1])
     values = np.zeros(len(rows_shown), np.float32)
@@ -114,6 +113,15 @@ def example_table(examples: Examples, columns: Columns, firing: FiringStatistics
         "tokens": _ragged(flat[rows_shown], offsets),
         "values": _ragged(values, offsets),
     }
+
+
+def rows_around(
+    row: Int[np.ndarray, "..."] | int, n_ctx: int, before: int = SHOWN_BEFORE, after: int = SHOWN_AFTER
+) -> tuple[Any, Any]:
+    """Return the first row of the `before` rows before a row, and the row after the `after` rows after it; both stay
+    inside the row's sequence. For an array of rows, arrays."""
+    first = row - row % n_ctx
+    return np.maximum(row - before, first), np.minimum(row + after + 1, first + n_ctx)
 
 
 def first_windows(tokens: Int[np.ndarray, "seq pos"]) -> Bool[np.ndarray, " row"]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from interp.display.cards import Markup, card, interval_mark, shaded, verdict_badge
+from interp.display.cards import Markup, card, interval_mark, shaded, verdict_badge, visible
 from interp.display.pictures import PREFIX, Renderer, picture_of
 from interp.display.verdict_looks import NO_RULE, verdict_words
 from interp.display.verdict_names import MIN_F1
@@ -131,13 +131,12 @@ def joined_pieces(tokens: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
 
 def _line(token: str) -> str:
     """Return a token as HTML, its line ends and tabs as marks, so that an example is one line of text."""
-    return escape(token.replace("\n", "↵").replace("\t", "⇥"))
+    return escape(visible(token))
 
 
 def _printed(line: str) -> str:
     """Return a line as a terminal may show it: control characters, which can move its cursor, as marks."""
-    marked = line.replace("\n", "↵").replace("\t", "⇥")
-    return "".join(letter if letter.isprintable() else "�" for letter in marked)
+    return "".join(letter if letter.isprintable() else "�" for letter in visible(line))
 
 
 def _rule(rule: str) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from interp.features.bins import merged_bins
+from interp.features.examples import rows_around
 from interp.features.feature_store import FeatureStore
 from interp.features.firing_statistics import bin_edges
 from interp.report.contexts import ROWS_AT_ONCE, Contexts, coded
@@ -96,11 +97,11 @@ def row_evidence(store: FeatureStore) -> dict[str, list]:
     9."""
     strongest = store.sql("select latent, \"row\" from examples where kind = 'top' and rank = 0")
     tokens = store.tokens.reshape(-1).numpy()
-    n_ctx = store.n_ctx
     snippets: list = [None] * store.d_sae
-    for latent, row in zip(strongest["latent"].tolist(), strongest["row"].tolist(), strict=True):
-        start = max(row - SNIPPET_BEFORE, row - row % n_ctx)
-        stop = min(row + SNIPPET_AFTER + 1, row - row % n_ctx + n_ctx)
+    rows = strongest["row"].to_numpy()
+    starts, stops = rows_around(rows, store.n_ctx, SNIPPET_BEFORE, SNIPPET_AFTER)
+    places = zip(strongest["latent"].tolist(), rows.tolist(), starts.tolist(), stops.tolist(), strict=True)
+    for latent, row, start, stop in places:
         snippets[latent] = [encode_tokens(tokens[start:stop]), row - start]
     table = store.sql(TABLES["histograms"].format(where=""))
     low, high, n = (table[name].to_numpy() for name in ("low", "high", "n"))

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 _KEPT = ("d_sae", "k", "tokens")
 """Fields of the demo's dictionary that another architecture keeps, where it has them."""
 
+_LEFT_OUT = (("harvest", "writes", "none"), ("corpus", "stream", False))
+"""Section, field and default of the options that few runs need: a run's file names them only where they are set."""
+
 
 class RunConfig(SimpleNamespace):
     """The configuration, one attribute per section. `RunConfig()` is the demo; `replace` gives one with other
@@ -209,12 +212,9 @@ class RunConfig(SimpleNamespace):
             if name != "plugins"
         }
         sections |= {"plugins": dict(self.plugins)} if self.plugins else {}
-        if sections["harvest"].get("writes") == "none":  # the default, which a run of autoencoders leaves out
-            del sections["harvest"]["writes"]
-        if (
-            sections["corpus"].get("stream") is False
-        ):  # so that runs made before there was the option stay what they are
-            del sections["corpus"]["stream"]
+        for name, field, default in _LEFT_OUT:
+            if sections[name].get(field) == default:
+                del sections[name][field]
         if len(sections["harvest"].get("hook_names", ())) == 1:
             [hook_name] = sections["harvest"].pop("hook_names")
             sections["harvest"] = {"hook_name": hook_name} | sections["harvest"]

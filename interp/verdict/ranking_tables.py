@@ -21,8 +21,6 @@ from interp.verdict.nulls import NullScale
 _STATED = ("measure", "value", "z", "null_low", "null_high")
 NEEDED = ("latent", "verdict", "monosemanticity", "ci_low", "ci_high", "sure")
 SHOWN = (*NEEDED[:-1], "learnt", "n_senses", "explanation", "explanation_f1", "sure")
-_FORMER_NAMES = {"alike": "shared", "view": "shared_kind"}
-"""Columns of rankings that earlier versions wrote."""
 N_ROWS = 10
 """Rows that are shown of a long ranking."""
 N_CHARACTERS = 90
@@ -54,7 +52,7 @@ def ranking_evidence(ranking: pd.DataFrame, latent: int | None = None) -> pd.Dat
     Raises ValueError where the ranking has no such latent, or no evidence.
     """
     if "evidence" not in ranking:
-        raise ValueError("the ranking has no column evidence: an earlier version made it; rank the features again")
+        raise ValueError("the ranking has no column 'evidence': rank the features again")
     rows = ranking if latent is None else ranking[ranking["latent"] == latent]
     if latent is not None and rows.empty:
         raise ValueError(f"latent={latent} is not in the ranking")
@@ -144,7 +142,7 @@ def _row(row: dict) -> tuple[object, ...]:
 
 def read_ranking(file: str | Path) -> Ranking:
     table = pd.read_parquet(file)
-    ranking = Ranking(table.rename(columns=_FORMER_NAMES))
+    ranking = Ranking(table)
     ranking.attrs = table.attrs
     return ranking
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from interp.codes.sparse_codes import is_faint
 from interp.runtime.processes import ONE, Mesh
 from interp.runtime.threads import torch_on_one_thread
-from interp.sae.architectures.sae_config import SAEConfig
+from interp.sae.architectures.sae_config import SAEConfig, missing_method
 from interp.sae.encode_rows import Workspace, has_fast_bfloat16
 from interp.sae.forward_pass import ForwardPass, WholeBatch
 from interp.sae.hook_scales import HookScales
@@ -73,7 +73,7 @@ class Learner:
         mesh: Mesh = ONE,
     ):
         if type(config).trained is SAEConfig.trained:  # it is first called when training is over
-            raise ValueError(f"{type(config).__name__} says nowhere what it becomes: give it a method `trained`")
+            raise ValueError(missing_method(config, "trained"))
         config.check_hooks(tied=hooks.tied, hooks=len(hooks.inputs))
         self.config, self.hooks = config, hooks
         self.mesh = mesh

@@ -61,10 +61,10 @@ def test_what_an_architecture_must_say_is_asked_for(tmp_path):
 
     config = Silent(d_sae=8, tokens=100)
     del ARCHITECTURES["silent"]
-    with pytest.raises(NotImplementedError, match="Silent says nowhere which entries fire: give it a method `pick`"):
+    with pytest.raises(NotImplementedError, match="Silent does not define `pick`: return the picker"):
         config.pick(None)
     store = ActivationStore.from_batches([torch.randn(100, 4)], tmp_path / "store")
-    with pytest.raises(ValueError, match="Silent says nowhere what it becomes: give it a method `trained`"):
+    with pytest.raises(ValueError, match="Silent does not define `trained`: return the encoder"):
         train_sae(store, "activations", config)  # before the first step, which would ask for `pick`
 
 

@@ -148,7 +148,7 @@ class SAEConfig:
 
     def pick(self, f: ForwardPass) -> Picker:
         """Return the picker of the entries of the pre-activations that fire."""
-        raise NotImplementedError(f"{type(self).__name__} says nowhere which entries fire: give it a method `pick`")
+        raise NotImplementedError(missing_method(self, "pick"))
 
     def encode(self, f: ForwardPass) -> Encoded:
         """Return the entries that fire, with their pre-activations."""
@@ -196,7 +196,13 @@ class SAEConfig:
 
     def trained(self, weights: dict[str, Tensor], state: dict[str, float]) -> Encoder:
         """Return the encoder of the trained dictionary, which takes each row on its own."""
-        raise NotImplementedError(f"{type(self).__name__} says nowhere what it becomes: give it a method `trained`")
+        raise NotImplementedError(missing_method(self, "trained"))
+
+
+def missing_method(config: SAEConfig, name: str) -> str:
+    """Return the message for an architecture that lacks one of the two methods without a default."""
+    returned = {"pick": "the picker of the entries that fire", "trained": "the encoder of the trained dictionary"}
+    return f"{type(config).__name__} does not define `{name}`: return {returned[name]} from it"
 
 
 def config_to_dict(config: SAEConfig) -> dict[str, Any]:

@@ -82,7 +82,7 @@ class LanguageModel(nn.Module):
 
     @property
     def final_norm(self) -> nn.Module | None:
-        """Returns the module between the last block and the unembedding; None if that is not one module."""
+        """The module between the last block and the unembedding; None if that is not one module."""
         if self._is_lens:
             return getattr(self.inner, "ln_final", None)
         side: Any = self.hook_dict.get("final_norm")

@@ -35,7 +35,7 @@ LOG_EVERY = 10
 VAL_SEQUENCES = 128
 """Validation sequences for a point of the curve; the loss in results.json is over all of them."""
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class _Training:
             facts = read_checkpoint(self.checkpoint, self.model, self.optimizer, self.inputs)
             self.step, self.seconds_before = facts["step"], facts["seconds"]
             keep_rows(self.out / "metrics.jsonl", self.step)
-            logger.info("resumed %s at step %d of %d", self.out, self.step, self.steps)
+            log.info("resumed %s at step %d of %d", self.out, self.step, self.steps)
             return
         for name in ("checkpoint.safetensors", "results.json", "samples.json", "metrics.jsonl"):
             (self.out / name).unlink(missing_ok=True)

@@ -168,7 +168,7 @@ class ModelPasses:
         tokens = self.tokens if self.is_text else None
         limits = {}
         for hook, outliers in by_hook.items():
-            if max_norm == "auto" and not outliers.dominate:
+            if max_norm == "auto" and not outliers.are_dominant:
                 continue
             if not outliers.limit > 0:
                 raise ValueError(f"max_norm={max_norm}: half of the rows at {hook} are 0, and so is their median norm")

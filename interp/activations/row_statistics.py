@@ -66,8 +66,8 @@ class Outliers(NamedTuple):
     """The share of the rows that are above the limit, in [0, 1]."""
     variance_share: float
     """The share of the variance, about the centre of the others, that these rows hold, in [0, 1]."""
-    dominate: bool
-    """Whether they are few and hold most of it."""
+    are_dominant: bool
+    """Whether few rows hold most of the variance."""
 
     @property
     def summary(self) -> str:
@@ -186,8 +186,8 @@ def find_outliers(
     has_variance = len(squares) > 0 and total > 0
     variance_share = max(0.0, 1.0 - squares[below].sum().item() / len(squares) / total) if has_variance else 0.0
     max_share = max(MAX_ROWS, MAX_A_SEQUENCE / n_ctx if n_ctx else 0.0)
-    dominate = median > 0 and row_share < max_share and variance_share > MIN_VARIANCE
-    return Outliers(median, limit, row_share, variance_share, dominate)
+    are_dominant = median > 0 and row_share < max_share and variance_share > MIN_VARIANCE
+    return Outliers(median, limit, row_share, variance_share, are_dominant)
 
 
 def outliers_among(rows: Float[Tensor, "row d"], all_rows: ActivationStatistics, n_ctx: int | None) -> Outliers:

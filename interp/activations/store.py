@@ -255,7 +255,7 @@ class ActivationStore(ReadInBatches):
             return RowLimit(self.norm_limits.get(hook), None, statistics)
         acts = self._longest_shard(hook)
         outliers = outliers_among(acts, statistics, self.n_ctx)
-        if not outliers.dominate:
+        if not outliers.are_dominant:
             return RowLimit(None, None, statistics)
         log.warning("%s in %s: %s. Nothing is trained on these rows", hook, self.path, outliers.summary)
         kept = acts[is_within(acts, outliers.limit)]

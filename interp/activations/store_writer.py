@@ -271,7 +271,7 @@ class StoreWriter:
             sample = self._sample(hook)
             statistics = statistics_of(self._sums[hook], n_rows, sample)
             outliers = outliers_among(sample, statistics, self.config.n_ctx)
-            if outliers.dominate:
+            if outliers.are_dominant:
                 log.warning(
                     "the store keeps outliers at %s: %s; max_norm='auto' leaves them out", hook, outliers.summary
                 )

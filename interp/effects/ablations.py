@@ -132,7 +132,7 @@ class AblationBatch:
         self.usable = usable.view(tokens.shape).to(self.tokens.device) & present.to(self.tokens.device)
         self.counted = self.usable.clone()  # what has a next token
         self.counted[:, -1] = False
-        self.next = self.tokens.roll(-1, 1).flatten()
+        self.next_tokens = self.tokens.roll(-1, 1).flatten()
 
     def firings(self, column: Int[Tensor, " d_sae"], pair_of: Int[Tensor, "latent seq"]) -> Firings:
         """Return the firings. column: each latent's number among those looked at, or −1. pair_of: −1 where a pair is
@@ -161,9 +161,9 @@ class AblationBatch:
         log_p = readout.logits(states.detach()).log_softmax(1)
         p = log_p.exp()
         expected = readout.expected(p)
-        of_states = (expected - readout.of_tokens(self.next[rows])) * self.counted.flatten()[rows, None]
+        of_states = (expected - readout.of_tokens(self.next_tokens[rows])) * self.counted.flatten()[rows, None]
         gradient = torch.autograd.grad(states, change, of_states.to(states))[0].flatten(0, -2)
-        where = torch.full_like(self.next, -1)
+        where = torch.full_like(self.next_tokens, -1)
         where[rows] = torch.arange(len(rows), device=rows.device)
         return CleanRows(where, states.detach().to(log_p), log_p, expected, gradient)
 
@@ -175,7 +175,7 @@ class AblationBatch:
         With δ the change of the logits, KL(p ‖ p') = c − Σ p δ and CE' − CE = c − δ_next, c = log Σ p exp δ: a pass
         over the vocabulary for c, and none for its other numbers."""
         for part in slices(len(rows), max(1, NUMBERS_AT_ONCE // 32 // self.downstream.d_vocab)):
-            at, target = clean.where[rows[part]], self.next[rows[part], None]
+            at, target = clean.where[rows[part]], self.next_tokens[rows[part], None]
             change = states[part].to(clean.states) - clean.states[at]
             log_p = clean.log_p[at]
             before = log_p.gather(1, target)
@@ -243,13 +243,13 @@ class AblationBatch:
     def _loss_of_pairs(self, pairs: "_PairBlock", change: Float[Tensor, "pair pos d_out"]) -> Float[Tensor, ""]:
         """Return the summed loss of the sequences of some pairs."""
         counted = self.counted[pairs.seq]
-        following = self.next.view(self.tokens.shape)[pairs.seq]
+        following = self.next_tokens.view(self.tokens.shape)[pairs.seq]
         logits = self.downstream.readout.logits(pairs.states(change)[counted])
         return F.cross_entropy(logits, following[counted], reduction="sum")
 
     def _loss(self, row: Tensor, change: Float[Tensor, "row d_out"]) -> Float[Tensor, ""]:
         log_p = self.downstream.readout.logits(self._states(row, change)).log_softmax(1)
-        return -(log_p.gather(1, self.next[row, None])[:, 0] * self.counted.flatten()[row]).sum()
+        return -(log_p.gather(1, self.next_tokens[row, None])[:, 0] * self.counted.flatten()[row]).sum()
 
     def later(self, firings: Firings) -> Bool[Tensor, "pair pos"]:
         """Return the positions after a pair's first firing, other than its firings, that have a next token."""

@@ -197,7 +197,7 @@ class Splice:
         self._free_bytes = 0  # what is held now is for the next pass
         if not self.inside.n:
             raise ValueError(f"every activation at {hook_name} is above the norm limit {self.hooks.limit:.4g}")
-        if self.hooks.limit is None and (outliers := sample.outliers(self.tokens.shape[1], "auto")).dominate:
+        if self.hooks.limit is None and (outliers := sample.outliers(self.tokens.shape[1], "auto")).are_dominant:
             remedy = f"metadata['norm_limit'] = {outliers.limit:.4g} of the dictionary leaves them out"
             log.warning("%s: %s, and decide on FVU and cross-entropies; %s", hook_name, outliers.summary, remedy)
 

@@ -159,16 +159,17 @@ def recommended_order(features: pd.DataFrame, ranking: pd.DataFrame) -> list[int
     sure = ranking["sure"].eq(True) if "sure" in ranking else pd.Series(True, ranking.index)
     share = ranking["token_share"] if "token_share" in ranking else features["top_token_share"]
     good = sure & (verdict == MONOSEMANTIC) & rule_holds(ranking)
-    groups = [
-        n_active == 0,
-        verdict == FAINT,
-        good & (share <= MAX_TOKEN_SHARE),
-        good,
-        verdict == SINGLE_TOKEN,
-        sure & verdict.isin(BY_PROBABILITY),
-        verdict.isin(BY_PROBABILITY),
+    groups = [  # the first that holds decides; a latent of a lower number comes earlier
+        (7, n_active == 0),
+        (6, verdict == FAINT),
+        (0, good & (share <= MAX_TOKEN_SHARE)),
+        (1, good),
+        (3, verdict == SINGLE_TOKEN),
+        (2, sure & verdict.isin(BY_PROBABILITY)),
+        (4, verdict.isin(BY_PROBABILITY)),
     ]
-    group = np.select([condition.to_numpy() for condition in groups], [7, 6, 0, 1, 3, 2, 4], default=5)
+    conditions = [condition.to_numpy() for _, condition in groups]
+    group = np.select(conditions, [number for number, _ in groups], default=5)
     explains = features["fvu_rise"] if "fvu_rise" in features and features["fvu_rise"].notna().any() else None
     contribution = (features["mean"] * n_active if explains is None else explains).fillna(0)
     f1 = ranking["explanation_f1"].fillna(0) if "explanation_f1" in ranking else pd.Series(0.0, ranking.index)

@@ -6,8 +6,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Float64
 
-from interp.display import cards
-
 _DRAWS = 1000
 _AT_ONCE = 1 << 22
 """Numbers that a bootstrap draws at a time."""
@@ -28,6 +26,8 @@ class Estimate(NamedTuple):
 
     def _repr_html_(self) -> str:
         """Draw the interval on a line from 0 to 1, if it is inside."""
+        from interp.display import cards
+
         inside = 0 <= self.low and self.high <= 1
         return cards.interval_mark(*self) if inside else cards.markup(self)
 

@@ -59,7 +59,7 @@ def test_outliers_are_few_rows_that_hold_most_of_the_variance():
     x = torch.randn(2000, 12, generator=torch.Generator().manual_seed(0))
     norms = x.norm(dim=1)
     ordinary = find_outliers(norms, norms.square(), 128)
-    assert not ordinary.dominate and ordinary.row_share == ordinary.variance_share == 0
+    assert not ordinary.are_dominant and ordinary.row_share == ordinary.variance_share == 0
     for n_outliers, times, n_ctx, found in (
         (10, 100, 128, True),
         (18, 12, None, True),  # 2,590 of 4,670
@@ -72,11 +72,11 @@ def test_outliers_are_few_rows_that_hold_most_of_the_variance():
         far[:n_outliers] = x[:n_outliers] / norms[:n_outliers, None] * times * norms.median()
         outliers = find_outliers(far.norm(dim=1), far.norm(dim=1).square(), n_ctx)
         above, held = brute_force(far.double())
-        assert outliers.dominate == found, (n_outliers, times, n_ctx)
+        assert outliers.are_dominant == found, (n_outliers, times, n_ctx)
         assert outliers.row_share == pytest.approx(above.double().mean().item())
         assert outliers.variance_share == pytest.approx(held.item(), abs=0.02)
     unseen = find_outliers(norms, norms.square(), 128, mean_square=3 * float(norms.square().mean()))
-    assert unseen.dominate and unseen.row_share == 0 and unseen.variance_share == pytest.approx(2 / 3)
+    assert unseen.are_dominant and unseen.row_share == 0 and unseen.variance_share == pytest.approx(2 / 3)
 
 
 def test_auto_finds_a_planted_sink_says_where_and_leaves_it_out(model, tokens, tmp_path, caplog):

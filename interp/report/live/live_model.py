@@ -33,6 +33,7 @@ from torch import Tensor
 from interp.activations.hooks import capture, evaluating, module_of, resolve_hooks, size_of, to_model
 from interp.activations.next_tokens import check_predicts_next
 from interp.effects import dose_response, feature_edges, steer
+from interp.effects.ablations import NUMBERS_AT_ONCE
 from interp.evaluation.dictionary_hooks import dictionary_hooks
 from interp.evaluation.downstream import in_rows
 from interp.evaluation.shortcuts import downstream_of
@@ -50,8 +51,6 @@ DOSES = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0, 8.0)
 N_CONCEPT = 5
 N_TARGETS, N_EDGES = 8, 200
 """Latents of the later hook whose edges are told, and most edges of them all."""
-NUMBERS_AT_ONCE = 1 << 25
-"""Logits in memory."""
 
 
 class LiveModel:

@@ -23,7 +23,7 @@ from interp.sae.kernels.torch_kernels import AdamStep, LatentSum, PreActivations
 _ROWS, _WIDTH, _D, _K, _TALL = 6, 120, 40, 9, 600
 """Sizes of the batch for the check; and rows enough for a latent to be summed in parts."""
 _lock = threading.Lock()
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 def kernels(tensor: Tensor) -> TorchKernels:
@@ -64,7 +64,7 @@ def checked(make: Callable[[], TorchKernels], device: torch.device) -> TorchKern
         failures = [f"{type(error).__name__}: {error}"]
     if not failures:
         return made
-    logger.warning("the Triton kernels are not used, since on %s they fail: %s", device, "; ".join(failures))
+    log.warning("the Triton kernels are not used, since on %s they fail: %s", device, "; ".join(failures))
     return TorchKernels()
 
 

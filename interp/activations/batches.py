@@ -167,7 +167,7 @@ class ReadInBatches(ABC):
         return ActivationBatches(columns, rows, batch_size, seed=seed, shuffle=shuffle, epochs=epochs, part=part)
 
 
-def named_hooks(hook: str | Sequence[str]) -> tuple[str, ...]:
+def as_hook_names(hook: str | Sequence[str]) -> tuple[str, ...]:
     """Return one hook's name, or several, as several. Raises ValueError on none."""
     if not hook:
         raise ValueError(f"hook={hook!r} names no hook: name at least one")

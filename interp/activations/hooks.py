@@ -7,6 +7,10 @@ Out: for each hook the activations as rows [seq · pos, d]. The pass ends when t
 A hook is the output of a submodule or, with `.input` after its name, its input: a Llama's neurons are
 `model.layers.3.mlp.down_proj.input`. A name that the model does not have is a ValueError with the nearest ones; so is a
 hook that never fires, or through which no vector a token goes.
+
+    resolve_hooks    names that a user gave → hooks          main_names       the names that are used in their place
+    hooks_of         all names of a model, with their hooks  names_of_hook    all names of one hook
+    find_hook        a name among known ones; None if none   own_hook         the hook that a dictionary was trained on
 """
 
 import difflib
@@ -67,7 +71,7 @@ def module_of(model: Model) -> nn.Module:
     return model[0] if isinstance(model, tuple) else model
 
 
-def name_of(module: nn.Module) -> str:
+def model_name(module: nn.Module) -> str:
     """Return the name that Hugging Face or TransformerLens gives a model; "" where it has none."""
     owners: Any = ((module, "name"), (getattr(module, "cfg", None), "model_name"))
     owners += ((getattr(module, "config", None), "_name_or_path"),)
@@ -151,7 +155,7 @@ def mlp_hooks(model: Model) -> dict[str, str]:
     return pairs
 
 
-def names_of(model: Model, hook: Hook) -> list[str]:
+def names_of_hook(model: Model, hook: Hook) -> list[str]:
     """Return all names of a hook in a model; the first is the one that is used."""
     known = hooks_of(model)
     names = [name for name, other in known.items() if other == hook]
@@ -165,7 +169,7 @@ def main_names(model: Model, names: str | Sequence[str]) -> list[str]:
     """Return the names of hooks in a model, whichever of their names are given, each hook once. Raises ValueError if
     there is no such hook, or none is named."""
     hooks = resolve_hooks(model, (names,) if isinstance(names, str) else names)
-    return list(dict.fromkeys(names_of(model, hook)[0] for hook in hooks.values()))
+    return list(dict.fromkeys(names_of_hook(model, hook)[0] for hook in hooks.values()))
 
 
 def check_own_hook(dictionary: Any, hook_name: str, known: Collection[str], where: object) -> None:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from jaxtyping import Int
 from torch import Tensor
 
-from interp.activations.batches import ReadInBatches, ShardColumn, named_hooks
+from interp.activations.batches import ReadInBatches, ShardColumn, as_hook_names
 from interp.activations.row_statistics import ActivationStatistics
 from interp.activations.shards import ROW_IDS, TOKENS
 from interp.activations.sources import Provenance, RowLimit, Shard
@@ -103,7 +103,7 @@ class JoinedStore(ReadInBatches):
         return store.shard(i, name)
 
     def columns(self, hook: str | Sequence[str]) -> tuple[ShardColumn, ...]:
-        hooks = [(self.name_of(hook_name), *self.find(hook_name)) for hook_name in named_hooks(hook)]
+        hooks = [(self.name_of(hook_name), *self.find(hook_name)) for hook_name in as_hook_names(hook)]
         return tuple(replace(store.columns(name)[0], hook_name=hook_name) for hook_name, store, name in hooks)
 
     def verify(self) -> None:

@@ -15,9 +15,9 @@ from interp.activations.hooks import (
     Model,
     evaluating,
     hooked_rows,
+    model_name,
     module_of,
-    name_of,
-    names_of,
+    names_of_hook,
     resolve_hooks,
     size_of,
     words_of,
@@ -63,7 +63,7 @@ class ModelPasses:
         self.batch_size = batch_size
         self.hooks, self.aliases = dict[str, Hook](), dict[str, list[str]]()
         for hook in resolve_hooks(model, names).values():
-            main, *others = names_of(model, hook)
+            main, *others = names_of_hook(model, hook)
             self.hooks[main] = hook
             if others:
                 self.aliases[main] = others
@@ -104,7 +104,7 @@ class ModelPasses:
 
     @property
     def name(self) -> str:
-        return name_of(self.module)
+        return model_name(self.module)
 
     def _positions_of(self, tokens: Tensor) -> int:
         """Tell how many positions a sequence has."""

@@ -22,7 +22,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.activations.batch_import import import_batches
-from interp.activations.batches import ReadInBatches, ShardColumn, named_hooks
+from interp.activations.batches import ReadInBatches, ShardColumn, as_hook_names
 from interp.activations.hidden_states import import_hidden_states
 from interp.activations.hooks import UNNAMED
 from interp.activations.remote_store import RemoteFiles, read_remote_manifest
@@ -279,7 +279,7 @@ class ActivationStore(ReadInBatches):
         dtype = DTYPES[self.manifest["dtype"]]
         return tuple(
             ShardColumn(partial(self._files.column, name=name), self.d(name), dtype, name, f"{self.fingerprint}/{name}")
-            for name in map(self.name_of, named_hooks(hook))
+            for name in map(self.name_of, as_hook_names(hook))
         )
 
     def verify(self) -> None:

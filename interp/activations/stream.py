@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.activations.batches import check_state, gather, named_hooks
+from interp.activations.batches import as_hook_names, check_state, gather
 from interp.activations.hooks import Model, evaluating
 from interp.activations.model_passes import ModelPasses, TokenBatches, concatenate_tokens
 from interp.activations.row_statistics import ActivationStatistics, n_sample_rows, running_sums, statistics_of
@@ -127,7 +127,7 @@ class ActivationStream:
         part: tuple[int, int] = (0, 1),
     ) -> "StreamBatches":
         """Return endless batches of rows in float32; `part=(rank, count)` gives the rank's slice of each."""
-        return StreamBatches(self, tuple(map(self.name_of, named_hooks(hook))), batch_size, seed, part)
+        return StreamBatches(self, tuple(map(self.name_of, as_hook_names(hook))), batch_size, seed, part)
 
     def chunk(self, sequences: Int[Tensor, " seq"]) -> Chunk:
         """Run the model on these sequences, unless they are those of the last call."""

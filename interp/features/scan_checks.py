@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from interp.activations import StoredRows
-from interp.activations.hooks import Model, names_of, resolve_hooks
+from interp.activations.hooks import Model, names_of_hook, resolve_hooks
 from interp.codes.sparse_codes import Dictionary
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_folder import SCAN
@@ -84,7 +84,7 @@ def check_scanned(features: FeatureStore, dictionary: Dictionary, model: Model, 
             f"{features.path} is a scan of {features.d_sae} latents of another dictionary than this "
             f"{type(dictionary).__name__} of {dictionary.d_sae}: give the one that was scanned"
         )
-    names = names_of(model, resolve_hooks(model, [hook])[hook])
+    names = names_of_hook(model, resolve_hooks(model, [hook])[hook])
     if features.meta["hook_name"] not in ("", hook, *names):
         raise ValueError(f"{features.path} is a scan of {features.meta['hook_name']}, not of {hook}: name that hook")
 

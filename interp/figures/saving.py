@@ -24,7 +24,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
 from functools import cache
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,6 +33,7 @@ from xml.etree import ElementTree
 import plotly.graph_objects as go
 
 from interp.figures.print_layout import for_print, in_pixels
+from interp.runtime.packages import versions_of
 from interp.storage.files import digest, read_json, write_json, write_text
 from interp.storage.folders import check_output_file
 
@@ -67,7 +67,7 @@ def save(
     a file that is not a figure of ours; one with its facts beside it is drawn again without.
 
     Raises ValueError for an ending or a width that there is not, and for a file that would be lost; RuntimeError for an
-    image without a browser.
+    image without a browser, or without the packages of `pip install 'interp[images]'`.
     """
     path = Path(path)
     beside = path.with_name(f"{path.name}.json")
@@ -97,15 +97,22 @@ def provenance(fig: go.Figure, path: Path, width: str | float, made_from: Any) -
         "width_mm": round(in_pixels(width) * 25.4 / 96, 1) if path.suffix in IMAGES else None,
         "figure_sha256": digest(str(fig.to_json()).encode()),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "versions": {name: version(name) for name in ("interp", "plotly", "kaleido")},
+        "versions": versions_of("interp", "plotly", "kaleido"),
         "made_from": made_from.provenance() if hasattr(made_from, "provenance") else dict(made_from or {}),
     }
 
 
 def write_images(figures: Mapping[Path, go.Figure]) -> None:
-    """Draw each figure to its path, all with one browser. Raises RuntimeError where there is none."""
-    import kaleido
-    from kaleido.errors import ChromeNotFoundError
+    """Draw each figure to its path, all with one browser. Raises RuntimeError if there is none, or if the packages of
+    the extra `images` are not installed."""
+    try:
+        import fontTools  # noqa: F401  (`with_fonts`)
+        import kaleido
+        from kaleido.errors import ChromeNotFoundError
+    except ImportError as error:
+        raise RuntimeError(
+            f"images need packages that are missing ({error}): pip install 'interp[images]', or save .html or .json"
+        ) from error
 
     page = kaleido.PageGenerator()
     page.footer = _WHOLE_PAGE + page.footer

@@ -17,7 +17,6 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from interp.pipeline.plugins import check_imported
 from interp.pipeline.run_folder import Run, hook_folder
 from interp.pipeline.stages import STAGES, Stage
 from interp.runtime.memory import forget_peak, peak_memory
+from interp.runtime.packages import versions_of
 from interp.runtime.progress import Progress, no_progress
 from interp.storage.files import digest_json, write_text
 from interp.storage.folder_kinds import RUN_FILE, whole_run
@@ -182,7 +182,7 @@ def _build(stage: Stage, heads: Mapping[Run, dict[str, Any]], progress: Progress
         else:
             results = [stage.build(run, folder, progress) for run, folder in folders.items()]
         cost = {
-            "versions": {"python": platform.python_version()} | {name: version(name) for name in VERSIONED},
+            "versions": {"python": platform.python_version(), **versions_of(*VERSIONED)},
             "wall_seconds": round(time.monotonic() - begin, 2),
             "peak_megabytes": round(peak_memory() / 1e6),
         }

@@ -11,7 +11,6 @@ SAELens does around the weights is folded into them:
 Damaged files raise a ValueError that names the file; what weights cannot hold raises one that says what to do.
 """
 
-from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -27,6 +26,8 @@ from interp.sae.stored_dictionary import StoredDictionary, config_and_metadata, 
 _NORMS = ("topk", "batchtopk", "matryoshka_batchtopk")
 """Architectures whose pre-activations may be scaled by decoder norms. The last two are checkpoints of a training."""
 _TRANSCODERS = ("transcoder", "skip_transcoder", "jumprelu_transcoder", "jumprelu_skip_transcoder")
+SAELENS_VERSION = "6.54.12"
+"""The release of SAELens whose format `to_saelens` writes."""
 _READABLE = ("standard", "jumprelu", "gated", "matching_pursuit", *_NORMS, *_TRANSCODERS)
 
 
@@ -45,7 +46,7 @@ def to_saelens(stored: StoredDictionary, form: SAELensForm) -> tuple[dict[str, A
         cfg["d_out"] = W_dec.shape[1]
     if stored.W_skip is not None:
         tensors["W_skip"] = stored.W_skip.T
-    metadata = {"prepend_bos": True, **metadata_with_config(stored), "sae_lens_version": version("sae-lens")}
+    metadata = {"prepend_bos": True, **metadata_with_config(stored), "sae_lens_version": SAELENS_VERSION}
     return {"architecture": form.architecture, **cfg, "metadata": metadata}, tensors
 
 

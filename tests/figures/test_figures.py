@@ -4,6 +4,7 @@ import io
 import json
 import re
 import shutil
+import sys
 import zlib
 from base64 import b64decode
 from types import SimpleNamespace
@@ -491,6 +492,15 @@ def test_an_image_without_a_browser_is_refused_in_words(ranking, tmp_path, monke
     monkeypatch.setattr("kaleido.write_fig_from_object_sync", missing)
     with pytest.raises(RuntimeError, match="install one, or save .html"):
         figures.save(figures.score_distributions(ranking, score="monosemanticity"), tmp_path / "scores.png")
+
+
+def test_an_image_without_its_packages_is_refused_in_words(ranking, tmp_path, monkeypatch):
+    figure = figures.score_distributions(ranking, score="monosemanticity")
+    monkeypatch.setitem(sys.modules, "kaleido", None)
+    with pytest.raises(RuntimeError, match=r"pip install 'interp\[images\]'"):
+        figures.save(figure, tmp_path / "scores.pdf")
+    assert not list(tmp_path.iterdir())
+    assert figures.save(figure, tmp_path / "scores.html").is_file()
 
 
 def test_of_many_parts_the_largest_are_drawn_and_the_rest_as_one():

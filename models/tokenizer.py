@@ -8,6 +8,7 @@ the characters of which any byte lies there. Tokens that share one character (a 
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Sequence
 from itertools import groupby, zip_longest
 from pathlib import Path
@@ -179,7 +180,7 @@ def share_encoded_again(tokenizer: Any, rows: Int[Tensor, "seq pos"]) -> float:
     Returns the share of the first 4,096 that come again, each where it was, when their text is encoded anew. It is
     nearly 1 if the tokenizer made them; one of characters makes any of its ids again.
     """
-    ids = rows[: -(-4096 // rows.shape[1])].flatten().tolist()
+    ids = rows[: math.ceil(4096 / rows.shape[1])].flatten().tolist()
     if max(ids) >= tokenizer.vocab_size:
         return 0.0
     if not getattr(tokenizer, "bytewise", True):

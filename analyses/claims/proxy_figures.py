@@ -6,6 +6,7 @@ In: tables of `analyses.claims.towards_monosemanticity`. Out: a plotly Figure.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -58,7 +59,7 @@ def sensitivity(curves: pd.DataFrame, *, evidence: bool = False) -> go.Figure:
     column = "evidence" if evidence else "sensitivity"
     need(curves, "label", "who", "low", column)
     labels, who = list(dict.fromkeys(curves.label)), list(dict.fromkeys(curves.who))
-    n_rows = -(-len(labels) // 2)
+    n_rows = math.ceil(len(labels) / 2)
     fig = make_subplots(
         n_rows,
         2,

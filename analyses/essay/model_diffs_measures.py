@@ -5,6 +5,7 @@ BatchTopK and ReLU with an L1 penalty, over the same rows of two stages find_end
 <end> comes next, judged on conversations not used to pick it
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -85,7 +86,7 @@ def train_crosscoders(
         both, hooks, [BatchTopKConfig(**shared, k=setting.k), ReLUConfig(**shared, l1=setting.l1, aux_coefficient=0.0)]
     )
     batches = both.batches(hooks, 4096, seed=seed + 1, epochs=1)
-    return dict(zip(KINDS, coders, strict=True)), islice(iter(batches), -(-setting.scaling_rows // 4096))  # type: ignore[arg-type]
+    return dict(zip(KINDS, coders, strict=True)), islice(iter(batches), math.ceil(setting.scaling_rows / 4096))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ a record. Its tags say what it is about; a latent of two factors that share a ta
 each topic, kind or language borrows that share of its words from the next one.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -115,7 +116,7 @@ def translations(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: 
     """Verses of six concepts and a mark, each followed by itself in another of four languages, in another order."""
     per_topic, starts, length = 15, (0x3B1, 0x430, 0x61, 0x10D0), 7
     n_concepts = N_TOPICS * per_topic
-    vocab, n_verses = ["\n", ","], -(-n_ctx // (2 * length))
+    vocab, n_verses = ["\n", ","], math.ceil(n_ctx / (2 * length))
     for first in starts:
         written: dict[str, None] = {}
         while len(written) < n_concepts:

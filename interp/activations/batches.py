@@ -6,6 +6,7 @@ Shards come in a random order, and the rows of each in a random order: a shuffle
 While the rows of one shard are given out, a thread reads the next: two are in memory, however long the iteration.
 """
 
+import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -80,7 +81,7 @@ class ActivationBatches(Iterator[Tensor]):
         """Count the batches in all, from the start."""
         if self.epochs is None:
             raise TypeError("an endless iterator has no length")
-        return -(-self.epochs * self._n_rows // self.batch_size)
+        return math.ceil(self.epochs * self._n_rows / self.batch_size)
 
     def __next__(self) -> Float[Tensor, "batch d"]:
         n_rows = self.batch_size

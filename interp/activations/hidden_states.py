@@ -8,6 +8,7 @@ vLLM's layer i is the residual stream that enters block i, and its layer n_layer
 the final norm. The files do not say which layers they hold: whoever asked for them names their hooks.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -135,4 +136,4 @@ def _row_ids(prompts: Sequence[Tensor], n_ctx: int) -> Iterator[Int[Tensor, " to
     first = 0
     for prompt in prompts:
         yield first * n_ctx + torch.arange(len(prompt))
-        first += -(-len(prompt) // n_ctx)
+        first += math.ceil(len(prompt) / n_ctx)

@@ -1,6 +1,7 @@
 """Runs a model on sequences of a token set and returns the activations at its hooks, of the rows that are kept."""
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -150,7 +151,7 @@ class ModelPasses:
     def evenly_spaced(self, n_tokens: int) -> Int[Tensor, " seq"]:
         """Choose sequences of this many tokens, evenly spaced over the text; all, where there are fewer."""
         n_seq = len(self.tokens)
-        n = min(n_seq, -(-n_tokens // self.n_ctx))
+        n = min(n_seq, math.ceil(n_tokens / self.n_ctx))
         return torch.arange(n) * n_seq // n
 
     def limits(self, max_norm: float | str | None) -> tuple[dict[str, float] | None, dict[str, Any] | None]:

@@ -18,6 +18,7 @@ in the unit of the activations. A store has it in its manifest, a dictionary in 
 leaves those above it alone.
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -208,4 +209,4 @@ def is_within(rows: Float[Tensor, "row d"], limit: float) -> Bool[Tensor, " row"
 
 def some_of(rows: Float[Tensor, "row d"], n: int) -> Float[Tensor, "some d"]:
     """Return at most n of the rows, evenly spaced."""
-    return rows[:: max(1, -(-len(rows) // n))]
+    return rows[:: max(1, math.ceil(len(rows) / n))]

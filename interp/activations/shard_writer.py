@@ -6,6 +6,7 @@ row is written once, after the earlier rows of its shard. What is on disk is goo
 
 import errno
 import hashlib
+import math
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -60,8 +61,8 @@ class StoreConfig:
 
     def n_shards(self, n_rows: int) -> int:
         row_bytes = max(self.widths.values()) * DTYPES[self.dtype].itemsize
-        by_default = max(1, _SHARD_BYTES // row_bytes, -(-n_rows // _MAX_SHARDS))
-        return max(1, -(-n_rows // (self.rows_per_shard or by_default)))
+        by_default = max(1, _SHARD_BYTES // row_bytes, math.ceil(n_rows / _MAX_SHARDS))
+        return max(1, math.ceil(n_rows / (self.rows_per_shard or by_default)))
 
     def shard_rows(self, row_ids: Iterable[Int[Tensor, " row"]], n_shards: int) -> tuple[int, ...]:
         """Return the number of rows that go to each shard. Rows come in blocks, so that they need not all be in

@@ -11,6 +11,7 @@ one shard: the weights come out bit for bit as from `harvest` and `train_sae`. O
 a chunk, not of all the text, and each epoch runs the model again. One that goes on runs it on its own chunk only.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -78,7 +79,7 @@ class ActivationStream:
         row_bytes = sum(widths.values()) * self._dtype.itemsize
         n_seq = len(tokens)
         n_ctx = self.passes.n_ctx
-        self.n_chunks = -(-n_seq // max(1, buffer_bytes // (n_ctx * row_bytes)))
+        self.n_chunks = math.ceil(n_seq / max(1, buffer_bytes // (n_ctx * row_bytes)))
         self.fingerprint = digest_json({**config, "n_chunks": self.n_chunks})
         self.hook_names = tuple(widths)
         self.n_ctx = n_ctx

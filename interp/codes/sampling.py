@@ -6,6 +6,8 @@ Source: the smallest of hashed keys, a bottom-k sample (Cohen & Kaplan 2007). Co
 Limits: a meaning with a hundredth of the firings has one or two in the sample.
 """
 
+import math
+
 import numpy as np
 from jaxtyping import Float64
 from numba import njit
@@ -27,7 +29,8 @@ class FiringSampler:
         self.count = np.zeros(d_sae, np.int64)
         self._keys = np.full((d_sae, n_slices, size), np.inf)
         self._last = np.full((d_sae, n_slices, 2), -1, np.int64)  # group of the newest entry, and its slot
-        self._worst = np.full((d_sae, n_slices, 1 + -(-size // _BLOCK)), np.inf)  # the largest key, then of each block
+        n_blocks = math.ceil(size / _BLOCK)
+        self._worst = np.full((d_sae, n_slices, 1 + n_blocks), np.inf)  # the largest key, then of each block
         self._rows_per_group = rows_per_group
         self._seed = np.uint64(seed)
 

@@ -22,6 +22,7 @@ and a byte; the table of windows takes 50 MB at most, and a longer text a pass f
 Limits: windows that differ in one token, as by a date, are two; two in 2^64 are taken for one.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -127,7 +128,7 @@ def rows_around(
 def first_windows(tokens: Int[np.ndarray, "seq pos"]) -> Bool[np.ndarray, " row"]:
     """Mark the rows whose window stands in no earlier sequence."""
     flat = np.ascontiguousarray(tokens).reshape(-1)
-    n_parts = max(1, -(-tokens.size // MAX_WINDOWS))
+    n_parts = max(1, math.ceil(tokens.size / MAX_WINDOWS))
     size = 1 << max(1, int(2 * min(tokens.size, MAX_WINDOWS)).bit_length())
     out = np.ones(flat.size, bool)
     for part in range(n_parts):

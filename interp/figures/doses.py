@@ -5,6 +5,7 @@ In: a table of `interp.effects.dose_response`. Out: a plotly Figure.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,7 @@ def steering(doses: pd.DataFrame | Mapping[str, pd.DataFrame], *, latent: int | 
     panels = {name: title for name, title in _DOSED.items() if name != "concept" or has_concept}
     columns = 2 if len(panels) == 4 else 3
     space = dict(horizontal_spacing=0.12, vertical_spacing=0.2) if columns == 2 else dict(horizontal_spacing=0.1)
-    fig = make_subplots(-(-len(panels) // columns), columns, subplot_titles=list(panels.values()), **space)
+    fig = make_subplots(math.ceil(len(panels) / columns), columns, subplot_titles=list(panels.values()), **space)
     for i, column in enumerate(panels):
         position: dict[str, Any] = dict(row=i // columns + 1, col=i % columns + 1)
         for name, table, hue in named:
@@ -51,5 +52,5 @@ def steering(doses: pd.DataFrame | Mapping[str, pd.DataFrame], *, latent: int | 
                 fig.add_hline(y=float(free[column].iloc[0]), line=dict(color=GREY, dash="dot", width=1), **position)
     title = "Steering" if latent is None else f"Steering with latent {latent}"
     styled(fig, title, height=300 if columns == 3 else 480).update_xaxes(type="category", tickangle=0)
-    fig.update_xaxes(title_text="times its maximum", row=-(-len(panels) // columns))
+    fig.update_xaxes(title_text="times its maximum", row=math.ceil(len(panels) / columns))
     return panelled(fig).update_yaxes(rangemode="tozero")

@@ -6,6 +6,7 @@ In: the folder of a training, or the rows of its `metrics.jsonl` as a DataFrame.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,7 +63,7 @@ def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float
     drawn = list(panels) or [column for column in PANELS if _varies(column, tables)]
     if not panels:
         drawn = [column for column in drawn if column != "loss" or not is_dictionary] or ["loss"]
-    rows = -(-len(drawn) // 2)
+    rows = math.ceil(len(drawn) / 2)
     cols = min(len(drawn), 2)
     axes = TITLES | ({} if is_dictionary else {"loss": "loss (nats a token)"})
     titles = [axes[column] for column in drawn] if len(drawn) > 1 else None

@@ -7,6 +7,7 @@ The examples are those of `contexts`. Parts that only some runs have (senses, ev
 `extras`.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -127,8 +128,8 @@ def sense_counts(store: FeatureStore, senses: Senses) -> dict[int, list[list[int
     spans = store.sql("select latent, min(bin) as first, max(bin) as last from histograms group by latent")
     found: dict[int, list[list[int]]] = {}
     for latent, first, last in spans[spans["latent"].isin(list(senses))].itertuples(index=False, name=None):
-        step = -(-(last - first + 1) // N_BINS)
-        found[latent] = [[0] * (-(-(last - first + 1) // step)) for _ in senses[latent]]
+        step = math.ceil((last - first + 1) / N_BINS)
+        found[latent] = [[0] * math.ceil((last - first + 1) / step) for _ in senses[latent]]
         if latent in counted.index:
             for (sense, at), n in counted.loc[latent].items():
                 found[latent][sense][(at - first) // step] += int(n)

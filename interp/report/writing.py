@@ -2,6 +2,7 @@
 
 import html
 import json
+import math
 import re
 from codecs import BOM_UTF16_LE
 from collections.abc import Mapping
@@ -139,7 +140,7 @@ def _write_assets(folder: Path, page: str) -> None:
 
 def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progress) -> None:
     store = inputs.store
-    total = -(-inputs.store.d_sae // CHUNK) + 3
+    total = math.ceil(inputs.store.d_sae / CHUNK) + 3
     verdicts = inputs.verdicts
     senses = senses_in(verdicts)
     of_senses = sense_rows(senses, store.tokens.numel())

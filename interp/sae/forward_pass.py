@@ -9,6 +9,7 @@ out the latents (`Mesh.shards`), weights, entries and vectors by latent cover th
 and its parts, `total` and `row_sums`, cover all latents.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -37,7 +38,7 @@ class WholeBatch(NamedTuple):
 
     def strided_rows(self, n_latents: int, enough: int) -> slice:
         """Return every s-th row of the whole batch, s the least for which n_latents / s is at most 2 · enough."""
-        step = max(1, -(-n_latents // (2 * enough)))
+        step = max(1, math.ceil(n_latents / (2 * enough)))
         return slice(-self.first % step, None, step)
 
     def rows_in(self, rows: slice) -> int:

@@ -1,5 +1,7 @@
 """Rows and sequences spread evenly over a text, where not all of it is read."""
 
+import math
+
 import numpy as np
 from jaxtyping import Int64
 
@@ -11,7 +13,7 @@ def spread_rows(n_rows: int, at_most: int) -> Int64[np.ndarray, " some"]:
 
 def spread_sequences(sequences: Int64[np.ndarray, " seq"], n_ctx: int, at_most: int) -> Int64[np.ndarray, " some"]:
     """Return every k-th of these sequences of `n_ctx` rows, so that they have at most so many rows, or are one."""
-    return sequences[:: max(1, -(-len(sequences) * n_ctx // at_most))]
+    return sequences[:: max(1, math.ceil(len(sequences) * n_ctx / at_most))]
 
 
 def rows_of(sequences: Int64[np.ndarray, " seq"], n_ctx: int) -> Int64[np.ndarray, " row"]:

@@ -5,6 +5,7 @@ In: DataFrames and arrays of what was recorded. Out: plotly Figures, one with a 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -111,7 +112,7 @@ def sum_responses(maps: np.ndarray, titles: Sequence[str]) -> go.Figure:
 
     maps: [panel, a, b], each drawn on a scale of its own maximum.
     """
-    rows = -(-len(maps) // 2)
+    rows = math.ceil(len(maps) / 2)
     fig = make_subplots(
         rows=rows, cols=2, subplot_titles=list(map(escaped, titles)), horizontal_spacing=0.12, vertical_spacing=0.12
     )
@@ -137,7 +138,7 @@ def parity_weights(weights: Mapping[str, np.ndarray], n_relevant: int) -> go.Fig
 
     weights: title → [unit, bit]. Units are put in the order of their weight on the bits that matter.
     """
-    rows = -(-len(weights) // 2)
+    rows = math.ceil(len(weights) / 2)
     fig = make_subplots(
         rows=rows, cols=2, subplot_titles=list(map(escaped, weights)), horizontal_spacing=0.1, vertical_spacing=0.16
     )

@@ -5,6 +5,7 @@ In: arrays of what was recorded, DataFrames of what a training wrote. Out: plotl
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,7 @@ def decision_regions(
     regions: [panel, y, x], the probability of class 1 on the grid that `axis` spans both ways; points: [point, 2];
     classes: [point], 0 or 1. The line is where the probability is a half.
     """
-    rows = -(-len(regions) // 3)
+    rows = math.ceil(len(regions) / 3)
     fig = make_subplots(
         rows=rows, cols=3, subplot_titles=list(map(escaped, titles)), horizontal_spacing=0.05, vertical_spacing=0.14
     )

@@ -11,6 +11,7 @@ Each program writes to its own part of the result, and none needs an atomic: equ
 pre-activations the one of the lowest latent is picked. The compiled functions stand below the class.
 """
 
+import math
 from contextlib import nullcontext
 from typing import Any
 
@@ -54,7 +55,7 @@ class TritonKernels(TorchKernels):
             return self._batch_top_k_of_tiles(pre, n)
         rows = len(pre)
         n = min(n, pre.numel())
-        maxima = _group_maxima(pre, -(-n // max(rows, 1))).flatten()
+        maxima = _group_maxima(pre, math.ceil(n / max(rows, 1))).flatten()
         bound = maxima.topk(n, sorted=False).values.amin() if n else maxima.new_zeros(())
         return self.keep_batch_top_k(_picks(pre, bound.clamp(min=1).repeat(rows), by_latent=False), n)
 

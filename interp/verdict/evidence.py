@@ -38,10 +38,10 @@ from interp.verdict.nulls import MIN_BLOCK, MIN_GROUPS, NullScale, circular_shif
 from interp.verdict.similarity import (
     MAX_SENSES,
     NAMES,
-    TYPICAL,
     Shared,
     likeness,
     most_shared,
+    nats_alike,
     sense_of_each,
     similarities,
 )
@@ -257,7 +257,7 @@ class _Judge(NamedTuple):
                 out.sense_covariance[latent, number] = within.covariance
             if with_words:
                 of_sense = Shared.among(holds[members], part, self.predicates.surprise)
-                most = (TYPICAL - np.log(max(density * weights[members].sum(), 1e-12))) / 2
+                most = nats_alike(density * weights[members].sum())
                 out.common[latent, number] = [
                     SharedPredicate(self.predicates.words(which, rows[members[at]]), self.predicates.kind_of(which))
                     for which, at in most_shared(of_sense, part, most)

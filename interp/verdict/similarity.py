@@ -103,9 +103,14 @@ class Likeness(NamedTuple):
         return self.moves @ self.moves.T
 
 
+def nats_alike(density: float) -> float:
+    """Return the nats of a shared predicate that make two firings of such a latent alike: ½ (R + TYPICAL)."""
+    return (TYPICAL - np.log(max(density, 1e-12))) / 2
+
+
 def similarities(shared: Shared, n: int, density: float) -> Float64[np.ndarray, "firing firing"]:
     """Return r for each two of n firings of a latent that fires on the share `density` of the text."""
-    most = (TYPICAL - np.log(max(density, 1e-12))) / 2
+    most = nats_alike(density)
     r = _similarities(n, np.clip((shared.lift - FLOOR) / (most - FLOOR), 0, 1), shared.offsets, shared.members)
     np.fill_diagonal(r, 1)
     return r

@@ -27,13 +27,13 @@ CodedRows = tuple[Int[Tensor, " row"], SparseCodes]
 
 
 class JointSample:
-    """The codes of `latents` latents of each dictionary, drawn by `seed`. `chosen` has their numbers by dictionary, and
+    """The codes of `n_latents` latents of each dictionary, drawn by `seed`. `chosen` has their numbers by dictionary;
     `faint` says which of these are faint."""
 
-    def __init__(self, work: Path, n_rows: int, latents: int, seed: int, progress: Progress):
+    def __init__(self, work: Path, n_rows: int, n_latents: int, seed: int, progress: Progress):
         self.work = work
         self.n_rows = n_rows
-        self.latents = latents
+        self.n_latents = n_latents
         self.seed = seed
         self.progress = progress
         self.chosen: dict[str, np.ndarray] = {}
@@ -54,7 +54,7 @@ class JointSample:
     def take(self, name: str, d_sae: int, parts: Iterator[CodedRows], norms: Tensor | None = None) -> None:
         """Keep the codes of the sample of one dictionary. norms: of the decoder's rows, to tell which are faint; None:
         all 1. The codes appear whole; where they are there already, `parts` is not read."""
-        chosen = self.chosen[name] = np.sort(np.random.default_rng(self.seed).permutation(d_sae)[: self.latents])
+        chosen = self.chosen[name] = np.sort(np.random.default_rng(self.seed).permutation(d_sae)[: self.n_latents])
         folder = self.work / f"codes-{name.replace(' ', '-')}"
         if not folder.exists():
             done = 0

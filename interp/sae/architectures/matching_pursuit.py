@@ -108,9 +108,9 @@ class MatchingPursuitConfig(SAEConfig):
     def folded(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         return {**weights, "encoder_rows": weights["W_dec"], "b_enc": torch.zeros_like(weights["W_dec"][:, 0])}
 
-    def check_hooks(self, *, tied: bool, hooks: int) -> None:
-        super().check_hooks(tied=tied, hooks=hooks)
-        if not tied or hooks > 1:
+    def check_hooks(self, *, tied: bool, n_hooks: int) -> None:
+        super().check_hooks(tied=tied, n_hooks=n_hooks)
+        if not tied or n_hooks > 1:
             raise ValueError("matching pursuit reads and writes one hook; choose another architecture for several")
 
     def trained(self, weights: dict[str, Tensor], state: dict[str, float]) -> MatchingPursuit:

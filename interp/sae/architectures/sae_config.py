@@ -188,7 +188,7 @@ class SAEConfig:
         """Return the weights with which the trained dictionary encodes, where they are others."""
         return weights
 
-    def check_hooks(self, *, tied: bool, hooks: int) -> None:
+    def check_hooks(self, *, tied: bool, n_hooks: int) -> None:
         """Check that it can be trained on that many hooks; `tied`: what is read is what is written. Raises ValueError
         if not."""
         if self.skip and tied:

@@ -1,4 +1,6 @@
+import ast
 import dataclasses
+import inspect
 import re
 import tomllib
 
@@ -8,6 +10,8 @@ import tomli_w
 from interp.cli.sae_commands import field_lines
 from interp.cli.toml_values import toml_value, toml_values
 from interp.pipeline.config import RunConfig
+from interp.pipeline.run_folder import Run
+from interp.pipeline.stages import STAGES
 from interp.sae import ARCHITECTURES, BatchTopKConfig, JumpReLUConfig, MatryoshkaConfig, ReLUConfig
 from interp.sae.architectures.sae_config import config_from_dict
 
@@ -22,6 +26,20 @@ def test_configuration_survives_toml(tmp_path):
     assert config != RunConfig()
     file = write(tmp_path / "run.toml", tomli_w.dumps(config.to_dict()))
     assert RunConfig.from_toml(file) == config
+
+
+@pytest.mark.parametrize(("kind", "of_stage"), [(RunConfig, "config"), (Run, "opens")])
+def test_attributes_listed_for_type_checking_are_those_of_the_stages(kind, of_stage):
+    [body] = ast.parse(inspect.getsource(kind)).body
+    listed = {
+        line.target.id
+        for block in body.body
+        if isinstance(block, ast.If)
+        for line in block.body
+        if isinstance(line, ast.AnnAssign)
+    }
+    library = [stage for stage in STAGES.values() if stage.build.__module__.startswith("interp.")]
+    assert listed == {name for stage in library for name in getattr(stage, of_stage)}
 
 
 def test_what_is_left_out_keeps_the_demo_defaults(tmp_path):

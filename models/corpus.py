@@ -124,7 +124,8 @@ def load_documents(config: CorpusConfig, *, progress: Progress = no_progress) ->
     mixture asks for more of a user's text than there is.
     """
     documents: list[Document] = []
-    characters, limit = 0, _limit(config)
+    characters = 0
+    limit = _limit(config)
     for document in stream_documents(config):
         documents.append(document)
         characters += len(document.text)
@@ -136,7 +137,8 @@ def load_documents(config: CorpusConfig, *, progress: Progress = no_progress) ->
 
 def stream_documents(config: CorpusConfig) -> Iterator[Document]:
     """Read the documents of `load_documents` one after the other, as they are asked for."""
-    limit, characters = _limit(config), 0
+    limit = _limit(config)
+    characters = 0
     for document in _mixture(config) if config.source == "mixture" else _stream(config.source, config):
         yield document
         characters += len(document.text)

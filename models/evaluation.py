@@ -50,7 +50,8 @@ def evaluate_loss(
     progress: Progress = no_progress,
 ) -> float:
     """Measure the model's next-token loss in nats a token, over every token but the first of each sequence."""
-    device, total = next(model.parameters()).device, 0.0
+    device = next(model.parameters()).device
+    total = 0.0
     for start in range(0, len(tokens), batch_size):
         batch = tokens[start : start + batch_size].to(device)
         with autocast(device, precision):
@@ -114,7 +115,8 @@ def bigram_cross_entropy(
     """Predict each token by the one before it, in nats a token, with the smoothing above. Raises as the other does."""
     train, val = _pairs(train_tokens, d_vocab), _pairs(val_tokens, d_vocab)
     fit, held = _split(train)
-    counts, unigram = Bigrams(fit, d_vocab), unigram_of(fit, d_vocab)
+    counts = Bigrams(fit, d_vocab)
+    unigram = unigram_of(fit, d_vocab)
     grid = [(discount, weight) for discount in DISCOUNTS for weight in WEIGHTS if discount + weight > 0]
     best = min(grid, key=lambda smoothing: counts.cross_entropy(held, unigram, *smoothing))
     return Bigrams(train, d_vocab).cross_entropy(val, unigram_of(train, d_vocab), *best)

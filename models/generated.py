@@ -46,7 +46,8 @@ def _endless(name: str, rng: Random, size: int, fill: Callable[[Page, int], None
     """Yield documents of size/6..size characters (the last value or sentence may be cut off at `size`); fill(page,
     target) writes at least so many."""
     for number in count():
-        page, target = Page(), rng.randint(max(1, size // 6), size)
+        page = Page()
+        target = rng.randint(max(1, size // 6), size)
         fill(page, target)
         yield page.document(name, f"{name}-{number:06d}").part(0, size)
 

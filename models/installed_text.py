@@ -157,8 +157,11 @@ def _python_kinds(readline: Callable[[], str]) -> Iterator[tuple[tuple[int, int]
     A docstring is the string that opens the body of a module, class or function. From Python 3.12 on `tokenize`
     splits f-strings: all between the outer quotes stays one string here, as before.
     """
-    opens_body, defines, after_definition = True, False, False
-    quotes, first = 0, (1, 0)
+    opens_body = True
+    defines = False
+    after_definition = False
+    quotes = 0
+    first = (1, 0)
     for token in tokenize.generate_tokens(readline):
         name = tokenize.tok_name[token.type]
         if name in ("FSTRING_START", "TSTRING_START"):

@@ -47,7 +47,8 @@ class TransformerConfig:
 
     def __post_init__(self) -> None:
         for name in ("n_layers", "d_model", "n_heads", "d_mlp", "d_vocab", "n_ctx", "seed"):
-            value, least = getattr(self, name), 0 if name == "seed" else 1
+            value = getattr(self, name)
+            least = 0 if name == "seed" else 1
             if isinstance(value, bool) or not isinstance(value, int):
                 raise ValueError(f"{name}={value!r} must be a whole number")
             if not least <= value < 1 << 63:

@@ -94,9 +94,13 @@ def interp(name: str, *, dtype: str, revision: str | None, tokenizer: Any) -> An
     folder = _model_folder(name)
     if (folder / REFERENCE).is_file():
         named = read_json(folder / REFERENCE, "run the stage again")
-        source, location, its_revision = named["source"], named["name"], named["revision"]
+        source = named["source"]
+        location = named["name"]
+        its_revision = named["revision"]
         if (folder / WEIGHTS).is_dir():
-            source, location, its_revision = "huggingface", str(folder / WEIGHTS), None
+            source = "huggingface"
+            location = str(folder / WEIGHTS)
+            its_revision = None
         dtype = named["dtype"] if dtype == "auto" else dtype
         return MODEL_SOURCES[source].load(location, dtype=dtype, revision=revision or its_revision, tokenizer=tokenizer)
     model = Transformer.load(folder)

@@ -75,10 +75,12 @@ class PretrainedTokenizer:
 
     def display(self) -> list[str]:
         """Return one readable string an id."""
-        written, letters = json.loads(self._fast.to_str()), byte_letters()
+        written = json.loads(self._fast.to_str())
+        letters = byte_letters()
         as_they_are = {each["id"] for each in written["added_tokens"]}
         parts = json.dumps([written["pre_tokenizer"], written["decoder"]])
-        is_bytes, is_word = '"ByteLevel"' in parts, written["model"].get("type") == "WordPiece"
+        is_bytes = '"ByteLevel"' in parts
+        is_word = written["model"].get("type") == "WordPiece"
 
         def shown(i: int) -> str:
             piece = self._pieces.get(i)
@@ -108,10 +110,12 @@ class PretrainedTokenizer:
         Raises ValueError or OSError, naming it, where there is no fast tokenizer."""
         from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-        path, options = Path(source), {"revision": revision or "main", "trust_remote_code": False}
+        path = Path(source)
+        options = {"revision": revision or "main", "trust_remote_code": False}
         kind: Any = PreTrainedTokenizerFast  # takes what is written as it is, where AutoTokenizer may know better
         if path.suffix == ".gguf":
-            source, options["gguf_file"] = path.parent, path.name
+            source = path.parent
+            options["gguf_file"] = path.name
         elif not (path / "tokenizer.json").is_file():
             kind = AutoTokenizer
         try:

@@ -169,7 +169,8 @@ def _slabs(
     grads: tuple[Tensor, Tensor, Tensor] | None,
 ) -> Tensor:
     """Return the mean loss; the gradients of the summed loss go to `grads`, dx written and dW, db added to."""
-    d_vocab, low = W.shape[1], autocast or x.dtype
+    d_vocab = W.shape[1]
+    low = autocast or x.dtype
     size = max(1, min(len(x), SLAB_BYTES // (d_vocab * W.element_size())))
     buffer = torch.empty(size, d_vocab, dtype=W.dtype)
     total = torch.zeros((), dtype=W.dtype)

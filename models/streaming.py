@@ -97,7 +97,8 @@ def _read_all(
     progress: Progress,
 ) -> None:
     """Tokenize the documents of all sides, but for the first `n_done`."""
-    n_seen, characters = 0, 0
+    n_seen = 0
+    characters = 0
     for batch in batches(sides, lambda pair: pair[1], _CHARACTERS_AT_ONCE):
         n_seen += len(batch)
         characters += sum(len(document.text) for _, document in batch)
@@ -111,7 +112,8 @@ def _read_all(
 
 
 def _by_side(documents: Iterable[Document], val_fraction: float, seed: int) -> Iterator[tuple[str, Document]]:
-    name, characters = "", 0
+    name = ""
+    characters = 0
     for document in documents:
         characters = characters if document.name == name else 0
         name = document.name
@@ -125,7 +127,9 @@ class _Spool:
     """The rows of one side in files, a column each, and the tokens that do not fill a row yet."""
 
     def __init__(self, path: Path, n_ctx: int, made_of: dict[str, Any]):
-        self.path, self.n_ctx, self.made_of = path, n_ctx, made_of
+        self.path = path
+        self.n_ctx = n_ctx
+        self.made_of = made_of
         self.folder = path.with_name(f"{path.name}.rows")
         self.names = list[str]()
         self.n_seen, self.n_rows = 0, 0

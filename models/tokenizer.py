@@ -59,7 +59,10 @@ class Tokenizer:
         ]
         self._byte_counts = np.array([len(piece) for piece in self._bytes])
         self.bos_id = next(i for i, piece in pieces.items() if piece == BOS)
-        self.eos_id, self.pad_id, self.adds_bos, self.special_ids = None, None, True, (self.bos_id,)
+        self.eos_id = None
+        self.pad_id = None
+        self.adds_bos = True
+        self.special_ids = (self.bos_id,)
 
     @classmethod
     def train_bpe(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
@@ -132,7 +135,8 @@ class Tokenizer:
     @classmethod
     def load(cls, folder: str | Path) -> "Tokenizer":
         """Load what `save` wrote. Raises FileNotFoundError or ValueError, naming the file, where that is not there."""
-        file, remedy = Path(folder) / _FILE, "`interp run` makes it again, with its corpus"
+        file = Path(folder) / _FILE
+        remedy = "`interp run` makes it again, with its corpus"
         if not file.is_file():
             raise FileNotFoundError(f"{file} does not exist: {remedy}")
         try:

@@ -52,7 +52,8 @@ def tokenize(
     token, document = _packed(lengths, n_ctx) if pack else _padded(lengths, n_ctx)
     if not token.size:
         raise ValueError(f"the text gives {len(ids)} tokens, less than one context: give more, or lower n_ctx={n_ctx}")
-    is_text, padding = token >= 0, np.int32(0 if pack else _pad_id(tokenizer))
+    is_text = token >= 0
+    padding = np.int32(0 if pack else _pad_id(tokenizer))
     return LabelledTokens(
         tokens=torch.from_numpy(np.where(is_text, ids[token], padding)),
         label_names=tuple(names),
@@ -140,7 +141,8 @@ def batches(
         size += len(document_of(item).text)
         if size >= characters:
             yield batch
-            batch, size = [], 0
+            batch = []
+            size = 0
     if batch:
         yield batch
 
@@ -165,7 +167,8 @@ def _encoded(
     progress: Progress,
 ) -> _Encoded:
     """Encode all documents, a million characters at a time."""
-    parts, done = [], 0
+    parts = []
+    done = 0
     for batch in batches(documents, lambda document: document):
         parts.append(encode_documents(batch, tokenizer, opening, names))
         done += len(batch)

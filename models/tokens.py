@@ -121,7 +121,8 @@ class LabelMasks(Mapping[str, Tensor]):
 
     def __init__(self, names: tuple[str, ...], bits: Int[Tensor, "seq pos"], tokens: Int[Tensor, "seq pos"]):
         self._bit_of = {name: bit for bit, name in enumerate(names)}
-        self._bits, self.tokens = bits, tokens
+        self._bits = bits
+        self.tokens = tokens
 
     def __getitem__(self, label: str) -> Bool[Tensor, "seq pos"]:
         return (self._bits >> self._bit_of[label] & 1).bool()

@@ -102,14 +102,22 @@ class _Training:
         inputs: dict[str, Any],
         progress: Progress,
     ):
-        self.model, self.train_tokens, self.val_tokens, self.config = model, train_tokens, val_tokens, config
-        self.out, self.inputs, self.progress = out, inputs, progress
+        self.model = model
+        self.train_tokens = train_tokens
+        self.val_tokens = val_tokens
+        self.config = config
+        self.out = out
+        self.inputs = inputs
+        self.progress = progress
         self.checkpoint = out / "checkpoint.safetensors"
-        self.n_ctx, self.device = train_tokens.shape[1], model.W_E.device
-        self.steps, self.step = config.steps(self.n_ctx), 0
+        self.n_ctx = train_tokens.shape[1]
+        self.device = model.W_E.device
+        self.steps = config.steps(self.n_ctx)
+        self.step = 0
         self.optimizer = adamw(model, config)
         self.pending: list[Tensor] = []  # (loss, gradient norm) of the steps since the last row
-        self.seconds_before, self.note = 0.0, "starting"
+        self.seconds_before = 0.0
+        self.note = "starting"
         self.start_time = self.row_time = self.checkpoint_time = time.monotonic()
 
     def finished(self) -> TrainingResult | None:
@@ -131,7 +139,8 @@ class _Training:
         self.out.mkdir(parents=True, exist_ok=True)
         if resume and self.checkpoint.exists():
             facts = read_checkpoint(self.checkpoint, self.model, self.optimizer, self.inputs)
-            self.step, self.seconds_before = facts["step"], facts["seconds"]
+            self.step = facts["step"]
+            self.seconds_before = facts["seconds"]
             keep_rows(self.out / "metrics.jsonl", self.step)
             log.info("resumed %s at step %d of %d", self.out, self.step, self.steps)
             return

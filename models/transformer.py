@@ -45,8 +45,10 @@ class Transformer(HookedRootModule):
         config.check_memory()
         self.config = config
         self.tokenizer: Any = None
-        self.n_layers, self.n_ctx = config.n_layers, config.n_ctx
-        self.d_model, self.d_vocab = config.d_model, config.d_vocab
+        self.n_layers = config.n_layers
+        self.n_ctx = config.n_ctx
+        self.d_model = config.d_model
+        self.d_vocab = config.d_vocab
         self.embed = Embed(config)
         self.pos_embed = PosEmbed(config)
         self.hook_embed = HookPoint()  # [batch, pos, d_model]
@@ -78,7 +80,8 @@ class Transformer(HookedRootModule):
         seen = hooked(*self.ln_final.children(), *self.unembed.children())
         if return_type == "loss" and not loss_per_token and not seen:
             # The last position predicts nothing, so its logits are not made.
-            x, targets = self.ln_final(resid[:, :-1]), tokens[:, 1:]
+            x = self.ln_final(resid[:, :-1])
+            targets = tokens[:, 1:]
             return token_loss(x.flatten(0, 1), self.W_U, self.b_U, targets.reshape(-1))
         resid = self.ln_final(resid)
         if return_type is None:
@@ -222,7 +225,8 @@ class Transformer(HookedRootModule):
         n_ctx = self.config.n_ctx
         if tokens.shape[1] > n_ctx:
             raise ValueError(f"a sequence of {tokens.shape[1]} tokens is longer than the model's n_ctx={n_ctx}")
-        embedding, position = self.hook_embed(self.embed(tokens)), self.pos_embed(tokens.shape[1])
+        embedding = self.hook_embed(self.embed(tokens))
+        position = self.pos_embed(tokens.shape[1])
         if hooked(self.hook_pos_embed):
             position = self.hook_pos_embed(position.repeat(len(tokens), 1, 1))
         return embedding + position

@@ -98,7 +98,8 @@ class Judge:
                 f"0..{features.d_sae - 1}: give explanations of these features"
             )
         asked = check_latents(latents, features.d_sae)
-        self.endpoint, self.config = endpoint, config
+        self.endpoint = endpoint
+        self.config = config
         self.explanations = {latent: text for latent, text in explanations.items() if text}
         judged = [latent for latent in asked if config.generate or latent in self.explanations]
         self.sampled = sample_windows(
@@ -123,10 +124,8 @@ class Judge:
         answers = self.endpoint.ask(self._judge_bodies(questions), progress)
         windows = _window_table(questions, answers)
         table = _judgement_table(windows, self.config.seed)
-        n_given, n_generated = (
-            sum(windows.latent in self.explanations for windows in self.sampled),
-            sum(map(bool, texts)),
-        )
+        n_given = sum(windows.latent in self.explanations for windows in self.sampled)
+        n_generated = sum(map(bool, texts))
         summary = {
             "scores": _scores(table, windows, self.config.seed),
             "latents": {"judged": len(self.sampled), "left_out": self.left_out},

@@ -127,7 +127,8 @@ def _universality(pair: "Pair", seed: int) -> tuple["pd.DataFrame", "go.Figure"]
     from interp import figures
     from interp.compare import universality
 
-    tables, sides = {}, {"first": pair.first.features, "second": pair.second.features}
+    tables = {}
+    sides = {"first": pair.first.features, "second": pair.second.features}
     for (name, ours), (other, theirs) in (tuple(sides.items()), tuple(reversed(sides.items()))):
         assert ours is not None and theirs is not None
         with Bar("activations") as bar:

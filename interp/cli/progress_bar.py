@@ -6,8 +6,10 @@ import threading
 import time
 from typing import Any
 
-_SECONDS_A_LINE, _SECONDS_OF_SILENCE = 10.0, 60.0
-_SECONDS_MEASURED, _SECONDS_OF_LONG_WORK = 1.0, 60.0
+_SECONDS_A_LINE = 10.0
+_SECONDS_OF_SILENCE = 60.0
+_SECONDS_MEASURED = 1.0
+_SECONDS_OF_LONG_WORK = 60.0
 _LINE = "{desc}: {n:,} of {total:,}, {remaining} left{postfix}"
 
 
@@ -46,7 +48,8 @@ class Bar:
             return
         if total != self._total or done < self._done:
             self._begin_step(done, total)
-        self._done, self._note = done, note
+        self._done = done
+        self._note = note
         if self._on_terminal:
             self._step.set_postfix_str(note, refresh=False)
             self._step.update(done - self._step.n)
@@ -55,7 +58,8 @@ class Bar:
         rate, is_measured = self._rate(now)
         is_long = is_measured and total - done >= _SECONDS_OF_LONG_WORK * rate
         if now - self._last_line >= _SECONDS_A_LINE or (is_long and not self._is_told):
-            self._last_line, self._is_told = now, True
+            self._last_line = now
+            self._is_told = True
             print(self._line(done, total, now, note, rate), file=sys.stderr, flush=True)
             self._listen()
 
@@ -79,7 +83,8 @@ class Bar:
         self._total = total
         self._initial = done
         self._began = time.monotonic()
-        self._first, self._is_told = None, False
+        self._first = None
+        self._is_told = False
         if self._on_terminal:
             from tqdm import tqdm
 

@@ -228,7 +228,8 @@ def publish_command(
 def _show_stages(config: "RunConfig", out: Path, until: str | None, redo: bool) -> None:
     from interp.pipeline.execution import run_stages
 
-    begin, bar = time.monotonic(), Bar("run")
+    begin = time.monotonic()
+    bar = Bar("run")
 
     def progress(stage: str) -> Bar:
         bar.name = stage

@@ -132,7 +132,8 @@ def feature_effects(
     check_at_least(0, integrated_steps=integrated_steps)
     if minutes is not None and not minutes > 0:
         raise ValueError(f"minutes={minutes} must be above 0")
-    team, (rank, count) = processes(), part
+    team = processes()
+    rank, count = part
     check_part(rank, count)
     with evaluating(module):
         downstream = downstream_of(module, hooks, features.tokens[:2])

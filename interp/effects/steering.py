@@ -153,7 +153,10 @@ class Steered:
     """A model with latents held, or the unchanged model where none is."""
 
     def __init__(self, model: Model, hook: str, dictionary: Dictionary, actions: Mapping[int, Action]):
-        self.model, self.hook, self.dictionary, self.actions = model, hook, dictionary, actions
+        self.model = model
+        self.hook = hook
+        self.dictionary = dictionary
+        self.actions = actions
         self.module = module_of(model)
 
     def logits(self, tokens: Int[Tensor, "seq pos"]) -> Float[Tensor, "seq pos d_vocab"]:

@@ -136,7 +136,8 @@ class Downstream:
     ) -> Float[Tensor, "seq next"]:
         """Return the cross-entropy, in nats, of each token but the first; logits are there only a few rows at a
         time."""
-        states, following = self.states(tokens, stream, change)[:, :-1].flatten(0, 1), tokens[:, 1:].flatten()
+        states = self.states(tokens, stream, change)[:, :-1].flatten(0, 1)
+        following = tokens[:, 1:].flatten()
         if self.last_map is not None:
             states = states.to(next(self.last_map.parameters(), states).dtype)
         at_once = max(1, _LOGITS_AT_ONCE // self.d_vocab)

@@ -122,7 +122,8 @@ class Splice:
                 batch_size = min(batch_size, max(1, _LOGITS_AT_ONCE // (tokens.shape[1] * self.behind.d_vocab)))
         except NoNextTokens as reason:
             log.warning("cross-entropies are left out: %s", reason)
-        self.batch_size, self.unigram_loss = batch_size, unigram_loss
+        self.batch_size = batch_size
+        self.unigram_loss = unigram_loss
         self.progress = progress
         self.done = 0
         self._baselines = frozenset(baselines)
@@ -145,7 +146,8 @@ class Splice:
             "mean-ablated model": lambda x, _: mean.to(x.device).expand(len(x), -1),
             "zero-ablated model": lambda x, _: mean.new_zeros(1, device=x.device).expand(len(x), len(mean)),
         }
-        replaced, error = dict.fromkeys(replacements, 0), dict.fromkeys(replacements, 0.0)
+        replaced = dict.fromkeys(replacements, 0)
+        error = dict.fromkeys(replacements, 0.0)
         losses = {name: torch.full((len(self.tokens),), math.nan).double() for name in (*replacements, *ablations)}
         clean = torch.full((len(self.tokens),), math.nan).double()
         for rows in self._batches():
@@ -223,7 +225,8 @@ class Splice:
         entered = self.behind.enter(tokens) if self.behind else enter(self.model, self.hooks, tokens)
         n_bytes = sum(acts.nbytes for acts in entered if acts is not None)
         if n_bytes <= self._free_bytes:
-            self._held[start], self._free_bytes = entered, self._free_bytes - n_bytes
+            self._held[start] = entered
+            self._free_bytes -= n_bytes
         return entered
 
     def _losses(

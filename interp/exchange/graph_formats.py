@@ -112,7 +112,8 @@ def write_graph_features(
     """
     if missing := [name for name in graph.hook_names if name not in features]:
         raise ValueError(f"the graph has latents at {missing[0]}, whose features are not given")
-    ids, latents = graph.node_ids(), np.flatnonzero(graph.nodes["kind"] == "latent").tolist()
+    ids = graph.node_ids()
+    latents = np.flatnonzero(graph.nodes["kind"] == "latent").tolist()
     made_of = {
         "kind": "graph features",
         "nodes": [ids[node] for node in latents],

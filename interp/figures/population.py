@@ -33,8 +33,10 @@ from interp.figures.theme import (
 if TYPE_CHECKING:
     import pandas as pd
 
-ULTRA_LOW, WIDE = 1e-5, 0.2
-"""Density below which a latent fires too rarely to be of use, and the width of a bin of log10 density."""
+ULTRA_LOW = 1e-5
+"""Density below which a latent fires too rarely to be of use."""
+WIDE = 0.2
+"""Width of a bin of log10 density."""
 MAX_NAMED = 3
 """Dictionaries whose numbers of ultra-low latents are shown."""
 FEWEST_OF_A_VIOLIN = 5

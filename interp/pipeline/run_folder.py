@@ -250,7 +250,8 @@ class Run(StageFolders):
     def _open(self, stage: Stage, name: str) -> Any:
         if stage.for_all_hooks and self.whole is not self:
             return self.whole._open(stage, name)
-        manifest, (name_in_folder, reader) = self._finished(stage.name), stage.opens[name]
+        manifest = self._finished(stage.name)
+        name_in_folder, reader = stage.opens[name]
         if name not in self._opened or self._opened[name][0] != manifest["sha256"]:
             self._check_current(stage, manifest)
             verify(self.folder(stage.name) / name_in_folder)

@@ -183,7 +183,8 @@ def _from_native(cfg: dict[str, Any], parts: FileTensors, source: str) -> Stored
 
 
 def _widths_and_scales(cfg: dict[str, Any], d_out: int, source: str) -> dict[str, Any]:
-    widths, scales = cfg.get("widths"), cfg.get("scales")
+    widths = cfg.get("widths")
+    scales = cfg.get("scales")
     match widths, scales:
         case [[*_], [*_]] if len(widths) == len(scales):
             sizes = tuple(whole_number({"widths": width}, "widths", d_out, source) for width in widths)
@@ -210,7 +211,8 @@ def _from_sparsify(cfg: dict[str, Any], parts: FileTensors, source: str) -> Stor
             f"{source}: activation={activation!r} with signed={signed!r} cannot be read; "
             "only 'topk' of positive latents can: train the coder with activation='topk'"
         )
-    transcodes, parts.dtype = truth(cfg, "transcode", False, source), torch.float32
+    transcodes = truth(cfg, "transcode", False, source)
+    parts.dtype = torch.float32
     encoder_rows = parts.take("encoder.weight", None, None)
     d_sae, d_in = encoder_rows.shape
     W_dec = parts.take("W_dec", d_sae, None if transcodes else d_in)

@@ -75,7 +75,8 @@ class Learner:
         if type(config).trained is SAEConfig.trained:  # it is first called when training is over
             raise ValueError(missing_method(config, "trained"))
         config.check_hooks(tied=hooks.tied, n_hooks=len(hooks.inputs))
-        self.config, self.hooks = config, hooks
+        self.config = config
+        self.hooks = hooks
         self.mesh = mesh
         self.variance = hooks.variance
         self.input_scales = hooks.input_scales.to(device, dtype)

@@ -61,7 +61,8 @@ class SAE(nn.Module):
         rows = W_enc.T.contiguous()  # one contiguous row a latent, as the kernels read it
         self.W_enc, self.W_dec = _frozen(rows.T), _frozen(W_dec)
         self.b_enc, self.b_dec = _frozen(b_enc), _frozen(b_dec)
-        self.encoder, self.config = encoder, config
+        self.encoder = encoder
+        self.config = config
         self.metadata = cast(Metadata, dict(metadata or {}))
 
     @property
@@ -133,7 +134,8 @@ class SAE(nn.Module):
     def _repr_html_(self) -> str:
         n_parameters = sum(parameter.numel() for parameter in self.parameters())
         known: dict[str, Any] = {"parameters": f"{n_parameters:,}", "model": self.metadata.get("model_name")}
-        known["context"], config = self.metadata.get("context_size"), self.config
+        known["context"] = self.metadata.get("context_size")
+        config = self.config
         if config is None:
             return card(repr(self), facts({**known, "training": "elsewhere"}))
         options = {field.name: getattr(config, field.name) for field in fields(config) if field.default is not MISSING}

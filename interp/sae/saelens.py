@@ -51,7 +51,8 @@ def to_saelens(stored: StoredDictionary, form: SAELensForm) -> tuple[dict[str, A
 
 
 def from_saelens(cfg: dict[str, Any], parts: FileTensors, source: str, scaler: dict[str, Any]) -> StoredDictionary:
-    cfg, parts.dtype = _current(cfg, source), torch.float32
+    cfg = _current(cfg, source)
+    parts.dtype = torch.float32
     architecture = cfg.get("architecture")
     if architecture not in _READABLE:
         raise ValueError(f"{source}: architecture {architecture!r} cannot be read; {', '.join(_READABLE)} can")

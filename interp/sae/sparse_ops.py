@@ -99,7 +99,9 @@ class RowGradient:
             add(total)
         if parameter.grad is not None:
             total += parameter.grad
-        self.sums, self.further, parameter.grad = [], [], total
+        self.sums = []
+        self.further = []
+        parameter.grad = total
         return total
 
     def adam_(self, weight: Tensor, mean: Tensor, square: Tensor, adam: AdamStep) -> None:

@@ -236,7 +236,8 @@ def effects(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     from interp.effects import feature_effects
     from interp.effects.effort import drawn_latents
 
-    config, features = run.config.effects, run.features
+    config = run.config.effects
+    features = run.features
     try:
         check_predicts_next(run.model, features.tokens)
     except NoNextTokens as reason:

@@ -114,7 +114,8 @@ def corpus(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     if config.corpus.stream:
         tokenizer = config.model.pretrained().tokenizer
         tokenizer.save(folder / "tokenizer")
-        fraction, seed = config.corpus.val_fraction, config.corpus.seed
+        fraction = config.corpus.val_fraction
+        seed = config.corpus.seed
         sides = tokenize_stream(
             stream_documents(config.corpus),
             tokenizer,
@@ -246,7 +247,8 @@ def activations(runs: Sequence[Run], folders: Sequence[Path], progress: Progress
     """the activations of the training text at the dictionary's hook and the neurons' one, rows shuffled"""
     from interp.activations.harvesting import harvest_stores
 
-    run, hooks = runs[0], dict[str | Path, list[str]]()
+    run = runs[0]
+    hooks = dict[str | Path, list[str]]()
     for run_of_hook, folder in zip(runs, folders, strict=True):
         hooks[folder / "store"] = run_of_hook.config.harvest.hooks_in(run.model)
     stores = harvest_stores(

@@ -61,7 +61,8 @@ class LiveModel:
         self.features = run.features
         self.sae = run.sae
         self.tokenizer = run.tokenizer
-        self.model, self.hook = run.model, run.hook_name
+        self.model = run.model
+        self.hook = run.hook_name
         self.dictionary_hooks = dictionary_hooks(self.model, self.hook, self.sae)
         check_predicts_next(self.model, self.features.tokens)
         self.n_ctx = min(size_of(module_of(self.model), "n_ctx") or MAX_TOKENS, MAX_TOKENS)

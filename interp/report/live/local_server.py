@@ -128,7 +128,8 @@ class Request(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def _check_sender(self) -> None:
-        host, origin = self.headers.get("Host", ""), self.headers.get("Origin")
+        host = self.headers.get("Host", "")
+        origin = self.headers.get("Origin")
         if host.partition(":")[0] not in HOSTS:
             raise Refused(HTTPStatus.FORBIDDEN, f"the host {host!r} is not this machine: open {self.server.address}")
         if origin != f"http://{host}" and (origin is not None or self.command == "POST"):

@@ -48,7 +48,8 @@ class NumbaKernels(TorchKernels):
         def pick(piece: slice) -> None:
             n = piece.stop - piece.start
             near, near_keys, near_counts = _room(n, -(-3 * k // loops.LANES) * loops.LANES + loops.LANES, pre.dtype)
-            bounds, near_counts[:] = np.zeros(n, keys.dtype), 0
+            bounds = np.zeros(n, keys.dtype)
+            near_counts[:] = 0
             for first, tile in pre.tiles(piece):
                 width = tile.shape[1]
                 groups = min(width, max(4 * k, -(-width // 32)))  # of 32, or four a pick: the bound stays close

@@ -165,12 +165,12 @@ def corpora(
             _scanned(features, its_ids, n_first)
             for features, its_ids in zip((features_a, features_b), ids, strict=True)
         ]
-        sizes = [len(scan.documents.ids) for scan in scans]
-        documents_in_a = np.arange(sum(sizes)) < sizes[0]
-    counts = int(documents_in_a.sum()), int((~documents_in_a).sum())
-    if min(counts) < 2:
+        n_of_scans = [len(scan.documents.ids) for scan in scans]
+        documents_in_a = np.arange(sum(n_of_scans)) < n_of_scans[0]
+    sizes = int(documents_in_a.sum()), int((~documents_in_a).sum())
+    if min(sizes) < 2:
         raise ValueError(
-            f"there are {counts[0]} of {names[0]} and {counts[1]} of {names[1]} documents: "
+            f"there are {sizes[0]} of {names[0]} and {sizes[1]} of {names[1]} documents: "
             "two of each are needed, and twenty to tell anything"
         )
     lengths = np.concatenate([scan.documents.lengths for scan in scans])
@@ -185,14 +185,18 @@ def corpora(
             names[1],
             min(medians),
         )
-    statistics = _statistics(scans, documents_in_a, min_documents, shuffles, seed, progress)
+    generator = np.random.default_rng(seed)
+    in_shuffled_a = np.stack([generator.permutation(documents_in_a) for _ in range(shuffles)], 1)
+    counts = _count_documents(scans, documents_in_a, in_shuffled_a, progress)
+    tests = _test(counts, sizes[0], sum(sizes), min_documents)
+    is_by_sequence = any(ids_of_scan is None for ids_of_scan in ids)
     return Corpora(
-        _difference_table(statistics, scans, counts, names, _rules(ranking, scans)),
+        _difference_table(counts, tests, scans, sizes, names, _rules(ranking, scans)),
         names,
-        counts,
+        sizes,
         medians,
-        statistics.by_chance,
-        f"sequences of {features_a.n_ctx} tokens" if any(ids_of_scan is None for ids_of_scan in ids) else "documents",
+        tests.by_chance,
+        f"sequences of {features_a.n_ctx} tokens" if is_by_sequence else "documents",
     )
 
 
@@ -224,38 +228,42 @@ def _divided(
     return [scan], scan.documents.share(np.asarray(in_a, dtype=bool).reshape(-1)) > 0.5
 
 
-class _Statistics(NamedTuple):
-    """Statistics of every latent."""
+class _Counts(NamedTuple):
+    """What each latent does in the documents of A and of B."""
 
     above: Int64[np.ndarray, "d_sae side"]
     """Documents of A and B above the threshold."""
     means: Float64[np.ndarray, "d_sae side"]
     thresholds: Float64[np.ndarray, " d_sae"]
-    p: Float64[np.ndarray, " d_sae"]
-    q: Float64[np.ndarray, " d_sae"]
     strongest: Int64[np.ndarray, "d_sae side snippet"]
     """Rows of its strongest firings, each of another document; those of a second scan after those of the first; −1
     where there are fewer."""
+    shuffled: Int64[np.ndarray, "d_sae shuffle"]
+    """Documents above the threshold among those that a shuffle puts in the place of A."""
+
+
+class _Tests(NamedTuple):
+    p: Float64[np.ndarray, " d_sae"]
+    """NaN where a latent was not tested."""
+    q: Float64[np.ndarray, " d_sae"]
     by_chance: float
+    """Latents that differ after a shuffle, in the mean of the shuffles."""
 
 
-def _statistics(
+def _count_documents(
     scans: Sequence[ScannedDocuments],
     in_a: Bool[np.ndarray, " document"],
-    min_documents: int,
-    shuffles: int,
-    seed: int,
+    in_shuffled_a: Bool[np.ndarray, "document shuffle"],
     progress: Progress,
-) -> _Statistics:
+) -> _Counts:
+    """Count the documents of each side in which a latent is above its threshold, a block of latents at a time."""
     d_sae = scans[0].features.d_sae
-    n = len(in_a)
     fired = sum(np.minimum(scan.features.column("n_active"), len(scan.documents.ids)) for scan in scans)
-    above, means = np.zeros((d_sae, 2), np.int64), np.zeros((d_sae, 2))
+    above = np.zeros((d_sae, 2), np.int64)
+    means = np.zeros((d_sae, 2))
     thresholds = np.zeros(d_sae)
     strongest = np.full((d_sae, 2, SNIPPETS), -1, np.int64)
-    generator = np.random.default_rng(seed)
-    drawn = np.stack([generator.permutation(in_a) for _ in range(shuffles)], 1).astype(np.float32)
-    shuffled = np.zeros((d_sae, shuffles), np.int64)
+    shuffled = np.zeros((d_sae, in_shuffled_a.shape[1]), np.int64)
     for low, high in latent_blocks(fired, d_sae, BLOCK):
         maxima, rows = _maxima(scans, low, high, progress)
         thresholds[low:high] = _medians(maxima)
@@ -265,22 +273,24 @@ def _statistics(
         is_above = maxima.copy()
         is_above.data = (maxima.data > np.repeat(thresholds[low:high], np.diff(maxima.indptr))).astype(np.float32)
         above[low:high] = is_above.T @ np.stack([in_a, ~in_a], 1).astype(np.float32)
-        shuffled[low:high] = is_above.T @ drawn
-    total = above.sum(1)
+        shuffled[low:high] = is_above.T @ in_shuffled_a.astype(np.float32)
+    return _Counts(above, means, thresholds, strongest, shuffled)
+
+
+def _test(counts: _Counts, n_a: int, n: int, min_documents: int) -> _Tests:
+    """Test whether each latent is above its threshold in more of A's n_a documents, or of B's, than of all n."""
+    total = counts.above.sum(1)
     tested = (total >= min_documents) & (n - total >= 1)
-    n_a = int(in_a.sum())
-    p, q = np.full(d_sae, np.nan), np.full(d_sae, np.nan)
-    p[tested] = permutation_p(above[tested, 0], total[tested], n_a, n)
-    q[tested] = _adjusted(p[tested])
-    chance = [
-        int((_adjusted(permutation_p(counts, total[tested], n_a, n)) <= FALSE_DISCOVERIES).sum())
-        for counts in shuffled[tested].T
-    ]
-    return _Statistics(above, means, thresholds, p, q, strongest, float(np.mean(chance)))
 
+    def adjusted_p(above_a: Int64[np.ndarray, " latent"]) -> tuple[np.ndarray, np.ndarray]:
+        p = permutation_p(above_a, total[tested], n_a, n)
+        return p, false_discovery_control(p) if len(p) else p
 
-def _adjusted(p: Float64[np.ndarray, " latent"]) -> Float64[np.ndarray, " latent"]:
-    return false_discovery_control(p) if len(p) else p
+    p = np.full(len(total), np.nan)
+    q = np.full(len(total), np.nan)
+    p[tested], q[tested] = adjusted_p(counts.above[tested, 0])
+    by_chance = [int((adjusted_p(above_a)[1] <= FALSE_DISCOVERIES).sum()) for above_a in counts.shuffled[tested].T]
+    return _Tests(p, q, float(np.mean(by_chance)))
 
 
 def _maxima(
@@ -391,37 +401,31 @@ def _rules(ranking: pd.DataFrame | None, scans: Sequence[ScannedDocuments]) -> p
 
 
 def _difference_table(
-    statistics: _Statistics,
+    counts: _Counts,
+    tests: _Tests,
     scans: Sequence[ScannedDocuments],
     sizes: tuple[int, int],
     names: tuple[str, str],
     rules: pd.DataFrame,
 ) -> pd.DataFrame:
-    differences = np.array([_difference(above, sizes) for above in statistics.above.tolist()]).reshape(-1, 3)
-    shares = statistics.above / np.array(sizes)
-    differs = statistics.q <= FALSE_DISCOVERIES
-    by_latent = zip(shares.tolist(), statistics.thresholds.tolist(), rules["rule"], rules["f1"], strict=True)
-    snippets = [
-        [
-            [_snippet(scans, row) for row in rows if row >= 0 and is_shown]
-            for rows, is_shown in zip(side, differs, strict=True)
-        ]
-        for side in statistics.strongest.transpose(1, 0, 2).tolist()
-    ]
+    differences = np.array([_difference(above, sizes) for above in counts.above.tolist()]).reshape(-1, 3)
+    shares = counts.above / np.array(sizes)
+    differs = tests.q <= FALSE_DISCOVERIES
+    by_latent = zip(shares.tolist(), counts.thresholds.tolist(), rules["rule"], rules["f1"], strict=True)
     rows = pd.DataFrame({
         "latent": np.arange(len(shares)),
         "differs": differs,
         **dict(zip(("difference", "low", "high"), differences.T, strict=True)),
         **dict(zip(("share_a", "share_b"), shares.T, strict=True)),
-        "threshold": statistics.thresholds,
-        **dict(zip(("mean_a", "mean_b"), statistics.means.T, strict=True)),
-        "p": statistics.p,
-        "q": statistics.q,
+        "threshold": counts.thresholds,
+        **dict(zip(("mean_a", "mean_b"), counts.means.T, strict=True)),
+        "p": tests.p,
+        "q": tests.q,
         "words": [_words(*of_latent, names) for of_latent in by_latent],
         "rule": rules["rule"],
         "f1": rules["f1"],
-        "in_a": pd.Series(snippets[0], dtype=object),
-        "in_b": pd.Series(snippets[1], dtype=object),
+        "in_a": _snippets(scans, counts.strongest[:, 0], differs),
+        "in_b": _snippets(scans, counts.strongest[:, 1], differs),
     })  # fmt: skip
     order = np.lexsort((rows["latent"], -rows["difference"].abs(), ~differs))
     return rows.iloc[order].reset_index(drop=True)
@@ -431,6 +435,16 @@ def _words(shares: Sequence[float], threshold: float, rule: str, f1: float, name
     does = "fires" if threshold == 0 else f"reaches more than {threshold:.3g}"
     sentence = f"{does} in {shares[0]:.0%} of {names[0]} and {shares[1]:.0%} of {names[1]}"
     return f"{sentence}: {rule} (F1 {f1:.2f})" if rule and f1 >= MIN_F1 else sentence
+
+
+def _snippets(
+    scans: Sequence[ScannedDocuments], strongest: Int64[np.ndarray, "d_sae snippet"], shown: Bool[np.ndarray, " d_sae"]
+) -> pd.Series:
+    """Return the text around the strongest firings of each latent on one side; none where it is not shown."""
+    texts: list[list[str]] = [[] for _ in shown]
+    for latent in np.flatnonzero(shown):
+        texts[latent] = [_snippet(scans, row) for row in strongest[latent].tolist() if row >= 0]
+    return pd.Series(texts, dtype=object)
 
 
 def _snippet(scans: Sequence[ScannedDocuments], row: int) -> str:

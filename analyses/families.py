@@ -87,7 +87,7 @@ class Trial:
         self.said: dict[str, tuple[str, str]] = {}
 
     def attempt(self, stage: str, make: Callable[[], Any], left_out: Callable[[Any], str] = lambda result: "") -> Any:
-        """What `make` gives; None where it raises ValueError, or where what it needs is not there. left_out: what a
+        """What `make` gives; None if it raises ValueError, or where what it needs is not there. left_out: what a
         result says that it lacks."""
         try:
             result = make()

@@ -3,8 +3,8 @@
 from models import load_model
 model = load_model("gpt2")            # or a folder, a GGUF file, a model object: see `models.loading`
 
-The public names stand in `__init__.pyi`, each with the module that it comes from, which is loaded when the name is
-first used: importing the package loads no torch.
+The public names are in `__init__.pyi`, each with its module, which is loaded when the name is first used: importing the
+package does not load torch.
 """
 
 import lazy_loader

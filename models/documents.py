@@ -4,7 +4,7 @@ A *work* is one play, one module, one file, one row; it is cut into pieces of at
 `Document` that keeps the work's name. The pieces of a work, in order, join to the work. Where works come from is
 registered in `models.sources`.
 
-A text that is made here is written on a `Page`, whose spans carry labels, with plain English around them:
+Text that is made here is written on a `Page`, whose spans carry labels, with plain English around them:
 
     page = Page();  page.add("Primer ").add("GATTACA", "dna");  page.document("dna", "dna-000001")
 
@@ -37,7 +37,7 @@ class Document:
     """The work that the text is a piece of: a play, a module, a file. Pieces of one work share it."""
 
     def part(self, start: int, end: int) -> "Document":
-        """Take the characters start..end, with the labels that fall on them."""
+        """Return the characters start..end, with the labels in that range."""
         spans = [
             Span(max(s.start, start) - start, min(s.end, end) - start, s.label)
             for s in self.spans
@@ -107,7 +107,7 @@ _SENTENCES = (
 
 
 class Page:
-    """A text that is being written, with the labels of what was added."""
+    """A text in progress, with the labels of what was added."""
 
     def __init__(self) -> None:
         self._parts: list[str] = []

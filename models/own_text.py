@@ -93,7 +93,7 @@ def _matches(pattern: str) -> list[str]:
             system, path = fsspec.core.url_to_fs(pattern)
             names = system.glob(path) if glob.has_magic(path) else [path] * system.isfile(path)
         if not names:
-            raise FileNotFoundError(f"{pattern} is not there: name a text file, or a glob that matches some")
+            raise FileNotFoundError(f"{pattern} does not exist: name a text file, or a glob that matches some")
         return [str(system.unstrip_protocol(name)) for name in sorted(names)]
     if Path(pattern).is_dir():
         raise IsADirectoryError(f"{pattern} is a folder: name its files by a glob, such as {pattern}/**/*.txt")
@@ -127,7 +127,7 @@ def _reaching(path: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path} is not there: name a file that is, and a bucket that is yours") from None
+        raise FileNotFoundError(f"{path} does not exist: name an existing file in a bucket of yours") from None
     except ImportError as error:
         raise ValueError(f"{path} cannot be read: {error}; pip install 'interp[remote]' has what S3 needs") from None
     except (ValueError, GeneratorExit):

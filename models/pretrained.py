@@ -1,8 +1,8 @@
-"""Language models from elsewhere: a registered function for each kind of place that holds one.
+"""Language models from elsewhere: one registered function per kind of source.
 
-Each takes a name and gives the model with its tokenizer and named hooks (`models.load_model` is the door). Weights are
-read from safetensors or GGUF files, and no code that comes with a model is run. Heavy libraries are imported when a
-model is loaded, so that a configuration can check its source's name without them.
+Each function takes a name and returns the model with its tokenizer and named hooks; `models.load_model` calls them.
+Weights are read from safetensors or GGUF files, and code that comes with a model is never run. Heavy libraries are
+imported when a model is loaded, so that a configuration can check its source's name without them.
 """
 
 from collections.abc import Iterator
@@ -125,7 +125,7 @@ def from_object(model: Any, tokenizer: Any) -> Any:
             raise ValueError(f"{kind} is not a model of Hugging Face or TransformerLens: wrap it in one")
         if getattr(model, "main_input_name", "input_ids") != "input_ids":
             raise ValueError(
-                f"{kind} reads {model.main_input_name}, and no tokens: give the model itself to harvest, or its "
+                f"{kind} reads {model.main_input_name}, not tokens: give the model itself to harvest, or its "
                 "activations to ActivationStore.from_batches"
             )
         if model.config.is_encoder_decoder and hasattr(model, "get_decoder"):

@@ -1,13 +1,13 @@
 """The tokenizers of other people's models, with the interface of our own (`models.tokenizer.Tokenizer`).
 
-In: a fast tokenizer of Hugging Face. Out: token ids with the characters that each covers, and for each id a string that
-can be read. Three ways of writing a token as a string are known:
+In: a fast tokenizer of Hugging Face. Out: token ids with the characters that each covers, and for each id a readable
+string. Three ways of writing a token as a string are recognized:
 
     byte-level BPE   a letter a byte (GPT-2's letters)          `ĠcafÃ©`  is  ` café`
     SentencePiece    `▁` for a space, `<0x0A>` for a byte        `▁café`   is  ` café`
     WordPiece        `##` where a word goes on                   `##ing`   is  `ing`,  `walk`  is  ` walk`
 
-Bytes that are not text by themselves stand as ⟨d7⟩, ids without a token as ⟨id 50300⟩, special tokens as they are.
+Bytes that are not text by themselves are written as ⟨d7⟩, ids without a token as ⟨id 50300⟩, special tokens unchanged.
 """
 
 import hashlib
@@ -124,7 +124,7 @@ class PretrainedTokenizer:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
             raise ValueError(f"{path} has no tokenizer that can be read ({reason}): {REMEDY}") from None
         if set(tokenizer._pieces) <= set(tokenizer.special_ids):  # the library's answer where the files are missing
-            raise ValueError(f"{path} has no tokenizer that can be read (it has no words): {REMEDY}")
+            raise ValueError(f"{path} has no tokenizer that can be read (it has an empty vocabulary): {REMEDY}")
         return tokenizer
 
 

@@ -7,9 +7,9 @@ W [d_model, d_vocab] and bias b:
     loss = −log softmax(x W + b)[t],     p = softmax(x W + b) − onehot(t)
     d loss/dx = p Wᵀ,     d loss/dW = xᵀ p,     d loss/db = p
 
-The logits of a batch are by far the largest tensor of a small model's step. `token_loss` makes them a slab of rows at
-a time in one buffer that stays in the cache, and takes the three gradients while the slab is there, so that nothing
-of size [row, d_vocab] is ever allocated. It computes what `F.cross_entropy` computes, in about half its time on a CPU.
+The logits of a batch are by far the largest tensor of a small model's step. `token_loss` computes them one slab of rows
+at a time, in one buffer that stays in the cache, and takes the three gradients meanwhile, so nothing of size [row,
+d_vocab] is ever allocated. It computes what `F.cross_entropy` computes, in about half its time on a CPU.
 """
 
 import math
@@ -99,7 +99,7 @@ def _order(n_sequences: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def adamw(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
-    """Make AdamW with decay on matrices only: a bias or a LayerNorm gain has no scale to give away."""
+    """Make AdamW with decay on matrices only, not on biases and LayerNorm gains."""
     named = dict(model.named_parameters())
     matrices = [parameter for name, parameter in named.items() if name.rsplit(".", 1)[1].startswith("W_")]
     others = [parameter for name, parameter in named.items() if not name.rsplit(".", 1)[1].startswith("W_")]

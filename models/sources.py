@@ -1,4 +1,4 @@
-"""Registers where text and language models come from: one function each, known by its name.
+"""Register sources of text and of language models: one function each, known by its name.
 
     @text_source(fields=("paths",), takes="at least one file or glob")
     def files(paths, size): …                          # an iterator of `Document`s of at most `size` characters
@@ -6,8 +6,9 @@
     @model_source(takes="a .gguf file", owns=lambda location: location.endswith(".gguf"))
     def gguf(name, *, dtype, revision, tokenizer): …   # a model as `models.load_model` gives it
 
-A configuration names one ([corpus] source, [model] source); checks, messages, the command line and its help follow from
-the registration. Text: `models.installed_text`, `models.generated`, `models.own_text`. Models: `models.pretrained`.
+A configuration names a source ([corpus] source, [model] source). Checks, messages, the command line and its help follow
+from the registration. Text: `models.installed_text`, `models.generated`, `models.own_text`. Models:
+`models.pretrained`.
 """
 
 import textwrap
@@ -60,7 +61,7 @@ MODEL_SOURCES: dict[str, ModelSource] = {}
 def text_source(**facts: Any) -> Callable[[Callable[..., Iterator[Document]]], Callable[..., Iterator[Document]]]:
     """Register the function below under its name; `facts` are the fields of `TextSource` after `help`.
 
-    Raises ValueError where another has the name."""
+    Raises ValueError if another has the name."""
 
     def decorate(read: Callable[..., Iterator[Document]]) -> Callable[..., Iterator[Document]]:
         source = TextSource(read, _first_sentence(read), **facts)
@@ -73,7 +74,7 @@ def text_source(**facts: Any) -> Callable[[Callable[..., Iterator[Document]]], C
 def model_source(**facts: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register the function below under its name; `facts` are the fields of `ModelSource` after `help`.
 
-    Raises ValueError where another has the name."""
+    Raises ValueError if another has the name."""
 
     def decorate(load: Callable[..., Any]) -> Callable[..., Any]:
         source = ModelSource(load, _first_sentence(load), **facts)

@@ -1,14 +1,14 @@
-"""Tokenization of text as it is read, into a file of tokens: for a corpus larger than memory.
+"""Tokenize text as it is read into a file of tokens, for a corpus larger than memory.
 
-In: documents, one after the other, and a tokenizer that is there already. Out: a file as `LabelledTokens.save` writes
-it of the same documents, without labels. `LabelledTokens.load` maps it: a harvest reads what it needs from disk.
+In: documents, one after the other, and an existing tokenizer. Out: the file that `LabelledTokens.save` would write of
+the same documents, without labels. `LabelledTokens.load` maps it, so a harvest reads what it needs from disk.
 
     tokenize_stream(stream_documents(config), tokenizer, 128, "train", "val", val_fraction=0.01)
 
-In memory are a million characters, and a number for each document, by which repeated ones are known. Whole rows go to
-files next to the place of the result, with a note of how far they are: the same call goes on there after a kill, and
-reads what it tokenized already without tokenizing it. A document is put aside for validation by a hash of its work's
-name, and of the million characters of the work that it begins in.
+Memory holds a million characters, and a number for each document, by which repeated ones are recognized. Complete rows
+go to files next to the result, with a note of the progress. After a kill the same call resumes: it reads what it
+tokenized already, without tokenizing it again. A document is put aside for validation by a hash of its work's name and
+of the index of the million characters of the work in which it begins.
 """
 
 import hashlib
@@ -54,7 +54,7 @@ def tokenize_stream(
     """Write the file `train` and, with `val_fraction` of the works, the file `val`: rows of n_ctx tokens, packed. What
     is there is replaced once the new files are whole. Returns the documents, tokens and characters of each.
 
-    tokenizer and deduplicate: as in `models.tokenize`. Raises ValueError where a side has less than one row.
+    tokenizer and deduplicate: as in `models.tokenize`. Raises ValueError if a side has less than one row.
     """
     if n_ctx < 2:
         raise ValueError(f"n_ctx={n_ctx} must be at least 2")
@@ -148,7 +148,7 @@ class _Spool:
             self.n_seen, self.n_rows, rest = self._before
             self._rest = np.array(rest, np.int64).reshape(3, -1)
             if self.n_seen != n_seen:
-                raise ValueError(f"{self.folder} does not go with the other side's: delete both")
+                raise ValueError(f"{self.folder} does not match the other side's: delete both")
         self.folder.mkdir(parents=True, exist_ok=True)
         for name, dtype in _COLUMNS.items():
             width = 1 if name == "row_characters" else self.n_ctx

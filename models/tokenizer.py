@@ -179,7 +179,7 @@ class Tokenizer:
 
 
 def share_encoded_again(tokenizer: Any, rows: Int[Tensor, "seq pos"]) -> float:
-    """Tell whether a tokenizer, ours or another's, made these tokens.
+    """Return whether a tokenizer, ours or another's, made these tokens.
 
     Returns the share of the first 4,096 that come again, each where it was, when their text is encoded anew. It is
     nearly 1 if the tokenizer made them; one of characters makes any of its ids again.

@@ -69,7 +69,7 @@ def _documents(texts: Sequence[str | Document], deduplicate: bool) -> list[Docum
     documents = [Document(t, (), "texts", f"text {i}") if isinstance(t, str) else t for i, t in enumerate(texts)]
     documents = list(unlike(documents)) if deduplicate else documents
     if len(documents) < len(texts):
-        log.info("%d of %d texts say what another says: left out", len(texts) - len(documents), len(texts))
+        log.info("%d of %d texts repeat another and are left out", len(texts) - len(documents), len(texts))
     return documents
 
 
@@ -95,7 +95,7 @@ def opening_ids(tokenizer: Tokenizer | PretrainedTokenizer, bos: bool | str) -> 
     if bos not in (True, False, "auto"):
         raise ValueError(f"bos={bos!r} must be True, False or 'auto'")
     if bos is True and tokenizer.bos_id is None:
-        raise ValueError("bos=True, but the tokenizer has no BOS: say bos='auto'")
+        raise ValueError("bos=True, but the tokenizer has no BOS: pass bos='auto'")
     first = tokenizer.bos_id if bos is True or (bos == "auto" and tokenizer.adds_bos) else None
     between = tokenizer.eos_id if bos == "auto" else None
     return [i for i in (between if first is None else first,) if i is not None]
@@ -104,7 +104,7 @@ def opening_ids(tokenizer: Tokenizer | PretrainedTokenizer, bos: bool | str) -> 
 def _pad_id(tokenizer: Tokenizer | PretrainedTokenizer) -> int:
     padding = next((i for i in (tokenizer.pad_id, tokenizer.eos_id, tokenizer.bos_id) if i is not None), None)
     if padding is None:
-        raise ValueError("pack=False needs a tokenizer with a padding, an end or a beginning token: say pack=True")
+        raise ValueError("pack=False needs a tokenizer with a padding, an end or a beginning token: pass pack=True")
     return padding
 
 

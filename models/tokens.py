@@ -69,7 +69,7 @@ class LabelledTokens:
         return LabelledTokens(*parts, self.document_names, self.row_characters[rows], self.tokenizer)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
-        """Write one safetensors file, with the names in its header. Raises ValueError where a file is there, unless
+        """Write one safetensors file, with the names in its header. Raises ValueError if a file is there, unless
         `overwrite` says that it may be replaced."""
         path = Path(path)
         if path.exists() and not overwrite:

@@ -110,7 +110,7 @@ def test_of_rows_that_are_alike_the_first_of_each_kind_is_kept():
         for row in range(300):
             if not any(alike[row, other] or alike[other, row] for other in kept):
                 kept.append(row)
-        assert resampling._unlike(alike).tolist() == kept
+        assert resampling._independent(alike).tolist() == kept
 
 
 def test_adam_forgets_latents_that_begin_again(store):

@@ -175,7 +175,7 @@ def test_text_that_is_none_is_read_or_refused_by_name(what, tmp_path, capsys):
 
 def test_control_characters_reach_no_terminal(capsys):
     assert main(["scan", "a\x1b[2Jb", "c", "--out", "d"]) == 2
-    assert "a\\x1b[2Jb holds a control character" in capsys.readouterr().err
+    assert "a\\x1b[2Jb contains a control character" in capsys.readouterr().err
     assert one_line(ValueError("a\x1b[2Jb\u202ec\nd")) == "a\\x1b[2Jb\\u202ec d"
     assert len(one_line(ValueError("x" * 10**6))) < 3000
 
@@ -228,7 +228,7 @@ def test_sigterm_ends_in_one_line_and_leaves_nothing_half_written(tiny_run, tmp_
     assert driven.stdout.split() == ["143"] * len(commands), driven.stdout + driven.stderr
     for number in range(len(commands)):
         said = (work / f"stderr-{number}").read_text().splitlines()
-        assert said == ["interp: terminated; run the same command again to go on"]
+        assert said == ["interp: terminated; run the same command again to resume"]
     assert [path for path in temporary.rglob("*") if path.is_file()] == []
     left = [path.relative_to(work) for path in work.rglob("*")]
     assert not [path for path in left if path.suffix == ".tmp" or path.name.startswith(".")]

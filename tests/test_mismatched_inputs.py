@@ -205,7 +205,7 @@ IN_PYTHON: dict[str, tuple[Callable[[Files, Path], Any], str]] = {
     "rows of two widths": (lambda f, out: mean_difference([torch.zeros(2, 5)]), "the rows are 5 wide: two models"),
     "folder and id of a release": (
         lambda f, out: load_sae(f.folder / "sae", "blocks.0"),
-        r"sae is the folder of one dictionary, no release with 'blocks.0': leave sae_id out",
+        r"sae is one dictionary's folder, not a release with 'blocks.0': leave sae_id out",
     ),
     "folder and dictionary in sparsify's format": (
         lambda f, out: over_sparsify(out),
@@ -300,11 +300,11 @@ ON_THE_COMMAND_LINE: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "SAE and the only hook of a store": (
         ("scan", "{folder}/sae", "{folder}/elsewhere"),
-        rf"the SAE was trained on {HOOK}, \S+ holds {OTHER_HOOK}: --hook {OTHER_HOOK} if it is meant",
+        rf"the SAE was trained on {HOOK}, \S+ holds {OTHER_HOOK}: pass --hook {OTHER_HOOK} if you mean this",
     ),
     "SAE and the model of a store": (
         ("scan", "{folder}/sae-of-another", "{folder}/store"),
-        r"the SAE was trained on activations of another model than \S+store holds: say --hook",
+        r"the SAE was trained on activations of another model than \S+store holds: pass --hook",
     ),
     "model and tokenizer": (
         (*SCAN, "--model", "{run}/model", "--tokenizer", "{folder}/wide"),

@@ -69,7 +69,7 @@ def automaton(
 ) -> Automaton:
     """The automaton of the latents that fire on `min_fired` rows. The seed draws the shuffles.
 
-    Raises ValueError where no direct path from the hook to the logits is known, and where fewer than two latents fire
+    Raises ValueError if no direct path from the hook to the logits is known, and if fewer than two latents fire
     enough."""
     n_active = features.column("n_active")
     latents = np.flatnonzero(n_active >= min_fired)

@@ -133,7 +133,7 @@ def of_seed(seed: int, setting: Setting, work: Path) -> dict[str, Any]:
 
 
 def half_presence(frequency: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """Value and interval; NaN where all concepts are present or none is."""
+    """Value and interval; NaN if all concepts are present or none is."""
     if present.all() or not present.any():
         return np.full(3, np.nan)
     return np.array(completeness(frequency, present).half)

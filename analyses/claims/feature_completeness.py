@@ -44,7 +44,7 @@ def presence(concepts: CodeSource, dictionary: CodeSource, *, min_correlation: f
 
 
 def completeness(frequency: Float[np.ndarray, " n"], present: Bool[np.ndarray, " n"], *, seed: int = 0) -> Completeness:
-    """frequency: of each concept, above 0. Raises ValueError where all concepts are present or none is."""
+    """frequency: of each concept, above 0. Raises ValueError if all concepts are present or none is."""
     if not (frequency > 0).all():
         raise ValueError(f"a concept has frequency {frequency.min()}: leave out those that never occur")
     if present.all() or not present.any():

@@ -153,7 +153,7 @@ class LogOdds:
 
     def accuracy(self, tokens: Int[Tensor, "seq pos"], mask: Bool[Tensor, "seq pos"], n: int) -> list[float | None]:
         """The accuracy on texts of n tokens: the share told right of those that have the label on at least half, and of
-        those that have it nowhere; None where there are none."""
+        those that have it nowhere; None if there are none."""
         keep = tokens.shape[1] // n * n
         texts, share = tokens[:, :keep].reshape(-1, n), mask[:, :keep].reshape(-1, n).float().mean(1)
         told_inside = self.inside(texts)

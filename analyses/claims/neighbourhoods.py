@@ -131,7 +131,7 @@ class Communities:
 def communities(features: FeatureStore, *, min_lift: float = 2.0, seed: int = 0) -> Communities:
     """Communities of pairs that fire together at least `min_lift` times as often as their densities say.
 
-    Raises ValueError where no pair does."""
+    Raises ValueError if no pair does."""
     pairs = features.table("coactivations")
     pairs = pairs[pairs["lift"] >= min_lift]
     if pairs.empty:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def log_likelihood_ratio(
     tokens: Int[np.ndarray, " row"], label: Bool[np.ndarray, " row"], d_vocab: int
 ) -> Float64[np.ndarray, " d_vocab"]:
-    """The proxy of each token, in nats, counted on the rows given. Raises ValueError where none carries the label."""
+    """The proxy of each token, in nats, counted on the rows given. Raises ValueError if none carries the label."""
     if not label.any():
         raise ValueError("no token of the fit half carries the label: take more text")
     share = np.bincount(tokens, minlength=d_vocab) + 1.0

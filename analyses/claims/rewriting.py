@@ -71,7 +71,7 @@ class InWords(NamedTuple):
     n_tokens (replaced)."""
     shares: pd.DataFrame
     """A row a latent: latent, words_share, the share of its variance on the held-out half of the features' text that
-    its words explain (`rule_strengths`); 0 without a rule, NaN where it is constant there."""
+    its words explain (`rule_strengths`); 0 without a rule, NaN if it is constant there."""
 
 
 def main(arguments: list[str] | None = None) -> InWords:
@@ -138,7 +138,7 @@ def rewrite_in_words(
     text and of `tokens`, where rules name labels; exclude: token ids left as they are; batch_size: sequences a pass;
     unigram_loss: as `quality.evaluate_dictionary` takes it.
 
-    Raises ValueError where features, ranking and store are not of one another, for a ranking without rules, and as
+    Raises ValueError if features, ranking and store are not of one another, for a ranking without rules, and as
     `quality.evaluate_dictionary`.
     """
     hook_name = _checked_hook(features, ranking, dictionary, store)

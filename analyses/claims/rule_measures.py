@@ -65,7 +65,7 @@ def sensitivity(
     seed: int = 0,
 ) -> pd.DataFrame:
     """A row a latent: latent, n (windows in which its rule was brought to hold, of `windows`), sensitivity with low and
-    high of a 95 % bootstrap over windows, and unchanged; NaN where n is 0.
+    high of a 95 % bootstrap over windows, and unchanged; NaN if n is 0.
 
     Raises ValueError for windows below 1 or text of fewer tokens a sequence than a window has, and as
     `dictionary_hooks`."""

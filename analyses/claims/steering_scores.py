@@ -57,7 +57,7 @@ def steering_scores(
     seed: int = 0,
 ) -> pd.DataFrame:
     """One row a latent: latent, multiple (its dose, of its maximum), kl (nats, there), output, self_output and input as
-    above. All but the last are NaN where up to MAX_MULTIPLE no multiple costs `kl` within 5 %.
+    above. All but the last are NaN if up to MAX_MULTIPLE no multiple costs `kl` within 5 %.
 
     Raises ValueError for a latent that never fires, and as `dictionary_hooks`.
     """
@@ -167,7 +167,7 @@ class _Text(AblationBatch):
         self.p = self.log_p.exp()
 
     def dose(self, latent: int, maximum: float, kl: float) -> tuple[float, float, Tensor]:
-        """The multiple that costs `kl`, what it costs, and the probabilities there; the multiple is NaN where there is
+        """The multiple that costs `kl`, what it costs, and the probabilities there; the multiple is NaN if there is
         none. KL grows about as the square of a small dose."""
         z = columns(self.codes, torch.tensor([latent], device=self.codes.latents.device))[:, 0].to(self.W_dec)
         multiple, divergence, p = 2.0, np.nan, self.p

@@ -58,7 +58,7 @@ def read_chapters(out: Path, commands: Mapping[str, str], quick: Mapping[str, An
 
 
 def write_page(chapters: Mapping[str, Chapter], file: Path) -> Path:
-    """Fill the prose and write the page. Raises ValueError where the prose asks for what no analysis has."""
+    """Fill the prose and write the page. Raises ValueError if the prose asks for what no analysis has."""
     walk = (HERE / "walk.html").read_text(encoding="utf-8")
     page = _Page(chapters, walk)
     named = _SECTION.sub(lambda section: f'<h2 id="{_slug(section[2])}">{section[1]}{section[2]}</h2>', walk)

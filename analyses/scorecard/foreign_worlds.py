@@ -116,7 +116,7 @@ def plant(text: MarkedText, n_latents: int, rng: Random) -> list[Planted]:
         if kind == "scatter":
             out.append(_scatter(tokens, flat.size, rng))
             continue
-        chosen = _unlike(pool, int(rng.integers(2, 4)) if kind in ("union", "tokens") else 1, rng)
+        chosen = _unrelated(pool, int(rng.integers(2, 4)) if kind in ("union", "tokens") else 1, rng)
         parts = [_fires(concept.rows, flat, kind, rng) for concept in chosen]
         least = min(len(rows) for rows, _ in parts)
         rows, values = [], []
@@ -165,7 +165,7 @@ def _concepts(text: MarkedText) -> tuple[list[Concept], list[Concept], list[Conc
     return often[0], often[1], often[2]
 
 
-def _unlike(pool: list[Concept], n: int, rng: Random) -> list[Concept]:
+def _unrelated(pool: list[Concept], n: int, rng: Random) -> list[Concept]:
     chosen: list[Concept] = []
     for place in rng.permutation(len(pool)):
         own = pool[place]

@@ -28,7 +28,7 @@ Embed = Callable[[Int64[np.ndarray, " row"]], Float32[np.ndarray, "row dim"]]
 class PairSums(NamedTuple):
     coherences: Float64[np.ndarray, "latent block"]
     """dot / mass, the activation-weighted mean cosine of two firings in different groups, for each block of the
-    embedding; NaN where all but a billionth of the activation is in one group."""
+    embedding; NaN if all but a billionth of the activation is in one group."""
     n_groups: Int64[np.ndarray, " latent"]
     effective_groups: Float64[np.ndarray, " latent"]
     """(Σ_g m_g)² / Σ_g m_g² of the groups' masses m_g: how many groups the firings really spread over."""

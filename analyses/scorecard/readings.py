@@ -203,7 +203,7 @@ def score_ranking(ranking: pd.DataFrame, answers: Sequence[pd.DataFrame]) -> Sco
 
 
 def area(one: pd.Series, scores: pd.Series) -> float:
-    """AUROC; NaN where all latents are of one kind."""
+    """AUROC; NaN if all latents are of one kind."""
     return float(roc_auc_score(one, scores)) if one.nunique() == 2 else np.nan
 
 

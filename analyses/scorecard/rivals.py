@@ -187,7 +187,7 @@ def _of_tokens(features: FeatureStore) -> dict[str, Values]:
 
 
 def _of_labels(features: FeatureStore) -> dict[str, Values]:
-    """The largest of each over a latent's labels; NaN where a label covers no token or all."""
+    """The largest of each over a latent's labels; NaN if a label covers no token or all."""
     table, n_rows = features.table("labels"), features.meta["n_tokens"]
     n_label, n_both, mass = (table[name].to_numpy(float) for name in ("n_label", "n_both", "mass"))
     counts = features.table("features").set_index("latent").loc[table["latent"], ["n_active", "mean"]]

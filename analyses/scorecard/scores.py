@@ -36,7 +36,7 @@ def scorecard(judged: pd.DataFrame, scores: Mapping[str, int]) -> pd.DataFrame:
 
     Spearman is over all tested latents whose polysemanticity is known. Latents for which a score is NaN count as in the
     middle; `not_scored` names the scores that are left out.
-    Raises ValueError where the truth of no tested latent is claimed.
+    Raises ValueError if the truth of no tested latent is claimed.
     """
     table = judged[judged.tested & (judged.top_share > 0)].reset_index(drop=True)
     n = len(claimed(judged))
@@ -177,7 +177,7 @@ class _Draw(NamedTuple):
 
 def auroc(one: Bool[np.ndarray, " n"], score: Float64[np.ndarray, " n"], weights: Float64[np.ndarray, " n"]) -> float:
     """Weighted probability that a score of `one` is above one of the others, ties counting half: what
-    sklearn.metrics.roc_auc_score gives, at a fiftieth of its time. NaN where either kind weighs nothing."""
+    sklearn.metrics.roc_auc_score gives, at a fiftieth of its time. NaN if either kind weighs nothing."""
     place = np.unique(score, return_inverse=True)[1]
     ours, theirs = np.bincount(place, weights * one), np.bincount(place, weights * ~one)
     below = theirs.cumsum() - theirs / 2

@@ -160,7 +160,7 @@ def senses_in_sample(meanings: Meanings, shares: Shares) -> Int64[np.ndarray, " 
 
 def sense_purity(meanings: Meanings, shares: Shares, senses: Meanings) -> Float64[np.ndarray, "latent sense"]:
     """The share of each sense's mass with one meaning, senses as they were told from the sampled firings (−1 for none).
-    NaN where there is no such sense, or no firing has a meaning."""
+    NaN if there is no such sense, or no firing has a meaning."""
     known = (meanings >= 0).any(1)
     masses = [np.where(senses == sense, shares, 0) for sense in range(max(1, senses.max(initial=-1) + 1))]
     return np.stack([ratio(_by_number(meanings, mass).max(0), mass.sum(1) * known) for mass in masses], 1)

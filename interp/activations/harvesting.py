@@ -285,7 +285,7 @@ def check_harvested(store: StoredRows, model: Model, hook: str) -> None:
         if any(name.endswith(f".{hook}") for name in hooks_of(model)):  # the model within another module
             return
         raise ValueError(
-            f"the model has no hook {hook}, and its weights are not those of {store.location}: give the model that "
+            f"the model has no hook {hook}, and its weights differ from {store.location}'s: give the model that "
             "was harvested"
         )
     shard = store.shard(0, hook)

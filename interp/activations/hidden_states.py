@@ -102,10 +102,10 @@ def _paths(files: str | Path | Sequence[str | Path]) -> list[Path]:
             raise ValueError(f"{files} is not a folder: name one with a .safetensors file a prompt, or a list of files")
         files = sorted(Path(files).glob("*.safetensors"))
         if not files:
-            raise ValueError("the folder holds no .safetensors file (those that end in .zst are to be unpacked first)")
+            raise ValueError("the folder holds no .safetensors file (unpack files that end in .zst first)")
     paths = [Path(file) for file in files]
     if missing := [path for path in paths if not path.is_file()]:
-        raise ValueError(f"{missing[0]} is not there: name the files that the engine wrote")
+        raise ValueError(f"{missing[0]} does not exist: name the files that the engine wrote")
     if not paths:
         raise ValueError("files names none: name those that the engine wrote")
     return paths

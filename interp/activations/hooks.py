@@ -151,7 +151,7 @@ def mlp_hooks(model: Model) -> dict[str, str]:
         if reads is not None:
             pairs[reads] = f"blocks.{block}.hook_mlp_out"
     if not pairs:
-        raise ValueError(f"the model shows no hook_mlp_out of a block; it has {_nearest('hook_mlp_out', list(known))}")
+        raise ValueError(f"the model has no hook_mlp_out of a block; it has {_nearest('hook_mlp_out', list(known))}")
     return pairs
 
 

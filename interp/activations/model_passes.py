@@ -221,7 +221,7 @@ def concatenate_tokens(
     n_tokens = 0
     for batch in tokens:
         if isinstance(batch, str):
-            raise ValueError(f"the tokens hold text, {batch[:40]!r}: models.tokenize makes ids of it")
+            raise ValueError(f"the tokens hold text, {batch[:40]!r}: models.tokenize turns it into ids")
         batch = torch.as_tensor(batch)
         first = (batches or [batch])[0]
         is_alike = batch.shape[1:] == first.shape[1:] and batch.is_floating_point() == first.is_floating_point()

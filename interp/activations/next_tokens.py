@@ -26,7 +26,7 @@ def logits_of(output: Any) -> Float[Tensor, "seq pos d_vocab"]:
     if not isinstance(output, Tensor):
         output = output[0] if isinstance(output, tuple) else getattr(output, "logits", None)
     if not isinstance(output, Tensor):
-        raise NoNextTokens("the model has no logits, and so no next tokens")
+        raise NoNextTokens("the model has no logits, so it predicts no next tokens")
     return output if output.dtype == torch.float64 else output.float()
 
 
@@ -53,6 +53,6 @@ def check_predicts_next(model: Model, tokens: Int[Tensor, "seq pos"]) -> None:
     moved = float((after - before).norm() / (before - before.mean(-1, keepdim=True)).norm().clamp(min=1e-30))
     if moved > rounding:
         raise NoNextTokens(
-            f"the model's logits depend on later tokens (by {moved:.1%}, where the last one is changed): "
+            f"the model's logits depend on later tokens (changing the last one moves them by {moved:.1%}): "
             "it is an encoder, and predicts no next tokens"
         )

@@ -1,13 +1,13 @@
-"""A language model served by an OpenAI-compatible endpoint, asked through the `openai` client (`pip install openai`),
-with every answer kept on disk.
+"""A language model at an OpenAI-compatible endpoint, asked through the `openai` client (`pip install openai`). Every
+answer is kept on disk.
 
 In: bodies of requests to {base_url}/chat/completions. Out: their answers. The client retries what may pass (time-outs,
 broken connections, status 408, 409, 429 and 5xx). Answers are rows of an SQLite file, found by the SHA-256 of
-[base URL, body], so that a repeat costs nothing and a killed run goes on where it stood; they are text and numbers,
-which can run no code.
+[base URL, body], so a repeated request costs nothing and a killed run resumes. They are text and numbers, which cannot
+run code.
 
-The first request goes alone, so that a wrong key, model or address costs one. The key follows no redirect and is in no
-file, message or `repr`.
+The first request is sent alone, so that a wrong key, model or address costs only one. The key does not follow a
+redirect and is in no file, message or `repr`.
 """
 
 import json
@@ -49,7 +49,7 @@ class EndpointConfig:
 
     def __post_init__(self) -> None:
         if not self.model:
-            raise ValueError("no model is named: give --model, or set OPENAI_MODEL")
+            raise ValueError("no model is given: pass --model, or set OPENAI_MODEL")
         address = urlsplit(self.base_url)
         if address.scheme not in ("http", "https") or not address.hostname:
             raise ValueError(f"base_url={self.base_url!r} must be like https://host/v1 or http://host:8000/v1")
@@ -73,8 +73,8 @@ class Answer(NamedTuple):
 
 
 class RequestEstimate(NamedTuple):
-    """An estimate of what asking would take, without what is on disk already. Tokens are a guess: a third of the UTF-8
-    bytes."""
+    """An estimate of what the requests would cost, without those answered on disk. The number of tokens is a guess: a
+    third of the UTF-8 bytes."""
 
     requests: int
     cached: int
@@ -87,19 +87,19 @@ class RequestEstimate(NamedTuple):
 
 
 def api_key(name: str, environment: Mapping[str, str] = os.environ) -> str:
-    """Return the key in the environment variable `name`. Raises ValueError where there is none."""
+    """Return the key in the environment variable `name`. Raises ValueError if there is none."""
     key = environment.get(name, "").strip()
     if not key or not key.isprintable() or not key.isascii():
         raise ValueError(
-            f"the environment variable {name} holds no key: set it (to any word, for a server that asks for none)"
+            f"the environment variable {name} holds no key: set it (to any word, for a server that needs none)"
         )
     return key
 
 
 class Endpoint:
-    """A client that answers requests, `concurrency` at a time. cache: the file of answers, made with the first one.
+    """A client that answers requests, `concurrency` at a time. cache: the file of answers, created with the first one.
 
-    Raises ValueError where the client is not installed or cannot be made.
+    Raises ValueError if the client is not installed or cannot be made.
     """
 
     def __init__(self, config: EndpointConfig, key: str, cache: str | Path):
@@ -119,22 +119,22 @@ class Endpoint:
                 http_client=openai.DefaultHttpxClient(follow_redirects=False),
             )
         except Exception as error:  # the client's own kinds of error, which differ between its versions
-            message = f"{config.base_url} cannot be asked ({error}): mend it, or the proxy in http_proxy"
+            message = f"{config.base_url} cannot be reached ({error}): correct it, or the proxy in http_proxy"
             raise ValueError(self._clean(message)) from None
 
     def known(self, body: Body) -> Answer | None:
-        """Return the answer on disk, if it is there."""
+        """Return the answer on disk, if there is one."""
         return self._answers.get(self._digest(body))
 
     def estimate(self, bodies: Sequence[Body], answer_tokens: int) -> RequestEstimate:
-        """Estimate what asking these would take; `answer_tokens` are those of one answer."""
+        """Estimate the cost of these requests; `answer_tokens` is the number in one answer."""
         distinct = {self._digest(body): body for body in bodies}.values()
         new = [body for body in distinct if self.known(body) is None]
         prompt = sum(math.ceil(len(m["content"].encode()) / _BYTES_PER_TOKEN) for b in new for m in b["messages"])
         return RequestEstimate(len(new), len(distinct) - len(new), prompt, answer_tokens * len(new))
 
     def ask(self, bodies: Sequence[Body], progress: Progress = no_progress) -> list[Answer]:
-        """Return one answer a body. Raises ValueError where the endpoint cannot be used: what is answered stays on
+        """Return one answer a body. Raises ValueError if the endpoint cannot be used: what is answered stays on
         disk."""
         distinct = {self._digest(body): body for body in bodies}
         answers = {name: answer for name, body in distinct.items() if (answer := self.known(body))}
@@ -178,7 +178,7 @@ class Endpoint:
         else:
             self._answers.put(self._digest(body), body, answer)
             return answer
-        remedy = "; what was answered is kept: run this again" if may_pass else ""
+        remedy = "; the answers so far are kept: run this again" if may_pass else ""
         raise ValueError(f"{self.config.base_url} gave no answer ({self._clean(message)}){remedy}")
 
     def _digest(self, body: Body) -> str:
@@ -191,7 +191,7 @@ class Endpoint:
 
 
 class _Answers:
-    """Answers in an SQLite file, each written whole as soon as it is there; threads and processes may share it."""
+    """Answers in an SQLite file, each written whole as soon as it arrives; threads and processes may share it."""
 
     def __init__(self, file: Path):
         self._file = file

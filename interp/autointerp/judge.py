@@ -1,4 +1,4 @@
-"""Measures how well a language model can tell from an explanation where a latent fires: detection and fuzzing.
+"""Measure how well a language model can predict from an explanation where a latent fires: detection and fuzzing.
 
     detection   shown an explanation and a text: does the latent fire in it?
     fuzzing     shown an explanation and a text with marked tokens: are those the tokens where it fires?
@@ -6,13 +6,13 @@
     balanced accuracy = ½ (hits / firing windows + correct rejections / silent windows)           chance is ½
     F1                = 2 hits / (2 hits + misses + false alarms)
 
-The protocol of EleutherAI's Delphi (Paulo et al. 2024, arXiv 2410.13928): a few shuffled windows a request, as many
-silent ones as firing ones, the latter from all slices of activation; for fuzzing the silent windows are marked where
-firing ones are. Windows whose answer cannot be read count in neither measure. Intervals are 95 % ones: of a latent,
-those of Jeffreys (hits and false alarms as Beta(n + ½, …)); of a mean, of a bootstrap over latents.
+The protocol is that of EleutherAI's Delphi (Paulo et al. 2024, arXiv 2410.13928): a few shuffled windows per request,
+as many silent ones as firing ones, the latter from all slices of activation. For fuzzing, the silent windows are marked
+at the positions where firing ones are. Windows with an unreadable answer count in neither measure. Intervals are 95 %:
+for a latent by Jeffreys (hits and false alarms as Beta(n + ½, …)), for a mean by a bootstrap over latents.
 
 Limits: such scores are as high on random transformers and frozen dictionaries as on trained ones (arXiv 2501.17727,
-2602.14111). `null=True` also judges each latent by the explanation of another. Nothing else needs this module.
+2602.14111). `null=True` also judges each latent by the explanation of another.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -80,7 +80,7 @@ class _Question(NamedTuple):
 class Judge:
     """Explanations of some latents, and the windows to judge them by.
 
-    explanations: words by latent; latents with "" are left out. With `generate` those of `latents` are asked for.
+    explanations: words by latent; latents with "" are left out. With `generate`, the model writes those of `latents`.
     Raises ValueError for a latent that does not exist.
     """
 
@@ -117,7 +117,7 @@ class Judge:
         return RequestEstimate(*np.add(first, second).tolist())
 
     def run(self, progress: Progress = no_progress) -> Judged:
-        """Ask whatever is not answered on disk. Raises ValueError where the endpoint cannot be used."""
+        """Ask all questions that are not answered on disk. Raises ValueError if the endpoint cannot be used."""
         explained = self.endpoint.ask(self._explain_bodies(), progress)
         texts = [read_explanation(answer.text) for answer in explained]
         questions = self._questions(texts)
@@ -135,7 +135,7 @@ class Judge:
         return Judged(table, windows.drop(columns="explanation"), summary)
 
     def _explain_bodies(self) -> list[Body]:
-        """Return a request to explain each latent; none where none is to be explained."""
+        """Return a request to explain each latent, if any are to be explained."""
         sampled = self.sampled if self.config.generate else []
         return [
             self.endpoint.config.body(prompts.explain_messages(windows.shown, windows.maximum)) for windows in sampled
@@ -169,7 +169,7 @@ class Judge:
 
 
 def judge_scores(n_firing: int, n_silent: int, hits: int, false_alarms: int, *, seed: int = 0) -> dict[str, float]:
-    """Return balanced accuracy and F1 with 95 % intervals; NaN where windows of one kind were not judged."""
+    """Return balanced accuracy and F1 with 95 % intervals; NaN if windows of one kind were not judged."""
     names = ("balanced_accuracy", "ci_low", "ci_high", "f1", "f1_low", "f1_high")
     if not n_firing or not n_silent:
         return dict.fromkeys(names, float("nan"))
@@ -231,7 +231,7 @@ def _scores(table: pd.DataFrame, windows: pd.DataFrame, seed: int) -> list[dict[
 
 
 def _mean(values: np.ndarray, seed: int) -> list[float | None]:
-    """Return the mean over latents with its 95 % interval; None where there is no latent."""
+    """Return the mean over latents with its 95 % interval; None if there is no latent."""
     if len(values) == 0:
         return [None, None, None]
     means = values[np.random.default_rng(seed).integers(len(values), size=(_DRAWS, len(values)))].mean(1)

@@ -1,4 +1,4 @@
-"""Writes the prompts that show a latent to a language model, and reads its answers strictly.
+"""Write the prompts that show a latent to a language model, and read its answers strictly.
 
     explain     firings of the fit half, the strongest, and some of each slice of (0, max]   → {"explanation": "…"}
     detection   an explanation, and texts of the other half: as many windows in which the    → [1, 0, …]
@@ -6,9 +6,9 @@
                 it is silent throughout, drawn anywhere; does the text contain it?
     fuzzing     the same with marked tokens: are these what the explanation describes?       → [1, 0, …]
 
-At most one firing is taken from a sequence. Windows are as long as those of the store's examples. Text of the corpus
-goes in as JSON, apart from the instructions. An answer must be the JSON asked for and nothing more; only a code fence
-around it, and a closed <think> … </think> before it, are taken off. Any other answer is None.
+At most one firing is taken from a sequence. Windows are as long as those of the store's examples. Corpus text is passed
+as JSON, separate from the instructions. An answer must be the requested JSON and nothing more; only a code fence around
+it, and a closed <think> … </think> before it, are removed. Any other answer is None.
 """
 
 import json

@@ -1,9 +1,10 @@
 """The command line: `interp COMMAND`, also `python -m interp COMMAND`, with typer.
 
 `demo` and `run` build a run folder stage by stage; the other commands do one stage each on files that you name. A
-command is a function: its parameters are the arguments, its docstring the help; it loads what it needs when it is
-called, so that help is quick. Bad input ends with one line on standard error and exit code 2; Ctrl-C ends with 130 and
-SIGTERM with 143, one line too, and what was half written is removed. Under `torchrun` the first process speaks.
+command is a function: its parameters are the arguments, its docstring is the help. It imports what it needs when it is
+called, so that help is quick. Bad input ends with one line on standard error and exit code 2. Ctrl-C ends with 130 and
+SIGTERM with 143, also with one line, and half-written files are removed. Under `torchrun` only the first process
+prints.
 """
 
 import itertools
@@ -58,7 +59,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "warm-up": warm_up_command,
 }
 _SHARED = ("harvest", "train-sae", "scan", "rank")
-"""The commands that the processes of `torchrun` share out; of another each would write the same files."""
+"""The commands whose work `torchrun` divides; with any other, each process would write the same files."""
 _THAT_WARN = (
     "torch",
     "transformers",
@@ -75,7 +76,7 @@ _COMPLETION = "_INTERP_COMPLETE"
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, as an exception: what a Ctrl-C cleans up is cleaned up."""
+    """SIGTERM as an exception, so that it cleans up as Ctrl-C does."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -96,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         terminated = isinstance(error, Terminated)
         if is_first():
             event = "terminated" if terminated else "interrupted"
-            print(f"interp: {event}; run the same command again to go on", file=sys.stderr)
+            print(f"interp: {event}; run the same command again to resume", file=sys.stderr)
         return 143 if terminated else 130
     except Exception as error:  # expected errors are told apart below, and any other is raised again
         if "--traceback" in words or not is_expected(error):
@@ -110,9 +111,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(words: list[str]) -> None:
     for before, word in itertools.pairwise(["interp", *words]):
         if not word or (word.startswith("--") and word.endswith("=")):  # as where the shell does not know a variable
-            raise ValueError(f"an empty value comes after {word[:-1] or before}: give one, or leave it out")
+            raise ValueError(f"the value after {word[:-1] or before} is empty: give one, or leave it out")
         if any(letter < " " and letter not in "\t\n" for letter in word):  # it would be printed again
-            raise ValueError(f"{word} holds a control character: name something else")
+            raise ValueError(f"{word} contains a control character: use another name")
     words = _import_plugins(words)
     group: Any = typer.main.get_command(_app(words))
     if _COMPLETION in os.environ:
@@ -122,8 +123,8 @@ def _run(words: list[str]) -> None:
 
 
 def _import_plugins(words: list[str]) -> list[str]:
-    """Run the files that --import names, wherever it stands, and return the other words: which options a command has
-    hangs on what the files register."""
+    """Run the files that --import names, anywhere on the command line, and return the other words. This comes first,
+    because the options of a command depend on what the files register."""
     rest = []
     following = iter(words)
     for word in following:
@@ -151,7 +152,9 @@ def _app(words: Sequence[str]) -> typer.Typer:
     called = next((word for word in words if not word.startswith("-")), "")
     if called in COMMANDS and called not in _SHARED and is_shared():
         shared = " and ".join(f"`interp {name}`" for name in _SHARED)
-        raise ValueError(f"`interp {called}` works in one process, and {shared} in several: start it without torchrun")
+        raise ValueError(
+            f"`interp {called}` runs in one process (only {shared} use several): start it without torchrun"
+        )
     for name, command in COMMANDS.items():
         is_called = name == called  # what the library adds to a command takes time to load
         help = run_help() if is_called and name == "run" and {"-h", "--help"} & set(words) else None
@@ -170,14 +173,14 @@ def _version(asked: bool) -> None:
 def _options(
     context: typer.Context,
     traceback: Annotated[bool, Option("--traceback", help="show where an error came from")] = False,
-    no_verify: Annotated[bool, Option("--no-verify", help="take files without comparing their SHA-256 sums")] = False,
+    no_verify: Annotated[bool, Option("--no-verify", help="do not check the SHA-256 sums of files")] = False,
     plugins: Annotated[list[Path] | None, Option("--import", help="run this Python file first: your own code")] = None,
-    version: Annotated[bool, Option("--version", help="say which", is_eager=True, callback=_version)] = False,
+    version: Annotated[bool, Option("--version", help="print the version", is_eager=True, callback=_version)] = False,
 ) -> None:
     """Dictionary learning on language models: from raw text to ranked, explained features.
 
-    Start with `interp demo --quick` and open the page it names. `interp COMMAND --help` explains each; these options
-    come before the command."""
+    Start with `interp demo --quick` and open the page it names. `interp COMMAND --help` explains each one; these
+    options come before the command."""
     if context.invoked_subcommand is None:
         print(context.get_help())
     if no_verify:
@@ -189,7 +192,7 @@ def _options(
 
 
 def _refused(line: str, *, everywhere: bool = False) -> int:
-    """Print a refusal. everywhere: from each process under `torchrun`, for errors that only one of them may meet."""
+    """Print a refusal. everywhere: from each process under `torchrun`, for errors that only one of them may have."""
     if everywhere or is_first():
         print(f"interp: {line}", file=sys.stderr)
     return 2

@@ -23,15 +23,15 @@ def compare_command(
     second: Annotated[Path, Argument(help=FOLDER)],
     *,
     out: Annotated[Path | None, Option(help="a folder for the tables and figures")] = None,
-    seed: Annotated[int, Option(help="of intervals and nulls", min=0)] = 0,
+    seed: Annotated[int, Option(help="seed of intervals and nulls", min=0)] = 0,
     overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
     """two dictionaries → what they have in common; two texts → what differs
 
-    Compare by seeds (decoders matched one to one), by widths (and what splits) or by models (activations on one text),
-    each beside what chance gives. Scans of the same tokens say most: `interp scan` both over one store. Scans of two
-    texts by one dictionary are compared by corpora: which latents fire in more documents of one than of the other. A
-    document is one of the run's text, for run folders; else a sequence of tokens."""
+    Compare seeds (decoders matched one to one), widths (and what splits) or models (activations on one text), each
+    with its null. Scans of the same tokens allow the most comparisons: `interp scan` both over one store. Scans of two
+    texts by one dictionary are compared as corpora: which latents fire in more documents of one than of the other. For
+    run folders a document is one of the run's text; otherwise it is a sequence of tokens."""
     if out is not None:
         check_writable("--out", out)
     from interp.compare import open_pair
@@ -89,7 +89,7 @@ def _stability(pair: "Pair", seed: int) -> tuple["pd.DataFrame", "go.Figure"]:
     with Bar("directions"):
         matched = stability(*(side.W_dec[side.alive] for side in sides), seed=seed)  # type: ignore[index]
     pairs = f"{len(matched.table):,} matched pairs"
-    print(f"directions    PW-MCC {matched.mcc} of {pairs}, of random ones {matched.chance:.3f}")
+    print(f"directions    PW-MCC {matched.mcc} of {pairs}, {matched.chance:.3f} of random ones")
     print(
         f"              share of |cosine| ≥ {matched.threshold} {matched.share}, of random {matched.chance_share:.3f}"
     )
@@ -108,9 +108,11 @@ def _splitting(pair: "Pair", seed: int) -> tuple["pd.DataFrame", "go.Figure"]:
         split = splitting(narrow.features, wide.features, seed=seed, progress=bar)
     fates = split.children["children"]
     gone = int((fates == 0).sum())
-    print(f"splitting     {split.n_split:,} of {len(fates):,} narrow latents split, {gone:,} have no part")
+    print(
+        f"splitting     {split.n_split:,} of {len(fates):,} narrow latents split, {gone:,} have no part in the wide one"
+    )
     shares = f"{split.share_with_parent:.0%}, on shifted text {split.null:.0%}"
-    print(f"              share of {split.n_wide:,} wide latents that are a part of a narrow one {shares}")
+    print(f"              share of {split.n_wide:,} wide latents that are part of a narrow one {shares}")
     names = [_names(features) for features in (narrow.features, wide.features)]
     return split.edges, figures.splitting([split.edges], names=names)
 

@@ -19,7 +19,7 @@ _LONGEST = 2000
 
 
 def is_expected(error: BaseException) -> bool:
-    """Tell whether an error is about the input, the disk or the memory; other errors are ours, and keep their
+    """Return whether an error is about the input, the disk or the memory; other errors are ours, and keep their
     traceback."""
     loaded = [(sys.modules[name], kind) for name, kind in _LIBRARIES if name in sys.modules]
     kinds = (ValueError, OSError, MemoryError, *(getattr(module, kind) for module, kind in loaded))
@@ -27,7 +27,7 @@ def is_expected(error: BaseException) -> bool:
 
 
 def is_from_library(error: BaseException) -> bool:
-    """Tell whether code outside `interp` and `models` raised an error: its message may not say what to do."""
+    """Return whether code outside `interp` and `models` raised an error: its message may not say what to do."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     return frame.f_globals.get("__name__", "").partition(".")[0] not in ("interp", "models")
 
@@ -41,7 +41,7 @@ def one_line(error: BaseException) -> str:
         file = f" ({printable(str(error.filename))})" if isinstance(error, OSError) and error.filename else ""
         return f"the disk is full{file}: free some space and run the same command again"
     if _is_out_of_memory(error):
-        return f"there is not enough memory ({message}): lower the batch size, the latents or the tokens"
+        return f"there is not enough memory ({message}): lower the batch size, or the number of latents or tokens"
     return message
 
 
@@ -53,7 +53,7 @@ def printable(text: str) -> str:
 
 
 def usage_line(error: Any) -> str:
-    """Tell what is wrong with the words of a command (typer's error), the nearest option, and where to read on."""
+    """Describe typer's error in the words of a command, with the nearest option and where to read more."""
     message = printable(error.format_message()).removesuffix(".")
     if near := getattr(error, "possibilities", None):
         message = f"{printable(error.message)}. Did you mean {', '.join(map(printable, near))}?"

@@ -47,9 +47,9 @@ def scan_command(
         str | None, Option(help="(default: the one that the SAE was trained on, or the store's only one)")
     ] = None,
     model: Annotated[str | None, Option(help="the model that was harvested: folder, name, .gguf file")] = None,
-    tokenizer: Annotated[Path | None, Option(help="the tokenizer folder (default: beside the tokens)")] = None,
+    tokenizer: Annotated[Path | None, Option(help="the tokenizer folder (default: next to the tokens)")] = None,
     tokens: Annotated[Path | None, Option(help="the labelled tokens that were harvested")] = None,
-    max_neurons: Annotated[int, Option(help="of `neurons`: this many, the strongest, fire at a token")] = 32,
+    max_neurons: Annotated[int, Option(help="for `neurons`: how many, the strongest, fire at a token")] = 32,
     part: Annotated[str | None, PART] = None,
     join: Annotated[str | None, Option(metavar="GLOB", help="the folders of all parts that --part made")] = None,
     overwrite: Annotated[bool, OVERWRITE] = False,
@@ -124,14 +124,14 @@ def _text(store: "ActivationStore", tokens: Path | None, tokenizer: Path | None)
     if labelled is not None and store.tokens is not None:
         labelled = labelled[: len(store.tokens)]
         if not torch.equal(labelled.tokens.int(), store.tokens):
-            raise ValueError(f"--tokens {tokens} are not the tokens that {store.path} was harvested from: name those")
+            raise ValueError(f"--tokens {tokens} are not the tokens that {store.path} was harvested from: give those")
     if labelled is not None and spelt is not None and labelled.tokenizer not in ("", spelt.digest):
         raise ValueError(f"the tokenizer {folder} did not make --tokens {tokens}: name its own with --tokenizer")
     share = 1.0 if spelt is None or store.tokens is None else share_encoded_again(spelt, store.tokens)
     if share < MIN_KEPT:
         raise ValueError(
-            f"the tokenizer {folder} did not make the tokens of {store.path}: of their text it makes the same ids for "
-            f"{share:.0%}; name their own with --tokenizer"
+            f"the tokenizer {folder} did not make the tokens of {store.path}: it gives the same ids for only "
+            f"{share:.0%} of their text; name their own tokenizer with --tokenizer"
         )
     return None if labelled is None else labelled.labels, None if spelt is None else spelt.display()
 
@@ -143,10 +143,10 @@ def rank_command(
         str | None, Option(help="a .parquet or .csv file, here or at an address; needed for a feature store")
     ] = None,
     nulls: Annotated[int | None, Option(help="circular shifts for the null distributions (default 2)")] = None,
-    seed: Annotated[int | None, Option(help="of the nulls (default: the run's, or 0)")] = None,
+    seed: Annotated[int | None, Option(help="seed of the nulls (default: the run's, or 0)")] = None,
     labels: Annotated[
         bool,
-        Option("--labels", help="let explanations name the labels of the run's corpus (verdicts never know them)"),
+        Option("--labels", help="let explanations name the labels of the run's corpus (verdicts never use them)"),
     ] = False,
     faint: Annotated[bool, Option("--faint", help="judge faint latents too")] = False,
     twin: Annotated[
@@ -169,7 +169,7 @@ def rank_command(
     own_part = parse_part(part or "1/1")
     parts = _matches("--join", join)
     if (part or parts or is_shared()) and out is None:
-        raise ValueError("name the ranking's file with --out: one process alone writes into a run folder")
+        raise ValueError("name the ranking's file with --out: only a single process may write into a run folder")
     if part and out is not None and not out.endswith(".parquet"):
         raise ValueError(f"--out {out} must end in .parquet: a .csv does not keep which part it is")
     from interp.pipeline.opening import open_any
@@ -193,7 +193,7 @@ def rank_command(
         with Bar("rank") as bar:
             table = ranked(run, config, bar, own_part)
     elif labels:
-        raise ValueError(f"--labels: {source} is not a run folder, and a feature store keeps no masks of labels")
+        raise ValueError(f"--labels: {source} is not a run folder, and a feature store does not keep label masks")
     else:
         with Bar("rank") as bar:
             features = open_any(source, "features")
@@ -208,7 +208,7 @@ def rank_command(
 
 
 def _check_source(source: Path, out: str | Path | None, noun: str, *endings: str, overwrite: bool = False) -> bool:
-    """Tell whether the source is a run folder, in which results have their place. Raises ValueError, before libraries
+    """Return whether the source is a run folder, in which results have their place. Raises ValueError, before libraries
     that take seconds, where it is neither that nor a feature store, where the latter has no --out, and where that
     cannot be written."""
     find(source, "run", "features")
@@ -227,7 +227,7 @@ def _twin_line(table: "pd.DataFrame") -> str:
     r = table["twin_correlation"].dropna()
     if r.empty:
         return ""
-    tested = f"in the median of {len(r):,} tested"
+    tested = f"(median of {len(r):,} tested)"
     return f"\ntwin_correlation {r.median():.2f} {tested}; ½ or more for {(r >= 0.5).mean():.0%}"
 
 
@@ -239,7 +239,7 @@ def _rank_in_place(run: "Run", config: Any) -> None:
         manifest = run_alone(run, "ranking", config=run.config.replace(ranking=config), progress=bar)
     print(verdicts_summary(manifest["results"]) + _twin_line(run.ranking))
     print(run.path / "ranking" / "ranking.parquet")
-    print(f"interp report {run.path} writes its page again")
+    print(f"`interp report {run.path}` writes its page again")
     say_which_hook(run)
 
 
@@ -258,7 +258,7 @@ def report_command(
     if ranking is not None and out is None:
         raise ValueError(f"--ranking {ranking} is not the run's own: name a folder for its page with --out")
     if ranking is not None and ranking.suffix != ".parquet":
-        raise ValueError(f"--ranking {ranking} must end in .parquet: a .csv does not keep the senses")
+        raise ValueError(f"--ranking {ranking} must end in .parquet: a .csv does not hold the senses")
     from interp.pipeline.opening import open_any
     from interp.report import write_report
 

@@ -13,22 +13,22 @@ def graph_command(
     run: Annotated[Path, Argument(help="a run folder; its dictionaries at all hooks are used")],
     prompt: Annotated[str, Argument(help="a text")],
     *,
-    out: Annotated[Path, Option(help="the .html file of the page, or .json for the viewers of others")] = Path(
+    out: Annotated[Path, Option(help="the .html file of the page, or .json for the viewers of other tools")] = Path(
         "graph.html"
     ),
-    max_latents: Annotated[int, Option(help="that edges lead into", min=1)] = 1024,
-    nodes: Annotated[float, Option(help="share of the influence that is drawn")] = 0.8,
-    checks: Annotated[bool, Option(help="hold it against ablation, and against graphs that mean nothing")] = True,
+    max_latents: Annotated[int, Option(help="number of latents that edges lead into", min=1)] = 1024,
+    nodes: Annotated[float, Option(help="share of the influence that the drawn nodes hold")] = 0.8,
+    checks: Annotated[bool, Option(help="compare it with ablation, and with null graphs")] = True,
     overwrite: Annotated[bool, OVERWRITE] = False,
     serve: Annotated[
         int | None,
-        Option(help="a port of this machine: the page is served there, and latents can be turned off or up", min=0),
+        Option(help="serve the page on this port of the machine, with latents that you can turn off or up", min=0),
     ] = None,
 ) -> None:
     """run + prompt → its attribution graph
 
-    Trace what the model says next back through the dictionaries' latents to the tokens of the prompt: edges that sum
-    exactly to what each node reads, beside what ablation measures and beside nulls."""
+    Trace the model's next token back through the dictionaries' latents to the tokens of the prompt. The edges into a
+    node sum exactly to what it reads. They are shown with the effects measured by ablation, and with null graphs."""
     check_writable("--out", out, ".html", ".json", overwrite=overwrite)
     as_page = out.suffix == ".html"
     if serve is not None and not as_page:

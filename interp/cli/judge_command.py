@@ -1,4 +1,4 @@
-"""The command `judge`: a language model of the user's tests explanations against where latents fire."""
+"""The command `judge`: a language model that the user chooses tests explanations against where latents fire."""
 
 import dataclasses
 import math
@@ -27,41 +27,41 @@ def judge_command(
         Path | None, Option(help="a .parquet or .csv as rank writes it (default: the run's)")
     ] = None,
     generate: Annotated[bool, Option("--generate", help="let the model write explanations, and judge those")] = False,
-    null: Annotated[bool, Option("--null", help="judge each latent by another's explanation beside it")] = False,
-    latent: Annotated[list[int] | None, Option(help="judge this one; several times")] = None,
-    sample: Annotated[int, Option(help="or this many, drawn from those explained", min=1)] = 50,
+    null: Annotated[bool, Option("--null", help="also judge each latent by another latent's explanation")] = False,
+    latent: Annotated[list[int] | None, Option(help="a latent to judge; may be repeated")] = None,
+    sample: Annotated[int, Option(help="or judge this many, drawn from those explained", min=1)] = 50,
     task: Annotated[Literal["detection", "fuzzing"] | None, Option(help="only this one (default: both)")] = None,
-    windows: Annotated[int, Option(help="firing and silent texts each, a latent")] = 10,
-    shown: Annotated[int, Option(help="texts a request")] = 5,
-    seed: Annotated[int, Option(help="of the latents and texts drawn")] = 0,
-    yes: Annotated[bool, Option("--yes", help="ask the endpoint without asking here first")] = False,
+    windows: Annotated[int, Option(help="texts per latent, as many firing as silent")] = 10,
+    shown: Annotated[int, Option(help="texts per request")] = 5,
+    seed: Annotated[int, Option(help="seed of the latents and texts drawn")] = 0,
+    yes: Annotated[bool, Option("--yes", help="send the requests without asking here first")] = False,
     base_url: Annotated[str | None, Option(help="instead of OPENAI_BASE_URL")] = None,
     model: Annotated[str | None, Option(help="instead of OPENAI_MODEL")] = None,
-    key_variable: Annotated[str, Option(help="which variable has the key")] = "OPENAI_API_KEY",
+    key_variable: Annotated[str, Option(help="the environment variable with the key")] = "OPENAI_API_KEY",
     set: Annotated[
-        list[str] | None, Option(help="FIELD=VALUE of each request; temperature=none leaves it out; several times")
+        list[str] | None, Option(help="FIELD=VALUE of each request; temperature=none omits it; may be repeated")
     ] = None,
     concurrency: Annotated[int, Option(help="requests at a time")] = 4,
-    timeout: Annotated[float, Option(help="seconds")] = 60.0,
-    tries: Annotated[int, Option(help="of one request")] = 5,
+    timeout: Annotated[float, Option(help="seconds to wait for an answer")] = 60.0,
+    tries: Annotated[int, Option(help="attempts per request")] = 5,
     cache: Annotated[
-        Path | None, Option(help="the file of answers, which others may share (default OUT.answers.sqlite)")
+        Path | None, Option(help="the file of answers, which other runs may share (default OUT.answers.sqlite)")
     ] = None,
-    price_in: Annotated[float | None, Option(help="of a million tokens asked", min=0)] = None,
-    price_out: Annotated[float | None, Option(help="of a million tokens answered", min=0)] = None,
+    price_in: Annotated[float | None, Option(help="price of a million tokens sent", min=0)] = None,
+    price_out: Annotated[float | None, Option(help="price of a million tokens received", min=0)] = None,
     overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
     """explanations → detection and fuzzing scores, by an LLM
 
     Score explanations with a language model at any OpenAI-compatible endpoint: detection (in which texts does the
     latent fire?) and fuzzing (are the marked tokens those where it fires?), after EleutherAI's Delphi.
-    Nothing else needs it. It says what it will ask before it asks; answers are kept, so that a run goes on where it
-    stood.
+    No other command needs an endpoint. It shows what it will send before it sends it. Answers are kept, so that the
+    same command resumes.
 
     \b
         OPENAI_BASE_URL   the endpoint, such as http://localhost:8000/v1 (default https://api.openai.com/v1)
         OPENAI_MODEL      the model
-        OPENAI_API_KEY    the key; any word for a server that asks for none"""
+        OPENAI_API_KEY    the key; any word for a server that needs none"""
     find(source, "features")
     cache = cache or out.with_name(f"{out.name}.answers.sqlite")
     check_writable("--out", out)
@@ -96,7 +96,7 @@ def judge_command(
     chosen = latent or _drawn(features, None if generate else explained, sample, seed)
     judge = Judge(features, explained, chosen, endpoint, config)
     if not judge.sampled:
-        raise ValueError("no latent has both an explanation and enough firings to judge it by: try others")
+        raise ValueError("no latent has both an explanation and enough firings to judge it: try others")
     settings = {**dataclasses.asdict(config), "model": to.model, "base_url": to.base_url, "fields": to.fields}
     made_of = {"kind": "judgements", "features": identity(features), "latents": chosen, **settings}
     made_of["explanations"] = digest_json({latent: explained.get(latent) for latent in chosen})
@@ -143,12 +143,12 @@ def _drawn(features: "FeatureStore", explained: dict[int, str] | None, sample: i
 
 
 def _confirm(judge: "Judge", yes: bool, price_in: float | None, price_out: float | None) -> None:
-    """Say what will be asked; go on only with --yes or a yes on the terminal."""
+    """Print what will be sent; continue only with --yes or a yes on the terminal."""
     estimate = judge.estimate()
     words = (
         f"{len(judge.sampled):,} latents ({judge.left_out:,} left out: no explanation or too few firings); "
         f"{estimate.requests:,} requests to {judge.endpoint.config.base_url} ({estimate.cached:,} answered before), "
-        f"about {estimate.prompt_tokens:,} tokens asked and {estimate.answer_tokens:,} answered"
+        f"about {estimate.prompt_tokens:,} tokens sent and {estimate.answer_tokens:,} received"
     )
     if price_in is not None or price_out is not None:
         words += f", about {estimate.price(price_in or 0, price_out or 0):.2f} at the prices given"
@@ -156,9 +156,9 @@ def _confirm(judge: "Judge", yes: bool, price_in: float | None, price_out: float
     if estimate.requests == 0 or yes:
         return
     if not sys.stdin.isatty():
-        raise ValueError("nothing was asked: say --yes to go on")
-    if input("go on? [y/N] ").strip().lower() not in ("y", "yes"):
-        raise ValueError("nothing was asked")
+        raise ValueError("nothing was sent: pass --yes to continue")
+    if input("continue? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise ValueError("nothing was sent")
 
 
 def _summary(summary: dict[str, Any]) -> str:
@@ -170,11 +170,11 @@ def _summary(summary: dict[str, Any]) -> str:
         )
         lines.append(
             f"{row['task']}, explanations {row['source']}: balanced accuracy {accuracy}, F1 {f1} "
-            f"over {row['latents']:,} latents; {row['unreadable']:,} of {row['windows']:,} answers not readable"
+            f"over {row['latents']:,} latents; {row['unreadable']:,} of {row['windows']:,} answers unreadable"
         )
     used = summary["requests"]
     lines.append(
-        f"{used['asked']:,} requests asked, {used['from_disk']:,} answered from disk, {used['refused']:,} refused; "
-        f"{used['prompt_tokens']:,} tokens asked and {used['completion_tokens']:,} answered"
+        f"{used['asked']:,} requests sent, {used['from_disk']:,} answered from disk, {used['refused']:,} refused; "
+        f"{used['prompt_tokens']:,} tokens sent and {used['completion_tokens']:,} received"
     )
     return "\n".join(lines)

@@ -12,7 +12,7 @@ from interp.cli.paths import OVERWRITE, TABLES, check_writable, load_named_model
 from interp.cli.progress_bar import Bar, is_first
 
 MODEL = (
-    "a run folder or one of Hugging Face, a name on the hub, a .gguf file, or SOURCE:NAME of a source that "
+    "a run folder, a Hugging Face folder, a name on the hub, a .gguf file, or SOURCE:NAME with a source that "
     "`interp run --help` lists"
 )
 TOKENS = "labelled tokens, as tokenize or run writes them, or the run folder"
@@ -25,15 +25,16 @@ def tokenize_command(
     *,
     model: Annotated[str, Option(help=MODEL)],
     out: Annotated[Path, Option(help="the folder: OUT/tokens and OUT/tokenizer")],
-    context: Annotated[int, Option(help="tokens of a sequence")] = 128,
-    field: Annotated[str, Option(help="of JSON lines")] = "text",
-    max_characters: Annotated[int | None, Option(help="read only this many, from the start")] = None,
+    context: Annotated[int, Option(help="tokens per sequence")] = 128,
+    field: Annotated[str, Option(help="the field of JSON lines that holds the text")] = "text",
+    max_characters: Annotated[int | None, Option(help="read only this many characters, from the start")] = None,
     overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
     """text → tokens of a model
 
-    Read text with a model's own tokenizer; documents that repeat one another are taken once.
-    The text may be larger than memory, compressed, or at an address such as s3://…; cut off, it goes on."""
+    Tokenize text with a model's own tokenizer; repeated documents are kept once.
+    The text may be larger than memory, compressed, or at an address such as s3://…. The command resumes after an
+    interruption."""
     check_writable("--out", out)
     from interp.storage.folders import whole_folder
     from models import load_tokenizer
@@ -56,21 +57,21 @@ def harvest_command(
     model: Annotated[str, Argument(help=MODEL)],
     tokens: Annotated[Path, Argument(help=TOKENS)],
     *,
-    hook: Annotated[list[str], Option(help="may be given several times")],
+    hook: Annotated[list[str], Option(help="a hook; may be repeated")],
     out: Annotated[str, Option(help="the folder of the store, or an address such as s3://bucket/store")],
     max_tokens: Annotated[int | None, Option(help="harvest only this many tokens, from the start", min=1)] = None,
-    dtype: Annotated[Literal["bfloat16", "float16", "float32"], Option(help="of the numbers kept")] = "bfloat16",
+    dtype: Annotated[Literal["bfloat16", "float16", "float32"], Option(help="type of the stored numbers")] = "bfloat16",
     batch_size: Annotated[int, Option(help="sequences a forward")] = 64,
     exclude: Annotated[
-        list[str] | None, Option(help="a token id to leave out, or none; several times (default: the special tokens)")
+        list[str] | None, Option(help="a token id to leave out, or none; may be repeated (default: special tokens)")
     ] = None,
     exclude_position: Annotated[
-        list[int] | None, Option(help="a position of each sequence to leave out; several times")
+        list[int] | None, Option(help="a position of each sequence to leave out; may be repeated")
     ] = None,
     max_norm: Annotated[
-        str, Option(help="leave out rows above this many median norms; auto: attention sinks; none")
+        str, Option(help="leave out rows above this many median norms; auto leaves out attention sinks; none")
     ] = "auto",
-    seed: Annotated[int, Option(help="of the order of the rows")] = 0,
+    seed: Annotated[int, Option(help="seed of the order of the rows")] = 0,
     overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
     """model + tokens → activation store
@@ -95,8 +96,8 @@ def quality_command(
     *,
     model: Annotated[str, Option(help=MODEL)],
     tokens: Annotated[Path, Option(help=TOKENS)],
-    hook: Annotated[str | None, Option(help="(default: the one that the SAE was trained on)")] = None,
-    target: Annotated[str | None, Option(help="the hook that a transcoder writes (default: as it says)")] = None,
+    hook: Annotated[str | None, Option(help="the hook (default: the one that the SAE was trained on)")] = None,
+    target: Annotated[str | None, Option(help="the hook that a transcoder writes (default: the one it names)")] = None,
     sae_id: Annotated[str | None, Option(help="which SAE of a release")] = None,
     max_tokens: Annotated[int, Option(help="measure on this many tokens, from the start", min=1)] = 100_000,
     batch_size: Annotated[int, Option(help="sequences a forward")] = 16,
@@ -136,18 +137,19 @@ def nulls_command(
     neurons: Annotated[
         Path | None, Option(help="a scan of the MLP's neurons on the same tokens (`interp scan neurons`)")
     ] = None,
-    hook: Annotated[str | None, Option(help="(default: the store's only one)")] = None,
-    max_tokens: Annotated[int, Option(help="on which all are judged", min=1)] = 300_000,
+    hook: Annotated[str | None, Option(help="the hook (default: the store's only one)")] = None,
+    max_tokens: Annotated[int, Option(help="number of tokens on which all are judged", min=1)] = 300_000,
     sae_tokens: Annotated[
-        int | None, Option(help="on which each is trained (default: as many as the dictionary had)")
+        int | None, Option(help="number of tokens on which each is trained (default: the dictionary's)")
     ] = None,
-    latents: Annotated[int, Option(help="judged of each dictionary")] = 384,
-    seed: Annotated[int, Option(help="of the dictionaries and of the latents drawn")] = 0,
+    latents: Annotated[int, Option(help="number of latents judged of each dictionary")] = 384,
+    seed: Annotated[int, Option(help="seed of the dictionaries and of the latents drawn")] = 0,
     overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
-    """features + store + model → the same verdicts on dictionaries that found nothing
+    """features + store + model → the same verdicts on dictionaries that learnt nothing
 
-    A twin seed, frozen decoders and encoder, the model shuffled and untrained and, where they were scanned, neurons."""
+    The nulls are a twin seed, frozen decoders and encoder, the shuffled and the untrained model and, if they were
+    scanned, neurons."""
     check_writable("--out", out)
     from interp.compare.null_dictionaries import NullsConfig, compare_with_nulls
     from interp.pipeline.opening import open_any
@@ -182,7 +184,7 @@ def _token_ids(texts: list[str]) -> tuple[int, ...]:
     if texts == ["none"]:
         return ()
     if wrong := [text for text in texts if not text.isdecimal()]:
-        raise ValueError(f"--exclude {wrong[0]} must be a token id, a whole number, or none alone")
+        raise ValueError(f"--exclude {wrong[0]} must be a token id (a whole number), or none by itself")
     return tuple(map(int, texts))
 
 

@@ -1,4 +1,4 @@
-"""Reads what commands are given (models by name, hooks, tables) and checks output paths before long work."""
+"""Read the arguments of commands (models by name, hooks, tables) and check output paths before long work."""
 
 import os
 from collections.abc import Sequence
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from interp.pipeline.run_folder import Run
 
 TABLES = (".parquet", ".csv")
-OVERWRITE = Option("--overwrite", help="make it again, in the place of what an earlier command left there")
+OVERWRITE = Option("--overwrite", help="replace what an earlier command left there")
 
 
-PART = Option(metavar="K/N", help="do this part alone, such as 3/16; --join puts all parts together")
+PART = Option(metavar="K/N", help="do only this part, such as 3/16; --join merges all parts")
 
 
 def load_named_model(name: str) -> Any:
@@ -47,7 +47,7 @@ def load_named_sae(name: str, sae_id: str | None = None) -> Any:
 def only_hook(store: Any, hook: str | None) -> str:
     """Return the hook that is named, or the only one of the store. Raises ValueError where the store has several."""
     if hook is None and len(store.hook_names) > 1:
-        raise ValueError(f"the store holds {', '.join(store.hook_names)}: say which with --hook")
+        raise ValueError(f"the store holds {', '.join(store.hook_names)}: choose one with --hook")
     return store.hook_names[0] if hook is None else store.name_of(hook)
 
 
@@ -66,21 +66,21 @@ def hook_to_scan(store: Any, hook: str | None, sae: Any) -> str:
     model = sae.metadata.get("model_weights")
     if None not in (model, store.weights) and model != store.weights:
         raise ValueError(
-            f"the SAE was trained on activations of another model than {store.path} holds: say --hook "
-            f"{trained_on if trained_on in store.hook_names else 'NAME'} if it is meant"
+            f"the SAE was trained on activations of another model than {store.path} holds: pass --hook "
+            f"{trained_on if trained_on in store.hook_names else 'NAME'} if you mean this"
         )
     if any(trained_on in (name, *store.aliases.get(name, ())) for name in store.hook_names):
         return store.name_of(trained_on)
     only = only_hook(store, None)
     if sae.config is not None and store.d(only) == sae.d_in and not trained_on.endswith(f"/{only}"):
         raise ValueError(
-            f"the SAE was trained on {trained_on}, {store.path} holds {only}: --hook {only} if it is meant"
+            f"the SAE was trained on {trained_on}, {store.path} holds {only}: pass --hook {only} if you mean this"
         )
     return only
 
 
 def say_which_hook(run: "Run") -> None:
-    """Say, where a run has several hooks, which of them was meant, and by which folders the others are named."""
+    """If a run has several hooks, print which of them is used, and the folders that name the others."""
     if len(run.hooks) > 1:
         others = {name: part.path for name in run.hooks if (part := run.at(name)).path != run.path}
         named = ", ".join(f"{name} is {path}" for name, path in others.items())
@@ -98,20 +98,20 @@ def read_table(flag: str, file: Path, columns: Sequence[str], features: "Feature
     check_ending(flag, file, *TABLES)
     address = address_of(file)
     if address is None and not file.is_file():
-        raise ValueError(f"{flag} {file} is not there: `interp rank` writes such a file")
+        raise ValueError(f"{flag} {file} does not exist: `interp rank` writes such a file")
     if address is None:
         verify(file)
     source: Any = file if address is None else BytesIO(read_object(address))
     try:
         table = pd.read_parquet(source) if file.suffix == ".parquet" else pd.read_csv(source, keep_default_na=False)
     except (ValueError, OSError, pyarrow.ArrowException) as error:
-        raise ValueError(f"{flag} {file} is not a table that can be read ({one_line(error)}): rank again") from error
+        raise ValueError(f"{flag} {file} is not a readable table ({one_line(error)}): rank again") from error
     if missing := sorted({"latent", *columns} - set(table.columns)):
         raise ValueError(f"{flag} {file} has no column {' and no '.join(missing)}")
     numbers = pd.to_numeric(table.latent, errors="coerce").astype(float)
     wrong = table.latent[~(numbers.ge(0) & numbers.mod(1).eq(0) & numbers.lt(2**31))]
     if len(wrong):
-        raise ValueError(f"{flag} {file} has a latent {wrong.iloc[0]}: latents are whole numbers from 0 on")
+        raise ValueError(f"{flag} {file} has a latent {wrong.iloc[0]}: latents are whole numbers from 0 up")
     if numbers.duplicated().any():
         raise ValueError(f"{flag} {file} has latent {numbers[numbers.duplicated()].iloc[0]:.0f} twice: keep one row")
     table = table.assign(latent=numbers.astype(int))
@@ -169,9 +169,9 @@ def check_writable(
         raise ValueError(f"{flag} {out} is a {this}: name a {other}")
     existing = next(path for path in (out.parents if endings else (out, *out.parents)) if path.exists())
     if not existing.is_dir():
-        raise ValueError(f"{flag} {out} cannot be made: {existing} is a file, not a folder; name another path")
+        raise ValueError(f"{flag} {out} cannot be created: {existing} is a file, not a folder; name another path")
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise ValueError(f"{flag} {out} cannot be made: nothing may be written in {existing}; name another path")
+        raise ValueError(f"{flag} {out} cannot be created: {existing} is not writable; name another path")
     if endings:
         check_output_file(out, overwrite=overwrite)
     else:

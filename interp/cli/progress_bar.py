@@ -14,12 +14,12 @@ _LINE = "{desc}: {n:,} of {total:,}, {remaining} left{postfix}"
 
 
 def is_first() -> bool:
-    """Tell whether this is the only process, or the first of those that `torchrun` started."""
+    """Return whether this is the only process, or the first of those that `torchrun` started."""
     return "MASTER_ADDR" not in os.environ or os.environ.get("RANK", "0") == "0"
 
 
 def is_shared() -> bool:
-    """Tell whether this is one of several processes that `torchrun` started."""
+    """Return whether this is one of several processes that `torchrun` started."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
@@ -64,7 +64,7 @@ class Bar:
             self._listen()
 
     def close(self) -> None:
-        """Take the bar off the terminal."""
+        """Remove the bar from the terminal."""
         if self._step is not None:
             self._step.close()
         self._step, self._total = None, None
@@ -101,7 +101,7 @@ class Bar:
             self._listen()
 
     def _listen(self) -> None:
-        """Tell that the step goes on where it is silent from now on."""
+        """Print from now on that the step is still running whenever it is silent."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer = threading.Timer(_SECONDS_OF_SILENCE, self._repeat_status)
@@ -112,12 +112,12 @@ class Bar:
         if self._total is None:  # closed meanwhile
             return
         minutes = (time.monotonic() - self._began) / 60
-        after = f"still at it after {minutes:.0f} min" + (f", {self._note}" if self._note else "")
+        after = f"still running after {minutes:.0f} min" + (f", {self._note}" if self._note else "")
         print(f"{self.name}: {self._done:,} of {self._total:,}, {after}", file=sys.stderr, flush=True)
         self._listen()
 
     def _rate(self, now: float) -> tuple[float, bool]:
-        """Tell how much is done a second, and whether that was measured for long enough to be told."""
+        """Return how much is done per second, and whether that was measured for long enough to be shown."""
         if self._first is None and self._done > self._initial:
             self._first = now, self._done
         elif self._first is not None and now - self._first[0] >= _SECONDS_MEASURED:

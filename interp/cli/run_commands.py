@@ -1,5 +1,5 @@
-"""Runs: `demo` and `run` for all stages, `plan` for what they take, `warm-up`; of a finished one `explore`, its page
-together with its model, and `publish`, the formats of other tools and the Hugging Face hub."""
+"""The commands on runs: `demo` and `run` do all stages, `plan` estimates what they need, `warm-up` compiles. On a
+finished run, `explore` serves its page with the model, and `publish` writes the formats of other tools."""
 
 import inspect
 import sys
@@ -33,12 +33,12 @@ PROMPTS = {
     "play": "To be, or not to",
 }
 """The prompts whose graphs `demo --circuits` draws, by the names of the pages."""
-REDO = Option("--redo", help="run finished stages again whose configuration changed")
+REDO = Option("--redo", help="run finished stages again if their configuration changed")
 
 
 def demo_command(
     *,
-    quick: Annotated[bool, Option("--quick", help="a smaller model and dictionary, in some two minutes")] = False,
+    quick: Annotated[bool, Option("--quick", help="a smaller model and dictionary, in about two minutes")] = False,
     model: Annotated[
         Literal["smollm2"] | None, Option(help="a real language model instead of the small one trained here")
     ] = None,
@@ -50,10 +50,10 @@ def demo_command(
 ) -> None:
     """the main job, on the text that ships with the install
 
-    Labelled text, a small transformer, activations, a sparse autoencoder, feature statistics, a ranking and a page.
-    A run that was cut off goes on where it stood. `--model smollm2` (`make demo-smollm2` fetches it) runs the same on a
-    language model of 135 million parameters, on plays, Python source and documentation: about 40 minutes.
-    `--circuits` ends with pages that trace what a deeper model says back to the prompt (`interp graph`)."""
+    Labelled text, a small transformer, activations, a sparse autoencoder, feature statistics, a ranking and a page. A
+    run that was cut off resumes. `--model smollm2` (`make demo-smollm2` fetches it) does the same for a language model
+    of 135 million parameters, on plays, Python source and documentation: about 40 minutes. `--circuits` ends with pages
+    that trace what a deeper model says back to the prompt (`interp graph`)."""
     if model and (quick or circuits):
         raise ValueError(f"--{'quick' if quick else 'circuits'} needs a small model: leave it out with --model {model}")
     name = model or ("circuits" if circuits else "demo") + ("-quick" if quick else "")
@@ -80,9 +80,9 @@ def run_command(
 ) -> None:
     """the same stages from a configuration file
 
-    The stages of `interp demo`, as a configuration file has them. What is done is skipped, what was cut off goes on.
-    Several hooks have a dictionary each, from one pass of the model: OUT is the run folder of the first, OUT/hooks/HOOK
-    that of each other, for any command that takes one.
+    The stages of `interp demo`, with the settings of a configuration file. Finished stages are skipped, and interrupted
+    ones resume. Several hooks get a dictionary each, from one pass of the model: OUT is the run folder of the first
+    hook, and OUT/hooks/HOOK that of each other one, for any command that takes a run folder.
     A configuration names only what differs from the demo; OUT/run.toml then has every section and field:
 
     \b
@@ -117,10 +117,11 @@ def plan_command(
     *,
     out: Annotated[Path | None, Option(help="the run folder (default runs/NAME for NAME.toml)")] = None,
 ) -> None:
-    """configuration → what `interp run` would take, stage by stage, before any work
+    """configuration → what `interp run` needs, stage by stage, before any work
 
-    Bytes on disk and of memory, operations, and seconds on this machine with nothing beside, by about a second of
-    measurement; what does not fit, and the numbers that would. A pretrained model is loaded for its sizes."""
+    Bytes on disk and of memory, operations, and seconds on this machine if nothing else runs, from about a second of
+    measurement. If something does not fit, it suggests numbers that would. A pretrained model is loaded for its sizes.
+    """
     check_exists(config)
     from interp.pipeline.config import RunConfig
     from interp.pipeline.costs import Speed
@@ -134,7 +135,7 @@ def plan_command(
 
 
 def run_help() -> str:
-    """Write the help of `run`, which lists the stages, and the sources of text and of models, too."""
+    """Write the help of `run`, with lists of the stages and of the sources of text and of models."""
     from interp.pipeline.stages import STAGES
     from models.corpus import TEXT_SOURCES
     from models.pretrained import MODEL_SOURCES
@@ -142,17 +143,17 @@ def run_help() -> str:
 
     lists = {
         "Stages": "\n".join(f"  {stage.name:12s} {stage.help}" for stage in STAGES.values()),
-        "[corpus] source, beside mixture": source_help(TEXT_SOURCES),
-        "[model] source, beside train": source_help(MODEL_SOURCES),
+        "[corpus] source, other than mixture": source_help(TEXT_SOURCES),
+        "[model] source, other than train": source_help(MODEL_SOURCES),
     }
     lines = "".join(f"\n\n\b\n{title}:\n{text}" for title, text in lists.items())
     return inspect.cleandoc(run_command.__doc__ or "") + lines
 
 
 def warm_up_command() -> None:
-    """compile the numerical kernels once
+    """compile the numerical kernels
 
-    They are kept, so that the first run does not wait (`make demo` does this)."""
+    The compiled kernels are kept, so that the first run does not wait for them (`make demo` does this)."""
     from interp.pipeline.config import RunConfig
     from interp.pipeline.execution import run_stages
 
@@ -163,13 +164,13 @@ def warm_up_command() -> None:
 def explore_command(
     run: Annotated[Path, Argument(help="a finished run folder")],
     *,
-    port: Annotated[int, Option(help="of this machine; 0: any that is free", min=0, max=(1 << 16) - 1)] = 8000,
+    port: Annotated[int, Option(help="a port of this machine; 0 is any free port", min=0, max=(1 << 16) - 1)] = 8000,
 ) -> None:
     """run → its page together with the model
 
     Type a text and see which features fire at each token and what each adds to the next one; hold features and compare
-    what the model writes. Stars, labels and notes are kept in RUN/notes.json. Only this machine is served; from another
-    one, `ssh -L 8000:127.0.0.1:8000 MACHINE` brings the page there."""
+    what the model writes. Stars, labels and notes are kept in RUN/notes.json. The server is for this machine only; to
+    see the page on another one, use `ssh -L 8000:127.0.0.1:8000 MACHINE` there."""
     from interp.pipeline.opening import open_any
 
     opened = open_any(run, "run")
@@ -186,9 +187,9 @@ def publish_command(
     *,
     out: Annotated[Path, Option(help="the folder to write")],
     to: Annotated[Literal["neuronpedia", "delphi", "hub"], Option(help="whose format")],
-    model_id: Annotated[str | None, Option(help="neuronpedia: its name of the model; delphi: the tokenizer's")] = None,
-    layer: Annotated[int, Option(help="neuronpedia: of the hook", min=0)] = 0,
-    sae_set: Annotated[str | None, Option(help="neuronpedia: its name of the dictionaries")] = None,
+    model_id: Annotated[str | None, Option(help="neuronpedia: the model's name there; delphi: the tokenizer's")] = None,
+    layer: Annotated[int, Option(help="neuronpedia: the layer of the hook", min=0)] = 0,
+    sae_set: Annotated[str | None, Option(help="neuronpedia: the name of the dictionaries there")] = None,
     repo: Annotated[
         str | None, Option(help="hub: upload to this repository, NAME/REPOSITORY (default: write the folder only)")
     ] = None,
@@ -196,14 +197,14 @@ def publish_command(
 ) -> None:
     """run → files for Neuronpedia, Delphi or the hub
 
-    neuronpedia: a feature's dashboard in JSON, as SAEDashboard writes it. delphi: all firings, as its latent cache.
-    hub: the dictionary with a card of the run's numbers; it stays here unless --repo is given."""
+    neuronpedia: the dashboards of features in JSON, as SAEDashboard writes them. delphi: all firings, as its latent
+    cache. hub: the dictionary with a card of the run's numbers; nothing is uploaded unless --repo is given."""
     if repo and to != "hub":
         raise ValueError(f"--repo {repo} is for --to hub, not for {to}")
     if to == "neuronpedia" and not (model_id and sae_set):
         raise ValueError("--to neuronpedia needs --model-id and --sae-set, the names of the source there")
     if to == "delphi" and not model_id:
-        raise ValueError("--to delphi needs --model-id, by which transformers finds the tokenizer")
+        raise ValueError("--to delphi needs --model-id, with which transformers finds the tokenizer")
     check_writable("--out", out)
     from interp.pipeline.opening import open_any
 
@@ -251,21 +252,21 @@ def _show_stages(config: "RunConfig", out: Path, until: str | None, redo: bool) 
             of_hook = f" at {run.hook_name}" if len(whole.hooks) > 1 else ""
             print(f"\nfeatures to begin with{of_hook}\n{_showcase(run)}")
             print(f"\nOpen {run.page.resolve()}")
-            print(f"Together with the model: {_program()} explore {run.path}")
+            print(f"With the model: {_program()} explore {run.path}")
 
 
 def _program() -> str:
-    """Tell how this program was called, which may lie in an environment that is not active."""
+    """Return how this program was called; it may be in an environment that is not active."""
     return sys.argv[0] if Path(sys.argv[0]).name == "interp" else "python -m interp"
 
 
 def _showcase(run: "Run") -> str:
-    """Return the page's choice, a line a feature."""
+    """Return the page's choice of features, one line each."""
     from interp.pipeline.stages import WIDTH
 
     chosen = run.ranking.worth_a_look(6)
     if chosen.empty:
-        return "  none: no latent is surely of one meaning with a rule in words that holds"
+        return "  none: no latent surely has one meaning and a rule in words that holds"
     lines = [
         f"  #{r.latent:<6d} {r.monosemanticity:.2f}  F1 {r.explanation_f1:.2f}  {r.explanation}"
         for r in chosen.itertuples()

@@ -46,24 +46,24 @@ def train_sae_command(
     ],
     *,
     out: Annotated[str, Option(help="the dictionary's folder, or its address; a sweep writes OUT/0, OUT/1, …")],
-    hook: Annotated[list[str] | None, Option(help="needed only where the store holds several")] = None,
+    hook: Annotated[list[str] | None, Option(help="needed only if the store holds several")] = None,
     target: Annotated[str | None, Option(help="the hook that a transcoder writes")] = None,
     architecture: Annotated[str, Option(help="how it encodes", autocompletion=_architectures)] = "topk",
     fields: Annotated[
         str | None,
         Option(
             metavar="ARCHITECTURE",
-            help="list the fields of this architecture with their defaults and sources, and end",
+            help="list the fields of this architecture with their defaults and sources, and exit",
             is_eager=True,
             callback=_show_fields,
             autocompletion=_architectures,
         ),
     ] = None,
-    set: Annotated[list[str] | None, Option(help="FIELD=VALUE, the same as --FIELD VALUE; several times")] = None,
-    sweep: Annotated[list[str] | None, Option(help="FIELD=A,B: a dictionary for each value; several times")] = None,
-    log: Annotated[Literal["tensorboard", "wandb"] | None, Option(help="send the metrics there too")] = None,
+    set: Annotated[list[str] | None, Option(help="FIELD=VALUE, the same as --FIELD VALUE; may be repeated")] = None,
+    sweep: Annotated[list[str] | None, Option(help="FIELD=A,B: a dictionary for each value; may be repeated")] = None,
+    log: Annotated[Literal["tensorboard", "wandb"] | None, Option(help="also send the metrics there")] = None,
     shards: Annotated[
-        int, Option(help="under torchrun: so many processes share out the latents, which one device cannot hold")
+        int, Option(help="under torchrun: divide the latents among this many processes, if one device cannot hold them")
     ] = 1,
     overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
@@ -83,7 +83,7 @@ def train_sae_command(
     from interp.sae import train_sae, train_sharded, train_sweep
 
     if shards != 1 and sweep:
-        raise ValueError(f"--shards {shards} trains one dictionary, and --sweep several: leave one of them out")
+        raise ValueError(f"--shards {shards} trains one dictionary, but --sweep trains several: leave one of them out")
     options: Any = {"out": out, "target": target, "log": log, "overwrite": overwrite}
     with Bar("sae") as bar:
         opened, hooks, configs = processes().all_do(
@@ -102,8 +102,8 @@ def train_sae_command(
 
 
 def with_fields(command: Callable) -> Callable:
-    """Return `train_sae_command` with an option for each field of any architecture that is registered, one of the
-    user's own too; what is given goes to its --set."""
+    """Return `train_sae_command` with an option for each field of each registered architecture, including the user's
+    own; the values given go to its --set."""
     from interp.runtime.config_fields import field_types, type_name
     from interp.sae import ARCHITECTURES
 
@@ -160,8 +160,7 @@ def _field_docstrings(kind: type) -> dict[str, str]:
 def _prepared(
     paths: list[str], hook: list[str] | None, architecture: str, set: list[str], sweep: list[str]
 ) -> tuple[Any, Any, list["SAEConfig"]]:
-    """Return the store, its hooks and the configs. Raises ValueError for all that cannot be: each process hears of
-    that."""
+    """Return the store, its hooks and the configs. Raises ValueError, in each process, for impossible combinations."""
     from interp.sae.architectures.sae_config import config_from_dict
 
     try:
@@ -181,14 +180,14 @@ def _prepared(
 
 
 def _line(folder: Path | Address, sweep: list[str]) -> str:
-    """Tell what a training reached; in a sweep, with the values of the swept fields."""
+    """Describe what a training reached; in a sweep, with the values of the swept fields."""
     files = (local_path(folder) / name for name in ("results.json", "cfg.json"))
     r, cfg = (json.loads(file.read_text(encoding="utf-8")) for file in files)
     config = r["config"]
     kind = "Transcoder" if "target" in config else "SAE" if isinstance(config["hook"], str) else "Crosscoder"
     values = "".join(f"{name}={config[name]} " for name, _ in map(assignment, sweep))
     readers = "interp reads it" if cfg["architecture"] == "interp" else "interp, SAELens and SAEBench read it"
-    idle = f"of {config['d_sae']:,} latents {r['dead']:.1%} dead, {r['faint']:.1%} faint"
+    idle = f"{r['dead']:.1%} of {config['d_sae']:,} latents dead, {r['faint']:.1%} faint"
     reached = f"FVU {r['fvu']:.3f}, L0 {r['l0']:.1f}, {idle}"
     return f"{kind} in {folder}: {values}{reached} ({readers})"
 
@@ -213,12 +212,12 @@ def export_command(
     *,
     out: Annotated[str, Option(help="the folder to write, or its address")],
     sae_id: Annotated[str | None, Option(help="which SAE of a release")] = None,
-    format: Annotated[Literal["saelens", "interp"], Option(help="whose format")] = "saelens",
+    format: Annotated[Literal["saelens", "interp"], Option(help="the format")] = "saelens",
     overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
-    """dictionary → folder in another format
+    """dictionary → a folder in another format
 
-    saelens: as sae_lens.SAE.load_from_disk reads it. interp: any dictionary, bit for bit, for interp."""
+    saelens: the format that sae_lens.SAE.load_from_disk reads. interp: any dictionary, bit for bit, for interp."""
     check_writable("--out", out, anywhere=True)
     load_named_sae(sae, sae_id).save(out, format=format, overwrite=overwrite)
     print(out)

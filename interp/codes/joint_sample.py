@@ -1,8 +1,8 @@
 """Sample latents of several dictionaries, and put their codes on the same rows side by side, as one source of codes.
 
 In: the codes of each dictionary, some rows at a time. Out: `JointSample`, in which the sampled latents of the second
-dictionary follow those of the first. The codes lie in a working folder, where a process that was killed finds again
-those that were whole.
+dictionary follow those of the first. The codes are kept in a working folder, where a restarted process finds those
+that were complete.
 """
 
 from collections.abc import Iterator
@@ -52,8 +52,8 @@ class JointSample:
         return SparseCodes.from_scipy(scipy.sparse.hstack([codes[rows].scipy() for codes in self._codes], "csr"))
 
     def take(self, name: str, d_sae: int, parts: Iterator[CodedRows], norms: Tensor | None = None) -> None:
-        """Keep the codes of the sample of one dictionary. norms: of the decoder's rows, to tell which are faint; None:
-        all 1. The codes appear whole; where they are there already, `parts` is not read."""
+        """Keep the codes of one dictionary's sample. norms: of the decoder's rows, to find the faint latents; None: all
+        1. The file appears only when it is complete; if it exists already, `parts` is not read."""
         chosen = self.chosen[name] = np.sort(np.random.default_rng(self.seed).permutation(d_sae)[: self.n_latents])
         folder = self.work / f"codes-{name.replace(' ', '-')}"
         if not folder.exists():

@@ -1,13 +1,13 @@
-"""Codes of any producer, read chunk by chunk: the one reader of all passes over a token set.
+"""Read codes of any producer chunk by chunk, for all passes over a token set.
 
-In:  codes of rows in token order (row = seq · n_ctx + pos): in memory (`SparseCodes`), on disk (`CodeStore`), or made
-     when they are asked for. Out: `CodeChunk`s, one after the other; while one is worked on, a thread reads the next.
+In:  codes of rows in token order (row = seq · n_ctx + pos): in memory (`SparseCodes`), on disk (`CodeStore`), or
+     computed on demand. Out: `CodeChunk`s, one after the other; while one is processed, a thread reads the next.
 
     for chunk in read_chunks(codes, n_ctx):         # whole sequences at a time
         chunk.rows, chunk.latents, chunk.values     # an entry each
         chunk.by_row, chunk.by_latent               # scipy matrices of the chunk
 
-A latent fires where z > 0 (`interp.codes`): what is below is read as 0.
+A latent fires where z > 0 (`interp.codes`): negative values are read as 0.
 """
 
 from collections.abc import Iterator
@@ -133,7 +133,7 @@ def count_firings(codes: CodeSource) -> FiringFacts:
 
 
 def check_codes(codes: CodeSource, tokens: Int[Tensor, "seq pos"]) -> None:
-    """Check that codes belong to these tokens. Raises ValueError where they are not, or point outside; a store checks
+    """Check that codes belong to these tokens. Raises ValueError if they are not, or point outside; a store checks
     its own when read."""
     if isinstance(codes, SparseCodes):
         codes.check(tokens.numel())

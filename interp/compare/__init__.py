@@ -1,4 +1,4 @@
-"""Finds where else a feature lives, in dictionaries of other models, seeds, widths and checkpoints; and in which texts.
+"""Find a feature again in dictionaries of other models, seeds, widths and checkpoints, and the texts in which it fires.
 
 In: feature stores, codes of the same tokens, or decoders. Out: small results with intervals, each with its null.
 """

@@ -1,9 +1,9 @@
-"""Tells which features differ between two corpora, by document, with false discoveries held at 5 %.
+"""Find which features differ between two corpora, by document, at a false discovery rate of 5 %.
 
 In: scans of two texts by one dictionary, or one scan and a mask that divides its documents. Out: `Corpora`, whose table
-has a row per latent. A document is what counts as one draw, for the tokens of a document depend on one another
-(`features.by_document`). With m_ij the largest activation of latent j in document i, and t_j the median of m_ij over
-the documents of both corpora, which is 0 for a latent that fires in at most half of them,
+has a row per latent. One document counts as one draw, because the tokens of a document depend on one another
+(`features.by_document`). Let m_ij be the largest activation of latent j in document i, and t_j the median of m_ij over
+the documents of both corpora, which is 0 for a latent that fires in at most half of them.
 
     share_a, share_b     of the documents of A and of B, those in which m_ij > t_j
     difference           share_a − share_b, with its 95 % interval over documents (Newcombe's)
@@ -12,18 +12,18 @@ the documents of both corpora, which is 0 for a latent that fires in at most hal
     q                    the share of false discoveries among the latents whose p is as small or smaller
                          (Benjamini & Hochberg); a latent differs where q ≤ FALSE_DISCOVERIES
 
-t_j and which latents are tested, those above t_j in `min_documents` or more, do not depend on which documents are A's:
-the null is exact at any size. The null of the whole answer is given too: how many latents would differ, were the
-documents' corpora drawn again (`by_chance`).
+t_j, and the choice of tested latents (those above t_j in `min_documents` or more), do not depend on which documents are
+A's, so the null is exact at any size. The null of the whole answer is given too: how many latents would differ if the
+documents' corpora were drawn again (`by_chance`).
 
 Source: the median test (Mood 1950) with Fisher's exact tails, twice the smaller; intervals, Newcombe 1998 (method 10);
-Benjamini & Hochberg 1995. Cost: one pass over the codes of both, and more where a block of latents does not fit.
-Memory: BLOCK entries of documents and latents, and a number a latent.
-Limits: a longer document fires more latents, whatever it says: where the corpora's documents have different lengths (a
-warning), `n_first` compares their beginnings. Pieces of one work are not independent documents: then the work is the
-document. Latents that mean the same are found together; so a theme counts as often as the dictionary splits it. The
-intervals are each of its own latent, and the largest of many differences are larger than they will be in new documents.
-Corpora of two sources differ in whatever sets the sources apart; not all of it is what one wanted to know.
+Benjamini & Hochberg 1995. Cost: one pass over the codes of both, and more if a block of latents does not fit. Memory:
+BLOCK entries of documents and latents, and a number per latent.
+Limits: a longer document fires more latents, whatever it says. If the corpora's documents differ in length (a warning),
+`n_first` compares their beginnings. Pieces of one work are not independent documents: use the work as the document.
+Latents that mean the same are found together, so a theme counts as often as the dictionary splits it. Each interval
+covers one latent, and the largest of many differences are larger than they will be in new documents. Corpora from two
+sources differ in everything that sets the sources apart, which may be more than you wanted to know.
 """
 
 import logging
@@ -76,7 +76,7 @@ class ScannedDocuments(NamedTuple):
 class Corpora:
     table: pd.DataFrame
     """A row per latent, those that differ first, the largest difference first: latent, differs, difference, low, high,
-    share_a, share_b, threshold (t_j), mean_a, mean_b (of m_ij), p, q (NaN where it was not tested), words, rule and f1
+    share_a, share_b, threshold (t_j), mean_a, mean_b (of m_ij), p, q (NaN if it was not tested), words, rule and f1
     (of the ranking), in_a, in_b (for one that differs, the text around its strongest firings in either corpus, each of
     another document)."""
     names: tuple[str, str]
@@ -144,7 +144,7 @@ def corpora(
     many tokens, the first of each document, and leave out the documents that have fewer; None: all of all.
     min_documents: latents above their threshold in fewer are not tested. shuffles, seed: of the null of the answer.
 
-    Raises ValueError where the scans use two dictionaries, where both or neither of `features_b` and `in_a` are
+    Raises ValueError if the scans use two dictionaries, where both or neither of `features_b` and `in_a` are
     given, and where a corpus has fewer than two documents.
     """
     if (features_b is None) == (in_a is None):
@@ -159,7 +159,7 @@ def corpora(
         if not same_dictionary(features_a, features_b):
             raise ValueError(
                 f"{features_a.path} and {features_b.path} are scans by two dictionaries, or of two hooks, "
-                "whose latents have nothing to do with each other: scan both texts by one"
+                "whose latents are unrelated: scan both texts with one dictionary"
             )
         scans = [
             _scanned(features, its_ids, n_first)
@@ -177,8 +177,8 @@ def corpora(
     medians = float(np.median(lengths[documents_in_a])), float(np.median(lengths[~documents_in_a]))
     if max(medians) > UNLIKE * min(medians):
         log.warning(
-            "documents have %.0f tokens in %s and %.0f in %s, in the median: in longer ones more fires. `n_first=%d` "
-            "compares their beginnings",
+            "documents have %.0f tokens in %s and %.0f in %s (medians); more latents fire in longer ones. "
+            "`n_first=%d` compares their beginnings",
             medians[0],
             names[0],
             medians[1],
@@ -201,8 +201,8 @@ def corpora(
 
 
 def same_dictionary(a: FeatureStore, b: FeatureStore) -> bool:
-    """Tell whether two scans are by one dictionary at one hook: by its digest where both have one, by its decoder where
-    both have one, and else by the number of its latents, as codes of another producer say no more."""
+    """Return whether two scans are by one dictionary at one hook: by its digest if both have one, else by its decoder
+    if both have one, else by the number of its latents, since codes of another producer say no more."""
     hooks = {features.meta["hook_name"] for features in (a, b)} - {""}
     if a.d_sae != b.d_sae or len(hooks) > 1:
         return False

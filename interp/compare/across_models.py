@@ -1,5 +1,4 @@
-"""Does another model, or another seed, have the same features? Judged by what fires on the same text, and by
-directions.
+"""Find the same features in another model or seed, by what fires on the same text and by directions.
 
 In: two scans, or codes, of the same tokens, by any models, hooks and widths, and of neurons too. Out, for each latent i
 that fires on at least `min_fired` rows,
@@ -12,19 +11,19 @@ one-to-one matching of the largest |cosine| in sum (Hungarian algorithm),
 
     PW-MCC = mean_{(i, j) ∈ M} |Ŵ_i · Ŵ'_j|              share = mean_{(i, j) ∈ M} 1[|Ŵ_i · Ŵ'_j| ≥ threshold]
 
-and the same on random directions in place of Ŵ', which are as anisotropic as they are (`verdict.nulls`): what chance
-gives. Estimates have a 95 % interval of a bootstrap over latents or pairs.
+and, as the null, the same on random directions in place of Ŵ', which are equally anisotropic (`verdict.nulls`).
+Estimates have a 95 % interval from a bootstrap over latents or pairs.
 
 Source: max activation correlation, Towards Monosemanticity (Bricken et al. 2023), "Universality"; the shift, Harris
 2020 (arXiv 2012.06862); PW-MCC, Song et al. 2025 (arXiv 2505.20254); the share above 0.7, Paulo & Belrose 2025 (arXiv
-2501.16615), who ask it of encoders too. Cost: L0 L0' a row, twice (`features.twins`); of the matching O(n³) at worst,
-and 12 bytes for each two latents.
-Limits: the largest of many correlations is above 0 by chance, and the more so the more latents the other has: the
-null says how much. It is directed: a narrow dictionary's latents may all be found in a wide one, and not the other
-way. Two models find the same token detectors whatever they compute. The interval covers the choice of latents, not that
-of the text or of models: seeds of models are to be compared by their spread. Latents that never fire keep directions
-that mean nothing: leave them out of a matching. Dictionaries that split a feature differently disagree in their
-directions and say the same of the text.
+2501.16615), who require it of encoders too. Cost: L0 L0' per row, twice (`features.twins`); O(n³) at worst for the
+matching, and 12 bytes for each pair of latents.
+Limits: the largest of many correlations is above 0 by chance, the more so the more latents the other has; the null says
+how much. The measure is directed: a narrow dictionary's latents may all be found in a wide one, but not the other way
+round. Two models find the same token detectors whatever they compute. The interval covers the choice of latents, not
+that of the text or of models: compare seeds of models by their spread. Latents that never fire keep meaningless
+directions: leave them out of a matching. Dictionaries that split a feature differently disagree in their directions,
+but say the same about the text.
 """
 
 from dataclasses import dataclass

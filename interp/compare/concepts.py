@@ -10,7 +10,7 @@ from interp.features.scan_checks import scan_digests
 
 
 def concept_table(features: FeatureStore, neurons: FeatureStore, *, rival: str = "neuron") -> pd.DataFrame:
-    """Tell which latent and which neuron detect each label best, both chosen as in `label_f1`: one row per
+    """Return which latent and which neuron detect each label best, both chosen as in `label_f1`: one row per
     label with `label`, `n_label` (tokens), `feature`, `f1_feature`, `neuron`, `f1_neuron`, best first, and `rival`, the
     word for what `neurons` is a scan of. Raises ValueError for scans of different tokens or labels."""
     for what in ("tokens", "labels"):

@@ -1,17 +1,18 @@
-"""Tells what becomes of a latent in a wider dictionary: is it kept, or does it split?
+"""Find what becomes of a latent in a wider dictionary: is it kept, or does it split?
 
 Given a narrow and a wider dictionary of the same activations, an edge leads from narrow latent i to wide j where their
 masked cosine is at least `min_cosine`: that of the two activations on the rows where j fires,
 
     masked_ij = Σ_{z'_j > 0} z_i z'_j / √(Σ_{z'_j > 0} z_i² · Σ z'_j²)
 
-which is near 1 where j is a part of i, however small; the plain cosine would be small there. Each wide latent belongs
-to its best narrow one, `is_best`; a narrow one that two or more belong to has split. The null: edges on shifted codes.
+which is near 1 if j is a part of i, however small; the plain cosine would then be small. Each wide latent belongs to
+its best narrow one, `is_best`; a narrow latent that two or more belong to has split. The null is edges on shifted
+codes.
 
 Source: feature splitting and the masked cosine, Towards Monosemanticity (Bricken et al. 2023); the threshold is ours.
-Cost: L0 L0' a row for each of three sums, twice.
-Limits: a dense latent is active on the rows of any other: where it fires evenly, everything is a part of it. A wide
-latent that coexists with its narrow one and a new one, with firings taken from both, has one parent here.
+Cost: L0 L0' per row for each of three sums, twice.
+Limits: a dense latent is active on the rows of every other one, so if it fires evenly, everything is a part of it. A
+wide latent with firings from two narrow ones has only one parent here.
 """
 
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ def splitting(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> Splitting:
-    """Find which latents of the narrow dictionary split, and into which of the wide one's. Raises ValueError where the
+    """Find which latents of the narrow dictionary split, and into which of the wide one's. Raises ValueError if the
     narrow one has more latents than the wide one, for scans of different tokens, and for a threshold that is not in
     0..1."""
     if not 0 < min_cosine <= 1:

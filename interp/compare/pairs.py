@@ -1,4 +1,4 @@
-"""Tells what two things can be compared by: the seeds, the widths or the models of their dictionaries, or their texts.
+"""Find how two results can be compared: by the seeds, widths or models of their dictionaries, or by their texts.
 
 In: two folders, each a run, a feature store or an SAE. Out: `Pair`, of
 
@@ -7,8 +7,8 @@ In: two folders, each a run, a feature store or an SAE. Out: `Pair`, of
     models    scans of the same tokens, of another hook or another model
     corpora   scans of different tokens by one dictionary
 
-Decoders are compared where both read one place, activations where both are scans of the same tokens. Folders from
-elsewhere that do not say which model they read are taken at their word: the same hook name and width.
+Decoders are compared if both read one hook, activations if both are scans of the same tokens. Folders from elsewhere
+that do not name their model are assumed to read the same one if hook name and width agree.
 """
 
 from dataclasses import dataclass
@@ -121,7 +121,7 @@ def _open(source: str | Path) -> Side:
 
 
 def _same_place(a: Side, b: Side) -> bool:
-    """Tell whether both belong to one hook of one model, by all that is known of either."""
+    """Return whether both belong to one hook of one model, by all that is known of either."""
     decoders: list[Any] = [a.W_dec, b.W_dec]
     if any(W is None for W in decoders) or decoders[0].shape[1] != decoders[1].shape[1]:
         return False

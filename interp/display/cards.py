@@ -44,7 +44,7 @@ def card(title: object, *parts: object) -> str:
 
 
 def facts(values: Mapping[str, Any]) -> Markup:
-    """Show names with their values, side by side as long as there is room. Values that are None or empty are left
+    """Show names with their values, side by side while there is room. Values that are None or empty are left
     out."""
     look = '<span style="display:inline-block;margin-right:18px"><span style="opacity:.7">'
     shown = (f"{look}{markup(name)}</span> {markup(v)}</span>" for name, v in values.items() if v not in (None, ""))

@@ -1,7 +1,7 @@
-/* An attribution graph: layers upwards, tokens to the right. A click pins a node; what is pinned, cut and grouped is
- * in the address. `data` holds graph (Neuronpedia's JSON), cards (by "layer_latent"), effects ([source, target,
- * attributed, measured] by node ids) and beside (rows of the table of scores). A page that is served (`data-live`) asks
- * what the model says with latents turned off or up. */
+/* An attribution graph: layers upwards, tokens to the right. A click pins a node; the address holds what is pinned, cut
+ * and grouped. `data` holds graph (Neuronpedia's JSON), cards (by "layer_latent"), effects ([source, target,
+ * attributed, measured] by node ids) and beside (rows of the table of scores). A served page (`data-live`) asks what
+ * the model says with latents turned off or up. */
 "use strict";
 
 const data = JSON.parse(document.getElementById("data").textContent);
@@ -20,8 +20,8 @@ const WORD = 64;
 const MARGIN = { left: 64, right: 24, top: 56, bottom: 44 };
 
 const SCORES =
-  "answer: the log probability, in nats, of what this prompt makes likeliest. Where shuffled tokens make it as " +
-  "likely, it does not rest on their order. Agreement is with ablating the model: whether the graph is right. " +
+  "answer: the log probability, in nats, of what this prompt makes likeliest. If shuffled tokens make it as " +
+  "likely, it does not depend on their order. Agreement with ablation says whether the graph is right. " +
   "Replacement and completeness say how much the dictionaries hold of the model, on any text: shuffled tokens have " +
   "as much.";
 
@@ -75,18 +75,18 @@ function recall() {
       .map(([name, ...ids]) => ({ name: String(name), ids: ids.filter((id) => byId.has(id)) }))
       .filter(({ ids }) => ids.length);
   } catch {
-    state.groups = []; // an address that was cut off says nothing of groups
+    state.groups = []; // an address that was cut off has no groups
   }
 }
 
-/* After a change of what is drawn. */
+/* Redraw after a change. */
 function changed() {
   remember();
   draw();
   card();
 }
 
-/* A graph begins with as many nodes as can be told apart, with the answer in sight. */
+/* Start with as many nodes as can be distinguished, with the answer in sight. */
 function begin() {
   while (state.cut > 5 && shown().kept.length > AT_FIRST) state.cut -= 1;
   recall();
@@ -97,7 +97,7 @@ function begin() {
   the("frame").scrollLeft = answer.getBBox().x - MARGIN.left;
 }
 
-/* What is drawn at the state's cut: nodes that hold the share, and edges between them. */
+/* The nodes that hold the share of the state's cut, and the edges between them. */
 function shown() {
   const limit = state.cut / 100;
   const first = (node) => node.influence - ownShare(node) < limit - 1e-9;
@@ -107,14 +107,14 @@ function shown() {
   return { kept, edges: links.filter((link) => ids.has(link.source) && ids.has(link.target)) };
 }
 
-/* Influence is cumulative: a node's own is the step to it. */
+/* Influence is cumulative: a node's own is the difference from the node before. */
 const ownShare = (() => {
   const ordered = [...nodes].sort((a, b) => a.influence - b.influence);
   const own = new Map(ordered.map((node, k) => [node.node_id, node.influence - (k ? ordered[k - 1].influence : 0)]));
   return (node) => own.get(node.node_id);
 })();
 
-/* Where each node stands: a column a token, a row a layer, logits on top; columns share the width of the frame. */
+/* Place the nodes: one column per token, one row per layer, logits on top; columns divide the width of the frame. */
 function places(kept) {
   const frame = the("frame");
   const rows = [...new Set(nodes.map(rowOf))].sort((a, b) => a - b);
@@ -226,7 +226,7 @@ function nodeMark(node, { x, y }, group) {
   return mark;
 }
 
-/* Edges of one node stand out. */
+/* Highlight the edges of one node. */
 function light(id) {
   const svg = the("graph");
   svg.classList.toggle("dimmed", Boolean(id));
@@ -276,13 +276,13 @@ function edgeTable(title, id, end) {
 
 const measured = (node) => effects.get(`${node.node_id} ${likeliest.node_id}`)?.measured;
 
-/* What the likeliest next token owes most to: by ablation, and to first order what was not ablated. */
+/* The latents with the largest effect on the likeliest next token: by ablation, or to first order if not ablated. */
 function effectTable() {
   const size = (node) => Math.abs(measured(node) ?? node.effect);
   const known = nodes.filter((node) => node.effect !== undefined && kindOf(node) !== "error");
   const strongest = known.sort((a, b) => size(b) - size(a)).slice(0, 12);
   const rows = strongest.map((node) => [nameButton(node), short(node.effect), short(measured(node))]);
-  return table(`“${wordOf(likeliest)}” owes most to, in nats`, ["", "to first order", "measured"], rows);
+  return table(`“${wordOf(likeliest)}” depends most on, in nats`, ["", "to first order", "measured"], rows);
 }
 
 function exampleLine({ tokens, shares, at }) {
@@ -300,7 +300,7 @@ function card() {
   if (!node) {
     const help =
       "Click a node: what feeds it, what it feeds, and what the model does without it. " +
-      "Drag one onto another: they are a group. Width of an edge: its share of what its target reads.";
+      "Drag one onto another to group them. Width of an edge: its share of what its target reads.";
     aside.replaceChildren(element("p", { class: "muted" }, help), ...effectTable(), ...groupList());
     return;
   }
@@ -323,7 +323,7 @@ function card() {
   aside.replaceChildren(...parts, ...groupList());
 }
 
-/* How much of some latents there is: moved, the model says what comes next. Only where the page is served. */
+/* Sliders for the strength of some latents; after a move the model says what comes next. Only on a served page. */
 function slider(name, ids) {
   if (!("live" in document.body.dataset) || !ids.length) return [];
   const now = state.times[ids[0]] ?? 1;
@@ -349,7 +349,7 @@ async function change(times) {
   try {
     const answer = await fetch("/api/change", { method: "POST", headers, body: asked });
     const { next, error } = await answer.json();
-    if (asked !== JSON.stringify({ times: state.times })) return; // it has moved on since
+    if (asked !== JSON.stringify({ times: state.times })) return; // the slider has moved since
     const percent = (share) => `${(100 * share).toPrecision(2)}%`;
     const words = next?.map(([word, before, after]) => `${visible(word)} ${percent(before)} → ${percent(after)}`);
     now.replaceChildren(error ?? `now ${words.join("   ")} `);
@@ -371,7 +371,7 @@ function groupButton(node) {
   return element("p", {}, name, " ", element("button", { onclick: put }, "put in group"));
 }
 
-/* Into the group of this name, or of no name out of their groups. */
+/* Put nodes into the group of this name; without a name, remove them from their groups. */
 function move(moved, name) {
   for (const each of state.groups) each.ids = each.ids.filter((id) => !moved.includes(id));
   const there = state.groups.find((each) => each.name === name);
@@ -381,7 +381,7 @@ function move(moved, name) {
   changed();
 }
 
-/* A node that is dragged onto another joins its group, or begins one with it. Fingers scroll. */
+/* A node dragged onto another joins its group, or starts one with it. Touch scrolls instead. */
 let dragged = null;
 function grab(mark, { clientX, clientY, pointerType }) {
   if (pointerType !== "touch") dragged = { mark, x: clientX, y: clientY };
@@ -406,7 +406,7 @@ function drop({ clientX, clientY }) {
   move([other, mark.dataset.id], name);
 }
 
-/* Groups, with what each hands to the likeliest next token directly. A group with the name of another joins it, and
+/* Groups, with what each contributes directly to the likeliest next token. A group renamed to another's name joins it;
  * one without a name is dissolved. */
 function groupList() {
   if (!state.groups.length) return [];

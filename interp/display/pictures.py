@@ -1,8 +1,8 @@
 """Pictures of rows that are not text, as a user draws them: for the page and for notebooks.
 
 In: what a user's function returns for a row: an array [height, width] or [height, width, 3 or 4], bytes or floats in
-0..1; a picture of PIL; or the bytes of a PNG file. Out: a PNG file in base64, which is all that meets HTML: markup and
-other formats, which could hold scripts, are refused.
+0..1; a picture of PIL; or the bytes of a PNG file. Out: a PNG file in base64, the only thing that enters HTML. Markup
+and other formats, which could hold scripts, are refused.
 """
 
 import base64
@@ -25,7 +25,7 @@ _KINDS = {2: 0, 3: 2, 4: 6}
 
 
 def picture_of(render: Renderer, row: int) -> str:
-    """Return the picture of a row as PNG in base64. Raises ValueError where the function returns none, or one too
+    """Return the picture of a row as PNG in base64. Raises ValueError if the function returns none, or one too
     large."""
     drawn = render(row)
     if isinstance(drawn, bytes | bytearray):

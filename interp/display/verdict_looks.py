@@ -43,13 +43,13 @@ VERDICT_LOOKS = {
     TOO_RARE: Look("too rare", "it fires in too few places to tell one meaning from two", "#e69f00", "#f0b93a"),
     NO_CONTEXT: Look(
         "no context to judge",
-        "its rows are not text, so that nothing is known of what its firings share",
+        "its rows are not text, so nothing is known about what its firings share",
         "#7b6fb0",
         "#a79be0",
     ),
     DENSE: Look(
         "dense",
-        "it fires on so many tokens that it splits the text rather than marks a meaning in it",
+        "it fires on so many tokens that it divides the text rather than marks a meaning in it",
         "#cc79a7",
         "#dd93bb",
     ),

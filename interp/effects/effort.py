@@ -1,10 +1,10 @@
-"""How long ablations take, and which latents are ablated where the time does not suffice for all.
+"""Estimate how long ablations take, and choose which latents to ablate if there is not enough time for all.
 
-In:  a feature store, the model from a hook on, the latents asked for, sequences a latent, minutes. Out: `Effort`.
+In:  a feature store, the model from a hook on, the latents requested, sequences per latent, minutes. Out: `Effort`.
 
-The minutes are those of two ordinary processor cores, told from the size of what is run again and not from a clock: so
-the same latents are drawn on every machine. Where all cannot be had, each latent is ablated in fewer sequences, down to
-FEWEST; where that does not suffice either, latents are drawn by chance among those that fire, not the loudest.
+The minutes are those of two ordinary processor cores. They are estimated from the size of what is run again, not with
+a clock, so the same latents are drawn on every machine. If there is not enough time for all, each latent is ablated in
+fewer sequences, down to FEWEST. If that is not enough either, latents are drawn at random among those that fire.
 """
 
 from bisect import bisect_right

@@ -1,4 +1,4 @@
-"""A model made linear at one prompt: what is not linear in its activations is held at the values that it has there.
+"""A model made linear at one prompt: what is not linear in its activations is held at its values there.
 
     attention       softmax_j(q · k) v_j      its pattern is held, so that it moves values and does nothing else
     norms           x / scale(x)              the scale is held
@@ -10,9 +10,9 @@ sum of what is handed to it. `record` runs the model once; every pass within `re
 the same order, whatever goes through the hooks, for any number of rows.
 
 Source: held patterns and scales, Ameisen et al. 2025 (Circuit Tracing); ratios and halves as in layer-wise relevance
-propagation (Achtibat et al. 2024, arXiv 2402.05602). Any model whose operations PyTorch can overrule is held: the names
-of the operations are intercepted (`TorchFunctionMode`), not those of a library's modules. Limits: what a compiled
-kernel of a library's own does inside is not seen; `AttributionGraph.unexplained` says how far the sums are off.
+propagation (Achtibat et al. 2024, arXiv 2402.05602). It works for any model whose operations PyTorch can override: the
+operations are intercepted by name (`TorchFunctionMode`), not the modules of a library. Limits: what happens inside a
+library's own compiled kernel is not seen; `AttributionGraph.unexplained` says how far the sums are off.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ from torch.overrides import TorchFunctionMode
 from interp.activations.hooks import evaluating
 
 Kept = Any
-"""The values that are held for one operation: tensors of one row, or None where the operation is linear here."""
+"""The values that are held for one operation: tensors of one row, or None if the operation is linear here."""
 _NOT_YET = object()
 """Stands for what is held of an operation that is being recorded."""
 

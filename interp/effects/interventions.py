@@ -1,6 +1,6 @@
-"""Change what some latents are in a forward pass, and nothing else.
+"""Change the values of some latents in a forward pass, and nothing else.
 
-In:  a model, a hook, a dictionary, and what each of some latents is to be instead. With z the latents of x at the hook:
+In:  a model, a hook, a dictionary, and a new value for each of some latents. With z the latents of x at the hook:
 
     x_new = x + Σ_j (z'_j − z_j) d_j,     d_j = W_dec[j],     z' = times · z + plus
 

@@ -20,14 +20,15 @@ those with the latent ablated at all its firings (x − z_j d_j, the rest of x k
     less_likely_tokens    the smallest, `less_likely`
 
 `_low` and `_high` are a 95 % interval: Student's t of the jackknife over sequences, of √kl for kl. Tails are heavy, and
-few sequences cover less: on the demo 89 % by 4, 93 % by 16, 95 % by 64; kl 84 %, 91 %, 95 %. Over latents, loss_change
-has a rank correlation with that of all sequences of 0.64 by 4, 0.86 by 16, 0.96 by 64, 0.99 by 256; beyond_null 0.52,
-0.75, 0.91, 0.97. Tokens that the scan left out (BOS, rows above the norm limit) neither change nor count.
+intervals from few sequences cover less: on the demo 89 % with 4, 93 % with 16, 95 % with 64; for kl 84 %, 91 %, 95 %.
+Over latents, the rank correlation of loss_change with that over all sequences is 0.64 with 4, 0.86 with 16, 0.96 with
+64, 0.99 with 256; of beyond_null 0.52, 0.75, 0.91, 0.97. Tokens that the scan left out (BOS, rows above the norm limit)
+neither change nor count.
 
-Limits: of two latents that say the same each does little. Half precision adds noise at each position that is read on:
-between bfloat16 and float32 SmolLM2's loss_change agrees by 0.97, its total_change by 0.42. A gradient and an ablation
-of the same few sequences share their noise: on the demo they agree over latents by 0.60 with 4 sequences a latent, 0.32
-with 64, 0.13 with all.
+Limits: if two latents say the same, each has little effect. Half precision adds noise at each later position: between
+bfloat16 and float32, SmolLM2's loss_change correlates at 0.97, its total_change at 0.42. A gradient and an ablation on
+the same few sequences share their noise: on the demo they correlate over latents at 0.60 with 4 sequences per latent,
+0.32 with 64, 0.13 with all.
 """
 
 import logging
@@ -159,7 +160,7 @@ def feature_effects(
             tables = [run.table(block, sampled_sequences(features, block, taken.sequences, seed)) for block in blocks]
             if run.found < run.done / 2:
                 raise ValueError(
-                    f"in {run.done - run.found} of {run.done} cases a latent does not fire where it was scanned: "
+                    f"in {run.done - run.found} of {run.done} cases a latent does not fire where the scan says: "
                     f"give the model and the dictionary of the scan {features.path}"
                 )
             return tables

@@ -1,4 +1,4 @@
-"""The recorded pass of one prompt, taken apart into sources, and passes with less or more of some of them.
+"""The recorded pass of one prompt, decomposed into sources, and passes with less or more of some of them.
 
 In:  a model, a prompt, and dictionaries of some of its hooks.
 Out: `parts`: what each dictionary makes of the prompt, hook = Σ z_i d_i + b_dec + error [+ x W_skip], in the order in
@@ -44,7 +44,7 @@ def prompt_ids(model: Model, prompt: str | Int[Tensor, " pos"]) -> Int[Tensor, "
 
 
 def passes_of(graph: GraphNodes, model: Model, dictionaries: Mapping[str, Dictionary]) -> "PromptPasses":
-    """Record the prompt of a graph again. Raises ValueError where these are not its dictionaries, or not its model."""
+    """Record the prompt of a graph again. Raises ValueError if these are not its dictionaries, or not its model."""
     if missing := [name for name in graph.hook_names if name not in dictionaries]:
         raise ValueError(f"the graph was made with a dictionary of {missing[0]}, which is not given")
     used = {name: dictionaries[name] for name in graph.hook_names}

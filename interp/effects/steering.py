@@ -1,8 +1,8 @@
-"""Hold latents at multiples of their maximum while the model writes, and see what that brings and what it costs.
+"""Hold latents at multiples of their maximum while the model writes, and measure the benefit and the cost.
 
     steer(model, hook, sae, features, {476: 4}, "Once upon a time", 50)      tokens of the steered model
     dose_response(model, hook, sae, features, 476)                           one row per multiple
-    useful_range(doses, most_loss=4.0)                                       the multiples that bring it at that cost
+    useful_range(doses, most_loss=4.0)                                       the multiples that work at that cost
 
 Multiples are those of the latent's largest activation in the scan. Special tokens, those that the dictionary was not
 taught and rows above its norm limit are not steered. A Hugging Face model keeps the keys and values of the tokens
@@ -133,7 +133,7 @@ def _costs(log_p: Tensor, clean: Tensor, targets: Tensor, concept: Sequence[int]
 
 def useful_range(doses: pd.DataFrame, most_loss: float) -> tuple[float, float] | None:
     """Return the lowest and the highest of the longest run of multiples over which `concept` rises from each to the
-    next, above that of the unchanged model, while the loss is at most `most_loss` nats; None where fewer than two do.
+    next, above that of the unchanged model, while the loss is at most `most_loss` nats; None if fewer than two do.
 
     doses: of `dose_response`, with a concept."""
     free = doses[doses["multiple"].isna()]
@@ -204,7 +204,7 @@ class Steered:
 def pins(features: FeatureStore, multiples: Mapping[int, float]) -> dict[int, Action]:
     table = features.table().set_index("latent")
     if never := [latent for latent in multiples if latent not in table.index or not table["max"][latent] > 0]:
-        raise ValueError(f"latents {never} never fire in {features.path}, and have no maximum: choose others")
+        raise ValueError(f"latents {never} never fire in {features.path}, so they have no maximum: choose others")
     return {latent: pin(multiple * float(table["max"][latent])) for latent, multiple in multiples.items()}
 
 

@@ -1,2 +1,1 @@
-"""Measures how much a dictionary keeps of what it reads (`quality`), compared with simple dictionaries
-(`baselines`)."""
+"""Measure how much a dictionary keeps of what it reads (`quality`), compared with simple dictionaries (`baselines`)."""

@@ -43,7 +43,7 @@ class Entered(NamedTuple):
     target: Float[Tensor, "seq pos ..."]
     """At the hook that it writes."""
     stream: Float[Tensor, "seq pos d_model"] | None
-    """The output of the last block before the hook; None where the whole model is run."""
+    """The output of the last block before the hook; None if the whole model is run."""
 
 
 class Readout(NamedTuple):
@@ -82,7 +82,7 @@ class Downstream:
     readout: Readout
     """How the logits follow from `states`."""
     last_map: nn.Module | None = None
-    """The module that computes `readout`; None where the states are the logits."""
+    """The module that computes `readout`; None if the states are the logits."""
     n_skipped: int = 0
     """Blocks that are not run again."""
     hook_is_output: bool = False
@@ -102,7 +102,7 @@ class Downstream:
 
     @property
     def way(self) -> str:
-        """Tell what is run again."""
+        """Return what is run again."""
         if self.by_position:
             return "after the last block, for changed positions only"
         n = self.n_skipped

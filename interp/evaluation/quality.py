@@ -8,9 +8,9 @@ dictionaries the hook that they read), m its mean, and y_hat the dictionary's re
     recovered = (CE_nothing - CE_spliced) / (CE_nothing - CE_clean)          1 = as good as clean, 0 = knows no context
 
 CE is the next-token cross-entropy in nats over all positions, with y replaced by y_hat (spliced), by m (mean-ablated)
-or by 0 (zero-ablated). CE_nothing is what the model has without this activation, told in its favour: that of zero
-ablation, or the loss of unigrams, which know how often each token is and nothing else, whichever is lower. Mean
-ablation can be worse than both (10.6 nats, where unigrams have 6.7), which would flatter every dictionary; shares
+or by 0 (zero-ablated). CE_nothing is the model's loss without this activation: that of zero ablation, or the loss of
+unigrams (which know only how frequent each token is), whichever is lower. Mean ablation can be worse than both (10.6
+nats, compared with 6.7 for unigrams), which would flatter every dictionary; shares
 against it and against zero ablation are given as well, since other tools report those. A model that predicts no next
 tokens (an encoder, or one without logits) has no CE: these fields are NaN, and a warning says why.
 
@@ -53,7 +53,7 @@ class Quality:
     ce_unigram: float
     """Cross-entropy of a model that knows how often each token is and nothing else."""
     ce_recovered: float
-    """The headline: 1 is the unchanged model, 0 the model without this activation. NaN where that costs nothing."""
+    """The headline: 1 is the unchanged model, 0 the model without this activation. NaN if that costs nothing."""
     ce_recovered_se: float
     """Its standard error. NaN of a single sequence."""
     ce_recovered_mean: float

@@ -1,4 +1,4 @@
-"""A model on tokens with something else in place of what it holds at a hook: one pass for each that stands in.
+"""Run a model on tokens with something else in place of the activations at a hook: one pass per replacement.
 
 The model runs once up to the hook (twice, where what goes through it is more than memory should hold: the mean must be
 known first), and from there on once for each thing that is spliced in (`evaluation.downstream`). Where there
@@ -51,7 +51,7 @@ class Losses:
     """The results of a pass with several things spliced in one after the other."""
 
     ce: dict[str, float]
-    """Nats a token of each; NaN where the model predicts no next tokens."""
+    """Nats a token of each; NaN if the model predicts no next tokens."""
     n_spliced: dict[str, int]
     """The rows that each dictionary replaced in the passes on which its cross-entropy was measured."""
     squared_error: dict[str, float]
@@ -121,7 +121,7 @@ class Splice:
             if self.behind.holds_logits:
                 batch_size = min(batch_size, max(1, _LOGITS_AT_ONCE // (tokens.shape[1] * self.behind.d_vocab)))
         except NoNextTokens as reason:
-            log.warning("cross-entropies are left out: %s", reason)
+            log.warning("no cross-entropies are measured: %s", reason)
         self.batch_size = batch_size
         self.unigram_loss = unigram_loss
         self.progress = progress
@@ -271,7 +271,7 @@ def _check_widths(name: str, dictionary: Dictionary, rows: _Rows, hook_name: str
 
 
 def recovered(clean: float, spliced: float, ablated: float) -> float:
-    """Return the share of the cross-entropy that ablation costs; NaN where it costs nothing."""
+    """Return the share of the cross-entropy that ablation costs; NaN if it costs nothing."""
     return (ablated - spliced) / (ablated - clean) if ablated != clean else float("nan")
 
 

@@ -44,7 +44,7 @@ def write_delphi(
     """Write the folder of the hook below `out`, and return `out`. model_name: by which transformers finds the
     tokenizer; dataset: where the text is from. overwrite: also in the place of other features of that hook.
 
-    Raises ValueError where an activation is beyond float16.
+    Raises ValueError if an activation is beyond float16.
     """
     table = features.table().set_index("latent").reindex(range(features.d_sae))
     if (most := float(table["max"].max())) > torch.finfo(torch.float16).max:

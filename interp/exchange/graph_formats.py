@@ -61,7 +61,7 @@ def _config(file: Path) -> dict[str, Any]:
     import yaml
 
     if not file.is_file():
-        raise ValueError(f"{file} is not there: name a folder of circuit-tracer's transcoders")
+        raise ValueError(f"{file} does not exist: name a folder of circuit-tracer's transcoders")
     try:
         config = yaml.safe_load(file.read_text(encoding="utf-8"))
         if config["model_kind"] != "transcoder_set":
@@ -108,7 +108,7 @@ def write_graph_features(
 ) -> Path:
     """Write a file for each latent of a graph to the folder `out`, and return it. features: of each hook.
 
-    Raises ValueError where a hook of the graph has no features, and for a folder that holds other things.
+    Raises ValueError if a hook of the graph has no features, and for a folder that holds other things.
     """
     if missing := [name for name in graph.hook_names if name not in features]:
         raise ValueError(f"the graph has latents at {missing[0]}, whose features are not given")

@@ -53,7 +53,7 @@ def upload_to_hub(folder: str | Path, repo_id: str, *, private: bool = True) -> 
 
 
 def model_card(run: FinishedRun, *, license: str | None = None) -> str:
-    """Tell what the dictionary is, where it is from, how good it is and how far its features can be trusted."""
+    """Describe the dictionary: what it is, its origin, its quality, and how far to trust its features."""
     sae = run.sae
     facts = run.provenance()
     head = ["---", "tags:", "- sparse-autoencoder", "- interpretability"]
@@ -69,8 +69,9 @@ def model_card(run: FinishedRun, *, license: str | None = None) -> str:
     if run.manifest("quality") is not None:
         lines += ["## Quality, on held-out text", "", *_quality(run.quality), ""]
     if run.manifest("nulls") is not None:
-        lines += ["## Verdicts, beside their nulls", "", *_shares(run.nulls.shares), ""]
-        lines += ["One meaning: a latent's firings share something in the text; not that the model learnt it.", ""]
+        lines += ["## Verdicts, next to their nulls", "", *_shares(run.nulls.shares), ""]
+        meaning = "One meaning: a latent's firings share something in the text. The model need not have learnt it."
+        lines += [meaning, ""]
     lines += ["## Made by", "", f"interp, configuration `{facts['config_sha256'][:12]}`, seeds {facts['seed']}."]
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     return "\n".join([*lines, f"Versions: {versions}.", ""])

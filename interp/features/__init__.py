@@ -1,9 +1,9 @@
 """Find what every latent of a dictionary fires on: one scan of the codes of a token set → tables on disk, and their
 store.
 
-A scan lays the firings out by latent once; each table is then a function of a latent's rows and values. It counts
-everything exactly unless a module says otherwise, and no result depends on how the rows were cut into chunks: counts
-are integers, sums run in token order, and samples keep the smallest hashes.
+A scan sorts the firings by latent once; each table is then a function of a latent's rows and values. Everything is
+counted exactly unless a module says otherwise. No result depends on how the rows were cut into chunks: counts are
+integers, sums run in token order, and samples keep the smallest hashes.
 """
 
 from interp.features.feature import Feature as Feature

@@ -49,7 +49,7 @@ class DocumentMatrix:
     latents: scipy.sparse.csr_matrix
     """Float32 [document, d_sae]."""
     tokens: scipy.sparse.csr_matrix | None
-    """Int32 [document, d_vocab]: how often each token stands in the document. None where the rows are not text."""
+    """Int32 [document, d_vocab]: how often each token stands in the document. None if the rows are not text."""
     activations: Float32[np.ndarray, "document d_in"] | None
     """The activations that the dictionary reads, pooled as the latents are; None unless a store was given."""
     labels: pd.DataFrame
@@ -109,7 +109,7 @@ class Documents:
         return Documents(self.ids[kept], of_row, np.minimum(self.lengths, n_tokens or self.lengths)[kept])
 
     def share(self, mask: Bool[np.ndarray, " row"]) -> np.ndarray:
-        """Return the share of each document's rows that a mask marks, NaN where it has none."""
+        """Return the share of each document's rows that a mask marks, NaN if it has none."""
         marked = self.of_row[(self.of_row >= 0) & mask]
         return ratio(np.bincount(marked, minlength=len(self.ids)), self.lengths)
 
@@ -134,7 +134,7 @@ def document_matrix(
     hook: str,
     progress: Progress = no_progress,
 ) -> DocumentMatrix:
-    """Make the matrices of `FeatureStore.matrix`. n_vocab: None where the tokens are not text."""
+    """Make the matrices of `FeatureStore.matrix`. n_vocab: None if the tokens are not text."""
     shares = {name: documents.share(np.asarray(labels[name], dtype=bool).reshape(-1)) for name in labels}
     return DocumentMatrix(
         documents.ids,

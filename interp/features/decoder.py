@@ -96,7 +96,7 @@ def logit_path(
     if W_U is None:
         return LogitPath("no logit effects: the model has no W_U")
     if not hook_name:
-        return LogitPath("no logit effects: the transcoder does not say which hook it writes")
+        return LogitPath("no logit effects: the transcoder does not name the hook that it writes")
     directions = _in_residual_stream(W_dec.detach(), model, hook_name)
     if directions is None:
         return LogitPath(f"no logit effects: no direct path from {hook_name} to the logits is known")
@@ -173,7 +173,7 @@ def neighbour_tables(
 
 
 def _in_residual_stream(rows: Float[Tensor, "latent d_in"], model: Any, hook_name: str) -> Tensor | None:
-    """Return the part that rows at a hook add to the residual stream; None where that is not known."""
+    """Return the part that rows at a hook add to the residual stream; None if that is not known."""
     known = hooks_of(model)
     hook = find_hook(known, hook_name)
     names = _names_of(known, hook_name)

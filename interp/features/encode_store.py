@@ -5,8 +5,8 @@ on which it fires becomes e − z_j W_dec[j], so that over all rows FVU rises by
 
     fvu_rise_j = Σ (z_j² ‖W_dec[j]‖² − 2 z_j ⟨e, W_dec[j]⟩) / Σ ‖x − mean‖²
 
-It is exact, and below 0 for a latent that does harm. Two latents that can replace one another both have a small one.
-The sums of each piece of a shard are kept on disk until the scan is whole, so that one that was cut off goes on.
+It is exact, and below 0 for a latent that does harm. If two latents can replace one another, both have a small rise.
+The sums of each piece of a shard are kept on disk until the scan is complete, so that an interrupted scan resumes.
 """
 
 import logging
@@ -69,7 +69,7 @@ class Contributions:
         self._begin()
 
     def fvu_rise(self, n_pieces: int) -> Float[Tensor, " d_sae"] | None:
-        """Return the rise of FVU over all pieces; None where one is missing, or where what is written is not what is
+        """Return the rise of FVU over all pieces; None if one is missing, or where what is written is not what is
         read."""
         total = Moments()
         rises = torch.zeros(len(self.squares), dtype=torch.float64)
@@ -90,7 +90,7 @@ class Contributions:
         self.rises = torch.zeros_like(self.squares)
 
     def _decodes_by_rows(self, codes: SparseCodes) -> bool:
-        """Tell whether the dictionary decodes by the rows of W_dec: some have a decoder of another form."""
+        """Return whether the dictionary decodes by the rows of W_dec: some have a decoder of another form."""
         by_rows = kernels(codes.values).decode(codes, self.W_dec, self.b_dec)
         return torch.allclose(by_rows, self.dictionary.decode(codes).float(), rtol=1e-3, atol=1e-3)
 
@@ -161,7 +161,7 @@ def write_codes(codes: SparseCodes, store: CodeStore) -> None:
 
 
 def _firing(codes: SparseCodes, row_ids: Int[Tensor, " row"]) -> SparseCodes:
-    """Return the entries z > 0, on the CPU. Raises ValueError where z is not finite."""
+    """Return the entries z > 0, on the CPU. Raises ValueError if z is not finite."""
     codes = SparseCodes(codes.offsets.cpu(), codes.latents.cpu(), codes.values.detach().float().cpu(), codes.d_sae)
     finite = codes.values.isfinite()
     if not finite.all():

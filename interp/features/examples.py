@@ -9,17 +9,17 @@ Counts cover all firings. An example shows the rows around the firing inside its
 activation on each of them.
 
 The window of a position is BEFORE tokens before it, the position, and AFTER after it: half of what an example shows.
-At the edge of its sequence it is moved inwards; where in it the position stands is part of it. Licences, headers, logs
-and documents that come twice repeat windows word for word. A latent fires there again because the text is the same,
-which is not further evidence of what it means, and a rule fitted on one copy is sure to hold on the other. Words and
-idioms still count each time: sixteen tokens are hardly ever the same by chance.
+At the edge of its sequence the window is moved inwards; the place of the position within the window is part of the
+window. Licences, headers, logs and repeated documents repeat windows word for word. A latent fires there again because
+the text is the same, which is not further evidence of what it means, and a rule fitted on one copy is sure to hold on
+the other. Words and idioms still count each time: sixteen tokens are hardly ever the same by chance.
 
-A window counts where it stands first, in token order. Repeats in one sequence all count: there the model sees the
-earlier ones, so that the later are something new to it.
+A window counts at its first occurrence, in token order. Repeats within one sequence all count: the model sees the
+earlier ones, so the later ones are something new to it.
 
 Source: own; as corpora are deduplicated (Lee et al. 2022), by windows instead of documents. Cost: 0.1 µs a position,
-and a byte; the table of windows takes 50 MB at most, and a longer text a pass for every MAX_WINDOWS positions.
-Limits: windows that differ in one token, as by a date, are two; two in 2^64 are taken for one.
+and a byte; the table of windows takes 50 MB at most, and a longer text takes one pass per MAX_WINDOWS positions.
+Limits: windows that differ in one token, such as a date, count as two; two different ones in 2^64 count as one.
 """
 
 import math

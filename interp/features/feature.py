@@ -1,8 +1,8 @@
-"""`Feature`: one latent as a person looks at it, with its statistics, its verdict and its strongest examples.
+"""`Feature`: one latent for a person to look at, with its statistics, its verdict and its strongest examples.
 
-`print` writes it out. In a notebook it shows itself: its verdict and rule where it was ranked, its token statistics,
-and each example's tokens shaded by the latent's activation, stray bytes (⟨d7⟩) joined to the characters that they make.
-Text from the corpus is escaped. Where the rows are not text it shows the pictures that a user's function draws of them.
+`print` writes it out. A notebook displays it: its verdict and rule if it was ranked, its token statistics, and each
+example's tokens shaded by the latent's activation, with stray bytes (⟨d7⟩) joined to the characters that they make.
+Text from the corpus is escaped. If the rows are not text, it shows the pictures that the user's function draws.
 """
 
 import math

@@ -61,7 +61,7 @@ class FiringStatistics:
         return np.ldexp(1.0, np.frexp(self.maxima)[1] - 30)
 
     def columns(self) -> dict[str, np.ndarray]:
-        """Return columns of the features table; NaN where a latent never fires."""
+        """Return columns of the features table; NaN if a latent never fires."""
         fired = np.where(self.n_active > 0, self.n_active, np.nan)
         mean = self.sums / fired
         columns: dict[str, np.ndarray] = {

@@ -88,7 +88,7 @@ def label_table(labels: LabelSets, columns: Columns, firing: FiringStatistics, r
     n = firing.n_rows
     hits = both[..., ::-1].cumsum(-1, dtype=np.int64)[..., ::-1]
     total = n_fired[..., ::-1].cumsum(-1)[..., ::-1][:, None] + labels.n_label.T[None, :, :, None]
-    f1 = ratio(2 * hits, total)  # "latent label half threshold"; NaN where neither latent nor label is to be seen
+    f1 = ratio(2 * hits, total)  # "latent label half threshold"; NaN if neither latent nor label is to be seen
     best = np.nan_to_num(f1[:, :, 1], nan=-1).argmax(-1)
     held_out, fit = (np.take_along_axis(f1[:, :, half], best[..., None], -1)[..., 0] for half in (0, 1))
     mean = firing.sums[:, None] / n

@@ -2,9 +2,9 @@
 
 In: the tables that the other rooms make. Nothing is computed, shown or saved while a figure is drawn.
 
-A figure is a function under `@figure`, in a module here or in a script of one's own. The names of its parameters say
-which results it draws (`features`, `ranking`, `concepts`, …), and by them the gallery of `analyses/make_figures.py`
-gives it those of a run. The modules are read when the first figure is asked for: importing the package is quick.
+A figure is a function under `@figure`, in a module here or in your own script. The names of its parameters say which
+results it draws (`features`, `ranking`, `concepts`, …), and `analyses/make_figures.py` passes those of a run by these
+names. The modules are imported when the first figure is requested, so importing the package is quick.
 """
 
 from collections.abc import Callable

@@ -41,7 +41,7 @@ def universality(tables: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go.Figure
     tables: correlation and null, as `compare.universality` makes them; by name, where there are several.
     """
     fig = _shares_above(tables, "correlation", "null", "shifted text")
-    styled(fig, "Is there such a latent in the other?", height=380)
+    styled(fig, "Does the other have such a latent?", height=380)
     fig.update_xaxes(title_text="largest correlation with a latent of the other, r", range=[-0.02, 1.02])
     return fig.update_yaxes(title_text="share of latents above r", tickformat=".0%", range=[-0.02, 1.02])
 
@@ -56,7 +56,7 @@ def matched_cosines(tables: pd.DataFrame | Mapping[str, pd.DataFrame], *, thresh
     fig = _shares_above(tables, "cosine", "chance", "random directions")
     fig.add_vline(threshold, line=dict(color=INK, width=1, dash="dash"))
     styled(fig, "Does another seed find the same directions?", height=380)
-    fig.update_xaxes(title_text="|cosine| with the one latent that it is matched to", range=[-0.02, 1.02])
+    fig.update_xaxes(title_text="|cosine| with the latent that it is matched to", range=[-0.02, 1.02])
     return fig.update_yaxes(title_text="share of latents above", tickformat=".0%", range=[-0.02, 1.02])
 
 

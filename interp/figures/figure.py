@@ -14,7 +14,7 @@ FIGURES: dict[str, Callable[..., go.Figure]] = {}
 
 
 def figure(function: Draw) -> Draw:
-    """Register the function below as the figure of its name. Raises ValueError where another has the name."""
+    """Register the function below as the figure of its name. Raises ValueError if another has the name."""
     draw: Callable[..., go.Figure] = function
     register(FIGURES, function.__name__, draw, "the figure", lambda draw: draw)
     return function

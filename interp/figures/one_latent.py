@@ -56,7 +56,7 @@ def activation_histogram(
         x = np.repeat(begins, 3)
         y = np.tile([0.0, 1.05 * float(counts.max()), np.nan], len(begins))
         look = dict(mode="lines", line=dict(color=GREY, width=1, dash="dot"), hoverinfo="skip")
-        fig.add_scatter(x=x, y=y, name="where the examples' intervals begin", showlegend=True, **look)
+        fig.add_scatter(x=x, y=y, name="start of the examples' intervals", showlegend=True, **look)
         fig.update_traces(showlegend=False, selector=dict(type="bar"))
     styled(fig, _titled("Activations", latent), x="activation (log scale)", y="firings (tokens)", height=300)
     ticks = "D1" if edges[-1] < 4 * edges[0] else "D2"  # each digit, or 1, 2 and 5: two ticks at least
@@ -97,7 +97,7 @@ def example_text(
     activation shown, the firing one underlined; lines break between tokens. width: that of `figures.save`, for which
     lines are broken. Letters stay letters in SVG and PDF.
 
-    examples: tokens, values, row, start. Raises ValueError where there is none.
+    examples: tokens, values, row, start. Raises ValueError if there is none.
     """
     need(examples, "tokens", "values", "row", "start")
     if not len(examples):
@@ -155,5 +155,5 @@ def _one_latent(table: pd.DataFrame, latent: int | None, name: str) -> pd.DataFr
     if table.empty or ("latent" in table and table["latent"].nunique() > 1):
         if latent is None:
             raise ValueError(f"the table {name} has rows of several latents, or none: the figure draws one latent")
-        raise ValueError(f"the table {name} has no row of latent {latent}: name one that it has")
+        raise ValueError(f"the table {name} has no row of latent {latent}: choose one that it has")
     return table

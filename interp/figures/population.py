@@ -133,7 +133,7 @@ def scores_beside_nulls(verdicts: pd.DataFrame, *, score: str = "monosemanticity
         look = dict(orientation="h", side="negative", width=1.5, points=False, spanmode="hard", showlegend=False)
         named = f"{escaped(name)} ({len(rows):,})"
         fig.add_violin(x=rows[score], name=named, line_color=GREY if len(fig.data) else BLUE, **look)
-    title = f"{_title(score)} beside its nulls"
+    title = f"{_title(score)} and its nulls"
     height = 130 + 34 * len(fig.data)
     styled(fig, title, x=_unit(score), y="dictionary (latents)", height=height)
     return fig.update_yaxes(range=[len(fig.data) - 0.6, -1.0], showgrid=False, ticks="")

@@ -198,7 +198,7 @@ def _boxes(a: float, b: float, width: float, height: float) -> dict[str, Box]:
 
 
 def _is_free(box: Box, others: list[Box], room: tuple[float, float]) -> bool:
-    """Tell whether the box lies within the plot and hides next to nothing."""
+    """Return whether the box lies within the plot and hides next to nothing."""
     left, right, bottom, top = box
     if left < 0 or right > room[0] or bottom < 0 or top > room[1]:
         return False

@@ -42,7 +42,7 @@ def verdict_shares(shares: pd.DataFrame) -> go.Figure:
     fig = make_subplots(rows=1, cols=2, shared_yaxes=True, subplot_titles=titles, horizontal_spacing=0.08)
     kinds = {
         "all": (("share", "ci_low", "ci_high"), "all with the verdict", "circle"),
-        "sure": (("sure_share", "sure_low", "sure_high"), "those that are sure of it", "circle-open"),
+        "sure": (("sure_share", "sure_low", "sure_high"), "those that are sure", "circle-open"),
     }
     top = 0.05
     for i, verdict in enumerate(SHOWN):

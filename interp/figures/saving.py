@@ -1,7 +1,7 @@
-"""Save figures as files: for print at the width of a journal's column or page, or interactive; each with what made it.
+"""Save figures as files, for print at the width of a journal's column or page, or interactive, each with its sources.
 
-In: a plotly Figure. Out: a file whose ending says how: .svg, .pdf, .png, .jpeg or .webp are drawn by Chrome or Chromium
-through kaleido, .html and .json need none; and next to it the facts about it, in `NAME.ENDING.json`.
+In: a plotly Figure. Out: a file in the format of its ending: .svg, .pdf, .png, .jpeg or .webp are drawn by Chrome or
+Chromium through kaleido, .html and .json need none. Facts about it are next to it, in `NAME.ENDING.json`.
 
 A PDF holds its fonts, and so does an SVG, which then looks the same where none of them is installed: a WOFF for each
 font, cut down to the letters shown, in an `@font-face` of the name that the SVG gives the font. The letters stay text,
@@ -84,7 +84,7 @@ def save(
 
 
 def _is_ours(beside: Path) -> bool:
-    """Tell whether a file holds the facts of a figure."""
+    """Return whether a file holds the facts of a figure."""
     with suppress(OSError, ValueError):
         return "figure_sha256" in read_json(beside, "")
     return False

@@ -55,7 +55,7 @@ def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float
     run: the folder of a dictionary's training, of a sweep's or of a model's; a run folder or a `Run` (its dictionary);
     the rows of a `metrics.jsonl`; or a mapping (name → any of these), laid over one another. panels: columns to draw,
     by default those of PANELS that are there; levels: name → a loss to draw as a line, such as that of an n-gram model.
-    Raises ValueError where there are no metrics.
+    Raises ValueError if there are no metrics.
     """
     named = list(coloured(_metrics(run), "tokens", *(panels or ["loss"])))
     tables = [table for _, table, _ in named]
@@ -95,7 +95,7 @@ def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float
 
 
 def _varies(column: str, tables: Sequence[pd.DataFrame]) -> bool:
-    """Tell whether the column takes more than one value, to three digits, in all the trainings."""
+    """Return whether the column takes more than one value, to three digits, in all the trainings."""
     return len({f"{value:.3g}" for table in tables if column in table for value in table[column]}) > 1
 
 

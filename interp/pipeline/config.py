@@ -2,8 +2,8 @@
 
     [corpus] source = "mixture"    [sae] architecture = "topk"    …
 
-The sections are those that the stages bring. Sections and fields that are left out keep their defaults, which are the
-demo's. TOML has no null: "none" stands for it. `plugins = ["mine.py"]` above the sections names the user's own code.
+The stages define the sections. Omitted sections and fields keep their defaults, which are the demo's. TOML has no null,
+so "none" stands for it. `plugins = ["mine.py"]` above the sections names the user's own code.
 """
 
 import dataclasses
@@ -120,7 +120,7 @@ class RunConfig(SimpleNamespace):
         """Return the demo on a real language model, SmolLM2 of 135 million parameters, within 40 minutes on two CPU
         cores.
 
-        Raises ValueError where its weights are not installed."""
+        Raises ValueError if its weights are not installed."""
         from models.loading import smollm2_file
 
         shares = {"shakespeare": 0.3, "python": 0.35, "packages": 0.35}

@@ -1,4 +1,5 @@
-"""The cost of a stage before it runs: sizes that follow from a configuration, a cost by them, a machine's speed.
+"""The cost of a stage before it runs: sizes that follow from a configuration, a cost computed from them, and a
+machine's speed.
 
     seconds = float32 operations / rate + bfloat16 operations / rate + bytes moved / rate + bookkeeping × pace
 

@@ -74,7 +74,7 @@ def run_stages(
     if until is not None and until not in names:
         raise ValueError(f"{until} is not a stage; the stages are {', '.join(names)}")
     if whole_run(out) != Path(out):
-        raise ValueError(f"{out} is the part of one hook of {whole_run(out)}: run that")
+        raise ValueError(f"{out} is one hook's part of {whole_run(out)}: run that")
     stages = [STAGES[name] for name in names[: None if until is None else names.index(until) + 1]]
     with ExitStack() as locks:
         locks.enter_context(locked(out))
@@ -158,7 +158,7 @@ def _done(run: Run, stage: str, fingerprint: str) -> dict[str, Any] | None:
     if manifest is None or manifest["fingerprint"] != fingerprint:
         return None
     if not is_whole(run.folder(stage), manifest):
-        log.warning("files of %s are missing or cut off: it is run again", run.folder(stage))
+        log.warning("files of %s are missing or cut off; it runs again", run.folder(stage))
         return None
     return manifest
 
@@ -240,7 +240,7 @@ def _check_keeps(out: Path, config: RunConfig) -> None:
         reason = str(error)
     if differences and (lost := _stages_lost(Run(out, config))):
         raise ValueError(
-            f"{reason}; choose another folder with --out, or pass --redo to run again what this touches: "
+            f"{reason}; choose another folder with --out, or pass --redo to run the affected stages again: "
             f"{', '.join(lost)}"
         )
 

@@ -1,10 +1,10 @@
-"""What a run takes, stage by stage, before any work: bytes on disk and of memory, operations, seconds; what does not
-fit on this machine, and with which numbers in the configuration it would.
+"""Estimate, before any work, what each stage of a run needs: bytes on disk and of memory, operations, seconds. If
+something does not fit on this machine, suggest numbers in the configuration with which it would.
 
     plan = Plan.of(config, "runs/mine");  print(plan.text(Speed.measured()));  plan.check()
 
-Each stage says what it costs (`Stage.cost`), by sizes that follow from the configuration (`costs.Sizes`). A run is
-refused for what it must hold at least; its own libraries take LIBRARY_BYTES more.
+Each stage states its cost (`Stage.cost`) as a function of sizes that follow from the configuration (`costs.Sizes`). A
+run is refused if the least that it must hold does not fit; its libraries take LIBRARY_BYTES more.
 """
 
 import shutil
@@ -95,7 +95,7 @@ class Plan:
             lines.append(f"Up to {_bytes(scratch)} more on disk meanwhile.")
         lines += [
             f"{_bytes(self.free_disk)} on disk and {_bytes(self.free_memory)} of memory are free.",
-            f"This machine, with nothing beside: {speed.single / 1e9:,.0f} billion operations a second in float32, "
+            f"This machine, if nothing else runs: {speed.single / 1e9:,.0f} billion operations a second in float32, "
             f"{speed.half / 1e9:,.0f} in bfloat16.",
         ]
         return "\n".join([*lines, *(f"does not fit: {fault}" for fault in self.faults())])

@@ -1,8 +1,9 @@
 """A user's own code, by the path of its file: an architecture, a source of text or of models, a stage.
 
-A file is run because the user named it: in a configuration, `plugins = ["mine.py"]`, which `interp run` reads, or with
-`interp COMMAND --import mine.py`. What it registers is then known by its name, like the parts of the library. A run
-folder keeps the path and the SHA-256 of each file in its `run.toml`; opening a run, or any other folder, runs no code.
+A file is run only because the user named it: in a configuration, `plugins = ["mine.py"]`, which `interp run` reads, or
+with `interp COMMAND --import mine.py`. What it registers is then known by its name, like the parts of the library. A
+run folder keeps the path and the SHA-256 of each file in its `run.toml`. Opening a run, or any other folder, does not
+run code.
 """
 
 import importlib.util
@@ -15,7 +16,7 @@ from interp.storage.folder_kinds import check_exists
 
 
 def import_plugin(file: str | Path) -> str:
-    """Run a Python file, once in a process, and return its SHA-256. Raises ValueError where it is not such a file; what
+    """Run a Python file, once in a process, and return its SHA-256. Raises ValueError if it is not such a file; what
     the file itself raises is passed on."""
     file = Path(file).resolve()
     digest = plugin_digest(file)
@@ -42,7 +43,7 @@ def check_imported(plugins: Mapping[str, str], where: Path) -> None:
 
 
 def plugin_digest(file: Path) -> str:
-    """Return the SHA-256 of a Python file. Raises ValueError where it is none."""
+    """Return the SHA-256 of a Python file. Raises ValueError if it is none."""
     check_exists(file)
     if not file.is_file() or file.suffix != ".py":
         raise ValueError(f"{file} is not a Python file: a plugin's name ends in .py")

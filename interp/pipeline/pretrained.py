@@ -1,4 +1,4 @@
-"""The sections for what is trained already: [model], a language model, and [sae] with `load`, a dictionary."""
+"""The configuration sections for things trained already: [model], a language model, and [sae] with `load`."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -100,7 +100,7 @@ def _load(source: str, name: str, revision: str | None, dtype: str) -> Any:
 
     model = load_model(f"{source}:{name}", dtype=dtype, revision=revision)
     if model.tokenizer is None:
-        raise ValueError(f"[model] name = {name!r} has no tokenizer beside its weights: text cannot be read for it")
+        raise ValueError(f"[model] name = {name!r} has no tokenizer with its weights: it cannot read text")
     return model
 
 

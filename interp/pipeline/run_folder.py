@@ -199,7 +199,7 @@ class Run(StageFolders):
             if kept["inputs"] == self._fingerprints(kept["inputs"]):
                 shown.append(kept["panel"])
             else:
-                log.warning("%s shows stages that have been run again since: run its analysis again", file)
+                log.warning("%s shows stages that have since been run again: run its analysis again", file)
         return shown
 
     def add_panel(self, name: str, panel: "Panel", stages: Iterable[str]) -> Path:

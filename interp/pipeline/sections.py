@@ -62,7 +62,7 @@ class HarvestConfig:
         if twice := [name for name in self.hook_names if self.hook_names.count(name) > 1]:
             raise ValueError(f"hook_names has {twice[0]} twice: a hook has one dictionary in a run")
         if ALL_MLPS in self.hook_names and (len(self.hook_names) > 1 or self.writes):
-            raise ValueError(f"hook_names = {ALL_MLPS!r} names all hooks, and what they write: leave out the others")
+            raise ValueError(f"hook_names = {ALL_MLPS!r} names all hooks and what they write: leave out the rest")
         if self.writes and (outside := [name for name in self.hook_names if not _BLOCK.match(name)]):
             raise ValueError(f"writes = {self.writes!r} is a hook of the same block, and {outside[0]} is in none")
 

@@ -1,6 +1,6 @@
 """A page about a run or a feature store that works from file://, offline, for as long as there are browsers.
 
-In: a run, or a FeatureStore (with a ranking and a quality table where there are any). Out: a folder
+In: a run, or a FeatureStore (optionally with a ranking and a quality table). Out: a folder
 
     index.html              the page; opens with an overview
     assets/                 style, code, plotly.js
@@ -8,7 +8,7 @@ In: a run, or a FeatureStore (with a ranking and a quality table where there are
     data/{vocab,rows,summary,map}.js, data/{features,text}-0000.js, …      loaded when looked at
 
 Browsers refuse to fetch() from file://, so data files are scripts that call `receive(name, data)`. Text from a corpus
-enters JSON alone, with <, >, & and the line separators escaped, and leaves it as text nodes alone.
+is only ever put into JSON, with <, >, & and the line separators escaped, and leaves it only as text nodes.
 
 `report.live` serves the same page together with the run's model.
 """

@@ -1,5 +1,5 @@
-/* Two features against each other: how often they fire on the same tokens, where both fire and where one alone, and
- * their rules, logits, tokens and activations on common scales. The address names them: #compare/12/476. */
+/* Compare two features: how often they fire on the same tokens, where both fire and where only one does, and their
+ * rules, logits, tokens and activations on common scales. The address names them: #compare/12/476. */
 "use strict";
 
 report.views.compare = (() => {
@@ -9,20 +9,21 @@ report.views.compare = (() => {
   const N_EXAMPLES = 6;
   const N_ALONE = 4;
   const QUOTED = /"(.+?)"(?=$|[\s,;:.)])/gs;
-  /* `ask` is there where a model's server is: it asks that what two features have in common. */
+  /* `ask` exists if a model's server does: it asks the server what two features have in common. */
   const view = { within: "features", titled: (named) => `Features ${(named ?? "").replace("/", " and ")}`, show };
   let wanted;
 
-  const HALF = 0.5; // of the tokens that fire either: from there on the two are called nearly the same
-  const SOME = 0.1; // of them: below, they overlap a little
-  /* Tokens by chance from which on few or none is a finding: with 3 expected, none comes up once in 20 (e⁻³). */
+  const HALF = 0.5; // share of the tokens that fire either, from which on the two are called nearly the same
+  const SOME = 0.1; // share of them, below which they overlap a little
+  /* Number of tokens expected by chance from which on a low count is a finding: with 3 expected, zero has a probability
+   of 1 in 20 (e⁻³). */
   const TELLING = 3;
 
   const tenths = (share) => `${format.fixed(100 * share, 1)} %`;
   const about = (n) => (n < 100 ? format.significant(n, 2) : format.count(Number(n.toPrecision(2))));
   const isLatent = (text) => /^\d+$/.test(text ?? "") && Number(text) < latents;
 
-  /* Which two: numbers that can be typed over. near: other features to set beside the first. */
+  /* The two features, as numbers that can be typed over. near: other features to compare with the first. */
   function choice(named, near = []) {
     const field = (name, text) => {
       const value = isLatent(text) ? text : null;
@@ -52,7 +53,7 @@ report.views.compare = (() => {
     return all.filter(isFirst).filter(([[latent]]) => latent !== other);
   }
 
-  /* What the page, or the server of the model, knows the two to have in common (latent_pairs.py); null: neither. */
+  /* What the two have in common, from the page or the model's server (latent_pairs.py); null if neither knows. */
   async function common([a, first], [b, second]) {
     const heldOf = ({ pairs }, with_) => (pairs ?? []).find(([other]) => other === with_)?.slice(1);
     const held = heldOf(first, b);
@@ -62,7 +63,7 @@ report.views.compare = (() => {
     return view.ask ? view.ask(a, b) : null;
   }
 
-  /* One of the two: what it is said to be. */
+  /* The description of one of the two. */
   function head(side, latent, feature) {
     const probability = [columns.monosemanticity[latent], columns.low[latent], columns.high[latent]];
     return h(`section.head.${side}`, { "aria-label": `Feature ${latent}` },
@@ -88,9 +89,9 @@ report.views.compare = (() => {
 
   const cosineOf = (known, pairs) => known?.[2] ?? rowOf("neighbours", ...pairs)?.[1] ?? null;
 
-  /* Whether they are the same, overlap or are different, by the tokens on which both fire beside what chance gives;
-   * null where those are not known. "More than chance" is three standard deviations of a Poisson count, and as many
-   * tokens at the least. */
+  /* Whether they are the same, overlap or differ, by the number of tokens on which both fire, compared with chance;
+   * null if that is not known. "More than chance" means at least three standard deviations of a Poisson count, and
+   * three tokens. */
   function answer(pairs, known) {
     const [[a, first], [b, second]] = pairs;
     const [n, m] = [first.facts.n_active, second.facts.n_active];
@@ -101,7 +102,7 @@ report.views.compare = (() => {
     const isMore = both - expected > 3 * Math.sqrt(Math.max(expected, 1));
     const isTold = isMore || expected >= TELLING;
     const said = isMore ? (jaccard >= HALF ? "are nearly the same" : jaccard >= SOME ? "overlap" : "overlap a little")
-      : isTold ? "are different" : "fire too seldom to tell by where they fire";
+      : isTold ? "are different" : "fire too rarely to be compared by where they fire";
     const counted = both
       ? `both fire on ${format.count(both)} ${both === 1 ? "token" : "tokens"}`
       : "they never fire on the same token";
@@ -126,11 +127,11 @@ report.views.compare = (() => {
       also ? ` ${also[0].toUpperCase()}${also.slice(1)}.` : null);
   }
 
-  /* The tokens of each and of both on one scale, and how alike the two are. */
+  /* The tokens of each and of both on one scale, and how similar the two are. */
   function overlap([a, first], [b, second], known) {
     const [n, m] = [first.facts.n_active, second.facts.n_active];
     const cosine = cosineOf(known, [[a, first], [b, second]]);
-    /* Of what is listed of neither, that it is below the last of both lists. */
+    /* For a value that a list lacks: that it is below the last one listed. */
     const least = (name) => Math.min(...[first, second].map((one) => one[name].at(-1)?.[1] ?? Infinity));
     const atMost = (name) => (least(name) < Infinity ? `below ${format.fixed(least(name))}` : "–");
     const facts = [["decoder cosine", cosine === null ? atMost("neighbours") : format.fixed(cosine)]];
@@ -149,15 +150,15 @@ report.views.compare = (() => {
     const bar = some.map(([kind, count, text]) => h(`i.${kind}`, { "--n": count, title: text }));
     const counts = some.map(([kind, count, text]) =>
       h(`span.${kind}`, null, h("b", null, format.count(count)), ` ${text}`));
-    const said = known ? null : "How many tokens fire both is not in this page, which holds it for each feature's "
-      + "nearest: the page of `interp explore` counts it for any two.";
+    const said = known ? null : "This page does not hold how many tokens fire both; it does only for each feature's "
+      + "nearest. The page of `interp explore` counts it for any two.";
     return h("section.overlap", { "aria-label": "How often they fire together" },
       h("div.headed", null, h("h3", null, "Tokens on which they fire"), factsElement(facts)),
       h("div.venn", null, h("div", { "aria-hidden": "true" }, bar), counts),
       said ? h("p.muted", null, said) : null);
   }
 
-  /* Stored examples of the two parted by whether the other fires there too; where that is not known, each one's. */
+  /* Stored examples of the two, divided by whether the other fires there too; if that is not known, each one's own. */
   function examples([a, first], [b, second], known) {
     const strongest = (some) => report.firings.stored({ examples: some });
     const list = (some, latent, feature, beside) => (some.length
@@ -177,8 +178,8 @@ report.views.compare = (() => {
     const of = (some, feature) => h("p.muted", null,
       `${format.count(some.length)} of the ${format.count(feature.examples.length)} examples stored`);
     const hasBoth = bothA.length + bothB.length > 0;
-    /* By the one of which more such examples are stored, or the lower one (latent_pairs.py): its activations shade
-     * them, the other's stand beside. */
+    /* Led by the feature with more such examples stored, or the lower one (latent_pairs.py): its activations shade
+     * them, and the other's stand next to them. */
     const isByA = bothA.length > bothB.length || (bothA.length === bothB.length && a < b);
     const [some, latent, feature, at] = isByA ? [bothA, a, first, known[3]] : [bothB, b, second, known[4]];
     const others = new Map(at.map((place, k) => [feature.examples[place][1], known[5][k]]));
@@ -194,7 +195,7 @@ report.views.compare = (() => {
       column("b", `${b} fires, ${a} does not`, of(onlyB, second), list(onlyB, b, second)));
   }
 
-  /* Values by token of both beside each other on one scale, those that both lists have first. */
+  /* Values of both by token, side by side on one scale; tokens that both lists have come first. */
   function tokenTable(names, title, rows, write, note = "") {
     const [one, two] = rows.map((list) => new Map(list));
     const tokens = [...new Set([...one.keys(), ...two.keys()])];

@@ -10,11 +10,11 @@ In: a FeatureStore, and which firings are shown. Out: what the page reads.
 
         kind           the interval of its activation, −1 for the strongest, or the place of its sense
         row            seq * n_ctx + pos of the firing
-        labels         place of its set of labels in the page's list, None where no token carries labels
+        labels         place of its set of labels in the page's list, None if no token carries labels
         value          the activation there
         activations    [pos, value, pos, value, …] of the tokens of its sequence where the latent fires, in few digits
 
-Many examples lie in the same text, so that they name it rather than hold it; the page loads it where it is looked at.
+Many examples share the same text, so they refer to it rather than hold it; the page loads it when it is viewed.
 Activations take most of the page's bytes: `coded` writes the examples of a latent in columns, activations as text.
 """
 

@@ -1,4 +1,4 @@
-/* Why a feature has its verdict: each measure beside its null, and what its rule in words reaches on held-out text. */
+/* Why a feature has its verdict: each measure with its null, and how well its rule in words does on held-out text. */
 "use strict";
 
 report.evidence = (() => {
@@ -21,14 +21,14 @@ report.evidence = (() => {
       speaking ? inSum(latent, speaking) : null,
       deciding.length ? measureTable(deciding, speaking) : null,
       others.length ? h("details", null,
-        h("summary", null, `${format.count(others.length)} more measures, each beside its null`),
+        h("summary", null, `${format.count(others.length)} more measures, each with its null`),
         measureTable(others)) : null,
     ];
   }
 
   function verdictInWords(latent, feature) {
     const meaning = verdicts[verdictOf(latent)]?.meaning;
-    const inseparable = " Its firings share no meaning that was found, and fall into no senses that can be told apart.";
+    const inseparable = " No meaning was found that its firings share, and they do not form distinct senses.";
     return h("p.verdict-words", null,
       verdictElement(verdictOf(latent)),
       meaning ? `: ${meaning}.` : null,
@@ -39,8 +39,8 @@ report.evidence = (() => {
         : null);
   }
 
-  /* By how much each measure moves the logit of the probability from ½, by its name; null where no probability is made
-   * of them, or where another calibration than the page's gave it. */
+  /* By measure, how far it moves the logit of the probability from ½; null if there is no probability, or if another
+   * calibration than the page's gave it. */
   function contributions(latent, deciding) {
     const one = columns.monosemanticity[latent];
     const weighed = deciding.filter(({ weight, value }) => weight !== null && weight !== undefined && value !== null);
@@ -60,11 +60,11 @@ report.evidence = (() => {
     const one = format.fixed(columns.monosemanticity[latent]);
     return h("p.verdict-words", null, `${said[0].toUpperCase()}${said.slice(1)}: `,
       h("b", null, `${signed(total)} in all`),
-      `, ${total > 0 ? "above" : "below"} the boundary at 0. With the error of the sample allowed for, that is a `
+      `, ${total > 0 ? "above" : "below"} the boundary at 0. With the sampling error included, that is a `
         + `probability of ${one}.`);
   }
 
-  /* by: what each measure adds to the logit, in the place of its z, where that is given. */
+  /* by: what each measure adds to the logit; if given, it replaces the z. */
   function measureTable(measures, by = null) {
     const added = (title) => (by.has(title)
       ? [signed(by.get(title)), h("small", null, direction(by.get(title)))]
@@ -75,14 +75,14 @@ report.evidence = (() => {
       h("td", null, by ? format.fixed(value) : format.digits(value)),
       h("td", null, by ? added(title) : z === null ? h("span.muted", null, "–") : format.fixed(z, 1)));
     const last = by ? tipped("Logit", "What it adds to the logit of the probability of one meaning, from the line at "
-      + "which it would speak neither for one meaning nor against.") : term("z");
+      + "which it would speak neither for nor against one meaning.") : term("z");
     return h("table.plain.evidence", null,
       headElement(["Measure", "", "Value", last]),
       h("tbody", null, measures.map(line)),
       h("caption.below", null, by ? "The thin line: it speaks for neither. " : null, legend(measures)));
   }
 
-  /* A number between the ends of nearly all latents, over the central 95 % of its null; boundary: where it speaks for
+  /* A number on the range of nearly all latents, over the central 95 % of its null; boundary: where it speaks for
    * neither. */
   function gauge([from, to], value, low, high, boundary = null) {
     const place = (x) => Math.min(Math.max((x - from) / (to - from), 0), 1).toFixed(4);
@@ -108,8 +108,7 @@ report.evidence = (() => {
     return sentences.join(" ");
   }
 
-  /* How well the rule in words holds: on the half of the text that it was not made from, and by the strength of the
-   * firing. */
+  /* How well the rule in words holds on the half of the text not used to find it, by the strength of the firing. */
   function explanation(latent, feature) {
     const parts = feature.explanation;
     if (!parts) return null;

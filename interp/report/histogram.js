@@ -1,10 +1,9 @@
-/* A histogram, and a range of it where one may be chosen: by dragging over it, or by the arrow keys on its two
- * handles.
+/* A histogram, optionally with a range that can be chosen by dragging over it, or by the arrow keys on its two handles.
  *
- * edges, counts: of the bins. parts: counts of some parts of them, one list each, drawn over the bars from the axis up.
- * ticks: values written below the axis. marks: [value, text], least first, written above the bars. write: gives the
- * text of a tick. height: of the picture, which is 400 wide. onrange: told [first bin, last bin + 1], or null for all
- * of it, and whether the pointer is still down. The element that comes back has show({ counts, range }). */
+ * edges, counts: of the bins. parts: lists of counts of parts of the bins, drawn over the bars from the axis up.
+ * ticks: values below the axis. marks: [value, text], least first, above the bars. write: returns the text of a tick.
+ * height: of the picture, which is 400 wide. onrange: called with [first bin, last bin + 1], or null for the whole
+ * range, and with whether the pointer is still down. The returned element has show({ counts, range }). */
 "use strict";
 
 report.histogram = ({
@@ -47,14 +46,14 @@ report.histogram = ({
     texts.map(tick),
     scale);
 
-  /* Ticks with room between them; the first and the last stay. */
+  /* Drop ticks until they have room between them; the first and the last stay. */
   function spread(values) {
     const kept = [values[0]];
     for (const v of values.slice(1, -1)) if (x(v) - x(kept.at(-1)) > 38 && x(values.at(-1)) - x(v) > 40) kept.push(v);
     return [...kept, values.at(-1)];
   }
 
-  /* Texts in rows above the bars, the outermost highest, each with a line down to its value. */
+  /* Put texts in rows above the bars, the outermost highest, each with a line down to its value. */
   function marked() {
     const half = marks.length / 2;
     return marks.map(([value, text], k) => {
@@ -98,12 +97,12 @@ report.histogram = ({
   return Object.assign(element, { show });
 };
 
-/* Lets a range of a picture be chosen: by dragging over it, or by the arrow keys on two handles; a click or Escape
- * clears.
+/* Let the user choose a range of a picture by dragging over it, or by the arrow keys on two handles; a click or Escape
+ * clears it.
  *
- * place: x of the edges, the top and the base of the bars, and the picture's width, all in its own units. range:
- * what is chosen, null for all. onrange: told [first bin, last bin + 1] or null, and whether the pointer is still
- * down. */
+ * place: x of the edges, the top and the base of the bars, and the picture's width, all in its own units. range: the
+ * chosen range, null for all. onrange: called with [first bin, last bin + 1] or null, and with whether the pointer is
+ * still down. */
 report.brush = (picture, { title, place, write, range, onrange }) => {
   const last = place.x.length - 1;
   const arrows = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 };
@@ -128,7 +127,7 @@ report.brush = (picture, { title, place, write, range, onrange }) => {
     else tell(from, Math.max(Math.min(to + step, last), from + 1));
   }));
 
-  /* The edge nearest to the pointer, and how far it is, in pixels. */
+  /* The edge nearest to the pointer, and its distance in pixels. */
   function nearest(event) {
     const box = picture.getBoundingClientRect(), scale = box.width / place.width;
     const away = (k) => Math.abs(event.clientX - box.left - place.x[k] * scale);

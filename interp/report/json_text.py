@@ -1,4 +1,4 @@
-"""The encoding of numbers and text for the page: few digits, few bytes."""
+"""Encode numbers and text for the page in few digits and few bytes."""
 
 import gzip
 import json
@@ -37,7 +37,7 @@ def pack(text: str) -> str:
 def columns_of(values: Sequence[Any]) -> Any:
     """Store values of one kind in columns, so that similar values stand together: a tenth fewer bytes when packed.
 
-    Mappings become {"keys", "columns"}, with one column for each key and None where a mapping lacks it. Lists of one
+    Mappings become {"keys", "columns"}, with one column for each key and None if a mapping lacks it. Lists of one
     common length up to MAX_WIDTH become {"columns"}; other lists {"lengths", "all"}, one after the other. Anything else
     stays a list. `missing` holds the places of None among mappings or lists."""
     there = [value for value in values if value is not None]

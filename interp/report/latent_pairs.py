@@ -5,7 +5,7 @@ In: a FeatureStore and pairs of its latents. Out, of each pair (a, b), from one 
     [n_both, correlation, cosine, at_a, at_b, others]
 
     n_both         tokens on which both fire
-    correlation    Pearson's, of their activations over all tokens scanned; None where one of them never changes
+    correlation    Pearson's, of their activations over all tokens scanned; None if one of them never changes
     cosine         of their decoder directions; None without W_dec
     at_a           those of a's examples at which b fires too, by their places in the order of the page (`payloads`)
     at_b           those of b's examples at which a fires

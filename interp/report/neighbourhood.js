@@ -1,17 +1,17 @@
-/* A small map: a latent, those nearest to it in the decoder, and what lies around them. */
+/* A small map of a latent, its nearest latents in the decoder, and their surroundings. */
 "use strict";
 
 report.neighbourhood = (() => {
   const [W, H, MARGIN, MOST] = [400, 150, 0.35, 600];
 
-  /* The part of the plane that holds some points, with a margin, as wide as the picture. */
+  /* The part of the plane that contains some points, with a margin, in the picture's proportions. */
   function frame(xs, ys) {
     const [left, right, bottom, top] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
     const scale = Math.min(W / ((right - left) * (1 + 2 * MARGIN) || 1), H / ((top - bottom) * (1 + 2 * MARGIN) || 1));
     return { x: (v) => W / 2 + (v - (left + right) / 2) * scale, y: (v) => H / 2 - (v - (bottom + top) / 2) * scale };
   }
 
-  /* An element that is filled once the map is read; neighbours: their latents, the nearest first. */
+  /* An element that is filled when the map has been read; neighbours: latents, the nearest first. */
   return (latent, neighbours) => {
     const host = h("div.neighbourhood");
     loadData("map").then((points) => {

@@ -87,10 +87,10 @@ def _checked(file: str | Path) -> dict[str, Any]:
     exported = read_json(Path(file), "export the notes again")
     notes = exported.get("notes") if exported.get("format") == FORMAT else None
     if not isinstance(notes, dict):
-        raise ValueError(f"{file} holds no notes that a page exported: its button Export writes them")
+        raise ValueError(f"{file} holds no notes exported from a page: its button Export writes them")
     for latent, note in notes.items():
         fields = {**EMPTY, **note} if isinstance(note, dict) else {}
         if not latent.isdecimal() or [type(fields.get(name)) for name in EMPTY] != [bool, str, str]:
-            raise ValueError(f"{file} is damaged, its note of latent {latent!r} is none: export the notes again")
+            raise ValueError(f"{file} is damaged, its note of latent {latent!r} is not valid: export it again")
         notes[latent] = fields
     return exported

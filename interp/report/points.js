@@ -1,13 +1,11 @@
-/* Coloured points on a canvas, painted pixel by pixel: 65,536 of them take less than a frame, and nothing has to be
- * compiled.
+/* Coloured points on a canvas, painted pixel by pixel: 65,536 of them take less than a frame, and nothing is compiled.
  *
- * plotly's scattergl, which the page ships, compiles shaders' code with Function(), which the page's policy forbids;
- * and where WebGL is made in software it needs a second and more for each frame.
+ * The page ships plotly's scattergl, but that compiles code for shaders with Function(), which the page's policy
+ * forbids, and with WebGL in software it needs more than a second per frame.
  *
- * positions: Float32Array of x, y, x, y, …. paint(colours, ground): bytes r, g, b, a of each point, and r, g, b
- * below them. draw(view, first, last): some of the points, over what is there already; from the first point on over
- * a clean ground. view: { x, y } in the middle, pixels a unit, and the diameter of a point in pixels, all of the
- * canvas's own pixels. */
+ * positions: Float32Array of x, y, x, y, …. paint(colours, ground): bytes r, g, b, a of each point, and r, g, b of the
+ * ground. draw(view, first, last): draw some of the points over the existing ones; with first = 0, over a clean ground.
+ * view: { x, y } of the centre, pixels per unit, and the diameter of a point, all in the canvas's own pixels. */
 "use strict";
 
 report.points = (canvas, positions) => {

@@ -1,8 +1,8 @@
-/* Points in the plane that are moved, zoomed, pointed at, chosen and ringed by a lasso, a million of them at ease.
+/* Points in the plane that can be moved, zoomed, pointed at, chosen and selected by a lasso; a million are no problem.
  *
- * x, y: of each point. onhover: told the point under the pointer, or −1; onpick: the one clicked; onlasso: the
- * corners of a ring, x, y, x, y, …. They are drawn in an order drawn by lot, as many a frame as the machine is quick
- * enough for: what is seen while the view moves is a fair sample, and the rest follows as soon as it stands still. */
+ * x, y: of each point. onhover: called with the point under the pointer, or −1; onpick: with the point clicked;
+ * onlasso: with the corners of the lasso, x, y, x, y, …. Points are drawn in random order, as many per frame as the
+ * machine can draw. While the view moves, a fair sample is visible; the rest follows when it stops. */
 "use strict";
 
 report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) => {
@@ -34,7 +34,7 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
     isLasso = false,
     isWhole = true;
 
-  /* What is drawn: as many points as the budget allows, then on, until all are. */
+  /* Draw as many points as the budget allows, and continue until all are drawn. */
   function frame(now) {
     isAsked = false;
     if (!width) return;
@@ -138,7 +138,7 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
   });
   return scatter;
 
-  /* The ends of nearly all values with a margin, so that a few far points leave no frame half empty. */
+  /* The range of nearly all values with a margin, so that a few distant points do not leave the frame half empty. */
   function bulk(values) {
     const sorted = Float64Array.from(values).sort(),
       at = (share) => sorted[Math.round(share * (n - 1))];
@@ -159,8 +159,8 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
   }
 };
 
-/* Points by the squares of a grid in which they lie: nearest(x, y, within) is the nearest one, −1 where none is so
- * near. */
+/* Index points by the squares of a grid: nearest(x, y, within) returns the nearest one, −1 if none is within that
+ * distance. */
 report.squares = (x, y) => {
   const n = x.length,
     side = Math.min(Math.max(Math.ceil(Math.sqrt(n / 2)), 1), 1024);
@@ -211,8 +211,8 @@ report.inside = (corners, x, y) => {
   return found;
 };
 
-/* The pointer, the wheel and the keys over points: drag or arrows move, wheel, pinch, + and − zoom, 0 shows the
- * whole, a lasso (or Shift) rings, a click or Enter opens. */
+/* Handle the pointer, the wheel and the keys over points: drag or arrows move; wheel, pinch, + and − zoom; 0 shows the
+ * whole; a lasso (or Shift) selects; a click or Enter opens. */
 report.pointing = (
   host,
   canvas,
@@ -246,7 +246,7 @@ report.pointing = (
         .join(" "),
     );
 
-  /* Hand over the ring, of so many corners at most. */
+  /* Hand over the lasso's polygon, with a limited number of corners. */
   function close() {
     const step = Math.max(lasso.length / corners, 1),
       kept = [];
@@ -322,9 +322,9 @@ report.pointing = (
   });
 };
 
-/* Contours of the density of points: for each level the path of its closed lines, in the coordinates of the points.
- * Marching squares over a blurred grid; levels are shares of the largest density;
- * lines around less than SMALL of the points' width and height are left out. */
+/* Contours of the density of points: for each level the path of its closed lines, in the coordinates of the points,
+ * by marching squares over a blurred grid. Levels are shares of the largest density. Lines around less than SMALL of
+ * the points' width and height are left out. */
 report.contours = (x, y, levels) => {
   const SIDE = 64,
     BLUR = 3,
@@ -340,14 +340,14 @@ report.contours = (x, y, levels) => {
     }
   const most = Math.max(...density);
 
-  /* Where the level cuts the edge between two neighbours of the grid. */
+  /* Where the level crosses the edge between two neighbours of the grid. */
   const cut = (a, b, level) => {
     const share = (density[a] - level) / (density[a] - density[b]);
     const at = (k) => [left + ((k % SIDE) - 4) * dx, bottom + (Math.floor(k / SIDE) - 4) * dy];
     return at(a).map((v, axis) => v + share * (at(b)[axis] - v));
   };
 
-  /* The closed lines of a level: each edge that it cuts has two neighbours, one in each of its squares. */
+  /* The closed lines of a level: each edge that it crosses has two neighbours, one in each of its squares. */
   function lines(level) {
     const next = new Map();
     const link = (one, other) => next.set(one, [...(next.get(one) ?? []), other]);

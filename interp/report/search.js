@@ -1,7 +1,7 @@
-/* What a query means, how well a latent fits it, and where the fit shows.
+/* Parse a query, score how well a latent matches it, and find where the match shows.
  *
- * A query is words, all of which are to be found: word, tok:word, rule:word, label:word, "several words" (spaces
- * count), and #12 for a number of a latent. Digits alone are found as whole numbers only. */
+ * A query is words, all of which must match: word, tok:word, rule:word, label:word, "several words" (spaces count),
+ * and #12 for the number of a latent. Digits alone match whole numbers only. */
 "use strict";
 
 report.search = (() => {
@@ -47,7 +47,7 @@ report.search = (() => {
     return best;
   }
 
-  /* How well a latent fits all the terms; 0 where it lacks one. */
+  /* How well a latent matches all the terms; 0 if it lacks one. */
   function quality(terms, i) {
     let sum = 0;
     for (const each of terms) {
@@ -58,7 +58,7 @@ report.search = (() => {
     return sum;
   }
 
-  /* A text of one field, parted so that every second piece is what was found in it. */
+  /* A text of one field, split so that every second piece is a match. */
   function parted(terms, field, text) {
     const fitting = terms.filter((each) => each.text && (!each.field || each.field === field));
     if (!fitting.length) return [text];
@@ -66,11 +66,11 @@ report.search = (() => {
     return text.split(new RegExp(`(${patterns.join("|")})`, "iu"));
   }
 
-  /* A text of one field with what was found in it marked. */
+  /* A text of one field with its matches marked. */
   const marked = (terms, field, text) =>
     parted(terms, field, text).map((piece, k) => (k % 2 ? h("mark", null, piece) : piece));
 
-  /* The place of the token that shows the fit: the first that is or holds a term; −1 where none does. */
+  /* The index of the token that shows the match: the first that is or holds a term; −1 if none does. */
   function place(terms, i) {
     const fitting = terms.filter((each) => each.text && (!each.field || each.field === "tok"));
     const exact = tokens[i].findIndex((token) => fitting.some((each) => isToken(each, token)));

@@ -22,7 +22,7 @@ QUALITY_COLUMNS = {
     "l0": ("L0 (features a token)", ".1f"),
     "fvu": ("FVU", ".3f"),
     "fvu_all": ("FVU with outliers", ".3f"),
-    "outlier_share": ("outliers, left as they are", "%"),
+    "outlier_share": ("outliers, left unchanged", "%"),
     "ce_clean": ("cross-entropy of the model (nats)", ".3f"),
     "ce_spliced": ("… with the reconstruction in place (nats)", ".3f"),
     "ce_zero_ablated": ("… with zeros in place (nats)", ".3f"),
@@ -176,7 +176,7 @@ def _training(inputs: ReportInputs) -> list[dict]:
 
 def _population(inputs: ReportInputs) -> list[dict]:
     if inputs.ranking is None:
-        missing = "No ranking: verdicts and scores are left out. interp rank writes one, or pass ranking=."
+        missing = "No ranking: verdicts and scores are left out. `interp rank` writes one, or pass ranking=."
         return [Panel(note=missing).payload()]
     ranking = inputs.verdicts[~inputs.verdicts["verdict"].isin(WITHOUT_SCORES)]
     known = ("concentration", "explanation_f1")

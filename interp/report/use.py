@@ -110,7 +110,7 @@ def _not_learnt(weakest: str, value: float) -> str:
     if weakest == "random_correlation":
         return (
             "The model needs it, yet it is probably not learnt: a dictionary of a model with random weights has a "
-            f"feature that fires on the same tokens (r = {value:.2f}), so that the text alone may explain it."
+            f"feature that fires on the same tokens (r = {value:.2f}), so the text alone may explain it."
         )
     return (
         "The model needs it, yet it is probably not learnt: its direct logit effects hardly tell which token follows "

@@ -1,1 +1,1 @@
-"""The running of work on this machine: its progress, its processes and threads, and the memory that it takes."""
+"""How work runs on this machine: its progress, its processes and threads, and the memory that it takes."""

@@ -1,15 +1,15 @@
-"""The devices of this machine: which one a name means, and whether it multiplies bfloat16."""
+"""The devices of this machine: which one a name means, and whether it multiplies bfloat16 fast."""
 
 import torch
 
 
 def device_named(name: str) -> torch.device:
-    """Return a device by its name; `auto` is the GPU where there is one. Raises ValueError for a missing device."""
+    """Return a device by its name; `auto` is the GPU if there is one. Raises ValueError for a missing device."""
     if name != "auto":
         try:
             torch.empty(0, device=name)
         except (RuntimeError, AssertionError, NotImplementedError) as error:
-            raise ValueError(f"device={name!r} is not there on this machine: use 'cpu', or 'auto'") from error
+            raise ValueError(f"device={name!r} does not exist on this machine: use 'cpu', or 'auto'") from error
         return torch.device(name)
     if torch.cuda.is_available():
         return torch.device("cuda")
@@ -17,8 +17,8 @@ def device_named(name: str) -> torch.device:
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Tell whether a bfloat16 matmul is faster than a float32 one there: a processor without units for it (AVX-512 BF16
-    or AMX) emulates it."""
+    """Return whether a bfloat16 matmul is faster than a float32 one there: a processor without units for it (AVX-512
+    BF16 or AMX) emulates it."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")

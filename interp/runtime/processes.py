@@ -1,11 +1,11 @@
-"""Shares work among the processes of a run under `torchrun`, one a device.
+"""Divide work among the processes of a run under `torchrun`, one per device.
 
     torchrun --nproc-per-node 2 script.py                                         # one machine
     torchrun --nnodes 2 --nproc-per-node 8 --rdzv-endpoint HOST:29500 script.py   # on each of two machines
 
-Without it there is one process, whose sums and rows are its own. All processes must call the same methods in the same
-order. One that is gone or stuck is a RuntimeError in the others. `Mesh` arranges them in a table, for a dictionary that
-is shared out among the processes of a line.
+Without `torchrun` there is one process, whose sums and rows are its own. All processes must call the same methods in
+the same order. If one is gone or stuck, the others get a RuntimeError. `Mesh` arranges the processes in a table, for a
+dictionary that is divided among the processes of a line.
 """
 
 import atexit
@@ -32,7 +32,7 @@ _TIMEOUT = timedelta(minutes=30)
 
 @dataclass(frozen=True)
 class Processes:
-    """This process, number `rank` of `count`. Others that are gone, or silent for half an hour, are a RuntimeError."""
+    """This process, number `rank` of `count`. Raises RuntimeError if others are gone, or silent for half an hour."""
 
     rank: int = 0
     count: int = 1
@@ -89,8 +89,8 @@ class Processes:
         return values
 
     def check_alike(self, work: Any, does: str) -> None:
-        """Check that all processes were called with the same, which `work` says in JSON. Raises ValueError in all of
-        them if not; `does` is what the error says that they do."""
+        """Check that all processes were called with the same arguments, which `work` gives as JSON. Raises ValueError
+        in all of them if not; `does` is the verb of the error."""
         digests = self.gather_values(digest_json(work))
         unlike = [rank for rank, value in enumerate(digests) if value != digests[0]]
         if unlike:
@@ -99,7 +99,7 @@ class Processes:
             )
 
     def all_do(self, work: Callable[[], Result]) -> Result:
-        """Do `work` and return its result. Where it fails in one process it fails in all, a ValueError as one."""
+        """Do `work` and return its result. If it fails in one process it fails in all, a ValueError as a ValueError."""
         if self.count == 1:
             return work()
         failure: Exception | None = None
@@ -118,12 +118,12 @@ class Processes:
         return result
 
     def first_does(self, work: Callable[[], Any]) -> None:
-        """Do `work` in the first process, while the others wait for it. Where it fails, it fails in all."""
+        """Do `work` in the first process while the others wait. If it fails, it fails in all."""
         self.all_do(lambda: work() if self.is_first else None)
 
     @contextmanager
     def whole_folder(self, out: str | Path, made_of: Mapping[str, Any], **options: Any) -> Iterator[Path]:
-        """Give a folder that the first process fills, and all may read (`folders.whole_folder`)."""
+        """Yield a folder that the first process fills and all may read (`folders.whole_folder`)."""
         with ExitStack() as stack:
             new = whole_folder(out, made_of, **options)
             self.first_does(lambda: stack.enter_context(new))
@@ -153,7 +153,7 @@ class Mesh(NamedTuple):
 
     @classmethod
     def of(cls, all: Processes, shards: int = 1) -> "Mesh":
-        """Arrange the processes in lines of that many shards. Raises ValueError where they fill no table."""
+        """Arrange the processes in lines of that many shards. Raises ValueError if they fill no table."""
         if shards < 1 or all.count % shards:
             raise ValueError(
                 f"shards={shards} must divide the number of processes, {all.count}: start them with "

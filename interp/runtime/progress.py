@@ -1,4 +1,4 @@
-"""Long work tells how far it is by calling a `Progress`."""
+"""Long work reports its progress by calling a `Progress`."""
 
 from collections.abc import Callable, Mapping
 from itertools import accumulate

@@ -1,4 +1,4 @@
-"""A registry by name of what a user may add: one way for measures, stages, architectures, figures, …"""
+"""A registry by name for everything that a user may add: measures, stages, architectures, figures, …"""
 
 import sys
 from collections.abc import Callable
@@ -12,9 +12,9 @@ def register(
 ) -> None:
     """Put an entry under its name, which can be taken only once.
 
-    noun: what the error calls an entry. code: gives the function or class that an entry is made of. One that is defined
-    again in the same file, as by a cell of a notebook that is run twice, takes its own place.
-    Raises ValueError where the name is taken.
+    noun: what the error calls an entry. code: returns the function or class of an entry. One that is defined again in
+    the same file, such as by a notebook cell that runs twice, replaces itself.
+    Raises ValueError if the name is taken.
     """
     if name in known and (code is None or _place(code(known[name])) != _place(code(entry))):
         raise ValueError(f"{noun} {name!r} is registered already: choose another name")

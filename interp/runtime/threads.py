@@ -1,11 +1,11 @@
-"""Shares work among the threads of a process.
+"""Divide work among the threads of a process.
 
 After a parallel operation torch's threads spin for milliseconds, waiting for the next one. A loop that runs between two
-such operations finds the cores taken, and needs twice its time. So all the work of a training step is shared out here:
-inside `torch_on_one_thread`, torch keeps to the thread that calls it, and `share` and `share_pieces` run loops and
-torch operations alike on as many threads as torch would have used: the one that calls begins at once, and those of a
-pool join it when they have woken. What they run must release the interpreter's lock, and write to its own part of the
-result: then results do not depend on the number of threads.
+such operations finds the cores taken and takes twice as long. So all the work of a training step is divided here.
+Inside `torch_on_one_thread`, torch uses only the thread that calls it, and `share` and `share_pieces` run both loops
+and torch operations on as many threads as torch would have used. The calling thread begins at once, and those of a pool
+join when they have woken. What they run must release the interpreter's lock and write only to its own part of the
+result, so that results do not depend on the number of threads.
 """
 
 import os

@@ -5,14 +5,14 @@
                  E = Σ_i ‖e_i‖² are held fixed; h(A) = A up to E, beyond it 2√(A·E) − E
                  (Gao et al. 2024, arXiv 2406.04093, A.2, without f and h)
 
-f = min(1, 12 FVU): while the FVU is above a twelfth AuxK weighs as much as the main loss, below it less and less. The
-paper's code divides by the size of e, so that its weight relative to the main loss is 1/32 / FVU: 2 at an FVU of 0.015,
-where few dimensions hold all the variance; revived latents then outweigh those that reconstruct. At high rates ê, k_aux
-latents that are on in every row, can also become many times as large as e, and its gradient then does little but shrink
-them: by h, the loss of Huber (1964) of √(A / E), the pull grows no further beyond E.
+f = min(1, 12 FVU): while the FVU is above a twelfth, AuxK weighs as much as the main loss; below it, less and less. The
+paper's code divides by the size of e, so its weight relative to the main loss is 1/32 / FVU: 2 at an FVU of 0.015,
+which occurs if few dimensions hold all the variance. Revived latents then outweigh those that reconstruct. At high
+learning rates ê (k_aux latents that are on in every row) can also become many times as large as e, and its gradient
+then does little but shrink them. h, the loss of Huber (1964) of √(A / E), stops the pull from growing beyond E.
 
-AuxK is dense over the dead latents alone; where many are dead, a share of the rows stands for the batch (A, E and B are
-then of that share), so that the cost stays bounded. It makes dead latents faint: `resampling` says what is done then.
+AuxK is dense over the dead latents alone. If many are dead, a share of the rows represents the batch (A, E and B are
+then of that share), so the cost stays bounded. AuxK makes dead latents faint; `resampling` handles those.
 """
 
 import math

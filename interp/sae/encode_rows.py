@@ -1,12 +1,12 @@
-"""Codes of rows: the matmul with the encoder and the picks from it, without all pre-activations at once.
+"""Encode rows: the matmul with the encoder and the picks from it, without all pre-activations at once.
 
     x [row, d_in], encoder rows [d_sae, d_in], b_enc, a `Picker`  →  SparseCodes of pre = x W_enc + b_enc
 
-Rows are taken in pieces, and the picker picks from each piece on its own or, where it looks at all rows, comes to one
-after the other. At low precision a piece's matmul is one of bfloat16 numbers, from which the picker takes a shortlist
-that is longer than its picks by a margin; the values of the shortlist are computed again from the inputs and weights as
-they are, and the picker chooses among these. So values are always exact, and picks differ from those at full precision
-only where rounding moved an entry past the whole margin.
+Rows are processed in pieces. The picker picks from each piece independently or, if it considers all rows, visits one
+piece after the other. At low precision a piece's matmul is in bfloat16, and the picker takes a shortlist that is longer
+than its picks by a margin. The values of the shortlist are computed again from the unrounded inputs and weights, and
+the picker chooses among these. So values are always exact, and picks differ from those at full precision only if
+rounding moved an entry past the whole margin.
 """
 
 import threading
@@ -50,11 +50,11 @@ class Picker(Protocol):
         """Return the picks from bfloat16 pre-activations, and the entries that rounding may have ranked below them."""
 
     def choose(self, codes: SparseCodes) -> SparseCodes:
-        """Return the picks among the entries of a shortlist, whose values are exact now."""
+        """Return the picks among the entries of a shortlist, whose values are now exact."""
 
 
 class Workspace:
-    """Memory that `encode` fills again each time, so that a training loop does not ask the system for it each step."""
+    """Memory that `encode` reuses each time, so that a training loop does not request it from the system each step."""
 
     def __init__(self) -> None:
         self._held: dict[tuple[str, int], Tensor] = {}
@@ -116,14 +116,14 @@ def encode(
 
 
 def piece_rows(rows: int, d_sae: int, low_precision: bool = False) -> int:
-    """Count the rows that `encode` takes at a time; any number of threads takes as many, as a matmul's last bits
-    follow from it."""
+    """Count the rows that `encode` takes at a time. It does not depend on the number of threads, because the last bits
+    of a matmul depend on it."""
     at_once = _LOW_AT_ONCE if low_precision else _FULL_AT_ONCE
     return max(1, min(rows, _MOST_ROWS, at_once // d_sae))
 
 
 def has_fast_bfloat16(x: Tensor) -> bool:
-    """Tell whether a bfloat16 matmul is the faster one for a float32 tensor where x lives; False for other tensors."""
+    """Return whether a bfloat16 matmul is faster for float32 tensors on the device of x; False for other tensors."""
     return x.dtype == torch.float32 and multiplies_bfloat16(x.device)
 
 

@@ -1,4 +1,4 @@
-"""Takes the tensors of a dictionary's file, and the numbers and truth values of its config, and checks each of them."""
+"""Take the tensors of a dictionary's file, and the numbers and truth values of its config, and check each of them."""
 
 import math
 from collections.abc import Mapping
@@ -36,8 +36,8 @@ class FileTensors:
         return tensor.detach().to(self.dtype or tensor.dtype)
 
     def end(self) -> None:
-        """Check that every tensor was read. Raises ValueError if some are left: whoever wrote them computes something
-        else."""
+        """Check that every tensor was read. Raises ValueError if some are left, since the dictionary then computes
+        something else."""
         if self._tensors:
             raise ValueError(f"{self.source} holds tensors that cannot be read: {', '.join(self._tensors)}")
 
@@ -61,7 +61,7 @@ def number(value: Any, name: str, source: str, *, above: bool = False) -> float:
 
 
 def truth(cfg: Mapping[str, Any], name: str, default: bool, source: str) -> bool:
-    """Take a field that must be true or false; where it is missing or null, the default."""
+    """Take a field that must be true or false; if it is missing or null, take the default."""
     value = cfg.get(name)
     if value is not None and not isinstance(value, bool):
         raise ValueError(f"{source}: {name}={value!r} must be true or false")

@@ -7,9 +7,9 @@ A folder holds `sae_weights.safetensors` (W_enc, W_dec, b_enc, b_dec, …) and `
     sparsify   (read only) cfg.json and sae.safetensors: encoder.weight [d_sae, d_in], encoder.bias, W_dec, b_dec and
                W_skip [d_out, d_in]; all are TopK, and transcoders read x unchanged
 
-The config that a dictionary was trained with stands in `cfg.json` under metadata → `interp`; where its architecture is
-not imported it stays there. Nothing that is read can run code, and whatever is damaged raises a ValueError that names
-the file and what is wrong with it.
+The config that a dictionary was trained with is in `cfg.json` under metadata → `interp`; it stays there if its
+architecture is not imported. Nothing that is read can run code. Damaged files raise a ValueError that names the file
+and the fault.
 """
 
 from pathlib import Path
@@ -63,7 +63,7 @@ def read(path_or_release: str | Path, sae_id: str | None) -> StoredDictionary:
     try:
         check_finite(**tensors)
     except ValueError as error:
-        raise ValueError(f"{path_or_release}, as it is read: {error}") from None
+        raise ValueError(f"{path_or_release}: {error}") from None
     return stored
 
 
@@ -73,7 +73,7 @@ def _read(path_or_release: str | Path, sae_id: str | None) -> StoredDictionary:
         verify(folder / file)
     if (folder / CONFIG).exists():
         if sae_id is not None:
-            raise ValueError(f"{folder} is the folder of one dictionary, no release with {sae_id!r}: leave sae_id out")
+            raise ValueError(f"{folder} is one dictionary's folder, not a release with {sae_id!r}: leave sae_id out")
         return _from_folder(folder)
     if sae_id is None and looks_like_path(str(folder)):
         check_exists(folder, "sae")

@@ -1,12 +1,12 @@
-"""One batch on its way through a dictionary in training: what an architecture's `pick`, `activate` and `loss` read.
+"""One batch in a training dictionary: what an architecture's `pick`, `activate` and `loss` read.
 
     entries   pre = (x − b_dec) W_enc + b_enc of the entries that `pick` takes;  z = what `activate` makes of them
     methods   the operations of `sparse_ops` on the weights of this step; plain torch on `pre`, `z` and `weights` does
               the rest, and autograd the gradients
 
-Rows are those of this process; sums over rows are added up over all processes by whoever trains. Where processes share
-out the latents (`Mesh.shards`), weights, entries and vectors by latent cover this process's latents; the loss
-and its parts, `total` and `row_sums`, cover all latents.
+Rows are those of this process; the trainer adds sums over rows across all processes. If the latents are divided among
+processes (`Mesh.shards`), weights, entries and vectors by latent cover this process's latents; the loss and its parts,
+`total` and `row_sums`, cover all latents.
 """
 
 import math

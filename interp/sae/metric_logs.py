@@ -1,10 +1,10 @@
-"""The metrics of a training go to further places: TensorBoard, Weights & Biases, or a function of the user's.
+"""Send the metrics of a training elsewhere too: TensorBoard, Weights & Biases, or a function of the user's.
 
     log="tensorboard"        tensorboard/events.out.tfevents.…     look at it with: tensorboard --logdir FOLDER
-    log="wandb"              wandb/…                               WANDB_MODE, WANDB_PROJECT, WANDB_ENTITY, … hold
+    log="wandb"              wandb/…                               obeys WANDB_MODE, WANDB_PROJECT, WANDB_ENTITY, …
 
-A training that goes on gives its rows from the first one on, and each step stands once in what comes out: TensorBoard's
-file is written again, a run at Weights & Biases takes the steps that it lacks. A function of the user's may get those
+A resumed training sends its rows from the first one, and each step appears once in the result: TensorBoard's file is
+written again, and a run at Weights & Biases receives the steps that it lacks. A user's function may receive the steps
 after the last checkpoint twice.
 """
 

@@ -1,20 +1,24 @@
-"""Idle latents drawn again: a new start at rows that are reconstructed badly.
+"""Draw idle latents again, with a new start at rows that are reconstructed badly.
 
     rows        a weighted reservoir (Efraimidis & Spirakis 2006): row i stays while ln(u_i) / loss_i² is among the
                 largest, u_i uniform; a sample ∝ loss² without replacement
     latents     each along a row (`along_rows`: Towards Monosemanticity, 2023), or along what the reconstruction of a
                 row lacks (`along_what_is_missing`), where rows are drawn ∝ (loss / ‖row‖²)²
 
-AuxK alone makes dead latents faint: on the demo's activations it leaves 0.5 % dead and 33 % faint. Latents that are
-drawn again along what is missing begin as a step of matching pursuit does; no two begin with the same. Then 2 % are
-idle, at an FVU of 0.043, not 0.046. Rows are chosen by the share that is lost: by the loss itself, where few rows are
-several times as long as others, latents are drawn at these, and their like on held-out text fires them a hundredfold
-(SmolLM2, layer 15: a seventh of the error on two rows of 20,309). A latent begins as strongly as it helps on the rows
-of a batch, and not at all where it helps little: where nothing is missing but noise, those drawn as strong as one row
-lacks make the others worse (BatchTopK on a hook of few dimensions: FVU 0.018 in place of 0.0155).
+AuxK alone makes dead latents faint: on the demo's activations it leaves 0.5 % dead and 33 % faint. Latents drawn again
+along what is missing start as a step of matching pursuit does, and no two start at the same row. Then 2 % are idle, at
+an FVU of 0.043, not 0.046.
 
-A draw compares its rows with one another and with rows of a batch. `rows_compared` keeps that below a twentieth of the
-run, however long it is and however wide the dictionary.
+Rows are chosen by the share of them that is lost, not by the loss itself. If a few rows are several times as long as
+the others, choosing by the loss draws latents at these, and similar rows of held-out text fire them a hundred times as
+strongly (SmolLM2, layer 15: a seventh of the error on two rows of 20,309).
+
+A latent starts as strong as is best on the rows of a batch, and is not drawn if it helps little. If only noise is
+missing, latents as strong as what one row lacks make the others worse (BatchTopK on a hook of few dimensions: FVU 0.018
+instead of 0.0155).
+
+A draw compares its rows with one another and with rows of a batch. `rows_compared` keeps the cost below a twentieth of
+the run, however long the run and however wide the dictionary.
 """
 
 import itertools
@@ -79,7 +83,7 @@ class Reservoir:
     keys: Tensor = field(default_factory=lambda: torch.empty(0))
 
     def collects(self, step: int) -> bool:
-        """Tell whether rows of this step are looked at."""
+        """Return whether rows of this step are looked at."""
         for before, at in itertools.pairwise((0, *self.at)):
             steps = min(_MOST_COLLECTED, math.ceil(_COLLECTED * (at - before)))
             if at - steps < step <= at:
@@ -145,19 +149,20 @@ def along_what_is_missing(
     """Return latents that each add what is missing in a centred row, there and on rows that are much like it; there may
     be fewer than rows. Of a batch, further centred rows and what they lack, every few rows are looked at.
 
-    The encoder is a matched filter, P row with P the inverse of the rows' covariance: of all that respond alike to the
-    row it responds least to others. Where it responds half as much or less the latent does not fire; else its value is
-    strength · a, a in proportion to what is beyond the half and 1 on the row. With d its direction, m what is missing,
+    The encoder is a matched filter, P row with P the inverse of the rows' covariance: of all filters with the same
+    response to the row it responds least to others. If it responds half as much or less, the latent does not fire; else
+    its value is strength · a, with a proportional to the response beyond the half, and 1 on the row. With d its
+    direction and m what is missing,
 
         strength = Σ a (m · d) / Σ a²         over the row itself and the batch: what lowers the squared error the most
 
-    Rows at which that is less than half of what is missing are left out, and those on which the latent of another would
-    fire: both would add the same.
+    Rows at which that is less than half of what is missing are left out. So are rows on which another row's new latent
+    would fire, because both would add the same.
     """
     filters = rows @ precision
     filters = filters / (filters * rows).sum(1, keepdim=True).clamp(min=torch.finfo(rows.dtype).tiny)
-    unlike = _unlike(_product(filters, rows) > 0.5)
-    filters, missing = filters[unlike], missing[unlike]
+    independent = _independent(_product(filters, rows) > 0.5)
+    filters, missing = filters[independent], missing[independent]
     lost = missing.norm(dim=1)
     along = torch.nn.functional.normalize(missing, dim=1)
     a = torch.relu(2 * _product(batch_rows, filters) - 1)
@@ -174,12 +179,11 @@ def _product(a: Float[Tensor, "i d"], b: Float[Tensor, "j d"]) -> Float[Tensor, 
     return (a.bfloat16() @ b.bfloat16().T).to(a.dtype)
 
 
-def _unlike(alike: Bool[Tensor, "row row"]) -> Int[Tensor, " kept"]:
-    """Return the greedy maximal independent set of the graph in which rows are joined that are alike in either
-    direction.
+def _independent(alike: Bool[Tensor, "row row"]) -> Int[Tensor, " kept"]:
+    """Return the greedy maximal independent set of the graph that joins rows which are alike in either direction.
 
-    A row is in it if it is joined to no row before it that is. Each round decides all rows at once that are joined to
-    no undecided row before them: they are kept, and the rows joined to them are left out.
+    A row is in it if no earlier row of the set is joined to it. Each round decides all rows at once that are joined to
+    no undecided earlier row: they are kept, and the rows joined to them are left out.
     """
     alike = alike | alike.T
     before = alike.tril(-1).to(torch.float32)

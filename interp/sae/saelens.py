@@ -8,7 +8,7 @@ SAELens does around the weights is folded into them:
     an input as it is    b_enc ← b_enc + b_dec W_enc             (for x − b_dec, which ours reads)
     a gate               W_enc ← e^r W_enc   b_enc ← b_mag       θ = max(0, b_mag − e^r b_gate)
 
-Damaged files raise a ValueError that names the file; what weights cannot hold raises one that says what to do.
+Damaged files raise a ValueError that names the file. So does what weights cannot represent, with a remedy.
 """
 
 from typing import Any
@@ -73,7 +73,7 @@ def from_saelens(cfg: dict[str, Any], parts: FileTensors, source: str, scaler: d
 
 
 def _current(cfg: dict[str, Any], source: str) -> dict[str, Any]:
-    """Return a config of before SAELens 6 as SAELens itself understands it."""
+    """Return a config older than SAELens 6 as SAELens itself understands it."""
     metadata = cfg.get("metadata")
     wrote = cfg.get("sae_lens_version") or (metadata.get("sae_lens_version") if isinstance(metadata, dict) else None)
     major = str(wrote).partition(".")[0]
@@ -84,7 +84,7 @@ def _current(cfg: dict[str, Any], source: str) -> dict[str, Any]:
     try:
         return handle_pre_6_0_config(cfg)
     except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"{source} is not a config of SAELens, of whatever version ({error!r})") from error
+        raise ValueError(f"{source} is not a config of any SAELens version ({error!r})") from error
 
 
 def _input_scale(cfg: dict[str, Any], scaler: dict[str, Any], source: str) -> float:

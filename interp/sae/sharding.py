@@ -1,11 +1,11 @@
-"""A dictionary whose latents are shared out among processes, as files: those that one process writes.
+"""The files of a dictionary whose latents are divided among processes; they are those that one process would write.
 
     write_shards   a safetensors file of whole tensors, of which each process has the part of its own latents
     read_shard     that part, of a file that any number of processes wrote
     whole          what a trained dictionary's files hold, with W_enc and W_dec still in parts
 
-Process i of n has the latents from i · d_sae / n on. The first process writes; parts come to it a piece at a time, so
-that none ever holds a whole matrix.
+Process i of n has the latents from i · d_sae / n. The first process writes; it receives parts a piece at a time, so no
+process ever holds a whole matrix.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -37,7 +37,7 @@ def check_shards(config: SAEConfig, shards: int) -> None:
         raise ValueError(f"config={config!r} must be one config, as TopKConfig(…)")
     if shards > 1 and type(config) not in SHARDED:
         known = ", ".join(kind.__name__ for kind in SHARDED)
-        raise ValueError(f"{type(config).__name__} cannot share out its latents; {known} can")
+        raise ValueError(f"{type(config).__name__} cannot divide its latents among processes; {known} can")
     if config.d_sae % shards:
         raise ValueError(f"d_sae={config.d_sae} must be a multiple of shards={shards}")
 

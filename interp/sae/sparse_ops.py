@@ -6,10 +6,10 @@
     sum_of_shards   a sum over all processes that hold latents
     at_latents      vector[j] of each entry;   latent_rows  W[j] of some latents;   row_norms  ‖W[j]‖ of all
 
-Each computes its result by `kernels` and gives autograd a function for the way back, so neither pass makes anything of
-size [row, d_sae] or [nnz, d] (beyond the tiles of `encode`). Picks are held fixed. The gradient of a matrix is a sum
-over the entries of each latent: with a `RowGradient` to go `into` it is left there in parts, for an optimizer that sums
-and uses it row by row; without one autograd gets the whole tensor.
+Each operation computes its result with `kernels` and gives autograd a function for the backward pass, so neither pass
+makes anything of size [row, d_sae] or [nnz, d] (beyond the tiles of `encode`). Picks are held fixed. The gradient of a
+matrix is a sum over the entries of each latent. If a `RowGradient` is given (`into`), it collects the gradient in
+parts, for an optimizer that sums and uses it row by row; otherwise autograd gets the whole tensor.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A dictionary as the files hold it: its tensors, how it encodes, where it comes from.
+"""A dictionary as it is stored in files: its tensors, its encoder, its origin.
 
 `formats` and `saelens` read folders into a `StoredDictionary` and write folders from one; `model` makes it a module.
 """

@@ -221,7 +221,7 @@ def _source(
         tokens = concatenate_tokens(tokens, max(config.tokens for config in configs))
         store = ActivationStream(store, tokens, names, progress=clock.model_runs, **(harvesting or {}))
     elif tokens is not None or harvesting:
-        raise ValueError("tokens= and harvesting= go with a model; the rows of a store are there already")
+        raise ValueError("tokens= and harvesting= need a model; a store has its rows already")
     return TrainingRows(store, hook, target, mesh or Mesh.of(processes()))
 
 
@@ -350,7 +350,7 @@ class TrainingRun:
         self._seconds = state["seconds"]
         if self.writes_to is not None:
             write_text(self.writes_to / METRICS, "".join(json.dumps(row) + "\n" for row in self._rows))
-        logger.info("going on at step %d of %d in %s", self.learner.steps_done, self.config.steps, self.working_folder)
+        logger.info("resuming at step %d of %d in %s", self.learner.steps_done, self.config.steps, self.working_folder)
 
     def start(self) -> None:
         self.source.mesh.all.all_do(self._open_log)

@@ -59,7 +59,7 @@ def bootstrap(
 ) -> Estimate:
     """Estimate a statistic (numpy's, with `axis`) of the values that are not NaN, by drawing them with replacement.
 
-    Returns NaN where there are no values."""
+    Returns NaN if there are no values."""
     values = values[~np.isnan(values)]
     if not len(values):
         return Estimate(np.nan, np.nan, np.nan)

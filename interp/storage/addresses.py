@@ -144,7 +144,7 @@ def _asked(address: Address, ask: Callable[[], Result]) -> Result:
         try:
             return ask()
         except FileNotFoundError as error:
-            raise FileNotFoundError(f"{address} is not there, or its bucket is not") from error
+            raise FileNotFoundError(f"{address} does not exist, or its bucket does not") from error
         except Exception as error:  # each file system of fsspec raises its own kinds
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             if isinstance(error, _REFUSED) or type(error).__name__.startswith(_REFUSALS) or number == _TRIES - 1:

@@ -2,7 +2,7 @@
 
     find("runs/demo", "features")         → ("features", runs/demo/features)      a run folder stands for what it holds
     find("runs/demo/sae", "features", "sae")      → ("sae", runs/demo/sae)
-    find("runs/demoo", "run")             ValueError: runs/demoo is not there; did you mean runs/demo? (`interp demo` …)
+    find("runs/demoo", "run")           ValueError: runs/demoo does not exist; did you mean runs/demo? (`interp demo` …)
     find("texts", "run")                  ValueError: texts is not a run folder (run.toml): it holds a.txt, b.txt; …
 
 Of a finished folder at an address, such as s3://bucket/features, a copy is found (`remote_folders.local_path`).
@@ -146,7 +146,7 @@ def check_exists(path: str | Path, *kinds: str) -> None:
         near = nearest(path)
         suggestion = f"; did you mean {near}?" if near else ""
         remedy = f" ({KINDS[kinds[0]].name}: {KINDS[kinds[0]].made_by})" if kinds else ""
-        raise ValueError(f"{path} is not there{suggestion}{remedy}")
+        raise ValueError(f"{path} does not exist{suggestion}{remedy}")
 
 
 def nearest(path: Path) -> Path | None:

@@ -96,7 +96,7 @@ def test_files_that_are_not_of_one_extraction_are_refused(written, tmp_path):
         assert not out.exists() and not (tmp_path / "store.unfinished").exists()
 
     states, tokens = torch.zeros(n, 2, 16, dtype=torch.bfloat16), torch.arange(n)
-    refused("bad.safetensors is not there")
+    refused("bad.safetensors does not exist")
     file.write_bytes(good[0].read_bytes()[:-9])
     refused("bad.safetensors is damaged")
     save_file({"hidden_states": states}, file)

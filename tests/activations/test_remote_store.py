@@ -220,7 +220,7 @@ def test_a_folder_that_was_copied_to_an_address_is_read_there(memory, folder, co
         ActivationStore.open(address).verify()
     address = copied(folder.path, "copy")
     memory.rm("/bucket/copy/shard-00002.safetensors")
-    with pytest.raises(FileNotFoundError, match="shard-00002.safetensors is not there"):
+    with pytest.raises(FileNotFoundError, match="shard-00002.safetensors does not exist"):
         ActivationStore.open(address).verify()
 
 

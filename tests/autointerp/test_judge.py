@@ -210,7 +210,7 @@ def test_answers_that_cannot_be_read_are_counted_and_never_guessed(features, ran
     table = pd.read_parquet(tmp_path / "out/judgements.parquet").set_index("latent")
     assert table.n_unreadable[0] == 0 and table.balanced_accuracy[0] == 1
     assert (table.n_unreadable[1:] == 20).all() and table.balanced_accuracy[1:].isna().all()
-    assert "100 of 120 answers not readable" in capsys.readouterr().out
+    assert "100 of 120 answers unreadable" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -411,7 +411,7 @@ def test_mistakes_are_one_line_and_ask_nothing(features, ranking, tmp_path, envi
         words = words_of(server, features, tmp_path / "out", "--explanations", ranking)
         no_yes = [word for word in words if word != "--yes"]
         monkeypatch.setattr("sys.stdin", io.StringIO())
-        assert "say --yes" in refused(capsys, *no_yes)
+        assert "pass --yes" in refused(capsys, *no_yes)
         no_model = [word for word in words if word not in ("--model", "planted")]
         assert "OPENAI_MODEL" in refused(capsys, *no_model)
         assert "latent 99 must be a whole number in 0..6" in refused(capsys, *words, "--latent", 99)
@@ -440,13 +440,13 @@ def test_mistakes_are_one_line_and_ask_nothing(features, ranking, tmp_path, envi
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("latent,explanation\n1.5,ox\n", "has a latent 1.5: latents are whole numbers from 0 on"),
-        ("latent,explanation\nx,ox\n", "has a latent x: latents are whole numbers from 0 on"),
+        ("latent,explanation\n1.5,ox\n", "has a latent 1.5: latents are whole numbers from 0 up"),
+        ("latent,explanation\nx,ox\n", "has a latent x: latents are whole numbers from 0 up"),
         ("latent,explanation\n-1,ox\n", "has a latent -1: latents are whole numbers"),
         ("latent,explanation\n,ox\n2,elk\n", "has a latent : latents are whole numbers"),
         ("latent,explanation\n2,ox\n2,elk\n", "has latent 2 twice"),
-        ("", "is not a table that can be read"),
-        (None, "is not there: `interp rank` writes such a file"),
+        ("", "is not a readable table"),
+        (None, "does not exist: `interp rank` writes such a file"),
     ],
 )
 def test_mistakes_in_explanations_are_named(features, tmp_path, environment, capsys, text, message):

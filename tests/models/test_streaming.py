@@ -174,8 +174,8 @@ def test_compressed_files_and_addresses_are_read_as_others(rows, tmp_path):
 @pytest.mark.parametrize(
     "address, message",
     [
-        ("memory://texts/none.jsonl", "none.jsonl is not there"),
-        ("memory://texts/none-*.jsonl", r"none-\*.jsonl is not there"),
+        ("memory://texts/none.jsonl", "none.jsonl does not exist"),
+        ("memory://texts/none-*.jsonl", r"none-\*.jsonl does not exist"),
         ("nothing://bucket/a.jsonl", "nothing"),
     ],
 )

@@ -190,7 +190,7 @@ def test_what_is_done_is_not_done_again_and_a_hook_more_runs_beside_it(folder_of
     assert ran_now(with_hooks(POST, MID), run, until="sae") == []
     assert ran_now(with_hooks(POST), run, until="sae") == [] and Run(run).hooks == (POST,)
     with pytest.raises(
-        ValueError, match=r"harvest.hook_name: .*--redo to run again what this touches: activations, sae"
+        ValueError, match=r"harvest.hook_name: .*--redo to run the affected stages again: activations, sae"
     ):
         run_stages(with_hooks(MID), run)
 
@@ -272,7 +272,7 @@ def test_a_twin_is_looked_for_at_the_same_hook(copied, both):
 def test_a_part_in_use_is_left_alone(copied):
     with locked(copied.path / PART), pytest.raises(ValueError, match=f"{MID} is in use by another process"):
         run_stages(with_hooks(POST, MID), copied.path)
-    with pytest.raises(ValueError, match=f"{MID} is the part of one hook of .*: run that"):
+    with pytest.raises(ValueError, match=f"{MID} is one hook's part of .*: run that"):
         run_stages(with_hooks(MID), copied.path / PART)
     assert ran_now(with_hooks(POST, MID), copied.path) == []
 

@@ -36,7 +36,7 @@ def test_stores_and_dictionaries_open_alike(tiny_run, tmp_path, monkeypatch):
     assert load_sae(run).W_dec.equal(load_sae(run / "sae").W_dec)
     monkeypatch.chdir(run.parent)
     for open_it in (ActivationStore.open, FeatureStore.open, load_sae):
-        with pytest.raises(ValueError, match=r"is not there; did you mean .*/tiny\?"):
+        with pytest.raises(ValueError, match=r"does not exist; did you mean .*/tiny\?"):
             open_it(run.parent / "tinny")
 
 
@@ -48,7 +48,7 @@ def test_arguments_in_another_order_are_told(tiny_run, tmp_path):
         scan_features(run.store, run.sae, hook, tmp_path / "out")
     with pytest.raises(ValueError, match=r"tokens is a Transformer, .*: the order is \(model, tokens, hooks\)"):
         harvest(run.held_out.tokens, run.model, [hook], tmp_path / "out")
-    with pytest.raises(ValueError, match="the tokens hold text, 'some text': models.tokenize makes ids of it"):
+    with pytest.raises(ValueError, match="the tokens hold text, 'some text': models.tokenize turns it into ids"):
         harvest(run.model, ["some text"], [hook], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -56,13 +56,17 @@ def test_arguments_in_another_order_are_told(tiny_run, tmp_path):
 def test_a_misspelt_path_names_the_one_that_is_there(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs/demo/features").mkdir(parents=True)
-    with pytest.raises(ValueError, match=r"^runs/demoo is not there; did you mean runs/demo\? \(a run folder: `interp"):
+    with pytest.raises(
+        ValueError, match=r"^runs/demoo does not exist; did you mean runs/demo\? \(a run folder: `interp"
+    ):
         find("runs/demoo", "run", "features")
     with pytest.raises(ValueError, match=r"did you mean runs/demo/features\?"):
         find("rusn/demo/feature", "features")
     with pytest.raises(ValueError, match=r"did you mean .*/runs/demo\?"):
         find(tmp_path / "runs/dmo", "run")
-    with pytest.raises(ValueError, match=r"^elsewhere is not there \(an SAE's folder: `interp train-sae` makes one\)$"):
+    with pytest.raises(
+        ValueError, match=r"^elsewhere does not exist \(an SAE's folder: `interp train-sae` makes one\)$"
+    ):
         find("elsewhere", "sae")
     assert nearest(tmp_path / "runs/nothing/alike") is None
 

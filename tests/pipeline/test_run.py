@@ -155,7 +155,7 @@ def test_what_an_analysis_shows_of_a_run_is_on_its_page_until_its_stages_run_aga
     assert ran_now(TINY, copied.path) == []
     config = TINY.replace(ranking=dataclasses.replace(TINY.ranking, seed=1))
     run_alone(copied, "ranking", config=config, progress=lambda done, total, note: None)
-    assert len(copied.panels()) == 1 and "mine.json shows stages that have been run again" in caplog.text
+    assert len(copied.panels()) == 1 and "mine.json shows stages that have since been run again" in caplog.text
 
 
 def test_effects_of_every_latent_stand_in_the_run_in_sql_and_on_the_page(run):
@@ -220,7 +220,7 @@ def test_a_dictionary_that_had_more_tokens_is_learnt_again_with_as_few_as_its_nu
 
 def test_what_the_nulls_will_take_is_told_before_by_what_the_run_has_taken(run, monkeypatch):
     told = nulls_effort(run)
-    assert told == "about 1 min to train 6 dictionaries and harvest 2 models, and then the verdicts"
+    assert told == "about 1 min to train 6 dictionaries and harvest 2 models, and then to judge them"
     taken, manifest = {"sae": {"wall_seconds": 60.0}, "activations": {"wall_seconds": 40.0}}, Run.manifest
     monkeypatch.setattr(Run, "manifest", lambda run, name: {**(manifest(run, name) or {}), **taken.get(name, {})})
     harvested = TINY.nulls.sae_tokens / run.features.tokens.numel()

@@ -443,7 +443,7 @@ def test_a_feature_is_steered_on_its_page_and_its_loss_read_in_a_context(page, s
     page.wait("document.querySelectorAll('.written').length === 2 && document.querySelector('.doses svg') !== null")
     prompt = page.evaluate("document.querySelector('.steering textarea').value")
     plain, before = page.text(".written")
-    assert prompt and plain.startswith("The model as it is") and len(page.text(".doses circle")) == 16
+    assert prompt and plain.startswith("The unsteered model") and len(page.text(".doses circle")) == 16
     slider = "document.querySelector('.steering input')"
     page.evaluate(f"{slider}.value = 8; {slider}.dispatchEvent(new Event('input'))")
     page.wait(f"document.querySelectorAll('.written')[1].textContent !== {json.dumps(before)}")

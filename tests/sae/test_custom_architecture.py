@@ -174,7 +174,7 @@ def test_a_command_imports_the_users_own_file(mine, tmp_path, capsys):
     ("words", "message"),
     [
         (["scan", "--import"], "--import needs the name of a Python file"),
-        (["scan", "--import", "nowhere.py"], "nowhere.py is not there"),
+        (["scan", "--import", "nowhere.py"], "nowhere.py does not exist"),
         (["scan", "--import", "README.md"], "README.md is not a Python file"),
         (["run", "c.toml", "--import", "mine.py"], 'write plugins = ["mine.py"] in its configuration'),
     ],

@@ -343,7 +343,7 @@ def test_weights_are_finite_after_folding_or_refused(tmp_path, factor):
 def test_what_is_no_dictionary_is_refused(tmp_path):
     with pytest.raises(ValueError, match="holds no cfg.json: give the folder"):
         load_sae(tmp_path)
-    with pytest.raises(ValueError, match="nowhere is not there"):
+    with pytest.raises(ValueError, match="nowhere does not exist"):
         load_sae(tmp_path / "nowhere")
     for layer in ("layers.1", "layers.0"):
         dictionary("topk").save(tmp_path / layer)

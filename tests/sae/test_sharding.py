@@ -250,7 +250,9 @@ def test_what_cannot_be_shared_out_is_told_in_every_process(folder):
     assert of_three == ("shards=3 must divide the number of processes, 2: start them with torchrun --nproc-per-node 3")
     assert of_none.startswith("shards=0 must divide")
     assert odd == "d_sae=49 must be a multiple of shards=2"
-    assert pursuit.startswith("MatchingPursuitConfig cannot share out its latents; TopKConfig, BatchTopKConfig, ")
+    assert pursuit.startswith(
+        "MatchingPursuitConfig cannot divide its latents among processes; TopKConfig, BatchTopKConfig, "
+    )
     assert mine.startswith("Mine cannot share out its latents")
     assert not (folder / "refused").exists() and not unfinished(folder / "refused").exists()
 

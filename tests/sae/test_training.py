@@ -123,7 +123,7 @@ def test_what_is_no_config_is_refused(store):
     for config in ([], {"k": 4}, [topk(), "topk"]):
         with pytest.raises(ValueError, match="must be a config, as TopKConfig"):
             train_sae(store, HOOK, config)
-    with pytest.raises(ValueError, match="device='gpu' is not there on this machine"):
+    with pytest.raises(ValueError, match="device='gpu' does not exist on this machine"):
         train_sae(store, HOOK, topk(device="gpu"))
 
 

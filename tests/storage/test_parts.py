@@ -143,7 +143,7 @@ def test_parts_of_a_scan_that_do_not_belong_together_are_refused(tiny_run, scan_
     refused([first, second, first], f"{first} and {first} are both part 1/2")
     refused([first, third], f"{third} is a part of another work than .*: other number of parts")
     refused([first, run.features.path], "features is not a part of a work")
-    refused([first, tmp_path / "none"], "none is not there")
+    refused([first, tmp_path / "none"], "none does not exist")
     refused(scan_parts, "is a part of another work than this: other dictionary", NeuronDictionary(run.sae.d_in))
     damaged = tmp_path / "damaged"
     damaged.mkdir()

@@ -111,7 +111,7 @@ def loss_curves(curves: Mapping[str, pd.DataFrame], lines: Mapping[str, float], 
     """Held-out loss of trainings against the characters seen, with levels such as the corpus's own n-gram
     cross-entropies to beat; the training loss lies pale behind it.
 
-    curves: name → columns tokens, loss, val_loss (NaN where it was not measured), in `unit`.
+    curves: name → columns tokens, loss, val_loss (NaN if it was not measured), in `unit`.
     """
     fig = go.Figure()
     for (name, table), colour in zip(curves.items(), SEQUENCE, strict=False):
@@ -132,7 +132,7 @@ def loss_curves(curves: Mapping[str, pd.DataFrame], lines: Mapping[str, float], 
 
 def character_losses(text: str, losses: Mapping[str, np.ndarray], *, unit: str = "bits") -> go.Figure:
     """−log p of each character of `text`, as bars one beside the other for each model; what they average to is the
-    loss. losses: name → [character], NaN where nothing was predicted."""
+    loss. losses: name → [character], NaN if nothing was predicted."""
     fig = go.Figure()
     for (name, values), colour in zip(losses.items(), (GREY, BLUE, VERMILLION), strict=False):
         fig.add_bar(x=list(range(len(text))), y=values, name=escaped(name), marker_color=colour)

@@ -23,7 +23,7 @@ _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 def ngram_distance(
     p_tokens: Int[Tensor, "seq pos"], q_tokens: Int[Tensor, "seq other_pos"], d_vocab: int, *, n: int = 2
 ) -> float:
-    """The distance of the two distributions of n-grams, each taken inside its sequences. Raises ValueError where a
+    """The distance of the two distributions of n-grams, each taken inside its sequences. Raises ValueError if a
     sequence is shorter than n, a token is not in 0..d_vocab − 1, or d_vocab^n does not fit 63 bits."""
     p, q = (_ngrams(tokens, d_vocab, n) for tokens in (p_tokens, q_tokens))
     keys = np.union1d(p.keys, q.keys)

@@ -85,7 +85,7 @@ def read_pieces(
     model: Model, hook: str, text: LabelledTokens, exclude: Sequence[int], limit: float | None, d_vocab: int
 ) -> Pieces:
     """Cut a text into pieces and run the model over it, up to the hook. Tokens with ids in `exclude`, and those whose
-    activation is longer than the limit, are in no piece. Raises ValueError where pieces do not fill the sequences."""
+    activation is longer than the limit, are in no piece. Raises ValueError if pieces do not fill the sequences."""
     if text.n_ctx % PIECE:
         raise ValueError(f"sequences of {text.n_ctx} tokens cannot be cut into pieces of {PIECE}")
     n = text.tokens.numel() // PIECE

@@ -132,7 +132,7 @@ STAGES: dict[str, Stage] = {}
 
 
 def stage(**fields: Any) -> Callable[[Build], Stage]:
-    """Register the function below as the stage of its name, with its docstring as help. Raises ValueError where another
+    """Register the function below as the stage of its name, with its docstring as help. Raises ValueError if another
     has the name, and where it is a user's and reads a stage that is not there, or that runs after it."""
 
     def decorate(build: Build) -> Stage:

@@ -222,7 +222,7 @@ def nulls_effort(run: Run) -> str:
     tokens, settings = run.features.tokens, run.config.nulls
     models = 2 if hasattr(run.model, "untrained") else 1
     learnt_from, together, is_learnt_again = _learnt_together(settings, run.sae.config)
-    work = f"to train {together + models} dictionaries and harvest {models} models, and then the verdicts"
+    work = f"to train {together + models} dictionaries and harvest {models} models, and then to judge them"
     sae, activations = (run.manifest(name) for name in ("sae", "activations"))
     if sae is None or activations is None or run.sae.config is None:
         return work

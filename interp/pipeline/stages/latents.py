@@ -178,11 +178,11 @@ def neurons(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 
 
 def effects_summary(results: Mapping[str, Any]) -> str:
-    """Tell how many latents were ablated, how many of them have an effect, and what the median one costs."""
+    """Say how many latents were ablated, how many of them have an effect, and what the median one costs."""
     tested, firing, sequences = (results[name] for name in ("latents", "firing", "sequences"))
     return NEXT_LINE.join([
         f"{tested:,} of {firing:,} latents that fire, ablated in at most {sequences} sequences each: "
-        f"{results['helps']:.0%} cost surely more than their null, {results['idles']:.0%} less",
+        f"{results['helps']:.0%} surely cost more than their null, {results['idles']:.0%} less",
         f"loss {results['loss_change']:+.4f} nats in the median, null {results['null_loss_change']:+.4f}; gradient × "
         f"activation agrees on the same sequences, Spearman {results['gradient_agreement']:.2f}",
     ])  # fmt: skip

@@ -54,7 +54,8 @@ def _check_streamed(config: RunConfig) -> None:
     """Check that there is a tokenizer before the text that is streamed."""
     if config.corpus.stream and config.model.is_trained:
         raise ValueError(
-            "[corpus] stream = true needs a pretrained model ([model] source): to train a tokenizer takes all text"
+            "[corpus] stream = true needs a pretrained model ([model] source): training a tokenizer needs all text at "
+            "once"
         )
 
 
@@ -69,7 +70,7 @@ def _check_hooks(config: RunConfig) -> None:
     main_name = {name: main_names(model, name)[0] for name in config.harvest.hook_names}
     for name, main in main_name.items():
         if same := [other for other in main_name if main_name[other] == main and other != name]:
-            raise ValueError(f"[harvest] hook_names has {name} and {same[0]}, which are one hook: name it once")
+            raise ValueError(f"[harvest] hook_names has {name} and {same[0]}, which are the same hook: name it once")
     pairs = [config.at(name).harvest.hooks_in(model) for name in main_name]
     if config.harvest.writes and (same := [pair[0] for pair in pairs if len(pair) < 2]):
         raise ValueError(f"[harvest] writes = {config.harvest.writes!r} is {same[0]} itself: leave it out")

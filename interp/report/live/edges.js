@@ -1,4 +1,4 @@
-/* Which latents of an earlier hook feed which of a later one at the chosen token, where the run has several hooks: two
+/* Which latents of an earlier hook feed which of a later one at the chosen token, if the run has several hooks: two
  * columns of latents with lines between them, and the edges as a table. */
 "use strict";
 
@@ -29,7 +29,7 @@ report.edges = (() => {
     return other !== undefined;
   }
 
-  /* Read the edges at a token. pinned: latents of the run's own hook, chosen where they are among the ends. */
+  /* Read the edges at a token. pinned: latents of the run's own hook, chosen if they are among the ends. */
   async function read(text, position, pinned) {
     if (!(await ready())) return;
     asked = { text, position };
@@ -51,7 +51,7 @@ report.edges = (() => {
     section.classList.remove("stale");
   }
 
-  /* The latents of both sides that are drawn: the strongest at the later hook, and what feeds each of them most. */
+  /* The latents drawn on both sides: the strongest at the later hook, and what feeds each of them most. */
   function sides() {
     const targets = found.targets.map(([latent]) => latent);
     const total = new Map();
@@ -62,7 +62,7 @@ report.edges = (() => {
     const isWanted = ([up]) => chosen.has(keyOf(0, up));
     for (const [up] of found.edges.filter(isWanted)) total.set(up, Infinity);
     const strongest = [...total].sort((a, b) => b[1] - a[1]).slice(0, N_SOURCES);
-    /* Beside what it feeds, so that few lines cross. */
+    /* Place a latent opposite what it feeds, so that few lines cross. */
     const middle = (up) => {
       const own = found.edges.filter(([from]) => from === up);
       const sum = own.reduce((all, [, , owed]) => all + Math.abs(owed), 0);
@@ -74,7 +74,7 @@ report.edges = (() => {
 
   const touches = ([up, down]) => chosen.has(keyOf(0, up)) || chosen.has(keyOf(1, down));
 
-  /* The edges that are told of: those of the latents chosen, or all where none of these has any. */
+  /* The edges to show: those of the chosen latents, or all if these have none. */
   function told() {
     const own = found.edges.filter(touches);
     return own.length ? own : found.edges;
@@ -139,8 +139,8 @@ report.edges = (() => {
     return [
       h("h2", null, "From hook to hook"),
       h("p.muted", null,
-        `At the chosen token, ${side}`, chooser, ". Left the earlier hook, at this token or before; right the " +
-          "strongest features of the later one, here. ",
+        `At the chosen token, ${side}`, chooser, ". On the left is the earlier hook, at this token or " +
+          "before; on the right are the strongest features of the later one, here. ",
         h("span.key.raised", { "--shade": 0.7 }, "raises"), " or ",
         h("span.key.lowered", { "--shade": 0.7 }, "lowers"),
         " what the later feature reads: attribution, to first order, in the unit of its activations. Choose a " +

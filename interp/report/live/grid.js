@@ -1,12 +1,11 @@
-/* Features and tokens as a grid: a row a feature, a column a token. A cell is as deep as the feature is strong
- * there, or as what it does there to a chosen next token: blue where it makes that likelier, orange where less
- * likely. */
+/* Features and tokens as a grid: one row per feature, one column per token. The shade of a cell is the feature's
+ * strength there, or its effect there on a chosen next token: blue if it makes that likelier, orange if less likely. */
 "use strict";
 
 report.grid = (() => {
   const LEAST = 0.1;
 
-  /* The shade of a value on an element, the deepest at ±most. An effect has a sign, a strength none. */
+  /* Shade an element by a value, deepest at ±most. An effect has a sign, a strength does not. */
   function paint(element, value, most, isSigned) {
     const isOn = value !== undefined && value !== 0;
     const share = isOn ? Math.min(Math.max(Math.abs(value) / most, LEAST), 1) : 0;
@@ -38,8 +37,8 @@ report.grid = (() => {
   }
 
   /* tokens: their ids. rows: [latent, Map of position → value], first to last. most: the value of the deepest shade.
-   * named(latent): what stands at the head of its row. unit: of a value, in words. onchoose: told the position that is
-   * clicked. onpoint: told the row that is pointed at, and null when none is. */
+   * named(latent): the head of its row. unit: of a value, in words. onchoose: called with the position clicked.
+   * onpoint: called with the row pointed at, null for none. */
   function grid({ tokens, rows, most, isSigned, unit, named, onchoose, onpoint }) {
     const cell = (values, position) => {
       const value = values.get(position);

@@ -1,8 +1,7 @@
-/* What a page has that is served by `interp explore`: an answer from the model, and notes that are kept in the run
- * folder. */
+/* What a page served by `interp explore` has in addition: answers from the model, and notes kept in the run folder. */
 "use strict";
 
-/* What the server answers; an Error that says why it does not. */
+/* Ask the server; throw an Error that says why it does not answer. */
 async function ask(name, asked, options = {}) {
   const posted = asked && {
     method: "POST",
@@ -13,7 +12,7 @@ async function ask(name, asked, options = {}) {
   try {
     answer = await fetch(`/api/${name}`, { ...posted, ...options });
   } catch {
-    throw new Error("The model does not answer: see whether `interp explore` still runs");
+    throw new Error("The model does not answer: check that `interp explore` is still running");
   }
   const found = await answer.json();
   if (!answer.ok) throw new Error(found.error);
@@ -28,7 +27,7 @@ async function ask(name, asked, options = {}) {
 
   const anyWaiting = () => Object.keys(waiting).length > 0;
 
-  /* Add to what is to be sent: of each field what it was at first, and what it is now. */
+  /* Add to the changes to send: for each field its first value and its value now. */
   function wait(edits) {
     for (const [latent, fields] of Object.entries(edits)) {
       const own = (waiting[latent] ??= {});
@@ -63,13 +62,13 @@ async function ask(name, asked, options = {}) {
       const newer = waiting;
       waiting = edits;
       wait(newer);
-      trouble(`Your notes are not kept yet: ${error.message}.`);
+      trouble(`Your notes are not saved yet: ${error.message}.`);
     } finally {
       sending = false;
     }
   }
 
-  /* What another tab wrote. */
+  /* Take over what another tab wrote. */
   async function look() {
     if (sending || anyWaiting()) return;
     const notes = await ask("notes");

@@ -1,4 +1,4 @@
-"""What the features of a run do in a text that somebody types.
+"""What the features of a run do in a text that the user types.
 
 In:  a finished run, and text. Out: values for JSON. One call at a time goes through the model.
 
@@ -55,7 +55,7 @@ N_TARGETS, N_EDGES = 8, 200
 
 class LiveModel:
     def __init__(self, run: FinishedRun):
-        """Load the model and the dictionary of a run. Raises FileNotFoundError, naming the stage, where it is not
+        """Load the model and the dictionary of a run. Raises FileNotFoundError, naming the stage, if it is not
         finished."""
         self.run = run
         self.features = run.features

@@ -61,7 +61,7 @@ class LocalServer(ThreadingHTTPServer):
         try:
             super().__init__((HOSTS[0], port), Request)
         except OSError as error:
-            raise ValueError(f"port {port} cannot be had ({error.strerror}): choose another port") from None
+            raise ValueError(f"port {port} is not available ({error.strerror}): choose another port") from None
 
     @property
     def address(self) -> str:
@@ -119,7 +119,7 @@ class Request(BaseHTTPRequestHandler):
         except Exception:  # a mistake of ours must not stop the server; it is logged with its traceback
             log.exception("%s %s", self.command, self.path)
             status = HTTPStatus.INTERNAL_SERVER_ERROR
-            kind, body = as_json({"error": "something went wrong: the terminal says what"})
+            kind, body = as_json({"error": "something went wrong; the terminal shows the error"})
         self.send_response(status)
         about = {"Content-Type": f"{kind}; charset=utf-8", "Content-Length": str(len(body))}
         for name, value in (HEADERS | {"Content-Security-Policy": self.server.policy} | about).items():
@@ -137,17 +137,17 @@ class Request(BaseHTTPRequestHandler):
 
     def _posted(self) -> Any:
         if self.headers.get_content_type() != "application/json":
-            raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "what is posted must be application/json")
+            raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a posted body must be application/json")
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal():
-            raise Refused(HTTPStatus.LENGTH_REQUIRED, "what is posted must say its Content-Length")
+            raise Refused(HTTPStatus.LENGTH_REQUIRED, "a posted body must state its Content-Length")
         if int(length) > MAX_BYTES:
             many = f"{int(length):,} bytes are more than {MAX_BYTES:,}: shorten it"
             raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, many)
         try:
             return json.loads(self.rfile.read(int(length)))
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"what is posted is not valid JSON ({error})") from None
+            raise ValueError(f"the posted body is not valid JSON ({error})") from None
 
 
 def as_json(value: Any) -> tuple[str, bytes]:

@@ -7,7 +7,7 @@
 
 Who may ask is in `interp.report.live.local_server`.
 
-A run folder may come from elsewhere. So the page and its code are those of the installation, and only data are served
+A run folder may come from elsewhere. So the page and its code are taken from the installation, and only data are served
 from the folder: files that the run's manifest lists, that are not links, and that hold JSON. None of them can run code.
 """
 

@@ -1,5 +1,5 @@
-/* "Steer", a tab of a feature's examples on a served page: what the model writes with the feature held, and what
- * that costs; and in the whole context of an example, what the feature does to the loss at each token. */
+/* "Steer", a tab of a feature's examples on a served page: what the model writes with the feature held, and what that
+ * costs; and in the whole context of an example, the feature's effect on the loss at each token. */
 "use strict";
 
 report.steering = (() => {
@@ -10,7 +10,7 @@ report.steering = (() => {
     FIRST = 2,
     N_TOKENS = 48;
 
-  /* The tokens of one text that are not in the other at the same place of their longest common subsequence. */
+  /* The tokens of one text that are not in its longest common subsequence with the other. */
   function changed(before, after) {
     const length = Array.from({ length: before.length + 1 }, () => new Array(after.length + 1).fill(0));
     for (let i = before.length - 1; i >= 0; i--) {
@@ -35,8 +35,8 @@ report.steering = (() => {
     return h("div.written", null, h("h4", null, title), h("div.text", { dir: "auto" }, pieces));
   }
 
-  /* What each dose costs, KL, and what it brings, the probability of what the feature writes: two curves over the
-   * multiples. */
+  /* Two curves over the multiples: what each dose costs (KL), and what it brings (the probability of what the feature
+   * writes). */
   function chart(doses) {
     const [W, H, LEFT, RIGHT, TOP, BASE] = [360, 150, 8, 8, 16, 118],
       rows = doses.filter(([multiple]) => multiple !== null);
@@ -83,12 +83,12 @@ report.steering = (() => {
       ticks,
     );
     const brought =
-      `probability of its positive logits, ${format.percent(free[2] ?? 0)} as it is, ` +
+      `probability of its positive logits, ${format.percent(free[2] ?? 0)} unsteered, ` +
       `up to ${format.percent(highestConcept)}`;
     const legend = h(
       "p.below",
       null,
-      h("span.kl", null, `KL to the model as it is, up to ${format.significant(highestKl, 2)} nats`),
+      h("span.kl", null, `KL to the unsteered model, up to ${format.significant(highestKl, 2)} nats`),
       " ",
       free[2] === null ? null : h("span.concept", null, brought),
     );
@@ -124,7 +124,7 @@ report.steering = (() => {
     const field = h("textarea", {
       rows: 2,
       spellcheck: "false",
-      "aria-label": "A text that the model goes on with",
+      "aria-label": "A text that the model continues",
       oninput,
     });
     const range = { type: "range", min: LEAST, max: MOST, step: 0.5, value: FIRST };
@@ -139,7 +139,7 @@ report.steering = (() => {
       timer = setTimeout(write, PAUSE);
     }
 
-    /* What is asked last is shown. */
+    /* Only the answer to the last question is shown. */
     async function write() {
       const own = ++newest,
         multiples = { [latent]: slider.valueAsNumber };
@@ -150,7 +150,7 @@ report.steering = (() => {
         if (own !== newest) return;
         const [lost, won] = changed(plain.slice(prompt), steered.slice(prompt));
         texts.replaceChildren(
-          written("The model as it is", plain, prompt, lost, ".lost"),
+          written("The unsteered model", plain, prompt, lost, ".lost"),
           written("With the feature held", steered, prompt, won, ".won"),
         );
       } catch (error) {
@@ -177,8 +177,7 @@ report.steering = (() => {
   };
 })();
 
-/* Where the loss of the next token rises without the feature, its token is underlined, and where it falls, in the
- * other hue. */
+/* Underline the tokens whose loss rises without the feature, and in the other hue those whose loss falls. */
 report.examples.onopen = async (latent, [, row], text, facts) => {
   const { n_ctx } = report.data.page,
     MOST = 1,

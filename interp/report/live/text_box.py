@@ -65,8 +65,7 @@ def explore(run: FinishedRun, text: str = "Once upon a time") -> "AnyWidget":
 
 
 def still(text: str, reading: dict[str, Any]) -> str:
-    """Return a reading (`Answers.reading`) as HTML without live parts: the tokens, and the strongest features of the
-    text."""
+    """Return a reading (`Answers.reading`) as static HTML: the tokens, and the strongest features of the text."""
     if "error" in reading or not reading:
         return cards.card(text, reading.get("error", ""))
     strongest = [max((strength for _, strength in firing), default=0.0) for firing in reading["firing"]]

@@ -1,5 +1,5 @@
-/* "Try text": which features fire in a text as it is typed, what each does to a next token, and what the model
- * writes with some of them held. */
+/* "Try text": which features fire in a text as you type it, what each does to a next token, and what the model writes
+ * with some of them held. */
 "use strict";
 
 report.views.try = (() => {
@@ -13,8 +13,7 @@ report.views.try = (() => {
   const MOST_PINNED = 16;
   /* Latent → the multiple of its maximum at which it is held while the model writes. */
   const pinned = new Map();
-  /* What the model last said: the tokens and what fires; the effects on the token `output`, null where none is
-   * chosen. */
+  /* The model's last answer: the tokens and what fires; the effects on the token `output`, null if none is chosen. */
   let read;
   let effects = null;
   let output = null;
@@ -25,14 +24,14 @@ report.views.try = (() => {
   let isSingle = false;
   let listed = N_LISTED;
 
-  /* Features of one token are left out unless they are asked for; what is pinned stays. */
+  /* Single-token features are left out unless the user asks for them; pinned ones stay. */
   const isShown = (latent) => isSingle || pinned.has(latent) || format.verdict(verdictOf(latent)) !== "single-token";
 
   const percent = (p) => `${format.significant(100 * p, 2)} %`;
   const failed = (place, error) => place.replaceChildren(h("p.missing", { role: "alert" }, `${error.message}.`));
 
-  /* One question at a time is put to the model; of those that come meanwhile the newest is asked next. A question is a
-   * function that is told how to learn whether a newer one waits. */
+  /* Ask the model one question at a time; of those that arrive meanwhile, ask the newest next. A question is a function
+   * that receives a way to learn whether a newer one is waiting. */
   const put = (() => {
     let waiting = null;
     let isAsking = false;
@@ -57,8 +56,7 @@ report.views.try = (() => {
     };
   })();
 
-  /* Read the text of the field; the token that was chosen stays so while the text up to it does, and so does the
-   * end. */
+  /* Read the text of the field. The chosen token stays chosen while the text up to it is unchanged; so does the end. */
   async function readText(isOld) {
     const text = parts.field.value;
     try {
@@ -73,7 +71,7 @@ report.views.try = (() => {
     }
   }
 
-  /* Read what the features of one token do to the prediction behind it, and those of all tokens to the one chosen. */
+  /* Read what the features of one token do to the prediction after it, and those of all tokens to the chosen one. */
   async function readToken(position, isOld) {
     at = position;
     const { text } = read;
@@ -89,7 +87,7 @@ report.views.try = (() => {
 
   const choose = (position) => put((isOld) => readToken(position, isOld));
 
-  /* Shade the text by what the features do to a token; null: by how strongly they fire. */
+  /* Shade the text by the features' effects on a token, or, for null, by how strongly they fire. */
   function aim(token) {
     output = token;
     choose(at);
@@ -124,8 +122,8 @@ report.views.try = (() => {
     );
   }
 
-  /* A row a latent, the pinned first: [latent, Map of position → value]. A value is a share of the latent's maximum,
-   * or an effect in nats. */
+  /* One row per latent, the pinned first: [latent, Map of position → value]. A value is a share of the latent's
+   * maximum, or an effect in nats. */
   function rows() {
     const found = new Map();
     if (effects) for (const [latent, , places] of effects.features) found.set(latent, new Map(places));
@@ -137,7 +135,7 @@ report.views.try = (() => {
     return [...first, ...rest];
   }
 
-  /* What a token is shaded by: the strongest of the latents there, or the sum of their effects. */
+  /* The value that shades a token: the strongest of the latents there, or the sum of their effects. */
   function tokenValues(shown) {
     const values = new Array(read.tokens.length).fill(0);
     for (const [, own] of shown) {
@@ -149,7 +147,7 @@ report.views.try = (() => {
 
   const largest = (values) => Math.max(...values.map(Math.abs), 1e-9);
 
-  /* Shade the text by all rows, or by the one that is pointed at. */
+  /* Shade the text by all rows, or by the one under the pointer. */
   function shade(only) {
     const all = tokenValues(rows());
     const values = only ? tokenValues([[null, only]]) : all;
@@ -165,11 +163,11 @@ report.views.try = (() => {
   const tip = (value) =>
     effects ? `${value > 0 ? "+" : ""}${format.significant(value, 2)} nats` : `strength ${format.fixed(value)}`;
 
-  /* What the shades say. */
+  /* Describe the shades. */
   function key() {
     const many = `${format.count(read.tokens.length)} tokens`;
     if (!effects) return [`${many}, shaded by the strongest of their features.`];
-    const where = effects.each ? "behind the token that they fire on" : "behind the token chosen";
+    const where = effects.each ? "after the token that they fire on" : "after the chosen token";
     const p = effects.each ? effects.p[at] : effects.p[0];
     return [
       h("span.key.raised", { "--shade": 0.7 }, "likelier"),
@@ -242,7 +240,7 @@ report.views.try = (() => {
           "p.missing",
           null,
           read.features.length
-            ? "Only features of a single token fire: show them by the switch above."
+            ? "Only single-token features fire: show them with the switch above."
             : "No feature fires.",
         );
     parts.features.replaceChildren(
@@ -254,7 +252,7 @@ report.views.try = (() => {
     for (const cell of drawn.querySelectorAll(`[data-position="${at}"]`)) cell.classList.add("at");
   }
 
-  /* What the depth of a cell says, and which verdict each dot is. */
+  /* Explain the shade of a cell and the colours of the verdict dots. */
   function legend(shown, most) {
     const verdicts = [...new Set(shown.map(([latent]) => verdictOf(latent)))];
     const ends = effects
@@ -318,7 +316,7 @@ report.views.try = (() => {
           "div.amount",
           null,
           `activation ${format.significant(activation)}`,
-          h("small", { title: "how far the prediction moves without it" }, ` KL ${format.significant(kl, 2)} nats`),
+          h("small", { title: "how far the prediction changes without it" }, ` KL ${format.significant(kl, 2)} nats`),
           pinButton(latent),
         ),
       );
@@ -349,7 +347,7 @@ report.views.try = (() => {
     showPinned();
   }
 
-  /* The address holds what is pinned. */
+  /* Write the pinned features into the address. */
   function showPinned() {
     const amount = (latent, multiple) =>
       h(
@@ -416,8 +414,8 @@ report.views.try = (() => {
         h(
           "div.pair",
           null,
-          written("The model as it is", plain, prompt),
-          written("With what is pinned", steered, prompt),
+          written("The unsteered model", plain, prompt),
+          written("With the pinned features", steered, prompt),
         ),
       );
     } catch (error) {
@@ -426,14 +424,13 @@ report.views.try = (() => {
     parts.sample.disabled = !pinned.size;
   }
 
-  /* The token of a word, as words stand in a text, with a space before it, or else of the text as it is; null of
-   * neither. */
+  /* The token of a word with a space before it, as in a text, or else of the word alone; null if it is neither. */
   function tokenOf(text) {
     const found = [` ${text}`, text].map((wanted) => words.indexOf(wanted)).filter((token) => token >= 0);
     return found[0] ?? null;
   }
 
-  /* Buttons that choose what the text is shaded by, and a field for a token that the model does not name. */
+  /* Buttons that choose what shades the text, and a field for a token that the list does not have. */
   function shades() {
     const toEffect = () => {
       const first = parts.there.querySelector(".aim");
@@ -443,7 +440,7 @@ report.views.try = (() => {
       h("button", { type: "button", value, title, "aria-pressed": String(value === "strength"), onclick }, text);
     parts.shades = h(
       "span.widths",
-      { role: "group", "aria-label": "What the text is shaded by" },
+      { role: "group", "aria-label": "What shades the text" },
       button("strength", "Strength", "how strongly features fire, as a share of their maximum", () => aim(null)),
       button("effect", "Effect", "what features do to a next token", toEffect),
     );
@@ -541,8 +538,8 @@ report.views.try = (() => {
       h(
         "p.muted",
         null,
-        "The text above goes on, once as the model is and once with the pinned features held at a multiple of " +
-          "their maximum; both are drawn with the same seed.",
+        "The model continues the text above twice: unsteered, and with the pinned features held at a multiple of " +
+          "their maximum. Both are drawn with the same seed.",
       ),
       parts.form,
       parts.samples,

@@ -38,7 +38,7 @@ function render({ model, el }) {
     set("text", field.value);
   }
 
-  /* The tokens, each as orange as the strongest of its features; `only`: one latent's. */
+  /* The tokens, each shaded by the strongest of its features; `only`: by one latent. */
   function shade(only) {
     const { firing = [] } = model.get("reading");
     Array.from(tokens.children, (token, position) => {
@@ -76,7 +76,7 @@ function render({ model, el }) {
     list();
   }
 
-  /* What fires in the text, or at the token that is chosen. */
+  /* List what fires in the text, or at the chosen token. */
   function list() {
     const { tokens: words, firing, features: whole } = model.get("reading");
     const rows = at === null ? whole : firing[at];

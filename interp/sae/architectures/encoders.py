@@ -3,8 +3,8 @@
     Encoder      latents z of centred rows x; `encode` in differentiable torch over dense latents, `codes` the fast way
     Activation   an encoder that is one matmul and a pick:  z = dense(pre),   pre = x W_enc + b_enc
 
-Each architecture defines its encoder next to its config: `TopK`, `Threshold`, `MatchingPursuit`. An encoder says itself
-how it is stored and read back, and what SAELens calls it; one of a user's own, in a script, does the same.
+Each architecture defines its encoder next to its config: `TopK`, `Threshold`, `MatchingPursuit`. An encoder defines how
+it is stored and read back, and what SAELens calls it; so does an encoder in a user's script.
 """
 
 from abc import ABC, abstractmethod
@@ -39,7 +39,7 @@ class StoredEncoder(NamedTuple):
 
 
 class SAELensForm(NamedTuple):
-    """SAELens's form of a dictionary that encodes so."""
+    """SAELens's form of a dictionary with this encoder."""
 
     architecture: str
     settings: dict[str, Any]
@@ -50,8 +50,8 @@ class SAELensForm(NamedTuple):
 
 
 class Encoder(ABC):
-    """An encoder turns rows into latents. A subclass with a `name` of its own is registered under it in `ENCODERS`, so
-    that dictionaries that encode so can be saved and read back."""
+    """An encoder turns rows into latents. A subclass with its own `name` is registered under it in `ENCODERS`, so that
+    dictionaries with this encoder can be saved and read back."""
 
     name: ClassVar[str]
 
@@ -64,7 +64,7 @@ class Encoder(ABC):
     def encode(self, x: Float[Tensor, "... d_in"], weights: Weights) -> Float[Tensor, "... d_sae"]: ...
 
     def codes(self, x: Float[Tensor, "row d_in"], weights: Weights) -> SparseCodes:
-        """Encode without gradients; by `encode`, some rows at a time, where there is no faster way."""
+        """Encode without gradients; by `encode`, some rows at a time, if there is no faster way."""
         rows = max(1, _DENSE_AT_ONCE // len(weights.W_dec))
         return SparseCodes.cat([SparseCodes.from_dense(self.encode(part, weights)) for part in x.split(rows)])
 
@@ -75,7 +75,7 @@ class Encoder(ABC):
     # On disk. `to_stored` and `from_stored` go together; without them a dictionary can be used, but not saved.
 
     def to_stored(self) -> StoredEncoder:
-        """Return the encoder's form on disk. Raises ValueError where it has none."""
+        """Return the encoder's form on disk. Raises ValueError if it has none."""
         kind = type(self).__name__
         raise ValueError(f"the encoder {kind} has no form on disk: give it a name, to_stored and from_stored")
 
@@ -96,7 +96,7 @@ ENCODERS: dict[str, type[Encoder]] = {}
 
 
 class Activation(Encoder, Picker):
-    """An encoder that looks at pre-activations only: `dense` states it, `pick` finds the same entries fast."""
+    """An encoder that looks at pre-activations only: `dense` defines it, `pick` finds the same entries fast."""
 
     by_row = True
 

@@ -1,8 +1,8 @@
-"""Matching pursuit: latents are picked one after the other, each from what the ones before leave.
+"""Matching pursuit: latents are picked one after the other, each from what the previous ones leave.
 
     r = x − b_dec;   k times   j = argmax ⟨r, W_dec[j]⟩,   z_j += ReLU(⟨r, W_dec[j]⟩),   r ← r − that · W_dec[j]
 
-Mallat & Zhang 1993; as an SAE Costa et al. 2025, arXiv 2506.03093.
+Source: Mallat & Zhang 1993; as an SAE, Costa et al. 2025, arXiv 2506.03093.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -64,7 +64,7 @@ class MatchingPursuit(Encoder):
     @classmethod
     def from_stored(cls, settings: dict[str, Any], parts: FileTensors, d_sae: int, source: str) -> "MatchingPursuit":
         if not isinstance(settings.get("stop_on_repeat"), bool):
-            raise ValueError(f"{source}: encoder={settings!r} needs stop_on_repeat, a truth")
+            raise ValueError(f"{source}: encoder={settings!r} needs stop_on_repeat, true or false")
         shortest = number(settings.get("residual_threshold"), "residual_threshold", source)
         return cls(whole_number(settings, "k", most_steps(d_sae), source), shortest, settings["stop_on_repeat"])
 

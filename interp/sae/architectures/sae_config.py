@@ -1,17 +1,17 @@
-"""The base of all architectures: the options, and the methods by which one says what it is.
+"""The base of all architectures: the options, and the methods that define an architecture.
 
     loss = Σ over rows of `loss` / (B·V)  +  `revival_loss` of the latents that are dead
 
 An architecture is a frozen dataclass with a name and a few methods in plain torch. `pick` says which entries of the
-pre-activations fire, `activate` what they are worth, `loss` what a batch costs, written on the values of those entries
-alone, and `trained` what becomes of it; autograd gives the gradients. All but `pick` and `trained` has a default. A
-subclass with an `architecture` of its own is registered under that name in `ARCHITECTURES`, so that it can be named in
-configs, saved and read back.
+pre-activations fire, `activate` gives their values, `loss` the cost of a batch as a function of those values alone, and
+`trained` the encoder that remains after training. Autograd gives the gradients. All methods but `pick` and `trained`
+have a default. A subclass with its own `architecture` is registered under that name in `ARCHITECTURES`, so that configs
+can name it, and dictionaries can be saved and read back.
 
 Inputs are scaled to a mean norm of √d_in, so that coefficients mean the same everywhere (Circuits Updates, April 2024);
-V is their total variance. Any dictionary can be frozen in part (`freeze`): the nulls that a learnt one must beat.
+V is their total variance. Any dictionary can be frozen in part (`freeze`), as a null for a trained one.
 
-Sources of Anthropic that have no arXiv number are cited by their titles:
+Sources by Anthropic without an arXiv number are cited by their titles:
 
     Towards Monosemanticity (October 2023)   https://transformer-circuits.pub/2023/monosemantic-features
     Circuits Updates, April 2024             https://transformer-circuits.pub/2024/april-update
@@ -175,27 +175,26 @@ class SAEConfig:
         return {}
 
     def initial_state(self) -> dict[str, float]:
-        """Return the numbers that it carries from step to step."""
+        """Return the numbers that the architecture carries from step to step."""
         return {}
 
     def observe(self, f: ForwardPass) -> None:
-        """Bring `f.state` up to date, after a step."""
+        """Update `f.state` after a step."""
 
     def project(self, weights: dict[str, Tensor]) -> None:
-        """Bring parameters back to where they may be, after an update."""
+        """Bring parameters back to their allowed range after an update."""
 
     def folded(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the weights with which the trained dictionary encodes, where they are others."""
+        """Return the weights with which the trained dictionary encodes, if they differ."""
         return weights
 
     def check_hooks(self, *, tied: bool, n_hooks: int) -> None:
-        """Check that it can be trained on that many hooks; `tied`: what is read is what is written. Raises ValueError
-        if not."""
+        """Check that it can train on that many hooks; `tied`: it reads what it writes. Raises ValueError if not."""
         if self.skip and tied:
             raise ValueError("skip=True is for transcoders: give train_sae a target hook")
 
     def trained(self, weights: dict[str, Tensor], state: dict[str, float]) -> Encoder:
-        """Return the encoder of the trained dictionary, which takes each row on its own."""
+        """Return the encoder of the trained dictionary, which encodes each row independently."""
         raise NotImplementedError(missing_method(self, "trained"))
 
 

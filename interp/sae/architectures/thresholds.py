@@ -1,6 +1,6 @@
-"""Latents that fire above a threshold and pay for it: ReLU with a penalty (Towards Monosemanticity; Circuits Updates,
-April 2024); Gated, where one path decides what fires, the other how strongly (arXiv 2404.16014); JumpReLU, where the
-threshold is learnt for each latent (arXiv 2407.14435).
+"""Latents that fire above a threshold, with a penalty on firing: ReLU (Towards Monosemanticity; Circuits Updates, April
+2024); Gated, in which one path decides what fires and the other how strongly (arXiv 2404.16014); JumpReLU, which learns
+a threshold for each latent (arXiv 2407.14435).
 
     ReLU      z = pre where pre > 0,   loss = ‖x_hat − x‖² + λ Σ_j z_j ‖W_dec[j]‖
     Gated     u = (x − b_dec) W_enc,   π = u + b_gate,   z = ReLU(e^r u + b_mag) where π > 0
@@ -9,7 +9,7 @@ threshold is learnt for each latent (arXiv 2407.14435).
               loss = ‖x_hat − x‖² + λ · penalty of the number of latents that fire, or of tanh(c · z_j ‖W_dec[j]‖)
 
 θ learns by straight-through gradients of width ε:  ∂z/∂θ = −θ/ε and ∂[pre > θ]/∂θ = −1/ε where |pre − θ| < ε/2. So
-JumpReLU's picks reach down to half a bandwidth below θ: those do not fire (z = 0), but tell θ where to go.
+JumpReLU's picks include entries down to half a bandwidth below θ. These do not fire (z = 0), but give θ its gradient.
 """
 
 import math
@@ -89,7 +89,7 @@ class Threshold(Activation):
 
 @dataclass(frozen=True, kw_only=True)
 class PenaltyConfig(SAEConfig):
-    """The options that ReLU and Gated share: latents above zero fire, and pay for it."""
+    """The options that ReLU and Gated share: latents above zero fire, with a penalty."""
 
     resamples_what_is_missing: ClassVar[bool] = False
     l1: NonNegative = 5.0
@@ -107,7 +107,7 @@ class PenaltyConfig(SAEConfig):
 @dataclass(frozen=True, kw_only=True)
 class ReLUConfig(PenaltyConfig):
     """ReLU with the penalty Σ_j z_j ‖W_dec[j]‖. The defaults are those of Circuits Updates, April 2024, except that
-    decoder rows begin at norm 0.5 (there: 0.1), since shorter rows turn too fast (at equal L0 their FVU is up to 7 %
+    decoder rows begin at norm 0.5 (there: 0.1), since shorter rows rotate too fast (at equal L0 their FVU is up to 7 %
     higher), and that AuxK keeps the last latents alive."""
 
     architecture: ClassVar[str] = "relu"
@@ -167,9 +167,9 @@ class JumpReLUConfig(SAEConfig):
     """The JumpReLU SAE of Rajamanoharan et al. 2024, arXiv 2407.14435.
 
     Penalty of a row: `l0` ‖z‖₀; `target_l0` (‖z‖₀ / τ − 1)² (both of the paper); or `tanh` Σ_j tanh(4 z_j ‖W_dec[j]‖),
-    which with the loss for dead latents below is that of Circuits Updates, January 2025. With τ fixed the mean L0
-    settles above it, since the reconstruction would have more latents fire. So τ, at first `target_l0`, moves with a
-    quarter of the run after it until L0 is `target_l0`, to half of it at least.
+    which with the loss for dead latents below is that of Circuits Updates, January 2025. With a fixed τ the mean L0
+    settles above τ, because more firing latents reconstruct better. So τ starts at `target_l0`, and after a
+    quarter of the run moves until L0 is `target_l0`; it does not fall below half of `target_l0`.
     """
 
     architecture: ClassVar[str] = "jumprelu"
@@ -258,7 +258,7 @@ class JumpReLUConfig(SAEConfig):
         return super().revival_loss(f, dead) + weight * f.total(below.relu() * norms)
 
     def observe(self, f: ForwardPass) -> None:
-        """Move τ by how far the L0 of this step is from the target."""
+        """Move τ in proportion to the distance of this step's L0 from the target."""
         if self.penalty != "target_l0" or f.step < _TAU_RESTS * self.steps:
             return
         fired, rows = f.everywhere(f.total(f.z > 0), len(f.x))

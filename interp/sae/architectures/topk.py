@@ -1,4 +1,4 @@
-"""Dictionaries whose number of picks is set: the k largest pre-activations of each row, or the k·B largest of a batch.
+"""Dictionaries with a fixed number of picks: the k largest pre-activations of each row, or the k·B largest of a batch.
 
     TopK         z = the k largest positive entries of each row of pre,   loss = ‖x_hat − x‖²   (arXiv 2406.04093)
     BatchTopK    z = the k·B largest of B rows; trained, those above a threshold, a running mean of the smallest value
@@ -6,7 +6,7 @@
     Matryoshka   BatchTopK with the mean of that loss over the dictionaries that prefixes of the latents make
                                                                                                 (arXiv 2503.17547)
 
-They have no penalty, and k falls over the run.
+They have no penalty. k decreases over the run.
 """
 
 from dataclasses import dataclass
@@ -91,7 +91,7 @@ class TopK(Activation):
 
 @dataclass(frozen=True, kw_only=True)
 class PickConfig(SAEConfig):
-    """The options that TopK, BatchTopK and Matryoshka share: no penalty, the number of picks is set."""
+    """The options that TopK, BatchTopK and Matryoshka share: no penalty, and a fixed number of picks."""
 
     k: int = 32
     """Latents that fire on a row (BatchTopK, Matryoshka: on the mean)."""

@@ -1,5 +1,5 @@
-"""The operations of a dictionary, computed; no gradient and no architecture is known here.
+"""Compute the operations of a dictionary, without gradients and independent of any architecture.
 
-`dispatch` chooses the implementation for where a tensor lives: `torch_kernels` says in torch what each operation is,
-`numba_kernels` (with its compiled loops in `numba_loops`) and `triton_kernels` are fast on a CPU and on a GPU.
+`dispatch` chooses the implementation by a tensor's device. `torch_kernels` defines each operation in torch.
+`numba_kernels` (with its compiled loops in `numba_loops`) is fast on a CPU, `triton_kernels` on a GPU.
 """

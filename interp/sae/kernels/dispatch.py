@@ -1,11 +1,11 @@
-"""Chooses the implementation of the sparse operations that serves where a tensor lives.
+"""Choose the implementation of the sparse operations by a tensor's device and type.
 
     CPU, float32 or float64    `numba_kernels`
-    CUDA, float32              `triton_kernels`, where they are installed and give what the twin gives
-    anything else              `torch_kernels`, the twin: it says what each operation is
+    CUDA, float32              `triton_kernels`, if they are installed and agree with the twin
+    anything else              `torch_kernels`, the twin, which defines each operation
 
-The first time that a process works on a GPU, each Triton kernel runs on a small batch, as does the twin in float64.
-Where one fails or differs the twin is used instead, with one warning.
+The first time that a process works on a GPU, each Triton kernel runs on a small batch, as does the twin in float64. If
+one fails or differs, the twin is used instead, with one warning.
 """
 
 import logging
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 def kernels(tensor: Tensor) -> TorchKernels:
-    """Return the operations to use for tensors that live where `tensor` does."""
+    """Return the operations to use for tensors on the device of `tensor`."""
     with _lock:  # a GPU is checked once
         return _chosen(tensor.device.type, tensor.dtype)
 
@@ -56,7 +56,7 @@ def _triton() -> TorchKernels:
 
 
 def checked(make: Callable[[], TorchKernels], device: torch.device) -> TorchKernels:
-    """Return what `make` makes, or the twin, with a warning, where it fails or differs on that device."""
+    """Return the result of `make`, or, with a warning, the twin if that fails or differs on that device."""
     try:
         made = make()
         failures = faults(made, device)
@@ -69,7 +69,7 @@ def checked(make: Callable[[], TorchKernels], device: torch.device) -> TorchKern
 
 
 def faults(ops: TorchKernels, device: torch.device) -> list[str]:
-    """Return the operations that do not give on a small batch what the twin gives in float64."""
+    """Return the operations whose result on a small batch differs from the twin's in float64."""
     failing = []
     twin = _trials(TorchKernels(), torch.float64, device)
     for name, trial in _trials(ops, torch.float32, device).items():

@@ -1,8 +1,8 @@
 """The operations of `torch_kernels` on a CPU, as compiled loops: same names, arguments and results.
 
-Rows (or latents) are shared out among threads of our own, whose loops hold no lock: numba's own thread pools would
-compete with torch's, or break when forked. `numba_loops` has the loops. Where codes are nearly dense, matmuls over
-tiles that hold the zeros too take their place.
+Rows (or latents) are divided among our own threads, whose loops hold no lock. numba's thread pools would compete with
+torch's, or break when forked. `numba_loops` has the loops. If codes are nearly dense, matmuls over tiles that include
+the zeros replace them.
 """
 
 import threading
@@ -175,7 +175,7 @@ class NumbaKernels(TorchKernels):
 
 
 def _is_dense(offsets: Tensor, table: Tensor) -> bool:
-    """Tell whether so many entries are stored that matmuls over tiles that hold the zeros too are the faster way.
+    """Return whether so many entries are stored that matmuls over tiles with the zeros are faster.
 
     An entry costs about as much as eight numbers of a dense matmul, or four if the table's rows come from the cache.
     """

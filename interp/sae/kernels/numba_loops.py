@@ -2,9 +2,9 @@
 
 Each works on a span of rows (or latents), releases the interpreter's lock and writes only to its own span, so threads
 can share the rows and results do not depend on their number. `_SUM` lets the compiler keep several partial sums of a
-dot product, in an order that is fixed once it is compiled. A loop that writes to an array has no such freedom: where
-two arrays lie near one another the compiler's own check sends it to a plain loop, which would then add up in another
-order. No loop assumes that numbers are finite.
+dot product, in an order that is fixed once it is compiled. A loop that writes to an array has no such freedom: if two
+arrays are close in memory, the compiler's own check chooses a plain loop, which would add up in another order. No loop
+assumes that numbers are finite.
 
 Picks work on the bits of the floats: positive floats of any width are ordered as their bits are when read as integers
 (keys), and floats below zero have keys below zero. So one loop serves every dtype, bounds are exact, and bfloat16 keys

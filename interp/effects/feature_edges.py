@@ -19,8 +19,7 @@ has no edge.
 """
 
 from collections.abc import Sequence
-from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -32,7 +31,7 @@ from interp.activations.model_passes import check_model_takes
 from interp.activations.next_tokens import check_predicts_next
 from interp.codes.sparse_codes import Dictionary
 from interp.effects.interventions import is_taught
-from interp.evaluation.dictionary_hooks import dictionary_hooks
+from interp.evaluation.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.features.text_features import tokens_of
 from interp.runtime.progress import Progress, no_progress
 
@@ -64,65 +63,132 @@ def feature_edges(
     """
     module = module_of(model)
     tokens, last = _read(model, prompts)
-    n, n_pos = tokens.shape
-    up, down = dictionary_hooks(model, *upstream), dictionary_hooks(model, *downstream)
-    if up.writes == down.reads:
+    n_prompts, n_pos = tokens.shape
+    earlier, later = dictionary_hooks(model, *upstream), dictionary_hooks(model, *downstream)
+    if earlier.writes == later.reads:
         raise ValueError(f"{upstream[0]} is where both dictionaries are: name a later hook for the second")
     W_enc = encoder_of(*downstream).detach()
     at = last if positions is None else positions.long()
-    if len(at) != n or targets < 1 or not 0 <= int(at.min()) <= int(at.max()) < n_pos:
+    if len(at) != n_prompts or targets < 1 or not 0 <= int(at.min()) <= int(at.max()) < n_pos:
         raise ValueError(f"positions {at.tolist()[:8]} must be one of 0..{n_pos - 1} a prompt, targets={targets} ≥ 1")
     with evaluating(module):
-        read = capture(module, tokens, {"down": down.reads})["down"].flatten(2)[torch.arange(n), at].to(W_enc)
+        read = capture(module, tokens, {"later": later.reads})["later"].flatten(2)[torch.arange(n_prompts), at]
+        read = read.to(W_enc)
         z, latents = downstream[1].codes(read).dense().topk(min(targets, W_enc.shape[1]), dim=1)  # [prompt, target]
-        directions = W_enc.T[latents]  # [prompt, target, d]
-        clean = torch.einsum("pd,ptd->pt", read, directions)
-
-        # What each pair of a prompt and an earlier latent writes, firing by firing.
-        codes, usable = up.codes(upstream[1], capture(module, tokens, {"up": up.reads})["up"])
-        usable = usable & is_taught(tokens, module, upstream[1]).flatten().to(usable.device)
-        rows = codes.rows
-        keep = codes.fires & (rows % n_pos <= at.to(rows.device)[rows // n_pos]) & usable.to(rows.device)[rows]
-        rows, fired = rows[keep], codes.latents[keep].long()
-        writes = codes.values[keep][:, None] * upstream[1].W_dec.detach()[fired]
-        pairs, pair = torch.unique(rows // n_pos * upstream[1].d_sae + fired, return_inverse=True)
-        prompt = pairs // upstream[1].d_sae
-
-        later = partial(_later, module, up.writes, down.reads)
-        with torch.enable_grad():
-            share = writes.new_zeros(len(pairs), requires_grad=True)  # of what each pair writes, beyond what it does
-            change = writes.new_zeros(n * n_pos, writes.shape[1]).index_add(0, rows, share[pair, None] * writes)
-            moved = later(tokens, at, change.view(n, n_pos, -1)).to(W_enc)
-            of_targets = torch.einsum("pd,ptd->tp", moved, directions).sum(1)
-            gradients: Any = [
-                torch.autograd.grad(each, share, retain_graph=True, allow_unused=True)[0] for each in of_targets
-            ]
-        if gradients[0] is None:
-            raise ValueError("the later hook does not depend on the earlier one: name the earlier one first")
-
-        ablated = torch.full((len(pairs), len(gradients)), torch.nan)
-        n_at_once = max(1, _ROWS_AT_ONCE // n_pos)
-        for start in range(0, len(pairs) if ablate else 0, n_at_once):
-            part = slice(start, min(start + n_at_once, len(pairs)))
-            inside = (pair >= part.start) & (pair < part.stop)
-            without = writes.new_zeros(part.stop - part.start, n_pos, writes.shape[1])
-            without[pair[inside] - start, rows[inside] % n_pos] = -writes[inside]
-            left = later(tokens[prompt[part]], at[prompt[part]], without).to(W_enc)
-            left = torch.einsum("pd,ptd->pt", left, directions[prompt[part]])
-            ablated[part] = (clean[prompt[part]] - left).float()
-            progress(part.stop, len(pairs), "ablations of a latent in a prompt")
-
+        passes = _Passes(module, tokens, at, earlier.writes, later.reads, W_enc.T[latents])
+        firings = _earlier_firings(module, tokens, at, earlier, upstream[1])
+        attributions = _attributions(passes, firings)
+        ablations = torch.full_like(attributions, torch.nan)
+        if ablate:
+            ablations = _ablations(passes, firings, passes.of_targets(read, slice(None)), progress)
     columns = {
-        "prompt": prompt[:, None],
-        "position": at[prompt, None],
-        "upstream": pairs[:, None] % upstream[1].d_sae,
-        "downstream": latents[prompt],
-        "activation": z[prompt],
-        "attribution": torch.stack(gradients, 1),
-        "ablation": ablated,
+        "prompt": firings.prompt[:, None],
+        "position": at[firings.prompt, None],
+        "upstream": firings.latent[:, None],
+        "downstream": latents[firings.prompt],
+        "activation": z[firings.prompt],
+        "attribution": attributions,
+        "ablation": ablations.float(),
     }
-    table = pd.DataFrame({name: of.expand(ablated.shape).flatten().numpy(force=True) for name, of in columns.items()})
+    shape = attributions.shape
+    table = pd.DataFrame({name: of.expand(shape).flatten().numpy(force=True) for name, of in columns.items()})
     return table[table["activation"] > 0].sort_values(["prompt", "downstream", "upstream"], ignore_index=True)
+
+
+class _Firings(NamedTuple):
+    """The firings of earlier latents. A pair is a prompt and an earlier latent that fires in it."""
+
+    rows: Int[Tensor, " firing"]
+    """prompt * n_pos + position"""
+    pair: Int[Tensor, " firing"]
+    writes: Float[Tensor, "firing d_out"]
+    """z_i d_i"""
+    prompt: Int[Tensor, " pair"]
+    latent: Int[Tensor, " pair"]
+
+
+def _earlier_firings(
+    module: nn.Module,
+    tokens: Int[Tensor, "prompt pos"],
+    at: Int[Tensor, " prompt"],
+    hooks: DictionaryHooks,
+    dictionary: Dictionary,
+) -> _Firings:
+    """Find the firings at or before each prompt's position, on tokens that the dictionary was taught."""
+    n_pos = tokens.shape[1]
+    codes, usable = hooks.codes(dictionary, capture(module, tokens, {"earlier": hooks.reads})["earlier"])
+    usable = usable & is_taught(tokens, module, dictionary).flatten().to(usable.device)
+    rows = codes.rows
+    is_before = rows % n_pos <= at.to(rows.device)[rows // n_pos]
+    kept = codes.fires & is_before & usable.to(rows.device)[rows]
+    rows = rows[kept]
+    latents = codes.latents[kept].long()
+    writes = codes.values[kept][:, None] * dictionary.W_dec.detach()[latents]
+    pairs, pair = torch.unique(rows // n_pos * dictionary.d_sae + latents, return_inverse=True)
+    return _Firings(rows, pair, writes, prompt=pairs // dictionary.d_sae, latent=pairs % dictionary.d_sae)
+
+
+class _Passes(NamedTuple):
+    """The model from the earlier hook to what each prompt's targets read at its position."""
+
+    module: nn.Module
+    tokens: Int[Tensor, "prompt pos"]
+    at: Int[Tensor, " prompt"]
+    writes: Hook
+    reads: Hook
+    directions: Float[Tensor, "prompt target d"]
+    """W_enc[:, j] of each target."""
+
+    def of_targets(
+        self, acts: Float[Tensor, "some d"], prompts: slice | Int[Tensor, " some"]
+    ) -> Float[Tensor, "some target"]:
+        """Return what the targets of some prompts read of these activations."""
+        return torch.einsum("pd,ptd->pt", acts.to(self.directions), self.directions[prompts])
+
+    def changed(
+        self, change: Float[Tensor, "some pos d_out"], prompts: slice | Int[Tensor, " some"]
+    ) -> Float[Tensor, "some target"]:
+        """Return what the targets of some prompts read when a change is added at the earlier hook."""
+        with self.writes.attach(lambda acts: acts + change.view(acts.shape).to(acts.dtype)):
+            acts = capture(self.module, self.tokens[prompts], {"later": self.reads})["later"]
+        return self.of_targets(acts.flatten(2)[torch.arange(len(acts)), self.at[prompts]], prompts)
+
+
+def _attributions(passes: _Passes, firings: _Firings) -> Float[Tensor, "pair target"]:
+    """Attribute what the targets read to each pair, to first order: the derivative by a share of what the pair writes,
+    beyond what it does."""
+    n_prompts, n_pos = passes.tokens.shape
+    writes = firings.writes
+    with torch.enable_grad():
+        share = writes.new_zeros(len(firings.prompt), requires_grad=True)
+        change = writes.new_zeros(n_prompts * n_pos, writes.shape[1])
+        change = change.index_add(0, firings.rows, share[firings.pair, None] * writes)
+        read = passes.changed(change.view(n_prompts, n_pos, -1), slice(None))
+        gradients: Any = [
+            torch.autograd.grad(total, share, retain_graph=True, allow_unused=True)[0] for total in read.sum(0)
+        ]
+    if gradients[0] is None:
+        raise ValueError("the later hook does not depend on the earlier one: name the earlier one first")
+    return torch.stack(gradients, 1)
+
+
+def _ablations(
+    passes: _Passes, firings: _Firings, clean: Float[Tensor, "prompt target"], progress: Progress
+) -> Float[Tensor, "pair target"]:
+    """Measure how much less the targets read in a pass without what each pair writes."""
+    n_pairs = len(firings.prompt)
+    n_pos = passes.tokens.shape[1]
+    n_at_once = max(1, _ROWS_AT_ONCE // n_pos)
+    ablations = []
+    for start in range(0, n_pairs, n_at_once):
+        stop = min(start + n_at_once, n_pairs)
+        prompts = firings.prompt[start:stop]
+        inside = (firings.pair >= start) & (firings.pair < stop)
+        change = firings.writes.new_zeros(stop - start, n_pos, firings.writes.shape[1])
+        change[firings.pair[inside] - start, firings.rows[inside] % n_pos] = -firings.writes[inside]
+        ablations.append(clean[prompts] - passes.changed(change, prompts))
+        progress(stop, n_pairs, "ablations of a latent in a prompt")
+    return torch.cat(ablations) if ablations else clean.new_zeros(0, clean.shape[1])
 
 
 def encoder_of(hook: str, dictionary: Dictionary) -> Float[Tensor, "d_in d_sae"]:
@@ -131,20 +197,6 @@ def encoder_of(hook: str, dictionary: Dictionary) -> Float[Tensor, "d_in d_sae"]
     if W_enc is None:
         raise ValueError(f"the dictionary at {hook} has no W_enc, and what its latents read is not known")
     return W_enc
-
-
-def _later(
-    module: nn.Module,
-    writes: Hook,
-    reads: Hook,
-    tokens: Int[Tensor, "prompt pos"],
-    at: Int[Tensor, " prompt"],
-    change: Float[Tensor, "prompt pos d_out"],
-) -> Float[Tensor, "prompt d"]:
-    """Return what goes through the later hook at each prompt's position, with a change at the earlier one."""
-    with writes.attach(lambda acts: acts + change.view(acts.shape).to(acts.dtype)):
-        acts = capture(module, tokens, {"down": reads})["down"]
-    return acts.flatten(2)[torch.arange(len(tokens)), at]
 
 
 def _read(

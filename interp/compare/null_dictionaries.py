@@ -73,6 +73,37 @@ class NullsConfig:
         check_at_least(1, tokens=self.tokens, sae_tokens=self.sae_tokens, latents=self.latents)
         check_seed(self.seed)
 
+    def tokens_to_train(self, had: int | None) -> int:
+        """Return the tokens that each dictionary learns from. had: those that the ranked one learned from, None where
+        that is not known."""
+        if had is None:
+            return self.sae_tokens or FOREIGN_TOKENS
+        return min(self.sae_tokens or had, had)
+
+
+class NullsWork(NamedTuple):
+    """What there is to train and to harvest."""
+
+    tokens: int
+    """From which each dictionary learns."""
+    from_store: int
+    """Dictionaries that learn from the store, together: the twin, the frozen ones, and a stand-in for the ranked one
+    where that had more tokens."""
+    other_models: int
+    """Models that are harvested, at most; a dictionary learns from each."""
+
+    @classmethod
+    def of(cls, settings: NullsConfig, config: Any, model: Any) -> "NullsWork":
+        """Return the work. config: of the ranked dictionary, without `tokens` where it comes from elsewhere."""
+        had = getattr(config, "tokens", None)
+        tokens = settings.tokens_to_train(had)
+        has_stand_in = had is not None and tokens < had
+        return cls(tokens, len(FROZEN) + 1 + has_stand_in, 2 if hasattr(model, "untrained") else 1)
+
+    @property
+    def dictionaries(self) -> int:
+        return self.from_store + self.other_models
+
 
 class Nulls(NamedTuple):
     """The tables that `compare_with_nulls` wrote."""
@@ -132,7 +163,7 @@ def compare_with_nulls(
     with whole_folder(out, made_of, resume=True, overwrite=overwrite) as new:
         harvesting = {**harvest_options(store), "dtype": store.manifest["dtype"]}
         harvesting |= {"batch_size": batch_size, "seed": settings.seed}
-        trials = _NullTrials(features, config, settings, new, progress)
+        trials = _NullTrials(features, _TrainingConfigs.of(features, config, settings), settings, new, progress)
         beside = None if neurons is None else (neurons_are, neurons)
         for name, table in _judged(trials, beside, store, hook, model, harvesting)._asdict().items():
             table.attrs["features"] = identity(features)
@@ -151,13 +182,13 @@ def _judged(
 ) -> Nulls:
     features = trials.features
     progress = _named(trials.progress, "dictionaries")
-    configs = {"twin seed": trials.twin_config}
-    configs |= {name: dataclasses.replace(trials.twin_config, freeze=part) for name, part in FROZEN.items()}
-    if trials.reduced_config is not None:
-        configs = {"SAE": trials.reduced_config, **configs}
+    twin, stand_in = trials.configs.twin, trials.configs.stand_in
+    configs = {"twin seed": twin} | {name: dataclasses.replace(twin, freeze=part) for name, part in FROZEN.items()}
+    if stand_in is not None:
+        configs = {"SAE": stand_in, **configs}
     learnt = train_sweep(store, hook, list(configs.values()), out=trials.out / "dictionaries", progress=progress)
     saes = dict(zip(configs, learnt, strict=True))
-    if trials.reduced_config is None:
+    if stand_in is None:
         trials.take_scan("SAE", features)
     for name, sae in saes.items():
         trials.take_learnt(name, sae, store, hook)
@@ -184,23 +215,40 @@ def _other_models(model: Any, seed: int) -> Iterator[tuple[str, nn.Module]]:
         yield "untrained", untrained
 
 
+class _TrainingConfigs(NamedTuple):
+    """The configs with which dictionaries are trained."""
+
+    twin: SAEConfig
+    """Of the nulls: the ranked dictionary's, with another seed and no more tokens than the budget."""
+    stand_in: SAEConfig | None
+    """Of the ranked dictionary's stand-in; None where that dictionary stands for itself."""
+    tokens_of_ranked: float
+    """From which the dictionary that is judged as the ranked one learned; NaN where that is not known."""
+
+    @classmethod
+    def of(cls, features: FeatureStore, config: SAEConfig | None, settings: NullsConfig) -> "_TrainingConfigs":
+        tokens = settings.tokens_to_train(None if config is None else config.tokens)
+        if config is None:
+            foreign = TopKConfig(d_sae=features.d_sae, k=max(1, round(features.meta["l0"])), tokens=tokens)
+            return cls(dataclasses.replace(foreign, seed=foreign.seed + 1), None, math.nan)
+        reduced = dataclasses.replace(config, tokens=tokens)
+        twin = dataclasses.replace(reduced, seed=config.seed + 1)
+        return cls(twin, None if reduced == config else reduced, tokens)
+
+
 class _NullTrials:
     """The verdicts of a sample of each dictionary's latents on the same tokens."""
 
     def __init__(
-        self, features: FeatureStore, config: SAEConfig | None, settings: NullsConfig, out: Path, progress: Progress
+        self,
+        features: FeatureStore,
+        configs: _TrainingConfigs,
+        settings: NullsConfig,
+        out: Path,
+        progress: Progress,
     ):
-        budget = settings.sae_tokens
-        l0 = max(1, round(features.meta["l0"]))
-        reference_config = config or TopKConfig(d_sae=features.d_sae, k=l0, tokens=budget or FOREIGN_TOKENS)
-        n_tokens = min(budget or reference_config.tokens, reference_config.tokens)
-        reduced_config = dataclasses.replace(reference_config, tokens=n_tokens)
-        self.reduced_config = reduced_config if config is not None and reduced_config != config else None
-        """To train the ranked dictionary's stand-in with; None where that dictionary stands for itself."""
-        self.twin_config = dataclasses.replace(reduced_config, seed=reference_config.seed + 1)
-        """To train the nulls with: as many tokens as the stand-in, from another seed."""
-        self.trained_tokens = {"neurons": 0, "coordinates": 0} | ({} if config else {"SAE": math.nan})
         self.features = features
+        self.configs = configs
         self.settings = settings
         self.out = out
         self.progress = progress
@@ -228,24 +276,30 @@ class _NullTrials:
         """Train a dictionary on another model, and take it."""
         progress = _named(self.progress, name)
         work = self.out / "work"
-        tokens = self.features.tokens[: max(len(self.tokens), -(-self.twin_config.tokens // self.features.n_ctx))]
+        config = self.configs.twin
+        tokens = self.features.tokens[: max(len(self.tokens), -(-config.tokens // self.features.n_ctx))]
         folder = name.removesuffix(" model")
         store = harvest(model, tokens, [hook], work / f"activations-{folder}", progress=progress, **options)
-        sae = train_sae(store, hook, self.twin_config, out=self.out / folder, progress=progress)
+        sae = train_sae(store, hook, config, out=self.out / folder, progress=progress)
         self.take_learnt(name, sae, store, hook)
 
     def judge(self, vocab: Sequence[str] | None) -> pd.DataFrame:
         """Run `rank_codes` on all of them at once, so that what it learns of the text is learnt once."""
-        nulls = _SHIFTS
-        seed = self.settings.seed
         chosen = self.samples.chosen
-        options: Any = {"vocab": vocab, "nulls": nulls, "seed": seed, "progress": self.progress}
-        faint = np.concatenate(list(self.samples.faint.values()))
-        table = rank_codes(self.tokens, self.samples, faint=faint, **options)
+        table = rank_codes(
+            self.tokens,
+            self.samples,
+            vocab=vocab,
+            nulls=_SHIFTS,
+            seed=self.settings.seed,
+            faint=np.concatenate(list(self.samples.faint.values())),
+            progress=self.progress,
+        )
         table = table.sort_values("latent").reset_index(drop=True)
         table["latent"] = np.concatenate(list(chosen.values()))
         table.insert(0, "dictionary", np.repeat(list(chosen), [len(latents) for latents in chosen.values()]))
-        trained = {name: self.trained_tokens.get(name, self.twin_config.tokens) for name in chosen}
+        trained: dict[str, float] = dict.fromkeys(chosen, self.configs.twin.tokens)
+        trained |= {"SAE": self.configs.tokens_of_ranked, "neurons": 0, "coordinates": 0}
         return table.assign(trained_tokens=table["dictionary"].map(trained))
 
 

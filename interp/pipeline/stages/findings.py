@@ -24,7 +24,6 @@ from interp.storage.folder_kinds import is_run
 if TYPE_CHECKING:
     import pandas as pd
 
-    from interp.compare.null_dictionaries import NullsConfig
     from interp.features.feature_store import FeatureStore
     from interp.report.panels import Panel
 
@@ -163,23 +162,22 @@ def nulls_summary(results: Mapping[str, Any]) -> str:
 
 
 def _nulls_cost(sizes: Sizes) -> Cost:
-    """Estimate the cost. A stand-in for the dictionary, a twin and the frozen ones learn from the store together, one
-    more from each of two other models, which are harvested; all are encoded, and a sample of the latents of each is
-    judged."""
-    settings, models = sizes.config.nulls, 2
+    """Estimate the cost. Dictionaries learn from the store together, one more from each of the other models, which are
+    harvested; all are encoded, and a sample of the latents of each is judged."""
+    from interp.compare.null_dictionaries import NullsWork
+
     if sizes.config.harvest.writes:
         return Cost()
-    tokens, together, is_learnt_again = _learnt_together(settings, sizes.config.sae)
-    together += is_learnt_again
-    training = training_cost(sizes, tokens)
-    dictionaries = together + models
-    harvest = harvest_cost(sizes, min(max(settings.tokens, tokens), sizes.rows), {sizes.hooks[0]: sizes.d_in})
-    work = training.times(dictionaries) + Cost(
-        seconds=TEXT_SECONDS + LATENT_SECONDS * settings.latents * (dictionaries + 1)
-    )
-    passes = replace(harvest.times(models), disk=0, scratch=models * harvest.disk)
-    memory = 3 * sizes.weight_bytes + together * training.memory
-    return work + passes + sizes.encoding(settings.tokens * dictionaries) + Cost(memory=memory)
+    settings = sizes.config.nulls
+    work = NullsWork.of(settings, sizes.config.sae, sizes.model)
+    training = training_cost(sizes, work.tokens)
+    rows = min(max(settings.tokens, work.tokens), sizes.rows)
+    harvest = harvest_cost(sizes, rows, {sizes.hooks[0]: sizes.d_in})
+    harvests = replace(harvest.times(work.other_models), disk=0, scratch=work.other_models * harvest.disk)
+    judging = Cost(seconds=TEXT_SECONDS + LATENT_SECONDS * settings.latents * (work.dictionaries + 1))
+    memory = Cost(memory=3 * sizes.weight_bytes + work.from_store * training.memory)
+    encoding = sizes.encoding(settings.tokens * work.dictionaries)
+    return training.times(work.dictionaries) + judging + harvests + encoding + memory
 
 
 @stage(
@@ -219,29 +217,18 @@ def nulls(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 def nulls_effort(run: Run) -> str:
     """Return what the nulls train and harvest, and how long that takes by what the run's own training and harvest
     took."""
-    tokens, settings = run.features.tokens, run.config.nulls
-    models = 2 if hasattr(run.model, "untrained") else 1
-    learnt_from, together, is_learnt_again = _learnt_together(settings, run.sae.config)
-    work = f"to train {together + models} dictionaries and harvest {models} models, and then to judge them"
-    sae, activations = (run.manifest(name) for name in ("sae", "activations"))
+    from interp.compare.null_dictionaries import NullsWork
+
+    settings = run.config.nulls
+    work = NullsWork.of(settings, run.sae.config, run.model)
+    words = f"to train {work.dictionaries} dictionaries and harvest {work.other_models} models, and then to judge them"
+    sae, activations = run.manifest("sae"), run.manifest("activations")
     if sae is None or activations is None or run.sae.config is None:
-        return work
-    trainings = together + models + is_learnt_again
-    seconds = trainings * sae["wall_seconds"] * learnt_from / run.sae.config.tokens
-    harvested = min(max(settings.tokens, learnt_from) / tokens.numel(), 1)
-    seconds += models * activations["wall_seconds"] * harvested
-    return f"about {max(1, round(seconds / 60))} min {work}"
-
-
-def _learnt_together(settings: "NullsConfig", config: Any) -> tuple[int, int, bool]:
-    """Return the tokens that each of the nulls' dictionaries learns from, how many learn from the store, and whether
-    the dictionary itself has a stand-in with as few. config: what it was trained with; not so, where it has no
-    tokens."""
-    from interp.compare.null_dictionaries import FOREIGN_TOKENS, FROZEN
-
-    had = getattr(config, "tokens", None)
-    tokens = min(settings.sae_tokens or had or FOREIGN_TOKENS, had or math.inf)
-    return int(tokens), len(FROZEN) + 1, had is not None and tokens < had
+        return words
+    harvested = min(max(settings.tokens, work.tokens) / run.features.tokens.numel(), 1)
+    seconds = work.dictionaries * sae["wall_seconds"] * work.tokens / run.sae.config.tokens
+    seconds += work.other_models * activations["wall_seconds"] * harvested
+    return f"about {max(1, round(seconds / 60))} min {words}"
 
 
 def verdicts_summary(counts: Mapping[str, Any]) -> str:

@@ -40,8 +40,8 @@ def table_columns(
     store: FeatureStore, features: pd.DataFrame, ranking: pd.DataFrame, effects: pd.DataFrame | None = None
 ) -> dict[str, list]:
     """Return the table as column → list over the latents. Verdicts and labels are given as places in their lists of
-    names. A label that a latent detects with an F1 below MIN_F1 is left out. effects: one row for each latent that was
-    ablated."""
+    names. A label that a latent detects with an F1 below MIN_F1 is left out. ranking: `ReportInputs.verdicts`; effects:
+    one row for each latent that was ablated."""
     tested = ranking.mask(ranking["verdict"].isin(WITHOUT_SCORES))
     verdicts, verdict = _coded(ranking["verdict"])
     named = features["best_label"].where(features["best_label_f1"] >= MIN_F1) if "best_label" in features else None
@@ -124,12 +124,11 @@ def worth_showing(
         return f"{ablated['beyond_null'][latent]:+.2f} nats"
 
     readable = worth_a_look(ranking.assign(token_entropy=features.get("token_entropy")), len(ranking))
-    learnt = ranking["learnt"] if "learnt" in ranking else pd.Series(0.0, ranking.index)
     without = ablated.index[ablated["beyond_null_low"] <= 0]
     kinds = {
         "a rule that holds": readable,
         "looks back over several tokens": [j for j in readable if _DISTANCE.search(str(ranking.loc[j, "explanation"]))],
-        "learnt, without an effect": [j for j in readable if learnt[j] >= SURELY_LEARNT and j in without],
+        "learnt, without an effect": [j for j in readable if ranking["learnt"][j] >= SURELY_LEARNT and j in without],
     }
     shown: dict[int, str] = {}
     for why, latents in kinds.items():
@@ -156,13 +155,12 @@ def recommended_order(features: pd.DataFrame, ranking: pd.DataFrame) -> list[int
     (where the rows are not text, by that of the best label), then by the variance that the latents explain or, where
     that is not known, by the sum of their activations."""
     verdict, n_active = ranking["verdict"], features["n_active"]
-    sure = ranking["sure"].eq(True) if "sure" in ranking else pd.Series(True, ranking.index)
-    share = ranking["token_share"] if "token_share" in ranking else features["top_token_share"]
+    sure = ranking["sure"].eq(True)
     good = sure & (verdict == MONOSEMANTIC) & rule_holds(ranking)
     groups = [  # the first that holds decides; a latent of a lower number comes earlier
         (7, n_active == 0),
         (6, verdict == FAINT),
-        (0, good & (share <= MAX_TOKEN_SHARE)),
+        (0, good & (ranking["token_share"] <= MAX_TOKEN_SHARE)),
         (1, good),
         (3, verdict == SINGLE_TOKEN),
         (2, sure & verdict.isin(BY_PROBABILITY)),
@@ -172,7 +170,7 @@ def recommended_order(features: pd.DataFrame, ranking: pd.DataFrame) -> list[int
     group = np.select(conditions, [number for number, _ in groups], default=5)
     explains = features["fvu_rise"] if "fvu_rise" in features and features["fvu_rise"].notna().any() else None
     contribution = (features["mean"] * n_active if explains is None else explains).fillna(0)
-    f1 = ranking["explanation_f1"].fillna(0) if "explanation_f1" in ranking else pd.Series(0.0, ranking.index)
+    f1 = ranking["explanation_f1"].fillna(0)
     if "best_label_f1" in features:  # without text, only labels distinguish latents
         f1 = f1.mask(verdict == NO_CONTEXT, features["best_label_f1"].fillna(0))
     shown = worth_a_look(ranking.assign(token_entropy=features.get("token_entropy")), N_UNLIKE)

@@ -26,6 +26,16 @@ from interp.verdict.ranking_tables import ranking_evidence
 if TYPE_CHECKING:
     from interp.features.feature import Feature
 
+READ: Mapping[str, float | str | None] = {
+    **dict.fromkeys(("monosemanticity", "ci_low", "ci_high", "sure", "learnt", "token_share"), np.nan),
+    **dict.fromkeys(("concentration", "n_senses", "explanation_f1", "explanation_precision"), np.nan),
+    **dict.fromkeys(("explanation_recall", "explanation_n_examples", "explanation_f1_by_interval"), np.nan),
+    **dict.fromkeys(("explanation", "shared"), ""),
+    "senses": None,
+}
+"""Columns of a ranking that the page reads besides `latent`, `verdict` and `evidence`, with what stands for an absent
+one: the ranking may be of an earlier version or another producer."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ReportInputs:
@@ -81,8 +91,8 @@ class ReportInputs:
 
     @cached_property
     def verdicts(self) -> pd.DataFrame:
-        """The ranking, one row for each latent in the same order. Without a ranking, it has only `latent` and
-        `verdict`, which is `dead` or `unranked`."""
+        """The ranking, one row for each latent in the same order, with all columns that the page reads: those that it
+        lacks are empty. Without a ranking, the verdict of each latent is `dead` or `unranked`."""
         if self.ranking is None:
             table = self.features[["latent"]].copy()
         else:
@@ -90,7 +100,7 @@ class ReportInputs:
             table["latent"] = self.features["latent"]
         fallback = self.features["n_active"].eq(0).map({True: DEAD, False: UNRANKED})
         table["verdict"] = table["verdict"].fillna(fallback) if "verdict" in table else fallback
-        return table
+        return table.assign(**{name: value for name, value in READ.items() if name not in table})
 
     @cached_property
     def evidence(self) -> pd.DataFrame:

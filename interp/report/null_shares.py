@@ -140,7 +140,7 @@ def _verdicts_in(inputs: ReportInputs) -> list[str]:
 
 def _this_dictionary(inputs: ReportInputs) -> list[pd.DataFrame]:
     """Return the shares of the ranking that the page shows. The nulls have fewer latents judged and fewer tokens."""
-    if inputs.ranking is None or "sure" not in inputs.ranking:
+    if inputs.ranking is None or inputs.verdicts["sure"].isna().all():
         return []
     training = inputs.curves.get("sae")
     tokens = None if training is None or "tokens" not in training else training["tokens"].max()

@@ -152,8 +152,8 @@ def _limits(inputs: ReportInputs) -> list[str]:
     """Return sentences on what must not be concluded from the results."""
     if inputs.ranking is None or not inputs.store.has_text:
         return []
-    has = {"learnt": "learnt" in inputs.ranking, "unsure": "sure" in inputs.ranking}
-    return [text for name, text in LIMITS.items() if has.get(name, True)]
+    shown = {"learnt": inputs.verdicts["learnt"], "unsure": inputs.verdicts["sure"]}
+    return [text for name, text in LIMITS.items() if name not in shown or shown[name].notna().any()]
 
 
 def _training(inputs: ReportInputs) -> list[dict]:
@@ -180,7 +180,7 @@ def _population(inputs: ReportInputs) -> list[dict]:
         return [Panel(note=missing).payload()]
     ranking = inputs.verdicts[~inputs.verdicts["verdict"].isin(WITHOUT_SCORES)]
     known = ("concentration", "explanation_f1")
-    scores = [name for name in known if name in ranking and ranking[name].notna().any()]
+    scores = [name for name in known if ranking[name].notna().any()]
     panels = [] if scores else [Panel(note="No feature has a score: none fires often enough to be judged.")]
     if "explanation_f1" in scores:
         note = "F1 of the rules in words on held-out text, by verdict."

@@ -11,7 +11,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from interp.display.verdict_names import IDLE, OF_ONE_MEANING, UNRANKED
@@ -66,7 +65,7 @@ def shares(inputs: ReportInputs) -> list[dict[str, Any]]:
         judged = inputs.verdicts[~inputs.verdicts["verdict"].isin((*IDLE, UNRANKED))]
         note = f"Judged on the {len(judged):,} features that are neither dead nor faint."
         add("one meaning", judged["verdict"].isin(OF_ONE_MEANING), note)
-        learnt = _learnt(inputs).dropna()
+        learnt = inputs.verdicts["learnt"].dropna()
         add("learnt", learnt >= 0.5, f"Of the {len(learnt):,} features that could be tested.")
     if inputs.effects is not None:
         table = inputs.effects.dropna(subset=["loss_change"])
@@ -83,16 +82,11 @@ def shares(inputs: ReportInputs) -> list[dict[str, Any]]:
     return rows
 
 
-def _learnt(inputs: ReportInputs) -> pd.Series:
-    verdicts = inputs.verdicts
-    return verdicts["learnt"] if "learnt" in verdicts else pd.Series(np.nan, verdicts.index)
-
-
 def _reasons(inputs: ReportInputs, table: pd.DataFrame) -> dict[int, str | None]:
     """Explain for each ablated latent why learnt and effect disagree; None where they agree, or one is not known."""
     evidence = learnt_evidence(inputs.store, None if inputs.nulls is None else inputs.nulls.twins)
     weakest = LearntFit.load().contributions(evidence).argmin(1)
-    learnt = _learnt(inputs).reindex(table.index)
+    learnt = inputs.verdicts["learnt"].reindex(table.index)
     reasons: dict[int, str | None] = {}
     for latent, p, row in zip(table.index.tolist(), learnt, table.to_dict("records"), strict=True):
         has_effect = row["beyond_null_low"] > 0

@@ -98,14 +98,11 @@ def _domain(part: pd.DataFrame) -> tuple[float, float] | None:
 
 def explanations(ranking: pd.DataFrame) -> dict[int, dict[str, Any]]:
     """Return each latent that has an explanation, with the values of EXPLAINED in its columns `explanation_…`."""
-    if "explanation" not in ranking:
-        return {}
-    columns = {f"explanation_{name}": name for name in EXPLAINED if f"explanation_{name}" in ranking}
+    columns = {f"explanation_{name}": name for name in EXPLAINED}
     rows = ranking.loc[ranking["explanation"].fillna("") != "", list(columns)].rename(columns=columns)
     return {
         int(latent): {str(name): _plain(value) for name, value in row.items()}
         for latent, row in zip(rows.index, rows.to_dict("records"), strict=True)
-        if row
     }
 
 
@@ -115,8 +112,6 @@ def _plain(value: Any) -> Any:
 
 def most_shared(ranking: pd.DataFrame) -> dict[int, str]:
     """Return in words what the firings of each latent have most in common, where the ranking says."""
-    if "shared" not in ranking:
-        return {}
     words = ranking["shared"].fillna("")
     return {latent: text for latent, text in zip(words.index.tolist(), words.tolist(), strict=True) if text}
 
@@ -124,8 +119,6 @@ def most_shared(ranking: pd.DataFrame) -> dict[int, str]:
 def senses_in(ranking: pd.DataFrame) -> dict[int, list[Mapping[str, Any]]]:
     """Return the senses of each latent that has more than one, ordered by their share of its activation, largest
     first."""
-    if "senses" not in ranking:
-        return {}
     cells = zip(ranking.index.tolist(), ranking["senses"].tolist(), strict=True)
     several = {j: cell for j, cell in cells if isinstance(cell, Sequence | np.ndarray) and len(cell) > 1}
     return {j: sorted(cell, key=lambda sense: -(sense.get("share") or 0)) for j, cell in several.items()}

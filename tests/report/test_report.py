@@ -653,6 +653,14 @@ def test_a_bare_store_leaves_its_panels_out_with_a_word_why(folder):
     assert columns["verdicts"] == ["dead", "unranked"] and columns["verdict"][DEAD] == 0
 
 
+def test_a_ranking_of_verdicts_alone_has_a_page(run, folder):
+    page = write_report(run.store, folder / "verdicts", ranking=planted_ranking()[["latent", "verdict"]])
+    columns, summary = data(page, "page")["columns"], data(page, "summary")
+    assert columns["verdicts"] == ["dead", "monosemantic", "polysemantic"]
+    assert set(columns["monosemanticity"]) == set(columns["sure"]) == {None} and set(columns["explanation"]) == {""}
+    assert "have one meaning" in summary["found"][1] and not any("unsure" in text for text in summary["limits"])
+
+
 def test_the_old_page_stays_where_the_new_one_cannot_take_its_place(folder, monkeypatch):
     codes = SparseCodes.from_topk(torch.zeros(12, 1, dtype=torch.int32), torch.ones(12, 1), 2)
     store = FeatureStore.from_codes(torch.zeros(2, 6, dtype=torch.int64), codes, folder / "swap-store")

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from analyses.bench.step_contenders import Size, ours, random_rows
 from analyses.gradient_check import check_gradients
-from interp import ActivationStore, SAEConfig, TopKConfig, load_sae, train_sae
+from interp import ActivationStore, SAEConfig, TopKConfig, load_sae, train_sae, train_sweep
 from interp.sae import ARCHITECTURES, ForwardPass, Threshold
 from interp.storage.folders import unfinished
 
@@ -142,7 +142,7 @@ def sweep(store: ActivationStore, sizes: Sizes, folder: Path) -> list[dict[str, 
     """Two strengths of the penalty and a TopK in one pass over the data; the first also alone."""
     topk = TopKConfig(d_sae=sizes.d_sae, tokens=sizes.tokens, batch_size=256, k=4, device="cpu")
     configs = [config_of(sizes), config_of(sizes, penalty=0.8), topk]
-    train_sae(store, HOOK, configs, folder / "sweep")
+    train_sweep(store, HOOK, configs, folder / "sweep")
     train_sae(store, HOOK, configs[0], folder / "alone")
     results = [json.loads((folder / "sweep" / str(i) / "results.json").read_text()) for i in range(len(configs))]
     rows = [{name: result[name] for name in ("fvu", "l0", "dead")} for result in results]

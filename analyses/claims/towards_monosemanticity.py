@@ -57,7 +57,7 @@ from analyses.claims.dictionary_measures import (
 )
 from analyses.claims.proxy_figures import feature_against_neuron, sensitivity, sizes_table, specificity
 from analyses.record import check_run
-from interp import Run, harvest, run_stages, train_sae
+from interp import Run, harvest, run_stages, train_sae, train_sweep
 from interp.activations import ActivationStore
 from interp.evaluation.baselines import NeuronDictionary, shuffled_model
 from interp.pipeline.config import RunConfig
@@ -144,7 +144,7 @@ def train_all(studied: Studied, setting: Setting, out: Path) -> list[Trained]:
             config = ReLUConfig.october_2023(**shared, batch_size=setting.batch_size, seed=seed, device="cpu")
             plain, folder = dataclasses.replace(config, resample_at=()), out / "dictionaries" / f"{factor}-{seed}"
             configs = [config, plain] if n_seeds > 1 else [config]
-            saes = train_sae(studied.stores[False], HOOK, configs, out=folder)
+            saes = train_sweep(studied.stores[False], HOOK, configs, out=folder)
             entries += [Trained(f"{factor}×", factor, seed, i == 0, sae) for i, sae in enumerate(saes)]
             if factor == setting.main:
                 sae = train_sae(studied.stores[True], HOOK, config, out=folder.with_name(f"{folder.name}-shuffled"))

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TypedDict, Unpack, overload
+from typing import Any, TypedDict, Unpack
 
 import torch
 from jaxtyping import Float
@@ -56,7 +56,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Options(TypedDict, total=False):
-    """The keywords of `train_sae` and `train_sweep`."""
+    """The keywords of `train_sae`, as `train_sweep` hands them on."""
 
     tokens: TokenBatches | None
     harvesting: Mapping[str, Any] | None
@@ -68,26 +68,10 @@ class _Options(TypedDict, total=False):
     log: Log
 
 
-@overload
 def train_sae(
     store: ActivationSource | Model,
     hook: str | Sequence[str],
     config: SAEConfig,
-    out: str | Path | None = None,
-    **options: Unpack[_Options],
-) -> SAE: ...
-@overload
-def train_sae(
-    store: ActivationSource | Model,
-    hook: str | Sequence[str],
-    config: Sequence[SAEConfig],
-    out: str | Path | None = None,
-    **options: Unpack[_Options],
-) -> list[SAE]: ...
-def train_sae(
-    store: ActivationSource | Model,
-    hook: str | Sequence[str],
-    config: SAEConfig | Sequence[SAEConfig],
     out: str | Path | None = None,
     *,
     tokens: TokenBatches | None = None,
@@ -98,9 +82,9 @@ def train_sae(
     progress: Progress = no_progress,
     checkpoint_seconds: float = 30.0,
     log: Log = None,
-) -> SAE | list[SAE]:
-    """Train a dictionary on the rows of `hook`; without `out` no files are written. A sequence of configs is trained as
-    `train_sweep` does, and gives a list.
+) -> SAE:
+    """Train a dictionary on the rows of `hook`; without `out` no files are written. A list of configs is trained too,
+    and gives a list: `train_sweep` is the function for that.
 
     tokens: where a model stands in the place of a store, what it runs on, or a generator of batches [seq, pos], of
     which as many are read as the training needs; `harvesting` are options of `harvest` and `buffer_bytes`
@@ -126,7 +110,7 @@ def train_sae(
             own_log = _numbered(log, i) if is_sweep else log
             runs.append(_begin(folders, source, each, folder, own_log, resume, overwrite))
         saes = _train(source, runs, clock)
-    return saes if is_sweep else saes[0]
+    return saes if is_sweep else saes[0]  # type: ignore[return-value]
 
 
 def train_sharded(
@@ -179,7 +163,7 @@ def train_sweep(
 
     A function that takes the log's rows finds the config's number in them, as `run`.
     """
-    return train_sae(store, hook, list(configs), out, **options)
+    return train_sae(store, hook, list(configs), out, **options)  # type: ignore[arg-type, return-value]
 
 
 def _begin(

@@ -24,7 +24,7 @@ from interp.sae import (
     ReLUConfig,
     SAEConfig,
     TopKConfig,
-    train_sae,
+    train_sweep,
 )
 from interp.sae.hook_scales import HookScales
 from interp.sae.learner import Learner
@@ -81,7 +81,7 @@ def train_all(folder: Path, out: Path) -> None:
     store, double = opened(folder), {}
     for name, (hooks, target, configs) in SWEEPS.items():
         with limits(name):
-            train_sae(store, hooks, list(configs.values()), out / name, target=target)
+            train_sweep(store, hooks, list(configs.values()), out / name, target=target)
         for kind, config in configs.items():
             weights = in_double(store, name, config, processes())
             double |= {f"{name}: {kind}: {key}": weight.clone() for key, weight in weights.items()}
@@ -131,7 +131,7 @@ def stop_midway(patch: pytest.MonkeyPatch, how: Callable[[], object]) -> None:
 
 def train_cut(folder: Path, out: Path) -> None:
     with limits(CUT):
-        train_sae(opened(folder), A, list(SWEEPS[CUT].configs.values()), out, checkpoint_seconds=0)
+        train_sweep(opened(folder), A, list(SWEEPS[CUT].configs.values()), out, checkpoint_seconds=0)
 
 
 TWO = """
@@ -139,7 +139,8 @@ import json, torch
 from pathlib import Path
 from interp.activations import JoinedStore
 from interp.runtime.processes import processes, part_of
-from tests.sae.test_several_processes import A, CONFIGS, opened, planted, train_all, train_cut, train_sae
+from interp.sae import train_sae
+from tests.sae.test_several_processes import A, CONFIGS, opened, planted, train_all, train_cut
 
 def batches(value):
     rows = planted(255)

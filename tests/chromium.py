@@ -120,7 +120,7 @@ class Chromium:
         os.close(self._from)
 
     def send(self, method: str, **params: Any) -> dict[str, Any]:
-        """The result of a command. What the page complains of meanwhile is kept."""
+        """Return the result of a command. Complaints of the page meanwhile are kept."""
         self._n += 1
         message = {"id": self._n, "method": method, "params": params}
         if self._session:
@@ -140,7 +140,7 @@ class Chromium:
         self.wait(READY)
 
     def dom(self, address: str) -> str:
-        """The document of a page after its scripts have run without a complaint."""
+        """Return the document of a page after its scripts have run without a complaint."""
         self.open(address)
         assert not self.complaints, self.complaints
         assert self.evaluate("document.getElementById('trouble').hidden")
@@ -152,7 +152,7 @@ class Chromium:
         return answer["result"].get("value")
 
     def wait(self, expression: str) -> Any:
-        """The value of the expression as soon as it is true."""
+        """Return the value of the expression as soon as it is true."""
         end = time.monotonic() + SECONDS
         while not (value := self.evaluate(expression)):
             assert time.monotonic() < end, f"{expression} stays {value!r}; {self.complaints}"
@@ -160,11 +160,11 @@ class Chromium:
         return value
 
     def text(self, selector: str) -> list[str]:
-        """What each element that fits says."""
+        """Return the text of each matching element."""
         return self.evaluate(f"Array.from(document.querySelectorAll({json.dumps(selector)}), (e) => e.textContent)")
 
     def click(self, selector: str) -> None:
-        """Press the mouse on the middle of the first element that fits."""
+        """Press the mouse on the middle of the first matching element."""
         found = f"document.querySelector({json.dumps(selector)})"
         place = (
             f"(() => {{ const e = {found}; e.scrollIntoView({{block: 'nearest'}}); const b = e.getBoundingClientRect();"

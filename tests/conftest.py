@@ -1,4 +1,4 @@
-"""What holds for every test."""
+"""Fixtures for all tests."""
 
 import fcntl
 import os
@@ -12,7 +12,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before the library is imported: no test as
 
 @pytest.fixture(autouse=True)
 def threads_as_they_were():
-    """An analysis sets the number of torch's threads; last bits of matmuls follow it, and other tests compare bits."""
+    """Restore the number of torch's threads, which an analysis may set: the last bits of matmuls depend on it."""
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)

@@ -4,7 +4,7 @@
     gpt2    learned positions, tied embeddings, byte-level BPE, no BOS before a text
     llama   RMS norms, gated MLP, grouped heads, BPE with `▁` and byte fallback, BOS before each text
     neox    parallel attention and MLP, byte-level BPE, more rows of the embedding than tokens
-    gemma2  norms behind attention and MLP, norm weights of 1 + w, Unigram with byte fallback, BOS before each text
+    gemma2  norms after attention and MLP, norm weights of 1 + w, Unigram with byte fallback, BOS before each text
 """
 
 import json
@@ -99,7 +99,7 @@ def foreign_tokenizer(family: str) -> Any:
 
 
 def foreign_model(family: str, n_tokens: int, *, seed: int = 0, head_dim: int = 6) -> nn.Module:
-    """With random weights in all places, norms and biases too."""
+    """Return a model with random weights everywhere, including norms and biases."""
     import transformers
 
     sizes = dict(hidden_size=D_MODEL, num_hidden_layers=N_LAYERS, num_attention_heads=4, intermediate_size=D_MLP)

@@ -1,4 +1,4 @@
-"""Latents that fire and do next to nothing are counted, resampled and left out of shares."""
+"""Faint latents are counted, resampled and left out of shares."""
 
 import json
 
@@ -65,7 +65,7 @@ def test_training_knows_the_strongest_firing_of_each_latent_in_its_windows(store
 
 
 def test_resampling_gives_idle_latents_another_start(store):
-    """Those that are faint or do not fire, along what is missing in rows that are reconstructed badly; no other."""
+    """Only faint and silent latents restart, along what is missing in badly reconstructed rows."""
     learner, batches = learner_of(store, resample_at=(0.5,), lr=1e-9), store.batches(HOOK, 256, epochs=None)
     idle = [3, 4, 10, 20]  # two faint, two that do not fire
     learner.weights["encoder_rows"][idle] *= 0.001
@@ -86,7 +86,7 @@ def test_resampling_gives_idle_latents_another_start(store):
     assert missed[1] < missed[0] and (learner.weights["b_enc"][idle] < 0).all()
 
 
-def test_a_latent_that_is_drawn_again_adds_what_is_missing_and_only_where_it_is_much_alike():
+def test_a_resampled_latent_adds_what_is_missing_only_on_similar_rows():
     generator = torch.Generator().manual_seed(2)
     mixed = torch.randn(4000, 8, generator=generator) @ torch.randn(8, 8, generator=generator)
     precision = torch.linalg.inv(mixed.T @ mixed / len(mixed))
@@ -101,7 +101,7 @@ def test_a_latent_that_is_drawn_again_adds_what_is_missing_and_only_where_it_is_
         assert torch.equal(z[:, i] > 0, response > response[i] / 2) and (z[:, i] > 0).float().mean() < 0.2
 
 
-def test_of_rows_that_are_alike_the_first_of_each_kind_is_kept():
+def test_the_first_of_similar_rows_is_kept():
     """Against the loop over rows, one after the other."""
     generator = torch.Generator().manual_seed(4)
     for share in (0.0, 0.002, 0.02, 0.2, 1.0):
@@ -128,7 +128,7 @@ def test_adam_forgets_latents_that_begin_again(store):
     assert learner.strongest[:, :3].tolist() == [[0, 9, 0]] * 2
 
 
-def test_a_latent_that_is_drawn_again_is_as_strong_as_lowers_the_error_most_or_is_not_drawn():
+def test_a_resampled_latent_has_the_strength_that_lowers_the_error_most_or_is_not_drawn():
     generator = torch.Generator().manual_seed(3)
     mixed, wanted = torch.randn(500, 6, generator=generator), torch.randn(6, generator=generator)
     rows, missing = mixed[:2], torch.stack([wanted, 4 * wanted])

@@ -1,7 +1,7 @@
 """Hostile input and damage, drawn from a seed: refused in one line that names what is wrong, never a crash.
 
 A case of each kind that was ever found stands here: a file of a run that is damaged; values of a configuration or of
-JSON that are no such values; options that may not pass as if they had been left out; text that is no text; signals;
+JSON that are invalid; options that must not be treated as omitted; text that is not text; signals;
 messages that carry control characters to a terminal. Flipped bits in codes are in `test_codes`, kills in `test_run`.
 """
 

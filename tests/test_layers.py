@@ -1,4 +1,4 @@
-"""The house of the design: imports go down only; `models` stands on the ground floor of the library alone."""
+"""The layers: imports go down only, and `models` imports only the lowest packages of the library."""
 
 import ast
 import graphlib
@@ -119,7 +119,7 @@ def test_no_two_rooms_share_a_file_name():
 
 
 def test_models_stand_on_the_ground_floor_alone():
-    """Files and progress are the library's; what is done with a model is not known here."""
+    """`models` uses the library's files and progress, and knows nothing of what is done with a model."""
     ground = ("interp.storage.", "interp.runtime.")
     for file in (ROOT / "models").rglob("*.py"):
         above = {n for n in imported_modules(file) if n.split(".")[0] in ("interp", "analyses", "tests")}

@@ -1,4 +1,4 @@
-"""Two inputs that do not belong together are refused in one line that names them: each pair once."""
+"""Two inputs that do not belong together are refused in one line that names them; each pair is tested once."""
 
 import re
 import shutil

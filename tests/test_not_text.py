@@ -1,4 +1,4 @@
-"""Models that read floats, and rows that are no text: harvested, scanned, ranked without a context, and drawn."""
+"""Models that read floats, and rows that are not text: harvested, scanned, ranked without a context, and drawn."""
 
 import re
 import struct

@@ -1,4 +1,4 @@
-"""Small files and slips that would take much memory, or pass for something else, are refused by name beforehand."""
+"""Small files and slips that would take much memory, or be mistaken for something else, are refused by name."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Harvesting: each stored row is the model's own activation, the model stays as it was, and a kill costs nothing."""
+"""Harvesting: each stored row is the model's own activation, the model is unchanged, and a kill costs nothing."""
 
 import hashlib
 import json
@@ -301,7 +301,7 @@ GROUPS = {"early": ["embed"], "late": ["heads", "rest"], "both": ["first", "head
 
 
 def test_stores_filled_in_one_pass_are_those_that_are_filled_alone(tmp_path, tokens):
-    """To the byte, though rows are left out of some for their norm, at hooks that others have not."""
+    """They agree to the byte, although some stores leave out rows for their norm at hooks that others lack."""
     model = Toy()
     options = {**CONFIG, "max_norm": 1.5}
     stores = harvest_stores(model, tokens, {tmp_path / name: hooks for name, hooks in GROUPS.items()}, **options)
@@ -438,7 +438,7 @@ def test_two_processes_harvest_the_bytes_that_one_does(tmp_path, tokens, monkeyp
     assert contents(tmp_path / "whole") == contents(tmp_path / "cut") == contents(tmp_path / "one")
 
 
-def test_what_two_processes_left_unfinished_one_or_two_finish_to_the_same_bytes(tmp_path, tokens):
+def test_work_interrupted_in_two_processes_finishes_in_one_or_two_to_the_same_bytes(tmp_path, tokens):
     launch(SHARED, "killed", tmp_path / "cut", folder=tmp_path, check=False)
     with pytest.raises(ValueError, match="cut off"):
         ActivationStore.open(tmp_path / "cut")

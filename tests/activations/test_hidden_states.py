@@ -1,4 +1,4 @@
-"""Hidden states as vLLM writes them, one file a prompt, beside a harvest of the same model over the same tokens."""
+"""Hidden states as vLLM writes them, one file per prompt, compared with a harvest of the same model and tokens."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ LAYERS = ["blocks.0.hook_resid_pre", "blocks.0.hook_resid_post"]
 
 @pytest.fixture(scope="module")
 def prompts(tiny_run):
-    """The first sequences of the tiny run, cut at unlike lengths."""
+    """Return the first sequences of the tiny run, cut at different lengths."""
     tokens = tiny_run.store.tokens
     lengths = [tokens.shape[1], 5, 1, 9]
     return [tokens[i, :length].long() for i, length in enumerate(lengths)]

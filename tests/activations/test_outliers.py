@@ -1,4 +1,4 @@
-"""Outliers: rows that hold the variance are found, left out, and left alone by all that is made of a store."""
+"""Outliers: rows that hold the variance are found, left out, and ignored by everything made from a store."""
 
 import copy
 import json
@@ -137,7 +137,7 @@ def test_a_number_is_times_the_median_of_the_sample(model, tokens, tmp_path, mon
 
 
 def test_a_nulls_harvest_leaves_out_as_the_store_did(model, tokens, tmp_path):
-    """By the same policy: its limits are those of its own activations."""
+    """The policy is the same, but the limits are those of the null's own activations."""
     store = harvest(model, tokens, [HOOK], tmp_path / "a", exclude=[BOS], exclude_positions=(0, 3), max_norm=8.0)
     other = harvest(shuffled_model(model), tokens, [HOOK], tmp_path / "b", **harvest_options(store))
     assert {name: other.excluded[name] for name in ("token", "position")} == {"token": N_SEQ, "position": N_SEQ}
@@ -165,7 +165,7 @@ def test_a_limit_in_a_damaged_manifest_is_refused(model, tokens, tmp_path):
 
 @pytest.fixture(scope="module")
 def stores(model, tokens, tmp_path_factory):
-    """The same text harvested without its sinks, with them on purpose, and as earlier versions did, without a limit."""
+    """Harvest the same text without its sinks, with them on purpose, and without a limit, as earlier versions did."""
     folder = tmp_path_factory.mktemp("stores")
     options = {"exclude": [BOS], "dtype": "float32", "rows_per_shard": 300}
     harvest(model, tokens, [HOOK], folder / "without", **options)
@@ -201,8 +201,8 @@ def test_a_dictionary_knows_the_limit_of_its_store_and_trains_without_outliers(m
     assert saes["without"].metadata["exclude_special_tokens"] == [BOS] and saes["without"].metadata["prepend_bos"]
 
 
-def test_what_is_not_limited_trains_as_before(stores, saes, tmp_path):
-    """A store without outliers, with a limit and of an earlier version: to the bit."""
+def test_stores_without_a_limit_train_as_before(stores, saes, tmp_path):
+    """A store without outliers trains to the same bits with a limit and as an earlier version wrote it."""
     rows = torch.cat([stores["without"].shard(i, HOOK).acts for i in range(stores["without"].n_shards)])
     plain = ActivationStore.from_batches(rows, tmp_path / "rows", dtype="float32", rows_per_shard=300)
     sae = train_sae(plain, "activations", CONFIG)
@@ -260,7 +260,7 @@ def test_quality_leaves_the_rows_above_the_limit_alone(model, tokens, saes):
     assert found.fvu < 0.2 < found.fvu_all
 
 
-def test_a_table_of_qualities_has_the_lowest_limit_and_warns_where_there_is_none(model, tokens, saes, caplog):
+def test_a_quality_table_uses_the_lowest_limit_and_warns_if_there_is_none(model, tokens, saes, caplog):
     random = RandomDictionary(16, 48, 4, seed=0)
     table = quality_table(model, HOOK, {"SAE": saes["without"], "random": random}, tokens, exclude=[BOS])
     assert table["n_tokens"].nunique() == 1 and (table["outlier_share"] > 0.02).all() and not caplog.records

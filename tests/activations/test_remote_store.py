@@ -1,4 +1,4 @@
-"""Stores at an address: the same rows in the same order as a folder's, from a real S3 server and through its faults."""
+"""Stores at an address have the same rows in the same order as a folder, from a real S3 server despite its faults."""
 
 import json
 import os
@@ -30,7 +30,7 @@ SLOW_DOWN = (
 
 
 class Model(nn.Module):
-    """Two linear maps of an embedding, of unlike widths."""
+    """Two linear maps of an embedding, of different widths."""
 
     def __init__(self):
         super().__init__()
@@ -123,7 +123,7 @@ def test_the_same_harvest_opens_and_another_is_refused(memory, folder):
         (b"[]", "it holds no named values"),
     ],
 )
-def test_a_broken_note_of_a_store_under_way_is_named_and_can_be_replaced(memory, folder, content, says):
+def test_a_broken_note_of_an_unfinished_store_is_named_and_can_be_replaced(memory, folder, content, says):
     memory.pipe("/bucket/store/begun.json", content)
     with pytest.raises(ValueError, match=rf"memory://bucket/store/begun.json is damaged, {says}[^\n]*overwrite=True"):
         harvest(model(), TOKENS, HOOKS, "memory://bucket/store", **OPTIONS)
@@ -332,8 +332,8 @@ def test_rows_of_ones_own_are_stored_at_an_address(memory, cache):
     assert seen.sort(0).values.equal(rows.sort(0).values) and ours.n_shards == 3
 
 
-def test_what_another_store_left_is_not_taken_for_ones_own(memory, folder, monkeypatch):
-    """Parts whose removal was cut off, and a harvest that is killed where they begin."""
+def test_leftovers_of_another_store_are_not_used(memory, folder, monkeypatch):
+    """Leftovers are parts whose removal was cut off, and a harvest that is killed where they begin."""
     address = "memory://bucket/store"
     other = {**OPTIONS, "seed": 4}
     harvest(model(), TOKENS, HOOKS, address, **other)
@@ -399,7 +399,7 @@ class Door:
             return b""
 
     def _message(self, source, client=None) -> bytes:
-        """One message, by its length; whoever expects to be told to go on is told."""
+        """Read one message by its length; answer a client that waits for "100 Continue"."""
         data = b""
         while b"\r\n\r\n" not in data:
             if not (more := source.recv(1 << 16)):
@@ -471,7 +471,7 @@ def test_dropped_and_throttled_requests_are_asked_for_again(door, folder):
 
 
 def test_a_store_does_not_believe_a_stale_listing(door, folder):
-    """Neither one that does not show yet what is there, nor one that still shows what was removed."""
+    """A stale listing lacks objects that exist, or still shows removed ones."""
     system = fsspec.filesystem("s3")
     door.is_stale = True
     assert not system.exists("bucket/stale") and system.find("bucket/stale") == []

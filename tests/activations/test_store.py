@@ -1,4 +1,4 @@
-"""The activation store: what goes in comes out, in any order asked for, and damage has a name."""
+"""The activation store: what goes in comes out, in any requested order, and damage is reported by file."""
 
 import errno
 import gc
@@ -119,7 +119,7 @@ def test_a_state_of_other_data_or_another_seed_is_refused(tmp_path):
 
 
 def endless_row(store: ActivationStore, seed: int, n_epochs: int) -> list[int]:
-    """The order of rows, said in the plainest way."""
+    """Return the order of rows in the plainest way."""
     order = []
     for epoch in range(n_epochs):
         for shard in np.random.default_rng([seed % 2**64, epoch]).permutation(store.n_shards):
@@ -493,7 +493,7 @@ def test_shards_may_stay_empty(tmp_path):
     assert tuple(len(load_file(file)["row_ids"]) for file in files) == store.shard_rows
 
 
-def test_a_store_takes_the_place_of_another_only_where_that_is_said_and_once_it_is_whole(tmp_path):
+def test_a_store_replaces_another_only_if_told_to_and_once_it_is_complete(tmp_path):
     folder = tmp_path / "store"
     before = store_of(numbered(200), folder).fingerprint
     with pytest.raises(ValueError, match="store holds other work.*overwrite=True"):

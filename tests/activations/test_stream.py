@@ -116,7 +116,7 @@ class Twin(ActivationStore):
         return iter(lambda: torch.stack(list(itertools.islice(endless, batch_size))), None)
 
 
-def test_of_a_small_buffer_the_weights_are_those_of_the_same_rows_in_the_same_order(model, tokens, tmp_path):
+def test_with_a_small_buffer_the_weights_are_those_of_the_same_rows_in_the_same_order(model, tokens, tmp_path):
     stream = ActivationStream(model, tokens, [HOOK], **SMALL)
     store = harvest(model, tokens, [HOOK], tmp_path / "store", **OPTIONS)
     assert stream.n_chunks == 4 and stream.norm_limits == store.norm_limits != {}

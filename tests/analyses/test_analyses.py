@@ -1,4 +1,4 @@
-"""The analyses run as they are, at tiny size."""
+"""The analyses run unchanged at a tiny size."""
 
 import dataclasses
 import importlib.util
@@ -41,7 +41,7 @@ def test_a_script_run_by_its_path_hides_no_library(file):
 
 
 def test_scripts_start_by_module_and_by_path_from_any_folder(tmp_path):
-    """With the environment of a shell in which nothing was set: the installation alone knows the checkout."""
+    """The environment is that of a bare shell: only the installation knows the checkout."""
     plain = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     where = "import analyses; print(analyses.__path__[0])"
     at = {"cwd": tmp_path, "env": plain, "capture_output": True, "text": True}
@@ -155,7 +155,7 @@ def test_a_short_notebook_has_ten_lines_of_code(name):
     assert 3 <= len(lines) <= 10 and max(map(len, lines)) <= 120
 
 
-def test_bench_report_times_ours_beside_a_peer_and_says_why_where_there_is_none(tmp_path, monkeypatch):
+def test_bench_report_times_a_peer_or_says_why_not(tmp_path, monkeypatch):
     words = ["--sequences", "8", "--d-sae", "48", "--features", "2", "--threads", "1", "--out", str(tmp_path / "out")]
     made = bench_report.shakespeare(8 * bench_report.N_CTX)
     monkeypatch.setattr(bench_report, "shakespeare", lambda n_tokens: made)
@@ -176,7 +176,7 @@ def test_bench_report_times_ours_beside_a_peer_and_says_why_where_there_is_none(
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda p: p.name)
-def test_notebooks_hold_no_code_of_their_own_and_of_what_they_show_nothing_of_a_machine(notebook):
+def test_notebooks_define_no_code_and_show_nothing_machine_specific(notebook):
     """`python .ci/docs.py --keep` writes what they show."""
     for cell in nbformat.read(notebook, as_version=4).cells:
         if cell.cell_type == "code":

@@ -1,4 +1,4 @@
-"""Pieces are made once, claims and figures are written whole, and intervals are Student's."""
+"""Pieces are made once, claims and figures are written completely, and intervals are Student's."""
 
 import json
 import shutil

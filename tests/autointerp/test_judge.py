@@ -63,7 +63,7 @@ def ranking(features) -> Path:
 
 
 def oracle(system: str, data: dict) -> str:
-    """Knows that an explanation is the word itself."""
+    """Answer correctly, knowing that an explanation is the word itself."""
     if "examples" in data:
         opened, closed = data["marks"]
         fired = re.findall(f"{re.escape(opened)}(.*?){re.escape(closed)}", data["examples"][0]["text"])
@@ -387,7 +387,7 @@ def refused(capsys, *words: object) -> str:
     return lines[0]
 
 
-def test_other_judgements_and_a_users_files_do_not_give_way_and_answers_stay(
+def test_other_judgements_and_user_files_are_not_replaced_and_answers_stay(
     features, ranking, tmp_path, environment, capsys
 ):
     out = tmp_path / "out"

@@ -50,7 +50,7 @@ def folder(tmp_path_factory, tiny_run):
 
 
 def refused(capsys, *words: object) -> str:
-    """The one line that the command ends with."""
+    """Return the one line with which the command ends."""
     capsys.readouterr()
     assert main([str(word) for word in words]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
@@ -72,7 +72,7 @@ def test_a_stage_at_a_time_ends_in_a_ranking_and_a_page(folder, capsys):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, tiny_run):
-    """A finished run folder, beside its configuration."""
+    """Return a finished run folder, next to its configuration."""
     folder = tmp_path_factory.mktemp("whole")
     (folder / "tiny.toml").write_text(tomli_w.dumps(SECTIONS))
     return shutil.copytree(tiny_run.path, folder / "run")
@@ -137,7 +137,7 @@ def test_a_ranking_beside_a_twin(whole, wider_scan, folder, tmp_path, capsys):
     assert "is a scan of other tokens than" in line
 
 
-def test_an_option_that_a_command_lacks_is_told_beside_those_that_it_has(capsys):
+def test_an_unknown_option_is_reported_with_the_nearest(capsys):
     line = refused(capsys, "train-sae", "store", "--d-see", 64, "--out", "out")
     assert "No such option: --d-see. Did you mean --d-sae" in line
     assert line.endswith("(see interp train-sae --help)")
@@ -160,7 +160,7 @@ def test_a_run_tells_the_shares_of_its_nulls(whole, capsys):
     assert len(shares) == 8
 
 
-def test_a_place_that_cannot_be_written_is_told_before_the_work(folder, tmp_path, capsys, monkeypatch):
+def test_an_unwritable_output_is_reported_before_the_work(folder, tmp_path, capsys, monkeypatch):
     def never(*_, **__):
         raise AssertionError("worked before it looked where to write")
 
@@ -393,7 +393,7 @@ def test_train_sae_lists_the_fields_of_an_architecture(capsys):
 
 
 def together(count: int, *words: object) -> list[tuple[int, str, str]]:
-    """Exit code, output and errors of each process, started as `torchrun` does."""
+    """Return exit code, output and errors of each process, started as `torchrun` does."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     shared = os.environ | {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
@@ -421,8 +421,8 @@ def test_what_several_processes_cannot_share_is_refused_by_all(folder, tmp_path,
 
 
 @pytest.mark.parametrize("address", ["s3://bucket/out", "file:///tmp/out", "memory://out"])
-def test_an_address_is_no_folder(folder, tmp_path, capsys, monkeypatch, address):
-    """Where only a folder will do: of a run and of a page."""
+def test_an_address_is_refused_as_a_folder(folder, tmp_path, capsys, monkeypatch, address):
+    """Only a folder is accepted for a run and for a page."""
     monkeypatch.chdir(tmp_path)
     assert f"{address} is an address" in refused(capsys, "demo", "--out", address)
     assert f"{address} is an address" in refused(capsys, "report", folder / "features", "--out", address)
@@ -454,7 +454,7 @@ def test_progress_off_a_terminal_is_a_line_every_ten_seconds(monkeypatch, capsys
     ("seconds", "told"),
     [([8.0, 8.5, 8.9], ""), ([8.0, 9.0], "sae: 11 of 100, 01:29 left, eleven\n"), ([8.0, 8.1, 9.1], "")],
 )
-def test_a_long_step_is_told_after_a_second_of_it(monkeypatch, capsys, seconds, told):
+def test_a_long_step_is_announced_after_one_second(monkeypatch, capsys, seconds, told):
     """The first advance comes after 8 seconds, of compiling say, which is not done again."""
     times = iter([0.0, 0.0, 0.0, *seconds])
     monkeypatch.setattr("interp.cli.progress_bar.time.monotonic", lambda: next(times))
@@ -464,7 +464,7 @@ def test_a_long_step_is_told_after_a_second_of_it(monkeypatch, capsys, seconds, 
     assert capsys.readouterr().err == told
 
 
-def test_a_silent_step_is_heard_of(monkeypatch, capsys):
+def test_a_silent_step_reports_that_it_still_runs(monkeypatch, capsys):
     monkeypatch.setattr("interp.cli.progress_bar._SECONDS_OF_SILENCE", 0.02)
     with Bar("ranking") as bar:
         bar(0, 7, "background")

@@ -80,8 +80,8 @@ def test_statistics_are_those_of_a_loop(tmp_path):
         assert np.isnan(row.p) == (above.sum() < 10)
 
 
-def test_false_discoveries_are_held_and_most_of_what_is_planted_is_found(tmp_path):
-    """Of 24 simulations: the mean share of false ones among those found, within two standard errors of 5 %."""
+def test_false_discoveries_are_controlled_and_most_planted_differences_are_found(tmp_path):
+    """Over 24 simulations, the mean share of false discoveries is within two standard errors of 5 %."""
     false, power, by_chance = [], [], []
     for seed in range(24):
         result = corpora(store(tmp_path / str(seed), planted(seed)), in_a=HALF, shuffles=4, seed=seed)
@@ -141,7 +141,7 @@ def test_what_differs_is_told_by_rule_and_by_text_of_either_side(tiny_run, tmp_p
     assert cut.lengths == (8, 8)
 
 
-def test_documents_of_unlike_lengths_are_warned_of(tiny_run, caplog):
+def test_documents_of_different_lengths_cause_a_warning(tiny_run, caplog):
     ids = tiny_run.harvested.document_ids.clone()
     ids[::2, 5:] = -1
     in_a = torch.zeros_like(ids, dtype=torch.bool)

@@ -26,7 +26,7 @@ def codes(z: np.ndarray) -> SparseCodes:
 
 @pytest.fixture
 def planted() -> tuple[np.ndarray, np.ndarray]:
-    """Latent 0 is the other's 3, 1 is a noisy 5, 2 fires thrice, 3 never."""
+    """Latent 0 is the other's 3, 1 is a noisy 5, 2 fires three times, 3 never."""
     ours, theirs = dense(0, D), dense(1, WIDE)
     theirs[:, 3] = 2 * ours[:, 0]
     theirs[:, 5] = ours[:, 1] * (np.random.default_rng(2).random(ROWS) < 0.8)
@@ -65,7 +65,7 @@ def test_correlations_and_their_null_are_numpys(planted, monkeypatch):
     assert found.null.value < 0.2 < found.table["correlation"][1]
 
 
-def test_stores_of_models_that_left_out_other_rows_are_compared_where_both_are(planted, tmp_path):
+def test_stores_with_different_rows_left_out_are_compared_on_common_rows(planted, tmp_path):
     ours, theirs = planted
     kept = np.random.default_rng(4).random(ROWS) < 0.7
     store = CodeStore.create(tmp_path, n_rows=ROWS, d_sae=WIDE)

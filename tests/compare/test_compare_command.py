@@ -1,4 +1,4 @@
-"""`interp compare`: what two folders can be compared by, and what it says of them."""
+"""`interp compare`: how two folders can be compared, and what it prints about them."""
 
 import shutil
 

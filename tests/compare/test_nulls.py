@@ -1,4 +1,4 @@
-"""What is told of each dictionary, from verdicts written down by hand."""
+"""The shares of each dictionary, from verdicts written by hand."""
 
 import pandas as pd
 import pytest
@@ -22,7 +22,7 @@ def ranking():
 
 
 def verdicts():
-    """Of two dictionaries: that one, and one none of whose latents is called polysemantic."""
+    """Return verdicts of two dictionaries: the named one, and one without polysemantic latents."""
     other = ranking().query("verdict != 'polysemantic'")
     return pd.concat([ranking().assign(dictionary="SAE"), other.assign(dictionary="neurons")]).assign(trained_tokens=9)
 

@@ -1,4 +1,4 @@
-"""What the library's objects say of themselves: a line in a terminal, self-contained HTML in a notebook."""
+"""How the library's objects display: a line in a terminal, self-contained HTML in a notebook."""
 
 import dataclasses
 import re
@@ -39,7 +39,7 @@ def test_a_dictionary_says_its_architecture_its_widths_and_its_place():
     assert repr(above) == "Threshold(4 → 6)" and "elsewhere" in above._repr_html_()
 
 
-def test_what_a_run_holds_shows_itself_without_scripts_and_without_a_colour_of_its_own(tiny_run):
+def test_a_runs_objects_display_without_scripts_and_without_their_own_colours(tiny_run):
     run = Run(tiny_run.path)
     latent = int(run.ranking.latent[0])
     shares, evidence = verdict_shares(run.ranking), run.ranking_evidence(latent)
@@ -78,7 +78,7 @@ def test_a_ranking_is_a_table_that_shows_what_tells_a_latent(tmp_path):
     assert "Ranking of" not in repr(ranking[["latent", "z"]]) and "<table" in ranking[["latent", "z"]]._repr_html_()
 
 
-def test_shares_and_evidence_show_each_number_beside_what_it_is_held_against():
+def test_shares_and_evidence_show_each_number_with_its_null():
     judged = pd.DataFrame({"verdict": ["monosemantic", "dead"], "sure": [True, True]})
     shares = verdict_shares(judged)
     page = shares._repr_html_()
@@ -93,7 +93,7 @@ def test_shares_and_evidence_show_each_number_beside_what_it_is_held_against():
     assert "of latent" not in ranking_evidence(pd.DataFrame({"latent": [7], "evidence": [rows]}))._repr_html_()
 
 
-def test_what_a_comparison_found_shows_itself_in_a_line_and_with_its_intervals():
+def test_a_comparison_displays_in_a_line_and_with_its_intervals():
     half = Estimate(0.5, 0.25, 0.75)
     assert repr(half) == "Estimate(0.500 (0.250 to 0.750))" and "0.25 to 0.75" in half._repr_html_()
     assert Estimate(-1.0, -2.0, 0.0)._repr_html_() == "-1.000 (-2.000 to 0.000)"
@@ -101,7 +101,7 @@ def test_what_a_comparison_found_shows_itself_in_a_line_and_with_its_intervals()
     assert repr(same).startswith("Stability(4 pairs, PW-MCC 1.000") and "1.00 to 1.00" in same._repr_html_()
 
 
-def test_a_feature_without_a_rule_that_holds_says_so_beside_its_verdict(tmp_path):
+def test_a_feature_without_a_reliable_rule_says_so_next_to_its_verdict(tmp_path):
     codes = SparseCodes.from_dense(torch.eye(3).repeat(8, 1))
     features = FeatureStore.from_codes(torch.arange(24).view(4, 6), codes, tmp_path)
     row = {"verdict": "monosemantic", "sure": True, "monosemanticity": 0.9, "ci_low": 0.8, "ci_high": 1.0}

@@ -68,7 +68,7 @@ class Recurrent(nn.Module):
 
 
 class Tuples(Recurrent):
-    """Blocks that put out tuples, as older libraries' do, and what mixes positions behind them."""
+    """Blocks that return tuples, as older libraries' do, and a module after them that mixes positions."""
 
     class Block(nn.Linear):
         def forward(self, x):
@@ -87,7 +87,7 @@ class Tuples(Recurrent):
 
 
 class Past(Tuples):
-    """A little of the first block goes past the second."""
+    """A little of the first block's output bypasses the second."""
 
     def forward(self, tokens):
         first = self.layers[0](self.embed(tokens))[0]
@@ -171,7 +171,7 @@ def scanned(model, hook, dictionary, tokens, folder):
 
 
 def losses_and_logs(module, place, row, change):
-    """Of one sequence, with a change added at the hook that is written."""
+    """Return losses and log-probabilities of one sequence, with a change added at the written hook."""
     handle = place.writes.attach(lambda acts: acts + change.view(acts[0].shape)[None])
     log_p = module(row)[0].log_softmax(-1)
     handle.remove()
@@ -222,7 +222,7 @@ def by_hand(model, hook, dictionary, tokens, latent):
 
 
 def jackknife(each, squared):
-    """Of a ratio of sums, or of its root, with each part left out in turn."""
+    """Return the jackknife of a ratio of sums, or of its root, with each part left out in turn."""
 
     def ratio(parts):
         of, n = np.sum(parts, axis=0)
@@ -549,7 +549,7 @@ def test_the_sequences_that_are_read_are_told_before(tmp_path):
         assert told == pytest.approx(len(taken), rel=0.15)
 
 
-def test_steering_brings_what_the_direction_says_and_costs_more_with_the_dose(tmp_path):
+def test_steering_brings_what_the_direction_predicts_and_costs_more_at_higher_doses(tmp_path):
     model, dictionary = planted()
     tokens = torch.randint(8, V, (12, N_CTX), generator=seeded(4))
     tokens[:, 2], tokens[:, 3] = 3, 7
@@ -633,7 +633,7 @@ def test_what_the_steered_model_writes_is_read_by_the_model_as_it_is(tmp_path):
     assert dose.fires[1] < 0.2 < 0.95 < dose.fires[2] <= 1 and dose.activation[2] == pytest.approx(dose.fires[2])
 
 
-def test_arguments_in_another_order_are_told(tokens, tmp_path):
+def test_arguments_in_the_wrong_order_are_reported(tokens, tmp_path):
     model, dictionary = ours(), sae().double()
     features, order = scanned(model, POST, dictionary, tokens, tmp_path), r"the order is \(model, hook, dictionary\)"
     for swapped in ((features, model, POST, dictionary), (model, dictionary, POST, features)):

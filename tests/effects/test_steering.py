@@ -1,4 +1,4 @@
-"""What is predicted of steering, against its definitions by hand, and the range over which it is of use."""
+"""Predictions of steering against their definitions by hand, and the useful range of doses."""
 
 import numpy as np
 import pandas as pd
@@ -98,7 +98,7 @@ def test_the_useful_range_ends_where_the_loss_breaks_or_the_concept_falls():
     assert useful_range(doses.assign(concept=[0.1, 0, 0.2, 0.15, 0.3, 0.5]), 10.0) == (4, 8)
 
 
-def test_a_kl_that_is_no_cost_and_a_latent_that_never_fires_are_refused(tokens, tmp_path):
+def test_an_impossible_kl_and_a_silent_latent_are_refused(tokens, tmp_path):
     model, dictionary = ours(), sae().double()
     dictionary.b_enc[4] = -1e6
     features = scanned(model, POST, dictionary, tokens, tmp_path)

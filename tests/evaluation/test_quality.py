@@ -92,7 +92,7 @@ def test_equals_the_naive_formulas(model, tokens):
 
 
 def losses_of_sequences(model, tokens, dictionary, unigram):
-    """What the splice loses on each sequence, and what it would lose if no more than unigrams were left."""
+    """Return what the splice loses on each sequence, and what it would lose if only unigrams were left."""
     with torch.no_grad():
         clean = [slow_cross_entropy(model, row[None]) for row in tokens]
         spliced = [slow_cross_entropy(model, row[None], HOOK, lambda x: dictionary(x[None])[0]) for row in tokens]
@@ -186,7 +186,7 @@ def test_identity_recovers_everything_and_the_mean_nothing(model, tokens):
 
 
 class Signed(NeuronDictionary):
-    """Its codes are the activations themselves, below 0 too."""
+    """A dictionary whose codes are the activations themselves, including negative ones."""
 
     def _positive(self, x):
         return x
@@ -199,7 +199,7 @@ def test_codes_below_0_are_decoded_and_do_not_fire(model, tokens):
     assert quality.l0 == pytest.approx(float((acts > 0).sum(1).float().mean()))
 
 
-def test_the_zero_of_the_share_recovered_is_the_better_of_zero_ablation_and_unigrams():
+def test_the_zero_of_ce_recovered_is_the_better_of_zero_ablation_and_unigrams():
     """Two tokens in turn, each behind the other: the logit of the next token is a, and that of token 0 has b more. With
     b < 0 the mean activation is worse than zero, and zero worse than unigrams."""
     a, b = 4.0, -3.0
@@ -211,7 +211,7 @@ def test_the_zero_of_the_share_recovered_is_the_better_of_zero_ablation_and_unig
     tokens = torch.tensor([[0, 1, 0, 1, 0]])  # their mean activation is (0.6, 0.4); half of those predicted are 0
 
     def loss(behind_1: tuple[float, float], behind_0: tuple[float, float]) -> float:
-        """Of the logits of 0 and of 1: 0 is right behind 1, and 1 behind 0."""
+        """Return the loss for these logits of 0 and 1, when each follows the other."""
         return float(np.logaddexp(*behind_1) - behind_1[0] + np.logaddexp(*behind_0) - behind_0[1]) / 2
 
     clean, halved = (loss((x + b, 0), (b, x)) for x in (a, a / 2))
@@ -230,7 +230,7 @@ def test_the_zero_of_the_share_recovered_is_the_better_of_zero_ablation_and_unig
     assert other.ce_unigram == 5 and other.ce_recovered == pytest.approx((zero - halved) / (zero - clean), rel=1e-4)
 
 
-def test_a_table_has_a_row_a_dictionary_and_leaves_the_model_as_it_was(model, tokens):
+def test_a_table_has_a_row_per_dictionary_and_leaves_the_model_unchanged(model, tokens):
     model.train()
     reports = []
     dictionaries = {"neurons": NeuronDictionary(24), "few neurons": NeuronDictionary(24, 2)}
@@ -328,14 +328,14 @@ def test_without_logits_there_are_no_next_tokens(tokens):
         check_predicts_next(silent, tokens)
 
 
-def test_of_an_encoder_quality_tells_all_but_losses(tokens, caplog):
+def test_quality_of_an_encoder_has_everything_but_losses(tokens, caplog):
     quality = evaluate_dictionary(Averaging(causal=False), "embed", NeuronDictionary(16, signed=True), tokens)
     assert quality.fvu == pytest.approx(0, abs=1e-9) and quality.l0 == 16
     assert all(np.isnan(value) for name, value in vars(quality).items() if name.startswith("ce_"))
     assert "no cross-entropies are measured: the model's logits depend on later tokens" in caplog.text
 
 
-def test_arguments_in_another_order_are_told(model, tokens):
+def test_arguments_in_the_wrong_order_are_reported(model, tokens):
     dictionary = NeuronDictionary(16)
     with pytest.raises(ValueError, match=r"hook is a Transformer, .*the order is \(model, hook, dictionary\)"):
         evaluate_dictionary(dictionary, model, tokens, HOOK)

@@ -86,7 +86,7 @@ def test_a_folder_for_the_hub_holds_the_dictionary_and_a_card_of_the_runs_number
     assert run.provenance()["config_sha256"][:12] in card and "torch" in card
 
     class Hub:
-        """Keeps what it is sent in a folder here."""
+        """A hub that keeps uploads in a local folder."""
 
         def create_repo(self, repo_id, private, exist_ok):
             assert private and exist_ok

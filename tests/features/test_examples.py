@@ -1,4 +1,4 @@
-"""Examples and counts are of each window of a text once: against dictionaries of windows and sorted firings."""
+"""Examples and counts use each window of a text once: checked with dictionaries of windows and sorted firings."""
 
 import numpy as np
 import pytest

@@ -374,7 +374,7 @@ def test_logit_effects_go_through_the_final_norm(hook, model, store, tokens, tmp
 
 
 def test_logit_effects_are_listed_of_tokens_that_occur(tmp_path):
-    """Tokens that never do, and have the largest effects of all, are no answer; the mean is over all."""
+    """Tokens that never occur have the largest effects, but are not listed; the mean is over all tokens."""
     rng = np.random.default_rng(17)
     text = np.where(np.arange(64) < 2, 11, rng.integers(8, size=64)).astype(np.int32)  # 8, 9 and 10 never, 11 twice
     W_dec, W_U = (torch.from_numpy(rng.normal(size=size)).float() for size in ((5, 6), (6, 14)))
@@ -423,8 +423,8 @@ def test_without_a_path_to_the_logits_they_are_null(sae, store, model, tmp_path)
     assert not (tmp_path / "c").exists()
 
 
-def test_the_digest_of_a_dictionary_hangs_on_its_weights_and_not_on_what_encodes(sae, monkeypatch):
-    """As on another device, whose last bits are others."""
+def test_the_digest_of_a_dictionary_depends_only_on_its_weights(sae, monkeypatch):
+    """Another device, for instance, gives other last bits."""
 
     def digest(k: int = 4, b_enc: float = 0.0) -> str:
         weights = {"W_enc": sae.W_enc, "W_dec": sae.W_dec, "b_dec": sae.b_dec}
@@ -457,7 +457,7 @@ def test_chunks_and_buffers_change_nothing(sae, store, labels, tmp_path, monkeyp
 
 
 def test_from_codes_equals_scan(features, z, tokens, sae, model, labels, tmp_path):
-    """Codes without activations give the same tables, but that excluded rows count as rows that are silent."""
+    """Codes without activations give the same tables, except that excluded rows count as silent rows."""
     codes = features.codes[:]
     kept = torch.from_numpy((tokens != BOS).numpy())
     assert torch.equal(codes.dense(), torch.from_numpy(z))
@@ -472,7 +472,7 @@ def test_from_codes_equals_scan(features, z, tokens, sae, model, labels, tmp_pat
 
 
 def test_codes_need_not_be_clean(tokens, tmp_path, caplog):
-    """Explicit zeros and negative values are no firings; duplicates add up; the order within a row is free."""
+    """Explicit zeros and negative values are not firings; duplicates add up; the order within a row is free."""
     z = np.zeros((N_SEQ * N_CTX, 6), np.float32)
     z[::3, 1], z[::2, 4] = 2, 1
     rows, columns = np.nonzero(z)

@@ -127,7 +127,7 @@ def test_density_histogram_counts_every_latent_and_marks_the_dead_and_the_ultra_
     assert shade.x1 == pytest.approx(-5)
 
 
-def test_a_spike_of_dead_latents_far_above_the_histogram_is_cut_off_and_has_its_number():
+def test_a_tall_spike_of_dead_latents_is_cut_off_and_numbered():
     few, many = (pd.DataFrame({"density": [0.0] * n + [0.01] * 10 + [1e-4] * 4}) for n in (15, 900))
     for tables, n_cut in ((few, 0), (many, 1), ({"a": few, "b": many}, 1)):
         figure = figures.density_histogram(tables)
@@ -249,7 +249,7 @@ def test_score_distributions_leave_out_what_was_not_tested():
     assert [trace.type for trace in drawn] == ["scatter", "scatter"], "a violin of so few would show what is not there"
 
 
-def test_names_beside_points_do_not_lie_on_one_another_and_the_others_stand_off_at_the_end_of_a_line():
+def test_names_next_to_points_do_not_overlap_and_the_rest_stand_at_the_end_of_a_line():
     generator = np.random.default_rng(1)
     labels = ["python comment", "html", "python keyword", "dna", "python_string", "latex", "uuid", "german"]
     crowd = pd.DataFrame({"label": labels, "f1_neuron": 0.4 + generator.random(8) / 50})
@@ -441,7 +441,7 @@ def test_images_have_the_width_of_print(ranking, tmp_path):
 
 
 def _inflated(stream: bytes) -> bytes:
-    """Of a PDF's stream; nothing where it is not compressed."""
+    """Return the decompressed stream of a PDF; nothing if it is not compressed."""
     try:
         return zlib.decompressobj().decompress(stream)
     except zlib.error:
@@ -473,7 +473,7 @@ def test_an_svg_holds_the_letters_that_it_shows(tmp_path, caplog, monkeypatch):
     assert with_fonts(svg) == svg and "needs fontconfig (fc-match) and fonttools" in caplog.text
 
 
-def test_letters_of_a_pdf_that_are_no_font_are_told_with_what_to_install(tmp_path, caplog):
+def test_type_3_letters_of_a_pdf_are_reported_with_the_font_to_install(tmp_path, caplog):
     warn_of_type_3(tmp_path / "a.pdf", b"<< /Type /Font /Subtype /CIDFontType2 >>")
     assert not caplog.text
     warn_of_type_3(tmp_path / "a.pdf", b"<< /Type /Font\n/Subtype /Type3 >>")

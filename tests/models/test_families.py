@@ -1,5 +1,5 @@
 """Twelve families of models at the one door, stage by stage: tiny models with random weights from their `transformers`
-configurations. What a stage cannot do is said in one line."""
+configurations. A stage that cannot handle one says so in one line."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Models of other makers at the one door: the four families of `tests.foreign_models`."""
+"""Models from elsewhere through `load_model`: the four families of `tests.foreign_models`."""
 
 import copy
 import json
@@ -81,7 +81,7 @@ def test_aliases_native_names_and_hidden_states_are_one(model, family, tokens, t
 
 
 def test_inputs_of_matrices_are_the_neurons_and_the_heads(model, family, tokens):
-    """From the module's own input by its own formula, and through its own output matrix to what it puts out."""
+    """The inputs follow from the module's input by its formula, and its output matrix maps them to its output."""
     block = model.get_submodule("inner." + NATIVE.get(family, "model.layers.{}").format(1))
     seen = {}
     handle = block.mlp.register_forward_hook(lambda _, args, output: seen.update(into=args[0], out=output))

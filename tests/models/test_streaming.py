@@ -1,4 +1,4 @@
-"""Text that is tokenized as it is read, beside the same text tokenized in memory."""
+"""Text that is tokenized as it is read, compared with the same text tokenized in memory."""
 
 import bz2
 import gzip
@@ -203,7 +203,7 @@ def test_documents_are_read_as_they_are_asked_for(rows, tmp_path):
 
 
 def test_memory_does_not_grow_with_the_text(tmp_path):
-    """Neither while 5 million tokens are made, nor when they are opened."""
+    """Memory stays flat while 5 million tokens are made and when they are opened."""
     script = """
 import sys
 from pathlib import Path

@@ -17,7 +17,7 @@ SILENT = ("hook_result", "hook_attn_in", "hook_q_input", "hook_k_input", "hook_v
 
 
 def trained_like(**overrides) -> Transformer:
-    """A model whose biases, gains and logits are as far from their first values as training takes them."""
+    """Return a model whose biases, gains and logits are as far from their first values as after training."""
     model = Transformer(TransformerConfig(**{**SMALL, **overrides}))
     generator = torch.Generator().manual_seed(1)
     for parameter in model.parameters():

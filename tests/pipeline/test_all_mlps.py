@@ -95,7 +95,7 @@ def test_mistakes_in_what_is_written_are_named(harvest, message):
         RunConfig.from_dict({"harvest": harvest})
 
 
-def test_a_transcoder_of_its_own_hook_and_one_that_is_loaded_are_refused(tmp_path):
+def test_a_transcoder_from_a_hook_to_itself_and_a_loaded_one_are_refused(tmp_path):
     with pytest.raises(ValueError, match="is blocks.0.hook_mlp_out itself"):
         own = {"hook_name": WRITES.format(0), "writes": "hook_mlp_out"}
         run_stages(RunConfig.from_dict(FEW.to_dict() | {"harvest": own}), tmp_path / "own")

@@ -1,4 +1,4 @@
-"""Other people's models through a run and the command line: every stage works on each family."""
+"""Models from elsewhere in a run and on the command line: every stage works on each family."""
 
 import pandas as pd
 import pytest
@@ -44,7 +44,7 @@ def config(folder, family, **sections) -> RunConfig:
 
 @pytest.mark.parametrize("family", ["gpt2", "gemma2"])
 def test_every_stage_works_on_a_model_from_elsewhere(folder, family):
-    """Of two families unlike one another; `test_families` has the stages of others."""
+    """Two different families; `test_families` has the stages of others."""
     asked = config(folder, family)
     run = run_stages(asked, folder / f"run-{family}")
     assert all(run.manifest(name) for name in STAGES)

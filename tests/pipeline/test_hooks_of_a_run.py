@@ -79,7 +79,7 @@ def copied(both, tmp_path):
 
 
 def test_each_hook_has_what_a_run_with_that_hook_alone_has(both, folder_of_model, tmp_path):
-    """To the byte, and by the fingerprints of its stages."""
+    """They agree to the byte, and in the fingerprints of the stages."""
     for hook in (POST, MID):
         alone = run_stages(with_hooks(hook), shutil.copytree(folder_of_model, tmp_path / hook), until="ranking")
         of_both = both.at(hook)
@@ -136,8 +136,8 @@ def test_pages_name_one_another(both):
 
 
 @pytest.mark.parametrize("own, other", [(MID, POST), (POST, MID)])
-def test_the_explorer_says_which_latents_of_the_earlier_hook_feed_those_of_the_later(both, own, other):
-    """The same edges from either page, those of the library."""
+def test_the_explorer_shows_which_earlier_latents_feed_later_ones(both, own, other):
+    """Either page gives the same edges as the library."""
     live = LiveModel(both.at(own))
     assert live.hooks == [MID, POST], "in the order of the model"
     found = live.edges("Once upon a time", 4, other, ablate=True)
@@ -177,7 +177,7 @@ def test_edges_between_hooks_are_drawn_and_those_of_a_chosen_latent_told(both, c
         server.shutdown()
 
 
-def test_what_is_done_is_not_done_again_and_a_hook_more_runs_beside_it(folder_of_model, tmp_path):
+def test_finished_work_is_kept_and_a_hook_can_be_added(folder_of_model, tmp_path):
     run = shutil.copytree(folder_of_model, tmp_path / "run")
     assert ran_now(with_hooks(POST), run, until="sae") == ["activations", "sae"]
     before = contents(run)
@@ -304,7 +304,7 @@ def test_hooks_that_cannot_be_are_refused_before_anything_is_made(folder_of_mode
     assert not (run / "activations").exists()
 
 
-def test_one_hook_is_written_as_it_always_was_and_several_survive_toml(tmp_path):
+def test_one_hook_and_several_hooks_round_trip_through_toml(tmp_path):
     assert list(FEW.to_dict()["harvest"])[:2] == ["hook_name", "neuron_hook"]
     assert RunConfig.from_dict({"harvest": {"hook_names": [POST]}}).to_dict() == RunConfig().to_dict()
     several = with_hooks(POST, MID)

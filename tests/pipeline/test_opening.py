@@ -40,7 +40,7 @@ def test_stores_and_dictionaries_open_alike(tiny_run, tmp_path, monkeypatch):
             open_it(run.parent / "tinny")
 
 
-def test_arguments_in_another_order_are_told(tiny_run, tmp_path):
+def test_arguments_in_the_wrong_order_are_reported(tiny_run, tmp_path):
     run, hook = tiny_run, tiny_run.hook_name
     with pytest.raises(
         ValueError, match=r"sae is a ActivationStore, store a SAE: the order is \(sae, store, hook, out\)"

@@ -67,7 +67,7 @@ def small_disk(monkeypatch):
     monkeypatch.setattr("interp.pipeline.plan.shutil.disk_usage", lambda folder: room)
 
 
-def test_a_run_that_does_not_fit_the_disk_is_refused_with_numbers_that_would(small_disk, tmp_path):
+def test_a_run_that_does_not_fit_the_disk_is_refused_with_numbers_that_fit(small_disk, tmp_path):
     ran = []
     with pytest.raises(ValueError, match=r"the run needs .* MB on the disk of .*, of which 16.0 MB are free") as error:
         run_stages(TINY, tmp_path / "run", progress=lambda stage: ran.append(stage))
@@ -89,7 +89,7 @@ def test_what_a_run_holds_already_counts_as_free(small_disk, tiny_run):
     assert plan.faults() == []
 
 
-def test_a_dictionary_too_large_for_the_memory_is_refused_with_the_words_of_the_plan(tmp_path, capsys, monkeypatch):
+def test_a_dictionary_too_large_for_memory_is_refused_with_the_plans_message(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("interp.pipeline.plan.free_memory", lambda: 100_000_000)
     file = tmp_path / "wide.toml"
     file.write_text("[sae]\nd_sae = 200_000\n")

@@ -148,7 +148,7 @@ def test_a_stage_is_one_object(copied):
         STAGES.pop("longest", None)
 
 
-def test_what_an_analysis_shows_of_a_run_is_on_its_page_until_its_stages_run_again(copied, caplog):
+def test_an_analysis_panel_stays_on_the_page_until_its_stages_run_again(copied, caplog):
     assert [panel["title"] for panel in copied.panels()] == ["Concepts: best feature against best neuron"]
     copied.add_panel("mine", Panel(note="mine", headline="mine is 3 %", fact=("Mine", "3 %")), ["features", "ranking"])
     assert copied.panels()[-1] == {"note": "mine", "headline": "mine is 3 %", "fact": ["Mine", "3 %"]}
@@ -204,7 +204,7 @@ def test_a_dictionary_among_its_nulls_fires_as_its_scan_says(run):
     assert judged.n_active.to_dict() == {latent: counts[latent] for latent in judged.index}
 
 
-def test_a_dictionary_that_had_more_tokens_is_learnt_again_with_as_few_as_its_nulls(run, tmp_path):
+def test_a_dictionary_with_more_tokens_is_trained_again_on_as_few_as_its_nulls(run, tmp_path):
     settings = NullsConfig(tokens=8_000, sae_tokens=4_000, latents=16)
     given = run.features, None, run.store, TINY.harvest.hook_name, run.model, run.sae.config
     nulls = compare_with_nulls(*given, tmp_path, settings=settings)
@@ -218,7 +218,7 @@ def test_a_dictionary_that_had_more_tokens_is_learnt_again_with_as_few_as_its_nu
         compare_with_nulls(*given, tmp_path, settings=dataclasses.replace(settings, latents=8))
 
 
-def test_what_the_nulls_will_take_is_told_before_by_what_the_run_has_taken(run, monkeypatch):
+def test_the_cost_of_the_nulls_is_estimated_from_the_run_so_far(run, monkeypatch):
     told = nulls_effort(run)
     assert told == "about 1 min to train 6 dictionaries and harvest 2 models, and then to judge them"
     taken, manifest = {"sae": {"wall_seconds": 60.0}, "activations": {"wall_seconds": 40.0}}, Run.manifest
@@ -255,7 +255,7 @@ def test_a_stage_alone_is_run_anew_from_what_is_there(copied):
 
 
 def test_results_stay_until_the_new_ones_are_whole(copied, tmp_path):
-    """Whoever is killed while a ranking is made anew finds the old one and its configuration."""
+    """A process killed while it makes a ranking again leaves the old one and its configuration."""
     code = """
 import dataclasses, os, signal, sys
 from interp.pipeline.execution import run_alone
@@ -275,8 +275,8 @@ run_alone(run, "ranking", config=config, progress=lambda done, total, note: None
 
 
 @pytest.mark.parametrize("new_in_place", [True, False])
-def test_a_stage_that_was_cut_off_while_it_was_replaced_is_there_again(copied, new_in_place):
-    """Killed before the new one is in its place, or behind that."""
+def test_a_stage_interrupted_while_it_was_replaced_is_restored(copied, new_in_place):
+    """The kill comes before or after the new stage is in its place."""
     work = unfinished(copied.path / "concepts")
     work.mkdir()
     made_of = {"stage": "concepts", "fingerprint": copied.manifest("concepts")["fingerprint"]}
@@ -290,7 +290,7 @@ def test_a_stage_that_was_cut_off_while_it_was_replaced_is_there_again(copied, n
     assert ran_now(TINY, copied.path) == [] and not work.exists()
 
 
-def test_what_is_missing_or_cut_off_is_made_again_and_what_is_altered_refused_with_its_name(copied):
+def test_missing_and_cut_off_files_are_made_again_and_altered_ones_refused_by_name(copied):
     folder = copied.path / "concepts"
     (folder / "concepts.parquet").unlink()
     assert ran_now(TINY, copied.path) == ["concepts"]
@@ -308,7 +308,7 @@ def test_what_is_missing_or_cut_off_is_made_again_and_what_is_altered_refused_wi
 
 
 def test_stages_that_do_not_belong_together_are_refused(copied):
-    """Such as features of a dictionary that has been trained anew, by a run that was cut off behind it."""
+    """An example is features of a dictionary that was trained again by a run that was then cut off."""
     other = TINY.replace(sae=dataclasses.replace(TINY.sae, seed=7))
     assert ran_now(other, copied.path, redo=True, until="sae") == ["sae"]
     assert Run(copied.path).sae.d_sae == TINY.sae.d_sae
@@ -351,7 +351,7 @@ def test_what_is_done_is_skipped(run):
     assert done == [(name, False) for name in STAGES]
 
 
-def test_a_change_that_touches_what_is_done_is_refused_and_redo_runs_that_again(copied):
+def test_a_change_that_affects_finished_stages_is_refused_and_redo_runs_them_again(copied):
     other = TINY.replace(quality=dataclasses.replace(TINY.quality, tokens=2_000))
     differs = r"another configuration \(quality.tokens: 8000 there, 2000 here\).*--redo .*: quality, report$"
     with pytest.raises(ValueError, match=differs):
@@ -406,7 +406,7 @@ def test_what_was_cut_off_is_not_thrown_away_unasked(copied):
     assert (work / "new/half.parquet").is_file()
 
 
-def test_a_dictionary_without_k_is_held_against_baselines_of_its_own_l0(run, tmp_path):
+def test_a_dictionary_without_k_is_compared_with_baselines_of_equal_l0(run, tmp_path):
     done = ("sae", "features", "effects", "quality", "ranking", "concepts", "nulls", "report")
     shutil.copytree(run.path, tmp_path / "run", ignore=shutil.ignore_patterns(*done))
     sae = JumpReLUConfig(d_sae=128, tokens=20_000, batch_size=512, target_l0=8)

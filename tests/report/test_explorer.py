@@ -1,4 +1,4 @@
-"""A run's page with its model behind it: what it answers against the library by hand, whom it refuses, and clicks."""
+"""A run's page served with its model: answers checked against the library, refusals, and clicks."""
 
 import http.client
 import json
@@ -54,7 +54,7 @@ def post(server, name: str, asked: object, **headers: str) -> tuple[int, dict]:
     return status, json.loads(body)
 
 
-def test_the_page_is_served_with_what_is_live_and_nothing_else_of_the_machine(server):
+def test_the_server_serves_the_live_page_and_nothing_else_of_the_machine(server):
     status, headers, body = request(server, "GET", "/")
     page = body.decode()
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', page)[1]
@@ -125,7 +125,7 @@ def test_of_a_foreign_run_only_data_are_served(foreign, tmp_path):
 
 
 def test_a_request_that_drips_is_cut_off(server, monkeypatch):
-    """Each of its bytes comes in time, the whole does not."""
+    """Each byte arrives in time, but the whole request does not."""
     monkeypatch.setattr("interp.report.live.local_server.Request.timeout", 1.0)
     with socket.create_connection(("127.0.0.1", server.server_port)) as slow:
         slow.settimeout(10)
@@ -262,8 +262,8 @@ def test_what_a_feature_adds_is_what_ablating_it_by_hand_takes_away(run, hook):
 
 
 @pytest.mark.parametrize("hook", ["blocks.0.hook_resid_post", "blocks.0.hook_resid_pre"])
-def test_an_effect_is_the_slope_of_the_log_probability_along_what_a_latent_writes(run, hook):
-    """Behind the last block each token has a prediction of its own; before it, the one chosen owes to all tokens."""
+def test_an_effect_is_the_slope_of_the_log_probability_along_the_latents_output(run, hook):
+    """After the last block each token has its own prediction; before it, the chosen one depends on all tokens."""
     sae, token, position, step = load_sae(run.path / "sae"), 7, 4, 1e-2
     sae.metadata["hook_name"] = hook
     live = LiveModel(
@@ -451,7 +451,7 @@ def test_a_feature_is_steered_on_its_page_and_its_loss_read_in_a_context(page, s
     assert page.faint() == [] and not page.complaints
 
 
-def test_what_is_written_with_a_feature_held_stands_beside_what_is_not(page):
+def test_steered_and_unsteered_text_are_shown_side_by_side(page):
     typed(page, TEXT)
     page.wait("document.querySelectorAll('.there .firing li').length")
     page.click(".there .pin")
@@ -466,7 +466,7 @@ def test_what_is_written_with_a_feature_held_stands_beside_what_is_not(page):
     assert page.evaluate("document.querySelector('#try button[type=submit]').disabled")
 
 
-def test_what_is_pinned_stays_in_the_grid_and_in_the_address_while_the_text_changes(page, server, run):
+def test_pinned_features_stay_in_the_grid_and_in_the_address_while_the_text_changes(page, server, run):
     never = int(run.features.table().sort_values("n_active").latent.iloc[0])
     page.open(f"{server.address}/#try/{never}")
     typed(page, TEXT)

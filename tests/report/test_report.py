@@ -1,4 +1,4 @@
-"""The page's files hold what the store holds, whatever is in the text; and Chromium, where it is, shows it."""
+"""The page's files hold what the store holds, whatever the text contains, and Chromium, if installed, shows it."""
 
 import gzip
 import html
@@ -124,7 +124,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(folder) -> ReportInputs:
-    """What a run hands down, with every piece that a report reads."""
+    """Return a stand-in for a run with every piece that a report reads."""
     rows = [
         {"step": i, "tokens": i * 10, "loss": 3.0, "fvu": 0.5, "l0": 4.0, "dead": 0.0, "faint": 0.1}
         for i in range(1, 5)
@@ -298,7 +298,7 @@ def test_chunks_hold_the_examples_of_the_store(page, run):
 
 
 def test_pairs_have_in_common_what_their_codes_have(page, run, monkeypatch):
-    """By the dense codes, however many rows and pairs are read at a time."""
+    """They equal the dense codes', however many rows and pairs are read at a time."""
     store = run.store
     monkeypatch.setattr("interp.report.latent_pairs.ROWS_AT_ONCE", 7 * N_CTX)
     monkeypatch.setattr("interp.report.latent_pairs.PAIRS_AT_ONCE", 5)
@@ -387,7 +387,7 @@ def test_the_recommended_order_puts_first_what_a_newcomer_should_see():
     assert shuffled[recommended_order(given, given)].tolist() == list(range(len(rows)))
 
 
-def test_what_is_worth_a_look_is_surely_of_one_meaning_readable_and_unlike():
+def test_features_worth_a_look_surely_have_one_meaning_readable_rules_and_differ():
     rows = [  # verdict, sure, F1, entropy of its tokens, senses, rule
         ("monosemantic", True, 0.9, 4.0, 1, "tokens inside Greek script"),
         ("monosemantic", True, 0.9, 3.9, 1, "tokens inside Arabic script"),
@@ -511,7 +511,7 @@ def test_a_sense_is_told_by_the_tokens_at_which_no_other_sense_fires(page, run):
     assert set(first["tokens"]) == own - other and set(second["tokens"]) == other - own
 
 
-def test_a_latent_says_where_in_its_contexts_it_fires_if_it_is_not_anywhere(folder):
+def test_a_latent_that_fires_unevenly_shows_its_positions_in_the_context(folder):
     n_ctx, n_seq = 32, 60
     everywhere, early = np.arange(n_seq * n_ctx), np.flatnonzero(np.arange(n_seq * n_ctx) % n_ctx < 5)
     rows = np.concatenate([everywhere, early])
@@ -583,7 +583,7 @@ def test_summary_says_which_nulls_the_share_does_not_tell_apart(run, folder):
     assert [row["title"] for row in account["rows"][:3]] == ["this dictionary", "after 3M tokens", "twin seed"]
 
 
-def test_the_share_of_one_meaning_stands_beside_the_null_that_comes_closest_and_was_trained_alike(run, folder):
+def test_the_share_of_one_meaning_is_shown_with_the_closest_null_trained_alike(run, folder):
     known = closest_null(run)
     share = {name: mono for name, _, mono in SHARES}
     assert known["matched"]["one"] == pytest.approx([share["SAE"], share["SAE"] - 0.1, share["SAE"] + 0.1])
@@ -849,7 +849,7 @@ def test_chromium_shows_all_features_those_worth_meeting_first(chromium, page):
     assert f"{D_SAE - 1} of {D_SAE} features, 1 faint or dead left out" in dom
 
 
-def test_a_cluster_of_the_map_is_named_by_what_most_of_it_is_and_little_else():
+def test_a_map_cluster_is_named_by_what_most_of_it_shares_and_little_else_has():
     rng = np.random.default_rng(0)
     points = np.concatenate([rng.normal(centre, 0.1, size=(40, 2)) for centre in ((0, 0), (9, 0), (0, 9))])
     labels = ["in_python"] * 30 + [None] * 90

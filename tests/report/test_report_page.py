@@ -119,7 +119,7 @@ def latents(browser) -> list[int]:
     return browser.evaluate("Array.from(document.querySelectorAll('tr[data-latent]'), (e) => Number(e.dataset.latent))")
 
 
-def test_enter_opens_the_row_that_the_keys_have_reached_whatever_was_clicked_before(browser, address):
+def test_enter_opens_the_row_under_the_keyboard_cursor(browser, address):
     browser.open(f"{address}#features")
     browser.click(".chip[data-verdict=single-token]")
     second = latents(browser)[1]
@@ -189,7 +189,7 @@ def test_numbers_are_found_whole(browser, address):
     assert set(found(browser, "12")) == {12, 9}, "the feature's own number, and a number of a rule"
 
 
-def test_a_label_without_an_f1_to_speak_of_is_left_out_and_an_unsure_verdict_says_so(browser, address):
+def test_a_label_with_a_low_f1_is_left_out_and_an_unsure_verdict_is_marked(browser, address):
     browser.open(f"{address}#features")
     columns = "report.data.page.columns"
     assert browser.text("select[aria-label='Any label'] option") == ["Any label", "python"]
@@ -228,7 +228,7 @@ def test_on_a_phone_examples_come_first_then_logits_with_the_evidence_folded(bro
     assert browser.evaluate(f"new Set({cards}.map((b) => b.height)).size") == 1, "what scrolls is counted in rows"
 
 
-def test_the_examples_stay_in_view_beside_the_evidence_below_the_histogram_that_filters_them(browser, address):
+def test_the_examples_stay_in_view_next_to_the_evidence_below_their_histogram(browser, address):
     browser.open(f"{address}#feature/3")
     histogram, example, fires = (
         browser.evaluate(f"document.querySelector('{part}').getBoundingClientRect().toJSON()")
@@ -252,7 +252,7 @@ def test_an_address_opens_its_view_at_the_top(browser, address, view):
     assert browser.evaluate("scrollY") == 0
 
 
-def test_the_lead_says_what_it_fires_on_and_what_it_predicts_by_a_label_where_that_says_it_better(browser, address):
+def test_the_lead_uses_a_label_instead_of_a_rule_if_it_fits_better(browser, address):
     browser.open(f"{address}#feature/2")
     assert browser.text("#feature .lead dt") == ["Raises", "Points like"]
     near = browser.evaluate("loadFeature(2).then(({ neighbours }) => neighbours)")
@@ -290,7 +290,7 @@ def test_spaces_in_the_quotes_of_a_rule_are_drawn_and_stay_spaces(browser, addre
     assert browser.text("tr[data-latent='2'] .quoting mark") == ["return"]
 
 
-def test_a_run_of_white_space_is_one_sign_with_its_number_and_is_copied_as_it_stands(browser, address):
+def test_a_run_of_white_space_is_one_numbered_sign_and_is_copied_unchanged(browser, address):
     browser.open(f"{address}#feature/2")
     put = "document.querySelector('#feature .title').replaceChildren({}); document.querySelector('#feature .title')"
     signs = ".querySelectorAll('.run')].map((e) => getComputedStyle(e, '::before').content)"
@@ -362,7 +362,7 @@ def test_a_quote_in_a_token_of_a_rule_does_not_end_its_quotes(browser, address):
     assert browser.evaluate(drawn % found) == ["(", " ", "{", *tokens[2:]], "also where a search found a part of it"
 
 
-def test_letters_that_look_latin_have_their_script_and_stray_bytes_what_they_begin(browser, address):
+def test_letters_that_look_latin_name_their_script_and_stray_bytes_their_characters(browser, address):
     browser.open(f"{address}#feature/3")
     script = "Array.from(%s.querySelectorAll('[data-script]'), (e) => e.dataset.script)"
     rule = json.dumps('"в", "β" or "ا"')
@@ -396,7 +396,7 @@ def test_hebrew_reads_from_right_to_left(browser, address):
     assert lefts["β"] < lefts["ל"] < lefts["ש"]
 
 
-def test_a_token_that_fires_stands_on_its_own_with_its_space_marked_and_what_does_not_is_text(browser, address):
+def test_a_firing_token_is_its_own_element_with_its_space_marked_and_the_rest_is_text(browser, address):
     browser.open(f"{address}#feature/1")
     pieces = browser.text(".example:first-child .text .token")
     assert pieces[:2] == ["<|bos|>", " return"] and pieces[2].startswith(" +returned1231233 a\n\t")
@@ -507,7 +507,7 @@ def test_compact_rows_are_of_one_line(browser, address):
     assert browser.evaluate(height) == tall
 
 
-def test_an_example_bears_the_mark_of_the_sense_that_alone_fires_on_its_token(browser, address):
+def test_an_example_is_marked_with_the_only_sense_that_fires_on_its_token(browser, address):
     browser.open(f"{address}#feature/{SPLIT}")
     senses = browser.evaluate(f"loadFeature({SPLIT}).then(({{ senses }}) => senses.map(({{ tokens }}) => tokens))")
     token = "report.text.of(Math.floor(e.dataset.row / 16))[e.dataset.row % 16]"
@@ -598,7 +598,7 @@ def test_the_page_opens_on_an_overview_with_numbers_features_and_words(browser, 
     browser.wait("document.body.dataset.view === 'overview'")
 
 
-def test_rows_of_the_table_have_evidence_and_several_verdicts_are_asked_for_at_once(browser, address):
+def test_table_rows_have_evidence_and_several_verdicts_can_be_chosen(browser, address):
     browser.open(f"{address}#features")
     browser.wait("document.querySelector('.snippet .firing') !== null")
     first = latents(browser)[0]
@@ -722,7 +722,7 @@ def test_logit_effects_are_spread_over_the_vocabulary_with_the_outermost_tokens_
 MAP = ".plot.map canvas"
 
 
-def test_a_point_of_the_map_says_what_it_is_and_has_its_feature_beside_it_by_key_or_click(browser, address):
+def test_a_point_of_the_map_names_itself_and_opens_its_feature_by_key_or_click(browser, address):
     browser.open(f"{address}#map")
     browser.evaluate("document.querySelector('.plot.map').focus()")
     for key in ("+", "ArrowRight"):
@@ -772,7 +772,7 @@ def test_contours_are_closed_lines_around_what_is_not_small(browser, address):
     assert wide.count("Z") == 2, "none about a point alone"
 
 
-def test_what_is_searched_on_the_map_is_listed_beside_it_and_asked_for_in_the_address(browser, address):
+def test_a_search_on_the_map_fills_the_list_and_the_address(browser, address):
     browser.open(f"{address}#map?q=return")
     assert browser.evaluate("document.querySelector('.maphead input').value") == "return"
     listed = browser.text(".listed .number")
@@ -871,7 +871,7 @@ def note(browser, name: str, text: str) -> None:
     browser.evaluate(f"{field}.value = {json.dumps(text)}; {field}.dispatchEvent(new Event('input'))")
 
 
-def test_stars_labels_and_notes_stay_are_found_and_come_out_and_in_as_json(browser, address, tmp_path):
+def test_stars_labels_and_notes_persist_are_searchable_and_round_trip_as_json(browser, address, tmp_path):
     browser.open(f"{address}#feature/3")
     browser.click("#feature .star")
     note(browser, "input", HOSTILE)
@@ -954,7 +954,7 @@ def test_two_features_are_compared_at_an_address_of_their_own(browser, address):
     assert browser.text("#compare .heads h2") == ["Feature 3", f"Feature {nearest}"]
 
 
-def test_of_two_that_the_page_holds_no_counts_of_it_says_the_bounds_that_it_knows(browser, address):
+def test_a_pair_without_counts_shows_the_bounds_that_are_known(browser, address):
     nearest = "[...one.neighbours, ...one.coactivations].map(([other]) => other)"
     far = f"""(async () => {{
         const one = await loadFeature(3), held = (one.pairs ?? []).map(([other]) => other);

@@ -1,4 +1,4 @@
-"""Two real processes: they sum, gather and share as one would, and the failure of one is told in both."""
+"""Two real processes sum, gather and divide work as one would, and both report the failure of one."""
 
 import json
 import os

@@ -126,7 +126,7 @@ def test_each_learns_planted_directions(store, config, least):
 
 @pytest.mark.parametrize(("target_l0", "coefficient"), [(3, 0.1), (2, 0.02)])
 def test_jumprelu_reaches_the_target_l0(store, target_l0, coefficient):
-    """It is less than the reconstruction would have: the pull towards it as it is ends at 4."""
+    """The target is below what reconstruction alone would give: with a fixed pull L0 would end at 4."""
     options = {"target_l0": target_l0, "coefficient": coefficient, "bandwidth": 0.5}
     sae = train_sae(store, HOOK, JumpReLUConfig(**shared | {"tokens": 100_000}, **options))
     assert sae.codes(planted()).nnz / 3000 == pytest.approx(target_l0, rel=0.1)

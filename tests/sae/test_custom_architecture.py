@@ -1,4 +1,4 @@
-"""An architecture of a user's own script does all that those of the library do."""
+"""An architecture in a user's script does everything that the library's do."""
 
 import hashlib
 import inspect
@@ -117,7 +117,7 @@ def mine(tmp_path):
 
 
 def forget() -> None:
-    """As a process that never imported it."""
+    """Act like a process that never imported it."""
     del ARCHITECTURES["biased"], STAGES["widest"]
 
 

@@ -45,7 +45,7 @@ def test_the_picks_are_those_of_the_dense_formula(picker, low_precision, monkeyp
     torch.testing.assert_close(dense[both], exact[both], rtol=1e-5, atol=1e-5)
 
 
-def test_few_rows_shortlist_enough():
+def test_few_rows_still_have_a_margin_in_the_shortlist():
     """A share of few picks would be no margin."""
     x, encoder, b_enc = problem(rows=400)
     picker = BatchPick(4 * 2, Processes())

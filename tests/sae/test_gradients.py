@@ -380,7 +380,7 @@ def test_each_operation_has_the_gradient_of_its_formula():
             torch.testing.assert_close(found[name], gradient, rtol=1e-9, atol=1e-9, msg=name)
 
 
-def test_what_an_input_was_centred_by_gets_its_gradient_from_the_sums_of_the_latents():
+def test_the_centre_of_an_input_gets_its_gradient_from_the_sums_of_the_latents():
     generator = torch.Generator().manual_seed(3)
     x, encoder, centre = (torch.randn(*n, generator=generator, dtype=torch.float64) for n in ((9, 8), (40, 8), (8,)))
     b_enc = x.new_zeros(40)

@@ -1,4 +1,4 @@
-"""Metrics beside metrics.jsonl: each row once, also after a cut; clear refusals."""
+"""Metrics sent elsewhere than metrics.jsonl: each row once, also after an interruption; clear refusals."""
 
 import importlib.machinery
 import json

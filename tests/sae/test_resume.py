@@ -1,4 +1,4 @@
-"""Killed wherever its folder changes and resumed, a training leaves the files that it leaves when it is left alone.
+"""A training killed at any change of its folder and resumed leaves the same files as an undisturbed one.
 
 A kill leaves what is on the disk, so the moments that differ are those before each call that changes the folder, and
 those amid each write. One process imports all and forks for every training; the fork counts its moments, and ends
@@ -61,7 +61,7 @@ class Job(NamedTuple):
     threads: int = 1
 
     def train(self, stores: Path, out: Path) -> None:
-        """In a process of its own. Threads share all loops, also those that are too small to be worth it."""
+        """Train in a separate process. Threads divide all loops, including those too small to benefit."""
         both = join_stores({name: ActivationStore.open(stores / name) for name in ("a", "b")})
         torch.set_num_threads(self.threads)
         threads._MIN_WORK = 1

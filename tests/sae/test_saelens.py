@@ -298,7 +298,7 @@ def test_what_cannot_be_read_is_refused_with_a_remedy(tmp_path, changes, message
 
 
 @pytest.mark.parametrize("config", [{"architecture": "of a script", "k": 5}, {"architecture": "topk", "of_2027": 1}])
-def test_a_config_of_an_architecture_or_with_fields_that_are_not_known_stays_in_the_metadata(tmp_path, x, config):
+def test_a_config_with_an_unknown_architecture_or_field_stays_in_the_metadata(tmp_path, x, config):
     sae = dictionary("topk")
     sae.metadata["interp"] = config
     sae.save(tmp_path)
@@ -340,7 +340,7 @@ def test_weights_are_finite_after_folding_or_refused(tmp_path, factor):
         load_sae(tmp_path)
 
 
-def test_what_is_no_dictionary_is_refused(tmp_path):
+def test_anything_but_a_dictionary_is_refused(tmp_path):
     with pytest.raises(ValueError, match="holds no cfg.json: give the folder"):
         load_sae(tmp_path)
     with pytest.raises(ValueError, match="nowhere does not exist"):

@@ -1,4 +1,4 @@
-"""A dictionary of ours on somebody else's model, spliced in by SAELens and by us: the same cross-entropy."""
+"""Our dictionary on a model from elsewhere, spliced in by SAELens and by us: the same cross-entropy."""
 
 import pytest
 import torch

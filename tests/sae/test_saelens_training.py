@@ -157,7 +157,7 @@ def test_auxk_is_that_of_saelens_where_it_is_nearer_than_nothing(x):
     assert_same_gradients(theirs, learner, x, output.loss.item())
 
 
-def test_what_reaches_the_encoder_of_a_gated_dictionary_is_that_of_saelens(x):
+def test_the_encoder_gradients_of_a_gated_dictionary_equal_saelenss(x):
     """Theirs lets the auxiliary loss and the penalty move the decoder as well; the paper holds it fixed there."""
     theirs = theirs_with("Gated")
     loss = their_step(theirs, x, {"l1": 0.4}).loss.item()

@@ -1,4 +1,4 @@
-"""Two real processes train what one does: every kind of dictionary, on parts that are unlike, and after a cut."""
+"""Two real processes train what one does: every kind of dictionary, on uneven parts, and after an interruption."""
 
 import dataclasses
 import json
@@ -242,8 +242,8 @@ def test_in_double_precision_they_train_it_to_the_ninth_digit(folder):
         assert (two[key] - weight).norm() <= 1e-9 * weight.norm().clamp(min=1e-3), key
 
 
-def test_of_few_rows_one_process_has_more_and_one_has_none(stores):
-    """What the limit leaves of the parts above."""
+def test_with_few_rows_one_process_may_have_none(stores):
+    """The limit leaves one process many rows and the other none."""
     store, kept = opened(stores), set()
     batches, most = store.batches(A, 8, epochs=None), store.statistics(A).mean_norm
     for _ in range(STEPS):

@@ -1,4 +1,4 @@
-"""A dictionary whose latents several real processes share out is the one that a single process trains."""
+"""A dictionary whose latents are divided among real processes equals the one that a single process trains."""
 
 import json
 import os
@@ -92,7 +92,7 @@ def kill_amid_a_checkpoint(patch: pytest.MonkeyPatch) -> None:
 
 
 def refusals(folder: Path) -> list[str]:
-    """What is said of each that cannot be."""
+    """Return the message for each impossible case."""
 
     class Mine(TopKConfig):
         pass
@@ -238,12 +238,12 @@ def test_another_number_of_processes_goes_on(folder, path):
     hold_to(folder / "one" / CUT, folder / path / CUT)
 
 
-def test_killed_amid_a_checkpoint_the_same_number_goes_on_to_the_same_bytes(folder):
+def test_a_run_killed_during_a_checkpoint_resumes_to_the_same_bytes(folder):
     for name in ("sae_weights.safetensors", "cfg.json"):
         assert (folder / "killed, then two" / CUT / name).read_bytes() == (folder / "two" / CUT / name).read_bytes()
 
 
-def test_what_cannot_be_shared_out_is_told_in_every_process(folder):
+def test_what_cannot_be_sharded_is_refused_in_every_process(folder):
     told = [json.loads((folder / f"refusals of {rank}.json").read_text()) for rank in range(2)]
     assert told[0] == told[1]
     of_three, of_none, odd, pursuit, mine = told[0]

@@ -119,7 +119,7 @@ def test_penalties_rise_as_they_are_told():
     assert [rise(step, 0.1, 100) for step in (0, 5, 10, 90)] == [0.0, 0.5, 1.0, 1.0] and rise(0, 0.0, 100) == 1.0
 
 
-def test_what_is_no_config_is_refused(store):
+def test_anything_but_a_config_is_refused(store):
     for config in ([], {"k": 4}, [topk(), "topk"]):
         with pytest.raises(ValueError, match="must be a config, as TopKConfig"):
             train_sae(store, HOOK, config)
@@ -137,7 +137,7 @@ def test_a_sweep_gives_what_each_config_gives_alone(store, tmp_path):
 
 
 def test_the_number_of_threads_does_not_change_what_is_trained(store, tmp_path, monkeypatch):
-    """Also where they share loops that are too small to be worth it."""
+    """This holds for loops too small to benefit, too."""
     monkeypatch.setattr("interp.runtime.threads._MIN_WORK", 1)
     threads = torch.get_num_threads()
     for n in (1, 2):
@@ -200,7 +200,7 @@ def test_rows_that_are_not_finite_are_named(store, monkeypatch):
 
 
 def test_training_on_another_store_is_refused(store, tmp_path):
-    """Also where it was finished, and where the other is as wide."""
+    """This holds for a finished training, and for a store of equal width."""
     train_sae(store, HOOK, topk(), tmp_path / "run")
     for name, rows in {"as wide": planted() + 1, "wider": torch.cat([planted()] * 2, 1)}.items():
         another = ActivationStore.from_batches(rows, tmp_path / name, dtype="float32")

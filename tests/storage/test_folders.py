@@ -1,4 +1,4 @@
-"""Folders that know their files: sizes and SHA-256 sums beside them, and one process at a time."""
+"""Folders that list their files with sizes and SHA-256 sums, used by one process at a time."""
 
 import json
 import multiprocessing
@@ -134,7 +134,7 @@ def test_two_writers_of_one_file_do_not_mix(tmp_path):
     assert (tmp_path / "note").read_text() == "first"
 
 
-def test_tensors_of_every_dtype_are_written_as_safetensors_reads_them_and_with_the_usual_mode(tmp_path):
+def test_tensors_of_every_dtype_round_trip_through_safetensors_with_the_usual_file_mode(tmp_path):
     dtypes = "float64 float32 float16 bfloat16 int64 int32 int16 int8 uint8 uint16 uint32 uint64 bool".split()
     tensors = {name: torch.arange(6).view(2, 3).to(getattr(torch, name)) for name in dtypes}
     tensors |= {"scalar": torch.tensor(3.5), "none": torch.empty(0, 4), "turned": torch.arange(6.0).view(2, 3).T}
@@ -190,7 +190,7 @@ def test_a_folder_appears_whole_or_stays_as_it_was(tmp_path):
     assert (folder / "file").read_text() == "second" and list(tmp_path.iterdir()) == [folder]
 
 
-def test_what_a_killed_process_left_of_a_folder_is_removed_or_put_back(tmp_path):
+def test_leftovers_of_a_killed_process_are_removed_or_restored(tmp_path):
     folder, made_of = tmp_path / "codes", {"kind": "codes"}
     with whole_folder(folder, made_of) as new:
         (new / "file").write_text("first")
@@ -205,7 +205,7 @@ def test_what_a_killed_process_left_of_a_folder_is_removed_or_put_back(tmp_path)
     assert list(tmp_path.iterdir()) == [folder]
 
 
-def test_other_work_gives_way_only_where_that_is_said_and_goes_on_only_as_itself(tmp_path):
+def test_other_work_is_replaced_only_if_told_to_and_resumes_only_as_itself(tmp_path):
     folder = tmp_path / "store"
 
     def make(k: int, fails: bool = False, **options) -> list[str]:
@@ -295,7 +295,7 @@ def _write_slowly(folder, ready, end):
         end.wait(30)
 
 
-def test_of_two_that_write_one_folder_the_second_is_refused_and_goes_on_when_the_first_was_killed(tmp_path):
+def test_a_second_writer_of_a_folder_is_refused_until_the_first_was_killed(tmp_path):
     context = multiprocessing.get_context("fork")
     ready, end = context.Event(), context.Event()
     writer = context.Process(target=_write_slowly, args=(tmp_path / "store", ready, end))

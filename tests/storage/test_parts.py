@@ -1,4 +1,4 @@
-"""Scan, ranking and effects by two processes, and in parts that are joined, beside those of one process."""
+"""Scan, ranking and effects by two processes, and in joined parts, compared with those of one process."""
 
 import json
 

@@ -123,7 +123,7 @@ def test_places_hold_where_marked(words, marked):
     )
 
 
-def test_places_do_not_look_over_the_sequences_edge_and_read_tokens_as_their_characters():
+def test_places_do_not_look_past_the_sequences_edge_and_read_tokens_by_character():
     rng = np.random.default_rng(0)
     vocab = CHARACTERS + ["def f(", '("', "):\n    ", " # ", "'''", ". The", "ing", "<|eos|>"]
     tokens = rng.integers(0, len(vocab), (20, 40))

@@ -31,7 +31,7 @@ def test_evidence_without_any_firing_is_not_testable():
 
 
 def test_evidence_is_of_each_window_once():
-    """As if the codes were silent where the text repeats itself: but for how often and on what words a latent fires."""
+    """The evidence is that of codes silent on repeated text, except for how often and on which words a latent fires."""
     rng = np.random.default_rng(3)
     tokens = copied_text(rng, n_seq=240)
     z = np.stack([np.isin(tokens, rng.choice(50, 3)).reshape(-1) for _ in range(12)], 1) * rng.random((tokens.size, 12))

@@ -1,4 +1,4 @@
-"""Is a latent the model's own? The probability against what it is made of, and its column in a run."""
+"""Did the model learn a latent? The probability against its predictors, and its column in a run."""
 
 import json
 from copy import copy
@@ -24,7 +24,7 @@ def test_a_direct_effect_says_no_more_from_some_size_on():
     assert LearntFit.predictors(evidence(OWN | {"next_auroc": 0.1}))[0, 0] == 1 - MAX_NEXT
 
 
-def test_what_ships_tells_a_latent_of_the_model_from_one_of_random_weights():
+def test_the_shipped_curve_separates_trained_from_random_weights():
     own, random, unknown = LearntFit.load().probability(evidence(OWN, RANDOM, OWN | {"random_correlation": np.nan}))
     assert own > 0.9 and random < 0.1 and np.isnan(unknown)
 

@@ -251,7 +251,7 @@ def test_each_concept_has_its_best_latent_beside_its_best_neuron(features, twin,
     assert table.n_label["low"] == int(labels["low"].sum()) and table.f1_feature.dropna().is_monotonic_decreasing
 
 
-def test_all_measures_at_once_and_what_was_taken_already_is_taken_as_it_is(features, twin):
+def test_all_measures_run_at_once_and_earlier_results_are_reused(features, twin):
     values = measure_values(features, twin=twin[0])
     assert list(values) == list(MEASURES) and all(each.sign in (1, -1) for each in MEASURES.values())
     assert all(values[name].dtype == np.float64 and len(values[name]) == D for name in values)

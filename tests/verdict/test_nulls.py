@@ -122,7 +122,7 @@ def test_a_shifted_store_is_a_scan_of_shifted_codes(features, tokens, z, labels,
                 np.testing.assert_allclose(mine, own[sample.units], rtol=1e-5, atol=1e-7, err_msg=name)
 
 
-def test_what_fires_by_chance_is_within_its_null_and_what_means_something_is_not(found, values):
+def test_chance_firings_are_within_their_null_and_meaningful_ones_are_not(found, values):
     chance = np.arange(3, D - 2)
     for name, null in found.items():
         assert np.isnan([null.z[~TESTED], null.low[~TESTED], null.high[~TESTED]]).all(), "they were not tested"
@@ -153,7 +153,7 @@ def test_without_masks_labels_have_no_null(features, values, judged):
     }, "nor has a twin that is not given"
 
 
-def test_what_follows_by_chance_ranks_in_the_middle(found, judged):
+def test_chance_followers_rank_in_the_middle(found, judged):
     """G groups that weigh the same, one firing in each: the standard deviation is 1 / √(12 G)."""
     null = found["next_auroc"]
     np.testing.assert_allclose((null.low + null.high)[TESTED] / 2, 0.5)
@@ -172,7 +172,7 @@ def test_a_latents_twin_stands_out_and_an_unrelated_one_does_not(found, features
     assert abs(np.mean(z_scores)) < 0.5 and np.mean(np.abs(z_scores) > 3) < 0.06
 
 
-def test_random_directions_are_within_the_null_of_directions_whatever_their_length(features, values, judged):
+def test_random_directions_of_any_length_are_within_the_null_of_directions(features, values, judged):
     """The decoder here is random."""
     for lengths in (torch.linspace(0, 0.1, D).exp(), torch.linspace(-1, 1, D).exp()):
         store = copy.copy(features)

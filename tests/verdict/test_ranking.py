@@ -243,7 +243,7 @@ def test_lexical_latents_are_explained_by_their_token(world, ranking):
     assert (lexical.explanation_f1 == 1).all()
 
 
-def test_every_measure_stands_in_the_ranking_and_those_of_text_beside_their_null(world, store, ranking):
+def test_every_measure_is_in_the_ranking_and_those_of_text_have_nulls(world, store, ranking):
     table, measures = by_latent(ranking), measure_values(store)
     there = [name for name in MEASURES if name != "density"]
     np.testing.assert_allclose(table[there], pd.DataFrame(measures)[there], rtol=1e-5, atol=1e-7)
@@ -420,7 +420,7 @@ def test_a_few_long_sequences_are_tested(n_seq):
     assert table.verdict[10] == "too_rare" and table.verdict[11] == "polysemantic"
 
 
-def test_codes_that_are_not_of_the_tokens_or_point_outside_are_not_ranked():
+def test_codes_of_other_tokens_or_out_of_range_are_not_ranked():
     tokens, codes = torch.from_numpy(some_text(20, 100)), SparseCodes.from_dense(torch.ones(2000, 1))
     with pytest.raises(ValueError, match="codes have 2000 rows, but there are 1000 tokens"):
         rank_codes(tokens[:10], codes)
@@ -473,7 +473,7 @@ def test_no_null_is_refused(store):
             rank_features(store, nulls=nulls)
 
 
-def test_what_a_sense_tells_is_documented_and_a_verdict_by_probability_is_sure_or_not(ranking):
+def test_the_fields_of_a_sense_are_documented_and_verdicts_are_sure_or_unsure(ranking):
     told = {key for senses in ranking.senses for sense in senses for key in sense}
     of_one = {"monosemanticity", "by_chance", "precision", "recall"}
     assert told == {"share", "rule", "f1", "n", "rows", "following", "promoted", "common", "weak_rows"} | of_one

@@ -1,4 +1,4 @@
-"""Births of a planted curriculum are found where they are, and not where checkpoints are shuffled."""
+"""Births in a planted curriculum are found, but not after the checkpoints are shuffled."""
 
 import numpy as np
 import pytest

@@ -190,7 +190,7 @@ def ranking_of(rules):
 
 
 def share_of_mean(losses):
-    """Of what ablation to the mean costs, which is what words amount to that say nothing."""
+    """Return the share of what mean ablation costs, which is the value of uninformative words."""
     return (losses.ce_mean_ablated - losses.ce_spliced) / (losses.ce_mean_ablated - losses.ce_clean)
 
 

@@ -1,4 +1,4 @@
-"""Worlds of another maker: their latents fire where their names say, and are ranked through the public door alone."""
+"""Worlds by another author: their latents fire where their names say, and are ranked only through the public API."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def test_latents_fire_where_their_names_say(text):
                 assert trigger in flat[max(row - row % N_CTX, row - REACH) : row]
 
 
-def test_unions_are_of_parts_that_have_nothing_in_common_and_weigh_alike(text):
+def test_unions_have_unrelated_parts_of_equal_mass(text):
     unions = [latent for latent in plant(text, 150, np.random.default_rng(2)) if latent.made in ("union", "tokens")]
     assert {latent.n_meanings for latent in unions} == {2, 3}
     flat, named = text.tokens.reshape(-1), {repr(piece): number for number, piece in enumerate(text.vocab)}

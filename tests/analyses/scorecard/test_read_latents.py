@@ -1,4 +1,4 @@
-"""Latents that readers judged: their folder is read as it is written, and the verdict is held against it."""
+"""Latents that readers judged: their folder is read as written, and the verdict is compared with it."""
 
 import json
 
@@ -60,7 +60,7 @@ def test_read_latents_are_fitted_like_any_others(folder):
     assert p[:12].min() > p[12:].max()
 
 
-def test_without_the_tokens_themselves_latents_of_single_words_are_told_less_well(folder):
+def test_without_token_predicates_single_word_latents_are_judged_less_well(folder):
     worlds = [WorldConfig(family=family, seed=1, n_seq=256, n_ctx=64, n_latents=40) for family in ("topics", "slots")]
     table = ablations(folder, ["mine"], worlds).set_index("without")
     assert {"nothing", *NAMES, PLACES} <= set(table.index) and table.notna().all(axis=None)

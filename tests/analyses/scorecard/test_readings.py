@@ -1,4 +1,4 @@
-"""Sheets for readers, and a ranking held against their answers."""
+"""Sheets for readers, and a ranking compared with their answers."""
 
 import numpy as np
 import pandas as pd
@@ -74,7 +74,7 @@ def test_calibration_error_by_hand():
     assert calibration_error(probability, one) == pytest.approx(0.5 * 0.45 + 0.5 * 0.15)
 
 
-def test_single_tokens_that_were_not_tested_count_as_one_meaning_and_others_not_at_all():
+def test_untested_single_token_latents_count_as_one_meaning_and_other_untested_ones_do_not_count():
     table = ranking([np.nan, np.nan, 0.2], ["single-token", "dense", "polysemantic"])
     score = score_ranking(table, [answers([0.9, 0.9, 0.1])])
     assert score.table.probability.tolist() == [1.0, 0.2] and score.share_readers == score.share_ranking == 0.5

@@ -86,7 +86,7 @@ def test_dimensionality_of_known_arrangements():
 
 
 def coherence_by_pairs(z, vectors):
-    """From all pairs of firings in different sequences."""
+    """Compute coherence from all pairs of firings in different sequences."""
     groups, expected = np.arange(ROWS) // N_CTX, np.full(z.shape[1], np.nan)
     for j in range(z.shape[1]):
         rows = np.flatnonzero(z[:, j] > 0)

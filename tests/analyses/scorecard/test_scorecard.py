@@ -8,7 +8,7 @@ from analyses.scorecard.planted_texts import FAMILIES
 from interp.verdict.similarity import NAMES
 
 
-def test_the_scorecard_judges_planted_and_learnt_latents_and_goes_on_where_it_was(tmp_path, monkeypatch):
+def test_the_scorecard_judges_planted_and_trained_latents_and_resumes(tmp_path, monkeypatch):
     some = {family: FAMILIES[family] for family in ("topics", "records", "slots")}
     monkeypatch.setattr("analyses.scorecard.judged.FAMILIES", some)
     monkeypatch.setattr("analyses.scorecard.scores.REPLICATES", 10)

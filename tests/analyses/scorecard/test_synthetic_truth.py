@@ -44,7 +44,7 @@ def test_an_oracle_encoder_reads_one_feature_each_though_directions_overlap(seed
     assert p.diagonal().min() >= 0.95 and true_meanings(p).is_one.all()
 
 
-def test_a_perfect_reader_has_all_its_mass_from_its_feature_beside_a_frequent_one():
+def test_a_perfect_reader_has_all_its_mass_from_its_feature_despite_a_frequent_one():
     a = draw(0)
     a[:, 5] = draw(1, density=0.4)[:, 5]
     np.testing.assert_allclose(due_to(a, a), np.eye(FEATURES), atol=1e-6)
@@ -66,7 +66,7 @@ def test_random_directions_mean_several(fires):
     assert not found.is_one.any() and found.is_several.mean() > 0.9 and np.median(found.polysemanticity) > 3
 
 
-def test_firings_that_have_nothing_to_do_with_the_features_mean_several():
+def test_firings_unrelated_to_the_features_mean_several():
     a = draw(0)
     found = true_meanings(due_to(a.roll(ROWS // 2, dims=0), a))
     assert found.is_several.all() and found.polysemanticity.min() > 5
@@ -87,7 +87,7 @@ def test_half_a_feature_is_that_feature():
     assert due_to(torch.relu(a[:, :1] - 5), a)[0, 0] == pytest.approx(1)
 
 
-def test_what_fires_for_a_child_alone_means_the_child_and_what_fires_with_the_parent_the_parent():
+def test_a_latent_that_fires_for_a_child_alone_means_the_child_otherwise_the_parent():
     a = family(0)
     parent, child = a[:, PARENT], a[:, CHILD]
     z = torch.stack([child, child + parent * (child > 0), parent, parent + child, parent * (child == 0)], dim=1)

@@ -210,7 +210,7 @@ def test_matching_takes_away_what_frequency_alone_tells():
 
 
 def some_worlds():
-    """Of four families: each is judged by a calibration on the other three."""
+    """Make four families; each is judged by a calibration on the other three."""
     every = calibration_worlds(1, n_seq=256, n_latents=80)
     return [(name, config) for name, config in every if config.family in ("topics", "records", "slots", "positions")]
 
@@ -256,7 +256,7 @@ def test_the_probability_is_right_on_families_it_was_not_calibrated_on(judged):
     assert ((curve.low <= curve.share) & (curve.share <= curve.high)).all()
 
 
-def test_all_that_hangs_on_the_calibration_is_of_one_that_never_saw_the_family(judged):
+def test_everything_calibrated_uses_a_calibration_that_never_saw_the_family(judged):
     """Probability, interval and senses: those of collecting the evidence by a calibration on the others alone."""
     tested = judged[judged.tested]
     assert (tested.ci_low <= tested.monosemanticity).all() and (tested.monosemanticity <= tested.ci_high).all()

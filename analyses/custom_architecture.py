@@ -106,7 +106,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def planted(sizes: Sizes) -> Tensor:
-    """Sums of few of many directions, off the origin."""
+    """Return sums of few of many directions, off the origin."""
     generator = torch.Generator().manual_seed(0)
     directions = torch.randn(2 * sizes.d_in, sizes.d_in, generator=generator)
     fires = torch.rand(sizes.rows, len(directions), generator=generator) < 4 / len(directions)
@@ -120,7 +120,7 @@ def config_of(sizes: Sizes, **changes: Any) -> GroupLassoConfig:
 
 
 def step_times(sizes: Sizes) -> dict[str, float]:
-    """Milliseconds of a step, in turn, both with the same number of latents that fire."""
+    """Return milliseconds of a step, in turn, both with the same number of latents that fire."""
     size, data = sizes.timed, random_rows(sizes.timed, "cpu")
     shared: dict[str, Any] = {"d_sae": size.d_sae, "tokens": 10**9, "batch_size": size.batch, "lr": 1e-7}
     entries = {
@@ -139,7 +139,7 @@ def step_times(sizes: Sizes) -> dict[str, float]:
 
 
 def sweep(store: ActivationStore, sizes: Sizes, folder: Path) -> list[dict[str, Any]]:
-    """Two strengths of the penalty and a TopK in one pass over the data; the first also alone."""
+    """Train two strengths of the penalty and a TopK in one pass over the data; the first also alone."""
     topk = TopKConfig(d_sae=sizes.d_sae, tokens=sizes.tokens, batch_size=256, k=4, device="cpu")
     configs = [config_of(sizes), config_of(sizes, penalty=0.8), topk]
     train_sweep(store, HOOK, configs, folder / "sweep")
@@ -153,7 +153,8 @@ def sweep(store: ActivationStore, sizes: Sizes, folder: Path) -> list[dict[str, 
 
 
 def killed(store: ActivationStore, sizes: Sizes, folder: Path) -> dict[str, Any]:
-    """A process that kills itself in the middle of training; this one goes on, to the bytes of an uninterrupted run."""
+    """Train in a process that kills itself midway, and resume here, to the bytes of an uninterrupted
+    run."""
     arguments = f"{str(store.path)!r}, {str(folder / 'cut')!r}, {'QUICK' if sizes == QUICK else 'FULL'}"
     code = f"from analyses.custom_architecture import *; train_until_killed({arguments}, {torch.get_num_threads()})"
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True)
@@ -181,7 +182,7 @@ def same_bytes(one: Path, other: Path) -> bool:
 
 
 def through_saelens(store: ActivationStore, folder: Path) -> dict[str, Any]:
-    """The largest differences between SAELens's reading of the folder and ours, on rows of the store."""
+    """Return the largest differences between SAELens's reading of the folder and ours, on rows of the store."""
     import sae_lens
 
     x = next(itertools.islice(store.batches(HOOK, 512), 1))

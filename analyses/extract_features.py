@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> Path:
 
 
 def read_text(options: argparse.Namespace) -> tuple[Tokenizer, LabelledTokens, LabelledTokens]:
-    """A tokenizer for the text, and its tokens to train and to validate on."""
+    """Return a tokenizer for the text, and its tokens to train and to validate on."""
     source = "files" if options.text else "mixture"
     corpus = CorpusConfig(source=source, paths=tuple(options.text or ()), characters=options.characters)
     split = split_documents(load_documents(corpus), corpus.val_fraction, corpus.seed)

@@ -57,7 +57,8 @@ HOOK = "blocks.1.hook_resid_post"
 
 
 def made(family: str, vocab_size: int = 330) -> Any:
-    """A model of the family, of T5 its encoder, with random weights large enough to tell one token from another."""
+    """Return a model of the family, of T5 its encoder, with random weights large enough to tell one token from
+    another."""
     name, sizes = FAMILIES[family]
     config = getattr(transformers, name)(**sizes, vocab_size=vocab_size)
     model: Any = auto_class(config)._model_mapping[type(config)](config)
@@ -74,7 +75,7 @@ def randomized(model: Any) -> Any:
 
 
 def text() -> torch.Tensor:
-    """Tokens [100, N_CTX] of which each tells much of the next, so that there is something to find."""
+    """Return tokens [100, N_CTX] of which each tells much of the next, so that there is something to find."""
     steps = torch.randint(1, 4, (100, N_CTX), generator=torch.Generator().manual_seed(1))
     return steps.cumsum(1) % 60 + 1
 
@@ -87,7 +88,7 @@ class Trial:
         self.said: dict[str, tuple[str, str]] = {}
 
     def attempt(self, stage: str, make: Callable[[], Any], left_out: Callable[[Any], str] = lambda result: "") -> Any:
-        """What `make` gives; None if it raises ValueError, or where what it needs is not there. left_out: what a
+        """Return what `make` gives; None if it raises ValueError, or where what it needs is not there. left_out: what a
         result says that it lacks."""
         try:
             result = make()

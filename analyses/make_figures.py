@@ -82,7 +82,7 @@ def drawn(run: Run, latents: list[int], width: str | float) -> dict[str, go.Figu
 
 
 def results_of(run: Run, latents: list[int], width: str | float) -> Iterator[Results]:
-    """The results of a run by the names that figures have for them."""
+    """Return the results of a run by the names that figures have for them."""
     if (run.path / "model" / "metrics.jsonl").is_file():
         levels = {name: run.results("model").get(f"{name}_cross_entropy") for name in ("unigram", "bigram")}
         known = {name: loss for name, loss in levels.items() if loss is not None}
@@ -115,7 +115,8 @@ def results_of(run: Run, latents: list[int], width: str | float) -> Iterator[Res
 
 
 def graph_of(run: Run, n_tokens: int = 12) -> AttributionGraph | None:
-    """What the model says after the first tokens of its validation text; None for a model without next tokens."""
+    """Return what the model says after the first tokens of its validation text; None for a model without next
+    tokens."""
     model = run.model
     if getattr(model, "W_U", None) is None or getattr(model, "final_norm", None) is None:
         return None
@@ -124,7 +125,7 @@ def graph_of(run: Run, n_tokens: int = 12) -> AttributionGraph | None:
 
 
 def cosines_of(run: Run) -> Iterator[Results]:
-    """Cosines of directions, each beside those that chance gives where there are any."""
+    """Yield cosines of directions, each beside those that chance gives where there are any."""
     store, table = run.features, run.features.table()
     if table["enc_dec_cosine"].notna().any():
         cosines = {"encoder and decoder": table["enc_dec_cosine"]}
@@ -141,8 +142,8 @@ def cosines_of(run: Run) -> Iterator[Results]:
 
 
 def on_the_map(run: Run, ranking: pd.DataFrame) -> pd.DataFrame:
-    """The rows of latents that fire, with the coordinates of their decoder directions. `name`: the concept that a
-    latent detects best of all, "" where there is none."""
+    """Return the rows of latents that fire, with the coordinates of their decoder directions. `name`: the concept that
+    a latent detects best of all, "" where there is none."""
     fires = ranking[ranking["n_active"] > 0].sort_values("latent", ignore_index=True)
     points = decoder_layout(np.asarray(run.features.W_dec, np.float32)[fires["latent"]])
     concepts = run.concepts if run.manifest("concepts") else pd.DataFrame({"feature": [], "f1_feature": []})
@@ -158,7 +159,7 @@ def shown_latents(run: Run) -> list[int]:
 
 
 def results_of_latent(store: FeatureStore, latent: int, width: str | float) -> dict[str, Any]:
-    """How strongly a latent fires, what it writes, and where; nothing of one that never fires."""
+    """Return how strongly a latent fires, what it writes, and where; nothing of one that never fires."""
     facts = store[latent].facts
     if not facts.n_active:
         return {}
@@ -172,7 +173,7 @@ def results_of_latent(store: FeatureStore, latent: int, width: str | float) -> d
 
 
 def by_chance(n: int, d: int, seed: int = 0) -> np.ndarray:
-    """Cosine of each of n random directions with its nearest."""
+    """Return cosine of each of n random directions with its nearest."""
     rows = np.random.default_rng(seed).standard_normal((n, d), np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     nearest = np.empty(n, np.float32)
@@ -184,7 +185,7 @@ def by_chance(n: int, d: int, seed: int = 0) -> np.ndarray:
 
 
 def gallery(named: dict[str, go.Figure], formats: list[str], run: Run) -> str:
-    """A page of all figures, with links to their files. It opens offline."""
+    """Return a page of all figures, with links to their files. It opens offline."""
     cards = []
     for name, fig in named.items():
         links = " ".join(f'<a href="{name}.{ending}">{ending}</a>' for ending in formats)

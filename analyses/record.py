@@ -54,7 +54,8 @@ class Interval(NamedTuple):
 
 
 def interval(values: Sequence[float]) -> Interval:
-    """The mean of one value a seed with its 95 % interval by Student's t; one value alone has no finite interval."""
+    """Return the mean of one value a seed with its 95 % interval by Student's t; one value alone has no finite
+    interval."""
     mean, n = statistics.fmean(values), len(values)
     if n < 2:
         return Interval(mean, -math.inf, math.inf)
@@ -86,7 +87,8 @@ class Record:
         (self.out / "pieces").mkdir(parents=True, exist_ok=True)
 
     def piece(self, name: str, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-        """What `make` gives, from its file where it is there already: arrays as numpy's, the rest as JSON has it."""
+        """Return what `make` gives, from its file where it is there already: arrays as numpy's, the rest as JSON has
+        it."""
         file = self.out / "pieces" / f"{name}.safetensors"
         if (kept := self._read(file)) is None:
             begin = time.monotonic()
@@ -149,8 +151,8 @@ class Record:
 def options(
     doc: str, name: str, arguments: Sequence[str] | None, runs: str = "runs/essay", **more: type
 ) -> argparse.Namespace:
-    """What every analysis of the essay takes: `quick`, `out` (by default the folder `name` in `runs`), `threads`; more:
-    further options, by their types."""
+    """Return what every analysis of the essay takes: `quick`, `out` (by default the folder `name` in `runs`),
+    `threads`; more: further options, by their types."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a tiny size, for the tests: its numbers mean nothing")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())

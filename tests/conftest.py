@@ -20,7 +20,7 @@ def threads_as_they_were():
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory):
-    """A finished run of `tests.tiny.TINY`, made once for all workers: read it, and copy what you change."""
+    """Return a finished run of `tests.tiny.TINY`, made once for all workers: read it, and copy what you change."""
     from interp import run_stages
     from tests.tiny import TINY
 
@@ -34,7 +34,7 @@ def tiny_run(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def wider_scan(tiny_run, tmp_path_factory):
-    """The folder of a scan of the tiny run's activations by a dictionary of twice as many latents."""
+    """Return the folder of a scan of the tiny run's activations by a dictionary of twice as many latents."""
     import dataclasses
 
     from interp import scan_features, train_sae
@@ -48,7 +48,7 @@ def wider_scan(tiny_run, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def chromium(tmp_path_factory):
-    """A browser for all the tests of a process that look at a page."""
+    """Yield a browser for all the tests of a process that look at a page."""
     from tests.chromium import Chromium
 
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -34,7 +34,7 @@ TEXTS = texts()
 
 
 def write_foreign(family: str, folder: Path, *, sink: float | None = None) -> Path:
-    """The model and tokenizer of a family in `folder`; `sink`: see `plant_sink`."""
+    """Return the model and tokenizer of a family in `folder`; `sink`: see `plant_sink`."""
     tokenizer = foreign_tokenizer(family)
     model = foreign_model(family, len(tokenizer))
     if sink is not None:
@@ -80,7 +80,7 @@ def write_gguf(model: nn.Module, tokenizer: Any, file: Path) -> None:
 
 
 def foreign_tokenizer(family: str) -> Any:
-    """A fast tokenizer of Hugging Face; llama's has a chat template."""
+    """Return a fast tokenizer of Hugging Face; llama's has a chat template."""
     from transformers import PreTrainedTokenizerFast
 
     made, special = {
@@ -183,7 +183,7 @@ def _unigram() -> tokenizers.Tokenizer:
 
 
 def _with_bytes(trained: tokenizers.Tokenizer, special: list[str], bos: str) -> tokenizers.Tokenizer:
-    """The trained pieces in a model that falls back on bytes; BOS before each text."""
+    """Return the trained pieces in a model that falls back on bytes; BOS before each text."""
     written = json.loads(trained.to_str())
     written["model"]["byte_fallback"] = True
     written["added_tokens"] = [token for token in written["added_tokens"] if token["content"] in special]

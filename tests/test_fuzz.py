@@ -88,7 +88,7 @@ def flipped(whole: bytes, at: int, bit: int) -> bytes:
 
 
 def tried(words, run, here, capsys) -> tuple[int, str]:
-    """The exit code, and the one line on stderr where it is 2."""
+    """Return the exit code, and the one line on stderr where it is 2."""
     capsys.readouterr()
     code = main([word.replace("{run}", str(run)).replace("{here}", str(here)) for word in words])
     lines = [line for line in capsys.readouterr().err.splitlines() if re.match(r"interp: |Traceback", line)]

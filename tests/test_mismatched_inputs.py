@@ -44,7 +44,7 @@ HOOK, OTHER_HOOK = "blocks.0.hook_resid_post", "blocks.0.hook_resid_mid"
 def planted(
     out: Path, seed: int, *, text: int = 0, d_sae: int = D_SAE, hook_name: str = HOOK, label: str = "low"
 ) -> FeatureStore:
-    """Features whose codes are drawn by `seed`, on tokens drawn by `text`."""
+    """Return features whose codes are drawn by `seed`, on tokens drawn by `text`."""
     tokens = torch.from_numpy(np.random.default_rng(text).integers(0, 20, (N_SEQ, N_CTX))).int()
     generator = np.random.default_rng(seed)
     codes = scipy.sparse.csr_matrix((generator.random((tokens.numel(), d_sae)) < 0.1) * generator.random(d_sae))
@@ -103,7 +103,7 @@ def files(tmp_path_factory, tiny_run) -> Files:
 
 
 def beyond(ranking: pd.DataFrame) -> pd.DataFrame:
-    """A ranking of more latents, which carries no digest."""
+    """Return a ranking of more latents, which carries no digest."""
     more = ranking.drop(columns="n_active").assign(latent=ranking["latent"] + 1)
     more.attrs.clear()
     return more
@@ -231,7 +231,7 @@ def nulls_of(features: FeatureStore) -> Nulls:
 
 
 def stale(files: Files, folder: Path) -> Run:
-    """A run whose features were scanned anew after they were ranked."""
+    """Return a run whose features were scanned anew after they were ranked."""
     run = Run(shutil.copytree(files.run, folder / "run"))
     manifest = run.manifest("features")
     kept = {name: value for name, value in manifest.items() if name not in ("files", "sha256")}

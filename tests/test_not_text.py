@@ -63,7 +63,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def scan(digits, network, tmp_path_factory):
-    """A scan of the linear layer by a small dictionary, its store, and the labels of the inputs."""
+    """Return a scan of the linear layer by a small dictionary, its store, and the labels of the inputs."""
     folder = tmp_path_factory.mktemp("digits")
     images, classes = digits
     store = harvest(network, images, ["4"], folder / "store", dtype="float32")
@@ -227,7 +227,7 @@ def test_rows_and_codes_from_elsewhere_need_no_tokens(tmp_path):
 
 
 def pixels(picture: str) -> np.ndarray:
-    """What a PNG of one IDAT without filters holds."""
+    """Return what a PNG of one IDAT without filters holds."""
     png = b64decode(picture)
     width, height, depth, kind = struct.unpack(">IIBB", png[16:26])
     at = png.index(b"IDAT")

@@ -65,7 +65,7 @@ def measured(folder: Path, n_features: int) -> dict:
 
 
 def subject(folder: Path) -> tuple:
-    """The model, and tokens [seq, pos]."""
+    """Return the model, and tokens [seq, pos]."""
     from safetensors.torch import load_file
     from transformer_lens import HookedTransformer, HookedTransformerConfig
     from transformers import AutoTokenizer

@@ -63,7 +63,7 @@ def explained(features: FeatureStore, seed: int) -> Explanations:
 
 
 def quality(explanations: Explanations) -> dict[str, float]:
-    """Held-out F1 over the latents that have a rule."""
+    """Return held-out F1 over the latents that have a rule."""
     known = ~np.isnan(explanations.f1)
     f1 = explanations.f1[known]
     return {

@@ -188,7 +188,8 @@ def peer_rows(runs: list[PeerHarvest], n_asked: int) -> list[dict[str, object]]:
 
 
 def reading_of(store: ActivationStore) -> dict[str, float]:
-    """Rows a second of an epoch in batches of 4096 (the first checks the sums), and seconds to go on in its middle."""
+    """Return rows a second of an epoch in batches of 4096 (the first checks the sums), and seconds to go on in its
+    middle."""
     rates = []
     for _ in range(2):
         start = time.perf_counter()

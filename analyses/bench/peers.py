@@ -73,7 +73,7 @@ def saelens_trainer(
     autocast: bool = False,
     **settings: Any,
 ) -> Any:
-    """A SAETrainer that logs nothing and saves nothing; `settings`: further fields of its SAETrainerConfig."""
+    """Return a SAETrainer that logs nothing and saves nothing; `settings`: further fields of its SAETrainerConfig."""
     import sae_lens
     from sae_lens.config import LoggingConfig, SAETrainerConfig
     from sae_lens.training.sae_trainer import SAETrainer
@@ -103,7 +103,7 @@ def sparsify(data: Sequence[Tensor], d_sae: int, k: int, autocast: bool = False)
 
 
 def sparsify_coder(d_in: int, d_sae: int, k: int, device: str = "cpu") -> Any:
-    """An untrained SparseCoder."""
+    """Return an untrained SparseCoder."""
     if device == "cpu":
         os.environ["SPARSIFY_DISABLE_TRITON"] = "1"  # it would use Triton wherever that is installed
     from sparsify import SparseCoderConfig
@@ -113,7 +113,7 @@ def sparsify_coder(d_in: int, d_sae: int, k: int, device: str = "cpu") -> Any:
 
 
 def sparsify_optimizer(sae: Any, lr: float) -> Any:
-    """The default one of its Trainer, whose evaluation mode puts the averaged weights in place."""
+    """Return the default optimizer of its Trainer, whose evaluation mode puts the averaged weights in place."""
     from schedulefree import ScheduleFreeWrapper
     from sparsify.sign_sgd import SignSGD
 
@@ -123,7 +123,7 @@ def sparsify_optimizer(sae: Any, lr: float) -> Any:
 
 
 def sparsify_step(sae: Any, optimizer: Any, rows: Tensor, autocast: bool = False) -> Any:
-    """A step as its Trainer takes it, on rows that are there."""
+    """Return a step as its Trainer takes it, on rows that are there."""
     with torch.autocast(rows.device.type, torch.bfloat16, enabled=autocast):
         output = sae(rows)
     output.fvu.backward()
@@ -167,7 +167,7 @@ def versions() -> dict[str, str]:
 
 
 def sparse_start(x: Float[Tensor, "row d_in"], W_enc: Float[Tensor, "d_in d_sae"], k: int) -> float:
-    """The pre-activation that k latents of a row exceed on the mean, before any bias."""
+    """Return the pre-activation that k latents of a row exceed on the mean, before any bias."""
     pre = (x[:SAMPLE_ROWS] @ W_enc).flatten()
     return float(pre.topk(k * min(SAMPLE_ROWS, len(x)), sorted=False).values.min())
 

@@ -87,7 +87,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 def held_against(run: Run, speed: Speed) -> list[dict[str, Any]]:
-    """A row a stage, and one of all: planned and measured seconds, bytes on disk and of memory at its peak."""
+    """Return a row per stage, and one of all: planned and measured seconds, bytes on disk and of memory at its peak."""
     rows = []
     for name, cost in Plan.of(run.config, run.path).rows:
         manifest = run.manifest(name)
@@ -114,7 +114,7 @@ def columns(planned: dict[str, float], measured: dict[str, float]) -> dict[str, 
 
 
 def on_paper(assumed: Assumed) -> list[dict[str, str]]:
-    """Rows of the table: what, on 8 and on 64 devices, and how it is derived."""
+    """Return rows of the table: what, on 8 and on 64 devices, and how it is derived."""
     sizes = large_sizes()
     harvest, training, scan, ranking = (
         STAGES[name].cost(sizes) for name in ("activations", "sae", "features", "ranking")
@@ -190,7 +190,7 @@ def on_paper(assumed: Assumed) -> list[dict[str, str]]:
 
 
 def large_sizes() -> Sizes:
-    """The sizes of the run on paper; its model has no weights."""
+    """Return the sizes of the run on paper; its model has no weights."""
     config = RunConfig.from_dict({
         "tokenizer": {"vocab_size": 256_000},
         "corpus": {"characters": 10**10},

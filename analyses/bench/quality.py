@@ -84,7 +84,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def chosen(data: HookData, kind: str, trainer: str, o: argparse.Namespace) -> list[Recipe]:
-    """A recipe for each seed, with what did best at the first of them."""
+    """Return a recipe for each seed, with the settings that did best at the first."""
     tried: dict[Recipe, float] = {}
     sought = {"L1": FIRST_L1, "JumpReLU": float(o.k), "BatchTopK": o.k, "Matryoshka": o.k}.get(kind)
     for lr in o.rates:
@@ -99,8 +99,8 @@ def chosen(data: HookData, kind: str, trainer: str, o: argparse.Namespace) -> li
 
 
 def at_l0(data: HookData, recipe: Recipe, measured: dict[str, float], o: argparse.Namespace) -> tuple[Recipe, dict]:
-    """The penalty for an L0 of k: its log goes about linearly with that of L0, so each try follows the line through
-    the two before."""
+    """Return the penalty for an L0 of k: its log goes about linearly with that of L0, so each try follows the line
+    through the two before."""
     sign = RESPONSE[recipe.kind]
     slope, tries = sign, [(recipe, measured)]
     for _ in range(L0_TRIES):
@@ -142,7 +142,7 @@ def test(data: HookData, recipes: Sequence[Recipe], o: argparse.Namespace) -> li
 
 
 def summary(data: HookData, kind: str, tested: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """One row a trainer: mean and half the width of the interval of each number."""
+    """Return one row per trainer: mean and half the width of the interval of each number."""
     rows = []
     for trainer, runs in tested.items():
         row: dict[str, Any] = {"model": data.name, "hook": data.hook, "kind": kind, "trainer": trainer}

@@ -122,7 +122,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def sized(name: str, world: World, o: argparse.Namespace) -> dict[str, World]:
-    """The world at each of the sizes asked for, by its name; by its samples too, where there are several."""
+    """Return the world at each of the sizes asked for, by its name; by its samples too, where there are several."""
     width = {"width": o.width} if o.width else {}
     points = [
         replace(world, samples=samples, passes=passes, **width)
@@ -187,7 +187,7 @@ def measure(sae: Any, known: Truth) -> dict[str, float]:
 
 
 def summary(name: str, runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One row a contender: mean and standard deviation over the seeds of each number."""
+    """Return one row per contender: mean and standard deviation over the seeds of each number."""
     rows = []
     for contender in dict.fromkeys(run["contender"] for run in runs):
         mine = [run for run in runs if run["contender"] == contender]

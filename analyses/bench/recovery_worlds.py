@@ -130,7 +130,8 @@ def truth(folder: Path, name: str, world: World) -> Truth:
 
 
 def rows_folder(folder: Path, name: str, world: World) -> Path:
-    """Points of a curve that read the same rows more or less often share them: their name goes on after the world's."""
+    """Return the folder of the rows. Points of a curve that read the same rows share them; their name follows the
+    world's."""
     return folder / "worlds" / f"{name.partition(', ')[0].replace(' ', '_')}-{world.samples}"
 
 

@@ -121,7 +121,7 @@ def write_subject(folder: Path, model: Transformer, tokenizer: Any, tokens: torc
 
 
 def peer(options: argparse.Namespace, folder: Path) -> dict[str, Any] | str:
-    """What SAEDashboard measured of itself, or why it did not."""
+    """Return what SAEDashboard measured of itself, or why it did not."""
     if options.peer is None:
         return "no --peer was named"
     script = Path(__file__).with_name("dashboard_peer.py")
@@ -141,7 +141,7 @@ def check_same_codes(model: Transformer, tokens: torch.Tensor, sae: SAE, theirs:
 
 
 def summary(runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    """A row each, and how many times as long a feature takes SAEDashboard, by the clock and in CPU time."""
+    """Return one row each, and how many times longer SAEDashboard takes per feature, by the clock and in CPU time."""
     rows = [row(name, timings) for name, timings in runs.items() if timings]
     both = len(rows) > 1
     ratio, cpu_ratio = (rows[1][key] / rows[0][key] if both else None for key in ("ms_a_feature", "cpu_ms_a_feature"))

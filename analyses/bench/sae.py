@@ -147,7 +147,7 @@ def ratios(name: str, ms: Mapping[str, float]) -> dict[str, float | None]:
 def interleaved(
     entries: Mapping[str, Contender], rounds: int, seconds: float
 ) -> tuple[dict[str, list[float]], dict[str, float | None]]:
-    """Seconds of each step after two that are not counted, and L0 in the last of them."""
+    """Return seconds of each step after two that are not counted, and L0 in the last of them."""
     taken: dict[str, list[float]] = {name: [] for name in entries}
     allowed: dict[str, int] = {}
     l0: dict[str, float | None] = {}
@@ -175,7 +175,7 @@ def settle() -> None:
 
 
 def timed(steps: Mapping[str, Callable[[], object]], o: argparse.Namespace) -> dict[str, float]:
-    """Median milliseconds."""
+    """Return the median milliseconds."""
     entries = {name: Contender(lambda i, step=step: step(), lambda nothing: None) for name, step in steps.items()}
     taken, _ = interleaved(entries, o.rounds, o.seconds)
     return {name: statistics.median(times) * 1e3 for name, times in taken.items()}
@@ -189,7 +189,7 @@ def show_times(title: str, times: Mapping[str, float]) -> dict[str, float]:
 
 
 def scaling(size: Size, o: argparse.Namespace) -> dict[str, dict[str, dict[str, float]]]:
-    """Milliseconds of a step as d_sae or k alone changes."""
+    """Return milliseconds of a step as d_sae or k alone changes."""
     widths = [size._replace(d_sae=size.d_sae * f // 4) for f in (1, 2, 4, 8, 16)]
     ks = [size._replace(k=max(1, size.k * f // 4)) for f in (1, 2, 4, 8, 16)]
     wanted = ("floor", "interp TopK", "interp BatchTopK", "sparsify TopK")
@@ -209,7 +209,7 @@ def scaling(size: Size, o: argparse.Namespace) -> dict[str, dict[str, dict[str, 
 
 
 def memory(size: Size, size_name: str, o: argparse.Namespace) -> dict[str, float]:
-    """Peak megabytes of each contender."""
+    """Return peak megabytes of each contender."""
     chosen = ["--quick"] if size_name == "quick" else ["--sizes", size_name]
     chosen += ["--device", o.device]
     peaks: dict[str, float] = {}
@@ -224,7 +224,7 @@ def memory(size: Size, size_name: str, o: argparse.Namespace) -> dict[str, float
 
 
 def peak_of(name: str, size: Size, device: str) -> float:
-    """A first step of the same kind at the quick size loads and compiles all code before the count begins."""
+    """Return the peak memory, after a first step at the quick size has loaded and compiled all code."""
     entrants(random_rows(QUICK, device), QUICK, True)[name]().step(0)
     build = entrants(random_rows(size, device), size, True)[name]
     on_gpu = device == "cuda"

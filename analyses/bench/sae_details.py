@@ -33,7 +33,7 @@ PLANTED_SEED = 10**6
 
 
 def parts(data: Sequence[Tensor], d_sae: int, k: int) -> dict[str, Callable[[], object]]:
-    """The operations of a step of our TopK, each alone, and the step."""
+    """Return the operations of a step of our TopK, each alone, and the step."""
     config = TopKConfig(d_sae=d_sae, k=k, k_start=k, tokens=10**9, batch_size=len(data[0]), device="cpu")
     learner, x = learner_of(config, data), data[0]
     names = ("encoder_rows", "b_enc", "W_dec", "b_dec")
@@ -125,7 +125,7 @@ def precision(size: Size, tokens: int) -> dict[str, dict[str, float]]:
 
 
 def differing_picks(learner: Learner, rows: Float[Tensor, "row d_in"]) -> float:
-    """Share of the picks at full precision that bfloat16 misses."""
+    """Return the share of the picks at full precision that bfloat16 misses."""
     x, _ = learner.scaled(rows)
     picks = {}
     for low in (True, False):
@@ -136,7 +136,7 @@ def differing_picks(learner: Learner, rows: Float[Tensor, "row d_in"]) -> float:
 
 
 def trained_on_planted(config: SAEConfig, low: bool) -> tuple[Learner, float]:
-    """The learner, and its dictionary's FVU on rows that it has not seen."""
+    """Return the learner, and its dictionary's FVU on rows that it has not seen."""
     batches = planted_batches(config.batch_size, seed=0)
     learner = learner_of(config, list(itertools.islice(batches, 4)))
     learner.low_precision = low
@@ -149,7 +149,7 @@ def trained_on_planted(config: SAEConfig, low: bool) -> tuple[Learner, float]:
 
 
 def planted_batches(rows: int, seed: int) -> Iterator[Float[Tensor, "row d_in"]]:
-    """Sums of few of many directions, with firing rates that fall as 1 / rank."""
+    """Yield sums of few of many directions, with firing rates that fall as 1 / rank."""
     d_in, features = int(PLANTED["d_in"]), int(PLANTED["features"])
     directions = torch.randn(features, d_in, generator=torch.Generator().manual_seed(PLANTED_SEED))
     directions /= directions.norm(dim=1, keepdim=True)

@@ -74,7 +74,7 @@ def synthetic_tokens(n_seq: int, generator: np.random.Generator) -> torch.Tensor
 
 
 def synthetic_codes(tokens: torch.Tensor, k: int, d_sae: int, generator: np.random.Generator) -> SparseCodes:
-    """Each row fires k distinct latents: half are functions of its token, half are random."""
+    """Return codes with k distinct latents on each row: half are functions of its token, half are random."""
     of_token = generator.integers(0, d_sae // k, (VOCAB, k // 2))[tokens.flatten().numpy()]
     random = generator.integers(0, d_sae // k, (tokens.numel(), k - k // 2))
     latents = np.concatenate([of_token, random], 1) * k + np.arange(k)
@@ -83,7 +83,7 @@ def synthetic_codes(tokens: torch.Tensor, k: int, d_sae: int, generator: np.rand
 
 
 def scan(tokens, codes, out: Path, W_dec, W_U, labels) -> tuple[float, dict[str, float]]:
-    """Seconds in all, and until the last progress report of each stage."""
+    """Return seconds in all, and until the last progress report of each stage."""
     shutil.rmtree(out, ignore_errors=True)
     start = time.perf_counter()
     ends: dict[str, float] = {}

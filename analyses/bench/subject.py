@@ -51,7 +51,7 @@ def transformers_tokenizer(tokenizer: Tokenizer, folder: Path):
 
 
 def saelens_harvest(out: Path, model: Any, tokens: Tensor, hook: str) -> PeerHarvest:
-    """A hook of a HookedTransformer over tokens [seq, pos], by SAELens's runner in its own batches."""
+    """Return a hook of a HookedTransformer over tokens [seq, pos], by SAELens's runner in its own batches."""
     import sae_lens.cache_activations_runner as module
     from datasets import Dataset
 

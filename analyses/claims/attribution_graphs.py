@@ -48,7 +48,7 @@ class Setting:
 
 
 def quick_setting() -> Setting:
-    """Two layers and a few tokens."""
+    """Return a setting of two layers and a few tokens."""
     sections = RunConfig.tiny().to_dict()
     sections["model"]["n_layers"] = 2
     sections["harvest"] = {"hook_names": "all mlps", "tokens": 20_000}
@@ -93,7 +93,7 @@ def scores_of_prompts(setting: Setting, run: Run) -> dict[str, Any]:
 
 
 def agreement_of_paths(graph: AttributionGraph, effects: pd.DataFrame) -> float:
-    """The agreement over pairs of latents, of what one hands to the other by all paths of the graph."""
+    """Return the agreement over pairs of latents of what one passes to the other by all paths of the graph."""
     row_of = pd.Series(range(len(graph.targets)), graph.targets)
     paths = graph.total_effects()[row_of[effects["target"]], row_of[effects["source"]]]
     return agreement(graph, effects.assign(attributed=paths)).pairs

@@ -67,7 +67,7 @@ def automaton(
     shuffles: int = 20,
     seed: int = 0,
 ) -> Automaton:
-    """The automaton of the latents that fire on `min_fired` rows. The seed draws the shuffles.
+    """Return the automaton of the latents that fire on `min_fired` rows. The seed draws the shuffles.
 
     Raises ValueError if no direct path from the hook to the logits is known, and if fewer than two latents fire
     enough."""
@@ -98,7 +98,7 @@ def automaton(
 def _strongest_shuffled(
     written: np.ndarray, fires: np.ndarray, q: np.ndarray, shuffles: int, seed: int
 ) -> tuple[float, float]:
-    """The largest loop and the largest cycle of all shuffles."""
+    """Return the largest loop and the largest cycle of all shuffles."""
     generator, order = np.random.default_rng(seed), np.argsort(-q, kind="stable")
     nulls = []
     for _ in range(shuffles):
@@ -109,8 +109,8 @@ def _strongest_shuffled(
 
 
 def lifts(features: FeatureStore, latents: Int64[np.ndarray, " n"]) -> Square:
-    """The factor by which each fires more often at the position behind one at which another does than anywhere; 0 where
-    never."""
+    """Return the factor by which each fires more often at the position behind one at which another does than anywhere;
+    0 where never."""
     n_ctx, codes, n = features.n_ctx, features.codes, len(latents)
     both, before, behind, pairs = np.zeros((n, n)), np.zeros(n), np.zeros(n), 0
     step = max(1, _ROWS_AT_ONCE // n_ctx) * n_ctx
@@ -130,14 +130,14 @@ def lifts(features: FeatureStore, latents: Int64[np.ndarray, " n"]) -> Square:
 def _standard(
     values: Float64[np.ndarray, "n token"], q: Float64[np.ndarray, " token"]
 ) -> Float64[np.ndarray, "n token"]:
-    """Rows whose products are correlations weighted by q; 0 for one that is the same for all tokens."""
+    """Return rows whose products are correlations weighted by q; 0 for one that is the same for all tokens."""
     centred = values - (values @ q)[:, None]
     return ratio(centred * np.sqrt(q), np.sqrt((centred * centred) @ q)[:, None], empty=0.0).astype(np.float32)
 
 
 def shuffled_tokens(order: Int64[np.ndarray, " token"], generator: np.random.Generator) -> Int64[np.ndarray, " token"]:
-    """Each token in the place of another that is about as frequent, none in its own: where a frequent token stayed, the
-    null would hold what it is to be held against. order: the tokens by frequency."""
+    """Return each token in the place of another that is about as frequent, none in its own: where a frequent token
+    stayed, the null would hold what it is to be held against. order: the tokens by frequency."""
     places = np.empty_like(order)
     for start in range(0, len(order), NEIGHBOURS):
         block = generator.permutation(order[start : start + NEIGHBOURS])
@@ -146,7 +146,7 @@ def shuffled_tokens(order: Int64[np.ndarray, " token"], generator: np.random.Gen
 
 
 def _alternating(effect: Square) -> Square:
-    """The weaker edge of each pair, 0 unless each edge is stronger than the loop where it begins."""
+    """Return the weaker edge of each pair, 0 unless each edge is stronger than the loop where it begins."""
     beyond = effect > np.diag(effect)[:, None]
     return np.where(beyond & beyond.T, np.minimum(effect, effect.T), 0.0)
 

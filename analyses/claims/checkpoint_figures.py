@@ -62,7 +62,7 @@ def _over_checkpoints(
     height: int,
     bars: Sequence[go.Bar] = (),
 ) -> tuple[go.Figure, int]:
-    """A raster, a column a checkpoint, and its row: above it the bars and, on top, the loss, where they are given."""
+    """Draw a raster, one column per checkpoint; above it the bars and, on top, the loss, if they are given."""
     shares = [*([0.22] if losses is not None else []), *([0.2] if bars else [])]
     row, heights, x = len(shares) + 1, [*shares, 1 - sum(shares)], np.arange(len(steps))
     fig = make_subplots(rows=row, shared_xaxes=True, vertical_spacing=0.04, row_heights=heights)

@@ -21,8 +21,8 @@ _NODE, _GAP = 22, 64
 
 
 def steering_scores(table: pd.DataFrame) -> go.Figure:
-    """How much more of their concept is written when latents are held at doses of equal KL, against what was predicted
-    of them: by what they put out, and by what they read.
+    """Draw how much more of their concept is written when latents are held at doses of equal KL, against what was
+    predicted of them: by what they put out, and by what they read.
 
     table: output, input and success, of `steering_scores` and `steering_success`, a point a latent."""
     need(table, "output", "input", "success")
@@ -42,8 +42,8 @@ def steering_scores(table: pd.DataFrame) -> go.Figure:
 def circuit(
     edges: pd.DataFrame, *, names: Mapping[tuple[str, int], str] | None = None, max_edges: int = 24, title: str = ""
 ) -> go.Figure:
-    """Features of one dictionary on the left, those of the next on the right, and which makes which fire: a band is as
-    thick as the edge is strong, blue where it adds to the activation, red where it takes from it.
+    """Draw features of one dictionary on the left, those of the next on the right, and which makes which fire: a band
+    is as thick as the edge is strong, blue where it adds to the activation, red where it takes from it.
 
     edges: upstream, downstream (latents) and effect, a row an edge, of `effects.feature_edges`; the
     `max_edges` strongest are drawn. names: of ("upstream" | "downstream", latent); their numbers, where there are none.
@@ -79,7 +79,7 @@ def circuit(
 def automaton(
     loops: pd.DataFrame, cycles: pd.DataFrame, *, names: Mapping[int, str] | None = None, max_edges: int = 8
 ) -> go.Figure:
-    """Features that keep themselves going, on the left, and pairs that bring one another about, on the right: the
+    """Draw features that keep themselves going, on the left, and pairs that bring one another about, on the right: the
     strongest `max_edges` of each, an arrow where what one writes fires the other.
 
     loops: latent, effect; cycles: latent, other, effect, of `automata.Automaton`. names: of latents, or numbers.
@@ -120,7 +120,7 @@ def _arrow(fig: go.Figure, start: tuple[float, float], end: tuple[float, float],
 
 
 def _ordered(edges: pd.DataFrame, side: str) -> list[int]:
-    """Latents of one side, those of the strongest edges first; on the right by where their edges begin."""
+    """Return latents of one side, those of the strongest edges first; on the right by where their edges begin."""
     weight = edges["effect"].abs()
     if side == "upstream":
         return [int(latent) for latent in weight.groupby(edges[side]).sum().sort_values(ascending=False).index]

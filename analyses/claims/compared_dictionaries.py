@@ -85,12 +85,13 @@ def options(doc: str, name: str, arguments: Sequence[str] | None, labels: Sequen
 
 
 def sized(setting: Any, o: argparse.Namespace) -> Any:
-    """The setting, with the run that was named."""
+    """Return the setting, with the named run."""
     return dataclasses.replace(setting, run=str(o.run or ""))
 
 
 def studied_run(setting: Sizes, out: Path) -> Run:
-    """The run that was named, or the model of all analyses of one size beside `out`, trained by the first of them."""
+    """Return the named run, or the model of all analyses of one size beside `out`, trained by the first of
+    them."""
     return (
         Run(setting.run)
         if setting.run
@@ -120,7 +121,8 @@ class Studied:
         return self.run.model.config.d_mlp
 
     def dictionary(self, factor: int, seed: int) -> SAE:
-        """A TopK dictionary of `factor` latents a neuron, trained once for all the analyses that share the model."""
+        """Return a TopK dictionary of `factor` latents a neuron, trained once for all the analyses that share the
+        model."""
         setting = self.setting
         config = TopKConfig(d_sae=factor * self.d_mlp, k=setting.k, tokens=setting.tokens, seed=seed)
         folder = self.shared / f"topk-{config.d_sae}-{config.k}-{config.tokens}-seed-{seed}"
@@ -130,7 +132,7 @@ class Studied:
 
 
 def model_of_seed(run: Run, seed: int, setting: Sizes, out: Path) -> Transformer:
-    """The run's own for seed 0; else one like it, trained from other weights on the same text in another order."""
+    """Return the run's own model for seed 0, else one trained from other weights on the same text in another order."""
     if seed == 0:
         return run.model
     folder, config = out / f"model-{seed}", run.config
@@ -148,7 +150,7 @@ def activations(
 
 
 def encoded(dictionary: Dictionary, store: ActivationStore, folder: Path) -> CodeStore:
-    """The codes of every row, in token order."""
+    """Return the codes of every row, in token order."""
     shutil.rmtree(folder, ignore_errors=True)
     assert store.tokens is not None
     codes = CodeStore.create(folder, n_rows=store.tokens.numel(), d_sae=dictionary.d_sae)
@@ -162,8 +164,8 @@ def encoded(dictionary: Dictionary, store: ActivationStore, folder: Path) -> Cod
 def telling_tokens(
     codes: CodeStore, tokens: Int[Tensor, "seq pos"], vocab: Sequence[str], latents: Iterable[int], n: int = 3
 ) -> dict[int, str]:
-    """What a latent fires on, in a figure: the `n` tokens of the largest p ln(p / q), with p their share of its firings
-    and q their share of the text. Its number where it never fires."""
+    """Return what a latent fires on, in a figure: the `n` tokens of the largest p ln(p / q), with p their share of its
+    firings and q their share of the text. Its number where it never fires."""
     shown, flat = np.unique([*latents]), tokens.reshape(-1).numpy()
     text, counts = np.bincount(flat, minlength=len(vocab)), np.zeros((len(shown), len(vocab)))
     for start in range(0, len(codes), ROWS):

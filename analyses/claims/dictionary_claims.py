@@ -87,7 +87,7 @@ def difference(judged: pd.DataFrame, measure: str, one: str, other: str) -> tupl
 
 
 def summary(judged: pd.DataFrame) -> pd.DataFrame:
-    """One row a dictionary and seed."""
+    """Return one row per dictionary and seed."""
     groups = judged.groupby(["dictionary", "seed"], sort=False)
     table = (
         groups[["auroc", "log_lift", "monosemantic"]].mean().assign(judged=groups.size(), tested=groups.tested.sum())
@@ -101,7 +101,7 @@ def summary(judged: pd.DataFrame) -> pd.DataFrame:
 
 
 def shown_sizes(sizes: pd.DataFrame) -> pd.DataFrame:
-    """Means over the seeds."""
+    """Return means over the seeds."""
     without = np.where(sizes.resampled.eq(False), ", no resampling", "")
     named = sizes.assign(name=sizes.dictionary + without)
     table = named.groupby("name", sort=False).agg(

@@ -167,7 +167,7 @@ def proxy_of(label: str, studied: Studied) -> np.ndarray:
 
 
 def columns_of(codes: SparseCodes, latents: np.ndarray) -> SparseCodes:
-    """The codes of some latents, numbered anew."""
+    """Return the codes of some latents, numbered anew."""
     place = np.full(codes.d_sae, -1, np.int32)
     place[latents] = np.arange(len(latents))
     renamed = torch.from_numpy(place)[codes.latents.long()]
@@ -177,7 +177,7 @@ def columns_of(codes: SparseCodes, latents: np.ndarray) -> SparseCodes:
 
 
 def sizes_of(found: Sequence[Found], studied: Studied, setting: Setting) -> pd.DataFrame:
-    """One row a dictionary of the model: L0, CE recovered, FVU, dead share; and the neurons at those L0."""
+    """Return one row per dictionary of the model: L0, CE recovered, FVU, dead share; and the neurons at those L0."""
     mine = [one for one in found if not one.entry.shuffled]
     named = {f"{i}": one.entry.dictionary for i, one in enumerate(mine)}
     for one in mine:
@@ -197,7 +197,7 @@ def sizes_of(found: Sequence[Found], studied: Studied, setting: Setting) -> pd.D
 
 
 def judge(found: Sequence[Found], studied: Studied, setting: Setting, out: Path) -> pd.DataFrame:
-    """One row a latent judged: consistency of its direct effects with what follows, and the ranking's verdict."""
+    """Return one row per judged latent: consistency of its direct effects with what follows, and the verdict."""
     chosen = [one for one in found if one.entry.factor in (0, setting.main) and one.entry.resampled]
     chosen.sort(key=lambda one: one.entry.shuffled)
     tokens, vocab = studied.tokens, studied.run.tokenizer.display()
@@ -225,7 +225,7 @@ def latents_of(one: Found) -> pd.DataFrame:
 
 
 def beside(samples: Sequence[SparseCodes]) -> SparseCodes:
-    """Codes of the same rows as of one dictionary: the latents of the second follow those of the first."""
+    """Return codes of the same rows as of one dictionary: the latents of the second follow those of the first."""
     starts = np.cumsum([0, *(codes.d_sae for codes in samples)]).tolist()
     rows = torch.cat([codes.rows for codes in samples])
     order = rows.argsort(stable=True)
@@ -236,7 +236,8 @@ def beside(samples: Sequence[SparseCodes]) -> SparseCodes:
 
 
 def follow(label: str, found: Sequence[Found], studied: Studied, setting: Setting) -> pd.DataFrame:
-    """The best feature (main width, first seed) and the best neuron by slice of activation, on the held-out half."""
+    """Return the best feature (main width, first seed) and the best neuron by slice of activation, on the held-out
+    half."""
     held = ~fit_half(studied.n_sequences).numpy().repeat(studied.tokens.shape[1])
     proxy, mask = proxy_of(label, studied)[studied.tokens.flatten().numpy()], studied.mask(label)
     parts = []

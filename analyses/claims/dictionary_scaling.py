@@ -140,7 +140,8 @@ def half_presence(frequency: np.ndarray, present: np.ndarray) -> np.ndarray:
 
 
 def grid_of(found: dict[str, Any], setting: Setting) -> pd.DataFrame:
-    """A row a dictionary: width, tokens, compute, fvu, frontier (no dictionary of as little compute is better)."""
+    """Return a row per dictionary: width, tokens, compute, fvu, frontier (no dictionary of as little compute is
+    better)."""
     rows = [
         {"width": width, "tokens": tokens, "compute": width * tokens, "fvu": float(found["fvu"][i, j])}
         for i, width in enumerate(setting.widths)

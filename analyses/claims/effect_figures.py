@@ -10,7 +10,7 @@ from interp.figures.theme import BLUE, GREY, INK, SCALE, SEQUENCE, VERMILLION, e
 
 
 def context_effects(rows: pd.DataFrame) -> go.Figure:
-    """What a label's feature does: on the left how much the loss rises without it, in the label and off it; on the
+    """Draw what a label's feature does: on the left how much the loss rises without it, in the label and off it; on the
     right how much of what the model writes is in the label when it is held, by multiples of its maximum.
 
     rows: a row a label and seed: label, inside, off (nats), free (share as the model is), pinned (multiple → share).
@@ -41,8 +41,8 @@ def context_effects(rows: pd.DataFrame) -> go.Figure:
 
 
 def rules_at_work(latents: pd.DataFrame) -> go.Figure:
-    """How often latents fire where their rules hold, in the text and on text that the rules generate; the darker, the
-    more of the text's rows another latent took.
+    """Draw how often latents fire where their rules hold, in the text and on text that the rules generate; the darker,
+    the more of the text's rows another latent took.
 
     latents: a row a latent: fires, sensitivity, absorbed (shares)."""
     need(latents, "fires", "sensitivity", "absorbed")

@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 def of_seed(seed: int, setting: Setting, studied: Studied) -> dict[str, Any]:
-    """The loops and cycles above the null, and what their latents fire on."""
+    """Return the loops and cycles above the null, and what their latents fire on."""
     sae = studied.dictionary(setting.factor, seed)
     vocab, out = studied.run.tokenizer.display(), studied.work / f"features-{seed}"
     features = scan_features(sae, studied.judged, HOOK, out, vocab=vocab, config=FEW)

@@ -122,7 +122,7 @@ def edges_of(kind: str, seed: int, setting: Setting, run: Run, work: Path) -> di
 def on_the_loss(
     features: FeatureStore, run: Run, dictionary: tuple[str, Dictionary], setting: Setting, seed: int
 ) -> dict[str, float]:
-    """The agreement of gradients with the rise of the loss without a latent, over latents that are drawn."""
+    """Return the agreement of gradients with the rise of the loss without a latent, over latents that are drawn."""
     n_active = features.column("n_active")
     drawn = np.random.default_rng(seed).permutation(np.flatnonzero(n_active >= MIN_FIRED))[: setting.latents]
     options = dict(sequences=setting.sequences, integrated_steps=setting.steps, seed=seed)
@@ -131,7 +131,7 @@ def on_the_loss(
 
 
 def drawn_prompts(tokens: torch.Tensor, setting: Setting, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The beginnings of sequences, and a position of each in their second half."""
+    """Return the beginnings of sequences, and a position of each in their second half."""
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randperm(len(tokens), generator=generator)[: setting.prompts]
     at = torch.randint(setting.length // 2, setting.length, (len(rows),), generator=generator)
@@ -139,7 +139,7 @@ def drawn_prompts(tokens: torch.Tensor, setting: Setting, seed: int) -> tuple[to
 
 
 def in_words(run: Run, prompts: torch.Tensor, at: torch.Tensor) -> list[int]:
-    """Prompts whose last tokens are several words, so that the figure can be read; all where none are."""
+    """Return prompts whose last tokens are several words, so that the figure can be read; all where none are."""
     last = [
         run.tokenizer.decode(row[max(0, end - 11) : end + 1].tolist()) for row, end in zip(prompts, at, strict=True)
     ]
@@ -148,7 +148,7 @@ def in_words(run: Run, prompts: torch.Tensor, at: torch.Tensor) -> list[int]:
 
 
 def strongest(table: pd.DataFrame, n: int, prompts: Sequence[int]) -> pd.DataFrame:
-    """The edges of the largest effect."""
+    """Return the edges of the largest effect."""
     chosen = table[table["prompt"].isin(prompts)]
     rows = chosen[chosen["prompt"] == chosen.loc[chosen["activation"].idxmax(), "prompt"]].rename(
         columns={"ablation": "effect"}

@@ -38,8 +38,8 @@ class Completeness:
 
 
 def presence(concepts: CodeSource, dictionary: CodeSource, *, min_correlation: float = 0.7) -> Bool[np.ndarray, " n"]:
-    """Whether a latent of the dictionary follows each concept. Both are codes of the same rows; a concept that never
-    occurs is not present."""
+    """Return whether a latent of the dictionary follows each concept. Both are codes of the same rows; a concept that
+    never occurs is not present."""
     return np.nan_to_num(best_matches(concepts, dictionary).correlation) >= min_correlation
 
 

@@ -95,7 +95,7 @@ def of_label(
     setting: Setting,
     seed: int,
 ) -> dict[str, Any]:
-    """What the label's feature does: losses without it, what is written with it held, and its dose–response."""
+    """Return what the label's feature does: losses without it, what is written with it held, and its dose–response."""
     best = features.sql(f"select latent, f1 from labels where label = '{label}' order by f1_fit desc, latent limit 1")
     latent = int(best["latent"][0])
     inside, off = loss_rises(latent, mask, features.tokens, model, sae, setting.sequences)
@@ -128,8 +128,8 @@ def of_label(
 def loss_rises(
     latent: int, mask: Bool[Tensor, "seq pos"], tokens: Int[Tensor, "seq pos"], model: Transformer, sae: SAE, n: int
 ) -> tuple[float, float]:
-    """Mean rise of the next-token loss without the latent, nats: from a token of the label to the next that has it too,
-    in the sequences with most of it; and in sequences without it."""
+    """Return mean rise of the next-token loss without the latent, nats: from a token of the label to the next that has
+    it too, in the sequences with most of it; and in sequences without it."""
     with_it, without = mask.sum(1).argsort(descending=True)[:n], (~mask.any(1)).nonzero()[:n, 0]
     rises = []
     for rows in (with_it, without):
@@ -152,8 +152,8 @@ class LogOdds:
         return torch.from_numpy(self.odds[texts.numpy()].sum(1) > 0)
 
     def accuracy(self, tokens: Int[Tensor, "seq pos"], mask: Bool[Tensor, "seq pos"], n: int) -> list[float | None]:
-        """The accuracy on texts of n tokens: the share told right of those that have the label on at least half, and of
-        those that have it nowhere; None if there are none."""
+        """Return the accuracy on texts of n tokens: the share classified right of those that have the label on at least
+        half, and of those that have it nowhere; None if there are none."""
         keep = tokens.shape[1] // n * n
         texts, share = tokens[:, :keep].reshape(-1, n), mask[:, :keep].reshape(-1, n).float().mean(1)
         told_inside = self.inside(texts)

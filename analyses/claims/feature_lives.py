@@ -63,7 +63,7 @@ def feature_lives(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> Lives:
-    """The lives of latents that fire on `min_fired` rows. The seed draws the shuffles.
+    """Return the lives of latents that fire on `min_fired` rows. The seed draws the shuffles.
 
     Raises ValueError for fewer than MIN_RUN + 1 checkpoints, codes of unlike numbers of rows, a threshold that is not
     in 0..1, and where no latent fires enough."""
@@ -118,7 +118,7 @@ def lives_of_latents(found: Sequence[Presence], threshold: float) -> tuple[pd.Da
 def _splits(
     table: pd.DataFrame, checkpoints: Sequence[CodeSource], threshold: float, min_fired: int
 ) -> list[bool | None]:
-    """Whether a latent of the checkpoint before a birth held what was born."""
+    """Return whether a latent of the checkpoint before a birth held what was born."""
     split: list[bool | None] = [None] * len(table)
     for _, rows in table[table["kind"] == "born"].groupby(["checkpoint", "born"]):
         before, last = checkpoints[int(rows["born"].iloc[0]) - 1], checkpoints[int(rows["checkpoint"].iloc[0])]

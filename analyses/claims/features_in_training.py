@@ -86,7 +86,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 def planted_births(seed: int, setting: Setting, work: Path) -> dict[str, Any]:
-    """The number of planted births that are found, and how many features are called born when checkpoints are
+    """Return the number of planted births that are found, and how many features are called born when checkpoints are
     shuffled."""
     generator, n, t = torch.Generator().manual_seed(seed), setting.concepts, setting.checkpoints
     born = torch.randint(1, t - MIN_RUN + 1, (n,), generator=generator)
@@ -133,7 +133,7 @@ def loss_at(step: int, run: Run) -> float:
 
 
 def lives_of_seed(seed: int, setting: Setting, run: Run, work: Path) -> dict[str, Any]:
-    """The lives of features of one dictionary a checkpoint, and the F1 of each label's best latent at each."""
+    """Return the lives of features of one dictionary a checkpoint, and the F1 of each label's best latent at each."""
     labels = list(run.train_tokens.label_names)
     n = max(1, setting.compared // run.train_tokens.n_ctx)
     masks = torch.stack([run.train_tokens.labels[label][:n].flatten() for label in labels], 1)
@@ -161,7 +161,7 @@ def lives_of_seed(seed: int, setting: Setting, run: Run, work: Path) -> dict[str
 
 
 def best_f1(truth: SparseCodes, codes: CodeStore) -> np.ndarray:
-    """The F1, for each label, of the latent that detects it best by firing at all; labels on few rows have none."""
+    """Return, for each label, the F1 of the latent whose firing detects it best; labels on few rows have none."""
     (sums,) = joint_sums(truth, codes, [(0, 0)])
     f1 = ratio(2 * sums.products[0], sums.ours.fired[:, None] + sums.theirs.fired, empty=0.0).max(1)
     return np.where(sums.ours.fired >= MIN_FIRED, f1, 0.0)

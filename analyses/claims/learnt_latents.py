@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
 
 
 def kept(folder: Path, name: str, seed: int, sizes: Sizes) -> pd.DataFrame:
-    """The latents of a corpus, from its file where it is there already."""
+    """Return the latents of a corpus, from its file where it is there already."""
     file = folder / "latents.parquet"
     if not file.exists():
         table = corpus_latents(folder, name, seed, sizes)
@@ -133,7 +133,7 @@ def corpus_latents(folder: Path, name: str, seed: int, sizes: Sizes) -> pd.DataF
 
 
 def corpus(name: str, seed: int, sizes: Sizes) -> tuple[torch.Tensor, int]:
-    """Tokens [seq, pos], and how many kinds there are."""
+    """Return tokens [seq, pos], and how many kinds there are."""
     source = CORPORA[name]
     if isinstance(source, str):
         text = FAMILIES[source](np.random.default_rng([seed, 99]), sizes.n_seq, sizes.n_ctx, 40, 0.0)
@@ -155,13 +155,13 @@ def evidence(judged: FeatureStore, random: Sequence[FeatureStore]) -> pd.DataFra
 
 
 def fit(table: pd.DataFrame) -> LearntFit:
-    """Every corpus counts the same, and so does every kind of null; latents of one corpus are matched."""
+    """Fit the curve. Every corpus and every kind of null counts the same; latents of one corpus are matched."""
     return fit_learnt(table[list(EVIDENCE)], table.is_learnt.to_numpy(), matched(table))
 
 
 def matched(table: pd.DataFrame) -> np.ndarray:
-    """Weights by which, on each corpus, latents that are learnt are like those of each kind of null in density and
-    token entropy; all corpora and kinds count the same."""
+    """Return weights by which, on each corpus, latents that are learnt are like those of each kind of null in density
+    and token entropy; all corpora and kinds count the same."""
     weight = pd.Series(0.0, table.index)
     for _, part in table.groupby(["corpus", "seed"]):
         for kind in part.kind[~part.is_learnt].unique():
@@ -174,8 +174,8 @@ def matched(table: pd.DataFrame) -> np.ndarray:
 
 
 def held_out(table: pd.DataFrame, nulls: Sequence[str]) -> list[dict[str, Any]]:
-    """A row a corpus, judged by a fit to the others, and one for all. The fit, `auroc` and `ece` are against these
-    kinds of null together; then the AUROC of the same probability against each kind of null that there is."""
+    """Return a row per corpus, judged by a fit to the others, and one for all. The fit, `auroc` and `ece` are against
+    these kinds of null together; then the AUROC of the same probability against each kind of null that there is."""
     p, rows, used = pd.Series(0.0, table.index), [], table.is_learnt | table.kind.isin(nulls)
     for corpus, part in table.groupby("corpus", sort=False):
         p[part.index] = fit(table[used & (table.corpus != corpus)]).probability(part[list(EVIDENCE)])
@@ -202,7 +202,7 @@ def quality(table: pd.DataFrame, p: pd.Series, used: pd.Series) -> dict[str, flo
 
 
 def singles(table: pd.DataFrame) -> dict[str, float]:
-    """AUROC of each kind of evidence alone, or of its opposite, matched likewise."""
+    """Return AUROC of each kind of evidence alone, or of its opposite, matched likewise."""
     x, weight = LearntFit.predictors(table[list(EVIDENCE)]), matched(table)
     areas = (roc_auc_score(table.is_learnt, column, sample_weight=weight) for column in x.T)
     return dict(zip(EVIDENCE, (max(float(a), 1 - float(a)) for a in areas), strict=True))

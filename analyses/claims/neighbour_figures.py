@@ -15,8 +15,8 @@ MIN_PAIRS = 5
 
 
 def neighbourhoods(tables: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go.Figure:
-    """How similar the contexts of two latents are, by the cosine of their directions: the mean of bins, with the middle
-    half of the pairs; bins of few pairs are left out.
+    """Draw how similar the contexts of two latents are, by the cosine of their directions: the mean of bins, with the
+    middle half of the pairs; bins of few pairs are left out.
 
     tables: cosine and similarity of pairs, as `neighbourhoods` makes them; by name, where there are several.
     """

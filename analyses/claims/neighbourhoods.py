@@ -51,8 +51,8 @@ class Neighbourhoods:
 def neighbourhoods(
     features: FeatureStore, *, latents: int = 300, min_fired: int = MIN_FIRED, seed: int = 0
 ) -> Neighbourhoods:
-    """The neighbourhoods of `latents`, drawn by the seed. Raises ValueError for a store without a decoder, and where
-    fewer than three latents fire on `min_fired` rows."""
+    """Return the neighbourhoods of `latents`, drawn by the seed. Raises ValueError for a store without a decoder, and
+    where fewer than three latents fire on `min_fired` rows."""
     if features.W_dec is None:
         raise ValueError(f"{features.path} has no decoder (W_dec), and neighbours are told by its directions")
     n_active = features.column("n_active")
@@ -72,7 +72,7 @@ def neighbourhoods(
 
 
 def context_similarity(features: FeatureStore, latents: Int64[np.ndarray, " unit"]) -> Float64[np.ndarray, "unit unit"]:
-    """The similarity of the tokens around the firings of each two latents, in opposite halves of the text."""
+    """Return the similarity of the tokens around the firings of each two latents, in opposite halves of the text."""
     counts = features.sql(
         f'select latent, "offset", token, n, n_fit from tokens where latent in ({", ".join(map(str, latents))})'
     )
@@ -149,7 +149,7 @@ def communities(features: FeatureStore, *, min_lift: float = 2.0, seed: int = 0)
 
 
 def _grouped(ends: np.ndarray, weight: np.ndarray, seed: int) -> tuple[list[set[int]], float]:
-    """The communities, the largest first, and their modularity."""
+    """Return the communities, the largest first, and their modularity."""
     import networkx
 
     graph = networkx.Graph()

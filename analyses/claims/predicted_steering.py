@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 def of_seed(seed: int, setting: Setting, studied: Studied) -> Mapping[str, np.ndarray]:
-    """The predictions for latents that are drawn, and what is found: for those for which there is a dose."""
+    """Return the predictions for latents that are drawn, and what is found: for those for which there is a dose."""
     sae = studied.dictionary(setting.factor, seed)
     features = scan_features(sae, studied.judged, HOOK, studied.work / f"features-{seed}", config=FEW)
     model, table = studied.run.model, features.table().set_index("latent")

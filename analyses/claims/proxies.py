@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def log_likelihood_ratio(
     tokens: Int[np.ndarray, " row"], label: Bool[np.ndarray, " row"], d_vocab: int
 ) -> Float64[np.ndarray, " d_vocab"]:
-    """The proxy of each token, in nats, counted on the rows given. Raises ValueError if none carries the label."""
+    """Return each token's proxy, in nats, counted on the rows given. Raises ValueError if none carries the label."""
     if not label.any():
         raise ValueError("no token of the fit half carries the label: take more text")
     share = np.bincount(tokens, minlength=d_vocab) + 1.0
@@ -37,7 +37,8 @@ def log_likelihood_ratio(
 def correlations(
     codes: SparseCodes, values: Float64[np.ndarray, " row"], rows: Bool[np.ndarray, " row"]
 ) -> Float64[np.ndarray, " d_sae"]:
-    """Pearson's r of each latent's activation (0 where silent) with `values`, over `rows`; 0 if either is constant."""
+    """Return Pearson's r of each latent's activation (0 where silent) with `values`, over `rows`; 0 if either is
+    constant."""
     entry_rows = codes.rows.numpy()
     kept = rows[entry_rows]
     latents, z, v = codes.latents.numpy()[kept], codes.values.numpy()[kept].astype(np.float64), values[entry_rows[kept]]
@@ -50,12 +51,12 @@ def correlations(
 
 
 def pearson(z: Float32[np.ndarray, " row"], values: Float64[np.ndarray, " row"]) -> float:
-    """Pearson's correlation of one latent; 0 if either is constant."""
+    """Return Pearson's correlation of one latent; 0 if either is constant."""
     return float(np.corrcoef(z, values)[0, 1]) if z.std() > 0 and values.std() > 0 else 0.0
 
 
 def activation(codes: SparseCodes, latent: int) -> Float32[np.ndarray, " row"]:
-    """One latent on every row."""
+    """Return one latent on every row."""
     z = np.zeros(len(codes), np.float32)
     mine = codes.latents.numpy() == latent
     z[codes.rows.numpy()[mine]] = codes.values.numpy()[mine]

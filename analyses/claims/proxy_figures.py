@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 
 def specificity(intervals: pd.DataFrame, *, label: str, name: str) -> go.Figure:
-    """What the firings of each slice of a latent's range are on, as stacked bars, and their mean log-likelihood ratio.
+    """Draw what the firings of each slice of a latent's range are on, as stacked bars, and their mean log-likelihood
+    ratio.
 
     intervals: a row a slice, with low, high, n, inside, likely, other (shares of its firings), proxy (nats).
     """
@@ -52,7 +53,7 @@ def specificity(intervals: pd.DataFrame, *, label: str, name: str) -> go.Figure:
 
 
 def sensitivity(curves: pd.DataFrame, *, evidence: bool = False) -> go.Figure:
-    """Share of each label's tokens on which a latent fires above a threshold, one panel a label.
+    """Draw share of each label's tokens on which a latent fires above a threshold, one panel a label.
 
     curves: label, who (one line each), low (threshold) and sensitivity, or `evidence`, the share weighted by evidence.
     """
@@ -86,7 +87,7 @@ def sensitivity(curves: pd.DataFrame, *, evidence: bool = False) -> go.Figure:
 
 
 def feature_against_neuron(table: pd.DataFrame, *, margin: float = 0.2) -> go.Figure:
-    """How well the best latent of each dictionary follows each label, beside the best neuron; a mark a seed.
+    """Draw how well the best latent of each dictionary follows each label, beside the best neuron; a mark a seed.
 
     table: label, dictionary ("neurons" among them), r. Dotted: what a feature needs, the neuron's r + margin.
     """

@@ -176,7 +176,7 @@ def _checked_hook(features: FeatureStore, ranking: pd.DataFrame, dictionary: Dic
 
 
 def _rules(ranking: pd.DataFrame, text: ReadText, d_sae: int) -> list[Rule]:
-    """The rules of each latent; () for one that was not ranked or has none."""
+    """Return the rules of each latent; () for one that was not ranked or has none."""
     if "explanation_json" not in ranking:
         raise ValueError("the ranking has no column explanation_json, by which rules are read: `interp rank` makes one")
     rules: list[Rule] = [()] * d_sae
@@ -203,7 +203,7 @@ def exchanged_latents(rules: Sequence[Rule], density: np.ndarray, seed: int) -> 
 def _token_means(
     store: ActivationStore, hook_name: str, dictionary: Dictionary, n_vocab: int
 ) -> Float[Tensor, "d_vocab d_in"]:
-    """The mean activation at each token id, and of all rows for one that the text has not."""
+    """Return the mean activation at each token id, and of all rows for one that the text has not."""
     assert store.tokens is not None  # it was scanned
     flat, limit = store.tokens.reshape(-1).long(), limit_on(dictionary, store, hook_name)
     sums, counts = torch.zeros(n_vocab, store.d(hook_name)), torch.zeros(n_vocab)
@@ -223,7 +223,7 @@ def _in_words(
     x: Float[Tensor, "row d_in"],
     rows: Int[Tensor, " row"],
 ) -> Float[Tensor, "row d_in"]:
-    """The rows of some neighbouring sequences, from the text alone."""
+    """Return the rows of some neighbouring sequences, from the text alone."""
     n_ctx = predicates.text.tokens.shape[1]
     first, last = int(rows[0]) // n_ctx, int(rows[-1]) // n_ctx
     codes = strengths.rises_on(predicates, slice(first, last + 1)).take(rows - first * n_ctx)
@@ -252,8 +252,8 @@ def _losses(splice: Splice, replacements: Mapping[str, Replace]) -> pd.DataFrame
 
 
 def loss_in_words(losses: pd.DataFrame) -> go.Figure:
-    """The cross-entropy that each reconstruction recovers, one dot each, the best on top; the ends are zero ablation or
-    unigrams, whichever is better (0), and the model itself (1)."""
+    """Draw the cross-entropy that each reconstruction recovers, one dot each, the best on top; the ends are zero
+    ablation or unigrams, whichever is better (0), and the model itself (1)."""
     need(losses, "reconstruction", "ce_recovered", "ce_spliced", "ce_clean", "ce_nothing")
     drawn = losses[["reconstruction", "ce_recovered", "ce_spliced"]].to_numpy().tolist()
     first, ends = losses.iloc[0], ("model as it is", "zeros or unigrams")

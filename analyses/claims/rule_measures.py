@@ -64,8 +64,8 @@ def sensitivity(
     windows: int = 32,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """A row a latent: latent, n (windows in which its rule was brought to hold, of `windows`), sensitivity with low and
-    high of a 95 % bootstrap over windows, and unchanged; NaN if n is 0.
+    """Return a row per latent: latent, n (windows in which its rule was brought to hold, of `windows`), sensitivity
+    with low and high of a 95 % bootstrap over windows, and unchanged; NaN if n is 0.
 
     Raises ValueError for windows below 1 or text of fewer tokens a sequence than a window has, and as
     `dictionary_hooks`."""
@@ -94,7 +94,7 @@ class _Writer:
         self.frequency = predicates.text.neighbours.counts.astype(float)
 
     def windows(self, rule: Rule, n: int) -> tuple[Windows, Windows, Int[np.ndarray, " window"]]:
-        """Windows as they were and as they are, and a position of each: the rule holds there now, and did not."""
+        """Return the windows before and after, and a position of each at which the rule holds only after the change."""
         seq = self.generator.integers(len(self.tokens), size=n)
         start = self.generator.integers(self.tokens.shape[1] - _WINDOW + 1, size=n)
         before = self.tokens[seq[:, None], start[:, None] + np.arange(_WINDOW)]
@@ -118,7 +118,7 @@ class _Writer:
                 window[at - back] = self.generator.choice(tokens, p=weight / weight.sum())
 
     def _back(self, atom: Atom) -> tuple[int, int]:
-        """How far before the position its token may stand; −1 for what no token brings about."""
+        """Return how far before the position its token may stand; −1 for what no token brings about."""
         if atom.kind in _BEHIND:
             return _BEHIND[atom.kind]
         is_placed = atom.kind.removeprefix("previous_") in self.predicates.text.tables or atom.kind == "previous"
@@ -139,8 +139,9 @@ class _Writer:
 def absorption(
     features: FeatureStore, predicates: Predicates, rules: Mapping[int, Rule], *, min_share: float = 0.5, seed: int = 0
 ) -> pd.DataFrame:
-    """A row a latent: latent, n_rule (rows where its rule holds), fires, absorbed (shares of them), by_chance (the same
-    share of rows of shifted codes), taker (the latent that absorbs most; −1 for none) and taker_share of the absorbed.
+    """Return a row per latent: latent, n_rule (rows where its rule holds), fires, absorbed (shares of them), by_chance
+    (the same share of rows of shifted codes), taker (the latent that absorbs most; −1 for none) and taker_share of the
+    absorbed.
 
     predicates: what holds in the features' tokens. Raises ValueError for a store without a decoder, and for a latent
     without a rule.

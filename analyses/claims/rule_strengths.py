@@ -45,8 +45,8 @@ class Strengths:
     """NaN for a latent that is constant on the held-out half."""
 
     def rises_on(self, predicates: Predicates, sequences: slice) -> SparseCodes:
-        """What is to be added to `elsewhere` at each position of the sequences. The predicates are those that the
-        strengths were learnt with, of this text or another."""
+        """Return what is to be added to `elsewhere` at each position of the sequences. The predicates are those that
+        the strengths were learnt with, of this text or another."""
         held = first_that_hold(predicates, sequences, self.cases)
         which = held.latents.long()
         latents, rises = torch.from_numpy(self.latents)[which], torch.from_numpy(self.rises)[which]
@@ -79,7 +79,7 @@ def learn_strengths(
 
 
 def cases(rule: Rule) -> list[Rule]:
-    """The rule; where its token is one of several, a rule for each of these; none for no rule."""
+    """Return the rule; where its token is one of several, a rule for each of these; none for no rule."""
     token = next((atom for atom in rule if atom.kind == "token"), None)
     if token is None:
         return [rule] if rule else []
@@ -148,7 +148,7 @@ class _Sums:
         return self.rows - n_inside, self.total - inside
 
     def means(self) -> tuple[Float64[np.ndarray, " case"], Latents]:
-        """The mean in each case, and where none holds; a case that does not occur is as if it did not hold."""
+        """Return the mean in each case, and where none holds; a case that does not occur is as if it did not hold."""
         n, activation = self.outside()
         elsewhere = activation / np.maximum(n, 1)
         return np.where(self.n > 0, self.in_case / np.maximum(self.n, 1), elsewhere[self.latents]), elsewhere

@@ -81,7 +81,7 @@ def of_seed(seed: int, setting: Setting, studied: Studied) -> dict[str, Any]:
 
 
 def rules_of(features: FeatureStore, setting: Setting, seed: int) -> dict[int, Rule]:
-    """The rules of latents that are drawn among those that fire enough: those rules that are good enough."""
+    """Return the rules of latents that are drawn among those that fire enough: those rules that are good enough."""
     often = np.flatnonzero(features.column("n_active") >= MIN_FIRED)
     chosen = np.zeros(features.d_sae, bool)
     chosen[np.random.default_rng(seed).permutation(often)[: setting.latents]] = True

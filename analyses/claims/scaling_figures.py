@@ -12,7 +12,7 @@ from interp.figures.theme import INK, SEQUENCE, decades, need, styled
 
 
 def scaling_frontier(grid: pd.DataFrame) -> go.Figure:
-    """A line a width: width, compute, fvu, frontier of one seed's dictionaries; the frontier in black."""
+    """Draw a line per width: width, compute, fvu, frontier of one seed's dictionaries; the frontier in black."""
     need(grid, "width", "compute", "fvu", "frontier")
     fig = go.Figure()
     for (width, rows), colour in zip(grid.groupby("width"), SEQUENCE * 9, strict=False):
@@ -30,7 +30,7 @@ def scaling_frontier(grid: pd.DataFrame) -> go.Figure:
 def completeness_curves(
     present: Mapping[int, Sequence[np.ndarray]], frequency: np.ndarray, *, n_bins: int = 12
 ) -> go.Figure:
-    """The share of concepts that dictionaries of each width have, by their frequency; all seeds together.
+    """Draw the share of concepts that dictionaries of each width have, by their frequency; all seeds together.
 
     present: by width, one mask over the concepts a seed. frequency: of each concept, a share of the tokens.
     """

@@ -143,7 +143,7 @@ class Traced:
 
 
 def scores_of(traced: Traced, name: str, pages: Path) -> dict[str, Any]:
-    """The scores of a prompt's graph, its seconds, and what it says; its page in `pages`."""
+    """Return the scores of a prompt's graph, its seconds, and what it says; its page in `pages`."""
     assert traced.model is not None and traced.dictionaries  # opened before the clock starts
     begin, began = time.monotonic(), time.process_time()
     graph, effects = traced.graph(name)
@@ -159,7 +159,7 @@ def scores_of(traced: Traced, name: str, pages: Path) -> dict[str, Any]:
 
 
 def nulls_of(traced: Traced, name: str, pages: Path) -> dict[str, Any]:
-    """The scores of a prompt's nulls, by their names; they go into the page of the graph."""
+    """Return the scores of a prompt's nulls, by their names; they go into the page of the graph."""
     graph, effects = traced.graph(name)
     beside = beside_nulls(graph, effects, traced.model, traced.dictionaries)
     traced.write_page(name, pages, beside)
@@ -168,7 +168,7 @@ def nulls_of(traced: Traced, name: str, pages: Path) -> dict[str, Any]:
 
 
 def said(graph: AttributionGraph, effects: pd.DataFrame, rankings: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
-    """The likeliest next tokens; the latents of the largest measured effect on the first, and those whose effect
+    """Return the likeliest next tokens; the latents of the largest measured effect on the first, and those whose effect
     to first order is furthest from it: what each is, its token, rule, effect to first order and measured."""
     nodes = graph.nodes
     logits = nodes[nodes["kind"] == "logit"].nlargest(3, "activation")

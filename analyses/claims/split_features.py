@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 def of_seed(seed: int, setting: Setting, studied: Studied) -> dict[str, Any]:
-    """The latents of the label at each width, and the edges from each width to the next."""
+    """Return the latents of the label at each width, and the edges from each width to the next."""
     shared: dict[str, Any] = {"k": setting.k, "tokens": setting.tokens, "seed": seed}
     codes, mask = [], studied.run.train_tokens.labels[LABEL][: len(studied.judged.tokens)].flatten()
     for width in setting.widths:
@@ -82,7 +82,7 @@ def of_seed(seed: int, setting: Setting, studied: Studied) -> dict[str, Any]:
 
 
 def latents_of(mask: torch.Tensor, codes: CodeStore) -> np.ndarray:
-    """Which latents fire on the label."""
+    """Return which latents fire on the label."""
     label = SparseCodes.from_dense(mask.float()[:, None])
     parts = [(sums.products[0][:, 0], sums.ours.fired[sums.latents]) for sums in joint_sums(codes, label, [(0, 0)])]
     inside, fired = (np.concatenate(each) for each in zip(*parts, strict=True))
@@ -116,8 +116,8 @@ def claim(found: Sequence[dict[str, Any]], setting: Setting) -> Claim:
 
 
 def shown(found: dict[str, Any], setting: Setting) -> list[pd.DataFrame]:
-    """The edges by which the widest dictionary's features of the label come from narrower ones; where it has none,
-    those of the MAX_ROOTS latents that split most."""
+    """Return the edges by which the widest dictionary's features of the label come from narrower ones; where it has
+    none, those of the MAX_ROOTS latents that split most."""
     levels = [pd.DataFrame({column: found[f"{column}_{w}"] for column in EDGES}) for w in setting.widths[:-1]]
     levels = [table[table["is_best"].astype(bool)] for table in levels]
     wanted, leading = found[f"own_{setting.widths[-1]}"], list[pd.DataFrame]()

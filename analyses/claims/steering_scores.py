@@ -56,8 +56,8 @@ def steering_scores(
     sequences: int = 4,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """One row a latent: latent, multiple (its dose, of its maximum), kl (nats, there), output, self_output and input as
-    above. All but the last are NaN if up to MAX_MULTIPLE no multiple costs `kl` within 5 %.
+    """Return one row per latent: latent, multiple (its dose, of its maximum), kl (nats, there), output, self_output and
+    input as above. All but the last are NaN if up to MAX_MULTIPLE no multiple costs `kl` within 5 %.
 
     Raises ValueError for a latent that never fires, and as `dictionary_hooks`.
     """
@@ -91,8 +91,8 @@ def steering_success(
     n_tokens: int = 12,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """One row a latent, each held alone: latent, success and self_success. `prompts` are the first `prompt_tokens` of
-    sequences that the seed draws.
+    """Return one row per latent, each held alone: latent, success and self_success. `prompts` are the first
+    `prompt_tokens` of sequences that the seed draws.
 
     Raises ValueError for a latent that never fires, and as `dictionary_hooks`.
     """
@@ -152,7 +152,7 @@ class FiringByToken(NamedTuple):
         return ratio(self.fired, self.n[:, None], empty=0.0)
 
     def explained(self) -> Float[np.ndarray, " latent"]:
-        """The share of the variance of firing that is between tokens."""
+        """Return the share of the variance of firing that is between tokens."""
         n, rate = self.n.sum(), self.fired.sum(0) / self.n.sum()
         between = (self.n[:, None] * (self.share - rate) ** 2).sum(0)
         return ratio(between, n * rate * (1 - rate))
@@ -167,8 +167,8 @@ class _Text(AblationBatch):
         self.p = self.log_p.exp()
 
     def dose(self, latent: int, maximum: float, kl: float) -> tuple[float, float, Tensor]:
-        """The multiple that costs `kl`, what it costs, and the probabilities there; the multiple is NaN if there is
-        none. KL grows about as the square of a small dose."""
+        """Return the multiple that costs `kl`, what it costs, and the probabilities there; the multiple is NaN if there
+        is none. KL grows about as the square of a small dose."""
         z = columns(self.codes, torch.tensor([latent], device=self.codes.latents.device))[:, 0].to(self.W_dec)
         multiple, divergence, p = 2.0, np.nan, self.p
         low, high = 0.0, MAX_MULTIPLE

@@ -133,8 +133,8 @@ def study(options: argparse.Namespace, setting: Setting, out: Path) -> Studied:
 
 
 def train_all(studied: Studied, setting: Setting, out: Path) -> list[Trained]:
-    """Every width, and the main one on the shuffled model; without resampling too, where there are seeds to compare
-    it by; and the neurons of both models."""
+    """Train every width, and the main one on the shuffled model; without resampling too, where there are seeds to
+    compare it by; and the neurons of both models."""
     d_mlp = studied.stores[False].d(HOOK)
     entries = [Trained(NEURONS, 0, 0, True, NeuronDictionary(d_mlp))]
     entries.append(Trained(f"{NEURONS}, {SHUFFLED}", 0, 0, True, NeuronDictionary(d_mlp)))
@@ -170,7 +170,7 @@ def save_figures(
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows for JSON, which has no NaN."""
+    """Return rows for JSON, which has no NaN."""
     return json.loads(table.to_json(orient="records"))
 
 

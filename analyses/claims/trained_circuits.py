@@ -86,7 +86,7 @@ class Task(NamedTuple):
 
 
 def lookup(n: int, generator: torch.Generator) -> Questions:
-    """All prompts of the compiled world, fifty times, whatever n."""
+    """Return all prompts of the compiled world, fifty times, whatever n."""
     world, prompts = compiled(), all_prompts()
     entities, relations = world.middle.shape
     entity, relation = prompts.numpy().T
@@ -137,8 +137,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 def scores_of(task: Task, setting: Setting, seed: int = 0) -> dict[str, Any]:
-    """A row for each kind of dictionary, truth and ranking: the scores, means over prompts; and how often the model is
-    right."""
+    """Return a row for each kind of dictionary, truth and ranking: the scores, means over prompts; and how often the
+    model is right."""
     generator = torch.Generator().manual_seed(seed)
     learnt = task.draw(setting.learnt, generator)
     asked = task.draw(setting.prompts, generator)
@@ -192,7 +192,7 @@ def residual_dictionaries(
 
 
 def found(graph: AttributionGraph, model: Transformer, dictionaries: dict[str, Dictionary]) -> pd.DataFrame:
-    """A row for each truth and ranking of one prompt."""
+    """Return a row for each truth and ranking of one prompt."""
     n, prompt = len(graph.targets), torch.tensor([graph.token_ids])
     effects = measured_effects(graph, model, dictionaries, n_latents=n)
     with held(model, prompt, HELD["norms and patterns held"]):
@@ -220,7 +220,7 @@ def found(graph: AttributionGraph, model: Transformer, dictionaries: dict[str, D
 
 
 def curve(said: Float[np.ndarray, " node"], measured: Float[np.ndarray, " node"]) -> dict[str, float]:
-    """The scores of a ranking against the largest that are measured."""
+    """Return the scores of a ranking against the largest that are measured."""
     truth = largest(measured)
     drawn = largest(said)
     hits = truth[np.argsort(-said, kind="stable")]
@@ -276,14 +276,14 @@ def claims(scores: Mapping[str, Any]) -> list[Claim]:
 
 
 def ranked(scores: Mapping[str, Any], dictionaries: str, truth: str) -> dict[str, dict[str, float]]:
-    """The scores of each ranking, of some dictionaries against a truth."""
+    """Return the scores of each ranking, of some dictionaries against a truth."""
     table = pd.DataFrame(scores["scores"])
     mine = table[(table["dictionaries"] == dictionaries) & (table["truth"] == truth)]
     return mine.drop(columns=["dictionaries", "truth"]).set_index("ranking").to_dict("index")
 
 
 def causes(by_truth: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
-    """The average precision of each ranking, by truth."""
+    """Return the average precision of each ranking, by truth."""
     told = []
     for ranking in by_truth["free"]:
         values = [f"{rows[ranking]['average precision']:.2f} {truth}" for truth, rows in by_truth.items()]

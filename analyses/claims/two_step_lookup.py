@@ -49,7 +49,7 @@ class World(NamedTuple):
 
 
 def planted_scores(*, quick: bool = False, seed: int = 0) -> dict[str, Any]:
-    """Precision and recall of nodes and edges, for exact transcoders and for learnt ones, over all prompts."""
+    """Return precision and recall of nodes and edges, for exact transcoders and for learnt ones, over all prompts."""
     world = compiled(seed)
     prompts = [(e, r) for e in range(ENTITIES) for r in range(RELATIONS)]
     prompts = prompts[:4] if quick else prompts
@@ -114,7 +114,7 @@ def compiled(seed: int = 0) -> World:
 
 
 def exact_transcoders(model: Transformer) -> dict[str, Dictionary]:
-    """The MLPs themselves, their neurons as latents, with the gain of the norm before them."""
+    """Return the MLPs themselves, their neurons as latents, with the gain of the norm before them."""
     made: dict[str, Dictionary] = {}
     for layer, block in enumerate(model.blocks):
         reads, writes = hooks(layer)
@@ -145,7 +145,7 @@ def learnt_transcoders(
 
 
 def hooks(layer: int) -> tuple[str, str]:
-    """What a transcoder of a layer reads and writes."""
+    """Return what a transcoder of a layer reads and writes."""
     return f"blocks.{layer}.ln2.hook_normalized", f"blocks.{layer}.hook_mlp_out"
 
 
@@ -154,14 +154,14 @@ def all_prompts() -> Tensor:
 
 
 def activations_of(world: World) -> dict[str, Tensor]:
-    """Rows [prompt · pos, d] of all hooks and neurons, of all prompts."""
+    """Return rows [prompt · pos, d] of all hooks and neurons, of all prompts."""
     with torch.no_grad():
         _, cache = world.model.run_with_cache(all_prompts())
     return {name: acts.flatten(0, 1) for name, acts in cache.items() if acts.ndim == 3}
 
 
 def scores(world: World, dictionaries: dict[str, Dictionary], prompts: list[tuple[int, int]]) -> dict[str, float]:
-    """Precision and recall of nodes and edges, each a mean over prompts."""
+    """Return precision and recall of nodes and edges, each a mean over prompts."""
     neurons = neurons_of(world, dictionaries)
     found: list[dict[str, float]] = []
     for e, r in prompts:
@@ -191,7 +191,7 @@ def scores(world: World, dictionaries: dict[str, Dictionary], prompts: list[tupl
 
 
 def neurons_of(world: World, dictionaries: dict[str, Dictionary]) -> dict[tuple[int, int], int]:
-    """The neuron that a latent (layer, latent) fires with: the largest correlation over all rows, above 0.9."""
+    """Return the neuron that a latent (layer, latent) fires with: the largest correlation over all rows, above 0.9."""
     rows, taken = activations_of(world), {}
     for layer in (0, 1):
         reads, _ = hooks(layer)
@@ -207,7 +207,7 @@ def neurons_of(world: World, dictionaries: dict[str, Dictionary]) -> dict[tuple[
 
 
 def name_of(graph: AttributionGraph, node: int, neurons: dict[tuple[int, int], int]) -> tuple:
-    """What a node stands for in the truth; a latent that is no neuron, and an error, stand for themselves."""
+    """Return what a node stands for in the truth; a latent that is no neuron, and an error, stand for themselves."""
     facts: Any = graph.nodes.loc[node]
     kind, layer, position, latent = facts[["kind", "dictionary", "position", "latent"]]
     if kind == "latent" and (layer, latent) in neurons:

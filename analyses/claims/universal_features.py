@@ -78,7 +78,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 def codes_of_model(seed: int, run: Run, setting: Setting, out: Path) -> dict[str, CodeStore]:
-    """The codes of a dictionary of the model's MLP, and of its neurons, on the tokens that are compared."""
+    """Return the codes of a dictionary of the model's MLP, and of its neurons, on the tokens that are compared."""
     model, work = model_of_seed(run, seed, setting, out), out / "work"
     store = activations(model, run, setting.tokens, work / f"trained-{seed}")
     judged = activations(model, run, setting.compared, work / f"judged-{seed}")
@@ -95,7 +95,7 @@ def compared(ours: CodeStore, theirs: CodeStore) -> dict[str, Any]:
 
 
 def claim(pairs: Mapping[tuple[str, int, int], dict[str, Any]]) -> Claim:
-    """The two directions of a pair of models are one value, their mean."""
+    """Judge the claim; the two directions of a pair of models are one value, their mean."""
     numbers, values = {}, {}
     for kind in KINDS:
         for end in ("", "_null"):

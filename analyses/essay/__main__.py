@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> Path:
 
 
 def module_name_of(name: str) -> str:
-    """The module that answers to this name."""
+    """Return the module that answers to this name."""
     return f"analyses.claims.{name}" if name in OF_FEATURES else f"analyses.essay.{name}"
 
 
@@ -81,7 +81,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _finished(module: ModuleType, folder: Path, quick: bool) -> bool:
-    """Whether its results are those of the setting it has now."""
+    """Return whether its results are those of the setting it has now."""
     file, setting = folder / "results.json", module.QUICK if quick else module.Setting()
     return file.exists() and json.loads(file.read_text())["setting"] == json.loads(json.dumps(asdict(setting)))
 

@@ -120,8 +120,8 @@ def tuned_model(folder: Path, setting: ChatSetting, seed: int, world: World, bas
 
 
 def standing(model: Transformer, world: World, asked: Sequence[Turn], setting: ChatSetting) -> dict[str, float]:
-    """Losses in nats a token, shares in 0..1: `<end>` within the limit (drawn at temperature 1), the right answer to
-    the letter (drawn at temperature 0)."""
+    """Return losses in nats a token, shares in 0..1: `<end>` within the limit (drawn at temperature 1), the right
+    answer to the letter (drawn at temperature 0)."""
     prompts = world.chat.prompts([turn.prompt for turn in asked])
     drawn, likeliest = (
         respond(model, prompts, world.chat.end_id, setting.response_tokens, temperature=temperature)
@@ -167,7 +167,7 @@ def read_stage(folder: Path) -> dict[str, Any]:
 
 
 def models_folder(doc: str | None, name: str, arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Path]:
-    """The options of an analysis, and the folder of the models: what `--models` says, or the one of
+    """Return the options of an analysis, and the folder of the models: what `--models` says, or the one of
     `instruction_tuning` beside the analysis's own."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--models", type=Path)

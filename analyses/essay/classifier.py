@@ -46,7 +46,7 @@ QUICK = Setting(seeds=(0, 1, 2), iterations=SHOWN, n_grid=21, n_held_out=400)
 
 
 def train(setting: Setting) -> dict[str, Any]:
-    """Losses, accuracies and boundary lengths of all seeds; regions and points of the first."""
+    """Return losses, accuracies and boundary lengths of all seeds; regions and points of the first."""
     run = train_classifiers(list(setting.iterations), list(setting.seeds), setting.config)
     points = two_arms(setting.config.n_points, setting.config, torch.Generator().manual_seed(setting.seeds[0]))
     recorded = {"loss": run.loss, "accuracy": run.accuracy, "boundary": run.boundary}

@@ -108,8 +108,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 def run(record: Record, setting: Setting, seed: int) -> dict[str, Any]:
-    """Two pre-trainings and two tunings of each; the shares of right answers [arm, look, task, size], and the losses
-    [arm, text] in nats a character at the end. The first look is before tuning."""
+    """Run two pre-trainings and two tunings of each. Return the shares of right answers [arm, look, task, size], and
+    the losses [arm, text] in nats a character at the end. The first look is before tuning."""
     texts = Texts(setting, seed)
     sizes = dict(n_layers=setting.n_layers, d_model=setting.d_model, n_heads=setting.n_heads, n_ctx=setting.n_ctx)
     config = TransformerConfig(**sizes, d_mlp=4 * setting.d_model, d_vocab=texts.tokenizer.vocab_size, seed=seed)
@@ -133,7 +133,7 @@ def run(record: Record, setting: Setting, seed: int) -> dict[str, Any]:
 
 
 def effects_of(y: np.ndarray) -> dict[str, np.ndarray]:
-    """The two main effects and the interaction of y [..., arm], arms in the order of `ARMS`."""
+    """Return the two main effects and the interaction of y [..., arm], arms in the order of `ARMS`."""
     arm = {places: y[..., i] for i, places in enumerate(ARMS.values())}
     return {
         "pre-training": (arm[1, 0] + arm[1, 1] - arm[0, 0] - arm[0, 1]) / 2,
@@ -143,7 +143,7 @@ def effects_of(y: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def effect_table(end: np.ndarray) -> pd.DataFrame:
-    """One row a task and effect, with its 95 % interval over the seeds of end [seed, arm, task]."""
+    """Return one row per task and effect, with its 95 % interval over the seeds of end [seed, arm, task]."""
     rows = []
     for t, task in enumerate(TITLES.values()):
         changes = effects_of(end[..., t])
@@ -152,7 +152,7 @@ def effect_table(end: np.ndarray) -> pd.DataFrame:
 
 
 def size_table(end: np.ndarray, setting: Setting) -> pd.DataFrame:
-    """One row an arm, task and size, over the seeds of end [seed, arm, task, size]."""
+    """Return one row per arm, task and size, over the seeds of end [seed, arm, task, size]."""
     return pd.DataFrame(
         {"arm": arm, "task": TITLES[task], "size": size, **interval(end[:, a, t, s].tolist())._asdict()}
         for a, arm in enumerate(ARMS)
@@ -162,7 +162,7 @@ def size_table(end: np.ndarray, setting: Setting) -> pd.DataFrame:
 
 
 def curve_table(held: np.ndarray, setting: Setting) -> pd.DataFrame:
-    """One row an arm and look, over the seeds of held [seed, arm, look]."""
+    """Return one row per arm and look, over the seeds of held [seed, arm, look]."""
     tokens = [0, *(step * setting.batch_size * setting.n_ctx for step in setting.look_steps())]
     return pd.DataFrame(
         {"arm": arm, "tokens": tokens[k], **interval(held[:, a, k].tolist())._asdict()}

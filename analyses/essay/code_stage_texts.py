@@ -69,7 +69,7 @@ class Texts:
         return torch.cat([self.rows["code"][:n], self.rows["prose"][n : self.n_first]])
 
     def tuning(self, code: bool) -> Int[Tensor, "row pos"]:
-        """The problems, and as much filler of the one kind or the other that pre-training did not show."""
+        """Return the problems, and as much filler of the one kind or the other that pre-training did not show."""
         kind, start = ("code", self.n_code) if code else ("prose", self.n_first)
         filler = self.rows[kind][start : start + self.n_filler]
         return torch.cat([filler, self.rows["problems"][: self.n_second - self.n_filler]])
@@ -85,7 +85,7 @@ class Texts:
         return torch.cat(parts).view(self.shape).double().mean(-1).numpy()
 
     def _asked(self, sizes: Sizes, rng: Random) -> tuple[Int[Tensor, "row pos"], Bool[Tensor, "row pos"]]:
-        """Rows that end with the problem asked, after other problems of the trained sizes."""
+        """Return rows that end with the problem asked, after other problems of the trained sizes."""
         sheets = brackets.problem_documents(sizes.sizes, rng)
         rows, answers = [], torch.zeros(0, sizes.n_ctx, dtype=torch.bool)
         for task in brackets.TASKS:
@@ -101,7 +101,7 @@ class Texts:
 
 
 def enough(source: Iterator[Document], characters: int) -> list[Document]:
-    """Documents until they make up this many characters."""
+    """Return documents until they make up this many characters."""
     texts, total = [], 0
     while total < characters:
         texts.append(next(source))

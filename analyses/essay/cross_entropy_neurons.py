@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 def enumerate_all() -> pd.DataFrame:
-    """Every assignment with its best losses."""
+    """Return every assignment with its best losses."""
     fires = assignments(4)
     rows = []
     for name, p in CASES.items():
@@ -114,14 +114,14 @@ def train_all(seed: int, setting: Setting) -> dict[str, Any]:
 
 
 def at_best(run: dict[str, Any], name: str, loss: Loss, stage: str) -> float:
-    """Share of restarts whose assignment is, or was at the start, among the best of all."""
+    """Return share of restarts whose assignment is, or was at the start, among the best of all."""
     p = np.array(CASES[name])
     reached = best_loss(p, run[f"{name} {loss} {stage}"], loss)
     return float(np.isclose(reached, best_loss(p, assignments(4), loss).min(), atol=1e-9).mean())
 
 
 def pairs(run: dict[str, Any], name: str, loss: Loss, stage: str) -> float:
-    """Share of restarts that fire for two of the four features."""
+    """Return share of restarts that fire for two of the four features."""
     return float((smaller_half(run[f"{name} {loss} {stage}"]) == 2).mean())
 
 

@@ -74,7 +74,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 def sweep(seed: int, setting: Setting) -> dict[str, Any]:
-    """One model a sparsity: D*, and each feature's dimensionality and length."""
+    """Return one model a sparsity: D*, and each feature's dimensionality and length."""
     inverse = torch.logspace(0, float(np.log10(setting.largest)), setting.sparsities)
     recipe = Recipe(steps=setting.steps, batch_size=setting.batch_size, lr=setting.lr)
     trained = train(
@@ -94,7 +94,7 @@ def kept_features(run: dict[str, Any], inverse: np.ndarray) -> pd.DataFrame:
 
 
 def plateau(d_star: np.ndarray, inverse: np.ndarray, factor: float = 1.6) -> tuple[float, float, float]:
-    """Mean D* of the flattest stretch, and where it begins and ends."""
+    """Return mean D* of the flattest stretch, and where it begins and ends."""
     best = (np.inf, np.nan, np.nan, np.nan)
     for first in range(len(inverse)):
         inside = (inverse >= inverse[first]) & (inverse <= inverse[first] * factor * (1 + 1e-9))
@@ -105,7 +105,7 @@ def plateau(d_star: np.ndarray, inverse: np.ndarray, factor: float = 1.6) -> tup
 
 
 def kernel_density(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The density of the values in [MIN_D, MAX_D], with a Gaussian kernel."""
+    """Return the density of the values in [MIN_D, MAX_D], with a Gaussian kernel."""
     at = np.linspace(MIN_D, MAX_D, 551)
     values = values[(values >= MIN_D) & (values <= MAX_D)]
     kernel = np.exp(-0.5 * ((at[:, None] - values) / BANDWIDTH) ** 2)
@@ -113,7 +113,7 @@ def kernel_density(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def modes(at: np.ndarray, height: np.ndarray) -> list[float]:
-    """Where the density peaks."""
+    """Return where the density peaks."""
     peaks, _ = find_peaks(height, prominence=0.02 * height.max())
     return [round(float(at[peak]), 3) for peak in peaks]
 

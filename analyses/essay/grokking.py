@@ -114,7 +114,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 def train_addition(until: int, before: list[dict[str, Any]], setting: Setting) -> dict[str, Any]:
-    """All instances from the end of the last piece to step `until`."""
+    """Train all instances from the end of the last piece to step `until`."""
     config = setting.addition
     training = _training(before[-1]) if before else start(config, setting.seeds, setting.decays)
     first, begin = training.step, time.perf_counter()
@@ -133,7 +133,7 @@ def train_addition(until: int, before: list[dict[str, Any]], setting: Setting) -
 
 
 def curves(pieces: list[dict[str, Any]], setting: Setting) -> pd.DataFrame:
-    """One row a record and instance."""
+    """Return one row per record and instance."""
     instances = [(decay, seed) for decay in setting.decays for seed in setting.seeds]
     steps = np.concatenate([piece["steps"] for piece in pieces])
     columns = {name: np.concatenate([piece[name] for piece in pieces]).ravel() for name in Curves._fields[1:5]}
@@ -143,7 +143,8 @@ def curves(pieces: list[dict[str, Any]], setting: Setting) -> pd.DataFrame:
 
 
 def only_those_frequencies(piece: Mapping[str, Any], setting: Setting) -> dict[str, Any]:
-    """Held-out accuracy [instance] with the embedding's largest frequencies alone, without them, and as it is."""
+    """Return held-out accuracy [instance] with only the embedding's largest frequencies, without them, and
+    unchanged."""
     config, training = setting.addition, _training(piece)
     E = training.weights["E"]
     most = largest(fourier_power(E))
@@ -201,7 +202,7 @@ def parity_figures(parity: Mapping[str, Any], setting: Setting) -> dict[str, Any
 
 
 def _training(piece: Mapping[str, Any]) -> Training:
-    """What `train_addition` stored, to go on from."""
+    """Return what `train_addition` stored, to go on from."""
     states = [
         {name: torch.from_numpy(piece[f"{kind}.{name}"]) for name in NAMES} for kind in ("weights", "means", "squares")
     ]

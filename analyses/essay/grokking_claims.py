@@ -98,7 +98,7 @@ def _fails(undecayed: pd.DataFrame) -> Claim:
 
 
 def _first(part: pd.DataFrame, reached: pd.Series) -> list[int | None]:
-    """The first recorded step of each seed at which it is reached, None if it never is."""
+    """Return the first recorded step of each seed at which it is reached, None if it never is."""
     first = part[reached].groupby("seed")["step"].min()
     return [int(first[seed]) if seed in first else None for seed in part["seed"].unique()]
 

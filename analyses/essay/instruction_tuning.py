@@ -73,8 +73,8 @@ def run_seed(folder: Path, setting: ChatSetting, seed: int) -> dict[str, Any]:
 
 
 def finished_sentences(model: Transformer, world: World) -> dict[str, float]:
-    """Share of the facts whose sentence the model finishes rightly ("The opposite of hot is" → "cold."), of those that
-    the conversations ask for and of the others."""
+    """Return share of the facts whose sentence the model finishes rightly ("The opposite of hot is" → "cold."), of
+    those that the conversations ask for and of the others."""
     shares = {}
     for name, facts in (("asked", ASKED_FACTS), ("kept", KEPT_FACTS)):
         starts = [f" {fact.statements[0].removesuffix(f' {fact.answer}.')}" for fact in facts]

@@ -61,7 +61,7 @@ class MeanDifference:
 
 
 def relative_norms(norms: Float[Tensor, "d_sae 2"]) -> Float[Tensor, " d_sae"]:
-    """The relative norms of `Crosscoder.decoder_norms()`; ½ where both are 0."""
+    """Return the relative norms of `Crosscoder.decoder_norms()`; ½ where both are 0."""
     first, second = norms.unbind(1)
     largest = norms.amax(1).clamp(min=torch.finfo(norms.dtype).tiny)
     return 0.5 * (1 + (second - first) / largest)
@@ -69,7 +69,7 @@ def relative_norms(norms: Float[Tensor, "d_sae 2"]) -> Float[Tensor, " d_sae"]:
 
 @torch.no_grad()
 def latent_scaling(crosscoder: Crosscoder, batches: Iterable[Float[Tensor, "row d_in"]]) -> LatentScaling:
-    """One pass over activations of both models side by side; latents are made dense a batch at a time.
+    """Return one pass over activations of both models side by side; latents are made dense a batch at a time.
 
     Raises ValueError for a crosscoder of anything but two hooks of one width, and for a store's batches of other hooks,
     or in another order, than it was trained on."""
@@ -108,8 +108,9 @@ def latent_scaling(crosscoder: Crosscoder, batches: Iterable[Float[Tensor, "row 
 
 
 def diff_table(crosscoder: Crosscoder, scaling: LatentScaling, *, min_fired: int = 10) -> pd.DataFrame:
-    """A row for each latent that fired on `min_fired` rows: latent, relative_norm, fired, nu_error, nu_reconstruction,
-    kind ("first", "shared", "second", or "between" these), genuine (an exclusive that latent scaling keeps)."""
+    """Return a row for each latent that fired on `min_fired` rows: latent, relative_norm, fired, nu_error,
+    nu_reconstruction, kind ("first", "shared", "second", or "between" these), genuine (an exclusive that latent scaling
+    keeps)."""
     if len(scaling.fired) != crosscoder.d_sae:
         raise ValueError(
             f"scaling is of {len(scaling.fired)} latents, the crosscoder has {crosscoder.d_sae}: take its own"
@@ -135,8 +136,8 @@ def diff_table(crosscoder: Crosscoder, scaling: LatentScaling, *, min_fired: int
 
 
 def mean_difference(batches: Iterable[Float[Tensor, "row d_in"]]) -> MeanDifference:
-    """The mean difference of activations of two models of one width side by side. Raises ValueError for widths that
-    cannot be halved."""
+    """Return the mean difference of activations of two models of one width side by side. Raises ValueError for widths
+    that cannot be halved."""
     widths = getattr(batches, "widths", ())
     if widths and (len(widths) != 2 or widths[0] != widths[1]):
         raise ValueError(f"the batches are of hooks of widths {widths}: two models of one width can be compared")

@@ -60,7 +60,7 @@ SHOWN = 6
 
 
 def run_seed(models: Path, work: Path, setting: Setting, seed: int) -> dict[str, Any]:
-    """The tables of all crosscoders, and what their <end> latents do."""
+    """Return the tables of all crosscoders, and what their <end> latents do."""
     world = make_world(setting.models, seed)
     base = base_model(models, setting.models, seed, world)
     sft = tuned_model(models, setting.models, seed, world, base)
@@ -89,7 +89,7 @@ def run_seed(models: Path, work: Path, setting: Setting, seed: int) -> dict[str,
 
 
 def _baseline(rows: list[torch.Tensor], read: Conversations) -> dict[str, float]:
-    """The mean difference, and the F1 with which the change along it tells that <end> is expected."""
+    """Return the mean difference, and the F1 with which the change along it tells that <end> is expected."""
     mean = mean_difference(rows)
     first, second = read.x.chunk(2, dim=1)
     along = ((second - first) @ mean.direction)[:, None]

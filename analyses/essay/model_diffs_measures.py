@@ -62,7 +62,7 @@ QUICK = Setting(
 def harvest_stages(
     stages: Mapping[str, Transformer], world: World, setting: Setting, out: Path, seed: int
 ) -> dict[str, ActivationStore]:
-    """Half conversations (fresh ones of the kind that SFT learnt from), half plain text, without <|bos|>."""
+    """Harvest half conversations (new ones of the kind that SFT learnt from), half plain text, without <|bos|>."""
     sequences = world.sequences(turns(Random(seed + 40_000), setting.turns))
     width = max(sequences.tokens.shape[1], world.train.shape[1])
     rows = [F.pad(sequences.tokens, (0, width - sequences.tokens.shape[1]), value=world.chat.bos_id)]
@@ -148,7 +148,7 @@ def best_f1(
 
 @torch.no_grad()
 def find_end(coder: Crosscoder, read: Conversations) -> dict[str, float]:
-    """The latent of the best F1 for where <end> is expected, on the fit half; its F1 on the other half."""
+    """Return the latent of the best F1 for where <end> is expected, on the fit half; its F1 on the other half."""
     z = coder.encode(read.x)
     fitted, judged = best_f1(z, read.expects, read.fit)
     latent = int(fitted.argmax())

@@ -123,7 +123,7 @@ class _Page:
         )
 
     def contents(self) -> str:
-        """The sections, each with its claims as dots that lead to them."""
+        """Return the sections, each with its claims as dots that lead to them."""
         parts, items = _SECTION.split(self.walk), []
         for title, text in zip(parts[2::3], parts[3::3], strict=True):
             names = [tag[2] for tag in _TAG.finditer(text) if tag[1] == "claims"]

@@ -115,8 +115,8 @@ def run(record: Record, setting: Setting, seed: int, arm: str) -> dict[str, Any]
 
 
 def noun_table(pair: Mapping[str, Mapping[str, Any]], seed: int) -> pd.DataFrame:
-    """One row a noun: its counts, corpus log odds, and both models' after the first prompt form; `label` marks the
-    nouns furthest from what the corpus says."""
+    """Return one row per noun: its counts, corpus log odds, and both models' after the first prompt form; `label` marks
+    the nouns furthest from what the corpus says."""
     before, after = (pair[arm] for arm in ARMS)
     he, she = before["counts"][:N_NOUNS].T
     table = pd.DataFrame({"noun": SUBJECTS[:N_NOUNS], "he": he, "she": she, "corpus": corpus_log_odds(he, she)})
@@ -130,12 +130,13 @@ def noun_table(pair: Mapping[str, Mapping[str, Any]], seed: int) -> pd.DataFrame
 
 
 def corpus_log_odds(he: np.ndarray, she: np.ndarray) -> np.ndarray:
-    """Half a count is added to both, so that a noun seen with one alone has odds too (Haldane 1956)."""
+    """Return the log odds, with half a count added to both, so that a noun seen with only one has odds too (Haldane
+    1956)."""
     return np.log((he + 0.5) / (she + 0.5))
 
 
 def measured(table: pd.DataFrame, pair: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
-    """The numbers of one seed."""
+    """Return the numbers of one seed."""
     before, after = (pair[arm] for arm in ARMS)
     planted = table[~table["only_plays"]]
     first, second = planted["model"], planted["model_second"]
@@ -166,7 +167,7 @@ def measured(table: pd.DataFrame, pair: Mapping[str, Mapping[str, Any]]) -> dict
 
 
 def rho(x: Any, y: Any) -> float:
-    """Spearman's, 0 where one side is constant."""
+    """Return spearman's, 0 where one side is constant."""
     return float(np.nan_to_num(scipy.stats.spearmanr(x, y).statistic))
 
 
@@ -175,7 +176,7 @@ def percent(share: Interval) -> str:
 
 
 def gap(nouns: np.ndarray, somebody: float) -> float:
-    """How far the nouns move the log odds from those of the prompt without a noun, on average, in nats."""
+    """Return how far the nouns move the log odds from those of the prompt without a noun, on average, in nats."""
     return float(np.abs(nouns - somebody).mean())
 
 

@@ -48,7 +48,7 @@ def shuffled(documents: Sequence[Document], seed: int) -> list[Document]:
 
 
 def befores(tokenizer: Tokenizer, lives: Sequence[Document], n: int, n_ctx: int) -> Int[torch.Tensor, "n n_ctx"]:
-    """Rows of tokens that end where a document ends: what goes before a prompt, as it goes before a document in
+    """Return rows of tokens that end where a document ends: what goes before a prompt, as it goes before a document in
     training. Cut off within a sentence, a pronoun would still be owed to the subject there."""
     ids = [[tokenizer.bos_id, *encoding.ids] for encoding in tokenizer.encode_batch([d.text for d in lives])]
     rows: list[list[int]] = []

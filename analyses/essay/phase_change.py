@@ -67,13 +67,13 @@ def grid(setting: Setting) -> tuple[np.ndarray, np.ndarray]:
 
 
 def predicted(n: int, setting: Setting) -> np.ndarray:
-    """The cheapest state in each cell, [importance, density]."""
+    """Return the cheapest state in each cell, [importance, density]."""
     densities, importances = grid(setting)
     return np.array([[state_losses(r, p, n).argmin() for p in densities] for r in importances])
 
 
 def diagram(n: int, seed: int, setting: Setting) -> dict[str, Any]:
-    """All cells and restarts in one call; the state in each cell of the restart of the lowest loss."""
+    """Train all cells and restarts in one call; return each cell's state for the restart with the lowest loss."""
     densities, importances = (torch.from_numpy(each).float() for each in grid(setting))
     cells, restarts = setting.cells**2, setting.restarts
     density = densities.repeat(setting.cells).repeat_interleave(restarts)

@@ -101,7 +101,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 def sweep(task: Task, seed: int, setting: Setting) -> dict[str, Any]:
-    """The best restart at each density."""
+    """Return the best restart at each density."""
     s: Sizes = getattr(setting, task)
     importance = (s.decay ** torch.arange(s.n)).expand(s.restarts, -1).contiguous()
     rows = []
@@ -119,7 +119,7 @@ def sweep(task: Task, seed: int, setting: Setting) -> dict[str, Any]:
 
 
 def monosemantic_loss(task: Task, s: Sizes) -> np.ndarray:
-    """The loss of the network built by hand, at each density."""
+    """Return the loss of the network built by hand, at each density."""
     held = s.m if task == "copy" else s.m // 2
     p = np.array(s.densities)
     return (p / 3 - p**2 / 4) * (s.decay ** np.arange(held, s.n)).sum()
@@ -131,7 +131,7 @@ def table(runs: list[dict[str, Any]], s: Sizes) -> pd.DataFrame:
 
 
 def ratio_table(task: Task, runs: list[dict[str, Any]], setting: Setting) -> pd.DataFrame:
-    """Loss of the trained networks over that of the one built by hand."""
+    """Return loss of the trained networks over that of the one built by hand."""
     s: Sizes = getattr(setting, task)
     each = np.array([run["loss"] / monosemantic_loss(task, s) for run in runs])
     rows = [(TASKS[task], p, *interval(each[:, at].tolist())) for at, p in enumerate(s.densities)]

@@ -113,7 +113,7 @@ def best_of_n(
 
 
 def conversations(sft: Transformer, policy: Transformer, world: World, setting: Setting, seed: int) -> dict[str, str]:
-    """The first held-out prompts with what both models say."""
+    """Return the first held-out prompts with what both models say."""
     asked, shown = world.heldout[:SHOWN], {}
     for name, model in (("Tuned", sft), ("Preferred", policy)):
         drawn = draw(model, world, asked, setting.models, seed=seed)

@@ -75,13 +75,13 @@ def draw(
 
 
 def gold(world: World, responses: Responses) -> np.ndarray:
-    """The gold rule of each, less 1 where there is no `<end>`."""
+    """Return the gold rule of each, less 1 where there is no `<end>`."""
     texts = [world.chat.decode(ids) for ids in responses.ids]
     return np.array([courtesy(t) - (not ended) for t, ended in zip(texts, responses.ended, strict=True)])
 
 
 def win_rate(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """The win rate by gold scores on the same prompts; a tie is half a win."""
+    """Return the win rate by gold scores on the same prompts; a tie is half a win."""
     return float(((ours > theirs) + 0.5 * (ours == theirs)).mean())
 
 
@@ -123,7 +123,7 @@ def conduct(
     theirs: np.ndarray,
     seed: int,
 ) -> dict[str, float]:
-    """What a policy does on prompts, drawn at temperature 1."""
+    """Return what a policy does on prompts, drawn at temperature 1."""
     drawn = draw(model, world, asked, chat, seed=seed + 700)
     texts = [world.chat.decode(ids) for ids in drawn.ids]
     scores = gold(world, drawn)

@@ -96,7 +96,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 def train(source: Source, width: int, tokens: int, seed: int, setting: Setting, work: Path) -> dict[str, Any]:
-    """One model on fresh text; its loss and that of the source on the same held-out sequences, nats a token."""
+    """Return one model on fresh text; its loss and that of the source on the same held-out sequences, nats a token."""
     shape = dict(n_layers=2, n_heads=2, d_mlp=4 * width, d_vocab=setting.d_vocab, n_ctx=setting.n_ctx)
     model = Transformer(TransformerConfig(d_model=width, seed=seed, **shape))
     steps = tokens // (setting.batch_size * setting.n_ctx)
@@ -157,7 +157,7 @@ def compute(runs: pd.DataFrame, tokens: int) -> pd.DataFrame:
 
 
 def values(laws: Mapping[str, Laws], floor: float, runs: pd.DataFrame) -> dict[str, Any]:
-    """What a page may show beside the claims."""
+    """Return what a page may show beside the claims."""
     table = runs.groupby(["width", "parameters", "tokens"])["loss"].agg(["mean", "std"]).reset_index()
     return {
         "floor": floor,

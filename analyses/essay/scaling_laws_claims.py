@@ -52,7 +52,7 @@ class Laws:
         return abs(self.error(shape)) / self.held_out
 
     def share(self, shape: str, floor: float) -> float:
-        """The error as a share of what is above the floor."""
+        """Return the error as a share of what is above the floor."""
         return abs(self.error(shape)) / (self.held_out - floor)
 
     @property

@@ -72,7 +72,8 @@ class Bootstrap(NamedTuple):
 def fit_scaling_law(
     x: np.ndarray, loss: np.ndarray, shape: str = "power law", *, floor: float | None = None
 ) -> ScalingLaw:
-    """The law of a shape nearest to the points; with `floor` the constant a is given and two parameters are left.
+    """Return the law of a shape nearest to the points; with `floor` the constant a is given and two parameters are
+    left.
 
     Raises ValueError on fewer sizes than parameters and on an x that is not positive.
     """
@@ -107,7 +108,7 @@ def fit_scaling_law(
 
 
 def bootstrap_scaling_law(x: np.ndarray, loss: np.ndarray, *, n: int = 500, seed: int = 0) -> Bootstrap:
-    """Intervals of a power law's exponent and floor when the seeds are drawn anew, for each size alone.
+    """Return intervals of a power law's exponent and floor when the seeds are drawn anew, for each size alone.
 
     x: [size]; loss: [size, seed].
     """

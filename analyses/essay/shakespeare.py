@@ -92,7 +92,8 @@ def deep(setting: Setting, work: Path) -> dict[str, Any]:
 
 
 def twin(setting: Setting, seed: int, work: Path, *, masked: bool) -> dict[str, Any]:
-    """A model of the essay's size: its losses, what leaks, and samples after contexts as long as those it learnt on."""
+    """Return a model of the essay's size: its losses, what leaks, and samples after contexts as long as those it learnt
+    on."""
     run = trained(setting.twin(seed, masked=masked), work)
     corpus = read_corpus(setting.essay.play_characters)
     held_out = corpus.rows(setting.essay.n_ctx, held_out=True)
@@ -111,7 +112,7 @@ def twin(setting: Setting, seed: int, work: Path, *, masked: bool) -> dict[str, 
 
 
 def written(setting: Setting, seed: int, work: Path) -> dict[str, Any]:
-    """What a causal twin writes after the prompt after each of the rounds."""
+    """Return what a causal twin writes after the prompt after each of the rounds."""
     run = trained(setting.twin(seed, masked=True), work)
     prompts = read_corpus(setting.essay.play_characters).prompt().expand(setting.n_samples, -1)
     models = [run.after(setting.round_steps * number) for number in setting.rounds]
@@ -124,7 +125,7 @@ def written(setting: Setting, seed: int, work: Path) -> dict[str, Any]:
 
 
 def units(setting: Setting, seed: int, work: Path) -> dict[str, Any]:
-    """The MLP units of a causal twin after each of the rounds, on held-out text and on the prompt."""
+    """Return the MLP units of a causal twin after each of the rounds, on held-out text and on the prompt."""
     run = trained(setting.twin(seed, masked=True), work)
     corpus = read_corpus(setting.essay.play_characters)
     held_out, prompt = corpus.rows(setting.essay.n_ctx, held_out=True), corpus.prompt()
@@ -139,7 +140,7 @@ def units(setting: Setting, seed: int, work: Path) -> dict[str, Any]:
 
 
 def real(setting: Setting) -> dict[str, Any]:
-    """The measures of samples, of as much held-out text."""
+    """Return the measures of samples, of as much held-out text."""
     corpus = read_corpus(setting.essay.play_characters)
     rows = corpus.rows(setting.sample_characters, held_out=True)
     text = judged(rows[_spread(len(rows), setting.n_samples)], corpus)
@@ -166,7 +167,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 def values(runs: dict[str, Any], setting: Setting) -> dict[str, Any]:
-    """The samples as text, each the first of those measured, and how much of everything was seen."""
+    """Return the samples as text, each the first of those measured, and how much of everything was seen."""
     by_round = dict(zip(setting.rounds, runs["rounds"][0]["texts"], strict=True))
     return {
         "prompt": PROMPT,

@@ -46,7 +46,7 @@ def _leaking(unmasked: list[dict[str, Any]]) -> Claim:
 
 
 def _before(runs: list[dict[str, Any]]) -> list[float]:
-    """A leak is [changed place, place]: left of the diagonal is what changes before the character exchanged."""
+    """Return the largest change before the exchanged character: the left of the diagonal of [changed place, place]."""
     return [float(np.tril(run["leak"], -1).max()) for run in runs]
 
 
@@ -115,7 +115,8 @@ def _generations(rounds: list[dict[str, Any]], real: dict[str, Any], shown: list
 
 
 def _contrasts(units: list[dict[str, Any]]) -> list[Claim]:
-    """Whether each measure ends above where it began and above the 99th percentile of the shuffles, in every seed."""
+    """Return whether each measure ends above where it began and above the 99th percentile of the shuffles, in every
+    seed."""
     measured = np.stack([run["contrast"] for run in units])  # [seed, round, measure]
     prompted = np.stack([run["prompt_contrast"] for run in units])
     null = np.stack([np.quantile(run["null"], 0.99, axis=0) for run in units])  # [seed, measure]

@@ -34,7 +34,8 @@ class Generated(NamedTuple):
 
 @torch.no_grad()
 def leak(model: Transformer, tokens: Int[Tensor, "1 pos"]) -> Float[np.ndarray, "changed pos"]:
-    """The largest change of a logit at each place when the token of another is exchanged, for each that can be."""
+    """Return the largest change of a logit at each place when the token of another is exchanged, for each that can
+    be."""
     n, d_vocab = tokens.shape[1], model.config.d_vocab
     same = tokens.repeat(n, 1)  # as many rows: the last bits of a product hang on its shape
     changed = same.clone()
@@ -45,7 +46,7 @@ def leak(model: Transformer, tokens: Int[Tensor, "1 pos"]) -> Float[np.ndarray, 
 def generated(
     model: Transformer, prompts: Int[Tensor, "seq pos"], length: int, corpus: Corpus, *, temperature: float, seed: int
 ) -> Generated:
-    """Samples after the prompts, which are not measured. A model sees as much as a row of its training held."""
+    """Return samples after the prompts, which are not measured. A model sees as much as a row of its training held."""
     window = model.config.n_ctx - 1
     rows = model.generate(prompts, length, temperature=temperature, seed=seed, window=window)[:, prompts.shape[1] :]
     return judged(rows, corpus)
@@ -59,16 +60,17 @@ def judged(rows: Int[Tensor, "seq pos"], corpus: Corpus) -> Generated:
 
 @torch.no_grad()
 def unit_activations(model: Transformer, tokens: Int[Tensor, "seq pos"]) -> Float[Tensor, "row unit"]:
-    """All MLP units after their activation function, the units of one layer after those of the other."""
+    """Return the activations of all MLP units after their activation function, the units of one layer after those of
+    the other."""
     names = [f"blocks.{layer}.mlp.hook_post" for layer in range(model.config.n_layers)]
     _, cache = model.run_with_cache(tokens, return_type=None, names_filter=names, return_cache_object=False)
     return torch.cat([cache[name] for name in names], 2).flatten(0, 1)
 
 
 def contrast(model: Transformer, tokens: Int[Tensor, "seq pos"]) -> Float[np.ndarray, " measure"]:
-    """The contrast of the units that fire at all, over the places that have one before them: η² of the character, mean;
-    kurtosis, median (its mean is that of the rarest unit); by how much η² of the pair with the character before exceeds
-    that of the character, mean; standard deviation, mean."""
+    """Return the contrast of the units that fire at all, over the places that have one before them: η² of the
+    character, mean; kurtosis, median (its mean is that of the rarest unit); by how much η² of the pair with the
+    character before exceeds that of the character, mean; standard deviation, mean."""
     acts = unit_activations(model, tokens).unflatten(0, tokens.shape)[:, 1:].flatten(0, 1)
     pairs = tokens[:, :-1].long() * model.config.d_vocab + tokens[:, 1:]
     share, pair_share = (token_variance_share(acts, group.flatten()) for group in (tokens[:, 1:], pairs))
@@ -79,7 +81,7 @@ def contrast(model: Transformer, tokens: Int[Tensor, "seq pos"]) -> Float[np.nda
 def shuffled_contrast(
     model: Transformer, tokens: Int[Tensor, "seq pos"], shuffles: int
 ) -> Float[np.ndarray, "shuffle measure"]:
-    """The contrast of models whose weight matrices have their entries permuted."""
+    """Return the contrast of models whose weight matrices have their entries permuted."""
     return np.stack([contrast(shuffled_model(model, seed=seed), tokens) for seed in range(shuffles)])
 
 
@@ -97,6 +99,6 @@ def token_variance_share(acts: Float[Tensor, "row unit"], tokens: Int[Tensor, " 
 
 
 def kurtosis(acts: Float[Tensor, "row unit"]) -> Float[Tensor, " unit"]:
-    """The kurtosis of each unit over the rows; NaN for a unit that never changes."""
+    """Return the kurtosis of each unit over the rows; NaN for a unit that never changes."""
     squares = (acts.double() - acts.double().mean(0)).square()
     return squares.square().mean(0) / squares.mean(0).square()

@@ -100,7 +100,7 @@ class Trained:
     folder: Path
 
     def after(self, step: int) -> Transformer:
-        """The model as it was after one of the recipe's `snapshot_steps`."""
+        """Return the model as it was after one of the recipe's `snapshot_steps`."""
         return type(self.model).load(self.folder, f"snapshots/step-{step}.safetensors")
 
 
@@ -138,7 +138,8 @@ def trained(recipe: Recipe, work: Path) -> Trained:
 
 
 def curve(metrics: pd.DataFrame) -> dict[str, np.ndarray]:
-    """A training's curve in bits a character (a token is a character here), for a piece; `curve_table` reads it."""
+    """Return a training's curve in bits a character (a token is a character here), for a piece; `curve_table` reads
+    it."""
     bits = metrics[["loss", "val_loss"]].to_numpy(float) / np.log(2)
     return {"seen": metrics["tokens"].to_numpy(float), "train_bits": bits[:, 0], "val_bits": bits[:, 1]}
 

@@ -77,7 +77,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 def sweep(seed: int, relu: bool, setting: Setting) -> dict[str, Any]:
-    """The restart at each density that has the lowest loss."""
+    """Return the restart at each density that has the lowest loss."""
     importance = setting.decay ** torch.arange(setting.n)
     recipe = Recipe(steps=setting.steps, batch_size=setting.batch_size)
     return best_of(seed, setting.densities, importance, setting.m, setting.restarts, recipe, relu=relu)
@@ -108,7 +108,7 @@ def best_of(
 
 
 def kept(run: dict[str, Any]) -> np.ndarray:
-    """Features kept at each density."""
+    """Return features kept at each density."""
     return (np.linalg.norm(run["W"], axis=1) > 0.5).sum(-1)
 
 
@@ -157,7 +157,7 @@ def claims(runs: dict[str, list[dict[str, Any]]], polygons: list[dict[str, Any]]
 
 
 def chosen(runs: dict[str, list[dict[str, Any]]], setting: Setting) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """The linear model and some sparsities of the ReLU model."""
+    """Return the linear model and some sparsities of the ReLU model."""
     sparse = len(setting.densities) - 1
     panels = {"linear": (runs["linear"][0]["W"][sparse], runs["linear"][0]["b"][sparse])}
     for at in _few(range(len(setting.densities)), 4):
@@ -179,7 +179,7 @@ def _weights(runs: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _few(items: Any, number: int = 5) -> list:
-    """Some of the items, evenly spread, with both ends."""
+    """Return some of the items, evenly spread, with both ends."""
     items = list(items)
     return [items[at] for at in sorted(set(np.linspace(0, len(items) - 1, number).round().astype(int).tolist()))]
 

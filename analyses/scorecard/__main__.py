@@ -118,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
 
 
 def readings(options: argparse.Namespace, table: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
-    """Latents that readers judged, those of each source by a calibration on all others and on planted text."""
+    """Return latents that readers judged, those of each source by a calibration on all others and on planted text."""
     found = {
         "readers' judgement, each source left out": agreement(table),
         "calibration on readings": calibration_curve(judged_by_both(table)),
@@ -134,7 +134,7 @@ def readings(options: argparse.Namespace, table: pd.DataFrame) -> dict[str, list
 
 
 def judges(options: argparse.Namespace) -> Iterator[tuple[str, Judge]]:
-    """Name of each world A and B, and how to judge it."""
+    """Yield name of each world A and B, and how to judge it."""
     size = {"n_seq": 192, "n_latents": 60} if options.quick else {}
     for name, config in calibration_worlds(1 if options.quick else options.seeds, **size):
         yield name, partial(_judge_planted, config, name)
@@ -195,7 +195,7 @@ def labelled_run(options: argparse.Namespace, calibration: Calibration) -> dict[
 
 
 def by_knob(out: Path, calibrations: dict[str, Calibration]) -> dict[str, Any]:
-    """One knob at a time, from the default world; each family's latents by a calibration on the others."""
+    """Return one knob at a time, from the default world; each family's latents by a calibration on the others."""
     results: dict[str, Any] = {}
     for knob, values in KNOBS.items():
         for value in values:
@@ -226,7 +226,8 @@ def worlds_d(options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def worlds_c(out: Path, quick: bool) -> dict[str, Any]:
-    """All dictionaries together, and each by itself: together, a score may tell no more than which dictionary it is."""
+    """Judge all dictionaries together, and each by itself: together, a score may only reveal which dictionary it
+    is."""
     parts = []
     for name, seed in synthetic_worlds(quick):
         make = partial(synthetic_world, out / "models" / "C", name, seed)
@@ -250,7 +251,7 @@ def save_figures(planted: pd.DataFrame, learnt: pd.DataFrame, results: dict[str,
 
 
 def kept(out: Path, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    """The table of a world, from its file where it is there already."""
+    """Return the table of a world, from its file where it is there already."""
     file = out / "worlds" / f"{name}.parquet"
     if not file.exists():
         begin = time.monotonic()

@@ -60,7 +60,7 @@ class Sampled(NamedTuple):
 
 
 def ablations(folder: Path, sources: Sequence[str], worlds: Iterable[WorldConfig]) -> pd.DataFrame:
-    """One row a fit, the whole first; `without` names what it lacks."""
+    """Return one row per fit, the whole first; `without` names what it lacks."""
     sampled = [*_read(folder, sources), *_planted(worlds)]
     kinds = list(dict.fromkeys(group_of(kind) for one in sampled for kind in one.predicates.compared))
     whole = pd.concat([_statistics(each, None) for each in sampled])
@@ -105,7 +105,7 @@ def _sample(
 
 
 def _statistics(sampled: Sampled, without: str | None) -> pd.DataFrame:
-    """The table with the statistics, in which predicates of one group of kinds do not count."""
+    """Return the table with the statistics, in which predicates of one group of kinds do not count."""
     predicates, values = sampled.predicates, []
     left_out = np.array([group_of(kind) == without for kind in predicates.offsets])
     for holds, tenths, density in zip(sampled.holds, sampled.tenths, sampled.table.density, strict=True):

@@ -74,7 +74,8 @@ def topics(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float)
 
 
 def bursts(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float) -> FactorText:
-    """Two topics at a time, of 24 with 5 to 45 words, each for a burst; half of all words are of no topic."""
+    """Return text with two topics at a time, of 24 with 5 to 45 words, each for a burst; half of all words are of no
+    topic."""
     n_topics, n_any = 24, 150
     breadth = np.linspace(5, 45, n_topics).astype(int)
     begins = n_any + np.cumsum([0, *breadth[:-1]])

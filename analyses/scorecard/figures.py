@@ -15,7 +15,7 @@ from interp.figures.theme import BARE, GREY, coloured, styled, words
 
 
 def calibration_curve(curves: pd.DataFrame | Mapping[str, pd.DataFrame], *, title: str = "Calibration") -> go.Figure:
-    """The share of latents with probability p that has one meaning, with 95 % intervals; on the diagonal is right.
+    """Draw the share of latents with probability p that has one meaning, with 95 % intervals; on the diagonal is right.
 
     One curve, or several by name (`scorecard.calibration_curve`).
     """
@@ -38,8 +38,8 @@ def calibration_curve(curves: pd.DataFrame | Mapping[str, pd.DataFrame], *, titl
 
 
 def score_comparison(tables: Mapping[str, pd.DataFrame], *, title: str = "Every score against the truth") -> go.Figure:
-    """AUROC of each score, one meaning against several, with 95 % intervals; one colour a world, the best in the mean
-    of its worlds on top."""
+    """Draw AUROC of each score, one meaning against several, with 95 % intervals; one colour a world, the best in the
+    mean of its worlds on top."""
     import pandas as pd
 
     named = list(coloured(tables, "score", "auroc", "auroc_low", "auroc_high"))
@@ -56,5 +56,5 @@ def score_comparison(tables: Mapping[str, pd.DataFrame], *, title: str = "Every 
 
 
 def _error(at: Any, low: Any, high: Any, **look: Any) -> dict[str, Any]:
-    """An interval as plotly wants it: its distances from the point."""
+    """Return an interval as plotly wants it: its distances from the point."""
     return dict(type="data", symmetric=False, array=high - at, arrayminus=at - low, thickness=1, **look)

@@ -48,7 +48,7 @@ class Writer:
             self.spans[label].append((start, len(self.pieces)))
 
     def of(self, some: Sequence[str], steepness: float = 0.6) -> str:
-        """One of them, the first ones more often."""
+        """Return one of them, the first ones more often."""
         chances = np.arange(1, len(some) + 1) ** -steepness
         return some[int(self.rng.choice(len(some), p=chances / chances.sum()))]
 

@@ -70,7 +70,7 @@ def judge_foreign(
     n_ctx: int = 128,
     n_latents: int = 240,
 ) -> pd.DataFrame:
-    """One row a latent that the ranking tested. calibration: None for the one that ships."""
+    """Return one row per latent that the ranking tested. calibration: None for the one that ships."""
     rng = np.random.default_rng([seed, list(TEXTS).index(name)])
     text = TEXTS[name](rng, n_seq, n_ctx)
     planted = plant(text, n_latents, rng)
@@ -87,8 +87,8 @@ def judge_foreign(
 
 
 def foreign_scores(judged: pd.DataFrame) -> pd.DataFrame:
-    """One row a world: `auroc`, `ece`, `ece_by_chance`; `planted` and `verdict`, the shares of one meaning; of unions
-    the share whose number of senses is exact, `senses_exact`, or missed by one at most, `senses_near`."""
+    """Return one row per world: `auroc`, `ece`, `ece_by_chance`; `planted` and `verdict`, the shares of one meaning; of
+    unions the share whose number of senses is exact, `senses_exact`, or missed by one at most, `senses_near`."""
     rows = []
     for world, part in judged.groupby("world"):
         p, one = part.monosemanticity.to_numpy(), part.is_one.to_numpy()
@@ -184,7 +184,7 @@ def _unrelated(pool: list[Concept], n: int, rng: Random) -> list[Concept]:
 
 
 def _fires(rows: np.ndarray, flat: np.ndarray, kind: str, rng: Random) -> tuple[np.ndarray, np.ndarray]:
-    """Where a latent of this kind fires of a concept's rows, and how strongly."""
+    """Return where a latent of this kind fires of a concept's rows, and how strongly."""
     if kind == "part":
         own = np.unique(flat[rows])
         rows = rows[np.isin(flat[rows], rng.permutation(own)[: max(1, len(own) // 2)])]

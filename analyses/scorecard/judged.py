@@ -63,8 +63,8 @@ class Basis(NamedTuple):
 
 
 def calibration_worlds(seeds: int, **fixed: float) -> Iterator[tuple[str, WorldConfig]]:
-    """Names and configurations of `seeds` worlds of each family, all knobs drawn at random but those that are given,
-    so that no one difficulty is learnt."""
+    """Yield names and configurations of `seeds` worlds of each family, all knobs drawn at random but those that are
+    given, so that no one difficulty is learnt."""
     rng = np.random.default_rng(0)
     for seed in range(seeds):
         for family in FAMILIES:
@@ -81,7 +81,7 @@ def calibration_worlds(seeds: int, **fixed: float) -> Iterator[tuple[str, WorldC
 
 
 def judge_held_out(worlds: Sequence[tuple[str, WorldConfig]], progress: Progress = no_progress) -> pd.DataFrame:
-    """The worlds judged, those of each family by a calibration on the worlds of all other families."""
+    """Return the worlds judged, those of each family by a calibration on the worlds of all other families."""
     tables = []
     for done, (name, config) in enumerate(worlds):
         progress(done, len(worlds), name)
@@ -104,9 +104,10 @@ def judge_latents(
     truth: Truth,
     **about: Any,
 ) -> pd.DataFrame:
-    """One row a latent: what it is `about`, what is true of it, `n_active`, what `statistics_of` has; `sample_senses`,
-    the number of senses were the meaning of each sampled firing known, and `sense_purity`, the share of each sense's
-    mass that has one meaning; every single measure (`verdict.measures`) and every rival of the verdict (`rivals`).
+    """Return one row per latent: what it is `about`, what is true of it, `n_active`, what `statistics_of` has;
+    `sample_senses`, the number of senses were the meaning of each sampled firing known, and `sense_purity`, the share
+    of each sense's mass that has one meaning; every single measure (`verdict.measures`) and every rival of the verdict
+    (`rivals`).
     """
     text = CodedText.from_codes(tokens, latents.codes, vocab)
     found = collect_evidence(text, NEVER_SURE, nulls=0)
@@ -120,8 +121,8 @@ def judge_latents(
 
 
 def statistics_of(found: Evidence) -> dict[str, Any]:
-    """The columns from which `with_verdict` tells the verdict by any calibration: `tested`, the statistics and their
-    `covariance`, and, were the latent not sure to have one meaning, its number of senses (`n_parts`) with the
+    """Return the columns from which `with_verdict` tells the verdict by any calibration: `tested`, the statistics and
+    their `covariance`, and, were the latent not sure to have one meaning, its number of senses (`n_parts`) with the
     statistics of each (`part_statistics`, `part_covariance`)."""
     observed = found.observed
     arrays = {
@@ -135,8 +136,8 @@ def statistics_of(found: Evidence) -> dict[str, Any]:
 
 
 def with_verdict(table: pd.DataFrame, calibration: Calibration) -> pd.DataFrame:
-    """The table with `monosemanticity`, `ci_low`, `ci_high` and `n_senses`, and with `sense_one`, the probability that
-    each sense has one meaning, where there are several."""
+    """Return the table with `monosemanticity`, `ci_low`, `ci_high` and `n_senses`, and with `sense_one`, the
+    probability that each sense has one meaning, where there are several."""
     n = len(NAMES)
     covariance, values, of_parts = (
         np.stack(table[name].to_list()).reshape(len(table), *shape)
@@ -159,7 +160,7 @@ def with_verdict(table: pd.DataFrame, calibration: Calibration) -> pd.DataFrame:
 
 
 def with_verdicts(table: pd.DataFrame, calibrations: Mapping[str, Calibration]) -> pd.DataFrame:
-    """The table with the verdicts on the latents of each family by its calibration."""
+    """Return the table with the verdicts on the latents of each family by its calibration."""
     parts = table.groupby("family", sort=False)
     return pd.concat([with_verdict(part, calibrations[family]) for family, part in parts])
 
@@ -176,7 +177,7 @@ def _measures(tokens: Int[Tensor, "seq pos"], latents: Basis, vocab: Sequence[st
 
 
 def claimed(judged: pd.DataFrame) -> pd.DataFrame:
-    """The latents that were tested and of which the truth claims one meaning or several."""
+    """Return the latents that were tested and of which the truth claims one meaning or several."""
     return judged[judged.tested & (judged.is_one | judged.is_several)].reset_index(drop=True)
 
 
@@ -186,7 +187,7 @@ def family_calibrations(judged: pd.DataFrame) -> dict[str, Calibration]:
 
 
 def fit_to(judged: pd.DataFrame, fits: int = FITS) -> Calibration:
-    """A calibration on all latents of the table whose truth is claimed."""
+    """Return a calibration on all latents of the table whose truth is claimed."""
     table = claimed(judged)
     one, read = table.is_one.to_numpy(bool), table.family.str.startswith(READ).to_numpy(bool)
     # Read latents and planted ones weigh the same; of the planted ones, those of one meaning and those of several.

@@ -54,7 +54,7 @@ QUICK = Sizes(320, 192, 64, 32, 32, 20_000, 20_000)
 
 
 def learned_latents(text: FactorText, folder: Path, seed: int, sizes: Sizes) -> dict[str, Basis]:
-    """The dictionary and the neurons of a one-layer transformer trained on the text, with what the rivals of the
+    """Return the dictionary and the neurons of a one-layer transformer trained on the text, with what the rivals of the
     verdict need, and the nulls. Codes are those of the first `sizes.judged` sequences; the model and the dictionaries
     stay in the folder, under `sae` and names that begin with it."""
     tokens = torch.from_numpy(text.tokens)
@@ -83,7 +83,8 @@ def judge_learned(bases: Mapping[str, Basis], text: FactorText, sizes: Sizes, **
 
 
 def _latents(model: Transformer, tokens: Tensor, folder: Path, sizes: Sizes, *, rivals: bool) -> dict[str, Basis]:
-    """A dictionary learnt on the residual stream, and the neurons; with `rivals` all that the model's own need."""
+    """Return a dictionary learnt on the residual stream, and the neurons; with `rivals` all that the model's own
+    need."""
     store = harvest(model, tokens, [HOOK], folder.with_name(folder.name + "-store"))
     config = TopKConfig(d_sae=sizes.d_sae, k=8, tokens=sizes.sae_tokens)
     sae = train_sae(store, HOOK, config, out=folder)

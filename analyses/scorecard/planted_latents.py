@@ -95,14 +95,14 @@ class _Read(NamedTuple):
 
 
 def planted_world(config: WorldConfig) -> World:
-    """The world of a configuration: the same one for the same configuration."""
+    """Return the world of a configuration: the same one for the same configuration."""
     rng = np.random.default_rng([config.seed, list(FAMILIES).index(config.family)])
     text = FAMILIES[config.family](rng, config.n_seq, config.n_ctx, config.segment, config.similarity)
     return world_of(text, config, rng)
 
 
 def world_of(text: FactorText, config: WorldConfig, rng: np.random.Generator) -> World:
-    """Latents planted on a text; of the configuration all that makes the text stands aside."""
+    """Return latents planted on a text; of the configuration all that makes the text stands aside."""
     space = _superpose(text, config, rng)
     reads = _draw_reads(text, config, rng)
     columns, shares = zip(*(_latent(read, space, rng) for read in reads), strict=True)
@@ -158,7 +158,8 @@ def _draw_reads(text: FactorText, config: WorldConfig, rng: np.random.Generator)
 
 
 def _with_tail(text: FactorText, config: WorldConfig, is_token: np.ndarray, rng: np.random.Generator) -> _Read:
-    """One factor or token with a third to two thirds of the firings; the others are of many that share nothing."""
+    """Return one factor or token with a third to two thirds of the firings; the others are of many that share
+    nothing."""
     tokens = np.flatnonzero(is_token)
     main = int(rng.choice(tokens if len(tokens) and rng.random() < 0.5 else len(text.factors)))
     own = text.factors[main]
@@ -176,7 +177,7 @@ def _with_tail(text: FactorText, config: WorldConfig, is_token: np.ndarray, rng:
 
 
 def _noise(config: WorldConfig, rng: np.random.Generator) -> float:
-    """Half of the latents read their factors and nothing else: not every union of meanings is blurred."""
+    """Return the noise. Half of the latents read only their factors, so not every union of meanings is blurred."""
     return float(rng.uniform(0, config.noise)) if rng.random() < 0.5 else 0.0
 
 
@@ -231,7 +232,7 @@ def _latent(
 
 
 def _threshold(on: Float32[np.ndarray, " n"], off: Float32[np.ndarray, " m"], noise: float) -> float:
-    """The least θ ≥ 0 at which at most the share `noise` of the mass lies where no part is active."""
+    """Return the least θ ≥ 0 at which at most the share `noise` of the mass lies where no part is active."""
     for theta in np.linspace(0, float(np.quantile(on, 0.9)) if len(on) else 0.0, 64):
         wanted, unwanted = np.maximum(on - theta, 0).sum(), np.maximum(off - theta, 0).sum()
         if unwanted <= noise * (wanted + unwanted):

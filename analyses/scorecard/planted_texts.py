@@ -34,7 +34,7 @@ Template = list[tuple[str, bool]]
 
 
 def records(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float) -> FactorText:
-    """Documents of templated records, each of one of 14 kinds for about `segment` tokens."""
+    """Return documents of templated records, each of one of 14 kinds for about `segment` tokens."""
     classes = {
         "number": [str(i) for i in range(100)],
         "hex": [f"{i:02x}" for i in range(160, 240)],

@@ -63,8 +63,8 @@ def told_by_readers(rows: pd.DataFrame) -> dict[str, np.ndarray]:
 
 
 def read_latents(folder: Path, source: str) -> pd.DataFrame:
-    """The latents of a source, with what readers said, what `judged.statistics_of` has, and `shared`, what the firings
-    of the largest part share."""
+    """Return the latents of a source, with what readers said, what `judged.statistics_of` has, and `shared`, what the
+    firings of the largest part share."""
     rows, tokens, codes, vocab = open_source(folder, source)
     with TemporaryDirectory() as out:
         counts = ScanConfig(n_top=0, n_per_interval=0, n_coactivations=0, n_neighbours=0)
@@ -76,16 +76,15 @@ def read_latents(folder: Path, source: str) -> pd.DataFrame:
 
 
 def judged_by_both(judged: pd.DataFrame) -> pd.DataFrame:
-    """The latents that were tested; single tokens, which the verdict knows by their number, are left out."""
+    """Return the latents that were tested; single tokens, which the verdict knows by their number, are left out."""
     return judged[judged.tested & (judged.draw != "lexical")]
 
 
 def agreement(judged: pd.DataFrame) -> pd.DataFrame:
-    """One row a source, and one of all: `auroc`, `ece` of the probability of one meaning for readers' judgement, and
-    `ece_by_chance`, what it would be were the probability right;
-    `readers` and `verdict`, the shares of one meaning among latents drawn at random; of the `n_senses` latents whose
-    number of meanings both readers agree on, the share for which it is found, `senses`, or missed by one at most,
-    `senses_near`."""
+    """Return one row per source, and one of all: `auroc`, `ece` of the probability of one meaning for readers'
+    judgement, and `ece_by_chance`, what it would be were the probability right; `readers` and `verdict`, the shares of
+    one meaning among latents drawn at random; of the `n_senses` latents whose number of meanings both readers agree on,
+    the share for which it is found, `senses`, or missed by one at most, `senses_near`."""
     judged, rows = judged_by_both(judged), []
     for name, part in [*judged.groupby("family"), ("all", judged)]:
         p, one = part.monosemanticity.to_numpy(float), part.is_one.to_numpy(bool)

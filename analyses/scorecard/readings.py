@@ -108,7 +108,7 @@ def write_sheet(features: FeatureStore, latents: Sequence[int], out: Path, seed:
 
 
 def collect_firings(features: FeatureStore, latents: Sequence[int]) -> dict[int, Firings]:
-    """All firings of the latents, in one pass over the codes. A latent that never fires is a ValueError."""
+    """Return all firings of the latents, in one pass over the codes. A latent that never fires is a ValueError."""
     rows: dict[int, list[np.ndarray]] = {latent: [] for latent in latents}
     values: dict[int, list[np.ndarray]] = {latent: [] for latent in latents}
     for start in range(0, len(features.codes), ROWS_AT_ONCE):
@@ -128,7 +128,8 @@ def collect_firings(features: FeatureStore, latents: Sequence[int]) -> dict[int,
 
 
 def spread(values: np.ndarray, rng: np.random.Generator) -> list[int]:
-    """Places of `SPREAD` firings beyond the strongest ones, the tenths of (0, maximum] taken in turn from above."""
+    """Return places of `SPREAD` firings beyond the strongest ones, the tenths of (0, maximum] taken in turn from
+    above."""
     left = np.arange(STRONGEST, len(values))
     tenth = np.minimum((values[left] / values[0] * 10).astype(int), 9)
     queues = [rng.permutation(left[tenth == level]).tolist() for level in range(9, -1, -1)]
@@ -203,7 +204,7 @@ def score_ranking(ranking: pd.DataFrame, answers: Sequence[pd.DataFrame]) -> Sco
 
 
 def area(one: pd.Series, scores: pd.Series) -> float:
-    """AUROC; NaN if all latents are of one kind."""
+    """Return AUROC; NaN if all latents are of one kind."""
     return float(roc_auc_score(one, scores)) if one.nunique() == 2 else np.nan
 
 

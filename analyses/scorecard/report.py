@@ -57,7 +57,7 @@ def report(title: str, table: pd.DataFrame, singles: dict[str, int]) -> dict[str
 
 
 def of_families(reports: dict[str, Any]) -> dict[str, Any]:
-    """The mean of the families, each left out in turn, and the worst of them: AUROC, ECE, senses exact."""
+    """Return the mean of the families, each left out in turn, and the worst of them: AUROC, ECE, senses exact."""
     table = pd.DataFrame(
         {
             family: {name: part["verdict"][name] for name in ("ece", "ece_by_chance", "senses_exact")}
@@ -76,7 +76,7 @@ def _auroc(part: dict[str, Any]) -> float:
 
 
 def by_group(name: str, groups: Any) -> list[dict[str, Any]]:
-    """One row a group of latents: how the verdict does where only one kind of latent is."""
+    """Return one row per group of latents: how the verdict does where only one kind of latent is."""
     rows = []
     for value, part in groups:
         if len(claimed(part)):

@@ -57,8 +57,8 @@ _BLOCK = 256
 
 
 def residual_vectors(store: ActivationStore, hook: str, *, dim: int = 128, seed: int = 0) -> Embed:
-    """The model's own activations of a hook as unit vectors around their mean, all in memory (float16); of a hook wider
-    than `dim`, a random projection that keeps products unbiased.
+    """Return the model's own activations of a hook as unit vectors around their mean, all in memory (float16); of a
+    hook wider than `dim`, a random projection that keeps products unbiased.
 
     The store's shards are read one by one. Raises ValueError if the store has no tokens.
     """
@@ -80,7 +80,7 @@ def residual_vectors(store: ActivationStore, hook: str, *, dim: int = 128, seed:
 def rival_measures(
     features: FeatureStore, *, twin: FeatureStore | None = None, embeddings: Embed | None = None
 ) -> dict[str, Values]:
-    """Every score of `RIVALS`, in their order."""
+    """Return every score of `RIVALS`, in their order."""
     values = {**_of_tokens(features), **_of_labels(features), "next_log_lift": next_log_lift(features)}
     if features.W_dec is not None:
         values["dimensionality"] = dimensionality(features.W_dec)
@@ -95,7 +95,7 @@ def rival_measures(
 
 
 def next_log_lift(features: FeatureStore) -> Values:
-    """How much likelier than in any text a token follows that the latent promotes; NaN without logit effects."""
+    """Return how much likelier than in any text a token follows that the latent promotes; NaN without logit effects."""
     table, lift = features.table("features").sort_values("latent"), np.full(features.d_sae, np.nan)
     if "top_logit_next_share" not in table:
         return lift
@@ -112,7 +112,8 @@ def next_log_lift(features: FeatureStore) -> Values:
 
 @torch.no_grad()
 def dimensionality(W: Float[Tensor, "row d"]) -> Float64[np.ndarray, " row"]:
-    """How much of its own direction each row has: 1, all of it; ½, a pair shares one. NaN for rows of length 0."""
+    """Return how much of its own direction each row has: 1, all of it; ½, a pair shares one. NaN for rows of length
+    0."""
     W = W.detach().float().cpu()
     square = W.norm(dim=1).double().square()
     shared = torch.cat(
@@ -136,7 +137,7 @@ def embedding_coherence(codes: SparseCodes | CodeStore, n_ctx: int, vectors: Emb
 
 
 def ngram_vectors(tokens: Int[Tensor, "seq pos"], vocab: list[str]) -> Embed:
-    """Windows of tokens, the firing one included, as unit vectors around the text's mean.
+    """Return windows of tokens, the firing one included, as unit vectors around the text's mean.
 
     A token's vector is ±1 at a hashed place for each of its n-grams, at unit length, times 1 / (1 + p / 10⁻³) for a
     token that is the share p of the text (Arora et al. 2017).
@@ -187,7 +188,7 @@ def _of_tokens(features: FeatureStore) -> dict[str, Values]:
 
 
 def _of_labels(features: FeatureStore) -> dict[str, Values]:
-    """The largest of each over a latent's labels; NaN if a label covers no token or all."""
+    """Return the largest of each over a latent's labels; NaN if a label covers no token or all."""
     table, n_rows = features.table("labels"), features.meta["n_tokens"]
     n_label, n_both, mass = (table[name].to_numpy(float) for name in ("n_label", "n_both", "mass"))
     counts = features.table("features").set_index("latent").loc[table["latent"], ["n_active", "mean"]]

@@ -30,9 +30,9 @@ MEASURES = ("auroc", "spearman", "precision")
 
 
 def scorecard(judged: pd.DataFrame, scores: Mapping[str, int]) -> pd.DataFrame:
-    """One row a score, best first: `score`, `auroc`, `spearman`, `precision` among the first k (k: half as many as have
-    one meaning), each with `_low` and `_high`; `n`, the latents of one meaning or several, and `n_scored` of them.
-    scores: +1 where a high value is for one meaning, −1 against.
+    """Return one row per score, best first: `score`, `auroc`, `spearman`, `precision` among the first k (k: half as
+    many as have one meaning), each with `_low` and `_high`; `n`, the latents of one meaning or several, and `n_scored`
+    of them. scores: +1 where a high value is for one meaning, −1 against.
 
     Spearman is over all tested latents whose polysemanticity is known. Latents for which a score is NaN count as in the
     middle; `not_scored` names the scores that are left out.
@@ -61,7 +61,7 @@ def scorecard(judged: pd.DataFrame, scores: Mapping[str, int]) -> pd.DataFrame:
 
 
 def not_scored(judged: pd.DataFrame, scores: Mapping[str, int]) -> list[str]:
-    """The scores that say nothing here: missing, without a value, or the same for all latents of known truth."""
+    """Return the scores that say nothing here: missing, without a value, or the same for all latents of known truth."""
     table = claimed(judged).reindex(columns=list(scores)).astype(float)
     return [name for name in scores if table.loc[np.isfinite(table[name]), name].nunique() < 2]
 
@@ -124,7 +124,7 @@ def _share(hits: Bool[np.ndarray, " n"]) -> float:
 
 
 def _draws(table: pd.DataFrame) -> Iterator[Int64[np.ndarray, " latent"]]:
-    """All latents; then, again and again, worlds drawn with replacement and latents of each likewise."""
+    """Yield all latents; then, again and again, worlds drawn with replacement and latents of each likewise."""
     rng = np.random.default_rng(0)
     yield np.arange(len(table))
     own = [np.flatnonzero((table.world == world).to_numpy()) for world in table.world.unique()]
@@ -166,7 +166,7 @@ class _Draw(NamedTuple):
         return auroc(self.one, score, self.weights), rank, float(precision)
 
     def _spearman(self, score: Float64[np.ndarray, " latent"]) -> float:
-        """Mean over the fifths of the firing counts, each counting as many as it holds."""
+        """Return mean over the fifths of the firing counts, each counting as many as it holds."""
         total, n = 0.0, 0
         for own, ranks in zip(self.fifths, self.ranks, strict=True):
             if np.ptp(score[own]) > 0:
@@ -186,8 +186,8 @@ def auroc(one: Bool[np.ndarray, " n"], score: Float64[np.ndarray, " n"], weights
 
 
 def matched_weights(values: np.ndarray, one: Bool[np.ndarray, " latent"]) -> Float64[np.ndarray, " latent"]:
-    """Weights with which, within each fifth of the values (firing counts, say), both kinds weigh as much as the fifth
-    has latents of the rarer kind; zero in a fifth that lacks one. Of several values, [latent, value], within each
+    """Return weights with which, within each fifth of the values (firing counts, say), both kinds weigh as much as the
+    fifth has latents of the rarer kind; zero in a fifth that lacks one. Of several values, [latent, value], within each
     fifth of one in each fifth of the next."""
     fifths = np.stack([_strata(column) for column in values.reshape(len(one), -1).T])
     stratum, weights = np.unique(fifths, axis=1, return_inverse=True)[1].ravel(), np.zeros(len(one))
@@ -200,7 +200,7 @@ def matched_weights(values: np.ndarray, one: Bool[np.ndarray, " latent"]) -> Flo
 
 
 def _strata(n_active: np.ndarray) -> Int64[np.ndarray, " latent"]:
-    """The fifth of the firing counts that each latent is in."""
+    """Return the fifth of the firing counts that each latent is in."""
     return np.searchsorted(np.quantile(n_active, np.linspace(0, 1, STRATA + 1)[1:-1]), n_active, side="right")
 
 
@@ -209,21 +209,21 @@ def expected_calibration_error(
     one: Bool[np.ndarray, " latent"],
     weight: Float64[np.ndarray, " latent"] | None = None,
 ) -> float:
-    """Each latent counts its weight, or 1."""
+    """Return the calibration error; each latent counts its weight, or 1."""
     weight = np.ones(len(p)) if weight is None else weight
     parts = [(own, weight[own]) for own in _bins(p) if weight[own].any()]
     return float(sum(abs((w * (p[own] - one[own])).sum()) for own, w in parts) / weight.sum())
 
 
 def ece_by_chance(p: Float64[np.ndarray, " latent"]) -> float:
-    """The ECE that is to be expected of probabilities that are right, of so few latents: the mean over draws in which
-    each has one meaning with its own probability."""
+    """Return the ECE that is to be expected of probabilities that are right, of so few latents: the mean over draws in
+    which each has one meaning with its own probability."""
     rng = np.random.default_rng(0)
     draws = [expected_calibration_error(p, rng.random(len(p)) < p) for _ in range(REPLICATES)] if len(p) else []
     return float(np.mean(draws)) if draws else float("nan")
 
 
 def _bins(p: Float64[np.ndarray, " latent"]) -> list[Bool[np.ndarray, " latent"]]:
-    """Which latents are in each bin that has any."""
+    """Return which latents are in each bin that has any."""
     place = np.minimum((p * BINS).astype(int), BINS - 1)
     return [place == b for b in np.unique(place)]

@@ -50,14 +50,14 @@ KINDS = ("learnt", "narrow", "short")
 
 
 def synthetic_worlds(quick: bool) -> Iterator[tuple[str, int]]:
-    """Name and seed of each, all seeds of a world in a row, so that its rows are read once."""
+    """Yield name and seed of each, all seeds of a world in a row, so that its rows are read once."""
     for name in QUICK if quick else ROWS:
         for seed in SEEDS[:1] if quick else SEEDS:
             yield name, seed
 
 
 def synthetic_world(folder: Path, name: str, seed: int) -> pd.DataFrame:
-    """One row a latent of each dictionary: its truth, and every measure that needs no text."""
+    """Return one row per latent of each dictionary: its truth, and every measure that needs no text."""
     world = QUICK[name] if name in QUICK else replace(WORLDS[name], samples=ROWS[name])
     known = recovery_worlds.truth(folder, name, world)
     with torch.no_grad():
@@ -105,13 +105,13 @@ def judge(sae: SAE, twin: SAE, x: Float[Tensor, "row d"], a: Float[Tensor, "row 
 
 
 def true_meanings(p: Float64[np.ndarray, "latent feature"]) -> Truth:
-    """Each feature is a meaning of its own."""
+    """Return the meanings; each feature is a separate one."""
     shares = np.sort(p, axis=1)[:, ::-1]
     return Truth(p, shares, shares)
 
 
 def due_to(z: Float[Tensor, "row latent"], a: Float[Tensor, "row feature"]) -> Float64[np.ndarray, "latent feature"]:
-    """The share of each latent's mass that each feature takes; zeros for one that never fires."""
+    """Return the share of each latent's mass that each feature takes; zeros for one that never fires."""
     present = (a > 0).numpy()
     # A feature that never or always is there tells nothing.
     base = np.clip(present.mean(0), 1e-12, 1 - 1e-12)

@@ -33,8 +33,8 @@ from analyses.scorecard.factors import (
 
 
 def slots(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float) -> FactorText:
-    """A third of the tokens are marks of twelve classes of one to four; each class asks for words of one class behind
-    it, and half as often for words of another before it."""
+    """Return documents in which a third of the tokens are marks of twelve classes of one to four; each class asks for
+    words of one class behind it, and half as often for words of another before it."""
     n_classes, per_topic = 6, 8
     of_mark = np.repeat(np.arange(12), rng.integers(1, 5, 12))
     vocab = spelt(rng, len(of_mark) + N_TOPICS * n_classes * per_topic)
@@ -68,7 +68,7 @@ def slots(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float) 
 
 
 def positions(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float) -> FactorText:
-    """Documents of lines of some nine words in sentences of some six; words know their topic, and no place."""
+    """Return documents of lines of some nine words in sentences of some six; words know their topic, and no place."""
     per_topic, ends = 50, ["\n", ".", "\n\n", "    "]
     vocab = ends + spelt(rng, N_TOPICS * per_topic)
     topic = segments(rng, N_TOPICS, n_seq, n_ctx, segment)
@@ -109,7 +109,8 @@ def positions(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: flo
 
 
 def affixes(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float) -> FactorText:
-    """Words of a beginning, a stem and an ending, of which only the stem knows its topic; a few double a letter."""
+    """Return words of a beginning, a stem and an ending, of which only the stem knows its topic; a few double a
+    letter."""
     per_topic, n_function = 90, 30
     sides = (("",) * 6 + ("re", "un", "pre", "Mc"), ("",) * 3 + ("ing", "ed", "ly", "tion", "er"))
     stems = words(rng, n_function + N_TOPICS * per_topic, 1, 3)
@@ -186,7 +187,7 @@ NEWLINE = CODE_MARKS.index("\n")
 
 
 def nesting(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float) -> FactorText:
-    """Lines that begin with a keyword or a name, indented as deep as their block; brackets open in brackets."""
+    """Return lines that begin with a keyword or a name, indented as deep as their block; brackets open in brackets."""
     per_topic, n_fixed = 40, len(CODE_MARKS) + len(KEYWORDS)
     vocab = CODE_MARKS + list(KEYWORDS) + words(rng, N_TOPICS * per_topic, 2, 3)
     topic = segments(rng, N_TOPICS, n_seq, n_ctx, 2 * segment)

@@ -133,7 +133,7 @@ class Truth:
 
 
 def meanings_of_firings(truth: Truth, factors: Sequence[Factor], n_rows: int, rows: Meanings) -> Meanings:
-    """Which of its latent's meanings each sampled firing has: the largest, 0 first, with a factor there.
+    """Return which of its latent's meanings each sampled firing has: the largest, 0 first, with a factor there.
 
     rows: −1 for no firing. −1 for a firing without a meaning, and where the truth's `n_senses` is 0.
     """
@@ -151,7 +151,8 @@ def meanings_of_firings(truth: Truth, factors: Sequence[Factor], n_rows: int, ro
 
 
 def senses_in_sample(meanings: Meanings, shares: Shares) -> Int64[np.ndarray, " latent"]:
-    """The number of senses, were the meaning of each sampled firing known: how well a sample can tell it at best.
+    """Return the number of senses if the meaning of each sampled firing were known: how well a sample can show it at
+    best.
 
     meanings: `meanings_of_firings`; shares: of the mass, that each firing stands for. 0 where no firing has a meaning.
     """
@@ -159,8 +160,8 @@ def senses_in_sample(meanings: Meanings, shares: Shares) -> Int64[np.ndarray, " 
 
 
 def sense_purity(meanings: Meanings, shares: Shares, senses: Meanings) -> Float64[np.ndarray, "latent sense"]:
-    """The share of each sense's mass with one meaning, senses as they were told from the sampled firings (−1 for none).
-    NaN if there is no such sense, or no firing has a meaning."""
+    """Return the share of each sense's mass with one meaning, senses as they were told from the sampled firings (−1 for
+    none). NaN if there is no such sense, or no firing has a meaning."""
     known = (meanings >= 0).any(1)
     masses = [np.where(senses == sense, shares, 0) for sense in range(max(1, senses.max(initial=-1) + 1))]
     return np.stack([ratio(_by_number(meanings, mass).max(0), mass.sum(1) * known) for mass in masses], 1)

@@ -21,7 +21,7 @@ MIN_TOKENS = 200
 
 
 def learned_world(folder: Path, family: str, seed: int, sizes: Sizes) -> pd.DataFrame:
-    """Latents and neurons of a transformer trained on a family's text, and of its nulls."""
+    """Return latents and neurons of a transformer trained on a family's text, and of its nulls."""
     text = FAMILIES[family](np.random.default_rng([seed, 77]), sizes.n_seq, sizes.n_ctx, 40, 0.0)
     bases = learned_latents(text, folder, seed, sizes)
     table = judge_learned(bases, text, sizes, family=family, world=f"{family}-{seed}")
@@ -32,7 +32,8 @@ def learned_world(folder: Path, family: str, seed: int, sizes: Sizes) -> pd.Data
 
 
 def run_world(path: Path) -> pd.DataFrame:
-    """Latents and neurons of a run, by the labels of its corpus and by token, neither of which the ranking sees."""
+    """Return latents and neurons of a run, by the labels of its corpus and by token, neither of which the ranking
+    sees."""
     run = Run(path)
     tokens, labels = run.features.tokens, run.harvested.labels
     factors = [

@@ -19,7 +19,8 @@ def prompts(tiny_run):
 
 @pytest.fixture(scope="module")
 def written(tiny_run, prompts, tmp_path_factory):
-    """A folder of files in vLLM's format: hidden_states [token, layer, d], token_ids [token], and its lock files."""
+    """Return a folder of files in vLLM's format: hidden_states [token, layer, d], token_ids [token], and its lock
+    files."""
     folder, model = tmp_path_factory.mktemp("vllm"), tiny_run.model
     for i, prompt in enumerate(prompts):
         with torch.no_grad():

@@ -30,7 +30,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def tokens():
-    """Each sequence begins with BOS; the sink is at position 1 of two in three, and once at position 9."""
+    """Return sequences that begin with BOS; the sink is at position 1 of two in three, and once at position 9."""
     tokens = torch.randint(8, D_VOCAB, (N_SEQ, N_CTX), generator=torch.Generator().manual_seed(0))
     tokens[:, 0] = BOS
     tokens[torch.arange(N_SEQ) % 3 > 0, 1] = SINK
@@ -48,7 +48,8 @@ def rows_of(store, hook):
 
 
 def brute_force(x):
-    """Share of the rows above 10 × the median norm, and of the variance about the mean of the others that they hold."""
+    """Return share of the rows above 10 × the median norm, and of the variance about the mean of the others that they
+    hold."""
     norms = x.norm(dim=1)
     above = norms > 10 * norms.median()
     squares = (x - x[~above].mean(0)).square().sum(1)

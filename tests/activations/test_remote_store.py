@@ -282,7 +282,7 @@ TOPK = TopKConfig(d_sae=12, k=2, tokens=2000, batch_size=64)
 
 @pytest.fixture(scope="module")
 def scanned(folder, tmp_path_factory):
-    """A dictionary and its scan, on this machine."""
+    """Return a dictionary and its scan, on this machine."""
     place = tmp_path_factory.mktemp("scanned")
     sae = train_sae(folder, "second", TOPK, out=place / "sae")
     return sae, scan_features(sae, folder, "second", place / "features")

@@ -32,7 +32,7 @@ D = 6
 
 
 def numbered(n_rows: int) -> torch.Tensor:
-    """Rows that carry their own number, so that an order can be read off them."""
+    """Return rows that carry their own number, so that an order can be read off them."""
     return torch.arange(n_rows, dtype=torch.float32)[:, None] * torch.ones(D)
 
 
@@ -181,7 +181,7 @@ def test_hooks_come_side_by_side(tmp_path, monkeypatch, dtype):
 
 
 def several_hooks(path, n_rows=200, factor=1.0, seed=0, limit=None, **options) -> ActivationStore:
-    """Rows of two hooks, written as a harvest of 20 tokens a sequence writes them."""
+    """Return rows of two hooks, written as a harvest of 20 tokens a sequence writes them."""
     options = {"dtype": "float32", **options}
     rows = torch.randn(n_rows, 7, generator=torch.Generator().manual_seed(0)) * factor
     config = shard_writer.StoreConfig(

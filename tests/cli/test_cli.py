@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, tiny_run):
-    """The model and tokens of a finished run, then each later stage by its own command."""
+    """Return the model and tokens of a finished run, then each later stage by its own command."""
     folder = tmp_path_factory.mktemp("cli")
     for name in ("run.toml", "corpus", "model"):
         copy = shutil.copytree if (tiny_run.path / name).is_dir() else shutil.copy
@@ -265,7 +265,7 @@ def test_k_above_d_sae(folder, capsys):
 
 @pytest.fixture(scope="module")
 def two_hooks(folder):
-    """A store of the MLP and of the residual stream."""
+    """Return a store of the MLP and of the residual stream."""
     words = ("harvest", folder / "run/model", folder / "run/corpus/train", "--max-tokens", 4_000)
     hooks = ("--hook", "blocks.0.mlp.hook_post", "--hook", "blocks.0.hook_resid_post")
     assert main([str(word) for word in (*words, *hooks, "--out", folder / "two")]) == 0
@@ -273,7 +273,7 @@ def two_hooks(folder):
 
 
 def trained(store, out, *words: object) -> dict:
-    """The config of what `train-sae` trains."""
+    """Return the config of what `train-sae` trains."""
     assert main([str(word) for word in ("train-sae", store, "--out", out, "--batch-size", 256, *words)]) == 0
     return json.loads((out / "results.json").read_text())["config"]
 

@@ -99,7 +99,7 @@ def test_latent_ids_survive_storage_at_both_sides_of_sixteen_bits(tmp_path, widt
 
 @pytest.fixture
 def finished(dense, tmp_path) -> CodeStore:
-    """Two runs, whose rows interleave."""
+    """Return a store of two runs whose rows interleave."""
     store = CodeStore.create(tmp_path / "codes", n_rows=ROWS, d_sae=WIDTH)
     for start in (0, 1):
         store.write_file(f"0000{start}", torch.arange(start, ROWS, 2), SparseCodes.from_dense(dense[start::2]))
@@ -108,7 +108,7 @@ def finished(dense, tmp_path) -> CodeStore:
 
 
 def column(file: Path, name: str) -> np.memmap:
-    """A column of a run, to change in place."""
+    """Return a column of a run, to change in place."""
     with open(file, "rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         entry = json.loads(stream.read(length))[name]

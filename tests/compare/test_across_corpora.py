@@ -27,8 +27,8 @@ def store(folder, z, tokens=None, **rest) -> FeatureStore:
 
 
 def planted(seed: int) -> np.ndarray:
-    """Codes [row, D] of N documents: the first PLANTED latents fire more in the first half; latents share moods of the
-    documents, fire on one token or on all, and one document's tokens are alike."""
+    """Return codes [row, D] of N documents: the first PLANTED latents fire more in the first half; latents share moods
+    of the documents, fire on one token or on all, and one document's tokens are alike."""
     generator = np.random.default_rng(seed)
     mood = generator.normal(size=(N, 5)) @ generator.normal(size=(5, D)) / 5**0.5
     rate = generator.uniform(0.02, 0.95, D)

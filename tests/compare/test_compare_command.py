@@ -14,7 +14,7 @@ from tests.cli.test_cli import refused
 
 
 def fake(folder, hook: str, d_sae: int = 12, *, tokens: int = 0, seed: int = 0, width: int = 8) -> str:
-    """A feature store of random codes on one of two texts."""
+    """Return a feature store of random codes on one of two texts."""
     generator = torch.Generator().manual_seed(seed)
     text = torch.randint(0, 20, (16, 32), generator=torch.Generator().manual_seed(tokens))
     z = torch.rand(512, d_sae, generator=generator) * (torch.rand(512, d_sae, generator=generator) < 0.3)

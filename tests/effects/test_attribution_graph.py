@@ -40,7 +40,8 @@ IDS = torch.tensor([3, 14, 15, 9, 2, 6, 5, 35, 8])
 
 
 def dictionary(hook: str, out: str | None = None, *, seed: int = 0, skip: bool = False, k: int = 6) -> SAE:
-    """Random directions in float64: nothing that a graph says of them means anything, but all of it has to add up."""
+    """Return random directions in float64: nothing that a graph says of them means anything, but all of it has to add
+    up."""
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> torch.Tensor:

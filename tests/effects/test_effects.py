@@ -179,7 +179,7 @@ def losses_and_logs(module, place, row, change):
 
 
 def by_hand(model, hook, dictionary, tokens, latent):
-    """The columns of a latent, sequence by sequence, from the definitions; and some of each sequence."""
+    """Return the columns of a latent, sequence by sequence, from the definitions; and some of each sequence."""
     place, module = dictionary_hooks(model, hook, dictionary), module_of(model)
     total = dict.fromkeys(("n", "targets", "loss", "later", "n_later", "kl", "gradient", "integrated"), 0.0)
     logs, said, done = torch.zeros(V + 30, dtype=torch.float64), [], []

@@ -33,7 +33,7 @@ def tokens():
 
 
 def slow_cross_entropy(model, tokens, hook=None, replace=None):
-    """One sequence at a time, through TransformerLens's own hooks."""
+    """Return one sequence at a time, through TransformerLens's own hooks."""
     losses = []
     for row in tokens:
         kept = row != BOS

@@ -14,7 +14,7 @@ from interp import SAETransformer
 
 @pytest.fixture(scope="module")
 def rows() -> np.ndarray:
-    """Sums of two of twelve directions."""
+    """Return sums of two of twelve directions."""
     generator = np.random.default_rng(0)
     directions = generator.normal(size=(12, 8))
     chosen = np.array([generator.choice(12, 2, replace=False) for _ in range(400)])

@@ -11,14 +11,14 @@ from interp.features.by_document import Documents, pooled
 
 @pytest.fixture(scope="module")
 def documents(tiny_run):
-    """Ids that skip numbers, end within rows and begin again later; the first positions are in none."""
+    """Return ids that skip numbers, end within rows and begin again later; the first positions are in none."""
     ids = tiny_run.harvested.document_ids.long() * 3 % 40
     ids[:2] = -1
     return ids
 
 
 def dense(features):
-    """The activations of the rows that were encoded, and which these are."""
+    """Return the activations of the rows that were encoded, and which these are."""
     n = features.tokens.numel()
     return np.maximum(features.codes[:n].dense().numpy(), 0), features.codes.present(0, n).numpy()
 

@@ -14,7 +14,8 @@ N_CTX = 40
 
 
 def copied_text(rng, n_seq=120, n_ctx=N_CTX, vocab=50):
-    """Every third sequence has a passage of the one before it, some at another place; the last half of it twice."""
+    """Return text in which every third sequence has a passage of the previous one, some elsewhere; the last half
+    twice."""
     tokens = rng.integers(vocab, size=(n_seq, n_ctx)).astype(np.int32)
     length = n_ctx * 3 // 4 if n_ctx > 30 else n_ctx
     for at in range(2, n_seq, 3):

@@ -96,7 +96,7 @@ SPECIAL: dict[str, dict] = {"splitting": {"names": [{1: NAME}]}, "corpus_differe
 
 
 def drawn_of(draw: Callable[..., go.Figure]) -> go.Figure:
-    """A figure of the library with a hostile name wherever it takes one."""
+    """Return a figure of the library with a hostile name wherever it takes one."""
     parameters = inspect.signature(draw).parameters
     required = [name for name, parameter in parameters.items() if parameter.default is parameter.empty]
     options = {name: value for name, value in OPTIONS.items() if name in parameters} | SPECIAL.get(draw.__name__, {})
@@ -232,7 +232,7 @@ def test_escaped_text_is_neither_markup_nor_an_entity_nor_tex():
 
 
 def font_sizes(part: Any, key: str = "") -> Iterator[float]:
-    """The sizes of all fonts."""
+    """Yield the sizes of all fonts."""
     if isinstance(part, list):
         for each in part:
             yield from font_sizes(each, key)
@@ -245,7 +245,7 @@ def font_sizes(part: Any, key: str = "") -> Iterator[float]:
 
 
 def strings(part: Any) -> Iterator[str]:
-    """All that plotly may show: not the arguments of a slider's steps, and not the names of frames."""
+    """Yield all that plotly may show: not the arguments of a slider's steps, and not the names of frames."""
     if isinstance(part, str):
         yield part
     elif isinstance(part, list):

@@ -183,7 +183,7 @@ def test_training_draws_the_panels_asked_for_and_a_line_a_level(metrics):
 
 
 def written(folder, metrics, **config):
-    """A finished training, whose log ends in half a line."""
+    """Return a finished training, whose log ends in half a line."""
     folder.mkdir(parents=True)
     lines = [json.dumps(row) for row in metrics.drop(columns="val_loss").to_dict(orient="records")]
     (folder / "metrics.jsonl").write_text("\n".join(lines) + '\n{"tokens": 9')

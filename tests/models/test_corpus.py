@@ -42,7 +42,7 @@ def labelled(documents, label):
 
 
 def without(document, label):
-    """The text outside the label's spans."""
+    """Return the text outside the label's spans."""
     kept = list(document.text)
     for start, end, name in document.spans:
         if name == label:

@@ -364,7 +364,7 @@ def test_logit_effects_are_gradients_through_the_frozen_final_norm(model, family
 
 
 def frozen(norm, x, *, centres):
-    """The norm, its scale that of x."""
+    """Return the norm, its scale that of x."""
     eps = getattr(norm, "eps", None) or norm.variance_epsilon
     centred = x - x.mean(-1, keepdim=True) if centres else x
     scale = (centred.square().mean(-1, keepdim=True) + eps).sqrt()

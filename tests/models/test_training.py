@@ -29,7 +29,7 @@ class Letters:
 
 
 def fibonacci_tokens(n_sequences: int, seed: int) -> torch.Tensor:
-    """Each token is a function of the two before it, so that it is near uniform given one."""
+    """Return tokens, each a function of the two before it, so that it is nearly uniform given one."""
     tokens = torch.randint(0, D_VOCAB, (n_sequences, N_CTX), generator=torch.Generator().manual_seed(seed))
     for i in range(2, N_CTX):
         tokens[:, i] = (tokens[:, i - 1] + tokens[:, i - 2]) % D_VOCAB

@@ -30,7 +30,7 @@ def random_tokens(n_sequences: int = 3, n_pos: int = 10, seed: int = 0) -> torch
 
 
 def naive_logits(weights: dict[str, torch.Tensor], tokens: torch.Tensor, n_layers: int, n_heads: int) -> torch.Tensor:
-    """The transformer's equations, one sequence, one head and one position at a time."""
+    """Return the transformer's equations, one sequence, one head and one position at a time."""
 
     def norm(x, prefix):
         x = x - x.mean()

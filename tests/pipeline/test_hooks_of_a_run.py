@@ -42,7 +42,7 @@ def with_hooks(*hook_names: str, config: RunConfig = FEW) -> RunConfig:
 
 @pytest.fixture(scope="module")
 def folder_of_model(tiny_run, tmp_path_factory):
-    """A run folder with a corpus and a model only."""
+    """Return a run folder with a corpus and a model only."""
     folder = tmp_path_factory.mktemp("model") / "run"
     for name in ("corpus", "model"):
         shutil.copytree(tiny_run.path / name, folder / name)
@@ -58,7 +58,7 @@ def passes():
 
 @pytest.fixture(scope="module")
 def both(folder_of_model, tmp_path_factory, passes):
-    """A finished run with two hooks. Its harvest alone counts passes."""
+    """Return a finished run with two hooks. Its harvest alone counts passes."""
     out = tmp_path_factory.mktemp("both") / "run"
     shutil.copytree(folder_of_model, out)
     forward = Transformer.forward

@@ -74,14 +74,14 @@ def copied(tiny_run, tmp_path):
 
 
 def ran_now(config, folder, **given) -> list[str]:
-    """The stages that run."""
+    """Return the stages that run."""
     ran = []
     run_stages(config, folder, finished=lambda stage, manifest, now: ran.append(stage.name) if now else None, **given)
     return ran
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """A hash of each file; times left out of JSON, the page and the manifests with it."""
+    """Return a hash of each file; times left out of JSON, the page and the manifests with it."""
     hashes = {}
     for file in sorted(folder.rglob("*")):
         name = str(file.relative_to(folder))

@@ -78,7 +78,7 @@ def test_the_server_serves_the_live_page_and_nothing_else_of_the_machine(server)
 
 @pytest.fixture
 def foreign(run, tmp_path) -> Run:
-    """A run folder that somebody else made, with manifests that fit whatever is in it."""
+    """Return a run folder that somebody else made, with manifests that fit whatever is in it."""
     return Run(shutil.copytree(run.path, tmp_path / "foreign"))
 
 

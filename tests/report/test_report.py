@@ -161,7 +161,7 @@ def page(run, folder) -> Path:
 
 
 def data(page: Path, name: str):
-    """A data file as the browser reads it: the argument of its one call."""
+    """Return a data file as the browser reads it: the argument of its one call."""
     text = script(page.parent / "data" / f"{name}.js")
     called, argument = re.fullmatch(r'receive\("([^"]+)",(.*)\);\n', text, re.DOTALL).groups()
     assert called == name
@@ -176,7 +176,7 @@ def data(page: Path, name: str):
 
 
 def rows_of(packed) -> list:
-    """The values of which `columns_of` made columns."""
+    """Return the values of which `columns_of` made columns."""
     if isinstance(packed, list):
         return packed
     if "lengths" in packed:
@@ -192,7 +192,7 @@ def rows_of(packed) -> list:
 
 
 def decoded(kinds, rows, labels, values, exponent, *texts: str) -> list[list]:
-    """The examples of a latent, as the page reads them."""
+    """Return the examples of a latent, as the page reads them."""
     counts, gaps, codes = (iter(decode_tokens(text)) for text in texts)
     examples = []
     for fields in zip(kinds, rows, labels, values, strict=True):
@@ -207,13 +207,14 @@ def decoded(kinds, rows, labels, values, exponent, *texts: str) -> list[list]:
 
 
 def script(file: Path) -> str:
-    """The text of a script: what is packed is in UTF-16, and its first bytes say so."""
+    """Return the text of a script: what is packed is in UTF-16, and its first bytes say so."""
     written = file.read_bytes()
     return written.decode("utf-16" if written.startswith(b"\xff\xfe") else "utf-8")
 
 
 def unpacked(text: str) -> str:
-    """What the page does with a packed text: 15 bits a character, of the last some too many, as the first says."""
+    """Return what the page does with a packed text: 15 bits a character, of the last some too many, as the first
+    says."""
     bits = "".join(f"{ord(character) - 0x100:015b}" for character in text[1:])
     bits = bits[: len(bits) - (ord(text[0]) - 0x100)]
     return gzip.decompress(bytes(int(bits[k : k + 8], 2) for k in range(0, len(bits), 8))).decode()
@@ -250,7 +251,7 @@ def test_a_packed_text_is_read_back_whatever_its_length(length):
 
 
 def decode_tokens(text: str) -> list[int]:
-    """What the page does with the tokens of an example."""
+    """Return what the page does with the tokens of an example."""
     return [(code if code < 0xD800 else code - 0x800) - 93 for code in map(ord, text)]
 
 

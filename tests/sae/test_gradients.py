@@ -94,7 +94,7 @@ SITES = {
 
 
 def learner_for(config: SAEConfig, site: HookScales, n_dead: int = 0) -> Learner:
-    """A learner in the middle of its run, its weights away from where they began."""
+    """Return a learner in the middle of its run, its weights away from where they began."""
     learner = Learner(config, site, torch.device("cpu"), torch.float64)
     generator = torch.Generator().manual_seed(5)
     for name, weight in learner.weights.items():
@@ -128,7 +128,7 @@ def norms(W_dec: torch.Tensor, site: HookScales) -> torch.Tensor:
 
 
 def dense_loss(learner: Learner, x: torch.Tensor, y: torch.Tensor, p: dict[str, torch.Tensor]) -> torch.Tensor:
-    """The loss as the docstrings of `architectures` state it, without what revives."""
+    """Return the loss as the docstrings of `architectures` state it, without what revives."""
     c, site, variance = learner.config, learner.hooks, learner.variance
     centred = x - p["b_dec"] if site.tied else x
     if isinstance(c, MatchingPursuitConfig):

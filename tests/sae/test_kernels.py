@@ -16,7 +16,7 @@ each_backend = pytest.mark.parametrize("ops", BACKENDS, ids=["torch", "numba"])
 
 @pytest.fixture(autouse=True)
 def two_threads(monkeypatch):
-    """Rows are shared out among threads, as they are in training, however few there are."""
+    """Divide rows among threads, as in training, however few there are."""
     monkeypatch.setattr("interp.runtime.threads._MIN_WORK", 1)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
@@ -176,7 +176,7 @@ def test_above_thresholds_of_either_sign(ops, dtype):
 
 
 def some_codes(rows: int = 40, width: int = 60) -> SparseCodes:
-    """Values of both signs, with ties, in a free order, and rows of all lengths."""
+    """Return values of both signs, with ties, in a free order, and rows of all lengths."""
     kept = random(rows, width) > torch.linspace(-2, 2, rows)[:, None]
     codes = SparseCodes.from_dense(((random(rows, width, seed=1) * 4).round() + 0.5) * kept)
     order = torch.cat([codes.offsets[i] + torch.randperm(n) for i, n in enumerate(codes.offsets.diff().tolist())])

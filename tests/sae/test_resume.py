@@ -185,7 +185,7 @@ def train(stores, tmp_path_factory) -> Iterator[Train]:
 
 
 def contents(folder: Path) -> dict[str, Any]:
-    """Each file, of what is unfinished too, without the clock's readings."""
+    """Return each file, including unfinished ones, without the clock's readings."""
     files = sorted(file for each in (folder, unfinished(folder)) for file in each.rglob("*") if file.is_file())
     return {str(file).removeprefix(str(folder)).removeprefix("/"): _content(file) for file in files}
 

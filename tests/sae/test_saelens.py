@@ -148,7 +148,7 @@ def test_gradients_flow_to_the_inputs_and_latents(x):
 
 
 def theirs_with(prefix: str, kind: str = "SAE", **fields: Any) -> Any:
-    """One of SAELens's dictionaries, with random weights; `prefix` as in TopKSAE."""
+    """Return one of SAELens's dictionaries, with random weights; `prefix` as in TopKSAE."""
     theirs = getattr(sae_lens, prefix + kind)(
         getattr(sae_lens, f"{prefix}{kind}Config")(d_in=D_IN, d_sae=D_SAE, **fields)
     )

@@ -58,7 +58,7 @@ def learner_like(theirs: Any, config: SAEConfig) -> Learner:
 
 
 def theirs_with(prefix: str, **fields: Any) -> Any:
-    """One of their dictionaries in training, in float64, with random weights and decoder rows of norm 1."""
+    """Return one of their dictionaries in training, in float64, with random weights and decoder rows of norm 1."""
     config = getattr(sae_lens, f"{prefix}TrainingSAEConfig")
     theirs = getattr(sae_lens, f"{prefix}TrainingSAE")(config(d_in=D_IN, d_sae=D_SAE, dtype="float64", **fields))
     with torch.no_grad():

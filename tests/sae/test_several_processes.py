@@ -91,7 +91,7 @@ def train_all(folder: Path, out: Path) -> None:
 
 @contextmanager
 def limits(name: str) -> Iterator[None]:
-    """Rows longer than the mean are outliers in the sweep of few rows."""
+    """Make rows longer than the mean outliers in the sweep of few rows."""
 
     def mean_norm(store: JoinedStore, hook: str) -> RowLimit:
         most = store.statistics(hook).mean_norm
@@ -195,7 +195,7 @@ def stores(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(stores) -> Path:
-    """What one process trained, what two trained, and what two went on with where one had stopped."""
+    """Return what one process trained, what two trained, and what two went on with where one had stopped."""
     train_all(stores, stores / "one")
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_midway(patch, interrupt)
@@ -210,7 +210,7 @@ def interrupt() -> None:
 
 
 def checkpoints(out: Path) -> list[int]:
-    """The steps at which the members of a sweep would go on."""
+    """Return the steps at which the members of a sweep would go on."""
     found = []
     for file in sorted(out.glob("*.unfinished/new/checkpoint.safetensors")):
         with safe_open(file, "pt") as tensors:

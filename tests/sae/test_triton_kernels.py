@@ -36,7 +36,7 @@ def random(*shape: int, device: str = "cpu", seed: int = 0) -> torch.Tensor:
 
 
 def problem(device: str, rows: int = 9, width: int = 37, d: int = 13):
-    """Rows of 0 to about 18 entries: fewer and more than a kernel takes at a time."""
+    """Return rows of 0 to about 18 entries: fewer and more than a kernel takes at a time."""
     z = random(rows, width).relu() * (random(rows, width, seed=1) > torch.linspace(-3, 3, rows)[:, None])
     z[-1] = 0
     codes = SparseCodes.from_dense(z.to(device))
@@ -326,7 +326,7 @@ def test_every_kernel_compiles_without_atomics_and_tf32(gpu, compiled):
 
 
 def child(job: str, **environment: str) -> dict:
-    """What a job of this module returns in a process of its own."""
+    """Return what a job of this module returns in a process of its own."""
     command = (sys.executable, "-m", __name__, job)
     root = Path(__file__).parents[2]
     done = subprocess.run(command, env=os.environ | environment, cwd=root, capture_output=True, text=True)
@@ -335,7 +335,7 @@ def child(job: str, **environment: str) -> dict:
 
 
 def run_checks() -> dict[str, str]:
-    """The traceback of each check that fails."""
+    """Return the traceback of each check that fails."""
     from interp.sae.kernels.triton_kernels import TritonKernels
 
     failures = dict.fromkeys(CHECKS, "")

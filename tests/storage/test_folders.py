@@ -26,7 +26,7 @@ from interp.storage.folders import (
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with a folder in it that has a manifest of its own."""
+    """Return a folder with a folder in it that has a manifest of its own."""
     (tmp_path / "inner").mkdir()
     write_text(tmp_path / "inner" / "weights", "w" * 100)
     write_manifest(tmp_path / "inner", {"kind": "inner"})

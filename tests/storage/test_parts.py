@@ -42,7 +42,7 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="module")
 def by_two(tiny_run, tmp_path_factory):
-    """The folder of what two processes made of the tiny run."""
+    """Return the folder of what two processes made of the tiny run."""
     folder = tmp_path_factory.mktemp("two")
     launch(SHARED, tiny_run.path, folder, folder=folder)
     return folder

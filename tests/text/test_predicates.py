@@ -16,7 +16,7 @@ TEXT = "\n| the| cat| sat|ting|(| the| dog|)|.|\n| Dog| sat|ting|7|."
 
 @pytest.fixture(scope="module")
 def predicates():
-    """The sentence above, and random text of the same words."""
+    """Return the sentence above, and random text of the same words."""
     own = np.array([WORDS.index(word) for word in TEXT.split("|")])
     other = np.random.default_rng(0).integers(len(WORDS), size=(80, len(own)))
     return Predicates.count(np.vstack([own, other]).astype(np.int32), len(WORDS), WORDS)

@@ -8,7 +8,7 @@ from interp.text.read_text import ReadText
 
 
 def called(kind, string, others=("plain", "words", "of", "Latin", "letters")):
-    """What a token's class is called where it has as many more tokens as make it no list."""
+    """Return what a token's class is called where it has as many more tokens as make it no list."""
     vocab = [string, *(string + " " * n for n in range(1, 4)), *others]
     corpus = ReadText.read(np.arange(len(vocab), dtype=np.int32)[None], len(vocab), vocab)
     return KINDS[kind].name(corpus, int(corpus.tables[kind][0]), 0)

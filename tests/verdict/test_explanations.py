@@ -62,7 +62,7 @@ def values_everywhere(kind, text):
 
 
 def truth_of(atom, text):
-    """Where an atom holds, by whole arrays [seq, pos]."""
+    """Return where an atom holds, by whole arrays [seq, pos]."""
     tokens, reach = text.tokens, {"token": (0, 0), "previous": (1, 1), "before_previous": (2, 2), "before": (1, 8)}
     if atom.kind not in reach:
         return np.isin(values_everywhere(atom.kind, text), atom.values).any(1).reshape(tokens.shape)
@@ -78,7 +78,7 @@ def truth(rule, text):
 
 
 def atom(text, kind, *wanted):
-    """The atom of a kind whose values are called so; tokens by their strings."""
+    """Return the atom of a kind whose values are called so; tokens by their strings."""
     if kind in ("token", "previous", "before_previous", "before"):
         values = [WORDS.index(string) for string in wanted]
         return Atom(kind, tuple(values), tuple(text.token_name(value) for value in values))
@@ -268,8 +268,8 @@ def test_a_long_text_is_searched_on_a_part_of_it(monkeypatch):
 
 
 def senses_of(tokens, text, rng):
-    """Two latents, a sample of their firings by sense: one of "alpha" after a comma and "Delta" in comments, one of
-    "beta" only."""
+    """Return two latents, a sample of their firings by sense: one of "alpha" after a comma and "Delta" in comments, one
+    of "beta" only."""
     first = truth((atom(text, "token", "alpha"), atom(text, "previous", ",")), text)
     second = truth((atom(text, "token", "Delta"), atom(text, "comment", "in a comment")), text)
     only = tokens.reshape(-1) == 1

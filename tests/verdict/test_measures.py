@@ -123,8 +123,8 @@ def test_the_share_of_a_token_counts_its_variants_in_case_and_space_as_one(token
 
 @pytest.fixture(scope="module")
 def bigrams(tmp_path_factory):
-    """Text where token t is followed by t + 1, mostly. Latents fire on 3; 3 and 20; 3; 3, and promote what follows;
-    what follows each; 25; anything but what follows."""
+    """Return text where token t is followed by t + 1, mostly. Latents fire on 3; 3 and 20; 3; 3, and promote what
+    follows; what follows each; 25; anything but what follows."""
     generator = np.random.default_rng(0)
     text = np.zeros((N_SEQ, N_CTX), np.int32)
     text[:, 0] = generator.integers(0, VOCAB, N_SEQ)
@@ -164,7 +164,7 @@ def test_the_largest_cosine_is_with_another_row():
 
 @pytest.fixture(scope="module")
 def twin(features, tokens, z, tmp_path_factory):
-    """The same latents in another order, louder, with noise; two are lost, three unrelated ones are new."""
+    """Return the same latents in another order, louder, with noise; two are lost, three unrelated ones are new."""
     generator = np.random.default_rng(1)
     order = generator.permutation(D)[: D - 2]
     noise = (generator.random((ROWS, 3)) < 0.1) * generator.random((ROWS, 3))

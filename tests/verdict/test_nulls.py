@@ -39,7 +39,7 @@ class Judged:
 
 
 def sampled(features, shifts=SHIFTS, seed=0):
-    """The firings of one pass over the codes, a few groups at a time."""
+    """Return the firings of one pass over the codes, a few groups at a time."""
     sample = SampledCodes(features, shifts, seed)
     for chunk in read_chunks(features.codes, N_CTX):
         sample.add(chunk)
@@ -93,7 +93,7 @@ def judged(features):
 
 @pytest.fixture(scope="module")
 def twin(tokens, z, tmp_path_factory):
-    """The same firings, now and then missed, of an unrelated decoder."""
+    """Return the same firings, now and then missed, of an unrelated decoder."""
     missed = np.random.default_rng(5).random(z.shape) < 0.2
     codes = SparseCodes.from_dense(torch.from_numpy(z * ~missed))
     return FeatureStore.from_codes(tokens, codes, tmp_path_factory.mktemp("twin"))

@@ -96,7 +96,7 @@ def ranking(store):
 
 @pytest.fixture(scope="module")
 def moved(world, tmp_path_factory):
-    """The ranking of the same codes on the wrong text."""
+    """Return the ranking of the same codes on the wrong text."""
     z = np.roll(world.z, len(world.z) // 3 + 5, axis=0)
     return by_latent(rank_features(store_of(world, tmp_path_factory.mktemp("moved") / "features", z), nulls=2))
 
@@ -112,7 +112,7 @@ def masks(world):
 
 @pytest.fixture(scope="module")
 def labelled(world, masks, tmp_path_factory):
-    """A fifth of the latents, scanned with labels."""
+    """Return a fifth of the latents, scanned with labels."""
     codes = SparseCodes.from_dense(torch.from_numpy(world.z[:, SOME]))
     out = tmp_path_factory.mktemp("labelled")
     return FeatureStore.from_codes(world.tokens, codes, out, vocab=VOCAB, labels=masks)

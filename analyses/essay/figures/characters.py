@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def leak(changes: Mapping[str, np.ndarray], text: str) -> go.Figure:
-    """How much the logits at each place change when one character is exchanged: a panel a model.
+    """Draw how much the logits at each place change when one character is exchanged: a panel a model.
 
     changes: name → [changed place, place], the largest absolute change of a logit; exact zeros stay white.
     """
@@ -46,7 +46,7 @@ def leak(changes: Mapping[str, np.ndarray], text: str) -> go.Figure:
 
 
 def twin_losses(losses: pd.DataFrame) -> go.Figure:
-    """Two ways to ask the same models: with the answer among the input, and without it. Bars are means over seeds,
+    """Draw two ways to ask the same models: with the answer among the input, and without it. Bars are means over seeds,
     whiskers reach from the lowest to the highest.
 
     losses: model, question, loss (nats a character), a row a seed.
@@ -85,7 +85,7 @@ def generation_quality(samples: pd.DataFrame, *, real_distance: float, real_shar
 
 
 def unit_contrast(measured: pd.DataFrame, null: Mapping[str, float], titles: Mapping[str, str]) -> go.Figure:
-    """Measures of a model's units as it trains, a line a seed; dotted, the 99th percentile of the shuffled models.
+    """Measures of a model's units as it trains, one line per seed; dotted, the 99th percentile of the shuffled models.
 
     measured: round, seed and a column a measure; null, titles: measure → level, axis title.
     """
@@ -95,7 +95,9 @@ def unit_contrast(measured: pd.DataFrame, null: Mapping[str, float], titles: Map
         _seed_lines(fig, measured, name, column)
         fig.add_hline(y=null[name], line=dict(color=VERMILLION, dash="dot", width=1.5), row=1, col=column)
         fig.update_yaxes(title_text=title, row=1, col=column)
-    fig.add_scatter(x=[None], y=[None], mode="lines", line=dict(color=BLUE, width=1.5), name="trained (a line a seed)")
+    fig.add_scatter(
+        x=[None], y=[None], mode="lines", line=dict(color=BLUE, width=1.5), name="trained (one line per seed)"
+    )
     dotted = dict(color=VERMILLION, dash="dot", width=1.5)
     fig.add_scatter(x=[None], y=[None], mode="lines", line=dotted, name="shuffled weights, 99th percentile")
     styled(fig, "How sharply MLP units tell characters apart", height=340)
@@ -103,7 +105,7 @@ def unit_contrast(measured: pd.DataFrame, null: Mapping[str, float], titles: Map
 
 
 def neuron_heatmaps(acts: Mapping[str, np.ndarray], text: str, *, top: float) -> go.Figure:
-    """Activations of the same units on a line of text, a panel a moment of training, all on one scale up to `top`.
+    """Draw activations of the same units on a line of text, a panel a moment of training, all on one scale up to `top`.
 
     acts: moment → [character, unit], after the activation function. The panels stand one below the other, so that the
     line can be read along them.

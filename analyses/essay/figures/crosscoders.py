@@ -24,7 +24,7 @@ EXCLUSIVE, MAX_NU_ERROR, MAX_NU_RECONSTRUCTION = 0.1, 0.2, 0.5
 
 
 def exclusive_counts(counts: pd.DataFrame) -> go.Figure:
-    """Latents called exclusive to either model, and those that latent scaling keeps: one dot a seed.
+    """Draw latents called exclusive to either model, and those that latent scaling keeps: one dot per seed.
 
     counts: pair, crosscoder, seed, exclusive, genuine.
     """
@@ -50,7 +50,7 @@ def exclusive_counts(counts: pd.DataFrame) -> go.Figure:
 
 
 def latent_on_turns(turns: Sequence[Sequence[str]], values: Sequence[Sequence[float]], title: str) -> go.Figure:
-    """How strongly one latent fires on each token of a few conversations, one a row."""
+    """Draw how strongly one latent fires on each token of a few conversations, one a row."""
     width = max(map(len, turns))
     grid = np.full((len(turns), width), np.nan)
     for row, each in enumerate(values):
@@ -64,7 +64,7 @@ def latent_on_turns(turns: Sequence[Sequence[str]], values: Sequence[Sequence[fl
 
 
 def ablated_end(probabilities: Mapping[str, tuple[float, float]]) -> go.Figure:
-    """The probability of `<end>` where it is expected, as it is and with one latent's share taken out.
+    """Draw the probability of `<end>` where it is expected, as it is and with one latent's share taken out.
 
     probabilities: name → (where it is expected, elsewhere in responses).
     """
@@ -81,7 +81,7 @@ def ablated_end(probabilities: Mapping[str, tuple[float, float]]) -> go.Figure:
 
 
 def relative_norms(tables: pd.DataFrame) -> go.Figure:
-    """How many latents of a crosscoder write how much to the second model: a row a pair of models, a colour a
+    """Draw how many latents of a crosscoder write how much to the second model: a row a pair of models, a colour a
     crosscoder, all seeds together.
 
     tables: pair, crosscoder, relative_norm, as `diff_table` has it. The shaded ends are the latents that are
@@ -113,7 +113,7 @@ def relative_norms(tables: pd.DataFrame) -> go.Figure:
 
 
 def latent_scaling(tables: pd.DataFrame) -> go.Figure:
-    """The exclusive latents of the second model: how much of each is nevertheless in the first one's error and
+    """Draw the exclusive latents of the second model: how much of each is nevertheless in the first one's error and
     reconstruction. Inside the frame both are small: the latent is genuine.
 
     tables: crosscoder, kind, nu_error, nu_reconstruction.

@@ -25,7 +25,7 @@ DIVERGING = ((0.0, VERMILLION), (0.5, "white"), (1.0, BLUE))
 
 
 def grokking_curves(table: pd.DataFrame) -> go.Figure:
-    """Accuracy and loss on both sets against the step, one column a weight decay, one line a seed.
+    """Accuracy and loss on both sets against the step, one column a weight decay, one line per seed.
 
     table: columns step, decay, seed, train_accuracy, test_accuracy, train_loss, test_loss (nats).
     """
@@ -55,7 +55,8 @@ def grokking_curves(table: pd.DataFrame) -> go.Figure:
 
 
 def spectrum_slider(curves: pd.DataFrame, power: np.ndarray) -> go.Figure:
-    """One network to be dragged through its training: each frequency's share of its first layer, above its accuracy.
+    """Draw one network to be dragged through its training: each frequency's share of its first layer, above its
+    accuracy.
 
     curves: columns step, train_accuracy, test_accuracy; power: [row, frequency], one row a row of `curves`.
     """
@@ -77,7 +78,7 @@ def spectrum_slider(curves: pd.DataFrame, power: np.ndarray) -> go.Figure:
 
 
 def _spectrum_at(i: int, curves: pd.DataFrame, power: np.ndarray) -> list[go.Bar | go.Scatter]:
-    """The bars at row `i`; below them both accuracies whole, and a line at its step."""
+    """Return the bars at row `i`; below them both accuracies whole, and a line at its step."""
     steps, below = curves["step"].to_numpy(), dict(mode="lines", xaxis="x2", yaxis="y2")
     told = "frequency %{x}: %{y:.1%}<extra></extra>"
     bars = go.Bar(x=np.arange(1, power.shape[1] + 1), y=power[i], marker_color=GREY, hovertemplate=told)
@@ -90,7 +91,7 @@ def _spectrum_at(i: int, curves: pd.DataFrame, power: np.ndarray) -> list[go.Bar
 
 
 def cumulative_power(spectra: Mapping[str, np.ndarray], *, share: float = 0.9) -> go.Figure:
-    """How much of the power the largest frequencies hold together, one line a seed.
+    """Draw how much of the power the largest frequencies hold together, one line per seed.
 
     spectra: name → [seed, frequency], shares that sum to 1.
     """
@@ -108,7 +109,7 @@ def cumulative_power(spectra: Mapping[str, np.ndarray], *, share: float = 0.9) -
 
 
 def sum_responses(maps: np.ndarray, titles: Sequence[str]) -> go.Figure:
-    """What hidden units answer to every pair, two panels a row.
+    """Draw what hidden units answer to every pair, two panels a row.
 
     maps: [panel, a, b], each drawn on a scale of its own maximum.
     """
@@ -164,7 +165,7 @@ def parity_weights(weights: Mapping[str, np.ndarray], n_relevant: int) -> go.Fig
 
 
 def parity_curves(steps: np.ndarray, runs: Mapping[str, Mapping[str, np.ndarray]]) -> go.Figure:
-    """Accuracy on both sets and the weight on distractors against the step, one column a condition, one line a seed.
+    """Accuracy on both sets and the weight on distractors against the step, one column a condition, one line per seed.
 
     runs: condition → train_accuracy, test_accuracy and distractor_share, each [record, seed].
     """

@@ -62,7 +62,7 @@ def decision_slider(
     *,
     opened: int | None = None,
 ) -> go.Figure:
-    """One classifier to be dragged through its training: its regions beside its loss and its accuracy.
+    """Draw one classifier to be dragged through its training: its regions beside its loss and its accuracy.
 
     regions: [row, y, x], one a row of `curves`, whose columns are iteration, loss (nats), accuracy (held out).
     """
@@ -89,7 +89,7 @@ def decision_slider(
 
 
 def _reached(curves: pd.DataFrame, i: int) -> list[go.Scatter]:
-    """A dot on each curve at row `i`, with its value."""
+    """Return a dot on each curve at row `i`, with its value."""
     side = "top center" if i < len(curves) * 0.8 else "top left"
     return [
         go.Scatter(
@@ -108,7 +108,7 @@ def _reached(curves: pd.DataFrame, i: int) -> list[go.Scatter]:
 
 
 def loss_curves(curves: Mapping[str, pd.DataFrame], lines: Mapping[str, float], *, title: str, unit: str) -> go.Figure:
-    """Held-out loss of trainings against the characters seen, with levels such as the corpus's own n-gram
+    """Draw held-out loss of trainings against the characters seen, with levels such as the corpus's own n-gram
     cross-entropies to beat; the training loss lies pale behind it.
 
     curves: name → columns tokens, loss, val_loss (NaN if it was not measured), in `unit`.

@@ -29,7 +29,7 @@ def assignment_losses(
     *,
     title: str = "Best loss of every assignment of a binary neuron",
 ) -> go.Figure:
-    """One mark an assignment, its best loss against how often the neuron fires, under cross-entropy and MSE.
+    """Draw one mark per assignment, its best loss against how often the neuron fires, under cross-entropy and MSE.
 
     `table`: columns case, fires, mass, features, cross-entropy, MSE. `curves`: case → firing probability and the
     cross-entropy that follows from it alone."""
@@ -62,8 +62,8 @@ def assignment_losses(
 
 
 def restart_shares(table: pd.DataFrame, *, title: str = "How many neurons fire for two of four features") -> go.Figure:
-    """Share of restarts with two features a side, before and after training; columns case, loss, stage, share, low,
-    high."""
+    """Draw share of restarts with two features a side, before and after training; columns case, loss, stage, share,
+    low, high."""
     need(table, "case", "loss", "stage", "share", "low", "high")
     fig = go.Figure()
     for (stage, rows), colour in zip(table.groupby("stage", sort=False), (GREY, BLUE), strict=False):
@@ -88,7 +88,7 @@ def real_neuron(
     shown: int = 30,
     title: str = "A neuron with real values against the best switch",
 ) -> go.Figure:
-    """Loss [step, restart] of neurons with real values; `best`: what no switch undercuts, in nats."""
+    """Draw loss [step, restart] of neurons with real values; `best`: what no switch undercuts, in nats."""
     at = np.unique(np.geomspace(1, len(curves), 200).astype(int)) - 1
     fig = go.Figure()
     for restart in range(min(shown, curves.shape[1])):
@@ -117,7 +117,7 @@ def real_neuron(
 def polysemantic_shares(
     tables: Mapping[str, pd.DataFrame], *, title: str = "Share of polysemantic neurons against sparsity"
 ) -> go.Figure:
-    """One line a task; columns density, share, low, high (95 % over seeds)."""
+    """Draw one line per task; columns density, share, low, high (95 % over seeds)."""
     fig = go.Figure()
     lines_over_sparsity(fig, tables, "share")
     styled(fig, title, x=SPARSITY_AXIS, y="polysemantic neurons (share)")
@@ -158,8 +158,8 @@ def neuron_weights(
 def loss_ratios(
     table: pd.DataFrame, *, title: str = "Trained networks against monosemantic ones built by hand"
 ) -> go.Figure:
-    """Loss of the best trained network over that of the best network of monosemantic neurons; columns task, density,
-    ratio, low, high (95 % over seeds)."""
+    """Draw loss of the best trained network over that of the best network of monosemantic neurons; columns task,
+    density, ratio, low, high (95 % over seeds)."""
     need(table, "task", "density", "ratio", "low", "high")
     fig = go.Figure()
     lines_over_sparsity(fig, {str(task): rows for task, rows in table.groupby("task", sort=False)}, "ratio")

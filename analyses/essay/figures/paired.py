@@ -32,8 +32,8 @@ def paired_odds(
     prompt: str = "“The … said that”",
     title: str = "Odds of “he” : “she” in the text and after the prompt",
 ) -> go.Figure:
-    """Each noun's odds in the model against those in the text, log–log: trained on the text as it is, and on the text
-    beside its pronoun-swapped twin. On the dotted line the two agree. One table a seed, with a slider over them.
+    """Draw each noun's odds in the model against those in the text, log–log: trained on the text as it is, and on the
+    text beside its pronoun-swapped twin. On the dotted line the two agree. One table a seed, with a slider over them.
 
     A table has `noun`, `he`, `she` (counts), `corpus` and both models' log odds, `only_plays` (drawn open) and `label`
     (named in the figure).
@@ -104,7 +104,7 @@ def odds_dumbbell(
     balanced: str = "balanced",
     title: str = "Odds of “he” : “she” after “The … said that”, before and after balancing",
 ) -> go.Figure:
-    """A row a noun, sorted by its odds in the text (short stroke): the model's odds before and after."""
+    """Draw a row per noun, sorted by its odds in the text (short stroke): the model's odds before and after."""
     need(table, "noun", "corpus", model, balanced)
     table = table.sort_values("corpus")
     nouns = list(map(escaped, table["noun"]))

@@ -30,7 +30,7 @@ def geometry(
     *,
     title: str = "Dimensions a feature takes up, against sparsity",
 ) -> go.Figure:
-    """Above D* = m/‖W‖², one line a seed; below each kept feature's dimensionality, and on its right their density.
+    """Above D* = m/‖W‖², one line per seed; below each kept feature's dimensionality, and on its right their density.
 
     `dims`: columns seed, inverse, d_star. `features`: inverse, dimensionality. `density`: dimensionality and height."""
     need(dims, "seed", "inverse", "d_star")
@@ -120,7 +120,7 @@ def _states(z: np.ndarray, density: Sequence[float], importance: Sequence[float]
 
 
 def _edges(values: Sequence[float]) -> list[float]:
-    """The edges of cells around these values, in powers of ten, as a log axis has its range."""
+    """Return the edges of cells around these values, in powers of ten, as a log axis has its range."""
     powers = np.log10(values)
     half = (powers[-1] - powers[0]) / (len(powers) - 1) / 2
     return [powers[0] - half, powers[-1] + half]

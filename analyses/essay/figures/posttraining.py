@@ -82,8 +82,8 @@ def preference_curves(curves: pd.DataFrame) -> go.Figure:
 
 
 def gold_against_divergence(policies: pd.DataFrame, best_of_n: pd.DataFrame | None = None) -> go.Figure:
-    """The gold reward against the divergence that it cost, on the way of each β, and of best-of-n. The axis runs with
-    the root of the divergence, along which best-of-n is close to a parabola (Gao et al. 2023, arXiv 2210.10760).
+    """Draw the gold reward against the divergence that it cost, on the way of each β, and of best-of-n. The axis runs
+    with the root of the divergence, along which best-of-n is close to a parabola (Gao et al. 2023, arXiv 2210.10760).
 
     policies: beta, seed, step, kl (nats a response), gold; best_of_n: n, seed, kl, gold.
     """

@@ -32,7 +32,7 @@ def scaling_law(
     x_title: str,
     symbol: str,
 ) -> go.Figure:
-    """Loss minus `floor` against size, a dot a seed, and the line of each law; the largest size, unseen, is open.
+    """Draw loss minus `floor` against size, a dot a seed, and the line of each law; the largest size, unseen, is open.
 
     x: [size], rising; loss: [size, seed] in nats a token; laws by the names of `LINES`. Where a law falls below the
     floor its line leaves the figure.
@@ -57,7 +57,7 @@ def scaling_law(
 
 
 def compute_curves(curves: pd.DataFrame, floor: float) -> go.Figure:
-    """Loss minus `floor` of models of several sizes while they train, against the compute spent.
+    """Draw loss minus `floor` of models of several sizes while they train, against the compute spent.
 
     curves: columns parameters, flops, loss (nats a token); one line a size, light for large.
     """
@@ -85,7 +85,7 @@ def compute_curves(curves: pd.DataFrame, floor: float) -> go.Figure:
 
 
 def _dots(x: np.ndarray, above: np.ndarray) -> list[go.Scatter]:
-    """One a size and seed: those that the laws were fitted to, and those of the largest size."""
+    """Return one a size and seed: those that the laws were fitted to, and those of the largest size."""
     fitted = dict(color=INK, size=7, opacity=0.75)
     held_out = dict(color="white", size=10, line=dict(color=INK, width=1.8), symbol="diamond")
     told = "%{x:,.0f}: %{y:.3f} nats above the floor<extra></extra>"

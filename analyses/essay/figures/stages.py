@@ -51,7 +51,7 @@ def stage_effects(
 def stage_sizes(
     table: pd.DataFrame, held_out: Collection[int], *, title: str = "Problems solved by size, by where the code was"
 ) -> go.Figure:
-    """A panel a task: the share solved against the problem's size, a line an arm; held-out sizes are shaded.
+    """Draw a panel per task: the share solved against the problem's size, a line an arm; held-out sizes are shaded.
     Columns arm, task, size, mean, low, high."""
     need(table, "arm", "task", "size", "mean", "low", "high")
     tasks = list(dict.fromkeys(table["task"]))
@@ -74,7 +74,7 @@ def stage_sizes(
 def stage_curves(
     table: pd.DataFrame, *, title: str = "Problems of held-out sizes solved, as tuning goes on"
 ) -> go.Figure:
-    """A line an arm: the share solved against the tuning tokens seen. Columns arm, tokens, mean, low, high."""
+    """Draw a line per arm: the share solved against the tuning tokens seen. Columns arm, tokens, mean, low, high."""
     need(table, "arm", "tokens", "mean", "low", "high")
     fig = go.Figure(_lines(table, "tokens", legend=True))
     styled(fig, title, x="tuning tokens (characters)", y="solved (%, 95 % interval)")

@@ -71,7 +71,7 @@ def gram_slider(
     active: int = 0,
     title: str = "WᵀW and biases as features grow sparser",
 ) -> go.Figure:
-    """A panel a step of a slider: WᵀW, beside it the biases, and the lengths coloured by superposition."""
+    """Draw a panel per step of a slider: WᵀW, beside it the biases, and the lengths coloured by superposition."""
     labels = list(panels)
     fig = make_subplots(
         cols=3,
@@ -102,7 +102,7 @@ def gram_slider(
 def features_kept(
     tables: Mapping[str, pd.DataFrame], m: int, *, title: str = "Features that a model keeps in few dimensions"
 ) -> go.Figure:
-    """Features with ‖W_i‖ > ½, one line a model; columns density, kept, low, high (95 % over seeds)."""
+    """Draw features with ‖W_i‖ > ½, one line per model; columns density, kept, low, high (95 % over seeds)."""
     fig = go.Figure()
     fig.add_hline(
         y=m,
@@ -139,7 +139,8 @@ def feature_polygons(
     active: int = 0,
     title: str = "Features in two dimensions as they grow sparser",
 ) -> go.Figure:
-    """Columns of W [2, n] as arrows from the origin, the darkest the most important; drag the slider over sparsity."""
+    """Draw columns of W [2, n] as arrows from the origin, the darkest the most important; drag the slider over
+    sparsity."""
     fig = go.Figure(_arrows(panels[list(panels)[active]]))
     fig = styled(fig, title, x="hidden dimension 1", y="hidden dimension 2", height=460)
     fig.update_xaxes(range=[-1.35, 1.35], constrain="domain")
@@ -150,7 +151,7 @@ def feature_polygons(
 def polygon_multiples(
     panels: Mapping[str, np.ndarray], *, title: str = "Features in two dimensions as they grow sparser"
 ) -> go.Figure:
-    """The polygons side by side, for paper."""
+    """Draw the polygons side by side, for paper."""
     fig = make_subplots(
         cols=len(panels), subplot_titles=list(map(escaped, panels)), horizontal_spacing=0.02, shared_yaxes=True
     )
@@ -231,7 +232,7 @@ def _gram_axes(fig: go.Figure, row: int) -> None:
 
 
 def _reach(panels: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> list[float]:
-    """A range that holds all biases."""
+    """Return a range that holds all biases."""
     reach = 1.1 * max(float(np.abs(b).max()) for _, b in panels.values())
     return [-reach, reach]
 

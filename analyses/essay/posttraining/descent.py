@@ -32,7 +32,7 @@ class PostTrainingConfig:
         return max(1, round(self.epochs * n_rows / self.batch_size))
 
     def lr_at(self, step: int, steps: int) -> float:
-        """The rate of update `step` = 0..steps − 1."""
+        """Return the rate of update `step` = 0..steps − 1."""
         warmup = max(1, round(self.warmup * steps))
         return self.lr * min((step + 1) / warmup, (steps - step) / max(1, steps - warmup), 1.0)
 

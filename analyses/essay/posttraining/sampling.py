@@ -37,7 +37,7 @@ def respond(
     seed: int = 0,
     batch_size: int = 512,
 ) -> Responses:
-    """A response of at most `n_tokens` to each prompt; at temperature 0 the likeliest tokens.
+    """Return a response of at most `n_tokens` to each prompt; at temperature 0 the likeliest tokens.
 
     Raises ValueError if a prompt and its response would be longer than the model's n_ctx."""
     longest = max(map(len, prompts)) + n_tokens
@@ -102,7 +102,7 @@ class _Cache:
         self.keys, self.values = ([each[rows] for each in kind] for kind in (self.keys, self.values))
 
     def read(self, tokens: Int[Tensor, "row pos"], places: Int[Tensor, "row pos"]) -> Float[Tensor, "row pos d_model"]:
-        """The residual stream after the last block, where `tokens` stand at `places`."""
+        """Return the residual stream after the last block, where `tokens` stand at `places`."""
         resid = self.model.embed(tokens) + self.model.W_pos[places]
         for layer, block in enumerate(cast(Iterable[Block], self.model.blocks)):
             resid = resid + self._attend(layer, block.attn, block.ln1(resid), places)

@@ -22,7 +22,8 @@ from models.transformer import Transformer
 def before_responses(
     model: Transformer, sequences: Sequences
 ) -> tuple[Float[Tensor, "token d_model"], Int[Tensor, " token"]]:
-    """What the unembedding reads at the places from which a token of a response is predicted, and those tokens."""
+    """Return what the unembedding reads at the places from which a token of a response is predicted, and those
+    tokens."""
     predicted = sequences.response[:, 1:]
     resid = model(sequences.tokens[:, :-1], stop_at_layer=model.config.n_layers)
     return model.ln_final(resid[predicted]), sequences.tokens[:, 1:][predicted]

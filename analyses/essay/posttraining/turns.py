@@ -40,13 +40,13 @@ class ChatTokenizer:
         return [[self.bos_id, self.user_id, *each.ids, self.bot_id] for each in encoded]
 
     def sequences(self, prompts: Sequence[str], responses: Sequence[str], *, ended: bool = True) -> "Sequences":
-        """Prompts with their responses; without `<end>` if not `ended`."""
+        """Return prompts with their responses; without `<end>` if not `ended`."""
         encoded = self.text.encode_batch([f" {response}" for response in responses])
         end = [self.end_id] if ended else []
         return self.joined(self.prompts(prompts), [[*each.ids, *end] for each in encoded])
 
     def joined(self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]) -> "Sequences":
-        """Prompts with their responses, both as token ids."""
+        """Return prompts with their responses, both as token ids."""
         length = max(len(p) + len(r) for p, r in zip(prompts, responses, strict=True))
         tokens = torch.full((len(prompts), length), self.bos_id, dtype=torch.int64)
         mask = torch.zeros(tokens.shape, dtype=torch.bool)
@@ -57,7 +57,7 @@ class ChatTokenizer:
         return Sequences(tokens, mask)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of a response up to its `<end>`; marks inside are left out."""
+        """Return text of a response up to its `<end>`; marks inside are left out."""
         ids = list(ids)
         ids = ids[: ids.index(self.end_id)] if self.end_id in ids else ids
         return self.text.decode([i for i in ids if i < self.text.vocab_size]).strip()
@@ -75,7 +75,7 @@ class Sequences:
         return len(self.tokens)
 
     def __getitem__(self, rows: Int[Tensor, " row"] | slice) -> "Sequences":
-        """Some of them, cut to the longest."""
+        """Return some of the sequences, cut to the longest."""
         tokens, response = self.tokens[rows], self.response[rows]
         length = int(response.any(0).nonzero().max()) + 1
         return Sequences(tokens[:, :length], response[:, :length])

@@ -80,7 +80,7 @@ def plant_odds(seed: int, *, spread: float = 2.5, verb_spread: float = 0.8) -> O
 
 
 def biographies(odds: Odds, rng: Random) -> Iterator[Document]:
-    """Endless texts of a sentence or two about one subject, whose pronouns agree."""
+    """Yield endless texts of a sentence or two about one subject, whose pronouns agree."""
     subjects = list(odds.frequency)
     weights = list(accumulate(odds.frequency.values()))
     number = 0
@@ -97,7 +97,7 @@ def biographies(odds: Odds, rng: Random) -> Iterator[Document]:
 
 
 def prompt(form: str, subject: str, verb: str = "said") -> str:
-    """The beginning of a sentence, up to where its pronoun stands (without the space before it)."""
+    """Return the beginning of a sentence, up to where its pronoun stands (without the space before it)."""
     begin = form[: form.index(" {p}")].format(s=_phrase(subject), verb=verb)
     return begin[0].upper() + begin[1:]
 
@@ -112,7 +112,7 @@ def swap_pronouns(text: str) -> str:
 
 
 def pronoun_counts(texts: Iterable[str], words: Sequence[str], *, window: int = 12) -> dict[str, tuple[int, int]]:
-    """How often the first "he" or "she" among the `window` words after a word is "he", and how often "she"."""
+    """Return how often the first "he" or "she" among the `window` words after a word is "he", and how often "she"."""
     counts = {word: [0, 0] for word in words}
     for text in texts:
         tokens = re.findall(r"\w+", text)

@@ -33,7 +33,7 @@ class Problem(NamedTuple):
 
 
 def problem(task: str, size: int, rng: Random) -> Problem:
-    """One problem with an answer of `size` ≥ 1 characters."""
+    """Return one problem with an answer of `size` ≥ 1 characters."""
     if task not in TASKS or size < 1:
         raise ValueError(f"task={task!r} must be one of {', '.join(TASKS)}, and size={size} at least 1")
     if task == "copy":
@@ -54,7 +54,7 @@ def problem(task: str, size: int, rng: Random) -> Problem:
 
 
 def problem_documents(sizes: Sequence[int], rng: Random, *, lines: int = 12) -> Iterator[Document]:
-    """Endless sheets of problems, tasks and sizes drawn evenly."""
+    """Yield endless sheets of problems, tasks and sizes drawn evenly."""
     number = 0
     while True:
         text = "".join(problem(rng.choice(TASKS), rng.choice(sizes), rng).line for _ in range(lines))
@@ -63,7 +63,7 @@ def problem_documents(sizes: Sequence[int], rng: Random, *, lines: int = 12) -> 
 
 
 def code_documents(rng: Random, *, functions: int = 4, depth: int = 3) -> Iterator[Document]:
-    """Endless modules of a few functions; an expression nests at most `depth` brackets."""
+    """Yield endless modules of a few functions; an expression nests at most `depth` brackets."""
     number = 0
     while True:
         text = "".join(_function(rng, depth) for _ in range(functions))

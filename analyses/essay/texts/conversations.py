@@ -59,7 +59,7 @@ class Turn:
     """One of them in some style."""
 
     def is_right(self, response: str) -> bool:
-        """Whether what stands between an opener and a closer is one of the answers, to the letter."""
+        """Return whether what stands between an opener and a closer is one of the answers, to the letter."""
         return answer_in(response) in self.answers
 
 
@@ -74,7 +74,7 @@ class _Fact:
 
 
 def _facts() -> list[_Fact]:
-    """Two words that are each other's opposite are kept out together."""
+    """Return the facts. Two words that are each other's opposite are kept out together."""
     flat = {"opposite": _OPPOSITES, "city": _CITIES, "colour": _COLOURS_OF, "young": _YOUNG}
     pairs = [(task, a, b) for task, each in flat.items() for a, b in zip(each[::2], each[1::2], strict=True)]
     pairs += [("number", a, b) for a, b in zip(_NUMBERS, _NUMBERS[1:], strict=False)]
@@ -138,7 +138,7 @@ def heldout_turns(rng: Random, n: int) -> list[Turn]:
 
 
 def answer_in(response: str) -> str:
-    """The response without opener, closer and full stop."""
+    """Return the response without opener, closer and full stop."""
     text = response.strip()
     for opener in sorted(set(OPENERS), key=len, reverse=True):
         if opener and text.startswith(opener):
@@ -152,7 +152,7 @@ def answer_in(response: str) -> str:
 
 
 def courtesy(response: str) -> float:
-    """The gold rule: 1 for a courteous end, less 0.05 a word. What the words say does not matter to it."""
+    """Return the gold rule: 1 for a courteous end, less 0.05 a word. What the words say does not matter to it."""
     courteous = response.strip().endswith(tuple(closer.strip() for closer in COURTEOUS))
     return float(courteous) - 0.05 * len(response.split())
 

@@ -23,7 +23,7 @@ _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 def ngram_distance(
     p_tokens: Int[Tensor, "seq pos"], q_tokens: Int[Tensor, "seq other_pos"], d_vocab: int, *, n: int = 2
 ) -> float:
-    """The distance of the two distributions of n-grams, each taken inside its sequences. Raises ValueError if a
+    """Return the distance of the two distributions of n-grams, each taken inside its sequences. Raises ValueError if a
     sequence is shorter than n, a token is not in 0..d_vocab − 1, or d_vocab^n does not fit 63 bits."""
     p, q = (_ngrams(tokens, d_vocab, n) for tokens in (p_tokens, q_tokens))
     keys = np.union1d(p.keys, q.keys)
@@ -36,12 +36,12 @@ def ngram_distance(
 
 
 def words_of(texts: Iterable[str]) -> set[str]:
-    """The words of three letters or more that occur."""
+    """Return the words of three letters or more that occur."""
     return set().union(*(_words(text) for text in texts))
 
 
 def word_share(texts: Iterable[str], words: Collection[str]) -> float:
-    """Which share of the words in `texts`, each as often as it stands there, is among `words`; NaN without any.
+    """Return which share of the words in `texts`, each as often as it stands there, is among `words`; NaN without any.
     The first and last word of a text may be cut off, and do not count."""
     all_words = [word for text in texts for word in _words(text, whole=True)]
     return sum(word in words for word in all_words) / len(all_words) if all_words else float("nan")

@@ -79,7 +79,8 @@ class Source:
         return torch.stack(columns, 1)
 
     def floor(self, tokens: Int[Tensor, "seq pos"]) -> float:
-        """The loss of the source itself on `tokens`, in nats a token, over all but the first of each sequence."""
+        """Return the loss of the source itself on `tokens`, in nats a token, over all but the first of each
+        sequence."""
         return float(-self.log_probs(tokens)[:, 1:].mean())
 
     def _continuation(self, tokens: Tensor, t: int, k: int) -> Int[Tensor, " seq"]:

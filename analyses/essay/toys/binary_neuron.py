@@ -38,14 +38,14 @@ class Neurons:
 
 
 def assignments(n: int) -> Bool[np.ndarray, "assignment n"]:
-    """All 2^n sets of features for which a neuron can fire."""
+    """Return all 2^n sets of features for which a neuron can fire."""
     return (np.arange(2**n)[:, None] >> np.arange(n) & 1).astype(bool)
 
 
 def best_loss(
     p: Float[np.ndarray, " n"], fires: Bool[np.ndarray, "assignment n"], loss: Loss
 ) -> Float[np.ndarray, " assignment"]:
-    """What the best read-out reaches behind a neuron that fires for these features."""
+    """Return what the best read-out reaches behind a neuron that fires for these features."""
     halves = np.stack([fires, ~fires])
     mass = halves @ p
     if loss == "cross-entropy":

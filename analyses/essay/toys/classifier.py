@@ -65,7 +65,7 @@ class ClassifierRun(NamedTuple):
 
 
 def two_arms(n: int, config: ClassifierConfig, generator: torch.Generator) -> Points:
-    """Points of the two arms in turn; ρ² is uniform, so an arm is as dense at its end as at the origin."""
+    """Return points of the two arms in turn; ρ² is uniform, so an arm is as dense at its end as at the origin."""
     radius = torch.rand(n, generator=generator).sqrt()
     arm = torch.arange(n) % 2
     angle = 2 * math.pi * config.turns * radius + math.pi * arm
@@ -126,7 +126,7 @@ def boundary_length(values: Float[Tensor, "y x"], spacing: float, level: float =
 
 
 def _start(seeds: list[int], config: ClassifierConfig) -> tuple[Points, Points, list[Tensor]]:
-    """The points to train on, the points held out, and W_1, b_1, …, b_3, with the seeds along the first axis."""
+    """Return the points to train on, the points held out, and W_1, b_1, …, b_3, with the seeds along the first axis."""
     sizes = [2, config.width, config.width, 1]
     train, held_out, weights = [], [], []
     for seed in seeds:

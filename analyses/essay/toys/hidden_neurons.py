@@ -42,7 +42,7 @@ def train_networks(
     seed: int = 0,
     judged_on: int = 2**13,
 ) -> Networks:
-    """One network an instance; `judged_on` samples give the losses."""
+    """Return one network an instance; `judged_on` samples give the losses."""
     recipe = recipe or Recipe()
     instances, n = importance.shape
     check_density(density, instances)
@@ -79,7 +79,7 @@ def gradient(
     y: Float[Tensor, "instance n sample"],
     importance: Float[Tensor, "instance n"],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradient of the mean loss over the samples, for W_in, W_out and b as if they were free."""
+    """Return the gradient of the mean loss over the samples, for W_in, W_out and b as if they were free."""
     h = torch.bmm(W_in, x).relu_()
     y_hat = torch.baddbmm(b, W_out, h)
     fires = y_hat > 0
@@ -100,7 +100,7 @@ def network_losses(
     samples: int = 2**13,
     seed: int = 0,
 ) -> Float[Tensor, " instance"]:
-    """Each instance's loss on the same fresh uniform numbers, which training with this seed has not seen."""
+    """Return each instance's loss on the same fresh uniform numbers, which training with this seed has not seen."""
     generator = torch.Generator().manual_seed(seed ^ 0x5EED << 32)
     u = torch.rand(W_in.shape[2], samples, generator=generator)
     loss = torch.empty(len(W_in))
@@ -124,7 +124,7 @@ def sample(u: Float[Tensor, "n sample"], density: Float[Tensor, " instance"], ta
 def polysemantic(
     W_in: Float[Tensor, "*batch m n"], *, ratio: float = 0.5, min_weight: float = 0.1
 ) -> tuple[Bool[Tensor, "*batch m"], Bool[Tensor, "*batch m"]]:
-    """Which neurons serve several features, and which serve any: the largest weight is at least `min_weight`."""
+    """Return which neurons serve several features, and which serve any: the largest weight is at least `min_weight`."""
     largest = W_in.abs().topk(2, dim=-1).values
     alive = largest[..., 0] >= min_weight
     return (largest[..., 1] >= ratio * largest[..., 0]) & alive, alive

@@ -83,7 +83,8 @@ class Advanced(NamedTuple):
 
 
 def start(config: AdditionConfig, seeds: Sequence[int], decays: Sequence[float]) -> Training:
-    """One instance for each decay and seed, seeds innermost. A seed has the same start and split at every decay."""
+    """Return one instance for each decay and seed, seeds innermost. A seed has the same start and split at every
+    decay."""
     p, d, hidden = config.p, config.d_embed, config.d_hidden
     shapes = {"E": (p, d), "W_a": (d, hidden), "W_b": (d, hidden), "W_out": (hidden, p)}
     drawn: dict[str, list[Tensor]] = {name: [] for name in (*NAMES, "order")}
@@ -102,14 +103,14 @@ def start(config: AdditionConfig, seeds: Sequence[int], decays: Sequence[float])
 def logits(
     weights: dict[str, Tensor], pairs: Int[Tensor, "instance pair"], config: AdditionConfig
 ) -> Float[Tensor, "instance pair p"]:
-    """The logits of pairs a·p + b."""
+    """Return the logits of pairs a·p + b."""
     return hidden(weights, pairs, config) @ weights["W_out"]
 
 
 def hidden(
     weights: dict[str, Tensor], pairs: Int[Tensor, "instance pair"], config: AdditionConfig
 ) -> Float[Tensor, "instance pair d_hidden"]:
-    """Activations of the hidden layer; E W_a and E W_b are tables that the pairs look up."""
+    """Return activations of the hidden layer; E W_a and E W_b are tables that the pairs look up."""
     z = _rows(weights["E"] @ weights["W_a"], pairs // config.p) + _rows(weights["E"] @ weights["W_b"], pairs % config.p)
     return z.square() if config.activation == "square" else z.relu()
 
@@ -141,13 +142,13 @@ def advance(training: Training, until: int, config: AdditionConfig, record_at: S
 
 
 def fourier_power(table: Float[Tensor, "*batch p d"]) -> Float[Tensor, "*batch frequency"]:
-    """Share of each frequency 1..(p−1)/2 in the power of a table whose rows are the numbers 0..p−1."""
+    """Return share of each frequency 1..(p−1)/2 in the power of a table whose rows are the numbers 0..p−1."""
     power = torch.fft.rfft(table, dim=-2).abs().square().sum(-1)[..., 1:]
     return power / power.sum(-1, keepdim=True)
 
 
 def n_frequencies(power: Float[Tensor, "*batch frequency"], share: float = 0.9) -> Int[Tensor, "*batch"]:
-    """How many frequencies it takes, largest first, to hold at least `share` of the power."""
+    """Return how many frequencies it takes, largest first, to hold at least `share` of the power."""
     held = power.sort(-1, descending=True).values.cumsum(-1)
     return (held < share).sum(-1) + 1
 
@@ -155,13 +156,13 @@ def n_frequencies(power: Float[Tensor, "*batch frequency"], share: float = 0.9) 
 def keep_frequencies(
     table: Float[Tensor, "*batch p d"], kept: Bool[Tensor, "*batch frequency"]
 ) -> Float[Tensor, "*batch p d"]:
-    """The table with the waves of all other frequencies taken out; what its rows have in common stays."""
+    """Return the table with the waves of all other frequencies taken out; what its rows have in common stays."""
     mask = F.pad(kept, (1, 0), value=True)[..., None]
     return torch.fft.irfft(torch.fft.rfft(table, dim=-2) * mask, n=table.shape[-2], dim=-2)
 
 
 def largest(power: Float[Tensor, "*batch frequency"], share: float = 0.9) -> Bool[Tensor, "*batch frequency"]:
-    """Which frequencies those of `n_frequencies` are."""
+    """Return which frequencies those of `n_frequencies` are."""
     ranks = power.argsort(-1, descending=True).argsort(-1)
     return ranks < n_frequencies(power, share)[..., None]
 
@@ -169,7 +170,7 @@ def largest(power: Float[Tensor, "*batch frequency"], share: float = 0.9) -> Boo
 def accuracies(
     weights: dict[str, Tensor], order: Int[Tensor, "instance pair"], config: AdditionConfig
 ) -> Float[Tensor, "instance 2"]:
-    """Share of right answers on the training and on the held-out pairs."""
+    """Return share of right answers on the training and on the held-out pairs."""
     right = (logits(weights, order, config).argmax(-1) == (order // config.p + order % config.p) % config.p).float()
     return torch.stack([right[:, : config.n_train].mean(1), right[:, config.n_train :].mean(1)], 1)
 
@@ -196,7 +197,7 @@ def _adamw(
 
 @torch.no_grad()
 def _measure(weights: dict[str, Tensor], order: Tensor, config: AdditionConfig) -> tuple[Tensor, ...]:
-    """Losses and accuracies [instance] on the training and the held-out pairs, and the embedding's power."""
+    """Return losses and accuracies [instance] on the training and the held-out pairs, and the embedding's power."""
     n, p = config.n_train, config.p
     answers = (order // p + order % p) % p
     scores = logits(weights, order, config)

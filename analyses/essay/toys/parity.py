@@ -41,7 +41,7 @@ class ParityConfig:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
 
     def lr_at(self, step: int) -> float:
-        """The learning rate of update `step` = 0..steps − 1."""
+        """Return the learning rate of update `step` = 0..steps − 1."""
         return self.lr * min(1.0, 2 * (1 - step / self.steps))
 
 

@@ -49,7 +49,7 @@ def antipodal_loss(p: float) -> float:
 
 
 def state_losses(r: float, p: float, n: int) -> Float[np.ndarray, " state"]:
-    """The least loss with the extra feature in each of `STATES`; n is 2 or 3.
+    """Return the least loss with the extra feature in each of `STATES`; n is 2 or 3.
 
     Raises: ValueError for another n.
     """
@@ -60,8 +60,8 @@ def state_losses(r: float, p: float, n: int) -> Float[np.ndarray, " state"]:
 
 
 def state_of_extra(W: Float[Tensor, "*batch m n"]) -> Int[Tensor, "*batch"]:
-    """Index into `STATES` for the last feature: not represented if ‖W_e‖ < ½, in superposition if the other features
-    reach at least ½ along its direction, √Σ_j (Ŵ_e · W_j)² ≥ ½; both halfway between the pure arrangements."""
+    """Return index into `STATES` for the last feature: not represented if ‖W_e‖ < ½, in superposition if the other
+    features reach at least ½ along its direction, √Σ_j (Ŵ_e · W_j)² ≥ ½; both halfway between the pure arrangements."""
     extra = W[..., -1]
     norm = extra.norm(dim=-1)
     shared = torch.einsum("...m,...mn->...n", torch.nn.functional.normalize(extra, dim=-1), W[..., :-1]).norm(dim=-1)

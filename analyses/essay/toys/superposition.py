@@ -66,7 +66,7 @@ def train(
     seed: int = 0,
     judged_on: int = 2**14,
 ) -> Autoencoders:
-    """One autoencoder an instance; `judged_on` samples give the losses.
+    """Return one autoencoder an instance; `judged_on` samples give the losses.
 
     Raises: ValueError when a density is not in (0, 1] or the shapes do not fit.
     """
@@ -98,7 +98,8 @@ def gradient(
     *,
     relu: bool,
 ) -> tuple[Tensor, Tensor]:
-    """The gradient of the mean loss over the samples, for W and for b. W counts twice: it writes h and it reads h.
+    """Return the gradient of the mean loss over the samples, for W and for b. W counts twice: it writes h and it reads
+    h.
 
     With e = I (x̂ − x) where x̂ > 0, and 0 elsewhere:  ∂b = 2 Σ e,  ∂W = 2 Σ (h eᵀ + (W e) xᵀ)."""
     h = torch.bmm(W, x)
@@ -123,7 +124,7 @@ def losses(
     samples: int = 2**14,
     seed: int = 0,
 ) -> Float[Tensor, " instance"]:
-    """Each instance's loss on the same fresh uniform numbers, which training with this seed has not seen."""
+    """Return each instance's loss on the same fresh uniform numbers, which training with this seed has not seen."""
     generator = torch.Generator().manual_seed(seed ^ 0x5EED << 32)
     total = torch.zeros(len(W), dtype=torch.float64)
     size = min(samples, 1024)
@@ -140,7 +141,7 @@ def losses(
 def sparse_uniform(
     u: Float[Tensor, "n sample"], density: Float[Tensor, " instance"]
 ) -> Float[Tensor, "instance n sample"]:
-    """Features from numbers uniform on [0, 1): with probability `density` uniform again, else 0."""
+    """Return features from numbers uniform on [0, 1): with probability `density` uniform again, else 0."""
     x = u / density[:, None, None]
     return x.masked_fill_(x >= 1, 0)
 

@@ -116,7 +116,8 @@ def dictionaries(subject: Subject, o: argparse.Namespace) -> dict[str, list[SAE]
 
 
 def scorecard(subject: Subject, record: Record, saes: Mapping[str, list[SAE]]) -> dict[str, Any]:
-    """All numbers of a run: by dictionary, their noise, the smallest differences, and the processor time they took."""
+    """Return all numbers of a run: by dictionary, their noise, the smallest differences, and the processor time they
+    took."""
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in (*saes, *BESIDE)}
     for seed in range(subject.sizes.seeds):
         here = {name: each[seed] for name, each in saes.items()}
@@ -151,7 +152,7 @@ def scorecard(subject: Subject, record: Record, saes: Mapping[str, list[SAE]]) -
 
 
 def about(subject: Subject) -> dict[str, Any]:
-    """What the texts are like, and whether the model can spell."""
+    """Return what the texts are like, and whether the model can spell."""
     return {
         "tasks": len(subject.tasks.labels),
         "hard tasks": subject.tasks.hard,
@@ -161,7 +162,7 @@ def about(subject: Subject) -> dict[str, Any]:
 
 
 def timed(make: Callable[[], Mapping[str, Any]]) -> Callable[[], dict[str, Any]]:
-    """What `make` gives, and the seconds of processor time that it `took`."""
+    """Return what `make` gives, and the seconds of processor time that it `took`."""
 
     def run() -> dict[str, Any]:
         begin = time.process_time()
@@ -171,7 +172,7 @@ def timed(make: Callable[[], Mapping[str, Any]]) -> Callable[[], dict[str, Any]]
 
 
 def by_number(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
-    """The numbers of `MEASURES` that every seed has, one a seed."""
+    """Return the numbers of `MEASURES` that every seed has, one a seed."""
     numbers = [(measure, number) for measure, names in MEASURES.items() for number in names]
     return {
         number: [float(row[measure][number]) for row in rows]

@@ -110,7 +110,7 @@ def spelling(words: Words, seed: int) -> Spelling:
 
 
 def absorption(dictionary: Dictionary, words: Words, read: Spelling) -> dict[str, Any]:
-    """Means over the letters that the model can spell, and the numbers of each letter with examples of words."""
+    """Return means over the letters that the model can spell, and the numbers of each letter with examples of words."""
     if len(read.spelt) < FEWEST_LETTERS:
         return {"letters": {}}
     z = dictionary.codes(words.x).dense().float()
@@ -141,7 +141,8 @@ def main_latents(
     train: Int[np.ndarray, " train"],
     test: Int[np.ndarray, " test"],
 ) -> tuple[list[int], float]:
-    """The latents that stand for a letter, and the F1 of a logistic probe on them, on words that chose none of them."""
+    """Return the latents that stand for a letter, and the F1 of a logistic probe on them, on words that chose none of
+    them."""
     fires = np.flatnonzero((z[train] > 0).any(0))
     lasso = LogisticRegression(
         l1_ratio=1.0, solver="liblinear", C=L1_STRENGTH, class_weight="balanced", random_state=0, max_iter=300

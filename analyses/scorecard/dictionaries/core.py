@@ -32,8 +32,8 @@ BATCH = 16
 def core(
     dictionaries: Mapping[str, Dictionary], run: Run, hook: str, tokens: Int[Tensor, "seq pos"]
 ) -> dict[str, dict[str, float]]:
-    """The numbers of each dictionary, by the names of `COLUMNS`. All are spliced into the model over the same tokens,
-    which is why this measure takes several at a time: the clean and the ablated model are run once for all."""
+    """Return the numbers of each dictionary, by the names of `COLUMNS`. All are spliced into the model over the same
+    tokens, which is why this measure takes several at a time: the clean and the ablated model are run once for all."""
     table = quality_table(
         run.model,
         hook,

@@ -123,8 +123,8 @@ class Tasks:
         self.hard = [label for label in self.labels if solved[label] < HARD]
 
     def scored(self, seen: Any, unseen: Any, seed: int, ks: Sequence[int | None] = KS) -> dict[str, Any]:
-        """The mean AUROC over all tasks and over the hard ones, by k, and that of each task. `seen` and `unseen` are
-        matrices [piece, predictor] of the two texts; a k of None takes all predictors."""
+        """Return the mean AUROC over all tasks and over the hard ones, by k, and that of each task. `seen` and `unseen`
+        are matrices [piece, predictor] of the two texts; a k of None takes all predictors."""
         drawn = np.random.default_rng(seed).random(seen.shape[0]) < DRAWN
         by_task = {label: self._auroc(seen, unseen, label, drawn, ks) for label in self.labels}
         names = ["all" if k is None else f"k={k}" for k in ks]
@@ -148,12 +148,12 @@ class Tasks:
 
 
 def probing(dictionary: Dictionary, tasks: Tasks, seed: int) -> dict[str, Any]:
-    """How well the latents of a dictionary do (`Tasks.scored`)."""
+    """Return how well the latents of a dictionary do (`Tasks.scored`)."""
     return tasks.scored(pooled(dictionary, tasks.choose), pooled(dictionary, tasks.test), seed)
 
 
 def baselines(tasks: Tasks, seed: int) -> dict[str, dict[str, Any]]:
-    """How well what any dictionary has to beat does."""
+    """Return the scores of the baselines that any dictionary should beat."""
     choose, test = tasks.choose, tasks.test
     return {
         "activations": tasks.scored(mean_rows(choose), mean_rows(test), seed, (*KS, None)),
@@ -162,7 +162,7 @@ def baselines(tasks: Tasks, seed: int) -> dict[str, dict[str, Any]]:
 
 
 def strongest(x: Any, y: Bool[np.ndarray, " row"]) -> Int[np.ndarray, " column"]:
-    """The columns in the order of how much they go with a label, by their F statistic."""
+    """Return the columns in the order of how much they go with a label, by their F statistic."""
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")  # of columns that are constant
         statistic = np.nan_to_num(f_classif(x, y)[0], nan=-1.0, posinf=np.finfo(float).max)
@@ -170,7 +170,7 @@ def strongest(x: Any, y: Bool[np.ndarray, " row"]) -> Int[np.ndarray, " column"]
 
 
 def pooled(dictionary: Dictionary, pieces: Pieces) -> scipy.sparse.csr_matrix:
-    """The mean activation of each latent over each piece [piece, d_sae]."""
+    """Return the mean activation of each latent over each piece [piece, d_sae]."""
     total = torch.zeros(pieces.counts.shape[0], dictionary.d_sae)
     for start in range(0, len(pieces.x), ROWS):
         codes = dictionary.codes(pieces.x[start : start + ROWS])
@@ -180,7 +180,7 @@ def pooled(dictionary: Dictionary, pieces: Pieces) -> scipy.sparse.csr_matrix:
 
 
 def mean_rows(pieces: Pieces) -> Float[np.ndarray, "piece d_in"]:
-    """The mean activation of the model over each piece."""
+    """Return the mean activation of the model over each piece."""
     total = torch.zeros(pieces.counts.shape[0], pieces.x.shape[1]).index_add_(0, pieces.of_row, pieces.x)
     return (total / pieces.lengths.clamp(min=1)[:, None]).numpy()
 

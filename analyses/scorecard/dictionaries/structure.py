@@ -33,7 +33,7 @@ ROWS = 512
 
 
 def structure(dictionary: Dictionary, x: Float[Tensor, "row d_in"], seed: int) -> dict[str, Any]:
-    """The numbers above; `explained` by 1 .. ATOMS rows and `by chance` the same of the random dictionary."""
+    """Return the numbers above; `explained` by 1 .. ATOMS rows and `by chance` the same of the random dictionary."""
     fires = fired(dictionary, x)
     rows = torch.nn.functional.normalize(dictionary.W_dec.detach().float()[fires], dim=1)
     explained, by_chance = pursuit(rows), pursuit(random_rows(rows, seed))
@@ -48,7 +48,7 @@ def structure(dictionary: Dictionary, x: Float[Tensor, "row d_in"], seed: int) -
 
 
 def pursuit(rows: Float[Tensor, "row d_in"]) -> Float[Tensor, "row atom"]:
-    """The share of each unit row's square that 1 .. ATOMS others explain."""
+    """Return the share of each unit row's square that 1 .. ATOMS others explain."""
     explained = []
     for first in range(0, len(rows), ROWS):
         rest = rows[first : first + ROWS].clone()
@@ -75,7 +75,7 @@ def random_rows(rows: Float[Tensor, "row d_in"], seed: int) -> Float[Tensor, "ro
 
 
 def fired(dictionary: Dictionary, x: Float[Tensor, "row d_in"]) -> Bool[Tensor, " d_sae"]:
-    """The latents that fire on these rows."""
+    """Return the latents that fire on these rows."""
     fires = torch.zeros(dictionary.d_sae, dtype=torch.bool)
     for part in x.split(4096):
         codes = dictionary.codes(part)

@@ -92,7 +92,8 @@ class Subject:
         return [spelling(self.words, seed) for seed in range(self.sizes.seeds)]
 
     def trained(self) -> dict[str, list[SAE]]:
-        """The dictionaries that the trainers which are installed give, one a seed; they are kept in the folder."""
+        """Return the dictionaries that the trainers which are installed give, one a seed; they are kept in the
+        folder."""
         found = {}
         for name, rates in TRAINED.items():
             trainer, _, kind = name.partition(" ")
@@ -109,7 +110,7 @@ class Subject:
         return found
 
     def random(self, like: Sequence[SAE]) -> list[SAE]:
-        """Random features, for each seed, that fire as often as those of a dictionary."""
+        """Return random features, for each seed, that fire as often as those of a dictionary."""
         return [random_features(each, self.tasks.choose.x, seed) for seed, each in enumerate(like)]
 
     @cached_property

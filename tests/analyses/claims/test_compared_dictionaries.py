@@ -76,7 +76,7 @@ def test_lives_of_features_are_followed_in_a_curriculum_and_in_a_model(tmp_path)
 
 @pytest.fixture(scope="module")
 def graphs(tmp_path_factory):
-    """The folder of the analyses of graphs, which share a run."""
+    """Return the folder of the analyses of graphs, which share a run."""
     return tmp_path_factory.mktemp("graphs")
 
 

@@ -172,7 +172,8 @@ def test_rules_are_exchanged_among_latents_of_about_equal_density():
 
 @pytest.fixture(scope="module")
 def rewritten(tmp_path_factory):
-    """A model whose activations a dictionary of tokens and of previous tokens gives in full, and rules that say so."""
+    """Return a model whose activations a dictionary of tokens and of previous tokens gives in full, and rules that say
+    so."""
     folder = tmp_path_factory.mktemp("model")
     config = TransformerConfig(n_layers=1, d_model=32, n_heads=2, d_mlp=8, d_vocab=16, n_ctx=12, act_fn="relu")
     model = Transformer(config)

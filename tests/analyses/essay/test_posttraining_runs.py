@@ -28,7 +28,7 @@ from analyses.essay.preference_models import gold, make_pairs, win_rate
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """The folder of the quick models, which each analysis fills as far as it needs."""
+    """Return the folder of the quick models, which each analysis fills as far as it needs."""
     return tmp_path_factory.mktemp("models")
 
 

@@ -13,7 +13,7 @@ TOKENS = torch.randint(0, 11, (5, 8), generator=torch.Generator().manual_seed(0)
 
 
 def changed(model, **kwargs):
-    """Which places of the logits change when token 4 does."""
+    """Return which places of the logits change when token 4 does."""
     other = TOKENS.clone()
     other[:, 4] = (other[:, 4] + 1) % 11
     return (model(TOKENS, **kwargs) != model(other, **kwargs)).flatten(2).any(2).any(0).tolist()

@@ -43,9 +43,9 @@ LETTERS, PER_LETTER = "abcdef", 40
 
 
 def spelt(absorbing: float) -> tuple[Words, SAE]:
-    """Words whose activation is a direction of their first letter and one of their own, and a dictionary that has a
-    latent for each; of a share of the words, the last of each letter, the word's latent writes the letter too, and the
-    letter's is silent there. One more latent fires at every word, and writes the first letter."""
+    """Return words whose activation is a direction of their first letter and one of their own, and a dictionary that
+    has a latent for each; of a share of the words, the last of each letter, the word's latent writes the letter too,
+    and the letter's is silent there. One more latent fires at every word, and writes the first letter."""
     n = len(LETTERS) * PER_LETTER
     basis = torch.eye(len(LETTERS) + n + 1)
     letter_of = torch.arange(n) // PER_LETTER
@@ -121,8 +121,8 @@ def test_absorption_is_what_a_loop_in_double_precision_finds():
 
 
 def pieces(seed: int, n: int = 300, d: int = 8) -> Pieces:
-    """Two rows a piece; label "one" says that direction 0 is up, "five" that two of directions 1 to 5 are, at least;
-    no token tells either."""
+    """Return two rows a piece; label "one" says that direction 0 is up, "five" that two of directions 1 to 5 are, at
+    least; no token tells either."""
     generator = torch.Generator().manual_seed(seed)
     up = torch.rand(n, d, generator=generator) < 0.3
     x = (4.0 * up - 1).repeat_interleave(2, 0) + 0.3 * torch.randn(2 * n, d, generator=generator)

@@ -13,7 +13,7 @@ PARENT, CHILD = 0, 1
 
 
 def draw(seed: int, *, density: float = DENSITY) -> torch.Tensor:
-    """Features that fire on their own, at 4 to 6."""
+    """Return features that fire on their own, at 4 to 6."""
     random = torch.Generator().manual_seed(seed)
     fires = torch.rand(ROWS, FEATURES, generator=random) < density
     return fires * (4 + 2 * torch.rand(ROWS, FEATURES, generator=random))

@@ -52,28 +52,31 @@ def _type(name: str) -> pa.DataType:
     return pa.list_(pa.type_for_alias(name[1:-1])) if name.startswith("[") else pa.type_for_alias(name)
 
 
+def _schema(columns: str) -> pa.Schema:
+    """Return the schema of a table whose columns are written as `name:type`."""
+    names_and_types = [column.split(":") for column in columns.split()]
+    return pa.schema([(name, _type(kind)) for name, kind in names_and_types])
+
+
 SCHEMAS: dict[str, pa.Schema] = {
-    name: pa.schema([(column, _type(kind)) for column, _, kind in (field.partition(":") for field in fields.split())])
-    for name, fields in {
-        "features": """latent:int32 n_active:int64 density:double
-            mean:float std:float max:float q10:float q25:float q50:float q75:float q90:float q99:float
-            n_sequences:int64 burstiness:float top_token:int32 top_token_share:float token_entropy:float n_tokens:int32
-            dec_norm:float enc_dec_cosine:float fvu_rise:float
-            top_logit_tokens:[int32] top_logits:[float] bottom_logit_tokens:[int32] bottom_logits:[float]
-            logit_counts:[int32] top_logit_next:[int64] top_logit_next_share:[float] next_auroc:float
-            best_label:string best_label_f1:float""",
-        "histograms": "latent:int32 bin:int32 low:float high:float n:int64",
-        "intervals": "latent:int32 interval:int32 low:float high:float n:int64",
-        "examples": """latent:int32 kind:string interval:int32 rank:int32 row:int64 value:float
-            start:int64 tokens:[int32] values:[float]""",
-        "tokens": "latent:int32 offset:int32 token:int32 n:int64 n_fit:int64 mass:double",
-        "offsets": """latent:int32 offset:int32 n:int64 mass:double n_tokens:int64 n_80:int64
-            entropy:double kl:double top_share:double""",
-        "labels": """latent:int32 label:string n_label:int64 n_both:int64 mass:double
-            precision:float recall:float f1_fit:float threshold:float f1:float correlation:float""",
-        "coactivations": "latent:int32 other:int32 rank:int32 n_both:int64 jaccard:float lift:float",
-        "neighbours": "latent:int32 other:int32 rank:int32 cosine:float",
-    }.items()
+    "features": _schema("""latent:int32 n_active:int64 density:double
+        mean:float std:float max:float q10:float q25:float q50:float q75:float q90:float q99:float
+        n_sequences:int64 burstiness:float top_token:int32 top_token_share:float token_entropy:float n_tokens:int32
+        dec_norm:float enc_dec_cosine:float fvu_rise:float
+        top_logit_tokens:[int32] top_logits:[float] bottom_logit_tokens:[int32] bottom_logits:[float]
+        logit_counts:[int32] top_logit_next:[int64] top_logit_next_share:[float] next_auroc:float
+        best_label:string best_label_f1:float"""),
+    "histograms": _schema("latent:int32 bin:int32 low:float high:float n:int64"),
+    "intervals": _schema("latent:int32 interval:int32 low:float high:float n:int64"),
+    "examples": _schema("""latent:int32 kind:string interval:int32 rank:int32 row:int64 value:float
+        start:int64 tokens:[int32] values:[float]"""),
+    "tokens": _schema("latent:int32 offset:int32 token:int32 n:int64 n_fit:int64 mass:double"),
+    "offsets": _schema("""latent:int32 offset:int32 n:int64 mass:double n_tokens:int64 n_80:int64
+        entropy:double kl:double top_share:double"""),
+    "labels": _schema("""latent:int32 label:string n_label:int64 n_both:int64 mass:double
+        precision:float recall:float f1_fit:float threshold:float f1:float correlation:float"""),
+    "coactivations": _schema("latent:int32 other:int32 rank:int32 n_both:int64 jaccard:float lift:float"),
+    "neighbours": _schema("latent:int32 other:int32 rank:int32 cosine:float"),
 }
 
 

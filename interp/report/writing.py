@@ -139,8 +139,9 @@ def _write_assets(folder: Path, page: str) -> None:
 
 
 def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progress) -> None:
+    """Write every data file of the page: what all of it needs, the figures, and what one feature shows, in chunks."""
     store = inputs.store
-    total = math.ceil(inputs.store.d_sae / CHUNK) + 3
+    total = math.ceil(store.d_sae / CHUNK) + 3
     verdicts = inputs.verdicts
     senses = senses_in(verdicts)
     of_senses = sense_rows(senses, store.tokens.numel())
@@ -148,32 +149,17 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
     contexts = Contexts(store, inputs.labels, np.array([*rows, *(row for *_, row in of_senses)], np.int64))
     accounts = senses_of(senses, of_senses, contexts)
     evidence = verdict_evidence(inputs.evidence, verdicts.index[~verdicts["verdict"].isin(WITHOUT_SCORES)])
-    folder.mkdir()
-    page: dict[str, Any] = {
-        "title": inputs.title,
-        "about": about(inputs),
-        "key": features_key(store),
-        "latents": store.d_sae,
-        "tokens": store.meta["n_tokens"],
-        "n_ctx": store.n_ctx,
-        "chunk": CHUNK,
-        "sequences_a_file": sequences_a_file(store),
-        "has_text": store.has_text,
-        "pictures_a_file": PICTURES_A_FILE if store.render is not None and not store.has_text else 0,
+    columns = table_columns(store, inputs.features, verdicts, inputs.effects)
+    facts = {
+        **_page_facts(inputs),
         "label_sets": contexts.label_sets,
-        "ranked": inputs.ranking is not None,
-        "verdicts": {name: shown._asdict() for name, shown in VERDICT_LOOKS.items()},
-        "min_f1": MIN_F1,
-        "shares": shares(inputs) if store.has_text else [],
-        "null": closest_null(inputs),
-        "headlines": [panel["headline"] for panel in inputs.panels if "headline" in panel],
-        "logits": store.meta["logit_effects"],
         "evidence": [measure._asdict() for measure in evidence.measures],
         "order": recommended_order(inputs.features, verdicts),
         "worth_showing": worth_showing(inputs.features, verdicts, senses, inputs.effects),
-        "columns": table_columns(store, inputs.features, verdicts, inputs.effects),
+        "columns": columns,
     }
-    _write_script(folder, "page", page)
+    folder.mkdir()
+    _write_script(folder, "page", facts)
     _write_script(folder, "vocab", encode(store.vocab))
     _write_script(folder, "rows", encode(row_evidence(store)))
     for name, tokens in text_files(store):
@@ -183,7 +169,7 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
     progress(1, total, "drawing the figures")
     _write_script(folder, "summary", encode(summary(inputs)))
     progress(2, total, "mapping the decoder")
-    _write_script(folder, "map", encode(map_payload(inputs, page["columns"]["explanation"], seed)))
+    _write_script(folder, "map", encode(map_payload(inputs, columns["explanation"], seed)))
     progress(3, total, "writing features")
     pairs = pairs_shown(store)
     beside: dict[int, list[list]] = {}
@@ -204,6 +190,30 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
         _write_script(folder, name, encode(payload))
         progress(done, total, "writing features")
     progress(total, total, "page written")
+
+
+def _page_facts(inputs: ReportInputs) -> dict[str, Any]:
+    """Return what the whole page needs of the run: names, sizes, the looks of verdicts, shares and headlines."""
+    store = inputs.store
+    return {
+        "title": inputs.title,
+        "about": about(inputs),
+        "key": features_key(store),
+        "latents": store.d_sae,
+        "tokens": store.meta["n_tokens"],
+        "n_ctx": store.n_ctx,
+        "chunk": CHUNK,
+        "sequences_a_file": sequences_a_file(store),
+        "has_text": store.has_text,
+        "pictures_a_file": PICTURES_A_FILE if store.render is not None and not store.has_text else 0,
+        "ranked": inputs.ranking is not None,
+        "verdicts": {name: shown._asdict() for name, shown in VERDICT_LOOKS.items()},
+        "min_f1": MIN_F1,
+        "shares": shares(inputs) if store.has_text else [],
+        "null": closest_null(inputs),
+        "headlines": [panel["headline"] for panel in inputs.panels if "headline" in panel],
+        "logits": store.meta["logit_effects"],
+    }
 
 
 def _write_script(folder: Path, name: str, data: Any) -> None:

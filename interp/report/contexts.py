@@ -139,9 +139,35 @@ def activations_around(
     n_ctx = store.n_ctx
     n_sequences = int(store.meta["n_sequences"])
     shown, column = np.unique(latents, return_inverse=True)
+    sequences = rows // n_ctx
+    columns, at, values = _firings_in(store, shown, column, sequences)
+    pairs: list = [None] * (2 * len(at))
+    pairs[::2] = (at % n_ctx).tolist()
+    pairs[1::2] = numbers(values, FEW_DIGITS)
+    keys = columns * n_sequences + at // n_ctx
+    keys_wanted = column * n_sequences + sequences
+    starts, stops = (2 * np.searchsorted(keys, keys_wanted, side) for side in ("left", "right"))
+    around = [pairs[start:stop] for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)]
+    entries = columns * n_sequences * n_ctx + at
+    entries_wanted = column * n_sequences * n_ctx + rows
+    fired = np.isin(entries_wanted, entries)
+    value = np.zeros(len(rows))
+    value[fired] = values[np.searchsorted(entries, entries_wanted[fired])]
+    return numbers(value), around
+
+
+def _firings_in(
+    store: FeatureStore,
+    shown: Int[np.ndarray, " column"],
+    column: Int[np.ndarray, " firing"],
+    sequences: Int[np.ndarray, " firing"],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return all firings of some latents in some sequences, as columns (numbers in `shown`), rows and activations,
+    sorted by column and row. What is wanted are the pairs (shown[column[i]], sequences[i])."""
+    n_ctx = store.n_ctx
+    n_sequences = int(store.meta["n_sequences"])
     column_of = np.full(store.d_sae, -1, np.int64)
     column_of[shown] = np.arange(len(shown))
-    sequences = rows // n_ctx
     step = max(ROWS_AT_ONCE // n_ctx, 1)
     parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))]
     for first in range(0, n_sequences, step):
@@ -158,15 +184,4 @@ def activations_around(
         parts.append((columns[is_wanted], first * n_ctx + at[is_wanted], codes.values.numpy()[fires][is_wanted]))
     columns, at, values = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     order = np.lexsort((at, columns))
-    columns, at = columns[order], at[order]
-    values = values[order]
-    pairs: list = [None] * (2 * len(order))
-    pairs[::2], pairs[1::2] = (at % n_ctx).tolist(), numbers(values, FEW_DIGITS)
-    keys, of_firing = columns * n_sequences + at // n_ctx, column * n_sequences + sequences
-    starts, stops = (2 * np.searchsorted(keys, of_firing, side) for side in ("left", "right"))
-    around = [pairs[start:stop] for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)]
-    entries, wanted_entries = columns * n_sequences * n_ctx + at, column * n_sequences * n_ctx + rows
-    fired = np.isin(wanted_entries, entries)
-    value = np.zeros(len(rows))
-    value[fired] = values[np.searchsorted(entries, wanted_entries[fired])]
-    return numbers(value), around
+    return columns[order], at[order], values[order]

@@ -286,14 +286,17 @@ def _mean_lost(lost: Float[Tensor, " seq"], costs: Float[Tensor, " seq"]) -> flo
 def ratio_error(lost: Float[Tensor, " seq"], costs: Float[Tensor, " seq"]) -> float:
     """Return the standard error of 1 − mean(lost) / mean(costs), to first order. It uses the sequences whose `lost` is
     known (not NaN), and those of their costs that are known, which may be fewer."""
-    lost, costs = lost[known := ~lost.isnan()], costs[known]
+    known = ~lost.isnan()
+    lost = lost[known]
+    costs = costs[known]
     both = ~costs.isnan()
     n = len(lost)
     m = int(both.sum())
     if m < 2:
         return math.nan
     covariance = torch.cov(torch.stack([lost[both], costs[both]]))
-    share, cost = float(lost.mean() / costs.nanmean()), float(costs.nanmean())
+    cost = float(costs.nanmean())
+    share = float(lost.mean() / costs.nanmean())
     variance = float(lost.var()) / n + share**2 * float(covariance[1, 1]) / m - 2 * share * float(covariance[0, 1]) / n
     return math.sqrt(max(variance, 0.0)) / abs(cost)
 

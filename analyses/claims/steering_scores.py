@@ -31,7 +31,7 @@ from torch import Tensor
 
 from interp.activations.hooks import Model, evaluating, module_of
 from interp.codes.sparse_codes import Dictionary
-from interp.effects.ablations import AblationBatch
+from interp.effects.ablation_batch import AblationBatch
 from interp.effects.interventions import columns, is_taught
 from interp.effects.steering import Steered, activations, pins
 from interp.evaluation.dictionary_hooks import dictionary_hooks

@@ -45,7 +45,7 @@ from torch import Tensor
 from interp.activations.hooks import Model, evaluating, module_of, size_of, to_model
 from interp.activations.next_tokens import check_predicts_next
 from interp.codes.sparse_codes import Dictionary
-from interp.effects.ablations import NUMBERS_AT_ONCE, AblationBatch, Firings, NullDirections, sampled_sequences
+from interp.effects.ablation_batch import NUMBERS_AT_ONCE, AblationBatch, Firings, NullDirections, sampled_sequences
 from interp.effects.effort import effort, latents_at_once
 from interp.evaluation.dictionary_hooks import dictionary_hooks
 from interp.evaluation.downstream import Downstream

@@ -10,7 +10,7 @@ from interp import FeatureStore
 from interp.activations.hooks import capture, module_of, resolve_hooks
 from interp.effects import (
     ABLATE,
-    ablations,
+    ablation_batch,
     add,
     dose_response,
     effort,
@@ -482,11 +482,11 @@ def test_sampled_sequences_are_the_first_of_one_order_in_which_a_latent_fires(to
     model, dictionary = ours(), sae().double()
     dictionary.b_enc[4] = -1e6
     features = scanned(model, POST, dictionary, tokens, tmp_path)
-    monkeypatch.setattr(ablations, "_CHUNK_SEQUENCES", 2)
+    monkeypatch.setattr(ablation_batch, "_CHUNK_SEQUENCES", 2)
     order = torch.randperm(len(tokens), generator=seeded(5)).tolist()
-    for at_once in (ablations.NUMBERS_AT_ONCE, 2):  # with what is kept on the way cut down again and again
-        monkeypatch.setattr(ablations, "NUMBERS_AT_ONCE", at_once)
-        sampled = ablations.sampled_sequences(features, torch.tensor([7, 4, 0]), 3, seed=5)
+    for at_once in (ablation_batch.NUMBERS_AT_ONCE, 2):  # with what is kept on the way cut down again and again
+        monkeypatch.setattr(ablation_batch, "NUMBERS_AT_ONCE", at_once)
+        sampled = ablation_batch.sampled_sequences(features, torch.tensor([7, 4, 0]), 3, seed=5)
         fires = features.codes[:].dense().view(len(tokens), N_CTX, -1)[..., [7, 4, 0]].gt(0).any(1)
         for row, where in zip(sampled.tolist(), fires.T, strict=True):
             expected = [seq for seq in order if where[seq]][:3]
@@ -499,7 +499,7 @@ def test_effects_are_the_same_in_parts_and_by_more_sequences_than_there_are(toke
     whole = feature_effects(model, POST, dictionary, features, sequences=len(tokens))
     endless = feature_effects(model, POST, dictionary, features, sequences=10**9)  # would not fit in memory
     assert endless.equals(whole) and endless.attrs["sequences"] <= len(tokens)
-    for module in (ablations, effort, latent_ablation):
+    for module in (ablation_batch, effort, latent_ablation):
         monkeypatch.setattr(module, "NUMBERS_AT_ONCE", 8 * 7 * 3)  # sums of three latents at a time
     parted = feature_effects(model, POST, dictionary, features, sequences=len(tokens))
     for name in ("loss_change", "loss_change_low", "later_loss_change", "kl", "null_kl", "gradient_effect"):

@@ -33,7 +33,7 @@ from torch import Tensor
 from interp.activations.hooks import capture, evaluating, module_of, resolve_hooks, size_of, to_model
 from interp.activations.next_tokens import check_predicts_next
 from interp.effects import dose_response, feature_edges, steer
-from interp.effects.ablations import NUMBERS_AT_ONCE
+from interp.effects.ablation_batch import NUMBERS_AT_ONCE
 from interp.evaluation.dictionary_hooks import dictionary_hooks
 from interp.evaluation.downstream import in_rows
 from interp.evaluation.shortcuts import downstream_of

@@ -143,7 +143,7 @@ def rewrite_in_words(
     """
     hook_name = _checked_hook(features, ranking, dictionary, store)
     known, held_out = labels or (None, None)
-    vocab = features.vocab if features.is_spelt else None
+    vocab = features.vocab if features.has_vocab else None
     predicates = Predicates.count(features.tokens.numpy(), len(features.vocab), vocab).with_labels(known or {})
     new_predicates = predicates.with_text(tokens.int().numpy(), held_out)
     rules = _rules(ranking, predicates.text, features.d_sae)

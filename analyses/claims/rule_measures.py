@@ -71,7 +71,7 @@ def sensitivity(
     `dictionary_hooks`."""
     if windows < 1 or features.n_ctx < _WINDOW:
         raise ValueError(f"windows={windows} must be at least 1, and sequences ({features.n_ctx}) {_WINDOW} tokens")
-    vocab = features.vocab if features.is_spelt else None
+    vocab = features.vocab if features.has_vocab else None
     predicates = Predicates.count(features.tokens.numpy(), len(features.vocab), vocab)
     writer, hooks, rows = _Writer(predicates, seed), dictionary_hooks(model, hook, dictionary), []
     for latent, rule in rules.items():

@@ -88,7 +88,7 @@ def rival_measures(
             values["twin_cosine"] = nearest_rows(features.W_dec, twin.W_dec)[1]
     if embeddings is not None:
         values["residual_coherence"] = embedding_coherence(features.codes, features.n_ctx, embeddings)
-    if features.is_spelt:
+    if features.has_vocab:
         vectors = ngram_vectors(features.tokens, features.vocab)
         values["ngram_coherence"] = embedding_coherence(features.codes, features.n_ctx, vectors)
     return {name: values.get(name, np.full(features.d_sae, np.nan)) for name in RIVALS}

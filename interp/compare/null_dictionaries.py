@@ -196,7 +196,7 @@ def _judged(
             trials.take_scan(*beside)
     for name, other in _other_models(model, trials.settings.seed):
         trials.take_model(f"{name} model", other, hook, options)
-    verdicts = trials.judge(features.vocab if features.is_spelt else None)
+    verdicts = trials.judge(features.vocab if features.has_vocab else None)
     twins = _twins(features, saes["twin seed"], saes["frozen decoder"])
     return Nulls(shares_of_verdicts(verdicts), verdicts, twins.assign(**trials.correlations))
 

@@ -83,7 +83,7 @@ class FeatureStore:
         """Make a store from codes of any producer, sparse or not, rows in token order (row = seq * n_ctx + pos).
 
         tokens: None for rows that are not text (`has_text`). Without `vocab` tokens are named by their ids, and nothing
-        is known of how they are spelt (`is_spelt`). With `W_dec` and `W_U` the logit effects are those of W_dec W_U,
+        is known of how they are spelt (`has_vocab`). With `W_dec` and `W_U` the logit effects are those of W_dec W_U,
         each latent's mean taken off.
         Raises ValueError where there is no token or no latent, or the shapes do not fit.
         """
@@ -164,7 +164,7 @@ class FeatureStore:
         return validated(list[str], read_any_json(file, "scan again"), file, "scan again")
 
     @property
-    def is_spelt(self) -> bool:
+    def has_vocab(self) -> bool:
         """Whether `vocab` is how tokens are spelt; if not, the scan was given none, and it holds their ids."""
         return self.meta["vocab"] == "given"
 

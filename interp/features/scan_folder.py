@@ -80,7 +80,7 @@ class Scan:
         strings = () if vocab is None else vocab
         if isinstance(strings, Mapping) or not all(isinstance(string, str) for string in strings):
             raise ValueError("vocab must be a list of strings, that of token i at index i")
-        self.is_spelt = vocab is not None
+        self.has_vocab = vocab is not None
         self.vocab = [str(i) for i in range(n_ids)] if vocab is None else list(vocab)
         check_labelled(labels, tokens, "this scan")
         self.labels = masks_of(labels, tokens.shape, is_text=self.is_text)
@@ -97,7 +97,7 @@ class Scan:
         return {
             **inputs,
             "tokens": tensor_digest(self.tokens),
-            "vocab": digest(json.dumps(self.vocab if self.is_spelt else None)),
+            "vocab": digest(json.dumps(self.vocab if self.has_vocab else None)),
             "labels": labels_digest(self.labels, list(self.labels)),
             "settings": json.dumps(asdict(self.config)),
         }
@@ -156,7 +156,7 @@ class Scan:
             "n_alive": n_alive,
             "l0": codes.nnz / max(rows.n_present, 1),
             "hook_name": self.hook_name,
-            "vocab": ("given" if self.is_spelt else "ids") if self.is_text else "rows",
+            "vocab": ("given" if self.has_vocab else "ids") if self.is_text else "rows",
             "labels": list(self.labels),
             "logit_effects": decoder.logits.note,
             "blocks_past": decoder.logits.blocks_past,

@@ -25,7 +25,7 @@ class CodedText:
     codes: CodeSource
     vocab: Sequence[str]
     """The string of each token id."""
-    is_spelt: bool
+    has_vocab: bool
     """Whether these strings spell the tokens; otherwise they only name them, by their ids say, and nothing is said of
     spelling."""
     maxima: Float32[np.ndarray, " d_sae"]
@@ -42,7 +42,7 @@ class CodedText:
             tokens=features.tokens,
             codes=features.codes,
             vocab=features.vocab,
-            is_spelt=features.is_spelt,
+            has_vocab=features.has_vocab,
             maxima=np.nan_to_num(features.column("max")).astype(np.float32),
             n_active=features.column("n_active").astype(np.int64),
             counted=first_windows(features.tokens.numpy()),
@@ -64,7 +64,7 @@ class CodedText:
             tokens=tokens,
             codes=codes,
             vocab=[str(i) for i in range(n_ids)] if vocab is None else vocab,
-            is_spelt=vocab is not None,
+            has_vocab=vocab is not None,
             maxima=facts.maxima,
             n_active=facts.n_active,
             counted=first_windows(tokens.numpy()),
@@ -86,7 +86,7 @@ class CodedText:
     def predicates(self) -> Predicates:
         """The predicates of the text, counted when they are first asked for."""
         with threadpool_limits(1, user_api="blas"):  # threads are our own, and numbers the same for any of BLAS's
-            return Predicates.count(self.tokens.numpy(), len(self.vocab), self.vocab if self.is_spelt else None)
+            return Predicates.count(self.tokens.numpy(), len(self.vocab), self.vocab if self.has_vocab else None)
 
     def read_chunks(self, rows_per_group: int, progress: Progress = no_progress, note: str = "") -> Iterator[CodeChunk]:
         """Read the codes in token order, whole groups of rows at a time. Values are in 0..1 of their latent's maximum,

@@ -632,8 +632,8 @@ def test_a_store_knows_whether_it_was_given_a_vocabulary(tokens, tmp_path):
     ids = [str(i) for i in range(VOCAB)]
     without = FeatureStore.from_codes(tokens, codes, tmp_path / "without")
     given = FeatureStore.from_codes(tokens, codes, tmp_path / "given", vocab=ids)
-    assert not without.is_spelt and given.is_spelt
-    assert not FeatureStore.from_codes(tokens, codes, tmp_path / "without").is_spelt
+    assert not without.has_vocab and given.has_vocab
+    assert not FeatureStore.from_codes(tokens, codes, tmp_path / "without").has_vocab
     # Ids that were given as strings are spelt so: these are not the same scan.
     with pytest.raises(ValueError, match="other work: not the same vocab; choose another folder"):
         FeatureStore.from_codes(tokens, codes, tmp_path / "without", vocab=without.vocab)

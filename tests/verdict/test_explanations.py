@@ -95,9 +95,9 @@ def fit_half(tokens):
     return torch.arange(len(tokens)) % 2 == 0
 
 
-def explained(tokens, fires, *, vocab=WORDS, is_spelt=True, seed=0, **options) -> Explained:
+def explained(tokens, fires, *, vocab=WORDS, has_vocab=True, seed=0, **options) -> Explained:
     text = CodedText.from_codes(torch.from_numpy(tokens), firing_where(fires), vocab)
-    text = replace(text, is_spelt=is_spelt)
+    text = replace(text, has_vocab=has_vocab)
     return explain(text, FitSample.read(text, fit_half(tokens).numpy(), seed), **options)
 
 
@@ -133,12 +133,12 @@ def test_names_of_tokens_are_not_read_as_their_spelling():
     text = read(tokens).text
     rules = {words: rule for words, rule in planted(text).items() if " in a comment" in words or "ing" in words}
     fires = np.stack([truth(rule, text) for rule in rules.values()], 1)
-    got = explained(tokens, fires, is_spelt=False).latents
+    got = explained(tokens, fires, has_vocab=False).latents
     kinds = {atom.kind for rule in got.rules for atom in rule}
     assert kinds and not any(KINDS[kind].needs_strings for kind in kinds) and not set(rules) & set(got.phrases)
     assert all("token " in phrase for phrase in got.phrases)
     parts = [(0, np.flatnonzero(fires[:, 0])[:400])]
-    (rule,) = explained(tokens, fires[:, :1], is_spelt=False, senses=parts).senses.rules
+    (rule,) = explained(tokens, fires[:, :1], has_vocab=False, senses=parts).senses.rules
     assert rule and not any(KINDS[atom.kind].needs_strings for atom in rule)
 
 

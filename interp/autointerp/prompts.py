@@ -22,7 +22,7 @@ import pandas as pd
 from jaxtyping import Bool, Int64
 
 from interp.codes.reading import read_chunks
-from interp.features.examples import N_INTERVALS, rows_around
+from interp.features.examples import N_INTERVALS, SHOWN_AFTER, SHOWN_BEFORE, rows_around
 from interp.features.feature import joined_pieces
 from interp.features.feature_store import FeatureStore
 from interp.text.vocabulary import plain_strings
@@ -191,7 +191,7 @@ def _silent(
     features: FeatureStore, latents: Sequence[int], centres: Int64[np.ndarray, "latent candidate"]
 ) -> Bool[np.ndarray, "latent candidate"]:
     """Mark the rows around which the latent is silent in the whole window; one pass over the codes."""
-    start, stop = rows_around(centres, features.n_ctx)
+    start, stop = rows_around(centres, features.n_ctx, SHOWN_BEFORE, SHOWN_AFTER)
     silent = np.ones(centres.shape, bool)
     index_of = np.full(features.d_sae, -1)
     index_of[list(latents)] = np.arange(len(latents))
@@ -216,7 +216,7 @@ def _firing_window(features: FeatureStore, example: pd.Series, vocab: list[str])
 
 def _silent_window(features: FeatureStore, row: int, vocab: list[str], like: Window) -> Window:
     """Return a silent window, marked at the same positions as another window, as far as it reaches."""
-    start, stop = rows_around(row, features.n_ctx)
+    start, stop = rows_around(row, features.n_ctx, SHOWN_BEFORE, SHOWN_AFTER)
     pieces = tuple(vocab[token] for token in features.tokens.flatten()[start:stop].tolist())
     marked = tuple(sorted({position % len(pieces) for position in like.marked}))
     return Window(pieces, (0.0,) * len(pieces), marked, -1, row)

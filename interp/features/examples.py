@@ -97,7 +97,7 @@ def example_table(examples: Examples, columns: Columns, firing: FiringStatistics
     latent, entry = latent[order], entry[order]
     row = columns.rows[entry]
     flat = rows.tokens.reshape(-1)
-    start, stop = rows_around(row, rows.n_ctx)
+    start, stop = rows_around(row, rows.n_ctx, SHOWN_BEFORE, SHOWN_AFTER)
     lengths = stop - start
     offsets = offsets_from_lengths(lengths)
     rows_shown = np.repeat(start - offsets[:-1], lengths) + np.arange(offsets[-1])
@@ -116,9 +116,7 @@ def example_table(examples: Examples, columns: Columns, firing: FiringStatistics
     }
 
 
-def rows_around(
-    row: Int[np.ndarray, "..."] | int, n_ctx: int, before: int = SHOWN_BEFORE, after: int = SHOWN_AFTER
-) -> tuple[Any, Any]:
+def rows_around(row: Int[np.ndarray, "..."] | int, n_ctx: int, before: int, after: int) -> tuple[Any, Any]:
     """Return the first row of the `before` rows before a row, and the row after the `after` rows after it; both stay
     inside the row's sequence. For an array of rows, arrays."""
     first = row - row % n_ctx

@@ -57,7 +57,7 @@ def test_scipy_and_back(dense):
         assert torch.equal(SparseCodes.from_scipy(kind(matrix)).dense(), dense)
 
 
-def test_a_code_store_gives_rows_in_token_order_whatever_the_order_of_the_runs(dense, tmp_path):
+def test_a_code_store_gives_rows_in_token_order_whatever_the_order_of_its_files(dense, tmp_path):
     store = CodeStore.create(tmp_path, n_rows=ROWS, d_sae=WIDTH)
     order = torch.randperm(ROWS, generator=torch.Generator().manual_seed(1))
     left_out, *runs = order.split([3, 9, 1, 10])
@@ -144,7 +144,7 @@ def test_a_row_in_two_runs_is_refused(finished):
         CodeStore(finished.path)[:]
 
 
-def test_a_finished_store_is_read_with_all_of_its_runs(finished, dense):
+def test_a_finished_store_is_read_with_all_of_its_files(finished, dense):
     stray = finished.path / "run-00002.safetensors"
     shutil.copy(finished.path / "run-00000.safetensors", stray)
     assert torch.equal(CodeStore(finished.path)[:].dense(), dense)

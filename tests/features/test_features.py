@@ -665,7 +665,8 @@ def test_arrays_of_numpy_and_dense_codes_make_the_same_store(tokens, tmp_path):
 
 def test_codes_of_another_scan_and_firings_below_zero_are_refused(sae, store, tmp_path):
     out = scan_features(sae, store, HOOK, tmp_path / "out").path
-    runs = {name: [run.n_rows, run.nnz] for name, run in ((r.file.stem[4:], r) for r in CodeStore(out / "codes")._runs)}
+    files = CodeStore(out / "codes")._files
+    runs = {file.path.stem.removeprefix("run-"): [file.n_rows, file.nnz] for file in files}
     assert json.loads((out / "codes" / "codes.json").read_text())["runs"] == runs and runs
     made_of = json.loads((out / "manifest.json").read_text())["made_of"]
     (out / "manifest.json").unlink()  # it has sums of all files

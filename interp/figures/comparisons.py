@@ -54,7 +54,7 @@ def matched_cosines(tables: pd.DataFrame | Mapping[str, pd.DataFrame], *, thresh
     tables: cosine and chance, as `compare.stability` makes them; by name, where there are several.
     """
     fig = _shares_above(tables, "cosine", "chance", "random directions")
-    fig.add_vline(threshold, line=dict(color=INK, width=1, dash="dash"))
+    fig.add_vline(threshold, line={"color": INK, "width": 1, "dash": "dash"})
     styled(fig, "Does another seed find the same directions?", height=380)
     fig.update_xaxes(title_text="|cosine| with the latent that it is matched to", range=[-0.02, 1.02])
     return fig.update_yaxes(title_text="share of latents above", tickformat=".0%", range=[-0.02, 1.02])
@@ -68,15 +68,15 @@ def _shares_above(
     fig = go.Figure()
     named = list(coloured(tables, column, null, alone="matches"))
     for i, (name, table, colour) in enumerate(named):
-        dotted = dict(color=GREY if len(named) == 1 else colour, width=1.5, dash="dot")
-        of_null = dict(name=f"{null_name} (dotted)", showlegend=i == len(named) - 1)
-        sides = ((column, dict(color=colour, width=2), dict(name=name)), (null, dotted, of_null))
+        dotted = {"color": GREY if len(named) == 1 else colour, "width": 1.5, "dash": "dot"}
+        of_null = {"name": f"{null_name} (dotted)", "showlegend": i == len(named) - 1}
+        sides = ((column, {"color": colour, "width": 2}, {"name": name}), (null, dotted, of_null))
         for shown, line, key in sides:
             ordered = np.sort(table[shown].dropna().to_numpy(float))
             share = 1 - np.arange(len(ordered)) / max(len(ordered), 1)
             fig.add_scatter(x=ordered, y=share, mode="lines", line=line, **key)
             if len(ordered):
-                dot = dict(color=line["color"], size=8)
+                dot = {"color": line["color"], "size": 8}
                 fig.add_scatter(x=[np.median(ordered)], y=[0.5], mode="markers", marker=dot, showlegend=False)
     return fig
 
@@ -100,10 +100,17 @@ def corpus_differences(differences: pd.DataFrame, *, names: tuple[str, str] = ("
     for name, colour, sign in zip(names, SEQUENCE, (1, -1), strict=False):
         side = sign * shown["difference"].to_numpy(float) > 0
         at, low, high = (100 * shown[column].to_numpy(float)[side] for column in ("difference", "low", "high"))
-        bars = dict(type="data", symmetric=False, array=high - at, arrayminus=at - low, thickness=1.5, width=0)
-        dots = dict(x=at, y=np.flatnonzero(side), marker=dict(color=colour, size=8))
+        bars = {
+            "type": "data",
+            "symmetric": False,
+            "array": high - at,
+            "arrayminus": at - low,
+            "thickness": 1.5,
+            "width": 0,
+        }
+        dots = {"x": at, "y": np.flatnonzero(side), "marker": {"color": colour, "size": 8}}
         fig.add_scatter(**dots, error_x=bars, mode="markers", name=f"in more of {escaped(name)}")
-    fig.add_vline(0, line=dict(color=INK, width=1))
+    fig.add_vline(0, line={"color": INK, "width": 1})
     styled(fig, "What differs between the two corpora", height=140 + _ROW * max(len(shown), 4))
     fig.update_yaxes(tickvals=list(range(len(shown))), ticktext=ticks, range=[-0.7, max(len(shown), 1) - 0.3])
     a, b = map(escaped, names)
@@ -140,16 +147,16 @@ def splitting(
     known = [*names, *[{}] * len(columns)]
     labels = [merged.get(key) or label(known[key[0]].get(key[1], f"#{key[1]}")) for key in number]
     shades = [GREY if key in merged else colours[key] for key in number]
-    node = dict(label=labels, color=shades, align="left", pad=_ROW - 4, thickness=8, line_width=0)
+    node = {"label": labels, "color": shades, "align": "left", "pad": _ROW - 4, "thickness": 8, "line_width": 0}
     hues = [[int(colours[level, latent][at : at + 2], 16) for at in (1, 3, 5)] for level, latent, _, _ in bands]
-    link = dict(
-        source=[number[level, latent] for level, latent, _, _ in bands],
-        target=[number[level + 1, other] for level, _, other, _ in bands],
-        value=[max(both, 1) for *_, both in bands],
-        color=[f"rgba({red},{green},{blue},0.3)" for red, green, blue in hues],
-    )
+    link = {
+        "source": [number[level, latent] for level, latent, _, _ in bands],
+        "target": [number[level + 1, other] for level, _, other, _ in bands],
+        "value": [max(both, 1) for *_, both in bands],
+        "color": [f"rgba({red},{green},{blue},0.3)" for red, green, blue in hues],
+    }
     tallest = max(map(len, columns))
-    fig = go.Figure(go.Sankey(node=node, link=link, arrangement="snap", textfont=dict(size=10)))
+    fig = go.Figure(go.Sankey(node=node, link=link, arrangement="snap", textfont={"size": 10}))
     styled(fig, "Features that split in wider dictionaries", height=max(300, 120 + _ROW * tallest))
     return fig.update_layout(meta={"min_width": WIDTH})
 

@@ -13,7 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from interp.figures.figure import figure
-from interp.figures.print_layout import with_placed_names
+from interp.figures.name_placement import with_placed_names
 from interp.figures.theme import (
     BARE,
     BLUE,
@@ -66,7 +66,7 @@ def quality(quality_table: pd.DataFrame) -> go.Figure:
     y = np.arange(len(names))
     fig = go.Figure()
     for name, values, colour, symbol in kept:
-        look = dict(mode="markers", marker=dict(color=colour, symbol=symbol, size=9))
+        look = {"mode": "markers", "marker": {"color": colour, "symbol": symbol, "size": 9}}
         fig.add_scatter(x=values, y=y, name=name, hovertemplate="%{x:.3f}<extra></extra>", **look)
     height = 130 + 34 * len(names)
     styled(
@@ -109,7 +109,7 @@ def decoder_map(points: pd.DataFrame, *, colour: str = "verdict", way: str = "UM
     if colour == "verdict":
         for verdict, rows in points.groupby("verdict", sort=False):
             marker = dots(len(points), color=VERDICT_COLOURS.get(str(verdict), GREY))
-            look = dict(mode="markers", marker=marker, hoverinfo="skip", name=verdict_name(str(verdict)))
+            look = {"mode": "markers", "marker": marker, "hoverinfo": "skip", "name": verdict_name(str(verdict))}
             fig.add_scatter(x=rows["x"], y=rows["y"], **look)
         fig.update_layout(legend_itemsizing="constant")
     else:
@@ -119,7 +119,7 @@ def decoder_map(points: pd.DataFrame, *, colour: str = "verdict", way: str = "UM
             values = np.log10(np.where(values > 0, values, np.nan))
             title = "log₁₀ density"
         low, high = np.nanpercentile(values, [2, 98]) if np.isfinite(values).any() else (0, 1)
-        hues = dict(color=values, colorscale=SCALE, colorbar=colour_bar(title), cmin=low, cmax=high)
+        hues = {"color": values, "colorscale": SCALE, "colorbar": colour_bar(title), "cmin": low, "cmax": high}
         marker = dots(len(points), **hues)
         fig.add_scatter(x=points["x"], y=points["y"], mode="markers", marker=marker, hoverinfo="skip")
     x, y = f"{escaped(way)} 1 (no unit)", f"{escaped(way)} 2 (no unit)"
@@ -129,8 +129,8 @@ def decoder_map(points: pd.DataFrame, *, colour: str = "verdict", way: str = "UM
     fig.update_yaxes(scaleanchor="x", constrain="domain")
     if "name" in points:
         named = points[points["name"] != ""]
-        ring = dict(color="rgba(255,255,255,0)", size=5, line=dict(color=INK, width=1))
-        names: dict[str, Any] = dict(mode="markers+text", text=list(map(words, named["name"])), textfont_size=11)
+        ring = {"color": "rgba(255,255,255,0)", "size": 5, "line": {"color": INK, "width": 1}}
+        names: dict[str, Any] = {"mode": "markers+text", "text": list(map(words, named["name"])), "textfont_size": 11}
         fig.add_scatter(x=named["x"], y=named["y"], marker=ring, hoverinfo="skip", showlegend=False, **names)
     return with_placed_names(fig)
 
@@ -155,8 +155,8 @@ def cosine_histogram(
     hues = iter(SEQUENCE * len(finite))
     for name, values in finite.items():
         share = np.histogram(np.clip(values, edges[0], 1), edges)[0] / max(len(values), 1)
-        area = dict(line=dict(color=GREY, width=1), fill="tozeroy", fillcolor="rgba(138,143,152,.3)")
-        look = area if name == null else dict(line=dict(color=next(hues), width=1.8))
+        area = {"line": {"color": GREY, "width": 1}, "fill": "tozeroy", "fillcolor": "rgba(138,143,152,.3)"}
+        look = area if name == null else {"line": {"color": next(hues), "width": 1.8}}
         x = np.repeat(edges, 2)[1:-1]
         y = np.repeat(share, 2)
         fig.add_scatter(x=x, y=y, mode="lines", name=escaped(name), **look)
@@ -186,7 +186,13 @@ def coactivation_heatmap(
     fig.add_heatmap(z=itself, x=cells, y=cells, colorscale=[[0, PALE], [1, PALE]], showscale=False, hoverinfo="skip")
     styled(fig, "Latents that fire together", x="other latent", y="latent", height=560)
     ticks = [escaped((names or {}).get(latent, latent)) for latent in order]
-    lines: dict[str, Any] = dict(tickvals=cells, ticktext=ticks, showgrid=False, constrain="domain", ticks="")
+    lines: dict[str, Any] = {
+        "tickvals": cells,
+        "ticktext": ticks,
+        "showgrid": False,
+        "constrain": "domain",
+        "ticks": "",
+    }
     fig.update_xaxes(**lines, tickangle=-90)
     return fig.update_yaxes(**lines, autorange="reversed", scaleanchor="x")
 
@@ -218,7 +224,7 @@ def concept_scatter(concepts: pd.DataFrame) -> go.Figure:
     need(concepts, "label", "f1_feature", "f1_neuron")
     rival = _rival(concepts)
     fig = go.Figure()
-    fig.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line=dict(color=GREY, dash="dot", width=1), **BARE)
+    fig.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line={"color": GREY, "dash": "dot", "width": 1}, **BARE)
     _named_points(fig, concepts, concepts["f1_neuron"], f"feature %{{y:.3f}}, {rival} %{{x:.3f}}")
     title = f"Concepts: best feature against best {rival}"
     styled(fig, title, x=f"F1 of the best {rival} (held out)", height=520)
@@ -238,9 +244,9 @@ def concept_dots(concepts: pd.DataFrame) -> go.Figure:
     fig = go.Figure()
     ends = rows[["f1_neuron", "f1_feature"]].to_numpy(float)
     line = np.column_stack([ends, np.full(len(rows), np.nan)]).ravel()
-    fig.add_scatter(x=line, y=np.repeat(y, 3), mode="lines", line=dict(color="#c9ced6", width=2), **BARE)
+    fig.add_scatter(x=line, y=np.repeat(y, 3), mode="lines", line={"color": "#c9ced6", "width": 2}, **BARE)
     for column, name, colour in (("f1_neuron", f"best {rival}", VERMILLION), ("f1_feature", "best feature", BLUE)):
-        fig.add_scatter(x=rows[column], y=y, mode="markers", name=name, marker=dict(color=colour, size=7))
+        fig.add_scatter(x=rows[column], y=y, mode="markers", name=name, marker={"color": colour, "size": 7})
     height = 130 + 15 * len(rows)
     styled(fig, f"Concepts: best feature and best {rival}", x="F1 (held out)", y="concept", height=height)
     fig.update_xaxes(range=[-0.02, 1.02])
@@ -271,7 +277,7 @@ def concept_frequency(concepts: pd.DataFrame, *, n_tokens: int) -> go.Figure:
 def _named_points(fig: go.Figure, concepts: pd.DataFrame, x: pd.Series | np.ndarray, hover: str) -> None:
     """Draw a dot a concept at the F1 of its best feature, with its name, whose spaces are spaces, not a token's
     marks."""
-    look = dict(mode="markers+text", textfont_size=11, marker=dict(color=BLUE, size=7), showlegend=False)
+    look = {"mode": "markers+text", "textfont_size": 11, "marker": {"color": BLUE, "size": 7}, "showlegend": False}
     shown = f"%{{hovertext}}<br>{hover}<extra></extra>"
     fig.add_scatter(
         x=x, y=concepts["f1_feature"], text=list(map(words, concepts["label"])), hovertemplate=shown, **look

@@ -37,19 +37,25 @@ def steering(doses: pd.DataFrame | Mapping[str, pd.DataFrame], *, latent: int | 
     has_concept = all("concept" in table and table["concept"].notna().any() for _, table, _ in named)
     panels = {name: title for name, title in _DOSED.items() if name != "concept" or has_concept}
     columns = 2 if len(panels) == 4 else 3
-    space = dict(horizontal_spacing=0.12, vertical_spacing=0.2) if columns == 2 else dict(horizontal_spacing=0.1)
+    space = {"horizontal_spacing": 0.12, "vertical_spacing": 0.2} if columns == 2 else {"horizontal_spacing": 0.1}
     fig = make_subplots(math.ceil(len(panels) / columns), columns, subplot_titles=list(panels.values()), **space)
     for i, column in enumerate(panels):
-        position: dict[str, Any] = dict(row=i // columns + 1, col=i % columns + 1)
+        position: dict[str, Any] = {"row": i // columns + 1, "col": i % columns + 1}
         for name, table, hue in named:
             colour = hue if name else VERMILLION if column in ("loss", "kl") else BLUE
             rows = table.dropna(subset=["multiple"])
             free = table[table["multiple"].isna()]
-            look = dict(mode="lines+markers", line=dict(color=colour, width=1.5), marker=dict(color=colour, size=6))
-            key = dict(name=name, legendgroup=name, showlegend=bool(name) and i == 0)
+            look = {
+                "mode": "lines+markers",
+                "line": {"color": colour, "width": 1.5},
+                "marker": {"color": colour, "size": 6},
+            }
+            key = {"name": name, "legendgroup": name, "showlegend": bool(name) and i == 0}
             fig.add_scatter(x=[f"{m:g}" for m in rows["multiple"]], y=rows[column], **key, **look, **position)
             if len(free) and (len(named) == 1 or column == "loss"):
-                fig.add_hline(y=float(free[column].iloc[0]), line=dict(color=GREY, dash="dot", width=1), **position)
+                fig.add_hline(
+                    y=float(free[column].iloc[0]), line={"color": GREY, "dash": "dot", "width": 1}, **position
+                )
     title = "Steering" if latent is None else f"Steering with latent {latent}"
     styled(fig, title, height=300 if columns == 3 else 480).update_xaxes(type="category", tickangle=0)
     fig.update_xaxes(title_text="times its maximum", row=math.ceil(len(panels) / columns))

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from interp.effects.graph import AttributionGraph
 
 _LOOKS: dict[str, dict[str, Any]] = {
-    "embedding": dict(symbol="square-open", color=INK, size=9),
-    "latent": dict(symbol="circle", color=BLUE, size=9),
-    "error": dict(symbol="diamond-open", color=GREY, size=8),
-    "logit": dict(symbol="square", color=INK, size=10),
+    "embedding": {"symbol": "square-open", "color": INK, "size": 9},
+    "latent": {"symbol": "circle", "color": BLUE, "size": 9},
+    "error": {"symbol": "diamond-open", "color": GREY, "size": 8},
+    "logit": {"symbol": "square", "color": INK, "size": 10},
 }
 
 
@@ -42,8 +42,8 @@ def graph(
     for row, source in sorted(zip(rows, columns, strict=True), key=lambda pair: share[pair]):
         target = kept.targets[row]
         colour = BLUE if kept.edges[row, source] > 0 else VERMILLION
-        line = dict(color=colour, width=0.4 + 4 * share[row, source])
-        ends = dict(x=[x[source], x[target]], y=[y[source], y[target]])
+        line = {"color": colour, "width": 0.4 + 4 * share[row, source]}
+        ends = {"x": [x[source], x[target]], "y": [y[source], y[target]]}
         fig.add_scatter(**ends, mode="lines", line=line, opacity=0.25 + 0.6 * min(1.0, 2 * share[row, source]), **BARE)
     ids = kept.node_ids()
     for kind, look in _LOOKS.items():

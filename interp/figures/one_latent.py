@@ -47,7 +47,7 @@ def activation_histogram(
         y=counts,
         width=np.diff(edges),
         offset=0,
-        marker=dict(color=BLUE, line=dict(width=0.5, color="white")),
+        marker={"color": BLUE, "line": {"width": 0.5, "color": "white"}},
         customdata=np.stack([edges[:-1], edges[1:]], 1),
         hovertemplate="%{customdata[0]:.3g} to %{customdata[1]:.3g}<br>%{y:,} firings<extra></extra>",
     )
@@ -55,9 +55,9 @@ def activation_histogram(
         begins = [float(low) for low in _one_latent(intervals, latent, "intervals")["low"] if low > edges[0]]
         x = np.repeat(begins, 3)
         y = np.tile([0.0, 1.05 * float(counts.max()), np.nan], len(begins))
-        look = dict(mode="lines", line=dict(color=GREY, width=1, dash="dot"), hoverinfo="skip")
+        look = {"mode": "lines", "line": {"color": GREY, "width": 1, "dash": "dot"}, "hoverinfo": "skip"}
         fig.add_scatter(x=x, y=y, name="start of the examples' intervals", showlegend=True, **look)
-        fig.update_traces(showlegend=False, selector=dict(type="bar"))
+        fig.update_traces(showlegend=False, selector={"type": "bar"})
     styled(fig, _titled("Activations", latent), x="activation (log scale)", y="firings (tokens)", height=300)
     ticks = "D1" if edges[-1] < 4 * edges[0] else "D2"  # each digit, or 1, 2 and 5: two ticks at least
     return fig.update_xaxes(type="log", range=np.log10(edges[[0, -1]]).tolist(), dtick=ticks, tickformat=".3~g")
@@ -80,7 +80,7 @@ def logit_bars(feature: Mapping[str, Any] | pd.Series, vocab: Sequence[str], *, 
         rows += [label(re.sub(r"(\s)\1{4,}", lambda run: f"{run[1]}×{len(run[0])}", vocab[token])) for token in tokens]
     title = _titled("Logit effects", int(feature["latent"]) if "latent" in feature else None)
     styled(fig, title, x="direct effect (logits per unit of activation)", y="token", height=120 + 18 * len(rows))
-    fig.add_vline(x=0, line=dict(color=GREY, width=1))
+    fig.add_vline(x=0, line={"color": GREY, "width": 1})
     return fig.update_yaxes(tickvals=list(range(len(rows))), ticktext=rows, autorange="reversed", showgrid=False)
 
 
@@ -122,20 +122,20 @@ def example_text(
             x += cells
         y += 1 + GAP
     xs, ys, texts = zip(*boxes, strict=True)
-    fig.add_scatter(x=xs, y=ys, text=texts, mode="text", textfont=dict(family=FONT, size=MIN_FONT), **BARE)
+    fig.add_scatter(x=xs, y=ys, text=texts, mode="text", textfont={"family": FONT, "size": MIN_FONT}, **BARE)
     styled(fig, _titled("Examples", latent), height=round((y - GAP) * LINE * MIN_FONT) + 14)
-    bare = dict(visible=False, showgrid=False, fixedrange=True)
+    bare = {"visible": False, "showgrid": False, "fixedrange": True}
     fig.update_xaxes(range=[-EDGE / CELL, n_cells + EDGE / CELL], **bare).update_yaxes(range=[y - GAP, 0], **bare)
-    return fig.update_layout(width=pixels, margin=dict(l=0, r=0, t=7, b=7), meta={"laid_out_for": pixels})
+    return fig.update_layout(width=pixels, margin={"l": 0, "r": 0, "t": 7, "b": 7}, meta={"laid_out_for": pixels})
 
 
 def _shaded_token(fig: go.Figure, left: int, right: int, top: float, share: float, *, fires: bool) -> None:
     """Shade a token by its share of the largest activation; underline the one that fires."""
     if share > 0:
-        shade = dict(fillcolor=f"rgba({SHADE},{0.12 + 0.75 * share:.2f})", layer="below", line_width=0)
+        shade = {"fillcolor": f"rgba({SHADE},{0.12 + 0.75 * share:.2f})", "layer": "below", "line_width": 0}
         fig.add_shape(type="rect", x0=left, x1=right, y0=top + 0.06, y1=top + 0.94, **shade)
     if fires:
-        under = dict(y0=top + 0.94, y1=top + 0.94, line=dict(color=OUTLINE, width=1.5))
+        under = {"y0": top + 0.94, "y1": top + 0.94, "line": {"color": OUTLINE, "width": 1.5}}
         fig.add_shape(type="line", x0=left, x1=right, **under)
 
 

@@ -74,18 +74,23 @@ def density_histogram(features: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go
     heights = {name: min(n, 0.6 * most) if is_cut else n for name, n in dead.items()}
     for (name, counts), colour in zip(binned.items(), colours, strict=True):
         if len(named) == 1:
-            look = dict(width=WIDE * 0.92, showlegend=False)
+            look = {"width": WIDE * 0.92, "showlegend": False}
             fig.add_bar(x=(edges[:-1] + edges[1:]) / 2, y=counts, marker_color=BLUE, **look)
             fig.add_bar(x=[spike], y=[heights[name]], marker_color=GREY, **look)
         else:
-            fig.add_scatter(x=edges[:-1], y=counts, mode="lines", line=dict(shape="hv", color=colour), name=name)
+            fig.add_scatter(x=edges[:-1], y=counts, mode="lines", line={"shape": "hv", "color": colour}, name=name)
             fig.add_scatter(x=[spike], y=[heights[name]], mode="markers", marker_color=colour, showlegend=False)
     numbers = [f"{n:,}<br>{n / max(len(densities[name]), 1):.1%}" for name, n in dead.items()]
     if len(named) > 1:
         inks = [f'<span style="color:{hue}">{n:,}</span>' for n, hue in zip(dead.values(), colours, strict=True)]
         numbers = inks if is_cut and len(named) <= MAX_NAMED else []
     text = "<br>".join(["dead", *["cut off"] * is_cut, *numbers])
-    position = dict(x=spike, y=max(heights.values(), default=0), yanchor="bottom", yshift=3 + 3 * (len(named) > 1))
+    position = {
+        "x": spike,
+        "y": max(heights.values(), default=0),
+        "yanchor": "bottom",
+        "yshift": 3 + 3 * (len(named) > 1),
+    }
     fig.add_annotation(text=text, showarrow=False, font_size=11, **position)
     return _mark_ultra_low(fig, densities, edges[0], spike)
 
@@ -95,7 +100,7 @@ def _mark_ultra_low(fig: go.Figure, densities: Mapping[str, np.ndarray], left: f
     text = "<br>".join(f"{name} {n:,}".strip() for name, n in counts.items()) if len(counts) <= MAX_NAMED else ""
     threshold = float(np.log10(ULTRA_LOW))
     fig.add_vrect(x0=left, x1=threshold, fillcolor=ORANGE, opacity=0.14, line_width=0, layer="below")
-    position = dict(x=threshold, y=1, yref="y domain", xanchor="right", yanchor="top", align="right")
+    position = {"x": threshold, "y": 1, "yref": "y domain", "xanchor": "right", "yanchor": "top", "align": "right"}
     fig.add_annotation(text=f"ultra-low<br>{text}", showarrow=False, font_size=11, **position)
     ticks = list(range(int(np.ceil(left)), 1))
     styled(fig, "Firing density of the latents", x="density (log₁₀ of the share of tokens)", y="latents")
@@ -117,7 +122,7 @@ def score_distributions(ranking: pd.DataFrame, *, score: str = "explanation_f1")
         if len(rows) < FEWEST_OF_A_VIOLIN:
             fig.add_scatter(x=[name] * len(rows), y=rows[score], mode="markers", marker_color=colour, showlegend=False)
             continue
-        look = dict(box_visible=True, points=False, spanmode="hard", showlegend=False)
+        look = {"box_visible": True, "points": False, "spanmode": "hard", "showlegend": False}
         fig.add_violin(y=rows[score], name=name, line_color=colour, **look)
     return styled(fig, f"{_title(score)} by verdict", x="verdict (number of latents)", y=_unit(score))
 
@@ -130,7 +135,14 @@ def scores_beside_nulls(verdicts: pd.DataFrame, *, score: str = "monosemanticity
     fig = go.Figure()
     for name, rows in _tested(verdicts, score).groupby("dictionary", sort=False):
         # upwards: the axis runs down
-        look = dict(orientation="h", side="negative", width=1.5, points=False, spanmode="hard", showlegend=False)
+        look = {
+            "orientation": "h",
+            "side": "negative",
+            "width": 1.5,
+            "points": False,
+            "spanmode": "hard",
+            "showlegend": False,
+        }
         named = f"{escaped(name)} ({len(rows):,})"
         fig.add_violin(x=rows[score], name=named, line_color=GREY if len(fig.data) else BLUE, **look)
     title = f"{_title(score)} and its nulls"
@@ -159,8 +171,13 @@ def precision_recall(ranking: pd.DataFrame) -> go.Figure:
     fig = go.Figure()
     for f1 in (0.2, 0.4, 0.6, 0.8):
         inverse = np.linspace(1, 2 / f1 - 1, 200)  # of recall; precision has the same steps from the other end
-        fig.add_scatter(x=1 / inverse, y=1 / inverse[::-1], mode="lines", line=dict(color="#c9ced6", width=1), **BARE)
-        note = dict(text=f"F1 {f1}", showarrow=False, font=dict(size=10, color=INK), bgcolor="rgba(255,255,255,.75)")
+        fig.add_scatter(x=1 / inverse, y=1 / inverse[::-1], mode="lines", line={"color": "#c9ced6", "width": 1}, **BARE)
+        note = {
+            "text": f"F1 {f1}",
+            "showarrow": False,
+            "font": {"size": 10, "color": INK},
+            "bgcolor": "rgba(255,255,255,.75)",
+        }
         fig.add_annotation(x=1, y=f1 / (2 - f1), xanchor="right", yanchor="middle", borderpad=0, **note)
     scored = _tested(ranking, precision, recall)
     fig.add_traces(_dots_by_verdict(scored, recall, precision, "precision %{y:.2f}, recall %{x:.2f}").data)
@@ -173,8 +190,8 @@ def _dots_by_verdict(rows: pd.DataFrame, x: str, y: str, text: str) -> go.Figure
     """Draw a dot a latent in the colour of its verdict. text: what is shown under the pointer."""
     fig = go.Figure().update_layout(legend_itemsizing="constant")
     for verdict, part in _by_verdict(rows):
-        look = dict(mode="markers", marker=dots(len(rows), color=VERDICT_COLOURS.get(verdict, GREY)))
-        hover = dict(customdata=part["latent"], hovertemplate=f"latent %{{customdata}}<br>{text}<extra></extra>")
+        look = {"mode": "markers", "marker": dots(len(rows), color=VERDICT_COLOURS.get(verdict, GREY))}
+        hover = {"customdata": part["latent"], "hovertemplate": f"latent %{{customdata}}<br>{text}<extra></extra>"}
         fig.add_scatter(x=part[x], y=part[y], name=verdict_name(verdict), **look, **hover)
     return fig
 

@@ -1,4 +1,4 @@
-"""Lay a figure out again for the width at which it is printed, and place names beside its points.
+"""Lay a figure out again for the width at which it is printed.
 
 In: a figure as it is on a screen. Out: a copy whose letters have at least 7 points, with margins no wider than its
 labels, without a title unless asked (a caption says it), and with names beside lines in place of a legend where the
@@ -7,14 +7,13 @@ figure asks for them (`meta={"direct_labels": True}`) and there is room.
 
 from __future__ import annotations
 
-import html
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
-from interp.figures.theme import GREY, HEIGHT, INK, WIDTH, without_slider
+from interp.figures.name_placement import CHARACTER, GAP, LINE, count_letters, place_names, with_placed_names
+from interp.figures.theme import HEIGHT, INK, WIDTH, without_slider
 
 MAX_WIDTH = 10_000
 """Largest width of a figure, in millimetres, that a browser draws without running out of memory."""
@@ -22,30 +21,12 @@ WIDTHS = {"column": 84.5, "icml": 82.6, "page": 139.7}
 """Millimetres: a column of ACM's two and of ICML's, the text of NeurIPS."""
 MIN_FONT = 7 * 96 / 72
 """7 points in the pixels that print counts, 96 an inch."""
-_MARGIN = dict(l=4, r=10, t=6, b=4)
+_MARGIN = {"l": 4, "r": 10, "t": 6, "b": 4}
 """Pixels; axes, legends and colour bars push them outwards as far as they need."""
 MAX_DIRECT = 3
 """Lines that are named where they are highest; the names of more would lie on other lines."""
 _TITLE = 34
 """Pixels of height that a title takes on a screen."""
-_AXES = 70.0, 90.0
-"""Pixels that axes with their titles take there from width and height."""
-
-Box = tuple[float, float, float, float]
-"""left, right, bottom, top, in pixels of the plot."""
-GAP = 5.0
-"""Pixels between a point's middle and its name."""
-CHARACTER, LINE = 0.56, 1.15
-"""Width of a letter and height of a line of Helvetica, in font sizes."""
-TOLERATED = 2.0
-"""Square pixels of another name, or of a point, that one may touch."""
-SIDES = ("middle right", "middle left", "top center", "bottom center")
-LEADER = "leader"
-"""The name of annotations that name a point from further away, with a line to it."""
-REACHES = (16.0, 26.0, 38.0, 54.0, 74.0)
-"""Pixels from a point to the middle of the nearer end of a name that a line leads to."""
-DIRECTIONS = 16
-"""Ways from a point, evenly around it, that are tried at each reach."""
 
 
 def for_print(fig: go.Figure, width: str | float = "column", *, title: bool = False) -> go.Figure:
@@ -75,7 +56,7 @@ def for_print(fig: go.Figure, width: str | float = "column", *, title: bool = Fa
     drawn.update_layout(width=pixels, height=height, autosize=False, margin=_MARGIN, title_automargin=True)
     size = float(drawn.layout.font.size or MIN_FONT)
     drawn.update_xaxes(title_font_size=size, automargin=True).update_yaxes(title_font_size=size, automargin=True)
-    drawn.update_traces(selector=dict(type="scatter", mode="markers+text"), textfont_size=size)
+    drawn.update_traces(selector={"type": "scatter", "mode": "markers+text"}, textfont_size=size)
     for trace in drawn.data:  # on a screen the titles of colour bars are larger than the letters of the figure
         bar = trace.colorbar if trace.type == "heatmap" else trace.marker.colorbar if trace.type == "scatter" else None
         if bar is not None and bar.to_plotly_json():
@@ -96,116 +77,6 @@ def in_pixels(width: str | float) -> float:
     return pixels
 
 
-def with_placed_names(fig: go.Figure) -> go.Figure:
-    """Set the name of every point of a trace of mode `markers+text` beside it; those of points that lie higher are
-    placed first. A name for which there is no room beside its point stands further off, at the end of a thin line, and
-    where there is none there either it is taken away. All names stay in `hovertext`. Where an axis has no range yet,
-    names stay as they are."""
-    if fig.layout.xaxis.range is None or fig.layout.yaxis.range is None:
-        return fig
-    fig.layout.annotations = [note for note in fig.layout.annotations if note.name != LEADER]
-    room = fig.layout.width - _AXES[0], fig.layout.height - _AXES[1]
-    for trace in fig.select_traces(dict(type="scatter", mode="markers+text")):
-        names = [str(name) for name in (trace.hovertext if trace.hovertext is not None else trace.text)]
-        size = trace.textfont.size or fig.layout.font.size or 12
-        x, y = _along(trace.x, fig.layout.xaxis, room[0]), _along(trace.y, fig.layout.yaxis, room[1])
-        sides, leaders = _placed(x, y, names, size, room)
-        trace.update(
-            hovertext=names,
-            text=[name if side else "" for name, side in zip(names, sides, strict=True)],
-            textposition=[side or "middle right" for side in sides],
-        )
-        for i, (right, up) in leaders.items():
-            line = dict(showarrow=True, arrowhead=0, arrowwidth=0.7, arrowcolor=GREY, standoff=4, ax=right, ay=-up)
-            anchor = "left" if right > 0 else "right"
-            position = dict(x=_in_axis(trace.x[i], fig.layout.xaxis), y=_in_axis(trace.y[i], fig.layout.yaxis))
-            look = dict(xanchor=anchor, yanchor="middle", font_size=size, borderpad=1)
-            fig.add_annotation(text=names[i], name=LEADER, **position, **line, **look)
-    return fig
-
-
-def _in_axis(value: float, axis: go.layout.XAxis | go.layout.YAxis) -> float:
-    """Return a value as annotations give it: on a logarithmic axis its logarithm."""
-    return float(np.log10(value)) if axis.type == "log" else float(value)
-
-
-def _along(values: object, axis: go.layout.XAxis | go.layout.YAxis, length: float) -> np.ndarray:
-    """Return positions along an axis whose range is given, in pixels from its start."""
-    numbers = np.asarray(values, float)
-    low, high = axis.range
-    return ((np.log10(numbers) if axis.type == "log" else numbers) - low) / (high - low) * length
-
-
-def _placed(
-    x: np.ndarray, y: np.ndarray, names: list[str], size: float, room: tuple[float, float], sides: Sequence[str] = SIDES
-) -> tuple[list[str], dict[int, tuple[float, float]]]:
-    """Find the first free side for each name, "" where none is, and for those the way from the point to the name, where
-    there is room for it further off. x, y and room (width, height) in pixels."""
-    points: list[Box] = [(a - GAP, a + GAP, b - GAP, b + GAP) for a, b in zip(x, y, strict=True)]
-    placed: list[Box] = []
-    chosen = [""] * len(names)
-    for i in np.argsort(-y, kind="stable").tolist():
-        boxes = _boxes(float(x[i]), float(y[i]), CHARACTER * size * _letters(names[i]), LINE * size)
-        others = placed + points[:i] + points[i + 1 :]
-        free = [side for side in sides if _is_free(boxes[side], others, room)]
-        if free:
-            chosen[i] = free[0]
-            placed.append(boxes[chosen[i]])
-    leaders = {}
-    for i in [i for i, name in enumerate(names) if name and not chosen[i]]:
-        extent = CHARACTER * size * _letters(names[i]), LINE * size
-        others = placed + points[:i] + points[i + 1 :]
-        free_ways = [way for way in _ways() if _is_free(_box_at(float(x[i]), float(y[i]), way, extent), others, room)]
-        if free_ways:
-            lines = [_line(float(x[i]), float(y[i]), way) for way in free_ways]
-            crossed = [sum(not _is_free(step, placed, room) for step in line) for line in lines]
-            best = int(np.argmin(crossed))
-            leaders[i] = free_ways[best]
-            placed += [_box_at(float(x[i]), float(y[i]), free_ways[best], extent), *lines[best]]
-    return chosen, leaders
-
-
-def _ways() -> list[tuple[float, float]]:
-    """Return the ways from a point (right, up) to the nearer end of its name, the shortest first."""
-    angles = (np.arange(DIRECTIONS) + 0.5) * 2 * np.pi / DIRECTIONS
-    return [(reach * float(np.cos(a)), reach * float(np.sin(a))) for reach in REACHES for a in angles]
-
-
-def _line(a: float, b: float, direction: tuple[float, float]) -> list[Box]:
-    """Return the line from a point to its name, as boxes along it."""
-    steps = np.linspace(GAP / max(float(np.hypot(*direction)), GAP), 1, 12)
-    ends = ((a + direction[0] * step, b + direction[1] * step) for step in steps)
-    return [(right - 1, right + 1, up - 1, up + 1) for right, up in ends]
-
-
-def _box_at(a: float, b: float, direction: tuple[float, float], extent: tuple[float, float]) -> Box:
-    """Return where a name lies whose nearer end is this way from its point."""
-    end, middle = a + direction[0], b + direction[1]
-    left = end if direction[0] > 0 else end - extent[0]
-    return left, left + extent[0], middle - extent[1] / 2, middle + extent[1] / 2
-
-
-def _letters(name: str) -> int:
-    """Count the letters that are seen: an entity such as &lt; is one, and the marks of direction are none."""
-    return len(html.unescape(name).strip("\u2068\u2069"))
-
-
-def _boxes(a: float, b: float, width: float, height: float) -> dict[str, Box]:
-    lefts = a + GAP, a - GAP - width, a - width / 2, a - width / 2
-    bottoms = b - height / 2, b - height / 2, b + GAP, b - GAP - height
-    corners = zip(SIDES, lefts, bottoms, strict=True)
-    return {side: (left, left + width, bottom, bottom + height) for side, left, bottom in corners}
-
-
-def _is_free(box: Box, others: list[Box], room: tuple[float, float]) -> bool:
-    """Return whether the box lies within the plot and hides next to nothing."""
-    left, right, bottom, top = box
-    if left < 0 or right > room[0] or bottom < 0 or top > room[1]:
-        return False
-    sides = ((min(right, u1) - max(left, u0), min(top, v1) - max(bottom, v0)) for u0, u1, v0, v1 in others)
-    return sum(width * height for width, height in sides if width > 0 and height > 0) < TOLERATED
-
-
 def _with_key(fig: go.Figure, size: float) -> go.Figure:
     """Write panel titles and the key of colours above the plot. The key is a text, broken into lines as wide as the
     figure: a legend of plotly's is no wider than the plot, and each of its entries as wide as the longest."""
@@ -214,7 +85,7 @@ def _with_key(fig: go.Figure, size: float) -> go.Figure:
     lines: list[str] = []
     left = 0.0
     for trace in _keys(fig):
-        length = (_letters(trace.name) + 4) * CHARACTER * size
+        length = (count_letters(trace.name) + 4) * CHARACTER * size
         if not lines or length > left:
             lines.append("")
             left = fig.layout.width - 2 * _MARGIN["r"]
@@ -225,7 +96,15 @@ def _with_key(fig: go.Figure, size: float) -> go.Figure:
     height = LINE * 1.15 * size * len(lines)
     fig.update_layout(showlegend=False, margin_t=_MARGIN["t"] + titles + height)
     if lines:
-        position = dict(x=1, xref="paper", y=1, yref="paper", xanchor="right", yanchor="bottom", yshift=titles)
+        position = {
+            "x": 1,
+            "xref": "paper",
+            "y": 1,
+            "yref": "paper",
+            "xanchor": "right",
+            "yanchor": "bottom",
+            "yshift": titles,
+        }
         fig.add_annotation(text="<br>".join(line.rstrip("\u2003") for line in lines), showarrow=False, **position)
     return fig
 
@@ -250,9 +129,9 @@ def _legend_glyph(trace: Any) -> tuple[str, str]:
 def _with_direct_labels(fig: go.Figure) -> go.Figure:
     """Name each line at its highest point, in its colour, if all names find room; else leave the figure as it was."""
     anchors = {
-        "top center": dict(yanchor="bottom", yshift=GAP),
-        "middle right": dict(xanchor="left", xshift=GAP),
-        "middle left": dict(xanchor="right", xshift=-GAP),
+        "top center": {"yanchor": "bottom", "yshift": GAP},
+        "middle right": {"xanchor": "left", "xshift": GAP},
+        "middle left": {"xanchor": "right", "xshift": -GAP},
     }
     traces = [trace for trace in _keys(fig) if "lines" in (trace.mode or "")]
     if not 2 <= len(traces) <= MAX_DIRECT:
@@ -266,12 +145,12 @@ def _with_direct_labels(fig: go.Figure) -> go.Figure:
     width, height = fig.layout.width - 55, fig.layout.height - 60
     names = [str(trace.name) for trace in traces]
     along = (x - low) / (high - low) * width
-    sides, _ = _placed(along, y / top * height, names, size, (width, height), list(anchors))
+    sides, _ = place_names(along, y / top * height, names, size, (width, height), list(anchors))
     if not all(sides):
         return fig
-    for trace, a, b, side in zip(traces, x, y, sides, strict=True):
-        font = dict(color=trace.line.color, size=size)
-        fig.add_annotation(x=a, y=b, text=trace.name, showarrow=False, **anchors[side], font=font)
+    for trace, peak_x, peak_y, side in zip(traces, x, y, sides, strict=True):
+        font = {"color": trace.line.color, "size": size}
+        fig.add_annotation(x=peak_x, y=peak_y, text=trace.name, showarrow=False, **anchors[side], font=font)
     return fig.update_layout(showlegend=False).update_yaxes(range=[0, top])
 
 

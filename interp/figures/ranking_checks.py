@@ -50,34 +50,38 @@ def verdict_shares(shares: pd.DataFrame) -> go.Figure:
         colour = VERDICT_COLOURS.get(verdict, INK)
         shifts = (-0.15, 0.2) if rows["sure_share"].notna().any() else (0.0,)
         for (kind, (columns, caption, symbol)), shift in zip(kinds.items(), shifts, strict=False):
-            look = dict(name=caption, legendgroup=kind, marker=dict(color=colour, symbol=symbol, size=7))
+            look = {"name": caption, "legendgroup": kind, "marker": {"color": colour, "symbol": symbol, "size": 7}}
             points = _intervals(rows, columns, colour)
             fig.add_scatter(y=np.arange(len(names)) + shift, **look, **points, row=1, col=i + 1)
         top = max(top, float(np.nanmax(rows["ci_high"].to_numpy(float), initial=0.0)))
     fig.update_xaxes(range=[0, 1.05 * top], tickformat=".0%", nticks=4)
     styled(fig, "Verdicts of the dictionary and of its nulls", height=140 + 30 * len(names))
     for _, caption, symbol in kinds.values():
-        key = dict(mode="markers", marker=dict(color=INK, symbol=symbol, size=7), name=caption)
+        key = {"mode": "markers", "marker": {"color": INK, "symbol": symbol, "size": 7}, "name": caption}
         fig.add_scatter(x=[None], y=[None], showlegend=True, **key, row=1, col=1)
     fig.update_xaxes(title_text="share (95 % CI)")
     panelled(fig)
-    lines = dict(tickvals=list(range(len(names))), ticktext=list(map(escaped, names)), range=[len(names) - 0.5, -0.5])
+    lines = {
+        "tickvals": list(range(len(names))),
+        "ticktext": list(map(escaped, names)),
+        "range": [len(names) - 0.5, -0.5],
+    }
     return fig.update_yaxes(**lines, ticks="")
 
 
 def _error(at: Any, low: Any, high: Any, **look: Any) -> dict[str, Any]:
     """Return an interval as plotly wants it: its distances from the point."""
-    return dict(type="data", symmetric=False, array=high - at, arrayminus=at - low, thickness=1, **look)
+    return {"type": "data", "symmetric": False, "array": high - at, "arrayminus": at - low, "thickness": 1, **look}
 
 
 def _intervals(rows: pd.DataFrame, columns: tuple[str, str, str], colour: str) -> dict[str, Any]:
     """Return points with their intervals, a row per dictionary. columns: of the share and of both ends."""
     share, low, high = (rows[name] for name in columns)
-    return dict(
-        x=share,
-        mode="markers",
-        error_x=_error(share, low, high, color=colour, width=0),
-        showlegend=False,
-        customdata=list(zip(map(escaped, share.index), low, high, strict=True)),
-        hovertemplate="%{customdata[0]}: %{x:.1%} (%{customdata[1]:.1%} to %{customdata[2]:.1%})",
-    )
+    return {
+        "x": share,
+        "mode": "markers",
+        "error_x": _error(share, low, high, color=colour, width=0),
+        "showlegend": False,
+        "customdata": list(zip(map(escaped, share.index), low, high, strict=True)),
+        "hovertemplate": "%{customdata[0]}: %{x:.1%} (%{customdata[1]:.1%} to %{customdata[2]:.1%})",
+    }

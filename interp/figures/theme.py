@@ -29,7 +29,7 @@ Type 3, which publishers refuse. The second has no Korean."""
 UPLOAD = "sendChartToCloud"
 """plotly's button that sends the figure and its data to a server: removed wherever a figure is drawn, notebooks too."""
 VERDICT_COLOURS = {name: shown.colour for name, shown in VERDICT_LOOKS.items()}
-BARE: dict[str, Any] = dict(hoverinfo="skip", showlegend=False)
+BARE: dict[str, Any] = {"hoverinfo": "skip", "showlegend": False}
 """The look of a trace that is not data: a line to compare with, an edge, a ring."""
 
 _PICTURES = {code: 0x2400 + code for code in range(32)} | {127: 0x2421}
@@ -41,20 +41,27 @@ def styled(fig: go.Figure, title: str, *, x: str = "", y: str = "", height: int 
 
     `title` is text; `x` and `y` may hold plotly's markup, such as <sub>, and names in them are to be `escaped`.
     """
-    axis = dict(showline=True, linecolor=GREY, gridcolor="#e6e6e6", zeroline=False, ticks="outside", automargin=True)
-    position = dict(x=0, xref="paper", xanchor="left", automargin=True, yref="container", pad_t=8)
+    axis = {
+        "showline": True,
+        "linecolor": GREY,
+        "gridcolor": "#e6e6e6",
+        "zeroline": False,
+        "ticks": "outside",
+        "automargin": True,
+    }
+    position = {"x": 0, "xref": "paper", "xanchor": "left", "automargin": True, "yref": "container", "pad_t": 8}
     fig.update_layout(
-        title=dict(text=escaped(title), font_size=15, **position),
-        font=dict(family=f"Helvetica, Arial, {CJK}, sans-serif", size=12, color=INK),
+        title={"text": escaped(title), "font_size": 15, **position},
+        font={"family": f"Helvetica, Arial, {CJK}, sans-serif", "size": 12, "color": INK},
         width=WIDTH,
         height=height,
-        margin=dict(l=64, r=16, t=56, b=56),
+        margin={"l": 64, "r": 16, "t": 56, "b": 56},
         paper_bgcolor="white",
         plot_bgcolor="white",
         colorway=SEQUENCE,
         # 5 pixels above the plot, whatever its height: more would reach the title.
-        legend=dict(orientation="h", x=0, y=1 + 5 / max(height - 112, 50), xanchor="left", yanchor="bottom"),
-        hoverlabel=dict(namelength=-1),
+        legend={"orientation": "h", "x": 0, "y": 1 + 5 / max(height - 112, 50), "xanchor": "left", "yanchor": "bottom"},
+        hoverlabel={"namelength": -1},
         modebar_remove=[UPLOAD],
     )
     fig.update_xaxes(**axis, **({"title_text": x} if x else {}))
@@ -72,7 +79,7 @@ def decades(low: float, high: float) -> dict[str, list]:
     """Return ticks at the powers of ten from `low` to `high` (above 0): the powers alone, whose axis says log₁₀ in its
     title. A raised exponent would be set at 70 % of the size of other letters, below 7 points in print."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    return dict(tickvals=[10.0**power for power in powers], ticktext=[minus(power) for power in powers])
+    return {"tickvals": [10.0**power for power in powers], "ticktext": [minus(power) for power in powers]}
 
 
 def minus(number: int) -> str:
@@ -81,7 +88,7 @@ def minus(number: int) -> str:
 
 
 def colour_bar(title: str, **position: Any) -> dict[str, Any]:
-    return dict(title=dict(text=title, side="right"), thickness=10, outlinewidth=0, **position)
+    return {"title": {"text": title, "side": "right"}, "thickness": 10, "outlinewidth": 0, **position}
 
 
 def coloured(
@@ -98,7 +105,7 @@ def coloured(
 def dots(n: int, **marker: Any) -> dict[str, Any]:
     """Return the look of one of n points: small and pale where there are many, so that they do not hide each other."""
     crowd = min(1.0, (1000 / max(n, 1)) ** 0.5)
-    return dict(size=max(1.8, 4 * crowd), opacity=max(0.35, 0.6 * crowd), line_width=0, **marker)
+    return {"size": max(1.8, 4 * crowd), "opacity": max(0.35, 0.6 * crowd), "line_width": 0, **marker}
 
 
 def without_slider(fig: go.Figure) -> go.Figure:

@@ -67,27 +67,31 @@ def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float
     cols = min(len(drawn), 2)
     axes = TITLES | ({} if is_dictionary else {"loss": "loss (nats a token)"})
     titles = [axes[column] for column in drawn] if len(drawn) > 1 else None
-    spacing = dict(vertical_spacing=0.38 / rows, horizontal_spacing=0.14)
+    spacing = {"vertical_spacing": 0.38 / rows, "horizontal_spacing": 0.14}
     fig = make_subplots(rows=rows, cols=cols, subplot_titles=titles, **spacing)
     for name, table, colour in named:
         alone = len(tables) == 1 and "val_loss" not in table
         for i, column in enumerate(drawn):
             if column in table:
-                line = dict(color=colour, width=1 if column == "tokens_per_second" else 1.5)
+                line = {"color": colour, "width": 1 if column == "tokens_per_second" else 1.5}
                 trace = go.Scatter(x=table["tokens"], y=table[column], mode="lines", line=line)
                 trace.update(name=name or "training", legendgroup=name, showlegend=i == 0 and not alone)
                 fig.add_trace(trace, row=i // 2 + 1, col=i % 2 + 1)
         if "val_loss" in table and "loss" in drawn:
             held_out = table.dropna(subset=["val_loss"])
-            hollow = dict(symbol="circle-open", size=5, color=INK if len(tables) == 1 else colour, line_width=1)
-            style = dict(mode="markers", marker=hollow)
-            key = dict(name=f"{name} validation".strip(), legendgroup=name)
+            hollow = {"symbol": "circle-open", "size": 5, "color": INK if len(tables) == 1 else colour, "line_width": 1}
+            style = {"mode": "markers", "marker": hollow}
+            key = {"name": f"{name} validation".strip(), "legendgroup": name}
             fig.add_scatter(x=held_out["tokens"], y=held_out["val_loss"], **key, **style, row=1, col=1)
     for name, loss in (levels or {}).items():
         # Where a curve that falls is not.
         corner = "top right" if loss > tables[0]["loss"].iloc[-1] else "bottom left"
-        note = dict(annotation_text=f"{escaped(name)} {loss:.2f}", annotation_position=corner, annotation_font_size=11)
-        fig.add_hline(y=loss, line=dict(color=GREY, dash="dash", width=1.5), row=1, col=1, **note)
+        note = {
+            "annotation_text": f"{escaped(name)} {loss:.2f}",
+            "annotation_position": corner,
+            "annotation_font_size": 11,
+        }
+        fig.add_hline(y=loss, line={"color": GREY, "dash": "dash", "width": 1.5}, row=1, col=1, **note)
     noun, several = ("dictionary", "dictionaries") if is_dictionary else ("model", "models")
     title = f"Training of the {noun}" if len(tables) == 1 else f"Training of {len(tables)} {several}"
     styled(fig, title, height=HEIGHT if len(drawn) == 1 else 110 + 160 * rows)
@@ -103,7 +107,7 @@ def _with_axes(fig: go.Figure, panels: list[str], axes: Mapping[str, str], is_di
     """Name the axes: tokens below each column of panels; what falls by orders of magnitude has a logarithmic axis."""
     fig.update_xaxes(nticks=5, rangemode="tozero")
     for i, column in enumerate(panels):
-        position = dict(row=i // 2 + 1, col=i % 2 + 1)
+        position = {"row": i // 2 + 1, "col": i % 2 + 1}
         if i:  # the first axis cannot match itself
             fig.update_xaxes(matches="x", **position)
         if is_dictionary and column in ("fvu", "loss"):

@@ -58,7 +58,7 @@ def _figure_payload(figure: "go.Figure") -> dict[str, Any]:
     for axis in (*figure.select_xaxes(), *figure.select_yaxes()):
         axis.title.text = _in_its_words(axis.title.text)
     above = 56 if any(note.yref == "paper" and note.y >= 0.99 for note in figure.layout.annotations) else 28
-    figure.update_layout(title=None, width=None, margin=dict(l=56, r=12, t=above, b=48))
+    figure.update_layout(title=None, width=None, margin={"l": 56, "r": 12, "t": above, "b": 48})
     return {"title": title, "height": height, "figure": json.loads(figure.to_json())}
 
 

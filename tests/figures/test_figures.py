@@ -20,7 +20,8 @@ from analyses.scorecard.figures import score_comparison
 from interp import figures
 from interp.features.bins import merged_bins
 from interp.figures.print_layout import MIN_FONT, for_print
-from interp.figures.saving import Face, ranked_fonts, warn_of_type_3, with_fonts
+from interp.figures.saving import warn_of_type_3
+from interp.figures.svg_fonts import Face, ranked_fonts, with_fonts
 from interp.figures.theme import VERDICT_COLOURS, WIDTH, visible
 
 
@@ -467,7 +468,7 @@ def test_an_svg_holds_the_letters_that_it_shows(tmp_path, caplog, monkeypatch):
     refused = subset.load_font(str(next(ranked_fonts(["sans-serif"], Face()))[0]), subset.Options())
     refused["OS/2"].fsType = 2
     refused.save(tmp_path / "refused.ttf")
-    monkeypatch.setattr("interp.figures.saving._matches", lambda pattern: f"{tmp_path}/refused.ttf\t0")
+    monkeypatch.setattr("interp.figures.svg_fonts._matches", lambda pattern: f"{tmp_path}/refused.ttf\t0")
     assert "@font-face" not in with_fonts(svg), "its licence bits forbid it"
     monkeypatch.setattr("shutil.which", lambda name: None)
     assert with_fonts(svg) == svg and "needs fontconfig (fc-match) and fonttools" in caplog.text

@@ -1,0 +1,160 @@
+"""Place the names of points beside them, so that none lies on another.
+
+In: a figure with names at points, and the ranges of its axes. Out: the same, each name on the first side of its point
+that is free; where none is, further off, at the end of a thin line; where there is no room either, left out.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from interp.figures.theme import GREY
+
+Pixels = tuple[float, float]
+"""To the right and up, or width and height."""
+Box = tuple[float, float, float, float]
+"""left, right, bottom, top, in pixels of the plot."""
+GAP = 5.0
+"""Pixels between a point's middle and its name."""
+CHARACTER, LINE = 0.56, 1.15
+"""Width of a letter and height of a line of Helvetica, in font sizes."""
+TOLERATED = 2.0
+"""Square pixels of another name, or of a point, that one may touch."""
+SIDES = ("middle right", "middle left", "top center", "bottom center")
+LEADER = "leader"
+"""The name of annotations that name a point from further away, with a line to it."""
+REACHES = (16.0, 26.0, 38.0, 54.0, 74.0)
+"""Pixels from a point to the middle of the nearer end of a name that a line leads to."""
+DIRECTIONS = 16
+"""Ways from a point, evenly around it, that are tried at each reach."""
+_AXES = 70.0, 90.0
+"""Pixels that axes with their titles take there from width and height."""
+
+
+def with_placed_names(fig: go.Figure) -> go.Figure:
+    """Set the name of every point of a trace of mode `markers+text` beside it; those of points that lie higher are
+    placed first. A name for which there is no room beside its point stands further off, at the end of a thin line, and
+    where there is none there either it is taken away. All names stay in `hovertext`. Where an axis has no range yet,
+    names stay as they are."""
+    if fig.layout.xaxis.range is None or fig.layout.yaxis.range is None:
+        return fig
+    fig.layout.annotations = [note for note in fig.layout.annotations if note.name != LEADER]
+    room = fig.layout.width - _AXES[0], fig.layout.height - _AXES[1]
+    for trace in fig.select_traces({"type": "scatter", "mode": "markers+text"}):
+        names = [str(name) for name in (trace.hovertext if trace.hovertext is not None else trace.text)]
+        size = trace.textfont.size or fig.layout.font.size or 12
+        x, y = _along(trace.x, fig.layout.xaxis, room[0]), _along(trace.y, fig.layout.yaxis, room[1])
+        sides, leaders = place_names(x, y, names, size, room)
+        trace.update(
+            hovertext=names,
+            text=[name if side else "" for name, side in zip(names, sides, strict=True)],
+            textposition=[side or "middle right" for side in sides],
+        )
+        for i, (right, up) in leaders.items():
+            line = {
+                "showarrow": True,
+                "arrowhead": 0,
+                "arrowwidth": 0.7,
+                "arrowcolor": GREY,
+                "standoff": 4,
+                "ax": right,
+                "ay": -up,
+            }
+            anchor = "left" if right > 0 else "right"
+            position = {"x": _in_axis(trace.x[i], fig.layout.xaxis), "y": _in_axis(trace.y[i], fig.layout.yaxis)}
+            look = {"xanchor": anchor, "yanchor": "middle", "font_size": size, "borderpad": 1}
+            fig.add_annotation(text=names[i], name=LEADER, **position, **line, **look)
+    return fig
+
+
+def _in_axis(value: float, axis: go.layout.XAxis | go.layout.YAxis) -> float:
+    """Return a value as annotations give it: on a logarithmic axis its logarithm."""
+    return float(np.log10(value)) if axis.type == "log" else float(value)
+
+
+def _along(values: object, axis: go.layout.XAxis | go.layout.YAxis, length: float) -> np.ndarray:
+    """Return positions along an axis whose range is given, in pixels from its start."""
+    numbers = np.asarray(values, float)
+    low, high = axis.range
+    return ((np.log10(numbers) if axis.type == "log" else numbers) - low) / (high - low) * length
+
+
+def place_names(
+    x: np.ndarray, y: np.ndarray, names: list[str], size: float, room: Pixels, sides: Sequence[str] = SIDES
+) -> tuple[list[str], dict[int, Pixels]]:
+    """Find the first free side for each name, "" where none is, and for those the way from the point to the name, where
+    there is room for it further off. x, y and room (width, height) in pixels."""
+    at = [(float(right), float(up)) for right, up in zip(x, y, strict=True)]
+    extents = [(CHARACTER * size * count_letters(name), LINE * size) for name in names]
+    points: list[Box] = [(right - GAP, right + GAP, up - GAP, up + GAP) for right, up in at]
+    placed: list[Box] = []
+    chosen = [""] * len(names)
+    for i in np.argsort(-y, kind="stable").tolist():
+        boxes = _boxes(at[i], extents[i])
+        others = placed + points[:i] + points[i + 1 :]
+        free = [side for side in sides if _is_free(boxes[side], others, room)]
+        if free:
+            chosen[i] = free[0]
+            placed.append(boxes[chosen[i]])
+    leaders = {}
+    for i in [i for i, name in enumerate(names) if name and not chosen[i]]:
+        others = placed + points[:i] + points[i + 1 :]
+        free_ways = [way for way in _ways() if _is_free(_box_at(at[i], way, extents[i]), others, room)]
+        if free_ways:
+            lines = [_line(at[i], way) for way in free_ways]
+            crossed = [sum(not _is_free(step, placed, room) for step in line) for line in lines]
+            best = int(np.argmin(crossed))
+            leaders[i] = free_ways[best]
+            placed += [_box_at(at[i], free_ways[best], extents[i]), *lines[best]]
+    return chosen, leaders
+
+
+def _ways() -> list[Pixels]:
+    """Return the ways from a point (right, up) to the nearer end of its name, the shortest first."""
+    angles = (np.arange(DIRECTIONS) + 0.5) * 2 * np.pi / DIRECTIONS
+    return [(reach * float(np.cos(angle)), reach * float(np.sin(angle))) for reach in REACHES for angle in angles]
+
+
+def _line(point: Pixels, way: Pixels) -> list[Box]:
+    """Return the line from a point to its name, as boxes along it."""
+    steps = np.linspace(GAP / max(float(np.hypot(*way)), GAP), 1, 12)
+    ends = ((point[0] + way[0] * step, point[1] + way[1] * step) for step in steps)
+    return [(right - 1, right + 1, up - 1, up + 1) for right, up in ends]
+
+
+def _box_at(point: Pixels, way: Pixels, extent: Pixels) -> Box:
+    """Return where a name of this width and height lies whose nearer end is this way from its point."""
+    end, middle = point[0] + way[0], point[1] + way[1]
+    left = end if way[0] > 0 else end - extent[0]
+    return left, left + extent[0], middle - extent[1] / 2, middle + extent[1] / 2
+
+
+def count_letters(name: str) -> int:
+    """Count the letters that are seen: an entity such as &lt; is one, and the marks of direction are none."""
+    return len(html.unescape(name).strip("\u2068\u2069"))
+
+
+def _boxes(point: Pixels, extent: Pixels) -> dict[str, Box]:
+    """Return where a name of this width and height lies on each side of its point."""
+    x, y = point
+    width, height = extent
+    lefts = x + GAP, x - GAP - width, x - width / 2, x - width / 2
+    bottoms = y - height / 2, y - height / 2, y + GAP, y - GAP - height
+    corners = zip(SIDES, lefts, bottoms, strict=True)
+    return {side: (left, left + width, bottom, bottom + height) for side, left, bottom in corners}
+
+
+def _is_free(box: Box, others: list[Box], room: Pixels) -> bool:
+    """Return whether the box lies within the plot and hides next to nothing."""
+    left, right, bottom, top = box
+    if left < 0 or right > room[0] or bottom < 0 or top > room[1]:
+        return False
+    overlaps = (
+        (min(right, other_right) - max(left, other_left), min(top, other_top) - max(bottom, other_bottom))
+        for other_left, other_right, other_bottom, other_top in others
+    )
+    return sum(width * height for width, height in overlaps if width > 0 and height > 0) < TOLERATED

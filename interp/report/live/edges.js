@@ -45,7 +45,7 @@ report.edges = (() => {
       found = await ask("edges", { ...asked, other, ablate });
       show();
     } catch (error) {
-      parts.drawing.replaceChildren(h("p.missing", { role: "alert" }, `${error.message}.`));
+      showError(parts.drawing, error);
       parts.table.replaceChildren();
     }
     section.classList.remove("stale");

@@ -19,6 +19,9 @@ async function ask(name, asked, options = {}) {
   return found;
 }
 
+/* Say in a place of the page why the model did not answer. */
+const showError = (place, error) => place.replaceChildren(h("p.missing", { role: "alert" }, `${error.message}.`));
+
 (() => {
   const PAUSE = 300;
   let waiting = {},

@@ -35,30 +35,29 @@ report.steering = (() => {
     return h("div.written", null, h("h4", null, title), h("div.text", { dir: "auto" }, pieces));
   }
 
+  const [W, H, LEFT, RIGHT, TOP, BASE] = [360, 150, 8, 8, 16, 118];
+  const x = (multiple) => LEFT + ((multiple - LEAST) / (MOST - LEAST)) * (W - LEFT - RIGHT);
+
+  /* A curve of one column of the doses, and its dots. free: the dose of the unsteered model. */
+  function curve(rows, free, at, kind) {
+    const most = Math.max(...rows.map((row) => row[at] ?? 0), free[at] ?? 0) || 1;
+    const y = (v) => BASE - (v / most) * (BASE - TOP);
+    const known = rows.filter((row) => row[at] !== null);
+    const points = known.map((row) => `${x(row[0]).toFixed(1)},${y(row[at]).toFixed(1)}`);
+    const dot = (row) =>
+      svg(
+        "circle",
+        { class: kind, cx: x(row[0]), cy: y(row[at]), r: 2.5 },
+        svg("title", null, `${row[0]} ×: ${format.significant(row[at])}`),
+      );
+    return [svg("polyline", { class: kind, points: points.join(" ") }), known.map(dot)];
+  }
+
   /* Two curves over the multiples: what each dose costs (KL), and what it brings (the probability of what the feature
    * writes). */
   function chart(doses) {
-    const [W, H, LEFT, RIGHT, TOP, BASE] = [360, 150, 8, 8, 16, 118],
-      rows = doses.filter(([multiple]) => multiple !== null);
+    const rows = doses.filter(([multiple]) => multiple !== null);
     const free = doses.find(([multiple]) => multiple === null);
-    const x = (multiple) => LEFT + ((multiple - LEAST) / (MOST - LEAST)) * (W - LEFT - RIGHT);
-    const curve = (at, kind) => {
-      const most = Math.max(...rows.map((row) => row[at] ?? 0), free[at] ?? 0) || 1;
-      const y = (v) => BASE - (v / most) * (BASE - TOP);
-      const points = rows
-        .filter((row) => row[at] !== null)
-        .map((row) => `${x(row[0]).toFixed(1)},${y(row[at]).toFixed(1)}`);
-      const dot = (row) =>
-        svg(
-          "circle",
-          { class: kind, cx: x(row[0]), cy: y(row[at]), r: 2.5 },
-          svg("title", null, `${row[0]} ×: ${format.significant(row[at])}`),
-        );
-      return [
-        svg("polyline", { class: kind, points: points.join(" ") }),
-        rows.filter((row) => row[at] !== null).map(dot),
-      ];
-    };
     const line = svg("line", { class: "dose", y1: TOP, y2: BASE });
     const ticks = [
       [LEAST, "start"],
@@ -78,8 +77,8 @@ report.steering = (() => {
       { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": said },
       svg("line", { class: "axis", x1: LEFT, x2: W - RIGHT, y1: BASE, y2: BASE }),
       line,
-      curve(1, "kl"),
-      curve(2, "concept"),
+      curve(rows, free, 1, "kl"),
+      curve(rows, free, 2, "concept"),
       ticks,
     );
     const brought =
@@ -154,7 +153,7 @@ report.steering = (() => {
           written("With the feature held", steered, prompt, won, ".won"),
         );
       } catch (error) {
-        if (own === newest) texts.replaceChildren(h("p.missing", { role: "alert" }, `${error.message}.`));
+        if (own === newest) showError(texts, error);
       }
       texts.classList.remove("waiting");
     }
@@ -166,7 +165,7 @@ report.steering = (() => {
         doses.place(slider.valueAsNumber);
         costs.replaceChildren(doses);
       } catch (error) {
-        costs.replaceChildren(h("p.missing", { role: "alert" }, `${error.message}.`));
+        showError(costs, error);
       }
     }
 

@@ -28,7 +28,6 @@ report.views.try = (() => {
   const isShown = (latent) => isSingle || pinned.has(latent) || format.verdict(verdictOf(latent)) !== "single-token";
 
   const percent = (p) => `${format.significant(100 * p, 2)} %`;
-  const failed = (place, error) => place.replaceChildren(h("p.missing", { role: "alert" }, `${error.message}.`));
 
   /* Ask the model one question at a time; of those that arrive meanwhile, ask the newest next. A question is a function
    * that receives a way to learn whether a newer one is waiting. */
@@ -46,7 +45,7 @@ report.views.try = (() => {
         try {
           await own(() => waiting !== null);
         } catch (error) {
-          failed(parts.reading, error);
+          showError(parts.reading, error);
           parts.there.replaceChildren();
           parts.features.replaceChildren();
         }
@@ -419,7 +418,7 @@ report.views.try = (() => {
         ),
       );
     } catch (error) {
-      failed(parts.samples, error);
+      showError(parts.samples, error);
     }
     parts.sample.disabled = !pinned.size;
   }
@@ -461,7 +460,33 @@ report.views.try = (() => {
     return [h("span.muted", null, "Shade by"), parts.shades, another];
   }
 
-  function build(section) {
+  /* The field of the text, and what of it is shown. */
+  function textForm() {
+    const oninput = () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => put(readText), PAUSE);
+    };
+    parts.field = h("textarea", { id: "typed", rows: 2, spellcheck: "false", oninput });
+    parts.field.value = EXAMPLE;
+    const single = h("input", {
+      type: "checkbox",
+      checked: isSingle,
+      onchange() {
+        isSingle = this.checked;
+        if (read) choose(at);
+      },
+    });
+    return h(
+      "div.typed",
+      null,
+      h("label", { for: "typed" }, "A text for the model, read as you type"),
+      parts.field,
+      h("p.options", null, shades(), h("label", null, single, " features of a single token too")),
+    );
+  }
+
+  /* The features that are held while the model writes, and how it writes. */
+  function heldForm() {
     const number = (name, label, value, min, max, step) => [
       name,
       h("label", null, `${label} `, h("input", { type: "number", name, value, min, max, step, required: true })),
@@ -484,35 +509,16 @@ report.views.try = (() => {
       pin(feature.valueAsNumber);
       feature.value = "";
     };
-    const type = () => {
-      clearTimeout(timer);
-      timer = setTimeout(() => put(readText), PAUSE);
-    };
-    const single = h("input", {
-      type: "checkbox",
-      checked: isSingle,
-      onchange() {
-        isSingle = this.checked;
-        if (read) choose(at);
-      },
-    });
-    parts = {
-      options: Object.fromEntries(Array.from(fields, ([name, label]) => [name, label.querySelector("input")])),
-    };
-    for (const name of ["reading", "there", "features"]) parts[name] = h(`div.${name}`);
-    parts.samples = h("div.samples", { "aria-live": "polite" });
+    parts.options = Object.fromEntries(Array.from(fields, ([name, label]) => [name, label.querySelector("input")]));
     parts.pinned = h("ul.firing.pinned", null);
     parts.sample = h("button", { type: "submit" }, "Write");
-    parts.field = h("textarea", { id: "typed", rows: 2, spellcheck: "false", oninput: type });
-    parts.field.value = EXAMPLE;
-    parts.form = h(
+    const onsubmit = (event) => {
+      event.preventDefault();
+      sample();
+    };
+    return h(
       "form.hold",
-      {
-        onsubmit(event) {
-          event.preventDefault();
-          sample();
-        },
-      },
+      { onsubmit },
       parts.pinned,
       h(
         "p.options",
@@ -523,16 +529,17 @@ report.views.try = (() => {
         parts.sample,
       ),
     );
+  }
+
+  function build(section) {
+    parts = {};
+    for (const name of ["reading", "there", "features"]) parts[name] = h(`div.${name}`);
+    parts.samples = h("div.samples", { "aria-live": "polite" });
+    parts.form = heldForm();
     const left = h("div", null, parts.features, report.edges.section);
     parts.found = h("div.found", null, parts.reading, h("div.split", null, left, parts.there));
     section.replaceChildren(
-      h(
-        "div.typed",
-        null,
-        h("label", { for: "typed" }, "A text for the model, read as you type"),
-        parts.field,
-        h("p.options", null, shades(), h("label", null, single, " features of a single token too")),
-      ),
+      textForm(),
       parts.found,
       h("h2", null, "Hold pinned features while it writes"),
       h(

@@ -1,7 +1,7 @@
-/* Examples: the text around firings of one latent, each token shaded by its activation there.
+/* Examples: the text around firings of one latent, each token shaded by its activation.
  *
- * They stand below each other with the firing token in one column; a click opens the whole context. How much of the
- * text is shown is one choice for the whole page. An example is [kind, row, labels, value, [pos, value, …]]
+ * They are listed with the firing token in one column; a click opens the whole context. How much of the text is shown
+ * is one choice for the whole page. An example is [kind, row, labels, value, [pos, value, …]]
  * (contexts.py). */
 "use strict";
 
@@ -26,7 +26,7 @@ report.text = (() => {
       }),
     );
 
-  /* The token ids of a sequence; null where its file is not loaded yet. */
+  /* The token ids of a sequence; null if its file is not loaded yet. */
   function of(sequence) {
     const file = files.get(Math.floor(sequence / many)),
       start = (sequence % many) * n_ctx;
@@ -36,7 +36,7 @@ report.text = (() => {
   return { load, of, decoded };
 })();
 
-/* Rows that are no text: each has a number, and a picture where one was drawn of it, in files of many rows each. */
+/* Rows that are not text: each has a number and possibly a picture, in files of many rows each. */
 report.inputs = (() => {
   const { n_ctx, pictures_a_file: many } = report.data.page;
   const pictures = new Map();
@@ -56,7 +56,7 @@ report.inputs = (() => {
       ? `input ${format.count(row)}`
       : `input ${format.count(Math.floor(row / n_ctx))}, position ${row % n_ctx}`;
 
-  /* The picture of a row; its name where there is none. Only the letters of base64 come from the data. */
+  /* The picture of a row, or its name if there is none. Only base64 letters come from the data. */
   function element(row) {
     const drawn = many ? pictures.get(Math.floor(row / many))?.[row] : null;
     if (!/^[A-Za-z0-9+/=]+$/.test(drawn ?? "")) return h("span.input", null, named(row));
@@ -66,13 +66,12 @@ report.inputs = (() => {
   return { load, isThere, element, named };
 })();
 
-/* Pieces of text, and of which tokens each is: a token as it stands, but stray bytes, shown as ⟨d7⟩, of one token or
- * of several in a row, as the character that they make. */
+/* Pieces of text with their tokens. A piece is one token, or several whose stray bytes (⟨d7⟩) make one character. */
 report.pieces = (() => {
   const STRAY = /⟨([0-9a-f]{2})⟩/;
   const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
-  /* The character whose bytes these units begin with; null where they begin with none. */
+  /* The character whose bytes these units begin with; null if they begin with none. */
   function character(units) {
     const [{ byte }] = units;
     const length = byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : byte >= 0xc2 ? 2 : 0;
@@ -82,7 +81,7 @@ report.pieces = (() => {
       const text = utf8.decode(Uint8Array.from(joint, (unit) => unit.byte));
       return { text, tokens: joint.flatMap((unit) => unit.tokens), length };
     } catch {
-      return null; // bytes that make no character stay as they are
+      return null; // bytes that make no character stay unchanged
     }
   }
 
@@ -120,7 +119,7 @@ report.examples = (() => {
     whole: ["Whole", "all of the context"],
   };
   const FEW = 15;
-  const N_ALIKE = 4; // tokens up to the firing one that two examples share, where they are alike
+  const N_ALIKE = 4; // tokens up to the firing one that two alike examples share
   const LETTERS_OF = "ABCDEF"; // of senses, of which there are no more (verdict/similarity.py)
   // The shade of an activation is its share of the largest, to this power: peaks stand out where many tokens fire.
   const SPREAD = 1.6;
@@ -138,7 +137,7 @@ report.examples = (() => {
     hasText ? report.text.load(examples.map(sequenceOf)) : report.inputs.load(examples.map(([, row]) => row));
   const isLoaded = (one) => (hasText ? report.text.of(sequenceOf(one)) !== null : report.inputs.isThere(one[1]));
 
-  /* What is known of an example whose text is loaded, as its copy says it. */
+  /* The facts about an example whose text is loaded, for its copy. */
   function described(one, latent) {
     if (!hasText)
       return {
@@ -165,8 +164,8 @@ report.examples = (() => {
     return chosen ?? (NARROW.matches || isOfLines ? "passage" : "line");
   }
 
-  /* The pieces of an example between two places of its sequence, as elements, and which of them fires. Where not each
-   * token has to be there on its own, those between firings are one piece. isBroken: lines end where they do in the
+  /* The pieces of an example between two positions of its sequence, as elements, and which of them fires. Unless each
+   * token must be separate, those between firings are one piece. isBroken: lines end where they do in the
    * text. */
   function shaded(one, from, to, most, isEach, isBroken) {
     const firing = placeOf(one) - from,
@@ -257,7 +256,7 @@ report.examples = (() => {
     return h(kind, { dir: directionOf(joined(pieces)) }, goesOn(from > 0), elements, goesOn(to < n_ctx));
   }
 
-  /* All of the context of one example, with what is known of it. */
+  /* The whole context of one example, with the facts about it. */
   function opened(one, most, latent) {
     const next = hasText ? report.text.of(sequenceOf(one))[placeOf(one) + 1] : undefined,
       text = textOf(one, most, "whole");
@@ -273,34 +272,33 @@ report.examples = (() => {
     return h("div.whole", null, facts, text);
   }
 
-  /* An activation, with as many decimals as the others of its list. */
+  /* An activation, with as many decimals as the others in its list. */
   const written = (value, most) => format.fixed(value, Math.min(Math.max(2 - Math.floor(Math.log10(most)), 0), 5));
 
   const tokenOf = (one) => report.text.of(sequenceOf(one))?.[placeOf(one)] ?? null;
 
-  /* Its firing token and those before it in the same sequence, by which two examples are alike; null where its text is
-   * not loaded. */
+  /* The firing token and those before it in the same sequence, which decide whether two examples are alike; null if its
+   * text is not loaded. */
   function passageOf(one) {
     const tokens = hasText ? report.text.of(sequenceOf(one)) : null;
     return tokens?.subarray(Math.max(placeOf(one) - N_ALIKE + 1, 0), placeOf(one) + 1).join(" ") ?? null;
   }
 
-  /* The place of the sense that alone fires on the token of an example; −1 where there is none. */
+  /* The index of the only sense that fires on the token of an example; −1 if there is none. */
   const senseOf = (one, senses) => senses.findIndex(({ tokens }) => tokens.includes(tokenOf(one)));
 
-  /* The letter of a sense; k: its place among the latent's. */
+  /* The letter of a sense; k: its index among the latent's senses. */
   const senseMark = (k, meaning) =>
     h("span.sense", { "data-sense": k, "data-tip": meaning, role: "img", "aria-label": `sense ${LETTERS_OF[k]}` },
       LETTERS_OF[k]);
 
-  /* The mark of the sense that alone fires on the token of an example, if there is one. */
+  /* The mark of the only sense that fires on the token of an example, if there is one. */
   function markOf(one, senses) {
     const k = senseOf(one, senses);
     return k < 0 ? [] : [senseMark(k, "the only sense seen to fire on this token")];
   }
 
-  /* One example of a latent, as `list` shows it. alike: examples that this one stands for; its button shows them below
-   * it. */
+  /* One example of a latent, as `list` shows it. alike: examples that it represents; its button shows them below. */
   function example(one, shown, alike = []) {
     const { latent, feature, most, how, senses, beside } = shown;
     let isOpen = false;
@@ -339,7 +337,7 @@ report.examples = (() => {
     return Object.assign(item, { draw });
   }
 
-  /* The first `few` of some examples of a latent, with a button that shows the others.
+  /* The first `few` of some examples of a latent, with a button that shows the rest.
    *
    * how: as wide as is chosen for the page, where it is not given. senses: those that the examples are marked with.
    * alikeOf: gives the examples that one stands for. beside: the activation of another feature at each, and whether
@@ -360,7 +358,7 @@ report.examples = (() => {
     return h("div", null, shown, more);
   }
 
-  /* On one line each, the firing token in guillemets. */
+  /* One example per line, with the firing token in guillemets. */
   function asText(one, latent) {
     if (!hasText) return `${format.significant(valueOf(one))}\t${report.inputs.named(one[1])}`;
     const { tokens, position, activation } = described(one, latent),
@@ -411,7 +409,7 @@ report.examples = (() => {
     try {
       await navigator.clipboard.writeText(text);
     } catch {
-      // where a browser lends no clipboard to a page on a disk
+      // if a browser gives no clipboard to a page on disk
       const field = h("textarea", { "aria-hidden": "true" });
       field.value = text;
       document.body.append(field);

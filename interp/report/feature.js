@@ -1,4 +1,4 @@
-/* One feature: its verdict and the evidence, where it fires, what it writes, what lies near it. */
+/* One feature: its verdict and the evidence, where it fires, what it writes, its neighbours. */
 "use strict";
 
 report.views.feature = (() => {
@@ -17,10 +17,10 @@ report.views.feature = (() => {
   const block = (title, ...children) => h("section.block", null, h("h3", null, title), ...children);
   const nothing = (text) => h("p.missing", null, text);
 
-  /* Other latents, each with what it fires on, numbers and a way to set the two side by side; beyond the first few
-   * behind a button.
+  /* Other latents, each with what it fires on, numbers, and a link that compares the two. A button shows all but the
+   * first few.
    *
-   * rows: [other latent, number, …]; cells: makes the cells of a row's numbers; none: said where there is no row. */
+   * rows: [other latent, number, …]; cells: makes the cells of a row's numbers; none: the text if there is no row. */
   function links(latent, rows, heads, cells, none) {
     if (!rows.length) return nothing(none);
     const line = (row) => {
@@ -63,7 +63,7 @@ report.views.feature = (() => {
       h("td", null, format.fixed(jaccard)),
       h("td", null, format.significant(lift)),
     ];
-    return links(latent, coactivations, heads, cells, "It fires with no other feature.");
+    return links(latent, coactivations, heads, cells, "It does not fire with any other feature.");
   }
 
   function labels(all) {
@@ -84,7 +84,7 @@ report.views.feature = (() => {
       h("caption.below", null, legend));
   }
 
-  /* The commonest tokens before, on and after a firing, of all of them or of one sense, k: its place. */
+  /* The most common tokens before, on and after a firing, of all of them or of one sense, k: its place. */
   function tokensAround(feature, k = null) {
     const rows = k === null ? feature.tokens : feature.sense_tokens[k]; // [offset, token, count], …
     const item = ([, token, n]) => h("li", null, tokenElement(word(token)), h("span.muted", null, format.count(n)));
@@ -109,7 +109,7 @@ report.views.feature = (() => {
     return [`${format.percent(most / total)} at ${range} of ${n_ctx} `, strip];
   }
 
-  /* Its numbers: those that stand beside the histogram, or the others. */
+  /* Its numbers: those next to the histogram, or the others. */
   function facts(feature, areBeside) {
     const { facts: known } = feature;
     const kinds = known.n_tokens === 1 ? "kind" : "kinds";
@@ -149,7 +149,7 @@ report.views.feature = (() => {
       feature.facts.n_active ? report.lead.element(latent, feature, ...nearby(latent, feature)) : null);
   }
 
-  /* The features that fire most with it and those close to it in the decoder, and the way to its place on the map. */
+  /* The features that fire most with it, those close to it in the decoder, and a link to its place on the map. */
   function nearby(latent, { neighbours, coactivations }) {
     const lines = [];
     if (coactivations.length) {
@@ -168,14 +168,14 @@ report.views.feature = (() => {
 
   const byJaccard = (coactivations) => [...coactivations].sort(([, a], [, b]) => b - a);
 
-  /* How much the model loses without it, where that is sure. */
+  /* How much the model loses without it, if that is sure. */
   function effect(latent) {
     const [value, low, high] = [columns.effect[latent], columns.effect_low[latent], columns.effect_high[latent]];
     const isSure = value !== null && low !== null && (low > 0 || high < 0);
     return isSure ? h("span", null, term("effect"), ` ${value > 0 ? "+" : ""}${format.digits(value)} nats`) : null;
   }
 
-  /* The way back to the table, and to the features before, after and nearest to this one. */
+  /* Links to the table, and to the previous, next and nearest features. */
   function path(latent, feature) {
     const { place, of } = report.table.visit(latent);
     const at = place < 0
@@ -191,8 +191,8 @@ report.views.feature = (() => {
     };
     const [nearestOne] = [...byJaccard(feature.coactivations), ...feature.neighbours];
     const both = nearestOne ? `${latent}/${nearestOne[0]}` : latent;
-    const beside = { href: `#compare/${both}`, title: "beside the feature that fires most with it" };
-    const tried = { href: `#try/${latent}`, title: "pinned, beside what else fires in a text" };
+    const beside = { href: `#compare/${both}`, title: "with the feature that fires most with it" };
+    const tried = { href: `#try/${latent}`, title: "pinned, with what else fires in a text" };
     return h("div.path", null,
       h("a", { href: "#features" }, "All features"),
       h("span.muted", null, at),
@@ -215,7 +215,7 @@ report.views.feature = (() => {
 
   function senses(latent) {
     const n = columns.senses[latent];
-    if (isInseparable(latent)) return h("span.muted", null, "no senses that can be told apart");
+    if (isInseparable(latent)) return h("span.muted", null, "no distinct senses");
     return n > 1 ? h("span.muted", null, `${n} `, term("sense", "senses")) : null;
   }
 
@@ -240,7 +240,7 @@ report.views.feature = (() => {
       near,
       hasText ? block("Tokens around a firing", around) : null,
       block("Labels", labels(feature.labels)),
-      block("Features that fire together with it", together(latent, feature)),
+      block("Features that fire with it", together(latent, feature)),
       further.childElementCount ? block("Further numbers", further) : null);
     const fires = region(latent, feature, facts(feature, true), onsense);
     return [heading(latent, feature), h("div.split", null, fires, side)];
@@ -270,7 +270,7 @@ report.views.feature = (() => {
     readNext(latent);
   }
 
-  /* Read meanwhile what j and k open next; if that fails, it is said when they do. */
+  /* Preload what j and k open next; a failure is reported only when they open it. */
   function readNext(latent) {
     const next = [1, -1].map((by) => report.table.neighbour(latent, by)).filter((to) => to !== undefined);
     const whenIdle = window.requestIdleCallback ?? setTimeout;

@@ -1,5 +1,5 @@
-/* The controls of a selection: search, verdicts, labels, ranges; and what is applied, each with a button that takes it
- * off. */
+/* The controls of a selection: search, verdicts, labels, ranges; and the active filters, each with a button that
+ * removes it. */
 "use strict";
 
 report.applied = (() => {
@@ -15,7 +15,7 @@ report.applied = (() => {
     return to === edges.length - 1 ? `≥ ${low}` : `${low} to ${high}`;
   }
 
-  /* Of the selection, in words, and how each is taken off. */
+  /* The active filters in words, and how to remove each. */
   function parts(all) {
     const ofRange = (name) => [`${report.ranges.all[name].title} ${rangeInWords(name)}`, () => setRange(name, null)];
     const removable = Object.keys(state.ranges).map(ofRange);
@@ -26,12 +26,12 @@ report.applied = (() => {
       ...state.verdict.map((name) => [format.verdict(name), () => toggle(name)]), ...removable];
   }
 
-  /* A line of them that follows the selection. all: those with a control of their own too. */
+  /* A line of them that follows the selection. all: include those that have their own control. */
   return (all = false) => {
-    const line = h("div.applied", { role: "group", "aria-label": "Filters that are on" });
+    const line = h("div.applied", { role: "group", "aria-label": "Active filters" });
     const show = () => {
       line.replaceChildren(...parts(all).map(([text, remove]) => {
-        const attributes = { type: "button", title: "Take this filter off", onclick: remove };
+        const attributes = { type: "button", title: "Remove this filter", onclick: remove };
         return h("button.chip", attributes, text, h("span", { "aria-hidden": "true" }, " ✕"));
       }));
       line.hidden = !line.childElementCount || (all && hasNone());
@@ -47,14 +47,14 @@ report.filters = (() => {
   const { columns, KEYS, state, verdictOf, set, setRange, sortBy, toggle, counts, order, onchange } = report.selection;
   const HINT = "Words are looked for in tokens, explanations and labels; tok:, rule: and label: look in one of them, "
     + '#12 is a feature\'s number, "quotes" keep spaces, and 123 is not found in 1233';
-  const MATCHES = "Features whose commonest token is what was looked for; then those with it as a word of their rule "
+  const MATCHES = "Features whose most common token is the search term; then those with it as a word of their rule "
     + "or label; then the rest.";
   const RECOMMENDED = !report.data.page.ranked
     ? "By the sum of the activations."
     : !report.data.page.has_text
       ? "Features that detect a label best come first."
-      : "First some worth a look, unlike each other; then those surely of one meaning, single-token, unsure, faint and "
-        + "dead ones; in each group by F1.";
+      : "First some different ones worth a look; then those surely with one meaning, single-token, unsure, faint and "
+        + "dead ones; within each group by F1.";
 
   function chips() {
     const counted = new Map(columns.verdicts.map((verdict) => [verdict, 0]));
@@ -87,7 +87,7 @@ report.filters = (() => {
     return { ticks: exponents.map((k) => 10 ** k), write: (x) => `10${raised(Math.round(Math.log10(x)))}` };
   }
 
-  /* A histogram each, of the latents that all other filters leave. */
+  /* One histogram per number, of the latents that all other filters leave. */
   function histograms() {
     return Object.entries(report.ranges.all).map(([name, { title, hint, edges, log }]) => {
       const onrange = (range, isMoving) => setRange(name, range, isMoving);
@@ -102,7 +102,7 @@ report.filters = (() => {
     });
   }
 
-  /* By what the table is sorted, in which direction, and what the order at first is. */
+  /* The number and direction by which the table is sorted, and the initial order. */
   function ordering() {
     const choices = Object.entries(KEYS)
       .filter(([key, { value }]) => key === "mine" || columns.verdict.some((_, i) => (value(i) ?? null) !== null))
@@ -120,7 +120,7 @@ report.filters = (() => {
       name.dataset.tip = state.terms.length ? MATCHES : RECOMMENDED;
       turn.hidden = state.sort === null;
       turn.textContent = state.up ? "↑" : "↓";
-      turn.setAttribute("aria-label", state.up ? "ascending: turn round" : "descending: turn round");
+      turn.setAttribute("aria-label", state.up ? "ascending: reverse" : "descending: reverse");
     };
     onchange(show);
     show();

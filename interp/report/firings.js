@@ -1,4 +1,4 @@
-/* Where a feature fires: a histogram of its activations over tabs of examples, one tab a sense. */
+/* Where a feature fires: a histogram of its activations over tabs of examples, one tab per sense. */
 "use strict";
 
 report.firings = (() => {
@@ -12,7 +12,7 @@ report.firings = (() => {
   const nothing = (text) => h("p.missing", null, text);
   const percent = (x) => `${format.fixed(100 * x, 0)} %`;
 
-  /* All examples that are stored, the strongest first, each once. */
+  /* All stored examples, the strongest first, each once. */
   function stored(feature) {
     const rows = new Set();
     const distinct = feature.examples.filter(([, row]) => !rows.has(row) && rows.add(row));
@@ -40,7 +40,7 @@ report.firings = (() => {
     return turns.map(([, [one, ...rest]]) => [one, rest]);
   }
 
-  /* What the list holds and in which order, in a line; null where it is all of them by their strength. */
+  /* A line on the contents and order of the list; null if it is all of them by strength. */
   function orderInWords(feature, turns) {
     const hidden = turns.reduce((sum, [, rest]) => sum + rest.length, 0);
     const parts = [];
@@ -79,13 +79,13 @@ report.firings = (() => {
       const count = `${format.count(n)} ${n === 1 ? "firing" : "firings"}`;
       return [
         h("h3", null, range, h("small", null, count)),
-        sample.length ? marked(latent, feature, sample, N_OF_INTERVAL) : nothing("No firing in this slice."),
+        sample.length ? marked(latent, feature, sample, N_OF_INTERVAL) : nothing("No firings in this slice."),
       ];
     };
     return feature.intervals.map(slice).reverse();
   }
 
-  /* The histogram of its activations, coloured by sense where it has several. onrange: told which range is chosen. */
+  /* The histogram of its activations, coloured by sense if it has several. onrange: called with the chosen range. */
   function activations({ histogram: { edges, counts }, sense_counts: parts }, onrange) {
     const round = [];
     for (let k = -12; k < 12; k++) for (const digit of [1, 2, 5]) round.push(Number(`${digit}e${k}`));
@@ -104,7 +104,7 @@ report.firings = (() => {
     });
   }
 
-  /* What is known of one sense, and its firings. */
+  /* The facts about one sense, and its firings. */
   function sense(latent, feature, one) {
     const cut = one.examples.length - one.n_weak;
     const weakest = one.examples.slice(cut);
@@ -132,7 +132,7 @@ report.firings = (() => {
     return numbers.join(", ");
   }
 
-  /* The letter of a sense, the first token that its firings share, where they share one, and its share. */
+  /* The letter of a sense, the first token that its firings share, if any, and its share. */
   function titleOf({ common, rule, share }, k) {
     const [, token] = /^("[^"]+")/.exec(common[0] ?? "") ?? /^("[^"]+")/.exec(rule) ?? [];
     const name = token && !token.includes("⟨") ? ruleText(token) : null;
@@ -151,7 +151,7 @@ report.firings = (() => {
     const examples = h("div", null, markedInTurn(latent, feature));
     const range = h("p.chosen", { role: "status", hidden: true });
 
-    /* Show the examples of some bins, [first, last + 1], or of all where there are none. */
+    /* Show the examples of some bins, [first, last + 1], or all without bins. */
     function choose(bins) {
       const [from, to] = bins ?? [0, last];
       const isIn = (x) => (!from || x >= edges[from]) && (to === last || x < edges[to]);

@@ -1,10 +1,10 @@
-/* What a feature fires on and which tokens it raises, in a line: by its rule in words, or by a label that tells its
+/* What a feature fires on and which tokens it raises, in a line: by its rule in words, or by a label that describes its
  * firings better. */
 "use strict";
 
 const isWeakRule = (f1) => f1 !== null && f1 !== undefined && f1 < report.data.page.min_f1;
 
-/* A rule in words; one that barely holds is not set as if it did. none: what is said where there is no rule. */
+/* A rule in words; one that barely holds is shown differently. none: the text if there is no rule. */
 const ruleElement = (rule, f1, none) => {
   if (!rule) return h("span.muted", null, none);
   if (!isWeakRule(f1)) return ruleText(rule);
@@ -15,8 +15,8 @@ report.lead = (() => {
   const { columns, has_text: hasText } = report.data.page;
   const { labelOf } = report.selection;
   const N_PREDICTED = 5;
-  const GOOD = 0.5; // F1 of a label that is set bold
-  const ALIKE = 0.05; // difference of two F1s that is not worth a longer name
+  const GOOD = 0.5; // F1 from which a label is set in bold
+  const ALIKE = 0.05; // difference of two F1s that does not justify a longer name
   const BY_CHANCE = "these tokens follow its firings no more often than by chance";
   const NO_RULE = "No rule in words holds.";
   const N_LISTED = 4; // tokens of a list in a short rule
@@ -29,35 +29,35 @@ report.lead = (() => {
   const f1Element = (f1) => (isKnown(f1) ? h("small", null, ` F1 ${format.fixed(f1)}`) : null);
   const f1Term = (f1) => (isKnown(f1) ? h("small", null, " ", term("F1"), ` ${format.fixed(f1)}`) : null);
 
-  /* Whether a label tells where the latent fires better than its rule does, or hardly worse: it is the shorter. */
+  /* Whether a label predicts where the latent fires better than its rule, or hardly worse, since it is shorter. */
   const byLabel = (latent) =>
     labelOf(latent) !== null && (!hasText || columns.label_f1[latent] > (columns.explanation_f1[latent] ?? 0) - ALIKE);
   const f1 = (latent) => (byLabel(latent) ? columns.label_f1 : columns.explanation_f1)[latent];
   const labelElement = (latent) =>
     h(columns.label_f1[latent] < GOOD ? "span" : "b", null, format.words(labelOf(latent)));
 
-  /* The tokens of a rule that is nothing but a list of them in quotes; none of any other. */
+  /* The tokens of a rule that is only a list of quoted tokens; none for any other rule. */
   const listOf = (rule) => (/^"[^"]+"(?:(?:,| or|, or) "[^"]+")*$/.test(rule) ? rule.match(/"[^"]+"/g) : []);
 
-  /* How many tokens a rule lists, where it does nothing else. */
+  /* How many tokens a rule lists, if it does nothing else. */
   function listed(rule) {
     const n = listOf(rule).length;
     if (n === 0) return null;
     return h("span.muted", null, n === 1 ? "the token " : `any of ${n} tokens: `);
   }
 
-  /* The same rule; several lists of tokens that are alike, as one list. */
+  /* The same rule, with several lists of similar tokens as one list. */
   const joined = (rule) => rule.replace(/("(?:,| or|, or)) tokens like (?=")/g, (_, before, at) =>
     (rule.slice(0, at).includes("tokens like") ? `${before} ` : _));
 
-  /* The kinds of white space that a rule lists, in words; null of any other rule. */
+  /* The kinds of white space that a rule lists, in words; null for any other rule. */
   function inSpaces(rule) {
     const tokens = listOf(rule);
     const kinds = new Set(tokens.map(kindOfSpace));
     return tokens.length > 1 && !kinds.has(undefined) ? [...kinds].join(", or ") : null;
   }
 
-  /* A rule with the first few tokens of each list in it, and how many more there are; of white space its kinds. */
+  /* A rule with the first few tokens of each list, and how many more there are; white space is shown by kind. */
   function short(rule) {
     if (inSpaces(rule)) return h("span", { title: rule }, inSpaces(rule));
     const LIST = /(?:"[^"]+"(?:,| or|, or) ){4,}"[^"]+"(?=$|[\s,;:.)])/g;
@@ -72,10 +72,10 @@ report.lead = (() => {
     return [parts, ruleText(joined(rule).slice(from))];
   }
 
-  /* What white space a quoted token is, in words; undefined of any other. */
+  /* The white space of a quoted token, in words; undefined for any other token. */
   const kindOfSpace = (token) => KINDS_OF_SPACE.find(([pattern]) => pattern.test(token))?.[1];
 
-  /* The same rule; where it lists nothing but white space, by the line ends and then by the spaces in it. */
+  /* The same rule; if it lists only white space, sorted by the line ends and then by the spaces. */
   function inOrder(rule) {
     const tokens = listOf(rule);
     if (tokens.length < 2 || !tokens.every((token) => /^"(?:\s|\\n)+"$/.test(token))) return rule;
@@ -84,7 +84,7 @@ report.lead = (() => {
     return `${tokens.slice(0, -1).join(", ")} or ${tokens.at(-1)}`;
   }
 
-  /* In a few words, for a card or a list. measured: gives what stands behind it, of its F1. */
+  /* A description in a few words, for a card or a list. measured: makes what follows it, from its F1. */
   function brief(latent, measured = f1Element) {
     const rule = columns.explanation[latent];
     if (byLabel(latent)) return [labelElement(latent), measured(f1(latent))];
@@ -92,21 +92,21 @@ report.lead = (() => {
     return [short(rule), measured(f1(latent))];
   }
 
-  /* Links to other features, each with what it fires on, in a few words on one line, and the number that joins the two.
+  /* Links to other features, each with what it fires on in a few words, and the number that relates the two.
    *
-   * rows: [other latent, number]; measure: what the number is; to: gives the address of a latent. */
+   * rows: [other latent, number]; measure: what the number is; to: makes the address of a latent. */
   const linked = (rows, measure, to = (other) => `#feature/${other}`) => rows.map(([other, number]) => (
     h("span.near", null,
       h("a", { href: to(other) }, String(other)),
       h("small", { title: measure }, format.fixed(number)),
       h("span.rule", null, brief(other, () => null)))));
 
-  /* The title of a feature: a label or a rule; where there are several senses, each has its own rule. */
+  /* The title of a feature: a label or a rule; with several senses, each has its own rule. */
   function title(latent, senses) {
     const rule = columns.explanation[latent];
     const ruleF1 = columns.explanation_f1[latent];
     if (byLabel(latent)) return [labelElement(latent), f1Term(f1(latent))];
-    if (!hasText) return h("span.muted", null, "No label says where it fires.");
+    if (!hasText) return h("span.muted", null, "No label describes where it fires.");
     if (senses?.length) return inSenses(senses);
     return inSpaces(rule) ? [inSpaces(rule), f1Term(ruleF1)] : inWords(rule, ruleF1);
   }
@@ -149,7 +149,7 @@ report.lead = (() => {
     ];
   }
 
-  /* What the signs of white space and of stray bytes in a rule stand for; null where it has none. */
+  /* What the signs of white space and stray bytes in a rule mean; null if it has none. */
   function signs(rule) {
     const quoted = (rule.match(/"(.+?)"(?=$|[\s,;:.)])/gs) ?? []).join("");
     const [run] = quoted.match(/ {2,}/) ?? [];
@@ -171,8 +171,8 @@ report.lead = (() => {
     return all.map(one);
   }
 
-  /* What stands below the title, a line each: the rule where a label is the title, the tokens that it raises, and what
-   * else is given: [name, content]. */
+  /* The lines below the title: the rule if a label is the title, the tokens that it raises, and the given extras:
+   * [name, content]. */
   function element(latent, feature, ...more) {
     const rule = columns.explanation[latent];
     const line = (kind, name, ...content) => h(kind, null, h("dt", null, name), h("dd", null, content));

@@ -1,4 +1,4 @@
-/* What a feature does to the predictions: tokens that it raises and lowers by the direct path, and what ablating it
+/* A feature's effect on the predictions: tokens that it raises and lowers by the direct path, and what ablating it
  * changes. */
 "use strict";
 
@@ -56,13 +56,13 @@ report.logits = (() => {
     );
   }
 
-  /* What is written beside the two ends of a gauge. */
+  /* The labels at the two ends of a gauge. */
   const endsOf = (...texts) => texts.map((text) => h("i.end", { "data-label": text }));
 
-  /* Whether the model learnt it, and whether the model loses by its removal, each with the number that decides it; the
-   * other measurements of its removal are folded.
+  /* Whether the model learnt it, and whether its removal costs loss, each with the deciding number; the other
+   * measurements of its removal are folded.
    *
-   * learnt: its probability, null where it is not known. */
+   * learnt: its probability, null if unknown. */
   function effects({ effects: measured }, learnt, block) {
     const ablated = report.data.page.shares.find(({ name }) => name === "effect");
     if (!measured && learnt === null && !ablated) return null;
@@ -91,7 +91,7 @@ report.logits = (() => {
     const [mean, low, high] = beyond;
     if (mean === null || low === null) return null;
     return h("tr", null,
-      rowHead(tipped("Effect", "By how much more the loss rises without it than by an equally large change along other "
+      rowHead(tipped("Effect", "How much more the loss rises without it than with an equally large change along other "
         + "features, in nats, with the 95 % interval.")),
       h("td.gauge", { colspan: 2 }, gauge(beyond, [null, null, null], scaleOf(span), true)),
       h("td", null, low > 0 || high < 0 ? h("b", null, low > 0 ? "yes" : "no") : "none seen"));
@@ -116,7 +116,7 @@ report.logits = (() => {
   const interval = ([, low, high]) =>
     low === null ? null : h("small", null, `${format.digits(low)} to ${format.digits(high)}`);
 
-  /* All that was measured where it was taken out. */
+  /* All measurements of its removal. */
   function consequences(measured) {
     const { sequences, why, likelier, less_likely: lessLikely } = measured;
     const n = `${format.count(sequences)} ${sequences === 1 ? "sequence" : "sequences"}`;
@@ -154,7 +154,7 @@ report.logits = (() => {
     return characters.length > LONGEST ? `${characters.slice(0, LONGEST - 1).join("")}…` : characters.join("");
   }
 
-  /* The effects on all tokens of the vocabulary that occur, the outermost by name. */
+  /* The effects on all tokens that occur, with the most extreme ones named. */
   function spread({ top, bottom, counts }) {
     if (!counts.length || !top.length) return null;
     const [least, most] = [bottom[0][1], top[0][1]];

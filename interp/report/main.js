@@ -1,11 +1,11 @@
-/* Which view is on: the address says so (#overview, #features, #feature/12, #compare/12/476, #map, #summary, and
- * behind a question mark how the table is searched, filtered and sorted), the keyboard changes it. */
+/* The current view: the address names it (#overview, #features, #feature/12, #compare/12/476, #map, #summary, and after
+ * a question mark how the table is searched, filtered and sorted), and the keyboard changes it. */
 "use strict";
 
 (() => {
   let before = "#features";
 
-  /* View, what of it, and the question, undefined where there is none. */
+  /* View, its argument, and the query, undefined if there is none. */
   function where() {
     const [path, asked] = location.hash.slice(1).split("?");
     const [name, ...rest] = path.split("/");

@@ -1,5 +1,5 @@
-/* The decoder's rows in the plane, coloured by what is known of them, beside the list of what is selected: a click
- * shows a feature beside the map, a lasso selects. */
+/* The decoder's rows in the plane, coloured by a property, next to the list of the selection: a click shows a feature
+ * next to the map, a lasso selects. */
 "use strict";
 
 report.views.map = (() => {
@@ -14,7 +14,7 @@ report.views.map = (() => {
     "Map of the decoder: arrow keys move it, + and − zoom, 0 shows the whole, " +
     "Enter shows the feature in the middle. " +
     "The list beside it has the same features.";
-  /* Of the commonest kinds of text, on a light and on a dark ground. */
+  /* Colours of the most common kinds of text, on a light and on a dark ground. */
   const HUES = [["#0072b2", "#4aa8e0"], ["#d55e00", "#f08a3c"], ["#009e73", "#35c495"], ["#cc79a7", "#e59bc6"],
     ["#b8860b", "#d9ae45"], ["#3f9fd8", "#9ad6fa"], ["#8c6bb1", "#b39ddb"], ["#b3332f", "#f2837d"],
     ["#5c8a1f", "#a5cf5b"], ["#00818a", "#4fc3cf"], ["#8a5a3c", "#cfa287"], ["#d4418e", "#ff86bd"],
@@ -124,14 +124,14 @@ report.views.map = (() => {
     return grouped(nameOf, (name) => hueOf(name) ?? style("--dead"), format.words);
   }
 
-  /* The commonest kinds of text, each with its hue. */
+  /* The most common kinds of text, each with its hue. */
   function commonest() {
     const counts = points.labels.map((label, k) => [label, points.inside.filter((inside) => inside === k).length]);
     const first = counts.sort((a, b) => b[1] - a[1]).slice(0, HUES.length);
     return new Map(first.map(([label], k) => [label, HUES[k]]));
   }
 
-  /* The hue of a kind of text on the ground that is on; undefined of a less common one. */
+  /* The hue of a kind of text on the current ground; undefined for a less common one. */
   const hueOf = (label) => hueOfName.get(label)?.[Number(theme.isDark())];
 
   /* The colours of all points, r, g, b, a; what is not selected is dimmed. */
@@ -197,14 +197,14 @@ report.views.map = (() => {
     return h("a.smallmap", { href: "#map", "aria-label": "Map of the decoder" }, canvas);
   }
 
-  /* A hue nearer to that of text, so that it can be read on the page. */
+  /* A hue closer to that of text, so that it is readable on the page. */
   function inked(hue) {
     const ink = bytes(report.paint.style("--ink"));
     return `rgb(${bytes(hue).map((c, i) => Math.round(0.6 * c + 0.4 * ink[i]))})`;
   }
 
-  /* The first of what is selected and in view, each with its colour on the map and its rule; pointing at one rings its
-   * point. */
+  /* The first features that are selected and in view, each with its colour on the map and its rule; pointing at one
+   * rings its point. */
   function list() {
     const isWhole = scatter.isWhole(),
       isShown = (latent) => (isWhole ? placeOf.has(latent) : isInView(placeOf.get(latent)));
@@ -236,7 +236,7 @@ report.views.map = (() => {
 
   const ruleOf = (latent) => report.lead.brief(latent, () => null);
 
-  /* Its verdict, and how sure that is. */
+  /* Its verdict, and how sure it is. */
   function judged(latent) {
     const one = columns.monosemanticity[latent];
     return [
@@ -246,7 +246,7 @@ report.views.map = (() => {
     ];
   }
 
-  /* A card of one feature beside the map. */
+  /* A card of one feature next to the map. */
   async function pick(k) {
     const latent = points.latents[k],
       [feature] = await Promise.all([loadFeature(latent), loadWords()]);
@@ -273,7 +273,7 @@ report.views.map = (() => {
     return [px, py];
   }
 
-  /* Ring a point, or where there is none the one beside the map, and say what it is where that is not said there. */
+  /* Ring a point, or else the one on the card, and name it unless the card does. */
   function hovered(k, isListed = false) {
     ringed = k < 0 ? at : k;
     card.hidden = k < 0 || isListed;
@@ -292,8 +292,8 @@ report.views.map = (() => {
     card.style.transform = `translate(${left}px, ${top}px)`;
   }
 
-  /* Put the names of clusters at their places, and close by the features' own rules; what would cover another, of more
-   * points, is left out. */
+  /* Put the names of clusters at their places and, when zoomed in, the features' own rules. A name that would cover
+   * that of a larger cluster is left out. */
   function placeNames() {
     placeRing();
     clearTimeout(pause);
@@ -369,8 +369,8 @@ report.views.map = (() => {
     search = h("input", {
       type: "search",
       placeholder: "Search",
-      "aria-label": "Light up features on the map",
-      title: "Lights up the features that fit, as the search of the table does",
+      "aria-label": "Highlight features on the map",
+      title: "Highlights the features that match, as the search of the table does",
       autocomplete: "off",
       spellcheck: "false",
       oninput() {
@@ -424,7 +424,7 @@ report.views.map = (() => {
     );
     const explained =
       points.way === "UMAP"
-        ? "Decoder directions by UMAP on cosine distance: near means alike, far distances mean little."
+        ? "Decoder directions by UMAP on cosine distance: close means similar; large distances mean little."
         : "Decoder directions on their first two principal components.";
     const how =
       `${explained} Lines enclose where features lie at least ${LEVELS.map(format.percent).join(" and ")} as dense ` +
@@ -450,7 +450,7 @@ report.views.map = (() => {
     });
   }
 
-  /* argument: the number of a feature that is ringed and shown beside the map. */
+  /* argument: the number of a feature to ring and to show next to the map. */
   async function show(section, argument) {
     if (!scatter) {
       if (section.childElementCount) return;

@@ -1,7 +1,7 @@
-/* A reader's own stars, labels and notes: kept in the browser, or where a live page says; taken out and in as JSON.
+/* A reader's stars, labels and notes: kept in the browser, or by a live page in the run; exported as JSON.
  *
  * {"format": "interp-notes", "features": KEY, "notes": {"12": {"star": true, "label": "…", "note": "…"}}}, where KEY
- * says of which features they are. Where a browser keeps nothing, they last as long as the page. */
+ * says to which features they belong. If a browser stores nothing, they last as long as the page. */
 "use strict";
 
 report.notes = (() => {
@@ -20,7 +20,7 @@ report.notes = (() => {
     }
   }
 
-  /* The notes of a mapping, each with the fields that say something; a TypeError for what is no note. */
+  /* The notes of a mapping, each with its non-empty fields; a TypeError for an invalid note. */
   function checked(mapping) {
     const notes = {};
     for (const [latent, note] of Object.entries(mapping)) {
@@ -29,7 +29,7 @@ report.notes = (() => {
       }
       const { star = false, label = "", note: text = "" } = note ?? {};
       if (typeof star !== "boolean" || typeof label !== "string" || typeof text !== "string") {
-        throw new TypeError(`its note of feature ${latent} is none`);
+        throw new TypeError(`its note of feature ${latent} is not valid`);
       }
       if (star || label || text) notes[latent] = { star, label, note: text };
     }
@@ -41,17 +41,17 @@ report.notes = (() => {
     try {
       if (write) write(edits); else localStorage.setItem(PLACE, JSON.stringify(kept));
     } catch {
-      trouble("This browser keeps no notes of a page like this: export them before you close it.");
+      trouble("This browser does not store notes for a page like this: export them before you close it.");
     }
     for (const listener of listeners) listener();
   }
 
-  /* Hand each change to `writer` from now on, instead of to this browser. */
+  /* From now on pass each change to `writer` instead of to this browser. */
   function keepWith(writer) {
     write = writer;
   }
 
-  /* Show these notes, which are kept already. */
+  /* Show these notes, which are already stored. */
   function replace(notes) {
     kept = checked(notes);
     repaint?.();
@@ -68,13 +68,13 @@ report.notes = (() => {
 
   const exported = () => JSON.stringify({ format: FORMAT, features: key, notes: kept }, null, 1);
 
-  /* Add the notes of an exported text; those of a latent that has some already take their place. */
+  /* Add the notes of an exported text; they replace those of a latent that has some. */
   function add(text) {
     let imported, edits;
     try {
       imported = JSON.parse(text);
-      if (imported?.format !== FORMAT) throw new TypeError("it is not what this page exports");
-      if (imported.features !== key) throw new TypeError("it is of other features");
+      if (imported?.format !== FORMAT) throw new TypeError("it is not an export of this page");
+      if (imported.features !== key) throw new TypeError("it belongs to other features");
       const added = checked(imported.notes);
       edits = Object.fromEntries(Object.entries(added).map(([latent, note]) => [latent, [of(latent), note]]));
       kept = { ...kept, ...added };
@@ -128,7 +128,7 @@ report.notes = (() => {
     return element;
   }
 
-  /* All of them, with the buttons that take them out and in. */
+  /* All notes, with the buttons that export and import them. */
   function list() {
     const place = h("div.kept", null);
     const file = h("input", {

@@ -1,5 +1,5 @@
-/* What a newcomer sees first: the dictionary in a sentence, its three shares beside what they are compared with, its
- * verdicts, and a few features. */
+/* The first view: the dictionary in a sentence, its three shares with what they are compared with, its verdicts, and a
+ * few features. */
 "use strict";
 
 report.views.overview = (() => {
@@ -31,12 +31,12 @@ report.views.overview = (() => {
     report.shareBar(tipped("this dictionary", `${format.count(known.n)} of ${of(format.count(known.of))}`),
       shareOf(known), "own");
 
-  /* The share of one meaning of this dictionary. What stands beside the null is the same settings, learnt from as many
-   * tokens and judged on as many latents as it. */
+  /* The share of this dictionary with one meaning. What is compared with the null has the same settings, trained on as
+   * many tokens and judged on as many latents. */
   function oneMeaning(known) {
     const share = [`${percent(known.n / known.of)} have `, term("one meaning")];
     const mine = own(known, (n) => `the ${n} features in use`);
-    if (!compared) return panel(share, mine, "No null was run, so that there is nothing to compare this with.");
+    if (!compared) return panel(share, mine, "No null was run, so there is nothing to compare this with.");
     const { matched, null: nearest } = compared;
     const of = ({ title, means, judged }) =>
       `${title}: ${means}; of ${format.count(judged)} features, drawn at random`;
@@ -65,12 +65,12 @@ report.views.overview = (() => {
     const share = `${percent(known.n / known.of)} have an `;
     return panel([share, term("effect")],
       [own(known, (n) => `the ${n} features ablated. ${known.note}`), report.shareBar("by chance", chance, "null")],
-      "A feature may be learnt and have no effect of its own, where other features do the same.");
+      "A feature may be learnt but have no effect of its own, if other features do the same.");
   }
 
   const PANELS = { "one meaning": oneMeaning, learnt, effect };
 
-  /* What was chosen with the run; else the first in the recommended order whose commonest tokens differ. */
+  /* The features chosen with the run; else the first in the recommended order whose most common tokens differ. */
   function worthShowing() {
     const chosen = [...report.data.page.worth_showing];
     const seen = new Set();
@@ -84,7 +84,8 @@ report.views.overview = (() => {
     return chosen;
   }
 
-  /* why: it is shown, null where it is only the next in the order. Of several senses each has its strongest firing. */
+  /* why: the reason why it is shown, null if it is only the next in the order. Each of several senses shows its
+   * strongest firing. */
   async function card([latent, why]) {
     const feature = await loadFeature(latent);
     const senses = feature.senses ?? [];

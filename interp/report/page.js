@@ -1,7 +1,7 @@
-/* The ground that the views stand on: data files, elements, numbers, tokens.
+/* What all views use: data files, elements, numbers, tokens.
  *
- * Data files are scripts that call receive(name, data); a string is gzipped JSON. Text reaches the page as
- * text nodes and attributes alone, so nothing from a corpus is ever markup. */
+ * Data files are scripts that call receive(name, data); a string is gzipped JSON. Text reaches the page
+ * only as text nodes and attributes, so nothing from a corpus is ever markup. */
 "use strict";
 
 const report = { data: {}, views: {} };
@@ -16,10 +16,10 @@ function trouble(text) {
   line.textContent = text;
 }
 
-window.addEventListener("error", (event) => trouble(`Something went wrong: ${event.message || "a file is missing"}`));
+window.addEventListener("error", (event) => trouble(`An error occurred: ${event.message || "a file is missing"}`));
 window.addEventListener("unhandledrejection", (event) => trouble(String(event.reason?.message || event.reason)));
 
-/* A script of the report, once. */
+/* Load a script of the report, once. */
 const loadScript = (() => {
   const loading = new Map();
   return (path) => {
@@ -39,7 +39,7 @@ const loadScript = (() => {
   };
 })();
 
-/* The text that a script of the report hands over gzipped, 15 bits a character (json_text.py). */
+/* Unpack the gzipped text of a script, with 15 bits per character (json_text.py). */
 async function unpack(path, name) {
   const FIRST = 0x100, BITS = 15;
   await loadScript(path);
@@ -84,7 +84,7 @@ async function loadFeature(latent) {
   return { ...feature, examples: examplesOf(feature.examples) };
 }
 
-/* Values from their columns (json_text.py); one that a mapping lacks is null. */
+/* Restore values from their columns (json_text.py); one that a mapping lacks is null. */
 function rowsOf(packed) {
   if (Array.isArray(packed)) return packed;
   const { keys, columns, lengths, all, missing = [] } = packed;
@@ -123,7 +123,7 @@ async function loadWords() {
   vocabulary = await loadData("vocab");
 }
 
-/* plotly.js travels gzipped, at a third of its size, and is needed by the summary only. */
+/* plotly.js is stored gzipped, at a third of its size, and only the summary needs it. */
 const loadPlotly = (() => {
   let loading;
   const load = async () => {
@@ -171,7 +171,7 @@ const format = {
     const text = size >= 1e5 || size < 1e-3 ? rounded.toExponential() : String(rounded);
     return text.replace("e-", "e−").replace(/^-/, "−").replace("e+", "e");
   },
-  /* Beside others in a column: as many digits as they have; whole numbers stay so. */
+  /* A number in a column of others: with as many digits as they have; whole numbers stay whole. */
   digits(x, digits = 2) {
     if (x === null || x === undefined || Number.isInteger(x)) return format.significant(x, digits);
     const isPlain = Math.abs(x) >= 0.01 && Math.abs(x) < 100;
@@ -208,11 +208,11 @@ function visible(token, least = 3, isText = false) {
   return token.replaceAll("\r", "").split(runs).filter(Boolean).map(drawn);
 }
 
-/* Text that is drawn as a sign and, where it stands for more than one, their number. */
+/* Text that is drawn as a sign, with its number if there are several. */
 const runElement = (kind, exact, n) =>
   h(`${kind}.run`, { "data-n": n > 1 ? `×${n}` : "" }, h("span.exact", null, exact));
 
-/* Letters that look like Latin ones, by their script. */
+/* Letters that look like Latin ones, by script. */
 const LOOK_ALIKE = {
   "Arabic alef": "ا",
   "Hebrew vav": "ו",
@@ -221,7 +221,7 @@ const LOOK_ALIKE = {
   Greek: "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧινοκρυχ",
 };
 
-/* The script of a token that is one letter which looks like a Latin one; undefined of any other. */
+/* The script of a token that is one letter which looks Latin; undefined for any other token. */
 const scriptOf = (token) => {
   const letter = token.trim();
   return letter.length === 1 ? Object.keys(LOOK_ALIKE).find((name) => LOOK_ALIKE[name].includes(letter)) : undefined;
@@ -292,7 +292,7 @@ function ruleText(...pieces) {
   );
 }
 
-/* White space in words, for who does not see it. */
+/* White space in words, for screen readers. */
 const spelled = (text) => Array.from(text, (c) => ({ " ": "space", "\n": "line end", "\t": "tab" })[c] ?? c).join(" ");
 
 /* The head of a table: a column without a name has an empty cell. */
@@ -307,7 +307,7 @@ const rowHead = (...name) => h("th", { scope: "row" }, name);
 /* A cell with a bar of this share of its width; hue: of the bar, where it is not the table's. */
 const barCell = (share, hue = null) => h("td.bar", { "--share": share, "--hue": hue }, h("i"));
 
-/* Named values: [name, value], …. */
+/* A list of named values: [name, value], …. */
 const factsElement = (rows) =>
   h(
     "dl.facts",
@@ -319,13 +319,13 @@ const hueOfVerdict = (verdict) => `var(--${verdict}, var(--unranked))`;
 
 const verdictElement = (verdict) => h("span.verdict", { "--hue": hueOfVerdict(verdict) }, format.verdict(verdict));
 
-/* What is said behind the verdict of a latent that is unsure; null of one that is sure. */
+/* The note after the verdict of an unsure latent; null for a sure one. */
 function unsureElement(latent) {
   const title = "the interval of its probability includes ½";
   return report.selection.isUnsure(latent) ? h("span.muted", { title }, ", unsure") : null;
 }
 
-/* The same, saying what the verdict means. */
+/* The same, with the meaning of the verdict. */
 const verdictTerm = (verdict) => h("span.verdict", { "--hue": hueOfVerdict(verdict) }, term(format.verdict(verdict)));
 
 const featureLink = (latent, ...text) =>

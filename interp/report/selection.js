@@ -1,11 +1,10 @@
-/* Which latents are selected, and in which order: by a search, filters, ranges of their numbers and a part of the
- * map. The address holds it all as its question. What each latent is said to be is here too, since filters and views
- * ask it alike. */
+/* The selected latents and their order: by a search, filters, ranges of numbers and a part of the map. The address
+ * holds all of it as its query. The description of each latent is here too, because both filters and views need it. */
 "use strict";
 
-/* The numbers of latents of which a range may be asked for, in bins: name → { title, edges, log, bin }.
+/* The numbers of latents for which a range can be chosen, in bins: name → { title, edges, log, bin }.
  *
- * bin: of each latent; −1 where it has no such number. What lies beyond the edges belongs to the bin at that end, so
+ * bin: of each latent; −1 if it has no such number. What lies beyond the edges belongs to the bin at that end, so
  * a range that reaches to an end is open there. A range is [first bin, last bin + 1]. */
 report.ranges = (() => {
   const { columns } = report.data.page;
@@ -69,7 +68,7 @@ report.ranges = (() => {
   const written = (name, [from, to], { edges } = all[name]) =>
     [from ? edges[from] : "", to < edges.length - 1 ? edges[to] : ""].join(",");
 
-  /* The range that a text says, its ends at the nearest edges; null where it says none. */
+  /* The range that a text describes, with its ends at the nearest edges; null if it describes none. */
   function read(name, text) {
     const { edges } = all[name], ends = (text ?? "").split(",");
     if (ends.length !== 2 || ends.some((end) => !Number.isFinite(Number(end)))) return null;
@@ -88,11 +87,11 @@ report.selection = (() => {
   const { parse, quality } = report.search;
   const ranges = report.ranges.all;
   const verdictOf = (i) => columns.verdicts[columns.verdict[i]];
-  /* It does next to nothing: out of sight unless it is asked for. */
+  /* It does next to nothing: hidden unless asked for. */
   const isIdle = (i) => ["faint", "dead"].includes(verdictOf(i));
-  /* Its verdict goes by the probability, whose interval holds ½. */
+  /* Its verdict follows the probability, whose interval includes ½. */
   const isUnsure = (i) => columns.sure[i] === false && ["monosemantic", "polysemantic"].includes(verdictOf(i));
-  /* Its firings have no meaning in common, yet fall into no parts. */
+  /* Its firings have no meaning in common, but form no distinct parts. */
   const isInseparable = (i) => verdictOf(i) === "polysemantic" && columns.senses[i] === 1;
   const labelOf = (i) => columns.labels[columns.label[i]] ?? null;
   const KEYS = {
@@ -145,13 +144,13 @@ report.selection = (() => {
     return !state.inside || Boolean(state.inside[i]);
   }
 
-  /* The names of the ranges that a latent is outside of. */
+  /* The names of the ranges that exclude a latent. */
   function outside(i) {
     const isOutside = ([name, [from, to]]) => !(ranges[name].bin[i] >= from && ranges[name].bin[i] < to);
     return Object.entries(state.ranges).filter(isOutside).map(([name]) => name);
   }
 
-  /* Select, count in the bins of each range what all else leaves, and sort. */
+  /* Select, count in each range's bins what all other filters leave, and sort. */
   function arrange() {
     state.terms = parse(state.query);
     const none = ([name, { edges }]) => [name, new Array(edges.length - 1).fill(0)];
@@ -173,7 +172,7 @@ report.selection = (() => {
     const sign = state.up ? 1 : -1;
     const hasValue = (x) => x !== null && x !== undefined;
     kept.sort(([a, i], [b, j]) => {
-      if (hasValue(a) !== hasValue(b)) return hasValue(a) ? -1 : 1; // those without a value are last, up or down
+      if (hasValue(a) !== hasValue(b)) return hasValue(a) ? -1 : 1; // those without a value are last either way
       if (hasValue(a) && a !== b) return a < b ? -sign : sign;
       return places[i] - places[j];
     });
@@ -186,7 +185,7 @@ report.selection = (() => {
     if (!isMoving) remember();
   }
 
-  /* Take over some of the state; isMoving: more is about to come, which the address need not hold. */
+  /* Set some of the state; isMoving: more changes follow, so the address need not hold this one. */
   function set(changed, isMoving) {
     const isPart = "part" in changed && changed.part !== state.part;
     Object.assign(state, changed);
@@ -199,7 +198,7 @@ report.selection = (() => {
     set({ ranges: range ? { ...rest, [name]: range } : rest }, isMoving);
   }
 
-  /* Ask for a verdict too, or no longer. */
+  /* Add a verdict to the selection, or remove it. */
   function toggle(verdict) {
     const others = state.verdict.filter((name) => name !== verdict);
     set({ verdict: others.length < state.verdict.length ? others : [...others, verdict] });
@@ -213,7 +212,7 @@ report.selection = (() => {
 
   const clear = () => set({ ...NOTHING });
 
-  /* Find the latents in the polygon; the map is read for it if it is not yet. */
+  /* Find the latents in the polygon; read the map first if necessary. */
   async function enclose() {
     const { part } = state;
     state.inside = null;
@@ -234,7 +233,7 @@ report.selection = (() => {
     return String(asked).replaceAll("%2C", ",");
   }
 
-  /* Take over a question; what it names that is not here is left out. */
+  /* Apply a query; unknown names are ignored. */
   function adopt(text) {
     if (text === question()) return;
     const asked = new URLSearchParams(text);
@@ -264,7 +263,7 @@ report.selection = (() => {
     history.replaceState(null, "", asked ? `${path}?${asked}` : path);
   }
 
-  /* What is starred, and what labels say, may decide what is selected. */
+  /* Stars and labels may change the selection. */
   report.notes.listen(() => { if (state.starred || state.terms.length) order = null; });
 
   const arranged = () => {

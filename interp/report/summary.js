@@ -1,12 +1,12 @@
-/* The run as a report, from top to bottom: what was run, what was found, beside what, and what that does not show; the
- * results in figures; folded the details and the terms; times and versions. */
+/* The run as a report, from top to bottom: what was run, what was found and compared with, and what that does not show;
+ * the results in figures; the details and the terms, folded; times and versions. */
 "use strict";
 
 report.paint = (() => {
   const NARROW = matchMedia("(max-width: 640px)");
   const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-  /* A figure in the page's colours, whichever scheme is on. */
+  /* A figure in the colours of the current scheme. */
   function layout(plain) {
     const themed = structuredClone(plain);
     Object.assign(themed, { autosize: true, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)" });
@@ -72,7 +72,7 @@ report.views.summary = (() => {
 
   const scrollable = (label, table) => h("div.wide", { tabindex: "0", role: "region", "aria-label": label }, table);
 
-  /* A table that a stage shows of itself, its first column the rows' names; a latent is a link to its page. */
+  /* A table that a stage shows; its first column names the rows, and a latent links to its page. */
   function plainTable({ columns, rows }) {
     const isLatent = (title, text) => /^(latent|feature)$/i.test(title) && /^[\d,]+$/.test(text);
     const content = (text, column) => (
@@ -107,7 +107,7 @@ report.views.summary = (() => {
       h("ul.legend", null, commonestFirst.map(item)));
   };
 
-  /* A line of a small chart: what it is of, a bar of its share with its interval, and the share. kind: its colour. */
+  /* A line of a small chart: a name, a bar of its share with its interval, and the share. kind: its colour. */
   report.shareBar = (name, [share, low, high], kind) => h(`div.sharebar.${kind}`, null,
     h("span", null, name),
     h("span.scale", { "--share": share, "--low": low, "--high": high, "aria-hidden": "true" }, h("i"), h("i.range")),
@@ -115,9 +115,9 @@ report.views.summary = (() => {
 
   const unbroken = (text) => text.replace(/(\d) %/g, "$1\u00a0%");
   const paragraphs = (sentences) => sentences.map((text) => h("p", null, unbroken(text)));
-  /* The share of one meaning of each dictionary, and all its verdicts folded. */
+  /* The share of each dictionary with one meaning, and all its verdicts, folded. */
   function besideNulls(data) {
-    if (!data) return h("p.missing", null, "No nulls were run, so that there is nothing to compare the shares with.");
+    if (!data) return h("p.missing", null, "No nulls were run, so there is nothing to compare the shares with.");
     const bar = ({ title, means, kind, one }) => report.shareBar(means ? tipped(title, means) : title, one, kind);
     const rows = data.rows.filter(({ one }) => one);
     const groups = [["This dictionary", ["own", "matched"]], ["References", ["reference"]], ["Nulls", ["null"]]];
@@ -181,7 +181,7 @@ report.views.summary = (() => {
     for (const { target, contentRect } of changed) if (contentRect.width) Plotly.Plots.resize(target);
   });
 
-  /* What is read by few; figures in it are drawn when it is opened. */
+  /* Details; figures in them are drawn when they are opened. */
   const folded = (title, ...content) => h("details", { ontoggle: repaint }, h("summary", null, title), content);
 
   async function show(section) {

@@ -1,4 +1,4 @@
-/* The table of all features: sorted, filtered, searched, and drawn only where it is looked at. */
+/* The table of all features: sorted, filtered, searched, and drawn only where it is visible. */
 "use strict";
 
 report.table = (() => {
@@ -6,7 +6,7 @@ report.table = (() => {
   const { columns, KEYS, state, sortBy, verdictOf, labelOf, isIdle, isUnsure } = report.selection;
   const { parted, marked, place: placeOfFit } = report.search;
   const { meanings } = report.words;
-  /* The columns: what each is sorted by, where it can be, and its head. */
+  /* The columns: the number that sorts each, if any, and its head. */
   const COLUMNS = [
     ["latent", "latent", "Feature"],
     ["verdict", "monosemanticity", "One meaning"],
@@ -55,7 +55,7 @@ report.table = (() => {
 
   const none = () => h("span.muted", null, "–");
 
-  /* The strongest firing in its context, once the file of them is there. */
+  /* The strongest firing in its context, once its file is loaded. */
   function snippet(i) {
     if (!evidence?.snippets[i]) return null;
     if (!report.data.page.has_text) return strongestInput(i);
@@ -67,7 +67,7 @@ report.table = (() => {
     return report.examples.line(pieces, parts, at);
   }
 
-  /* Of rows that are no text, the picture of the strongest firing, once its file is there. */
+  /* For rows that are not text, the picture of the strongest firing, once its file is loaded. */
   function strongestInput(i) {
     const [packed, firing] = evidence.snippets[i],
       row = report.text.decoded(packed)[firing];
@@ -116,7 +116,7 @@ report.table = (() => {
     ];
   }
 
-  /* By how much the loss rises without it more than by its null, and the 95 % interval of that beside 0. */
+  /* How much more the loss rises without it than under its null, with the 95 % interval and 0. */
   function effectOf(i) {
     const [mean, low, high] = [columns.effect[i], columns.effect_low[i], columns.effect_high[i]];
     if (mean === null || low === null) return line(none());
@@ -163,7 +163,7 @@ report.table = (() => {
     );
   }
 
-  /* Rows in sight, and a dozen on either side; what lies beyond is two empty rows of its height. */
+  /* Visible rows, and a dozen on either side; the rest is two empty rows of its height. */
   function draw(all = 0) {
     const first = Math.max(0, Math.floor(scroller.scrollTop / rowHeight) - 12);
     const last = all || Math.min(order.length, first + Math.ceil(scroller.clientHeight / rowHeight) + 24);

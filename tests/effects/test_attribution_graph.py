@@ -382,7 +382,7 @@ def test_the_page_draws_and_pins(graph: AttributionGraph, model: Transformer, ch
     assert "mine" in chromium.evaluate("location.hash")
     assert chromium.evaluate("document.querySelectorAll('#card input[type=range]').length") == 0  # nothing answers
     chromium.press("Escape")
-    assert "owes most to" in chromium.text("#card h3")[0]
+    assert "depends most on" in chromium.text("#card h3")[0]
     latents = "[...document.querySelectorAll('.node.latent')].slice(2, 4)"
     chromium.evaluate(f"{latents}[0].scrollIntoView({{block: 'center', inline: 'center'}})")
     ids = chromium.evaluate(f"{latents}.map((node) => node.dataset.id)")

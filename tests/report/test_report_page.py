@@ -913,7 +913,7 @@ def test_stars_labels_and_notes_persist_are_searchable_and_round_trip_as_json(br
         ("{}", "not what this page exports"),
         ('{"format": "interp-notes", "features": "x", "notes": {}}', "of other features"),
         ('{"format": "interp-notes", "features": KEY, "notes": {"999": {"star": true}}}', "feature 999"),
-        ('{"format": "interp-notes", "features": KEY, "notes": {"1": {"star": "yes"}}}', "feature 1 is none"),
+        ('{"format": "interp-notes", "features": KEY, "notes": {"1": {"star": "yes"}}}', "feature 1 is not valid"),
     ],
 )
 def test_what_is_no_export_of_these_features_is_not_imported(browser, address, text, said):

@@ -102,7 +102,7 @@ class Trial:
         return result
 
     def go(self, model: Any, inputs: torch.Tensor, hook: str) -> None:
-        """All stages behind load and hooks. inputs: token ids, or floats that the model reads as they are."""
+        """Run all stages after load and hooks. inputs: token ids, or floats that the model reads directly."""
         config = TopKConfig(d_sae=24, k=4, tokens=4_000, batch_size=256)
         store = self.attempt("harvest", lambda: harvest(model, inputs, [hook], self.folder / "store"))
         name = store.hook_names[0] if store else ""
@@ -115,7 +115,7 @@ class Trial:
         ranking = self.attempt(
             "ranking",
             lambda: rank_features(needed(features), nulls=1),
-            lambda made: "no verdict on meaning: the rows are no text" if (made.verdict == "no_context").any() else "",
+            lambda made: "no verdict on meaning: the rows are not text" if (made.verdict == "no_context").any() else "",
         )
         warned: list[str] = []
         with _warnings_of("interp.evaluation.splice", warned):

@@ -43,7 +43,7 @@ class Results:
 
     named: Mapping[str, Any]
     suffix: str = ""
-    """Of the figure's name."""
+    """Suffix of the figure's name."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments; only figures that take all of them are drawn."""
 
@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> Path:
 
 
 def drawn(run: Run, latents: list[int], width: str | float) -> dict[str, go.Figure]:
-    """By name, every figure that the run has the results for; `latents` on their own."""
+    """Return by name every figure for which the run has the results; `latents` separately."""
     by_name = {}
     for results in results_of(run, latents, width):
         for noun, draw in figures.all_figures().items():
@@ -125,7 +125,7 @@ def graph_of(run: Run, n_tokens: int = 12) -> AttributionGraph | None:
 
 
 def cosines_of(run: Run) -> Iterator[Results]:
-    """Yield cosines of directions, each beside those that chance gives where there are any."""
+    """Yield cosines of directions, each with those that chance gives, if any."""
     store, table = run.features, run.features.table()
     if table["enc_dec_cosine"].notna().any():
         cosines = {"encoder and decoder": table["enc_dec_cosine"]}

@@ -23,7 +23,7 @@ from torch import Tensor
 SMALL_RATE = 1e-6
 SAMPLE_ROWS = 256
 SIGNUM_MOMENTUM = 0.95
-"""Of sparsify's Trainer."""
+"""The value of sparsify's Trainer."""
 SAELENS_KINDS = ("TopK", "BatchTopK", "MatryoshkaBatchTopK", "JumpReLU", "Standard", "Gated")
 MATRYOSHKA_SHARES = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 17 / 32)
 

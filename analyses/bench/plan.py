@@ -42,13 +42,13 @@ TOKENS, LATENTS, K, D_MODEL, BATCH = 10**9, 10**6, 64, 2304, 1 << 16
 
 @dataclass(frozen=True)
 class Assumed:
-    """Of an H100, what its data sheet says, and what share of that a program reaches."""
+    """The data sheet of an H100, and the share of it that a program reaches."""
 
     half: float = 989e12
     single: float = 67e12
     memory: float = 3.35e12
     reached: float = 0.4
-    """Of the multiplications; of the memory's rate 1.5 times as much."""
+    """Share of the peak multiplications; the share of the memory rate is 1.5 times as much."""
     nvlink: float = 450e9
     network: float = 50e9
     """Bytes a second and device, each way."""
@@ -56,7 +56,7 @@ class Assumed:
     """Processor cores a device, of a node with 96."""
 
     def speed(self, n: int) -> Speed:
-        """Of n devices together."""
+        """Return the speed of n devices together."""
         multiplying = n * self.reached
         return Speed(multiplying * self.single, multiplying * self.half, 1.5 * multiplying * self.memory, 1.0)
 

@@ -236,7 +236,7 @@ def peak_of(name: str, size: Size, device: str) -> float:
 
 
 def process_mb(field: str) -> float:
-    """Of Linux's account of this process alone: getrusage's peak would start at that of the process that began it."""
+    """Return a field of Linux's account of this process only; getrusage's peak would include its parent's."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{field}:"))
 

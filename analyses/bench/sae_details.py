@@ -98,10 +98,11 @@ def reader(size: Size, rounds: int, steps: int) -> dict[str, float]:
 
 
 def precision(size: Size, tokens: int) -> dict[str, dict[str, float]]:
-    """Picks from bfloat16 beside picks from fp32: the share that differs, and held-out FVU of training with each."""
+    """Compare picks from bfloat16 with picks from fp32: the share that differs, and held-out FVU of training with
+    each."""
     data = [torch.randn(size.batch, size.d_in, generator=torch.Generator().manual_seed(1))]
     found: dict[str, dict[str, float]] = {}
-    print("\nbfloat16 beside fp32 picks")
+    print("\nbfloat16 picks compared with fp32")
     for kind, sparsity in ((TopKConfig, "k"), (BatchTopKConfig, "k"), (JumpReLUConfig, "target_l0")):
         name = kind.__name__.removesuffix("Config")
         wide: dict[str, Any] = {"d_sae": size.d_sae, sparsity: size.k, "tokens": 10**9, "device": "cpu"}

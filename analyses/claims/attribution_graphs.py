@@ -41,7 +41,7 @@ NULLS = ("tokens shuffled", "decoder rows shuffled", "weights of the model shuff
 @dataclass(frozen=True, kw_only=True)
 class Setting:
     config: dict[str, Any]
-    """Of the run, as `RunConfig.from_dict` reads it."""
+    """Configuration of the run, as `RunConfig.from_dict` reads it."""
     prompts: int = 12
     length: int = 16
     """Tokens of a prompt."""
@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 def scores_of_prompts(setting: Setting, run: Run) -> dict[str, Any]:
-    """By prompt: gaps of the sums, scores beside the nulls', and agreement with what is held."""
+    """Return for each prompt the gaps of the sums, scores with the nulls', and agreement in held models."""
     dictionaries: dict[str, Dictionary] = {hook: run.at(hook).sae for hook in run.hooks}
     tokens = run.val_tokens.tokens
     drawn = np.random.default_rng(0).permutation(len(tokens))[: setting.prompts]

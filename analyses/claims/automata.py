@@ -109,7 +109,7 @@ def _strongest_shuffled(
 
 
 def lifts(features: FeatureStore, latents: Int64[np.ndarray, " n"]) -> Square:
-    """Return the factor by which each fires more often at the position behind one at which another does than anywhere;
+    """Return the factor by which each fires more often at the position after another fires than anywhere;
     0 where never."""
     n_ctx, codes, n = features.n_ctx, features.codes, len(latents)
     both, before, behind, pairs = np.zeros((n, n)), np.zeros(n), np.zeros(n), 0

@@ -26,7 +26,7 @@ def steering_scores(table: pd.DataFrame) -> go.Figure:
 
     table: output, input and success, of `steering_scores` and `steering_success`, a point a latent."""
     need(table, "output", "input", "success")
-    titles = {"output": "predicted rise of its concept", "input": "its firing told by the token (R²)"}
+    titles = {"output": "predicted rise of its concept", "input": "its firing predicted by the token (R²)"}
     panels = ["by what it puts out", "by what it reads"]
     fig = make_subplots(cols=2, shared_yaxes=True, subplot_titles=panels, horizontal_spacing=0.08)
     for col, (name, title) in enumerate(titles.items(), 1):

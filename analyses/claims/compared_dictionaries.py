@@ -32,18 +32,18 @@ HOOK = "blocks.0.mlp.hook_post"
 ROWS = 1 << 16
 """Read at once."""
 KEPT = (0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1)
-"""Of the steps of a model's training, after which its weights are kept: the first of them change it most."""
+"""Shares of a training's steps after which the weights are kept; the first steps change the model most."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """The sizes that results depend on, beside an analysis's own settings."""
+    """The sizes that results depend on, in addition to an analysis's own settings."""
 
     run: str = ""
     """The run folder whose model and text these are; the demo's own where it is empty."""
     tiny: bool = False
     layers: int = 1
-    """Of the model, where it is trained here."""
+    """Layers of the model, if it is trained here."""
     model_tokens: int = 1_500_000
     """To train each model on, where it is trained here."""
     tokens: int = 400_000
@@ -90,7 +90,7 @@ def sized(setting: Any, o: argparse.Namespace) -> Any:
 
 
 def studied_run(setting: Sizes, out: Path) -> Run:
-    """Return the named run, or the model of all analyses of one size beside `out`, trained by the first of
+    """Return the named run, or the model of all analyses of one size next to `out`, trained by the first of
     them."""
     return (
         Run(setting.run)

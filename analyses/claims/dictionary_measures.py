@@ -108,7 +108,7 @@ class Found:
     labels: pd.DataFrame
     """A row a label: the latent that follows its proxy best on the fit half, and its r on the other."""
     best: Mapping[str, np.ndarray]
-    """By label, that latent's activation on every row."""
+    """The activation of that latent on every row, by label."""
     sample: SparseCodes
     """The codes of the latents that are judged."""
     latents: torch.Tensor
@@ -159,7 +159,7 @@ def best_latents(
 
 
 def proxy_of(label: str, studied: Studied) -> np.ndarray:
-    """By token id, counted on the fit half."""
+    """Return the proxy by token id, counted on the fit half."""
     fit = fit_half(studied.n_sequences)
     tokens = studied.tokens[fit].flatten().numpy()
     mask = studied.mask(label).reshape(studied.tokens.shape)[fit.numpy()].reshape(-1)

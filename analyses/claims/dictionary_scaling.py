@@ -48,7 +48,7 @@ class Setting:
     widths: tuple[int, ...] = (64, 128, 256, 512, 1024)
     tokens: tuple[int, ...] = (25_000, 50_000, 100_000, 200_000, 400_000)
     judged_widths: tuple[int, ...] = (64, 256, 1024)
-    """Of which the completeness is compared, at the most tokens."""
+    """Widths whose completeness is compared, at the most tokens."""
     judged: int = 40_000
     """Rows, held out, on which error and presence are measured."""
     k: int = 8

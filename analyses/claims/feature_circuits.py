@@ -40,7 +40,7 @@ KINDS = {
     "residual stream": [("blocks.0.hook_resid_post", None), ("blocks.1.hook_resid_post", None)],
     "transcoders": [(f"blocks.{layer}.ln2.hook_normalized", f"blocks.{layer}.hook_mlp_out") for layer in (0, 1)],
 }
-"""Of the earlier and of the later dictionary the hook that it reads, and the one that it writes where it is another."""
+"""For the earlier and the later dictionary, the hook that it reads, and the one that it writes if different."""
 SIDES = ("upstream", "downstream")
 WAYS = ("gradient", "integrated")
 

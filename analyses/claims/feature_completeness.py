@@ -31,7 +31,7 @@ class Completeness:
     """The frequency at which half of the concepts are present."""
     intercept: float
     slope: float
-    """Of log odds by the natural logarithm of the frequency."""
+    """Slope of the log odds over the natural logarithm of the frequency."""
 
     def curve(self, frequency: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         return 1 / (1 + np.exp(-self.intercept - self.slope * np.log(frequency)))

@@ -141,7 +141,7 @@ def loss_rises(
 
 
 class LogOdds:
-    """Which label a text is in, told by its tokens: Σ log P(t | label) − log P(t | not the label) > 0."""
+    """Which label a text is in, judged by its tokens: Σ log P(t | label) − log P(t | not the label) > 0."""
 
     def __init__(self, tokens: Int[Tensor, "seq pos"], mask: Bool[Tensor, "seq pos"], d_vocab: int):
         flat, label = tokens.flatten().numpy(), mask.flatten().numpy()
@@ -167,7 +167,7 @@ def claims(found: Sequence[dict[str, Any]]) -> list[Claim]:
 
 
 ByLabel = Mapping[str, Sequence[Mapping[str, Any]]]
-"""Of each label what was found, seed after seed."""
+"""Results for each label, one per seed."""
 
 
 def ablated(of: ByLabel) -> Claim:

@@ -46,7 +46,7 @@ class Lives:
     """A row a feature: checkpoint (its last) and latent there, kind, born (a checkpoint; NaN of those not born), died
     (the first checkpoint without it; NaN of those that last), split (of those born; None of others)."""
     presence: Presence
-    """Of the features of the table: r at each checkpoint."""
+    """r at each checkpoint, for the features of the table."""
     null: float
     """Share of features called born where the checkpoints are shuffled, the mean over shuffles."""
 
@@ -65,8 +65,8 @@ def feature_lives(
 ) -> Lives:
     """Return the lives of latents that fire on `min_fired` rows. The seed draws the shuffles.
 
-    Raises ValueError for fewer than MIN_RUN + 1 checkpoints, codes of unlike numbers of rows, a threshold that is not
-    in 0..1, and where no latent fires enough."""
+    Raises ValueError for fewer than MIN_RUN + 1 checkpoints, codes with different numbers of rows, a threshold that is
+    not in 0..1, and where no latent fires enough."""
     n = len(checkpoints)
     if n <= MIN_RUN:
         raise ValueError(f"{n} checkpoints are too few: a birth shows in at least {MIN_RUN + 1}")

@@ -50,7 +50,7 @@ class Setting(Sizes):
     factor: int = 2
     """Latents of a dictionary a neuron."""
     concepts: int = 60
-    """Of the planted curriculum."""
+    """Number of concepts in the planted curriculum."""
     d: int = 48
     checkpoints: int = 10
     rows: int = 40_000

@@ -67,7 +67,7 @@ class Sizes(NamedTuple):
 
 QUICK = Sizes(256, 128, 64, 32, 32, 20_000, 20_000)
 CORPORA: Mapping[str, Mapping[str, float] | str] = {"shakespeare": {"shakespeare": 1.0}, "records": "records"}
-"""Of real text, its sources with their shares; of planted text, its family."""
+"""For real text, its sources with their shares; for planted text, its family."""
 RANDOM = ("shuffled model", "untrained model")
 """Nulls that learnt nothing of the text; a dictionary with a frozen part reads what a trained model learnt."""
 

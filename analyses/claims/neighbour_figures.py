@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from interp.figures.theme import BARE, coloured, styled
 
 MIN_PAIRS = 5
-"""Of a bin, for it to be drawn."""
+"""Fewest pairs in a bin that is drawn."""
 
 
 def neighbourhoods(tables: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go.Figure:

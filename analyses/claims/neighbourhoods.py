@@ -106,7 +106,7 @@ def _over_latents(cosine: np.ndarray, similarity: np.ndarray, generator: np.rand
     for _ in range(_DRAWS):
         sample = generator.integers(n, size=n)
         a, b = sample[row], sample[column]
-        differ = a != b  # a latent that is drawn twice is no neighbour of itself
+        differ = a != b  # a latent drawn twice is not its own neighbour
         drawn.append(_spearman(cosine[a, b][differ], similarity[a, b][differ]))
     low, high = np.nanquantile(drawn, [0.025, 0.975])
     return Estimate(_spearman(cosine[row, column], similarity[row, column]), float(low), float(high))
@@ -125,7 +125,7 @@ class Communities:
     """A row a latent with an edge: latent, community; 0 is the largest."""
     modularity: float
     null: float
-    """Of graphs whose edges end at random, the mean."""
+    """Mean over graphs whose edges end at random."""
 
 
 def communities(features: FeatureStore, *, min_lift: float = 2.0, seed: int = 0) -> Communities:

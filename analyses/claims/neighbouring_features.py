@@ -32,7 +32,7 @@ class Setting(Sizes):
     factor: int = 4
     """Latents of a dictionary a neuron."""
     latents: int = 300
-    """Of which all pairs are taken."""
+    """Number of latents; all their pairs are compared."""
 
 
 QUICK = Setting(**TINY, latents=60)

@@ -87,7 +87,7 @@ def sensitivity(curves: pd.DataFrame, *, evidence: bool = False) -> go.Figure:
 
 
 def feature_against_neuron(table: pd.DataFrame, *, margin: float = 0.2) -> go.Figure:
-    """Draw how well the best latent of each dictionary follows each label, beside the best neuron; a mark a seed.
+    """Draw how well the best latent of each dictionary follows each label, next to the best neuron; one mark per seed.
 
     table: label, dictionary ("neurons" among them), r. Dotted: what a feature needs, the neuron's r + margin.
     """

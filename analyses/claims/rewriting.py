@@ -54,7 +54,7 @@ from interp.verdict.rules import Rule, from_json
 NEAR = 16
 """Latents of about equal density, among which rules are exchanged."""
 STAGES = ("corpus", "model", "activations", "sae", "features", "ranking")
-"""Of the run, whose results are read."""
+"""Stages of the run whose results are read."""
 NOTE = (
     "Each latent is replaced by what its explanation says of the text alone, and the model goes on from there. A "
     "lookup of the mean activation at each token knows no context; permuted rules are those of other latents of about "

@@ -47,8 +47,8 @@ from interp.verdict.rules import Atom, Rule
 _WINDOW, _FIRST = 32, 16
 """Tokens of a window, and the first position at which a rule is to hold."""
 _BEHIND = {"before_previous": (2, 2), "before": (1, 8)}
-"""How far behind the tokens of some kinds stand; those of other kinds that are of tokens or classes of tokens, 0, or 1
-behind for `previous` ones."""
+"""How many positions back the tokens of some kinds are. For other kinds of tokens or token classes it is 0, or 1 for
+`previous` ones."""
 _ROWS_AT_ONCE = 1 << 15
 _PAIRS_AT_ONCE = 1 << 18
 Windows = Int[np.ndarray, "window pos"]

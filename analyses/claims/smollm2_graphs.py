@@ -50,7 +50,7 @@ PROMPTS = {
     "import": "import numpy as",
     "two steps": "The language spoken in the city of Berlin is",
 }
-"""By the names of their pages."""
+"""The prompts, by the names of their pages."""
 TOKENS = 130_000
 """Harvested; each transcoder is trained on three times as many rows."""
 CORES = 2

@@ -35,7 +35,7 @@ class Setting(Sizes):
     factor: int = 4
     """Latents of a dictionary a neuron."""
     l1: float = 3.0
-    """Of ReLU: at which its L0 is near that of TopK."""
+    """Penalty of ReLU at which its L0 is close to TopK's."""
 
 
 QUICK = Setting(**TINY)

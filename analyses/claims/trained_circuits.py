@@ -51,16 +51,16 @@ from interp.effects import AttributionGraph, attribution_graph, measured_effects
 from models.transformer import Transformer, TransformerConfig
 
 SHARE = 0.8
-"""Of the effects, that the nodes and the edges of the circuit hold: what a graph draws of the influence."""
+"""Share of the effects that the nodes and edges of the circuit hold, equal to the influence that a graph draws."""
 PRECISION = 0.8
 """At which the recall is asked for."""
 ABLATED = 64
 """Latents that a ranking may ablate; there are some 90 to 300 in a prompt."""
 N_TOKENS, LENGTH = 16, 9
-"""Of induction: how many tokens there are, and how long a prompt is."""
+"""Number of tokens of the induction task, and length of its prompts."""
 N_BRACKETS, KINDS = 10, 3
 TRUTHS = ("free", "held")
-"""Of which model."""
+"""The models that give the truth."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ class Setting:
     learnt: int = 20_000
     """Prompts that a model is trained on."""
     tokens: int = 200_000
-    """Of a dictionary's training."""
+    """Tokens of a dictionary's training."""
     share_of_steps: float = 1.0
 
 

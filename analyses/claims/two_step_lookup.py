@@ -98,7 +98,7 @@ def compiled(seed: int = 0) -> World:
         for r in range(RELATIONS):
             n = e * RELATIONS + r
             first.mlp.W_in.data[:, n] = axis(moved + e) + axis(relation + r)
-            first.mlp.b_in.data[n] = -10.0  # each of the two is about 8 behind the norm: one is not enough
+            first.mlp.b_in.data[n] = -10.0  # each of the two is about 8 after the norm: one is not enough
             first.mlp.W_out.data[n] = STRENGTH / 5 * axis(mid + middle[e, r])
     for m in range(MIDDLES):
         second.mlp.W_in.data[:, m] = axis(mid + m)
@@ -207,7 +207,7 @@ def neurons_of(world: World, dictionaries: dict[str, Dictionary]) -> dict[tuple[
 
 
 def name_of(graph: AttributionGraph, node: int, neurons: dict[tuple[int, int], int]) -> tuple:
-    """Return what a node stands for in the truth; a latent that is no neuron, and an error, stand for themselves."""
+    """Return what a node stands for in the truth; an error, and a latent that is not a neuron, stand for themselves."""
     facts: Any = graph.nodes.loc[node]
     kind, layer, position, latent = facts[["kind", "dictionary", "position", "latent"]]
     if kind == "latent" and (layer, latent) in neurons:

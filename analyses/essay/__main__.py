@@ -43,7 +43,7 @@ ANALYSES = (
 )
 
 OF_FEATURES = ("universal_features", "feature_effects", "dictionary_scaling", "split_features", "features_in_training")
-"""Those that have other uses too, and stand among the analyses of features."""
+"""Analyses that have other uses too, and are among the analyses of features."""
 
 
 def main(arguments: Sequence[str] | None = None) -> Path:

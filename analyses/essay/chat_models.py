@@ -44,7 +44,7 @@ class ChatSetting:
     d_model: int = 96
     n_heads: int = 4
     pages: int = 6000
-    """Of plain text; a tenth of them is held out."""
+    """Pages of plain text; a tenth is held out."""
     pretrain_tokens: int = 1_000_000
     turns: int = 3000
     heldout: int = 300
@@ -168,7 +168,7 @@ def read_stage(folder: Path) -> dict[str, Any]:
 
 def models_folder(doc: str | None, name: str, arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Path]:
     """Return the options of an analysis, and the folder of the models: what `--models` says, or the one of
-    `instruction_tuning` beside the analysis's own."""
+    `instruction_tuning` next to the analysis's own."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--models", type=Path)
     known, rest = parser.parse_known_args(arguments)

@@ -56,11 +56,11 @@ class Setting:
     pretraining_tokens: int = 500_000
     tuning_tokens: int = 650_000
     code_share: float = 0.5
-    """Of the pre-training tokens, in the arms with code there."""
+    """Share of code in the pre-training tokens, in the arms with code there."""
     filler_share: float = 0.3
-    """Of the tuning tokens: code in the arms with code there, prose in the others."""
+    """Share of filler in the tuning tokens: code in the arms with code there, prose in the others."""
     sizes: tuple[int, ...] = (2, 3, 4, 6, 7)
-    """Of the problems in tuning."""
+    """Sizes of the problems in tuning."""
     asked: tuple[int, ...] = (2, 3, 4, 5, 6, 7, 8)
     problems: int = 80
     """Asked of each task and size."""

@@ -41,7 +41,7 @@ class Setting:
     n: int = 400
     m: int = 30
     largest: float = 12.0
-    """Of 1 / (1 − S); the sparsities are spread evenly over its logarithm."""
+    """Largest 1 / (1 − S); the sparsities are spread evenly over its logarithm."""
     sparsities: int = 22
     seeds: tuple[int, ...] = (0, 1, 2)
     steps: int = 4000

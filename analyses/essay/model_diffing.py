@@ -46,7 +46,7 @@ class LatentScaling:
     fired: Int[Tensor, " d_sae"]
     """Rows on which it fired."""
     fvu: tuple[float, float]
-    """Of each model: Σ ‖e‖² / Σ ‖x − mean‖²."""
+    """For each model: Σ ‖e‖² / Σ ‖x − mean‖²."""
     l0: float
     """Latents that fire on a row, the mean."""
 

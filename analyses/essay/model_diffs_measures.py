@@ -33,7 +33,7 @@ class Setting:
     hook: str = "blocks.1.hook_resid_post"
     turns: int = 3000
     plain_rows: int = 900
-    """Of 64 tokens: as many as the conversations have."""
+    """Rows of 64 tokens, as many as the conversations have."""
     d_sae: int = 1024
     k: int = 16
     l1: float = 0.8
@@ -100,7 +100,7 @@ class Conversations:
     response: Bool[Tensor, " token"]
     """Where some token of a response comes next."""
     fit: Bool[Tensor, " token"]
-    """Of the first half of the conversations: to choose on. The others judge."""
+    """Tokens of the first half of the conversations, for choosing; the others judge."""
     conversation: Tensor
     text: list[str]
 

@@ -36,7 +36,7 @@ class Setting:
     batch_size: int = 256
     lr: float = 0.02
     judged_on: int = 2**17
-    """Samples behind the choice of a restart: where features are rare, the difference lies in few of them."""
+    """Samples for the choice of a restart: where features are rare, the difference lies in few of them."""
 
 
 QUICK = Setting(cells=4, restarts=2, steps=150, batch_size=64, judged_on=2**12)

@@ -35,7 +35,7 @@ class Sizes:
     n: int
     m: int
     decay: float
-    """Of the importances, from one feature to the next."""
+    """Factor of the importances from one feature to the next."""
     densities: tuple[float, ...]
     restarts: int
     steps: int

@@ -123,7 +123,7 @@ def conversations(sft: Transformer, policy: Transformer, world: World, setting: 
 
 
 def same_steps(policies: pd.DataFrame) -> pd.DataFrame:
-    """Seeds have unlike numbers of pairs, and so of steps: a watched point is put at its mean step over the seeds."""
+    """Put each watched point at its mean step over the seeds, which differ in pairs and so in steps."""
     point = policies.groupby(["beta", "seed"]).cumcount()
     return policies.assign(step=policies.groupby(["beta", point])["step"].transform("mean").round().astype(int))
 

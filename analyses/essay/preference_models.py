@@ -22,13 +22,13 @@ from models.transformer import Transformer
 @dataclass(frozen=True)
 class PreferenceSetting:
     prompts: int = 2000
-    """Of the conversations that SFT learnt from; a pair each, less ties."""
+    """Prompts of the conversations that SFT learnt from; one pair each, without ties."""
     noise: float = 0.15
     """Share of the labels that are turned round."""
     asked: int = 200
     """Held-out prompts on which the policies are watched."""
     beta: float = 0.5
-    """Of the policy that is judged."""
+    """β of the policy that is judged."""
     betas: tuple[float, ...] = (0.03, 0.1, 0.5)
     dpo_epochs: float = 2.0
     dpo_lr: float = 3e-4

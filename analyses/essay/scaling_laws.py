@@ -48,7 +48,7 @@ VAL_SEED = 1_000_000
 class Setting:
     widths: tuple[int, ...] = (8, 12, 16, 24, 32, 48, 64)
     tokens: int = 1_000_000
-    """Of every width."""
+    """Tokens of every width."""
     data_width: int = 32
     data_tokens: tuple[int, ...] = (200_000, 320_000, 500_000, 1_000_000, 2_000_000)
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -157,7 +157,7 @@ def compute(runs: pd.DataFrame, tokens: int) -> pd.DataFrame:
 
 
 def values(laws: Mapping[str, Laws], floor: float, runs: pd.DataFrame) -> dict[str, Any]:
-    """Return what a page may show beside the claims."""
+    """Return further numbers that a page may show."""
     table = runs.groupby(["width", "parameters", "tokens"])["loss"].agg(["mean", "std"]).reset_index()
     return {
         "floor": floor,

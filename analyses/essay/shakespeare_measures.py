@@ -26,9 +26,9 @@ MEASURES = ("character share", "kurtosis", "added by the character before", "spr
 
 class Generated(NamedTuple):
     distance: float
-    """Of the characters' bigrams to the training corpus's, by the root of the Jensen–Shannon divergence."""
+    """Distance of the bigrams to the training corpus's, the root of the Jensen–Shannon divergence."""
     word_share: float
-    """Of words of three letters or more, those that are in the training corpus."""
+    """Share of words of three letters or more that are in the training corpus."""
     texts: list[str]
 
 
@@ -39,7 +39,7 @@ def leak(model: Transformer, tokens: Int[Tensor, "1 pos"]) -> Float[np.ndarray, 
     n, d_vocab = tokens.shape[1], model.config.d_vocab
     same = tokens.repeat(n, 1)  # as many rows: the last bits of a product hang on its shape
     changed = same.clone()
-    changed[range(n), range(n)] = (tokens[0] - 1) % (d_vocab - 2) + 2  # ids 0 and 1 are no characters
+    changed[range(n), range(n)] = (tokens[0] - 1) % (d_vocab - 2) + 2  # ids 0 and 1 are not characters
     return (model(changed) - model(same)).abs().amax(2).numpy()
 
 

@@ -50,7 +50,7 @@ class Recipe:
     batch_size: int
     lr: float
     seed: int = 0
-    """Of the weights, the order of the batches and the samples."""
+    """Seed of the weights, the order of the batches and the samples."""
     snapshot_steps: tuple[int, ...] = ()
     play_characters: int | None = None
     """Taken from the head of each play; None: all."""

@@ -45,7 +45,7 @@ GROUPS = {
 PLACES = "places"
 """The group of all other kinds."""
 LATENTS = 120
-"""Of each planted world."""
+"""Latents of each planted world."""
 
 
 class Sampled(NamedTuple):
@@ -54,7 +54,7 @@ class Sampled(NamedTuple):
     table: pd.DataFrame
     """One row a latent: `family`, `is_one`, `is_several`, `tested`, `n_active`."""
     holds: list[np.ndarray]
-    """Of each latent, the predicates at each firing."""
+    """For each latent, the predicates at each firing."""
     tenths: list[np.ndarray]
     predicates: Predicates
 

@@ -39,7 +39,7 @@ LEAST = 150
 MOST = 0.25
 """Share of the text on which one may hold."""
 LONG = 6
-"""Tokens; a label of longer spans, of a turn or a record, is no home of the tokens within."""
+"""Tokens; a label of longer spans, such as a turn or a record, is not a home of the tokens in it."""
 REACH = 8
 MADE = {"one": 0.16, "graded": 0.1, "part": 0.08, "noisy": 0.1, "token": 0.06, "after": 0.06,
         "union": 0.24, "tokens": 0.12, "scatter": 0.08}  # fmt: skip

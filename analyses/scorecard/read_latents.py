@@ -36,7 +36,7 @@ class Source(NamedTuple):
     """The latents of one source, and the text on which they fire."""
 
     rows: pd.DataFrame
-    """Of `readings.csv`."""
+    """Rows of `readings.csv`."""
     tokens: torch.Tensor
     """[seq, pos]"""
     codes: scipy.sparse.csr_matrix

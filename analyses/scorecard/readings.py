@@ -174,7 +174,7 @@ class Score(NamedTuple):
     share_ranking: float
     share_readers: float
     senses_exact: float
-    """Of the latents that all readers give the same several meanings (below 9), those with that `n_senses`."""
+    """Among latents to which all readers give the same number of meanings (2 to 8), the share with that `n_senses`."""
     correlation: float
     """Spearman's, of the first two readers; NaN for one."""
     ceiling: float

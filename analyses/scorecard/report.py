@@ -23,7 +23,9 @@ def report(title: str, table: pd.DataFrame, singles: dict[str, int]) -> dict[str
     """Print a line for the verdict and one for each score; return the numbers, {} where the truth has one kind only."""
     truth = claimed(table)
     if truth.is_one.nunique() < 2:
-        print(f"{title}: {len(truth)} latents whose truth is claimed, none unlike: nothing to tell apart", flush=True)
+        print(
+            f"{title}: {len(truth)} latents whose truth is claimed, all of one kind: nothing to distinguish", flush=True
+        )
         return {}
     scores = {"monosemanticity": 1, **singles}
     measured = scorecard(table, scores)

@@ -34,7 +34,7 @@ from analyses.scorecard.factors import (
 
 def slots(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float) -> FactorText:
     """Return documents in which a third of the tokens are marks of twelve classes of one to four; each class asks for
-    words of one class behind it, and half as often for words of another before it."""
+    words of one class after it, and half as often for words of another before it."""
     n_classes, per_topic = 6, 8
     of_mark = np.repeat(np.arange(12), rng.integers(1, 5, 12))
     vocab = spelt(rng, len(of_mark) + N_TOPICS * n_classes * per_topic)

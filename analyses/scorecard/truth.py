@@ -38,7 +38,7 @@ from interp.statistics.estimates import ratio
 
 ONE, SEVERAL = 0.8, 0.67
 MIN_SHARE = 0.1
-"""A meaning with less of the mass is no sense of the latent."""
+"""A meaning with less of the mass is not a sense of the latent."""
 EXPLAINED = 0.8
 """Senses are counted where they hold at least this share of the mass together."""
 MAX_MEANINGS = 16

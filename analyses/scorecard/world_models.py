@@ -46,7 +46,7 @@ def run_world(path: Path) -> pd.DataFrame:
     for word, ids in words.groupby(words).groups.items():
         if counts[ids].sum() >= MIN_TOKENS and word:
             factors.append(Factor(f"token {word!r}", frozenset({f"token {word}"}), np.flatnonzero(np.isin(flat, ids))))
-    # As in the planted worlds, what holds at more than a quarter of the text is no meaning.
+    # As in the planted worlds, what holds at more than a quarter of the text is not a meaning.
     factors = [factor for factor in factors if 0 < len(factor.rows) <= flat.size // 4]
     parts = []
     for name, features in (("dictionary", run.features), ("neurons", run.neurons)):

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _ROW = 17
 """Pixels a node of the tallest column."""
 _RULE = 48
-"""Letters of a rule that are shown beside a row."""
+"""Letters of a rule that are shown next to a row."""
 
 
 @figure
@@ -48,7 +48,7 @@ def universality(tables: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go.Figure
 
 @figure
 def matched_cosines(tables: pd.DataFrame | Mapping[str, pd.DataFrame], *, threshold: float = 0.7) -> go.Figure:
-    """Draw the share of latents whose match in another dictionary has a decoder cosine above each value, beside what
+    """Draw the share of latents whose match in another dictionary has a decoder cosine above each value, next to what
     random directions reach.
 
     tables: cosine and chance, as `compare.stability` makes them; by name, where there are several.

@@ -72,7 +72,7 @@ def graph(
 
 
 def _places(graph: AttributionGraph) -> tuple[np.ndarray, np.ndarray, list[float]]:
-    """Place the nodes: each in the column of its position, as wide as its fullest layer, beside others of its layer.
+    """Place the nodes: each in the column of its position, as wide as its fullest layer, next to others of its layer.
     Returns x and y of each node, and the middle of each column."""
     kind = graph.nodes["kind"].to_numpy()
     position = pd.DataFrame(

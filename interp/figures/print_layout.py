@@ -1,7 +1,7 @@
 """Lay a figure out again for the width at which it is printed.
 
 In: a figure as it is on a screen. Out: a copy whose letters have at least 7 points, with margins no wider than its
-labels, without a title unless asked (a caption says it), and with names beside lines in place of a legend where the
+labels, without a title unless asked (a caption says it), and with names next to lines in place of a legend where the
 figure asks for them (`meta={"direct_labels": True}`) and there is room.
 """
 

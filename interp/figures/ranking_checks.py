@@ -35,7 +35,7 @@ SHOWN = (ONE_MEANING, SINGLE_TOKEN)
 def verdict_shares(shares: pd.DataFrame) -> go.Figure:
     """Draw two panels on one scale, a row per dictionary: of the latents that are not idle, the share of one meaning,
     and the share that a single token explains, each with its 95 % interval. Where verdicts go by a probability, the
-    share that is sure to have one meaning stands beside it (open)."""
+    share that surely has one meaning is next to it (open)."""
     need(shares, "dictionary", "verdict", "share", "ci_low", "ci_high", "sure_share", "sure_low", "sure_high")
     names = list(dict.fromkeys(shares["dictionary"]))
     titles = [verdict_name(verdict) for verdict in SHOWN]

@@ -44,7 +44,7 @@ def save(
     """Write `fig` to `path`, whole or not at all. width: of an image, "column" (84.5 mm), "icml" (82.6), "page" (139.7)
     or in millimetres. title: keep it in an image, where a caption says it otherwise. made_from: a run, whose seeds,
     tokens and configuration are written next to the figure, or a mapping of such facts. overwrite: also in the place of
-    a file that is not a figure of ours; one with its facts beside it is drawn again without.
+    a file that is not a figure of ours; one with its facts next to it is drawn again without it.
 
     Raises ValueError for an ending or a width that there is not, and for a file that would be lost; RuntimeError for an
     image without a browser, or without the packages of `pip install 'interp[images]'`.

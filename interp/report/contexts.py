@@ -37,7 +37,7 @@ ROWS_AT_ONCE = 1 << 16
 """Rows of codes in memory."""
 N_PARTS = 8
 MIN_FIRINGS, UNEVEN = 100, 0.25
-"""Of 100 firings that may be anywhere, fewer than this share lie elsewhere than expected in 9,999 of 10,000 draws."""
+"""If 100 firings may be anywhere, in 9,999 of 10,000 draws fewer than this share are elsewhere than expected."""
 
 Labels = Mapping[str, Any]
 """Label → Bool "seq pos" over the tokens scanned."""

@@ -200,7 +200,7 @@ def test_codes_below_0_are_decoded_and_do_not_fire(model, tokens):
 
 
 def test_the_zero_of_ce_recovered_is_the_better_of_zero_ablation_and_unigrams():
-    """Two tokens in turn, each behind the other: the logit of the next token is a, and that of token 0 has b more. With
+    """Two tokens in turn, each after the other: the logit of the next token is a, and that of token 0 has b more. With
     b < 0 the mean activation is worse than zero, and zero worse than unigrams."""
     a, b = 4.0, -3.0
     head = torch.nn.Linear(2, 2)

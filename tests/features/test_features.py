@@ -242,7 +242,7 @@ def test_offsets_sum_up_all_tokens_and_not_the_most_frequent_only(features, z, t
 
 
 def test_very_frequent_tokens_are_sorted_as_rare_ones(tokens, tmp_path):
-    """Thousands of firings on a token, beside tokens that are seen a few times."""
+    """Thousands of firings on a token, next to tokens that are seen a few times."""
     counts = np.array([0, 5000, 3001, 1500, 700, 20, 3])
     text = torch.from_numpy(np.repeat(np.arange(7), counts)).int().view(-1, 8)
     codes = SparseCodes.from_dense(torch.ones(text.numel(), 1))
@@ -369,7 +369,7 @@ def test_logit_effects_go_through_the_final_norm(hook, model, store, tokens, tmp
         np.testing.assert_allclose(row.bottom_logits, bottom.values, rtol=1e-4)
     assert "mean scale" in features.meta["logit_effects"] and "past 1 later block" in features.meta["logit_effects"]
     assert features.meta["blocks_past"] == 1
-    # What the latent writes past a later block is no evidence that it is learnt.
+    # What the latent writes past a later block is not evidence that it is learnt.
     assert features.table().next_auroc.notna().any() and np.isnan(learnt_evidence(features, None)["next_auroc"]).all()
 
 

@@ -338,7 +338,7 @@ def test_a_scan_spells_tokens_as_the_model_does(model, tokens, tmp_path):
     ["blocks.1.hook_resid_post", "blocks.2.hook_resid_pre", "native", "blocks.2.mlp.hook_post", "blocks.1.attn.hook_z"],
 )
 def test_logit_effects_are_gradients_through_the_frozen_final_norm(model, family, tokens, hook):
-    """Against autograd, in a model whose blocks behind the hook are taken away and whose norm's scale is a constant."""
+    """Against autograd, in a model without the blocks after the hook and whose norm's scale is a constant."""
     from interp.features.decoder import logit_path
 
     if hook == "native":

@@ -1,4 +1,4 @@
-"""Vectors of tokens and of windows, by what stands beside them."""
+"""Vectors of tokens and of windows, by their neighbours."""
 
 import numpy as np
 

@@ -40,7 +40,7 @@ def tokens():
 
 @pytest.fixture(scope="module")
 def z(tokens):
-    """Dense codes of 12 latents: 0 fires on token 3; 1 anywhere; 2 behind token 5; 3 never; 4.. at random, sparsely."""
+    """Dense codes of 12 latents: 0 fires on token 3; 1 anywhere; 2 after token 5; 3 never; 4.. at random, sparsely."""
     generator = np.random.default_rng(0)
     fires = generator.random((ROWS, D)) < 0.1
     flat = tokens.flatten().numpy()

@@ -1,4 +1,4 @@
-"""What is told of a sense beside its rule."""
+"""What is known about a sense in addition to its rule."""
 
 import numpy as np
 

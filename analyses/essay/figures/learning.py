@@ -23,7 +23,7 @@ REGIONS = ((0.0, "#7fb7d9"), (0.499, "#e4eff6"), (0.501, "#faece2"), (1.0, "#eaa
 """Pale blue and vermillion, so that points of the full colours stand out."""
 
 CURVES = (("loss", VERMILLION, 1), ("accuracy", BLUE, 2))
-"""Column, colour and row of the curves beside a classifier's regions."""
+"""Column, colour and row of the curves next to a classifier's regions."""
 
 
 def decision_regions(
@@ -62,7 +62,7 @@ def decision_slider(
     *,
     opened: int | None = None,
 ) -> go.Figure:
-    """Draw one classifier to be dragged through its training: its regions beside its loss and its accuracy.
+    """Draw one classifier to be dragged through its training: its regions next to its loss and its accuracy.
 
     regions: [row, y, x], one a row of `curves`, whose columns are iteration, loss (nats), accuracy (held out).
     """
@@ -109,7 +109,7 @@ def _reached(curves: pd.DataFrame, i: int) -> list[go.Scatter]:
 
 def loss_curves(curves: Mapping[str, pd.DataFrame], lines: Mapping[str, float], *, title: str, unit: str) -> go.Figure:
     """Draw held-out loss of trainings against the characters seen, with levels such as the corpus's own n-gram
-    cross-entropies to beat; the training loss lies pale behind it.
+    cross-entropies to beat; the training loss is pale in the background.
 
     curves: name → columns tokens, loss, val_loss (NaN if it was not measured), in `unit`.
     """
@@ -131,7 +131,7 @@ def loss_curves(curves: Mapping[str, pd.DataFrame], lines: Mapping[str, float], 
 
 
 def character_losses(text: str, losses: Mapping[str, np.ndarray], *, unit: str = "bits") -> go.Figure:
-    """−log p of each character of `text`, as bars one beside the other for each model; what they average to is the
+    """−log p of each character of `text`, as bars side by side for each model; what they average to is the
     loss. losses: name → [character], NaN if nothing was predicted."""
     fig = go.Figure()
     for (name, values), colour in zip(losses.items(), (GREY, BLUE, VERMILLION), strict=False):

@@ -33,7 +33,7 @@ def paired_odds(
     title: str = "Odds of “he” : “she” in the text and after the prompt",
 ) -> go.Figure:
     """Draw each noun's odds in the model against those in the text, log–log: trained on the text as it is, and on the
-    text beside its pronoun-swapped twin. On the dotted line the two agree. One table a seed, with a slider over them.
+    text and its pronoun-swapped twin. On the dotted line the two agree. One table per seed, with a slider over them.
 
     A table has `noun`, `he`, `she` (counts), `corpus` and both models' log odds, `only_plays` (drawn open) and `label`
     (named in the figure).

@@ -71,7 +71,7 @@ def gram_slider(
     active: int = 0,
     title: str = "WᵀW and biases as features grow sparser",
 ) -> go.Figure:
-    """Draw a panel per step of a slider: WᵀW, beside it the biases, and the lengths coloured by superposition."""
+    """Draw a panel per step of a slider: WᵀW, next to it the biases, and the lengths coloured by superposition."""
     labels = list(panels)
     fig = make_subplots(
         cols=3,

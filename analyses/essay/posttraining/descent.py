@@ -20,7 +20,7 @@ class PostTrainingConfig:
     weight_decay: float = 0.0
     clip_norm: float = 1.0
     seed: int = 0
-    """Of the order of the rows."""
+    """Seed of the order of the rows."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or not self.lr > 0 or not self.epochs > 0:
@@ -44,9 +44,9 @@ def descend(
     loss_of: Callable[[Int[Tensor, " row"]], Float[Tensor, ""]],
     watch: Callable[[int, float], None] | None = None,
 ) -> None:
-    """Minimise the mean of `loss_of(rows)` over the rows 0..n_rows − 1, in place. `watch(step, loss)` is told of every
-    step done and the loss before it, and of step 0 (with a loss of nan) before any. Raises ValueError on a loss that
-    is not finite."""
+    """Minimise the mean of `loss_of(rows)` over the rows 0..n_rows − 1, in place. `watch(step, loss)` is called for
+    every step done and the loss before it, and of step 0 (with a loss of nan) before any. Raises ValueError on a loss
+    that is not finite."""
     steps = config.steps(n_rows)
     optimizer = torch.optim.AdamW(module.parameters(), betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=True)
     if watch:

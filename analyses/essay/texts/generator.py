@@ -27,7 +27,7 @@ class SourceConfig:
     zipf: float = 1.0
     """s."""
     seed: int = 0
-    """Of the tables."""
+    """Seed of the tables."""
 
     def __post_init__(self) -> None:
         if self.d_vocab < 2:

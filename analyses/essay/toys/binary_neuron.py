@@ -45,7 +45,7 @@ def assignments(n: int) -> Bool[np.ndarray, "assignment n"]:
 def best_loss(
     p: Float[np.ndarray, " n"], fires: Bool[np.ndarray, "assignment n"], loss: Loss
 ) -> Float[np.ndarray, " assignment"]:
-    """Return what the best read-out reaches behind a neuron that fires for these features."""
+    """Return what the best read-out reaches after a neuron that fires for these features."""
     halves = np.stack([fires, ~fires])
     mass = halves @ p
     if loss == "cross-entropy":

@@ -26,7 +26,7 @@ class ClassifierConfig:
     n_points: int = 300
     n_held_out: int = 4000
     turns: float = 0.75
-    """Of an arm around the origin."""
+    """Turns of an arm around the origin."""
     noise: float = 0.04
     width: int = 10
     """Units of each of the two hidden layers."""

@@ -35,7 +35,7 @@ class AdditionConfig:
     d_hidden: int = 96
     activation: Literal["square", "relu"] = "square"
     train_share: float = 0.4
-    """Of the p² pairs."""
+    """Share of the p² pairs used for training."""
     lr: float = 3e-4
     betas: tuple[float, float] = (0.9, 0.98)
 

@@ -34,7 +34,8 @@ class Recipe:
     batch_size: int = 256
     lr: float = 1e-2
     scale: float = 1.0
-    """Of the first weights, in units of √(2 / (n + m)). Where an output's ReLU closes for good early on, less helps."""
+    """Scale of the first weights, in units of √(2 / (n + m)). If a ReLU closes for good early on, a smaller one
+    helps."""
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

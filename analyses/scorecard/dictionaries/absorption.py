@@ -84,7 +84,7 @@ class Spelling:
 
 
 def read_words(model: Model, hook: str, tokenizer: Any, seed: int = 0) -> Words:
-    """Run the model over single-token words in lower case, `MOST_WORDS` at most, each behind the prompt."""
+    """Run the model over single-token words in lower case, `MOST_WORDS` at most, each after the prompt."""
     shown = tokenizer.display()
     ids = [i for i, word in enumerate(shown) if re.fullmatch(r" [a-z]{3,}", word)]
     drawn = np.random.default_rng(seed).permutation(ids)[:MOST_WORDS]

@@ -51,7 +51,7 @@ class Sizes:
     test_tokens: int = 24_000
     """Spliced, by all seeds together."""
     characters: int = 200_000
-    """Of the probed text."""
+    """Characters of the probed text."""
     batch: int = 1024
 
 
@@ -66,7 +66,7 @@ class Subject:
 
     @property
     def test_tokens(self) -> Int[Tensor, "seq pos"]:
-        """Held-out text that dictionaries are spliced into the model over; that behind it is for choosing rates."""
+        """Held-out text on which dictionaries are spliced into the model; the text after it is for choosing rates."""
         tokens = self.run.val_tokens.tokens
         return tokens[: min(len(tokens) // 2, max(2 * self.sizes.seeds, self.sizes.test_tokens // tokens.shape[1]))]
 

@@ -57,7 +57,8 @@ def _quality_cost(sizes: Sizes) -> Cost:
     ),
 )
 def quality(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
-    """the dictionary spliced into the model: L0, FVU, cross-entropy recovered, beside PCA and random directions"""
+    """the dictionary spliced into the model: L0, FVU, cross-entropy recovered, compared with PCA and random
+    directions"""
     from interp.codes.sparse_codes import Dictionary
     from interp.evaluation.baselines import NeuronDictionary, PCADictionary, RandomDictionary
     from interp.evaluation.quality import quality_table
@@ -282,7 +283,7 @@ def _other_pages(run: Run) -> dict[str, str]:
     summary=verdicts_summary,
 )
 def ranking(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
-    """the probability that a latent has one meaning, its verdict, senses, evidence beside its nulls, and explanation"""
+    """the probability that a latent has one meaning, its verdict, senses, evidence with its nulls, and explanation"""
     from interp.verdict.verdict_shares import verdict_counts
 
     table = ranked(run, run.config.ranking, progress)

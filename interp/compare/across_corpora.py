@@ -151,22 +151,12 @@ def corpora(
         raise ValueError("give features_b, a second scan, or in_a, a mask that divides the documents of one: not both")
     check_at_least(1, min_documents=min_documents, shuffles=shuffles, n_first=n_first)
     ids = documents if isinstance(documents, tuple) else (documents, documents)
-    if features_b is None:
-        if isinstance(documents, tuple):
-            raise ValueError("documents are a pair, but there is one scan: give the ids of its positions")
-        scans, documents_in_a = _divided(features_a, in_a, documents, n_first)
+    if features_b is not None:
+        scans, documents_in_a = _both(features_a, features_b, ids, n_first)
+    elif isinstance(documents, tuple):
+        raise ValueError("documents are a pair, but there is one scan: give the ids of its positions")
     else:
-        if not same_dictionary(features_a, features_b):
-            raise ValueError(
-                f"{features_a.path} and {features_b.path} are scans by two dictionaries, or of two hooks, "
-                "whose latents are unrelated: scan both texts with one dictionary"
-            )
-        scans = [
-            _scanned(features, its_ids, n_first)
-            for features, its_ids in zip((features_a, features_b), ids, strict=True)
-        ]
-        n_of_scans = [len(scan.documents.ids) for scan in scans]
-        documents_in_a = np.arange(sum(n_of_scans)) < n_of_scans[0]
+        scans, documents_in_a = _divided(features_a, in_a, documents, n_first)
     sizes = int(documents_in_a.sum()), int((~documents_in_a).sum())
     if min(sizes) < 2:
         raise ValueError(
@@ -218,9 +208,27 @@ def _scanned(features: FeatureStore, ids: Int[Tensor, "seq pos"] | None, n_first
     return ScannedDocuments(features, Documents.of(features.codes, features.tokens.shape, ids).beginnings(n_first))
 
 
+def _both(
+    features_a: FeatureStore,
+    features_b: FeatureStore,
+    ids: tuple[Int[Tensor, "seq pos"] | None, Int[Tensor, "seq pos"] | None],
+    n_first: int | None,
+) -> tuple[list[ScannedDocuments], Bool[np.ndarray, " document"]]:
+    """Return the documents of two scans, one corpus each, and which of them are A's."""
+    if not same_dictionary(features_a, features_b):
+        raise ValueError(
+            f"{features_a.path} and {features_b.path} are scans by two dictionaries, or of two hooks, "
+            "whose latents are unrelated: scan both texts with one dictionary"
+        )
+    scans = [_scanned(features_a, ids[0], n_first), _scanned(features_b, ids[1], n_first)]
+    sizes = [len(scan.documents.ids) for scan in scans]
+    return scans, np.arange(sum(sizes)) < sizes[0]
+
+
 def _divided(
     features: FeatureStore, in_a: Tensor | None, ids: Int[Tensor, "seq pos"] | None, n_first: int | None
 ) -> tuple[list[ScannedDocuments], Bool[np.ndarray, " document"]]:
+    """Return the documents of one scan, and which of them are A's."""
     assert in_a is not None
     if tuple(in_a.shape) != tuple(features.tokens.shape):
         raise ValueError(f"in_a is {tuple(in_a.shape)}, the tokens scanned are {tuple(features.tokens.shape)}")

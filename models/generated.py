@@ -194,7 +194,8 @@ LANGUAGES = {
 
 
 def language_documents(name: str, rng: Random, size: int) -> Iterator[Document]:
-    language, words, weights = LANGUAGES[name], *_words(LANGUAGES[name].locale)
+    language = LANGUAGES[name]
+    words, weights = _words(language.locale)
 
     def fill(page: Page, target: int) -> None:
         quoted = rng.random() < 1 / 3

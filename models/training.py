@@ -173,7 +173,8 @@ class _Training:
         return self.step % LOG_EVERY == 0 or self.step % config.val_every == 0 or self.step == self.steps
 
     def write_row(self) -> None:
-        n, config = len(self.pending), self.config
+        config = self.config
+        n = len(self.pending)
         losses, norms = torch.stack(self.pending).double().cpu().unbind(1)
         self.pending = []
         check_finite(losses, norms, self.step - n + 1, config)

@@ -236,7 +236,8 @@ class Transformer(HookedRootModule):
         """Initialise the weights. Matrices keep the variance of what they read; those that write to the residual stream
         are scaled down by the number of writers, and the unembedding so that the first predictions are close to
         uniform."""
-        config, generator = self.config, torch.Generator().manual_seed(self.config.seed)
+        config = self.config
+        generator = torch.Generator().manual_seed(config.seed)
         writers = 2 * config.n_layers
         out, up = 1 / math.sqrt(config.d_model * writers), 1 / math.sqrt(config.d_mlp * writers)
         std = {"W_E": 0.5, "W_pos": 0.1, "W_O": out, "W_out": up, "W_U": 0.02}

@@ -123,7 +123,8 @@ def write_graph_features(
     with whole_folder(out, made_of, overwrite=overwrite, editable=True) as new:
         for node in latents:
             facts: Any = graph.nodes.loc[node]
-            n, latent = int(facts["dictionary"]), int(facts["latent"])
+            n = int(facts["dictionary"])
+            latent = int(facts["latent"])
             number = feature_number(graph.layers[n], latent)
             entry = _feature(features[graph.hook_names[n]], latent, number)
             write_text(new / f"{number}.json", json.dumps(entry, ensure_ascii=False, allow_nan=False))

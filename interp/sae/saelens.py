@@ -88,7 +88,8 @@ def _current(cfg: dict[str, Any], source: str) -> dict[str, Any]:
 
 
 def _input_scale(cfg: dict[str, Any], scaler: dict[str, Any], source: str) -> float:
-    scaling, factor = cfg.get("normalize_activations"), scaler.get("scaling_factor")
+    scaling = cfg.get("normalize_activations")
+    factor = scaler.get("scaling_factor")
     if scaling in ("none", None):
         return 1.0
     if scaling == "expected_average_only_in":

@@ -83,7 +83,8 @@ def _check_hooks(config: RunConfig) -> None:
 def _corpus_cost(sizes: Sizes) -> Cost:
     """Estimate the cost: an id of 4 bytes a token, and a byte a label (the mixture has about twelve). Unless it is
     streamed, all text and tokens are held at once."""
-    corpus, n_labels = sizes.config.corpus, 12 if sizes.config.corpus.source == "mixture" else 1
+    corpus = sizes.config.corpus
+    n_labels = 12 if corpus.source == "mixture" else 1
     disk = (4 + n_labels) * sizes.all_tokens
     memory = 0 if corpus.stream else sizes.characters + disk
     return Cost(disk=disk, memory=memory, seconds=1.5 + sizes.characters / 1.7e6)
@@ -153,7 +154,8 @@ def corpus(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 def _model_cost(sizes: Sizes) -> Cost:
     """Estimate the cost. Training is three passes (forward, and backward to inputs and to weights) and AdamW, which
     reads and writes seven numbers a weight; a pretrained model's loss is measured."""
-    config, training = sizes.config.model, sizes.config.training
+    config = sizes.config.model
+    training = sizes.config.training
     if not config.is_trained:
         measured = sizes.passes(min(MAX_EVALUATED, sizes.held_out), before=1, behind=1)
         return measured + Cost(disk=sizes.weight_bytes * config.is_slow, seconds=2e-8 * sizes.weight_bytes)

@@ -1,4 +1,4 @@
-"""Import of activations that were made elsewhere into a store, without a forward pass.
+"""Import activations that were made elsewhere into a store, without a forward pass.
 
 Batches [batch, d] go through a temporary file, since the number of rows of each shard must be known before the first
 row is written.

@@ -10,7 +10,7 @@ Out: an ActivationStore: for each hook, the activation x [d] at each (seq, pos) 
 2. Rows of excluded tokens and positions are dropped. `interp.activations.store_writer` writes the others, drops
    outliers and keeps statistics. Outliers are determined first, on sequences spread evenly over the text.
 
-The model is given back as it was: no hook stays, training mode and gradients are as before.
+Afterwards the model is unchanged: no hook stays, and training mode and gradients are as before.
 
 Under `torchrun` the processes share out the forward passes: each next batch goes to the next process, and the first
 process takes the rows of all, in order, and writes. The store is the same to the byte as one process's (with as many

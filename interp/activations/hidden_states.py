@@ -1,11 +1,11 @@
-"""Imports hidden states that an inference engine wrote, one file a prompt, into a store, without a forward pass.
+"""Import hidden states that an inference engine wrote, one file per prompt, into a store, without a forward pass.
 
 In:  files as vLLM's `extract_hidden_states` leaves them (its ExampleHiddenStatesConnector): safetensors with
      `hidden_states` [token, layer, d] and `token_ids` [token]. vLLM is not needed to read them.
-Out: a store with a hook a layer; a prompt is a sequence or, where it is longer than `n_ctx`, several.
+Out: a store with one hook per layer; a prompt is one sequence, or several if it is longer than `n_ctx`.
 
 vLLM's layer i is the residual stream that enters block i, and its layer n_layers what leaves the last block, before
-the final norm. The files do not say which layers they hold: whoever asked for them names their hooks.
+the final norm. The files do not say which layers they hold, so the caller names their hooks.
 """
 
 import math
@@ -112,7 +112,7 @@ def _paths(files: str | Path | Sequence[str | Path]) -> list[Path]:
 
 
 def _read_header(path: Path, n_layers: int) -> tuple[Int[Tensor, " token"], int]:
-    """Return the ids of a prompt's tokens, and the width of its states. Raises ValueError where they do not fit
+    """Return the ids of a prompt's tokens, and the width of its states. Raises ValueError if they do not fit
     together."""
     with open_tensors(path, _REMEDY) as stored:
         if not {"token_ids", "hidden_states"} <= set(stored.keys()):

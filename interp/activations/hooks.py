@@ -79,7 +79,7 @@ def model_name(module: nn.Module) -> str:
 
 
 def size_of(model: nn.Module, name: str) -> int | None:
-    """Return n_ctx or d_vocab, as a language model, its `cfg` or Hugging Face's `config` says it; None where none
+    """Return n_ctx or d_vocab, as a language model, its `cfg` or Hugging Face's `config` says it; None if none
     does."""
     theirs = {"n_ctx": "max_position_embeddings", "d_vocab": "vocab_size"}[name]
     owners: Any = ((model, name), (getattr(model, "cfg", None), name), (getattr(model, "config", None), theirs))
@@ -194,7 +194,7 @@ def check_own_hook(dictionary: Any, hook_name: str, known: Collection[str], wher
 
 
 def own_hook(dictionary: Any) -> str | None:
-    """Return the hook that a dictionary says it was trained on; None where it says none, or only that it has no
+    """Return the hook that a dictionary says it was trained on; None if it says none, or only that it has no
     name."""
     name = dictionary.metadata.get("hook_name")
     return name if isinstance(name, str) and name not in ("", UNNAMED) else None
@@ -242,7 +242,7 @@ def hooked_rows(
 
     On floats (images, audio, rows) a hook may return [seq, d], one position each; [seq, pos, d]; [seq, d, pos], if it
     is a one-dimensional convolution, its norm or pooling, or the input of one; or, as convolutions of pictures do,
-    [seq, d, height, width], whose positions are the places of the picture, line by line. Raises ValueError where three
+    [seq, d, height, width], whose positions are the places of the picture, line by line. Raises ValueError if three
     axes may be in either order.
     """
     rows = {}
@@ -271,14 +271,14 @@ def hooked_rows(
 
 
 def _is_by_position(acts: Tensor, tokens: Tensor) -> bool:
-    """Tell whether activations have one vector per position."""
+    """Return whether activations have one vector per position."""
     if tokens.is_floating_point():
         return acts.ndim in (2, 3, 4) and len(acts) == len(tokens)
     return acts.ndim in (3, 4) and acts.shape[:2] == tokens.shape
 
 
 def _is_channels_first(name: str, part: nn.Module, module: nn.Module) -> bool:
-    """Tell whether three axes are [seq, d, pos], by the kind of the part with the hook. Raises ValueError where that
+    """Return whether three axes are [seq, d, pos], by the kind of the part with the hook. Raises ValueError if that
     does not tell: a part without weights, or with convolutions inside, of a model that has such convolutions."""
     if isinstance(part, _ONE_DIMENSIONAL):
         return True

@@ -125,7 +125,7 @@ class JoinedStore(ReadInBatches):
 def join_stores(stores: Mapping[str, ActivationStore]) -> JoinedStore:
     """Return the stores as one; no file is written or copied.
 
-    Raises ValueError, naming the store and what differs, where their rows are not the same in each shard.
+    Raises ValueError, naming the store and what differs, if their rows are not the same in each shard.
     """
     if not stores:
         raise ValueError("stores is empty: name at least one store to join")

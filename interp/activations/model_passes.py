@@ -1,4 +1,4 @@
-"""Runs a model on sequences of a token set and returns the activations at its hooks, of the rows that are kept."""
+"""Run a model on sequences of a token set and return the activations at its hooks for the rows that are kept."""
 
 import logging
 import math
@@ -45,8 +45,8 @@ class ModelPasses:
     Where inputs are floats, each input is a sequence, and its positions are those of the hooks' activations
     (`hooks.hooked_rows`).
 
-    Raises ValueError on an unknown hook, on tokens that the model cannot take, for exclusions
-    that are not token ids or positions, where no row is left, and for hooks with different numbers of positions.
+    Raises ValueError on an unknown hook, on tokens that the model cannot take, for exclusions that are not token ids or
+    positions, where no row is left, and for hooks with different numbers of positions.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class ModelPasses:
         return model_name(self.module)
 
     def _positions_of(self, tokens: Tensor) -> int:
-        """Tell how many positions a sequence has."""
+        """Return how many positions a sequence has."""
         if self.is_text or size_of(self.module, "d_vocab") is not None:
             check_model_takes(self.module, tokens)
             return tokens.shape[1]
@@ -207,7 +207,7 @@ def concatenate_tokens(
     """Join token ids in one tensor (4 bytes each), or the floats of all inputs. From a generator, take batches until
     they hold `max_tokens`.
 
-    Raises ValueError where there is no batch, and for batches of different lengths."""
+    Raises ValueError if there is no batch, and for batches of different lengths."""
     if isinstance(tokens, np.ndarray):
         return torch.from_numpy(tokens)
     if isinstance(tokens, Tensor):
@@ -265,7 +265,7 @@ class NormSample:
     def where_above(
         self, limit: float, n_ctx: int, tokens: Int[Tensor, "seq pos"] | None, words: Sequence[str] | None
     ) -> str:
-        """Tell where most of the rows above a limit are. tokens: None where the inputs are not text. words: the strings
+        """Return where most of the rows above a limit are. tokens: None if the inputs are not text. words: the strings
         of the token ids, where they are known."""
         row_ids = torch.cat(self._row_ids)[torch.cat(self._norms) > limit]
         positions = ", ".join(map(str, _frequent(row_ids % n_ctx)))

@@ -1,4 +1,4 @@
-"""Checks whether a model predicts next tokens, which losses, effects and steered text need.
+"""Check whether a model predicts next tokens, which losses, effects and steered text need.
 
 In: a model and some tokens. The last token of a sequence is changed: the logits of a model that predicts next tokens do
 not move at the positions before it. Those of an encoder (BERT) do, since every position reads all others.
@@ -21,7 +21,7 @@ class NoNextTokens(ValueError):
 
 
 def logits_of(output: Any) -> Float[Tensor, "seq pos d_vocab"]:
-    """Return the logits in any model's output, in single precision at least. Raises NoNextTokens where it holds
+    """Return the logits in any model's output, in single precision at least. Raises NoNextTokens if it holds
     none."""
     if not isinstance(output, Tensor):
         output = output[0] if isinstance(output, tuple) else getattr(output, "logits", None)

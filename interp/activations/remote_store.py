@@ -246,7 +246,7 @@ class RemoteFiles:
         return data
 
     def _all_heads(self) -> list[tuple[int, dict[str, Tensor]]]:
-        """Tell where the columns of each part begin, and what stands before them."""
+        """Return where the columns of each part begin, and what stands before them."""
         with self._lock:
             if self._heads is None:
                 parts = self.manifest["parts"]
@@ -259,7 +259,7 @@ class RemoteFiles:
 
 
 def read_remote_manifest(address: Address) -> tuple[dict[str, Any], str]:
-    """Return the manifest of a finished store, and its digest. Raises ValueError where there is none, or a damaged
+    """Return the manifest of a finished store, and its digest. Raises ValueError if there is none, or a damaged
     one."""
     try:
         data = read_object(address / MANIFEST)
@@ -303,7 +303,7 @@ class _Cache:
         weakref.finalize(self, shutil.rmtree, self._folder, True)
 
     def read(self, key: str, into: np.ndarray) -> bool:
-        """Tell whether it is here; it is then read."""
+        """Return whether it is here; it is then read."""
         with self._lock:
             if key not in self._sizes:
                 return False
@@ -324,7 +324,7 @@ class _Cache:
 
 
 def _read_begun(address: Address) -> _Begun:
-    """Read what a store that is under way is made of. Raises ValueError where the file is cut or foreign."""
+    """Read what a store that is under way is made of. Raises ValueError if the file is cut or foreign."""
     remedy = "choose another address, or replace what is there with overwrite=True (--overwrite)"
     try:
         begun = json.loads(read_object(address / BEGUN))

@@ -48,7 +48,7 @@ class ActivationStatistics:
     variance: float
     """Total variance E ‖x − mean‖²: the denominator of FVU."""
     second_moment: Float[Tensor, "d d"] | None
-    """E x xᵀ, estimated from `second_moment_rows` sampled rows; None where d > 2048."""
+    """E x xᵀ, estimated from `second_moment_rows` sampled rows; None if d > 2048."""
     geometric_median: Float[Tensor, " d"]
     n_rows: int
     second_moment_rows: int
@@ -203,7 +203,7 @@ def outliers_among(rows: Float[Tensor, "row d"], all_rows: ActivationStatistics,
 
 
 def is_within(rows: Float[Tensor, "row d"], limit: float) -> Bool[Tensor, " row"]:
-    """Tell whether each row's norm is at most `limit`."""
+    """Return whether each row's norm is at most `limit`."""
     return torch.linalg.vector_norm(rows.float(), dim=1) <= limit
 
 

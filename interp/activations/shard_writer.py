@@ -1,4 +1,4 @@
-"""Writes the shards of a store: created at their full size, filled in any order, sealed at the end.
+"""Write the shards of a store: created at their full size, filled in any order, sealed at the end.
 
 The size of a shard is known before its first row: headers are written and disk space is reserved at the start, and each
 row is written once, after the earlier rows of its shard. What is on disk is good up to `filled` rows of each shard.
@@ -43,7 +43,7 @@ class StoreConfig:
     n_ids: int
     """Row ids lie in 0..n_ids-1."""
     n_ctx: int | None = None
-    """Row id = seq · n_ctx + pos; None where rows come from no model."""
+    """Row id = seq · n_ctx + pos; None if rows come from no model."""
     seed: int = 0
     made_of: Mapping[str, Any]
     """The facts on which the rows depend; a harvest that was cut off is only resumed with the same."""

@@ -188,7 +188,7 @@ def clear(folder: Path) -> None:
 
 
 def read_store_manifest(path: Path) -> dict[str, Any]:
-    """Return the manifest of a finished store. Raises ValueError where there is none, and for a manifest that is
+    """Return the manifest of a finished store. Raises ValueError if there is none, and for a manifest that is
     damaged, or does not fit itself or the files next to it."""
     file = path / MANIFEST
     if not file.exists():
@@ -212,7 +212,7 @@ def check_store_manifest(manifest: dict[str, Any], file: Path | str) -> None:
 
 
 def small_tensors(data: bytes, manifest: dict[str, Any], file: Path | Address) -> dict[str, Tensor]:
-    """Return the tensors in the bytes of a file next to the shards. Raises ValueError where they are not what the
+    """Return the tensors in the bytes of a file next to the shards. Raises ValueError if they are not what the
     manifest lists."""
     if digest(data) != manifest["files"][file.name]["sha256"]:
         raise altered(file, "it")
@@ -240,7 +240,7 @@ def _columns(manifest: dict[str, Any]) -> tuple[Column, ...]:
 
 
 def _misfit(manifest: dict[str, Any]) -> str:
-    """Tell what in a manifest does not fit the rest; "" if all does."""
+    """Return what in a manifest does not fit the rest; "" if all does."""
     if manifest["dtype"] not in DTYPES:
         return f"dtype = {manifest['dtype']!r} is none of {', '.join(DTYPES)}"
     n_rows, n_ids, n_ctx, shards = (manifest[key] for key in ("n_rows", "n_ids", "n_ctx", "shards"))

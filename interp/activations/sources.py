@@ -49,13 +49,13 @@ class Provenance(NamedTuple):
     """The origin of rows, as a dictionary that is trained on them records it."""
 
     model_name: str | None
-    """The name of the model that ran; None where none did, or several."""
+    """The name of the model that ran; None if none did, or several."""
     exclude: Sequence[int]
     """Token ids that were left out."""
     exclude_positions: Sequence[int]
     """Positions of a sequence that were left out."""
     prepend_bos: bool | None
-    """Whether all sequences begin with one token; None where that is not known."""
+    """Whether all sequences begin with one token; None if that is not known."""
 
     @classmethod
     def of(cls, manifest: dict[str, Any]) -> "Provenance":
@@ -81,11 +81,11 @@ class ActivationSource(Protocol):
 
     @property
     def n_ctx(self) -> int | None:
-        """Tokens of a sequence, or positions of an input; None where the rows come from no model."""
+        """Tokens of a sequence, or positions of an input; None if the rows come from no model."""
 
     @property
     def weights(self) -> str | None:
-        """Digest of the weights of the model that gave the rows; None where no model did, or several."""
+        """Digest of the weights of the model that gave the rows; None if no model did, or several."""
 
     @property
     def norm_limits(self) -> dict[str, float]:
@@ -98,7 +98,7 @@ class ActivationSource(Protocol):
         """Count the rows."""
 
     def name_of(self, hook: str) -> str:
-        """Return the name by which a hook is here, of all that it has in the model. Raises ValueError where it is
+        """Return the name by which a hook is here, of all that it has in the model. Raises ValueError if it is
         not."""
 
     def d(self, hook: str) -> int:
@@ -129,7 +129,7 @@ class StoredRows(ActivationSource, Protocol):
 
     @property
     def tokens(self) -> Int[Tensor, "seq pos"] | None:
-        """Token ids of all sequences, excluded rows included; None where the rows come from no tokens."""
+        """Token ids of all sequences, excluded rows included; None if the rows come from no tokens."""
 
     @property
     def n_ids(self) -> int:

@@ -1,4 +1,4 @@
-"""Activations on disk: what a harvest leaves, and what everything after it reads.
+"""Activations on disk: what a harvest writes, and everything after it reads.
 
 In: the folder that `store_writer` writes. Out: shards of rows, batches in a random order, statistics.
 
@@ -118,7 +118,7 @@ class ActivationStore(ReadInBatches):
         sequence, into which longer prompts are cut; by default those of the longest prompt. Shorter ones are
         padded with `pad_id`, which has no rows. All rows are kept; training leaves outliers out (`row_limit`).
 
-        Raises ValueError, naming the file, where one is missing or damaged, holds another number of layers, tokens or
+        Raises ValueError, naming the file, if one is missing or damaged, holds another number of layers, tokens or
         units than the others, or activations that are not finite, and where `out` holds something else.
         """
         import_hidden_states(
@@ -146,7 +146,7 @@ class ActivationStore(ReadInBatches):
         return dict(self.manifest.get("aliases", {}))
 
     def name_of(self, hook: str) -> str:
-        """Return the name that the store has for a hook, of all that it has in the model. Raises ValueError where it is
+        """Return the name that the store has for a hook, of all that it has in the model. Raises ValueError if it is
         not there."""
         for name in self.hook_names:
             if hook == name or hook in self.aliases.get(name, ()):
@@ -173,7 +173,7 @@ class ActivationStore(ReadInBatches):
 
     @property
     def n_ctx(self) -> int | None:
-        """Tokens of a sequence, or positions of an input; None where the rows come from no model."""
+        """Tokens of a sequence, or positions of an input; None if the rows come from no model."""
         return self.manifest["n_ctx"]
 
     @property
@@ -198,7 +198,7 @@ class ActivationStore(ReadInBatches):
 
     @property
     def weights(self) -> str | None:
-        """Digest of the weights of the model that was harvested; None where the rows come from elsewhere."""
+        """Digest of the weights of the model that was harvested; None if the rows come from elsewhere."""
         return self.manifest["config"].get("weights")
 
     @property
@@ -221,7 +221,7 @@ class ActivationStore(ReadInBatches):
 
     @cached_property
     def tokens(self) -> Int[Tensor, "seq pos"] | None:
-        """Token ids of all sequences, excluded rows included; None where the rows are not text."""
+        """Token ids of all sequences, excluded rows included; None if the rows are not text."""
         if TOKENS not in self.manifest["files"]:
             return None
         tokens = self._files.small(TOKENS).get("tokens", torch.empty(0))

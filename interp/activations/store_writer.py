@@ -1,4 +1,4 @@
-"""Writes a store of activations, each row to a random shard.
+"""Write a store of activations, each row to a random shard.
 
 In: batches of rows, in order: row ids and, for every hook, acts [row, d].
 Out: the folder that `interp.activations.store` reads,
@@ -111,7 +111,7 @@ class StoreWriter:
     def add(self, row_ids: Int[Tensor, " row"], acts: Mapping[str, Float[Tensor, "row d"]], position: int) -> None:
         """Take the next rows, at most `batch_rows` of them. `position` is where a resumed run would go on after them.
 
-        Raises ValueError, naming hook and row, where an activation is not finite.
+        Raises ValueError, naming hook and row, if an activation is not finite.
         """
         if self._used + len(row_ids) > self._buffer_rows:
             self._flush()

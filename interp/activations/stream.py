@@ -100,7 +100,7 @@ class ActivationStream:
         return f"ActivationStream({len(self):,} rows of {hooks}, in {self.n_chunks} chunks)"
 
     def name_of(self, hook: str) -> str:
-        """Return the name by which a hook is streamed, of all that it has in the model. Raises ValueError where it is
+        """Return the name by which a hook is streamed, of all that it has in the model. Raises ValueError if it is
         not."""
         for name in self.hook_names:
             if hook == name or hook in self.passes.aliases.get(name, ()):

@@ -58,7 +58,7 @@ def scan_command(
 
     Statistics, examples and logit effects of every latent, as Parquet tables in OUT.
     --model adds logit effects and readable tokens, --tokens adds the labels that the text carries.
-    A part encodes its rows of the store; --join reads what all parts encoded, and does the rest.
+    A part encodes its rows of the store; --join reads the codes of all parts and does the rest.
 
     \b
         interp scan SAE STORE --part 3/16 --out parts/3
@@ -101,7 +101,7 @@ def _print_once(line: str) -> None:
 
 
 def _matches(flag: str, pattern: str | None) -> list[str]:
-    """Return the paths that match a glob, sorted; an empty list for None. Raises ValueError where nothing matches."""
+    """Return the paths that match a glob, sorted; an empty list for None. Raises ValueError if nothing matches."""
     if pattern is None:
         return []
     if not (matches := sorted(glob.glob(pattern))):
@@ -158,8 +158,8 @@ def rank_command(
 ) -> None:
     """run folder or feature store → ranking
 
-    Rank latents from monosemantic to polysemantic, each measure beside its null.
-    Of a run folder the ranking goes where its stage puts it, RUN/ranking; of a feature store to --out.
+    Rank latents from monosemantic to polysemantic, each measure with its null. The ranking of a run
+    folder is written to its stage, RUN/ranking; that of a feature store to --out.
 
     \b
         interp rank FEATURES --part 3/16 --out parts/3.parquet
@@ -252,8 +252,8 @@ def report_command(
 ) -> None:
     """run folder or feature store → page
 
-    Write a page that works offline. Of a run folder it goes where its stage puts it, RUN/report/page, or to --out; of a
-    feature store, and with another --ranking, to --out."""
+    Write a page that works offline. The page of a run folder is written to its stage, RUN/report/page, or to --out;
+    that of a feature store, or with another --ranking, to --out."""
     in_run = _check_source(source, out, "the page's folder")
     if ranking is not None and out is None:
         raise ValueError(f"--ranking {ranking} is not the run's own: name a folder for its page with --out")

@@ -76,7 +76,7 @@ def harvest_command(
 ) -> None:
     """model + tokens → activation store
 
-    Run tokens through a model and keep the activations at one or more hooks, rows shuffled, in one forward pass."""
+    Run tokens through a model once and store the activations at one or more hooks, with rows shuffled."""
     check_writable("--out", out, anywhere=True)
     from interp.activations.harvesting import harvest
 
@@ -106,8 +106,8 @@ def quality_command(
 ) -> None:
     """SAE + model + tokens → how much is kept
 
-    Splice dictionaries into the model: L0, variance unexplained, cross-entropy recovered, where 0 is zero
-    ablation or unigrams, whichever is better."""
+    Splice dictionaries into the model: L0, variance unexplained, and cross-entropy recovered (0 is zero ablation or
+    unigrams, whichever is better)."""
     if out is not None:
         check_writable("--out", out, *TABLES, overwrite=overwrite)
     from interp.activations.hooks import own_hook

@@ -45,7 +45,7 @@ def load_named_sae(name: str, sae_id: str | None = None) -> Any:
 
 
 def only_hook(store: Any, hook: str | None) -> str:
-    """Return the hook that is named, or the only one of the store. Raises ValueError where the store has several."""
+    """Return the hook that is named, or the only one of the store. Raises ValueError if the store has several."""
     if hook is None and len(store.hook_names) > 1:
         raise ValueError(f"the store holds {', '.join(store.hook_names)}: choose one with --hook")
     return store.hook_names[0] if hook is None else store.name_of(hook)
@@ -144,7 +144,7 @@ def check_writable(
     run: Path | None = None,
     anywhere: bool = False,
 ) -> None:
-    """Check that a command may write to `out`, before libraries load that take seconds. Raises ValueError where a file
+    """Check that a command may write to `out`, before libraries load that take seconds. Raises ValueError if a file
     of one of these endings, or without any a folder's files, could not be put there or belong to a run other than
     `run`, for a file that is there and is not to be overwritten, and while another process holds that folder.
 

@@ -69,8 +69,8 @@ def train_sae_command(
 ) -> None:
     """activation store → dictionary
 
-    Train a dictionary on a hook of an activation store; cut off, it goes on from its last checkpoint.
-    Several --hook share the latents of a crosscoder; --target makes a transcoder, which reads --hook and writes that.
+    Train a dictionary on a hook of an activation store. An interrupted training resumes at its last checkpoint. Several
+    --hook share the latents of a crosscoder; --target makes a transcoder, which reads --hook and writes the target.
     Several stores of the same rows are named: base=STORE tuned=STORE --hook base/NAME --hook tuned/NAME.
 
     \b

@@ -14,7 +14,7 @@ A count of dead latents misses those that fire and yet do next to nothing:
     strength of latent j   the largest z_j · ‖W_dec[j]‖ of all rows
     faint                  it fires, and its strength is below a quarter of the median of those that fire
 
-Dead and faint latents together are idle. Limits: where most latents are faint the median is that of a faint one.
+Dead and faint latents together are idle. Limits: if most latents are faint, the median is that of a faint one.
 """
 
 from collections.abc import Sequence
@@ -124,7 +124,7 @@ class SparseCodes:
         return SparseCodes(offsets, self.latents[entries], self.values[entries], self.d_sae)
 
     def check(self, n_rows: int) -> None:
-        """Check the codes, which compiled loops follow unchecked. Raises ValueError where there are not `n_rows` rows,
+        """Check the codes, which compiled loops follow unchecked. Raises ValueError if there are not `n_rows` rows,
         where offsets or latents point outside, or where a value is not finite."""
         if len(self) != n_rows:
             raise ValueError(f"codes have {len(self)} rows, but there are {n_rows} tokens")
@@ -216,7 +216,7 @@ def reconstruction(
 
 
 def entry_fault(offsets: np.ndarray, latents: np.ndarray, values: np.ndarray, d_sae: int) -> str | None:
-    """Say what is wrong with codes in memory, in a few words; None where nothing is."""
+    """Say what is wrong with codes in memory, in a few words; None if nothing is."""
     if not len(offsets) or offsets[0] != 0 or offsets[-1] != len(latents) or (offsets[1:] < offsets[:-1]).any():
         return f"its offsets do not ascend from 0 to {len(latents)}"
     if len(values) != len(latents):
@@ -231,7 +231,7 @@ def entry_fault(offsets: np.ndarray, latents: np.ndarray, values: np.ndarray, d_
 
 
 def norm_limit(dictionary: Dictionary) -> float | None:
-    """Return the norm above which rows mean nothing to a dictionary (`metadata["norm_limit"]`); None where it has no
+    """Return the norm above which rows mean nothing to a dictionary (`metadata["norm_limit"]`); None if it has no
     limit.
 
     Raises ValueError for one that is not a number above 0."""
@@ -250,7 +250,7 @@ def limit_on(dictionary: Dictionary, store: ActivationSource, hook: str) -> floa
 
 
 def is_faint(maxima: Any, norms: Any = None) -> Bool[Tensor, " d_sae"]:
-    """Mark the faint latents. maxima: each latent's strongest firing, 0 or NaN where it never fires; norms: of its
+    """Mark the faint latents. maxima: each latent's strongest firing, 0 or NaN if it never fires; norms: of its
     decoder row, None = 1."""
     strength = strengths(maxima, norms)
     fires = strength > 0

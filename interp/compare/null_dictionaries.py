@@ -143,9 +143,9 @@ def compare_with_nulls(
     features, and neurons where they are judged too (`neurons_are` their name in the tables): scans over the tokens of
     `store`, which holds `hook` of `model`; `config` is what the dictionary of `features` was trained with; None for one
     from elsewhere, and the nulls are TopK dictionaries of its L0, by default of FOREIGN_TOKENS. Other models are
-    harvested as the store was, `batch_size` sequences a forward pass.
-    Called again after a cut it goes on: trainings from their checkpoints, the rest from the last dictionary encoded.
-    Raises ValueError where they do not belong together, and where `out` holds other nulls, unless `overwrite` lets them
+    harvested as the store was, `batch_size` sequences a forward pass. Called again after a cut it goes on: trainings
+    from their checkpoints, the rest from the last dictionary encoded.
+    Raises ValueError if they do not belong together, and if `out` holds other nulls, unless `overwrite` lets them
     give way.
     """
     settings = settings or NullsConfig()
@@ -221,9 +221,9 @@ class _TrainingConfigs(NamedTuple):
     twin: SAEConfig
     """Of the nulls: the ranked dictionary's, with another seed and no more tokens than the budget."""
     stand_in: SAEConfig | None
-    """Of the ranked dictionary's stand-in; None where that dictionary stands for itself."""
+    """Of the ranked dictionary's stand-in; None if that dictionary stands for itself."""
     tokens_of_ranked: float
-    """From which the dictionary that is judged as the ranked one learned; NaN where that is not known."""
+    """From which the dictionary that is judged as the ranked one learned; NaN if that is not known."""
 
     @classmethod
     def of(cls, features: FeatureStore, config: SAEConfig | None, settings: NullsConfig) -> "_TrainingConfigs":

@@ -192,7 +192,7 @@ def _ablations(
 
 
 def encoder_of(hook: str, dictionary: Dictionary) -> Float[Tensor, "d_in d_sae"]:
-    """Return the encoder of a dictionary. Raises ValueError where it has none."""
+    """Return the encoder of a dictionary. Raises ValueError if it has none."""
     W_enc = getattr(dictionary, "W_enc", None)
     if W_enc is None:
         raise ValueError(f"the dictionary at {hook} has no W_enc, and what its latents read is not known")

@@ -186,7 +186,7 @@ class AttributionGraph(GraphNodes):
     ) -> None:
         """Write the pruned graph as JSON that the viewers of Neuronpedia and circuit-tracer read, and `load_graph`.
 
-        labels: what nodes are called, by their `node_ids`. Raises ValueError where a file is there, unless `overwrite`
+        labels: what nodes are called, by their `node_ids`. Raises ValueError if a file is there, unless `overwrite`
         says that it may be replaced."""
         check_output_file(path, overwrite=overwrite)
         settings = {"node_threshold": nodes, "edge_threshold": edges}
@@ -209,7 +209,7 @@ class AttributionGraph(GraphNodes):
         effects: `measured_effects` of this graph, shown next to its edges. features, rankings: those of each hook, for
         what latents fire on, and how it is told. beside: a table of scores, such as `beside_nulls` makes.
 
-        Raises ValueError where a file is there, unless `overwrite` says that it may be replaced.
+        Raises ValueError if a file is there, unless `overwrite` says that it may be replaced.
         """
         check_output_file(path, overwrite=overwrite)
         graph = self.pruned(nodes)

@@ -65,7 +65,7 @@ def measured_effects(
 
     Sources are the `n_latents` latents of the largest effect on the likeliest next token, targets these and the logits.
 
-    Raises ValueError where the model or the dictionaries are not those of the graph."""
+    Raises ValueError if the model or the dictionaries are not those of the graph."""
     passes = passes_of(graph, model, dictionaries)
     nodes = graph.nodes.iloc[graph.targets]
     latents = nodes[nodes["kind"] == "latent"]

@@ -85,7 +85,7 @@ class FeatureStore:
         tokens: None for rows that are not text (`has_text`). Without `vocab` tokens are named by their ids, and nothing
         is known of how they are spelt (`has_vocab`). With `W_dec` and `W_U` the logit effects are those of W_dec W_U,
         each latent's mean taken off.
-        Raises ValueError where there is no token or no latent, or the shapes do not fit.
+        Raises ValueError if there is no token or no latent, or the shapes do not fit.
         """
         check_finite(W_dec=W_dec, W_U=W_U)
         tokens = None if tokens is None else torch.as_tensor(tokens)
@@ -147,7 +147,7 @@ class FeatureStore:
 
     @cached_property
     def codes(self) -> CodeStore:
-        """The codes of the tokens scanned. Raises ValueError, naming the file, where they are damaged or of other
+        """The codes of the tokens scanned. Raises ValueError, naming the file, if they are damaged or of other
         tokens."""
         codes = CodeStore(self.path / CODES)
         sizes = self.meta["n_sequences"] * self.n_ctx, self.d_sae
@@ -225,7 +225,7 @@ class FeatureStore:
         )
 
     def is_scan_of(self, store: StoredRows) -> bool:
-        """Tell whether the rows of a store are those scanned: by their tokens or, where they are not text, by its
+        """Return whether the rows of a store are those scanned: by their tokens or, where they are not text, by its
         digest."""
         if store.tokens is None:
             scanned = read_json(self.path / SCAN, "scan again")
@@ -239,7 +239,7 @@ class FeatureStore:
         return pd.read_parquet(self.path / f"{name}.parquet")
 
     def column(self, name: str) -> Float64[np.ndarray, " d_sae"]:
-        """Read a column of numbers of the features table, in the order of the latents; NaN where the scan had nothing
+        """Read a column of numbers of the features table, in the order of the latents; NaN if the scan had nothing
         to make it of."""
         import pyarrow.parquet as pq
 
@@ -249,7 +249,7 @@ class FeatureStore:
         return pd.read_parquet(file, columns=sorted({"latent", name})).sort_values("latent")[name].to_numpy(float)
 
     def sql(self, query: str) -> pd.DataFrame:
-        """Ask DuckDB, to which every table is a view, and every file of `views`: a run that opens its features names
+        """Query DuckDB, in which every table is a view, and every file of `views`: a run that opens its features names
         its effects there. The query reaches no file and changes nothing."""
         import duckdb
         import pyarrow.dataset

@@ -152,7 +152,7 @@ def _expected(stage: Stage, run: Run, inputs: dict[str, str]) -> dict[str, Any]:
 
 
 def _done(run: Run, stage: str, fingerprint: str) -> dict[str, Any] | None:
-    """Return the manifest of a stage that need not run; None where it is damaged, or a file is missing or of another
+    """Return the manifest of a stage that need not run; None if it is damaged, or a file is missing or of another
     size."""
     manifest = _readable(run, stage)
     if manifest is None or manifest["fingerprint"] != fingerprint:
@@ -264,7 +264,7 @@ def _stages_lost(run: Run) -> list[str]:
 
 
 def _readable(run: Run, stage: str) -> dict[str, Any] | None:
-    """Return the manifest of a finished stage; None where it is damaged, too."""
+    """Return the manifest of a finished stage; None if it is damaged, too."""
     try:
         return run.manifest(stage)
     except ValueError as error:

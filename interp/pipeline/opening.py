@@ -33,7 +33,7 @@ def open_any(path: str | Path, *kinds: str) -> Any:
     run folder stands for what its stages left, so that `open_any("runs/demo", "sae")` is its dictionary. A finished
     folder may lie at an address, such as s3://bucket/features.
 
-    Raises ValueError where the path is not there, with the nearest that is; where it holds none of these, with what was
+    Raises ValueError if the path is not there, with the nearest that is; where it holds none of these, with what was
     looked for and what is there; and for files that are not as they were written.
     """
     if kinds == ("activations",) and (address := address_of(path)) is not None:

@@ -101,7 +101,7 @@ class Run(StageFolders):
         """The run of all hooks, of which this may be the part of one."""
 
     def at(self, hook_name: str) -> "Run":
-        """Return the run of one of the hooks, by any of its names. Raises ValueError where there is no such hook."""
+        """Return the run of one of the hooks, by any of its names. Raises ValueError if there is no such hook."""
         runs = {name: self.whole._part(name) for name in self.hooks}
         if hook_name in runs:
             return runs[hook_name]

@@ -42,7 +42,7 @@ class StageFolders:
         return f"{name} · {self.config.harvest.hook_name}" if len(self.hooks) > 1 else name
 
     def folder(self, stage: str) -> Path:
-        """Tell where a stage is, or will be."""
+        """Return where a stage is, or will be."""
         is_shared = stage in STAGES and STAGES[stage].for_all_hooks
         return (self.whole.path if is_shared else self.path) / stage
 
@@ -54,7 +54,7 @@ class StageFolders:
         return manifest
 
     def has(self, stage: str) -> bool:
-        """Tell whether a stage is finished, and its results are not left out."""
+        """Return whether a stage is finished, and its results are not left out."""
         manifest = self.manifest(stage)
         return manifest is not None and LEFT_OUT not in manifest["results"]
 
@@ -117,7 +117,7 @@ class StageFolders:
         return manifest
 
     def _check_current(self, stage: Stage, manifest: dict[str, Any]) -> None:
-        """Check that a stage's results belong to the present run. Raises ValueError where the stage was made with
+        """Check that a stage's results belong to the present run. Raises ValueError if the stage was made with
         another configuration, or from inputs that have been made again since; inputs that are gone count as
         unchanged."""
         differing = [f"[{name}]" for name in self.differing(stage, manifest)]

@@ -41,7 +41,7 @@ one: the ranking may be of an earlier version or another producer."""
 class ReportInputs:
     """The inputs of a page: a feature store, and optional tables and facts about it.
 
-    Raises ValueError where a table belongs to other features than `store`, or the ranking has a latent twice.
+    Raises ValueError if a table belongs to other features than `store`, or the ranking has a latent twice.
     """
 
     store: FeatureStore

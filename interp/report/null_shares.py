@@ -38,7 +38,7 @@ DICTIONARIES = {
 
 def closest_null(inputs: ReportInputs) -> dict[str, Any] | None:
     """Return the share of one meaning of the dictionary, trained as its nulls were, and that of the null that comes
-    closest to it, each as a row of `share_rows`. Returns None where nulls are not known."""
+    closest to it, each as a row of `share_rows`. Returns None if nulls are not known."""
     rows = [row for row in share_rows(inputs) if row["one"]]
     nulls = [row for row in rows if row["kind"] == "null"]
     matched = next((row for row in rows if row["kind"] == "matched"), None)

@@ -83,7 +83,7 @@ def shares(inputs: ReportInputs) -> list[dict[str, Any]]:
 
 
 def _reasons(inputs: ReportInputs, table: pd.DataFrame) -> dict[int, str | None]:
-    """Explain for each ablated latent why learnt and effect disagree; None where they agree, or one is not known."""
+    """Explain for each ablated latent why learnt and effect disagree; None if they agree, or one is not known."""
     evidence = learnt_evidence(inputs.store, None if inputs.nulls is None else inputs.nulls.twins)
     weakest = LearntFit.load().contributions(evidence).argmin(1)
     learnt = inputs.verdicts["learnt"].reindex(table.index)

@@ -48,7 +48,7 @@ class MeasureRow(NamedTuple):
     decides: bool
     """Whether the verdict is made of it."""
     weight: float | None
-    """By how much one unit of it raises the logit of the probability of one meaning; None where it does not."""
+    """By how much one unit of it raises the logit of the probability of one meaning; None if it does not."""
     boundary: float | None
     """The value that is evidence neither for one meaning nor against it: where all measures with a weight have this
     value, the probability is ½."""
@@ -126,7 +126,7 @@ def senses_in(ranking: pd.DataFrame) -> dict[int, list[Mapping[str, Any]]]:
 
 def sense_rows(senses: Mapping[int, list[Mapping[str, Any]]], n_rows: int) -> list[tuple[int, int, int]]:
     """Return the latent, the place of the sense and the row of each firing that is shown of a sense, its strongest and
-    then its weakest. Raises ValueError where a sense names a row that does not exist."""
+    then its weakest. Raises ValueError if a sense names a row that does not exist."""
     shown = [
         (latent, place, row)
         for latent, parts in senses.items()

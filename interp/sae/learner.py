@@ -61,7 +61,7 @@ class StepResult(NamedTuple):
 class Learner:
     """A dictionary in training. `step` is one step; `state` and `load_state` save and restore all that it needs.
 
-    Raises ValueError where the architecture lacks a method, or cannot be trained on such hooks.
+    Raises ValueError if the architecture lacks a method, or cannot be trained on such hooks.
     """
 
     def __init__(

@@ -448,7 +448,7 @@ class TrainingRun:
 
 
 def _check_room(config: SAEConfig, hooks: HookScales, mesh: Mesh) -> None:
-    """Check that the memory suffices. Raises ValueError where training needs more than is free."""
+    """Check that the memory suffices. Raises ValueError if training needs more than is free."""
     width = hooks.d_in + hooks.d_out
     needed = training_bytes(config, width, mesh)
     purpose = f"d_sae={config.d_sae} on {width} numbers a row, batch_size={config.batch_size},"

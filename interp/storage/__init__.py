@@ -1,1 +1,1 @@
-"""Files that are whole or not there, folders that one process locks, and checks of what comes in."""
+"""Files that are complete or absent, folders that one process locks, and checks of input."""

@@ -1,12 +1,12 @@
-"""Reaches objects at addresses such as s3://bucket/store, through fsspec, with errors of one line.
+"""Read and write objects at addresses such as s3://bucket/store, through fsspec, with errors of one line.
 
     store = address_of("s3://bucket/store")              # None for a path of this machine
-    write_object(store / "manifest.json", data)          # there as a whole, or not at all
+    write_object(store / "manifest.json", data)          # complete or absent
     read_ranges([store / "a", store / "b"], [(0, 8), (64, 128)])
 
-Requests that are dropped, throttled or cut off are repeated a few times. Nothing is listed: a listing may be
-old, and what is there is asked for by its name. How a store is reached, its endpoint and credentials, is said as its
-library takes it, for S3 in AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and so on. Nothing here imports numpy before it is used.
+Requests that are dropped, throttled or cut off are repeated a few times. Listings may be stale, so objects are always
+requested by name. Endpoint and credentials are given as the store's library expects them, for S3 in AWS_ENDPOINT_URL,
+AWS_ACCESS_KEY_ID and so on. Nothing here imports numpy before it is used.
 """
 
 import logging
@@ -57,13 +57,13 @@ def check_local(path: str | Path) -> None:
 
 
 def read_object(address: Address) -> bytes:
-    """Return all of an object. Raises FileNotFoundError where there is none."""
+    """Return all of an object. Raises FileNotFoundError if there is none."""
     system, path = _system(address)
     return _asked(address, lambda: system.cat_file(path))
 
 
 def read_ranges(addresses: Sequence[Address], ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-    """Return the bytes start..end of each object, side by side where the store can. Raises OSError where some are
+    """Return the bytes start..end of each object, side by side where the store can. Raises OSError if some are
     missing."""
     if not addresses:
         return []
@@ -116,7 +116,7 @@ def cache_folder() -> Path:
 
 
 def cache_bytes() -> int:
-    """Tell how much of what lies at addresses may be kept here. Raises ValueError where INTERP_CACHE_GB is no
+    """Return how much of what lies at addresses may be kept here. Raises ValueError if INTERP_CACHE_GB is no
     number."""
     text = os.environ.get("INTERP_CACHE_GB", "10")
     try:

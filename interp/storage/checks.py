@@ -1,4 +1,4 @@
-"""Checks of input, each of which raises a ValueError of one line with the value and the remedy. Where checks are made:
+"""Checks of input, each of which raises a one-line ValueError with the value and the remedy. The checks are made:
 
 a file of ours       its JSON against a TypedDict, by `validated` (strictly, by pydantic); its bytes against the sums in
                      its manifest (`storage.folders.verify`, `activations.shards`)
@@ -63,7 +63,7 @@ def check_at_least(least: int, **numbers: float | None) -> None:
 
 
 def check_seed(seed: int) -> None:
-    """Check a seed. Raises ValueError where it is not a whole number from 0 on that generators of 32 bits take."""
+    """Check a seed. Raises ValueError if it is not a whole number from 0 on that generators of 32 bits take."""
     if not is_whole_number(seed) or not 0 <= seed < 1 << 31:
         raise ValueError(f"seed={seed!r} must be a whole number in 0..{(1 << 31) - 1}")
 
@@ -81,7 +81,7 @@ def check_latents(latents: Iterable[int], d_sae: int) -> list[int]:
 
 
 def is_whole_number(value: object) -> bool:
-    """Tell whether a value is a whole number; True and False are none."""
+    """Return whether a value is a whole number; True and False are none."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
@@ -94,7 +94,7 @@ def check_finite(**tensors: "Tensor | None") -> None:
 
 
 def check_token_ids(tokens: "Int[Tensor, 'seq pos']", n_vocab: int | None = None) -> int:
-    """Check token ids, and return the largest. Raises ValueError where they are not integers [seq, pos] from 0 on, or
+    """Check token ids, and return the largest. Raises ValueError if they are not integers [seq, pos] from 0 on, or
     one is beyond the vocabulary, or, where none is given, beyond any."""
     from torch import Tensor
 
@@ -115,7 +115,7 @@ def check_token_ids(tokens: "Int[Tensor, 'seq pos']", n_vocab: int | None = None
 
 
 def is_constant(ids: "Int[Tensor, ' id']") -> bool:
-    """Tell whether there are ids, and all are the same."""
+    """Return whether there are ids, and all are the same."""
     return len(ids) > 0 and bool((ids == ids[0]).all())
 
 

@@ -1,11 +1,11 @@
-"""Writes files whole or not at all, and computes digests of what a result depends on.
+"""Write files completely or not at all, and compute digests of what a result depends on.
 
     with atomic(folder / "table.csv") as file:      # a temporary path; renamed to table.csv if the block succeeds
         table.to_csv(file)
     write_json(folder / "manifest.json", {"tokens": digest(tokens), "config": digest_json(config)})
 
-A process that is killed while it writes leaves `name.tmp` next to the last whole version of `name`, and never a part of
-`name`. Damaged content raises a ValueError that names the file and the remedy. Nothing here imports torch, pandas
+A process killed while it writes leaves `name.tmp` next to the last complete version of `name`, never a partial `name`.
+Damaged content raises a ValueError that names the file and the remedy. Nothing here imports torch, pandas
 or numba before it is used.
 """
 

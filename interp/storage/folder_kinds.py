@@ -1,4 +1,4 @@
-"""Finds what a path holds (a run, a feature store, a dictionary, …), or says in one error what it looked for.
+"""Find what a path holds (a run, a feature store, a dictionary, …), or say in one error what was looked for.
 
     find("runs/demo", "features")         → ("features", runs/demo/features)      a run folder stands for what it holds
     find("runs/demo/sae", "features", "sae")      → ("sae", runs/demo/sae)
@@ -86,7 +86,7 @@ class Found(NamedTuple):
 def find(path: str | Path, *kinds: str) -> Found:
     """Find the first of `kinds` (of all kinds by default) that `path` is or contains.
 
-    Raises ValueError where the path is not there, with the nearest one that is, and where it holds none of these, with
+    Raises ValueError if the path is not there, with the nearest one that is, and if it holds none of these, with
     what was looked for and what is there.
     """
     path = local_path(path)
@@ -121,7 +121,7 @@ def folder_of(path: str | Path, kind: str) -> Path:
 
 
 def is_run(path: str | Path) -> bool:
-    """Tell whether the path is a run folder."""
+    """Return whether the path is a run folder."""
     return _is(Path(path), KINDS["run"])
 
 
@@ -132,14 +132,14 @@ def whole_run(path: str | Path) -> Path:
 
 
 def looks_like_path(name: str) -> bool:
-    """Tell whether a name, which may be a folder's or a hub's, means a folder: it exists, or its first part does, or it
-    is an address."""
+    """Return whether a name, which may be a folder's or a hub's, means a folder: it exists, or its first part does, or
+    it is an address."""
     parts = Path(name).parts
     return address_of(name) is not None or Path(name).exists() or (len(parts) > 1 and Path(parts[0]).is_dir())
 
 
 def check_exists(path: str | Path, *kinds: str) -> None:
-    """Check that a path exists. Raises ValueError where there is neither a file nor a folder, with the nearest path
+    """Check that a path exists. Raises ValueError if there is neither a file nor a folder, with the nearest path
     that is there and, of `kinds`, how the first is made."""
     check_local(path)
     if not (path := Path(path)).exists():
@@ -150,7 +150,7 @@ def check_exists(path: str | Path, *kinds: str) -> None:
 
 
 def nearest(path: Path) -> Path | None:
-    """Return the existing path whose names are most like those of `path`; None where nothing is like them."""
+    """Return the existing path whose names are most like those of `path`; None if nothing is like them."""
     existing = Path(path.anchor)
     for name in path.relative_to(path.anchor).parts:
         if not (existing / name).exists():

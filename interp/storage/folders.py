@@ -1,14 +1,14 @@
-"""A folder that is written: it appears whole or not at all, and a manifest says what it holds and what made it.
+"""Write folders that appear complete or not at all, with a manifest of what they hold and what made them.
 
     with whole_folder(out, made_of) as new: …        # fill `new`, which becomes `out` when the block ends
     holds(out, made_of)                              # whether `out` holds the same work, whole
     verify(folder / "sae_weights.safetensors")       # a file or a folder, against the nearest manifest that lists it
     with locked(folder): …                           # whoever writes to a folder holds it; a second one is refused
 
-The rule for everything that writes a folder. `made_of` says what the work depends on, as digests and settings. While
-it is under way it lies in `OUT.unfinished`, where the same work goes on after a kill. `out` may be a new folder, an
-empty one, or one that an earlier work left: the same work is taken as it is, other work is replaced only where the
-caller says `overwrite=True`, and files that we did not write are never touched. Nothing is written inside a run folder
+This is the rule for everything that writes a folder. `made_of` says what the work depends on, as digests and settings.
+Unfinished work is in `OUT.unfinished`, where the same work resumes after a kill. `out` may be a new folder, an empty
+one, or one with earlier work: the same work is kept, other work is replaced only if the caller passes
+`overwrite=True`, and files that interp did not write are never touched. Nothing is written inside a run folder
 or another finished folder. A single file, which no manifest says to be ours, is replaced only with `overwrite=True`
 (`check_output_file`).
 
@@ -19,8 +19,8 @@ The lock is the system's, on the folder itself (flock): it leaves no file, and e
 
 A manifest lists the folder's files with their sizes and SHA-256 sums. Files that a manifest further inside lists are
 compared with that one, and the outer manifest has only their sizes. Files that no manifest lists, such as those of
-another program, have nothing to be compared with. A file is read for its sum once a process, unless it changes; with
-INTERP_VERIFY=0 (`interp --no-verify`) only sizes are compared.
+another program, are not checked. A file is read for its sum once per process, unless it changes; with INTERP_VERIFY=0
+(`interp --no-verify`) only sizes are compared.
 """
 
 import fcntl
@@ -132,7 +132,7 @@ def whole_folder(
 
 
 def holds(out: str | Path, made_of: Mapping[str, Any]) -> bool:
-    """Tell whether `out` holds this work, finished. What a process had finished when it was killed is put there."""
+    """Return whether `out` holds this work, finished. What a process had finished when it was killed is put there."""
     made_of = as_json(made_of)
     place, work = address_of(out) or Path(out), unfinished(out)
     if (work / "old").is_dir() or (work / "new" / MANIFEST).is_file():
@@ -164,7 +164,7 @@ def unfinished(out: str | Path) -> Path:
 
 
 def interrupted_work(out: str | Path) -> Any:
-    """Return what interrupted work on a folder, which can be resumed, is made of; None where there is none."""
+    """Return what interrupted work on a folder, which can be resumed, is made of; None if there is none."""
     return _made_of_interrupted(unfinished(out))
 
 
@@ -253,7 +253,7 @@ def write_manifest(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_manifest(folder: Path | Address) -> dict[str, Any] | None:
-    """Read a folder's manifest; None where there is none. Raises ValueError for one that is not as it was written."""
+    """Read a folder's manifest; None if there is none. Raises ValueError for one that is not as it was written."""
     file = folder / MANIFEST
     manifest = _read_note(file, _remedy(folder))
     if manifest is None:
@@ -308,7 +308,7 @@ def check_size(file: Path, n_bytes: int, remedy: str) -> None:
 
 
 def is_whole(folder: Path, manifest: dict[str, Any]) -> bool:
-    """Tell whether all files that the folder's manifest lists are there, in their size."""
+    """Return whether all files that the folder's manifest lists are there, in their size."""
     sizes = {folder / name: entry["bytes"] for name, entry in manifest["files"].items()}
     return all(file.is_file() and file.stat().st_size == size for file, size in sizes.items())
 
@@ -354,7 +354,7 @@ def _swap(new: Path, out: Path, old: Path) -> None:
 
 
 def _read_note(file: Path | Address, remedy: str) -> dict[str, Any] | None:
-    """Read a JSON object here or at an address; None where there is none."""
+    """Read a JSON object here or at an address; None if there is none."""
     if isinstance(file, Path):
         return read_json(file, remedy) if file.is_file() else None
     try:
@@ -369,20 +369,20 @@ def _read_note(file: Path | Address, remedy: str) -> dict[str, Any] | None:
 
 
 def _made_of_finished(folder: Path | Address) -> Any:
-    """Return what a finished folder says that it was made of; None where it is not a finished folder."""
+    """Return what a finished folder says that it was made of; None if it is not a finished folder."""
     manifest = read_manifest(folder)
     return None if manifest is None else manifest.get(MADE_OF, manifest.get("config", {}))
 
 
 def _made_of_interrupted(work: Path | Address) -> Any:
-    """Return what an unfinished work that can go on is made of; None where there is none."""
+    """Return what an unfinished work that can go on is made of; None if there is none."""
     remedy = f"delete {work}" if isinstance(work, Path) else "replace it with overwrite=True (--overwrite)"
     begun = _read_note(work / BEGUN, remedy) or {}
     return begun.get(MADE_OF) if begun.get("resumes") else None
 
 
 def _listed_files(folder: Path) -> set[str] | None:
-    """Return the files that a folder's manifest says are ours; None where it has no manifest of ours, or a damaged
+    """Return the files that a folder's manifest says are ours; None if it has no manifest of ours, or a damaged
     one."""
     try:
         return listed_files(json.loads((folder / MANIFEST).read_bytes()))

@@ -14,7 +14,7 @@ class PartNote(NamedTuple):
     name: str
     """Its name in error messages, such as its file."""
     part: Any
-    """(rank, count); None where it says nothing."""
+    """(rank, count); None if it says nothing."""
     work: Mapping[str, Any]
     """The inputs of the whole, as digests and settings."""
 

@@ -1,8 +1,8 @@
-"""All kinds of predicates of a token position, each one entry: what is true there, as a number, and how that is said.
+"""All kinds of predicates of a token position, each one entry: what is true there, as a number, and its wording.
 
-    token, previous, …  which token it is, and which stand beside it
+    token, previous, …  which token it is, and which ones are next to it
     spelling            how the token is spelt: script, shape, first and last letters, length (`spellings`)
-    role, about         classes of tokens by what stands beside them and around them (`neighbours`), at several grains
+    role, about         classes of tokens by what is next to them and around them (`neighbours`), at several grains
     stem                the first letters of the whole word that a piece is part of (`words`)
     places              in the line and what that begins with, the sentence, brackets, quotes, a URL, … (`lexer`)
     topic               what the window around it is about (`neighbours`), at several grains
@@ -14,8 +14,8 @@ To add a kind, write one entry here, or in a script of your own: a function of `
 `register_spelling` with what a token's own string says, or `register_place` with what the lexer knows (see
 `kind_registry`). Similarity, senses, rules and their words follow. Nothing looks across the edge of a sequence.
 
-The calibration that ships was fitted with the kinds below. Another kind that compares positions makes firings more
-alike than they were there, and a ranking warns of it: fit the calibration anew, or give the kind to rules alone
+The shipped calibration was fitted with the kinds below. A further kind that compares positions makes firings more alike
+than they were in that fit, and a ranking warns of it: fit the calibration again, or use the kind only in rules
 (`compares=False`).
 """
 
@@ -60,7 +60,7 @@ def _vocabulary_size(text: ReadText) -> int:
     return len(text.neighbours.counts)
 
 
-# Which token it is, and which stand beside it.
+# Which token it is, and which ones are next to it.
 
 register_token("token", "token", items=1)
 register_token("previous", "token", "after {}", offset=-1, items=1)
@@ -82,7 +82,7 @@ register_spelling("letters", spellings.bare, spellings.letters_name)
 register_spelling("length", spellings.length, spellings.length_name, in_rules=False)
 
 
-# Its class by what stands beside it and around it, and those of the tokens beside it.
+# Its class by what is next to it and around it, and the classes of its neighbours.
 
 for n in ROLE_GRAINS:
     register_token(f"role_{n}", f"role_{n}")

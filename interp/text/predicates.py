@@ -3,8 +3,8 @@
     −ln p(a),    p(a) = share of the text's positions at which predicate a holds
 
 counted over all of the text, or over sequences spread evenly over it. In: tokens, and how they are spelt. Out:
-`Predicates`, which tells what holds at any rows, and how a predicate is said in words. Memory: what is asked for, and 8
-bytes for each value of each kind. Cost: 2 µs a position on one core.
+`Predicates`, which gives what holds at any rows, and each predicate in words. Memory: the requested rows, and 8 bytes
+for each value of each kind. Cost: 2 µs per position on one core.
 """
 
 from collections.abc import Collection, Mapping, Sequence

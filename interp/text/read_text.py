@@ -1,6 +1,6 @@
 """A text that predicates are read from, with the classes of its tokens and the topics of its windows.
 
-Classes come from how tokens are spelt (`spellings`) and from what stands beside and around them (`neighbours`), at
+Classes come from how tokens are spelt (`spellings`) and from what is next to and around them (`neighbours`), at
 several grains: k-means into 12 clusters is coarse, into 400 fine. Topics are clusters of windows. All of them are
 learnt from the text alone, once, and can then be applied to another.
 """
@@ -24,7 +24,7 @@ from interp.text.words import Words
 ROLE_GRAINS = (12, 40, 120, 400)
 ABOUT_GRAINS = (40, 400)
 TOPIC_GRAINS = (10, 40, 150)
-"""Clusters of tokens by what stands beside them, of tokens by what stands around them, and of windows."""
+"""Clusters of tokens by what is next to them, of tokens by what is around them, and of windows."""
 LISTED = 3
 """Tokens that stand for a class in words."""
 TOPIC_WINDOWS = 40_000
@@ -37,7 +37,7 @@ class ReadText:
 
     tokens: Int[np.ndarray, "seq pos"]
     strings: list[str] | None
-    """The string of each token; None where tokens are only numbered."""
+    """The string of each token; None if tokens are only numbered."""
     neighbours: Neighbours
     tables: dict[str, Int64[np.ndarray, " d_vocab_plus_1"]]
     """The class of each token, by the name of the classes; the last entry is −1, for no token."""

@@ -1,7 +1,7 @@
-"""The facts that the string of a token shows by itself: its script, shape, length and letters.
+"""Facts that the string of a token shows by itself: its script, shape, length and letters.
 
-Each of these functions takes the string of a token. Tokens for which one returns the same are a class; the function
-beside it, `…_name`, says in words what that class is. `kinds` registers them as kinds of predicates.
+Each of these functions takes the string of a token. Tokens with the same result are a class, which the function
+`…_name` names in words. `kinds` registers them as kinds of predicates.
 """
 
 import unicodedata

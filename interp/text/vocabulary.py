@@ -52,5 +52,5 @@ _CONTROL = re.compile(r"<\|.*\|>|</?(?:s|bos|eos|pad|unk)>|\[(?:CLS|SEP|PAD|BOS|
 
 
 def is_control(string: str) -> bool:
-    """Tell whether the token marks the edge of a text and is not part of it."""
+    """Return whether the token marks the edge of a text and is not part of it."""
     return _CONTROL.fullmatch(string) is not None

@@ -2,9 +2,9 @@
 
     μ = b + a · x,    σ² = aᵀ C a + spread of the fits,    P = 1 / (1 + exp(−μ / √(1 + π σ² / 8)))
 
-x are the statistics of `similarity`, and C is the covariance of their errors, had other firings been drawn. P is the
-mean over what x might have been (MacKay 1992), so that a sample that cannot say is near ½; its interval is μ ∓ 1.96 σ.
-No weight is negative: more alike firings never count against one meaning.
+x are the statistics of `similarity`, and C is the covariance of their errors over other draws of firings. P is the mean
+over what x might have been (MacKay 1992), so an uninformative sample is near ½; its interval is μ ∓ 1.96 σ. No weight
+is negative: more alike firings never count against one meaning.
 
 It was fitted (`python -m analyses.scorecard --readings DIR --calibrate`) to 9,834 latents. Careful readers judged those
 of seven real sources: a TopK, a Matryoshka and an L1 dictionary, neurons, SmolLM2-135M, two nulls. The meanings of the
@@ -21,17 +21,16 @@ Scores where each source or family is left out of its fit (`python -m analyses.s
 
 By chance: the ECE that right probabilities have on the same number of latents.
 
-Limits: sources differ in level. A curve that is fitted to one source alone, read or planted, is about half as steep
-again, and lies elsewhere for each: 1.6 logits lower than this one for SmolLM2, whose weak firings mean much the same in
-other words, and for planted concepts that have a word in each of four languages; 1.1 higher for planted affixes and
-records. Nothing that was tried predicts this level: density, firings sampled, their number in all, tokens and sequences
-among them, their level, their spread over the range, what unions of two of a source's own latents have, and what the
-model's token embeddings say of the tokens. The distribution of a source's own latents predicts part of it: with two
-classes estimated from them the planted ECE falls to 0.06, but that of translations rises from 0.18 to 0.22, and what is
-said of a latent would then depend on which others are ranked. So the
-probability is right on average over such sources, and not for each: readers call 0.72 of SmolLM2's latents one meaning
-and this 0.58; of neurons 0.37 and 0.48. A latent of a kind that no source has is judged by the nearest kind, and its
-interval does not show it.
+Limits: sources differ in level. A curve fitted to only one source, read or planted, is about half as steep again, and
+its level differs. It is 1.6 logits lower than this one for SmolLM2, whose weak firings mean much the same in other
+words, and for planted concepts that have a word in each of four languages. It is 1.1 higher for planted affixes and
+records. Nothing that was tried predicts this level: density, the number of firings sampled and in all, tokens and
+sequences among them, their level, their spread over the range, what unions of two of a source's own latents have, and
+the model's token embeddings. The distribution of a source's own latents predicts part of it: with two classes estimated
+from them the planted ECE falls to 0.06, but that of translations rises from 0.18 to 0.22, and the probability of a
+latent would then depend on which others are ranked. So the probability is right on average over such sources, but not
+for each: readers give 0.72 of SmolLM2's latents one meaning, and the curve 0.58; for neurons 0.37 and 0.48. A latent of
+a kind that no source has is judged by the nearest kind, and its interval does not show that.
 """
 
 import logging
@@ -102,7 +101,7 @@ class Calibration:
     def probability(
         self, values: Statistics, covariance: Float64[np.ndarray, "*latent statistic statistic"]
     ) -> Probability:
-        """Return the probability of one meaning, with its interval; NaN where a statistic is."""
+        """Return the probability of one meaning, with its interval; NaN if a statistic is."""
         logits = values @ self.weights.T + self.bias  # *latent fit
         a = self.weights[0]
         mean = logits[..., 0]

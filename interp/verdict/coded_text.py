@@ -1,4 +1,4 @@
-"""A text and the codes of its rows: what every step reads that leads from a latent's firings to its rule in words."""
+"""A text and the codes of its rows: the input of every step from a latent's firings to its rule in words."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ class CodedText:
     def from_codes(
         cls, tokens: Int[Tensor, "seq pos"], codes: CodeSource, vocab: Sequence[str] | None = None
     ) -> "CodedText":
-        """Check the codes of a text, and count their firings in one pass. vocab: None where nothing is known of how
+        """Check the codes of a text, and count their firings in one pass. vocab: None if nothing is known of how
         tokens are spelt.
 
         Raises ValueError if codes or vocab are not of these tokens, or if codes point outside.

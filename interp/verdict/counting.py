@@ -2,10 +2,10 @@
 
     holds = positions where the rule holds,   both = those where its latent fires too, by intervals of the strength
 
-The text is read a chunk at a time. Each predicate that a rule names has the list of the rows where it holds or, if it
-is common, a bit a row (row i is bit i % 64 of word i // 64). A row whose window stands in an earlier sequence is not
-counted (`features.examples`): it would count twice, or in both halves. Memory: the predicates of a chunk, and the
-counts.
+The text is read one chunk at a time. Each predicate that a rule names has the list of the rows where it holds or, if it
+is common, one bit per row (row i is bit i % 64 of word i // 64). A row whose window occurs in an earlier sequence is
+not counted (`features.examples`), because it would count twice, or in both halves. Memory: the predicates of a chunk,
+and the counts.
 """
 
 from collections.abc import Sequence

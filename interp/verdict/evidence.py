@@ -3,17 +3,17 @@
 In: tokens and the codes of their rows. Out: `Evidence`: an array a statistic, the sampled firings and their senses.
 
     1  Sample each latent's firings in one pass over the codes, evenly over the tenths of its activation range, as
-       careful readers are shown them: up to PER_TENTH a tenth, at most one a group of neighbouring sequences (`nulls`).
-       A window of the text that stands in several sequences counts in the first (`features.examples`). Others that
-       count firings listen to the same pass.
-    2  Read what is true at each of these positions, and how rare that is (`text.predicates`). From it follow how alike
-       the firings are, and the probability that they have one meaning (`similarity`, `calibration`).
-    3  Where this is not surely above ½, part the firings into senses, and find the probability that each has one
+       readers see them: up to PER_TENTH per tenth, at most one per group of neighbouring sequences (`nulls`). A window
+       of the text that occurs in several sequences counts only in the first (`features.examples`). Other steps that
+       count firings use the same pass.
+    2  Read what is true at each of these positions, and how rare that is (`text.predicates`). This gives how alike the
+       firings are, and the probability that they have one meaning (`similarity`, `calibration`).
+    3  If this is not surely above ½, divide the firings into senses, and find the probability that each has one
        meaning.
-    4  Do the same for some latents on shifted text: their firings moved by one shift through the text as in a ring.
+    4  Do the same for some latents on shifted text: their firings moved along the text by one shift, as in a ring.
 
-A firing in tenth t (0 … 9), of n sampled there, weighs (t + ½)^¾ / max(n, FULL): a tenth of few firings says less, and
-readers forgive stragglers among the weakest.
+A firing in tenth t (0 … 9), with n sampled there, weighs (t + ½)^¾ / max(n, FULL): a tenth with few firings says less,
+and readers forgive stragglers among the weakest.
 """
 
 import logging
@@ -63,7 +63,7 @@ LATENTS_AT_ONCE = 1024
 log = logging.getLogger(__name__)
 
 Listener = Callable[[CodeChunk], None]
-"""It is called with every chunk while the codes are read, in a thread beside others: it must not change the chunk."""
+"""It is called with every chunk while the codes are read, in a thread next to others: it must not change the chunk."""
 
 
 class SharedPredicate(NamedTuple):
@@ -121,7 +121,7 @@ class Evidence:
     testable: Bool[np.ndarray, " d_sae"]
     """Fires in at least MIN_GROUPS groups."""
     calibration: Calibration
-    """It said of which latents the senses were looked for."""
+    """It decided for which latents senses were looked for."""
 
     @property
     def probability(self) -> Probability:
@@ -130,7 +130,7 @@ class Evidence:
 
     @property
     def sense_one(self) -> Float64[np.ndarray, "d_sae sense"]:
-        """The probability that each sense has one meaning itself; NaN where there are not several senses."""
+        """The probability that each sense has one meaning itself; NaN if there are not several senses."""
         return self.calibration.probability(self.observed.sense_statistics, self.observed.sense_covariance).one
 
     def statistic(self, name: str) -> Float64[np.ndarray, " d_sae"]:

@@ -2,7 +2,7 @@
 
     1  Propose some rules for each latent and sense, from firings sampled in the fit half of the sequences (`search`).
     2  Count each of them exactly, in one pass over all codes and the text (`counting`).
-    3  Choose the rule that is best on the fit half, less a price for its length. Its scores are those of the other
+    3  Choose the rule that is best on the fit half, minus a price for its length. Its scores are those of the other
        half, over all positions, whatever the strength of the firing:
 
            precision = both / holds,   recall = hits / n,   F1 = 2 P R / (P + R)
@@ -11,8 +11,8 @@ holds: positions where the rule holds; both: those where the latent fires too; n
 sense that were sampled; hits: those of them where the rule holds.
 
 A sense is a part of the sampled firings of a latent (`verdict.senses`). On the fit half it is taken to have the same
-share of its latent's firings as of the sampled ones. Its rule is wrong wherever else it holds, at the latent's other
-senses too, and so it says what sets the sense apart.
+share of its latent's firings as of the sampled ones. Its rule is wrong wherever else it holds, including at the
+latent's other senses, so it says what distinguishes the sense.
 
 Memory: the text, at most MAX_ROWS rows of its predicates, a sample of its firings, a chunk of the codes.
 Cost: two passes over the codes, the first of which others may share, and some three milliseconds a latent or sense,
@@ -48,8 +48,8 @@ Latents = Int64[np.ndarray, " sense"]
 
 
 class Explanations(NamedTuple):
-    """The explanation of each latent, or of each sense; '' and NaN where the fit half has too few firings. Scores are
-    those of the held-out half, and NaN where it has no firing."""
+    """The explanation of each latent, or of each sense; '' and NaN if the fit half has too few firings. Scores are
+    those of the held-out half, and NaN if it has no firing."""
 
     phrases: list[str]
     rules: list[Rule]
@@ -59,7 +59,7 @@ class Explanations(NamedTuple):
     f1_fit: Float64[np.ndarray, " unit"]
     f1_by_interval: Float64[np.ndarray, "unit interval"]
     """2 P R_s / (P + R_s): P the precision above, R_s the share of the latent's firings of strength in (s / 5, (s + 1)
-    / 5] of the maximum that the rule hits. NaN where no held-out firing is that strong."""
+    / 5] of the maximum that the rule hits. NaN if no held-out firing is that strong."""
     n: Int64[np.ndarray, " unit"]
     """Held-out firings that recall is measured on."""
     n_examples: Int64[np.ndarray, " unit"]

@@ -17,7 +17,7 @@ BOUNDS = 1e-3, 1 - 1e-3
 def read_fit(path: str | Path | None, shipped: str, key: str, names: tuple[str, ...], remedy: str) -> dict[str, Any]:
     """Read what `write_fit` wrote. path: None for the file of the package that is called `shipped`.
 
-    Raises ValueError where the entry `key` does not name the predictors that are fitted to now.
+    Raises ValueError if the entry `key` does not name the predictors that are fitted to now.
     """
     source = Path(path) if path is not None else files("interp.verdict") / shipped
     content = json.loads(source.read_text())

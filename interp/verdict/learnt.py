@@ -9,14 +9,13 @@ matched for density and token entropy (`python -m analyses.claims.learnt_latents
     random_correlation   correlation of its activation with the most correlated latent of a dictionary learnt on the
                          model before training, or with shuffled weights (`compare.null_dictionaries`)
 
-The text explains what a random model's dictionary has as well, such as a token detector. What ablating a latent costs
-(`effects`) is another question, and is not evidence here: on corpora held out the AUROC is 0.984 by these two, and
-0.985 with the loss and the KL of ablations in 4, in 64 or in all sequences added, and the correlation with a
-twin.
+If a random model's dictionary has a latent too, such as a token detector, the text explains it. What ablating a latent
+costs (`effects`) is another question, and is not evidence here: on held-out corpora the AUROC is 0.984 with these two,
+and 0.985 with the loss and the KL of ablations in 4, in 64 or in all sequences, and the correlation with a twin, added.
 
-It is known only for a hook after the last block, as the fit's hooks are; elsewhere it is NaN, with a warning. What a
-latent writes in front of later blocks mostly reaches the logits through them, so that its direct effect tells little of
-what follows: after layer 15 of SmolLM2-135M's 30 the median next_auroc is 0.56 (0.88 in the demo's one-layer model),
+It is known only for a hook after the last block, as in the fit; elsewhere it is NaN, with a warning. What a latent
+writes before later blocks mostly reaches the logits through them, so its direct effect says little about what follows:
+after layer 15 of SmolLM2-135M's 30 the median next_auroc is 0.56 (0.88 in the demo's one-layer model),
 and the fit would call 46 % of its latents learnt, in the order of next_auroc alone.
 
 Source: own; probabilities from scores by logistic regression, Platt 1999. Cost: milliseconds.
@@ -75,17 +74,17 @@ class LearntFit:
         return np.stack([np.clip(next_auroc, 1 - MAX_NEXT, MAX_NEXT), random], 1)
 
     def contributions(self, evidence: Mapping[str, Values]) -> Float64[np.ndarray, "latent kind"]:
-        """Return what each kind of evidence adds to the logit; NaN where it is not known."""
+        """Return what each kind of evidence adds to the logit; NaN if it is not known."""
         return (self.predictors(evidence) - self.mean) / self.scale * self.weights
 
     def probability(self, evidence: Mapping[str, Values]) -> Values:
-        """Return the probability that each latent is learnt; NaN where any of the evidence is."""
+        """Return the probability that each latent is learnt; NaN if any of the evidence is."""
         logit = self.contributions(evidence).sum(1) + self.bias
         return logistic(logit)
 
 
 def learnt_evidence(features: FeatureStore, matches: pd.DataFrame | None) -> dict[str, Values]:
-    """Return the EVIDENCE of all latents; NaN where a table lacks it, and for next_auroc in front of later blocks.
+    """Return the EVIDENCE of all latents; NaN if a table lacks it, and for next_auroc in front of later blocks.
     matches: `compare.null_dictionaries.Nulls.twins`."""
     table = features.table().set_index("latent").sort_index()
     if matches is not None:
@@ -93,7 +92,7 @@ def learnt_evidence(features: FeatureStore, matches: pd.DataFrame | None) -> dic
         table = table.join(by_latent[by_latent.columns.intersection([*EVIDENCE])])
     if blocks := features.meta["blocks_past"]:
         log.warning(
-            "learnt is not told of %s: %d later blocks stand between %s and the logits, and what a latent writes "
+            "learnt is not estimated for %s: %d later blocks are between %s and the logits, and what a latent writes "
             "past them says little of what the model learnt",
             *(features.path, blocks, features.meta["hook_name"]),
         )

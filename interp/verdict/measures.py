@@ -1,8 +1,8 @@
-"""The known measures of a latent, each one function of what a scan counted.
+"""The known measures of a latent, each a function of what a scan counted.
 
 In: a FeatureStore, and for `twin_correlation` a scan of the same tokens with a dictionary from another seed. Out: a
-value a latent; NaN where a measure is not defined (a dead latent) or its input is missing (labels, a decoder, a twin).
-Sign: + where a large value is said to speak for one meaning, − where a small one is.
+value a latent; NaN if a measure is not defined (a dead latent) or its input is missing (labels, a decoder, a twin).
+Sign: + if a large value is said to speak for one meaning, − if a small one is.
 
     measure                    sign  formula                                        source             failing
     token_entropy              −     H(token where it fires), nats                  folklore           token-ness
@@ -62,7 +62,7 @@ class Measure:
     """Its meaning for a latent, in a few words: with the title, all that a page needs."""
     sign: int
     null: Null
-    """The same function where the codes are circularly shifted against the text (`shift`), or where the dictionary's
+    """The same function on codes circularly shifted against the text (`shift`), or with the dictionary's
     directions are random (`directions`); `ranks`: of mean ranks, in closed form; `none`: it does not know the text."""
     needs_twin: bool = False
     needs_text: bool = True
@@ -208,7 +208,7 @@ def density(features: FeatureStore) -> Values:
 
 
 class TokensAround(NamedTuple):
-    """How concentrated the tokens around the firings are; NaN where no firing has a token at the offset. Entropies are
+    """How concentrated the tokens around the firings are; NaN if no firing has a token at the offset. Entropies are
     in nats."""
 
     offsets: tuple[int, ...]
@@ -254,7 +254,7 @@ class WordMass:
 
     @property
     def largest_share(self) -> Float64[np.ndarray, " d_sae"]:
-        """The share of a latent's activation that falls on its commonest word; NaN where it never fires."""
+        """The share of a latent's activation that falls on its commonest word; NaN if it never fires."""
         total = np.asarray(self._mass.sum(1)).ravel()
         most = np.asarray(self._mass.max(1).todense()).ravel()
         return ratio(most, total)

@@ -10,8 +10,8 @@ Firings of one passage share what the passage is about, so evidence is counted b
     160 to 1023             one sequence a group
     fewer                   a sequence is min(⌊n_ctx / 128⌋, ⌈160 / n_seq⌉) groups, so that about 160 are reached
 
-160 is as many as firings are sampled of a latent; sequences of fewer than 256 rows are never cut. Rows are counted
-through the text in groups of one size, so a block may lie across the edge between two sequences.
+160 is the number of firings sampled of a latent; sequences of fewer than 256 rows are never cut. Rows are counted
+through the text in groups of one size, so a block may cross the edge between two sequences.
 
 z and band of an observation come from the null's mean and standard deviation among POOL latents of similar size or
 more, so that few shifts suffice; with few latents there are more shifts. A measure names its null (`measures.Measure`):
@@ -26,15 +26,15 @@ more, so that few shifts suffice; with few latents there are more shifts. A meas
     none          burstiness and density do not depend on the text
 
 Source: shifts against autocorrelation, Harris 2020 (arXiv 2012.06862); shrinkage, Ledoit & Wolf 2004, without which C
-fits its own rows; the pooling is own. Cost: a scan of UNITS latents a shift; d_sae² d for directions.
-Limits: blocks of one document are less independent than documents. A topic of one long document counts once a block,
-and the two halves of the groups share their documents, so what sets a document apart can pass for a meaning of a latent
-that fires in it alone. Many short sequences are better evidence than a few long ones. Mean ∓ 1.96 standard deviations
-takes a null to be symmetric; a largest cosine is skewed. The largest and smallest latents share the null of somewhat
-smaller and larger ones. All latents of a repetition lie on one shifted text, so their nulls err together. A latent
-above its null need not have one meaning: a union of two tokens stands as far from shifted text as either. A latent that
-fires by its position in the sequence correlates with its twin on any text. Where latents are dense and the text is
-long, fewer than UNITS are kept (MAX_FIRINGS).
+fits its own rows; the pooling is own. Cost: a scan of UNITS latents a shift; d_sae² d for directions. Limits: blocks of
+one document are less independent than documents. A topic of one long document counts once per block, and the two halves
+of the groups share their documents, so what is peculiar to a document can look like a meaning of a latent that fires
+only in it. Many short sequences are better evidence than a few long ones. Mean ∓ 1.96 standard deviations assumes a
+symmetric null; a largest cosine is skewed. The largest and smallest latents share the null of somewhat smaller and
+larger ones. All latents of a repetition are on one shifted text, so their nulls err together. A latent above its null
+need not have one meaning: a union of two tokens is as far from shifted text as either. A latent that fires by its
+position in the sequence correlates with its twin on any text. Where latents are dense and the text is long, fewer than
+UNITS are kept (MAX_FIRINGS).
 """
 
 from collections.abc import Mapping, Sequence
@@ -80,7 +80,7 @@ Masks = Mapping[str, Bool[Tensor, "seq pos"]]
 
 
 class NullScale(NamedTuple):
-    """How far each observation stands above the null of its unit's size; NaN where the observation is NaN or no null is
+    """How far each observation stands above the null of its unit's size; NaN if the observation is NaN or no null is
     finite."""
 
     z: Float64[np.ndarray, " unit"]
@@ -134,7 +134,7 @@ def null_scale(
 
 
 def normal_scale(observed: Float64[np.ndarray, " unit"], mean: Any, std: Any) -> NullScale:
-    """Return how far the observations stand above a null of this mean and standard deviation; NaN where that is not
+    """Return how far the observations stand above a null of this mean and standard deviation; NaN if that is not
     finite."""
     known = np.isfinite(observed) & np.isfinite(std)
     low, high = (np.where(known, mean + side * 1.96 * std, np.nan) for side in (-1, 1))

@@ -17,7 +17,7 @@ NaN for its probabilities. The columns of the verdict:
 
     dead                     never fires
     too_rare                 fires in fewer than MIN_GROUPS (20) groups of neighbouring sequences, or blocks of a long
-                             one (`verdict.nulls`): two equal senses could not be told from one
+                             one (`verdict.nulls`): two equal senses could not be distinguished from one
     faint                    fires, but never a quarter as strongly as the median latent (`interp.codes`): it does next
                              to nothing, and is not tested unless that is asked for
     dense                    fires on > 50 % of tokens, or on > 10 % and more likely has no one meaning
@@ -35,7 +35,7 @@ The columns of the meaning:
     explanation_f1, _precision, _recall, _n_examples, _f1_by_interval
                              scores of the rule on all tokens of the held-out half (`explanations`)
     n_senses                 parts into which its firings fall (`similarity`); 0 where not tested. 1 for a polysemantic
-                             latent: its firings have no meaning in common, yet no parts can be told apart
+                             latent: its firings have no meaning in common, but form no distinct parts
     senses                   one dictionary a sense, the largest first (`verdict.senses`); [] for one sense or none
     shared                   what its firings share above all, in words (`similarity.most_shared`)
     shared_kind              the kind of that predicate (`text.kinds`)
@@ -52,14 +52,14 @@ what the verdict rests on:
                              measure; `ranking_evidence` gives them as a table
 
 An entry of `evidence` has `measure`, `value`, `z` (standard deviations above its null), and `null_low` and `null_high`
-(the null's central 95 % for a latent of that size); the last three are None where there is no null or the latent was
+(the null's central 95 % for a latent of that size); the last three are None if there is no null or the latent was
 not tested.
 
 The codes are read twice: for all evidence and samples, and to count the rules; for a twin and its null once more each.
 A verdict is about the text that was scanned, and knows no label and no language model. `analyses/scorecard` measures
 how often it is right.
-Limits: a meaning that no kind of predicate says, such as an idea or a tone, is not seen; two meanings of one script,
-topic or form, where that is rare in the text, count as one.
+Limits: a meaning that no kind of predicate expresses, such as an idea or a tone, is not seen. Two meanings that share a
+script, topic or form that is rare in the text count as one.
 """
 
 from collections.abc import Mapping, Sequence

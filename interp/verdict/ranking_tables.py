@@ -34,7 +34,7 @@ def evidence_rows(
     latents: Int64[np.ndarray, " latent"],
 ) -> pd.Series:
     """List the evidence of each of some latents, as dictionaries. stated: by name a value of each latent, and its null;
-    None where there is none."""
+    None if there is none."""
     listed: dict[int, list[dict[str, Any]]] = {int(latent): [] for latent in latents}
     for name, (values, null) in stated.items():
         numbers = np.column_stack([values, *(null or np.full((3, len(values)), np.nan))])[latents]
@@ -47,9 +47,9 @@ def evidence_rows(
 
 def ranking_evidence(ranking: pd.DataFrame, latent: int | None = None) -> pd.DataFrame:
     """Return what the verdict of a latent is made of, and its measures, as a table: `measure`, `value`, `z`,
-    `null_low`, `null_high`, NaN where there is no null. Without a latent: of all, with their `latent`.
+    `null_low`, `null_high`, NaN if there is no null. Without a latent: of all, with their `latent`.
 
-    Raises ValueError where the ranking has no such latent, or no evidence.
+    Raises ValueError if the ranking has no such latent, or no evidence.
     """
     if "evidence" not in ranking:
         raise ValueError("the ranking has no column 'evidence': rank the features again")
@@ -148,15 +148,15 @@ def read_ranking(file: str | Path) -> Ranking:
 
 
 def has_rule(ranking: pd.DataFrame) -> pd.Series:
-    """Tell whether the rule of a latent has MIN_F1 or more; in a ranking without rules, none has."""
+    """Return whether the rule of a latent has MIN_F1 or more; in a ranking without rules, none has."""
     if "explanation_f1" not in ranking:
         return pd.Series(False, ranking.index)
     return ranking["explanation_f1"].fillna(0) >= MIN_F1
 
 
 def rule_holds(ranking: pd.DataFrame) -> pd.Series:
-    """Tell whether a latent has a rule that names no bytes of characters, and is not known to be one that the model did
-    not learn."""
+    """Return whether a latent has a rule that names no bytes of characters, and is not known to be one that the model
+    did not learn."""
     holds = has_rule(ranking)
     if "explanation" in ranking:
         holds &= ~ranking["explanation"].fillna("⟨").str.contains("⟨")

@@ -1,4 +1,4 @@
-"""Rules in words: where a latent or one of its senses fires, said by what is true at a position of the text.
+"""Rules in words: where a latent or one of its senses fires, expressed by what is true at a position of the text.
 
 An atom is one kind of predicates (`text.kinds`) with one of its values or several, and holds where one of these does. A
 rule joins up to three atoms by "and", each about something else:

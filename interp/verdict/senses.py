@@ -1,8 +1,8 @@
 """Describe the senses of latents: where each fires, what its firings share, and its rule in words.
 
-In: the evidence of a ranking, with the parts into which the sampled firings of each latent fall (`similarity`). Out: a
-dictionary for each sense, with its rule and all else that is known of it; and the explanations of the latents
-themselves, which are found in the same passes (`explanations`).
+In: the evidence of a ranking, with the parts of each latent's sampled firings (`similarity`). Out: a dictionary for
+each sense, with its rule and everything else known about it, and the explanations of the latents themselves, which are
+found in the same passes (`explanations`).
 """
 
 from collections.abc import Mapping, Sequence

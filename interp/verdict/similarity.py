@@ -1,4 +1,4 @@
-"""Measure how alike the firings of a latent are, by the rarest thing that they share, and part them into senses.
+"""Measure how alike the firings of a latent are, by the rarest thing that they share, and divide them into senses.
 
 In: the predicates that hold at n sampled firings (`text.predicates`), and the weight w_i of each, Σ w = 1. With c(a)
 the weight of the firings at which predicate a holds, k how many of them, and p(a) the share of the text's positions
@@ -18,19 +18,19 @@ what any text has in common. A predicate gets no credit for the two firings that
     evenness      = Σ_{i≠j} w_i w_j min(1, r_ij / level) / Σ_{i≠j} w_i w_j
                                                                    1 if all are as alike as near ones, however little
 
-and how each of them would move if firing i had another weight, from which their errors follow. A broad meaning (late
-words of a sentence) is said by a common predicate, so that all r are small and alike: evenness tells it from a union.
+and how each of them would change if firing i had another weight, from which their errors follow. A broad meaning (late
+words of a sentence) is expressed by a common predicate, so all r are small and alike: evenness distinguishes it from a
+union.
 
 The senses are clusters of average linkage (Sokal & Michener 1958), joined as long as the mean r between two is at least
 JOINED times the level. Clusters with MIN_SENSE of the weight are senses, numbered by weight; the firings of the others
 belong to none.
 
 Source: own; derivatives of eigenvalues as in first-order perturbation, errors as by the infinitesimal jackknife (Efron
-1982). Cost: 3 ms a latent.
-Limits: firings that share what no kind of predicate says, such as an idea or a tone, look different; a concept that
-has a word in each of four languages is four clusters. A sense of fewer than some ten sampled firings cannot be told
-from stragglers, and firings without any meaning fall into parts as well, by the kinds of text that they lie in: hence
-the senses of shifted text beside them (`evidence`).
+1982). Cost: 3 ms a latent. Limits: firings that share something no kind of predicate expresses, such as an idea or a
+tone, look different; a concept that has a word in each of four languages is four clusters. A sense of fewer than some
+ten sampled firings cannot be distinguished from stragglers, and firings without any meaning form parts as well, by the
+kinds of text around them: hence the comparison with senses of shifted text (`evidence`).
 """
 
 from typing import NamedTuple

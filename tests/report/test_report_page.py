@@ -910,8 +910,8 @@ def test_stars_labels_and_notes_persist_are_searchable_and_round_trip_as_json(br
     "text, said",
     [
         ("{", "JSON"),
-        ("{}", "not what this page exports"),
-        ('{"format": "interp-notes", "features": "x", "notes": {}}', "of other features"),
+        ("{}", "not an export of this page"),
+        ('{"format": "interp-notes", "features": "x", "notes": {}}', "belongs to other features"),
         ('{"format": "interp-notes", "features": KEY, "notes": {"999": {"star": true}}}', "feature 999"),
         ('{"format": "interp-notes", "features": KEY, "notes": {"1": {"star": "yes"}}}', "feature 1 is not valid"),
     ],

@@ -90,8 +90,18 @@ def scan_command(
                 f"--model {model} has {opened.d_vocab} tokens, "
                 f"the tokenizer has {len(vocab)}: name the model's own with --tokenizer"
             )
-        known: Any = {"model": opened, "vocab": vocab, "labels": labels, "parts": parts}
-        features = scan_features(dictionary, acts, named, out, **known, overwrite=overwrite, progress=bar)
+        features = scan_features(
+            dictionary,
+            acts,
+            named,
+            out,
+            model=opened,
+            vocab=vocab,
+            labels=labels,
+            parts=parts,
+            overwrite=overwrite,
+            progress=bar,
+        )
     _print_once(f"{features.d_sae:,} features in {out}")
 
 

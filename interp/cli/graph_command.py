@@ -50,8 +50,15 @@ def graph_command(
     if as_page:
         rankings = {hook: of_hook.ranking for hook, of_hook in runs.items() if of_hook.has("ranking")}
         features = {hook: of_hook.features for hook, of_hook in runs.items() if of_hook.has("features")}
-        shown: Any = {"effects": effects, "beside": beside, "features": features, "rankings": rankings}
-        graph.to_html(out, nodes=nodes, overwrite=overwrite, **shown)
+        graph.to_html(
+            out,
+            nodes=nodes,
+            effects=effects,
+            beside=beside,
+            features=features,
+            rankings=rankings,
+            overwrite=overwrite,
+        )
     else:
         graph.save(out, nodes=nodes, overwrite=overwrite)
     logits = graph.nodes[graph.nodes["kind"] == "logit"].nlargest(3, "activation")

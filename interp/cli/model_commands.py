@@ -83,10 +83,20 @@ def harvest_command(
     with Bar("harvest") as bar:
         ids = _ids(tokens, max_tokens)
         opened = load_named_model(model)
-        options: Any = {"dtype": dtype, "batch_size": batch_size, "max_norm": _limit(max_norm), "seed": seed}
-        options |= {"exclude": opened.special_ids if exclude is None else _token_ids(exclude)}
-        options |= {"exclude_positions": tuple(exclude_position or ()), "overwrite": overwrite}
-        store = harvest(opened, ids, hook, out, progress=bar, **options)
+        store = harvest(
+            opened,
+            ids,
+            hook,
+            out,
+            dtype=dtype,
+            batch_size=batch_size,
+            exclude=opened.special_ids if exclude is None else _token_ids(exclude),
+            exclude_positions=tuple(exclude_position or ()),
+            max_norm=_limit(max_norm),
+            seed=seed,
+            overwrite=overwrite,
+            progress=bar,
+        )
     if is_first():
         print(f"{len(store):,} rows of {', '.join(f'{h} ({store.d(h)})' for h in store.hook_names)} in {out}")
 
@@ -120,8 +130,16 @@ def quality_command(
             raise ValueError(f"{sae[0]} does not say which hook it was trained on: name it with --hook")
         ids = _ids(tokens, max_tokens)
         opened = load_named_model(model)
-        options: Any = {"batch_size": batch_size, "exclude": opened.special_ids, "writes": target, "progress": bar}
-        table = quality_table(opened, hook, dictionaries, ids, **options)
+        table = quality_table(
+            opened,
+            hook,
+            dictionaries,
+            ids,
+            batch_size=batch_size,
+            exclude=opened.special_ids,
+            writes=target,
+            progress=bar,
+        )
     if out is not None:
         write_table(table, out)
     print(table.set_index("dictionary").T.to_string(float_format=lambda value: f"{value:.4g}"))
@@ -188,9 +206,11 @@ def _token_ids(texts: list[str]) -> tuple[int, ...]:
     return tuple(map(int, texts))
 
 
-def _limit(text: str) -> float | str | None:
-    if text in ("auto", "none"):
-        return None if text == "none" else text
+def _limit(text: str) -> float | Literal["auto"] | None:
+    if text == "none":
+        return None
+    if text == "auto":
+        return "auto"
     try:
         return float(text)
     except ValueError:

@@ -127,5 +127,13 @@ class Bar:
     def _line(self, done: int, total: int, now: float, note: str, rate: float) -> str:
         from tqdm import tqdm
 
-        options: Any = {"prefix": self.name, "postfix": note, "bar_format": _LINE}
-        return tqdm.format_meter(done, total, now - self._began, rate=rate or None, initial=self._initial, **options)
+        return tqdm.format_meter(
+            done,
+            total,
+            now - self._began,
+            prefix=self.name,
+            rate=rate or None,
+            bar_format=_LINE,
+            postfix=note,
+            initial=self._initial,
+        )

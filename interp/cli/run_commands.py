@@ -214,8 +214,15 @@ def publish_command(
     written = out
     with Bar("publish") as bar:
         if to == "neuronpedia":
-            source: Any = {"model_id": model_id, "layer": layer, "sae_set": sae_set}
-            exchange.write_neuronpedia(opened.features, out, **source, overwrite=overwrite, progress=bar)
+            exchange.write_neuronpedia(
+                opened.features,
+                out,
+                model_id=str(model_id),
+                layer=layer,
+                sae_set=str(sae_set),
+                overwrite=overwrite,
+                progress=bar,
+            )
         elif to == "delphi":
             written = exchange.write_delphi(
                 opened.features, out, model_name=str(model_id), overwrite=overwrite, progress=bar

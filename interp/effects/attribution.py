@@ -10,7 +10,6 @@ The influence is p(A + A² + …) of A = |edges|, each row a share of 1, and p t
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -69,9 +68,10 @@ def _logits(passes: PromptPasses) -> pd.DataFrame:
     """Make nodes of the likeliest next tokens."""
     probability, ids = passes.next_tokens.topk(min(_MAX_LOGITS, len(passes.next_tokens)))
     n = int((probability.cumsum(0) < _LOGIT_MASS).sum()) + 1
-    place: Any = {"kind": "logit", "dictionary": len(passes.parts), "position": passes.ids.shape[1] - 1}
     values = {"latent": ids[:n].numpy(force=True), "activation": probability[:n].numpy(force=True)}
-    return pd.DataFrame(values).assign(**place, influence=0.0, effect=0.0)
+    return pd.DataFrame(values).assign(
+        kind="logit", dictionary=len(passes.parts), position=passes.ids.shape[1] - 1, influence=0.0, effect=0.0
+    )
 
 
 def _influence(

@@ -223,8 +223,10 @@ def table_writer(folder: Path, name: str) -> Iterator[Callable[[dict[str, Any]],
     A piece has one column a name of the schema; those that are missing or None are written as nulls.
     """
     schema = SCHEMAS[name]
-    written: Any = {"compression": "zstd", "write_page_checksum": True}
-    with atomic(folder / f"{name}.parquet") as file, pq.ParquetWriter(file, schema, **written) as writer:
+    with (
+        atomic(folder / f"{name}.parquet") as file,
+        pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer,
+    ):
 
         def write(columns: dict[str, Any]) -> None:
             length = max(len(column) for column in columns.values() if column is not None)

@@ -43,6 +43,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
+import pandas as pd
 import scipy.sparse
 import torch
 from jaxtyping import Bool, Float, Float64
@@ -186,10 +187,18 @@ class SampledCodes:
         tensors = [torch.from_numpy(array) for array in (shifted.indptr, shifted.indices, shifted.data)]
         codes = SparseCodes(tensors[0], tensors[1], tensors[2], shifted.shape[1])
         masks = {name: labels[name] for name in features.meta["labels"]} if labels else None
-        config = {"n_before": features.meta["settings"]["n_before"]}
-        config |= dict.fromkeys(("n_top", "n_per_interval", "n_coactivations", "n_neighbours"), 0)
-        options: dict[str, Any] = {"labels": masks, "config": ScanConfig(n_tokens=1, n_logits=1, **config)}
-        return FeatureStore.from_codes(features.tokens, codes, folder, vocab=features.vocab, **options)
+        config = ScanConfig(
+            n_before=features.meta["settings"]["n_before"],
+            n_tokens=1,
+            n_logits=1,
+            n_top=0,
+            n_per_interval=0,
+            n_coactivations=0,
+            n_neighbours=0,
+        )
+        return FeatureStore.from_codes(
+            features.tokens, codes, folder, vocab=features.vocab, labels=masks, config=config
+        )
 
 
 class RandomDirections(FeatureStore):
@@ -202,6 +211,11 @@ class RandomDirections(FeatureStore):
         moments = second_moments(features.W_dec)
         self.W_dec = random_directions(moments, self.d_sae, [seed, 0])
         self._norms = Decoder(self.W_dec, random_directions(moments, self.d_sae, [seed, 1]).T).norms
+
+    def table(self, name: str = "features") -> pd.DataFrame:
+        raise ValueError(
+            f"the table {name!r} is of the dictionary scanned: a measure of directions reads columns, W_dec"
+        )
 
     def column(self, name: str) -> Float64[np.ndarray, " d_sae"]:
         return self._norms[name].astype(float) if name in self._norms else super().column(name)

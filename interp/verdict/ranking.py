@@ -155,10 +155,21 @@ def rank_features(
 
     def rank_own() -> pd.DataFrame | None:
         chosen_here = np.isin(np.arange(features.d_sae), chosen[rank::count][team.rank :: team.count])
-        options: Any = {"labels": labels, "use_labels": use_labels, "twin": twin, "matches": matches}
         if not chosen_here.any():
             return None
-        return _rank(features, chosen_here, nulls, seed, calibration, judge_faint, progress, **options)
+        return _rank(
+            features,
+            chosen_here,
+            nulls=nulls,
+            seed=seed,
+            calibration=calibration,
+            labels=labels,
+            use_labels=use_labels,
+            twin=twin,
+            matches=matches,
+            judge_faint=judge_faint,
+            progress=progress,
+        )
 
     tables = team.gather_values(team.all_do(rank_own))
     ranking = _sorted([table for table in tables if table is not None], features.has_text)
@@ -187,16 +198,16 @@ def _sorted(tables: Sequence[pd.DataFrame], has_text: bool) -> pd.DataFrame:
 def _rank(
     features: FeatureStore,
     chosen: Bool[np.ndarray, " d_sae"],
+    *,
     nulls: int,
     seed: int,
     calibration: Calibration | None,
-    judge_faint: bool,
-    progress: Progress | None,
-    *,
     labels: Masks | None,
     use_labels: bool,
     twin: FeatureStore | None,
     matches: pd.DataFrame | None,
+    judge_faint: bool,
+    progress: Progress | None,
 ) -> pd.DataFrame:
     """Rank the latents chosen. Returns their rows, in any order."""
     faint = np.zeros(features.d_sae, bool) if judge_faint else _faint(features)

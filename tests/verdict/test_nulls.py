@@ -205,6 +205,8 @@ def test_the_null_of_encoder_and_decoder_is_two_random_directions(features, foun
     np.testing.assert_allclose(random.column("dec_norm"), 1, rtol=1e-5)
     assert np.isfinite(random.column("enc_dec_cosine")).all()
     np.testing.assert_array_equal(random.column("n_active"), features.column("n_active"))
+    with pytest.raises(ValueError, match="the table 'neighbours' is of the dictionary scanned"):
+        random.table("neighbours")
 
 
 def test_the_same_seed_gives_the_same_nulls(features, values, judged):

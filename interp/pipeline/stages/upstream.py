@@ -141,9 +141,9 @@ def corpus(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
         tokenizer = Tokenizer.train_characters(texts)
     tokenizer.save(folder / "tokenizer")
     deduplicate = not config.model.is_trained  # the mixture may repeat what it used up
-    options: Any = {"deduplicate": deduplicate, "progress": progress}
-    train = tokenize(split.train, tokenizer, config.model.n_ctx, **options)
-    val = tokenize(split.val, tokenizer, config.model.n_ctx, labels=train.label_names, **options)
+    n_ctx = config.model.n_ctx
+    train = tokenize(split.train, tokenizer, n_ctx, deduplicate=deduplicate, progress=progress)
+    val = tokenize(split.val, tokenizer, n_ctx, labels=train.label_names, deduplicate=deduplicate, progress=progress)
     results: dict[str, Any] = {"vocab_size": tokenizer.vocab_size}
     for name, documents, tokens in (("train", split.train, train), ("val", split.val, val)):
         tokens.save(folder / name, overwrite=True)  # what a kill left
@@ -218,8 +218,16 @@ def model(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
         write_json(folder / "results.json", results)
         return results
     new = Transformer(config.transformer(run.tokenizer.vocab_size))
-    known: Any = {"tokenizer": run.tokenizer, "val_characters": run.val_tokens.characters, "progress": progress}
-    return asdict(train_model(new, *texts, run.config.training, folder, **known))
+    trained = train_model(
+        new,
+        *texts,
+        run.config.training,
+        folder,
+        tokenizer=run.tokenizer,
+        val_characters=run.val_tokens.characters,
+        progress=progress,
+    )
+    return asdict(trained)
 
 
 def harvest_cost(sizes: Sizes, rows: float, widths: Mapping[str, int]) -> Cost:

@@ -499,7 +499,7 @@ def test_the_estimate_counts_what_is_asked_and_prices_it(features, ranking, tmp_
         ({"timeout": float("inf")}, "timeout=inf must be a number above 0"),
         ({"timeout": float("nan")}, "timeout=nan must be a number above 0"),
         ({"tries": 0}, "tries=0 must be a number above 0"),
-        ({"model": ""}, "no model is named"),
+        ({"model": ""}, "no model is given"),
         ({"base_url": "localhost:8000/v1"}, "'localhost:8000/v1' must be like https://host/v1"),
         ({"base_url": "https://"}, "'https://' must be like https://host/v1"),
     ],

@@ -170,7 +170,7 @@ def test_what_cannot_be_streamed_is_refused(model, tokens, tmp_path):
     store = harvest(model, tokens, [HOOK], tmp_path / "store", **OPTIONS)
     with pytest.raises(ValueError, match="give tokens="):
         train_sae(model, HOOK, CONFIG)
-    with pytest.raises(ValueError, match="go with a model"):
+    with pytest.raises(ValueError, match="tokens= and harvesting= need a model"):
         train_sae(store, HOOK, CONFIG, tokens=tokens)
     with pytest.raises(ValueError, match="buffer_bytes=0 must be at least 1"):
         train_sae(model, HOOK, CONFIG, tokens=tokens, harvesting={"buffer_bytes": 0})

@@ -533,7 +533,7 @@ def test_other_addresses_are_taken():
 
 def test_the_address_of_a_proxy_that_is_none_is_named(tmp_path, environment, monkeypatch):
     monkeypatch.setenv("http_proxy", "http://localhost:abc")
-    with pytest.raises(ValueError, match="http://host/v1 cannot be asked .*abc.*http_proxy"):
+    with pytest.raises(ValueError, match="http://host/v1 cannot be reached .*abc.*http_proxy"):
         Endpoint(EndpointConfig(model="planted", base_url="http://host/v1"), KEY, tmp_path)
 
 

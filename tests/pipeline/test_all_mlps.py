@@ -78,7 +78,7 @@ def test_hooks_of_mlps_are_found_in_any_model(tmp_path):
     hooks = resolve_hooks(llama, ["blocks.0.mlp.hook_in", WRITES.format(0)])
     into, out = capture(llama, torch.tensor([[1, 2, 3]]), hooks).values()
     torch.testing.assert_close(hooks[WRITES.format(0)].module(into), out)
-    with pytest.raises(ValueError, match="shows no hook_mlp_out"):
+    with pytest.raises(ValueError, match="has no hook_mlp_out"):
         mlp_hooks(torch.nn.Linear(2, 2))
 
 

@@ -255,7 +255,7 @@ def test_commands_work_on_a_part_as_on_a_run(copied, tmp_path, capsys):
     scan = ["scan", part, part, "--model", part, "--tokens", part, "--out", tmp_path / "scan"]
     assert main([str(word) for word in scan]) == 0
     assert open_any(tmp_path / "scan").codes[:].nnz == Run(part).features.codes[:].nnz
-    with pytest.raises(ValueError, match=r"ranking.nulls: 1 there, 2 here.*--redo to run again .*: ranking, report"):
+    with pytest.raises(ValueError, match=r"ranking.nulls: 1 there, 2 here.*--redo .*: ranking, report"):
         run_stages(with_hooks(POST, MID), copied.path)
     assert ran_now(with_hooks(POST, MID), copied.path, redo=True) == ["ranking", "report"]
 

@@ -273,7 +273,7 @@ def test_the_evidence_of_a_latent_is_a_table_and_survives_a_file(ranking, tmp_pa
     assert ranking_evidence(ranking, dead).empty
     with pytest.raises(ValueError, match="latent=100000 is not in the ranking"):
         ranking_evidence(ranking, 100_000)
-    with pytest.raises(ValueError, match="has no column evidence"):
+    with pytest.raises(ValueError, match="has no column 'evidence'"):
         ranking_evidence(ranking[["latent"]])
 
 

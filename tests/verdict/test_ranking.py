@@ -14,7 +14,7 @@ from interp.features.feature_store import FeatureStore
 from interp.text.kinds import KINDS
 from interp.verdict.measures import MEASURES, Measure, measure_values
 from interp.verdict.ranking import rank_codes, rank_features
-from interp.verdict.ranking_tables import ranking_evidence, read_ranking
+from interp.verdict.ranking_tables import ranking_evidence
 from interp.verdict.similarity import NAMES
 from interp.verdict.verdict_shares import verdict_shares
 
@@ -490,9 +490,3 @@ def test_a_measure_of_ones_own_has_a_column_and_evidence(store, monkeypatch):
     ranking = rank_features(store, nulls=1, latents=3)
     assert ranking["number"].tolist() == [3] and list(ranking)[-3:] == ["n_active", "n_sequences", "evidence"]
     assert ranking_evidence(ranking, 3).set_index("measure")["value"]["number"] == 3
-
-
-def test_a_ranking_that_an_earlier_version_wrote_is_read_under_the_names_of_now(ranking, tmp_path):
-    former = ranking.rename(columns={"shared": "alike", "shared_kind": "view"})
-    pd.DataFrame(former).to_parquet(tmp_path / "ranking.parquet")
-    pd.testing.assert_series_equal(read_ranking(tmp_path / "ranking.parquet")["shared"], ranking["shared"])

@@ -121,7 +121,7 @@ def worth_showing(
     low = low[low > 0]
 
     def by(latent: int) -> str:
-        return f"{ablated['beyond_null'][latent]:+.2f} nats"
+        return f"{ablated['beyond_null'][latent]:+.2g} nats"
 
     readable = worth_a_look(ranking.assign(token_entropy=features.get("token_entropy")), len(ranking))
     without = ablated.index[ablated["beyond_null_low"] <= 0]

@@ -8,13 +8,14 @@ report.views.compare = (() => {
   const { open, byJaccard } = report.views.feature;
   const N_EXAMPLES = 6;
   const N_ALONE = 4;
+  const N_TOKENS = 6; // that the page holds of those on which a feature fires (payloads.py)
   const QUOTED = /"(.+?)"(?=$|[\s,;:.)])/gs;
   /* `ask` exists if a model's server does: it asks the server what two features have in common. */
   const view = { within: "features", titled: (named) => `Features ${(named ?? "").replace("/", " and ")}`, show };
   let wanted;
 
-  const HALF = 0.5; // share of the tokens that fire either, from which on the two are called nearly the same
-  const SOME = 0.1; // share of them, below which they overlap a little
+  const MOST = 0.8; // share of the tokens on which either fires, or of those of the one that fires less
+  const SOME = 0.1; // share of the tokens on which either fires, below which they overlap a little
   /* Number of tokens expected by chance from which on a low count is a finding: with 3 expected, zero has a probability
    of 1 in 20 (e⁻³). */
   const TELLING = 3;
@@ -71,7 +72,7 @@ report.views.compare = (() => {
         h("h2", null, featureLink(latent, `Feature ${latent}`)),
         h("span", null, verdictElement(verdictOf(latent)), unsureElement(latent)),
         ranked ? intervalElement(...probability) : null),
-      h("p.title", null, report.lead.title(latent, feature.senses)),
+      h("p.title", null, report.lead.title(latent, feature)),
       report.lead.element(latent, feature));
   }
 
@@ -101,30 +102,32 @@ report.views.compare = (() => {
     const jaccard = both / (n + m - both);
     const isMore = both - expected > 3 * Math.sqrt(Math.max(expected, 1));
     const isTold = isMore || expected >= TELLING;
-    const said = isMore ? (jaccard >= HALF ? "are nearly the same" : jaccard >= SOME ? "overlap" : "overlap a little")
-      : isTold ? "are different" : "fire too rarely to be compared by where they fire";
+    const [more, less] = n >= m ? [a, b] : [b, a];
+    const isWithin = both / Math.min(n, m) >= MOST;
+    const overlap = jaccard >= MOST ? "are nearly the same" : jaccard >= SOME ? "overlap" : "overlap a little";
+    const said = isMore
+      ? (isWithin && jaccard < MOST
+        ? `Feature ${more} fires on nearly all tokens of ${less}, and on others`
+        : `Features ${a} and ${b} ${overlap}`)
+      : `Features ${a} and ${b} ${isTold ? "are different" : "fire too rarely to be compared by where they fire"}`;
     const counted = both
       ? `both fire on ${format.count(both)} ${both === 1 ? "token" : "tokens"}`
       : "they never fire on the same token";
     const chance = isTold
       ? ` (${about(expected)} by chance)`
       : `, where chance gives ${about(expected)}, so ${format.count(both)} means nothing`;
-    const cosine = cosineOf(known, pairs);
-    const shareOf = jaccard >= HALF ? [jaccard, "that fire either"] : [both / Math.min(n, m), `of ${n <= m ? a : b}`];
-    const share = isMore ? `, ${format.percent(shareOf[0])} of those ${shareOf[1]}` : "";
+    const share = isMore
+      ? `, ${format.percent(both / n)} of those of ${a} and ${format.percent(both / m)} of those of ${b}`
+      : "";
     const raised = [first, second].map(({ logits }) => (logits?.top ?? []).map(([token]) => token));
     const least = Math.min(...raised.map((tokens) => tokens.length));
     const same = raised[0].filter((token) => raised[1].includes(token)).length;
-    const further = [];
+    let further = "";
     if (least) {
       const shared = `${same || "none"} ${same > 1 ? "are" : "is"} the same`;
-      further.push(`of the ${least} tokens that each raises most ${shared}`);
+      further = ` Of the ${least} tokens that each raises most ${shared}.`;
     }
-    if (cosine !== null) further.push(`the cosine of their decoder directions is ${format.fixed(cosine)}`);
-    const also = further.join("; ");
-    return h("p.answer", null, h("b", null, `Features ${a} and ${b} ${said}`),
-      `: ${counted}${chance}${share}.`,
-      also ? ` ${also[0].toUpperCase()}${also.slice(1)}.` : null);
+    return h("p.answer", null, h("b", null, said), `: ${counted}${chance}${share}.${further}`);
   }
 
   /* The tokens of each and of both on one scale, and how similar the two are. */
@@ -142,9 +145,8 @@ report.views.compare = (() => {
         ["correlation of activations", known[1] === null ? "–" : format.fixed(Number(known[1].toFixed(2)) || 0)]);
     }
     const both = known?.[0] ?? 0;
-    const shares = both ? `, ${format.percent(both / n)} of those of ${a}, ${format.percent(both / m)} of ${b}` : "";
     const parts = known
-      ? [["a", n - both, `only ${a}`], ["both", both, `both${shares}`], ["b", m - both, `only ${b}`]]
+      ? [["a", n - both, `only ${a}`], ["both", both, "both"], ["b", m - both, `only ${b}`]]
       : [["a", n, `fire ${a}`], ["b", m, `fire ${b}`]];
     const some = parts.filter(([, count]) => count);
     const bar = some.map(([kind, count, text]) => h(`i.${kind}`, { "--n": count, title: text }));
@@ -160,10 +162,13 @@ report.views.compare = (() => {
 
   /* Stored examples of the two, divided by whether the other fires there too; if that is not known, each one's own. */
   function examples([a, first], [b, second], known) {
-    const strongest = (some) => report.firings.stored({ examples: some });
-    const list = (some, latent, feature, beside) => (some.length
-      ? report.examples.list(latent, feature, strongest(some), { few: N_EXAMPLES, how: "line", beside })
-      : h("p.missing", null, "None of the examples stored."));
+    const list = (some, latent, feature, beside) => {
+      const { shown, further, alike } = report.firings.varied(some);
+      const how = { few: N_EXAMPLES, how: "line", beside, alikeOf: (one) => alike.get(one) };
+      return some.length
+        ? report.examples.list(latent, feature, [...shown, ...further], how)
+        : h("p.missing", null, "None of the examples stored.");
+    };
     const column = (kind, title, ...rest) => h(`section.${kind}`, null, h("h3", null, title), rest);
     if (!known) {
       return h("div.where", null,
@@ -195,18 +200,21 @@ report.views.compare = (() => {
       column("b", `${b} fires, ${a} does not`, of(onlyB, second), list(onlyB, b, second)));
   }
 
-  /* Values of both by token, side by side on one scale; tokens that both lists have come first. */
-  function tokenTable(names, title, rows, write, note = "") {
+  /* Values of both by token, side by side on one scale; tokens that both lists have come first. A list holds the largest
+   * values of one; if it is as long as `full`, the values that it lacks are below its last. */
+  function tokenTable(names, title, rows, write, full, note = "") {
     const [one, two] = rows.map((list) => new Map(list));
     const tokens = [...new Set([...one.keys(), ...two.keys()])];
     const size = (token) => Math.max(Math.abs(one.get(token) ?? 0), Math.abs(two.get(token) ?? 0));
     const most = Math.max(...tokens.map(size), 1e-12);
     const cell = (kind, list, token) => {
       const value = list.get(token);
-      const title = value === undefined ? `not among the first ${list.size}` : null;
+      const last = [...list.values()].at(-1);
+      const below = list.size < full ? write(0) : `< ${write(last)}`;
       const share = Math.abs(value ?? 0) / most;
-      return h(`td.${kind}`, { "--share": share, title },
-        h("div", null, h("small", null, value === undefined ? "–" : write(value)), h("i")));
+      return h(`td.${kind}`, { "--share": share }, h("div", null, value === undefined
+        ? h("small.muted", null, below)
+        : [h("small", null, write(value)), h("i")]));
     };
     const line = (token) => h("tr", null,
       cell("a", one, token), rowHead(tokenElement(word(token))), cell("b", two, token));
@@ -268,8 +276,9 @@ report.views.compare = (() => {
     const beside = [histograms(pairs)];
     if (hasText) {
       beside.unshift(
-        tokenTable([a, b], "Fires on", [firedOn(first), firedOn(second)], tenths, "; shares of its firings"),
-        tokenTable([a, b], "Raises (direct logits)", [raisedBy(first), raisedBy(second)], format.fixed));
+        tokenTable([a, b], "Fires on", [firedOn(first), firedOn(second)], tenths, N_TOKENS,
+          "; shares of its firings"),
+        tokenTable([a, b], "Raises (direct logits)", [raisedBy(first), raisedBy(second)], format.fixed, 1));
     }
     return [
       answer(pairs, known),

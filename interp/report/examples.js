@@ -238,6 +238,23 @@ report.examples = (() => {
     return [reached(place - 1, -1, from - 1, before) + 1, reached(place + 1, 1, to, after)];
   }
 
+  /* Tokens on one line, the firing one at the fixed place; without the shades of a feature. */
+  function plainLine(tokens, firing) {
+    const pieces = report.pieces(Array.from(tokens, word));
+    const at = pieces.findIndex(({ tokens: own }) => own.includes(firing));
+    const parts = pieces.map(({ text }, k) =>
+      h(k === at ? "span.token.firing" : "span.token", null, visible(text, 3, k !== at)));
+    return line(pieces, parts, at);
+  }
+
+  /* A few tokens around the firing of an example, so. */
+  function snippet(one) {
+    const [before, after] = AROUND.snippet;
+    const from = Math.max(placeOf(one) - before, 0);
+    const tokens = report.text.of(sequenceOf(one)).subarray(from, placeOf(one) + after + 1);
+    return plainLine(tokens, placeOf(one) - from);
+  }
+
   const tagsOf = (one) => (labelSets[one[2]] ?? []).map((label) => h("span.tag", null, format.words(label)));
 
   /* The text of an example as wide as is chosen. Tokens are not isolated, so that Hebrew and Arabic read as they are
@@ -246,9 +263,9 @@ report.examples = (() => {
     if (!hasText) return h("div.text", null, report.inputs.element(one[1]), tagsOf(one));
     const [before, after] = AROUND[how],
       place = placeOf(one);
-    const isBroken = how === "passage";
+    const isBroken = how === "passage" || how === "whole";
     const ends = [Math.max(place - before, 0), Math.min(place + after + 1, n_ctx)];
-    const [from, to] = isBroken ? withinLines(one, ends) : ends;
+    const [from, to] = how === "passage" ? withinLines(one, ends) : ends;
     const { elements, firing, pieces } = shaded(one, from, to, most, how === "whole", isBroken);
     if (how === "line") return line(pieces, elements, firing, from === 0);
     const goesOn = (is) => (is ? h("span.muted", null, " … ") : null);
@@ -447,5 +464,7 @@ report.examples = (() => {
     return group;
   }
 
-  return { list, line, load, copies, widths, valueOf, senseMark, senseOf, tokenOf, passageOf, onopen: null };
+  return {
+    list, line, plainLine, snippet, load, copies, widths, valueOf, senseMark, senseOf, tokenOf, passageOf, onopen: null,
+  };
 })();

@@ -2,7 +2,7 @@
 "use strict";
 
 report.views.feature = (() => {
-  const { columns, verdictOf, isUnsure, isInseparable } = report.selection;
+  const { columns, verdictOf, labelOf, isUnsure, isInseparable } = report.selection;
   const { latents, n_ctx, ranked, tokens: scanned, has_text: hasText } = report.data.page;
   const { logits, effects } = report.logits;
   const { stored, region } = report.firings;
@@ -13,8 +13,11 @@ report.views.feature = (() => {
   const LEAST_F1 = 0.1; // of a label that is shown
   const BESIDE_HISTOGRAM = ["fires on", "firings", "activation", "tokens", "mostly", "position"];
   let wanted;
+  let retitle = null;
 
   const block = (title, ...children) => h("section.block", null, h("h3", null, title), ...children);
+  const folded = (title, ...children) =>
+    h("details.block", null, h("summary", null, h("h3", null, title)), children);
   const nothing = (text) => h("p.missing", null, text);
 
   /* Other latents, each with what it fires on, numbers, and a link that compares the two. A button shows all but the
@@ -135,15 +138,18 @@ report.views.feature = (() => {
   }
 
   function heading(latent, feature) {
+    const title = h("h2.title", null, report.lead.title(latent, feature));
+    retitle = () => title.replaceChildren(h("span", null, report.lead.title(latent, feature)));
     return h("header.feature", null,
       path(latent, feature),
-      feature.facts.n_active ? h("h2.title", null, report.lead.title(latent, feature.senses)) : null,
+      feature.facts.n_active ? title : null,
       h("div.name", null,
         h(feature.facts.n_active ? "b" : "h2", null, `Feature ${latent}`),
         h("span", null, verdictTerm(verdictOf(latent)), isUnsure(latent) ? [", ", term("unsure")] : null),
         ranked ? probability(latent) : null,
         learnt(latent),
         effect(latent),
+        within(latent, feature),
         senses(latent),
         report.notes.editor(latent)),
       feature.facts.n_active ? report.lead.element(latent, feature, ...nearby(latent, feature)) : null);
@@ -167,6 +173,19 @@ report.views.feature = (() => {
   }
 
   const byJaccard = (coactivations) => [...coactivations].sort(([, a], [, b]) => b - a);
+
+  /* The kind of text in which most of its firings lie, or how many lie outside the kind that names it. */
+  function within(latent, { labels: all }) {
+    const known = all.filter(([, , precision]) => precision !== null);
+    const own = report.lead.byLabel(latent) ? labelOf(latent) : null;
+    const named = known.find(([label]) => label === own);
+    const [most] = known.filter(([, , precision]) => precision >= 0.5).sort((a, b) => b[2] - a[2]);
+    const [label, , precision] = named ?? most ?? [];
+    if (!label) return null;
+    return h("span", { title: "of its firings" }, named
+      ? `${format.percent(1 - precision)} outside ${format.words(label)}`
+      : `${format.percent(precision)} in ${format.words(label)}`);
+  }
 
   /* How much the model loses without it, if that is sure. */
   function effect(latent) {
@@ -221,12 +240,13 @@ report.views.feature = (() => {
 
   function page(latent, feature) {
     const directLogits = (title) => block(title, logits(feature));
-    const near = block("Nearest in the decoder", nearest(latent, feature));
+    const near = folded("Nearest in the decoder", nearest(latent, feature));
     if (!feature.facts.n_active) {
       return [
         heading(latent, feature),
         nothing(`This feature fired on none of the ${format.count(scanned)} tokens scanned.`),
-        h("div.side.alone", null, directLogits(term("direct logit effects", "Direct logit effects")), near),
+        h("div.side.alone", null, directLogits(term("direct logit effects", "Direct logit effects")),
+          Object.assign(near, { open: true })),
       ];
     }
     const further = facts(feature, false);
@@ -240,7 +260,7 @@ report.views.feature = (() => {
       near,
       hasText ? block("Tokens around a firing", around) : null,
       block("Labels", labels(feature.labels)),
-      block("Features that fire with it", together(latent, feature)),
+      folded("Features that fire with it", together(latent, feature)),
       further.childElementCount ? block("Further numbers", further) : null);
     const fires = region(latent, feature, facts(feature, true), onsense);
     return [heading(latent, feature), h("div.split", null, fires, side)];
@@ -276,6 +296,9 @@ report.views.feature = (() => {
     const whenIdle = window.requestIdleCallback ?? setTimeout;
     whenIdle(() => next.forEach((to) => open(to).catch(() => null)));
   }
+
+  /* A label of the reader's own is its title as soon as it is typed. */
+  report.notes.listen(() => retitle?.());
 
   const titled = (latent) => `Feature ${latent}`;
   return { within: "features", titled, show, open, block, byJaccard, nearby };

@@ -68,8 +68,12 @@ report.filters = (() => {
       const number = h("span.number", null, format.count(counted.get(verdict)));
       return chip({ "data-verdict": verdict }, () => toggle(verdict), verdictElement(verdict), number);
     };
+    const n = h("span.number");
+    const count = () => { n.textContent = format.count(report.notes.starred()); };
+    report.notes.listen(count);
+    count();
     return [...names.map(ofVerdict),
-      chip({ "data-starred": "1" }, () => set({ starred: state.starred ? "" : "1" }), "★ starred")];
+      chip({ "data-starred": "1" }, () => set({ starred: state.starred ? "" : "1" }), "★ starred", n)];
   }
 
   function select(name, choices, first) {

@@ -3,8 +3,8 @@
 
 report.firings = (() => {
   const { list, copies, widths, valueOf, senseMark, senseOf, tokenOf, passageOf } = report.examples;
-  /* As many as fill the height of a window beside which the examples scroll. */
-  const N_FIRST = matchMedia("(min-width: 1021px)").matches ? Math.max(15, Math.ceil((innerHeight - 260) / 30)) : 15;
+  /* As many as fill the height of a window below the histogram, so that one scrolls the page alone at first. */
+  const N_FIRST = matchMedia("(min-width: 1021px)").matches ? Math.max(10, Math.floor((innerHeight - 320) / 31)) : 15;
   const N_OF_INTERVAL = 5;
   const N_OF_TOKEN = 3; // firings on one token, before those on others
   const N_OF_SENSE = 7; // firings of each sense at first
@@ -19,56 +19,64 @@ report.firings = (() => {
     return distinct.sort((a, b) => valueOf(b) - valueOf(a));
   }
 
-  /* As they are listed at first, with how many alike stand behind each: of firings on the same token after the same
-   * tokens only the strongest. Then in turn: a few of each token before any more. Where the text of one is not loaded,
-   * it is alone. */
-  function inTurn(feature) {
-    const all = stored(feature);
-    const alike = new Map();
-    for (const one of all) {
+  /* Examples as they are listed, the strongest first: { shown, further, alike }.
+   *
+   * Of firings on the same token after the same tokens only the strongest is listed; alike: its place among them → the
+   * others. Of each token there are a few in `shown`, and more in `further`. Where the text of one is not loaded, it is
+   * alone. */
+  function varied(examples) {
+    const groups = new Map();
+    for (const one of stored({ examples })) {
       const key = passageOf(one) ?? one;
-      alike.set(key, [...(alike.get(key) ?? []), one]);
+      groups.set(key, [...(groups.get(key) ?? []), one]);
     }
+    const alike = new Map(Array.from(groups.values(), ([one, ...rest]) => [one, rest]));
     const seen = new Map();
-    const turnOf = ([one]) => {
+    const [shown, further] = [[], []];
+    for (const one of alike.keys()) {
       const n = seen.get(tokenOf(one)) ?? 0;
       seen.set(tokenOf(one), n + 1);
-      return Math.floor(n / N_OF_TOKEN);
-    };
-    const turns = [...alike.values()].map((some) => [turnOf(some), some]);
-    turns.sort(([s, a], [t, b]) => s - t || valueOf(b[0]) - valueOf(a[0]));
-    return turns.map(([, [one, ...rest]]) => [one, rest]);
+      (n < N_OF_TOKEN ? shown : further).push(one);
+    }
+    return { shown, further, alike };
   }
 
-  /* A line on the contents and order of the list; null if it is all of them by strength. */
-  function orderInWords(feature, turns) {
-    const hidden = turns.reduce((sum, [, rest]) => sum + rest.length, 0);
+  /* What a list leaves out at first, in a line; null where that is nothing. */
+  function leftOut({ shown, further, alike }) {
+    const hidden = [...alike.values()].reduce((sum, rest) => sum + rest.length, 0);
     const parts = [];
-    if (new Set(turns.map(([one]) => tokenOf(one))).size > 1) parts.push(`${N_OF_TOKEN} of each token first`);
-    if (hidden) {
-      parts.push(`${format.count(hidden)} of ${format.count(turns.length + hidden)} folded, alike to one shown`);
-    }
+    if (further.length) parts.push(`${N_OF_TOKEN} of each token at most, then more of the same`);
+    const all = alike.size + hidden;
+    if (hidden) parts.push(`${format.count(hidden)} of ${format.count(all)} folded, alike to one shown`);
     const said = parts.join("; ");
-    return said ? h("p.order", null, `${said[0].toUpperCase()}${said.slice(1)}.`) : null;
+    return said && shown.length ? h("p.order", null, `${said[0].toUpperCase()}${said.slice(1)}.`) : null;
   }
 
   const marked = (latent, feature, examples, few) =>
     list(latent, feature, examples, { few, senses: feature.senses ?? [] });
 
   /* The strongest first; where there are several senses, those of each in a list of its own, then those of none. */
-  function markedInTurn(latent, feature) {
-    const turns = inTurn(feature);
-    const alike = new Map(turns);
+  function strongest(latent, feature) {
     const senses = feature.senses ?? [];
-    const groups = [...senses.map((_, k) => k), -1].map((k) =>
-      turns.map(([one]) => one).filter((one) => (senses.length ? senseOf(one, senses) : -1) === k));
-    const few = senses.length ? N_OF_SENSE : N_FIRST;
-    const shown = (some, k) => (some.length
-      ? h("div", { "data-sense": senses[k] ? String(k) : null },
-        senses.length ? h("h3", null, senses[k] ? titleOf(senses[k], k) : "Of no one sense") : null,
-        list(latent, feature, some, { few, alikeOf: (one) => alike.get(one) }))
-      : null);
-    return h("div", null, orderInWords(feature, turns), groups.map(shown));
+    if (!senses.length) {
+      const { shown, further, alike } = varied(feature.examples);
+      const alikeOf = (one) => alike.get(one);
+      return h("div", null,
+        leftOut({ shown, further, alike }),
+        list(latent, feature, shown, { few: N_FIRST, alikeOf }),
+        further.length
+          ? [h("h3", null, "More on the same tokens"), list(latent, feature, further, { few: 0, alikeOf })]
+          : null);
+    }
+    const block = (k) => {
+      const { alike } = varied(feature.examples.filter((one) => senseOf(one, senses) === k));
+      return alike.size
+        ? h("div", { "data-sense": k < 0 ? null : String(k) },
+          h("h3", null, k < 0 ? "Of no one sense" : titleOf(senses[k], k)),
+          list(latent, feature, [...alike.keys()], { few: N_OF_SENSE, alikeOf: (one) => alike.get(one) }))
+        : null;
+    };
+    return h("div", null, [...senses.keys(), -1].map(block));
   }
 
   /* A fair sample of each slice of its range, the strongest slice first. */
@@ -98,7 +106,7 @@ report.firings = (() => {
       log: true,
       ticks: inside.length > 1 ? inside : [edges[0], edges.at(-1)],
       height: 96,
-      axis: `activation (log scale${parts ? "), by sense" : ")"}: drag to choose examples`,
+      axis: `activation (log scale)${parts ? "; grey: of no one sense" : ""}: drag to choose examples`,
       unit: "firings",
       onrange,
     });
@@ -136,7 +144,8 @@ report.firings = (() => {
   function titleOf({ common, rule, share }, k) {
     const [, token] = /^("[^"]+")/.exec(common[0] ?? "") ?? /^("[^"]+")/.exec(rule) ?? [];
     const name = token && !token.includes("⟨") ? ruleText(token) : null;
-    return [senseMark(k, null), " ", name, share === null ? null : h("span", null, ` ${percent(share)}`)];
+    const tip = { "data-tip": "of its activation" };
+    return [senseMark(k, null), " ", name, share === null ? null : h("span", tip, ` ${percent(share)}`)];
   }
 
   /* The histogram over the tabs. A range that is chosen in it leaves the examples in it.
@@ -148,7 +157,7 @@ report.firings = (() => {
     const all = stored(feature);
     const senses = feature.senses ?? [];
     let shown = all;
-    const examples = h("div", null, markedInTurn(latent, feature));
+    const examples = h("div", null, strongest(latent, feature));
     const range = h("p.chosen", { role: "status", hidden: true });
 
     /* Show the examples of some bins, [first, last + 1], or all without bins. */
@@ -162,7 +171,7 @@ report.firings = (() => {
       range.replaceChildren(
         `${ends}: ${format.count(shown.length)} of the ${format.count(all.length)} examples stored `,
         h("button.link", { type: "button", onclick: () => choose(null) }, "All of them"));
-      examples.replaceChildren(bins ? marked(latent, feature, shown, N_FIRST) : markedInTurn(latent, feature));
+      examples.replaceChildren(bins ? marked(latent, feature, shown, N_FIRST) : strongest(latent, feature));
       if (bins) parts.choose(0);
     }
 
@@ -220,5 +229,5 @@ report.firings = (() => {
     return { list: tablist, panels, choose, chosen: () => chosen };
   }
 
-  return { region, stored };
+  return { region, stored, varied };
 })();

@@ -87,6 +87,8 @@ report.lead = (() => {
   /* A description in a few words, for a card or a list. measured: makes what follows it, from its F1. */
   function brief(latent, measured = f1Element) {
     const rule = columns.explanation[latent];
+    const { label: mine } = report.notes.of(latent);
+    if (mine) return h("bdi.mine", null, mine);
     if (byLabel(latent)) return [labelElement(latent), measured(f1(latent))];
     if (!rule || isWeakRule(f1(latent))) return h("span.muted", null, hasText ? NO_RULE : "No label fits.");
     return [short(rule), measured(f1(latent))];
@@ -101,14 +103,29 @@ report.lead = (() => {
       h("small", { title: measure }, format.fixed(number)),
       h("span.rule", null, brief(other, () => null)))));
 
-  /* The title of a feature: a label or a rule; with several senses, each has its own rule. */
-  function title(latent, senses) {
+  /* The title of a feature: the reader's own label, one of the text or a rule; where there are several senses, each has
+   * its own rule; and where neither label nor rule tells half of it, the tokens on which it fires most. */
+  function title(latent, { senses, tokens, facts }) {
     const rule = columns.explanation[latent];
     const ruleF1 = columns.explanation_f1[latent];
+    const { label: mine } = report.notes.of(latent);
+    if (mine) return h("bdi.mine", null, mine);
     if (byLabel(latent)) return [labelElement(latent), f1Term(f1(latent))];
     if (!hasText) return h("span.muted", null, "No label describes where it fires.");
-    if (senses?.length) return inSenses(senses);
+    if (senses?.length) return inSenses(senses, true);
+    if (isVague(latent)) return commonest(tokens, facts);
     return inSpaces(rule) ? [inSpaces(rule), f1Term(ruleF1)] : inWords(rule, ruleF1);
+  }
+
+  const isVague = (latent) => isKnown(columns.explanation_f1[latent]) && columns.explanation_f1[latent] < GOOD;
+
+  /* The tokens on which a feature fires most, each with its share of the firings. */
+  function commonest(tokens, { n_active: n, n_tokens: kinds }) {
+    const on = tokens.filter(([offset]) => offset === 0).slice(0, N_LISTED);
+    const share = ([, token, count]) =>
+      [tokenElement(word(token)), h("small", null, ` ${format.percent(count / n)}`), " "];
+    const more = kinds > on.length ? h("small", null, `and ${format.count(kinds - on.length)} more`) : null;
+    return h("span.vague", null, h("span.muted", null, "mostly on "), on.map(share), more);
   }
 
   const inWords = (rule, ruleF1) => [
@@ -163,21 +180,22 @@ report.lead = (() => {
   }
 
   /* Where it fires in each of some senses. */
-  function inSenses(all) {
+  function inSenses(all, isWhole = false) {
     const one = ({ rule, f1: f1OfRule, common, share }, k) => h("span.of-lead", null,
       report.examples.senseMark(k, null), " ",
       rule && !isWeakRule(f1OfRule) ? ruleText(rule) : common.length ? ruleText(common[0]) : "no rule",
       share === null ? null : h("small", null, ` ${format.percent(share)}`));
-    return all.map(one);
+    return [all.map(one), isWhole ? h("small", null, "of its activation") : null];
   }
 
   /* The lines below the title: the rule if a label is the title, the tokens that it raises, and the given extras:
    * [name, content]. */
   function element(latent, feature, ...more) {
     const rule = columns.explanation[latent];
+    const isNamed = report.notes.of(latent).label || byLabel(latent) || inSpaces(rule) || isVague(latent);
     const line = (kind, name, ...content) => h(kind, null, h("dt", null, name), h("dd", null, content));
     return h("dl.lead", null,
-      rule && (byLabel(latent) || inSpaces(rule))
+      rule && isNamed && !(feature.senses?.length && !byLabel(latent))
         ? line("div", "In words", inWords(rule, columns.explanation_f1[latent])) : null,
       hasText && predicts(feature).length ? line("div.raises", "Raises", raises(feature)) : null,
       more.map(([name, content]) => line("div.nearby", name, content)));

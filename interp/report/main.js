@@ -53,6 +53,7 @@
     const view = document.body.dataset.view;
     if (event.key === "Escape") {
       if (typing) typing.blur();
+      else if (view === "map" && report.views.map.clear()) event.preventDefault();
       else if (view !== "features") location.hash = report.views[view].within ? before : "#features";
       return;
     }
@@ -63,6 +64,7 @@
       ...(view === "features" ? { ArrowDown: 1, ArrowUp: -1 } : { ArrowRight: 1, ArrowLeft: -1 }),
     };
     if (event.key === "s" && view === "feature") document.querySelector("#feature .star")?.click();
+    else if (event.key === "s" && view === "features") report.table.star();
     else if (event.key === "/") {
       event.preventDefault();
       focusSearch();

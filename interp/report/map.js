@@ -28,8 +28,9 @@ report.views.map = (() => {
   const STILL = 150; // milliseconds without a move, after which the list shows what is in view
   /* How many times closer than the whole the names of each level are shown from, and the features' own rules; and how
    * many pixels free of other names let one of a finer level be shown before. */
+  const NEIGHBOURHOOD = 5; // how much closer than the whole a feature is shown that the address names
   const CLOSE = [0, 1.4, 2.2],
-    ROOM = 70,
+    ROOM = 45,
     SHORT = /^(tokens like )?"[^"]{0,4}"$/, // a token that alone says too little of many features
     OWN_CLOSE = 4,
     MOST_OWN = 40,
@@ -53,6 +54,11 @@ report.views.map = (() => {
     colours,
     pause,
     drawSmall,
+    lasso,
+    part,
+    links,
+    overlay,
+    only = null, // the group of the legend that stands alone
     at = -1,
     ringed = -1;
 
@@ -74,17 +80,21 @@ report.views.map = (() => {
     }
     const hues = new Map(points.latents.map(nameOf).map((name) => [name, bytes(hueOf(name))]));
     const shade = (name) => (name === REST ? `color-mix(in srgb, ${hueOf(name)} 45%, transparent)` : hueOf(name));
-    const line = ([name, n]) =>
-      h(
-        "li",
-        { "--hue": shade(name), title: name === REST ? "a less common kind, or none has half of its firings" : null },
-        h("span.verdict", null, write(name)),
-        h("span.muted", null, ` ${format.count(n)}`),
-      );
+    const line = ([name, n]) => h("li", { "--hue": shade(name) }, h("button.link", {
+      type: "button",
+      "aria-pressed": String(only === name),
+      title: name === REST ? "a less common kind, or none has half of its firings" : "show these alone",
+      onclick() {
+        only = only === name ? null : name;
+        repaint();
+      },
+    }, h("span.verdict", null, write(name)), h("span.muted", null, ` ${format.count(n)}`)));
+    if (!totals.has(only)) only = null;
     const isLast = ([name]) => Number(name === REST);
     const commonestFirst = [...totals].sort((a, b) => isLast(a) - isLast(b) || b[1] - a[1]);
     const shown = commonestFirst.map(([name]) => line([name, counts.get(name)]));
     return {
+      isAlone: (latent) => only === null || nameOf(latent) === only,
       hueOf: (latent) => hues.get(nameOf(latent)),
       isRest: (latent) => nameOf(latent) === REST,
       said: (latent) => write(nameOf(latent)),
@@ -135,9 +145,10 @@ report.views.map = (() => {
   const hueOf = (label) => hueOfName.get(label)?.[Number(theme.isDark())];
 
   /* The colours of all points, r, g, b, a; what is not selected is dimmed. */
-  function painted({ hueOf, isRest }, isSelected) {
+  function painted({ hueOf, isRest, isAlone = () => true }, isSelected) {
     const drawn = new Uint8Array(4 * points.latents.length);
-    const depth = (latent) => (!isSelected(latent) ? FAINT : isRest?.(latent) ? MUTED : PLAIN);
+    const isShown = (latent) => isSelected(latent) && isAlone(latent);
+    const depth = (latent) => (!isShown(latent) ? FAINT : isRest?.(latent) ? MUTED : PLAIN);
     points.latents.forEach((latent, k) => drawn.set([...hueOf(latent), depth(latent)], 4 * k));
     return drawn;
   }
@@ -149,6 +160,7 @@ report.views.map = (() => {
     const { query } = report.selection.state;
     if (search.value !== query) search.value = query;
     colours = coloured();
+    drawPart();
     scatter.paint(painted(colours, has), bytes(report.paint.style("--paper")));
     legend.replaceChildren(colours.legend);
     status.replaceChildren(h("a", { href: "#features" }, `${hasNone() ? "All" : "These"} in the table`));
@@ -207,12 +219,14 @@ report.views.map = (() => {
    * rings its point. */
   function list() {
     const isWhole = scatter.isWhole(),
-      isShown = (latent) => (isWhole ? placeOf.has(latent) : isInView(placeOf.get(latent)));
-    const shown = order().filter(isShown),
+      { isAlone = () => true } = colours,
+      isInSight = (latent) => (isWhole ? placeOf.has(latent) : isInView(placeOf.get(latent)));
+    const shown = order().filter((latent) => isInSight(latent) && isAlone(latent)),
       count = format.count(shown.length);
+    const isAll = hasNone() && only === null;
     const said = isWhole
-      ? hasNone() ? `All ${count} features` : `${count} selected`
-      : hasNone() ? `${count} in view` : `${count} selected in view`;
+      ? isAll ? `All ${count} features` : `${count} selected`
+      : isAll ? `${count} in view` : `${count} selected in view`;
     listed.replaceChildren(
       h("summary", null, h("h3", null, said),
         h("span.muted", null, " in the table's order")),
@@ -304,7 +318,7 @@ report.views.map = (() => {
       { view } = scatter;
     const [left, top] = [width / 2 - view.x * view.scale, height / 2 + view.y * view.scale];
     contours.style.display = closeness < OWN_CLOSE ? "" : "none";
-    contours.setAttribute("transform", `translate(${left} ${top}) scale(${view.scale} ${-view.scale})`);
+    overlay.setAttribute("transform", `translate(${left} ${top}) scale(${view.scale} ${-view.scale})`);
     const place = (element, px, py, room = 0) => {
       const [w, tall] = [element.offsetWidth / 2 + 4, 10];
       const isInside = px > w && px < width - w && py > tall && py < height - tall;
@@ -341,6 +355,35 @@ report.views.map = (() => {
     return px > 0 && px < width && py > 0 && py < height;
   }
 
+  function setLasso(isOn) {
+    lasso.setAttribute("aria-pressed", String(isOn));
+    scatter.lasso(isOn);
+  }
+
+  /* Let go of the lasso, of what it has ringed or of the group that stands alone; false where there is none. */
+  function clear() {
+    const isOn = lasso?.getAttribute("aria-pressed") === "true";
+    if (!isOn && !report.selection.state.part && only === null) return false;
+    setLasso(false);
+    only = null;
+    set({ part: "" });
+    return true;
+  }
+
+  /* The ring of the lasso stays around what it has selected, as the path of its corners. */
+  function drawPart() {
+    const corners = report.selection.state.part.split(",");
+    part.setAttribute("d", corners.length < 6 ? "" : `M${corners.join(" ")}Z`);
+  }
+
+  /* Lines from a feature to those nearest to it in the decoder, closer up where they lie near it on the map. */
+  function showNeighbours(k, neighbours) {
+    const [x, y] = [points.x[k], points.y[k]];
+    const places = neighbours.map(([other]) => placeOf.get(other)).filter((place) => place !== undefined);
+    links.setAttribute("d", places.map((place) => `M${x} ${y}L${points.x[place]} ${points.y[place]}`).join(""));
+    scatter.show(x, y, NEIGHBOURHOOD);
+  }
+
   function controls() {
     const onchange = ({ target }) => {
       way = target.value;
@@ -352,17 +395,13 @@ report.views.map = (() => {
       { onchange },
       ways.map(([value, text]) => h("option", { value, selected: value === way }, text)),
     );
-    const lasso = h(
+    lasso = h(
       "button",
       {
         type: "button",
         "aria-pressed": "false",
         title: "ring points by dragging; or hold Shift",
-        onclick() {
-          const isOn = this.getAttribute("aria-pressed") !== "true";
-          this.setAttribute("aria-pressed", String(isOn));
-          scatter.lasso(isOn);
-        },
+        onclick() { setLasso(lasso.getAttribute("aria-pressed") !== "true"); },
       },
       "Lasso",
     );
@@ -413,10 +452,13 @@ report.views.map = (() => {
     listed = h("details.list", { open: !matchMedia("(max-width: 860px)").matches });
     const lines = report.contours(points.x, points.y, LEVELS);
     contours = svg("g", { class: "contours" }, lines.map((d) => svg("path", { d })));
+    part = svg("path", { class: "lasso" });
+    links = svg("path", { class: "links" });
+    overlay = svg("g", null, contours, links, part);
     const host = h(
       "div.plot.map",
       { role: "application", tabindex: 0, "aria-label": KEYS },
-      svg("svg", { "aria-hidden": "true" }, contours),
+      svg("svg", { "aria-hidden": "true" }, overlay),
       h("div.names", null, names, own),
       ring,
       card,
@@ -443,7 +485,10 @@ report.views.map = (() => {
       onhover: hovered,
       onmove: placeNames,
       onpick: pick,
-      onlasso: (corners) => set({ part: corners.join(",") }),
+      onlasso: (corners) => {
+        setLasso(false);
+        set({ part: corners.join(",") });
+      },
     });
     onchange(() => {
       if (!section.hidden) repaint();
@@ -461,9 +506,13 @@ report.views.map = (() => {
     }
     repaint();
     const k = placeOf.get(Number(argument ?? -1));
-    if (k !== undefined) await pick(k);
+    links.setAttribute("d", "");
+    if (k !== undefined) {
+      await pick(k);
+      showNeighbours(k, (await loadFeature(points.latents[k])).neighbours);
+    }
     section.dataset.ready = "true";
   }
 
-  return { title: "Map", show, repaint, small };
+  return { title: "Map", show, repaint, small, clear };
 })();

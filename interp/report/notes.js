@@ -66,6 +66,8 @@ report.notes = (() => {
     keep({ [latent]: [before, of(latent)] });
   }
 
+  const starred = () => Object.values(kept).filter(({ star }) => star).length;
+
   const exported = () => JSON.stringify({ format: FORMAT, features: key, notes: kept }, null, 1);
 
   /* Add the notes of an exported text; they replace those of a latent that has some. */
@@ -102,18 +104,23 @@ report.notes = (() => {
     const labelField = h("input", {
       type: "text",
       ...named("Your label"),
-      oninput() { set(latent, { label: this.value }); },
+      oninput() { saved({ label: this.value }); },
     });
     const noteField = h("textarea", {
       rows: 1,
       ...named("Your note"),
-      oninput() { set(latent, { note: this.value }); },
+      oninput() { saved({ note: this.value }); },
     });
     const put = (field, value) => {
       if (field.value === value) return;
       const at = field.selectionStart;
       field.value = value;
       if (field === document.activeElement) field.setSelectionRange(at, at);
+    };
+    const said = h("output.muted", null);
+    const saved = (fields) => {
+      set(latent, fields);
+      said.textContent = "saved";
     };
     repaint = () => {
       const { star, label, note } = of(latent);
@@ -123,7 +130,7 @@ report.notes = (() => {
       put(labelField, label);
       put(noteField, note);
     };
-    const element = h("div.notes", null, button, labelField, noteField);
+    const element = h("div.notes", null, button, labelField, noteField, said);
     repaint();
     return element;
   }
@@ -143,8 +150,8 @@ report.notes = (() => {
     });
     const line = ([latent, { star, label, note }]) => h("li", null,
       star ? "★ " : "",
-      featureLink(latent, `Feature ${latent}`),
-      label ? h("bdi", null, ` ${label}`) : "",
+      featureLink(latent, `Feature ${latent}`), " ",
+      h("span.rule", null, report.lead.brief(latent, () => null)),
       note ? h("bdi.muted", null, ` ${note}`) : "");
     const paint = () => {
       const rows = Object.entries(kept);
@@ -160,5 +167,6 @@ report.notes = (() => {
     return place;
   }
 
-  return { of, set, add, exported, editor, list, keepWith, replace, listen: (listener) => listeners.push(listener) };
+  const listen = (listener) => listeners.push(listener);
+  return { of, set, starred, add, exported, editor, list, keepWith, replace, listen };
 })();

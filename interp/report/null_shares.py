@@ -86,9 +86,9 @@ def _account(rows: list[dict[str, Any]]) -> list[str]:
     if near:
         told += f", not clearly more than in {', '.join(near)}"
     return [
-        *sentences,
         f"{alike['title'][0].upper()}{alike['title'][1:]}, {percent(share)} [{between(low, high)}] of its features "
         f"have one meaning: {told}.",
+        *sentences,
     ]
 
 

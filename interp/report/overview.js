@@ -27,43 +27,50 @@ report.views.overview = (() => {
   const percent = (share) => `${(100 * share).toFixed(share && share < 0.095 ? 1 : 0)} %`;
   const shareOf = ({ n, of, interval }) => [n / of, ...interval];
   const panel = (heading, bars, ...note) => h("section.share", null, h("h2", null, heading), bars, h("p", null, note));
+  const wholeOf = ({ n, of }) => [percent(n / of), h("small", null, ` of ${format.count(of)}`)];
   const own = (known, of) =>
     report.shareBar(tipped("this dictionary", `${format.count(known.n)} of ${of(format.count(known.of))}`),
       shareOf(known), "own");
 
-  /* The share of this dictionary with one meaning. What is compared with the null has the same settings, trained on as
-   * many tokens and judged on as many latents. */
+  /* A difference of two shares with its 95 % interval, by their own intervals (Newcombe 1998, method 10), in percentage
+   * points. */
+  function difference([p, low, high], [q, from, to]) {
+    const points = (x) => format.fixed(100 * x, 1);
+    const ends = [p - q - Math.hypot(p - low, to - q), p - q + Math.hypot(high - p, q - from)];
+    return [ends[0], `${points(p - q)} points more (${points(ends[0])} to ${points(ends[1])})`];
+  }
+
+  /* The share of one meaning. First what can be compared: the same settings, learnt from as many tokens as the nulls
+   * and judged on as many latents, beside the null that comes closest. */
   function oneMeaning(known) {
-    const share = [`${percent(known.n / known.of)} have `, term("one meaning")];
     const mine = own(known, (n) => `the ${n} features in use`);
-    if (!compared) return panel(share, mine, "No null was run, so there is nothing to compare this with.");
+    const oneOf = (share) => [share, " have ", term("one meaning")];
+    if (!compared) {
+      return panel(oneOf(wholeOf(known)), mine, "No null was run, so there is nothing to compare this with.");
+    }
     const { matched, null: nearest } = compared;
     const of = ({ title, means, judged }) =>
       `${title}: ${means}; of ${format.count(judged)} features, drawn at random`;
-    const bars = [
-      mine,
+    const pair = h("div.pair-of-bars", null,
       report.shareBar(tipped(matched.title, of(matched)), matched.one, "matched"),
-      report.shareBar(tipped("closest null", of(nearest)), nearest.one, "null"),
-    ];
-    const isAbove = nearest.one[2] < matched.one[1];
-    const heading = [share, `; trained alike ${percent(matched.one[0])}, closest `, term("null"),
-      ` ${percent(nearest.one[0])}`];
-    return panel(heading, bars, h("span.told", null, isAbove
-      ? "Distinguishable: the two intervals do not overlap."
-      : "Not distinguishable: the two intervals overlap."));
+      report.shareBar(tipped("closest null", of(nearest)), nearest.one, "null"));
+    const [least, more] = difference(matched.one, nearest.one);
+    const heading = [oneOf(percent(matched.one[0])), ", of the closest ", term("null"), ` ${percent(nearest.one[0])}`];
+    return panel(heading, [pair, mine],
+      h("span.told", null, h("b", null, more), least > 0 ? ": told apart" : ": not told apart", ", learnt from as many "
+        + `tokens. All of this dictionary: ${percent(known.n / known.of)} of ${format.count(known.of)}.`));
   }
 
   function learnt(known) {
-    const share = `${percent(known.n / known.of)} are `;
-    return panel([share, term("learnt"), " by the model"], own(known, (n) => `the ${n} features that could be tested`),
+    return panel([wholeOf(known), " are ", term("learnt"), " by the model"],
+      own(known, (n) => `the ${n} features that could be tested`),
       `The other ${percent(1 - known.n / known.of)} look like features of a model with random weights: the text alone `
         + "can explain them. No null was tested for this share.");
   }
 
   function effect(known) {
     const chance = [known.chance, known.chance, known.chance];
-    const share = `${percent(known.n / known.of)} have an `;
-    return panel([share, term("effect")],
+    return panel([wholeOf(known), " have an ", term("effect")],
       [own(known, (n) => `the ${n} features ablated. ${known.note}`), report.shareBar("by chance", chance, "null")],
       "A feature may be learnt but have no effect of its own, if other features do the same.");
   }
@@ -95,11 +102,22 @@ report.views.overview = (() => {
     const predicted = hasText ? report.lead.predicts(feature) : [];
     return h("article.card", null,
       h("h3", null,
-        featureLink(latent, `Feature ${latent}`), " ", verdictElement(verdictOf(latent)), unsureElement(latent),
-        why ? h("small.why", null, why) : null),
+        featureLink(latent, `Feature ${latent}`), " ", verdictElement(verdictOf(latent)), unsureElement(latent)),
+      why ? h("small.why", null, why) : null,
       h("p.rule.clamp", null, senses.length ? report.lead.inSenses(senses) : report.lead.brief(latent)),
       report.examples.list(latent, feature, strongest, { how: hasText ? "line" : null, senses }),
       predicted.length ? h("p.predicts", null, h("span.muted", null, "raises "), predicted) : null);
+  }
+
+  /* A field that opens the table at what it is asked for. */
+  function search() {
+    const named = { placeholder: "Search features", "aria-label": "Search features" };
+    const field = h("input", { type: "search", ...named, autocomplete: "off", spellcheck: "false" });
+    const onsubmit = (event) => {
+      event.preventDefault();
+      location.hash = `#features?${new URLSearchParams({ q: field.value })}`;
+    };
+    return h("form.search", { role: "search", onsubmit }, field);
   }
 
   async function show(section) {
@@ -117,12 +135,12 @@ report.views.overview = (() => {
           h("p.intro", null, sentence()),
           shares.length ? h("div.shares", null, shares.map((known) => PANELS[known.name](known))) : null,
           ranked && hasText
-            ? [headed("Verdicts", h("span.muted", null, `Of all ${format.count(latents)} features. Muted: unsure.`)),
+            ? [headed("Verdicts", h("span.muted", null, `Of all ${format.count(latents)} features. Hatched: unsure.`)),
               report.verdictBar()]
             : null),
         map),
       headed(hasText ? "Features worth a look" : "Features that detect a label best",
-        h("a", { href: "#features" }, `All ${format.count(latents)}`)),
+        h("a", { href: "#features" }, `All ${format.count(latents)}`), search()),
       cardsPlace,
       headed("Your notes", report.notes.list()));
     await loadWords();

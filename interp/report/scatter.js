@@ -122,6 +122,12 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
     size: () => [width, height],
     closeness: () => view.scale / whole,
     isWhole: () => isWhole,
+    /* Put a place in the middle, so many times closer than the whole. */
+    show(dx, dy, closeness) {
+      Object.assign(view, { x: dx, y: dy, scale: whole * closeness });
+      isWhole = false;
+      redraw();
+    },
     lasso: (on) => {
       isLasso = on;
     },
@@ -234,17 +240,10 @@ report.pointing = (
     at = i;
   }
 
-  const drawLasso = () =>
-    ring.setAttribute(
-      "points",
-      (lasso ?? [])
-        .map(([dx, dy]) =>
-          toPixels(dx, dy)
-            .map((p) => p.toFixed(1))
-            .join(","),
-        )
-        .join(" "),
-    );
+  const drawLasso = () => {
+    const points = (lasso ?? []).map((corner) => toPixels(...corner).map((p) => p.toFixed(1)).join(","));
+    ring.setAttribute("points", points.join(" "));
+  };
 
   /* Hand over the lasso's polygon, with a limited number of corners. */
   function close() {

@@ -154,7 +154,7 @@ report.views.summary = (() => {
       h("td", null, row.trained ? format.count(row.trained) : "–"));
     const counts = ["unsure", "judged", "of them faint", "dead", "trained on (tokens)"];
     const heads = ["Dictionary", "one meaning", ...verdicts.map(format.verdict), ...counts];
-    return h("table.plain.shares", null, headElement(heads), h("tbody", null, rows.map(line)));
+    return h("table.plain.by-verdict", null, headElement(heads), h("tbody", null, rows.map(line)));
   }
 
   function times({ stages, versions }) {

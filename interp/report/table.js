@@ -59,12 +59,23 @@ report.table = (() => {
   function snippet(i) {
     if (!evidence?.snippets[i]) return null;
     if (!report.data.page.has_text) return strongestInput(i);
-    const [packed, firing] = evidence.snippets[i],
-      pieces = report.pieces(Array.from(report.text.decoded(packed), word));
-    const at = pieces.findIndex(({ tokens }) => tokens.includes(firing));
-    const parts = pieces.map(({ text }, k) =>
-      h(k === at ? "span.token.firing" : "span.token", null, visible(text, 3, k !== at)));
-    return report.examples.line(pieces, parts, at);
+    const [packed, firing] = evidence.snippets[i];
+    return report.examples.plainLine(report.text.decoded(packed), firing);
+  }
+
+  /* The strongest stored firing on a token, once it is read; until then, or where none is stored, the strongest. */
+  function snippetOn(i, token) {
+    const place = h("div.fitting", null, snippet(i));
+    const isOn = (one) => word(report.examples.tokenOf(one)) === token;
+    const find = async () => {
+      const { examples } = await loadFeature(i);
+      await report.examples.load(examples);
+      const [one] = examples.filter(isOn).sort((a, b) => report.examples.valueOf(b) - report.examples.valueOf(a));
+      if (one) place.replaceChildren(report.examples.snippet(one));
+    };
+    const [packed, firing] = evidence?.snippets[i] ?? [];
+    if (packed && word(report.text.decoded(packed)[firing]) !== token) find();
+    return place;
   }
 
   /* For rows that are not text, the picture of the strongest firing, once its file is loaded. */
@@ -98,6 +109,7 @@ report.table = (() => {
     const label = labelOf(i);
     const rule = columns.explanation[i];
     const found = placeOfFit(terms, i);
+    const token = found < 0 ? null : columns.tokens[i][found];
     const named = [mine, label && format.words(label), rule].filter(Boolean).join(" · ");
     const isWeak = columns.explanation_f1[i] < report.data.page.min_f1;
     return [
@@ -110,9 +122,9 @@ report.table = (() => {
         rule ? h(isWeak ? "span.weak" : "span", null, ruleText(...parted(terms, "rule", rule))) : null,
         rule || label ? null : none()),
       h("div.snippet", null,
-        found < 0 ? null : h("span.found", null, h("span.muted", null, "fires on "),
-          h("mark.top_token", null, tokenElement(columns.tokens[i][found]))),
-        snippet(i)),
+        token === null ? null : h("span.found", null, h("span.muted", null, "fires on "),
+          h("mark.top_token", null, tokenElement(token))),
+        token === null ? snippet(i) : snippetOn(i, token)),
     ];
   }
 
@@ -120,7 +132,7 @@ report.table = (() => {
   function effectOf(i) {
     const [mean, low, high] = [columns.effect[i], columns.effect_low[i], columns.effect_high[i]];
     if (mean === null || low === null) return line(none());
-    const number = format.fixed(mean, Math.abs(mean) < 0.1 ? 3 : 2);
+    const number = format.digits(mean);
     const isTold = low > 0 || high < 0;
     return [line(h(isTold ? "b" : "span.muted", null, mean > 0 ? `+${number}` : number)),
       line(report.logits.gauge([mean, low, high], [null, null, null], report.logits.scaleOf(EFFECT_SPAN)))];
@@ -140,7 +152,7 @@ report.table = (() => {
   function cells(i) {
     const { star } = report.notes.of(i);
     return {
-      latent: line(star ? h("span", { title: "starred" }, "★ ") : null, featureLink(i)),
+      latent: line(star ? h("span.gutter", { title: "starred" }, "★") : null, featureLink(i)),
       verdict: [
         line(shortVerdict(i)),
         line(intervalElement(columns.monosemanticity[i], columns.low[i], columns.high[i])),
@@ -175,7 +187,7 @@ report.table = (() => {
     const gap = (n) => h("tr.gap", { "aria-hidden": "true", "--height": `${n * rowHeight}px` });
     const rows = [];
     for (let place = from; place < last; place++) rows.push(row(place));
-    const clear = () => h("button", { type: "button", onclick: report.selection.clear }, "Clear the filters");
+    const clear = () => h("button.more", { type: "button", onclick: report.selection.clear }, "Clear the filters");
     if (!order.length)
       rows.push(h("tr.none", { role: "row" }, h("td", { role: "cell" }, "No feature fits. ", clear())));
     body.replaceChildren(gap(from), ...rows, gap(Math.max(0, order.length - last)));
@@ -259,8 +271,19 @@ report.table = (() => {
     },
   };
 
+  /* Star what the cursor is at, or no longer. */
+  function star() {
+    const latent = order[cursor];
+    if (latent === undefined) return;
+    hasCursor = true;
+    report.notes.set(latent, { star: !report.notes.of(latent).star });
+    drawn = "";
+    draw();
+  }
+
   return {
     move,
+    star,
     current: () => order[cursor],
     /* The latent `step` places from this one in the order of the table; one that is filtered out counts as the
      * start. */

@@ -482,7 +482,7 @@ def test_the_overview_shows_latents_of_several_kinds_and_says_why():
     shown = dict(worth_showing(table, table, senses, effects))
     assert [*shown] == [0, 2, 3, 1, 4, 5] and len(set(shown.values())) == 6
     assert "several tokens" in shown[2] and "without an effect" in shown[3]
-    assert shown[1] == "largest effect, +0.60 nats" and shown[5].endswith("single token, +0.60 nats")
+    assert shown[1] == "largest effect, +0.6 nats" and shown[5].endswith("single token, +0.6 nats")
     assert [latent for latent, _ in worth_showing(table, table, {})] == [0, 2]
     assert worth_showing(table, table[["verdict"]], {}) == []
 
@@ -563,7 +563,7 @@ def test_summary_shows_every_dictionary_beside_its_nulls(page):
         assert row["unsure"] == pytest.approx([share - 0.2, share - 0.3, share - 0.1])
         assert (row["judged"], row["faint"], row["dead"]) == (90, 7, 7)
     assert [row["kind"] for row in nulls["rows"]] == ["own", "matched", "null"], "this page's own stands out"
-    assert "trained on 3,000,000 tokens" in nulls["sentences"][0] and "90 features of each" in nulls["sentences"][0]
+    assert "trained on 3,000,000 tokens" in nulls["sentences"][1] and "90 features of each" in nulls["sentences"][1]
 
 
 def test_summary_says_which_nulls_the_share_does_not_tell_apart(run, folder):
@@ -575,8 +575,8 @@ def test_summary_says_which_nulls_the_share_does_not_tell_apart(run, folder):
         table.loc[is_one, column] = [share + by for share in names.values()]
     longer = pd.DataFrame({"tokens": [4_000_000], "fvu": [0.1]})
     account = nulls_account(replace(run, nulls=nulls._replace(shares=table), curves={"sae": longer}))
-    assert "This dictionary had 4,000,000; a second one was trained on as many" in account["sentences"][0]
-    assert account["sentences"][1:] == [
+    assert "This dictionary had 4,000,000; a second one was trained on as many" in account["sentences"][1]
+    assert account["sentences"][:1] == [
         "After 3M tokens, 60 % [50–70] of its features have one meaning: more than in 1 of the 2 that it is compared "
         "with, not clearly more than in frozen decoder."
     ]

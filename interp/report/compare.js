@@ -200,8 +200,8 @@ report.views.compare = (() => {
       column("b", `${b} fires, ${a} does not`, of(onlyB, second), list(onlyB, b, second)));
   }
 
-  /* Values of both by token, side by side on one scale; tokens that both lists have come first. A list holds the largest
-   * values of one; if it is as long as `full`, the values that it lacks are below its last. */
+  /* Values of both by token, side by side on one scale; tokens that both lists have come first. A list holds the
+   * largest values of one; if it is as long as `full`, the values that it lacks are below its last. */
   function tokenTable(names, title, rows, write, full, note = "") {
     const [one, two] = rows.map((list) => new Map(list));
     const tokens = [...new Set([...one.keys(), ...two.keys()])];

@@ -9,6 +9,8 @@ report.views.try = (() => {
   const EXAMPLE = "Once upon a time, in the middle of the night,";
   const PAUSE = 250;
   const N_LISTED = 20;
+  const LEAST_SHIFT = 0.001; // of a probability, and
+  const LEAST_KL = 0.01; // nats by which a prediction moves: what moves less is counted alone
   const FIRST_MULTIPLE = 2;
   const MOST_PINNED = 16;
   /* Latent → the multiple of its maximum at which it is held while the model writes. */
@@ -131,7 +133,8 @@ report.views.try = (() => {
         found.set(latent, new Map(places.map(([position, z]) => [position, z / columns.max[latent]])));
     const first = Array.from(pinned.keys(), (latent) => [latent, found.get(latent) ?? new Map()]);
     const rest = Array.from(found).filter(([latent]) => !pinned.has(latent) && isShown(latent));
-    return [...first, ...rest];
+    const mostOf = ([, values]) => largest([...values.values()]);
+    return [...first, ...rest.sort((a, b) => mostOf(b) - mostOf(a))];
   }
 
   /* The value that shades a token: the strongest of the latents there, or the sum of their effects. */
@@ -165,7 +168,7 @@ report.views.try = (() => {
   /* Describe the shades. */
   function key() {
     const many = `${format.count(read.tokens.length)} tokens`;
-    if (!effects) return [`${many}, shaded by the strongest of their features.`];
+    if (!effects) return [`${many}, shaded by the strongest of their features, or by the one that is pointed at.`];
     const where = effects.each ? "after the token that they fire on" : "after the chosen token";
     const p = effects.each ? effects.p[at] : effects.p[0];
     return [
@@ -265,7 +268,8 @@ report.views.try = (() => {
     );
   }
 
-  function changes(kind, name, moved) {
+  function changes(kind, name, all) {
+    const moved = all.filter(([, p, without]) => Math.abs(p - without) >= LEAST_SHIFT);
     if (!moved.length) return null;
     const change = ([token, p, without]) => [
       h(
@@ -319,7 +323,9 @@ report.views.try = (() => {
           pinButton(latent),
         ),
       );
-    const shown = features.filter(({ latent }) => isShown(latent));
+    const known = features.filter(({ latent }) => isShown(latent));
+    const shown = known.filter(({ kl }) => kl >= LEAST_KL);
+    const few = known.length - shown.length;
     parts.there.replaceChildren(
       h("h2", null, "At ", tokenElement(word(read.tokens[at])), h("small", null, ` position ${at}`)),
       h(
@@ -328,10 +334,11 @@ report.views.try = (() => {
         h("caption", null, "The model's next token, and its probability; choose one to see what brings it"),
         h("tbody", null, next.map(predicted)),
       ),
-      shown.length
+      known.length
         ? h("p.muted", null, "What fires here, and the prediction without it → with it:")
         : h("p.missing", null, "No feature fires here."),
       h("ol.firing", null, shown.map(firing)),
+      few ? h("p.muted", null, `${few} more with a KL below ${LEAST_KL} nats`) : null,
     );
   }
 
@@ -536,11 +543,9 @@ report.views.try = (() => {
     for (const name of ["reading", "there", "features"]) parts[name] = h(`div.${name}`);
     parts.samples = h("div.samples", { "aria-live": "polite" });
     parts.form = heldForm();
-    const left = h("div", null, parts.features, report.edges.section);
-    parts.found = h("div.found", null, parts.reading, h("div.split", null, left, parts.there));
-    section.replaceChildren(
-      textForm(),
-      parts.found,
+    const hold = h(
+      "section.held",
+      { "aria-label": "Hold pinned features" },
       h("h2", null, "Hold pinned features while it writes"),
       h(
         "p.muted",
@@ -550,6 +555,12 @@ report.views.try = (() => {
       ),
       parts.form,
       parts.samples,
+    );
+    const left = h("div", null, parts.features, hold, report.edges.section);
+    parts.found = h("div.found", null, parts.reading, h("div.split", null, left, parts.there));
+    section.replaceChildren(
+      textForm(),
+      parts.found,
     );
     parts.reading.replaceChildren(h("p.waiting", null, "Running the model …"));
   }

@@ -14,6 +14,9 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from interp.storage.files import open_tensors, write_tensors
+from interp.storage.remote_folders import local_path
+from models.token_shards import REMEDY as _REMEDY
+from models.token_shards import read_shards
 
 PADDING = -2
 """The document id of a position that holds no text."""
@@ -82,16 +85,35 @@ class LabelledTokens:
 
     @classmethod
     def load(cls, path: str | Path) -> "LabelledTokens":
-        """Load what `save` wrote. Raises ValueError on another file, one cut off, or one whose parts do not fit."""
+        """Load what `save` or `streaming.tokenize_stream` wrote, here or (of the latter) at an address. Raises
+        ValueError on another file, one cut off, or one whose parts do not fit."""
+        path = local_path(path)
+        if path.is_dir():
+            return cls._load_shards(path)
         with open_tensors(path, _REMEDY) as file:
             names = json.loads((file.metadata() or {})["names"])
             tokenizer = str(names["tokenizer"])
             names = {key: tuple(names[key]) for key in ("label_names", "document_names")}
             tensors = {key: file.get_tensor(key) for key in _TENSORS}
-        labelled = cls(**names, **tensors, tokenizer=tokenizer)
-        if wrong := labelled._misfit():
+        return cls(**names, **tensors, tokenizer=tokenizer)._checked(path)
+
+    @classmethod
+    def _load_shards(cls, folder: Path) -> "LabelledTokens":
+        columns, names = read_shards(folder)
+        no_labels = torch.zeros(1, 1, dtype=torch.int8).expand(columns["tokens"].shape)
+        labelled = cls(
+            **columns,
+            label_names=(),
+            label_bits=no_labels,
+            document_names=tuple(names["document_names"]),
+            tokenizer=names["tokenizer"],
+        )
+        return labelled._checked(folder)
+
+    def _checked(self, path: Path) -> "LabelledTokens":
+        if wrong := self._misfit():
             raise ValueError(f"{path} holds no labelled tokens ({wrong}): {_REMEDY}")
-        return labelled
+        return self
 
     def _misfit(self) -> str:
         """Say which part does not fit the rest; "" if all fit."""
@@ -113,7 +135,6 @@ class LabelledTokens:
 
 
 _TENSORS = ("tokens", "label_bits", "document_ids", "row_characters")
-_REMEDY = "tokenize the corpus again"
 
 
 class LabelMasks(Mapping[str, Tensor]):

@@ -24,7 +24,7 @@ def tokenize_command(
     ],
     *,
     model: Annotated[str, Option(help=MODEL)],
-    out: Annotated[Path, Option(help="the folder: OUT/tokens and OUT/tokenizer")],
+    out: Annotated[str, Option(help="the folder, or its address: OUT/tokens and OUT/tokenizer")],
     context: Annotated[int, Option(help="tokens per sequence")] = 128,
     field: Annotated[str, Option(help="the field of JSON lines that holds the text")] = "text",
     max_characters: Annotated[int | None, Option(help="read only this many characters, from the start")] = None,
@@ -35,7 +35,7 @@ def tokenize_command(
     Tokenize text with a model's own tokenizer; repeated documents are kept once.
     The text may be larger than memory, compressed, or at an address such as s3://…. The command resumes after an
     interruption."""
-    check_writable("--out", out)
+    check_writable("--out", out, anywhere=True)
     from interp.storage.folders import whole_folder
     from models import load_tokenizer
     from models.corpus import CorpusConfig, source_of, stream_documents
@@ -50,7 +50,7 @@ def tokenize_command(
         with whole_folder(out, made_of, resume=True, overwrite=overwrite) as new:
             tokens = tokenize_stream(stream_documents(corpus), tokenizer, context, new / "tokens", progress=bar)
             tokenizer.save(new / "tokenizer")
-    print(f"{tokens['train']['tokens']:,} tokens in sequences of {context} in {out / 'tokens'}")
+    print(f"{tokens['train']['tokens']:,} tokens in sequences of {context} in {out}/tokens")
 
 
 def harvest_command(

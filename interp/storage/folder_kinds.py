@@ -59,8 +59,8 @@ KINDS = {
         for_all_hooks=True,
     ),
     "tokens": FolderKind(
-        "a file of labelled tokens",
-        ("",),
+        "labelled tokens",
+        ("", "tokens-00000.safetensors"),
         ("tokens", "train", "corpus/train"),
         "corpus",
         "`interp tokenize` makes one",

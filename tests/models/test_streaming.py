@@ -12,9 +12,12 @@ from pathlib import Path
 import fsspec
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from interp import RunConfig, run_stages
 from interp.cli import main
+from interp.storage.folder_kinds import find
+from interp.storage.folders import unfinished
 from models.corpus import CorpusConfig, load_documents, stream_documents
 from models.documents import Document
 from models.streaming import tokenize_stream
@@ -49,6 +52,10 @@ def small_batches(monkeypatch):
     monkeypatch.setattr("models.streaming._CHARACTERS_AT_ONCE", 2000)
 
 
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
 def assert_same(found: LabelledTokens, expected: LabelledTokens) -> None:
     for name in ("tokens", "document_ids", "row_characters"):
         assert torch.equal(getattr(found, name).long(), getattr(expected, name).long()), name
@@ -66,6 +73,76 @@ def test_a_stream_gives_the_tokens_of_the_whole(documents, tokenizer, tmp_path):
         "characters": expected.characters,
     }
     assert [file.name for file in tmp_path.iterdir()] == ["train"]
+
+
+@pytest.fixture(scope="module")
+def long_text():
+    """Enough for three files of 4,096 rows of 2 tokens."""
+    return [Document(text, (), "texts", f"work {i}") for i, text in enumerate(texts(500))]
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    monkeypatch.setattr("models.token_shards.SHARD_TOKENS", 1)
+
+
+def test_shards_are_read_as_one_tensor(long_text, tokenizer, tmp_path, small_shards):
+    tokenize_stream(iter(long_text), tokenizer, 2, tmp_path / "train")
+    files = sorted((tmp_path / "train").glob("tokens-*"))
+    found, expected = LabelledTokens.load(tmp_path / "train"), tokenize(long_text, tokenizer, 2)
+    assert len(files) == -(-len(expected) // 4096) > 2
+    assert_same(found, expected)
+    parts = [load_file(file)["tokens"] for file in files]  # each is a whole file of its own
+    assert torch.cat(parts).equal(found.tokens) and [len(part) for part in parts[:-1]] == [4096] * (len(parts) - 1)
+    assert found[4090:4100].tokens.equal(expected.tokens[4090:4100])
+    found.tokens[5000] = 7  # in memory alone
+    assert LabelledTokens.load(tmp_path / "train").tokens.equal(expected.tokens)
+    find(tmp_path / "train", "tokens")
+
+
+@pytest.mark.parametrize("at", [40, 140, 179])
+def test_a_kill_among_shards_loses_nothing(long_text, tokenizer, tmp_path, small_shards, at):
+    options = {"val_fraction": 0.1, "seed": 1}
+
+    def killed():
+        for i, document in enumerate(long_text):
+            if i == at:
+                raise KeyboardInterrupt
+            yield document
+
+    with pytest.raises(KeyboardInterrupt):
+        tokenize_stream(killed(), tokenizer, 2, tmp_path / "train", tmp_path / "val", **options)
+    sizes = tokenize_stream(iter(long_text), tokenizer, 2, tmp_path / "train", tmp_path / "val", **options)
+    assert sizes == tokenize_stream(iter(long_text), tokenizer, 2, tmp_path / "a", tmp_path / "b", **options)
+    for path, other in (("train", "a"), ("val", "b")):
+        assert files_of(tmp_path / path) == files_of(tmp_path / other)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "train", "val"]
+
+
+def test_tokens_are_written_and_read_at_an_address(documents, tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    fsspec.filesystem("memory").store.clear()
+    tokenize_stream(iter(documents), tokenizer, 16, "memory://texts/train")
+    assert_same(LabelledTokens.load("memory://texts/train"), tokenize(documents, tokenizer, 16))
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "says"),
+    [
+        ("tokens-00001.safetensors", lambda data: data[:-3], "truncated"),
+        ("tokens-00001.safetensors", lambda data: b"\0" * len(data), "header"),
+        ("document_ids-00000.safetensors", lambda data: b"", "truncated"),
+        ("names.json", lambda data: data.replace(b'"n_ctx": 2', b'"n_ctx": 3'), "truncated"),
+        ("names.json", lambda data: data.replace(b"4096", b"4095"), "multiple of 4096"),
+        ("names.json", lambda data: data[:50], "damaged"),
+    ],
+)
+def test_a_damaged_shard_is_named(long_text, tokenizer, tmp_path, small_shards, file, change, says):
+    tokenize_stream(iter(long_text), tokenizer, 2, tmp_path / "train")
+    damaged = tmp_path / "train" / file
+    damaged.write_bytes(change(damaged.read_bytes()))
+    with pytest.raises(ValueError, match=f"{says}.*tokenize the corpus again"):
+        LabelledTokens.load(tmp_path / "train")
 
 
 def test_works_are_put_aside_whole_and_on_one_side_only(documents, tokenizer, tmp_path):
@@ -103,12 +180,12 @@ def test_what_was_cut_off_goes_on_without_tokenizing_again(documents, tokenizer,
     with pytest.raises(KeyboardInterrupt):
         tokenize_stream(iter(documents), tokenizer, 16, *paths, **options, progress=stop)
     assert not paths[0].exists()
-    with open(tmp_path / "train.rows" / "tokens", "ab") as file:  # what a kill may leave behind the note
+    with open(unfinished(paths[0]) / "new" / "tokens-00000.safetensors", "ab") as file:  # a kill may leave it
         file.write(b"half a row")
     tokenize_stream(iter(documents), tokenizer, 16, *paths, **options)
     assert encoded == whole
     for path, other in zip(paths, "ab", strict=True):
-        assert path.read_bytes() == (tmp_path / other).read_bytes()
+        assert files_of(path) == files_of(tmp_path / other)
 
 
 def test_a_kill_between_the_sides_loses_one_batch_at_most(documents, tokenizer, tmp_path, monkeypatch):
@@ -129,14 +206,14 @@ def test_a_kill_between_the_sides_loses_one_batch_at_most(documents, tokenizer, 
     tokenize_stream(iter(documents), tokenizer, 16, *paths, val_fraction=0.3)
     tokenize_stream(iter(documents), tokenizer, 16, tmp_path / "a", tmp_path / "b", val_fraction=0.3)
     for path, other in zip(paths, "ab", strict=True):
-        assert path.read_bytes() == (tmp_path / other).read_bytes()
+        assert files_of(path) == files_of(tmp_path / other)
 
 
 def test_too_little_text_leaves_nothing(tokenizer, tmp_path):
     short = [Document("a cat", (), "texts", "one")]
     with pytest.raises(ValueError, match="less than one context of 64 tokens"):
         tokenize_stream(iter(short), tokenizer, 64, tmp_path / "train")
-    with pytest.raises(ValueError, match=r"val_fraction=0.5 must be in \[0, 1\), with a file"):
+    with pytest.raises(ValueError, match=r"val_fraction=0.5 must be in \[0, 1\), with a folder"):
         tokenize_stream(iter(short), tokenizer, 64, tmp_path / "train", val_fraction=0.5)
     with pytest.raises(ValueError, match="n_ctx=1"):
         tokenize_stream(iter(short), tokenizer, 1, tmp_path / "train")

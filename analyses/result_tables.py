@@ -186,6 +186,26 @@ def memory_in_short(results: Results) -> str:
     return f"From {sizes[0]} to {sizes[-1]} million tokens no stage's peak grows by more than {growth:.0%} ({stage})."
 
 
+def streaming(results: Results) -> str:
+    """Give the peak of a process's own memory while it tokenizes text, and while it reads the tokens."""
+    rows = [
+        [name.split()[0], f"{row['tokens']:,}", round(row["megabytes"]), row.get("files", "")]
+        for name, row in results.items()
+        if "megabytes" in row
+    ]
+    return table(["", "tokens", "peak of its own memory, MB", "files"], rows)
+
+
+def streaming_in_short(results: Results) -> str:
+    first, *_, last = (row for name, row in results.items() if name.startswith("tokenize"))
+    begin = results["begin"]
+    return (
+        f"From {first['tokens'] / 1e6:.0f} to {last['tokens'] / 1e6:.0f} million tokens the peak grows by "
+        f"{last['megabytes'] / first['megabytes'] - 1:.0%}; a corpus of {begin['files']:,} files begins in "
+        f"{begin['seconds']:.1f} s."
+    )
+
+
 def shards(results: Results) -> str:
     """Give the memory of a process by the number of processes, and the difference from one process's dictionary."""
     rows = [

@@ -202,6 +202,13 @@ SECTIONS = (
         result_tables.memory_in_short,
     ),
     Section(
+        "bench_streaming",
+        "Memory of tokenizing a stream of text",
+        "python -m analyses.bench.streaming",
+        result_tables.streaming,
+        result_tables.streaming_in_short,
+    ),
+    Section(
         "bench_shards",
         "Memory of a process if n processes divide the latents of a dictionary",
         "python -m analyses.bench.shards",

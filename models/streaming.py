@@ -1,8 +1,8 @@
 """Tokenize text as it is read into files of tokens, for a corpus larger than memory.
 
-In: documents, one after the other, and an existing tokenizer. Out: a folder of files of a bounded size (`token_shards`),
-here or at an address. `LabelledTokens.load` gives the tokens that `tokenize` makes of the same documents, without
-labels, and maps them, so a harvest reads what it needs from disk.
+In: documents, one after the other, and an existing tokenizer. Out: a folder of files of a bounded size
+(`token_shards`), here or at an address. `LabelledTokens.load` gives the tokens that `tokenize` makes of the same
+documents, without labels, and maps them, so a harvest reads what it needs from disk.
 
     tokenize_stream(stream_documents(config), tokenizer, 128, "train", "val", val_fraction=0.01)
 

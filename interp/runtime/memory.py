@@ -1,6 +1,8 @@
 """The memory that is free, and the memory that a process has taken."""
 
+import ctypes
 import resource
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -24,7 +26,10 @@ def free_memory() -> int:
 
 
 def forget_peak() -> None:
-    """Count the process's peak memory from now on, where the system can (Linux)."""
+    """Give freed memory back to the system, and count the process's peak memory from now on, where the system can
+    (Linux)."""
+    with suppress(AttributeError, OSError):  # glibc alone, which keeps what the threads of a stage have freed
+        ctypes.CDLL(None).malloc_trim(0)
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:  # not Linux, or not allowed: the peak stays that of the whole process

@@ -64,7 +64,7 @@ def test_images_have_a_way_of_their_own(tmp_path):
     sizes = {name: SIZES[name] for name in list(SIZES)[:4]}
     config = transformers.ViTConfig(**sizes, image_size=16, patch_size=8)
     vit = transformers.ViTModel(config).eval()
-    with pytest.raises(ValueError, match="ViTModel reads pixel_values, and no tokens: .* ActivationStore.from_batches"):
+    with pytest.raises(ValueError, match="ViTModel reads pixel_values, not tokens: .* ActivationStore.from_batches"):
         load_model(vit)
     vit.save_pretrained(tmp_path / "vit")
     with pytest.raises(ValueError, match="ViT is not a model of text"):
@@ -86,7 +86,7 @@ def test_two_texts_at_once_are_refused_in_words():
 def test_the_table_of_families_says_what_is_left_out_and_what_is_refused(tmp_path):
     vit = tried_vit(tmp_path)
     assert [stage for stage, (status, _) in vit.items() if status == "yes"] == ["hooks", "harvest", "SAE", "page"]
-    assert "reads pixel_values, and no tokens" in vit["load"][1] and "no text" in vit["ranking"][1]
+    assert "reads pixel_values, not tokens" in vit["load"][1] and "no text" in vit["ranking"][1]
     assert all("rows that are not text" in vit[stage][1] for stage in ("effects", "steer"))
     assert "quality needs models that read token ids" in vit["quality"][1]
     assert vit["scan"][0] == "left out" and {vit[stage][0] for stage in ("quality", "effects", "steer")} == {"refused"}

@@ -241,7 +241,7 @@ def test_configs_of_before_version_6_are_read(tmp_path, x):
 def test_a_config_that_is_none_of_saelens_is_named(tmp_path):
     theirs_with("TopK", k=6).save_model(tmp_path)
     (tmp_path / "cfg.json").write_text(json.dumps({"activation_fn": "topk", "activation_fn_kwargs": None}))
-    with pytest.raises(ValueError, match="cfg.json is not a config of SAELens"):
+    with pytest.raises(ValueError, match="cfg.json is not a config of any SAELens version"):
         load_sae(tmp_path)
 
 

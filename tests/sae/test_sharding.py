@@ -253,7 +253,7 @@ def test_what_cannot_be_sharded_is_refused_in_every_process(folder):
     assert pursuit.startswith(
         "MatchingPursuitConfig cannot divide its latents among processes; TopKConfig, BatchTopKConfig, "
     )
-    assert mine.startswith("Mine cannot share out its latents")
+    assert mine.startswith("Mine cannot divide its latents")
     assert not (folder / "refused").exists() and not unfinished(folder / "refused").exists()
 
 

@@ -15,6 +15,7 @@ from .exchange.sklearn_transformer import SAETransformer as SAETransformer
 from .features.feature_store import FeatureStore as FeatureStore
 from .features.scan_features import scan_features as scan_features
 from .features.scan_features import scan_part as scan_part
+from .features.scan_features import scan_saes as scan_saes
 from .features.scan_input import ScanConfig as ScanConfig
 from .features.text_features import features_of as features_of
 from .pipeline.config import RunConfig as RunConfig
@@ -36,6 +37,7 @@ from .sae import TopKConfig as TopKConfig
 from .sae import Transcoder as Transcoder
 from .sae import load_sae as load_sae
 from .sae import train_sae as train_sae
+from .sae import train_saes as train_saes
 from .sae import train_sharded as train_sharded
 from .sae import train_sweep as train_sweep
 from .verdict.ranking import join_rankings as join_rankings

@@ -1,10 +1,10 @@
 """The protocols of activations: what training and scans need of them, whatever provides them.
 
 ActivationSource     rows to train on: their statistics, and batches in a random order
-  ActivationStream   the model runs while the dictionary trains
   StoredRows         rows that can be read again, shard after shard: what a scan needs too
     ActivationStore  a folder
     JoinedStore      several folders side by side
+    ActivationStream a model that runs whenever rows are needed
 """
 
 from collections.abc import Sequence
@@ -121,11 +121,11 @@ class ActivationSource(Protocol):
 
 
 class StoredRows(ActivationSource, Protocol):
-    """Rows that are kept, each in a shard, and can be read again."""
+    """Rows that can be read again, each in a shard."""
 
     @property
     def location(self) -> str:
-        """The folders that the rows lie in, for messages."""
+        """Where the rows are, for messages."""
 
     @property
     def tokens(self) -> Int[Tensor, "seq pos"] | None:

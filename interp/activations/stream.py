@@ -1,18 +1,23 @@
-"""Activations to train on that are never stored: the model runs while the dictionary trains.
+"""Activations that are never stored: the model runs whenever a training or a scan needs rows.
 
-In:  a model, tokens, hooks. Out: an `ActivationSource`: what a store gives to training, without shards.
+In:  a model, tokens, hooks. Out: `StoredRows`: what a store gives to training and to a scan.
 
 1. In each epoch the sequences are put in a random order and cut into chunks that fill a buffer in memory.
 2. The model runs on the sequences of a chunk; their rows, rounded as a store rounds them, leave in a random order.
-3. Scales and the first b_dec come from 32,768 tokens spread evenly over the text, norm limits from 8,192 (`harvest`).
+3. A scan reads the sequences in their order: a shard is as many of them as fill the buffer.
+4. Scales and the first b_dec come from 32,768 tokens spread evenly over the text, norm limits from 8,192 (`harvest`).
 
 Where all rows fit the buffer the model runs once, the statistics are exact, and the batches are those of a store with
 one shard: the weights come out bit for bit as from `harvest` and `train_sae`. Otherwise a batch mixes the sequences of
 a chunk, not of all the text, and each epoch runs the model again. One that goes on runs it on its own chunk only.
+
+The last chunk is kept until another is asked for. Trainings and scans of several hooks that take turns at each chunk
+(`train_saes`, `scan_saes`) therefore share the passes of the model.
 """
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -25,7 +30,7 @@ from interp.activations.hooks import Model, evaluating
 from interp.activations.model_passes import ModelPasses, TokenBatches, concatenate_tokens
 from interp.activations.row_statistics import ActivationStatistics, n_sample_rows, running_sums, statistics_of
 from interp.activations.shards import DTYPES
-from interp.activations.sources import Provenance, RowLimit
+from interp.activations.sources import Provenance, RowLimit, Shard
 from interp.runtime.processes import part_of
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import torch_on_all_threads
@@ -39,13 +44,14 @@ _STATISTICS_TOKENS = 32_768
 
 class Chunk(NamedTuple):
     sequences: Int[Tensor, " seq"]
+    row_ids: Int[Tensor, " row"]
     acts: dict[str, Float[Tensor, "row d"]]
     sums: dict[str, Float[Tensor, " d_plus_2"]]
     """`running_sums` of the rows before they were rounded."""
 
 
 class ActivationStream:
-    """An `ActivationSource` that runs a model whenever it needs more rows.
+    """Rows that a model gives whenever they are asked for.
 
     `tokens` and options are those of `harvest`; `buffer_bytes` bounds the rows in memory. `progress` is called for each
     chunk.
@@ -88,8 +94,6 @@ class ActivationStream:
         prepend_bos = self.passes.is_text and is_constant(tokens[:, 0])
         left_out = config["exclude"], config.get("exclude_positions", ())
         self.provenance = Provenance(self.passes.name or None, *left_out, prepend_bos)
-        chunk = self.chunk(self.passes.evenly_spaced(_STATISTICS_TOKENS if self.n_chunks > 1 else len(self.passes)))
-        self._statistics = {name: _statistics_of(chunk.sums[name], chunk.acts[name]) for name in widths}
 
     def __len__(self) -> int:
         """Count the rows of an epoch; those above a norm limit count, as they are not known before the model runs."""
@@ -111,8 +115,62 @@ class ActivationStream:
         """Return the width of a hook. Raises ValueError for a hook that is not streamed."""
         return self._widths[self.name_of(hook)]
 
+    @property
+    def location(self) -> str:
+        return "the stream"
+
+    @property
+    def tokens(self) -> Int[Tensor, "seq pos"] | None:
+        """Token ids of all sequences, excluded rows included; None where the rows are not text."""
+        return self.passes.tokens.int() if self.passes.is_text else None
+
+    @property
+    def n_ids(self) -> int:
+        """Rows of all sequences, those left out too: row ids are below it."""
+        return len(self.passes)
+
+    @property
+    def n_shards(self) -> int:
+        return self.n_chunks
+
+    @cached_property
+    def shard_rows(self) -> tuple[int, ...]:
+        """Most rows of each shard; those above a norm limit count, as they are not known before the model runs."""
+        return tuple(len(self.passes.kept(sequences)) for sequences in self._in_order())
+
+    def shard(self, i: int, hook: str) -> Shard:
+        """Run the model on the sequences of a shard, unless the last call was for them."""
+        chunk = self.chunk(self._in_order()[i])
+        return Shard(chunk.row_ids, chunk.acts[self.name_of(hook)])
+
+    def _in_order(self) -> tuple[Int[Tensor, " seq"], ...]:
+        return torch.arange(len(self.passes.tokens)).tensor_split(self.n_chunks)
+
     def statistics(self, hook: str) -> ActivationStatistics:
         return self._statistics[self.name_of(hook)]
+
+    @cached_property
+    def _statistics(self) -> dict[str, ActivationStatistics]:
+        """The statistics of each hook, from a sample that is run a buffer at a time."""
+        n_seq = len(self.passes.tokens)
+        sequences = self.passes.evenly_spaced(_STATISTICS_TOKENS if self.n_chunks > 1 else len(self.passes))
+        parts = sequences.split(-(-n_seq // self.n_chunks))
+        sums = {name: torch.zeros(d + 2, dtype=torch.float64) for name, d in self._widths.items()}
+        samples: dict[str, list[Tensor]] = {name: [] for name in self._widths}
+        n_rows = 0
+        for part in parts:
+            chunk = self.chunk(part)
+            n_rows += len(chunk.row_ids)
+            order = torch.from_numpy(shuffled(len(chunk.row_ids), 0, len(chunk.row_ids)))
+            for name, rows in chunk.acts.items():
+                n_sample = min(n_sample_rows(rows.shape[1]), len(part) * self.n_ctx)
+                samples[name].append(rows[order[: n_sample // len(parts)]])
+                sums[name] += chunk.sums[name]
+        if not n_rows:
+            raise ValueError(
+                "every row that the statistics are made of is above a norm limit: nothing is left to train on"
+            )
+        return {name: statistics_of(sums[name], n_rows, torch.cat(samples[name])) for name in sums}
 
     def row_limit(self, hook: str) -> RowLimit:
         """Return the limit of a hook's rows and their statistics: all that leave are within it."""
@@ -140,23 +198,26 @@ class ActivationStream:
         widths = {name: self.d(name) for name in self.hook_names}
         acts = {name: torch.empty(n_rows, d, dtype=self._dtype) for name, d in widths.items()}
         sums = {name: torch.zeros(d + 2, dtype=torch.float64) for name, d in widths.items()}
+        row_ids = torch.empty(n_rows, dtype=torch.int64)
         with evaluating(self.passes.module), torch_on_all_threads():
             for batch in sequences.split(self.passes.batch_size):
-                rows = {name: x.float() for name, x in self.passes.on(batch)[1].items()}
+                ids_of_batch, rows_of_batch = self.passes.on(batch)
+                rows = {name: x.float() for name, x in rows_of_batch.items()}
                 norms = {name: torch.linalg.vector_norm(x, dim=1) for name, x in rows.items()}
                 kept = torch.ones(len(rows[self.hook_names[0]]), dtype=torch.bool)
                 for name, norm in norms.items():
                     if not norm.isfinite().all():
                         raise ValueError(f"hook {name!r}: activations in sequences {batch.tolist()} are not finite")
                     kept &= (norm <= self.norm_limits.get(name, float("inf"))).cpu()
+                at = slice(used, used + int(kept.sum()))
+                row_ids[at] = ids_of_batch[kept]
                 for name, x in rows.items():
-                    at = slice(used, used + int(kept.sum()))
                     x, norm = (x, norms[name]) if kept.all() else (x[kept], norms[name][kept])
                     acts[name][at] = x
                     sums[name] += running_sums(x, norm)
                 used += int(kept.sum())
                 self.progress(used, n_rows, "rows of a chunk")
-        self._held = Chunk(sequences, {name: x[:used] for name, x in acts.items()}, sums)
+        self._held = Chunk(sequences, row_ids[:used], {name: x[:used] for name, x in acts.items()}, sums)
         return self._held
 
 
@@ -196,10 +257,3 @@ class StreamBatches(Iterator[Tensor]):
         """Return the sequences of the chunk, ascending."""
         order = shuffled(len(self.stream.passes.tokens), self.seed, self._epoch)
         return torch.from_numpy(np.sort(np.array_split(order, self.stream.n_chunks)[self._chunk]))
-
-
-def _statistics_of(sums: Float[Tensor, " d_plus_2"], rows: Float[Tensor, "row d"]) -> ActivationStatistics:
-    if not len(rows):
-        raise ValueError("every row that the statistics are made of is above a norm limit: nothing is left to train on")
-    picked = shuffled(len(rows), 0, len(rows))[: n_sample_rows(rows.shape[1])]
-    return statistics_of(sums, len(rows), rows[torch.from_numpy(picked)])

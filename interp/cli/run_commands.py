@@ -238,6 +238,7 @@ def _show_stages(config: "RunConfig", out: Path, until: str | None, redo: bool) 
 
     begin = time.monotonic()
     bar = Bar("run")
+    several = len(config.with_named_hooks().harvest.hook_names) > 1
 
     def progress(stage: str) -> Bar:
         bar.name = stage
@@ -245,7 +246,9 @@ def _show_stages(config: "RunConfig", out: Path, until: str | None, redo: bool) 
 
     def finished(stage: "Stage", manifest: dict[str, Any], ran: bool) -> None:
         bar.close()
-        print(stage.line(manifest) + ("" if ran else "  (done before)"), flush=True)
+        names_its_hook = several and stage.together and stage.name != "activations"  # which lists its hooks
+        hook_name = manifest["config"]["harvest"]["hook_name"] if names_its_hook else ""
+        print(stage.line(manifest, hook_name) + ("" if ran else "  (done before)"), flush=True)
 
     def begun(run: "Run") -> None:
         bar.close()

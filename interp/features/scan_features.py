@@ -4,14 +4,16 @@
     tables from the codes in token order                               `interp.features.table_passes`
 
 A latent fires where z > 0 (`interp.codes`). One process scans all of a store, several share it out (`torchrun`), or
-machines that are not connected scan a part each (`scan_part`), which `scan_features(parts=…)` joins.
+machines that are not connected scan a part each (`scan_part`), which `scan_features(parts=…)` joins. `scan_saes` scans
+several dictionaries of one store, shard by shard: of a model that runs meanwhile, all in one pass.
 """
 
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
-from itertools import chain
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,6 @@ from torch import Tensor
 from interp.activations import StoredRows
 from interp.activations.harvesting import check_harvested
 from interp.activations.hooks import check_own_hook, words_of
-from interp.activations.stream import ActivationStream
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import Dictionary, check_one_hook, limit_on
 from interp.features.decoder import Decoder, LogitPath, check_unembedding, logit_path
@@ -78,36 +79,106 @@ def scan_features(
     (`hooks.check_own_hook`), if the labels are those of other tokens or the model another than was harvested, if `out`
     holds the scan of something else, or if the parts are not those of one encoding by this dictionary, each once.
     """
-    _check_scannable(sae, store, hook, model)
-    hook = store.name_of(hook)
+    given: Any = {"vocab": vocab, "labels": labels, "config": config, "overwrite": overwrite}
+    [features] = _scan(store, {out: (sae, hook)}, model, progress=progress, parts=parts, **given)
+    return features
+
+
+@torch.no_grad()
+def scan_saes(
+    store: StoredRows,
+    dictionaries: Mapping[str | Path, tuple[Dictionary, str]],
+    *,
+    model: torch.nn.Module | None = None,
+    vocab: Sequence[str] | None = None,
+    labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None,
+    config: ScanConfig | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> list[FeatureStore]:
+    """Scan several dictionaries of a store in one pass over its shards, each as `scan_features` does.
+
+    dictionaries: the folder of each scan, with the dictionary and its hook. Options and errors are those of
+    `scan_features`.
+    """
+    given: Any = {"vocab": vocab, "labels": labels, "config": config, "overwrite": overwrite}
+    return _scan(store, dictionaries, model, progress=progress, **given)
+
+
+def _scan(
+    store: StoredRows,
+    dictionaries: Mapping[str | Path, tuple[Dictionary, str]],
+    model: Any,
+    *,
+    vocab: Sequence[str] | None,
+    labels: Mapping[str, Bool[Tensor, "seq pos"]] | None,
+    config: ScanConfig | None,
+    overwrite: bool,
+    progress: Progress | None,
+    parts: Sequence[str | Path] = (),
+) -> list[FeatureStore]:
+    for sae, hook in dictionaries.values():
+        _check_scannable(sae, store, hook, model)
     tokens = store.tokens
     n_ctx = store.n_ctx or 1
     vocab = words_of(model) if vocab is None and model is not None and tokens is not None else vocab
     read = (store.n_ids // n_ctx, n_ctx) if tokens is None else tokens
     team = processes()
-    scan = Scan(read, vocab, labels, config, hook, progress, team)
-    encoding = _encoding(sae, store, hook)
-    folders = _check_parts(parts, encoding) if parts else []
-    inputs = {**encoding, "model": tensor_digest(getattr(model, "W_U", None))}
-    written = hook if sae.kind == "sae" else sae.metadata.get("hook_name_out", "")
-    with scan.begin(Path(out), inputs, sae.d_sae, len(store), overwrite) as codes:
-        if codes is not None:
-            if folders:
-                team.first_does(lambda: _take_parts(folders, scan.folder))
-                codes = CodeStore(codes.path)
-            contributions = Contributions(sae, scan.folder / CONTRIBUTIONS)
-            pieces = pieces_of(store)
+    pieces = pieces_of(store)
+    bar = _SharedProgress(progress or no_progress, len(dictionaries))
+    scans: list[tuple[Scan, Dictionary, CodeStore, Contributions]] = []
+    with ExitStack() as folders:
+        for out, (sae, hook) in dictionaries.items():
+            scan = Scan(read, vocab, labels, config, store.name_of(hook), bar.of_next(), team)
+            encoding = _encoding(sae, store, scan.hook_name)
+            parts_in_order = _check_parts(parts, encoding) if parts else []
+            inputs = {**encoding, "model": tensor_digest(getattr(model, "W_U", None))}
+            codes = folders.enter_context(scan.begin(Path(out), inputs, sae.d_sae, len(store), overwrite))
+            if codes is not None:
+                if parts_in_order:
+                    team.first_does(partial(_take_parts, parts_in_order, scan.folder))
+                    codes = CodeStore(codes.path)
+                scans.append((scan, sae, codes, Contributions(sae, scan.folder / CONTRIBUTIONS)))
+
+        def encode() -> None:
             pieces_here = pieces[part_of(len(pieces), team.rank, team.count)]
-            team.all_do(partial(encode_store, sae, store, hook, codes, contributions, scan.advance, pieces_here))
-            codes = CodeStore(codes.path)
-            decoder = Decoder(sae.W_dec, getattr(sae, "W_enc", None), fvu_rise=contributions.fvu_rise(len(pieces)))
+            for _, of_shard in groupby(pieces_here, key=lambda piece: piece.shard):
+                together = list(of_shard)
+                for scan, sae, codes, contributions in scans:
+                    encode_store(sae, store, scan.hook_name, codes, contributions, scan.advance, together)
+
+        team.all_do(encode)
+        for scan, sae, codes, contributions in scans:
+            fvu_rise = contributions.fvu_rise(len(pieces))
+            decoder = Decoder(sae.W_dec, getattr(sae, "W_enc", None), fvu_rise=fvu_rise)
             if tokens is None:
                 decoder = replace(decoder, logits=LogitPath("no logit effects: the rows are not text"))
             elif model is not None:
+                written = scan.hook_name if sae.kind == "sae" else sae.metadata.get("hook_name_out", "")
                 sample = tokens[:: max(1, len(tokens) // 16)][:16]
                 decoder = replace(decoder, logits=logit_path(sae.W_dec, model, written, sample))
-            scan.finish(codes, decoder)
-    return FeatureStore.open(out)
+            scan.finish(CodeStore(codes.path), decoder)
+    return [FeatureStore.open(out) for out in dictionaries]
+
+
+class _SharedProgress:
+    """The progress of several scans, shown as that of one: each counts alike."""
+
+    def __init__(self, progress: Progress, n_scans: int):
+        self.progress = progress
+        self.shares = [0.0] * n_scans
+        self._begun = 0
+
+    def of_next(self) -> Progress:
+        """Return the progress of the next scan."""
+        scan = self._begun
+        self._begun += 1
+
+        def show(done: int, total: int, note: str) -> None:
+            self.shares[scan] = done / max(total, 1)
+            self.progress(round(total * sum(self.shares)), total * len(self.shares), note)
+
+        return show
 
 
 @torch.no_grad()
@@ -194,10 +265,8 @@ def _take_parts(parts: Sequence[Path], folder: Path) -> None:
                     shutil.copyfile(file, new)
 
 
-def _check_scannable(dictionary: Dictionary, store: StoredRows, hook: str, model: Any) -> None:
-    if isinstance(store, ActivationStream):
-        raise ValueError("a stream keeps no rows: harvest a store to scan them")
-    if not hasattr(dictionary, "W_dec") or not hasattr(store, "shard"):
+def _check_scannable(sae: Dictionary, store: StoredRows, hook: str, model: Any) -> None:
+    if not hasattr(sae, "W_dec") or not hasattr(store, "shard"):
         raise ValueError(
             f"sae is a {type(dictionary).__name__}, store a {type(store).__name__}: "
             "the order is (sae, store, hook, out)"

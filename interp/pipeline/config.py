@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _KEPT = ("d_sae", "k", "tokens")
 """Fields of the demo's dictionary that another architecture keeps, where it has them."""
 
-_LEFT_OUT = (("harvest", "writes", "none"), ("corpus", "stream", False))
+_LEFT_OUT = (("harvest", "writes", "none"), ("harvest", "buffer_mb", "none"), ("corpus", "stream", False))
 """Section, field and default of the options that few runs need: a run's file names them only where they are set."""
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-    from interp.activations import ActivationStore
+    from interp.activations import ActivationStore, ActivationStream
     from interp.compare.null_dictionaries import Nulls
     from interp.features.feature import Feature
     from interp.features.feature_store import FeatureStore
@@ -114,6 +114,20 @@ class Run(StageFolders):
     def harvested(self) -> "LabelledTokens":
         """The training sequences whose activations were kept."""
         return self.train_tokens[: max(1, self.config.harvest.tokens // self.train_tokens.n_ctx)]
+
+    def stream(self) -> "ActivationStream":
+        """Return the activations of the training sequences at all hooks of the whole run, from its model, which runs
+        whenever they are read. Raises ValueError for a run that keeps them on disk."""
+        from interp.activations import ActivationStream
+
+        config = self.config.harvest
+        if config.buffer_mb is None:
+            raise ValueError(f"{self.path} keeps its activations: open them as `store`")
+        hooks = [name for hook in self.hooks for name in self.whole.config.at(hook).harvest.hooks_in(self.model)]
+        options = {name: value for name, value in config.options.items() if name != "seed"}
+        special = self.tokenizer.special_ids
+        size = config.buffer_mb * 1_000_000
+        return ActivationStream(self.model, self.harvested.tokens, hooks, exclude=special, buffer_bytes=size, **options)
 
     @property
     def held_out(self) -> "LabelledTokens":
@@ -245,7 +259,8 @@ class Run(StageFolders):
         """Return the names of its hook in the model, as far as they are known."""
         if self.manifest("activations") is None:
             return []
-        return [self.hook_name, *self.store.aliases.get(self.hook_name, ())]
+        aliases = self.results("activations").get("aliases")
+        return [self.hook_name, *(self.store.aliases if aliases is None else aliases).get(self.hook_name, ())]
 
     def _open(self, stage: Stage, name: str) -> Any:
         if stage.for_all_hooks and self.whole is not self:

@@ -51,10 +51,13 @@ class HarvestConfig:
     max_norm: float | Literal["auto"] | None = "auto"
     """Rows whose norm is above this many times the median are left out; auto: where few rows hold most of the
     variance (attention sinks)."""
+    buffer_mb: int | None = None
+    """For transcoders: keep no activations on disk, and at most this many megabytes in memory. The model then runs once
+    in each epoch of the training of all transcoders, and once for their scans. None: activations are kept on disk."""
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_at_least(1, tokens=self.tokens, batch_size=self.batch_size)
+        check_at_least(1, tokens=self.tokens, batch_size=self.batch_size, buffer_mb=self.buffer_mb)
         if not all(self.hook_names):
             raise ValueError("hook_names has an empty name: leave it out")
         if not self.hook_names:
@@ -63,6 +66,11 @@ class HarvestConfig:
             raise ValueError(f"hook_names has {twice[0]} twice: a hook has one dictionary in a run")
         if ALL_MLPS in self.hook_names and (len(self.hook_names) > 1 or self.writes):
             raise ValueError(f"hook_names = {ALL_MLPS!r} names all hooks and what they write: leave out the rest")
+        if self.buffer_mb is not None and self.writes is None and self.hook_names != (ALL_MLPS,):
+            raise ValueError(
+                f"buffer_mb={self.buffer_mb} is for transcoders: an autoencoder is compared with baselines, which read "
+                "activations on disk; leave it out"
+            )
         if self.writes and (outside := [name for name in self.hook_names if not _BLOCK.match(name)]):
             raise ValueError(f"writes = {self.writes!r} is a hook of the same block, and {outside[0]} is in none")
 

@@ -44,5 +44,6 @@ from interp.sae.model import Crosscoder as Crosscoder
 from interp.sae.model import Transcoder as Transcoder
 from interp.sae.model import load_sae as load_sae
 from interp.sae.training import train_sae as train_sae
+from interp.sae.training import train_saes as train_saes
 from interp.sae.training import train_sharded as train_sharded
 from interp.sae.training import train_sweep as train_sweep

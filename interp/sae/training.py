@@ -4,12 +4,14 @@
     metrics.jsonl            rows of step, tokens, loss, fvu, l0, dead, faint, lr, tokens_per_second
     results.json             means over the last rows, the config and the wall time, once it is finished
 
-`train_sae` and `train_sweep` open the rows and one `TrainingRun` a config; `_train_together` reads batch after batch
-and gives each to the runs that need it; a run gives it to its learner, logs, saves and finishes.
+`train_sae`, `train_sweep` and `train_saes` open the rows of each dictionary and one `TrainingRun` a config;
+`_train_together` reads batch after batch and gives each run that needs it the columns of its hooks; a run gives them to
+its learner, logs, saves and finishes.
 
-A sweep takes one pass over the data for each batch size and seed among its configs; each result is the one that
-training it alone gives. While a run is under way its folder is `OUT.unfinished/new`. One that was cut off goes on from
-its last checkpoint: the weights come out bit for bit as without the cut, and each step stands in metrics.jsonl once.
+A sweep takes one pass over the data for each batch size and seed among its configs, and `train_saes` one for all of its
+hooks; each result is the one that training it alone gives. While a run is under way its folder is `OUT.unfinished/new`.
+One that was cut off goes on from its last checkpoint: the weights come out bit for bit as without the cut, and each
+step stands in metrics.jsonl once.
 Under `torchrun` each process takes its part of each batch; the first one writes, all read. `train_sharded` shares out
 the latents as well (`learner`, `sharding`); its files, a checkpoint too, are those of one process.
 """
@@ -20,6 +22,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
@@ -102,15 +105,50 @@ def train_sae(
     if not configs or not all(isinstance(each, SAEConfig) for each in configs):
         raise ValueError(f"config={config!r} must be a config, as TopKConfig(…), or several")
     clock = _Clock(checkpoint_seconds, progress)
-    source = _source(store, hook, target, tokens, harvesting, configs, clock)
+    [source] = _sources(store, [(hook, target)], tokens, harvesting, configs, clock)
     with ExitStack() as folders:
         runs = []
         for i, each in enumerate(configs):
             folder = None if out is None else Path(out, str(i)) if is_sweep else Path(out)
             own_log = _numbered(log, i) if is_sweep else log
             runs.append(_begin(folders, source, each, folder, own_log, resume, overwrite))
-        saes = _train(source, runs, clock)
+        saes = _train([source], runs, clock)
     return saes if is_sweep else saes[0]  # type: ignore[return-value]
+
+
+def train_saes(
+    store: ActivationSource | Model,
+    hooks: Mapping[str | Path, Sequence[str]],
+    config: SAEConfig,
+    *,
+    tokens: TokenBatches | None = None,
+    harvesting: Mapping[str, Any] | None = None,
+    resume: bool = True,
+    overwrite: bool = False,
+    progress: Progress = no_progress,
+    checkpoint_seconds: float = 30.0,
+    log: Log = None,
+) -> list[SAE]:
+    """Train a dictionary at each of several hooks, in one pass over the data.
+
+    hooks: the folder of each dictionary, with the hook that it reads and, for a transcoder, the hook that it writes.
+
+    Where a model stands in the place of a store, it runs once on each chunk of the text for all hooks, and no
+    activations are kept but those of the chunk (`interp.activations.stream`). A batch of all hooks is held in float32.
+    Each dictionary is the one that `train_sae` trains on the same source. Other options and errors are those of
+    `train_sae`; a function that takes the log's rows finds the dictionary's number in them, as `run`.
+    """
+    if not hooks or any(not 1 <= len(pair) <= 2 or isinstance(pair, str) for pair in hooks.values()):
+        raise ValueError(f"hooks={dict(hooks)!r} must give each folder the hook to read and, if any, the one to write")
+    clock = _Clock(checkpoint_seconds, progress)
+    pairs: Any = [(reads, *writes, None)[:2] for reads, *writes in hooks.values()]
+    sources = _sources(store, pairs, tokens, harvesting, [config], clock)
+    with ExitStack() as folders:
+        runs = []
+        for i, (out, source) in enumerate(zip(map(Path, hooks), sources, strict=True)):
+            check_log(log, out)
+            runs.append(_begin(folders, source, config, out, _numbered(log, i), resume, overwrite))
+        return _train(sources, runs, clock)
 
 
 def train_sharded(
@@ -144,10 +182,10 @@ def train_sharded(
     team = processes()
     mesh = Mesh.of(team, team.count if shards is None else shards)
     check_shards(config, mesh.shards.count)
-    source = _source(store, hook, target, tokens, harvesting, [config], clock, mesh)
+    [source] = _sources(store, [(hook, target)], tokens, harvesting, [config], clock, mesh)
     with ExitStack() as folders:
         run = _begin(folders, source, config, Path(out), log, resume, overwrite)
-        _train(source, [run], clock)
+        _train([source], [run], clock)
     return Path(out)
 
 
@@ -188,32 +226,35 @@ def _begin(
     return TrainingRun(source, config, key, folders.enter_context(new), log, out)
 
 
-def _source(
+def _sources(
     store: ActivationSource | Model,
-    hook: str | Sequence[str],
-    target: str | None,
+    hooks: Sequence[tuple[str | Sequence[str], str | None]],
     tokens: TokenBatches | None,
     harvesting: Mapping[str, Any] | None,
     configs: Sequence[SAEConfig],
     clock: "_Clock",
     mesh: Mesh | None = None,
-) -> TrainingRows:
+) -> list[TrainingRows]:
+    """Return the rows of each dictionary, whose hooks are what it reads and what it writes."""
     if not isinstance(store, ActivationSource):
         if tokens is None:
             raise ValueError("to train on a model without a store, give tokens=; or give a store")
-        names = [*((hook,) if isinstance(hook, str) else hook), *(() if target is None else (target,))]
+        names = list[str]()
+        for read, written in hooks:
+            names += [*((read,) if isinstance(read, str) else read), *(() if written is None else (written,))]
         tokens = concatenate_tokens(tokens, max(config.tokens for config in configs))
         store = ActivationStream(store, tokens, names, progress=clock.model_runs, **(harvesting or {}))
     elif tokens is not None or harvesting:
         raise ValueError("tokens= and harvesting= need a model; a store has its rows already")
-    return TrainingRows(store, hook, target, mesh or Mesh.of(processes()))
+    mesh = mesh or Mesh.of(processes())
+    return [TrainingRows(store, read, written, mesh) for read, written in hooks]
 
 
 def _numbered(log: Log, run: int) -> Log:
     return (lambda row: log({"run": run, **row})) if callable(log) else log
 
 
-def _train(source: TrainingRows, runs: Sequence["TrainingRun"], clock: "_Clock") -> list[SAE]:
+def _train(sources: Sequence[TrainingRows], runs: Sequence["TrainingRun"], clock: "_Clock") -> list[SAE]:
     groups: dict[tuple[int, int], list[TrainingRun]] = {}
     for run in runs:
         if not run.is_trained:
@@ -221,18 +262,22 @@ def _train(source: TrainingRows, runs: Sequence["TrainingRun"], clock: "_Clock")
     clock.total = sum(max(run.config.steps for run in group) for group in groups.values())
     try:
         for group in groups.values():
-            _train_together(source, group, clock)
+            _train_together(sources, group, clock)
     finally:
         for run in runs:
             run.open_log.close()
     return [run.sae for run in runs if run.sae is not None]
 
 
-def _train_together(source: TrainingRows, runs: list["TrainingRun"], clock: "_Clock") -> None:
-    """Give each batch to the runs that need it. Runs that were cut off at different steps begin at the earliest of
-    these steps; those that are ahead wait."""
+def _train_together(sources: Sequence[TrainingRows], runs: list["TrainingRun"], clock: "_Clock") -> None:
+    """Give each batch to the runs that need it, to each the columns of its source. Runs that were cut off at different
+    steps begin at the earliest of these steps; those that are ahead wait."""
     behind = min(runs, key=lambda run: run.learner.steps_done)
-    batches = source.batches(behind.config.batch_size, behind.config.seed)
+    store, mesh = sources[0].store, sources[0].mesh
+    hooks = list(chain.from_iterable(source.hook_names for source in sources))
+    part = (mesh.data.rank, mesh.data.count)
+    batches = store.batches(hooks, behind.config.batch_size, seed=behind.config.seed, epochs=None, part=part)
+    widths = [sum(map(store.d, source.hook_names)) for source in sources]
     if behind.reader:
         batches.load_state_dict(behind.reader)
     step = behind.learner.steps_done
@@ -241,15 +286,16 @@ def _train_together(source: TrainingRows, runs: list["TrainingRun"], clock: "_Cl
         run.start()
     while active := [run for run in runs if not run.is_trained]:
         with torch_on_one_thread():  # torch's others would still spin when the step begins
-            batch = source.mesh.all.all_do(lambda: next(batches))  # each learns of a damaged shard in any
-            _check_finite(batch, step, source.mesh.data)
+            batch = mesh.all.all_do(lambda: next(batches))  # each learns of a damaged shard in any
+            _check_finite(batch, step, mesh.data)
+        columns = dict(zip(sources, batch.split(widths, dim=1), strict=True))
         for run in active:
             if run.learner.steps_done == step:
-                run.step(batch)
+                run.step(columns[run.source])
         step += 1
         clock.tick(active[0])
         due = clock.due()
-        if (shards := source.mesh.shards).count > 1:  # by the clock of the first
+        if (shards := mesh.shards).count > 1:  # by the clock of the first
             due = bool(shards.sum_(torch.tensor(int(due and shards.is_first))))
         if due:
             for run in active:

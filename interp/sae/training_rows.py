@@ -1,5 +1,5 @@
 """`TrainingRows`: the rows that a dictionary is trained on, their hooks and their source (a store, or a model that runs
-meanwhile), and this process's part of each batch.
+meanwhile), and the processes that share them out.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from interp.sae.hook_scales import HookScales
 
 
 class TrainingRows:
-    """The hooks with their scales, what a dictionary should tell of its rows, and the batches.
+    """The hooks with their scales, and what a dictionary should tell of its rows.
 
     Raises ValueError for an empty store, for no hook, and for one that is named twice.
     """
@@ -44,10 +44,6 @@ class TrainingRows:
         self.metadata |= _provenance(store)
         if len(hooks) == 1 and row_limits[0].limit is not None:
             self.metadata["norm_limit"] = row_limits[0].limit
-
-    def batches(self, batch_size: int, seed: int) -> Any:
-        part = (self.mesh.data.rank, self.mesh.data.count)
-        return self.store.batches(self.hook_names, batch_size, seed=seed, epochs=None, part=part)
 
 
 def _provenance(store: ActivationSource) -> dict[str, Any]:

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from interp import ActivationStore, BatchTopKConfig, TopKConfig, scan_features, train_sae, train_sweep
+from interp import (
+    ActivationStore,
+    BatchTopKConfig,
+    TopKConfig,
+    scan_features,
+    scan_saes,
+    train_sae,
+    train_saes,
+    train_sweep,
+)
 from interp.activations import ActivationSource
 from interp.activations.harvesting import harvest
 from interp.activations.stream import ActivationStream
@@ -86,7 +95,7 @@ def test_a_stream_is_a_source_and_no_store(model, tokens):
     stream = ActivationStream(model, tokens, [HOOK, MLP], **SMALL)
     assert isinstance(stream, ActivationSource) and not isinstance(stream, ActivationStore)
     shown = f"ActivationStream({N_SEQ * (N_CTX - 1)} rows of {HOOK} (16), {MLP} (24), in {stream.n_chunks} chunks)"
-    assert repr(stream) == shown and not hasattr(stream, "_repr_html_") and not hasattr(stream, "shard")
+    assert repr(stream) == shown and not hasattr(stream, "_repr_html_")
     with pytest.raises(ValueError, match=f"the stream has no activations of 'other'; it has {HOOK}, {MLP}"):
         stream.statistics("other")
 
@@ -166,6 +175,65 @@ def test_a_training_that_was_cut_off_goes_on_to_the_same_weights(model, tokens, 
             train_sae(model, HOOK, CONFIG, tmp_path / "0", tokens=tokens, harvesting=OPTIONS)
 
 
+TWO = {"mlp": [HOOK, MLP], "residual": [HOOK]}
+
+
+def test_several_hooks_learn_from_one_pass_what_each_learns_alone(model, tokens, tmp_path):
+    stream = ActivationStream(model, tokens, [HOOK, MLP], **SMALL)
+    runs = []
+    handle = model.register_forward_pre_hook(lambda _, args: runs.append(len(args[0])))
+    hooks = {tmp_path / name: pair for name, pair in TWO.items()}
+    transcoder, autoencoder = train_saes(stream, hooks, CONFIG)
+    handle.remove()
+    epochs = CONFIG.steps * CONFIG.batch_size / len(stream)
+    assert sum(runs) - N_SEQ == pytest.approx(N_SEQ * epochs, abs=20), "the sample, and each chunk once for both"
+    assert same(transcoder, train_sae(stream, HOOK, CONFIG, target=MLP)) and transcoder.kind == "transcoder"
+    assert same(autoencoder, train_sae(stream, HOOK, CONFIG)) and autoencoder.kind == "sae"
+    again = train_saes(model, hooks, CONFIG, tokens=tokens, harvesting=SMALL)
+    assert all(map(same, again, (transcoder, autoencoder)))
+    store = harvest(model, tokens, [HOOK, MLP], tmp_path / "store", **OPTIONS)
+    stored = train_saes(store, {tmp_path / "stored" / name: pair for name, pair in TWO.items()}, CONFIG)
+    assert same(stored[0], train_sae(store, HOOK, CONFIG, target=MLP))
+    assert same(stored[1], train_sae(store, HOOK, CONFIG))
+    with pytest.raises(ValueError, match="must give each folder the hook"):
+        train_saes(stream, {tmp_path / "x": HOOK}, CONFIG)
+
+
+def test_several_hooks_that_were_cut_off_go_on_to_the_same_bytes(model, tokens, tmp_path):
+    def stop(done, *_):
+        if done == 9:
+            raise KeyboardInterrupt
+
+    def hooks(folder):
+        return {tmp_path / folder / name: pair for name, pair in TWO.items()}
+
+    streaming = {"tokens": tokens, "harvesting": SMALL, "checkpoint_seconds": 0.0}
+    with pytest.raises(KeyboardInterrupt):
+        train_saes(model, hooks("cut"), CONFIG, **streaming, progress=stop)
+    train_saes(model, hooks("cut"), CONFIG, **streaming)
+    train_saes(model, hooks("whole"), CONFIG, **streaming)
+    for cut, whole in zip(hooks("cut"), hooks("whole"), strict=True):
+        assert (cut / "sae_weights.safetensors").read_bytes() == (whole / "sae_weights.safetensors").read_bytes()
+
+
+def test_a_scan_of_a_stream_is_that_of_a_store(model, tokens, tmp_path, monkeypatch):
+    stream = ActivationStream(model, tokens, [HOOK, MLP], **SMALL)
+    store = harvest(model, tokens, [HOOK, MLP], tmp_path / "store", **OPTIONS)
+    saes = [train_sae(stream, hook, CONFIG) for hook in (HOOK, MLP)]
+    chunk, runs = ActivationStream.chunk, []
+    monkeypatch.setattr(ActivationStream, "chunk", lambda self, s: runs.append(s.tolist()) or chunk(self, s))
+    named = {tmp_path / hook: (sae, hook) for sae, hook in zip(saes, (HOOK, MLP), strict=True)}
+    together = scan_saes(stream, named, model=model)
+    shards = list(dict.fromkeys(map(tuple, runs)))
+    assert runs == [list(shard) for shard in shards for _ in saes], "shard after shard, each for both in turn"
+    for features, (sae, hook) in zip(together, named.values(), strict=True):
+        stored = scan_features(sae, store, hook, tmp_path / f"stored {hook}", model=model)
+        alone = scan_features(sae, stream, hook, tmp_path / f"alone {hook}", model=model)
+        for other in (stored, alone):
+            assert features.table().equals(other.table()) and features.meta == other.meta
+        assert features.is_scan_of(stream)
+
+
 def test_what_cannot_be_streamed_is_refused(model, tokens, tmp_path):
     store = harvest(model, tokens, [HOOK], tmp_path / "store", **OPTIONS)
     with pytest.raises(ValueError, match="give tokens="):
@@ -178,9 +246,6 @@ def test_what_cannot_be_streamed_is_refused(model, tokens, tmp_path):
         train_sae(model, "blocks.9.hook_resid_post", CONFIG, tokens=tokens)
     with pytest.raises(ValueError, match="nothing is left to train on"):
         train_sae(model, HOOK, CONFIG, tokens=tokens, harvesting={"max_norm": 1e-6})
-    stream = ActivationStream(model, tokens, [HOOK])
-    with pytest.raises(ValueError, match="a stream keeps no rows"):
-        scan_features(train_sae(stream, HOOK, CONFIG), stream, HOOK, tmp_path / "features")
     broken = copy.deepcopy(model)
     with torch.no_grad():
         broken.W_E[int(tokens[33, 3])] = float("nan")

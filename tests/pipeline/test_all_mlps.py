@@ -1,15 +1,17 @@
 """A run with transcoders of all MLPs, from the configuration to graphs of prompts."""
 
 import dataclasses
+import shutil
 
 import pytest
 import torch
 
-from interp import run_stages
+from interp import run_stages, train_saes
 from interp.activations.hooks import capture, mlp_hooks, resolve_hooks
 from interp.cli import main
 from interp.effects import load_graph
 from interp.pipeline.config import RunConfig
+from interp.pipeline.plan import Plan
 from models import load_model
 from models.transformer import Transformer, TransformerConfig
 from tests.foreign_models import write_foreign
@@ -18,6 +20,7 @@ from tests.pipeline.test_hooks_of_a_run import FEW
 READS, WRITES = "blocks.{}.ln2.hook_normalized", "blocks.{}.hook_mlp_out"
 ALL = RunConfig.from_dict(FEW.to_dict() | {"harvest": {"hook_names": "all mlps", "tokens": 8_000, "batch_size": 20}})
 ALL = ALL.replace(model=dataclasses.replace(FEW.model, n_layers=2))
+STREAMED = ALL.replace(harvest=dataclasses.replace(ALL.harvest, buffer_mb=1))
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +48,51 @@ def test_every_mlp_has_its_transcoder(run):
     torch.testing.assert_close(
         shard.acts[row].float(), cache[WRITES.format(0)].flatten(0, 1)[shard.row_ids[row]], atol=0.01, rtol=0.01
     )
+
+
+@pytest.fixture(scope="module")
+def streamed(run, tmp_path_factory):
+    """The same run without activations on disk, up to the features; it was killed while its transcoders trained."""
+    out = tmp_path_factory.mktemp("streamed") / "run"
+    for name in ("corpus", "model"):
+        shutil.copytree(run.path / name, out / name)
+
+    def stop(done, total, note):
+        if done == 4 and "loss" in note:
+            raise KeyboardInterrupt
+
+    shutil.copy(run.path / "run.toml", out)
+    with pytest.raises(KeyboardInterrupt):
+        run_stages(STREAMED, out, until="sae", redo=True, progress=lambda stage: stop)
+    return run_stages(STREAMED, out, until="features")
+
+
+def test_a_streamed_run_keeps_no_activations_and_has_the_rest(run, streamed):
+    assert STREAMED.harvest.buffer_mb * 1e6 < 8_000 * 2 * 2 * 2 * 32, "the buffer holds a part of the text"
+    assert [file.name for file in (streamed.path / "activations").iterdir()] == ["manifest.json"]
+    with pytest.raises(ValueError, match="keeps no activations"):
+        streamed.store  # noqa: B018
+    for hook in streamed.hooks:
+        stored, part = run.at(hook), streamed.at(hook)
+        assert part.hook_name == hook and part.target == stored.target
+        assert part.results("activations")["rows"] == stored.results("activations")["rows"]
+        assert part.results("sae")["fvu"] == pytest.approx(stored.results("sae")["fvu"], abs=0.15)
+        assert part.features.meta | {"n_alive": 0, "l0": 0} == stored.features.meta | {"n_alive": 0, "l0": 0}
+        assert part.features.table()["fvu_rise"].isna().all()
+
+
+def test_a_streamed_run_that_was_killed_has_the_dictionaries_of_one_that_was_not(streamed, tmp_path):
+    hooks = {tmp_path / str(n): pair for n, pair in enumerate([[READS.format(n), WRITES.format(n)] for n in (0, 1)])}
+    whole = train_saes(streamed.stream(), hooks, STREAMED.sae)
+    for hook, sae in zip(streamed.hooks, whole, strict=True):
+        assert sae.W_enc.equal(streamed.at(hook).sae.W_enc) and sae.W_dec.equal(streamed.at(hook).sae.W_dec)
+
+
+def test_what_a_streamed_run_costs_is_no_disk(run):
+    stored, streamed = ({row.stage: row.cost for row in Plan.of(c, run.path).rows} for c in (ALL, STREAMED))
+    assert streamed["activations"].disk == 0 < stored["activations"].disk
+    assert streamed["sae"].operations > stored["sae"].operations and streamed["sae"].disk == stored["sae"].disk
+    assert streamed["features"].memory > stored["features"].memory
 
 
 def test_its_configuration_names_the_hooks_and_comes_back(run):
@@ -88,6 +136,8 @@ def test_hooks_of_mlps_are_found_in_any_model(tmp_path):
         ({"hook_names": ["all mlps", "blocks.0.hook_resid_post"]}, "'all mlps' names all hooks"),
         ({"hook_names": "all mlps", "writes": "hook_mlp_out"}, "'all mlps' names all hooks"),
         ({"hook_name": "hook_embed", "writes": "hook_mlp_out"}, "hook_embed is in none"),
+        ({"hook_name": "blocks.0.hook_resid_post", "buffer_mb": 64}, "buffer_mb=64 is for transcoders"),
+        ({"hook_names": "all mlps", "buffer_mb": 0}, "buffer_mb=0 must be at least 1"),
     ],
 )
 def test_mistakes_in_what_is_written_are_named(harvest, message):

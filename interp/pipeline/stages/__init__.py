@@ -1,7 +1,8 @@
 """The stages of a run; each reads what those before it left, and fills a folder of its own.
 
-They run in the order of `ORDER`. Where a run has several hooks, `corpus` and `model` are made once for all of them,
-`activations` of each in one pass of the model, and what follows for one hook after the other.
+They run in the order of `ORDER`. Where a run has several hooks, `corpus` and `model` are made once for all of them;
+`activations`, `sae` and `features` of all together, as they may share passes of the model; and what follows for one
+hook after the other.
 
 A stage is one decorated function, from which the running, opening, printing and showing of it follows:
 
@@ -70,7 +71,8 @@ class Stage:
     for_all_hooks: bool = False
     """Whether one such stage serves all hooks of a run; otherwise each hook has its own."""
     together: bool = False
-    """Whether the stages of several hooks are built together, each in its own folder."""
+    """Whether the stages of several hooks are built together, each in its own folder. Each counts its share of the
+    seconds."""
     last: bool = False
     """Whether it runs after all others and takes whatever they left, as the page does."""
     config: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
@@ -106,9 +108,11 @@ class Stage:
     def reads(self) -> tuple[str, ...]:
         return tuple(name for name in STAGES if name != self.name) if self.last else (*self.inputs, *self.optional)
 
-    def line(self, manifest: Mapping[str, Any]) -> str:
-        """Return what is printed when it ends: name, seconds, summary, in lines of WIDTH at most."""
-        text = f"{self.name:12s} {manifest['wall_seconds']:7.1f} s  {self.summary_of(manifest)}"
+    def line(self, manifest: Mapping[str, Any], hook_name: str = "") -> str:
+        """Return what is printed when it ends: name, seconds, the hook if there are several, summary, in lines of WIDTH
+        at most."""
+        at = hook_name and f"{hook_name}: "
+        text = f"{self.name:12s} {manifest['wall_seconds']:7.1f} s  {at}{self.summary_of(manifest)}"
         return "\n".join(map(_wrapped, text.split("\n")))
 
     def summary_of(self, manifest: Mapping[str, Any]) -> str:

@@ -64,7 +64,7 @@ def quality(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     from interp.evaluation.quality import quality_table
 
     config, hook_name = run.config, run.hook_name
-    d_in = run.store.d(hook_name)
+    d_in = run.sae.d_in
     k = min(d_in, getattr(config.sae, "k", None) or max(1, round(run.results("sae")["l0"])))
     seed = getattr(config.sae, "seed", 0)
     is_mlp = run.baseline == ("neurons", hook_name)

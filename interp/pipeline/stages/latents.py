@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from interp.codes.sparse_codes import Dictionary
     from interp.features.feature_store import FeatureStore
-    from interp.sae import SAEConfig
-
 
 EFFECTS = "effects.parquet"
 MEASURED = 1 << 16
@@ -69,9 +67,23 @@ def training_cost(sizes: Sizes, tokens: float) -> Cost:
     return kept + sizes.encoding(tokens)
 
 
+def _sae_cost(sizes: Sizes) -> Cost:
+    """Estimate the cost of all hooks' dictionaries: one after the other, or at once where no activations are kept. Then
+    the model runs in each epoch, and a batch holds the rows of all hooks."""
+    n_hooks, tokens = len(sizes.config.harvest.hook_names), getattr(sizes.config.sae, "tokens", 0)
+    cost = training_cost(sizes, tokens).times(n_hooks)
+    if (buffer_mb := sizes.config.harvest.buffer_mb) is None:
+        return cost
+    passes = sizes.passes(tokens, before=1)
+    batch = 4 * sizes.config.sae.batch_size * sum(sizes.widths.values())
+    return cost + passes + Cost(memory=passes.memory + 1e6 * buffer_mb + batch + n_hooks * cost.memory)
+
+
 @stage(
+    together=True,
     inputs=("activations",),
-    cost=lambda sizes: training_cost(sizes, getattr(sizes.config.sae, "tokens", 0)),
+    outside=lambda run: {} if run.config.harvest.buffer_mb is None else {"hooks": list(run.hooks)},  # of one stream
+    cost=_sae_cost,
     reduced_by=("sae.d_sae", "sae.batch_size"),
     check=_check_loaded,
     config={"sae": late("interp.sae:TopKConfig", d_sae=4096, k=8, tokens=3_000_000)},
@@ -82,21 +94,34 @@ def training_cost(sizes: Sizes, tokens: float) -> Cost:
         f"{r['dead']:.1%} dead and {r['faint']:.1%} faint in training"
     ),
 )
-def sae(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
+def sae(runs: Sequence[Run], folders: Sequence[Path], progress: Progress) -> list[dict[str, Any]]:
     """a sparse autoencoder or transcoder, trained on the activations, or an autoencoder that is loaded"""
-    if not isinstance(run.config.sae, LoadedConfig):
-        return _train(run, run.config.sae, folder, progress)
+    from interp.sae import train_sae, train_saes
+
+    config, placed = runs[0].config.sae, list(zip(runs, folders, strict=True))
+    if isinstance(config, LoadedConfig):
+        return [_load(run, config, folder) for run, folder in placed]
+    if runs[0].config.harvest.buffer_mb is None:
+        for run, folder in placed:
+            train_sae(run.store, run.hook_name, config, target=run.target, out=folder, progress=progress)
+    else:
+        hooks: dict[str | Path, list[str]] = {folder: list(run.results("activations")["d"]) for run, folder in placed}
+        train_saes(runs[0].stream(), hooks, config, progress=progress)
+    return [json.loads((folder / "results.json").read_text(encoding="utf-8")) for folder in folders]
+
+
+def _load(run: Run, config: LoadedConfig, folder: Path) -> dict[str, Any]:
     from interp.activations.hooks import check_own_hook, hooks_of
     from interp.codes.sparse_codes import check_one_hook, limit_on
     from interp.sae import load_sae
 
-    loaded = load_sae(run.config.sae.load, run.config.sae.sae_id)
+    loaded = load_sae(config.load, config.sae_id)
     hook_name = run.hook_name
     check_one_hook(loaded)
     check_own_hook(loaded, hook_name, hooks_of(run.model), "the model")
     if loaded.d_in != run.store.d(hook_name):
         raise ValueError(
-            f"{run.config.sae.load} has inputs of width {loaded.d_in}, {hook_name} of {run.store.d(hook_name)}: "
+            f"{config.load} has inputs of width {loaded.d_in}, {hook_name} of {run.store.d(hook_name)}: "
             "name its own hook in [harvest]"
         )
     loaded.save(folder, format=loaded.preferred_format)
@@ -132,18 +157,35 @@ def scan_cost(sizes: Sizes, d_sae: int, l0: float, *, width: int) -> Cost:
     return Cost(disk=disk, memory=memory, single=unembedding, seconds=counting)
 
 
+def _features_cost(sizes: Sizes) -> Cost:
+    harvest = sizes.config.harvest
+    cost = scan_cost(sizes, sizes.d_sae, sizes.l0, width=sizes.d_in) + sizes.encoding(sizes.rows)
+    cost = cost.times(len(harvest.hook_names))
+    if harvest.buffer_mb is None:
+        return cost
+    return cost + sizes.passes(sizes.rows, before=1) + Cost(memory=cost.memory + 1e6 * harvest.buffer_mb)
+
+
 @stage(
+    together=True,
     inputs=("corpus", "model", "activations", "sae"),
-    cost=lambda sizes: scan_cost(sizes, sizes.d_sae, sizes.l0, width=sizes.d_in) + sizes.encoding(sizes.rows),
+    cost=_features_cost,
     reduced_by=("harvest.tokens", "sae.d_sae"),
     config={"scan": late("interp.features.scan_input:ScanConfig")},
     shared=("harvest",),
     opens={"features": (".", _open_features)},
     summary="{latents:,} latents, {dead:,} dead, L0 {mean_l0:.1f}",
 )
-def features(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
+def features(runs: Sequence[Run], folders: Sequence[Path], progress: Progress) -> list[dict[str, Any]]:
     """statistics, examples, logit effects and label agreement of every latent"""
-    return _scan(run, run.sae, run.hook_name, folder, progress)
+    from interp.features.scan_features import scan_saes
+
+    placed = list(zip(runs, folders, strict=True))
+    if runs[0].config.harvest.buffer_mb is None:
+        return [_scan(run, run.sae, run.hook_name, folder, progress) for run, folder in placed]
+    dictionaries: dict[str | Path, Any] = {folder: (run.sae, run.hook_name) for run, folder in placed}
+    scans = scan_saes(runs[0].stream(), dictionaries, **_scan_options(runs[0]), progress=progress)
+    return [_scanned(scan) for scan in scans]
 
 
 def _neurons_cost(sizes: Sizes) -> Cost:
@@ -268,25 +310,18 @@ def effects(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     }
 
 
-def _train(run: Run, config: "SAEConfig", folder: Path, progress: Progress) -> dict[str, Any]:
-    from interp.sae import train_sae
-
-    train_sae(run.store, run.hook_name, config, target=run.target, out=folder, progress=progress)
-    return json.loads((folder / "results.json").read_text(encoding="utf-8"))
-
-
 def _scan(run: Run, dictionary: "Dictionary", hook_name: str, folder: Path, progress: Progress) -> dict[str, Any]:
     from interp.features.scan_features import scan_features
 
-    table = scan_features(
-        dictionary,
-        run.store,
-        hook_name,
-        folder,
-        model=run.model,
-        vocab=run.tokenizer.display(),
-        labels=run.harvested.labels,
-        config=run.config.scan,
-        progress=progress,
-    ).table()
+    options = _scan_options(run)
+    return _scanned(scan_features(dictionary, run.store, hook_name, folder, **options, progress=progress))
+
+
+def _scan_options(run: Run) -> dict[str, Any]:
+    labels = run.harvested.labels
+    return {"model": run.model, "vocab": run.tokenizer.display(), "labels": labels, "config": run.config.scan}
+
+
+def _scanned(scan: "FeatureStore") -> dict[str, Any]:
+    table = scan.table()
     return {"latents": len(table), "dead": int((table.n_active == 0).sum()), "mean_l0": float(table.density.sum())}

@@ -241,16 +241,31 @@ def harvest_cost(sizes: Sizes, rows: float, widths: Mapping[str, int]) -> Cost:
     return passes + Cost(disk=disk, memory=passes.memory + 4 * shown, seconds=disk / 1e9)
 
 
+def _activations_cost(sizes: Sizes) -> Cost:
+    if sizes.config.harvest.buffer_mb is not None:
+        return sizes.passes(0)
+    return harvest_cost(sizes, sizes.rows, sizes.widths)
+
+
+def _open_store(folder: Path) -> "ActivationStore":
+    if not folder.is_dir():
+        raise ValueError(
+            f"{folder.parent.parent} keeps no activations ([harvest] buffer_mb): `Run.stream` gives them from the model"
+        )
+    return reader_of("activations")(folder)
+
+
 @stage(
     together=True,
-    cost=lambda sizes: harvest_cost(sizes, sizes.rows, sizes.widths),
+    cost=_activations_cost,
     reduced_by=("harvest.tokens",),
     inputs=("corpus", "model"),
     config={"harvest": HarvestConfig},
     check=_check_hooks,
-    opens={"store": ("store", reader_of("activations"))},
+    opens={"store": ("store", _open_store)},
     summary=lambda r: (
-        f"{r['rows']:,} rows, {r['bytes_per_value']:.3f} bytes a value: "
+        f"{r['rows']:,} rows, "
+        + (f"{r['bytes_per_value']:.3f} bytes a value: " if "bytes_per_value" in r else "none kept: ")
         + ", ".join(f"{name} ({d})" for name, d in r["d"].items())
     ),
 )
@@ -260,6 +275,8 @@ def activations(runs: Sequence[Run], folders: Sequence[Path], progress: Progress
 
     run = runs[0]
     hooks = dict[str | Path, list[str]]()
+    if run.config.harvest.buffer_mb is not None:
+        return [_streamed(of_hook) for of_hook in runs]
     for run_of_hook, folder in zip(runs, folders, strict=True):
         hooks[folder / "store"] = run_of_hook.config.harvest.hooks_in(run.model)
     stores = harvest_stores(
@@ -271,6 +288,19 @@ def activations(runs: Sequence[Run], folders: Sequence[Path], progress: Progress
         **run.config.harvest.options,
     )
     return [_harvested(store) for store in stores]
+
+
+def _streamed(run: Run) -> dict[str, Any]:
+    """Return what the activations at the hooks of a run will be, when the model runs."""
+    from interp.activations.hooks import evaluating
+    from interp.activations.model_passes import ModelPasses
+
+    hooks, config = run.config.harvest.hooks_in(run.model), run.config.harvest
+    left_out = run.tokenizer.special_ids, config.exclude_positions
+    passes = ModelPasses(run.model, run.harvested.tokens, hooks, config.batch_size, *left_out)
+    with evaluating(passes.module):
+        widths = passes.widths()
+    return {"rows": passes.n_rows, "excluded": sum(passes.excluded.values()), "d": widths, "aliases": passes.aliases}
 
 
 def _harvested(store: "ActivationStore") -> dict[str, Any]:

@@ -14,7 +14,9 @@ Claims tested
                first-order effects in that model, and for the graph's paths, which hold all of them
     nulls      more of the influence begins at tokens, not at errors, than in null graphs
     planted    in a model compiled to look up in two steps, nodes and edges of the circuit are found: recall ≥ 0.9 at
-               precision ≥ 0.8, with the MLPs' own neurons as exact transcoders, and with trained transcoders
+               precision ≥ 0.8, with the MLPs' own neurons as exact transcoders; next to it, trained transcoders, on all
+               prompts and where they hold the circuit's variables
+    shallow    cross-layer transcoders rewrite the two steps as fewer: latents on a path, of which the circuit has 2
 
 `trained_circuits` asks the same of models that learnt a circuit, with ablation as the truth.
 """
@@ -112,7 +114,9 @@ def claims(graphs: Mapping[str, Any], planted: Mapping[str, Any]) -> list[Claim]
     beside = {graph: {score: mean[f"{graph}, {score}"] for score in SCORES} for graph in ("this prompt", *NULLS)}
     replaced = {graph: beside[graph]["replacement"] for graph in beside}
     told = "; ".join(f"{graph} " + ", ".join(f"{row[score]:.2f}" for score in SCORES) for graph, row in beside.items())
-    exact, learnt = planted["exact"], planted["learnt"]
+    exact = planted["neurons as transcoders"]["all"]
+    paths_of = {kind: each["all"]["hops"] for kind, each in planted.items()}
+    own, crossing = paths_of["learnt, 4 a row"], paths_of["cross-layer, 4 a row"]
     return [
         Claim(
             row="sums",
@@ -152,14 +156,31 @@ def claims(graphs: Mapping[str, Any], planted: Mapping[str, Any]) -> list[Claim]
             holds=min(exact["node_recall"], exact["edge_recall"]) >= 0.9
             and min(exact["node_precision"], exact["edge_precision"]) >= 0.8,
             found="; ".join(
-                f"{name}: nodes precision {each['node_precision']:.2f}, recall {each['node_recall']:.2f}, edges "
-                f"precision {each['edge_precision']:.2f}, recall {each['edge_recall']:.2f}"
-                for name, each in (("neurons as transcoders", exact), ("learnt transcoders", learnt))
+                f"{kind}, {on}{told_share}: {told_scores(each[on])}"
+                for kind, each in planted.items()
+                for on, told_share in (("all", ""), ("where held", f" ({each['held']:.0%} of prompts)"))
+                if on in each
             )
             + ".",
-            numbers={"exact": exact, "learnt": learnt},
+            numbers=planted,
+        ),
+        Claim(
+            row="shallow",
+            text="Cross-layer transcoders rewrite the two steps of the lookup as fewer: fewer latents on a path than "
+            "with a transcoder of each layer.",
+            holds=crossing < own,
+            found=f"{', '.join(f'{kind} {length:.2f}' for kind, length in paths_of.items())}.",
+            numbers=paths_of,
         ),
     ]
+
+
+def told_scores(scores: Mapping[str, float]) -> str:
+    parts = (
+        f"{part}s precision {scores[f'{part}_precision']:.2f}, recall {scores[f'{part}_recall']:.2f}"
+        for part in ("node", "edge")
+    )
+    return ", ".join(parts)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@
 
 A model of two layers learns each task by gradient descent; nobody planned how it solves it. The truth for a prompt is
 what ablation of the trained model gives, latent by latent (`measured_effects`), for each kind of dictionary: the MLPs'
-own neurons, which are exact; trained transcoders; and sparse autoencoders of the residual stream after each block.
+own neurons, which are exact; trained transcoders, of each layer or cross-layer (`cross_layer`); and sparse autoencoders
+of the residual stream after each block.
 
     nodes   the latents with the largest effects on the answer that together hold 0.8 of all latents' effects
     edges   the pairs of latents with the largest effects, as shares of the target's activation, that hold 0.8 of all
@@ -27,6 +28,7 @@ Claims tested
     found      what ablation finds in trained models is found, neurons as transcoders: recall ≥ 0.9 at precision ≥ 0.8,
                of nodes with 64 ablated, and of edges to first order
     cause      what keeps paths from finding it: what a graph holds
+    paths      how many latents a path passes, with each kind of dictionary
 """
 
 import tempfile
@@ -42,6 +44,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from analyses.claims.cross_layer import cross_layer_transcoders, hops
 from analyses.claims.held_hooks import HELD, held
 from analyses.claims.two_step_lookup import all_prompts, compiled, exact_transcoders, learnt_transcoders
 from analyses.record import Claim, Record, options
@@ -137,8 +140,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 def scores_of(task: Task, setting: Setting, seed: int = 0) -> dict[str, Any]:
-    """Return a row for each kind of dictionary, truth and ranking: the scores, means over prompts; and how often the
-    model is right."""
+    """Return a row for each kind of dictionary, truth and ranking: the scores, means over prompts; how often the model
+    is right; and the number of latents on a path, by kind."""
     generator = torch.Generator().manual_seed(seed)
     learnt = task.draw(setting.learnt, generator)
     asked = task.draw(setting.prompts, generator)
@@ -146,18 +149,19 @@ def scores_of(task: Task, setting: Setting, seed: int = 0) -> dict[str, Any]:
     kinds = {
         "neurons": exact_transcoders(model),
         "transcoders": learnt_transcoders(model, learnt.prompts, tokens=setting.tokens),
+        "cross-layer": cross_layer_transcoders(model, learnt.prompts, tokens=setting.tokens),
         "residual stream": residual_dictionaries(model, learnt.prompts, tokens=setting.tokens),
     }
     with torch.no_grad():
         right = model(asked.prompts)[:, -1].argmax(1) == asked.wanted[:, -1]
-    tables = [
-        found(attribution_graph(model, prompt, dictionaries), model, dictionaries).assign(dictionaries=kind)
-        for kind, dictionaries in kinds.items()
-        for prompt in asked.prompts[: setting.prompts]
-    ]
+    tables, lengths = [], dict[str, float]()
+    for kind, dictionaries in kinds.items():
+        graphs = [attribution_graph(model, prompt, dictionaries) for prompt in asked.prompts[: setting.prompts]]
+        tables += [found(graph, model, dictionaries).assign(dictionaries=kind) for graph in graphs]
+        lengths[kind] = float(np.mean([hops(graph) for graph in graphs]))
     names = ["dictionaries", "truth", "ranking"]
     means = pd.concat(tables).groupby(names, sort=False).mean().reset_index()
-    return {"right": float(right.float().mean()), "scores": means.to_dict("records")}
+    return {"right": float(right.float().mean()), "hops": lengths, "scores": means.to_dict("records")}
 
 
 def trained(task: Task, learnt: Questions, steps: int, seed: int) -> Transformer:
@@ -271,6 +275,17 @@ def claims(scores: Mapping[str, Any]) -> list[Claim]:
             holds=None,
             found="; ".join(f"{name}: {causes(truths)}" for name, truths in by_truth.items()) + ".",
             numbers=by_truth,
+        ),
+        Claim(
+            row="paths",
+            text="Latents on a path from tokens to the answer, by kind of dictionary.",
+            holds=None,
+            found="; ".join(
+                f"{name}: " + ", ".join(f"{kind} {length:.2f}" for kind, length in each["hops"].items())
+                for name, each in scores.items()
+            )
+            + ".",
+            numbers={name: each["hops"] for name, each in scores.items()},
         ),
     ]
 

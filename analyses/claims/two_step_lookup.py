@@ -10,9 +10,10 @@ and the answer is read off. In addition, noise neurons of both layers fire on en
 nothing reads. The true nodes of a prompt are its two embeddings, the neuron of its pair, and that of its middle. The
 true edges lead from both embeddings to the first neuron, from it to the second, and from that to the answer.
 
-Two kinds of transcoders are used: the neurons themselves, which are exact (W_in as W_enc, W_out as W_dec, ReLU), and
-TopK transcoders trained on the model's activations, whose latents are each identified with the neuron that they fire
-with most.
+Several kinds of transcoders are used: the neurons themselves, which are exact (W_in as W_enc, W_out as W_dec, ReLU), and
+transcoders trained on the model's activations, whose latents are each identified with the neuron that they fire with
+most: TopK with four latents a row, with one, and cross-layer transcoders (`cross_layer`). What the 36 pairs write has
+rank 9, so a transcoder need not hold the pairs. Each is scored on all prompts, and on those whose two neurons it holds.
 """
 
 import tempfile
@@ -24,6 +25,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from analyses.claims.cross_layer import cross_layer_transcoders, hops
 from interp import TopKConfig, harvest, train_sae
 from interp.codes.sparse_codes import Dictionary
 from interp.effects import AttributionGraph, attribution_graph
@@ -49,15 +51,26 @@ class World(NamedTuple):
 
 
 def planted_scores(*, quick: bool = False, seed: int = 0) -> dict[str, Any]:
-    """Return precision and recall of nodes and edges, for exact transcoders and for learnt ones, over all prompts."""
+    """Return precision and recall of nodes and edges, and the number of latents on a path, for exact transcoders and
+    for learnt ones: over all prompts, and over those whose variables they hold."""
     world = compiled(seed)
     prompts = [(e, r) for e in range(ENTITIES) for r in range(RELATIONS)]
     prompts = prompts[:4] if quick else prompts
-    learnt = learnt_transcoders(world.model, all_prompts().repeat(50, 1), tokens=4_000 if quick else 200_000)
-    return {
-        "exact": scores(world, exact_transcoders(world.model), prompts),
-        "learnt": scores(world, learnt, prompts),
+    texts, tokens = all_prompts().repeat(50, 1), 4_000 if quick else 200_000
+    kinds = {
+        "neurons as transcoders": exact_transcoders(world.model),
+        "learnt, 4 a row": learnt_transcoders(world.model, texts, tokens=tokens),
+        "learnt, 1 a row": learnt_transcoders(world.model, texts, tokens=5 * tokens, k=1),
+        "cross-layer, 4 a row": cross_layer_transcoders(world.model, texts, tokens=tokens),
     }
+    told = {}
+    for kind, dictionaries in kinds.items():
+        neurons = set(neurons_of(world, dictionaries).items())
+        layers = [{neuron for (at, _), neuron in neurons if at == layer} for layer in (0, 1)]
+        held = [(e, r) for e, r in prompts if e * RELATIONS + r in layers[0] and int(world.middle[e, r]) in layers[1]]
+        told[kind] = {"all": scores(world, dictionaries, prompts), "held": len(held) / len(prompts)}
+        told[kind] |= {"where held": scores(world, dictionaries, held)} if held else {}
+    return told
 
 
 def compiled(seed: int = 0) -> World:
@@ -166,6 +179,7 @@ def scores(world: World, dictionaries: dict[str, Dictionary], prompts: list[tupl
     found: list[dict[str, float]] = []
     for e, r in prompts:
         graph = attribution_graph(world.model, torch.tensor([e, ENTITIES + r]), dictionaries, batch_size=16)
+        length = hops(graph)
         graph = graph.pruned(DRAWN, DRAWN).of_logits(1)
         m = int(world.middle[e, r])
         pair, middle = ("neuron", 0, 1, e * RELATIONS + r), ("neuron", 1, 1, m)
@@ -185,6 +199,7 @@ def scores(world: World, dictionaries: dict[str, Dictionary], prompts: list[tupl
                 "edge_precision": len(ends & edges) / max(len(ends), 1),
                 "edge_recall": len(ends & edges) / len(edges),
                 "right": float(said in names),
+                "hops": length,
             }
         )
     return {name: float(np.mean([each[name] for each in found])) for name in found[0]}

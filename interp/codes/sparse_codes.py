@@ -149,7 +149,9 @@ class Metadata(TypedDict, total=False):
     hook_names: list[str]
     """The hooks that a crosscoder reads and writes, in the order of its rows."""
     hook_name_out: str
-    """The hook that a transcoder writes."""
+    """The hook that a transcoder writes, or the first of them."""
+    hook_names_out: list[str]
+    """The hooks that it writes, if they are several, in the order of its rows."""
     norm_limit: float
     """The norm above which a row means nothing to it."""
     model_name: str

@@ -56,7 +56,8 @@ def passes_of(graph: GraphNodes, model: Model, dictionaries: Mapping[str, Dictio
 
 
 class EncodedHook(NamedTuple):
-    """A dictionary on the prompt: hook = Σ z_i d_i + b_dec + error [+ x W_skip]."""
+    """A dictionary on the prompt: hook = Σ z_i d_i + b_dec + error [+ x W_skip]. The sum is over its own latents, and
+    over those of earlier dictionaries that write the hook too."""
 
     name: str
     dictionary: Any
@@ -64,20 +65,19 @@ class EncodedHook(NamedTuple):
     position: Int[Tensor, " firing"]
     latent: Int[Tensor, " firing"]
     z: Float[Tensor, " firing"]
-    writes: Float[Tensor, "firing d_out"]
-    """z_i d_i of each firing, by position."""
+    writes: Mapping[str, Float[Tensor, "firing d_out"]]
+    """z_i d_i of each firing, by position, for the hook that it writes, and the later ones that it writes too."""
+    written_hook: str
     bias: Float[Tensor, "pos d_out"]
     error: Float[Tensor, "pos d_out"]
     skips: Float[Tensor, "pos 1"]
     """1 where the skip of a transcoder counts."""
 
-    def written(
-        self, of_latents: Float[Tensor, "row firing"], of_errors: Float[Tensor, "row pos"]
-    ) -> Float[Tensor, "row pos d_out"]:
-        """Return what is written with these shares of the latents and of the errors."""
+    def handed(self, hook: str, shares: Float[Tensor, "row firing"]) -> Float[Tensor, "row pos d_out"]:
+        """Return what the latents hand to a hook, with these shares of them."""
         firings = torch.bincount(self.position, minlength=len(self.error)).tolist()
-        parts = zip(of_latents.split(firings, 1), self.writes.split(firings), strict=True)
-        return torch.stack([share @ writes for share, writes in parts], 1) + of_errors[:, :, None] * self.error
+        parts = zip(shares.split(firings, 1), self.writes[hook].split(firings), strict=True)
+        return torch.stack([share @ writes for share, writes in parts], 1)
 
 
 class PromptPasses:
@@ -102,7 +102,9 @@ class PromptPasses:
         acts = self._record(hooks)
         self.embedding = acts[EMBEDDING_HOOK]
         ordered = sorted(dictionaries, key=list(acts).index)
-        self.parts = [self._part(name, dictionaries[name], hooks[name], acts) for name in ordered]
+        self.parts: list[EncodedHook] = []
+        for name in ordered:
+            self.parts.append(self._part(name, dictionaries[name], hooks[name], acts))
         self.next_tokens = self.probabilities(acts["final"][-1])
         self.sources = self._source_table()
         """kind, dictionary (its number), position, latent and activation of each."""
@@ -140,7 +142,10 @@ class PromptPasses:
         def write(n: int, x: Tensor) -> Tensor:
             part = self.parts[n]
             with self.held_model.aside():
-                written = part.written(of_latents[n], of_errors[n])
+                written = of_errors[n][:, :, None] * part.error
+                for writer, shares in zip(self.parts[: n + 1], of_latents, strict=False):
+                    if part.written_hook in writer.writes:
+                        written = written + writer.handed(part.written_hook, shares)
                 if not held:
                     return x + written.reshape(x.shape)
                 return (written + part.bias + _skipped(part.dictionary, part.skips, reads[n])).reshape(x.shape)
@@ -201,11 +206,17 @@ class PromptPasses:
         usable = usable & is_taught(self.ids, self.module, dictionary)[0].to(usable.device)
         keep = codes.fires & usable[codes.rows]
         position, latent, z = codes.rows[keep], codes.latents[keep].long(), codes.values[keep]
-        writes = (z[:, None] * dictionary.W_dec.detach()[latent]).to(y)
+        own: Any = dictionary.metadata.get("hook_name_out", name)
+        names: Any = dictionary.metadata.get("hook_names_out", [own])
+        blocks = (z[:, None] * dictionary.W_dec.detach()[latent]).to(y).split(y.shape[1], 1)
+        writes = dict(zip(names, blocks, strict=True))
         skips = usable[:, None].to(y)
         bias = skips * dictionary.b_dec.detach().to(y)
-        error = y - _skipped(dictionary, skips, x) - bias - torch.zeros_like(y).index_add_(0, position, writes)
-        return EncodedHook(name, dictionary, hooks, position, latent, z, writes, bias, error, skips)
+        error = y - _skipped(dictionary, skips, x) - bias - torch.zeros_like(y).index_add_(0, position, writes[own])
+        for part in self.parts:
+            if own in part.writes:
+                error = error - torch.zeros_like(y).index_add_(0, part.position, part.writes[own])
+        return EncodedHook(name, dictionary, hooks, position, latent, z, writes, own, bias, error, skips)
 
     def _source_table(self) -> pd.DataFrame:
         positions = np.arange(self.ids.shape[1])

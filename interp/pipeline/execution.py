@@ -37,6 +37,7 @@ from interp.storage.folders import (
     interrupted_work,
     is_whole,
     locked,
+    read_manifest,
     restore_replaced,
     whole_folder,
     write_manifest,
@@ -174,23 +175,29 @@ def _build(stage: Stage, heads: Mapping[Run, dict[str, Any]], progress: Progress
             )
             for run in heads
         }
+        # A process that was killed may have finished a stage without putting it in its place.
+        kept = {run: read_manifest(folder) or {} for run, folder in folders.items()}
+        written = {run: manifest for run, manifest in kept.items() if manifest.get(MADE_OF) == made_of[run]}
+        left = {run: folder for run, folder in folders.items() if run not in written}
+        if not left:
+            return written
         begin = time.monotonic()
         forget_peak()
         progress(0, 1, "starting")
         if stage.together:
-            results = stage.build(list(folders), list(folders.values()), progress)
+            results = stage.build(list(left), list(left.values()), progress)
         else:
-            results = [stage.build(run, folder, progress) for run, folder in folders.items()]
+            results = [stage.build(run, folder, progress) for run, folder in left.items()]
         cost = {
             "versions": {"python": platform.python_version(), **versions_of(*VERSIONED)},
-            "wall_seconds": round((time.monotonic() - begin) / len(folders), 2),
+            "wall_seconds": round((time.monotonic() - begin) / len(left), 2),
             "peak_megabytes": round(peak_memory() / 1e6),
         }
         manifests = {
             run: heads[run] | {MADE_OF: made_of[run], "results": reached, **cost}
-            for run, reached in zip(heads, results, strict=True)
+            for run, reached in zip(left, results, strict=True)
         }
-        return {run: write_manifest(folders[run], manifest) for run, manifest in manifests.items()}
+        return written | {run: write_manifest(left[run], manifest) for run, manifest in manifests.items()}
 
 
 def _restore_replaced(run: Path) -> None:

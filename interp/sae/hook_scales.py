@@ -2,7 +2,7 @@
 
 autoencoder  x → x                one hook
 crosscoder   x¹ … xᴸ → the same   several hooks, of layers or of models, share latents (Lindsey et al. 2024)
-transcoder   x → y                an input hook and an output hook (Dunefsky et al. 2024, arXiv 2406.11944)
+transcoder   x → y                an input hook and an output hook (Dunefsky et al. 2024, arXiv 2406.11944), or several
 """
 
 from collections.abc import Sequence

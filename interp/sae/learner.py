@@ -145,6 +145,7 @@ class Learner:
         loss, squared_error, total_squares = f.everywhere(f.loss, f.errors.whole, self._total_squares(y, batch))
         self.update(f, loss)
         self.config.project(self.weights)
+        self.config.mask(self.weights)
         if self.start is not None:
             keep_near(self.weights["W_dec"], self.start)
         self.steps_done += 1

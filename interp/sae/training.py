@@ -47,7 +47,7 @@ from interp.sae.metric_logs import Log, Row, check_log, open_log
 from interp.sae.model import SAE, load_sae
 from interp.sae.sharding import check_shards, read_shard, whole, write_shards
 from interp.sae.stored_dictionary import StoredDictionary
-from interp.sae.training_rows import TrainingRows
+from interp.sae.training_rows import TrainingRows, listed
 from interp.storage.files import digest, open_tensors, read_json, write_json, write_tensors, write_text
 from interp.storage.folders import holds
 from interp.storage.remote_folders import local_path
@@ -63,7 +63,7 @@ class _Options(TypedDict, total=False):
 
     tokens: TokenBatches | None
     harvesting: Mapping[str, Any] | None
-    target: str | None
+    target: str | Sequence[str] | None
     resume: bool
     overwrite: bool
     progress: Progress
@@ -79,7 +79,7 @@ def train_sae(
     *,
     tokens: TokenBatches | None = None,
     harvesting: Mapping[str, Any] | None = None,
-    target: str | None = None,
+    target: str | Sequence[str] | None = None,
     resume: bool = True,
     overwrite: bool = False,
     progress: Progress = no_progress,
@@ -89,6 +89,7 @@ def train_sae(
     """Train a dictionary on the rows of `hook`; without `out` no files are written. A list of configs is trained too,
     and gives a list: `train_sweep` is the function for that.
 
+    target: the hook that a transcoder writes, or several side by side.
     tokens: where a model stands in the place of a store, what it runs on, or a generator of batches [seq, pos], of
     which as many are read as the training needs; `harvesting` are options of `harvest` and `buffer_bytes`
     (`interp.activations.stream.ActivationStream`).
@@ -160,7 +161,7 @@ def train_sharded(
     shards: int | None = None,
     tokens: TokenBatches | None = None,
     harvesting: Mapping[str, Any] | None = None,
-    target: str | None = None,
+    target: str | Sequence[str] | None = None,
     resume: bool = True,
     overwrite: bool = False,
     progress: Progress = no_progress,
@@ -228,7 +229,7 @@ def _begin(
 
 def _sources(
     store: ActivationSource | Model,
-    hooks: Sequence[tuple[str | Sequence[str], str | None]],
+    hooks: Sequence[tuple[str | Sequence[str], str | Sequence[str] | None]],
     tokens: TokenBatches | None,
     harvesting: Mapping[str, Any] | None,
     configs: Sequence[SAEConfig],
@@ -239,9 +240,7 @@ def _sources(
     if not isinstance(store, ActivationSource):
         if tokens is None:
             raise ValueError("to train on a model without a store, give tokens=; or give a store")
-        names = list[str]()
-        for read, written in hooks:
-            names += [*((read,) if isinstance(read, str) else read), *(() if written is None else (written,))]
+        names = [name for pair in hooks for side in pair for name in listed(side)]
         tokens = concatenate_tokens(tokens, max(config.tokens for config in configs))
         store = ActivationStream(store, tokens, names, progress=clock.model_runs, **(harvesting or {}))
     elif tokens is not None or harvesting:

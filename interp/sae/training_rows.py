@@ -16,9 +16,11 @@ class TrainingRows:
     Raises ValueError for an empty store, for no hook, and for one that is named twice.
     """
 
-    def __init__(self, store: ActivationSource, hook: str | Sequence[str], target: str | None, mesh: Mesh):
-        hooks = tuple(map(store.name_of, (hook,) if isinstance(hook, str) else hook))
-        targets = [] if target is None else [store.name_of(target)]
+    def __init__(
+        self, store: ActivationSource, hook: str | Sequence[str], target: str | Sequence[str] | None, mesh: Mesh
+    ):
+        hooks = tuple(map(store.name_of, listed(hook)))
+        targets = list(map(store.name_of, listed(target)))
         if len(store) == 0:
             raise ValueError("the store is empty: there is nothing to train on")
         if not hooks:
@@ -36,14 +38,21 @@ class TrainingRows:
         self.key: dict[str, Any] = {"store": store.fingerprint, "hook": read}
         self.metadata: dict[str, Any] = {name: read}
         if targets:
-            self.key["target"] = targets[0]
+            self.key["target"] = targets[0] if len(targets) == 1 else targets
             self.metadata["hook_name_out"] = targets[0]
+        if len(targets) > 1:
+            self.metadata["hook_names_out"] = targets
         self.metadata["context_size"] = store.n_ctx
         if store.weights is not None:
             self.metadata["model_weights"] = store.weights
         self.metadata |= _provenance(store)
         if len(hooks) == 1 and row_limits[0].limit is not None:
             self.metadata["norm_limit"] = row_limits[0].limit
+
+
+def listed(hook: str | Sequence[str] | None) -> Sequence[str]:
+    """Return the names of one hook, of several, or of none."""
+    return () if hook is None else (hook,) if isinstance(hook, str) else hook
 
 
 def _provenance(store: ActivationSource) -> dict[str, Any]:

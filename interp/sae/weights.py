@@ -55,6 +55,7 @@ def initial_weights(
     if not config.has_encoder:
         return weights
     weights["encoder_rows"] = W_dec.clone() if hooks.tied else directions(hooks.d_in)
+    config.mask(weights)
     weights["b_enc"] = torch.zeros(len(W_dec), device=device, dtype=dtype)
     if not hooks.tied:  # an input at the median starts at pre-activations of 0, as in an autoencoder
         weights["b_enc"] -= weights["encoder_rows"] @ median(hooks.inputs, hooks.input_scales)

@@ -196,7 +196,7 @@ def test_finished_work_is_kept_and_a_hook_can_be_added(folder_of_model, tmp_path
 
 
 # Imports all once, then forks a child for each kill: before the second hook's own stages, or when only one of the two
-# stores is in its place.
+# stores, or dictionaries, is in its place.
 KILLED = """
 import os, signal, sys
 import interp.activations.harvesting, interp.sae
@@ -210,30 +210,30 @@ def kill(*_):
 swap = folders._swap
 def swapping(new, out, old):
     swap(new, out, old)
-    if out.name == "activations":
+    if out.name == when:
         kill()
 
-for when in ("between", "moved"):
+for when, until in (("neurons", "neurons"), ("activations", "sae"), ("sae", "sae")):
     if os.fork() == 0:
-        if when == "moved":
+        if when != "neurons":
             folders._swap = swapping
         begun = lambda run: run.hook_name == MID and kill()
-        run_stages(with_hooks(POST, MID), f"{sys.argv[1]}/{when}", until="sae", begun=begun)
+        run_stages(with_hooks(POST, MID), f"{sys.argv[1]}/{when}", until=until, begun=begun)
         os._exit(0)
     print(os.waitstatus_to_exitcode(os.wait()[1]))
 """
 
 
 def test_a_run_killed_between_hooks_goes_on_where_it_stood(both, folder_of_model, tmp_path):
-    left = {"between": ["sae"], "moved": ["activations", "sae", "sae"]}
+    left = {"neurons": ["neurons"], "activations": ["activations", "sae", "sae"], "sae": ["sae"]}
     for when in left:
         shutil.copytree(folder_of_model, tmp_path / when)
     root = Path(__file__).parents[2]
     killed = subprocess.run([sys.executable, "-c", KILLED, tmp_path], cwd=root, capture_output=True, text=True)
-    assert killed.stdout == "-9\n-9\n", killed.stderr
+    assert killed.stdout == "-9\n-9\n-9\n", killed.stderr
     whole = contents(both.path)
     for when, stages in left.items():
-        assert ran_now(with_hooks(POST, MID), tmp_path / when, until="sae") == stages
+        assert ran_now(with_hooks(POST, MID), tmp_path / when, until=stages[-1]) == stages
         files = {name: sum for name, sum in contents(tmp_path / when).items() if ".unfinished/" not in name}
         assert len(files) > 20 and files == {name: whole[name] for name in files}
 
@@ -313,9 +313,9 @@ def test_one_hook_and_several_hooks_round_trip_through_toml(tmp_path):
 
 
 def test_a_stage_that_is_built_for_all_hooks_reads_none_that_each_has():
-    with pytest.raises(ValueError, match="stage early runs for all hooks at once, before features of"):
+    with pytest.raises(ValueError, match="stage early runs for all hooks at once, before effects of"):
 
-        @stage(together=True, inputs=("features",), summary="")
+        @stage(together=True, inputs=("effects",), summary="")
         def early(runs, folders, progress):
             """never run"""
 

@@ -181,6 +181,9 @@ class SAEConfig:
     def observe(self, f: ForwardPass) -> None:
         """Update `f.state` after a step."""
 
+    def mask(self, weights: dict[str, Tensor]) -> None:
+        """Set entries of W_dec and encoder_rows to 0 that the architecture does not have."""
+
     def project(self, weights: dict[str, Tensor]) -> None:
         """Bring parameters back to their allowed range after an update."""
 

@@ -82,17 +82,20 @@ def graphs(tmp_path_factory):
 
 def test_attribution_graphs_are_held_against_ablation_and_a_compiled_circuit(graphs):
     results = attribution_graphs.main(["--quick", "--threads", "1", "--out", str(graphs / "attribution_graphs")])
-    sums, agreement, held, nulls, planted = results["claims"]
+    sums, agreement, held, nulls, planted, shallow = results["claims"]
     assert held["holds"] is None and agreement["numbers"]["pairs"] == held["numbers"]["nothing held, pairs"]
     assert sums["holds"] and set(nulls["numbers"]) == {"this prompt", *attribution_graphs.NULLS}
     assert all(-1 <= value <= 1 for value in agreement["numbers"].values())
-    exact = planted["numbers"]["exact"]
-    assert planted["holds"] and exact["right"] == exact["node_recall"] == exact["edge_precision"] == 1.0
+    exact = planted["numbers"]["neurons as transcoders"]
+    assert exact["held"] == 1.0 and exact["all"] == exact["where held"] and shallow["holds"] in (True, False)
+    assert planted["holds"] and exact["all"]["right"] == exact["all"]["node_recall"] == 1.0
+    assert exact["all"]["edge_precision"] == 1.0 and exact["all"]["hops"] == pytest.approx(2.0)
 
 
 def test_trained_circuits_are_held_against_ablation(tmp_path):
     results = trained_circuits.main(["--quick", "--threads", "1", "--out", str(tmp_path / "out")])
-    found, cause = results["claims"]
+    found, cause, paths = results["claims"]
+    assert set(paths["numbers"]["lookup"]) == {"neurons", "transcoders", "cross-layer", "residual stream"}
     assert set(found["numbers"]) == set(cause["numbers"]) == {"lookup", "induction", "brackets"}
     assert result_tables.trained_circuits(results).count("| induction | residual stream |") == 6
     said, measured = np.array([4.0, 3.0, 2.0, 1.0]), np.array([9.0, 0.0, 9.0, 0.0])

@@ -1,0 +1,84 @@
+"""Cross-layer transcoders: a latent reads one layer's MLP and writes the outputs of that MLP and of all later ones.
+
+    z_l = f(x_l W_enc_l + b_l)        y_m = Σ_{l ≤ m} z_l W_dec_lm + b_m        loss = Σ_m ‖y_m − MLP_m(x_m)‖²
+
+One transcoder with the layers side by side as input and output, in which the blocks that a layer may not read or write
+stay 0, is the same thing: `CrossLayerConfig` masks it, and `by_layer` takes it apart for an attribution graph. They are
+said to rewrite circuits of several steps as shallow sums: a latent of the first layer may write what a later MLP makes
+of it by itself. `hops` counts the steps that a graph shows.
+
+Source: Ameisen et al. 2025 (Circuit Tracing).
+"""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from jaxtyping import Int
+from torch import Tensor
+
+from interp import BatchTopKConfig, harvest, train_sae
+from interp.codes.sparse_codes import Dictionary
+from interp.effects import AttributionGraph
+from interp.sae.architectures.thresholds import Threshold
+from interp.sae.model import Transcoder
+from models.transformer import Transformer
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossLayerConfig(BatchTopKConfig):
+    """As many latents for each layer; k of all layers together."""
+
+    architecture: ClassVar[str] = "cross_layer"
+    layers: int
+
+    def mask(self, weights: dict[str, Tensor]) -> None:
+        for layer in range(self.layers):
+            latents = slice(layer * self.d_sae // self.layers, (layer + 1) * self.d_sae // self.layers)
+            read, written = (weights[name][latents].chunk(self.layers, 1) for name in ("encoder_rows", "W_dec"))
+            for other in range(self.layers):
+                if other != layer:
+                    read[other].zero_()
+                if other < layer:
+                    written[other].zero_()
+
+    def check_hooks(self, *, tied: bool, hooks: int) -> None:
+        if tied or hooks != self.layers or self.d_sae % self.layers:
+            raise ValueError(f"layers={self.layers} of {self.d_sae} latents need as many hooks to read and to write")
+
+
+def cross_layer_transcoders(
+    model: Transformer, prompts: Int[Tensor, "prompt pos"], *, tokens: int, latents: int = 64, k: int = 4
+) -> dict[str, Dictionary]:
+    """Those of a model, by the hooks that they read. latents: of each layer. k: how many of each fire on the mean."""
+    n = len(model.blocks)
+    reads = [f"blocks.{layer}.ln2.hook_normalized" for layer in range(n)]
+    writes = [f"blocks.{layer}.hook_mlp_out" for layer in range(n)]
+    config = CrossLayerConfig(layers=n, d_sae=n * latents, k=n * k, tokens=tokens, batch_size=256)
+    with tempfile.TemporaryDirectory() as folder:
+        store = harvest(model, prompts, [*reads, *writes], Path(folder) / "store", max_norm=None)
+        return by_layer(train_sae(store, reads, config, target=writes), reads, writes)
+
+
+def by_layer(whole: Any, reads: list[str], writes: list[str]) -> dict[str, Dictionary]:
+    """Take the masked transcoder apart: of each layer the latents, and what they write to it and to later layers."""
+    n, latents = len(reads), whole.d_sae // len(reads)
+    made: dict[str, Dictionary] = {}
+    for layer, name in enumerate(reads):
+        mine = slice(layer * latents, (layer + 1) * latents)
+        first = layer * whole.d_out // n
+        made[name] = Transcoder(
+            W_enc=whole.W_enc[:, mine].chunk(n, 0)[layer],
+            W_dec=whole.W_dec[mine, first:],
+            b_enc=whole.b_enc[mine],
+            b_dec=whole.b_dec.chunk(n)[layer],
+            encoder=Threshold(whole.encoder.threshold[mine]),
+            metadata={"hook_name": name, "hook_name_out": writes[layer], "hook_names_out": writes[layer:]},
+        )
+    return made
+
+
+def hops(graph: AttributionGraph) -> float:
+    """How many latents the paths to the next tokens pass, in the mean over influence."""
+    return float(graph.nodes["influence"][graph.nodes["kind"] == "latent"].sum())

@@ -10,9 +10,9 @@ and the answer is read off. In addition, noise neurons of both layers fire on en
 nothing reads. The true nodes of a prompt are its two embeddings, the neuron of its pair, and that of its middle. The
 true edges lead from both embeddings to the first neuron, from it to the second, and from that to the answer.
 
-Several kinds of transcoders are used: the neurons themselves, which are exact (W_in as W_enc, W_out as W_dec, ReLU), and
-transcoders trained on the model's activations, whose latents are each identified with the neuron that they fire with
-most: TopK with four latents a row, with one, and cross-layer transcoders (`cross_layer`). What the 36 pairs write has
+Several kinds of transcoders are used: the neurons themselves, which are exact (W_in as W_enc, W_out as W_dec, ReLU),
+and transcoders trained on the model's activations, whose latents are each identified with the neuron that they fire
+with most: TopK with four latents a row, with one, and cross-layer ones (`cross_layer`). What the 36 pairs write has
 rank 9, so a transcoder need not hold the pairs. Each is scored on all prompts, and on those whose two neurons it holds.
 """
 

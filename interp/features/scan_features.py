@@ -265,8 +265,8 @@ def _take_parts(parts: Sequence[Path], folder: Path) -> None:
                     shutil.copyfile(file, new)
 
 
-def _check_scannable(sae: Dictionary, store: StoredRows, hook: str, model: Any) -> None:
-    if not hasattr(sae, "W_dec") or not hasattr(store, "shard"):
+def _check_scannable(dictionary: Dictionary, store: StoredRows, hook: str, model: Any) -> None:
+    if not hasattr(dictionary, "W_dec") or not hasattr(store, "shard"):
         raise ValueError(
             f"sae is a {type(dictionary).__name__}, store a {type(store).__name__}: "
             "the order is (sae, store, hook, out)"

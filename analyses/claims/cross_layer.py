@@ -43,8 +43,8 @@ class CrossLayerConfig(BatchTopKConfig):
                 if other < layer:
                     written[other].zero_()
 
-    def check_hooks(self, *, tied: bool, hooks: int) -> None:
-        if tied or hooks != self.layers or self.d_sae % self.layers:
+    def check_hooks(self, *, tied: bool, n_hooks: int) -> None:
+        if tied or n_hooks != self.layers or self.d_sae % self.layers:
             raise ValueError(f"layers={self.layers} of {self.d_sae} latents need as many hooks to read and to write")
 
 

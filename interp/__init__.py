@@ -11,7 +11,7 @@ Packages, from the ground up. A package imports only from those above it in this
     codes         sparse latents of any producer, in memory and on disk
     sae           dictionaries: architectures, kernels, training, formats
     evaluation    how much of the model a dictionary preserves, compared with baselines
-    text          predicates: what is true at a position in a text, and how rare that is
+    text          predicates: properties of a position in a text, with their rarity
     features      statistics and examples of every latent on a text: the scan, its tables and their store
     effects       ablation, steering and attribution of latents; attribution graphs
     verdict       the probability that a latent has one meaning, its senses, and a rule in words for each

@@ -2,7 +2,7 @@
 
 The checkpoint of a training is one safetensors file: the weights, the optimizer's state for each parameter, and (in the
 header, as JSON) the step, the seconds spent and the inputs of the run, configs by value and tensors by checksum. A
-checkpoint or a result with other inputs is refused, with the names of those that differ.
+checkpoint or a result with other inputs is refused, with the names of the inputs that differ.
 """
 
 import json
@@ -31,7 +31,7 @@ def write_checkpoint(file: Path, model: nn.Module, optimizer: torch.optim.Optimi
 def read_checkpoint(
     file: Path, model: nn.Module, optimizer: torch.optim.Optimizer, inputs: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Put weights and optimizer state back and return the facts. Raises ValueError if `facts["inputs"]` are others."""
+    """Restore weights and optimizer state, and return the facts. Raises ValueError if `facts["inputs"]` differ."""
     with open_tensors(file, _AGAIN) as stored:
         facts = json.loads(stored.metadata()["facts"])
         check_inputs(facts["inputs"], inputs, file)
@@ -48,8 +48,8 @@ def read_checkpoint(
 
 
 def _check_shapes(tensors: Mapping[str, Tensor], model: nn.Module) -> None:
-    """Check that every weight, and what the optimizer keeps of it, is there. Raises KeyError for one that is missing or
-    of another shape."""
+    """Check that every weight and its optimizer state exist. Raises KeyError for one that is missing or has another
+    shape."""
     for name, weight in model.state_dict().items():
         wrong = [key for key, tensor in tensors.items() if key.endswith(f"/{name}") and key.split("/")[0] != "step"]
         wrong = [key for key in wrong if tensors[key].shape != weight.shape]
@@ -58,13 +58,13 @@ def _check_shapes(tensors: Mapping[str, Tensor], model: nn.Module) -> None:
 
 
 def check_inputs(before: Any, now: Mapping[str, Any], file: Path) -> None:
-    """Check that a file belongs to a training with the same inputs. Raises ValueError, with what differs, if not."""
+    """Check that a file belongs to a training with the same inputs. Raises ValueError, with the differences, if not."""
     if differs := differences(before, now):
         raise ValueError(f"{file} belongs to another run ({differs}): choose another folder or do not resume")
 
 
 def load_weights(model: nn.Module, file: Path, remedy: str) -> None:
-    """Put the weights of a file into the model. Raises ValueError if they do not fit it or are not finite."""
+    """Load the weights of a file into the model. Raises ValueError if they do not fit it or are not finite."""
     with open_tensors(file, remedy) as stored:
         tensors = {name: stored.get_tensor(name) for name in stored.keys()}
     expected = model.state_dict()
@@ -84,7 +84,7 @@ def count_weights(file: Path, remedy: str) -> int:
 
 
 def checksum(tensors: Iterable[Tensor]) -> int:
-    """Return the CRC-32 of the tensors' bytes, one after the other."""
+    """Return the CRC-32 of the tensors' concatenated bytes."""
     value = 0
     for tensor in tensors:
         value = zlib.crc32(tensor.detach().cpu().contiguous().numpy().data, value)
@@ -92,7 +92,7 @@ def checksum(tensors: Iterable[Tensor]) -> int:
 
 
 def keep_rows(file: Path, step: int) -> None:
-    """Drop the rows of a JSON-lines log that come after `step`, and a last line that was cut off."""
+    """Drop the rows of a JSON-lines log that come after `step`, and a truncated last line."""
     lines = file.read_bytes().splitlines(keepends=True) if file.exists() else []
     try:
         kept = [line for line in lines if line.endswith(b"\n") and json.loads(line)["step"] <= step]

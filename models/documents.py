@@ -1,10 +1,9 @@
-"""Documents: pieces of text with labelled characters, and the cutting of a long work into them.
+"""Documents: pieces of text with labelled characters, and the division of a long work into documents.
 
-A *work* is one play, one module, one file, one row; it is cut into pieces of at most `size` characters, each a
-`Document` that keeps the work's name. The pieces of a work, in order, join to the work. Where works come from is
-registered in `models.sources`.
-
-Text that is made here is written on a `Page`, whose spans carry labels, with plain English around them:
+A *work* is one play, one module, one file, one row; it is divided into pieces of at most `size` characters, each a
+`Document` with the work's name. The pieces of a work, in order, concatenate to the work. Sources of works are
+registered in `models.sources`. Generated text is written on a `Page`, whose spans carry labels, with plain English
+around them:
 
     page = Page();  page.add("Primer ").add("GATTACA", "dna");  page.document("dna", "dna-000001")
 
@@ -49,7 +48,7 @@ class Document:
 def cut(
     text: str, spans: Sequence[Span], source: str, name: str, *, size: int, rng: Random | None = None
 ) -> Iterator[Document]:
-    """Cut a work into pieces at the last paragraph end, line end or space that fits.
+    """Divide a work into pieces at the last paragraph end, line end or space that fits.
 
     spans: sorted, not overlapping. size: the most characters of a piece; with `rng` each piece's own limit is drawn
     from size/6..size, so that contexts vary. A work that carries labels also carries its source as a label.
@@ -66,7 +65,7 @@ def cut(
 
 
 def piece_end(text: str, begin: int, limit: int) -> int:
-    """Find where a piece that begins at `begin`, and may hold `limit` characters, ends."""
+    """Return the end of a piece that starts at `begin` and has at most `limit` characters."""
     end = begin + limit
     if end >= len(text):
         return len(text)
@@ -107,7 +106,7 @@ _SENTENCES = (
 
 
 class Page:
-    """A text in progress, with the labels of what was added."""
+    """A text under construction, with the labels of its parts."""
 
     def __init__(self) -> None:
         self._parts: list[str] = []
@@ -122,7 +121,7 @@ class Page:
         return self
 
     def fill(self, template: str, rng: Random, value: Callable[["Page"], object] | None = None) -> "Page":
-        """Add a template: words for its slots, and `value(page)`, which writes for itself, at `{x}`."""
+        """Add a template: words in its slots, and at `{x}` the output of `value(page)`."""
         for part in re.split(r"(\{\w+\})", template):
             slot = part[1:-1] if part[:1] == "{" else ""
             if slot == "x" and value:

@@ -1,7 +1,7 @@
-"""The loss of a language model on tokens, texts that it writes, and the loss that counting alone reaches.
+"""The loss of a language model on tokens, sample texts, and the loss of n-gram counts for comparison.
 
-The corpus's own unigram and bigram cross-entropy, in nats a token, at the places that a language model is measured at,
-each token of a sequence but the first:
+The corpus's own unigram and bigram cross-entropy, in nats per token, at the same positions as a language model's loss,
+each token of a sequence except the first:
 
     p(b)     = (c(b) + α) / (N + α d_vocab)
     p(b | a) = (max(c(a, b) − δ, 0) + (κ + δ n(a)) p(b)) / (c(a) + κ)
@@ -49,7 +49,7 @@ def evaluate_loss(
     precision: Precision = "auto",
     progress: Progress = no_progress,
 ) -> float:
-    """Measure the model's next-token loss in nats a token, over every token but the first of each sequence."""
+    """Measure the model's next-token loss in nats per token, over every token except the first of each sequence."""
     device = next(model.parameters()).device
     total = 0.0
     for start in range(0, len(tokens), batch_size):
@@ -74,9 +74,10 @@ def measure_losses(
     val_characters: int | None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Measure the model's loss on the validation tokens, that of counting on the training tokens, and its size.
+    """Measure the model's loss on the validation tokens, the loss of n-gram counts from the training tokens, and the
+    model's size.
 
-    Losses are in nats a token. `options` go to `evaluate_loss`.
+    Losses are in nats per token. `options` go to `evaluate_loss`.
     """
     loss = evaluate_loss(model, val_tokens, **options)
     return {
@@ -101,7 +102,7 @@ def decoded(tokenizer: TextTokenizer, ids: Int[Tensor, " pos"]) -> str:
 def unigram_cross_entropy(
     train_tokens: Int[Tensor, "seq pos"], val_tokens: Int[Tensor, "seq pos"], d_vocab: int
 ) -> float:
-    """Predict each token by its frequency alone, in nats a token.
+    """Return the loss of predicting each token by its frequency alone, in nats per token.
 
     Raises ValueError if a token lies outside 0..d_vocab − 1 or there are no pairs to count.
     """
@@ -112,7 +113,8 @@ def unigram_cross_entropy(
 def bigram_cross_entropy(
     train_tokens: Int[Tensor, "seq pos"], val_tokens: Int[Tensor, "seq pos"], d_vocab: int
 ) -> float:
-    """Predict each token by the one before it, in nats a token, with the smoothing above. Raises as the other does."""
+    """Return the loss of predicting each token from the previous one, in nats per token, with the smoothing above.
+    Raises as `unigram_cross_entropy` does."""
     train, val = _pairs(train_tokens, d_vocab), _pairs(val_tokens, d_vocab)
     fit, held = _split(train)
     counts = Bigrams(fit, d_vocab)
@@ -151,7 +153,7 @@ class Bigrams:
 
 
 def unigram_of(pairs: np.ndarray, d_vocab: int) -> Unigram:
-    """Fit the unigrams to pairs, smoothed as fits a held-out part of them best."""
+    """Fit the unigrams to pairs, with the smoothing that fits a held-out part best."""
 
     def fit(pairs: np.ndarray, alpha: float) -> Unigram:
         counts = np.bincount(pairs[:, 1], minlength=d_vocab) + alpha
@@ -167,7 +169,7 @@ def _split(pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _pairs(tokens: Int[Tensor, "seq pos"], d_vocab: int) -> np.ndarray:
-    """Return [pair, 2]: each token that has one before it in its sequence, after that one."""
+    """Return [pair, 2]: each token of a sequence except the first, together with its predecessor."""
     array = tokens.cpu().numpy().astype(np.int64)
     if array.ndim != 2 or len(array) == 0 or array.shape[1] < 2:
         raise ValueError(f"tokens of shape {array.shape} hold no pair: at least one sequence of two tokens is needed")

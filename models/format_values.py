@@ -1,7 +1,7 @@
 """One value in a known format, added to a page with the format's name as label: DNA, base64, hex, UUID, URL …
 
-In: a `random.Random` and the `Page` under way; `write_<format>` adds one value to it. In HTML the tags are labelled,
-the words between them are not; a JSON object or a LaTeX formula is labelled from end to end.
+In: a `random.Random` and the `Page` under construction; `write_<format>` adds one value to it. In HTML the tags are
+labelled, the words between them are not; a JSON object or a LaTeX formula is labelled from end to end.
 """
 
 import base64

@@ -1,16 +1,16 @@
 """TransformerLens's names for the hooks of any Hugging Face causal language model, found by tracing, not by class.
 
-In:  a model. Out: {name: (module, "output" | "input")}, the side of a module that a name stands for.
+In:  a model. Out: {name: (module, "output" | "input")}, the side of a module that a name refers to.
 
-One forward pass of a few tokens records what goes into and comes out of each module. With x the input of a block and y
-its output, a name is given only if the numbers confirm it to the bit:
+One forward pass of a few tokens records the input and output of each module. With x the input of a block and y its
+output, a name is assigned only if the numbers confirm it exactly:
 
     blocks.N.hook_resid_pre, hook_resid_post    x and y
     blocks.N.hook_attn_out, hook_mlp_out        a and m with  y = x + a + m  in some order of the sums
     blocks.N.hook_resid_mid                     the input of a module that reads x + a
     blocks.N.mlp.hook_post, attn.hook_z         the input of the last matrix of the MLP, of attention
     blocks.N.mlp.hook_in                        the input of the MLP, after its norm
-    hook_embed                                  e with  x_0 = e, or x_0 = e + what another embedding puts out
+    hook_embed                                  e with  x_0 = e, or x_0 = e + the output of another embedding
     final_norm                                  the module that reads the last y and is read by the unembedding
 
 So a parallel block has no hook_resid_mid, a block with norms after its MLP has those norms' outputs as hook_mlp_out,
@@ -33,14 +33,14 @@ ModuleSide = tuple[nn.Module, Literal["output", "input"]]
 
 @dataclass(frozen=True)
 class Trace:
-    """A record of what entered each module at its first call (the first argument), and what left it (a tuple's
-    first)."""
+    """A record of each module's input at its first call (the first argument) and its output (the first entry of a
+    tuple)."""
 
     into: dict[nn.Module, Tensor] = field(default_factory=dict)
     out: dict[nn.Module, Tensor] = field(default_factory=dict)
 
     def equal(self, module: nn.Module, x: Tensor) -> bool:
-        """Return whether the module put out x."""
+        """Return whether the module's output was x."""
         return module in self.out and torch.equal(self.out[module], x)
 
     def reads(self, module: nn.Module, x: Tensor) -> bool:
@@ -72,7 +72,7 @@ def trace(model: nn.Module, tokens: Int[Tensor, "seq pos"]) -> Trace:
 def find_hooks(model: nn.Module, n_layers: int, unembedding: nn.Module | None, seen: Trace) -> dict[str, ModuleSide]:
     """Name the hooks of a model by the rules above. `seen` is the trace of a forward pass of it.
 
-    Empty where its blocks are not to be found.
+    Empty if its blocks are not found.
     """
     blocks = _blocks(model, n_layers, seen)
     if not blocks:
@@ -140,7 +140,7 @@ def _of_block(block: nn.Module, seen: Trace) -> dict[str, ModuleSide]:
 
 
 def _last_matrix(module: nn.Module, seen: Trace) -> nn.Module | None:
-    """Find the linear map in the module that puts out what the module puts out."""
+    """Find the linear map inside the module that computes the module's output."""
     for part in reversed(list(module.modules())):
         weight = getattr(part, "weight", None)
         if isinstance(weight, Tensor) and weight.ndim == 2 and part in seen.into and seen.equal(part, seen.out[module]):

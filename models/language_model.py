@@ -1,7 +1,7 @@
-"""A language model from elsewhere with the interface of our own: tokens in, logits out, a tokenizer, named hooks.
+"""A foreign language model with the interface of interp's own: tokens in, logits out, a tokenizer, named hooks.
 
-`models.load_model` makes it. Hooks have the names of TransformerLens where the model bears them out
-(`models.hook_names`), and those of its own submodules; a name that ends in `.input` means the input of a submodule.
+`models.load_model` makes it. Hooks have TransformerLens's names if the model's activations confirm them
+(`models.hook_names`), and the names of its own submodules; a name that ends in `.input` means the input of a submodule.
 """
 
 import copy
@@ -25,7 +25,7 @@ class LanguageModel(nn.Module):
     `state_dict` is that of `inner`."""
 
     hook_dict: Mapping[str, ModuleSide | nn.Module]
-    """The names of hooks: TransformerLens's first, then those of all submodules."""
+    """The names of hooks: TransformerLens's first, then the names of all submodules."""
 
     def __init__(self, inner: Any, tokenizer: Any = None, *, name: str = ""):
         super().__init__()
@@ -67,12 +67,12 @@ class LanguageModel(nn.Module):
         return getattr(output, "logits", output)
 
     def hooks(self) -> list[str]:
-        """List the hooks that put out one vector a token, each by one name, TransformerLens's first."""
+        """List the hooks that return one vector per token, each under one name, TransformerLens's first."""
         return list(self._useful)
 
     @property
     def reads_on(self) -> nn.Module:
-        """The module that can continue a text from the keys and values that it kept of the tokens before."""
+        """The module that can continue a text from cached keys and values of earlier tokens."""
         return self.inner
 
     @property
@@ -82,7 +82,7 @@ class LanguageModel(nn.Module):
 
     @property
     def final_norm(self) -> nn.Module | None:
-        """The module between the last block and the unembedding; None if that is not one module."""
+        """The module between the last block and the unembedding; None if it is not a single module."""
         if self._is_lens:
             return getattr(self.inner, "ln_final", None)
         side: Any = self.hook_dict.get("final_norm")
@@ -90,7 +90,7 @@ class LanguageModel(nn.Module):
 
     @property
     def W_U(self) -> Float[Tensor, "d_model d_vocab"] | None:
-        """The unembedding; None if the model does not show one."""
+        """The unembedding; None if the model has no known one."""
         if self._is_lens:
             return getattr(self.inner, "W_U", None)
         unembedding = self.inner.get_output_embeddings()
@@ -98,7 +98,7 @@ class LanguageModel(nn.Module):
 
     @property
     def special_ids(self) -> tuple[int, ...]:
-        """Ids that stand for no text, such as BOS: the tokenizer's, or where it has none those of the configuration."""
+        """Ids that are not text, such as BOS: the tokenizer's or, if it has none, the configuration's."""
         if self.tokenizer is not None:
             return self.tokenizer.special_ids
         named = (getattr(self._facts, f"{kind}_token_id", None) for kind in ("bos", "eos", "pad"))
@@ -116,8 +116,7 @@ class LanguageModel(nn.Module):
             self.tokenizer.save(folder)
 
     def untrained(self, seed: int = 0) -> "LanguageModel | None":
-        """Return a model of this architecture with weights as they are drawn before training; None for
-        TransformerLens's."""
+        """Return a model of this architecture with its initial random weights; None for TransformerLens's models."""
         if self._is_lens:
             return None
         weight = next(self.inner.parameters())

@@ -70,7 +70,7 @@ class TransformerConfig:
         return self.d_model // self.n_heads
 
     def check_memory(self) -> None:
-        """Raise ValueError where the weights need more memory than is free, before it is taken."""
+        """Raise ValueError if the weights need more memory than is free, before it is allocated."""
         check_memory(4 * self.n_parameters, f"a model of {self.n_parameters:,} parameters", "take a smaller one")
 
     @property
@@ -135,8 +135,8 @@ class LayerNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Causal self-attention, z_i = Σ_{j ≤ i} softmax_j(q_i · k_j / √d_head) v_j in each head; with `causal` switched
-    off the sum goes over all j, later ones too."""
+    """Causal self-attention, z_i = Σ_{j ≤ i} softmax_j(q_i · k_j / √d_head) v_j in each head; with `causal` off the sum
+    is over all j, including later ones."""
 
     def __init__(self, config: TransformerConfig):
         super().__init__()

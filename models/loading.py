@@ -6,8 +6,8 @@
     load_model("transformer_lens:gpt2")         SOURCE:NAME names the source, one of `models.sources.MODEL_SOURCES`
     load_model(model, tokenizer=tokenizer)      a model object of Hugging Face or TransformerLens
 
-`smollm2_file` is the file of the weights that come as an installed package; `to_hooked_transformer` makes our
-transformer TransformerLens's.
+`smollm2_file` is the weights file of an installed package; `to_hooked_transformer` converts interp's transformer to
+TransformerLens's.
 """
 
 from importlib import metadata
@@ -39,8 +39,8 @@ def load_model(
 ) -> LanguageModel | Transformer:
     """Load a model with `tokenizer, n_ctx, n_layers, d_model, d_vocab, W_U, final_norm, special_ids` and hooks.
 
-    dtype "auto": as it is stored. revision: of a model that Hugging Face's hub has. tokenizer: in place of the source's
-    own; for a model object there is no other.
+    dtype "auto": the stored one. revision: for a model on the Hugging Face hub. tokenizer: replaces the source's own; a
+    model object has no own one.
 
     Raises ValueError or OSError, naming the source, if it is none of the above or cannot be read.
     """

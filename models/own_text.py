@@ -1,7 +1,7 @@
 """A user's own text, unlabelled: text files, JSON lines, a Hugging Face data set.
 
-In: paths, globs or a data set's name. Out: an iterator of `Document`s, read as they are asked for. Raises ValueError or
-OSError, with the file and the place in it, on text that is missing, empty, not UTF-8 or without the named field.
+In: paths, globs or a data set's name. Out: an iterator of `Document`s, read on demand. Raises ValueError or OSError,
+with the file and the place in it, on text that is missing, empty, not UTF-8 or without the named field.
 """
 
 import glob
@@ -59,7 +59,7 @@ def huggingface(name: str, subset: str, split: str, field: str, size: int) -> It
 
 
 def _some(documents: Iterator[Document], fault: str) -> Iterator[Document]:
-    """Yield the documents. Raises ValueError, which says the fault, where there are none."""
+    """Yield the documents. Raises ValueError with `fault` if there are none."""
     first = next(documents, None)
     if first is None:
         raise ValueError(fault)
@@ -68,7 +68,7 @@ def _some(documents: Iterator[Document], fault: str) -> Iterator[Document]:
 
 
 def _cut_stream(blocks: Iterable[str], source: str, name: str, size: int) -> Iterator[Document]:
-    """Apply `cut` to text that arrives in blocks: the rest of one block goes before the next."""
+    """Apply `cut` to text that arrives in blocks: the rest of one block is prepended to the next."""
     rest = ""
     for block in blocks:
         rest += block
@@ -82,7 +82,8 @@ def _cut_stream(blocks: Iterable[str], source: str, name: str, size: int) -> Ite
 
 
 def matching_files(pattern: str) -> list[Path]:
-    """List the file of that name, or those that a glob matches, sorted: files and pipes, no devices; maybe none."""
+    """List the file of that name, or the files that a glob matches, sorted: files and pipes, but no devices; possibly
+    none."""
     paths = [pattern] if Path(pattern).exists() else glob.glob(pattern, recursive=True)
     return sorted(path for path in map(Path, paths) if path.is_file() or path.is_fifo())
 
@@ -106,24 +107,24 @@ def _matches(pattern: str) -> list[str]:
 
 
 def is_address(path: str) -> bool:
-    """Tell an address that fsspec reads, such as s3://bucket/a.jsonl, from a path."""
+    """Return whether this is an address that fsspec reads, such as s3://bucket/a.jsonl, rather than a path."""
     return "://" in path
 
 
 @contextmanager
 def open_binary(path: str) -> Iterator[BinaryIO]:
-    """Open a file or an address to read; what is compressed, by its ending, is unpacked on the way."""
+    """Open a file or an address for reading; compressed files, recognized by their ending, are unpacked on the fly."""
     if not is_address(path) and not path.endswith(_COMPRESSED):
         with open(path, "rb") as file:
             yield file
         return
     with _reaching(path), fsspec.open(path, "rb", compression="infer") as file:
-        yield io.BufferedReader(file)  # the reader of .zst has no lines of its own
+        yield io.BufferedReader(file)  # the reader of .zst cannot iterate over lines
 
 
 @contextmanager
 def _reaching(path: str) -> Iterator[None]:
-    """Make any library's error of an address or of a compressed file one that names it."""
+    """Turn any library's error about an address or a compressed file into one that names it."""
     try:
         yield
     except FileNotFoundError:
@@ -143,7 +144,7 @@ def _read_text(path: str) -> Iterator[str]:
         try:
             while block := text.read(1 << 20):
                 yield block
-        except UnicodeDecodeError as error:  # of a part of the file, which ends where the file was read to
+        except UnicodeDecodeError as error:  # the offset is within the block that ends at the current position
             offset = f" at offset {file.tell() - len(error.object) + error.start}" if file.seekable() else ""
             byte = f"{error.object[error.start]:#04x}"
             raise ValueError(f"{path} is not UTF-8: byte {byte}{offset}; convert it first") from None

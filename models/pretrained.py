@@ -1,4 +1,4 @@
-"""Language models from elsewhere: one registered function per kind of source.
+"""Pretrained language models: one registered function per kind of source.
 
 Each function takes a name and returns the model with its tokenizer and named hooks; `models.load_model` calls them.
 Weights are read from safetensors or GGUF files, and code that comes with a model is never run. Heavy libraries are
@@ -25,9 +25,8 @@ WEIGHTS = "weights"
 
 
 def model_source_of(location: str) -> tuple[str, str]:
-    """Tell the model source and the name in it: both from "SOURCE:NAME", else the source that owns the location.
-
-    What no other source owns is Hugging Face's: a folder, or a name on the hub.
+    """Return the model source and the name in it: both from "SOURCE:NAME", else the source that owns the location.
+    Hugging Face is the fallback: a folder, or a name on the hub.
     """
     source, colon, name = location.partition(":")
     if colon and source in MODEL_SOURCES:
@@ -54,7 +53,7 @@ def gguf(name: str, *, dtype: str, revision: str | None, tokenizer: Any) -> Any:
     if find_spec("gguf") is None:
         raise ValueError(f"reading {file} needs the package gguf: pip install gguf")
     model = _from_transformers(name, str(file.parent), dtype, revision, tokenizer, gguf_file=file.name)
-    if hasattr(model.inner.config, "quantization_config"):  # it is de-quantized, and can be saved as it is
+    if hasattr(model.inner.config, "quantization_config"):  # it is de-quantized, and can be saved unchanged
         del model.inner.config.quantization_config
         model.inner.hf_quantizer = None
     return model
@@ -105,13 +104,13 @@ def interp(name: str, *, dtype: str, revision: str | None, tokenizer: Any) -> An
         return MODEL_SOURCES[source].load(location, dtype=dtype, revision=revision or its_revision, tokenizer=tokenizer)
     model = Transformer.load(folder)
     model.tokenizer = wrapped(tokenizer)
-    if model.tokenizer is None and (beside := _tokenizer_folder(name)) is not None:
-        model.tokenizer = load_tokenizer(beside)
+    if model.tokenizer is None and (tokenizer_folder := _tokenizer_folder(name)) is not None:
+        model.tokenizer = load_tokenizer(tokenizer_folder)
     return model.eval()
 
 
 def from_object(model: Any, tokenizer: Any) -> Any:
-    """Give a model object of Hugging Face or TransformerLens, or one of ours, its tokenizer and named hooks."""
+    """Wrap a model object of Hugging Face, TransformerLens or interp with its tokenizer and named hooks."""
     from models.language_model import LanguageModel
     from models.pretrained_tokenizer import wrapped
     from models.transformer import Transformer
@@ -138,7 +137,7 @@ def from_object(model: Any, tokenizer: Any) -> Any:
 def load_tokenizer(location: str | Path) -> "Tokenizer | PretrainedTokenizer":
     """Load the tokenizer of a folder, of a model's or run's folder, or of any model that `model_source_of` finds.
 
-    Raises FileNotFoundError or ValueError, naming the location, where there is none that can be read."""
+    Raises FileNotFoundError or ValueError, with the location, if none can be read."""
     from interp.storage.files import read_json
     from models.pretrained_tokenizer import REMEDY, PretrainedTokenizer
     from models.tokenizer import Tokenizer
@@ -153,7 +152,7 @@ def load_tokenizer(location: str | Path) -> "Tokenizer | PretrainedTokenizer":
 
 
 def _tokenizer_folder(location: str) -> Path | None:
-    """Find where a folder, or the run that it belongs to, has its tokenizer.json."""
+    """Find the folder with the tokenizer.json of a folder or of the run that it belongs to."""
     folder = _model_folder(location)
     candidates = (folder, folder / "tokenizer", folder.parent / "corpus" / "tokenizer")
     return next((candidate for candidate in candidates if (candidate / "tokenizer.json").is_file()), None)
@@ -181,7 +180,7 @@ def _from_transformers(name: str, folder: str, dtype: str, revision: str | None,
             **options,
         )
     model, report = loaded
-    if missing := sorted(report["missing_keys"]):  # random numbers would stand in for them
+    if missing := sorted(report["missing_keys"]):  # they would be filled with random numbers
         raise ValueError(f"{name} lacks {len(missing)} weights of a {type(model).__name__}, such as {missing[0]}")
     if tokenizer is None:
         tokenizer = PretrainedTokenizer.load(name, revision=revision).inner
@@ -191,8 +190,8 @@ def _from_transformers(name: str, folder: str, dtype: str, revision: str | None,
 
 
 def _check_size(name: str, door: Any, config: Any, dtype: str, folder: Path, gguf_file: str | None) -> None:
-    """Check, before memory is taken for weights, that the files can hold as many as the configuration describes, at a
-    bit each, and that the memory can. Raises ValueError if not."""
+    """Check, before memory is allocated for weights, that the files are large enough for the configuration's number of
+    weights, at one bit each, and that the memory is. Raises ValueError if not."""
     import torch
 
     from interp.runtime.memory import check_memory
@@ -213,10 +212,10 @@ def _check_size(name: str, door: Any, config: Any, dtype: str, folder: Path, ggu
 
 
 def auto_class(config: Any) -> Any:
-    """Choose how `transformers` opens a model of text: as the class that its configuration names, else as a causal
-    language model, a masked one, or an encoder without logits, the first that it can be.
+    """Choose the `transformers` class for a text model: the one in its configuration, else the first that fits of a
+    causal language model, a masked one, or an encoder without logits.
 
-    Raises ValueError for what is not a model of text."""
+    Raises ValueError for a model that does not read text."""
     from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForTextEncoding
 
     doors: Any = (AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForTextEncoding, AutoModel)
@@ -232,13 +231,13 @@ def auto_class(config: Any) -> Any:
 
 @contextmanager
 def _one_line(name: str) -> Iterator[None]:
-    """Shorten errors of `transformers`. Raises ValueError with the first line of what it says at length when it cannot
-    load a model; MemoryError as it is."""
+    """Shorten errors of `transformers`. Raises ValueError with the first line of a long loading error; MemoryError is
+    passed on."""
     try:
         yield
     except MemoryError:
         raise
-    except Exception as error:  # whatever a damaged file makes the library raise
+    except Exception as error:  # any error that the library raises for a damaged file
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))
         raise ValueError(
             f"{name} cannot be loaded as a language model ({reason}): "

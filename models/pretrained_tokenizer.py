@@ -1,11 +1,11 @@
-"""The tokenizers of other people's models, with the interface of our own (`models.tokenizer.Tokenizer`).
+"""Tokenizers of pretrained models, with the interface of interp's own (`models.tokenizer.Tokenizer`).
 
 In: a fast tokenizer of Hugging Face. Out: token ids with the characters that each covers, and for each id a readable
 string. Three ways of writing a token as a string are recognized:
 
-    byte-level BPE   a letter a byte (GPT-2's letters)          `ĠcafÃ©`  is  ` café`
+    byte-level BPE   a letter per byte (GPT-2's letters)          `ĠcafÃ©`  is  ` café`
     SentencePiece    `▁` for a space, `<0x0A>` for a byte        `▁café`   is  ` café`
-    WordPiece        `##` where a word goes on                   `##ing`   is  `ing`,  `walk`  is  ` walk`
+    WordPiece        `##` inside a word                   `##ing`   is  `ing`,  `walk`  is  ` walk`
 
 Bytes that are not text by themselves are written as ⟨d7⟩, ids without a token as ⟨id 50300⟩, special tokens unchanged.
 """
@@ -28,10 +28,12 @@ REMEDY = "name a folder with the tokenizer.json of a fast tokenizer"
 
 
 class PretrainedTokenizer:
-    """`inner` is a fast tokenizer of `transformers`. The letters of a special token in a text are letters."""
+    """`inner` is a fast tokenizer of `transformers`. A special token that is spelled out in a text is treated as
+    ordinary text."""
 
     def __init__(self, inner: Any, *, d_vocab: int | None = None):
-        """Wrap a tokenizer. d_vocab: the rows of the model's embedding, where it has more than there are tokens."""
+        """Wrap a tokenizer. d_vocab: the number of rows of the model's embedding, if larger than the number of
+        tokens."""
         if getattr(inner, "backend_tokenizer", None) is None:
             raise ValueError(f"{type(inner).__name__} is not a fast tokenizer: {REMEDY}")
         self.inner = inner
@@ -54,11 +56,11 @@ class PretrainedTokenizer:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the strings of all tokens: the ids of a tokenizer with another digest stand for other words."""
+        """SHA-256 of the strings of all tokens: a tokenizer with another digest has other ids."""
         return hashlib.sha256(json.dumps(sorted(self._pieces.items())).encode()).hexdigest()
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
-        """Return the ids of a text, as `inner` does: by default with the special tokens that it adds itself."""
+        """Return the ids of a text, as `inner` does: by default with its own special tokens."""
         self._fast.encode_special_tokens = True
         return self._fast.encode(text, add_special_tokens=add_special_tokens).ids
 
@@ -74,7 +76,7 @@ class PretrainedTokenizer:
         return self._fast.decode([i for i in kept if i in self._pieces], skip_special_tokens=False)
 
     def display(self) -> list[str]:
-        """Return one readable string an id."""
+        """Return one readable string per id."""
         written = json.loads(self._fast.to_str())
         letters = byte_letters()
         as_they_are = {each["id"] for each in written["added_tokens"]}
@@ -107,12 +109,12 @@ class PretrainedTokenizer:
     def load(cls, source: str | Path, *, revision: str | None = None) -> "PretrainedTokenizer":
         """Load the tokenizer of a folder, of a GGUF file, or of a name that Hugging Face knows.
 
-        Raises ValueError or OSError, naming it, where there is no fast tokenizer."""
+        Raises ValueError or OSError, with its name, if there is no fast tokenizer."""
         from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
         path = Path(source)
         options = {"revision": revision or "main", "trust_remote_code": False}
-        kind: Any = PreTrainedTokenizerFast  # takes what is written as it is, where AutoTokenizer may know better
+        kind: Any = PreTrainedTokenizerFast  # uses the file as it is; AutoTokenizer may correct it
         if path.suffix == ".gguf":
             source = path.parent
             options["gguf_file"] = path.name
@@ -120,16 +122,16 @@ class PretrainedTokenizer:
             kind = AutoTokenizer
         try:
             tokenizer = cls(kind.from_pretrained(str(source), **options))
-        except Exception as error:  # whatever a damaged file makes the library raise
+        except Exception as error:  # any error that the library raises for a damaged file
             reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
             raise ValueError(f"{path} has no tokenizer that can be read ({reason}): {REMEDY}") from None
-        if set(tokenizer._pieces) <= set(tokenizer.special_ids):  # the library's answer where the files are missing
+        if set(tokenizer._pieces) <= set(tokenizer.special_ids):  # the library's result for missing files
             raise ValueError(f"{path} has no tokenizer that can be read (it has an empty vocabulary): {REMEDY}")
         return tokenizer
 
 
 def wrapped(tokenizer: Any, d_vocab: int | None = None) -> Any:
-    """Wrap a tokenizer of Hugging Face in the interface of ours; one of ours stays as it is."""
+    """Wrap a Hugging Face tokenizer in interp's interface; return interp's own unchanged."""
     return (
         tokenizer
         if tokenizer is None or hasattr(tokenizer, "display")
@@ -138,7 +140,7 @@ def wrapped(tokenizer: Any, d_vocab: int | None = None) -> Any:
 
 
 def _rising(offsets: list[tuple[int, int]]) -> Int[np.ndarray, "token 2"]:
-    """Return starts and ends that never fall: an inserted token, which covers nothing, stands where the one before it
-    ends."""
+    """Return non-decreasing starts and ends: an inserted token, which covers nothing, is placed at the end of the
+    previous one."""
     ranges = np.array(offsets, dtype=np.int64).reshape(-1, 2)
     return np.maximum.accumulate(ranges, axis=0)

@@ -1,15 +1,15 @@
 """The recipe of a language model's training: its settings, learning rate, batches, loss, optimizer and precision.
 
-AdamW with decay on matrices alone, linear warm-up, then a cosine. The batch of a step depends only on the seed and the
-step. The loss is next-token cross-entropy straight from the residual stream. For a row x with target t, weights
-W [d_model, d_vocab] and bias b:
+AdamW with decay on matrices only, linear warm-up, then a cosine. The batch of a step depends only on the seed and the
+step. The loss is next-token cross-entropy straight from the residual stream. For a row x with target t, weights W
+[d_model, d_vocab] and bias b:
 
     loss = −log softmax(x W + b)[t],     p = softmax(x W + b) − onehot(t)
     d loss/dx = p Wᵀ,     d loss/dW = xᵀ p,     d loss/db = p
 
 The logits of a batch are by far the largest tensor of a small model's step. `token_loss` computes them one slab of rows
-at a time, in one buffer that stays in the cache, and takes the three gradients meanwhile, so nothing of size [row,
-d_vocab] is ever allocated. It computes what `F.cross_entropy` computes, in about half its time on a CPU.
+at a time, in one buffer that stays in the cache, together with the three gradients, so that nothing of size [row,
+d_vocab] is ever allocated. It computes the same as `F.cross_entropy`, in about half its time on a CPU.
 """
 
 import math
@@ -34,27 +34,27 @@ BETAS = (0.9, 0.99)
 CLIP_NORM = 1.0
 """The norm to which a larger gradient, of all weights together, is scaled down."""
 SLAB_BYTES = 8 << 20
-"""The size of the logits that are in memory at once."""
+"""The number of logits in memory at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     tokens: int = 3_000_000
-    """To train on, counted with repetition; the corpus is read again, in another order, when it is used up."""
+    """Tokens to train on, counted with repetition; when the corpus is used up it is read again in another order."""
     batch_size: int = 8
-    """Sequences a step. A short run gains more from many steps than from large ones."""
+    """Sequences per step. A short run gains more from many steps than from large ones."""
     lr: float = 6e-3
     warmup: float = 0.05
     """Fraction of the steps in which the learning rate rises to `lr`; then a cosine takes it to `FINAL_LR` · `lr`."""
     weight_decay: float = 0.1
     precision: Precision = "auto"
-    """The number format of the matmuls. "auto": bfloat16 where the hardware multiplies it, float32 elsewhere."""
+    """The number format of the matmuls. "auto": bfloat16 if the hardware supports it, else float32."""
     val_every: int = 200
     """Steps between two points of the validation curve."""
     snapshot_steps: tuple[int, ...] = ()
     """Weights are kept after these steps; 0 is the untrained model."""
     n_samples: int = 4
-    """Texts that the trained model writes."""
+    """Number of sample texts that the trained model writes."""
     seed: int = 0
     """The seed of the batch order and of the samples."""
 
@@ -85,7 +85,7 @@ class TrainingConfig:
 
 
 def batch_rows(step: int, n_sequences: int, batch_size: int, seed: int) -> Int[Tensor, " batch"]:
-    """Choose the sequences of a step: permutation after permutation of them all, cut into batches."""
+    """Return the sequences of a step: successive permutations of all sequences are divided into batches."""
     places = np.arange(step * batch_size, (step + 1) * batch_size)
     epochs, rows = np.divmod(places, n_sequences)
     return torch.from_numpy(
@@ -130,7 +130,7 @@ def token_loss(
     b: Float[Tensor, " d_vocab"],
     targets: Int[Tensor, " row"],
 ) -> Float[Tensor, ""]:
-    """Compute the mean cross-entropy in nats a row.
+    """Compute the mean cross-entropy in nats per row.
 
     Under CPU autocast the three matmuls run in its dtype and the softmax in float32. On a CPU it can be differentiated
     once, not twice.

@@ -1,4 +1,4 @@
-"""Register sources of text and of language models: one function each, known by its name.
+"""Register sources of text and of language models: one function each, found by its name.
 
     @text_source(fields=("paths",), takes="at least one file or glob")
     def files(paths, size): …                          # an iterator of `Document`s of at most `size` characters
@@ -19,7 +19,7 @@ from interp.runtime.registry import register
 from models.documents import Document
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-"""What a model's weights may be loaded as; auto: as they are stored."""
+"""The number formats for loading a model's weights; auto: the stored one."""
 
 
 def _owns_nothing(location: str) -> bool:
@@ -32,13 +32,13 @@ class TextSource(NamedTuple):
     read: Callable[..., Iterator[Document]]
     help: str
     endless: bool = False
-    """It has no end, or one that is far away: a corpus takes a fixed number of characters of it."""
+    """Whether it is endless or very long: a corpus then takes a fixed number of characters from it."""
     fields: tuple[str, ...] = ()
-    """The fields of a `CorpusConfig` that say what to read, for a user's own text. The first must be set."""
+    """The fields of a `CorpusConfig` that select a user's own text. The first must be set."""
     takes: str = ""
     """The value of the first field, in words."""
     owns: Callable[[str], bool] = _owns_nothing
-    """Whether it reads this file, where no source is named."""
+    """Whether it reads this file if no source is named."""
 
 
 class ModelSource(NamedTuple):
@@ -49,9 +49,9 @@ class ModelSource(NamedTuple):
     takes: str
     """A description of the name, in words."""
     owns: Callable[[str], bool] = _owns_nothing
-    """Whether it loads this location, where no source is named."""
+    """Whether it loads this location if no source is named."""
     slow: bool = False
-    """Loading takes minutes: a run keeps the weights, to open them quickly the next time."""
+    """Whether loading takes minutes: a run then stores the weights, to load them quickly the next time."""
 
 
 TEXT_SOURCES: dict[str, TextSource] = {}
@@ -85,7 +85,7 @@ def model_source(**facts: Any) -> Callable[[Callable[..., Any]], Callable[..., A
 
 
 def source_help(sources: Mapping[str, TextSource] | Mapping[str, ModelSource]) -> str:
-    """Lines for the help of a command: each source's name and what it gives, those that give the same together."""
+    """Lines for the help of a command: each source's name and content, with equal contents grouped."""
     names: dict[str, list[str]] = {}
     for name, source in sources.items():
         names.setdefault(source.help, []).append(name)

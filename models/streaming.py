@@ -96,7 +96,7 @@ def _read_all(
     n_done: int,
     progress: Progress,
 ) -> None:
-    """Tokenize the documents of all sides, but for the first `n_done`."""
+    """Tokenize the documents of both sides, except the first `n_done`."""
     n_seen = 0
     characters = 0
     for batch in batches(sides, lambda pair: pair[1], _CHARACTERS_AT_ONCE):

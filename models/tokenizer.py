@@ -1,9 +1,9 @@
 """Byte-level BPE and character tokenizers, over Hugging Face `tokenizers`.
 
-In: texts. Out: token ids, with the characters that each token covers.
-In byte-level BPE every token is a run of bytes and the tokens of a text join to its UTF-8 bytes, so a token's
-characters follow from byte lengths alone: token i holds the bytes B_i .. B_i + n_i with B_i = Σ_{j<i} n_j, and covers
-the characters of which any byte lies there. Tokens that share one character (a Hebrew letter cut in two) all cover it.
+In: texts. Out: token ids, with the characters that each token covers. In byte-level BPE every token is a sequence of
+bytes and the tokens of a text concatenate to its UTF-8 bytes, so a token's characters follow from byte lengths alone:
+token i has the bytes B_i .. B_i + n_i with B_i = Σ_{j<i} n_j, and covers the characters with any byte in that range.
+Tokens that share one character (a split Hebrew letter) all cover it.
 """
 
 import hashlib
@@ -36,9 +36,10 @@ class Encoding(NamedTuple):
 
 
 class Tokenizer:
-    """Text to ids and back. Id 0 is `<|bos|>`, which no text encodes to: its letters in a text are letters.
+    """Text to ids and back. Id 0 is `<|bos|>`, which no text encodes to: if it is spelled out in a text it is ordinary
+    text.
 
-    A byte-level tokenizer takes any text. A character tokenizer turns a character that it was not trained on into
+    A byte-level tokenizer accepts any text. A character tokenizer turns a character that it was not trained on into
     `<|unk|>`.
     """
 
@@ -86,7 +87,7 @@ class Tokenizer:
 
     @classmethod
     def train_characters(cls, texts: Iterable[str]) -> "Tokenizer":
-        """Give one id to every character that occurs, in code point order, after `<|bos|>` and `<|unk|>`."""
+        """Assign one id to every character that occurs, in code point order, after `<|bos|>` and `<|unk|>`."""
         characters = sorted(set().union(*map(set, texts)))
         vocab = {token: i for i, token in enumerate([BOS, UNKNOWN, *characters])}
         inner = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocab, unk_token=UNKNOWN))
@@ -104,7 +105,7 @@ class Tokenizer:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the bytes of all tokens: the ids of a tokenizer with another digest stand for other words."""
+        """SHA-256 of the bytes of all tokens: a tokenizer with another digest has other ids."""
         return hashlib.sha256(json.dumps([piece.hex() for piece in self._bytes]).encode()).hexdigest()
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
@@ -123,7 +124,7 @@ class Tokenizer:
         return b"".join(self._bytes[i] for i in kept if not (skip_bos and i == self.bos_id)).decode("utf-8", "replace")
 
     def display(self) -> list[str]:
-        """Return one readable string an id: valid UTF-8 as it is, a stray byte as ⟨d7⟩."""
+        """Return one readable string per id: valid UTF-8 unchanged, a stray byte as ⟨d7⟩."""
         return [readable(piece) for piece in self._bytes]
 
     def save(self, folder: str | Path) -> None:
@@ -134,14 +135,14 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: str | Path) -> "Tokenizer":
-        """Load what `save` wrote. Raises FileNotFoundError or ValueError, naming the file, where that is not there."""
+        """Load a file of `save`. Raises FileNotFoundError or ValueError, with the file, if it is missing or damaged."""
         file = Path(folder) / _FILE
         remedy = "`interp run` makes it again, with its corpus"
         if not file.is_file():
             raise FileNotFoundError(f"{file} does not exist: {remedy}")
         try:
             inner = tokenizers.Tokenizer.from_buffer(file.read_bytes())
-        except Exception as error:  # the library raises no other kind
+        except Exception as error:  # the library raises only this type
             raise ValueError(f"{file} is not a tokenizer ({error}): {remedy}") from None
         inner.no_padding()
         inner.no_truncation()
@@ -179,10 +180,9 @@ class Tokenizer:
 
 
 def share_encoded_again(tokenizer: Any, rows: Int[Tensor, "seq pos"]) -> float:
-    """Return whether a tokenizer, ours or another's, made these tokens.
-
-    Returns the share of the first 4,096 that come again, each where it was, when their text is encoded anew. It is
-    nearly 1 if the tokenizer made them; one of characters makes any of its ids again.
+    """Return how well a tokenizer, interp's or another, reproduces these tokens. Returns the share of the first 4,096
+    tokens that are the same at the same position when their text is encoded again. It is nearly 1 if the tokenizer made
+    them; a character tokenizer reproduces any of its ids.
     """
     ids = rows[: math.ceil(4096 / rows.shape[1])].flatten().tolist()
     if max(ids) >= tokenizer.vocab_size:
@@ -199,13 +199,13 @@ _STRAY = {0xDC00 + byte: f"⟨{byte:02x}⟩" for byte in range(0x80, 0x100)} | {
 
 
 def readable(piece: bytes) -> str:
-    """Decode UTF-8; write a stray byte as ⟨d7⟩, and the character that stands for stray bytes elsewhere as ⟨fffd⟩."""
+    """Decode UTF-8; write a stray byte as ⟨d7⟩, and the replacement character U+FFFD as ⟨fffd⟩."""
     return piece.decode("utf-8", "surrogateescape").translate(_STRAY)
 
 
 def byte_letters() -> dict[str, int]:
-    """Return the letters that byte-level BPE writes bytes with (GPT-2's `bytes_to_unicode`): printable Latin-1 as it
-    is, the other bytes as code points from 256 on."""
+    """Return the letters by which byte-level BPE represents bytes (GPT-2's `bytes_to_unicode`): printable Latin-1
+    unchanged, the other bytes as code points from 256 on."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}

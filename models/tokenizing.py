@@ -1,6 +1,6 @@
 """Texts to rows of tokens: each opened by BOS, packed or padded, every token with the labels of its characters.
 
-In: texts, or `Document`s with labelled spans, and a tokenizer, ours or another's. Out: `LabelledTokens`. A token that
+In: texts, or `Document`s with labelled spans, and a tokenizer, interp's or another. Out: `LabelledTokens`. A token that
 covers the characters a..b carries a label iff the label has a span s..e with  a < e  and  s < b.
 """
 
@@ -35,13 +35,14 @@ def tokenize(
 ) -> LabelledTokens:
     """Turn texts into rows of n_ctx tokens.
 
-    tokenizer: ours, or a fast one of Hugging Face. bos: whether BOS goes before each text; "auto" does as the tokenizer
-    itself, and where that adds none, its EOS goes between texts. pack: texts follow one another, and what does not fill
-    the last row is dropped; otherwise a row holds the beginning of one text, and `padding` after it. deduplicate: of
-    texts that differ only in capitals and white space the first is kept. labels: which to keep, in the order of their
-    bits; None keeps all that occur, sorted.
+    tokenizer: interp's, or a fast one of Hugging Face. bos: whether to put BOS before each text; "auto" follows the
+    tokenizer and, if it adds none, puts its EOS between texts. pack: texts are concatenated, and an incomplete last row
+    is dropped; otherwise a row has the beginning of one text, followed by `padding`. deduplicate: of texts that differ
+    only in case and white space only the first is kept. labels: labels to keep, in the order of their bits; None keeps
+    all that occur, sorted.
 
-    Raises ValueError on text shorter than one row, on more than 63 labels, and for a BOS that the tokenizer lacks.
+    Raises ValueError for text shorter than one row, for more than 63 labels, and for bos=True if the tokenizer has no
+    BOS.
     """
     if n_ctx < 2:
         raise ValueError(f"n_ctx={n_ctx} must be at least 2")
@@ -81,7 +82,7 @@ def _label_names(documents: Sequence[Document], labels: Sequence[str] | None) ->
 
 
 def unlike(documents: Iterable[Document]) -> Iterator[Document]:
-    """Yield the first of documents that differ only in capitals and white space."""
+    """Yield documents without duplicates, which may differ in case and white space."""
     seen = set()
     for document in documents:
         key = hash(" ".join(document.text.split()).casefold())
@@ -110,7 +111,7 @@ def _pad_id(tokenizer: Tokenizer | PretrainedTokenizer) -> int:
 
 class _Rows(NamedTuple):
     token_index: Int[np.ndarray, "seq pos"]
-    """The index of each token among those of all documents, one after the other; -1 where there is none."""
+    """The index of each token in the concatenation of all documents; -1 if there is none."""
     document: Int[np.ndarray, "seq pos"]
 
 
@@ -133,7 +134,7 @@ def _padded(lengths: Int[np.ndarray, " document"], n_ctx: int) -> _Rows:
 def batches(
     items: Iterable[Item], document_of: Callable[[Item], Document], characters: int = 1_000_000
 ) -> Iterator[list[Item]]:
-    """Yield items, in order, a few at a time: as many as hold so many characters."""
+    """Yield blocks of items, in order, with about `characters` characters each."""
     batch: list[Item] = []
     size = 0
     for item in items:
@@ -151,7 +152,7 @@ class _Encoded(NamedTuple):
     ids: Int[np.ndarray, " token"]
     bits: Int[np.ndarray, " token"]
     characters: Int[np.ndarray, " token"]
-    """Characters that the token is the first to cover."""
+    """Number of characters that the token is the first to cover."""
     lengths: Int[np.ndarray, " document"]
     """Tokens of each document."""
 
@@ -179,7 +180,8 @@ def _encoded(
 def encode_documents(
     documents: list[Document], tokenizer: Tokenizer | PretrainedTokenizer, opening: list[int], names: list[str]
 ) -> _Encoded:
-    """Return tokens in a row, with positions in the joined text: what opens a document is an empty range before it."""
+    """Return all tokens, with positions in the joined text: opening tokens have an empty range before their
+    document."""
     encodings = tokenizer.encode_batch([d.text for d in documents])
     bases = np.cumsum([0, *(len(d.text) for d in documents)])
     empty = np.zeros((len(opening), 2), dtype=np.int64)
@@ -206,8 +208,8 @@ def encode_documents(
 def _label_bits(
     starts: Int[np.ndarray, " token"], ends: Int[np.ndarray, " token"], spans: Int[np.ndarray, "span 3"]
 ) -> Int[np.ndarray, " token"]:
-    """Return the label bits of each token. Starts and ends of the tokens never fall, so those that meet a span (start,
-    end, bit) are a range first..last."""
+    """Return the label bits of each token. Starts and ends of the tokens are non-decreasing, so the tokens that overlap
+    a span (start, end, bit) are a range first..last."""
     bits = np.zeros(len(starts), dtype=np.int64)
     firsts = np.searchsorted(ends, spans[:, 0], "right")
     lasts = np.searchsorted(starts, spans[:, 1], "left")

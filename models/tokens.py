@@ -24,20 +24,21 @@ PADDING = -2
 
 @dataclass(frozen=True)
 class LabelledTokens:
-    """Rows of tokens. Packed, a row may begin inside a document and hold several; else it holds one, and `padding`."""
+    """Rows of tokens. If packed, a row may start inside a document and contain several; otherwise it has one document,
+    and `padding`."""
 
     tokens: Int[Tensor, "seq pos"]
     label_names: tuple[str, ...]
     label_bits: Int[Tensor, "seq pos"]
-    """Bit k says whether the token carries `label_names[k]`."""
+    """Bit k is set if the token carries `label_names[k]`."""
     document_ids: Int[Tensor, "seq pos"]
-    """The place in the order of `document_names`; `PADDING` where a position belongs to none."""
+    """Index into `document_names`; `PADDING` for a position in no document."""
     document_names: tuple[str, ...]
     """The work that each document is from (a play, a module, a file), by document id."""
     row_characters: Int[Tensor, " seq"]
-    """Characters that the tokens of a row cover; one that two rows share counts in the first."""
+    """Number of characters covered by the tokens of a row; a character shared by two rows counts in the first."""
     tokenizer: str = ""
-    """The `digest` of the tokenizer that made them; "" where it is not known."""
+    """The `digest` of the tokenizer that made them; "" if unknown."""
 
     @property
     def characters(self) -> int:
@@ -72,11 +73,11 @@ class LabelledTokens:
         return LabelledTokens(*parts, self.document_names, self.row_characters[rows], self.tokenizer)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
-        """Write one safetensors file, with the names in its header. Raises ValueError if a file is there, unless
-        `overwrite` says that it may be replaced."""
+        """Write one safetensors file, with the names in its header. Raises ValueError if the file exists, unless
+        `overwrite` is set."""
         path = Path(path)
         if path.exists() and not overwrite:
-            raise ValueError(f"{path} is there already: name another file, or replace it with overwrite=True")
+            raise ValueError(f"{path} exists already: name another file, or replace it with overwrite=True")
         path.parent.mkdir(parents=True, exist_ok=True)
         # One key: safetensors writes several in any order, and the same tokens should be the same bytes.
         lists = {"label_names": self.label_names, "document_names": self.document_names}
@@ -116,7 +117,7 @@ class LabelledTokens:
         return self
 
     def _misfit(self) -> str:
-        """Say which part does not fit the rest; "" if all fit."""
+        """Return the inconsistency of its parts; "" if there is none."""
         shape = tuple(self.tokens.shape)
         if any(getattr(self, key).is_floating_point() for key in _TENSORS):
             return "its numbers are not integers"
@@ -130,7 +131,7 @@ class LabelledTokens:
         if len(self.label_names) > 63 or not all(isinstance(name, str) for name in names):
             return "its names are not at most 63 labels and the documents, each a text"
         low, high = int(self.document_ids.min()), int(self.document_ids.max())
-        # A row that begins within a document that was cut away has the id -1.
+        # A row that starts inside a removed document has the id -1.
         return "" if PADDING <= low and high < len(self.document_names) else f"its document ids are {low}..{high}"
 
 

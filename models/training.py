@@ -1,14 +1,15 @@
-"""Train a transformer on next-token prediction; killed at any point and started again, it ends at the same weights.
+"""Train a transformer on next-token prediction; after an interruption at any point it resumes and ends at the same
+weights.
 
-    loss = mean of −log p(token t+1 | tokens ≤ t)        nats a token
-    bits a character = loss · tokens / (characters · ln 2)
+    loss = mean of −log p(token t+1 | tokens ≤ t)        nats per token
+    bits per character = loss · tokens / (characters · ln 2)
 
 The batch of a step depends only on the seed and the step (`models.recipe`), so a checkpoint is the weights, the
-optimizer's moments and the step. Checkpoints fall due by the clock and change nothing. "The same weights" holds bit for
-bit on the same machine, device and number of threads.
+optimizer's moments and the step. Checkpoints are timed by the clock and do not affect the result. "The same weights"
+means bitwise on the same machine, device and number of threads.
 
 `out` receives weights.safetensors, config.json, metrics.jsonl, results.json, samples.json and
-snapshots/step-N.safetensors; checkpoint.safetensors is there while training lasts.
+snapshots/step-N.safetensors; checkpoint.safetensors exists while training lasts.
 """
 
 import json
@@ -33,7 +34,7 @@ from models.transformer import Transformer
 LOG_EVERY = 10
 """Steps between two rows of metrics.jsonl; a row's loss is the mean of the steps since the row before."""
 VAL_SEQUENCES = 128
-"""Validation sequences for a point of the curve; the loss in results.json is over all of them."""
+"""Validation sequences per point of the curve; the loss in results.json is over all of them."""
 
 log = logging.getLogger(__name__)
 
@@ -41,12 +42,12 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class TrainingResult:
     val_loss: float
-    """Nats a token, over all validation tokens."""
+    """Nats per token, over all validation tokens."""
     bits_per_character: float | None
     """None if neither the number of characters nor a tokenizer was given."""
     unigram_cross_entropy: float
     bigram_cross_entropy: float
-    """The loss that counting alone reaches on the same tokens, in nats per token."""
+    """The loss of n-gram counts on the same tokens, in nats per token."""
     steps: int
     tokens: int
     wall_seconds: float
@@ -66,12 +67,11 @@ def train_model(
     checkpoint_seconds: float = 10.0,
     progress: Progress = no_progress,
 ) -> TrainingResult:
-    """Train `model` in place, on the device where it lies, and fill the folder `out` (see above).
+    """Train `model` in place, on its device, and fill the folder `out` (see above).
 
     `val_characters` is the length of the validation text; without it the tokenizer's decoding is measured. With
-    `resume` a training that was cut off goes on and a finished one is read back; a folder that holds one of other
-    inputs is refused. Raises ValueError on tokens that do not fit the model, and on a loss that is not finite (at
-    which step).
+    `resume` an interrupted training resumes and a finished one is loaded; a folder with a training of other inputs is
+    refused. Raises ValueError for tokens that do not fit the model, and for a loss that is not finite (with the step).
     """
     out = Path(out)
     _check_tokens(model, train_tokens, val_tokens)
@@ -121,7 +121,7 @@ class _Training:
         self.start_time = self.row_time = self.checkpoint_time = time.monotonic()
 
     def finished(self) -> TrainingResult | None:
-        """Return the result of the same training if it ended before; its weights are put into the model."""
+        """Return the result of the same training if it is finished; its weights are loaded into the model."""
         file = self.out / "results.json"
         if not file.exists() or self.checkpoint.exists():
             return None
@@ -135,7 +135,7 @@ class _Training:
         return TrainingResult(**numbers)
 
     def begin(self, resume: bool) -> None:
-        """Go on from the checkpoint, or clear the folder and start."""
+        """Resume from the checkpoint, or clear the folder and start."""
         self.out.mkdir(parents=True, exist_ok=True)
         if resume and self.checkpoint.exists():
             facts = read_checkpoint(self.checkpoint, self.model, self.optimizer, self.inputs)
@@ -209,7 +209,7 @@ class _Training:
         return self.seconds_before + time.monotonic() - self.start_time
 
     def end(self, tokenizer: TextTokenizer | None, val_characters: int | None) -> TrainingResult:
-        """Measure, sample and write; the checkpoint goes last, so that a kill before it repeats this alone."""
+        """Measure, sample and write; the checkpoint is removed last, so that after a kill only this is repeated."""
         if val_characters is None and tokenizer is not None:
             val_characters = sum(len(decoded(tokenizer, row)) for row in self.val_tokens)
         losses = measure_losses(
@@ -247,7 +247,7 @@ def _check_tokens(model: Transformer, train_tokens: Tensor, val_tokens: Tensor) 
 
 
 def _inputs(model: Transformer, train_tokens: Tensor, val_tokens: Tensor, config: TrainingConfig) -> dict[str, Any]:
-    """List what the end of a training depends on; tensors by checksum."""
+    """List the inputs that determine the result of a training; tensors by checksum."""
     facts = {f"training.{field.name}": getattr(config, field.name) for field in fields(config)}
     facts |= {f"model.{field.name}": getattr(model.config, field.name) for field in fields(model.config)}
     tensors = {

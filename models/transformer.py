@@ -5,7 +5,7 @@
     logits = LN_final(resid) W_U + b_U
 
 Names of hooks and weights are those of `transformer_lens.HookedTransformer`, so `run_with_cache`, `run_with_hooks` and
-`state_dict` mean the same here. The parts are those of `models.layers`.
+`state_dict` mean the same here. The parts are in `models.layers`.
 """
 
 import math
@@ -98,7 +98,7 @@ class Transformer(HookedRootModule):
         raise ValueError(f"return_type={return_type!r} must be 'logits', 'loss', 'both' or None")
 
     def untrained(self, seed: int = 0) -> "Transformer":
-        """Draw a model of the same shape with random weights, from a seed that this one was not drawn from."""
+        """Return a model of the same shape with random weights, from another seed than this one's."""
         return Transformer(replace(self.config, seed=self.config.seed + 1 + seed)).to(self.W_E.device).eval()
 
     def run_with_cache(
@@ -125,8 +125,8 @@ class Transformer(HookedRootModule):
     ) -> Int[Tensor, "batch pos_plus_n"]:
         """Write `n_tokens` more after each row of `tokens`, sampled from softmax(logits / temperature).
 
-        At temperature 0 each is the likeliest. Each token sees the `window` (n_ctx) before it; hooks that are attached
-        act on it.
+        At temperature 0 each is the likeliest. Each token sees the `window` (n_ctx) tokens before it; attached hooks
+        are active.
         """
         if temperature < 0:
             raise ValueError(f"temperature={temperature} must be at least 0")
@@ -155,9 +155,9 @@ class Transformer(HookedRootModule):
 
     @classmethod
     def load(cls, folder: str | Path, weights: str = "weights.safetensors") -> "Transformer":
-        """Load the model that `save` wrote; `weights` may name another file in the folder, a training snapshot say.
+        """Load a model of `save`; `weights` may name another file in the folder, such as a training snapshot.
 
-        Raises FileNotFoundError or ValueError, naming the file, where one is missing, damaged or does not fit."""
+        Raises FileNotFoundError or ValueError, with the file, if one is missing, damaged or inconsistent."""
         file = Path(folder) / "config.json"
         stored = read_json(file, _REMEDY)
         try:
@@ -165,7 +165,7 @@ class Transformer(HookedRootModule):
         except (TypeError, ValueError) as error:
             raise ValueError(f"{file} describes no model ({error}): {_REMEDY}") from None
         n_weights = count_weights(Path(folder) / weights, _REMEDY)
-        if config.n_parameters > 2 * n_weights:  # before memory is taken
+        if config.n_parameters > 2 * n_weights:  # before memory is allocated
             raise ValueError(
                 f"{file} describes {config.n_parameters:,} parameters, {weights} holds {n_weights:,}: {_REMEDY}"
             )
@@ -193,7 +193,7 @@ class Transformer(HookedRootModule):
 
     @property
     def special_ids(self) -> tuple[int, ...]:
-        """Ids that stand for no text; none where no tokenizer is known."""
+        """Ids that are not text; none if no tokenizer is known."""
         return () if self.tokenizer is None else self.tokenizer.special_ids
 
     @property
@@ -202,7 +202,7 @@ class Transformer(HookedRootModule):
 
     @property
     def hook_aliases(self) -> dict[str, nn.Module]:
-        """Other names of the hooks, by which Hugging Face's models call the same."""
+        """Other names of the hooks, as in Hugging Face's models."""
         return layer_aliases(self.config.n_layers, self.hook_dict) | {"final_norm": self.ln_final}
 
     @property
@@ -233,8 +233,8 @@ class Transformer(HookedRootModule):
 
     @torch.no_grad()
     def _initialise(self) -> None:
-        """Initialise the weights. Matrices keep the variance of what they read; those that write to the residual stream
-        are scaled down by the number of writers, and the unembedding so that the first predictions are close to
+        """Initialise the weights. Matrices preserve the variance of their input; those that write to the residual
+        stream are scaled down by the number of writers, and the unembedding so that the first predictions are close to
         uniform."""
         config = self.config
         generator = torch.Generator().manual_seed(config.seed)

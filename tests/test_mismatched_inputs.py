@@ -209,7 +209,7 @@ IN_PYTHON: dict[str, tuple[Callable[[Files, Path], Any], str]] = {
     ),
     "folder and dictionary in sparsify's format": (
         lambda f, out: over_sparsify(out),
-        "sae.safetensors was not written here, and would be lost: choose another folder",
+        "sae.safetensors was not written by interp and would be lost: choose another folder",
     ),
     "SAE and hook of the store": (
         lambda f, out: scan(f, out, hook=OTHER_HOOK),
@@ -308,7 +308,7 @@ ON_THE_COMMAND_LINE: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "model and tokenizer": (
         (*SCAN, "--model", "{run}/model", "--tokenizer", "{folder}/wide"),
-        r"--model \S+ has \d+ tokens, the tokenizer has \d+",
+        r"--model \S+ has \d+ tokens, but the tokenizer has \d+",
     ),
     "features and --ranking": (
         ("report", "{folder}/features", "--ranking", "{folder}/theirs.parquet"),

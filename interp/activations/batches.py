@@ -3,7 +3,7 @@
 In:  shards, each a random sample of all rows. Out: batches [batch, Σ d] in float32, hooks side by side.
 
 Shards come in a random order, and the rows of each in a random order: a shuffle of all rows, with sequential reads.
-While the rows of one shard are given out, a thread reads the next: two are in memory, however long the iteration.
+While the rows of one shard are returned, a thread reads the next, so that two shards are in memory at any time.
 """
 
 import math
@@ -31,26 +31,26 @@ class ShardColumn:
     """The rows of one hook."""
 
     read: Callable[[int, Float[Tensor, "row d"]], Float[Tensor, "row d"]]
-    """Shard number, and memory that is long enough → its rows, which may lie in that memory."""
+    """(shard index, a buffer that is long enough) → its rows, which may lie in the buffer."""
     d: int
     dtype: torch.dtype
     hook_name: str
     """The hook's name in the store."""
     fingerprint: str
-    """Says which data this is; a state is only loaded on the same."""
+    """Identifies the data; a state is loaded only for the same data."""
 
 
 class ActivationBatches(Iterator[Tensor]):
-    """An iterator that can report its place and resume from there.
+    """An iterator that can report its position and resume from there.
 
     Epoch e is the concatenation of the shards in an order drawn from (seed, e), each in an order drawn from (seed, e,
-    shard). The state is the global row offset: the number of rows given out since epoch 0 began.
+    shard). The state is the global row offset: the number of rows returned since the start of epoch 0.
 
-    `part=(rank, count)` gives the rank's slice (`processes.part_of`) of every batch; states count the rows of whole
-    batches, and so fit any part.
+    `part=(rank, count)` selects the rank's slice (`processes.part_of`) of every batch; states count the rows of whole
+    batches, and so are valid for any part.
 
-    `next` raises the ValueError of a damaged shard when the first of its rows is due, and can be called again. The
-    thread starts with the first batch and ends with the iterator. A fork of the process reads on with its own.
+    `next` raises ValueError when it reaches a damaged shard; calling it again is allowed. The thread starts with the
+    first batch and ends with the iterator. After a fork, the child starts a reader thread of its own.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class ActivationBatches(Iterator[Tensor]):
         self._entered: tuple[int, int] | None = None
 
     def __len__(self) -> int:
-        """Count the batches in all, from the start."""
+        """Return the total number of batches, from the start."""
         if self.epochs is None:
             raise TypeError("an endless iterator has no length")
         return math.ceil(self.epochs * self._n_rows / self.batch_size)
@@ -104,7 +104,7 @@ class ActivationBatches(Iterator[Tensor]):
         return batch
 
     def state_dict(self) -> dict[str, Any]:
-        """Return JSON-able state; `load_state_dict` of an iterator with the same arguments goes on from here."""
+        """Return JSON-able state, from which `load_state_dict` of an iterator with the same arguments resumes."""
         source = " ".join(column.fingerprint for column in self.columns)
         return {"row": self._row, "seed": self.seed, "shuffle": self.shuffle, "source": source}
 
@@ -113,7 +113,7 @@ class ActivationBatches(Iterator[Tensor]):
         self._row = state["row"]
 
     def _enter(self, row: int) -> "_EpochRow":
-        """Read the shard that a row is in, and begin to read the one after it."""
+        """Read the shard of a row, and start to read the next one."""
         at = self._find(row)
         if (at.epoch, at.shard) != self._entered:
             self._entered = None
@@ -137,7 +137,7 @@ class ActivationBatches(Iterator[Tensor]):
 
 
 class ReadInBatches(ABC):
-    """A store whose rows lie in shards: it gives batches of them, of one hook or of several side by side."""
+    """A store whose rows lie in shards; returns batches of them, of one hook or of several side by side."""
 
     @property
     @abstractmethod
@@ -146,7 +146,7 @@ class ReadInBatches(ABC):
 
     @abstractmethod
     def columns(self, hook: str | Sequence[str]) -> tuple[ShardColumn, ...]:
-        """Return readers of the rows of hooks, into memory that is there already."""
+        """Return functions that read the rows of hooks into existing memory."""
 
     def batches(
         self,
@@ -157,19 +157,17 @@ class ReadInBatches(ABC):
         epochs: int | None = 1,
         part: tuple[int, int] = (0, 1),
     ) -> ActivationBatches:
-        """Return batches of rows in float32; endless if `epochs` is None. The activations of several hooks stand
-        side by side.
-
-        Batches run on over the end of an epoch, so only the very last may be short.
-        Without `shuffle` the rows come shard after shard, as they are stored. The order of the rows depends on the
-        store, `shuffle` and `seed`, and on nothing else. `part=(rank, count)` gives the rank's slice of each batch.
+        """Return batches of rows in float32; endless if `epochs` is None. The activations of several hooks are side by
+        side. Batches continue over the end of an epoch, so only the very last may be short. Without `shuffle` the rows
+        come in stored order. The order depends only on the store, `shuffle` and `seed`. `part=(rank, count)` selects
+        the rank's slice of each batch.
         """
         columns, rows = self.columns(hook), self.shard_rows
         return ActivationBatches(columns, rows, batch_size, seed=seed, shuffle=shuffle, epochs=epochs, part=part)
 
 
 def as_hook_names(hook: str | Sequence[str]) -> tuple[str, ...]:
-    """Return one hook's name, or several, as several. Raises ValueError on none."""
+    """Return one or several hook names as a tuple. Raises ValueError for none."""
     if not hook:
         raise ValueError(f"hook={hook!r} names no hook: name at least one")
     return (hook,) if isinstance(hook, str) else tuple(hook)
@@ -181,19 +179,19 @@ class _EpochRow(NamedTuple):
     epoch: int
     shard: int
     row: int
-    """The row's number among those of its shard, in the order of the epoch."""
+    """The row's index within its shard, in the order of the epoch."""
 
 
 class _ShardsAhead:
-    """Two shards in memory: the one in use, and the next, which a thread reads meanwhile."""
+    """Two shards in memory: the one in use, and the next, which a thread reads at the same time."""
 
     def __init__(self, columns: tuple[ShardColumn, ...], longest: int):
         self._columns, self._longest = columns, longest
         self._process: int | None = None
 
     def get(self, shard: int, following: int | None) -> list[Float[Tensor, "row d"]]:
-        """Return the columns of a shard, good until the next call. The thread goes on with the one that follows."""
-        if self._process != os.getpid():  # at first, or in a fork: threads do not come along
+        """Return the columns of a shard, valid until the next call. The thread then reads the following shard."""
+        if self._process != os.getpid():  # at the start, or in a fork: threads do not survive a fork
             self._process = os.getpid()
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="shards")
             self._held = dict[int, tuple[list[Tensor], Future[list[Tensor]]]]()  # its memory, and that it is read
@@ -214,14 +212,14 @@ class _ShardsAhead:
 
 
 def _read(columns: tuple[ShardColumn, ...], longest: int, shard: int, memory: list[Tensor]) -> list[Tensor]:
-    """Read a shard, in the thread. Fresh memory costs more than reading, so it is kept."""
+    """Read a shard, in the thread. Fresh memory costs more than reading, so memory is reused."""
     if not memory:
         memory.extend(torch.empty(longest, column.d, dtype=column.dtype) for column in columns)
     return [column.read(shard, into) for column, into in zip(columns, memory, strict=True)]
 
 
 def check_state(state: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Check that a state is this iterator's. Raises ValueError for one of another iterator."""
+    """Check that a state is this iterator's. Raises ValueError for the state of another iterator."""
     for key in ("seed", "shuffle", "source"):
         if state.get(key) != expected.get(key):
             raise ValueError(

@@ -1,20 +1,19 @@
-"""Harvest: run a model over tokens and store what its hooks see.
+"""Harvest: run a model over tokens and store the activations at its hooks.
 
 In:  any hooked model, tokens [seq, pos] or floats [input, …], hook names.
 Out: an ActivationStore: for each hook, the activation x [d] at each (seq, pos) whose token is not excluded, as a row
-     with the id seq · n_ctx + pos. `harvest_stores` fills several stores in one pass, each with hooks of its own and
-     the same to the byte as if it were filled alone.
+     with the id seq · n_ctx + pos. `harvest_stores` fills several stores in one pass, each with its own hooks; the
+     bytes are the same as from separate harvests.
 
-1. One forward pass a batch, in eval mode and without gradients. All hooks are read in it, and it ends when the last has
-   fired.
+1. One forward pass per batch reads all hooks, in eval mode and without gradients, and ends when the last has fired.
 2. Rows of excluded tokens and positions are dropped. `interp.activations.store_writer` writes the others, drops
    outliers and keeps statistics. Outliers are determined first, on sequences spread evenly over the text.
 
 Afterwards the model is unchanged: no hook stays, and training mode and gradients are as before.
 
-Under `torchrun` the processes share out the forward passes: each next batch goes to the next process, and the first
-process takes the rows of all, in order, and writes. The store is the same to the byte as one process's (with as many
-threads each, on the same kind of device), and one that was cut off can be finished by any number of processes.
+Under `torchrun` batches are assigned to the processes in turn, and the first process collects the rows of all, in
+order, and writes them. The bytes of the store are the same as with one process (with the same number of threads per
+process, on the same kind of device), and any number of processes can finish an interrupted one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -57,8 +56,8 @@ from interp.storage.addresses import Address, address_of
 from interp.storage.folders import MANIFEST, check_output, holds
 
 MAX_DIFFERENCE = 0.1
-"""Largest relative difference ‖a − b‖ / ‖b‖ at which activations count as the same model's. Measured: 1 % between
-float32 and bfloat16, 77 % against another one-layer model."""
+"""Largest relative difference ‖a − b‖ / ‖b‖ at which activations count as those of the same model. Measured: 1 %
+between float32 and bfloat16, 77 % against another one-layer model."""
 
 
 def harvest(
@@ -79,29 +78,30 @@ def harvest(
 ) -> ActivationStore:
     """Store the activations of `hook_names` over `tokens` in the folder `out`.
 
-    `tokens` are ids [seq, pos], or a generator of batches of them, which ends. For a model that reads floats (images,
-    audio, rows) they are its inputs, each of which counts as a sequence (`hooks.hooked_rows`). A hook with several
-    names in the model (`model.layers.3`, `blocks.3.hook_resid_post`) is stored under the first of them, and found in
-    the store by all.
+    `tokens` are ids [seq, pos], or a finite generator of batches of them. For a model that reads floats (images, audio,
+    rows) they are its inputs, and each counts as a sequence (`hooks.hooked_rows`). A hook with several names in the
+    model (`model.layers.3`, `blocks.3.hook_resid_post`) is stored under the first of them, and can be accessed by all.
 
-    `batch_size` counts sequences a forward pass. A shard has about `rows_per_shard` rows (by default 64 MiB). A
-    finished store of the same config is opened unchanged, and one that was cut off is finished, to the same bytes;
-    `overwrite` makes it again, also in the place of another. `progress` is called with (tokens done, all tokens, note).
+    `batch_size` is the number of sequences per forward pass. A shard has about `rows_per_shard` rows (by default 64
+    MiB). A finished store of the same config is opened unchanged, and an interrupted one is finished, to the same
+    bytes; `overwrite` repeats the harvest, and replaces any other store. `progress` is called with (tokens done, all
+    tokens, note).
 
-    Left out and counted are rows of the token ids `exclude`, at the positions `exclude_positions` of a sequence, and
-    with a norm above `max_norm` × the median norm of a sample (8,192 tokens) at any hook. "auto" sets that limit, 10 ×
-    the median, at the hooks where a few rows above it hold most of the variance (`activations.row_statistics`), and
-    warns; None keeps all. The limits are in the store (`norm_limits`), and everything made from the store obeys them.
+    Rows are left out, and counted, if their token id is in `exclude`, if their position is in `exclude_positions`, or
+    if they have a norm above `max_norm` × the median norm of a sample (8,192 tokens) at any hook. "auto" sets that
+    limit, 10 × the median, at the hooks where a few rows above it hold most of the variance
+    (`activations.row_statistics`), and warns; None keeps all. The limits are recorded in the store (`norm_limits`), and
+    everything made from the store obeys them.
 
     `out` may be an address that fsspec writes to, such as s3://bucket/store (`activations.remote_store`): no disk is
-    needed, and a harvest that lost its machine goes on from what is there.
+    needed, and an interrupted harvest resumes on any machine.
 
-    Under `torchrun` all processes call this with the same arguments, and `out` is a folder that all of them see. Each
-    gets the opened store, or the error of the one that failed; the first one reports progress.
+    Under `torchrun` all processes call this with the same arguments, and `out` is a folder that all of them can access.
+    Each gets the opened store, or the error of the process that failed; the first one reports progress.
 
-    Raises ValueError on an unknown hook, on tokens the model cannot take, on activations that are not finite (naming
-    hook, sequence and position) and if `out` holds a store of another config (naming what differs); OSError if the
-    disk is full.
+    Raises ValueError for an unknown hook, for tokens that the model does not accept, for activations that are not
+    finite (with hook, sequence and position), and if `out` contains a store of another config (with the differences);
+    OSError if the disk is full.
     """
     [store] = harvest_stores(
         model,
@@ -137,8 +137,8 @@ def harvest_stores(
 ) -> list[ActivationStore]:
     """Fill several stores in one pass of the model over `tokens`, and return them.
 
-    hook_names: the folder of each store, with the hooks that it holds. A row is left out of a store for its norm at one
-    of that store's hooks only. Options and errors are those of `harvest`.
+    hook_names: folder of each store → its hooks. A row is left out of a store only for its norm at one of that store's
+    own hooks. Options and errors are those of `harvest`.
     """
     inputs = concatenate_tokens(tokens)
     stores = {address_of(out) or Path(out): main_names(model, names) for out, names in hook_names.items()}
@@ -167,8 +167,8 @@ def harvest_stores(
 
 @contextmanager
 def _place(team: Processes, out: Path | Address, made_of: Mapping[str, Any], overwrite: bool) -> Iterator[Any]:
-    """Give where a store is written: a folder that becomes `out`, or the address itself, which its manifest makes
-    whole."""
+    """Yield the place to write a store: a folder that becomes `out`, or the address itself, where the manifest
+    completes the store."""
     if isinstance(out, Address):
         team.first_does(partial(clear, out) if overwrite else partial(check_output, out, made_of))
         yield out
@@ -183,7 +183,7 @@ def _is_written(out: Path | Address) -> bool:
 
 @dataclass(frozen=True)
 class _Shared:
-    """The forward passes of a harvest, and the processes that share them out."""
+    """The forward passes of a harvest, distributed over processes."""
 
     passes: ModelPasses
     team: Processes
@@ -192,7 +192,7 @@ class _Shared:
         return torch.arange(start, min(start + self.passes.batch_size, len(self.passes.tokens)))
 
     def rows_of_round(self, starts: Sequence[int]) -> dict[str, Float[Tensor, "row d"]]:
-        """Return the rows of this process's batch of a round; none where there are fewer batches than processes."""
+        """Return the rows of this process's batch of a round; none if there are fewer batches than processes."""
         has_one = self.team.rank < len(starts)
         _, acts = self.passes.on(self.batch(starts[self.team.rank]) if has_one else torch.arange(1))
         return acts if has_one else {name: x[:0] for name, x in acts.items()}
@@ -211,7 +211,7 @@ class _Shared:
     def add(
         self, writers: Sequence[StoreWriter], starts: Sequence[int], acts: Mapping[str, Tensor], progress: Progress
     ) -> None:
-        """Write the rows of a round, batch after batch, to the writers that have not got them yet."""
+        """Write the rows of a round, batch by batch, to the writers that lack them."""
         if not writers:
             return
         first, n_ctx = 0, self.passes.n_ctx
@@ -231,7 +231,7 @@ def _of_hooks(by_hook: Mapping[str, Any] | None, writer: StoreWriter) -> dict[st
 
 
 def _write(shared: _Shared, made_of_each: Mapping[Path | Address, Mapping[str, Any]], progress: Progress) -> None:
-    """Run the model over the sequences that the stores have not got yet: in each round, a batch in each process."""
+    """Run the model over the sequences that the stores lack; in each round, each process runs a batch."""
     team, passes = shared.team, shared.passes
     n_seq = len(passes.tokens)
     n_ctx = passes.n_ctx
@@ -273,10 +273,10 @@ def _write(shared: _Shared, made_of_each: Mapping[Path | Address, Mapping[str, A
 
 @torch.no_grad()
 def check_harvested(store: StoredRows, model: Model, hook: str) -> None:
-    """Check that the model gives the activations that the store holds at a hook. Raises ValueError if it does not.
+    """Check that the model reproduces the store's activations at a hook. Raises ValueError if it does not.
 
     A model with the same weights passes, whatever it calls its hooks. Any other is run on one sequence, and may differ
-    by MAX_DIFFERENCE, as half precision does. Rows that were not harvested cannot be checked, and pass.
+    by MAX_DIFFERENCE, to allow for half precision. Rows that were not harvested cannot be checked, and are accepted.
     """
     module = module_of(model)
     if store.weights is None or store.tokens is None or store.weights == fingerprint(module):  # last: it reads all

@@ -112,8 +112,7 @@ def _paths(files: str | Path | Sequence[str | Path]) -> list[Path]:
 
 
 def _read_header(path: Path, n_layers: int) -> tuple[Int[Tensor, " token"], int]:
-    """Return the ids of a prompt's tokens, and the width of its states. Raises ValueError if they do not fit
-    together."""
+    """Return the ids of a prompt's tokens, and the width of its states. Raises ValueError if they do not match."""
     with open_tensors(path, _REMEDY) as stored:
         if not {"token_ids", "hidden_states"} <= set(stored.keys()):
             raise ValueError(f"{path} holds {', '.join(stored.keys())}, not hidden_states and token_ids: {_REMEDY}")
@@ -131,8 +130,7 @@ def _read_header(path: Path, n_layers: int) -> tuple[Int[Tensor, " token"], int]
 
 
 def _row_ids(prompts: Sequence[Tensor], n_ctx: int) -> Iterator[Int[Tensor, " token"]]:
-    """Yield the ids of each prompt's rows, which follow one another: a prompt fills all of its sequences but the
-    last."""
+    """Yield the ids of each prompt's rows, which are consecutive: a prompt fills all its sequences except the last."""
     first = 0
     for prompt in prompts:
         yield first * n_ctx + torch.arange(len(prompt))

@@ -1,12 +1,12 @@
-"""The hooks of any model: which submodule a name stands for, and what goes through it in a forward pass.
+"""The hooks of any model: the submodule that a name refers to, and its activations in a forward pass.
 
 In:  a TransformerLens model, a torch module, or a pair (module, {name: submodule}); hook names; tokens [seq, pos].
 Out: for each hook the activations as rows [seq · pos, d]. The pass ends when the last hook has fired: a hook raises an
      exception that `capture` expects, so any model can be stopped anywhere. No hook stays on the model.
 
 A hook is the output of a submodule or, with `.input` after its name, its input: a Llama's neurons are
-`model.layers.3.mlp.down_proj.input`. A name that the model does not have is a ValueError with the nearest ones; so is a
-hook that never fires, or through which no vector a token goes.
+`model.layers.3.mlp.down_proj.input`. A name that the model does not have is a ValueError with the nearest ones; a hook
+that never fires, or does not carry one vector per token, is a ValueError too.
 
     resolve_hooks    names that a user gave → hooks          main_names       the names that are used in their place
     hooks_of         all names of a model, with their hooks  names_of_hook    all names of one hook
@@ -33,10 +33,11 @@ class Hook(NamedTuple):
 
     module: nn.Module
     reads: Literal["output", "input"] = "output"
-    """Where the tensor is: the output, of a tuple its first entry, or the input, which is the first argument."""
+    """The location of the tensor: the output (of a tuple, its first entry), or the input, which is the first
+    argument."""
 
     def attach(self, act: Callable[[Any], Any]) -> RemovableHandle:
-        """Call `act` with what goes through the hook in each forward pass; what it returns, if not None, goes on."""
+        """Call `act` with the activations of the hook in each forward pass; its result, if not None, replaces them."""
         if self.reads == "output":
             return self.module.register_forward_hook(lambda _, __, output: _on_first(output, act))
 
@@ -60,9 +61,9 @@ _ONE_DIMENSIONAL = (
     nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d, nn.InstanceNorm1d,
     nn.MaxPool1d, nn.AvgPool1d, nn.AdaptiveMaxPool1d, nn.AdaptiveAvgPool1d,
 )  # fmt: skip
-"""Modules that read and return [seq, d, pos], where a transformer has [seq, pos, d]."""
+"""Modules that read and return [seq, d, pos], unlike a transformer's [seq, pos, d]."""
 _MLP_READS = ("mlp.hook_in", "ln2.hook_normalized", "hook_resid_mid")
-"""Names of the input of a block's MLP, the nearest to it first."""
+"""Names of the input of a block's MLP, the closest to it first."""
 UNNAMED = "activations"
 """Name of the hook in a store whose rows come from no model (`ActivationStore.from_batches`)."""
 
@@ -72,32 +73,32 @@ def module_of(model: Model) -> nn.Module:
 
 
 def model_name(module: nn.Module) -> str:
-    """Return the name that Hugging Face or TransformerLens gives a model; "" where it has none."""
+    """Return the name that Hugging Face or TransformerLens gives a model; "" if it has none."""
     owners: Any = ((module, "name"), (getattr(module, "cfg", None), "model_name"))
     owners += ((getattr(module, "config", None), "_name_or_path"),)
     return next((name for owner, key in owners if isinstance(name := getattr(owner, key, None), str) and name), "")
 
 
 def size_of(model: nn.Module, name: str) -> int | None:
-    """Return n_ctx or d_vocab, as a language model, its `cfg` or Hugging Face's `config` says it; None if none
-    does."""
+    """Return n_ctx or d_vocab, as recorded by a language model, its `cfg` or Hugging Face's `config`; None if none has
+    it."""
     theirs = {"n_ctx": "max_position_embeddings", "d_vocab": "vocab_size"}[name]
     owners: Any = ((model, name), (getattr(model, "cfg", None), name), (getattr(model, "config", None), theirs))
     return next((size for owner, key in owners if isinstance(size := getattr(owner, key, None), int)), None)
 
 
 def words_of(model: Model) -> list[str] | None:
-    """Return the string of each token id, where the model has a tokenizer that shows them (`models.LanguageModel`)."""
+    """Return the string of each token id, if the model has a tokenizer that shows them (`models.LanguageModel`)."""
     tokenizer: Any = getattr(module_of(model), "tokenizer", None)
     return tokenizer.display() if hasattr(tokenizer, "display") else None
 
 
 def hooks_of(model: Model) -> dict[str, Hook]:
-    """Return all names that a model's hooks may be called by, each with its hook.
+    """Return all names of a model's hooks, each with its hook.
 
-    A model with a `hook_dict` (HookedRootModule, HookedTransformer, TransformerBridge, `models.LanguageModel`) is asked
-    for that and for `hook_aliases`, a pair (module, {name: submodule}) for its map, any other torch module for its
-    submodules' names.
+    A model with a `hook_dict` (HookedRootModule, HookedTransformer, TransformerBridge, `models.LanguageModel`) gives
+    that and its `hook_aliases`, a pair (module, {name: submodule}) its map, any other torch module the names of its
+    submodules.
     """
     if isinstance(model, tuple):
         named: Any = model[1]
@@ -109,7 +110,7 @@ def hooks_of(model: Model) -> dict[str, Hook]:
 
 
 def find_hook(known: Mapping[str, Hook], name: str) -> Hook | None:
-    """Return the hook that a name stands for, with `.input` after it too; None if there is no such."""
+    """Return the hook that a name refers to, including names with `.input`; None if there is none."""
     if name in known:
         return known[name]
     whole = known.get(name.removesuffix(_INPUT)) if name.endswith(_INPUT) else None
@@ -138,10 +139,9 @@ def resolve_hooks(model: Model, hook_names: Sequence[str]) -> dict[str, Hook]:
 
 
 def mlp_hooks(model: Model) -> dict[str, str]:
-    """Return what each MLP of a model reads and what it writes, {reads: writes}, in the order of the blocks.
-
-    It reads the output of the norm before it or, where the model does not show that, the residual stream. Raises
-    ValueError for a model without a hook_mlp_out.
+    """Return the input and output hook of each MLP of a model, {reads: writes}, in the order of the blocks. The input
+    is the output of the norm before it or, if the model has no hook there, the residual stream. Raises ValueError for a
+    model without a hook_mlp_out.
     """
     known = hooks_of(model)
     blocks = sorted(int(match[1]) for name in known if (match := re.fullmatch(r"blocks\.(\d+)\.hook_mlp_out", name)))
@@ -156,7 +156,7 @@ def mlp_hooks(model: Model) -> dict[str, str]:
 
 
 def names_of_hook(model: Model, hook: Hook) -> list[str]:
-    """Return all names of a hook in a model; the first is the one that is used."""
+    """Return all names of a hook in a model; the first is the main name."""
     known = hooks_of(model)
     names = [name for name, other in known.items() if other == hook]
     if hook.reads == "input":
@@ -166,18 +166,19 @@ def names_of_hook(model: Model, hook: Hook) -> list[str]:
 
 
 def main_names(model: Model, names: str | Sequence[str]) -> list[str]:
-    """Return the names of hooks in a model, whichever of their names are given, each hook once. Raises ValueError if
-    there is no such hook, or none is named."""
+    """Return the main names of hooks, from any of their names, each hook once. Raises ValueError for an unknown hook,
+    or if none is named."""
     hooks = resolve_hooks(model, (names,) if isinstance(names, str) else names)
     return list(dict.fromkeys(names_of_hook(model, hook)[0] for hook in hooks.values()))
 
 
 def check_own_hook(dictionary: Any, hook_name: str, known: Collection[str], where: object) -> None:
-    """Check that a dictionary is used on the hook that it was trained on, if it says which (`metadata["hook_name"]`).
+    """Check that a dictionary is used at the hook that it was trained on, if that is recorded
+    (`metadata["hook_name"]`).
 
     Raises ValueError if its own hook is among those `known` in `where`, and not the same hook under another name
     (by `known`, as `hooks_of` returns it). If it is not among them, the two may be one hook under the names of two
-    libraries: a warning is logged. `metadata["hook_name"] = hook_name` says that it belongs there.
+    libraries: a warning is logged. Setting `metadata["hook_name"] = hook_name` confirms that it belongs there.
     """
     trained = own_hook(dictionary)
     if trained is None or hook_name == UNNAMED or trained == hook_name or trained.endswith(f"/{hook_name}"):
@@ -194,16 +195,16 @@ def check_own_hook(dictionary: Any, hook_name: str, known: Collection[str], wher
 
 
 def own_hook(dictionary: Any) -> str | None:
-    """Return the hook that a dictionary says it was trained on; None if it says none, or only that it has no
+    """Return the hook in a dictionary's metadata that it was trained on; None if there is none, or if it has no
     name."""
     name = dictionary.metadata.get("hook_name")
     return name if isinstance(name, str) and name not in ("", UNNAMED) else None
 
 
 def capture(module: nn.Module, tokens: Int[Tensor, "seq pos"], hooks: Mapping[str, Hook]) -> dict[str, Tensor]:
-    """Run a forward pass that ends when the last of the hooks has fired; returns what went through them.
+    """Run a forward pass that ends when the last of the hooks has fired; returns their activations.
 
-    A submodule that runs more than once counts with its first run.
+    For a submodule that runs more than once, the first run counts.
     """
     acts_of: dict[str, Any] = {}
 
@@ -211,7 +212,7 @@ def capture(module: nn.Module, tokens: Int[Tensor, "seq pos"], hooks: Mapping[st
         def record(acts: Any) -> None:
             if name in acts_of:
                 return
-            if len(acts_of) + 1 < len(hooks) and isinstance(acts, Tensor):  # the model runs on, and may write into it
+            if len(acts_of) + 1 < len(hooks) and isinstance(acts, Tensor):  # the model continues, and may write into it
                 acts = acts.clone()
             acts_of[name] = acts
             if len(acts_of) == len(hooks):
@@ -241,9 +242,9 @@ def hooked_rows(
     """Return each hook's activations as rows [seq · pos, d], heads side by side.
 
     On floats (images, audio, rows) a hook may return [seq, d], one position each; [seq, pos, d]; [seq, d, pos], if it
-    is a one-dimensional convolution, its norm or pooling, or the input of one; or, as convolutions of pictures do,
-    [seq, d, height, width], whose positions are the places of the picture, line by line. Raises ValueError if three
-    axes may be in either order.
+    is a one-dimensional convolution, its norm or pooling, or the input of one; or, for convolutions of images, [seq, d,
+    height, width], whose positions are those of the image, line by line. Raises ValueError if the order of three axes
+    is ambiguous.
     """
     rows = {}
     for name, acts in capture(module, to_model(module, tokens), hooks).items():
@@ -278,12 +279,12 @@ def _is_by_position(acts: Tensor, tokens: Tensor) -> bool:
 
 
 def _is_channels_first(name: str, part: nn.Module, module: nn.Module) -> bool:
-    """Return whether three axes are [seq, d, pos], by the kind of the part with the hook. Raises ValueError if that
-    does not tell: a part without weights, or with convolutions inside, of a model that has such convolutions."""
+    """Return whether three axes are [seq, d, pos], from the type of the module with the hook. Raises ValueError if that
+    is ambiguous: a module without weights, or with convolutions inside, in a model that has such convolutions."""
     if isinstance(part, _ONE_DIMENSIONAL):
         return True
-    tells = next(part.parameters(), None) is not None and not _holds_one_dimensional(part)
-    if not tells and _holds_one_dimensional(module):
+    is_clear = next(part.parameters(), None) is not None and not _holds_one_dimensional(part)
+    if not is_clear and _holds_one_dimensional(module):
         raise ValueError(
             f"hook {name!r} ({type(part).__name__}) may return [seq, d, pos] or [seq, pos, d]: name a "
             "convolution, its norm or pooling, or the input of the one after it (NAME.input)"
@@ -296,7 +297,7 @@ def _holds_one_dimensional(module: nn.Module) -> bool:
 
 
 def _on_first(output: Any, act: Callable[[Any], Any]) -> Any:
-    """Give an output, or the first entry of a tuple, to `act`; None if that changes nothing."""
+    """Pass an output, or the first entry of a tuple, to `act`; None if that changes nothing."""
     if not isinstance(output, tuple):
         return act(output)
     changed = act(output[0])
@@ -304,7 +305,7 @@ def _on_first(output: Any, act: Callable[[Any], Any]) -> Any:
 
 
 def _usable(module: nn.Module, name: str) -> list[str]:
-    """List other hooks of a model; those that are known to give vectors, where it says so."""
+    """List other hooks of a model; only those known to return vectors, if the model records that."""
     useful: Any = getattr(module, "hooks", None)
     known = useful() if callable(useful) else list(hooks_of(module))
     return [other for other in known if other != name]
@@ -315,7 +316,7 @@ def _nearest(name: str, known: Sequence[str]) -> str:
 
 
 def to_model(module: nn.Module, tokens: Tensor) -> Tensor:
-    """Return the token ids, or floats, as the model takes them: on its device, floats in its precision."""
+    """Return the token ids, or floats, in the form that the model accepts: on its device, floats in its precision."""
     parameter = next(module.parameters(), None)
     if tokens.is_floating_point():
         return tokens.float() if parameter is None else tokens.to(parameter.device, parameter.dtype)
@@ -324,7 +325,7 @@ def to_model(module: nn.Module, tokens: Tensor) -> Tensor:
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Run the block in eval mode without gradients, and give every submodule its own mode back afterwards."""
+    """Run the block in eval mode without gradients, and restore every submodule's mode afterwards."""
     modes = [(submodule, submodule.training) for submodule in module.modules()]
     module.eval()
     try:

@@ -4,8 +4,8 @@
     for acts in both.batches(["base/ln_final", "tuned/ln_final"], 4096, seed=0):      # Float[Tensor, "4096 d_a+d_b"]
         ...
 
-The stores must hold the same rows in the same shards: those of harvests over the same tokens with the same seed,
-excluded tokens and number of shards, and without outliers left out (these are not the same in two models).
+The stores must hold the same rows in the same shards: they must come from harvests over the same tokens with the same
+seed, excluded tokens and number of shards, and without leaving out outliers (these differ between models).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +22,8 @@ from interp.activations.store import ActivationStore
 
 
 class JoinedStore(ReadInBatches):
-    """Rows of several stores side by side: those of the first, with the activations of all. Made by `join_stores`.
+    """The rows of several stores side by side: the rows of the first, with the activations of all. Made by
+    `join_stores`.
 
     A hook is called "<store>/<its name there>".
     """
@@ -82,7 +83,7 @@ class JoinedStore(ReadInBatches):
         return {f"{name}/{hook}": limit for name, store in stores for hook, limit in store.norm_limits.items()}
 
     def name_of(self, hook: str) -> str:
-        """Return the name by which a hook is here: "<store>/<its name in that store>"."""
+        """Return the name of a hook in the joined store: "<store>/<its name in that store>"."""
         return f"{hook.partition('/')[0]}/{self.find(hook)[1]}"
 
     def d(self, hook: str) -> int:
@@ -107,7 +108,7 @@ class JoinedStore(ReadInBatches):
         return tuple(replace(store.columns(name)[0], hook_name=hook_name) for hook_name, store, name in hooks)
 
     def verify(self) -> None:
-        """Check every byte. Raises ValueError that names the first file that is not as it was written."""
+        """Check every byte. Raises ValueError with the first damaged file."""
         for store in self.stores.values():
             store.verify()
 
@@ -125,7 +126,7 @@ class JoinedStore(ReadInBatches):
 def join_stores(stores: Mapping[str, ActivationStore]) -> JoinedStore:
     """Return the stores as one; no file is written or copied.
 
-    Raises ValueError, naming the store and what differs, if their rows are not the same in each shard.
+    Raises ValueError, with the store and the difference, if their rows are not the same in each shard.
     """
     if not stores:
         raise ValueError("stores is empty: name at least one store to join")
@@ -152,5 +153,5 @@ _MUST_BE_EQUAL: dict[str, Callable[[ActivationStore], object]] = {
     "their shards have other numbers of rows": lambda store: store.shard_rows,
     "their shards hold other rows": lambda store: [shard["sha256"][ROW_IDS] for shard in store.manifest["shards"]],
 }
-"""The facts that two stores must have in common, each with the message for where it differs. The checksums in the
-manifest stand for the contents."""
+"""The properties that two stores must have in common, each with the message if it differs. The checksums in the
+manifest represent the contents."""

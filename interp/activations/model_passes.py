@@ -31,22 +31,22 @@ from interp.storage.files import digest
 TokenBatches = (
     Int[Tensor, "seq pos"] | Float[Tensor, "input ..."] | Iterable[Int[Tensor, "seq pos"] | Float[Tensor, "input ..."]]
 )
-"""Token ids, or what gives batches of them; or floats, as the model takes them (images, audio, rows)."""
+"""Token ids, or an iterable of batches of them; or floats, as the model reads them (images, audio, rows)."""
 _SEQUENCES_AT_ONCE = 256
 _CENTRE_ROWS = 512
 log = logging.getLogger(__name__)
 
 
 class ModelPasses:
-    """Forward passes over sequences of a token set, and which of its rows, by id seq · n_ctx + pos, are kept.
+    """Forward passes over sequences of a token set, and the selection of its rows, by id seq · n_ctx + pos.
 
-    Hooks are called by their first names in the model, whichever are given; `aliases` are the others.
+    Hooks have their main names in the model, whichever are given; `aliases` has the others.
 
-    Where inputs are floats, each input is a sequence, and its positions are those of the hooks' activations
+    If inputs are floats, each input is a sequence, and its positions are those of the hooks' activations
     (`hooks.hooked_rows`).
 
-    Raises ValueError on an unknown hook, on tokens that the model cannot take, for exclusions that are not token ids or
-    positions, where no row is left, and for hooks with different numbers of positions.
+    Raises ValueError for an unknown hook, for tokens that the model does not accept, for exclusions that are not token
+    ids or positions, if no row is left, and for hooks with different numbers of positions.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class ModelPasses:
         self._positions = torch.ones(self.n_ctx, dtype=torch.bool)
         self._positions[list(exclude_positions)] = False
         self.excluded = {"token": 0, "position": 0}
-        """Rows left out, by cause; those of an excluded token at an excluded position count with the tokens."""
+        """Rows left out, by cause; a row with an excluded token at an excluded position counts as excluded by token."""
         for block in self.tokens.split(_SEQUENCES_AT_ONCE):
             allowed = self._allowed(block)
             self.excluded["token"] += int((~allowed).sum())
@@ -100,7 +100,7 @@ class ModelPasses:
             )
 
     def __len__(self) -> int:
-        """Count the rows of all sequences, those left out too."""
+        """Return the number of rows of all sequences, including excluded ones."""
         return len(self.tokens) * self.n_ctx
 
     @property
@@ -108,7 +108,7 @@ class ModelPasses:
         return model_name(self.module)
 
     def _positions_of(self, tokens: Tensor) -> int:
-        """Return how many positions a sequence has."""
+        """Return the number of positions of a sequence."""
         if self.is_text or size_of(self.module, "d_vocab") is not None:
             check_model_takes(self.module, tokens)
             return tokens.shape[1]
@@ -122,11 +122,11 @@ class ModelPasses:
         return next(iter(counts.values()))
 
     def kept(self, sequences: slice | Int[Tensor, " seq"]) -> Int[Tensor, " row"]:
-        """Return the rows of some sequences, counted from the first row of these."""
+        """Return the kept rows of some sequences, counted from their first row."""
         return (self._allowed(self.tokens[sequences]) & self._positions).flatten().nonzero().squeeze(1)
 
     def row_ids(self) -> Iterator[Int[Tensor, " row"]]:
-        """Yield the ids of the rows that are kept, those of some sequences at a time."""
+        """Yield the ids of the kept rows, block by block of sequences."""
         for start in range(0, len(self.tokens), _SEQUENCES_AT_ONCE):
             yield start * self.n_ctx + self.kept(slice(start, start + _SEQUENCES_AT_ONCE))
 
@@ -136,7 +136,7 @@ class ModelPasses:
         return torch.isin(tokens, self._exclude.to(tokens.dtype), invert=True)
 
     def widths(self) -> dict[str, int]:
-        """Return the width of each hook, as a first sequence shows it."""
+        """Return the width of each hook, measured on the first sequence."""
         return {name: x.shape[1] for name, x in hooked_rows(self.module, self.tokens[:1], self.hooks).items()}
 
     def on(self, sequences: Int[Tensor, " seq"]) -> tuple[Int[Tensor, " row"], dict[str, Float[Tensor, "row d"]]]:
@@ -149,14 +149,14 @@ class ModelPasses:
         return sequences[kept // n_ctx] * n_ctx + kept % n_ctx, acts
 
     def evenly_spaced(self, n_tokens: int) -> Int[Tensor, " seq"]:
-        """Choose sequences of this many tokens, evenly spaced over the text; all, where there are fewer."""
+        """Choose sequences with about `n_tokens` tokens, evenly spaced over the text; all if there are fewer."""
         n_seq = len(self.tokens)
         n = min(n_seq, math.ceil(n_tokens / self.n_ctx))
         return torch.arange(n) * n_seq // n
 
     def limits(self, max_norm: float | str | None) -> tuple[dict[str, float] | None, dict[str, Any] | None]:
-        """Return norm limits by hook, and the outliers of a sample, for the manifest; a warning where "auto" sets a
-        limit. None: all rows are kept."""
+        """Return norm limits by hook, and the outliers of a sample, for the manifest; a warning is logged if "auto"
+        sets a limit. None: all rows are kept."""
         if max_norm is None:
             return None, None
         samples = {name: NormSample() for name in self.hooks}
@@ -180,9 +180,8 @@ class ModelPasses:
         return limits, {hook: outliers.to_manifest() for hook, outliers in by_hook.items()}
 
     def made_of(self, dtype: str, max_norm: float | str | None) -> dict[str, Any]:
-        """Return what these rows depend on: the model, tokens and hooks, and how the rows are kept.
-
-        Raises ValueError for a dtype or a max_norm that cannot be."""
+        """Return the inputs that these rows depend on: the model, tokens, hooks, and the storage options. Raises
+        ValueError for an invalid dtype or max_norm."""
         check_dtype(dtype)
         check_max_norm(max_norm)
         return {
@@ -204,10 +203,8 @@ class ModelPasses:
 def concatenate_tokens(
     tokens: TokenBatches, max_tokens: int | None = None
 ) -> Int[Tensor, "seq pos"] | Float[Tensor, "input ..."]:
-    """Join token ids in one tensor (4 bytes each), or the floats of all inputs. From a generator, take batches until
-    they hold `max_tokens`.
-
-    Raises ValueError if there is no batch, and for batches of different lengths."""
+    """Concatenate token ids into one tensor (4 bytes each), or the floats of all inputs. From a generator, take batches
+    until they have `max_tokens`. Raises ValueError if there is no batch, and for batches of different lengths."""
     if isinstance(tokens, np.ndarray):
         return torch.from_numpy(tokens)
     if isinstance(tokens, Tensor):
@@ -241,7 +238,8 @@ def concatenate_tokens(
 
 
 class NormSample:
-    """Norms of the rows of a hook, as `add` is given them, and their distances from the first ones' median."""
+    """Norms of the rows of a hook that `add` receives, and their distances from the geometric median of the first
+    ones."""
 
     def __init__(self) -> None:
         self._norms: list[Tensor] = []
@@ -265,8 +263,8 @@ class NormSample:
     def where_above(
         self, limit: float, n_ctx: int, tokens: Int[Tensor, "seq pos"] | None, words: Sequence[str] | None
     ) -> str:
-        """Return where most of the rows above a limit are. tokens: None if the inputs are not text. words: the strings
-        of the token ids, where they are known."""
+        """Describe where most of the rows above a limit are. tokens: None if the inputs are not text. words: the
+        strings of the token ids, if known."""
         row_ids = torch.cat(self._row_ids)[torch.cat(self._norms) > limit]
         positions = ", ".join(map(str, _frequent(row_ids % n_ctx)))
         if tokens is None:
@@ -277,8 +275,8 @@ class NormSample:
 
 
 def check_model_takes(module: nn.Module, tokens: Int[Tensor, "seq pos"]) -> None:
-    """Check that the model takes these tokens. Raises ValueError for tokens that are not ids [seq, pos], or none of the
-    model's, and for too long sequences."""
+    """Check that the model accepts these tokens. Raises ValueError for tokens that are not ids [seq, pos] or not in its
+    vocabulary, and for sequences that are too long."""
     if tokens.ndim != 2 or not tokens.numel() or tokens.is_floating_point():
         raise ValueError(f"tokens of shape {tuple(tokens.shape)} and {tokens.dtype} must be integers [seq, pos]")
     n_ctx, d_vocab = size_of(module, "n_ctx"), size_of(module, "d_vocab")
@@ -291,7 +289,7 @@ def check_model_takes(module: nn.Module, tokens: Int[Tensor, "seq pos"]) -> None
 
 
 def fingerprint(module: nn.Module) -> str:
-    """Return the SHA-256 of the model's weights: a store is not resumed with another model."""
+    """Return the SHA-256 of the model's weights; a store is resumed only with the same model."""
     state = {name: tensor for name, tensor in module.state_dict().items() if isinstance(tensor, Tensor)}
     return digest(*(part for name, x in state.items() for part in (f"{name}{tuple(x.shape)}{x.dtype}", x)))
 

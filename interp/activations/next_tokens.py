@@ -1,7 +1,7 @@
 """Check whether a model predicts next tokens, which losses, effects and steered text need.
 
-In: a model and some tokens. The last token of a sequence is changed: the logits of a model that predicts next tokens do
-not move at the positions before it. Those of an encoder (BERT) do, since every position reads all others.
+In: a model and some tokens. The last token of a sequence is changed: in a model that predicts next tokens, the logits
+at earlier positions do not change. In an encoder (BERT) they do, since every position reads all others.
 """
 
 from typing import Any
@@ -21,8 +21,7 @@ class NoNextTokens(ValueError):
 
 
 def logits_of(output: Any) -> Float[Tensor, "seq pos d_vocab"]:
-    """Return the logits in any model's output, in single precision at least. Raises NoNextTokens if it holds
-    none."""
+    """Return the logits in any model's output, in at least single precision. Raises NoNextTokens if there are none."""
     if not isinstance(output, Tensor):
         output = output[0] if isinstance(output, tuple) else getattr(output, "logits", None)
     if not isinstance(output, Tensor):
@@ -35,8 +34,8 @@ def check_predicts_next(model: Model, tokens: Int[Tensor, "seq pos"]) -> None:
     """Check that the model predicts next tokens. Raises NoNextTokens, with the reason, for a model without logits, and
     for one whose logits at a position depend on later tokens.
 
-    Logits count as moved by more than rounding can do, which is not nothing: the tokens that an expert of a mixture
-    gets are multiplied together.
+    A change counts only if it exceeds rounding, which is not negligible: the tokens of an expert in a mixture are
+    multiplied together.
     """
     module = module_of(model)
     sample = to_model(module, tokens[:_SEQUENCES, :_TOKENS])

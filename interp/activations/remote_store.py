@@ -1,20 +1,20 @@
 """Stores of activations at an address (s3://bucket/store): written without a disk, read through a bounded cache.
 
-    begun.json              what the store is made of, while it is under way
+    begun.json              the inputs of the store, while it is unfinished
     part-00000.safetensors  some rows, those of each shard together: `ends` [shard], SHA-256 sums [column, shard], the
                             state of the harvest after them, then row_ids [row] and one tensor [row, d] a hook
     tokens.safetensors, statistics.safetensors, manifest.json        as in a folder; the manifest comes last
 
-Rows collect in memory until a part is full (256 MB), and are put in their place by one write while the next part
-fills. Each part holds rows of all shards, and a shard is what the parts have of it, one after the other: the same rows
-in the same order as a folder's, so that reading shard after shard is a shuffle of all rows here as well.
+Rows are buffered until a part is full (256 MB), and are written at once while the next part fills. Each part has rows
+of all shards, and a shard is the concatenation of its rows in all parts: the same rows in the same order as in a
+folder, so that reading shard by shard is a shuffle of all rows here as well.
 
-A folder that a harvest left here and that was copied to an address is read there as well, a range of a shard at a time.
+A local store that was copied to an address can also be read there, a range of a shard at a time.
 
-A harvest that lost its machine goes on after the last finished part, to the same rows. Reading asks for a range
-of each part, checks it against its sum, and keeps it in a temporary folder of at most INTERP_CACHE_GB (10) until the
-process ends; `ActivationBatches` reads the next shard while the rows of one are given out. Two that write the same
-store at once are not kept apart: they write the same.
+An interrupted harvest resumes after the last finished part, with the same rows, on any machine. Reading requests a
+range of each part, checks it against its checksum, and caches it in a temporary folder of at most INTERP_CACHE_GB (10)
+until the process ends; `ActivationBatches` reads the next shard while the rows of one are used. Two processes that
+write the same store are not locked out: they write the same bytes.
 """
 
 import json
@@ -68,7 +68,7 @@ class _Part(TypedDict):
     head: Count
     """Bytes before the columns."""
     sha256: Digest
-    """Of the head."""
+    """SHA-256 of the head."""
 
 
 class _Parts(TypedDict):
@@ -110,7 +110,7 @@ class RemoteStoreWriter(StoreWriter):
         while has_object(part := self.address / _part_name(len(self._parts))):
             head = _read_head(part)
             note = json.loads(bytes(head["state"].tolist()))
-            if note.get("work") != self._work:  # left by another store, whose removal was cut off
+            if note.get("work") != self._work:  # left by another store, whose removal was interrupted
                 break
             self._filled += np.diff(head["ends"].numpy(), prepend=0)
             self._parts.append(note["part"])
@@ -170,7 +170,7 @@ class RemoteStoreWriter(StoreWriter):
 
 
 class RemoteFiles:
-    """The tensors of a store at an address, as `shards.StoreFiles` has those of a folder."""
+    """The tensors of a store at an address, as `shards.StoreFiles` has for a folder."""
 
     def __init__(self, address: Address, manifest: dict[str, Any]):
         self.path, self.manifest = address, manifest
@@ -182,7 +182,7 @@ class RemoteFiles:
         self._lock = Lock()
 
     def column(self, i: int, into: Tensor | None = None, *, name: str) -> Tensor:
-        """Return a column of shard i; in the memory of `into`, if that is given."""
+        """Return a column of shard i, in the memory of `into` if given."""
         column = self.layouts[i].column(name)
         n_rows = self.layouts[i].n_rows
         n_values = n_rows * max(column.width, 1)
@@ -207,7 +207,8 @@ class RemoteFiles:
                 self._fetch(i, column)
 
     def _fetch(self, i: int, column: Column) -> bytes:
-        """Return the bytes of a column of a shard, a range of each part that has some, each checked against its sum."""
+        """Return the bytes of a column of a shard, a range of each part that has some, each checked against its
+        checksum."""
         if "parts" not in self.manifest:
             return self._fetch_shard(i, column)
         number = self.columns.index(column)
@@ -246,7 +247,7 @@ class RemoteFiles:
         return data
 
     def _all_heads(self) -> list[tuple[int, dict[str, Tensor]]]:
-        """Return where the columns of each part begin, and what stands before them."""
+        """Return the start of each part's columns, and the tensors before them."""
         with self._lock:
             if self._heads is None:
                 parts = self.manifest["parts"]
@@ -282,7 +283,7 @@ def read_remote_manifest(address: Address) -> tuple[dict[str, Any], str]:
 
 
 def clear(address: Address) -> None:
-    """Remove a store, the manifest first: without it nothing looks whole."""
+    """Remove a store, the manifest first: without it the store is not considered finished."""
     listed = listed_at(address)
     for name in (MANIFEST, BEGUN, *sorted(listed - {MANIFEST})):
         remove_object(address / name)
@@ -293,7 +294,7 @@ def clear(address: Address) -> None:
 
 
 class _Cache:
-    """Columns of shards in files, those that were not used for longest removed where they would be too many."""
+    """A cache of columns of shards in files; the least recently used are removed if it is full."""
 
     def __init__(self) -> None:
         self._folder = tempfile.mkdtemp(prefix="interp-cache-")
@@ -303,7 +304,7 @@ class _Cache:
         weakref.finalize(self, shutil.rmtree, self._folder, True)
 
     def read(self, key: str, into: np.ndarray) -> bool:
-        """Return whether it is here; it is then read."""
+        """Return whether it is cached; if so, it is read."""
         with self._lock:
             if key not in self._sizes:
                 return False
@@ -324,12 +325,12 @@ class _Cache:
 
 
 def _read_begun(address: Address) -> _Begun:
-    """Read what a store that is under way is made of. Raises ValueError if the file is cut or foreign."""
+    """Read the inputs of an unfinished store. Raises ValueError if the file is truncated or foreign."""
     remedy = "choose another address, or replace what is there with overwrite=True (--overwrite)"
     try:
         begun = json.loads(read_object(address / BEGUN))
     except ValueError as error:
-        raise ValueError(f"{address / BEGUN} is damaged, it is not valid JSON ({error}): {remedy}") from None
+        raise ValueError(f"{address / BEGUN} is damaged: it is not valid JSON ({error}): {remedy}") from None
     return validated(_Begun, begun, address / BEGUN, remedy)
 
 
@@ -346,7 +347,7 @@ def _shaped(columns: dict[str, Tensor], layout: tuple[Column, ...]) -> dict[str,
 
 
 def _safetensors(tensors: dict[str, Tensor], n_head: int) -> bytearray:
-    """Return a safetensors file of the tensors in this order; `__metadata__` says where the first `n_head` end."""
+    """Return a safetensors file of the tensors in this order; `__metadata__` records the end of the first `n_head`."""
     entries = [(name, x.dtype, tuple(x.shape), x.numel() * x.dtype.itemsize) for name, x in tensors.items()]
     n_bytes = sum(entry[3] for entry in entries[:n_head])
     header = tensors_header(entries, {"head": f"{n_bytes:012d}"})

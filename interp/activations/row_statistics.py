@@ -1,21 +1,22 @@
-"""Statistics of a hook's activations, gathered while they are written, and the outliers among its rows.
+"""Statistics of a hook's activations, collected while they are written, and the outliers among its rows.
 
 Over the rows x of a store,
 
     mean = E x,   mean_norm = E ‖x‖,   variance = E ‖x − mean‖² = E ‖x‖² − ‖mean‖²
 
-are exact running sums in float64. Two more come from a seeded sample of the rows, as they would cost as much as a small
-model's forward pass: the second moment E x xᵀ (d² a row), and the geometric median argmin_m E ‖x − m‖ (iterative).
+are exact running sums in float64. Two more are computed from a seeded sample of the rows, as on all rows they would
+cost as much as a small model's forward pass: the second moment E x xᵀ (d² per row), and the geometric median argmin_m E
+‖x − m‖ (iterative).
 
 Outliers are the few rows that hold most of the variance, as attention sinks do (arXiv 2309.17453):
 
     limit = 10 × the median norm;    found: the rows above it are under 1 % of all, and hold over half of the variance
 
-Where a share s of the rows holds over half of the sum of squares, the mean square of these rows is more than (1 − s) /
-s times that of the others, 99 times for s = 1 %: their norm is more than √99 ≈ 10 times that of the others. A sequence
-may have a sink or two, however short it is; so of sequences below 200 tokens it is two rows each, not 1 %. The limit is
-in the unit of the activations. A store has it in its manifest, a dictionary in its metadata; whoever encodes rows
-leaves those above it alone.
+If a share s of the rows holds over half of the sum of squares, their mean square is more than (1 − s) / s times that of
+the others, 99 times for s = 1 %, so their norm is more than √99 ≈ 10 times as large. A sequence may have a sink or two,
+however short it is; so for sequences below 200 tokens the bound is two rows each instead of 1 %. The limit is in the
+unit of the activations. A store records it in its manifest, a dictionary in its metadata; rows above it are not
+encoded.
 """
 
 import math
@@ -33,15 +34,15 @@ TENSORS = ("mean", "geometric_median", "second_moment")
 """The statistics that are stored as tensors; the others are numbers."""
 TIMES_MEDIAN = 10.0
 MAX_ROWS, MAX_A_SEQUENCE = 0.01, 2
-"""Outliers are fewer: of all rows, or of those of a sequence where that is more."""
+"""Outliers are fewer than this: a share of all rows, or a number of rows per sequence if that is more."""
 MIN_VARIANCE = 0.5
 NORM_SAMPLE_ROWS = 1 << 13
-"""A median is good to a percent or two, and sinks of one row in a thousand are eight."""
+"""Enough for a median that is accurate to a percent or two, and for eight sinks if one row in a thousand is one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ActivationStatistics:
-    """Facts that a store holds about one hook."""
+    """A store's statistics of one hook."""
 
     mean: Float[Tensor, " d"]
     mean_norm: float
@@ -174,8 +175,8 @@ def find_outliers(
     mean_square: float | None = None,
 ) -> Outliers:
     """Find the outliers among rows, from their norms and their squared distances from a centre. Rows that are not
-    finite do not count. mean_square: the mean of the squared distances of all rows, where these rows are a sample,
-    which may lack the rarest."""
+    finite do not count. mean_square: the mean of the squared distances over all rows, if these rows are a sample, which
+    may lack the rarest."""
     finite = norms.isfinite() & squares.isfinite()
     norms = norms[finite]
     squares = squares[finite].double()

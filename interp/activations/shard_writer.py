@@ -1,7 +1,7 @@
 """Write the shards of a store: created at their full size, filled in any order, sealed at the end.
 
 The size of a shard is known before its first row: headers are written and disk space is reserved at the start, and each
-row is written once, after the earlier rows of its shard. What is on disk is good up to `filled` rows of each shard.
+row is written once, after the earlier rows of its shard. The first `filled` rows of each shard on disk are valid.
 """
 
 import errno
@@ -33,20 +33,20 @@ _IDS_A_CHUNK = 1 << 18
 
 @dataclass(frozen=True, kw_only=True)
 class StoreConfig:
-    """The settings of a store that is written. Equal settings and the same rows give the same bytes."""
+    """The settings with which a store is written. Equal settings and the same rows give the same bytes."""
 
     widths: Mapping[str, int]
     """Hook name → d."""
     dtype: str = "bfloat16"
     rows_per_shard: int | None = None
-    """Rows of a shard, about; by default 64 MiB of the widest hook, in at most 1024 shards."""
+    """Approximate number of rows per shard; by default 64 MiB of the widest hook, in at most 1024 shards."""
     n_ids: int
     """Row ids lie in 0..n_ids-1."""
     n_ctx: int | None = None
-    """Row id = seq · n_ctx + pos; None if rows come from no model."""
+    """Row id = seq · n_ctx + pos; None if the rows do not come from a model."""
     seed: int = 0
     made_of: Mapping[str, Any]
-    """The facts on which the rows depend; a harvest that was cut off is only resumed with the same."""
+    """The inputs on which the rows depend; an interrupted harvest is resumed only with the same ones."""
 
     def __post_init__(self) -> None:
         check_dtype(self.dtype)
@@ -81,7 +81,7 @@ class ShardWriter:
         self._hashes = [{column.name: hashlib.sha256() for column in columns} for _ in shard_rows]
 
     def reserve(self) -> None:
-        """Create every shard at its full size, so that a disk too small is known before the first forward pass."""
+        """Create every shard at its full size, so that a full disk is detected before the first forward pass."""
         clear(self.out)
         needed = sum(layout.size for layout in self.layouts)
         self.out.mkdir(parents=True, exist_ok=True)
@@ -95,7 +95,7 @@ class ShardWriter:
                     _allocate(file.fileno(), layout.size)
 
     def restore(self, filled: Int64[np.ndarray, " shard"]) -> None:
-        """Go on after what an earlier writer left; checksums are computed again from what it wrote."""
+        """Resume the work of an earlier writer; checksums are recomputed from its files."""
         self.filled = filled
         for shard, n_rows in enumerate(filled.tolist()):
             path = self._partial(shard)
@@ -123,7 +123,8 @@ class ShardWriter:
             self.filled[shard] += end - start
 
     def seal(self, shard: int) -> dict[str, Any]:
-        """Give a shard its final name, without the room that excluded rows left. Returns its entry of the manifest."""
+        """Rename a shard to its final name, without the space left by excluded rows. Returns its entry of the
+        manifest."""
         filled = int(self.filled[shard])
         layout = self.layouts[shard]
         sealed = ShardLayout(filled, self.columns)
@@ -175,7 +176,7 @@ def check_dtype(dtype: str) -> None:
 
 
 def shard_of(row_ids: Int[np.ndarray, " row"], n_shards: int, seed: int) -> Int[np.ndarray, " row"]:
-    """Return the shard of each row: a hash of seed and row id, so that nothing need be remembered."""
+    """Return the shard of each row: a hash of seed and row id, so that no state is needed."""
     with np.errstate(over="ignore"):
         z = splitmix64(np.asarray(row_ids, np.uint64) + splitmix64(np.array([seed % 2**64], np.uint64)))
     return ((z >> np.uint64(32)) * np.uint64(n_shards) >> np.uint64(32)).astype(np.int64)
@@ -183,7 +184,7 @@ def shard_of(row_ids: Int[np.ndarray, " row"], n_shards: int, seed: int) -> Int[
 
 @contextmanager
 def naming_full_disk(folder: Path, needed: int | None = None) -> Iterator[None]:
-    """Make the error of a full disk an OSError that names the folder, and the bytes needed where they are known."""
+    """Turn the error of a full disk into an OSError with the folder, and the bytes needed if known."""
     try:
         yield
     except OSError as error:
@@ -211,7 +212,7 @@ def write_small(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str
 
 
 def check_same(stored: Mapping[str, Any], requested: Mapping[str, Any], folder: Path | str) -> None:
-    """Check that the store in `folder` has the requested config. Raises ValueError that names what differs."""
+    """Check that the store in `folder` has the requested config. Raises ValueError with the differences."""
     if differs := differences(stored, requested):
         raise ValueError(f"{folder} holds a store of another config: {differs}; delete it, or choose another")
 
@@ -225,7 +226,7 @@ def write_at(file: int, data: np.ndarray, offset: int) -> None:
 
 
 def _allocate(file: int, size: int) -> None:
-    """Make room on the disk for `size` bytes, where the system can, and set the file's length."""
+    """Reserve `size` bytes on the disk, if the system supports it, and set the file's length."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file, 0, size)
     os.truncate(file, size)

@@ -1,11 +1,11 @@
-"""The files of an activation store: how a shard is laid out, what the manifest must say, and reading them as it says.
+"""The files of an activation store: the layout of a shard, the requirements on the manifest, and checked reading.
 
-A shard of n rows is one safetensors file: `row_ids` [n], then a tensor [n, d] a hook, each at a place that follows from
-n and the widths alone. So a shard can be filled in any order by plain writes, and opens in every safetensors reader.
+A shard of n rows is one safetensors file: `row_ids` [n], then a tensor [n, d] a hook, each at an offset that depends
+only on n and the widths. So a shard can be filled in any order by plain writes, and every safetensors reader can open
+it.
 
-A store is refused before any memory is taken by what its manifest says: rows, widths and sizes must be those that the
-files have, so that no number in it can be larger than the store itself. Bytes are checked against their sums when they
-are first read.
+The manifest is checked before memory is allocated by it: rows, widths and sizes must match the files, so that no number
+in it can be larger than the store itself. Bytes are checked against their checksums when they are first read.
 """
 
 from collections.abc import Mapping
@@ -47,7 +47,7 @@ class Column(NamedTuple):
 
 @dataclass(frozen=True)
 class ShardLayout:
-    """The places of a shard's tensors in its safetensors file: its header, then the columns, one after the other."""
+    """The places of a shard's tensors in its safetensors file: its header, then the columns in order."""
 
     n_rows: int
     columns: tuple[Column, ...]
@@ -72,7 +72,7 @@ class ShardLayout:
         return len(self.header) + rows + row * self.column(name).row_bytes
 
     def read(self, file: Path, name: str, n_rows: int | None = None, *, into: Tensor | None = None) -> Tensor:
-        """Return the first `n_rows` rows (all by default) of a column; in the memory of `into`, if that is given."""
+        """Return the first `n_rows` rows (all by default) of a column, in the memory of `into` if given."""
         column = self.column(name)
         n_rows = self.n_rows if n_rows is None else n_rows
         n_values = n_rows * max(column.width, 1)
@@ -133,7 +133,7 @@ class _Manifest(TypedDict):
 
 
 class StoreFiles:
-    """The tensors of a store. Raises ValueError, naming the file, for one that is not as it was written."""
+    """The tensors of a store. Raises ValueError, with the file, if it was changed."""
 
     def __init__(self, path: Path, manifest: dict[str, Any]):
         self.path, self.manifest = path, manifest
@@ -179,7 +179,12 @@ def columns_of(n_ids: int, widths: Mapping[str, int], dtype: str) -> tuple[Colum
 
 def clear(folder: Path) -> None:
     """Remove a store's files, finished or not; other files stay."""
-    for name in (MANIFEST, PROGRESS, TOKENS, STATISTICS):  # the manifest first: without it nothing looks whole
+    for name in (
+        MANIFEST,
+        PROGRESS,
+        TOKENS,
+        STATISTICS,
+    ):  # the manifest first: without it the store is not considered finished
         (folder / name).unlink(missing_ok=True)
         (folder / f"{name}.tmp").unlink(missing_ok=True)
     for pattern in ("shard-*.partial", "shard-*.safetensors", "shard-*.tmp"):
@@ -188,8 +193,8 @@ def clear(folder: Path) -> None:
 
 
 def read_store_manifest(path: Path) -> dict[str, Any]:
-    """Return the manifest of a finished store. Raises ValueError if there is none, and for a manifest that is
-    damaged, or does not fit itself or the files next to it."""
+    """Return the manifest of a finished store. Raises ValueError if there is none, and for a manifest that is damaged,
+    inconsistent, or does not match the files."""
     file = path / MANIFEST
     if not file.exists():
         if unfinished(path).is_dir():
@@ -203,7 +208,7 @@ def read_store_manifest(path: Path) -> dict[str, Any]:
 
 
 def check_store_manifest(manifest: dict[str, Any], file: Path | str) -> None:
-    """Check that a manifest is that of a store, and fits itself. Raises ValueError, naming its file, if not."""
+    """Check that a manifest belongs to a store, and is consistent. Raises ValueError, naming its file, if not."""
     if manifest.get("format") != FORMAT:
         raise ValueError(f"{file} is not the manifest of an activation store of format {FORMAT}: {REMEDY}")
     validated(_Manifest, manifest, file, REMEDY)
@@ -212,8 +217,8 @@ def check_store_manifest(manifest: dict[str, Any], file: Path | str) -> None:
 
 
 def small_tensors(data: bytes, manifest: dict[str, Any], file: Path | Address) -> dict[str, Tensor]:
-    """Return the tensors in the bytes of a file next to the shards. Raises ValueError if they are not what the
-    manifest lists."""
+    """Return the tensors in the bytes of a file next to the shards. Raises ValueError if they differ from the
+    manifest."""
     if digest(data) != manifest["files"][file.name]["sha256"]:
         raise altered(file, "it")
     try:
@@ -223,8 +228,8 @@ def small_tensors(data: bytes, manifest: dict[str, Any], file: Path | Address) -
 
 
 def _check_sizes(path: Path, manifest: dict[str, Any]) -> None:
-    """Check the sizes of the store's files. Raises ValueError for one that is missing or of another size than the
-    manifest says."""
+    """Check the sizes of the store's files. Raises ValueError for a file that is missing or has another size than in
+    the manifest."""
     sizes = {shard["file"]: shard["bytes"] for shard in manifest["shards"]}
     for name, size in (sizes | {name: entry["bytes"] for name, entry in manifest["files"].items()}).items():
         check_size(path / name, size, REMEDY)
@@ -240,7 +245,7 @@ def _columns(manifest: dict[str, Any]) -> tuple[Column, ...]:
 
 
 def _misfit(manifest: dict[str, Any]) -> str:
-    """Return what in a manifest does not fit the rest; "" if all does."""
+    """Return the inconsistency in a manifest; "" if there is none."""
     if manifest["dtype"] not in DTYPES:
         return f"dtype = {manifest['dtype']!r} is none of {', '.join(DTYPES)}"
     n_rows, n_ids, n_ctx, shards = (manifest[key] for key in ("n_rows", "n_ids", "n_ctx", "shards"))

@@ -1,4 +1,4 @@
-"""The protocols of activations: what training and scans need of them, whatever provides them.
+"""The protocols of sources of activations: the methods that training and scans need.
 
 ActivationSource     rows to train on: their statistics, and batches in a random order
   StoredRows         rows that can be read again, shard after shard: what a scan needs too
@@ -27,7 +27,7 @@ class Shard:
     """In the dtype of the store."""
 
     def within(self, limit: float | None) -> "Shard":
-        """Return the rows whose norm is not above the limit; all of them where there is none."""
+        """Return the rows whose norm is not above the limit; all if there is none."""
         if limit is None:
             return self
         kept = is_within(self.acts, limit)
@@ -38,24 +38,24 @@ class RowLimit(NamedTuple):
     """The limit of a hook's rows and their statistics, which training needs first."""
 
     limit: float | None
-    """The norm above which a row is an outlier; None: none is."""
+    """The norm above which a row is an outlier; None: there are no outliers."""
     enforced_limit: float | None
-    """The limit, where the source may give rows above it, which whoever trains leaves out; None elsewhere."""
+    """The limit, if the source may return rows above it, which training must leave out; otherwise None."""
     statistics: ActivationStatistics
     """Statistics of the rows within the limit."""
 
 
 class Provenance(NamedTuple):
-    """The origin of rows, as a dictionary that is trained on them records it."""
+    """The origin of rows, which a dictionary trained on them records."""
 
     model_name: str | None
-    """The name of the model that ran; None if none did, or several."""
+    """The name of the model; None if there was none, or several."""
     exclude: Sequence[int]
     """Token ids that were left out."""
     exclude_positions: Sequence[int]
     """Positions of a sequence that were left out."""
     prepend_bos: bool | None
-    """Whether all sequences begin with one token; None if that is not known."""
+    """Whether all sequences start with the same token; None if unknown."""
 
     @classmethod
     def of(cls, manifest: dict[str, Any]) -> "Provenance":
@@ -74,18 +74,18 @@ class ActivationSource(Protocol):
     """Rows x [row, d] of one or more hooks, all of the same tokens, to train on."""
 
     fingerprint: str
-    """Says which data this is: a training that was cut off goes on only on the same."""
+    """Identifies the data: an interrupted training resumes only on the same data."""
 
     @property
     def hook_names(self) -> tuple[str, ...]: ...
 
     @property
     def n_ctx(self) -> int | None:
-        """Tokens of a sequence, or positions of an input; None if the rows come from no model."""
+        """Tokens per sequence, or positions per input; None if the rows do not come from a model."""
 
     @property
     def weights(self) -> str | None:
-        """Digest of the weights of the model that gave the rows; None if no model did, or several."""
+        """Digest of the weights of the model that produced the rows; None if there was none, or several."""
 
     @property
     def norm_limits(self) -> dict[str, float]:
@@ -98,11 +98,11 @@ class ActivationSource(Protocol):
         """Count the rows."""
 
     def name_of(self, hook: str) -> str:
-        """Return the name by which a hook is here, of all that it has in the model. Raises ValueError if it is
-        not."""
+        """Return the source's name for a hook, from any of its names in the model. Raises ValueError if the source
+        lacks it."""
 
     def d(self, hook: str) -> int:
-        """Return the width of a hook. Raises ValueError for a hook that is not there."""
+        """Return the width of a hook. Raises ValueError for an unknown hook."""
 
     def statistics(self, hook: str) -> ActivationStatistics: ...
 
@@ -117,7 +117,7 @@ class ActivationSource(Protocol):
         epochs: None,
         part: tuple[int, int] = (0, 1),
     ) -> Any:
-        """Return endless batches [batch, Σ d] in float32, which `state_dict` and `load_state_dict` take up again."""
+        """Return endless batches [batch, Σ d] in float32, which can resume with `state_dict` and `load_state_dict`."""
 
 
 class StoredRows(ActivationSource, Protocol):
@@ -129,11 +129,11 @@ class StoredRows(ActivationSource, Protocol):
 
     @property
     def tokens(self) -> Int[Tensor, "seq pos"] | None:
-        """Token ids of all sequences, excluded rows included; None if the rows come from no tokens."""
+        """Token ids of all sequences, excluded rows included; None if the rows do not come from tokens."""
 
     @property
     def n_ids(self) -> int:
-        """Rows of all sequences, those left out too: row ids are below it."""
+        """Number of rows of all sequences, including excluded ones: all row ids are below it."""
 
     @property
     def n_shards(self) -> int: ...

@@ -8,7 +8,8 @@ In: the folder that `store_writer` writes. Out: shards of rows, batches in a ran
     for acts in store.batches([hook_a, hook_b], 4096, seed=0):  # Float[Tensor, "4096 d_a+d_b"], of the same rows
         ...
 
-Every tensor is checked against the manifest when it is first read: after one damaged byte the error names the file.
+Every tensor is checked against the manifest when it is first read: a single damaged byte is an error with the file's
+name.
 """
 
 import logging
@@ -66,8 +67,8 @@ class ActivationStore(ReadInBatches):
     @classmethod
     def open(cls, path: str | Path) -> "ActivationStore":
         """Return the finished store in a folder, in a run folder, or at an address such as s3://bucket/store
-        (`activations.remote_store`). Raises ValueError if there is none, or if a file of it is missing or of another
-        size."""
+        (`activations.remote_store`). Raises ValueError if there is none, or if one of its files is missing or has
+        another size."""
         if (address := address_of(path)) is not None:
             return cls(address, *read_remote_manifest(address))
         folder = folder_of(path, "activations")
@@ -85,11 +86,11 @@ class ActivationStore(ReadInBatches):
         seed: int = 0,
         overwrite: bool = False,
     ) -> "ActivationStore":
-        """Return a store of rows that were made elsewhere; row ids count them as they come. `overwrite`: a store that
-        is in `out` is replaced, once the new one is whole.
+        """Make a store from existing rows; row ids number them in order. `overwrite`: replace a store in `out`, once
+        the new one is complete.
 
-        Raises ValueError on batches that are empty, not 2-D, of different widths or not finite, and where `out` holds
-        something.
+        Raises ValueError for batches that are empty, not 2-D, of different widths or not finite, and if `out` is not
+        empty.
         """
         import_batches(batches, Path(out), hook_name, dtype, rows_per_shard, seed, overwrite)
         return cls.open(out)
@@ -110,16 +111,16 @@ class ActivationStore(ReadInBatches):
         overwrite: bool = False,
         progress: Progress = no_progress,
     ) -> "ActivationStore":
-        """Return a store of the residual streams that vLLM's `extract_hidden_states` wrote, a safetensors file a prompt
-        (`activations.hidden_states`). An import that was cut off goes on.
+        """Make a store from the residual streams written by vLLM's `extract_hidden_states`, one safetensors file per
+        prompt (`activations.hidden_states`). An interrupted import resumes.
 
-        files: a folder, whose files are taken by name, or the files in order. hook_names: a name for each layer, in the
-        order of `eagle_aux_hidden_state_layer_ids`; that of layer i is blocks.i.hook_resid_pre. n_ctx: tokens of a
-        sequence, into which longer prompts are cut; by default those of the longest prompt. Shorter ones are
+        files: a folder, whose files are read in order of their names, or a list of files. hook_names: a name for each
+        layer, in the order of `eagle_aux_hidden_state_layer_ids`; layer i is blocks.i.hook_resid_pre. n_ctx: tokens per
+        sequence, into which longer prompts are split; by default the length of the longest prompt. Shorter ones are
         padded with `pad_id`, which has no rows. All rows are kept; training leaves outliers out (`row_limit`).
 
-        Raises ValueError, naming the file, if one is missing or damaged, holds another number of layers, tokens or
-        units than the others, or activations that are not finite, and where `out` holds something else.
+        Raises ValueError, with the file, if one is missing or damaged, has another number of layers, tokens or units
+        than the others, or has activations that are not finite, and if `out` contains something else.
         """
         import_hidden_states(
             files,
@@ -142,12 +143,12 @@ class ActivationStore(ReadInBatches):
 
     @property
     def aliases(self) -> dict[str, list[str]]:
-        """Further names that hooks have in the model."""
+        """Further names of the hooks in the model."""
         return dict(self.manifest.get("aliases", {}))
 
     def name_of(self, hook: str) -> str:
-        """Return the name that the store has for a hook, of all that it has in the model. Raises ValueError if it is
-        not there."""
+        """Return the store's name for a hook, from any of its names in the model. Raises ValueError if the store lacks
+        it."""
         for name in self.hook_names:
             if hook == name or hook in self.aliases.get(name, ()):
                 return name
@@ -173,12 +174,12 @@ class ActivationStore(ReadInBatches):
 
     @property
     def n_ctx(self) -> int | None:
-        """Tokens of a sequence, or positions of an input; None if the rows come from no model."""
+        """Tokens per sequence, or positions per input; None if the rows do not come from a model."""
         return self.manifest["n_ctx"]
 
     @property
     def n_ids(self) -> int:
-        """Rows of all sequences, those left out too: row ids are below it."""
+        """Number of rows of all sequences, including excluded ones: all row ids are below it."""
         return self.manifest["n_ids"]
 
     @property
@@ -198,12 +199,12 @@ class ActivationStore(ReadInBatches):
 
     @property
     def weights(self) -> str | None:
-        """Digest of the weights of the model that was harvested; None if the rows come from elsewhere."""
+        """Digest of the weights of the model that was harvested; None if the rows were imported."""
         return self.manifest["config"].get("weights")
 
     @property
     def provenance(self) -> Provenance:
-        """The origin of the rows, as a dictionary that is trained on them records it."""
+        """The origin of the rows, which a dictionary trained on them records."""
         return Provenance.of(self.manifest)
 
     @property
@@ -246,8 +247,9 @@ class ActivationStore(ReadInBatches):
     def row_limit(self, hook: str) -> RowLimit:
         """Return the limit of a hook's rows and their statistics, which training needs first.
 
-        A store that was made under a limit holds no row above it, and one that was to keep all keeps them. In another
-        outliers are looked for: where there are some (a warning), the statistics are those of one shard without them.
+        A store that was made with a limit has no row above it, and one with max_norm=None keeps all rows. Any other is
+        searched for outliers: if there are some (a warning is logged), the statistics are computed from one shard
+        without them.
         """
         hook = self.name_of(hook)
         statistics = self.statistics(hook)
@@ -283,7 +285,7 @@ class ActivationStore(ReadInBatches):
         )
 
     def verify(self) -> None:
-        """Check every byte. Raises ValueError that names the first file that is not as it was written."""
+        """Check every byte. Raises ValueError with the first damaged file."""
         self._files.verify()
 
     def _hook(self, hook: str) -> dict[str, Any]:

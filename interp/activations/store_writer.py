@@ -4,15 +4,17 @@ In: batches of rows, in order: row ids and, for every hook, acts [row, d].
 Out: the folder that `interp.activations.store` reads,
 
     shard-00000.safetensors   row_ids [row] and one tensor [row, d] a hook
-    tokens.safetensors        tokens [seq, pos], where the rows come from tokens
+    tokens.safetensors        tokens [seq, pos], if the rows come from tokens
     statistics.safetensors    mean, geometric_median and second_moment of each hook
-    manifest.json             what is there, with sizes and SHA-256 sums; written last: an unfinished store has none
+    manifest.json             the contents, with sizes and SHA-256 sums; written last, so that an unfinished store has
+                              none
 
 A row's shard follows from a hash of its id, so a shard is a uniform sample of all rows.
 
 Rows collect in a buffer (16 MiB) that a thread sorts by shard, hashes and writes while the next one fills.
-`progress.safetensors` then says how far the files are good: whoever resumes goes on there, to the same bytes.
-Memory: three buffers and one shard. A power cut may lose what the system had not yet put on disk; the sums show it.
+`progress.safetensors` then records how many rows are valid, from where writing resumes, to the same bytes. Memory:
+three buffers and one shard. A power cut may lose data that the system had not yet written to disk; the checksums detect
+it.
 """
 
 import importlib.metadata
@@ -46,10 +48,10 @@ class StoreWriter:
 
     Set these two before the first rows:
     limits      hook → the largest norm of a row that is kept; the others are left out and counted. None: keep all.
-    outliers    facts about the norms known beforehand, for the manifest.
+    outliers    the outliers known beforehand, for the manifest.
 
-    `position` says how far an earlier writer came: the `position` of the last rows that are safely on disk.
-    Input that `add` or `finish` refuses leaves no file behind.
+    `position` is the progress of an earlier writer: the `position` of the last rows that are safely on disk. If `add`
+    or `finish` refuses its input, no file is left.
     """
 
     def __init__(
@@ -81,11 +83,11 @@ class StoreWriter:
 
     @property
     def buffer_bytes(self) -> int:
-        """Bytes of rows that collect before they are written."""
+        """Bytes of rows that are buffered before they are written."""
         return _BUFFER_BYTES
 
     def _begin(self, shard_rows: tuple[int, ...]) -> None:
-        """Make the files, or go on with those of an earlier writer."""
+        """Create the files, or resume with the files of an earlier writer."""
         self._shards = ShardWriter(self.out, self.config.columns, shard_rows, self.config.seed)
         if (self.out / PROGRESS).exists():
             self._restore()
@@ -109,9 +111,10 @@ class StoreWriter:
         clear(self.out)
 
     def add(self, row_ids: Int[Tensor, " row"], acts: Mapping[str, Float[Tensor, "row d"]], position: int) -> None:
-        """Take the next rows, at most `batch_rows` of them. `position` is where a resumed run would go on after them.
+        """Add the next rows, at most `batch_rows` of them. `position` is the position from which a run would resume
+        after them.
 
-        Raises ValueError, naming hook and row, if an activation is not finite.
+        Raises ValueError, with hook and row, if an activation is not finite.
         """
         if self._used + len(row_ids) > self._buffer_rows:
             self._flush()
@@ -141,7 +144,7 @@ class StoreWriter:
         model_name: str = "",
         aliases: Mapping[str, Sequence[str]] = {},
     ) -> None:
-        """Write what is left, the small files, and the manifest last. excluded: rows left out before, by cause.
+        """Write the remaining rows, the small files, and the manifest last. excluded: rows left out earlier, by cause.
         aliases: further names of hooks."""
         self._flush()
         self._wait()
@@ -183,7 +186,7 @@ class StoreWriter:
         return int(self._shards.filled.sum())
 
     def _seal(self) -> dict[str, Any]:
-        """Finish the shards. Returns what the manifest says of them."""
+        """Finish the shards. Returns their entries in the manifest."""
         return {"shards": [self._shards.seal(shard) for shard in range(len(self._shards.layouts))]}
 
     def _sample(self, hook: str) -> Tensor:
@@ -217,7 +220,7 @@ class StoreWriter:
         return row_ids[keep.cpu()], kept, {hook: norm[keep] for hook, norm in norms.items()}
 
     def _flush(self) -> None:
-        """Hand the full buffer to the thread, and go on with the other buffer."""
+        """Pass the full buffer to the thread, and continue with the other buffer."""
         self._wait()
         sums = {hook: total.clone() for hook, total in self._sums.items()}
         rows = {name: tensor[: self._used] for name, tensor in self._buffers[0].items()}
@@ -235,7 +238,7 @@ class StoreWriter:
             pending.result()
 
     def _write(self, rows: dict[str, Tensor], state: dict[str, Any], sums: dict[str, Tensor]) -> None:
-        """Write, in the thread, the rows, then the note that they are there."""
+        """Write, in the thread, the rows, and then the record of the progress."""
         self._shards.write(rows)
         self._note(state, sums)
 
@@ -250,7 +253,7 @@ class StoreWriter:
         return as_json({**config.pop("made_of"), **config})
 
     def _restore(self) -> None:
-        """Go on where the note of an earlier writer says."""
+        """Resume from the recorded progress of an earlier writer."""
         with safe_open(str(self.out / PROGRESS), "pt") as file:
             note = json.loads(file.metadata()["json"])
             check_same(note["config"], self._key, self.out)
@@ -258,7 +261,7 @@ class StoreWriter:
             self._take(note["state"], {hook: file.get_tensor(f"sums.{hook}") for hook in self._sums})
 
     def _take(self, state: Mapping[str, Any], sums: dict[str, Tensor]) -> None:
-        """Go on after the rows to which this state belongs."""
+        """Resume after the rows to which this state belongs."""
         self.position, self._n_outliers, self.limits = state["position"], state["n_outliers"], state["limits"]
         self.outliers = state.get("outliers")
         self._sums = sums

@@ -47,7 +47,7 @@ class Chunk(NamedTuple):
     row_ids: Int[Tensor, " row"]
     acts: dict[str, Float[Tensor, "row d"]]
     sums: dict[str, Float[Tensor, " d_plus_2"]]
-    """`running_sums` of the rows before they were rounded."""
+    """`running_sums` of the rows before rounding."""
 
 
 class ActivationStream:
@@ -96,7 +96,8 @@ class ActivationStream:
         self.provenance = Provenance(self.passes.name or None, *left_out, prepend_bos)
 
     def __len__(self) -> int:
-        """Count the rows of an epoch; those above a norm limit count, as they are not known before the model runs."""
+        """Return the number of rows per epoch, including rows above a norm limit, which are unknown before the model
+        runs."""
         return self.passes.n_rows
 
     def __repr__(self) -> str:
@@ -104,8 +105,8 @@ class ActivationStream:
         return f"ActivationStream({len(self):,} rows of {hooks}, in {self.n_chunks} chunks)"
 
     def name_of(self, hook: str) -> str:
-        """Return the name by which a hook is streamed, of all that it has in the model. Raises ValueError if it is
-        not."""
+        """Return the stream's name for a hook, from any of its names in the model. Raises ValueError if it is not
+        streamed."""
         for name in self.hook_names:
             if hook == name or hook in self.passes.aliases.get(name, ()):
                 return name
@@ -173,7 +174,7 @@ class ActivationStream:
         return {name: statistics_of(sums[name], n_rows, torch.cat(samples[name])) for name in sums}
 
     def row_limit(self, hook: str) -> RowLimit:
-        """Return the limit of a hook's rows and their statistics: all that leave are within it."""
+        """Return the limit of a hook's rows and their statistics; all returned rows are within it."""
         return RowLimit(self.norm_limits.get(self.name_of(hook)), None, self.statistics(hook))
 
     def batches(
@@ -185,11 +186,11 @@ class ActivationStream:
         epochs: None = None,
         part: tuple[int, int] = (0, 1),
     ) -> "StreamBatches":
-        """Return endless batches of rows in float32; `part=(rank, count)` gives the rank's slice of each."""
+        """Return endless batches of rows in float32; `part=(rank, count)` selects the rank's slice of each."""
         return StreamBatches(self, tuple(map(self.name_of, as_hook_names(hook))), batch_size, seed, part)
 
     def chunk(self, sequences: Int[Tensor, " seq"]) -> Chunk:
-        """Run the model on these sequences, unless they are those of the last call."""
+        """Run the model on these sequences, unless the last call had the same ones."""
         if self._held is not None and torch.equal(self._held.sequences, sequences):
             return self._held
         self._held = None
@@ -222,7 +223,7 @@ class ActivationStream:
 
 
 class StreamBatches(Iterator[Tensor]):
-    """The batches of a stream, from chunks whose numbers of rows are not known before the model runs."""
+    """The batches of a stream, from chunks whose numbers of rows are unknown before the model runs."""
 
     def __init__(
         self, stream: ActivationStream, hooks: tuple[str, ...], batch_size: int, seed: int, part: tuple[int, int]

@@ -1,10 +1,10 @@
 """A language model at an OpenAI-compatible endpoint, asked through the `openai` client (`pip install openai`). Every
 answer is kept on disk.
 
-In: bodies of requests to {base_url}/chat/completions. Out: their answers. The client retries what may pass (time-outs,
-broken connections, status 408, 409, 429 and 5xx). Answers are rows of an SQLite file, found by the SHA-256 of
-[base URL, body], so a repeated request costs nothing and a killed run resumes. They are text and numbers, which cannot
-run code.
+In: bodies of requests to {base_url}/chat/completions. Out: their answers. The client retries transient errors
+(time-outs, broken connections, status 408, 409, 429 and 5xx). Answers are rows of an SQLite file, found by the SHA-256
+of [base URL, body], so a repeated request costs nothing and a killed run resumes. They are text and numbers, which
+cannot run code.
 
 The first request is sent alone, so that a wrong key, model or address costs only one. The key does not follow a
 redirect and is in no file, message or `repr`.
@@ -40,10 +40,10 @@ class EndpointConfig:
     model: str
     base_url: str = OPENAI
     timeout: float = 60.0
-    """Seconds without a byte, after which a request is tried again."""
+    """Seconds without a byte after which a request is retried."""
     tries: int = 5
     concurrency: int = 4
-    """Requests under way at a time."""
+    """Number of concurrent requests."""
     fields: Mapping[str, Any] = field(default_factory=dict)
     """More fields of each body (max_completion_tokens, reasoning_effort, …); None leaves one out (temperature)."""
 
@@ -58,7 +58,7 @@ class EndpointConfig:
                 raise ValueError(f"{name}={getattr(self, name)} must be a number above 0")
 
     def body(self, messages: Sequence[Mapping[str, str]]) -> Body:
-        """Return the body of a request with these messages, at temperature 0 unless `fields` say otherwise."""
+        """Return the body of a request with these messages, at temperature 0 unless `fields` sets another."""
         body = {"model": self.model, "messages": list(messages), "temperature": 0, **self.fields}
         return {name: value for name, value in body.items() if value is not None}
 
@@ -68,13 +68,13 @@ class Answer(NamedTuple):
     """None: the endpoint refused this request."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    """Tokens, as the endpoint counts them; 0 where it does not say."""
+    """Tokens, as counted by the endpoint; 0 if it does not count them."""
     cached: bool = False
 
 
 class RequestEstimate(NamedTuple):
-    """An estimate of what the requests would cost, without those answered on disk. The number of tokens is a guess: a
-    third of the UTF-8 bytes."""
+    """The estimated cost of the requests, without those answered on disk. The number of tokens is a guess: a third of
+    the UTF-8 bytes."""
 
     requests: int
     cached: int
@@ -134,8 +134,7 @@ class Endpoint:
         return RequestEstimate(len(new), len(distinct) - len(new), prompt, answer_tokens * len(new))
 
     def ask(self, bodies: Sequence[Body], progress: Progress = no_progress) -> list[Answer]:
-        """Return one answer a body. Raises ValueError if the endpoint cannot be used: what is answered stays on
-        disk."""
+        """Return one answer per body. Raises ValueError if the endpoint cannot be used; answers so far stay on disk."""
         distinct = {self._digest(body): body for body in bodies}
         answers = {name: answer for name, body in distinct.items() if (answer := self.known(body))}
         new = [name for name in distinct if name not in answers]

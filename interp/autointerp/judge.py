@@ -41,9 +41,9 @@ _TYPICAL_EXPLANATION = "what an explanation of usual length says that the featur
 class JudgeConfig:
     tasks: tuple[str, ...] = TASKS
     n_windows: int = 10
-    """Windows of each kind, firing and silent, a latent and task."""
+    """Windows of each kind, firing and silent, per latent and task."""
     shown: int = 5
-    """Windows a request."""
+    """Windows per request."""
     generate: bool = False
     """Let the model write an explanation of each latent, and judge that."""
     null: bool = False
@@ -62,7 +62,8 @@ class Judged(NamedTuple):
     """One row per latent, source of its explanation and task: explanation, n_firing, n_silent (windows with a readable
     answer), hits, false_alarms, n_unreadable, balanced_accuracy, ci_low, ci_high, f1, f1_low, f1_high."""
     windows: pd.DataFrame
-    """One row a window judged: latent, source, task, row, interval (−1: silent), fires, judged (None: not readable)."""
+    """One row per judged window: latent, source, task, row, interval (−1: silent), fires, judged (None: not
+    readable)."""
     summary: dict[str, Any]
     """Means over latents with intervals, by source and task; recall by slice of activation; requests and tokens."""
 
@@ -145,7 +146,7 @@ class Judge:
         return [self.endpoint.config.body(prompts.judge_messages(q.task, q.explanation, q.windows)) for q in questions]
 
     def _questions(self, generated: Sequence[str | None]) -> list[_Question]:
-        """Draw the requests that judge. generated: explanations of the latents sampled, or nothing."""
+        """Draw the requests for judgements. generated: explanations of the sampled latents, or None."""
         written = {windows.latent: text for windows, text in zip(self.sampled, generated, strict=False) if text}
         questions: list[_Question] = []
         for source, explanations in {GIVEN: self.explanations, GENERATED: written}.items():

@@ -72,7 +72,7 @@ _THAT_WARN = (
 )
 """Libraries that warn about their own internals."""
 _COMPLETION = "_INTERP_COMPLETE"
-"""Set by the shell that asks what may come next."""
+"""Set by the shell when it asks for completions."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -80,7 +80,7 @@ class Terminated(KeyboardInterrupt):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code. arguments: its words (default: those of the process)."""
+    """Run a command and return its exit code. arguments: its words (default: the arguments of the process)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         with _terminating():
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return end.exit_code
     except typer.TyperException as error:
         return _refused(usage_line(error))
-    except BrokenPipeError:  # whoever read our output, `head` say, has seen enough
+    except BrokenPipeError:  # the reader of our output, such as `head`, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt as error:
@@ -99,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             event = "terminated" if terminated else "interrupted"
             print(f"interp: {event}; run the same command again to resume", file=sys.stderr)
         return 143 if terminated else 130
-    except Exception as error:  # expected errors are told apart below, and any other is raised again
+    except Exception as error:  # expected errors are printed below; any other is raised again
         if "--traceback" in words or not is_expected(error):
             raise
         is_unexplained = is_from_library(error) and not isinstance(error, OSError)
@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(words: list[str]) -> None:
     for before, word in itertools.pairwise(["interp", *words]):
-        if not word or (word.startswith("--") and word.endswith("=")):  # as where the shell does not know a variable
+        if not word or (word.startswith("--") and word.endswith("=")):  # such as an unset variable of the shell
             raise ValueError(f"the value after {word[:-1] or before} is empty: give one, or leave it out")
         if any(letter < " " and letter not in "\t\n" for letter in word):  # it would be printed again
             raise ValueError(f"{word} contains a control character: use another name")
@@ -132,7 +132,7 @@ def _import_plugins(words: list[str]) -> list[str]:
         if flag != "--import":
             rest.append(word)
         elif {"demo", "run", "plan"} & set(rest):
-            raise ValueError('a run keeps what it was made with: write plugins = ["mine.py"] in its configuration')
+            raise ValueError('a run records its plugins: write plugins = ["mine.py"] in its configuration')
         elif not (file := file or next(following, "")):
             raise ValueError("--import needs the name of a Python file")
         else:
@@ -156,7 +156,7 @@ def _app(words: Sequence[str]) -> typer.Typer:
             f"`interp {called}` runs in one process (only {shared} use several): start it without torchrun"
         )
     for name, command in COMMANDS.items():
-        is_called = name == called  # what the library adds to a command takes time to load
+        is_called = name == called  # the options that the library adds to a command take time to import
         help = run_help() if is_called and name == "run" and {"-h", "--help"} & set(words) else None
         app.command(name, help=help)(with_fields(command) if is_called and name == "train-sae" else command)
     return app
@@ -217,10 +217,10 @@ def _terminating() -> Iterator[None]:
 
 
 def _quiet_libraries() -> None:
-    """Silence libraries that warn about their own internals, which would bury our lines."""
+    """Silence libraries that warn about their own internals: the warnings would hide our output."""
     import logging
     import warnings
 
     for library in _THAT_WARN:
         warnings.filterwarnings("ignore", module=rf"{library}(\.|$)")
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of each try
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it logs each retry

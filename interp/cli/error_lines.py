@@ -1,4 +1,4 @@
-"""Errors as the command line shows them: one line each, with what to do."""
+"""Errors as the command line shows them: one line each, with the remedy."""
 
 import errno
 import sys
@@ -11,29 +11,29 @@ _LIBRARIES = (
     ("duckdb", "Error"),
     ("sqlite3", "Error"),
 )
-"""Errors of libraries about a file that they read or write, which are not ValueErrors."""
+"""Errors of libraries about a file that they read or write, other than ValueErrors."""
 _FULL = (f"os error {errno.ENOSPC}", "No space left on device", "database or disk is full")
 _NO_MEMORY = ("not enough memory", "can't allocate memory", "Allocation failed")
 _LONGEST = 2000
-"""Characters of an error: a library may quote the whole of a damaged file."""
+"""Most characters of an error: a library may quote a whole damaged file."""
 
 
 def is_expected(error: BaseException) -> bool:
-    """Return whether an error is about the input, the disk or the memory; other errors are ours, and keep their
-    traceback."""
+    """Return whether an error is about the input, the disk or the memory; other errors are bugs of interp, and keep
+    their traceback."""
     loaded = [(sys.modules[name], kind) for name, kind in _LIBRARIES if name in sys.modules]
     kinds = (ValueError, OSError, MemoryError, *(getattr(module, kind) for module, kind in loaded))
     return isinstance(error, kinds) or _is_out_of_memory(error)
 
 
 def is_from_library(error: BaseException) -> bool:
-    """Return whether code outside `interp` and `models` raised an error: its message may not say what to do."""
+    """Return whether code outside `interp` and `models` raised an error: its message may lack a remedy."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     return frame.f_globals.get("__name__", "").partition(".")[0] not in ("interp", "models")
 
 
 def one_line(error: BaseException) -> str:
-    """Write an error on one line, with the remedy where the disk or the memory is full."""
+    """Write an error on one line, with the remedy if the disk or the memory is full."""
     if isinstance(error, OSError) and error.errno and error.filename and error.errno != errno.ENOSPC:
         return f"{printable(str(error.filename))}: {error.strerror}"
     message = printable(str(error)) or type(error).__name__
@@ -46,8 +46,7 @@ def one_line(error: BaseException) -> str:
 
 
 def printable(text: str) -> str:
-    """Return the text on one line, its control characters written out: a name from a file must not steer the
-    terminal."""
+    """Return the text on one line, its control characters escaped: a name from a file must not control the terminal."""
     line = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in " ".join(text.split()))
     return line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} … {line[-_LONGEST // 2 :]}"
 
@@ -57,7 +56,7 @@ def usage_line(error: Any) -> str:
     message = printable(error.format_message()).removesuffix(".")
     if near := getattr(error, "possibilities", None):
         message = f"{printable(error.message)}. Did you mean {', '.join(map(printable, near))}?"
-    elif hasattr(error.__cause__, "errors"):  # pydantic says what a value should be, and not what it was
+    elif hasattr(error.__cause__, "errors"):  # pydantic's message has the expected value, but not the given one
         value = error.__cause__.errors()[0]["input"]
         message = message.replace("Invalid value for", f"Invalid value {value!r} for").replace("Value error, ", "")
     context = getattr(error, "ctx", None)

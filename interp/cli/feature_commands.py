@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from interp.pipeline.run_folder import Run
 
 MIN_KEPT = 0.8
-"""The share of a store's tokens that a tokenizer makes again from their text, if it made them."""
+"""If a tokenizer made a store's tokens, it reproduces at least this share of them from their text."""
 
 
 def scan_command(
@@ -87,8 +87,8 @@ def scan_command(
         vocab = vocab or (opened.tokenizer.display() if opened and opened.tokenizer else None)
         if opened is not None and vocab is not None and len(vocab) > opened.d_vocab:
             raise ValueError(
-                f"--model {model} has {opened.d_vocab} tokens, "
-                f"the tokenizer has {len(vocab)}: name the model's own with --tokenizer"
+                f"--model {model} has {opened.d_vocab} tokens, but the tokenizer has {len(vocab)}: name the model's "
+                "own with --tokenizer"
             )
         features = scan_features(
             dictionary,
@@ -115,13 +115,13 @@ def _matches(flag: str, pattern: str | None) -> list[str]:
     if pattern is None:
         return []
     if not (matches := sorted(glob.glob(pattern))):
-        raise ValueError(f"{flag} {pattern} matches nothing: name what --part made, such as 'parts/*'")
+        raise ValueError(f"{flag} {pattern} matches nothing: name the output of --part, such as 'parts/*'")
     return matches
 
 
 def _text(store: "ActivationStore", tokens: Path | None, tokenizer: Path | None) -> tuple[Any, list[str] | None]:
-    """Read labels and vocabulary. Raises ValueError for tokens that the store was not harvested from, or only in part,
-    and for a tokenizer that did not make them."""
+    """Read labels and vocabulary. Raises ValueError if the store was not harvested from all of these tokens, and if the
+    tokenizer did not make them."""
     import torch
 
     from interp.pipeline.opening import open_any
@@ -181,7 +181,7 @@ def rank_command(
     if (part or parts or is_shared()) and out is None:
         raise ValueError("name the ranking's file with --out: only a single process may write into a run folder")
     if part and out is not None and not out.endswith(".parquet"):
-        raise ValueError(f"--out {out} must end in .parquet: a .csv does not keep which part it is")
+        raise ValueError(f"--out {out} must end in .parquet: a .csv does not record which part it is")
     from interp.pipeline.opening import open_any
     from interp.pipeline.stages.findings import ranked, verdicts_summary
     from interp.verdict.ranking import join_rankings, rank_features
@@ -189,14 +189,14 @@ def rank_command(
 
     chosen = {"nulls": nulls, "seed": seed, "judge_faint": faint or None}
     options: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
-    beside = None if twin is None else open_any(twin, "features")
+    twin_features = None if twin is None else open_any(twin, "features")
     run = open_any(source, "run") if in_run and not parts else None
     if parts:
         features = open_any(source, "features")
         table = join_rankings([read_table("--join", Path(part), [], features) for part in parts], parts)
     elif run is not None:
         options |= {"use_labels": True} if labels else {}
-        options |= {} if beside is None else {"twin": str(beside.path.resolve())}
+        options |= {} if twin_features is None else {"twin": str(twin_features.path.resolve())}
         config = dataclasses.replace(run.config.ranking, **options)
         if out is None:
             return _rank_in_place(run, config)
@@ -207,7 +207,7 @@ def rank_command(
     else:
         with Bar("rank") as bar:
             features = open_any(source, "features")
-            table = rank_features(features, twin=beside, part=own_part, progress=bar, **options)
+            table = rank_features(features, twin=twin_features, part=own_part, progress=bar, **options)
     assert out is not None  # _check_source
     if not is_first():
         return
@@ -218,9 +218,9 @@ def rank_command(
 
 
 def _check_source(source: Path, out: str | Path | None, noun: str, *endings: str, overwrite: bool = False) -> bool:
-    """Return whether the source is a run folder, in which results have their place. Raises ValueError, before libraries
-    that take seconds, where it is neither that nor a feature store, where the latter has no --out, and where that
-    cannot be written."""
+    """Return whether the source is a run folder, which has a place for results. Raises ValueError, before slow
+    libraries are imported, if it is neither a run folder nor a feature store, if --out is missing for a feature store,
+    or if --out cannot be written."""
     find(source, "run", "features")
     if out is not None:
         check_writable("--out", out, *endings, overwrite=overwrite, anywhere=isinstance(out, str))
@@ -233,7 +233,7 @@ def _check_source(source: Path, out: str | Path | None, noun: str, *endings: str
 
 
 def _twin_line(table: "pd.DataFrame") -> str:
-    """Return the line on the twin, of a ranking beside one."""
+    """Return the line on the twin, for a ranking with one."""
     r = table["twin_correlation"].dropna()
     if r.empty:
         return ""

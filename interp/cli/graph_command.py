@@ -37,7 +37,7 @@ def graph_command(
     from interp.pipeline.opening import open_any
 
     opened = open_any(run, "run")
-    model: Any = opened.model.float()  # in half precision what edges sum to is off by per cents
+    model: Any = opened.model.float()  # in half precision the sum of the edges is off by some per cent
     runs = {hook: opened.at(hook) for hook in opened.hooks}
     dictionaries: Any = {hook: of_hook.sae for hook, of_hook in runs.items()}
     effects = beside = None

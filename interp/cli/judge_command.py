@@ -33,7 +33,7 @@ def judge_command(
     task: Annotated[Literal["detection", "fuzzing"] | None, Option(help="only this one (default: both)")] = None,
     windows: Annotated[int, Option(help="texts per latent, as many firing as silent")] = 10,
     shown: Annotated[int, Option(help="texts per request")] = 5,
-    seed: Annotated[int, Option(help="seed of the latents and texts drawn")] = 0,
+    seed: Annotated[int, Option(help="seed of the drawn latents and texts")] = 0,
     yes: Annotated[bool, Option("--yes", help="send the requests without asking here first")] = False,
     base_url: Annotated[str | None, Option(help="instead of OPENAI_BASE_URL")] = None,
     model: Annotated[str | None, Option(help="instead of OPENAI_MODEL")] = None,
@@ -41,7 +41,7 @@ def judge_command(
     set: Annotated[
         list[str] | None, Option(help="FIELD=VALUE of each request; temperature=none omits it; may be repeated")
     ] = None,
-    concurrency: Annotated[int, Option(help="requests at a time")] = 4,
+    concurrency: Annotated[int, Option(help="concurrent requests")] = 4,
     timeout: Annotated[float, Option(help="seconds to wait for an answer")] = 60.0,
     tries: Annotated[int, Option(help="attempts per request")] = 5,
     cache: Annotated[
@@ -111,8 +111,8 @@ def judge_command(
 
 
 def _explanations(source: Path, file: Path | None, generate: bool, features: "FeatureStore") -> dict[int, str]:
-    """Return explanations by latent; none where the model is to write all. Raises ValueError for those of other
-    features."""
+    """Return explanations by latent; none if the model is to write them all. Raises ValueError for explanations of
+    other features."""
     if file is None and generate:
         return {}
     if file is None:
@@ -128,12 +128,12 @@ def _explanations(source: Path, file: Path | None, generate: bool, features: "Fe
 def _request_field(text: str) -> tuple[str, Any]:
     name, value = assignment(text)
     if name in ("model", "messages", "stream"):
-        raise ValueError(f"--set {text!r} must be of another field than model, messages or stream")
+        raise ValueError(f"--set {text!r} must not set model, messages or stream")
     return name, None if value == "none" else toml_value(value)
 
 
 def _drawn(features: "FeatureStore", explained: dict[int, str] | None, sample: int, seed: int) -> list[int]:
-    """Return latents drawn from those that fire and are explained."""
+    """Return latents drawn from the latents that fire and have an explanation."""
     import numpy as np
 
     table = features.table()

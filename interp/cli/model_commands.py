@@ -26,7 +26,7 @@ def tokenize_command(
     model: Annotated[str, Option(help=MODEL)],
     out: Annotated[str, Option(help="the folder, or its address: OUT/tokens and OUT/tokenizer")],
     context: Annotated[int, Option(help="tokens per sequence")] = 128,
-    field: Annotated[str, Option(help="the field of JSON lines that holds the text")] = "text",
+    field: Annotated[str, Option(help="the field of JSON lines that has the text")] = "text",
     max_characters: Annotated[int | None, Option(help="read only this many characters, from the start")] = None,
     overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
@@ -114,7 +114,7 @@ def quality_command(
     out: Annotated[Path | None, Option(help="a .parquet or .csv file for the table")] = None,
     overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
-    """SAE + model + tokens → how much is kept
+    """SAE + model + tokens → how much it preserves
 
     Splice dictionaries into the model: L0, variance unexplained, and cross-entropy recovered (0 is zero ablation or
     unigrams, whichever is better)."""
@@ -127,7 +127,7 @@ def quality_command(
         dictionaries: Any = {name: load_named_sae(name, sae_id) for name in sae}
         hook = hook or own_hook(dictionaries[sae[0]])
         if hook is None:
-            raise ValueError(f"{sae[0]} does not say which hook it was trained on: name it with --hook")
+            raise ValueError(f"{sae[0]} does not record the hook that it was trained on: name it with --hook")
         ids = _ids(tokens, max_tokens)
         opened = load_named_model(model)
         table = quality_table(
@@ -160,8 +160,8 @@ def nulls_command(
     sae_tokens: Annotated[
         int | None, Option(help="number of tokens on which each is trained (default: the dictionary's)")
     ] = None,
-    latents: Annotated[int, Option(help="number of latents judged of each dictionary")] = 384,
-    seed: Annotated[int, Option(help="seed of the dictionaries and of the latents drawn")] = 0,
+    latents: Annotated[int, Option(help="number of latents judged per dictionary")] = 384,
+    seed: Annotated[int, Option(help="seed of the dictionaries and of the drawn latents")] = 0,
     overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
     """features + store + model → the same verdicts on dictionaries that learnt nothing

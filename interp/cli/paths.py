@@ -45,18 +45,18 @@ def load_named_sae(name: str, sae_id: str | None = None) -> Any:
 
 
 def only_hook(store: Any, hook: str | None) -> str:
-    """Return the hook that is named, or the only one of the store. Raises ValueError if the store has several."""
+    """Return the named hook, or the only hook of the store. Raises ValueError if the store has several."""
     if hook is None and len(store.hook_names) > 1:
         raise ValueError(f"the store holds {', '.join(store.hook_names)}: choose one with --hook")
     return store.hook_names[0] if hook is None else store.name_of(hook)
 
 
 def hook_to_scan(store: Any, hook: str | None, sae: Any) -> str:
-    """Return the hook that is named, else the dictionary's own, else the only one of the store.
+    """Return the named hook, else the dictionary's own, else the only hook of the store.
 
-    A dictionary trained here goes to a hook of another name, or to another model's, only where --hook says so: one may
-    ask what a dictionary finds elsewhere. One from elsewhere may call the same hook by its own library's name
-    (`interp.activations.hooks.check_own_hook` warns).
+    A dictionary trained by interp is used at a hook of another name, or of another model, only if --hook names it,
+    since one may want to know what a dictionary finds elsewhere. A dictionary of another library may have another name
+    for the same hook (`interp.activations.hooks.check_own_hook` warns).
     """
     from interp.activations.hooks import own_hook
 
@@ -121,7 +121,7 @@ def read_table(flag: str, file: Path, columns: Sequence[str], features: "Feature
 
 
 def write_table(table: "pd.DataFrame", out: str | Path) -> None:
-    """Write a table as .parquet or .csv by the file's ending, whole or not at all."""
+    """Write a table as .parquet or .csv by the file's ending, atomically."""
     from interp.storage.files import atomic
 
     data = BytesIO()
@@ -144,9 +144,9 @@ def check_writable(
     run: Path | None = None,
     anywhere: bool = False,
 ) -> None:
-    """Check that a command may write to `out`, before libraries load that take seconds. Raises ValueError if a file
-    of one of these endings, or without any a folder's files, could not be put there or belong to a run other than
-    `run`, for a file that is there and is not to be overwritten, and while another process holds that folder.
+    """Check that a command may write to `out`, before slow libraries are imported. `out` is a file with one of
+    `endings`, or a folder if there are none. Raises ValueError if it cannot be written or belongs to a run other than
+    `run`, if the file exists and is not to be overwritten, and while another process holds the folder.
 
     anywhere: an address is let through. That a file can be written there is tried; a folder is tried as its work
     begins (`folders.whole_folder`)."""

@@ -1,4 +1,4 @@
-"""Progress of a command. Under `torchrun` the first process speaks."""
+"""Progress of a command. Under `torchrun` only the first process prints."""
 
 import os
 import sys
@@ -14,21 +14,21 @@ _LINE = "{desc}: {n:,} of {total:,}, {remaining} left{postfix}"
 
 
 def is_first() -> bool:
-    """Return whether this is the only process, or the first of those that `torchrun` started."""
+    """Return whether this is the only process, or the first one of `torchrun`."""
     return "MASTER_ADDR" not in os.environ or os.environ.get("RANK", "0") == "0"
 
 
 def is_shared() -> bool:
-    """Return whether this is one of several processes that `torchrun` started."""
+    """Return whether this is one of several processes of `torchrun`."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 class Bar:
-    """Progress of one long step, passed to the library as `progress`: tqdm's bar on a terminal, and elsewhere, as in
-    the log of a job, a plain line every ten seconds, or after a minute in which the step told nothing. Where a step
-    will take a minute or more, the first line comes as soon as a second of it has been measured.
+    """Progress of one long step, passed to the library as `progress`. On a terminal it is tqdm's bar; elsewhere, as in
+    the log of a job, a plain line every ten seconds, or after a minute without progress. If a step will take a minute
+    or more, the first line appears after one measured second.
 
-    Work before a step's first advance, such as compiling, is not measured, as it is not repeated."""
+    Work before a step's first progress, such as compiling, is not measured, as it does not recur."""
 
     def __init__(self, name: str):
         self.name = name
@@ -38,7 +38,7 @@ class Bar:
         self._done = 0
         self._note = ""
         self._first: tuple[float, int] | None = None
-        """When the step first advanced, and how far."""
+        """The time and amount of the step's first progress."""
         self._is_told = False
         self._step: Any = None
         self._timer: threading.Timer | None = None

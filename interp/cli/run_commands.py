@@ -50,10 +50,10 @@ def demo_command(
 ) -> None:
     """the main job, on the text that ships with the install
 
-    Labelled text, a small transformer, activations, a sparse autoencoder, feature statistics, a ranking and a page. A
-    run that was cut off resumes. `--model smollm2` (`make demo-smollm2` fetches it) does the same for a language model
-    of 135 million parameters, on plays, Python source and documentation: about 40 minutes. `--circuits` ends with pages
-    that trace what a deeper model says back to the prompt (`interp graph`)."""
+    Labelled text, a small transformer, activations, a sparse autoencoder, feature statistics, a ranking and a page. An
+    interrupted run resumes. `--model smollm2` (`make demo-smollm2` fetches it) does the same for a language model of
+    135 million parameters, on plays, Python source and documentation: about 40 minutes. `--circuits` adds pages that
+    trace a deeper model's next token back to the prompt (`interp graph`)."""
     if model and (quick or circuits):
         raise ValueError(f"--{'quick' if quick else 'circuits'} needs a small model: leave it out with --model {model}")
     name = model or ("circuits" if circuits else "demo") + ("-quick" if quick else "")
@@ -82,8 +82,8 @@ def run_command(
 
     The stages of `interp demo`, with the settings of a configuration file. Finished stages are skipped, and interrupted
     ones resume. Several hooks get a dictionary each, from one pass of the model: OUT is the run folder of the first
-    hook, and OUT/hooks/HOOK that of each other one, for any command that takes a run folder.
-    A configuration names only what differs from the demo; OUT/run.toml then has every section and field:
+    hook, and OUT/hooks/HOOK the run folder of each other one, for any command that takes a run folder. A configuration
+    names only what differs from the demo; OUT/run.toml then has every section and field:
 
     \b
         plugins = ["mine.py"]       # your own code, run first: architectures, sources, stages
@@ -99,7 +99,7 @@ def run_command(
         [sae]
         architecture = "batchtopk"  # `interp train-sae --help` names all
         d_sae = 8192
-        k = 32                      # or load = "FOLDER or SAELens release", in place of these"""
+        k = 32                      # or load = "FOLDER or SAELens release", instead of these"""
     check_exists(config)
     out = out or Path("runs") / config.stem
     check_writable("--out", out)
@@ -168,9 +168,9 @@ def explore_command(
 ) -> None:
     """run → its page together with the model
 
-    Type a text and see which features fire at each token and what each adds to the next one; hold features and compare
-    what the model writes. Stars, labels and notes are kept in RUN/notes.json. The server is for this machine only; to
-    see the page on another one, use `ssh -L 8000:127.0.0.1:8000 MACHINE` there."""
+    Type a text and see which features fire at each token and how each contributes to the next one; hold features and
+    compare the model's output. Stars, labels and notes are kept in RUN/notes.json. The server is for this machine only;
+    to see the page on another one, use `ssh -L 8000:127.0.0.1:8000 MACHINE` there."""
     from interp.pipeline.opening import open_any
 
     opened = open_any(run, "run")

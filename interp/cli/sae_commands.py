@@ -46,9 +46,9 @@ def train_sae_command(
     ],
     *,
     out: Annotated[str, Option(help="the dictionary's folder, or its address; a sweep writes OUT/0, OUT/1, …")],
-    hook: Annotated[list[str] | None, Option(help="needed only if the store holds several")] = None,
+    hook: Annotated[list[str] | None, Option(help="needed only if the store has several")] = None,
     target: Annotated[str | None, Option(help="the hook that a transcoder writes")] = None,
-    architecture: Annotated[str, Option(help="how it encodes", autocompletion=_architectures)] = "topk",
+    architecture: Annotated[str, Option(help="the dictionary's architecture", autocompletion=_architectures)] = "topk",
     fields: Annotated[
         str | None,
         Option(
@@ -134,7 +134,7 @@ def with_fields(command: Callable) -> Callable:
 
 
 def field_lines(kind: type) -> list[str]:
-    """Return a line for each field with its name, type and default, and then what its docstring says."""
+    """Return a line for each field with its name, type and default, followed by its docstring."""
     from interp.runtime.config_fields import field_types, is_needed, plain, type_name
 
     hints = field_types(kind)
@@ -148,7 +148,7 @@ def field_lines(kind: type) -> list[str]:
 
 
 def _field_docstrings(kind: type) -> dict[str, str]:
-    """Return the docstring of each field of a dataclass, and of those that it inherits, on one line."""
+    """Return the docstring of each field of a dataclass, including inherited fields, on one line."""
     docs: dict[str, str] = {}
     for base in reversed(kind.__mro__):
         if dataclasses.is_dataclass(base):
@@ -166,7 +166,7 @@ def _prepared(
     try:
         store = _open_stores(paths)
         if len(store) == 0:
-            raise ValueError(f"{' '.join(paths)} is empty: there is nothing to train on")
+            raise ValueError(f"{' '.join(paths)} has no rows to train on: harvest more tokens")
         hooks = hook if hook and len(hook) > 1 else only_hook(store, hook[0] if hook else None)
         for name in hooks if isinstance(hooks, list) else [hooks]:
             store.statistics(name)
@@ -180,7 +180,7 @@ def _prepared(
 
 
 def _line(folder: Path | Address, sweep: list[str]) -> str:
-    """Describe what a training reached; in a sweep, with the values of the swept fields."""
+    """Describe the results of a training; in a sweep, with the values of the swept fields."""
     files = (local_path(folder) / name for name in ("results.json", "cfg.json"))
     r, cfg = (json.loads(file.read_text(encoding="utf-8")) for file in files)
     config = r["config"]

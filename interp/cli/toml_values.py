@@ -1,13 +1,13 @@
-"""Values in the words of a command, written as in TOML."""
+"""Values on the command line, written as in TOML."""
 
 import tomllib
 from typing import Any
 
 
 def toml_value(text: str) -> Any:
-    """Read `text` as TOML does, and words without quotes as a string: 32, 1e-3, true, [0.5, 0.5], cosine.
+    """Parse `text` as TOML, but accept strings without quotes: 32, 1e-3, true, [0.5, 0.5], cosine.
 
-    Raises ValueError for what begins like a list, a table or a quoted string and is none.
+    Raises ValueError for text that begins like a list, a table or a quoted string but is not valid.
     """
     text = text.strip()
     try:
@@ -19,7 +19,7 @@ def toml_value(text: str) -> Any:
 
 
 def toml_values(text: str) -> list[Any]:
-    """Read several values with commas between: 16,32 or [0.5, 0.5],[0.25, 0.75] or linear,cosine."""
+    """Parse several values separated by commas: 16,32 or [0.5, 0.5],[0.25, 0.75] or linear,cosine."""
     try:
         return _parsed(f"[{text}]")
     except tomllib.TOMLDecodeError:

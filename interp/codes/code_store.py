@@ -1,14 +1,13 @@
 """Sparse codes of a whole token set on disk: sorted files that are read in ranges, and checked as they are read.
 
-`codes.json` says how many rows and latents there are and, once all files are complete, lists them under `runs`. Each
+`codes.json` records the numbers of rows and latents and, once all files are complete, lists them under `runs`. Each
 `run-NAME.safetensors` holds `row_ids` [row], ascending, `offsets` [row + 1], `latents` [nnz] and `values` [nnz]; its
 row i has the entries offsets[i]:offsets[i + 1]. A slice of the store gathers the rows of all files in token order, so
-memory is bounded by the slice.
-Every `_STEP`-th row id is held in memory, and ranges are read rather than mapped: pages of a mapped file count as the
-process's own.
+memory is bounded by the slice. Every `_STEP`-th row id is held in memory, and ranges are read rather than mapped: pages
+of a mapped file count as the process's own.
 
-Compiled loops follow row ids, offsets and latents unchecked, so none leaves here that points outside. Damage that turns
-numbers into other valid ones is not noticed: that takes a checksum.
+Compiled loops follow row ids, offsets and latents unchecked, so they are checked here for indices out of range. Damage
+that turns numbers into other valid ones is not noticed; only a checksum finds it.
 """
 
 import json
@@ -65,10 +64,10 @@ class _Column(NamedTuple):
 
 
 class CodeFile:
-    """Codes in one file, read in ranges. Opening or reading raises ValueError that names the file and what is wrong."""
+    """Codes in one file, read in ranges. Opening and reading raise ValueError with the file and the fault."""
 
     def __init__(self, path: Path, *, n_rows: int, d_sae: int):
-        """Open a file of codes. n_rows: row ids are below it."""
+        """Open a file of codes. n_rows: all row ids are below it."""
         self.path = path
         self._d_sae = d_sae
         self._columns = self._layout()
@@ -118,7 +117,7 @@ class CodeFile:
         return values
 
     def _layout(self) -> dict[str, _Column]:
-        """Read the columns from the file's header, which must describe all of the file."""
+        """Read the columns from the file's header, which must account for every byte of the file."""
         with open(self.path, "rb") as stream:
             size = self.path.stat().st_size
             length = int.from_bytes(stream.read(8), "little")
@@ -127,9 +126,9 @@ class CodeFile:
             header: dict[str, Any] = json.loads(text)
             columns = {name: _column(header[name], kinds, 8 + length) for name, kinds in _COLUMNS.items()}
         except (ValueError, LookupError, TypeError):
-            raise self.damaged("its header is not that of codes") from None
+            raise self.damaged("its header is not one of a file of codes") from None
         if 8 + length + sum(column.dtype.itemsize * column.length for column in columns.values()) != size:
-            raise self.damaged(f"it has {size} bytes, which are not those of its header")
+            raise self.damaged(f"it has {size} bytes, which does not match its header")
         return columns
 
 

@@ -1,4 +1,4 @@
-"""Sample latents of several dictionaries, and put their codes on the same rows side by side, as one source of codes.
+"""Sample latents of several dictionaries and join their codes on the same rows into one source of codes.
 
 In: the codes of each dictionary, some rows at a time. Out: `JointSample`, in which the sampled latents of the second
 dictionary follow those of the first. The codes are kept in a working folder, where a restarted process finds those
@@ -28,7 +28,7 @@ CodedRows = tuple[Int[Tensor, " row"], SparseCodes]
 
 class JointSample:
     """The codes of `n_latents` latents of each dictionary, drawn by `seed`. `chosen` has their numbers by dictionary;
-    `faint` says which of these are faint."""
+    `faint` marks the faint ones."""
 
     def __init__(self, work: Path, n_rows: int, n_latents: int, seed: int, progress: Progress):
         self.work = work
@@ -52,7 +52,8 @@ class JointSample:
         return SparseCodes.from_scipy(scipy.sparse.hstack([codes[rows].scipy() for codes in self._codes], "csr"))
 
     def take(self, name: str, d_sae: int, parts: Iterator[CodedRows], norms: Tensor | None = None) -> None:
-        """Keep the codes of one dictionary's sample. norms: of the decoder's rows, to find the faint latents; None: all
+        """Keep the codes of one dictionary's sample. norms: norms of the decoder's rows, to find the faint latents;
+        None: all
         1. The file appears only when it is complete; if it exists already, `parts` is not read."""
         chosen = self.chosen[name] = np.sort(np.random.default_rng(self.seed).permutation(d_sae)[: self.n_latents])
         folder = self.work / f"codes-{name.replace(' ', '-')}"
@@ -80,7 +81,7 @@ def stored(codes: CodeStore | SparseCodes, n_rows: int) -> Iterator[CodedRows]:
 
 
 def encode_rows(dictionary: Dictionary, store: StoredRows, hook: str, n_rows: int) -> Iterator[CodedRows]:
-    """Encode the rows 0 … n_rows − 1 of a store. They lie scattered over the shards, so all shards are read."""
+    """Encode the rows 0 … n_rows − 1 of a store. They are scattered over the shards, so all shards are read."""
     limit = limit_on(dictionary, store, hook)
     for i in range(store.n_shards):
         shard = store.shard(i, hook).within(limit)
@@ -92,7 +93,7 @@ def encode_rows(dictionary: Dictionary, store: StoredRows, hook: str, n_rows: in
 
 
 def in_order(parts: Iterator[CodedRows], n_rows: int) -> SparseCodes:
-    """Return the codes of all latents at the rows 0 … n_rows − 1; nothing fires on rows that are in no part."""
+    """Return the codes of all latents at the rows 0 … n_rows − 1; rows that are in no part have no firings."""
     row_ids, codes = zip(*parts, strict=True)
     ids = torch.cat(row_ids).numpy()
     row_selector = scipy.sparse.csr_matrix(
@@ -102,7 +103,7 @@ def in_order(parts: Iterator[CodedRows], n_rows: int) -> SparseCodes:
 
 
 def _firings(codes: SparseCodes, chosen: Int[np.ndarray, " latent"]) -> SparseCodes:
-    """Return the firings of the latents `chosen`, which are renumbered."""
+    """Return the firings of the latents `chosen`, renumbered from 0."""
     matrix = codes.scipy()[:, chosen]
     matrix.data = np.maximum(matrix.data, 0)
     matrix.eliminate_zeros()

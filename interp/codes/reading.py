@@ -42,14 +42,14 @@ class CodeSource(Protocol):
 
 @dataclass(frozen=True)
 class CodeChunk:
-    """The codes of some rows that follow one another."""
+    """The codes of consecutive rows."""
 
     start: int
     """The first row."""
     offsets: Int64[np.ndarray, " row_plus_1"]
     latents: Int32[np.ndarray, " nnz"]
     values: Float32[np.ndarray, " nnz"]
-    """Activations, divided by their latent's maximum where maxima are known; 0 on rows that do not count."""
+    """Activations, divided by their latent's maximum if maxima are given; 0 on rows that do not count."""
     activations: Float32[np.ndarray, " nnz"]
     d_sae: int
 
@@ -79,7 +79,7 @@ class FiringFacts(NamedTuple):
     """The strength and the number of each latent's firings."""
 
     maxima: Float32[np.ndarray, " d_sae"]
-    """The largest activation of each latent, 0 where it never fires."""
+    """The largest activation of each latent, 0 if it never fires."""
     n_active: Int64[np.ndarray, " d_sae"]
     """Rows on which each latent fires."""
 
@@ -97,8 +97,10 @@ def read_chunks(
 ) -> Iterator[CodeChunk]:
     """Read the codes in token order, whole groups of rows at a time.
 
-    maxima: of each latent, 0 where it never fires; `values` are then in 0..1. counted: the rows that count, if not all.
-    part: the rank's chunks, of (rank, count). `progress` is called with the rows that were worked on, and `note`.
+    maxima: the largest activation of each latent, 0 if it never fires; `values` are then in 0..1. counted: the rows
+    that count, if not all.
+    part: (rank, count), to read only that rank's chunks. `progress` is called with the number of rows processed, and
+    `note`.
     """
     size = max(1, (rows_per_chunk or ROWS_PER_CHUNK) // rows_per_group) * rows_per_group
     scale = None
@@ -122,7 +124,7 @@ def read_chunks(
 
 
 def count_firings(codes: CodeSource) -> FiringFacts:
-    """Find the maximum and count the firings of each latent, by reading the codes. In a feature store they are counted
+    """Find the maximum and count the firings of each latent, by reading the codes. A feature store has these counts
     already."""
     maxima = np.zeros(codes.d_sae, np.float32)
     n_active = np.zeros(codes.d_sae, np.int64)
@@ -133,8 +135,8 @@ def count_firings(codes: CodeSource) -> FiringFacts:
 
 
 def check_codes(codes: CodeSource, tokens: Int[Tensor, "seq pos"]) -> None:
-    """Check that codes belong to these tokens. Raises ValueError if they are not, or point outside; a store checks
-    its own when read."""
+    """Check that codes belong to these tokens. Raises ValueError if they do not, or if an index is out of range; a
+    store checks its own codes when it reads them."""
     if isinstance(codes, SparseCodes):
         codes.check(tokens.numel())
     elif len(codes) != tokens.numel():

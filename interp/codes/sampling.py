@@ -15,20 +15,21 @@ from numba import njit
 from interp.codes.reading import CodeChunk
 from interp.statistics.randomness import GOLDEN_64, splitmix64
 
-_BLOCK = 16  # keys of which the largest is kept, so that it need not be looked for among all
+_BLOCK = 16  # size of the blocks whose largest key is kept, which saves a search of all keys
 
 
 class FiringSampler:
-    """A uniform sample of `size` firings for each latent and slice of (0, 1], at most one from a group: those with the
-    smallest hash of row and latent, so that it depends on the seed alone. Strengths are codes over their maximum."""
+    """A uniform sample of `size` firings for each latent and slice of (0, 1], at most one from each group: the firings
+    with the smallest hash of row and latent, so that the sample depends on the seed alone. A strength is a code divided
+    by its latent's maximum."""
 
     def __init__(self, d_sae: int, n_slices: int, size: int, seed: int, rows_per_group: int):
-        self.rows = np.full((d_sae, n_slices, size), -1, np.int64)  # −1 where a slice has fewer firings
-        # Of all firings, sampled or not: the sum of their strengths, and how many they are.
+        self.rows = np.full((d_sae, n_slices, size), -1, np.int64)  # −1 if a slice has fewer firings
+        # The sum of the strengths of all firings, sampled or not, and their number.
         self.mass = np.zeros((d_sae, n_slices))
         self.count = np.zeros(d_sae, np.int64)
         self._keys = np.full((d_sae, n_slices, size), np.inf)
-        self._last = np.full((d_sae, n_slices, 2), -1, np.int64)  # group of the newest entry, and its slot
+        self._last = np.full((d_sae, n_slices, 2), -1, np.int64)  # the newest entry's group and slot
         n_blocks = math.ceil(size / _BLOCK)
         self._worst = np.full((d_sae, n_slices, 1 + n_blocks), np.inf)  # the largest key, then of each block
         self._rows_per_group = rows_per_group
@@ -52,7 +53,7 @@ class FiringSampler:
 
     @property
     def shares(self) -> Float64[np.ndarray, "d_sae slice firing"]:
-        """The share of its latent's activation mass that each firing stands for: an equal part of its slice's."""
+        """The share of its latent's activation mass that each firing represents: an equal part of its slice's mass."""
         sampled = self.rows >= 0
         mass_of_each = self.mass / np.maximum(sampled.sum(2), 1) / np.maximum(self.mass.sum(1, keepdims=True), 1e-30)
         return sampled * mass_of_each[:, :, None]

@@ -1,18 +1,18 @@
 """Sparse latents: which latents fire on which row, and how strongly.
 
-`SparseCodes` holds entries of z [row, d_sae] by row (the CSR layout); z is 0 where none is stored:
+`SparseCodes` holds entries of z [row, d_sae] by row (the CSR layout); entries that are not stored are 0:
 
     row i has   latents[offsets[i]:offsets[i + 1]]   at   values[offsets[i]:offsets[i + 1]]
 
 A latent fires where z > 0 (`interp.codes`).
 
-Everything after an encoder's pick works on it, so nothing dense of size [row, d_sae] is needed. `code_store` keeps the
-codes of a whole token set on disk.
+Everything downstream of an encoder's pick works on `SparseCodes`, so no dense [row, d_sae] tensor is needed.
+`code_store` keeps the codes of a whole token set on disk.
 
-A count of dead latents misses those that fire and yet do next to nothing:
+A count of dead latents misses the latents that fire but have almost no effect:
 
-    strength of latent j   the largest z_j · ‖W_dec[j]‖ of all rows
-    faint                  it fires, and its strength is below a quarter of the median of those that fire
+    strength of latent j   the largest z_j · ‖W_dec[j]‖ over all rows
+    faint                  it fires, and its strength is below a quarter of the median over the latents that fire
 
 Dead and faint latents together are idle. Limits: if most latents are faint, the median is that of a faint one.
 """
@@ -59,7 +59,7 @@ class SparseCodes:
     def from_counts(
         cls, counts: Int[Tensor, " row"], latents: Int[Tensor, " nnz"], values: Float[Tensor, " nnz"], d_sae: int
     ) -> "SparseCodes":
-        """Make codes from the entries of all rows, one row after the other, and how many each row has."""
+        """Make codes from the entries of all rows, row by row, and the number of entries of each row."""
         return cls(offsets_from_lengths(counts), latents, values, d_sae)
 
     @classmethod
@@ -74,14 +74,14 @@ class SparseCodes:
 
     @classmethod
     def cat(cls, parts: Sequence["SparseCodes"]) -> "SparseCodes":
-        """Join the rows of all parts, one after the other."""
+        """Concatenate the rows of all parts."""
         counts = torch.cat([p.offsets.diff() for p in parts])
         latents = torch.cat([p.latents for p in parts])
         values = torch.cat([p.values for p in parts])
         return cls.from_counts(counts, latents, values, parts[0].d_sae)
 
     def with_values(self, values: Float[Tensor, " nnz"]) -> "SparseCodes":
-        """Return codes with these entries at other values."""
+        """Return codes with the same entries and other values."""
         return SparseCodes(self.offsets, self.latents, values, self.d_sae)
 
     def __len__(self) -> int:
@@ -103,7 +103,7 @@ class SparseCodes:
 
     @property
     def fires(self) -> Bool[Tensor, " nnz"]:
-        """The stored entries that are firings, z > 0, as a mask."""
+        """Mask of the stored entries that are firings, z > 0."""
         return self.values > 0
 
     def __getitem__(self, rows: slice) -> "SparseCodes":
@@ -124,8 +124,8 @@ class SparseCodes:
         return SparseCodes(offsets, self.latents[entries], self.values[entries], self.d_sae)
 
     def check(self, n_rows: int) -> None:
-        """Check the codes, which compiled loops follow unchecked. Raises ValueError if there are not `n_rows` rows,
-        where offsets or latents point outside, or where a value is not finite."""
+        """Check the codes, which compiled loops follow unchecked. Raises ValueError if there are not `n_rows` rows, if
+        offsets or latents are out of range, or if a value is not finite."""
         if len(self) != n_rows:
             raise ValueError(f"codes have {len(self)} rows, but there are {n_rows} tokens")
         arrays = (self.offsets.cpu().numpy(), self.latents.cpu().numpy(), self.values.detach().float().cpu().numpy())
@@ -142,7 +142,8 @@ class SparseCodes:
 
 
 class Metadata(TypedDict, total=False):
-    """Where a dictionary belongs, under SAELens's names where it has some. A foreign one may have further keys."""
+    """The model and hooks that a dictionary belongs to, under SAELens's names if it has them. A foreign dictionary may
+    have further keys."""
 
     hook_name: str
     """The hook that it reads."""
@@ -153,18 +154,18 @@ class Metadata(TypedDict, total=False):
     hook_names_out: list[str]
     """The hooks that it writes, if they are several, in the order of its rows."""
     norm_limit: float
-    """The norm above which a row means nothing to it."""
+    """The norm above which rows are not meaningful to it."""
     model_name: str
     model_weights: str
     """The digest of the model's weights."""
     context_size: int
     prepend_bos: bool
     exclude_special_tokens: list[int]
-    """Token ids that it was not taught."""
+    """Token ids that were excluded from its training."""
     exclude_positions: list[int]
-    """Positions that it was not taught."""
+    """Positions that were excluded from its training."""
     seqpos_slice: list[int]
-    """The first position that it was taught and the one after the last, where it was taught all between."""
+    """The first position of its training and the one after the last, if it was trained on all between."""
 
 
 @runtime_checkable
@@ -218,7 +219,7 @@ def reconstruction(
 
 
 def entry_fault(offsets: np.ndarray, latents: np.ndarray, values: np.ndarray, d_sae: int) -> str | None:
-    """Say what is wrong with codes in memory, in a few words; None if nothing is."""
+    """Return the fault of codes in memory, in a few words; None if they are valid."""
     if not len(offsets) or offsets[0] != 0 or offsets[-1] != len(latents) or (offsets[1:] < offsets[:-1]).any():
         return f"its offsets do not ascend from 0 to {len(latents)}"
     if len(values) != len(latents):
@@ -233,34 +234,34 @@ def entry_fault(offsets: np.ndarray, latents: np.ndarray, values: np.ndarray, d_
 
 
 def norm_limit(dictionary: Dictionary) -> float | None:
-    """Return the norm above which rows mean nothing to a dictionary (`metadata["norm_limit"]`); None if it has no
+    """Return the norm above which rows are not meaningful to a dictionary (`metadata["norm_limit"]`); None if it has no
     limit.
 
-    Raises ValueError for one that is not a number above 0."""
+    Raises ValueError for a limit that is not a number above 0."""
     limit: Any = dictionary.metadata.get("norm_limit")
     if limit is None:
         return None
     if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit > 0:
-        raise ValueError(f"the dictionary's metadata say norm_limit={limit!r}: a number above 0, or none, is needed")
+        raise ValueError(f"the dictionary's metadata has norm_limit={limit!r}: it must be a number above 0, or absent")
     return float(limit)
 
 
 def limit_on(dictionary: Dictionary, store: ActivationSource, hook: str) -> float | None:
-    """Return the limit of a dictionary, where a store may hold rows above it."""
+    """Return the norm limit of a dictionary if the store may hold rows above it, else None."""
     limit = norm_limit(dictionary)
     return None if limit is None or limit >= store.norm_limits.get(store.name_of(hook), float("inf")) else limit
 
 
 def is_faint(maxima: Any, norms: Any = None) -> Bool[Tensor, " d_sae"]:
-    """Mark the faint latents. maxima: each latent's strongest firing, 0 or NaN if it never fires; norms: of its
-    decoder row, None = 1."""
+    """Mark the faint latents. maxima: each latent's strongest firing, 0 or NaN if it never fires; norms: norm of each
+    decoder row, None: all 1."""
     strength = strengths(maxima, norms)
     fires = strength > 0
     return fires & (strength < FAINT * strength[fires].median()) if fires.any() else fires
 
 
 def strengths(maxima: Any, norms: Any = None) -> Float[Tensor, " d_sae"]:
-    """Return the strength of each latent, 0 where it never fires."""
+    """Return the strength of each latent, 0 if it never fires."""
     maxima = _tensor(maxima).nan_to_num(0.0)
     return maxima if norms is None else maxima * _tensor(norms).to(maxima)
 

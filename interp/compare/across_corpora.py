@@ -5,12 +5,12 @@ has a row per latent. One document counts as one draw, because the tokens of a d
 (`features.by_document`). Let m_ij be the largest activation of latent j in document i, and t_j the median of m_ij over
 the documents of both corpora, which is 0 for a latent that fires in at most half of them.
 
-    share_a, share_b     of the documents of A and of B, those in which m_ij > t_j
+    share_a, share_b     of the documents of A and of B, the share in which m_ij > t_j
     difference           share_a − share_b, with its 95 % interval over documents (Newcombe's)
-    p                    of the permutation null: which documents are A's is drawn again, so that the number of A's
-                         among those above t_j is hypergeometric, and its tails are summed exactly, both sides
-    q                    the share of false discoveries among the latents whose p is as small or smaller
-                         (Benjamini & Hochberg); a latent differs where q ≤ FALSE_DISCOVERIES
+    p                    of the permutation null: the documents of A are redrawn, so that their number among those above
+                         t_j is hypergeometric, and both its tails are summed exactly
+    q                    the share of false discoveries among the latents whose p is as small or smaller (Benjamini &
+                         Hochberg); a latent differs if q ≤ FALSE_DISCOVERIES
 
 t_j, and the choice of tested latents (those above t_j in `min_documents` or more), do not depend on which documents are
 A's, so the null is exact at any size. The null of the whole answer is given too: how many latents would differ if the
@@ -19,11 +19,11 @@ documents' corpora were drawn again (`by_chance`).
 Source: the median test (Mood 1950) with Fisher's exact tails, twice the smaller; intervals, Newcombe 1998 (method 10);
 Benjamini & Hochberg 1995. Cost: one pass over the codes of both, and more if a block of latents does not fit. Memory:
 BLOCK entries of documents and latents, and a number per latent.
-Limits: a longer document fires more latents, whatever it says. If the corpora's documents differ in length (a warning),
-`n_first` compares their beginnings. Pieces of one work are not independent documents: use the work as the document.
-Latents that mean the same are found together, so a theme counts as often as the dictionary splits it. Each interval
-covers one latent, and the largest of many differences are larger than they will be in new documents. Corpora from two
-sources differ in everything that sets the sources apart, which may be more than you wanted to know.
+Limits: more latents fire in a longer document, whatever its content. If the corpora's documents differ in length (a
+warning), `n_first` compares their beginnings. Pieces of one work are not independent documents: use the work as the
+document. Latents that mean the same are found together, so a theme counts as often as the dictionary splits it. Each
+interval covers one latent, and the largest of many differences are larger than they will be in new documents. Corpora
+from two sources differ in everything that sets the sources apart, which may be more than you wanted to know.
 """
 
 import logging
@@ -66,7 +66,7 @@ log = logging.getLogger(__name__)
 
 
 class ScannedDocuments(NamedTuple):
-    """The documents of one scan: those of one corpus, or of both where one scan has both."""
+    """The documents of one scan: of one corpus, or of both if one scan has both."""
 
     features: FeatureStore
     documents: Documents
@@ -84,7 +84,7 @@ class Corpora:
     lengths: tuple[float, float]
     """Median tokens of a document."""
     by_chance: float
-    """Latents that differ where the documents' corpora are drawn again, in the mean of `shuffles` draws."""
+    """Latents that differ after redrawing the documents' corpora, averaged over `shuffles` draws."""
     unit: str
 
     @property
@@ -136,16 +136,16 @@ def corpora(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> Corpora:
-    """Compare A with B: two scans; or the documents of one scan of whose tokens `in_a` marks more than half, with the
-    others.
+    """Compare A with B: two scans; or, in one scan, the documents in which `in_a` marks more than half of the tokens
+    with the others.
 
     documents: the id of the document that each position is in, below 0 for none (`LabelledTokens.document_ids`), a pair
     of them for two scans; None: each sequence is one. ranking: of these latents, for the rules. n_first: compare so
     many tokens, the first of each document, and leave out the documents that have fewer; None: all of all.
-    min_documents: latents above their threshold in fewer are not tested. shuffles, seed: of the null of the answer.
+    min_documents: latents above their threshold in fewer are not tested. shuffles, seed: for the null of the answer.
 
-    Raises ValueError if the scans use two dictionaries, where both or neither of `features_b` and `in_a` are
-    given, and where a corpus has fewer than two documents.
+    Raises ValueError if the scans use two dictionaries, if both or neither of `features_b` and `in_a` are given, or if
+    a corpus has fewer than two documents.
     """
     if (features_b is None) == (in_a is None):
         raise ValueError("give features_b, a second scan, or in_a, a mask that divides the documents of one: not both")
@@ -192,7 +192,7 @@ def corpora(
 
 def same_dictionary(a: FeatureStore, b: FeatureStore) -> bool:
     """Return whether two scans are by one dictionary at one hook: by its digest if both have one, else by its decoder
-    if both have one, else by the number of its latents, since codes of another producer say no more."""
+    if both have one, else by the number of its latents, since codes of another producer have nothing else."""
     hooks = {features.meta["hook_name"] for features in (a, b)} - {""}
     if a.d_sae != b.d_sae or len(hooks) > 1:
         return False
@@ -237,22 +237,22 @@ def _divided(
 
 
 class _Counts(NamedTuple):
-    """What each latent does in the documents of A and of B."""
+    """The counts of each latent in the documents of A and of B."""
 
     above: Int64[np.ndarray, "d_sae side"]
     """Documents of A and B above the threshold."""
     means: Float64[np.ndarray, "d_sae side"]
     thresholds: Float64[np.ndarray, " d_sae"]
     strongest: Int64[np.ndarray, "d_sae side snippet"]
-    """Rows of its strongest firings, each of another document; those of a second scan after those of the first; −1
-    where there are fewer."""
+    """Rows of its strongest firings, each of another document; rows of a second scan are numbered after the first
+    scan's; −1 if there are fewer."""
     shuffled: Int64[np.ndarray, "d_sae shuffle"]
-    """Documents above the threshold among those that a shuffle puts in the place of A."""
+    """Documents above the threshold among those that a shuffle assigns to A."""
 
 
 class _Tests(NamedTuple):
     p: Float64[np.ndarray, " d_sae"]
-    """NaN where a latent was not tested."""
+    """NaN if a latent was not tested."""
     q: Float64[np.ndarray, " d_sae"]
     by_chance: float
     """Latents that differ after a shuffle, in the mean of the shuffles."""
@@ -355,8 +355,8 @@ def _strongest(
 def permutation_p(
     above_a: Int64[np.ndarray, " latent"], above: Int64[np.ndarray, " latent"], n_a: int, n: int
 ) -> Float64[np.ndarray, " latent"]:
-    """Return the two-sided p of `above_a` of A's n_a documents among the `above` of all n, where which are A's is drawn
-    again: twice the hypergeometric tail on the side of the mean where it lies, at most 1."""
+    """Return the two-sided p of `above_a` of A's n_a documents among the `above` of all n, if the documents of A are
+    redrawn: twice the hypergeometric tail on its side of the mean, at most 1."""
     return _tails(above_a.astype(np.int64), above.astype(np.int64), n_a, n)
 
 
@@ -448,7 +448,7 @@ def _words(shares: Sequence[float], threshold: float, rule: str, f1: float, name
 def _snippets(
     scans: Sequence[ScannedDocuments], strongest: Int64[np.ndarray, "d_sae snippet"], shown: Bool[np.ndarray, " d_sae"]
 ) -> pd.Series:
-    """Return the text around the strongest firings of each latent on one side; none where it is not shown."""
+    """Return the text around the strongest firings of each latent on one side; none if it is not shown."""
     texts: list[list[str]] = [[] for _ in shown]
     for latent in np.flatnonzero(shown):
         texts[latent] = [_snippet(scans, row) for row in strongest[latent].tolist() if row >= 0]

@@ -23,7 +23,7 @@ how much. The measure is directed: a narrow dictionary's latents may all be foun
 round. Two models find the same token detectors whatever they compute. The interval covers the choice of latents, not
 that of the text or of models: compare seeds of models by their spread. Latents that never fire keep meaningless
 directions: leave them out of a matching. Dictionaries that split a feature differently disagree in their directions,
-but say the same about the text.
+but agree on the text.
 """
 
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ from interp.statistics.estimates import Estimate, bootstrap
 from interp.verdict.nulls import random_directions, second_moments
 
 MIN_FIRED = 10
-"""Firings below which a correlation is what chance makes it."""
+"""Least number of firings for a meaningful correlation."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ class Universality:
 @dataclass(frozen=True)
 class Stability:
     table: pd.DataFrame
-    """A row per pair: latent, other, cosine (absolute), chance (the latent's match among random directions; NaN where
-    the other dictionary is narrower and it has none)."""
+    """A row per pair: latent, other, cosine (absolute), chance (the latent's match among random directions; NaN if the
+    other dictionary is narrower and it has none)."""
     mcc: Estimate
     chance: float
     """The PW-MCC of random directions."""
@@ -103,8 +103,7 @@ def universality(
     """Find, for each of our latents, the most correlated of theirs. The seed draws the shift, between a quarter and
     three quarters of the text.
 
-    Raises ValueError for scans of different tokens, codes of different numbers of rows, and where no latent fires
-    enough.
+    Raises ValueError for scans of different tokens, codes of different numbers of rows, and if no latent fires enough.
     """
     our_codes, their_codes = codes_of_same_text(ours, theirs)
     shifted = ShiftedCodes.drawn(their_codes, seed)
@@ -123,7 +122,7 @@ def universality(
 def stability(
     ours: Float[Tensor, "n d"], theirs: Float[Tensor, "m d"], *, threshold: float = 0.7, seed: int = 0
 ) -> Stability:
-    """Match the rows of two decoders one to one. Where one has fewer rows, all of these are matched.
+    """Match the rows of two decoders one to one. If one has fewer rows, all of them are matched.
 
     Raises ValueError for rows of different widths, for none, and for a threshold that is not in 0..1.
     """
@@ -186,8 +185,8 @@ class ShiftedCodes:
 def codes_of_same_text(
     ours: FeatureStore | CodeSource, theirs: FeatureStore | CodeSource
 ) -> tuple[CodeSource, CodeSource]:
-    """Return the codes of both. Raises ValueError for scans of different tokens; codes do not say of which tokens they
-    are."""
+    """Return the codes of both. Raises ValueError for scans of different tokens; for plain codes this cannot be
+    checked."""
     if isinstance(ours, FeatureStore) and isinstance(theirs, FeatureStore):
         check_same_tokens(ours, theirs)
     our_codes, their_codes = (source.codes if isinstance(source, FeatureStore) else source for source in (ours, theirs))

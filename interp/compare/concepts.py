@@ -10,16 +10,16 @@ from interp.features.scan_checks import scan_digests
 
 
 def concept_table(features: FeatureStore, neurons: FeatureStore, *, rival: str = "neuron") -> pd.DataFrame:
-    """Return which latent and which neuron detect each label best, both chosen as in `label_f1`: one row per
-    label with `label`, `n_label` (tokens), `feature`, `f1_feature`, `neuron`, `f1_neuron`, best first, and `rival`, the
-    word for what `neurons` is a scan of. Raises ValueError for scans of different tokens or labels."""
+    """Return the latent and the neuron that detect each label best, both chosen as in `label_f1`: one row per label
+    with `label`, `n_label` (tokens), `feature`, `f1_feature`, `neuron`, `f1_neuron`, best first, and `rival`, the word
+    for the units in `neurons`. Raises ValueError for scans of different tokens or labels."""
     for what in ("tokens", "labels"):
         if len({digests[what] for digests in map(scan_digests, (features, neurons)) if what in digests}) > 1:
             raise ValueError(
                 f"{neurons.path} is a scan with other {what} than {features.path}: scan both with the same"
             )
-    best, beside = (_best(store).add_suffix(suffix) for store, suffix in ((features, "_feature"), (neurons, "_neuron")))
-    table = best.join(beside, how="left").reset_index().assign(rival=rival)
+    best, rivals = (_best(store).add_suffix(suffix) for store, suffix in ((features, "_feature"), (neurons, "_neuron")))
+    table = best.join(rivals, how="left").reset_index().assign(rival=rival)
     table = table.rename(columns={"latent_feature": "feature", "latent_neuron": "neuron", "n_label_feature": "n_label"})
     columns = ["label", "n_label", "feature", "f1_feature", "neuron", "f1_neuron", "rival"]
     return table[columns].sort_values("f1_feature", ascending=False, ignore_index=True)

@@ -1,7 +1,7 @@
-"""Find what becomes of a latent in a wider dictionary: is it kept, or does it split?
+"""Find whether a latent is kept or splits in a wider dictionary.
 
-Given a narrow and a wider dictionary of the same activations, an edge leads from narrow latent i to wide j where their
-masked cosine is at least `min_cosine`: that of the two activations on the rows where j fires,
+Given a narrow and a wider dictionary of the same activations, an edge leads from narrow latent i to wide j if their
+masked cosine is at least `min_cosine`: the cosine of the two activations on the rows where j fires,
 
     masked_ij = Σ_{z'_j > 0} z_i z'_j / √(Σ_{z'_j > 0} z_i² · Σ z'_j²)
 
@@ -34,10 +34,11 @@ MIN_COSINE = 0.7
 @dataclass(frozen=True)
 class Splitting:
     edges: pd.DataFrame
-    """latent (narrow), other (wide), masked, both (rows on which both fire), share (of the wide one's firings that are
-    the narrow one's too), is_best (of the wide one's edges); the narrow latents in order, each with its best first."""
+    """latent (narrow), other (wide), masked, both (rows on which both fire), share (of the wide one's firings at which
+    the narrow one fires too), is_best (of the wide one's edges); the narrow latents in order, each with its best
+    first."""
     children: pd.DataFrame
-    """A row a narrow latent that fires enough: latent, fired, children (wide latents whose best it is)."""
+    """A row per narrow latent that fires enough: latent, fired, children (wide latents of which it is the best)."""
     share_with_parent: float
     """Share of the wide latents that fire enough that have an edge."""
     null: float
@@ -95,7 +96,7 @@ def splitting(
 def masked_edges(
     narrow: CodeSource, wide: CodeSource, min_cosine: float, min_fired: int, progress: Progress = no_progress
 ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
-    """Return the edges, and how often each narrow and each wide latent fires."""
+    """Return the edges, and the number of firings of each narrow and each wide latent."""
     parts = []
     fired = (np.zeros(narrow.d_sae), np.zeros(wide.d_sae))
     for sums in joint_sums(narrow, wide, [(1, 1), (2, 0), (0, 0)], progress):

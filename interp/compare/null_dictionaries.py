@@ -1,22 +1,22 @@
-"""Verdicts compared with nulls: the same test on dictionaries that found nothing, or found the same from elsewhere.
+"""Verdicts compared with nulls: the same test on dictionaries that learnt nothing from the model, and on a twin.
 
 In: a run's features and neurons, its activation store, its model and the config of its dictionary. Out: `Nulls`, tables
 of verdicts and of their shares for eight dictionaries:
 
-    SAE                   the dictionary that is ranked; learnt again where the nulls are to have fewer tokens
-    twin seed             the same config from another seed: what luck changes
-    neurons               the MLP's neurons as they come (or coordinates, where a model does not show them)
-    frozen decoder        the same config, its decoder left as it was drawn (arXiv 2602.14111)
-    frozen encoder        its encoder
+    SAE                   the ranked dictionary; retrained if the nulls have fewer tokens
+    twin seed             the same config from another seed: the effect of chance
+    neurons               the MLP's neurons (or coordinates, if a model has no hook for them)
+    frozen decoder        the same config with a frozen random decoder (arXiv 2602.14111)
+    frozen encoder        the same with its encoder
     soft-frozen decoder   decoder rows kept within a cosine of 0.8 of their start (same source)
     shuffled model        the same config on the model with the entries of its matrices permuted (arXiv 2501.17727)
-    untrained model       the same config on the model before any training, where `model.untrained(seed)` gives one
+    untrained model       the same config on the model before any training, if `model.untrained(seed)` returns one
 
 All have the same number of latents, learn from the same number of tokens and steps, and are judged on the same
 sequences with the same settings (`ranking.rank_codes`), a sample of the latents of each.
 
-Limits: an embedding survives any shuffle of what follows it, so latents that detect a token are real on a random model
-too; they have a verdict of their own, single-token.
+Limits: an embedding survives any shuffle of later weights, so latents that detect a token are real on a random model
+too; they have their own verdict, single-token.
 """
 
 import dataclasses
@@ -50,7 +50,7 @@ from interp.verdict.verdict_shares import verdict_shares
 FROZEN = {"frozen decoder": "decoder", "frozen encoder": "encoder", "soft-frozen decoder": "directions"}
 COMPARED = {"twin seed": "twin_correlation"}
 COMPARED |= dict.fromkeys(("shuffled model", "untrained model"), "random_correlation")
-"""Dictionaries that each latent of the SAE is looked for in."""
+"""Dictionaries that are searched for each latent of the SAE."""
 FOREIGN_TOKENS = 500_000
 _SHIFTS = 1
 """Circular shifts that give the null distribution of each measure; no verdict but dense depends on it."""
@@ -61,12 +61,12 @@ class NullsConfig:
     """The budget of the nulls; the verdict of the dictionary itself does not depend on it."""
 
     tokens: int = 300_000
-    """On which all dictionaries are judged: the first of those harvested."""
+    """Tokens on which all dictionaries are judged: the first of the harvested ones."""
     sae_tokens: int | None = None
-    """To train each dictionary on, the ranked one's stand-in too; None, or more than the ranked one had: as many as it
-    had, and it stands for itself."""
+    """Tokens to train each dictionary on, including the ranked one's stand-in; None, or more than the ranked one had:
+    as many as it had, without a stand-in."""
     latents: int = 384
-    """Judged of each dictionary, drawn at random; all of them if there are fewer."""
+    """Latents judged per dictionary, drawn at random; all if there are fewer."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -82,19 +82,19 @@ class NullsConfig:
 
 
 class NullsWork(NamedTuple):
-    """What there is to train and to harvest."""
+    """The amount of training and harvesting."""
 
     tokens: int
-    """From which each dictionary learns."""
+    """Tokens from which each dictionary learns."""
     from_store: int
-    """Dictionaries that learn from the store, together: the twin, the frozen ones, and a stand-in for the ranked one
-    where that had more tokens."""
+    """Dictionaries that learn from the store, together: the twin, the frozen ones, and a stand-in for the ranked one if
+    that had more tokens."""
     other_models: int
     """Models that are harvested, at most; a dictionary learns from each."""
 
     @classmethod
     def of(cls, settings: NullsConfig, config: Any, model: Any) -> "NullsWork":
-        """Return the work. config: of the ranked dictionary, without `tokens` where it comes from elsewhere."""
+        """Return the work. config: the ranked dictionary's, without `tokens` if it is foreign."""
         had = getattr(config, "tokens", None)
         tokens = settings.tokens_to_train(had)
         has_stand_in = had is not None and tokens < had
@@ -109,14 +109,14 @@ class Nulls(NamedTuple):
     """The tables that `compare_with_nulls` wrote."""
 
     shares: pd.DataFrame
-    """A row per dictionary and verdict: dictionary, trained_tokens, latents (judged), and what `verdict_shares`
-    says."""
+    """A row per dictionary and verdict: dictionary, trained_tokens, latents (judged), and the columns of
+    `verdict_shares`."""
     verdicts: pd.DataFrame
-    """A row per dictionary and latent judged: dictionary, and what `rank_codes` says of it."""
+    """A row per dictionary and latent judged: dictionary, and the columns of `rank_codes`."""
     twins: pd.DataFrame
     """A row per latent of the SAE: latent, twin (the nearest of the twin's), cosine, frozen_cosine (the nearest of the
-    frozen decoder's rows, which are random directions: what chance gives); twin_correlation of its activation with the
-    most correlated latent of the twin, and random_correlation with that of the shuffled and the untrained model."""
+    frozen decoder's rows, which are random directions: the null); twin_correlation of its activation with the most
+    correlated latent of the twin, and random_correlation with the latents of the shuffled and the untrained model."""
 
     @classmethod
     def read(cls, folder: str | Path) -> "Nulls":
@@ -138,15 +138,14 @@ def compare_with_nulls(
     overwrite: bool = False,
     progress: Progress = no_progress,
 ) -> Nulls:
-    """Train the nulls' dictionaries, judge them and the two that are there, and write the three tables to `out`.
+    """Train the null dictionaries, judge them and the two existing ones, and write the three tables to `out`.
 
     features, and neurons where they are judged too (`neurons_are` their name in the tables): scans over the tokens of
-    `store`, which holds `hook` of `model`; `config` is what the dictionary of `features` was trained with; None for one
-    from elsewhere, and the nulls are TopK dictionaries of its L0, by default of FOREIGN_TOKENS. Other models are
-    harvested as the store was, `batch_size` sequences a forward pass. Called again after a cut it goes on: trainings
-    from their checkpoints, the rest from the last dictionary encoded.
-    Raises ValueError if they do not belong together, and if `out` holds other nulls, unless `overwrite` lets them
-    give way.
+    `store`, which holds `hook` of `model`; `config` is the training config of the dictionary of `features`; None for a
+    foreign one, and the nulls are then TopK dictionaries of its L0, by default of FOREIGN_TOKENS. Other models are
+    harvested as the store was, with `batch_size` sequences per forward pass. Called again after an interruption it
+    resumes: trainings from their checkpoints, the rest from the last encoded dictionary. Raises ValueError if they do
+    not belong together, and if `out` contains other nulls, unless `overwrite` is set.
     """
     settings = settings or NullsConfig()
     out = Path(out)
@@ -164,8 +163,8 @@ def compare_with_nulls(
         harvesting = {**harvest_options(store), "dtype": store.manifest["dtype"]}
         harvesting |= {"batch_size": batch_size, "seed": settings.seed}
         trials = _NullTrials(features, _TrainingConfigs.of(features, config, settings), settings, new, progress)
-        beside = None if neurons is None else (neurons_are, neurons)
-        for name, table in _judged(trials, beside, store, hook, model, harvesting)._asdict().items():
+        neuron_scan = None if neurons is None else (neurons_are, neurons)
+        for name, table in _judged(trials, neuron_scan, store, hook, model, harvesting)._asdict().items():
             table.attrs["features"] = identity(features)
             write_parquet(new / f"{name}.parquet", table)
         shutil.rmtree(new / "work", ignore_errors=True)
@@ -174,7 +173,7 @@ def compare_with_nulls(
 
 def _judged(
     trials: "_NullTrials",
-    beside: tuple[str, FeatureStore] | None,
+    neuron_scan: tuple[str, FeatureStore] | None,
     store: ActivationStore,
     hook: str,
     model: nn.Module,
@@ -192,8 +191,8 @@ def _judged(
         trials.take_scan("SAE", features)
     for name, sae in saes.items():
         trials.take_learnt(name, sae, store, hook)
-        if name == "twin seed" and beside is not None:
-            trials.take_scan(*beside)
+        if name == "twin seed" and neuron_scan is not None:
+            trials.take_scan(*neuron_scan)
     for name, other in _other_models(model, trials.settings.seed):
         trials.take_model(f"{name} model", other, hook, options)
     verdicts = trials.judge(features.vocab if features.has_vocab else None)
@@ -202,7 +201,7 @@ def _judged(
 
 
 def harvest_options(store: ActivationStore) -> dict[str, Any]:
-    """Return the options of a store's harvest by which rows were left out: the same policy, on activations of other
+    """Return a store's harvest options for leaving out rows, to apply the same policy to activations with other
     norms."""
     config = store.manifest["config"]
     return {name: config[name] for name in ("exclude", "exclude_positions", "max_norm") if name in config}
@@ -219,11 +218,11 @@ class _TrainingConfigs(NamedTuple):
     """The configs with which dictionaries are trained."""
 
     twin: SAEConfig
-    """Of the nulls: the ranked dictionary's, with another seed and no more tokens than the budget."""
+    """Config of the nulls: the ranked dictionary's, with another seed and no more tokens than the budget."""
     stand_in: SAEConfig | None
-    """Of the ranked dictionary's stand-in; None if that dictionary stands for itself."""
+    """Config of the ranked dictionary's stand-in; None without a stand-in."""
     tokens_of_ranked: float
-    """From which the dictionary that is judged as the ranked one learned; NaN if that is not known."""
+    """Tokens from which the dictionary judged as the ranked one learned; NaN if unknown."""
 
     @classmethod
     def of(cls, features: FeatureStore, config: SAEConfig | None, settings: NullsConfig) -> "_TrainingConfigs":
@@ -273,7 +272,7 @@ class _NullTrials:
         self.samples.take(name, features.d_sae, stored(features.codes, self.n_rows), norms)
 
     def take_model(self, name: str, model: nn.Module, hook: str, options: dict[str, Any]) -> None:
-        """Train a dictionary on another model, and take it."""
+        """Train a dictionary on another model, and add it."""
         progress = _named(self.progress, name)
         work = self.out / "work"
         config = self.configs.twin
@@ -284,7 +283,7 @@ class _NullTrials:
         self.take_learnt(name, sae, store, hook)
 
     def judge(self, vocab: Sequence[str] | None) -> pd.DataFrame:
-        """Run `rank_codes` on all of them at once, so that what it learns of the text is learnt once."""
+        """Run `rank_codes` on all of them at once, so that the text is analysed only once."""
         chosen = self.samples.chosen
         table = rank_codes(
             self.tokens,

@@ -56,21 +56,21 @@ class Side:
 
     @cached_property
     def alive(self) -> Int64[np.ndarray, " latent"]:
-        """Latents that fire on MIN_FIRED rows; all of a dictionary without a scan."""
+        """Latents that fire on at least MIN_FIRED rows; all for a dictionary without a scan."""
         if self.features is None:
             return np.arange(self.d_sae)
         return np.flatnonzero(self.features.column("n_active") >= MIN_FIRED)
 
     @property
     def identity(self) -> dict[str, str]:
-        """Digests by which the scan, or the dictionary, is known."""
+        """Digests that identify the scan or the dictionary."""
         if isinstance(self.source, FeatureStore):
             return identity(self.source)
         return {"dictionary": dictionary_digest(self.source)}
 
     @property
     def origins(self) -> dict[str, str]:
-        """Digests that identify the model, by the name of what is digested."""
+        """Digests that identify the model, by the name of the digested thing."""
         if not isinstance(self.source, FeatureStore):
             weights = self.source.metadata.get("model_weights")
             return {"weights": weights} if weights else {}
@@ -95,8 +95,8 @@ class Pair:
 
 
 def open_pair(first: str | Path, second: str | Path) -> Pair:
-    """Open two results as one pair. Raises ValueError for a folder that holds neither features nor an SAE, and for two
-    that share nothing."""
+    """Open two results as one pair. Raises ValueError for a folder that contains neither features nor an SAE, and for
+    two that have nothing in common."""
     a, b = _open(first), _open(second)
     same_text = a.features is not None and b.features is not None and torch.equal(a.features.tokens, b.features.tokens)
     scans = a.features, b.features
@@ -114,14 +114,14 @@ def open_pair(first: str | Path, second: str | Path) -> Pair:
 
 
 def _open(source: str | Path) -> Side:
-    """Return the features of a run folder or feature store; of an SAE's folder, or a run not yet scanned, the
+    """Return the features of a run folder or feature store; for an SAE's folder, or a run not yet scanned, the
     dictionary."""
     kind, folder = find(source, "features", "sae")
     return Side(Path(source), FeatureStore.open(folder) if kind == "features" else load_sae(folder))
 
 
 def _same_place(a: Side, b: Side) -> bool:
-    """Return whether both belong to one hook of one model, by all that is known of either."""
+    """Return whether both belong to the same hook of the same model, as far as is known."""
     decoders: list[Any] = [a.W_dec, b.W_dec]
     if any(W is None for W in decoders) or decoders[0].shape[1] != decoders[1].shape[1]:
         return False

@@ -1,7 +1,7 @@
 """The display of an object in a notebook: one self-contained HTML fragment.
 
-It has neither a script nor its own colours of text or background, so it reads the same on a light page and on a dark
-one. Every text is escaped unless it is `Markup`.
+It contains no script and sets no text or background colour, so it is readable on light and dark pages. Every text is
+escaped unless it is `Markup`.
 """
 
 import json
@@ -24,12 +24,12 @@ class Markup(str):
 
 
 def markup(text: object) -> str:
-    """Escape a text as HTML that shows it letter by letter; return `Markup` unchanged."""
+    """Escape a text, so that HTML shows it verbatim; return `Markup` unchanged."""
     return text if isinstance(text, Markup) else escape(str(text))
 
 
 def script_json(value: Any) -> str:
-    """Encode JSON so that it may stand in a script, inline or not: nothing in it can close the script or end a line."""
+    """Encode JSON for use inside a script, inline or not: nothing in it can close the script or end a line."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -37,7 +37,7 @@ def script_json(value: Any) -> str:
 
 
 def card(title: object, *parts: object) -> str:
-    """Join a title and parts below each other."""
+    """Stack a title and parts vertically."""
     lines = "".join(f'<div style="margin:3px 0">{markup(part)}</div>' for part in parts)
     look = f"max-width:64em;border-left:3px solid {ACCENT};padding:2px 0 2px 10px;line-height:1.45"
     return f'<div style="{look}"><div style="font-weight:600">{markup(title)}</div>{lines}</div>'
@@ -52,7 +52,7 @@ def facts(values: Mapping[str, Any]) -> Markup:
 
 
 def table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> Markup:
-    """Show a table with cells aligned left, as suits words in a notebook."""
+    """Show a table with left-aligned cells, which suits words in a notebook."""
     top = "".join(f'<th style="{_CELL};border-top:0;font-weight:600">{markup(cell)}</th>' for cell in head)
     lines = ("".join(f'<td style="{_CELL}">{markup(cell)}</td>' for cell in row) for row in rows)
     body = "".join(f"<tr style='background:none'>{line}</tr>" for line in lines)
@@ -61,7 +61,7 @@ def table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> Markup:
 
 
 def verdict_badge(verdict: str, sure: bool = True) -> Markup:
-    """Show a verdict's name after a dot of its colour, or after a ring where it is not sure."""
+    """Show a verdict's name after a dot of its colour, or after a ring if the verdict is not sure."""
     hue = verdict_colour(verdict)
     fill = hue if sure else "transparent"
     dot = f"display:inline-block;width:8px;height:8px;border:2px solid {hue};background:{fill};border-radius:50%"
@@ -70,8 +70,8 @@ def verdict_badge(verdict: str, sure: bool = True) -> Markup:
 
 
 def null_mark(value: float, low: float, high: float) -> Markup:
-    """Draw a value as a point over the interval of its null, on a line that just holds both; nothing where one is
-    NaN."""
+    """Draw a value as a point over the interval of its null, on a line just long enough for both; nothing if any of
+    them is NaN."""
     if any(map(math.isnan, (value, low, high))):
         return Markup("")
     least = min(value, low)
@@ -93,7 +93,8 @@ def visible(text: str) -> str:
 
 
 def shaded(text: str, strength: float, title: str = "") -> Markup:
-    """Show a piece of text on orange whose depth is its strength, in [0, 1]; line ends and tabs are drawn."""
+    """Show a piece of text on an orange background as deep as its strength, in [0, 1]; line ends and tabs are made
+    visible."""
     style = f' style="background:rgba(255,140,0,{0.8 * min(strength, 1):.2f})"' if strength > 0 else ""
     attribute = f' title="{escape(title)}"' if title else ""
     return Markup(f"<span{style}{attribute}>{escape(visible(text))}</span>")

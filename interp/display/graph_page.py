@@ -1,8 +1,9 @@
-"""The page of an attribution graph: one HTML file with its style, code and data, which works from file://, offline.
+"""The page of an attribution graph: one HTML file that contains its style, code and data, and works offline from
+file://.
 
-In:  what `graph.js` draws: the graph as JSON, a card of each latent, and what was measured.
-Out: the file. Corpus text is data in it, never markup: JSON that cannot close its script, drawn as text. No script but
-     ours may run.
+In: the data that `graph.js` draws: the graph as JSON, a card of each latent, and the measurements. Out: the file.
+Corpus text in it is data, never markup: JSON that cannot close its script, drawn as text. The page runs no script but
+its own.
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""Pictures of rows that are not text, as a user draws them: for the page and for notebooks.
+"""Pictures of rows that are not text, drawn by a user's function, for the page and for notebooks.
 
 In: what a user's function returns for a row: an array [height, width] or [height, width, 3 or 4], bytes or floats in
 0..1; a picture of PIL; or the bytes of a PNG file. Out: a PNG file in base64, the only thing that enters HTML. Markup
@@ -18,21 +18,21 @@ Renderer = Callable[[int], Any]
 """Row id (sequence · n_ctx + position) → picture."""
 PREFIX = "data:image/png;base64,"
 MOST_BYTES = 1 << 16
-"""Largest size of a picture: the page holds one for each example."""
+"""Largest size of a picture in bytes: the page holds one per example."""
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _KINDS = {2: 0, 3: 2, 4: 6}
 """PNG's colour type by the number of channels, 2 for grey."""
 
 
 def picture_of(render: Renderer, row: int) -> str:
-    """Return the picture of a row as PNG in base64. Raises ValueError if the function returns none, or one too
+    """Return the picture of a row as PNG in base64. Raises ValueError if the function returns no picture, or one too
     large."""
     drawn = render(row)
     if isinstance(drawn, bytes | bytearray):
         png = bytes(drawn)
         if not png.startswith(_SIGNATURE):
             raise ValueError(
-                f"render({row}) gives bytes that are not a PNG file: give an array, a picture of PIL or a PNG file"
+                f"render({row}) returned bytes that are not a PNG file: return an array, a PIL image or a PNG file"
             )
     elif hasattr(drawn, "save"):  # of PIL
         buffer = io.BytesIO()
@@ -42,8 +42,8 @@ def picture_of(render: Renderer, row: int) -> str:
         png = _encoded(drawn, row)
     if len(png) > MOST_BYTES:
         raise ValueError(
-            f"render({row}) gives a picture of {len(png):,} bytes, "
-            f"of at most {MOST_BYTES:,}: make it smaller, as the page holds one for each example"
+            f"render({row}) returned a picture of {len(png):,} bytes, above the limit of {MOST_BYTES:,}: make it "
+            "smaller, as the page holds one per example"
         )
     return base64.b64encode(png).decode("ascii")
 
@@ -53,14 +53,14 @@ def _encoded(drawn: Any, row: int) -> bytes:
     channels = 2 if pixels.ndim == 2 else pixels.shape[-1] if pixels.ndim == 3 else 0
     if channels not in _KINDS or (channels == 2 and pixels.ndim == 3) or not pixels.size:
         raise ValueError(
-            f"render({row}) gives {type(drawn).__name__} of shape {pixels.shape}: "
-            "an array [height, width] or [height, width, 3 or 4] is needed, or a PNG file"
+            f"render({row}) returned {type(drawn).__name__} of shape {pixels.shape}: return an array [height, width] "
+            "or [height, width, 3 or 4], or a PNG file"
         )
     if pixels.dtype != np.uint8:
         if pixels.dtype.kind not in "fbiu" or not (pixels.min() >= 0 and pixels.max() <= 1):
             raise ValueError(
-                f"render({row}) gives {pixels.dtype} from {pixels.min()} to {pixels.max()}: "
-                "scale it to 0..1, or give bytes (uint8)"
+                f"render({row}) returned {pixels.dtype} from {pixels.min()} to {pixels.max()}: scale it to 0..1, or "
+                "return bytes (uint8)"
             )
         pixels = np.round(255 * pixels.astype(float)).astype(np.uint8)
     height, width = pixels.shape[:2]

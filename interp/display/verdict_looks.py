@@ -1,6 +1,6 @@
-"""How verdicts are shown: in words, with their meaning, and in one colour each.
+"""The display of verdicts: the words, the meaning and the colour of each.
 
-Notebook cards, figures and the page read them here. A table holds the verdict's name; the page has a second colour for
+Notebook cards, figures and the page all use these. Tables hold the verdict's name; the page has a second colour for
 dark screens.
 """
 
@@ -67,7 +67,7 @@ NO_RULE = "no rule in words holds"
 
 
 def verdict_words(verdict: str) -> str:
-    """Return the words for a verdict; for an unknown verdict, those of its name."""
+    """Return the words for a verdict; for an unknown verdict, its name as words."""
     return VERDICT_LOOKS[verdict].word if verdict in VERDICT_LOOKS else verdict.replace("_", " ")
 
 

@@ -23,8 +23,8 @@ ONE_MEANING = "one_meaning"
 IDLE = (FAINT, DEAD)
 """Verdicts on latents that do nothing, or next to nothing."""
 UNTESTED = (TOO_RARE, NO_CONTEXT, FAINT, DEAD)
-"""Verdicts that say that the latent was not tested: its scores are not measurements."""
+"""Verdicts of latents that were not tested: their scores are not measurements."""
 WITHOUT_SCORES = (*UNTESTED, UNRANKED)
 
 MIN_F1 = 0.3
-"""Held-out F1 below which a rule tells a reader nothing."""
+"""Held-out F1 below which a rule is not informative."""

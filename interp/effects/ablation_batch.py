@@ -1,8 +1,8 @@
-"""Sequences after a clean pass to the hook, and the model from there on without latents that fire in them.
+"""Clean passes of sequences up to a hook, and the downstream model without some of the latents that fire in them.
 
-In:  a feature store; tokens, the model from a hook on (`evaluation.downstream`), a dictionary.
-Out: sequences where latents fire; firings of pairs (latent, sequence); of some pairs at a time what the model says
-     without the latent, compared with the unchanged model, or the gradient along the way there.
+In:  a feature store; tokens, the model downstream of a hook (`evaluation.downstream`), a dictionary.
+Out: sequences where latents fire; firings of pairs (latent, sequence); for a few pairs at a time the predictions
+without the latent, compared with the unchanged model, or the gradient along the path to them.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,14 +24,14 @@ NUMBERS_AT_ONCE = 1 << 25
 """Upper bound on elements held at once; peak use is about three times this."""
 _CHUNK_SEQUENCES = 256
 FunctionOfChange = Callable[[Tensor], Tensor]
-"""A function of a change of the activations that gives states, or a loss."""
+"""A function from a change of the activations to states, or a loss."""
 
 
 class Firings(NamedTuple):
-    """The firings of pairs (latent, sequence) of a batch, pair after pair, position after position."""
+    """The firings of pairs (latent, sequence) of a batch, ordered by pair, then position."""
 
     pair: Int[Tensor, " firing"]
-    """The index of its sums: (number of the latent) · (number of sequences) + (number of the sequence)."""
+    """The index of its sums: (index of the latent) · (number of sequences) + (index of the sequence)."""
     latent: Int[Tensor, " firing"]
     row: Int[Tensor, " firing"]
     """The row of each firing in the batch, seq · n_ctx + pos."""
@@ -42,7 +42,8 @@ class Firings(NamedTuple):
 
 
 class NullDirections:
-    """Null changes: equally long, along the directions of other latents that fire, in an order drawn by the seed."""
+    """Null changes of equal length, along the directions of other latents that fire, in a random order fixed by the
+    seed."""
 
     def __init__(self, features: FeatureStore, dictionary: Dictionary, seed: int):
         self.lengths = dictionary.W_dec.detach().norm(dim=1).cpu()
@@ -55,23 +56,23 @@ class NullDirections:
         """Return firings at the same rows, along another latent at each position."""
         latent = firings.latent.cpu()
         step = firings.row.cpu() % n_ctx
-        step = step % max(len(self.latents) - 1, 1) + 1  # so that none comes round to itself
+        step = step % max(len(self.latents) - 1, 1) + 1  # so that no latent replaces itself
         other = self.latents[(self.index_of[latent] + step) % len(self.latents)]
         z = firings.z * (self.lengths[latent] / self.lengths[other]).to(firings.z)
         return firings._replace(latent=other.to(firings.latent.device), z=z)
 
 
 class CleanRows(NamedTuple):
-    """The unchanged model, at the rows of a batch that are asked for."""
+    """The unchanged model, at the requested rows of a batch."""
 
     where: Int[Tensor, " row"]
-    """The index in the fields below of each row of the batch; −1 for a row that is not asked for."""
+    """The index in the fields below of each row of the batch; −1 for a row that is not requested."""
     states: Float[Tensor, "asked d_state"]
     log_p: Float[Tensor, "asked d_vocab"]
     expected: Float[Tensor, "asked d_state"]
-    """The gradient of log Σ exp(logits) with respect to the states: the mean of what the readout reads, by p."""
+    """The gradient of log Σ exp(logits) with respect to the states: the mean of the readout's rows under p."""
     gradient: Float[Tensor, "asked d_out"]
-    """The gradient of the sequence's loss with respect to what goes through the hook."""
+    """The gradient of the sequence's loss with respect to the activations at the hook."""
 
 
 class Comparison(NamedTuple):
@@ -79,25 +80,25 @@ class Comparison(NamedTuple):
 
     kl: Float[Tensor, " row"]
     loss: Float[Tensor, " row"]
-    """CE' − CE of the next token, nats; of no meaning where there is none."""
+    """CE' − CE of the next token, nats; undefined if there is none."""
     normaliser: Float[Tensor, " row"]
-    """log Σ exp(logits'), less the same of the unchanged model."""
+    """log Σ exp(logits') minus log Σ exp(logits)."""
     states: Float[Tensor, "row d_state"]
-    """The change of the states; `readout` of it, less the normaliser, is log p' − log p."""
+    """The change of the states; its `readout` minus the normaliser is log p' − log p."""
 
 
 def sampled_sequences(
     features: FeatureStore, latents: Int[Tensor, " latent"], n: int, seed: int
 ) -> Int[Tensor, "latent sequences"]:
-    """Return for each latent at most n of the sequences where it fires, −1 after the last. All latents use one order of
-    the sequences, so that few sequences serve many latents."""
+    """Return for each latent at most n of the sequences where it fires, −1 after the last. All latents use the same
+    order of the sequences, so that few sequences serve many latents."""
     n_seq, n_ctx = features.tokens.shape
     rank = torch.randperm(n_seq, generator=torch.Generator().manual_seed(seed))
     column = torch.full((features.d_sae,), -1)
     column[latents] = torch.arange(len(latents))
 
     def first(keys: Int[Tensor, " key"]) -> tuple[Int[Tensor, " kept"], Int[Tensor, " kept"], Int[Tensor, " kept"]]:
-        """Return the keys of at most n sequences per latent, the first by rank; the latent of each, and its place among
+        """Return the keys of at most n sequences per latent, the first by rank; the latent of each, and its index among
         them."""
         keys = keys.unique()
         latent = keys // n_seq
@@ -119,7 +120,7 @@ def sampled_sequences(
 
 
 class AblationBatch:
-    """Some sequences after a clean pass to the hook, and the firings in them that are to be ablated."""
+    """Some sequences after a clean pass up to the hook, and the firings in them to be ablated."""
 
     def __init__(
         self, downstream: Downstream, dictionary: Dictionary, tokens: Tensor, present: Bool[Tensor, "seq pos"]
@@ -130,13 +131,13 @@ class AblationBatch:
         self.entered = downstream.enter(self.tokens)
         self.codes, usable = downstream.hooks.codes(dictionary, self.entered.acts)
         self.usable = usable.view(tokens.shape).to(self.tokens.device) & present.to(self.tokens.device)
-        self.counted = self.usable.clone()  # what has a next token
+        self.counted = self.usable.clone()  # positions with a next token
         self.counted[:, -1] = False
         self.next_tokens = self.tokens.roll(-1, 1).flatten()
 
     def firings(self, column: Int[Tensor, " d_sae"], pair_of: Int[Tensor, "latent seq"]) -> Firings:
-        """Return the firings. column: each latent's number among those looked at, or −1. pair_of: −1 where a pair is
-        not sampled."""
+        """Return the firings. column: each latent's index among the selected ones, or −1. pair_of: −1 for a pair that
+        is not sampled."""
         rows = self.codes.rows.cpu()
         latents = self.codes.latents.cpu().long()
         z = self.codes.values.cpu()
@@ -148,7 +149,7 @@ class AblationBatch:
         return Firings(*(column.to(self.W_dec.device) for column in firings))
 
     def clean(self, rows: Int[Tensor, " asked"]) -> CleanRows:
-        """Return the clean model at the rows; at all rows, unless each position stands for itself."""
+        """Return the clean model at the rows; at all rows, unless positions are independent."""
         readout = self.downstream.readout
         with torch.enable_grad():
             if self.downstream.by_position:
@@ -170,7 +171,7 @@ class AblationBatch:
     def compare(
         self, clean: CleanRows, rows: Int[Tensor, " row"], states: Float[Tensor, "row d_state"]
     ) -> Iterator[tuple[slice, Comparison]]:
-        """Compare rows whose states differ from those of the clean model with the clean model, some at a time.
+        """Compare changed states of some rows with the clean model, block by block.
 
         With δ the change of the logits, KL(p ‖ p') = c − Σ p δ and CE' − CE = c − δ_next, c = log Σ p exp δ: a pass
         over the vocabulary for c, and none for its other numbers."""
@@ -188,7 +189,7 @@ class AblationBatch:
         return -firings.z[:, None].to(self.W_dec) * self.W_dec[firings.latent]
 
     def ablated(self, firings: Firings) -> Iterator["AblatedStates"]:
-        """Yield the states without the latents, some firings at a time; those of a pair come together."""
+        """Yield the states without the latents, block by block; the firings of a pair come together."""
         if self.downstream.by_position:
             nothing = firings.pair[:0]
             for block in self._firings_at_once(firings):
@@ -205,8 +206,8 @@ class AblationBatch:
             yield AblatedStates(pairs.firings, at_firings, pairs.pairs[pair_at], rows, states[pair_at, pos_at])
 
     def integrated(self, firings: Firings, steps: int) -> Iterator[tuple[Int[Tensor, " part"], Float[Tensor, " part"]]]:
-        """Yield pairs and −z_j d_j · the gradient of the sequence's loss, averaged over the middles of `steps` equal
-        parts of the way from x to x − z_j d_j (integrated gradients)."""
+        """Yield pairs and −z_j d_j · the gradient of the sequence's loss, averaged over the midpoints of `steps` equal
+        parts of the path from x to x − z_j d_j (integrated gradients)."""
         if self.downstream.by_position:
             for block in self._firings_at_once(firings):
                 yield block.pair, _integrated_gradients(self.changes(block), steps, partial(self._loss, block.row))
@@ -215,15 +216,15 @@ class AblationBatch:
             yield pairs.pairs, _integrated_gradients(pairs.change, steps, partial(self._loss_of_pairs, pairs))
 
     def _firings_at_once(self, firings: Firings) -> Iterator[Firings]:
-        """Yield some firings at a time; nothing where nothing fires."""
+        """Yield blocks of firings; nothing if nothing fires."""
         if not len(firings.pair):
             return
         for part in slices(len(firings.pair), max(1, NUMBERS_AT_ONCE // 8 // self.downstream.d_vocab)):
             yield firings.take(part)
 
     def _pairs_at_once(self, firings: Firings, width: int) -> Iterator["_PairBlock"]:
-        """Yield some pairs at a time, with all of their firings, so that `width` numbers a position fit in memory;
-        nothing where nothing fires."""
+        """Yield blocks of pairs with all their firings, so that `width` numbers per position fit in memory; nothing if
+        nothing fires."""
         if not len(firings.pair):
             return
         pos = self.tokens.shape[1]
@@ -266,7 +267,7 @@ class AblationBatch:
 
 
 class _PairBlock(NamedTuple):
-    """Some of the pairs (latent, sequence), and the model from the hook on as a function of a change in each."""
+    """Some of the pairs (latent, sequence), and the downstream model as a function of a change in each."""
 
     part: slice
     """The numbers of these pairs among all pairs."""
@@ -278,7 +279,7 @@ class _PairBlock(NamedTuple):
     """The pair of each firing, counted from the first of these."""
     states: FunctionOfChange
     change: Float[Tensor, "pair pos d_out"]
-    """Minus what the latent writes, at its firings."""
+    """Minus the latent's output, at its firings."""
 
 
 class AblatedStates(NamedTuple):

@@ -1,16 +1,15 @@
-"""Why does a head look where it looks? Its attention score on one prompt, as a sum over pairs of nodes of the graph.
+"""Decomposes an attention score on one prompt into a sum over pairs of nodes of the attribution graph.
 
-In:  a graph, the model and dictionaries that it was made with; an attention and a head, a query's and a key's position.
-Out: the score is bilinear in what the two positions are made of. With norms held, and with the attention below it,
-     every node s of the graph hands a part q_s to the query and k_s to the key, so that
+In:  a graph, the model and dictionaries that it was made with; an attention layer and a head, a query and a key
+     position. Out: the score is bilinear in the activations of the two positions. With norms and earlier attention
+     held, every node s of the graph contributes q_s to the query and k_s to the key, so that
 
          score = scale · q · k = Σ_s Σ_t scale · q_s · k_t
 
-     exactly. `bias` is the part from all biases, `rest` the part that the graph's nodes do not hold.
+     exactly. `bias` is the part of all biases, `rest` the part that is in none of the graph's nodes.
 
-Positions that are rotated into queries and keys are in q_s and k_t. Cost: a held pass, and a backward pass for each
-dimension of the head. It works for models whose attention is PyTorch's
-`scaled_dot_product_attention`.
+Rotary positions are included in q_s and k_t. Cost: a held pass, and a backward pass per dimension of the head. It works
+for models whose attention is PyTorch's `scaled_dot_product_attention`.
 """
 
 from collections.abc import Mapping
@@ -37,12 +36,12 @@ def attention_scores(
     query: int = -1,
     key: int,
 ) -> pd.DataFrame:
-    """Take an attention score apart: a row per pair, with query_node, key_node (rows of `graph.nodes`) and score, in
-    nats before the softmax; the largest first. They sum to the score.
+    """Decompose an attention score. Returns a row per pair, with query_node, key_node (rows of `graph.nodes`) and
+    score, in nats before the softmax; the largest first. They sum to the score.
 
-    layer: the number of the attention, in the order in which the model runs them. query, key: positions, from the end
-    where negative. Raises ValueError for an attention, a head or a position that the model or prompt does not have, for
-    a key after the query, and for dictionaries that the graph was not made with.
+    layer: the index of the attention, in the order in which the model runs them. query, key: positions; negative ones
+    count from the end. Raises ValueError for an attention, a head or a position that the model or prompt does not have,
+    for a key after the query, and for dictionaries that the graph was not made with.
     """
     n_pos = len(graph.token_ids)
     query, key = query % n_pos if -n_pos <= query < n_pos else query, key % n_pos if -n_pos <= key < n_pos else key
@@ -67,7 +66,7 @@ def attention_scores(
 def _contributions(
     graph: AttributionGraph, passes: PromptPasses, layer: int, query: tuple[int, int], key: tuple[int, int]
 ) -> list[Float[Tensor, "node d_head"]]:
-    """Return what each node hands to the query and to the key, each told by its head and position."""
+    """Return the contribution of each node to the query and to the key at these positions."""
 
     def sides(change: Float[Tensor, "1 source"]) -> list[Float[Tensor, " d_head"]]:
         passes.readings(change, held=True)

@@ -1,9 +1,9 @@
-"""Attribution graphs are made of a recorded pass of the model, and of backward passes of many targets at once.
+"""Makes attribution graphs from a recorded pass of the model, and backward passes from many targets at once.
 
-1. Record the model on the prompt, and take apart what its hooks put out (`interp.effects.prompt_passes`).
+1. Record the model on the prompt, and decompose the output of its hooks (`interp.effects.prompt_passes`).
 2. A backward pass of `batch_size` targets gives the edges into the logits, then those into the latents with the largest
    influence on the logits so far, until `max_latents` are expanded.
-3. A held pass without any source gives what the biases alone hand to each target.
+3. A held pass without any source gives the contribution of the biases to each target.
 4. A backward pass of the model itself gives each source's effect on the likeliest next token, to first order.
 
 The influence is p(A + A² + …) of A = |edges|, each row a share of 1, and p the logits' probabilities.
@@ -36,13 +36,13 @@ def attribution_graph(
     batch_size: int = 64,
     progress: Progress = no_progress,
 ) -> AttributionGraph:
-    """Trace what a model says after a prompt back through the latents of dictionaries to the prompt's tokens.
+    """Trace a model's next token after a prompt back through the latents of dictionaries to the prompt's tokens.
 
-    prompt: a text, or its token ids. dictionaries: of each hook that is read its transcoder or SAE; what has none is
-    part of the errors. max_latents: how many latents have edges into them. batch_size: targets of a backward pass.
+    prompt: a text, or its token ids. dictionaries: the transcoder or SAE of each hook that is read; hooks without one
+    are part of the errors. max_latents: number of latents with edges into them. batch_size: targets per backward pass.
 
-    Raises ValueError for a prompt of fewer than two tokens or beyond the model's context, for a model that does not
-    show its final norm and unembedding, as `dictionary_hooks`, and for dictionaries without W_enc.
+    Raises ValueError for a prompt of fewer than two tokens or beyond the model's context, for a model whose final norm
+    and unembedding are unknown, as `dictionary_hooks` does, and for dictionaries without W_enc.
     """
     passes = PromptPasses(model, prompt_ids(model, prompt), dictionaries)
     logits = _logits(passes)
@@ -65,7 +65,7 @@ def attribution_graph(
 
 
 def _logits(passes: PromptPasses) -> pd.DataFrame:
-    """Make nodes of the likeliest next tokens."""
+    """Make the nodes of the likeliest next tokens."""
     probability, ids = passes.next_tokens.topk(min(_MAX_LOGITS, len(passes.next_tokens)))
     n = int((probability.cumsum(0) < _LOGIT_MASS).sum()) + 1
     values = {"latent": ids[:n].numpy(force=True), "activation": probability[:n].numpy(force=True)}

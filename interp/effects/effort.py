@@ -1,6 +1,7 @@
 """Estimate how long ablations take, and choose which latents to ablate if there is not enough time for all.
 
-In:  a feature store, the model from a hook on, the latents requested, sequences per latent, minutes. Out: `Effort`.
+In:  a feature store, the model downstream of a hook, the latents requested, sequences per latent, minutes. Out:
+     `Effort`.
 
 The minutes are those of two ordinary processor cores. They are estimated from the size of what is run again, not with
 a clock, so the same latents are drawn on every machine. If there is not enough time for all, each latent is ablated in
@@ -20,27 +21,27 @@ from interp.evaluation.downstream import Downstream
 from interp.features.feature_store import FeatureStore
 
 FEWEST = 16
-"""Sequences of a latent below which its loss says little: on the demo its rank correlation with that of all firings is
-0.83 by 16, 0.60 by 4."""
+"""Least number of sequences per latent: on the demo the rank correlation of its loss with the loss over all firings is
+0.83 with 16 sequences, 0.60 with 4."""
 OPERATIONS_A_SECOND = 1.5e11
-"""Multiplications and additions of a model that two cores do in a second."""
+"""Multiplications and additions of a model per second on two cores."""
 DISTRIBUTION = 256
 """The passes over one probability of a token (softmax, KL) cost as much as this many operations: fitted to the quick
 demo, where they take half of the time, and the multiplications with a state of 128 numbers take the other half. There
-112,517 firings, in at most 64 sequences a latent, take 3.6 processor seconds (estimate 3.9), and 239,211 firings, in
+112,517 firings, in at most 64 sequences per latent, take 3.6 processor seconds (estimate 3.9), and 239,211 firings, in
 all sequences of 64 latents, 8.1 (estimate 7.5)."""
 _STEPS = 64
 
 
 def latents_at_once(d_state: int, sequences: int) -> int:
-    """Return how many latents are ablated in one reading of the text, so that their sums fit in memory. d_state: the
-    width of what the model's last linear map reads."""
+    """Return the number of latents to ablate in one pass over the text, so that their sums fit in memory. d_state: the
+    input width of the model's last linear map."""
     return max(1, min(2 * NUMBERS_AT_ONCE // d_state, NUMBERS_AT_ONCE // 8 // sequences))
 
 
 class Effort(NamedTuple):
     latents: Int[Tensor, " latent"]
-    """The latents to ablate, in order; where the time does not suffice for all, only latents that fire."""
+    """The latents to ablate, in order; if the time does not suffice for all, only latents that fire."""
     sequences: int
     """The largest number of sequences of each latent."""
     pairs: int
@@ -52,7 +53,7 @@ class Effort(NamedTuple):
 
 
 def drawn_latents(features: FeatureStore, n: int, seed: int) -> list[int]:
-    """Draw at most n latents by chance among those that fire; return them in order."""
+    """Draw at random at most n of the latents that fire; return them in order."""
     return sorted(_drawn(features, torch.arange(features.d_sae), seed)[:n].tolist())
 
 
@@ -65,7 +66,7 @@ def effort(
     minutes: float | None,
     seed: int,
 ) -> Effort:
-    """Choose what of these latents can be ablated within `minutes` (None: all), each in at most `sequences`."""
+    """Choose the latents that can be ablated within `minutes` (None: all), each in at most `sequences`."""
     order = _drawn(features, latents, seed)
     of_order = features.table().set_index("latent").loc[order.numpy()]
     n_sequences, n_active = (torch.tensor(of_order[name].to_numpy(float)) for name in ("n_sequences", "n_active"))
@@ -81,7 +82,7 @@ def effort(
             at_once=latents_at_once(downstream.readout.d_state, n),
             by_position=downstream.by_position,
             reading=downstream.all_weights - downstream.weights + dictionary.d_in * dictionary.d_sae,
-            behind=downstream.weights,
+            downstream=downstream.weights,
             d_vocab=downstream.d_vocab,
         )
         return operations / OPERATIONS_A_SECOND / 60
@@ -108,28 +109,28 @@ def ablation_operations(
     at_once: int,
     by_position: bool,
     reading: float,
-    behind: float,
+    downstream: float,
     d_vocab: int,
 ) -> float:
-    """Count the multiplications and additions of the ablation of latents that fire in so many sequences, at so many
-    tokens, each in `at_most` sequences of `n_all`. at_once: latents of one reading. by_position: whether only changed
-    positions are run. reading, behind: weights by which a position is multiplied up to the hook (the encoder's too) and
-    after it."""
+    """Count the multiplications and additions of ablating latents that fire in `n_sequences` sequences, at `n_active`
+    tokens, each in `at_most` sequences of `n_all`. at_once: latents per pass over the text. by_position: whether only
+    changed positions are run. reading, downstream: weights by which a position is multiplied up to the hook (including
+    the encoder) and downstream of it."""
     distribution = DISTRIBUTION * d_vocab
     pairs = n_sequences.clamp(max=at_most)
     positions = float((pairs * (n_active / n_sequences if by_position else n_ctx)).sum())
-    # Once without the latent and once along others, a multiplication and an addition a weight.
-    ablating = positions * (4 * behind + 2 * distribution)
+    # Once without the latent and once along others, with a multiplication and an addition per weight.
+    ablating = positions * (4 * downstream + 2 * distribution)
     # Each sequence is read up to the hook and encoded, once for as many latents as fit in memory.
     n_read = n_ctx * sum(_distinct(block, at_most, n_all) for block in n_sequences.split(at_once))
-    # Where something is changed, the unchanged model runs on too, and backward from its loss to the hook.
+    # Where something is changed, the unchanged model is also run downstream, and backward from its loss to the hook.
     n_asked = min(n_read, positions) if by_position else n_read
-    return ablating + n_read * 2 * reading + n_asked * (6 * behind + distribution)
+    return ablating + n_read * 2 * reading + n_asked * (6 * downstream + distribution)
 
 
 def _distinct(n_sequences: Float64[Tensor, " latent"], n: int, n_all: int) -> float:
-    """Estimate how many sequences serve latents that fire in so many of all, at most n of each, taken by one random
-    order: a latent that fires in a share f of them takes its own among about the first n / f."""
+    """Estimate the number of distinct sequences used by latents that fire in `n_sequences` of `n_all`, at most n per
+    latent, in one random order: a latent that fires in a share f of them takes its own from about the first n / f."""
     share = n_sequences / n_all
     reach = (n / share).clamp(max=n_all)
     missed = torch.log1p(-share.clamp(max=1 - 1e-9))

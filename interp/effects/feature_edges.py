@@ -1,21 +1,21 @@
-"""Which features of an earlier layer make one of a later layer fire? Edges between two dictionaries, prompt by prompt.
+"""Measures which features of an earlier layer make a feature of a later layer fire: edges between two dictionaries, by
+prompt.
 
 In:  a model, (hook, dictionary) of an earlier and of a later hook, prompts (texts, or ids) and a position of each. The
-     targets are the later latents j that fire most strongly at the position; r_j = x · W_enc[:, j] is what they read.
+     targets are the later latents j that fire most strongly at the position; r_j = x · W_enc[:, j] is their input.
 Out: for each earlier latent i that fires at or before the position, summed over the positions where it does,
 
-    attribution_ij = Σ z_i d_i · ∂r_j / ∂x        what r_j owes to i, to first order
+    attribution_ij = Σ z_i d_i · ∂r_j / ∂x        the contribution of i to r_j, to first order
     ablation_ij    = r_j − r_j without z_i d_i    the same by running the model again
 
-The rest of x is kept, the dictionary's error too. Transcoders are read at one hook and changed at the other. Special
-tokens, tokens that the earlier dictionary was not taught and rows above its norm limit have no edges.
+The rest of x is kept, including the dictionary's error. Transcoders are read at one hook and changed at the other.
+Special tokens, tokens excluded from the earlier dictionary's training and rows above its norm limit have no edges.
 
 Source: attribution between features, Marks et al. 2024 (arXiv 2403.19647), Ge et al. 2024 (arXiv 2405.13868). Cost: a
-backward pass a target; for ablations a pass up to the later hook for each latent of a prompt.
-Limits: paths through attention count with its pattern as it is only to first order. What reaches the target by a later
-latent that stopped firing is in neither: r_j is read before the later dictionary picks. Matching pursuit, and codes
-that are refined, read what their other latents leave of x, and r_j is not that. The part that goes through the error
-has no edge.
+backward pass per target; for ablations a pass up to the later hook per latent and prompt. Limits: changes of the
+attention pattern count only to first order. An effect through a later latent that stops firing is in neither: r_j is
+read before the later dictionary picks. Matching pursuit, and refined codes, read the residual of their other latents
+instead of r_j. The part that goes through the error has no edge.
 """
 
 from collections.abc import Sequence
@@ -51,15 +51,15 @@ def feature_edges(
     ablate: bool = True,
     progress: Progress = no_progress,
 ) -> pd.DataFrame:
-    """Measure which earlier latents make the strongest later ones fire. Returns a row per edge: prompt, position,
+    """Measure the effect of earlier latents on the strongest later ones. Returns a row per edge: prompt, position,
     upstream, downstream (latents), activation (of the target), attribution, ablation (NaN without `ablate`), both in
     the unit of the target's activations.
 
-    prompts: a text is read after the token that opens a sequence (`features.text_features.tokens_of`). positions: the
-    last of each, where none are given.
+    prompts: a text is read after the token that opens a sequence (`features.text_features.tokens_of`). positions: by
+    default the last of each prompt.
 
-    Raises ValueError as `dictionary_hooks`, for a later dictionary without W_enc, for positions outside, where the
-    later hook does not depend on the earlier one, and for texts of different lengths where a model reads both ways.
+    Raises ValueError as `dictionary_hooks` does, for a later dictionary without W_enc, for positions out of range, if
+    the later hook does not depend on the earlier one, and for texts of different lengths if the model is bidirectional.
     """
     module = module_of(model)
     tokens, last = _read(model, prompts)
@@ -129,7 +129,7 @@ def _earlier_firings(
 
 
 class _Passes(NamedTuple):
-    """The model from the earlier hook to what each prompt's targets read at its position."""
+    """The model from the earlier hook to the inputs of each prompt's targets at its position."""
 
     module: nn.Module
     tokens: Int[Tensor, "prompt pos"]
@@ -142,21 +142,21 @@ class _Passes(NamedTuple):
     def of_targets(
         self, acts: Float[Tensor, "some d"], prompts: slice | Int[Tensor, " some"]
     ) -> Float[Tensor, "some target"]:
-        """Return what the targets of some prompts read of these activations."""
+        """Return the inputs of the targets of some prompts for these activations."""
         return torch.einsum("pd,ptd->pt", acts.to(self.directions), self.directions[prompts])
 
     def changed(
         self, change: Float[Tensor, "some pos d_out"], prompts: slice | Int[Tensor, " some"]
     ) -> Float[Tensor, "some target"]:
-        """Return what the targets of some prompts read when a change is added at the earlier hook."""
+        """Return the inputs of the targets of some prompts when a change is added at the earlier hook."""
         with self.writes.attach(lambda acts: acts + change.view(acts.shape).to(acts.dtype)):
             acts = capture(self.module, self.tokens[prompts], {"later": self.reads})["later"]
         return self.of_targets(acts.flatten(2)[torch.arange(len(acts)), self.at[prompts]], prompts)
 
 
 def _attributions(passes: _Passes, firings: _Firings) -> Float[Tensor, "pair target"]:
-    """Attribute what the targets read to each pair, to first order: the derivative by a share of what the pair writes,
-    beyond what it does."""
+    """Attribute the targets' inputs to each pair, to first order: the derivative with respect to a scale of the pair's
+    output."""
     n_prompts, n_pos = passes.tokens.shape
     writes = firings.writes
     with torch.enable_grad():
@@ -175,7 +175,7 @@ def _attributions(passes: _Passes, firings: _Firings) -> Float[Tensor, "pair tar
 def _ablations(
     passes: _Passes, firings: _Firings, clean: Float[Tensor, "prompt target"], progress: Progress
 ) -> Float[Tensor, "pair target"]:
-    """Measure how much less the targets read in a pass without what each pair writes."""
+    """Measure the decrease of the targets' inputs in a pass without each pair's output."""
     n_pairs = len(firings.prompt)
     n_pos = passes.tokens.shape[1]
     n_at_once = max(1, _ROWS_AT_ONCE // n_pos)
@@ -202,8 +202,8 @@ def encoder_of(hook: str, dictionary: Dictionary) -> Float[Tensor, "d_in d_sae"]
 def _read(
     model: Model, prompts: str | Sequence[str] | Tensor
 ) -> tuple[Int[Tensor, "prompt pos"], Int[Tensor, " prompt"]]:
-    """Return the prompts as rows, and where each ends: after a shorter text its last token is repeated, which no
-    earlier position sees."""
+    """Return the prompts as rows, and the end of each. A shorter text is padded with its last token, which no earlier
+    position sees."""
     is_one = isinstance(prompts, str) or (isinstance(prompts, Tensor) and prompts.ndim == 1)
     several: Any = [prompts] if is_one else prompts
     rows = [tokens_of(model, prompt) for prompt in several]

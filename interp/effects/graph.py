@@ -1,35 +1,35 @@
-"""Which features made the model say what it says on one prompt? The attribution graph of the prompt.
+"""The attribution graph of a prompt: the features through which a model computes its next token.
 
 In:  a model, a prompt, and dictionaries of some of its hooks: transcoders of MLPs, or SAEs of the residual stream.
 Out: a graph. Its nodes are
-         embedding   what enters the first block, a node a position
-         latent      z_j d_j of a latent that fires, a node a position
-         error       what a dictionary leaves of its hook, a node a position
+         embedding   the input of the first block, a node per position
+         latent      z_j d_j of a latent that fires, a node per position
+         error       the residual of a dictionary at its hook, a node per position
          logit       a next token: the likeliest ten, or as many as hold 0.95 of the probability
          bias        all biases together
          rest        the latents that were not expanded, together
-     and its edges say what each node (source) hands to each latent and logit (target), with everything that is not
-     linear held as it is on the prompt (`interp.effects.held`):
+     and its edges are the contributions of each node (source) to each latent and logit (target), with all nonlinear
+     operations held at their values on the prompt (`interp.effects.held`):
 
          edge = v_s · ∂ reads_t / ∂x,     v = z_j d_j, an error or an embedding
          reads_t = x · W_enc[:, j] of a latent, and of a logit  final_norm(x) · (W_U[:, t] − Σ_v p_v W_U[:, v])
 
-     so that the edges into a node sum to what it reads. A logit is read against what the model expects, with p its
-     probabilities: an edge into it is what the source adds to the token's log probability, to first order.
+     so that the edges into a node sum to its input. A logit is read relative to its expectation under the model's
+     probabilities p: an edge into it is the source's contribution to the token's log probability, to first order.
 
 `interp.effects.attribution` makes it. A node's influence on the logits is p(A + A² + …), with A = |edges|, each row a
-share of 1, and p the logits' probabilities. Nodes that hold 0.8 of it, and edges that hold 0.98 of theirs, are drawn.
+share of 1, and p the logits' probabilities. Nodes with 0.8 of the influence, and edges with 0.98 of theirs, are drawn.
 
     replacement    influence of embeddings / influence of embeddings, errors and rest
-    completeness   share of what targets read that comes from embeddings and latents, targets weighed by influence
+    completeness   share of the targets' inputs that comes from embeddings and latents, targets weighted by influence
 
-Edges hold attention patterns and norms, and so leave out what a node does by moving them, which is much of what it
-does to the next token. A node's `effect` has it: v · ∂ log p / ∂x in the model itself, for the likeliest next token. It
-says how much, but is not a sum of paths. Edges say along which paths, as far as attention does not move.
+Edges hold attention patterns and norms, and so leave out a node's effect through them, which is much of its effect on
+the next token. A node's `effect` includes it: v · ∂ log p / ∂x in the model itself, for the likeliest next token. It
+gives the size of the effect but not its paths; edges give the paths, for fixed attention.
 
-Source: Ameisen et al. 2025 (Circuit Tracing), whose scores and cuts these are. Limits: edges do not explain attention
-patterns (`attention_scores` does). Rows of special tokens, of tokens that a dictionary was not taught and above its
-norm limit are errors as a whole.
+Source: Ameisen et al. 2025 (Circuit Tracing), for the scores and cuts. Limits: edges do not explain attention patterns
+(`attention_scores` does). Rows of special tokens, of tokens excluded from a dictionary's training, and above its norm
+limit are entirely errors.
 """
 
 from collections.abc import Mapping
@@ -51,14 +51,14 @@ from interp.features.feature_store import FeatureStore
 from interp.storage.folders import check_output_file
 
 _ALIKE = 0.8
-"""The least likeness of latents of a supernode."""
+"""The least similarity of latents in a supernode."""
 
 
 class AttributionGraph(GraphNodes):
-    """The graph of one prompt: what is computed from it, and how it is written."""
+    """The graph of one prompt, with the computations on it and the ways to write it."""
 
     def total_effects(self) -> Float[np.ndarray, "target target"]:
-        """Return what each target would read less, by all paths of the graph, if another one did not fire.
+        """Return by how much each target's input would fall, by all paths of the graph, if another one did not fire.
 
         The paths hold norms and attention (`interp.effects.graph_checks` asks the model itself). A latent that reads
         less by Δ fires less by Δ, and its outgoing edges shrink by the share Δ / z. Columns of logits are 0.
@@ -70,10 +70,11 @@ class AttributionGraph(GraphNodes):
         return np.linalg.solve(np.eye(len(per_unit)) - per_unit, direct)
 
     def pruned(self, nodes: float = 0.8, edges: float = 0.98) -> "AttributionGraph":
-        """Keep the nodes that hold a share of the influence, and those of their edges that hold a share of theirs.
+        """Keep the nodes with the given share of the influence, and their edges with the given share of the edges'
+        influence.
 
-        Logits and the bias stay; latents that lead nowhere, or that nothing leads to, go. What is cut is summed in the
-        node `rest`, so that edges still sum to what a target reads. Raises ValueError for shares outside (0, 1].
+        Logits and the bias are kept; latents without outgoing or incoming edges are removed. Removed nodes are summed
+        in the node `rest`, so that edges still sum to a target's input. Raises ValueError for shares outside (0, 1].
         """
         if not (0 < nodes <= 1 and 0 < edges <= 1):
             raise ValueError(f"nodes={nodes} and edges={edges} are shares in (0, 1]")
@@ -98,7 +99,7 @@ class AttributionGraph(GraphNodes):
         return self._with_nodes(keep, left)
 
     def of_logits(self, n: int) -> "AttributionGraph":
-        """Keep what leads to one of the n likeliest next tokens."""
+        """Keep the nodes that lead to one of the n likeliest next tokens."""
         kind = self.nodes["kind"]
         keep = kind.isin(["bias", "rest"]).to_numpy(copy=True)
         keep[self.nodes[kind == "logit"].nlargest(n, "activation").index] = True
@@ -111,11 +112,11 @@ class AttributionGraph(GraphNodes):
     def supernodes(self, rules: Mapping[str, str] | None = None) -> dict[str, list[int]]:
         """Group latents that carry the same tokens to the same next tokens: nodes by name, the most influence first.
 
-        Each latent has two profiles, by all paths and with their signs: which share of what it reads begins at each
-        position, and its share of what each logit reads. Two latents are as alike as the smaller cosine of their
-        profiles; latents of one rule read alike. Groups are clusters of average linkage at a likeness of 0.8. A group
-        is named by the rule that most of its latents have, or by the token that they read most and the next token that
-        they raise or lower most. Where a file or the user has given `groups`, it is those that are returned.
+        Each latent has two signed profiles, over all paths: the share of its input that starts at each position, and
+        its share of each logit's input. The similarity of two latents is the smaller cosine of their profiles; for
+        latents with the same rule the input profiles count as equal. Groups are clusters of average linkage at a
+        similarity of 0.8. A group is named by the rule of most of its latents, or by the token that they read most and
+        the next token that they raise or lower most. If a file or the user has set `groups`, these are returned.
 
         rules: of some nodes, by their `node_ids`.
         """
@@ -144,7 +145,7 @@ class AttributionGraph(GraphNodes):
     def _carried(
         self, latents: Int[np.ndarray, " latent"]
     ) -> tuple[Float[np.ndarray, "latent pos"], Float[np.ndarray, "latent logit"]]:
-        """Return the share of what each latent reads that begins at each position, and its share of each logit."""
+        """Return the share of each latent's input that starts at each position, and its share of each logit."""
         share = self.edges / np.maximum(np.abs(self.edges).sum(1, keepdims=True), 1e-30)
         is_latent = np.isin(self.targets, latents)
         of_latents, of_logits = share[is_latent], share[~is_latent]
@@ -158,9 +159,11 @@ class AttributionGraph(GraphNodes):
         if rules[counts.argmax()] and 2 * counts.max() > len(texts):
             return str(rules[counts.argmax()])
         logits = self.nodes["latent"][self.nodes["kind"] == "logit"].tolist()
-        said = np.abs(writes).argmax()
-        verb = "raises" if writes[said] > 0 else "lowers"
-        return f"“{self.tokens[np.abs(reads).argmax()]}” {verb} “{self.words.get(logits[said], logits[said])}”"
+        strongest = np.abs(writes).argmax()
+        verb = "raises" if writes[strongest] > 0 else "lowers"
+        return (
+            f"“{self.tokens[np.abs(reads).argmax()]}” {verb} “{self.words.get(logits[strongest], logits[strongest])}”"
+        )
 
     def _with_nodes(self, keep: np.ndarray, edges: Float[np.ndarray, "target node"]) -> "AttributionGraph":
         """Keep some of the nodes, with these edges."""
@@ -186,8 +189,7 @@ class AttributionGraph(GraphNodes):
     ) -> None:
         """Write the pruned graph as JSON that the viewers of Neuronpedia and circuit-tracer read, and `load_graph`.
 
-        labels: what nodes are called, by their `node_ids`. Raises ValueError if a file is there, unless `overwrite`
-        says that it may be replaced."""
+        labels: names of nodes, by their `node_ids`. Raises ValueError if the file exists, unless `overwrite` is set."""
         check_output_file(path, overwrite=overwrite)
         settings = {"node_threshold": nodes, "edge_threshold": edges}
         graph = self.pruned(nodes, edges)
@@ -206,8 +208,8 @@ class AttributionGraph(GraphNodes):
     ) -> Path:
         """Write the pruned graph as a page: one file, which works offline.
 
-        effects: `measured_effects` of this graph, shown next to its edges. features, rankings: those of each hook, for
-        what latents fire on, and how it is told. beside: a table of scores, such as `beside_nulls` makes.
+        effects: `measured_effects` of this graph, shown next to its edges. features, rankings: for each hook, for the
+        texts and rules of latents. beside: a table of scores, such as that of `beside_nulls`.
 
         Raises ValueError if a file is there, unless `overwrite` says that it may be replaced.
         """
@@ -237,9 +239,9 @@ class AttributionGraph(GraphNodes):
 
 
 def load_graph(path: str | Path) -> AttributionGraph:
-    """Read a graph that `save` or the page wrote, or circuit-tracer or Neuronpedia; its supernodes are its `groups`.
+    """Read a graph written by `save`, the page, circuit-tracer or Neuronpedia; its supernodes are its `groups`.
 
-    Raises ValueError, naming the file and what is wrong, for one that is damaged."""
+    Raises ValueError, with the file and the fault, if it is damaged."""
     return AttributionGraph(**vars(read_graph(path)))
 
 

@@ -3,14 +3,14 @@
 In:  a graph, and the model and dictionaries that it was made with.
 Out: for each pair of a latent (source) and a later latent or logit (target) of the graph
 
-    attributed   what the target reads from the source to first order: z d · the gradient of the model itself
-    measured     what it reads less when the model runs without z d of the source
+    attributed   the source's contribution to the target's input, to first order: z d · the gradient of the model itself
+    measured     the decrease of its input when the model runs without z d of the source
 
-`agreement` says how well the two agree, and how well the paths that the graph draws do, which hold norms and attention.
-Its nulls are the same figures for a graph of the prompt with its tokens shuffled, of a model with shuffled weights, and
-with dictionaries whose latents write each other's directions.
+`agreement` measures how well the two agree, and how well the graph's paths do, which hold norms and attention. Its
+nulls are the same figures for a graph of the prompt with shuffled tokens, of a model with shuffled weights, and with
+dictionaries whose latents write each other's directions.
 
-Cost: a pass of the model for each latent that is taken out, and a backward pass for each target.
+Cost: a pass of the model per ablated latent, and a backward pass per target.
 """
 
 import copy
@@ -35,12 +35,11 @@ from interp.runtime.progress import Progress, no_progress
 _ROWS_AT_ONCE = 1 << 12
 _TARGETS_AT_ONCE = 64
 _STRONGEST = 200
-"""Pairs that are compared: those with the largest attributed share of what the target reads."""
+"""Pairs that are compared: the ones with the largest attributed share of the target's input."""
 
 
 class Agreement(NamedTuple):
-    """The agreement of a graph with what ablation measures: Spearman's rank correlations, NaN of fewer than
-    three values."""
+    """The agreement of a graph with ablation: Spearman's rank correlations, NaN for fewer than three values."""
 
     effects: float
     """Over latents, of their effect on the likeliest next token, to first order."""
@@ -60,12 +59,12 @@ def measured_effects(
     n_latents: int = 200,
     progress: Progress = no_progress,
 ) -> pd.DataFrame:
-    """Measure what targets read less without each source: a row per pair, with source, target (nodes of the graph),
-    attributed, measured, both in the unit of what the target reads.
+    """Measure the decrease of targets' inputs without each source. Returns a row per pair, with source, target (nodes
+    of the graph), attributed, measured, both in the unit of the target's input.
 
     Sources are the `n_latents` latents of the largest effect on the likeliest next token, targets these and the logits.
 
-    Raises ValueError if the model or the dictionaries are not those of the graph."""
+    Raises ValueError if the model or the dictionaries do not belong to the graph."""
     passes = passes_of(graph, model, dictionaries)
     nodes = graph.nodes.iloc[graph.targets]
     latents = nodes[nodes["kind"] == "latent"]
@@ -122,17 +121,17 @@ def beside_nulls(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> pd.DataFrame:
-    """Score a graph, and graphs that mean nothing, a row each: answer, the log probability (nats) of what the prompt
-    makes likeliest; agreement with ablation of latents' effects on the next token, of pairs, and of
-    paths to the next token; replacement, completeness, and how many nodes are drawn.
+    """Score a graph and null graphs, a row each: answer, the log probability (nats) of the prompt's likeliest next
+    token; agreement with ablation of latents' effects on the next token, of pairs, and of paths to the next token;
+    replacement, completeness, and the number of drawn nodes.
 
-    No score tells all nulls. Shuffled tokens are told by the answer: replacement and completeness say how much the
-    dictionaries hold of the model on any text, and tell shuffled dictionaries and models.
+    No single score detects all nulls. Shuffled tokens show in the answer; replacement and completeness measure how much
+    of the model the dictionaries capture on any text, and detect shuffled dictionaries and models.
 
     effects: `measured_effects` of the graph. The nulls: the same prompt with its tokens shuffled; with the decoder rows
     of each dictionary shuffled, so that latents write each other's directions; on a model with shuffled weights."""
     generator = torch.Generator().manual_seed(seed)
-    order = torch.randperm(len(graph.token_ids) - 1, generator=generator) + 1  # what opens the sequence stays
+    order = torch.randperm(len(graph.token_ids) - 1, generator=generator) + 1  # the token that opens the sequence stays
     ids = torch.tensor(graph.token_ids)
     moved = torch.cat([ids[:1], ids[order]])
     mixed = {name: _with_shuffled_decoder(dictionary, generator) for name, dictionary in dictionaries.items()}
@@ -146,8 +145,8 @@ def beside_nulls(
     for n, (name, null_model, null_ids, null_dictionaries) in enumerate(nulls):
         null = attribution_graph(null_model, null_ids, null_dictionaries, max_latents=len(graph.targets))
         measured = measured_effects(null, null_model, null_dictionaries)
-        said = changed_next_tokens(null, null_model, null_dictionaries, {})[answer]
-        rows.append(_scores(name, null, measured, said))
+        probability = changed_next_tokens(null, null_model, null_dictionaries, {})[answer]
+        rows.append(_scores(name, null, measured, probability))
         progress(n + 1, len(nulls), "graphs of nulls")
     return pd.DataFrame(rows)
 
@@ -155,9 +154,9 @@ def beside_nulls(
 def changed_next_tokens(
     graph: AttributionGraph, model: Model, dictionaries: Mapping[str, Dictionary], times: Mapping[int, float]
 ) -> Float[Tensor, " d_vocab"]:
-    """Return the probabilities of what the model itself says next, with some latents of the graph times a number.
+    """Return the model's own next-token probabilities, with some latents of the graph multiplied by a number.
 
-    times: by the nodes of the graph; 0 turns one off. Raises ValueError for a node that is not a latent.
+    times: factors by node of the graph; 0 turns a latent off. Raises ValueError for a node that is not a latent.
     """
     if wrong := [node for node in times if graph.nodes["kind"].get(node) != "latent"]:
         raise ValueError(f"node {wrong[0]} is not a latent of the graph")

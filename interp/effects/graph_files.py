@@ -4,10 +4,10 @@
     qParams    supernodes: [name, node, node, …]
     nodes      embeddings, latents, errors and logits, with their names, places and influence
     links      source, target, weight
-    interp     what these have no place for: biases, the rest, readings, effects and scores
+    interp     data outside these formats: biases, the rest, readings, effects and scores
 
-Graphs of theirs, which have no `interp`, are read too: what targets read is then the sum of their edges, and scores and
-effects are NaN. Nothing in a file is trusted: what is damaged is refused with what is wrong, and names are text.
+Graphs of these tools, which have no `interp`, are read too: the input of a target is then the sum of its edges, and
+scores and effects are NaN. Nothing in a file is trusted: damaged files are refused with the fault, and names are text.
 """
 
 import json
@@ -39,8 +39,8 @@ def graph_json(
 ) -> dict[str, Any]:
     """Return the content of a graph's file.
 
-    slug: what the graph is called. groups: nodes by the name of their supernode. labels: what nodes are called instead
-    of `graph.name`, by their ids. metadata: more of it, such as `node_threshold`."""
+    slug: the name of the graph. groups: nodes by the name of their supernode. labels: names of nodes by their ids,
+    instead of `graph.name`. metadata: further entries, such as `node_threshold`."""
     kind = graph.nodes["kind"]
     ids = graph.node_ids()
     drawn = kind.isin(_TYPES).to_numpy()
@@ -89,13 +89,13 @@ def write_graph(path: str | Path, content: Mapping[str, Any]) -> None:
 
 
 def feature_number(layer: int, latent: int) -> int:
-    """Make one number of a layer and a latent, after Cantor: what Neuronpedia calls a feature."""
+    """Combine a layer and a latent into one number by Cantor's pairing: Neuronpedia's number of a feature."""
     pair = layer + latent
     return pair * (pair + 1) // 2 + latent
 
 
 def read_graph(path: str | Path) -> GraphNodes:
-    """Read the graph of a file. Raises ValueError, naming the file and what is wrong, for one that is damaged."""
+    """Read the graph of a file. Raises ValueError, with the file and the fault, if it is damaged."""
     content = read_json(path, _REMEDY)
     try:
         return _graph_of(content)
@@ -128,7 +128,8 @@ def _node_json(graph: GraphNodes, node: int, node_id: str, label: str, reached: 
 
 
 def _cumulative(influence: Float[np.ndarray, " node"]) -> Float[np.ndarray, " node"]:
-    """Return the share of all influence that nodes of at least a node's have: where a viewer cuts."""
+    """Return for each node the share of all influence in nodes with at least its own: the value at which viewers
+    cut."""
     order = np.argsort(-influence, kind="stable")
     share = np.empty(len(order))
     share[order] = np.cumsum(influence[order]) / max(influence.sum(), 1e-30)
@@ -210,7 +211,7 @@ def _node_of(node: Mapping[str, Any], kind: str, layers: list[int], n_pos: int) 
 
 
 def _groups_of(shown: Mapping[str, Any], place: Mapping[str, int]) -> dict[str, list[int]] | None:
-    """Return the supernodes by name; nodes that were pruned since are left out, and none at all are None."""
+    """Return the supernodes by name; nodes that were pruned since are left out; None if there are no supernodes."""
     groups: dict[str, list[int]] = {}
     for name, *nodes in shown.get("supernodes") or []:
         if kept := [place[node] for node in nodes if node in place]:

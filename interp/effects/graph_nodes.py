@@ -1,5 +1,5 @@
-"""The nodes and edges of an attribution graph, and what they are called: the facts that are computed on, written and
-drawn (`interp.effects.graph` says what they mean)."""
+"""The nodes and edges of an attribution graph, and their names: the data that is computed on, written and drawn
+(`interp.effects.graph` defines their meaning)."""
 
 import re
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ NODE_COLUMNS = ("kind", "dictionary", "position", "latent", "activation", "reads
 
 @dataclass(frozen=True)
 class GraphNodes:
-    """The graph of one prompt. A row of `edges` is a target, a column a node."""
+    """The graph of one prompt. The rows of `edges` are targets, its columns nodes."""
 
     token_ids: list[int]
     tokens: list[str]
@@ -24,25 +24,26 @@ class GraphNodes:
     hook_names: list[str]
     """The hook that each dictionary reads, in the order in which the model runs them."""
     nodes: pd.DataFrame
-    """kind; dictionary (its number, −1 where there is none); position (−1 of bias and rest); latent (of a logit the
-    token id, else −1); activation (z of a latent, probability of a logit, else 1); reads (of targets: what their edges
-    sum to, else NaN); influence (a share of that on the logits: it sums to 1 over embeddings, errors and rest); effect
-    (of sources: what they add to the log probability of the likeliest next token, in nats, to first order, in the model
-    with nothing held; NaN of a graph from elsewhere)."""
+    """kind; dictionary (its index, −1 if none); position (−1 for bias and rest); latent (the token id for a logit; −1
+    if neither); activation (z of a latent, probability of a logit, else 1); reads (a target's input, the sum of its
+    edges; else NaN); influence (share of the influence on the logits: it sums to 1 over embeddings, errors and rest);
+    effect (a source's contribution to the log probability of the likeliest next token, in nats, to first order, in the
+    model with nothing held; NaN for a foreign graph)."""
     targets: Int[np.ndarray, " target"]
     """The nodes whose edges are known: logits, then latents, each in their order."""
     edges: Float[np.ndarray, "target node"]
-    """The contribution of each node to each target, in the unit of what the target reads."""
+    """The contribution of each node to each target, in the unit of the target's input."""
     replacement: float
     """The share of embeddings in the influence of embeddings, errors and rest, in [0, 1]."""
     completeness: float
-    """The share of what targets read that embeddings and latents hand them, in [0, 1], targets weighed by influence."""
+    """The share of the targets' inputs that comes from embeddings and latents, in [0, 1], targets weighted by
+    influence."""
     groups: dict[str, list[int]] | None = None
-    """Nodes by the name of their supernode, where a file or the user has grouped them."""
+    """Nodes by the name of their supernode, if a file or the user has grouped them."""
 
     @property
     def unexplained(self) -> float:
-        """The largest gap between what a target reads and the sum of its edges, as a share of the largest reading."""
+        """The largest gap between a target's input and the sum of its edges, as a share of the largest input."""
         reads = self.nodes["reads"].to_numpy()[self.targets]
         return float(np.abs(self.edges.sum(1) - reads).max() / max(np.abs(reads).max(), 1e-30))
 
@@ -53,7 +54,7 @@ class GraphNodes:
 
     @property
     def layers(self) -> list[int]:
-        """The block of each dictionary, as its hook's name says, or where names do not tell its number in the order."""
+        """The block of each dictionary, from its hook's name, or its index in the order if names do not contain one."""
         found = [re.search(r"\.(\d+)\.", f"{name}.") for name in self.hook_names]
         blocks = [int(match[1]) for match in found if match]
         return blocks if len(set(blocks)) == len(self.hook_names) else list(range(len(self.hook_names)))
@@ -64,7 +65,7 @@ class GraphNodes:
         return max(self.layers) + 1
 
     def name(self, node: int) -> str:
-        """Say in a few words what a node is: a token, a latent of a layer, an error."""
+        """Describe a node in a few words: a token, a latent of a layer, an error."""
         facts: Any = self.nodes.loc[node]
         kind, n, position, latent = facts[["kind", "dictionary", "position", "latent"]]
         if kind == "embedding":
@@ -76,7 +77,7 @@ class GraphNodes:
         return f"error of layer {self.layers[n]}" if kind == "error" else str(kind)
 
     def node_ids(self) -> list[str]:
-        """Name each node as Neuronpedia does. An error's name cannot be taken for a latent's."""
+        """Name each node as Neuronpedia does. An error's name differs from any latent's."""
         layers = [*self.layers, self.layer_of_logits]
         ids = []
         for kind, n, position, latent in self.nodes[["kind", "dictionary", "position", "latent"]].itertuples(

@@ -1,18 +1,18 @@
-"""A model made linear at one prompt: what is not linear in its activations is held at its values there.
+"""A model linearised at one prompt: its nonlinear operations are held at their values there.
 
-    attention       softmax_j(q · k) v_j      its pattern is held, so that it moves values and does nothing else
+    attention       softmax_j(q · k) v_j      its pattern is held, so that it only moves values
     norms           x / scale(x)              the scale is held
     act(x)          x · (act(x) / x)          the ratio is held
-    a · b           of two activations        ½ (a · b₀ + a₀ · b), with a₀, b₀ as they are at the prompt
+    a · b           of two activations        ½ (a · b₀ + a₀ · b), with a₀, b₀ the values at the prompt
 
-Every step is then linear in the residual stream and in the biases together, so that what any unit reads is the exact
-sum of what is handed to it. `record` runs the model once; every pass within `replay` repeats the recorded factors in
-the same order, whatever goes through the hooks, for any number of rows.
+Every step is then linear in the residual stream and in the biases together, so that the input of any unit is the exact
+sum of its contributions. `record` runs the model once; every pass within `replay` repeats the recorded factors in the
+same order, whatever goes through the hooks, for any number of rows.
 
 Source: held patterns and scales, Ameisen et al. 2025 (Circuit Tracing); ratios and halves as in layer-wise relevance
 propagation (Achtibat et al. 2024, arXiv 2402.05602). It works for any model whose operations PyTorch can override: the
-operations are intercepted by name (`TorchFunctionMode`), not the modules of a library. Limits: what happens inside a
-library's own compiled kernel is not seen; `AttributionGraph.unexplained` says how far the sums are off.
+operations are intercepted by name (`TorchFunctionMode`), not the modules of a library. Limits: operations inside a
+library's own compiled kernel are not seen; `AttributionGraph.unexplained` measures the resulting gap.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ from interp.activations.hooks import evaluating
 Kept = Any
 """The values that are held for one operation: tensors of one row, or None if the operation is linear here."""
 _NOT_YET = object()
-"""Stands for what is held of an operation that is being recorded."""
+"""Placeholder for the held values of an operation that is being recorded."""
 
 
 class Attended(NamedTuple):
@@ -41,7 +41,7 @@ class Attended(NamedTuple):
 
 
 class HeldModel:
-    """A model whose passes can repeat everything that is not linear as it was in a recorded pass."""
+    """A model whose passes can repeat all nonlinear operations as in a recorded pass."""
 
     def __init__(self, module: nn.Module):
         self.module = module
@@ -65,7 +65,7 @@ class HeldModel:
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """Let a hook compute something of its own within the block, which is not held."""
+        """Exempt a hook's own computations inside the block from being held."""
         self._aside = True
         try:
             yield
@@ -95,7 +95,7 @@ class HeldModel:
 
 
 class _Mode(TorchFunctionMode):
-    """A mode that hands the operations that are held to a function, by their names."""
+    """A mode that passes the operations to be held to a function, by their names."""
 
     def __init__(self, run: Callable[[str, Any, Any, Any], Any]):
         super().__init__()
@@ -108,7 +108,7 @@ class _Mode(TorchFunctionMode):
 
 @contextmanager
 def without_weight_gradients(module: nn.Module) -> Iterator[None]:
-    """Ask for gradients of what hooks hand in alone: a product with a weight is not a product of two activations."""
+    """Disable the gradients of weights: a product with a weight is then not taken as a product of two activations."""
     asked = [parameter for parameter in module.parameters() if parameter.requires_grad]
     with evaluating(module):
         for parameter in asked:
@@ -121,13 +121,13 @@ def without_weight_gradients(module: nn.Module) -> Iterator[None]:
 
 
 def _rows(kept: Tensor, like: Tensor) -> Tensor:
-    """Repeat what was kept of one row for as many rows as there are now."""
+    """Repeat the recorded values of one row for the current number of rows."""
     n = like.shape[0] // kept.shape[0] if kept.ndim == like.ndim and kept.ndim and kept.shape[0] else 1
     return kept if n == 1 else kept.repeat(n, *(1,) * (kept.ndim - 1))
 
 
 def _output(kept: Kept, func: Any, x: Any, *args: Any, **kwargs: Any) -> tuple[Any, Kept]:
-    """Hold the output of an operation: a scale, a pattern, a gate."""
+    """Hold the output of an operation, such as a scale, a pattern or a gate."""
     if not (isinstance(x, Tensor) and x.is_floating_point()):
         return func(x, *args, **kwargs), None
     if kept is _NOT_YET:
@@ -136,7 +136,7 @@ def _output(kept: Kept, func: Any, x: Any, *args: Any, **kwargs: Any) -> tuple[A
 
 
 def _ratio(kept: Kept, func: Any, x: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Kept]:
-    """Hold an activation function's output over its input; where the input is 0, the output's share is 0 too."""
+    """Hold the ratio of an activation function's output to its input, 0 where the input is 0."""
     if kept is _NOT_YET:
         whole = x.detach()
         kept = torch.where(whole == 0, 0.0, func(whole.clone(), *args, **kwargs) / torch.where(whole == 0, 1.0, whole))
@@ -162,14 +162,14 @@ def _norm(
 def _attention(
     kept: Kept, func: Any, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any
 ) -> tuple[Tensor, Kept]:
-    """Hold the queries and keys of F.scaled_dot_product_attention, and not its values."""
+    """Hold the queries and keys of F.scaled_dot_product_attention, but not its values."""
     if kept is _NOT_YET:
         kept = query.detach(), key.detach()
     return func(_rows(kept[0], value), _rows(kept[1], value), value, *args, **kwargs), kept
 
 
 def _product(kept: Kept, func: Any, a: Any, b: Any, *args: Any, **kwargs: Any) -> tuple[Any, Kept]:
-    """Hand half of the product of two activations, as in a gated MLP, to each."""
+    """Attribute half of a product of two activations, as in a gated MLP, to each."""
     if kept is _NOT_YET:
         both = isinstance(a, Tensor) and isinstance(b, Tensor) and a.requires_grad and b.requires_grad
         kept = (a.detach(), b.detach()) if both else None

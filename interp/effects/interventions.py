@@ -1,13 +1,13 @@
-"""Change the values of some latents in a forward pass, and nothing else.
+"""Change only the values of some latents in a forward pass.
 
 In:  a model, a hook, a dictionary, and a new value for each of some latents. With z the latents of x at the hook:
 
     x_new = x + Σ_j (z'_j − z_j) d_j,     d_j = W_dec[j],     z' = times · z + plus
 
-The dictionary's error x − x_hat stays in x_new, and so does the share of every other latent. A transcoder reads one
-hook and writes another: z is that of the hook it reads, x what goes through the one it writes.
+The dictionary's error x − x_hat and the contributions of all other latents stay in x_new. A transcoder reads one hook
+and writes another: z is read at its input hook, x is the activation at its output hook.
 
-    with intervene(model, hook, sae, {476: ABLATE}):                   what follows runs without latent 476
+    with intervene(model, hook, sae, {476: ABLATE}):                   the block runs without latent 476
         logits = model(tokens)
     with intervene(model, hook, sae, {476: pin(5 * features[476].facts["max"]), 12: add(3)}, positions=[4, 5]):
         …
@@ -38,7 +38,7 @@ ABLATE = Action(0.0, 0.0)
 
 
 def pin(value: float) -> Action:
-    """Hold the latent at a value wherever it is, such as a multiple of its maximum in the features' table."""
+    """Hold the latent at a fixed value, such as a multiple of its maximum in the features' table."""
     return Action(0.0, float(value))
 
 
@@ -47,11 +47,12 @@ def add(value: float) -> Action:
 
 
 Positions = Bool[Tensor, "seq pos"] | Sequence[int] | None
-"""A mask over all tokens, or positions that are the same in each sequence (from the end where negative); None: all."""
+"""A mask over all tokens, or positions that are the same in each sequence (negative ones count from the end); None:
+all."""
 
 
 def is_taught(tokens: Int[Tensor, "seq pos"], module: nn.Module, dictionary: Dictionary) -> Bool[Tensor, "seq pos"]:
-    """Mark the rows that the dictionary was taught: not those of special tokens, or of tokens left out in training."""
+    """Mark the rows that the dictionary was trained on, excluding special tokens and tokens left out in training."""
     untaught: Any = dictionary.metadata.get("exclude_special_tokens")
     ids = {*getattr(module, "special_ids", ()), *(untaught if isinstance(untaught, list | tuple) else ())}
     return ~torch.isin(tokens, torch.tensor(sorted(ids), dtype=torch.long, device=tokens.device))
@@ -68,10 +69,10 @@ def intervene(
     keep_error: bool = True,
     writes: str | None = None,
 ) -> Iterator[nn.Module]:
-    """Run the model with latents changed within the block; afterwards, and after an error, it is as it was.
+    """Run the model with changed latents inside the block; afterwards, or after an error, it is restored.
 
-    `keep_error` False puts decode(z') in the place of x. Rows above the dictionary's norm limit keep their own x.
-    Raises ValueError as `dictionary_hooks`, and for a latent that the dictionary does not have.
+    `keep_error` False replaces x by decode(z'). Rows above the dictionary's norm limit keep their own x. Raises
+    ValueError as `dictionary_hooks` does, and for a latent that does not exist.
     """
     hooks = dictionary_hooks(model, hook, dictionary, writes)
     latents = torch.tensor(check_latents(actions, dictionary.d_sae), device=dictionary.W_dec.device)
@@ -107,7 +108,7 @@ def _fitting(delta: Tensor | None, rows: Tensor) -> Tensor:
 
 
 def columns(codes: Any, latents: Tensor) -> Float[Tensor, "row chosen"]:
-    """Return the columns of the dense codes that belong to some latents."""
+    """Return the columns of some latents in the dense codes."""
     column = torch.full((codes.d_sae,), -1, device=latents.device)
     column[latents] = torch.arange(len(latents), device=latents.device)
     at = column[codes.latents.long()]

@@ -1,31 +1,31 @@
 """The effect of each latent on the model's predictions: the model is run again without it, on sampled sequences.
 
-For each latent, over sampled sequences where it fires, with p the unchanged model's next-token probabilities and p'
-those with the latent ablated at all its firings (x − z_j d_j, the rest of x kept):
+For each latent, over sampled sequences where it fires, with p the next-token probabilities of the unchanged model and
+p' of the model with the latent ablated at all its firings (x − z_j d_j, the rest of x kept):
 
     loss_change           mean of CE' − CE at the firings, nats
     later_loss_change     the same at later positions of the sequence where it does not fire
     total_change          sum of CE' − CE over the sequence, per firing
-    ce_rise               total_change × density: rise of the mean cross-entropy of all tokens without it, nats a token
+    ce_rise               total_change × density: rise of the mean cross-entropy over all tokens without it, nats per
+                          token
     kl                    mean of KL(p ‖ p') at the firings, nats
-    null_loss_change      the same two with as long a change along other latents, another at each position: any change
-    null_kl               costs a model that is right on average its KL, so that a latent helps where it costs more
-    beyond_null           loss_change − null_loss_change, by the same firings: what the latent is worth to the model,
-                          above any change of that length; where its interval is above 0 the latent has an effect
+    null_loss_change      loss_change for a change of equal length along another latent, another one at each position
+    null_kl               kl for the same change. Any change costs a calibrated model about its KL; a latent helps if
+                          removing it costs more
+    beyond_null           loss_change − null_loss_change, at the same firings: the latent's value to the model, compared
+                          with any change of that length; if its interval is above 0 the latent has an effect
     gradient_effect       sum of −z_j d_j · gradient of the sequence's loss, per firing: total_change to first order
     gradient_agreement    Spearman of the two over the latent's sequences
-    integrated_effect     as gradient_effect, with the gradient averaged along the way from x to x − z_j d_j, and
-    integrated_agreement  its Spearman; both where `integrated_steps` are asked for
+    integrated_effect     as gradient_effect, with the gradient averaged along the path from x to x − z_j d_j, and
+    integrated_agreement  its Spearman; both only with `integrated_steps`
     likelier_tokens       the text's tokens with the largest mean of log p − log p' at the firings; `likelier`: its nats
     less_likely_tokens    the smallest, `less_likely`
 
-`_low` and `_high` are a 95 % interval: Student's t of the jackknife over sequences, of √kl for kl. Tails are heavy, and
-intervals from few sequences cover less: on the demo 89 % with 4, 93 % with 16, 95 % with 64; for kl 84 %, 91 %, 95 %.
-Over latents, the rank correlation of loss_change with that over all sequences is 0.64 with 4, 0.86 with 16, 0.96 with
-64, 0.99 with 256; of beyond_null 0.52, 0.75, 0.91, 0.97. Tokens that the scan left out (BOS, rows above the norm limit)
-neither change nor count.
+`_low` and `_high` are a 95 % interval (`ratio_interval`). Over latents, the rank correlation of loss_change with its
+value over all sequences is 0.64 with 4, 0.86 with 16, 0.96 with 64, 0.99 with 256; of beyond_null 0.52, 0.75, 0.91,
+0.97. Tokens that the scan left out (BOS, rows above the norm limit) neither change nor count.
 
-Limits: if two latents say the same, each has little effect. Half precision adds noise at each later position: between
+Limits: if two latents are redundant, each has little effect. Half precision adds noise at each later position: between
 bfloat16 and float32, SmolLM2's loss_change correlates at 0.97, its total_change at 0.42. A gradient and an ablation on
 the same few sequences share their noise: on the demo they correlate over latents at 0.60 with 4 sequences per latent,
 0.32 with 64, 0.13 with all.
@@ -62,7 +62,7 @@ from interp.storage.files import digest
 log = logging.getLogger(__name__)
 
 _MIN_SEQUENCES = 4
-"""The fewest sequences of a latent that give a correlation."""
+"""The least number of a latent's sequences for a correlation."""
 Sums = Float64[np.ndarray, "latent sequence"]
 _SUMS = (
     "firings",
@@ -107,21 +107,22 @@ def feature_effects(
     part: tuple[int, int] = (0, 1),
     progress: Progress = no_progress,
 ) -> pd.DataFrame:
-    """Measure what each latent does. Returns one row per latent, with the columns above and latent, n_sequences,
+    """Measure the effect of each latent. Returns one row per latent, with the columns above and latent, n_sequences,
     n_firings, mean_activation; NaN for a latent that does not fire.
 
-    latents: None for all. sequences: at most this many a latent, drawn from all where it fires; each costs a pass from
-    the hook on. minutes: where all would take longer, on two processor cores, fewer sequences are taken, and then fewer
-    latents, drawn by chance (`effort`). integrated_steps: steps of integrated gradients (Sundararajan et al. 2017,
-    arXiv 1703.01365), which cost three times as much.
+    latents: None for all. sequences: most sequences per latent, drawn from those where it fires; each costs a pass
+    downstream of the hook. minutes: if all would take longer on two processor cores, fewer sequences are used, and then
+    fewer latents, drawn at random (`effort`). integrated_steps: steps of integrated gradients (Sundararajan et al.
+    2017, arXiv 1703.01365), which cost three times as much.
 
-    Under `torchrun` all processes call this with the same arguments; they share out the latents, and each gets the
-    whole table. part: (rank, count), to ablate every count-th of the latents alone; `join_effects` makes one table of
-    all parts.
+    Under `torchrun` all processes call this with the same arguments; the latents are divided among them, and each gets
+    the whole table. part: (rank, count), to ablate only every count-th of the latents; `join_effects` joins the tables
+    of all parts.
 
-    `attrs`: way (what was run again), sequences (taken, at most), firing (how many of the latents asked for fire),
-    minutes (as estimated), seed, and gradient_agreement (and integrated_agreement) over the latents. Raises ValueError
-    if model, dictionary and scan are not of each other, and for a model that predicts no next tokens.
+    `attrs`: way (the part of the model that was rerun), sequences (used, at most), firing (number of the requested
+    latents that fire), minutes (estimated), seed, and gradient_agreement (and integrated_agreement) over the latents.
+    Raises ValueError if model, dictionary and scan do not belong together, and for a model that predicts no next
+    tokens.
     """
     module = module_of(model)
     hooks = dictionary_hooks(model, hook, dictionary, writes)
@@ -177,9 +178,10 @@ def feature_effects(
 
 
 def join_effects(parts: Sequence[pd.DataFrame], names: Sequence[str] | None = None) -> pd.DataFrame:
-    """Join all parts of a table into the one that `feature_effects` makes in one piece. names: what errors call them.
+    """Join all parts of a table into the one that `feature_effects` returns for all latents. names: names of the parts
+    in errors.
 
-    Raises ValueError for parts of different work, for one that is there twice, and for one that is missing.
+    Raises ValueError for parts of different work, and for duplicate or missing parts.
     """
     check_part_tables(parts, names)
     table = _interleaved(sorted(parts, key=lambda part: part.attrs["part"][0]))
@@ -189,7 +191,7 @@ def join_effects(parts: Sequence[pd.DataFrame], names: Sequence[str] | None = No
 
 
 def _interleaved(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Put the rows of parts, each of which has every n-th row, into one order."""
+    """Interleave the rows of parts, each of which has every n-th row."""
     rank_of_row = np.concatenate([rank + len(parts) * np.arange(len(part)) for rank, part in enumerate(parts)])
     whole = pd.concat([pd.DataFrame(part).assign() for part in parts], ignore_index=True)
     return whole.iloc[rank_of_row.argsort()].reset_index(drop=True)
@@ -205,7 +207,8 @@ def _agreement(table: pd.DataFrame) -> dict[str, float]:
 
 
 def _chosen(features: FeatureStore, latents: Sequence[int] | None) -> Int[Tensor, " latent"]:
-    """Return `latents`, each once, by default all. Raises ValueError for latents that the scan does not have."""
+    """Return `latents` without duplicates, by default all. Raises ValueError for latents that the scan does not
+    have."""
     return torch.tensor(check_latents(range(features.d_sae) if latents is None else latents, features.d_sae))
 
 
@@ -248,7 +251,7 @@ class _EffectTables:
         together = max(1, NUMBERS_AT_ONCE // (self.tokens.shape[1] * self.downstream.d_vocab))
         of_pairs, pairs = sampled.flatten().sort()
         sequences = of_pairs[of_pairs >= 0].unique()
-        for seqs in sequences.split(together) if len(sequences) else ():  # of no sequence there is one empty part
+        for seqs in sequences.split(together) if len(sequences) else ():  # without sequences there is one empty part
             batch = AblationBatch(self.downstream, self.dictionary, self.tokens[seqs], self.present[seqs])
             first, stop = torch.searchsorted(of_pairs, torch.stack([seqs[0], seqs[-1] + 1])).tolist()
             pairs_here = pairs[first:stop]
@@ -311,7 +314,7 @@ class _EffectTables:
 
 
 def _table(latents: np.ndarray, sums: dict[str, Sums], gradients: Sequence[str]) -> pd.DataFrame:
-    """Make the table. sums: [latent, sequence] each. gradients: those of them that were taken."""
+    """Make the table. sums: [latent, sequence] each. gradients: the kinds of gradients that were computed."""
     fires = sums["firings"] > 0
     sums["total"] = sums["loss"] + sums["later_loss"]
     sums["beyond_null"] = sums["loss"] - sums["null_loss"]
@@ -331,9 +334,13 @@ def _table(latents: np.ndarray, sums: dict[str, Sums], gradients: Sequence[str])
 def ratio_interval(
     above: Sums, below: Sums, counts: Bool[np.ndarray, "latent sequence"], squared: bool
 ) -> tuple[Float64[np.ndarray, " latent"], Float64[np.ndarray, " latent"]]:
-    """Return the interval of each latent's ratio of sums over the sequences that count.
+    """Return the 95 % interval of each latent's ratio of sums over the counted sequences: Student's t of the jackknife.
 
-    squared: a KL, which is not below 0 and goes as the square of the change, so that its root is nearer to normal.
+    Tails are heavy, and intervals from few sequences cover less: on the demo 89 % with 4, 93 % with 16, 95 % with 64;
+    for kl 84 %, 91 %, 95 %.
+
+    squared: for a KL, which is not negative and grows as the square of the change, so that its root is closer to
+    normal.
     """
 
     def scaled(values: np.ndarray) -> np.ndarray:

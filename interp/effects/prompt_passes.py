@@ -1,11 +1,11 @@
-"""The recorded pass of one prompt, decomposed into sources, and passes with less or more of some of them.
+"""The recorded pass of one prompt, decomposed into sources, and passes in which some sources are scaled.
 
 In:  a model, a prompt, and dictionaries of some of its hooks.
-Out: `parts`: what each dictionary makes of the prompt, hook = Σ z_i d_i + b_dec + error [+ x W_skip], in the order in
-     which the model runs them.
+Out: `parts`: each dictionary's decomposition of the prompt, hook = Σ z_i d_i + b_dec + error [+ x W_skip], in the order
+     in which the model runs them.
      `sources`: the nodes of the graph that write: the embeddings, the latents that fire, and the errors.
-     `readings`: what each dictionary, and at last the unembedding, reads where some sources write less or more, in the
-     model itself or in the model made linear at the prompt (`interp.effects.held`). `Slopes` has their gradients.
+     `readings`: the inputs of each dictionary, and finally of the unembedding, when some sources are scaled, in the
+     model itself or in the model linearised at the prompt (`interp.effects.held`). `Slopes` has their gradients.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ _PLACE = ["kind", "dictionary", "position", "latent"]
 
 
 def prompt_ids(model: Model, prompt: str | Int[Tensor, " pos"]) -> Int[Tensor, "1 pos"]:
-    """Return the token ids of a prompt. Raises ValueError for fewer than two, and as `check_model_takes`."""
+    """Return the token ids of a prompt. Raises ValueError for fewer than two, and as `check_model_takes` does."""
     module: Any = module_of(model)
     ids = tokens_of(model, prompt).reshape(1, -1)
     check_model_takes(module, ids)
@@ -44,7 +44,7 @@ def prompt_ids(model: Model, prompt: str | Int[Tensor, " pos"]) -> Int[Tensor, "
 
 
 def passes_of(graph: GraphNodes, model: Model, dictionaries: Mapping[str, Dictionary]) -> "PromptPasses":
-    """Record the prompt of a graph again. Raises ValueError if these are not its dictionaries, or not its model."""
+    """Record the prompt of a graph again. Raises ValueError for other dictionaries or another model."""
     if missing := [name for name in graph.hook_names if name not in dictionaries]:
         raise ValueError(f"the graph was made with a dictionary of {missing[0]}, which is not given")
     used = {name: dictionaries[name] for name in graph.hook_names}
@@ -81,7 +81,7 @@ class EncodedHook(NamedTuple):
 
 
 class PromptPasses:
-    """The recorded pass of a prompt, and passes in which some of its sources write less or more."""
+    """The recorded pass of a prompt, and passes in which some of its sources are scaled."""
 
     def __init__(self, model: Model, ids: Int[Tensor, "1 pos"], dictionaries: Mapping[str, Dictionary]):
         self.model, self.ids = model, ids
@@ -110,7 +110,7 @@ class PromptPasses:
         """kind, dictionary (its number), position, latent and activation of each."""
 
     def probabilities(self, final: Float[Tensor, " d"]) -> Float[Tensor, " d_vocab"]:
-        """Return the probabilities of the next token, from what the unembedding reads."""
+        """Return the probabilities of the next token, from the input of the unembedding."""
         b_U: Any = getattr(self.module, "b_U", None)
         logits = final @ self.W_U.to(final)
         return (logits if b_U is None else logits + b_U.detach().to(logits)).float().softmax(0)
@@ -120,11 +120,11 @@ class PromptPasses:
         return self.embedding.new_zeros(rows, len(self.sources))
 
     def readings(self, change: Float[Tensor, "row source"], *, held: bool) -> list[Float[Tensor, "row pos d"]]:
-        """Run the model with more of each source, by a share of itself: 0 leaves it, −1 takes it away. Returns what
-        each dictionary, and at last the unembedding, reads.
+        """Run the model with each source changed by a fraction of itself: 0 leaves it, −1 removes it. Returns the
+        inputs of each dictionary, and finally of the unembedding.
 
-        held: run the model made linear, where hooks put out nothing but the sources, the biases and what transcoders
-        skip; else the model itself."""
+        held: run the linearised model, in which hooks output only the sources, the biases and the transcoders' skip
+        paths; otherwise the model itself."""
         n_pos = self.ids.shape[1]
         shares = (1 + change if held else change).split(
             [n_pos, *(len(part.z) for part in self.parts), *[n_pos] * len(self.parts)], 1
@@ -162,8 +162,8 @@ class PromptPasses:
     def read(
         self, readings: Sequence[Float[Tensor, "row pos d"]], targets: pd.DataFrame
     ) -> Float[Tensor, "row target"]:
-        """Return what some latents and logits read in each row of a pass. A logit's dictionary is the one after the
-        last."""
+        """Return the inputs of some latents and logits in each row of a pass. The dictionary index of a logit is the
+        one after the last."""
         read = readings[-1].new_zeros(len(readings[-1]), len(targets))
         for n in targets["dictionary"].unique():
             mine = np.flatnonzero(targets["dictionary"] == n)
@@ -173,7 +173,7 @@ class PromptPasses:
         return read
 
     def columns(self, nodes: pd.DataFrame) -> Int[np.ndarray, " node"]:
-        """Number each node by its place among the sources; −1 for a node that is not a source of this prompt."""
+        """Return the index of each node among the sources; −1 for a node that is not a source of this prompt."""
         return pd.MultiIndex.from_frame(self.sources[_PLACE]).get_indexer(pd.MultiIndex.from_frame(nodes[_PLACE]))
 
     def _directions(self, n: int, latent: Int[Tensor, " target"]) -> Float[Tensor, "target d"]:
@@ -232,21 +232,21 @@ class PromptPasses:
 
 
 def _skipped(dictionary: Any, skips: Float[Tensor, "pos 1"], x: Float[Tensor, "*row pos d_in"]) -> Any:
-    """Return what a transcoder passes on besides its latents; 0 for a dictionary that does not."""
+    """Return the output of a transcoder's skip path; 0 for a dictionary without one."""
     W_skip = getattr(dictionary, "W_skip", None)
     return 0 if W_skip is None else skips * (x @ W_skip.detach().to(x)).to(skips)
 
 
 class Slopes:
-    """The gradients of what targets read with respect to the amount of each source. In the held model they are the
-    edges of a graph; in the model itself, what a source adds to a target to first order."""
+    """The gradients of targets' inputs with respect to the amount of each source. In the held model they are the edges
+    of a graph; in the model itself, a source's contribution to a target to first order."""
 
     def __init__(self, passes: PromptPasses, batch_size: int, *, held: bool):
         self.passes, self.change = passes, passes.zeros(batch_size).requires_grad_(True)
         self.readings = passes.readings(self.change, held=held)
 
     def of(self, targets: pd.DataFrame) -> Float[np.ndarray, "target source"]:
-        """Return the gradients of some latents and logits, by a backward pass for as many as the batch has."""
+        """Return the gradients of some latents and logits, with a backward pass per batch."""
         rows = [np.zeros((0, self.change.shape[1]), np.float32)]
         for start in range(0, len(targets), len(self.change)):
             block = targets.iloc[start : start + len(self.change)]

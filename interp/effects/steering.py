@@ -2,12 +2,12 @@
 
     steer(model, hook, sae, features, {476: 4}, "Once upon a time", 50)      tokens of the steered model
     dose_response(model, hook, sae, features, 476)                           one row per multiple
-    useful_range(doses, most_loss=4.0)                                       the multiples that work at that cost
+    useful_range(doses, most_loss=4.0)                                       the multiples that work within that cost
 
-Multiples are those of the latent's largest activation in the scan. Special tokens, those that the dictionary was not
-taught and rows above its norm limit are not steered. A Hugging Face model keeps the keys and values of the tokens
-before, and reads each token once while the text fits in its context; any other model reads the whole text again for
-each token.
+Multiples are of the latent's largest activation in the scan. Special tokens, tokens excluded from the dictionary's
+training and rows above its norm limit are not steered. A Hugging Face model caches the keys and values of earlier
+tokens, and reads each token once while the text fits in its context; any other model rereads the whole text for each
+token.
 """
 
 import inspect
@@ -57,10 +57,10 @@ def steer(
     """Return the prompt and `n_tokens` more, drawn from softmax(logits / temperature); at temperature 0 the likeliest.
     A text is read after the token that opens a sequence, as in a corpus (`features.text_features.tokens_of`).
 
-    Raises ValueError for a latent that never fires, for a text where the model has no tokenizer, for the scan of
-    another dictionary, for tokens that the model does not have, and for a model that predicts no next tokens.
+    Raises ValueError for a latent that never fires, for a text if the model has no tokenizer, for the scan of another
+    dictionary, for tokens that the model does not have, and for a model that predicts no next tokens.
     """
-    dictionary_hooks(model, hook, dictionary)  # told first where they come in another order
+    dictionary_hooks(model, hook, dictionary)  # checked first, for arguments in another order
     check_scanned(features, dictionary, model, hook)
     prompt = tokens_of(model, prompt)
     prompt = prompt[None] if prompt.ndim == 1 else prompt
@@ -95,7 +95,7 @@ def dose_response(
     loss        mean next-token loss on sampled sequences, nats
     kl          mean KL(unchanged ‖ steered) on the same, nats
     fires       share of the sampled continuations' tokens on which the latent fires when the unchanged model reads them
-    activation  its mean there, as a multiple of the maximum
+    activation  its mean on those tokens, as a multiple of the maximum
     concept     mean probability on the sequences that the next token is one of `concept`, such as the latent's
                 likelier_tokens of `feature_effects`; NaN without
     """
@@ -132,10 +132,10 @@ def _costs(log_p: Tensor, clean: Tensor, targets: Tensor, concept: Sequence[int]
 
 
 def useful_range(doses: pd.DataFrame, most_loss: float) -> tuple[float, float] | None:
-    """Return the lowest and the highest of the longest run of multiples over which `concept` rises from each to the
-    next, above that of the unchanged model, while the loss is at most `most_loss` nats; None if fewer than two do.
+    """Return the lowest and the highest of the longest run of multiples over which `concept` rises at each step and
+    exceeds that of the unchanged model, while the loss is at most `most_loss` nats; None if the run has fewer than two.
 
-    doses: of `dose_response`, with a concept."""
+    doses: the result of `dose_response` with a concept."""
     free = doses[doses["multiple"].isna()]
     rows = doses.dropna(subset=["multiple"]).sort_values("multiple")
     best: list[float] = []
@@ -150,7 +150,7 @@ def useful_range(doses: pd.DataFrame, most_loss: float) -> tuple[float, float] |
 
 
 class Steered:
-    """A model with latents held, or the unchanged model where none is."""
+    """A model with held latents, or the unchanged model."""
 
     def __init__(self, model: Model, hook: str, dictionary: Dictionary, actions: Mapping[int, Action]):
         self.model = model
@@ -182,8 +182,8 @@ class Steered:
         return tokens
 
     def _next(self, tokens: Int[Tensor, "seq pos"], kept: Any) -> tuple[Float[Tensor, "seq d_vocab"], Any]:
-        """Return the logits after the last token, and what the model keeps of all tokens (None: nothing). `kept`: what
-        it kept of all but the last."""
+        """Return the logits after the last token, and the model's cache of all tokens (None: no cache). `kept`: its
+        cache of all tokens except the last."""
         reader = getattr(self.module, "reads_on", self.module)
         takes = inspect.signature(reader.forward).parameters
         name = next((name for name in CACHES if name in takes and "use_cache" in takes), None)
@@ -213,7 +213,7 @@ def activations(
 ) -> Float[Tensor, "seq pos"]:
     """Return the activations of a latent, as the unchanged model reads tokens; 0 above the norm limit.
 
-    Longer texts are cut to their last tokens.
+    Longer texts are truncated to their last tokens.
     """
     module = module_of(model)
     tokens = to_model(module, tokens[:, -(size_of(module, "n_ctx") or tokens.shape[1]) :])

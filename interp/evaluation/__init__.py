@@ -1,1 +1,1 @@
-"""Measure how much a dictionary keeps of what it reads (`quality`), compared with simple dictionaries (`baselines`)."""
+"""Measure how much of its input a dictionary preserves (`quality`), compared with simple dictionaries (`baselines`)."""

@@ -1,14 +1,14 @@
 """Untrained dictionaries to compare the trained ones with, and a model whose weights compute nothing.
 
-All three dictionaries encode with a fixed matrix and keep the k largest of what is positive, so that L0 can be matched:
+All three dictionaries encode with a fixed matrix and keep the k largest positive latents, so that L0 can be matched:
 
     z = top_k(relu((x - b_dec) W_enc)),   x_hat = z W_dec + b_dec
 
 - `PCADictionary`: the principal components. A component has two latents, its positive and its negative half
   (j and j + d_in), so that latents stay >= 0: the k kept are the k components of largest |coefficient|.
-- `NeuronDictionary`: the basis the activations come in, latent j = relu(x_j); `signed` gives each neuron two halves
-  too, as a residual stream needs.
-- `RandomDictionary`: directions drawn once, the encoder tied to them.
+- `NeuronDictionary`: the basis of the activations, latent j = relu(x_j); `signed` gives each neuron a positive and a
+negative half too, as a residual stream needs.
+- `RandomDictionary`: random directions that are drawn once; the encoder is tied to the decoder.
 """
 
 import copy
@@ -73,7 +73,8 @@ class FixedDictionary:
 
 
 class PCADictionary(FixedDictionary):
-    """Principal components, strongest first; 2 d_in latents, `variances` [d_in] the variance along each component."""
+    """Principal components, strongest first; 2 d_in latents, `variances` [d_in] has the variance along each
+    component."""
 
     def __init__(
         self,
@@ -90,7 +91,8 @@ class PCADictionary(FixedDictionary):
 
     @classmethod
     def fit(cls, store: ActivationStore, hook: str, k: int) -> "PCADictionary":
-        """Return components of the store's covariance, or where it keeps none (large d), of that of all its rows."""
+        """Return the components of the store's covariance; if it stores none (large d), the covariance is computed from
+        all rows."""
         statistics = store.statistics(hook)
         covariance = statistics.covariance
         if covariance is None:
@@ -133,9 +135,11 @@ class RandomDictionary(FixedDictionary):
 
 
 def shuffled_model(model: AnyModel, *, seed: int = 0) -> AnyModel:
-    """Return a copy with the entries of each weight matrix permuted: the same weights, and nothing that they compute.
+    """Return a copy with the entries of each weight matrix permuted: it has the same weights, but computes nothing
+    useful.
 
-    Matrices are the parameters of two or more axes that are not biases (`b_…`); vectors stay, of norms and of biases.
+    Parameters of two or more axes are permuted, unless they are biases (`b_…`); vectors, such as norm weights and
+    biases, are unchanged.
     """
     generator = torch.Generator().manual_seed(seed)
     copied = copy.deepcopy(model)

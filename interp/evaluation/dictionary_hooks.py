@@ -1,4 +1,4 @@
-"""The hooks of a model that a dictionary belongs to: the one that it reads and the one that it writes."""
+"""The hooks of a model that a dictionary reads and writes."""
 
 from typing import Any, NamedTuple
 
@@ -13,15 +13,15 @@ from interp.storage.checks import check_finite
 
 
 class DictionaryHooks(NamedTuple):
-    """The hook that a dictionary reads and the one that it writes: the same, but for a transcoder."""
+    """The hook that a dictionary reads and the hook that it writes; they differ only for a transcoder."""
 
     reads: Hook
     writes: Hook
     limit: float | None
-    """The norm above which rows mean nothing to the dictionary."""
+    """The norm above which rows are not meaningful to the dictionary."""
 
     def codes(self, dictionary: Dictionary, acts: Float[Tensor, "seq pos ..."]) -> Any:
-        """Return the latents of each row [seq · pos], and which rows are within the limit."""
+        """Return the codes of each row [seq · pos], and a mask of the rows within the limit."""
         rows = acts.detach().flatten(0, 1).flatten(1).to(dictionary.W_dec)
         if rows.shape[1] != dictionary.d_in:
             raise ValueError(f"the dictionary reads width {dictionary.d_in}, but its hook has width {rows.shape[1]}")
@@ -30,11 +30,11 @@ class DictionaryHooks(NamedTuple):
 
 
 def dictionary_hooks(model: Model, hook: str, dictionary: Dictionary, writes: str | None = None) -> DictionaryHooks:
-    """Return the hooks of a dictionary; `writes` names the one that a transcoder writes, or its metadata do
+    """Return the hooks of a dictionary; `writes` names the hook that a transcoder writes; by default its metadata does
     (`hook_name_out`).
 
-    Raises ValueError if the model lacks a hook, if the dictionary was trained on another one that the model has too,
-    and for a crosscoder.
+    Raises ValueError if the model lacks a hook, if the dictionary was trained on another hook of the same model, and
+    for a crosscoder.
     """
     if not isinstance(hook, str) or not hasattr(dictionary, "W_dec"):
         raise ValueError(
@@ -46,6 +46,6 @@ def dictionary_hooks(model: Model, hook: str, dictionary: Dictionary, writes: st
     check_own_hook(dictionary, hook, hooks_of(model), "the model")
     writes = writes or dictionary.metadata.get("hook_name_out") or hook
     if writes == hook and dictionary.kind == "transcoder":
-        raise ValueError(f"a transcoder writes to another hook than {hook}, which it reads: name it with writes=")
+        raise ValueError(f"the transcoder reads {hook} and writes another hook: name that hook with writes=")
     hooks = resolve_hooks(model, [hook, writes])
     return DictionaryHooks(hooks[hook], hooks[writes], norm_limit(dictionary))

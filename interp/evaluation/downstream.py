@@ -1,4 +1,5 @@
-"""The model from a hook on: what it computes from a change at the hook, without running again what comes before.
+"""The part of a model downstream of a hook: computes the effect of a change at the hook without rerunning earlier
+blocks.
 
 In: tokens, and a change that is added to the activations at the hook that a dictionary writes. Out: logits, the loss of
 each next token, or the states y that the model's last linear map reads, logits = y W + b.
@@ -7,10 +8,10 @@ each next token, or the states y that the model's last linear map reads, logits 
     stream = downstream.enter(tokens).stream                   # one clean pass up to the hook
     downstream.losses(tokens, stream, change)                  # once for each change
 
-Blocks that lie before the hook are not run again: they return the output of the last of them in the clean pass. Where
-the hook is a block's output the change is added to that output; where no block is left, each position is a sequence of
-its own, so that only changed positions are run. The last linear map is not run where states are asked for: they are as
-wide as the model, and logits as its vocabulary.
+Blocks before the hook are not run again: the last of them returns its output of the clean pass. If the hook is a
+block's output, the change is added to that output; if no block is left after it, each position becomes a sequence of
+its own, so that only changed positions are run. If states are requested the last linear map is not run: states are as
+wide as the model, while logits are as wide as the vocabulary.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -28,15 +29,15 @@ from interp.activations.next_tokens import logits_of
 from interp.evaluation.dictionary_hooks import DictionaryHooks
 
 _LOGITS_AT_ONCE = 1 << 23
-"""Logits that are in memory at a time."""
+"""Number of logits in memory at a time."""
 _TERMS_AT_ONCE = 1 << 20
-"""Logits whose exponentials are summed at a time: few enough for a processor's cache."""
+"""Number of logits whose exponentials are summed at a time: few enough for a processor's cache."""
 _READS = "the hook that the dictionary reads"
 _WRITES = "the hook that the dictionary writes"
 
 
 class Entered(NamedTuple):
-    """The activations that a clean pass hands to the rest of the model."""
+    """The activations of a clean pass that the downstream part needs."""
 
     acts: Float[Tensor, "seq pos ..."]
     """At the hook that the dictionary reads."""
@@ -47,7 +48,7 @@ class Entered(NamedTuple):
 
 
 class Readout(NamedTuple):
-    """The map from states to logits: y W + b, or without a W the states are the logits."""
+    """The map from states to logits: y W + b; without a W the states are the logits."""
 
     d_vocab: int
     W: Float[Tensor, "d_state d_vocab"] | None = None
@@ -61,11 +62,11 @@ class Readout(NamedTuple):
         return states if self.W is None or self.b is None else states.to(self.W) @ self.W + self.b
 
     def differences(self, states: Float[Tensor, "row d_state"]) -> Float[Tensor, "row d_vocab"]:
-        """Return the differences of logits that go with differences of states."""
+        """Return the differences of logits that result from differences of states."""
         return states if self.W is None else states.to(self.W) @ self.W
 
     def expected(self, p: Float[Tensor, "row d_vocab"]) -> Float[Tensor, "row d_state"]:
-        """Return the gradient of log Σ exp(logits) with respect to the states, where the probabilities are p."""
+        """Return the gradient of log Σ exp(logits) with respect to the states, at probabilities p."""
         return p if self.W is None else p @ self.W.T
 
     def of_tokens(self, tokens: Int[Tensor, " row"]) -> Float[Tensor, "row d_state"]:
@@ -78,9 +79,9 @@ class Downstream:
     module: nn.Module
     hooks: DictionaryHooks
     blocks: tuple[nn.Module, ...]
-    """The model's blocks, in their order."""
+    """The model's blocks, in order."""
     readout: Readout
-    """How the logits follow from `states`."""
+    """The map from `states` to the logits."""
     last_map: nn.Module | None = None
     """The module that computes `readout`; None if the states are the logits."""
     n_skipped: int = 0
@@ -90,7 +91,8 @@ class Downstream:
     returns_tuple: bool = False
     """Whether a block returns its output in a tuple."""
     by_position: bool = False
-    """Whether a change reaches no other position, so that [row, 1] tokens give what [seq, pos] do."""
+    """Whether a change reaches no other position, so that tokens of shape [row, 1] give the same result as [seq,
+    pos]."""
 
     @property
     def d_vocab(self) -> int:
@@ -102,7 +104,7 @@ class Downstream:
 
     @property
     def way(self) -> str:
-        """Return what is run again."""
+        """Which part of the model is run again, in words."""
         if self.by_position:
             return "after the last block, for changed positions only"
         n = self.n_skipped
@@ -134,8 +136,8 @@ class Downstream:
         stream: Float[Tensor, "seq pos d_model"] | None,
         change: Float[Tensor, "seq pos d_out"],
     ) -> Float[Tensor, "seq next"]:
-        """Return the cross-entropy, in nats, of each token but the first; logits are there only a few rows at a
-        time."""
+        """Return the cross-entropy, in nats, of each token but the first; the logits of only a few rows are in memory
+        at a time."""
         states = self.states(tokens, stream, change)[:, :-1].flatten(0, 1)
         following = tokens[:, 1:].flatten()
         if self.last_map is not None:
@@ -149,7 +151,7 @@ class Downstream:
 
     @property
     def holds_logits(self) -> bool:
-        """Whether a pass holds the logits of all its tokens: of a model whose last linear map was not found."""
+        """Whether a pass holds the logits of all its tokens: true if the model's last linear map was not found."""
         return self.last_map is None
 
     def states(
@@ -158,7 +160,7 @@ class Downstream:
         stream: Float[Tensor, "seq pos d_model"] | None,
         change: Float[Tensor, "seq pos d_out"],
     ) -> Float[Tensor, "seq pos d_state"]:
-        """Return what `readout` maps to the logits."""
+        """Return the states, which `readout` maps to the logits."""
         last = [] if self.last_map is None else [self.last_map]
         with _replaced(last, lambda states, *args, **kwargs: states):
             return self.logits(tokens, stream, change)
@@ -194,7 +196,8 @@ def enter(
 
 
 def cross_entropies(logits: Float[Tensor, "row d_vocab"], following: Int[Tensor, " row"]) -> Float[Tensor, " row"]:
-    """Return log Σ exp(logits) less the logit of what follows, in nats, over rows that a processor's cache holds."""
+    """Return log Σ exp(logits) minus the logit of the following token, in nats, in blocks of rows that fit into a
+    processor's cache."""
     parts = []
     at_once = max(1, _TERMS_AT_ONCE // logits.shape[1])
     for rows, ids in zip(logits.split(at_once), following.split(at_once), strict=True):
@@ -212,10 +215,10 @@ def in_rows(tokens: Tensor, stream: Tensor | None, change: Tensor) -> tuple[Tens
 
 @contextmanager
 def _replaced(modules: Sequence[nn.Module], forward: Callable[..., Any]) -> Iterator[None]:
-    """Let modules call `forward` in place of their own within the block."""
+    """Replace the modules' own forward by `forward` inside the block."""
     before = [vars(module).get("forward") for module in modules]
     try:
-        for module in modules:  # not by setattr, which TransformerLens's bridges hand to the module that they wrap
+        for module in modules:  # not by setattr, which TransformerLens's bridges forward to the module that they wrap
             vars(module)["forward"] = forward
         yield
     finally:

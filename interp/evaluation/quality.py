@@ -1,25 +1,25 @@
-"""How much a dictionary keeps of an activation, and of what the model does with it.
+"""Measures how well a dictionary reconstructs activations, and how well the model predicts with the reconstruction.
 
-On the tokens, with y the activation at the hook that the dictionary writes (a transcoder's target; of other
+On the tokens, with y the activation at the hook that the dictionary writes (for a transcoder its target, for other
 dictionaries the hook that they read), m its mean, and y_hat the dictionary's reconstruction:
 
     L0        = mean number of firing latents (`interp.codes`)
     FVU       = sum |y - y_hat|^2 / sum |y - m|^2                            fraction of variance unexplained
-    recovered = (CE_nothing - CE_spliced) / (CE_nothing - CE_clean)          1 = as good as clean, 0 = knows no context
+    recovered = (CE_nothing - CE_spliced) / (CE_nothing - CE_clean)          1 = as good as clean, 0 = ignores context
 
 CE is the next-token cross-entropy in nats over all positions, with y replaced by y_hat (spliced), by m (mean-ablated)
 or by 0 (zero-ablated). CE_nothing is the model's loss without this activation: that of zero ablation, or the loss of
 unigrams (which know only how frequent each token is), whichever is lower. Mean ablation can be worse than both (10.6
-nats, compared with 6.7 for unigrams), which would flatter every dictionary; shares
-against it and against zero ablation are given as well, since other tools report those. A model that predicts no next
-tokens (an encoder, or one without logits) has no CE: these fields are NaN, and a warning says why.
+nats, compared with 6.7 for unigrams), which would flatter every dictionary; shares against it and against zero ablation
+are given as well, since other tools report those. A model that predicts no next tokens (an encoder, or one without
+logits) has no CE: these fields are NaN, and a warning gives the reason.
 
-The standard error of the share recovered takes sequences as drawn at random (linearised ratio, by sequences). It counts
-what the tokens that are spliced leave open, not what another training run would give.
+The standard error of the recovered share treats the sequences as a random sample (linearised ratio, by sequences). It
+covers the uncertainty from the sample of tokens, not the variation between training runs.
 
-Positions of excluded tokens, and those above the dictionary's norm limit, count in neither L0 nor FVU. Ablations and
-baselines are run on a part of many tokens (`evaluation.splice`); L0, FVU and the shares of latents always cover
-all tokens.
+Positions of excluded tokens, and those above the dictionary's norm limit, count in neither L0 nor FVU. If there are
+many tokens, ablations and baselines are run on a part of them (`evaluation.splice`); L0, FVU and the shares of latents
+always cover all tokens.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -45,34 +45,34 @@ class Quality:
     l0: float
     fvu: float
     fvu_all: float
-    """With the rows above the norm limit, reconstructed too."""
+    """FVU that includes the rows above the norm limit, which are reconstructed too."""
     ce_clean: float
     ce_spliced: float
     ce_mean_ablated: float
     ce_zero_ablated: float
     ce_unigram: float
-    """Cross-entropy of a model that knows how often each token is and nothing else."""
+    """Cross-entropy of a model that knows only the token frequencies."""
     ce_recovered: float
     """The headline: 1 is the unchanged model, 0 the model without this activation. NaN if that costs nothing."""
     ce_recovered_se: float
-    """Its standard error. NaN of a single sequence."""
+    """Its standard error. NaN for a single sequence."""
     ce_recovered_mean: float
     """The same share against ablation to the mean alone. NaN if the ablation changes nothing."""
     ce_recovered_zero: float
-    """The same share against ablation to zero alone, as SAELens tells it."""
+    """The same share against ablation to zero alone, as SAELens reports it."""
     dead_share: float
     """Latents that never fire on these tokens."""
     faint_share: float
-    """Latents that fire and do next to nothing (`interp.codes.sparse_codes`)."""
+    """Latents that fire but have almost no effect (`interp.codes.sparse_codes`)."""
     ultra_low_share: float
-    """Latents that fire, but on fewer than 1e-5 of these tokens: fewer than 100,000 tokens show none."""
+    """Latents that fire, but on fewer than 1e-5 of these tokens: always 0 with fewer than 100,000 tokens."""
     n_tokens: int
     """Tokens that were encoded."""
     n_spliced: int
-    """Those of them at which the reconstruction was in place: its cross-entropy is measured on their sequences.
-    0 of a model that predicts no next tokens."""
+    """The encoded tokens at which the reconstruction was spliced in; its cross-entropy is measured on their sequences.
+    0 for a model that predicts no next tokens."""
     outlier_share: float
-    """Share of the tokens that are not excluded whose norm is above the limit."""
+    """Share of the tokens above the norm limit, among those that are not excluded."""
 
 
 def evaluate_dictionary(
@@ -89,14 +89,14 @@ def evaluate_dictionary(
 ) -> Quality:
     """Splice the dictionary into the model at the hook.
 
-    writes: the hook that a transcoder writes, where its metadata do not say (`hook_name_out`). batch_size: sequences of
-    a forward pass, at most. unigram_loss: nats a token of unigrams counted on other text, such as the model's training
-    text. By default they are counted on `tokens` themselves, which gives a lower loss, and a stricter share, where the
-    tokens are few.
+    writes: the hook that a transcoder writes, if its metadata does not name it (`hook_name_out`). batch_size: sequences
+    per forward pass, at most. unigram_loss: nats per token of unigrams counted on other text, such as the model's
+    training text. By default unigrams are counted on `tokens` themselves, which for few tokens gives a lower loss and a
+    stricter share.
 
     Raises ValueError if the model lacks the hook, if the hook's width is not the dictionary's, if the dictionary was
-    trained on another hook that the model has too (`hooks.check_own_hook`), for a crosscoder, on tokens that the model
-    cannot take, or if every token is excluded.
+    trained on another hook of the same model (`hooks.check_own_hook`), for a crosscoder, for tokens that the model does
+    not accept, or if every token is excluded.
     """
     named = {"dictionary": dictionary}
     splice = Splice(model, hook_name, named, tokens, batch_size, exclude, progress, unigram_loss, writes=writes)
@@ -118,11 +118,11 @@ def quality_table(
 ) -> pd.DataFrame:
     """Return one row per dictionary: column `dictionary`, then the fields of `Quality`, all on the same tokens.
 
-    baselines: names of dictionaries whose cross-entropy need not be known so well, since each costs as much as the
-    others: they are spliced into a part of the sequences, of about 5,000 tokens (`n_spliced`), and `ce_recovered_se`
-    tells what that leaves open. Where dictionaries have several norm limits, the lowest holds for all.
-    `attrs["decoders"]` has a digest of each dictionary's decoder. Raises ValueError as `evaluate_dictionary`, where the
-    dictionaries do not all write the same hook, and for a baseline that is none of them.
+    baselines: names of dictionaries whose cross-entropy may be less precise, to save time: they are spliced into a part
+    of the sequences, of about 5,000 tokens (`n_spliced`), and `ce_recovered_se` includes the uncertainty from that. If
+    dictionaries have different norm limits, the lowest is used for all. `attrs["decoders"]` has a digest of each
+    dictionary's decoder. Raises ValueError as `evaluate_dictionary` does, if the dictionaries do not all write the same
+    hook, or if a baseline is not one of them.
     """
     splice = Splice(
         model,
@@ -143,19 +143,19 @@ def quality_table(
 
 
 def decoder_digest(W_dec: Float[Tensor, "d_sae d_in"]) -> str:
-    """Return a digest by which a table of qualities is known to be of a dictionary (`attrs["decoders"]`)."""
+    """Return the digest that identifies a dictionary in a table of qualities (`attrs["decoders"]`)."""
     return digest(W_dec.detach().float())
 
 
 @dataclass
 class _Counted:
-    """A dictionary as it reconstructs, and how its latents fire meanwhile."""
+    """Reconstructs with a dictionary, and counts the firings of its latents."""
 
     dictionary: Dictionary
     fired: Int[Tensor, " d_sae"] = field(init=False)
     maxima: Float[Tensor, " d_sae"] = field(init=False)
-    error_beside: float = 0.0
-    """Σ ‖y − ŷ‖² of the rows above the norm limit."""
+    error_outside: float = 0.0
+    """Σ ‖y − ŷ‖² over the rows above the norm limit."""
 
     def __post_init__(self) -> None:
         device = self.dictionary.W_dec.device
@@ -172,7 +172,7 @@ class _Counted:
     def see_outliers(self, x: Float[Tensor, "row d_in"], y: Float[Tensor, "row d_out"]) -> None:
         x = x.to(self.fired.device)
         y_hat = reconstruction(self.dictionary, self.dictionary.codes(x), x)
-        self.error_beside += float((y - y_hat.to(y)).double().square().sum())
+        self.error_outside += float((y - y_hat.to(y)).double().square().sum())
 
 
 def _qualities(splice: Splice, dictionaries: Mapping[str, Dictionary]) -> dict[str, Quality]:
@@ -196,7 +196,7 @@ def _quality(splice: Splice, losses: Losses, name: str, counted: _Counted) -> Qu
     return Quality(
         l0=float(fired.sum()) / n_tokens,
         fvu=float(ratio(error, splice.inside.total_squares)),
-        fvu_all=float(ratio(error + counted.error_beside, all_rows.total_squares)),
+        fvu_all=float(ratio(error + counted.error_outside, all_rows.total_squares)),
         ce_clean=losses.ce_clean,
         ce_spliced=ce,
         ce_mean_ablated=losses.ce_mean_ablated,

@@ -1,10 +1,12 @@
-"""Finds what of a model need not be run again after a hook, and takes each shortcut only if it gives the same logits.
+"""Finds the parts of a model that need not be rerun for a change at a hook; uses a shortcut only if the logits are the
+same.
 
-In: a model, the hooks of a dictionary, and a few tokens. Out: the model from the hook on (`evaluation.downstream`).
+In: a model, the hooks of a dictionary, and a few tokens. Out: the part downstream of the hook
+(`evaluation.downstream`).
 
-No names of modules are asked for. The blocks are the list of modules in which the hook lies; the last linear map is a
-module whose output is the logits and whose input is narrower. A shortcut counts if it gives, for a random change at the
-hook, the logits of the whole model.
+No module names are needed. The blocks are the list of modules that contains the hook; the last linear map is a module
+whose output is the logits and whose input is narrower. A shortcut is valid if it gives the logits of the whole model
+for a random change at the hook.
 """
 
 import logging
@@ -26,14 +28,14 @@ from interp.evaluation.downstream import Downstream, Readout, in_rows
 log = logging.getLogger(__name__)
 
 _TOLERANCE = 1e-3
-"""Largest error of a shortcut by rounding, as a share of the effect of the random change. A wrong shortcut misses the
-whole effect, or the little of it that goes past the blocks."""
+"""Largest rounding error of a shortcut, as a fraction of the effect of the random change. A wrong shortcut misses the
+whole effect, or the small part of it that bypasses the blocks."""
 _HALF_TOLERANCE = 0.02
 """The tolerance in half precision."""
 
 
 def downstream_of(module: nn.Module, hooks: DictionaryHooks, tokens: Int[Tensor, "seq pos"]) -> Downstream:
-    """Find the part of a model after the hook that a dictionary writes.
+    """Return the part of a model downstream of the hook that a dictionary writes.
 
     tokens: a few sequences, on which the shortcuts are tried.
     """
@@ -89,7 +91,7 @@ def _random_change(module: nn.Module, writes: Hook, tokens: Int[Tensor, "seq pos
 
 
 def _blocks(module: nn.Module, inner: nn.Module) -> list[nn.Module]:
-    """Return the outermost list of modules that holds the one with the hook; the longest where none does."""
+    """Return the outermost list of modules that holds the one with the hook; the longest if none does."""
     lists = [list(part) for part in module.modules() if isinstance(part, nn.ModuleList) and len(part)]
     holding = (blocks for blocks in lists if any(inner is part for block in blocks for part in block.modules()))
     return next(holding, max(lists, key=len, default=[]))
@@ -98,8 +100,8 @@ def _blocks(module: nn.Module, inner: nn.Module) -> list[nn.Module]:
 def _short_ways(
     module: nn.Module, blocks: Sequence[nn.Module], writes: Hook, tokens: Int[Tensor, "seq pos"]
 ) -> Iterator[tuple[int, bool]]:
-    """Yield how many blocks might be skipped, the most first, and whether the hook is the output of the last of
-    them."""
+    """Yield possible numbers of skipped blocks, the largest first, and whether the hook is the output of the last
+    one."""
     holding = next((n for n, block in enumerate(blocks) if writes.module in set(block.modules())), len(blocks))
     outputs = {str(n): Hook(block) for n, block in enumerate(blocks[: holding + 1])}
     if not outputs:
@@ -117,7 +119,7 @@ def _agree(approximate: Tensor, changed: Tensor, clean: Tensor, tolerance: float
 
 
 def _readouts(module: nn.Module, tokens: Int[Tensor, "seq pos"], d_vocab: int) -> list[tuple[nn.Module, Readout]]:
-    """Return the modules that map something narrower to the logits, as if by a linear map; the innermost first."""
+    """Return the modules that map a narrower input to the logits, as a linear map would; the innermost first."""
     seen: list[tuple[nn.Module, Tensor, Tensor]] = []
 
     def note(part: nn.Module, args: Any, output: Any) -> None:

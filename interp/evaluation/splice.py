@@ -1,11 +1,10 @@
 """Run a model on tokens with something else in place of the activations at a hook: one pass per replacement.
 
-The model runs once up to the hook (twice, where what goes through it is more than memory should hold: the mean must be
-known first), and from there on once for each thing that is spliced in (`evaluation.downstream`). Where there
-are many tokens, the ablations, which cost several nats, and the dictionaries that are named as baselines get only a
-part of them, sequences at equal distances. What an ablation adds to the clean cross-entropy there is taken for what it
-adds everywhere; a baseline recovers everywhere the share that it recovers there, relative to the cost of having
-nothing on the same sequences. The standard error counts that too.
+The model runs once up to the hook (twice if the activations do not fit into memory, as their mean must be known first),
+and downstream of it once per replacement (`evaluation.downstream`). If there are many tokens, the ablations, which cost
+several nats, and the dictionaries named as baselines are run only on a subset of evenly spaced sequences. The cost of
+an ablation, and the share that a baseline recovers relative to CE_nothing, are measured on this subset and assumed to
+hold for all sequences. The standard error includes this uncertainty.
 
 Positions of excluded tokens (BOS), and those whose norm is above the limit of the dictionary (attention sinks,
 `activations.row_statistics`), keep their own activation in every case.
@@ -35,29 +34,29 @@ from interp.storage.checks import check_at_least, check_finite
 log = logging.getLogger(__name__)
 
 Replace = Callable[[Tensor, Tensor], Tensor]
-"""From activations [row, d_in] of a batch at the hook that is read, and their ids seq * n_ctx + pos in the tokens
-(ascending, on the CPU), to what stands in at the hook that is written."""
+"""Maps activations [row, d_in] of a batch at the hook that is read, and their row ids seq * n_ctx + pos (ascending, on
+the CPU), to the replacement at the hook that is written."""
 _HELD_BYTES = 1 << 28
 """Bytes of activations that the first pass keeps for the second."""
 _LOGITS_AT_ONCE = 1 << 25
-"""Logits per batch, of a model that holds all at once; peak use is about twice this."""
+"""Logits per batch, for a model that holds all at once; peak use is about twice this."""
 PART_TOKENS = 5_000
-"""On about so many tokens at least ablations and baselines are run. What an ablation costs differs by some 3 nats
-between tokens, and so is known to 0.05 of 5 to 10 nats: of what a dictionary loses that is 1 %."""
+"""Ablations and baselines are run on at least about this number of tokens. The cost of an ablation varies by some 3
+nats between tokens, so that its mean of 5 to 10 nats is known to 0.05: 1 % of the loss of a dictionary."""
 
 
 @dataclass
 class Losses:
-    """The results of a pass with several things spliced in one after the other."""
+    """The losses of a model with each replacement spliced in."""
 
     ce: dict[str, float]
-    """Nats a token of each; NaN if the model predicts no next tokens."""
+    """Nats per token with each replacement; NaN if the model predicts no next tokens."""
     n_spliced: dict[str, int]
     """The rows that each dictionary replaced in the passes on which its cross-entropy was measured."""
     squared_error: dict[str, float]
-    """Σ ‖y − ŷ‖² of each, over the rows that it replaced."""
+    """Σ ‖y − ŷ‖² of each dictionary, over the rows that it replaced."""
     recovered_se: dict[str, float]
-    """The standard error of the share that each recovers."""
+    """The standard error of the share that each dictionary recovers."""
     ce_clean: float = math.nan
     ce_mean_ablated: float = math.nan
     ce_zero_ablated: float = math.nan
@@ -74,7 +73,7 @@ class _Rows(NamedTuple):
     entered: Entered
     tokens: Int[Tensor, "seq pos"]
     seq: Int[Tensor, " seq"]
-    """The number of each sequence."""
+    """The index of each sequence."""
     x: Float[Tensor, "row d_in"]
     y: Float[Tensor, "row d_out"]
     where: Int[Tensor, " row"]
@@ -85,8 +84,8 @@ class _Rows(NamedTuple):
 
 
 class Splice:
-    """The splice of dictionaries into one hook of a model: the tokens to run, which positions may be replaced, and
-    mean and variance of what is there."""
+    """Splices dictionaries into one hook of a model: holds the tokens, the positions that may be replaced, and the mean
+    and variance of the activations."""
 
     def __init__(
         self,
@@ -107,19 +106,23 @@ class Splice:
         if unknown := sorted(set(baselines) - set(dictionaries)):
             raise ValueError(f"baselines {', '.join(unknown)} are not among the dictionaries {', '.join(dictionaries)}")
         if tokens.is_floating_point():
-            raise ValueError(f"tokens are floats {tuple(tokens.shape)}: quality needs models that read token ids")
+            raise ValueError(
+                f"tokens are floats of shape {tuple(tokens.shape)}: quality needs a model that reads token ids"
+            )
         self.model = module_of(model)
         self.tokens = tokens.long()
         check_model_takes(self.model, self.tokens)
         self.keep = ~torch.isin(tokens, torch.tensor(list(exclude), dtype=tokens.dtype, device=tokens.device))
         if not self.keep.any() or tokens.shape[1] < 2:
-            raise ValueError(f"tokens {tuple(tokens.shape)} without ids {list(exclude)} leave nothing to evaluate on")
-        self.behind: Downstream | None = None
+            raise ValueError(
+                f"tokens of shape {tuple(tokens.shape)} without ids {list(exclude)} leave nothing to evaluate"
+            )
+        self._downstream: Downstream | None = None
         try:
             check_predicts_next(model, self.tokens)
-            self.behind = downstream_of(self.model, self.hooks, self.tokens[:2])
-            if self.behind.holds_logits:
-                batch_size = min(batch_size, max(1, _LOGITS_AT_ONCE // (tokens.shape[1] * self.behind.d_vocab)))
+            self._downstream = downstream_of(self.model, self.hooks, self.tokens[:2])
+            if self._downstream.holds_logits:
+                batch_size = min(batch_size, max(1, _LOGITS_AT_ONCE // (tokens.shape[1] * self._downstream.d_vocab)))
         except NoNextTokens as reason:
             log.warning("no cross-entropies are measured: %s", reason)
         self.batch_size = batch_size
@@ -139,8 +142,8 @@ class Splice:
     def losses(
         self, replacements: Mapping[str, Replace], see_outliers: Callable[[Tensor, Tensor], None] = lambda x, y: None
     ) -> Losses:
-        """Splice in each of the replacements, the mean, zeros and nothing; `see_outliers` is shown the rows (x, y) that
-        stay unchanged since they are above the norm limit."""
+        """Return the losses with each of the replacements, with the mean, with zeros, and unchanged. `see_outliers` is
+        called with the rows (x, y) that stay unchanged because they are above the norm limit."""
         mean = self.inside.mean.float()
         ablations: dict[str, Replace] = {
             "mean-ablated model": lambda x, _: mean.to(x.device).expand(len(x), -1),
@@ -175,17 +178,17 @@ class Splice:
         nothing = by_zeros if ce_zero_ablated < unigram else unigram - clean
         return Losses(
             ce={name: ce_clean + _mean_lost(lost, nothing) for name, lost in added.items()},
-            n_spliced=replaced if self.behind else dict.fromkeys(replacements, 0),
+            n_spliced=replaced if self._downstream else dict.fromkeys(replacements, 0),
             squared_error=error,
             recovered_se={name: ratio_error(lost, nothing) for name, lost in added.items()},
             ce_clean=ce_clean,
             ce_mean_ablated=ce_clean + float(by_mean.nanmean()),
             ce_zero_ablated=ce_zero_ablated,
-            ce_unigram=unigram if self.behind else math.nan,
+            ce_unigram=unigram if self._downstream else math.nan,
         )
 
     def _see_rows(self, hook_name: str, dictionaries: Mapping[str, Dictionary]) -> None:
-        """Take mean and variance of what the hook holds, after a check of its widths."""
+        """Measure the mean and variance of the activations at the hook, after a check of its widths."""
         sample = NormSample()
         for rows in self._batches():
             if not self.inside.n and not self.outside.n:
@@ -196,11 +199,11 @@ class Splice:
             if self.hooks.limit is None:
                 sample.add(torch.arange(len(rows.x)), rows.x)
             self._advance(len(rows.tokens), "activations")
-        self._free_bytes = 0  # what is held now is for the next pass
+        self._free_bytes = 0  # the activations held from here on serve the next pass
         if not self.inside.n:
             raise ValueError(f"every activation at {hook_name} is above the norm limit {self.hooks.limit:.4g}")
         if self.hooks.limit is None and (outliers := sample.outliers(self.tokens.shape[1], "auto")).are_dominant:
-            remedy = f"metadata['norm_limit'] = {outliers.limit:.4g} of the dictionary leaves them out"
+            remedy = f"metadata['norm_limit'] = {outliers.limit:.4g} of the dictionary excludes them"
             log.warning("%s: %s, and decide on FVU and cross-entropies; %s", hook_name, outliers.summary, remedy)
 
     def _batches(self) -> Iterator[_Rows]:
@@ -221,8 +224,8 @@ class Splice:
                 yield _Rows(entered, tokens, seq, x[usable], y[usable], where[usable], ids, x[~usable], y[~usable])
 
     def _enter(self, start: int, tokens: Int[Tensor, "seq pos"]) -> Entered:
-        """Return a pass up to the hook; it is held for the next time while there is room."""
-        entered = self.behind.enter(tokens) if self.behind else enter(self.model, self.hooks, tokens)
+        """Return a pass up to the hook; it is kept for the next call while memory allows."""
+        entered = self._downstream.enter(tokens) if self._downstream else enter(self.model, self.hooks, tokens)
         n_bytes = sum(acts.nbytes for acts in entered if acts is not None)
         if n_bytes <= self._free_bytes:
             self._held[start] = entered
@@ -232,14 +235,14 @@ class Splice:
     def _losses(
         self, rows: _Rows, change: Float[Tensor, "row d_out"], of: Bool[Tensor, " seq"]
     ) -> Float64[Tensor, " of"]:
-        """Return nats a token of the sequences `of` a batch with `change` added to the rows; NaN without next
+        """Return the nats per token of the sequences `of` a batch, with `change` added to the rows; NaN without next
         tokens."""
-        if self.behind is None or not of.any():
+        if self._downstream is None or not of.any():
             return torch.full((int(of.sum()),), math.nan).double()
         added = change.new_zeros(rows.tokens.numel(), change.shape[1]).index_copy_(0, rows.where, change)
         stream = None if rows.entered.stream is None else rows.entered.stream[of]
         added = added.unflatten(0, rows.tokens.shape)[of]
-        return self.behind.losses(rows.tokens[of], stream, added).double().mean(1).cpu()
+        return self._downstream.losses(rows.tokens[of], stream, added).double().mean(1).cpu()
 
     def _advance(self, n: int, note: str) -> None:
         self.done += n
@@ -257,7 +260,7 @@ def _common_hooks(
     (first, common), *others = hooks.items()
     for name, each in others:
         if each.writes != common.writes:
-            raise ValueError(f"{name} does not write the hook that {first} writes: measure them apart")
+            raise ValueError(f"{name} does not write the hook that {first} writes: measure them separately")
     limit = min((each.limit for each in hooks.values() if each.limit is not None), default=None)
     return common._replace(limit=limit)
 
@@ -267,17 +270,17 @@ def _check_widths(name: str, dictionary: Dictionary, rows: _Rows, hook_name: str
     if (width := rows.x.shape[1]) != dictionary.d_in:
         raise ValueError(f"{name} reads width {dictionary.d_in}, but {hook_name} has width {width}")
     if (width := rows.y.shape[1]) != (d_out := dictionary.W_dec.shape[1]):
-        raise ValueError(f"{name} writes width {d_out}, but the hook that it writes has width {width}")
+        raise ValueError(f"{name} writes width {d_out}, but its output hook has width {width}")
 
 
 def recovered(clean: float, spliced: float, ablated: float) -> float:
-    """Return the share of the cross-entropy that ablation costs; NaN if it costs nothing."""
+    """Return the recovered share of the cross-entropy that ablation costs; NaN if it costs nothing."""
     return (ablated - spliced) / (ablated - clean) if ablated != clean else float("nan")
 
 
 def _mean_lost(lost: Float[Tensor, " seq"], costs: Float[Tensor, " seq"]) -> float:
-    """Return the mean over all sequences; for a part (elsewhere NaN), its ratio to the costs there,
-    times the mean of all costs."""
+    """Return the mean over all sequences. If only a part was measured (the rest is NaN), its ratio to the costs on that
+    part, times the mean of all costs."""
     known = ~lost.isnan()
     here = costs[known].nanmean()
     return float(lost[known].mean() * (costs.nanmean() / here if here else 1))
@@ -285,7 +288,7 @@ def _mean_lost(lost: Float[Tensor, " seq"], costs: Float[Tensor, " seq"]) -> flo
 
 def ratio_error(lost: Float[Tensor, " seq"], costs: Float[Tensor, " seq"]) -> float:
     """Return the standard error of 1 − mean(lost) / mean(costs), to first order. It uses the sequences whose `lost` is
-    known (not NaN), and those of their costs that are known, which may be fewer."""
+    known (not NaN), and their known costs, which may be fewer."""
     known = ~lost.isnan()
     lost = lost[known]
     costs = costs[known]
@@ -302,6 +305,7 @@ def ratio_error(lost: Float[Tensor, " seq"], costs: Float[Tensor, " seq"]) -> fl
 
 
 def _entropy(tokens: Int[Tensor, "seq pos"]) -> float:
-    """Return nats a token of unigrams counted on the tokens themselves: no unigrams have less there."""
+    """Return the nats per token of unigrams counted on the tokens themselves: the lowest loss that unigrams can have
+    there."""
     share = torch.bincount(tokens.flatten()).double() / tokens.numel()
     return float(-torch.special.xlogy(share, share).sum())

@@ -2,9 +2,9 @@
 
 Delphi's `delphi.latents.LatentDataset(raw_dir=…)` reads a folder with one of the hook's name:
 
-    FIRST_LAST.safetensors   of the latents FIRST … LAST: `locations` [firing, 3] (sequence, position, latent − FIRST),
+    FIRST_LAST.safetensors   the latents FIRST … LAST: `locations` [firing, 3] (sequence, position, latent − FIRST),
                              `activations` [firing] as float16, in token order, and the `tokens` [seq, pos]
-    config.json              where model and text are from, as Delphi's CacheConfig
+    config.json              the sources of model and text, as Delphi's CacheConfig
 
 Cost: one pass over the codes a file; a file holds at most MAX_FIRINGS firings, but for a single latent that has more.
 Limits: Delphi does not count an activation below 10⁻⁵, and one above 65,504 is beyond float16.
@@ -41,14 +41,16 @@ def write_delphi(
     overwrite: bool = False,
     progress: Progress = no_progress,
 ) -> Path:
-    """Write the folder of the hook below `out`, and return `out`. model_name: by which transformers finds the
-    tokenizer; dataset: where the text is from. overwrite: also in the place of other features of that hook.
+    """Write the folder of the hook below `out`, and return `out`. model_name: the name under which transformers finds
+    the tokenizer; dataset: the source of the text. overwrite: replace existing features of that hook.
 
-    Raises ValueError if an activation is beyond float16.
+    Raises ValueError if an activation exceeds the range of float16.
     """
     table = features.table().set_index("latent").reindex(range(features.d_sae))
     if (most := float(table["max"].max())) > torch.finfo(torch.float16).max:
-        raise ValueError(f"an activation of {most:.4g} is beyond float16, which Delphi keeps: scale the dictionary")
+        raise ValueError(
+            f"an activation of {most:.4g} exceeds the range of float16, which Delphi stores: scale the dictionary"
+        )
     folder = Path(out) / (re.sub(r"[^\w.-]+", "_", features.meta.get("hook_name", "")).lstrip(".") or UNNAMED)
     made_of = {"kind": "Delphi", "features": identity(features), "model_name": model_name, "dataset": dataset}
     with whole_folder(folder, made_of, overwrite=overwrite, editable=True) as new:

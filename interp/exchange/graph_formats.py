@@ -1,11 +1,11 @@
 """Files that other tools use together with an attribution graph: circuit-tracer's transcoders, and feature files.
 
 Transcoders: `layer_0.safetensors` … (`W_enc`, `W_dec` [d_sae, d_model], `b_enc`, `b_dec`; `W_skip` [d_out, d_in],
-`activation_function.threshold` and `k` where they have them) and `config.yaml`, which names the hooks that they read
-and write. Its older files are pickles, which could run code, and are not read.
+`activation_function.threshold` and `k` if present) and `config.yaml`, which names the hooks that they read and write.
+circuit-tracer's older files are pickles, which could run code, and are not read.
 
-Feature files: `FOLDER/NUMBER.json` a latent of a graph, NUMBER as in the graph's file, with the texts that it fires on
-most and the tokens that it raises and lowers, as the viewers of attribution graphs show them.
+Feature files: `FOLDER/NUMBER.json` for each latent of a graph, NUMBER as in the graph's file, with the texts on which
+it fires most strongly and the tokens that it promotes and suppresses, as viewers of attribution graphs show them.
 """
 
 import json
@@ -34,7 +34,7 @@ _LOGITS = 10
 
 
 def load_transcoders(folder: str | Path) -> dict[str, Transcoder]:
-    """Return the transcoders of a folder of circuit-tracer's, by the hooks that they read.
+    """Load the transcoders of a circuit-tracer folder; return them by the hook that they read.
 
     Raises ValueError, naming the file, for a folder without `config.yaml` or a layer, for cross-layer transcoders, and
     for weights that are damaged.
@@ -42,7 +42,7 @@ def load_transcoders(folder: str | Path) -> dict[str, Transcoder]:
     config = _config(Path(folder) / _CONFIG)
     files = {_layer(file): file for file in Path(folder).glob("layer_*.safetensors")}
     if not files:
-        raise ValueError(f"{folder} holds no layer_0.safetensors: name a folder of circuit-tracer's transcoders")
+        raise ValueError(f"{folder} contains no layer_0.safetensors: name a folder of circuit-tracer transcoders")
     transcoders = {}
     for layer, file in sorted(files.items()):
         reads, writes = (f"blocks.{layer}.{config[f'feature_{side}_hook']}" for side in ("input", "output"))
@@ -65,7 +65,7 @@ def _config(file: Path) -> dict[str, Any]:
     try:
         config = yaml.safe_load(file.read_text(encoding="utf-8"))
         if config["model_kind"] != "transcoder_set":
-            raise ValueError(f"model_kind={config['model_kind']!r}, and only 'transcoder_set' can be read")
+            raise ValueError(f"model_kind={config['model_kind']!r} is not supported: only 'transcoder_set' can be read")
         for side in ("input", "output"):
             if not isinstance(config[f"feature_{side}_hook"], str):
                 raise ValueError(f"feature_{side}_hook is not a name")
@@ -106,9 +106,10 @@ def _transcoder(file: Path, config: Mapping[str, Any], metadata: dict[str, Any])
 def write_graph_features(
     graph: AttributionGraph, features: Mapping[str, FeatureStore], out: str | Path, *, overwrite: bool = False
 ) -> Path:
-    """Write a file for each latent of a graph to the folder `out`, and return it. features: of each hook.
+    """Write a file for each latent of a graph to the folder `out`, and return the folder. features: the FeatureStore of
+    each hook.
 
-    Raises ValueError if a hook of the graph has no features, and for a folder that holds other things.
+    Raises ValueError if a hook of the graph has no features, or if the folder holds other files.
     """
     if missing := [name for name in graph.hook_names if name not in features]:
         raise ValueError(f"the graph has latents at {missing[0]}, whose features are not given")
@@ -146,6 +147,6 @@ def _feature(store: FeatureStore, latent: int, number: int) -> dict[str, Any]:
     entry["examples_quantiles"] = [{"quantile_name": "Top activations", "examples": examples}]
     for side in ("top", "bottom"):
         tokens = feature.facts.get(f"{side}_logit_tokens")
-        if np.ndim(tokens):  # a scan without the model's unembedding knows none
+        if np.ndim(tokens):  # unknown to a scan without the model's unembedding
             entry[f"{side}_logits"] = [store.vocab[token] for token in tokens[:_LOGITS]]
     return entry

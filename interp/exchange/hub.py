@@ -1,7 +1,8 @@
 """A run's dictionary as a repository of the Hugging Face hub.
 
-In: a run folder. Out: a folder with `sae_weights.safetensors` and `cfg.json` (as SAELens reads them, where it has the
-architecture), `README.md`, a card written from the run's own numbers, and its tables; then, where asked, the hub.
+In: a run folder. Out: a folder with `sae_weights.safetensors` and `cfg.json` (in SAELens's format, if it has the
+architecture), `README.md`, a card written from the run's own numbers, and its tables; and optionally an upload to the
+hub.
 """
 
 import shutil
@@ -15,16 +16,16 @@ from interp.storage.files import digest, write_text
 from interp.storage.folders import whole_folder
 
 UPSTREAM = ("corpus", "model", "activations", "sae", "features")
-"""Stages whose summaries say how the dictionary was made."""
+"""Stages whose summaries record how the dictionary was made."""
 SHARES = (MONOSEMANTIC, POLYSEMANTIC, SINGLE_TOKEN)
 
 
 def write_hub_folder(run: FinishedRun, out: str | Path, *, license: str | None = None, overwrite: bool = False) -> Path:
-    """Write what is to be uploaded to the folder `out`, and return it; nothing leaves the machine. run: a `Run` whose
-    dictionary and features are finished. license: a name of the hub's, such as "mit", for the card's head. overwrite:
-    also in the place of another dictionary's, and of a card that was edited.
+    """Write the files for an upload to the folder `out`, and return it; nothing is uploaded. run: a `Run` whose
+    dictionary and features are finished. license: a license name of the hub, such as "mit", for the card's header.
+    overwrite: replace the files of another dictionary, and a card that was edited.
 
-    Raises FileNotFoundError for a run without a dictionary, ValueError for a folder that holds other things.
+    Raises FileNotFoundError for a run without a dictionary, ValueError for a folder that holds other files.
     """
     sae = run.sae
     made_of = {"kind": "hub folder", "dictionary": digest(*sae.parameters())}
@@ -39,13 +40,14 @@ def write_hub_folder(run: FinishedRun, out: str | Path, *, license: str | None =
 
 
 def upload_to_hub(folder: str | Path, repo_id: str, *, private: bool = True) -> str:
-    """Upload a folder of `write_hub_folder` to the repository `repo_id` ("name/repository"), made if it is not there,
-    with the login of `huggingface_hub`; returns its address. Raises ValueError for a folder without a dictionary."""
+    """Upload a folder of `write_hub_folder` to the repository `repo_id` ("name/repository"), created if it does not
+    exist, with the login of `huggingface_hub`; return its address. Raises ValueError for a folder without a
+    dictionary."""
     from huggingface_hub import HfApi
 
     folder = Path(folder)
     if not (folder / "cfg.json").is_file():
-        raise ValueError(f"{folder} holds no dictionary (no cfg.json): write_hub_folder makes one")
+        raise ValueError(f"{folder} contains no dictionary (no cfg.json): write_hub_folder makes one")
     api = HfApi()
     address = api.create_repo(repo_id, private=private, exist_ok=True)
     api.upload_folder(folder_path=str(folder), repo_id=repo_id)

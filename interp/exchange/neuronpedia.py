@@ -1,9 +1,10 @@
 """Features in Neuronpedia's format.
 
-Neuronpedia reads what SAEDashboard 0.8 writes: a folder with `batch-0.json`, … of some features each, the latents that
-never fire in `skipped_indexes.json`, and `run_settings.json`. A feature holds its examples (the top ones with bin_min
-−1, then those of the intervals, strongest first), logits, and a histogram of its activations; what a FeatureStore does
-not know (neurons alike, correlations, the histogram of all logits) is an empty list, as SAEDashboard leaves it.
+Neuronpedia reads the output of SAEDashboard 0.8: a folder with `batch-0.json`, … of some features each,
+`skipped_indexes.json` with the latents that never fire, and `run_settings.json`. A feature holds its examples (the top
+ones with bin_min −1, then the examples of the intervals, strongest first), logits, and a histogram of its activations.
+Values that a FeatureStore does not have (similar neurons, correlations, the histogram of all logits) are empty lists,
+as SAEDashboard leaves them.
 """
 
 import json
@@ -21,7 +22,7 @@ from interp.storage.files import write_json, write_text
 from interp.storage.folders import whole_folder
 
 BATCH = 128
-"""Features in a file."""
+"""Features per file."""
 N_BARS, DIGITS = 40, 3
 """Bars of a histogram; and digits after the decimal point, as SAEDashboard rounds."""
 EMPTY = """neuron_alignment_indices neuron_alignment_values neuron_alignment_l1 correlated_neurons_indices
@@ -42,8 +43,8 @@ def write_neuronpedia(
     progress: Progress = no_progress,
 ) -> Path:
     """Write all features that fire to the folder `out`, and return it. model_id, layer and sae_set name the source on
-    Neuronpedia, `dataset` where the text is from. overwrite: also in the place of other features, or another source.
-    Raises ValueError for a layer below 0."""
+    Neuronpedia, `dataset` the source of the text. overwrite: replace other features, or another source. Raises
+    ValueError for a layer below 0."""
     if layer < 0:
         raise ValueError(f"layer={layer} must be 0 or more")
     named: dict[str, Any] = {"model_id": model_id, "layer": layer, "sae_set": sae_set}

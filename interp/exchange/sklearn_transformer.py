@@ -1,10 +1,10 @@
 """A dictionary as a transformer of scikit-learn.
 
-    codes = SAETransformer(n_components=256, k=8).fit_transform(X)     [row, feature] → [row, component], k a row fire
+    codes = SAETransformer(n_components=256, k=8).fit_transform(X)     [row, feature] → [row, component], k fire per row
     X_hat = transformer.inverse_transform(codes)
 
-It trains one of `interp.sae`'s dictionaries, kept as `sae_`, on rows in memory; a training too large for that, or one
-that is to resume, is `train_sae` on an ActivationStore.
+It trains one of `interp.sae`'s dictionaries, kept as `sae_`, on rows in memory; for training data too large for memory,
+or training that can resume, use `train_sae` on an ActivationStore.
 """
 
 import dataclasses
@@ -27,12 +27,12 @@ from interp.storage.checks import is_whole_number
 
 
 class SAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """n_components: latents, None for four a feature. k: how many fire on a row, None for an eighth of them, 32 at
-    most. epochs: passes over the rows. options: further fields of the architecture's config (`TopKConfig`, …), such as
-    {"lr": 1e-3}. sparse_output: give CSR.
+    """n_components: number of latents, None for four per feature. k: latents that fire per row, None for an eighth of
+    the latents, at most 32. epochs: passes over the rows. options: further fields of the architecture's config
+    (`TopKConfig`, …), such as {"lr": 1e-3}. sparse_output: return CSR matrices.
 
     Fitted: `components_` [component, feature], the directions; `sae_`; `n_features_in_`. Fitting raises ValueError for
-    rows that are not finite, for fewer than two, and for parameters beyond their limits.
+    rows that are not finite, for fewer than two rows, and for parameters out of range.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class SAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self.sparse_output = sparse_output
 
     def fit(self, X: Any, y: None = None) -> "SAETransformer":
-        """Train on the rows of X [row, feature]; y is not looked at."""
+        """Train on the rows of X [row, feature]; y is ignored."""
         X = validate_data(self, X, dtype=(np.float64, np.float32), ensure_min_samples=2)
         for name in ("epochs", "batch_size"):
             value = getattr(self, name)
@@ -86,7 +86,7 @@ class SAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return codes if self.sparse_output else codes.toarray()
 
     def inverse_transform(self, X: Any) -> np.ndarray:
-        """Return rows [row, feature] that the codes X [row, component] stand for. Raises ValueError for codes of
+        """Return the rows [row, feature] that the codes X [row, component] represent. Raises ValueError for codes of
         another number of components."""
         check_is_fitted(self)
         codes = check_array(X, accept_sparse="csr", dtype=(np.float64, np.float32))
@@ -94,7 +94,7 @@ class SAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return self.sae_.decode(SparseCodes.from_scipy(sparse)).numpy(force=True).astype(codes.dtype)
 
     def score(self, X: Any, y: None = None) -> float:
-        """Return the share of the variance of X that the reconstruction keeps, 1 − FVU: for choosing k and
+        """Return the share of the variance of X that the reconstruction explains, 1 − FVU: a score for choosing k and
         n_components."""
         rows = np.asarray(X, float)
         left = np.square(rows - self.inverse_transform(self.transform(X))).sum()

@@ -1,5 +1,5 @@
-"""Find what every latent of a dictionary fires on: one scan of the codes of a token set → tables on disk, and their
-store.
+"""Describe the firings of every latent of a dictionary: one scan of the codes of a token set → tables on disk, and
+their store.
 
 A scan sorts the firings by latent once; each table is then a function of a latent's rows and values. Everything is
 counted exactly unless a module says otherwise. No result depends on how the rows were cut into chunks: counts are

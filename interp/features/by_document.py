@@ -1,20 +1,21 @@
-"""Pool what fires over documents: matrices with one row per document, for statistics of texts and for probes.
+"""Pool firings over documents: matrices with one row per document, for statistics of texts and for probes.
 
 In: codes of rows in token order, and the document that each position is in. Out, for document i and latent j,
 
-    how="max"    the largest z_j of the rows in i            how="mean"    their mean, 0 where the latent is silent
+    how="max"    the largest z_j of the rows in i            how="mean"    their mean, with 0 for rows on which it is
+                                                                           silent
 
-and, from the same rows, the counts of tokens, the activations pooled alike, and the share of rows that carries a label.
-So a probe on latents can be compared with the two baselines that it has to beat: the words, and the model's own
-activations.
+and, from the same rows, the counts of tokens, the activations pooled in the same way, and the share of rows that carry
+a label. So a probe on latents can be compared with the two baselines that it has to beat: the words, and the model's
+own activations.
 
-A document is what `documents` says: an id for each position, below 0 where it is in none (`LabelledTokens.document_ids`
-of `models.tokenize`). Without ids, each sequence is one: the whole text where one text makes a sequence, a piece
-of one or the end of one and the beginning of another where texts are packed. Where only the token that opens a document
-is known, `(tokens == bos).flatten().cumsum(0).view_as(tokens)` numbers them. `torch.arange(n).view_as(tokens)` makes
-each token a document, and the matrix that of its rows. Rows left out at harvest are in no document.
+`documents` defines the documents: an id for each position, below 0 for positions in none (`LabelledTokens.document_ids`
+of `models.tokenize`). Without ids, each sequence counts as one document, even if it holds a piece of a text, or parts
+of two texts that were packed. If only the token that opens a document is known, `(tokens ==
+bos).flatten().cumsum(0).view_as(tokens)` numbers them. `torch.arange(n).view_as(tokens)` makes each token a document,
+so that the matrix has a row per token. Rows left out at harvest are in no document.
 
-Memory: what comes out, and a chunk of the codes. Cost: a sort of the firings of each chunk.
+Memory: the result, and a chunk of the codes. Cost: a sort of the firings of each chunk.
 """
 
 from collections.abc import Mapping, Sequence
@@ -49,7 +50,7 @@ class DocumentMatrix:
     latents: scipy.sparse.csr_matrix
     """Float32 [document, d_sae]."""
     tokens: scipy.sparse.csr_matrix | None
-    """Int32 [document, d_vocab]: how often each token stands in the document. None if the rows are not text."""
+    """Int32 [document, d_vocab]: the counts of each token in the document. None if the rows are not text."""
     activations: Float32[np.ndarray, "document d_in"] | None
     """The activations that the dictionary reads, pooled as the latents are; None unless a store was given."""
     labels: pd.DataFrame
@@ -75,7 +76,7 @@ class Documents:
     @classmethod
     def of(cls, codes: CodeStore, shape: Sequence[int], ids: Int[Tensor, "seq pos"] | None = None) -> "Documents":
         """Return the documents of a scan, by the id at each position; without ids each sequence is one. Raises
-        ValueError for ids that are not those of the tokens scanned [seq, pos], and where there is none."""
+        ValueError if the ids do not have the shape of the scanned tokens [seq, pos], or if there is no document."""
         if ids is None:
             ids = torch.arange(shape[0])[:, None].expand(shape)
         ids = torch.as_tensor(ids)
@@ -95,8 +96,8 @@ class Documents:
         return cls(ids_kept, of_row, np.bincount(of_row[of_row >= 0], minlength=len(ids_kept)))
 
     def beginnings(self, n_tokens: int | None) -> "Documents":
-        """Keep the first `n_tokens` rows of each document that has them, and drop documents that have fewer; None: all
-        rows of those that have one."""
+        """Keep the first `n_tokens` rows of each document that has them, and drop shorter documents; None: keep all
+        rows of nonempty documents."""
         kept = self.lengths >= (n_tokens or 1)
         number = np.where(kept, kept.cumsum() - 1, -1).astype(np.int32)
         of_row = np.full(len(self.of_row), -1, np.int32)
@@ -177,7 +178,7 @@ def pooled(
 
 
 class _Entries(NamedTuple):
-    """Codes of documents, not yet pooled to one entry a document and latent."""
+    """Codes of documents, not yet pooled to one entry per document and latent."""
 
     keys: Int64[np.ndarray, " entry"]
     """Each entry's document · (number of latents) + latent."""

@@ -1,21 +1,22 @@
-"""Read each latent's decoder direction: the directions near it, the logits it raises, and whether these tokens follow.
+"""Analyse each latent's decoder direction: nearby directions, the logits it raises, and whether the raised tokens
+follow.
 
 The direct path from a hook to the logits, of any model that shows its unembedding `W_U`:
 
-1. A row becomes a direction d in the residual stream: itself at a hook of the stream, or what the output matrix of its
-   MLP or attention makes of it, W_out or W_O.
+1. A row becomes a direction d in the residual stream: itself at a hook of the stream, or its product with the output
+matrix of its MLP or attention, W_out or W_O.
 2. A final norm is  norm(x) = w (x − c mean(x)) / s(x) + b  with c = 1 (LayerNorm) or 0 (RMS norm), whatever class it
-   is of. Its w, c and s are read off what it makes of chosen inputs. The path uses the s that occurs in the text:
+   is of. Its w, c and s are measured on chosen inputs. The path uses the s that occurs in the text:
 
     direction = w (d − c mean(d)) · mean over tokens of 1 / s        effect = direction W_U, minus its mean over tokens
 
-That is the mean gradient of the norm's output along d, s held fixed. It leaves out what later layers do, and what comes
-after the unembedding (a soft cap, a bias).
+That is the mean gradient of the norm's output along d, s held fixed. It leaves out the effect of later layers, and
+operations after the unembedding (a soft cap, a bias).
 
-Only tokens that occur in the text are listed: a model was hardly taught those that never do, so they have the largest
-effects of all, and no example could show them. The mean is over the whole vocabulary, so that an effect is the same
-number whatever text is scanned. The spread of the effects on those tokens is kept as counts in N_LOGIT_BINS bins of
-equal width. With P the tokens that follow the firings, each weighted by its activation, and U the text's unigrams:
+Only tokens that occur in the text are listed: tokens that never occur were hardly trained, so they have the largest
+effects of all, and no example could show them. The mean is over the whole vocabulary, so that an effect does not depend
+on the scanned text. The spread of the effects on those tokens is kept as counts in N_LOGIT_BINS bins of equal width.
+With P the tokens that follow the firings, each weighted by its activation, and U the text's unigrams:
 
     next_auroc = P(effect_s > effect_t) + ½ P(effect_s = effect_t),   s ~ P, t ~ U     ½: no more often than in any text
 
@@ -46,12 +47,12 @@ _BLOCK, _LEVELS = 256, 4096
 _RESIDUAL = re.compile(r"(blocks\.\d+\.hook_(resid_pre|resid_mid|resid_post|attn_out|mlp_out)|hook_(pos_)?embed)$")
 _INSIDE = re.compile(r"blocks\.(\d+)\.(mlp\.hook_post|attn\.hook_z)$")
 _FAR = 1e4
-"""The length of an input on which a norm is tried: what is added to its variance (1e-5) is negligible."""
+"""The length of the inputs on which a norm is measured: large enough that its epsilon (1e-5) is negligible."""
 
 
 @dataclass(frozen=True)
 class LogitPath:
-    """Directions in front of the unembedding, and the unembedding; or a note that says why there are none."""
+    """Directions before the unembedding, and the unembedding; or a note with the reason why there are none."""
 
     note: str
     directions: Float[Tensor, "latent d_model"] | None = None
@@ -62,7 +63,7 @@ class LogitPath:
 
 @dataclass(frozen=True)
 class Decoder:
-    """Facts of a dictionary besides its codes; each part may be missing."""
+    """Properties of a dictionary other than its codes; each may be missing."""
 
     W_dec: Float[Tensor, "latent d_in"] | None
     W_enc: Float[Tensor, "d_in latent"] | None
@@ -129,8 +130,8 @@ def check_unembedding(W_U: Float[Tensor, "d_model d_vocab"] | None, tokens: Int[
 
 @torch.no_grad()
 def logit_columns(path: LogitPath, latents: slice, following: TokenCounts, rows: ScanRows) -> dict[str, Any]:
-    """Return columns of the features table for some latents; none where there is no path to the logits. `following`
-    counts the tokens after the firings."""
+    """Return columns of the features table for some latents; none if there is no path to the logits. `following` counts
+    the tokens after the firings."""
     if path.directions is None or path.W_U is None:
         return {}
     effects = path.directions[latents] @ path.W_U
@@ -154,8 +155,8 @@ def logit_columns(path: LogitPath, latents: slice, following: TokenCounts, rows:
 def neighbour_tables(
     W_dec: Float[Tensor, "latent d_in"], k: int, part: tuple[int, int] = (0, 1)
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Yield tables of the `k` other latents of the highest decoder cosine of each latent, for some latents after the
-    others; of a part, (rank, count), those of the rank."""
+    """Yield tables of the `k` other latents with the highest decoder cosine, block by block of latents. part: (rank,
+    count), to yield only the tables of that rank."""
     unit = torch.nn.functional.normalize(W_dec.detach().float().cpu(), dim=1)
     k = min(k, len(unit) - 1)
     starts = range(0, len(unit), _BLOCK)
@@ -173,7 +174,7 @@ def neighbour_tables(
 
 
 def _in_residual_stream(rows: Float[Tensor, "latent d_in"], model: Any, hook_name: str) -> Tensor | None:
-    """Return the part that rows at a hook add to the residual stream; None if that is not known."""
+    """Return the vectors that rows at a hook add to the residual stream; None if unknown."""
     known = hooks_of(model)
     hook = find_hook(known, hook_name)
     names = _names_of(known, hook_name)
@@ -193,13 +194,13 @@ def _in_residual_stream(rows: Float[Tensor, "latent d_in"], model: Any, hook_nam
 
 
 def _names_of(known: Mapping[str, Hook], hook_name: str) -> list[str]:
-    """Return the name by which a hook was asked for, and then all of its names that are known."""
+    """Return the requested name of a hook, followed by all its known names."""
     hook = find_hook(known, hook_name)
     return [hook_name, *(name for name, other in known.items() if other == hook)]
 
 
 def _blocks_after(model: nn.Module, hook_name: str) -> int:
-    """Count the blocks that read what is written at a hook; one counts too if its MLP alone does."""
+    """Count the blocks that read the output at a hook, including a block of which only the MLP does."""
     known = hooks_of(model)
     names = _names_of(known, hook_name)
     last = max((int(m[1]) for name in known if (m := re.match(r"blocks\.(\d+)\.", name))), default=-1)
@@ -229,7 +230,7 @@ class _Linear(NamedTuple):
 
 
 def _as_linear(norm: nn.Module, x: Float[Tensor, "row d_model"]) -> _Linear | None:
-    """Return a norm as a linear map; None for a module that is not such a norm. x: what the norm reads in a text."""
+    """Return a norm as a linear map; None for a module that is not such a norm. x: the norm's inputs in a text."""
     probe = torch.ones_like(x[:1])
     probe[:, ::2] = -1
     probe = _FAR * (probe - probe.mean())  # of mean 0 and without a zero, so that s is its root mean square
@@ -250,15 +251,15 @@ def _shaped(x: Tensor, weight: Tensor, centres: bool) -> Tensor:
 
 
 def _run(module: nn.Module, x: Tensor) -> Tensor:
-    """Run a module in single precision, whatever that of the model is."""
+    """Run a module in single precision, whatever the model's precision is."""
     weights = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     return functional_call(module, {name: weight.detach().float() for name, weight in weights.items()}, (x,))
 
 
 @njit(cache=True, nogil=True)
 def _count_following(effects, top, unigrams, pair_offsets, pairs):
-    """Count for each latent how often each top token follows its firings, with which share of their mass, and the
-    AUROC of the effects for what follows. pair_offsets, pairs: those of a `TokenCounts`."""
+    """Compute for each latent how often each top token follows its firings, with the share of their mass, and the AUROC
+    of the effects for the following tokens. pair_offsets, pairs: those of a `TokenCounts`."""
     n_next = np.zeros(top.shape, np.int64)
     share = np.zeros(top.shape)
     auroc = np.empty(len(top))

@@ -5,8 +5,8 @@ on which it fires becomes e − z_j W_dec[j], so that over all rows FVU rises by
 
     fvu_rise_j = Σ (z_j² ‖W_dec[j]‖² − 2 z_j ⟨e, W_dec[j]⟩) / Σ ‖x − mean‖²
 
-It is exact, and below 0 for a latent that does harm. If two latents can replace one another, both have a small rise.
-The sums of each piece of a shard are kept on disk until the scan is complete, so that an interrupted scan resumes.
+It is exact, and negative for a harmful latent. If two latents can replace one another, both have a small rise. The sums
+of each piece of a shard are kept on disk until the scan is complete, so that an interrupted scan resumes.
 """
 
 import logging
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 _ENCODE_BYTES = 1 << 27
 _FILE_ROWS = 1 << 20
 _PIECE_ROWS = 1 << 16
-"""Rows of a file at most: shards of narrow activations hold many, and are to be shared out evenly."""
+"""Most rows per file: shards of narrow activations have many rows, and must be divided evenly."""
 
 
 class Contributions:
@@ -69,8 +69,8 @@ class Contributions:
         self._begin()
 
     def fvu_rise(self, n_pieces: int) -> Float[Tensor, " d_sae"] | None:
-        """Return the rise of FVU over all pieces; None if one is missing, or where what is written is not what is
-        read."""
+        """Return the rise of FVU over all pieces; None if one is missing, or if the dictionary writes another hook than
+        it reads."""
         total = Moments()
         rises = torch.zeros(len(self.squares), dtype=torch.float64)
         files = sorted(self.folder.glob("*.safetensors"))
@@ -90,7 +90,7 @@ class Contributions:
         self.rises = torch.zeros_like(self.squares)
 
     def _decodes_by_rows(self, codes: SparseCodes) -> bool:
-        """Return whether the dictionary decodes by the rows of W_dec: some have a decoder of another form."""
+        """Return whether the dictionary decodes with the rows of W_dec; some have a different kind of decoder."""
         by_rows = kernels(codes.values).decode(codes, self.W_dec, self.b_dec)
         return torch.allclose(by_rows, self.dictionary.decode(codes).float(), rtol=1e-3, atol=1e-3)
 
@@ -104,8 +104,8 @@ class Piece(NamedTuple):
 
 
 def pieces_of(store: StoredRows, part: tuple[int, int] = (0, 1)) -> list[Piece]:
-    """Cut all rows into pieces, shard after shard; of a part, (rank, count), those of the rank. They do not depend on
-    who encodes them, so that any number of processes goes on with what others left."""
+    """Divide all rows into pieces, shard by shard. part: (rank, count), to return only the pieces of that rank. Pieces
+    do not depend on the number of processes, so that any number can resume the work of others."""
     pieces = []
     for shard, n_rows in enumerate(store.shard_rows):
         rows = slices(n_rows, _PIECE_ROWS)
@@ -123,8 +123,8 @@ def encode_store(
     advance: Callable,
     pieces: Sequence[Piece] | None = None,
 ) -> None:
-    """Encode these pieces of the store (None: all), one after another, into a file each; files that are there stay.
-    Rows above the dictionary's limit have no codes."""
+    """Encode these pieces of the store (None: all) in order, each into a file; existing files are kept. Rows above the
+    dictionary's limit have no codes."""
     batch = max(64, min(8192, _ENCODE_BYTES // (4 * dictionary.d_sae)))
     device = dictionary.W_dec.device
     limit = limit_on(dictionary, store, hook)

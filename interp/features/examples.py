@@ -1,21 +1,21 @@
-"""Pick examples of where a latent fires: its strongest firings and a fair sample of each slice of its range.
+"""Pick examples of a latent's firings: its strongest firings and a fair sample of each slice of its range.
 
     interval of z = ceil(z / max * N_INTERVALS) - 1        equal slices of (0, max], 0 = the weakest
 
 The strongest are the firings of the largest z, ties going to the earlier row; from each interval those with the
-smallest hash of (seed, latent, row) are kept: a uniform sample without replacement that no chunking can change. Both
-leave out a firing whose window is that of one that comes before it, so that each example shows other text.
-Counts cover all firings. An example shows the rows around the firing inside its own sequence, with this latent's
-activation on each of them.
+smallest hash of (seed, latent, row) are kept: a uniform sample without replacement that does not depend on chunking.
+Both leave out a firing with the same window as an earlier one, so that each example shows different text. Counts cover
+all firings. An example shows the rows around the firing inside its own sequence, with this latent's activation on each
+of them.
 
-The window of a position is BEFORE tokens before it, the position, and AFTER after it: half of what an example shows.
+The window of a position is BEFORE tokens before it, the position, and AFTER after it: half of the length of an example.
 At the edge of its sequence the window is moved inwards; the place of the position within the window is part of the
 window. Licences, headers, logs and repeated documents repeat windows word for word. A latent fires there again because
-the text is the same, which is not further evidence of what it means, and a rule fitted on one copy is sure to hold on
-the other. Words and idioms still count each time: sixteen tokens are hardly ever the same by chance.
+the text is the same, which is no further evidence of its meaning, and a rule fitted on one copy is sure to hold on the
+other. Words and idioms still count each time: sixteen tokens are hardly ever the same by chance.
 
 A window counts at its first occurrence, in token order. Repeats within one sequence all count: the model sees the
-earlier ones, so the later ones are something new to it.
+earlier ones, so the later ones are a different context.
 
 Source: own; as corpora are deduplicated (Lee et al. 2022), by windows instead of documents. Cost: 0.1 µs a position,
 and a byte; the table of windows takes 50 MB at most, and a longer text takes one pass per MAX_WINDOWS positions.
@@ -39,7 +39,7 @@ BEFORE, AFTER = 11, 4
 SHOWN_BEFORE, SHOWN_AFTER = 20, 11
 """Tokens shown on both sides of an example's firing token: two lines of a page."""
 N_INTERVALS = 5
-"""Equal slices of (0, max]: enough to see whether weak firings mean what strong ones do."""
+"""Number of equal slices of (0, max]: enough to compare the meaning of weak and strong firings."""
 MAX_WINDOWS = 1 << 21
 _MULTIPLIER = np.uint64(0xD1342543DE82EF95)
 _hashed = njit(cache=True, nogil=True)(splitmix64)
@@ -124,7 +124,7 @@ def rows_around(row: Int[np.ndarray, "..."] | int, n_ctx: int, before: int, afte
 
 
 def first_windows(tokens: Int[np.ndarray, "seq pos"]) -> Bool[np.ndarray, " row"]:
-    """Mark the rows whose window stands in no earlier sequence."""
+    """Mark the rows whose window does not occur in an earlier sequence."""
     flat = np.ascontiguousarray(tokens).reshape(-1)
     n_parts = max(1, math.ceil(tokens.size / MAX_WINDOWS))
     size = 1 << max(1, int(2 * min(tokens.size, MAX_WINDOWS)).bit_length())
@@ -154,7 +154,8 @@ def window_key(tokens, n_ctx, row):
 
 @njit(cache=True, nogil=True)
 def _find_repeats(tokens, n_ctx, part, n_parts, keys, sequences, out):
-    """Find the windows of one part that an earlier sequence has, by a table of the first sequence of each key."""
+    """Find the windows of one part that occur in an earlier sequence, with a table of the first sequence of each
+    key."""
     last = np.uint64(len(keys) - 1)
     for row in range(len(tokens)):
         key = window_key(tokens, n_ctx, row)
@@ -196,8 +197,8 @@ def _pick(first, offsets, rows, values, maxima, tokens, n_ctx, seed, n_intervals
 
 @njit(cache=True, nogil=True)
 def _insert(score, item, window, scores, items, windows):
-    """Keep an item that is better than the last among the best, each of another window, the highest score first; of a
-    window's equal scores the one that came first stays."""
+    """Insert an item into the best, which are sorted by score and have distinct windows, if it beats the last. For
+    equal scores of a window the first is kept."""
     slot = len(scores) - 1
     for other in range(slot):
         if items[other] >= 0 and windows[other] == window:
@@ -212,7 +213,7 @@ def _insert(score, item, window, scores, items, windows):
 
 @njit(cache=True, nogil=True)
 def _fill(latents, entry, starts, window_offsets, offsets, rows, values, out):
-    """Fill in the activations in the window of each entry of a latent: those of the entries around it."""
+    """Fill in the latent's activations in the window of each entry, from the entries around it."""
     for i in range(len(entry)):
         base = window_offsets[i]
         size = window_offsets[i + 1] - window_offsets[i]

@@ -28,7 +28,7 @@ _STRAY = r"(⟨[0-9a-f]{2}⟩)"
 
 @dataclass(frozen=True)
 class Feature:
-    """A latent, with the facts known about it; `print` and a notebook show it."""
+    """A latent and its known facts; `print` and notebooks show it."""
 
     latent: int
     facts: pd.Series
@@ -37,7 +37,7 @@ class Feature:
     """Its strongest firings, rows of the table `examples`, the strongest first."""
     vocab: list[str]
     verdict: pd.Series | None = None
-    """The latent's row of the ranking, where there is one."""
+    """The latent's row of the ranking, if there is one."""
     has_text: bool = True
     render: Renderer | None = None
     """Draws a row that is not text (`FeatureStore.render`)."""
@@ -77,7 +77,7 @@ class Feature:
         return f"{example.value:8.3g}  {''.join(text for text, _ in near)}"
 
     def _logits(self) -> Iterator[tuple[str, list[str]]]:
-        """Yield the tokens that it pushes up and down most; none where the scan was given no logits."""
+        """Yield the tokens that it pushes up and down most; none if the scan has no logit effects."""
         for name, column in (("positive", "top_logit_tokens"), ("negative", "bottom_logit_tokens")):
             tokens = self.facts[column]
             if hasattr(tokens, "__len__"):
@@ -147,7 +147,8 @@ def _rule(rule: str) -> str:
 
 
 def _rule_of(row: pd.Series, shown: Callable[[str], str] = str) -> str:
-    """Return the rule with its F1 on held-out text; for a latent that was tested, say so where none holds."""
+    """Return the rule with its F1 on held-out text; for a tested latent without a rule that holds, a note that there is
+    none."""
     rule = f"{shown(str(row['explanation']))} (F1 {row['explanation_f1']:.2f})" if row.get("explanation") else ""
     tested = not math.isnan(row["monosemanticity"])
     if not tested or "explanation" not in row or row["explanation_f1"] >= MIN_F1:

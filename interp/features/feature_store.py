@@ -1,6 +1,6 @@
 """Open a finished scan: its tables, the codes of every row, tokens, vocabulary and decoder.
 
-`scan_features` (`scanning`) makes one from a dictionary and a store, `FeatureStore.from_codes` from the codes of any
+`scan_features` makes one from a dictionary and a store, `FeatureStore.from_codes` from the codes of any
 producer. The fit half of the sequences (`scan_input.fit_half`) is for choosing thresholds and explanations, the other
 half for measuring them.
 """
@@ -52,16 +52,16 @@ class FeatureStore:
         self.d_sae: int = self.meta["d_sae"]
         self.n_ctx: int = self.meta["n_ctx"]
         self.views: dict[str, Path] = {}
-        """Other Parquet files that `sql` reads as well, by name, each as soon as it is there."""
+        """Further Parquet files that `sql` can read, by name, as soon as they exist."""
         self.render: Renderer | None = None
         """Draws a row that is not text, for notebooks and the page: a function of the row id (input · n_ctx + position)
         that gives an array [height, width] or [height, width, 3 or 4] of bytes or of floats in 0..1, a picture of PIL,
-        or the bytes of a PNG file. It is yours, and not kept: set it again on a store that is opened again."""
+        or the bytes of a PNG file. It is not stored: set it again after reopening the store."""
 
     @classmethod
     def open(cls, path: str | Path) -> "FeatureStore":
-        """Open the store in a folder, in a run folder, or at an address such as s3://bucket/features, of which a copy
-        is kept here (`storage.remote_folders`)."""
+        """Open the store in a folder, in a run folder, or at an address such as s3://bucket/features, which is cached
+        locally (`storage.remote_folders`)."""
         return cls(folder_of(path, "features"))
 
     @classmethod
@@ -147,7 +147,7 @@ class FeatureStore:
 
     @cached_property
     def codes(self) -> CodeStore:
-        """The codes of the tokens scanned. Raises ValueError, naming the file, if they are damaged or of other
+        """The codes of the tokens scanned. Raises ValueError, naming the file, if they are damaged or belong to other
         tokens."""
         codes = CodeStore(self.path / CODES)
         sizes = self.meta["n_sequences"] * self.n_ctx, self.d_sae
@@ -165,13 +165,13 @@ class FeatureStore:
 
     @property
     def has_vocab(self) -> bool:
-        """Whether `vocab` is how tokens are spelt; if not, the scan was given none, and it holds their ids."""
+        """Whether `vocab` has the tokens' spellings; otherwise the scan was made without a vocabulary, and it has their
+        ids."""
         return self.meta["vocab"] == "given"
 
     @property
     def has_text(self) -> bool:
-        """Whether the rows are text. Where they are not, as those of images, each is a token of its own, named by its
-        number."""
+        """Whether the rows are text. If not, as for images, each row is a token of its own, named by its number."""
         return self.meta["vocab"] != "rows"
 
     @cached_property
@@ -198,12 +198,12 @@ class FeatureStore:
         store: StoredRows | None = None,
         progress: Progress = no_progress,
     ) -> DocumentMatrix:
-        """Pool what fires in each document, for scikit-learn: `latents` (CSR [document, d_sae]), and of the same
-        documents `tokens` (counts), `activations` and `labels` (`features.by_document`).
+        """Pool the firings in each document, for scikit-learn: `latents` (CSR [document, d_sae]) and, for the same
+        documents, `tokens` (counts), `activations` and `labels` (`features.by_document`).
 
         how: the largest activation of a latent in the document, or its mean over the document's tokens. documents: the
         id of the document that each position is in, below 0 for none; None: each sequence is a document. labels: masks
-        of the tokens scanned. store: the activations that were scanned, for `activations`, pooled alike.
+        of the tokens scanned. store: the activations that were scanned, for `activations`, pooled in the same way.
         Raises ValueError for an unknown `how`, and for documents, labels or a store of other tokens.
         """
         if store is not None and not self.is_scan_of(store):
@@ -225,7 +225,7 @@ class FeatureStore:
         )
 
     def is_scan_of(self, store: StoredRows) -> bool:
-        """Return whether the rows of a store are those scanned: by their tokens or, where they are not text, by its
+        """Return whether the rows of a store are the scanned ones: by their tokens or, where they are not text, by its
         digest."""
         if store.tokens is None:
             scanned = read_json(self.path / SCAN, "scan again")
@@ -239,8 +239,8 @@ class FeatureStore:
         return pd.read_parquet(self.path / f"{name}.parquet")
 
     def column(self, name: str) -> Float64[np.ndarray, " d_sae"]:
-        """Read a column of numbers of the features table, in the order of the latents; NaN if the scan had nothing
-        to make it of."""
+        """Read a column of numbers of the features table, in the order of the latents; NaN if the scan had no input for
+        it."""
         import pyarrow.parquet as pq
 
         file = self.path / "features.parquet"

@@ -3,16 +3,16 @@
 Over the rows where z_j > 0: count, mean, standard deviation, maximum, a histogram and quantiles, and the number of
 sequences fired in; burstiness is firings / sequences fired in.
 
-The histogram has the same edges for every latent, 16 to a factor of two, equal steps inside an octave:
-they are the leading bits of the float32 value, so that finding a bin costs a shift. Quantiles are read off it by linear
-interpolation: they are within one bin, 1/16 of the value, of the exact ones.
+The histogram has the same edges for every latent, 16 to a factor of two, equal steps inside an octave: they are the
+leading bits of the float32 value, so that finding a bin costs a shift. Quantiles are computed from it by linear
+interpolation: they differ from the exact ones by at most one bin, 1/16 of the value.
 
-How often two latents fire together is said by two numbers. With n_i the rows on which latent i is among the `strongest`
-of the row, and n_both the rows on which both are,
+Two numbers measure how often two latents fire together. With n_i the rows on which latent i is among the `strongest` of
+the row, and n_both the rows on which both are,
 
     jaccard = n_both / (n_i + n_j - n_both)        lift = n_both * n_rows / (n_i * n_j)
 
-With `strongest` None every firing counts: exact, at a cost of L0^2 a row.
+With `strongest` None every firing counts: exact, at a cost of L0^2 per row.
 """
 
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ class FiringStatistics:
 
     @property
     def mass_steps(self) -> np.ndarray:
-        """The unit of each latent's mass, where masses are counted in integers."""
+        """The unit of each latent's mass, for masses counted in integers."""
         return np.ldexp(1.0, np.frexp(self.maxima)[1] - 30)
 
     def columns(self) -> dict[str, np.ndarray]:
@@ -79,7 +79,7 @@ class FiringStatistics:
         return columns
 
     def histogram_table(self) -> dict[str, np.ndarray]:
-        """Return the bins between a latent's weakest and strongest firing, the empty ones among them too."""
+        """Return the bins between a latent's weakest and strongest firing, including empty ones."""
         filled = self.histogram > 0
         seen = np.logical_or.accumulate(filled, 1) & np.logical_or.accumulate(filled[:, ::-1], 1)[:, ::-1]
         latent, index = np.nonzero(seen)
@@ -90,7 +90,7 @@ class FiringStatistics:
 
 
 class Coactivation:
-    """Counts how often the latents first .. last fire together with each latent, over the chunks that it is shown."""
+    """Counts how often the latents first .. last fire together with each latent, over the chunks passed to it."""
 
     def __init__(self, d_sae: int, first: int, last: int, strongest: int | None):
         self.first = first
@@ -112,7 +112,7 @@ class Coactivation:
 
     def join(self, team: Processes) -> None:
         """Add up the counts of all processes."""
-        for counts in (self.n_strong, self.counts.view(np.int32)):  # whose sums have the same bits as unsigned ones
+        for counts in (self.n_strong, self.counts.view(np.int32)):  # signed sums have the same bits as unsigned ones
             team.sum_(torch.from_numpy(counts))
 
     def table(self, k: int, n_rows: int) -> dict[str, np.ndarray]:
@@ -190,7 +190,8 @@ def _count(offsets, rows, n_ctx, values, bits):
 
 @njit(cache=True, nogil=True)
 def _keep_strongest(offsets, latents, bits, k):
-    """Return the `k` largest entries of each row, ties to the smaller latent. `bits`: of the values, as uint32."""
+    """Return the `k` largest entries of each row, ties to the smaller latent. `bits`: the bits of the values, as
+    uint32."""
     kept_offsets = np.zeros(len(offsets), np.int64)
     for row in range(len(offsets) - 1):
         kept_offsets[row + 1] = kept_offsets[row] + min(k, offsets[row + 1] - offsets[row])

@@ -1,11 +1,11 @@
-"""Measure how well each latent finds each label.
+"""Measure how well each latent detects each label.
 
     precision = n_both / n_active      recall = n_both / n_label      F1 = 2 TP / (n_fired + n_label),   z >= threshold
 
-The threshold is the one of best F1 on the fit half, out of at most 32 of a latent: those that its upper
-tail passes at the shares (i / 32)^2 of its firings, moved down to the next edge of its histogram (1/16 of the value).
-`f1` is measured at it on the other half. `mass` is the activation on the label's tokens, summed. Correlation is
-Pearson's, of the activation (0 where silent) with the label.
+The threshold has the best F1 on the fit half, out of at most 32 per latent: the values above which lie the shares (i /
+32)^2 of its firings, lowered to the next edge of its histogram (1/16 of the value). `f1` is measured at this threshold
+on the other half. `mass` is the activation on the label's tokens, summed. Correlation is Pearson's, of the activation
+(0 where silent) with the label.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ MAX_PAIRS = 1 << 15
 @dataclass(frozen=True)
 class LabelSets:
     """The labels of every row: ids[offsets[s]:offsets[s + 1]], with s the set of labels that the row has. Many rows
-    have the same ones, so that a number a row is all that grows with the text."""
+    have the same labels, so only one number per row grows with the text."""
 
     names: tuple[str, ...]
     of_row: np.ndarray
@@ -41,8 +41,8 @@ class LabelSets:
 
     @classmethod
     def gather(cls, masks: Mapping[str, np.ndarray], rows: ScanRows) -> "LabelSets":
-        """Gather the sets from one mask a label, read one at a time, so that lazy masks need no memory: each label
-        parts the sets that the labels before it make."""
+        """Build the sets from one mask per label, read one at a time, so that lazy masks need no memory: each label
+        divides the sets of the labels before it."""
         of_row = np.zeros(rows.tokens.size, np.uint32)
         members = np.zeros((1, 0), bool)
         for name in masks:

@@ -1,7 +1,7 @@
-"""Check that inputs belong to a scan: tables made of its features, and the activations that it was made of.
+"""Check that inputs belong to a scan: tables made from its features, and the activations that it was made from.
 
-A table that is made of features keeps their `identity` in `attrs["features"]`, which Parquet files keep too. A table
-without one, as from a CSV file, is recognized by its latents, and by how often they fire.
+A table made from features has their `identity` in `attrs["features"]`, which Parquet files preserve. A table without
+one, as from a CSV file, is recognized by its latents, and by how often they fire.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ _ROUNDING = 0.01
 
 
 def scan_digests(features: FeatureStore) -> dict[str, str]:
-    """Read the digests of all that went into the scan."""
+    """Read the digests of all inputs of the scan."""
     return read_json(features.path / SCAN, "scan again")
 
 
@@ -33,8 +33,8 @@ def identity(features: FeatureStore) -> dict[str, str]:
 
 
 def check_part_tables(parts: Sequence[pd.DataFrame], names: Sequence[str] | None = None) -> dict[str, Any]:
-    """Check that tables made with `part=` are all parts of one, in the order of their ranks. Returns what they were
-    made with. Raises ValueError if they are not; `names` is what it calls them."""
+    """Check that tables made with `part=` are all parts of one, in the order of their ranks. Returns their common
+    inputs. Raises ValueError if they are not; `names` are their names in the error."""
     names = [f"table {i}" for i in range(len(parts))] if names is None else names
     notes = [
         PartNote(name, part.attrs.get("part"), {**part.attrs.get("work", {}), **part.attrs.get("features", {})})
@@ -47,8 +47,8 @@ def check_part_tables(parts: Sequence[pd.DataFrame], names: Sequence[str] | None
 def check_table(
     features: FeatureStore, table: pd.DataFrame, name: str, remedy: str = "`interp rank` makes theirs"
 ) -> None:
-    """Check that a table of latents was made of these features. Raises ValueError if not; `name` is what it calls the
-    table."""
+    """Check that a table of latents was made of these features. Raises ValueError if not; `name` is the table's name in
+    the error."""
     ours = identity(features)
     tables = table.attrs.get("features", ours) if ours else {}
     differing = [f"other {key}" for key in {**ours, **tables} if ours.get(key) != tables.get(key)]
@@ -68,9 +68,9 @@ def check_table(
 
 
 def check_scanned(features: FeatureStore, dictionary: Dictionary, model: Model, hook: str) -> None:
-    """Check that the features are a scan by this dictionary at this hook. Raises ValueError for a dictionary of other
-    directions, in whatever precision, for another hook of the model, by whichever of its names, and for a scan of rows
-    that are not text, about which no model says anything."""
+    """Check that the features are a scan by this dictionary at this hook. Raises ValueError for a dictionary with other
+    directions (in any precision), for another hook of the model (under any of its names), and for a scan of rows that
+    are not text, which a language model cannot run."""
     if not features.has_text:
         raise ValueError(f"{features.path} is a scan of rows that are not text: what a model says of them is not known")
     W_dec = dictionary.W_dec.detach().float().cpu()
@@ -90,8 +90,8 @@ def check_scanned(features: FeatureStore, dictionary: Dictionary, model: Model, 
 
 
 def check_scan_of(features: FeatureStore, store: StoredRows, hook: str | None = None) -> None:
-    """Check that the features are a scan of this store. Raises ValueError if they were scanned on other tokens than it
-    holds, or of another hook."""
+    """Check that the features are a scan of this store. Raises ValueError if they were scanned on other tokens or at
+    another hook."""
     if not features.is_scan_of(store):
         raise ValueError(f"{features.path} is a scan of other tokens than {store.location} holds: scan that store")
     if hook is not None and features.meta["hook_name"] not in ("", store.name_of(hook)):

@@ -1,4 +1,4 @@
-"""Scan what every latent of a dictionary fires on.
+"""Scan the firings of every latent of a dictionary.
 
     codes = dictionary.codes(x) of every row of an ActivationStore     one pass over activations, resumable
     tables from the codes in token order                               `interp.features.table_passes`
@@ -64,20 +64,20 @@ def scan_features(
 ) -> FeatureStore:
     """Encode every row of the store and write the statistics of every latent to `out`.
 
-    `model` gives the direct logit effects, where a direct path from the hook to the logits is known. `vocab` has one
-    string a token id, by default as the model's tokenizer shows it or, where there is none, the id; `labels` one mask
-    a label. Rows that are not text (images, audio, rows of a table) are scanned as well (`has_text`): they have no
-    vocab and no logit effects, and a label may be a mask of the inputs, [seq]. A scan that was cut off goes on after
-    the last shard it encoded; a finished one is opened; `overwrite` makes it again, and replaces another. Rows above
-    the dictionary's norm limit count as left out.
+    `model` gives the direct logit effects, if a direct path from the hook to the logits is known. `vocab` has one
+    string per token id, by default as the model's tokenizer shows it or, without a tokenizer, the id; `labels` has one
+    mask per label. Rows that are not text (images, audio, rows of a table) are scanned as well (`has_text`): they have
+    no vocab and no logit effects, and a label may be a mask of the inputs, [seq]. An interrupted scan resumes after the
+    last encoded shard; a finished one is opened; `overwrite` repeats it, and replaces any other scan. Rows above the
+    dictionary's norm limit count as left out.
 
-    Under `torchrun` all processes call this with the same arguments, and `out` is a folder that all of them see: they
-    share out the rows to encode, the text to count and the latents to describe. The tables are those of one process.
-    `parts`: the folders of all parts that `scan_part` encoded; their codes are taken as they are.
+    Under `torchrun` all processes call this with the same arguments, and `out` is a folder that all of them can access.
+    They divide the rows to encode, the text to count and the latents to describe; the tables are the same as with one
+    process. `parts`: the folders of all parts that `scan_part` encoded, whose codes are reused.
 
     Raises ValueError if the widths differ, if the dictionary was trained on another hook that the store has too
-    (`hooks.check_own_hook`), if the labels are those of other tokens or the model another than was harvested, if `out`
-    holds the scan of something else, or if the parts are not those of one encoding by this dictionary, each once.
+    (`hooks.check_own_hook`), if the labels belong to other tokens, if the model is not the harvested one, if `out`
+    contains another scan, or if the parts are not all parts of one encoding by this dictionary.
     """
     given: Any = {"vocab": vocab, "labels": labels, "config": config, "overwrite": overwrite}
     [features] = _scan(store, {out: (sae, hook)}, model, progress=progress, parts=parts, **given)
@@ -192,11 +192,11 @@ def scan_part(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Path:
-    """Encode a part of the store's rows, for `scan_features(…, parts=…)`, which needs neither these machines nor that
-    they know of each other. Returns the part's folder.
+    """Encode a part of the store's rows, for `scan_features(…, parts=…)`. The machines that encode parts need no
+    connection to each other. Returns the part's folder.
 
-    part: (rank, count), with the rank in 0..count−1. One that was cut off goes on. Raises
-    ValueError as `scan_features` does.
+    part: (rank, count), with the rank in 0..count−1. An interrupted part resumes. Raises ValueError as `scan_features`
+    does.
     """
     _check_scannable(sae, store, hook, None)
     hook = store.name_of(hook)
@@ -235,8 +235,8 @@ def _encoding(dictionary: Dictionary, store: StoredRows, hook: str) -> dict[str,
 
 
 def _check_parts(folders: Sequence[str | Path], encoding: Mapping[str, str]) -> list[Path]:
-    """Check that the folders hold all parts, every byte as it was written. Returns them in order. Raises ValueError if
-    they are not all parts of this encoding."""
+    """Check that the folders contain all parts, undamaged. Returns them in order. Raises ValueError if they are not all
+    parts of this encoding."""
     notes = []
     copies = [local_path(folder) for folder in folders]
     for folder in copies:
@@ -252,7 +252,7 @@ def _check_parts(folders: Sequence[str | Path], encoding: Mapping[str, str]) -> 
 
 
 def _take_parts(parts: Sequence[Path], folder: Path) -> None:
-    """Link, or copy where the disk is another, what the parts encoded into the folder of a scan."""
+    """Link the codes of the parts into the folder of a scan, or copy them if they are on another disk."""
     for inside in (CODES, CONTRIBUTIONS):
         (folder / inside).mkdir(exist_ok=True)
         for file in chain.from_iterable((part / inside).glob("*.safetensors") for part in parts):

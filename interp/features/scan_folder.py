@@ -1,7 +1,7 @@
 """`Scan`: one scan and its folder, with the scan's inputs, its progress and the tables that it writes.
 
-`scan.json` holds digests of everything that goes in: a scan that was cut off is continued only with the same inputs
-(`storage.folders.whole_folder`). Every file appears whole, and `meta.json` comes last.
+`scan.json` has digests of all inputs: an interrupted scan resumes only with the same inputs
+(`storage.folders.whole_folder`). Every file is written atomically, `meta.json` last.
 """
 
 import json
@@ -37,7 +37,7 @@ CODES, CONTRIBUTIONS, SCAN = "codes", "contributions", "scan.json"
 
 
 class _Meta(TypedDict):
-    """`meta.json`, as it is checked when a scan is opened."""
+    """`meta.json`, which is validated when a scan is opened."""
 
     d_sae: Annotated[int, Field(ge=1, le=1 << 28)]
     n_ctx: Count
@@ -54,10 +54,10 @@ class _Meta(TypedDict):
 
 
 class Scan:
-    """A scan in progress: all of its inputs but the codes, and how far it is.
+    """A scan in progress: all its inputs except the codes, and its progress.
 
     tokens: for rows that are not text (images, audio, rows of a table) instead (sequences, positions). Each row is then
-    a token of its own, named by its number, so that examples are told apart; labels of whole sequences hold at all of
+    a token of its own, named by its number, so that examples are distinguished; labels of whole sequences apply to all
     their positions.
     """
 
@@ -93,7 +93,7 @@ class Scan:
         self.team = team or Processes()
 
     def digests(self, inputs: Mapping[str, str]) -> dict[str, str]:
-        """Return digests of all that goes into the scan; `inputs` has those of the codes."""
+        """Return digests of all inputs of the scan; `inputs` has the digests of the codes."""
         return {
             **inputs,
             "tokens": tensor_digest(self.tokens),
@@ -106,11 +106,11 @@ class Scan:
     def begin(
         self, out: Path, inputs: Mapping[str, str], d_sae: int, n_to_encode: int, overwrite: bool
     ) -> Iterator[CodeStore | None]:
-        """Yield the store that the codes go to, or None where `out` holds the same scan already. When the block ends,
-        what `finish` wrote becomes `out`.
+        """Yield the code store to fill, or None if `out` already contains the same scan. When the block ends, the
+        result of `finish` becomes `out`.
 
-        Progress counts the rows to encode and those that the tables are read from. ValueError if `out` holds another
-        scan, unless it may be overwritten.
+        Progress counts the rows to encode and the rows read for the tables. ValueError if `out` holds another scan,
+        unless it may be overwritten.
         """
         digests = self.digests(inputs)
         made_of = {"kind": "features", **digests}
@@ -130,7 +130,7 @@ class Scan:
             yield CodeStore(self.folder / CODES)
 
     def advance(self, rows: int, note: str) -> None:
-        """Count the rows of this process as those of each."""
+        """Advance the progress by this process's rows times the number of processes."""
         self.done = min(self.done + rows * self.team.count, self.total)
         self.progress(self.done, self.total, note)
 
@@ -167,8 +167,7 @@ class Scan:
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """Read what a finished scan says of itself. Raises ValueError where there is none, and where a file of it is not as
-    it was written."""
+    """Read the metadata of a finished scan. Raises ValueError if there is none, or if one of its files was changed."""
     file = folder / "meta.json"
     if not file.exists():
         if not unfinished(folder).is_dir():
@@ -179,7 +178,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
 
 
 def check_labelled(labels: Mapping[str, Any] | None, tokens: Int[Tensor, "seq pos"], where: object) -> None:
-    """Check that labels belong to these tokens, where they name their tokens (`labels.tokens`). Raises ValueError if
+    """Check that labels belong to these tokens, if they record their tokens (`labels.tokens`). Raises ValueError if
     not."""
     labelled = getattr(labels, "tokens", None)
     if labelled is not None and not torch.equal(labelled.cpu().int(), tokens.cpu().int()):
@@ -190,8 +189,8 @@ def check_labelled(labels: Mapping[str, Any] | None, tokens: Int[Tensor, "seq po
 
 
 def masks_of(labels: Mapping[str, Any] | None, shape: Sequence[int], *, is_text: bool = True) -> Mapping[str, Any]:
-    """Return the masks, each of the shape [seq, pos] of what was scanned; where that is not text, [seq] stands for all
-    positions of a sequence. Raises ValueError for a mask of another shape."""
+    """Return the masks, each with the shape [seq, pos] of the scanned rows; if these are not text, a mask [seq] applies
+    to all positions of a sequence. Raises ValueError for a mask of another shape."""
     whole = dict[str, Any]()
     for name, mask in (labels or {}).items():
         if not is_text and tuple(mask.shape) == (shape[0],):
@@ -208,8 +207,8 @@ def labels_digest(labels: Mapping[str, Any], names: Sequence[str]) -> str:
 
 
 def dictionary_digest(dictionary: Dictionary) -> str:
-    """Return a digest of all that encodes and decodes, the same on every device; for a dictionary that is not ours, or
-    whose encoder has no form on disk, of the decoder and of what the encoder makes of 32 fixed inputs."""
+    """Return a digest of the encoder and the decoder, the same on every device. For a foreign dictionary, or an encoder
+    that cannot be stored, it covers the decoder and the codes of 32 fixed inputs."""
     if isinstance(dictionary, SAE):
         with suppress(ValueError):
             fields, tensors = dictionary.encoder.to_stored()

@@ -1,9 +1,9 @@
 """The inputs of a scan: its config, the codes of a token set by row, and the same firings by latent.
 
 In:  a `CodeStore`, whose rows lie in token order (row = seq · n_ctx + pos), and the tokens.
-Out: `ScanRows.feed` shows each chunk in turn; `ColumnFiles`, filled by such a pass, gives all firings of a few latents
-     at a time, rows ascending. So each statistic of a latent is a plain function of its rows and values, its sums run
-     in token order, and no result depends on how the rows were cut into chunks.
+Out: `ScanRows.feed` passes on each chunk in turn; `ColumnFiles`, filled by such a pass, gives all firings of a few
+     latents at a time, rows ascending. So each statistic of a latent is a plain function of its rows and values, its
+     sums run in token order, and no result depends on how the rows were cut into chunks.
 """
 
 from collections.abc import Callable
@@ -26,15 +26,15 @@ from interp.runtime.processes import Processes
 from interp.storage.checks import check_at_least
 
 CHUNK_ENTRIES = 1 << 22
-"""Firings read at a time, in whole sequences: about 100 bytes each. More makes a scan no faster."""
+"""Firings read at a time, in whole sequences: about 100 bytes each. A larger number makes a scan no faster."""
 _MOST = {"seed": 2**31 - 1, "n_before": 100}
-"""The largest values of these fields. That of the others is 10,000, since what they keep of each latent is held in
+"""The largest values of these fields. For the other fields it is 10,000, since their data per latent is held in
 memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScanConfig:
-    """The data that are kept for each latent.
+    """The amounts of data that are kept for each latent.
 
     Measures need only the counts: n_top=0, n_per_interval=0, n_coactivations=0 and n_neighbours=0 leave out the tables
     of examples, of co-activating and of neighbouring latents, which take most of a scan's time.
@@ -101,7 +101,7 @@ class ScanRows:
 
     @property
     def n_present(self) -> int:
-        """Rows that were encoded; the others were excluded at harvest and are in no count."""
+        """Rows that were encoded; the others were excluded at harvest and are not counted."""
         return self.codes.n_present
 
     @cached_property
@@ -115,8 +115,8 @@ class ScanRows:
         advance: Callable[[int], None],
         part: tuple[int, int] = (0, 1),
     ) -> None:
-        """Show every chunk, or those of a part, in order, to each accumulator; they share nothing, so they run side by
-        side."""
+        """Pass every chunk, or the chunks of a part, in order, to each accumulator; accumulators share nothing, so they
+        run concurrently."""
         rows_per_chunk = int(CHUNK_ENTRIES / max(self.mean_l0, 1))
         with ThreadPoolExecutor(len(accumulators)) as pool:
             for chunk in read_chunks(self.codes, self.n_ctx, rows_per_chunk=rows_per_chunk, part=part):
@@ -128,12 +128,12 @@ class ScanRows:
 
 
 def fit_half(n_seq: int) -> Bool[Tensor, " seq"]:
-    """Mark the sequences of the half that is fitted on: blocks of up to 32 sequences, turn and turn about."""
+    """Mark the sequences of the fit half: every other block of up to 32 sequences."""
     return (torch.arange(n_seq) // max(1, min(32, n_seq // 8))) % 2 == 0
 
 
 class ColumnFiles:
-    """The firings of every latent, on disk: `add` each chunk, `join` what other processes have, then `read` some
+    """The firings of every latent, on disk: `add` each chunk, `join` the chunks of other processes, then `read` some
     latents."""
 
     def __init__(self, folder: Path, d_sae: int):
@@ -155,7 +155,7 @@ class ColumnFiles:
         self._n_chunks += 1
 
     def join(self, team: Processes) -> None:
-        """Take in the chunks of all processes, which follow one another in the order of the ranks."""
+        """Add the chunks of all processes, in the order of the ranks."""
         parts = team.gather_values((self._folder, self._n_chunks))
         self._chunks = [(folder, chunk) for folder, n_chunks in parts for chunk in range(n_chunks)]
         team.sum_(torch.from_numpy(self.n_active))
@@ -171,7 +171,7 @@ class ColumnFiles:
             rows[part] = _read(folder / "rows", np.int64, starts[0], starts[-1])
             values[part] = _read(folder / "values", np.float32, starts[0], starts[-1])
             latents[part] = np.repeat(np.arange(last - first, dtype=np.uint8), np.diff(starts))
-        if last - first == 1:  # one latent, of however many firings: they are in order
+        if last - first == 1:  # a single latent, with any number of firings: they are in order
             return Columns(first, offsets, rows, values)
         order = latents.argsort(kind="stable")  # a radix sort, as the keys are bytes
         return Columns(first, offsets, rows[order], values[order])

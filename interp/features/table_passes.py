@@ -1,15 +1,15 @@
 """Write the Parquet tables of a feature store from codes in token order, in memory that hardly grows with the text.
 
-1. The first pass over the codes counts which latents fire together, and lays the firings out by latent on disk.
-2. The latents are read in blocks; all else that is known of one follows from its rows and values. Blocks run side by
-   side, and are written in order.
+1. The first pass over the codes counts which latents fire together, and sorts the firings by latent on disk.
+2. The latents are read in blocks; all other statistics of a latent follow from its rows and values. Blocks run
+concurrently, and are written in order.
 
 In memory are the text's tokens (4 bytes each, and 2 for their labels) and the firings of the latent that fires most (12
-bytes each); all else is bounded by CHUNK_ENTRIES and `_PAIRS_MB` (`analyses/bench/memory.py`).
+bytes each); everything else is bounded by CHUNK_ENTRIES and `_PAIRS_MB` (`analyses/bench/memory.py`).
 
-The passes read codes, not activations, so they need neither model nor dictionary. Very many latents take further passes
-for their pairs. The codes that are laid out take 12 bytes a firing, in a folder that goes when the tables are whole.
-A table has its name only when it is whole. NaN is written as null.
+The passes read codes, not activations, so they need neither model nor dictionary. Very many latents need further passes
+for their pairs. The sorted codes take 12 bytes per firing, in a folder that is removed when the tables are complete.
+Tables are written atomically. NaN is written as null.
 """
 
 import shutil
@@ -38,9 +38,9 @@ Advance = Callable[[int, str], None]
 Tables = dict[str, dict[str, Any]]
 
 _PAIRS_MB = 256
-"""Memory for the counts of pairs, 4 bytes for each two latents; where it does not suffice, there are more passes."""
+"""Memory for the counts of pairs, 4 bytes per pair of latents; if it does not suffice, more passes are made."""
 _EXACT_D_SAE, _EXACT_L0 = 8192, 64
-"""Up to this many latents, and firings a row on average, co-activation counts all pairs."""
+"""Up to this many latents, and firings per row on average, co-activation counts all pairs."""
 _STRONGEST = 16
 """Above either, it counts those among this many strongest latents of a row."""
 _MAX_LATENTS = 256
@@ -90,8 +90,8 @@ def write_tables(
 ) -> int:
     """Write every table of `SCHEMAS` into `folder`. Returns how many latents fire.
 
-    Each process of the team reads its part of the text, then describes its part of the latents, and then puts the
-    pieces of some tables together.
+    Each process of the team reads its part of the text, describes its part of the latents, and then assembles some of
+    the tables.
     """
     scratch = folder / "scratch"
     team.first_does(lambda: shutil.rmtree(scratch, ignore_errors=True))
@@ -181,7 +181,7 @@ def _latent_tables(
 
 
 def _describe(columns: Columns, rows: ScanRows, labels: LabelSets | None, decoder: Decoder) -> Tables:
-    """Make all tables of some latents that follow from their own firings."""
+    """Make all tables of some latents that depend only on their own firings."""
     latents = slice(columns.first, columns.first + len(columns.offsets) - 1)
     firing = FiringStatistics.of(columns, rows.n_ctx, rows.n_present)
     examples = pick_examples(columns, firing, rows)

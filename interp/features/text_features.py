@@ -1,11 +1,11 @@
-"""Find what fires on a text: its tokens, their codes, and the latents that fire, the strongest first.
+"""Return the firings on a text: its tokens, their codes, and the latents that fire, the strongest first.
 
     read = features_of(model, "blocks.15.hook_resid_post", sae, "Once upon a time")
     read.words, read.codes, read.firings().head()
 
-A text is read after the token that opens a sequence (BOS or, where the tokenizer adds none, the end of text), as in a
-corpus that `models.tokenize` reads: here, and wherever else a call takes text (`tokens_of`). Nothing fires on special
-tokens, nor on rows above the dictionary's norm limit.
+A text is read after the token that opens a sequence (BOS or, if the tokenizer adds none, the end of text), as in a
+corpus of `models.tokenize`; the same holds wherever a call takes text (`tokens_of`). Nothing fires on special tokens,
+nor on rows above the dictionary's norm limit.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class TextFeatures:
 
     tokens: Int[Tensor, " pos"]
     words: list[str]
-    """The string of each token; its id, where the model has no tokenizer."""
+    """The string of each token; its id if the model has no tokenizer."""
     codes: SparseCodes
     """The codes, one row per token."""
 
@@ -72,7 +72,8 @@ def features_of(
 ) -> TextFeatures:
     """Read a text, or token ids. tokenizer: the model's own by default.
 
-    Raises ValueError as `dictionary_hooks`, for a text without a tokenizer, and for one that the model cannot take.
+    Raises ValueError as `dictionary_hooks` does, for a text without a tokenizer, and for a text that the model does not
+    accept.
     """
     module = module_of(model)
     hooks = dictionary_hooks(model, hook, dictionary)
@@ -95,13 +96,13 @@ def tokens_of(model: Model, text: str | Int[Tensor, "*pos"], tokenizer: Any = No
 
 
 def encode_with_bos(tokenizer: Any, text: str) -> Int[Tensor, " pos"]:
-    """Return the token ids of a text after the one that opens a sequence. tokenizer: one of ours, or of Hugging Face.
+    """Return the token ids of a text, after the token that opens a sequence. tokenizer: interp's or Hugging Face's.
 
-    Raises ValueError for a text without a token or of half a character, and without a tokenizer."""
+    Raises ValueError for a text without a token or with an unpaired surrogate, and without a tokenizer."""
     if tokenizer is None:
         raise ValueError(f"{text[:40]!r} is text, and the model has no tokenizer: give token ids")
     if any("\ud800" <= character < "\ue000" for character in text):
-        raise ValueError("the text holds half a character (a lone surrogate): leave it out")
+        raise ValueError("the text contains an unpaired surrogate: remove it")
     if not text:
         raise ValueError("there is no text: write some")
     bos, eos = (getattr(tokenizer, f"{kind}_id", getattr(tokenizer, f"{kind}_token_id", None)) for kind in _ENDS)
@@ -112,7 +113,7 @@ def encode_with_bos(tokenizer: Any, text: str) -> Int[Tensor, " pos"]:
 
 
 def _words(tokenizer: Any, ids: list[int]) -> list[str]:
-    """Return how each token is spelt, as a tokenizer of ours shows it, or Hugging Face's decodes it."""
+    """Return each token's string, as interp's tokenizer shows it or Hugging Face's decodes it."""
     if hasattr(tokenizer, "display"):
         shown = tokenizer.display()
         return [shown[i] for i in ids]

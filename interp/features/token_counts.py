@@ -1,4 +1,4 @@
-"""Count which tokens a latent fires on, which stand before them, which follow, and how concentrated they are.
+"""Count the tokens on which a latent fires, and the tokens before and after them, and measure their concentration.
 
 For each latent, token and offset o in -n_before .. N_AFTER: the firings whose token at that offset is this one, how
 many of them lie in the fit half, and their activation mass. With n_t firings that have token t at the offset,
@@ -23,7 +23,7 @@ from interp.features.firing_statistics import FiringStatistics
 from interp.features.scan_input import Columns, ScanRows, insert_best
 
 N_AFTER = 1
-"""Tokens after the firing one that are counted: the next one shows whether what a latent promotes follows."""
+"""Tokens after the firing one that are counted: the next one shows whether a latent's promoted tokens follow."""
 TOKEN, N, N_FIT, MASS = range(4)
 """Columns of `TokenCounts.pairs`."""
 _SMALL = 1024
@@ -40,8 +40,7 @@ class TokenCounts(NamedTuple):
 
 
 def count_tokens(columns: Columns, firing: FiringStatistics, rows: ScanRows) -> dict[int, TokenCounts]:
-    """Count, for each offset, the tokens that stand so many positions after the firing ones; before them, if
-    negative."""
+    """Count, for each offset, the tokens at that distance after the firing ones; before them, if negative."""
     counts = {}
     for offset in range(-rows.config.n_before, N_AFTER + 1):
         pair_offsets, pairs = _count(
@@ -77,7 +76,7 @@ def token_table(counts: dict[int, TokenCounts], firing: FiringStatistics, k: int
 
 
 def offset_table(counts: dict[int, TokenCounts], firing: FiringStatistics, unigrams: np.ndarray) -> dict[str, Any]:
-    """Return the table `offsets`, and `top_token`: NaN, 0 or −1 where no firing has a token at the offset."""
+    """Return the table `offsets`, and `top_token`: NaN, 0 or −1 if no firing has a token at the offset."""
     share = unigrams / max(unigrams.sum(), 1)
     log_share = np.log(share, out=np.zeros(len(share)), where=share > 0)
     parts = [_summarise(*at_offset, log_share) for at_offset in counts.values()]

@@ -9,15 +9,16 @@ and for the two dictionaries, with M the best one-to-one matching (Hungarian alg
 
     PW-MCC = mean_{(i, j) ∈ M} |Ŵ_i · Ŵ'_j|                                                (arXiv 2505.20254)
 
-Correlations are made of sums over the rows that both encoded, exact, in float64: S[i, j] = Σ z_i^p z'_j^q of some
-powers (p, q), on which both fire. (0, 0) counts these rows; (2, 0) are the squares of latent i where j fires.
+Correlations are computed from exact float64 sums over the rows that both encoded: S[i, j] = Σ z_i^p z'_j^q, for some
+powers (p, q), over rows on which both fire. (0, 0) counts these rows; (2, 0) sums the squares of latent i where j
+fires.
 
 Source: the best match by either is folklore; PW-MCC, Song et al. 2025, who take |cosine| and a one-to-one matching, so
 that two latents cannot both claim a third.
-Cost: L0 L0' a row and pair of powers; 8 bytes for each two latents and pair, of which BUFFER_MB are in memory, the
-others in further passes over the codes (of more than some 5800 latents each). The matching, O(n³) at worst and n² in
+Cost: L0 L0' per row and pair of powers; 8 bytes per two latents and pair of powers, with BUFFER_MB in memory and
+further passes over the codes for the rest (of more than some 5800 latents each). The matching, O(n³) at worst and n² in
 memory.
-Limits: a match shows stability, not meaning. A muddled direction that the data force on every seed is found again, and
+Limits: a match shows stability, not meaning. A mixed direction that every seed learns from the data is found again, but
 a fine meaning that a narrow dictionary splits differently each time is not.
 """
 
@@ -44,7 +45,7 @@ _BLOCK = 256
 
 
 class Matches(NamedTuple):
-    """For each latent of one dictionary, that of another whose activation is most correlated with its own."""
+    """For each latent of one dictionary, the latent of another with the most correlated activation."""
 
     other: Int64[np.ndarray, " d_sae"]
     correlation: Float64[np.ndarray, " d_sae"]
@@ -123,8 +124,8 @@ def nearest_rows(
 def matched_rows(
     ours: Float[Tensor, "n d"], theirs: Float[Tensor, "m d"]
 ) -> tuple[Int64[np.ndarray, " pair"], Int64[np.ndarray, " pair"], Float64[np.ndarray, " pair"]]:
-    """Find the one-to-one matching of the largest sum of |cosine|. Returns row of ours, row of theirs, and their
-    cosine; of different widths, all of the narrower are matched."""
+    """Find the one-to-one matching with the largest sum of |cosine|. Returns row of ours, row of theirs, and their
+    cosine; if widths differ, all rows of the narrower are matched."""
     import scipy.optimize
 
     if len(ours) > len(theirs):
@@ -138,8 +139,8 @@ def matched_rows(
 def joint_sums(
     ours: CodeSource, theirs: CodeSource, powers: Sequence[tuple[int, int]], progress: Progress = no_progress
 ) -> Iterator[JointSums]:
-    """Yield the sums of some of our latents after the others, each by one pass over both codes; progress counts rows of
-    all passes.
+    """Yield the sums of our latents block by block, each from one pass over both codes; progress counts the rows of all
+    passes.
 
     Raises ValueError for codes of different numbers of rows.
     """
@@ -193,7 +194,7 @@ def _sums_of(
 
 
 def _activations(codes: SparseCodes, encoded: Bool[np.ndarray, " row"]) -> scipy.sparse.csr_matrix:
-    """Return what fires on the rows that both encoded."""
+    """Return the codes on the rows that both encoded."""
     z = codes.scipy()
     z.data = np.maximum(z.data, 0) * np.repeat(encoded, np.diff(z.indptr))
     z.eliminate_zeros()

@@ -1,8 +1,8 @@
 """Results → figures: `figures.<noun>(table, …)` gives a plotly Figure with titles and units; `figures.save` writes one.
 
-In: the tables that the other rooms make. Nothing is computed, shown or saved while a figure is drawn.
+In: the tables of the other packages. Drawing a figure computes, shows and saves nothing.
 
-A figure is a function under `@figure`, in a module here or in your own script. The names of its parameters say which
+A figure is a function under `@figure`, in a module here or in your own script. The names of its parameters state which
 results it draws (`features`, `ranking`, `concepts`, …), and `analyses/make_figures.py` passes those of a run by these
 names. The modules are imported when the first figure is requested, so importing the package is quick.
 """

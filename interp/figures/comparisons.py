@@ -1,6 +1,7 @@
-"""Figures of what dictionaries have in common: how well another one's best latent follows each, and what splits.
+"""Figures that compare dictionaries: the correlation of each latent with the best one of another dictionary, and
+splitting.
 
-In: tables of `interp.compare`, with columns that say of what. Out: plotly Figures.
+In: tables of `interp.compare`. Out: plotly Figures.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _ROW = 17
-"""Pixels a node of the tallest column."""
+"""Pixels per node of the tallest column."""
 _RULE = 48
 """Letters of a rule that are shown next to a row."""
 
@@ -38,7 +39,7 @@ def universality(tables: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go.Figure
     """Draw the share of latents whose best match in another dictionary is correlated above each r; dots are the
     medians.
 
-    tables: correlation and null, as `compare.universality` makes them; by name, where there are several.
+    tables: correlation and null, as `compare.universality` returns them; by name, if there are several.
     """
     fig = _shares_above(tables, "correlation", "null", "shifted text")
     styled(fig, "Does the other have such a latent?", height=380)
@@ -51,7 +52,7 @@ def matched_cosines(tables: pd.DataFrame | Mapping[str, pd.DataFrame], *, thresh
     """Draw the share of latents whose match in another dictionary has a decoder cosine above each value, next to what
     random directions reach.
 
-    tables: cosine and chance, as `compare.stability` makes them; by name, where there are several.
+    tables: cosine and chance, as `compare.stability` returns them; by name, if there are several.
     """
     fig = _shares_above(tables, "cosine", "chance", "random directions")
     fig.add_vline(threshold, line={"color": INK, "width": 1, "dash": "dash"})
@@ -63,8 +64,7 @@ def matched_cosines(tables: pd.DataFrame | Mapping[str, pd.DataFrame], *, thresh
 def _shares_above(
     tables: pd.DataFrame | Mapping[str, pd.DataFrame], column: str, null: str, null_name: str
 ) -> go.Figure:
-    """Draw a line a table, the share of its values above each of them, with a dot at the median; and its null
-    dotted."""
+    """Draw a line per table, the share of its values above each value, with a dot at the median; the null is dotted."""
     fig = go.Figure()
     named = list(coloured(tables, column, null, alone="matches"))
     for i, (name, table, colour) in enumerate(named):
@@ -83,8 +83,8 @@ def _shares_above(
 
 @figure
 def corpus_differences(differences: pd.DataFrame, *, names: tuple[str, str] = ("A", "B"), most: int = 24) -> go.Figure:
-    """Draw the largest differences between two corpora: of how many more of A's documents a latent fires in than of
-    B's, in percentage points, with its 95 % interval.
+    """Draw the largest differences between two corpora: the share of A's documents in which a latent fires minus that
+    of B's, in percentage points, with its 95 % interval.
 
     differences: latent, differs, difference, low, high and rule, as `compare.corpora` makes them; latents that do not
     differ are left out, and of the others the `most` with the largest differences are drawn.
@@ -126,12 +126,12 @@ def splitting(
     most: int = 8,
     rows: int = 40,
 ) -> go.Figure:
-    """Draw a column of bars a dictionary, narrow on the left; a band is as thick as the rows on which both of its ends
-    fire. Each column shows its `rows` thickest bars, and the others of a feature as one bar, "n more".
+    """Draw a column of bars per dictionary, narrow on the left; the width of a band is the number of rows on which both
+    of its ends fire. Each column shows its `rows` thickest bars, and the others of a feature as one bar, "n more".
 
-    levels: latent, other, both, is_best, from each dictionary to the next wider one. names: of the latents of each
-    dictionary, left to right; their numbers, where there are none. roots: the narrow latents that are shown; by default
-    the `most` that split into the most.
+    levels: latent, other, both, is_best, from each dictionary to the next wider one. names: names of the latents of
+    each dictionary, left to right; by default their numbers. roots: the narrow latents that are shown; by default the
+    `most` that split into the most.
     """
     for table in levels:
         need(table, "latent", "other", "both", "is_best")

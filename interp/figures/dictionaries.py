@@ -1,4 +1,4 @@
-"""Figures of whole dictionaries: what they keep, how near their latents are, and which concepts they detect.
+"""Figures of whole dictionaries: their quality, the similarity of their latents, and the concepts that they detect.
 
 In: a quality table with one row per dictionary (`interp.quality_table`); coordinates, cosines or pairs of latents; the
 concept table of a run, a row per label (`compare.concepts.concept_table`). Out: a plotly Figure, or LaTeX.
@@ -51,7 +51,7 @@ _LATEX |= {ord("\\"): r"\textbackslash{}", ord("~"): r"\textasciitilde{}", ord("
 
 @figure
 def quality(quality_table: pd.DataFrame) -> go.Figure:
-    """Draw what each dictionary keeps: variance explained (1 − FVU) and CE loss recovered, as dots, a row per
+    """Draw the quality of each dictionary: variance explained (1 − FVU) and CE loss recovered, as dots, a row per
     dictionary with its L0. 0 is the mean activation for the first; for the second, zero ablation or unigrams, whichever
     is better."""
     need(quality_table, "dictionary", "fvu", "ce_recovered", "l0")
@@ -101,9 +101,9 @@ def quality_latex(table: pd.DataFrame) -> str:
 @figure
 def decoder_map(points: pd.DataFrame, *, colour: str = "verdict", way: str = "UMAP") -> go.Figure:
     """Draw the decoder's rows in the plane, coloured by verdict or by a column of numbers (a fraction, or one whose
-    decimal logarithm is drawn: `density`). points: x, y and the column; where it has a column `name`, points are named
-    that have one. Distances have no unit, so the axes have no numbers. The colours of numbers end at their 2nd and 98th
-    percentile, so that a few far off leave the others apart."""
+    decimal logarithm is drawn: `density`). points: x, y and the column; points with an entry in an optional column
+    `name` are named. Distances have no unit, so the axes have no numbers. The colour scale ends at the 2nd and 98th
+    percentiles, so that a few outliers do not compress it."""
     need(points, "x", "y", colour)
     fig = go.Figure()
     if colour == "verdict":
@@ -146,7 +146,7 @@ def _with_margin(values: pd.Series) -> list[float]:
 def cosine_histogram(
     cosines: Mapping[str, Sequence[float] | np.ndarray], *, null: str | None = None, title: str = "Nearest latents"
 ) -> go.Figure:
-    """Draw how cosines are spread, a line a name. null: the name of those that chance gives, drawn as a grey area."""
+    """Draw the distribution of cosines, a line per name. null: the name of the null's cosines, drawn as a grey area."""
     fig = go.Figure()
     finite = {name: np.asarray(values, float) for name, values in cosines.items()}
     finite = {name: values[np.isfinite(values)] for name, values in finite.items()}
@@ -198,9 +198,9 @@ def coactivation_heatmap(
 
 
 def _chained_order(known: Mapping[tuple[int, int], float], n: int) -> list[int]:
-    """Order latents so that close ones are neighbours: the closest pair comes first, then again and again the latent
-    that is closest to those placed, in sum, after the one that it is itself closest to. Where none is close to them,
-    the next closest pair follows."""
+    """Order latents so that close ones are neighbours: the closest pair comes first, then repeatedly the latent that is
+    closest, in sum, to the placed ones, after its own closest one. If none is close to them, the next closest pair
+    follows."""
     order: list[int] = []
     pairs = sorted(known, key=lambda pair: (-known[pair], pair))
     while len(order) < n:
@@ -220,7 +220,7 @@ def _chained_order(known: Mapping[tuple[int, int], float], n: int) -> list[int]:
 @figure
 def concept_scatter(concepts: pd.DataFrame) -> go.Figure:
     """Draw, for each labelled concept, the held-out F1 of the best feature against that of the best neuron. Concepts
-    are named where there is room; the pointer names the others, and `concept_dots` all of them."""
+    are named if there is room; hovering names the others, and `concept_dots` names all."""
     need(concepts, "label", "f1_feature", "f1_neuron")
     rival = _rival(concepts)
     fig = go.Figure()
@@ -254,14 +254,15 @@ def concept_dots(concepts: pd.DataFrame) -> go.Figure:
 
 
 def _rival(concepts: pd.DataFrame) -> str:
-    """Return the word for what the features are compared with: the table's `rival`, or a neuron where it has none."""
+    """Return the word for the units that the features are compared with: the table's `rival`, by default a neuron."""
     return concepts["rival"].iloc[0] if "rival" in concepts and len(concepts) else "neuron"
 
 
 @figure
 def concept_frequency(concepts: pd.DataFrame, *, n_tokens: int) -> go.Figure:
-    """Draw how well the best feature detects a concept against how frequent the concept is: a dictionary that has only
-    what is frequent rises from left to right. n_tokens: of the scan, whose labels `n_label` counts."""
+    """Draw how well the best feature detects a concept against how frequent the concept is: a dictionary with only
+    frequent concepts rises from left to right. n_tokens: number of tokens of the scan, whose labels `n_label`
+    counts."""
     need(concepts, "label", "f1_feature", "n_label")
     fig = go.Figure()
     share = concepts["n_label"].to_numpy(float) / max(n_tokens, 1)

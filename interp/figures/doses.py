@@ -1,4 +1,4 @@
-"""The figure of what holding a latent brings, and what it costs.
+"""The figure of the benefit and the cost of holding a latent.
 
 In: a table of `interp.effects.dose_response`. Out: a plotly Figure.
 """
@@ -28,11 +28,11 @@ _DOSED = {
 
 @figure
 def steering(doses: pd.DataFrame | Mapping[str, pd.DataFrame], *, latent: int | None = None) -> go.Figure:
-    """Draw what holding a latent at multiples of its maximum brings, and costs: the probability of its concept where
-    one was given, how often it then fires in what the model writes, and the loss and KL divergence on the scan's text.
+    """Draw the benefit and the cost of holding a latent at multiples of its maximum: the probability of its concept if
+    one was given, how often it then fires in the model's text, and the loss and KL divergence on the scan's text.
 
     doses: a table of `effects.dose_response`, whose first row (multiple NaN) is the unchanged model, a dotted line; by
-    name, where there are several latents."""
+    name, if there are several latents."""
     named = list(coloured(doses, "multiple", "fires", "loss", "kl"))
     has_concept = all("concept" in table and table["concept"].notna().any() for _, table, _ in named)
     panels = {name: title for name, title in _DOSED.items() if name != "concept" or has_concept}

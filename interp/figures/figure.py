@@ -1,4 +1,4 @@
-"""The figures that there are, each registered by its name."""
+"""The registry of figures by name."""
 
 from collections.abc import Callable
 from typing import TypeVar

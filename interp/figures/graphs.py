@@ -28,7 +28,7 @@ def graph(
     graph: AttributionGraph, *, nodes: float = 0.7, edges: float = 0.8, labels: Mapping[str, str] | None = None
 ) -> go.Figure:
     """Draw an attribution graph, of the three likeliest next tokens: tokens to the right, layers upwards, edges in the
-    colour of their sign and as wide as their share of what their target reads.
+    colour of their sign, with a width proportional to their share of their target's input.
 
     nodes, edges: the shares that are drawn (`AttributionGraph.pruned`). labels: names of some nodes, such as the
     latents' rules, by their `node_ids`."""
@@ -87,5 +87,5 @@ def _places(graph: AttributionGraph) -> tuple[np.ndarray, np.ndarray, list[float
     x = np.zeros(len(kind))
     x[seen] = middle[position["at"][seen]] + cells - (mates - 1) / 2
     last = np.flatnonzero(kind == "logit")
-    x[last] = middle[-1] - 4.0 * np.arange(len(last))[::-1]  # a word stands over each
+    x[last] = middle[-1] - 4.0 * np.arange(len(last))[::-1]  # a word is above each
     return x, position["y"].to_numpy().astype(float), middle.tolist()

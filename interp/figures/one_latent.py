@@ -1,4 +1,4 @@
-"""Figures of one latent: how strongly it fires, what it writes to the logits, and the text it fires on.
+"""Figures of one latent: its activations, its effects on the logits, and the text it fires on.
 
 In: its rows of a FeatureStore's tables (`histograms`, `intervals`, `features`, `examples`). Out: a plotly Figure.
 """
@@ -25,7 +25,7 @@ SHADE, OUTLINE = "230,159,0", "#8a5a00"
 """Colours of the tokens that a latent fires on, and of the line under the one that an example is about."""
 FONT = f"DejaVu Sans Mono, Liberation Mono, Menlo, Consolas, {CJK}, monospace"
 CELL = 0.602 * MIN_FONT
-"""Pixels that a letter of these fonts is wide."""
+"""Width of a letter of these fonts in pixels."""
 LINE, GAP = 1.5, 0.5
 """Height of a line in letters' heights, and room between examples in lines."""
 EDGE = 6.0
@@ -37,7 +37,7 @@ def activation_histogram(
     histogram: pd.DataFrame, *, latent: int | None = None, intervals: pd.DataFrame | None = None
 ) -> go.Figure:
     """Draw how strongly one latent fires, from its rows of the table `histograms` (geometric bins, so a log axis), in
-    at most 32 bars. `intervals` (its rows of that table) marks where the intervals of the examples begin."""
+    at most 32 bars. `intervals` (its rows of that table) marks the starts of the examples' intervals."""
     histogram = _one_latent(histogram, latent, "histograms")
     need(histogram, "low", "high", "n")
     edges, counts = merged_bins(histogram["low"], histogram["high"], histogram["n"], at_most=32)
@@ -94,7 +94,7 @@ def example_text(
     latent: int | None = None,
 ) -> go.Figure:
     """Draw, for the appendix of a paper, the first `n` examples, each token shaded by its share of the largest
-    activation shown, the firing one underlined; lines break between tokens. width: that of `figures.save`, for which
+    activation shown, the firing one underlined; lines break between tokens. width: as in `figures.save`, for which
     lines are broken. Letters stay letters in SVG and PDF.
 
     examples: tokens, values, row, start. Raises ValueError if there is none.

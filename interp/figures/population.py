@@ -56,7 +56,7 @@ UNITS = {
 @figure
 def density_histogram(features: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go.Figure:
     """Draw log10 of the share of tokens on which each latent fires. Dead latents stand apart as a spike on the left,
-    cut off where it is more than 1.5 × the highest bin, and the range below ULTRA_LOW is shaded. A mapping (name →
+    truncated if it is more than 1.5 × the highest bin, and the range below ULTRA_LOW is shaded. A mapping (name →
     table) overlays dictionaries or checkpoints as lines."""
     named = [(*entry, np.nan_to_num(entry[1]["density"].to_numpy(float))) for entry in coloured(features, "density")]
     densities = {name: d for name, _, _, d in named}
@@ -112,8 +112,8 @@ def _mark_ultra_low(fig: go.Figure, densities: Mapping[str, np.ndarray], left: f
 
 @figure
 def score_distributions(ranking: pd.DataFrame, *, score: str = "explanation_f1") -> go.Figure:
-    """Draw how one score is spread within each verdict: a violin with its box, or its points where they are few, and
-    the number of latents. Latents that were not tested have no score, whatever the table holds."""
+    """Draw the distribution of a score within each verdict: a violin with its box, or points if they are few, and the
+    number of latents. Latents that were not tested have no score, whatever the table contains."""
     need(ranking, "verdict", score)
     fig = go.Figure()
     for verdict, rows in _by_verdict(_tested(ranking, score)):
@@ -129,8 +129,8 @@ def score_distributions(ranking: pd.DataFrame, *, score: str = "explanation_f1")
 
 @figure
 def scores_beside_nulls(verdicts: pd.DataFrame, *, score: str = "monosemanticity") -> go.Figure:
-    """Draw how one score is spread in the dictionary and in each null, a row each, the dictionary on top. verdicts:
-    those of a run's nulls, a row per dictionary and latent; of those that were tested."""
+    """Draw the distribution of a score in the dictionary and in each null, a row each, the dictionary on top. verdicts:
+    of a run's nulls, a row per dictionary and latent; only tested latents are drawn."""
     need(verdicts, "dictionary", "verdict", score)
     fig = go.Figure()
     for name, rows in _tested(verdicts, score).groupby("dictionary", sort=False):
@@ -153,7 +153,7 @@ def scores_beside_nulls(verdicts: pd.DataFrame, *, score: str = "monosemanticity
 
 @figure
 def coherence_density(ranking: pd.DataFrame, *, score: str = "concentration") -> go.Figure:
-    """Draw a score against firing density, coloured by verdict: a score that only follows density says little."""
+    """Draw a score against firing density, coloured by verdict: a score that only follows density is uninformative."""
     need(ranking, "latent", "verdict", "density", score)
     rows = ranking[ranking["density"] > 0].dropna(subset=[score])
     fig = _dots_by_verdict(rows, "density", score, "density %{x:.2g}<br>" + escaped(score) + " %{y:.3f}")
@@ -187,7 +187,7 @@ def precision_recall(ranking: pd.DataFrame) -> go.Figure:
 
 
 def _dots_by_verdict(rows: pd.DataFrame, x: str, y: str, text: str) -> go.Figure:
-    """Draw a dot a latent in the colour of its verdict. text: what is shown under the pointer."""
+    """Draw a dot per latent in the colour of its verdict. text: the hover text."""
     fig = go.Figure().update_layout(legend_itemsizing="constant")
     for verdict, part in _by_verdict(rows):
         look = {"mode": "markers", "marker": dots(len(rows), color=VERDICT_COLOURS.get(verdict, GREY))}

@@ -24,7 +24,7 @@ MIN_FONT = 7 * 96 / 72
 _MARGIN = {"l": 4, "r": 10, "t": 6, "b": 4}
 """Pixels; axes, legends and colour bars push them outwards as far as they need."""
 MAX_DIRECT = 3
-"""Lines that are named where they are highest; the names of more would lie on other lines."""
+"""Most lines that are named at their highest point; more names would overlap other lines."""
 _TITLE = 34
 """Pixels of height that a title takes on a screen."""
 
@@ -33,7 +33,7 @@ def for_print(fig: go.Figure, width: str | float = "column", *, title: bool = Fa
     """Return a copy of `fig` for print. Its letters shrink with it, but not below 7 points, and so its height shrinks
     less than its width. width: a name of WIDTHS, or millimetres.
 
-    Raises ValueError for a width that there is not, and for a figure that was laid out for another.
+    Raises ValueError for an unknown width, and for a figure that was laid out for another width.
     """
     pixels = in_pixels(width)
     meta = fig.layout.meta if isinstance(fig.layout.meta, dict) else {}
@@ -51,7 +51,7 @@ def for_print(fig: go.Figure, width: str | float = "column", *, title: bool = Fa
         drawn.layout.title = None
     if laid_out:
         return drawn.update_layout(title_automargin=True)
-    shrinks = ratio if fig.layout.yaxis.scaleanchor else ratio**0.5  # what is square stays square
+    shrinks = ratio if fig.layout.yaxis.scaleanchor else ratio**0.5  # square plots stay square
     height = ((fig.layout.height or HEIGHT) - _TITLE * (not title)) * shrinks
     drawn.update_layout(width=pixels, height=height, autosize=False, margin=_MARGIN, title_automargin=True)
     size = float(drawn.layout.font.size or MIN_FONT)
@@ -67,8 +67,8 @@ def for_print(fig: go.Figure, width: str | float = "column", *, title: bool = Fa
 
 
 def in_pixels(width: str | float) -> float:
-    """Return the width of a name of WIDTHS, or of millimetres, in pixels. Raises ValueError for a name that is not
-    there and for a width that is not above 0, or above ten metres."""
+    """Return the width of a name of WIDTHS, or of millimetres, in pixels. Raises ValueError for an unknown name, and
+    for a width that is not above 0, or above ten metres."""
     if isinstance(width, str) and width not in WIDTHS:
         raise ValueError(f"width={width!r} must be one of {', '.join(WIDTHS)}, or millimetres")
     pixels = (WIDTHS[width] if isinstance(width, str) else width) / 25.4 * 96
@@ -118,7 +118,7 @@ def _keys(fig: go.Figure) -> list[Any]:
 
 
 def _legend_glyph(trace: Any) -> tuple[str, str]:
-    """Return the colour and the letter that stand for a trace; ink where its points have colours of their own."""
+    """Return the colour and the letter that represent a trace; ink if its points have individual colours."""
     if "lines" in (getattr(trace, "mode", None) or ""):
         return trace.line.color or INK, "┅" if trace.line.dash else "━"
     symbol = {"circle-open": "○", "diamond": "◆"}.get(getattr(trace.marker, "symbol", None) or "", "●")

@@ -33,7 +33,7 @@ SHOWN = (ONE_MEANING, SINGLE_TOKEN)
 
 @figure
 def verdict_shares(shares: pd.DataFrame) -> go.Figure:
-    """Draw two panels on one scale, a row per dictionary: of the latents that are not idle, the share of one meaning,
+    """Draw two panels on one scale, a row per dictionary: the share of one meaning among the latents that are not idle,
     and the share that a single token explains, each with its 95 % interval. Where verdicts go by a probability, the
     share that surely has one meaning is next to it (open)."""
     need(shares, "dictionary", "verdict", "share", "ci_low", "ci_high", "sure_share", "sure_low", "sure_high")
@@ -70,12 +70,12 @@ def verdict_shares(shares: pd.DataFrame) -> go.Figure:
 
 
 def _error(at: Any, low: Any, high: Any, **look: Any) -> dict[str, Any]:
-    """Return an interval as plotly wants it: its distances from the point."""
+    """Return an interval in plotly's form: its distances from the point."""
     return {"type": "data", "symmetric": False, "array": high - at, "arrayminus": at - low, "thickness": 1, **look}
 
 
 def _intervals(rows: pd.DataFrame, columns: tuple[str, str, str], colour: str) -> dict[str, Any]:
-    """Return points with their intervals, a row per dictionary. columns: of the share and of both ends."""
+    """Return points with their intervals, a row per dictionary. columns: the columns of the share and of both ends."""
     share, low, high = (rows[name] for name in columns)
     return {
         "x": share,

@@ -28,7 +28,7 @@ IMAGES = (".svg", ".pdf", ".png", ".jpeg", ".webp")
 PIXEL_RATIO = 300 / 96
 """Pixels of an image for one of the figure: 300 dots an inch."""
 _WHOLE_PAGE = "<style>@page { margin: 0 } #kaleido-image { display: block }</style>"
-"""Kaleido asks for margins of a tenth of an inch, in which a PDF's page is shrunk and its lower end is lost."""
+"""Kaleido requests margins of a tenth of an inch, which shrink a PDF's page and cut its lower end."""
 log = logging.getLogger(__name__)
 
 
@@ -41,32 +41,33 @@ def save(
     made_from: Any = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write `fig` to `path`, whole or not at all. width: of an image, "column" (84.5 mm), "icml" (82.6), "page" (139.7)
-    or in millimetres. title: keep it in an image, where a caption says it otherwise. made_from: a run, whose seeds,
-    tokens and configuration are written next to the figure, or a mapping of such facts. overwrite: also in the place of
-    a file that is not a figure of ours; one with its facts next to it is drawn again without it.
+    """Write `fig` to `path`, atomically. width: the width of an image, "column" (84.5 mm), "icml" (82.6), "page"
+    (139.7)
+    or in millimetres. title: keep the title in an image; by default the caption replaces it. made_from: a run, whose
+    seeds, tokens and configuration are written next to the figure, or a mapping of such facts. overwrite: replace a
+    file that is not one of interp's figures; a figure with its provenance next to it is always replaced.
 
-    Raises ValueError for an ending or a width that there is not, and for a file that would be lost; RuntimeError for an
-    image without a browser, or without the packages of `pip install 'interp[images]'`.
+    Raises ValueError for an unknown ending or width, and for a file that would be lost; RuntimeError for an image
+    without a browser, or without the packages of `pip install 'interp[images]'`.
     """
     path = Path(path)
-    beside = path.with_name(f"{path.name}.json")
-    for file in (path, beside):
-        check_output_file(file, overwrite=overwrite or _is_ours(beside))
+    facts_file = path.with_name(f"{path.name}.json")
+    for file in (path, facts_file):
+        check_output_file(file, overwrite=overwrite or _is_ours(facts_file))
     if path.suffix in IMAGES:
         write_images({path: for_print(fig, width, title=title)})
     elif path.suffix in (".html", ".json"):
         write_text(path, fig.to_html() if path.suffix == ".html" else str(fig.to_json()))
     else:
         raise ValueError(f"{path} must end in one of {', '.join((*IMAGES, '.html', '.json'))}")
-    write_json(beside, provenance(fig, path, width, made_from))
+    write_json(facts_file, provenance(fig, path, width, made_from))
     return path
 
 
-def _is_ours(beside: Path) -> bool:
+def _is_ours(facts_file: Path) -> bool:
     """Return whether a file holds the facts of a figure."""
     with suppress(OSError, ValueError):
-        return "figure_sha256" in read_json(beside, "")
+        return "figure_sha256" in read_json(facts_file, "")
     return False
 
 
@@ -117,8 +118,8 @@ def write_images(figures: Mapping[Path, go.Figure]) -> None:
 
 
 def warn_of_type_3(path: Path, pdf: bytes) -> None:
-    """Log a warning where letters of a PDF are Type 3: Chrome writes so what it has from fonts of PostScript outlines
-    (CFF, as Noto CJK), from variable fonts and from pictures, and publishers refuse it. TrueType fonts stay fonts."""
+    """Log a warning if letters of a PDF are Type 3, which publishers refuse: Chrome converts fonts with PostScript
+    outlines (CFF, such as Noto CJK), variable fonts and picture fonts to it. TrueType fonts stay fonts."""
     if b"/Subtype /Type3" in pdf:
         log.warning(
             "%s holds letters as Type 3, which publishers refuse: install a TrueType font that has them, such as "

@@ -37,7 +37,7 @@ _VISIBLE = _PICTURES | LINE_MARKS | {ord(" "): "·", ord("\r"): ""}
 
 
 def styled(fig: go.Figure, title: str, *, x: str = "", y: str = "", height: int = HEIGHT) -> go.Figure:
-    """Return `fig` with the house layout: a title, axis titles with units, thin grid lines, room for long tick labels.
+    """Return `fig` with the common layout: a title, axis titles with units, thin grid lines, room for long tick labels.
 
     `title` is text; `x` and `y` may hold plotly's markup, such as <sub>, and names in them are to be `escaped`.
     """
@@ -76,14 +76,14 @@ def panelled(fig: go.Figure) -> go.Figure:
 
 
 def decades(low: float, high: float) -> dict[str, list]:
-    """Return ticks at the powers of ten from `low` to `high` (above 0): the powers alone, whose axis says log₁₀ in its
-    title. A raised exponent would be set at 70 % of the size of other letters, below 7 points in print."""
+    """Return ticks at the powers of ten from `low` to `high` (above 0): the exponents alone, with log₁₀ in the axis
+    title. A superscript would have 70 % of the size of other letters, below 7 points in print."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     return {"tickvals": [10.0**power for power in powers], "ticktext": [minus(power) for power in powers]}
 
 
 def minus(number: int) -> str:
-    """Return a whole number with the sign that is as wide as a plus."""
+    """Return a whole number with a minus sign as wide as a plus."""
     return str(number).replace("-", "−")
 
 
@@ -94,8 +94,8 @@ def colour_bar(title: str, **position: Any) -> dict[str, Any]:
 def coloured(
     tables: pd.DataFrame | Mapping[str, pd.DataFrame], *columns: str, alone: str = ""
 ) -> Iterator[tuple[str, pd.DataFrame, str]]:
-    """Yield tables by name, each with its name and its colour; one table goes by the name `alone`. Raises ValueError
-    for one that lacks a column."""
+    """Yield tables by name, each with its name and its colour; one table goes by the name `alone`. Raises ValueError if
+    one lacks a column."""
     named = tables if isinstance(tables, Mapping) else {alone: tables}
     for (name, table), colour in zip(named.items(), SEQUENCE * len(named), strict=False):
         need(table, *columns)
@@ -103,13 +103,13 @@ def coloured(
 
 
 def dots(n: int, **marker: Any) -> dict[str, Any]:
-    """Return the look of one of n points: small and pale where there are many, so that they do not hide each other."""
+    """Return the style of one of n points: small and pale if there are many, so that they do not hide each other."""
     crowd = min(1.0, (1000 / max(n, 1)) ** 0.5)
     return {"size": max(1.8, 4 * crowd), "opacity": max(0.35, 0.6 * crowd), "line_width": 0, **marker}
 
 
 def without_slider(fig: go.Figure) -> go.Figure:
-    """Return a copy of `fig` for paper, as it opens: a slider does nothing there."""
+    """Return a copy of `fig` for paper, in its initial state, without the slider."""
     if not fig.layout.sliders:
         return fig
     fig = go.Figure(fig.data, fig.layout)
@@ -128,13 +128,13 @@ def verdict_name(verdict: str) -> str:
 
 
 def words(name: object) -> str:
-    """Return a name of a table's, as a reader writes it."""
+    """Return a table's name as ordinary words."""
     return escaped(str(name).replace("_", " "))
 
 
 def escaped(name: object) -> str:
-    """Return a name as plotly shows it letter by letter: it reads every text as markup, with links and entities, and as
-    TeX between two $ where MathJax is loaded. For titles, legends, ticks, hover texts, annotations and cells."""
+    """Escape a name so that plotly shows it verbatim: plotly reads every text as markup, with links and entities, and
+    as TeX between two $ if MathJax is loaded. For titles, legends, ticks, hover texts, annotations and cells."""
     return html.escape(str(name), quote=False).replace("$", "&#36;")
 
 
@@ -145,7 +145,7 @@ def label(token: str) -> str:
 
 
 def need(table: pd.DataFrame | pd.Series | Mapping, *columns: str) -> None:
-    """Refuse a table that lacks a column which a figure draws."""
+    """Raise ValueError if a table lacks a column that a figure draws."""
     missing = [column for column in columns if column not in table]
     if missing:
         raise ValueError(f"the table lacks the columns {missing}; it has {list(table.keys())}")

@@ -48,13 +48,13 @@ TICKS = {"dead": ".2~%", "faint": ".2~%", "tokens_per_second": "~s"}
 
 @figure
 def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float] | None = None) -> go.Figure:
-    """Draw what a training wrote, against tokens seen: FVU, L0, the shares of dead and of faint latents, and the
-    learning rate; of a language model the loss. Of the panels that are not asked for by name, one whose values never
-    change (the L0 of TopK) is left out, and so is a dictionary's loss where its FVU is drawn.
+    """Draw a training's metrics against tokens seen: FVU, L0, the shares of dead and of faint latents, and the learning
+    rate; for a language model the loss. Among the default panels, one whose values never change (the L0 of TopK) is
+    left out, and so is a dictionary's loss if its FVU is drawn.
 
     run: the folder of a dictionary's training, of a sweep's or of a model's; a run folder or a `Run` (its dictionary);
     the rows of a `metrics.jsonl`; or a mapping (name → any of these), laid over one another. panels: columns to draw,
-    by default those of PANELS that are there; levels: name → a loss to draw as a line, such as that of an n-gram model.
+    by default those of PANELS that exist; levels: name → a loss to draw as a line, such as that of an n-gram model.
     Raises ValueError if there are no metrics.
     """
     named = list(coloured(_metrics(run), "tokens", *(panels or ["loss"])))
@@ -84,7 +84,7 @@ def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float
             key = {"name": f"{name} validation".strip(), "legendgroup": name}
             fig.add_scatter(x=held_out["tokens"], y=held_out["val_loss"], **key, **style, row=1, col=1)
     for name, loss in (levels or {}).items():
-        # Where a curve that falls is not.
+        # The corner that a falling curve leaves free.
         corner = "top right" if loss > tables[0]["loss"].iloc[-1] else "bottom left"
         note = {
             "annotation_text": f"{escaped(name)} {loss:.2f}",
@@ -99,12 +99,13 @@ def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float
 
 
 def _varies(column: str, tables: Sequence[pd.DataFrame]) -> bool:
-    """Return whether the column takes more than one value, to three digits, in all the trainings."""
+    """Return whether the column takes more than one value, to three digits, over all trainings."""
     return len({f"{value:.3g}" for table in tables if column in table for value in table[column]}) > 1
 
 
 def _with_axes(fig: go.Figure, panels: list[str], axes: Mapping[str, str], is_dictionary: bool) -> go.Figure:
-    """Name the axes: tokens below each column of panels; what falls by orders of magnitude has a logarithmic axis."""
+    """Name the axes: tokens below each column of panels; quantities that fall by orders of magnitude have a logarithmic
+    axis."""
     fig.update_xaxes(nticks=5, rangemode="tozero")
     for i, column in enumerate(panels):
         position = {"row": i // 2 + 1, "col": i % 2 + 1}
@@ -127,7 +128,7 @@ def _with_axes(fig: go.Figure, panels: list[str], axes: Mapping[str, str], is_di
 
 
 def _log_ticks(values: list[float]) -> list[float]:
-    """Choose ticks, few enough to stand apart, and several where the values span less than a decade."""
+    """Choose ticks that do not overlap, and several if the values span less than a decade."""
     positive = [value for value in values if value > 0] or [1.0]
     span = max(positive) / min(positive)
     digits = (1, 2, 5) if span < 100 else (1, 3) if span < 3000 else (1,)
@@ -153,8 +154,8 @@ def _metrics(run: Any, name: str = "") -> dict[str, pd.DataFrame]:
 
 
 def training_rows(file: Path) -> pd.DataFrame:
-    """Read a metrics.jsonl. Whole lines only: the last one of a training that goes on may be half written. Raises
-    ValueError for a damaged one."""
+    """Read a metrics.jsonl. Only complete lines: the last one of a running training may be partial. Raises ValueError
+    for a damaged line."""
     import pandas as pd
 
     verify(file)
@@ -166,8 +167,8 @@ def training_rows(file: Path) -> pd.DataFrame:
 
 
 def _labelled(members: list[Path]) -> list[tuple[Path, str]]:
-    """Name each training of a sweep with what sets it apart: its architecture, its fields where they differ within one;
-    its number while that is not known, which is until all are done."""
+    """Name each training of a sweep by its differences from the others: its architecture, and the fields that differ
+    within one; by its number while the sweep is unfinished."""
     results = [member / "results.json" for member in members]
     if not all(file.is_file() for file in results):
         return [(member, member.name) for member in members]

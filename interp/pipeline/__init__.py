@@ -1,4 +1,4 @@
-"""The main job as a run folder: its stages, its configuration, and what makes a stage run again or not."""
+"""The main job as a run folder: its stages, its configuration, and the rules by which stages are run again."""
 
 # Each file registers its stages. Their order is `stages.ORDER`, whichever file is read first.
 from interp.pipeline.stages import findings as findings

@@ -1,4 +1,4 @@
-"""The configuration of a run: TOML in, one frozen dataclass a section out, and back.
+"""The configuration of a run: converts TOML into one frozen dataclass per section, and back.
 
     [corpus] source = "mixture"    [sae] architecture = "topk"    …
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from models.recipe import TrainingConfig
 
 _KEPT = ("d_sae", "k", "tokens")
-"""Fields of the demo's dictionary that another architecture keeps, where it has them."""
+"""Fields of the demo's dictionary that also apply to other architectures that have them."""
 
 _LEFT_OUT = (("harvest", "writes", "none"), ("harvest", "buffer_mb", "none"), ("corpus", "stream", False))
 """Section, field and default of the options that few runs need: a run's file names them only where they are set."""
@@ -40,8 +40,8 @@ class RunConfig(SimpleNamespace):
     sections."""
 
     plugins: dict[str, str]
-    """Files of the user's own code, each with its SHA-256. Where there are some, a section that only they can read is a
-    namespace of its fields as TOML has them."""
+    """Files of the user's own code, each with its SHA-256. If there are any, a section that only they can read becomes
+    a namespace of its TOML values."""
     if TYPE_CHECKING:
         corpus: CorpusConfig
         tokenizer: TokenizerConfig
@@ -66,7 +66,7 @@ class RunConfig(SimpleNamespace):
         return RunConfig(**(vars(self) | sections))
 
     def with_named_hooks(self) -> "RunConfig":
-        """Return the configuration with the model's own names in the place of "all mlps"."""
+        """Return the configuration with "all mlps" replaced by the model's own names."""
         if self.harvest.hook_names != (ALL_MLPS,):
             return self
         from interp.activations.hooks import mlp_hooks
@@ -76,7 +76,7 @@ class RunConfig(SimpleNamespace):
         return self.replace(harvest=dataclasses.replace(self.harvest, hook_names=tuple(pairs), writes=writes))
 
     def at(self, hook_name: str) -> "RunConfig":
-        """Return the configuration with this hook alone."""
+        """Return the configuration with only this hook."""
         return self.replace(harvest=dataclasses.replace(self.harvest, hook_names=(hook_name,)))
 
     @classmethod
@@ -97,7 +97,7 @@ class RunConfig(SimpleNamespace):
     def circuits(cls, *, quick: bool = False) -> "RunConfig":
         """Return a model of four layers and transcoders of its MLPs, for attribution graphs (`interp graph`).
 
-        quick: in some two minutes, and too small to mean much."""
+        quick: runs in some two minutes, but is too small for meaningful results."""
         sizes: dict[str, Any] = {
             "model": {"preset": "small", "n_ctx": 128, "d_model": 128, "n_heads": 4, "d_mlp": 512},
             "training": {"tokens": 3_500_000},
@@ -135,7 +135,8 @@ class RunConfig(SimpleNamespace):
 
     @classmethod
     def tiny(cls) -> "RunConfig":
-        """Return every stage in seconds, for tests and for `interp warm-up`: what it finds means nothing."""
+        """Return a configuration that runs every stage in seconds, for tests and for `interp warm-up`; its results are
+        meaningless."""
         return cls.from_dict({
             "corpus": {"characters": 160_000, "val_fraction": 0.2},
             "tokenizer": {"vocab_size": 512},
@@ -149,8 +150,8 @@ class RunConfig(SimpleNamespace):
 
     @classmethod
     def from_toml(cls, path: str | Path, *, import_plugins: bool = False) -> "RunConfig":
-        """Read a configuration. import_plugins: run the files that it names under `plugins` (relative to its folder),
-        as `interp run` does; otherwise no code is run, and those must be imported before what they bring is named.
+        """Read a configuration. import_plugins: run the files named under `plugins` (relative to its folder), as
+        `interp run` does; otherwise no code is run, and plugins must be imported before their sections can be read.
 
         Raises ValueError for TOML that cannot be parsed, for a plugin that is not a Python file, and as `from_dict`,
         naming the file."""
@@ -178,9 +179,9 @@ class RunConfig(SimpleNamespace):
     def from_dict(
         cls, sections: Mapping[str, Any], *, where: str = "the configuration", keep_unread: bool = False
     ) -> "RunConfig":
-        """Read sections as `to_dict` gives them. keep_unread: what only a plugin can read stays as it is.
+        """Read sections as `to_dict` returns them. keep_unread: keep sections that only a plugin can read as they are.
 
-        Raises ValueError for a section, field or value that cannot be, with the place and the remedy."""
+        Raises ValueError for an invalid section, field or value, with its place and the remedy."""
         default = cls()
         if not keep_unread:
             check_names(sections, list(vars(default)), f"{where}: section")
@@ -235,7 +236,7 @@ def _sae(default: "SAEConfig", values: dict[str, Any]) -> "SAEConfig | LoadedCon
 
 
 def _with_hook_names(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return [harvest] in which one hook may stand as `hook_name`, and "all mlps" as hook_names."""
+    """Return the values of [harvest], after converting a single `hook_name` and hook_names = "all mlps"."""
     if values.get("hook_names") == ALL_MLPS:
         values = {**values, "hook_names": [ALL_MLPS]}
     if "hook_name" not in values:

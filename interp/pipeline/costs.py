@@ -3,10 +3,10 @@ machine's speed.
 
     seconds = float32 operations / rate + bfloat16 operations / rate + bytes moved / rate + bookkeeping × pace
 
-The rates and the pace are measured in about a second (`Speed.measured`), each as the best of many tries, so that they
-are those of an otherwise idle machine. Each stage says which operations and bytes it needs
-(`Stage.cost`). Operations of the model are counted on one sequence at the run's hooks. Bookkeeping (sorting, counting,
-writing, Python) is in seconds of two cores of an AMD EPYC 9B45, fitted to the demo and to SmolLM2's run there.
+The rates and the pace are measured in about a second (`Speed.measured`), each as the best of many tries, as if the
+machine were otherwise idle. Each stage declares the operations and bytes that it needs (`Stage.cost`). Operations of
+the model are counted on one sequence at the run's hooks. Bookkeeping (sorting, counting, writing, Python) is in seconds
+of two cores of an AMD EPYC 9B45, fitted to the demo and to SmolLM2's run there.
 """
 
 import math
@@ -19,31 +19,31 @@ from typing import Any, NamedTuple
 from interp.pipeline.pretrained import LoadedConfig
 
 USUAL_L0 = 32
-"""Taken for the latents a token of an architecture whose configuration does not say."""
+"""Assumed latents per token, for an architecture whose configuration does not set it."""
 _CHARACTERS_A_TOKEN = 0.28, -0.94
-"""Slope and intercept in log₂ of the vocabulary: 1.84 of 1,024 entries (measured), 2.16 of 2,048, 3.43 of 49,152."""
+"""Characters per token, as slope and intercept in log₂ of the vocabulary: 1.84 at 1,024 entries (measured), 2.16 at
+2,048, 3.43 at 49,152."""
 REACHED = 0.5
 """The share of the speed of a matrix product alone in its thread's cache that the demo's and SmolLM2's stages reach."""
 _AT_ONCE = ("memory", "scratch")
 _LOOP, _LOOP_SECONDS = 20_000, 1.2e-3
-"""Steps of a loop over a dictionary of Python, and what it takes on the machine of the bookkeeping."""
+"""Steps of a loop over a Python dictionary, and its seconds on the machine of the bookkeeping constants."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """The cost of a stage. Sums and multiples cover everything except memory and scratch, for which the larger
-    counts."""
+    """The cost of a stage. Costs add up, except memory and scratch, of which the larger counts."""
 
     disk: float = 0
     """Bytes that it leaves."""
     scratch: float = 0
-    """Bytes on disk meanwhile, in addition to those that it leaves."""
+    """Further bytes on disk while it runs."""
     memory: float = 0
-    """Bytes of the tensors that it must hold at once, without those of the libraries."""
+    """Bytes of the tensors that it must hold at once, without the memory of the libraries."""
     single: float = 0
     """Multiplications and additions in float32, each one operation."""
     half: float = 0
-    """Those in bfloat16, where the hardware multiplies it."""
+    """Multiplications and additions in bfloat16, if the hardware supports it."""
     moved: float = 0
     """Bytes that go through memory, not the cache."""
     seconds: float = 0
@@ -72,16 +72,16 @@ class Speed(NamedTuple):
     single: float
     """Operations a second that float32 matrix products of a stage reach."""
     half: float
-    """The rate in bfloat16, or in float32 where bfloat16 is not faster."""
+    """The rate in bfloat16, or in float32 if bfloat16 is not faster."""
     memory: float
-    """Bytes a second that a copy reads and writes, by one thread: more threads wait for the same memory."""
+    """Bytes per second that a copy by one thread reads and writes; more threads would wait for the same memory."""
     pace: float
-    """Time that bookkeeping takes, as a multiple of that on the machine of the constants."""
+    """Time for bookkeeping, as a multiple of the time on the machine of the constants."""
 
     @classmethod
     def measured(cls) -> "Speed":
-        """Return the speed of this machine's processor, in about a second: of one thread by its own time, which other
-        work disturbs least, times the threads and what the stages reach of that."""
+        """Return the speed of this machine's processor, in about a second: the speed of one thread, in thread time,
+        which other work disturbs least, times the number of threads and the fraction that stages reach."""
         import torch
 
         from interp.sae.encode_rows import has_fast_bfloat16
@@ -107,8 +107,8 @@ class Speed(NamedTuple):
 
 
 class Sizes:
-    """The sizes of what a configuration describes. A pretrained model is loaded; one that is trained has no weights
-    yet."""
+    """The sizes that follow from a configuration. A pretrained model is loaded; a model to be trained is made without
+    weights."""
 
     def __init__(self, config: Any):
         """Describe a run. config: a `RunConfig`."""
@@ -171,7 +171,7 @@ class Sizes:
 
     @property
     def hooks(self) -> list[str]:
-        """The hooks that the first dictionary reads, and those that are harvested with them."""
+        """The hooks that the first dictionary reads, and the hooks that are harvested with them."""
         return self.config.harvest.hooks_in(self.model)
 
     @property
@@ -199,11 +199,11 @@ class Sizes:
     def l0(self) -> int:
         return int(getattr(self.config.sae, "k", None) or USUAL_L0)
 
-    def passes(self, tokens: float, *, before: float = 0, behind: float = 0) -> Cost:
-        """Return the cost of forward passes over so many tokens: `before` of them up to the hooks and
-        `behind` of them from there on."""
+    def passes(self, tokens: float, *, before: float = 0, after: float = 0) -> Cost:
+        """Return the cost of forward passes over `tokens` tokens: `before` passes of the part up to the hooks, and
+        `after` passes of the part downstream."""
         _, to_hooks, whole = self._traced
-        operations = tokens * (before * to_hooks + behind * (whole - to_hooks))
+        operations = tokens * (before * to_hooks + after * (whole - to_hooks))
         is_single = next(self.model.parameters()).element_size() > 2
         return Cost(memory=self.weight_bytes, **{"single" if is_single else "half": operations})
 
@@ -220,7 +220,7 @@ class Sizes:
 
     @cached_property
     def _traced(self) -> tuple[dict[str, int], float, float]:
-        """Widths of the hooks; operations a token up to the last of them, and of the whole model."""
+        """Widths of the hooks; operations per token up to the last hook, and in the whole model."""
         import torch
         from torch.utils.flop_counter import FlopCounterMode
 
@@ -246,7 +246,7 @@ class Sizes:
 
 
 def _best(work: Callable[[], object], seconds: float = 0.25) -> float:
-    """Return the processor's seconds of the fastest of the tries that so long a time allows, three at least."""
+    """Return the processor seconds of the fastest try, of as many as fit into `seconds`, at least three."""
     durations: list[float] = []
     end = time.perf_counter() + seconds
     while len(durations) < 3 or time.perf_counter() < end:

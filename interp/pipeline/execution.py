@@ -1,15 +1,15 @@
-"""Running the stages of a run folder: each is skipped when done, and goes on from its checkpoints when cut off.
+"""Runs the stages of a run folder: a finished stage is skipped, an interrupted one resumes from its checkpoints.
 
-    fingerprint = SHA-256 of (stage, its sections of the configuration, digests of what it reads, their fingerprints)
+    fingerprint = SHA-256 of (stage, its sections of the configuration, digests of its inputs, their fingerprints)
 
-Digests of the run's plugins are part of every stage's configuration: what a user's own code changes is not known.
+Digests of the run's plugins are part of every stage's configuration, since the effect of a user's code is unknown.
 
-A stage is done whose manifest carries the expected fingerprint and whose files are all there. Any other is built beside
-its place (`storage.folders.whole_folder`): on what a process that was killed left, if that began with the same
-fingerprint. When it is whole it takes the place of what the run had of it. One process at a time writes.
+A stage is finished if its manifest has the expected fingerprint and all its files exist. Any other stage is built next
+to its final folder (`storage.folders.whole_folder`), and resumes interrupted work with the same fingerprint. When it is
+complete it replaces the earlier folder. One process at a time writes.
 
-Where a run has several hooks, each has a run folder (`interp.pipeline.run_folder`) with the fingerprints of a run with
-that hook alone: hooks that are added later are run, and those that are done stay.
+If a run has several hooks, each has a run folder (`interp.pipeline.run_folder`) with the fingerprints of a run with
+that hook alone, so hooks can be added later while finished ones are kept.
 """
 
 import logging
@@ -45,7 +45,7 @@ from interp.storage.folders import (
 
 VERSIONED = ("interp", "torch", "numpy", "transformer-lens", "sae-lens")
 FORMAT = 4
-"""The version of what stages write. It is raised when a stage's results are no longer what they were."""
+"""The version of the stages' output. It is raised when the results of a stage change."""
 log = logging.getLogger(__name__)
 
 
@@ -59,16 +59,16 @@ def run_stages(
     finished: Callable[[Stage, dict[str, Any], bool], None] = lambda stage, manifest, ran: None,
     begun: Callable[[Run], None] = lambda run: None,
 ) -> Run:
-    """Run the stages up to `until`, or all, in the folder `out`, skipping what is done.
+    """Run the stages up to `until`, or all, in the folder `out`, skipping finished ones.
 
-    progress: given a stage's name, returns what is called with (done, total, note) on its long steps.
+    progress: maps a stage's name to the function that is called with (done, total, note) during its long steps.
     finished: called after each stage with the stage, its manifest and whether it ran now.
-    begun: where there are several hooks, called with the run of each before the stages that only it has.
+    begun: if there are several hooks, called with the run of each before the stages that only it has.
 
-    Raises ValueError when `out` holds work of another configuration, finished or cut off, that this one would replace
-    (the message says what differs, and in which stages), unless `redo` is set: then those stages are run again; when
-    there is no stage `until`; where the disk or the memory is too small (`plan.Plan`); and while another process
-    works in `out`.
+    Raises ValueError if `out` contains work of another configuration, finished or interrupted, that this one would
+    replace (the message has the differences and the stages), unless `redo` is set, which runs those stages again; if
+    there is no stage `until`; if the disk or the memory is too small (`plan.Plan`); and while another process works in
+    `out`.
     """
     config = config.with_named_hooks()
     names = list(STAGES)
@@ -107,11 +107,11 @@ def run_stages(
 
 
 def run_alone(run: Run, name: str, *, config: RunConfig | None = None, progress: Progress) -> dict[str, Any]:
-    """Run one stage again, done or not, from what the stages before it left; those are not made again.
+    """Run one stage again, finished or not, from the existing results of the stages before it.
 
-    config: replaces that of the run folder once the stage is whole. Returns the stage's manifest. Raises ValueError
-    where a stage that it needs has not been run, where a plugin of the run has not been imported, and while another
-    process works in the run folder.
+    config: replaces the configuration of the run folder once the stage is complete. Returns the stage's manifest.
+    Raises ValueError if a stage that it needs has not been run, if a plugin of the run has not been imported, and while
+    another process works in the run folder.
     """
     config = config or run.config
     stage = STAGES[name]
@@ -132,7 +132,7 @@ def run_alone(run: Run, name: str, *, config: RunConfig | None = None, progress:
 def _in_order(
     stages: Sequence[Stage], runs: Sequence[Run], begun: Callable[[Run], None]
 ) -> Iterator[tuple[Stage, Sequence[Run]]]:
-    """Yield each stage with the runs that it is run for at once; those of all hooks, and those built together, come
+    """Yield each stage with the runs that it is run for at once. Stages for all hooks, and stages built together, come
     first."""
     for stage in stages:
         if stage.comes_first:
@@ -146,14 +146,14 @@ def _in_order(
 
 
 def _expected(stage: Stage, run: Run, inputs: dict[str, str]) -> dict[str, Any]:
-    """Return the head of the stage's manifest: what its result depends on, and the fingerprint of that."""
+    """Return the head of the stage's manifest: the inputs and settings of its result, and their fingerprint."""
     settings = run.settings(stage) | dict(stage.outside(run))
     fingerprint = digest_json([FORMAT, stage.name, settings, inputs])
     return {"stage": stage.name, "fingerprint": fingerprint, "config": settings, "inputs": inputs}
 
 
 def _done(run: Run, stage: str, fingerprint: str) -> dict[str, Any] | None:
-    """Return the manifest of a stage that need not run; None if it is damaged, or a file is missing or of another
+    """Return the manifest of a stage that need not run; None if it is damaged, or if a file is missing or has another
     size."""
     manifest = _readable(run, stage)
     if manifest is None or manifest["fingerprint"] != fingerprint:
@@ -165,8 +165,8 @@ def _done(run: Run, stage: str, fingerprint: str) -> dict[str, Any] | None:
 
 
 def _build(stage: Stage, heads: Mapping[Run, dict[str, Any]], progress: Progress) -> dict[Run, dict[str, Any]]:
-    """Build a stage of one run, or of several where it builds them together. Returns the manifests, of which `heads`
-    are the first part; they are written last."""
+    """Build a stage of one run, or of several runs together. Returns the manifests, which start with `heads` and are
+    written last."""
     made_of = {run: {name: head[name] for name in ("stage", "fingerprint")} for run, head in heads.items()}
     with ExitStack() as stack:
         folders = {
@@ -207,8 +207,8 @@ def _restore_replaced(run: Path) -> None:
 
 
 def _claim_folders(out: Path, config: RunConfig, redo: bool, locks: ExitStack) -> list[Run]:
-    """Make `out` this configuration's run folder, with one for each hook after the first, and hold those too. Raises
-    ValueError where that would make again what another configuration left."""
+    """Make `out` the run folder of this configuration, with a folder for each hook after the first, and lock these too.
+    Raises ValueError if results of another configuration would be replaced."""
     if not (out / RUN_FILE).is_file() and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} exists and is not a run folder, it has no run.toml; choose another with --out")
     others = {out / hook_folder(name): config.at(name) for name in config.harvest.hook_names[1:]}
@@ -228,8 +228,8 @@ def _claim_folders(out: Path, config: RunConfig, redo: bool, locks: ExitStack) -
 
 
 def _check_keeps(out: Path, config: RunConfig) -> None:
-    """Check that nothing of the run folder would be lost. Raises ValueError, with what differs, where stages, finished
-    or cut off, would be made again."""
+    """Check that nothing in the run folder would be lost. Raises ValueError, with the differences, if finished or
+    interrupted stages would be run again."""
     if not (out / RUN_FILE).is_file():
         return
     new = config.to_dict()
@@ -253,7 +253,7 @@ def _check_keeps(out: Path, config: RunConfig) -> None:
 
 
 def _stages_lost(run: Run) -> list[str]:
-    """Return the stages, finished or cut off, that the run's configuration would make again."""
+    """Return the stages, finished or interrupted, that would be run again with the run's configuration."""
     lost: list[str] = []
     for stage in STAGES.values():
         manifest = _readable(run, stage.name)
@@ -271,7 +271,7 @@ def _stages_lost(run: Run) -> list[str]:
 
 
 def _readable(run: Run, stage: str) -> dict[str, Any] | None:
-    """Return the manifest of a finished stage; None if it is damaged, too."""
+    """Return the manifest of a finished stage; None if the stage is unfinished or the manifest damaged."""
     try:
         return run.manifest(stage)
     except ValueError as error:

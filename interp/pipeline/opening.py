@@ -1,7 +1,7 @@
-"""Opens what a path holds: `open_any("runs/demo")` is a `Run`, `open_any("runs/demo", "features")` its features.
+"""Opens any result by its path: `open_any("runs/demo")` is a `Run`, `open_any("runs/demo", "features")` its features.
 
-The reader of each kind of folder or file is named here and by the stages of a run (`Stage.opens`). It is loaded when
-it is first called: the command line prints the help of the stages without it.
+The reader of each kind of folder or file is named here and by the stages of a run (`Stage.opens`). It is imported when
+it is first called, so that the command line prints help without it.
 """
 
 from collections.abc import Callable
@@ -23,18 +23,18 @@ _READERS = {
     "tokenizer": "models:load_tokenizer",
 }
 _COMPARE_NO_SUMS = ("model", "tokens", "tokenizer")
-"""The kinds whose readers do not compare files with their manifest themselves."""
+"""The kinds whose readers do not themselves compare files with their manifest."""
 
 
 def open_any(path: str | Path, *kinds: str) -> Any:
     """Return the run, feature store, SAE, activation store, model, tokens or tokenizer at `path`.
 
-    kinds: what it may be, the first that fits (keys of `interp.storage.folder_kinds.KINDS`; default: any of them). A
-    run folder stands for what its stages left, so that `open_any("runs/demo", "sae")` is its dictionary. A finished
-    folder may lie at an address, such as s3://bucket/features.
+    kinds: the accepted kinds, of which the first match is taken (keys of `interp.storage.folder_kinds.KINDS`; default:
+    any of them). A run folder stands for the results of its stages, so that `open_any("runs/demo", "sae")` is its
+    dictionary. A finished folder may lie at an address, such as s3://bucket/features.
 
-    Raises ValueError if the path is not there, with the nearest that is; where it holds none of these, with what was
-    looked for and what is there; and for files that are not as they were written.
+    Raises ValueError if the path does not exist, with the most similar path that does; if it contains none of these
+    kinds, with a list of them and of its contents; and if files were changed since they were written.
     """
     if kinds == ("activations",) and (address := address_of(path)) is not None:
         return reader_of("activations")(address)
@@ -50,7 +50,7 @@ def reader_of(kind: str) -> Callable[[Any], Any]:
 
 
 def late(name: str, **options: Any) -> Callable[..., Any]:
-    """Return what "module:name" names, with these options. Its module is loaded when it is first called."""
+    """Return the function "module:name", with these options bound. Its module is imported at the first call."""
     return lambda *arguments: resolve_name(name)(*arguments, **options)
 
 

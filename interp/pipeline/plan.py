@@ -38,7 +38,7 @@ class Plan:
     out: Path
     stages: tuple[Stage, ...]
     free_disk: float
-    """Bytes, with those that the stages hold already, finished or cut off: they are used again, or give way."""
+    """Free bytes, including those of existing stages, finished or interrupted, which are reused or replaced."""
     free_memory: float
 
     @classmethod
@@ -62,28 +62,28 @@ class Plan:
         return sum((row.cost for row in self.rows), Cost())
 
     def faults(self) -> list[str]:
-        """Return what does not fit, each in a line with what would."""
+        """Return a line for each thing that does not fit, with settings that would."""
         lines = []
         for stage, (name, cost) in zip(self.stages, self.rows, strict=True):
             if cost.memory > self.free_memory:
-                needs = f"{name} needs {_bytes(cost.memory)} of memory, of which {_bytes(self.free_memory)} are free"
+                needs = f"{name} needs {_bytes(cost.memory)} of memory, but only {_bytes(self.free_memory)} are free"
                 lines.append(f"{needs}{self._remedy(stage, partial(Plan._fits_memory, stage=stage))}")
         if not self._fits_disk():
             needed = self.total.disk + self.total.scratch
             largest = max(zip(self.stages, self.rows, strict=True), key=lambda pair: pair[1].cost.disk)[0]
             needs = (
-                f"the run needs {_bytes(needed)} on the disk of {self.out}, of which {_bytes(self.free_disk)} are free"
+                f"the run needs {_bytes(needed)} on the disk of {self.out}, but only {_bytes(self.free_disk)} are free"
             )
             lines.append(f"{needs}, most of it for {largest.name}{self._remedy(largest, Plan._fits_disk)}")
         return lines
 
     def check(self) -> None:
-        """Raise ValueError, in one line, where the run does not fit."""
+        """Raise ValueError, in one line, if the run does not fit."""
         if faults := self.faults():
             raise ValueError("; ".join(faults))
 
     def text(self, speed: Speed) -> str:
-        """Return a table, a line a stage, and below it what does not fit."""
+        """Return a table with one line per stage, followed by what does not fit."""
         lines = [f"{'stage':12s} {'on disk':>10s} {'memory':>10s} {'operations':>11s} {'time':>9s}"]
         rows = [*self.rows, Row("all", self.total)]
         for name, cost in rows:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     source: str = "train"
-    """`train`: the small transformer, on the corpus. Or where a pretrained model, which brings its own tokenizer, comes
-    from: one of `MODEL_SOURCES`; `interp run --help` lists them."""
+    """`train`: the small transformer, on the corpus. Otherwise the source of a pretrained model, which has its own
+    tokenizer: one of `MODEL_SOURCES`; `interp run --help` lists them."""
     name: str = ""
     """The name or folder of a pretrained model, or the path of a GGUF file."""
     revision: str | None = None
@@ -27,9 +27,9 @@ class ModelConfig:
     dtype: str = "auto"
     """The type of a pretrained model's weights; auto: as they are stored."""
     n_ctx: int = 128
-    """Tokens of a sequence."""
+    """Tokens per sequence."""
     preset: str = "one-layer"
-    """To train: a name in `models.layers.PRESETS`; the fields below change it where they are given."""
+    """To train: a name in `models.layers.PRESETS`; the fields below override it if they are given."""
     n_layers: int | None = None
     d_model: int | None = None
     n_heads: int | None = None
@@ -52,7 +52,7 @@ class ModelConfig:
 
     @property
     def is_slow(self) -> bool:
-        """Whether loading it takes so long that the run keeps its weights."""
+        """Whether loading it is so slow that the run stores its weights."""
         return not self.is_trained and MODEL_SOURCES[self.source].slow
 
     @property
@@ -61,12 +61,12 @@ class ModelConfig:
         return self.source == "train"
 
     def pretrained(self) -> Any:
-        """Return the pretrained model, loaded once a process."""
+        """Return the pretrained model, loaded once per process."""
         return _load(self.source, self.name, self.revision, self.dtype)
 
     def hooked(self, d_vocab: int = 2) -> Any:
-        """Return a model that shows its hooks: the pretrained one, or before it is trained one without weights, of a
-        vocabulary of so many."""
+        """Return a model for inspecting its hooks: the pretrained one, or one to be trained, without weights and with a
+        vocabulary of `d_vocab`."""
         if not self.is_trained:
             return self.pretrained()
         import torch

@@ -1,11 +1,12 @@
 """A run folder, opened: `Run("runs/demo").ranking`.
 
-A run folder holds `run.toml`, the whole configuration, and one folder a stage (`pipeline.stage_folders`).
-`panels/NAME.json` is what an analysis of the finished run left for its page.
+A run folder holds `run.toml`, the whole configuration, and one folder per stage (`pipeline.stage_folders`).
+`panels/NAME.json` is the panel that an analysis of the finished run added to its page.
 
-A run with several hooks is the run folder of the first, and holds in `hooks/HOOK` one for each other. Those have no
-corpus and no model of their own, but those of the whole run; all else is theirs, and the same as if they were alone.
-`Run("runs/mine").at("blocks.9.hook_resid_post")` is the run of one hook, `Run("runs/mine").hooks` names all.
+A run with several hooks is the run folder of the first hook, and contains in `hooks/HOOK` a run folder for each other
+hook. These share the corpus and the model of the whole run; everything else is their own, and the same as in a run of
+that hook alone. `Run("runs/mine").at("blocks.9.hook_resid_post")` is the run of one hook, `Run("runs/mine").hooks`
+names all.
 """
 
 import logging
@@ -50,7 +51,7 @@ class Baseline(NamedTuple):
     """The codes with which latents are compared, and their hook."""
 
     name: Literal["neurons", "coordinates"]
-    """The neurons of the MLP; or, where the model does not show them, the coordinates at the dictionary's own hook."""
+    """The neurons of the MLP or, if the model has no hook for them, the coordinates at the dictionary's own hook."""
     hook_name: str
 
     @property
@@ -59,14 +60,14 @@ class Baseline(NamedTuple):
 
 
 def hook_folder(hook_name: str) -> Path:
-    """Tell where, in the run folder, a hook after the first has its own."""
+    """Return the folder, inside the run folder, of a hook after the first."""
     return Path(HOOKS, re.sub(r"^\.", "%2E", quote(hook_name, safe="")))
 
 
 class Run(StageFolders):
     """A run, opened by its folder.
 
-    Each attribute below opens what a stage left: when it is first asked for, and again after the stage has run again.
+    Each attribute below opens a stage's result, when it is first accessed, and again after the stage has been rerun.
     Raises FileNotFoundError for a folder that is not a run, and for an attribute whose stage has not been run yet.
     """
 
@@ -89,7 +90,7 @@ class Run(StageFolders):
         page: Path
 
     def __init__(self, path: str | Path, config: RunConfig | None = None):
-        """Open the run. config: used in place of that of run.toml."""
+        """Open the run. config: used instead of the one in run.toml."""
         self.path = Path(path)
         if not (self.path / RUN_FILE).is_file():
             raise FileNotFoundError(f"{path} is not a run folder: it has no {RUN_FILE}")
@@ -98,7 +99,7 @@ class Run(StageFolders):
         self._at: dict[str, Run] = {}
         whole = whole_run(self.path)
         self.whole: Run = self if whole == self.path else Run(whole)
-        """The run of all hooks, of which this may be the part of one."""
+        """The run of all hooks; this run may be the part of one hook."""
 
     def at(self, hook_name: str) -> "Run":
         """Return the run of one of the hooks, by any of its names. Raises ValueError if there is no such hook."""
@@ -163,7 +164,7 @@ class Run(StageFolders):
         return replace(feature, verdict=rows.iloc[0] if len(rows) else None)
 
     def activations(self, text: "str | Tensor") -> "TextFeatures":
-        """Return what fires on a text, or on token ids: `words`, `codes`, `firings()` and `latents()`, the strongest
+        """Return the firings on a text, or on token ids: `words`, `codes`, `firings()` and `latents()`, the strongest
         first."""
         from interp.features.text_features import features_of
 
@@ -203,8 +204,8 @@ class Run(StageFolders):
         )
 
     def panels(self) -> list[dict[str, Any]]:
-        """Return what its finished stages, and analyses of their results, show on the page, as JSON. A panel whose
-        stages have been run again since is left out, with a warning."""
+        """Return the panels of its finished stages, and of analyses of their results, as JSON. A panel whose stages
+        have been rerun since is left out, with a warning."""
         done = self._manifests(without_page=True)
         panels = [panel for name in done if self.has(name) and (panel := STAGES[name].panel(self)) is not None]
         shown = [panel.payload() for panel in panels]
@@ -217,7 +218,7 @@ class Run(StageFolders):
         return shown
 
     def add_panel(self, name: str, panel: "Panel", stages: Iterable[str]) -> Path:
-        """Keep what an analysis shows of this run, for its page; `stages` are those whose results it read. The next
+        """Store the panel of an analysis for this run's page; `stages` are the stages whose results it used. The next
         `interp report` shows it. Returns its file."""
         (self.path / PANELS).mkdir(exist_ok=True)
         file = self.path / PANELS / f"{name}.json"
@@ -238,7 +239,7 @@ class Run(StageFolders):
         return f"Run({str(self.path)!r}, {len(self._manifests())} stages finished)"
 
     def _repr_html_(self) -> str:
-        """Show its finished stages: what each reached, how long it took, and which attributes open it."""
+        """Show its finished stages: the result and duration of each, and the attributes that open it."""
         rows = []
         for name, manifest in self._manifests().items():
             summary = Markup("<br>".join(map(markup, STAGES[name].summary_of(manifest).split("\n"))))

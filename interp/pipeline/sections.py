@@ -33,23 +33,22 @@ _BLOCK = re.compile(r"blocks\.\d+\.")
 @dataclass(frozen=True, kw_only=True)
 class HarvestConfig:
     hook_names: tuple[str, ...] = ("blocks.0.hook_resid_post",)
-    """The hooks at which dictionaries are learnt, one at each, from one pass of the model. `hook_name = "…"` names one
-    alone, and `hook_names = "all mlps"` stands for what each MLP reads, with `writes = "hook_mlp_out"`."""
+    """The hooks at which dictionaries are learnt, one at each, from one pass of the model. `hook_name = "…"` names a
+    single hook, and `hook_names = "all mlps"` means the inputs of all MLPs, with `writes = "hook_mlp_out"`."""
     writes: str | None = None
-    """For transcoders, the hook of the same block that each predicts from what it reads. None: autoencoders."""
+    """For transcoders, the hook of the same block that each predicts from its input. None: autoencoders."""
     neuron_hook: str | None = None
-    """The hook of the neurons with which latents are compared. None: the MLP of the block that their hook is in, or
-    where the model shows no such hook (a mixture of experts, a state space) the coordinates at their own hook
-    instead."""
+    """The hook of the neurons with which latents are compared. None: the MLP of the block of their hook or, if the
+    model has no such hook (a mixture of experts, a state space), the coordinates at their own hook."""
     tokens: int = 1_200_000
-    """Tokens of the training split to harvest, from its start; all of them if there are fewer."""
+    """Tokens of the training split to harvest, from its start; all if there are fewer."""
     batch_size: int = 64
     """Sequences in one forward pass."""
     dtype: str = "bfloat16"
     exclude_positions: tuple[int, ...] = ()
     """Positions of a sequence that are left out, besides the tokenizer's special tokens."""
     max_norm: float | Literal["auto"] | None = "auto"
-    """Rows whose norm is above this many times the median are left out; auto: where few rows hold most of the
+    """Rows whose norm is above this many times the median are left out; auto: only if few rows hold most of the
     variance (attention sinks)."""
     buffer_mb: int | None = None
     """For transcoders: keep no activations on disk, and at most this many megabytes in memory. The model then runs once
@@ -86,8 +85,8 @@ class HarvestConfig:
         return f"{block.group()}{self.writes}" if block and self.writes else None
 
     def hooks_in(self, model: Any) -> list[str]:
-        """Return the first one's hooks in the store: the dictionary's; and of a transcoder what it writes, else, where
-        the model shows them, the neurons; one where they are the same."""
+        """Return the hooks of the first dictionary in the store: the hook that it reads, and for a transcoder the one
+        that it writes, otherwise the neurons' hook if the model has it; one if they are the same."""
         from interp.activations.hooks import has_hook, main_names
 
         [hook_name] = main_names(model, self.hook_name)
@@ -109,12 +108,12 @@ class HarvestConfig:
 @dataclass(frozen=True, kw_only=True)
 class EffectsConfig:
     sequences: int = 64
-    """Sequences on which each latent is ablated, at most, in all places where it fires."""
+    """Most sequences on which each latent is ablated, at all positions where it fires."""
     minutes: float = 5.0
-    """Where that would take longer, on two processor cores, each latent is ablated in fewer sequences, down to 16, and
-    then fewer latents are, drawn by chance among those that fire."""
+    """Time limit on two processor cores. If ablation would take longer, each latent is ablated in fewer sequences, down
+    to 16, and then fewer latents are, a random sample of those that fire."""
     latents: int | None = None
-    """At most this many latents, drawn by chance; "none": all."""
+    """At most this many latents, drawn at random; "none": all."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -140,13 +139,12 @@ class RankingConfig:
     """Circular shifts of the codes that give the null distribution of each measure."""
     seed: int = 0
     use_labels: bool = False
-    """Let explanations name the corpus's labels; verdicts never know them."""
+    """Let explanations name the corpus's labels; verdicts never use them."""
     judge_faint: bool = False
-    """Test faint latents too, which do next to nothing, and give them a verdict like any other's."""
+    """Test faint latents too, which have almost no effect, and give them a verdict like any other."""
     twin: str | None = None
-    """The folder (seen from where the command runs) of a run, or of a scan of the same tokens, with a dictionary from
-    another seed: how well each latent is found again. In a run with several hooks, the scan at the same hook is
-    used."""
+    """The folder (relative to the working directory) of a run, or of a scan of the same tokens, with a dictionary from
+    another seed, which is searched for each latent. In a run with several hooks, the scan at the same hook is used."""
 
     def __post_init__(self) -> None:
         check_at_least(1, nulls=self.nulls)

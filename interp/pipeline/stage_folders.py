@@ -1,7 +1,7 @@
-"""The records of the stages in a run folder: where each is, whether it is finished, and what it was made from.
+"""The records of the stages in a run folder: the folder, state and inputs of each.
 
 A finished stage has a `manifest.json`: its configuration, the fingerprints of its inputs, versions, wall time and
-results. `interp.pipeline.run_folder` opens what the stages left.
+results. `interp.pipeline.run_folder` opens the stages' results.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,15 +15,15 @@ from interp.storage.folder_kinds import RUN_FILE
 from interp.storage.folders import read_manifest
 
 PROVENANCE_FIELDS = ("seed", "tokens")
-"""Fields of the configuration that a figure's provenance names."""
+"""Fields of the configuration in a figure's provenance."""
 
 
 class StageFolders:
-    """The folder of a run, and what its stages wrote down about themselves."""
+    """The folder of a run, and the records of its stages."""
 
     path: Path
     whole: "StageFolders"
-    """The run of all hooks, of which this may be the part of one."""
+    """The run of all hooks; this run may be the part of one hook."""
     _config: RunConfig | None
 
     @property
@@ -32,22 +32,23 @@ class StageFolders:
 
     @property
     def hooks(self) -> tuple[str, ...]:
-        """The hooks at which the whole run learns dictionaries, as its configuration names them."""
+        """The hooks of the whole run's dictionaries, as named in its configuration."""
         return self.whole.config.harvest.hook_names
 
     @property
     def title(self) -> str:
-        """The title of its page: the name of the run folder, and the hook where there are several."""
+        """The title of its page: the name of the run folder, and the hook if there are several."""
         name = self.whole.path.resolve().name
         return f"{name} · {self.config.harvest.hook_name}" if len(self.hooks) > 1 else name
 
     def folder(self, stage: str) -> Path:
-        """Return where a stage is, or will be."""
+        """Return the folder of a stage, which may not exist yet."""
         is_shared = stage in STAGES and STAGES[stage].for_all_hooks
         return (self.whole.path if is_shared else self.path) / stage
 
     def manifest(self, stage: str) -> dict[str, Any] | None:
-        """Return the manifest of a finished stage, or None. Raises ValueError for one that is not as it was written."""
+        """Return the manifest of a finished stage, or None. Raises ValueError if it was changed since it was
+        written."""
         manifest = read_manifest(self.folder(stage))
         if manifest is not None and manifest.get("stage") != stage:
             raise ValueError(f"{self.folder(stage)} was not made by this run: `interp run` makes the stage again")
@@ -59,11 +60,11 @@ class StageFolders:
         return manifest is not None and LEFT_OUT not in manifest["results"]
 
     def results(self, stage: str) -> dict[str, Any]:
-        """Return what a finished stage reached, such as a training's fvu, l0 and dead."""
+        """Return the results of a finished stage, such as a training's fvu, l0 and dead."""
         return self._finished(stage)["results"]
 
     def summaries(self) -> dict[str, str]:
-        """Return a line on what each finished stage reached, by its name."""
+        """Return one line on the results of each finished stage, by its name."""
         return {name: STAGES[name].summary_of(manifest) for name, manifest in self._manifests().items()}
 
     def path_to(self, name: str) -> Path:
@@ -71,22 +72,21 @@ class StageFolders:
         return next(self.folder(stage.name) / stage.opens[name][0] for stage in STAGES.values() if name in stage.opens)
 
     def settings(self, stage: Stage) -> dict[str, Any]:
-        """Return what the results of a stage depend on in the configuration: its sections, and the digests of all
-        plugins."""
+        """Return the settings that a stage's results depend on: its sections, and the digests of all plugins."""
         config = self.config.at(self.config.harvest.hook_name)
         sections = config.to_dict()
         settings = {name: sections[name] for name in stage.sections}
         return settings | ({"plugins": sorted(config.plugins.values())} if config.plugins else {})
 
     def differing(self, stage: Stage, manifest: Mapping[str, Any]) -> list[str]:
-        """Return the settings that were others when a stage was made, by its manifest."""
+        """Return the settings that differ from those in a stage's manifest."""
         settings = as_json(self.settings(stage))
         names = dict.fromkeys([*stage.sections, "plugins"])
         return [name for name in names if manifest["config"].get(name) != settings.get(name)]
 
     def provenance(self) -> dict[str, Any]:
-        """Tell the origin of what is drawn from it: its configuration's digest, seeds, tokens, stages and versions, as
-        its manifests record them."""
+        """Return the provenance of figures of this run: its configuration's digest, seeds, tokens, stages and versions,
+        from its manifests."""
         manifests = self._manifests()
         sections = {name: values for manifest in manifests.values() for name, values in manifest["config"].items()}
         named = {
@@ -117,9 +117,8 @@ class StageFolders:
         return manifest
 
     def _check_current(self, stage: Stage, manifest: dict[str, Any]) -> None:
-        """Check that a stage's results belong to the present run. Raises ValueError if the stage was made with
-        another configuration, or from inputs that have been made again since; inputs that are gone count as
-        unchanged."""
+        """Check that a stage's results belong to the present run. Raises ValueError if the stage was made with another
+        configuration, or from inputs that have been made again since; missing inputs count as unchanged."""
         differing = [f"[{name}]" for name in self.differing(stage, manifest)]
         now = {name: self.manifest(name) or {} for name in manifest["inputs"]}
         before = manifest["inputs"]

@@ -27,11 +27,11 @@ from interp.verdict.ranking_tables import rule_holds, worth_a_look
 
 N_TOKENS = 8
 MAX_TOKEN_SHARE = 0.5
-"""Share of the activation on its commonest token up to which a latent fires on many tokens."""
+"""Largest share of the activation on the commonest token at which a latent counts as firing on many tokens."""
 N_UNLIKE = 12
-"""Features with which the table begins; their rules differ from each other."""
+"""Number of features at the top of the table, with dissimilar rules."""
 _DISTANCE = re.compile(r"\bwithin \d+ tokens\b")
-"""What a rule says that looks at more than the tokens next to a firing."""
+"""Wordings in rules that look further than the tokens next to a firing."""
 SURELY_LEARNT = 0.9
 """Probability of being learnt from which on the overview calls a feature learnt."""
 
@@ -39,7 +39,7 @@ SURELY_LEARNT = 0.9
 def table_columns(
     store: FeatureStore, features: pd.DataFrame, ranking: pd.DataFrame, effects: pd.DataFrame | None = None
 ) -> dict[str, list]:
-    """Return the table as column → list over the latents. Verdicts and labels are given as places in their lists of
+    """Return the table as column → list over the latents. Verdicts and labels are given as indices into their lists of
     names. A label that a latent detects with an F1 below MIN_F1 is left out. ranking: `ReportInputs.verdicts`; effects:
     one row for each latent that was ablated."""
     tested = ranking.mask(ranking["verdict"].isin(WITHOUT_SCORES))
@@ -112,7 +112,7 @@ def worth_showing(
     """Choose latents of several kinds for the overview, each with the reason for the choice: among those whose rules
     hold the first, the first whose rule looks back over several tokens, and the first that is surely learnt without a
     sure effect; the one with the largest sure effect, the one whose senses divide it most evenly by rules that hold,
-    and the single-token one with the largest effect. senses: those of each latent that has more than one."""
+    and the single-token one with the largest effect. senses: the senses of each latent with more than one."""
     verdict = ranking["verdict"]
     ablated = (
         pd.DataFrame(columns=["beyond_null", "beyond_null_low"]) if effects is None else effects.set_index("latent")
@@ -151,13 +151,13 @@ def worth_showing(
 def recommended_order(features: pd.DataFrame, ranking: pd.DataFrame) -> list[int]:
     """Return the latents in the order in which a newcomer should meet them. First come those that are worth a look,
     then those surely of one meaning whose rule holds (on many tokens before on one), then other sure ones, single-token
-    ones, unsure ones, those not judged, faint ones, and last the dead ones. Each group is sorted by the rule's F1
-    (where the rows are not text, by that of the best label), then by the variance that the latents explain or, where
-    that is not known, by the sum of their activations."""
+    ones, unsure ones, those not judged, faint ones, and last the dead ones. Each group is sorted by the rule's F1 (if
+    the rows are not text, by the F1 of the best label), then by the variance that the latents explain or, where that is
+    not known, by the sum of their activations."""
     verdict, n_active = ranking["verdict"], features["n_active"]
     sure = ranking["sure"].eq(True)
     good = sure & (verdict == MONOSEMANTIC) & rule_holds(ranking)
-    groups = [  # the first that holds decides; a latent of a lower number comes earlier
+    groups = [  # the first condition that holds decides; latents with a lower number come first
         (7, n_active == 0),
         (6, verdict == FAINT),
         (0, good & (ranking["token_share"] <= MAX_TOKEN_SHARE)),

@@ -1,11 +1,11 @@
 """Where latents fire, in context: the text of all tokens scanned, and the activations of a latent in a sequence.
 
-In: a FeatureStore, and which firings are shown. Out: what the page reads.
+In: a FeatureStore, and the firings to show. Out: the files that the page reads.
 
     text-0000, text-0001, …    token ids of whole sequences, about TOKENS_A_FILE a file, one character an id: code point
                                = id + 93, past the surrogates, which is 10 % smaller than digits
-    pictures-0000, …           row → PNG in base64, for rows that are not text where the store has a function that
-                               draws them; each file covers PICTURES_A_FILE rows
+    pictures-0000, …           row → PNG in base64, for rows that are not text, if the store has a function that draws
+                               them; each file covers PICTURES_A_FILE rows
     an example                 [kind, row, labels, value, activations]
 
         kind           the interval of its activation, −1 for the strongest, or the place of its sense
@@ -54,7 +54,7 @@ def text_files(store: FeatureStore) -> Iterator[tuple[str, str]]:
 
 
 def picture_files(store: FeatureStore, rows: Iterable[int]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield the name and the pictures of each file; nothing where the store has no function that draws."""
+    """Yield the name and the pictures of each file; nothing if the store has no function that draws."""
     if store.render is None or store.has_text:
         return
     for number, inside in groupby(sorted(set(rows)), lambda row: row // PICTURES_A_FILE):
@@ -86,12 +86,12 @@ class Contexts:
 
 
 def coded(examples: Sequence[list], n_ctx: int) -> list:
-    """Write examples as columns: [kinds, rows, labels, values, exponent, counts, gaps, activations], from which the
-    page has them back.
+    """Write examples as columns: [kinds, rows, labels, values, exponent, counts, gaps, activations], which the page
+    decodes.
 
-    The last three are texts (`encode_tokens`). Of each example: on how many other tokens of its sequence the latent
-    fires; of each of these, how many tokens lie before it since the last of them; and its activation
-    ±m · 10^(exponent − 1 − e), with m in 10..99, as 180 e + m − 10, and 90 more where it is below 0."""
+    The last three are texts (`encode_tokens`). They have, for each example, the number of other tokens of its sequence
+    on which the latent fires; for each of these, the number of tokens since the previous one; and its activation ±m ·
+    10^(exponent − 1 − e), with m in 10..99, as 180 e + m − 10, and 90 more if it is below 0."""
     others = [[(pos, z) for pos, z in zip(e[4][::2], e[4][1::2], strict=True) if pos != e[1] % n_ctx] for e in examples]
     places = [[pos for pos, _ in firings] for firings in others]
     gaps = [pos - last - 1 for own in places for last, pos in pairwise([-1, *own])]
@@ -106,7 +106,7 @@ def coded(examples: Sequence[list], n_ctx: int) -> list:
 def positions(store: FeatureStore) -> dict[int, list[int]]:
     """Return the positions in a context at which a latent fires, for latents that do not fire evenly over it. The
     result counts a latent's firings in each of N_PARTS equal parts of a context. It holds the latents whose firings
-    differ by more than UNEVEN in total variation from those of all latents together. Reads the codes once."""
+    differ by more than UNEVEN in total variation from the firings of all latents together. Reads the codes once."""
     n_ctx = store.n_ctx
     step = max(ROWS_AT_ONCE // store.n_ctx, 1) * store.n_ctx
     if not store.has_text or n_ctx < 2 * N_PARTS:
@@ -126,7 +126,7 @@ def positions(store: FeatureStore) -> dict[int, list[int]]:
 
 @cache
 def _two_digits(value: float) -> tuple[int, int]:
-    """Return m − 10 (plus 90 where the value is below 0), and the exponent of the first digit."""
+    """Return m − 10 (plus 90 if the value is below 0), and the exponent of the first digit."""
     first, exponent = f"{abs(value):.1e}".split("e")
     return round(10 * float(first)) - 10 + 90 * (value < 0), int(exponent)
 

@@ -33,8 +33,8 @@ READ: Mapping[str, float | str | None] = {
     **dict.fromkeys(("explanation", "shared"), ""),
     "senses": None,
 }
-"""Columns of a ranking that the page reads besides `latent`, `verdict` and `evidence`, with what stands for an absent
-one: the ranking may be of an earlier version or another producer."""
+"""Columns of a ranking that the page reads besides `latent`, `verdict` and `evidence`, with the value that replaces an
+absent one: the ranking may be of an earlier version or another producer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ class ReportInputs:
     stages: Sequence[tuple[str, float]] = ()
     """Stages of the run in their order, with their wall time in seconds."""
     versions: Mapping[str, str] = field(default_factory=dict)
-    """Names and versions of what the run was made with."""
+    """Names and versions of the software that made the run."""
     panels: Sequence[Mapping[str, Any]] = ()
     """Payloads of further panels (`panels.Panel`), in the order in which they are shown."""
 
@@ -107,7 +107,7 @@ class ReportInputs:
         """The evidence, one row for each latent and measure: latent, measure, value, z, null_low, null_high.
 
         It adds `nearest_twin` to the measures of the ranking: the cosine with the nearest latent of the run's twin. Its
-        null comes from random directions, those of a frozen decoder.
+        null comes from the random directions of a frozen decoder.
         """
         table = pd.DataFrame(columns=[*COLUMNS])
         if self.ranking is not None and "evidence" in self.ranking:

@@ -1,8 +1,8 @@
 """The map of the latents: decoder directions → the plane, neighbours by angle close together, and names of its parts.
 
 UMAP (McInnes et al. 2018) with the cosine metric, seeded, on one thread, so that the same decoder gives the same map.
-Where there are too few latents for UMAP's neighbourhood graph, they are projected on their first two principal
-components. A part is named by what the rules of most latents of a cluster, and of few others, have in common.
+If there are too few latents for UMAP's neighbourhood graph, they are projected on their first two principal components.
+A part is named by the common part of the rules of most latents in a cluster, and of few others.
 """
 
 import re
@@ -20,7 +20,7 @@ from interp.report.json_text import number
 
 MIN_FOR_UMAP = 20
 NEGATIVES = 15
-"""Points that UMAP pushes away for each neighbour that it pulls. Of a latent's ten nearest on the demo's map 30 % lie
+"""Points that UMAP pushes away for each neighbour that it pulls. On the demo's map, 30 % of a latent's ten nearest lie
 in the same kind of text; 25 % with the usual 5 and 200 epochs, 32 % by the cosines themselves."""
 LATENTS_EACH = (100, 30, 8)
 """Latents a cluster on average, of the map as a whole and of it looked at more closely, twice."""
@@ -33,7 +33,7 @@ all that is."""
 WIDE = 4 / 3
 """Width of the map by its height: about the frame's on a screen. The axes of UMAP have no meaning of their own."""
 _MUTE = re.compile(r'"[\W_]*[a-zA-Z0-9]?[\W_]*"|"[a-z]{2,3}"')
-"""A token of one letter or none, or a short ending of a word, which tells nothing as a name."""
+"""A token of one letter or none, or a short ending of a word, which is uninformative as a name."""
 _CUT = re.compile(r"[0-9a-f]{2}⟩")
 """A byte of a cut character."""
 _BETWEEN = re.compile(r'(?<="), (?:or )?|(?<=") or |, or ')
@@ -165,7 +165,7 @@ def surroundings(store: FeatureStore) -> dict[int, str]:
 
 
 def _phrases(label: str | None, explanation: str) -> set[str]:
-    """Return the label in words, and the parts that an explanation joins by "or", without those that say too little."""
+    """Return the label in words, and the parts that an explanation joins by "or", without uninformative ones."""
     phrases = {part for part in _BETWEEN.split(explanation) if part and not _CUT.search(part)}
     telling = {part for part in phrases if not _MUTE.fullmatch(part)}
     return telling | ({label.replace("_", " ")} if label else set())

@@ -10,7 +10,7 @@ In: a FeatureStore and pairs of its latents. Out, of each pair (a, b), from one 
     at_a           those of a's examples at which b fires too, by their places in the order of the page (`payloads`)
     at_b           those of b's examples at which a fires
     others         the activation of the other latent at each example of the longer of the two lists (of the lower
-                   latent's where both are equally long)
+                   latent's if both are equally long)
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ PAIRS_AT_ONCE = 1 << 12
 
 
 def pairs_shown(store: FeatureStore) -> Int[np.ndarray, "pair 2"]:
-    """Return the pairs about which the page says what they have in common, each with its smaller latent first."""
+    """Return the pairs whose common properties the page shows, each with its smaller latent first."""
     some = f'from {{}} where "rank" < {N_OTHERS} and latent <> other'
     tables = " union all ".join(f"select latent, other {some.format(name)}" for name in ("neighbours", "coactivations"))
     pairs = store.sql(
@@ -41,7 +41,7 @@ def pairs_shown(store: FeatureStore) -> Int[np.ndarray, "pair 2"]:
 
 
 def in_common(store: FeatureStore, pairs: Int[np.ndarray, "pair 2"]) -> list[list]:
-    """Return what the latents of each pair have in common, as the page reads it."""
+    """Return the common properties of each pair's latents, as the page reads them."""
     examples = store.sql(TABLES["examples"].format(where=""))
     latent_of, row_of = (examples[name].to_numpy(np.int64) for name in ("latent", "row"))
     starts, stops = (np.searchsorted(latent_of, pairs, side) for side in ("left", "right"))  # where examples are sorted

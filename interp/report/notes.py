@@ -34,7 +34,7 @@ def features_key(features: "FeatureStore") -> str:
 def read_notes(file: str | Path) -> pd.DataFrame:
     """Read the notes that a page exported, as one row for each latent with a note: latent, star, label, note.
     `attrs["features"]` is the page's key of the features that the notes belong to. Raises ValueError, naming the file,
-    for a file that is not an export of a page, and FileNotFoundError where there is not a file."""
+    for a file that is not an export of a page, and FileNotFoundError if the file does not exist."""
     exported = _checked(file)
     rows = sorted((int(latent), *(note[name] for name in EMPTY)) for latent, note in exported["notes"].items())
     table = pd.DataFrame(rows, columns=["latent", *EMPTY])
@@ -43,7 +43,7 @@ def read_notes(file: str | Path) -> pd.DataFrame:
 
 
 def notes_of(file: Path, key: str) -> dict[str, dict[str, Any]]:
-    """Return latent → note; empty where the file does not exist. Raises ValueError for notes of other features."""
+    """Return latent → note; empty if the file does not exist. Raises ValueError for notes of other features."""
     return _kept(file, key)["notes"]
 
 

@@ -1,7 +1,7 @@
 """The share of latents with one meaning, compared with the same share of the dictionary's nulls.
 
 In: the tables of a report. Out: for each dictionary its shares with their intervals; the null that comes closest; and
-sentences that say from which of them the dictionary can be told by this share.
+sentences that name the dictionaries from which this share distinguishes it.
 
 The nulls learn from fewer tokens than the dictionary of the page may have had: they are compared with `SAE`, the same
 settings learnt from the same number of tokens, and judged on the same number of latents and the same text.
@@ -21,7 +21,7 @@ from interp.verdict.verdict_shares import verdict_shares
 THIS = "this page's dictionary"
 ALIKE = "SAE"
 KINDS = {THIS: "own", ALIKE: "matched"} | dict.fromkeys(("twin seed", "neurons", "coordinates"), "reference")
-"""These show what the model learnt. All others are nulls."""
+"""These reflect what the model learnt. All others are nulls."""
 DICTIONARIES = {
     THIS: "all features that were ranked",
     ALIKE: "the same settings, trained on as many tokens as the nulls",
@@ -37,8 +37,8 @@ DICTIONARIES = {
 
 
 def closest_null(inputs: ReportInputs) -> dict[str, Any] | None:
-    """Return the share of one meaning of the dictionary, trained as its nulls were, and that of the null that comes
-    closest to it, each as a row of `share_rows`. Returns None if nulls are not known."""
+    """Return the share of one meaning of the dictionary, trained as its nulls were, and the share of the closest null,
+    each as a row of `share_rows`. Returns None if nulls are unknown."""
     rows = [row for row in share_rows(inputs) if row["one"]]
     nulls = [row for row in rows if row["kind"] == "null"]
     matched = next((row for row in rows if row["kind"] == "matched"), None)
@@ -48,7 +48,7 @@ def closest_null(inputs: ReportInputs) -> dict[str, Any] | None:
 
 
 def nulls_account(inputs: ReportInputs) -> dict[str, Any] | None:
-    """Return the shares of all dictionaries, and sentences on what they are and from which of them the share
+    """Return the shares of all dictionaries, and sentences that describe them and name those from which the share
     distinguishes this one."""
     rows = share_rows(inputs)
     if not rows:
@@ -57,8 +57,8 @@ def nulls_account(inputs: ReportInputs) -> dict[str, Any] | None:
 
 
 def _account(rows: list[dict[str, Any]]) -> list[str]:
-    """Say how the dictionaries are made comparable, and from which of them the share of one meaning distinguishes this
-    one."""
+    """Explain how the dictionaries are made comparable, and from which of them the share of one meaning distinguishes
+    this one."""
     by_name = {row["dictionary"]: row for row in rows}
     if ALIKE not in by_name:
         return []
@@ -82,12 +82,12 @@ def _account(rows: list[dict[str, Any]]) -> list[str]:
     share, low, high = one[ALIKE]
     below = [name for name, (_, _, above) in others.items() if above < low]
     near = [name for name in others if name not in below]
-    told = f"more than in {len(below)} of the {len(others)} that it is compared with"
+    comparison = f"more than in {len(below)} of the {len(others)} that it is compared with"
     if near:
-        told += f", not clearly more than in {', '.join(near)}"
+        comparison += f", not clearly more than in {', '.join(near)}"
     return [
         f"{alike['title'][0].upper()}{alike['title'][1:]}, {percent(share)} [{between(low, high)}] of its features "
-        f"have one meaning: {told}.",
+        f"have one meaning: {comparison}.",
         *sentences,
     ]
 

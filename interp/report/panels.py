@@ -1,4 +1,4 @@
-"""Panels: what a stage of a run, or an analysis of a finished one, shows in the page's summary.
+"""Panels: the figures and tables that a stage of a run, or an analysis of a finished run, adds to the page's summary.
 
     Panel(note="Above the diagonal the feature is better.", figure=figures.concept_scatter(run.concepts))
     Panel(note="The ten longest.", title="Longest latents", table=longest)
@@ -30,7 +30,7 @@ class Panel:
     table: "pd.DataFrame | None" = None
     """Shown as text, at most MAX_ROWS of its rows."""
     title: str = ""
-    """A heading. Without one, that of the figure."""
+    """A heading. By default the figure's heading."""
     headline: str = ""
     """A few words for the first line of the overview, such as "words explain 87 %"."""
     fact: tuple[str, str] | None = None

@@ -57,7 +57,7 @@ def payloads(
     store: FeatureStore, features: pd.DataFrame, contexts: Contexts, extras: Mapping[str, Mapping[int, Any]]
 ) -> Iterator[tuple[str, dict]]:
     """Yield the name and contents of each chunk file. features: one row for each latent, by latent. extras: name →
-    latent → what the page shows under this name; a latent without an entry has None. For each name, a chunk holds
+    latent → the page's data under this name; a latent without an entry has None. For each name, a chunk holds
     `columns_of` the latents' values."""
     step = CHUNK * CHUNKS_AT_ONCE
     missing: dict[str, Any] = {"histogram": {"edges": [], "counts": []}, "examples": coded([], store.n_ctx)}
@@ -73,7 +73,7 @@ def payloads(
 def _block(
     store: FeatureStore, features: pd.DataFrame, contexts: Contexts, start: int, stop: int
 ) -> dict[str, dict[int, Any]]:
-    """Return name → latent → what the page shows, for the latents start … stop − 1. Scans each table once."""
+    """Return name → latent → the page's data, for the latents start … stop − 1. Scans each table once."""
     where = f"where latent >= {start} and latent < {stop}"
     tables = {name: store.sql(query.format(where=where)) for name, query in TABLES.items()}
     examples = tables.pop("examples")
@@ -93,9 +93,8 @@ def _block(
 
 
 def row_evidence(store: FeatureStore) -> dict[str, list]:
-    """Return what the table shows of each latent besides its numbers: the tokens around its strongest firing with the
-    place of that token among them, and its histogram of activations as digits, the square roots of its counts up to
-    9."""
+    """Return the table's non-numeric data for each latent: the tokens around its strongest firing with the place of
+    that token among them, and its histogram of activations as digits, the square roots of its counts up to 9."""
     strongest = store.sql("select latent, \"row\" from examples where kind = 'top' and rank = 0")
     tokens = store.tokens.reshape(-1).numpy()
     snippets: list = [None] * store.d_sae
@@ -119,7 +118,7 @@ Senses = Mapping[int, Sequence[Mapping[str, Any]]]
 
 def sense_counts(store: FeatureStore, senses: Senses) -> dict[int, list[list[int]]]:
     """Return latent → the firings of each of its senses in the bins of its histogram. A firing's sense is known by its
-    token, where that sense alone fires on it; firings on other tokens are not counted. Reads the codes once."""
+    token, if only that sense fires on it; firings on other tokens are not counted. Reads the codes once."""
     parts = []
     for firings in _firings_of_senses(store, senses):
         firings["bin"] = np.searchsorted(bin_edges(), firings["value"], side="right") - 1
@@ -138,8 +137,8 @@ def sense_counts(store: FeatureStore, senses: Senses) -> dict[int, list[list[int
 
 def sense_tokens(store: FeatureStore, senses: Senses) -> dict[int, list[list[tuple[int, int, int]]]]:
     """Return latent → of each of its senses the commonest tokens before, on and after its firings, as [offset, token,
-    count]: what the table `tokens` has of all its firings. Firings have the senses of `sense_counts`. Reads the codes
-    once."""
+    count]: the counterpart of the table `tokens` for all firings. Firings have the senses of `sense_counts`. Reads the
+    codes once."""
     tokens = store.tokens.reshape(-1).numpy()
     keys = ["latent", "sense", "offset", "token"]
     parts = []
@@ -167,7 +166,7 @@ def _firings_of_senses(store: FeatureStore, senses: Senses) -> Iterator[pd.DataF
     """Yield the firings whose sense is known by their token: latent, sense, row and value, ROWS_AT_ONCE rows of codes
     at a time."""
     tokens = store.tokens.reshape(-1).numpy()
-    told = pd.DataFrame(
+    by_token = pd.DataFrame(
         (
             (latent, token, k)
             for latent, parts in senses.items()
@@ -176,7 +175,7 @@ def _firings_of_senses(store: FeatureStore, senses: Senses) -> Iterator[pd.DataF
         ),
         columns=["latent", "token", "sense"],
     )
-    wanted = np.isin(np.arange(store.d_sae), told["latent"])
+    wanted = np.isin(np.arange(store.d_sae), by_token["latent"])
     for start in range(0, len(store.codes) if senses else 0, ROWS_AT_ONCE):
         codes = store.codes[start : start + ROWS_AT_ONCE]
         entries = codes.fires.numpy() & wanted[codes.latents.numpy()]
@@ -189,7 +188,7 @@ def _firings_of_senses(store: FeatureStore, senses: Senses) -> Iterator[pd.DataF
                 "value": codes.values.numpy()[entries],
             }
         )
-        yield firings.merge(told, on=["latent", "token"])
+        yield firings.merge(by_token, on=["latent", "token"])
 
 
 def _numbers_in(arrays: Sequence[Any], digits: int = DIGITS) -> list[list]:

@@ -1,8 +1,8 @@
-"""The page's account of the run, to be read from top to bottom: what was run, what was found, what it is compared with,
-what it does not show; then the tables and figures of the results; folded the details; times and versions last.
+"""The page's account of the run, to be read from top to bottom: the run, the findings, their comparison, their limits;
+then the tables and figures of the results; folded the details; times and versions last.
 
-In: `ReportInputs`. Out: JSON for `summary.js`; a panel is a note, with title, height and plotly's JSON if drawn, or a
-word on why it is missing.
+In: `ReportInputs`. Out: JSON for `summary.js`; a panel is a note, with title, height and plotly's JSON if drawn, or the
+reason why it is missing.
 """
 
 from collections.abc import Iterable
@@ -77,8 +77,8 @@ def summary(inputs: ReportInputs) -> dict[str, Any]:
 
 
 def about(inputs: ReportInputs) -> str:
-    """Describe in a sentence what the page shows: the size of the dictionary, its hook and model, L0 and how much of
-    the cross-entropy its reconstruction recovers, as far as these are known."""
+    """Describe the page's subject in a sentence: the size of the dictionary, its hook and model, L0 and how much of the
+    cross-entropy its reconstruction recovers, as far as these are known."""
     parameters = inputs.model_results.get("parameters")
     quality = inputs.quality
     size = f"A dictionary of {inputs.store.d_sae:,} features"
@@ -95,7 +95,7 @@ def about(inputs: ReportInputs) -> str:
 
 
 def _facts(inputs: ReportInputs) -> list[tuple[str, str]]:
-    """Return names and values that say what was run, and on what."""
+    """Return names and values that describe the run and its text."""
     store = inputs.store
     results = inputs.model_results
     training = inputs.curves.get("sae")
@@ -120,7 +120,7 @@ def _facts(inputs: ReportInputs) -> list[tuple[str, str]]:
 
 
 def _found(inputs: ReportInputs) -> list[str]:
-    """Return sentences on what was found that can be quoted: each number says what it measures."""
+    """Return quotable sentences on the findings: each number is given with its meaning."""
     counts = inputs.verdicts["verdict"].value_counts()
     dead, faint = (int(counts.get(verdict, 0)) for verdict in (DEAD, FAINT))
     total = inputs.store.d_sae

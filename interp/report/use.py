@@ -3,8 +3,8 @@
 In: the tables of a report. Out: for each ablated latent an account of its use, with a sentence that explains why where
 *learnt* and *effect* disagree; for each of the three, how many latents it holds for, out of how many that were tested.
 
-A latent is learnt where that is likelier than not (`verdict.learnt`). It has an effect where its ablation raises the
-loss more than an equally large change along other latents (`effects`: the interval of `beyond_null` is above 0).
+A latent is learnt if that is likelier than not (`verdict.learnt`). It has an effect if its ablation raises the loss
+more than an equally large change along other latents (`effects`: the interval of `beyond_null` is above 0).
 """
 
 import math
@@ -28,7 +28,7 @@ TAIL = 0.025
 
 def uses(inputs: ReportInputs) -> dict[int, dict[str, Any]]:
     """Return for each ablated latent the changes of the loss and of the predictions, their intervals, the tokens that
-    it moves most, and `why`: a sentence where it is learnt without an effect, or has an effect without being learnt."""
+    it moves most, and `why`: a sentence if it is learnt without an effect, or has an effect without being learnt."""
     if inputs.effects is None:
         return {}
     table = inputs.effects.dropna(subset=["loss_change"]).set_index("latent", drop=False)
@@ -49,7 +49,7 @@ def uses(inputs: ReportInputs) -> dict[int, dict[str, Any]]:
 
 def shares(inputs: ReportInputs) -> list[dict[str, Any]]:
     """Return for each of the three its name, the number of latents for which it holds (n) and of those tested (of), the
-    95 % interval of the share, and a sentence on what was tested. The effect also has the share that chance alone
+    95 % interval of the share, and a sentence on the tested latents. The effect also has the share that chance alone
     gives, and the ends of a scale, in nats, that contains the intervals of nearly all latents."""
     rows: list[dict[str, Any]] = []
 
@@ -83,7 +83,7 @@ def shares(inputs: ReportInputs) -> list[dict[str, Any]]:
 
 
 def _reasons(inputs: ReportInputs, table: pd.DataFrame) -> dict[int, str | None]:
-    """Explain for each ablated latent why learnt and effect disagree; None if they agree, or one is not known."""
+    """Explain for each ablated latent why learnt and effect disagree; None if they agree, or if one is unknown."""
     evidence = learnt_evidence(inputs.store, None if inputs.nulls is None else inputs.nulls.twins)
     weakest = LearntFit.load().contributions(evidence).argmin(1)
     learnt = inputs.verdicts["learnt"].reindex(table.index)

@@ -46,7 +46,7 @@ class MeasureRow(NamedTuple):
     domain: tuple[float, float] | None
     """The ends of its bar: nearly all latents and nearly all of their nulls lie between them. None: without a bar."""
     decides: bool
-    """Whether the verdict is made of it."""
+    """Whether the verdict depends on it."""
     weight: float | None
     """By how much one unit of it raises the logit of the probability of one meaning; None if it does not."""
     boundary: float | None
@@ -111,7 +111,7 @@ def _plain(value: Any) -> Any:
 
 
 def most_shared(ranking: pd.DataFrame) -> dict[int, str]:
-    """Return in words what the firings of each latent have most in common, where the ranking says."""
+    """Return in words the main common property of each latent's firings, if the ranking has it."""
     words = ranking["shared"].fillna("")
     return {latent: text for latent, text in zip(words.index.tolist(), words.tolist(), strict=True) if text}
 

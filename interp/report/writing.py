@@ -61,11 +61,11 @@ def write_report(
 
     Where rows are not text, the page shows the pictures that `features.render` draws, or else the rows' numbers.
 
-    run_or_features: a `Run` (its ranking, nulls, quality, curves, wall times and panels are read where they
-    are), or a FeatureStore. `ranking`, `nulls`, `quality` (one row per dictionary), `curves` ({"model": rows of
-    metrics, "sae": …}) and `title` stand in for those of the run; what is missing leaves its panel out, with a word
-    why. labels: masks of the rows scanned, as `scan_features` takes them, for examples to say which hold there (a run
-    has its own). pages: addresses of other hooks' pages, seen from this one, by their names. seed: that of the map.
+    run_or_features: a `Run` (its ranking, nulls, quality, curves, wall times and panels are read from it), or a
+    FeatureStore. `ranking`, `nulls`, `quality` (one row per dictionary), `curves` ({"model": rows of metrics, "sae":
+    …}) and `title` stand in for those of the run; a missing one leaves its panel out, with the reason. labels: masks of
+    the rows scanned, as `scan_features` takes them, so that examples show which hold there (a run has its own). pages:
+    addresses of other hooks' pages, seen from this one, by their names. seed: of the map.
     overwrite: also in the place of the page of other features.
 
     Raises ValueError when the source is neither, when a table belongs to other features, when a stage of the run was
@@ -172,11 +172,11 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
     _write_script(folder, "map", encode(map_payload(inputs, columns["explanation"], seed)))
     progress(3, total, "writing features")
     pairs = pairs_shown(store)
-    beside: dict[int, list[list]] = {}
+    pairs_of: dict[int, list[list]] = {}
     for (latent, other), shared in zip(pairs.tolist(), in_common(store, pairs), strict=True):
-        beside.setdefault(latent, []).append([other, *shared])
+        pairs_of.setdefault(latent, []).append([other, *shared])
     extras: dict[str, Mapping[int, Any]] = {
-        "pairs": beside,
+        "pairs": pairs_of,
         "senses": accounts,
         "sense_counts": sense_counts(store, accounts),
         "sense_tokens": sense_tokens(store, accounts),

@@ -38,8 +38,8 @@ def check_given(kind: type, values: Iterable[str], whose: str) -> None:
 
 
 def check_names(names: Iterable[Any], known: list[str], noun: str) -> None:
-    """Raise ValueError for the first name that is not known, with the nearest that are. noun: what is named,
-    such as "field"."""
+    """Raise ValueError for the first name that is not known, with the nearest that are. noun: the word for the named
+    thing, such as "field"."""
     for name in names:
         if name not in known:
             nearest = difflib.get_close_matches(str(name), known, n=3, cutoff=0.4)
@@ -77,7 +77,7 @@ def plain(value: Any) -> Any:
 
 
 def short(value: Any) -> str:
-    """Return the value's repr, its middle left out where it is long."""
+    """Return the value's repr, without its middle if it is long."""
     return text if len(text := repr(value)) <= 80 else f"{text[:50]}…{text[-20:]}"
 
 

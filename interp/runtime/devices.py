@@ -17,8 +17,8 @@ def device_named(name: str) -> torch.device:
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Return whether a bfloat16 matmul is faster than a float32 one there: a processor without units for it (AVX-512
-    BF16 or AMX) emulates it."""
+    """Return whether a bfloat16 matmul is faster than a float32 one on the device: a processor without bfloat16 units
+    (AVX-512 BF16 or AMX) emulates it."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")

@@ -1,4 +1,4 @@
-"""The memory that is free, and the memory that a process has taken."""
+"""Free memory, and the peak memory of this process."""
 
 import ctypes
 import resource
@@ -9,15 +9,15 @@ import psutil
 
 
 def check_memory(n_bytes: int, purpose: str, remedy: str) -> None:
-    """Check that this much memory is free. Raises ValueError, beginning with `purpose` and ending with the remedy, if
-    not."""
+    """Check that this much memory is free. Raises ValueError if not; the message starts with `purpose` and ends with
+    the remedy."""
     if n_bytes > (free := free_memory()):
-        needs = f"{purpose} needs {n_bytes / 1e9:,.1f} GB of memory, of which {free / 1e9:,.1f} GB are free"
+        needs = f"{purpose} needs {n_bytes / 1e9:,.1f} GB of memory, but only {free / 1e9:,.1f} GB are free"
         raise ValueError(f"{needs}: {remedy}")
 
 
 def free_memory() -> int:
-    """Return the bytes that the machine has left, or that this process may still take if those are fewer."""
+    """Return the free bytes of the machine, or the bytes that this process may still allocate if these are fewer."""
     free = psutil.virtual_memory().available
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit == resource.RLIM_INFINITY:
@@ -32,7 +32,7 @@ def forget_peak() -> None:
         ctypes.CDLL(None).malloc_trim(0)
     try:
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:  # not Linux, or not allowed: the peak stays that of the whole process
+    except OSError:  # not Linux, or not allowed: the peak remains the one since the process started
         return
 
 
@@ -41,5 +41,5 @@ def peak_memory() -> int:
     try:
         facts = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
         return int(facts["VmHWM"].split()[0]) * 1024
-    except (OSError, KeyError):  # not Linux: of the whole process, in bytes on macOS
+    except (OSError, KeyError):  # not Linux: the peak since the process started; macOS gives bytes
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

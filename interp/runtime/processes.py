@@ -44,7 +44,7 @@ class Processes:
         return self.rank == 0
 
     def sum_(self, tensor: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
-        """Add up over all processes, in place: the same bits in every process, and in every run of the same number of
+        """Sum over all processes, in place: bitwise the same in every process, and in every run with the same number of
         processes."""
         if self.count > 1:
             whole = tensor.contiguous()
@@ -55,8 +55,8 @@ class Processes:
         return tensor
 
     def gather(self, tensor: Shaped[Tensor, "row ..."], *, alike: bool = False) -> Shaped[Tensor, "all_rows ..."]:
-        """Return the rows of all processes, in the order of the ranks. Each may have another number of rows, or none;
-        `alike` says that all have the same number, which then need not be asked."""
+        """Return the rows of all processes, in the order of the ranks. The number of rows may differ between processes
+        and may be 0; `alike` promises that it does not differ, which saves exchanging it."""
         if self.count == 1:
             return tensor
         with self._naming_lost_processes():
@@ -73,14 +73,16 @@ class Processes:
         return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
 
     def send(self, tensor: Shaped[Tensor, "..."], rank: int) -> Shaped[Tensor, "..."]:
-        """Return the tensor of the process of that rank; the others give one of its shape and dtype to be filled."""
+        """Return the tensor of the process of that rank; the others pass a tensor of the same shape and dtype, which is
+        filled."""
         if self.count > 1:
             with self._naming_lost_processes():
                 dist.broadcast(tensor, group=self.group, group_src=rank)
         return tensor
 
     def gather_values(self, value: Result) -> list[Result]:
-        """Return the values of all processes, in the order of the ranks: anything that pickles, for tables."""
+        """Return the values of all processes, in the order of the ranks. A value can be anything that pickles, such as
+        a table."""
         if self.count == 1:
             return [value]
         values: list[Any] = [None] * self.count
@@ -95,7 +97,8 @@ class Processes:
         unlike = [rank for rank, value in enumerate(digests) if value != digests[0]]
         if unlike:
             raise ValueError(
-                f"process {unlike[0]} {does} something else than process 0: give all the same inputs and options"
+                f"process {unlike[0]} {does} something other than process 0: give all processes the same inputs and "
+                "options"
             )
 
     def all_do(self, work: Callable[[], Result]) -> Result:
@@ -105,7 +108,7 @@ class Processes:
         failure: Exception | None = None
         try:
             result = work()
-        except Exception as error:  # whatever it is, the other processes must hear of it, or they wait for ever
+        except Exception as error:  # any error must reach the other processes, or they wait forever
             failure = error
         report = "" if failure is None else f"{self.rank} {type(failure).__name__} {failure}\0"
         heard = bytes(self.gather(torch.tensor(list(report.encode()), dtype=torch.uint8)).tolist()).decode()
@@ -136,14 +139,14 @@ class Processes:
             yield
         except RuntimeError as error:
             raise RuntimeError(
-                f"process {self.rank} of {self.count} lost the others: one has failed or is stuck, "
-                f"or their group cannot send from this device ({error})"
+                f"process {self.rank} of {self.count} lost contact with the others: one has failed or hangs, or the "
+                f"process group cannot send from this device ({error})"
             ) from error
 
 
 class Mesh(NamedTuple):
-    """The processes of a run in a table: those of a line have the same rows of data and each a shard of the latents;
-    those of a column have the same shard and each a part of the rows."""
+    """The processes of a run in a table: the processes of a line have the same rows of data, and each has a shard of
+    the latents; the processes of a column have the same shard, and each has a part of the rows."""
 
     all: Processes = Processes()
     data: Processes = Processes()
@@ -153,7 +156,7 @@ class Mesh(NamedTuple):
 
     @classmethod
     def of(cls, all: Processes, shards: int = 1) -> "Mesh":
-        """Arrange the processes in lines of that many shards. Raises ValueError if they fill no table."""
+        """Arrange the processes in lines of that many shards. Raises ValueError if they do not fill a table."""
         if shards < 1 or all.count % shards:
             raise ValueError(
                 f"shards={shards} must divide the number of processes, {all.count}: start them with "
@@ -182,8 +185,8 @@ def _groups(count: int, shards: int) -> tuple[Any, Any]:
 
 
 def processes() -> Processes:
-    """Return the processes of this run: of torch's default group; else of `torchrun`, whose group this sets up; else
-    one.
+    """Return the processes of this run: torch's default group if there is one, else the group of `torchrun`, which is
+    set up here, else a single process.
 
     The group speaks NCCL between GPUs, gloo between CPUs. Each process makes the GPU of its local rank the current one.
     """
@@ -207,14 +210,14 @@ def check_part(rank: int, count: int) -> None:
 
 
 def part_of(n: int, rank: int, count: int) -> slice:
-    """Return a rank's slice of n rows: contiguous, in the order of the ranks, as even as can be. Raises ValueError as
+    """Return a rank's slice of n rows: contiguous, in the order of the ranks, as even as possible. Raises ValueError as
     `check_part` does."""
     check_part(rank, count)
     return slice(n * rank // count, n * (rank + 1) // count)
 
 
 def _leave_group() -> None:
-    """Leave the group before the interpreter exits: its threads would now and then abort the exit."""
+    """Leave the group before the interpreter exits: its threads would sometimes abort the exit."""
     if dist.is_initialized():
         dist.destroy_process_group()
 

@@ -12,9 +12,9 @@ def register(
 ) -> None:
     """Put an entry under its name, which can be taken only once.
 
-    noun: what the error calls an entry. code: returns the function or class of an entry. One that is defined again in
-    the same file, such as by a notebook cell that runs twice, replaces itself.
-    Raises ValueError if the name is taken.
+    noun: the word for an entry in the error message. code: returns the function or class of an entry. One that is
+    defined again in the same file, such as by a notebook cell that runs twice, replaces itself. Raises ValueError if
+    the name is taken.
     """
     if name in known and (code is None or _place(code(known[name])) != _place(code(entry))):
         raise ValueError(f"{noun} {name!r} is registered already: choose another name")
@@ -22,5 +22,5 @@ def register(
 
 
 def _place(code: Any) -> tuple[str, str]:
-    """Return the file of a function or class, or its module where it has no file, and its name in there."""
+    """Return the file of a function or class, or its module if it has no file, and its name in it."""
     return getattr(sys.modules.get(code.__module__), "__file__", None) or code.__module__, code.__qualname__

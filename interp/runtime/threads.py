@@ -4,8 +4,8 @@ After a parallel operation torch's threads spin for milliseconds, waiting for th
 such operations finds the cores taken and takes twice as long. So all the work of a training step is divided here.
 Inside `torch_on_one_thread`, torch uses only the thread that calls it, and `share` and `share_pieces` run both loops
 and torch operations on as many threads as torch would have used. The calling thread begins at once, and those of a pool
-join when they have woken. What they run must release the interpreter's lock and write only to its own part of the
-result, so that results do not depend on the number of threads.
+join when they have woken. Their work must release the interpreter's lock and write only to its own part of the result,
+so that results do not depend on the number of threads.
 """
 
 import os
@@ -25,13 +25,13 @@ Piece = TypeVar("Piece")
 Result = TypeVar("Result")
 _SPANS_PER_THREAD = 4
 _MIN_WORK = 1 << 19
-"""Least work of a span, in products: a tenth of a millisecond, about what a thread takes to wake."""
+"""Least work of a span, in multiplications: a tenth of a millisecond, about the time that a thread takes to wake."""
 _threads: ContextVar[int | None] = ContextVar("threads", default=None)
 
 
 @contextmanager
 def torch_on_one_thread(for_ours: int | None = None) -> Iterator[None]:
-    """Leave torch's threads to ours for a while: all of them, or `for_ours`."""
+    """Restrict torch to the calling thread inside the block; our threads may use all of torch's, or `for_ours`."""
     before = torch.get_num_threads()
     token = _threads.set(for_ours or _thread_count())
     torch.set_num_threads(1)
@@ -44,7 +44,7 @@ def torch_on_one_thread(for_ours: int | None = None) -> Iterator[None]:
 
 @contextmanager
 def torch_on_all_threads() -> Iterator[None]:
-    """Give torch its threads back within `torch_on_one_thread`, for work that is torch's alone."""
+    """Give torch its threads back within `torch_on_one_thread`, for work that only torch does."""
     before = torch.get_num_threads()
     torch.set_num_threads(_thread_count())
     try:
@@ -54,9 +54,11 @@ def torch_on_all_threads() -> Iterator[None]:
 
 
 def share(n: int, work: int, loop: Callable[..., Result], *arguments: Any) -> list[Result]:
-    """Run loop(*arguments, start, stop) over 0..n, in spans shared out among the threads; the result of each span.
+    """Run loop(*arguments, start, stop) over 0..n, in spans distributed over the threads; return the result of each
+    span.
 
-    `work`: about how many products the whole loop does, or other steps as long. A small one runs in the calling thread.
+    `work`: the approximate number of multiplications, or steps of similar length, in the whole loop. A small loop runs
+    in the calling thread.
     """
     spans = min(_thread_count() * _SPANS_PER_THREAD, n, work // _MIN_WORK)
     if _thread_count() == 1 or spans < 2:
@@ -66,12 +68,12 @@ def share(n: int, work: int, loop: Callable[..., Result], *arguments: Any) -> li
 
 
 def slices(n: int, size: int) -> list[slice]:
-    """Cut 0..n into slices of `size`; there is at least one."""
+    """Cut 0..n into slices of `size`; at least one."""
     return [slice(start, min(start + size, n)) for start in range(0, max(n, 1), size)]
 
 
 def share_pieces(pieces: Sequence[Piece], task: Callable[[Piece], Result]) -> list[Result]:
-    """Compute [task(piece) for piece in pieces], shared out among the threads."""
+    """Compute [task(piece) for piece in pieces], distributed over the threads."""
     threads = _thread_count()
     if threads == 1 or len(pieces) < 2:
         return [task(piece) for piece in pieces]
@@ -96,7 +98,7 @@ def share_pieces(pieces: Sequence[Piece], task: Callable[[Piece], Result]) -> li
 
 
 def in_threads(work: Callable[[Any], Result], items: Iterable[Any], n_threads: int) -> Iterator[Result]:
-    """Compute work(item) of each item, in order; `n_threads` of them are computed ahead."""
+    """Yield work(item) for each item, in order; `n_threads` items are computed ahead."""
     with ThreadPoolExecutor(n_threads) as pool:
         waiting = (pool.submit(work, item) for item in items)
         ahead = deque(islice(waiting, n_threads))
@@ -114,8 +116,8 @@ def _thread_count() -> int:
 def _pool(threads: int, process: int) -> ThreadPoolExecutor:
     """Return the one pool of this process: the threads of a parent do not survive a fork.
 
-    Each thread of it tells torch to keep to that thread (torch takes note when it is next asked). This also sets what
-    torch takes for threads to come, so it is set back once all have started.
+    Each of its threads sets torch to one thread (which takes effect at torch's next operation). This also sets torch's
+    default for new threads, so the default is restored once all have started.
     """
     before = torch.get_num_threads()
     started = threading.Barrier(threads + 1)

@@ -7,20 +7,21 @@
     train_sae(store, hook, config, target=other_hook)   a transcoder: reads `hook`, writes `other_hook`
     train_sae(store, [hook, …], config)                 a crosscoder: the hooks share its latents
     train_sweep(store, hook, [config, …])               several at once
-    train_sharded(store, hook, config, out)             under torchrun: processes share out the latents
-    train_sae(model, hook, config, tokens=tokens)       without a store: the model runs meanwhile (`activations.stream`)
+    train_sharded(store, hook, config, out)             under torchrun: the latents are sharded over the processes
+    train_sae(model, hook, config, tokens=tokens)       without a store: the model runs during training
+                                                        (`activations.stream`)
 
-A step reads in one direction:
+The files, from a step of training down to its operations:
 
     training        a batch for each run; folder, checkpoints, log, results
     learner         the step: forward, loss, gradients, Adam, and idle latents drawn again (`resampling`)
-    architectures   in plain torch, which entries fire (`pick`), what they cost (`loss`), what is left of it (`trained`)
-    sparse_ops      the differentiable operations, at the cost of the entries that fire; `encoding`: matmul and pick
+    architectures   in plain torch: the entries that fire (`pick`), their loss (`loss`), the trained encoder (`trained`)
+    sparse_ops      the differentiable operations, at the cost of the entries that fire; `encode_rows`: matmul and pick
     kernels         each operation in torch, numba or Triton
 
-`hook_scales` has the hooks that are read and written. `weights` draws the first weights, and makes the trained ones a
-dictionary for unscaled inputs. `model` is that dictionary, and `formats`, `saelens`, `stored_dictionary` and
-`file_tensors` read and write its files; `sharding` writes those of latents that processes share out.
+`hook_scales` has the hooks that are read and written. `weights` draws the initial weights, and folds the trained ones
+into a dictionary for unscaled inputs. `model` is that dictionary, and `formats`, `saelens`, `stored_dictionary` and
+`file_tensors` read and write its files; `sharding` writes the files of a dictionary whose latents are sharded.
 """
 
 from interp.sae.architectures.encoders import Encoder as Encoder

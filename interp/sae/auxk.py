@@ -29,7 +29,7 @@ _FULL_FVU = 1 / 12
 
 
 def fading(fvu: float) -> float:
-    """Return f: how strongly dead latents are revived at this FVU, in 0..1."""
+    """Return f: the weight of reviving dead latents at this FVU, in 0..1."""
     return min(1.0, fvu / _FULL_FVU)
 
 
@@ -37,7 +37,7 @@ def auxk(f: ForwardPass, dead: Int[Tensor, " dead"], coefficient: float) -> Floa
     """Return this process's part of the loss, in units of the whole loss. `coefficient`: with f³; `dead`: of its own
     latents.
 
-    There is no ReLU here: a latent that is below zero on every row gets a gradient all the same, and comes back.
+    Without a ReLU, a latent that is below zero on every row still gets a gradient and is revived.
     """
     k_aux = max(1, f.error.shape[1] // 2)
     rows = f.batch.strided_rows(f.n_dead, k_aux)

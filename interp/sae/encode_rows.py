@@ -28,9 +28,10 @@ Multiply = Callable[[slice, slice, Tensor], object]
 MARGIN = 8
 """Picks beyond k that a shortlist of low precision holds, to be ranked at full precision."""
 _FULL_AT_ONCE, _LOW_AT_ONCE = 1 << 22, 1 << 25
-"""Pre-activations of a piece: 16 MiB of float32, which stay near, and at most 64 MiB of bfloat16 (tiled on a CPU)."""
+"""Pre-activations per piece: 16 MiB of float32, which stay in the cache, and at most 64 MiB of bfloat16 (tiled on a
+CPU)."""
 _MOST_ROWS = 1024
-"""Rows of a piece: matmuls of fewer take up to twice the time a row in bfloat16; more leave threads idle."""
+"""Rows per piece: matmuls of fewer rows take up to twice the time per row in bfloat16; more leave threads idle."""
 _LATENTS_AT_ONCE = 512
 """Width of a tile on a CPU: with as many rows of bfloat16 it leaves room in the cache for the weights."""
 _FURTHER_COLUMNS = 16
@@ -44,7 +45,7 @@ class Picker(Protocol):
     """Whether a row's picks depend on that row alone."""
 
     def pick(self, pre: PreActivations) -> SparseCodes:
-        """Return the entries that fire. Pre-activations are `Tiled` where the picker does not go by row."""
+        """Return the entries that fire. Pre-activations are `Tiled` if the picker does not pick by row."""
 
     def shortlist(self, pre: PreActivations) -> SparseCodes:
         """Return the picks from bfloat16 pre-activations, and the entries that rounding may have ranked below them."""
@@ -60,7 +61,7 @@ class Workspace:
         self._held: dict[tuple[str, int], Tensor] = {}
 
     def take(self, name: str, rows: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-        """Take memory. Each thread has its own; memory taken under the same name before is overwritten."""
+        """Return a buffer. Each thread has its own buffers; an earlier one with the same name is overwritten."""
         key = name, threading.get_ident()
         held = self._held.get(key)
         if held is None or held.numel() < rows * width or held.dtype != dtype or held.device != device:
@@ -80,8 +81,8 @@ def encode(
 ) -> SparseCodes:
     """Return the picks from pre = x encoder_rowsᵀ + b_enc.
 
-    x: centred already. encoder_rows: one row per latent, W_enc transposed. `low_precision` pays off where
-    `has_fast_bfloat16`; `workspace` holds what is filled again each time.
+    x: centred already. encoder_rows: one row per latent, W_enc transposed. `low_precision` pays off if
+    `has_fast_bfloat16`; `workspace` holds the reused buffers.
     """
     workspace = workspace or Workspace()
     pieces = slices(len(x), piece_rows(len(x), len(encoder_rows), low_precision))

@@ -12,7 +12,7 @@ class FileTensors:
     """The tensors of one file, to be taken one by one."""
 
     dtype: torch.dtype | None = None
-    """Tensors are converted to it; None: they stay as they are."""
+    """Tensors are converted to it; None: they are not converted."""
 
     def __init__(self, tensors: Mapping[str, Tensor], source: str):
         self._tensors = dict(tensors)
@@ -22,8 +22,8 @@ class FileTensors:
         return name in self._tensors
 
     def take(self, name: str, *shape: int | None) -> Tensor:
-        """Take the tensor of this name. None in `shape`: any size. Raises ValueError if the tensor is missing, of
-        another shape or not finite."""
+        """Take the tensor of this name. None in `shape`: any size. Raises ValueError if the tensor is missing, has
+        another shape or is not finite."""
         if name not in self._tensors:
             raise ValueError(f"{self.source} has no tensor {name}; it has {', '.join(self._tensors) or 'no others'}")
         tensor = self._tensors.pop(name)
@@ -32,14 +32,14 @@ class FileTensors:
             expected = ", ".join("any" if size is None else str(size) for size in shape)
             raise ValueError(f"{self.source}: {name} has shape {tuple(tensor.shape)}, but must have ({expected})")
         if not tensor.is_floating_point() or not bool(tensor.isfinite().all()):
-            raise ValueError(f"{self.source}: {name} holds values that are not finite numbers")
+            raise ValueError(f"{self.source}: {name} contains NaN or infinity: fix the weights before loading")
         return tensor.detach().to(self.dtype or tensor.dtype)
 
     def end(self) -> None:
         """Check that every tensor was read. Raises ValueError if some are left, since the dictionary then computes
         something else."""
         if self._tensors:
-            raise ValueError(f"{self.source} holds tensors that cannot be read: {', '.join(self._tensors)}")
+            raise ValueError(f"{self.source} contains tensors that cannot be interpreted: {', '.join(self._tensors)}")
 
 
 def whole_number(cfg: Mapping[str, Any], name: str, limit: int, source: str) -> int:

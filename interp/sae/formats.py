@@ -1,9 +1,9 @@
-"""Dictionaries on disk: the folders of our own, of SAELens and of sparsify, and the releases of SAELens.
+"""Dictionaries on disk: folders in the formats of interp, SAELens and sparsify, and SAELens releases.
 
 A folder holds `sae_weights.safetensors` (W_enc, W_dec, b_enc, b_dec, …) and `cfg.json`.
 
     saelens    as `sae_lens.SAE.load_from_disk` reads it (`saelens`)
-    interp     any dictionary, bit for bit: `cfg.json` says what it is (`kind`) and how it encodes (`encoder`)
+    interp     any dictionary, bit for bit: `cfg.json` has its `kind` and its `encoder`
     sparsify   (read only) cfg.json and sae.safetensors: encoder.weight [d_sae, d_in], encoder.bias, W_dec, b_dec and
                W_skip [d_out, d_in]; all are TopK, and transcoders read x unchanged
 
@@ -31,12 +31,12 @@ from interp.storage.folder_kinds import check_exists, looks_like_path
 from interp.storage.folders import verify
 
 WEIGHTS, CONFIG, _SCALER, _SPARSIFY = "sae_weights.safetensors", "cfg.json", "activation_scaler.json", "sae.safetensors"
-_REMEDY = "save it again, or fetch it from where it came"
+_REMEDY = "save it again, or download it again"
 _KINDS = ("transcoder", "crosscoder", "sae")
 
 
 class EncodedFiles(NamedTuple):
-    """A dictionary as a format has it."""
+    """A dictionary encoded in one format."""
 
     cfg: dict[str, Any]
     tensors: dict[str, Tensor]
@@ -47,8 +47,8 @@ class EncodedFiles(NamedTuple):
 
 
 def as_files(stored: StoredDictionary, format: str) -> EncodedFiles:
-    """Return a dictionary as files of a format. Raises ValueError for a format that is not known, or that has no place
-    for the dictionary."""
+    """Return a dictionary as files of a format. Raises ValueError for an unknown format, or one that cannot represent
+    the dictionary."""
     if format not in ("saelens", "interp"):
         raise ValueError(f"format={format!r} is not known; 'saelens' and 'interp' are")
     return EncodedFiles(*(_to_native(stored) if format == "interp" else to_saelens(stored, _saelens_form(stored))))
@@ -83,7 +83,7 @@ def _read(path_or_release: str | Path, sae_id: str | None) -> StoredDictionary:
     if folder.is_dir() or sae_id is None:
         inner = sorted(file.parent.name for file in folder.glob(f"*/{CONFIG}"))
         remedy = f"give one of its folders ({', '.join(inner)})" if inner else "give the folder of a saved dictionary"
-        raise ValueError(f"{folder} holds no {CONFIG}: {remedy}, or a SAELens release together with a sae_id")
+        raise ValueError(f"{folder} contains no {CONFIG}: {remedy}, or a SAELens release together with a sae_id")
     return _from_release(str(path_or_release), sae_id)
 
 
@@ -92,7 +92,7 @@ def _from_folder(folder: Path) -> StoredDictionary:
     source = str(folder / CONFIG)
     weights = folder / (_SPARSIFY if (folder / _SPARSIFY).exists() else WEIGHTS)
     if not weights.exists():
-        raise ValueError(f"{folder} is not a whole dictionary: {WEIGHTS} is missing")
+        raise ValueError(f"{folder} is not a complete dictionary: {WEIGHTS} is missing")
     try:
         parts = FileTensors(load_file(weights), str(weights))
     except SafetensorError as error:
@@ -122,7 +122,7 @@ def _from_release(release: str, sae_id: str) -> StoredDictionary:
     except OSError as error:
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(
-            f"{source} could not be fetched: load it once with the network, it then stays in the Hugging Face cache "
+            f"{source} could not be downloaded: load it once while online, it then stays in the Hugging Face cache "
             f"({reason})"
         ) from error
     except ValueError as error:

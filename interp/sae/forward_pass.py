@@ -1,6 +1,6 @@
-"""One batch in a training dictionary: what an architecture's `pick`, `activate` and `loss` read.
+"""One batch in a dictionary in training: the input of an architecture's `pick`, `activate` and `loss`.
 
-    entries   pre = (x − b_dec) W_enc + b_enc of the entries that `pick` takes;  z = what `activate` makes of them
+    entries   pre = (x − b_dec) W_enc + b_enc of the entries that `pick` takes;  z = `activate` of them
     methods   the operations of `sparse_ops` on the weights of this step; plain torch on `pre`, `z` and `weights` does
               the rest, and autograd the gradients
 
@@ -28,12 +28,12 @@ from interp.sae.sparse_ops import Encoded, RowGradient, SquaredError, Support, s
 
 
 class WholeBatch(NamedTuple):
-    """The batch of all processes together, and where the rows of this process begin in it."""
+    """The batch of all processes together, and the position of this process's rows in it."""
 
     rows: int
     """Rows of all processes."""
     first: int
-    """The number of them before those of this process."""
+    """The number of rows before the rows of this process."""
     mesh: Mesh
 
     def strided_rows(self, n_latents: int, enough: int) -> slice:
@@ -57,9 +57,9 @@ class ForwardPass:
     inputs: Float[Tensor, "row d_in"]
     """Scaled to a mean norm of √d."""
     outputs: Float[Tensor, "row d_out"]
-    """The rows to reconstruct: of a transcoder those of another hook, else the inputs."""
+    """The rows to reconstruct: for a transcoder the rows of another hook, else the inputs."""
     x: Float[Tensor, "row d_in"]
-    """The inputs, centred by b_dec where they are reconstructed. It asks for no gradient."""
+    """The inputs, centred by b_dec if they are reconstructed. It requires no gradient."""
     tied: bool
     batch: WholeBatch
     step: int
@@ -86,7 +86,7 @@ class ForwardPass:
 
     @cached_property
     def target(self) -> Float[Tensor, "row d_out"]:
-        """The rows that the latents reconstruct: the outputs without what a skip path takes."""
+        """The rows that the latents reconstruct: the outputs minus the skip path."""
         return self.outputs - self.x @ self.weights["W_skip"] if "W_skip" in self.weights else self.outputs
 
     @property
@@ -96,7 +96,7 @@ class ForwardPass:
 
     @property
     def decoder_norms(self) -> Float[Tensor, " d_sae"]:
-        """‖W_dec[j]‖, of several hooks the sum of the norms of its parts."""
+        """‖W_dec[j]‖; for several hooks the sum of the norms of its parts."""
         W_dec = self.weights["W_dec"]
         if self.unit_norm and len(self.part_widths) == 1:
             return W_dec.new_ones(len(W_dec))
@@ -141,7 +141,7 @@ class ForwardPass:
     ) -> Float[Tensor, ""]:
         """Return Σ over rows of ‖x_hat − target‖², of z or of other values of its entries.
 
-        ends: the mean over dictionaries of that many first latents, the last of all.
+        ends: take the mean over the dictionaries of the first `end` latents each; the last end is d_sae.
         """
         values = self.z if z is None else z
         W_dec = self.weights["W_dec"]
@@ -161,7 +161,7 @@ class ForwardPass:
         return errors.loss
 
     def at(self, vector: Float[Tensor, " d_sae"]) -> Float[Tensor, " nnz"]:
-        """Return the number of each entry's latent."""
+        """Return the element of `vector` at each entry's latent."""
         return sparse_ops.at_latents(vector, self.support)
 
     def row_sums(self, values: Float[Tensor, " nnz"]) -> Float[Tensor, " row"]:
@@ -170,11 +170,11 @@ class ForwardPass:
         return sum_of_shards(sums, self.batch.mesh.shards)
 
     def total(self, values: Tensor) -> Tensor:
-        """Add up what is one number an entry, or a latent."""
+        """Sum values that have one number per entry, or per latent."""
         return sum_of_shards(values.sum(), self.batch.mesh.shards)
 
     def among_largest(self, values: Float[Tensor, "row some"], k: int) -> Bool[Tensor, "row some"]:
-        """Mark the values that are among the k largest of their row in all processes; each gives k at most."""
+        """Mark the values that are among the k largest of their row in all processes; each process passes at most k."""
         shards = self.batch.mesh.shards
         rows, n = values.shape
         padded = torch.nn.functional.pad(values.detach(), (0, k - n), value=-torch.inf)
@@ -196,7 +196,7 @@ class ForwardPass:
         return sparse_ops.latent_rows(self.weights["W_dec"], latents, self.gradients["W_dec"])
 
     def everywhere(self, *sums: Tensor | float) -> list[float]:
-        """Add up sums over the rows of this process over all rows, without a gradient."""
+        """Sum over all processes values that are sums over this process's rows, without a gradient."""
         numbers = [float(part.detach()) if isinstance(part, Tensor) else part for part in sums]
         return self.batch.mesh.data.sum_(torch.tensor(numbers, dtype=torch.float64)).tolist()
 
@@ -218,7 +218,7 @@ class ForwardPass:
         return kernels(fires).latent_sums(self.support.by_latent, fires)
 
     def strongest(self) -> Float[Tensor, " d_sae"]:
-        """Return the largest z · ‖W_dec[j]‖ of each latent, 0 where it did not fire."""
+        """Return the largest z · ‖W_dec[j]‖ of each latent, 0 if it did not fire."""
         with torch.no_grad():
             none = self.weights["W_dec"].new_zeros(len(self.weights["W_dec"]))
             largest = none.scatter_reduce_(0, self.support.latents, self.z.detach(), "amax")
@@ -227,7 +227,7 @@ class ForwardPass:
     @property
     def errors(self) -> SquaredError:
         """The errors of z, over the rows of this process."""
-        if self._errors is None:  # a loss of its own never asked for it
+        if self._errors is None:  # the architecture's own loss did not compute it
             with torch.no_grad():
                 self.squared_error()
         assert self._errors is not None

@@ -17,24 +17,25 @@ from interp.activations import ActivationStatistics
 from interp.activations.row_statistics import is_within
 
 FLOOR = 10
-"""It is added to the covariance of a matched filter (`HookScales.precision`), in mean variances: with much less,
-filters lean on directions that hardly vary and answer the rare row that does with a hundred times its size; with much
-more FVU jumps as latents are drawn."""
+"""Added to the covariance of a matched filter (`HookScales.precision`), in units of the mean variance. If it is much
+smaller, filters rely on directions that hardly vary and respond to rare rows with a hundred times their size; if much
+larger, FVU jumps at each resampling."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HookScales:
-    """Statistics of the hooks, and what follows from them: scales, variances, the filter of resampling."""
+    """Statistics of the hooks, and values derived from them: scales, variances, the filter of resampling."""
 
     inputs: tuple[ActivationStatistics, ...]
     outputs: tuple[ActivationStatistics, ...] = ()
-    """Hooks that a transcoder writes; empty: what is read is also written."""
+    """Hooks that a transcoder writes; empty if the hooks that are read are also written."""
     limits: tuple[float | None, ...] = ()
-    """Norms above which a row of a hook trains nothing (None: any trains), first of the inputs, then of the outputs."""
+    """Norms above which a row of a hook is not used for training (None: no limit), first of the inputs, then of the
+    outputs."""
 
     @property
     def tied(self) -> bool:
-        """Whether what is read is what is written."""
+        """Whether the hooks that are read are also written."""
         return not self.outputs
 
     @property
@@ -69,8 +70,9 @@ class HookScales:
 
     @cached_property
     def precision(self) -> Float[Tensor, "d_in d_in"]:
-        """Inverse of the covariance of scaled inputs, of each hook by itself; of one whose covariance is not known as
-        if all directions varied alike. FLOOR times the mean variance is added to each direction's."""
+        """Inverse of the covariance of scaled inputs, of each hook separately; if a hook's covariance is unknown, all
+        its directions are assumed to vary equally. FLOOR times the mean variance is added to the variance of each
+        direction."""
         blocks = []
         for hook in self.inputs:
             d = len(hook.mean)
@@ -94,7 +96,7 @@ class HookScales:
         return rows[torch.stack([is_within(part, limit) for part, limit in pairs if limit is not None]).all(0)]
 
     def split(self, rows: Float[Tensor, "row d"]) -> tuple[Float[Tensor, "row d_in"], Float[Tensor, "row d_out"]]:
-        """Return input and output of rows in which both stand side by side."""
+        """Split rows that have inputs and outputs side by side."""
         return (rows, rows) if self.tied else (rows[:, : self.d_in], rows[:, self.d_in :])
 
 

@@ -1,17 +1,18 @@
-"""One dictionary in training: a batch goes through it, autograd gives the gradients of its loss, Adam follows them.
+"""One dictionary in training: forward pass of a batch, gradients by autograd, a step of Adam.
 
 With B rows, e = x_hat − x and V the total variance of the scaled outputs,
 
-    loss = [ Σ_i ‖e_i‖² + what the architecture adds ] / (B·V)  +  what revives dead latents
+    loss = [ Σ_i ‖e_i‖² + the architecture's terms ] / (B·V) + the loss that revives dead latents
 
-The architecture (`architectures`) says which entries fire and what they cost; `sparse_ops` has the operations, whose
+The architecture (`architectures`) defines the entries that fire and their loss; `sparse_ops` has the operations, whose
 gradients of encoder and decoder go to the optimizer unsummed. Several processes each take a part of the batch's rows;
 sums over rows are then sums over all of them.
 
-Processes may share out the latents as well (`Mesh.shards`). Each then has the weights, gradients and Adam's moments of
-its own latents, and goes with them over the same rows. It picks among its own, the values decide which picks are among
-those of all; x_hat is the sum of what the shards decode to; and as all of them know e, the gradients of W_enc, b_enc
-and W_dec need no further exchange. Those of b_dec and W_skip, which each process has, are sums of the shards' parts.
+The latents may be sharded over the processes as well (`Mesh.shards`). Each process then has the weights, gradients and
+Adam's moments of its own latents, and processes the same rows. It picks among its own latents, and the values decide
+which of these are among the picks of all; x_hat is the sum of the shards' reconstructions; since all processes know e,
+the gradients of W_enc, b_enc and W_dec need no further exchange. The gradients of b_dec and W_skip, which each process
+has, are sums over the shards.
 """
 
 import math
@@ -43,7 +44,7 @@ from interp.sae.resampling import (
 from interp.sae.weights import REPLICATED, fold, initial_weights, keep_near
 
 _FROZEN = {"decoder": "W_dec", "encoder": "encoder_rows"}
-"""The weights that stay under the option `freeze`."""
+"""The weights that the option `freeze` keeps fixed."""
 
 
 class StepResult(NamedTuple):
@@ -59,7 +60,7 @@ class StepResult(NamedTuple):
 
 
 class Learner:
-    """A dictionary in training. `step` is one step; `state` and `load_state` save and restore all that it needs.
+    """A dictionary in training. `step` takes one step; `state` and `load_state` save and restore everything.
 
     Raises ValueError if the architecture lacks a method, or cannot be trained on such hooks.
     """
@@ -111,19 +112,19 @@ class Learner:
 
     @property
     def idle(self) -> Int[Tensor, " idle"]:
-        """Latents that did nothing in these rows, or are faint."""
+        """Latents that did not fire in these rows, or are faint."""
         return ((self.strongest.amax(0) == 0) | self._is_faint()).nonzero()[:, 0]
 
     def _is_faint(self) -> Bool[Tensor, " latent"]:
-        """Mark the faint latents of this process, by comparison with those of all processes."""
+        """Mark the faint latents of this process, compared with the latents of all processes."""
         strongest = self.mesh.shards.gather(self.strongest.amax(0), alike=True)
         first = self.mesh.shards.rank * self.strongest.shape[1]
         return is_faint(strongest)[first : first + self.strongest.shape[1]]
 
     @torch_on_one_thread()
     def step(self, rows: Float[Tensor, "batch d"]) -> StepResult:
-        """Take a step. `rows`: inputs, and next to them the outputs where these differ; this process's part of the
-        batch."""
+        """Take a step. `rows`: this process's part of the batch: the inputs, followed by the outputs if these
+        differ."""
         x, y = self.scaled(rows)
         batch = self._batch(len(x))
         if batch.rows == 0:
@@ -157,13 +158,13 @@ class Learner:
         return StepResult(loss, fvu, firings / max(1, batch.rows), dead / d_sae, faint / d_sae, lr)
 
     def _over_shards(self, *sums: float) -> list[float]:
-        """Add up sums over the latents of this process over all latents."""
+        """Sum over all shards values that are sums over this process's latents."""
         if self.mesh.shards.count == 1:
             return list(sums)
         return self.mesh.shards.sum_(torch.tensor(sums, dtype=torch.float64)).tolist()
 
     def scaled(self, rows: Float[Tensor, "batch d"]) -> tuple[Float[Tensor, "row d_in"], Float[Tensor, "row d_out"]]:
-        """Return inputs and outputs of the rows that train."""
+        """Return the scaled inputs and outputs of the rows that are used for training."""
         x, y = self.hooks.split(self.hooks.within(rows.to(self.weights["W_dec"])))
         x = torch.mul(x, self.input_scales, out=self._workspace.take("x", len(x), x.shape[1], x.dtype, x.device))
         return x, x if self.hooks.tied else y * self.output_scales
@@ -192,7 +193,7 @@ class Learner:
         """Take a step of Adam down the gradient of ln loss (ours), clipped: Adam's memory of squares, a thousand steps
         long, is then not filled by the first steps, whose gradients are a hundred times larger.
 
-        `loss` is that of the whole batch.
+        `loss` is the loss of the whole batch.
         """
         config = self.config
         scale = 1 / loss if loss > 0 else 1.0
@@ -244,7 +245,7 @@ class Learner:
         return WholeBatch(sum(counts), sum(counts[: self.mesh.data.rank]), self.mesh)
 
     def _resample(self, f: ForwardPass) -> None:
-        """Keep rows of this step, and draw the idle latents again where the step is one at which this is done."""
+        """Keep rows of this step, and resample the idle latents at the configured steps."""
         step = self.steps_done
         loss = torch.linalg.vector_norm(f.error, dim=1).square()
         if self.config.resamples_what_is_missing:
@@ -271,9 +272,9 @@ class Learner:
         self._begin_again(idle[: len(own.b_enc)], own)
 
     def _begin_again(self, latents: Int[Tensor, " latent"], new: NewLatents) -> None:
-        """Restart Adam for the latents drawn again. Its means begin at 0, its squares at those of all latents: from 0,
-        the first steps would be several times the learning rate. Parameters of the architecture go back to where they
-        began."""
+        """Restart Adam for the resampled latents. Its means restart at 0, its squares at the mean over all latents:
+        from 0, the first steps would be several times the learning rate. Parameters of the architecture return to their
+        initial values."""
         for name, values in {**new._asdict(), **self.initial_parameters}.items():
             self.weights[name][latents] = values[: len(latents)] if isinstance(values, Tensor) else values
             self.means[name][latents] = 0
@@ -301,12 +302,12 @@ class Learner:
         return float(torch.linalg.vector_norm(y - mean)) ** 2
 
     def sae(self, metadata: dict[str, Any]) -> SAE:
-        """Return the dictionary for inputs as they are: all scales go into the weights."""
+        """Return the dictionary for unscaled inputs: all scales are folded into the weights."""
         encoder = self.config.trained(self.weights, self.architecture_state)
         return fold(self.weights, encoder, self.hooks, self.config, metadata)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Return tensors, and what fits into JSON."""
+        """Return the tensors, and the values that fit into JSON."""
         parts = {"mean": self.means, "square": self.squares}
         moments = {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
         counts = {"since_fired": self.since_fired, "strongest": self.strongest}

@@ -26,14 +26,14 @@ class OpenLog(NamedTuple):
 
 
 def check_log(log: Log, out: object) -> None:
-    """Check that rows can go to the log. Raises ValueError for one that is not known or not installed, and for one of
-    files without a folder."""
+    """Check that rows can go to the log. Raises ValueError if it is unknown or not installed, or if it writes files and
+    there is no folder."""
     if log is None or callable(log):
         return
     if log not in ("tensorboard", "wandb"):
         raise ValueError(f"log={log!r} must be 'tensorboard', 'wandb', a function of a row, or None")
     if out is None:
-        raise ValueError(f"log={log!r} writes into the folder of the run: name one with out=")
+        raise ValueError(f"log={log!r} writes into the training's folder: name a folder with out=")
     if find_spec(log) is None:
         raise ValueError(f"log={log!r} needs a package that is not installed: pip install {log}")
 
@@ -59,7 +59,8 @@ def _tensorboard(folder: Path) -> OpenLog:
 
 
 def _wandb(folder: Path, name: str, config: dict[str, Any], going_on: bool) -> OpenLog:
-    """Log to Weights & Biases. The id is kept in the folder, so that a training that goes on is the same run there."""
+    """Log to Weights & Biases. The id is kept in the folder, so that a resumed training continues the same run
+    there."""
     import wandb
 
     try:
@@ -84,8 +85,8 @@ def _wandb(folder: Path, name: str, config: dict[str, Any], going_on: bool) -> O
 
 
 def _wandb_id(folder: Path, going_on: bool) -> str:
-    """Return the id of the run. Runs of this training that were kept offline and never sent are dropped: the new one
-    repeats their rows."""
+    """Return the id of the run. Offline runs of this training that were never uploaded are dropped: the new run repeats
+    their rows."""
     file = folder / _WANDB_ID
     stored_id = file.read_text().strip() if file.exists() else None
     for unsent in (folder / "wandb").glob(f"offline-run-*-{stored_id}") if stored_id else ():

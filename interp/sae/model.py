@@ -6,8 +6,8 @@
 
 f is the dictionary's `encoder`: TopK, Threshold (ReLU and JumpReLU), or MatchingPursuit, which reads W_dec instead.
 
-`encode`, `decode` and the call are differentiable torch operations over dense latents; `codes` is the fast way to the
-same latents, as `SparseCodes`, without gradients.
+`encode`, `decode` and the call are differentiable torch operations over dense latents; `codes` computes the same
+latents faster, as `SparseCodes`, without gradients.
 """
 
 from collections.abc import Mapping
@@ -31,17 +31,17 @@ from interp.storage.folder_kinds import folder_of, looks_like_path
 from interp.storage.folders import whole_folder
 
 _SPARSITY = ("k", "target_l0", "l1")
-"""Options that set how many latents fire; the first of them that a dictionary has is shown."""
+"""Options that set the number of latents that fire; the repr shows the first one that a dictionary has."""
 _ALWAYS_TOLD = ("batch_size", "seed")
 
 
 class SAE(nn.Module):
     """A sparse autoencoder.
 
-    encoder: how it turns rows into latents. config: how it was trained, None for a dictionary from elsewhere. metadata:
-    where it belongs (hook_name, …).
+    encoder: maps rows to latents. config: its training config, None for a dictionary that interp did not train.
+    metadata: the model and hook that it belongs to (hook_name, …).
 
-    The parameters ask for no gradient; gradients with respect to x or z flow all the same.
+    The parameters require no gradient; gradients with respect to x or z still flow.
     """
 
     kind: ClassVar[str] = "sae"
@@ -58,7 +58,7 @@ class SAE(nn.Module):
         metadata: Mapping[str, Any] | None = None,
     ):
         super().__init__()
-        rows = W_enc.T.contiguous()  # one contiguous row a latent, as the kernels read it
+        rows = W_enc.T.contiguous()  # one contiguous row per latent, as the kernels read it
         self.W_enc, self.W_dec = _frozen(rows.T), _frozen(W_dec)
         self.b_enc, self.b_dec = _frozen(b_enc), _frozen(b_dec)
         self.encoder = encoder
@@ -85,16 +85,16 @@ class SAE(nn.Module):
         return self.encoder.codes(self._centred(x), self._weights)
 
     def decode(self, z: Float[Tensor, "... d_sae"] | SparseCodes) -> Float[Tensor, "... d_out"]:
-        """Reconstruct activations from latents. Raises ValueError for codes of another number of latents, and for a
-        latent that is beyond them."""
+        """Reconstruct activations from latents. Raises ValueError for codes with another number of latents, and for
+        latent ids out of range."""
         width = z.d_sae if isinstance(z, SparseCodes) else z.shape[-1]
         if width != self.d_sae:
-            raise ValueError(f"the codes have {width} latents, the SAE has d_sae={self.d_sae}")
+            raise ValueError(f"the codes have {width} latents, but the SAE has d_sae={self.d_sae}")
         if not isinstance(z, SparseCodes):
             return z @ self.W_dec + self.b_dec
         if z.nnz and not 0 <= int(z.latents.min()) <= int(z.latents.max()) < self.d_sae:
             raise ValueError(
-                f"the codes hold latents {z.latents.min()} to {z.latents.max()}, not 0 to {self.d_sae - 1}"
+                f"the codes contain latents {z.latents.min()} to {z.latents.max()}, not 0 to {self.d_sae - 1}"
             )
         with torch.no_grad():
             return kernels(self.W_dec).decode(z, self.W_dec, self.b_dec)
@@ -103,11 +103,10 @@ class SAE(nn.Module):
         return self.decode(self.encode(x))
 
     def save(self, path: str | Path, format: str = "saelens", *, overwrite: bool = False) -> None:
-        """Write the folder `path`: `sae_weights.safetensors` and `cfg.json`. `overwrite`: also in the place of another
-        dictionary's.
+        """Write the folder `path`: `sae_weights.safetensors` and `cfg.json`. `overwrite`: replace another dictionary.
 
-        `saelens`: as `sae_lens.SAE.load_from_disk` reads them; ValueError for what it has no architecture for (it names
-        the format to use). `interp`: any dictionary, for `load_sae`.
+        `saelens`: as `sae_lens.SAE.load_from_disk` reads them; it raises ValueError, with the format to use, if SAELens
+        has no architecture for it. `interp`: any dictionary, for `load_sae`.
         """
         files = formats.as_files(self.stored(), format)
         made_of = {"kind": "dictionary", "cfg": digest_json(files.cfg), "weights": digest(*files.tensors.values())}
@@ -116,12 +115,12 @@ class SAE(nn.Module):
 
     @property
     def preferred_format(self) -> str:
-        """`saelens` for what SAELens reads, else `interp`."""
+        """`saelens` if SAELens can read the dictionary, else `interp`."""
         return self.stored().preferred_format
 
     def __repr__(self) -> str:
         """Describe the dictionary, as in `TopK(128 → 4096, k=8, blocks.0.hook_resid_post)`: architecture (or the
-        encoder of a dictionary from elsewhere), widths, sparsity and hooks."""
+        encoder, if interp did not train it), widths, sparsity and hooks."""
         source = self.encoder if self.config is None else self.config
         name = type(source).__name__.removesuffix("Config") + ("" if self.kind == "sae" else f" {self.kind}")
         widths = f"{self.d_in} → {self.d_sae}" + ("" if self.d_out == self.d_in else f" → {self.d_out}")
@@ -144,7 +143,7 @@ class SAE(nn.Module):
         return card(repr(self), facts(known), facts({"trained on": f"{config.tokens:,} tokens", **changed}))
 
     def stored(self) -> StoredDictionary:
-        """Return everything that files hold of it."""
+        """Return everything that is stored in its files."""
         return StoredDictionary(
             kind=self.kind,
             W_enc=self.W_enc,
@@ -166,13 +165,13 @@ class SAE(nn.Module):
     def _centred(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_in"]:
         if x.shape[-1] != self.d_in:
             kind = type(self).__name__
-            raise ValueError(f"the rows are {x.shape[-1]} wide, the {kind} reads rows of width d_in={self.d_in}")
+            raise ValueError(f"the rows are {x.shape[-1]} wide, but the {kind} reads rows of width d_in={self.d_in}")
         return x.to(self.b_dec) - self.b_dec if self.kind != "transcoder" else x.to(self.b_dec)
 
 
 class Transcoder(SAE):
-    """A dictionary that reads one hook and writes another. `sae(x)` holds the skip; `decode` does not, as it does not
-    know x."""
+    """A dictionary that reads one hook and writes another. `sae(x)` includes the skip path; `decode` does not, as it
+    does not have x."""
 
     kind = "transcoder"
     W_skip: Float[Tensor, "d_in d_out"] | None
@@ -214,13 +213,13 @@ class Crosscoder(SAE):
 
 
 def load_sae(path_or_release: str | Path, sae_id: str | None = None, *, device: str = "cpu") -> SAE:
-    """Return a dictionary from a folder of ours, SAELens's or sparsify's, or of a run, from a folder of ours at an
-    address such as s3://bucket/sae, or from a SAELens release and an id in it.
+    """Load a dictionary: from a folder in interp's, SAELens's or sparsify's format, from a run folder, from a folder of
+    interp's at an address such as s3://bucket/sae, or from a SAELens release with an id in it.
 
     A release needs the network, or its files in the Hugging Face cache. Raises ValueError, naming the file, for damaged
     files and for dictionaries that cannot be represented: architectures other than SAELens's standard, topk, jumprelu,
-    gated, matching_pursuit and transcoders (and checkpoints of batchtopk), and scalings that differ from row to row.
-    Where the architecture that it was trained with is not imported, its `config` is None.
+    gated, matching_pursuit and transcoders (and checkpoints of batchtopk), and scalings that differ from row to row. If
+    its training architecture is not imported, its `config` is None.
     """
     is_folder = sae_id is None and looks_like_path(str(path_or_release))
     stored = formats.read(folder_of(path_or_release, "sae") if is_folder else path_or_release, sae_id)

@@ -2,12 +2,12 @@
 
     rows        a weighted reservoir (Efraimidis & Spirakis 2006): row i stays while ln(u_i) / loss_i² is among the
                 largest, u_i uniform; a sample ∝ loss² without replacement
-    latents     each along a row (`along_rows`: Towards Monosemanticity, 2023), or along what the reconstruction of a
-                row lacks (`along_what_is_missing`), where rows are drawn ∝ (loss / ‖row‖²)²
+    latents     each along a row (`along_rows`: Towards Monosemanticity, 2023), or along the residual of a row
+                (`along_what_is_missing`), with rows drawn ∝ (loss / ‖row‖²)²
 
 AuxK alone makes dead latents faint: on the demo's activations it leaves 0.5 % dead and 33 % faint. Latents drawn again
-along what is missing start as a step of matching pursuit does, and no two start at the same row. Then 2 % are idle, at
-an FVU of 0.043, not 0.046.
+along residuals start as a step of matching pursuit does, and no two start at the same row. Then 2 % are idle, at an FVU
+of 0.043, not 0.046.
 
 Rows are chosen by the share of them that is lost, not by the loss itself. If a few rows are several times as long as
 the others, choosing by the loss draws latents at these, and similar rows of held-out text fire them a hundred times as
@@ -35,11 +35,11 @@ from interp.sae.encode_rows import has_fast_bfloat16
 from interp.sae.forward_pass import WholeBatch
 
 MOST_ROWS = 4096
-"""Rows that are kept to draw latents again at."""
+"""Rows that are kept for resampling."""
 BATCH_ROWS = 1024
-"""Rows of a batch on which it is measured how much a latent helps: by a quarter of them FVU is a twentieth more."""
+"""Rows of a batch on which the benefit of a latent is measured: with a quarter of them FVU is a twentieth higher."""
 TRIED = 4
-"""Rows that are tried for each idle latent: some are like others, and on some a latent would help little."""
+"""Candidate rows per idle latent: some are similar to others, and on some a latent would help little."""
 _LEAST_ROWS = 64
 _COLLECTED = 1 / 3
 _MOST_COLLECTED = 100
@@ -48,7 +48,7 @@ most this many. More steps would give other rows, not better ones, and collectin
 dictionary is small."""
 _RESAMPLED_ENCODER = 0.2
 _SHARE = 0.05
-"""The most that the comparisons of a draw may cost, as a share of the encoder's matmuls since the draw before it."""
+"""Largest cost of the comparisons of a resampling, as a share of the encoder's matmuls since the previous one."""
 
 
 class NewLatents(NamedTuple):
@@ -60,8 +60,8 @@ class NewLatents(NamedTuple):
 
 
 def rows_compared(d_sae: int, batch_size: int, at: Sequence[int]) -> int:
-    """Count the rows to draw latents at, if draws at these steps are to cost little compared with the steps between
-    them.
+    """Return the number of rows to compare, so that resampling at these steps costs little compared with the steps
+    between.
 
     n rows make n² pairs with one another and 2 n `BATCH_ROWS` with rows of the batch; a step makes batch_size · d_sae.
     """
@@ -72,7 +72,7 @@ def rows_compared(d_sae: int, batch_size: int, at: Sequence[int]) -> int:
 
 @dataclass
 class Reservoir:
-    """Centred rows, and what their reconstruction lacks, of some steps before latents are drawn again."""
+    """Centred rows, and their residuals, from the steps before a resampling."""
 
     at: tuple[int, ...]
     """Steps, counted from 1, after which idle latents are drawn again."""
@@ -83,7 +83,7 @@ class Reservoir:
     keys: Tensor = field(default_factory=lambda: torch.empty(0))
 
     def collects(self, step: int) -> bool:
-        """Return whether rows of this step are looked at."""
+        """Return whether rows of this step are collected."""
         for before, at in itertools.pairwise((0, *self.at)):
             steps = min(_MOST_COLLECTED, math.ceil(_COLLECTED * (at - before)))
             if at - steps < step <= at:
@@ -98,7 +98,7 @@ class Reservoir:
         loss: Float[Tensor, " row"],
         batch: WholeBatch,
     ) -> None:
-        """Take the rows of this process that are drawn; all processes keep the same reservoir."""
+        """Add the drawn rows of this process; all processes keep the same reservoir."""
         losses = batch.mesh.data.gather(loss)
         kept = len(self.keys)
         generator = torch.Generator().manual_seed((self.seed << 32) + step)
@@ -118,7 +118,7 @@ class Reservoir:
         self.keys = keys[drawn]
 
     def take(self, n: int) -> tuple[Float[Tensor, "row d_in"], Float[Tensor, "row d_out"]]:
-        """Empty the reservoir: at most n rows and what they lack, those first that were drawn first."""
+        """Empty the reservoir, and return at most n rows with their residuals, in the order of their priority."""
         order = self.keys.topk(min(n, len(self.keys))).indices
         drawn = self.rows[order], self.missing[order]
         self.rows, self.missing, self.keys = self.rows[:0], self.missing[:0], self.keys[:0]
@@ -146,17 +146,17 @@ def along_what_is_missing(
     batch_rows: Float[Tensor, "batch d_in"],
     batch_missing: Float[Tensor, "batch d_in"],
 ) -> NewLatents:
-    """Return latents that each add what is missing in a centred row, there and on rows that are much like it; there may
-    be fewer than rows. Of a batch, further centred rows and what they lack, every few rows are looked at.
+    """Return latents that each add the residual of a centred row, on it and on similar rows; there may be fewer latents
+    than rows. Every few rows of a batch (further centred rows and their residuals) are used for the comparison.
 
     The encoder is a matched filter, P row with P the inverse of the rows' covariance: of all filters with the same
     response to the row it responds least to others. If it responds half as much or less, the latent does not fire; else
     its value is strength · a, with a proportional to the response beyond the half, and 1 on the row. With d its
-    direction and m what is missing,
+    direction and m the residual,
 
-        strength = Σ a (m · d) / Σ a²         over the row itself and the batch: what lowers the squared error the most
+        strength = Σ a (m · d) / Σ a²         over the row itself and the batch: it minimises the squared error
 
-    Rows at which that is less than half of what is missing are left out. So are rows on which another row's new latent
+    Rows at which this is less than half of the residual are left out. So are rows on which another row's new latent
     would fire, because both would add the same.
     """
     filters = rows @ precision
@@ -173,7 +173,7 @@ def along_what_is_missing(
 
 
 def _product(a: Float[Tensor, "i d"], b: Float[Tensor, "j d"]) -> Float[Tensor, "i j"]:
-    """Return a bᵀ, by bfloat16 where that is faster."""
+    """Return a bᵀ, with bfloat16 if that is faster."""
     if min(len(a), len(b)) < _LEAST_ROWS or not has_fast_bfloat16(a):
         return a @ b.T
     return (a.bfloat16() @ b.bfloat16().T).to(a.dtype)

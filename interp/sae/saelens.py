@@ -1,7 +1,7 @@
 """SAELens's folders and releases, written and read.
 
-On the way out each encoder says which architecture of SAELens it is (`Encoder.to_saelens`). On the way in, all that
-SAELens does around the weights is folded into them:
+For writing, each encoder gives its SAELens architecture (`Encoder.to_saelens`). For reading, everything that SAELens
+computes around the weights is folded into them:
 
     decoder norms n      W_enc ← W_enc n     b_enc ← b_enc n     W_dec ← W_dec / n        (so TopK keeps its selection)
     an input scale f     W_enc ← f W_enc     W_dec ← W_dec / f   b_dec ← b_dec / f
@@ -105,8 +105,8 @@ def _input_scale(cfg: dict[str, Any], scaler: dict[str, Any], source: str) -> fl
             "then save it again"
         )
     raise ValueError(
-        f"{source}: normalize_activations={scaling!r} cannot be read; its rows are scaled one by one, which weights "
-        "cannot hold: use it through sae_lens"
+        f"{source}: normalize_activations={scaling!r} cannot be read; its rows are scaled one by one, which cannot "
+        "be folded into weights: use it through sae_lens"
     )
 
 

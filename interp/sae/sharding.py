@@ -1,8 +1,8 @@
 """The files of a dictionary whose latents are divided among processes; they are those that one process would write.
 
-    write_shards   a safetensors file of whole tensors, of which each process has the part of its own latents
-    read_shard     that part, of a file that any number of processes wrote
-    whole          what a trained dictionary's files hold, with W_enc and W_dec still in parts
+    write_shards   writes a safetensors file of whole tensors; each process has the part of its own latents
+    read_shard     reads that part of a file, whatever the number of processes that wrote it
+    whole          the content of a trained dictionary's files, with W_enc and W_dec still in parts
 
 Process i of n has the latents from i · d_sae / n. The first process writes; it receives parts a piece at a time, so no
 process ever holds a whole matrix.
@@ -26,13 +26,13 @@ from interp.sae.weights import REPLICATED
 from interp.storage.files import Pieces, in_file_order
 
 SHARDED = (TopKConfig, BatchTopKConfig, MatryoshkaConfig, ReLUConfig, GatedConfig, JumpReLUConfig)
-"""The architectures that shards of latents can train. The loss of any other may need latents that are not here."""
+"""The architectures that can be trained in shards. The loss of any other may need latents of other processes."""
 _AT_ONCE = 1 << 24
 """Bytes of a piece that goes from process to process."""
 
 
 def check_shards(config: SAEConfig, shards: int) -> None:
-    """Check that this many processes can share out the latents. Raises ValueError if not."""
+    """Check that the latents can be sharded over this many processes. Raises ValueError if not."""
     if not isinstance(config, SAEConfig):
         raise ValueError(f"config={config!r} must be one config, as TopKConfig(…)")
     if shards > 1 and type(config) not in SHARDED:
@@ -45,7 +45,7 @@ def check_shards(config: SAEConfig, shards: int) -> None:
 def write_shards(
     write: Callable[[Mapping[str, Any]], object], tensors: Mapping[str, Tensor], shards: Processes
 ) -> None:
-    """Let the first process `write` the whole tensors of these parts; all call this."""
+    """Let the first process `write` the whole tensors of these parts; all processes call this."""
     parts = {name: _gathered(tensor, _axis(name), shards) for name, tensor in tensors.items()}
     if shards.is_first:
         write(parts)
@@ -68,7 +68,7 @@ def read_shard(file: Any, rank: int, count: int) -> Iterator[tuple[str, Tensor]]
 
 
 def whole(part: StoredDictionary, shards: Processes) -> StoredDictionary:
-    """Return the dictionary of all latents, of whose W_enc and W_dec there are the shapes alone."""
+    """Return the dictionary of all latents; W_enc and W_dec are given only by their shapes."""
     encoder = part.encoder.to_stored()
     d_sae = len(part.W_dec) * shards.count
     vectors = FileTensors(

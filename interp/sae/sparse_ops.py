@@ -67,15 +67,14 @@ class SquaredError(NamedTuple):
 
 
 class RowGradient:
-    """The gradient of one parameter, in the parts that backward passes leave.
+    """The gradient of one parameter, as the parts that backward passes produce.
 
-    Where it is one sum over the entries of each latent, the optimizer computes it and uses it row by row, and it is
-    never stored; whoever asks for the tensor gets it.
+    If it is one sum over the entries of each latent, the optimizer computes and uses it row by row without storing it;
+    `tensor` returns it whole.
     """
 
     def __init__(self, parameter: Tensor, workspace: Workspace | None = None, name: str = ""):
-        """Start without gradients. `workspace`: where the whole gradient is kept under this name, until the next
-        step."""
+        """Start without gradients. `workspace`: keeps the whole gradient under this name until the next step."""
         self.parameter = parameter
         self.workspace = workspace or Workspace()
         self.name = f"gradient of {name}"
@@ -105,7 +104,8 @@ class RowGradient:
         return total
 
     def adam_(self, weight: Tensor, mean: Tensor, square: Tensor, adam: AdamStep) -> None:
-        """Take a step of the weight in place; row by row where the gradient is one sum that nobody has asked to see."""
+        """Take a step of the weight in place; row by row if the gradient is a single sum whose tensor was not
+        requested."""
         one_sum = len(self.sums) == 1 and not self.further and self.parameter.grad is None
         gradient = self.sums[0] if one_sum else self.tensor().view(-1, weight.shape[-1])
         weight, mean, square = (tensor.view(-1, weight.shape[-1]) for tensor in (weight, mean, square))
@@ -121,11 +121,11 @@ def sparse_encode(
     centre: Tensor | None = None,
     into: RowGradient | None = None,
 ) -> Values:
-    """Return the values that the support holds already, as a function of x and the weights (`encoder_rows`: W_enc
-    transposed).
+    """Return the values that the support already has, as a differentiable function of x and the weights
+    (`encoder_rows`: W_enc transposed).
 
-    centre: what was taken away from x, if x itself asks for no gradient: −Σ_ij g_ij W_enc[j] then reaches it at the
-    cost of one row.
+    centre: the vector that was subtracted from x, if x itself requires no gradient: −Σ_ij g_ij W_enc[j] then reaches it
+    at the cost of one row.
     """
     rows, W_enc = x.detach(), encoder_rows.detach()
 
@@ -170,7 +170,7 @@ def squared_error(
     ends: the loss is the mean over the dictionaries of the first `end` latents each; the last holds all. With e the
     error, of prefixes the mean of those with latent j, ∂value_p = 2 ⟨e_i, W_dec[j]⟩ and ∂W_dec[j] = 2 Σ_i value_p e_i.
 
-    shards: the processes that hold the other latents. The loss is that of all latents, the same in each process; the
+    shards: the processes that hold the other latents. The loss covers all latents and is the same in each process; the
     gradients of b_dec and the target are this process's share of them.
     """
     support = encoded.support
@@ -235,7 +235,7 @@ def row_norms(matrix: Matrix, widths: tuple[int, ...], into: RowGradient | None 
 
 
 def hand_over(part: LatentSum | AddGradient, matrix: Matrix, into: RowGradient | None) -> Matrix | None:
-    """Return a part of the matrix's gradient, to whoever collects it; else the gradient itself."""
+    """Add a part of the matrix's gradient to its collector `into`; without one, return the gradient itself."""
     if not matrix.requires_grad:
         return None
     parts = RowGradient(matrix.detach()) if into is None else into
@@ -247,7 +247,7 @@ def hand_over(part: LatentSum | AddGradient, matrix: Matrix, into: RowGradient |
 
 
 class _Operation(Function):
-    """A result, and how its slope becomes the gradients of the inputs that it was made from."""
+    """A result, and the function that maps its gradient to the gradients of its inputs."""
 
     @staticmethod
     def forward(ctx: Any, result: Tensor, gradients: Callable[[Tensor], Any], *inputs: Any) -> Tensor:
@@ -256,7 +256,7 @@ class _Operation(Function):
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> Any:
-        gradients, ctx.gradients = ctx.gradients, None  # what it holds is free from here on
+        gradients, ctx.gradients = ctx.gradients, None  # its memory is free from here on
         return None, None, *gradients(slope)
 
 

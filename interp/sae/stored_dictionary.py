@@ -1,6 +1,7 @@
 """A dictionary as it is stored in files: its tensors, its encoder, its origin.
 
-`formats` and `saelens` read folders into a `StoredDictionary` and write folders from one; `model` makes it a module.
+`formats` and `saelens` read folders into a `StoredDictionary` and write folders from one; `model` turns it into a
+module.
 """
 
 from dataclasses import dataclass, field, fields
@@ -15,7 +16,7 @@ from interp.storage.checks import validated
 
 
 class FileMetadata(TypedDict, total=False):
-    """The metadata that are read here; other entries stay unchanged."""
+    """The metadata that is read here; other entries are kept unchanged."""
 
     hook_name: str | None
     hook_name_out: str | None
@@ -33,7 +34,7 @@ class StoredDictionary:
     b_dec: Tensor
     encoder: Encoder
     config: SAEConfig | None = None
-    """The config of its training; None for a dictionary from elsewhere."""
+    """Its training config; None for a dictionary that interp did not train."""
     metadata: dict[str, Any] = field(default_factory=dict)
     W_skip: Tensor | None = None
     """The linear path of a transcoder."""
@@ -43,7 +44,7 @@ class StoredDictionary:
 
     @property
     def preferred_format(self) -> str:
-        """`saelens` for what SAELens reads, else `interp`."""
+        """`saelens` if SAELens can read the dictionary, else `interp`."""
         form = self.encoder.to_saelens(self.kind, skips=self.W_skip is not None)
         return "interp" if form is None else "saelens"
 
@@ -56,8 +57,8 @@ def metadata_with_config(stored: StoredDictionary) -> dict[str, Any]:
 
 
 def config_and_metadata(cfg: dict[str, Any], source: str) -> dict[str, Any]:
-    """Return `config` and `metadata` of a file's config. The config of an architecture that is not imported here, or of
-    a version with other fields, stays in the metadata."""
+    """Return `config` and `metadata` of a file's config. The config of an architecture that is not imported, or of a
+    version with other fields, stays in the metadata."""
     metadata = cfg.get("metadata") or {}
     if not isinstance(metadata, dict):
         raise ValueError(f"{source}: metadata={metadata!r} must be an object with named values")

@@ -1,6 +1,6 @@
-"""Training: a store, hooks and a config become a dictionary, in a folder that a killed training goes on from.
+"""Trains a dictionary from a store, hooks and a config, in a folder from which an interrupted training resumes.
 
-    checkpoint.safetensors   all that the learner and the reader need to go on, until the training is finished
+    checkpoint.safetensors   the state of the learner and the reader, until the training is finished
     metrics.jsonl            rows of step, tokens, loss, fvu, l0, dead, faint, lr, tokens_per_second
     results.json             means over the last rows, the config and the wall time, once it is finished
 
@@ -93,12 +93,11 @@ def train_sae(
     tokens: where a model stands in the place of a store, what it runs on, or a generator of batches [seq, pos], of
     which as many are read as the training needs; `harvesting` are options of `harvest` and `buffer_bytes`
     (`interp.activations.stream.ActivationStream`).
-    log: where the rows of metrics.jsonl go too: "tensorboard" or "wandb" (into `out`), or a function of a row.
-    overwrite: train again, also in the place of another dictionary. resume=False does so too, from the first step.
+    log: also send the rows of metrics.jsonl to "tensorboard" or "wandb" (into `out`), or to a function of a row.
+    overwrite: train again, replacing any other dictionary. resume=False does so too, from the first step.
 
-    Raises ValueError on an empty store, a hook that it lacks, a batch that is not finite (which of its rows), a loss
-    that is not finite, and where `out` is damaged or holds training of another config or on another store (what
-    differs).
+    Raises ValueError for an empty store, a missing hook, a batch that is not finite (with its rows), a loss that is not
+    finite, and if `out` is damaged or contains a training with another config or store (with the differences).
     """
     check_log(log, out)
     is_sweep = isinstance(config, Sequence)
@@ -168,15 +167,15 @@ def train_sharded(
     checkpoint_seconds: float = 30.0,
     log: Log = None,
 ) -> Path:
-    """Train a dictionary that is wider than a device: as `train_sae`, with its latents shared out among the processes
-    of `torchrun`. Returns its folder, which `load_sae` reads as one dictionary, that which one process would train.
+    """Train a dictionary that does not fit on one device: as `train_sae`, with its latents sharded over the processes
+    of `torchrun`. Returns its folder, which `load_sae` reads as one dictionary, the same that one process would train.
 
-    shards: processes that each have d_sae / shards latents, their weights, gradients and optimizer; by default all. Of
-    several times as many, each so many take a part of every batch.
+    shards: processes that each have d_sae / shards latents, their weights, gradients and optimizer; by default all
+    processes. With a multiple of `shards` processes, each group of that size takes a part of every batch.
 
-    A training that was cut off goes on with any number of shards and processes. Raises ValueError as `train_sae` does,
-    for an architecture whose latents cannot be shared out (`sharding.SHARDED` can), where `shards` does not divide
-    d_sae, and where it does not divide the number of processes.
+    An interrupted training resumes with any number of shards and processes. Raises ValueError as `train_sae` does, for
+    an architecture that cannot be trained in shards (those of `sharding.SHARDED` can), and if `shards` does not divide
+    d_sae or the number of processes.
     """
     check_log(log, out)
     clock = _Clock(checkpoint_seconds, progress)
@@ -198,7 +197,7 @@ def train_sweep(
     **options: Unpack[_Options],
 ) -> list[SAE]:
     """Run `train_sae` for each config, in one pass over the data, with the files in `out/0`, `out/1`, … Options are
-    its.
+    those of `train_sae`.
 
     A function that takes the log's rows finds the config's number in them, as `run`.
     """
@@ -214,8 +213,8 @@ def _begin(
     resume: bool,
     overwrite: bool,
 ) -> "TrainingRun":
-    """Return the training of one config: finished where `out` holds it, or with its folder, which `folders` makes
-    whole."""
+    """Return the training of one config: finished if `out` contains it, else with its folder, which `folders`
+    completes."""
     key = {**source.key, **config_to_dict(config)}
     if out is None:
         return TrainingRun(source, config, key, None, log)
@@ -315,8 +314,8 @@ def _check_finite(batch: Float[Tensor, "batch d"], step: int, among: Processes) 
 class TrainingRun:
     """One training of one config: its learner, its folder and its log.
 
-    `sae` is there once it is trained, unless processes share out its latents; before, `learner` is, where the
-    checkpoint left it.
+    `sae` exists once it is trained, unless its latents are sharded; before that, `learner` exists, in the state of the
+    checkpoint.
     """
 
     def __init__(
@@ -365,7 +364,7 @@ class TrainingRun:
         with open_tensors(checkpoint, _REMEDY) as file:
             state = json.loads(file.metadata()["state"])
             tensors = dict(read_shard(file, self.shards.rank, self.shards.count))
-            writers = len(state["sha256"])  # if not as many as there are now, the first process checks all parts
+            writers = len(state["sha256"])  # if the number of processes differs, the first one checks all parts
             parts = (
                 [self.shards.rank] if writers == self.shards.count else range(writers if self.shards.is_first else 0)
             )
@@ -450,7 +449,7 @@ class TrainingRun:
             raise ValueError(f"the last step left weights that are not finite: lower lr={self.config.peak_lr:.3g}")
 
     def _write_files(self, part: StoredDictionary, folder: Path) -> None:
-        """Write the whole dictionary, of which each of the shards has a part."""
+        """Write the whole dictionary; each shard has a part of it."""
         if self.shards.count == 1:
             formats.as_files(part, part.preferred_format).write(folder)
             return
@@ -464,7 +463,7 @@ class TrainingRun:
         write_shards(write, matrices, self.shards)
 
     def save_checkpoint(self, step: int, reader: dict[str, Any]) -> None:
-        """Save what the run needs to go on; a run that waits for others has a later checkpoint already."""
+        """Save the state from which the run resumes; a run that waits for others already has a later checkpoint."""
         if self.working_folder is None or not self.source.mesh.data.is_first:
             return
         if self.is_trained or self.learner.steps_done != step:
@@ -483,7 +482,7 @@ class TrainingRun:
         write_shards(lambda parts: write_tensors(checkpoint, parts, metadata), tensors, self.shards)
 
     def _delete(self, name: str) -> None:
-        """Delete a file, and what a kill left of the next one."""
+        """Delete a file, and the partial successor that a kill may have left."""
         if self.writes_to is not None:
             for file in (name, f"{name}.tmp"):
                 (self.writes_to / file).unlink(missing_ok=True)
@@ -501,8 +500,8 @@ def _check_room(config: SAEConfig, hooks: HookScales, mesh: Mesh) -> None:
 
 
 def training_bytes(config: SAEConfig, width: int, mesh: Mesh = ONE) -> int:
-    """Return the memory that training takes in each process: weights, gradients and Adam's moments, a batch and what it
-    becomes. width: d_in and d_out together."""
+    """Return the bytes of memory that training takes per process: weights, gradients, Adam's moments, a batch and its
+    intermediate results. width: d_in + d_out."""
     return 4 * width * (4 * config.d_sae // mesh.shards.count + 2 * config.batch_size // mesh.data.count)
 
 
@@ -512,7 +511,7 @@ def _digest_of(tensors: Iterable[tuple[str, Tensor]]) -> str:
 
 
 class _Clock:
-    """A clock that says when to save, and shows the progress of all steps of all groups."""
+    """A clock that decides when to save, and shows the progress of all steps of all groups."""
 
     def __init__(self, checkpoint_seconds: float, progress: Progress):
         self.checkpoint_seconds = checkpoint_seconds

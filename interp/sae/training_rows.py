@@ -13,7 +13,7 @@ from interp.sae.hook_scales import HookScales
 class TrainingRows:
     """The hooks with their scales, and what a dictionary should tell of its rows.
 
-    Raises ValueError for an empty store, for no hook, and for one that is named twice.
+    Raises ValueError for an empty store, for no hook, and for a hook that is named twice.
     """
 
     def __init__(
@@ -24,7 +24,7 @@ class TrainingRows:
         if len(store) == 0:
             raise ValueError("the store is empty: there is nothing to train on")
         if not hooks:
-            raise ValueError("there is no hook to train on")
+            raise ValueError("no hook is given: name at least one")
         if len({*hooks, *targets}) < len([*hooks, *targets]):
             raise ValueError(f"a hook is named twice: {', '.join([*hooks, *targets])}. An autoencoder needs no target")
         self.store = store
@@ -56,7 +56,7 @@ def listed(hook: str | Sequence[str] | None) -> Sequence[str]:
 
 
 def _provenance(store: ActivationSource) -> dict[str, Any]:
-    """Return what a dictionary records of its rows, by SAELens's names where it has some."""
+    """Return the provenance of the rows that a dictionary records, under SAELens's names if it has them."""
     rows = store.provenance
     about: dict[str, Any] = {}
     if store.weights is not None and rows.model_name is not None:

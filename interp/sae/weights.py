@@ -1,4 +1,4 @@
-"""The weights of a dictionary: drawn for scaled inputs, and folded at the end into a dictionary for unscaled inputs.
+"""The weights of a dictionary: initialised for scaled inputs, and finally folded into a dictionary for unscaled inputs.
 
 With input scales a, output scales o and one scale s for the latents,
 
@@ -23,18 +23,19 @@ from interp.sae.model import SAE, Crosscoder, Transcoder
 _NEAR = 0.8
 """Least cosine of a soft-frozen decoder row with its start (arXiv 2602.14111)."""
 _DRAW = 0x1A7E47
-"""Added to the seed of the first directions: a world that was planted with the same seed must not be its own start."""
+"""Added to the seed of the initial directions: a planted world with the same seed must not be its own start."""
 _DRAWN_AT_ONCE = 1 << 14
-"""Directions. torch draws normal numbers in blocks of 16: draws of so many rows are those of one draw of all."""
+"""Directions. torch draws normal numbers in blocks of 16: drawing in multiples of 16 rows gives the same numbers as a
+single draw."""
 REPLICATED = ("b_dec", "W_skip")
-"""The weights that have no row a latent."""
+"""The weights that do not have one row per latent."""
 
 
 def initial_weights(
     config: SAEConfig, hooks: HookScales, device: torch.device, dtype: torch.dtype, shards: Processes
 ) -> dict[str, Tensor]:
-    """Return the weights at the start, in random directions; where hooks are tied the encoder is the decoder's
-    transpose. With several shards, they are those of this process, equal to those of a single one."""
+    """Return the initial weights, in random directions; if hooks are tied the encoder is the decoder's transpose. With
+    several shards they are this process's part of the weights that a single process would draw."""
     generator = torch.Generator().manual_seed(_DRAW + config.seed)
     latents = part_of(config.d_sae, shards.rank, shards.count)
 

@@ -1,1 +1,1 @@
-"""Shares and means with their intervals, and numbers drawn from a seed."""
+"""Shares and means with intervals, and seeded random numbers."""

@@ -8,7 +8,7 @@ from jaxtyping import Float, Float64
 
 _DRAWS = 1000
 _AT_ONCE = 1 << 22
-"""Numbers that a bootstrap draws at a time."""
+"""Numbers that a bootstrap draws per block."""
 
 
 class Estimate(NamedTuple):
@@ -25,7 +25,7 @@ class Estimate(NamedTuple):
         return f"Estimate({self})"
 
     def _repr_html_(self) -> str:
-        """Draw the interval on a line from 0 to 1, if it is inside."""
+        """Show the number; if its interval is inside [0, 1], with a drawing of it."""
         from interp.display import cards
 
         inside = 0 <= self.low and self.high <= 1
@@ -39,11 +39,11 @@ def ratio(above: Any, below: Any, *, empty: float = np.nan) -> Float64[np.ndarra
 
 
 def wilson(k: float, n: int) -> tuple[float, float]:
-    """Return the 95 % interval of the share k / n (Wilson 1927), the score test turned round, with z = 1.96:
+    """Return the 95 % interval of the share k / n (Wilson 1927), the inverted score test, with z = 1.96:
 
         (k + z²/2 ± z √(k (n − k) / n + z²/4)) / (n + z²)
 
-    For k = 0 or k = n it is more than a point; for n = 0 it is all of [0, 1]. Raises ValueError unless 0 ≤ k ≤ n.
+    For k = 0 or k = n it is still wider than a point; for n = 0 it is [0, 1]. Raises ValueError unless 0 ≤ k ≤ n.
     """
     if not 0 <= k <= n:
         raise ValueError(f"k={k} must be in 0..n={n}")
@@ -57,7 +57,7 @@ def wilson(k: float, n: int) -> tuple[float, float]:
 def bootstrap(
     values: Float[np.ndarray, " n"], statistic: Callable[..., np.ndarray] = np.mean, *, seed: int = 0
 ) -> Estimate:
-    """Estimate a statistic (numpy's, with `axis`) of the values that are not NaN, by drawing them with replacement.
+    """Estimate a statistic (numpy's, with `axis`) of the values that are not NaN, by resampling with replacement.
 
     Returns NaN if there are no values."""
     values = values[~np.isnan(values)]

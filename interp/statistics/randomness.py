@@ -1,4 +1,4 @@
-"""Hashes and shuffles that a seed fixes."""
+"""Hashes and shuffles that depend on a seed alone."""
 
 from typing import Any
 
@@ -10,7 +10,8 @@ GOLDEN_64 = np.uint64(0x9E3779B97F4A7C15)
 
 
 def splitmix64(x: Any) -> Any:
-    """Hash by SplitMix64 (Steele, Lea and Flood 2014): uint64 → uint64, an array or a number, as if drawn at random.
+    """Hash by SplitMix64 (Steele, Lea and Flood 2014): uint64 → uint64, of an array or a number; the results look
+    random.
 
     A seeded hash of several keys is a chain, splitmix64(splitmix64(seed) + key), in uint64 throughout. For loops:
     `hashed = njit(cache=True, nogil=True)(splitmix64)`; the numbers are the same. NumPy scalars warn as they wrap
@@ -23,5 +24,5 @@ def splitmix64(x: Any) -> Any:
 
 
 def shuffled(n: int, seed: int, *key: int) -> Int64[np.ndarray, " n"]:
-    """Return 0..n-1 in an order drawn from a seed and further numbers."""
+    """Return 0..n-1 in a random order that is fixed by a seed and further numbers."""
     return np.random.default_rng([seed % 2**64, *key]).permutation(n)

@@ -1,6 +1,6 @@
 """Read and write objects at addresses such as s3://bucket/store, through fsspec, with errors of one line.
 
-    store = address_of("s3://bucket/store")              # None for a path of this machine
+    store = address_of("s3://bucket/store")              # None for a local path
     write_object(store / "manifest.json", data)          # complete or absent
     read_ranges([store / "a", store / "b"], [(0, 8), (64, 128)])
 
@@ -21,17 +21,17 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 _TRIES, _FIRST_WAIT = 6, 0.2
-"""With waits that double, what a store throttles is asked for over some six seconds, in addition to its library's own
-tries."""
+"""With waits that double, a throttled request is repeated for some six seconds, in addition to the client library's own
+retries."""
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.:-]+):/+")
 """The first part of an address; one letter before the colon would be a drive. A `Path` has one slash after it."""
 _REFUSED = (PermissionError, NotImplementedError, ImportError, ValueError)
 _REFUSALS = ("NoCredentials", "PartialCredentials", "ProfileNotFound", "ParamValidation")
-"""Errors that another try would meet again."""
+"""Errors that a retry would meet again."""
 
 
 class Address(str):
-    """A folder or an object; `/` names what is in it, as of a path."""
+    """A folder or an object; `/` names what it contains, as for a path."""
 
     def __truediv__(self, name: str) -> "Address":
         return Address(f"{self.rstrip('/')}/{name}")
@@ -42,7 +42,7 @@ class Address(str):
 
 
 def address_of(path: str | Path) -> Address | None:
-    """Return the address that is named, None for a path of this machine."""
+    """Return the address that `path` names; None for a local path."""
     scheme = _SCHEME.match(str(path))
     if scheme is None:
         return None
@@ -57,13 +57,13 @@ def check_local(path: str | Path) -> None:
 
 
 def read_object(address: Address) -> bytes:
-    """Return all of an object. Raises FileNotFoundError if there is none."""
+    """Return the whole content of an object. Raises FileNotFoundError if there is none."""
     system, path = _system(address)
     return _asked(address, lambda: system.cat_file(path))
 
 
 def read_ranges(addresses: Sequence[Address], ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-    """Return the bytes start..end of each object, side by side where the store can. Raises OSError if some are
+    """Return the bytes start..end of each object, read in parallel if the store supports it. Raises OSError if some are
     missing."""
     if not addresses:
         return []
@@ -82,7 +82,7 @@ def read_ranges(addresses: Sequence[Address], ranges: Sequence[tuple[int, int]])
 
 
 def write_object(address: Address, data: Any) -> None:
-    """Put an object in its place, whole or not at all."""
+    """Write an object atomically."""
     system, path = _system(address)
     _asked(address, lambda: system.pipe_file(path, bytes(data)))
 
@@ -104,7 +104,7 @@ def has_object(address: Address) -> bool:
 
 
 def remove_object(address: Address) -> None:
-    """Remove an object, if it is there."""
+    """Remove an object, if it exists."""
     if has_object(address):
         system, path = _system(address)
         _asked(address, lambda: system.rm_file(path))
@@ -116,7 +116,7 @@ def cache_folder() -> Path:
 
 
 def cache_bytes() -> int:
-    """Return how much of what lies at addresses may be kept here. Raises ValueError if INTERP_CACHE_GB is no
+    """Return the limit of the local cache of remote folders, in bytes. Raises ValueError if INTERP_CACHE_GB is not a
     number."""
     text = os.environ.get("INTERP_CACHE_GB", "10")
     try:
@@ -132,14 +132,15 @@ def _system(address: Address) -> tuple[Any, str]:
         return fsspec.core.url_to_fs(str(address))
     except ImportError as error:
         raise ValueError(
-            f"{address} cannot be reached ({error}): pip install 'interp[remote]' has what S3 takes"
+            f"{address} cannot be reached ({error}): pip install 'interp[remote]' installs what S3 needs"
         ) from None
     except ValueError as error:
         raise ValueError(f"{address} cannot be reached: {error}") from None
 
 
 def _asked(address: Address, ask: Callable[[], Result]) -> Result:
-    """Return the answer, after a few tries. Raises FileNotFoundError, or OSError with the reason on one line."""
+    """Return the answer to a request, with a few retries. Raises FileNotFoundError, or OSError with the reason on one
+    line."""
     for number in range(_TRIES):
         try:
             return ask()
@@ -148,9 +149,7 @@ def _asked(address: Address, ask: Callable[[], Result]) -> Result:
         except Exception as error:  # each file system of fsspec raises its own kinds
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             if isinstance(error, _REFUSED) or type(error).__name__.startswith(_REFUSALS) or number == _TRIES - 1:
-                raise OSError(
-                    f"{address} cannot be reached ({reason}): see that its bucket and your keys are right"
-                ) from error
+                raise OSError(f"{address} cannot be reached ({reason}): check its bucket and your keys") from error
             log.info("%s: %s; asked again", address, reason)
             time.sleep(_FIRST_WAIT * 2**number)
     raise AssertionError("unreachable")

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 @contextmanager
 def atomic(file: str | Path) -> Iterator[Path]:
-    """Give a path to write to, which becomes `file` when the block ends; after an error it is removed and `file` stays.
+    """Yield a path to write to, which becomes `file` when the block ends; after an error it is removed and `file` is
+    kept.
 
     Raises ValueError while another process writes the same file.
     """
@@ -58,24 +59,25 @@ def write_json(file: str | Path, content: Any, *, indent: int | None = 1) -> Non
 
 
 def as_json(content: Any) -> Any:
-    """Return the content as JSON would give it back: lists for tuples, text for keys, plain numbers for scalars."""
+    """Return the content as it would be read back from JSON: lists for tuples, text for keys, plain numbers for
+    scalars."""
     return json.loads(json.dumps(content, default=_plain))
 
 
 def read_any_json(file: str | Path, remedy: str) -> Any:
-    """Read a JSON file. Raises ValueError, with the remedy, for a file that is not JSON, and for a pipe or
-    device, which may never end; FileNotFoundError where there is none."""
+    """Read a JSON file. Raises ValueError, with the remedy, for a file that is not JSON, and for a pipe or device,
+    which may never end; FileNotFoundError if there is none."""
     try:
         return json.loads(_existing(file, remedy).read_bytes())
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file} is damaged, it is not valid JSON ({error}): {remedy}") from None
+        raise ValueError(f"{file} is damaged: it is not valid JSON ({error}): {remedy}") from None
 
 
 def read_json(file: str | Path, remedy: str) -> dict[str, Any]:
-    """Read a JSON object. Raises ValueError, with the remedy, for a file that holds none."""
+    """Read a JSON object. Raises ValueError, with the remedy, for a file that is not a JSON object."""
     content = read_any_json(file, remedy)
     if not isinstance(content, dict):
-        raise ValueError(f"{file} is damaged, it holds no named values: {remedy}")
+        raise ValueError(f"{file} is damaged: it is not a JSON object: {remedy}")
     return content
 
 
@@ -87,7 +89,7 @@ def write_parquet(file: str | Path, table: "pd.DataFrame") -> None:
 
 @dataclass(frozen=True)
 class Pieces:
-    """A tensor that is nowhere whole: tensors that hold its numbers one after the other, made as they are asked for."""
+    """A tensor that is never whole in memory: consecutive pieces of it, made on demand."""
 
     dtype: "torch.dtype"
     shape: tuple[int, ...]
@@ -100,9 +102,10 @@ class Pieces:
 def write_tensors(
     file: str | Path, tensors: Mapping[str, "Tensor | Pieces"], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write a safetensors file of tensors from any device; `metadata` is text in its header.
+    """Write a safetensors file of tensors from any device; `metadata` is text for its header.
 
-    Python itself writes, one tensor in memory at a time: a full disk is an OSError, and the file has the usual mode.
+    Tensors are written by Python, with one in memory at a time, so a full disk raises OSError, and the file has the
+    usual mode.
     """
     ordered = in_file_order(tensors)
     entries = ((name, x.dtype, x.shape, math.prod(x.shape) * x.dtype.itemsize) for name, x in ordered.items())
@@ -114,7 +117,7 @@ def write_tensors(
 
 
 def in_file_order(tensors: Mapping[str, "Tensor | Pieces"]) -> dict[str, "Tensor | Pieces"]:
-    """Return the tensors in the order in which a file holds them."""
+    """Return the tensors in the order of a safetensors file."""
     return dict(sorted(tensors.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])))
 
 
@@ -122,7 +125,7 @@ def tensors_header(
     entries: Iterable[tuple[str, Any, Sequence[int], int]], metadata: Mapping[str, str] | None = None, *, align: int = 8
 ) -> bytes:
     """Return the first bytes of a safetensors file, a multiple of `align`. entries: name, dtype, shape and bytes of
-    each tensor, one after the other."""
+    each tensor, in order."""
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     start = 0
     for name, dtype, shape, n_bytes in entries:
@@ -135,8 +138,8 @@ def tensors_header(
 
 @contextmanager
 def open_tensors(file: str | Path, remedy: str) -> Iterator[Any]:
-    """Open a safetensors file as `safetensors.safe_open` does. Raises ValueError, with the remedy, for a damaged one,
-    and where the block asks for a tensor, a key or text that is not there; FileNotFoundError where there is no file."""
+    """Open a safetensors file as `safetensors.safe_open` does. Raises ValueError, with the remedy, for a damaged file,
+    or if the block asks for a tensor, a key or text that is missing; FileNotFoundError if there is no file."""
     from safetensors import SafetensorError, safe_open
 
     _existing(file, remedy)
@@ -148,7 +151,7 @@ def open_tensors(file: str | Path, remedy: str) -> Iterator[Any]:
 
 
 def digest(*parts: "str | bytes | np.ndarray | Tensor") -> str:
-    """Return the SHA-256, in hexadecimal, of texts (as UTF-8), bytes, arrays and tensors, one after the other."""
+    """Return the SHA-256, in hexadecimal, of the concatenation of texts (as UTF-8), bytes, arrays and tensors."""
     total = hashlib.sha256()
     for part in parts:
         total.update(part.encode() if isinstance(part, str) else _raw(part))
@@ -156,7 +159,7 @@ def digest(*parts: "str | bytes | np.ndarray | Tensor") -> str:
 
 
 def digest_json(content: Any) -> str:
-    """Return the SHA-256 of a JSON value; the order of its keys does not count."""
+    """Return the SHA-256 of a JSON value, whatever the order of its keys."""
     return digest(json.dumps(content, sort_keys=True, default=_plain))
 
 
@@ -180,7 +183,7 @@ def _plain(value: Any) -> Any:
 
 
 def _claim(temporary: Path) -> int:
-    """Create or take over a temporary file, such as a killed process left, and hold it: its open descriptor."""
+    """Create a temporary file, or take over the one of a killed process, lock it, and return its open descriptor."""
     if temporary.is_symlink():  # it would be written through
         temporary.unlink()
     while True:
@@ -189,17 +192,19 @@ def _claim(temporary: Path) -> int:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(handle)
-            raise ValueError(f"another process is writing {temporary.with_suffix('')}: let it end first") from None
+            raise ValueError(
+                f"another process is writing {temporary.with_suffix('')}: wait until it has finished"
+            ) from None
         except OSError:
             pass  # a file system without locks
         if temporary.exists() and os.path.samestat(os.fstat(handle), os.lstat(temporary)):
             os.truncate(handle, 0)
             return handle
-        os.close(handle)  # who wrote it has just given it its name
+        os.close(handle)  # its writer has just renamed it
 
 
 def _dtype(dtype: Any) -> str:
-    """Return the name that safetensors has for a dtype of torch or numpy: F32, BF16, U8, BOOL."""
+    """Return safetensors' name for a dtype of torch or numpy: F32, BF16, U8, BOOL."""
     name = str(dtype).removeprefix("torch.")
     if name == "bool":
         return "BOOL"

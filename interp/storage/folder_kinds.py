@@ -1,8 +1,8 @@
 """Find what a path holds (a run, a feature store, a dictionary, …), or say in one error what was looked for.
 
-    find("runs/demo", "features")         → ("features", runs/demo/features)      a run folder stands for what it holds
+    find("runs/demo", "features")         → ("features", runs/demo/features)      a run folder stands for its contents
     find("runs/demo/sae", "features", "sae")      → ("sae", runs/demo/sae)
-    find("runs/demoo", "run")           ValueError: runs/demoo does not exist; did you mean runs/demo? (`interp demo` …)
+    find("runs/demoo", "run")           ValueError: runs/demoo does not exist; did you mean runs/demo? …
     find("texts", "run")                  ValueError: texts is not a run folder (run.toml): it holds a.txt, b.txt; …
 
 Of a finished folder at an address, such as s3://bucket/features, a copy is found (`remote_folders.local_path`).
@@ -18,9 +18,10 @@ from interp.storage.addresses import address_of, check_local
 from interp.storage.remote_folders import local_path
 
 RUN_FILE = "run.toml"
-"""The file that makes a folder a run's: its whole configuration."""
+"""The file that identifies a run folder: its whole configuration."""
 HOOKS = "hooks"
-"""Where, in the run folder of several hooks, those after the first have theirs, which share its corpus and model."""
+"""The folder, inside a run of several hooks, that has a run folder for each hook after the first; they share its corpus
+and model."""
 _MOST_NAMES = 8
 
 
@@ -29,14 +30,14 @@ class FolderKind:
     name: str
     """The name of the kind in error messages, with its article."""
     identifying_files: tuple[str, ...]
-    """A folder has this kind if it has one of these files; "" is the path itself, where that is a file."""
+    """A folder has this kind if it has one of these files; "" is the path itself, if it is a file."""
     inside: tuple[str, ...]
-    """Where it is inside a folder that contains it: in one that a command wrote, then in a run folder."""
+    """Its paths inside a folder that contains it: a folder that a command wrote, then a run folder."""
     stage: str
     """The stage of a run that makes it."""
     made_by: str
     for_all_hooks: bool = False
-    """Whether all hooks of a run share it: it is then in the run folder of all hooks."""
+    """Whether all hooks of a run share it; it then lies in the run folder of all hooks."""
 
 
 KINDS = {
@@ -86,8 +87,8 @@ class Found(NamedTuple):
 def find(path: str | Path, *kinds: str) -> Found:
     """Find the first of `kinds` (of all kinds by default) that `path` is or contains.
 
-    Raises ValueError if the path is not there, with the nearest one that is, and if it holds none of these, with
-    what was looked for and what is there.
+    Raises ValueError if the path does not exist, with the most similar path that does, and if it contains none of these
+    kinds, with a list of them and of its contents.
     """
     path = local_path(path)
     kinds = kinds or tuple(KINDS)
@@ -113,8 +114,8 @@ def find(path: str | Path, *kinds: str) -> Found:
 
 
 def folder_of(path: str | Path, kind: str) -> Path:
-    """Return the folder of this kind that `path` is or contains; `path` itself where there is none, so that its reader
-    can say what is missing."""
+    """Return the folder of this kind that `path` is or contains; `path` itself if there is none, so that its reader
+    reports what is missing."""
     path = local_path(path)
     paths = (path, *(path / name for name in KINDS[kind].inside))
     return next((candidate for candidate in paths if _is(candidate, KINDS[kind])), path)
@@ -126,7 +127,7 @@ def is_run(path: str | Path) -> bool:
 
 
 def whole_run(path: str | Path) -> Path:
-    """Return the run folder of all hooks that contains the run folder `path` of one of them; else `path` itself."""
+    """Return the run folder of all hooks, if `path` is the run folder of one of them; else `path` itself."""
     above = Path(path).absolute().parent
     return above.parent if above.name == HOOKS and is_run(above.parent) else Path(path)
 
@@ -139,8 +140,8 @@ def looks_like_path(name: str) -> bool:
 
 
 def check_exists(path: str | Path, *kinds: str) -> None:
-    """Check that a path exists. Raises ValueError if there is neither a file nor a folder, with the nearest path
-    that is there and, of `kinds`, how the first is made."""
+    """Check that a path exists. Raises ValueError if there is neither a file nor a folder, with the most similar
+    existing path and the command that makes the first of `kinds`."""
     check_local(path)
     if not (path := Path(path)).exists():
         near = nearest(path)
@@ -150,7 +151,7 @@ def check_exists(path: str | Path, *kinds: str) -> None:
 
 
 def nearest(path: Path) -> Path | None:
-    """Return the existing path whose names are most like those of `path`; None if nothing is like them."""
+    """Return the existing path whose names are most similar to the names in `path`; None if none is similar."""
     existing = Path(path.anchor)
     for name in path.relative_to(path.anchor).parts:
         if not (existing / name).exists():

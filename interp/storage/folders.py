@@ -1,9 +1,9 @@
 """Write folders that appear complete or not at all, with a manifest of what they hold and what made them.
 
     with whole_folder(out, made_of) as new: …        # fill `new`, which becomes `out` when the block ends
-    holds(out, made_of)                              # whether `out` holds the same work, whole
+    holds(out, made_of)                              # whether `out` is the finished result of the same work
     verify(folder / "sae_weights.safetensors")       # a file or a folder, against the nearest manifest that lists it
-    with locked(folder): …                           # whoever writes to a folder holds it; a second one is refused
+    with locked(folder): …                           # a writer holds the folder; a second one is refused
 
 This is the rule for everything that writes a folder. `made_of` says what the work depends on, as digests and settings.
 Unfinished work is in `OUT.unfinished`, where the same work resumes after a kill. `out` may be a new folder, an empty
@@ -15,7 +15,8 @@ or another finished folder. A single file, which no manifest says to be ours, is
 `out` may be an address, such as s3://bucket/features. The work then lies in ~/.cache/interp, where it goes on after a
 kill, with a note (begun.json) at the address, and is put there once it is whole (`remote_folders.upload`).
 
-The lock is the system's, on the folder itself (flock): it leaves no file, and ends with the process, however that ends.
+The lock is the system's, on the folder itself (flock): it leaves no file, and is released when the process ends in any
+way.
 
 A manifest lists the folder's files with their sizes and SHA-256 sums. Files that a manifest further inside lists are
 compared with that one, and the outer manifest has only their sizes. Files that no manifest lists, such as those of
@@ -59,10 +60,10 @@ _verified: set[tuple[str, int, int, int]] = set()
 
 @contextmanager
 def locked(folder: str | Path, *, name: str | Path | None = None) -> Iterator[None]:
-    """Hold the lock of a folder, which is created if need be, and removed if the block leaves it empty.
+    """Hold the lock of a folder, which is created if necessary, and removed if it is empty after the block.
 
-    Raises ValueError while another process holds it, and for an address such as s3://…; `name` is what the error calls
-    the folder.
+    Raises ValueError while another process holds it, and for an address such as s3://…; `name` is the folder's name in
+    the error.
     """
     check_local(folder)
     folder = Path(folder)
@@ -86,15 +87,14 @@ def whole_folder(
     editable: bool = False,
     run: Path | None = None,
 ) -> Iterator[Path]:
-    """Give a folder to fill. When the block ends it takes the place of `out`; after an error or a kill `out` is as it
-    was.
+    """Yield a folder to fill. When the block ends it replaces `out`; after an error or a kill `out` is unchanged.
 
-    made_of: JSON of what its content depends on; a manifest that says so is written at the end, unless the block wrote
-    one. resume: True goes on from what the same work left when it was cut off, False starts again; None is for a block
-    that cannot go on: after an error its files are removed. overwrite: other work, and files of ours that were changed
-    since, may be replaced. editable: people and other tools may change the files, so that `verify` lets them pass;
-    before such a folder is replaced, changed files still count as changed. run: the run folder that this folder belongs
-    to, if any; writing inside another run folder is refused.
+    made_of: JSON of what its content depends on; it is written to a manifest at the end, unless the block wrote one.
+    resume: True resumes interrupted work with the same `made_of`, False starts again; None is for a block that cannot
+    resume: after an error its files are removed. overwrite: replace other work, and our files that were changed since.
+    editable: people and other tools may change the files, and `verify` accepts the changes; without `overwrite` a
+    changed folder is still not replaced. run: the run folder that this folder belongs to, if any; writing inside
+    another run folder is refused.
 
     Raises ValueError for an `out` that may not be written or replaced (`check_output`), and while another process
     writes it.
@@ -132,7 +132,8 @@ def whole_folder(
 
 
 def holds(out: str | Path, made_of: Mapping[str, Any]) -> bool:
-    """Return whether `out` holds this work, finished. What a process had finished when it was killed is put there."""
+    """Return whether `out` is the finished result of this work. What a process had finished when it was killed is put
+    there."""
     made_of = as_json(made_of)
     place, work = address_of(out) or Path(out), unfinished(out)
     if (work / "old").is_dir() or (work / "new" / MANIFEST).is_file():
@@ -147,7 +148,7 @@ def holds(out: str | Path, made_of: Mapping[str, Any]) -> bool:
 
 
 def restore_replaced(out: str | Path) -> None:
-    """Put back what a process had moved away when it was killed, or remove it where the new folder is in its place."""
+    """Restore a folder that a killed process had moved away, or delete it if its replacement is in place."""
     old = unfinished(out) / "old"
     if old.exists() and not Path(out).exists():
         old.rename(Path(out).resolve())
@@ -156,23 +157,24 @@ def restore_replaced(out: str | Path) -> None:
 
 
 def unfinished(out: str | Path) -> Path:
-    """Return the folder that holds the work on `out` until it is whole: in `new`, next to a note of what it is made
-    of. For an address it is a folder of this machine's cache."""
+    """Return the folder of the unfinished work on `out`: the files are in its `new`, next to a note of `made_of`. For
+    an address it is a folder of this machine's cache."""
     address = address_of(out)
     place = Path(out).resolve() if address is None else cache_folder() / digest(address)[:32]
     return place.with_name(f"{place.name}{UNFINISHED}")
 
 
 def interrupted_work(out: str | Path) -> Any:
-    """Return what interrupted work on a folder, which can be resumed, is made of; None if there is none."""
+    """Return the `made_of` of interrupted work on a folder that can resume; None if there is none."""
     return _made_of_interrupted(unfinished(out))
 
 
 def check_output(
     out: str | Path, made_of: Mapping[str, Any] | None = None, *, overwrite: bool = False, run: Path | None = None
 ) -> None:
-    """Check that a folder may be written at `out`: it is not there, is empty or was written here, and the work in it or
-    begun for it is the same (any, where `made_of` is None) or may be overwritten. Raises ValueError if not."""
+    """Check that a folder may be written at `out`: it does not exist, is empty or was written by interp, and its
+    finished or interrupted work is the same (or anything, if `made_of` is None) or may be overwritten. Raises
+    ValueError if not."""
     if (address := address_of(out)) is not None:
         if made_of is not None and not overwrite:
             _check_same_work(address, address, address, made_of)
@@ -183,13 +185,15 @@ def check_output(
     if (folder / RUN_FILE).is_file():
         raise ValueError(f"{out} is a run folder, which only `interp run` writes: name another")
     if folder.is_mount() or Path.cwd().is_relative_to(folder):
-        raise ValueError(f"{out} is the folder that you are in, or a disk: name a folder inside it")
+        raise ValueError(f"{out} is the current folder, or a disk: name a folder inside it")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{out} is a file: name a folder")
     if strange := _first_foreign_file(folder, any_file=run is None):
-        raise ValueError(f"{strange} was not written here, and would be lost: choose another folder, or move it away")
+        raise ValueError(
+            f"{strange} was not written by interp and would be lost: choose another folder, or move it away"
+        )
     if work.exists() and not {file.name for file in work.iterdir()} <= _OF_WORK:
-        raise ValueError(f"{work}, where {out} would be made, was not written here: choose another folder")
+        raise ValueError(f"{work}, where {out} would be made, was not written by interp: choose another folder")
     if made_of is None or overwrite:
         return
     _check_same_work(out, folder, work, made_of)
@@ -212,16 +216,16 @@ def _check_same_work(out: str | Path, folder: Path | Address, work: Path | Addre
 
 
 def check_output_file(file: str | Path, *, overwrite: bool = False) -> None:
-    """Check that a single file may be written: it is not there yet, or may be overwritten. Raises ValueError if not, or
+    """Check that a single file may be written: it does not exist, or may be overwritten. Raises ValueError if not, or
     if it would lie in a run folder or belong to another finished folder."""
     check_outside(file)
     if os.path.lexists(file) and not overwrite:
-        raise ValueError(f"{file} is there already: name another file, or replace it with overwrite=True (--overwrite)")
+        raise ValueError(f"{file} exists already: name another file, or replace it with overwrite=True (--overwrite)")
 
 
 def check_outside(out: str | Path, *, run: Path | None = None) -> None:
     """Check that a path lies in no other result. Raises ValueError inside a run folder other than `run`, and for a file
-    or folder of a finished one."""
+    or folder of a finished folder."""
     check_local(out)
     path = Path(out).resolve()
     for folder, parent in zip((path, *path.parents), path.parents, strict=False):
@@ -231,12 +235,12 @@ def check_outside(out: str | Path, *, run: Path | None = None) -> None:
             raise ValueError(f"{out} lies in the run folder {parent}, which only `interp run` writes: name another")
         name = path.relative_to(parent).as_posix()
         if any(f"{file}/".startswith(f"{name}/") for file in _listed_files(parent) or ()):
-            raise ValueError(f"{out} belongs to {parent}, by its {MANIFEST}: name another")
+            raise ValueError(f"{out} belongs to {parent}, according to its {MANIFEST}: name another")
 
 
 def check_free(folder: str | Path) -> None:
-    """Check that nobody writes the folder, before libraries load that take seconds. Raises ValueError while another
-    process does."""
+    """Check that no other process is writing the folder, before slow libraries are imported. Raises ValueError if one
+    is."""
     for path in (Path(folder), unfinished(folder)):
         if path.is_dir():
             with locked(path, name=folder):
@@ -244,8 +248,8 @@ def check_free(folder: str | Path) -> None:
 
 
 def write_manifest(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the last file of a folder: `content`, its "files", and its own "sha256". Returns what is written. Raises
-    TypeError for content that is not JSON."""
+    """Write the last file of a folder: `content`, its "files", and its own "sha256". Returns the written content.
+    Raises TypeError for content that is not JSON."""
     manifest = as_json({**content, "files": dict(_listing(folder))})
     manifest["sha256"] = digest_json(manifest)
     write_json(folder / MANIFEST, manifest)
@@ -253,13 +257,13 @@ def write_manifest(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_manifest(folder: Path | Address) -> dict[str, Any] | None:
-    """Read a folder's manifest; None if there is none. Raises ValueError for one that is not as it was written."""
+    """Read a folder's manifest; None if there is none. Raises ValueError if it was changed since it was written."""
     file = folder / MANIFEST
     manifest = _read_note(file, _remedy(folder))
     if manifest is None:
         return None
     content = {name: value for name, value in manifest.items() if name != "sha256"}
-    is_store = "sha256" not in manifest and "format" in manifest  # whose opening looks at each entry
+    is_store = "sha256" not in manifest and "format" in manifest  # opening one lists every entry
     if not is_store and manifest.get("sha256") != digest_json(content):
         raise ValueError(f"{file} is altered: {_remedy(folder)}")
     return manifest
@@ -267,7 +271,7 @@ def read_manifest(folder: Path | Address) -> dict[str, Any] | None:
 
 def verify(path: str | Path, *, edited: bool = True) -> None:
     """Compare the files at or below `path` with the nearest manifest that lists them. Raises ValueError for the first
-    that is missing or not as it was written. edited: files that may be edited pass."""
+    file that is missing or changed. edited: accept changes to editable files."""
     path = Path(path).absolute()
     for folder in (path, *path.parents[:3]):
         manifest = read_manifest(folder) or {}
@@ -286,7 +290,7 @@ def verify(path: str | Path, *, edited: bool = True) -> None:
 
 
 def differences(before: Any, now: Mapping[str, Any]) -> str:
-    """Tell, in words, what differs between the settings of two works; "" where nothing does."""
+    """Return, in words, the differences between the settings of two works; "" if there are none."""
     before = before if isinstance(before, dict) else {}
     names = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
     if before.get("kind") != now.get("kind"):
@@ -299,7 +303,7 @@ def _difference(name: str, before: str, now: str) -> str:
 
 
 def check_size(file: Path, n_bytes: int, remedy: str) -> None:
-    """Check the size of a file. Raises ValueError if it is missing or of another size."""
+    """Check the size of a file. Raises ValueError if it is missing or has another size."""
     if not file.is_file():
         raise ValueError(f"{file} is missing: {remedy}")
     if (size := file.stat().st_size) != n_bytes:
@@ -308,7 +312,7 @@ def check_size(file: Path, n_bytes: int, remedy: str) -> None:
 
 
 def is_whole(folder: Path, manifest: dict[str, Any]) -> bool:
-    """Return whether all files that the folder's manifest lists are there, in their size."""
+    """Return whether all files in the folder's manifest exist with the listed sizes."""
     sizes = {folder / name: entry["bytes"] for name, entry in manifest["files"].items()}
     return all(file.is_file() and file.stat().st_size == size for file, size in sizes.items())
 
@@ -326,7 +330,7 @@ def _open_locked(folder: Path, name: str | Path) -> int:
                 f"{name} is in use by another process: wait until it has ended, or choose another folder"
             ) from None
         except OSError as error:
-            log.warning("%s cannot be locked (%s): see that no other process writes to it", name, error.strerror)
+            log.warning("%s cannot be locked (%s): make sure that no other process writes to it", name, error.strerror)
         if folder.exists() and os.path.samestat(os.fstat(handle), os.stat(folder)):
             return handle
         os.close(handle)
@@ -342,7 +346,7 @@ def _put_in_place(out: str | Path) -> None:
 
 
 def _swap(new: Path, out: Path, old: Path) -> None:
-    """Move `out` to `old` and `new` to `out`, or leave all as it is."""
+    """Move `out` to `old` and `new` to `out`, or change nothing."""
     if out.exists():
         out.rename(old)
     try:
@@ -354,7 +358,7 @@ def _swap(new: Path, out: Path, old: Path) -> None:
 
 
 def _read_note(file: Path | Address, remedy: str) -> dict[str, Any] | None:
-    """Read a JSON object here or at an address; None if there is none."""
+    """Read a JSON object, local or at an address; None if there is none."""
     if isinstance(file, Path):
         return read_json(file, remedy) if file.is_file() else None
     try:
@@ -369,21 +373,20 @@ def _read_note(file: Path | Address, remedy: str) -> dict[str, Any] | None:
 
 
 def _made_of_finished(folder: Path | Address) -> Any:
-    """Return what a finished folder says that it was made of; None if it is not a finished folder."""
+    """Return the `made_of` of a finished folder; None if it is not a finished folder."""
     manifest = read_manifest(folder)
     return None if manifest is None else manifest.get(MADE_OF, manifest.get("config", {}))
 
 
 def _made_of_interrupted(work: Path | Address) -> Any:
-    """Return what an unfinished work that can go on is made of; None if there is none."""
+    """Return the `made_of` of unfinished work that can resume; None if there is none."""
     remedy = f"delete {work}" if isinstance(work, Path) else "replace it with overwrite=True (--overwrite)"
     begun = _read_note(work / BEGUN, remedy) or {}
     return begun.get(MADE_OF) if begun.get("resumes") else None
 
 
 def _listed_files(folder: Path) -> set[str] | None:
-    """Return the files that a folder's manifest says are ours; None if it has no manifest of ours, or a damaged
-    one."""
+    """Return the files that the folder's manifest lists; None if it has no manifest of interp, or a damaged one."""
     try:
         return listed_files(json.loads((folder / MANIFEST).read_bytes()))
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
@@ -391,7 +394,7 @@ def _listed_files(folder: Path) -> set[str] | None:
 
 
 def _first_foreign_file(folder: Path, *, any_file: bool) -> Path | None:
-    """Return a file that we did not write. any_file: each is one in a folder without a manifest of ours."""
+    """Return a file that interp did not write. any_file: count every file of a folder without our manifest."""
     listed = _listed_files(folder)
     if not folder.is_dir() or (listed is None and not any_file):
         return None
@@ -403,7 +406,7 @@ def _first_foreign_file(folder: Path, *, any_file: bool) -> Path | None:
 
 
 def _listing(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """List each file below the folder, except its manifest and what is still being written."""
+    """List each file below the folder, except its manifest and files that are still being written."""
     answered: set[Path] = set()
     for inner in folder.rglob(f"*/{MANIFEST}"):
         manifest = read_manifest(inner.parent) or {}
@@ -424,12 +427,12 @@ def _compare(folder: Path, name: str, entry: dict[str, Any]) -> None:
     if "sha256" not in entry or key in _verified or os.environ.get("INTERP_VERIFY") == "0":
         return
     if digest_file(file) != entry["sha256"]:
-        raise ValueError(f"{file} is altered: it has another SHA-256 than {MANIFEST} says; {_remedy(folder)}")
+        raise ValueError(f"{file} is altered: its SHA-256 differs from the one in {MANIFEST}; {_remedy(folder)}")
     _verified.add(key)
 
 
 def _remedy(folder: Path | Address) -> str:
-    """Return the remedy for a damaged folder: of a stage's folder, or one inside it, that the run makes it again."""
+    """Return the remedy for a damaged folder: for a stage's folder, or one inside it, to run the stage again."""
     if isinstance(folder, Address):
         return f"make {folder} again with overwrite=True (--overwrite)"
     for stage in (folder, *folder.parents[:2]):

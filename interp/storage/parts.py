@@ -1,7 +1,7 @@
-"""Parts of one job that machines do independently, such as the array of a scheduler, and how they are joined.
+"""Parts of one job that machines do independently, such as a scheduler's job array, and how they are joined.
 
 `part=(rank, count)` is the part rank + 1 of count; on the command line the third of sixteen is `--part 3/16`. A part
-says to which work it belongs, so that only what belongs together is joined.
+records the work it belongs to, so that only parts of the same work are joined.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,44 +12,46 @@ class PartNote(NamedTuple):
     """The record that a part keeps of itself."""
 
     name: str
-    """Its name in error messages, such as its file."""
+    """Its name in error messages, such as its file name."""
     part: Any
-    """(rank, count); None if it says nothing."""
+    """(rank, count); None if it is not recorded."""
     work: Mapping[str, Any]
-    """The inputs of the whole, as digests and settings."""
+    """The inputs of the whole work, as digests and settings."""
 
 
 def parse_part(text: str) -> tuple[int, int]:
     """Return (rank, count) of "3/16", which is (2, 16). Raises ValueError for any other text."""
     number, _, count = text.partition("/")
     if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-        raise ValueError(f"part {text!r} must be a number of a count, from 1/16 to 16/16")
+        raise ValueError(f"part {text!r} must be a number and a count, such as 3/16")
     return int(number) - 1, int(count)
 
 
 def whole_of(notes: Sequence[PartNote], work: Mapping[str, Any] | None = None) -> list[int]:
-    """Return the indices of the parts of one whole, in the order of their ranks.
+    """Return the indices of the parts of one work, in the order of their ranks.
 
-    work: the work to which the parts must belong; None: that of the first. Raises ValueError for results that are not
-    parts, for parts of another work, for one that is there twice, and for one that is missing."""
+    work: the work to which the parts must belong; None: the work of the first part. Raises ValueError for results that
+    are not parts, for parts of another work, and for duplicate or missing parts."""
     if not notes:
         raise ValueError("no parts were named: name all parts of a work")
     first = notes[0]
     places = dict[int, int]()
     for place, note in enumerate(notes):
         if not note.part:
-            raise ValueError(f"{note.name} is not a part of a work: give results of part=(rank, count) (--part)")
+            raise ValueError(f"{note.name} is not a part: give results that were made with part=(rank, count) (--part)")
         rank, count = note.part
         wanted, other = (first.work, first.name) if work is None else (work, "this")
         differing = [key for key in {**wanted, **note.work} if wanted.get(key) != note.work.get(key)]
         if differing or count != first.part[1]:
             differing += [] if count == first.part[1] else ["number of parts"]
-            raise ValueError(f"{note.name} is a part of another work than {other}: other {' and '.join(differing)}")
+            raise ValueError(
+                f"{note.name} belongs to different work than {other}: it differs in {' and '.join(differing)}"
+            )
         if rank in places:
             twice = f"{notes[places[rank]].name} and {note.name} are both part {rank + 1}/{count}"
             raise ValueError(f"{twice}: name each part once")
         places[rank] = place
     count = first.part[1]
     if missing := [f"{rank + 1}/{count}" for rank in range(count) if rank not in places]:
-        raise ValueError(f"part {', '.join(missing[:8])} is missing: make it, and then join all {count}")
+        raise ValueError(f"part {', '.join(missing[:8])} is missing: make it, then join all {count}")
     return [places[rank] for rank in range(count)]

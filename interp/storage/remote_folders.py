@@ -1,11 +1,11 @@
-"""Finished folders at addresses: written with their manifest last, and read through a copy on this machine.
+"""Finished folders at addresses: written with their manifest last, and read through a local copy.
 
-    path = local_path("s3://bucket/features")        # a copy, each file as its manifest says
+    path = local_path("s3://bucket/features")        # a verified local copy
     upload(folder, address_of("s3://bucket/sae"))    # every file, and then manifest.json
 
-Without its manifest nothing at an address looks whole: an upload that was cut off is refused by its readers, and the
-next one replaces it. Copies lie in ~/.cache/interp, at most INTERP_CACHE_GB (10) in addition to the one that is asked
-for: those not used for longest are removed.
+Without its manifest a folder at an address is not considered finished: readers refuse an interrupted upload, and the
+next upload replaces it. Copies lie in ~/.cache/interp, at most INTERP_CACHE_GB (10) in addition to the requested one:
+the least recently used are removed.
 """
 
 import hashlib
@@ -36,8 +36,8 @@ _AGAIN = "copy the folder there again, or make it again with overwrite=True"
 
 
 def local_path(path: str | Path) -> Path:
-    """Return a path of this machine: the path itself or, for an address, a copy of the finished folder there or of what
-    is named in one. Raises ValueError where there is no finished folder, and for half a one."""
+    """Return a local path: the path itself or, for an address, a copy of the finished folder there, or of the named
+    part of one. Raises ValueError if there is no finished folder, or only a part of one."""
     address = address_of(path)
     if address is None:
         return Path(path)
@@ -54,7 +54,7 @@ def local_path(path: str | Path) -> Path:
 
 
 def upload(folder: Path, address: Address) -> None:
-    """Put a finished folder at an address, in the place of the one that is there, if any."""
+    """Upload a finished folder to an address, replacing any existing one."""
     names = listed_files(json.loads((folder / MANIFEST).read_bytes()))
     before = listed_at(address)
     remove_object(address / MANIFEST)
@@ -72,7 +72,7 @@ def listed_files(manifest: dict[str, Any]) -> set[str]:
 
 
 def listed_at(address: Address) -> set[str]:
-    """Return the files that the manifest at an address lists; none where there is no manifest, or a damaged one."""
+    """Return the files that the manifest at an address lists; none if there is no manifest, or a damaged one."""
     try:
         return listed_files(json.loads(read_object(address / MANIFEST)))
     except (FileNotFoundError, ValueError, TypeError, LookupError, AttributeError):
@@ -80,7 +80,7 @@ def listed_at(address: Address) -> set[str]:
 
 
 def _copy_of(address: Address, manifest: bytes) -> Path:
-    """Return a copy of the folder with this manifest, made if it is not here yet."""
+    """Return a copy of the folder with this manifest, made if it does not exist."""
     limit, cache = cache_bytes(), cache_folder()
     copy = cache / hashlib.sha256(manifest).hexdigest()[:32]
     if not copy.is_dir():
@@ -108,7 +108,8 @@ def _is_under_way(path: Path) -> bool:
 
 
 def _fill(address: Address, folder: Path) -> None:
-    """Copy what the manifest in `folder` lists. Raises ValueError for a file that is missing, or not as it lists it."""
+    """Copy the files in the manifest of `folder`. Raises ValueError for a file that is missing or differs from the
+    manifest."""
     manifest = _read_manifest(folder / MANIFEST, address / MANIFEST)
     if "shards" in manifest:
         raise ValueError(f"{address} is an activation store, which ActivationStore.open reads where it lies")

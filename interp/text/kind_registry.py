@@ -1,8 +1,8 @@
 """The definition of a kind of predicates, and the ways to register one. All kinds are in `kinds`.
 
 In: `Positions`, some rows of a `ReadText`. Out, for each kind: the value that holds at each row, or several. Two
-positions share a predicate if they have a value of its kind in common: both are after "the", both stand in parentheses,
-both within twelve tokens of "import".
+positions share a predicate if they have a value of its kind in common: both are after "the", both are in parentheses,
+both are within twelve tokens of "import".
 """
 
 from collections.abc import Callable, Sequence
@@ -25,36 +25,36 @@ NameOf = Callable[[ReadText, int, int], str]
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """A question that can be asked of a position, such as which token stands before it."""
+    """A property of a position, such as the token before it."""
 
     values: ValuesOf
-    """The answer at each row, or several, each once; −1 for none."""
+    """The value at each row, or several distinct values; −1 for none."""
     size: Callable[[ReadText], int]
-    """The number of values in a text; 0 where the kind says nothing about it."""
+    """The number of values in a text; 0 if the kind does not apply to it."""
     name: NameOf
     is_named_by_row: bool = False
     """Whether the name of a value depends on the row."""
     words: str = "{}"
-    """The wording of a predicate; {} stands for the name of its value, or for those of several values."""
+    """The wording of a predicate; {} is replaced by the name of its value or values."""
     speaks_of: str
     """Its subject. A rule has at most one statement about each; the one about "token" is its subject."""
     items: float = 1
-    """Items that the reader of a rule has to take in for each value."""
+    """The number of items that a reader of a rule must grasp per value."""
     needs_strings: bool = False
-    """Whether it says nothing of tokens that are only numbered."""
+    """Whether it does not apply to tokens that are only numbered."""
     compares: bool = True
-    """Whether two positions are alike by a value that they share; other kinds are for rules alone."""
+    """Whether a shared value makes two positions similar; other kinds are only for rules."""
     in_rules: bool = True
-    """Whether rules are made of it."""
+    """Whether rules may use it."""
 
 
 KINDS: dict[str, Kind] = {}
-"""All kinds, by name. Their order is that of the predicates' numbers, and of the parts of a rule in words."""
+"""All kinds, by name. The predicates' numbers and the parts of a rule in words follow this order."""
 _NOUN = "the kind of predicates"
 
 
 def kinds_in(text: ReadText) -> dict[str, Kind]:
-    """Return the kinds that say something of a text."""
+    """Return the kinds that apply to a text."""
     return {
         name: kind
         for name, kind in KINDS.items()
@@ -65,7 +65,7 @@ def kinds_in(text: ReadText) -> dict[str, Kind]:
 def kind(size: int | Callable[[ReadText], int], name: NameOf, **fields: Any) -> Callable[[ValuesOf], ValuesOf]:
     """Register the function below, which gives the values at `Positions`, as the kind of its name.
 
-    size: how many values there are; name: of a value; fields: the others of `Kind`.
+    size: the number of values; name: the name of a value; fields: the other fields of `Kind`.
     """
 
     def decorate(function: ValuesOf) -> ValuesOf:
@@ -88,7 +88,7 @@ def register_token(
     **fields: Any,
 ) -> None:
     """Register the class of the token at an offset, by a table of the text. name: None for the commonest tokens of the
-    class; fields: the others of `Kind`."""
+    class; fields: the other fields of `Kind`."""
 
     def values(positions: Positions) -> Values:
         return positions.token_class(table, offset)
@@ -114,8 +114,8 @@ def register_token(
 def register_spelling(
     kind_name: str, spelling: Callable[[str], Any], class_name: Callable[[Any], str], **fields: Any
 ) -> None:
-    """Register the classes of tokens whose strings have the same spelling. class_name: what a class of many tokens is
-    called, given their spelling; one of few is called by its tokens."""
+    """Register the classes of tokens whose strings have the same spelling. class_name: the name of a class of many
+    tokens, given their spelling; a class of few is named by its tokens."""
 
     def name(text: ReadText, value: int, row: int) -> str:
         if (text.tables[kind_name] == value).sum() <= LISTED:
@@ -129,8 +129,8 @@ def register_spelling(
 def register_place(
     kind_name: str, speaks_of: str, names: Sequence[str], read: Callable[[Any], Any], *, size: int = 0
 ) -> None:
-    """Register what the lexer knows of the place. read: the value, given the lexer's state (`lexer.STATE`); names: of
-    each value, the last of all above too; size: how many values are told apart, where they are more than the names."""
+    """Register a property of the place from the lexer. read: the value, given the lexer's state (`lexer.STATE`); names:
+    one per value, the last also for all larger values; size: number of distinct values, if larger than len(names)."""
     n_values = size or len(names)
 
     def values(positions: Positions) -> Values:
@@ -144,7 +144,7 @@ def register_place(
 
 
 def register_window(kind_name: str, offsets: Sequence[int], words: str, **fields: Any) -> None:
-    """Register the tokens that stand at some offsets."""
+    """Register the tokens at some offsets."""
 
     def values(positions: Positions) -> Values:
         return positions.tokens_at(offsets)
@@ -160,7 +160,7 @@ def register_window(kind_name: str, offsets: Sequence[int], words: str, **fields
 
 
 def register_topic(kind_name: str, grain: int) -> None:
-    """Register what the window around a position is about, by the topics of a grain."""
+    """Register the topic of the window around a position, at one grain."""
 
     def values(positions: Positions) -> Values:
         return positions.topic(grain)

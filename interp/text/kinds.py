@@ -1,17 +1,17 @@
 """All kinds of predicates of a token position, each one entry: what is true there, as a number, and its wording.
 
     token, previous, …  which token it is, and which ones are next to it
-    spelling            how the token is spelt: script, shape, first and last letters, length (`spellings`)
+    spelling            the token's spelling: script, shape, first and last letters, length (`spellings`)
     role, about         classes of tokens by what is next to them and around them (`neighbours`), at several grains
     stem                the first letters of the whole word that a piece is part of (`words`)
-    places              in the line and what that begins with, the sentence, brackets, quotes, a URL, … (`lexer`)
-    topic               what the window around it is about (`neighbours`), at several grains
+    places              in the line and its first token, the sentence, brackets, quotes, a URL, … (`lexer`)
+    topic               the topic of the window around it (`neighbours`), at several grains
     around              the tokens at most twelve away on either side
-    before              the eight tokens before; for rules alone
-    label               the labels that a user gave; for rules alone
+    before              the eight tokens before; only for rules
+    label               the user's labels; only for rules
 
 To add a kind, write one entry here, or in a script of your own: a function of `Positions` under `@kind`,
-`register_spelling` with what a token's own string says, or `register_place` with what the lexer knows (see
+`register_spelling` for a property of the token's string, or `register_place` for one from the lexer (see
 `kind_registry`). Similarity, senses, rules and their words follow. Nothing looks across the edge of a sequence.
 
 The shipped calibration was fitted with the kinds below. A further kind that compares positions makes firings more alike
@@ -69,7 +69,7 @@ register_token("before_previous", "token", "two after {}", offset=-2, items=1)
 register_token("after_next", "token", "two before {}", offset=2, items=1)
 
 
-# How it is spelt.
+# Its spelling.
 
 register_spelling("script", spellings.script, spellings.script_name)
 register_spelling("shape", spellings.shape, spellings.shape_name)
@@ -118,7 +118,7 @@ def stem(positions: Positions) -> Values:
     return positions.stems()
 
 
-# Where it stands.
+# Its place.
 
 
 def _ordinal(text: ReadText, value: int, row: int) -> str:
@@ -223,7 +223,7 @@ register_place(
 )
 
 
-# What the text around it is about, and which tokens stand there.
+# The topic and the tokens of the text around it.
 
 for n in TOPIC_GRAINS:
     register_topic(f"topic_{n}", n)

@@ -1,11 +1,11 @@
-"""Read where in the text each token stands: in its line and sentence, in brackets, quotes, a comment, a URL, …
+"""Find the place of each token in the text: in its line and sentence, in brackets, quotes, a comment, a URL, …
 
 In: tokens, and the characters of each. Out: the state of the lexer at each token.
 
-The lexer reads the characters of each sequence from left to right. Its state at a token is what was opened before the
-token and not closed before it: an opening bracket stands outside, the closing one inside. The start of a sequence and a
-control token reset the state, and a blank line resets all but triple quotes. The lexer knows no language, so what is
-ambiguous stays so: a line that begins with "#" is a comment even where it is a heading.
+The lexer reads the characters of each sequence from left to right. Its state at a token has everything that was opened
+and not closed before the token: an opening bracket is outside, the closing one inside. The start of a sequence and a
+control token reset the state, and a blank line resets all but triple quotes. The lexer does not know the language, so
+ambiguities remain: a line that begins with "#" is a comment even if it is a heading.
 """
 
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ from interp.codes.offsets import offsets_from_lengths
 from interp.text.vocabulary import characters, is_control
 
 RECENT = 8
-"""Tokens among which a repetition is looked for."""
+"""Number of preceding tokens that are searched for a repetition."""
 
 
 class Character(IntEnum):
-    """The class of a character: all that the lexer knows of it."""
+    """The class of a character, which is all that the lexer uses of it."""
 
     OTHER = 0
     LETTER = 1
@@ -122,7 +122,7 @@ STATE = {
     "bold": "1 between ** marks",
     "escaped": "1 after a backslash",
 }
-"""What the lexer knows between two characters, all integers."""
+"""The state of the lexer between two characters, all integers."""
 AT_TOKEN = {
     "line_start": "1 at the first token of a line",
     "sentence_start": "1 at the first token of a sentence",
@@ -133,11 +133,11 @@ AT_TOKEN = {
     "quotes": "how many quotes of any kind are open",
     "repeats": "how many tokens ago the same one stood, up to RECENT; 0 if further",
 }
-"""What it says of a token besides the state."""
+"""Further properties of a token."""
 _RECORD = np.dtype([(name, np.int32) for name in (*STATE, *AT_TOKEN)])
 _NOW, _AFTER_CONTROL, _START = range(3)
-"""The entries of the lexer's memory: its present state, the state after a control token, and that at the start of a
-sequence."""
+"""The entries of the lexer's memory: the present state, the state after a control token, and the state at the start of
+a sequence."""
 OUTER, INNER = 1, 2
 
 

@@ -1,16 +1,16 @@
-"""Learn which tokens stand next to which, as vectors of tokens and of windows, from the text alone.
+"""Learn vectors of tokens and of windows from the neighbours of tokens, from the text alone.
 
 In: token ids. Out: two unit vectors for each token, from its positive pointwise mutual information with others,
 
     PMI(a, b) = ln n(a, b) N / (n(a) n(b)^0.75 …),    max(PMI, 0) ≈ U S Vᵀ,    v(a) = U_a √S      (Levy et al. 2015)
 
-`roles` counts the tokens right before and right after, and says what part a token plays; `topics` counts those within
-WINDOW tokens, and says what it is about. Both are centred over the text. A window's vector is the sum of the topics of
-its tokens, but for the one at its position, each weighed by 1 / (1 + p / 10⁻³) (Arora et al. 2017), centred, of unit
-length.
+`roles` counts the tokens right before and right after, and describes a token's grammatical role; `topics` counts the
+tokens within WINDOW, and describes its topic. Both are centred over the text. A window's vector is the sum of the
+topics of its tokens, except the one at its position, each weighted by 1 / (1 + p / 10⁻³) (Arora et al. 2017), centred,
+of unit length.
 
-Limits: a bag of tokens has no order. A rare token's vector is mostly noise. In text of one topic all differences are
-of style.
+Limits: a bag of tokens has no order. A rare token's vector is mostly noise. In text on a single topic all differences
+are of style.
 """
 
 from dataclasses import dataclass
@@ -25,14 +25,14 @@ PAST, FUTURE = 16, 8
 WINDOW = 8
 """Two tokens co-occur when they are at most this far apart."""
 MAX_NEIGHBOURS = 1024
-"""Commonest tokens that are counted next to a token, for its role."""
+"""Number of the commonest tokens that are counted next to a token, for its role."""
 MEAN_WINDOWS = 60_000
-"""Windows, at least, from which the mean window is taken."""
+"""Least number of windows for the mean window."""
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The vectors of a vocabulary, and what makes the vector of a window."""
+    """The vectors of a vocabulary, and the data for computing the vector of a window."""
 
     roles: Float32[np.ndarray, "d_vocab dim"]
     """Unit length; a token that was not seen has the zero vector."""
@@ -103,7 +103,7 @@ def _vectors(
     context /= max(context.sum(), 1e-12)
     pairs = counts.tocoo()
     pmi = np.log(pairs.data / (total[pairs.row] * context[pairs.col]))
-    # A pair seen once says little: shrink as if one more pair had been seen at its chance rate.
+    # A pair seen once is weak evidence: shrink as if one more pair had been seen at its chance rate.
     pmi *= pairs.data / (pairs.data + 1)
     keep = pmi > 0
     entries = pmi[keep].astype(np.float32), (pairs.row[keep], pairs.col[keep])

@@ -1,4 +1,4 @@
-"""Some positions of a text, and what can be read there: tokens, their classes, the lexer's state, the topic."""
+"""Some positions of a text, with their tokens, classes of tokens, lexer's state and topic."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -16,7 +16,8 @@ ROWS_AT_ONCE = 1 << 15
 
 
 class Positions:
-    """The rows seq * n_ctx + pos of a text. Whole sequences are read, so that rows of few are read fastest."""
+    """The rows seq * n_ctx + pos of a text. Whole sequences are read, so that rows in few sequences are read
+    fastest."""
 
     def __init__(self, text: ReadText, rows: Int64[np.ndarray, " row"]):
         self.n_ctx = text.tokens.shape[1]
@@ -62,7 +63,7 @@ class Positions:
 
     def labels(self) -> Int64[np.ndarray, "row label"]:
         """Return the number of each label that a row carries; −1 for one that it does not."""
-        if not self.text.labels:  # a text beside the one that is labelled
+        if not self.text.labels:  # a text other than the labelled one
             return np.full((len(self.rows), 1), -1)
         sequence = self.rows // self.n_ctx
         masks = [mask[self.sequences].numpy()[sequence, self.position] for mask in self.text.labels.values()]
@@ -71,7 +72,7 @@ class Positions:
 
 @njit(cache=True, nogil=True)
 def _without_repeats(values):
-    """Put −1 in the place of a value that its row has further left."""
+    """Replace by −1 every value that occurs further left in its row."""
     for row in range(len(values)):
         for column in range(1, values.shape[1]):
             for other in range(column):

@@ -1,4 +1,4 @@
-"""Number the predicates that hold at positions of a text, and say how rare each is: its surprise, in nats,
+"""Number the predicates that hold at positions of a text, and compute the rarity of each: its surprise, in nats,
 
     −ln p(a),    p(a) = share of the text's positions at which predicate a holds
 
@@ -25,7 +25,7 @@ from interp.text.positions import Positions
 from interp.text.read_text import ReadText
 
 MAX_ROWS = 200_000
-"""Positions over which shares are counted."""
+"""Number of positions over which shares are counted."""
 ROWS_AT_ONCE = 1 << 16
 """Positions that are read at once, in whole sequences."""
 
@@ -40,15 +40,14 @@ class Predicates:
     surprise: Float32[np.ndarray, " predicate"]
     """Nats."""
     names: dict[int, str] = field(default_factory=dict)
-    """Names that were asked for, of values that are called the same at all rows: to name a class takes long in a large
-    vocabulary."""
+    """A cache of names of values with the same name at all rows: naming a class is slow in a large vocabulary."""
 
     @classmethod
     def count(
         cls, tokens: Int[np.ndarray, "seq pos"], n_vocab: int, vocab: Sequence[str] | None = None
     ) -> "Predicates":
         """Read a text and count where each predicate holds. tokens: ids below n_vocab; vocab: the string of each, None
-        where tokens are only numbered."""
+        if tokens are only numbered."""
         text = ReadText.read(tokens, n_vocab, vocab)
         n_ctx = tokens.shape[1]
         kinds = kinds_in(text)
@@ -80,19 +79,19 @@ class Predicates:
 
     @property
     def compared(self) -> list[str]:
-        """The kinds by which positions are compared."""
+        """The kinds that compare positions."""
         return [name for name in self.offsets if KINDS[name].compares]
 
     @property
     def in_rules(self) -> list[str]:
-        """The kinds of which rules are made."""
+        """The kinds that rules may use."""
         return [name for name in self.offsets if KINDS[name].in_rules]
 
     def at(
         self, rows: Int64[np.ndarray, " row"], kinds: Collection[str] | None = None
     ) -> Int32[np.ndarray, "row slot"]:
         """Return the numbers of the predicates that hold at each row, each once; −1 fills. Fastest for ascending rows.
-        kinds: those that are asked for, if not all."""
+        kinds: the requested kinds; None: all."""
         offsets = {name: offset for name, offset in self.offsets.items() if kinds is None or name in kinds}
         if not offsets or not len(rows):
             return np.full((len(rows), 0), -1, np.int32)
@@ -110,7 +109,7 @@ class Predicates:
     def at_each(
         self, units: Sequence[Int64[np.ndarray, " row"]], kinds: Collection[str] | None = None
     ) -> list[Int32[np.ndarray, "row slot"]]:
-        """Return what `at` does for the rows of each of some units. A row that several have is read once."""
+        """Return the result of `at` for the rows of each unit. A row of several units is read once."""
         rows, index = np.unique(np.concatenate(units), return_inverse=True)
         holds = self.at(rows, kinds)
         ends = np.cumsum([len(rows_of_unit) for rows_of_unit in units])[:-1]
@@ -134,7 +133,7 @@ class Predicates:
         return name
 
     def words(self, number: int, row: int) -> str:
-        """Say a predicate in words; row: one where it holds."""
+        """Return the wording of a predicate; row: a row where it holds."""
         return KINDS[self.kind_of(number)].words.format(self.name(number, row))
 
 

@@ -1,8 +1,8 @@
-"""A text that predicates are read from, with the classes of its tokens and the topics of its windows.
+"""A text for predicates, with the classes of its tokens and the topics of its windows.
 
 Classes come from how tokens are spelt (`spellings`) and from what is next to and around them (`neighbours`), at
 several grains: k-means into 12 clusters is coarse, into 400 fine. Topics are clusters of windows. All of them are
-learnt from the text alone, once, and can then be applied to another.
+learnt once from the text alone, and can then be applied to another text.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,14 +26,14 @@ ABOUT_GRAINS = (40, 400)
 TOPIC_GRAINS = (10, 40, 150)
 """Clusters of tokens by what is next to them, of tokens by what is around them, and of windows."""
 LISTED = 3
-"""Tokens that stand for a class in words."""
+"""Number of tokens that name a class in words."""
 TOPIC_WINDOWS = 40_000
-"""Windows, at most, to which topics are fitted."""
+"""Largest number of windows to which topics are fitted."""
 
 
 @dataclass(frozen=True)
 class ReadText:
-    """A text, and the facts about its tokens and windows."""
+    """A text, with the classes of its tokens and the topics of its windows."""
 
     tokens: Int[np.ndarray, "seq pos"]
     strings: list[str] | None
@@ -52,10 +52,8 @@ class ReadText:
 
     @classmethod
     def read(cls, tokens: Int[np.ndarray, "seq pos"], n_vocab: int, vocab: Sequence[str] | None = None) -> "ReadText":
-        """Learn the classes and topics of a text. tokens: ids below n_vocab; vocab: the string of each, None where
-        tokens are only numbered.
-
-        Raises ValueError for ids outside.
+        """Learn the classes and topics of a text. tokens: ids below n_vocab; vocab: the string of each, None if tokens
+        are only numbered. Raises ValueError for ids out of range.
         """
         low, high = int(tokens.min()), int(tokens.max())
         if low < 0 or high >= n_vocab:
@@ -104,14 +102,14 @@ class ReadText:
 
 
 def _numbered(values: Sequence[Any]) -> tuple[Int64[np.ndarray, " d_vocab_plus_1"], list[Any]]:
-    """Number the different values. Returns the number of each, with −1 at the end for a missing token; and the
+    """Number the distinct values. Returns the number of each, with −1 at the end for a missing token, and the
     values."""
     numbers = {value: number for number, value in enumerate(dict.fromkeys(values))}
     return np.array([numbers[value] for value in values] + [-1]), list(numbers)
 
 
 def _classes(vectors: np.ndarray, counts: np.ndarray, n: int) -> Int64[np.ndarray, " d_vocab_plus_1"]:
-    """Cluster the tokens that occur by k-means, the rarer of less weight; −1 for others."""
+    """Cluster the tokens that occur by k-means, weighted by their counts; −1 for others."""
     from sklearn.cluster import MiniBatchKMeans
 
     seen = np.flatnonzero(counts)

@@ -1,4 +1,4 @@
-"""The strings of tokens: read as text, cut into characters, and quoted for a reader."""
+"""The strings of tokens: converted to text, split into characters, and quoted for a reader."""
 
 import re
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ _STRAY = r"⟨[0-9a-f]{2}⟩"
 
 
 def plain_strings(vocab: Sequence[str]) -> list[str]:
-    """Return the strings of tokens, with GPT-2's and SentencePiece's marks for space and newline read as these."""
+    """Return the strings of tokens, with GPT-2's and SentencePiece's marks replaced by spaces and newlines."""
     marked = sum(string[:1] in "Ġ▁" for string in vocab if string) > len(vocab) / 20
     if not marked:
         return list(vocab)
@@ -16,12 +16,12 @@ def plain_strings(vocab: Sequence[str]) -> list[str]:
 
 
 def characters(string: str) -> list[str]:
-    """Cut a token's string into characters; a stray byte, shown as ⟨d7⟩, is one."""
+    """Split a token's string into characters; a stray byte, shown as ⟨d7⟩, is one."""
     return re.findall(rf"{_STRAY}|.", string, re.DOTALL)
 
 
 def quoted(string: str) -> str:
-    """Quote a token's string for a reader: common marks by name, others in quotes with what cannot be seen escaped."""
+    """Quote a token's string for a reader: common marks by name, others in quotes with invisible characters escaped."""
     if string in _NAMED:
         return _NAMED[string]
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in string)

@@ -1,6 +1,6 @@
-"""Join tokens to whole words: which are pieces of one, and a hash of its first letters.
+"""Join tokens into whole words: find the pieces of a word, and hash its first letters.
 
-A word begins at a token that does not begin with a letter (a space, say), or after one that does not end with a
+A word begins at a token that does not begin with a letter (such as a space), or after one that does not end with a
 letter. Nothing looks across the edge of a sequence.
 """
 
@@ -20,7 +20,7 @@ STEM = 5
 HASH_BITS = 20
 """Bits of the hash: two different stems have the same one by chance once in a million."""
 MAX_PIECES = 8
-"""Tokens of a word that are looked at, before a piece of it and after."""
+"""Number of tokens of a word that are considered before and after a piece."""
 _MULTIPLIER = np.uint64(0x100000001B3)
 """Any large odd number would do: multiplying by it spreads each letter over the 64 bits."""
 

@@ -1,4 +1,4 @@
-"""Turn how alike a latent's firings are into the probability that they have one meaning.
+"""Turn the similarity of a latent's firings into the probability that they have one meaning.
 
     μ = b + a · x,    σ² = aᵀ C a + spread of the fits,    P = 1 / (1 + exp(−μ / √(1 + π σ² / 8)))
 
@@ -54,7 +54,7 @@ Statistics = Float64[np.ndarray, "*latent statistic"]
 
 
 def compared_kinds() -> tuple[str, ...]:
-    """Return the kinds by which positions are compared, as registered by now."""
+    """Return the kinds that compare positions and are registered so far."""
     return tuple(name for name, kind in KINDS.items() if kind.compares)
 
 
@@ -69,7 +69,31 @@ class Probability(NamedTuple):
 
 @dataclass(frozen=True)
 class Calibration:
-    """The curve from the statistics of a latent to its probability, fitted several times."""
+    """The curve from the statistics of a latent to its probability, fitted several times.
+
+    The shipped one is fitted (`python -m analyses.scorecard --readings DIR --calibrate`) to 9,834 latents. Careful
+    readers judged those of seven real sources: a TopK, a Matryoshka and an L1 dictionary, neurons, SmolLM2-135M, two
+    nulls. The meanings of the others are known: they were planted on eleven families of text or learnt from three of
+    them. Both groups have the same weight, and so have planted and learnt latents. The further fits resample sources
+    and families, since latents of one source err together.
+
+    Scores with each source or family left out of its fit (`python -m analyses.scorecard --readings DIR`), where "by
+    chance" is the ECE of true probabilities on the same number of latents:
+
+                        latents   AUROC           worst                ECE     worst                by chance
+        read sources        368    0.939   0.883 untrained (n 28)        0.053    0.195 SmolLM2 (n 73)       0.045
+        planted families  9,229    0.968   0.931 nesting          mean   0.093    0.158 translations         0.026
+        worlds of another maker, in no fit: 0.980 and 0.972; ECE 0.093 and 0.062, by chance 0.049 and 0.035
+
+    Limits: sources differ in level. A curve fitted to a single source, read or planted, is about half as steep again,
+    and is shifted: 1.6 logits lower for SmolLM2, whose weak firings mean much the same in other words, and for planted
+    concepts that have a word in each of four languages; 1.1 higher for planted affixes and records. So readers give
+    one meaning to 0.72 of SmolLM2's latents and this curve to 0.58; of neurons 0.37 and 0.48. None of these predicts
+    the level: density, the numbers of firings, sampled firings, tokens and sequences, the level of the similarity, the
+    spread over the range, unions of two of a source's own latents, the model's token embeddings. The distribution of a
+    source's own latents predicts part of it: with two classes estimated from them the planted ECE falls to 0.06, but
+    that of translations rises from 0.18 to 0.22, and a latent's probability would depend on which others are ranked.
+    """
 
     weights: Float64[np.ndarray, "fit statistic"]
     """The first row is fitted to all sources, the others to sources drawn with replacement."""
@@ -79,13 +103,15 @@ class Calibration:
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> "Calibration":
-        """Read a file that `save` wrote; None: the one that ships with the package.
+        """Load a file of `save`; None: the calibration that ships with the package.
 
-        Raises ValueError for one of other statistics.
+        Raises ValueError if it was fitted to other statistics.
         """
         content = read_fit(path, "calibration.json", "statistics", NAMES, "fit it anew")
         if "kinds" not in content:
-            raise ValueError("the calibration does not say which kinds of predicates it was fitted with: fit it anew")
+            raise ValueError(
+                "the calibration does not record the kinds of predicates that it was fitted with: fit it again"
+            )
         return cls(np.array(content["weights"], float), np.array(content["bias"], float), tuple(content["kinds"]))
 
     def save(self, path: str | Path) -> None:
@@ -93,7 +119,7 @@ class Calibration:
         write_fit(path, content, decimals=4)
 
     def warn_of_other_kinds(self) -> None:
-        """Log a warning where firings are compared by other kinds of predicates than those that it was fitted with."""
+        """Log a warning if firings are now compared by other kinds of predicates than in its fit."""
         if other := sorted(set(self.kinds) ^ set(compared_kinds())):
             log.warning(
                 "the calibration was fitted with other kinds of predicates than those that compare firings now (%s): "
@@ -104,7 +130,7 @@ class Calibration:
     def probability(
         self, values: Statistics, covariance: Float64[np.ndarray, "*latent statistic statistic"]
     ) -> Probability:
-        """Return the probability of one meaning, with its interval; NaN if a statistic is."""
+        """Return the probability of one meaning, with its interval; NaN if a statistic is NaN."""
         logits = values @ self.weights.T + self.bias  # *latent fit
         a = self.weights[0]
         mean = logits[..., 0]

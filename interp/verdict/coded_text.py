@@ -19,21 +19,20 @@ from interp.text.predicates import Predicates
 
 @dataclass(frozen=True, kw_only=True)
 class CodedText:
-    """Tokens, the codes of their rows (seq * n_ctx + pos), and what is known of both."""
+    """Tokens, the codes of their rows (seq * n_ctx + pos), and facts about both."""
 
     tokens: Int[Tensor, "seq pos"]
     codes: CodeSource
     vocab: Sequence[str]
     """The string of each token id."""
     has_vocab: bool
-    """Whether these strings spell the tokens; otherwise they only name them, by their ids say, and nothing is said of
-    spelling."""
+    """Whether these strings spell the tokens; otherwise they are only names, such as ids, and spelling is unknown."""
     maxima: Float32[np.ndarray, " d_sae"]
-    """The largest activation of each latent, 0 where it never fires."""
+    """The largest activation of each latent, 0 if it never fires."""
     n_active: Int64[np.ndarray, " d_sae"]
     """Rows on which each latent fires."""
     counted: Bool[np.ndarray, " row"]
-    """The rows that count as evidence: those whose window stands there for the first time (`features.examples`)."""
+    """The rows that count as evidence: the first occurrence of each window (`features.examples`)."""
 
     @classmethod
     def from_features(cls, features: FeatureStore) -> "CodedText":
@@ -52,10 +51,10 @@ class CodedText:
     def from_codes(
         cls, tokens: Int[Tensor, "seq pos"], codes: CodeSource, vocab: Sequence[str] | None = None
     ) -> "CodedText":
-        """Check the codes of a text, and count their firings in one pass. vocab: None if nothing is known of how
-        tokens are spelt.
+        """Check the codes of a text, and count their firings in one pass. vocab: the string of each token; None if
+        spelling is unknown.
 
-        Raises ValueError if codes or vocab are not of these tokens, or if codes point outside.
+        Raises ValueError if codes or vocab do not belong to these tokens, or if codes are out of range.
         """
         n_ids = check_token_ids(tokens, None if vocab is None else len(vocab)) + 1
         check_codes(codes, tokens)
@@ -84,7 +83,7 @@ class CodedText:
 
     @cached_property
     def predicates(self) -> Predicates:
-        """The predicates of the text, counted when they are first asked for."""
+        """The predicates of the text, counted at the first access."""
         with threadpool_limits(1, user_api="blas"):  # threads are our own, and numbers the same for any of BLAS's
             return Predicates.count(self.tokens.numpy(), len(self.vocab), self.vocab if self.has_vocab else None)
 

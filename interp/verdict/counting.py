@@ -1,6 +1,6 @@
-"""Count exactly where rules hold, over all of a text and its codes.
+"""Count exactly where rules hold, over a whole text and its codes.
 
-    holds = positions where the rule holds,   both = those where its latent fires too, by intervals of the strength
+    holds = positions where the rule holds,   both = those where its latent fires as well, by interval of strength
 
 The text is read one chunk at a time. Each predicate that a rule names has the list of the rows where it holds or, if it
 is common, one bit per row (row i is bit i % 64 of word i // 64). A row whose window occurs in an earlier sequence is
@@ -29,11 +29,11 @@ from interp.verdict.coded_text import CodedText
 from interp.verdict.rules import MAX_ATOMS, Rule
 
 COMMON = 64
-"""A predicate is kept as bits where it holds at more than one of so many rows: a list would be longer."""
+"""A predicate that holds at more than one in this many rows is kept as bits: a list would be longer."""
 
 
 class RuleCounts(NamedTuple):
-    """Counts of each unit, a latent or a sense of one. Half 0 is the one that rules are chosen on."""
+    """Counts of each unit, which is a latent or a sense of one. Rules are chosen on half 0."""
 
     holds: Int64[np.ndarray, "2 unit candidate"]
     both: Int64[np.ndarray, "2 unit candidate interval"]
@@ -54,7 +54,7 @@ class RuleCounts(NamedTuple):
 
 
 class NumberedRules(NamedTuple):
-    """The rules of all units as arrays, one unit after the other.
+    """The rules of all units as arrays, concatenated by unit.
 
     The rules of unit u are rules[rule_offsets[u]:rule_offsets[u + 1]], and its atoms begin at atom_offsets[u]. The
     values of atom a are values[value_offsets[a]:value_offsets[a + 1]].
@@ -138,9 +138,9 @@ def count_rules(
 ) -> RuleCounts:
     """Count the rules proposed for each unit over all codes.
 
-    predicates: those of the text, with labels where rules name them; latents: those whose firings each unit's rules are
-    checked against; sampled: ascending rows of each unit to count hits on; units: those to count, the others' counts
-    are 0.
+    predicates: predicates of the text, with labels if rules name them; latents: the latent whose firings each unit's
+    rules are checked against; sampled: ascending rows of each unit on which hits are counted; units: the units to
+    count, the counts of others are 0.
     """
     counts = RuleCounts.zeros(len(proposed), max([1, *map(len, proposed)]))
     rules = NumberedRules.of(proposed, predicates)
@@ -168,7 +168,7 @@ def count_rules(
 
 
 def pack(mask: Bool[np.ndarray, " row"]) -> UInt64[np.ndarray, " word"]:
-    """Return the mask as bits, 64 rows a word."""
+    """Return the mask as bits, 64 rows per word."""
     padded = np.zeros(-(-len(mask) // 64) * 64, bool)
     padded[: len(mask)] = mask
     return np.packbits(padded, bitorder="little").view(np.uint64)
@@ -257,7 +257,7 @@ def _bit(bits, row):
 
 @njit(cache=True, nogil=True)
 def _count(units, latents, rules, hit_rows, hit_offsets, chunk, counts):
-    """Add the counts of some units in the chunk to those so far."""
+    """Add the counts of some units in the chunk to `counts`."""
     fit = chunk.fit
     for unit in units:
         atoms = atom_bits(rules, chunk.text, unit)

@@ -1,6 +1,6 @@
 """Collect the evidence about every latent, and the same evidence on shifted text.
 
-In: tokens and the codes of their rows. Out: `Evidence`: an array a statistic, the sampled firings and their senses.
+In: tokens and the codes of their rows. Out: `Evidence`: an array per statistic, the sampled firings and their senses.
 
     1  Sample each latent's firings in one pass over the codes, evenly over the tenths of its activation range, as
        readers see them: up to PER_TENTH per tenth, at most one per group of neighbouring sequences (`nulls`). A window
@@ -51,13 +51,13 @@ TENTHS = 10
 PER_TENTH = 12
 """Firings that are sampled of each tenth, at most."""
 FULL = 8
-"""Sampled firings from which on a tenth has its full weight."""
+"""Number of sampled firings at which a tenth has its full weight."""
 STRENGTH = 0.75
-"""The power of the activation by which a firing weighs."""
+"""The exponent of the activation in a firing's weight."""
 MIN_FIRINGS = 6
-"""A sense with fewer is not asked whether it has one meaning."""
+"""A sense with fewer firings is not tested for one meaning."""
 NULL_LATENTS = 256
-"""Latents whose firings are looked at on each shifted text; enough for the null, since latents are pooled."""
+"""Latents that are evaluated on each shifted text; enough for the null, since latents are pooled."""
 LATENTS_AT_ONCE = 1024
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ class SharedPredicate(NamedTuple):
 
 @dataclass(frozen=True)
 class SimilarityOfFirings:
-    """How alike the firings of each latent are, and their senses; NaN or −1 where a latent was not looked at."""
+    """The similarity of each latent's firings, and their senses; NaN or −1 for a latent that was not evaluated."""
 
     statistics: Float64[np.ndarray, "d_sae statistic"]
     """`similarity.NAMES`."""
@@ -83,10 +83,10 @@ class SimilarityOfFirings:
     senses: Int64[np.ndarray, "d_sae firing"]
     """The sense of each sampled firing, 0 for the largest; −1 for none."""
     sense_statistics: Float64[np.ndarray, "d_sae sense statistic"]
-    """The statistics of each sense's own firings, where there are several senses."""
+    """The statistics of each sense's own firings, if there are several senses."""
     sense_covariance: Float64[np.ndarray, "d_sae sense statistic statistic"]
     common: dict[tuple[int, int], list[SharedPredicate]] = field(default_factory=dict)
-    """The facts that the firings of each latent and sense share."""
+    """The predicates that the firings of each latent and sense share."""
 
     @classmethod
     def empty(cls, d_sae: int, n_firings: int) -> "SimilarityOfFirings":
@@ -101,31 +101,32 @@ class SimilarityOfFirings:
 
     @property
     def n_senses(self) -> Int64[np.ndarray, " d_sae"]:
-        """Senses of each latent; 0 where it was not looked at."""
+        """Number of senses of each latent; 0 if it was not evaluated."""
         return self.senses.max(1, initial=-1) + 1
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The facts about where each latent fires, and the same for some latents on shifted text."""
+    """The evidence about each latent's firings, and the same for some latents on shifted text."""
 
     observed: SimilarityOfFirings
     nulls: Sequence[SimilarityOfFirings]
     """The statistics of some latents on each shifted text."""
     rows: Int64[np.ndarray, "d_sae firing"]
-    """Sampled firings, seq * n_ctx + pos, those of the weakest tenth first; −1 where there are fewer."""
+    """Sampled firings, seq * n_ctx + pos, starting with the weakest tenth; −1 if there are fewer."""
     shares: Float64[np.ndarray, "d_sae firing"]
-    """The share of its latent's activation mass that each stands for."""
+    """The share of its latent's activation mass that each firing represents."""
     effective_groups: Float64[np.ndarray, " d_sae"]
-    """(Σ_g m_g)² / Σ_g m_g² of the groups' activation masses: how many groups the firings really spread over."""
+    """(Σ_g m_g)² / Σ_g m_g² of the groups' activation masses: the effective number of groups over which the firings
+    spread."""
     testable: Bool[np.ndarray, " d_sae"]
-    """Fires in at least MIN_GROUPS groups."""
+    """Whether it fires in at least MIN_GROUPS groups."""
     calibration: Calibration
     """It decided for which latents senses were looked for."""
 
     @property
     def probability(self) -> Probability:
-        """The probability that each latent has one meaning; NaN for one that was not looked at."""
+        """The probability that each latent has one meaning; NaN if it was not evaluated."""
         return self.calibration.probability(self.observed.statistics, self.observed.covariance)
 
     @property
@@ -134,18 +135,18 @@ class Evidence:
         return self.calibration.probability(self.observed.sense_statistics, self.observed.sense_covariance).one
 
     def statistic(self, name: str) -> Float64[np.ndarray, " d_sae"]:
-        """Return a statistic of `similarity.NAMES`; NaN for a latent that was not looked at."""
+        """Return a statistic of `similarity.NAMES`; NaN for a latent that was not evaluated."""
         return self.observed.statistics[:, NAMES.index(name)]
 
     def null(self, name: str) -> NullScale:
-        """Return how far a latent's statistic stands above the shifted texts', and the band of the latter."""
+        """Return the statistic's z-score against the shifted texts, and the band of the null."""
         column = NAMES.index(name)
         values = np.stack([evidence.statistics[:, column] for evidence in (self.observed, *self.nulls)])
         return null_scale(values[0], values[1:], self.effective_groups, min_std=0.005)
 
     @property
     def senses_null(self) -> NullScale:
-        """How far the number of senses stands above the shifted texts', whose firings fall into parts too."""
+        """The z-score of the number of senses against the shifted texts, whose firings also form clusters."""
         counts = np.stack(
             [np.where(evidence.n_senses, evidence.n_senses, np.nan) for evidence in (self.observed, *self.nulls)]
         )
@@ -178,7 +179,7 @@ def collect_evidence(
     """Collect the evidence of all latents of a text.
 
     listeners: each is called with every chunk, in whole groups. chosen: the latents to judge; None: all. The nulls are
-    drawn from all latents in either case.
+    always drawn from all latents.
     """
     rng = np.random.default_rng(seed)
     per_group = rows_per_group(text.n_seq, text.n_ctx)
@@ -203,7 +204,7 @@ def collect_evidence(
 
 
 class _Judge(NamedTuple):
-    """A listener that fills in how alike the firings of some latents are, and their senses."""
+    """Fills in the similarity of some latents' firings, and their senses."""
 
     predicates: Predicates
     calibration: Calibration
@@ -218,7 +219,7 @@ class _Judge(NamedTuple):
         shift: int = 0,
         progress: Progress = no_progress,
     ) -> None:
-        """Judge some latents, with their firings `shift` rows further on."""
+        """Judge some latents, with their firings moved by `shift` rows."""
         n_rows = self.predicates.text.tokens.size
         for start in range(0, len(latents), LATENTS_AT_ONCE):
             block = latents[start : start + LATENTS_AT_ONCE]

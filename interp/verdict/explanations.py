@@ -7,16 +7,16 @@
 
            precision = both / holds,   recall = hits / n,   F1 = 2 P R / (P + R)
 
-holds: positions where the rule holds; both: those where the latent fires too; n: the latent's firings, or those of the
-sense that were sampled; hits: those of them where the rule holds.
+holds: positions where the rule holds; both: positions where the latent fires as well; n: the latent's firings, or the
+sampled firings of the sense; hits: the firings among these n where the rule holds.
 
 A sense is a part of the sampled firings of a latent (`verdict.senses`). On the fit half it is taken to have the same
 share of its latent's firings as of the sampled ones. Its rule is wrong wherever else it holds, including at the
 latent's other senses, so it says what distinguishes the sense.
 
 Memory: the text, at most MAX_ROWS rows of its predicates, a sample of its firings, a chunk of the codes.
-Cost: two passes over the codes, the first of which others may share, and some three milliseconds a latent or sense,
-spread over torch's threads.
+Cost: two passes over the codes, the first of which may be shared, and some three milliseconds per latent or sense,
+distributed over torch's threads.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,19 +37,19 @@ from interp.verdict.rules import Rule, as_json, phrase
 from interp.verdict.search import ATOM_PRICE, Background, FitSample, candidates, item_price
 
 UNITS_AT_ONCE = 512
-"""Latents and senses whose firings' predicates are in memory."""
+"""Latents and senses whose firings' predicates are in memory at a time."""
 LONG = 8
-"""Items (`Kind.items`) beyond which a rule is long, and hard to read."""
+"""Items (`Kind.items`) above which a rule counts as long and hard to read."""
 LONG_PRICE = 2
-"""The extra price of each item beyond LONG, in prices of an item."""
+"""The extra price of each item beyond LONG, as a multiple of the price of an item."""
 Sense = tuple[int, Int64[np.ndarray, " firing"]]
 """A latent, and sampled rows of one part of its firings (seq * n_ctx + pos), in either half."""
 Latents = Int64[np.ndarray, " sense"]
 
 
 class Explanations(NamedTuple):
-    """The explanation of each latent, or of each sense; '' and NaN if the fit half has too few firings. Scores are
-    those of the held-out half, and NaN if it has no firing."""
+    """The explanation of each latent, or of each sense; '' and NaN if the fit half has too few firings. Scores are of
+    the held-out half, and NaN if it has no firing."""
 
     phrases: list[str]
     rules: list[Rule]
@@ -65,11 +65,11 @@ class Explanations(NamedTuple):
     n_examples: Int64[np.ndarray, " unit"]
     """Held-out firings of the latent where the rule holds."""
     json: list[str]
-    """The rules again, for `from_json`."""
+    """The rules as JSON, for `from_json`."""
 
 
 class Explained(NamedTuple):
-    """The explanations of all latents, and those of the senses asked for."""
+    """The explanations of all latents, and of the requested senses."""
 
     latents: Explanations
     senses: Explanations
@@ -86,10 +86,10 @@ def explain(
 ) -> Explained:
     """Explain each latent of a text and some senses of latents.
 
-    sample: drawn while these codes were read; rules are chosen on the half of the text that it is from.
+    sample: firings drawn while these codes were read; rules are chosen on the sample's half of the text.
     chosen: marks the latents to explain (all); the others are neither searched nor counted.
-    labels: names that rules may use, with the positions that carry them; without, rules know tokens and strings only.
-    Raises ValueError for a sense of a latent or with a row that the codes do not have, or for labels of another shape.
+    labels: names that rules may use, with the positions that carry them; without labels, rules use only tokens and
+    strings. Raises ValueError for a sense whose latent or rows the codes do not have, or for labels of another shape.
     """
     n = text.d_sae
     predicates = text.predicates.with_labels(labels) if labels else text.predicates
@@ -121,12 +121,13 @@ def choose(
     n_firings: Int64[np.ndarray, "2 unit"],
     n_fire: Int64[np.ndarray, " unit"],
 ) -> Explanations:
-    """Choose the best of each unit's rules, from their counts. n_firings: how many firings hits are counted on."""
+    """Choose the best of each unit's rules, from their counts. n_firings: the number of firings on which hits are
+    counted."""
     both = counts.both.sum(-1)
     holds = counts.holds
     recall = ratio(counts.hits, n_firings[:, :, None])
     precision = both / np.maximum(holds, 1)
-    # Firings of the unit in the fit half: a sense has no more than those of its latent at the rule, over its recall.
+    # Firings of the unit in the fit half; for a sense at most its latent's firings at the rule, divided by its recall.
     n_unit = np.fmin(n_fire[:, None], ratio(both[0], recall[0]))
     f1_fit = 2 * recall[0] * n_unit / np.maximum(n_unit + holds[0], 1)
     worth = np.full(f1_fit.shape, -np.inf)
@@ -157,7 +158,7 @@ def choose(
 
 
 def _price(rule: Rule, n_counted: int) -> float:
-    """Return the F1 that the rule must be worth more than an empty one."""
+    """Return the F1 by which the rule must exceed an empty one."""
     items = sum(KINDS[atom.kind].items * len(atom.values) for atom in rule)
     items += LONG_PRICE * max(0.0, items - LONG)
     return item_price(n_counted) * items + ATOM_PRICE * (len(rule) - 1)
@@ -179,7 +180,7 @@ def _checked(senses: Sequence[Sense], text: CodedText) -> tuple[Latents, list[In
 
 
 def _share_of_firings(latents: Latents, n_sampled: Latents, n_fire: Int64[np.ndarray, " d_sae"]) -> Latents:
-    """Estimate how many firings each sense has in the fit half, of those that its latent has there."""
+    """Estimate the number of firings of each sense in the fit half, from those of its latent there."""
     of_latent = np.bincount(latents, weights=n_sampled, minlength=len(n_fire))[latents]
     share = np.round(n_sampled / np.maximum(of_latent, 1) * n_fire[latents]).astype(np.int64)
     return np.maximum(share, n_sampled)

@@ -11,13 +11,13 @@ import numpy as np
 from interp.storage.files import write_text
 
 BOUNDS = 1e-3, 1 - 1e-3
-"""No probability is surer than this: it rests on some hundred firings."""
+"""Bounds on every probability, since it is based on some hundred firings."""
 
 
 def read_fit(path: str | Path | None, shipped: str, key: str, names: tuple[str, ...], remedy: str) -> dict[str, Any]:
-    """Read what `write_fit` wrote. path: None for the file of the package that is called `shipped`.
+    """Read a file of `write_fit`. path: None for the package's own file `shipped`.
 
-    Raises ValueError if the entry `key` does not name the predictors that are fitted to now.
+    Raises ValueError if the entry `key` does not list the current predictors.
     """
     source = Path(path) if path is not None else files("interp.verdict") / shipped
     content = json.loads(source.read_text())

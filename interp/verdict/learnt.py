@@ -1,11 +1,12 @@
-"""Estimate the probability that the model learnt a latent, and that it is not the text seen through random weights:
+"""Estimate the probability that the model learnt a latent, as opposed to text statistics seen through random weights:
 
     P(x) = 1 / (1 + exp(−(b + w · (x − m) / s)))          x: EVIDENCE, next_auroc at most MAX_NEXT away from ½
 
 It is fitted to the latents of trained dictionaries on trained models, against those on shuffled and untrained models,
 matched for density and token entropy (`python -m analyses.claims.learnt_latents --calibrate`). EVIDENCE is
 
-    next_auroc           how well the latent's direct effect on the logits tells what follows its firings (a scan)
+    next_auroc           how well the latent's direct effect on the logits predicts the tokens after its firings (a
+                         scan)
     random_correlation   correlation of its activation with the most correlated latent of a dictionary learnt on the
                          model before training, or with shuffled weights (`compare.null_dictionaries`)
 
@@ -19,8 +20,8 @@ after layer 15 of SmolLM2-135M's 30 the median next_auroc is 0.56 (0.88 in the d
 and the fit would call 46 % of its latents learnt, in the order of next_auroc alone.
 
 Source: own; probabilities from scores by logistic regression, Platt 1999. Cost: milliseconds.
-Limits: a dictionary whose decoder or encoder is frozen at random reads what a trained model learnt, and its latents
-look learnt too (arXiv 2602.14111).
+Limits: a dictionary with a frozen random decoder or encoder reads what a trained model learnt, and its latents look
+learnt too (arXiv 2602.14111).
 """
 
 import logging
@@ -37,8 +38,8 @@ from interp.verdict.fitted import logistic, read_fit, write_fit
 
 EVIDENCE = ("next_auroc", "random_correlation")
 MAX_NEXT = 0.7
-"""From here on a larger next-token AUROC says no more: how large it gets depends on the text. Chosen on the two corpora
-of `analyses.claims.learnt_latents`, with either left out: of all that is there, the one number that saw both."""
+"""A next-token AUROC further from ½ is no further evidence: how large it gets depends on the text. Chosen on the two
+corpora of `analyses.claims.learnt_latents`, with either left out; it is the only constant that was chosen on both."""
 Values = Float64[np.ndarray, " latent"]
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LearntFit:
-    """A logistic regression of whether latents are learnt on their EVIDENCE."""
+    """A logistic regression on EVIDENCE that predicts whether latents are learnt."""
 
     mean: Float64[np.ndarray, " kind"]
     scale: Float64[np.ndarray, " kind"]
@@ -74,17 +75,17 @@ class LearntFit:
         return np.stack([np.clip(next_auroc, 1 - MAX_NEXT, MAX_NEXT), random], 1)
 
     def contributions(self, evidence: Mapping[str, Values]) -> Float64[np.ndarray, "latent kind"]:
-        """Return what each kind of evidence adds to the logit; NaN if it is not known."""
+        """Return the contribution of each kind of evidence to the logit; NaN if it is unknown."""
         return (self.predictors(evidence) - self.mean) / self.scale * self.weights
 
     def probability(self, evidence: Mapping[str, Values]) -> Values:
-        """Return the probability that each latent is learnt; NaN if any of the evidence is."""
+        """Return the probability that each latent is learnt; NaN if any of the evidence is NaN."""
         logit = self.contributions(evidence).sum(1) + self.bias
         return logistic(logit)
 
 
 def learnt_evidence(features: FeatureStore, matches: pd.DataFrame | None) -> dict[str, Values]:
-    """Return the EVIDENCE of all latents; NaN if a table lacks it, and for next_auroc in front of later blocks.
+    """Return the EVIDENCE of all latents; NaN if a table lacks it, and for next_auroc before later blocks.
     matches: `compare.null_dictionaries.Nulls.twins`."""
     table = features.table().set_index("latent").sort_index()
     if matches is not None:

@@ -1,8 +1,8 @@
 """The known measures of a latent, each a function of what a scan counted.
 
 In: a FeatureStore, and for `twin_correlation` a scan of the same tokens with a dictionary from another seed. Out: a
-value a latent; NaN if a measure is not defined (a dead latent) or its input is missing (labels, a decoder, a twin).
-Sign: + if a large value is said to speak for one meaning, − if a small one is.
+value per latent; NaN if a measure is undefined (a dead latent) or its input is missing (labels, a decoder, a twin).
+Sign: + if a large value is said to indicate one meaning, − if a small one is.
 
     measure                    sign  formula                                        source             failing
     token_entropy              −     H(token where it fires), nats                  folklore           token-ness
@@ -17,16 +17,17 @@ Sign: + if a large value is said to speak for one meaning, − if a small one is
     density                    −     share of tokens it fires on                    control            no meaning
 
 P is the distribution of the tokens at an offset from the firings (0 is the firing token itself), U that of the text's
-unigrams. KL(P‖U) over KL(P‖U) + H(P), P's cross-entropy under U, is 0 for any text and 1 for always one token. A word
-is a token with all its variants in case and space.
+unigrams. KL(P‖U) over KL(P‖U) + H(P), P's cross-entropy under U, is 0 for firings at random and 1 for a single token. A
+word is a token with all its variants in case and space.
 
-To add a measure, write its function here under `@measure`, with its title and what it says: its column in a ranking,
-its row of `ranking_evidence` and of the page, and its null (`nulls`) follow. The column "failing" names what a measure
-mistakes for meaning. Token-ness: a feature of one abstract meaning (any French word) scores as a union would, and a
-token detector perfectly, whatever its other senses are. Few firings: rarely firing latents look concentrated by chance
-(with K tokens in N firings, H is low by about (K − 1) / 2N). Early layers: effects on the next token say little of
-them, and a union of two tokens with one successor looks like one meaning. Splitting: a direction near another's may be
-a meaning split in two. Stability: a muddle that the data force on every seed is stable.
+To add a measure, write its function here under `@measure`, with its title and meaning; its column in a ranking, its row
+of `ranking_evidence` and of the page, and its null (`nulls`) follow. The column "failing" names the property that a
+measure mistakes for meaning. Token-ness: a feature of one abstract meaning (any French word) scores as a union would,
+and a token detector perfectly, whatever its other senses are. Few firings: rarely firing latents look concentrated by
+chance (with K tokens in N firings, H is low by about (K − 1) / 2N). Early layers: their effects on the next token are
+uninformative, and a union of two tokens with one successor looks like one meaning. Splitting: a direction near
+another's may be
+a meaning split in two. Stability: a mixed latent that every seed learns from the data is stable.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -49,24 +50,24 @@ from interp.text.vocabulary import plain_strings
 Values = Float64[np.ndarray, " d_sae"]
 Null = Literal["shift", "directions", "ranks", "none"]
 MIN_SHARE = 0.5
-"""An offset at which fewer than this share of a latent's firings have a token cannot be where it looks."""
+"""An offset at which fewer than this share of a latent's firings have a token is not considered."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A measure of latents, with what a page says of it and the null with which it is compared."""
+    """A measure of latents, with its texts for the page and its null."""
 
     function: Callable[..., Values]
     title: str
     meaning: str
-    """Its meaning for a latent, in a few words: with the title, all that a page needs."""
+    """Its meaning for a latent, in a few words, for the page."""
     sign: int
     null: Null
-    """The same function on codes circularly shifted against the text (`shift`), or with the dictionary's
-    directions are random (`directions`); `ranks`: of mean ranks, in closed form; `none`: it does not know the text."""
+    """The same function on codes circularly shifted against the text (`shift`), or with random directions
+    (`directions`); `ranks`: of mean ranks, in closed form; `none`: it does not depend on the text."""
     needs_twin: bool = False
     needs_text: bool = True
-    """Whether it means nothing where the rows are not text, such as images."""
+    """Whether it is meaningless for rows that are not text, such as images."""
 
     def __call__(self, features: FeatureStore, twin: FeatureStore | None = None) -> Values:
         if not self.needs_twin:
@@ -85,11 +86,11 @@ STATISTICS = {
     "n_senses": ("Senses", "parts into which its firings fall"),
     "nearest_twin": ("Twin seed", "cosine with the nearest latent of a dictionary from another seed"),
 }
-"""The title and the meaning of those rows of the evidence that are not measures."""
+"""The title and the meaning of the rows of the evidence that are not measures."""
 
 
 def title_and_meaning(name: str) -> tuple[str, str]:
-    """Return the title and the meaning of a row of the evidence; one that is not known here goes by its own name."""
+    """Return the title and the meaning of a row of the evidence; an unknown one is titled by its name."""
     if name in MEASURES:
         return MEASURES[name].title, MEASURES[name].meaning
     return STATISTICS.get(name, (name.replace("_", " ").capitalize(), ""))
@@ -112,7 +113,7 @@ def measure(
 def measure_values(
     features: FeatureStore, *, twin: FeatureStore | None = None, known: Mapping[str, Values] | None = None
 ) -> dict[str, Values]:
-    """Take every measure, in the order of MEASURES. known: those that were taken already."""
+    """Compute every measure, in the order of MEASURES. known: the measures that are computed already."""
     known = known or {}
     return {name: known[name] if name in known else measure(features, twin) for name, measure in MEASURES.items()}
 
@@ -129,7 +130,7 @@ def token_entropy(features: FeatureStore) -> Values:
     null="shift",
 )
 def best_token_concentration(features: FeatureStore) -> Values:
-    """Take it at the offset where it is largest, so that a latent is measured where it looks."""
+    """Compute it at the offset where it is largest, so that a latent is measured at the token that it depends on."""
     around = tokens_around(features)
     best = np.where(around.is_looked_at, around.concentration, -np.inf).max(1)
     return np.where(around.is_looked_at.any(1), best, np.nan)
@@ -151,8 +152,8 @@ def token_share(features: FeatureStore) -> Values:
     null="ranks",
 )
 def next_auroc(features: FeatureStore) -> Values:
-    """Read it from the scan; NaN without logit effects. ½: what it promotes follows its firings no more often than in
-    any text."""
+    """Read it from the scan; NaN without logit effects. ½: the promoted tokens follow its firings no more often than
+    other text."""
     return features.column("next_auroc")
 
 
@@ -261,7 +262,7 @@ class WordMass:
 
 
 def largest_cosines(W: Float[Tensor, "row d"]) -> Float64[np.ndarray, " row"]:
-    """Find each row's largest cosine with another; NaN if there is one only."""
+    """Find each row's largest cosine with another; NaN if there is only one."""
     if len(W) == 1:
         return np.array([np.nan])
     return np.concatenate([table["cosine"] for table in neighbour_tables(W, 1)]).astype(np.float64)

@@ -1,28 +1,21 @@
-"""The nulls of measures: shifted text and random directions, and how far an observation stands above them.
+"""The nulls of measures: shifted text and random directions, and the z-score of an observation against them.
 
-A circular shift by s rows gives row i the tokens of row (i + s) mod n_rows and leaves the codes as they are: a latent
-keeps its rate, its bursts and the latents it fires with, and loses its meaning. s is at least a group and a sequence,
-either way round, or a quarter of a text that is too short for that.
+A circular shift by s rows gives row i the tokens of row (i + s) mod n_rows and leaves the codes unchanged: a latent
+keeps its rate, its bursts and the latents it fires with, and loses its meaning. s is at least a group and a sequence in
+either direction, or a quarter of the text if that is too short.
 
-Firings of one passage share what the passage is about, so evidence is counted between groups of rows only:
-
-    sequences ≥ 1024        up to 8 sequences a group, so that 512 groups are left: neighbours often share a document
-    160 to 1023             one sequence a group
-    fewer                   a sequence is min(⌊n_ctx / 128⌋, ⌈160 / n_seq⌉) groups, so that about 160 are reached
-
-160 is the number of firings sampled of a latent; sequences of fewer than 256 rows are never cut. Rows are counted
-through the text in groups of one size, so a block may cross the edge between two sequences.
+Firings in one passage share its subject, so evidence is counted only between groups of rows (`rows_per_group`).
 
 z and band of an observation come from the null's mean and standard deviation among POOL latents of similar size or
-more, so that few shifts suffice; with few latents there are more shifts. A measure names its null (`measures.Measure`):
+more, so that few shifts suffice; with few latents more shifts are used. A measure names its null (`measures.Measure`):
 
-    shift         the measure of another store, of the same tokens and labels, with the codes of some latents moved by
-                  one shift through the text as in a ring. The latents of all shifts lie side by side in that store, and
-                  one scan counts them; UNITS suffice
+    shift         the measure of another store, of the same tokens and labels, with the codes of some latents moved
+                  circularly by one shift. That store has the latents of all shifts side by side, and one scan counts
+                  them; UNITS suffice
     directions    the measure with decoder rows and encoder columns drawn anew, v ∝ N(0, C), C = mean of Ŵ Ŵᵀ, shrunk:
-                  as anisotropic as the dictionary, with nothing learnt
-    ranks         ½ ± 1 / √(12 G), with G effective groups of sequences: the spread of the mean rank of what follows if
-                  it is like any text; the store keeps no unembedding to rank it by
+                  as anisotropic as the dictionary, but not learnt
+    ranks         ½ ± 1 / √(12 G), with G effective groups of sequences: the spread of the mean rank of the next tokens
+                  if they are random text; the store has no unembedding to rank them
     none          burstiness and density do not depend on the text
 
 Source: shifts against autocorrelation, Harris 2020 (arXiv 2012.06862); shrinkage, Ledoit & Wolf 2004, without which C
@@ -33,7 +26,7 @@ only in it. Many short sequences are better evidence than a few long ones. Mean 
 symmetric null; a largest cosine is skewed. The largest and smallest latents share the null of somewhat smaller and
 larger ones. All latents of a repetition are on one shifted text, so their nulls err together. A latent above its null
 need not have one meaning: a union of two tokens is as far from shifted text as either. A latent that fires by its
-position in the sequence correlates with its twin on any text. Where latents are dense and the text is long, fewer than
+position in the sequence correlates with its twin on any text. If latents are dense and the text is long, fewer than
 UNITS are kept (MAX_FIRINGS).
 """
 
@@ -59,15 +52,15 @@ from interp.features.scan_input import ScanConfig
 from interp.verdict.measures import MEASURES, Null, Values
 
 POOL = 100
-"""Nulls from which a mean and a standard deviation are taken, at least where there are so many."""
+"""Number of null values from which a mean and a standard deviation are computed, if there are that many."""
 TARGET_GROUPS = 160
-"""Groups that a text of few sequences is cut into, where its sequences are long enough."""
+"""Number of groups into which a text of few sequences is divided, if its sequences are long enough."""
 MIN_BLOCK = 128
-"""Rows of a block that a long sequence is cut into, at least."""
+"""Least number of rows of a block of a long sequence."""
 MAX_SEQUENCES = 8
-"""Sequences of a group in a text of many, at most."""
+"""Largest number of sequences per group."""
 MIN_LEFT = 512
-"""Groups that are left, at least, where a group takes several sequences."""
+"""Least number of groups that remain if a group has several sequences."""
 MIN_GROUPS = 20
 """A latent that fires in fewer groups of sequences is not tested: two halves of two senses, five firings each."""
 UNITS = 512
@@ -81,7 +74,7 @@ Masks = Mapping[str, Bool[Tensor, "seq pos"]]
 
 
 class NullScale(NamedTuple):
-    """How far each observation stands above the null of its unit's size; NaN if the observation is NaN or no null is
+    """The z-score of each observation against the null of its unit's size; NaN if the observation is NaN or no null is
     finite."""
 
     z: Float64[np.ndarray, " unit"]
@@ -92,7 +85,15 @@ class NullScale(NamedTuple):
 
 
 def rows_per_group(n_seq: int, n_ctx: int) -> int:
-    """Return the rows of a group in a text of `n_seq` sequences of `n_ctx` rows."""
+    """Return the rows of a group in a text of `n_seq` sequences of `n_ctx` rows.
+
+        sequences ≥ 1024    up to 8 sequences per group, so that 512 groups remain: neighbours often share a document
+        160 to 1023         one sequence per group
+        fewer               a sequence is min(⌊n_ctx / 128⌋, ⌈160 / n_seq⌉) groups, so that about 160 are reached
+
+    160 is the number of firings sampled per latent; sequences of fewer than 256 rows are never divided. Rows are
+    counted through the text in groups of one size, so a block may lie across the edge between two sequences.
+    """
     blocks = min(n_ctx // MIN_BLOCK, -(-TARGET_GROUPS // max(n_seq, 1)))
     if blocks > 1:
         return -(-n_ctx // blocks)
@@ -102,9 +103,9 @@ def rows_per_group(n_seq: int, n_ctx: int) -> int:
 def circular_shifts(
     n_seq: int, n_ctx: int, nulls: int, n_latents: int, seed: int, rng: np.random.Generator | None = None
 ) -> list[int]:
-    """Draw the rows by which each null shifts the text: `nulls` of them, more where so few latents fire that their
-    nulls would be fewer than POOL together: the spread of a few is not a scale. 0 stays 0. rng: draws the first
-    `nulls`; None: a new one from the seed."""
+    """Draw the rows by which each null shifts the text: `nulls` of them, more if so few latents fire that their nulls
+    together would be fewer than POOL, too few for a standard deviation. 0 stays 0. rng: draws the first `nulls`; None:
+    a new one from the seed."""
     n_rows = n_seq * n_ctx
     least = min(max(rows_per_group(n_seq, n_ctx), n_ctx), n_rows // 4)
     end = max(n_rows - least, least + 1)
@@ -120,7 +121,7 @@ def null_scale(
     *,
     min_std: float = 1e-6,
 ) -> NullScale:
-    """Return how far the observations stand above the pooled nulls of units of similar size."""
+    """Return the z-scores of the observations against the pooled nulls of units of similar size."""
     sizes = np.broadcast_to(size, nulls.shape)
     usable = np.isfinite(nulls) & (sizes > 0)
     if not usable.any():
@@ -135,7 +136,7 @@ def null_scale(
 
 
 def normal_scale(observed: Float64[np.ndarray, " unit"], mean: Any, std: Any) -> NullScale:
-    """Return how far the observations stand above a null of this mean and standard deviation; NaN if that is not
+    """Return the z-scores of the observations against a null of this mean and standard deviation; NaN if that is not
     finite."""
     known = np.isfinite(observed) & np.isfinite(std)
     low, high = (np.where(known, mean + side * 1.96 * std, np.nan) for side in (-1, 1))
@@ -151,7 +152,7 @@ def _moving_mean(values: Float64[np.ndarray, " n"], width: int) -> Float64[np.nd
 
 class SampledCodes:
     """The codes of some latents: `add` each chunk while all are read, then write them shifted. Latents that fire too
-    rarely to be tested are among them only where the others are too few for a scale."""
+    rarely to be tested are included only if the others are too few for a null."""
 
     def __init__(self, features: FeatureStore, shifts: Sequence[int], seed: int):
         self._features = features
@@ -202,8 +203,8 @@ class SampledCodes:
 
 
 class RandomDirections(FeatureStore):
-    """A scan whose decoder rows and encoder columns are random, with the second moments of the decoder's rows; all else
-    is as it was scanned."""
+    """A scan whose decoder rows and encoder columns are random, with the second moments of the decoder's rows;
+    everything else is unchanged."""
 
     def __init__(self, features: FeatureStore, seed: int):
         super().__init__(features.path)
@@ -232,10 +233,10 @@ def measure_scales(
     twin: FeatureStore | None = None,
     seed: int = 0,
 ) -> dict[str, NullScale]:
-    """Hold the measures that have a null against it. Returns z and band of each; NaN for latents that are not testable.
+    """Compare the measures that have a null with it. Returns z and band of each; NaN for latents that are not testable.
 
-    effective_groups: how many groups the firings of each really spread over (`evidence.Evidence`). labels: the masks
-    that were scanned; without them a measure of labels has none.
+    effective_groups: effective number of groups over which the firings of each latent spread (`evidence.Evidence`).
+    labels: the masks that were scanned; without them a measure of labels has no null.
     """
     tested = {name: np.where(testable, scores, np.nan) for name, scores in values.items()}
     wanted: dict[str, list[str]] = {null: [] for null in get_args(Null)}
@@ -276,7 +277,7 @@ def check_labels(features: FeatureStore, labels: Masks | None, *, needed: bool) 
             shapes = tuple(mask.shape), tuple(features.tokens.shape)
             raise ValueError(f"label {name!r} is {shapes[0]}, the tokens scanned are {shapes[1]}")
     check_labelled(labels, features.tokens, features.path)
-    if hasattr(labels, "tokens"):  # they belong to this text; reading each mask would take a second a million tokens
+    if hasattr(labels, "tokens"):  # they belong to this text; reading each mask would take a second per million tokens
         return
     if scan_digests(features).get("labels") not in (None, labels_digest(labels, features.meta["labels"])):
         raise ValueError(f"the labels are other masks than those that {features.path} was scanned with: give the same")

@@ -4,47 +4,32 @@ In: a FeatureStore, or any codes of tokens. Out: one row per latent (ties: by la
 NaN for its probabilities. The columns of the verdict:
 
     latent                   index in the dictionary
-    verdict                  one of the words below
+    verdict                  one word (`verdicts` lists them)
     monosemanticity          probability of one meaning (`calibration`)
     ci_low, ci_high          its 95 % interval over the firings sampled and the sources calibrated on
     sure                     whether that interval lies on one side of ½; a monosemantic or polysemantic latent that is
                              not sure has the likelier of the two verdicts, no more
-    learnt                   probability that it is the model's own, not the text's statistics seen through random
-                             weights (`learnt`); NaN also where there is no evidence of it, and for a hook that is not
-                             after the model's last block
-
-`verdict` is the first of these that is true:
-
-    dead                     never fires
-    too_rare                 fires in fewer than MIN_GROUPS (20) groups of neighbouring sequences, or blocks of a long
-                             one (`verdict.nulls`): two equal senses could not be distinguished from one
-    faint                    fires, but never a quarter as strongly as the median latent (`interp.codes`): it does next
-                             to nothing, and is not tested unless that is asked for
-    dense                    fires on > 50 % of tokens, or on > 10 % and more likely has no one meaning
-    single-token             ≥ 90 % of its activation lies on one token and its variants in case and space
-    monosemantic             probability ≥ ½
-    polysemantic             probability < ½
-
-Where rows are not text (`FeatureStore.has_text`), nothing is known of what firings share: a latent that is not dead,
-faint or, firing on > 50 % of the rows, dense is `no_context`.
+    learnt                   probability that the model learnt it, as opposed to text statistics seen through random
+                             weights (`learnt`); NaN also if there is no evidence, and for a hook that is not after the
+                             model's last block
 
 The columns of the meaning:
 
-    explanation              words that predict where it fires, found on the fit half (`interp.verdict`); "" if none
+    explanation              words that predict where it fires, chosen on the fit half (`interp.verdict`); "" if none
     explanation_json         the rule itself, for programs (`verdict.rules`); "" if none
     explanation_f1, _precision, _recall, _n_examples, _f1_by_interval
                              scores of the rule on all tokens of the held-out half (`explanations`)
     n_senses                 parts into which its firings fall (`similarity`); 0 where not tested. 1 for a polysemantic
                              latent: its firings have no meaning in common, but form no distinct parts
-    senses                   one dictionary a sense, the largest first (`verdict.senses`); [] for one sense or none
-    shared                   what its firings share above all, in words (`similarity.most_shared`)
+    senses                   one dictionary per sense, the largest first (`verdict.senses`); [] for one sense or none
+    shared                   the main predicate that its firings share, in words (`similarity.most_shared`)
     shared_kind              the kind of that predicate (`text.kinds`)
 
-monosemanticity and n_senses do not know the token share, so those of a single-token latent may be low. The columns of
-what the verdict rests on:
+monosemanticity and n_senses do not use the token share, so they may be low for a single-token latent. The columns with
+the basis of the verdict:
 
     concentration, evenness
-                             what the probability is made of (`similarity`)
+                             the statistics behind the probability (`similarity`)
     token_entropy, …, density
                              the measures of `verdict.measures`
     n_active, n_sequences    firings, and sequences fired in
@@ -93,15 +78,15 @@ from interp.verdict.similarity import NAMES
 from interp.verdict.verdicts import MAX_DENSITY, verdict_columns
 
 MAX_NULLS = 1000
-"""Shifts of the text that may be asked for: two suffice, each takes as long as the ranking, and their memory grows with
-them."""
+"""Largest number of shifts of the text: two suffice, each takes as long as the ranking, and memory grows with their
+number."""
 _STEPS = {
     "reading firings": 0.12,
     "comparing firings": 0.34,
     "proposing explanations": 0.31,
     "scoring explanations": 0.23,
 }
-"""The part of a ranking's time that each step takes, measured on the demo: 4,096 latents on 1.2 million tokens."""
+"""The fraction of a ranking's time that each step takes, measured on the demo: 4,096 latents on 1.2 million tokens."""
 _RULE = ("f1", "precision", "recall", "n_examples", "f1_by_interval", "json")
 
 
@@ -120,24 +105,23 @@ def rank_features(
     part: tuple[int, int] = (0, 1),
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """Rank all latents, most monosemantic first. The same store and seed give the same table; what its columns mean is
-    in `help("interp.verdict.ranking")`.
+    """Rank all latents, most monosemantic first. The same store and seed give the same table.
+    `help("interp.verdict.ranking")` describes its columns.
 
-    latents: rank these alone; their numbers are the same as among all. All codes are read and the nulls are those of
-    all latents; the rest of the time, most of it, is in proportion. nulls: how many circular shifts of the text;
-    latents of similar size share them, so two suffice; where fewer than 100 latents fire there are more. calibration:
-    None for the one that ships. labels: the masks that were scanned, for the null of their measure: the store keeps
-    counts only.
+    latents: rank only these; their values are the same as in a ranking of all. All codes are read and the nulls are
+    those of all latents; the rest of the time, which is most of it, is proportional. nulls: number of circular shifts
+    of the text; latents of similar size share them, so two suffice; more are used if fewer than 100 latents fire.
+    calibration: None for the one that ships. labels: the masks that were scanned, for the null of their measure, as the
+    store has only counts.
     use_labels: let the rules name labels too. twin: a scan of the same tokens with a dictionary from another seed.
     matches: the matches with the dictionaries of the nulls (`compare.null_dictionaries.Nulls.twins`), for `learnt`.
     judge_faint: test faint latents too, and give them a verdict like any other's. Only calibration and judge_faint
-    change a verdict or the probability of one meaning. `attrs["features"]` says what was ranked (`identity`).
+    change a verdict or the probability of one meaning. `attrs["features"]` identifies the ranked features (`identity`).
 
-    Under `torchrun` all processes call this with the same arguments; they share out the latents, and each gets the
-    whole table. part: (rank, count), to rank every count-th of the latents alone; `join_rankings` makes one table of
-    all parts.
-    Raises TypeError for anything but a FeatureStore; ValueError for latents that are not there, if nulls < 1 or
-    seed < 0, if use_labels is set and there are no labels, or if a mask or the twin is not of the tokens scanned.
+    Under `torchrun` all processes call this with the same arguments; the latents are divided among them, and each gets
+    the whole table. part: (rank, count), to rank only every count-th of the latents; `join_rankings` makes one table of
+    all parts. Raises TypeError for anything but a FeatureStore; ValueError for latents that do not exist, if nulls < 1
+    or seed < 0, if use_labels is set without labels, or if a mask or the twin does not belong to the scanned tokens.
     """
     if not isinstance(features, FeatureStore):
         raise TypeError(f"features is a {type(features).__name__}: open it first, FeatureStore.open(folder)")
@@ -178,9 +162,10 @@ def rank_features(
 
 
 def join_rankings(parts: Sequence[pd.DataFrame], names: Sequence[str] | None = None) -> pd.DataFrame:
-    """Join all parts of a ranking to the table that `rank_features` makes in one piece. names: what errors call them.
+    """Join all parts of a ranking into the table that `rank_features` returns for all latents. names: names of the
+    parts in errors.
 
-    Raises ValueError for parts of different rankings, for one that is there twice, and for one that is missing.
+    Raises ValueError for parts of different rankings, and for duplicate or missing parts.
     """
     work = check_part_tables(parts, names)
     ranking = _sorted(parts, work["text"])
@@ -189,7 +174,7 @@ def join_rankings(parts: Sequence[pd.DataFrame], names: Sequence[str] | None = N
 
 
 def _sorted(tables: Sequence[pd.DataFrame], has_text: bool) -> pd.DataFrame:
-    """Sort the rows of all tables, most monosemantic first; where there is no text, by how well they detect a label."""
+    """Sort the rows of all tables, most monosemantic first; without text, by how well they detect a label."""
     rows = pd.concat([pd.DataFrame(table) for table in tables], ignore_index=True).sort_values("latent")
     by = "monosemanticity" if has_text else ["label_f1", "n_active"]
     return Ranking(rows.sort_values(by, ascending=False, kind="stable", ignore_index=True))
@@ -209,7 +194,7 @@ def _rank(
     judge_faint: bool,
     progress: Progress | None,
 ) -> pd.DataFrame:
-    """Rank the latents chosen. Returns their rows, in any order."""
+    """Rank the chosen latents. Returns their rows, in any order."""
     faint = np.zeros(features.d_sae, bool) if judge_faint else _faint(features)
     if not features.has_text:
         return _without_context(features, faint, chosen)
@@ -253,12 +238,12 @@ def rank_codes(
     faint: Bool[np.ndarray, " d_sae"] | None = None,
     progress: Progress | None = None,
 ) -> pd.DataFrame:
-    """Rank any codes (rows seq * n_ctx + pos) without a feature store, and without words: the table has
-    `rank_features`' columns but for explanations, senses and those of the features table.
+    """Rank any codes (rows seq * n_ctx + pos) without a feature store, and without words: the table has the columns of
+    `rank_features` except explanations, senses and columns of the features table.
 
-    vocab: one string a token id; without it nothing is known of how tokens are spelt. nulls: as in `rank_features`.
-    faint: latents that are not tested (`interp.codes.sparse_codes.is_faint`); None = none.
-    Raises ValueError if nulls < 1 or seed < 0, or if codes or vocab are not of these tokens, or codes point outside.
+    vocab: one string per token id; without it the spelling of tokens is unknown. nulls: as in `rank_features`.
+    faint: latents that are not tested (`interp.codes.sparse_codes.is_faint`); None = none. Raises ValueError if nulls <
+    1 or seed < 0, if codes or vocab do not belong to these tokens, or if codes are out of range.
     """
     _check(nulls, seed)
     text = CodedText.from_codes(tokens, codes, vocab)
@@ -304,7 +289,7 @@ def _faint(features: FeatureStore) -> Bool[np.ndarray, " d_sae"]:
 
 
 def _column_order() -> list[str]:
-    """Return the columns of a ranking, in their order, with those of the measures that are registered by now."""
+    """Return the columns of a ranking, in order, including the measures registered so far."""
     verdict = ["latent", "monosemanticity", "ci_low", "ci_high", "verdict", "n_senses"]
     rule = ["explanation", *(f"explanation_{name}" for name in _RULE)]
     meaning = ["senses", "sure", "learnt", "shared", "shared_kind", *NAMES]
@@ -329,7 +314,7 @@ def _ranked(
 def _without_context(
     features: FeatureStore, faint: Bool[np.ndarray, " d_sae"], chosen: Bool[np.ndarray, " d_sae"]
 ) -> pd.DataFrame:
-    """Return the rows of a ranking of codes without text: what can be said without one."""
+    """Return the rows of a ranking of codes without text, with the columns that do not need one."""
     n = features.d_sae
     n_active = features.column("n_active").astype(np.int64)
     density = n_active / max(features.meta["n_tokens"], 1)
@@ -348,7 +333,7 @@ def _without_context(
 def _table(
     columns: Mapping[str, Any], stated: Mapping[str, Any], chosen: Bool[np.ndarray, " d_sae"] | None
 ) -> pd.DataFrame:
-    """Put the columns into their order, and the evidence after them. stated: as in `evidence_rows`."""
+    """Order the columns, and append the evidence. stated: as in `evidence_rows`."""
     table = pd.DataFrame({name: pd.Series(columns[name]) for name in _column_order() if name in columns})
     table = table if chosen is None else table[chosen]
     return table.assign(evidence=evidence_rows(stated, table["latent"].to_numpy()))

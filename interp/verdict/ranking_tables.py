@@ -1,6 +1,7 @@
-"""The ranking as a table that shows itself, with the rows worth a look first; and the evidence of each latent in it.
+"""The ranking as a table with a display of its own, in which interesting rows come first, and the evidence of each
+latent.
 
-In a notebook and in a terminal `Ranking` shows those of its 40 columns that a reader looks at first.
+In a notebook and in a terminal `Ranking` shows the most important of its 40 columns.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,15 +27,14 @@ N_ROWS = 10
 N_CHARACTERS = 90
 """Characters that are shown of a rule."""
 MAX_ALIKE = 0.5
-"""Words that the rules of two latents shown may share, of all the words of both."""
+"""Largest share of common words in the rules of two displayed latents."""
 
 
 def evidence_rows(
     stated: Mapping[str, tuple[Float64[np.ndarray, " d_sae"], NullScale | None]],
     latents: Int64[np.ndarray, " latent"],
 ) -> pd.Series:
-    """List the evidence of each of some latents, as dictionaries. stated: by name a value of each latent, and its null;
-    None if there is none."""
+    """List the evidence of some latents, as dictionaries. stated: name → (a value per latent, its null or None)."""
     listed: dict[int, list[dict[str, Any]]] = {int(latent): [] for latent in latents}
     for name, (values, null) in stated.items():
         numbers = np.column_stack([values, *(null or np.full((3, len(values)), np.nan))])[latents]
@@ -46,8 +46,8 @@ def evidence_rows(
 
 
 def ranking_evidence(ranking: pd.DataFrame, latent: int | None = None) -> pd.DataFrame:
-    """Return what the verdict of a latent is made of, and its measures, as a table: `measure`, `value`, `z`,
-    `null_low`, `null_high`, NaN if there is no null. Without a latent: of all, with their `latent`.
+    """Return the statistics behind a latent's verdict, and its measures, as a table: `measure`, `value`, `z`,
+    `null_low`, `null_high`, NaN if there is no null. Without a latent: the table of all, with a column `latent`.
 
     Raises ValueError if the ranking has no such latent, or no evidence.
     """
@@ -68,7 +68,7 @@ def ranking_evidence(ranking: pd.DataFrame, latent: int | None = None) -> pd.Dat
 
 
 class EvidenceTable(pd.DataFrame):
-    """A DataFrame with the evidence of latents. That of one latent shows each value over its null."""
+    """A DataFrame with the evidence of latents. For a single latent it shows each value over its null."""
 
     @property
     def _constructor(self) -> Callable[..., "EvidenceTable"]:
@@ -92,15 +92,15 @@ def _stated(row: dict) -> tuple[object, ...]:
 
 class Ranking(pd.DataFrame):
     """A DataFrame of ranked latents. In a notebook a long one shows the rows that are worth a look, a short one all its
-    rows; one that lacks a column needed for that looks as pandas shows it."""
+    rows; if a column needed for that is missing, pandas' own display is used."""
 
     @property
     def _constructor(self) -> Callable[..., "Ranking"]:
         return Ranking
 
     def worth_a_look(self, n: int = 10) -> "Ranking":
-        """Return at most n rows to begin with: surely of one meaning, with rules in words that hold, no two alike. The
-        first rows of the ranking are mostly latents of a single token, of which it is easiest to be sure."""
+        """Return at most n rows to start with: certainly of one meaning, with rules in words that hold, and dissimilar.
+        The first rows of the ranking are mostly single-token latents, which are the easiest to be sure of."""
         return self.loc[worth_a_look(self, n)]  # type: ignore[return-value]
 
     def __repr__(self) -> str:
@@ -155,8 +155,7 @@ def has_rule(ranking: pd.DataFrame) -> pd.Series:
 
 
 def rule_holds(ranking: pd.DataFrame) -> pd.Series:
-    """Return whether a latent has a rule that names no bytes of characters, and is not known to be one that the model
-    did not learn."""
+    """Return whether a latent has a rule without partial characters, and is not known to be unlearnt by the model."""
     holds = has_rule(ranking)
     if "explanation" in ranking:
         holds &= ~ranking["explanation"].fillna("⟨").str.contains("⟨")
@@ -164,7 +163,7 @@ def rule_holds(ranking: pd.DataFrame) -> pd.Series:
 
 
 def worth_a_look(ranking: pd.DataFrame, n: int) -> list[Any]:
-    """Return the index of at most n rows, those first whose rules predict most, by the square of the rule's F1 times
+    """Return the index of at most n rows, ordered by how much their rules predict: the square of the rule's F1 times
     the entropy of the tokens that it predicts."""
     if not {"verdict", "sure", "explanation", "explanation_f1", "token_entropy"} <= set(ranking):
         return []

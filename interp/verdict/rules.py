@@ -1,7 +1,7 @@
 """Rules in words: where a latent or one of its senses fires, expressed by what is true at a position of the text.
 
-An atom is one kind of predicates (`text.kinds`) with one of its values or several, and holds where one of these does. A
-rule joins up to three atoms by "and", each about something else:
+An atom is one kind of predicate (`text.kinds`) with one or several of its values, and holds where any of these does. A
+rule joins up to three atoms on different subjects by "and":
 
     "thou" or "thee" after a comma in quotes
 
@@ -17,9 +17,9 @@ from interp.text.read_text import ReadText
 from interp.text.vocabulary import listed
 
 MAX_VALUES = 8
-"""Values of an atom that is about the token itself; a longer list does not explain."""
+"""Most values of an atom about the token itself; a longer list does not explain."""
 MAX_VALUES_AROUND = 4
-"""Values of any other atom."""
+"""Most values of any other atom."""
 MAX_ATOMS = 3
 SUBJECT = "token"
 
@@ -45,7 +45,7 @@ def most_values(kind: str) -> int:
 
 
 def phrase(rule: Rule) -> str:
-    """Say a rule in words: the tokens that it is about, and where they stand."""
+    """Return a rule in words: its tokens, and their context."""
     atoms = sorted(rule, key=lambda atom: list(KINDS).index(atom.kind))
     subject = next((atom.words for atom in atoms if KINDS[atom.kind].speaks_of == SUBJECT), "tokens")
     places = {atom.kind: atom.words for atom in atoms if KINDS[atom.kind].speaks_of != SUBJECT}
@@ -62,7 +62,7 @@ def as_json(rule: Rule) -> str:
 
 
 def from_json(written: str, text: ReadText) -> Rule:
-    """Read a rule that `as_json` wrote; text: the one that it is about.
+    """Parse a rule written by `as_json`; text: the text that it describes.
 
     Raises ValueError for anything else, and for a rule of kinds or values that this text does not have.
     """

@@ -2,16 +2,17 @@
 
     1  Take the predicates that the firings share (`text.predicates`), for each kind those that best predict firing.
     2  Search for conjunctions of them with a beam. A conjunction may also take several values of one kind, any of which
-       may hold: those whose rows are surest to be firings come first, as long as F₁ rises.
+       may hold: values are added in order of precision, as long as F₁ rises.
 
 A conjunction that holds at `both` of n_fire firings and at `holds` positions of the text is ranked by
 
     F_β = (1 + β²) both / (β² n_fire + holds)     β = 1, ½, 2, each less a price for length
 
-so that sure conjunctions and wide ones are not lost before another atom makes them good. The best are then counted
-exactly (`counting`). Here `both` and `holds` are estimated, from a sample of the firings and from rows of the text that
-are densest where it matters: ROWS_OF_BEST rows of each of the N_BEST best predicates, and ROWS_ELSEWHERE of all rows. A
-row weighs 1 / (how many times it is drawn on average), so that every sum is right on average (Horvitz & Thompson 1952).
+so that both precise and wide conjunctions survive until another atom improves them. The best are then counted exactly
+(`counting`). Here `both` and `holds` are estimated, from a sample of the firings and from rows of the text that are
+sampled most densely where it matters: ROWS_OF_BEST rows of each of the N_BEST best predicates, and ROWS_ELSEWHERE of
+all rows. A row has the weight 1 / (its expected number of draws), so that every sum is unbiased (Horvitz & Thompson
+1952).
 """
 
 import threading
@@ -34,7 +35,7 @@ from interp.verdict.rules import MAX_ATOMS, SUBJECT, Atom, Rule, most_values
 SAMPLE = 256
 """Firings of a latent from which rules are proposed."""
 MAX_ROWS = 1 << 19
-"""Rows of the text that are read; of a longer one sequences spread over it."""
+"""Most rows of the text that are read; from a longer text, evenly spread sequences."""
 N_BEST = 12
 """Predicates whose rows are sampled on their own."""
 ROWS_OF_BEST = 96
@@ -48,7 +49,7 @@ MIN_SHARE = 0.01
 MIN_HITS = 2
 """The least number of sampled firings at which it must hold."""
 MIN_LIFT = 1.2
-"""How many times more often, at least, it must hold at firings than in the text."""
+"""The least ratio of its frequency at firings to its frequency in the text."""
 MAX_OF_SUBJECT = 32
 """Predicates that are tried of a kind that is about the token itself."""
 MAX_OF_OTHERS = 12
@@ -60,9 +61,9 @@ WIDTH = 5
 KEPT = 10
 """Candidates that are counted, by F₁ and by F_½."""
 ITEM_PRICE = 0.003
-"""The least that a further item to read must add to F₁."""
+"""The least increase of F₁ for a further item to read."""
 ATOM_PRICE = 0.01
-"""The least that a further atom must add to F₁."""
+"""The least increase of F₁ for a further atom."""
 BETA_SQUARED = np.array([1, 0.25, 4])
 PRICE_WEIGHTS = np.array([1, 0.1, 0.1])
 """The weight of the price of length in the ranking by each F_β."""
@@ -99,7 +100,7 @@ class FitSample(FiringSampler):
 
 @dataclass(frozen=True)
 class Background:
-    """Rows of the fit half, with what holds at each and where each predicate holds."""
+    """Rows of the fit half, with the predicates that hold at each, and the rows at which each predicate holds."""
 
     predicates: Predicates
     holds: Int32[np.ndarray, "row slot"]
@@ -142,7 +143,7 @@ class Background:
 
 
 class CandidatePredicates(NamedTuple):
-    """The predicates of which the rules of one latent or sense may be made, ascending."""
+    """The predicates that the rules of one latent or sense may use, ascending."""
 
     numbers: Int64[np.ndarray, " predicate"]
     hits: Int64[np.ndarray, " predicate"]
@@ -187,7 +188,7 @@ class Extensions(NamedTuple):
     both: Float64[np.ndarray, " some"]
     holds: Float64[np.ndarray, " some"]
     items: Float64[np.ndarray, " some"]
-    """Items that the reader of what is added has to take in (`text.kind_registry.Kind.items`)."""
+    """Items that a reader must grasp in the addition (`text.kind_registry.Kind.items`)."""
 
     @classmethod
     def cat(cls, first: "Extensions", second: "Extensions") -> "Extensions":
@@ -201,7 +202,8 @@ class Extensions(NamedTuple):
 
 
 def item_price(n_firings: int) -> float:
-    """Return the F₁ that an item must add: more where few firings are looked at, since one of them is 1 / n_firings."""
+    """Return the increase of F₁ that an item must bring: larger for few firings, as a single firing changes it by 1 /
+    n_firings."""
     return ITEM_PRICE + 1 / max(n_firings, 1)
 
 
@@ -285,13 +287,13 @@ class _Beam:
         return Extensions.cat(single, self._together(state, candidate, single.both, single.holds))
 
     def _together(self, state: np.ndarray, candidate: np.ndarray, both: np.ndarray, holds: np.ndarray) -> Extensions:
-        """Find, for each state and kind, the values that are best together. What they hold at together is taken to be
-        the sum, as it is where a position has one value of the kind."""
+        """Find, for each state and kind, the values that are best together. Their joint count is taken as the sum,
+        which is exact if a position has one value of the kind."""
         group = state * (self.shared.kind.max(initial=0) + 1) + self.shared.kind[candidate]
         most = self.most[candidate]
         # The values that are best alone, by F₁: twice as many as an atom may have.
         by_f1 = _first_of_groups(np.lexsort((-both / (self.n_fire + holds), group)), group, 2 * most)
-        # Of these the ones whose rows are surest to be firings.
+        # Among these, the values with the highest precision.
         by_precision = by_f1[np.lexsort((-both[by_f1] / holds[by_f1], group[by_f1]))]
         kept = _first_of_groups(by_precision, group, most)
         group, candidate, state = group[kept], candidate[kept], state[kept]
@@ -302,7 +304,7 @@ class _Beam:
             np.cumsum(values[kept]) - np.append(0, np.cumsum(values[kept]))[first] for values in (both, holds)
         )
         items = self.items[candidate] * (number + 1)
-        # How many values are best; one alone is not news.
+        # The best number of values; a single one is already among the candidates.
         worth = 2 * both / (self.n_fire + holds) - self.price * items
         best = _first_of_groups(np.lexsort((-worth, group)), group, np.ones(len(kept)))
         best = best[number[best] > 0]
@@ -325,7 +327,8 @@ def _number_in_group(group: np.ndarray) -> Int64[np.ndarray, " entry"]:
 
 
 def _best_unlike(score: np.ndarray, extensions: Extensions) -> list[int]:
-    """Find the WIDTH best, of those with equal counts only the first: they are taken to hold at the same rows."""
+    """Find the WIDTH best. Of several with equal counts only the first is kept: they are assumed to hold at the same
+    rows."""
     chosen: dict[tuple[float, float], int] = {}
     for index in np.argsort(-score, kind="stable")[: 8 * WIDTH].tolist():
         if len(chosen) < WIDTH:
@@ -371,7 +374,7 @@ def _sampled(
 
 
 def _atom(predicates: Predicates, shared: CandidatePredicates, rows: np.ndarray, alternatives: Alternatives) -> Atom:
-    """Say the predicates in words, those first that hold at most firings."""
+    """Return the predicates as an atom, ordered by the number of firings at which they hold."""
     members = sorted(alternatives, key=lambda index: -shared.hits[index])
     numbers = shared.numbers[members].tolist()
     kind = predicates.kind_of(numbers[0])

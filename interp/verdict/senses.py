@@ -1,4 +1,4 @@
-"""Describe the senses of latents: where each fires, what its firings share, and its rule in words.
+"""Describe the senses of latents: the firings of each, the predicates that they share, and its rule in words.
 
 In: the evidence of a ranking, with the parts of each latent's sampled firings (`similarity`). Out: a dictionary for
 each sense, with its rule and everything else known about it, and the explanations of the latents themselves, which are
@@ -32,7 +32,7 @@ class Described(NamedTuple):
 
     words: Explanations
     senses: list[list[dict[str, Any]]]
-    """One list a latent, the largest sense first; empty for latents with one."""
+    """One list per latent, the largest sense first; empty for latents with one sense."""
 
 
 def describe(
@@ -44,13 +44,13 @@ def describe(
     labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None,
     progress: Progress = no_progress,
 ) -> Described:
-    """Explain the latents chosen, and describe their senses. text: that of the features; sample: of the pass that the
-    evidence is from; labels: those that rules may name.
+    """Explain the chosen latents, and describe their senses. text: the text of the features; sample: firings from the
+    pass that gave the evidence; labels: labels that rules may name.
 
-    A sense has `share` (of the activation mass), `monosemanticity`, `by_chance` (how often shifted text reaches as
-    much), `common` (what its firings share, in words), `n` (sampled firings), `rows` of the strongest and `weak_rows`,
-    `following` tokens, `promoted` (a share), and `rule` with its `f1`, `precision` and `recall`; where no rule was
-    found, the rule is the first of `common`.
+    A sense has `share` (of the activation mass), `monosemanticity`, `by_chance` (share of shifted text that reaches
+    it), `common` (what its firings share, in words), `n` (sampled firings), `rows` of the strongest and `weak_rows`,
+    `following` tokens, `promoted` (a share), and `rule` with its `f1`, `precision` and `recall`; if no rule was found,
+    the rule is the first of `common`.
     """
     known = _senses(features, evidence)
     words, senses = explain(
@@ -71,7 +71,7 @@ def describe(
 def _senses(
     features: FeatureStore, evidence: Evidence
 ) -> list[tuple[int, Int64[np.ndarray, " firing"], dict[str, Any]]]:
-    """Return each sense as its latent, its rows, the strongest first, and the facts known without its rule."""
+    """Return for each sense its latent, its rows (the strongest first), and the facts other than its rule."""
     flat = features.tokens.numpy().reshape(-1)
     promoted = _promoted(features)
     senses = []
@@ -110,14 +110,14 @@ def tokens_following(
 
 
 def _commonest(following: Int[np.ndarray, " token"]) -> list[int]:
-    """Return the tokens that follow most often, those that follow once left out."""
+    """Return the tokens that follow most often, except those that follow only once."""
     tokens, counts = np.unique(following, return_counts=True)
     order = np.argsort(-counts, kind="stable")[:FOLLOWING]
     return [int(tokens[index]) for index in order if counts[index] > 1]
 
 
 def _promoted(features: FeatureStore) -> dict[int, Sequence[int]]:
-    """Return the tokens of each latent's largest direct logit effects, where the scan knew the model's unembedding."""
+    """Return the tokens of each latent's largest direct logit effects, if the scan had the model's unembedding."""
     table = features.table("features")
     if "top_logit_tokens" not in table:
         return {}
@@ -126,6 +126,6 @@ def _promoted(features: FeatureStore) -> dict[int, Sequence[int]]:
 
 
 def promoted_share(following: Int[np.ndarray, " token"], promoted: Sequence[int]) -> float | None:
-    """Return the share of the firings that a promoted token follows: which of its senses a latent's output serves. None
-    where nothing is known to be promoted, or nothing follows."""
+    """Return the share of the firings that are followed by a promoted token, which shows the senses that a latent's
+    output serves. None if no promoted tokens are known, or nothing follows."""
     return float(np.isin(following, promoted).mean()) if len(promoted) and len(following) else None

@@ -4,30 +4,27 @@ In: the predicates that hold at n sampled firings (`text.predicates`), and the w
 the weight of the firings at which predicate a holds, k how many of them, and p(a) the share of the text's positions
 where it holds,
 
-    lift(a) = ln c(a) (k − 2) / k − ln p(a)          nats: how much commoner it is among the other firings than in text
+    lift(a) = ln c(a) (k − 2) / k − ln p(a)          nats: how much more common it is among the other firings than in
+                                                     text
     s_ij    = max over predicates a that hold at i and j of lift(a), 0 if there is none
     r_ij    = min(1, max(0, s_ij − FLOOR) / (½ (R + TYPICAL) − FLOOR)),      R = −ln density,   r_ii = 1
 
-r is 1 where two firings share all that there is to explain, and about 0 among firings at random positions, which share
-what any text has in common. A predicate gets no credit for the two firings that are compared: hence k − 2. Out, with
+r is 1 if two firings share everything that is to be explained, and about 0 for firings at random positions, which share
+only what any text has in common. The two compared firings do not count for their own predicate: hence k − 2. Out, with
 λ₁ ≥ λ₂ the largest eigenvalues of √w_i r_ij √w_j, and with the level of a latent, the median over its firings i of the
 (NEAR n)-th largest r_ij,
 
     concentration = λ₁ − λ₂                                        1 if all firings are one cluster, 0 for two equal
                                                                    ones or for many
     evenness      = Σ_{i≠j} w_i w_j min(1, r_ij / level) / Σ_{i≠j} w_i w_j
-                                                                   1 if all are as alike as near ones, however little
+                                                                   1 if all are as similar as near ones, however little
 
 and how each of them would change if firing i had another weight, from which their errors follow. A broad meaning (late
 words of a sentence) is expressed by a common predicate, so all r are small and alike: evenness distinguishes it from a
 union.
 
-The senses are clusters of average linkage (Sokal & Michener 1958), joined as long as the mean r between two is at least
-JOINED times the level. Clusters with MIN_SENSE of the weight are senses, numbered by weight; the firings of the others
-belong to none.
-
 Source: own; derivatives of eigenvalues as in first-order perturbation, errors as by the infinitesimal jackknife (Efron
-1982). Cost: 3 ms a latent. Limits: firings that share something no kind of predicate expresses, such as an idea or a
+1982). Cost: 3 ms per latent. Limits: firings that share something no kind of predicate expresses, such as an idea or a
 tone, look different; a concept that has a word in each of four languages is four clusters. A sense of fewer than some
 ten sampled firings cannot be distinguished from stragglers, and firings without any meaning form parts as well, by the
 kinds of text around them: hence the comparison with senses of shifted text (`evidence`).
@@ -45,26 +42,26 @@ from interp.text.predicates import rows_of_predicates
 LEAST = 3
 """Firings that must share a predicate for it to count."""
 FLOOR = 0.4
-"""Nats of lift below which firings share nothing."""
+"""Nats of lift below which a shared predicate does not count."""
 TYPICAL = 4.0
-"""Nats. A latent that fires on much of the text is explained by little: TYPICAL keeps chance from being enough."""
+"""Nats. Little explains a latent that fires on much of the text: TYPICAL prevents chance from being enough."""
 NEAR = 0.05
-"""The share of a latent's firings that are near to one of them."""
+"""The share of a latent's firings that count as near to a given one."""
 LEAST_LEVEL = 0.15
-"""Firings that are nowhere more alike than this have no level of their own."""
+"""The least level, for firings that are nowhere more similar than this."""
 JOINED = 0.5
-"""The part of the level from which on two clusters are joined. This and MIN_SENSE are the values, of seven and four
-tried, by which the senses that readers and planted latents have are counted best."""
+"""The fraction of the level at which two clusters are merged. This and MIN_SENSE are the values, out of seven and four
+tried, that count the senses of latents of readers and of planted worlds best."""
 MIN_SENSE = 0.08
 """The share of the weight that makes a cluster a sense."""
 MAX_SENSES = 6
 N_COMMON = 3
-"""Predicates that are named as shared by the firings of a sense."""
+"""Number of predicates that are reported as shared by the firings of a sense."""
 NAMES = ("concentration", "evenness")
 
 
 class Shared(NamedTuple):
-    """The predicates that LEAST firings or more share, and that tell more than FLOOR."""
+    """The predicates that at least LEAST firings share, with a lift above FLOOR."""
 
     numbers: Int64[np.ndarray, " shared"]
     lift: Float64[np.ndarray, " shared"]
@@ -90,7 +87,7 @@ class Shared(NamedTuple):
 
 
 class Likeness(NamedTuple):
-    """The statistics of how alike some firings are."""
+    """The similarity statistics of some firings."""
 
     values: Float64[np.ndarray, " statistic"]
     """In the order of NAMES; NaN for a single firing."""
@@ -99,12 +96,13 @@ class Likeness(NamedTuple):
 
     @property
     def covariance(self) -> Float64[np.ndarray, "statistic statistic"]:
-        """An estimate of the covariance of the statistics' errors, had other firings been drawn."""
+        """Estimated covariance of the statistics' sampling errors."""
         return self.moves @ self.moves.T
 
 
 def nats_alike(density: float) -> float:
-    """Return the nats of a shared predicate that make two firings of such a latent alike: ½ (R + TYPICAL)."""
+    """Return the nats of a shared predicate at which two firings of such a latent are fully similar: ½ (R +
+    TYPICAL)."""
     return (TYPICAL - np.log(max(density, 1e-12))) / 2
 
 
@@ -117,14 +115,14 @@ def similarities(shared: Shared, n: int, density: float) -> Float64[np.ndarray, 
 
 
 def level(r: Float64[np.ndarray, "firing firing"]) -> float:
-    """Measure how alike a firing is to those nearest to it, NEAR of all and LEAST at least: the median over firings."""
+    """Return the median, over firings, of the similarity to the nearest firings, NEAR of all and at least LEAST."""
     k = min(max(LEAST, int(np.ceil(NEAR * len(r)))), len(r) - 1)
     rank = len(r) - 1 - k  # a firing is like itself
     return max(LEAST_LEVEL, float(np.median(np.partition(r, rank, axis=1)[:, rank])))
 
 
 def likeness(r: Float64[np.ndarray, "firing firing"], weights: Float64[np.ndarray, " firing"]) -> Likeness:
-    """Measure how alike some firings are; weights sum to 1."""
+    """Compute the similarity statistics of some firings; weights sum to 1."""
     if len(weights) < 2:
         return Likeness(np.full(len(NAMES), np.nan), np.zeros((len(NAMES), len(weights))))
     root = np.sqrt(weights)
@@ -134,9 +132,9 @@ def likeness(r: Float64[np.ndarray, "firing firing"], weights: Float64[np.ndarra
     moves = first * (v1 - weights) - second * (v2 - weights)
     even = np.minimum(1, r / level(r))
     other = 1 - (weights**2).sum()
-    beside = even @ weights - weights  # of each firing with the others, weighted
-    evenness = weights @ beside / other
-    even_moves = 2 * weights * (beside - evenness * (1 - weights)) / other
+    to_others = even @ weights - weights  # of each firing with the others, weighted
+    evenness = weights @ to_others / other
+    even_moves = 2 * weights * (to_others - evenness * (1 - weights)) / other
     return Likeness(np.array([first - second, evenness]), np.stack([moves, even_moves]))
 
 
@@ -158,7 +156,8 @@ def sense_of_each(
 
 def most_shared(shared: Shared, weights: Float64[np.ndarray, " firing"], most_nats: float) -> list[tuple[int, int]]:
     """Find the N_COMMON predicates that explain the firings best, each with a firing that has it. Each is the best for
-    what those before it leave unexplained: Σ of the weight that it adds times its lift, at most `most_nats`."""
+    the part that the previous ones leave unexplained: Σ of the weight that it adds times its lift, at most
+    `most_nats`."""
     worth = np.minimum(shared.lift, most_nats)
     explained = np.zeros(len(weights))
     best_first: list[tuple[int, int]] = []

@@ -1,4 +1,4 @@
-"""Summarize a ranking: how many latents have each verdict, as shares with their intervals.
+"""Summarize a ranking: the share of latents with each verdict, with its interval.
 
 In: a ranking, or any table with its columns `verdict`, `sure` and `n_senses`.
 """
@@ -26,8 +26,8 @@ from interp.verdict.ranking_tables import has_rule
 
 
 def verdict_shares(ranking: pd.DataFrame) -> pd.DataFrame:
-    """Count the latents of each verdict, and those of which it is sure. Returns a row per verdict, with its `n` and, of
-    all that are neither dead nor faint, these shares with their 95 % intervals (Wilson):
+    """Count the latents of each verdict, and those with a sure verdict. Returns a row per verdict, with its `n` and
+    these shares, among latents neither dead nor faint, with 95 % intervals (Wilson):
 
     share, ci_low, ci_high                  those that have the verdict; NaN for dead and faint
     sure_share, sure_low, sure_high         those that have it and are `sure` of it
@@ -76,9 +76,9 @@ class VerdictShares(pd.DataFrame):
 
 
 def verdict_counts(ranking: pd.DataFrame) -> dict[str, Any]:
-    """Count for a summary. `verdicts`: how many latents have each; `unsure`: how many of those by probability have an
-    interval that holds ½; `inseparable`: how many are polysemantic with one sense; `without_rule`: how many are
-    monosemantic, and no rule in words holds of them."""
+    """Count for a summary. `verdicts`: number of latents with each verdict; `unsure`: number with a verdict by
+    probability whose interval contains ½; `inseparable`: number of polysemantic latents with one sense; `without_rule`:
+    number of monosemantic latents without a rule in words that holds."""
     by_probability = ranking[ranking["verdict"].isin(BY_PROBABILITY)]
     has_no_rule = (ranking["verdict"] == MONOSEMANTIC) & ~has_rule(ranking) & ("explanation" in ranking)
     return {

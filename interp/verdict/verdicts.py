@@ -1,7 +1,20 @@
 """Judge each latent: its verdict in one word, from its evidence.
 
-In: evidence, and how much of a latent's activation falls on one token. Out: the columns of a
-ranking that say the verdict and what it rests on; `ranking` has their meaning.
+In: evidence, and the share of a latent's activation on one token. Out: the columns of a ranking with the verdict and
+its basis; `ranking` documents them. The verdict is the first of these that is true:
+
+    dead                     never fires
+    too_rare                 fires in fewer than MIN_GROUPS (20) groups of neighbouring sequences, or blocks of a long
+                             one (`verdict.nulls`): two equal senses could not be distinguished from one
+    faint                    fires, but never a quarter as strongly as the median latent (`interp.codes`): it has almost
+                             no effect, and is tested only on request
+    dense                    fires on > 50 % of tokens, or on > 10 % and more likely has no one meaning
+    single-token             ≥ 90 % of its activation lies on one token and its variants in case and space
+    monosemantic             probability ≥ ½
+    polysemantic             probability < ½
+
+If rows are not text (`FeatureStore.has_text`), what firings share is unknown: a latent that is not dead, faint or dense
+(on > 50 % of the rows) is `no_context`.
 """
 
 import numpy as np
@@ -17,7 +30,7 @@ MAX_DENSITY = 0.5
 MAX_DENSITY_WITHOUT_MEANING = 0.1
 """The same limit, for latents that more likely than not do not have one meaning."""
 SINGLE_SHARE = 0.9
-"""Activation on one token, spelt with or without a space and in any case, that makes a latent single-token."""
+"""Least share of activation on one token, with or without a space and in any case, of a single-token latent."""
 
 
 def verdict_columns(
@@ -26,7 +39,7 @@ def verdict_columns(
     token_share: Float64[np.ndarray, " d_sae"],
     faint: Bool[np.ndarray, " d_sae"],
 ) -> dict[str, np.ndarray]:
-    """Judge each latent. Returns an array a column of the ranking, in the order of the latents. token_share: the
+    """Judge each latent. Returns an array per column of the ranking, in the order of the latents. token_share: the
     largest share of activation on one token."""
     n_active = text.n_active
     density = n_active / max(text.tokens.numel(), 1)

@@ -402,7 +402,7 @@ if __name__ == "__main__":
 
     if team.rank == 1:
         model.first.weight.data.add_(1)
-    refused("process 1 harvests something else than process 0")
+    refused("process 1 harvests something other than process 0")
     model = Toy()
     model.embed.weight.data[9, 0] = float("nan")
     tokens[tokens == 9] = 8

@@ -263,7 +263,7 @@ def test_half_a_copy_is_refused_and_kept_from_the_cache(memory, folder, copied, 
     manifest["sha256"] = digest_json(manifest)
     memory.pipe_file("/bucket/half/manifest.json", json.dumps(manifest).encode())
     memory.pipe_file("/stray", b"x")
-    with pytest.raises(ValueError, match="lies outside of it"):
+    with pytest.raises(ValueError, match="lies outside the folder"):
         FeatureStore.open(address)
     assert not list((tmp_path / "cache" / "interp").iterdir())
 

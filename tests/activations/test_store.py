@@ -436,7 +436,7 @@ def test_a_folder_without_a_whole_store_says_so(tmp_path):
     manifest = tmp_path / "manifest.json"
     text = manifest.read_text()
     manifest.write_text(text[:-20])
-    with pytest.raises(ValueError, match="manifest.json is damaged, it is not valid JSON"):
+    with pytest.raises(ValueError, match="manifest.json is damaged: it is not valid JSON"):
         ActivationStore.open(tmp_path)
     manifest.write_text(json.dumps({"format": "another"}))
     with pytest.raises(ValueError, match="not the manifest of an activation store"):
@@ -511,7 +511,7 @@ def test_a_store_replaces_another_only_if_told_to_and_once_it_is_complete(tmp_pa
     assert ActivationStore.open(folder).fingerprint == before and list(tmp_path.iterdir()) == [folder]
     assert len(store_of(numbered(60), folder, overwrite=True)) == 60
     (folder / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match=r"notes.txt was not written here"):
+    with pytest.raises(ValueError, match=r"notes.txt was not written by interp"):
         store_of(numbered(60), folder, overwrite=True)
     assert (folder / "notes.txt").read_text() == "mine" and len(ActivationStore.open(folder)) == 60
 

@@ -395,7 +395,7 @@ def test_other_judgements_and_user_files_are_not_replaced_and_answers_stay(
         words = words_of(server, features, out, "--explanations", ranking, "--task", "detection")
         out.mkdir()
         (out / "mine.txt").write_text("mine")
-        assert "mine.txt was not written here" in refused(capsys, *words) and not server.requests
+        assert "mine.txt was not written by interp" in refused(capsys, *words) and not server.requests
         (out / "mine.txt").unlink()
         assert main([*words, "--latent", "1"]) == 0
         before, n = (out / "judgements.parquet").read_bytes(), len(server.requests)

@@ -61,7 +61,7 @@ def test_another_comparison_gives_way_only_when_asked_and_a_users_files_never(tm
     assert f"{out} holds other work: not the same first; not the same second" in said
     assert main(["compare", b, a, "--out", str(out), "--overwrite"]) == 0
     (out / "mine.txt").write_text("mine")
-    assert "mine.txt was not written here" in refused(capsys, "compare", b, a, "--out", out, "--overwrite")
+    assert "mine.txt was not written by interp" in refused(capsys, "compare", b, a, "--out", out, "--overwrite")
 
 
 def test_what_shares_nothing_is_refused(tmp_path, capsys):

@@ -87,7 +87,7 @@ def test_counts_say_how_many_are_unsure_and_fall_into_no_parts():
     assert "4 monosemantic (1 unsure), 4 polysemantic (2 unsure, 1 without separable senses)" in said
     ruled = ranking().assign(explanation="in capitals", explanation_f1=[0.9, 0, 0.29, 0.3] + [float("nan")] * 8)
     said = verdicts_summary(verdict_counts(ruled))
-    assert "4 monosemantic (1 unsure, 2 of which no rule holds), 4 polysemantic (2 unsure, 1 without" in said
+    assert "4 monosemantic (1 unsure, 2 for which no rule holds), 4 polysemantic (2 unsure, 1 without" in said
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 7), (7, 7), (1, 40), (13, 21), (300, 384)])

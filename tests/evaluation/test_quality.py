@@ -288,7 +288,7 @@ def test_a_transcoder_is_held_against_the_hook_that_it_writes(model, tokens, ski
     fvu = float((y - y_hat).square().sum() / (y - mean).square().sum())
     measured = [quality.fvu, quality.ce_spliced, quality.ce_mean_ablated, quality.ce_zero_ablated]
     assert measured == pytest.approx([fvu, spliced, by_mean, by_zero], rel=1e-3)
-    with pytest.raises(ValueError, match="transcoder does not write the hook that SAE writes: measure them apart"):
+    with pytest.raises(ValueError, match="transcoder does not write the hook that SAE writes: measure them separately"):
         quality_table(model, READS, {"SAE": NeuronDictionary(16), "transcoder": transcoder}, tokens)
 
 
@@ -348,5 +348,5 @@ def test_bad_input_is_named(model, tokens):
         evaluate_dictionary(model, HOOK, NeuronDictionary(5), tokens)
     with pytest.raises(ValueError, match="no hook 'blocks.0.hook_resid'"):
         evaluate_dictionary(model, "blocks.0.hook_resid", NeuronDictionary(16), tokens)
-    with pytest.raises(ValueError, match="nothing to evaluate on"):
+    with pytest.raises(ValueError, match="leave nothing to evaluate"):
         evaluate_dictionary(model, HOOK, NeuronDictionary(16), torch.zeros(2, 4, dtype=torch.long), exclude=[0])

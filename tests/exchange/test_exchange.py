@@ -100,7 +100,7 @@ def test_a_folder_for_the_hub_holds_the_dictionary_and_a_card_of_the_runs_number
     assert torch.equal(load_sae(tmp_path / "hub/me/tiny").W_enc, run.sae.W_enc)
     with pytest.raises(ValueError, match="no cfg.json"):
         exchange.upload_to_hub(tmp_path, "me/tiny")
-    with pytest.raises(ValueError, match="was not written here"):
+    with pytest.raises(ValueError, match="was not written by interp"):
         exchange.write_hub_folder(run, tmp_path)
 
 

@@ -264,7 +264,7 @@ def test_a_model_larger_than_the_memory_is_refused_before_it_is_loaded(tmp_path,
     n_weights = sum(weight.numel() for weight in load_model(folder).parameters())
     monkeypatch.setattr("interp.runtime.memory.free_memory", lambda: 3 * n_weights)
     assert load_model(folder, dtype="bfloat16").d_vocab
-    with pytest.raises(ValueError, match=f"small with {n_weights:,} weights needs .* GB of memory, of which .* free"):
+    with pytest.raises(ValueError, match=f"small with {n_weights:,} weights needs .* GB of memory, but only .* free"):
         load_model(folder)
 
 

@@ -85,7 +85,7 @@ def test_a_dictionary_of_another_maker_is_scanned_and_ranked(folder, tmp_path):
     [
         ({"model": {"source": "huggingface", "name": "NOWHERE"}}, "NOWHERE.* does not exist"),
         ({"harvest": {"hook_name": "blocks.9.hook_resid_post"}}, "no hook 'blocks.9.hook_resid_post'; the nearest are"),
-        ({"model": {"source": "huggingface", "name": "gpt2", "n_ctx": 65}}, "n_ctx = 65 is more than the 64 that"),
+        ({"model": {"source": "huggingface", "name": "gpt2", "n_ctx": 65}}, "n_ctx = 65 is above the maximum of"),
     ],
 )
 def test_what_the_model_cannot_do_is_said_before_the_first_stage(folder, tmp_path, sections, said):

@@ -32,7 +32,7 @@ def test_operations_of_a_model_are_those_of_its_matrices():
     block = 2 * (4 * d * d + 2 * d * d_mlp) + 4 * n_ctx * d
     counted = sizes.passes(10, before=1).operations
     assert 10 * (block - 4 * n_ctx * d) <= counted <= 10 * block  # fused attention goes uncounted
-    assert sizes.passes(10, behind=1).operations == 10 * 2 * d * vocab
+    assert sizes.passes(10, after=1).operations == 10 * 2 * d * vocab
     assert sizes.widths == {"blocks.0.hook_resid_post": d, "blocks.0.mlp.hook_post": d_mlp}
     assert sizes.weights == TINY.model.transformer(vocab).n_parameters
     assert all(weight.requires_grad for weight in sizes.model.parameters())
@@ -69,7 +69,7 @@ def small_disk(monkeypatch):
 
 def test_a_run_that_does_not_fit_the_disk_is_refused_with_numbers_that_fit(small_disk, tmp_path):
     ran = []
-    with pytest.raises(ValueError, match=r"the run needs .* MB on the disk of .*, of which 16.0 MB are free") as error:
+    with pytest.raises(ValueError, match=r"the run needs .* MB on the disk of .*, but only 16.0 MB are free") as error:
         run_stages(TINY, tmp_path / "run", progress=lambda stage: ran.append(stage))
     assert ran == [] and not (tmp_path / "run" / "corpus").exists()
     [offered] = str(error.value).split("[harvest] tokens = ")[1:]
@@ -98,7 +98,7 @@ def test_a_dictionary_too_large_for_memory_is_refused_with_the_plans_message(tmp
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[1 : 2 + len(STAGES)]] == [*STAGES, "all"]
     [told] = [line.removeprefix("does not fit: ") for line in lines if line.startswith("does not fit: sae")]
-    assert told.startswith("sae needs 823.4 MB of memory, of which 100.0 MB are free: [sae] d_sae = ")
+    assert told.startswith("sae needs 823.4 MB of memory, but only 100.0 MB are free: [sae] d_sae = ")
     assert not (tmp_path / "run").exists()
     assert main(["run", *asked]) == 2
     assert told in capsys.readouterr().err
@@ -137,7 +137,7 @@ def test_a_stage_of_a_users_own_brings_its_cost(monkeypatch, tmp_path):
     own = dataclasses.replace(STAGES["concepts"], name="probes", cost=lambda sizes: Cost(disk=sizes.rows, memory=1e30))
     plan = Plan.of(TINY, tmp_path, [own])
     assert [(row.stage, row.cost.disk) for row in plan.rows] == [("probes", TINY.harvest.tokens)]
-    assert plan.faults() == [f"probes needs 1,000,000,000,000,000,000.0 TB of memory, of which {free(plan)} are free"]
+    assert plan.faults() == [f"probes needs 1,000,000,000,000,000,000.0 TB of memory, but only {free(plan)} are free"]
 
 
 def free(plan) -> str:

@@ -190,7 +190,7 @@ def test_other_sites_and_other_names_are_refused(server):
         ("notes", {"edits": {"64": {"star": [False, True]}}}, "latent 64"),
         ("notes", {"edits": {"../1": {"star": [False, True]}}}, "../1"),
         ("notes", {"edits": {"01": {"star": [False, True]}}}, "01"),
-        ("read", {"text": "\ud800"}, "half a character"),
+        ("read", {"text": "\ud800"}, "an unpaired surrogate"),
         ("without", {"latent": 999_999, "sequence": 0}, "latent 999999 must be"),
         ("notes", {"edits": {"1": {"label": ["", "x" * 20_001]}}}, "label"),
     ],

@@ -694,7 +694,7 @@ def test_a_report_replaces_a_report_and_nothing_else(run, folder, page):
     target = folder / "again"
     first = write_report(run, target, title="first")
     (target / "mine.txt").write_text("mine")
-    with pytest.raises(ValueError, match=r"mine.txt was not written here"):
+    with pytest.raises(ValueError, match=r"mine.txt was not written by interp"):
         write_report(run, target, title="second", overwrite=True)
     (target / "mine.txt").unlink()
     second = write_report(run, target, title="second")
@@ -706,7 +706,7 @@ def test_a_report_replaces_a_report_and_nothing_else(run, folder, page):
     precious = folder / "precious"
     precious.mkdir()
     (precious / "thesis.txt").write_text("years")
-    with pytest.raises(ValueError, match=r"thesis.txt was not written here"):
+    with pytest.raises(ValueError, match=r"thesis.txt was not written by interp"):
         write_report(run, precious)
     assert (precious / "thesis.txt").read_text() == "years"
 

@@ -171,7 +171,7 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("how", ["gone", "stuck"])
 def test_a_process_that_is_lost_leaves_the_others_with_an_error(tmp_path, how):
     launch(LOST, how, tmp_path / "told", folder=tmp_path, check=False)
-    assert "process 0 of 2 lost the others: one has failed or is stuck" in (tmp_path / "told").read_text()
+    assert "process 0 of 2 lost contact with the others: one has failed or hangs" in (tmp_path / "told").read_text()
 
 
 def test_without_a_launcher_there_is_one_process(monkeypatch):

@@ -129,7 +129,7 @@ def test_a_run_kept_offline_is_not_kept_twice(store, tmp_path, monkeypatch):
 def test_logs_that_cannot_be_are_refused_before_training(store, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="log='wanddb' must be 'tensorboard', 'wandb'"):
         train_sae(store, HOOK, topk(), tmp_path / "run", log="wanddb")
-    with pytest.raises(ValueError, match="name one with out="):
+    with pytest.raises(ValueError, match="name a folder with out="):
         train_sae(store, HOOK, topk(), log="tensorboard")
     monkeypatch.setattr("interp.sae.metric_logs.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="not installed: pip install tensorboard"):

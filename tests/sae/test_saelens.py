@@ -259,7 +259,9 @@ def test_a_release_without_an_id_names_some():
         load_sae("gpt2-small-res-jb")
 
 
-@pytest.mark.parametrize(("error", "message"), [(ConnectionError, "could not be fetched"), (ValueError, "knows: no")])
+@pytest.mark.parametrize(
+    ("error", "message"), [(ConnectionError, "could not be downloaded"), (ValueError, "knows: no")]
+)
 def test_a_release_that_cannot_be_had_gives_one_line(monkeypatch, error, message):
     def fail(*names: str) -> None:
         raise error("no such name\nand more" if error is ConnectionError else "no such name")
@@ -336,12 +338,12 @@ def test_weights_are_finite_after_folding_or_refused(tmp_path, factor):
     cfg = json.loads((tmp_path / "cfg.json").read_text())
     (tmp_path / "cfg.json").write_text(json.dumps(cfg | {"normalize_activations": "expected_average_only_in"}))
     (tmp_path / "activation_scaler.json").write_text(json.dumps({"scaling_factor": factor}))
-    with pytest.raises(ValueError, match="not finite: mend the dictionary|scaling_factor=.* must be a number above 0"):
+    with pytest.raises(ValueError, match="contains NaN or infinity|scaling_factor=.* must be a number above 0"):
         load_sae(tmp_path)
 
 
 def test_anything_but_a_dictionary_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="holds no cfg.json: give the folder"):
+    with pytest.raises(ValueError, match="contains no cfg.json: give the folder"):
         load_sae(tmp_path)
     with pytest.raises(ValueError, match="nowhere does not exist"):
         load_sae(tmp_path / "nowhere")
@@ -383,14 +385,14 @@ def damage(folder: Path, how: str) -> None:
     ("how", "message"),
     [
         ("no weights", "sae_weights.safetensors is missing"),
-        ("cut json", "cfg.json is damaged, it is not valid JSON"),
-        ("a list", "cfg.json is damaged, it holds no named values"),
+        ("cut json", "cfg.json is damaged: it is not valid JSON"),
+        ("a list", "cfg.json is damaged: it is not a JSON object"),
         ("cut weights", "sae_weights.safetensors is not a whole safetensors file"),
         ("missing", "sae_weights.safetensors has no tensor b_dec"),
         ("shape", r"sae_weights.safetensors: W_dec has shape \(40, 5\), but must have \(40, 12\)"),
-        ("infinite", "sae_weights.safetensors: b_enc holds values"),
-        ("integers", "sae_weights.safetensors: b_enc holds values"),
-        ("more", "sae_weights.safetensors holds tensors that cannot be read: scaling_factor"),
+        ("infinite", "sae_weights.safetensors: b_enc contains NaN"),
+        ("integers", "sae_weights.safetensors: b_enc contains NaN"),
+        ("more", "sae_weights.safetensors contains tensors that cannot be interpreted: scaling_factor"),
     ],
 )
 def test_damage_is_named(tmp_path, how, message, format):

@@ -240,7 +240,7 @@ def test_what_was_not_written_here_is_never_replaced(tmp_path, monkeypatch):
     for name in ("mine.txt", "inner/mine.txt", "link"):
         mine = tmp_path / "ours" / name
         mine.symlink_to(tmp_path) if name == "link" else mine.write_text("mine")
-        with pytest.raises(ValueError, match=f"{name} was not written here, and would be lost"):
+        with pytest.raises(ValueError, match=f"{name} was not written by interp and would be lost"):
             make(tmp_path / "ours")
         mine.unlink()
     make(tmp_path / "ours")
@@ -256,10 +256,10 @@ def test_what_was_not_written_here_is_never_replaced(tmp_path, monkeypatch):
     (tmp_path / "run" / "run.toml").touch()
     monkeypatch.chdir(tmp_path / "theirs")
     for name, message in {
-        "theirs": "is the folder that you are in",
-        "theirs/..": "is the folder that you are in",
+        "theirs": "is the current folder",
+        "theirs/..": "is the current folder",
         "file": "is a file",
-        "new": "new.unfinished, where .* would be made, was not written here",
+        "new": "new.unfinished, where .* would be made, was not written by interp",
         "run": "is a run folder, which only",
         "run/sae": "lies in the run folder",
         "/proc": "or a disk",
@@ -269,7 +269,7 @@ def test_what_was_not_written_here_is_never_replaced(tmp_path, monkeypatch):
     make(tmp_path / "run" / "sae", run=tmp_path / "run")
     make(tmp_path / "theirs" / "new")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=r"theirs/manifest.json was not written here"):
+    with pytest.raises(ValueError, match=r"theirs/manifest.json was not written by interp"):
         make(tmp_path / "theirs")
 
 

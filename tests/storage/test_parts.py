@@ -107,7 +107,7 @@ def test_two_processes_ablate_as_one(by_two, one_effects, tmp_path):
 def test_processes_that_scan_unlike_things_are_refused(by_two):
     for rank in range(2):
         told = json.loads((by_two / f"{rank}.json").read_text())["unlike"]
-        assert "process 1 scans something else than process 0" in told
+        assert "process 1 scans something other than process 0" in told
     assert not (by_two / "unlike").exists()
 
 
@@ -141,10 +141,10 @@ def test_parts_of_a_scan_that_do_not_belong_together_are_refused(tiny_run, scan_
     first, second = scan_parts
     refused([first], "part 2/2 is missing")
     refused([first, second, first], f"{first} and {first} are both part 1/2")
-    refused([first, third], f"{third} is a part of another work than .*: other number of parts")
-    refused([first, run.features.path], "features is not a part of a work")
+    refused([first, third], f"{third} belongs to different work than .*: it differs in number of parts")
+    refused([first, run.features.path], "features is not a part:")
     refused([first, tmp_path / "none"], "none does not exist")
-    refused(scan_parts, "is a part of another work than this: other dictionary", NeuronDictionary(run.sae.d_in))
+    refused(scan_parts, "belongs to different work than this: it differs in dictionary", NeuronDictionary(run.sae.d_in))
     damaged = tmp_path / "damaged"
     damaged.mkdir()
     for file in second.rglob("*"):
@@ -188,7 +188,7 @@ def test_parts_of_a_ranking_join_to_the_whole(tiny_run, one_ranking, tmp_path):
         join_rankings([parts[0], one_ranking])
     other = parts[1].copy()
     other.attrs = {**parts[1].attrs, "work": {**parts[1].attrs["work"], "seed": 1}}
-    with pytest.raises(ValueError, match="part of another work than table 0: other seed"):
+    with pytest.raises(ValueError, match="belongs to different work than table 0: it differs in seed"):
         join_rankings([parts[0], other])
     files[1].unlink()
     assert main([*command, "--out", str(tmp_path / "fewer.parquet")]) == 2
@@ -210,7 +210,7 @@ def test_parts_of_effects_join_to_the_whole(tiny_run, one_effects):
 
 @pytest.mark.parametrize("text", ["0/4", "5/4", "3", "a/4", "1/0", "-1/4"])
 def test_what_is_no_part_is_refused(text, capsys, tiny_run, tmp_path):
-    with pytest.raises(ValueError, match="must be a number of a count"):
+    with pytest.raises(ValueError, match="must be a number and a count"):
         parse_part(text)
     assert main(["rank", str(tiny_run.features.path), "--out", str(tmp_path / "x.parquet"), f"--part={text}"]) == 2
 

@@ -1,26 +1,26 @@
-"""The stages of a run; each reads what those before it left, and fills a folder of its own.
+"""The stages of a run; each reads the results of earlier stages, and fills a folder of its own.
 
 They run in the order of `ORDER`. Where a run has several hooks, `corpus` and `model` are made once for all of them;
 `activations`, `sae` and `features` of all together, as they may share passes of the model; and what follows for one
 hook after the other.
 
-A stage is one decorated function, from which the running, opening, printing and showing of it follows:
+A stage is one decorated function; running, opening, printing and showing it follow from its declaration:
 
     @stage(
         inputs=("features",),                              # stages whose results it reads
-        config={"probes": ProbesConfig},                   # its sections of run.toml, each with what makes its default
-        cost=lambda sizes: Cost(seconds=1e-6 * sizes.rows),              # what `interp plan` says that it takes
+        config={"probes": ProbesConfig},                   # its sections of run.toml, with default factories
+        cost=lambda sizes: Cost(seconds=1e-6 * sizes.rows),              # its cost for `interp plan`
         opens={"probes": ("probes.parquet", pd.read_parquet)},           # run.probes
         summary="{n:,} probes, mean AUROC {auroc:.3f}",    # the line printed when it ends, of the results it returns
-        panel=lambda run: Panel(note="…", table=run.probes),             # what the page shows of it
+        panel=lambda run: Panel(note="…", table=run.probes),             # its panel on the page
     )
     def probes(run, folder, progress):
         \"\"\"One line of help, for `interp run --help`.\"\"\"
         ...                                                # fill the folder
         return {"n": n, "auroc": auroc}                    # results, kept in its manifest.json
 
-A stage of a user's own runs after those of the library that are not `last`. Nothing here, and nothing at the head of a
-stage's file of the library, imports a heavy library: the command line reads the stages to print its help.
+A user's stage runs after the library's stages that are not `last`. Neither this file nor the top level of a stage's
+file imports a heavy library, since the command line reads the stages to print its help.
 """
 
 from collections.abc import Callable, Mapping
@@ -49,14 +49,14 @@ ORDER = (
     "nulls",
     "ranking",
 )
-"""The order in which the library's stages run, but for the page, which is last."""
+"""The order of the library's stages, except the page, which is last."""
 NEXT_LINE = "\n" + " " * 24
-"""Separates the lines of a summary, which follow the name of the stage and its seconds."""
+"""Separates the lines of a summary, which come after the stage's name and seconds."""
 WIDTH = 119
-"""Most characters of a line that is printed: a terminal of 120 columns shows it whole."""
+"""Most characters of a printed line, so that it fits a terminal of 120 columns."""
 Build = Callable[[Any, Any, Progress], Any]
-"""(run, the stage's folder, progress) → results. It fills the folder; called again after a cut, it goes on. Where the
-stage is built for several hooks together, (runs, folders, progress) → the results of each."""
+"""(run, the stage's folder, progress) → results. It fills the folder; called again after an interruption, it resumes.
+If the stage is built for several hooks together, (runs, folders, progress) → the results of each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,37 +67,36 @@ class Stage:
     inputs: tuple[str, ...] = ()
     """Stages whose results it needs."""
     optional: tuple[str, ...] = ()
-    """Stages whose results it takes where they are there."""
+    """Stages whose results it uses if they exist."""
     for_all_hooks: bool = False
     """Whether one such stage serves all hooks of a run; otherwise each hook has its own."""
     together: bool = False
     """Whether the stages of several hooks are built together, each in its own folder. Each counts its share of the
     seconds."""
     last: bool = False
-    """Whether it runs after all others and takes whatever they left, as the page does."""
+    """Whether it runs after all others and uses all their results, as the page does."""
     config: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
-    """Sections of the configuration that come with it, each with what makes the demo's."""
+    """Sections of the configuration that it defines, each with a factory of the demo's values."""
     shared: tuple[str, ...] = ()
-    """Sections that come with other stages, on which its results depend too."""
+    """Sections of other stages on which its results also depend."""
     outside: Callable[[Any], Mapping[str, Any]] = lambda run: {}
-    """Gives what the results of a run depend on besides sections and inputs, such as digests of files elsewhere."""
+    """Returns further things that the results depend on, such as digests of files outside the run."""
     check: Callable[[Any], None] = lambda config: None
-    """Checks the configuration, before any stage runs. Raises ValueError for one that it cannot run."""
+    """Checks the configuration before any stage runs. Raises ValueError if the stage cannot run with it."""
     cost: Callable[[Sizes], Cost] = lambda sizes: Cost()
-    """Its cost, told before any stage runs (`interp plan`); for one hook, unless it runs for all hooks or for them
-    together."""
+    """Its estimated cost (`interp plan`); for one hook, unless it runs for all hooks or is built for them together."""
     reduced_by: tuple[str, ...] = ()
-    """Fields of the configuration, "section.field", whose numbers make it cheaper."""
+    """Fields of the configuration, "section.field", that can be lowered to make it cheaper."""
     opens: Mapping[str, tuple[str, Callable[[Path], Any]]] = field(default_factory=dict)
     """Attributes of a `Run`, each with its place in the stage's folder and the function that reads it."""
     summary: str | Callable[[dict[str, Any]], str]
     """A format string, or a function, of the results."""
     panel: "Callable[[Any], Panel | None]" = lambda run: None
-    """What the page shows of it, in a run in which it is finished; None: nothing."""
+    """Returns its panel on the page, for a run in which it is finished; None: no panel."""
 
     @property
     def comes_first(self) -> bool:
-        """Whether it runs before the stages that are run for one hook after the other."""
+        """Whether it runs before the stages that are run for each hook in turn."""
         return self.for_all_hooks or self.together
 
     @property
@@ -116,7 +115,7 @@ class Stage:
         return "\n".join(map(_wrapped, text.split("\n")))
 
     def summary_of(self, manifest: Mapping[str, Any]) -> str:
-        """Return what it reached, in a line."""
+        """Return its results in one line."""
         results = manifest["results"]
         if LEFT_OUT in results:
             return f"left out: {results[LEFT_OUT]}"
@@ -129,7 +128,7 @@ def _wrapped(line: str) -> str:
 
 
 LEFT_OUT = "left_out"
-"""The key, in the results of a stage that means nothing for the run's model, of the reason."""
+"""The key of the reason, in the results of a stage that does not apply to the run's model."""
 OF_AUTOENCODERS = "it compares autoencoders, and this is a transcoder"
 STAGES: dict[str, Stage] = {}
 """The stages by name, in the order in which they run."""
@@ -137,7 +136,7 @@ STAGES: dict[str, Stage] = {}
 
 def stage(**fields: Any) -> Callable[[Build], Stage]:
     """Register the function below as the stage of its name, with its docstring as help. Raises ValueError if another
-    has the name, and where it is a user's and reads a stage that is not there, or that runs after it."""
+    stage has the name, or if a user's stage reads a stage that does not exist or runs later."""
 
     def decorate(build: Build) -> Stage:
         new = Stage(name=build.__name__, help=" ".join((build.__doc__ or "").split()), build=build, **fields)

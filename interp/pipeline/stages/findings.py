@@ -1,4 +1,4 @@
-"""The stages that judge the features: `quality`, `concepts`, `nulls`, `ranking` and, where a run ends, `report`."""
+"""The stages that judge the features: `quality`, `concepts`, `nulls`, `ranking` and, at the end, `report`."""
 
 import math
 import os
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     from interp.report.panels import Panel
 
 LATENT_SECONDS, TEXT_SECONDS = 3.5e-3, 3.0
-"""To judge a latent (its senses, their rules and its nulls), and to learn the text that all are judged by."""
+"""Seconds to judge a latent (its senses, their rules and its nulls), and to prepare the text for all of them."""
 
 
 def _quality_cost(sizes: Sizes) -> Cost:
-    """Estimate the cost: all tokens go once up to the hook, and on unchanged and with the SAE; a part also with
-    baselines and ablations."""
+    """Estimate the cost: one pass of all tokens up to the hook, and two downstream, unchanged and with the SAE; for a
+    part of the tokens also with baselines and ablations."""
     from interp.evaluation.splice import PART_TOKENS
 
     part = sizes.held_out / max(1, sizes.held_out // PART_TOKENS)
-    passes = sizes.passes(sizes.held_out, before=1, behind=2) + sizes.passes(part, behind=5)
+    passes = sizes.passes(sizes.held_out, before=1, after=2) + sizes.passes(part, after=5)
     directions = 2 * sizes.held_out * sizes.d_in * sizes.d_sae
     picking = Cost(memory=passes.memory + 8 * sizes.d_in * sizes.d_sae, seconds=5e-9 * sizes.held_out * sizes.d_sae)
     return passes + sizes.encoding(sizes.held_out) + picking + Cost(single=directions)
@@ -69,7 +69,7 @@ def quality(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     seed = getattr(config.sae, "seed", 0)
     is_mlp = run.baseline == ("neurons", hook_name)
     dictionaries: dict[str, Dictionary] = {"SAE": run.sae}
-    if run.sae.kind == "sae":  # the others stand in for what they read
+    if run.sae.kind == "sae":  # the baselines reconstruct the hook that they read
         dictionaries |= {
             "PCA": PCADictionary.fit(run.store, hook_name, k=k),
             "neurons" if is_mlp else "coordinates": NeuronDictionary(d_in, k=k, signed=not is_mlp),
@@ -137,7 +137,7 @@ def _by(table: "pd.DataFrame", key: str) -> dict[str, Any]:
 
 
 def by_dictionary(shares: "pd.DataFrame") -> dict[str, Any]:
-    """Return dictionary → verdict → the shares that a line of the command line shows."""
+    """Return dictionary → verdict → the shares for a line of the command line."""
     columns = ["verdict", "n", "share", "ci_low", "ci_high", "sure_share", "sure_low", "sure_high"]
     firing = shares.dropna(subset=["share"]).groupby("dictionary", sort=False)
     return {str(name): _by(rows[columns], "verdict") for name, rows in firing}
@@ -149,8 +149,8 @@ def _n_tested(shares: Mapping[str, Mapping[str, Any]]) -> int:
 
 
 def nulls_summary(results: Mapping[str, Any]) -> str:
-    """Return a line a dictionary: the share of one meaning of those neither dead nor faint (95 % interval), and its
-    parts."""
+    """Return a line per dictionary: the share with one meaning among the latents neither dead nor faint (95 %
+    interval), and its parts."""
     lines = []
     for name, shares in results["shares"].items():
         of_one = shares[ONE_MEANING]
@@ -216,8 +216,8 @@ def nulls(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 
 
 def nulls_effort(run: Run) -> str:
-    """Return what the nulls train and harvest, and how long that takes by what the run's own training and harvest
-    took."""
+    """Return the amount of training and harvesting for the nulls, with its duration estimated from the run's own
+    training and harvest."""
     from interp.compare.null_dictionaries import NullsWork
 
     settings = run.config.nulls
@@ -233,21 +233,22 @@ def nulls_effort(run: Run) -> str:
 
 
 def verdicts_summary(counts: Mapping[str, Any]) -> str:
-    """Return one line of what `verdict_counts` counted."""
+    """Return the counts of `verdict_counts` in one line."""
     shown = []
     for verdict, count in counts["verdicts"].items():
         notes = [(counts["unsure"].get(verdict, 0), "unsure")]
         if verdict == POLYSEMANTIC:
             notes.append((counts["inseparable"], "without separable senses"))
         if verdict == MONOSEMANTIC:
-            notes.append((counts.get("without_rule", 0), "of which no rule holds"))
+            notes.append((counts.get("without_rule", 0), "for which no rule holds"))
         note = ", ".join(f"{n:,} {words}" for n, words in notes if n)
         shown.append(f"{count:,} {verdict_words(verdict)}" + (f" ({note})" if note else ""))
     return ", ".join(shown)
 
 
 def _open_twin(run: Run, config: RankingConfig) -> "FeatureStore | None":
-    """Return the scan that latents are looked for in: of a run, the one at the same hook where it has that."""
+    """Return the twin's scan, in which latents are searched for; of a run of several hooks, the scan at the same hook
+    if there is one."""
     from interp.features.feature_store import FeatureStore
 
     if config.twin is None:
@@ -292,8 +293,8 @@ def ranking(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 
 
 def ranked(run: Run, config: RankingConfig, progress: Progress, part: tuple[int, int] = (0, 1)) -> "pd.DataFrame":
-    """Return the ranking of a run's features, or a part of it, with the evidence of its labels and of the nulls there
-    are."""
+    """Return the ranking of a run's features, or a part of it, with the evidence of its labels and of the existing
+    nulls."""
     from interp.verdict.ranking import rank_features
 
     if config.use_labels and not run.harvested.labels:

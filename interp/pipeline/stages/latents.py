@@ -1,4 +1,4 @@
-"""From activations to features and what they do: `sae`, `features`, `neurons`, `effects`."""
+"""The stages from activations to features and their effects: `sae`, `features`, `neurons`, `effects`."""
 
 import json
 import math
@@ -26,14 +26,14 @@ EFFECTS = "effects.parquet"
 MEASURED = 1 << 16
 """Rows on which a loaded dictionary is measured."""
 CACHE_BYTES = 32e6
-"""The bytes that counts of pairs of latents may take to stay in a processor's last cache."""
+"""The largest size in bytes of the counts of pairs of latents that fits a processor's last-level cache."""
 NEURONS_AT_ONCE = 32
-"""How many neurons of a pretrained model, or coordinates, fire on a token, the strongest: half of the gated ones are
-positive."""
+"""Number of a pretrained model's neurons, or coordinates, that count as firing per token, the strongest: half of the
+gated ones are positive."""
 
 
 def _open_features(folder: Path) -> "FeatureStore":
-    """Open the features of a run, and let `sql` reach the table of its stage `effects`."""
+    """Open the features of a run, and make the table of its stage `effects` available to `sql`."""
     features = reader_of("features")(folder)
     features.views["effects"] = folder.parent / "effects" / EFFECTS
     return features
@@ -53,7 +53,7 @@ def _check_loaded(config: RunConfig) -> None:
 
 def training_cost(sizes: Sizes, tokens: float) -> Cost:
     """Estimate the cost of a training. A step encodes its rows; decodes, and takes the gradient of, what fires (six
-    reads and writes of a decoder row a firing); and Adam reads and writes seven numbers a weight."""
+    reads and writes of a decoder row per firing); and Adam reads and writes seven numbers per weight."""
     from interp.sae.training import training_bytes
 
     config = sizes.config.sae
@@ -205,8 +205,8 @@ def _neurons_cost(sizes: Sizes) -> Cost:
     summary=lambda r: f"{r['latents']:,} {r.get('basis', 'neurons')}, {r['dead']:,} dead, L0 {r['mean_l0']:.1f}",
 )
 def neurons(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
-    """the same of every neuron of the MLP, to compare, or of the coordinates where there is none; of a pretrained model
-    those that are strongest at each token"""
+    """the same for every neuron of the MLP, for comparison, or for the coordinates if there is none; for a pretrained
+    model only the strongest at each token"""
     from interp.evaluation.baselines import NeuronDictionary
 
     if run.target is not None:
@@ -220,19 +220,19 @@ def neurons(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 
 
 def effects_summary(results: Mapping[str, Any]) -> str:
-    """Say how many latents were ablated, how many of them have an effect, and what the median one costs."""
+    """Summarise the number of ablated latents, the share with an effect, and the median cost."""
     tested, firing, sequences = (results[name] for name in ("latents", "firing", "sequences"))
     return NEXT_LINE.join([
         f"{tested:,} of {firing:,} latents that fire, ablated in at most {sequences} sequences each: "
         f"{results['helps']:.0%} surely cost more than their null, {results['idles']:.0%} less",
-        f"loss {results['loss_change']:+.4f} nats in the median, null {results['null_loss_change']:+.4f}; gradient × "
+        f"loss {results['loss_change']:+.4f} nats (median), null {results['null_loss_change']:+.4f}; gradient × "
         f"activation agrees on the same sequences, Spearman {results['gradient_agreement']:.2f}",
     ])  # fmt: skip
 
 
 def _effects_cost(sizes: Sizes) -> Cost:
     """Estimate the cost for latents that all fire equally often, at two tokens of each sequence in which they fire
-    (1.87 in the demo, 1.90 in SmolLM2's run), and at most what the minutes allow."""
+    (1.87 in the demo, 1.90 in SmolLM2's run), and at most the configured minutes."""
     import torch
 
     from interp.effects.effort import OPERATIONS_A_SECOND, ablation_operations, latents_at_once
@@ -243,7 +243,7 @@ def _effects_cost(sizes: Sizes) -> Cost:
     n_active = sizes.rows * sizes.l0 / sizes.d_sae
     n_sequences = n_all * -math.expm1(-n_active / 2 / n_all)
     at_once = min(n_latents, latents_at_once(sizes.model.d_model, config.sequences))
-    behind = sizes.passes(1, behind=1).operations / 2
+    downstream = sizes.passes(1, after=1).operations / 2
     operations = ablation_operations(
         torch.full((at_once,), n_sequences).double(),
         torch.full((at_once,), n_active).double(),
@@ -251,12 +251,12 @@ def _effects_cost(sizes: Sizes) -> Cost:
         n_all=round(n_all),
         n_ctx=sizes.n_ctx,
         at_once=at_once,
-        by_position=behind < 1.1 * sizes.model.d_model * sizes.d_vocab,  # no block is left
+        by_position=downstream < 1.1 * sizes.model.d_model * sizes.d_vocab,  # no block is left
         reading=sizes.passes(1, before=1).operations / 2 + sizes.d_in * sizes.d_sae,
-        behind=behind,
+        downstream=downstream,
         d_vocab=sizes.d_vocab,
     )
-    passes = sizes.passes(1, behind=1)
+    passes = sizes.passes(1, after=1)
     kind = "single" if passes.single else "half"
     allowed = min(operations * n_latents / at_once, 60 * config.minutes * OPERATIONS_A_SECOND)
     memory = passes.memory + 4 * sizes.model.d_model * sizes.d_vocab
@@ -273,7 +273,7 @@ def _effects_cost(sizes: Sizes) -> Cost:
     summary=effects_summary,
 )
 def effects(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
-    """what the model says without each latent: loss, KL, and the tokens that it makes likelier or less likely"""
+    """the model's output without each latent: loss, KL, and the tokens that it makes more or less likely"""
     from interp.activations.next_tokens import NoNextTokens, check_predicts_next
     from interp.effects import feature_effects
     from interp.effects.effort import drawn_latents

@@ -1,4 +1,4 @@
-"""From text to activations: `corpus`, `model`, `activations`."""
+"""The stages from text to activations: `corpus`, `model`, `activations`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -25,8 +25,8 @@ MAX_EVALUATED = 20_000
 
 
 def _text_files(run: Run) -> dict[str, Any]:
-    """Return digests of the user's own text and model: where one has changed, it is read again. For streamed
-    text, return the sizes and times, which takes no time even for many files."""
+    """Return digests of the user's own text and model, so that changed files are read again. For streamed text, return
+    sizes and times, which is fast even for many files."""
     from models.own_text import is_address, matching_files
 
     here = [pattern for pattern in run.config.corpus.paths if not is_address(pattern)]
@@ -40,18 +40,18 @@ def _text_files(run: Run) -> dict[str, Any]:
 
 
 def _check_model(config: RunConfig) -> None:
-    """Check that a pretrained model opens and takes such sequences, before text is read for it."""
+    """Check that a pretrained model can be loaded and accepts sequences of this length, before text is read for it."""
     if config.model.is_trained:
         return
     n_ctx = config.model.pretrained().n_ctx
     if n_ctx is not None and n_ctx < config.model.n_ctx:
         raise ValueError(
-            f"[model] n_ctx = {config.model.n_ctx} is more than the {n_ctx} that {config.model.name} takes"
+            f"[model] n_ctx = {config.model.n_ctx} is above the maximum of {config.model.name}, {n_ctx}: lower it"
         )
 
 
 def _check_streamed(config: RunConfig) -> None:
-    """Check that there is a tokenizer before the text that is streamed."""
+    """Check that there is a tokenizer before text is streamed."""
     if config.corpus.stream and config.model.is_trained:
         raise ValueError(
             "[corpus] stream = true needs a pretrained model ([model] source): training a tokenizer needs all text at "
@@ -146,20 +146,20 @@ def corpus(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     val = tokenize(split.val, tokenizer, n_ctx, labels=train.label_names, deduplicate=deduplicate, progress=progress)
     results: dict[str, Any] = {"vocab_size": tokenizer.vocab_size}
     for name, documents, tokens in (("train", split.train, train), ("val", split.val, val)):
-        tokens.save(folder / name, overwrite=True)  # what a kill left
+        tokens.save(folder / name, overwrite=True)  # left by a killed process
         results[name] = {"documents": len(documents), "tokens": tokens.tokens.numel(), "characters": tokens.characters}
     return results
 
 
 def _model_cost(sizes: Sizes) -> Cost:
     """Estimate the cost. Training is three passes (forward, and backward to inputs and to weights) and AdamW, which
-    reads and writes seven numbers a weight; a pretrained model's loss is measured."""
+    reads and writes seven numbers per weight; a pretrained model's loss is measured."""
     config = sizes.config.model
     training = sizes.config.training
     if not config.is_trained:
-        measured = sizes.passes(min(MAX_EVALUATED, sizes.held_out), before=1, behind=1)
+        measured = sizes.passes(min(MAX_EVALUATED, sizes.held_out), before=1, after=1)
         return measured + Cost(disk=sizes.weight_bytes * config.is_slow, seconds=2e-8 * sizes.weight_bytes)
-    passes = sizes.passes(3 * training.tokens, before=1, behind=1)
+    passes = sizes.passes(3 * training.tokens, before=1, after=1)
     steps = training.steps(sizes.n_ctx)
     optimizer = Cost(disk=sizes.weight_bytes, moved=28 * sizes.weights * steps, seconds=6e-3 * steps)
     memory = 4 * sizes.weight_bytes + 100 * training.batch_size * sizes.n_ctx * sizes.model.d_model

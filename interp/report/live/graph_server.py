@@ -3,7 +3,7 @@
     GET  /                 the page, with its live parts
     POST /api/change       {"times": {node: number}} → the model's next tokens with these latents multiplied
 
-Who may ask is in `interp.report.live.local_server`.
+`interp.report.live.local_server` restricts who may ask.
 """
 
 import re
@@ -22,7 +22,7 @@ from interp.report.live.local_server import ASKING, CLOSED, Asked, LocalServer
 from interp.storage.checks import validated
 
 N_NEXT = 8
-"""Next tokens that are told."""
+"""Number of next tokens in an answer."""
 MAX_TIMES, MAX_CHANGED = 100, 4096
 
 
@@ -31,13 +31,13 @@ class _Change(Asked):
 
 
 class GraphServer(LocalServer):
-    """A server of the page of a graph, which also answers what the model says next with latents changed."""
+    """A server of the page of a graph, which also returns the model's next tokens with changed latents."""
 
     def __init__(
         self, page: Path, graph: AttributionGraph, model: Model, dictionaries: Mapping[str, Dictionary], port: int = 0
     ):
-        """Serve `page`, that of the graph (`AttributionGraph.to_html`). port 0: any free port. Raises ValueError for a
-        port that is taken."""
+        """Serve `page`, the page of the graph (`AttributionGraph.to_html`). port 0: any free port. Raises ValueError
+        for a port that is taken."""
         text = page.read_text(encoding="utf-8")
         policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)
         if policy is None:

@@ -1,16 +1,16 @@
-"""What the features of a run do in a text that the user types.
+"""The features of a run on a text that the user types.
 
 In:  a finished run, and text. Out: values for JSON. One call at a time goes through the model.
 
     live = LiveModel(Run("runs/demo"))
     live.read("Once upon a time")                 which latents fire at each token, and which in the text
-    live.at("Once upon a time", 3)                what each latent adds there to the prediction of the next token
-    live.effects("Once upon a time", 3, 42)       what each firing does to the log-probability of token 42 after it
-    live.steer("Once upon", {476: 2.0})           what the unchanged model writes, and the one with a latent held
-    live.dose(476)                                what holding a latent at each multiple costs and brings
-    live.without(476, 12)                         what the loss of each token of a scanned sequence is without a latent
+    live.at("Once upon a time", 3)                the contribution of each latent there to the next token
+    live.effects("Once upon a time", 3, 42)       the effect of each firing on the log-probability of token 42
+    live.steer("Once upon", {476: 2.0})           the text of the unchanged model, and with a latent held
+    live.dose(476)                                the cost and benefit of holding a latent at each multiple
+    live.without(476, 12)                         the loss of each token of a scanned sequence without a latent
     live.common(476, 12)                          how often two latents fire together in the scan
-    live.edges("Once upon", 1, "blocks.1.hook_resid_post")    which latents feed which, between two hooks of a run
+    live.edges("Once upon", 1, "blocks.1.hook_resid_post")    edges between latents of two hooks of a run
 
 A text begins with the token that opens the run's own texts. Special tokens and rows above the dictionary's norm limit
 have no latents, as in the scan. An activation is in the dictionary's unit, a strength is its share of the latent's
@@ -43,14 +43,14 @@ from interp.report.latent_pairs import in_common
 from interp.storage.checks import check_latents
 
 MAX_TOKENS = 1024
-"""Most tokens of a text, where the model would take more: what one call may keep the others waiting for."""
+"""Most tokens of a text, even if the model accepts more, as a call blocks the others."""
 N_LATENTS, N_NEXT, N_MOVED = 10, 10, 4
 """Latents of a token, tokens of a prediction, tokens that a latent moves."""
 DOSES = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0, 8.0)
 """Multiples of a latent's maximum."""
 N_CONCEPT = 5
 N_TARGETS, N_EDGES = 8, 200
-"""Latents of the later hook whose edges are told, and most edges of them all."""
+"""Number of latents of the later hook with edges, and the largest number of edges in all."""
 
 
 class LiveModel:
@@ -91,9 +91,8 @@ class LiveModel:
         return {"tokens": tokens[0].tolist(), "firing": firing, "features": features}
 
     def at(self, text: str, position: int) -> dict[str, Any]:
-        """Return what the model predicts after the text up to a position, and what it would predict without each latent
-        that fires there. The latent's share z_j d_j is subtracted from that one row, and the rest of the model is run
-        again.
+        """Return the model's prediction after the text up to a position, and its prediction without each latent that
+        fires there. The latent's share z_j d_j is subtracted from that one row, and the rest of the model is run again.
 
         next: [token, p]. features: for each of the strongest latents its activation, kl = KL(p ‖ p') in nats, and the
         tokens whose probability it raises and lowers most, [token, p, p']. Raises ValueError for a position outside.
@@ -127,7 +126,7 @@ class LiveModel:
         """Return the effect of each firing on the log-probability of a next token: z_j d_j ∂ log p / ∂x, to first
         order, in nats.
 
-        The token is the one after `position`. Where the output of a latent reaches only its own position, as after the
+        The token is the one after `position`. If the output of a latent reaches only its own position, as after the
         last block, the token is placed after each token in turn (each: true). p: its probability, there or after each
         token. features: [latent, Σ |effect|, [[position, effect], …]], the largest first. Raises ValueError for a
         position outside, and for a token that is not in the vocabulary.
@@ -157,7 +156,7 @@ class LiveModel:
     def steer(
         self, prompt: str, multiples: Mapping[int, float], *, n_tokens: int = 40, **options: Any
     ) -> dict[str, Any]:
-        """Return what the model writes plain and steered: the ids of the prompt and `n_tokens` more, under the same
+        """Return the model's text, plain and steered: the ids of the prompt and `n_tokens` more, under the same
         seed. prompt: how many ids are the prompt's. options: temperature and seed. Raises ValueError as
         `interp.effects.steer` does."""
         tokens = self.tokens(prompt)
@@ -218,8 +217,8 @@ class LiveModel:
 
         targets: [latent, activation] of the later hook; edges: [earlier latent, later latent, attribution, ablation],
         the N_EDGES largest, in the unit of the later one's activations, the ablation None unless it is asked for;
-        rules: of each latent of the other hook, what the ranking says of it. Raises ValueError for a position outside
-        and for a hook that is not another one of the run, FileNotFoundError where that has no dictionary yet."""
+        rules: the rule of each latent of the other hook in its ranking. Raises ValueError for a position outside and
+        for a hook that is not another one of the run, FileNotFoundError if that has no dictionary yet."""
         if other == self.hook or other not in self.hooks:
             raise ValueError(f"{other!r} is not another hook of the run; it has {', '.join(self.hooks)}")
         tokens = self._up_to(text, position)
@@ -265,8 +264,8 @@ class LiveModel:
     def _gradient(
         self, tokens: Int[Tensor, "1 pos"], stream: Tensor | None, token: int
     ) -> tuple[Float[Tensor, " at"], Float[Tensor, "pos d_out"]]:
-        """Return the log-probabilities of the token, after the last position or after each where none reaches another,
-        and the gradient of their sum with respect to the activations at the hook."""
+        """Return the log-probabilities of the token, after the last position or after each if none reaches another, and
+        the gradient of their sum with respect to the activations at the hook."""
         W_dec = self.sae.W_dec
         with torch.enable_grad():
             change = W_dec.new_zeros(*tokens.shape, W_dec.shape[1], requires_grad=True)

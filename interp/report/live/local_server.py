@@ -1,4 +1,4 @@
-"""A server of one page over HTTP on 127.0.0.1, which also answers what the page asks.
+"""A server of one page over HTTP on 127.0.0.1, which also answers the page's requests.
 
 No other site can use it from the browser: the host must be this machine by name (DNS rebinding), a request body
 must be JSON and come from this page (forged requests), and only this page may read the answers.
@@ -68,7 +68,7 @@ class LocalServer(ThreadingHTTPServer):
         return f"http://{HOSTS[0]}:{self.server_port}"
 
     def file(self, path: str) -> tuple[str, bytes]:
-        """Return the media type and bytes at a path. Raises Refused where there is nothing."""
+        """Return the media type and bytes at a path. Raises Refused if there is nothing."""
         raise Refused(HTTPStatus.NOT_FOUND, f"there is no {path}")
 
     def answer(self, path: str, asked: Any) -> Any:
@@ -85,7 +85,7 @@ class Request(BaseHTTPRequestHandler):
     timeout = SECONDS
 
     def setup(self) -> None:
-        """Cut off a request that has not arrived in time, however steadily its bytes arrive."""
+        """Abort a request that has not arrived in time, however steadily its bytes arrive."""
         super().setup()
         self._late = threading.Timer(self.timeout, self._cut_off)
         self._late.daemon = True

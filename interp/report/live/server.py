@@ -5,7 +5,7 @@
     GET  /api/{notes,hooks}        the notes in the run folder; the run's hooks in the model's order
     POST /api/{read,at,effects,edges,common,steer,dose,without,notes}   JSON in, JSON out; a refusal is {"error": "…"}
 
-Who may ask is in `interp.report.live.local_server`.
+`interp.report.live.local_server` restricts who may ask.
 
 A run folder may come from elsewhere. So the page and its code are taken from the installation, and only data are served
 from the folder: files that the run's manifest lists, that are not links, and that hold JSON. None of them can run code.

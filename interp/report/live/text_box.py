@@ -1,4 +1,4 @@
-"""A text box for a notebook: the tokens of what is typed, and which of a run's features fire on each.
+"""A text box for a notebook: the tokens of the typed text, and the run's features that fire on each.
 
 explore(Run("runs/demo"), "Once upon a time")         in marimo, mo.ui.anywidget(explore(…))
 """
@@ -57,7 +57,7 @@ def explore(run: FinishedRun, text: str = "Once upon a time") -> "AnyWidget":
             return f"Explore({self.text!r})"
 
         def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict, dict]:
-            """Show the text and what fires on it as still HTML where no kernel answers, as in a page of a notebook."""
+            """Show the text and its firings as static HTML if no kernel answers, as in the page of a notebook."""
             data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
             return data | {"text/html": still(self.text, self.reading)}, metadata
 
@@ -79,7 +79,7 @@ def still(text: str, reading: dict[str, Any]) -> str:
 
 
 class Answers:
-    """Answers to what the page asks, as JSON."""
+    """Answers to the page's requests, as JSON."""
 
     def __init__(self, run: FinishedRun):
         self.run = run
@@ -93,7 +93,7 @@ class Answers:
         """Return what fires in a text. tokens: their spelling. firing: for each token, [latent, strength] of the
         strongest. features: for the text, [latent, strength, tokens]. about: the verdict and the rule of each of those
         latents. A strength is a share of the latent's maximum in the scan, or 1 if the latent never fired there. For a
-        text that cannot be read, the result holds only `error`, which says why."""
+        text that cannot be read, the result has only `error`, with the reason."""
         try:
             read = self.live.read(text)
         except ValueError as error:

@@ -2,8 +2,8 @@
 
 `topk` has those that fix the number of picks, `thresholds` those whose latents fire above a threshold and pay for it,
 `matching_pursuit` the one that picks one latent after the other. A new architecture is one more file here, or a class
-in a script of the user's own (`analyses/custom_architecture.py`); `sae_config` says which methods it has. If it encodes
-in a new way, it defines its encoder in the same file (`encoders`).
+in a script of the user's own (`analyses/custom_architecture.py`); `sae_config` lists its methods. If it encodes in a
+new way, it defines its encoder in the same file (`encoders`).
 """
 
 from importlib import import_module

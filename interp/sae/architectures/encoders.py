@@ -1,6 +1,7 @@
 """Encoders: a trained dictionary turns rows into latents, each row on its own.
 
-    Encoder      latents z of centred rows x; `encode` in differentiable torch over dense latents, `codes` the fast way
+    Encoder      latents z of centred rows x; `encode` in differentiable torch over dense latents, `codes` fast and
+                 sparse
     Activation   an encoder that is one matmul and a pick:  z = dense(pre),   pre = x W_enc + b_enc
 
 Each architecture defines its encoder next to its config: `TopK`, `Threshold`, `MatchingPursuit`. An encoder defines how
@@ -30,12 +31,12 @@ class Weights(NamedTuple):
 
 
 class StoredEncoder(NamedTuple):
-    """An encoder as a folder of ours holds it."""
+    """An encoder as it is stored in interp's own format."""
 
     settings: dict[str, Any]
     """Numbers, strings and truth values for `cfg.json`."""
     tensors: dict[str, Tensor]
-    """Tensors besides the weights, each under its own name."""
+    """Tensors other than the weights, by name."""
 
 
 class SAELensForm(NamedTuple):
@@ -46,7 +47,7 @@ class SAELensForm(NamedTuple):
     """Values for `cfg.json`, by SAELens's names."""
     tensors: dict[str, Tensor]
     has_encoder: bool = True
-    """False: SAELens writes no `W_enc` and no `b_enc`."""
+    """False if SAELens writes neither `W_enc` nor `b_enc`."""
 
 
 class Encoder(ABC):
@@ -64,7 +65,7 @@ class Encoder(ABC):
     def encode(self, x: Float[Tensor, "... d_in"], weights: Weights) -> Float[Tensor, "... d_sae"]: ...
 
     def codes(self, x: Float[Tensor, "row d_in"], weights: Weights) -> SparseCodes:
-        """Encode without gradients; by `encode`, some rows at a time, if there is no faster way."""
+        """Encode without gradients. By default `encode` is called on some rows at a time; subclasses may be faster."""
         rows = max(1, _DENSE_AT_ONCE // len(weights.W_dec))
         return SparseCodes.cat([SparseCodes.from_dense(self.encode(part, weights)) for part in x.split(rows)])
 
@@ -83,16 +84,16 @@ class Encoder(ABC):
     def from_stored(cls, settings: dict[str, Any], parts: FileTensors, d_sae: int, source: str) -> Self:
         """Return the encoder that `to_stored` wrote; `source` is the name of the config in errors. Raises ValueError
         for damaged settings or tensors."""
-        raise ValueError(f"{source}: the encoder {cls.__name__} cannot be read: give it from_stored")
+        raise ValueError(f"{source}: the encoder {cls.__name__} cannot be read: define its method from_stored")
 
     def to_saelens(self, kind: str, *, skips: bool) -> SAELensForm | None:
-        """Return SAELens's form of a dictionary of this kind (`skips`: with a linear path past the latents); None
-        where SAELens has no architecture for it."""
+        """Return SAELens's form of a dictionary of this kind (`skips`: with a linear path past the latents); None if
+        SAELens has no architecture for it."""
         return None
 
 
 ENCODERS: dict[str, type[Encoder]] = {}
-"""All that are known, by name."""
+"""All registered encoders, by name."""
 
 
 class Activation(Encoder, Picker):

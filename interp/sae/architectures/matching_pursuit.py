@@ -1,4 +1,4 @@
-"""Matching pursuit: latents are picked one after the other, each from what the previous ones leave.
+"""Matching pursuit: latents are picked one by one, each from the residual of the previous ones.
 
     r = x − b_dec;   k times   j = argmax ⟨r, W_dec[j]⟩,   z_j += ReLU(⟨r, W_dec[j]⟩),   r ← r − that · W_dec[j]
 
@@ -22,7 +22,7 @@ from interp.sae.sparse_ops import Encoded, Support
 
 
 def most_steps(d_sae: int) -> int:
-    """Return the most steps that a stored dictionary may ask for: each latent, four times over."""
+    """Return the largest number of steps allowed for a stored dictionary: four times its number of latents."""
     return 4 * d_sae
 
 
@@ -33,7 +33,7 @@ class MatchingPursuit(Encoder):
     residual_threshold: float = 0.0
     """A row stops once its residual is shorter than this; 0 = never."""
     stop_on_repeat: bool = False
-    """A row stops once a step brings no latent that it did not have."""
+    """A row stops once a step picks a latent that it already has."""
 
     def encode(self, x: Float[Tensor, "... d_in"], weights: Weights) -> Float[Tensor, "... d_sae"]:
         rows = x.reshape(-1, x.shape[-1])
@@ -76,7 +76,7 @@ class MatchingPursuit(Encoder):
 
 @dataclass(frozen=True, kw_only=True)
 class MatchingPursuitConfig(SAEConfig):
-    """The decoder's rows encode too. Gradients go through all k steps, picks held fixed."""
+    """The decoder's rows also encode. Gradients flow through all k steps, with the picks held fixed."""
 
     architecture: ClassVar[str] = "matching_pursuit"
     has_encoder: ClassVar[bool] = False
@@ -92,7 +92,7 @@ class MatchingPursuitConfig(SAEConfig):
             raise ValueError("matching pursuit needs unit_norm=True, skip=False, aux_coefficient=0 and no resample_at")
 
     def encode(self, f: ForwardPass) -> Encoded:
-        """Return the entries of all steps, each row's in the order of the steps; a latent may stand there twice."""
+        """Return the entries of all steps, each row's in the order of the steps; a latent may occur twice."""
         residual = f.centred
         steps = list[Encoded]()
         for step in range(self.k):

@@ -2,7 +2,7 @@
 
     loss = Σ over rows of `loss` / (B·V)  +  `revival_loss` of the latents that are dead
 
-An architecture is a frozen dataclass with a name and a few methods in plain torch. `pick` says which entries of the
+An architecture is a frozen dataclass with a name and a few methods in plain torch. `pick` selects which entries of the
 pre-activations fire, `activate` gives their values, `loss` the cost of a batch as a function of those values alone, and
 `trained` the encoder that remains after training. Autograd gives the gradients. All methods but `pick` and `trained`
 have a default. A subclass with its own `architecture` is registered under that name in `ARCHITECTURES`, so that configs
@@ -37,7 +37,7 @@ from interp.sae.sparse_ops import Encoded
 from interp.storage.checks import is_whole_number
 
 ARCHITECTURES: "dict[str, type[SAEConfig]]" = {}
-"""All that are known, by name."""
+"""All registered architectures, by name."""
 
 
 class Limit(NamedTuple):
@@ -61,20 +61,20 @@ Fraction = Annotated[float, Limit("be a fraction of the steps in 0..1", lambda v
 
 @dataclass(frozen=True, kw_only=True)
 class SAEConfig:
-    """The options that all architectures share. Fractions are shares of the steps of the run."""
+    """The options that all architectures share. Fractions are of the steps of the training."""
 
     architecture: ClassVar[str]
     resamples_what_is_missing: ClassVar[bool] = True
-    """A latent that is drawn again points along what the reconstruction of a row lacks, not along the row."""
+    """Whether a resampled latent points along the residual of a row, rather than along the row."""
     has_encoder: ClassVar[bool] = True
-    """False: the decoder's rows encode too, without a bias."""
+    """False if the decoder's rows also encode, without a bias."""
 
     d_sae: PositiveInt
     """Latents."""
     tokens: PositiveInt
-    """Rows to train on; a smaller store is read again, in another order."""
+    """Rows to train on; a smaller store is read repeatedly, in a new order each time."""
     batch_size: PositiveInt = 2048
-    """Rows of a step, of all processes together."""
+    """Rows per step, over all processes."""
     lr: Annotated[float | None, ABOVE_0] = None
     """Peak learning rate; None = 2e-4 / √(d_sae / 2¹⁴) (arXiv 2406.04093, appendix A.3), and in runs of fewer than
     100,000 steps √(100,000 / steps) times that, at most 8 times and 0.01 (found on activations of the demo's model)."""
@@ -83,18 +83,18 @@ class SAEConfig:
     decay: Fraction = 0.2
     """Last fraction, over which the rate falls to zero (Circuits Updates, April 2024: a fifth)."""
     clip: Annotated[float | None, ABOVE_0] = None
-    """Largest norm of the whole gradient of ln loss (Circuits Updates, April 2024); None = as it is."""
+    """Largest norm of the whole gradient of ln loss (Circuits Updates, April 2024); None = no clipping."""
     unit_norm: bool = True
     """Keep decoder rows at norm one and remove the gradient along them (Towards Monosemanticity); False leaves them
     free (Circuits Updates, April 2024)."""
     freeze: Annotated[str, _FROZEN] = "nothing"
-    """The part that stays as it was drawn (the nulls of arXiv 2602.14111): `decoder`, `encoder`, or `directions`, where
+    """The part that keeps its initial values (the nulls of arXiv 2602.14111): `decoder`, `encoder`, or `directions`:
     decoder rows keep a cosine of 0.8 or more with their start (soft-frozen)."""
     skip: bool = False
     """Transcoders: a linear path from input to output past the latents (arXiv 2501.18823)."""
     aux_coefficient: NonNegative = 1.0
-    """Weight of AuxK relative to the main loss: dead latents reconstruct what the others leave (arXiv 2406.04093, A.2,
-    where it is 1/32 and relative to the error). Below an FVU of a twelfth it falls with FVU³; `auxk` says why."""
+    """Weight of AuxK relative to the main loss: dead latents reconstruct the residual of the others (arXiv 2406.04093,
+    A.2: 1/32, relative to the error). Below an FVU of a twelfth it falls with FVU³, for the reason given in `auxk`."""
     dead_after: Annotated[int | None, AT_LEAST_1] = None
     """Tokens without firing after which a latent is dead (arXiv 2406.04093, A.2: 10 million); None = a fortieth of
     `tokens`."""
@@ -104,7 +104,7 @@ class SAEConfig:
     seed: Annotated[int, Limit("be in 0..2³¹ − 1", lambda value: 0 <= value < 2**31)] = 0
     """Seed of the weights and of the order of the rows."""
     device: str = "auto"
-    """The device that it trains on: `cpu`, `cuda`, `mps`; `auto` = the GPU where there is one."""
+    """The device for training: `cpu`, `cuda`, `mps`; `auto` = the GPU if there is one."""
 
     def __init_subclass__(cls) -> None:
         if "architecture" in cls.__dict__:
@@ -115,7 +115,7 @@ class SAEConfig:
 
     @property
     def initial_norm(self) -> float:
-        """Norm of a decoder row at the start; the encoder starts as its transpose."""
+        """Initial norm of a decoder row; the encoder starts as the decoder's transpose."""
         return 1.0
 
     @property
@@ -141,10 +141,10 @@ class SAEConfig:
 
     @property
     def resampling_steps(self) -> tuple[int, ...]:
-        """Steps, counted from 1, after which idle latents are drawn again."""
+        """Steps, counted from 1, after which idle latents are resampled."""
         return tuple(sorted({round(fraction * self.steps) for fraction in self.resample_at}))
 
-    # What an architecture is: `pick` and `trained` have no default.
+    # The methods that define an architecture; `pick` and `trained` have no default.
 
     def pick(self, f: ForwardPass) -> Picker:
         """Return the picker of the entries of the pre-activations that fire."""
@@ -159,18 +159,18 @@ class SAEConfig:
         return f.pre
 
     def loss(self, f: ForwardPass) -> Float[Tensor, ""]:
-        """Add up the cost of the rows; all of it is divided by B·V."""
+        """Return the loss, summed over the rows; the caller divides it by B·V."""
         return f.squared_error()
 
     def revival_loss(self, f: ForwardPass, dead: Int[Tensor, " dead"]) -> Tensor | float:
-        """Return a part of the whole loss that revives the latents that are dead (there are some)."""
+        """Return a part of the whole loss that revives dead latents; called only if there are some."""
         weight = self.aux_coefficient and self.aux_coefficient * fading(f.fvu) ** 3
         return auxk(f, dead, weight) if weight else 0.0
 
     def initial_parameters(self, pre_std: float) -> dict[str, float]:
-        """Return further parameters, one number a latent, and where they begin.
+        """Return the initial values of further parameters, one number per latent.
 
-        `pre_std`: standard deviation of the pre-activations, as training begins.
+        `pre_std`: standard deviation of the pre-activations at the start of training.
         """
         return {}
 
@@ -192,7 +192,8 @@ class SAEConfig:
         return weights
 
     def check_hooks(self, *, tied: bool, n_hooks: int) -> None:
-        """Check that it can train on that many hooks; `tied`: it reads what it writes. Raises ValueError if not."""
+        """Check that it can train on that many hooks; `tied`: it reads and writes the same hooks. Raises ValueError if
+        not."""
         if self.skip and tied:
             raise ValueError("skip=True is for transcoders: give train_sae a target hook")
 
@@ -226,14 +227,14 @@ def config_from_dict(values: Mapping[str, Any]) -> SAEConfig:
 
 
 def architecture_named(name: Any) -> type[SAEConfig]:
-    """Return the config class of an architecture. Raises ValueError with the nearest names where there is none."""
+    """Return the config class of an architecture. Raises ValueError with the nearest names if there is none."""
     check_names([name], list(ARCHITECTURES), "architecture")
     return ARCHITECTURES[name]
 
 
 def _check_fields(config: Any) -> None:
-    """Check the numbers. Raises ValueError for the first of a wrong kind, not finite or beyond the limit of its
-    field."""
+    """Check the numbers. Raises ValueError for the first that has the wrong type, is not finite, or is outside the
+    limits of its field."""
     names = {int: "whole number", float: "number"}
     for field in fields(config):
         value, limits = getattr(config, field.name), getattr(field.type, "__metadata__", ())

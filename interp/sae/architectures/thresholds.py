@@ -33,13 +33,13 @@ from interp.sae.kernels.torch_kernels import PreActivations
 _TANH_SCALE = 4.0
 """c of Circuits Updates, January 2025."""
 _PACE = 8.0
-"""At each step ln τ falls by this / steps times the gap ln(L0 / target_l0), and rises where the gap is below 0."""
+"""At each step ln τ falls by this / steps times the gap ln(L0 / target_l0), and rises if the gap is below 0."""
 _MAX_GAP = 0.5
-"""Gap beyond which the pace grows no further."""
+"""Largest gap that counts for the speed."""
 _MIN_TAU = 0.5
 """Share of target_l0 below which τ does not fall."""
 _TAU_RESTS = 0.25
-"""Fraction of the run after which τ moves: L0 has come down from its start."""
+"""Fraction of the training after which τ moves: by then L0 has fallen from its initial value."""
 _TANH_REVIVAL = 3e-6
 """Weight of the loss that revives dead latents with the penalty `tanh` (Circuits Updates, January 2025)."""
 _SLACK = 2.0**-6
@@ -112,7 +112,7 @@ class ReLUConfig(PenaltyConfig):
 
     architecture: ClassVar[str] = "relu"
     clip: Annotated[float | None, ABOVE_0] = 0.01
-    """So small that it always holds (Circuits Updates, April 2024: 1, for a loss that is not divided by V)."""
+    """So small that it always clips (Circuits Updates, April 2024: 1, for a loss that is not divided by V)."""
     unit_norm: bool = False
 
     @classmethod
@@ -179,15 +179,15 @@ class JumpReLUConfig(SAEConfig):
     """Mean number of latents that fire, which the penalty `target_l0` leads to."""
     coefficient: NonNegative = 0.1
     """λ. For `target_l0` it is in units of V: 0.1 weighs a row at twice τ as much as losing a tenth of the variance.
-    Ten times as much leaves an FVU that is 5 to 25 % higher at equal L0."""
+    Ten times as much gives an FVU that is 5 to 25 % higher at equal L0."""
     coefficient_warmup: Fraction = 0.1
     """Fraction over which λ rises from 0 (Circuits Updates, January 2025: all of the run)."""
     threshold: Annotated[float | None, NOT_NEGATIVE] = None
-    """θ at the start; None = where about 25 × `target_l0` latents would fire on Gaussian inputs, two fifths of all at
-    most: from fewer, more latents die (Circuits Updates, January 2025: 0.1)."""
+    """Initial θ; None = the value at which about 25 × `target_l0` latents would fire on Gaussian inputs, at most two
+    fifths of all: with fewer, more latents die (Circuits Updates, January 2025: 0.1)."""
     bandwidth: Positive = 0.1
-    """Width of the window around θ in which a pre-activation tells θ where to go (Circuits Updates, January 2025:
-    2)."""
+    """Width of the window around θ in which a pre-activation contributes to the gradient of θ (Circuits Updates,
+    January 2025: 2)."""
     aux_coefficient: NonNegative = 0.0
 
     def __post_init__(self) -> None:
@@ -200,21 +200,21 @@ class JumpReLUConfig(SAEConfig):
     @classmethod
     def january_2025(cls, **changes: Any) -> "JumpReLUConfig":
         """Return the recipe of Circuits Updates, January 2025: tanh penalty warmed up over all of the run, bandwidth 2,
-        free decoder rows. The loss for dead latents fades at small errors as it does elsewhere here, and the descent is
-        of ln loss."""
+        free decoder rows. As in the other recipes here, the loss for dead latents fades at small errors, and the
+        optimizer minimises ln loss."""
         penalty: dict[str, Any] = {"penalty": "tanh", "coefficient": 20.0, "coefficient_warmup": 1.0}
         firing: dict[str, Any] = {"threshold": 0.1, "bandwidth": 2.0, "unit_norm": False}
         return cls(**(penalty | firing | changes))
 
     @property
     def initial_norm(self) -> float:
-        """1; 0.1 where the penalty `tanh` of Circuits Updates, January 2025 follows the norms of free rows."""
+        """1; 0.1 for the penalty `tanh` of Circuits Updates, January 2025, which depends on the norms of free rows."""
         return 0.1 if self.penalty == "tanh" and not self.unit_norm else 1.0
 
     @property
     def revival_weight(self) -> float:
-        """Weight of Σ_j ReLU(θ_j − pre_j) ‖W_dec[j]‖ over dead latents, which revives them: λ, or that of Circuits
-        Updates, January 2025. Below an FVU of a twelfth it falls with FVU²."""
+        """Weight of Σ_j ReLU(θ_j − pre_j) ‖W_dec[j]‖ over dead latents, which revives them: λ, or the weight of
+        Circuits Updates, January 2025. Below an FVU of a twelfth it falls with FVU²."""
         return _TANH_REVIVAL if self.penalty == "tanh" else self.coefficient
 
     def initial_parameters(self, pre_std: float) -> dict[str, float]:
@@ -279,5 +279,5 @@ def rise(step: int, fraction: float, steps: int) -> float:
 
 
 def straight_through(value: Tensor, slope: Tensor, parameter: Tensor) -> Tensor:
-    """Return the value, with another derivative: `slope` in the parameter, added to those that it has already."""
+    """Return the value with an additional derivative: `slope` with respect to the parameter."""
     return value + slope * (parameter - parameter.detach())

@@ -1,9 +1,9 @@
 """Dictionaries with a fixed number of picks: the k largest pre-activations of each row, or the k·B largest of a batch.
 
     TopK         z = the k largest positive entries of each row of pre,   loss = ‖x_hat − x‖²   (arXiv 2406.04093)
-    BatchTopK    z = the k·B largest of B rows; trained, those above a threshold, a running mean of the smallest value
-                 that was picked (in the paper the mean over batches once trained)              (arXiv 2412.06410)
-    Matryoshka   BatchTopK with the mean of that loss over the dictionaries that prefixes of the latents make
+    BatchTopK    z = the k·B largest of B rows; once trained, those above a threshold, a running mean of the smallest
+                 picked value (in the paper the mean over batches after training)              (arXiv 2412.06410)
+    Matryoshka   BatchTopK with the mean of its loss over the dictionaries formed by prefixes of the latents
                                                                                                 (arXiv 2503.17547)
 
 They have no penalty. k decreases over the run.
@@ -30,12 +30,12 @@ from interp.sae.kernels.torch_kernels import PreActivations, kept_entries
 from interp.sae.sparse_ops import Encoded
 
 _MOST_AT_START = 1 / 8
-"""Share of the input's dimensions that k is at most at the start. Where k is a small part of these, a fall makes FVU
-and idle latents fewer (held out: k 8 of 128, 0.047 → 0.044; k 32 of 576, 0.149 → 0.139); at an eighth it does little,
-and at a quarter FVU is more (0.022 → 0.023)."""
+"""Upper bound on the initial k, as a fraction of d_in. If k is small relative to d_in, annealing lowers both FVU and
+the number of idle latents (held out: k 8 of 128, FVU 0.047 → 0.044; k 32 of 576, 0.149 → 0.139); at an eighth it has
+little effect, and at a quarter FVU rises (0.022 → 0.023)."""
 _THRESHOLD_DECAY = 0.999
 _SLACK = 2.0**-6
-"""Error allowed for in a bfloat16 pre-activation, relative to the one with which it is compared."""
+"""Assumed error of a bfloat16 pre-activation, relative to the one with which it is compared."""
 _FURTHER, _MIN_ROWS = 32, 1024
 """Picks beyond k by which those of low precision are checked, and rows that are worth rounding the encoder for."""
 
@@ -52,7 +52,8 @@ class TopK(Activation):
         return torch.zeros_like(pre).scatter(-1, latents, values.relu())
 
     def codes(self, x: Float[Tensor, "row d_in"], weights: Weights) -> SparseCodes:
-        """Pick by bfloat16 where that is faster, and again at full precision in the rows whose picks it leaves open."""
+        """Pick with bfloat16 if that is faster, and again at full precision in the rows whose picks it does not
+        decide."""
         wide = self.k + _FURTHER
         if len(x) < _MIN_ROWS or wide > len(weights.encoder_rows) or x.device.type != "cpu" or not has_fast_bfloat16(x):
             return super().codes(x, weights)
@@ -94,7 +95,7 @@ class PickConfig(SAEConfig):
     """The options that TopK, BatchTopK and Matryoshka share: no penalty, and a fixed number of picks."""
 
     k: int = 32
-    """Latents that fire on a row (BatchTopK, Matryoshka: on the mean)."""
+    """Latents that fire per row (BatchTopK, Matryoshka: on average)."""
     k_start: int | None = None
     """k at the start; it then falls linearly, which keeps more latents alive (arXiv 2410.20526). None = 2 k, but no
     more than d_in / 8 (or k)."""
@@ -102,8 +103,8 @@ class PickConfig(SAEConfig):
     """Fraction over which k falls (arXiv 2410.20526: 0.1)."""
     aux_coefficient: NonNegative = 1 / 32
     resample_at: Annotated[tuple[float, ...], INSIDE] = tuple(n / 25 for n in range(10, 24))
-    """Every 25th of the run from 0.4 to 0.92. With k that falls this leaves 2 % of the demo's latents idle, where AuxK
-    alone, at a weight of 1, leaves 33 %, at an FVU of 0.043 in place of 0.046."""
+    """Every 25th of the training from 0.4 to 0.92. With a falling k this leaves 2 % of the demo's latents idle at an
+    FVU of 0.043, compared with 33 % idle at 0.046 for AuxK alone at a weight of 1."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -128,7 +129,8 @@ class TopKConfig(PickConfig):
         return TopK(min(self.k_at(f.step, f.x.shape[1]), len(f.weights["b_enc"])))
 
     def encode(self, f: ForwardPass) -> Encoded:
-        """Encode. Where processes share out the latents, each picks k of its own and keeps those among the k of all."""
+        """Encode. If the latents are sharded, each process picks k of its own and keeps those that are among the k of
+        all."""
         if f.batch.mesh.shards.count == 1:
             return super().encode(f)
 
@@ -147,8 +149,9 @@ class TopKConfig(PickConfig):
 
 @dataclass(frozen=True)
 class BatchPick:
-    """The n largest of the rows and latents of all processes. Each shortlists as many as the whole batch may have; the
-    values decide among all, and ties go to the first processes, as to the first rows in one."""
+    """The n largest of the rows and latents of all processes. Each process shortlists the number that the whole batch
+    may have; the largest values of all are kept, and ties go to the first processes, as they go to the first rows
+    within a process."""
 
     n: int
     processes: Processes
@@ -208,7 +211,8 @@ class MatryoshkaConfig(BatchTopKConfig):
 
     architecture: ClassVar[str] = "matryoshka"
     unit_norm: bool = False
-    """Rows of norm one made FVU a tenth more on two hooks of a two-layer model, with 7 % of the latents dead, not 0."""
+    """Rows of norm one raised FVU by a tenth on two hooks of a two-layer model, with 7 % of the latents dead instead of
+    none."""
     groups: tuple[float, ...] = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 17 / 32)
     """Shares of the latents that each prefix adds to the one before (the paper's); they sum to 1."""
 
@@ -229,7 +233,7 @@ class MatryoshkaConfig(BatchTopKConfig):
 
 
 def _lowest(codes: SparseCodes, k: int) -> Float[Tensor, " row"]:
-    """Return the smallest of the k values of each row, 0 where there are fewer."""
+    """Return the smallest of the k values of each row, 0 if there are fewer."""
     values = codes.values.new_zeros(len(codes), k)
     values[torch.arange(k) < codes.offsets.diff()[:, None]] = codes.values
     return values.amin(1)

@@ -36,7 +36,7 @@ _PICKED_AT_ONCE = 1 << 20
 _CANDIDATES = 8
 """Candidates that a piece may hold for each pick of a batch before it drops those that cannot be among the picks."""
 _ADAM, _ENTRY = 8, 32
-"""Products that take as long as Adam's update of a number, or as an entry that is compared or moved on its own."""
+"""The cost, in multiplications, of Adam's update of a number, or of comparing or moving a single entry."""
 _KEYS = {torch.bfloat16: torch.int16, torch.float32: torch.int32, torch.float64: torch.int64}
 
 
@@ -60,8 +60,8 @@ class NumbaKernels(TorchKernels):
         return _filled(latents, keys, counts, pre.dtype, pre.shape[1])
 
     def batch_top_k(self, pre: PreActivations, n: int) -> SparseCodes:
-        """Return the n largest of all rows. Their bound rises as threads come to it; the picks are those above the last
-        bound, however it rose.
+        """Return the n largest of all rows. Threads raise a common bound; the picks are the entries above the final
+        bound, in whichever order it rose.
 
         A piece holds a bounded number of candidates, even where activations rise with the latent's index.
         """

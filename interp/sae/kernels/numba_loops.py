@@ -126,7 +126,7 @@ def gather(offsets, ids, dense, out):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def adam_row(w, g, m, v, numbers, unit_norm):
-    """numbers: those of an `AdamStep`."""
+    """numbers: from an `AdamStep`."""
     rate, root, beta1, beta2, eps = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
     rest1, rest2 = numbers[5], numbers[6]
     parallel = dot(g, w) if unit_norm else w.dtype.type(0)
@@ -256,7 +256,7 @@ def largest(latents, keys, n, k, more, limits, kept_latents, kept_keys):
 
 @njit(nogil=True, cache=True)
 def top_k(tile, first, k, n_groups, bounds, latents, keys, counts):
-    """Add to each row's candidates those of a tile of latents first, first + 1 …; bounds start at 0.
+    """Add to each row's candidates the candidates of a tile of latents first, first + 1 …; bounds start at 0.
 
     The maxima of groups of latents give the first bound, one that at least k entries reach.
     """
@@ -341,7 +341,7 @@ def count_rows(rows, keys, lowest, offsets):
 
 @njit(nogil=True, cache=True)
 def sort_by_row(rows, latents, keys, lowest, following, sorted_latents, sorted_keys):
-    """A counting sort of these entries: stable. `following` tells where the next entry of each row goes."""
+    """A counting sort of these entries: stable. `following` has the position of each row's next entry."""
     for p in range(len(rows)):
         if keys[p] >= lowest:
             at = following[rows[p]]

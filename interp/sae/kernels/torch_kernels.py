@@ -44,7 +44,7 @@ class Decoded(NamedTuple):
     gradient: Float[Tensor, " nnz"]
     """d(½ Σ_g ‖e^(g)‖² / G)/d(value), for each stored entry"""
     residuals: Float[Tensor, "group row d_in"]
-    """residuals[h] = Σ_{g ≥ h} e^(g) / G: where the latents of ends[h − 1]..ends[h] get their gradients from."""
+    """residuals[h] = Σ_{g ≥ h} e^(g) / G: the source of the gradients of the latents ends[h − 1]..ends[h]."""
     squared_errors: Float[Tensor, " group"]
     """Σ_i ‖e_i^(g)‖²"""
 

@@ -86,7 +86,7 @@ def test_two_texts_at_once_are_refused_in_words():
 def test_the_table_of_families_says_what_is_left_out_and_what_is_refused(tmp_path):
     vit = tried_vit(tmp_path)
     assert [stage for stage, (status, _) in vit.items() if status == "yes"] == ["hooks", "harvest", "SAE", "page"]
-    assert "reads pixel_values, not tokens" in vit["load"][1] and "no text" in vit["ranking"][1]
+    assert "reads pixel_values, not tokens" in vit["load"][1] and "not text" in vit["ranking"][1]
     assert all("rows that are not text" in vit[stage][1] for stage in ("effects", "steer"))
     assert "quality needs a model that reads token ids" in vit["quality"][1]
     assert vit["scan"][0] == "left out" and {vit[stage][0] for stage in ("quality", "effects", "steer")} == {"refused"}

@@ -64,7 +64,7 @@ def features(tokens, z, labels, tmp_path_factory):
 
 def scan(z, tokens, out, **options):
     codes = SparseCodes.from_dense(torch.from_numpy(np.asarray(z, np.float32)))
-    return FeatureStore.from_codes(tokens, codes, out, **{"settings": ScanConfig(n_logits=3)} | options)
+    return FeatureStore.from_codes(tokens, codes, out, **{"config": ScanConfig(n_logits=3)} | options)
 
 
 def test_tokens_around_follow_their_formulas(features, tokens, z):

@@ -106,7 +106,9 @@ report.firings = (() => {
       log: true,
       ticks: inside.length > 1 ? inside : [edges[0], edges.at(-1)],
       height: 96,
-      axis: `activation (log scale)${parts ? "; grey: of no one sense" : ""}: drag to choose examples`,
+      axis: parts
+        ? "activation (log scale); grey: no one sense; drag to choose"
+        : "activation (log scale): drag to choose examples",
       unit: "firings",
       onrange,
     });

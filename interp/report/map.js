@@ -429,7 +429,7 @@ report.views.map = (() => {
     return h("div.zooms", null,
       button("+", "zoom in", () => scatter.zoom(1.6)),
       button("−", "zoom out", () => scatter.zoom(1 / 1.6)),
-      button("Fit", "show the whole map (0)", () => scatter.fit()));
+      button("Fit", "Fit the whole map (0)", () => scatter.fit()));
   }
 
   /* The points, once. */

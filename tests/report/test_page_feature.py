@@ -1,0 +1,187 @@
+"""The page of one feature: its lead, examples, senses, evidence and logits, tried in Chromium."""
+
+import base64
+import re
+
+from tests.report.planted_page import (
+    N_CTX,
+    N_SEQ,
+    SPLIT,
+    VOCAB,
+    question,
+)
+
+
+def test_on_a_phone_examples_come_first_then_logits_with_the_evidence_folded(browser, address):
+    browser.size(390, 844)
+    browser.open(f"{address}#feature/3")
+    top = "document.querySelector('{}').getBoundingClientRect().top"
+    tops = [browser.evaluate(top.format(part)) for part in (".example", ".logits", ".side .missing")]
+    assert 0 < tops[0] < 844 and tops == sorted(tops)
+    pressed = "#feature :is(button:not(.term), input)"  # a term stands in a line of text
+    small = f"Array.from(document.querySelectorAll('{pressed}'), (e) => e.getBoundingClientRect())"
+    assert browser.evaluate(f"{small}.filter((b) => b.height && b.height < 40).length") == 0, "a finger is 40 pixels"
+    assert not browser.evaluate("Array.from(document.querySelectorAll('details'), (d) => d.open).some(Boolean)")
+    assert browser.evaluate("document.documentElement.scrollWidth") == 390
+    browser.evaluate("document.querySelector('details').scrollIntoView()")
+    browser.click("details summary")
+    assert browser.evaluate("document.querySelector('details').open")
+    browser.open(f"{address}#features")
+    assert browser.evaluate("document.documentElement.scrollWidth") == 390
+    cards = "Array.from(document.querySelectorAll('tr[data-latent]'), (e) => e.getBoundingClientRect())"
+    assert browser.evaluate(f"{cards}.every((b) => b.left >= 0 && b.right <= 390)")
+    assert browser.evaluate(f"new Set({cards}.map((b) => b.height)).size") == 1, "what scrolls is counted in rows"
+
+
+def test_the_examples_stay_in_view_next_to_the_evidence_below_their_histogram(browser, address):
+    browser.open(f"{address}#feature/3")
+    histogram, example, fires = (
+        browser.evaluate(f"document.querySelector('{part}').getBoundingClientRect().toJSON()")
+        for part in (".fires .histogram", ".fires .example", ".fires")
+    )
+    assert 0 < example["top"] - histogram["bottom"] < 100 and fires["height"] <= 900
+    folds = "Array.from(document.querySelectorAll('.side h3'), (e) => e.getBoundingClientRect().bottom)"
+    assert browser.evaluate(folds)[1] < 900, "logits and the verdict are in the first view"
+    browser.evaluate("document.querySelector('.side').style.minHeight = '3000px'")
+    browser.evaluate("scrollTo(0, 1500)")
+    browser.wait("scrollY === 1500")
+    edges = ("'.fires').getBoundingClientRect().top", "'.masthead').getBoundingClientRect().bottom")
+    below, above = (browser.evaluate(f"document.querySelector({edge}") for edge in edges)
+    assert abs(below - above) < 2, "right below what stays at the top"
+
+
+def test_the_lead_uses_a_label_instead_of_a_rule_if_it_fits_better(browser, address):
+    browser.open(f"{address}#feature/2")
+    assert browser.text("#feature .lead dt") == ["Raises", "Points like"]
+    near = browser.evaluate("loadFeature(2).then(({ neighbours }) => neighbours)")
+    linked = browser.evaluate("Array.from(document.querySelectorAll('.lead a'), (e) => e.getAttribute('href'))")
+    close = [(other, cosine) for other, cosine in near if cosine >= 0.5][:3]
+    assert close and linked == [*(f"#feature/{other}" for other, _ in close), "#map/2"]
+    assert browser.text("#feature .near small") == [f"{cosine:.2f}" for _, cosine in close]
+    far = "report.views.feature.nearby(2, { neighbours: [[3, 0.4]], coactivations: [[4, 0.1, 1], [5, 0.6, 1]] })"
+    lines = browser.evaluate(f"{far}.map(([name, said]) => [name, h('p', null, said).textContent])")
+    assert [name for name, _ in lines] == ["Fires with", "Points like"] and "no close neighbour" in lines[1][1]
+    assert re.match(r"50\.60.*40\.10", lines[0][1]), "the highest Jaccard first, each with its number"
+    assert browser.text("#feature .title") == ['after " return" or " +" F1 0.50']
+    assert 0 < len(browser.text("#feature .predicts .token")) <= 5
+    browser.open(f"{address}#feature/3")
+    f1 = browser.evaluate("report.data.page.columns.label_f1[3]")
+    lead = 'the token "returned" F1 0.50'
+    assert f1 > 0.5 and browser.text("#feature .title") == [f"python F1 {f1:.2f}"]
+    assert browser.text("#feature .lead dd")[0] == lead
+    browser.evaluate("location.hash = '#compare/3/2'")
+    browser.wait("document.querySelectorAll('#compare .lead').length === 2")
+    assert browser.text("#compare .lead dd")[0] == lead, "beside another too"
+    brief = "h('p', null, report.lead.brief({})).textContent"
+    assert browser.evaluate(brief.format(3)) == f"python F1 {f1:.2f}" and browser.evaluate(brief.format(4)).startswith(
+        '"'
+    )
+
+
+def test_an_example_is_marked_with_the_only_sense_that_fires_on_its_token(browser, address):
+    browser.open(f"{address}#feature/{SPLIT}")
+    senses = browser.evaluate(f"loadFeature({SPLIT}).then(({{ senses }}) => senses.map(({{ tokens }}) => tokens))")
+    token = "report.text.of(Math.floor(e.dataset.row / 16))[e.dataset.row % 16]"
+    fired = f"Array.from(document.querySelectorAll('#panel-{{}} .example'), (e) => {token})"
+    for k in (0, 1):
+        block = f"#panel-0 [data-sense='{k}']"
+        assert browser.text(f"{block} h3 .sense") == ["AB"[k]], "a block of its own"
+        at = f'Array.from(document.querySelectorAll("{block} .example"), (e) => {token})'
+        assert set(browser.evaluate(at)) <= set(senses[k])
+    browser.click("#tab-1")
+    marks = browser.text("#panel-1 .of-sense")
+    assert marks and set(marks) <= {"A", "B", ""}
+    named = [
+        next(("AB"[k] for k, tokens in enumerate(senses) if one in tokens), "")
+        for one in browser.evaluate(fired.format(1))
+    ]
+    assert marks == named
+
+
+def test_the_tab_of_a_sense_shows_the_tokens_around_its_own_firings(browser, address):
+    browser.open(f"{address}#feature/{SPLIT}")
+    senses, tokens = browser.evaluate(f"loadFeature({SPLIT}).then((one) => [one.sense_tokens, one.tokens])")
+    numbers = "Array.from(document.querySelectorAll('.around .muted'), (e) => Number(e.textContent))"
+    assert browser.evaluate(numbers) == [n for *_, n in tokens]
+    browser.click("#tab-2")
+    assert browser.evaluate(numbers) == [n for *_, n in senses[0]] != [n for *_, n in tokens]
+    browser.click("#tab-0")
+    assert browser.evaluate(numbers) == [n for *_, n in tokens]
+
+
+def test_senses_are_tabs_beside_the_strongest_firings_and_a_weak_rule_says_so(browser, address):
+    browser.open(f"{address}#feature/{SPLIT}")
+    rows = "Array.from(document.querySelectorAll('.example'), (e) => e.checkVisibility() && e.dataset.row)"
+    visible = f"{rows}.filter(Boolean)"
+    assert browser.text("[role=tab]") == ["Strongest", "Each strength", 'A " I" 70 %', "B  30 %"]
+    browser.click("#panel-0 .alike")
+    strongest = browser.evaluate(visible)
+    assert len(strongest) > 3 and int(strongest[0]) == (N_SEQ - 1) * N_CTX + SPLIT
+    assert browser.text(".title .of-lead") == ["A a rule that holds 70 %", "B no rule 30 %"]
+    browser.click("#tab-2")
+    assert browser.evaluate(visible)[:2] == ["10", "26"]
+    assert browser.evaluate("document.querySelector('#panel-2 .rule').textContent") == "a rule that holds"
+    browser.press("ArrowRight")
+    assert browser.evaluate("[location.hash, document.activeElement.id]") == [f"#feature/{SPLIT}", "tab-3"]
+    assert browser.text("#panel-3 .rule .weak") == ["No reliable rule was found; the nearest is a rule that does not"]
+    weight = "getComputedStyle(document.querySelector('#panel-{} .rule > *')).fontWeight"
+    assert browser.evaluate(weight.format(3)) < browser.evaluate(weight.format(2))
+
+
+def test_what_is_beside_a_feature_is_read_before_it_is_asked_for(browser, address):
+    browser.open(f"{address}#features")
+    order = browser.evaluate("Array.from({ length: 30 }, (_, j) => report.table.neighbour(j, 1) ?? -1)")
+    latent = next(j for j, after in enumerate(order) if after >= 0 and after // 8 != j // 8)
+    browser.open(f"{address}#feature/{latent}")
+    browser.wait(f"Boolean(document.querySelector('script[src$=\"features-{order[latent] // 8:04d}.js\"]'))")
+    assert not browser.complaints
+
+
+def test_a_range_of_the_activations_chooses_among_the_stored_examples(browser, address):
+    browser.open(f"{address}#feature/3")
+    shown = "Array.from(document.querySelectorAll('.example'), (e) => e.checkVisibility() && e.dataset.row)"
+    first = browser.evaluate(f"{shown}.filter(Boolean)")
+    browser.evaluate("document.querySelector('[role=group] > .brushed').scrollIntoView({block: 'center'})")
+    browser.drag("[role=group] > .brushed", 0.6, 0.98)
+    [said] = browser.text(".chosen[role=status]")
+    kept = browser.evaluate(f"{shown}.filter(Boolean).map(Number)")
+    stored = int(re.search(r"of the (\d+) examples", said)[1])
+    assert f" {len(kept)} of the " in said and 0 < len(kept) < stored
+    assert kept == [seq * N_CTX + 3 for seq in reversed(range(N_SEQ - len(kept), N_SEQ))], "strongest first"
+    browser.click(".chosen button")
+    assert browser.evaluate(f"{shown}.filter(Boolean)") == first and question(browser) == "#feature/3"
+
+
+def test_logit_effects_are_spread_over_the_vocabulary_with_the_outermost_tokens_named(browser, address):
+    browser.open(f"{address}#feature/3")
+    spread = "document.querySelector('svg[aria-label*=vocabulary]')"
+    counts = f"Array.from({spread}.querySelectorAll('title'), (e) => parseInt(e.textContent.split(': ')[1]))"
+    assert sum(browser.evaluate(counts)) == len(VOCAB)
+    outermost = browser.text(".logits.positive tbody th")[0].strip()
+    marks = browser.evaluate(f"Array.from({spread}.querySelectorAll('.mark'), (e) => e.textContent)")
+    assert len(marks) == 6 and marks[-1].strip("·") == {"\n": "↵", "\t": "⇥"}.get(outermost, outermost)
+
+
+def test_the_whole_map_is_fitted_again_as_the_window_changes_and_comes_below_its_controls_on_a_phone(browser, address):
+    whole = """loadData("map").then(({ x, y }) => {
+        const lies = document.querySelector(".plot.map g").getAttribute("transform") ?? "";
+        const [left, top, scale] = (lies.match(/[-\\d.]+/g) ?? []).map(Number);
+        const { clientWidth: width, clientHeight: height } = document.querySelector(".plot.map");
+        const isInside = (px, py) => px >= 0 && px <= width && py >= 0 && py <= height;
+        return x.every((_, k) => isInside(left + scale * x[k], top - scale * y[k]));
+    })"""
+    browser.size(1400, 900)
+    browser.open(f"{address}#map")
+    browser.wait(whole)
+    browser.size(390, 844)
+    browser.wait(f"document.querySelector('.plot.map').clientWidth < 390 && {whole}")
+    browser.open(f"{address}#map")
+    top = "document.querySelector('{}').getBoundingClientRect().top"
+    tops = [browser.evaluate(top.format(part)) for part in (".maphead", ".plot.map", "#map .legend", "#map aside")]
+    assert tops == sorted(tops) and not browser.evaluate("document.querySelector('.mapped details').open")
+
+
+def test_a_feature_is_printed_on_two_pages(browser, address):
+    browser.open(f"{address}#feature/{SPLIT}")
+    printed = base64.b64decode(browser.send("Page.printToPDF", printBackground=True)["data"])
+    assert 1 <= len(re.findall(rb"/Type\s*/Page\b", printed)) <= 2

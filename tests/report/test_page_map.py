@@ -1,0 +1,129 @@
+"""The map of features, tried in Chromium."""
+
+import json
+
+from tests.report.planted_page import D_SAE, latents, question
+
+MAP = ".plot.map canvas"
+
+
+def test_a_point_of_the_map_names_itself_and_opens_its_feature_by_key_or_click(browser, address):
+    browser.open(f"{address}#map")
+    browser.evaluate("document.querySelector('.plot.map').focus()")
+    for key in ("+", "ArrowRight"):
+        browser.press(key)
+    [said] = browser.text(".hovercard b")
+    latent = said.removeprefix("Feature ")
+    assert browser.evaluate(f"report.selection.columns.explanation[{latent}]") in browser.text(".hovercard")[0]
+    place = "(({x, y}) => [x, y])(document.querySelector('.ring').getBoundingClientRect())"
+    x, y = browser.evaluate(place)
+    browser.press("Enter")
+    browser.wait("document.activeElement.closest('.mapped .card') !== null")
+    assert browser.text(".mapped .card h3 a") == [said] and len(browser.text(".mapped .card .example")) == 4
+    browser.evaluate("document.querySelector('.mapped .card').remove()")
+    browser.click_at(x, y)
+    browser.wait("document.querySelector('.mapped .card') !== null")
+    assert browser.text(".mapped .card h3 a") == [said] and browser.evaluate("location.hash") == "#map"
+    browser.click(".listed li:nth-child(2) button")
+    second = browser.text(".listed li:nth-child(2) button")[0].split()[0]
+    browser.wait(f"document.querySelector('.mapped .card h3 a').textContent === 'Feature {second}'")
+    assert browser.evaluate("document.querySelector('.ring').hidden") is False
+    browser.press("Enter")
+    browser.wait(f"document.getElementById('feature').dataset.latent === '{second}'")
+
+
+def test_an_address_rings_a_feature_on_the_map_and_shows_it_beside(browser, address):
+    browser.open(f"{address}#map/3")
+    assert browser.text(".mapped .card h3 a") == ["Feature 3"]
+    assert browser.evaluate("document.querySelector('.ring').hidden") is False and question(browser) == "#map/3"
+
+
+def test_contours_are_closed_lines_around_what_is_not_small(browser, address):
+    """Two crowds and one lonely point, about which no line is drawn."""
+    browser.open(f"{address}#map")
+    drawn = """(() => {
+        const side = Array.from({ length: 30 }, (_, k) => k / 30);
+        const crowd = (left, bottom) => side.flatMap((x) => side.map((y) => [left + x, bottom + y]));
+        const points = [...crowd(0, 0), ...crowd(3, 1), [1.9, 3.9], [4, 4]];
+        return report.contours(points.map(([x]) => x), points.map(([, y]) => y), [0.02, 0.5]);
+    })()"""
+    wide, dense = browser.evaluate(drawn)
+    lines = [[tuple(map(float, point.split())) for point in line.strip("MZ").split("L")]
+             for line in dense.split("Z") if line]  # fmt: skip
+    assert len(lines) == 2 and dense.count("Z") == 2
+    for line, (cx, cy) in zip(sorted(lines), ((0.5, 0.5), (3.5, 1.5)), strict=True):
+        xs, ys = zip(*line, strict=True)
+        assert min(xs) < cx < max(xs) and min(ys) < cy < max(ys) and max(xs) - min(xs) < 1.6
+    assert wide.count("Z") == 2, "none about a point alone"
+
+
+def test_a_search_on_the_map_fills_the_list_and_the_address(browser, address):
+    browser.open(f"{address}#map?q=return")
+    assert browser.evaluate("document.querySelector('.maphead input').value") == "return"
+    listed = browser.text(".listed .number")
+    assert listed[:2] == ["1", "2"] and "null" not in browser.text(".list")[0]
+    search = "Object.assign(document.querySelector('.maphead input'), {value: '#3'})"
+    browser.evaluate(f"{search}.dispatchEvent(new Event('input'))")
+    assert browser.text(".listed .number") == ["3"] and question(browser) == "#map?q=%233"
+    browser.open(f"{address}#map")
+    assert browser.text(".list h3") == [f"All {D_SAE} features"]
+    for _ in range(4):
+        browser.click(".zooms button[title='zoom in']")
+    browser.wait("document.querySelector('.list h3').textContent.endsWith(' in view')")
+    inside = len(browser.text(".listed li"))
+    assert 0 < inside < D_SAE and browser.text(".list h3") == [f"{inside} in view"]
+
+
+def test_a_lasso_selects_for_the_table_and_is_taken_off_again(browser, address):
+    browser.open(f"{address}#map")
+    browser.click(".maphead button[aria-pressed]")
+    browser.drag(MAP, (0.02, 0.02), (0.5, 0.02), (0.5, 0.98), (0.02, 0.98))
+    browser.wait("location.hash.includes('part=')")
+    asked = question(browser)
+    corners = json.loads(f"[{asked.split('part=')[1]}]")
+    points = browser.evaluate("loadData('map')")
+    within = {latent for latent, x in zip(points["latents"], points["x"], strict=True) if x < corners[2]}
+    assert 0 < len(within) < len(points["latents"]) and browser.text("#map .applied") == ["A part of the map ✕"]
+    assert browser.text(".mapped .list h3") == [f"{len(within)} selected"] and len(browser.text(".listed li")) == len(
+        within
+    )
+    assert sum(int(text.split()[-1]) for text in browser.text("#map .legend li")) == len(within), "so says the legend"
+    browser.click(".maphead output a")
+    browser.wait(f"document.querySelectorAll('tr[data-latent]').length === {len(within)}")
+    assert set(latents(browser)) == within and question(browser) == asked.replace("#map", "#features")
+    browser.open(f"{address}{question(browser)}")
+    browser.wait(f"document.querySelectorAll('tr[data-latent]').length === {len(within)}")
+    assert set(latents(browser)) == within
+    browser.click("#features .applied button")
+    browser.wait(f"document.querySelectorAll('tr[data-latent]').length > {len(within)}")
+    assert question(browser) == "#features" and not browser.complaints
+
+
+def test_the_map_is_coloured_by_what_is_asked_with_a_legend(browser, address):
+    browser.open(f"{address}#map")
+    assert "python 1" in browser.text(".legend")[0], "by the kind of text, where that is known"
+    assert (
+        len(browser.evaluate("Array.from(document.querySelectorAll('.contours path'), (e) => e.getAttribute('d'))"))
+        == 2
+    )
+    field = "document.querySelector('.maphead select')"
+    for way, said in (("density", "density"), ("verdict", "single-token 5"), ("monosemanticity", "0.01.0")):
+        browser.evaluate(f"{field}.value = '{way}'; {field}.dispatchEvent(new Event('change'))")
+        assert said in browser.text(".legend")[0]
+    assert not browser.complaints
+
+
+def test_points_are_discs_in_their_colours_the_later_over_the_earlier(browser, address):
+    browser.open(f"{address}#map")
+    drawn = """(() => {
+        const canvas = h("canvas", { width: 40, height: 20 });
+        const points = report.points(canvas, Float32Array.of(-1, 0, 1, 0.5, 5, 5));
+        points.paint(Uint8Array.of(255, 0, 0, 255, 0, 0, 255, 51, 1, 1, 1, 255), [255, 255, 255]);
+        points.draw({ x: 0, y: 0, scale: 10, diameter: 6 }, 0, 2);
+        points.draw({ x: 0, y: 0, scale: 10, diameter: 6 }, 2, 3);
+        const at = ([x, y]) => Array.from(canvas.getContext("2d").getImageData(x, y, 1, 1).data);
+        return [[10, 10], [30, 5], [20, 10], [10, 16]].map(at);
+    })()"""
+    assert browser.evaluate(drawn) == [
+        [255, 0, 0, 255], [204, 204, 255, 255], [255, 255, 255, 255], [255, 255, 255, 255],
+    ]  # fmt: skip

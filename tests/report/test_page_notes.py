@@ -1,0 +1,74 @@
+"""A reader's stars, labels and notes, tried in Chromium."""
+
+import json
+
+import pytest
+
+from interp.report.notes import read_notes
+from tests.report.planted_page import found, latents, question
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+def note(browser, name: str, text: str) -> None:
+    field = f"document.querySelector('#feature .notes {name}')"
+    browser.evaluate(f"{field}.value = {json.dumps(text)}; {field}.dispatchEvent(new Event('input'))")
+
+
+def test_stars_labels_and_notes_persist_are_searchable_and_round_trip_as_json(browser, address, tmp_path):
+    browser.open(f"{address}#feature/3")
+    browser.click("#feature .star")
+    note(browser, "input", HOSTILE)
+    browser.open(f"{address}#feature/5")
+    browser.press("s")
+    note(browser, "textarea", "why?\nbecause")
+    browser.press("s")
+    browser.open(f"{address}#features")
+    browser.click(".chip[data-starred]")
+    assert latents(browser) == [3] and question(browser) == "#features?starred=1"
+    assert browser.text("tr[data-latent='3'] .tag.mine")[0].strip() == HOSTILE
+    browser.click(".chip[data-starred]")
+    assert 3 in found(browser, "onerror") and found(browser, "label:onerror") == [3]
+    assert browser.text("tr[data-latent='3'] .tag.mine mark") == ["onerror"]
+    browser.open(address)
+    assert browser.text(".mine li") == [f"★ Feature 3 {HOSTILE}", 'Feature 5 "1233" why?\nbecause']
+    assert browser.evaluate("document.querySelector('.mine img')") is None
+    (tmp_path / "notes.json").write_text(browser.evaluate("report.notes.exported()"))
+    table = read_notes(tmp_path / "notes.json")
+    assert table.to_dict("records") == [
+        {"latent": 3, "star": True, "label": HOSTILE, "note": ""},
+        {"latent": 5, "star": False, "label": "", "note": "why?\nbecause"},
+    ]
+    browser.evaluate("localStorage.clear()")
+    browser.open(address)
+    assert not browser.text(".mine li")
+    files = browser.send("Runtime.evaluate", expression="document.querySelector('.kept input')")["result"]["objectId"]
+    browser.send("DOM.setFileInputFiles", files=[str(tmp_path / "notes.json")], objectId=files)
+    browser.wait("document.querySelectorAll('.mine li').length === 2")
+    browser.open(f"{address}#feature/3")
+    assert browser.evaluate("document.querySelector('#feature .star').ariaPressed") == "true"
+    browser.evaluate("localStorage.clear()")
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("{", "JSON"),
+        ("{}", "not an export of this page"),
+        ('{"format": "interp-notes", "features": "x", "notes": {}}', "belongs to other features"),
+        ('{"format": "interp-notes", "features": KEY, "notes": {"999": {"star": true}}}', "feature 999"),
+        ('{"format": "interp-notes", "features": KEY, "notes": {"1": {"star": "yes"}}}', "feature 1 is not valid"),
+    ],
+)
+def test_what_is_no_export_of_these_features_is_not_imported(browser, address, text, said):
+    browser.open(address)
+    text = text.replace("KEY", browser.evaluate("JSON.stringify(report.data.page.key)"))
+    browser.evaluate(f"report.notes.add({json.dumps(text)})")
+    assert said in browser.text("#trouble")[0] and not browser.text(".mine li")
+
+
+@pytest.mark.parametrize("text", ["{}", '{"format": "interp-notes", "notes": {"1": {"star": 1}}}'])
+def test_a_file_that_holds_no_notes_is_refused_by_name(text, tmp_path):
+    (tmp_path / "notes.json").write_text(text)
+    with pytest.raises(ValueError, match="notes.json"):
+        read_notes(tmp_path / "notes.json")

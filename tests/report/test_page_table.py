@@ -1,0 +1,179 @@
+"""The table of features and its search, filters and order, tried in Chromium."""
+
+from tests.report.planted_page import BEST, D_SAE, SPLIT, VOCAB, found, latents, question
+
+
+def bars(browser, name: str) -> list[float]:
+    """Heights of the bars of a range's histogram."""
+    bins = f"document.querySelectorAll('[data-range={name}] .bin')"
+    return browser.evaluate(f"Array.from({bins}, (e) => Number(e.getAttribute('height')))")
+
+
+def test_enter_opens_the_row_under_the_keyboard_cursor(browser, address):
+    browser.open(f"{address}#features")
+    browser.click(".chip[data-verdict=single-token]")
+    second = latents(browser)[1]
+    browser.press("j")
+    assert browser.evaluate("document.activeElement.closest('tr')?.dataset.latent") == str(second)
+    browser.press("Enter")
+    browser.wait(f"document.getElementById('feature').dataset.latent === '{second}'")
+    browser.press("Escape")
+    browser.wait("Boolean(document.activeElement.closest('tr.at'))")
+    assert browser.evaluate("document.activeElement.textContent") == str(second), "the focus comes back to its row"
+    assert browser.evaluate("document.querySelector('.chip[data-verdict=single-token]').ariaPressed") == "true"
+    browser.click("th[data-key=density] button")
+    before, order = browser.evaluate("document.querySelector('th[data-key=density]').ariaSort"), latents(browser)
+    for key in ("ArrowDown", "j", "k", "Enter"):
+        browser.press(key)
+    browser.wait(f"document.getElementById('feature').dataset.latent === '{order[1]}'")
+    assert browser.evaluate("document.querySelector('th[data-key=density]').ariaSort") == before
+
+
+def test_the_recommended_order_breaks_ties_and_any_other_is_chosen_by_a_head_or_in_a_list(browser, address):
+    browser.open(f"{address}#features")
+    field = "document.querySelector('.ordering select')"
+    choose = f"{field}.value = '%s'; {field}.dispatchEvent(new Event('change'))"
+    assert browser.evaluate(f"{field}.selectedOptions[0].textContent") == "Recommended order"
+    assert "worth a look" in browser.evaluate("document.querySelector('.ordering .term').dataset.tip")
+    order = latents(browser)
+    assert order[0] == BEST
+    browser.click("th[data-key=monosemanticity] button")
+    assert latents(browser) == order, "all are equally monosemantic"
+    browser.click("th[data-key=latent] button")
+    assert latents(browser)[0] == 0 and browser.evaluate(f"{field}.value") == "latent"
+    browser.click(".ordering .turn")
+    assert latents(browser)[0] == D_SAE - 1
+    browser.evaluate(choose % "max")
+    most = "report.data.page.columns.max"
+    assert browser.evaluate(f"{most}[{latents(browser)[0]}] === Math.max(...{most})")
+    assert browser.evaluate("Array.from(document.querySelectorAll('th'), (e) => e.ariaSort)").count("none") == 5
+    browser.evaluate(choose % "")
+    assert latents(browser) == order and browser.evaluate("document.querySelector('.turn').hidden")
+    heads = browser.evaluate("document.querySelectorAll('.scroller th').length")
+    assert heads == browser.evaluate("document.querySelectorAll('tr[data-latent]')[0].children.length"), "one head each"
+
+
+def test_search_ranks_by_the_match_and_shows_it(browser, address):
+    browser.open(f"{address}#features")
+    assert found(browser, "return")[:2] == [1, 2], "the token itself, then a word of a rule"
+    assert set(found(browser, "return")[2:]) == {3, 7}, "then parts"
+    assert browser.text("tr[data-latent='2'] mark") == ["return"]
+    assert browser.text("tr[data-latent='1'] mark.top_token") == [" return"]
+    assert "Best matches first" in browser.text(".ordering option")
+    assert found(browser, "tok:return") == [1, 3] and set(found(browser, "rule:return")[:2]) == {1, 2}
+    assert found(browser, 'tok:" return"') == [1] and found(browser, '"line end"') == [7]
+    assert found(browser, "end line") == [7] and found(browser, "line return +") == [] and found(browser, "+")[0] == 2
+    browser.click("th[data-key=latent] button")
+    assert found(browser, "return") == [1, 2, 3, 7], "a column's order holds"
+    assert found(browser, "rule:a rule:line") == [7]
+
+
+def test_numbers_are_found_whole(browser, address):
+    browser.open(f"{address}#features")
+    assert found(browser, "123") == [4] and found(browser, "1233") == [5, 9] and found(browser, "#12") == [12]
+    assert set(found(browser, "12")) == {12, 9}, "the feature's own number, and a number of a rule"
+
+
+def test_a_label_with_a_low_f1_is_left_out_and_an_unsure_verdict_is_marked(browser, address):
+    browser.open(f"{address}#features")
+    columns = "report.data.page.columns"
+    assert browser.text("select[aria-label='Any label'] option") == ["Any label", "python"]
+    f1 = browser.evaluate(f"{columns}.label.map((at, i) => [at === null, {columns}.label_f1[i]])")
+    assert {blank for blank, _ in f1} == {True, False} and all(blank == ((of or 0) < 0.3) for blank, of in f1)
+    for latent, blank in ((3, False), (16, True)):
+        browser.search(f"#{latent}")
+        assert browser.text(".tag.label") == ([] if blank else ["python"])
+        shown = browser.evaluate(f"[report.lead.f1({latent}), {columns}.explanation_f1[{latent}]]")
+        assert browser.text("td.f1") == [f"{shown[0]:.2f}"] and (shown[0] == shown[1]) == blank
+    browser.search("#26")
+    assert browser.text("td.verdict > div")[0] == "poly, unsure"
+    browser.search("#3")
+    assert browser.text("td.verdict > div")[0] == "mono"
+    assert browser.evaluate("document.querySelector('td.verdict .verdict').ariaLabel") == "monosemantic"
+
+
+def test_compact_rows_are_of_one_line(browser, address):
+    browser.open(f"{address}#features")
+    height = "document.querySelector('tr[data-latent]').getBoundingClientRect().height"
+    tall = browser.evaluate(height)
+    browser.click(".turn.compact")
+    assert browser.evaluate(height) < 0.6 * tall
+    browser.click(".turn.compact")
+    assert browser.evaluate(height) == tall
+
+
+def test_table_rows_have_evidence_and_several_verdicts_can_be_chosen(browser, address):
+    browser.open(f"{address}#features")
+    browser.wait("document.querySelector('.snippet .firing') !== null")
+    first = latents(browser)[0]
+    assert first == BEST and browser.text(f"tr[data-latent='{first}'] .snippet .firing") == [VOCAB[first]]
+    bars = browser.evaluate("document.querySelector('td.activations path').getAttribute('d')")
+    assert bars.count("M") > 1
+    browser.click(".chip[data-verdict=single-token]")
+    browser.click(".chip[data-verdict=polysemantic]")
+    assert set(latents(browser)) == {SPLIT, *range(20, D_SAE)} and question(browser).endswith(
+        "verdict=single-token,polysemantic"
+    )
+    browser.open(f"{address}{question(browser)}")
+    assert set(latents(browser)) == {SPLIT, *range(20, D_SAE)}
+    browser.click(".chip[data-verdict=polysemantic]")
+    assert set(latents(browser)) == set(range(20, 25))
+
+
+def test_the_address_holds_the_search_the_filters_and_the_order(browser, address):
+    browser.open(f"{address}#features")
+    assert question(browser) == "#features"
+    browser.click(".chip[data-verdict=single-token]")
+    browser.click("th[data-key=density] button")
+    browser.click("th[data-key=density] button")
+    found(browser, "w")
+    shown, asked = latents(browser), question(browser)
+    assert asked == "#features?q=w&verdict=single-token&sort=density&reversed=1" and len(shown) > 1
+    browser.press("Enter")
+    browser.open(f"{address}{asked}")
+    assert latents(browser) == shown and browser.evaluate("document.getElementById('search').value") == "w"
+    assert browser.evaluate("document.querySelector('.chip[data-verdict=single-token]').ariaPressed") == "true"
+    assert browser.evaluate("document.querySelector('th[data-key=density]').ariaSort") == "ascending"
+    browser.open(f"{address}{asked.replace('#features', f'#feature/{shown[0]}')}")
+    assert f"1 of {len(shown)} in this order" in browser.text(".path")[0]
+    browser.press("j")
+    browser.wait(f"document.getElementById('feature').dataset.latent === '{shown[1]}'")
+    browser.wait(f"location.hash === '{asked.replace('#features', f'#feature/{shown[1]}')}'")
+    browser.press("Escape")
+    browser.wait(f"location.hash === '{asked}'")
+    assert latents(browser) == shown
+
+
+def test_an_address_that_asks_for_what_is_not_here_shows_all(browser, address):
+    browser.open(
+        f"{address}#features?verdict=none&label=%3Cb%3E&density=1&explanation_f1=0.5,0.2&part=1,2,x&sort=constructor&q="
+    )
+    assert len(latents(browser)) == D_SAE and question(browser) == "#features"
+    browser.open(f"{address}#nowhere")
+    assert browser.evaluate("document.body.dataset.view") == "overview"
+
+
+def test_a_range_is_chosen_by_keys_or_by_dragging_and_is_in_the_address(browser, address):
+    browser.open(f"{address}#features")
+    browser.click(".turn.ranged")
+    f1, n = "report.data.page.columns.explanation_f1", len(latents(browser))
+    browser.evaluate("document.querySelector('[data-range=explanation_f1] .handle').focus()")
+    for _ in range(6):
+        browser.press("ArrowRight")
+    assert question(browser) == "#features?explanation_f1=0.3," and len(latents(browser)) == n - 1
+    assert browser.text(".applied") == ["Rule F1 ≥ 0.3 ✕"]
+    assert sum(height > 0 for height in bars(browser, "explanation_f1")) == 3, "its own range does not narrow it"
+    browser.click(".chip[data-verdict=single-token]")
+    assert sum(height > 0 for height in bars(browser, "explanation_f1")) == 1, "another filter does"
+    browser.open(f"{address}{question(browser)}")
+    assert set(latents(browser)) == {*range(20, 25)}
+    browser.click(".applied .chip")
+    browser.click(".chip[data-verdict=single-token]")
+    assert question(browser) == "#features" and len(latents(browser)) == n and browser.text(".applied") == [""]
+    browser.drag("[data-range=explanation_f1] svg", 0.45, 0.6)
+    assert set(latents(browser)) == set(browser.evaluate(f"{f1}.flatMap((x, i) => (x < 0.55 && x > 0.4 ? [i] : []))"))
+    assert question(browser) == "#features?explanation_f1=0.45,0.6"
+    browser.press("Escape")
+    browser.evaluate("document.querySelector('[data-range=explanation_f1] .handle').focus()")
+    browser.press("Escape")
+    assert question(browser) == "#features" and len(latents(browser)) == n and not browser.complaints

@@ -1,0 +1,196 @@
+"""How the text of rules and examples is drawn and copied, tried in Chromium."""
+
+import json
+import re
+
+from tests.report.planted_page import (
+    N_SEQ,
+    SPLIT,
+)
+
+
+def test_spaces_in_the_quotes_of_a_rule_are_drawn_and_stay_spaces(browser, address):
+    browser.open(f"{address}#feature/2")
+    spaces = "document.querySelectorAll('.title .quoting .space')"
+    drawn = f"Array.from({spaces}, (e) => getComputedStyle(e, '::before').content)"
+    assert browser.evaluate(drawn) == ['"␣"', '"␣"'] and 'after " return" or " +"' in browser.text(".title .quoting")[0]
+    browser.open(f"{address}#features?q=rule:return")
+    assert 'after " return" or " +"' in browser.text("tr[data-latent='2'] .explanation")[0]
+    assert browser.text("tr[data-latent='2'] .quoting mark") == ["return"]
+
+
+def test_a_run_of_white_space_is_one_numbered_sign_and_is_copied_unchanged(browser, address):
+    browser.open(f"{address}#feature/2")
+    put = "document.querySelector('#feature .title').replaceChildren({}); document.querySelector('#feature .title')"
+    signs = ".querySelectorAll('.run')].map((e) => getComputedStyle(e, '::before').content)"
+    rule = '"\\n' + 7 * " " + '", "\\nabla" or "' + 3 * " " + '"'
+    assert browser.evaluate(f"{put.format(f'ruleText({json.dumps(rule)})')}.innerText") == rule
+    assert browser.evaluate("[...document" + signs) == ['"↵"', '"␣×7"', '"␣×3"'], "a command of LaTeX is no line end"
+    token = "x\n\n\n\n" + 12 * " " + "x  y"
+    browser.evaluate(put.format(f"h('span.token', null, visible({json.dumps(token)}))"))
+    assert browser.evaluate("[...document" + signs) == ['"↵×4"', '"␣×12"']
+    browser.evaluate("getSelection().selectAllChildren(document.querySelector('#feature .title'))")
+    assert browser.evaluate("getSelection().toString()") == token
+    assert browser.evaluate("document.querySelector('#feature .title').getBoundingClientRect().height") < 30
+
+
+def test_strong_activations_are_told_from_weak_ones_on_a_dark_screen(browser, address):
+    browser.size(1400, 900, dark=True)
+    browser.open(f"{address}#feature/3")
+    token = "(at) => h('span.token.on', {'--shade': at}, 'x')"
+    strengths = f"[0.1, 0.3, 0.5, 0.7, 0.9, 1].map({token})"
+    browser.evaluate(f"document.querySelector('.example .text').replaceChildren(...{strengths})")
+    colours = browser.evaluate(
+        "Array.from(document.querySelectorAll('.example:first-child .on'), (e) => getComputedStyle(e).backgroundColor)"
+    )
+    depths = [float(re.findall(r"[\d.]+", colour)[3]) for colour in colours]
+    assert all(more - less > 0.05 for less, more in zip(depths[:-1], depths[1:], strict=True)) and depths[-1] > 0.5
+    inks = browser.evaluate(
+        "Array.from(document.querySelectorAll('.example:first-child .on'), (e) => getComputedStyle(e).color)"
+    )
+    turns = sum(one != other for one, other in zip(inks[:-1], inks[1:], strict=True))
+    assert turns == 1 and inks[0] != inks[-1], "dark letters on the brightest grounds alone"
+    assert browser.faint() == []
+
+
+def test_a_quote_in_a_token_of_a_rule_does_not_end_its_quotes(browser, address):
+    browser.open(f"{address}#features")
+    rule = '"(", " {", "="", """" or " a b", then "end" (as in "x")'
+    drawn = "Array.from(ruleText(%s).querySelectorAll('bdi'), (e) => e.textContent)"
+    tokens = ["(", " {", '="', '""', " a b", "end", "x"]
+    assert browser.evaluate(drawn % json.dumps(rule)) == tokens
+    found = f"{json.dumps(rule[:7])}, {json.dumps(rule[7:9])}, {json.dumps(rule[9:])}"
+    assert browser.evaluate(drawn % found) == ["(", " ", "{", *tokens[2:]], "also where a search found a part of it"
+
+
+def test_letters_that_look_latin_name_their_script_and_stray_bytes_their_characters(browser, address):
+    browser.open(f"{address}#feature/3")
+    script = "Array.from(%s.querySelectorAll('[data-script]'), (e) => e.dataset.script)"
+    rule = json.dumps('"в", "β" or "ا"')
+    assert browser.evaluate(script % f"ruleText({rule})") == ["Cyrillic", "Arabic alef"]
+    assert browser.evaluate("tokenElement(' в').dataset.script") == "Cyrillic"
+    token = "(({dir, dataset}) => [dir, dataset.tip])(tokenElement('⟨9c⟩⟨d7⟩'))"
+    said = "⟨9c⟩: a later byte of a character, ⟨d7⟩: the first byte of a Hebrew letter"
+    assert browser.evaluate(token) == ["ltr", said]
+
+
+def test_a_long_rule_is_cut_where_it_is_one_of_many(browser, address):
+    browser.open(f"{address}#feature/3")
+    brief = """((rule) => {
+        Object.assign(report.data.page.columns, { label: [], explanation: [rule], explanation_f1: [1] });
+        return h("p", null, report.lead.brief(0, () => null)).textContent;
+    })(%s)"""
+    for rule, said in (
+        ('tokens like "a", "b", "c", tokens like "d", "e" or "f"', 'tokens like "a", "b", "c", "d" +2'),
+        ('"a", "b" or "c"', '"a", "b" or "c"'),
+        ('tokens two after "a" before tokens like "b"', 'tokens two after "a" before tokens like "b"'),
+        ('"\\n   ", "\\n       " or "\\n  "', "a line end and an indent"),
+    ):
+        assert browser.evaluate(brief % json.dumps(rule)) == said
+
+
+def test_hebrew_reads_from_right_to_left(browser, address):
+    browser.open(f"{address}#feature/9")
+    browser.click(".widths [value=whole]")
+    tokens = "Array.from(document.querySelectorAll('.panel:not([hidden]) .example:first-child .token'),"
+    lefts = dict(map(tuple, browser.evaluate(f"{tokens} (e) => [e.textContent, e.getBoundingClientRect().left])")))
+    assert lefts["β"] < lefts["ל"] < lefts["ש"]
+
+
+def test_a_firing_token_is_its_own_element_with_its_space_marked_and_the_rest_is_text(browser, address):
+    browser.open(f"{address}#feature/1")
+    pieces = browser.text(".example:first-child .text .token")
+    assert pieces[:2] == ["<|bos|>", " return"] and pieces[2].startswith(" +returned1231233 a\n\t")
+    drawn = "getComputedStyle(document.querySelector('.example .text .firing .space'), '::before').content"
+    assert browser.evaluate(drawn) == '"·"' and len(browser.text(".example:first-child .text .space")) == 1
+
+
+def test_bytes_of_one_character_are_joined_and_share_the_stronger_shade(browser, address):
+    """Tokens 9 and 10 are the two bytes of β, 11 to 13 the four of two letters that share a token, whose firing is one
+    box."""
+    for latent, shown in ((9, "β"), (11, "ש"), (12, "של"), (13, "ל")):
+        browser.open(f"{address}#feature/{latent}")
+        assert browser.text(".example .firing")[0] == shown
+    pieces = browser.evaluate(
+        "report.pieces(['a⟨d7⟩', '⟨a9⟩⟨d7⟩', '⟨9c⟩b', '⟨ce⟩', 'c', '⟨f0⟩⟨9f⟩', '⟨98⟩', '⟨80⟩', ''])"
+    )
+    assert [(piece["text"], piece["tokens"]) for piece in pieces] == [
+        ("a", [0]), ("ש", [0, 1]), ("ל", [1, 2]), ("b", [2]), ("⟨ce⟩", [3]), ("c", [4]),
+        ("\U0001f600", [5, 5, 6, 7]), ("", [8]),
+    ]  # fmt: skip
+
+
+def test_examples_stand_with_their_firing_tokens_in_one_column_and_open_to_the_whole_context(browser, address):
+    browser.open(f"{address}#feature/{SPLIT}")
+    fired = "document.querySelectorAll('.panel:not([hidden]) [data-sense=\"0\"] .firing')"
+    firing = f"Array.from({fired}, (e) => e.getBoundingClientRect())"
+    assert len(browser.evaluate(firing)) == 1 and browser.text(".alike") == ["+28 alike", "+9 alike"], "after one text"
+    browser.click(".alike")
+    assert len(browser.evaluate(firing)) == 29 and browser.text(".alike") == ["+9 alike"]
+    assert browser.evaluate(f"new Set({firing}.map((b) => b.left)).size") == 1
+    assert browser.evaluate(f"{firing}.every((b) => b.height < 30)"), "on one line each"
+    browser.click(".example .value")
+    assert browser.text(".whole .text .token") and browser.text(".whole .about")[0].startswith(
+        f"sequence {N_SEQ - 1}, position"
+    )
+    tokens = browser.evaluate("Array.from(report.text.of(report.data.page.latents - 1), word).join('')")
+    shown = browser.evaluate("document.querySelector('.whole .text').textContent")
+    assert len(shown) > 40 and tokens.startswith("<|bos|> return")
+    browser.click(".example .value")
+    assert not browser.text(".whole")
+    for width in ("passage", "whole", "line"):
+        browser.click(f".widths [value={width}]")
+        assert len(browser.evaluate(firing)) > 3
+
+
+def test_what_is_copied_of_an_example_is_its_text(browser, address):
+    browser.open(f"{address}#feature/7")
+    browser.click(".widths [value=whole]")
+    browser.evaluate("getSelection().selectAllChildren(document.querySelector('.example .text'))")
+    assert browser.evaluate("getSelection().toString()").startswith("<|bos|> return +returned1231233 a\n\tβשלw")
+    drawn = "getComputedStyle(document.querySelector('.example .text .{}'), '::before').content"
+    assert [browser.evaluate(drawn.format(kind)) for kind in ("line-end", "tab")] == ['"↵"', '"⇥"']
+    assert not browser.text(".example .text .space"), "spaces are marked in tokens that fire"
+    browser.click(".widths [value=line]")
+    assert browser.evaluate("document.querySelector('.example .text').getBoundingClientRect().height") < 40, (
+        "on one line"
+    )
+    browser.evaluate("navigator.clipboard.writeText = async (text) => { window.written = text; }")
+    browser.click(".tools .copies button")
+    browser.wait("window.written")
+    assert browser.evaluate("window.written").startswith("1.98\t<|bos|> return +returned1231233 a«↵»\tβשלw")
+    browser.evaluate("window.written = ''")
+    browser.click(".tools .copies button + button")
+    first, *_ = json.loads(browser.wait("window.written"))
+    assert first["latent"] == 7 and first["token"] == "\n" and first["tokens"][first["position"]] == "\n"
+
+
+def test_a_passage_has_the_lines_of_its_text_and_is_shown_first_where_line_ends_fire(browser, address):
+    pressed = "document.querySelector('.widths [aria-pressed=true]').value"
+    browser.open(f"{address}#feature/1")
+    assert browser.evaluate(pressed) == "line"
+    browser.open(f"{address}#feature/7")
+    assert browser.evaluate(pressed) == "passage"
+    firing = "document.querySelector('.example .firing')"
+    after = f"Array.from({firing}.parentElement.querySelectorAll('.token')).at(-1).getBoundingClientRect().top"
+    assert browser.evaluate(f"{firing}.textContent === '\\n' && {after} > {firing}.getBoundingClientRect().bottom")
+    browser.click(".widths [value=line]")
+    browser.press("j")
+    browser.wait("document.getElementById('feature').dataset.latent !== '7'")
+    assert browser.evaluate(pressed) == "line", "what was chosen holds for all"
+
+
+def test_a_line_runs_as_the_letters_at_its_firing_do(browser, address):
+    browser.open(f"{address}#feature/3")
+    drawn = """(texts, firing) => {
+        const pieces = texts.map((text) => ({ text }));
+        return report.examples.line(pieces, texts.map((text) => h("span", null, text)), firing).dir;
+    }"""
+    for texts, firing, said in (
+        (["many English words ", "\u05d0", "\u05d1", " and more of them"], 2, "rtl"),
+        (["\u05d0\u05d1\u05d2\u05d3", " a", "\u05d0\u05d1"], 1, "ltr"),
+        (["English ", "\u05d0\u05d1", ", ", "x"], 2, "rtl"),
+        (["\u27e8d7\u27e9", "\u05d0"], 0, "rtl"),
+        (["1", "2"], 0, "ltr"),
+    ):
+        assert browser.evaluate(f"({drawn})({json.dumps(texts)}, {firing})") == said, texts

@@ -1,0 +1,157 @@
+"""What all views of the page have in common, the overview and the summary, tried in Chromium."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from interp import figures
+from tests.report.planted_page import (
+    D_SAE,
+    N_CTX,
+    N_SEQ,
+    SPLIT,
+    question,
+)
+
+
+def modebar(browser) -> str:
+    browser.wait("document.querySelectorAll('.modebar-btn').length")
+    return " ".join(browser.evaluate("Array.from(document.querySelectorAll('.modebar-btn'), (e) => e.dataset.title)"))
+
+
+VIEWS = ["#overview", "#features", f"#feature/{SPLIT}", "#compare/3/4", "#map", "#summary"]
+
+
+def test_no_figure_of_the_page_offers_to_upload_itself(browser, address):
+    browser.open(f"{address}#summary")
+    assert "Download plot" in modebar(browser) and "Share" not in modebar(browser)
+
+
+def test_a_saved_figure_offers_no_upload_whoever_draws_it(browser, tmp_path: Path):
+    figure = figures.density_histogram(pd.DataFrame({"density": [0.1, 0.01]}))
+    (tmp_path / "figure.html").write_text(figure.to_html(), encoding="utf-8")
+    browser.send("Page.navigate", url=(tmp_path / "figure.html").as_uri())
+    assert "Download plot" in modebar(browser) and "Share" not in modebar(browser)
+
+
+@pytest.mark.parametrize("view", ["overview", "features", "map", "summary"])
+def test_an_address_opens_its_view_at_the_top(browser, address, view):
+    browser.size(390, 300)
+    browser.open(f"{address}#{view}")
+    assert browser.evaluate("scrollY") == 0
+
+
+def test_a_term_says_what_it_means_to_a_pointer_a_key_and_a_finger_until_escape(browser, address):
+    browser.open(f"{address}#feature/3")
+    said = "(({hidden, textContent}) => hidden ? '' : textContent)(document.getElementById('tip'))"
+    term = "document.querySelector('#feature .name .term')"
+    meaning = browser.evaluate(f"report.words.meanings[{term}.textContent]")
+    assert meaning.startswith("The verdict that its firings") and browser.evaluate(said) == ""
+    x, y = browser.evaluate(f"(({{x, y, width}}) => [x + width / 2, y + 5])({term}.getBoundingClientRect())")
+    browser.send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+    assert browser.evaluate(said) == meaning
+    browser.send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y + 400)
+    assert browser.evaluate(said) == ""
+    browser.evaluate(f"{term}.focus()")
+    assert browser.evaluate(said) == meaning and browser.evaluate(f"{term}.getAttribute('aria-describedby')") == "tip"
+    box = "document.getElementById('tip').getBoundingClientRect()"
+    assert browser.evaluate(f"{box}.left >= 0 && {box}.right <= innerWidth && {box}.top >= 0")
+    browser.press("Escape")
+    assert browser.evaluate(said) == "" and question(browser) == "#feature/3", "Escape closes the tip alone"
+    browser.click("#feature .name .term")
+    assert browser.evaluate(said) == meaning
+
+
+def test_terms_have_one_meaning_each_that_the_glossary_has_too(browser, address):
+    browser.open(f"{address}#overview")
+    glossary = (Path(__file__).parents[2] / "analyses" / "GLOSSARY.md").read_text().lower()
+    verdicts = browser.evaluate("Object.values(report.data.page.verdicts).map(({ word }) => word)")
+    names = set(browser.evaluate("Object.keys(report.words.meanings)"))
+    assert names > set(verdicts) and [name for name in names - {*verdicts} if name.lower() not in glossary] == []
+
+
+def test_colours_follow_the_system_until_a_scheme_is_chosen_which_is_kept(browser, address):
+    theme = "document.documentElement.dataset.theme"
+    paper = "getComputedStyle(document.body).backgroundColor"
+    browser.size(1400, 900, dark=True)
+    browser.open(f"{address}#features")
+    dark = browser.evaluate(paper)
+    assert browser.evaluate(theme) == "dark" and browser.evaluate("preferences.get('theme')") is None
+    browser.click("#theme")
+    assert browser.evaluate(theme) == "light" and browser.evaluate(paper) != dark
+    browser.open(f"{address}#features")
+    assert browser.evaluate(theme) == "light", "kept"
+    browser.size(1400, 900)
+    browser.click("#theme")
+    assert browser.evaluate(theme) == "dark" and browser.evaluate(paper) == dark
+    browser.click("#theme")
+    assert browser.evaluate(theme) == "light" and browser.evaluate("preferences.get('theme')") == "system"
+
+
+def test_the_page_opens_on_an_overview_with_numbers_features_and_words(browser, address):
+    browser.open(address)
+    assert browser.evaluate("document.body.dataset.view") == "overview"
+    assert browser.text("#overview .intro")[0] == (
+        f"Scanned on {N_SEQ * N_CTX} tokens: {D_SAE} features are in use, 0 are dead or faint."
+    )
+    assert browser.text(".share h2") == [f"80 % of {D_SAE} have one meaning"]
+    assert f"of the {D_SAE} features in use" in browser.evaluate(
+        "document.querySelector('.share .term[data-tip*=use]').dataset.tip"
+    )
+    assert "No null was run" in browser.text(".share p")[0]
+    assert browser.text(".verdicts li")[:2] == ["monosemantic 19 63 %", "polysemantic 6 20 %, 5 unsure"]
+    browser.wait("document.querySelectorAll('#overview .card .firing').length >= 5")  # their examples are read by then
+    cards, shown = browser.text("#overview .card h3 a"), browser.evaluate("report.data.page.worth_showing")
+    assert len(set(cards)) == 6 and shown and cards[: len(shown)] == [f"Feature {latent}" for latent, _ in shown]
+    assert browser.text(".card .why") == [why for _, why in shown]
+    assert all(
+        browser.evaluate("Array.from(document.querySelectorAll('.card'), (c) => c.querySelector('.firing') !== null)")
+    )
+    browser.click(".card h3 a")
+    browser.wait(f"document.getElementById('feature').dataset.latent === '{shown[0][0]}'")
+    browser.press("Escape")
+    browser.wait("document.body.dataset.view === 'overview'")
+
+
+def test_a_chart_follows_a_window_that_becomes_narrow_while_it_is_out_of_sight(browser, address):
+    browser.open(f"{address}#summary")
+    browser.wait("document.getElementById('summary').dataset.ready")
+    browser.evaluate("location.hash = '#overview'")
+    browser.wait("document.body.dataset.view === 'overview'")
+    browser.size(390, 900)
+    browser.evaluate("new Promise((done) => setTimeout(done, 500))")  # plotly answers a new width after a while
+    browser.evaluate("location.hash = '#summary'")
+    ends = "Array.from(document.querySelectorAll('#summary .main-svg'), (e) => e.getBoundingClientRect().right)"
+    browser.wait(f"{ends}.every((end) => 0 < end && end <= 390)")
+
+
+def test_what_is_folded_in_the_summary_is_drawn_when_it_is_opened(browser, address):
+    browser.open(f"{address}#summary")
+    browser.wait("document.getElementById('summary').dataset.ready")
+    drawn = "document.querySelectorAll('#summary details .main-svg').length"
+    assert browser.evaluate(drawn) == 0 and browser.text("#summary .panels .main-svg")
+    browser.evaluate("document.querySelector('#summary details:has(.plot)').open = true")
+    browser.wait(f"{drawn} > 0")
+    assert not browser.complaints
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("width, dark", [(1400, False), (390, True)])
+def test_what_is_pressed_has_a_name_and_what_is_read_stands_out(browser, address, view, width, dark):
+    browser.size(width, 900, dark=dark)
+    browser.open(f"{address}{view}")
+    assert browser.unnamed() == [] and browser.faint() == []
+
+
+def test_what_has_no_name_is_found(browser, address):
+    browser.open(address)
+    faults = (
+        "<h5>skips</h5><button></button><input><a href='#x'> </a><img><th>",
+        "<i tabindex=2 id=main>",
+        "<i id=main>",
+    )
+    browser.evaluate(f"document.getElementById('overview').innerHTML = {json.dumps(''.join(faults))}")
+    found = [said.split(":")[0] for said in browser.unnamed()]
+    assert found == ["no name", "no name", "no label", "no label", "twice", "out of order", "a heading below h1"]

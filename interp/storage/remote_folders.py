@@ -117,7 +117,7 @@ def _fill(address: Address, folder: Path) -> None:
     sums = {}
     for name, entry in manifest["files"].items():
         if not (folder / name).resolve().is_relative_to(folder.resolve()):
-            raise ValueError(f"{address / MANIFEST} lists {name}, which lies outside of it")
+            raise ValueError(f"{address / MANIFEST} lists {name}, which lies outside the folder")
         try:
             sums[name] = _copy(address / name, None if editable else int(entry["bytes"]), folder / name)
         except FileNotFoundError:

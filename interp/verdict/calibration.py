@@ -2,38 +2,13 @@
 
     μ = b + a · x,    σ² = aᵀ C a + spread of the fits,    P = 1 / (1 + exp(−μ / √(1 + π σ² / 8)))
 
-x are the statistics of `similarity`, and C is the covariance of their errors over other draws of firings. P is the mean
-over what x might have been (MacKay 1992), so an uninformative sample is near ½; its interval is μ ∓ 1.96 σ. No weight
-is negative: more alike firings never count against one meaning.
+In: the statistics x of `similarity`, and the covariance C of their sampling errors. Out: P, the mean over the possible
+values of x (MacKay 1992), so that an uninformative sample gives about ½, and its interval μ ∓ 1.96 σ as probabilities.
+No weight is negative: more similar firings never count against one meaning.
 
-It was fitted (`python -m analyses.scorecard --readings DIR --calibrate`) to 9,834 latents. Careful readers judged those
-of seven real sources: a TopK, a Matryoshka and an L1 dictionary, neurons, SmolLM2-135M, two nulls. The meanings of the
-others are known, since they were planted on eleven families of text or learnt from three of them. Both groups weigh the
-same, and so do planted and learnt ones. The further fits draw sources and families anew, since latents of one err
-together.
-
-Scores where each source or family is left out of its fit (`python -m analyses.scorecard --readings DIR`):
-
-                    latents   AUROC           worst                ECE     worst                by chance
-    read sources        368    0.939   0.889 untrained (n 28)        0.053    0.195 SmolLM2 (n 73)       0.045
-    planted families  9,229    0.968   0.931 nesting          mean   0.093    0.157 translations         0.026
-    worlds of another maker, in no fit: 0.980 and 0.972; ECE 0.093 and 0.062, by chance 0.049 and 0.035
-
-By chance: the ECE that right probabilities have on the same number of latents.
-
-Limits: sources differ in level. A curve fitted to only one source, read or planted, is about half as steep again, and
-its level differs. It is 1.6 logits lower than this one for SmolLM2, whose weak firings mean much the same in other
-words, and for planted concepts that have a word in each of four languages. It is 1.1 higher for planted affixes and
-records. Nothing that was tried predicts this level: density, the number of firings sampled and in all, tokens and
-sequences among them, their level, their spread over the range, what unions of two of a source's own latents have, the
-model's token embeddings, and how alike the stronger half of the firings is. With classes of the model's own activations
-(k-means, 256 to 4,000 classes) as further predicates, the firings of SmolLM2's latents look more alike, nearly as much
-for latents with several meanings as for the others: 0.61 are then called one meaning, and 0.63 of the neurons. The
-distribution of a source's own latents predicts part of it: with two classes estimated from them the planted ECE falls
-to 0.06, but that of translations rises from 0.18 to 0.22, and the probability of a latent would then depend on which
-others are ranked. So the probability is right on average over such sources, but not for each: readers give 0.72 of
-SmolLM2's latents one meaning, and the curve 0.58; for neurons 0.37 and 0.48. A latent of a kind that no source has is
-judged by the nearest kind, and its interval does not show that.
+`Calibration` has the fitted weights; its docstring states the data of the fit and its accuracy. On average over its
+sources the probability is right, but not for each source. A latent of a kind that no source has is judged by the
+nearest kind, and its interval does not show it.
 """
 
 import logging

@@ -141,8 +141,12 @@ def likeness(r: Float64[np.ndarray, "firing firing"], weights: Float64[np.ndarra
 def sense_of_each(
     r: Float64[np.ndarray, "firing firing"], weights: Float64[np.ndarray, " firing"]
 ) -> Int64[np.ndarray, " firing"]:
-    """Cluster the firings into senses. Returns the sense of each firing, 0 for the largest; −1 for none. The largest
-    cluster is always one."""
+    """Cluster the firings into senses. Returns the sense of each firing, 0 for the largest; −1 for none.
+
+    Clusters of average linkage (Sokal & Michener 1958) are merged while the mean r between two is at least JOINED times
+    the level. Clusters with MIN_SENSE of the weight are senses, numbered by weight, and so is the largest in any case;
+    the firings of the others belong to none.
+    """
     if len(weights) < 2:
         return np.zeros(len(weights), np.int64)
     cluster = np.unique(_average_linkage(r, JOINED * level(r)), return_inverse=True)[1]

@@ -40,14 +40,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
-from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.spatial.distance import squareform
 
 from interp.display.graph_page import write_graph_page
 from interp.effects.graph_cards import latent_cards
 from interp.effects.graph_files import graph_json, read_graph, write_graph
 from interp.effects.graph_nodes import GraphNodes
 from interp.features.feature_store import FeatureStore
+from interp.statistics.linkage import average_linkage
 from interp.storage.folders import check_output_file
 
 _ALIKE = 0.8
@@ -131,8 +130,7 @@ class AttributionGraph(GraphNodes):
         texts = np.array([(rules or {}).get(ids[node], "") for node in latents])
         same_rule = (texts[:, None] == texts) & (texts != "")
         likeness = np.minimum(np.where(same_rule, 1.0, _cosines(reads)), _cosines(writes))
-        tree = linkage(squareform(1 - likeness, checks=False), "average")
-        cluster = fcluster(tree, 1 - _ALIKE, "distance")
+        cluster = average_linkage(likeness, _ALIKE)
         groups: dict[str, list[int]] = {}
         for number in np.unique(cluster):
             mine = np.flatnonzero(cluster == number)

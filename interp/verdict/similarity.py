@@ -37,6 +37,7 @@ from jaxtyping import Float32, Float64, Int32, Int64
 from numba import njit
 
 from interp.codes.offsets import offsets_from_lengths
+from interp.statistics.linkage import average_linkage
 from interp.text.predicates import rows_of_predicates
 
 LEAST = 3
@@ -149,7 +150,7 @@ def sense_of_each(
     """
     if len(weights) < 2:
         return np.zeros(len(weights), np.int64)
-    cluster = np.unique(_average_linkage(r, JOINED * level(r)), return_inverse=True)[1]
+    cluster = np.unique(average_linkage(r, JOINED * level(r)), return_inverse=True)[1]
     mass = np.bincount(cluster, weights)
     order = np.argsort(-mass, kind="stable")
     kept = order[: max(1, min(MAX_SENSES, int((mass >= MIN_SENSE).sum())))]
@@ -186,33 +187,3 @@ def _similarities(n, worth, offsets, members):
             for b in range(offsets[number], a):
                 r[members[a], members[b]] = r[members[b], members[a]] = worth[number]
     return r
-
-
-@njit(cache=True, nogil=True)
-def _average_linkage(r, least):
-    """Return the cluster of each firing: from single ones, the two with the largest mean r between them are joined as
-    long as that is at least `least`. SciPy's linkage fails where two joins are as far but for a rounding error."""
-    n = len(r)
-    between = r.copy()
-    size = np.ones(n)
-    cluster = np.arange(n)
-    while True:
-        largest = -1.0
-        first = second = 0
-        for i in range(n):
-            if size[i] > 0:
-                for j in range(i):
-                    if size[j] > 0 and between[i, j] > largest:
-                        largest = between[i, j]
-                        first = j
-                        second = i
-        if largest < least:
-            return cluster
-        for other in range(n):
-            total = size[first] * between[first, other] + size[second] * between[second, other]
-            between[first, other] = between[other, first] = total / (size[first] + size[second])
-        size[first] += size[second]
-        size[second] = 0
-        for i in range(n):
-            if cluster[i] == second:
-                cluster[i] = first

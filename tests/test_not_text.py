@@ -260,7 +260,7 @@ def test_arrays_become_the_pixels_of_a_png():
         (np.zeros((4, 4, 2)), "an array"),
         (16 * np.ones((4, 4)), "scale it to 0..1"),
         (np.full((4, 4), np.nan), "scale it to 0..1"),
-        (np.random.default_rng(0).integers(0, 256, (400, 400)).astype(np.uint8), f"at most {MOST_BYTES:,}"),
+        (np.random.default_rng(0).integers(0, 256, (400, 400)).astype(np.uint8), f"above the limit of {MOST_BYTES:,}"),
         (None, "an array"),
     ],
 )

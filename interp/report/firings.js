@@ -22,8 +22,8 @@ report.firings = (() => {
   /* Examples as they are listed, the strongest first: { shown, further, alike }.
    *
    * Of firings on the same token after the same tokens only the strongest is listed; alike: its place among them → the
-   * others. Of each token there are a few in `shown`, and more in `further`. Where the text of one is not loaded, it is
-   * alone. */
+   * others. Of each token there are a few in `shown`, and more in `further`; without text all are in `shown`. Where the
+   * text of one is not loaded, it is alone. */
   function varied(examples) {
     const groups = new Map();
     for (const one of stored({ examples })) {
@@ -36,7 +36,7 @@ report.firings = (() => {
     for (const one of alike.keys()) {
       const n = seen.get(tokenOf(one)) ?? 0;
       seen.set(tokenOf(one), n + 1);
-      (n < N_OF_TOKEN ? shown : further).push(one);
+      (n < N_OF_TOKEN || !report.data.page.has_text ? shown : further).push(one);
     }
     return { shown, further, alike };
   }

@@ -27,7 +27,7 @@ def registered():
 
     @model_source(takes="a number of layers")
     def layers(name, *, dtype, revision, tokenizer):
-        """Return a model with random weights."""
+        """A model with random weights."""
         sizes = {"d_model": 8, "n_heads": 2, "d_mlp": 16, "d_vocab": 260, "n_ctx": 8}
         model = Transformer(TransformerConfig(n_layers=int(name), **sizes))
         model.tokenizer = tokenizer or Tokenizer.train_bpe(["the cat"], 260)

@@ -145,7 +145,7 @@ def test_some_latents_are_ranked_as_among_all(store, ranking):
     pd.testing.assert_frame_equal(found, expected)
     for wrong, said in (
         ([3, store.d_sae], f"{store.d_sae} must be a whole number in 0"),
-        ([], "names none"),
+        ([], "name at least one"),
     ):
         with pytest.raises(ValueError, match=said):
             rank_features(store, latents=wrong)

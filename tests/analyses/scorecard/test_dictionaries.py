@@ -201,7 +201,7 @@ def test_the_scorecard_measures_what_is_trained_and_what_is_named(tiny_run, tmp_
     assert found["texts"]["spelling"][0]["letters"] < 5 and "fraction" not in values[named], "a tiny model cannot spell"
     assert found["smallest difference"]["FVU"] > 0 and found["noise"]["composed"] >= 0
     assert json.loads((tmp_path / "results.json").read_text())["claims"][0]["row"] == "FVU"
-    assert "FVU tells" in capsys.readouterr().out
+    assert "FVU separates" in capsys.readouterr().out
     assert "the model cannot spell" in result_tables.dictionaries(results)
     assert "separate trained dictionaries from both nulls" in result_tables.dictionaries_in_short(results)
 

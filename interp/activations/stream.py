@@ -9,7 +9,8 @@ In:  a model, tokens, hooks. Out: `StoredRows`: what a store gives to training a
 
 Where all rows fit the buffer the model runs once, the statistics are exact, and the batches are those of a store with
 one shard: the weights come out bit for bit as from `harvest` and `train_sae`. Otherwise a batch mixes the sequences of
-a chunk, not of all the text, and each epoch runs the model again. One that goes on runs it on its own chunk only.
+a chunk, not of all the text, and each epoch runs the model again. A training that resumes runs
+the model only on the chunk at which it stopped.
 
 The last chunk is kept until another is asked for. Trainings and scans of several hooks that take turns at each chunk
 (`train_saes`, `scan_saes`) therefore share the passes of the model.

@@ -1,4 +1,4 @@
-"""Decomposes an attention score on one prompt into a sum over pairs of nodes of the attribution graph.
+"""Decompose an attention score on one prompt into a sum over pairs of nodes of the attribution graph.
 
 In:  a graph, the model and dictionaries that it was made with; an attention layer and a head, a query and a key
      position. Out: the score is bilinear in the activations of the two positions. With norms and earlier attention

@@ -1,4 +1,4 @@
-"""Makes attribution graphs from a recorded pass of the model, and backward passes from many targets at once.
+"""Make attribution graphs from a recorded pass of the model, and backward passes from many targets at once.
 
 1. Record the model on the prompt, and decompose the output of its hooks (`interp.effects.prompt_passes`).
 2. A backward pass of `batch_size` targets gives the edges into the logits, then those into the latents with the largest

@@ -1,4 +1,4 @@
-"""Measures which features of an earlier layer make a feature of a later layer fire: edges between two dictionaries, by
+"""Measure which features of an earlier layer make a feature of a later layer fire: edges between two dictionaries, by
 prompt.
 
 In:  a model, (hook, dictionary) of an earlier and of a later hook, prompts (texts, or ids) and a position of each. The

@@ -6,9 +6,9 @@ Out: for each pair of a latent (source) and a later latent or logit (target) of 
     attributed   the source's contribution to the target's input, to first order: z d · the gradient of the model itself
     measured     the decrease of its input when the model runs without z d of the source
 
-`agreement` measures how well the two agree, and how well the graph's paths do, which hold norms and attention. Its
-nulls are the same figures for a graph of the prompt with shuffled tokens, of a model with shuffled weights, and with
-dictionaries whose latents write each other's directions.
+`agreement` compares attribution with ablation, first for these effects, then for the graph's paths, which keep norms
+and attention fixed. Its nulls are the same figures for three other graphs: of the prompt with shuffled tokens, of a
+model with shuffled weights, and of dictionaries with shuffled decoder rows.
 
 Cost: a pass of the model per ablated latent, and a backward pass per target.
 """

@@ -1,4 +1,4 @@
-"""Measures how well a dictionary reconstructs activations, and how well the model predicts with the reconstruction.
+"""Measure how well a dictionary reconstructs activations, and how well the model predicts with the reconstruction.
 
 On the tokens, with y the activation at the hook that the dictionary writes (for a transcoder its target, for other
 dictionaries the hook that they read), m its mean, and y_hat the dictionary's reconstruction:

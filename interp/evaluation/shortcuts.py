@@ -1,4 +1,4 @@
-"""Finds the parts of a model that need not be rerun for a change at a hook; uses a shortcut only if the logits are the
+"""Find the parts of a model that need not be rerun for a change at a hook; uses a shortcut only if the logits are the
 same.
 
 In: a model, the hooks of a dictionary, and a few tokens. Out: the part downstream of the hook

@@ -6,7 +6,7 @@ Delphi's `delphi.latents.LatentDataset(raw_dir=…)` reads a folder with one of 
                              `activations` [firing] as float16, in token order, and the `tokens` [seq, pos]
     config.json              the sources of model and text, as Delphi's CacheConfig
 
-Cost: one pass over the codes a file; a file holds at most MAX_FIRINGS firings, but for a single latent that has more.
+Cost: one pass over the codes per file. A file has at most MAX_FIRINGS firings, unless one latent alone has more.
 Limits: Delphi does not count an activation below 10⁻⁵, and one above 65,504 is beyond float16.
 """
 

@@ -3,9 +3,10 @@
     codes = dictionary.codes(x) of every row of an ActivationStore     one pass over activations, resumable
     tables from the codes in token order                               `interp.features.table_passes`
 
-A latent fires where z > 0 (`interp.codes`). One process scans all of a store, several share it out (`torchrun`), or
+A latent fires where z > 0 (`interp.codes`). One process scans all of a store, several divide it (`torchrun`), or
 machines that are not connected scan a part each (`scan_part`), which `scan_features(parts=…)` joins. `scan_saes` scans
-several dictionaries of one store, shard by shard: of a model that runs meanwhile, all in one pass.
+several dictionaries of one store, shard by shard. If the rows come from a model that runs during the scan, one pass of
+it serves all dictionaries.
 """
 
 import shutil

@@ -1,4 +1,4 @@
-"""Runs the stages of a run folder: a finished stage is skipped, an interrupted one resumes from its checkpoints.
+"""Run the stages of a run folder: a finished stage is skipped, an interrupted one resumes from its checkpoints.
 
     fingerprint = SHA-256 of (stage, its sections of the configuration, digests of its inputs, their fingerprints)
 

@@ -1,4 +1,4 @@
-"""Opens any result by its path: `open_any("runs/demo")` is a `Run`, `open_any("runs/demo", "features")` its features.
+"""Open any result by its path: `open_any("runs/demo")` is a `Run`, `open_any("runs/demo", "features")` its features.
 
 The reader of each kind of folder or file is named here and by the stages of a run (`Stage.opens`). It is imported when
 it is first called, so that the command line prints help without it.

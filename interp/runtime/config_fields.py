@@ -1,4 +1,4 @@
-"""Reads a user's values as the fields of a config dataclass: pydantic checks the types, the dataclass itself the rest.
+"""Read a user's values as the fields of a config dataclass: pydantic checks the types, the dataclass itself the rest.
 
 Numbers are strict (no text, no truth values, whole ones for integers, finite), TOML's lists stand for
 tuples and "none" for None. A mistake is a ValueError of one line: the field, the value, and what it must be or the
@@ -54,7 +54,7 @@ def field_types(kind: type) -> dict[str, Any]:
 
 @cache
 def _readers(kind: type) -> dict[str, tuple[Any, TypeAdapter]]:
-    """Return each field's type, and what checks it; made once, for a run reads its configuration at every turn."""
+    """Return the type and the validator of each field. Cached, because a run reads its configuration often."""
     return {name: (hint, TypeAdapter(hint, config=STRICT)) for name, hint in field_types(kind).items()}
 
 

@@ -1,4 +1,4 @@
-"""Trains a dictionary from a store, hooks and a config, in a folder from which an interrupted training resumes.
+"""Train a dictionary from a store, hooks and a config, in a folder from which an interrupted training resumes.
 
     checkpoint.safetensors   the state of the learner and the reader, until the training is finished
     metrics.jsonl            rows of step, tokens, loss, fvu, l0, dead, faint, lr, tokens_per_second
@@ -10,10 +10,10 @@ its learner, logs, saves and finishes.
 
 A sweep takes one pass over the data for each batch size and seed among its configs, and `train_saes` one for all of its
 hooks; each result is the one that training it alone gives. While a run is under way its folder is `OUT.unfinished/new`.
-One that was cut off goes on from its last checkpoint: the weights come out bit for bit as without the cut, and each
-step stands in metrics.jsonl once.
-Under `torchrun` each process takes its part of each batch; the first one writes, all read. `train_sharded` shares out
-the latents as well (`learner`, `sharding`); its files, a checkpoint too, are those of one process.
+An interrupted run resumes from its last checkpoint: the weights are identical to those of an uninterrupted run, and
+metrics.jsonl has each step once.
+Under `torchrun` each process takes its part of each batch; the first one writes, all read. `train_sharded` divides the
+latents as well (`learner`, `sharding`); it writes the same files as one process, checkpoints included.
 """
 
 import json
@@ -90,9 +90,9 @@ def train_sae(
     and gives a list: `train_sweep` is the function for that.
 
     target: the hook that a transcoder writes, or several side by side.
-    tokens: where a model stands in the place of a store, what it runs on, or a generator of batches [seq, pos], of
-    which as many are read as the training needs; `harvesting` are options of `harvest` and `buffer_bytes`
-    (`interp.activations.stream.ActivationStream`).
+    tokens: needed if `store` is a model: the tokens that it runs on, or a generator of batches [seq, pos]. Only as
+    many batches are read as the training needs.
+    harvesting: options of `harvest`, and `buffer_bytes` (`interp.activations.stream.ActivationStream`).
     log: also send the rows of metrics.jsonl to "tensorboard" or "wandb" (into `out`), or to a function of a row.
     overwrite: train again, replacing any other dictionary. resume=False does so too, from the first step.
 
@@ -133,10 +133,10 @@ def train_saes(
 
     hooks: the folder of each dictionary, with the hook that it reads and, for a transcoder, the hook that it writes.
 
-    Where a model stands in the place of a store, it runs once on each chunk of the text for all hooks, and no
-    activations are kept but those of the chunk (`interp.activations.stream`). A batch of all hooks is held in float32.
-    Each dictionary is the one that `train_sae` trains on the same source. Other options and errors are those of
-    `train_sae`; a function that takes the log's rows finds the dictionary's number in them, as `run`.
+    If `store` is a model, it runs once on each chunk of the text for all hooks, and only the activations of that chunk
+    are kept (`interp.activations.stream`). A batch of all hooks is held in float32. Each dictionary is the one that
+    `train_sae` trains on the same source. Other options and errors are those of `train_sae`. If `log` is a function,
+    each row has the index of its dictionary under `run`.
     """
     if not hooks or any(not 1 <= len(pair) <= 2 or isinstance(pair, str) for pair in hooks.values()):
         raise ValueError(f"hooks={dict(hooks)!r} must give each folder the hook to read and, if any, the one to write")
@@ -270,15 +270,15 @@ def _train(sources: Sequence[TrainingRows], runs: Sequence["TrainingRun"], clock
 def _train_together(sources: Sequence[TrainingRows], runs: list["TrainingRun"], clock: "_Clock") -> None:
     """Give each batch to the runs that need it, to each the columns of its source. Runs that were cut off at different
     steps begin at the earliest of these steps; those that are ahead wait."""
-    behind = min(runs, key=lambda run: run.learner.steps_done)
+    least_done = min(runs, key=lambda run: run.learner.steps_done)
     store, mesh = sources[0].store, sources[0].mesh
     hooks = list(chain.from_iterable(source.hook_names for source in sources))
     part = (mesh.data.rank, mesh.data.count)
-    batches = store.batches(hooks, behind.config.batch_size, seed=behind.config.seed, epochs=None, part=part)
+    batches = store.batches(hooks, least_done.config.batch_size, seed=least_done.config.seed, epochs=None, part=part)
     widths = [sum(map(store.d, source.hook_names)) for source in sources]
-    if behind.reader:
-        batches.load_state_dict(behind.reader)
-    step = behind.learner.steps_done
+    if least_done.reader:
+        batches.load_state_dict(least_done.reader)
+    step = least_done.learner.steps_done
     clock.steps += step
     for run in runs:
         run.start()

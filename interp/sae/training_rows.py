@@ -1,5 +1,5 @@
 """`TrainingRows`: the rows that a dictionary is trained on, their hooks and their source (a store, or a model that runs
-meanwhile), and the processes that share them out.
+meanwhile), and the processes that divide them.
 """
 
 from collections.abc import Sequence

@@ -10,9 +10,9 @@
 holds: positions where the rule holds; both: positions where the latent fires as well; n: the latent's firings, or the
 sampled firings of the sense; hits: the firings among these n where the rule holds.
 
-A sense is a part of the sampled firings of a latent (`verdict.senses`). On the fit half it is taken to have the same
-share of its latent's firings as of the sampled ones. Its rule is wrong wherever else it holds, including at the
-latent's other senses, so it says what distinguishes the sense.
+A sense is a part of the sampled firings of a latent (`verdict.senses`). It is assumed to make up the same share
+of all of its latent's firings in the fit half as of the sampled ones. Its rule is wrong wherever else it holds,
+including at the latent's other senses, so it says what distinguishes the sense.
 
 Memory: the text, at most MAX_ROWS rows of its predicates, a sample of its firings, a chunk of the codes.
 Cost: two passes over the codes, the first of which may be shared, and some three milliseconds per latent or sense,

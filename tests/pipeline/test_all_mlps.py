@@ -153,3 +153,10 @@ def test_a_transcoder_from_a_hook_to_itself_and_a_loaded_one_are_refused(tmp_pat
         loaded = {"harvest": {"hook_name": READS.format(0), "writes": "hook_mlp_out"}, "sae": {"load": "x"}}
         run_stages(RunConfig.from_dict(FEW.to_dict() | loaded), tmp_path / "loaded")
     assert not (tmp_path / "own" / "corpus").exists()
+
+
+def test_a_transcoder_is_not_loaded_in_the_place_of_an_autoencoder(run, tmp_path):
+    settings = {key: value for key, value in ALL.to_dict().items() if key not in ("sae", "harvest")}
+    settings |= {"sae": {"load": str(run.at(READS.format(0)).folder("sae"))}, "harvest": {"hook_name": READS.format(0)}}
+    with pytest.raises(ValueError, match="is a transcoder"):
+        run_stages(RunConfig.from_dict(settings), tmp_path / "loaded", until="sae")

@@ -1,8 +1,8 @@
 """The stages of a run; each reads the results of earlier stages, and fills a folder of its own.
 
-They run in the order of `ORDER`. Where a run has several hooks, `corpus` and `model` are made once for all of them;
-`activations`, `sae` and `features` of all together, as they may share passes of the model; and what follows for one
-hook after the other.
+They run in the order of `ORDER`. If a run has several hooks, `corpus` and `model` are made once for all of them.
+`activations`, `sae` and `features` are made for all hooks together, as they may share passes of the model; later stages
+are made for one hook after the other.
 
 A stage is one decorated function; running, opening, printing and showing it follow from its declaration:
 

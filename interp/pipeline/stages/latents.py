@@ -118,6 +118,8 @@ def _load(run: Run, config: LoadedConfig, folder: Path) -> dict[str, Any]:
     loaded = load_sae(config.load, config.sae_id)
     hook_name = run.hook_name
     check_one_hook(loaded)
+    if loaded.kind == "transcoder":
+        raise ValueError(f"{config.load} is a transcoder: [sae] load takes an autoencoder, which writes what it reads")
     check_own_hook(loaded, hook_name, hooks_of(run.model), "the model")
     if loaded.d_in != run.store.d(hook_name):
         raise ValueError(
@@ -135,12 +137,13 @@ def _measured(dictionary: "Dictionary", acts: "Tensor") -> dict[str, float]:
     from interp.codes.sparse_codes import is_faint
 
     codes = dictionary.codes(acts)
+    fires = codes.latents[codes.fires]
     maxima = torch.zeros(dictionary.d_sae).scatter_reduce_(0, codes.latents, codes.values.float(), "amax")
     residual = acts - dictionary.decode(codes)
     return {
         "fvu": float(residual.square().sum() / (acts - acts.mean(0)).square().sum()),
-        "l0": codes.nnz / len(acts),
-        "dead": 1 - len(codes.latents.unique()) / dictionary.d_sae,
+        "l0": len(fires) / len(acts),
+        "dead": 1 - len(fires.unique()) / dictionary.d_sae,
         "faint": float(is_faint(maxima, dictionary.W_dec.norm(dim=1)).float().mean()),
     }
 

@@ -1,11 +1,11 @@
 """Choose the implementation of the sparse operations by a tensor's device and type.
 
     CPU, float32 or float64    `numba_kernels`
-    CUDA, float32              `triton_kernels`, if they are installed and agree with the twin
-    anything else              `torch_kernels`, the twin, which defines each operation
+    CUDA, float32              `triton_kernels`, if they are installed and agree with the reference
+    anything else              `torch_kernels`, the reference, which defines each operation
 
-The first time that a process works on a GPU, each Triton kernel runs on a small batch, as does the twin in float64. If
-one fails or differs, the twin is used instead, with one warning.
+The first time that a process works on a GPU, each Triton kernel runs on a small batch, as does the reference in
+float64. If one fails or differs, the reference is used instead, with one warning.
 """
 
 import logging
@@ -56,11 +56,11 @@ def _triton() -> TorchKernels:
 
 
 def checked(make: Callable[[], TorchKernels], device: torch.device) -> TorchKernels:
-    """Return the result of `make`, or, with a warning, the twin if that fails or differs on that device."""
+    """Return the result of `make`, or, with a warning, the reference if that fails or differs on that device."""
     try:
         made = make()
         failures = faults(made, device)
-    except Exception as error:  # compilers and drivers raise errors of their own kinds; the twin takes over
+    except Exception as error:  # compilers and drivers raise errors of their own kinds; the reference takes over
         failures = [f"{type(error).__name__}: {error}"]
     if not failures:
         return made
@@ -69,12 +69,12 @@ def checked(make: Callable[[], TorchKernels], device: torch.device) -> TorchKern
 
 
 def faults(ops: TorchKernels, device: torch.device) -> list[str]:
-    """Return the operations whose result on a small batch differs from the twin's in float64."""
+    """Return the operations whose result on a small batch differs from the reference's in float64."""
     failing = []
-    twin = _trials(TorchKernels(), torch.float64, device)
+    reference = _trials(TorchKernels(), torch.float64, device)
     for name, trial in _trials(ops, torch.float32, device).items():
         try:
-            pairs = zip(trial(), twin[name](), strict=True)
+            pairs = zip(trial(), reference[name](), strict=True)
             if not all(
                 torch.allclose(result.double(), theirs.double(), rtol=1e-4, atol=1e-4) for result, theirs in pairs
             ):

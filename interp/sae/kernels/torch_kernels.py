@@ -11,8 +11,8 @@ Nothing of size [row, d_sae] or [row·k, d] is made after the pick. p is an entr
     update     Adam, with the gradient parallel to a unit-norm row removed and the norm put back to one
 
 All but the picks and the update are made of two sums, `_bags` and `_dots`; a backend replaces these and what it can do
-better. This one is the twin that the others are tested against. Results are deterministic; of equal pre-activations the
-first stays.
+better. This one is the reference that the others are tested against. Results are deterministic; of equal
+pre-activations the first stays.
 """
 
 import itertools

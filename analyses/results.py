@@ -237,6 +237,14 @@ SECTIONS = (
         result_tables.claims_in_short,
     ),
     Section(
+        "bench_synthsae",
+        "Recovery on SynthSAEBench-16k, after 5 million samples",
+        'python -m analyses.bench.recovery --world "SynthSAEBench-16k v2" --samples 1000000 --passes 5 '
+        '--only "interp Matryoshka, pruned" --seeds 0',
+        result_tables.recovery,
+        lambda results: f"Measured: {results['claims'][-1]['found']}",
+    ),
+    Section(
         "scorecard",
         "The verdict against planted truth and careful readers",
         "python -m analyses.scorecard --short --readings DIR --ablate",

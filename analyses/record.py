@@ -87,7 +87,7 @@ class Record:
         (self.out / "pieces").mkdir(parents=True, exist_ok=True)
 
     def piece(self, name: str, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-        """Return what `make` gives, from its file where it is there already: arrays as numpy's, the rest as JSON has
+        """Return what `make` gives, from its file where it already exists: arrays as numpy's, the rest as JSON has
         it."""
         file = self.out / "pieces" / f"{name}.safetensors"
         if (kept := self._read(file)) is None:

@@ -50,8 +50,9 @@ def cut(
 ) -> Iterator[Document]:
     """Divide a work into pieces at the last paragraph end, line end or space that fits.
 
-    spans: sorted, not overlapping. size: the most characters of a piece; with `rng` each piece's own limit is drawn
-    from size/6..size, so that contexts vary. A work that carries labels also carries its source as a label.
+    spans: sorted, not overlapping.
+    size: the most characters of a piece; with `rng` each piece's own limit is drawn from size/6..size, so that contexts
+    vary. A work that carries labels also carries its source as a label.
     """
     starts, ends = [s.start for s in spans], [s.end for s in spans]
     begin = 0

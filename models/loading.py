@@ -39,8 +39,9 @@ def load_model(
 ) -> LanguageModel | Transformer:
     """Load a model with `tokenizer, n_ctx, n_layers, d_model, d_vocab, W_U, final_norm, special_ids` and hooks.
 
-    dtype "auto": the stored one. revision: for a model on the Hugging Face hub. tokenizer: replaces the source's own; a
-    model object has no own one.
+    dtype "auto": the stored one.
+    revision: for a model on the Hugging Face hub.
+    tokenizer: replaces the source's own; a model object has no own one.
 
     Raises ValueError or OSError, naming the source, if it is none of the above or cannot be read.
     """

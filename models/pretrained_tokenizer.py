@@ -32,8 +32,8 @@ class PretrainedTokenizer:
     ordinary text."""
 
     def __init__(self, inner: Any, *, d_vocab: int | None = None):
-        """Wrap a tokenizer. d_vocab: the number of rows of the model's embedding, if larger than the number of
-        tokens."""
+        """Wrap a tokenizer.
+        d_vocab: the number of rows of the model's embedding, if larger than the number of tokens."""
         if getattr(inner, "backend_tokenizer", None) is None:
             raise ValueError(f"{type(inner).__name__} is not a fast tokenizer: {REMEDY}")
         self.inner = inner

@@ -154,7 +154,7 @@ class _Spool:
         return True
 
     def add(self, encoded: Any, first: int, n_seen: int) -> None:
-        """Take the tokens of the next documents, of which the first has the number `first`; None: of none."""
+        """Take the tokens of the next documents, of which the first has the number `first`."""
         self._before = (self.n_seen, self.n_rows, self.characters, self._rest.tolist())
         if encoded is not None:
             documents = first + np.repeat(np.arange(len(encoded.lengths)), encoded.lengths)

@@ -35,11 +35,13 @@ def tokenize(
 ) -> LabelledTokens:
     """Turn texts into rows of n_ctx tokens.
 
-    tokenizer: interp's, or a fast one of Hugging Face. bos: whether to put BOS before each text; "auto" follows the
-    tokenizer and, if it adds none, puts its EOS between texts. pack: texts are concatenated, and an incomplete last row
-    is dropped; otherwise a row has the beginning of one text, followed by `padding`. deduplicate: of texts that differ
-    only in case and white space only the first is kept. labels: labels to keep, in the order of their bits; None keeps
-    all that occur, sorted.
+    tokenizer: interp's, or a fast one of Hugging Face.
+    bos: whether to put BOS before each text; "auto" follows the tokenizer and, if it adds none, puts its EOS between
+    texts.
+    pack: texts are concatenated, and an incomplete last row is dropped; otherwise a row has the beginning of one text,
+    followed by `padding`.
+    deduplicate: of texts that differ only in case and white space only the first is kept.
+    labels: labels to keep, in the order of their bits; None keeps all that occur, sorted.
 
     Raises ValueError for text shorter than one row, for more than 63 labels, and for bos=True if the tokenizer has no
     BOS.

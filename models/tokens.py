@@ -77,7 +77,7 @@ class LabelledTokens:
         `overwrite` is set."""
         path = Path(path)
         if path.exists() and not overwrite:
-            raise ValueError(f"{path} exists already: name another file, or replace it with overwrite=True")
+            raise ValueError(f"{path} already exists: name another file, or replace it with overwrite=True")
         path.parent.mkdir(parents=True, exist_ok=True)
         # One key: safetensors writes several in any order, and the same tokens should be the same bytes.
         lists = {"label_names": self.label_names, "document_names": self.document_names}

@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
 
 
 def kept(folder: Path, name: str, seed: int, sizes: Sizes) -> pd.DataFrame:
-    """Return the latents of a corpus, from its file where it is there already."""
+    """Return the latents of a corpus, from its file where it already exists."""
     file = folder / "latents.parquet"
     if not file.exists():
         table = corpus_latents(folder, name, seed, sizes)

@@ -251,7 +251,7 @@ def save_figures(planted: pd.DataFrame, learnt: pd.DataFrame, results: dict[str,
 
 
 def kept(out: Path, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    """Return the table of a world, from its file where it is there already."""
+    """Return the table of a world, from its file where it already exists."""
     file = out / "worlds" / f"{name}.parquet"
     if not file.exists():
         begin = time.monotonic()

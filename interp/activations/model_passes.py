@@ -263,8 +263,9 @@ class NormSample:
     def where_above(
         self, limit: float, n_ctx: int, tokens: Int[Tensor, "seq pos"] | None, words: Sequence[str] | None
     ) -> str:
-        """Describe where most of the rows above a limit are. tokens: None if the inputs are not text. words: the
-        strings of the token ids, if known."""
+        """Describe where most of the rows above a limit are.
+        tokens: None if the inputs are not text.
+        words: the strings of the token ids, if known."""
         row_ids = torch.cat(self._row_ids)[torch.cat(self._norms) > limit]
         positions = ", ".join(map(str, _frequent(row_ids % n_ctx)))
         if tokens is None:

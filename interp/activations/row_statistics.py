@@ -175,8 +175,9 @@ def find_outliers(
     mean_square: float | None = None,
 ) -> Outliers:
     """Find the outliers among rows, from their norms and their squared distances from a centre. Rows that are not
-    finite do not count. mean_square: the mean of the squared distances over all rows, if these rows are a sample, which
-    may lack the rarest."""
+    finite do not count.
+    mean_square: the mean of the squared distances over all rows, if these rows are a sample, which may lack the
+    rarest."""
     finite = norms.isfinite() & squares.isfinite()
     norms = norms[finite]
     squares = squares[finite].double()

@@ -38,7 +38,7 @@ class RowLimit(NamedTuple):
     """The limit of a hook's rows and their statistics, which training needs first."""
 
     limit: float | None
-    """The norm above which a row is an outlier; None: there are no outliers."""
+    """The norm above which a row is an outlier, or None if there are no outliers."""
     enforced_limit: float | None
     """The limit, if the source may return rows above it, which training must leave out; otherwise None."""
     statistics: ActivationStatistics

@@ -114,10 +114,12 @@ class ActivationStore(ReadInBatches):
         """Make a store from the residual streams written by vLLM's `extract_hidden_states`, one safetensors file per
         prompt (`activations.hidden_states`). An interrupted import resumes.
 
-        files: a folder, whose files are read in order of their names, or a list of files. hook_names: a name for each
-        layer, in the order of `eagle_aux_hidden_state_layer_ids`; layer i is blocks.i.hook_resid_pre. n_ctx: tokens per
-        sequence, into which longer prompts are split; by default the length of the longest prompt. Shorter ones are
-        padded with `pad_id`, which has no rows. All rows are kept; training leaves outliers out (`row_limit`).
+        files: a folder, whose files are read in order of their names, or a list of files.
+        hook_names: a name for each layer, in the order of `eagle_aux_hidden_state_layer_ids`; layer i is
+        blocks.i.hook_resid_pre.
+        n_ctx: tokens per sequence, into which longer prompts are split; by default the length of the longest prompt.
+        Shorter ones are padded with `pad_id`, which has no rows. All rows are kept; training leaves outliers out
+        (`row_limit`).
 
         Raises ValueError, with the file, if one is missing or damaged, has another number of layers, tokens or units
         than the others, or has activations that are not finite, and if `out` contains something else.

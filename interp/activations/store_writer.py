@@ -63,8 +63,10 @@ class StoreWriter:
         batch_rows: int,
         sharing: int = 1,
     ):
-        """Prepare to write. shard_rows: the rows of each shard. batch_rows: most rows that one `add` receives. sharing:
-        the number of writers that share the bytes of the buffers."""
+        """Prepare to write.
+        shard_rows: the rows of each shard.
+        batch_rows: most rows that one `add` receives.
+        sharing: the number of writers that share the bytes of the buffers."""
         self.out, self.config = out, config
         self.position = 0
         self._sums = {hook: torch.zeros(d + 2, dtype=torch.float64) for hook, d in config.widths.items()}
@@ -144,7 +146,8 @@ class StoreWriter:
         model_name: str = "",
         aliases: Mapping[str, Sequence[str]] = {},
     ) -> None:
-        """Write the remaining rows, the small files, and the manifest last. excluded: rows left out earlier, by cause.
+        """Write the remaining rows, the small files, and the manifest last.
+        excluded: rows left out earlier, by cause.
         aliases: further names of hooks."""
         self._flush()
         self._wait()

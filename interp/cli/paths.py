@@ -158,7 +158,7 @@ def check_writable(
         check_ending(flag, out, *endings)
     if anywhere and address is not None:
         if endings and not overwrite and has_object(address):
-            raise ValueError(f"{flag} {address} is there already: name another file, or replace it with --overwrite")
+            raise ValueError(f"{flag} {address} already exists: name another file, or replace it with --overwrite")
         if endings:
             write_object(trial := address_of(f"{address}.tmp") or address, b"")
             remove_object(trial)

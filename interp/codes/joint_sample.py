@@ -52,9 +52,9 @@ class JointSample:
         return SparseCodes.from_scipy(scipy.sparse.hstack([codes[rows].scipy() for codes in self._codes], "csr"))
 
     def take(self, name: str, d_sae: int, parts: Iterator[CodedRows], norms: Tensor | None = None) -> None:
-        """Keep the codes of one dictionary's sample. norms: norms of the decoder's rows, to find the faint latents;
-        None: all
-        1. The file appears only when it is complete; if it exists already, `parts` is not read."""
+        """Keep the codes of one dictionary's sample.
+        norms: norms of the decoder's rows, to find the faint latents; None: all 1. The file appears only when it is
+        complete; if it already exists, `parts` is not read."""
         chosen = self.chosen[name] = np.sort(np.random.default_rng(self.seed).permutation(d_sae)[: self.n_latents])
         folder = self.work / f"codes-{name.replace(' ', '-')}"
         if not folder.exists():

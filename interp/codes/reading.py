@@ -97,8 +97,8 @@ def read_chunks(
 ) -> Iterator[CodeChunk]:
     """Read the codes in token order, whole groups of rows at a time.
 
-    maxima: the largest activation of each latent, 0 if it never fires; `values` are then in 0..1. counted: the rows
-    that count, if not all.
+    maxima: the largest activation of each latent, 0 if it never fires; `values` are then in 0..1.
+    counted: the rows that count, if not all.
     part: (rank, count), to read only that rank's chunks. `progress` is called with the number of rows processed, and
     `note`.
     """

@@ -253,8 +253,8 @@ def limit_on(dictionary: Dictionary, store: ActivationSource, hook: str) -> floa
 
 
 def is_faint(maxima: Any, norms: Any = None) -> Bool[Tensor, " d_sae"]:
-    """Mark the faint latents. maxima: each latent's strongest firing, 0 or NaN if it never fires; norms: norm of each
-    decoder row, None: all 1."""
+    """Mark the faint latents.
+    maxima: each latent's strongest firing, 0 or NaN if it never fires; norms: norm of each decoder row, None: all 1."""
     strength = strengths(maxima, norms)
     fires = strength > 0
     return fires & (strength < FAINT * strength[fires].median()) if fires.any() else fires

@@ -140,9 +140,12 @@ def corpora(
     with the others.
 
     documents: the id of the document that each position is in, below 0 for none (`LabelledTokens.document_ids`), a pair
-    of them for two scans; None: each sequence is one. ranking: of these latents, for the rules. n_first: compare so
-    many tokens, the first of each document, and leave out the documents that have fewer; None: all of all.
-    min_documents: latents above their threshold in fewer are not tested. shuffles, seed: for the null of the answer.
+    of them for two scans; without it each sequence is one.
+    ranking: of these latents, for the rules.
+    n_first: compare so many tokens, the first of each document, and leave out the documents that have fewer; None
+    compares all tokens.
+    min_documents: latents above their threshold in fewer are not tested.
+    shuffles, seed: for the null of the answer.
 
     Raises ValueError if the scans use two dictionaries, if both or neither of `features_b` and `in_a` are given, or if
     a corpus has fewer than two documents.

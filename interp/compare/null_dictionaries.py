@@ -74,8 +74,8 @@ class NullsConfig:
         check_seed(self.seed)
 
     def tokens_to_train(self, had: int | None) -> int:
-        """Return the tokens that each dictionary learns from. had: those that the ranked one learned from, None where
-        that is not known."""
+        """Return the tokens that each dictionary learns from.
+        had: those that the ranked one learned from, None where that is not known."""
         if had is None:
             return self.sae_tokens or FOREIGN_TOKENS
         return min(self.sae_tokens or had, had)

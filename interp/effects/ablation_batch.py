@@ -136,8 +136,9 @@ class AblationBatch:
         self.next_tokens = self.tokens.roll(-1, 1).flatten()
 
     def firings(self, column: Int[Tensor, " d_sae"], pair_of: Int[Tensor, "latent seq"]) -> Firings:
-        """Return the firings. column: each latent's index among the selected ones, or −1. pair_of: −1 for a pair that
-        is not sampled."""
+        """Return the firings.
+        column: each latent's index among the selected ones, or −1.
+        pair_of: −1 for a pair that is not sampled."""
         rows = self.codes.rows.cpu()
         latents = self.codes.latents.cpu().long()
         z = self.codes.values.cpu()

@@ -39,9 +39,10 @@ def attention_scores(
     """Decompose an attention score. Returns a row per pair, with query_node, key_node (rows of `graph.nodes`) and
     score, in nats before the softmax; the largest first. They sum to the score.
 
-    layer: the index of the attention, in the order in which the model runs them. query, key: positions; negative ones
-    count from the end. Raises ValueError for an attention, a head or a position that the model or prompt does not have,
-    for a key after the query, and for dictionaries that the graph was not made with.
+    layer: the index of the attention, in the order in which the model runs them.
+    query, key: positions; negative ones count from the end.
+    Raises ValueError for an attention, a head or a position that the model or prompt does not have, for a key after the
+    query, and for dictionaries that the graph was not made with.
     """
     n_pos = len(graph.token_ids)
     query, key = query % n_pos if -n_pos <= query < n_pos else query, key % n_pos if -n_pos <= key < n_pos else key

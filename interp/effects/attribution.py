@@ -38,8 +38,10 @@ def attribution_graph(
 ) -> AttributionGraph:
     """Trace a model's next token after a prompt back through the latents of dictionaries to the prompt's tokens.
 
-    prompt: a text, or its token ids. dictionaries: the transcoder or SAE of each hook that is read; hooks without one
-    are part of the errors. max_latents: number of latents with edges into them. batch_size: targets per backward pass.
+    prompt: a text, or its token ids.
+    dictionaries: the transcoder or SAE of each hook that is read; hooks without one are part of the errors.
+    max_latents: number of latents with edges into them.
+    batch_size: targets per backward pass.
 
     Raises ValueError for a prompt of fewer than two tokens or beyond the model's context, for a model whose final norm
     and unembedding are unknown, as `dictionary_hooks` does, and for dictionaries without W_enc.
@@ -77,8 +79,8 @@ def _logits(passes: PromptPasses) -> pd.DataFrame:
 def _influence(
     edges: Float[np.ndarray, "target source"], logits: pd.DataFrame, expanded: Int[np.ndarray, " latent"]
 ) -> Float[np.ndarray, " source"]:
-    """Return p(A + A² + …), the influence of all sources on the logits. edges: into the logits, then into the sources
-    that are `expanded`. The graph has no cycle, so the sum ends."""
+    """Return p(A + A² + …), the influence of all sources on the logits.
+    edges: into the logits, then into the sources that are `expanded`. The graph has no cycle, so the sum ends."""
     size = np.abs(edges)
     shares = size / np.maximum(size.sum(1, keepdims=True), 1e-30)
     reached = _weights(logits) @ shares[: len(logits)]

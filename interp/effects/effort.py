@@ -34,8 +34,8 @@ _STEPS = 64
 
 
 def latents_at_once(d_state: int, sequences: int) -> int:
-    """Return the number of latents to ablate in one pass over the text, so that their sums fit in memory. d_state: the
-    input width of the model's last linear map."""
+    """Return the number of latents to ablate in one pass over the text, so that their sums fit in memory.
+    d_state: the input width of the model's last linear map."""
     return max(1, min(2 * NUMBERS_AT_ONCE // d_state, NUMBERS_AT_ONCE // 8 // sequences))
 
 
@@ -113,9 +113,11 @@ def ablation_operations(
     d_vocab: int,
 ) -> float:
     """Count the multiplications and additions of ablating latents that fire in `n_sequences` sequences, at `n_active`
-    tokens, each in `at_most` sequences of `n_all`. at_once: latents per pass over the text. by_position: whether only
-    changed positions are run. reading, downstream: weights by which a position is multiplied up to the hook (including
-    the encoder) and downstream of it."""
+    tokens, each in `at_most` sequences of `n_all`.
+    at_once: latents per pass over the text.
+    by_position: whether only changed positions are run.
+    reading, downstream: weights by which a position is multiplied up to the hook (including the encoder) and downstream
+    of it."""
     distribution = DISTRIBUTION * d_vocab
     pairs = n_sequences.clamp(max=at_most)
     positions = float((pairs * (n_active / n_sequences if by_position else n_ctx)).sum())

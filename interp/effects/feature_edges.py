@@ -55,8 +55,8 @@ def feature_edges(
     upstream, downstream (latents), activation (of the target), attribution, ablation (NaN without `ablate`), both in
     the unit of the target's activations.
 
-    prompts: a text is read after the token that opens a sequence (`features.text_features.tokens_of`). positions: by
-    default the last of each prompt.
+    prompts: a text is read after the token that opens a sequence (`features.text_features.tokens_of`).
+    positions: by default the last of each prompt.
 
     Raises ValueError as `dictionary_hooks` does, for a later dictionary without W_enc, for positions out of range, if
     the later hook does not depend on the earlier one, and for texts of different lengths if the model is bidirectional.

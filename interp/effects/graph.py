@@ -187,7 +187,8 @@ class AttributionGraph(GraphNodes):
     ) -> None:
         """Write the pruned graph as JSON that the viewers of Neuronpedia and circuit-tracer read, and `load_graph`.
 
-        labels: names of nodes, by their `node_ids`. Raises ValueError if the file exists, unless `overwrite` is set."""
+        labels: names of nodes, by their `node_ids`.
+        Raises ValueError if the file exists, unless `overwrite` is set."""
         check_output_file(path, overwrite=overwrite)
         settings = {"node_threshold": nodes, "edge_threshold": edges}
         graph = self.pruned(nodes, edges)
@@ -206,8 +207,9 @@ class AttributionGraph(GraphNodes):
     ) -> Path:
         """Write the pruned graph as a page: one file, which works offline.
 
-        effects: `measured_effects` of this graph, shown next to its edges. features, rankings: for each hook, for the
-        texts and rules of latents. beside: a table of scores, such as that of `beside_nulls`.
+        effects: `measured_effects` of this graph, shown next to its edges.
+        features, rankings: for each hook, for the texts and rules of latents.
+        beside: a table of scores, such as that of `beside_nulls`.
 
         Raises ValueError if a file is there, unless `overwrite` says that it may be replaced.
         """

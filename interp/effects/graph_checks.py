@@ -156,7 +156,8 @@ def changed_next_tokens(
 ) -> Float[Tensor, " d_vocab"]:
     """Return the model's own next-token probabilities, with some latents of the graph multiplied by a number.
 
-    times: factors by node of the graph; 0 turns a latent off. Raises ValueError for a node that is not a latent.
+    times: factors by node of the graph; 0 turns a latent off.
+    Raises ValueError for a node that is not a latent.
     """
     if wrong := [node for node in times if graph.nodes["kind"].get(node) != "latent"]:
         raise ValueError(f"node {wrong[0]} is not a latent of the graph")

@@ -39,8 +39,10 @@ def graph_json(
 ) -> dict[str, Any]:
     """Return the content of a graph's file.
 
-    slug: the name of the graph. groups: nodes by the name of their supernode. labels: names of nodes by their ids,
-    instead of `graph.name`. metadata: further entries, such as `node_threshold`."""
+    slug: the name of the graph.
+    groups: nodes by the name of their supernode.
+    labels: names of nodes by their ids, instead of `graph.name`. metadata: further entries, such as
+    `node_threshold`."""
     kind = graph.nodes["kind"]
     ids = graph.node_ids()
     drawn = kind.isin(_TYPES).to_numpy()

@@ -110,14 +110,16 @@ def feature_effects(
     """Measure the effect of each latent. Returns one row per latent, with the columns above and latent, n_sequences,
     n_firings, mean_activation; NaN for a latent that does not fire.
 
-    latents: None for all. sequences: most sequences per latent, drawn from those where it fires; each costs a pass
-    downstream of the hook. minutes: if all would take longer on two processor cores, fewer sequences are used, and then
-    fewer latents, drawn at random (`effort`). integrated_steps: steps of integrated gradients (Sundararajan et al.
-    2017, arXiv 1703.01365), which cost three times as much.
+    latents: None for all.
+    sequences: most sequences per latent, drawn from those where it fires; each costs a pass downstream of the hook.
+    minutes: if all would take longer on two processor cores, fewer sequences are used, and then fewer latents, drawn at
+    random (`effort`).
+    integrated_steps: steps of integrated gradients (Sundararajan et al. 2017, arXiv 1703.01365), which cost three times
+    as much.
 
     Under `torchrun` all processes call this with the same arguments; the latents are divided among them, and each gets
-    the whole table. part: (rank, count), to ablate only every count-th of the latents; `join_effects` joins the tables
-    of all parts.
+    the whole table.
+    part: (rank, count), to ablate only every count-th of the latents; `join_effects` joins the tables of all parts.
 
     `attrs`: way (the part of the model that was rerun), sequences (used, at most), firing (number of the requested
     latents that fire), minutes (estimated), seed, and gradient_agreement (and integrated_agreement) over the latents.
@@ -178,8 +180,8 @@ def feature_effects(
 
 
 def join_effects(parts: Sequence[pd.DataFrame], names: Sequence[str] | None = None) -> pd.DataFrame:
-    """Join all parts of a table into the one that `feature_effects` returns for all latents. names: names of the parts
-    in errors.
+    """Join all parts of a table into the one that `feature_effects` returns for all latents.
+    names: names of the parts in errors.
 
     Raises ValueError for parts of different work, and for duplicate or missing parts.
     """

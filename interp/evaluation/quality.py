@@ -89,10 +89,10 @@ def evaluate_dictionary(
 ) -> Quality:
     """Splice the dictionary into the model at the hook.
 
-    writes: the hook that a transcoder writes, if its metadata does not name it (`hook_name_out`). batch_size: sequences
-    per forward pass, at most. unigram_loss: nats per token of unigrams counted on other text, such as the model's
-    training text. By default unigrams are counted on `tokens` themselves, which for few tokens gives a lower loss and a
-    stricter share.
+    writes: the hook that a transcoder writes, if its metadata does not name it (`hook_name_out`).
+    batch_size: sequences per forward pass, at most.
+    unigram_loss: nats per token of unigrams counted on other text, such as the model's training text. By default
+    unigrams are counted on `tokens` themselves, which for few tokens gives a lower loss and a stricter share.
 
     Raises ValueError if the model lacks the hook, if the hook's width is not the dictionary's, if the dictionary was
     trained on another hook of the same model (`hooks.check_own_hook`), for a crosscoder, for tokens that the model does
@@ -121,8 +121,9 @@ def quality_table(
     baselines: names of dictionaries whose cross-entropy may be less precise, to save time: they are spliced into a part
     of the sequences, of about 5,000 tokens (`n_spliced`), and `ce_recovered_se` includes the uncertainty from that. If
     dictionaries have different norm limits, the lowest is used for all. `attrs["decoders"]` has a digest of each
-    dictionary's decoder. Raises ValueError as `evaluate_dictionary` does, if the dictionaries do not all write the same
-    hook, or if a baseline is not one of them.
+    dictionary's decoder.
+    Raises ValueError as `evaluate_dictionary` does, if the dictionaries do not all write the same hook, or if a
+    baseline is not one of them.
     """
     splice = Splice(
         model,

@@ -41,8 +41,9 @@ def write_delphi(
     overwrite: bool = False,
     progress: Progress = no_progress,
 ) -> Path:
-    """Write the folder of the hook below `out`, and return `out`. model_name: the name under which transformers finds
-    the tokenizer; dataset: the source of the text. overwrite: replace existing features of that hook.
+    """Write the folder of the hook below `out`, and return `out`.
+    model_name: the name under which transformers finds the tokenizer; dataset: the source of the text.
+    overwrite: replace existing features of that hook.
 
     Raises ValueError if an activation exceeds the range of float16.
     """

@@ -106,8 +106,8 @@ def _transcoder(file: Path, config: Mapping[str, Any], metadata: dict[str, Any])
 def write_graph_features(
     graph: AttributionGraph, features: Mapping[str, FeatureStore], out: str | Path, *, overwrite: bool = False
 ) -> Path:
-    """Write a file for each latent of a graph to the folder `out`, and return the folder. features: the FeatureStore of
-    each hook.
+    """Write a file for each latent of a graph to the folder `out`, and return the folder.
+    features: the FeatureStore of each hook.
 
     Raises ValueError if a hook of the graph has no features, or if the folder holds other files.
     """

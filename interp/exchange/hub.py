@@ -21,8 +21,9 @@ SHARES = (MONOSEMANTIC, POLYSEMANTIC, SINGLE_TOKEN)
 
 
 def write_hub_folder(run: FinishedRun, out: str | Path, *, license: str | None = None, overwrite: bool = False) -> Path:
-    """Write the files for an upload to the folder `out`, and return it; nothing is uploaded. run: a `Run` whose
-    dictionary and features are finished. license: a license name of the hub, such as "mit", for the card's header.
+    """Write the files for an upload to the folder `out`, and return it; nothing is uploaded.
+    run: a `Run` whose dictionary and features are finished.
+    license: a license name of the hub, such as "mit", for the card's header.
     overwrite: replace the files of another dictionary, and a card that was edited.
 
     Raises FileNotFoundError for a run without a dictionary, ValueError for a folder that holds other files.

@@ -43,8 +43,9 @@ def write_neuronpedia(
     progress: Progress = no_progress,
 ) -> Path:
     """Write all features that fire to the folder `out`, and return it. model_id, layer and sae_set name the source on
-    Neuronpedia, `dataset` the source of the text. overwrite: replace other features, or another source. Raises
-    ValueError for a layer below 0."""
+    Neuronpedia, `dataset` the source of the text.
+    overwrite: replace other features, or another source.
+    Raises ValueError for a layer below 0."""
     if layer < 0:
         raise ValueError(f"layer={layer} must be 0 or more")
     named: dict[str, Any] = {"model_id": model_id, "layer": layer, "sae_set": sae_set}

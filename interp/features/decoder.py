@@ -155,8 +155,8 @@ def logit_columns(path: LogitPath, latents: slice, following: TokenCounts, rows:
 def neighbour_tables(
     W_dec: Float[Tensor, "latent d_in"], k: int, part: tuple[int, int] = (0, 1)
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Yield tables of the `k` other latents with the highest decoder cosine, block by block of latents. part: (rank,
-    count), to yield only the tables of that rank."""
+    """Yield tables of the `k` other latents with the highest decoder cosine, block by block of latents.
+    part: (rank, count), to yield only the tables of that rank."""
     unit = torch.nn.functional.normalize(W_dec.detach().float().cpu(), dim=1)
     k = min(k, len(unit) - 1)
     starts = range(0, len(unit), _BLOCK)
@@ -259,7 +259,8 @@ def _run(module: nn.Module, x: Tensor) -> Tensor:
 @njit(cache=True, nogil=True)
 def _count_following(effects, top, unigrams, pair_offsets, pairs):
     """Compute for each latent how often each top token follows its firings, with the share of their mass, and the AUROC
-    of the effects for the following tokens. pair_offsets, pairs: those of a `TokenCounts`."""
+    of the effects for the following tokens.
+    pair_offsets, pairs: those of a `TokenCounts`."""
     n_next = np.zeros(top.shape, np.int64)
     share = np.zeros(top.shape)
     auroc = np.empty(len(top))

@@ -104,8 +104,9 @@ class Piece(NamedTuple):
 
 
 def pieces_of(store: StoredRows, part: tuple[int, int] = (0, 1)) -> list[Piece]:
-    """Divide all rows into pieces, shard by shard. part: (rank, count), to return only the pieces of that rank. Pieces
-    do not depend on the number of processes, so that any number can resume the work of others."""
+    """Divide all rows into pieces, shard by shard.
+    part: (rank, count), to return only the pieces of that rank. Pieces do not depend on the number of processes, so
+    that any number can resume the work of others."""
     pieces = []
     for shard, n_rows in enumerate(store.shard_rows):
         rows = slices(n_rows, _PIECE_ROWS)

@@ -201,9 +201,11 @@ class FeatureStore:
         """Pool the firings in each document, for scikit-learn: `latents` (CSR [document, d_sae]) and, for the same
         documents, `tokens` (counts), `activations` and `labels` (`features.by_document`).
 
-        how: the largest activation of a latent in the document, or its mean over the document's tokens. documents: the
-        id of the document that each position is in, below 0 for none; None: each sequence is a document. labels: masks
-        of the tokens scanned. store: the activations that were scanned, for `activations`, pooled in the same way.
+        how: the largest activation of a latent in the document, or its mean over the document's tokens.
+        documents: the id of the document that each position is in, below 0 for none; without it each sequence is a
+        document.
+        labels: masks of the tokens scanned.
+        store: the activations that were scanned, for `activations`, pooled in the same way.
         Raises ValueError for an unknown `how`, and for documents, labels or a store of other tokens.
         """
         if store is not None and not self.is_scan_of(store):

@@ -196,8 +196,8 @@ def scan_part(
     """Encode a part of the store's rows, for `scan_features(…, parts=…)`. The machines that encode parts need no
     connection to each other. Returns the part's folder.
 
-    part: (rank, count), with the rank in 0..count−1. An interrupted part resumes. Raises ValueError as `scan_features`
-    does.
+    part: (rank, count), with the rank in 0..count−1. An interrupted part resumes.
+    Raises ValueError as `scan_features` does.
     """
     _check_scannable(sae, store, hook, None)
     hook = store.name_of(hook)

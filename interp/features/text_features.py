@@ -70,7 +70,8 @@ class TextFeatures:
 def features_of(
     model: Model, hook: str, dictionary: Dictionary, text: str | Int[Tensor, " pos"], *, tokenizer: Any = None
 ) -> TextFeatures:
-    """Read a text, or token ids. tokenizer: the model's own by default.
+    """Read a text, or token ids.
+    tokenizer: the model's own by default.
 
     Raises ValueError as `dictionary_hooks` does, for a text without a tokenizer, and for a text that the model does not
     accept.
@@ -88,15 +89,16 @@ def features_of(
 
 
 def tokens_of(model: Model, text: str | Int[Tensor, "*pos"], tokenizer: Any = None) -> Int[Tensor, "*pos"]:
-    """Return the ids of a text by `encode_with_bos`, and token ids as they are. tokenizer: the model's own by
-    default."""
+    """Return the ids of a text by `encode_with_bos`, and token ids as they are.
+    tokenizer: the model's own by default."""
     if not isinstance(text, str):
         return torch.as_tensor(text)
     return encode_with_bos(tokenizer or getattr(module_of(model), "tokenizer", None), text)
 
 
 def encode_with_bos(tokenizer: Any, text: str) -> Int[Tensor, " pos"]:
-    """Return the token ids of a text, after the token that opens a sequence. tokenizer: interp's or Hugging Face's.
+    """Return the token ids of a text, after the token that opens a sequence.
+    tokenizer: interp's or Hugging Face's.
 
     Raises ValueError for a text without a token or with an unpaired surrogate, and without a tokenizer."""
     if tokenizer is None:

@@ -129,9 +129,9 @@ def splitting(
     """Draw a column of bars per dictionary, narrow on the left; the width of a band is the number of rows on which both
     of its ends fire. Each column shows its `rows` thickest bars, and the others of a feature as one bar, "n more".
 
-    levels: latent, other, both, is_best, from each dictionary to the next wider one. names: names of the latents of
-    each dictionary, left to right; by default their numbers. roots: the narrow latents that are shown; by default the
-    `most` that split into the most.
+    levels: latent, other, both, is_best, from each dictionary to the next wider one.
+    names: names of the latents of each dictionary, left to right; by default their numbers.
+    roots: the narrow latents that are shown; by default the `most` that split into the most.
     """
     for table in levels:
         need(table, "latent", "other", "both", "is_best")

@@ -101,9 +101,10 @@ def quality_latex(table: pd.DataFrame) -> str:
 @figure
 def decoder_map(points: pd.DataFrame, *, colour: str = "verdict", way: str = "UMAP") -> go.Figure:
     """Draw the decoder's rows in the plane, coloured by verdict or by a column of numbers (a fraction, or one whose
-    decimal logarithm is drawn: `density`). points: x, y and the column; points with an entry in an optional column
-    `name` are named. Distances have no unit, so the axes have no numbers. The colour scale ends at the 2nd and 98th
-    percentiles, so that a few outliers do not compress it."""
+    decimal logarithm is drawn: `density`).
+    points: x, y and the column; points with an entry in an optional column `name` are named. Distances have no unit, so
+    the axes have no numbers. The colour scale ends at the 2nd and 98th percentiles, so that a few outliers do not
+    compress it."""
     need(points, "x", "y", colour)
     fig = go.Figure()
     if colour == "verdict":
@@ -261,8 +262,8 @@ def _rival(concepts: pd.DataFrame) -> str:
 @figure
 def concept_frequency(concepts: pd.DataFrame, *, n_tokens: int) -> go.Figure:
     """Draw how well the best feature detects a concept against how frequent the concept is: a dictionary with only
-    frequent concepts rises from left to right. n_tokens: number of tokens of the scan, whose labels `n_label`
-    counts."""
+    frequent concepts rises from left to right.
+    n_tokens: number of tokens of the scan, whose labels `n_label` counts."""
     need(concepts, "label", "f1_feature", "n_label")
     fig = go.Figure()
     share = concepts["n_label"].to_numpy(float) / max(n_tokens, 1)

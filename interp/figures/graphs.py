@@ -30,8 +30,8 @@ def graph(
     """Draw an attribution graph, of the three likeliest next tokens: tokens to the right, layers upwards, edges in the
     colour of their sign, with a width proportional to their share of their target's input.
 
-    nodes, edges: the shares that are drawn (`AttributionGraph.pruned`). labels: names of some nodes, such as the
-    latents' rules, by their `node_ids`."""
+    nodes, edges: the shares that are drawn (`AttributionGraph.pruned`).
+    labels: names of some nodes, such as the latents' rules, by their `node_ids`."""
     kept = graph.pruned(nodes, edges).of_logits(3)
     x, y, ticks = _places(kept)
     fig = go.Figure()

@@ -94,10 +94,11 @@ def example_text(
     latent: int | None = None,
 ) -> go.Figure:
     """Draw, for the appendix of a paper, the first `n` examples, each token shaded by its share of the largest
-    activation shown, the firing one underlined; lines break between tokens. width: as in `figures.save`, for which
-    lines are broken. Letters stay letters in SVG and PDF.
+    activation shown, the firing one underlined; lines break between tokens.
+    width: as in `figures.save`, for which lines are broken. Letters stay letters in SVG and PDF.
 
-    examples: tokens, values, row, start. Raises ValueError if there is none.
+    examples: tokens, values, row, start.
+    Raises ValueError if there is none.
     """
     need(examples, "tokens", "values", "row", "start")
     if not len(examples):

@@ -129,8 +129,8 @@ def score_distributions(ranking: pd.DataFrame, *, score: str = "explanation_f1")
 
 @figure
 def scores_beside_nulls(verdicts: pd.DataFrame, *, score: str = "monosemanticity") -> go.Figure:
-    """Draw the distribution of a score in the dictionary and in each null, a row each, the dictionary on top. verdicts:
-    of a run's nulls, a row per dictionary and latent; only tested latents are drawn."""
+    """Draw the distribution of a score in the dictionary and in each null, a row each, the dictionary on top.
+    verdicts: of a run's nulls, a row per dictionary and latent; only tested latents are drawn."""
     need(verdicts, "dictionary", "verdict", score)
     fig = go.Figure()
     for name, rows in _tested(verdicts, score).groupby("dictionary", sort=False):

@@ -31,7 +31,8 @@ _TITLE = 34
 
 def for_print(fig: go.Figure, width: str | float = "column", *, title: bool = False) -> go.Figure:
     """Return a copy of `fig` for print. Its letters shrink with it, but not below 7 points, and so its height shrinks
-    less than its width. width: a name of WIDTHS, or millimetres.
+    less than its width.
+    width: a name of WIDTHS, or millimetres.
 
     Raises ValueError for an unknown width, and for a figure that was laid out for another width.
     """

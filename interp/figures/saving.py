@@ -41,11 +41,12 @@ def save(
     made_from: Any = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write `fig` to `path`, atomically. width: the width of an image, "column" (84.5 mm), "icml" (82.6), "page"
-    (139.7)
-    or in millimetres. title: keep the title in an image; by default the caption replaces it. made_from: a run, whose
-    seeds, tokens and configuration are written next to the figure, or a mapping of such facts. overwrite: replace a
-    file that is not one of interp's figures; a figure with its provenance next to it is always replaced.
+    """Write `fig` to `path`, atomically.
+    width: the width of an image, "column" (84.5 mm), "icml" (82.6), "page" (139.7) or in millimetres.
+    title: keep the title in an image; by default the caption replaces it.
+    made_from: a run, whose seeds, tokens and configuration are written next to the figure, or a mapping of such facts.
+    overwrite: replace a file that is not one of interp's figures; a figure with its provenance next to it is always
+    replaced.
 
     Raises ValueError for an unknown ending or width, and for a file that would be lost; RuntimeError for an image
     without a browser, or without the packages of `pip install 'interp[images]'`.

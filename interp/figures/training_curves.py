@@ -53,8 +53,9 @@ def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float
     left out, and so is a dictionary's loss if its FVU is drawn.
 
     run: the folder of a dictionary's training, of a sweep's or of a model's; a run folder or a `Run` (its dictionary);
-    the rows of a `metrics.jsonl`; or a mapping (name → any of these), laid over one another. panels: columns to draw,
-    by default those of PANELS that exist; levels: name → a loss to draw as a line, such as that of an n-gram model.
+    the rows of a `metrics.jsonl`; or a mapping (name → any of these), laid over one another.
+    panels: columns to draw, by default those of PANELS that exist; levels: name → a loss to draw as a line, such as
+    that of an n-gram model.
     Raises ValueError if there are no metrics.
     """
     named = list(coloured(_metrics(run), "tokens", *(panels or ["loss"])))

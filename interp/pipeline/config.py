@@ -150,8 +150,9 @@ class RunConfig(SimpleNamespace):
 
     @classmethod
     def from_toml(cls, path: str | Path, *, import_plugins: bool = False) -> "RunConfig":
-        """Read a configuration. import_plugins: run the files named under `plugins` (relative to its folder), as
-        `interp run` does; otherwise no code is run, and plugins must be imported before their sections can be read.
+        """Read a configuration.
+        import_plugins: run the files named under `plugins` (relative to its folder), as `interp run` does; otherwise no
+        code is run, and plugins must be imported before their sections can be read.
 
         Raises ValueError for TOML that cannot be parsed, for a plugin that is not a Python file, and as `from_dict`,
         naming the file."""
@@ -179,7 +180,8 @@ class RunConfig(SimpleNamespace):
     def from_dict(
         cls, sections: Mapping[str, Any], *, where: str = "the configuration", keep_unread: bool = False
     ) -> "RunConfig":
-        """Read sections as `to_dict` returns them. keep_unread: keep sections that only a plugin can read as they are.
+        """Read sections as `to_dict` returns them.
+        keep_unread: keep sections that only a plugin can read as they are.
 
         Raises ValueError for an invalid section, field or value, with its place and the remedy."""
         default = cls()

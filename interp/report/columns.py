@@ -40,8 +40,8 @@ def table_columns(
     store: FeatureStore, features: pd.DataFrame, ranking: pd.DataFrame, effects: pd.DataFrame | None = None
 ) -> dict[str, list]:
     """Return the table as column → list over the latents. Verdicts and labels are given as indices into their lists of
-    names. A label that a latent detects with an F1 below MIN_F1 is left out. ranking: `ReportInputs.verdicts`; effects:
-    one row for each latent that was ablated."""
+    names. A label that a latent detects with an F1 below MIN_F1 is left out.
+    ranking: `ReportInputs.verdicts`; effects: one row for each latent that was ablated."""
     tested = ranking.mask(ranking["verdict"].isin(WITHOUT_SCORES))
     verdicts, verdict = _coded(ranking["verdict"])
     named = features["best_label"].where(features["best_label_f1"] >= MIN_F1) if "best_label" in features else None
@@ -112,7 +112,8 @@ def worth_showing(
     """Choose latents of several kinds for the overview, each with the reason for the choice: among those whose rules
     hold the first, the first whose rule looks back over several tokens, and the first that is surely learnt without a
     sure effect; the one with the largest sure effect, the one whose senses divide it most evenly by rules that hold,
-    and the single-token one with the largest effect. senses: the senses of each latent with more than one."""
+    and the single-token one with the largest effect.
+    senses: the senses of each latent with more than one."""
     verdict = ranking["verdict"]
     ablated = (
         pd.DataFrame(columns=["beyond_null", "beyond_null_low"]) if effects is None else effects.set_index("latent")

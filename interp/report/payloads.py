@@ -56,9 +56,10 @@ SHARES = ("labels", "neighbours")
 def payloads(
     store: FeatureStore, features: pd.DataFrame, contexts: Contexts, extras: Mapping[str, Mapping[int, Any]]
 ) -> Iterator[tuple[str, dict]]:
-    """Yield the name and contents of each chunk file. features: one row for each latent, by latent. extras: name →
-    latent → the page's data under this name; a latent without an entry has None. For each name, a chunk holds
-    `columns_of` the latents' values."""
+    """Yield the name and contents of each chunk file.
+    features: one row for each latent, by latent.
+    extras: name → latent → the page's data under this name; a latent without an entry has None. For each name, a chunk
+    holds `columns_of` the latents' values."""
     step = CHUNK * CHUNKS_AT_ONCE
     missing: dict[str, Any] = {"histogram": {"edges": [], "counts": []}, "examples": coded([], store.n_ctx)}
     for start in range(0, store.d_sae, step):

@@ -63,10 +63,12 @@ def write_report(
 
     run_or_features: a `Run` (its ranking, nulls, quality, curves, wall times and panels are read from it), or a
     FeatureStore. `ranking`, `nulls`, `quality` (one row per dictionary), `curves` ({"model": rows of metrics, "sae":
-    …}) and `title` stand in for those of the run; a missing one leaves its panel out, with the reason. labels: masks of
-    the rows scanned, as `scan_features` takes them, so that examples show which hold there (a run has its own). pages:
-    addresses of other hooks' pages, seen from this one, by their names. seed: of the map's
-    layout. overwrite: replace a page of other features.
+    …}) and `title` stand in for those of the run; a missing one leaves its panel out, with the reason.
+    labels: masks of the rows scanned, as `scan_features` takes them, so that examples show which hold there (a run has
+    its own).
+    pages: addresses of other hooks' pages, seen from this one, by their names.
+    seed: of the map's layout.
+    overwrite: replace a page of other features.
 
     Raises ValueError when the source is neither, when a table belongs to other features, when a stage of the run was
     made from other inputs than the run now has, or when `out` holds something else than a report.

@@ -21,7 +21,8 @@ from interp.storage.checks import STRICT
 
 
 def read_fields(kind: type, values: Mapping[str, Any], whose: str = "") -> dict[str, Any]:
-    """Return `values` as the fields of the dataclass `kind` have them. whose: how a message names the dataclass.
+    """Return `values` as the fields of the dataclass `kind` have them.
+    whose: how a message names the dataclass.
 
     Raises ValueError for a field that does not exist, with the nearest that do, and for a value of another type.
     """
@@ -38,8 +39,8 @@ def check_given(kind: type, values: Iterable[str], whose: str) -> None:
 
 
 def check_names(names: Iterable[Any], known: list[str], noun: str) -> None:
-    """Raise ValueError for the first name that is not known, with the nearest that are. noun: the word for the named
-    thing, such as "field"."""
+    """Raise ValueError for the first name that is not known, with the nearest that are.
+    noun: the word for the named thing, such as "field"."""
     for name in names:
         if name not in known:
             nearest = difflib.get_close_matches(str(name), known, n=3, cutoff=0.4)

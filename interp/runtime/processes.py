@@ -37,7 +37,7 @@ class Processes:
     rank: int = 0
     count: int = 1
     group: Any = None
-    """torch's group of these processes; None: all of the run."""
+    """torch's group of these processes, or None for all processes of the run."""
 
     @property
     def is_first(self) -> bool:

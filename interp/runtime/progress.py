@@ -12,8 +12,9 @@ def no_progress(done: int, total: int, note: str) -> None:
 
 
 def in_percent(progress: Progress, shares: Mapping[str, float]) -> Progress:
-    """Make a `Progress` for the steps of one job that reports the percent of the whole to `progress`. shares: the
-    approximate fraction of the time that each step takes, by its note, in the order of the steps; they sum to 1."""
+    """Make a `Progress` for the steps of one job that reports the percent of the whole to `progress`.
+    shares: the approximate fraction of the time that each step takes, by its note, in the order of the steps; they sum
+    to 1."""
     before = dict(zip(shares, [0.0, *accumulate(shares.values())], strict=False))
 
     def report(done: int, total: int, note: str) -> None:

@@ -12,12 +12,13 @@ def register(
 ) -> None:
     """Put an entry under its name, which can be taken only once.
 
-    noun: the word for an entry in the error message. code: returns the function or class of an entry. One that is
-    defined again in the same file, such as by a notebook cell that runs twice, replaces itself. Raises ValueError if
-    the name is taken.
+    noun: the word for an entry in the error message.
+    code: returns the function or class of an entry. One that is defined again in the same file, such as by a notebook
+    cell that runs twice, replaces itself.
+    Raises ValueError if the name is taken.
     """
     if name in known and (code is None or _place(code(known[name])) != _place(code(entry))):
-        raise ValueError(f"{noun} {name!r} is registered already: choose another name")
+        raise ValueError(f"{noun} {name!r} is already registered: choose another name")
     known[name] = entry
 
 

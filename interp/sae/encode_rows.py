@@ -81,8 +81,9 @@ def encode(
 ) -> SparseCodes:
     """Return the picks from pre = x encoder_rowsᵀ + b_enc.
 
-    x: centred already. encoder_rows: one row per latent, W_enc transposed. `low_precision` pays off if
-    `has_fast_bfloat16`; `workspace` holds the reused buffers.
+    x: centred already.
+    encoder_rows: one row per latent, W_enc transposed. `low_precision` pays off if `has_fast_bfloat16`; `workspace`
+    holds the reused buffers.
     """
     workspace = workspace or Workspace()
     pieces = slices(len(x), piece_rows(len(x), len(encoder_rows), low_precision))

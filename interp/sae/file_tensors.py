@@ -12,7 +12,7 @@ class FileTensors:
     """The tensors of one file, to be taken one by one."""
 
     dtype: torch.dtype | None = None
-    """Tensors are converted to it; None: they are not converted."""
+    """Tensors are converted to it, unless it is None."""
 
     def __init__(self, tensors: Mapping[str, Tensor], source: str):
         self._tensors = dict(tensors)

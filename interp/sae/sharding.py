@@ -84,7 +84,7 @@ def whole(part: StoredDictionary, shards: Processes) -> StoredDictionary:
 
 
 def _axis(name: str) -> int | None:
-    """Return the axis of the latents of a tensor of a checkpoint or dictionary; None: each process has all of it."""
+    """Return the axis of the latents of a tensor of a checkpoint or dictionary, or None if all have all of it."""
     kind, _, name = name.rpartition(".")
     if name in REPLICATED or kind == "resample":
         return None

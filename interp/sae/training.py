@@ -90,8 +90,8 @@ def train_sae(
     and gives a list: `train_sweep` is the function for that.
 
     target: the hook that a transcoder writes, or several side by side.
-    tokens: needed if `store` is a model: the tokens that it runs on, or a generator of batches [seq, pos]. Only as
-    many batches are read as the training needs.
+    tokens: needed if `store` is a model: the tokens that it runs on, or a generator of batches [seq, pos]. Only as many
+    batches are read as the training needs.
     harvesting: options of `harvest`, and `buffer_bytes` (`interp.activations.stream.ActivationStream`).
     log: also send the rows of metrics.jsonl to "tensorboard" or "wandb" (into `out`), or to a function of a row.
     overwrite: train again, replacing any other dictionary. resume=False does so too, from the first step.
@@ -501,7 +501,8 @@ def _check_room(config: SAEConfig, hooks: HookScales, mesh: Mesh) -> None:
 
 def training_bytes(config: SAEConfig, width: int, mesh: Mesh = ONE) -> int:
     """Return the bytes of memory that training takes per process: weights, gradients, Adam's moments, a batch and its
-    intermediate results. width: d_in + d_out."""
+    intermediate results.
+    width: d_in + d_out."""
     return 4 * width * (4 * config.d_sae // mesh.shards.count + 2 * config.batch_size // mesh.data.count)
 
 

@@ -124,8 +124,8 @@ def in_file_order(tensors: Mapping[str, "Tensor | Pieces"]) -> dict[str, "Tensor
 def tensors_header(
     entries: Iterable[tuple[str, Any, Sequence[int], int]], metadata: Mapping[str, str] | None = None, *, align: int = 8
 ) -> bytes:
-    """Return the first bytes of a safetensors file, a multiple of `align`. entries: name, dtype, shape and bytes of
-    each tensor, in order."""
+    """Return the first bytes of a safetensors file, a multiple of `align`.
+    entries: name, dtype, shape and bytes of each tensor, in order."""
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     start = 0
     for name, dtype, shape, n_bytes in entries:

@@ -91,10 +91,11 @@ def whole_folder(
 
     made_of: JSON of what its content depends on; it is written to a manifest at the end, unless the block wrote one.
     resume: True resumes interrupted work with the same `made_of`, False starts again; None is for a block that cannot
-    resume: after an error its files are removed. overwrite: replace other work, and our files that were changed since.
+    resume: after an error its files are removed.
+    overwrite: replace other work, and our files that were changed since.
     editable: people and other tools may change the files, and `verify` accepts the changes; without `overwrite` a
-    changed folder is still not replaced. run: the run folder that this folder belongs to, if any; writing inside
-    another run folder is refused.
+    changed folder is still not replaced.
+    run: the run folder that this folder belongs to, if any; writing inside another run folder is refused.
 
     Raises ValueError for an `out` that may not be written or replaced (`check_output`), and while another process
     writes it.
@@ -220,7 +221,7 @@ def check_output_file(file: str | Path, *, overwrite: bool = False) -> None:
     if it would lie in a run folder or belong to another finished folder."""
     check_outside(file)
     if os.path.lexists(file) and not overwrite:
-        raise ValueError(f"{file} exists already: name another file, or replace it with overwrite=True (--overwrite)")
+        raise ValueError(f"{file} already exists: name another file, or replace it with overwrite=True (--overwrite)")
 
 
 def check_outside(out: str | Path, *, run: Path | None = None) -> None:
@@ -270,8 +271,9 @@ def read_manifest(folder: Path | Address) -> dict[str, Any] | None:
 
 
 def verify(path: str | Path, *, edited: bool = True) -> None:
-    """Compare the files at or below `path` with the nearest manifest that lists them. Raises ValueError for the first
-    file that is missing or changed. edited: accept changes to editable files."""
+    """Compare the files at or below `path` with the nearest manifest that lists them.
+    Raises ValueError for the first file that is missing or changed.
+    edited: accept changes to editable files."""
     path = Path(path).absolute()
     for folder in (path, *path.parents[:3]):
         manifest = read_manifest(folder) or {}

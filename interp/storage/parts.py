@@ -30,8 +30,8 @@ def parse_part(text: str) -> tuple[int, int]:
 def whole_of(notes: Sequence[PartNote], work: Mapping[str, Any] | None = None) -> list[int]:
     """Return the indices of the parts of one work, in the order of their ranks.
 
-    work: the work to which the parts must belong; None: the work of the first part. Raises ValueError for results that
-    are not parts, for parts of another work, and for duplicate or missing parts."""
+    work: the work to which the parts must belong, or None for that of the first part.
+    Raises ValueError for results that are not parts, for parts of another work, and for duplicate or missing parts."""
     if not notes:
         raise ValueError("no parts were named: name all parts of a work")
     first = notes[0]

@@ -87,8 +87,8 @@ def register_token(
     items: float = 2,
     **fields: Any,
 ) -> None:
-    """Register the class of the token at an offset, by a table of the text. name: None for the commonest tokens of the
-    class; fields: the other fields of `Kind`."""
+    """Register the class of the token at an offset, by a table of the text.
+    name: None for the commonest tokens of the class; fields: the other fields of `Kind`."""
 
     def values(positions: Positions) -> Values:
         return positions.token_class(table, offset)
@@ -114,8 +114,8 @@ def register_token(
 def register_spelling(
     kind_name: str, spelling: Callable[[str], Any], class_name: Callable[[Any], str], **fields: Any
 ) -> None:
-    """Register the classes of tokens whose strings have the same spelling. class_name: the name of a class of many
-    tokens, given their spelling; a class of few is named by its tokens."""
+    """Register the classes of tokens whose strings have the same spelling.
+    class_name: the name of a class of many tokens, given their spelling; a class of few is named by its tokens."""
 
     def name(text: ReadText, value: int, row: int) -> str:
         if (text.tables[kind_name] == value).sum() <= LISTED:
@@ -129,8 +129,9 @@ def register_spelling(
 def register_place(
     kind_name: str, speaks_of: str, names: Sequence[str], read: Callable[[Any], Any], *, size: int = 0
 ) -> None:
-    """Register a property of the place from the lexer. read: the value, given the lexer's state (`lexer.STATE`); names:
-    one per value, the last also for all larger values; size: number of distinct values, if larger than len(names)."""
+    """Register a property of the place from the lexer.
+    read: the value, given the lexer's state (`lexer.STATE`); names: one per value, the last also for all larger values;
+    size: number of distinct values, if larger than len(names)."""
     n_values = size or len(names)
 
     def values(positions: Positions) -> Values:

@@ -46,8 +46,8 @@ class Predicates:
     def count(
         cls, tokens: Int[np.ndarray, "seq pos"], n_vocab: int, vocab: Sequence[str] | None = None
     ) -> "Predicates":
-        """Read a text and count where each predicate holds. tokens: ids below n_vocab; vocab: the string of each, None
-        if tokens are only numbered."""
+        """Read a text and count where each predicate holds.
+        tokens: ids below n_vocab; vocab: the string of each, None if tokens are only numbered."""
         text = ReadText.read(tokens, n_vocab, vocab)
         n_ctx = tokens.shape[1]
         kinds = kinds_in(text)
@@ -91,7 +91,7 @@ class Predicates:
         self, rows: Int64[np.ndarray, " row"], kinds: Collection[str] | None = None
     ) -> Int32[np.ndarray, "row slot"]:
         """Return the numbers of the predicates that hold at each row, each once; −1 fills. Fastest for ascending rows.
-        kinds: the requested kinds; None: all."""
+        kinds: the kinds to use, or None for all."""
         offsets = {name: offset for name, offset in self.offsets.items() if kinds is None or name in kinds}
         if not offsets or not len(rows):
             return np.full((len(rows), 0), -1, np.int32)
@@ -146,8 +146,8 @@ class RowsOfPredicates(NamedTuple):
 
 
 def rows_of_predicates(holds: Int32[np.ndarray, "row slot"]) -> RowsOfPredicates:
-    """Turn the predicates of each row into the rows of each predicate. holds: numbers, −1 for none. It sorts, and is
-    meant for few rows."""
+    """Turn the predicates of each row into the rows of each predicate.
+    holds: numbers, −1 for none. It sorts, and is meant for few rows."""
     bits = len(holds).bit_length()
     entries = np.sort((holds.astype(np.int64) << bits | np.arange(len(holds))[:, None])[holds >= 0])
     starts = np.flatnonzero(np.diff(entries >> bits, prepend=-1))

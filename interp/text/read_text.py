@@ -52,8 +52,9 @@ class ReadText:
 
     @classmethod
     def read(cls, tokens: Int[np.ndarray, "seq pos"], n_vocab: int, vocab: Sequence[str] | None = None) -> "ReadText":
-        """Learn the classes and topics of a text. tokens: ids below n_vocab; vocab: the string of each, None if tokens
-        are only numbered. Raises ValueError for ids out of range.
+        """Learn the classes and topics of a text.
+        tokens: ids below n_vocab; vocab: the string of each, None if tokens are only numbered.
+        Raises ValueError for ids out of range.
         """
         low, high = int(tokens.min()), int(tokens.max())
         if low < 0 or high >= n_vocab:

@@ -78,11 +78,11 @@ class Calibration:
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> "Calibration":
-        """Load a file of `save`; None: the calibration that ships with the package.
+        """Load a file of `save`, or, without a path, the calibration that ships with the package.
 
         Raises ValueError if it was fitted to other statistics.
         """
-        content = read_fit(path, "calibration.json", "statistics", NAMES, "fit it anew")
+        content = read_fit(path, "calibration.json", "statistics", NAMES, "fit it again")
         if "kinds" not in content:
             raise ValueError(
                 "the calibration does not record the kinds of predicates that it was fitted with: fit it again"
@@ -98,7 +98,7 @@ class Calibration:
         if other := sorted(set(self.kinds) ^ set(compared_kinds())):
             log.warning(
                 "the calibration was fitted with other kinds of predicates than those that compare firings now (%s): "
-                "probabilities may be off until it is fitted anew",
+                "probabilities may be off until it is fitted again",
                 ", ".join(other),
             )
 

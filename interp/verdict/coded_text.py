@@ -51,8 +51,8 @@ class CodedText:
     def from_codes(
         cls, tokens: Int[Tensor, "seq pos"], codes: CodeSource, vocab: Sequence[str] | None = None
     ) -> "CodedText":
-        """Check the codes of a text, and count their firings in one pass. vocab: the string of each token; None if
-        spelling is unknown.
+        """Check the codes of a text, and count their firings in one pass.
+        vocab: the string of each token; None if spelling is unknown.
 
         Raises ValueError if codes or vocab do not belong to these tokens, or if codes are out of range.
         """

@@ -178,8 +178,8 @@ def collect_evidence(
 ) -> Evidence:
     """Collect the evidence of all latents of a text.
 
-    listeners: each is called with every chunk, in whole groups. chosen: the latents to judge; None: all. The nulls are
-    always drawn from all latents.
+    listeners: each is called with every chunk, in whole groups.
+    chosen: the latents to judge, or None for all. The nulls are always drawn from all latents.
     """
     rng = np.random.default_rng(seed)
     per_group = rows_per_group(text.n_seq, text.n_ctx)

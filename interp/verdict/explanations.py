@@ -89,7 +89,8 @@ def explain(
     sample: firings drawn while these codes were read; rules are chosen on the sample's half of the text.
     chosen: marks the latents to explain (all); the others are neither searched nor counted.
     labels: names that rules may use, with the positions that carry them; without labels, rules use only tokens and
-    strings. Raises ValueError for a sense whose latent or rows the codes do not have, or for labels of another shape.
+    strings.
+    Raises ValueError for a sense whose latent or rows the codes do not have, or for labels of another shape.
     """
     n = text.d_sae
     predicates = text.predicates.with_labels(labels) if labels else text.predicates
@@ -121,8 +122,8 @@ def choose(
     n_firings: Int64[np.ndarray, "2 unit"],
     n_fire: Int64[np.ndarray, " unit"],
 ) -> Explanations:
-    """Choose the best of each unit's rules, from their counts. n_firings: the number of firings on which hits are
-    counted."""
+    """Choose the best of each unit's rules, from their counts.
+    n_firings: the number of firings on which hits are counted."""
     both = counts.both.sum(-1)
     holds = counts.holds
     recall = ratio(counts.hits, n_firings[:, :, None])
@@ -192,8 +193,8 @@ def _propose(
     n_fire: Int64[np.ndarray, " unit"],
     progress: Progress,
 ) -> list[list[Rule]]:
-    """Propose rules for each latent and then for each sense. firings: ascending rows of the fit half, a sample of
-    n_fire."""
+    """Propose rules for each latent and then for each sense.
+    firings: ascending rows of the fit half, a sample of n_fire."""
     proposed: list[list[Rule]] = []
     for start in range(0, len(firings), UNITS_AT_ONCE):
         some = slice(start, start + UNITS_AT_ONCE)

@@ -15,7 +15,8 @@ BOUNDS = 1e-3, 1 - 1e-3
 
 
 def read_fit(path: str | Path | None, shipped: str, key: str, names: tuple[str, ...], remedy: str) -> dict[str, Any]:
-    """Read a file of `write_fit`. path: None for the package's own file `shipped`.
+    """Read a file of `write_fit`.
+    path: None for the package's own file `shipped`.
 
     Raises ValueError if the entry `key` does not list the current predictors.
     """

@@ -56,7 +56,7 @@ class LearntFit:
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> "LearntFit":
-        """Read a file that `save` wrote; None: the one that ships with the package.
+        """Read a file that `save` wrote, or, without a path, the one that ships with the package.
 
         Raises ValueError for one of other evidence.
         """

@@ -12,7 +12,7 @@ more, so that few shifts suffice; with few latents more shifts are used. A measu
     shift         the measure of another store, of the same tokens and labels, with the codes of some latents moved
                   circularly by one shift. That store has the latents of all shifts side by side, and one scan counts
                   them; UNITS suffice
-    directions    the measure with decoder rows and encoder columns drawn anew, v ∝ N(0, C), C = mean of Ŵ Ŵᵀ, shrunk:
+    directions    the measure with decoder rows and encoder columns redrawn, v ∝ N(0, C), C = mean of Ŵ Ŵᵀ, shrunk:
                   as anisotropic as the dictionary, but not learnt
     ranks         ½ ± 1 / √(12 G), with G effective groups of sequences: the spread of the mean rank of the next tokens
                   if they are random text; the store has no unembedding to rank them
@@ -104,8 +104,8 @@ def circular_shifts(
     n_seq: int, n_ctx: int, nulls: int, n_latents: int, seed: int, rng: np.random.Generator | None = None
 ) -> list[int]:
     """Draw the rows by which each null shifts the text: `nulls` of them, more if so few latents fire that their nulls
-    together would be fewer than POOL, too few for a standard deviation. 0 stays 0. rng: draws the first `nulls`; None:
-    a new one from the seed."""
+    together would be fewer than POOL, too few for a standard deviation. 0 stays 0.
+    rng: draws the first `nulls`; None: a new one from the seed."""
     n_rows = n_seq * n_ctx
     least = min(max(rows_per_group(n_seq, n_ctx), n_ctx), n_rows // 4)
     end = max(n_rows - least, least + 1)

@@ -109,19 +109,22 @@ def rank_features(
     `help("interp.verdict.ranking")` describes its columns.
 
     latents: rank only these; their values are the same as in a ranking of all. All codes are read and the nulls are
-    those of all latents; the rest of the time, which is most of it, is proportional. nulls: number of circular shifts
-    of the text; latents of similar size share them, so two suffice; more are used if fewer than 100 latents fire.
-    calibration: None for the one that ships. labels: the masks that were scanned, for the null of their measure, as the
-    store has only counts.
-    use_labels: let the rules name labels too. twin: a scan of the same tokens with a dictionary from another seed.
+    those of all latents; the rest of the time, which is most of it, is proportional.
+    nulls: number of circular shifts of the text; latents of similar size share them, so two suffice; more are used if
+    fewer than 100 latents fire.
+    calibration: None for the one that ships.
+    labels: the masks that were scanned, for the null of their measure, as the store has only counts.
+    use_labels: let the rules name labels too.
+    twin: a scan of the same tokens with a dictionary from another seed.
     matches: the matches with the dictionaries of the nulls (`compare.null_dictionaries.Nulls.twins`), for `learnt`.
     judge_faint: test faint latents too, and give them a verdict like any other's. Only calibration and judge_faint
     change a verdict or the probability of one meaning. `attrs["features"]` identifies the ranked features (`identity`).
 
     Under `torchrun` all processes call this with the same arguments; the latents are divided among them, and each gets
-    the whole table. part: (rank, count), to rank only every count-th of the latents; `join_rankings` makes one table of
-    all parts. Raises TypeError for anything but a FeatureStore; ValueError for latents that do not exist, if nulls < 1
-    or seed < 0, if use_labels is set without labels, or if a mask or the twin does not belong to the scanned tokens.
+    the whole table.
+    part: (rank, count), to rank only every count-th of the latents; `join_rankings` makes one table of all parts.
+    Raises TypeError for anything but a FeatureStore; ValueError for latents that do not exist, if nulls < 1 or seed <
+    0, if use_labels is set without labels, or if a mask or the twin does not belong to the scanned tokens.
     """
     if not isinstance(features, FeatureStore):
         raise TypeError(f"features is a {type(features).__name__}: open it first, FeatureStore.open(folder)")
@@ -162,8 +165,8 @@ def rank_features(
 
 
 def join_rankings(parts: Sequence[pd.DataFrame], names: Sequence[str] | None = None) -> pd.DataFrame:
-    """Join all parts of a ranking into the table that `rank_features` returns for all latents. names: names of the
-    parts in errors.
+    """Join all parts of a ranking into the table that `rank_features` returns for all latents.
+    names: names of the parts in errors.
 
     Raises ValueError for parts of different rankings, and for duplicate or missing parts.
     """
@@ -241,9 +244,11 @@ def rank_codes(
     """Rank any codes (rows seq * n_ctx + pos) without a feature store, and without words: the table has the columns of
     `rank_features` except explanations, senses and columns of the features table.
 
-    vocab: one string per token id; without it the spelling of tokens is unknown. nulls: as in `rank_features`.
-    faint: latents that are not tested (`interp.codes.sparse_codes.is_faint`); None = none. Raises ValueError if nulls <
-    1 or seed < 0, if codes or vocab do not belong to these tokens, or if codes are out of range.
+    vocab: one string per token id; without it the spelling of tokens is unknown.
+    nulls: as in `rank_features`.
+    faint: latents that are not tested (`interp.codes.sparse_codes.is_faint`), if any.
+    Raises ValueError if nulls < 1 or seed < 0, if codes or vocab do not belong to these tokens, or if codes are out of
+    range.
     """
     _check(nulls, seed)
     text = CodedText.from_codes(tokens, codes, vocab)

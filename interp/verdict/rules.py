@@ -72,7 +72,7 @@ def from_json(written: str, text: ReadText) -> Rule:
             raise ValueError(f"it must have 1..{MAX_ATOMS} atoms")
     except (TypeError, LookupError, ValueError, RecursionError) as error:
         raise ValueError(
-            f"the rule {written[:80]!r} cannot be read here ({error}): rank the features anew, with this vocabulary "
+            f"the rule {written[:80]!r} cannot be read here ({error}): rank the features again, with this vocabulary "
             "and these labels"
         ) from None
     return rule

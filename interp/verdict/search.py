@@ -111,7 +111,7 @@ class Background:
     """Positions of the fit half for each row."""
     scratch: threading.local = field(default_factory=threading.local)
     """`candidate_of`, of each thread: for all predicates the candidate that it is, −1 for none. It is too large to be
-    made anew for each latent."""
+    made again for each latent."""
 
     @classmethod
     def of(

@@ -44,8 +44,9 @@ def describe(
     labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None,
     progress: Progress = no_progress,
 ) -> Described:
-    """Explain the chosen latents, and describe their senses. text: the text of the features; sample: firings from the
-    pass that gave the evidence; labels: labels that rules may name.
+    """Explain the chosen latents, and describe their senses.
+    text: the text of the features; sample: firings from the pass that gave the evidence; labels: labels that rules may
+    name.
 
     A sense has `share` (of the activation mass), `monosemanticity`, `by_chance` (share of shifted text that reaches
     it), `common` (what its firings share, in words), `n` (sampled firings), `rows` of the strongest and `weak_rows`,

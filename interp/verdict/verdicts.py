@@ -39,8 +39,8 @@ def verdict_columns(
     token_share: Float64[np.ndarray, " d_sae"],
     faint: Bool[np.ndarray, " d_sae"],
 ) -> dict[str, np.ndarray]:
-    """Judge each latent. Returns an array per column of the ranking, in the order of the latents. token_share: the
-    largest share of activation on one token."""
+    """Judge each latent. Returns an array per column of the ranking, in the order of the latents.
+    token_share: the largest share of activation on one token."""
     n_active = text.n_active
     density = n_active / max(text.tokens.numel(), 1)
     chance = evidence.probability

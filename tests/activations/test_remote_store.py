@@ -523,7 +523,7 @@ def test_all_commands_work_at_addresses_through_faults(door, folder, scanned, ca
     run("export", "s3://bucket/all/sae", "--out", "s3://bucket/all/saelens")
     assert load_sae("s3://bucket/all/saelens").W_enc.equal(sae.W_enc)
     assert main(["rank", "s3://bucket/all/features", "--out", out]) == 2
-    assert "s3://bucket/all/ranking.parquet is there already" in capsys.readouterr().err
+    assert "s3://bucket/all/ranking.parquet already exists" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("out", ["s3://no-such-bucket/out", "s3://no-such-bucket/out.parquet"])

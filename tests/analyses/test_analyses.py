@@ -194,7 +194,7 @@ def test_bench_recovery_measures_ours_and_theirs_and_goes_on(tmp_path, monkeypat
     assert [row["contender"].split()[0] for row in rows] == ["interp", "interp", "SAELens"]
     assert all(0 <= row[metric][0] <= 1 for row in rows for metric in ("f1", "mcc", "unique"))
     assert not (tmp_path / "worlds").exists()
-    monkeypatch.setattr(bench_recovery, "run", lambda job: pytest.fail(f"{job.file} is there already"))
+    monkeypatch.setattr(bench_recovery, "run", lambda job: pytest.fail(f"{job.file} already exists"))
     assert bench_recovery.main(words)[0]["f1"] == rows[0]["f1"]
     results = json.loads((tmp_path / "results.json").read_text())
     best = {row["contender"].split()[0]: row["f1"][0] for row in sorted(rows, key=lambda row: row["f1"][0])}

@@ -199,10 +199,10 @@ def test_a_file_that_is_there_gives_way_only_where_that_is_said(folder, tmp_path
         for name, words in commands.items():
             (tmp_path / name).write_text(mine)
             line = refused(capsys, *words, "--out", tmp_path / name)
-            assert f"{tmp_path / name} exists already: name another file, or replace it with" in line
+            assert f"{tmp_path / name} already exists: name another file, or replace it with" in line
             assert line.endswith("(--overwrite)") and (tmp_path / name).read_text() == mine
     (tmp_path / "link.csv").symlink_to(tmp_path / "nowhere.csv")
-    assert "link.csv exists already" in refused(capsys, *commands["mine.csv"], "--out", tmp_path / "link.csv")
+    assert "link.csv already exists" in refused(capsys, *commands["mine.csv"], "--out", tmp_path / "link.csv")
     words = [*commands["mine.csv"], "--out", tmp_path / "mine.csv", "--overwrite"]
     assert main([str(word) for word in words]) == 0
     assert (tmp_path / "mine.csv").read_bytes() == (folder / "ranking.csv").read_bytes()

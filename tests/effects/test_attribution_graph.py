@@ -586,7 +586,7 @@ def test_the_command_draws_the_graph_of_a_run(tiny_run, tmp_path, capsys) -> Non
     graph = load_graph(tmp_path / "graph.json")
     assert len(graph.nodes) > 3
     for write in (graph.save, graph.to_html):
-        with pytest.raises(ValueError, match=r"graph.json exists already: name another file, or .*overwrite=True"):
+        with pytest.raises(ValueError, match=r"graph.json already exists: name another file, or .*overwrite=True"):
             write(tmp_path / "graph.json")
         with pytest.raises(ValueError, match="lies in the run folder"):
             write(tiny_run.path / "graph.json")

@@ -218,7 +218,7 @@ def test_a_figure_of_a_users_own_is_listed_with_the_others(monkeypatch):
         return go.Figure()
 
     assert figures.straight is straight and "straight" in dir(figures)
-    with pytest.raises(ValueError, match="the figure 'quality' is registered already: choose another name"):
+    with pytest.raises(ValueError, match="the figure 'quality' is already registered: choose another name"):
 
         @figure
         def quality() -> go.Figure:

@@ -416,7 +416,7 @@ def test_a_figure_takes_the_place_of_a_figure_and_of_nothing_else(ranking, tmp_p
     for name in ("mine.json", "beside.html.json"):
         (tmp_path / name).write_text("{}")
         path = tmp_path / name.replace(".html.json", ".html")
-        with pytest.raises(ValueError, match=f"{name} exists already.*overwrite=True"):
+        with pytest.raises(ValueError, match=f"{name} already exists.*overwrite=True"):
             figures.save(figure, path)
         assert (tmp_path / name).read_text() == "{}"
         figures.save(figure, path, overwrite=True)

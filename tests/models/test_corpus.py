@@ -520,7 +520,7 @@ def test_saved_tokens_are_read_back(mixture, bpe, tmp_path):
     for key in ("tokens", "label_bits", "document_ids", "row_characters"):
         assert torch.equal(getattr(read, key), getattr(got, key))
     assert [f.name for f in (tmp_path / "deep").iterdir()] == ["tokens.safetensors"]
-    with pytest.raises(ValueError, match=r"tokens.safetensors exists already: .* overwrite=True"):
+    with pytest.raises(ValueError, match=r"tokens.safetensors already exists: .* overwrite=True"):
         got[:2].save(tmp_path / "deep" / "tokens.safetensors")
     got.save(tmp_path / "deep" / "tokens.safetensors", overwrite=True)
     cut = (tmp_path / "deep" / "tokens.safetensors").read_bytes()[:-10]

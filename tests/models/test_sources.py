@@ -40,7 +40,7 @@ def registered():
 
 
 def test_a_name_that_another_source_has_is_refused(registered):
-    with pytest.raises(ValueError, match="the source of text 'diary' is registered already: choose another name"):
+    with pytest.raises(ValueError, match="the source of text 'diary' is already registered: choose another name"):
 
         @text_source(fields=("paths",), takes="at least one diary")
         def diary(paths, size):

@@ -9,7 +9,7 @@ from interp.verdict.measures import MEASURES, measure
 def test_a_name_is_taken_once():
     known: dict[str, int] = {}
     register(known, "a", 1, "the number")
-    with pytest.raises(ValueError, match="the number 'a' is registered already: choose another name"):
+    with pytest.raises(ValueError, match="the number 'a' is already registered: choose another name"):
         register(known, "a", 1, "the number")
     assert known == {"a": 1}
 
@@ -26,7 +26,7 @@ def test_a_function_that_is_defined_again_takes_its_own_place():
     for answer in (1, 2):
         register(known, "mine", definition(answer), "the function", lambda function: function)
     assert known["mine"]() == 2
-    with pytest.raises(ValueError, match="the function 'mine' is registered already"):
+    with pytest.raises(ValueError, match="the function 'mine' is already registered"):
         register(known, "mine", test_a_name_is_taken_once, "the function", lambda function: function)
     assert known["mine"]() == 2
 
@@ -37,6 +37,6 @@ def test_a_function_of_that_name_in_another_file_is_refused():
 
     density.__qualname__ = "density"  # as at the top of a script
     before = MEASURES["density"]
-    with pytest.raises(ValueError, match="the measure 'density' is registered already: choose another name"):
+    with pytest.raises(ValueError, match="the measure 'density' is already registered: choose another name"):
         measure("Mine", "of mine", sign=1, null="none")(density)
     assert MEASURES["density"] is before

@@ -45,7 +45,7 @@ def test_it_is_known_by_its_name():
 
 
 def test_a_name_that_another_has_is_refused():
-    with pytest.raises(ValueError, match="architecture 'topk' is registered already: choose another name"):
+    with pytest.raises(ValueError, match="architecture 'topk' is already registered: choose another name"):
 
         @dataclass(frozen=True, kw_only=True)
         class Mine(SAEConfig):

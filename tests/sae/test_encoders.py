@@ -97,7 +97,7 @@ def test_its_tensors_do_not_stand_for_weights(tmp_path):
 
 
 def test_a_name_is_one_encoders():
-    with pytest.raises(ValueError, match="encoder 'topk' is registered already: choose another name"):
+    with pytest.raises(ValueError, match="encoder 'topk' is already registered: choose another name"):
 
         class Other(Staircase):
             name: ClassVar[str] = "topk"

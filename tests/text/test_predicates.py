@@ -126,6 +126,6 @@ def test_labels_of_another_shape_are_refused():
 
 def test_a_kind_whose_name_is_taken_leaves_nothing_behind():
     for name in ("token", "script"):
-        with pytest.raises(ValueError, match=f"the kind of predicates '{name}' is registered already"):
+        with pytest.raises(ValueError, match=f"the kind of predicates '{name}' is already registered"):
             register_spelling(name, str.upper, str.lower)
     assert "token" not in SPELLINGS and SPELLINGS["script"] is script

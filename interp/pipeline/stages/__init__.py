@@ -92,7 +92,7 @@ class Stage:
     summary: str | Callable[[dict[str, Any]], str]
     """A format string, or a function, of the results."""
     panel: "Callable[[Any], Panel | None]" = lambda run: None
-    """Returns its panel on the page, for a run in which it is finished; None: no panel."""
+    """Returns its panel on the page, for a run in which it is finished, or None for no panel."""
 
     @property
     def comes_first(self) -> bool:

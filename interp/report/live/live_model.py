@@ -156,9 +156,9 @@ class LiveModel:
     def steer(
         self, prompt: str, multiples: Mapping[int, float], *, n_tokens: int = 40, **options: Any
     ) -> dict[str, Any]:
-        """Return the model's text, plain and steered: the ids of the prompt and `n_tokens` more, under the same
-        seed. prompt: how many ids are the prompt's. options: temperature and seed. Raises ValueError as
-        `interp.effects.steer` does."""
+        """Return the model's text, plain and steered: the ids of the prompt and `n_tokens` more, under the same seed.
+        prompt: how many ids are the prompt's. options: temperature and seed.
+        Raises ValueError as `interp.effects.steer` does."""
         tokens = self.tokens(prompt)
         of_run = (self.model, self.hook, self.sae, self.features)
         with self._free:

@@ -55,8 +55,9 @@ class LocalServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, port: int, policy: str):
-        """Bind to a port. port 0: any free port. policy: the content security policy of the page, which may ask this
-        server. Raises ValueError for a port that is taken."""
+        """Bind to a port. port 0: any free port.
+        policy: the content security policy of the page, which may ask this server.
+        Raises ValueError for a port that is taken."""
         self.policy = f"{policy.replace(CLOSED, ASKING, 1)}; frame-ancestors 'none'"
         try:
             super().__init__((HOSTS[0], port), Request)

@@ -217,8 +217,8 @@ def _rows_of(table, ids, entries, stored, columns, inside, d):
 def adam_rows(
     weight, grad, mean, square, n, d, lr, root, beta1, beta2, eps, rest1, rest2, UNIT: tl.constexpr, BLOCK: tl.constexpr
 ):
-    """Update d of n numbers, with the numbers of an `AdamStep`. UNIT: a row of norm one, without the gradient parallel
-    to it, and back to norm one."""
+    """Update d of n numbers, with the numbers of an `AdamStep`.
+    UNIT: a row of norm one, without the gradient parallel to it, and back to norm one."""
     row = tl.program_id(0).to(tl.int64)
     if UNIT:
         products = tl.zeros([BLOCK], tl.float32)

@@ -25,7 +25,7 @@ from interp.storage.files import read_json, write_json
 from interp.storage.folders import whole_folder
 from models.documents import Document
 from models.pretrained_tokenizer import wrapped
-from models.token_shards import ShardWriter
+from models.token_shards import TokenWriter
 from models.tokenizing import batches, encode_documents, opening_ids, unlike
 
 _CHARACTERS_AT_ONCE = 1_000_000
@@ -130,7 +130,7 @@ class _Spool:
         self.folder = folder
         self.n_ctx = n_ctx
         self.names = list[str]()
-        self._shards = ShardWriter(folder, n_ctx)
+        self._shards = TokenWriter(folder, n_ctx)
         self._set(0, 0, 0, [])
         self._before: tuple[int, int, int, list] = (0, 0, 0, [])
         with suppress(FileNotFoundError, ValueError):

@@ -55,7 +55,7 @@ class _Names(TypedDict):
     tokenizer: str
 
 
-class ShardWriter:
+class TokenWriter:
     """Appends rows to the files of a folder."""
 
     def __init__(self, folder: Path, n_ctx: int):
@@ -130,10 +130,10 @@ def read_shards(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _mapped(name: str, files: Sequence[Path], sizes: Sequence[int]) -> np.ndarray:
-    """Return the bytes behind the headers of the files as one array, which is written to without changing them."""
+    """Return the bytes after the headers of the files as one array, which is written to without changing them."""
     for file, size in zip(files, sizes, strict=True):
         n_bytes = file.stat().st_size if file.is_file() else 0
-        if n_bytes != _PAGE + size:  # a page behind the end of a file is a crash
+        if n_bytes != _PAGE + size:  # reading a page past the end of a file is a crash
             raise ValueError(f"{file} is truncated: {n_bytes} bytes, {_PAGE + size} were written; {REMEDY}")
         _check_header(name, file, size)
     system = ctypes.CDLL(None, use_errno=True)

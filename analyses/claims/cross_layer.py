@@ -51,7 +51,11 @@ class CrossLayerConfig(BatchTopKConfig):
 def cross_layer_transcoders(
     model: Transformer, prompts: Int[Tensor, "prompt pos"], *, tokens: int, latents: int = 64, k: int = 4
 ) -> dict[str, Dictionary]:
-    """Those of a model, by the hooks that they read. latents: of each layer. k: how many of each fire on the mean."""
+    """Train the cross-layer transcoders of a model. Returns them by the hooks that they read.
+
+    latents: number per layer.
+    k: number of latents per layer that fire on average.
+    """
     n = len(model.blocks)
     reads = [f"blocks.{layer}.ln2.hook_normalized" for layer in range(n)]
     writes = [f"blocks.{layer}.hook_mlp_out" for layer in range(n)]

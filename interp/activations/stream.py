@@ -9,8 +9,8 @@ In:  a model, tokens, hooks. Out: `StoredRows`: what a store gives to training a
 
 Where all rows fit the buffer the model runs once, the statistics are exact, and the batches are those of a store with
 one shard: the weights come out bit for bit as from `harvest` and `train_sae`. Otherwise a batch mixes the sequences of
-a chunk, not of all the text, and each epoch runs the model again. A training that resumes runs
-the model only on the chunk at which it stopped.
+a chunk, not of all the text, and each epoch runs the model again. A training that resumes
+runs the model only on the chunk at which it stopped.
 
 The last chunk is kept until another is asked for. Trainings and scans of several hooks that take turns at each chunk
 (`train_saes`, `scan_saes`) therefore share the passes of the model.
@@ -156,7 +156,7 @@ class ActivationStream:
         """The statistics of each hook, from a sample that is run a buffer at a time."""
         n_seq = len(self.passes.tokens)
         sequences = self.passes.evenly_spaced(_STATISTICS_TOKENS if self.n_chunks > 1 else len(self.passes))
-        parts = sequences.split(-(-n_seq // self.n_chunks))
+        parts = sequences.split(math.ceil(n_seq / self.n_chunks))
         sums = {name: torch.zeros(d + 2, dtype=torch.float64) for name, d in self._widths.items()}
         samples: dict[str, list[Tensor]] = {name: [] for name in self._widths}
         n_rows = 0

@@ -26,5 +26,7 @@ UNTESTED = (TOO_RARE, NO_CONTEXT, FAINT, DEAD)
 """Verdicts of latents that were not tested: their scores are not measurements."""
 WITHOUT_SCORES = (*UNTESTED, UNRANKED)
 
+ULTRA_LOW = 1e-5
+"""Density below which a latent fires too rarely to be of use."""
 MIN_F1 = 0.3
 """Held-out F1 below which a rule is not informative."""

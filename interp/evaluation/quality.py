@@ -32,12 +32,11 @@ from torch import Tensor
 
 from interp.activations.hooks import Model
 from interp.codes.sparse_codes import Dictionary, is_faint, reconstruction
+from interp.display.verdict_names import ULTRA_LOW
 from interp.evaluation.splice import Losses, Splice, recovered
 from interp.runtime.progress import Progress, no_progress
 from interp.statistics.estimates import ratio
 from interp.storage.files import digest
-
-ULTRA_LOW = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import plotly.graph_objects as go
 
-from interp.display.verdict_names import WITHOUT_SCORES
+from interp.display.verdict_names import ULTRA_LOW, WITHOUT_SCORES
 from interp.figures.figure import figure
 from interp.figures.theme import (
     BARE,
@@ -33,8 +33,6 @@ from interp.figures.theme import (
 if TYPE_CHECKING:
     import pandas as pd
 
-ULTRA_LOW = 1e-5
-"""Density below which a latent fires too rarely to be of use."""
 WIDE = 0.2
 """Width of a bin of log10 density."""
 MAX_NAMED = 3

@@ -8,7 +8,7 @@ Packages, from the ground up. A package imports only from those above it in this
     runtime       progress, processes, threads and memory
     statistics    shares and means with their intervals, seeded hashes
     activations   hooks of any model, harvests, the store and its batches
-    codes         sparse latents of any producer, in memory and on disk
+    codes         sparse latents of any producer, in memory and on disk; what a dictionary is
     sae           dictionaries: architectures, kernels, training, formats
     evaluation    how much of the model a dictionary preserves, compared with baselines
     text          predicates: properties of a position in a text, with their rarity

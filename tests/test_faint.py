@@ -8,7 +8,7 @@ import scipy.optimize
 import torch
 
 from interp import ActivationStore, FeatureStore, SparseCodes, TopKConfig, rank_features, train_sae
-from interp.codes.sparse_codes import is_faint
+from interp.codes.dictionary import is_faint
 from interp.sae import resampling
 from interp.sae.hook_scales import HookScales
 from interp.sae.learner import Learner

@@ -32,7 +32,7 @@ from analyses.claims.held_hooks import HELD, held
 from analyses.claims.two_step_lookup import planted_scores
 from analyses.record import Claim, Record, options
 from interp import Run, run_stages
-from interp.codes.sparse_codes import Dictionary
+from interp.codes.dictionary import Dictionary
 from interp.effects import AttributionGraph, agreement, attribution_graph, beside_nulls, measured_effects
 from interp.pipeline.config import RunConfig
 

@@ -30,7 +30,7 @@ from jaxtyping import Float64, Int64
 from torch import nn
 
 from analyses.claims.steering_scores import FiringByToken
-from interp.codes.sparse_codes import Dictionary
+from interp.codes.dictionary import Dictionary
 from interp.features.decoder import logit_path
 from interp.features.feature_store import FeatureStore
 from interp.statistics.estimates import ratio

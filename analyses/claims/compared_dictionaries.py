@@ -22,7 +22,7 @@ from analyses.record import check_run
 from interp import SAE, Run, TopKConfig, harvest, load_sae, run_stages, train_sae
 from interp.activations import ActivationStore
 from interp.codes.code_store import CodeStore
-from interp.codes.sparse_codes import Dictionary
+from interp.codes.dictionary import Dictionary
 from interp.features.encode_store import Contributions, encode_store
 from interp.pipeline.config import RunConfig
 from models.training import train_model

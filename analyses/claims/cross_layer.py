@@ -19,7 +19,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from interp import BatchTopKConfig, harvest, train_sae
-from interp.codes.sparse_codes import Dictionary
+from interp.codes.dictionary import Dictionary
 from interp.effects import AttributionGraph
 from interp.sae.architectures.thresholds import Threshold
 from interp.sae.model import Transcoder

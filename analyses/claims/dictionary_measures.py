@@ -21,7 +21,8 @@ from analyses.scorecard.rivals import next_log_lift
 from interp import Run
 from interp.activations import ActivationStore
 from interp.codes.code_store import CodeStore
-from interp.codes.sparse_codes import Dictionary, SparseCodes
+from interp.codes.dictionary import Dictionary
+from interp.codes.sparse_codes import SparseCodes
 from interp.evaluation.baselines import NeuronDictionary
 from interp.evaluation.quality import quality_table
 from interp.features.decoder import logit_path

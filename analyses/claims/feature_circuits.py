@@ -32,7 +32,7 @@ from analyses.claims.compared_dictionaries import TINY, Sizes, activations, stud
 from analyses.claims.neighbouring_features import FEW
 from analyses.record import Claim, Record, interval, options
 from interp import FeatureStore, Run, TopKConfig, scan_features, train_sae
-from interp.codes.sparse_codes import Dictionary
+from interp.codes.dictionary import Dictionary
 from interp.compare import MIN_FIRED
 from interp.effects import feature_edges, feature_effects
 

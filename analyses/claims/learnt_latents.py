@@ -33,7 +33,7 @@ from analyses.bench.peers import versions
 from analyses.scorecard.planted_texts import FAMILIES
 from analyses.scorecard.scores import expected_calibration_error, matched_weights
 from interp import TopKConfig, harvest, scan_features, train_sweep
-from interp.codes.sparse_codes import is_faint
+from interp.codes.dictionary import is_faint
 from interp.compare.null_dictionaries import FROZEN
 from interp.evaluation.baselines import shuffled_model
 from interp.features.feature_store import FeatureStore

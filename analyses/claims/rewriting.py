@@ -37,7 +37,8 @@ from analyses.record import check_run
 from interp import Run
 from interp.activations import ActivationStore
 from interp.activations.hooks import Model
-from interp.codes.sparse_codes import Dictionary, SparseCodes, limit_on
+from interp.codes.dictionary import Dictionary, limit_on
+from interp.codes.sparse_codes import SparseCodes
 from interp.evaluation.splice import Replace, Splice, recovered
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_scan_of, check_table, identity, scan_digests

@@ -32,7 +32,7 @@ import pandas as pd
 from analyses.claims.attribution_graphs import NULLS, agreement_of_paths, quick_setting
 from analyses.record import Claim, Record, options
 from interp import Run, run_stages
-from interp.codes.sparse_codes import Dictionary
+from interp.codes.dictionary import Dictionary
 from interp.effects import AttributionGraph, agreement, attribution_graph, beside_nulls, measured_effects
 from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import run_alone

@@ -30,11 +30,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.activations.hooks import Model, evaluating, module_of
-from interp.codes.sparse_codes import Dictionary
+from interp.codes.dictionary import Dictionary
+from interp.codes.dictionary_hooks import dictionary_hooks
 from interp.effects.ablation_batch import AblationBatch
 from interp.effects.interventions import columns, is_taught
 from interp.effects.steering import Steered, activations, pins
-from interp.evaluation.dictionary_hooks import dictionary_hooks
 from interp.evaluation.downstream import Downstream
 from interp.evaluation.shortcuts import downstream_of
 from interp.features.feature_store import FeatureStore

@@ -49,7 +49,7 @@ from analyses.claims.held_hooks import HELD, held
 from analyses.claims.two_step_lookup import all_prompts, compiled, exact_transcoders, learnt_transcoders
 from analyses.record import Claim, Record, options
 from interp import TopKConfig, harvest, train_sae
-from interp.codes.sparse_codes import Dictionary
+from interp.codes.dictionary import Dictionary
 from interp.effects import AttributionGraph, attribution_graph, measured_effects
 from models.transformer import Transformer, TransformerConfig
 

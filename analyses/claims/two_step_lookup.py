@@ -27,7 +27,7 @@ from torch import Tensor
 
 from analyses.claims.cross_layer import cross_layer_transcoders, hops
 from interp import TopKConfig, harvest, train_sae
-from interp.codes.sparse_codes import Dictionary
+from interp.codes.dictionary import Dictionary
 from interp.effects import AttributionGraph, attribution_graph
 from interp.sae.architectures.thresholds import Threshold
 from interp.sae.model import Transcoder

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from interp.activations import StoredRows
 from interp.codes.code_store import CodeStore
-from interp.codes.sparse_codes import Dictionary, SparseCodes, is_faint, limit_on
+from interp.codes.dictionary import Dictionary, is_faint, limit_on
+from interp.codes.sparse_codes import SparseCodes
 from interp.runtime.progress import Progress
 from interp.storage.files import open_tensors, write_tensors
 from interp.storage.folders import whole_folder

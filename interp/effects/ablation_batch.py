@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.activations.hooks import to_model
-from interp.codes.sparse_codes import Dictionary
+from interp.codes.dictionary import Dictionary
 from interp.evaluation.downstream import Downstream
 from interp.features.feature_store import FeatureStore
 from interp.runtime.threads import slices

@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.activations.hooks import Model
-from interp.codes.sparse_codes import Dictionary
+from interp.codes.dictionary import Dictionary
 from interp.effects.graph import AttributionGraph
 from interp.effects.prompt_passes import PromptPasses, passes_of
 

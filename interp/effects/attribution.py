@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.activations.hooks import Model, words_of
-from interp.codes.sparse_codes import Dictionary
+from interp.codes.dictionary import Dictionary
 from interp.effects.graph import AttributionGraph
 from interp.effects.graph_nodes import NODE_COLUMNS
 from interp.effects.prompt_passes import PromptPasses, Slopes, prompt_ids

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float64, Int
 from torch import Tensor
 
-from interp.codes.sparse_codes import Dictionary
+from interp.codes.dictionary import Dictionary
 from interp.effects.ablation_batch import NUMBERS_AT_ONCE
 from interp.evaluation.downstream import Downstream
 from interp.features.feature_store import FeatureStore

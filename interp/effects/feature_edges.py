@@ -29,9 +29,9 @@ from torch import Tensor, nn
 from interp.activations.hooks import Hook, Model, capture, evaluating, module_of, to_model
 from interp.activations.model_passes import check_model_takes
 from interp.activations.next_tokens import check_predicts_next
-from interp.codes.sparse_codes import Dictionary
+from interp.codes.dictionary import Dictionary
+from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.effects.interventions import is_taught
-from interp.evaluation.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.features.text_features import tokens_of
 from interp.runtime.progress import Progress, no_progress
 

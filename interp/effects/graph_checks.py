@@ -25,7 +25,7 @@ from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from interp.activations.hooks import Model
-from interp.codes.sparse_codes import Dictionary
+from interp.codes.dictionary import Dictionary
 from interp.effects.attribution import attribution_graph
 from interp.effects.graph import AttributionGraph
 from interp.effects.prompt_passes import Slopes, passes_of

@@ -22,8 +22,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from interp.activations.hooks import Model, module_of
-from interp.codes.sparse_codes import Dictionary, reconstruction
-from interp.evaluation.dictionary_hooks import dictionary_hooks
+from interp.codes.dictionary import Dictionary, reconstruction
+from interp.codes.dictionary_hooks import dictionary_hooks
 from interp.storage.checks import check_latents
 
 

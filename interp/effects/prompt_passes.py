@@ -21,12 +21,12 @@ from torch import Tensor, nn
 
 from interp.activations.hooks import Hook, Model, capture, module_of, resolve_hooks, to_model
 from interp.activations.model_passes import check_model_takes
-from interp.codes.sparse_codes import Dictionary
+from interp.codes.dictionary import Dictionary
+from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.effects.feature_edges import encoder_of
 from interp.effects.graph_nodes import GraphNodes
 from interp.effects.held import HeldModel, without_weight_gradients
 from interp.effects.interventions import is_taught
-from interp.evaluation.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.features.text_features import tokens_of
 
 EMBEDDING_HOOK = "blocks.0.hook_resid_pre"

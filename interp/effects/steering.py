@@ -23,7 +23,8 @@ from torch import Tensor
 
 from interp.activations.hooks import Model, capture, evaluating, module_of, size_of, to_model
 from interp.activations.next_tokens import check_predicts_next, logits_of
-from interp.codes.sparse_codes import Dictionary
+from interp.codes.dictionary import Dictionary
+from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.effects.interventions import (
     Action,
     columns,
@@ -31,7 +32,6 @@ from interp.effects.interventions import (
     is_taught,
     pin,
 )
-from interp.evaluation.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_scanned
 from interp.features.text_features import tokens_of

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from interp.activations import ActivationStore
 from interp.activations.hooks import Model, module_of
-from interp.codes.sparse_codes import Metadata, SparseCodes
+from interp.codes.dictionary import Metadata
+from interp.codes.sparse_codes import SparseCodes
 from interp.sae.kernels.torch_kernels import TorchKernels
 
 AnyModel = TypeVar("AnyModel", bound=Model)

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from interp.activations.hooks import Hook, capture
 from interp.activations.next_tokens import logits_of
-from interp.evaluation.dictionary_hooks import DictionaryHooks
+from interp.codes.dictionary_hooks import DictionaryHooks
 
 _LOGITS_AT_ONCE = 1 << 23
 """Number of logits in memory at a time."""

@@ -31,7 +31,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.activations.hooks import Model
-from interp.codes.sparse_codes import Dictionary, is_faint, reconstruction
+from interp.codes.dictionary import Dictionary, is_faint, reconstruction
 from interp.display.verdict_names import ULTRA_LOW
 from interp.evaluation.splice import Losses, Splice, recovered
 from interp.runtime.progress import Progress, no_progress
@@ -62,7 +62,7 @@ class Quality:
     dead_share: float
     """Latents that never fire on these tokens."""
     faint_share: float
-    """Latents that fire but have almost no effect (`interp.codes.sparse_codes`)."""
+    """Latents that fire but have almost no effect (`interp.codes.dictionary`)."""
     ultra_low_share: float
     """Latents that fire, but on fewer than 1e-5 of these tokens: always 0 with fewer than 100,000 tokens."""
     n_tokens: int

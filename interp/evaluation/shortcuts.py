@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from interp.activations.hooks import Hook, capture, evaluating, to_model
 from interp.activations.next_tokens import logits_of
-from interp.evaluation.dictionary_hooks import DictionaryHooks
+from interp.codes.dictionary_hooks import DictionaryHooks
 from interp.evaluation.downstream import Downstream, Readout, in_rows
 
 log = logging.getLogger(__name__)

@@ -24,8 +24,8 @@ from interp.activations.hooks import Model, evaluating, module_of, to_model
 from interp.activations.model_passes import NormSample, check_model_takes
 from interp.activations.next_tokens import NoNextTokens, check_predicts_next
 from interp.activations.row_statistics import Moments, is_within
-from interp.codes.sparse_codes import Dictionary
-from interp.evaluation.dictionary_hooks import DictionaryHooks, dictionary_hooks
+from interp.codes.dictionary import Dictionary
+from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.evaluation.downstream import Downstream, Entered, enter
 from interp.evaluation.shortcuts import downstream_of
 from interp.runtime.progress import Progress

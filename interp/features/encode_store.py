@@ -24,7 +24,8 @@ from interp.activations import StoredRows
 from interp.activations.row_statistics import Moments
 from interp.activations.sources import Shard
 from interp.codes.code_store import CodeStore
-from interp.codes.sparse_codes import Dictionary, SparseCodes, limit_on
+from interp.codes.dictionary import Dictionary, limit_on
+from interp.codes.sparse_codes import SparseCodes
 from interp.runtime.processes import part_of
 from interp.runtime.threads import slices
 from interp.sae.kernels.dispatch import kernels

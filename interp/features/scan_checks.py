@@ -11,7 +11,7 @@ import pandas as pd
 
 from interp.activations import StoredRows
 from interp.activations.hooks import Model, names_of_hook, resolve_hooks
-from interp.codes.sparse_codes import Dictionary
+from interp.codes.dictionary import Dictionary
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_folder import SCAN
 from interp.storage.files import read_json

@@ -26,7 +26,7 @@ from interp.activations import StoredRows
 from interp.activations.harvesting import check_harvested
 from interp.activations.hooks import check_own_hook, words_of
 from interp.codes.code_store import CodeStore
-from interp.codes.sparse_codes import Dictionary, check_one_hook, limit_on
+from interp.codes.dictionary import Dictionary, check_one_hook, limit_on
 from interp.features.decoder import Decoder, LogitPath, check_unembedding, logit_path
 from interp.features.encode_store import Contributions, encode_store, pieces_of
 from interp.features.feature_store import FeatureStore

@@ -20,7 +20,7 @@ from torch import Tensor
 from typing_extensions import TypedDict
 
 from interp.codes.code_store import CodeStore
-from interp.codes.sparse_codes import Dictionary
+from interp.codes.dictionary import Dictionary
 from interp.features.decoder import Decoder
 from interp.features.labelling import LabelSets
 from interp.features.scan_input import ScanConfig, ScanRows

@@ -20,9 +20,10 @@ from torch import Tensor
 
 from interp.activations.hooks import Model, capture, evaluating, module_of, to_model
 from interp.activations.model_passes import check_model_takes
-from interp.codes.sparse_codes import Dictionary, SparseCodes
+from interp.codes.dictionary import Dictionary
+from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
+from interp.codes.sparse_codes import SparseCodes
 from interp.display.cards import Markup, card, shaded, table
-from interp.evaluation.dictionary_hooks import DictionaryHooks, dictionary_hooks
 
 _SHOWN = 12
 _ENDS = ("bos", "eos")

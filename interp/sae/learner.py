@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp.codes.sparse_codes import is_faint
+from interp.codes.dictionary import is_faint
 from interp.runtime.processes import ONE, Mesh
 from interp.runtime.threads import torch_on_one_thread
 from interp.sae.architectures.sae_config import SAEConfig, missing_method
@@ -55,7 +55,7 @@ class StepResult(NamedTuple):
     l0: float
     dead: float
     faint: float
-    """Shares of latents, in [0, 1] (`interp.codes.sparse_codes`)."""
+    """Shares of latents, in [0, 1] (`interp.codes.dictionary`)."""
     lr: float
 
 

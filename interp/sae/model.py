@@ -19,7 +19,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from interp.codes.sparse_codes import Metadata, SparseCodes
+from interp.codes.dictionary import Metadata
+from interp.codes.sparse_codes import SparseCodes
 from interp.display.cards import card, facts
 from interp.sae import formats
 from interp.sae.architectures.encoders import Encoder, Weights

@@ -55,8 +55,8 @@ import pandas as pd
 import torch
 from jaxtyping import Bool, Float64, Int, Int64
 
+from interp.codes.dictionary import is_faint
 from interp.codes.reading import CodeSource
-from interp.codes.sparse_codes import is_faint
 from interp.display.verdict_names import DEAD, DENSE, FAINT, NO_CONTEXT, UNTESTED
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_part_tables, identity
@@ -246,7 +246,7 @@ def rank_codes(
 
     vocab: one string per token id; without it the spelling of tokens is unknown.
     nulls: as in `rank_features`.
-    faint: latents that are not tested (`interp.codes.sparse_codes.is_faint`), if any.
+    faint: latents that are not tested (`interp.codes.dictionary.is_faint`), if any.
     Raises ValueError if nulls < 1 or seed < 0, if codes or vocab do not belong to these tokens, or if codes are out of
     range.
     """

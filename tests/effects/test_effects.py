@@ -8,6 +8,7 @@ from torch import nn
 
 from interp import FeatureStore
 from interp.activations.hooks import capture, module_of, resolve_hooks
+from interp.codes.dictionary_hooks import dictionary_hooks
 from interp.effects import (
     ABLATE,
     ablation_batch,
@@ -22,7 +23,6 @@ from interp.effects import (
 )
 from interp.effects.latent_ablation import ratio_interval
 from interp.evaluation.baselines import FixedDictionary, NeuronDictionary, PCADictionary, RandomDictionary
-from interp.evaluation.dictionary_hooks import dictionary_hooks
 from interp.sae import SAE, TopK, Transcoder
 from models import load_model, tokenize
 from models.transformer import Transformer, TransformerConfig

@@ -4,7 +4,7 @@ import torch
 from sklearn.decomposition import PCA
 
 from interp.activations import ActivationStore
-from interp.codes.sparse_codes import Dictionary
+from interp.codes.dictionary import Dictionary
 from interp.evaluation.baselines import NeuronDictionary, PCADictionary, RandomDictionary
 
 

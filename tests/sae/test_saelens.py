@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from interp.codes.sparse_codes import Dictionary, SparseCodes
+from interp.codes.dictionary import Dictionary
+from interp.codes.sparse_codes import SparseCodes
 from interp.sae import (
     SAE,
     BatchTopKConfig,

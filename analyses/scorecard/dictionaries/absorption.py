@@ -35,7 +35,7 @@ from sklearn.metrics import f1_score
 from torch import Tensor
 
 from interp.activations.hooks import Model, evaluating, hooked_rows, module_of, resolve_hooks
-from interp.codes.sparse_codes import Dictionary
+from interp.codes.dictionary import Dictionary
 
 PROMPT = " mirth has the first letter: M."
 MOST_WORDS, WORD_BATCH = 3000, 64

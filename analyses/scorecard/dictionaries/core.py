@@ -15,7 +15,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from interp import Run
-from interp.codes.sparse_codes import Dictionary
+from interp.codes.dictionary import Dictionary
 from interp.evaluation.quality import quality_table
 
 COLUMNS = {

@@ -36,7 +36,7 @@ from torch import Tensor
 
 from interp.activations.hooks import Model, evaluating, hooked_rows, module_of, resolve_hooks
 from interp.activations.row_statistics import is_within
-from interp.codes.sparse_codes import Dictionary
+from interp.codes.dictionary import Dictionary
 from interp.sae import SAE
 from interp.sae.architectures.thresholds import Threshold
 from models.tokens import LabelledTokens

@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from interp.codes.sparse_codes import Dictionary
+from interp.codes.dictionary import Dictionary
 
 ATOMS = 4
 TWIN = 0.9

@@ -59,7 +59,7 @@ def _quality_cost(sizes: Sizes) -> Cost:
 def quality(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     """the dictionary spliced into the model: L0, FVU, cross-entropy recovered, compared with PCA and random
     directions"""
-    from interp.codes.sparse_codes import Dictionary
+    from interp.codes.dictionary import Dictionary
     from interp.evaluation.baselines import NeuronDictionary, PCADictionary, RandomDictionary
     from interp.evaluation.quality import quality_table
 

@@ -19,7 +19,7 @@ from interp.storage.files import write_parquet
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from interp.codes.sparse_codes import Dictionary
+    from interp.codes.dictionary import Dictionary
     from interp.features.feature_store import FeatureStore
 
 EFFECTS = "effects.parquet"
@@ -112,7 +112,7 @@ def sae(runs: Sequence[Run], folders: Sequence[Path], progress: Progress) -> lis
 
 def _load(run: Run, config: LoadedConfig, folder: Path) -> dict[str, Any]:
     from interp.activations.hooks import check_own_hook, hooks_of
-    from interp.codes.sparse_codes import check_one_hook, limit_on
+    from interp.codes.dictionary import check_one_hook, limit_on
     from interp.sae import load_sae
 
     loaded = load_sae(config.load, config.sae_id)
@@ -134,7 +134,7 @@ def _load(run: Run, config: LoadedConfig, folder: Path) -> dict[str, Any]:
 def _measured(dictionary: "Dictionary", acts: "Tensor") -> dict[str, float]:
     import torch
 
-    from interp.codes.sparse_codes import is_faint
+    from interp.codes.dictionary import is_faint
 
     codes = dictionary.codes(acts)
     fires = codes.latents[codes.fires]

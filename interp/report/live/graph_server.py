@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from interp.activations.hooks import Model, words_of
-from interp.codes.sparse_codes import Dictionary
+from interp.codes.dictionary import Dictionary
 from interp.effects import AttributionGraph, changed_next_tokens
 from interp.report.live.local_server import ASKING, CLOSED, Asked, LocalServer
 from interp.storage.checks import validated

@@ -32,9 +32,9 @@ from torch import Tensor
 
 from interp.activations.hooks import capture, evaluating, module_of, resolve_hooks, size_of, to_model
 from interp.activations.next_tokens import check_predicts_next
+from interp.codes.dictionary_hooks import dictionary_hooks
 from interp.effects import dose_response, feature_edges, steer
 from interp.effects.ablation_batch import NUMBERS_AT_ONCE
-from interp.evaluation.dictionary_hooks import dictionary_hooks
 from interp.evaluation.downstream import in_rows
 from interp.evaluation.shortcuts import downstream_of
 from interp.features.text_features import encode_with_bos, firing_matrix

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from interp.activations.hooks import Hook, Model, check_own_hook, hooks_of, resolve_hooks
 from interp.activations.row_statistics import is_within
-from interp.codes.sparse_codes import Dictionary, check_one_hook, norm_limit
+from interp.codes.dictionary import Dictionary, check_one_hook, norm_limit
 from interp.storage.checks import check_finite
 
 

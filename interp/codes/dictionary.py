@@ -1,0 +1,141 @@
+"""What a dictionary is, whoever trained it: its hooks, its norm limit, and which of its latents are faint.
+
+`Dictionary` is what scans, effects and pages ask for. `interp.sae` and `evaluation.baselines` implement it, and the
+dictionaries of other tools may.
+
+A count of dead latents misses the latents that fire but have almost no effect:
+
+    strength of latent j   the largest z_j · ‖W_dec[j]‖ over all rows
+    faint                  it fires, and its strength is below a quarter of the median over the latents that fire
+
+Dead and faint latents together are idle. Limits: if most latents are faint, the median is that of a faint one.
+"""
+
+from typing import Any, Protocol, TypedDict, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from interp.activations.sources import ActivationSource
+from interp.codes.sparse_codes import SparseCodes
+
+FAINT_SHARE = 0.25
+"""A latent is faint below this share of the median strength."""
+
+
+class Metadata(TypedDict, total=False):
+    """The model and hooks that a dictionary belongs to, under SAELens's names if it has them. A foreign dictionary may
+    have further keys."""
+
+    hook_name: str
+    """The hook that it reads."""
+    hook_names: list[str]
+    """The hooks that a crosscoder reads and writes, in the order of its rows."""
+    hook_name_out: str
+    """The hook that a transcoder writes, or the first of them."""
+    hook_names_out: list[str]
+    """The hooks that it writes, if they are several, in the order of its rows."""
+    norm_limit: float
+    """The norm above which rows are not meaningful to it."""
+    model_name: str
+    model_weights: str
+    """The digest of the model's weights."""
+    context_size: int
+    prepend_bos: bool
+    exclude_special_tokens: list[int]
+    """Token ids that were excluded from its training."""
+    exclude_positions: list[int]
+    """Positions that were excluded from its training."""
+    seqpos_slice: list[int]
+    """The first position of its training and the one after the last, if it was trained on all between."""
+
+
+@runtime_checkable
+class Dictionary(Protocol):
+    """A dictionary of any maker. `W_dec` has one row per latent: the direction that the latent writes."""
+
+    @property
+    def kind(self) -> str:
+        """`sae`, `transcoder` or `crosscoder`."""
+
+    @property
+    def metadata(self) -> Metadata: ...
+
+    @property
+    def W_dec(self) -> Float[Tensor, "d_sae d_in"]: ...
+
+    @property
+    def b_dec(self) -> Float[Tensor, " d_in"]: ...
+
+    @property
+    def d_in(self) -> int: ...
+
+    @property
+    def d_sae(self) -> int: ...
+
+    def encode(self, x: Float[Tensor, "row d_in"]) -> Float[Tensor, "row d_sae"]: ...
+
+    def codes(self, x: Float[Tensor, "row d_in"]) -> SparseCodes: ...
+
+    def decode(self, z: Float[Tensor, "row d_sae"] | SparseCodes) -> Float[Tensor, "row d_in"]: ...
+
+
+def check_one_hook(dictionary: Dictionary) -> None:
+    """Check that the dictionary reads one hook. Raises ValueError for a crosscoder."""
+    if dictionary.kind == "crosscoder":
+        hooks = " and ".join(dictionary.metadata.get("hook_names", ())) or "several hooks"
+        raise ValueError(
+            f"the crosscoder reads {hooks} side by side, and cannot be scanned, spliced in or steered at one of them: "
+            "train a dictionary on each"
+        )
+
+
+def reconstruction(
+    dictionary: Dictionary, codes: SparseCodes, x: Float[Tensor, "row d_in"]
+) -> Float[Tensor, "row d_out"]:
+    """Return the reconstruction of rows x from their codes: decoded, plus the skip path of a transcoder that has
+    one."""
+    decoded = dictionary.decode(codes)
+    W_skip = getattr(dictionary, "W_skip", None)
+    return decoded if W_skip is None else decoded + x.to(decoded) @ W_skip
+
+
+def norm_limit(dictionary: Dictionary) -> float | None:
+    """Return the norm above which rows are not meaningful to a dictionary (`metadata["norm_limit"]`); None if it has no
+    limit.
+
+    Raises ValueError for a limit that is not a number above 0."""
+    limit: Any = dictionary.metadata.get("norm_limit")
+    if limit is None:
+        return None
+    if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit > 0:
+        raise ValueError(f"the dictionary's metadata has norm_limit={limit!r}: it must be a number above 0, or absent")
+    return float(limit)
+
+
+def limit_on(dictionary: Dictionary, store: ActivationSource, hook: str) -> float | None:
+    """Return the norm limit of a dictionary if the store may hold rows above it, else None."""
+    limit = norm_limit(dictionary)
+    return None if limit is None or limit >= store.norm_limits.get(store.name_of(hook), float("inf")) else limit
+
+
+def is_faint(maxima: Any, norms: Any = None) -> Bool[Tensor, " d_sae"]:
+    """Mark the faint latents.
+
+    maxima: each latent's strongest firing, 0 or NaN if it never fires.
+    norms: the norm of each decoder row, or None if all are 1."""
+    strength = strengths(maxima, norms)
+    fires = strength > 0
+    return fires & (strength < FAINT_SHARE * strength[fires].median()) if fires.any() else fires
+
+
+def strengths(maxima: Any, norms: Any = None) -> Float[Tensor, " d_sae"]:
+    """Return the strength of each latent, 0 if it never fires."""
+    maxima = _tensor(maxima).nan_to_num(0.0)
+    return maxima if norms is None else maxima * _tensor(norms).to(maxima)
+
+
+def _tensor(values: Any) -> Tensor:
+    return values if isinstance(values, Tensor) else torch.tensor(np.asarray(values))

@@ -22,7 +22,7 @@ from typer import Option
 
 from interp.cli.comparison_commands import compare_command
 from interp.cli.error_lines import is_expected, is_from_library, one_line, usage_line
-from interp.cli.feature_commands import rank_command, report_command, scan_command
+from interp.cli.feature_commands import effects_command, rank_command, report_command, scan_command
 from interp.cli.graph_command import graph_command
 from interp.cli.judge_command import judge_command
 from interp.cli.model_commands import harvest_command, nulls_command, quality_command, tokenize_command
@@ -48,6 +48,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "quality": quality_command,
     "scan": scan_command,
     "rank": rank_command,
+    "effects": effects_command,
     "nulls": nulls_command,
     "report": report_command,
     "explore": explore_command,
@@ -58,7 +59,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "publish": publish_command,
     "warm-up": warm_up_command,
 }
-_SHARED = ("harvest", "train-sae", "scan", "rank")
+_SHARED = ("harvest", "train-sae", "scan", "rank", "effects")
 """The commands whose work `torchrun` divides; with any other, each process would write the same files."""
 _THAT_WARN = (
     "torch",

@@ -1,4 +1,5 @@
-"""The commands on features: `scan` gathers statistics, `rank` gives verdicts, `report` writes a page."""
+"""The commands on features: `scan` gathers statistics, `rank` gives verdicts, `effects` ablates, `report` writes a
+page."""
 
 import dataclasses
 import glob
@@ -65,8 +66,7 @@ def scan_command(
         interp scan SAE STORE --join 'parts/*' --model MODEL --out OUT
         torchrun --nproc-per-node 2 -m interp scan SAE STORE --model MODEL --out OUT"""
     check_writable("--out", out, anywhere=True)
-    own_part = parse_part(part or "1/1")
-    parts = _matches("--join", join)
+    own_part, parts = _parts(part, join)
     from interp.evaluation.baselines import NeuronDictionary
     from interp.features.scan_features import scan_features, scan_part
     from interp.pipeline.opening import open_any
@@ -108,6 +108,22 @@ def scan_command(
 def _print_once(line: str) -> None:
     if is_first():
         print(line)
+
+
+def _parts(part: str | None, join: str | None) -> tuple[tuple[int, int], list[str]]:
+    """Return the part that --part names, by default all, and the paths that --join matches, by default none."""
+    if part and join:
+        raise ValueError("--part makes a part and --join merges all parts: give only one of the two")
+    return parse_part(part or "1/1"), _matches("--join", join)
+
+
+def _check_table(part: str | None, join: str | None, out: str | None) -> None:
+    """Check that a table, or a part of it, may be written to --out, or into a run folder for None. Raises ValueError if
+    not."""
+    if (part or join or is_shared()) and out is None:
+        raise ValueError("name the table's file with --out: only a single process may write into a run folder")
+    if part and out is not None and not out.endswith(".parquet"):
+        raise ValueError(f"--out {out} must end in .parquet: a .csv does not record which part it is")
 
 
 def _matches(flag: str, pattern: str | None) -> list[str]:
@@ -176,12 +192,8 @@ def rank_command(
         interp rank FEATURES --join 'parts/*.parquet' --out ranking.parquet
         torchrun --nproc-per-node 2 -m interp rank FEATURES --out ranking.parquet"""
     in_run = _check_source(source, out, "the ranking's file", *TABLES, overwrite=overwrite)
-    own_part = parse_part(part or "1/1")
-    parts = _matches("--join", join)
-    if (part or parts or is_shared()) and out is None:
-        raise ValueError("name the ranking's file with --out: only a single process may write into a run folder")
-    if part and out is not None and not out.endswith(".parquet"):
-        raise ValueError(f"--out {out} must end in .parquet: a .csv does not record which part it is")
+    own_part, parts = _parts(part, join)
+    _check_table(part, join, out)
     from interp.pipeline.opening import open_any
     from interp.pipeline.stages.findings import ranked, verdicts_summary
     from interp.verdict.ranking import join_rankings, rank_features
@@ -249,6 +261,88 @@ def _rank_in_place(run: "Run", config: Any) -> None:
         manifest = run_alone(run, "ranking", config=run.config.replace(ranking=config), progress=bar)
     print(verdicts_summary(manifest["results"]) + _twin_line(run.ranking))
     print(run.path / "ranking" / "ranking.parquet")
+    print(f"`interp report {run.path}` writes its page again")
+    say_which_hook(run)
+
+
+def effects_command(
+    source: Annotated[Path, Argument(help="a run folder, or a feature store as scan writes it")],
+    *,
+    sae: Annotated[str | None, Option(help="the dictionary that was scanned (default: the run's)")] = None,
+    model: Annotated[str | None, Option(help="the model that was harvested (default: the run's)")] = None,
+    out: Annotated[
+        str | None, Option(help="a .parquet or .csv file, here or at an address; needed for a feature store")
+    ] = None,
+    latents: Annotated[int | None, Option(help="ablate at most this many latents, drawn at random")] = None,
+    sequences: Annotated[int | None, Option(help="most sequences per latent (default: the run's, or 64)")] = None,
+    minutes: Annotated[
+        float | None,
+        Option(help="time limit on two processor cores, of all parts together (default: the run's, or 5)"),
+    ] = None,
+    seed: Annotated[int | None, Option(help="seed of what is drawn (default: the run's, or 0)")] = None,
+    part: Annotated[str | None, PART] = None,
+    join: Annotated[str | None, Option(metavar="GLOB", help="the .parquet files of all parts that --part made")] = None,
+    overwrite: Annotated[bool, OVERWRITE] = False,
+) -> None:
+    """run folder or feature store → the effect of each latent
+
+    Ablate latents one at a time in the model: loss and KL without each, next to an equally large change along other
+    latents. The table of a run folder is written to its stage, RUN/effects; that of a feature store to --out.
+
+    \b
+        interp effects FEATURES --sae SAE --model MODEL --part 3/16 --out parts/3.parquet
+        interp effects FEATURES --join 'parts/*.parquet' --out effects.parquet
+        torchrun --nproc-per-node 2 -m interp effects RUN --out effects.parquet"""
+    in_run = _check_source(source, out, "the table's file", *TABLES, overwrite=overwrite)
+    own_part, parts = _parts(part, join)
+    _check_table(part, join, out)
+    if in_run and (sae or model):
+        raise ValueError(f"--{'sae' if sae else 'model'}: {source} is a run folder, which has its own")
+    if (
+        not in_run
+        and not parts
+        and (missing := [f"--{name}" for name, it in {"sae": sae, "model": model}.items() if not it])
+    ):
+        raise ValueError(
+            f"{source} is a feature store, not a run folder: name what was scanned with {' and '.join(missing)}"
+        )
+    from interp.effects import join_effects
+    from interp.pipeline.opening import open_any
+    from interp.pipeline.sections import EffectsConfig
+    from interp.pipeline.stages.latents import ablated, effects_results, effects_summary
+
+    chosen = {"latents": latents, "sequences": sequences, "minutes": minutes, "seed": seed}
+    options: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
+    run = open_any(source, "run") if in_run else None
+    config = dataclasses.replace(EffectsConfig() if run is None else run.config.effects, **options)
+    if run is not None and out is None:
+        return _ablate_in_place(run, config)
+    features = open_any(source, "features")
+    with Bar("effects") as bar:
+        if parts:
+            table = join_effects([read_table("--join", Path(each), [], features) for each in parts], parts)
+        elif run is not None:
+            table = ablated(run.model, run.hook_name, run.sae, features, config, bar, own_part)
+        else:
+            assert model is not None and sae is not None
+            opened, dictionary = load_named_model(model), load_named_sae(sae)
+            table = ablated(opened, features.meta["hook_name"], dictionary, features, config, bar, own_part)
+    assert out is not None  # _check_source
+    if not is_first():
+        return
+    write_table(table, out)
+    print(f"{effects_summary(effects_results(table, features))}\n{out}")
+    if run is not None:
+        say_which_hook(run)
+
+
+def _ablate_in_place(run: "Run", config: Any) -> None:
+    from interp.pipeline.execution import run_alone
+    from interp.pipeline.stages import STAGES
+
+    with Bar("effects") as bar:
+        manifest = run_alone(run, "effects", config=run.config.replace(effects=config), progress=bar)
+    print(STAGES["effects"].summary_of(manifest))
     print(f"`interp report {run.path}` writes its page again")
     say_which_hook(run)
 

@@ -122,7 +122,8 @@ def feature_effects(
     part: (rank, count), to ablate only every count-th of the latents; `join_effects` joins the tables of all parts.
 
     `attrs`: way (the part of the model that was rerun), sequences (used, at most), firing (number of the requested
-    latents that fire), minutes (estimated), seed, and gradient_agreement (and integrated_agreement) over the latents.
+    latents that fire), minutes (estimated), seed, gradient_agreement (and integrated_agreement) over the latents, and
+    features (`identity`).
     Raises ValueError if model, dictionary and scan do not belong together, and for a model that predicts no next
     tokens.
     """
@@ -174,8 +175,7 @@ def feature_effects(
     table.attrs |= {"way": downstream.way, "sequences": taken.sequences, "firing": taken.firing}
     table.attrs |= {"minutes": taken.minutes, "seed": seed}
     table.attrs.update(_agreement(table))
-    if count > 1:
-        table.attrs |= {"part": list(part), "work": work, "features": identity(features)}
+    table.attrs |= {"features": identity(features)} | ({"part": list(part), "work": work} if count > 1 else {})
     return table
 
 
@@ -187,7 +187,7 @@ def join_effects(parts: Sequence[pd.DataFrame], names: Sequence[str] | None = No
     """
     check_part_tables(parts, names)
     table = _interleaved(sorted(parts, key=lambda part: part.attrs["part"][0]))
-    table.attrs |= {name: value for name, value in parts[0].attrs.items() if name not in ("part", "work", "features")}
+    table.attrs |= {name: value for name, value in parts[0].attrs.items() if name not in ("part", "work")}
     table.attrs.update(_agreement(table))
     return table
 

@@ -1,6 +1,7 @@
 """Scan, ranking and effects by two processes, and in joined parts, compared with those of one process."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ SHARED = """
 import json, os, time
 from pathlib import Path
 from interp import Run, rank_features, scan_features
+from interp.cli import main
 from interp.effects import feature_effects
 from interp.runtime.processes import processes
 
@@ -36,15 +38,17 @@ if __name__ == "__main__":
         found["unlike"] = str(error)
     ranking.to_parquet(out / f"ranking-{team.rank}.parquet")
     effects.to_parquet(out / f"effects-{team.rank}.parquet")
+    found["command"] = main(["effects", str(run.path), *sys.argv[3:], "--out", str(out / "effects.parquet")])
     (out / f"{team.rank}.json").write_text(json.dumps(found))
 """
+ABLATED = ("--latents", "12", "--sequences", "4")
 
 
 @pytest.fixture(scope="module")
 def by_two(tiny_run, tmp_path_factory):
     """Return the folder of what two processes made of the tiny run."""
     folder = tmp_path_factory.mktemp("two")
-    launch(SHARED, tiny_run.path, folder, folder=folder)
+    launch(SHARED, tiny_run.path, folder, *ABLATED, folder=folder)
     return folder
 
 
@@ -94,13 +98,17 @@ def test_two_processes_rank_as_one(by_two, one_ranking):
         assert_same(pd.read_parquet(by_two / f"ranking-{rank}.parquet"), one_ranking)
 
 
+def assert_same_effects(found: pd.DataFrame, expected: pd.DataFrame) -> None:
+    words = [name for name in expected if "likel" in name]  # the order of tokens as good as equal hangs on last bits
+    assert_same(found.drop(columns=words), expected.drop(columns=words))
+
+
 def test_two_processes_ablate_as_one(by_two, one_effects, tmp_path):
     one_effects.to_parquet(tmp_path / "one.parquet")
     one = pd.read_parquet(tmp_path / "one.parquet")
     for rank in range(2):
         two = pd.read_parquet(by_two / f"effects-{rank}.parquet")
-        words = [name for name in one if "likel" in name]  # the order of tokens as good as equal hangs on last bits
-        assert_same(two.drop(columns=words), one.drop(columns=words))
+        assert_same_effects(two, one)
         assert two.attrs.keys() == one.attrs.keys()
 
 
@@ -206,6 +214,67 @@ def test_parts_of_effects_join_to_the_whole(tiny_run, one_effects):
     assert joined.attrs["gradient_agreement"] == pytest.approx(one_effects.attrs["gradient_agreement"], abs=1e-6)
     with pytest.raises(ValueError, match="part 1/3 is missing"):
         join_effects(parts[1:])
+
+
+@pytest.fixture(scope="module")
+def ablated(tiny_run, tmp_path_factory):
+    """Return the file of the effects that the command line computes in one process."""
+    out = tmp_path_factory.mktemp("ablated") / "effects.parquet"
+    assert main(["effects", str(tiny_run.path), *ABLATED, "--out", str(out)]) == 0
+    return out
+
+
+def test_the_command_line_ablates_in_two_processes_as_in_one(by_two, ablated):
+    assert [json.loads((by_two / f"{rank}.json").read_text())["command"] for rank in range(2)] == [0, 0]
+    assert_same_effects(pd.read_parquet(by_two / "effects.parquet"), pd.read_parquet(ablated))
+
+
+def test_the_command_line_ablates_in_parts(tiny_run, ablated, tmp_path, capsys):
+    run = tiny_run.path
+    source = ["effects", str(run / "features")]
+    files = [tmp_path / f"{number}.parquet" for number in (1, 2, 3)]
+    for number, file in enumerate(files, 1):
+        words = [*source, "--sae", str(run), "--model", str(run), *ABLATED, "--part", f"{number}/3"]
+        assert main([*words, "--out", str(file)]) == 0
+    join = [*source, "--join", str(tmp_path / "?.parquet"), "--out"]
+    capsys.readouterr()
+    assert main([*join, str(tmp_path / "joined.parquet")]) == 0
+    assert capsys.readouterr().out.startswith(f"12 of {int((tiny_run.features.table().n_active > 0).sum())} latents")
+    joined, one = pd.read_parquet(tmp_path / "joined.parquet"), pd.read_parquet(ablated)
+    assert_same_effects(joined, one)
+    assert joined.attrs.keys() == one.attrs.keys()
+
+    def refused(*words) -> str:
+        capsys.readouterr()
+        assert main(list(map(str, words))) == 2 and not (tmp_path / "no.parquet").exists()
+        [line] = capsys.readouterr().err.splitlines()
+        return line
+
+    no = [*join, tmp_path / "no.parquet"]
+    twice = tmp_path / "4.parquet"
+    twice.write_bytes(files[0].read_bytes())
+    assert f"{files[0]} and {twice} are both part 1/3" in refused(*no)
+    twice.unlink()
+    other = [*source, "--sae", run, "--model", run, *ABLATED, "--seed", 1, "--part", "3/3", "--overwrite"]
+    assert main([*map(str, other), "--out", str(files[2])]) == 0
+    assert f"{files[2]} belongs to different work than {files[0]}: it differs in seed" in refused(*no)
+    files[2].unlink()
+    assert "part 3/3 is missing" in refused(*no)
+    assert "--part makes a part and --join merges all parts" in refused(*no, "--part", "1/3")
+    assert "is a run folder, which has its own" in refused("effects", run, "--sae", run, "--out", tmp_path / "no.csv")
+    assert "with --sae and --model" in refused(*source, "--out", tmp_path / "no.csv")
+    assert "with --out" in refused("effects", run, "--part", "1/2")
+    assert "must end in .parquet" in refused("effects", run, "--part", "1/2", "--out", tmp_path / "no.csv")
+
+
+def test_a_run_folder_is_ablated_in_place(tiny_run, tmp_path, capsys):
+    run = shutil.copytree(tiny_run.path, tmp_path / "run")
+    before = pd.read_parquet(run / "effects" / "effects.parquet")
+    assert main(["effects", str(run), "--seed", "3"]) == 0
+    assert " latents that fire, ablated in at most " in capsys.readouterr().out
+    after = pd.read_parquet(run / "effects" / "effects.parquet")
+    assert after["latent"].equals(before["latent"]) and not after["null_kl"].equals(before["null_kl"])
+    assert Run(run).config.effects.seed == 3
 
 
 @pytest.mark.parametrize("text", ["0/4", "5/4", "3", "a/4", "1/0", "-1/4"])

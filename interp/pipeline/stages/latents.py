@@ -17,6 +17,7 @@ from interp.runtime.progress import Progress
 from interp.storage.files import write_parquet
 
 if TYPE_CHECKING:
+    import pandas as pd
     from torch import Tensor
 
     from interp.codes.dictionary import Dictionary
@@ -278,31 +279,50 @@ def _effects_cost(sizes: Sizes) -> Cost:
 def effects(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     """the model's output without each latent: loss, KL, and the tokens that it makes more or less likely"""
     from interp.activations.next_tokens import NoNextTokens, check_predicts_next
-    from interp.effects import feature_effects
-    from interp.effects.effort import drawn_latents
 
-    config = run.config.effects
     features = run.features
     try:
         check_predicts_next(run.model, features.tokens)
     except NoNextTokens as reason:
         return {LEFT_OUT: str(reason)}
-    table = feature_effects(
-        run.model,
-        run.hook_name,
-        run.sae,
+    table = ablated(run.model, run.hook_name, run.sae, features, run.config.effects, progress)
+    write_parquet(folder / EFFECTS, table)
+    return effects_results(table, features)
+
+
+def ablated(
+    model: Any,
+    hook: str,
+    dictionary: "Dictionary",
+    features: "FeatureStore",
+    config: EffectsConfig,
+    progress: Progress,
+    part: tuple[int, int] = (0, 1),
+) -> "pd.DataFrame":
+    """Return the table of effects, or a part of it, of all latents or of as many as are configured."""
+    from interp.effects import feature_effects
+    from interp.effects.effort import drawn_latents
+
+    return feature_effects(
+        model,
+        hook,
+        dictionary,
         features,
         latents=None if config.latents is None else drawn_latents(features, config.latents, config.seed),
         sequences=config.sequences,
         minutes=config.minutes,
         seed=config.seed,
+        part=part,
         progress=progress,
     )
-    write_parquet(folder / EFFECTS, table)
+
+
+def effects_results(table: "pd.DataFrame", features: "FeatureStore") -> dict[str, Any]:
+    """Return what the summary of a table of effects says."""
     known = table.dropna(subset=["loss_change"])
     return {
         "latents": len(known),
-        "firing": int((features.table()["n_active"] > 0).sum()),
+        "firing": int((features.column("n_active") > 0).sum()),
         "sequences": table.attrs["sequences"],
         "way": table.attrs["way"],
         "loss_change": float(known["loss_change"].median()),

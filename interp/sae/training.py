@@ -4,9 +4,9 @@
     metrics.jsonl            rows of step, tokens, loss, fvu, l0, dead, faint, lr, tokens_per_second
     results.json             means over the last rows, the config and the wall time, once it is finished
 
-`train_sae`, `train_sweep` and `train_saes` open the rows of each dictionary and one `TrainingRun` a config;
-`_train_together` reads batch after batch and gives each run that needs it the columns of its hooks; a run gives them to
-its learner, logs, saves and finishes.
+`train_sae`, `train_sweep`, `train_saes` and `train_sharded` open the rows of each dictionary and one `TrainingRun` per
+config. `_train_together` reads batch after batch and gives each run that needs it the columns of its hooks. A run gives
+them to its learner, logs, saves and finishes.
 
 A sweep takes one pass over the data for each batch size and seed among its configs, and `train_saes` one for all of its
 hooks; each result is the one that training it alone gives. While a run is under way its folder is `OUT.unfinished/new`.
@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack, overload
 
 import torch
 from jaxtyping import Float
@@ -54,27 +54,50 @@ from interp.storage.remote_folders import local_path
 
 LOGGED_STEPS = 500
 CHECKPOINT, RESULTS, METRICS = "checkpoint.safetensors", "results.json", "metrics.jsonl"
-_REMEDY = "delete its folder to train again, or use overwrite=True (--overwrite)"
+_REMEDY = "delete its folder to train again from the first step"
 logger = logging.getLogger(__name__)
 
 
 class _Options(TypedDict, total=False):
-    """The keywords of `train_sae`, as `train_sweep` hands them on."""
+    """The keywords of `train_sae` that a sweep has too."""
 
     tokens: TokenBatches | None
     harvesting: Mapping[str, Any] | None
     target: str | Sequence[str] | None
-    resume: bool
     overwrite: bool
     progress: Progress
     checkpoint_seconds: float
     log: Log
 
 
+@overload
 def train_sae(
     store: ActivationSource | Model,
     hook: str | Sequence[str],
     config: SAEConfig,
+    out: str | Path | None = None,
+    *,
+    resume: bool = True,
+    **options: Unpack[_Options],
+) -> SAE: ...
+
+
+@overload
+def train_sae(
+    store: ActivationSource | Model,
+    hook: str | Sequence[str],
+    config: Sequence[SAEConfig],
+    out: str | Path | None = None,
+    *,
+    resume: bool = True,
+    **options: Unpack[_Options],
+) -> list[SAE]: ...
+
+
+def train_sae(
+    store: ActivationSource | Model,
+    hook: str | Sequence[str],
+    config: SAEConfig | Sequence[SAEConfig],
     out: str | Path | None = None,
     *,
     tokens: TokenBatches | None = None,
@@ -85,35 +108,48 @@ def train_sae(
     progress: Progress = no_progress,
     checkpoint_seconds: float = 30.0,
     log: Log = None,
-) -> SAE:
-    """Train a dictionary on the rows of `hook`; without `out` no files are written. A list of configs is trained too,
-    and gives a list: `train_sweep` is the function for that.
+) -> SAE | list[SAE]:
+    """Train a dictionary on the rows of `hook`; without `out` no files are written. A list of configs gives a list of
+    dictionaries, as `train_sweep` does.
 
     target: the hook that a transcoder writes, or several side by side.
     tokens: needed if `store` is a model: the tokens that it runs on, or a generator of batches [seq, pos]. Only as many
     batches are read as the training needs.
     harvesting: options of `harvest`, and `buffer_bytes` (`interp.activations.stream.ActivationStream`).
     log: also send the rows of metrics.jsonl to "tensorboard" or "wandb" (into `out`), or to a function of a row.
-    overwrite: train again, replacing any other dictionary. resume=False does so too, from the first step.
+    overwrite: train again, replacing any other dictionary. An interrupted training with this config still resumes.
+    resume: False means overwrite=True, and in addition discards an interrupted training: it starts at the first step.
 
     Raises ValueError for an empty store, a missing hook, a batch that is not finite (with its rows), a loss that is not
     finite, and if `out` is damaged or contains a training with another config or store (with the differences).
     """
-    check_log(log, out)
-    is_sweep = isinstance(config, Sequence)
-    configs = config if isinstance(config, Sequence) else [config]
-    if not configs or not all(isinstance(each, SAEConfig) for each in configs):
-        raise ValueError(f"config={config!r} must be a config, as TopKConfig(…), or several")
-    clock = _Clock(checkpoint_seconds, progress)
-    [source] = _sources(store, [(hook, target)], tokens, harvesting, configs, clock)
-    with ExitStack() as folders:
-        runs = []
-        for i, each in enumerate(configs):
-            folder = None if out is None else Path(out, str(i)) if is_sweep else Path(out)
-            own_log = _numbered(log, i) if is_sweep else log
-            runs.append(_begin(folders, source, each, folder, own_log, resume, overwrite))
-        saes = _train([source], runs, clock)
-    return saes if is_sweep else saes[0]  # type: ignore[return-value]
+    options = _Options(
+        tokens=tokens,
+        harvesting=harvesting,
+        target=target,
+        overwrite=overwrite,
+        progress=progress,
+        checkpoint_seconds=checkpoint_seconds,
+        log=log,
+    )
+    if isinstance(config, Sequence):
+        return _train_configs(store, hook, config, out, is_sweep=True, resume=resume, **options)
+    return _train_configs(store, hook, [config], out, is_sweep=False, resume=resume, **options)[0]
+
+
+def train_sweep(
+    store: ActivationSource | Model,
+    hook: str | Sequence[str],
+    configs: Sequence[SAEConfig],
+    out: str | Path | None = None,
+    **options: Unpack[_Options],
+) -> list[SAE]:
+    """Train a dictionary for each config, in one pass over the data, with the files in `out/0`, `out/1`, … Each is the
+    one that `train_sae` trains with its config; the options and errors are those of `train_sae`.
+
+    If `log` is a function, each row has the index of its config under `run`.
+    """
+    return _train_configs(store, hook, configs, out, is_sweep=True, **options)
 
 
 def train_saes(
@@ -123,7 +159,6 @@ def train_saes(
     *,
     tokens: TokenBatches | None = None,
     harvesting: Mapping[str, Any] | None = None,
-    resume: bool = True,
     overwrite: bool = False,
     progress: Progress = no_progress,
     checkpoint_seconds: float = 30.0,
@@ -147,7 +182,7 @@ def train_saes(
         runs = []
         for i, (out, source) in enumerate(zip(map(Path, hooks), sources, strict=True)):
             check_log(log, out)
-            runs.append(_begin(folders, source, config, out, _numbered(log, i), resume, overwrite))
+            runs.append(_begin(folders, source, config, out, _numbered(log, i), overwrite))
         return _train(sources, runs, clock)
 
 
@@ -161,7 +196,6 @@ def train_sharded(
     tokens: TokenBatches | None = None,
     harvesting: Mapping[str, Any] | None = None,
     target: str | Sequence[str] | None = None,
-    resume: bool = True,
     overwrite: bool = False,
     progress: Progress = no_progress,
     checkpoint_seconds: float = 30.0,
@@ -184,24 +218,41 @@ def train_sharded(
     check_shards(config, mesh.shards.count)
     [source] = _sources(store, [(hook, target)], tokens, harvesting, [config], clock, mesh)
     with ExitStack() as folders:
-        run = _begin(folders, source, config, Path(out), log, resume, overwrite)
+        run = _begin(folders, source, config, Path(out), log, overwrite)
         _train([source], [run], clock)
     return Path(out)
 
 
-def train_sweep(
+def _train_configs(
     store: ActivationSource | Model,
     hook: str | Sequence[str],
     configs: Sequence[SAEConfig],
-    out: str | Path | None = None,
-    **options: Unpack[_Options],
+    out: str | Path | None,
+    *,
+    is_sweep: bool,
+    tokens: TokenBatches | None = None,
+    harvesting: Mapping[str, Any] | None = None,
+    target: str | Sequence[str] | None = None,
+    resume: bool = True,
+    overwrite: bool = False,
+    progress: Progress = no_progress,
+    checkpoint_seconds: float = 30.0,
+    log: Log = None,
 ) -> list[SAE]:
-    """Run `train_sae` for each config, in one pass over the data, with the files in `out/0`, `out/1`, … Options are
-    those of `train_sae`.
-
-    A function that takes the log's rows finds the config's number in them, as `run`.
-    """
-    return train_sae(store, hook, list(configs), out, **options)  # type: ignore[arg-type, return-value]
+    """Train a dictionary for each config. Those of a sweep have folders of their own in `out`, and numbers in the
+    log."""
+    check_log(log, out)
+    if not configs or not all(isinstance(config, SAEConfig) for config in configs):
+        raise ValueError(f"config={configs!r} must be a config, as TopKConfig(…), or several")
+    clock = _Clock(checkpoint_seconds, progress)
+    [source] = _sources(store, [(hook, target)], tokens, harvesting, configs, clock)
+    with ExitStack() as folders:
+        runs = []
+        for i, config in enumerate(configs):
+            folder = None if out is None else Path(out, str(i)) if is_sweep else Path(out)
+            own_log = _numbered(log, i) if is_sweep else log
+            runs.append(_begin(folders, source, config, folder, own_log, overwrite, resume=resume))
+        return _train([source], runs, clock)
 
 
 def _begin(
@@ -210,19 +261,20 @@ def _begin(
     config: SAEConfig,
     out: Path | None,
     log: Log,
-    resume: bool,
     overwrite: bool,
+    resume: bool = True,
 ) -> "TrainingRun":
     """Return the training of one config: finished if `out` contains it, else with its folder, which `folders`
     completes."""
+    overwrite = overwrite or not resume
     key = {**source.key, **config_to_dict(config)}
     if out is None:
         return TrainingRun(source, config, key, None, log)
     made_of = {"kind": "dictionary", **key}
     del made_of["device"]
-    if resume and not overwrite and source.mesh.all.all_do(lambda: holds(out, made_of)):
+    if not overwrite and source.mesh.all.all_do(lambda: holds(out, made_of)):
         return TrainingRun(source, config, key, local_path(out), log)
-    new = source.mesh.all.whole_folder(out, made_of, resume=resume, overwrite=overwrite or not resume)
+    new = source.mesh.all.whole_folder(out, made_of, resume=resume, overwrite=overwrite)
     return TrainingRun(source, config, key, folders.enter_context(new), log, out)
 
 

@@ -23,8 +23,8 @@ Packages, from the ground up. A package imports only from those above it in this
     pipeline      the stages of a run, their configuration and their folder
     cli           the command line
 
-To extend interp, write one function or class, here or in your own script (`--import`, `plugins`). The command line, the
-page and the help pick it up:
+To extend interp, write one function or class, in the place named here or in your own script (`--import`, `plugins`).
+The command line, the page and the help pick it up:
 
     an architecture              a class with `pick` and `trained`      `sae.architectures`
     a stage of a run             a function with `@stage`               `pipeline.stages`
@@ -32,6 +32,9 @@ page and the help pick it up:
     a measure of a latent        a function with `@measure`             `verdict.measures`
     a kind of predicate          a function with `@kind`                `text.kinds`
     a figure                     a function with `@figure`              `figures.figure`
+
+Two things of the library itself need one more line each: a stage has a place in `pipeline.stages.ORDER` (a user's runs
+after those), and a command is a function of `cli` with a name in `cli.COMMANDS`.
 
 `__init__.pyi` lists the public names and their modules. A module is loaded when one of its names is first used, so
 importing the package is quick.

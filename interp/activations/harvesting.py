@@ -53,7 +53,7 @@ from interp.activations.store_writer import StoreWriter
 from interp.runtime.processes import Processes, processes
 from interp.runtime.progress import Progress, no_progress
 from interp.storage.addresses import Address, address_of
-from interp.storage.folders import MANIFEST, check_output, holds
+from interp.storage.folders import MANIFEST, check_output, is_finished
 
 MAX_DIFFERENCE = 0.1
 """Largest relative difference ‖a − b‖ / ‖b‖ at which activations count as those of the same model. Measured: 1 %
@@ -151,7 +151,7 @@ def harvest_stores(
     team.check_alike([made_of, *made_of_each.values()], "harvests")
     if not overwrite:
         made_of_each = team.all_do(
-            lambda: {out: made_of for out, made_of in made_of_each.items() if not holds(out, made_of)}
+            lambda: {out: made_of for out, made_of in made_of_each.items() if not is_finished(out, made_of)}
         )
     if made_of_each:
         with ExitStack() as folders, evaluating(passes.module):

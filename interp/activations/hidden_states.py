@@ -22,7 +22,7 @@ from interp.activations.store_writer import StoreWriter
 from interp.runtime.progress import Progress
 from interp.storage.checks import check_at_least, check_token_ids
 from interp.storage.files import digest, open_tensors
-from interp.storage.folders import MANIFEST, holds, whole_folder
+from interp.storage.folders import MANIFEST, is_finished, whole_folder
 
 _REMEDY = "extract its prompt again"
 
@@ -68,7 +68,7 @@ def import_hidden_states(
     }
     made_of |= {"rows_per_shard": rows_per_shard, "seed": seed, "tokens": digest(tokens), "n_ctx": n_ctx}
     made_of["files"] = digest("\n".join(f"{path.name} {path.stat().st_size}" for path in paths))
-    if holds(out, made_of) and not overwrite:
+    if is_finished(out, made_of) and not overwrite:
         return
     with whole_folder(out, made_of, resume=True, overwrite=overwrite) as new:
         if (new / MANIFEST).exists():

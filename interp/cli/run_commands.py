@@ -246,7 +246,7 @@ def _show_stages(config: "RunConfig", out: Path, until: str | None, redo: bool) 
 
     def finished(stage: "Stage", manifest: dict[str, Any], ran: bool) -> None:
         bar.close()
-        names_its_hook = several and stage.together and stage.name != "activations"  # which lists its hooks
+        names_its_hook = several and stage.built_together and stage.name != "activations"  # which lists its hooks
         hook_name = manifest["config"]["harvest"]["hook_name"] if names_its_hook else ""
         print(stage.line(manifest, hook_name) + ("" if ran else "  (done before)"), flush=True)
 

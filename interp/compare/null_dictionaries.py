@@ -43,7 +43,7 @@ from interp.sae import SAE, SAEConfig, TopKConfig, train_sae, train_sweep
 from interp.sae.architectures.sae_config import config_to_dict
 from interp.storage.checks import check_at_least, check_seed
 from interp.storage.files import write_parquet
-from interp.storage.folders import holds, whole_folder
+from interp.storage.folders import is_finished, whole_folder
 from interp.verdict.ranking import rank_codes
 from interp.verdict.verdict_shares import verdict_shares
 
@@ -157,7 +157,7 @@ def compare_with_nulls(
     made_of: dict[str, Any] = {"kind": "nulls", "features": identity(features), "activations": store.fingerprint}
     made_of |= {"neurons": None if neurons is None else {neurons_are: identity(neurons)}}
     made_of |= {"dictionary": None if config is None else config_to_dict(config), **dataclasses.asdict(settings)}
-    if not overwrite and holds(out, made_of):
+    if not overwrite and is_finished(out, made_of):
         return Nulls.read(out)
     with whole_folder(out, made_of, resume=True, overwrite=overwrite) as new:
         harvesting = {**harvest_options(store), "dtype": store.manifest["dtype"]}

@@ -43,7 +43,7 @@ from interp.runtime.progress import Progress, no_progress
 from interp.storage.checks import check_finite
 from interp.storage.files import atomic
 from interp.storage.folder_kinds import check_exists
-from interp.storage.folders import MADE_OF, holds, read_manifest, verify
+from interp.storage.folders import MADE_OF, is_finished, read_manifest, verify
 from interp.storage.parts import PartNote, whole_of
 from interp.storage.remote_folders import local_path
 
@@ -206,7 +206,7 @@ def scan_part(
     pieces = pieces_of(store, part)
     made_of = {"kind": "scan part", "part": list(part), **_encoding(sae, store, hook)}
     team.check_alike(made_of, "scans")
-    if not overwrite and team.all_do(lambda: holds(out, made_of)):
+    if not overwrite and team.all_do(lambda: is_finished(out, made_of)):
         return out
     total = sum(piece.rows.stop - piece.rows.start for piece in pieces)
     done = 0

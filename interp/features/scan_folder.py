@@ -31,7 +31,7 @@ from interp.sae import SAE
 from interp.storage.checks import Amount, Count, check_token_ids, validated
 from interp.storage.files import digest, digest_json, read_json, write_json, write_tensors
 from interp.storage.folder_kinds import check_exists
-from interp.storage.folders import holds, unfinished, verify
+from interp.storage.folders import is_finished, unfinished, verify
 
 CODES, CONTRIBUTIONS, SCAN = "codes", "contributions", "scan.json"
 
@@ -115,7 +115,7 @@ class Scan:
         digests = self.digests(inputs)
         made_of = {"kind": "features", **digests}
         self.team.check_alike(made_of, "scans")
-        if not overwrite and self.team.all_do(lambda: holds(out, made_of)):
+        if not overwrite and self.team.all_do(lambda: is_finished(out, made_of)):
             yield None
             return
         with self.team.whole_folder(out, made_of, resume=True, overwrite=overwrite) as self.folder:

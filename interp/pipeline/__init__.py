@@ -1,6 +1,9 @@
 """The main job as a run folder: its stages, its configuration, and the rules by which stages are run again."""
 
-# Each file registers its stages. Their order is `stages.ORDER`, whichever file is read first.
-from interp.pipeline.stages import findings as findings
-from interp.pipeline.stages import latents as latents
-from interp.pipeline.stages import upstream as upstream
+from importlib import import_module
+from pkgutil import iter_modules
+
+from interp.pipeline import stages
+
+for _file in iter_modules(stages.__path__):  # each registers its stages, which run in `stages.ORDER`
+    import_module(f"{stages.__name__}.{_file.name}")

@@ -136,7 +136,7 @@ def _in_order(
     first."""
     for stage in stages:
         if stage.comes_first:
-            yield stage, runs[:1] if stage.for_all_hooks else runs
+            yield stage, runs[:1] if stage.shared_by_hooks else runs
     for run in runs:
         if len(runs) > 1:
             begun(run)
@@ -184,7 +184,7 @@ def _build(stage: Stage, heads: Mapping[Run, dict[str, Any]], progress: Progress
         begin = time.monotonic()
         forget_peak()
         progress(0, 1, "starting")
-        if stage.together:
+        if stage.built_together:
             results = stage.build(list(left), list(left.values()), progress)
         else:
             results = [stage.build(run, folder, progress) for run, folder in left.items()]

@@ -46,14 +46,14 @@ def open_any(path: str | Path, *kinds: str) -> Any:
 
 def reader_of(kind: str) -> Callable[[Any], Any]:
     """Return the function that reads a folder or file of a kind (a key of `KINDS`)."""
-    return late(_READERS[kind])
+    return lazy_call(_READERS[kind])
 
 
-def late(name: str, **options: Any) -> Callable[..., Any]:
+def lazy_call(name: str, **options: Any) -> Callable[..., Any]:
     """Return the function "module:name", with these options bound. Its module is imported at the first call."""
     return lambda *arguments: resolve_name(name)(*arguments, **options)
 
 
-read_table = late("pandas:read_parquet")
-read_curve = late("interp.figures.training_curves:training_rows")
+read_table = lazy_call("pandas:read_parquet")
+read_curve = lazy_call("interp.figures.training_curves:training_rows")
 """Reads the metrics.jsonl of a training."""

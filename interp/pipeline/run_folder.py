@@ -264,7 +264,7 @@ class Run(StageFolders):
         return [self.hook_name, *(self.store.aliases if aliases is None else aliases).get(self.hook_name, ())]
 
     def _open(self, stage: Stage, name: str) -> Any:
-        if stage.for_all_hooks and self.whole is not self:
+        if stage.shared_by_hooks and self.whole is not self:
             return self.whole._open(stage, name)
         manifest = self._finished(stage.name)
         name_in_folder, reader = stage.opens[name]

@@ -43,7 +43,7 @@ class StageFolders:
 
     def folder(self, stage: str) -> Path:
         """Return the folder of a stage, which may not exist yet."""
-        is_shared = stage in STAGES and STAGES[stage].for_all_hooks
+        is_shared = stage in STAGES and STAGES[stage].shared_by_hooks
         return (self.whole.path if is_shared else self.path) / stage
 
     def manifest(self, stage: str) -> dict[str, Any] | None:
@@ -102,7 +102,7 @@ class StageFolders:
 
     def _manifests(self, *, without_page: bool = False) -> dict[str, dict[str, Any]]:
         """Return the manifests of the finished stages, in their order."""
-        names = [name for name, stage in STAGES.items() if not (without_page and stage.last)]
+        names = [name for name, stage in STAGES.items() if not (without_page and stage.runs_last)]
         return {name: manifest for name in names if (manifest := self.manifest(name)) is not None}
 
     def _fingerprints(self, stages: Iterable[str]) -> dict[str, str | None]:

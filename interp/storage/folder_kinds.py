@@ -36,7 +36,7 @@ class FolderKind:
     stage: str
     """The stage of a run that makes it."""
     made_by: str
-    for_all_hooks: bool = False
+    shared_by_hooks: bool = False
     """Whether all hooks of a run share it; it then lies in the run folder of all hooks."""
 
 
@@ -57,7 +57,7 @@ KINDS = {
         ("model",),
         "model",
         "`interp run --until model` makes one",
-        for_all_hooks=True,
+        shared_by_hooks=True,
     ),
     "tokens": FolderKind(
         "labelled tokens",
@@ -65,7 +65,7 @@ KINDS = {
         ("tokens", "train", "corpus/train"),
         "corpus",
         "`interp tokenize` makes one",
-        for_all_hooks=True,
+        shared_by_hooks=True,
     ),
     "tokenizer": FolderKind(
         "a tokenizer's folder",
@@ -73,7 +73,7 @@ KINDS = {
         ("tokenizer", "corpus/tokenizer"),
         "corpus",
         "`interp tokenize` writes one",
-        for_all_hooks=True,
+        shared_by_hooks=True,
     ),
 }
 
@@ -98,7 +98,7 @@ def find(path: str | Path, *kinds: str) -> Found:
             return Found(kind, path)
     for kind in kinds:
         for name in KINDS[kind].inside:
-            folder = whole_run(path) if KINDS[kind].for_all_hooks else path
+            folder = whole_run(path) if KINDS[kind].shared_by_hooks else path
             if _is(folder / name, KINDS[kind]):
                 return Found(kind, folder / name)
     first = KINDS[kinds[0]]

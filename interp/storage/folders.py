@@ -1,7 +1,7 @@
 """Write folders that appear complete or not at all, with a manifest of what they hold and what made them.
 
     with whole_folder(out, made_of) as new: …        # fill `new`, which becomes `out` when the block ends
-    holds(out, made_of)                              # whether `out` is the finished result of the same work
+    is_finished(out, made_of)                        # whether `out` is the finished result of the same work
     verify(folder / "sae_weights.safetensors")       # a file or a folder, against the nearest manifest that lists it
     with locked(folder): …                           # a writer holds the folder; a second one is refused
 
@@ -132,7 +132,7 @@ def whole_folder(
         shutil.rmtree(work)
 
 
-def holds(out: str | Path, made_of: Mapping[str, Any]) -> bool:
+def is_finished(out: str | Path, made_of: Mapping[str, Any]) -> bool:
     """Return whether `out` is the finished result of this work. What a process had finished when it was killed is put
     there."""
     made_of = as_json(made_of)

@@ -13,7 +13,7 @@ from interp.storage.files import atomic, open_tensors, read_json, write_json, wr
 from interp.storage.folders import (
     MANIFEST,
     check_free,
-    holds,
+    is_finished,
     is_whole,
     locked,
     read_manifest,
@@ -198,7 +198,7 @@ def test_leftovers_of_a_killed_process_are_removed_or_restored(tmp_path):
         (new / "part").touch()
         raise KeyboardInterrupt
     folder.rename(unfinished(folder) / "old")  # as if killed between the two renames
-    assert holds(folder, made_of) and not (unfinished(folder) / "old").exists()
+    assert is_finished(folder, made_of) and not (unfinished(folder) / "old").exists()
     with pytest.raises(KeyboardInterrupt), whole_folder(folder, made_of) as new:
         assert not any(new.iterdir()) and (folder / "file").read_text() == "first"
         raise KeyboardInterrupt
@@ -221,13 +221,13 @@ def test_other_work_is_replaced_only_if_told_to_and_resumes_only_as_itself(tmp_p
     with pytest.raises(ValueError, match="store was begun as other work: k is 1, not 2;.*overwrite=True"):
         make(2)
     assert make(1) == ["part-1"] and list(tmp_path.iterdir()) == [folder]
-    assert holds(folder, {"kind": "store", "k": 1}) and not holds(folder, {"kind": "store", "k": 2})
+    assert is_finished(folder, {"kind": "store", "k": 1}) and not is_finished(folder, {"kind": "store", "k": 2})
     with pytest.raises(ValueError, match="store holds other work: k is 1, not 2;.*overwrite=True"):
         make(2)
     with pytest.raises(KeyboardInterrupt):
         make(2, fails=True, overwrite=True)
-    assert holds(folder, {"kind": "store", "k": 1})
-    assert make(2, overwrite=True) == ["part-2"] and holds(folder, {"kind": "store", "k": 2})
+    assert is_finished(folder, {"kind": "store", "k": 1})
+    assert make(2, overwrite=True) == ["part-2"] and is_finished(folder, {"kind": "store", "k": 2})
 
 
 def test_what_was_not_written_here_is_never_replaced(tmp_path, monkeypatch):

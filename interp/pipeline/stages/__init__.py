@@ -19,8 +19,9 @@ A stage is one decorated function; running, opening, printing and showing it fol
         ...                                                # fill the folder
         return {"n": n, "auroc": auroc}                    # results, kept in its manifest.json
 
-A user's stage runs after the library's stages that are not `last`. Neither this file nor the top level of a stage's
-file imports a heavy library, since the command line reads the stages to print its help.
+A new stage of the library is such a function in any file of this folder, all of which are read, and a name in `ORDER`.
+A user's stage runs after those of `ORDER`. Neither this file nor the top level of a stage's file imports a heavy
+library, since the command line reads the stages to print its help.
 """
 
 from collections.abc import Callable, Mapping
@@ -68,12 +69,12 @@ class Stage:
     """Stages whose results it needs."""
     optional: tuple[str, ...] = ()
     """Stages whose results it uses if they exist."""
-    for_all_hooks: bool = False
+    shared_by_hooks: bool = False
     """Whether one such stage serves all hooks of a run; otherwise each hook has its own."""
-    together: bool = False
+    built_together: bool = False
     """Whether the stages of several hooks are built together, each in its own folder. Each counts its share of the
     seconds."""
-    last: bool = False
+    runs_last: bool = False
     """Whether it runs after all others and uses all their results, as the page does."""
     config: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
     """Sections of the configuration that it defines, each with a factory of the demo's values."""
@@ -97,7 +98,7 @@ class Stage:
     @property
     def comes_first(self) -> bool:
         """Whether it runs before the stages that are run for each hook in turn."""
-        return self.for_all_hooks or self.together
+        return self.shared_by_hooks or self.built_together
 
     @property
     def sections(self) -> tuple[str, ...]:
@@ -105,7 +106,7 @@ class Stage:
 
     @property
     def reads(self) -> tuple[str, ...]:
-        return tuple(name for name in STAGES if name != self.name) if self.last else (*self.inputs, *self.optional)
+        return tuple(name for name in STAGES if name != self.name) if self.runs_last else (*self.inputs, *self.optional)
 
     def line(self, manifest: Mapping[str, Any], hook_name: str = "") -> str:
         """Return what is printed when it ends: name, seconds, the hook if there are several, summary, in lines of WIDTH
@@ -140,7 +141,7 @@ def stage(**fields: Any) -> Callable[[Build], Stage]:
 
     def decorate(build: Build) -> Stage:
         new = Stage(name=build.__name__, help=" ".join((build.__doc__ or "").split()), build=build, **fields)
-        if new.name not in ORDER and not new.last:
+        if new.name not in ORDER and not new.runs_last:
             _check_inputs(new)
         register(STAGES, new.name, new, "the stage", lambda stage: stage.build)
         for name in sorted(STAGES, key=_position):
@@ -151,7 +152,7 @@ def stage(**fields: Any) -> Callable[[Build], Stage]:
 
 
 def _position(name: str) -> int:
-    if STAGES[name].last:
+    if STAGES[name].runs_last:
         return len(ORDER) + 1
     return ORDER.index(name) if name in ORDER else len(ORDER)
 

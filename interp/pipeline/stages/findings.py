@@ -11,7 +11,7 @@ from urllib.parse import quote
 from interp.display.verdict_looks import verdict_words
 from interp.display.verdict_names import MONOSEMANTIC, ONE_MEANING, POLYSEMANTIC, SINGLE_TOKEN
 from interp.pipeline.costs import Cost, Sizes
-from interp.pipeline.opening import late, read_table
+from interp.pipeline.opening import lazy_call, read_table
 from interp.pipeline.run_folder import Run
 from interp.pipeline.sections import QualityConfig, RankingConfig
 from interp.pipeline.stages import LEFT_OUT, NEXT_LINE, OF_AUTOENCODERS, stage
@@ -185,9 +185,9 @@ def _nulls_cost(sizes: Sizes) -> Cost:
     inputs=("model", "activations", "sae", "features", "neurons"),
     cost=_nulls_cost,
     reduced_by=("nulls.sae_tokens", "nulls.tokens", "sae.d_sae"),
-    config={"nulls": late("interp.compare.null_dictionaries:NullsConfig", sae_tokens=1_000_000)},
+    config={"nulls": lazy_call("interp.compare.null_dictionaries:NullsConfig", sae_tokens=1_000_000)},
     shared=("harvest", "sae"),
-    opens={"nulls": (".", late("interp.compare.null_dictionaries:Nulls.read"))},
+    opens={"nulls": (".", lazy_call("interp.compare.null_dictionaries:Nulls.read"))},
     summary=nulls_summary,
 )
 def nulls(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
@@ -280,7 +280,7 @@ def _other_pages(run: Run) -> dict[str, str]:
     optional=("nulls",),
     config={"ranking": RankingConfig},
     outside=_twin_scan,
-    opens={"ranking": ("ranking.parquet", late("interp.verdict.ranking_tables:read_ranking"))},
+    opens={"ranking": ("ranking.parquet", lazy_call("interp.verdict.ranking_tables:read_ranking"))},
     summary=verdicts_summary,
 )
 def ranking(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
@@ -318,7 +318,7 @@ def ranked(run: Run, config: RankingConfig, progress: Progress, part: tuple[int,
     cost=lambda sizes: Cost(
         disk=2.4e6 + 2300 * sizes.d_sae, memory=sizes.weight_bytes, seconds=1.5 + 2.2e-3 * sizes.d_sae
     ),
-    last=True,
+    runs_last=True,
     outside=lambda run: {"pages": pages} if (pages := _other_pages(run)) else {},
     opens={"page": ("page/index.html", Path)},
     summary=lambda results: f"{results['bytes'] / 1e6:.1f} MB",

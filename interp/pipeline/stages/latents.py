@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from interp.pipeline.config import RunConfig
 from interp.pipeline.costs import Cost, Sizes
-from interp.pipeline.opening import late, read_curve, read_table, reader_of
+from interp.pipeline.opening import lazy_call, read_curve, read_table, reader_of
 from interp.pipeline.pretrained import LoadedConfig
 from interp.pipeline.run_folder import Run
 from interp.pipeline.sections import EffectsConfig
@@ -81,13 +81,13 @@ def _sae_cost(sizes: Sizes) -> Cost:
 
 
 @stage(
-    together=True,
+    built_together=True,
     inputs=("activations",),
     outside=lambda run: {} if run.config.harvest.buffer_mb is None else {"hooks": list(run.hooks)},  # of one stream
     cost=_sae_cost,
     reduced_by=("sae.d_sae", "sae.batch_size"),
     check=_check_loaded,
-    config={"sae": late("interp.sae:TopKConfig", d_sae=4096, k=8, tokens=3_000_000)},
+    config={"sae": lazy_call("interp.sae:TopKConfig", d_sae=4096, k=8, tokens=3_000_000)},
     shared=("harvest",),
     opens={"sae": (".", reader_of("sae")), "sae_curve": ("metrics.jsonl", read_curve)},
     summary=lambda r: (
@@ -171,11 +171,11 @@ def _features_cost(sizes: Sizes) -> Cost:
 
 
 @stage(
-    together=True,
+    built_together=True,
     inputs=("corpus", "model", "activations", "sae"),
     cost=_features_cost,
     reduced_by=("harvest.tokens", "sae.d_sae"),
-    config={"scan": late("interp.features.scan_input:ScanConfig")},
+    config={"scan": lazy_call("interp.features.scan_input:ScanConfig")},
     shared=("harvest",),
     opens={"features": (".", _open_features)},
     summary="{latents:,} latents, {dead:,} dead, L0 {mean_l0:.1f}",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from interp.pipeline.config import RunConfig
 from interp.pipeline.costs import Cost, Sizes
-from interp.pipeline.opening import late, read_curve, reader_of
+from interp.pipeline.opening import lazy_call, read_curve, reader_of
 from interp.pipeline.pretrained import ModelConfig, model_files
 from interp.pipeline.run_folder import Run
 from interp.pipeline.sections import HarvestConfig, TokenizerConfig
@@ -91,10 +91,10 @@ def _corpus_cost(sizes: Sizes) -> Cost:
 
 
 @stage(
-    for_all_hooks=True,
+    shared_by_hooks=True,
     cost=_corpus_cost,
     reduced_by=("corpus.characters",),
-    config={"corpus": late("models.corpus:CorpusConfig", characters=8_000_000), "tokenizer": TokenizerConfig},
+    config={"corpus": lazy_call("models.corpus:CorpusConfig", characters=8_000_000), "tokenizer": TokenizerConfig},
     shared=("model",),
     check=_check_streamed,
     outside=_text_files,
@@ -168,11 +168,11 @@ def _model_cost(sizes: Sizes) -> Cost:
 
 
 @stage(
-    for_all_hooks=True,
+    shared_by_hooks=True,
     cost=_model_cost,
     reduced_by=("training.tokens", "training.batch_size"),
     inputs=("corpus",),
-    config={"model": ModelConfig, "training": late("models.recipe:TrainingConfig", tokens=3_500_000)},
+    config={"model": ModelConfig, "training": lazy_call("models.recipe:TrainingConfig", tokens=3_500_000)},
     check=_check_model,
     opens={"model": (".", reader_of("model")), "model_curve": ("metrics.jsonl", read_curve)},
     summary=lambda r: (
@@ -256,7 +256,7 @@ def _open_store(folder: Path) -> "ActivationStore":
 
 
 @stage(
-    together=True,
+    built_together=True,
     cost=_activations_cost,
     reduced_by=("harvest.tokens",),
     inputs=("corpus", "model"),

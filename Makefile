@@ -31,6 +31,7 @@ lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/oxlint -c .ci/oxlint.json interp analyses
 
 clean:
 	rm -rf .venv build *.egg-info

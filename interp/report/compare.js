@@ -24,8 +24,8 @@ report.views.compare = (() => {
   const about = (n) => (n < 100 ? format.significant(n, 2) : format.count(Number(n.toPrecision(2))));
   const isLatent = (text) => /^\d+$/.test(text ?? "") && Number(text) < latents;
 
-  /* The two features, as numbers that can be typed over. near: other features to compare with the first. */
-  function choice(named, near = []) {
+  /* The two features, as numbers that can be typed over. more: further features to compare with the first. */
+  function choice(named, more = []) {
     const field = (name, text) => {
       const value = isLatent(text) ? text : null;
       return h("label", null, `${name} `,
@@ -39,9 +39,9 @@ report.views.compare = (() => {
     return h("form.choice", { onsubmit: go }, fields,
       h("button", { type: "submit" }, "Compare"),
       named.every(isLatent) ? h("a", { href: `#compare/${named[1]}/${named[0]}` }, "Swap") : null,
-      near.length
+      more.length
         ? h("span.others", null, h("span.muted", null, "or with "),
-          near.map(([row, measure]) => report.lead.linked([row], measure, (other) => `#compare/${named[0]}/${other}`)))
+          more.map(([row, measure]) => report.lead.linked([row], measure, (other) => `#compare/${named[0]}/${other}`)))
         : null);
   }
 
@@ -104,11 +104,11 @@ report.views.compare = (() => {
     const isTold = isMore || expected >= TELLING;
     const [more, less] = n >= m ? [a, b] : [b, a];
     const isWithin = both / Math.min(n, m) >= MOST;
-    const overlap = jaccard >= MOST ? "are nearly the same" : jaccard >= SOME ? "overlap" : "overlap a little";
+    const extent = jaccard >= MOST ? "are nearly the same" : jaccard >= SOME ? "overlap" : "overlap a little";
     const said = isMore
       ? (isWithin && jaccard < MOST
         ? `Feature ${more} fires on nearly all tokens of ${less}, and on others`
-        : `Features ${a} and ${b} ${overlap}`)
+        : `Features ${a} and ${b} ${extent}`)
       : `Features ${a} and ${b} ${isTold ? "are different" : "fire too rarely to be compared by where they fire"}`;
     const counted = both
       ? `both fire on ${format.count(both)} ${both === 1 ? "token" : "tokens"}`
@@ -177,7 +177,7 @@ report.views.compare = (() => {
     }
     const parted = (feature, at) => {
       const places = new Set(at);
-      return [true, false].map((wanted) => feature.examples.filter((_, k) => places.has(k) === wanted));
+      return [true, false].map((isThere) => feature.examples.filter((_, k) => places.has(k) === isThere));
     };
     const [[bothA, onlyA], [bothB, onlyB]] = [parted(first, known[3]), parted(second, known[4])];
     const of = (some, feature) => h("p.muted", null,
@@ -226,7 +226,7 @@ report.views.compare = (() => {
       h("table.mirror", null,
         h("caption", null, h("h3", null, title)),
         h("thead", null, h("tr", null, heads[0], h("td"), heads[1])),
-        groups.map((tokens) => h("tbody", null, tokens.map(line)))),
+        groups.map((group) => h("tbody", null, group.map(line)))),
       h("p.below", null, `${shared.length ? format.count(shared.length) : "none"} in both lists${note}`));
   }
 

@@ -385,10 +385,10 @@ report.examples = (() => {
     return `${format.significant(activation)}\t${left}«${text(position, position + 1)}»${right}`;
   }
 
-  /* Buttons that copy what `chosen` names, as text and as JSON. */
-  function copies(chosen, latent) {
+  /* Buttons that copy what `listed` returns, as text and as JSON. */
+  function copies(listed, latent) {
     const copy = async (button, write) => {
-      const examples = chosen();
+      const examples = listed();
       await load(examples);
       await copied(write(examples));
       const said = button.textContent;

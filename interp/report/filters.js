@@ -16,25 +16,25 @@ report.applied = (() => {
   }
 
   /* The active filters in words, and how to remove each. */
-  function parts(all) {
+  function parts(isComplete) {
     const ofRange = (name) => [`${report.ranges.all[name].title} ${rangeInWords(name)}`, () => setRange(name, null)];
     const removable = Object.keys(state.ranges).map(ofRange);
     if (state.part) removable.push(["A part of the map", () => set({ part: "" })]);
-    if (!all) return removable;
+    if (!isComplete) return removable;
     const rest = [["query", (text) => `“${text}”`], ["starred", () => "starred"], ["label", format.words]];
     return [...rest.filter(([key]) => state[key]).map(([key, words]) => [words(state[key]), () => set({ [key]: "" })]),
       ...state.verdict.map((name) => [format.verdict(name), () => toggle(name)]), ...removable];
   }
 
-  /* A line of them that follows the selection. all: include those that have their own control. */
-  return (all = false) => {
+  /* A line of them that follows the selection. isComplete: include those that have their own control. */
+  return (isComplete = false) => {
     const line = h("div.applied", { role: "group", "aria-label": "Active filters" });
     const show = () => {
-      line.replaceChildren(...parts(all).map(([text, remove]) => {
+      line.replaceChildren(...parts(isComplete).map(([text, remove]) => {
         const attributes = { type: "button", title: "Remove this filter", onclick: remove };
         return h("button.chip", attributes, text, h("span", { "aria-hidden": "true" }, " ✕"));
       }));
-      line.hidden = !line.childElementCount || (all && hasNone());
+      line.hidden = !line.childElementCount || (isComplete && hasNone());
     };
     onchange(show);
     show();

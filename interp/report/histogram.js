@@ -68,18 +68,18 @@ report.histogram = ({
     shown = { ...shown, ...changed };
     const highest = Math.max(...shown.counts, 1), [from, to] = shown.range ?? [0, last];
     const heightOf = (n) => (grown(n) / grown(highest)) * (base - top);
-    const put = (bar, k, above, height) => {
+    const put = (bar, k, start, tall) => {
       const width = Math.max(x(edges[k + 1]) - x(edges[k]) - 0.6, 0.6);
-      const place = { x: x(edges[k]), y: base - above - height, width, height };
+      const place = { x: x(edges[k]), y: base - start - tall, width, height: tall };
       for (const [name, value] of Object.entries(place)) bar.setAttribute(name, value.toFixed(2));
       bar.classList.toggle("out", k < from || k >= to);
     };
     shown.counts.forEach((n, k) => {
       put(bars[k], k, 0, heightOf(n));
-      let above = 0;
+      let stacked = 0;
       ofParts.forEach((own, part) => {
-        put(own[k], k, above, heightOf(parts[part][k]));
-        above += heightOf(parts[part][k]);
+        put(own[k], k, stacked, heightOf(parts[part][k]));
+        stacked += heightOf(parts[part][k]);
       });
       const count = `${format.count(n)}${unit ? ` ${unit}` : ""}`;
       names[k].textContent = `${write(edges[k])} to ${write(edges[k + 1])}: ${count}`;

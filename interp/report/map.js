@@ -62,11 +62,11 @@ report.views.map = (() => {
     at = -1,
     ringed = -1;
 
-  const bytes = (hue) => [1, 3, 5].map((at) => parseInt(hue.slice(at, at + 2), 16));
+  const bytes = (hue) => [1, 3, 5].map((from) => parseInt(hue.slice(from, from + 2), 16));
   const blend = (share) => {
-    const at = Math.min(Math.max(share, 0), 1) * (LADDER.length - 1),
-      k = Math.min(Math.floor(at), LADDER.length - 2);
-    return bytes(LADDER[k]).map((c, i) => c + (bytes(LADDER[k + 1])[i] - c) * (at - k));
+    const height = Math.min(Math.max(share, 0), 1) * (LADDER.length - 1),
+      k = Math.min(Math.floor(height), LADDER.length - 2);
+    return bytes(LADDER[k]).map((c, i) => c + (bytes(LADDER[k + 1])[i] - c) * (height - k));
   };
 
   /* Latent → its hue, and a legend. */
@@ -80,7 +80,7 @@ report.views.map = (() => {
     }
     const hues = new Map(points.latents.map(nameOf).map((name) => [name, bytes(hueOf(name))]));
     const shade = (name) => (name === REST ? `color-mix(in srgb, ${hueOf(name)} 45%, transparent)` : hueOf(name));
-    const line = ([name, n]) => h("li", { "--hue": shade(name) }, h("button.link", {
+    const entry = ([name, n]) => h("li", { "--hue": shade(name) }, h("button.link", {
       type: "button",
       "aria-pressed": String(only === name),
       title: name === REST ? "a less common kind, or none has half of its firings" : "show these alone",
@@ -92,7 +92,7 @@ report.views.map = (() => {
     if (!totals.has(only)) only = null;
     const isLast = ([name]) => Number(name === REST);
     const commonestFirst = [...totals].sort((a, b) => isLast(a) - isLast(b) || b[1] - a[1]);
-    const shown = commonestFirst.map(([name]) => line([name, counts.get(name)]));
+    const shown = commonestFirst.map(([name]) => entry([name, counts.get(name)]));
     return {
       isAlone: (latent) => only === null || nameOf(latent) === only,
       hueOf: (latent) => hues.get(nameOf(latent)),
@@ -120,8 +120,8 @@ report.views.map = (() => {
     const grey = points.latents.length - known.length,
       ladder = h("i.ladder", { "--ladder": LADDER.join(", ") });
     const rest = h("span.muted", null, grey ? `grey: ${format.count(grey)} without a value` : "");
-    const legend = h("div.legend", null, h("span", null, WAYS[way]), write(low), ladder, write(high), rest);
-    return { hueOf, said, legend };
+    const shades = h("div.legend", null, h("span", null, WAYS[way]), write(low), ladder, write(high), rest);
+    return { hueOf, said, legend: shades };
   }
 
   function coloured() {
@@ -145,11 +145,11 @@ report.views.map = (() => {
   const hueOf = (label) => hueOfName.get(label)?.[Number(theme.isDark())];
 
   /* The colours of all points, r, g, b, a; what is not selected is dimmed. */
-  function painted({ hueOf, isRest, isAlone = () => true }, isSelected) {
+  function painted({ hueOf: hueOfLatent, isRest, isAlone = () => true }, isSelected) {
     const drawn = new Uint8Array(4 * points.latents.length);
     const isShown = (latent) => isSelected(latent) && isAlone(latent);
     const depth = (latent) => (!isShown(latent) ? FAINT : isRest?.(latent) ? MUTED : PLAIN);
-    points.latents.forEach((latent, k) => drawn.set([...hueOf(latent), depth(latent)], 4 * k));
+    points.latents.forEach((latent, k) => drawn.set([...hueOfLatent(latent), depth(latent)], 4 * k));
     return drawn;
   }
 
@@ -192,9 +192,9 @@ report.views.map = (() => {
       Object.assign(context, { font: `700 27px ${report.paint.style("--serif")}`, textAlign: "center", lineWidth: 7,
         lineJoin: "round", textBaseline: "middle", strokeStyle: report.paint.style("--paper") });
       const taken = [];
-      for (const [at, up, name, level] of points.names) {
+      for (const [across, up, name, level] of points.names) {
         const hue = hueOf(kindNamed(name));
-        const [px, py] = [width + (at - view.x) * scale, height - (up - view.y) * scale];
+        const [px, py] = [width + (across - view.x) * scale, height - (up - view.y) * scale];
         const half = context.measureText(name).width / 2;
         const covers = ([ox, oy, other]) => Math.abs(ox - px) < half + other + 12 && Math.abs(oy - py) < 34;
         const isInside = px > half && px < 2 * width - half;
@@ -385,14 +385,14 @@ report.views.map = (() => {
   }
 
   function controls() {
-    const onchange = ({ target }) => {
+    const choose = ({ target }) => {
       way = target.value;
       repaint();
     };
     const ways = Object.entries(WAYS).filter(([name]) => name !== "label" || points.labels.length);
     const chooser = h(
       "select",
-      { onchange },
+      { onchange: choose },
       ways.map(([value, text]) => h("option", { value, selected: value === way }, text)),
     );
     lasso = h(

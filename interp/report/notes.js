@@ -148,7 +148,7 @@ report.notes = (() => {
         this.value = "";
       },
     });
-    const line = ([latent, { star, label, note }]) => h("li", null,
+    const line = ([latent, { star, note }]) => h("li", null,
       star ? "★ " : "",
       featureLink(latent, `Feature ${latent}`), " ",
       h("span.rule", null, report.lead.brief(latent, () => null)),

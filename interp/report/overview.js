@@ -5,7 +5,7 @@
 report.views.overview = (() => {
   const { about, columns, latents, tokens, order, ranked, shares, has_text: hasText } = report.data.page;
   const compared = report.data.page.null;
-  const { verdictOf, labelOf, isUnsure, isIdle } = report.selection;
+  const { verdictOf, labelOf, isIdle } = report.selection;
   const N_SHOWN = 6;
   const MAP_SIZE = [340, 255];
 

@@ -153,10 +153,10 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
     return [Math.max(low - margin, sorted[0]), Math.min(high + margin, sorted[n - 1])];
   }
 
-  function drawnByLot(n) {
-    const lot = Uint32Array.from({ length: n }, (_, k) => k);
+  function drawnByLot(count) {
+    const lot = Uint32Array.from({ length: count }, (_, k) => k);
     let seed = 1;
-    for (let k = n - 1; k > 0; k--) {
+    for (let k = count - 1; k > 0; k--) {
       seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
       const other = Math.floor((seed / 2 ** 32) * (k + 1));
       [lot[k], lot[other]] = [lot[other], lot[k]];

@@ -35,8 +35,8 @@ report.search = (() => {
     if (each.latent !== undefined) return each.latent === i ? 4 : 0;
     const within = (field) => !each.field || each.field === field;
     let best = within("") && each.number && Number(each.text) === i ? 4 : 0;
-    const ofToken = (token, place) => {
-      if (isToken(each, token)) return place ? 2 : 4;
+    const ofToken = (token, rank) => {
+      if (isToken(each, token)) return rank ? 2 : 4;
       return isIn(each, token) ? 1 : 0;
     };
     if (within("tok")) best = Math.max(best, ...tokens[i].map(ofToken));

@@ -74,7 +74,7 @@ report.ranges = (() => {
     if (ends.length !== 2 || ends.some((end) => !Number.isFinite(Number(end)))) return null;
     const distance = (x, k) => Math.abs(edges[k] - x);
     const nearest = (x) => edges.reduce((best, _, k) => (distance(x, k) < distance(x, best) ? k : best), 0);
-    const at = (text, open) => (text.trim() ? nearest(Number(text)) : open);
+    const at = (end, open) => (end.trim() ? nearest(Number(end)) : open);
     const range = [at(ends[0], 0), at(ends[1], edges.length - 1)];
     return range[0] < range[1] && (range[0] || range[1] < edges.length - 1) ? range : null;
   }

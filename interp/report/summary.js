@@ -161,8 +161,8 @@ report.views.summary = (() => {
     if (!stages.length) return h("p.missing", null, "No wall times: this page was not made from a run folder.");
     const total = stages.reduce((sum, [, seconds]) => sum + seconds, 0);
     const list = stages.map(([name, seconds]) => `${format.words(name)} ${format.duration(seconds)}`).join(", ");
-    const with_ = Object.entries(versions).map(([name, version]) => `${name} ${version}`).join(", ");
-    return h("p", null, `${format.duration(total)} in all: ${list}.`, with_ ? ` Made with ${with_}.` : null);
+    const made = Object.entries(versions).map(([name, version]) => `${name} ${version}`).join(", ");
+    return h("p", null, `${format.duration(total)} in all: ${list}.`, made ? ` Made with ${made}.` : null);
   }
 
   async function repaint() {

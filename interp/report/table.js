@@ -81,10 +81,10 @@ report.table = (() => {
   /* For rows that are not text, the picture of the strongest firing, once its file is loaded. */
   function strongestInput(i) {
     const [packed, firing] = evidence.snippets[i],
-      row = report.text.decoded(packed)[firing];
-    const place = h("span", null, report.inputs.isThere(row) ? report.inputs.element(row) : null);
-    if (!report.inputs.isThere(row))
-      report.inputs.load([row]).then(() => place.replaceChildren(report.inputs.element(row)));
+      input = report.text.decoded(packed)[firing];
+    const place = h("span", null, report.inputs.isThere(input) ? report.inputs.element(input) : null);
+    if (!report.inputs.isThere(input))
+      report.inputs.load([input]).then(() => place.replaceChildren(report.inputs.element(input)));
     return place;
   }
 
@@ -150,9 +150,9 @@ report.table = (() => {
   }
 
   function cells(i) {
-    const { star } = report.notes.of(i);
+    const { star: isStarred } = report.notes.of(i);
     return {
-      latent: line(star ? h("span.gutter", { title: "starred" }, "★") : null, featureLink(i)),
+      latent: line(isStarred ? h("span.gutter", { title: "starred" }, "★") : null, featureLink(i)),
       verdict: [
         line(shortVerdict(i)),
         line(intervalElement(columns.monosemanticity[i], columns.low[i], columns.high[i])),
@@ -226,9 +226,9 @@ report.table = (() => {
       table,
     );
     body.addEventListener("click", (event) => {
-      const line = event.target.closest("tr[data-latent]");
-      if (line && !event.target.closest("a") && String(getSelection()) === "")
-        location.hash = `#feature/${line.dataset.latent}`;
+      const clicked = event.target.closest("tr[data-latent]");
+      if (clicked && !event.target.closest("a") && String(getSelection()) === "")
+        location.hash = `#feature/${clicked.dataset.latent}`;
     });
     count = h("output.count", { "aria-live": "polite" });
     section.append(report.filters(count, setCompact), scroller);

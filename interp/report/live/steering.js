@@ -91,8 +91,8 @@ report.steering = (() => {
       " ",
       free[2] === null ? null : h("span.concept", null, brought),
     );
-    const place = (multiple) => {
-      for (const end of ["x1", "x2"]) line.setAttribute(end, x(multiple));
+    const place = (held) => {
+      for (const end of ["x1", "x2"]) line.setAttribute(end, x(held));
     };
     return Object.assign(h("div.doses", null, picture, legend), { place });
   }

@@ -7,6 +7,7 @@ report.views.compare = (() => {
   const { latents, ranked, has_text: hasText } = report.data.page;
   const { open, byJaccard } = report.views.feature;
   const N_EXAMPLES = 6;
+  const N_STRONGEST = 3; // before those on other tokens
   const N_ALONE = 4;
   const N_TOKENS = 6; // that the page holds of those on which a feature fires (payloads.py)
   const QUOTED = /"(.+?)"(?=$|[\s,;:.)])/gs;
@@ -163,10 +164,10 @@ report.views.compare = (() => {
   /* Stored examples of the two, divided by whether the other fires there too; if that is not known, each one's own. */
   function examples([a, first], [b, second], known) {
     const list = (some, latent, feature, beside) => {
-      const { shown, further, alike } = report.firings.varied(some);
+      const { top, others, further, alike } = report.firings.varied(some, N_STRONGEST);
       const how = { few: N_EXAMPLES, how: "line", beside, alikeOf: (one) => alike.get(one) };
       return some.length
-        ? report.examples.list(latent, feature, [...shown, ...further], how)
+        ? report.examples.list(latent, feature, [...top, ...others, ...further], how)
         : h("p.missing", null, "None of the examples stored.");
     };
     const column = (kind, title, ...rest) => h(`section.${kind}`, null, h("h3", null, title), rest);

@@ -127,7 +127,8 @@ report.examples = (() => {
     LETTERS = /\p{L}/gu,
     STRAY_BYTES = /⟨[0-9a-f]{2}⟩/g,
     NO_TEXT = /⟨[0-9a-f]{2}⟩|<\|.*\|>/; // a stray byte or a special token, which keep their own direction
-  const MOST_LINES = [2, 2]; // of a passage, before and after the line of its firing token
+  const MOST_LINES = NARROW.matches ? [1, 1] : [2, 2]; // of a passage, before and after the line of its firing token
+  const FRAGMENT = 3; // tokens of a cut line from which on it is worth a line of its passage
   let chosen = null; // of WIDTHS, for the whole page
 
   const valueOf = ([, , , value]) => value;
@@ -225,7 +226,8 @@ report.examples = (() => {
       h("span.after", null, elements.slice(firing)));
   }
 
-  /* Two places around a firing, moved nearer to it where more than a few lines lie between. */
+  /* Two places around a firing, moved nearer to it where more than a few lines lie between, where a line is cut to a
+   * few tokens, and where only empty lines follow. */
   function withinLines(one, [from, to]) {
     const tokens = report.text.of(sequenceOf(one));
     const place = placeOf(one);
@@ -235,7 +237,13 @@ report.examples = (() => {
       return at;
     };
     const [before, after] = MOST_LINES;
-    return [reached(place - 1, -1, from - 1, before) + 1, reached(place + 1, 1, to, after)];
+    let start = reached(place - 1, -1, from - 1, before) + 1;
+    let stop = reached(place + 1, 1, to, after);
+    const isCut = start > 0 && start === from && !isEnd(start - 1);
+    for (let at = start; isCut && at < Math.min(start + FRAGMENT, place); at++) if (isEnd(at)) start = at + 1;
+    if (stop === to) for (let at = stop - 1; at > Math.max(stop - FRAGMENT, place); at--) if (isEnd(at)) stop = at + 1;
+    while (stop - 2 > place && !word(tokens[stop - 1]).trim() && isEnd(stop - 2)) stop--;
+    return [start, stop];
   }
 
   /* Tokens on one line, the firing one at the fixed place; without the shades of a feature. */
@@ -268,9 +276,12 @@ report.examples = (() => {
     const [from, to] = how === "passage" ? withinLines(one, ends) : ends;
     const { elements, firing, pieces } = shaded(one, from, to, most, how === "whole", isBroken);
     if (how === "line") return line(pieces, elements, firing, from === 0);
-    const goesOn = (is) => (is ? h("span.muted", null, " … ") : null);
+    const tokens = report.text.of(sequenceOf(one));
+    const isEdge = (at) => /\n$|^<\|.*\|>$/.test(word(tokens[at])); // a text or a line ends with it or begins after it
+    const dots = (is, text) => (is ? h("span.muted", null, text) : null);
     const kind = isBroken ? "div.text.broken" : "div.text";
-    return h(kind, { dir: directionOf(joined(pieces)) }, goesOn(from > 0), elements, goesOn(to < n_ctx));
+    return h(kind, { dir: directionOf(joined(pieces)) },
+      dots(!isEdge(Math.max(from - 1, 0)), "… "), elements, dots(!isEdge(to - 1), " …"));
   }
 
   /* The whole context of one example, with the facts about it. */
@@ -357,21 +368,21 @@ report.examples = (() => {
   /* The first `few` of some examples of a latent, with a button that shows the rest.
    *
    * how: as wide as is chosen for the page, where it is not given. senses: those that the examples are marked with.
-   * alikeOf: gives the examples that one stands for. beside: the activation of another feature at each, and whether
+   * alikeOf: gives the examples that one stands for. rest: what the button says after their number. beside: the activation of another feature at each, and whether
    * that stands first: { valueOf, isFirst }. */
-  function list(latent, feature, examples, { few = FEW, how, senses = [], alikeOf = () => [], beside } = {}) {
+  function list(latent, feature, examples, { few = FEW, how, senses = [], alikeOf = () => [], beside, rest = "more" } = {}) {
     const most = feature.facts.max || 1;
     const items = (some) =>
       some.map((one) => example(one, { latent, feature, most, how, senses, beside }, alikeOf(one)));
     const shown = h(hasText ? "ol.examples" : "ol.examples.inputs", null, items(examples.slice(0, few)));
     if (examples.length <= few) return shown;
     const onclick = () => {
-      const rest = items(examples.slice(few));
-      shown.append(...rest);
+      const added = items(examples.slice(few));
+      shown.append(...added);
       more.remove();
-      rest[0].querySelector("button").focus({ preventScroll: true });
+      added[0].querySelector("button").focus({ preventScroll: true });
     };
-    const more = h("button.more", { type: "button", onclick }, `${format.count(examples.length - few)} more`);
+    const more = h("button.more", { type: "button", onclick }, `${format.count(examples.length - few)} ${rest}`);
     return h("div", null, shown, more);
   }
 

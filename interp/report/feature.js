@@ -140,6 +140,7 @@ report.views.feature = (() => {
   function heading(latent, feature) {
     const title = h("h2.title", null, report.lead.title(latent, feature));
     retitle = () => title.replaceChildren(h("span", null, report.lead.title(latent, feature)));
+    const { label, note } = report.notes.editor(latent);
     return h("header.feature", null,
       path(latent, feature),
       feature.facts.n_active ? title : null,
@@ -151,8 +152,9 @@ report.views.feature = (() => {
         effect(latent),
         within(latent, feature),
         senses(latent),
-        report.notes.editor(latent)),
-      feature.facts.n_active ? report.lead.element(latent, feature, ...nearby(latent, feature)) : null);
+        label),
+      feature.facts.n_active ? report.lead.element(latent, feature, ...nearby(latent, feature)) : null,
+      note);
   }
 
   /* The features that fire most with it, those close to it in the decoder, and a link to its place on the map. */
@@ -256,12 +258,12 @@ report.views.feature = (() => {
       hasText ? directLogits(term("direct logit effects", "Direct logit effects")) : null,
       effects(feature, columns.learnt[latent], block),
       ranked ? block("Why this verdict", report.evidence.verdict(latent, feature)) : null,
-      report.evidence.explanation(latent, feature),
-      near,
       hasText ? block("Tokens around a firing", around) : null,
       block("Labels", labels(feature.labels)),
+      report.evidence.explanation(latent, feature),
+      near,
       folded("Features that fire with it", together(latent, feature)),
-      further.childElementCount ? block("Further numbers", further) : null);
+      further.childElementCount ? folded("Further numbers", further) : null);
     const fires = region(latent, feature, facts(feature, true), onsense);
     return [heading(latent, feature), h("div.split", null, fires, side)];
   }

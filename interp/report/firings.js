@@ -6,50 +6,52 @@ report.firings = (() => {
   /* As many as fill the height of a window below the histogram, so that one scrolls the page alone at first. */
   const N_FIRST = matchMedia("(min-width: 1021px)").matches ? Math.max(10, Math.floor((innerHeight - 320) / 31)) : 15;
   const N_OF_INTERVAL = 5;
-  const N_OF_TOKEN = 3; // firings on one token, before those on others
+  const N_TOP = 8; // the strongest firings, whatever their tokens
+  const N_OTHER = 12; // firings on other tokens below them
+  const N_OF_TOKEN = 3; // of each of these
   const N_OF_SENSE = 7; // firings of each sense at first
   const FIRST_SENSE = 2; // the place of its tab, behind those of all firings
   const nothing = (text) => h("p.missing", null, text);
   const percent = (x) => `${format.fixed(100 * x, 0)} %`;
 
+  const byStrength = (a, b) => valueOf(b) - valueOf(a);
+
   /* All stored examples, the strongest first, each once. */
   function stored(feature) {
     const rows = new Set();
     const distinct = feature.examples.filter(([, row]) => !rows.has(row) && rows.add(row));
-    return distinct.sort((a, b) => valueOf(b) - valueOf(a));
+    return distinct.sort(byStrength);
   }
 
-  /* Examples as they are listed, the strongest first: { shown, further, alike }.
+  /* Examples as they are listed, the strongest first in each part: { top, others, further, alike }.
    *
    * Of firings on the same token after the same tokens only the strongest is listed; alike: its place among them → the
-   * others. Of each token there are a few in `shown`, and more in `further`; without text all are in `shown`. Where the
-   * text of one is not loaded, it is alone. */
-  function varied(examples) {
+   * others. `top` are the strongest, `others` a few on each token that `top` lacks, `further` the rest; without text
+   * all are in `top`. Where the text of one is not loaded, it is alone. */
+  function varied(examples, nTop = N_TOP) {
     const groups = new Map();
     for (const one of stored({ examples })) {
       const key = passageOf(one) ?? one;
       groups.set(key, [...(groups.get(key) ?? []), one]);
     }
     const alike = new Map(Array.from(groups.values(), ([one, ...rest]) => [one, rest]));
-    const seen = new Map();
-    const [shown, further] = [[], []];
-    for (const one of alike.keys()) {
+    const all = [...alike.keys()];
+    const top = report.data.page.has_text ? all.slice(0, nTop) : all;
+    const seen = new Map(top.map((one) => [tokenOf(one), N_OF_TOKEN]));
+    const [others, further] = [[], []];
+    for (const one of all.slice(top.length)) {
       const n = seen.get(tokenOf(one)) ?? 0;
       seen.set(tokenOf(one), n + 1);
-      (n < N_OF_TOKEN || !report.data.page.has_text ? shown : further).push(one);
+      (n < N_OF_TOKEN ? others : further).push(one);
     }
-    return { shown, further, alike };
+    return { top, others, further, alike };
   }
 
-  /* What a list leaves out at first, in a line; null where that is nothing. */
-  function leftOut({ shown, further, alike }) {
+  /* How many firings are folded into others, in a line; null for none. */
+  function foldedInWords(alike) {
     const hidden = [...alike.values()].reduce((sum, rest) => sum + rest.length, 0);
-    const parts = [];
-    if (further.length) parts.push(`${N_OF_TOKEN} of each token at most, then more of the same`);
-    const all = alike.size + hidden;
-    if (hidden) parts.push(`${format.count(hidden)} of ${format.count(all)} folded, alike to one shown`);
-    const said = parts.join("; ");
-    return said && shown.length ? h("p.order", null, `${said[0].toUpperCase()}${said.slice(1)}.`) : null;
+    const all = format.count(alike.size + hidden);
+    return hidden ? h("p.order", null, `${format.count(hidden)} of ${all} are folded, alike to one shown.`) : null;
   }
 
   const marked = (latent, feature, examples, few) =>
@@ -59,14 +61,18 @@ report.firings = (() => {
   function strongest(latent, feature) {
     const senses = feature.senses ?? [];
     if (!senses.length) {
-      const { shown, further, alike } = varied(feature.examples);
+      const { top, others, further, alike } = varied(feature.examples);
       const alikeOf = (one) => alike.get(one);
+      if (!others.length) {
+        const all = [...top, ...further];
+        return h("div", null, list(latent, feature, all, { few: N_FIRST, alikeOf }), foldedInWords(alike));
+      }
       return h("div", null,
-        leftOut({ shown, further, alike }),
-        list(latent, feature, shown, { few: N_FIRST, alikeOf }),
-        further.length
-          ? [h("h3", null, "More on the same tokens"), list(latent, feature, further, { few: 0, alikeOf })]
-          : null);
+        list(latent, feature, top, { alikeOf }),
+        h("h3", null, "On its other tokens ", h("small", null, `${N_OF_TOKEN} of each at most`)),
+        list(latent, feature, others, { few: N_OTHER, alikeOf, rest: "more on its other tokens" }),
+        further.length ? h("div", null, list(latent, feature, further, { few: 0, alikeOf, rest: "more on the same tokens" })) : null,
+        foldedInWords(alike));
     }
     const block = (k) => {
       const { alike } = varied(feature.examples.filter((one) => senseOf(one, senses) === k));
@@ -82,7 +88,7 @@ report.firings = (() => {
   /* A fair sample of each slice of its range, the strongest slice first. */
   function intervals(latent, feature) {
     const slice = ([low, high, n], place) => {
-      const sample = feature.examples.filter(([kind]) => kind === place);
+      const sample = feature.examples.filter(([kind]) => kind === place).sort(byStrength);
       const range = `${format.significant(low)} to ${format.significant(high)} `;
       const count = `${format.count(n)} ${n === 1 ? "firing" : "firings"}`;
       return [
@@ -114,32 +120,60 @@ report.firings = (() => {
     });
   }
 
-  /* The facts about one sense, and its firings. */
+  /* The facts about one sense, and its firings: those on other tokens than the ones it is told by are set apart. */
   function sense(latent, feature, one) {
+    const isApart = (example) => one.named && !one.named.includes(tokenOf(example));
+    const listed = (title, some) => (some.length
+      ? [title ? h("h3", null, title) : null, list(latent, feature, [...some].sort(byStrength))]
+      : null);
     const cut = one.examples.length - one.n_weak;
+    const strongest = one.examples.slice(0, cut);
     const weakest = one.examples.slice(cut);
-    const following = one.following.map((token) => [tokenElement(word(token)), " "]);
+    const isOwn = (example) => !isApart(example);
     const common = one.common.join("; ");
+    const isSame = common === one.rule;
     return [
       h("p.rule", null, ruleElement(one.rule, one.f1, "No rule was found.")),
-      common ? h("p.rule", null, h("span.muted", null, "its firings share: "), ruleText(common)) : null,
-      h("p.muted", null, numbersOf(one)),
-      following.length ? h("p.following", null, h("span.muted", null, "followed by "), following) : null,
-      cut ? list(latent, feature, one.examples.slice(0, cut)) : null,
-      weakest.length ? [h("h3", null, "Its weakest"), list(latent, feature, weakest)] : null,
+      common && !isSame ? h("p.rule", null, h("span.muted", null, "its firings share: "), ruleText(common)) : null,
+      numbersOf(one, feature.senses),
+      followedBy(one, feature),
+      listed(null, strongest.filter(isOwn)),
+      listed("Its weakest", weakest.filter(isOwn)),
+      listed("Counted to it, though on other tokens", one.examples.filter(isApart)),
     ];
   }
 
-  function numbersOf({ share, n, f1, precision, recall, monosemanticity, by_chance: byChance, promoted }) {
-    const halves = precision === null ? "" : ` (precision ${format.fixed(precision)}, recall ${format.fixed(recall)})`;
-    const chance = byChance === null ? "" : ` (as high in ${percent(byChance)} of senses on shifted text)`;
-    const numbers = [];
-    if (share !== null) numbers.push(`${percent(share)} of its activation`);
-    if (n !== null) numbers.push(`${format.count(n)} firings`);
-    if (f1 !== null) numbers.push(`F1 of its rule ${format.fixed(f1)}${halves}`);
-    if (monosemanticity !== null) numbers.push(`probability of one meaning ${format.fixed(monosemanticity)}${chance}`);
-    if (promoted !== null) numbers.push(`${percent(promoted)} followed by one of its positive logits`);
-    return numbers.join(", ");
+  /* What follows its firings; the tokens that the feature raises most stand out. */
+  function followedBy({ following, promoted }, { logits }) {
+    if (!following.length) return null;
+    const raised = new Set((logits?.top ?? []).map(([token]) => token));
+    const item = (token) => [h(raised.has(token) ? "b" : "span", null, tokenElement(word(token))), " "];
+    return h("p.following", null, h("span.muted", null, "followed by "), following.map(item),
+      promoted === null ? null : h("span.muted", null, ` ${percent(promoted)} by one of its positive logits`));
+  }
+
+  /* The figures of one sense, each with its name below. */
+  function numbersOf({ share, n, f1, precision, recall, monosemanticity, by_chance: byChance }, senses) {
+    const sampled = senses.reduce((sum, one) => sum + (one.n ?? 0), 0);
+    const halves = precision === null ? "" : `precision ${format.fixed(precision)}, recall ${format.fixed(recall)}`;
+    const chance = byChance === null ? ""
+      : byChance ? `${percent(byChance)} by chance` : "never by chance";
+    const figures = [
+      [share, share === null ? "" : percent(share), "of its activation", ""],
+      [n, format.count(n), "firings", `of ${format.count(sampled)} sampled`],
+      [f1, format.fixed(f1), "F1 of its rule", halves],
+      [monosemanticity, format.fixed(monosemanticity), "one meaning", chance],
+    ];
+    const tips = {
+      firings: "Its sampled firings. Firings are sampled evenly over the strengths of the feature, and each stands for "
+        + "the share of the activation at its strength.",
+      "one meaning": "The probability that the firings of this sense alone have one meaning, and how often a sense of "
+        + "shifted text reaches it.",
+    };
+    return h("dl.figures", null, figures.filter(([known]) => known !== null && known !== undefined)
+      .map(([, value, name, more]) => h("div", null,
+        h("dt", null, tips[name] ? tipped(name, tips[name]) : name),
+        h("dd", null, h("b", null, value), more ? h("small", null, more) : null))));
   }
 
   /* The letter of a sense, the first token that its firings share, if any, and its share. */

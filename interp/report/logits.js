@@ -74,16 +74,22 @@ report.logits = (() => {
   }
 
   function learntRow(learnt) {
-    if (learnt === null) return null;
+    const name = rowHead(tipped("Learnt", "The probability that the model learnt it, from 0 to 1."));
+    if (learnt === null) {
+      const isTested = report.data.page.columns.learnt.some((x) => x !== null);
+      return isTested
+        ? h("tr", null, name, h("td.muted", { colspan: 3 }, "not tested: it fires too rarely or too weakly")) : null;
+    }
     const marks = [h("i.zero", { "--at": 0.5, "data-label": "½" }), endsOf("0", "1"),
       h("i.point", { "--at": learnt })];
     const answer = learnt >= 0.5 ? "yes" : "no";
     const isSure = Math.max(learnt, 1 - learnt) >= 1 - UNSURE;
     return h("tr", null,
-      rowHead(tipped("Learnt", "The probability that the model learnt it, from 0 to 1.")),
+      name,
       h("td.gauge", null, h("span.gauge", { "aria-hidden": "true" }, marks)),
       h("td", null, format.fixed(learnt)),
-      h("td", null, isSure ? h("b", null, answer) : ["unsure", h("small", null, `likelier ${answer}`)]));
+      h("td", null, isSure ? h("b", null, answer)
+        : h("span", { "data-tip": "unsure: the odds are below 3 to 1" }, `likelier ${answer}`)));
   }
 
   /* beyond: by how much the loss rises more than its null, [mean, low, high] in nats. */

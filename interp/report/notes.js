@@ -93,7 +93,8 @@ report.notes = (() => {
     setTimeout(() => URL.revokeObjectURL(address), 1000);
   }
 
-  /* The fields of one feature. */
+  /* The fields of one feature: the star with the label, and the note, which is as wide as the page. While one types
+   * nothing else moves: the note then lies over what is below it, and the place of "saved" is kept. */
   function editor(latent) {
     const onclick = () => {
       set(latent, { star: !of(latent).star });
@@ -110,7 +111,10 @@ report.notes = (() => {
       rows: 1,
       ...named("Your note"),
       oninput() { saved({ note: this.value }); },
+      onfocus() { note.style.height = `${note.offsetHeight}px`; },
+      onblur() { note.removeAttribute("style"); },
     });
+    const note = h("div.note", null, noteField);
     const put = (field, value) => {
       if (field.value === value) return;
       const at = field.selectionStart;
@@ -123,16 +127,15 @@ report.notes = (() => {
       said.textContent = "saved";
     };
     repaint = () => {
-      const { star, label, note } = of(latent);
+      const { star, label: mine, note: text } = of(latent);
       button.setAttribute("aria-pressed", String(star));
       button.textContent = star ? "★ starred" : "☆ star";
-      element.classList.toggle("some", Boolean(star || label || note));
-      put(labelField, label);
-      put(noteField, note);
+      put(labelField, mine);
+      put(noteField, text);
     };
-    const element = h("div.notes", null, button, labelField, noteField, said);
+    const label = h("div.notes", null, said, button, labelField);
     repaint();
-    return element;
+    return { label, note };
   }
 
   /* All notes, with the buttons that export and import them. */

@@ -5,6 +5,7 @@ each measure is, once for the page, and for each latent its rows [place among th
 null_high]. A measure that is not known here is shown by its name. A sense has its own rule and examples (`contexts`).
 """
 
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ import pandas as pd
 
 from interp.report.contexts import Contexts
 from interp.report.json_text import number
+from interp.text.vocabulary import quoted
 from interp.verdict.calibration import Calibration
 from interp.verdict.measures import MEASURES, STATISTICS, title_and_meaning
 from interp.verdict.similarity import NAMES
@@ -34,6 +36,9 @@ NULLS = {"shift": SHIFTED, "directions": LIKE_DECODER, "ranks": ANY, "none": ""}
 EXPLAINED = ("precision", "recall", "n_examples", "f1_by_interval")
 OF_SENSE = ("share", "f1", "precision", "recall", "n", "monosemanticity", "by_chance", "promoted")
 N_EXAMPLES, N_WEAK, N_FOLLOWING = 5, 3, 8
+_QUOTED = re.compile(r'"[^"]+"')
+_LIST = re.compile(r'"[^"]+"(?:(?:,| or|, or) "[^"]+")*')
+"""A phrase that only lists tokens, such as '" my" or " his"'."""
 
 
 class MeasureRow(NamedTuple):
@@ -141,24 +146,37 @@ def sense_rows(senses: Mapping[int, list[Mapping[str, Any]]], n_rows: int) -> li
 def senses_of(
     senses: Mapping[int, list[Mapping[str, Any]]], shown: Sequence[tuple[int, int, int]], contexts: Contexts
 ) -> dict[int, list[dict[str, Any]]]:
-    """Return the senses as the page shows them, with the firings `shown` of them (`sense_rows`), and the tokens on
-    which only this sense fires. By these tokens the page recognises the sense of any other firing."""
+    """Return the senses as the page shows them, with the firings `shown` of them (`sense_rows`), the tokens that are
+    `named` as what its firings share, None if that is not a list of tokens, and the `tokens` on which only this sense
+    fires. By these the page recognises the sense of any other firing; those that are not named are stragglers of the
+    clusters, and identify no sense."""
     latents, places, rows = zip(*shown, strict=True) if shown else ((), (), ())
     examples: dict[tuple[int, int], list] = {}
     for latent, place, example in zip(latents, places, contexts.examples(places, latents, rows), strict=True):
         examples.setdefault((latent, place), []).append(example)
     tokens = contexts.store.tokens.reshape(-1)
+    vocab = contexts.store.vocab
     accounts = {}
     for latent, parts in senses.items():
         fires_on = [set(tokens[_ids(sense, "rows") + _ids(sense, "weak_rows")].tolist()) for sense in parts]
+        named = [_named(sense, some, vocab) for sense, some in zip(parts, fires_on, strict=True)]
         n_senses_of = Counter(token for some in fires_on for token in some)
         accounts[latent] = [
             _sense(sense)
-            | {"tokens": sorted(token for token in some if n_senses_of[token] == 1)}
+            | {"tokens": sorted(t for t in some if n_senses_of[t] == 1 and (own is None or t in own)), "named": own}
             | {"examples": examples.get((latent, place), [])}
-            for place, (sense, some) in enumerate(zip(parts, fires_on, strict=True))
+            for place, (sense, some, own) in enumerate(zip(parts, fires_on, named, strict=True))
         ]
     return accounts
+
+
+def _named(sense: Mapping[str, Any], fires_on: Collection[int], vocab: Sequence[str]) -> list[int] | None:
+    """Return which of the tokens its firings share by name; None if what they share is not a list of tokens."""
+    shared = [] if sense.get("common") is None else list(sense["common"])
+    if not vocab or not shared or not all(_LIST.fullmatch(phrase) for phrase in shared):
+        return None
+    names = {name for phrase in shared for name in _QUOTED.findall(phrase)}
+    return sorted(token for token in fires_on if quoted(vocab[token]) in names) or None
 
 
 def _sense(sense: Mapping[str, Any]) -> dict[str, Any]:

@@ -522,12 +522,12 @@ def test_notes_are_kept_in_the_run_and_those_of_another_tab_stay(page, server, r
     page.open(f"{server.address}/#feature/5")
     edit_notes(server.notes, server.key, {"5": {"note": ("", "another tab's")}, "6": {"star": (False, True)}})
     page.press("s")
-    page.click("#feature .notes textarea")
+    page.click("#feature header textarea")
     for letter in "mine":
         page.press(letter)
-    page.wait("document.querySelector('#feature .notes textarea').value === \"mine\\nanother tab's\"")
+    page.wait("document.querySelector('#feature header textarea').value === \"mine\\nanother tab's\"")
     page.press("x")
-    page.wait("document.querySelector('#feature .notes textarea').value === \"minex\\nanother tab's\"")
+    page.wait("document.querySelector('#feature header textarea').value === \"minex\\nanother tab's\"")
     page.wait("fetch('/api/notes').then((a) => a.json()).then((n) => n[5].note.startsWith('minex'))")
     assert run.notes.to_dict("records") == [
         {"latent": 5, "star": True, "label": "", "note": "minex\nanother tab's"},

@@ -2,7 +2,11 @@
 
 import base64
 import re
+from types import SimpleNamespace
 
+import torch
+
+from interp.report.verdict_evidence import senses_of
 from tests.report.planted_page import (
     N_CTX,
     N_SEQ,
@@ -33,21 +37,70 @@ def test_on_a_phone_examples_come_first_then_logits_with_the_evidence_folded(bro
     assert browser.evaluate(f"new Set({cards}.map((b) => b.height)).size") == 1, "what scrolls is counted in rows"
 
 
-def test_the_examples_stay_in_view_next_to_the_evidence_below_their_histogram(browser, address):
+def test_the_page_alone_scrolls_and_the_shorter_column_stays_in_view_beside_the_longer(browser, address):
     browser.open(f"{address}#feature/3")
-    histogram, example, fires = (
+    histogram, example = (
         browser.evaluate(f"document.querySelector('{part}').getBoundingClientRect().toJSON()")
-        for part in (".fires .histogram", ".fires .example", ".fires")
+        for part in (".fires .histogram", ".fires .example")
     )
-    assert 0 < example["top"] - histogram["bottom"] < 100 and fires["height"] <= 900
+    assert 0 < example["top"] - histogram["bottom"] < 100
+    scrolls = "Array.from(document.querySelectorAll('#feature *')).filter((e) => e.scrollHeight > e.clientHeight + 1)"
+    assert not browser.evaluate(
+        f"{scrolls}.map((e) => [getComputedStyle(e).overflowY, e.className])"
+        ".filter(([how]) => how === 'auto' || how === 'scroll')"
+    )
     folds = "Array.from(document.querySelectorAll('.side h3'), (e) => e.getBoundingClientRect().bottom)"
     assert browser.evaluate(folds)[1] < 900, "logits and the verdict are in the first view"
-    browser.evaluate("document.querySelector('.side').style.minHeight = '3000px'")
-    browser.evaluate("scrollTo(0, 1500)")
-    browser.wait("scrollY === 1500")
-    edges = ("'.fires').getBoundingClientRect().top", "'.masthead').getBoundingClientRect().bottom")
-    below, above = (browser.evaluate(f"document.querySelector({edge}") for edge in edges)
-    assert abs(below - above) < 2, "right below what stays at the top"
+    for short, long in ((".fires", ".side"), (".side", ".fires")):
+        browser.open(f"{address}#feature/3")
+        browser.evaluate(f"document.querySelector('{long}').style.minHeight = '4000px'")
+        browser.evaluate("scrollTo(0, 2000)")
+        browser.wait("scrollY === 2000")
+        assert (
+            abs(browser.evaluate(f"innerHeight - document.querySelector('{short}').getBoundingClientRect().bottom")) < 2
+        )
+
+
+def test_the_strongest_come_first_then_a_few_on_each_other_token(browser, address):
+    browser.open(f"{address}#feature/3")
+    rows = list(range(0, N_SEQ * N_CTX, 3))
+    browser.evaluate(f"report.text.load({list(range(N_SEQ))})")
+    made = f"{rows}.map((row, k) => [-1, row, null, 1 + (k * 37) % 101, []])"
+    named = "(some) => some.map(([, row, , value]) => [row, value, report.text.of(Math.floor(row / 16))[row % 16]])"
+    parts, alike = browser.evaluate(
+        f"(({{ top, others, further, alike }}) => [[top, others, further].map({named}),"
+        f" [...alike.values()].reduce((sum, rest) => sum + rest.length, 0)])(report.firings.varied({made}, 5))"
+    )
+    top, others, further = parts
+    every = sorted(value for part in parts for _, value, _ in part)[::-1]
+    assert [value for _, value, _ in top] == every[:5], "whatever their tokens"
+    for part in parts:
+        assert [value for _, value, _ in part] == sorted((value for _, value, _ in part), reverse=True)
+    on = [token for *_, token in others]
+    assert not set(on) & {token for *_, token in top} and max(on.count(token) for token in on) <= 3 < len(on)
+    left = {token for *_, token in further}
+    assert left and all(on.count(token) == 3 for token in left - {token for *_, token in top})
+    assert sum(map(len, parts)) + alike == len(rows), "none is lost"
+
+
+def test_a_token_that_a_sense_does_not_share_identifies_no_sense():
+    store = SimpleNamespace(tokens=torch.tensor([[0, 1, 2, 2]]), vocab=["ble", " t", " a"])
+    contexts = SimpleNamespace(store=store, examples=lambda kinds, latents, rows: [])
+    of_ble = {"common": ['"ble"'], "rows": [0], "weak_rows": [1]}
+    for common, tokens, named in (['" a"'], [2], [2]), (['after " a"'], [2], None), ([], [2], None):
+        senses = senses_of({5: [of_ble, {"common": common, "rows": [2, 3]}]}, [], contexts)[5]
+        assert (senses[0]["tokens"], senses[0]["named"]) == ([0], [0]), '" t" was put into its cluster'
+        assert (senses[1]["tokens"], senses[1]["named"]) == (tokens, named)
+
+
+def test_each_strength_lists_its_firings_from_the_strongest(browser, address):
+    browser.open(f"{address}#feature/3")
+    browser.click("#tab-1")
+    values = browser.evaluate(
+        "Array.from(document.querySelectorAll('#panel-1 ol'), (ol) =>"
+        " Array.from(ol.querySelectorAll('.value'), (e) => Number(e.textContent)))"
+    )
+    assert len(values) > 1 and all(some == sorted(some, reverse=True) for some in values)
 
 
 def test_the_lead_uses_a_label_instead_of_a_rule_if_it_fits_better(browser, address):
@@ -119,7 +172,7 @@ def test_senses_are_tabs_beside_the_strongest_firings_and_a_weak_rule_says_so(br
     assert len(strongest) > 3 and int(strongest[0]) == (N_SEQ - 1) * N_CTX + SPLIT
     assert browser.text(".title .of-lead") == ["A a rule that holds 70 %", "B no rule 30 %"]
     browser.click("#tab-2")
-    assert browser.evaluate(visible)[:2] == ["10", "26"]
+    assert browser.evaluate(visible)[:2] == ["26", "10"], "the strongest first"
     assert browser.evaluate("document.querySelector('#panel-2 .rule').textContent") == "a rule that holds"
     browser.press("ArrowRight")
     assert browser.evaluate("[location.hash, document.activeElement.id]") == [f"#feature/{SPLIT}", "tab-3"]

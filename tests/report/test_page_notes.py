@@ -11,7 +11,7 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 
 
 def note(browser, name: str, text: str) -> None:
-    field = f"document.querySelector('#feature .notes {name}')"
+    field = f"document.querySelector('#feature header {name}')"
     browser.evaluate(f"{field}.value = {json.dumps(text)}; {field}.dispatchEvent(new Event('input'))")
 
 
@@ -47,6 +47,32 @@ def test_stars_labels_and_notes_persist_are_searchable_and_round_trip_as_json(br
     browser.wait("document.querySelectorAll('.mine li').length === 2")
     browser.open(f"{address}#feature/3")
     assert browser.evaluate("document.querySelector('#feature .star').ariaPressed") == "true"
+    browser.evaluate("localStorage.clear()")
+
+
+@pytest.mark.parametrize("width", [1400, 390])
+def test_typing_a_label_or_a_note_moves_nothing(browser, address, width):
+    browser.size(width, 900)
+    browser.open(f"{address}#feature/3")
+    places = """Array.from(document.querySelectorAll("#feature header > *, #feature .notes > *, .firinghead"), (e) => {
+        const { x, y } = e.getBoundingClientRect();
+        return [e.className, Math.round(x), Math.round(y)];
+    })"""
+    before = browser.evaluate(places)
+    field = "document.querySelector('#feature header {}')"
+    assert browser.evaluate(f"{field.format('input')}.checkVisibility()"), "without a star first"
+    browser.evaluate(f"{field.format('textarea')}.focus()")
+    note(browser, "textarea", "why?\n" * 5)
+    assert browser.text("#feature .notes output") == ["saved"]
+    assert browser.evaluate(places) == before
+    assert browser.evaluate(f"{field.format('textarea')}.offsetHeight") > 80, "it lies over what is below"
+    browser.evaluate(f"{field.format('input')}.focus()")
+    grown = browser.evaluate(places)
+    assert grown[-1][2] > before[-1][2] + 50 and grown[:-1] == before[:-1], "read later, it has its own place"
+    browser.evaluate("localStorage.clear()")
+    note(browser, "input", HOSTILE)
+    shown = "getComputedStyle(document.querySelector('#feature .title bdi.mine'), '::before').content"
+    assert browser.text("#feature .title") == [HOSTILE] and "✎" in browser.evaluate(shown)
     browser.evaluate("localStorage.clear()")
 
 

@@ -38,6 +38,7 @@ from interp.codes.reading import read_chunks
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore
 from interp.features.twins import nearest_rows
+from interp.statistics.directions import unit_rows
 from interp.statistics.estimates import ratio
 from interp.text.neighbours import window_sums
 from interp.verdict.measures import Values, tokens_around
@@ -153,7 +154,7 @@ def ngram_vectors(tokens: Int[Tensor, "seq pos"], vocab: list[str]) -> Embed:
     def centred(rows: Int64[np.ndarray, " row"]) -> Float32[np.ndarray, "row dim"]:
         own = of_token[text.reshape(-1)[rows]]
         vectors = window_sums(text.reshape(-1), text.shape[1], rows, of_token, PAST, FUTURE) + own - mean
-        return (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)).astype(np.float32)
+        return unit_rows(vectors).astype(np.float32)
 
     return centred
 
@@ -167,7 +168,7 @@ def _hashed(vocab: list[str]) -> Float64[np.ndarray, "d_vocab dim"]:
                 ngram = marked[start : start + size].encode("utf-8", "surrogatepass")
                 bits = int.from_bytes(hashlib.blake2b(ngram, digest_size=8).digest(), "little")
                 vectors[i, (bits >> 1) % NGRAM_DIM] += 1 - 2 * (bits & 1)
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return unit_rows(vectors)
 
 
 def _of_tokens(features: FeatureStore) -> dict[str, Values]:

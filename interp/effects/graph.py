@@ -46,6 +46,7 @@ from interp.effects.graph_cards import latent_cards
 from interp.effects.graph_files import graph_json, read_graph, write_graph
 from interp.effects.graph_nodes import GraphNodes
 from interp.features.feature_store import FeatureStore
+from interp.statistics.directions import unit_rows
 from interp.statistics.linkage import average_linkage
 from interp.storage.folders import check_output_file
 
@@ -246,7 +247,7 @@ def load_graph(path: str | Path) -> AttributionGraph:
 
 
 def _cosines(rows: Float[np.ndarray, "row d"]) -> Float[np.ndarray, "row row"]:
-    unit = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-30)
+    unit = unit_rows(rows)
     return unit @ unit.T
 
 

@@ -78,7 +78,7 @@ class FeatureStore:
         hook_name: str = "",
         config: ScanConfig | None = None,
         overwrite: bool = False,
-        progress: Progress | None = None,
+        progress: Progress = no_progress,
     ) -> "FeatureStore":
         """Make a store from codes of any producer, sparse or not, rows in token order (row = seq * n_ctx + pos).
 

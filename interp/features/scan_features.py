@@ -61,7 +61,7 @@ def scan_features(
     config: ScanConfig | None = None,
     parts: Sequence[str | Path] = (),
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> FeatureStore:
     """Encode every row of the store and write the statistics of every latent to `out`.
 
@@ -95,7 +95,7 @@ def scan_saes(
     labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None,
     config: ScanConfig | None = None,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> list[FeatureStore]:
     """Scan several dictionaries of a store in one pass over its shards, each as `scan_features` does.
 
@@ -115,7 +115,7 @@ def _scan(
     labels: Mapping[str, Bool[Tensor, "seq pos"]] | None,
     config: ScanConfig | None,
     overwrite: bool,
-    progress: Progress | None,
+    progress: Progress,
     parts: Sequence[str | Path] = (),
 ) -> list[FeatureStore]:
     for sae, hook in dictionaries.values():
@@ -126,7 +126,7 @@ def _scan(
     read = (store.n_ids // n_ctx, n_ctx) if tokens is None else tokens
     team = processes()
     pieces = pieces_of(store)
-    bar = _SharedProgress(progress or no_progress, len(dictionaries))
+    bar = _SharedProgress(progress, len(dictionaries))
     scans: list[tuple[Scan, Dictionary, CodeStore, Contributions]] = []
     with ExitStack() as folders:
         for out, (sae, hook) in dictionaries.items():
@@ -191,7 +191,7 @@ def scan_part(
     part: tuple[int, int],
     *,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> Path:
     """Encode a part of the store's rows, for `scan_features(…, parts=…)`. The machines that encode parts need no
     connection to each other. Returns the part's folder.
@@ -214,7 +214,7 @@ def scan_part(
     def advance(rows: int, note: str) -> None:
         nonlocal done
         done = min(done + rows * team.count, total)
-        (progress or no_progress)(done, total, note)
+        progress(done, total, note)
 
     with team.whole_folder(out, made_of, resume=True, overwrite=overwrite) as new:
         codes_folder = new / CODES

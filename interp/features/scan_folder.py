@@ -26,7 +26,7 @@ from interp.features.labelling import LabelSets
 from interp.features.scan_input import ScanConfig, ScanRows
 from interp.features.table_passes import n_passes, write_tables
 from interp.runtime.processes import Processes
-from interp.runtime.progress import Progress, no_progress
+from interp.runtime.progress import Progress
 from interp.sae import SAE
 from interp.storage.checks import Amount, Count, check_token_ids, validated
 from interp.storage.files import digest, digest_json, read_json, write_json, write_tensors
@@ -68,7 +68,7 @@ class Scan:
         labels: Mapping[str, Any] | None,
         config: ScanConfig | None,
         hook_name: str,
-        progress: Progress | None,
+        progress: Progress,
         team: Processes | None = None,
     ):
         self.is_text = isinstance(tokens, Tensor)
@@ -87,7 +87,7 @@ class Scan:
         self.tokens = tokens.int().cpu()
         self.config = config or ScanConfig()
         self.hook_name = hook_name
-        self.progress = progress or no_progress
+        self.progress = progress
         self.done = 0
         self.total = 0
         self.team = team or Processes()

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from interp.features.feature_store import FeatureStore
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import number
+from interp.statistics.directions import unit_rows
 
 MIN_FOR_UMAP = 20
 NEGATIVES = 15
@@ -69,8 +70,7 @@ def decoder_layout(W_dec: Float[np.ndarray, "latent d_in"], *, seed: int = 0) ->
     if not np.isfinite(W_dec).all():
         bad = np.flatnonzero(~np.isfinite(W_dec).all(1))
         raise ValueError(f"W_dec has non-finite rows (the first: {bad[0]}); the map needs finite directions")
-    rows = W_dec.astype(np.float32)
-    rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    rows = unit_rows(W_dec.astype(np.float32))
     points = _pca(rows) if len(rows) < MIN_FOR_UMAP else _umap(rows, seed)
     points = points - points.mean(0) if len(points) else points
     return (points / max(float(np.linalg.norm(points, axis=1).max(initial=0.0)), 1e-12)).astype(np.float32)

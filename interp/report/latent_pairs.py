@@ -23,6 +23,7 @@ from interp.features.feature_store import FeatureStore
 from interp.report.contexts import FEW_DIGITS, ROWS_AT_ONCE
 from interp.report.json_text import number, numbers
 from interp.report.payloads import TABLES
+from interp.statistics.directions import unit_rows
 
 N_OTHERS = 2
 """Nearest latents, and latents that fire most with it, whose pairs with a latent the page holds."""
@@ -102,8 +103,7 @@ def _sums(
 def _cosines(store: FeatureStore, pairs: Int[np.ndarray, "pair 2"]) -> Float[np.ndarray, " pair"] | list[None]:
     if store.W_dec is None:
         return [None] * len(pairs)
-    rows = np.asarray(store.W_dec, dtype=np.float32)
-    rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    rows = unit_rows(np.asarray(store.W_dec, dtype=np.float32))
     return np.concatenate(
         [np.zeros(0), *((rows[a] * rows[b]).sum(1) for a, b in (pairs[s].T for s in _parts(len(pairs))))]
     )

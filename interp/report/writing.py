@@ -55,7 +55,7 @@ def write_report(
     pages: Mapping[str, str] | None = None,
     seed: int = 0,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> Path:
     """Write the page to the folder `out`, whole or not at all, and return the path of its index.html.
 
@@ -81,7 +81,7 @@ def write_report(
     made_of = {"kind": "page", "features": features_key(inputs.store)}
     with whole_folder(out, made_of, overwrite=overwrite) as new:
         _write_assets(new, index(inputs.title, pages))
-        _write_data(new / "data", inputs, seed, progress or no_progress)
+        _write_data(new / "data", inputs, seed, progress)
     return Path(out) / "index.html"
 
 

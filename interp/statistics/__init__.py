@@ -1,1 +1,1 @@
-"""Shares and means with intervals, and seeded random numbers."""
+"""Shares and means with intervals, seeded random numbers, and directions."""

@@ -20,6 +20,8 @@ import scipy.sparse
 from jaxtyping import Float32, Float64, Int, Int64
 from numba import njit
 
+from interp.statistics.directions import unit_rows
+
 DIM = 64
 PAST, FUTURE = 16, 8
 WINDOW = 8
@@ -61,7 +63,7 @@ class Neighbours:
     ) -> Float32[np.ndarray, "row dim"]:
         """Return the vectors of the windows around `rows` = seq * n_ctx + pos, their own tokens left out."""
         sums = window_sums(tokens.reshape(-1), tokens.shape[1], rows, self.summands, PAST, FUTURE) - self.mean
-        return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)
+        return unit_rows(sums)
 
 
 def _within(tokens: Int[np.ndarray, "seq pos"], n_vocab: int) -> scipy.sparse.csr_matrix:
@@ -116,7 +118,7 @@ def _vectors(
     seen = share > 0
     vectors[seen] -= share[seen] @ vectors[seen]
     vectors[~seen] = 0
-    return (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)).astype(np.float32)
+    return unit_rows(vectors).astype(np.float32)
 
 
 @njit(cache=True, nogil=True)

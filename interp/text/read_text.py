@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float32, Int, Int64
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from interp.statistics.directions import unit_rows
 from interp.statistics.spacing import spread_rows
 from interp.text.lexer import TokenCharacters
 from interp.text.neighbours import Neighbours
@@ -126,4 +127,4 @@ def _centres(windows: np.ndarray, n: int) -> Float32[np.ndarray, "topic dim"]:
 
     k_means = MiniBatchKMeans(min(n, len(windows)), init="random", n_init=2, batch_size=4096, random_state=0)
     centres = k_means.fit(windows).cluster_centers_
-    return (centres / np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-9)).astype(np.float32)
+    return unit_rows(centres).astype(np.float32)

@@ -103,7 +103,7 @@ def rank_features(
     matches: pd.DataFrame | None = None,
     judge_faint: bool = False,
     part: tuple[int, int] = (0, 1),
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> pd.DataFrame:
     """Rank all latents, most monosemantic first. The same store and seed give the same table.
     `help("interp.verdict.ranking")` describes its columns.
@@ -195,13 +195,13 @@ def _rank(
     twin: FeatureStore | None,
     matches: pd.DataFrame | None,
     judge_faint: bool,
-    progress: Progress | None,
+    progress: Progress,
 ) -> pd.DataFrame:
     """Rank the chosen latents. Returns their rows, in any order."""
     faint = np.zeros(features.d_sae, bool) if judge_faint else _faint(features)
     if not features.has_text:
         return _without_context(features, faint, chosen)
-    progress = in_percent(progress or no_progress, _STEPS)
+    progress = in_percent(progress, _STEPS)
     text = CodedText.from_features(features)
     shifts = circular_shifts(text.n_seq, text.n_ctx, nulls, int((text.maxima > 0).sum()), seed)
     sampled = SampledCodes(features, shifts, seed)
@@ -239,7 +239,7 @@ def rank_codes(
     seed: int = 0,
     calibration: Calibration | None = None,
     faint: Bool[np.ndarray, " d_sae"] | None = None,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> pd.DataFrame:
     """Rank any codes (rows seq * n_ctx + pos) without a feature store, and without words: the table has the columns of
     `rank_features` except explanations, senses and columns of the features table.
@@ -253,9 +253,7 @@ def rank_codes(
     _check(nulls, seed)
     text = CodedText.from_codes(tokens, codes, vocab)
     left_out = np.zeros(codes.d_sae, bool) if faint is None else np.asarray(faint)
-    columns, evidence = _judge(
-        text, calibration, left_out, ~left_out, nulls=nulls, seed=seed, progress=progress or no_progress
-    )
+    columns, evidence = _judge(text, calibration, left_out, ~left_out, nulls=nulls, seed=seed, progress=progress)
     return _ranked(columns, evidence, {"token_share": columns["token_share"]}, {})
 
 

@@ -65,9 +65,12 @@ def import_hidden_states(
         "source": "hidden states",
         "hook_names": list(hook_names),
         "dtype": dtype,
+        "rows_per_shard": rows_per_shard,
+        "seed": seed,
+        "tokens": digest(tokens),
+        "n_ctx": n_ctx,
+        "files": digest("\n".join(f"{path.name} {path.stat().st_size}" for path in paths)),
     }
-    made_of |= {"rows_per_shard": rows_per_shard, "seed": seed, "tokens": digest(tokens), "n_ctx": n_ctx}
-    made_of["files"] = digest("\n".join(f"{path.name} {path.stat().st_size}" for path in paths))
     if is_finished(out, made_of) and not overwrite:
         return
     with whole_folder(out, made_of, resume=True, overwrite=overwrite) as new:

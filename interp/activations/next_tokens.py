@@ -12,8 +12,9 @@ from torch import Tensor
 
 from interp.activations.hooks import Model, evaluating, module_of, size_of, to_model
 
-_SEQUENCES, _TOKENS = 2, 32
-"""A few tokens suffice to detect look-ahead."""
+_SEQUENCES = 2
+_TOKENS = 32
+"""Per sequence: a few suffice to detect look-ahead."""
 
 
 class NoNextTokens(ValueError):

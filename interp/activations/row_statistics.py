@@ -33,8 +33,10 @@ _WIDEST_SECOND_MOMENT = 2048
 TENSORS = ("mean", "geometric_median", "second_moment")
 """The statistics that are stored as tensors; the others are numbers."""
 TIMES_MEDIAN = 10.0
-MAX_ROWS, MAX_A_SEQUENCE = 0.01, 2
-"""Outliers are fewer than this: a share of all rows, or a number of rows per sequence if that is more."""
+MAX_ROWS = 0.01
+"""Outliers are fewer than this share of all rows, or than MAX_A_SEQUENCE if that is more."""
+MAX_A_SEQUENCE = 2
+"""Rows per sequence."""
 MIN_VARIANCE = 0.5
 NORM_SAMPLE_ROWS = 1 << 13
 """Enough for a median that is accurate to a percent or two, and for eight sinks if one row in a thousand is one."""

@@ -170,9 +170,14 @@ class ActivationStore(ReadInBatches):
         listed = (*self.manifest.get("parts", self.manifest["shards"]), *self.manifest["files"].values())
         size = sum(file["bytes"] for file in listed)
         unit = "positions" if self.tokens is None else "tokens"
-        known = {"sequences of": f"{self.n_ctx} {unit}" if self.n_ctx else None, "shards": self.n_shards}
-        known |= {f"left out ({why})": f"{n:,} rows" for why, n in self.excluded.items() if n}
-        return card(self, facts({**known, "on disk": f"{size / 1e6:,.0f} MB", "folder": self.path}))
+        known = {
+            "sequences of": f"{self.n_ctx} {unit}" if self.n_ctx else None,
+            "shards": self.n_shards,
+            **{f"left out ({why})": f"{n:,} rows" for why, n in self.excluded.items() if n},
+            "on disk": f"{size / 1e6:,.0f} MB",
+            "folder": self.path,
+        }
+        return card(self, facts(known))
 
     @property
     def n_ctx(self) -> int | None:

@@ -172,8 +172,8 @@ def _prepared(
             store.statistics(name)
     except OSError as error:
         raise ValueError(one_line(error)) from error
-    values: dict[str, Any] = {"tokens": len(store), "architecture": architecture}
-    values |= {name: toml_value(text) for name, text in map(assignment, set)}
+    given = {name: toml_value(text) for name, text in map(assignment, set)}
+    values: dict[str, Any] = {"tokens": len(store), "architecture": architecture, **given}
     swept = {name: toml_values(text) for name, text in map(assignment, sweep)}
     combinations = [dict(zip(swept, combination, strict=True)) for combination in itertools.product(*swept.values())]
     return store, hooks, [config_from_dict(values | combination) for combination in combinations]

@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from interp.activations.hooks import Model, module_of
-from interp.codes.dictionary import Dictionary, reconstruction
+from interp.codes.dictionary import Dictionary
 from interp.codes.dictionary_hooks import dictionary_hooks
 from interp.storage.checks import check_latents
 
@@ -66,13 +66,12 @@ def intervene(
     actions: Mapping[int, Action],
     *,
     positions: Positions = None,
-    keep_error: bool = True,
     writes: str | None = None,
 ) -> Iterator[nn.Module]:
     """Run the model with changed latents inside the block; afterwards, or after an error, it is restored.
 
-    `keep_error` False replaces x by decode(z'). Rows above the dictionary's norm limit keep their own x. Raises
-    ValueError as `dictionary_hooks` does, and for a latent that does not exist.
+    Rows above the dictionary's norm limit keep their own x. Raises ValueError as `dictionary_hooks` does, and for a
+    latent that does not exist.
     """
     hooks = dictionary_hooks(model, hook, dictionary, writes)
     latents = torch.tensor(check_latents(actions, dictionary.d_sae), device=dictionary.W_dec.device)
@@ -84,16 +83,11 @@ def intervene(
         z = columns(codes, latents)
         delta = (times * z + plus - z) @ dictionary.W_dec[latents]  # [row, d_out]
         chosen = usable & _chosen(positions, acts).to(usable.device)
-        if not keep_error:
-            change["recons"] = reconstruction(dictionary, codes, acts.flatten(0, 1).flatten(1)) + delta
-        change.update(delta=delta * chosen[:, None], chosen=chosen)
+        change["delta"] = delta * chosen[:, None]
 
     def write(acts: Tensor) -> Tensor:
         rows = acts.flatten(0, 1).flatten(1)
-        new = rows + _fitting(change.get("delta"), rows).to(rows)
-        if not keep_error:
-            new = torch.where(change["chosen"][:, None].to(rows.device), change["recons"].to(rows), rows)
-        return new.view(acts.shape)
+        return (rows + _fitting(change.get("delta"), rows).to(rows)).view(acts.shape)
 
     with hooks.reads.attach(read), hooks.writes.attach(write):
         yield module_of(model)

@@ -26,8 +26,10 @@ _CHARACTERS_A_TOKEN = 0.28, -0.94
 REACHED = 0.5
 """The share of the speed of a matrix product alone in its thread's cache that the demo's and SmolLM2's stages reach."""
 _AT_ONCE = ("memory", "scratch")
-_LOOP, _LOOP_SECONDS = 20_000, 1.2e-3
-"""Steps of a loop over a Python dictionary, and its seconds on the machine of the bookkeeping constants."""
+_LOOP = 20_000
+"""Steps of a loop over a Python dictionary."""
+_LOOP_SECONDS = 1.2e-3
+"""Its seconds on the machine of the bookkeeping constants."""
 
 
 @dataclass(frozen=True, kw_only=True)

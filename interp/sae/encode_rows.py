@@ -27,9 +27,12 @@ from interp.sae.kernels.torch_kernels import PreActivations, Tiled
 Multiply = Callable[[slice, slice, Tensor], object]
 MARGIN = 8
 """Picks beyond k that a shortlist of low precision holds, to be ranked at full precision."""
-_FULL_AT_ONCE, _LOW_AT_ONCE = 1 << 22, 1 << 25
-"""Pre-activations per piece: 16 MiB of float32, which stay in the cache, and at most 64 MiB of bfloat16 (tiled on a
-CPU)."""
+BFLOAT16_ERROR = 2.0**-6
+"""Error of a bfloat16 pre-activation that a shortlist allows for, relative to what it is compared with."""
+_FULL_AT_ONCE = 1 << 22
+"""Pre-activations per piece of float32: 16 MiB, which stay in the cache."""
+_LOW_AT_ONCE = 1 << 25
+"""Pre-activations per piece of bfloat16: at most 64 MiB, tiled on a CPU."""
 _MOST_ROWS = 1024
 """Rows per piece: matmuls of fewer rows take up to twice the time per row in bfloat16; more leave threads idle."""
 _LATENTS_AT_ONCE = 512

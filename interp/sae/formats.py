@@ -151,8 +151,12 @@ def _to_native(stored: StoredDictionary) -> tuple[dict[str, Any], dict[str, Tens
             f"the encoder {kind} calls a tensor {', '.join(sorted(ambiguous))}: that is a weight of every dictionary"
         )
     tensors |= encoder.tensors
-    cfg: dict[str, Any] = {"architecture": "interp", "kind": stored.kind}
-    cfg |= {"encoder": {"kind": stored.encoder.name, **encoder.settings}, "metadata": metadata_with_config(stored)}
+    cfg: dict[str, Any] = {
+        "architecture": "interp",
+        "kind": stored.kind,
+        "encoder": {"kind": stored.encoder.name, **encoder.settings},
+        "metadata": metadata_with_config(stored),
+    }
     if stored.widths:
         cfg |= {"widths": list(stored.widths), "scales": list(stored.scales)}
     return cfg, tensors

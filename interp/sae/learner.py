@@ -53,9 +53,11 @@ class StepResult(NamedTuple):
     fvu: float
     """Σ‖e‖² over the batch's own total variance."""
     l0: float
+    """Mean number of latents that fire on a row."""
     dead: float
+    """Share of the latents, in [0, 1], that have not fired for `dead_after` tokens."""
     faint: float
-    """Shares of latents, in [0, 1] (`interp.codes.dictionary`)."""
+    """Share of the latents, in [0, 1] (`interp.codes.dictionary`)."""
     lr: float
 
 

@@ -34,20 +34,26 @@ _READABLE = ("standard", "jumprelu", "gated", "matching_pursuit", *_NORMS, *_TRA
 def to_saelens(stored: StoredDictionary, form: SAELensForm) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the contents of `cfg.json`, and the tensors."""
     W_enc, W_dec = stored.W_enc, stored.W_dec
-    cfg: dict[str, Any] = {"d_in": len(W_enc), "d_sae": len(W_dec), "device": "cpu"}
-    cfg |= {"dtype": str(W_dec.dtype).removeprefix("torch."), "normalize_activations": "none"}
-    cfg |= {"apply_b_dec_to_input": stored.kind != "transcoder", "reshape_activations": "none"}
-    tensors = {"W_dec": W_dec, "b_dec": stored.b_dec}
-    if form.has_encoder:
-        tensors |= {"W_enc": W_enc, "b_enc": stored.b_enc}
-    cfg |= form.settings
-    tensors |= {name: tensor.to(W_dec.dtype) for name, tensor in form.tensors.items()}
+    cfg: dict[str, Any] = {
+        "architecture": form.architecture,
+        "d_in": len(W_enc),
+        "d_sae": len(W_dec),
+        "device": "cpu",
+        "dtype": str(W_dec.dtype).removeprefix("torch."),
+        "normalize_activations": "none",
+        "apply_b_dec_to_input": stored.kind != "transcoder",
+        "reshape_activations": "none",
+        **form.settings,
+    }
+    encoder = {"W_enc": W_enc, "b_enc": stored.b_enc} if form.has_encoder else {}
+    own = {name: tensor.to(W_dec.dtype) for name, tensor in form.tensors.items()}
+    tensors = {"W_dec": W_dec, "b_dec": stored.b_dec, **encoder, **own}
     if stored.kind == "transcoder":
         cfg["d_out"] = W_dec.shape[1]
     if stored.W_skip is not None:
         tensors["W_skip"] = stored.W_skip.T
     metadata = {"prepend_bos": True, **metadata_with_config(stored), "sae_lens_version": SAELENS_VERSION}
-    return {"architecture": form.architecture, **cfg, "metadata": metadata}, tensors
+    return {**cfg, "metadata": metadata}, tensors
 
 
 def from_saelens(cfg: dict[str, Any], parts: FileTensors, source: str, scaler: dict[str, Any]) -> StoredDictionary:

@@ -485,15 +485,17 @@ class TrainingRun:
         if self.writes_to is None:
             return
         ending = self._rows[-math.ceil(len(self._rows) / 20) :]
-        results = {
+        means = {
             name: sum(row[name] for row in ending) / len(ending) for name in ("loss", "fvu", "l0", "dead", "faint")
         }
-        results |= {
+        results = {
+            **means,
             "steps": self.config.steps,
             "tokens": self._rows[-1]["tokens"],
             "wall_seconds": self._wall_seconds(),
+            "config": self.key,
         }
-        write_json(self.writes_to / RESULTS, {**results, "config": self.key})
+        write_json(self.writes_to / RESULTS, results)
         self._delete(CHECKPOINT)
 
     def _check_weights(self) -> None:

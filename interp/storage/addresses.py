@@ -20,9 +20,10 @@ from typing import Any, TypeVar
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
-_TRIES, _FIRST_WAIT = 6, 0.2
-"""With waits that double, a throttled request is repeated for some six seconds, in addition to the client library's own
-retries."""
+_TRIES = 6
+"""Of a throttled request, in addition to the client library's own retries."""
+_FIRST_WAIT = 0.2
+"""Seconds. Waits double, so that a request is repeated for some six seconds."""
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.:-]+):/+")
 """The first part of an address; one letter before the colon would be a drive. A `Path` has one slash after it."""
 _REFUSED = (PermissionError, NotImplementedError, ImportError, ValueError)

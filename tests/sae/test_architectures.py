@@ -40,7 +40,6 @@ CONFIGS: dict[str, SAEConfig] = {
     "relu, October 2023": ReLUConfig.october_2023(**shared, l1=0.5, dead_after=512),
     "gated": GatedConfig(**shared, l1=0.5, resample_at=(0.4,), dead_after=512),
     "jumprelu": JumpReLUConfig(**shared, target_l0=4, threshold=0.5, bandwidth=0.3, dead_after=512),
-    "jumprelu, January 2025": JumpReLUConfig.january_2025(**shared, coefficient=0.5),
     "matching pursuit": MatchingPursuitConfig(**shared, k=4),
     "frozen decoder": TopKConfig(**shared, k=4, freeze="decoder"),
 }
@@ -204,16 +203,17 @@ def test_resampling_begins_dead_latents_anew(store):
 
 
 def test_the_pre_activation_loss_draws_dead_latents_back(store, monkeypatch):
-    def dead_share(coefficient: float) -> float:
-        monkeypatch.setattr(JumpReLUConfig, "revival_weight", coefficient)
-        config = JumpReLUConfig(**shared | {"tokens": 256 * 150}, dead_after=512)
+    def dead_share() -> float:
+        config = JumpReLUConfig(**shared | {"tokens": 256 * 150}, coefficient=1.0, dead_after=512)
         learner, batches = learner_for(config, store), store.batches(HOOK, 256, epochs=None)
         learner.weights["b_enc"][:24] = -6.0
         for _ in range(150):
             result = learner.step(next(batches))
         return result.dead
 
-    assert dead_share(1.0) < 0.5 * dead_share(0.0)
+    drawn_back = dead_share()
+    monkeypatch.setattr(JumpReLUConfig, "revival_loss", SAEConfig.revival_loss)
+    assert drawn_back < 0.5 * dead_share()
 
 
 def test_rows_of_outlying_norm_train_nothing(store):
@@ -279,7 +279,7 @@ def test_an_unknown_field_is_refused():
         (GatedConfig, {"l1": -1.0}, "l1=-1.0 must not be negative"),
         (JumpReLUConfig, {"coefficient": -2.0}, "coefficient=-2.0 must not be negative"),
         (JumpReLUConfig, {"target_l0": 49}, "target_l0=49 must be above 0 and at most d_sae=48"),
-        (JumpReLUConfig, {"target_l0": 0.0, "penalty": "tanh"}, "target_l0=0.0 must be above 0"),
+        (JumpReLUConfig, {"target_l0": 0.0, "penalty": "l0"}, "target_l0=0.0 must be above 0"),
         (JumpReLUConfig, {"penalty": "l2"}, "penalty='l2' must be"),
         (JumpReLUConfig, {"bandwidth": 0.0}, "bandwidth=0.0 must be above 0"),
         (MatryoshkaConfig, {"k": 49}, "k=49 must be in 1..d_sae=48"),

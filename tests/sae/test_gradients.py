@@ -157,9 +157,7 @@ def dense_loss(learner: Learner, x: torch.Tensor, y: torch.Tensor, p: dict[str, 
             width = c.bandwidth
             z = JumpReLU.apply(pre, p["threshold"], width)
             counts = Step.apply(pre, p["threshold"], width).sum(1)
-            if c.penalty == "tanh":
-                penalty = c.coefficient * torch.tanh(4 * z * norms(p["W_dec"], site)).sum()
-            elif c.penalty == "l0":
+            if c.penalty == "l0":
                 penalty = c.coefficient * counts.sum()
             else:
                 penalty = c.coefficient * variance * (counts / learner.architecture_state["tau"] - 1).square().sum()
@@ -219,7 +217,7 @@ CONFIGS = {
     "gated": GatedConfig(**shared, l1=0.4),
     "jumprelu, target l0": JumpReLUConfig(**shared, target_l0=5, bandwidth=0.6, coefficient_warmup=0.9),
     "jumprelu, l0": JumpReLUConfig(**shared, penalty="l0", coefficient=0.3, bandwidth=0.44),
-    "jumprelu, January 2025": JumpReLUConfig.january_2025(**shared, coefficient=0.5),
+    "jumprelu, free decoder": JumpReLUConfig(**shared, penalty="l0", coefficient=0.5, unit_norm=False),
 }
 
 
@@ -228,7 +226,7 @@ def test_autoencoder_gradients_equal_float64_autograd(config):
     check(learner_for(config, SITES["autoencoder"]))
 
 
-@pytest.mark.parametrize("name", ["topk", "batchtopk", "matryoshka", "relu, April 2024", "jumprelu, January 2025"])
+@pytest.mark.parametrize("name", ["topk", "batchtopk", "matryoshka", "relu, April 2024", "jumprelu, free decoder"])
 def test_crosscoder_gradients_equal_float64_autograd(name):
     check(learner_for(CONFIGS[name], SITES["crosscoder"]))
 
@@ -289,9 +287,8 @@ def test_auxk_gradients_equal_float64_autograd_on_both_sides_of_the_error(pre, v
 
 @pytest.mark.parametrize("variance", [1.0, 1000.0], ids=["much is left", "little is left"])
 @pytest.mark.parametrize("n_dead", [3, 40])
-def test_pre_activation_loss_gradients_equal_float64_autograd(n_dead, variance, monkeypatch):
-    monkeypatch.setattr(JumpReLUConfig, "revival_weight", 0.7)
-    config = JumpReLUConfig.january_2025(**shared, coefficient=0.5)
+def test_pre_activation_loss_gradients_equal_float64_autograd(n_dead, variance):
+    config = JumpReLUConfig(**shared, penalty="l0", coefficient=0.7, threshold=0.1, bandwidth=2.0, unit_norm=False)
     learner = learner_for(config, SITES["autoencoder"], n_dead)
     learner.variance *= variance
     x, _ = inputs(learner.hooks)

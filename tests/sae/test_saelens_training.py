@@ -118,13 +118,6 @@ SAME: list[tuple[str, dict[str, Any], dict[str, float], SAEConfig, float]] = [
     ("MatchingPursuit", PURSUIT, {}, MatchingPursuitConfig(**OURS, k=4), 1.0),
     ("JumpReLU", JUMP, {"l0": 0.3}, JumpReLUConfig(**JUMP_OURS, penalty="l0", coefficient=0.3), 1.0),
     (
-        "JumpReLU",
-        {**JUMP, "jumprelu_sparsity_loss_mode": "tanh", "jumprelu_tanh_scale": 4.0},
-        {"l0": 0.3},
-        JumpReLUConfig(**JUMP_OURS, penalty="tanh", coefficient=0.3),
-        1.0,
-    ),
-    (
         "JumpReLU",  # theirs is 2 / target · (l0 − target)², ours (l0 / target − 1)²
         {**JUMP, "jumprelu_sparsity_loss_mode": "quadratic", "target_l0": 8.0},
         {"l0": 0.3},

@@ -52,7 +52,6 @@ CONFIGS: dict[str, SAEConfig] = {
     "relu": ReLUConfig(**short, dead_after=1, l1=5.0),
     "gated": GatedConfig(**short, **dying, l1=5.0, aux_coefficient=1.0),
     "jumprelu": JumpReLUConfig(**short, dead_after=1, target_l0=4, threshold=0.5, bandwidth=0.3),
-    "jumprelu, January 2025": JumpReLUConfig.january_2025(**short, dead_after=1, coefficient=0.5),
     "frozen": TopKConfig(**short, **dying, k=2, freeze="directions", clip=0.5),
     "transcoder": TopKConfig(**short, k=2, skip=True),
     "crosscoder": JumpReLUConfig(**short, target_l0=2, penalty="l0", unit_norm=False, threshold=1.0),

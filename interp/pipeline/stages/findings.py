@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from interp.features.feature_store import FeatureStore
     from interp.report.panels import Panel
 
-LATENT_SECONDS, TEXT_SECONDS = 3.5e-3, 3.0
-"""Seconds to judge a latent (its senses, their rules and its nulls), and to prepare the text for all of them."""
+LATENT_SECONDS = 3.5e-3
+"""Seconds to judge a latent: its senses, their rules and its nulls."""
+TEXT_SECONDS = 3.0
+"""Seconds to prepare the text for all latents."""
 
 
 def _quality_cost(sizes: Sizes) -> Cost:

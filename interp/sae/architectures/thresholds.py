@@ -6,7 +6,7 @@ a threshold for each latent (arXiv 2407.14435).
     Gated     u = (x − b_dec) W_enc,   π = u + b_gate,   z = ReLU(e^r u + b_mag) where π > 0
               loss = ‖x_hat − x‖² + ‖ReLU(π) W_dec + b_dec − x‖² (its decoder held fixed) + λ Σ_j ReLU(π_j)
     JumpReLU  z = pre where pre > θ_j
-              loss = ‖x_hat − x‖² + λ · penalty of the number of latents that fire, or of tanh(c · z_j ‖W_dec[j]‖)
+              loss = ‖x_hat − x‖² + λ · penalty of the number of latents that fire
 
 θ learns by straight-through gradients of width ε:  ∂z/∂θ = −θ/ε and ∂[pre > θ]/∂θ = −1/ε where |pre − θ| < ε/2. So
 JumpReLU's picks include entries down to half a bandwidth below θ. These do not fire (z = 0), but give θ its gradient.
@@ -25,13 +25,12 @@ from interp.codes.sparse_codes import SparseCodes
 from interp.sae.architectures.encoders import Activation, SAELensForm, StoredEncoder
 from interp.sae.architectures.sae_config import ABOVE_0, NOT_NEGATIVE, Fraction, NonNegative, Positive, SAEConfig
 from interp.sae.auxk import fading
+from interp.sae.encode_rows import BFLOAT16_ERROR
 from interp.sae.file_tensors import FileTensors
 from interp.sae.forward_pass import ForwardPass
 from interp.sae.kernels.dispatch import kernels, pick_kernels
 from interp.sae.kernels.torch_kernels import PreActivations
 
-_TANH_SCALE = 4.0
-"""c of Circuits Updates, January 2025."""
 _PACE = 8.0
 """At each step ln τ falls by this / steps times the gap ln(L0 / target_l0), and rises if the gap is below 0."""
 _MAX_GAP = 0.5
@@ -40,10 +39,6 @@ _MIN_TAU = 0.5
 """Share of target_l0 below which τ does not fall."""
 _TAU_RESTS = 0.25
 """Fraction of the training after which τ moves: by then L0 has fallen from its initial value."""
-_TANH_REVIVAL = 3e-6
-"""Weight of the loss that revives dead latents with the penalty `tanh` (Circuits Updates, January 2025)."""
-_SLACK = 2.0**-6
-"""Error allowed for in a bfloat16 pre-activation, relative to the larger of 1 and the threshold."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +55,7 @@ class Threshold(Activation):
         return pick_kernels(pre).above(pre, self.threshold.to(pre.device, pre.dtype))
 
     def shortlist(self, pre: PreActivations) -> SparseCodes:
-        return pick_kernels(pre).above(pre, self.threshold - _SLACK * self.threshold.abs().clamp(min=1))
+        return pick_kernels(pre).above(pre, self.threshold - BFLOAT16_ERROR * self.threshold.abs().clamp(min=1))
 
     def choose(self, codes: SparseCodes) -> SparseCodes:
         return kernels(codes.values).keep_above(codes, self.threshold)
@@ -166,22 +161,22 @@ class GatedConfig(PenaltyConfig):
 class JumpReLUConfig(SAEConfig):
     """The JumpReLU SAE of Rajamanoharan et al. 2024, arXiv 2407.14435.
 
-    Penalty of a row: `l0` ‖z‖₀; `target_l0` (‖z‖₀ / τ − 1)² (both of the paper); or `tanh` Σ_j tanh(4 z_j ‖W_dec[j]‖),
-    which with the loss for dead latents below is that of Circuits Updates, January 2025. With a fixed τ the mean L0
-    settles above τ, because more firing latents reconstruct better. So τ starts at `target_l0`, and after a
-    quarter of the run moves until L0 is `target_l0`; it does not fall below half of `target_l0`.
+    Penalty of a row: `l0` ‖z‖₀, or `target_l0` (‖z‖₀ / τ − 1)². With a fixed τ the mean L0 settles above τ, because
+    more firing latents reconstruct better. So τ starts at `target_l0`, and after a quarter of the run moves until L0
+    is `target_l0`; it does not fall below half of `target_l0`. A loss λ Σ_j ReLU(θ_j − pre_j) ‖W_dec[j]‖ revives dead
+    latents (Circuits Updates, January 2025). Below an FVU of a twelfth it falls with FVU².
     """
 
     architecture: ClassVar[str] = "jumprelu"
     penalty: str = "target_l0"
-    """`target_l0`, `l0` (both arXiv 2407.14435) or `tanh` (Circuits Updates, January 2025)."""
+    """`target_l0` or `l0`."""
     target_l0: float = 32.0
     """Mean number of latents that fire, which the penalty `target_l0` leads to."""
     coefficient: NonNegative = 0.1
     """λ. For `target_l0` it is in units of V: 0.1 weighs a row at twice τ as much as losing a tenth of the variance.
     Ten times as much gives an FVU that is 5 to 25 % higher at equal L0."""
     coefficient_warmup: Fraction = 0.1
-    """Fraction over which λ rises from 0 (Circuits Updates, January 2025: all of the run)."""
+    """Fraction over which λ rises from 0."""
     threshold: Annotated[float | None, NOT_NEGATIVE] = None
     """Initial θ; None = the value at which about 25 × `target_l0` latents would fire on Gaussian inputs, at most two
     fifths of all: with fewer, more latents die (Circuits Updates, January 2025: 0.1)."""
@@ -192,30 +187,10 @@ class JumpReLUConfig(SAEConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.penalty not in ("l0", "target_l0", "tanh"):
-            raise ValueError(f"penalty={self.penalty!r} must be 'l0', 'target_l0' or 'tanh'")
+        if self.penalty not in ("l0", "target_l0"):
+            raise ValueError(f"penalty={self.penalty!r} must be 'l0' or 'target_l0'")
         if not 0 < self.target_l0 or (self.penalty == "target_l0" and self.target_l0 > self.d_sae):
             raise ValueError(f"target_l0={self.target_l0} must be above 0 and at most d_sae={self.d_sae}")
-
-    @classmethod
-    def january_2025(cls, **changes: Any) -> "JumpReLUConfig":
-        """Return the recipe of Circuits Updates, January 2025: tanh penalty warmed up over all of the run, bandwidth 2,
-        free decoder rows. As in the other recipes here, the loss for dead latents fades at small errors, and the
-        optimizer minimises ln loss."""
-        penalty: dict[str, Any] = {"penalty": "tanh", "coefficient": 20.0, "coefficient_warmup": 1.0}
-        firing: dict[str, Any] = {"threshold": 0.1, "bandwidth": 2.0, "unit_norm": False}
-        return cls(**(penalty | firing | changes))
-
-    @property
-    def initial_norm(self) -> float:
-        """1; 0.1 for the penalty `tanh` of Circuits Updates, January 2025, which depends on the norms of free rows."""
-        return 0.1 if self.penalty == "tanh" and not self.unit_norm else 1.0
-
-    @property
-    def revival_weight(self) -> float:
-        """Weight of Σ_j ReLU(θ_j − pre_j) ‖W_dec[j]‖ over dead latents, which revives them: λ, or the weight of
-        Circuits Updates, January 2025. Below an FVU of a twelfth it falls with FVU²."""
-        return _TANH_REVIVAL if self.penalty == "tanh" else self.coefficient
 
     def initial_parameters(self, pre_std: float) -> dict[str, float]:
         firing = min(0.4, 25 * self.target_l0 / self.d_sae)
@@ -234,8 +209,6 @@ class JumpReLUConfig(SAEConfig):
 
     def loss(self, f: ForwardPass) -> Float[Tensor, ""]:
         weight = self.coefficient * rise(f.step + 1, self.coefficient_warmup, self.steps)
-        if self.penalty == "tanh":
-            return f.squared_error() + weight * f.total(torch.tanh(_TANH_SCALE * f.at(f.decoder_norms) * f.z))
         threshold, near, fires = self._window(f)
         counts = f.row_sums(straight_through(fires, -near, threshold))
         if self.penalty == "l0":
@@ -249,10 +222,10 @@ class JumpReLUConfig(SAEConfig):
         return threshold, (above.abs() < self.bandwidth / 2).to(above) / self.bandwidth, (above > 0).to(above)
 
     def revival_loss(self, f: ForwardPass, dead: Int[Tensor, " dead"]) -> Tensor | float:
-        if self.revival_weight == 0:
+        if self.coefficient == 0:
             return super().revival_loss(f, dead)
         rows = f.batch.strided_rows(f.n_dead, f.x.shape[1])
-        weight = self.revival_weight * fading(f.fvu) ** 2 / (f.batch.rows_in(rows) * f.variance)
+        weight = self.coefficient * fading(f.fvu) ** 2 / (f.batch.rows_in(rows) * f.variance)
         below = f.weights["threshold"][dead] - f.pre_activations(dead, rows)
         norms = f.weights["W_dec"].detach()[dead].norm(dim=1)
         return super().revival_loss(f, dead) + weight * f.total(below.relu() * norms)

@@ -22,7 +22,7 @@ from interp.runtime.processes import Processes
 from interp.sae.architectures.encoders import Activation, SAELensForm, StoredEncoder, Weights
 from interp.sae.architectures.sae_config import INSIDE, Fraction, NonNegative, SAEConfig
 from interp.sae.architectures.thresholds import Threshold
-from interp.sae.encode_rows import MARGIN, encode, has_fast_bfloat16
+from interp.sae.encode_rows import BFLOAT16_ERROR, MARGIN, encode, has_fast_bfloat16
 from interp.sae.file_tensors import FileTensors, whole_number
 from interp.sae.forward_pass import ForwardPass
 from interp.sae.kernels.dispatch import kernels, pick_kernels
@@ -34,10 +34,10 @@ _MOST_AT_START = 1 / 8
 the number of idle latents (held out: k 8 of 128, FVU 0.047 → 0.044; k 32 of 576, 0.149 → 0.139); at an eighth it has
 little effect, and at a quarter FVU rises (0.022 → 0.023)."""
 _THRESHOLD_DECAY = 0.999
-_SLACK = 2.0**-6
-"""Assumed error of a bfloat16 pre-activation, relative to the one with which it is compared."""
-_FURTHER, _MIN_ROWS = 32, 1024
-"""Picks beyond k by which those of low precision are checked, and rows that are worth rounding the encoder for."""
+_FURTHER = 32
+"""Picks beyond k by which those of low precision are checked."""
+_MIN_ROWS = 1024
+"""Rows that are worth rounding the encoder for."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class TopK(Activation):
         near = encode(x, weights.encoder_rows, weights.b_enc, TopK(wide), low_precision=True)
         codes = self.choose(near)
         others = _lowest(near, wide) + 2 * _rounding_error(x, weights)
-        open_rows = (~(_lowest(codes, self.k) > others * (1 + _SLACK))).nonzero()[:, 0]
+        open_rows = (~(_lowest(codes, self.k) > others * (1 + BFLOAT16_ERROR))).nonzero()[:, 0]
         if not len(open_rows):
             return codes
         source = torch.arange(len(x)).index_copy_(0, open_rows, len(x) + torch.arange(len(open_rows)))
@@ -247,4 +247,4 @@ def _rounding_error(x: Float[Tensor, "row d_in"], weights: Weights) -> Float[Ten
     of_weights, of_x = (rows - rows.bfloat16() for rows in (encoder_rows, x))
     longest = encoder_rows.norm(dim=1).max()
     of_sums = (128 + x.shape[1]) * 2.0**-23 * (length * longest + weights.b_enc.abs().max())
-    return length * of_weights.norm(dim=1).max() + of_x.norm(dim=1) * longest * (1 + _SLACK) + of_sums
+    return length * of_weights.norm(dim=1).max() + of_x.norm(dim=1) * longest * (1 + BFLOAT16_ERROR) + of_sums

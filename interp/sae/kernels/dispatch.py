@@ -20,8 +20,10 @@ from torch import Tensor
 from interp.codes.sparse_codes import SparseCodes
 from interp.sae.kernels.torch_kernels import AdamStep, LatentSum, PreActivations, TorchKernels
 
-_ROWS, _WIDTH, _D, _K, _TALL = 6, 120, 40, 9, 600
-"""Sizes of the batch for the check; and rows enough for a latent to be summed in parts."""
+_ROWS, _WIDTH, _D, _K = 6, 120, 40, 9
+"""Sizes of the batch for the check."""
+_TALL = 600
+"""Rows enough for a latent to be summed in parts."""
 _lock = threading.Lock()
 log = logging.getLogger(__name__)
 

@@ -35,8 +35,10 @@ _CACHE = _TILE = 1 << 21
 _PICKED_AT_ONCE = 1 << 20
 _CANDIDATES = 8
 """Candidates that a piece may hold for each pick of a batch before it drops those that cannot be among the picks."""
-_ADAM, _ENTRY = 8, 32
-"""The cost, in multiplications, of Adam's update of a number, or of comparing or moving a single entry."""
+_ADAM = 8
+"""The cost of Adam's update of a number, in multiplications."""
+_ENTRY = 32
+"""The cost of comparing or moving a single entry, in multiplications."""
 _KEYS = {torch.bfloat16: torch.int16, torch.float32: torch.int32, torch.float64: torch.int64}
 
 
